@@ -1,0 +1,11 @@
+//! moonring: a WebRTC SFU whose rooms are governed by Lua scripts.
+pub mod command;
+pub mod id;
+pub mod media;
+pub mod metrics;
+pub mod negotiate;
+pub mod packet;
+pub mod policy;
+pub mod rtp;
+pub mod signal;
+pub mod transport;

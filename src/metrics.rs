@@ -1,0 +1,95 @@
+//! What is counted: per shard, plain integers; the control plane asks for a copy.
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// Why a datagram or packet was not believed or not forwarded; the label is the metric's.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+        pub enum DropReason { $($(#[$doc])* #[error($label)] $name,)* }
+        impl DropReason {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+            /// The metric's label.
+            pub fn label(self) -> &'static str {
+                match self { $(Self::$name => $label),* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// A datagram of no bytes.
+    Empty = "empty",
+    /// A datagram longer than the receive buffer.
+    TooLong = "too_long",
+    /// The first byte is of no protocol that RFC 7983 lists.
+    UnknownProtocol = "unknown_protocol",
+    /// The address is not one that ICE validated.
+    UnknownAddress = "unknown_address",
+    /// Not a well-formed STUN message.
+    StunMalformed = "stun_malformed",
+    /// A STUN message that is not a binding request.
+    StunNotRequest = "stun_not_request",
+    /// A STUN USERNAME that names no client here.
+    StunUnknownUser = "stun_unknown_user",
+    /// A STUN MESSAGE-INTEGRITY or FINGERPRINT that does not hold.
+    StunBadIntegrity = "stun_bad_integrity",
+    /// A DTLS record that the handshake refuses.
+    Dtls = "dtls",
+    /// DTLS records beyond the bound of a tick or a client.
+    DtlsTooMany = "dtls_too_many",
+    /// Not a well-formed RTP header.
+    RtpMalformed = "rtp_malformed",
+    /// An SSRC that belongs to no track of the client.
+    RtpUnknownSsrc = "rtp_unknown_ssrc",
+    /// A payload type that the track did not negotiate.
+    RtpUnknownPayloadType = "rtp_unknown_payload_type",
+    /// More SSRCs than one client may use.
+    RtpTooManySsrcs = "rtp_too_many_ssrcs",
+    /// RTP or RTCP before the handshake is complete.
+    SrtpNotReady = "srtp_not_ready",
+    /// An SRTP packet whose tag does not hold.
+    SrtpBadTag = "srtp_bad_tag",
+    /// An SRTP packet seen before.
+    SrtpReplay = "srtp_replay",
+    /// An SRTP packet too old for the replay window.
+    SrtpTooOld = "srtp_too_old",
+    /// An SRTCP packet that is malformed, unencrypted or without a valid tag.
+    SrtcpBad = "srtcp_bad",
+    /// A compound RTCP packet that does not parse.
+    RtcpMalformed = "rtcp_malformed",
+    /// A packet of a muted or unpublished track.
+    Muted = "muted",
+    /// The tick's bound on work was reached.
+    Overload = "overload",
+    /// The socket did not take it.
+    SendFailed = "send_failed",
+}
+
+/// One number per [`DropReason`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drops([u64; DropReason::ALL.len()]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self([0; DropReason::ALL.len()])
+    }
+}
+
+impl Drops {
+    /// Counts one.
+    pub fn count(&mut self, reason: DropReason) {
+        self.add(reason, 1);
+    }
+    /// Counts `n`.
+    pub fn add(&mut self, reason: DropReason, n: u64) {
+        self.0[reason as usize] += n;
+    }
+    /// How many were dropped for `reason`.
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize]
+    }
+    /// How many were dropped.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}

@@ -1,0 +1,195 @@
+//! The memory that packets leave from: plain bytes and addresses, no socket.
+
+use std::net::SocketAddr;
+
+/// Most datagrams in one run: the kernel's `UDP_MAX_SEGMENTS` is 128, older ones had 64.
+pub const MAX_RUN_DATAGRAMS: u16 = 64;
+/// Most bytes in one run: a UDP payload's limit over IPv4, with room for the header.
+pub const MAX_RUN_BYTES: u32 = 65_000;
+/// Largest datagram sent: what fits every path that WebRTC is used on.
+pub const MAX_DATAGRAM: usize = 1_500;
+
+/// Datagrams to one address, back to back in memory and equally long but for a shorter last one: one GSO send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where to.
+    pub to: SocketAddr,
+    /// Offset of the first byte in [`SendBatch::bytes`].
+    pub start: u32,
+    /// Bytes of all datagrams.
+    pub len: u32,
+    /// Bytes of each datagram but the last, which may be shorter.
+    pub segment: u16,
+    /// Number of datagrams.
+    pub datagrams: u16,
+}
+
+/// The datagrams of one tick, in one arena of fixed capacity. Packets are written straight into their place
+/// ([`SendBatch::slot`]) and chained into runs as they come.
+#[derive(Debug)]
+pub struct SendBatch {
+    bytes: Box<[u8]>,
+    used: usize,
+    runs: Vec<Run>,
+    max_runs: usize,
+    datagrams: usize,
+}
+
+/// Room for one datagram at the end of the batch. Nothing is sent unless [`Slot::commit`] is called.
+pub struct Slot<'a> {
+    batch: &'a mut SendBatch,
+    to: SocketAddr,
+    capacity: usize,
+}
+
+impl SendBatch {
+    /// An arena of `bytes` bytes for at most `runs` sends.
+    pub fn new(bytes: usize, runs: usize) -> Self {
+        Self { bytes: vec![0; bytes].into(), used: 0, runs: Vec::with_capacity(runs), max_runs: runs, datagrams: 0 }
+    }
+
+    /// Room for a datagram of up to `capacity` bytes to `to`; `None` when the batch must be flushed first.
+    pub fn slot(&mut self, to: SocketAddr, capacity: usize) -> Option<Slot<'_>> {
+        if self.used + capacity > self.bytes.len() || self.runs.len() == self.max_runs {
+            return None;
+        }
+        Some(Slot { batch: self, to, capacity })
+    }
+
+    /// Copies a whole datagram in; false when the batch is full.
+    pub fn push(&mut self, to: SocketAddr, datagram: &[u8]) -> bool {
+        match self.slot(to, datagram.len()) {
+            Some(mut slot) => {
+                slot.bytes()[..datagram.len()].copy_from_slice(datagram);
+                slot.commit(datagram.len());
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The arena; [`Run`]s point into it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.used]
+    }
+
+    /// What is to be sent, in order.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Number of datagrams in all runs.
+    pub fn datagrams(&self) -> usize {
+        self.datagrams
+    }
+
+    /// True when there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// True when `datagrams` more of `MAX_DATAGRAM` bytes fit, whoever they are for.
+    pub fn has_room(&self, datagrams: usize) -> bool {
+        self.runs.len() + datagrams <= self.max_runs && self.used + datagrams * MAX_DATAGRAM <= self.bytes.len()
+    }
+
+    /// Forgets all datagrams, keeps the memory.
+    pub fn clear(&mut self) {
+        self.used = 0;
+        self.runs.clear();
+        self.datagrams = 0;
+    }
+
+    /// Every datagram with its address, for tests and simulated networks.
+    pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+        self.runs.iter().flat_map(|run| {
+            let bytes = &self.bytes[run.start as usize..(run.start + run.len) as usize];
+            bytes.chunks(run.segment as usize).map(|datagram| (run.to, datagram))
+        })
+    }
+}
+
+impl Slot<'_> {
+    /// The slot's memory, `capacity` bytes; what was there before is unspecified.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        &mut self.batch.bytes[self.batch.used..self.batch.used + self.capacity]
+    }
+
+    /// Makes the first `len` bytes a datagram. `len` is 1..=capacity.
+    pub fn commit(self, len: usize) {
+        assert!(len > 0 && len <= self.capacity, "a datagram of {len} bytes in a slot of {}", self.capacity);
+        let batch = self.batch;
+        let start = batch.used as u32;
+        batch.used += len;
+        batch.datagrams += 1;
+        if let Some(last) = batch.runs.last_mut()
+            && last.to == self.to
+            && last.len == u32::from(last.segment) * u32::from(last.datagrams)
+            && len <= usize::from(last.segment)
+            && last.datagrams < MAX_RUN_DATAGRAMS
+            && last.len + len as u32 <= MAX_RUN_BYTES
+        {
+            last.len += len as u32;
+            last.datagrams += 1;
+            return;
+        }
+        batch.runs.push(Run { to: self.to, start, len: len as u32, segment: len as u16, datagrams: 1 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    /// (port, length) of each datagram in → (datagrams, segment) of each run out.
+    fn runs_of(datagrams: &[(u16, usize)]) -> Vec<(u16, u16)> {
+        let mut batch = SendBatch::new(1 << 20, 1024);
+        for (port, len) in datagrams {
+            assert!(batch.push(addr(*port), &vec![7; *len]));
+        }
+        assert_eq!(batch.iter().map(|(to, d)| (to.port(), d.len())).collect::<Vec<_>>(), datagrams);
+        batch.runs().iter().map(|r| (r.datagrams, r.segment)).collect()
+    }
+
+    #[test]
+    fn equal_datagrams_to_one_address_become_one_run() {
+        assert_eq!(runs_of(&[(1, 1200), (1, 1200), (1, 1200)]), [(3, 1200)]);
+    }
+
+    #[test]
+    fn a_shorter_datagram_ends_a_run_and_a_longer_one_starts_another() {
+        assert_eq!(runs_of(&[(1, 1200), (1, 900), (1, 900), (1, 901)]), [(2, 1200), (1, 900), (1, 901)]);
+    }
+
+    #[test]
+    fn another_address_starts_another_run() {
+        assert_eq!(runs_of(&[(1, 100), (2, 100), (1, 100)]), [(1, 100), (1, 100), (1, 100)]);
+    }
+
+    #[test]
+    fn a_run_is_bounded_in_datagrams_and_in_bytes() {
+        assert_eq!(runs_of(&[(1, 100); 65]), [(64, 100), (1, 100)]);
+        assert_eq!(runs_of(&[(1, 1400); 47]), [(46, 1400), (1, 1400)]);
+    }
+
+    #[test]
+    fn a_full_batch_takes_nothing_more_and_is_empty_after_clear() {
+        let mut batch = SendBatch::new(250, 8);
+        assert!(batch.push(addr(1), &[0; 100]));
+        assert!(batch.push(addr(1), &[0; 100]));
+        assert!(!batch.push(addr(1), &[0; 100]));
+        batch.clear();
+        assert!(batch.is_empty() && batch.push(addr(1), &[0; 100]));
+    }
+
+    #[test]
+    fn a_slot_that_is_not_committed_sends_nothing() {
+        let mut batch = SendBatch::new(250, 8);
+        drop(batch.slot(addr(1), 100));
+        assert!(batch.is_empty());
+    }
+}

@@ -1,0 +1,303 @@
+//! The signalling protocol, as types: this file is the protocol's document.
+//!
+//! A client opens a WebSocket at `/ws` (`wss://host:8080/ws`) and exchanges JSON text messages, each an object with
+//! a `type`. The first message is [`ClientMessage::Join`]; the server answers with [`ServerMessage::Joined`] or
+//! [`ServerMessage::Rejected`] and, after a rejection, closes.
+//!
+//! # Media
+//!
+//! One peer connection per client, and the client always makes the offer; the server (an ICE-lite agent) only
+//! answers. To publish, add a sending transceiver and name its `mid` in [`ClientMessage::Offer::publish`]. To receive
+//! a track the server told of, add a `recvonly` transceiver of its kind and name the `mid` and the track in
+//! [`ClientMessage::Offer::subscribe`]. Sections that earlier offers named need not be named again. One offer at a
+//! time: wait for its [`ServerMessage::Answer`] or [`ServerMessage::Error`] (with the same `request`).
+//! A section whose intent the policy refused is answered `inactive`, with the reason in [`SectionResult`].
+//! A change of `ice-ufrag` in an offer is an ICE restart.
+//!
+//! ```text
+//! client                                     server
+//!   | join {room, token, metadata}             |
+//!   |----------------------------------------->| on_client_connect
+//!   |            joined {client, clients, ...} |
+//!   |<-----------------------------------------|
+//!   | offer {request: 1, sdp, publish: [...]}  |
+//!   |----------------------------------------->| on_publish_request
+//!   |    answer {request: 1, sdp, sections}    |
+//!   |<-----------------------------------------|
+//!   |                         track_published  |  somebody else published
+//!   |<-----------------------------------------|
+//!   | offer {request: 2, sdp, subscribe: [..]} |
+//!   |----------------------------------------->| on_subscribe_request
+//!   |    answer {request: 2, sdp, sections}    |
+//!   |<-----------------------------------------|
+//! ```
+//!
+//! # Bounds
+//!
+//! A message has at most [`MAX_MESSAGE_BYTES`] bytes, a token [`MAX_TOKEN_BYTES`], metadata [`MAX_METADATA_BYTES`].
+//! A message that breaks a rule is answered with [`ServerMessage::Error`] and changes nothing; the connection stays,
+//! except before the join and after [`MAX_ERRORS`] errors.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::id::{ClientId, Mid, RoomId, TrackId};
+use crate::media::{Source, TrackInfo};
+
+/// The version this file describes; [`ClientMessage::Join::protocol`] may name it.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Longest message, in bytes of JSON text.
+pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
+/// Longest token, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// Longest metadata, in bytes of JSON text.
+pub const MAX_METADATA_BYTES: usize = 16 * 1024;
+/// Longest application message, in bytes of JSON text.
+pub const MAX_APPLICATION_BYTES: usize = 64 * 1024;
+/// Errors of one connection after which it is closed.
+pub const MAX_ERRORS: u32 = 50;
+
+/// From the client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ClientMessage {
+    /// Asks to enter a room; the first message of a connection, once.
+    Join {
+        /// The room's id: 1 to 64 letters, digits, `-`, `_` and, not in front, `.`.
+        room: RoomId,
+        /// What the room's policy checks (`on_client_connect`'s `auth_token`).
+        #[serde(default)]
+        token: String,
+        /// Anything about the client: others and the policy see it.
+        #[serde(default)]
+        metadata: Value,
+        /// [`PROTOCOL_VERSION`], when the client wants to be refused by a server that speaks another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        protocol: Option<u32>,
+    },
+    /// Offers a session description.
+    Offer {
+        /// A number of the client's choice, echoed in the answer.
+        request: u64,
+        /// The description (`RTCSessionDescription.sdp`).
+        sdp: String,
+        /// The sections that newly publish.
+        #[serde(default)]
+        publish: Vec<Publish>,
+        /// The sections that newly receive.
+        #[serde(default)]
+        subscribe: Vec<Subscribe>,
+    },
+    /// Stops publishing a track, at once; the next offer should say `inactive` there.
+    Unpublish {
+        /// Which, of the client's own.
+        track: TrackId,
+    },
+    /// Stops receiving a track, at once; the next offer should say `inactive` there.
+    Unsubscribe {
+        /// Which.
+        track: TrackId,
+    },
+    /// Says that the client's own track is muted or not, so that others can show it.
+    Mute {
+        /// Which, of the client's own.
+        track: TrackId,
+        /// Whether.
+        muted: bool,
+    },
+    /// The highest simulcast layer to receive of a track, 0 the lowest.
+    Layer {
+        /// Which.
+        track: TrackId,
+        /// Highest layer; `null` for no limit.
+        layer: Option<u8>,
+    },
+    /// A message to the room's policy (`on_message`).
+    Message {
+        /// Anything.
+        value: Value,
+    },
+    /// Says goodbye; the server closes the connection.
+    Leave {},
+}
+
+/// A section of an offer that newly publishes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    /// `RTCRtpTransceiver.mid`.
+    pub mid: Mid,
+    /// What it shows.
+    #[serde(default)]
+    pub source: Source,
+}
+
+/// A section of an offer that newly receives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subscribe {
+    /// `RTCRtpTransceiver.mid`.
+    pub mid: Mid,
+    /// Which track.
+    pub track: TrackId,
+}
+
+/// From the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerMessage {
+    /// The client is in the room.
+    Joined {
+        /// The id the server gave to the client.
+        client: ClientId,
+        /// The room.
+        room: RoomId,
+        /// Everybody else there.
+        clients: Vec<Participant>,
+        /// Everything published there.
+        tracks: Vec<TrackInfo>,
+        /// [`PROTOCOL_VERSION`].
+        protocol: u32,
+    },
+    /// The policy (or a bound of the server) did not let the client in. The server closes.
+    Rejected {
+        /// In the policy's words.
+        reason: String,
+    },
+    /// The answer to an offer.
+    Answer {
+        /// The offer's number.
+        request: u64,
+        /// The description.
+        sdp: String,
+        /// What became of each section that the offer named.
+        sections: Vec<SectionResult>,
+    },
+    /// The media transport is up.
+    Connected {},
+    /// Somebody came.
+    ClientJoined {
+        /// Who.
+        #[serde(flatten)]
+        participant: Participant,
+    },
+    /// Somebody left.
+    ClientLeft {
+        /// Who.
+        client: ClientId,
+    },
+    /// A track can be subscribed to.
+    TrackPublished {
+        /// Which.
+        track: TrackInfo,
+    },
+    /// A track is as it says here, from now on.
+    TrackChanged {
+        /// Which.
+        track: TrackInfo,
+    },
+    /// A track is gone.
+    TrackUnpublished {
+        /// Which.
+        track: TrackId,
+    },
+    /// Who speaks, loudest first; sent when it changes.
+    ActiveSpeakers {
+        /// Who.
+        clients: Vec<ClientId>,
+    },
+    /// A message from the room's policy.
+    Message {
+        /// What the script sent.
+        value: Value,
+    },
+    /// The client is put out. The server closes.
+    Kicked {
+        /// In the policy's words, or the technical reason.
+        reason: String,
+    },
+    /// Something the client sent was refused, and changed nothing.
+    Error {
+        /// Which kind of error.
+        code: ErrorCode,
+        /// What and where, in words.
+        message: String,
+        /// The offer's number, when it was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<u64>,
+    },
+}
+
+/// A client as others see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Participant {
+    /// Its id.
+    pub client: ClientId,
+    /// What it said of itself.
+    pub metadata: Value,
+}
+
+/// What became of one section that an offer named.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SectionResult {
+    /// Which section.
+    pub mid: Mid,
+    /// The track published or received there, unless refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track: Option<TrackInfo>,
+    /// Why it was refused, in words for the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Kinds of errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// Not JSON, an unknown `type`, a missing, unknown or ill-typed field.
+    BadMessage,
+    /// Longer than a bound.
+    TooLarge,
+    /// A message before the join, or a second join.
+    OutOfOrder,
+    /// The description does not parse, or cannot be answered.
+    BadSdp,
+    /// A track that does not exist or is not the client's.
+    UnknownTrack,
+    /// The client's previous offer has no answer yet.
+    Busy,
+    /// The policy takes no messages.
+    MessageDropped,
+    /// A bound of the server was reached.
+    Limit,
+    /// The client speaks another version of the protocol.
+    Protocol,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_the_json_that_the_documentation_shows() {
+        let join: ClientMessage =
+            serde_json::from_str(r#"{"type":"join","room":"demo","token":"t","metadata":{"name":"Ada"}}"#).unwrap();
+        assert!(matches!(join, ClientMessage::Join { room, .. } if room.as_str() == "demo"));
+        let kicked = ServerMessage::Kicked { reason: "no".into() };
+        assert_eq!(serde_json::to_string(&kicked).unwrap(), r#"{"type":"kicked","reason":"no"}"#);
+    }
+
+    #[test]
+    fn an_unknown_message_or_field_is_named() {
+        for (text, named) in [
+            (r#"{"type":"dance"}"#, "dance"),
+            (r#"{"type":"join","room":"demo","shoe":1}"#, "shoe"),
+            (r#"{"type":"join","room":"../etc"}"#, "'.' in front"),
+            (r#"{"type":"mute","track":"t"}"#, "muted"),
+        ] {
+            let error = serde_json::from_str::<ClientMessage>(text).unwrap_err().to_string();
+            let named = if named.starts_with("'.'") { "character '.'" } else { named };
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+}

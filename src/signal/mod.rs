@@ -1,0 +1,2 @@
+//! The control plane's door: HTTPS, WebSocket, WHIP and WHEP.
+pub mod message;

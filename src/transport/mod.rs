@@ -1,0 +1,1 @@
+//! One client's secure path: ICE-lite, DTLS, SRTP.
