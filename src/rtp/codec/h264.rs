@@ -1,0 +1,135 @@
+//! H.264 payloads (RFC 6184): single NAL units, STAP-A, FU-A; the other aggregations are for modes WebRTC doesn't use.
+
+use super::PayloadInfo;
+use crate::rtp::u16_at;
+
+const SLICE: u8 = 1;
+const IDR: u8 = 5;
+const SEI: u8 = 6;
+const SPS: u8 = 7;
+const PPS: u8 = 8;
+const AUD: u8 = 9;
+const STAP_A: u8 = 24;
+const FU_A: u8 = 28;
+
+/// What a payload says of its frame. A key frame is announced by its SPS or the first slice of an IDR picture: the
+/// first of them that comes is where a receiver begins.
+pub fn inspect(payload: &[u8]) -> PayloadInfo {
+    let Some(first) = payload.first() else { return PayloadInfo::default() };
+    let mut seen = Seen::default();
+    match first & 0x1F {
+        // RFC 6184 section 5.7.1: pairs of a 16-bit size and a NAL unit.
+        STAP_A => {
+            let mut rest = &payload[1..];
+            while let Some(size) = u16_at(rest, 0) {
+                let Some((unit, after)) = rest[2..].split_at_checked(usize::from(size)) else { break };
+                seen.add_unit(unit);
+                rest = after;
+            }
+        }
+        // RFC 6184 section 5.8: NRI in the first byte, start bit and type in the second.
+        FU_A => {
+            if let Some(head) = payload.get(1) {
+                let starts = head & 0x80 != 0;
+                seen.add(head & 0x1F, first >> 5 & 0x03, starts.then(|| payload.get(2).copied()).flatten());
+            }
+        }
+        _ => seen.add_unit(payload),
+    }
+    let key_frame = seen.key_frame;
+    PayloadInfo {
+        key_frame,
+        frame_start: seen.frame_start,
+        frame_end: None,
+        temporal: None,
+        spatial: None,
+        switching_point: key_frame,
+        discardable: seen.unreferenced && !seen.referenced,
+    }
+}
+
+/// What the NAL units of one packet are.
+#[derive(Default)]
+struct Seen {
+    key_frame: bool,
+    frame_start: bool,
+    referenced: bool,
+    unreferenced: bool,
+}
+
+impl Seen {
+    fn add_unit(&mut self, unit: &[u8]) {
+        if let Some(head) = unit.first() {
+            // An empty body still counts as begun: it has no first slice bit.
+            self.add(head & 0x1F, head >> 5 & 0x03, Some(unit.get(1).copied().unwrap_or(0)));
+        }
+    }
+
+    /// Takes note of a NAL unit of `kind`. `body` is its first byte after the header; `None` when this is a later part
+    /// of a unit that began in another packet.
+    fn add(&mut self, kind: u8, reference: u8, body: Option<u8>) {
+        // first_mb_in_slice is the first thing in a slice header, and ue(0) is a single 1 bit.
+        let first_slice = body.is_some_and(|byte| byte & 0x80 != 0);
+        match kind {
+            SLICE..=IDR => {
+                self.frame_start |= first_slice && matches!(kind, SLICE..=2 | IDR);
+                self.key_frame |= first_slice && kind == IDR;
+                // nal_ref_idc 0: "not used for inter prediction" (H.264 section 7.4.1).
+                self.unreferenced |= reference == 0;
+                self.referenced |= reference != 0;
+            }
+            SPS => {
+                self.frame_start |= body.is_some();
+                self.key_frame |= body.is_some();
+                self.referenced = true;
+            }
+            PPS => {
+                self.frame_start |= body.is_some();
+                self.referenced = true;
+            }
+            SEI | AUD => self.frame_start |= body.is_some(),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_tells_its_frame() {
+        let none = PayloadInfo::default();
+        let start = PayloadInfo { frame_start: true, ..none };
+        let key = PayloadInfo { key_frame: true, switching_point: true, ..start };
+        let discardable = PayloadInfo { discardable: true, ..start };
+        for (name, payload, expected) in [
+            ("empty", &[][..], none),
+            ("SPS", &[0x67, 0x42], key),
+            ("PPS", &[0x68, 0xCE], start),
+            ("IDR, first slice", &[0x65, 0x88], key),
+            ("IDR, second slice", &[0x65, 0x40], none),
+            ("slice, first", &[0x41, 0x9A], start),
+            ("slice, second", &[0x41, 0x40], none),
+            ("slice that nobody refers to", &[0x01, 0x9A], discardable),
+            ("AUD", &[0x09, 0xF0], start),
+            ("STAP-A of SPS and PPS", &[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x68, 0xCE], key),
+            ("STAP-A of SEI and IDR", &[0x78, 0, 2, 0x06, 0x05, 0, 2, 0x65, 0x88], key),
+            ("STAP-A of SEI and a slice", &[0x78, 0, 2, 0x06, 0x05, 0, 2, 0x41, 0x9A], start),
+            ("STAP-A, the second unit cut", &[0x78, 0, 2, 0x06, 0x05, 0, 3, 0x65, 0x88], start),
+            ("STAP-A of nothing", &[0x78], none),
+            ("STAP-A, an empty unit in front", &[0x78, 0, 0, 0, 2, 0x67, 0x42], key),
+            ("FU-A, start of an IDR", &[0x7C, 0x85, 0x88], key),
+            ("FU-A, start of a later slice of an IDR", &[0x7C, 0x85, 0x40], none),
+            ("FU-A, middle of an IDR", &[0x7C, 0x05, 0x88], none),
+            ("FU-A, end of an IDR", &[0x7C, 0x45, 0x88], none),
+            ("FU-A, start of a slice", &[0x5C, 0x81, 0x9A], start),
+            ("FU-A, start of an unreferenced slice", &[0x1C, 0x81, 0x9A], discardable),
+            ("FU-A, middle of an unreferenced slice", &[0x1C, 0x01, 0x9A], PayloadInfo { discardable: true, ..none }),
+            ("FU-A, cut", &[0x7C], none),
+            ("reserved", &[0x1F, 0xFF], none),
+        ] {
+            assert_eq!(inspect(payload), expected, "{name}");
+        }
+    }
+}

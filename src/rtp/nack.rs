@@ -1,0 +1,251 @@
+//! Which packets of a stream are missing, and when to ask for them again.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Most packets missed at a time: more is no loss to repair but an interruption.
+pub const MAX_MISSING: usize = 250;
+/// A packet is missed when this many later ones have come...
+const REORDER_PACKETS: u64 = 2;
+/// ...or this long after the first later one.
+const REORDER_TIME: Duration = Duration::from_millis(10);
+/// Shortest time between two requests for a packet; longer when the round trip is.
+const MIN_RETRY: Duration = Duration::from_millis(20);
+/// Requests for one packet.
+const MAX_TRIES: u8 = 10;
+/// How long a packet is waited for.
+const GIVE_UP: Duration = Duration::from_secs(1);
+
+/// The missing packets of one stream.
+#[derive(Clone, Debug)]
+pub struct NackGenerator {
+    highest: Option<u64>,
+    /// In the order of their indices; never more than [`MAX_MISSING`].
+    missing: VecDeque<Missing>,
+    given_up: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    index: u64,
+    since: Instant,
+    tries: u8,
+    /// When the last request was sent.
+    asked: Instant,
+}
+
+impl Missing {
+    /// When to ask next: at once after the tolerance, then after a round trip, each time half as long again.
+    fn due(&self, highest: u64, rtt: Duration) -> Instant {
+        match self.tries {
+            0 if highest >= self.index + REORDER_PACKETS => self.since,
+            0 => self.since + REORDER_TIME,
+            tries => {
+                let base = rtt.max(MIN_RETRY);
+                let wait = (1..tries).fold(base, |wait, _| (wait + wait / 2).min(GIVE_UP));
+                self.asked + wait.min(GIVE_UP)
+            }
+        }
+    }
+
+    fn is_hopeless(&self, now: Instant) -> bool {
+        self.tries == MAX_TRIES || now >= self.since + GIVE_UP
+    }
+}
+
+impl Default for NackGenerator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl NackGenerator {
+    /// Nothing received, nothing missing. All the memory it will need is allocated here.
+    pub fn new() -> Self {
+        Self { highest: None, missing: VecDeque::with_capacity(MAX_MISSING), given_up: false }
+    }
+
+    /// Takes note of the packet with `index` (its sequence number without wraps), first sent or repeated.
+    pub fn received(&mut self, index: u64, now: Instant) {
+        let Some(highest) = self.highest else {
+            self.highest = Some(index);
+            return;
+        };
+        if index <= highest {
+            if let Ok(at) = self.missing.binary_search_by_key(&index, |m| m.index) {
+                self.missing.remove(at);
+            }
+            return;
+        }
+        self.highest = Some(index);
+        let gap = index - highest - 1;
+        if gap as usize > MAX_MISSING - self.missing.len() {
+            self.give_up();
+            return;
+        }
+        self.missing.extend((highest + 1..index).map(|index| Missing { index, since: now, tries: 0, asked: now }));
+    }
+
+    /// Appends the sequence numbers to ask for now to `out`, in their order. True once after packets were given up:
+    /// decoding can't go on without a key frame.
+    pub fn due(&mut self, now: Instant, rtt: Duration, out: &mut Vec<u16>) -> bool {
+        let Some(highest) = self.highest else { return false };
+        while self.missing.front().is_some_and(|m| m.is_hopeless(now)) {
+            self.missing.pop_front();
+            self.given_up = true;
+        }
+        for missing in &mut self.missing {
+            if missing.tries < MAX_TRIES && now >= missing.due(highest, rtt) {
+                missing.tries += 1;
+                missing.asked = now;
+                out.push(missing.index as u16);
+            }
+        }
+        std::mem::take(&mut self.given_up)
+    }
+
+    /// When [`NackGenerator::due`] has something to do next, as things are.
+    pub fn next_due(&self, rtt: Duration) -> Option<Instant> {
+        let highest = self.highest?;
+        let soonest = |m: &Missing| {
+            let end = m.since + GIVE_UP;
+            if m.tries < MAX_TRIES { m.due(highest, rtt).min(end) } else { end }
+        };
+        self.missing.iter().map(soonest).min()
+    }
+
+    /// Forgets what is missing, because a key frame makes it useless or nobody needs the stream.
+    pub fn forget_missing(&mut self) {
+        self.missing.clear();
+        self.given_up = false;
+    }
+
+    /// Number of packets that are missing.
+    pub fn missing(&self) -> usize {
+        self.missing.len()
+    }
+
+    fn give_up(&mut self) {
+        self.missing.clear();
+        self.given_up = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(50);
+
+    enum Step {
+        /// A packet comes.
+        Got(u64),
+        /// Time, in ms since the start → sequence numbers asked for, and whether a key frame is needed.
+        Due(u64, &'static [u16], bool),
+    }
+    use Step::{Due, Got};
+
+    fn check(rtt: Duration, steps: &[Step]) {
+        let start = Instant::now();
+        let (mut generator, mut now) = (NackGenerator::new(), start);
+        for (n, step) in steps.iter().enumerate() {
+            match step {
+                Got(index) => generator.received(*index, now),
+                Due(at, sequences, key_frame) => {
+                    now = start + Duration::from_millis(*at);
+                    let mut out = Vec::new();
+                    let needed = generator.due(now, rtt, &mut out);
+                    assert_eq!((&out[..], needed), (*sequences, *key_frame), "step {n}, {at} ms");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_gap_is_asked_for_after_two_later_packets() {
+        check(RTT, &[Got(65_534), Got(65_537), Due(0, &[65_535], false), Got(65_538), Due(0, &[0], false)]);
+    }
+
+    #[test]
+    fn a_gap_is_asked_for_after_ten_milliseconds() {
+        check(RTT, &[Got(1), Got(3), Due(9, &[], false), Due(10, &[2], false), Due(11, &[], false)]);
+    }
+
+    #[test]
+    fn a_reordered_packet_is_not_asked_for() {
+        check(RTT, &[Got(1), Got(3), Got(2), Got(4), Due(20, &[], false)]);
+    }
+
+    #[test]
+    fn a_request_is_repeated_after_a_round_trip_and_then_less_often() {
+        check(
+            RTT,
+            &[
+                Got(1),
+                Got(4),
+                Got(3),
+                Due(0, &[2], false),
+                Due(49, &[], false),
+                Due(50, &[2], false),
+                Due(124, &[], false),
+                Due(125, &[2], false),
+                Got(2),
+                Due(900, &[], false),
+            ],
+        );
+        check(Duration::ZERO, &[Got(1), Got(4), Due(10, &[2, 3], false), Due(29, &[], false), Due(30, &[2, 3], false)]);
+    }
+
+    #[test]
+    fn a_packet_is_given_up_after_a_second_and_a_key_frame_is_needed_once() {
+        check(
+            RTT,
+            &[Got(1), Got(3), Due(10, &[2], false), Due(999, &[2], false), Due(1000, &[], true), Due(1001, &[], false)],
+        );
+    }
+
+    #[test]
+    fn a_packet_is_asked_for_ten_times_at_most() {
+        let start = Instant::now();
+        let mut generator = NackGenerator::new();
+        generator.received(1, start);
+        generator.received(3, start);
+        let mut asked = Vec::new();
+        let given_up = (0..=1000).find(|ms| generator.due(start + Duration::from_millis(*ms), RTT, &mut asked));
+        assert!(asked.len() <= usize::from(MAX_TRIES) && given_up.is_some(), "{} times", asked.len());
+    }
+
+    #[test]
+    fn an_interruption_is_not_asked_for() {
+        check(
+            RTT,
+            &[Got(1), Got(252), Due(500, &[], true)]
+                .map(|step| if let Due(at, _, key) = step { Due(at, &[], !key) } else { step })[..2],
+        );
+        let start = Instant::now();
+        for (second, missing) in [(252, 250), (253, 0), (1 << 40, 0)] {
+            let mut generator = NackGenerator::new();
+            generator.received(1, start);
+            generator.received(second, start);
+            let capacity = generator.missing.capacity();
+            assert_eq!((generator.missing(), generator.given_up), (missing, missing == 0), "{second}");
+            generator.received(second + 2, start);
+            assert!(generator.missing() <= MAX_MISSING && generator.missing.capacity() == capacity);
+        }
+    }
+
+    #[test]
+    fn the_next_time_is_when_something_is_due() {
+        let start = Instant::now();
+        let ms = |n| start + Duration::from_millis(n);
+        let mut generator = NackGenerator::new();
+        assert_eq!(generator.next_due(RTT), None);
+        generator.received(1, start);
+        generator.received(3, start);
+        assert_eq!(generator.next_due(RTT), Some(ms(10)));
+        generator.due(ms(10), RTT, &mut Vec::new());
+        assert_eq!(generator.next_due(RTT), Some(ms(60)));
+        generator.forget_missing();
+        assert_eq!(generator.next_due(RTT), None);
+    }
+}
