@@ -1,1 +1,3 @@
 //! One client's secure path: ICE-lite, DTLS, SRTP.
+
+pub mod srtp;
