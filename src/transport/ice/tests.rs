@@ -1,0 +1,163 @@
+use ::stun::agent::TransactionId;
+use ::stun::attributes::ATTR_USERNAME;
+use ::stun::fingerprint::FINGERPRINT;
+use ::stun::integrity::MessageIntegrity;
+use ::stun::message::{BINDING_REQUEST, Message, Setter};
+use ::stun::textattrs::TextAttribute;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use webrtc_ice::control::{AttrControlled, AttrControlling};
+use webrtc_ice::priority::PriorityAttr;
+use webrtc_ice::use_candidate::UseCandidateAttr;
+
+use super::*;
+
+/// A request as webrtc-ice's agent builds it.
+fn check(username: &str, password: &str, more: Vec<Box<dyn Setter>>) -> Vec<u8> {
+    let mut message = Message::new();
+    let mut setters: Vec<Box<dyn Setter>> = vec![
+        Box::new(BINDING_REQUEST),
+        Box::new(TransactionId::new()),
+        Box::new(TextAttribute::new(ATTR_USERNAME, username.into())),
+    ];
+    setters.extend(more);
+    setters.push(Box::new(PriorityAttr(1)));
+    setters.push(Box::new(MessageIntegrity::new_short_term_integrity(password.into())));
+    setters.push(Box::new(FINGERPRINT));
+    message.build(&setters).unwrap();
+    message.raw
+}
+
+fn plain_check(username: &str, password: &str) -> Vec<u8> {
+    check(username, password, vec![Box::new(AttrControlling(7))])
+}
+
+fn nomination(username: &str, password: &str) -> Vec<u8> {
+    check(username, password, vec![Box::new(AttrControlling(7)), Box::new(UseCandidateAttr::default())])
+}
+
+fn credentials(ufrag: &str) -> IceCredentials {
+    IceCredentials { ufrag: ufrag.into(), pwd: format!("password of {ufrag} -------") }
+}
+
+fn ice(now: Instant) -> IceLite {
+    IceLite::new(now, credentials("here"), credentials("there"))
+}
+
+fn handle(ice: &mut IceLite, now: Instant, port: u16, bytes: &[u8]) -> Result<IceEvent, DropReason> {
+    ice.handle_request(now, address(port), bytes, &mut [0; MAX_RESPONSE]).map(|(len, event)| {
+        assert!(len > 20);
+        event
+    })
+}
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], port))
+}
+
+#[test]
+fn the_first_validated_address_is_used_until_the_client_nominates() {
+    let now = Instant::now();
+    let mut ice = ice(now);
+    let password = credentials("here").pwd;
+    let (plain, nominating) = (plain_check("here:there", &password), nomination("here:there", &password));
+    assert_eq!(ice.selected(), None);
+    for (port, bytes, expected, selected) in [
+        (1, &plain, IceEvent::Selected(address(1)), 1),
+        (2, &plain, IceEvent::Validated(address(2)), 1),
+        (2, &plain, IceEvent::Nothing, 1),
+        (2, &nominating, IceEvent::Selected(address(2)), 2),
+        (2, &nominating, IceEvent::Nothing, 2),
+        (1, &plain, IceEvent::Nothing, 2),
+        (3, &nominating, IceEvent::Selected(address(3)), 3),
+    ] {
+        assert_eq!(handle(&mut ice, now, port, bytes), Ok(expected));
+        assert_eq!(ice.selected(), Some(address(selected)));
+    }
+    assert_eq!(ice.validated().map(|a| a.port()).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn an_unauthenticated_request_changes_nothing_and_is_not_answered() {
+    let now = Instant::now();
+    let later = now + Duration::from_secs(5);
+    let mut ice = ice(now);
+    for (username, password, expected) in [
+        ("here:there", "not the password here", DropReason::StunBadIntegrity),
+        ("elsewhere:there", &credentials("here").pwd, DropReason::StunUnknownUser),
+        ("her:there", &credentials("here").pwd, DropReason::StunUnknownUser),
+    ] {
+        assert_eq!(handle(&mut ice, later, 1, &nomination(username, password)), Err(expected));
+        assert!(!ice.is_validated(address(1)));
+        assert_eq!((ice.selected(), ice.last_heard()), (None, now));
+    }
+}
+
+#[test]
+fn validated_addresses_are_bounded_and_the_selected_one_stays() {
+    let now = Instant::now();
+    let mut ice = ice(now);
+    let plain = plain_check("here:there", &credentials("here").pwd);
+    for port in 1..=20 {
+        handle(&mut ice, now + Duration::from_secs(u64::from(port)), port, &plain).unwrap();
+    }
+    assert_eq!(ice.validated().map(|a| a.port()).collect::<Vec<_>>(), [1, 14, 15, 16, 17, 18, 19, 20]);
+    assert_eq!(ice.selected(), Some(address(1)));
+}
+
+#[test]
+fn a_restart_keeps_the_old_credentials_until_the_new_ones_are_used() {
+    let now = Instant::now();
+    let mut ice = ice(now);
+    let old = nomination("here:there", &credentials("here").pwd);
+    let new = nomination("new:newer", &credentials("new").pwd);
+    let unused = nomination("unused:x", &credentials("unused").pwd);
+    assert_eq!(handle(&mut ice, now, 1, &new), Err(DropReason::StunUnknownUser));
+    handle(&mut ice, now, 1, &old).unwrap();
+
+    ice.restart(credentials("unused"), credentials("x"));
+    ice.restart(credentials("new"), credentials("newer"));
+    assert_eq!((ice.local().ufrag.as_str(), ice.previous_ufrag()), ("new", Some("here")));
+    assert_eq!(handle(&mut ice, now, 2, &old), Ok(IceEvent::Selected(address(2))));
+    assert_eq!(handle(&mut ice, now, 2, &unused), Err(DropReason::StunUnknownUser));
+    assert_eq!(handle(&mut ice, now, 3, &new), Ok(IceEvent::Selected(address(3))));
+    assert_eq!(ice.previous_ufrag(), None);
+    assert_eq!(handle(&mut ice, now, 2, &old), Err(DropReason::StunUnknownUser));
+    assert!(ice.is_validated(address(1)), "media of before the restart is still taken");
+}
+
+#[test]
+fn a_client_that_believes_to_be_controlled_is_told_and_not_believed() {
+    let now = Instant::now();
+    let mut ice = ice(now);
+    let password = credentials("here").pwd;
+    let bytes =
+        check("here:there", &password, vec![Box::new(AttrControlled(7)), Box::new(UseCandidateAttr::default())]);
+    let mut out = [0; MAX_RESPONSE];
+    let (len, event) = ice.handle_request(now, address(1), &bytes, &mut out).unwrap();
+    assert_eq!((event, ice.selected()), (IceEvent::Nothing, None));
+    assert_eq!(out[..2], [0x01, 0x11]);
+    assert!(out[..len].windows(17).any(|window| window == [&[0, 0, 4, 87][..], b"Role Conflict"].concat()));
+}
+
+#[test]
+fn consent_times_out_from_the_last_valid_request() {
+    let now = Instant::now();
+    let limit = Duration::from_secs(30);
+    let mut ice = ice(now);
+    let plain = plain_check("here:there", &credentials("here").pwd);
+    handle(&mut ice, now + Duration::from_secs(20), 1, &plain).unwrap();
+    for (seconds, expected) in [(0, false), (49, false), (50, true)] {
+        assert_eq!(ice.timed_out(now + Duration::from_secs(seconds), limit), expected, "{seconds} s");
+    }
+}
+
+#[test]
+fn credentials_are_long_enough_made_of_ice_chars_and_repeatable() {
+    let make = |seed| generate_credentials(&mut StdRng::seed_from_u64(seed));
+    let made = make(1);
+    assert_eq!((made.ufrag.len(), made.pwd.len()), (UFRAG_LEN, PWD_LEN));
+    assert!(made.ufrag.bytes().chain(made.pwd.bytes()).all(|byte| ICE_CHARS.contains(&byte)));
+    assert_eq!(made, make(1));
+    assert_ne!(made, make(2));
+}
