@@ -14,6 +14,8 @@ pub use self::substitute::substitute;
 mod class;
 pub mod lua;
 mod matcher;
+#[cfg(test)]
+mod measure;
 mod substitute;
 #[cfg(test)]
 mod tests;

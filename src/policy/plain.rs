@@ -12,6 +12,8 @@ pub use self::json::{from_json, to_json};
 pub use self::reload::{decode, encode};
 
 mod json;
+#[cfg(test)]
+mod measure;
 mod reload;
 #[cfg(test)]
 mod tests;

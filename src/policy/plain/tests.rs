@@ -202,6 +202,7 @@ fn what_cannot_cross_a_reload_is_named() {
 fn damaged_bytes_are_an_error_and_never_a_panic() {
     let lua = Lua::new();
     lua.set_memory_limit(8 << 20).expect("limits");
+    let unlimited = Lua::new();
     let value = eval(&lua, "local s = {7} return {1, 'two', {x = s, y = s, [true] = 0.5}, ('z'):rep(300), NULL}");
     let bytes = encode(&value, LIMITS).expect("plain");
     for length in 0..bytes.len() {
@@ -226,6 +227,8 @@ fn damaged_bytes_are_an_error_and_never_a_panic() {
         b"d\0",
     ] {
         assert!(decode(&lua, bad).is_err(), "{}", bad.escape_ascii());
+        // Without a cap mlua calls Lua unprotected: a bad key must not get that far.
+        assert!(decode(&unlimited, bad).is_err(), "{}", bad.escape_ascii());
     }
     assert!(decode(&lua, &b"{".repeat(1 << 20)).is_err());
     assert!(decode(&lua, &b"{i\0\0\0\0".repeat(1 << 16)).is_err());
