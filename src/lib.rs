@@ -7,5 +7,6 @@ pub mod negotiate;
 pub mod packet;
 pub mod policy;
 pub mod rtp;
+pub mod shard;
 pub mod signal;
 pub mod transport;

@@ -1,0 +1,157 @@
+//! The sockets themselves: bound, given large buffers, asked how much they dropped.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use super::cmsg;
+
+const BIND_ATTEMPTS: u32 = 40;
+const BIND_PAUSE: Duration = Duration::from_millis(50);
+/// Index of the dropped datagrams in `SO_MEMINFO`'s answer: `SK_MEMINFO_DROPS` of linux/sock_diag.h.
+const MEMINFO_DROPS: usize = 8;
+const MEMINFO_WORDS: usize = 9;
+/// `SO_MEMINFO` of asm-generic/socket.h.
+const SO_MEMINFO: i32 = 55;
+
+/// A UDP address that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("UDP {address} cannot be bound: {source}")]
+pub struct BindError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// Binds `address` for one shard alone (no `SO_REUSEPORT`: two shards on one port would share traffic unnoticed).
+/// `[::]` takes IPv4 too. A port that is in use is asked for again for two seconds: a ring holds its port for a moment
+/// after its process is gone.
+pub fn bind(address: SocketAddr) -> Result<UdpSocket, BindError> {
+    bind_patiently(address, BIND_ATTEMPTS, BIND_PAUSE)
+}
+
+fn bind_patiently(address: SocketAddr, attempts: u32, pause: Duration) -> Result<UdpSocket, BindError> {
+    for _ in 1..attempts {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => std::thread::sleep(pause),
+            Err(source) => return Err(BindError { address, source }),
+            Ok(socket) => return Ok(socket),
+        }
+    }
+    UdpSocket::bind(address).map_err(|source| BindError { address, source })
+}
+
+/// One of a socket's two buffers.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Buffer {
+    Receive,
+    Send,
+}
+
+impl Buffer {
+    /// (forced option, plain option, the sysctl that bounds the plain one)
+    fn options(self) -> (i32, i32, &'static str) {
+        match self {
+            Self::Receive => (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, "net.core.rmem_max"),
+            Self::Send => (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, "net.core.wmem_max"),
+        }
+    }
+
+    /// Asks for `bytes`, past the system's bound when `force` and allowed to; returns how many were granted.
+    pub(super) fn set(self, socket: &UdpSocket, bytes: usize, force: bool) -> io::Result<usize> {
+        let (forced, plain, _) = self.options();
+        let wanted = i32::try_from(bytes).unwrap_or(i32::MAX);
+        if !force || set_option(socket.as_raw_fd(), libc::SOL_SOCKET, forced, wanted).is_err() {
+            set_option(socket.as_raw_fd(), libc::SOL_SOCKET, plain, wanted)?;
+        }
+        let mut granted = [0];
+        get_option(socket.as_raw_fd(), plain, &mut granted)?;
+        // socket(7): the kernel doubles the value for its bookkeeping and returns the doubled one.
+        Ok(granted[0] as usize / 2)
+    }
+
+    /// The warning for a buffer that came out smaller.
+    pub(super) fn refused(self, wanted: usize, granted: usize) -> Option<String> {
+        let (_, _, sysctl) = self.options();
+        (granted < wanted).then(|| {
+            format!("the UDP buffer has {granted} bytes instead of {wanted}: set `sysctl -w {sysctl}={wanted}`, or bursts will be lost")
+        })
+    }
+}
+
+/// Asks for coalesced datagrams (`UDP_GRO`); an old kernel that refuses costs speed, nothing else.
+pub(super) fn enable_gro(socket: &UdpSocket) -> io::Result<()> {
+    set_option(socket.as_raw_fd(), cmsg::SOL_UDP, cmsg::UDP_GRO, 1)
+}
+
+/// How many datagrams the kernel dropped because the socket's buffer was full.
+pub(super) fn kernel_drops(socket: &UdpSocket) -> u64 {
+    let mut words = [0u32; MEMINFO_WORDS];
+    match get_option(socket.as_raw_fd(), SO_MEMINFO, &mut words) {
+        Ok(()) => u64::from(words[MEMINFO_DROPS]),
+        Err(_) => 0,
+    }
+}
+
+fn set_option(fd: RawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    let len = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `value`, which lives through the call.
+    match unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn get_option(fd: RawFd, option: i32, words: &mut [u32]) -> io::Result<()> {
+    let mut len = size_of_val(words) as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `words`; any bytes the kernel writes are valid u32s.
+    match unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, words.as_mut_ptr().cast(), &raw mut len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_over_the_systems_bound_is_cut_and_the_warning_names_the_sysctl() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for (buffer, sysctl) in [(Buffer::Receive, "net.core.rmem_max"), (Buffer::Send, "net.core.wmem_max")] {
+            let wanted = 1 << 30;
+            let granted = buffer.set(&socket, wanted, false).unwrap();
+            assert!(granted > 0 && granted < wanted, "{granted}");
+            let warning = buffer.refused(wanted, granted).unwrap();
+            assert!(warning.contains(&format!("sysctl -w {sysctl}={wanted}")), "{warning}");
+        }
+    }
+
+    #[test]
+    fn a_buffer_within_the_bound_is_granted_without_a_warning() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let granted = Buffer::Receive.set(&socket, 100_000, false).unwrap();
+        assert_eq!((granted, Buffer::Receive.refused(100_000, granted)), (100_000, None));
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error_of_one_line_that_names_it() {
+        let first = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind_patiently(address, 2, Duration::ZERO).unwrap_err().to_string();
+        assert_eq!(error, format!("UDP {address} cannot be bound: Address already in use (os error 98)"));
+    }
+
+    #[test]
+    fn datagrams_that_the_kernel_dropped_are_counted() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Buffer::Receive.set(&receiver, 8_192, false).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(kernel_drops(&receiver), 0);
+        for _ in 0..100 {
+            sender.send_to(&[0; 1_200], receiver.local_addr().unwrap()).unwrap();
+        }
+        let drops = kernel_drops(&receiver);
+        assert!(drops > 0 && drops < 100, "{drops}");
+    }
+}

@@ -1,0 +1,403 @@
+//! Both ways of calling the kernel, over loopback, against plain sockets and against each other.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use super::*;
+
+const MODES: [IoMode; 2] = [IoMode::Uring, IoMode::Mmsg];
+/// Receives that bring nothing before a test gives up; each waits a millisecond.
+const PATIENCE: u32 = 2_000;
+
+fn settings(io: IoMode) -> UdpSettings {
+    UdpSettings { io, ..UdpSettings::default() }
+}
+
+fn udp_on(address: &str, settings: &UdpSettings) -> (Udp, SocketAddr) {
+    let socket = bind(address.parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (Udp::new(vec![socket], settings).unwrap(), address)
+}
+
+fn peer() -> (UdpSocket, SocketAddr) {
+    peer_on("127.0.0.1:0")
+}
+
+fn peer_on(address: &str) -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// Closing a ring may interrupt a call that waits on the same thread.
+fn recv(peer: &UdpSocket, buffer: &mut [u8]) -> usize {
+    loop {
+        match peer.recv(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome.unwrap(),
+        }
+    }
+}
+
+/// `len` bytes that tell datagram `number` from others.
+fn payload(number: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at + number * 31) as u8).collect()
+}
+
+/// Receives until there are `count` datagrams.
+fn collect(udp: &mut Udp, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
+    let mut all = vec![];
+    for _ in 0..PATIENCE {
+        let before = all.len();
+        udp.receive(usize::MAX, |from, bytes| {
+            all.push((from, bytes.to_vec()));
+            true
+        });
+        if all.len() >= count {
+            break;
+        }
+        if all.len() == before {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    all
+}
+
+fn batch_of(datagrams: &[(SocketAddr, Vec<u8>)]) -> SendBatch {
+    let mut batch = SendBatch::new(4 << 20, 4096);
+    assert!(datagrams.iter().all(|(to, bytes)| batch.push(*to, bytes)));
+    batch
+}
+
+#[test]
+fn datagrams_of_all_sizes_come_in_as_they_were_sent() {
+    for io in MODES {
+        for gro in [true, false] {
+            let settings = UdpSettings { gro, receive_buffer_bytes: 65_535, ..settings(io) };
+            let (mut udp, address) = udp_on("127.0.0.1:0", &settings);
+            let (peer, peer_address) = peer();
+            for (number, len) in
+                [0, 1, 2, 15, 16, 100, 1_199, 1_200, 1_500, 9_000, 40_000, 65_507].into_iter().enumerate()
+            {
+                peer.send_to(&payload(number, len), address).unwrap();
+                assert_eq!(collect(&mut udp, 1), [(peer_address, payload(number, len))], "{io} gro {gro} {len} bytes");
+            }
+        }
+    }
+}
+
+#[test]
+fn runs_leave_and_arrive_coalesced_and_are_split_as_they_were() {
+    for from in MODES {
+        for to in MODES {
+            let (mut sender, sender_address) = udp_on("127.0.0.1:0", &settings(from));
+            let (mut receiver, address) = udp_on("127.0.0.1:0", &settings(to));
+            let lengths = [1_200, 1_200, 1_200, 700, 100, 1, 900, 900, 900, 900, 899, 1_300];
+            let sent: Vec<_> = lengths.iter().enumerate().map(|(n, len)| (address, payload(n, *len))).collect();
+            let batch = batch_of(&sent);
+            let report = sender.flush(&batch);
+            assert_eq!(report, SendReport { sent: lengths.len(), ..SendReport::default() }, "{from}");
+            let got = collect(&mut receiver, lengths.len());
+            let expected: Vec<_> = sent.into_iter().map(|(_, bytes)| (sender_address, bytes)).collect();
+            assert_eq!(got, expected, "{from} to {to}");
+            assert_eq!(sender.stats().sends, batch.runs().len() as u64);
+            assert!(receiver.stats().receives < lengths.len() as u64, "nothing was coalesced");
+        }
+    }
+}
+
+#[test]
+fn the_longest_run_fits_a_receive_buffer() {
+    for io in MODES {
+        let (mut sender, _) = udp_on("127.0.0.1:0", &settings(io));
+        let (mut receiver, address) = udp_on("127.0.0.1:0", &settings(io));
+        for (count, len) in [(64, 1_000), (46, 1_400), (64, 1), (43, 1_500)] {
+            let sent: Vec<_> = (0..count).map(|n| (address, payload(n, len))).collect();
+            let batch = batch_of(&sent);
+            assert_eq!(batch.runs().len(), 1);
+            assert_eq!(sender.flush(&batch).sent, count);
+            let got: Vec<_> = collect(&mut receiver, count).into_iter().map(|(_, bytes)| (address, bytes)).collect();
+            assert_eq!(got, sent, "{io} {count} of {len}");
+        }
+        assert_eq!(receiver.stats().too_long, 0);
+    }
+}
+
+#[test]
+fn without_gso_every_datagram_leaves_alone() {
+    for io in MODES {
+        let (mut sender, _) = udp_on("127.0.0.1:0", &UdpSettings { gso: false, ..settings(io) });
+        let (receiver, address) = peer();
+        let sent: Vec<_> = (0..130).map(|n| (address, payload(n, if n == 129 { 40 } else { 300 }))).collect();
+        assert_eq!(sender.flush(&batch_of(&sent)).sent, 130);
+        assert_eq!(sender.stats().sends, 130, "{io}");
+        let mut buffer = [0; 2_000];
+        for (_, bytes) in sent {
+            let (len, _) = receiver.recv_from(&mut buffer).unwrap();
+            assert_eq!(buffer[..len], bytes);
+        }
+    }
+}
+
+#[test]
+fn a_dual_stack_socket_talks_to_both_families_by_their_own_addresses() {
+    for io in MODES {
+        let (mut udp, address) = udp_on("[::]:0", &settings(io));
+        for (ip, bind_to) in [(Ipv4Addr::LOCALHOST.into(), "127.0.0.1:0"), (Ipv6Addr::LOCALHOST.into(), "[::1]:0")] {
+            let (peer, peer_address) = peer_on(bind_to);
+            peer.send_to(b"ping", SocketAddr::new(ip, address.port())).unwrap();
+            assert_eq!(collect(&mut udp, 1), [(peer_address, b"ping".to_vec())], "{io}");
+            assert_eq!(udp.flush(&batch_of(&[(peer_address, b"pong".to_vec())])).sent, 1);
+            assert_eq!(peer.recv(&mut [0; 9]).unwrap(), 4);
+        }
+    }
+}
+
+#[test]
+fn with_a_socket_per_family_each_address_is_reached_through_its_own() {
+    for io in MODES {
+        let sockets = vec![bind("127.0.0.1:0".parse().unwrap()).unwrap(), bind("[::1]:0".parse().unwrap()).unwrap()];
+        let addresses: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        let mut udp = Udp::new(sockets, &settings(io)).unwrap();
+        let peers = [peer_on("127.0.0.1:0"), peer_on("[::1]:0")];
+        let batch = batch_of(&[(peers[0].1, vec![4; 4]), (peers[1].1, vec![6; 6]), (peers[0].1, vec![8; 8])]);
+        assert_eq!(udp.flush(&batch).sent, 3);
+        for ((peer, peer_address), (address, lengths)) in peers.iter().zip(addresses.iter().zip([&[4, 8][..], &[6]])) {
+            for len in lengths {
+                assert_eq!(peer.recv_from(&mut [0; 9]).unwrap(), (*len, *address), "{io}");
+            }
+            peer.send_to(b"hi", address).unwrap();
+            assert_eq!(collect(&mut udp, 1), [(*peer_address, b"hi".to_vec())], "{io}");
+        }
+    }
+}
+
+#[test]
+fn an_address_of_a_family_without_a_socket_is_a_failure_of_its_own() {
+    for io in MODES {
+        let (mut udp, _) = udp_on("127.0.0.1:0", &settings(io));
+        let (_peer, peer_address) = peer();
+        let report = udp.flush(&batch_of(&[("[::1]:9".parse().unwrap(), vec![0; 10]), (peer_address, vec![0; 10])]));
+        assert_eq!((report.sent, report.failed, report.last_error), (1, 1, libc::EAFNOSUPPORT), "{io}");
+    }
+}
+
+#[test]
+fn a_datagram_over_the_buffer_is_dropped_and_counted_and_those_around_it_are_not() {
+    for io in MODES {
+        let settings = UdpSettings { gro: false, receive_buffer_bytes: 1_000, ..settings(io) };
+        let (mut udp, address) = udp_on("127.0.0.1:0", &settings);
+        let (peer, peer_address) = peer();
+        for len in [900, 5_000, 901] {
+            peer.send_to(&payload(0, len), address).unwrap();
+        }
+        assert_eq!(collect(&mut udp, 2), [(peer_address, payload(0, 900)), (peer_address, payload(0, 901))], "{io}");
+        assert_eq!(udp.stats().too_long, 1);
+    }
+}
+
+#[test]
+fn a_call_hands_over_no_more_than_its_limit_and_the_next_one_goes_on() {
+    for io in MODES {
+        let (mut sender, _) = udp_on("127.0.0.1:0", &settings(io));
+        let (mut udp, address) = udp_on("127.0.0.1:0", &settings(io));
+        let sent: Vec<_> = (0..10).map(|n| (address, payload(n, 100))).collect();
+        sender.flush(&batch_of(&sent));
+        let mut got = VecDeque::new();
+        assert_eq!(udp.receive(0, |_, _| true).datagrams, 0);
+        for _ in 0..PATIENCE {
+            let before = got.len();
+            let received = udp.receive(3, |_, bytes| {
+                got.push_back(bytes.to_vec());
+                true
+            });
+            assert_eq!(received.datagrams, got.len() - before);
+            assert!(received.datagrams <= 3);
+            if got.len() == 10 {
+                break;
+            }
+            assert!(received.more || got.is_empty(), "{io}");
+        }
+        assert_eq!(got, sent.iter().map(|(_, bytes)| bytes.clone()).collect::<Vec<_>>(), "{io}");
+    }
+}
+
+#[test]
+fn the_callback_can_stop_a_call_within_a_coalesced_receive() {
+    for io in MODES {
+        let (mut sender, _) = udp_on("127.0.0.1:0", &settings(io));
+        let (mut udp, address) = udp_on("127.0.0.1:0", &settings(io));
+        let sent: Vec<_> = (0..5).map(|n| (address, payload(n, 100))).collect();
+        sender.flush(&batch_of(&sent));
+        let mut first = None;
+        while first.is_none() {
+            udp.receive(100, |_, bytes| {
+                assert!(first.is_none());
+                first = Some(bytes.to_vec());
+                false
+            });
+        }
+        assert_eq!(first, Some(payload(0, 100)), "{io}");
+        let rest: Vec<_> = collect(&mut udp, 4).into_iter().map(|(_, bytes)| bytes).collect();
+        assert_eq!(rest, (1..5).map(|n| payload(n, 100)).collect::<Vec<_>>(), "{io}");
+    }
+}
+
+#[test]
+fn a_panic_over_one_datagram_neither_repeats_it_nor_loses_the_next() {
+    for io in MODES {
+        let (mut sender, _) = udp_on("127.0.0.1:0", &settings(io));
+        let (mut udp, address) = udp_on("127.0.0.1:0", &settings(io));
+        let sent: Vec<_> = (0..3).map(|n| (address, payload(n, 100))).collect();
+        for _ in 0..200 {
+            sender.flush(&batch_of(&sent));
+            let mut seen = 0;
+            while seen == 0 {
+                let call = std::panic::AssertUnwindSafe(|| {
+                    udp.receive(100, |_, _| {
+                        seen += 1;
+                        std::panic::resume_unwind(Box::new("a bug"))
+                    })
+                });
+                let _ = std::panic::catch_unwind(call);
+            }
+            let rest: Vec<_> = collect(&mut udp, 2).into_iter().map(|(_, bytes)| bytes).collect();
+            assert_eq!(rest, [payload(1, 100), payload(2, 100)], "{io}");
+        }
+    }
+}
+
+#[test]
+fn a_burst_over_the_receive_buffers_waits_in_the_socket() {
+    for io in MODES {
+        let settings = UdpSettings { receive_buffers: 4, ..settings(io) };
+        let (mut udp, address) = udp_on("127.0.0.1:0", &settings);
+        let (peer, peer_address) = peer();
+        for number in 0..300 {
+            peer.send_to(&payload(number, 200), address).unwrap();
+        }
+        let expected: Vec<_> = (0..300).map(|number| (peer_address, payload(number, 200))).collect();
+        assert_eq!(collect(&mut udp, 300), expected, "{io}");
+        udp.poll_kernel_drops();
+        assert_eq!(udp.stats().kernel_drops, 0);
+        assert_eq!(udp.stats().out_of_buffers > 0, io == IoMode::Uring);
+    }
+}
+
+#[test]
+fn a_burst_over_the_socket_buffer_is_lost_counted_and_survived() {
+    for io in MODES {
+        let settings = UdpSettings { socket_receive_bytes: 32_768, receive_buffers: 4, ..settings(io) };
+        let (mut udp, address) = udp_on("127.0.0.1:0", &settings);
+        let (peer, peer_address) = peer();
+        for number in 0..500 {
+            peer.send_to(&payload(number, 1_200), address).unwrap();
+        }
+        udp.poll_kernel_drops();
+        let drops = udp.stats().kernel_drops as usize;
+        assert!(drops > 0, "{io}");
+        assert_eq!(collect(&mut udp, 500 - drops).len(), 500 - drops, "{io}");
+        peer.send_to(b"after", address).unwrap();
+        assert_eq!(collect(&mut udp, 1), [(peer_address, b"after".to_vec())], "{io}");
+    }
+}
+
+#[test]
+fn an_address_that_answers_with_icmp_errors_stalls_nobody() {
+    for io in MODES {
+        let (mut udp, address) = udp_on("127.0.0.1:0", &settings(io));
+        let (gone, gone_address) = peer();
+        drop(gone);
+        let (peer, peer_address) = peer();
+        for round in 0..50 {
+            let report = udp.flush(&batch_of(&[(gone_address, vec![1; 100]), (peer_address, vec![2; 100])]));
+            assert_eq!((report.sent, report.failed), (2, 0), "{io} {round}");
+            assert_eq!(peer.recv(&mut [0; 200]).unwrap(), 100);
+            peer.send_to(&payload(round, 50), address).unwrap();
+            assert_eq!(collect(&mut udp, 1), [(peer_address, payload(round, 50))], "{io} {round}");
+        }
+    }
+}
+
+#[test]
+fn a_send_that_the_kernel_refuses_is_counted_and_the_others_leave() {
+    for io in MODES {
+        let (mut udp, _) = udp_on("127.0.0.1:0", &settings(io));
+        let (peer, peer_address) = peer();
+        // Port 0 is no destination: EINVAL; broadcast needs permission: EACCES.
+        let refused: [SocketAddr; 2] = ["127.0.0.1:0".parse().unwrap(), "255.255.255.255:9".parse().unwrap()];
+        let datagrams = [
+            (peer_address, vec![1; 10]),
+            (refused[0], vec![2; 10]),
+            (peer_address, vec![3; 10]),
+            (refused[1], vec![4; 10]),
+            (refused[0], vec![5; 10]),
+            (refused[0], vec![5; 10]),
+            (peer_address, vec![6; 10]),
+        ];
+        let report = udp.flush(&batch_of(&datagrams));
+        assert_eq!((report.sent, report.failed, report.would_block), (3, 4, 0), "{io}");
+        for expected in [1, 3, 6] {
+            let mut buffer = [0; 20];
+            assert_eq!((peer.recv(&mut buffer).unwrap(), buffer[0]), (10, expected), "{io}");
+        }
+    }
+}
+
+/// Loopback never fills a send buffer, a slow link does:
+/// `unshare -n sh -c 'ip link set lo up; tc qdisc add dev lo root tbf rate 800kbit burst 4k limit 10m; cargo test --lib
+/// a_full_send -- --ignored'`.
+#[test]
+#[ignore = "needs a slow loopback in a network namespace"]
+fn a_full_send_buffer_drops_and_counts_and_never_waits() {
+    for io in MODES {
+        for size in [1_000, 1] {
+            let settings = UdpSettings { socket_send_bytes: 20_000, ..settings(io) };
+            let (mut udp, _) = udp_on("127.0.0.1:0", &settings);
+            let (peer, peer_address) = peer();
+            let many: Vec<_> = (0..400).map(|n| (peer_address, payload(n, size + n % 2))).collect();
+            let report = udp.flush(&batch_of(&many));
+            assert_eq!((report.sent + report.would_block, report.failed), (400, 0), "{io} {report:?}");
+            assert!(report.would_block > 0 && report.sent > 0, "{io} {report:?}");
+            // What was said to be sent arrives, and nothing else.
+            for _ in 0..report.sent {
+                let len = recv(&peer, &mut [0; 2_000]);
+                assert!(len == size || len == size + 1);
+            }
+            peer.set_nonblocking(true).unwrap();
+            assert!(peer.recv(&mut [0; 2_000]).is_err(), "{io}");
+            assert_eq!(udp.flush(&batch_of(&many[..1])).sent, 1, "{io}: the socket works again");
+        }
+    }
+}
+
+#[test]
+fn the_port_is_free_as_soon_as_the_sockets_are_dropped() {
+    for io in MODES {
+        let (udp, address) = udp_on("127.0.0.1:0", &settings(io));
+        assert!(UdpSocket::bind(address).is_err());
+        drop(udp);
+        assert!(UdpSocket::bind(address).is_ok(), "{io}");
+    }
+}
+
+#[test]
+fn a_batch_may_be_reused_right_after_its_flush() {
+    for io in MODES {
+        let (mut udp, _) = udp_on("127.0.0.1:0", &settings(io));
+        let (peer, peer_address) = peer();
+        let mut batch = SendBatch::new(64 << 10, 64);
+        for number in 0..60 {
+            batch.clear();
+            assert!(batch.push(peer_address, &payload(number, 500)));
+            assert_eq!(udp.flush(&batch).sent, 1);
+        }
+        let mut buffer = [0; 1_000];
+        for number in 0..60 {
+            let len = peer.recv(&mut buffer).unwrap();
+            assert_eq!(buffer[..len], payload(number, 500), "{io}");
+        }
+    }
+}
