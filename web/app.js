@@ -67,13 +67,14 @@ class Tile {
   /** @param {MediaStreamTrack} media @param {string} [track] */
   show(media, track) {
     this.video = track;
+    this.root.classList.remove('seen');
+    this.picture.onloadeddata = () => this.root.classList.add('seen'); // the first frame is there
     this.picture.srcObject = new MediaStream([media]);
-    this.see(true);
   }
 
-  /** @param {boolean} seen */
-  see(seen) {
-    this.root.classList.toggle('seen', seen);
+  /** @param {boolean} hidden */
+  hide(hidden) {
+    this.root.classList.toggle('dark', hidden);
   }
 
   /** @param {MediaStreamTrack} media @param {string} track */
@@ -258,7 +259,7 @@ async function publish(client, what) {
     if (client.joined) notify(`${label} was refused: ${words(error)}`);
     if (what === 'camera') {
       const own = tiles.get(client.id);
-      own?.see(false);
+      own?.hide(true);
       if (own) own.note.textContent = 'video refused';
     }
     return false;
@@ -275,7 +276,6 @@ async function receive(client, track) {
     } else {
       const tile = welcome(track.client, track);
       tile.show(media, track.id);
-      tile.see(!track.muted);
     }
     mark(track);
   } catch (error) {
@@ -300,7 +300,7 @@ function welcome(client, track) {
 function mark(track) {
   const tile = [...tiles.values()].find((t) => t.video === track.id || t.audio.has(track.id));
   if (!tile) return;
-  if (track.kind === 'video') tile.see(!track.muted);
+  if (track.kind === 'video') tile.hide(track.muted);
   if (track.kind === 'audio') tile.note.textContent = track.muted ? 'muted' : '';
 }
 
@@ -317,7 +317,7 @@ function forget(id) {
     other.video = undefined;
     other.picture.srcObject = null;
     other.stats.textContent = '';
-    other.see(false);
+    other.root.classList.remove('seen');
   }
 }
 
@@ -382,8 +382,10 @@ function closed(reason) {
   page.media = {};
   document.body.dataset.state = 'lobby';
   const text = page.notices.at(-1)?.endsWith(reason) ? page.notices.at(-1) : reason;
-  status(text, stay ? '' : 'bad');
+  const level = text === 'You left' ? '' : 'bad';
+  status(text, level);
   $('reason').textContent = text;
+  $('reason').dataset.level = level;
   $('reason').hidden = false;
   $('join').querySelector('button').focus();
 }
@@ -410,7 +412,7 @@ for (const id of ['mic', 'camera']) {
     page.client.setMuted(page.published[id], muted);
     press(id, muted);
     const own = tiles.get(page.client.id);
-    if (id === 'camera') own?.see(!muted);
+    if (id === 'camera') own?.hide(muted);
     if (id === 'mic' && own) own.note.textContent = muted ? 'muted' : '';
   });
 }
