@@ -27,10 +27,10 @@ let mediaPorts = 41_000 + (process.pid % 500) * 20;
 export async function startServer({ scripts = join(HERE, 'scripts'), flags = [], mediaIp = '127.0.0.1' } = {}) {
   if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: run "cargo build", or set MOONRING_BIN`);
   const data = mkdtempSync(join(tmpdir(), 'moonring-e2e-'));
-  const port = await freePort();
+  const [port, admin] = [await freePort(), await freePort()];
   const ports = `${mediaPorts}-${mediaPorts + 9}`;
   mediaPorts += 10;
-  const args = ['--listen', `127.0.0.1:${port}`, '--media-ip', mediaIp, '--media-ports', ports];
+  const args = ['--listen', `127.0.0.1:${port}`, '--admin-listen', `127.0.0.1:${admin}`, '--media-ip', mediaIp, '--media-ports', ports];
   args.push('--scripts-dir', scripts, '--data-dir', data, '--shards', '1', ...flags);
   const child = spawn(BINARY, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
@@ -40,7 +40,7 @@ export async function startServer({ scripts = join(HERE, 'scripts'), flags = [],
     port,
     url: `https://127.0.0.1:${port}`,
     log: () => log,
-    metrics: async () => (await fetch(`https://127.0.0.1:${port}/metrics`)).text(),
+    metrics: async () => (await fetch(`http://127.0.0.1:${admin}/metrics`)).text(),
     async stop() {
       child.kill('SIGTERM');
       const late = setTimeoutKill(child);

@@ -30,8 +30,8 @@ test('AES-GCM is what a browser gets when nothing is forced', async () => {
 });
 
 for (const [profile, cipher] of [
-  ['aes128-cm-sha1-80', 'AES_CM_128_HMAC_SHA1_80'],
-  ['aead-aes-128-gcm', 'AEAD_AES_128_GCM'],
+  ['aes-128-cm-sha1-80', 'AES_CM_128_HMAC_SHA1_80'],
+  ['aes-128-gcm', 'AEAD_AES_128_GCM'],
 ]) {
   test(`media flows with ${profile} alone`, async () => {
     const { srtpCipher } = await negotiated({ flags: ['--srtp-profiles', profile] });
