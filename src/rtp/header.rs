@@ -214,6 +214,18 @@ pub fn write_header(out: &mut [u8], fields: &NewHeader, elements: &[(u8, &[u8])]
     len
 }
 
+/// Makes the last `count` bytes of a packet, which come after its payload, padding (RFC 3550 section 5.1): so that
+/// packets of one frame get one length and leave in one send. `count` is not 0 and not longer than what follows the
+/// header.
+pub fn pad(packet: &mut [u8], count: u8) {
+    let start = packet.len() - usize::from(count);
+    packet[start..].fill(0);
+    if let Some(last) = packet.last_mut() {
+        *last = count;
+    }
+    packet[0] |= 0x20;
+}
+
 /// How many bytes [`write_header`] writes for `elements`.
 pub fn written_len(elements: &[(u8, &[u8])]) -> usize {
     let prefix = if form_of(elements) == Form::OneByte { 1 } else { 2 };
