@@ -111,6 +111,31 @@ fn a_feedback_tells_of_500_packets_at_most_and_fits_the_room() {
     }
 }
 
+/// Symbols, as digits, in → packet chunks out.
+#[test]
+fn symbols_are_packed_into_the_chunk_that_tells_most() {
+    for (symbols, expected) in [
+        ("", &[][..]),
+        ("1", &[0x2001]),
+        ("0000", &[0x0004]),
+        ("2222222", &[0x4007]),
+        ("11111111111111101", &[0x200F, 0x9000]),
+        ("10111111111111", &[0xAFFF]),
+        ("111111111111101", &[0xBFFE, 0x2001]),
+        ("0120", &[0xC600]),
+        ("1112111111122", &[0xD595, 0xD568]),
+        ("111111122", &[0x2007, 0x4002]),
+        ("11111122", &[0xD556, 0x4001]),
+    ] {
+        let mut statuses = Statuses::new();
+        for symbol in symbols.bytes() {
+            assert!(statuses.push([None, Some(1), Some(-1)][usize::from(symbol - b'0')]));
+        }
+        let chunks: Vec<u16> = statuses.chunks().map(|chunk| chunk.bits).collect();
+        assert_eq!(chunks, expected, "{symbols}: {chunks:04x?}");
+    }
+}
+
 #[test]
 fn feedbacks_are_counted_and_go_on_over_the_end_of_the_reference_time() {
     let start = Instant::now();
