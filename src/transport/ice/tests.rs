@@ -32,7 +32,7 @@ fn plain_check(username: &str, password: &str) -> Vec<u8> {
     check(username, password, vec![Box::new(AttrControlling(7))])
 }
 
-fn nomination(username: &str, password: &str) -> Vec<u8> {
+pub(in crate::transport) fn nomination(username: &str, password: &str) -> Vec<u8> {
     check(username, password, vec![Box::new(AttrControlling(7)), Box::new(UseCandidateAttr::default())])
 }
 
