@@ -9,6 +9,7 @@ use io_uring::{IoUring, opcode, types::Fd};
 use super::arrival::Arrival;
 use super::cmsg::{CONTROL_BYTES, Control};
 use super::pages::Pages;
+use super::ring::cancel_all;
 use super::sockaddr::RawAddress;
 use super::sockets::Sockets;
 use super::table::{EMPTY_HEADER, SendTable};
@@ -213,6 +214,14 @@ impl Mmsg {
             }
         }
         false
+    }
+}
+
+impl Drop for Mmsg {
+    /// A poll that is under way holds the port.
+    fn drop(&mut self) {
+        cancel_all(&self.alarm);
+        self.run_alarm();
     }
 }
 

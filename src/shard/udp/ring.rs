@@ -329,11 +329,17 @@ impl Uring {
 impl Drop for Uring {
     /// Takes sockets and memory from the kernel at once: a ring that is merely closed may hold its port for a moment.
     fn drop(&mut self) {
-        let within = Timespec::new().sec(CANCEL_WITHIN.as_secs());
-        // Each step may be refused by an older kernel; closing the ring does the same, later.
-        let _ = self.ring.submitter().register_sync_cancel(Some(within), CancelBuilder::any());
+        cancel_all(&self.ring);
         self.enter();
+        // Either may be refused by an older kernel; closing the ring does the same, later.
         let _ = self.buffers.unregister(&self.ring);
         let _ = self.ring.submitter().unregister_files();
     }
+}
+
+/// Cancels what is under way on `ring` and waits for it.
+pub(super) fn cancel_all(ring: &IoUring) {
+    let within = Timespec::new().sec(CANCEL_WITHIN.as_secs());
+    // Refused by kernels before 6.0; there the ring's end does it, later.
+    let _ = ring.submitter().register_sync_cancel(Some(within), CancelBuilder::any());
 }
