@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use moonring::command::{Command, Event};
 use moonring::packet::SendBatch;
-use moonring::shard::event_loop::{Core, LoopSettings, Phase, spawn_shard};
+use moonring::shard::event_loop::{Core, LoopSettings, Park, Phase, spawn_shard};
 use moonring::shard::udp::{IoMode, IoStats, bind};
 use nix::time::{ClockId, clock_gettime};
 
@@ -47,14 +47,17 @@ fn main() {
     let (idle, pings, rounds) =
         if full { (Duration::from_secs(3), 2_000, 3_000) } else { (Duration::from_millis(20), 5, 5) };
     plain(pings, rounds);
-    for io in [IoMode::Uring, IoMode::Mmsg] {
-        shard(io, idle, pings, rounds);
+    for park in [Park::Ring, Park::Executor] {
+        for io in [IoMode::Uring, IoMode::Mmsg] {
+            shard(io, park, idle, pings, rounds);
+        }
     }
 }
 
-fn shard(io: IoMode, idle: Duration, pings: usize, rounds: usize) {
+fn shard(io: IoMode, park: Park, idle: Duration, pings: usize, rounds: usize) {
     let mut settings = LoopSettings::default();
-    settings.udp.io = io;
+    (settings.udp.io, settings.park) = (io, park);
+    let name = format!("{io}/{park:?}");
     let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = socket.local_addr().unwrap();
     let (events, _receiver) = tokio::sync::mpsc::channel(1);
@@ -65,8 +68,8 @@ fn shard(io: IoMode, idle: Duration, pings: usize, rounds: usize) {
     std::thread::sleep(idle / 10);
     let before = cpu();
     std::thread::sleep(idle);
-    println!("loop/{io}/idle cpu={:.2}%", (cpu() - before) / idle.as_nanos() as f64 * 100.0);
-    measure(&io.to_string(), address, cpu, pings, rounds);
+    println!("loop/{name}/idle cpu={:.2}%", (cpu() - before) / idle.as_nanos() as f64 * 100.0);
+    measure(&name, address, cpu, pings, rounds);
     assert!(shard.stop());
 }
 

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut, Timespec};
@@ -17,6 +16,7 @@ use super::cmsg::CONTROL_BYTES;
 use super::sockaddr::ADDRESS_BYTES;
 use super::sockets::Sockets;
 use super::table::{EMPTY_HEADER, SendTable, TABLE_SENDS};
+use super::wake::{Bell, Watch, block};
 use super::{IoStats, Received, SendReport, UdpSettings};
 use crate::packet::{Run, SendBatch};
 
@@ -41,6 +41,7 @@ pub(super) struct Uring {
     filled: VecDeque<Filled>,
     open: Option<Open>,
     failures: Vec<(usize, i32)>,
+    watch: Watch,
     pub(super) stats: IoStats,
 }
 
@@ -91,6 +92,7 @@ impl Uring {
             filled: VecDeque::with_capacity(usize::from(entries)),
             open: None,
             failures: Vec::with_capacity(TABLE_SENDS),
+            watch: Watch::nothing(),
             stats: IoStats::default(),
         };
         uring.ring.completion().disable_eventfd();
@@ -98,9 +100,24 @@ impl Uring {
         Ok(uring)
     }
 
-    /// Every completion writes to `eventfd` while the owner sleeps.
-    pub(super) fn register_eventfd(&self, eventfd: RawFd) -> io::Result<()> {
-        self.ring.submitter().register_eventfd(eventfd)
+    /// Every completion rings the bell while the owner sleeps elsewhere.
+    pub(super) fn ring_bell(&self, bell: &Bell) -> io::Result<()> {
+        self.ring.submitter().register_eventfd(bell.fd())
+    }
+
+    /// The bell ends a wait.
+    pub(super) fn watch(&mut self, bell: &Bell) {
+        self.watch.set(bell);
+    }
+
+    /// Blocks until there is something to receive, the bell rings or the time is over.
+    pub(super) fn wait(&mut self, timeout: Duration) {
+        if self.filled.is_empty() && self.open.is_none() {
+            self.watch.arm(&mut self.ring);
+            self.stats.enters += 1;
+            block(&self.ring, timeout);
+            self.reap();
+        }
     }
 
     pub(super) fn receive(
@@ -248,6 +265,10 @@ impl Uring {
         for entry in self.ring.completion() {
             if entry.user_data() & SEND != 0 {
                 self.failures.push(((entry.user_data() & !SEND) as usize, -entry.result()));
+                continue;
+            }
+            if entry.user_data() == Watch::USER_DATA {
+                self.watch.rang();
                 continue;
             }
             let Some(receive) = self.receives.get_mut(entry.user_data() as usize) else { continue };
