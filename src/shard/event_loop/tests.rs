@@ -149,9 +149,9 @@ fn leave(reason: &str) -> Command {
 fn datagrams_are_answered_whatever_the_pause_between_them() {
     for mode in MODES {
         let world = world(mode, |_| {});
-        for round in 0..200u64 {
+        for round in 0..60u64 {
             assert_eq!(world.echo(&round.to_be_bytes()[4..]), round.to_be_bytes()[4..], "{mode:?}");
-            std::thread::sleep(Duration::from_micros(round * 37 % 5_000));
+            std::thread::sleep(Duration::from_micros(round * 137 % 5_000));
         }
         assert_eq!(world.echo(b""), b"empty");
         assert!(world.shard.stop());
