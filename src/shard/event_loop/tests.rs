@@ -246,6 +246,30 @@ fn what_does_not_fit_one_flush_leaves_in_several() {
 }
 
 #[test]
+fn there_is_room_for_the_answer_to_every_datagram_of_a_coalesced_receive() {
+    for mode in MODES {
+        let world = world(mode, |settings| settings.send_bytes = 13_000);
+        let mut peer = Udp::new(vec![bind("127.0.0.1:0".parse().unwrap()).unwrap()], &UdpSettings::default()).unwrap();
+        let mut train = SendBatch::new(64 << 10, 2);
+        assert!((0..30).all(|number| train.push(world.address, &[number; 1_000])));
+        assert_eq!(peer.flush(&train).sent, 30);
+        let mut got = vec![];
+        for _ in 0..1_000 {
+            peer.wait(Duration::from_millis(5));
+            peer.receive(30, |_, bytes| {
+                got.push(bytes[0]);
+                true
+            });
+            if got.len() == 30 {
+                break;
+            }
+        }
+        assert_eq!(got, (0..30).collect::<Vec<_>>(), "{mode:?}");
+        assert!(world.seen.try_recv().is_err());
+    }
+}
+
+#[test]
 fn a_panic_in_the_core_ends_what_caused_it_and_nothing_else() {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
