@@ -3,7 +3,8 @@
  * The demo page: lobby, tiles, controls, messages. The protocol is client.js; this file is what a page makes of it.
  *
  * Address parameters, for links and tests: `room`, `name`, `token`, `media` (`camera`, `audio`, `test`, `none`),
- * `width`, `height`, `fps`, `bitrate` (b/s, of the camera), `simulcast=1`, `autojoin=1`.
+ * `width`, `height`, `fps`, `bitrate` (b/s, of the camera), `simulcast=1`, `autojoin=1`, `noise=1` (a test picture that is
+ * hard to compress, so that the bitrate shows what the network allows).
  */
 import { Client, ClientError } from './client.js';
 
@@ -23,6 +24,7 @@ const page = {
   /** What the policy or the network did to us, in order. @type {string[]} */ notices: [],
   /** @type {any[]} */ messages: [],
   /** @type {string[]} */ speakers: [],
+  /** When the last join began (performance.now). */ joinStarted: 0,
   /** @type {Record<string, MediaStreamTrack>} */ media: {},
 };
 /** @type {any} */ (window).moonring = page;
@@ -163,10 +165,12 @@ function testMedia() {
   const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
   const hue = Math.floor(Math.random() * 360);
   const { width, height } = canvas;
+  const noise = parameters.get('noise') === '1' ? grain(width, height) : undefined;
   const draw = () => {
     const t = performance.now() / 1000;
     pen.fillStyle = `hsl(${hue} 40% 22%)`;
     pen.fillRect(0, 0, width, height);
+    if (noise) pen.drawImage(noise, -Math.random() * width, -Math.random() * height);
     for (let bar = 0; bar < 8; bar++) {
       pen.fillStyle = `hsl(${hue + bar * 45} 70% 55%)`;
       pen.fillRect((bar * width) / 8, height * 0.82, width / 8, height * 0.18);
@@ -193,6 +197,16 @@ function testMedia() {
   return { camera: canvas.captureStream(number('fps', 30)).getVideoTracks()[0], mic: out.stream.getAudioTracks()[0] };
 }
 
+/** Random grey, twice as wide and high as the picture. @param {number} width @param {number} height */
+function grain(width, height) {
+  const canvas = new OffscreenCanvas(width * 2, height * 2);
+  const pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext('2d'));
+  const image = pen.createImageData(canvas.width, canvas.height);
+  new Uint32Array(image.data.buffer).forEach((_, at, pixels) => (pixels[at] = 0x40000000 | (Math.random() * 0xffffff)));
+  pen.putImageData(image, 0, 0);
+  return canvas;
+}
+
 /** A timer in a worker, which hidden tabs do not slow down. @param {number} period @param {() => void} tick */
 function ticker(period, tick) {
   try {
@@ -212,6 +226,7 @@ async function join() {
   $('reason').hidden = true;
   if (Object.values(page.media).every((track) => track.readyState === 'ended')) page.media = await capture();
   const client = new Client();
+  page.joinStarted = performance.now();
   page.client = client;
   listen(client);
   try {
