@@ -1,0 +1,1 @@
+// The page comes from branch web.
