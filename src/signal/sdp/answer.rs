@@ -9,7 +9,7 @@ use webrtc_ice::candidate::candidate_base::CandidateBaseConfig;
 use webrtc_ice::candidate::candidate_host::CandidateHostConfig;
 use webrtc_ice::candidate::{Candidate, candidate_base::CandidateBase};
 
-use crate::id::{Pt, Rid};
+use crate::id::{Pt, Rid, Ssrc};
 use crate::media::{CodecName, Extension};
 use crate::negotiate::{Answer, AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, Fingerprint, Setup};
 
@@ -93,7 +93,9 @@ fn media_description(answer: &Answer, section: &AnswerSection, with_candidates: 
             codecs.iter().for_each(|c| codec(&mut a, c));
             simulcast(&mut a, rids);
             if let Some(stream) = stream {
-                ssrcs(&mut a, stream);
+                // Chrome refuses a description whose audio has an FID group without an rtx format.
+                let rtx = stream.rtx_ssrc.filter(|_| codecs.iter().any(|codec| codec.rtx.is_some()));
+                ssrcs(&mut a, stream, rtx);
             }
             let formats = codecs.iter().flat_map(|c| [Some(c.pt), c.rtx]).flatten().map(|pt| pt.0.to_string());
             let mut media = media_line(kind.as_str(), DISCARD_PORT, "UDP/TLS/RTP/SAVPF", formats.collect(), a);
@@ -211,11 +213,11 @@ fn simulcast(a: &mut Vec<Attribute>, rids: &[Rid]) {
     value(a, "simulcast", format!("recv {}", list.join(";")));
 }
 
-fn ssrcs(a: &mut Vec<Attribute>, stream: &AnswerStream) {
-    if let Some(rtx) = stream.rtx_ssrc {
+fn ssrcs(a: &mut Vec<Attribute>, stream: &AnswerStream, rtx: Option<Ssrc>) {
+    if let Some(rtx) = rtx {
         value(a, "ssrc-group", format!("FID {} {}", stream.ssrc.0, rtx.0));
     }
-    for ssrc in [Some(stream.ssrc), stream.rtx_ssrc].into_iter().flatten() {
+    for ssrc in [Some(stream.ssrc), rtx].into_iter().flatten() {
         value(a, "ssrc", format!("{} cname:{}", ssrc.0, stream.cname));
         value(a, "ssrc", format!("{} msid:{} {}", ssrc.0, stream.stream_id, stream.track_id));
     }

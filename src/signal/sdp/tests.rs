@@ -239,6 +239,14 @@ fn an_extension_id_that_contradicts_an_earlier_section_is_left_out() {
 fn answer() -> Answer {
     let opus = Codec { name: CodecName::Opus, fmtp: "minptime=10;useinbandfec=1".into() };
     let vp8 = Codec { name: CodecName::Vp8, fmtp: String::new() };
+    let vp9 = Codec { name: CodecName::Vp9, fmtp: "profile-id=0".into() };
+    let stream = |ssrc, track: &str| AnswerStream {
+        ssrc: Ssrc(ssrc),
+        rtx_ssrc: Some(Ssrc(ssrc + 1)),
+        stream_id: "ada".into(),
+        track_id: track.into(),
+        cname: "ada".into(),
+    };
     let all = Feedback { nack: true, pli: true, fir: true, remb: true, transport_cc: true };
     let mid = |text| Mid::parse(text).unwrap();
     Answer {
@@ -271,13 +279,17 @@ fn answer() -> Answer {
                 codecs: vec![AnswerCodec { pt: Pt(111), codec: opus, rtx: None, feedback: Feedback::default() }],
                 extensions: vec![],
                 rids: vec![],
-                stream: Some(AnswerStream {
-                    ssrc: Ssrc(7),
-                    rtx_ssrc: Some(Ssrc(8)),
-                    stream_id: "ada".into(),
-                    track_id: "t1".into(),
-                    cname: "ada".into(),
-                }),
+                stream: Some(stream(7, "t1")),
+                max_bitrate_bps: None,
+            },
+            AnswerSection::Accepted {
+                mid: mid("3"),
+                kind: Kind::Video,
+                direction: Direction::SendOnly,
+                codecs: vec![AnswerCodec { pt: Pt(98), codec: vp9, rtx: Some(Pt(99)), feedback: Feedback::default() }],
+                extensions: vec![],
+                rids: vec![],
+                stream: Some(stream(9, "t2")),
                 max_bitrate_bps: None,
             },
         ],
