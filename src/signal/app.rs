@@ -34,6 +34,7 @@ pub(super) struct Inner {
 pub(super) struct Settings {
     pub(super) join_timeout: Duration,
     pub(super) ping_interval: Duration,
+    pub(super) clients_max: u64,
     pub(super) messages_per_s: u32,
     pub(super) trust_proxy: bool,
 }
@@ -66,6 +67,7 @@ impl App {
             settings: Settings {
                 join_timeout: Duration::from_secs(config.join_timeout_s),
                 ping_interval: Duration::from_secs(config.ping_interval_s),
+                clients_max: config.clients_max as u64,
                 messages_per_s: config.messages_per_s,
                 trust_proxy: config.trust_proxy,
             },

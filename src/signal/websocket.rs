@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{ConnectInfo, State};
-use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
 
 use super::app::App;
@@ -31,6 +31,9 @@ pub(super) async fn upgrade(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
+    if app.counters.websockets.load(Ordering::Relaxed) >= app.settings.clients_max {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the server has no place left for another client\n").into_response();
+    }
     let ip = app.client_ip(peer, &headers);
     upgrade.max_message_size(READ_BYTES).max_frame_size(READ_BYTES).on_upgrade(move |socket| async move {
         app.counters.websockets.fetch_add(1, Ordering::Relaxed);

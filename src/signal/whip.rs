@@ -9,13 +9,15 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::body::{Body, to_bytes};
+use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
+use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -63,7 +65,6 @@ pub(super) fn router() -> Router<App> {
         .route("/whep/{room}", endpoint(Way::Whep).options(preflight))
         .route("/whip/{room}/{resource}", delete(remove).options(preflight))
         .route("/whep/{room}/{resource}", delete(remove).options(preflight))
-        .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
         .layer(axum::middleware::map_response(allow_other_origins))
 }
 
@@ -95,9 +96,9 @@ async fn create(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(room): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
-    match try_create(way, &app, peer, &room, &headers, &body).await {
+    match try_create(way, &app, peer, &room, &headers, body).await {
         Ok(response) => response,
         Err((status, words)) => {
             let mut response = (status, words + "\n").into_response();
@@ -118,7 +119,7 @@ async fn try_create(
     peer: SocketAddr,
     room: &str,
     headers: &HeaderMap,
-    body: &[u8],
+    body: Body,
 ) -> Result<Response, Failure> {
     let room = RoomId::parse(room).map_err(|error| (StatusCode::BAD_REQUEST, format!("the room id {error}")))?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
@@ -126,7 +127,8 @@ async fn try_create(
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the content type has to be {SDP}")));
     }
     let token = bearer(headers)?;
-    let text = std::str::from_utf8(body).map_err(|e| (StatusCode::BAD_REQUEST, e.to_string()))?;
+    let body = read(body, app.settings.join_timeout).await?;
+    let text = std::str::from_utf8(&body).map_err(|e| (StatusCode::BAD_REQUEST, e.to_string()))?;
     let offer = sdp::parse_offer(text).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     let (publish, subscribe) = intents(way, &offer);
     if publish.is_empty() && subscribe.is_empty() {
@@ -154,6 +156,15 @@ async fn try_create(
         return Err((status, reason));
     }
     Ok(created(app, via, &room, pending.member, render(&answer, text)))
+}
+
+/// The whole body, within its bounds of length and time.
+async fn read(body: Body, limit: Duration) -> Result<Bytes, Failure> {
+    let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, format!("the offer is longer than {MAX_MESSAGE_BYTES} bytes"));
+    match timeout(limit, to_bytes(body, MAX_MESSAGE_BYTES)).await {
+        Ok(read) => read.map_err(|_| too_large()),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the offer did not arrive in time".into())),
+    }
 }
 
 fn render(answer: &Answer, offer: &str) -> String {
@@ -202,7 +213,7 @@ fn intents(way: Way, offer: &Offer) -> (Vec<PublishIntent>, Vec<SubscribeIntent>
 /// A client between its request and its response.
 struct Pending {
     member: Membership,
-    limit: std::time::Duration,
+    limit: Duration,
 }
 
 impl Pending {

@@ -259,6 +259,16 @@ async fn who_does_not_join_in_time_is_closed() {
 }
 
 #[tokio::test]
+async fn connections_are_bounded() {
+    let world = start(&Config { clients_max: 1, ..config() });
+    let mut first = world.socket().await;
+    first.join("yes").await;
+    let refused = connect_async(format!("ws://{}/ws", world.address)).await.unwrap_err();
+    assert!(refused.to_string().contains("503"), "{refused}");
+    assert_eq!(world.whip("/whip/demo", Some("yes"), OFFER).await.status(), 503);
+}
+
+#[tokio::test]
 async fn a_shutdown_tells_everybody_and_ends() {
     let mut world = start(&config());
     let mut socket = world.socket().await;
@@ -314,7 +324,7 @@ async fn whip_requests_that_cannot_be_met_say_why() {
         ("/whip/demo", Some("yes"), &OFFER.replace("sendonly", "recvonly"), 422, "no section that sends"),
         ("/whep/demo", Some("yes"), OFFER, 422, "no section that receives"),
         ("/whip/.demo", Some("yes"), OFFER, 400, "the room id has the character '.'"),
-        ("/whip/demo", Some("yes"), &"x".repeat(300_000), 413, ""),
+        ("/whip/demo", Some("yes"), &"x".repeat(300_000), 413, "longer than 262144 bytes"),
     ] {
         let response = world.whip(path, token, body).await;
         assert_eq!(response.status(), status, "{words}");
