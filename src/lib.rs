@@ -1,5 +1,6 @@
 //! moonring: a WebRTC SFU whose rooms are governed by Lua scripts.
 pub mod command;
+pub mod config;
 pub mod id;
 pub mod media;
 pub mod metrics;

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 // @ts-check
 /**
  * moonring's browser client: the signalling protocol (src/signal/message.rs) over one WebSocket, and the one
@@ -474,3 +475,6 @@ function narrowCodecs(transceiver, kind, codec) {
   if (wanted.length === 0 || !transceiver.setCodecPreferences) return;
   transceiver.setCodecPreferences([...wanted, ...all.filter(({ mimeType }) => /\/rtx$/i.test(mimeType))]);
 }
+=======
+// The page comes from branch web.
+>>>>>>> signal
