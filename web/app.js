@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 // @ts-check
 /**
  * The demo page: lobby, tiles, controls, messages. The protocol is client.js; this file is what a page makes of it.
@@ -540,6 +539,3 @@ for (const name of ['room', 'token', 'name', 'media']) {
 }
 $('join').elements.name.value ||= `Guest ${Math.floor(Math.random() * 900 + 100)}`;
 if (parameters.get('autojoin') === '1') $('join').requestSubmit();
-=======
-// The page comes from branch web.
->>>>>>> signal

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 // @ts-check
 /**
  * moonring's browser client: the signalling protocol (src/signal/message.rs) over one WebSocket, and the one
@@ -475,6 +474,3 @@ function narrowCodecs(transceiver, kind, codec) {
   if (wanted.length === 0 || !transceiver.setCodecPreferences) return;
   transceiver.setCodecPreferences([...wanted, ...all.filter(({ mimeType }) => /\/rtx$/i.test(mimeType))]);
 }
-=======
-// The page comes from branch web.
->>>>>>> signal

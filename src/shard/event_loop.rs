@@ -3,6 +3,7 @@
 //! A tick: commands, then datagrams, then what is to be forwarded, then timers, then events; all of it bounded, all that
 //! is sent leaves in one flush where it fits. Then the thread sleeps until a datagram, a command or a timer is due.
 
+mod core;
 mod tick;
 
 #[cfg(test)]
@@ -143,6 +144,12 @@ impl CommandSender {
         self.commands.try_send(command)?;
         self.bell.ring();
         Ok(())
+    }
+
+    /// The queue, and what wakes the shard after something was put into it.
+    pub fn into_parts(self) -> (SyncSender<Command>, impl Fn() + Send + Sync) {
+        let bell = self.bell;
+        (self.commands, move || bell.ring())
     }
 }
 

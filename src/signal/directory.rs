@@ -325,6 +325,6 @@ fn client_of(event: &Event) -> Option<&ClientId> {
         | Event::TrackUnpublished { client, .. }
         | Event::ActiveSpeakers { client, .. }
         | Event::Message { client, .. } => Some(client),
-        Event::RoomClosed { .. } => None,
+        Event::PolicyRequest { .. } | Event::RoomClosed { .. } => None,
     }
 }

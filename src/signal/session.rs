@@ -203,7 +203,7 @@ impl Session {
             Event::TrackUnpublished { track, .. } => ServerMessage::TrackUnpublished { track },
             Event::ActiveSpeakers { speakers, .. } => ServerMessage::ActiveSpeakers { clients: speakers },
             Event::Message { value, .. } => ServerMessage::Message { value },
-            Event::RoomClosed { .. } => return Told::Close,
+            Event::PolicyRequest { .. } | Event::RoomClosed { .. } => return Told::Close,
         })
     }
 
