@@ -3,3 +3,5 @@
 //! [`hook`] is the contract with the room: what a hook is called with, and what comes out of it.
 mod budget;
 pub mod hook;
+pub mod pattern;
+pub mod plain;
