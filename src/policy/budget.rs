@@ -52,6 +52,12 @@ pub(crate) fn should_stop() -> bool {
     unsafe { watch.as_ref() }.is_some_and(|watch| watch.killed.load(Relaxed))
 }
 
+/// Measures from here on. For slices of work, not for decisions that a test would want to repeat.
+pub(crate) fn stopwatch() -> impl Fn() -> Duration {
+    let began = monotonic();
+    move || Duration::from_nanos(monotonic() - began)
+}
+
 thread_local! {
     /// This thread's watch, for the signal handler: no destructor, no lazy initialisation, so reading it is one load.
     static CURRENT: AtomicPtr<Watch> = const { AtomicPtr::new(ptr::null_mut()) };
@@ -362,8 +368,7 @@ mod tests {
     #[test]
     fn a_thread_that_only_waits_uses_no_budget() {
         let lua = Lua::new_with(mlua::StdLib::NONE, mlua::LuaOptions::new()).unwrap();
-        let (_, spent) =
-            bounded(&lua, Duration::from_millis(3), || thread::sleep(Duration::from_millis(20)));
+        let (_, spent) = bounded(&lua, Duration::from_millis(3), || thread::sleep(Duration::from_millis(20)));
         assert!(!spent.killed, "{spent:?}");
     }
 }

@@ -4,7 +4,7 @@ use mlua::RegistryKey;
 use std::time::Duration;
 
 use super::hook::Action;
-use super::settings::{MAX_ACTIONS, MAX_SENT_BYTES};
+use super::settings::{MAX_ACTIONS, MAX_COUNTERS, MAX_SENT_BYTES};
 
 /// Names a timer within its room.
 pub(crate) type TimerHandle = u32;
@@ -40,4 +40,17 @@ impl Effects {
         self.actions.push(action);
         Ok(())
     }
+}
+
+/// Adds to a counter; false when it would be one too many.
+pub(crate) fn count(counters: &mut Vec<(String, f64)>, name: String, n: f64) -> bool {
+    if let Some((_, sum)) = counters.iter_mut().find(|(known, _)| *known == name) {
+        *sum += n;
+        return true;
+    }
+    let fits = counters.len() < MAX_COUNTERS;
+    if fits {
+        counters.push((name, n));
+    }
+    fits
 }

@@ -1,20 +1,22 @@
 //! What the functions that a script calls reach of the world: its room, nothing else.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mlua::{AnyUserData, Lua, RegistryKey};
+use mlua::{Table, Value};
 
-use super::api::client::ClientHandle;
 use super::effects::{Effects, TimerHandle};
 use super::hook::{ClientFacts, Presence};
 use super::output::PolicyRequest;
 use super::script::Script;
 use super::settings::{LOG_WINDOW, MAX_LOG_LINES};
 use crate::id::{ClientId, RoomId};
+
+/// Departed clients that are looked at when one more departs: more than one, so that they don't pile up.
+const SWEPT_PER_DEPARTURE: usize = 4;
 
 /// What survives a reload: shared by a room's old and new state.
 pub(crate) struct RoomFacts {
@@ -93,8 +95,8 @@ pub(crate) struct Host {
     pub(crate) wait: RefCell<Option<WaitFor>>,
     /// Timers that are set.
     pub(crate) timers: Cell<usize>,
-    /// The Lua objects of clients, one per client. In the registry, as they live long.
-    objects: RefCell<HashMap<ClientId, RegistryKey>>,
+    /// The clients that the script may hold objects of.
+    pub(crate) clients: RefCell<Clients>,
 }
 
 impl Host {
@@ -106,26 +108,55 @@ impl Host {
             effects: RefCell::default(),
             wait: RefCell::default(),
             timers: Cell::new(0),
-            objects: RefCell::default(),
+            clients: RefCell::default(),
         })
     }
+}
 
-    /// The Lua object of a client, the same one each time.
-    pub(crate) fn object(&self, lua: &Lua, client: &Rc<ClientFacts>) -> mlua::Result<AnyUserData> {
-        if let Some(key) = self.objects.borrow().get(&client.id) {
-            return lua.registry_value(key);
-        }
-        let object = lua.create_userdata(ClientHandle(client.clone()))?;
-        let key = lua.create_registry_value(&object)?;
-        self.objects.borrow_mut().insert(client.id.clone(), key);
-        Ok(object)
+/// Clients by the numbers that stand for them in Lua. The object that a script holds is made by the prelude, which
+/// knows its number; it is an empty userdata without a destructor (a destructor of Rust's may return a number whose
+/// upper half LuaJIT takes for real).
+#[derive(Default)]
+pub(crate) struct Clients {
+    numbers: HashMap<ClientId, u32>,
+    facts: HashMap<u32, Rc<ClientFacts>>,
+    /// Those who are gone, but whose objects a script may still hold.
+    departed: VecDeque<u32>,
+    /// The prelude's weak table of objects by number.
+    objects: Option<Table>,
+    last: u32,
+}
+
+impl Clients {
+    pub(crate) fn set_objects(&mut self, objects: Table) {
+        self.objects = Some(objects);
     }
 
-    /// Lets go of a client's Lua object: whoever still holds it keeps it, inert.
-    pub(crate) fn forget(&self, lua: &Lua, client: &ClientId) {
-        if let Some(key) = self.objects.borrow_mut().remove(client) {
-            // Fails only for a key of another state.
-            lua.remove_registry_value(key).unwrap_or_default();
+    /// The number of a client, the same one as long as it is there.
+    pub(crate) fn number(&mut self, client: &Rc<ClientFacts>) -> u32 {
+        if let Some(number) = self.numbers.get(&client.id) {
+            return *number;
+        }
+        self.last += 1;
+        self.numbers.insert(client.id.clone(), self.last);
+        self.facts.insert(self.last, client.clone());
+        self.last
+    }
+
+    pub(crate) fn get(&self, number: u32) -> Option<Rc<ClientFacts>> {
+        self.facts.get(&number).cloned()
+    }
+
+    /// A client is gone: what is known of it goes when the script holds no object of it any more.
+    pub(crate) fn forget(&mut self, client: &ClientId) {
+        self.departed.extend(self.numbers.remove(client));
+        for _ in 0..SWEPT_PER_DEPARTURE.min(self.departed.len()) {
+            let Some(number) = self.departed.pop_front() else { return };
+            let object = self.objects.as_ref().map(|objects| objects.raw_get::<Value>(number));
+            match object {
+                Some(Ok(object)) if !object.is_nil() => self.departed.push_back(number),
+                _ => drop(self.facts.remove(&number)),
+            }
         }
     }
 }

@@ -2,17 +2,23 @@
 -- and builds `sfu` and the methods of clients from the host's functions. Compiled once for the process.
 --
 -- Nothing here reads a global or calls a string method after this chunk has run: a script may change all of them.
-local H, MARK, FAIL, HOOKS, config = ...
+local H, MARK, FAIL, HOOKS, config, plain_find = ...
 local G = _G
 local type, error, select, unpack, pcall, xpcall, rawget, rawset = type, error, select, unpack, pcall, xpcall, rawget, rawset
 local tostring0, tonumber, pairs, setmetatable, getmetatable = tostring, tonumber, pairs, setmetatable, getmetatable
-local strsub, strfind, strformat, strrep, floor = string.sub, string.find, string.format, string.rep, math.floor
+local strsub, strfind, strformat, strrep = string.sub, plain_find, string.format, string.rep
 local concat, insert, sort = table.concat, table.insert, table.sort
+local newproxy = newproxy
 local create, resume, yield, running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.running
 
 -- The result of a host function; (FAIL, message) is an error at the caller's line.
 local function check(a, ...)
   if a == FAIL then error((...), 2) end
+  return a, ...
+end
+-- The same for a function that works on with the result.
+local function check_here(a, ...)
+  if a == FAIL then error((...), 3) end
   return a, ...
 end
 local function host(f)
@@ -28,7 +34,8 @@ end
 keep(G, { "_G", "_VERSION", "assert", "bit", "coroutine", "error", "getmetatable", "ipairs", "math", "next", "pairs",
   "pcall", "rawequal", "rawget", "rawset", "select", "setmetatable", "string", "table", "tonumber", "tostring", "type",
   "unpack" })
-keep(string, { "byte", "char", "format", "len", "lower", "rep", "reverse", "sub", "upper" })
+keep(string, { "byte", "char", "find", "format", "gmatch", "gsub", "len", "lower", "match", "rep", "reverse", "sub",
+  "upper" })
 keep(table, { "concat", "insert", "maxn", "remove", "sort" })
 keep(math, { "abs", "acos", "asin", "atan", "atan2", "ceil", "cos", "cosh", "deg", "exp", "floor", "fmod", "frexp", "huge",
   "ldexp", "log", "log10", "max", "min", "modf", "pi", "pow", "rad", "random", "randomseed", "sin", "sinh", "sqrt", "tan",
@@ -101,8 +108,6 @@ table.sort = function(t, f)
   return sort(t, function(a, b) return f(a, b) end)
 end
 
--- @PATTERNS@
-
 getmetatable("").__metatable = false
 
 -- 3. Coroutines. A wait inside a script's coroutine is handed on, from resumer to resumer, to the engine.
@@ -138,7 +143,36 @@ local function waiting(prepare)
   end
 end
 
--- 4. `sfu`, clients, and the parts of `os` that make sense here.
+-- 4. Clients: to the host they are numbers, to a script empty userdata with methods. A script cannot make one, and the
+-- object of a client is the same one as long as the script holds it.
+local METHODS = {}
+local NUMBERS, OBJECTS = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "v" })
+local prototype = newproxy(true)
+do
+  local meta = getmetatable(prototype)
+  meta.__index, meta.__metatable = METHODS, false
+  meta.__tostring = function(this) return "client " .. (NUMBERS[this] and H.client_get_id(NUMBERS[this]) or "?") end
+end
+local function object(number)
+  if not number then return nil end
+  local this = OBJECTS[number]
+  if not this then
+    this = newproxy(prototype)
+    OBJECTS[number], NUMBERS[this] = this, number
+  end
+  return this
+end
+local function objects(numbers)
+  for i = 1, #numbers do numbers[i] = object(numbers[i]) end
+  return numbers
+end
+for _, name in pairs({ "get_id", "get_ip", "get_metadata", "kick", "send", "set_max_bitrate", "set_max_layer", "mute",
+  "unmute", "stats", "tracks" }) do
+  local f = H["client_" .. name]
+  METHODS[name] = function(this, ...) return check(f(this ~= nil and NUMBERS[this] or false, ...)) end
+end
+
+-- 5. `sfu`, and the parts of `os` that make sense here.
 G.os = { time = host(H.time), clock = host(H.clock), date = host(H.date) }
 local log = H.log
 local function logger(level)
@@ -153,12 +187,16 @@ G.sfu = {
   room_id = H.room_id,
   config = config,
   log_debug = logger(1), log_info = logger(2), log_warn = logger(3), log_error = logger(4),
-  clients = host(H.clients), client = host(H.client), broadcast = host(H.broadcast), close = host(H.close),
+  clients = function() return objects(check_here(H.clients())) end,
+  client = function(...) return object(check_here(H.client(...))) end,
+  broadcast = function(value, except) return check(H.broadcast(value, except ~= nil and (NUMBERS[except] or false) or nil)) end,
+  close = host(H.close),
   now = host(H.now),
   set_timeout = host(H.set_timeout), set_interval = host(H.set_interval), clear = host(H.clear),
   sleep = waiting(H.sleep), http = waiting(H.http),
   count = host(H.count),
-  json = { encode = host(H.json_encode), decode = host(H.json_decode), null = H.json_null },
+  json = { encode = host(H.json_encode), decode = host(H.json_decode), null = H.json_null,
+    empty_array = H.json_empty_array },
   base64 = { encode = host(H.base64_encode), decode = host(H.base64_decode) },
   sha256 = host(H.sha256), hmac_sha256 = host(H.hmac_sha256), jwt_verify = host(H.jwt_verify),
   shared = {
@@ -166,30 +204,28 @@ G.sfu = {
     incr = waiting(H.shared_incr),
   },
 }
-local METHODS = {}
-for _, name in pairs({ "get_id", "get_ip", "get_metadata", "kick", "send", "set_max_bitrate", "set_max_layer", "mute",
-  "unmute", "stats", "tracks" }) do
-  METHODS[name] = host(H["client_" .. name])
-end
-
--- 5. The body of the coroutines that hooks run in, one hook after the other: gets a hook's number or a function, and
+-- 6. The body of the coroutines that hooks run in, one hook after the other: gets a hook's number or a function, and
 -- yields (MARK, code, ...): 0 there is no such hook, 1 it returned (two values), 2 it failed (a traceback); 3 is a wait.
 local traceback = H.traceback
 local function ended(ok, a, b)
   if ok then return MARK, 1, a, b end
   return MARK, 2, a
 end
-local function run(what, ...)
-  local f = what
-  if type(what) == "number" then
-    f = rawget(G, HOOKS[what])
-    if f == nil then return MARK, 0 end
+-- Hooks 2 to 8 are about a client, 9 about several.
+local function run(what, a, ...)
+  if type(what) ~= "number" then return ended(xpcall(what, traceback)) end
+  local f = rawget(G, HOOKS[what])
+  if f == nil then return MARK, 0 end
+  if what == 9 then
+    a = objects(a)
+  elseif what >= 2 and what <= 8 then
+    a = object(a)
   end
-  return ended(xpcall(f, traceback, ...))
+  return ended(xpcall(f, traceback, a, ...))
 end
 local function loop(...) return loop(yield(run(...))) end
 local function runner(...)
   RUNNERS[running()] = true
   return loop(...)
 end
-return runner, METHODS
+return runner, OBJECTS

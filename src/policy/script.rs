@@ -95,7 +95,7 @@ mod tests {
             (b"", "room.lua: is empty"),
             (b" \n\t", "room.lua: is empty"),
             (b"\x1bLJ\x02", "room.lua: is compiled bytecode, only source text is allowed"),
-            (b"return 1LL + ", "room.lua:1: unexpected symbol near '<eof>'"),
+            (b"return 1LL", "room.lua:1: malformed number near '1LL'"),
         ] {
             assert_eq!(Script::compile("room.lua", source).unwrap_err().to_string(), expected);
         }

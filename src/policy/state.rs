@@ -8,14 +8,15 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use mlua::chunk::ChunkMode;
+use mlua::state::{GcIncParams, GcMode};
 use mlua::{
-    Function, GcIncParams, GcMode, IntoLuaMulti, LightUserData, Lua, LuaOptions, MultiValue, RegistryKey,
-    StdLib, Table, Thread, Value,
+    Function, IntoLuaMulti, LightUserData, Lua, LuaOptions, MultiValue, RegistryKey, StdLib, Table, Thread, Value,
 };
 
-use super::api::{self, client::METHODS, log::PRELUDE_NAME};
-use super::budget::{Spent, bounded};
+use super::api::{self, log::PRELUDE_NAME};
+use super::budget::{Spent, bounded, should_stop};
 use super::host::{Host, WaitFor};
+use super::pattern;
 use super::script::{bytecode_of, message_of};
 use super::settings::{MAX_IDLE_RUNNERS, PolicySettings};
 
@@ -116,24 +117,63 @@ impl State {
         let globals = lua.globals();
         // Every state of LuaJIT starts with the same random numbers.
         globals.get::<Table>("math")?.get::<Function>("randomseed")?.call::<()>((seed >> 11) as f64)?;
+        let string: Table = globals.get("string")?;
+        let plain_find: Function = string.get("find")?;
+        pattern::lua::install(&lua, &string, should_stop)?;
         let functions = api::functions(&lua, &host)?;
         let config = api::config_table(&lua, &settings.config)?;
         let mark = LightUserData((&raw const MARK).cast_mut().cast::<c_void>());
         let prelude = lua.load(prelude()?).set_mode(ChunkMode::Binary).into_function()?;
-        let (runner, methods): (Function, Table) =
-            prelude.call((functions, mark, api::fail_mark(), HOOKS.to_vec(), config))?;
-        lua.set_named_registry_value(METHODS, methods)?;
+        let (runner, objects): (Function, Table) =
+            prelude.call((functions, mark, api::fail_mark(), HOOKS.to_vec(), config, plain_find))?;
+        host.clients.borrow_mut().set_objects(objects);
         let runner = lua.create_registry_value(runner)?;
         Ok(Self { idle: RefCell::default(), runner, host, lua })
     }
 
     /// Runs the script's main chunk.
-    pub(crate) fn load(&self, budget: Duration) -> (End, Spent) {
+    pub(crate) fn load(&self, budget: Duration) -> (Result<Option<Value>, Failure>, Spent) {
+        const NAME: &str = "main chunk";
         let chunk = self.lua.load(self.host.script.bytecode()).set_mode(ChunkMode::Binary).into_function();
         match chunk {
-            Ok(chunk) => self.start("main chunk", What::Function(chunk), (), budget),
-            Err(error) => (End::Failed(Failure::of_error(&error)), Spent::default()),
+            Ok(chunk) => self.without_waiting(NAME, self.start(NAME, What::Function(chunk), no_args, budget), budget),
+            Err(error) => (Err(Failure::of_error(&error)), Spent::default()),
         }
+    }
+
+    /// Runs a hook that must not wait. A missing one returns nothing.
+    pub(crate) fn run_now(
+        &self,
+        name: &'static str,
+        args: impl FnOnce(&Lua, &Host) -> mlua::Result<MultiValue>,
+        budget: Duration,
+    ) -> (Result<Option<Value>, Failure>, Spent) {
+        self.without_waiting(name, self.start(name, What::Hook(name), args, budget), budget)
+    }
+
+    /// Tells a step that waits, at its line, that it cannot.
+    fn without_waiting(
+        &self,
+        name: &'static str,
+        (end, spent): (End, Spent),
+        budget: Duration,
+    ) -> (Result<Option<Value>, Failure>, Spent) {
+        let words = format!("{name} cannot wait");
+        let (end, spent) = match end {
+            End::Waiting(thread, _) => {
+                let refusal = |lua: &Lua| (api::fail_mark(), words.as_str()).into_lua_multi(lua);
+                let (end, more) = self.resume(name, thread, refusal, budget);
+                (end, Spent { cpu: spent.cpu + more.cpu, killed: more.killed })
+            }
+            end => (end, spent),
+        };
+        let result = match end {
+            End::Missing => Ok(None),
+            End::Returned(value, _) => Ok(Some(value)),
+            End::Failed(failure) => Err(failure),
+            End::Waiting(..) => Err(Failure::Error(words)),
+        };
+        (result, spent)
     }
 
     /// Runs a hook or a function until it ends or waits.
@@ -141,16 +181,16 @@ impl State {
         &self,
         name: &'static str,
         what: What,
-        args: impl IntoLuaMulti,
+        args: impl FnOnce(&Lua, &Host) -> mlua::Result<MultiValue>,
         budget: Duration,
     ) -> (End, Spent) {
-        let idle = self.idle.borrow_mut().pop();
         let prepared = || -> mlua::Result<(Thread, MultiValue)> {
+            let mut args = args(&self.lua, &self.host)?;
+            let idle = self.idle.borrow_mut().pop();
             let thread = match idle {
                 Some(thread) => thread,
                 None => self.lua.create_thread(self.lua.registry_value(&self.runner)?)?,
             };
-            let mut args = args.into_lua_multi(&self.lua)?;
             args.push_front(match what {
                 What::Hook(name) => Value::Integer(number_of(name)),
                 What::Function(function) => Value::Function(function),
@@ -199,7 +239,7 @@ impl State {
         (end, spent)
     }
 
-    /// The codes of the prelude's section 5.
+    /// The codes of the prelude's section 6.
     fn ended(&self, thread: Thread, code: i64, a: Value, b: Value) -> End {
         let end = match code {
             0 => End::Missing,
@@ -233,6 +273,7 @@ impl State {
     /// Lets go of everything that keeps the script's data alive, so that the collector can free it in slices.
     pub(crate) fn into_remains(self) -> Lua {
         let Self { idle, runner, host, lua } = self;
+        host.clients.take();
         drop((idle, runner, host));
         lua.expire_registry_values();
         if lua.globals().clear().is_err() {
@@ -240,6 +281,11 @@ impl State {
         }
         lua
     }
+}
+
+/// The arguments of a hook that has none.
+pub(crate) fn no_args(_: &Lua, _: &Host) -> mlua::Result<MultiValue> {
+    Ok(MultiValue::new())
 }
 
 fn failed(words: &str) -> End {
@@ -268,4 +314,3 @@ fn words_of_panic(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("panic").to_owned()
 }
-

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use mlua::Value;
 
 use super::Answer;
-use super::client::ClientHandle;
 use crate::id::TrackId;
 use crate::policy::hook::ClientFacts;
+use crate::policy::host::Host;
 
 /// An argument with its name and its function's name.
 #[derive(Clone, Copy)]
@@ -79,11 +79,14 @@ impl Arg<'_> {
         Ok(number as u64)
     }
 
-    /// A client object.
-    pub(crate) fn client(self) -> Answer<Rc<ClientFacts>> {
-        let Value::UserData(object) = self.value else { return Err(self.expected("client")) };
-        let handle = object.borrow::<ClientHandle>().map_err(|_| self.expected("client"))?;
-        Ok(handle.0.clone())
+    /// A client object, which the prelude has replaced by its number.
+    pub(crate) fn client(self, host: &Host) -> Answer<Rc<ClientFacts>> {
+        let number = match self.value {
+            Value::Integer(number) => u32::try_from(*number).ok(),
+            _ => None,
+        };
+        let client = number.and_then(|number| host.clients.borrow().get(number));
+        client.ok_or_else(|| self.bad("client expected"))
     }
 
     /// A track: its id, or a table with an `id`.

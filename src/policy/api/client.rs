@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use mlua::{Lua, Table, UserData, UserDataFields, Value};
+use mlua::{Lua, Table, Value};
 
-use super::args::{Arg, arg};
+use super::args::arg;
 use super::json::{from_json, to_json};
 use super::{Answer, Functions, refused};
 use crate::media::TrackInfo;
@@ -12,21 +12,10 @@ use crate::policy::hook::{Action, ClientFacts, Presence};
 use crate::policy::host::Host;
 use crate::policy::settings::MAX_WORDS_BYTES;
 
-/// Where a state keeps the table of methods.
-pub(crate) const METHODS: &str = "moonring.client";
 /// What an action on a client that is not in the room answers.
 const LEFT: &str = "client has left";
 /// Above any bitrate there is, in bit/s.
 const MAX_BITRATE: u64 = 100_000_000_000;
-
-/// A client as scripts hold it.
-pub(crate) struct ClientHandle(pub(crate) Rc<ClientFacts>);
-
-impl UserData for ClientHandle {
-    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
-        fields.add_meta_field_with("__index", |lua| lua.named_registry_value::<Table>(METHODS));
-    }
-}
 
 /// What an action answers: `true`, or `false` and why.
 type Done = (bool, Option<&'static str>);
@@ -36,21 +25,21 @@ pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
     functions.add("client_kick", |_, host, (this, reason): (Value, Value)| {
         let reason = arg("client:kick", "reason", &reason);
         let words = if reason.absent() { "Kicked".to_owned() } else { reason.text(MAX_WORDS_BYTES)? };
-        act(host, this_client("client:kick", &this)?, 0, |client| Action::Kick { client, reason: words })
+        act(host, this_client(host, "client:kick", &this)?, 0, |client| Action::Kick { client, reason: words })
     })?;
     functions.add("client_send", |_, host, (this, value): (Value, Value)| {
-        let client = this_client("client:send", &this)?;
+        let client = this_client(host, "client:send", &this)?;
         let (value, bytes) = to_json(arg("client:send", "value", &value))?;
         act(host, client, bytes, |client| Action::Send { client, value })
     })?;
     functions.add("client_set_max_bitrate", |_, host, (this, bps): (Value, Value)| {
-        let client = this_client("client:set_max_bitrate", &this)?;
+        let client = this_client(host, "client:set_max_bitrate", &this)?;
         let bps = arg("client:set_max_bitrate", "bps", &bps);
         let bps = if bps.absent() { None } else { Some(bps.whole(MAX_BITRATE)?) };
         act(host, client, 0, |client| Action::SetMaxBitrate { client, bps })
     })?;
     functions.add("client_set_max_layer", |_, host, (this, track, n): (Value, Value, Value)| {
-        let client = this_client("client:set_max_layer", &this)?;
+        let client = this_client(host, "client:set_max_layer", &this)?;
         let track = arg("client:set_max_layer", "track", &track).track()?;
         let n = arg("client:set_max_layer", "n", &n);
         let layer = if n.absent() { None } else { Some(n.whole(u8::MAX.into())? as u8) };
@@ -58,7 +47,7 @@ pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
     })?;
     for (name, function, muted) in [("client_mute", "client:mute", true), ("client_unmute", "client:unmute", false)] {
         functions.add(name, move |_, host, (this, track): (Value, Value)| {
-            let client = this_client(function, &this)?;
+            let client = this_client(host, function, &this)?;
             let track = arg(function, "track", &track).track()?;
             act(host, client, 0, |client| Action::SetMuted { client, track, muted })
         })?;
@@ -67,19 +56,20 @@ pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
 }
 
 fn getters(functions: &Functions<'_>) -> mlua::Result<()> {
-    functions.add("client_get_id", |_, _, this: Value| {
-        Ok(this_client("client:get_id", &this)?.id.as_str().to_owned())
+    functions.add("client_get_id", |_, host, this: Value| {
+        Ok(this_client(host, "client:get_id", &this)?.id.as_str().to_owned())
     })?;
-    functions.add("client_get_ip", |_, _, this: Value| Ok(this_client("client:get_ip", &this)?.ip.to_string()))?;
-    functions.add("client_get_metadata", |lua, _, this: Value| {
-        from_json(lua, &this_client("client:get_metadata", &this)?.metadata)
+    functions
+        .add("client_get_ip", |_, host, this: Value| Ok(this_client(host, "client:get_ip", &this)?.ip.to_string()))?;
+    functions.add("client_get_metadata", |lua, host, this: Value| {
+        from_json(lua, &this_client(host, "client:get_metadata", &this)?.metadata)
     })?;
     functions.add("client_stats", |lua, host, this: Value| {
-        let client = this_client("client:stats", &this)?;
+        let client = this_client(host, "client:stats", &this)?;
         stats(lua, host, &client).map_err(refused)
     })?;
-    functions.add("client_tracks", |lua, _, this: Value| {
-        let client = this_client("client:tracks", &this)?;
+    functions.add("client_tracks", |lua, host, this: Value| {
+        let client = this_client(host, "client:tracks", &this)?;
         let tracks = client.tracks.borrow();
         let list = lua.create_table_with_capacity(tracks.len(), 0).map_err(refused)?;
         for track in tracks.iter() {
@@ -116,9 +106,8 @@ pub(crate) fn track_table(lua: &Lua, track: &TrackInfo) -> mlua::Result<Table> {
     Ok(table)
 }
 
-fn this_client(function: &'static str, this: &Value) -> Answer<Rc<ClientFacts>> {
-    let this: Arg<'_> = arg(function, "self", this);
-    this.client().map_err(|words| format!("{words}; methods are called with ':'"))
+fn this_client(host: &Host, function: &'static str, this: &Value) -> Answer<Rc<ClientFacts>> {
+    arg(function, "self", this).client(host).map_err(|words| format!("{words}; methods are called with ':'"))
 }
 
 /// An action on somebody who is not in the room does nothing and says so.

@@ -50,7 +50,9 @@ fn nil_and(lua: &Lua, words: &str) -> mlua::Result<mlua::MultiValue> {
 
 fn options_of(options: &Value) -> Answer<Expected> {
     let table: Table = match options {
-        Value::Nil => return Ok(Expected { algorithm: None, audience: None, issuer: None, leeway: LEEWAY, require_exp: true }),
+        Value::Nil => {
+            return Ok(Expected { algorithm: None, audience: None, issuer: None, leeway: LEEWAY, require_exp: true });
+        }
         Value::Table(table) => table.clone(),
         other => return Err(arg("sfu.jwt_verify", "options", other).bad("table expected")),
     };
@@ -138,7 +140,9 @@ fn key_of(key: &[u8]) -> Answer<(DecodingKey, Algorithm)> {
 fn words_of(error: &ErrorKind) -> String {
     match error {
         ErrorKind::InvalidSignature => "the token's signature does not hold".into(),
-        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => "the token's algorithm is not the key's".into(),
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
+            "the token's algorithm is not the key's".into()
+        }
         _ => "the token is malformed".into(),
     }
 }

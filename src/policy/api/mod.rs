@@ -77,3 +77,17 @@ pub(crate) fn functions(lua: &Lua, host: &Rc<Host>) -> mlua::Result<Table> {
     jwt::register(&functions)?;
     Ok(functions.table)
 }
+
+/// `sfu.config`: a table of the state's own.
+pub(crate) fn config_table(
+    lua: &Lua,
+    config: &serde_json::Map<String, serde_json::Value>,
+) -> mlua::Result<mlua::Value> {
+    let config = serde_json::Value::Object(config.clone());
+    json::from_json(lua, &config).map_err(mlua::Error::runtime)
+}
+
+/// JSON as a value of the script.
+pub(crate) fn value_from_json(lua: &Lua, json: &serde_json::Value) -> mlua::Result<mlua::Value> {
+    json::from_json(lua, json).map_err(mlua::Error::runtime)
+}

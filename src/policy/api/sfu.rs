@@ -5,6 +5,7 @@ use mlua::Value;
 use super::args::arg;
 use super::json::to_json;
 use super::{Functions, refused};
+use crate::policy::effects::count;
 use crate::policy::hook::Action;
 use crate::policy::settings::MAX_WORDS_BYTES;
 
@@ -12,22 +13,20 @@ use crate::policy::settings::MAX_WORDS_BYTES;
 const MAX_COUNTER_NAME: usize = 64;
 
 pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
+    // Clients leave the host as numbers; the prelude makes objects of them.
     functions.add("clients", |lua, host, ()| {
-        let clients = host.room.joined();
-        let list = lua.create_table_with_capacity(clients.len(), 0).map_err(refused)?;
-        for client in &clients {
-            list.raw_push(host.object(lua, client).map_err(refused)?).map_err(refused)?;
-        }
-        Ok(list)
+        let mut numbers = host.clients.borrow_mut();
+        let joined = host.room.joined();
+        lua.create_sequence_from(joined.iter().map(|client| numbers.number(client))).map_err(refused)
     })?;
-    functions.add("client", |lua, host, id: Value| {
+    functions.add("client", |_, host, id: Value| {
         let id = arg("sfu.client", "id", &id).text(crate::id::MAX_ID_LEN)?;
-        host.room.client(&id).map(|client| host.object(lua, &client)).transpose().map_err(refused)
+        Ok(host.room.client(&id).map(|client| host.clients.borrow_mut().number(&client)))
     })?;
     functions.add("broadcast", |_, host, (value, except): (Value, Value)| {
         let (value, bytes) = to_json(arg("sfu.broadcast", "value", &value))?;
         let except = arg("sfu.broadcast", "except", &except);
-        let except = if except.absent() { None } else { Some(except.client()?.id.clone()) };
+        let except = if except.absent() { None } else { Some(except.client(host)?.id.clone()) };
         host.effects.borrow_mut().push(Action::Broadcast { value, except }, bytes)
     })?;
     functions.add("close", |_, host, reason: Value| {
@@ -44,12 +43,7 @@ pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
         }
         let n = arg("sfu.count", "n", &n);
         let n = if n.absent() { 1.0 } else { n.number(0.0..=1e15)? };
-        let mut effects = host.effects.borrow_mut();
-        match effects.counts.iter_mut().find(|(known, _)| *known == text) {
-            Some((_, sum)) => *sum += n,
-            None if effects.counts.len() < crate::policy::settings::MAX_COUNTERS => effects.counts.push((text, n)),
-            None => return Err(name.bad("too many counters")),
-        }
-        Ok(())
+        let fits = count(&mut host.effects.borrow_mut().counts, text, n);
+        if fits { Ok(()) } else { Err(name.bad("too many counters")) }
     })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mlua::{Function, Lua, Value};
+use mlua::{Lua, Value};
 
 use super::args::arg;
 use super::{Answer, Functions, refused};
@@ -35,13 +35,7 @@ pub(super) fn delay(function: &'static str, ms: &Value) -> Answer<Duration> {
     Ok(Duration::from_secs_f64(ms / 1000.0))
 }
 
-fn set(
-    lua: &Lua,
-    host: &Host,
-    name: &'static str,
-    (ms, function): (Value, Value),
-    repeat: bool,
-) -> Answer<u32> {
+fn set(lua: &Lua, host: &Host, name: &'static str, (ms, function): (Value, Value), repeat: bool) -> Answer<u32> {
     let mut delay = delay(name, &ms)?;
     if repeat {
         delay = delay.max(MIN_INTERVAL);
@@ -53,7 +47,7 @@ fn set(
     if host.timers.get() + effects.timers.len() >= MAX_TIMERS {
         return Err(format!("'{name}': more than {MAX_TIMERS} timers in one room"));
     }
-    let function = lua.create_registry_value::<Function>(function).map_err(refused)?;
+    let function = lua.create_registry_value(function).map_err(refused)?;
     let handle = host.room.next_timer();
     effects.timers.push(NewTimer { handle, delay, repeat, function });
     Ok(handle)

@@ -68,8 +68,12 @@ pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
     })
 }
 
-/// The values that the wait of a hook returns.
-pub(crate) fn reply_values(lua: &Lua, reply: PolicyReply) -> mlua::Result<MultiValue> {
+/// The values that the wait of a hook returns; none for a sleep.
+pub(crate) fn values(lua: &Lua, reply: Option<PolicyReply>) -> mlua::Result<MultiValue> {
+    reply.map_or_else(|| Ok(MultiValue::new()), |reply| reply_values(lua, reply))
+}
+
+fn reply_values(lua: &Lua, reply: PolicyReply) -> mlua::Result<MultiValue> {
     let refusal = |words: String| (Value::Nil, words).into_lua_multi(lua);
     match reply {
         PolicyReply::Http(Ok(reply)) => http_reply(lua, &reply)?.into_lua_multi(lua),
