@@ -189,7 +189,10 @@ G.sfu = {
   log_debug = logger(1), log_info = logger(2), log_warn = logger(3), log_error = logger(4),
   clients = function() return objects(check_here(H.clients())) end,
   client = function(...) return object(check_here(H.client(...))) end,
-  broadcast = function(value, except) return check(H.broadcast(value, except ~= nil and (NUMBERS[except] or false) or nil)) end,
+  broadcast = function(value, except)
+    if except ~= nil then except = NUMBERS[except] or false end
+    return check(H.broadcast(value, except))
+  end,
   close = host(H.close),
   now = host(H.now),
   set_timeout = host(H.set_timeout), set_interval = host(H.set_interval), clear = host(H.clear),

@@ -11,7 +11,7 @@ use mlua::{RegistryKey, Thread};
 
 use super::agenda::When;
 use super::bucket::{CpuBucket, Strikes};
-use super::budget::Spent;
+use super::budget::{Spent, stopwatch};
 use super::calls;
 use super::desk::{Desk, Due};
 use super::effects::{Effects, TimerHandle, count};
@@ -348,6 +348,11 @@ impl Room {
             stats.failure(failure);
         }
         self.log_failure(work.name(), work.client(), failure);
+        if !matches!(failure, Failure::Error(_)) {
+            let elapsed = stopwatch();
+            self.state.clean_up(desk.settings.memory_bytes);
+            self.bucket.pay(elapsed());
+        }
         let strikes = if matches!(failure, Failure::Error(_)) { STRIKES_OF_ERROR } else { STRIKES_OF_KILL };
         self.give_up(desk, work, calls::failed);
         if self.strikes.add(now, strikes) {

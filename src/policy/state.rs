@@ -260,6 +260,17 @@ impl State {
         end
     }
 
+    /// Collects what a failed hook has left, if it is much: LuaJIT has no collection of last resort, so that the next
+    /// hook could meet the memory cap.
+    pub(crate) fn clean_up(&self, memory_cap: usize) {
+        if self.memory() > memory_cap / 2 {
+            let collected = catch_unwind(AssertUnwindSafe(|| self.lua.gc_collect()));
+            if !matches!(collected, Ok(Ok(()))) {
+                tracing::debug!("the memory of a failed script could not be collected");
+            }
+        }
+    }
+
     /// Bytes that the state holds.
     pub(crate) fn memory(&self) -> usize {
         self.lua.used_memory()

@@ -15,7 +15,7 @@ pub(crate) const PRELUDE_NAME: &str = "sfu.lua";
 
 pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
     functions.add("log", |lua, host, (level, message): (u8, Value)| {
-        if host.room.may_log() {
+        if is_on(level) && host.room.may_log() {
             write(lua, host, level, &words(&message));
         }
         Ok(())
@@ -36,7 +36,9 @@ pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
 fn without_our_frames(traceback: &str) -> String {
     let ours = |line: &str| {
         let line = line.trim_start();
-        line.starts_with(PRELUDE_NAME) || line.starts_with("[C]: in function 'xpcall'") || line == "(...tail calls...)"
+        line.starts_with(PRELUDE_NAME)
+            || line.starts_with("[C]:") && line.ends_with("'xpcall'")
+            || line == "(...tail calls...)"
     };
     let lines: Vec<_> = traceback.lines().filter(|line| !ours(line)).collect();
     truncated(&lines.join("\n"), MAX_LOG_BYTES).to_owned()
@@ -58,6 +60,16 @@ pub(crate) fn truncated(text: &str, max: usize) -> &str {
         end -= 1;
     }
     &text[..end]
+}
+
+/// Whether anybody reads this level.
+fn is_on(level: u8) -> bool {
+    match level {
+        1 => tracing::enabled!(tracing::Level::DEBUG),
+        2 => tracing::enabled!(tracing::Level::INFO),
+        3 => tracing::enabled!(tracing::Level::WARN),
+        _ => tracing::enabled!(tracing::Level::ERROR),
+    }
 }
 
 fn write(lua: &Lua, host: &Host, level: u8, message: &str) {

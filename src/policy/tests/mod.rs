@@ -2,6 +2,7 @@
 
 mod api;
 mod hooks;
+mod jwt;
 mod meeting;
 mod reloads;
 mod runaways;

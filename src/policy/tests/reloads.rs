@@ -68,7 +68,7 @@ fn a_state_that_cannot_cross_is_an_error_that_names_the_culprit() {
         ("{ sfu.client('c1') }", "on_unload: state[1]: a userdata can't cross a reload"),
         ("print", "on_unload: state: a function can't cross a reload"),
         ("('x'):rep(300000)", "on_unload: state: larger than 262144 bytes"),
-        ("error('x')", "on_unload of the old version: room.lua:5: x"),
+        ("(error('x'))", "on_unload of the old version: room.lua:5: x"),
         ("nil + 1", "on_unload of the old version: room.lua:5: attempt to perform"),
     ] {
         let mut world = World::new(&V1.replace("{ n = n }", returned));
