@@ -35,13 +35,18 @@ export async function startServer({ scripts = join(HERE, 'scripts'), flags = [],
   const child = spawn(BINARY, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (log += text));
+  let stopping = false;
   const exited = new Promise((done) => child.on('exit', done));
+  child.on('exit', (code, signal) => {
+    if (!stopping) console.error(`THE SERVER ENDED BY ITSELF (${signal ?? code}). The end of its log:\n${log.slice(-4000)}`);
+  });
   const server = {
     port,
     url: `https://127.0.0.1:${port}`,
     log: () => log,
     metrics: async () => (await fetch(`http://127.0.0.1:${admin}/metrics`)).text(),
     async stop() {
+      stopping = true;
       child.kill('SIGTERM');
       const late = setTimeoutKill(child);
       await exited;
@@ -56,6 +61,7 @@ export async function startServer({ scripts = join(HERE, 'scripts'), flags = [],
       return (await fetch(`${server.url}/healthz`).catch(() => undefined))?.ok;
     });
   } catch (error) {
+    stopping = true;
     child.kill('SIGKILL');
     throw error;
   }
