@@ -26,16 +26,16 @@ async function negotiated(options, query = {}) {
 test('AES-GCM is what a browser gets when nothing is forced', async () => {
   const { srtpCipher, tlsVersion } = await negotiated({});
   report(`Chromium negotiated ${srtpCipher}, DTLS version ${tlsVersion}`);
-  assert.match(srtpCipher, /^AEAD_AES_(128|256)_GCM$/);
+  assert.match(srtpCipher, /AEAD_AES_(128|256)_GCM$/);
 });
 
 for (const [profile, cipher] of [
-  ['aes-128-cm-sha1-80', 'AES_CM_128_HMAC_SHA1_80'],
-  ['aes-128-gcm', 'AEAD_AES_128_GCM'],
+  ['aes-128-cm-sha1-80', /AES(_CM_128|128_CM)_(HMAC_)?SHA1_80$/],
+  ['aes-128-gcm', /AEAD_AES_128_GCM$/],
 ]) {
   test(`media flows with ${profile} alone`, async () => {
     const { srtpCipher } = await negotiated({ flags: ['--srtp-profiles', profile] });
-    assert.equal(srtpCipher, cipher);
+    assert.match(srtpCipher, cipher);
   });
 }
 
