@@ -99,9 +99,11 @@ export function startBrowser() {
   });
 }
 
-/** A tab of its own profile that has opened the page and, unless told not to, joined. `query` as app.js documents. */
-export async function openTab(browser, server, query = {}, { wait = true } = {}) {
+/** A tab of its own profile that has opened the page and, unless told not to, joined. `query` as app.js documents; `init`
+ *  runs in the page before its own scripts. */
+export async function openTab(browser, server, query = {}, { wait = true, init } = {}) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1000, height: 720 } });
+  if (init) await context.addInitScript(init);
   const tab = await context.newPage();
   tab.on('pageerror', (error) => console.error(`${query.name ?? 'tab'}: ${error}`));
   if (process.env.MOONRING_E2E_LOG) tab.on('console', (line) => console.log(`${query.name}: ${line.text()}`));
