@@ -35,13 +35,18 @@ export async function startServer({ scripts = join(HERE, 'scripts'), flags = [],
   const child = spawn(BINARY, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (log += text));
+  let stopping = false;
   const exited = new Promise((done) => child.on('exit', done));
+  child.on('exit', (code, signal) => {
+    if (!stopping) console.error(`THE SERVER ENDED BY ITSELF (${signal ?? code}). The end of its log:\n${log.slice(-4000)}`);
+  });
   const server = {
     port,
     url: `https://127.0.0.1:${port}`,
     log: () => log,
     metrics: async () => (await fetch(`http://127.0.0.1:${admin}/metrics`)).text(),
     async stop() {
+      stopping = true;
       child.kill('SIGTERM');
       const late = setTimeoutKill(child);
       await exited;
@@ -56,6 +61,7 @@ export async function startServer({ scripts = join(HERE, 'scripts'), flags = [],
       return (await fetch(`${server.url}/healthz`).catch(() => undefined))?.ok;
     });
   } catch (error) {
+    stopping = true;
     child.kill('SIGKILL');
     throw error;
   }
@@ -93,9 +99,11 @@ export function startBrowser() {
   });
 }
 
-/** A tab of its own profile that has opened the page and, unless told not to, joined. `query` as app.js documents. */
-export async function openTab(browser, server, query = {}, { wait = true } = {}) {
+/** A tab of its own profile that has opened the page and, unless told not to, joined. `query` as app.js documents; `init`
+ *  runs in the page before its own scripts. */
+export async function openTab(browser, server, query = {}, { wait = true, init } = {}) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1000, height: 720 } });
+  if (init) await context.addInitScript(init);
   const tab = await context.newPage();
   tab.on('pageerror', (error) => console.error(`${query.name ?? 'tab'}: ${error}`));
   if (process.env.MOONRING_E2E_LOG) tab.on('console', (line) => console.log(`${query.name}: ${line.text()}`));
