@@ -31,10 +31,7 @@ const GOODBYE_RETRY: Duration = Duration::from_millis(20);
 
 /// The way to one shard.
 #[derive(Clone)]
-pub struct ShardHandle {
-    sender: SyncSender<Command>,
-    wake: Arc<dyn Fn() + Send + Sync>,
-}
+pub struct ShardHandle(Arc<dyn Fn(Command) -> Result<(), TrySendError<Command>> + Send + Sync>);
 
 /// A shard takes no command: its queue is full, or it has ended.
 #[derive(Debug, thiserror::Error)]
@@ -45,20 +42,24 @@ pub struct Full(
 );
 
 impl ShardHandle {
-    /// A handle over a shard's bounded queue; `wake` is called after each command.
-    pub fn new(sender: SyncSender<Command>, wake: Arc<dyn Fn() + Send + Sync>) -> Self {
-        Self { sender, wake }
+    /// A handle over a shard's own sender, which never waits and wakes the shard.
+    pub fn new(send: impl Fn(Command) -> Result<(), TrySendError<Command>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(send))
+    }
+
+    /// A handle over a bounded queue; `wake` is called after each command.
+    pub fn over(sender: SyncSender<Command>, wake: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Self::new(move |command| {
+            sender.try_send(command)?;
+            wake();
+            Ok(())
+        })
     }
 
     /// Queues a command and wakes the shard; never waits.
     pub fn send(&self, command: Command) -> Result<(), Full> {
-        match self.sender.try_send(command) {
-            Ok(()) => {
-                (self.wake)();
-                Ok(())
-            }
-            Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => Err(Full(Box::new(command))),
-        }
+        (self.0)(command)
+            .map_err(|(TrySendError::Full(command) | TrySendError::Disconnected(command))| Full(Box::new(command)))
     }
 }
 

@@ -7,7 +7,7 @@ fn directory(shards: usize, queue: usize, bounds: Bounds) -> (Directory, Vec<Rec
     let (handles, receivers) = (0..shards)
         .map(|_| {
             let (sender, receiver) = sync_channel(queue);
-            (ShardHandle::new(sender, Arc::new(|| {})), receiver)
+            (ShardHandle::over(sender, Arc::new(|| {})), receiver)
         })
         .unzip();
     (Directory::new(handles, bounds), receivers)

@@ -123,7 +123,7 @@ fn start(config: &Config) -> World {
     let (events_in, events) = mpsc::channel(64);
     let (told_in, told) = mpsc::unbounded_channel();
     std::thread::spawn(move || fake_shard(commands, events_in, told_in));
-    let handle = ShardHandle::new(sender, Arc::new(|| {}));
+    let handle = ShardHandle::new(move |command| sender.try_send(command));
     let metrics: MetricsSource = Arc::new(|page: &mut String| page.push_str("shard_metric 1\n"));
     let (stop, stopped) = oneshot::channel();
     let served = tokio::spawn(door.serve(vec![ShardEnd { handle, events }], metrics, async {
