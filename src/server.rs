@@ -107,8 +107,8 @@ fn start_shard(
     let (events, receiver) = mpsc::channel(EVENT_QUEUE);
     let shard = spawn_shard(loop_settings(config, n), sockets, build, events)?;
     tracing::info!(shard = n, port, addresses = ?candidates, "receives media");
-    let (commands, wake) = shard.sender().clone().into_parts();
-    let handle = ShardHandle::new(commands, Arc::new(wake));
+    let sender = shard.sender().clone();
+    let handle = ShardHandle::new(move |command| sender.send(command));
     Ok((shard, ShardEnd { handle, events: receiver }))
 }
 

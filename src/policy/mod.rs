@@ -13,6 +13,7 @@ mod engine;
 mod graveyard;
 pub mod hook;
 mod host;
+pub mod library;
 pub mod output;
 pub mod pattern;
 pub mod plain;
@@ -25,6 +26,7 @@ pub mod stats;
 mod waits;
 
 pub use engine::PolicyEngine;
+pub use library::ScriptLibrary;
 pub use output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, Ticket};
 pub use script::{Script, ScriptError};
 pub use settings::PolicySettings;

@@ -23,6 +23,13 @@ pub struct Script {
 #[error("{0}")]
 pub struct ScriptError(String);
 
+impl ScriptError {
+    /// A file that cannot be read.
+    pub fn unreadable(name: &str, error: &std::io::Error) -> Self {
+        Self(format!("{name}: {error}"))
+    }
+}
+
 impl Script {
     /// Compiles Lua source text. `name` stands in messages: `name:line: ...`.
     pub fn compile(name: &str, source: &[u8]) -> Result<Self, ScriptError> {

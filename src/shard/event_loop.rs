@@ -145,12 +145,6 @@ impl CommandSender {
         self.bell.ring();
         Ok(())
     }
-
-    /// The queue, and what wakes the shard after something was put into it.
-    pub fn into_parts(self) -> (SyncSender<Command>, impl Fn() + Send + Sync) {
-        let bell = self.bell;
-        (self.commands, move || bell.ring())
-    }
 }
 
 /// A running shard. Dropping it stops the shard without waiting for it.
