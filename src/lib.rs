@@ -34,3 +34,4 @@ pub mod server;
 pub mod shard;
 pub mod signal;
 pub mod transport;
+pub mod watch;
