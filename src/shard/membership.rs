@@ -80,6 +80,7 @@ impl Shard {
         };
         let key = self.rooms.insert(room);
         self.room_ids.insert(id.clone(), key);
+        self.room_policies.insert(policy, key);
         tracing::info!(room = %id, "room opened");
         Ok(key)
     }
@@ -165,6 +166,7 @@ impl Shard {
         }
         let Some(room) = self.rooms.remove(key) else { return };
         self.room_ids.remove(&room.id);
+        self.room_policies.remove(room.policy);
         self.dirty_rooms.retain(|k| *k != key);
         self.engine.close_room(now, room.policy);
         tracing::info!(room = %room.id, "room closed");

@@ -12,6 +12,7 @@ mod membership;
 mod offers;
 mod policies;
 pub mod probe;
+mod reloads;
 mod timers;
 pub mod udp;
 
@@ -21,14 +22,14 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use slotmap::SlotMap;
+use slotmap::{SecondaryMap, SlotMap};
 
 use crate::command::{Command, Event};
 use crate::id::{ClientId, ClientKey, RoomId, RoomKey, Ssrc, TrackId, TrackKey};
 use crate::media::CodecName;
 use crate::metrics::Drops;
 use crate::packet::SendBatch;
-use crate::policy::{PolicyEngine, ScriptLibrary, Ticket};
+use crate::policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
 use crate::room::Room;
 use crate::room::client::Client;
 use crate::room::fanout::{self, Moment};
@@ -69,6 +70,7 @@ pub struct ShardSettings {
 enum Timer {
     Client(ClientKey),
     Speakers(RoomKey),
+    Reloads,
 }
 
 /// What an answer of a policy is for.
@@ -106,6 +108,8 @@ pub struct Shard {
     scripts: ScriptLibrary,
     rooms: SlotMap<RoomKey, Room>,
     room_ids: HashMap<RoomId, RoomKey>,
+    room_policies: SecondaryMap<PolicyKey, RoomKey>,
+    reloads: reloads::Reloads,
     clients: SlotMap<ClientKey, Client>,
     client_ids: HashMap<ClientId, ClientKey>,
     tracks: SlotMap<TrackKey, Track>,
@@ -141,6 +145,8 @@ impl Shard {
             scripts,
             rooms: SlotMap::with_key(),
             room_ids: HashMap::new(),
+            room_policies: SecondaryMap::new(),
+            reloads: reloads::Reloads::default(),
             clients: SlotMap::with_key(),
             client_ids: HashMap::new(),
             tracks: SlotMap::with_key(),
@@ -180,7 +186,7 @@ impl Shard {
             Command::SetLayer { client, track, layer } => self.set_client_layer(now, &client, &track, layer),
             Command::Message { client, value } => self.message(now, &client, value),
             Command::PolicyReply { id, reply } => self.engine.resume(now, id, reply),
-            Command::Scripts(library) => self.scripts = library,
+            Command::Scripts(library) => self.change_scripts(now, library),
             Command::Leave { client, reason } => self.leave(now, &client, reason),
         }
         self.drain_policy(now, out);
