@@ -11,6 +11,7 @@ pub mod directory;
 pub mod http;
 pub mod message;
 pub mod sdp;
+mod services;
 mod session;
 pub mod tls;
 mod websocket;
