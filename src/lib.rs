@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod negotiate;
 pub mod packet;
 pub mod policy;
+pub mod report;
 pub mod room;
 pub mod rtp;
 pub mod scripts;

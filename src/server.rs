@@ -1,7 +1,6 @@
 //! The whole server put together: shards, scripts, control plane.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
@@ -26,6 +25,8 @@ use crate::watch::{Watch, WatchSettings};
 
 /// Events of one shard that may wait for the control plane: a room of 500 that ends tells 500 clients of 500.
 const EVENT_QUEUE: usize = 16_384;
+/// How often a shard tells of its counters.
+const REPORT_DISTANCE: Duration = Duration::from_secs(1);
 /// Payload memory of a sound track, in bytes: a second of Opus is 8 KiB at 64 kbit/s.
 const AUDIO_HISTORY_BYTES: usize = 16 * 1024;
 
@@ -65,9 +66,9 @@ impl Server {
     /// Serves until `shutdown` is ready; then everybody is told goodbye.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
         let handles = self.ends.iter().map(|end| end.handle.clone()).collect();
-        let (watch, _scripts) = Watch::new(self.scripts, handles, WatchSettings::default());
+        let (watch, scripts) = Watch::new(self.scripts, handles, WatchSettings::default());
         let watch = tokio::spawn(watch.run());
-        let served = self.door.serve(self.ends, Arc::new(|_: &mut String| {}), shutdown).await;
+        let served = self.door.with_scripts(scripts).serve(self.ends, shutdown).await;
         watch.abort();
         for shard in self.shards {
             shard.stop();
@@ -108,7 +109,9 @@ fn start_shard(
         let mut engine = PolicyEngine::new(policy, rand::random());
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         engine.set_clock(now, unix);
-        Shard::new(now, settings, engine, library, seed)
+        let mut shard = Shard::new(now, settings, engine, library, seed);
+        shard.report_every(now, REPORT_DISTANCE);
+        shard
     };
     let (events, receiver) = mpsc::channel(EVENT_QUEUE);
     let shard = spawn_shard(loop_settings(config, n), sockets, build, events)?;

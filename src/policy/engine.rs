@@ -165,6 +165,11 @@ impl PolicyEngine {
         &self.desk.stats
     }
 
+    /// What scripts counted with `sfu.count`, all rooms together.
+    pub fn script_counters(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.desk.counters.iter().map(|(name, n)| (name.as_str(), *n))
+    }
+
     /// What a room's policy is and has done.
     pub fn room_status(&self, key: PolicyKey) -> Option<RoomStatus> {
         self.rooms.get(key).map(Room::status)

@@ -401,6 +401,7 @@ impl Room {
         }
         self.state.host.timers.set(self.timers.len());
         for (name, n) in effects.counts {
+            desk.count(&name, n);
             count(&mut self.counters, name, n);
         }
         effects.actions

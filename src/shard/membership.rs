@@ -135,6 +135,8 @@ impl Shard {
         facts.presence.set(Presence::Gone);
         self.remove_forwards(key);
         let Some(client) = self.clients.remove(key) else { return };
+        self.counters.forwarded += facts.traffic.packets_out.get();
+        self.counters.forwarded_bytes += facts.traffic.bytes_out.get();
         self.client_ids.remove(&id);
         self.ufrags.retain(|_, owner| *owner != key);
         for address in &client.addresses {

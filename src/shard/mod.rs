@@ -13,6 +13,7 @@ mod offers;
 mod policies;
 pub mod probe;
 mod reloads;
+mod reporting;
 mod timers;
 pub mod udp;
 
@@ -71,6 +72,7 @@ enum Timer {
     Client(ClientKey),
     Speakers(RoomKey),
     Reloads,
+    Report,
 }
 
 /// What an answer of a policy is for.
@@ -91,6 +93,10 @@ pub struct ShardCounters {
     pub packets_in: u64,
     /// Bytes of RTP packets believed.
     pub bytes_in: u64,
+    /// RTP packets forwarded; in the shard's own copy, to clients that have left.
+    pub forwarded: u64,
+    /// Bytes of RTP packets forwarded, likewise.
+    pub forwarded_bytes: u64,
     /// Retransmissions sent.
     pub resent: u64,
     /// What was dropped, and why.
@@ -126,6 +132,7 @@ pub struct Shard {
     /// The timer being run, for when it panics.
     running_timer: Option<Timer>,
     io: udp::IoStats,
+    report_distance: Option<Duration>,
 }
 
 impl Shard {
@@ -162,6 +169,7 @@ impl Shard {
             requests: Vec::new(),
             running_timer: None,
             io: udp::IoStats::default(),
+            report_distance: None,
         }
     }
 
@@ -187,6 +195,7 @@ impl Shard {
             Command::Message { client, value } => self.message(now, &client, value),
             Command::PolicyReply { id, reply } => self.engine.resume(now, id, reply),
             Command::Scripts(library) => self.change_scripts(now, library),
+            Command::Report { id, rooms } => self.report_rooms(id, rooms),
             Command::Leave { client, reason } => self.leave(now, &client, reason),
         }
         self.drain_policy(now, out);
