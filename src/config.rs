@@ -106,7 +106,7 @@ settings! {
     cpu_share_percent ["MOONRING_CPU_SHARE_PERCENT"]: u32 = 2;
     /// State that a script may hand over in a reload
     state_kib ["MOONRING_STATE_KIB"]: usize = 256;
-    /// Hosts that scripts may call with sfu.http: "auth.example.com", "10.0.0.7:8443"
+    /// Hosts that scripts may call with sfu.http: "auth.example.com", "10.0.0.7:8443"; a name may lead to a private address only if that (or its network, "10.0.0.0/8") is listed too
     http_allow ["MOONRING_HTTP_ALLOW", value_delimiter = ',']: Vec<String> = vec![];
 
     /// Most rooms

@@ -8,13 +8,14 @@ mod eyes;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::command::Command;
 use crate::policy::ScriptLibrary;
@@ -164,10 +165,7 @@ impl Watch {
                 }
                 // The writer's closing is still to come.
                 Reason::Seen(Sight::Writing | Sight::Nothing) => continue,
-                Reason::Seen(Sight::Changed) => {
-                    self.settle(&mut eyes, name.as_ref()).await;
-                    None
-                }
+                Reason::Seen(Sight::Changed) => self.settle(&mut eyes, name.as_ref()).await,
                 Reason::Poll if !self.poll().await => {
                     next_poll = Instant::now() + self.settings.poll;
                     self.watch_places(&mut eyes).await;
@@ -186,13 +184,16 @@ impl Watch {
         tracing::error!("the scripts folder is watched no longer: restart the server to change scripts");
     }
 
-    /// Waits until nothing has happened for a moment.
-    async fn settle(&self, eyes: &mut Eyes, name: Option<&std::ffi::OsString>) {
+    /// Waits until nothing has happened for a moment, or an operator asks.
+    async fn settle(&mut self, eyes: &mut Eyes, name: Option<&OsString>) -> Option<oneshot::Sender<ReloadReport>> {
         let at_last = Instant::now() + LONGEST_DEBOUNCE.max(self.settings.debounce);
         loop {
             let until = (Instant::now() + self.settings.debounce).min(at_last);
-            if timeout_at(until, eyes.see(name)).await.is_err() {
-                return;
+            tokio::select! {
+                biased;
+                Some(reply) = self.requests.recv() => return Some(reply),
+                () = sleep_until(until) => return None,
+                _ = eyes.see(name) => {}
             }
         }
     }

@@ -87,3 +87,6 @@ fn control_plane(app: &App) -> String {
     let _ = encode(&mut page, &registry);
     page
 }
+
+#[cfg(test)]
+mod tests;

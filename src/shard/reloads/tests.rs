@@ -200,3 +200,29 @@ fn a_room_that_ends_before_its_turn_holds_nobody_up() {
     while world.shard.reloads.waiting() > 0 && world.tick() {}
     assert_eq!(world.runs("b"), run("default_room.lua", &newer));
 }
+
+#[test]
+#[ignore = "prints figures"]
+fn the_time_that_many_rooms_take() {
+    const ROOMS: usize = 4_000;
+    let mut world = World::new(library(&[("default_room.lua", COUNTER)]));
+    for n in 0..ROOMS {
+        world.join(&format!("r{n}"), &format!("c{n}"));
+    }
+    let began = Instant::now();
+    world.command(Command::Scripts(library(&[("default_room.lua", &format!("{COUNTER}-- newer"))])));
+    let commanded = began.elapsed();
+    let mut ticks = vec![];
+    while world.shard.reloads.waiting() > 0 {
+        let began = Instant::now();
+        assert!(world.tick());
+        ticks.push(began.elapsed());
+    }
+    ticks.sort();
+    let (longest, p99, total) = (ticks[ticks.len() - 1], ticks[ticks.len() * 99 / 100], ticks.iter().sum::<Duration>());
+    println!(
+        "rooms={ROOMS} command={commanded:?} total={total:?} ticks={} p99={p99:?} longest={longest:?} slice={:?}",
+        ticks.len(),
+        world.shard.reloads.longest()
+    );
+}
