@@ -6,6 +6,7 @@
 //! drive it, with glommio and the only system calls.
 mod datagrams;
 mod elements;
+mod endings;
 pub mod event_loop;
 mod faults;
 mod membership;
