@@ -299,7 +299,17 @@ impl Shard {
             (Some(transport), Some(fresh)) => {
                 client.local_ice = fresh.clone();
                 self.ufrags.insert(fresh.ufrag.clone(), key);
+                client.ufrags.push(fresh.ufrag.clone());
                 transport.restart_ice(fresh, offer.ice.clone());
+                // Requests with the credentials before the restart are answered until the new ones are used.
+                let (local, previous) = (&client.local_ice.ufrag, transport.ice().previous_ufrag());
+                client.ufrags.retain(|ufrag| {
+                    let known = ufrag == local || Some(ufrag.as_str()) == previous;
+                    if !known {
+                        self.ufrags.remove(ufrag);
+                    }
+                    known
+                });
             }
             (Some(_), None) => {}
             (None, _) => {
