@@ -13,8 +13,8 @@ use mlua::{
     Function, IntoLuaMulti, LightUserData, Lua, LuaOptions, MultiValue, RegistryKey, StdLib, Table, Thread, Value,
 };
 
-use super::api::{self, log::PRELUDE_NAME};
-use super::budget::{Spent, bounded, should_stop};
+use super::api::{self, log::PRELUDE_NAME, log::without_our_frames};
+use super::budget::{Spent, bounded, should_stop, standing};
 use super::host::{Host, WaitFor};
 use super::pattern;
 use super::script::{bytecode_of, message_of};
@@ -67,9 +67,9 @@ pub(crate) enum Failure {
     /// An error, with its traceback.
     #[error("{0}")]
     Error(String),
-    /// Stopped after its CPU time.
-    #[error("stopped: it used more than its CPU time of {0:?}")]
-    Time(Duration),
+    /// Stopped after its CPU time, with where it was.
+    #[error("stopped: it used more than its CPU time of {0:?}\n{1}")]
+    Time(Duration, String),
     /// An error at the memory cap.
     #[error("more memory than the room's script may use: {0}")]
     Memory(String),
@@ -231,7 +231,9 @@ impl State {
         let resume = || catch_unwind(AssertUnwindSafe(|| thread.resume::<(Value, Value, Value, Value)>(args)));
         let (result, spent) = bounded(&self.lua, budget, resume);
         if spent.killed {
-            return (End::Failed(Failure::Time(budget)), spent);
+            let place = catch_unwind(AssertUnwindSafe(|| standing(&self.lua, &thread))).unwrap_or(None);
+            let place = without_our_frames(&place.unwrap_or_default());
+            return (End::Failed(Failure::Time(budget, place)), spent);
         }
         let end = match result {
             Ok(Ok((Value::LightUserData(mark), Value::Integer(code), a, b))) if is_mark(mark) => {
