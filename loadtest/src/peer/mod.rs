@@ -408,34 +408,42 @@ impl Peer {
     fn handle_rtp(&mut self, now: Instant, bytes: &mut [u8]) -> Result<RtpReceived, DropReason> {
         let srtp = self.srtp.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let header = Header::parse(bytes)?;
-        let stream = receive::find_or_add(&mut self.streams, &self.sections, &header, MAX_SSRCS)?;
-        let is_repair = stream.is_repair(&header);
-        self.counts.packets_in += 1;
-        self.counts.bytes_in += bytes.len() as u64;
         self.unopened += 1;
-        if self.unopened < self.config.open_one_in && !is_repair && stream.may_stay_closed() {
-            return Ok(stream.count_closed(&header, now));
+        if self.unopened < self.config.open_one_in
+            && let Some(stream) = self.streams.iter_mut().find(|s| s.ssrc() == header.ssrc && s.may_stay_closed())
+        {
+            let received = stream.count_closed(&header, now);
+            self.count(bytes.len());
+            return Ok(received);
         }
-        self.unopened = 0;
         let (len, _) = srtp.incoming.unprotect_rtp(bytes, header.header_len, header.ssrc.0, header.sequence)?;
+        self.unopened = 0;
+        self.count(bytes.len());
         let bytes = &mut bytes[..len];
-        if !is_repair {
-            let payload = header.payload_range(bytes)?;
-            let received = stream.count(&header, bytes, payload, now);
-            if received.1 {
-                self.tell(PeerEvent::FirstKeyFrame(header.ssrc));
-            }
-            if self.config.nack && self.next_nack.is_none() {
-                self.next_nack = self.streams.iter().filter_map(Stream::next_nack).min();
-            }
-            return Ok(received.0);
-        }
         let payload = header.payload_range(bytes)?;
-        let start = payload.start + rtx::OSN_LEN;
-        let Some((sequence, _)) = rtx::unwrap(&bytes[payload.clone()]) else {
-            return Ok(stream.count_padding(&header));
-        };
-        Ok(stream.count_repair(&header, sequence, bytes, start..payload.end))
+        // Nothing is kept of a stream before one of its packets was authentic.
+        let stream = receive::find_or_add(&mut self.streams, &self.sections, &header, MAX_SSRCS)?;
+        if stream.is_repair(&header) {
+            let start = payload.start + rtx::OSN_LEN;
+            return Ok(match rtx::unwrap(&bytes[payload.clone()]) {
+                Some((sequence, _)) => stream.count_repair(&header, sequence, bytes, start..payload.end),
+                None => stream.count_padding(&header),
+            });
+        }
+        let (received, is_first_key) = stream.count(&header, bytes, payload, now);
+        let next_nack = stream.next_nack().filter(|_| self.config.nack);
+        if is_first_key {
+            self.tell(PeerEvent::FirstKeyFrame(header.ssrc));
+        }
+        if let Some(at) = next_nack {
+            self.next_nack = Some(self.next_nack.map_or(at, |known| known.min(at)));
+        }
+        Ok(received)
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.counts.packets_in += 1;
+        self.counts.bytes_in += bytes as u64;
     }
 
     fn tell(&mut self, event: PeerEvent) {

@@ -168,7 +168,7 @@ impl Stream {
 
     /// A packet need not be opened when nothing more than its number is wanted.
     pub(super) fn may_stay_closed(&self) -> bool {
-        self.kind() == Kind::Audio && self.first_at.is_some() || self.first_key_at.is_some()
+        self.repairs.is_none() && (self.kind() == Kind::Audio || self.first_key_at.is_some())
     }
 
     /// Counts a packet by its header.
