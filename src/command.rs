@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::id::{ClientId, Mid, RoomId, TrackId};
 use crate::media::{Source, TrackInfo};
 use crate::negotiate::{Answer, Offer};
+use crate::policy::{PolicyReply, PolicyRequest, PolicyRequestId, ScriptLibrary};
 
 /// Numbers an offer, so that its answer is told from others; chosen by the client.
 pub type RequestId = u64;
@@ -97,6 +98,15 @@ pub enum Command {
         /// What.
         value: Value,
     },
+    /// The answer to [`Event::PolicyRequest`].
+    PolicyReply {
+        /// Its number.
+        id: PolicyRequestId,
+        /// The answer.
+        reply: PolicyReply,
+    },
+    /// The scripts there are now: new rooms use them, rooms that run an older version are reloaded.
+    Scripts(ScriptLibrary),
     /// A client left, or its signalling is gone.
     Leave {
         /// Who.
@@ -252,6 +262,15 @@ pub enum Event {
         client: ClientId,
         /// What.
         value: Value,
+    },
+    /// A policy waits for something from outside the shard; answered by [`Command::PolicyReply`].
+    PolicyRequest {
+        /// Its number on this shard.
+        id: PolicyRequestId,
+        /// Whose policy.
+        room: RoomId,
+        /// What it asks for.
+        request: PolicyRequest,
     },
     /// A room is gone: its id may be placed anew.
     RoomClosed {

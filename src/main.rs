@@ -1,1 +1,54 @@
-fn main() {}
+//! The server's binary: wiring only.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use moonring::config::{Cli, Config, LogFormat, Verb};
+use moonring::server::Server;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("moonring: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command.unwrap_or_default() {
+        Verb::Run => serve(&cli.load()?),
+    }
+}
+
+fn serve(config: &Config) -> anyhow::Result<()> {
+    start_logging(config)?;
+    let server = Server::start(config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.context("cannot start the control plane")?.block_on(server.run(told_to_stop()))
+}
+
+fn start_logging(config: &Config) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter)
+        .with_context(|| format!("log_filter {:?}", config.log_filter))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+/// Ready at Ctrl-C or SIGTERM.
+async fn told_to_stop() {
+    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

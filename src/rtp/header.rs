@@ -198,7 +198,7 @@ pub fn write_header(out: &mut [u8], fields: &NewHeader, elements: &[(u8, &[u8])]
     out[12..14].copy_from_slice(&profile.to_be_bytes());
     out[14..16].copy_from_slice(&(((len - 16) / 4) as u16).to_be_bytes());
     let mut at = 16;
-    for (id, value) in elements.iter().filter(|e| is_writable(e)) {
+    for (id, value) in elements.iter().filter(is_writable) {
         if form == Form::OneByte {
             out[at] = id << 4 | (value.len() - 1) as u8;
             at += 1;
@@ -214,17 +214,29 @@ pub fn write_header(out: &mut [u8], fields: &NewHeader, elements: &[(u8, &[u8])]
     len
 }
 
+/// Makes the last `count` bytes of a packet, which come after its payload, padding (RFC 3550 section 5.1): so that
+/// packets of one frame get one length and leave in one send. `count` is not 0 and not longer than what follows the
+/// header.
+pub fn pad(packet: &mut [u8], count: u8) {
+    let start = packet.len() - usize::from(count);
+    packet[start..].fill(0);
+    if let Some(last) = packet.last_mut() {
+        *last = count;
+    }
+    packet[0] |= 0x20;
+}
+
 /// How many bytes [`write_header`] writes for `elements`.
 pub fn written_len(elements: &[(u8, &[u8])]) -> usize {
     let prefix = if form_of(elements) == Form::OneByte { 1 } else { 2 };
-    let block: usize = elements.iter().filter(|e| is_writable(e)).map(|(_, value)| prefix + value.len()).sum();
+    let block: usize = elements.iter().filter(is_writable).map(|(_, value)| prefix + value.len()).sum();
     if block == 0 { FIXED_LEN } else { FIXED_LEN + 4 + block.next_multiple_of(4) }
 }
 
 /// The one-byte form carries ids 1 to 14 with 1 to 16 bytes (RFC 8285 section 4.2); all elements share one form.
 fn form_of(elements: &[(u8, &[u8])]) -> Form {
     let fits = |(id, value): &(u8, &[u8])| *id <= 14 && (1..=16).contains(&value.len());
-    if elements.iter().filter(|e| is_writable(e)).all(fits) { Form::OneByte } else { Form::TwoByte }
+    if elements.iter().filter(is_writable).all(fits) { Form::OneByte } else { Form::TwoByte }
 }
 
 fn is_writable((id, value): &&(u8, &[u8])) -> bool {

@@ -34,7 +34,7 @@ pub struct ArrivalRecorder {
     /// Arrival times by index modulo the window, in ticks since `epoch`.
     arrivals: Box<[i64; WINDOW as usize]>,
     epoch: Option<Instant>,
-    /// The first index that the next feedback tells; `None` when all is told.
+    /// The first index that the next feedback tells.
     base: u64,
     feedback_count: u8,
     /// An arrival at or after `base` has not been told.

@@ -20,7 +20,7 @@ pub enum StartError {
     )]
     NoIoUring(io::Error),
     /// io_uring is there but lacks what the ring needs.
-    #[error("this kernel's io_uring is too old ({0}): Linux 6.1 or newer is needed, or --io=mmsg")]
+    #[error("this kernel's io_uring is too old ({0}): Linux 6.1 or newer is needed")]
     OldIoUring(io::Error),
     /// Too little memory may be locked.
     #[error(
@@ -55,7 +55,9 @@ pub fn cores() -> usize {
 }
 
 fn check_io_uring() -> Result<(), StartError> {
-    IoUring::new(2).map(drop).map_err(ring_error)
+    // As the media ring is set up.
+    let ring: io::Result<IoUring> = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(2);
+    ring.map(drop).map_err(ring_error)
 }
 
 fn check_memlock(shards: usize, limit: u64) -> Result<(), StartError> {

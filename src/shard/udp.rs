@@ -20,6 +20,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::packet::SendBatch;
 use mmsg::Mmsg;
@@ -229,9 +230,19 @@ impl Udp {
         report
     }
 
-    /// Lets `bell` ring when something arrives while [`Udp::prepare_sleep`] holds.
+    /// Lets `bell` end each [`Udp::wait`].
+    pub fn watch(&mut self, bell: &Bell) {
+        either!(&mut self.calls, io => io.watch(bell));
+    }
+
+    /// Blocks the thread until there is something to receive, the watched bell rings or `timeout` is over.
+    pub fn wait(&mut self, timeout: Duration) {
+        either!(&mut self.calls, io => io.wait(timeout));
+    }
+
+    /// Lets `bell` ring when something arrives while [`Udp::prepare_sleep`] holds: for waiting elsewhere.
     pub fn ring(&mut self, bell: &Bell) -> io::Result<()> {
-        either!(&self.calls, io => io.register_eventfd(bell.fd()))
+        either!(&self.calls, io => io.ring_bell(bell))
     }
 
     /// Arms the bell; false when there is something to receive already. After the sleep call [`Udp::awake`].

@@ -12,8 +12,6 @@ use crate::metrics::DropReason;
 use crate::negotiate::Fingerprint;
 
 mod record;
-#[cfg(test)]
-pub(super) mod tests;
 
 /// Least scratch memory for [`Dtls::poll`]: `dimpl` panics when the peer's certificate does not fit.
 pub const SCRATCH: usize = 64 * 1024;
@@ -134,7 +132,9 @@ pub struct Dtls {
     inner: Option<dimpl::Dtls>,
     terms: DtlsTerms,
     peer_is_expected: bool,
+    /// To be told once the handshake is complete.
     keys: Option<SrtpKeys>,
+    has_keys: bool,
     connected: bool,
     /// To be told at the next [`Dtls::poll`].
     ending: Option<DtlsEvent>,
@@ -159,6 +159,7 @@ impl Dtls {
             terms,
             peer_is_expected: false,
             keys: None,
+            has_keys: false,
             connected: false,
             ending: None,
             handshake_bytes: 0,
@@ -166,7 +167,7 @@ impl Dtls {
         }
     }
 
-    /// True once the keys were given.
+    /// True from the end of the handshake to the end of the association.
     pub fn is_connected(&self) -> bool {
         self.connected
     }
@@ -247,6 +248,9 @@ impl Dtls {
         {
             return Some(DtlsEvent::Connected(keys));
         }
+        if self.connected && !self.has_keys {
+            self.close_with(DtlsEvent::Failed("the client offers no SRTP profile".into()));
+        }
         self.ending.take()
     }
 
@@ -267,7 +271,7 @@ impl Dtls {
         let accepted = profile.filter(|profile| self.terms.profiles.contains(profile));
         let we_are_client = self.terms.role == DtlsRole::Client;
         match accepted.and_then(|profile| SrtpKeys::from_keying_material(profile, material, we_are_client)) {
-            Some(keys) => self.keys = Some(keys),
+            Some(keys) => (self.keys, self.has_keys) = (Some(keys), true),
             None => self.close_with(DtlsEvent::Failed(format!("the SRTP profile {profile:?} is not accepted"))),
         }
     }
@@ -299,6 +303,7 @@ impl Dtls {
     fn close_with(&mut self, event: DtlsEvent) {
         self.inner = None;
         self.keys = None;
+        self.connected = false;
         self.next_timeout = None;
         self.ending.get_or_insert(event);
     }

@@ -11,7 +11,7 @@ use crate::metrics::DropReason;
 use crate::negotiate::IceCredentials;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// Addresses of one client that are believed at a time.
 pub const MAX_VALIDATED: usize = 8;

@@ -197,8 +197,13 @@ impl Transport {
         Ok(len)
     }
 
-    /// What seals packets for the client, once connected.
-    pub fn srtp_out(&mut self) -> Option<&mut SrtpOut> {
+    /// What seals RTP packets for the client, once connected.
+    pub fn srtp_out(&self) -> Option<&SrtpOut> {
+        self.srtp.as_ref().map(|srtp| &srtp.out)
+    }
+
+    /// What seals RTCP packets for the client, once connected.
+    pub fn srtp_out_mut(&mut self) -> Option<&mut SrtpOut> {
         self.srtp.as_mut().map(|srtp| &mut srtp.out)
     }
 

@@ -194,7 +194,9 @@ impl<'a> Decoder<'a> {
         let table = self.lua.create_table()?;
         while self.bytes.get(self.at) != Some(&b'}') {
             let key = self.value(depth + 1)?;
-            // Refuses nil and NaN as keys.
+            if key.is_nil() || key.as_number().is_some_and(f64::is_nan) {
+                return Err(corrupt());
+            }
             table.raw_set(key, self.value(depth + 1)?)?;
         }
         self.at += 1;

@@ -227,7 +227,7 @@ fn damaged_bytes_are_an_error_and_never_a_panic() {
         b"d\0",
     ] {
         assert!(decode(&lua, bad).is_err(), "{}", bad.escape_ascii());
-        // Without a cap mlua calls Lua unprotected.
+        // Without a cap mlua calls Lua unprotected: a bad key must not get that far.
         assert!(decode(&unlimited, bad).is_err(), "{}", bad.escape_ascii());
     }
     assert!(decode(&lua, &b"{".repeat(1 << 20)).is_err());

@@ -12,7 +12,8 @@ const ROUND: u16 = 1 << 15;
 /// The numbering of one forward's pictures.
 ///
 /// A receiver waits for picture ids that it believes to be missing, so: a layer switch continues from the last id sent
-/// ([`Continuity::switch`]), and a picture that is left out on purpose ([`Continuity::skip`]) closes the gap.
+/// ([`Continuity::switch`]), and a picture that is left out on purpose ([`Continuity::skip`]) closes the gap. A gap is
+/// left where a picture was lost before anybody knew that it was to be skipped.
 #[derive(Clone, Debug)]
 pub struct Continuity {
     /// The newest picture of the present source, in the source's numbers.
@@ -41,7 +42,8 @@ impl Default for Continuity {
 }
 
 impl Continuity {
-    /// The next packet comes from another source (layer, encoder): its picture continues the numbering.
+    /// The next packet comes from another source: its picture continues the numbering. To be called at a change of
+    /// layer, after a pause, and when a new key frame has no place in the numbering (the encoder began anew).
     pub fn switch(&mut self) {
         self.newest = None;
         self.history = [Picture::Unknown; HISTORY];

@@ -16,7 +16,7 @@ pub struct PayloadInfo {
     pub key_frame: bool,
     /// The packet is the first of its frame (with spatial layers: of its layer's frame).
     pub frame_start: bool,
-    /// The packet is the last of its frame; `None` where only the RTP marker bit says so.
+    /// The packet is the last of its frame (with spatial layers: of its layer's frame); `None` where only the RTP marker bit says so.
     pub frame_end: Option<bool>,
     /// The frame's temporal layer, if the payload says.
     pub temporal: Option<u8>,

@@ -131,8 +131,8 @@ mod tests {
                 (theirs.s == 1, theirs.pid, theirs.n == 1),
                 (ours.partition_start, ours.partition, ours.non_reference)
             );
-            if ours.temporal.is_some() {
-                assert_eq!((theirs.tid, theirs.y == 1), (ours.temporal.unwrap(), ours.layer_sync));
+            if let Some(temporal) = ours.temporal {
+                assert_eq!((theirs.tid, theirs.y == 1), (temporal, ours.layer_sync));
             }
             if let Some((index, _)) = ours.key_index {
                 assert_eq!(theirs.key_idx, index);

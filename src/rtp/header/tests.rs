@@ -147,6 +147,18 @@ fn padding_is_told_from_payload() {
     assert_eq!(header.extensions(&[0; 12]).count(), 0);
 }
 
+#[test]
+fn padding_that_was_added_is_left_out_again() {
+    for count in [1, 2, 255] {
+        let mut packet = packet(0x80, b"payload");
+        packet.resize(packet.len() + usize::from(count), 0xEE);
+        pad(&mut packet, count);
+        let theirs = rtp::packet::Packet::unmarshal(&mut &packet[..]).unwrap();
+        assert_eq!(&theirs.payload[..], b"payload", "{count} bytes");
+        assert_eq!(&packet[Header::parse(&packet).unwrap().payload_range(&packet).unwrap()], b"payload");
+    }
+}
+
 /// (profile, extension block) in → elements out.
 #[test]
 fn extension_elements_end_where_the_rfc_says() {

@@ -7,6 +7,8 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use crate::id::Ssrc;
 
 pub use parse::{Nacks, RtcpMessage, Ssrcs, parse};
@@ -59,4 +61,12 @@ pub struct ReportBlock {
     pub last_sr: u32,
     /// Time since that report came, in 1/65,536 s.
     pub delay_since_last_sr: u32,
+}
+
+/// The NTP time, 32.32 bits (RFC 3550 section 4), of a time since the Unix epoch.
+pub fn ntp_time(since_unix_epoch: Duration) -> u64 {
+    /// Seconds from 1900 to 1970.
+    const OFFSET: u64 = 2_208_988_800;
+    let fraction = (u64::from(since_unix_epoch.subsec_nanos()) << 32) / 1_000_000_000;
+    (since_unix_epoch.as_secs() + OFFSET) << 32 | fraction
 }

@@ -144,7 +144,7 @@ fn parse_one<'a>(bytes: &'a [u8], sink: &mut impl FnMut(RtcpMessage<'_>)) -> Opt
     }
     let len = HEADER_LEN + usize::from(u16::from_be_bytes([head[2], head[3]])) * 4;
     let (packet, after) = bytes.split_at_checked(len)?;
-    let body = without_padding(packet, head[0] & 0x20 != 0, after.is_empty())?;
+    let body = without_padding(packet, head[0] & 0x20 != 0)?;
     let count = head[0] & 0x1F;
     match head[1] {
         kind::SENDER_REPORT => sender_report(body, count, sink)?,
@@ -157,15 +157,12 @@ fn parse_one<'a>(bytes: &'a [u8], sink: &mut impl FnMut(RtcpMessage<'_>)) -> Opt
     Some(after)
 }
 
-/// The bytes after the header. RFC 3550 section 6.4.1: padding only on the last packet, a multiple of four, counted by
-/// its last byte.
-fn without_padding(packet: &[u8], padded: bool, last: bool) -> Option<&[u8]> {
+/// The bytes between header and padding. RFC 3550 section 6.4.1 wants padding in whole words and on the last packet
+/// only; libwebrtc's transport feedback and others don't keep to it, and nothing depends on it.
+fn without_padding(packet: &[u8], padded: bool) -> Option<&[u8]> {
     let body = &packet[HEADER_LEN..];
-    if !padded {
-        return Some(body);
-    }
-    let padding = usize::from(*body.last()?);
-    let valid = last && padding > 0 && padding % 4 == 0;
+    let padding = if padded { usize::from(*body.last()?) } else { 0 };
+    let valid = !padded || padding > 0;
     valid.then(|| body.get(..body.len().checked_sub(padding)?)).flatten()
 }
 

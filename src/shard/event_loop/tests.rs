@@ -7,7 +7,12 @@ use crate::command::LeaveCause;
 use crate::id::{ClientId, TrackId};
 use crate::shard::udp::{IoMode, bind};
 
-const MODES: [IoMode; 2] = [IoMode::Uring, IoMode::Mmsg];
+const MODES: [(IoMode, Park); 4] = [
+    (IoMode::Uring, Park::Ring),
+    (IoMode::Uring, Park::Executor),
+    (IoMode::Mmsg, Park::Ring),
+    (IoMode::Mmsg, Park::Executor),
+];
 const WAIT: Duration = Duration::from_secs(5);
 
 /// What the fake core saw, for the test to look at.
@@ -94,13 +99,13 @@ struct World {
     peer_address: SocketAddr,
 }
 
-fn world(io: IoMode, change: impl FnOnce(&mut LoopSettings)) -> World {
-    world_with_events(io, 1_000, change)
+fn world(mode: (IoMode, Park), change: impl FnOnce(&mut LoopSettings)) -> World {
+    world_with_events(mode, 1_000, change)
 }
 
-fn world_with_events(io: IoMode, event_capacity: usize, change: impl FnOnce(&mut LoopSettings)) -> World {
+fn world_with_events(mode: (IoMode, Park), event_capacity: usize, change: impl FnOnce(&mut LoopSettings)) -> World {
     let mut settings = LoopSettings::default();
-    settings.udp.io = io;
+    (settings.udp.io, settings.park) = mode;
     change(&mut settings);
     let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
@@ -142,11 +147,11 @@ fn leave(reason: &str) -> Command {
 
 #[test]
 fn datagrams_are_answered_whatever_the_pause_between_them() {
-    for io in MODES {
-        let world = world(io, |_| {});
-        for round in 0..200u64 {
-            assert_eq!(world.echo(&round.to_be_bytes()[4..]), round.to_be_bytes()[4..], "{io}");
-            std::thread::sleep(Duration::from_micros(round * 37 % 5_000));
+    for mode in MODES {
+        let world = world(mode, |_| {});
+        for round in 0..60u64 {
+            assert_eq!(world.echo(&round.to_be_bytes()[4..]), round.to_be_bytes()[4..], "{mode:?}");
+            std::thread::sleep(Duration::from_micros(round * 137 % 5_000));
         }
         assert_eq!(world.echo(b""), b"empty");
         assert!(world.shard.stop());
@@ -155,14 +160,14 @@ fn datagrams_are_answered_whatever_the_pause_between_them() {
 
 #[test]
 fn ten_thousand_datagrams_at_a_moderate_rate_are_all_answered() {
-    for io in MODES {
-        let world = world(io, |_| {});
+    for mode in MODES {
+        let world = world(mode, |_| {});
         for burst in 0..1_000u32 {
             for number in 0..10 {
                 world.peer.send(&(0x0100_0000 + burst * 10 + number).to_be_bytes()).unwrap();
             }
             for number in 0..10 {
-                assert_eq!(world.receive(), (0x0100_0000 + burst * 10 + number).to_be_bytes(), "{io}");
+                assert_eq!(world.receive(), (0x0100_0000 + burst * 10 + number).to_be_bytes(), "{mode:?}");
             }
         }
         assert!(world.shard.stop());
@@ -171,11 +176,11 @@ fn ten_thousand_datagrams_at_a_moderate_rate_are_all_answered() {
 
 #[test]
 fn a_command_wakes_a_sleeping_shard_and_its_event_comes_out() {
-    for io in MODES {
-        let mut world = world(io, |settings| settings.longest_sleep = Duration::from_secs(3_600));
+    for mode in MODES {
+        let mut world = world(mode, |settings| settings.longest_sleep = Duration::from_secs(3_600));
         for round in 0..50 {
             world.send("wake");
-            assert_eq!(world.next(), Seen::Command("wake".into()), "{io} {round}");
+            assert_eq!(world.next(), Seen::Command("wake".into()), "{mode:?} {round}");
             assert!(matches!(world.events.blocking_recv(), Some(Event::Left { .. })));
         }
         assert!(world.shard.stop());
@@ -184,11 +189,11 @@ fn a_command_wakes_a_sleeping_shard_and_its_event_comes_out() {
 
 #[test]
 fn a_timer_fires_on_a_shard_that_nothing_else_wakes() {
-    for io in MODES {
-        let world = world(io, |_| {});
+    for mode in MODES {
+        let world = world(mode, |_| {});
         for _ in 0..20 {
             world.send("timer");
-            assert_eq!([world.next(), world.next()], [Seen::Command("timer".into()), Seen::Timeout], "{io}");
+            assert_eq!([world.next(), world.next()], [Seen::Command("timer".into()), Seen::Timeout], "{mode:?}");
         }
         assert!(world.shard.stop());
     }
@@ -196,10 +201,10 @@ fn a_timer_fires_on_a_shard_that_nothing_else_wakes() {
 
 #[test]
 fn commands_over_the_capacity_are_refused_and_those_under_it_all_handled() {
-    for io in MODES {
-        let world = world(io, |settings| (settings.command_capacity, settings.commands_per_tick) = (50, 3));
+    for mode in MODES {
+        let world = world(mode, |settings| (settings.command_capacity, settings.commands_per_tick) = (50, 3));
         let taken = (0..2_000).filter(|_| world.shard.sender().send(leave("many")).is_ok()).count();
-        assert!((0..taken).all(|_| world.next() == Seen::Command("many".into())), "{io}");
+        assert!((0..taken).all(|_| world.next() == Seen::Command("many".into())), "{mode:?}");
         assert!(world.shard.stop());
         assert_eq!(world.seen.try_recv(), Ok(Seen::Stop));
     }
@@ -207,15 +212,15 @@ fn commands_over_the_capacity_are_refused_and_those_under_it_all_handled() {
 
 #[test]
 fn events_that_the_full_queue_does_not_take_come_later_in_order() {
-    for io in MODES {
-        let mut world = world_with_events(io, 2, |_| {});
+    for mode in MODES {
+        let mut world = world_with_events(mode, 2, |_| {});
         for _ in 0..100 {
             world.send("event");
             world.next();
         }
         assert_eq!(world.echo(b"still there"), b"still there", "a full event queue stops no packet");
         for _ in 0..100 {
-            assert!(matches!(world.events.blocking_recv(), Some(Event::Left { .. })), "{io}");
+            assert!(matches!(world.events.blocking_recv(), Some(Event::Left { .. })), "{mode:?}");
         }
         drop(world.events);
         world.shard.sender().send(leave("closed")).unwrap();
@@ -226,8 +231,8 @@ fn events_that_the_full_queue_does_not_take_come_later_in_order() {
 
 #[test]
 fn what_does_not_fit_one_flush_leaves_in_several() {
-    for io in MODES {
-        let world = world(io, |settings| settings.send_bytes = 60_000);
+    for mode in MODES {
+        let world = world(mode, |settings| settings.send_bytes = 60_000);
         for number in 0..5u8 {
             world.peer.send(&[b'f', number]).unwrap();
         }
@@ -235,8 +240,32 @@ fn what_does_not_fit_one_flush_leaves_in_several() {
         for _ in 0..150 {
             count[usize::from(world.receive()[1])] += 1;
         }
-        assert_eq!(count, [30; 5], "{io}");
+        assert_eq!(count, [30; 5], "{mode:?}");
         assert!(world.shard.stop());
+    }
+}
+
+#[test]
+fn there_is_room_for_the_answer_to_every_datagram_of_a_coalesced_receive() {
+    for mode in MODES {
+        let world = world(mode, |settings| settings.send_bytes = 13_000);
+        let mut peer = Udp::new(vec![bind("127.0.0.1:0".parse().unwrap()).unwrap()], &UdpSettings::default()).unwrap();
+        let mut train = SendBatch::new(64 << 10, 2);
+        assert!((0..30).all(|number| train.push(world.address, &[number; 1_000])));
+        assert_eq!(peer.flush(&train).sent, 30);
+        let mut got = vec![];
+        for _ in 0..1_000 {
+            peer.wait(Duration::from_millis(5));
+            peer.receive(30, |_, bytes| {
+                got.push(bytes[0]);
+                true
+            });
+            if got.len() == 30 {
+                break;
+            }
+        }
+        assert_eq!(got, (0..30).collect::<Vec<_>>(), "{mode:?}");
+        assert!(world.seen.try_recv().is_err());
     }
 }
 
@@ -244,15 +273,15 @@ fn what_does_not_fit_one_flush_leaves_in_several() {
 fn a_panic_in_the_core_ends_what_caused_it_and_nothing_else() {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    for io in MODES {
-        let world = world(io, |_| {});
+    for mode in MODES {
+        let world = world(mode, |_| {});
         world.peer.send(b"!").unwrap();
-        assert_eq!(world.next(), Seen::Panic(Phase::Datagram(world.peer_address)), "{io}");
+        assert_eq!(world.next(), Seen::Panic(Phase::Datagram(world.peer_address)), "{mode:?}");
         let (client, track) = (ClientId::parse("c").unwrap(), TrackId::parse("t").unwrap());
         world.shard.sender().send(Command::Unpublish { client, track }).unwrap();
-        assert_eq!(world.next(), Seen::Panic(Phase::Command), "{io}");
+        assert_eq!(world.next(), Seen::Panic(Phase::Command), "{mode:?}");
         world.peer.send(b"p").unwrap();
-        assert_eq!(world.next(), Seen::Panic(Phase::Forward), "{io}");
+        assert_eq!(world.next(), Seen::Panic(Phase::Forward), "{mode:?}");
         assert_eq!(world.echo(b"alive"), b"alive");
         assert!(world.shard.is_running() && world.shard.stop());
     }
@@ -261,23 +290,23 @@ fn a_panic_in_the_core_ends_what_caused_it_and_nothing_else() {
 
 #[test]
 fn a_stopped_shard_says_goodbye_and_frees_its_port() {
-    for io in MODES {
-        let world = world(io, |_| {});
+    for mode in MODES {
+        let world = world(mode, |_| {});
         assert_eq!(world.echo(b"hello"), b"hello");
         let sender = world.shard.sender().clone();
-        assert!(world.shard.stop(), "{io}");
+        assert!(world.shard.stop(), "{mode:?}");
         assert_eq!(world.seen.try_recv(), Ok(Seen::Stop));
-        assert!(UdpSocket::bind(world.address).is_ok(), "{io}");
+        assert!(UdpSocket::bind(world.address).is_ok(), "{mode:?}");
         assert!(sender.send(leave("too late")).is_err());
     }
 }
 
 #[test]
 fn a_shard_whose_handle_is_dropped_stops_by_itself() {
-    for io in MODES {
-        let world = world(io, |settings| settings.longest_sleep = Duration::from_secs(3_600));
+    for mode in MODES {
+        let world = world(mode, |settings| settings.longest_sleep = Duration::from_secs(3_600));
         drop(world.shard);
-        assert_eq!(world.seen.recv_timeout(WAIT), Ok(Seen::Stop), "{io}");
+        assert_eq!(world.seen.recv_timeout(WAIT), Ok(Seen::Stop), "{mode:?}");
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use glommio::timer::Timer;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::{Core, LoopSettings, Phase};
+use super::{Core, LoopSettings, Park, Phase};
 use crate::command::{Command, Event};
 use crate::packet::SendBatch;
 use crate::shard::probe::StartError;
@@ -21,6 +21,8 @@ use crate::shard::udp::{Alarm, Bell, Udp};
 /// A second timer, out of step with the sleep's: glommio may park while tasks are runnable, and then only a timer that
 /// is still to fire wakes it.
 const HEARTBEAT: Duration = Duration::from_millis(97);
+/// The longest sleep inside glommio, for the same reason.
+const LONGEST_PARK: Duration = Duration::from_millis(10);
 /// How often the kernel is asked what it dropped.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
 /// Flushes of a core that says goodbye.
@@ -36,7 +38,8 @@ pub(super) struct Ticker<C> {
     events: mpsc::Sender<Event>,
     /// An event that the full queue did not take.
     held: Option<Event>,
-    alarm: Alarm,
+    /// Listens to the bell when the sleep is glommio's.
+    alarm: Option<Alarm>,
     timer: Option<(Instant, Pin<Box<Timer>>)>,
     stop: Arc<AtomicBool>,
     next_drops: Instant,
@@ -52,10 +55,19 @@ impl<C: Core> Ticker<C> {
         bell: &Bell,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, StartError> {
-        udp.ring(bell).map_err(StartError::Thread)?;
+        let alarm = match settings.park {
+            Park::Ring => {
+                udp.watch(bell);
+                None
+            }
+            Park::Executor => {
+                udp.ring(bell).map_err(StartError::Thread)?;
+                Some(Alarm::new(bell).map_err(StartError::Thread)?)
+            }
+        };
         Ok(Self {
             out: SendBatch::new(settings.send_bytes, settings.send_runs),
-            alarm: Alarm::new(bell).map_err(StartError::Thread)?,
+            alarm,
             settings,
             udp,
             core,
@@ -76,17 +88,18 @@ impl<C: Core> Ticker<C> {
         })
         .detach();
         while !self.stop.load(Ordering::Acquire) {
-            if self.tick() {
-                glommio::yield_if_needed().await;
-            } else if self.udp.prepare_sleep() {
+            if !self.tick() {
                 self.sleep().await;
-                self.udp.awake();
             }
+            // The reactor's turn, whenever its timer says so.
+            glommio::yield_if_needed().await;
         }
         self.say_goodbye();
         drop(self.udp);
         heartbeat.cancel();
-        self.alarm.close().await;
+        if let Some(alarm) = self.alarm {
+            alarm.close().await;
+        }
     }
 
     /// Everything that is due, as far as the bounds allow; true when there is more.
@@ -223,11 +236,21 @@ impl<C: Core> Ticker<C> {
         }
     }
 
-    /// Until the bell rings or a timer is due.
+    /// Until a datagram is there, the bell rings or a timer is due.
     async fn sleep(&mut self) {
         let now = Instant::now();
         let longest = now + self.settings.longest_sleep;
         let until = self.core.poll_timeout().map_or(longest, |due| due.min(longest));
+        if self.alarm.is_none() {
+            self.udp.wait(until.saturating_duration_since(now));
+        } else if self.udp.prepare_sleep() {
+            self.park(now, until.min(now + LONGEST_PARK)).await;
+            self.udp.awake();
+        }
+    }
+
+    /// Sleeps in glommio.
+    async fn park(&mut self, now: Instant, until: Instant) {
         // A timer that is already set is early enough mostly: waking once too often is cheaper than setting another.
         if self.timer.as_ref().is_none_or(|(due, _)| *due > until) {
             self.timer = Some((until, Box::pin(Timer::new(until.saturating_duration_since(now)))));
@@ -240,7 +263,7 @@ impl<C: Core> Ticker<C> {
                 *timer = None;
                 return Poll::Ready(());
             }
-            alarm.poll(cx)
+            alarm.as_mut().map_or(Poll::Ready(()), |alarm| alarm.poll(cx))
         })
         .await;
     }

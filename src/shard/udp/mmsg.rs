@@ -3,15 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use io_uring::{IoUring, opcode, types::Fd};
 
 use super::arrival::Arrival;
 use super::cmsg::{CONTROL_BYTES, Control};
 use super::pages::Pages;
+use super::ring::cancel_all;
 use super::sockaddr::RawAddress;
 use super::sockets::Sockets;
 use super::table::{EMPTY_HEADER, SendTable};
+use super::wake::{Bell, Watch, block};
 use super::{IoStats, Received, SendReport, UdpSettings};
 use crate::packet::SendBatch;
 
@@ -26,10 +29,13 @@ pub(super) struct Mmsg {
     /// Polls the sockets while the owner sleeps; nothing else goes through it.
     alarm: IoUring,
     polled: Vec<bool>,
+    /// Sockets that gave less than was asked for in this call: asking again would be a call for nothing.
+    drained: Vec<bool>,
     next_socket: usize,
     open: Option<Arrival>,
     /// Filled receives that follow the open one: next and end.
     filled: (usize, usize),
+    watch: Watch,
     pub(super) stats: IoStats,
 }
 
@@ -53,6 +59,7 @@ impl Mmsg {
         alarm.completion().disable_eventfd();
         Ok(Self {
             polled: vec![false; fds.len()],
+            drained: vec![false; fds.len()],
             fds,
             inbox: Inbox::new(buffers, settings.buffer_bytes(sockets.gro).next_multiple_of(64))?,
             table: SendTable::new(),
@@ -60,16 +67,32 @@ impl Mmsg {
             next_socket: 0,
             open: None,
             filled: (0, 0),
+            watch: Watch::nothing(),
             stats: IoStats::default(),
         })
     }
 
-    pub(super) fn register_eventfd(&self, eventfd: RawFd) -> io::Result<()> {
-        self.alarm.submitter().register_eventfd(eventfd)
+    pub(super) fn ring_bell(&self, bell: &Bell) -> io::Result<()> {
+        self.alarm.submitter().register_eventfd(bell.fd())
+    }
+
+    pub(super) fn watch(&mut self, bell: &Bell) {
+        self.watch.set(bell);
+    }
+
+    pub(super) fn wait(&mut self, timeout: Duration) {
+        if self.open.is_none() && self.filled.0 == self.filled.1 {
+            self.watch.arm(&mut self.alarm);
+            self.poll_sockets();
+            self.stats.enters += 1;
+            block(&self.alarm, timeout);
+            self.reap();
+        }
     }
 
     pub(super) fn receive(&mut self, limit: usize, mut each: impl FnMut(SocketAddr, &mut [u8]) -> bool) -> Received {
         let mut received = Received::default();
+        self.drained.fill(false);
         while received.datagrams < limit && self.open_next() {
             let (Some(arrival), Some(index)) = (&mut self.open, self.filled.0.checked_sub(1)) else { continue };
             match arrival.next() {
@@ -117,13 +140,7 @@ impl Mmsg {
             return false;
         }
         self.alarm.completion().enable_eventfd();
-        for (socket, fd) in self.fds.iter().enumerate() {
-            if !self.polled[socket] {
-                let entry = opcode::PollAdd::new(Fd(*fd), libc::POLLIN as u32).build().user_data(socket as u64);
-                // SAFETY: a poll points at no memory, and the sockets outlive the ring.
-                self.polled[socket] = unsafe { self.alarm.submission().push(&entry) }.is_ok();
-            }
-        }
+        self.poll_sockets();
         self.run_alarm();
         // A poll that is over already found datagrams.
         let idle = self.polled.iter().all(|polled| *polled);
@@ -137,16 +154,33 @@ impl Mmsg {
         self.alarm.completion().disable_eventfd();
     }
 
+    /// Begins a poll of each socket that has none.
+    fn poll_sockets(&mut self) {
+        for (socket, fd) in self.fds.iter().enumerate() {
+            if !self.polled[socket] {
+                let entry = opcode::PollAdd::new(Fd(*fd), libc::POLLIN as u32).build().user_data(socket as u64);
+                // SAFETY: a poll points at no memory, and the sockets outlive the ring.
+                self.polled[socket] = unsafe { self.alarm.submission().push(&entry) }.is_ok();
+            }
+        }
+    }
+
     fn run_alarm(&mut self) {
         self.stats.enters += 1;
         let queued = self.alarm.submission().len() as u32;
-        // SAFETY: only polls are queued, which point at no memory.
+        // SAFETY: polls point at no memory, the watch's read at memory that outlives it.
         let outcome = unsafe { self.alarm.submitter().enter::<libc::sigset_t>(queued, 0, 1, None) };
         if outcome.is_err() {
             self.stats.submit_errors += 1;
         }
+        self.reap();
+    }
+
+    fn reap(&mut self) {
         for entry in self.alarm.completion() {
-            if let Some(polled) = self.polled.get_mut(entry.user_data() as usize) {
+            if entry.user_data() == Watch::USER_DATA {
+                self.watch.rang();
+            } else if let Some(polled) = self.polled.get_mut(entry.user_data() as usize) {
                 *polled = false;
             }
         }
@@ -195,24 +229,37 @@ impl Mmsg {
         true
     }
 
-    /// Asks each socket once, starting with another one each time.
+    /// Asks each socket that may have more, starting with another one each time.
     fn fill(&mut self) -> bool {
         for _ in 0..self.fds.len() {
-            let fd = self.fds[self.next_socket];
-            self.next_socket = (self.next_socket + 1) % self.fds.len();
+            let socket = self.next_socket;
+            self.next_socket = (socket + 1) % self.fds.len();
+            if self.drained[socket] {
+                continue;
+            }
             self.stats.enters += 1;
-            match self.inbox.fill(fd) {
-                Ok(count) if count > 0 => {
+            match self.inbox.fill(self.fds[socket]) {
+                Ok(count) => {
+                    self.drained[socket] = count < self.inbox.headers.len();
                     self.filled = (0, count);
-                    return true;
+                    if count > 0 {
+                        return true;
+                    }
                 }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.drained[socket] = true,
                 // An ICMP error of somebody's address, cleared by reading it: the next call goes on.
                 Err(_) => self.stats.receive_errors += 1,
             }
         }
         false
+    }
+}
+
+impl Drop for Mmsg {
+    /// A poll that is under way holds the port.
+    fn drop(&mut self) {
+        cancel_all(&self.alarm);
+        self.run_alarm();
     }
 }
 

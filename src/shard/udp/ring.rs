@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fixed, RecvMsgOut, Timespec};
@@ -17,6 +16,7 @@ use super::cmsg::CONTROL_BYTES;
 use super::sockaddr::ADDRESS_BYTES;
 use super::sockets::Sockets;
 use super::table::{EMPTY_HEADER, SendTable, TABLE_SENDS};
+use super::wake::{Bell, Watch, block};
 use super::{IoStats, Received, SendReport, UdpSettings};
 use crate::packet::{Run, SendBatch};
 
@@ -41,6 +41,7 @@ pub(super) struct Uring {
     filled: VecDeque<Filled>,
     open: Option<Open>,
     failures: Vec<(usize, i32)>,
+    watch: Watch,
     pub(super) stats: IoStats,
 }
 
@@ -91,6 +92,7 @@ impl Uring {
             filled: VecDeque::with_capacity(usize::from(entries)),
             open: None,
             failures: Vec::with_capacity(TABLE_SENDS),
+            watch: Watch::nothing(),
             stats: IoStats::default(),
         };
         uring.ring.completion().disable_eventfd();
@@ -98,9 +100,24 @@ impl Uring {
         Ok(uring)
     }
 
-    /// Every completion writes to `eventfd` while the owner sleeps.
-    pub(super) fn register_eventfd(&self, eventfd: RawFd) -> io::Result<()> {
-        self.ring.submitter().register_eventfd(eventfd)
+    /// Every completion rings the bell while the owner sleeps elsewhere.
+    pub(super) fn ring_bell(&self, bell: &Bell) -> io::Result<()> {
+        self.ring.submitter().register_eventfd(bell.fd())
+    }
+
+    /// The bell ends a wait.
+    pub(super) fn watch(&mut self, bell: &Bell) {
+        self.watch.set(bell);
+    }
+
+    /// Blocks until there is something to receive, the bell rings or the time is over.
+    pub(super) fn wait(&mut self, timeout: Duration) {
+        if self.filled.is_empty() && self.open.is_none() {
+            self.watch.arm(&mut self.ring);
+            self.stats.enters += 1;
+            block(&self.ring, timeout);
+            self.reap();
+        }
     }
 
     pub(super) fn receive(
@@ -250,6 +267,10 @@ impl Uring {
                 self.failures.push(((entry.user_data() & !SEND) as usize, -entry.result()));
                 continue;
             }
+            if entry.user_data() == Watch::USER_DATA {
+                self.watch.rang();
+                continue;
+            }
             let Some(receive) = self.receives.get_mut(entry.user_data() as usize) else { continue };
             if !cqueue::more(entry.flags()) {
                 *receive = if entry.result() == -libc::ENOBUFS { Receive::Starved } else { Receive::Ended };
@@ -329,11 +350,17 @@ impl Uring {
 impl Drop for Uring {
     /// Takes sockets and memory from the kernel at once: a ring that is merely closed may hold its port for a moment.
     fn drop(&mut self) {
-        let within = Timespec::new().sec(CANCEL_WITHIN.as_secs());
-        // Each step may be refused by an older kernel; closing the ring does the same, later.
-        let _ = self.ring.submitter().register_sync_cancel(Some(within), CancelBuilder::any());
+        cancel_all(&self.ring);
         self.enter();
+        // Either may be refused by an older kernel; closing the ring does the same, later.
         let _ = self.buffers.unregister(&self.ring);
         let _ = self.ring.submitter().unregister_files();
     }
+}
+
+/// Cancels what is under way on `ring` and waits for it.
+pub(super) fn cancel_all(ring: &IoUring) {
+    let within = Timespec::new().sec(CANCEL_WITHIN.as_secs());
+    // Refused by kernels before 6.0; there the ring's end does it, later.
+    let _ = ring.submitter().register_sync_cancel(Some(within), CancelBuilder::any());
 }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use super::*;
 
@@ -399,5 +398,32 @@ fn a_batch_may_be_reused_right_after_its_flush() {
             let len = peer.recv(&mut buffer).unwrap();
             assert_eq!(buffer[..len], payload(number, 500), "{io}");
         }
+    }
+}
+
+#[test]
+fn a_wait_ends_by_a_datagram_and_by_the_bell() {
+    // Longer than any test runs: only what is waited for can end it.
+    let long = Duration::from_secs(3_600);
+    for io in MODES {
+        let (mut udp, address) = udp_on("127.0.0.1:0", &settings(io));
+        let bell = Bell::new().unwrap();
+        udp.watch(&bell);
+        let (peer, peer_address) = peer();
+        for round in 0..20 {
+            bell.ring();
+            udp.wait(long);
+            peer.send_to(&payload(round, 9), address).unwrap();
+            let mut got = vec![];
+            while got.is_empty() {
+                udp.wait(long);
+                udp.receive(9, |from, bytes| {
+                    got.push((from, bytes.to_vec()));
+                    true
+                });
+            }
+            assert_eq!(got, [(peer_address, payload(round, 9))], "{io}");
+        }
+        udp.wait(Duration::from_millis(1));
     }
 }

@@ -1,4 +1,4 @@
-//! What wakes a sleeping shard: an eventfd that the media ring, the control plane and the shard itself write to.
+//! What wakes a sleeping shard: an eventfd that the control plane writes to, and the media ring when glommio waits.
 
 use std::future::Future;
 use std::io;
@@ -7,8 +7,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use glommio::io::BufferedFile;
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, opcode};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// Rung from any thread.
@@ -31,6 +34,49 @@ impl Bell {
     pub(super) fn fd(&self) -> RawFd {
         self.0.as_fd().as_raw_fd()
     }
+}
+
+/// A bell's listener in a ring of ours: one read that is under way.
+pub(super) struct Watch {
+    bell: Option<Bell>,
+    /// Where the kernel writes the counter.
+    value: Box<u64>,
+    armed: bool,
+}
+
+impl Watch {
+    /// The read's number among the completions.
+    pub(super) const USER_DATA: u64 = 1 << 33;
+
+    pub(super) fn nothing() -> Self {
+        Self { bell: None, value: Box::new(0), armed: false }
+    }
+
+    pub(super) fn set(&mut self, bell: &Bell) {
+        self.bell = Some(bell.clone());
+    }
+
+    /// Begins the read on `ring` if none is under way.
+    pub(super) fn arm(&mut self, ring: &mut IoUring) {
+        let Some(bell) = self.bell.as_ref().filter(|_| !self.armed) else { return };
+        let len = size_of::<u64>() as u32;
+        let read = opcode::Read::new(Fd(bell.fd()), (&raw mut *self.value).cast(), len).build();
+        // SAFETY: the value is boxed and, like the bell, outlives the ring's requests, which the owner cancels before
+        // it drops either.
+        self.armed = unsafe { ring.submission().push(&read.user_data(Self::USER_DATA)) }.is_ok();
+    }
+
+    /// The read is over: the bell rang.
+    pub(super) fn rang(&mut self) {
+        self.armed = false;
+    }
+}
+
+/// Submits what is queued and blocks until a completion is there or `timeout` is over.
+pub(super) fn block(ring: &IoUring, timeout: Duration) {
+    let limit = Timespec::from(timeout);
+    // ETIME and EINTR are the ordinary ends of a wait; others show in the next call.
+    let _ = ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&limit));
 }
 
 /// A bell's listener, on a glommio executor.

@@ -32,8 +32,8 @@ fn plain_check(username: &str, password: &str) -> Vec<u8> {
     check(username, password, vec![Box::new(AttrControlling(7))])
 }
 
-fn nomination(username: &str, password: &str) -> Vec<u8> {
-    check(username, password, vec![Box::new(AttrControlling(7)), Box::new(UseCandidateAttr::default())])
+pub(in crate::transport) fn nomination(username: &str, password: &str) -> Vec<u8> {
+    check(username, password, vec![Box::new(AttrControlling(7)), Box::new(UseCandidateAttr)])
 }
 
 fn credentials(ufrag: &str) -> IceCredentials {
@@ -131,8 +131,7 @@ fn a_client_that_believes_to_be_controlled_is_told_and_not_believed() {
     let now = Instant::now();
     let mut ice = ice(now);
     let password = credentials("here").pwd;
-    let bytes =
-        check("here:there", &password, vec![Box::new(AttrControlled(7)), Box::new(UseCandidateAttr::default())]);
+    let bytes = check("here:there", &password, vec![Box::new(AttrControlled(7)), Box::new(UseCandidateAttr)]);
     let mut out = [0; MAX_RESPONSE];
     let (len, event) = ice.handle_request(now, address(1), &bytes, &mut out).unwrap();
     assert_eq!((event, ice.selected()), (IceEvent::Nothing, None));

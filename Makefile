@@ -1,0 +1,101 @@
+# Two commands carry the project: `make run` and `make test`. Both install what a fresh Debian machine with Rust
+# lacks, through apt and npm (with sudo when not root), and say what they do. `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+SAY := printf '\n\033[1m== %s\033[0m\n'
+# Arguments for the server (run) and the load test: make run ARGS="--announced-ip 203.0.113.7"
+ARGS ?=
+# One set of compiled dependencies for every test: the dev profile, which is optimised (Cargo.toml).
+BIN := target/debug/moonring
+
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## What there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+.PHONY: run
+run: tools-build ## Build the server and run it, with a self-signed certificate and the default policy
+	@$(SAY) "Building the server (optimised; the first time takes several minutes)"
+	cargo build --release --locked --bin moonring
+	@$(SAY) "Open https://localhost:8080/ in two tabs. The certificate is self-signed: accept it once. The token is \"moonring\"."
+	@echo "Policy: scripts/default_room.lua. End with Ctrl-C."
+	@ulimit -l unlimited 2>/dev/null || true; exec target/release/moonring --scripts-dir scripts $(ARGS)
+
+.PHONY: test
+test: tools-build tools-browser check doc test-rust test-benches test-browsers ## All tests, as CI runs them
+	@$(SAY) "All tests passed"
+
+.PHONY: check
+test: SCOPE := --workspace # `check` alone leaves out the foreign implementations, which take minutes to build
+check: tools-build ## The fast ones: formatting, lints, the house rules
+	@$(SAY) "Formatting"
+	cargo fmt --all --check
+	@$(SAY) "Lints"
+	cargo clippy --locked $(SCOPE) --all-targets -- -D warnings
+	@$(SAY) "House rules (tests/tidy.rs)"
+	cargo test --locked --quiet --test tidy
+
+.PHONY: doc
+doc: tools-build ## The documentation of the source, in target/doc/moonring/
+	@$(SAY) "Documentation"
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+.PHONY: test-rust
+test-rust: tools-build ## Unit and integration tests
+	@$(SAY) "Unit and integration tests"
+	cargo test --locked --workspace
+
+.PHONY: test-benches
+test-benches: tools-build
+	@$(SAY) "Benchmarks, one round each, so that they do not rot"
+	if ls benches/*.rs >/dev/null 2>&1; then cargo test --locked --bench '*'; else echo "There are none yet"; fi
+
+.PHONY: test-browsers
+test-browsers: tools-build tools-browser ## Real browsers against the server; pictures in artifacts/
+	@$(SAY) "Building the server for the browsers"
+	cargo build --locked --bin moonring
+	@$(SAY) "Browsers in rooms (tests/e2e)"
+	MOONRING_BIN="$(CURDIR)/$(BIN)" npm --prefix tests/e2e test
+
+.PHONY: bench
+bench: tools-build ## Benchmarks
+	cargo bench --locked $(ARGS)
+
+.PHONY: loadtest
+loadtest: tools-build ## Load a server with real clients: make loadtest ARGS="--help"
+	@$(SAY) "Load test (optimised build)"
+	cargo run --release --locked --package moonring-loadtest -- $(ARGS)
+
+.PHONY: image
+image: ## The container image: with Docker if there is an engine, else with buildah
+	docker/image.sh
+
+# ---- what a fresh machine lacks ----
+
+.PHONY: tools-build
+tools-build:
+	@command -v cargo >/dev/null || { echo "There is no Rust: see https://rustup.rs, then run this again"; exit 1; }
+	@$(call install, git cc make cmake, git build-essential make cmake)
+
+.PHONY: tools-browser
+tools-browser:
+	@$(call install, chromium node npm, chromium nodejs npm)
+	@if [ ! -e tests/e2e/node_modules/.package-lock.json ] || \
+	    [ tests/e2e/package-lock.json -nt tests/e2e/node_modules/.package-lock.json ]; then \
+	  $(SAY) "Installing the browser tests' npm packages"; npm --prefix tests/e2e ci --no-audit --no-fund; fi
+
+# $(call install, commands, Debian packages): installs the packages whose command (the one at the same place) is missing.
+define install
+commands=($(1)); packages=($(2)); missing=(); \
+for i in $${!commands[@]}; do command -v $${commands[$$i]} >/dev/null || missing+=($${packages[$$i]}); done; \
+if [ $${#missing[@]} -gt 0 ]; then \
+  $(SAY) "Installing with apt: $${missing[*]}"; \
+  $(SUDO) apt-get update -qq; \
+  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $${missing[*]}; \
+fi
+endef

@@ -1,0 +1,231 @@
+-- Runs in every room's state before the room's script: leaves of Lua what is safe, replaces what cannot be stopped,
+-- and builds `sfu` and the methods of clients from the host's functions. Compiled once for the process.
+--
+-- Nothing here reads a global or calls a string method after this chunk has run: a script may change all of them.
+local H, MARK, FAIL, HOOKS, config, plain_find = ...
+local G = _G
+local type, error, select, unpack, pcall, xpcall, rawget, rawset = type, error, select, unpack, pcall, xpcall, rawget, rawset
+local tostring0, tonumber, pairs, setmetatable, getmetatable = tostring, tonumber, pairs, setmetatable, getmetatable
+local strsub, strfind, strformat, strrep = string.sub, plain_find, string.format, string.rep
+local concat, insert, sort = table.concat, table.insert, table.sort
+local newproxy = newproxy
+local create, resume, yield, running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.running
+
+-- The result of a host function; (FAIL, message) is an error at the caller's line.
+local function check(a, ...)
+  if a == FAIL then error((...), 2) end
+  return a, ...
+end
+-- The same for a function that works on with the result.
+local function check_here(a, ...)
+  if a == FAIL then error((...), 3) end
+  return a, ...
+end
+local function host(f)
+  return function(...) return check(f(...)) end
+end
+
+-- 1. The allow-list: whatever else is there goes, also what a later LuaJIT may add.
+local function keep(t, names)
+  local allowed = {}
+  for i = 1, #names do allowed[names[i]] = true end
+  for k in pairs(t) do if not allowed[k] then t[k] = nil end end
+end
+keep(G, { "_G", "_VERSION", "assert", "bit", "coroutine", "error", "getmetatable", "ipairs", "math", "next", "pairs",
+  "pcall", "rawequal", "rawget", "rawset", "select", "setmetatable", "string", "table", "tonumber", "tostring", "type",
+  "unpack" })
+keep(string, { "byte", "char", "find", "format", "gmatch", "gsub", "len", "lower", "match", "rep", "reverse", "sub",
+  "upper" })
+keep(table, { "concat", "insert", "maxn", "remove", "sort" })
+keep(math, { "abs", "acos", "asin", "atan", "atan2", "ceil", "cos", "cosh", "deg", "exp", "floor", "fmod", "frexp", "huge",
+  "ldexp", "log", "log10", "max", "min", "modf", "pi", "pow", "rad", "random", "randomseed", "sin", "sinh", "sqrt", "tan",
+  "tanh" })
+keep(bit, { "arshift", "band", "bnot", "bor", "bswap", "bxor", "lshift", "rol", "ror", "rshift", "tobit", "tohex" })
+keep(coroutine, { "create", "resume", "running", "status", "wrap", "yield" })
+
+-- 2. Replacements for what no hook interrupts, what would tell addresses, or what would run Lua beneath C.
+local OPAQUE = { table = true, ["function"] = true, thread = true, userdata = true }
+local function tostring(...)
+  local s, t = tostring0(...), type((...))
+  if OPAQUE[t] and (strsub(s, 1, #t + 4) == t .. ": 0x" or strsub(s, 1, #t + 9) == t .. ": builtin") then return t end
+  return s
+end
+G.tostring = tostring
+
+-- A message handler would run while the error is still on its way, out of reach of the kill: it runs afterwards.
+local function handled(handler, ok, ...)
+  if ok then return true, ... end
+  return false, handler(...)
+end
+G.xpcall = function(f, handler, ...) return handled(handler, pcall(f, ...)) end
+
+local MAX_REP = 1048576
+string.rep = function(s, n, sep)
+  if type(s) == "number" then s = tostring0(s) end
+  if type(s) ~= "string" then error("bad argument #1 to 'rep' (string expected, got " .. type(s) .. ")", 2) end
+  n = tonumber(n)
+  if not n then error("bad argument #2 to 'rep' (number expected)", 2) end
+  if type(sep) == "number" then sep = tostring0(sep) end
+  if sep ~= nil and type(sep) ~= "string" then error("bad argument #3 to 'rep' (string expected)", 2) end
+  local unit = #s + (sep and #sep or 0)
+  if unit == 0 or not (n >= 1) then return "" end
+  if unit * n > MAX_REP then error("resulting string too large", 2) end
+  return strrep(s, n, sep)
+end
+
+string.format = function(fmt, ...)
+  local n = select("#", ...)
+  local args = { ... }
+  for i = 1, n do
+    if OPAQUE[type(args[i])] then args[i] = tostring(args[i]) end
+  end
+  if type(fmt) == "string" and strfind(fmt, "p", 1, true) then
+    local at = 1
+    while at <= #fmt do
+      if strsub(fmt, at, at) == "%" then
+        at = at + 1
+        while strfind("-+ #0123456789.", strsub(fmt, at, at), 1, true) and at <= #fmt do at = at + 1 end
+        if strsub(fmt, at, at) == "p" then error("bad argument #1 to 'format' (option '%p' is not allowed)", 2) end
+      end
+      at = at + 1
+    end
+  end
+  return strformat(fmt, unpack(args, 1, n))
+end
+
+table.insert = function(t, ...)
+  if select("#", ...) == 2 and type(t) == "table" then
+    local at = tonumber((...))
+    if not at or not (at >= 1 and at <= #t + 1) then error("bad argument #2 to 'insert' (position out of bounds)", 2) end
+  end
+  return insert(t, ...)
+end
+
+-- The comparator is always Lua: the instructions of it are where a sort is stopped.
+table.sort = function(t, f)
+  if f == nil then return sort(t, function(a, b) return a < b end) end
+  if type(f) ~= "function" then error("bad argument #2 to 'sort' (function expected, got " .. type(f) .. ")", 2) end
+  return sort(t, function(a, b) return f(a, b) end)
+end
+
+getmetatable("").__metatable = false
+
+-- 3. Coroutines. A wait inside a script's coroutine is handed on, from resumer to resumer, to the engine.
+local RUNNERS = setmetatable({}, { __mode = "k" })
+local function resumed(co, ok, mark, ...)
+  if ok and mark == MARK then return resumed(co, resume(co, yield(MARK, ...))) end
+  return ok, mark, ...
+end
+coroutine.resume = function(co, ...)
+  if RUNNERS[co] then return false, "cannot resume a hook" end
+  return resumed(co, resume(co, ...))
+end
+local function unwrapped(ok, ...)
+  if not ok then error((...), 0) end
+  return ...
+end
+coroutine.wrap = function(f)
+  local co = create(f)
+  return function(...) return unwrapped(resumed(co, resume(co, ...))) end
+end
+coroutine.running = function()
+  local co = running()
+  if co and not RUNNERS[co] then return co end
+end
+
+-- Asks the engine for something that takes time. `prepare` tells the host what; the answer comes back from the yield.
+local function waiting(prepare)
+  local function answered(...) return check(...) end
+  return function(...)
+    local failed, message = prepare(...)
+    if failed == FAIL then error(message, 2) end
+    return answered(yield(MARK, 3))
+  end
+end
+
+-- 4. Clients: to the host they are numbers, to a script empty userdata with methods. A script cannot make one, and the
+-- object of a client is the same one as long as the script holds it.
+local METHODS = {}
+local NUMBERS, OBJECTS = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "v" })
+local prototype = newproxy(true)
+do
+  local meta = getmetatable(prototype)
+  meta.__index, meta.__metatable = METHODS, false
+  meta.__tostring = function(this) return "client " .. (NUMBERS[this] and H.client_get_id(NUMBERS[this]) or "?") end
+end
+local function object(number)
+  if not number then return nil end
+  local this = OBJECTS[number]
+  if not this then
+    this = newproxy(prototype)
+    OBJECTS[number], NUMBERS[this] = this, number
+  end
+  return this
+end
+local function objects(numbers)
+  for i = 1, #numbers do numbers[i] = object(numbers[i]) end
+  return numbers
+end
+for _, name in pairs({ "get_id", "get_ip", "get_metadata", "kick", "send", "set_max_bitrate", "set_max_layer", "mute",
+  "unmute", "stats", "tracks" }) do
+  local f = H["client_" .. name]
+  METHODS[name] = function(this, ...) return check(f(this ~= nil and NUMBERS[this] or false, ...)) end
+end
+
+-- 5. `sfu`, and the parts of `os` that make sense here.
+G.os = { time = host(H.time), clock = host(H.clock), date = host(H.date) }
+local log = H.log
+local function logger(level)
+  return function(message) log(level, tostring(message)) end
+end
+G.print = function(...)
+  local n, words = select("#", ...), { ... }
+  for i = 1, n do words[i] = tostring(words[i]) end
+  log(2, concat(words, "\t", 1, n))
+end
+G.sfu = {
+  room_id = H.room_id,
+  config = config,
+  log_debug = logger(1), log_info = logger(2), log_warn = logger(3), log_error = logger(4),
+  clients = function() return objects(check_here(H.clients())) end,
+  client = function(...) return object(check_here(H.client(...))) end,
+  broadcast = function(value, except) return check(H.broadcast(value, except ~= nil and (NUMBERS[except] or false) or nil)) end,
+  close = host(H.close),
+  now = host(H.now),
+  set_timeout = host(H.set_timeout), set_interval = host(H.set_interval), clear = host(H.clear),
+  sleep = waiting(H.sleep), http = waiting(H.http),
+  count = host(H.count),
+  json = { encode = host(H.json_encode), decode = host(H.json_decode), null = H.json_null,
+    empty_array = H.json_empty_array },
+  base64 = { encode = host(H.base64_encode), decode = host(H.base64_decode) },
+  sha256 = host(H.sha256), hmac_sha256 = host(H.hmac_sha256), jwt_verify = host(H.jwt_verify),
+  shared = {
+    get = waiting(H.shared_get), set = waiting(H.shared_set), delete = waiting(H.shared_delete),
+    incr = waiting(H.shared_incr),
+  },
+}
+-- 6. The body of the coroutines that hooks run in, one hook after the other: gets a hook's number or a function, and
+-- yields (MARK, code, ...): 0 there is no such hook, 1 it returned (two values), 2 it failed (a traceback); 3 is a wait.
+local traceback = H.traceback
+local function ended(ok, a, b)
+  if ok then return MARK, 1, a, b end
+  return MARK, 2, a
+end
+-- Hooks 2 to 8 are about a client, 9 about several.
+local function run(what, a, ...)
+  if type(what) ~= "number" then return ended(xpcall(what, traceback)) end
+  local f = rawget(G, HOOKS[what])
+  if f == nil then return MARK, 0 end
+  if what == 9 then
+    a = objects(a)
+  elseif what >= 2 and what <= 8 then
+    a = object(a)
+  end
+  return ended(xpcall(f, traceback, a, ...))
+end
+local function loop(...) return loop(yield(run(...))) end
+local function runner(...)
+  RUNNERS[running()] = true
+  return loop(...)
+end
+return runner, OBJECTS

@@ -1,0 +1,97 @@
+//! What bounds a policy: everything that a script could otherwise grow, hold or repeat.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+/// Bytes of a script's source: compiling cannot be interrupted.
+pub const MAX_SOURCE_BYTES: usize = 256 * 1024;
+/// Bytes of one JSON value that crosses between a script and the room, as text.
+pub(crate) const MAX_VALUE_BYTES: usize = 64 * 1024;
+/// Levels of nesting of a JSON value that crosses.
+pub(crate) const MAX_VALUE_DEPTH: usize = 32;
+/// Bytes of a script's words for a client (reasons, log lines).
+pub(crate) const MAX_WORDS_BYTES: usize = 1024;
+/// Bytes of a log line of a script.
+pub(crate) const MAX_LOG_BYTES: usize = 4096;
+/// Log lines of one room's script in [`LOG_WINDOW`].
+pub(crate) const MAX_LOG_LINES: u32 = 200;
+/// See [`MAX_LOG_LINES`].
+pub(crate) const LOG_WINDOW: Duration = Duration::from_secs(10);
+/// Actions of one hook.
+pub(crate) const MAX_ACTIONS: usize = 2000;
+/// Bytes of all values that one hook sends.
+pub(crate) const MAX_SENT_BYTES: usize = 1024 * 1024;
+/// Timers of one room.
+pub(crate) const MAX_TIMERS: usize = 256;
+/// The shortest interval of a repeating timer.
+pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(10);
+/// The longest that a timer or a sleep takes.
+pub(crate) const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Hooks of one room that wait at the same time. Each keeps a coroutine in the room's memory.
+pub(crate) const MAX_WAITING: usize = 256;
+/// Requests of one room (HTTP, shared store) under way at the same time.
+pub(crate) const MAX_REQUESTS: usize = 32;
+/// How much longer than its own time limit an HTTP request may stay unanswered before the engine gives it up.
+pub(crate) const REQUEST_GRACE: Duration = Duration::from_secs(2);
+/// The longest time limit a script can give an HTTP request, and the time limit of the shared store.
+pub(crate) const MAX_REQUEST_TIME: Duration = Duration::from_secs(30);
+/// How long a reload waits for the hooks of the old version that wait.
+pub(crate) const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
+/// Names of counters of one room's script (`sfu.count`).
+pub(crate) const MAX_COUNTERS: usize = 64;
+/// Coroutines kept for the next hook of a room.
+pub(crate) const MAX_IDLE_RUNNERS: usize = 4;
+/// What the failures of a script are held against, see [`PolicySettings::strikes`].
+pub(crate) const STRIKE_WINDOW: Duration = Duration::from_secs(60);
+/// Strikes of a hook that ended with an error.
+pub(crate) const STRIKES_OF_ERROR: u32 = 1;
+/// Strikes of a hook that was stopped (time, memory) or panicked the host.
+pub(crate) const STRIKES_OF_KILL: u32 = 5;
+/// A closed state with more memory than this is freed in slices.
+pub(crate) const SLICED_FREE_BYTES: usize = 256 * 1024;
+/// How long one slice of freeing takes, about.
+pub(crate) const FREE_SLICE: Duration = Duration::from_micros(200);
+
+const _: () = assert!(MAX_REQUESTS <= MAX_WAITING, "a request always has a hook that waits for it");
+const _: () = assert!(MAX_SENT_BYTES >= MAX_VALUE_BYTES, "a hook can send a value of the greatest size");
+const _: () = assert!(STRIKES_OF_KILL >= STRIKES_OF_ERROR);
+
+/// The budgets of a room's policy.
+#[derive(Clone, Debug)]
+pub struct PolicySettings {
+    /// CPU time of one step of a hook; waiting does not count.
+    pub step_budget: Duration,
+    /// CPU time of a script's main chunk, its `on_init` and its `on_load`, each.
+    pub load_budget: Duration,
+    /// Memory of one state.
+    pub memory_bytes: usize,
+    /// The share of the shard's time that one room's hooks may take for long: 0.02 is 2 %.
+    pub cpu_share: f64,
+    /// How far above its share a room may go for a moment.
+    pub cpu_burst: Duration,
+    /// Bytes of state that cross a reload.
+    pub state_bytes: usize,
+    /// Events of one room that wait for their hook.
+    pub max_queued_events: usize,
+    /// Strikes within a minute that put a script aside: an error is one, a hook that had to be stopped is five.
+    pub strikes: u32,
+    /// What scripts see as `sfu.config`.
+    pub config: Map<String, Value>,
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        Self {
+            step_budget: Duration::from_millis(5),
+            load_budget: Duration::from_millis(20),
+            memory_bytes: 2 * 1024 * 1024,
+            cpu_share: 0.02,
+            cpu_burst: Duration::from_millis(20),
+            state_bytes: 256 * 1024,
+            max_queued_events: 1024,
+            strikes: 50,
+            config: Map::new(),
+        }
+    }
+}

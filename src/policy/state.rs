@@ -1,0 +1,316 @@
+//! One LuaJIT state: its creation, its sandbox, and the coroutines in which its hooks run.
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use mlua::chunk::ChunkMode;
+use mlua::state::{GcIncParams, GcMode};
+use mlua::{
+    Function, IntoLuaMulti, LightUserData, Lua, LuaOptions, MultiValue, RegistryKey, StdLib, Table, Thread, Value,
+};
+
+use super::api::{self, log::PRELUDE_NAME};
+use super::budget::{Spent, bounded, should_stop};
+use super::host::{Host, WaitFor};
+use super::pattern;
+use super::script::{bytecode_of, message_of};
+use super::settings::{MAX_IDLE_RUNNERS, PolicySettings};
+
+/// The hooks of a script; a hook's number is its place here, from 1.
+pub(crate) const HOOKS: [&str; 11] = [
+    "on_init",
+    "on_client_connect",
+    "on_client_disconnect",
+    "on_publish_request",
+    "on_track_published",
+    "on_track_unpublished",
+    "on_subscribe_request",
+    "on_message",
+    "on_active_speakers",
+    "on_unload",
+    "on_load",
+];
+/// LuaJIT has no emergency collection: it has to stay ahead of the memory cap (percent).
+const GC_PAUSE: i32 = 110;
+/// See [`GC_PAUSE`].
+const GC_STEP_MULTIPLIER: i32 = 800;
+/// What LuaJIT says at the memory cap.
+const OUT_OF_MEMORY: &str = "not enough memory";
+
+static MARK: u8 = 0;
+
+/// How one step of a hook ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The script has no such hook.
+    Missing,
+    /// The hook's first two values.
+    Returned(Value, Value),
+    /// The hook failed; its coroutine is gone.
+    Failed(Failure),
+    /// The hook waits in its coroutine.
+    Waiting(Thread, WaitFor),
+}
+
+/// Why a hook failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    /// An error, with its traceback.
+    #[error("{0}")]
+    Error(String),
+    /// Stopped after its CPU time.
+    #[error("stopped: it used more than its CPU time of {0:?}")]
+    Time(Duration),
+    /// An error at the memory cap.
+    #[error("more memory than the room's script may use: {0}")]
+    Memory(String),
+    /// The host panicked; contained.
+    #[error("internal error of the host: {0}")]
+    Panic(String),
+}
+
+impl Failure {
+    fn of_message(message: String) -> Self {
+        if message.contains(OUT_OF_MEMORY) { Self::Memory(message) } else { Self::Error(message) }
+    }
+
+    pub(crate) fn of_error(error: &mlua::Error) -> Self {
+        Self::of_message(message_of(error))
+    }
+}
+
+/// What a coroutine is to run.
+pub(crate) enum What {
+    /// The hook of this name.
+    Hook(&'static str),
+    /// A function: the main chunk, a timer's.
+    Function(Function),
+}
+
+/// A room's Lua state.
+pub(crate) struct State {
+    // Before `lua`: coroutines and keys are let go of first.
+    idle: RefCell<Vec<Thread>>,
+    runner: RegistryKey,
+    pub(crate) host: Rc<Host>,
+    pub(crate) lua: Lua,
+}
+
+impl State {
+    /// A state with the sandbox in place, and nothing of the script's run yet.
+    pub(crate) fn new(settings: &PolicySettings, seed: u64, host: Rc<Host>) -> Result<Self, Failure> {
+        let create = || Self::create(settings, seed, host).map_err(|error| Failure::of_error(&error));
+        catch_unwind(AssertUnwindSafe(create)).unwrap_or_else(|panic| Err(Failure::Panic(words_of_panic(&*panic))))
+    }
+
+    fn create(settings: &PolicySettings, seed: u64, host: Rc<Host>) -> mlua::Result<Self> {
+        // mlua's own pcall stays out: through LuaJIT's the kill can pass.
+        let options = LuaOptions::new().catch_rust_panics(true);
+        let lua = Lua::new_with(StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::BIT, options)?;
+        lua.set_memory_limit(settings.memory_bytes)?;
+        let collector = GcIncParams::default().pause(GC_PAUSE).step_multiplier(GC_STEP_MULTIPLIER);
+        lua.gc_set_mode(GcMode::Incremental(collector));
+        let globals = lua.globals();
+        // Every state of LuaJIT starts with the same random numbers.
+        globals.get::<Table>("math")?.get::<Function>("randomseed")?.call::<()>((seed >> 11) as f64)?;
+        let string: Table = globals.get("string")?;
+        let plain_find: Function = string.get("find")?;
+        pattern::lua::install(&lua, &string, should_stop)?;
+        let functions = api::functions(&lua, &host)?;
+        let config = api::config_table(&lua, &settings.config)?;
+        let mark = LightUserData((&raw const MARK).cast_mut().cast::<c_void>());
+        let prelude = lua.load(prelude()?).set_mode(ChunkMode::Binary).into_function()?;
+        let (runner, objects): (Function, Table) =
+            prelude.call((functions, mark, api::fail_mark(), HOOKS.to_vec(), config, plain_find))?;
+        host.clients.borrow_mut().set_objects(objects);
+        let runner = lua.create_registry_value(runner)?;
+        Ok(Self { idle: RefCell::default(), runner, host, lua })
+    }
+
+    /// Runs the script's main chunk.
+    pub(crate) fn load(&self, budget: Duration) -> (Result<Option<Value>, Failure>, Spent) {
+        const NAME: &str = "main chunk";
+        let chunk = self.lua.load(self.host.script.bytecode()).set_mode(ChunkMode::Binary).into_function();
+        match chunk {
+            Ok(chunk) => self.without_waiting(NAME, self.start(NAME, What::Function(chunk), no_args, budget), budget),
+            Err(error) => (Err(Failure::of_error(&error)), Spent::default()),
+        }
+    }
+
+    /// Runs a hook that must not wait. A missing one returns nothing.
+    pub(crate) fn run_now(
+        &self,
+        name: &'static str,
+        args: impl FnOnce(&Lua, &Host) -> mlua::Result<MultiValue>,
+        budget: Duration,
+    ) -> (Result<Option<Value>, Failure>, Spent) {
+        self.without_waiting(name, self.start(name, What::Hook(name), args, budget), budget)
+    }
+
+    /// Tells a step that waits, at its line, that it cannot.
+    fn without_waiting(
+        &self,
+        name: &'static str,
+        (end, spent): (End, Spent),
+        budget: Duration,
+    ) -> (Result<Option<Value>, Failure>, Spent) {
+        let words = format!("{name} cannot wait");
+        let (end, spent) = match end {
+            End::Waiting(thread, _) => {
+                let refusal = |lua: &Lua| (api::fail_mark(), words.as_str()).into_lua_multi(lua);
+                let (end, more) = self.resume(name, thread, refusal, budget);
+                (end, Spent { cpu: spent.cpu + more.cpu, killed: more.killed })
+            }
+            end => (end, spent),
+        };
+        let result = match end {
+            End::Missing => Ok(None),
+            End::Returned(value, _) => Ok(Some(value)),
+            End::Failed(failure) => Err(failure),
+            End::Waiting(..) => Err(Failure::Error(words)),
+        };
+        (result, spent)
+    }
+
+    /// Runs a hook or a function until it ends or waits.
+    pub(crate) fn start(
+        &self,
+        name: &'static str,
+        what: What,
+        args: impl FnOnce(&Lua, &Host) -> mlua::Result<MultiValue>,
+        budget: Duration,
+    ) -> (End, Spent) {
+        let prepared = || -> mlua::Result<(Thread, MultiValue)> {
+            let mut args = args(&self.lua, &self.host)?;
+            let idle = self.idle.borrow_mut().pop();
+            let thread = match idle {
+                Some(thread) => thread,
+                None => self.lua.create_thread(self.lua.registry_value(&self.runner)?)?,
+            };
+            args.push_front(match what {
+                What::Hook(name) => Value::Integer(number_of(name)),
+                What::Function(function) => Value::Function(function),
+            });
+            Ok((thread, args))
+        };
+        match catch_unwind(AssertUnwindSafe(prepared)) {
+            Ok(Ok((thread, args))) => self.step(name, thread, args, budget),
+            Ok(Err(error)) => (End::Failed(Failure::of_error(&error)), Spent::default()),
+            Err(panic) => (End::Failed(Failure::Panic(words_of_panic(&*panic))), Spent::default()),
+        }
+    }
+
+    /// Goes on with a hook that waited.
+    pub(crate) fn resume(
+        &self,
+        name: &'static str,
+        thread: Thread,
+        answer: impl FnOnce(&Lua) -> mlua::Result<MultiValue>,
+        budget: Duration,
+    ) -> (End, Spent) {
+        match catch_unwind(AssertUnwindSafe(|| answer(&self.lua))) {
+            Ok(Ok(values)) => self.step(name, thread, values, budget),
+            Ok(Err(error)) => (End::Failed(Failure::of_error(&error)), Spent::default()),
+            Err(panic) => (End::Failed(Failure::Panic(words_of_panic(&*panic))), Spent::default()),
+        }
+    }
+
+    /// One resume of a coroutine, within the budget, whatever happens in it.
+    fn step(&self, name: &'static str, thread: Thread, args: MultiValue, budget: Duration) -> (End, Spent) {
+        self.host.hook.set(name);
+        self.host.wait.take();
+        let resume = || catch_unwind(AssertUnwindSafe(|| thread.resume::<(Value, Value, Value, Value)>(args)));
+        let (result, spent) = bounded(&self.lua, budget, resume);
+        if spent.killed {
+            return (End::Failed(Failure::Time(budget)), spent);
+        }
+        let end = match result {
+            Ok(Ok((Value::LightUserData(mark), Value::Integer(code), a, b))) if is_mark(mark) => {
+                self.ended(thread, code, a, b)
+            }
+            Ok(Ok(_)) => failed("attempt to yield outside of a coroutine"),
+            Ok(Err(error)) => End::Failed(Failure::of_error(&error)),
+            Err(panic) => End::Failed(Failure::Panic(words_of_panic(&*panic))),
+        };
+        (end, spent)
+    }
+
+    /// The codes of the prelude's section 6.
+    fn ended(&self, thread: Thread, code: i64, a: Value, b: Value) -> End {
+        let end = match code {
+            0 => End::Missing,
+            1 => End::Returned(a, b),
+            3 => match self.host.wait.take() {
+                Some(wait) => return End::Waiting(thread, wait),
+                None => return failed("waited for nothing"),
+            },
+            _ => End::Failed(Failure::of_message(match a {
+                Value::String(traceback) => traceback.to_string_lossy(),
+                _ => "error without words".into(),
+            })),
+        };
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < MAX_IDLE_RUNNERS {
+            idle.push(thread);
+        }
+        end
+    }
+
+    /// Bytes that the state holds.
+    pub(crate) fn memory(&self) -> usize {
+        self.lua.used_memory()
+    }
+
+    /// A global of the script, as it is.
+    pub(crate) fn global(&self, name: &str) -> Value {
+        self.lua.globals().raw_get(name).unwrap_or(Value::Nil)
+    }
+
+    /// Lets go of everything that keeps the script's data alive, so that the collector can free it in slices.
+    pub(crate) fn into_remains(self) -> Lua {
+        let Self { idle, runner, host, lua } = self;
+        host.clients.take();
+        drop((idle, runner, host));
+        lua.expire_registry_values();
+        if lua.globals().clear().is_err() {
+            tracing::debug!("the globals of a closed script could not be cleared");
+        }
+        lua
+    }
+}
+
+/// The arguments of a hook that has none.
+pub(crate) fn no_args(_: &Lua, _: &Host) -> mlua::Result<MultiValue> {
+    Ok(MultiValue::new())
+}
+
+fn failed(words: &str) -> End {
+    End::Failed(Failure::Error(words.to_owned()))
+}
+
+fn is_mark(mark: LightUserData) -> bool {
+    mark.0.cast_const().cast::<u8>() == &raw const MARK
+}
+
+fn number_of(hook: &str) -> i64 {
+    HOOKS.iter().position(|name| *name == hook).map_or(0, |at| at as i64 + 1)
+}
+
+/// The prelude's bytecode, compiled once for the process.
+fn prelude() -> mlua::Result<&'static [u8]> {
+    static BYTECODE: OnceLock<Box<[u8]>> = OnceLock::new();
+    if BYTECODE.get().is_none() {
+        let compiled = bytecode_of(PRELUDE_NAME, include_bytes!("prelude.lua")).map_err(mlua::Error::external)?;
+        BYTECODE.get_or_init(|| compiled);
+    }
+    Ok(BYTECODE.get().map_or(&[], |bytecode| &**bytecode))
+}
+
+fn words_of_panic(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("panic").to_owned()
+}

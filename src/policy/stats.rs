@@ -1,0 +1,110 @@
+//! What the policies of a shard and of a room have done: plain numbers, added up by whoever asks.
+
+use std::time::Duration;
+
+use super::state::Failure;
+
+/// Upper bounds of the latency histogram's buckets, in nanoseconds; one more bucket holds the rest.
+pub const LATENCY_BOUNDS_NS: [u64; 10] =
+    [500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000, 1_000_000, 5_000_000, 20_000_000];
+
+/// How long the steps of hooks took, in CPU time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// Steps per bucket of [`LATENCY_BOUNDS_NS`]; the last one is beyond all bounds.
+    pub buckets: [u64; LATENCY_BOUNDS_NS.len() + 1],
+    /// The sum, in nanoseconds.
+    pub sum_ns: u64,
+    /// The longest one, in nanoseconds.
+    pub max_ns: u64,
+}
+
+impl Latency {
+    fn record(&mut self, cpu: Duration) {
+        let ns = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        self.buckets[LATENCY_BOUNDS_NS.partition_point(|bound| *bound < ns)] += 1;
+        self.sum_ns = self.sum_ns.saturating_add(ns);
+        self.max_ns = self.max_ns.max(ns);
+    }
+}
+
+/// Counters of one room, or of a shard's rooms together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyStats {
+    /// Steps of hooks and timers that ran.
+    pub steps: u64,
+    /// Hooks that ended, well or not.
+    pub hooks: u64,
+    /// Deciding hooks that allowed.
+    pub allowed: u64,
+    /// Deciding hooks that rejected.
+    pub rejected: u64,
+    /// Calls for which the script has no hook.
+    pub missing: u64,
+    /// Hooks that ended with an error.
+    pub errors: u64,
+    /// Hooks stopped for their time.
+    pub kills: u64,
+    /// Hooks that met the memory cap.
+    pub memory: u64,
+    /// Hooks in which the host panicked.
+    pub panics: u64,
+    /// Events that did not fit into a room's queue.
+    pub overflows: u64,
+    /// Times a room had to wait for its share of CPU.
+    pub throttled: u64,
+    /// Scripts put aside.
+    pub set_aside: u64,
+    /// Reloads that took effect.
+    pub reloads: u64,
+    /// Reloads rolled back.
+    pub reloads_failed: u64,
+    /// How long steps took.
+    pub latency: Latency,
+}
+
+impl PolicyStats {
+    pub(crate) fn step(&mut self, cpu: Duration) {
+        self.steps += 1;
+        self.latency.record(cpu);
+    }
+
+    pub(crate) fn failure(&mut self, failure: &Failure) {
+        match failure {
+            Failure::Error(_) => self.errors += 1,
+            Failure::Time(_) => self.kills += 1,
+            Failure::Memory(_) => self.memory += 1,
+            Failure::Panic(_) => self.panics += 1,
+        }
+    }
+
+    /// Hooks that failed, whatever the reason.
+    pub fn failures(&self) -> u64 {
+        self.errors + self.kills + self.memory + self.panics
+    }
+}
+
+/// What the admin interface shows of a room's policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoomStatus {
+    /// The script's name.
+    pub script: String,
+    /// The version that runs.
+    pub version: u64,
+    /// The last reload: the version, or what failed.
+    pub last_reload: Option<Result<u64, String>>,
+    /// True while the script is put aside.
+    pub set_aside: bool,
+    /// Bytes of the Lua state.
+    pub memory: usize,
+    /// Events that wait for their hook.
+    pub queued: usize,
+    /// Hooks that wait for something.
+    pub waiting: usize,
+    /// Timers that are set.
+    pub timers: usize,
+    /// Counters since the room was opened.
+    pub stats: PolicyStats,
+    /// The script's own counters.
+    pub counters: Vec<(String, f64)>,
+}

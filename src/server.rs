@@ -1,0 +1,164 @@
+//! The whole server put together: shards, scripts, control plane.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+
+use crate::addresses;
+use crate::config::{self, Config, Io};
+use crate::media::CodecName;
+use crate::policy::library::{ScriptLibrary, ScriptRule};
+use crate::policy::{PolicyEngine, PolicySettings};
+use crate::room::history::HistoryLimits;
+use crate::scripts;
+use crate::shard::event_loop::{LoopSettings, ShardThread, spawn_shard};
+use crate::shard::udp::{IoMode, UdpSettings, bind};
+use crate::shard::{Shard, ShardSettings, probe};
+use crate::signal::directory::ShardHandle;
+use crate::signal::http::{Door, ShardEnd};
+use crate::transport::TransportConfig;
+use crate::transport::dtls::Certificate;
+use crate::transport::srtp::SrtpProfile;
+
+/// Events of one shard that may wait for the control plane: a room of 500 that ends tells 500 clients of 500.
+const EVENT_QUEUE: usize = 16_384;
+/// Payload memory of a sound track, in bytes: a second of Opus is 8 KiB at 64 kbit/s.
+const AUDIO_HISTORY_BYTES: usize = 16 * 1024;
+
+/// A server that has its ports and its shards, and serves once [`Server::run`] is called.
+pub struct Server {
+    door: Door,
+    shards: Vec<ShardThread>,
+    ends: Vec<ShardEnd>,
+}
+
+impl Server {
+    /// Checks what the machine must have, binds every port, compiles the scripts and starts the shards. Every error is
+    /// one line that says what and what to do.
+    pub fn start(config: &Config) -> anyhow::Result<Self> {
+        config.check_scripts_dir()?;
+        probe::check(config.shards())?;
+        let door = Door::open(config)?;
+        let rules = config.room_scripts.iter().map(|rule| ScriptRule::new(&rule.pattern, &rule.script));
+        let library = scripts::load(&config.scripts_dir, rules.collect())
+            .with_context(|| format!("scripts folder {}", config.scripts_dir.display()))?;
+        let certificate = Certificate::generate().context("cannot make the certificate for DTLS")?;
+        let (mut shards, mut ends) = (Vec::new(), Vec::new());
+        for (n, port) in config.media_ports.iter().take(config.shards()).enumerate() {
+            let (shard, end) = start_shard(config, n, port, &certificate, library.clone())?;
+            shards.push(shard);
+            ends.push(end);
+        }
+        Ok(Self { door, shards, ends })
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.door.address()
+    }
+
+    /// Serves until `shutdown` is ready; then everybody is told goodbye.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+        let served = self.door.serve(self.ends, Arc::new(|_: &mut String| {}), shutdown).await;
+        for shard in self.shards {
+            shard.stop();
+        }
+        served
+    }
+}
+
+fn start_shard(
+    config: &Config,
+    n: usize,
+    port: u16,
+    certificate: &Certificate,
+    library: ScriptLibrary,
+) -> anyhow::Result<(ShardThread, ShardEnd)> {
+    let mut sockets = Vec::new();
+    let mut bound = Vec::new();
+    for ip in &config.media_ip {
+        match bind(SocketAddr::new(*ip, port)) {
+            Ok(socket) => {
+                sockets.push(socket);
+                bound.push(*ip);
+            }
+            // The default listens on IPv6 too, where there is IPv6.
+            Err(error) if ip.is_ipv6() && ip.is_unspecified() && !bound.is_empty() => {
+                tracing::debug!(%error, "no media over IPv6");
+            }
+            Err(error) => return Err(error).context("--media-ip, --media-ports"),
+        }
+    }
+    let own = addresses::own().context("cannot list this machine's addresses")?;
+    let candidates = addresses::candidates(&bound, &config.announced_ip, &own);
+    anyhow::ensure!(!candidates.is_empty(), "there is no address that clients could send media to: set --announced-ip");
+    let settings = shard_settings(config, port, &candidates, certificate.clone());
+    let policy = policy_settings(config);
+    let build = move || {
+        let (now, seed) = (Instant::now(), rand::random::<[u8; 32]>());
+        let mut engine = PolicyEngine::new(policy, rand::random());
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        engine.set_clock(now, unix);
+        Shard::new(now, settings, engine, library, seed)
+    };
+    let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+    let shard = spawn_shard(loop_settings(config, n), sockets, build, events)?;
+    tracing::info!(shard = n, port, addresses = ?candidates, "receives media");
+    let (commands, wake) = shard.sender().clone().into_parts();
+    let handle = ShardHandle::new(commands, Arc::new(wake));
+    Ok((shard, ShardEnd { handle, events: receiver }))
+}
+
+fn loop_settings(config: &Config, n: usize) -> LoopSettings {
+    let cores = probe::cores();
+    // The control plane keeps the first core, when there is more than one.
+    let cpu = (cores > config.shards()).then(|| cores - config.shards() + n);
+    let io = match config.io {
+        Io::Uring => IoMode::Uring,
+        Io::Mmsg => IoMode::Mmsg,
+    };
+    let udp = UdpSettings { io, ..UdpSettings::default() };
+    LoopSettings { name: format!("shard-{n}"), cpu, udp, ..LoopSettings::default() }
+}
+
+fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certificate) -> ShardSettings {
+    let profiles = config.srtp_profiles.iter().map(|profile| match profile {
+        config::SrtpProfile::Aes256Gcm => SrtpProfile::AeadAes256Gcm,
+        config::SrtpProfile::Aes128Gcm => SrtpProfile::AeadAes128Gcm,
+        config::SrtpProfile::Aes128CmSha1_80 => SrtpProfile::Aes128CmHmacSha1_80,
+    });
+    let age = Duration::from_millis(config.resend_ms);
+    ShardSettings {
+        transport: TransportConfig {
+            profiles: profiles.collect(),
+            idle_timeout: Duration::from_secs(config.ice_timeout_s),
+            max_ssrcs: crate::room::client::MAX_SSRCS,
+            ..TransportConfig::new(certificate)
+        },
+        candidates: ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+        codecs: vec![CodecName::Opus, CodecName::Vp8, CodecName::H264, CodecName::Vp9, CodecName::Av1],
+        video_history: HistoryLimits { age, bytes: config.resend_kib * 1024 },
+        audio_history: HistoryLimits { age, bytes: AUDIO_HISTORY_BYTES },
+        connect_timeout: Duration::from_secs(config.handshake_timeout_s),
+        max_clients_per_room: config.clients_per_room,
+        max_clients: config.clients_max,
+        max_tracks_per_client: config.tracks_per_client,
+        max_bitrate_bps: None,
+    }
+}
+
+fn policy_settings(config: &Config) -> PolicySettings {
+    let mut settings = PolicySettings {
+        step_budget: Duration::from_millis(config.step_budget_ms),
+        load_budget: Duration::from_millis(config.load_budget_ms),
+        memory_bytes: config.memory_kib * 1024,
+        cpu_share: f64::from(config.cpu_share_percent) / 100.0,
+        state_bytes: config.state_kib * 1024,
+        ..PolicySettings::default()
+    };
+    settings.config.insert("secret".to_owned(), config.secret.0.clone().into());
+    settings
+}

@@ -1,0 +1,232 @@
+//! From an [`Answer`] to text.
+
+use std::net::SocketAddr;
+
+use sdp::description::common::{Address, Attribute, Bandwidth, ConnectionInformation};
+use sdp::description::media::{MediaDescription, MediaName, RangedPort};
+use sdp::description::session::{Origin, SessionDescription, TimeDescription};
+use webrtc_ice::candidate::candidate_base::CandidateBaseConfig;
+use webrtc_ice::candidate::candidate_host::CandidateHostConfig;
+use webrtc_ice::candidate::{Candidate, candidate_base::CandidateBase};
+
+use crate::id::{Pt, Rid, Ssrc};
+use crate::media::{CodecName, Extension};
+use crate::negotiate::{Answer, AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, Fingerprint, Setup};
+
+/// The port of sections in use: the discard port, since addresses are in candidates (RFC 8840 section 4.1.1).
+const DISCARD_PORT: isize = 9;
+/// Component 1: RTP, and with rtcp-mux RTCP too.
+const COMPONENT: u16 = 1;
+/// Priority of a host candidate with the highest local preference (RFC 8445 section 5.1.2.1).
+const HOST_PRIORITY: u32 = (126 << 24) | (65_535 << 8) | (256 - COMPONENT as u32);
+/// `o=` wants a number that is unique for the author; the shard tells sessions apart by ICE and DTLS, so any will do.
+const SESSION_ID: u64 = 1;
+
+/// The text of an answer to an offer with a BUNDLE group.
+pub fn render_answer(answer: &Answer) -> String {
+    render(answer, true)
+}
+
+/// The text of an answer to an offer of one section without a BUNDLE group (RFC 8843 section 7.3: no group then).
+pub fn render_unbundled_answer(answer: &Answer) -> String {
+    render(answer, false)
+}
+
+fn render(answer: &Answer, bundled: bool) -> String {
+    let mut session = SessionDescription {
+        origin: Origin {
+            username: "-".into(),
+            session_id: SESSION_ID,
+            session_version: answer.version,
+            network_type: "IN".into(),
+            address_type: "IP4".into(),
+            unicast_address: "127.0.0.1".into(),
+        },
+        session_name: "-".into(),
+        time_descriptions: vec![TimeDescription::default()],
+        ..SessionDescription::default()
+    };
+    let mids: Vec<&str> = answer.sections.iter().filter_map(accepted_mid).collect();
+    if bundled && !mids.is_empty() {
+        value(&mut session.attributes, "group", format!("BUNDLE {}", mids.join(" ")));
+    }
+    flag(&mut session.attributes, "extmap-allow-mixed");
+    value(&mut session.attributes, "msid-semantic", " WMS *".into());
+    flag(&mut session.attributes, "ice-lite");
+
+    let first = answer.sections.iter().position(|section| accepted_mid(section).is_some());
+    let media = answer.sections.iter().enumerate().map(|(at, s)| media_description(answer, s, Some(at) == first));
+    session.media_descriptions = media.collect();
+    session.marshal()
+}
+
+fn accepted_mid(section: &AnswerSection) -> Option<&str> {
+    match section {
+        AnswerSection::Accepted { mid, .. } => Some(mid.as_str()),
+        AnswerSection::Refused { .. } => None,
+    }
+}
+
+fn media_description(answer: &Answer, section: &AnswerSection, with_candidates: bool) -> MediaDescription {
+    match section {
+        AnswerSection::Refused { mid, media, protocol, formats } => {
+            let mut a = Vec::new();
+            value(&mut a, "mid", mid.to_string());
+            flag(&mut a, "inactive");
+            media_line(media, 0, protocol, formats.clone(), a)
+        }
+        AnswerSection::Accepted { mid, kind, direction, codecs, extensions, rids, stream, max_bitrate_bps } => {
+            let mut a = Vec::new();
+            if with_candidates {
+                answer.candidates.iter().zip(0..).for_each(|(address, at)| candidate(&mut a, *address, at));
+                flag(&mut a, "end-of-candidates");
+            }
+            transport(&mut a, answer);
+            value(&mut a, "mid", mid.to_string());
+            extensions.iter().for_each(|(id, extension)| extmap(&mut a, *id, *extension));
+            flag(&mut a, direction_word(*direction));
+            if let Some(stream) = stream {
+                value(&mut a, "msid", format!("{} {}", stream.stream_id, stream.track_id));
+            }
+            flag(&mut a, "rtcp-mux");
+            flag(&mut a, "rtcp-rsize");
+            codecs.iter().for_each(|c| codec(&mut a, c));
+            simulcast(&mut a, rids);
+            if let Some(stream) = stream {
+                // Chrome refuses a description whose audio has an FID group without an rtx format.
+                let rtx = stream.rtx_ssrc.filter(|_| codecs.iter().any(|codec| codec.rtx.is_some()));
+                ssrcs(&mut a, stream, rtx);
+            }
+            let formats = codecs.iter().flat_map(|c| [Some(c.pt), c.rtx]).flatten().map(|pt| pt.0.to_string());
+            let mut media = media_line(kind.as_str(), DISCARD_PORT, "UDP/TLS/RTP/SAVPF", formats.collect(), a);
+            media.bandwidth.extend(max_bitrate_bps.map(|bandwidth| Bandwidth {
+                bandwidth_type: "TIAS".into(),
+                bandwidth,
+                ..Bandwidth::default()
+            }));
+            media
+        }
+    }
+}
+
+fn media_line(media: &str, port: isize, protocol: &str, formats: Vec<String>, a: Vec<Attribute>) -> MediaDescription {
+    MediaDescription {
+        media_name: MediaName {
+            media: media.into(),
+            port: RangedPort { value: port, range: None },
+            protos: vec![protocol.into()],
+            formats,
+        },
+        connection_information: Some(ConnectionInformation {
+            network_type: "IN".into(),
+            address_type: "IP4".into(),
+            address: Some(Address { address: "0.0.0.0".into(), ttl: None, range: None }),
+        }),
+        attributes: a,
+        ..MediaDescription::default()
+    }
+}
+
+/// A host candidate; earlier ones are preferred, since local preferences have to differ (RFC 8445 section 5.1.2.1).
+fn candidate(a: &mut Vec<Attribute>, address: SocketAddr, at: u32) {
+    let config = CandidateHostConfig {
+        base_config: CandidateBaseConfig {
+            network: "udp".into(),
+            address: address.ip().to_string(),
+            port: address.port(),
+            component: COMPONENT,
+            priority: HOST_PRIORITY - (at.min(1024) << 8),
+            foundation: (at + 1).to_string(),
+            ..CandidateBaseConfig::default()
+        },
+        ..CandidateHostConfig::default()
+    };
+    // An address that is one always makes a candidate.
+    if let Ok(candidate) = config.new_candidate_host() {
+        value(a, "candidate", CandidateBase::marshal(&candidate));
+    }
+}
+
+fn transport(a: &mut Vec<Attribute>, answer: &Answer) {
+    value(a, "ice-ufrag", answer.ice.ufrag.clone());
+    value(a, "ice-pwd", answer.ice.pwd.clone());
+    value(a, "fingerprint", format!("sha-256 {}", hex(&answer.fingerprint)));
+    let setup = match answer.setup {
+        Setup::Active => "active",
+        // RFC 8842 section 5.3: an answer is never "actpass".
+        Setup::Passive | Setup::ActPass => "passive",
+    };
+    value(a, "setup", setup.into());
+}
+
+fn hex(fingerprint: &Fingerprint) -> String {
+    fingerprint.0.map(|byte| format!("{byte:02X}")).join(":")
+}
+
+fn extmap(a: &mut Vec<Attribute>, id: u8, extension: Extension) {
+    value(a, "extmap", format!("{id} {}", extension.uri()));
+}
+
+fn direction_word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::SendRecv => "sendrecv",
+        Direction::SendOnly => "sendonly",
+        Direction::RecvOnly => "recvonly",
+        Direction::Inactive => "inactive",
+    }
+}
+
+fn codec(a: &mut Vec<Attribute>, codec: &AnswerCodec) {
+    let name = codec.codec.name;
+    let channels = if name == CodecName::Opus { "/2" } else { "" };
+    value(a, "rtpmap", format!("{} {}/{}{channels}", codec.pt.0, name.as_sdp(), name.clock_rate()));
+    feedback(a, codec.pt, codec.feedback);
+    if !codec.codec.fmtp.is_empty() {
+        value(a, "fmtp", format!("{} {}", codec.pt.0, codec.codec.fmtp));
+    }
+    if let Some(rtx) = codec.rtx {
+        value(a, "rtpmap", format!("{} rtx/{}", rtx.0, name.clock_rate()));
+        value(a, "fmtp", format!("{} apt={}", rtx.0, codec.pt.0));
+    }
+}
+
+fn feedback(a: &mut Vec<Attribute>, pt: Pt, feedback: Feedback) {
+    for (wanted, word) in [
+        (feedback.remb, "goog-remb"),
+        (feedback.transport_cc, "transport-cc"),
+        (feedback.fir, "ccm fir"),
+        (feedback.nack, "nack"),
+        (feedback.pli, "nack pli"),
+    ] {
+        if wanted {
+            value(a, "rtcp-fb", format!("{} {word}", pt.0));
+        }
+    }
+}
+
+fn simulcast(a: &mut Vec<Attribute>, rids: &[Rid]) {
+    if rids.is_empty() {
+        return;
+    }
+    rids.iter().for_each(|rid| value(a, "rid", format!("{rid} recv")));
+    let list: Vec<&str> = rids.iter().map(Rid::as_str).collect();
+    value(a, "simulcast", format!("recv {}", list.join(";")));
+}
+
+fn ssrcs(a: &mut Vec<Attribute>, stream: &AnswerStream, rtx: Option<Ssrc>) {
+    if let Some(rtx) = rtx {
+        value(a, "ssrc-group", format!("FID {} {}", stream.ssrc.0, rtx.0));
+    }
+    for ssrc in [Some(stream.ssrc), rtx].into_iter().flatten() {
+        value(a, "ssrc", format!("{} cname:{}", ssrc.0, stream.cname));
+        value(a, "ssrc", format!("{} msid:{} {}", ssrc.0, stream.stream_id, stream.track_id));
+    }
+}
+
+fn flag(a: &mut Vec<Attribute>, name: &str) {
+    a.push(Attribute::new(name.into(), None));
+}
+
+fn value(a: &mut Vec<Attribute>, name: &str, value: String) {
+    a.push(Attribute::new(name.into(), Some(value)));
+}

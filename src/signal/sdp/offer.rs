@@ -1,0 +1,163 @@
+//! From text to an [`Offer`]: what belongs to the whole bundle.
+
+use super::error::{Problem, SdpError};
+use super::lines::{self, Part};
+use super::section;
+use crate::media::Extension;
+use crate::negotiate::{Fingerprint, IceCredentials, Offer, OfferSection, SectionKind, Setup};
+
+/// Reads what a client offers. Candidates are passed over: an ICE-lite server needs none.
+pub fn parse_offer(text: &str) -> Result<Offer, SdpError> {
+    let (session, parts) = lines::split(text)?;
+    if parts.is_empty() {
+        return Err(session.error(None, Problem::NoSections));
+    }
+    let mut sections: Vec<OfferSection> = Vec::with_capacity(parts.len());
+    for part in &parts {
+        let section = section::parse(&session, part)?;
+        if sections.iter().any(|s| s.mid == section.mid) {
+            let line = part.first("mid").map(|(line, _)| line);
+            return Err(part.error(line, Problem::DuplicateMid(section.mid.to_string())));
+        }
+        sections.push(section);
+    }
+    check_bundle(&session, &parts, &sections)?;
+    drop_contradicting_extensions(&mut sections);
+    // RFC 8843 section 7.3.1: the answerer takes the transport of the first section of the bundle that it accepts.
+    // Firefox and aiortc give other sections of a first offer credentials of their own; they are void in the bundle.
+    let tagged = tagged(&session, &parts, &sections).ok_or_else(|| session.error(None, Problem::NothingUsable))?;
+    Ok(Offer {
+        ice: ice_credentials(&session, tagged)?,
+        fingerprint: common_fingerprint(&session, &parts, &sections, tagged)?,
+        setup: setup(&session, tagged)?,
+        sections,
+    })
+}
+
+/// True when the text has a BUNDLE group: only then may the answer have one (RFC 8843 section 7.3).
+pub fn has_bundle(text: &str) -> bool {
+    text.lines().any(|line| line.strip_prefix("a=group:BUNDLE").is_some_and(|rest| rest.starts_with(' ')))
+}
+
+fn bundle(session: &Part) -> Option<impl Iterator<Item = &str>> {
+    let (_, value) = session.all("group").find(|(_, value)| value.split(' ').next() == Some("BUNDLE"))?;
+    Some(value.split_ascii_whitespace().skip(1))
+}
+
+fn in_use(section: &OfferSection) -> bool {
+    !section.stopped && section.kind != SectionKind::Other
+}
+
+/// Every section that is in use shares one transport, and RTP shares it with RTCP.
+fn check_bundle(session: &Part, parts: &[Part], sections: &[OfferSection]) -> Result<(), SdpError> {
+    let alone = sections.iter().filter(|section| in_use(section)).count() < 2;
+    for (part, section) in parts.iter().zip(sections).filter(|(_, section)| in_use(section)) {
+        let bundled = bundle(session).is_some_and(|mut mids| mids.any(|mid| mid == section.mid.as_str()));
+        if !bundled && !alone {
+            return Err(part.error(Some(part.line), Problem::NotBundled));
+        }
+        if !part.has("rtcp-mux") {
+            return Err(part.error(Some(part.line), Problem::Missing("rtcp-mux")));
+        }
+    }
+    Ok(())
+}
+
+/// The section whose transport attributes count: the first one, in the group's order, that can be accepted.
+fn tagged<'a>(session: &Part, parts: &'a [Part], sections: &[OfferSection]) -> Option<&'a Part> {
+    let usable = |(_, section): &(&Part, &OfferSection)| in_use(section) && !section.codecs.is_empty();
+    let mut in_group = bundle(session).into_iter().flatten().filter_map(|mid| {
+        let at = sections.iter().position(|section| section.mid.as_str() == mid)?;
+        Some((&parts[at], &sections[at])).filter(usable)
+    });
+    in_group.next().or_else(|| parts.iter().zip(sections).find(usable)).map(|(part, _)| part)
+}
+
+/// RFC 8285 section 5 and RFC 8843 section 9.2: in a bundle one id stands for one extension. What contradicts an
+/// earlier section is left out, which the answer tells the client.
+fn drop_contradicting_extensions(sections: &mut [OfferSection]) {
+    let mut known: Vec<(u8, Extension)> = Vec::new();
+    for section in sections.iter_mut().filter(|section| in_use(section)) {
+        section.extensions.retain(|pair| {
+            let contradicts = known.iter().any(|k| k != pair && (k.0 == pair.0 || k.1 == pair.1));
+            if !contradicts && !known.contains(pair) {
+                known.push(*pair);
+            }
+            !contradicts
+        });
+    }
+}
+
+/// An attribute of a section or, when it has none, of the session.
+fn inherited<'a>(session: &'a Part, part: &'a Part, name: &'static str) -> Result<(usize, &'a str), SdpError> {
+    part.first(name).or_else(|| session.first(name)).ok_or_else(|| part.error(Some(part.line), Problem::Missing(name)))
+}
+
+fn ice_credentials(session: &Part, part: &Part) -> Result<IceCredentials, SdpError> {
+    let value = |name: &'static str, length: std::ops::RangeInclusive<usize>| {
+        let (line, value) = inherited(session, part, name)?;
+        // RFC 8839 section 5.4: ice-char is a letter, a digit, "+" or "/"; some write base64 with padding.
+        let well_formed = value.bytes().all(|b| b.is_ascii_graphic() && b != b':') && length.contains(&value.len());
+        if well_formed { Ok(value.to_owned()) } else { Err(part.error(Some(line), Problem::Malformed(name))) }
+    };
+    Ok(IceCredentials { ufrag: value("ice-ufrag", 4..=256)?, pwd: value("ice-pwd", 22..=256)? })
+}
+
+fn setup(session: &Part, part: &Part) -> Result<Setup, SdpError> {
+    let (line, value) = inherited(session, part, "setup")?;
+    match value {
+        "active" => Ok(Setup::Active),
+        "passive" => Ok(Setup::Passive),
+        "actpass" => Ok(Setup::ActPass),
+        _ => Err(part.error(Some(line), Problem::Malformed("setup"))),
+    }
+}
+
+/// The one certificate of the bundle.
+fn common_fingerprint(
+    session: &Part,
+    parts: &[Part],
+    sections: &[OfferSection],
+    tagged: &Part,
+) -> Result<Fingerprint, SdpError> {
+    let Some(expected) = own_or_inherited_sha256(session, tagged)? else {
+        let (line, _) = inherited(session, tagged, "fingerprint")?;
+        return Err(tagged.error(Some(line), Problem::NoSha256));
+    };
+    let used = parts.iter().zip(sections).filter(|(_, section)| in_use(section)).map(|(part, _)| part);
+    for part in std::iter::once(session).chain(used) {
+        for (line, value) in part.all("fingerprint") {
+            if sha256(part, line, value)?.is_some_and(|other| other != expected) {
+                return Err(part.error(Some(line), Problem::FingerprintsDiffer));
+            }
+        }
+    }
+    Ok(expected)
+}
+
+fn own_or_inherited_sha256(session: &Part, part: &Part) -> Result<Option<Fingerprint>, SdpError> {
+    let source = if part.has("fingerprint") { part } else { session };
+    for (line, value) in source.all("fingerprint") {
+        if let Some(fingerprint) = sha256(source, line, value)? {
+            return Ok(Some(fingerprint));
+        }
+    }
+    Ok(None)
+}
+
+/// `sha-256 AB:CD:...`; `None` for other hashes.
+fn sha256(part: &Part, line: usize, value: &str) -> Result<Option<Fingerprint>, SdpError> {
+    let malformed = || part.error(Some(line), Problem::Malformed("fingerprint"));
+    let (hash, digits) = value.trim().split_once(' ').ok_or_else(malformed)?;
+    // RFC 8122 section 5: hash function names are compared without case.
+    if !hash.eq_ignore_ascii_case("sha-256") {
+        return Ok(None);
+    }
+    let mut bytes = [0; 32];
+    let mut octets = digits.trim().split(':');
+    for byte in &mut bytes {
+        let octet = octets.next().filter(|o| o.len() == 2 && o.bytes().all(|b| b.is_ascii_hexdigit()));
+        *byte = octet.and_then(|o| u8::from_str_radix(o, 16).ok()).ok_or_else(malformed)?;
+    }
+    if octets.next().is_some() { Err(malformed()) } else { Ok(Some(Fingerprint(bytes))) }
+}

@@ -1,0 +1,216 @@
+//! From lines to an [`OfferSection`]: codecs, header extensions, SSRCs, simulcast layers.
+
+use super::error::{Problem, SdpError};
+use super::lines::Part;
+use crate::id::{Mid, Pt, Rid, Ssrc};
+use crate::media::{Codec, CodecName, Extension, Kind};
+use crate::negotiate::{Direction, Feedback, OfferSection, OfferedCodec, SectionKind};
+
+/// Most formats of one `m=` line: payload types are seven bits.
+const MAX_FORMATS: usize = 128;
+/// Most SSRCs of one section: three layers, their retransmissions and their FEC leave room.
+const MAX_SSRCS: usize = 16;
+/// Most simulcast layers of one section.
+const MAX_RIDS: usize = 8;
+
+/// Reads one section; `session` is what it inherits from.
+pub(super) fn parse(session: &Part, part: &Part) -> Result<OfferSection, SdpError> {
+    let (line, mid) = part.first("mid").ok_or_else(|| part.error(Some(part.line), Problem::Missing("mid")))?;
+    let mid = Mid::parse(mid).map_err(|error| part.error(Some(line), Problem::Id("mid", error)))?;
+    let kind = match part.media.kind.as_str() {
+        "audio" => SectionKind::Media(Kind::Audio),
+        "video" => SectionKind::Media(Kind::Video),
+        _ => SectionKind::Other,
+    };
+    if part.media.formats.len() > MAX_FORMATS {
+        return Err(part.error(Some(part.line), Problem::TooMany("formats", MAX_FORMATS)));
+    }
+    let mut section = OfferSection {
+        mid,
+        kind,
+        // RFC 8843 section 6: a bundle-only section has port 0 without being given up.
+        stopped: part.media.port == 0 && !part.has("bundle-only"),
+        direction: direction(part).or_else(|| direction(session)).unwrap_or(Direction::SendRecv),
+        codecs: Vec::new(),
+        extensions: Vec::new(),
+        ssrcs: Vec::new(),
+        rids: Vec::new(),
+        protocol: part.media.protocol.clone(),
+        formats: part.media.formats.clone(),
+    };
+    if let (SectionKind::Media(kind), false) = (kind, section.stopped) {
+        // RFC 8829 section 5.1.2: any profile with TLS means UDP/TLS/RTP/SAVPF; RTP/SAVPF is an old spelling of it.
+        if !part.media.protocol.ends_with("RTP/SAVPF") {
+            return Err(part.error(Some(part.line), Problem::Protocol(part.media.protocol.chars().take(40).collect())));
+        }
+        section.codecs = codecs(part, kind);
+        section.extensions = extensions(session, part)?;
+        section.ssrcs = ssrcs(part)?;
+        section.rids = rids(part)?;
+    }
+    Ok(section)
+}
+
+fn direction(part: &Part) -> Option<Direction> {
+    [
+        ("sendrecv", Direction::SendRecv),
+        ("sendonly", Direction::SendOnly),
+        ("recvonly", Direction::RecvOnly),
+        ("inactive", Direction::Inactive),
+    ]
+    .into_iter()
+    .find_map(|(name, direction)| part.has(name).then_some(direction))
+}
+
+/// Known codecs in the order of the `m=` line.
+fn codecs(part: &Part, kind: Kind) -> Vec<OfferedCodec> {
+    let rtx = rtx_of(part);
+    let mut codecs: Vec<OfferedCodec> = Vec::new();
+    for format in &part.media.formats {
+        let Some(pt) = payload_type(format) else { continue };
+        if codecs.iter().any(|codec| codec.pt == pt) {
+            continue;
+        }
+        let Some(name) = attribute_of(part, "rtpmap", format).find_map(known_codec) else { continue };
+        if name.kind() != kind {
+            continue;
+        }
+        let fmtp = attribute_of(part, "fmtp", format).collect::<Vec<_>>().join(";");
+        let retransmission = rtx.iter().find(|(apt, _)| *apt == pt).map(|(_, rtx)| *rtx);
+        codecs.push(OfferedCodec {
+            pt,
+            codec: Codec { name, fmtp },
+            rtx: retransmission,
+            feedback: feedback(part, format),
+        });
+    }
+    codecs
+}
+
+/// `(apt, pt)` of every retransmission format (RFC 4588 section 8.6).
+fn rtx_of(part: &Part) -> Vec<(Pt, Pt)> {
+    let is_rtx = |map: &str| map.split('/').next().is_some_and(|name| name.eq_ignore_ascii_case("rtx"));
+    let pair = |format: &String| {
+        attribute_of(part, "rtpmap", format).find(|map| is_rtx(map))?;
+        let apt = attribute_of(part, "fmtp", format)
+            .flat_map(|value| value.split(';'))
+            .find_map(|parameter| parameter.trim().strip_prefix("apt="))?;
+        Some((payload_type(apt)?, payload_type(format)?))
+    };
+    part.media.formats.iter().filter_map(pair).collect()
+}
+
+/// `a=<name>:<format> <value>`, the values.
+fn attribute_of<'a>(part: &'a Part, name: &'a str, format: &'a str) -> impl Iterator<Item = &'a str> {
+    part.all(name).filter_map(move |(_, value)| {
+        let (of, value) = value.split_once(' ')?;
+        (of == format).then_some(value.trim())
+    })
+}
+
+/// The codec of an `a=rtpmap` value: name, clock rate and, for Opus, two channels (RFC 7587 section 7).
+fn known_codec(map: &str) -> Option<CodecName> {
+    let mut fields = map.split('/');
+    let name = CodecName::from_sdp(fields.next()?)?;
+    let clock: u32 = fields.next()?.parse().ok()?;
+    let channels = fields.next();
+    (clock == name.clock_rate() && (name != CodecName::Opus || channels == Some("2"))).then_some(name)
+}
+
+fn payload_type(text: &str) -> Option<Pt> {
+    text.trim().parse().ok().filter(|pt| *pt < 128).map(Pt)
+}
+
+fn feedback(part: &Part, format: &str) -> Feedback {
+    let mut feedback = Feedback::default();
+    // RFC 4585 section 4.2: "*" stands for all formats.
+    for value in attribute_of(part, "rtcp-fb", format).chain(attribute_of(part, "rtcp-fb", "*")) {
+        match value {
+            "nack" => feedback.nack = true,
+            "nack pli" => feedback.pli = true,
+            "ccm fir" => feedback.fir = true,
+            "goog-remb" => feedback.remb = true,
+            "transport-cc" => feedback.transport_cc = true,
+            _ => {}
+        }
+    }
+    feedback
+}
+
+/// Known header extensions; the first id wins where one is named twice.
+fn extensions(session: &Part, part: &Part) -> Result<Vec<(u8, Extension)>, SdpError> {
+    let mut extensions: Vec<(u8, Extension)> = Vec::new();
+    for (line, value) in session.all("extmap").chain(part.all("extmap")) {
+        let mut words = value.split_ascii_whitespace();
+        let id = words.next().and_then(|word| word.split('/').next());
+        // RFC 8285 section 7: 1 to 255, and 4096 to 4351 for offers that have more than they can number.
+        let id: u16 = id
+            .and_then(|id| id.parse().ok())
+            .filter(|id| matches!(id, 1..=255 | 4096..=4351))
+            .ok_or_else(|| part.error(Some(line), Problem::Malformed("extmap")))?;
+        let extension = words.next().and_then(Extension::from_uri);
+        if let (Ok(id), Some(extension)) = (u8::try_from(id), extension)
+            && !extensions.iter().any(|(known_id, known)| *known_id == id || *known == extension)
+        {
+            extensions.push((id, extension));
+        }
+    }
+    Ok(extensions)
+}
+
+/// Media SSRCs with their retransmissions' (`FID`, RFC 5576 section 4.2); FEC's are left out.
+fn ssrcs(part: &Part) -> Result<Vec<(Ssrc, Option<Ssrc>)>, SdpError> {
+    let mut all: Vec<Ssrc> = Vec::new();
+    for (line, value) in part.all("ssrc") {
+        let ssrc = value.split(' ').next().and_then(|number| number.parse().ok()).map(Ssrc);
+        let ssrc = ssrc.ok_or_else(|| part.error(Some(line), Problem::Malformed("ssrc")))?;
+        if !all.contains(&ssrc) {
+            all.push(ssrc);
+        }
+        if all.len() > MAX_SSRCS {
+            return Err(part.error(Some(line), Problem::TooMany("SSRCs in one section", MAX_SSRCS)));
+        }
+    }
+    let mut rtx: Vec<(Ssrc, Ssrc)> = Vec::new();
+    let mut derived: Vec<Ssrc> = Vec::new();
+    for (line, value) in part.all("ssrc-group") {
+        let mut words = value.split_ascii_whitespace();
+        let semantics = words.next();
+        let numbers: Vec<Ssrc> = words.filter_map(|word| word.parse().ok().map(Ssrc)).take(MAX_SSRCS).collect();
+        match (semantics, numbers.as_slice()) {
+            (Some("FID"), [media, retransmission]) => rtx.push((*media, *retransmission)),
+            (Some("FEC" | "FEC-FR"), [_, fec]) => derived.push(*fec),
+            (Some("FID" | "FEC" | "FEC-FR"), _) => {
+                return Err(part.error(Some(line), Problem::Malformed("ssrc-group")));
+            }
+            _ => {}
+        }
+    }
+    derived.extend(rtx.iter().map(|(_, retransmission)| *retransmission));
+    let media = all.into_iter().filter(|ssrc| !derived.contains(ssrc));
+    Ok(media.map(|ssrc| (ssrc, rtx.iter().find(|(m, _)| *m == ssrc).map(|(_, r)| *r))).collect())
+}
+
+/// The layers of `a=simulcast:send` that an `a=rid` line describes (RFC 8853 section 5.1).
+fn rids(part: &Part) -> Result<Vec<Rid>, SdpError> {
+    let Some((line, value)) = part.first("simulcast") else { return Ok(Vec::new()) };
+    let mut words = value.split_ascii_whitespace();
+    let Some(streams) = words.by_ref().find(|word| *word == "send").and_then(|_| words.next()) else {
+        return Ok(Vec::new());
+    };
+    let mut rids: Vec<Rid> = Vec::new();
+    if streams.split(';').count() > MAX_RIDS {
+        return Err(part.error(Some(line), Problem::TooMany("simulcast layers", MAX_RIDS)));
+    }
+    for stream in streams.split(';') {
+        // Alternatives are separated by commas, a paused one begins with "~".
+        let text = stream.split(',').next().unwrap_or("").trim_start_matches('~');
+        let rid = Rid::parse(text).map_err(|error| part.error(Some(line), Problem::Id("rid", error)))?;
+        let mut described = part.all("rid").map(|(_, value)| value.split_ascii_whitespace());
+        let sends = described.any(|mut words| words.next() == Some(text) && words.next() == Some("send"));
+        if sends && !rids.contains(&rid) {
+            rids.push(rid);
+        }
+    }
+    Ok(rids)
+}

@@ -1,0 +1,187 @@
+//! The certificate of HTTPS: the operator's, or a self-signed one that is generated once and kept.
+
+use std::fs;
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use axum_server::tls_rustls::RustlsConfig;
+use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::config::Config;
+
+const CERTIFICATE_FILE: &str = "self-signed.crt";
+const KEY_FILE: &str = "self-signed.key";
+/// How long a generated certificate is valid: what Apple's clients accept at most is 825 days.
+const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A certificate with less time left is replaced at start.
+const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Allowance for clocks that are behind ours.
+const BACKDATE: Duration = Duration::from_secs(24 * 3600);
+
+/// Chooses ring for the whole process: two providers are compiled in, and rustls would panic at first use.
+pub fn install_crypto_provider() {
+    // An error says that one was chosen before.
+    let _ = ring::default_provider().install_default();
+}
+
+/// The TLS settings of the listener.
+pub(super) fn load(config: &Config, now: SystemTime) -> anyhow::Result<RustlsConfig> {
+    let (certificate, key) = if config.tls_cert.as_os_str().is_empty() {
+        self_signed(&config.data_dir, &names(&config.announced_ip), now)?
+    } else {
+        let advice = |what: &str, path: &Path| {
+            format!("{what} {}: cannot be read; check --tls-cert and --tls-key", path.display())
+        };
+        let certificate = fs::read(&config.tls_cert).with_context(|| advice("certificate", &config.tls_cert))?;
+        let key = fs::read(&config.tls_key).with_context(|| advice("private key", &config.tls_key))?;
+        (certificate, key)
+    };
+    server_config(&certificate, &key).map(|c| RustlsConfig::from_config(Arc::new(c))).with_context(|| {
+        if config.tls_cert.as_os_str().is_empty() {
+            format!("the generated certificate in {}: delete it to get a new one", config.data_dir.display())
+        } else {
+            format!("certificate {} with key {}", config.tls_cert.display(), config.tls_key.display())
+        }
+    })
+}
+
+fn server_config(certificate: &[u8], key: &[u8]) -> anyhow::Result<ServerConfig> {
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().context("the certificate is no PEM")?;
+    if chain.is_empty() {
+        bail!("the certificate file has no CERTIFICATE");
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).context("the private key is no PEM")?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    // A WebSocket upgrade is HTTP/1.1's.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The names of the generated certificate.
+fn names(announced: &[IpAddr]) -> Vec<String> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let is_name =
+        |host: &str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+    if is_name(host.trim()) {
+        names.push(host.trim().to_owned());
+    }
+    names.extend(announced.iter().map(IpAddr::to_string));
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The kept certificate and key, or new ones when there are none, or they are for other names or about to expire.
+fn self_signed(dir: &Path, names: &[String], now: SystemTime) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+    let (certificate_path, key_path) = (dir.join(CERTIFICATE_FILE), dir.join(KEY_FILE));
+    if let (Ok(certificate), Ok(key)) = (fs::read(&certificate_path), fs::read(&key_path))
+        && is_current(&certificate, names, now)
+    {
+        return Ok((certificate, key));
+    }
+    let (certificate, key) = generate(names, now).context("generating a certificate")?;
+    let advice = || format!("data folder {}: cannot be written; choose another with --data-dir", dir.display());
+    fs::create_dir_all(dir).with_context(advice)?;
+    write(&key_path, 0o600, &key).with_context(advice)?;
+    write(&certificate_path, 0o644, &certificate).with_context(advice)?;
+    tracing::info!(certificate = %certificate_path.display(), ?names, "generated a self-signed certificate");
+    Ok((certificate, key))
+}
+
+/// Replaces a file as a whole, so that a crash leaves the old one or the new one.
+fn write(path: &Path, mode: u32, content: &[u8]) -> std::io::Result<()> {
+    let temporary = path.with_extension("new");
+    let _ = fs::remove_file(&temporary);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+/// The line above the certificate that says what it is for: PEM readers skip it (RFC 7468 section 2).
+fn header(names: &[String]) -> String {
+    format!("moonring self-signed for {}; valid until unix time ", names.join(" "))
+}
+
+fn is_current(certificate: &[u8], names: &[String], now: SystemTime) -> bool {
+    let first = certificate.split(|byte| *byte == b'\n').next().and_then(|line| std::str::from_utf8(line).ok());
+    let until = first.and_then(|line| line.strip_prefix(&header(names))).and_then(|time| time.trim().parse().ok());
+    let left =
+        until.map(|until| UNIX_EPOCH + Duration::from_secs(until)).and_then(|until| until.duration_since(now).ok());
+    left.is_some_and(|left| left > RENEW_BEFORE)
+}
+
+fn generate(names: &[String], now: SystemTime) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::new(names.to_vec())?;
+    params.distinguished_name.push(DnType::CommonName, "moonring self-signed");
+    params.not_before = (now - BACKDATE).into();
+    params.not_after = (now + VALIDITY).into();
+    let certificate = params.self_signed(&key)?;
+    let until = (now + VALIDITY).duration_since(UNIX_EPOCH)?.as_secs();
+    Ok((format!("{}{until}\n{}", header(names), certificate.pem()).into_bytes(), key.serialize_pem().into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_certificate_is_kept_until_it_is_old_or_for_other_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let day = Duration::from_secs(24 * 3600);
+        let names = |extra: &str| vec!["localhost".to_owned(), extra.to_owned()];
+        let first = self_signed(dir.path(), &names("::1"), now).unwrap();
+        server_config(&first.0, &first.1).unwrap();
+        assert_eq!(self_signed(dir.path(), &names("::1"), now + 334 * day).unwrap(), first);
+        let renewed = self_signed(dir.path(), &names("::1"), now + 336 * day).unwrap();
+        assert_ne!(renewed, first);
+        let renamed = self_signed(dir.path(), &names("192.0.2.1"), now + 336 * day).unwrap();
+        assert_ne!(renamed, renewed);
+        fs::write(dir.path().join(CERTIFICATE_FILE), "garbage").unwrap();
+        assert_ne!(self_signed(dir.path(), &names("192.0.2.1"), now).unwrap(), renamed);
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(dir.path().join(KEY_FILE)).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn an_unusable_certificate_is_one_line_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let (certificate, key) = generate(&["localhost".into()], SystemTime::now()).unwrap();
+        let other = generate(&["localhost".into()], SystemTime::now()).unwrap().1;
+        fs::write(path("a.crt"), certificate).unwrap();
+        fs::write(path("a.key"), key).unwrap();
+        fs::write(path("other.key"), other).unwrap();
+        fs::write(path("garbage"), "garbage").unwrap();
+        for (certificate, key, words) in [
+            ("a.crt", "a.key", ""),
+            ("absent", "a.key", "absent: cannot be read"),
+            ("a.crt", "absent", "absent: cannot be read"),
+            ("garbage", "a.key", "has no CERTIFICATE"),
+            ("a.crt", "garbage", "the private key is no PEM"),
+            ("a.crt", "other.key", "KeyMismatch"),
+        ] {
+            let config = Config { tls_cert: path(certificate), tls_key: path(key), ..Config::default() };
+            let error = load(&config, SystemTime::now()).err().map(|e| format!("{e:#}")).unwrap_or_default();
+            assert!(error.contains(words) && error.is_empty() == words.is_empty(), "{certificate} {key}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+}

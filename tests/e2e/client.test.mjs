@@ -1,0 +1,161 @@
+// client.js and the page against a server that answers as each test wants: what a real one does too rarely to wait for.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { answer, joined, startFake, track } from './fake.mjs';
+import { keepScreenshot, openTab, sleep, startBrowser, until } from './lib.mjs';
+
+let browser;
+before(async () => (browser = await startBrowser()));
+after(() => browser.close());
+
+/** Runs `body(tab, fake)` with a tab that has joined. */
+async function withFake(handle, query, body) {
+  const fake = await startFake(handle);
+  const tab = await openTab(browser, fake, { media: 'none', room: 'demo', name: 'Ada', ...query }, { wait: !query.outside });
+  try {
+    await body(tab, fake);
+  } finally {
+    await tab.context().close();
+    fake.stop();
+  }
+}
+const offers = (fake) => fake.log.filter(({ type }) => type === 'offer');
+const people = [{ client: 'other', metadata: { name: 'Grace' } }];
+
+test('intents of one moment share an offer, and the next offer waits for the answer', async () => {
+  const held = [];
+  const hold = (message, send) => message.type === 'offer' && held.push(() => send(answer(message)));
+  const tracks = ['a', 'b', 'c'].map((id) => track(id));
+  const handle = (message, send) => (message.type === 'join' ? (send(joined('demo', people, tracks)), true) : hold(message, send));
+  await withFake(handle, {}, async (tab, fake) => {
+    await until('the first offer is there', () => held.length === 1);
+    assert.deepEqual(offers(fake)[0].subscribe.map((s) => s.track), ['a', 'b', 'c']);
+    await tab.evaluate(() => {
+      const { client } = window.moonring;
+      client.tracks.set('d', { ...client.tracks.get('a'), id: 'd' });
+      window.late = client.subscribe('d');
+    });
+    await sleep(200);
+    assert.equal(held.length, 1);
+    held[0]();
+    await until('the second offer is there', () => held.length === 2);
+    held[1]();
+    assert.equal(await tab.evaluate(async () => (await window.late).kind), 'video');
+  });
+});
+
+test('a receiving section names only the codec of its track', async () => {
+  const handle = (message, send) => message.type === 'join' && (send(joined('demo', people, [track('a')])), true);
+  await withFake(handle, {}, async (tab, fake) => {
+    const [offer] = await until('an offer is there', () => offers(fake).length > 0 && offers(fake));
+    const codecs = [...offer.sdp.matchAll(/^a=rtpmap:\d+ (\w+)/gm)].map(([, name]) => name.toLowerCase());
+    assert.deepEqual([...new Set(codecs)].sort(), ['rtx', 'vp8']);
+  });
+});
+
+test('the section of a track that ended is offered inactive and then used again', async () => {
+  let say;
+  const handle = (message, send) => {
+    say = send;
+    return message.type === 'join' && (send(joined('demo', people, [track('a')])), true);
+  };
+  await withFake(handle, {}, async (tab, fake) => {
+    await tab.waitForFunction(() => window.moonring.received.has('a'));
+    say({ type: 'track_unpublished', track: 'a' });
+    const inactive = await until('an offer says inactive', () => offers(fake).find(({ sdp }) => /^a=inactive/m.test(sdp)));
+    assert.deepEqual(inactive.subscribe, []);
+    await sleep(100);
+    say({ type: 'track_published', track: track('b') });
+    await tab.waitForFunction(() => window.moonring.received.has('b'));
+    const last = offers(fake).at(-1);
+    assert.equal(last.subscribe[0].mid, offers(fake)[0].subscribe[0].mid);
+    assert.equal(last.sdp.match(/^m=/gm).length, 1);
+  });
+});
+
+test('a refused section tells its reason, on the page too, and the others go on', async () => {
+  const handle = (message, send) => {
+    if (message.type !== 'offer') return false;
+    const video = message.publish.find(({ source }) => source === 'camera');
+    send(answer(message, video ? { [video.mid]: 'Only two cameras in this room' } : {}));
+    return true;
+  };
+  await withFake(handle, { media: 'test' }, async (tab) => {
+    await tab.getByText('Your video was refused: Only two cameras in this room').first().waitFor();
+    await tab.waitForFunction(() => window.moonring.published.mic);
+    await keepScreenshot(tab, 'refused');
+  });
+});
+
+test('an offer that the server cannot answer fails its intents only', async () => {
+  let failed = false;
+  const handle = (message, send) => {
+    if (message.type === 'join') return send(joined('demo', people, [track('a'), track('b')])), true;
+    if (message.type !== 'offer' || failed) return false;
+    failed = true;
+    send({ type: 'error', code: 'bad_sdp', message: 'no sense in it', request: message.request });
+    return true;
+  };
+  await withFake(handle, {}, async (tab) => {
+    await tab.getByText('no sense in it').first().waitFor();
+    assert.equal(await tab.evaluate(async () => (await window.moonring.client.subscribe('b')).kind), 'video');
+  });
+});
+
+test('a rejection is shown in the lobby, in the policy’s words', async () => {
+  const handle = (message, send, socket) => {
+    send({ type: 'rejected', reason: 'Invalid token' });
+    socket.close();
+    return true;
+  };
+  await withFake(handle, { outside: 1 }, async (tab) => {
+    await tab.locator('#reason', { hasText: 'You may not join: Invalid token' }).waitFor();
+    await keepScreenshot(tab, 'rejected');
+  });
+});
+
+test('a kick ends the call with its reason, a lost connection comes back by itself', async () => {
+  const sockets = [];
+  const handle = (message, send, socket) => (sockets.push({ send, socket }), false);
+  await withFake(handle, {}, async (tab, fake) => {
+    sockets[0].socket.terminate();
+    await until('it joined again', () => fake.log.filter(({ type }) => type === 'join').length === 2);
+    await tab.waitForFunction(() => window.moonring.client.joined);
+    sockets.at(-1).send({ type: 'kicked', reason: 'Be nice' });
+    sockets.at(-1).socket.close();
+    await tab.locator('#reason', { hasText: 'You were put out: Be nice' }).waitFor();
+    await sleep(1000);
+    assert.equal(fake.log.filter(({ type }) => type === 'join').length, 2);
+  });
+});
+
+test('a restart changes the ice-ufrag of the offer', async () => {
+  await withFake(undefined, { media: 'test' }, async (tab, fake) => {
+    await tab.waitForFunction(() => window.moonring.published.mic);
+    await tab.evaluate(() => window.moonring.client.restartIce());
+    await until('a second offer is there', () => offers(fake).length === 2);
+    const ufrags = offers(fake).map(({ sdp }) => /a=ice-ufrag:(\S+)/.exec(sdp)[1]);
+    assert.notEqual(ufrags[0], ufrags[1]);
+  });
+});
+
+test('muting, layers, messages and goodbyes are the messages of the protocol', async () => {
+  await withFake(undefined, { media: 'test' }, async (tab, fake) => {
+    await tab.waitForFunction(() => window.moonring.published.mic);
+    const mic = await tab.evaluate(() => window.moonring.published.mic);
+    await tab.getByRole('button', { name: 'Mute' }).click();
+    await tab.getByRole('button', { name: 'Messages' }).click();
+    await tab.getByLabel('Message', { exact: true }).fill('hello');
+    await tab.getByRole('button', { name: 'Send' }).click();
+    await tab.evaluate(() => window.moonring.client.setLayer('x', 1));
+    await keepScreenshot(tab, 'chat');
+    await tab.getByRole('button', { name: 'Leave' }).click();
+    await until('leave arrived', () => fake.log.at(-1).type === 'leave');
+    assert.deepEqual(fake.log.slice(-4), [
+      { type: 'mute', track: mic, muted: true },
+      { type: 'message', value: { type: 'chat', text: 'hello' } },
+      { type: 'layer', track: 'x', layer: 1 },
+      { type: 'leave' },
+    ]);
+  });
+});
