@@ -31,6 +31,11 @@ pub use snapshot::{Histograms, Snapshot};
 const RECEIVES: usize = 16;
 /// Receive calls before timers are looked at again.
 const CALLS_PER_TURN: usize = 64;
+/// A turn that brought so many datagrams is followed by a pause, in which the next ones gather: arrival times are the
+/// kernel's, so that no measured latency grows by it, and a wake-up for each frame of each stream would cost more than
+/// all the rest.
+const GATHER_FROM: u64 = 16;
+const GATHER: Duration = Duration::from_millis(1);
 /// Commands before datagrams are looked at again: each may parse an answer and begin a handshake.
 const COMMANDS_PER_TURN: usize = 16;
 /// The waker's token; sockets have the numbers of their peers, the shared one the next below.
@@ -142,6 +147,8 @@ struct Engine {
     shared_readable: bool,
     /// The waker rang for commands that are still in the queue.
     commands_left: bool,
+    /// Datagrams since the last wait.
+    turn_datagrams: u64,
     current: Snapshot,
     quit: bool,
 }
@@ -167,6 +174,7 @@ impl Engine {
             readable: Vec::new(),
             shared_readable: false,
             commands_left: false,
+            turn_datagrams: 0,
             current: Snapshot::default(),
             quit: false,
         })
@@ -176,6 +184,9 @@ impl Engine {
         let mut events = Events::with_capacity(1_024);
         while !self.quit {
             self.wait(&mut events)?;
+            if std::mem::take(&mut self.turn_datagrams) >= GATHER_FROM {
+                std::thread::sleep(GATHER);
+            }
             for event in &events {
                 match event.token() {
                     WAKE => {}
@@ -304,10 +315,10 @@ impl Engine {
         let mut inbox = std::mem::replace(&mut self.inbox, Inbox::new(0));
         let mut more = true;
         for _ in 0..CALLS_PER_TURN {
-            let now_ns = self.config.peer.clock.nanos(Instant::now());
             let offset = self.config.realtime_offset_ns;
             // One clock reading serves a whole call.
             let now = Instant::now();
+            let now_ns = self.config.peer.clock.nanos(now);
             more = socket.receive(&mut inbox, |peer, kernel_time, datagram| {
                 let arrived = kernel_time.map_or(now_ns, |time| (time.as_nanos() as u64).saturating_sub(offset));
                 if let Some(index) = owner.or(peer) {
@@ -323,6 +334,7 @@ impl Engine {
     }
 
     fn take(&mut self, index: usize, now: Instant, arrived_ns: u64, datagram: &mut [u8], socket: &Socket) {
+        self.turn_datagrams += 1;
         let Some(Some(client)) = self.clients.get_mut(index) else { return };
         match client.peer.handle_datagram(now, datagram, &mut self.out) {
             Ok(Handled::Rtp(received)) => {
