@@ -221,6 +221,11 @@ impl Shard {
         self.events.pop_front()
     }
 
+    /// Takes the wall clock, as time since 1970, for scripts.
+    pub fn set_clock(&mut self, now: Instant, unix: Duration) {
+        self.engine.set_clock(now, unix);
+    }
+
     /// Takes the socket's counters, for the metrics.
     pub fn set_io(&mut self, io: udp::IoStats) {
         self.io = io;
