@@ -1,11 +1,13 @@
 //! The server's binary: wiring only.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use moonring::config::{Cli, Config, LogFormat, Verb};
 use moonring::server::Server;
+use moonring::signal::operator;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -20,6 +22,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command.unwrap_or_default() {
         Verb::Run => serve(&cli.load()?),
+        Verb::Rooms { json } => ask(operator::rooms(cli.load()?.admin_listen, json)),
+        Verb::Reload => ask(operator::reload(cli.load()?.admin_listen)),
     }
 }
 
@@ -28,6 +32,17 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let server = Server::start(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.context("cannot start the control plane")?.block_on(server.run(told_to_stop()))
+}
+
+/// Asks a running server and shows what it says.
+fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(question)?;
+    match std::io::stdout().write_all(answer.as_bytes()) {
+        // Whoever reads has enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write the answer"),
+    }
 }
 
 fn start_logging(config: &Config) -> anyhow::Result<()> {
