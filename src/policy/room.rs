@@ -137,7 +137,7 @@ impl Room {
             return self.outcome(desk, ticket, calls::failed(&call));
         }
         if self.aside {
-            return self.outcome(desk, ticket, calls::failed(&call));
+            return self.conclude(desk, ticket, &call, calls::failed(&call));
         }
         self.queue.push_back(Work::Call { ticket, call });
         self.pump(desk, now);
@@ -283,6 +283,7 @@ impl Room {
         self.bucket.pay(spent.cpu);
         self.stats.step(spent.cpu);
         desk.stats.step(spent.cpu);
+        self.state.adapt_collector(desk.settings.memory_bytes);
         let effects = self.state.host.effects.take();
         let failure = match end {
             End::Waiting(thread, _) if self.waiting.len() >= MAX_WAITING => {
@@ -348,11 +349,9 @@ impl Room {
             stats.failure(failure);
         }
         self.log_failure(work.name(), work.client(), failure);
-        if !matches!(failure, Failure::Error(_)) {
-            let elapsed = stopwatch();
-            self.state.clean_up(desk.settings.memory_bytes);
-            self.bucket.pay(elapsed());
-        }
+        let elapsed = stopwatch();
+        self.state.clean_up(desk.settings.memory_bytes);
+        self.bucket.pay(elapsed());
         let strikes = if matches!(failure, Failure::Error(_)) { STRIKES_OF_ERROR } else { STRIKES_OF_KILL };
         self.give_up(desk, work, calls::failed);
         if self.strikes.add(now, strikes) {
