@@ -153,11 +153,26 @@ pub struct Cli {
 }
 
 /// What the program is to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Subcommand)]
 pub enum Verb {
     /// Run the server
     #[default]
     Run,
+    /// Look for mistakes in policy scripts without running them
+    Check {
+        /// Scripts, or folders of them
+        #[arg(required = true, value_name = "SCRIPT")]
+        scripts: Vec<PathBuf>,
+        /// Fail on warnings too
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Run the tests of policy scripts, offline
+    Test {
+        /// Test files (*_test.lua), or folders of them
+        #[arg(required = true, value_name = "SCRIPT_test.lua")]
+        tests: Vec<PathBuf>,
+    },
 }
 
 impl Cli {

@@ -33,4 +33,5 @@ pub mod scripts;
 pub mod server;
 pub mod shard;
 pub mod signal;
+pub mod tools;
 pub mod transport;

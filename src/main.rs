@@ -1,15 +1,18 @@
 //! The server's binary: wiring only.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::Parser;
 use moonring::config::{Cli, Config, LogFormat, Verb};
 use moonring::server::Server;
+use moonring::tools;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("moonring: {error:#}");
             ExitCode::FAILURE
@@ -17,9 +20,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command.unwrap_or_default() {
-        Verb::Run => serve(&cli.load()?),
+/// False when a check or a test has found something, and has said so.
+fn run(mut cli: Cli) -> anyhow::Result<bool> {
+    match cli.command.take().unwrap_or_default() {
+        Verb::Run => serve(&cli.load()?).map(|()| true),
+        Verb::Check { scripts, strict } => tools::check(&scripts, strict, Instant::now()),
+        Verb::Test { tests } => tools::test(&tests, Instant::now()),
     }
 }
 

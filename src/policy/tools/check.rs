@@ -69,6 +69,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// The report of a file that cannot be read.
+    pub fn unreadable(name: &str, error: &std::io::Error) -> Self {
+        let finding = Finding { line: 0, level: Level::Error, message: error.to_string() };
+        Self { name: name.to_owned(), findings: vec![finding], ..Self::default() }
+    }
+
     /// How many findings of a level there are.
     pub fn count(&self, level: Level) -> usize {
         self.findings.iter().filter(|finding| finding.level == level).count()
