@@ -39,7 +39,8 @@ impl Collector {
 
 impl Subscriber for Collector {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && metadata.target().starts_with(ENGINE)
+        // Not `is_event`: `tracing::enabled!` asks about a hint.
+        !metadata.is_span() && metadata.target().starts_with(ENGINE)
     }
 
     fn event(&self, event: &Event<'_>) {
