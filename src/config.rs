@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
-pub use values::{DEFAULT_SECRET, Io, LogFormat, PortRange, RoomScript, Secret, SrtpProfile};
+pub use values::{DEFAULT_SECRET, Io, LogFormat, PortRange, RoomScript, ScriptSetting, Secret, SrtpProfile};
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* $name:ident [$env:literal $(, $arg:ident = $value:expr)*]: $type:ty = $default:expr;)*) => {
@@ -96,6 +96,8 @@ settings! {
     room_scripts ["MOONRING_ROOM_SCRIPTS", value_delimiter = ',']: Vec<RoomScript> = vec![];
     /// The shared secret that the default policy asks for as token
     secret ["MOONRING_SECRET", hide_env_values = true]: Secret = Secret(DEFAULT_SECRET.into());
+    /// What scripts find in sfu.config: "<name>=<value>", the value in JSON's form, or as text when it is none
+    script_config ["MOONRING_SCRIPT_CONFIG", value_delimiter = ',', hide_env_values = true]: Vec<ScriptSetting> = vec![];
     /// Processor time of one step of a hook
     step_budget_ms ["MOONRING_STEP_BUDGET_MS"]: u64 = 5;
     /// Processor time of loading a script, on_init and on_load

@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::bytecode::{Use, uses};
 use super::maps::counted_maps;
+use super::methods::misspelt;
 use super::names::{Names, hooks};
 use super::nearest::nearest;
 use super::tokens::{Kind, tokens};
@@ -122,6 +123,9 @@ pub fn check(name: &str, source: &[u8], names: &Names) -> Report {
             line,
             format!("'#{table}' counts a list only, and '{table}' is given other keys here: count with pairs()"),
         );
+    }
+    for (line, name, meant) in misspelt(&tokens, &names.methods) {
+        report.warn(line, format!("clients have no method '{name}': did you mean ':{meant}'?"));
     }
     for three in tokens.windows(3) {
         if let [Kind::Name("local"), Kind::Name("function"), Kind::Name(name)] = [0, 1, 2].map(|at| three[at].kind)
@@ -265,6 +269,7 @@ mod tests {
                 "sfu.json.encod(1)",
                 "1: warning: 'sfu.json.encod' is not in the sandbox: did you mean 'sfu.json.encode'?",
             ),
+            ("function on_message(c) c:kik() end", "1: warning: clients have no method 'kik': did you mean ':kick'?"),
             ("print = nil", "1: warning: 'print' of the sandbox is replaced"),
             ("string.rep = nil", "1: warning: 'string.rep' changes a table of the sandbox"),
             (

@@ -5,6 +5,7 @@
 mod bytecode;
 pub mod check;
 mod maps;
+mod methods;
 pub mod names;
 mod nearest;
 mod tokens;

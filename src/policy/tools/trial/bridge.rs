@@ -23,6 +23,7 @@ use crate::policy::api::{refused, value_from_json};
 use crate::policy::budget::should_stop;
 use crate::policy::output::HttpReply;
 use crate::policy::plain::{Limits, to_json};
+use crate::policy::script::message_of;
 
 /// What a test may pass to a script.
 const LIMITS: Limits = Limits { bytes: 16 << 20, depth: 64, values: 1 << 20 };
@@ -72,9 +73,15 @@ impl Bridge {
         })?;
         self.add(lua, table, "result", |inner, _, (name, ok, at, message, got, expected): Result6| {
             let values = got.zip(expected);
-            let failure = (!ok).then(|| Failing { at, message, values });
+            let failure = (!ok).then_some(Failing { at, message, values });
             inner.cases.borrow_mut().push(Case { name, failure });
             Ok(())
+        })?;
+        self.add(lua, table, "words", |_, _, error: Value| {
+            Ok(match &error {
+                Value::Error(error) => message_of(error),
+                other => other.to_string().unwrap_or_else(|_| "error without words".into()),
+            })
         })?;
         self.add(lua, table, "place", |_, lua, ()| Ok(place(lua)))?;
         self.add(lua, table, "jwt", |_, _, (claims, key): (Value, mlua::LuaString)| {
@@ -98,62 +105,62 @@ impl Bridge {
         })?;
         self.add(lua, table, "reload", |inner, _, (room, name, source): (usize, String, Value)| {
             match inner.script(&name, &source) {
-                Ok(script) => inner.with(room, |world| Ok(world.reload(script))).map(|()| None),
+                Ok(script) => inner.with(room, |world| world.reload(script)).map(|()| None),
                 Err(words) => Ok(Some(words)),
             }
         })?;
         self.add(lua, table, "drain", |inner, lua, room: usize| {
-            let happened = inner.with(room, |world| Ok(world.drain()))?;
+            let happened = inner.with(room, |world| world.drain())?;
             value_from_json(lua, &Json::Array(happened)).map_err(refused)
         })?;
         self.add(lua, table, "pass", |inner, _, (room, ms): (usize, f64)| {
-            inner.with(room, |world| Ok(world.pass(milliseconds(ms))))
+            inner.with(room, |world| world.pass(milliseconds(ms)))
         })?;
-        self.add(lua, table, "step", |inner, _, room: usize| inner.with(room, |world| Ok(world.step())))?;
-        self.add(lua, table, "now", |inner, _, room: usize| inner.with(room, |world| Ok(world.unix())))?;
+        self.add(lua, table, "step", |inner, _, room: usize| inner.with(room, |world| world.step()))?;
+        self.add(lua, table, "now", |inner, _, room: usize| inner.with(room, |world| world.unix()))?;
         self.add(lua, table, "counter", |inner, _, (room, name): (usize, String)| {
-            inner.with(room, |world| Ok(world.counter(&name)))
+            inner.with(room, |world| world.counter(&name))
         })?;
         self.add(lua, table, "speakers", |inner, _, (room, ids): (usize, Vec<String>)| {
-            inner.with(room, |world| world.speakers(&ids))
+            inner.try_with(room, |world| world.speakers(&ids))
         })?;
         self.add(lua, table, "reply", |inner, _, (room, id, reply, error): (usize, u64, Option<Table>, String)| {
             let reply = match reply {
                 Some(reply) => Ok(http_reply(&reply).map_err(refused)?),
                 None => Err(error),
             };
-            inner.with(room, |world| Ok(world.reply(id, reply)))
+            inner.with(room, |world| world.reply(id, reply))
         })
     }
 
     fn of_clients(&self, lua: &Lua, table: &Table) -> mlua::Result<()> {
         self.add(lua, table, "connect", |inner, _, (room, id, ip, token, metadata): Connect| {
             let metadata = json_of("metadata", &metadata)?;
-            inner.with(room, |world| Ok(world.connect(&id, &ip, token, metadata)?.0))
+            inner.try_with(room, |world| Ok(world.connect(&id, &ip, token, metadata)?.0))
         })?;
         self.add(lua, table, "disconnect", |inner, _, (room, id, reason): (usize, String, String)| {
-            inner.with(room, |world| world.disconnect(&id, reason))
+            inner.try_with(room, |world| world.disconnect(&id, reason))
         })?;
         self.add(lua, table, "publish", |inner, _, (room, client, track): (usize, String, Value)| {
             let track = track_of(&client, json_of("track", &track)?)?;
-            inner.with(room, |world| Ok(world.publish(&client, track)?.0))
+            inner.try_with(room, |world| Ok(world.publish(&client, track)?.0))
         })?;
         self.add(lua, table, "unpublish", |inner, _, (room, client, track): (usize, String, String)| {
-            inner.with(room, |world| world.unpublish(&client, &track))
+            inner.try_with(room, |world| world.unpublish(&client, &track))
         })?;
         self.add(lua, table, "subscribe", |inner, _, (room, client, track): (usize, String, String)| {
-            inner.with(room, |world| Ok(world.subscribe(&client, &track)?.0))
+            inner.try_with(room, |world| Ok(world.subscribe(&client, &track)?.0))
         })?;
         self.add(lua, table, "message", |inner, _, (room, client, message): (usize, String, Value)| {
             let message = json_of("message", &message)?;
-            inner.with(room, |world| Ok(world.message(&client, message)?.0))
+            inner.try_with(room, |world| Ok(world.message(&client, message)?.0))
         })?;
         self.add(lua, table, "traffic", |inner, _, (room, client, counts): (usize, String, Table)| {
             let mut values = [None; 4];
             for (value, name) in values.iter_mut().zip(["packets_in", "bytes_in", "packets_out", "bytes_out"]) {
                 *value = counts.raw_get(name).map_err(refused)?;
             }
-            inner.with(room, |world| world.traffic(&client, values))
+            inner.try_with(room, |world| world.traffic(&client, values))
         })
     }
 
@@ -184,7 +191,11 @@ type Result6 = (String, bool, String, String, Option<String>, Option<String>);
 type Connect = (usize, String, String, String, Value);
 
 impl Inner {
-    fn with<R>(&self, room: usize, act: impl FnOnce(&mut World) -> Answer<R>) -> Answer<R> {
+    fn with<R>(&self, room: usize, act: impl FnOnce(&mut World) -> R) -> Answer<R> {
+        self.try_with(room, |world| Ok(act(world)))
+    }
+
+    fn try_with<R>(&self, room: usize, act: impl FnOnce(&mut World) -> Answer<R>) -> Answer<R> {
         let mut rooms = self.rooms.borrow_mut();
         act(rooms.get_mut(room.wrapping_sub(1)).ok_or("there is no such room")?)
     }

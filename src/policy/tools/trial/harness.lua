@@ -231,10 +231,18 @@ function test.it(name, body)
       end
     end
   end
-  if type(problem) ~= "table" then problem = { message = tostring(problem) } end
+  if type(problem) ~= "table" then problem = { message = call("words", problem) } end
   call("result", tostring(name), ok, problem.at or "", problem.message or "error value is a table", problem.got,
     problem.expected)
 end
 
 sfu = nil
 _G.test = test
+
+-- Runs the test file; what goes wrong outside of its tests is the result.
+return function(file)
+  local ok, problem = pcall(file)
+  if ok then return end
+  if type(problem) ~= "table" then return call("words", problem), "" end
+  return problem.message or "error value is a table", problem.at or ""
+end

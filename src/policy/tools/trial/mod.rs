@@ -57,6 +57,12 @@ pub struct Failing {
     pub values: Option<(String, String)>,
 }
 
+impl Failing {
+    fn of(message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..Self::default() }
+    }
+}
+
 impl Case {
     /// Writes it as number `n` in the TAP format, version 14.
     pub fn tap(&self, out: &mut dyn fmt::Write, n: usize) -> fmt::Result {
@@ -88,34 +94,35 @@ pub fn run(name: &str, source: &[u8], load: Load, now: Instant) -> Vec<Case> {
         let bridge = Bridge::new(load, now, log);
         let ended = run_file(name, source, now, &bridge);
         let mut cases = bridge.take_cases();
-        let failed = |message: String| Failing { message, ..Failing::default() };
-        match ended {
-            Err(message) => cases.push(Case { name: name.to_owned(), failure: Some(failed(message)) }),
-            Ok(()) if cases.is_empty() => {
-                let failure = Some(failed("there is no test.it(name, function() … end) in it".to_owned()));
-                cases.push(Case { name: name.to_owned(), failure });
-            }
-            Ok(()) => {}
+        let failure = match ended {
+            Ok(()) if cases.is_empty() => Some(Failing::of("there is no test.it(name, function() … end) in it")),
+            ended => ended.err(),
+        };
+        if failure.is_some() {
+            cases.push(Case { name: name.to_owned(), failure });
         }
         cases
     })
 }
 
-fn run_file(name: &str, source: &[u8], now: Instant, bridge: &Bridge) -> Result<(), String> {
-    let words = |error: ScriptError| error.to_string();
+fn run_file(name: &str, source: &[u8], now: Instant, bridge: &Bridge) -> Result<(), Failing> {
+    let words = |error: ScriptError| Failing::of(error.to_string());
     let bytecode = bytecode_of(name, source).map_err(words)?;
     let harness = bytecode_of(HARNESS, include_bytes!("harness.lua")).map_err(words)?;
     let settings = PolicySettings { memory_bytes: MEMORY, ..PolicySettings::default() };
     let state = sandbox(now, &settings).map_err(words)?;
     let lua = &state.lua;
     let load = |bytecode: &[u8]| lua.load(bytecode).set_mode(ChunkMode::Binary).into_function();
-    let run = || -> mlua::Result<()> {
+    let run = || -> mlua::Result<(Option<String>, Option<String>)> {
         end_at_last(lua)?;
-        let setup: Function = load(&harness)?;
-        setup.call::<()>(bridge.functions(lua)?)?;
-        load(&bytecode)?.call::<()>(())
+        let run_file: Function = load(&harness)?.call(bridge.functions(lua)?)?;
+        run_file.call(load(&bytecode)?)
     };
-    run().map_err(|error| message_of(&error))
+    match run() {
+        Ok((None, _)) => Ok(()),
+        Ok((Some(message), at)) => Err(Failing { at: at.unwrap_or_default(), ..Failing::of(message) }),
+        Err(error) => Err(Failing::of(message_of(&error))),
+    }
 }
 
 /// A test file that never ends is ended: it is not a policy, so this need not be as strict as the engine.
