@@ -1,5 +1,6 @@
 //! The server's binary: wiring only.
 
+use std::io::stdout;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -24,8 +25,8 @@ fn main() -> ExitCode {
 fn run(mut cli: Cli) -> anyhow::Result<bool> {
     match cli.command.take().unwrap_or_default() {
         Verb::Run => serve(&cli.load()?).map(|()| true),
-        Verb::Check { scripts, strict } => tools::check(&scripts, strict, Instant::now()),
-        Verb::Test { tests } => tools::test(&tests, Instant::now()),
+        Verb::Check { scripts, strict } => tools::check(&scripts, strict, Instant::now(), &mut stdout()),
+        Verb::Test { tests } => tools::test(&tests, Instant::now(), &mut stdout()),
     }
 }
 

@@ -1,6 +1,5 @@
 //! `moonring check` and `moonring test`: the files and the words around `policy::tools`.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -22,17 +21,16 @@ const MAX_DEPTH: usize = 8;
 
 /// Checks scripts; folders stand for the scripts in them. True when all may be used; with `strict`, when there is no
 /// warning either.
-pub fn check(paths: &[PathBuf], strict: bool, now: Instant) -> anyhow::Result<bool> {
+pub fn check(paths: &[PathBuf], strict: bool, now: Instant, out: &mut dyn Write) -> anyhow::Result<bool> {
     let names = Names::of_sandbox(now)?;
-    let (mut text, mut errors, mut warnings) = (String::new(), 0, 0);
+    let (mut errors, mut warnings) = (0, 0);
     for path in scripts(paths, |name| !name.ends_with(TEST))? {
         let report = check_file(&path, &names);
         errors += report.count(Level::Error);
         warnings += report.count(Level::Warning);
-        write!(text, "{report}")?;
+        write!(out, "{report}")?;
     }
-    writeln!(text, "{errors} errors, {warnings} warnings")?;
-    io::stdout().write_all(text.as_bytes())?;
+    writeln!(out, "{errors} errors, {warnings} warnings")?;
     Ok(errors == 0 && (warnings == 0 || !strict))
 }
 
@@ -46,8 +44,7 @@ pub fn check_file(path: &Path, names: &Names) -> Report {
 }
 
 /// Runs test files, in TAP's words; folders stand for the test files in them. True when every test passed.
-pub fn test(paths: &[PathBuf], now: Instant) -> anyhow::Result<bool> {
-    let mut out = io::stdout();
+pub fn test(paths: &[PathBuf], now: Instant, out: &mut dyn Write) -> anyhow::Result<bool> {
     let (mut count, mut failed) = (0, 0);
     writeln!(out, "TAP version 14")?;
     for path in scripts(paths, |name| name.ends_with(TEST))? {
