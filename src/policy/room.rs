@@ -128,7 +128,8 @@ impl Room {
             let joined = self.leave(desk, &client.clone());
             if !joined {
                 // Its connect has not been allowed, so the script has never had it as a member.
-                return self.outcome(desk, ticket, calls::left(&call));
+                self.outcome(desk, ticket, calls::left(&call));
+                return self.pump(desk, now);
             }
         } else if self.queue.len() >= desk.settings.max_queued_events {
             self.stats.overflows += 1;
@@ -326,7 +327,12 @@ impl Room {
             Work::Timer(_) if actions.is_empty() => {}
             Work::Timer(_) => desk.outputs.push_back(PolicyOutput::Actions { key: self.key, actions }),
             Work::Call { ticket, call } => {
-                let outcome = calls::decided(&call, verdict, reason, actions);
+                let mut outcome = calls::decided(&call, verdict, reason, actions);
+                if let HookCall::ClientConnect { client, .. } = &call
+                    && client.presence.get() == Presence::Gone
+                {
+                    outcome.verdict = calls::left(&call).verdict;
+                }
                 if let (HookCall::ClientConnect { client, .. }, Verdict::Allow) = (&call, &outcome.verdict) {
                     client.presence.set(Presence::Joined);
                     self.facts.roster.borrow_mut().push(client.clone());

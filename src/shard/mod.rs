@@ -6,6 +6,7 @@
 //! drive it, with glommio and the only system calls.
 mod datagrams;
 mod elements;
+mod endings;
 pub mod event_loop;
 mod faults;
 mod membership;
@@ -21,14 +22,14 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use slotmap::SlotMap;
+use slotmap::{SecondaryMap, SlotMap};
 
 use crate::command::{Command, Event};
 use crate::id::{ClientId, ClientKey, RoomId, RoomKey, Ssrc, TrackId, TrackKey};
 use crate::media::CodecName;
 use crate::metrics::Drops;
 use crate::packet::SendBatch;
-use crate::policy::{PolicyEngine, ScriptLibrary, Ticket};
+use crate::policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
 use crate::room::Room;
 use crate::room::client::Client;
 use crate::room::fanout::{self, Moment};
@@ -106,6 +107,7 @@ pub struct Shard {
     scripts: ScriptLibrary,
     rooms: SlotMap<RoomKey, Room>,
     room_ids: HashMap<RoomId, RoomKey>,
+    policies: SecondaryMap<PolicyKey, RoomKey>,
     clients: SlotMap<ClientKey, Client>,
     client_ids: HashMap<ClientId, ClientKey>,
     tracks: SlotMap<TrackKey, Track>,
@@ -113,7 +115,8 @@ pub struct Shard {
     addresses: HashMap<SocketAddr, ClientKey>,
     ufrags: HashMap<String, ClientKey>,
     asked: HashMap<Ticket, (RoomKey, Asked)>,
-    dirty_rooms: Vec<RoomKey>,
+    /// Rooms with packets to forward, in turn.
+    dirty_rooms: VecDeque<RoomKey>,
     timers: BinaryHeap<std::cmp::Reverse<(Instant, Timer)>>,
     events: VecDeque<Event>,
     counters: ShardCounters,
@@ -141,6 +144,7 @@ impl Shard {
             scripts,
             rooms: SlotMap::with_key(),
             room_ids: HashMap::new(),
+            policies: SecondaryMap::new(),
             clients: SlotMap::with_key(),
             client_ids: HashMap::new(),
             tracks: SlotMap::with_key(),
@@ -148,7 +152,7 @@ impl Shard {
             addresses: HashMap::new(),
             ufrags: HashMap::new(),
             asked: HashMap::new(),
-            dirty_rooms: Vec::new(),
+            dirty_rooms: VecDeque::new(),
             timers: BinaryHeap::new(),
             events: VecDeque::new(),
             counters: ShardCounters::default(),
@@ -189,13 +193,13 @@ impl Shard {
     /// Forwards what came in since the last call. True when `out` is full and there is more: flush, and call again.
     pub fn forward(&mut self, now: Instant, out: &mut SendBatch) -> bool {
         let moment = self.moment(now);
-        while let Some(key) = self.dirty_rooms.last().copied() {
+        while let Some(key) = self.dirty_rooms.front().copied() {
             if let Some(room) = self.rooms.get_mut(key)
-                && !fanout::fan_out(moment, room, &mut self.clients, &mut self.tracks, out)
+                && !fanout::fan_out(moment, room, &mut self.clients, &mut self.tracks, out, &mut self.counters.drops)
             {
                 return true;
             }
-            self.dirty_rooms.pop();
+            self.dirty_rooms.pop_front();
         }
         false
     }
@@ -216,6 +220,11 @@ impl Shard {
     /// The next event for the control plane.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Takes the wall clock, as time since 1970, for scripts.
+    pub fn set_clock(&mut self, now: Instant, unix: Duration) {
+        self.engine.set_clock(now, unix);
     }
 
     /// Takes the socket's counters, for the metrics.
@@ -246,7 +255,7 @@ impl Shard {
         track.dirty = true;
         let Some(room) = self.rooms.get_mut(track.room) else { return };
         if room.dirty.is_empty() && room.touched.is_empty() {
-            self.dirty_rooms.push(track.room);
+            self.dirty_rooms.push_back(track.room);
         }
         room.dirty.push(key);
     }
