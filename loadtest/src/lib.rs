@@ -1,1 +1,8 @@
-//! loadtest
+//! Loads a WebRTC SFU with real clients and reports what it did.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`peer`] | one WebRTC client: ICE, DTLS, SRTP, feedback; no I/O, no clock, so that simulated worlds use it too |
+//! | [`media`] | packets as real codecs make them, with a time stamp inside |
+pub mod media;
+pub mod peer;
