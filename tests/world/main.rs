@@ -3,4 +3,10 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod call;
+mod forgery;
+mod ice;
+mod keyframes;
+mod leaving;
+mod loss;
+mod mute;
 mod sim;

@@ -44,8 +44,9 @@ pub(crate) struct Got {
     /// The publisher's count, of payloads that carry one.
     pub(crate) counter: Option<u64>,
     pub(crate) repaired: bool,
-    /// The payload's first bytes.
+    /// The payload's first bytes, and all its length.
     pub(crate) head: Vec<u8>,
+    pub(crate) len: usize,
 }
 
 impl Got {
@@ -61,6 +62,7 @@ impl Got {
             counter: Stamp::find(payload).map(|stamp| stamp.counter),
             repaired: false,
             head: payload[..payload.len().min(24)].to_vec(),
+            len: payload.len(),
         }
     }
 }
@@ -114,6 +116,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     pub(crate) config: Arc<PeerConfig>,
     pub(crate) seed: u64,
+    /// Datagrams that the last injected one caused at once.
+    pub(crate) answered: usize,
     out: SendBatch,
 }
 
@@ -193,6 +197,7 @@ impl World {
             events: Vec::new(),
             config: Arc::new(PeerConfig::new(certificate(), Clock::new(now, 0))),
             seed,
+            answered: 0,
             out: SendBatch::new(1 << 20, 1_024),
         }
     }
@@ -227,6 +232,7 @@ impl World {
     pub(crate) fn inject(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
         let before = self.shard.counters().drops.clone();
         self.shard.handle_datagram(self.now, from, &mut bytes.to_vec(), &mut self.out);
+        self.answered = self.out.datagrams();
         let drops = &self.shard.counters().drops;
         let reason = raw::reasons().find(|reason| drops.get(*reason) > before.get(*reason));
         self.settle();
@@ -330,6 +336,7 @@ impl Member {
                     counter: rtp.stamp.map(|stamp| stamp.counter),
                     repaired: rtp.repaired,
                     head: payload[..payload.len().min(24)].to_vec(),
+                    len: payload.len(),
                 });
             }
             Device::Raw(raw) => self.got.extend(raw.handle(now, bytes)),

@@ -22,7 +22,7 @@ pub(crate) struct Link {
     /// The bottleneck, if any; what waits longer than `queue` is lost.
     pub(crate) rate_bps: Option<u64>,
     pub(crate) queue: Duration,
-    busy_until: Option<Instant>,
+    pub(crate) busy_until: Option<Instant>,
 }
 
 impl Link {
