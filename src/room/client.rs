@@ -136,6 +136,8 @@ pub struct Client {
     pub scheduled: Option<Instant>,
     /// True once its media transport was up.
     pub connected: bool,
+    /// ICE ufrags under which the shard knows it: the current one and, after a restart, the one before.
+    pub ufrags: Vec<String>,
     /// Addresses under which the shard knows it.
     pub addresses: Vec<SocketAddr>,
 }
@@ -152,6 +154,7 @@ impl Client {
     ) -> Self {
         Self {
             key,
+            ufrags: vec![ice.ufrag.clone()],
             id: facts.id.clone(),
             room,
             facts,

@@ -79,6 +79,7 @@ impl Shard {
             speakers: Speakers::default(),
         };
         let key = self.rooms.insert(room);
+        self.policies.insert(policy, key);
         self.room_ids.insert(id.clone(), key);
         tracing::info!(room = %id, "room opened");
         Ok(key)
@@ -135,7 +136,9 @@ impl Shard {
         self.remove_forwards(key);
         let Some(client) = self.clients.remove(key) else { return };
         self.client_ids.remove(&id);
-        self.ufrags.retain(|_, owner| *owner != key);
+        for ufrag in &client.ufrags {
+            self.ufrags.remove(ufrag);
+        }
         for address in &client.addresses {
             if self.addresses.get(address) == Some(&key) {
                 self.addresses.remove(address);
@@ -166,6 +169,7 @@ impl Shard {
         let Some(room) = self.rooms.remove(key) else { return };
         self.room_ids.remove(&room.id);
         self.dirty_rooms.retain(|k| *k != key);
+        self.policies.remove(room.policy);
         self.engine.close_room(now, room.policy);
         tracing::info!(room = %room.id, "room closed");
         self.events.push_back(Event::RoomClosed { room: room.id });

@@ -6,6 +6,7 @@
 //! drive it, with glommio and the only system calls.
 mod datagrams;
 mod elements;
+mod endings;
 pub mod event_loop;
 mod faults;
 mod membership;
@@ -21,14 +22,14 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use slotmap::SlotMap;
+use slotmap::{SecondaryMap, SlotMap};
 
 use crate::command::{Command, Event};
 use crate::id::{ClientId, ClientKey, RoomId, RoomKey, Ssrc, TrackId, TrackKey};
 use crate::media::CodecName;
 use crate::metrics::Drops;
 use crate::packet::SendBatch;
-use crate::policy::{PolicyEngine, ScriptLibrary, Ticket};
+use crate::policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
 use crate::room::Room;
 use crate::room::client::Client;
 use crate::room::fanout::{self, Moment};
@@ -106,6 +107,7 @@ pub struct Shard {
     scripts: ScriptLibrary,
     rooms: SlotMap<RoomKey, Room>,
     room_ids: HashMap<RoomId, RoomKey>,
+    policies: SecondaryMap<PolicyKey, RoomKey>,
     clients: SlotMap<ClientKey, Client>,
     client_ids: HashMap<ClientId, ClientKey>,
     tracks: SlotMap<TrackKey, Track>,
@@ -141,6 +143,7 @@ impl Shard {
             scripts,
             rooms: SlotMap::with_key(),
             room_ids: HashMap::new(),
+            policies: SecondaryMap::new(),
             clients: SlotMap::with_key(),
             client_ids: HashMap::new(),
             tracks: SlotMap::with_key(),
@@ -216,6 +219,11 @@ impl Shard {
     /// The next event for the control plane.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Takes the wall clock, as time since 1970, for scripts.
+    pub fn set_clock(&mut self, now: Instant, unix: Duration) {
+        self.engine.set_clock(now, unix);
     }
 
     /// Takes the socket's counters, for the metrics.

@@ -66,7 +66,7 @@ impl Shard {
     }
 
     fn room_of_policy(&self, policy: PolicyKey) -> Option<RoomKey> {
-        self.rooms.iter().find(|(_, room)| room.policy == policy).map(|(key, _)| key)
+        self.policies.get(policy).copied()
     }
 
     /// The verdict and the actions of one hook are one step: nobody sees one without the other.

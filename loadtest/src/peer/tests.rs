@@ -176,7 +176,7 @@ impl World {
         let mut writer = Writer::new(slot.bytes());
         write(&mut writer);
         let len = writer.len();
-        let len = self.server.srtp_out().unwrap().protect_rtcp(slot.bytes(), len);
+        let len = self.server.srtp_out_mut().unwrap().protect_rtcp(slot.bytes(), len);
         slot.commit(len);
     }
 
@@ -229,7 +229,7 @@ fn frames_arrive_with_mid_level_and_stamp() {
         assert_eq!(header.payload_type, Pt(96));
         assert_eq!(Stamp::find(payload), Some(Stamp { sent_ns, counter: counter as u64 }));
     }
-    assert_eq!(world.at_server[packets.len() - 1].0.marker, true);
+    assert!(world.at_server[packets.len() - 1].0.marker);
     let (header, payload) = world.at_server.last().unwrap();
     assert_eq!((header.payload_type, payload.len()), (Pt(111), 160));
     assert_eq!(world.peer.sent().packets, packets.len() as u64 + 1);
