@@ -123,7 +123,7 @@ fn forged_and_broken_datagrams_are_counted_by_reason_and_change_nothing() {
         ("RTP in the clear", address, changed(&plain_rtp, 3), DropReason::SrtpBadTag),
         ("a goodbye in the clear", address, plain_bye.to_vec(), DropReason::SrtcpBad),
         ("SRTCP with a wrong tag", address, changed(&report2, 9), DropReason::SrtcpBad),
-        ("SRTCP seen before", address, report.clone(), DropReason::SrtcpBad),
+        ("SRTCP seen before", address, report.clone(), DropReason::SrtpReplay),
     ] {
         scene.dropped(from, &bytes, reason, what);
     }

@@ -82,6 +82,7 @@ fn a_packet_comes_as_retransmission_in_a_stream_of_its_own_and_only_while_it_is_
         world.raw(alice).out.push(packet);
         world.run_ms(5);
     }
+    world.run_ms(50);
     let got = world.got(bob, 96);
     assert_eq!(got.len(), 20);
     let stream = world.raw(bob).stream(&mid).unwrap();

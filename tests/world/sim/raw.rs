@@ -1,6 +1,5 @@
 //! A client made by hand: every offer, packet and report is the test's, so that it can send what no browser would.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use moonring::id::{Mid, Pt, Rid, Ssrc};
@@ -99,10 +98,6 @@ impl Raw {
         let answer = self.answer.as_ref().expect("an answer");
         self.checks += 1;
         check(&format!("{}:{}", answer.ice.ufrag, self.ice.ufrag), &answer.ice.pwd, self.checks)
-    }
-
-    pub(crate) fn server(&self) -> SocketAddr {
-        self.answer.as_ref().expect("an answer").candidates[0]
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
