@@ -34,5 +34,6 @@ pub mod scripts;
 pub mod server;
 pub mod shard;
 pub mod signal;
+pub mod tools;
 pub mod transport;
 pub mod watch;

@@ -1,17 +1,20 @@
 //! The server's binary: wiring only.
 
-use std::io::Write;
+use std::io::{Write, stdout};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::Parser;
 use moonring::config::{Cli, Config, LogFormat, Verb};
 use moonring::server::Server;
 use moonring::signal::operator;
+use moonring::tools;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("moonring: {error:#}");
             ExitCode::FAILURE
@@ -19,11 +22,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command.unwrap_or_default() {
-        Verb::Run => serve(&cli.load()?),
-        Verb::Rooms { json } => ask(operator::rooms(cli.load()?.admin_listen, json)),
-        Verb::Reload => ask(operator::reload(cli.load()?.admin_listen)),
+/// False when a check or a test has found something, and has said so.
+fn run(mut cli: Cli) -> anyhow::Result<bool> {
+    match cli.command.take().unwrap_or_default() {
+        Verb::Run => serve(&cli.load()?).map(|()| true),
+        Verb::Rooms { json } => ask(operator::rooms(cli.load()?.admin_listen, json)).map(|()| true),
+        Verb::Reload => ask(operator::reload(cli.load()?.admin_listen)).map(|()| true),
+        Verb::Check { scripts, strict } => tools::check(&scripts, strict, Instant::now(), &mut stdout()),
+        Verb::Test { tests } => tools::test(&tests, Instant::now(), &mut stdout()),
     }
 }
 

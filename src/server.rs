@@ -169,5 +169,6 @@ fn policy_settings(config: &Config) -> PolicySettings {
         ..PolicySettings::default()
     };
     settings.config.insert("secret".to_owned(), config.secret.0.clone().into());
+    settings.config.extend(config.script_config.iter().map(|setting| (setting.name.clone(), setting.value.clone())));
     settings
 }

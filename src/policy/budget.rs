@@ -52,6 +52,16 @@ pub(crate) fn should_stop() -> bool {
     unsafe { watch.as_ref() }.is_some_and(|watch| watch.killed.load(Relaxed))
 }
 
+/// Where a coroutine stands, also one that was stopped. Nothing when there is no memory left for the words.
+pub(crate) fn standing(lua: &Lua, thread: &mlua::Thread) -> Option<String> {
+    let stopped = thread.state();
+    // SAFETY: mlua runs the closure in a protected call of the main state, which is of the same `Lua` as the coroutine;
+    // the function only reads the coroutine's frames, and leaves one string.
+    let text =
+        unsafe { lua.exec_raw::<mlua::LuaString>((), |state| ffi::luaL_traceback(state, stopped, ptr::null(), 0)) };
+    text.ok().map(|text| text.to_string_lossy())
+}
+
 /// Measures from here on. For slices of work, not for decisions that a test would want to repeat.
 pub(crate) fn stopwatch() -> impl Fn() -> Duration {
     let began = monotonic();

@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use mlua::{IntoLuaMulti, Lua, MultiValue, Value};
 
-use super::api::client::track_table;
 use super::api::log::truncated;
 use super::api::value_from_json;
 use super::hook::{Action, ClientFacts, DENIED, HookCall, NOT_DEFINED, Outcome, SCRIPT_ERROR, Verdict};
@@ -16,8 +15,13 @@ use crate::media::TrackInfo;
 pub(crate) fn args(call: &HookCall, lua: &Lua, host: &Host) -> mlua::Result<MultiValue> {
     let number = |client: &Rc<ClientFacts>| host.clients.borrow_mut().number(client);
     let with_text = |client: &Rc<ClientFacts>, text: &str| (number(client), text).into_lua_multi(lua);
-    let with_track =
-        |client: &Rc<ClientFacts>, track: &TrackInfo| (number(client), track_table(lua, track)?).into_lua_multi(lua);
+    let with_track = |client: &Rc<ClientFacts>, track: &TrackInfo| {
+        // The prelude makes the table: quicker than field by field from here.
+        let (id, owner) = (track.id.as_str(), track.client.as_str());
+        let (kind, source, quality) = (track.kind.as_str(), track.source.as_str(), track.quality());
+        let (layers, codec, muted) = (track.layers, track.codec.as_sdp(), track.muted);
+        (number(client), id, owner, kind, source, quality, layers, codec, muted).into_lua_multi(lua)
+    };
     match call {
         HookCall::ClientConnect { client, auth_token } => with_text(client, auth_token),
         HookCall::ClientDisconnect { client, reason } => with_text(client, reason),

@@ -214,11 +214,16 @@ local function ended(ok, a, b)
   if ok then return MARK, 1, a, b end
   return MARK, 2, a
 end
--- Hooks 2 to 8 are about a client, 9 about several.
+local function track(id, client_id, kind, source, quality, layers, codec, muted)
+  return { id = id, client_id = client_id, kind = kind, source = source, quality = quality, simulcast = layers,
+    codec = codec, codecs = { codec }, muted = muted }
+end
+-- Hooks 2 to 8 are about a client, 4 to 7 also about a track, 9 is about several clients.
 local function run(what, a, ...)
   if type(what) ~= "number" then return ended(xpcall(what, traceback)) end
   local f = rawget(G, HOOKS[what])
   if f == nil then return MARK, 0 end
+  if what >= 4 and what <= 7 then return ended(xpcall(f, traceback, object(a), track(...))) end
   if what == 9 then
     a = objects(a)
   elseif what >= 2 and what <= 8 then

@@ -133,7 +133,8 @@ impl Room {
             let joined = self.leave(desk, &client.clone());
             if !joined {
                 // Its connect has not been allowed, so the script has never had it as a member.
-                return self.outcome(desk, ticket, calls::left(&call));
+                self.outcome(desk, ticket, calls::left(&call));
+                return self.pump(desk, now);
             }
         } else if self.queue.len() >= desk.settings.max_queued_events {
             self.stats.overflows += 1;
@@ -142,7 +143,7 @@ impl Room {
             return self.outcome(desk, ticket, calls::failed(&call));
         }
         if self.aside {
-            return self.outcome(desk, ticket, calls::failed(&call));
+            return self.conclude(desk, ticket, &call, calls::failed(&call));
         }
         self.queue.push_back(Work::Call { ticket, call });
         self.pump(desk, now);
@@ -288,6 +289,7 @@ impl Room {
         self.bucket.pay(spent.cpu);
         self.stats.step(spent.cpu);
         desk.stats.step(spent.cpu);
+        self.state.adapt_collector(desk.settings.memory_bytes);
         let effects = self.state.host.effects.take();
         let failure = match end {
             End::Waiting(thread, _) if self.waiting.len() >= MAX_WAITING => {
@@ -330,7 +332,12 @@ impl Room {
             Work::Timer(_) if actions.is_empty() => {}
             Work::Timer(_) => desk.outputs.push_back(PolicyOutput::Actions { key: self.key, actions }),
             Work::Call { ticket, call } => {
-                let outcome = calls::decided(&call, verdict, reason, actions);
+                let mut outcome = calls::decided(&call, verdict, reason, actions);
+                if let HookCall::ClientConnect { client, .. } = &call
+                    && client.presence.get() == Presence::Gone
+                {
+                    outcome.verdict = calls::left(&call).verdict;
+                }
                 if let (HookCall::ClientConnect { client, .. }, Verdict::Allow) = (&call, &outcome.verdict) {
                     client.presence.set(Presence::Joined);
                     self.facts.roster.borrow_mut().push(client.clone());
@@ -353,11 +360,9 @@ impl Room {
             stats.failure(failure);
         }
         self.log_failure(work.name(), work.client(), failure);
-        if !matches!(failure, Failure::Error(_)) {
-            let elapsed = stopwatch();
-            self.state.clean_up(desk.settings.memory_bytes);
-            self.bucket.pay(elapsed());
-        }
+        let elapsed = stopwatch();
+        self.state.clean_up(desk.settings.memory_bytes);
+        self.bucket.pay(elapsed());
         let strikes = if matches!(failure, Failure::Error(_)) { STRIKES_OF_ERROR } else { STRIKES_OF_KILL };
         self.give_up(desk, work, calls::failed);
         if self.strikes.add(now, strikes) {

@@ -28,6 +28,11 @@ impl ScriptError {
     pub fn unreadable(name: &str, error: &std::io::Error) -> Self {
         Self(format!("{name}: {error}"))
     }
+
+    /// A tool that could not make its own sandbox.
+    pub(crate) fn of_tool(error: &dyn fmt::Display) -> Self {
+        Self(error.to_string())
+    }
 }
 
 impl Script {

@@ -1,6 +1,6 @@
 //! One LuaJIT state: its creation, its sandbox, and the coroutines in which its hooks run.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -13,8 +13,8 @@ use mlua::{
     Function, IntoLuaMulti, LightUserData, Lua, LuaOptions, MultiValue, RegistryKey, StdLib, Table, Thread, Value,
 };
 
-use super::api::{self, log::PRELUDE_NAME};
-use super::budget::{Spent, bounded, should_stop};
+use super::api::{self, log::PRELUDE_NAME, log::without_our_frames};
+use super::budget::{Spent, bounded, should_stop, standing};
 use super::host::{Host, WaitFor};
 use super::pattern;
 use super::script::{bytecode_of, message_of};
@@ -34,9 +34,14 @@ pub(crate) const HOOKS: [&str; 11] = [
     "on_unload",
     "on_load",
 ];
-/// LuaJIT has no emergency collection: it has to stay ahead of the memory cap (percent).
-const GC_PAUSE: i32 = 110;
-/// See [`GC_PAUSE`].
+/// LuaJIT has no emergency collection: it has to stay ahead of the memory cap (percent of the live data at which the
+/// next collection begins).
+const GC_PAUSE_TIGHT: i32 = 110;
+/// A state far from its cap has time: collecting is then a quarter of what a small hook costs.
+const GC_PAUSE_RELAXED: i32 = 200;
+/// A state is far from its cap below this part of it.
+const RELAXED_PART: usize = 4;
+/// How fast a collection goes on (percent of the allocation meanwhile).
 const GC_STEP_MULTIPLIER: i32 = 800;
 /// What LuaJIT says at the memory cap.
 const OUT_OF_MEMORY: &str = "not enough memory";
@@ -62,9 +67,9 @@ pub(crate) enum Failure {
     /// An error, with its traceback.
     #[error("{0}")]
     Error(String),
-    /// Stopped after its CPU time.
-    #[error("stopped: it used more than its CPU time of {0:?}")]
-    Time(Duration),
+    /// Stopped after its CPU time, with where it was.
+    #[error("stopped: it used more than its CPU time of {0:?}\n{1}")]
+    Time(Duration, String),
     /// An error at the memory cap.
     #[error("more memory than the room's script may use: {0}")]
     Memory(String),
@@ -96,6 +101,7 @@ pub(crate) struct State {
     // Before `lua`: coroutines and keys are let go of first.
     idle: RefCell<Vec<Thread>>,
     runner: RegistryKey,
+    relaxed: Cell<bool>,
     pub(crate) host: Rc<Host>,
     pub(crate) lua: Lua,
 }
@@ -112,8 +118,7 @@ impl State {
         let options = LuaOptions::new().catch_rust_panics(true);
         let lua = Lua::new_with(StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::BIT, options)?;
         lua.set_memory_limit(settings.memory_bytes)?;
-        let collector = GcIncParams::default().pause(GC_PAUSE).step_multiplier(GC_STEP_MULTIPLIER);
-        lua.gc_set_mode(GcMode::Incremental(collector));
+        set_pause(&lua, GC_PAUSE_TIGHT);
         let globals = lua.globals();
         // Every state of LuaJIT starts with the same random numbers.
         globals.get::<Table>("math")?.get::<Function>("randomseed")?.call::<()>((seed >> 11) as f64)?;
@@ -128,7 +133,7 @@ impl State {
             prelude.call((functions, mark, api::fail_mark(), HOOKS.to_vec(), config, plain_find))?;
         host.clients.borrow_mut().set_objects(objects);
         let runner = lua.create_registry_value(runner)?;
-        Ok(Self { idle: RefCell::default(), runner, host, lua })
+        Ok(Self { idle: RefCell::default(), runner, relaxed: Cell::new(false), host, lua })
     }
 
     /// Runs the script's main chunk.
@@ -226,7 +231,9 @@ impl State {
         let resume = || catch_unwind(AssertUnwindSafe(|| thread.resume::<(Value, Value, Value, Value)>(args)));
         let (result, spent) = bounded(&self.lua, budget, resume);
         if spent.killed {
-            return (End::Failed(Failure::Time(budget)), spent);
+            let place = catch_unwind(AssertUnwindSafe(|| standing(&self.lua, &thread))).unwrap_or(None);
+            let place = without_our_frames(&place.unwrap_or_default());
+            return (End::Failed(Failure::Time(budget, place)), spent);
         }
         let end = match result {
             Ok(Ok((Value::LightUserData(mark), Value::Integer(code), a, b))) if is_mark(mark) => {
@@ -260,6 +267,17 @@ impl State {
         end
     }
 
+    /// Between two hooks: collects early only when the memory cap is near.
+    pub(crate) fn adapt_collector(&self, memory_cap: usize) {
+        let relaxed = self.memory() < memory_cap / RELAXED_PART;
+        if self.relaxed.replace(relaxed) != relaxed {
+            set_pause(&self.lua, if relaxed { GC_PAUSE_RELAXED } else { GC_PAUSE_TIGHT });
+            if !relaxed && self.lua.gc_step().is_err() {
+                tracing::debug!("a collection could not be begun");
+            }
+        }
+    }
+
     /// Collects what a failed hook has left, if it is much: LuaJIT has no collection of last resort, so that the next
     /// hook could meet the memory cap.
     pub(crate) fn clean_up(&self, memory_cap: usize) {
@@ -283,7 +301,7 @@ impl State {
 
     /// Lets go of everything that keeps the script's data alive, so that the collector can free it in slices.
     pub(crate) fn into_remains(self) -> Lua {
-        let Self { idle, runner, host, lua } = self;
+        let Self { idle, runner, host, lua, .. } = self;
         host.clients.take();
         drop((idle, runner, host));
         lua.expire_registry_values();
@@ -297,6 +315,11 @@ impl State {
 /// The arguments of a hook that has none.
 pub(crate) fn no_args(_: &Lua, _: &Host) -> mlua::Result<MultiValue> {
     Ok(MultiValue::new())
+}
+
+fn set_pause(lua: &Lua, percent: i32) {
+    let collector = GcIncParams::default().pause(percent).step_multiplier(GC_STEP_MULTIPLIER);
+    lua.gc_set_mode(GcMode::Incremental(collector));
 }
 
 fn failed(words: &str) -> End {

@@ -86,7 +86,7 @@ impl PolicyStats {
     pub(crate) fn failure(&mut self, failure: &Failure) {
         match failure {
             Failure::Error(_) => self.errors += 1,
-            Failure::Time(_) => self.kills += 1,
+            Failure::Time(..) => self.kills += 1,
             Failure::Memory(_) => self.memory += 1,
             Failure::Panic(_) => self.panics += 1,
         }

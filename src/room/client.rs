@@ -64,6 +64,15 @@ pub enum Question {
     },
 }
 
+impl Question {
+    /// Which section.
+    pub fn mid(&self) -> &Mid {
+        match self {
+            Self::Publish { mid, .. } | Self::Subscribe { mid, .. } => mid,
+        }
+    }
+}
+
 /// An offer whose policy questions are not all answered yet. They are asked one after the other, so that each is
 /// asked in a room where the one before has taken effect.
 #[derive(Debug)]
@@ -136,6 +145,8 @@ pub struct Client {
     pub scheduled: Option<Instant>,
     /// True once its media transport was up.
     pub connected: bool,
+    /// ICE ufrags under which the shard knows it: the current one and, after a restart, the one before.
+    pub ufrags: Vec<String>,
     /// Addresses under which the shard knows it.
     pub addresses: Vec<SocketAddr>,
 }
@@ -152,6 +163,7 @@ impl Client {
     ) -> Self {
         Self {
             key,
+            ufrags: vec![ice.ufrag.clone()],
             id: facts.id.clone(),
             room,
             facts,

@@ -26,7 +26,7 @@ pub mod twcc;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
-mod robustness;
+mod robustness_tests;
 
 /// The big-endian number in the first two bytes at `at`, if there are two.
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

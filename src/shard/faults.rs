@@ -22,7 +22,7 @@ impl Shard {
     /// Forwarding made the core panic: the room that was forwarded ends.
     pub fn end_forwarding_room(&mut self, now: Instant) {
         self.count_panic();
-        let Some(key) = self.dirty_rooms.pop() else { return };
+        let Some(key) = self.dirty_rooms.pop_front() else { return };
         let clients = self.rooms.get(key).map(|room| room.clients.clone()).unwrap_or_default();
         for client in clients {
             self.remove_client(now, client, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);

@@ -138,7 +138,9 @@ impl Shard {
         self.counters.forwarded += facts.traffic.packets_out.get();
         self.counters.forwarded_bytes += facts.traffic.bytes_out.get();
         self.client_ids.remove(&id);
-        self.ufrags.retain(|_, owner| *owner != key);
+        for ufrag in &client.ufrags {
+            self.ufrags.remove(ufrag);
+        }
         for address in &client.addresses {
             if self.addresses.get(address) == Some(&key) {
                 self.addresses.remove(address);

@@ -6,6 +6,7 @@
 //! drive it, with glommio and the only system calls.
 mod datagrams;
 mod elements;
+mod endings;
 pub mod event_loop;
 mod faults;
 mod membership;
@@ -123,7 +124,8 @@ pub struct Shard {
     addresses: HashMap<SocketAddr, ClientKey>,
     ufrags: HashMap<String, ClientKey>,
     asked: HashMap<Ticket, (RoomKey, Asked)>,
-    dirty_rooms: Vec<RoomKey>,
+    /// Rooms with packets to forward, in turn.
+    dirty_rooms: VecDeque<RoomKey>,
     timers: BinaryHeap<std::cmp::Reverse<(Instant, Timer)>>,
     events: VecDeque<Event>,
     counters: ShardCounters,
@@ -161,7 +163,7 @@ impl Shard {
             addresses: HashMap::new(),
             ufrags: HashMap::new(),
             asked: HashMap::new(),
-            dirty_rooms: Vec::new(),
+            dirty_rooms: VecDeque::new(),
             timers: BinaryHeap::new(),
             events: VecDeque::new(),
             counters: ShardCounters::default(),
@@ -204,13 +206,13 @@ impl Shard {
     /// Forwards what came in since the last call. True when `out` is full and there is more: flush, and call again.
     pub fn forward(&mut self, now: Instant, out: &mut SendBatch) -> bool {
         let moment = self.moment(now);
-        while let Some(key) = self.dirty_rooms.last().copied() {
+        while let Some(key) = self.dirty_rooms.front().copied() {
             if let Some(room) = self.rooms.get_mut(key)
-                && !fanout::fan_out(moment, room, &mut self.clients, &mut self.tracks, out)
+                && !fanout::fan_out(moment, room, &mut self.clients, &mut self.tracks, out, &mut self.counters.drops)
             {
                 return true;
             }
-            self.dirty_rooms.pop();
+            self.dirty_rooms.pop_front();
         }
         false
     }
@@ -231,6 +233,11 @@ impl Shard {
     /// The next event for the control plane.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Takes the wall clock, as time since 1970, for scripts.
+    pub fn set_clock(&mut self, now: Instant, unix: Duration) {
+        self.engine.set_clock(now, unix);
     }
 
     /// Takes the socket's counters, for the metrics.
@@ -261,7 +268,7 @@ impl Shard {
         track.dirty = true;
         let Some(room) = self.rooms.get_mut(track.room) else { return };
         if room.dirty.is_empty() && room.touched.is_empty() {
-            self.dirty_rooms.push(track.room);
+            self.dirty_rooms.push_back(track.room);
         }
         room.dirty.push(key);
     }

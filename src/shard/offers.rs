@@ -65,7 +65,7 @@ impl Shard {
             return Err(format!("section {} does not send", intent.mid));
         }
         let client = &self.clients[key];
-        if client.section(&intent.mid).is_some() {
+        if client.section(&intent.mid).is_some() || pending.questions.iter().any(|q| q.mid() == &intent.mid) {
             return Err(format!("section {} is in use", intent.mid));
         }
         let asked = pending.questions.len();
@@ -80,7 +80,7 @@ impl Shard {
             kind,
             source: intent.source,
             codec: codec.codec.name,
-            layers: section.rids.len().clamp(1, 3) as u8,
+            layers: section.rids.len().clamp(1, negotiation::MAX_LAYERS) as u8,
             muted: false,
         };
         Ok(Question::Publish { info, mid: intent.mid.clone(), codec })
@@ -97,7 +97,7 @@ impl Shard {
             return Err(format!("section {} does not receive", intent.mid));
         }
         let client = &self.clients[key];
-        if client.section(&intent.mid).is_some() {
+        if client.section(&intent.mid).is_some() || pending.questions.iter().any(|q| q.mid() == &intent.mid) {
             return Err(format!("section {} is in use", intent.mid));
         }
         let track_key = match &intent.track {
@@ -201,7 +201,7 @@ impl Shard {
             Kind::Video => self.settings.video_history,
             Kind::Audio => self.settings.audio_history,
         };
-        let rids = &section.rids[..section.rids.len().min(3)];
+        let rids = &section.rids[..section.rids.len().min(negotiation::MAX_LAYERS)];
         let track = Track::new(info.clone(), client.room, key, mid.clone(), codec, rids, &section.ssrcs, limits);
         let (room_key, facts) = (client.room, client.facts.clone());
         let streams: Vec<_> = track.layers.iter().map(|l| (l.ssrc, l.rtx_ssrc)).collect();
@@ -241,13 +241,10 @@ impl Shard {
         };
         let rtx = codec.rtx.map(|pt| Rtx { ssrc: rtx_ssrc, pt, next_index: first });
         let forward = Forward::new(track_key, track, mid.clone(), ssrc, codec.pt, rtx, first);
-        if track.is_video() {
-            track.layers[usize::from(forward.target())].want_key_frame(now);
-        }
-        let (info, owner) = (track.info.clone(), track.owner);
+        let info = track.info.clone();
         let place = self.clients[key].add_forward(forward);
         self.tracks[track_key].subscribers.push((key, place));
-        self.schedule(owner);
+        self.begin_forwards(now, key);
         SectionOutcome { mid, track: Some(info), reason: None }
     }
 
@@ -299,7 +296,17 @@ impl Shard {
             (Some(transport), Some(fresh)) => {
                 client.local_ice = fresh.clone();
                 self.ufrags.insert(fresh.ufrag.clone(), key);
+                client.ufrags.push(fresh.ufrag.clone());
                 transport.restart_ice(fresh, offer.ice.clone());
+                // Requests with the credentials before the restart are answered until the new ones are used.
+                let (local, previous) = (&client.local_ice.ufrag, transport.ice().previous_ufrag());
+                client.ufrags.retain(|ufrag| {
+                    let known = ufrag == local || Some(ufrag.as_str()) == previous;
+                    if !known {
+                        self.ufrags.remove(ufrag);
+                    }
+                    known
+                });
             }
             (Some(_), None) => {}
             (None, _) => {
@@ -341,69 +348,6 @@ impl Shard {
             None => None,
         };
         answered.unwrap_or_else(|| negotiation::idle(section))
-    }
-
-    pub(super) fn unpublish(&mut self, now: Instant, id: &ClientId, track: &TrackId) {
-        match self.own_track(id, track) {
-            Some(key) => self.remove_track(now, key),
-            None => self.refuse_unknown_track(id, track),
-        }
-    }
-
-    pub(super) fn unsubscribe(&mut self, id: &ClientId, track: &TrackId) {
-        let key = self.client_ids.get(id).copied();
-        let place = key.and_then(|k| self.clients[k].forward_of(*self.track_ids.get(track)?));
-        match (key, place) {
-            (Some(key), Some(place)) => self.remove_forward(key, place),
-            _ => self.refuse_unknown_track(id, track),
-        }
-    }
-
-    /// Takes a track out: its forwards, its streams. Everybody and the policy are told.
-    pub(super) fn remove_track(&mut self, now: Instant, key: TrackKey) {
-        let Some(track) = self.tracks.remove(key) else { return };
-        self.track_ids.remove(&track.info.id);
-        for (subscriber, place) in &track.subscribers {
-            if let Some(client) = self.clients.get_mut(*subscriber) {
-                client.remove_forward(*place);
-            }
-        }
-        if let Some(room) = self.rooms.get_mut(track.room) {
-            room.tracks.retain(|k| *k != key);
-            room.dirty.retain(|k| *k != key);
-            room.speakers.remove(key);
-        }
-        let Some(owner) = self.clients.get_mut(track.owner) else { return };
-        owner.published.retain(|k| *k != key);
-        owner.sections.retain(|(_, used)| *used != Use::Publish(key));
-        let ended: Vec<_> = owner.incoming.iter().filter(|(_, i)| i.track == key).map(|(ssrc, _)| *ssrc).collect();
-        for ssrc in ended {
-            owner.incoming.remove(&ssrc);
-            if let Some(transport) = &mut owner.transport {
-                transport.forget_ssrc(ssrc.0);
-            }
-        }
-        let facts = owner.facts.clone();
-        self.update_facts(track.owner);
-        self.tell_room(track.room, Some(track.owner), |client| Event::TrackUnpublished {
-            client,
-            track: track.info.id.clone(),
-        });
-        self.notify_policy(now, track.room, HookCall::TrackUnpublished { client: facts, track: track.info });
-    }
-
-    pub(super) fn remove_forward(&mut self, key: ClientKey, place: u16) {
-        let Some(forward) = self.clients.get_mut(key).and_then(|c| c.remove_forward(place)) else { return };
-        if let Some(track) = self.tracks.get_mut(forward.track) {
-            track.subscribers.retain(|s| *s != (key, place));
-        }
-    }
-
-    pub(super) fn remove_forwards(&mut self, key: ClientKey) {
-        let places = self.clients.get(key).map_or(0, |c| c.forwards.len());
-        for place in 0..places {
-            self.remove_forward(key, place as u16);
-        }
     }
 
     /// Keeps what the policy may know of a client's tracks current.

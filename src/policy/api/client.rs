@@ -90,8 +90,8 @@ fn stats(lua: &Lua, host: &Host, client: &ClientFacts) -> mlua::Result<Table> {
     Ok(table)
 }
 
-/// A track as scripts see it.
-pub(crate) fn track_table(lua: &Lua, track: &TrackInfo) -> mlua::Result<Table> {
+/// A track as scripts see it; `track` in the prelude makes the same.
+fn track_table(lua: &Lua, track: &TrackInfo) -> mlua::Result<Table> {
     let table = lua.create_table_with_capacity(0, 9)?;
     let codec = track.codec.as_sdp();
     table.raw_set("id", track.id.as_str())?;

@@ -33,7 +33,7 @@ pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
 }
 
 /// The lines of a traceback that belong to the script.
-fn without_our_frames(traceback: &str) -> String {
+pub(crate) fn without_our_frames(traceback: &str) -> String {
     let ours = |line: &str| {
         let line = line.trim_start();
         line.starts_with(PRELUDE_NAME)

@@ -2,8 +2,12 @@
 //!
 //! Host functions only match; callbacks and metamethods are called by the Lua half, `prelude.lua`.
 
+use std::sync::OnceLock;
+
+use mlua::chunk::ChunkMode;
 use mlua::{Function, IntoLuaMulti, Lua, LuaString, MultiValue, Result, Table, Value};
 
+use super::super::script::bytecode_of;
 use super::{Capture, Match, PatternError, find, match_at, search, split_anchor, substitute};
 
 /// The longest result of a `gsub`.
@@ -24,7 +28,7 @@ pub fn install(lua: &Lua, string_table: &Table, should_stop: fn() -> bool) -> Re
             }
         })
     };
-    lua.load(PRELUDE).set_name("=string").call((
+    lua.load(prelude()?).set_mode(ChunkMode::Binary).call((
         string_table,
         host(host_find)?,
         host(host_match)?,
@@ -33,6 +37,16 @@ pub fn install(lua: &Lua, string_table: &Table, should_stop: fn() -> bool) -> Re
         host(host_gsub)?,
         MAX_GSUB_BYTES,
     ))
+}
+
+/// The Lua half's bytecode, compiled once for the process.
+fn prelude() -> Result<&'static [u8]> {
+    static BYTECODE: OnceLock<Box<[u8]>> = OnceLock::new();
+    if BYTECODE.get().is_none() {
+        let compiled = bytecode_of("string", PRELUDE.as_bytes()).map_err(mlua::Error::external)?;
+        BYTECODE.get_or_init(|| compiled);
+    }
+    Ok(BYTECODE.get().map_or(&[], |bytecode| &**bytecode))
 }
 
 type Host = fn(&Arguments<'_>, fn() -> bool) -> HostResult;

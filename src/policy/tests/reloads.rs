@@ -62,6 +62,13 @@ fn whatever_fails_leaves_the_old_version_in_charge() {
 }
 
 #[test]
+fn a_stopped_version_says_where_it_was() {
+    let spin = "local function spin()\n while true do\n end\n end\n function on_init()\n spin()\n return 1 end";
+    let error = World::new(V1).reload(spin).unwrap_err();
+    assert!(error.contains("in upvalue 'spin'") && error.contains("room.lua:6: in function 'on_init'"), "{error}");
+}
+
+#[test]
 fn a_state_that_cannot_cross_is_an_error_that_names_the_culprit() {
     for (returned, words) in [
         ("{ a = { b = print } }", "on_unload: state.a.b: a function can't cross a reload"),

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Stopped for their time.
-const LOOPS: &[&str] = &[
+pub(super) const LOOPS: &[&str] = &[
     "while true do end",
     "repeat until false",
     "for i = 1, math.huge do end",
@@ -112,7 +112,7 @@ const BOMBS: &[&str] = &[
     "assert(false, ('x'):rep(1000000))",
 ];
 
-fn in_room(body: &str) -> World {
+pub(super) fn in_room(body: &str) -> World {
     World::new(&format!(
         "function on_client_connect() return true end
          function on_message(c, m) C = c if m == 'run' then {body} end c:send(m) end"

@@ -170,6 +170,28 @@ fn a_disconnect_cancels_the_connect_that_is_still_being_decided() {
 }
 
 #[test]
+fn who_has_gone_while_it_was_decided_on_does_not_join() {
+    let mut world = World::new("function on_client_connect() sfu.sleep(10) return true end");
+    let c = client(world.now, "c1");
+    let ticket = world.submit(HookCall::ClientConnect { client: c.clone(), auth_token: String::new() });
+    c.presence.set(Presence::Gone);
+    world.pass(SECOND);
+    assert_eq!(world.outcomes(), [(ticket, Verdict::Reject("The client has left".into()))]);
+    assert_eq!(c.presence.get(), Presence::Gone);
+}
+
+#[test]
+fn a_reload_goes_on_when_the_hook_it_waits_for_is_cancelled() {
+    let mut world = World::new("function on_client_connect() sfu.sleep(60000) return true end");
+    let c = client(world.now, "c1");
+    world.submit(HookCall::ClientConnect { client: c.clone(), auth_token: String::new() });
+    world.engine.reload(world.now, world.key, compiled("x = 1"));
+    assert_eq!(world.outputs(), []);
+    world.submit(HookCall::ClientDisconnect { client: c, reason: "gone".into() });
+    assert!(world.outputs().iter().any(|output| matches!(output, PolicyOutput::Reloaded { result: Ok(_), .. })));
+}
+
+#[test]
 fn timers_ring_in_time_and_can_be_cleared() {
     let mut world = World::new(
         "local n, handle = 0

@@ -1,7 +1,7 @@
 //! The shard's core as the event loop drives it.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::{Core, Phase};
 use crate::command::{Command, Event};
@@ -23,6 +23,9 @@ impl Core for Shard {
     }
 
     fn handle_timeout(&mut self, now: Instant, out: &mut SendBatch) {
+        // Scripts see the wall clock, also after it was set.
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.set_clock(now, unix);
         Self::handle_timeout(self, now, out);
     }
 

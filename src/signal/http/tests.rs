@@ -29,7 +29,7 @@ struct World {
 
 /// What a shard would do, by token: "no" is rejected, "full" meets a bound, "hang" is never answered.
 fn fake_shard(commands: Receiver<Command>, events: mpsc::Sender<Event>, told: mpsc::UnboundedSender<String>) {
-    let send = |event| events.blocking_send(event);
+    let send = |event| events.blocking_send(event).map_err(Box::new);
     while let Ok(command) = commands.recv() {
         let _ = told.send(note(&command));
         let sent = match command {

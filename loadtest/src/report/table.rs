@@ -1,0 +1,80 @@
+//! A report for the terminal.
+
+use super::{Cost, Report, Times};
+
+/// The report as lines of name and value.
+pub fn table(report: &Report) -> String {
+    let rows = rows(report);
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+/// Names and values, for people.
+pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
+    row("scenario", format!("{} at {}", report.scenario, report.target));
+    row("clients", format!("{} of {} connected, {} streams", report.connected, report.clients, report.streams));
+    row("measured", format!("{:.1} s", report.seconds));
+    row("packets in", format!("{:.0}/s ({})", report.packets_in_per_s, report.packets_in));
+    let megabits = report.bits_out_per_s / 1e6;
+    row("packets out", format!("{:.0}/s ({}), {megabits:.1} Mbit/s", report.packets_out_per_s, report.packets_out));
+    row("lost", format!("{} ({:.4} %), {} left out by the server", report.lost, report.loss_percent, report.left_out));
+    row("order", format!("{} reordered, {} repaired, {} dropped", report.reordered, report.repaired, report.dropped));
+    row("latency", times(&report.latency));
+    row("time to join", times(&report.join));
+    row("first key frame", times(&report.first_picture));
+    if let Some(cost) = &report.server {
+        row("server", self::cost(cost, "shards"));
+    }
+    if let Some(cost) = &report.loadtest {
+        row("loadtest", self::cost(cost, "engines"));
+    }
+    if report.send_refused > 0 {
+        row("not sent", format!("{} datagrams", report.send_refused));
+    }
+    if report.overrun > 0 {
+        row("not the server's", format!("{} datagrams lost in this program's full receive buffer", report.overrun));
+    }
+    for (reason, count) in &report.failures {
+        row("failed", format!("{count} x {reason}"));
+    }
+    rows
+}
+
+fn times(times: &Times) -> String {
+    let Times { count, p50_ms, p99_ms, p999_ms, max_ms } = times;
+    format!("p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms, p99.9 {p999_ms:.2} ms, max {max_ms:.2} ms ({count})")
+}
+
+fn cost(cost: &Cost, threads: &str) -> String {
+    format!(
+        "{:.0} ns per packet out in {threads}, {:.0} ns in all; {:.1} % of a core in {threads}, {:.1} % in all; {:.1} MiB",
+        cost.threads_ns_per_packet,
+        cost.ns_per_packet,
+        cost.threads_cpu_percent,
+        cost.cpu_percent,
+        cost.memory_bytes as f64 / f64::from(1 << 20)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::sample;
+    use super::*;
+
+    #[test]
+    fn the_table_names_every_figure_once() {
+        let text = table(&sample());
+        for line in [
+            "clients          51 of 51 connected, 50 streams",
+            "packets out      4995/s (49950), 40.0 Mbit/s",
+            "lost             50 (0.1000 %), 100 left out by the server",
+            "latency          p50 0.50 ms, p99 0.99 ms, p99.9 1.00 ms, max 1.00 ms (1000)",
+            "failed           2 x <b>rejected</b>: no",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        assert!(text.contains("6006 ns per packet out in shards"), "{text}");
+    }
+}

@@ -1,0 +1,208 @@
+//! How clients join: our WebSocket protocol, or WHIP and WHEP.
+
+mod http;
+mod tls;
+mod websocket;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moonring::id::RoomId;
+use moonring::media::{CodecName, Kind};
+use tokio::sync::{oneshot, watch};
+
+use crate::engine::{Command, Description, Handle};
+
+pub use tls::TlsTrust;
+
+/// Time for a server to answer a request.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Our protocol: `wss://host:8080/ws`.
+    WebSocket(String),
+    /// WHIP to publish and WHEP to receive: a URL in which `{kind}` (whip or whep) and `{room}` are put in.
+    Http(String),
+}
+
+impl Target {
+    /// Reads `wss://...`, `ws://...`, `whip+https://...` or `whip+http://...`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.starts_with("wss://") || text.starts_with("ws://") {
+            return Ok(Self::WebSocket(text.into()));
+        }
+        match text.strip_prefix("whip+").filter(|url| url.starts_with("https://") || url.starts_with("http://")) {
+            Some(url) if url.contains("{room}") || url.contains("{kind}") => Ok(Self::Http(url.into())),
+            Some(url) => Ok(Self::Http(format!("{}/{{kind}}/{{room}}", url.trim_end_matches('/')))),
+            None => Err(format!("{text:?}: wss://host/ws, ws://host/ws and whip+https://host are known")),
+        }
+    }
+
+    /// The host that is joined, without port.
+    pub fn host(&self) -> Option<&str> {
+        let (Self::WebSocket(url) | Self::Http(url)) = self;
+        let authority = url.split_once("://")?.1.split('/').next()?;
+        if let Some(v6) = authority.strip_prefix('[') {
+            return v6.split(']').next();
+        }
+        authority.split(':').next()
+    }
+}
+
+/// What a client wants to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receive {
+    /// Nothing.
+    Nothing,
+    /// All that the others publish.
+    Everything,
+}
+
+/// What a client does.
+#[derive(Clone, Debug)]
+pub struct ClientPlan {
+    /// Its room.
+    pub room: RoomId,
+    /// What it publishes.
+    pub publish: Vec<CodecName>,
+    /// What it receives.
+    pub receive: Receive,
+    /// What a WHEP server is asked for, which does not tell what there is.
+    pub expects: Vec<CodecName>,
+    /// When it begins, from the start of the run.
+    pub starts: Duration,
+    /// It leaves after this time and comes again as somebody else.
+    pub stays: Option<Duration>,
+}
+
+/// What all clients have in common.
+#[derive(Debug)]
+pub struct Context {
+    /// Where to join.
+    pub target: Target,
+    /// The token they show.
+    pub token: String,
+    /// Which servers are trusted.
+    pub tls: TlsTrust,
+    /// The engines; a client is on the one of its number.
+    pub engines: Vec<Handle>,
+    /// Numbers of clients.
+    pub next_client: std::sync::atomic::AtomicUsize,
+    /// True when all are to leave.
+    pub stop: watch::Receiver<bool>,
+    /// Gets what went wrong.
+    pub failures: tokio::sync::mpsc::UnboundedSender<String>,
+    http: reqwest::Client,
+}
+
+impl Context {
+    /// For one run.
+    pub fn new(
+        target: Target,
+        token: String,
+        tls: TlsTrust,
+        engines: Vec<Handle>,
+        stop: watch::Receiver<bool>,
+        failures: tokio::sync::mpsc::UnboundedSender<String>,
+    ) -> anyhow::Result<Self> {
+        let http = tls.http_client()?;
+        Ok(Self { target, token, tls, engines, next_client: Default::default(), stop, failures, http })
+    }
+
+    fn engine(&self, client: usize) -> (&Handle, usize) {
+        (&self.engines[client % self.engines.len()], client / self.engines.len())
+    }
+
+    async fn describe(
+        &self,
+        client: usize,
+        began: Instant,
+        publish: &[CodecName],
+        receive: &[CodecName],
+    ) -> anyhow::Result<Description> {
+        let (engine, client) = self.engine(client);
+        let (reply, description) = oneshot::channel();
+        engine.send(Command::Describe { client, began, publish: publish.into(), receive: receive.into(), reply });
+        Ok(description.await?)
+    }
+
+    fn answer(&self, client: usize, sdp: String) {
+        let (engine, client) = self.engine(client);
+        engine.send(Command::Answer { client, sdp });
+    }
+
+    fn close(&self, client: usize) {
+        let (engine, client) = self.engine(client);
+        engine.send(Command::Close { client });
+    }
+}
+
+/// One client's life, or with [`ClientPlan::stays`] several, until the run stops.
+pub async fn run(context: Arc<Context>, plan: ClientPlan) {
+    let mut stop = context.stop.clone();
+    let begin = tokio::time::sleep(plan.starts);
+    tokio::select! {
+        () = begin => {}
+        _ = stop.wait_for(|stop| *stop) => return,
+    }
+    loop {
+        let client = context.next_client.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let life = async {
+            match &context.target {
+                Target::WebSocket(url) => websocket::live(&context, url, client, &plan).await,
+                Target::Http(url) => http::live(&context, url, client, &plan).await,
+            }
+        };
+        let outcome = life.await;
+        context.close(client);
+        if let Err(error) = outcome {
+            // The run counts them; when it is gone nobody wants to know.
+            let _ = context.failures.send(format!("{error:#}"));
+        }
+        if plan.stays.is_none() || *stop.borrow_and_update() {
+            return;
+        }
+    }
+}
+
+/// Ready when the client is to leave: its time is over, or the run.
+async fn told_to_leave(context: &Context, plan: &ClientPlan) {
+    let mut stop = context.stop.clone();
+    let stays = plan.stays.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
+    tokio::select! {
+        () = tokio::time::sleep(stays) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// The codec to receive a kind of track with.
+fn codec_for(kind: Kind, codec: CodecName) -> CodecName {
+    match kind {
+        Kind::Audio => CodecName::Opus,
+        Kind::Video => codec,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_websocket_or_whip() {
+        for (text, expected, host) in [
+            ("wss://127.0.0.1:8080/ws", Target::WebSocket("wss://127.0.0.1:8080/ws".into()), "127.0.0.1"),
+            ("ws://[::1]:80/ws", Target::WebSocket("ws://[::1]:80/ws".into()), "::1"),
+            ("whip+https://sfu.test/", Target::Http("https://sfu.test/{kind}/{room}".into()), "sfu.test"),
+            ("whip+http://a:1/{room}/{kind}", Target::Http("http://a:1/{room}/{kind}".into()), "a"),
+        ] {
+            let target = Target::parse(text).unwrap();
+            assert_eq!(target.host(), Some(host));
+            assert_eq!(target, expected);
+        }
+        for text in ["http://a", "whip+ws://a", ""] {
+            assert!(Target::parse(text).is_err(), "{text}");
+        }
+    }
+}

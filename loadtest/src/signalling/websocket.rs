@@ -1,0 +1,160 @@
+//! A client of our own protocol.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use futures_util::{SinkExt, StreamExt};
+use moonring::media::{Source, TrackInfo};
+use moonring::signal::message::{ClientMessage, PROTOCOL_VERSION, Publish, ServerMessage, Subscribe};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::{ClientPlan, Context, PATIENCE, Receive, codec_for, told_to_leave};
+
+/// What else is published in this time after a track is received with the same offer.
+const GATHER: Duration = Duration::from_millis(50);
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Joins, publishes, receives, and leaves when told to.
+pub(super) async fn live(context: &Context, url: &str, client: usize, plan: &ClientPlan) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let connecting = tokio_tungstenite::connect_async_tls_with_config(url, None, true, context.tls.connector()?);
+    let (socket, _) = timeout(PATIENCE, connecting).await.context("connecting takes too long")??;
+    let mut session = Session {
+        context,
+        plan,
+        client,
+        began,
+        socket,
+        wanted: VecDeque::new(),
+        offers: 0,
+        busy: false,
+        gather: false,
+    };
+    session.join().await?;
+    let leave = told_to_leave(context, plan);
+    tokio::pin!(leave);
+    loop {
+        if !session.busy && (session.offers == 0 && !plan.publish.is_empty() || !session.wanted.is_empty()) {
+            session.offer().await?;
+        }
+        tokio::select! {
+            () = &mut leave => {
+                session.send(&ClientMessage::Leave {}).await?;
+                let _ = session.socket.close(None).await;
+                return Ok(());
+            }
+            message = session.receive() => session.take(message?).await?,
+        }
+    }
+}
+
+struct Session<'a> {
+    context: &'a Context,
+    plan: &'a ClientPlan,
+    client: usize,
+    began: Instant,
+    socket: Socket,
+    /// Tracks to receive with the next offer.
+    wanted: VecDeque<TrackInfo>,
+    offers: u64,
+    /// An offer waits for its answer.
+    busy: bool,
+    /// More may be published soon.
+    gather: bool,
+}
+
+impl Session<'_> {
+    async fn join(&mut self) -> anyhow::Result<()> {
+        let join = ClientMessage::Join {
+            room: self.plan.room.clone(),
+            token: self.context.token.clone(),
+            metadata: json!({ "name": format!("load {}", self.client) }),
+            protocol: Some(PROTOCOL_VERSION),
+        };
+        self.send(&join).await?;
+        match timeout(PATIENCE, self.receive()).await.context("the join is not answered")?? {
+            ServerMessage::Joined { tracks, .. } => {
+                tracks.into_iter().for_each(|track| self.want(track));
+                Ok(())
+            }
+            ServerMessage::Rejected { reason } => Err(anyhow!("rejected: {reason}")),
+            other => Err(anyhow!("the join is answered with {other:?}")),
+        }
+    }
+
+    async fn offer(&mut self) -> anyhow::Result<()> {
+        // Others publish at the same time: one offer for all of it. What was there at the join need not wait.
+        if std::mem::take(&mut self.gather) {
+            let deadline = tokio::time::Instant::now() + GATHER;
+            while let Ok(message) = tokio::time::timeout_at(deadline, self.receive()).await {
+                self.take(message?).await?;
+            }
+        }
+        let publish = if self.offers == 0 { &self.plan.publish[..] } else { &[] };
+        let wanted: Vec<TrackInfo> = self.wanted.drain(..).collect();
+        let receive: Vec<_> = wanted.iter().map(|track| codec_for(track.kind, track.codec)).collect();
+        if publish.is_empty() && receive.is_empty() {
+            return Ok(());
+        }
+        let description = self.context.describe(self.client, self.began, publish, &receive).await?;
+        self.offers += 1;
+        self.busy = true;
+        let publish = description.published.into_iter().map(|mid| Publish { mid, source: Source::Camera }).collect();
+        let subscribe = description.received.into_iter().zip(wanted);
+        let subscribe = subscribe.map(|(mid, track)| Subscribe { mid, track: track.id }).collect();
+        self.send(&ClientMessage::Offer { request: self.offers, sdp: description.sdp, publish, subscribe }).await
+    }
+
+    async fn take(&mut self, message: ServerMessage) -> anyhow::Result<()> {
+        match message {
+            ServerMessage::Answer { sdp, sections, .. } => {
+                self.busy = false;
+                self.context.answer(self.client, sdp);
+                if let Some(reason) = sections.into_iter().find_map(|section| section.reason) {
+                    let _ = self.context.failures.send(format!("a section is refused: {reason}"));
+                }
+            }
+            ServerMessage::TrackPublished { track } => {
+                self.gather = self.plan.receive == Receive::Everything;
+                self.want(track);
+            }
+            ServerMessage::TrackUnpublished { track } => self.wanted.retain(|wanted| wanted.id != track),
+            ServerMessage::Error { code, message, request } => {
+                if request.is_some() {
+                    self.busy = false;
+                }
+                let _ = self.context.failures.send(format!("error {code:?}: {message}"));
+            }
+            ServerMessage::Kicked { reason } => bail!("kicked: {reason}"),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn want(&mut self, track: TrackInfo) {
+        if self.plan.receive == Receive::Everything {
+            self.wanted.push_back(track);
+        }
+    }
+
+    async fn send(&mut self, message: &ClientMessage) -> anyhow::Result<()> {
+        Ok(self.socket.send(Message::text(serde_json::to_string(message)?)).await?)
+    }
+
+    /// The next message; pings are answered by the library.
+    async fn receive(&mut self) -> anyhow::Result<ServerMessage> {
+        loop {
+            match self.socket.next().await.context("the server closed the connection")?? {
+                Message::Text(text) => return Ok(serde_json::from_str(&text)?),
+                Message::Close(frame) => bail!("the server closed the connection: {frame:?}"),
+                _ => {}
+            }
+        }
+    }
+}
