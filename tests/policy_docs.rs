@@ -36,7 +36,7 @@ fn the_reference_has_a_section_for_each_function_and_none_too_many() {
     for section in text.split("\n## ").skip(1) {
         let name = section.lines().next().unwrap_or_default();
         if is_api(name) {
-            assert!(section.contains("**syntax:**"), "{name} has no syntax");
+            assert!(section.contains("- **syntax:**"), "{name} has no syntax");
         }
     }
 }
