@@ -160,6 +160,14 @@ pub enum Verb {
     /// Run the server
     #[default]
     Run,
+    /// Show the rooms of a running server, asked at admin-listen
+    Rooms {
+        /// One JSON object per line instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a running server, asked at admin-listen, read its scripts again
+    Reload,
     /// Look for mistakes in policy scripts without running them
     Check {
         /// Scripts, or folders of them

@@ -1,6 +1,6 @@
 //! The server's binary: wiring only.
 
-use std::io::stdout;
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use moonring::config::{Cli, Config, LogFormat, Verb};
 use moonring::server::Server;
+use moonring::signal::operator;
 use moonring::tools;
 
 fn main() -> ExitCode {
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
 fn run(mut cli: Cli) -> anyhow::Result<bool> {
     match cli.command.take().unwrap_or_default() {
         Verb::Run => serve(&cli.load()?).map(|()| true),
+        Verb::Rooms { json } => ask(operator::rooms(cli.load()?.admin_listen, json)).map(|()| true),
+        Verb::Reload => ask(operator::reload(cli.load()?.admin_listen)).map(|()| true),
         Verb::Check { scripts, strict } => tools::check(&scripts, strict, Instant::now(), &mut stdout()),
         Verb::Test { tests } => tools::test(&tests, Instant::now(), &mut stdout()),
     }
@@ -35,6 +38,17 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let server = Server::start(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.context("cannot start the control plane")?.block_on(server.run(told_to_stop()))
+}
+
+/// Asks a running server and shows what it says.
+fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(question)?;
+    match std::io::stdout().write_all(answer.as_bytes()) {
+        // Whoever reads has enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write the answer"),
+    }
 }
 
 fn start_logging(config: &Config) -> anyhow::Result<()> {

@@ -61,6 +61,11 @@ impl Script {
         self.version
     }
 
+    /// Whether `other` is the same script in the same version.
+    pub fn is(&self, other: &Self) -> bool {
+        self.version == other.version && self.name == other.name
+    }
+
     /// LuaJIT's bytecode with line numbers. Made by [`Script::compile`] only, so it is safe to load.
     pub(crate) fn bytecode(&self) -> &[u8] {
         &self.bytecode

@@ -64,6 +64,15 @@ pub enum Question {
     },
 }
 
+impl Question {
+    /// Which section.
+    pub fn mid(&self) -> &Mid {
+        match self {
+            Self::Publish { mid, .. } | Self::Subscribe { mid, .. } => mid,
+        }
+    }
+}
+
 /// An offer whose policy questions are not all answered yet. They are asked one after the other, so that each is
 /// asked in a room where the one before has taken effect.
 #[derive(Debug)]

@@ -5,6 +5,8 @@ use crate::negotiate::{
     AnswerCodec, AnswerSection, Direction, Feedback, OfferSection, OfferedCodec, SectionKind, Setup,
 };
 
+/// Most simulcast layers taken of one publisher.
+pub const MAX_LAYERS: usize = 3;
 /// Header extensions the server reads from publishers.
 const FROM_PUBLISHERS: [Extension; 8] = [
     Extension::Mid,
@@ -114,7 +116,7 @@ pub fn publishing(
         direction: Direction::RecvOnly,
         codecs: vec![codec],
         extensions: extensions(section, &FROM_PUBLISHERS, ids),
-        rids: section.rids.clone(),
+        rids: section.rids.iter().take(MAX_LAYERS).cloned().collect(),
         stream: None,
         max_bitrate_bps,
     }

@@ -247,10 +247,14 @@ impl Shard {
         if header.payload_type != track.pt {
             return Err(DropReason::RtpUnknownPayloadType);
         }
+        let asks_again = track.feedback.nack;
         let layer = &mut track.layers[usize::from(incoming.layer)];
         let index = layer.stats.received(header.sequence, header.timestamp, now);
         let was_missing = layer.missing.missing();
-        layer.missing.received(index, now);
+        // What is never asked for would stay due for ever.
+        if asks_again {
+            layer.missing.received(index, now);
+        }
         let lost_some = layer.missing.missing() > was_missing;
         layer.count(now, bytes.len());
         if track.muted_by_client || track.muted_by_policy {

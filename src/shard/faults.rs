@@ -32,8 +32,13 @@ impl Shard {
     /// A timer made the core panic: its client ends.
     pub fn end_timed_client(&mut self, now: Instant) {
         self.count_panic();
-        if let Some(Timer::Client(key)) = self.running_timer.take() {
-            self.remove_client(now, key, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
+        match self.running_timer.take() {
+            Some(Timer::Client(key)) => {
+                self.remove_client(now, key, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
+            }
+            // The room that panicked is off the queue; the others go on.
+            Some(Timer::Reloads) => self.schedule_reloads(now),
+            Some(Timer::Speakers(_) | Timer::Report) | None => {}
         }
     }
 

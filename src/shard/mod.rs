@@ -13,6 +13,8 @@ mod membership;
 mod offers;
 mod policies;
 pub mod probe;
+mod reloads;
+mod reporting;
 mod timers;
 pub mod udp;
 
@@ -70,6 +72,8 @@ pub struct ShardSettings {
 enum Timer {
     Client(ClientKey),
     Speakers(RoomKey),
+    Reloads,
+    Report,
 }
 
 /// What an answer of a policy is for.
@@ -90,6 +94,10 @@ pub struct ShardCounters {
     pub packets_in: u64,
     /// Bytes of RTP packets believed.
     pub bytes_in: u64,
+    /// RTP packets forwarded; in the shard's own copy, to clients that have left.
+    pub forwarded: u64,
+    /// Bytes of RTP packets forwarded, likewise.
+    pub forwarded_bytes: u64,
     /// Retransmissions sent.
     pub resent: u64,
     /// What was dropped, and why.
@@ -107,7 +115,8 @@ pub struct Shard {
     scripts: ScriptLibrary,
     rooms: SlotMap<RoomKey, Room>,
     room_ids: HashMap<RoomId, RoomKey>,
-    policies: SecondaryMap<PolicyKey, RoomKey>,
+    room_policies: SecondaryMap<PolicyKey, RoomKey>,
+    reloads: reloads::Reloads,
     clients: SlotMap<ClientKey, Client>,
     client_ids: HashMap<ClientId, ClientKey>,
     tracks: SlotMap<TrackKey, Track>,
@@ -125,6 +134,7 @@ pub struct Shard {
     /// The timer being run, for when it panics.
     running_timer: Option<Timer>,
     io: udp::IoStats,
+    report_distance: Option<Duration>,
 }
 
 impl Shard {
@@ -144,7 +154,8 @@ impl Shard {
             scripts,
             rooms: SlotMap::with_key(),
             room_ids: HashMap::new(),
-            policies: SecondaryMap::new(),
+            room_policies: SecondaryMap::new(),
+            reloads: reloads::Reloads::default(),
             clients: SlotMap::with_key(),
             client_ids: HashMap::new(),
             tracks: SlotMap::with_key(),
@@ -160,6 +171,7 @@ impl Shard {
             requests: Vec::new(),
             running_timer: None,
             io: udp::IoStats::default(),
+            report_distance: None,
         }
     }
 
@@ -184,7 +196,8 @@ impl Shard {
             Command::SetLayer { client, track, layer } => self.set_client_layer(now, &client, &track, layer),
             Command::Message { client, value } => self.message(now, &client, value),
             Command::PolicyReply { id, reply } => self.engine.resume(now, id, reply),
-            Command::Scripts(library) => self.scripts = library,
+            Command::Scripts(library) => self.change_scripts(now, library),
+            Command::Report { id, rooms } => self.report_rooms(id, rooms),
             Command::Leave { client, reason } => self.leave(now, &client, reason),
         }
         self.drain_policy(now, out);

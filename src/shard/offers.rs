@@ -65,7 +65,7 @@ impl Shard {
             return Err(format!("section {} does not send", intent.mid));
         }
         let client = &self.clients[key];
-        if client.section(&intent.mid).is_some() {
+        if client.section(&intent.mid).is_some() || pending.questions.iter().any(|q| q.mid() == &intent.mid) {
             return Err(format!("section {} is in use", intent.mid));
         }
         let asked = pending.questions.len();
@@ -80,7 +80,7 @@ impl Shard {
             kind,
             source: intent.source,
             codec: codec.codec.name,
-            layers: section.rids.len().clamp(1, 3) as u8,
+            layers: section.rids.len().clamp(1, negotiation::MAX_LAYERS) as u8,
             muted: false,
         };
         Ok(Question::Publish { info, mid: intent.mid.clone(), codec })
@@ -97,7 +97,7 @@ impl Shard {
             return Err(format!("section {} does not receive", intent.mid));
         }
         let client = &self.clients[key];
-        if client.section(&intent.mid).is_some() {
+        if client.section(&intent.mid).is_some() || pending.questions.iter().any(|q| q.mid() == &intent.mid) {
             return Err(format!("section {} is in use", intent.mid));
         }
         let track_key = match &intent.track {
@@ -201,7 +201,7 @@ impl Shard {
             Kind::Video => self.settings.video_history,
             Kind::Audio => self.settings.audio_history,
         };
-        let rids = &section.rids[..section.rids.len().min(3)];
+        let rids = &section.rids[..section.rids.len().min(negotiation::MAX_LAYERS)];
         let track = Track::new(info.clone(), client.room, key, mid.clone(), codec, rids, &section.ssrcs, limits);
         let (room_key, facts) = (client.room, client.facts.clone());
         let streams: Vec<_> = track.layers.iter().map(|l| (l.ssrc, l.rtx_ssrc)).collect();

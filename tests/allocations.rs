@@ -1,0 +1,188 @@
+//! What a forwarded packet costs in allocations after warm-up: none. And what is over gives its memory back.
+#![allow(missing_docs, reason = "tests")]
+
+#[allow(dead_code, reason = "the world has more than is needed here")]
+#[path = "world/sim/mod.rs"]
+mod sim;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+use moonring::command::Command;
+use moonring::id::{Mid, Ssrc, TrackId};
+use moonring::media::CodecName::{Opus, Vp8};
+use moonring::negotiate::Direction;
+use moonring::packet::SendBatch;
+
+use sim::World;
+use sim::flows::{sends, wants};
+use sim::raw::{Fields, section};
+
+/// Counts, per thread, so that tests do not see each other.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static LIVE_BYTES: Cell<i64> = const { Cell::new(0) };
+}
+
+fn count(allocations: u64, bytes: i64) {
+    // At a thread's end its counters are gone; nobody reads them then.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + allocations));
+    let _ = LIVE_BYTES.try_with(|count| count.set(count.get() + bytes));
+}
+
+// SAFETY: everything is the system allocator's doing; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as i64);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as i64));
+        // SAFETY: the caller's promise is passed on; the memory is the system allocator's.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(1, size as i64 - layout.size() as i64);
+        // SAFETY: as above.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const SUBSCRIBERS: usize = 50;
+
+/// A publisher of sound (SSRC 31) and pictures (SSRC 32), and those who receive both.
+fn scene() -> (World, usize) {
+    let mut world = World::new(110);
+    let alice = world.join_raw("alice");
+    let mut sections = vec![section("0", Opus, Direction::SendOnly), section("1", Vp8, Direction::SendOnly)];
+    (sections[0].ssrcs, sections[1].ssrcs) = (vec![(Ssrc(31), None)], vec![(Ssrc(32), None)]);
+    world.raw(alice).sections = sections;
+    let outcomes = world.offer(alice, vec![sends("0"), sends("1")], vec![]);
+    let tracks: Vec<TrackId> = outcomes.into_iter().map(|outcome| outcome.track.unwrap().id).collect();
+    let mids = ["0", "1"].map(|mid| Mid::parse(mid).unwrap());
+    for n in 0..SUBSCRIBERS {
+        let bob = world.join_raw(&format!("bob{n}"));
+        world.raw(bob).sections = vec![section("0", Opus, Direction::RecvOnly), section("1", Vp8, Direction::RecvOnly)];
+        world.offer(bob, vec![], vec![wants(&mids[0], Some(&tracks[0])), wants(&mids[1], Some(&tracks[1]))]);
+    }
+    world.run_ms(1_000);
+    assert!((1..=SUBSCRIBERS).all(|who| world.raw(who).connected));
+    (world, alice)
+}
+
+/// One packet in, all forwards out; the datagrams and the allocations.
+fn forward(world: &mut World, alice: usize, packet: &mut [u8], out: &mut SendBatch) -> (usize, u64) {
+    let from = world.members[alice].address;
+    let before = ALLOCATIONS.get();
+    world.shard.handle_datagram(world.now, from, packet, out);
+    let mut datagrams = 0;
+    while world.shard.forward(world.now, out) {
+        datagrams += out.datagrams();
+        out.clear();
+    }
+    let allocations = ALLOCATIONS.get() - before;
+    datagrams += out.datagrams();
+    out.clear();
+    (datagrams, allocations)
+}
+
+#[test]
+fn a_forwarded_packet_allocates_nothing_after_warm_up() {
+    let (mut world, alice) = scene();
+    let mut out = SendBatch::new(1 << 20, 1_024);
+    // (SSRC, payload type, payload bytes, packets in a second, seconds of warm-up)
+    for (ssrc, pt, len, per_second) in [(31, 111, 160, 50_u64), (32, 96, 1_100, 250)] {
+        let (mut measured, mut allocated) = (0, Vec::new());
+        for n in 0..per_second * 6 {
+            let is_first = n == 0;
+            let mut payload = vec![if pt == 96 && is_first { 0x10 } else { 0 }; len];
+            payload[1] = u8::from(pt == 96 && !is_first);
+            payload[4..7].copy_from_slice(&[0x9D, 0x01, 0x2A]);
+            if pt == 96 {
+                payload[0] = 0x10;
+            }
+            let fields = Fields { ssrc, pt, index: 100 + n, timestamp: n as u32 * 3_000, ..Fields::default() };
+            let mut packet = world.raw(alice).seal(&fields, &payload);
+            let (datagrams, allocations) = forward(&mut world, alice, &mut packet, &mut out);
+            // After the warm-up: the history has its size, queues have theirs.
+            if n > per_second * 3 {
+                assert_eq!(datagrams, SUBSCRIBERS, "packet {n} of {ssrc}");
+                measured += 1;
+                if allocations > 0 {
+                    allocated.push((n, allocations));
+                }
+            }
+            world.run(Duration::from_micros(1_000_000 / per_second));
+            world.members.iter_mut().for_each(|member| member.got.clear());
+        }
+        assert!(measured > 100);
+        assert!(allocated.is_empty(), "SSRC {ssrc}: (packet, allocations) {allocated:?} of {measured} packets");
+    }
+}
+
+#[test]
+fn whoever_leaves_takes_all_its_memory_along() {
+    let mut world = World::new(111);
+    let anchor = world.join_raw("anchor");
+    let mut live = Vec::new();
+    for round in 0..200_u32 {
+        let who = world.join_raw("visitor");
+        let mut video = section("0", Vp8, Direction::SendOnly);
+        video.ssrcs = vec![(Ssrc(32), None)];
+        world.raw(who).sections = vec![video];
+        world.offer(who, vec![sends("0")], vec![]);
+        world.run_ms(300);
+        for n in 0..if round == 0 { 1_000 } else { 10_u64 } {
+            let fields = Fields { ssrc: 32, pt: 96, index: n, timestamp: n as u32, ..Fields::default() };
+            let packet = world.raw(who).seal(&fields, &[0x10; 1_100]);
+            let from = world.members[who].address;
+            assert_eq!(world.inject(from, &packet), None);
+        }
+        if round == 0 {
+            let held = LIVE_BYTES.get();
+            world.leave(who);
+            assert!(held - LIVE_BYTES.get() > 1_000_000, "the history of the track is given back");
+        } else {
+            world.leave(who);
+        }
+        world.run_ms(2_000);
+        world.members.truncate(anchor + 1);
+        world.events.clear();
+        live.push(LIVE_BYTES.get());
+    }
+    let growth = live[199] - live[99];
+    assert!(growth < 20_000, "{growth} bytes more after 100 visitors: {live:?}");
+}
+
+#[test]
+fn restarts_and_offers_leave_nothing_behind() {
+    let mut world = World::new(112);
+    let who = world.join_raw("alice");
+    world.raw(who).sections = vec![section("0", Opus, Direction::SendOnly)];
+    let track = world.offer(who, vec![sends("0")], vec![])[0].track.clone().unwrap().id;
+    world.run_ms(500);
+    let mut live = Vec::new();
+    for n in 0..2_000 {
+        world.raw(who).ice.ufrag = format!("restart{n:06}");
+        world.offer(who, vec![], vec![]);
+        if n % 2 == 0 {
+            world.run_ms(50);
+        }
+        let muted = n % 2 == 0;
+        world.command(Command::SetMuted { client: world.id(who), track: track.clone(), muted });
+        world.events.clear();
+        live.push(LIVE_BYTES.get());
+    }
+    let growth = live[1_999] - live[999];
+    assert!(growth < 20_000, "{growth} bytes more after 1,000 restarts");
+    assert!(world.left(who).is_none());
+}

@@ -1,0 +1,62 @@
+//! Key frames are asked for once, however many need one, and whoever comes late gets a picture soon.
+
+use moonring::id::Mid;
+use moonring::media::CodecName::Vp8;
+use moonring::negotiate::Direction;
+use moonring::rtp::codec::inspect;
+use moonring_loadtest::peer::PeerEvent;
+
+use crate::sim::World;
+use crate::sim::flows::{assert_unbroken, wants};
+use crate::sim::raw::section;
+
+fn asked(world: &World, who: usize) -> usize {
+    world.members[who].told.iter().filter(|event| matches!(event, PeerEvent::KeyFrameRequested(_))).count()
+}
+
+#[test]
+fn five_late_joiners_cause_one_request_and_begin_with_a_key_frame() {
+    let mut world = World::new(10);
+    let alice = world.join("alice");
+    let track = world.publish(alice, Vp8);
+    world.run_ms(5_000);
+    world.forget_received();
+    let late: Vec<usize> = (0..5).map(|n| world.join(&format!("late{n}"))).collect();
+    for who in &late {
+        world.subscribe(*who, &track, Vp8);
+    }
+    world.run_ms(450);
+    assert_eq!(asked(&world, alice), 1, "one for all who came at the same time");
+    for who in &late {
+        let got = world.got(*who, 96);
+        assert_unbroken(&got);
+        assert!(inspect(Vp8, &got[0].head, None).key_frame, "the first packet starts a key frame");
+        assert!(got[0].at < world.now - std::time::Duration::from_millis(100), "soon");
+    }
+}
+
+#[test]
+fn a_storm_of_requests_is_one_request_every_half_second() {
+    let mut world = World::new(11);
+    let alice = world.join("alice");
+    let track = world.publish(alice, Vp8);
+    let storm: Vec<usize> = (0..4).map(|n| world.join_raw(&format!("storm{n}"))).collect();
+    let mid = Mid::parse("0").unwrap();
+    for who in &storm {
+        world.raw(*who).sections = vec![section("0", Vp8, Direction::RecvOnly)];
+        let outcomes = world.offer(*who, vec![], vec![wants(&mid, Some(&track))]);
+        assert_eq!(outcomes[0].reason, None);
+    }
+    world.run_ms(2_000);
+    world.forget_received();
+    for _ in 0..60 {
+        for who in &storm {
+            let media = world.raw(*who).stream(&mid).unwrap().ssrc;
+            let pli = world.raw(*who).control(|w| w.pli(moonring::id::Ssrc(1), media).unwrap());
+            world.raw(*who).out.push(pli);
+        }
+        world.run_ms(50);
+    }
+    let asked = asked(&world, alice);
+    assert!((5..=7).contains(&asked), "{asked} requests in 3 s of 240 wishes");
+}

@@ -1,0 +1,99 @@
+//! Sound and pictures of one publisher stay together: the server's sender reports say the publisher's time.
+
+use std::time::Duration;
+
+use moonring::command::Command;
+use moonring::id::{Mid, Ssrc};
+use moonring::media::CodecName::{Opus, Vp8};
+use moonring::negotiate::Direction;
+use moonring::rtp::rtcp::SenderInfo;
+
+use crate::sim::World;
+use crate::sim::flows::{sends, wants};
+use crate::sim::raw::{Fields, section};
+
+/// (SSRC, payload type, ticks in a second, first time stamp, packets in a second)
+const STREAMS: [(u32, u8, u32, u32, u64); 2] = [(31, 111, 48_000, 4_000_000_000, 50), (32, 96, 90_000, 77, 25)];
+
+/// Each packet's payload says when it was captured, in ms.
+fn send(world: &mut World, alice: usize, ms: u64) {
+    for (ssrc, pt, rate, first, per_second) in STREAMS {
+        if ms % (1_000 / per_second) != 0 {
+            continue;
+        }
+        let timestamp = first.wrapping_add((ms * u64::from(rate) / 1_000) as u32);
+        let mut payload = vec![0x10, 0x00, 0, 0, 0x9D, 0x01, 0x2A, 0, 0, 0, 0];
+        payload.extend(ms.to_be_bytes());
+        let index = 100 + ms * per_second / 1_000;
+        let fields = Fields { ssrc, pt, index, timestamp, marker: true, elements: &[] };
+        let packet = world.raw(alice).seal(&fields, &payload);
+        world.raw(alice).out.push(packet);
+        if ms % 1_000 == 0 {
+            let info = SenderInfo { ssrc: Ssrc(ssrc), ntp: ntp(ms), rtp_time: timestamp, packets: 0, octets: 0 };
+            let report = world.raw(alice).control(|w| w.sender_report(&info, &[]).unwrap());
+            world.raw(alice).out.push(report);
+        }
+    }
+}
+
+/// Alice's clock.
+fn ntp(ms: u64) -> u64 {
+    (5_000 << 32) + (ms << 32) / 1_000
+}
+
+#[test]
+fn by_the_servers_reports_every_packet_has_its_publishers_time() {
+    let mut world = World::new(100);
+    let (alice, bob) = (world.join_raw("alice"), world.join_raw("bob"));
+    let both = |direction| {
+        let mut sections = vec![section("0", Opus, direction), section("1", Vp8, direction)];
+        if direction == Direction::SendOnly {
+            (sections[0].ssrcs, sections[1].ssrcs) = (vec![(Ssrc(31), None)], vec![(Ssrc(32), None)]);
+        }
+        sections
+    };
+    world.raw(alice).sections = both(Direction::SendOnly);
+    let tracks: Vec<_> =
+        world.offer(alice, vec![sends("0"), sends("1")], vec![]).iter().map(|o| o.track.clone().unwrap().id).collect();
+    world.raw(bob).sections = both(Direction::RecvOnly);
+    let mids = ["0", "1"].map(|mid| Mid::parse(mid).unwrap());
+    world.offer(bob, vec![], vec![wants(&mids[0], Some(&tracks[0])), wants(&mids[1], Some(&tracks[1]))]);
+    world.run_ms(500);
+    let mut checked = 0;
+    for ms in 0..12_000_u64 {
+        // The pictures pause, and their time stamps change against the publisher's.
+        if ms == 5_000 || ms == 7_000 {
+            let muted = ms == 5_000;
+            world.command(Command::SetMuted { client: world.id(alice), track: tracks[1].clone(), muted });
+        }
+        send(&mut world, alice, ms);
+        world.run(Duration::from_millis(1));
+        if ms % 500 == 499 && ms > 2_500 {
+            checked += check(&mut world, bob, &mids);
+        }
+    }
+    assert!(checked > 30, "{checked}");
+}
+
+/// Compares the newest packet of each stream with the newest report of it.
+fn check(world: &mut World, bob: usize, mids: &[Mid; 2]) -> usize {
+    let mut checked = 0;
+    for (mid, (_, pt, rate, ..)) in mids.iter().zip(STREAMS) {
+        let ssrc = world.raw(bob).stream(mid).unwrap().ssrc;
+        let report = world.raw(bob).clocks.iter().rev().find(|clock| clock.0 == ssrc).copied();
+        let newest = world.got(bob, pt).last().cloned().unwrap();
+        let captured = u64::from_be_bytes(newest.head[11..19].try_into().unwrap());
+        let Some((_, at, rtp)) = report else { continue };
+        // After a pause the first report may still be of before it.
+        let ticks = newest.timestamp.wrapping_sub(rtp) as i32;
+        let says = at as i128 + (i128::from(ticks) << 32) / i128::from(rate);
+        let off_ms = (says - i128::from(ntp(captured))) * 1_000 / (1 << 32);
+        let was_muted = (4_900..8_500).contains(&(world.since_start().as_millis() as u64 - 500));
+        if was_muted && pt == 96 {
+            continue;
+        }
+        assert!(off_ms.abs() <= 15, "stream {pt} is {off_ms} ms off at {:?}", world.since_start());
+        checked += 1;
+    }
+    checked
+}

@@ -1,0 +1,16 @@
+//! The core in a simulated world: sentences about what clients experience, on virtual time, over a bad network, from
+//! fixed seeds. `WORLD_SEED=random cargo test --test world` searches with others; a failure prints its seed.
+#![allow(missing_docs, reason = "tests")]
+
+mod call;
+mod forgery;
+mod ice;
+mod keyframes;
+mod leaving;
+mod lipsync;
+mod loss;
+mod mute;
+mod offers;
+mod policy;
+mod sim;
+mod simulcast;

@@ -1,0 +1,191 @@
+//! What an offer may ask for, and what is said when it asks for something else.
+
+use moonring::command::{Event, PublishIntent, RefusalCode, SubscribeIntent};
+use moonring::id::{Mid, TrackId};
+use moonring::media::CodecName::{H264, Opus, Vp8};
+use moonring::negotiate::{AnswerSection, Direction, Fingerprint, OfferSection, SectionKind};
+
+use crate::sim::flows::{sends, wants};
+use crate::sim::raw::section;
+use crate::sim::{OPEN, World};
+
+fn mid(text: &str) -> Mid {
+    Mid::parse(text).unwrap()
+}
+
+/// Alice publishes sound and pictures; Bob offers `sections` and asks for what is said: the outcomes as (mid, reason).
+fn outcomes(
+    sections: Vec<OfferSection>,
+    publish: &[&str],
+    subscribe: fn(&[TrackId]) -> Vec<SubscribeIntent>,
+) -> (Vec<(String, String)>, World) {
+    let mut world = World::new(70);
+    let (alice, bob) = (world.join("alice"), world.join_raw("bob"));
+    let tracks = [world.publish(alice, Opus), world.publish(alice, Vp8)];
+    world.raw(bob).sections = sections;
+    let publish: Vec<PublishIntent> = publish.iter().map(|mid| sends(mid)).collect();
+    let outcomes = world.offer(bob, publish, subscribe(&tracks));
+    let words = |outcome: moonring::command::SectionOutcome| {
+        let reason = outcome.reason.unwrap_or_else(|| "ok".into());
+        let reason = reason.replace(tracks[0].as_str(), "SOUND").replace(tracks[1].as_str(), "PICTURE");
+        (outcome.mid.to_string(), reason)
+    };
+    (outcomes.into_iter().map(words).collect(), world)
+}
+
+#[test]
+fn each_section_comes_out_by_itself_with_its_reason() {
+    let recv = |m: &str, codec| section(m, codec, Direction::RecvOnly);
+    let send = |m: &str, codec| section(m, codec, Direction::SendOnly);
+    let nowhere = |_: &[TrackId]| vec![wants(&mid("0"), Some(&TrackId::parse("nowhere").unwrap()))];
+    let sound = |t: &[TrackId]| vec![wants(&mid("0"), Some(&t[0]))];
+    let picture = |t: &[TrackId]| vec![wants(&mid("0"), Some(&t[1]))];
+    let picture_twice = |t: &[TrackId]| vec![wants(&mid("0"), Some(&t[1])), wants(&mid("1"), Some(&t[1]))];
+    let both_in_one = |t: &[TrackId]| vec![wants(&mid("0"), Some(&t[1])), wants(&mid("0"), Some(&t[0]))];
+    let none = |_: &[TrackId]| vec![];
+    let mut data = send("0", Vp8);
+    data.kind = SectionKind::Other;
+    let mut stopped = send("0", Vp8);
+    stopped.stopped = true;
+    type Ask = fn(&[TrackId]) -> Vec<SubscribeIntent>;
+    let cases: Vec<(Vec<OfferSection>, &[&str], Ask, &[&str])> = vec![
+        (vec![recv("0", Vp8)], &[], nowhere, &["there is no track nowhere"]),
+        (vec![recv("0", Vp8)], &[], picture, &["ok"]),
+        (vec![recv("0", Vp8)], &[], sound, &["track SOUND is audio, section 0 is not"]),
+        (vec![recv("0", H264)], &[], picture, &["section 0 does not offer VP8"]),
+        (vec![send("0", Vp8)], &[], picture, &["section 0 does not receive"]),
+        (vec![recv("7", Vp8)], &[], picture, &["the offer has no section 0"]),
+        (vec![recv("0", Vp8), recv("1", Vp8)], &[], picture_twice, &["track PICTURE is received already", "ok"]),
+        (vec![recv("0", Vp8)], &["0"], none, &["section 0 does not send"]),
+        (vec![send("0", Vp8)], &["0"], none, &["ok"]),
+        (vec![send("0", Vp8)], &["0", "0"], none, &["section 0 is in use", "ok"]),
+        (vec![section("0", Vp8, Direction::SendRecv)], &["0"], picture, &["section 0 is in use", "ok"]),
+        (vec![section("0", Vp8, Direction::SendRecv)], &[], both_in_one, &["section 0 is in use", "ok"]),
+        (vec![data], &["0"], none, &["section 0 carries no audio or video"]),
+        (vec![stopped], &["0"], none, &["the offer has no section 0"]),
+        (
+            (0..6).map(|n| send(&n.to_string(), Opus)).collect(),
+            &["0", "1", "2", "3", "4", "5"],
+            none,
+            &["a client may publish at most 4 tracks", "a client may publish at most 4 tracks", "ok", "ok", "ok", "ok"],
+        ),
+    ];
+    for (n, (sections, publish, subscribe, expected)) in cases.into_iter().enumerate() {
+        let (outcomes, _) = outcomes(sections, publish, subscribe);
+        let reasons: Vec<&str> = outcomes.iter().map(|(_, reason)| reason.as_str()).collect();
+        assert_eq!(reasons, expected, "case {n}");
+    }
+}
+
+#[test]
+fn a_section_in_use_is_not_given_to_another_track() {
+    let (_, mut world) = outcomes(vec![section("0", Vp8, Direction::SendOnly)], &["0"], |_| vec![]);
+    let bob = 1;
+    let again = world.offer(bob, vec![sends("0")], vec![]);
+    assert_eq!(again[0].reason.as_deref(), Some("section 0 is in use"));
+    world.raw(bob).sections[0].direction = Direction::Inactive;
+    world.offer(bob, vec![], vec![]);
+    world.raw(bob).sections[0].direction = Direction::SendOnly;
+    let anew = world.offer(bob, vec![sends("0")], vec![]);
+    assert!(anew[0].track.is_some(), "a section that was given up can be used again");
+}
+
+#[test]
+fn an_answer_has_the_offers_sections_in_its_order_whatever_became_of_them() {
+    let mut data = section("d", Vp8, Direction::SendRecv);
+    (data.kind, data.codecs) = (SectionKind::Other, vec![]);
+    let sections = vec![section("b", Opus, Direction::SendOnly), data, section("a", Vp8, Direction::RecvOnly)];
+    let (_, mut world) = outcomes(sections, &["b"], |_| vec![]);
+    let answer = world.raw(1).answer.clone().unwrap();
+    let kinds: Vec<String> = answer
+        .sections
+        .iter()
+        .map(|section| match section {
+            AnswerSection::Accepted { mid, direction, .. } => format!("{mid} {direction:?}"),
+            AnswerSection::Refused { mid, .. } => format!("{mid} refused"),
+        })
+        .collect();
+    assert_eq!(kinds, ["b RecvOnly", "d refused", "a Inactive"]);
+}
+
+#[test]
+fn a_second_offer_while_the_first_is_decided_on_is_busy_and_so_is_one_before_joining() {
+    let script = "function on_client_connect() sfu.sleep(500) return true end
+        function on_publish_request() sfu.sleep(1000) return true end";
+    let mut world = World::ruled(71, script);
+    let who = world.join_raw("alice");
+    world.raw(who).sections = vec![section("0", Opus, Direction::SendOnly)];
+    world.offer(who, vec![sends("0")], vec![]);
+    assert_eq!(world.refusals()[0].0, RefusalCode::Busy, "not joined yet");
+    world.run_ms(600);
+    world.offer(who, vec![sends("0")], vec![]);
+    world.run_ms(100);
+    assert!(world.raw(who).answer.is_none());
+    world.offer(who, vec![], vec![]);
+    assert_eq!(world.refusals()[0].0, RefusalCode::Busy);
+    world.run_ms(1_000);
+    assert!(world.raw(who).answer.is_some() && world.members[who].outcomes[0].track.is_some());
+}
+
+#[test]
+fn a_client_that_leaves_while_its_offer_is_decided_on_is_gone_and_publishes_nothing() {
+    let script = "function on_client_connect() return true end
+        function on_publish_request() sfu.sleep(1000) return true end";
+    let mut world = World::ruled(72, script);
+    let (who, other) = (world.join_raw("alice"), world.join_raw("bob"));
+    world.raw(who).sections = vec![section("0", Opus, Direction::SendOnly)];
+    world.offer(who, vec![sends("0")], vec![]);
+    world.leave(who);
+    world.take_words(who);
+    world.run_ms(3_000);
+    assert_eq!(world.take_words(who), Vec::<String>::new());
+    assert!(world.take_words(other).iter().all(|words| !words.contains("TrackPublished")));
+    world.leave(other);
+    world.run_ms(100);
+    assert!(world.events.iter().any(|event| matches!(event, Event::RoomClosed { .. })));
+}
+
+#[test]
+fn a_changed_certificate_is_refused_and_the_call_goes_on() {
+    let mut world = World::with(73, crate::sim::settings(), OPEN);
+    let who = world.join_raw("alice");
+    world.raw(who).sections = vec![section("0", Opus, Direction::SendOnly)];
+    world.offer(who, vec![sends("0")], vec![]);
+    world.run_ms(500);
+    world.events.clear();
+    let mut offer = world.raw(who).offer();
+    offer.fingerprint = Fingerprint([7; 32]);
+    world.offer_with(who, offer, vec![], vec![]);
+    let refusals = world.refusals();
+    assert!(refusals[0].0 == RefusalCode::BadOffer && refusals[0].1.contains("fingerprint"), "{refusals:?}");
+    assert!(world.raw(who).connected && world.left(who).is_none());
+}
+
+#[test]
+fn a_wrong_certificate_in_the_handshake_ends_that_client_alone() {
+    let mut world = World::new(74);
+    let (alice, bob) = (world.join("alice"), world.join_raw("bob"));
+    let track = world.publish(alice, Opus);
+    world.raw(bob).sections = vec![section("0", Opus, Direction::RecvOnly)];
+    let mut offer = world.raw(bob).offer();
+    offer.fingerprint = Fingerprint([7; 32]);
+    world.offer_with(bob, offer, vec![], vec![wants(&mid("0"), Some(&track))]);
+    world.run_ms(25_000);
+    assert!(!world.members[bob].got.iter().any(|_| true), "no media for a stranger");
+    assert!(world.left(bob).is_some() && world.left(alice).is_none());
+}
+
+#[test]
+fn an_offer_that_is_never_followed_by_a_handshake_ends_in_time() {
+    let mut world = World::new(75);
+    let who = world.join_raw("alice");
+    world.raw(who).sections = vec![section("0", Opus, Direction::SendOnly)];
+    world.offer(who, vec![sends("0")], vec![]);
+    world.raw(who).out.clear();
+    world.members[who].up.loss = 1.0;
+    world.run_ms(19_000);
+    assert!(world.left(who).is_none());
+    world.run_ms(2_000);
+    let words = format!("{:?}", world.left(who));
+    assert!(words.contains("did not come up in time"), "{words}");
+}

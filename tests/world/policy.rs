@@ -1,0 +1,161 @@
+//! What a room's script decides happens, whole or not at all.
+
+use moonring::command::{Command, Event, LeaveCause, RefusalCode};
+use moonring::media::CodecName::{Opus, Vp8};
+use serde_json::json;
+
+use crate::sim::World;
+
+const MEETING: &str = r#"
+function on_client_connect(client, token)
+  if token == "mallory" then return false, "No seat for you" end
+  client:send({ welcome = token })
+  return true
+end
+function on_publish_request(client, track)
+  if track.kind == "video" then sfu.broadcast({ refused = client:get_id() }) return false, "No pictures here" end
+  client:send({ published = track.kind })
+  return true
+end
+function on_message(client, message)
+  if message == "spam" then client:kick("No spam") end
+  if message == "over" then sfu.close("It is over") end
+  if message == "fail" then sfu.broadcast("never") error("boom") end
+  if message == "hush" then for _, c in ipairs(sfu.clients()) do for _, t in ipairs(c:tracks()) do c:mute(t) end end end
+end
+function on_client_disconnect(client, reason) sfu.broadcast({ gone = client:get_id(), why = reason }) end
+"#;
+
+fn say(world: &mut World, who: usize, text: &str) {
+    world.command(Command::Message { client: world.id(who), value: json!(text) });
+}
+
+fn starts(words: &[String]) -> Vec<&str> {
+    words.iter().map(|words| words.split(' ').next().unwrap()).collect()
+}
+
+#[test]
+fn a_rejected_client_hears_why_and_nobody_hears_of_it() {
+    let mut world = World::ruled(80, MEETING);
+    let alice = world.join("alice");
+    world.take_words(alice);
+    let mallory = world.join("mallory");
+    assert_eq!(world.left(mallory), Some(&LeaveCause::Rejected("No seat for you".into())));
+    assert_eq!(world.take_words(alice), Vec::<String>::new());
+}
+
+#[test]
+fn a_verdict_and_its_actions_come_in_one_step() {
+    let mut world = World::ruled(81, MEETING);
+    let alice = world.join("alice");
+    assert_eq!(starts(&world.take_words(alice)), ["Joined", "Message"], "first in the room, then the message");
+    world.publish(alice, Opus);
+    let told = world.take_words(alice);
+    assert!(told.iter().any(|words| words.contains("published")), "{told:?}");
+    let mid = world.peer(alice).publish(Vp8);
+    let intent = moonring::command::PublishIntent { mid, source: moonring::media::Source::Camera };
+    let outcomes = world.offer(alice, vec![intent], vec![]);
+    assert_eq!(outcomes[0].reason.as_deref(), Some("No pictures here"));
+    let told = world.take_words(alice);
+    assert!(told.iter().any(|words| words.contains("refused")), "{told:?}");
+}
+
+#[test]
+fn a_kick_ends_the_media_and_everybody_hears_of_it() {
+    let mut world = World::ruled(82, MEETING);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let track = world.publish(alice, Opus);
+    world.subscribe(bob, &track, Opus);
+    world.run_ms(1_000);
+    world.take_words(bob);
+    say(&mut world, alice, "spam");
+    assert_eq!(world.left(alice), Some(&LeaveCause::Kicked("No spam".into())));
+    let told = world.take_words(bob);
+    assert_eq!(starts(&told)[..3], ["TrackUnpublished", "ClientLeft", "Message"], "{told:?}");
+    assert!(told[2].contains("No spam"));
+    world.run_ms(50);
+    world.forget_received();
+    world.run_ms(1_000);
+    assert_eq!(world.members[bob].got.len(), 0);
+}
+
+#[test]
+fn a_hook_that_fails_has_done_nothing() {
+    let mut world = World::ruled(83, MEETING);
+    let alice = world.join("alice");
+    world.take_words(alice);
+    say(&mut world, alice, "fail");
+    world.run_ms(100);
+    assert_eq!(world.take_words(alice), Vec::<String>::new());
+    assert!(world.left(alice).is_none());
+}
+
+#[test]
+fn without_on_message_the_sender_is_told_that_nobody_listens() {
+    let mut world = World::new(84);
+    let alice = world.join("alice");
+    world.events.clear();
+    say(&mut world, alice, "hello?");
+    assert_eq!(world.refusals()[0].0, RefusalCode::MessageDropped);
+}
+
+#[test]
+fn a_closed_room_puts_everybody_out_and_the_next_one_begins_anew() {
+    let mut world = World::ruled(85, &format!("{MEETING}\nn = 0 function on_init() n = n + 1 sfu.log_info(n) end"));
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let track = world.publish(alice, Opus);
+    world.subscribe(bob, &track, Opus);
+    world.run_ms(500);
+    say(&mut world, bob, "over");
+    world.run_ms(100);
+    for who in [alice, bob] {
+        assert_eq!(world.left(who), Some(&LeaveCause::Kicked("It is over".into())));
+    }
+    assert!(world.events.iter().any(|event| matches!(event, Event::RoomClosed { .. })));
+    let carol = world.join("carol");
+    let alone = world.events.iter().any(|event| {
+        matches!(event, Event::Joined { client, clients, tracks } if client.as_str() == "carol" && clients.is_empty() && tracks.is_empty())
+    });
+    assert!(alone && world.left(carol).is_none());
+}
+
+#[test]
+fn a_policy_mutes_and_a_publisher_cannot_undo_it() {
+    let mut world = World::ruled(86, MEETING);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let track = world.publish(alice, Opus);
+    world.subscribe(bob, &track, Opus);
+    world.run_ms(1_000);
+    say(&mut world, bob, "hush");
+    world.command(Command::SetMuted { client: world.id(alice), track: track.clone(), muted: false });
+    world.run_ms(50);
+    world.forget_received();
+    world.run_ms(1_000);
+    assert_eq!(world.members[bob].got.len(), 0);
+}
+
+#[test]
+fn a_script_that_does_not_compile_rejects_newcomers_and_the_room_is_over() {
+    let mut world = World::ruled(87, "function on_client_connect( return true end");
+    let alice = world.join("alice");
+    assert!(matches!(world.left(alice), Some(LeaveCause::Rejected(_))), "{:?}", world.events);
+    assert!(world.events.iter().any(|event| matches!(event, Event::RoomClosed { .. })));
+}
+
+#[test]
+fn a_bitrate_set_by_the_policy_reaches_the_publisher_as_an_estimate() {
+    let script = "function on_client_connect() return true end function on_publish_request() return true end
+        function on_message(client, bps) client:set_max_bitrate(bps) end";
+    let mut world = World::ruled(88, script);
+    let who = world.join_raw("alice");
+    let mut video = crate::sim::raw::section("0", Vp8, moonring::negotiate::Direction::SendOnly);
+    video.ssrcs = vec![(moonring::id::Ssrc(5), None)];
+    world.raw(who).sections = vec![video];
+    world.offer(who, vec![crate::sim::flows::sends("0")], vec![]);
+    world.run_ms(1_000);
+    world.raw(who).reports.clear();
+    world.command(Command::Message { client: world.id(who), value: json!(250_000) });
+    world.run_ms(50);
+    let reports = format!("{:?}", world.raw(who).reports);
+    assert!(reports.contains("bitrate_bps: 250000"), "{reports}");
+}

@@ -1,0 +1,208 @@
+//! What clients do, step by step: join, publish, subscribe, leave.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use moonring::command::{Command, Event, PublishIntent, RefusalCode, SectionOutcome, SubscribeIntent};
+use moonring::id::{ClientId, Mid, Ssrc, TrackId};
+use moonring::media::{CodecName, Source};
+use moonring::negotiate::Offer;
+use moonring_loadtest::media::{AudioSettings, AudioSource, VideoSettings, VideoSource};
+use moonring_loadtest::peer::{Outbox, Peer};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use serde_json::Value;
+
+use super::net::Link;
+use super::raw::Raw;
+use super::{Device, Feed, Got, Member, World, certificate, room, source_of};
+
+impl World {
+    /// A load-test peer joins room `demo`.
+    pub(crate) fn join(&mut self, name: &str) -> usize {
+        self.join_room(name, "demo")
+    }
+
+    pub(crate) fn join_room(&mut self, name: &str, room: &str) -> usize {
+        let seed = self.seed.wrapping_mul(1_000).wrapping_add(self.members.len() as u64);
+        let peer = Peer::new(Arc::clone(&self.config), seed);
+        self.add(name, room, Device::Peer(Box::new(peer), Box::default()))
+    }
+
+    /// A client made by hand joins room `demo`.
+    pub(crate) fn join_raw(&mut self, name: &str) -> usize {
+        let raw = Raw::new(certificate(), name);
+        self.add(name, "demo", Device::Raw(Box::new(raw)))
+    }
+
+    fn add(&mut self, name: &str, to: &str, device: Device) -> usize {
+        let n = self.members.len();
+        let id = ClientId::parse(name).unwrap();
+        let address = SocketAddr::from(([10, 0, 1, n as u8 + 1], 5_000));
+        self.members.push(Member {
+            id: id.clone(),
+            address,
+            up: Link::GOOD,
+            down: Link::GOOD,
+            device,
+            feeds: Vec::new(),
+            paused: false,
+            got: Vec::new(),
+            told: Vec::new(),
+            sent: Vec::new(),
+            outcomes: Vec::new(),
+            datagrams_in: 0,
+            requests: 0,
+        });
+        let (token, metadata, ip) = (name.to_owned(), Value::Null, address.ip());
+        self.command(Command::Join { room: room(to), client: id, token, metadata, ip });
+        n
+    }
+
+    pub(crate) fn id(&self, who: usize) -> ClientId {
+        self.members[who].id.clone()
+    }
+
+    pub(crate) fn peer(&mut self, who: usize) -> &mut Peer {
+        match &mut self.members[who].device {
+            Device::Peer(peer, _) => peer,
+            Device::Raw(_) => panic!("{who} is made by hand"),
+        }
+    }
+
+    /// The peer's outbox with it, for what needs both.
+    pub(crate) fn peer_and_outbox(&mut self, who: usize) -> (&mut Peer, &mut Outbox) {
+        match &mut self.members[who].device {
+            Device::Peer(peer, outbox) => (peer, outbox),
+            Device::Raw(_) => panic!("{who} is made by hand"),
+        }
+    }
+
+    pub(crate) fn raw(&mut self, who: usize) -> &mut Raw {
+        match &mut self.members[who].device {
+            Device::Raw(raw) => raw,
+            Device::Peer(..) => panic!("{who} is a peer"),
+        }
+    }
+
+    /// Sends an offer as it is; what became of its sections.
+    pub(crate) fn offer_with(
+        &mut self,
+        who: usize,
+        offer: Offer,
+        publish: Vec<PublishIntent>,
+        subscribe: Vec<SubscribeIntent>,
+    ) -> Vec<SectionOutcome> {
+        let member = &mut self.members[who];
+        member.requests += 1;
+        let (client, request, before) = (member.id.clone(), member.requests, member.outcomes.len());
+        self.command(Command::Offer { client, request, offer: Box::new(offer), publish, subscribe });
+        self.members[who].outcomes.split_off(before)
+    }
+
+    /// Sends the device's own offer.
+    pub(crate) fn offer(
+        &mut self,
+        who: usize,
+        publish: Vec<PublishIntent>,
+        subscribe: Vec<SubscribeIntent>,
+    ) -> Vec<SectionOutcome> {
+        let offer = match &self.members[who].device {
+            Device::Peer(peer, _) => peer.offer(),
+            Device::Raw(raw) => raw.offer(),
+        };
+        self.offer_with(who, offer, publish, subscribe)
+    }
+
+    /// Publishes and starts sending; the track's id.
+    pub(crate) fn publish(&mut self, who: usize, codec: CodecName) -> TrackId {
+        let mid = self.peer(who).publish(codec);
+        let outcomes = self.offer(who, vec![PublishIntent { mid: mid.clone(), source: source_of(codec) }], vec![]);
+        let rng = SmallRng::seed_from_u64(self.seed ^ (who as u64 + 77));
+        let feed = match codec {
+            CodecName::Opus => Feed::Audio(AudioSource::new(AudioSettings::default(), self.now, rng)),
+            _ => Feed::Video(VideoSource::new(VideoSettings::default(), self.now, rng)),
+        };
+        self.members[who].feeds.push((mid, feed));
+        outcomes[0].track.as_ref().unwrap_or_else(|| panic!("{outcomes:?}")).id.clone()
+    }
+
+    /// Receives a track; the section.
+    pub(crate) fn subscribe(&mut self, who: usize, track: &TrackId, codec: CodecName) -> Mid {
+        let mid = self.peer(who).receive(codec);
+        let outcomes = self.offer(who, vec![], vec![wants(&mid, Some(track))]);
+        assert_eq!(outcomes[0].reason, None);
+        mid
+    }
+
+    pub(crate) fn leave(&mut self, who: usize) {
+        let client = self.id(who);
+        self.command(Command::Leave { client, reason: "left".into() });
+    }
+
+    /// Forgets what was received so far.
+    pub(crate) fn forget_received(&mut self) {
+        for member in &mut self.members {
+            member.got.clear();
+            member.sent.clear();
+            member.told.clear();
+        }
+    }
+
+    /// What `who` received with payload type `pt`.
+    pub(crate) fn got(&self, who: usize, pt: u8) -> Vec<Got> {
+        self.members[who].got.iter().filter(|got| got.pt == pt).cloned().collect()
+    }
+
+    /// Takes the refusals that came since the last call.
+    pub(crate) fn refusals(&mut self) -> Vec<(RefusalCode, String)> {
+        let events = std::mem::take(&mut self.events);
+        let refusal = |event| match event {
+            Event::Refused { code, message, .. } => Some((code, message)),
+            _ => None,
+        };
+        events.into_iter().filter_map(refusal).collect()
+    }
+
+    /// The events that came since the last call, for `who`, in words.
+    pub(crate) fn take_words(&mut self, who: usize) -> Vec<String> {
+        let id = format!("client: {:?}", self.members[who].id.as_str());
+        let (mine, others) = std::mem::take(&mut self.events)
+            .into_iter()
+            .partition(|event| format!("{event:?}").contains(&id) && !matches!(event, Event::Answered { .. }));
+        self.events = others;
+        let mine: Vec<Event> = mine;
+        mine.iter().map(|event| format!("{event:?}")).collect()
+    }
+}
+
+pub(crate) fn sends(mid: &str) -> PublishIntent {
+    PublishIntent { mid: Mid::parse(mid).unwrap(), source: Source::Camera }
+}
+
+pub(crate) fn wants(mid: &Mid, track: Option<&TrackId>) -> SubscribeIntent {
+    SubscribeIntent { mid: mid.clone(), track: track.cloned() }
+}
+
+/// The extended sequence numbers of packets that came in any order within a half round of each other.
+pub(crate) fn unwrapped(got: &[Got]) -> Vec<i64> {
+    let mut last = got.first().map_or(0, |first| i64::from(first.sequence));
+    let mut all = Vec::new();
+    for packet in got {
+        let step = packet.sequence.wrapping_sub(last as u16) as i16;
+        last += i64::from(step);
+        all.push(last);
+    }
+    all
+}
+
+/// Asserts that the packets are of one SSRC and follow each other without a gap, a repetition or a step back.
+pub(crate) fn assert_unbroken(got: &[Got]) {
+    assert!(!got.is_empty(), "something came");
+    let sequences = unwrapped(got);
+    for (n, pair) in sequences.windows(2).enumerate() {
+        assert_eq!(pair[1], pair[0] + 1, "packet {n} of {}", got.len());
+    }
+    let ssrcs: Vec<Ssrc> = got.iter().map(|g| g.ssrc).collect();
+    assert!(ssrcs.iter().all(|ssrc| *ssrc == ssrcs[0]), "one stream");
+}

@@ -1,0 +1,399 @@
+//! A simulated world: one shard, clients, a bad network between them, virtual time. No sockets, and the same seed makes
+//! the same world.
+
+pub(crate) mod flows;
+pub(crate) mod net;
+pub(crate) mod raw;
+pub(crate) mod stun;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use moonring::command::{Command, Event, LeaveCause, SectionOutcome};
+use moonring::id::{ClientId, Mid, RoomId, Ssrc};
+use moonring::media::{CodecName, Source};
+use moonring::metrics::DropReason;
+use moonring::packet::SendBatch;
+use moonring::policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
+use moonring::room::history::HistoryLimits;
+use moonring::rtp::header::Header;
+use moonring::shard::{Shard, ShardSettings};
+use moonring::transport::TransportConfig;
+use moonring::transport::dtls::Certificate;
+use moonring_loadtest::media::{AudioSource, Clock, Packet, Stamp, VideoSource};
+use moonring_loadtest::peer::{Handled, Outbox, Peer, PeerConfig, PeerEvent};
+
+use net::{Link, Net};
+use raw::Raw;
+
+pub(crate) const SERVER: &str = "10.0.0.1:40000";
+/// A policy that allows everything: receiving is allowed without being asked for.
+pub(crate) const OPEN: &str =
+    "function on_client_connect() return true end function on_publish_request() return true end";
+
+/// What a client received: one packet of media, opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Got {
+    pub(crate) at: Instant,
+    pub(crate) ssrc: Ssrc,
+    pub(crate) pt: u8,
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) marker: bool,
+    /// The publisher's count, of payloads that carry one.
+    pub(crate) counter: Option<u64>,
+    pub(crate) repaired: bool,
+    /// The payload's first bytes.
+    pub(crate) head: Vec<u8>,
+}
+
+impl Got {
+    pub(crate) fn read(at: Instant, header: &Header, bytes: &[u8]) -> Self {
+        let payload = &bytes[header.payload_range(bytes).expect("a payload")];
+        Self {
+            at,
+            ssrc: header.ssrc,
+            pt: header.payload_type.0,
+            sequence: header.sequence,
+            timestamp: header.timestamp,
+            marker: header.marker,
+            counter: Stamp::find(payload).map(|stamp| stamp.counter),
+            repaired: false,
+            head: payload[..payload.len().min(24)].to_vec(),
+        }
+    }
+}
+
+pub(crate) enum Feed {
+    Video(VideoSource),
+    Audio(AudioSource),
+}
+
+impl Feed {
+    fn next_at(&self) -> Instant {
+        match self {
+            Self::Video(source) => source.next_at(),
+            Self::Audio(source) => source.next_at(),
+        }
+    }
+}
+
+pub(crate) enum Device {
+    Peer(Box<Peer>, Box<Outbox>),
+    Raw(Box<Raw>),
+}
+
+/// One client of the world.
+pub(crate) struct Member {
+    pub(crate) id: ClientId,
+    pub(crate) address: SocketAddr,
+    pub(crate) up: Link,
+    pub(crate) down: Link,
+    pub(crate) device: Device,
+    pub(crate) feeds: Vec<(Mid, Feed)>,
+    /// While set, what the feeds make is thrown away.
+    pub(crate) paused: bool,
+    pub(crate) got: Vec<Got>,
+    pub(crate) told: Vec<PeerEvent>,
+    /// Packets of media that its feeds sent.
+    pub(crate) sent: Vec<(Mid, Packet)>,
+    pub(crate) outcomes: Vec<SectionOutcome>,
+    pub(crate) datagrams_in: u64,
+    requests: u64,
+}
+
+/// See the module's words.
+pub(crate) struct World {
+    pub(crate) start: Instant,
+    pub(crate) now: Instant,
+    pub(crate) shard: Shard,
+    pub(crate) net: Net,
+    pub(crate) members: Vec<Member>,
+    /// What the control plane was told.
+    pub(crate) events: Vec<Event>,
+    pub(crate) config: Arc<PeerConfig>,
+    pub(crate) seed: u64,
+    /// Datagrams that the last injected one caused at once.
+    pub(crate) answered: usize,
+    out: SendBatch,
+}
+
+/// Making one takes a while and needs the system's randomness, so all worlds share it. Keys are not drawn from the seed.
+pub(crate) fn certificate() -> Certificate {
+    static ONE: OnceLock<Certificate> = OnceLock::new();
+    ONE.get_or_init(|| Certificate::generate().unwrap()).clone()
+}
+
+/// The seed of a test's world: fixed, or random to search for failures.
+pub(crate) fn seed(fixed: u64) -> u64 {
+    match std::env::var("WORLD_SEED").as_deref() {
+        Ok("random") => {
+            let seed = rand::random();
+            eprintln!("WORLD_SEED={seed}");
+            seed
+        }
+        Ok(text) => text.parse().expect("WORLD_SEED is a number or `random`"),
+        Err(_) => fixed,
+    }
+}
+
+pub(crate) fn library(script: &str) -> ScriptLibrary {
+    let mut library = ScriptLibrary::new(Vec::new());
+    let script = Script::compile("default_room.lua", script.as_bytes()).map(Arc::new);
+    library.insert("default_room.lua".to_owned(), script);
+    library
+}
+
+pub(crate) fn settings() -> ShardSettings {
+    let limits = |bytes| HistoryLimits { age: Duration::from_secs(1), bytes };
+    ShardSettings {
+        transport: TransportConfig { max_ssrcs: 256, ..TransportConfig::new(certificate()) },
+        candidates: vec![SERVER.parse().unwrap()],
+        codecs: vec![CodecName::Opus, CodecName::Vp8, CodecName::H264, CodecName::Vp9, CodecName::Av1],
+        video_history: limits(1 << 20),
+        audio_history: limits(16 << 10),
+        connect_timeout: Duration::from_secs(20),
+        max_clients_per_room: 100,
+        max_clients: 200,
+        max_tracks_per_client: 4,
+        max_bitrate_bps: None,
+    }
+}
+
+impl World {
+    pub(crate) fn new(fixed_seed: u64) -> Self {
+        Self::with(fixed_seed, settings(), OPEN)
+    }
+
+    /// A world whose rooms run `script`.
+    pub(crate) fn ruled(fixed_seed: u64, script: &str) -> Self {
+        Self::with(fixed_seed, settings(), script)
+    }
+
+    pub(crate) fn with(fixed_seed: u64, settings: ShardSettings, script: &str) -> Self {
+        let seed = seed(fixed_seed);
+        let now = Instant::now();
+        // Processor time is not virtual: no test may depend on it.
+        let generous = PolicySettings {
+            cpu_share: 1.0,
+            cpu_burst: Duration::from_secs(60),
+            step_budget: Duration::from_secs(1),
+            load_budget: Duration::from_secs(1),
+            ..PolicySettings::default()
+        };
+        let mut engine = PolicyEngine::new(generous, seed);
+        engine.set_clock(now, Duration::from_secs(1_790_000_000));
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_be_bytes());
+        Self {
+            start: now,
+            now,
+            shard: Shard::new(now, settings, engine, library(script), bytes),
+            net: Net::new(seed),
+            members: Vec::new(),
+            events: Vec::new(),
+            config: Arc::new(PeerConfig::new(certificate(), Clock::new(now, 0))),
+            seed,
+            answered: 0,
+            out: SendBatch::new(1 << 20, 1_024),
+        }
+    }
+
+    pub(crate) fn since_start(&self) -> Duration {
+        self.now - self.start
+    }
+
+    /// Lets time pass.
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.settle();
+        let mut standing = 0;
+        while let Some(next) = self.next_at().filter(|at| *at <= end) {
+            standing = if next == self.now { standing + 1 } else { 0 };
+            assert!(standing < 1_000, "somebody's timer is due again and again");
+            self.now = next;
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    pub(crate) fn run_ms(&mut self, ms: u64) {
+        self.run(Duration::from_millis(ms));
+    }
+
+    /// Sends a command, and lets everything happen that it causes at once.
+    pub(crate) fn command(&mut self, command: Command) {
+        self.shard.handle_command(self.now, command, &mut self.out);
+        self.settle();
+    }
+
+    /// A datagram from anywhere, at once; why it was dropped.
+    pub(crate) fn inject(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
+        let before = self.shard.counters().drops.clone();
+        self.shard.handle_datagram(self.now, from, &mut bytes.to_vec(), &mut self.out);
+        self.answered = self.out.datagrams();
+        let drops = &self.shard.counters().drops;
+        let reason = raw::reasons().find(|reason| drops.get(*reason) > before.get(*reason));
+        self.settle();
+        reason
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        let members = self.members.iter().flat_map(|member| {
+            let device = match &member.device {
+                Device::Peer(peer, _) => peer.poll_timeout(),
+                Device::Raw(raw) => raw.poll_timeout(),
+            };
+            member.feeds.iter().map(|(_, feed)| feed.next_at()).chain(device)
+        });
+        let next = members.chain(self.shard.poll_timeout()).chain(self.net.next_at()).min();
+        next.map(|at| at.max(self.now))
+    }
+
+    /// Everything that is due now, in the order of the event loop's tick.
+    fn settle(&mut self) {
+        let server: SocketAddr = SERVER.parse().unwrap();
+        for round in 0.. {
+            assert!(round < 1_000, "somebody's timer is due again and again");
+            while let Some(mut datagram) = self.net.due(self.now) {
+                if datagram.to == server {
+                    self.shard.handle_datagram(self.now, datagram.from, &mut datagram.bytes, &mut self.out);
+                } else if let Some(member) = self.members.iter_mut().find(|m| m.address == datagram.to) {
+                    member.receive(self.now, &mut datagram.bytes);
+                }
+            }
+            while self.shard.forward(self.now, &mut self.out) {
+                self.flush(server);
+            }
+            if self.shard.poll_timeout().is_some_and(|at| at <= self.now) {
+                self.shard.handle_timeout(self.now, &mut self.out);
+            }
+            self.flush(server);
+            self.take_events();
+            for member in &mut self.members {
+                member.act(self.now, server, &mut self.net);
+            }
+            let due = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
+            if !due(self.net.next_at()) && !due(self.shard.poll_timeout()) {
+                return;
+            }
+        }
+    }
+
+    fn flush(&mut self, server: SocketAddr) {
+        for (to, bytes) in self.out.iter() {
+            if let Some(member) = self.members.iter_mut().find(|m| m.address == to) {
+                self.net.send(self.now, &mut member.down, server, to, bytes);
+            }
+        }
+        self.out.clear();
+    }
+
+    fn take_events(&mut self) {
+        while let Some(event) = self.shard.poll_event() {
+            if let Event::Answered { client, answer, sections, .. } = &event
+                && let Some(member) = self.members.iter_mut().find(|m| m.id == *client)
+            {
+                member.outcomes.extend(sections.iter().cloned());
+                match &mut member.device {
+                    Device::Peer(peer, _) => peer.accept_answer(self.now, answer).unwrap(),
+                    Device::Raw(raw) => raw.accept(self.now, answer),
+                }
+            }
+            self.events.push(event);
+        }
+    }
+
+    pub(crate) fn drops(&self, reason: DropReason) -> u64 {
+        self.shard.counters().drops.get(reason)
+    }
+
+    /// Why a client left.
+    pub(crate) fn left(&self, who: usize) -> Option<&LeaveCause> {
+        let id = &self.members[who].id;
+        self.events.iter().find_map(|event| match event {
+            Event::Left { client, cause } if client == id => Some(cause),
+            _ => None,
+        })
+    }
+}
+
+impl Member {
+    fn receive(&mut self, now: Instant, bytes: &mut [u8]) {
+        self.datagrams_in += 1;
+        match &mut self.device {
+            Device::Peer(peer, outbox) => {
+                let pt = bytes.get(1).map_or(0, |byte| byte & 0x7F);
+                let Ok(Handled::Rtp(rtp)) = peer.handle_datagram(now, bytes, outbox) else { return };
+                let payload = &bytes[rtp.payload.clone()];
+                self.got.push(Got {
+                    at: now,
+                    ssrc: rtp.ssrc,
+                    pt,
+                    sequence: rtp.sequence,
+                    timestamp: rtp.timestamp,
+                    marker: rtp.marker,
+                    counter: rtp.stamp.map(|stamp| stamp.counter),
+                    repaired: rtp.repaired,
+                    head: payload[..payload.len().min(24)].to_vec(),
+                });
+            }
+            Device::Raw(raw) => self.got.extend(raw.handle(now, bytes)),
+        }
+    }
+
+    /// Does what is due, and sends.
+    fn act(&mut self, now: Instant, server: SocketAddr, net: &mut Net) {
+        match &mut self.device {
+            Device::Peer(peer, outbox) => {
+                while let Some(event) = peer.poll_event() {
+                    if let PeerEvent::KeyFrameRequested(mid) = &event {
+                        let feed = self.feeds.iter_mut().find(|(of, _)| of == mid);
+                        if let Some((_, Feed::Video(source))) = feed {
+                            source.request_key_frame();
+                        }
+                    }
+                    self.told.push(event);
+                }
+                if peer.poll_timeout().is_some_and(|at| at <= now) {
+                    peer.handle_timeout(now, outbox);
+                }
+                let mut packets = Vec::new();
+                for (mid, feed) in self.feeds.iter_mut().filter(|(_, feed)| feed.next_at() <= now) {
+                    packets.clear();
+                    match feed {
+                        Feed::Video(source) => drop(source.frame(now, &mut packets)),
+                        Feed::Audio(source) => packets.push(source.packet()),
+                    }
+                    for packet in packets.iter().filter(|_| !self.paused) {
+                        if peer.send(now, mid, packet, outbox) {
+                            self.sent.push((mid.clone(), *packet));
+                        }
+                    }
+                }
+                for (to, bytes) in outbox.batch.iter() {
+                    assert_eq!(to, server);
+                    net.send(now, &mut self.up, self.address, to, bytes);
+                }
+                outbox.batch.clear();
+            }
+            Device::Raw(raw) => {
+                if raw.poll_timeout().is_some_and(|at| at <= now) {
+                    raw.handle_timeout(now);
+                }
+                for bytes in raw.out.drain(..) {
+                    net.send(now, &mut self.up, self.address, server, &bytes);
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn room(name: &str) -> RoomId {
+    RoomId::parse(name).unwrap()
+}
+
+pub(crate) fn source_of(codec: CodecName) -> Source {
+    if codec == CodecName::Opus { Source::Microphone } else { Source::Camera }
+}

@@ -1,0 +1,102 @@
+//! A bad network on virtual time: loss, delay, reordering, duplicates and a bottleneck, from a seed.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+/// One direction of one client's path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    /// Share of datagrams that get lost.
+    pub(crate) loss: f64,
+    /// Share of datagrams that come twice.
+    pub(crate) duplicates: f64,
+    /// The shortest way.
+    pub(crate) delay: Duration,
+    /// Added at random: datagrams overtake each other.
+    pub(crate) jitter: Duration,
+    /// The bottleneck, if any; what waits longer than `queue` is lost.
+    pub(crate) rate_bps: Option<u64>,
+    pub(crate) queue: Duration,
+    pub(crate) busy_until: Option<Instant>,
+}
+
+impl Link {
+    pub(crate) const GOOD: Self = Self {
+        loss: 0.0,
+        duplicates: 0.0,
+        delay: Duration::from_millis(10),
+        jitter: Duration::ZERO,
+        rate_bps: None,
+        queue: Duration::from_millis(200),
+        busy_until: None,
+    };
+
+    pub(crate) fn lossy(loss: f64) -> Self {
+        Self { loss, ..Self::GOOD }
+    }
+
+    /// When a datagram that leaves now comes out of the bottleneck; `None` when it does not.
+    fn pass(&mut self, now: Instant, len: usize) -> Option<Instant> {
+        let Some(rate) = self.rate_bps else { return Some(now) };
+        let start = self.busy_until.map_or(now, |at| at.max(now));
+        if start - now > self.queue {
+            return None;
+        }
+        let end = start + Duration::from_secs_f64(len as f64 * 8.0 / rate as f64);
+        self.busy_until = Some(end);
+        Some(end)
+    }
+}
+
+/// A datagram under way.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Datagram {
+    pub(crate) at: Instant,
+    order: u64,
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What is under way.
+pub(crate) struct Net {
+    rng: SmallRng,
+    queue: BinaryHeap<Reverse<Datagram>>,
+    sent: u64,
+}
+
+impl Net {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { rng: SmallRng::seed_from_u64(seed), queue: BinaryHeap::new(), sent: 0 }
+    }
+
+    pub(crate) fn send(&mut self, now: Instant, link: &mut Link, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        if self.rng.random_bool(link.loss) {
+            return;
+        }
+        let Some(out) = link.pass(now, bytes.len()) else { return };
+        let copies = 1 + usize::from(self.rng.random_bool(link.duplicates));
+        for _ in 0..copies {
+            let jitter = link.jitter.mul_f64(self.rng.random_range(0.0..1.0));
+            self.sent += 1;
+            let at = out + link.delay + jitter;
+            self.queue.push(Reverse(Datagram { at, order: self.sent, from, to, bytes: bytes.to_vec() }));
+        }
+    }
+
+    pub(crate) fn next_at(&self) -> Option<Instant> {
+        self.queue.peek().map(|Reverse(datagram)| datagram.at)
+    }
+
+    pub(crate) fn due(&mut self, now: Instant) -> Option<Datagram> {
+        if self.next_at()? > now {
+            return None;
+        }
+        self.queue.pop().map(|Reverse(datagram)| datagram)
+    }
+}

@@ -1,0 +1,249 @@
+//! A client made by hand: every offer, packet and report is the test's, so that it can send what no browser would.
+
+use std::time::Instant;
+
+use moonring::id::{Mid, Pt, Rid, Ssrc};
+use moonring::media::{Codec, CodecName, Extension, Kind};
+use moonring::metrics::DropReason;
+use moonring::negotiate::{
+    Answer, AnswerSection, AnswerStream, Direction, Feedback, IceCredentials, Offer, OfferSection, OfferedCodec,
+    SectionKind, Setup,
+};
+use moonring::rtp::header::{Header, NewHeader, write_header};
+use moonring::rtp::protocol::{Protocol, classify};
+use moonring::rtp::rtcp::{self, RtcpMessage, Writer};
+use moonring::transport::dtls::{self, Certificate, Dtls, DtlsEvent, DtlsRole, DtlsTerms, DtlsVersions};
+use moonring::transport::srtp::{SrtpIn, SrtpOut, SrtpProfile};
+
+use super::Got;
+use super::stun::check;
+
+pub(crate) const MID_ID: u8 = 4;
+pub(crate) const RID_ID: u8 = 10;
+pub(crate) const REPAIRED_RID_ID: u8 = 11;
+
+/// See the module's words.
+pub(crate) struct Raw {
+    pub(crate) certificate: Certificate,
+    pub(crate) ice: IceCredentials,
+    pub(crate) sections: Vec<OfferSection>,
+    pub(crate) answer: Option<Answer>,
+    /// What the server's reports said, in words.
+    pub(crate) reports: Vec<(Instant, String)>,
+    /// (SSRC, NTP, RTP time stamp) of the server's sender reports.
+    pub(crate) clocks: Vec<(Ssrc, u64, u32)>,
+    pub(crate) connected: bool,
+    /// Datagrams to send.
+    pub(crate) out: Vec<Vec<u8>>,
+    dtls: Option<Dtls>,
+    srtp: Option<(SrtpOut, SrtpIn)>,
+    scratch: Vec<u8>,
+    checks: u64,
+    is_checked: bool,
+}
+
+impl Raw {
+    pub(crate) fn new(certificate: Certificate, name: &str) -> Self {
+        let ice = IceCredentials { ufrag: format!("uf{name}"), pwd: format!("password-of-{name:-<24}") };
+        Self {
+            certificate,
+            ice,
+            sections: Vec::new(),
+            answer: None,
+            reports: Vec::new(),
+            clocks: Vec::new(),
+            connected: false,
+            out: Vec::new(),
+            dtls: None,
+            srtp: None,
+            scratch: vec![0; dtls::SCRATCH],
+            checks: 0,
+            is_checked: false,
+        }
+    }
+
+    pub(crate) fn offer(&self) -> Offer {
+        Offer {
+            ice: self.ice.clone(),
+            fingerprint: self.certificate.fingerprint(),
+            setup: Setup::ActPass,
+            sections: self.sections.clone(),
+        }
+    }
+
+    pub(crate) fn accept(&mut self, now: Instant, answer: &Answer) {
+        let is_new = self.answer.as_ref().is_none_or(|known| known.ice != answer.ice);
+        self.answer = Some(answer.clone());
+        if self.dtls.is_none() {
+            let (versions, profiles) = (DtlsVersions::default(), SrtpProfile::ALL.to_vec());
+            let terms = DtlsTerms { role: DtlsRole::Client, versions, profiles, fingerprint: answer.fingerprint };
+            self.dtls = Some(Dtls::new(now, &self.certificate, terms));
+        }
+        if is_new {
+            let check = self.check();
+            self.out.push(check);
+        }
+    }
+
+    /// What a section of the last answer sends to this client.
+    pub(crate) fn stream(&self, mid: &Mid) -> Option<AnswerStream> {
+        self.answer.as_ref()?.sections.iter().find_map(|section| match section {
+            AnswerSection::Accepted { mid: of, stream, .. } if of == mid => stream.clone(),
+            _ => None,
+        })
+    }
+
+    /// A valid connectivity check.
+    pub(crate) fn check(&mut self) -> Vec<u8> {
+        let answer = self.answer.as_ref().expect("an answer");
+        self.checks += 1;
+        check(&format!("{}:{}", answer.ice.ufrag, self.ice.ufrag), &answer.ice.pwd, self.checks)
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.dtls.as_ref().and_then(Dtls::poll_timeout).filter(|_| self.is_checked)
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if let Some(dtls) = self.dtls.as_mut().filter(|_| self.is_checked) {
+            dtls.handle_timeout(now);
+            self.drive();
+        }
+    }
+
+    /// Says goodbye by DTLS.
+    pub(crate) fn close(&mut self) {
+        if let Some(dtls) = &mut self.dtls {
+            dtls.close();
+            self.drive();
+        }
+    }
+
+    pub(crate) fn handle(&mut self, now: Instant, bytes: &mut [u8]) -> Option<Got> {
+        match classify(bytes).ok()? {
+            Protocol::Stun => {
+                // Its integrity is what the load test's peer checks.
+                self.is_checked = true;
+                self.handle_timeout(now);
+                None
+            }
+            Protocol::Dtls => {
+                let _ = self.dtls.as_mut()?.handle_packet(now, bytes);
+                self.drive();
+                None
+            }
+            Protocol::Rtp => {
+                let header = Header::parse(bytes).ok()?;
+                let (_, incoming) = self.srtp.as_mut()?;
+                let opened = incoming.unprotect_rtp(bytes, header.header_len, header.ssrc.0, header.sequence);
+                let len = opened.ok()?.0;
+                Some(Got::read(now, &header, &bytes[..len]))
+            }
+            Protocol::Rtcp => {
+                let len = self.srtp.as_mut()?.1.unprotect_rtcp(bytes).ok()?;
+                let _ = rtcp::parse(&bytes[..len], &mut |message| self.note(now, message));
+                None
+            }
+        }
+    }
+
+    fn note(&mut self, now: Instant, message: RtcpMessage<'_>) {
+        let words = match message {
+            RtcpMessage::SenderReport { ssrc, ntp, rtp_time, .. } => {
+                self.clocks.push((ssrc, ntp, rtp_time));
+                return;
+            }
+            RtcpMessage::Nack { media, sequences } => format!("Nack {} {:?}", media.0, sequences.collect::<Vec<_>>()),
+            RtcpMessage::Pli { media } => format!("Pli {}", media.0),
+            RtcpMessage::Fir { media, .. } => format!("Fir {}", media.0),
+            other => format!("{other:?}"),
+        };
+        self.reports.push((now, words));
+    }
+
+    fn drive(&mut self) {
+        let Some(dtls) = &mut self.dtls else { return };
+        let out = &mut self.out;
+        while let Some(event) = dtls.poll(&mut self.scratch, |datagram| out.push(datagram.to_vec())) {
+            if let DtlsEvent::Connected(keys) = event {
+                let incoming = SrtpIn::new(keys.profile, &keys.remote, 64);
+                self.srtp = Some((SrtpOut::new(keys.profile, &keys.local), incoming));
+                self.connected = true;
+            }
+        }
+    }
+
+    /// An SRTP packet; `index` is its sequence number with the rollover counter.
+    pub(crate) fn seal(&self, fields: &Fields<'_>, payload: &[u8]) -> Vec<u8> {
+        let header = NewHeader {
+            marker: fields.marker,
+            payload_type: Pt(fields.pt),
+            sequence: fields.index as u16,
+            timestamp: fields.timestamp,
+            ssrc: Ssrc(fields.ssrc),
+        };
+        let mut bytes = vec![0; 1_500];
+        let header_len = write_header(&mut bytes, &header, fields.elements);
+        bytes[header_len..header_len + payload.len()].copy_from_slice(payload);
+        let (srtp, _) = self.srtp.as_ref().expect("connected");
+        let len = srtp.protect_rtp(&mut bytes, header_len, header_len + payload.len(), fields.index);
+        bytes.truncate(len);
+        bytes
+    }
+
+    /// An SRTCP packet.
+    pub(crate) fn control(&mut self, write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+        let mut bytes = vec![0; 1_400];
+        let mut writer = Writer::new(&mut bytes[..1_200]);
+        writer.receiver_report(Ssrc(1), &[]).unwrap();
+        write(&mut writer);
+        let plain_len = writer.len();
+        let (srtp, _) = self.srtp.as_mut().expect("connected");
+        let len = srtp.protect_rtcp(&mut bytes, plain_len);
+        bytes.truncate(len);
+        bytes
+    }
+}
+
+/// The header of a packet made by hand.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fields<'a> {
+    pub(crate) ssrc: u32,
+    pub(crate) pt: u8,
+    pub(crate) index: u64,
+    pub(crate) timestamp: u32,
+    pub(crate) marker: bool,
+    pub(crate) elements: &'a [(u8, &'a [u8])],
+}
+
+/// A media section as Chrome would offer it.
+pub(crate) fn section(mid: &str, codec: CodecName, direction: Direction) -> OfferSection {
+    let is_video = codec.kind() == Kind::Video;
+    let (pt, rtx) = if is_video { (Pt(96), Some(Pt(97))) } else { (Pt(111), None) };
+    let feedback = Feedback { nack: is_video, pli: is_video, fir: false, remb: is_video, transport_cc: false };
+    OfferSection {
+        mid: Mid::parse(mid).unwrap(),
+        kind: SectionKind::Media(codec.kind()),
+        stopped: false,
+        direction,
+        codecs: vec![OfferedCodec { pt, codec: Codec { name: codec, fmtp: String::new() }, rtx, feedback }],
+        extensions: vec![(MID_ID, Extension::Mid)],
+        ssrcs: Vec::new(),
+        rids: Vec::new(),
+        protocol: "UDP/TLS/RTP/SAVPF".into(),
+        formats: vec![pt.0.to_string()],
+    }
+}
+
+/// A section that sends layers `rids`, from the lowest.
+pub(crate) fn simulcast(mid: &str, rids: &[&str]) -> OfferSection {
+    let mut section = section(mid, CodecName::Vp8, Direction::SendOnly);
+    section.rids = rids.iter().map(|rid| Rid::parse(rid).unwrap()).collect();
+    section.extensions.extend([(RID_ID, Extension::Rid), (REPAIRED_RID_ID, Extension::RepairedRid)]);
+    section
+}
+
+/// Every reason a datagram can be dropped for, with its count.
+pub(crate) fn reasons() -> impl Iterator<Item = DropReason> {
+    DropReason::ALL.iter().copied()
+}

@@ -1,0 +1,200 @@
+//! Simulcast: layers are told apart by their RIDs, and a switch is neither seen in the numbers nor made elsewhere than at
+//! a key frame.
+
+use std::time::Duration;
+
+use moonring::command::Command;
+use moonring::id::{Mid, Ssrc, TrackId};
+use moonring::media::CodecName::Vp8;
+use moonring::negotiate::Direction;
+use moonring::rtp::codec::vp8;
+use moonring::rtp::rtcp::SenderInfo;
+
+use crate::sim::flows::{assert_unbroken, sends, wants};
+use crate::sim::raw::{Fields, MID_ID, RID_ID, section, simulcast};
+use crate::sim::{Got, World};
+
+const RIDS: [&str; 3] = ["q", "h", "f"];
+/// Payload bytes of a frame of each layer: 24, 72 and 264 kbit/s of payload at 30 frames a second.
+const BYTES: [usize; 3] = [100, 300, 1_100];
+/// Where in the payload the layer's number stands.
+const MARK: usize = 18;
+
+/// A publisher of three layers, each with numbers of its own.
+struct Encoder {
+    who: usize,
+    layers: [Layer; 3],
+    active: [bool; 3],
+}
+
+#[derive(Clone, Copy)]
+struct Layer {
+    ssrc: u32,
+    index: u64,
+    picture: u16,
+    tl0: u8,
+    timestamp: u32,
+    frames: u32,
+}
+
+impl Encoder {
+    fn new(who: usize) -> Self {
+        let layer = |n: u32| Layer {
+            ssrc: 700 + n,
+            index: 65_000 + 200 * u64::from(n),
+            picture: 0x7FF0 - 1_000 * n as u16,
+            tl0: 250 - 40 * n as u8,
+            timestamp: 1_000_000_000 * n,
+            frames: 0,
+        };
+        Self { who, layers: [layer(0), layer(1), layer(2)], active: [true; 3] }
+    }
+
+    /// Makes and sends a frame of each active layer; a key frame where one was asked for.
+    fn frame(&mut self, world: &mut World) {
+        let since = world.since_start();
+        let reports = std::mem::take(&mut world.raw(self.who).reports);
+        for n in (0..3).filter(|n| self.active[*n]) {
+            let layer = &mut self.layers[n];
+            let asked = reports.iter().any(|(_, words)| *words == format!("Pli {}", layer.ssrc));
+            let key = layer.frames == 0 || asked;
+            let [high, low] = layer.picture.to_be_bytes();
+            let mut payload = vec![0x90, 0xE0, high | 0x80, low, layer.tl0, 0x20, u8::from(!key), 0, 0];
+            payload.extend([0x9D, 0x01, 0x2A, 0x80, 0x02, 0xE0, 0x01]);
+            payload.resize(BYTES[n], 0);
+            payload[MARK] = n as u8;
+            let names: [(u8, &[u8]); 2] = [(MID_ID, b"0"), (RID_ID, RIDS[n].as_bytes())];
+            let elements = if layer.frames < 60 { &names[..] } else { &[] };
+            let media = (since.as_micros() * 90 / 1_000) as u32;
+            let timestamp = layer.timestamp.wrapping_add(media);
+            let fields = Fields { ssrc: layer.ssrc, pt: 96, index: layer.index, timestamp, marker: true, elements };
+            let packet = world.raw(self.who).seal(&fields, &payload);
+            world.raw(self.who).out.push(packet);
+            if layer.frames % 30 == 0 {
+                let ntp = 1_000_u64 << 32 | 0;
+                let ntp = ntp.wrapping_add((since.as_secs_f64() * 4_294_967_296.0) as u64);
+                let info =
+                    SenderInfo { ssrc: Ssrc(layer.ssrc), ntp, rtp_time: timestamp, packets: layer.frames, octets: 0 };
+                let report = world.raw(self.who).control(|w| w.sender_report(&info, &[]).unwrap());
+                world.raw(self.who).out.push(report);
+            }
+            layer.index += 1;
+            layer.picture = (layer.picture + 1) % 0x8000;
+            layer.tl0 = layer.tl0.wrapping_add(1);
+            layer.frames += 1;
+        }
+    }
+
+    fn run(&mut self, world: &mut World, frames: usize) {
+        for _ in 0..frames {
+            self.frame(world);
+            world.run(Duration::from_micros(33_333));
+        }
+    }
+}
+
+/// Alice's encoder, Bob, and the track.
+fn scene(seed: u64) -> (World, Encoder, usize, TrackId) {
+    let mut world = World::new(seed);
+    let (alice, bob) = (world.join_raw("alice"), world.join_raw("bob"));
+    world.raw(alice).sections = vec![simulcast("0", &RIDS)];
+    let track = world.offer(alice, vec![sends("0")], vec![])[0].track.clone().unwrap();
+    assert_eq!(track.layers, 3);
+    world.raw(bob).sections = vec![section("0", Vp8, Direction::RecvOnly)];
+    world.offer(bob, vec![], vec![wants(&Mid::parse("0").unwrap(), Some(&track.id))]);
+    world.run_ms(300);
+    let mut encoder = Encoder::new(alice);
+    encoder.run(&mut world, 90);
+    (world, encoder, bob, track.id)
+}
+
+fn layer_of(got: &Got) -> u8 {
+    got.head[MARK]
+}
+
+/// The layers received, one after the other.
+fn layers(got: &[Got]) -> Vec<u8> {
+    let mut layers: Vec<u8> = got.iter().map(layer_of).collect();
+    layers.dedup();
+    layers
+}
+
+/// Numbers go on, picture by picture, and each switch is at a key frame.
+fn assert_continuous(got: &[Got]) {
+    assert_unbroken(got);
+    for pair in got.windows(2) {
+        let [a, b] = [&pair[0], &pair[1]];
+        let ids = |g: &Got| vp8::Descriptor::parse(&g.head).unwrap().ids;
+        let (from, to) = (ids(a), ids(b));
+        let (from_id, to_id) = (from.picture_id.unwrap().value, to.picture_id.unwrap().value);
+        assert_eq!(to_id, (from_id + 1) % 0x8000, "picture ids");
+        assert_eq!(to.tl0_picture.unwrap().0, from.tl0_picture.unwrap().0.wrapping_add(1), "TL0PICIDX");
+        let step = b.timestamp.wrapping_sub(a.timestamp);
+        assert!((1..9_000).contains(&step), "time goes on: {step} from layer {} to {}", layer_of(a), layer_of(b));
+        if layer_of(a) != layer_of(b) {
+            assert!(vp8::inspect(&b.head).key_frame, "a switch is at a key frame");
+        }
+    }
+}
+
+#[test]
+fn layers_are_learnt_by_rid_and_the_best_is_forwarded() {
+    let (world, _, bob, _) = scene(90);
+    let got = world.got(bob, 96);
+    assert_continuous(&got);
+    assert_eq!(layer_of(got.last().unwrap()), 2);
+}
+
+#[test]
+fn a_client_chooses_a_layer_and_the_picture_goes_on() {
+    let (mut world, mut encoder, bob, track) = scene(91);
+    for layer in [Some(0), Some(1), None, Some(0), Some(9)] {
+        world.command(Command::SetLayer { client: world.id(bob), track: track.clone(), layer });
+        encoder.run(&mut world, 45);
+        let expected = layer.unwrap_or(2).min(2);
+        assert_eq!(layer_of(world.members[bob].got.last().unwrap()), expected, "{layer:?}");
+    }
+    let got = world.got(bob, 96);
+    assert_continuous(&got);
+    let seen = layers(&got);
+    assert_eq!(seen[seen.len() - 5..], [2, 0, 1, 2, 0, 2][1..], "{seen:?}");
+}
+
+#[test]
+fn an_estimate_of_the_receiver_chooses_the_layer_that_fits() {
+    let (mut world, mut encoder, bob, _) = scene(92);
+    for (bps, expected) in [(60_000, 0), (150_000, 1), (5_000_000, 2), (10_000, 0)] {
+        for _ in 0..3 {
+            let remb = world.raw(bob).control(|w| w.remb(Ssrc(1), bps, &[]).unwrap());
+            world.raw(bob).out.push(remb);
+            encoder.run(&mut world, 30);
+        }
+        assert_eq!(layer_of(world.members[bob].got.last().unwrap()), expected, "{bps} bit/s");
+    }
+    assert_continuous(&world.got(bob, 96));
+}
+
+#[test]
+fn a_layer_that_is_no_longer_sent_is_replaced_by_one_that_is() {
+    let (mut world, mut encoder, bob, _) = scene(93);
+    encoder.active = [true, true, false];
+    encoder.run(&mut world, 150);
+    assert_eq!(layer_of(world.members[bob].got.last().unwrap()), 1);
+    encoder.active = [true; 3];
+    encoder.run(&mut world, 90);
+    assert_eq!(layer_of(world.members[bob].got.last().unwrap()), 2);
+    let got = world.got(bob, 96);
+    assert_unbroken(&got);
+}
+
+#[test]
+fn more_rids_than_layers_are_answered_with_the_layers_that_are_taken() {
+    let mut world = World::new(94);
+    let alice = world.join_raw("alice");
+    world.raw(alice).sections = vec![simulcast("0", &["a", "b", "c", "d"])];
+    let track = world.offer(alice, vec![sends("0")], vec![])[0].track.clone().unwrap();
+    assert_eq!(track.layers, 3);
+    let answer = world.raw(alice).answer.clone().unwrap();
+    let moonring::negotiate::AnswerSection::Accepted { rids, .. } = &answer.sections[0] else { panic!("{answer:?}") };
+    assert_eq!(rids.iter().map(|rid| rid.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+}
