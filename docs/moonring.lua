@@ -308,3 +308,125 @@ function sfu.shared.delete(key) end
 ---@return number? sum
 ---@return string? why_not
 function sfu.shared.incr(key, by, ttl) end
+
+-------------------------------------------------------------------------------------------------------------------------
+-- test: what `moonring test` gives to *_test.lua files, in the place of sfu.
+
+---@class test
+---@field start number the time of day at which every room begins
+---@field json sfu.json
+---@field null any
+test = {}
+
+---A test.
+---@param name string
+---@param fn fun()
+function test.it(name, fn) end
+
+---@param got any
+---@param expected any tables are compared by content
+---@param what? string
+function test.eq(got, expected, what) end
+
+---@param value any
+---@param what? string
+function test.ok(value, what) end
+
+---@param text string
+---@param pattern string
+---@param what? string
+function test.match(text, pattern, what) end
+
+---A token signed with HS256.
+---@param claims table
+---@param secret string
+---@return string
+function test.jwt(claims, secret) end
+
+---A new room.
+---@param script string|{name?: string, source: string} a file beside the test, or the text itself
+---@param config? table what the script finds as sfu.config
+---@param options? {id?: string}
+---@return TestRoom
+function test.room(script, config, options) end
+
+---@class TestRoom
+---@field broadcasts {value: Json, except: string?}[]
+---@field log {level: "debug"|"info"|"warn"|"error", text: string, hook: string}[]
+---@field requests HttpRequest[]
+---@field closed string? the reason of sfu.close
+local TestRoom = {}
+
+---`allowed` is nil while the hook waits.
+---@param options? {id?: string, token?: string, ip?: string, metadata?: Json}
+---@return TestClient client
+---@return boolean? allowed
+---@return string? reason
+function TestRoom:connect(options) end
+
+---Lets time pass.
+---@param ms number
+function TestRoom:advance(ms) end
+
+---@return number seconds since 1970
+function TestRoom:now() end
+
+---Answers sfu.http from now on; nil and words are a failure.
+---@param handler fun(request: HttpRequest): {status?: integer, headers?: table<string, string>, body?: string}?, string?
+function TestRoom:http(handler) end
+
+---@param script string|{name?: string, source: string}
+---@return boolean? ok nil while it waits for hooks that wait
+---@return string? why_not
+function TestRoom:reload(script) end
+
+---@param clients TestClient[]
+function TestRoom:speakers(clients) end
+
+---Hooks that have failed since the last call. A failure that is not asked for fails the test.
+---@return {text: string, hook: string}[]
+function TestRoom:failures() end
+
+---@param name string
+---@return number
+function TestRoom:counter(name) end
+
+---@class TestClient
+---@field id string
+---@field joined boolean
+---@field allowed boolean?
+---@field reason string?
+---@field sent Json[] broadcasts too
+---@field kicked string?
+---@field max_bitrate integer?
+---@field max_layers table<string, integer>
+---@field muted table<string, true>
+local TestClient = {}
+
+---@param track {kind: "audio"|"video", source?: string, quality?: string, simulcast?: integer, codec?: string, id?: string}
+---@return {id: string} track
+---@return boolean? allowed
+---@return string? reason
+function TestClient:publish(track) end
+
+---@param track {id: string}|string
+function TestClient:unpublish(track) end
+
+---@param track {id: string}|string
+---@return boolean? allowed
+---@return string? reason
+function TestClient:subscribe(track) end
+
+---@param value Json
+---@return boolean? taken false when the script has no on_message, or failed
+function TestClient:message(value) end
+
+---@param reason? string
+function TestClient:disconnect(reason) end
+
+---@param counts {bytes_in?: integer, bytes_out?: integer, packets_in?: integer, packets_out?: integer}
+function TestClient:traffic(counts) end
+
+---The last thing that the client was sent.
+---@return Json
+function TestClient:last() end
