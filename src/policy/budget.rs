@@ -192,7 +192,7 @@ impl Registration {
             cpu_clock,
         });
         CURRENT.with(|current| current.store(Arc::as_ptr(&watch).cast_mut(), Release));
-        let watched = Watched { watch: watch.clone(), step: 0, cpu: 0, used: 0 };
+        let watched = Watched { watch: watch.clone(), seen: 0, step: 0, cpu: 0, used: 0 };
         watchdog().list.lock().unwrap_or_else(PoisonError::into_inner).push(watched);
         Self { watch }
     }
@@ -219,7 +219,10 @@ struct Watchdog {
 /// A watched thread with what the watchdog remembers of its step.
 struct Watched {
     watch: Arc<Watch>,
-    /// The step that `cpu` and `used` are about.
+    /// The last step seen, running or not.
+    seen: u64,
+    /// The step that `cpu` and `used` are about. Never one that was only about to begin: its figures would be those
+    /// of a step long before it.
     step: u64,
     /// The thread's CPU clock when the step was first seen.
     cpu: u64,
@@ -232,8 +235,9 @@ impl Watched {
     fn look(&mut self, now: u64) -> bool {
         let step = self.watch.step.load(Acquire);
         let since = self.watch.since.load(SeqCst);
+        let is_news = std::mem::replace(&mut self.seen, step) != step;
         if since == 0 || now < since {
-            return std::mem::replace(&mut self.step, step) != step;
+            return is_news;
         }
         let cpu = read_clock(self.watch.cpu_clock);
         if self.step != step {
