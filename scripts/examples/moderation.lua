@@ -114,7 +114,10 @@ end
 function commands.ban(other, message)
   local minutes = tonumber(message.minutes) or 10
   minutes = math.max(1, math.min(minutes, MAX_BAN_MINUTES))
-  sfu.shared.set(ban_key(other), words(message.reason), minutes * 60)
+  local _, why = sfu.shared.set(ban_key(other), words(message.reason), minutes * 60)
+  if why then
+    sfu.log_error("a ban could not be kept: " .. why)
+  end
   other:kick("You are banned for " .. minutes .. " minutes: " .. words(message.reason))
 end
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::policy::output::{SharedRequest, SharedValue};
 
-/// See the module. Unlike the server's it has no bound: a test ends.
+/// See the module. It answers as the server's does, but has no bound: a test ends.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     entries: HashMap<String, (SharedValue, Option<Instant>)>,
@@ -27,14 +27,15 @@ impl Store {
             }
             SharedRequest::Incr { key, by, ttl } => {
                 let ends = ttl.map(|ttl| now + ttl);
+                let words = format!("{key:?} holds no number");
                 let (value, _) = self.entries.entry(key).or_insert((SharedValue::Number(0.0), ends));
-                match value {
-                    SharedValue::Number(sum) => {
-                        *sum += by;
-                        Ok(Some(SharedValue::Number(*sum)))
-                    }
-                    _ => Err("the entry is not a number".into()),
+                let SharedValue::Number(number) = value else { return Err(words) };
+                let sum = *number + by;
+                if !sum.is_finite() {
+                    return Err("the sum is too large".into());
                 }
+                *number = sum;
+                Ok(Some(SharedValue::Number(sum)))
             }
         }
     }
