@@ -44,7 +44,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
 fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(question)?;
-    match std::io::stdout().write_all(answer.as_bytes()) {
+    match stdout().write_all(answer.as_bytes()) {
         // Whoever reads has enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write the answer"),
