@@ -97,6 +97,8 @@ impl Shard {
         let event = transport.handle_dtls(now, from, bytes, &mut self.dtls_scratch, out)?;
         if let Some(event) = event {
             self.transport_event(now, key, event);
+            // What the policy says to an end is due now, not with the next command or timer.
+            self.drain_policy(now, out);
         }
         self.schedule(key);
         Ok(())
@@ -118,7 +120,7 @@ impl Shard {
     }
 
     /// A client that can receive now needs key frames of what it subscribed to.
-    fn ask_for_waiting_key_frames(&mut self, now: Instant, key: ClientKey) {
+    pub(super) fn ask_for_waiting_key_frames(&mut self, now: Instant, key: ClientKey) {
         let mut owners = Vec::new();
         for forward in self.clients[key].forwards.iter().flatten() {
             let Some(track) = self.tracks.get_mut(forward.track) else { continue };
@@ -340,6 +342,7 @@ impl Shard {
             Request::Estimate(bps) => {
                 client.remb_bps = Some(bps);
                 layers::choose(now, client, &mut self.tracks);
+                self.ask_for_waiting_key_frames(now, key);
             }
         }
     }

@@ -123,6 +123,7 @@ impl Shard {
                         forward.policy_limit = layer;
                     }
                     layers::choose(now, &mut self.clients[key], &mut self.tracks);
+                    self.ask_for_waiting_key_frames(now, key);
                 }
             }
             Action::SetMuted { client, track, muted } => {
