@@ -8,6 +8,7 @@ use crate::id::{ClientId, Mid, RoomId, TrackId};
 use crate::media::{Source, TrackInfo};
 use crate::negotiate::{Answer, Offer};
 use crate::policy::{PolicyReply, PolicyRequest, PolicyRequestId, ScriptLibrary};
+use crate::report::{RoomReport, ShardReport};
 
 /// Numbers an offer, so that its answer is told from others; chosen by the client.
 pub type RequestId = u64;
@@ -107,6 +108,13 @@ pub enum Command {
     },
     /// The scripts there are now: new rooms use them, rooms that run an older version are reloaded.
     Scripts(ScriptLibrary),
+    /// What some rooms are and do; at most [`crate::report::MAX_ROOMS_PER_REPORT`]. Answered by [`Event::Report`].
+    Report {
+        /// Its number.
+        id: u64,
+        /// Which rooms.
+        rooms: Vec<RoomId>,
+    },
     /// A client left, or its signalling is gone.
     Leave {
         /// Who.
@@ -272,6 +280,15 @@ pub enum Event {
         /// What it asks for.
         request: PolicyRequest,
     },
+    /// The answer to [`Command::Report`].
+    Report {
+        /// Its number.
+        id: u64,
+        /// Those of the rooms that are on this shard.
+        rooms: Vec<RoomReport>,
+    },
+    /// The shard's counters, once a second.
+    Counters(Box<ShardReport>),
     /// A room is gone: its id may be placed anew.
     RoomClosed {
         /// Which.

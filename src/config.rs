@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
-pub use values::{DEFAULT_SECRET, Io, LogFormat, PortRange, RoomScript, Secret, SrtpProfile};
+pub use values::{DEFAULT_SECRET, Io, LogFormat, PortRange, RoomScript, ScriptSetting, Secret, SrtpProfile};
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* $name:ident [$env:literal $(, $arg:ident = $value:expr)*]: $type:ty = $default:expr;)*) => {
@@ -96,6 +96,8 @@ settings! {
     room_scripts ["MOONRING_ROOM_SCRIPTS", value_delimiter = ',']: Vec<RoomScript> = vec![];
     /// The shared secret that the default policy asks for as token
     secret ["MOONRING_SECRET", hide_env_values = true]: Secret = Secret(DEFAULT_SECRET.into());
+    /// What scripts find in sfu.config: "<name>=<value>", the value in JSON's form, or as text when it is none
+    script_config ["MOONRING_SCRIPT_CONFIG", value_delimiter = ',', hide_env_values = true]: Vec<ScriptSetting> = vec![];
     /// Processor time of one step of a hook
     step_budget_ms ["MOONRING_STEP_BUDGET_MS"]: u64 = 5;
     /// Processor time of loading a script, on_init and on_load
@@ -153,11 +155,34 @@ pub struct Cli {
 }
 
 /// What the program is to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Subcommand)]
 pub enum Verb {
     /// Run the server
     #[default]
     Run,
+    /// Show the rooms of a running server, asked at admin-listen
+    Rooms {
+        /// One JSON object per line instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a running server, asked at admin-listen, read its scripts again
+    Reload,
+    /// Look for mistakes in policy scripts without running them
+    Check {
+        /// Scripts, or folders of them
+        #[arg(required = true, value_name = "SCRIPT")]
+        scripts: Vec<PathBuf>,
+        /// Fail on warnings too
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Run the tests of policy scripts, offline
+    Test {
+        /// Test files (*_test.lua), or folders of them
+        #[arg(required = true, value_name = "SCRIPT_test.lua")]
+        tests: Vec<PathBuf>,
+    },
 }
 
 impl Cli {

@@ -1,15 +1,20 @@
 //! The server's binary: wiring only.
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::Parser;
 use moonring::config::{Cli, Config, LogFormat, Verb};
 use moonring::server::Server;
+use moonring::signal::operator;
+use moonring::tools;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("moonring: {error:#}");
             ExitCode::FAILURE
@@ -17,9 +22,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command.unwrap_or_default() {
-        Verb::Run => serve(&cli.load()?),
+/// False when a check or a test has found something, and has said so.
+fn run(mut cli: Cli) -> anyhow::Result<bool> {
+    match cli.command.take().unwrap_or_default() {
+        Verb::Run => serve(&cli.load()?).map(|()| true),
+        Verb::Rooms { json } => ask(operator::rooms(cli.load()?.admin_listen, json)).map(|()| true),
+        Verb::Reload => ask(operator::reload(cli.load()?.admin_listen)).map(|()| true),
+        Verb::Check { scripts, strict } => tools::check(&scripts, strict, Instant::now(), &mut stdout()),
+        Verb::Test { tests } => tools::test(&tests, Instant::now(), &mut stdout()),
     }
 }
 
@@ -28,6 +38,17 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let server = Server::start(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.context("cannot start the control plane")?.block_on(server.run(told_to_stop()))
+}
+
+/// Asks a running server and shows what it says.
+fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(question)?;
+    match std::io::stdout().write_all(answer.as_bytes()) {
+        // Whoever reads has enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write the answer"),
+    }
 }
 
 fn start_logging(config: &Config) -> anyhow::Result<()> {

@@ -1,7 +1,6 @@
 //! The whole server put together: shards, scripts, control plane.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
@@ -13,7 +12,7 @@ use crate::media::CodecName;
 use crate::policy::library::{ScriptLibrary, ScriptRule};
 use crate::policy::{PolicyEngine, PolicySettings};
 use crate::room::history::HistoryLimits;
-use crate::scripts;
+use crate::scripts::ScriptFolder;
 use crate::shard::event_loop::{LoopSettings, ShardThread, spawn_shard};
 use crate::shard::udp::{IoMode, UdpSettings, bind};
 use crate::shard::{Shard, ShardSettings, probe};
@@ -22,9 +21,12 @@ use crate::signal::http::{Door, ShardEnd};
 use crate::transport::TransportConfig;
 use crate::transport::dtls::Certificate;
 use crate::transport::srtp::SrtpProfile;
+use crate::watch::{Watch, WatchSettings};
 
 /// Events of one shard that may wait for the control plane: a room of 500 that ends tells 500 clients of 500.
 const EVENT_QUEUE: usize = 16_384;
+/// How often a shard tells of its counters.
+const REPORT_DISTANCE: Duration = Duration::from_secs(1);
 /// Payload memory of a sound track, in bytes: a second of Opus is 8 KiB at 64 kbit/s.
 const AUDIO_HISTORY_BYTES: usize = 16 * 1024;
 
@@ -33,6 +35,7 @@ pub struct Server {
     door: Door,
     shards: Vec<ShardThread>,
     ends: Vec<ShardEnd>,
+    scripts: ScriptFolder,
 }
 
 impl Server {
@@ -43,16 +46,16 @@ impl Server {
         probe::check(config.shards())?;
         let door = Door::open(config)?;
         let rules = config.room_scripts.iter().map(|rule| ScriptRule::new(&rule.pattern, &rule.script));
-        let library = scripts::load(&config.scripts_dir, rules.collect())
+        let scripts = ScriptFolder::open(&config.scripts_dir, rules.collect())
             .with_context(|| format!("scripts folder {}", config.scripts_dir.display()))?;
         let certificate = Certificate::generate().context("cannot make the certificate for DTLS")?;
         let (mut shards, mut ends) = (Vec::new(), Vec::new());
         for (n, port) in config.media_ports.iter().take(config.shards()).enumerate() {
-            let (shard, end) = start_shard(config, n, port, &certificate, library.clone())?;
+            let (shard, end) = start_shard(config, n, port, &certificate, scripts.library().clone())?;
             shards.push(shard);
             ends.push(end);
         }
-        Ok(Self { door, shards, ends })
+        Ok(Self { door, shards, ends, scripts })
     }
 
     /// Where clients connect to.
@@ -62,7 +65,11 @@ impl Server {
 
     /// Serves until `shutdown` is ready; then everybody is told goodbye.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
-        let served = self.door.serve(self.ends, Arc::new(|_: &mut String| {}), shutdown).await;
+        let handles = self.ends.iter().map(|end| end.handle.clone()).collect();
+        let (watch, scripts) = Watch::new(self.scripts, handles, WatchSettings::default());
+        let watch = tokio::spawn(watch.run());
+        let served = self.door.with_scripts(scripts).serve(self.ends, shutdown).await;
+        watch.abort();
         for shard in self.shards {
             shard.stop();
         }
@@ -102,7 +109,9 @@ fn start_shard(
         let mut engine = PolicyEngine::new(policy, rand::random());
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         engine.set_clock(now, unix);
-        Shard::new(now, settings, engine, library, seed)
+        let mut shard = Shard::new(now, settings, engine, library, seed);
+        shard.report_every(now, REPORT_DISTANCE);
+        shard
     };
     let (events, receiver) = mpsc::channel(EVENT_QUEUE);
     let shard = spawn_shard(loop_settings(config, n), sockets, build, events)?;
@@ -160,5 +169,6 @@ fn policy_settings(config: &Config) -> PolicySettings {
         ..PolicySettings::default()
     };
     settings.config.insert("secret".to_owned(), config.secret.0.clone().into());
+    settings.config.extend(config.script_config.iter().map(|setting| (setting.name.clone(), setting.value.clone())));
     settings
 }

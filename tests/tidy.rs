@@ -16,7 +16,7 @@ const SLACK: usize = 20;
 
 /// Files that wire things up or touch the outside world: the runtime, the clock, sockets, the environment.
 const EDGE: &[&str] =
-    &["shard/event_loop", "shard/udp", "shard/probe", "signal/", "main.rs", "server.rs", "config", "watch.rs"];
+    &["shard/event_loop", "shard/udp", "shard/probe", "signal/", "main.rs", "server.rs", "config", "watch"];
 
 /// Words that may stand in some files only.
 struct Only {

@@ -1,9 +1,21 @@
 //! Loads a WebRTC SFU with real clients and reports what it did.
 //!
+//! ```text
+//! scenario ─plans─▶ run ──▶ signalling (a thread: WebSocket, WHIP, WHEP) ──offers, answers──▶ engine (a thread or more)
+//!                    ▲                                                                          peers, media, sockets
+//!                    └──────────────────────── a snapshot every second ─────────────────────────────┘   ──▶ report
+//! ```
+//!
 //! | module | what |
 //! |---|---|
 //! | [`peer`] | one WebRTC client: ICE, DTLS, SRTP, feedback; no I/O, no clock, so that simulated worlds use it too |
 //! | [`media`] | packets as real codecs make them, with a time stamp inside |
+//! | [`engine`] | a thread that drives many peers |
+//! | [`signalling`] | how clients join |
+//! | [`scenario`] | who joins which room and does what |
+//! | [`run`] | one run: starts all of it, watches, reports |
+//! | [`report`] | numbers, a table, a page with plots |
+//! | [`process`] | processor time and memory from `/proc` |
 pub mod engine;
 pub mod media;
 pub mod peer;

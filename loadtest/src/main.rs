@@ -162,7 +162,8 @@ fn execute(run: &Run) -> anyhow::Result<bool> {
     if let Some(path) = &run.html {
         std::fs::write(path, report::page(&reports)).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(last.connected as usize >= last.clients)
+    // Of an audience that comes and goes some are always on their way.
+    Ok(last.connected as usize >= last.clients || run.scenario == Scenario::Churn && last.connected > 0)
 }
 
 /// The reports of all steps; the best one is the last.

@@ -30,6 +30,19 @@ pub fn own() -> io::Result<Usage> {
     usage("self", crate::engine::THREAD_NAME)
 }
 
+/// Datagrams that the kernel dropped because the receive buffers of the sockets with these ports were full.
+pub fn udp_drops(ports: &[u16]) -> u64 {
+    let tables = ["/proc/net/udp", "/proc/net/udp6"].into_iter().filter_map(|path| fs::read_to_string(path).ok());
+    tables.map(|table| table.lines().filter_map(|line| drops(line, ports)).sum::<u64>()).sum()
+}
+
+/// Of a line like `12: 00000000:A3F1 00000000:0000 07 ... drops`: the last field, if the local port is one of them.
+fn drops(line: &str, ports: &[u16]) -> Option<u64> {
+    let (_, port) = line.split_ascii_whitespace().nth(1)?.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok().filter(|port| ports.contains(port));
+    port.and_then(|_| line.split_ascii_whitespace().last()?.parse().ok())
+}
+
 fn usage(pid: &str, name: &str) -> io::Result<Usage> {
     let mut usage = Usage::default();
     for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -78,6 +91,8 @@ mod tests {
         let stat = "12 (a b) c) S 1 2 3 4 5 6 7 8 9 10 150 25 0 0 20 0";
         assert_eq!(ticks(stat), Some(Duration::from_millis(1_750)));
         assert_eq!(resident("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
+        let line = " 12: 0100007F:A3F1 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 4242 2 00000000 77";
+        assert_eq!((drops(line, &[0xA3F1]), drops(line, &[1]), drops("sl local drops", &[1])), (Some(77), None, None));
         assert_eq!((run_time(""), ticks("1 (a"), resident("")), (None, None, None));
     }
 

@@ -88,6 +88,44 @@ impl TryFrom<String> for RoomScript {
     }
 }
 
+/// What scripts find in `sfu.config`: `"<name>=<value>"`, the value as JSON, or as text when it is none.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(try_from = "String")]
+pub struct ScriptSetting {
+    /// The name in `sfu.config`.
+    pub name: String,
+    /// What scripts find there.
+    pub value: serde_json::Value,
+}
+
+impl FromStr for ScriptSetting {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The text itself may be a key: it is not repeated.
+        let (name, value) = text.split_once('=').ok_or("a setting of script_config is not <name>=<value>")?;
+        let (name, value) = (name.trim(), value.trim());
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || !name.chars().all(fits) {
+            return Err("the name of a setting of script_config is not of letters, digits and '_'".into());
+        }
+        let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        Ok(Self { name: name.to_owned(), value })
+    }
+}
+
+impl TryFrom<String> for ScriptSetting {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Debug for ScriptSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=...", self.name)
+    }
+}
+
 /// A text that is not shown in logs.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct Secret(pub String);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::agenda::Agenda;
 use super::effects::TimerHandle;
 use super::output::{PolicyKey, PolicyOutput, PolicyRequestId, Ticket};
-use super::settings::PolicySettings;
+use super::settings::{MAX_SHARD_COUNTERS, PolicySettings};
 use super::state::State;
 use super::stats::PolicyStats;
 
@@ -33,6 +33,8 @@ pub(crate) struct Desk {
     /// The room of every request under way.
     pub(crate) requests: HashMap<PolicyRequestId, PolicyKey>,
     pub(crate) stats: PolicyStats,
+    /// What scripts counted, all rooms together.
+    pub(crate) counters: HashMap<String, f64>,
     /// Closed states, to be freed.
     pub(crate) closed: Vec<State>,
     clock: Option<(Instant, Duration)>,
@@ -49,6 +51,7 @@ impl Desk {
             outputs: VecDeque::new(),
             requests: HashMap::new(),
             stats: PolicyStats::default(),
+            counters: HashMap::new(),
             closed: Vec::new(),
             clock: None,
             next_ticket: 0,
@@ -67,6 +70,15 @@ impl Desk {
         match now.checked_duration_since(at) {
             Some(passed) => unix + passed,
             None => unix.saturating_sub(at - now),
+        }
+    }
+
+    /// Adds to a counter of all rooms; names beyond the bound are dropped.
+    pub(crate) fn count(&mut self, name: &str, n: f64) {
+        if let Some(sum) = self.counters.get_mut(name) {
+            *sum += n;
+        } else if self.counters.len() < MAX_SHARD_COUNTERS {
+            self.counters.insert(name.to_owned(), n);
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use slotmap::SlotMap;
 
+use super::budget::stopwatch;
 use super::desk::{Desk, Due};
 use super::graveyard::Graveyard;
 use super::hook::{HookCall, SCRIPT_ERROR};
@@ -135,15 +136,38 @@ impl PolicyEngine {
     }
 
     /// Replaces a room's script, with its state, or leaves all as it is; [`PolicyOutput::Reloaded`] says which. It
-    /// happens at once unless hooks of the room wait; then within some seconds.
-    pub fn reload(&mut self, now: Instant, key: PolicyKey, script: Arc<Script>) {
+    /// happens at once unless hooks of the room wait; then within some seconds. Says how much CPU time it took.
+    pub fn reload(&mut self, now: Instant, key: PolicyKey, script: Arc<Script>) -> Duration {
+        let elapsed = stopwatch();
         self.with(key, |room, desk| room.reload(desk, now, script));
         self.bury(now);
+        elapsed()
+    }
+
+    /// The script that a room runs.
+    pub fn script(&self, key: PolicyKey) -> Option<&Arc<Script>> {
+        self.rooms.get(key).map(|room| &room.state.host.script)
+    }
+
+    /// The script of a room's last reload, however it came out.
+    pub fn last_tried(&self, key: PolicyKey) -> Option<&Arc<Script>> {
+        self.rooms.get(key).and_then(|room| room.tried.as_ref())
+    }
+
+    /// Whether a reload with `script` would be something new: it is not what the room runs, nor what its last reload
+    /// was about.
+    pub fn is_new(&mut self, key: PolicyKey, script: &Script) -> bool {
+        self.rooms.get_mut(key).is_some_and(|room| room.is_new(script))
     }
 
     /// What the policies have done, all rooms together.
     pub fn stats(&self) -> &PolicyStats {
         &self.desk.stats
+    }
+
+    /// What scripts counted with `sfu.count`, all rooms together.
+    pub fn script_counters(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.desk.counters.iter().map(|(name, n)| (name.as_str(), *n))
     }
 
     /// What a room's policy is and has done.

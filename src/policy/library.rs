@@ -28,21 +28,47 @@ impl ScriptRule {
 }
 
 /// All scripts, by their path below the scripts folder, compiled or with the reason why not.
+/// Cheap to clone: a shard gets the whole of it with every change.
 #[derive(Clone, Debug, Default)]
 pub struct ScriptLibrary {
-    scripts: HashMap<String, Result<Arc<Script>, ScriptError>>,
+    scripts: Arc<HashMap<String, Result<Arc<Script>, ScriptError>>>,
     rules: Arc<[ScriptRule]>,
 }
 
 impl ScriptLibrary {
     /// A library without scripts.
     pub fn new(rules: Vec<ScriptRule>) -> Self {
-        Self { scripts: HashMap::new(), rules: rules.into() }
+        Self { scripts: Arc::default(), rules: rules.into() }
     }
 
     /// Adds or replaces a script. `name` is its path below the scripts folder, with `/`.
     pub fn insert(&mut self, name: String, script: Result<Arc<Script>, ScriptError>) {
-        self.scripts.insert(name, script);
+        Arc::make_mut(&mut self.scripts).insert(name, script);
+    }
+
+    /// Takes a script out; false when there was none.
+    pub fn remove(&mut self, name: &str) -> bool {
+        self.contains(name) && Arc::make_mut(&mut self.scripts).remove(name).is_some()
+    }
+
+    /// The script of that name, or the reason why it cannot be used.
+    pub fn get(&self, name: &str) -> Option<&Result<Arc<Script>, ScriptError>> {
+        self.scripts.get(name)
+    }
+
+    /// How many scripts there are, usable or not.
+    pub fn len(&self) -> usize {
+        self.scripts.len()
+    }
+
+    /// Whether there is no script at all.
+    pub fn is_empty(&self) -> bool {
+        self.scripts.is_empty()
+    }
+
+    /// Whether rooms depend on a script of that name being there: the default one, or a rule's.
+    pub fn is_depended_on(&self, name: &str) -> bool {
+        name == DEFAULT_SCRIPT || self.rules.iter().any(|rule| rule.script == name)
     }
 
     /// Whether there is a script of that name, usable or not.

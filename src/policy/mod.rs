@@ -23,6 +23,7 @@ mod script;
 pub mod settings;
 mod state;
 pub mod stats;
+pub mod tools;
 mod waits;
 
 pub use engine::PolicyEngine;

@@ -55,9 +55,20 @@ impl Room {
         if let Some(before) = self.pending.take() {
             desk.agenda.remove(before.deadline);
         }
+        self.tried = Some(script.clone());
         let deadline = desk.agenda.add(now + RELOAD_PATIENCE, Due::Reload(self.key));
         self.pending = Some(Pending { script, deadline, late: false });
         self.pump(desk, now);
+    }
+
+    /// See `PolicyEngine::is_new`.
+    pub(crate) fn is_new(&mut self, script: &Script) -> bool {
+        if self.pending.is_none() && self.state.host.script.is(script) {
+            // Back to what runs: what was tried in between may be tried again.
+            self.tried = None;
+            return false;
+        }
+        self.tried.as_ref().is_none_or(|tried| !tried.is(script))
     }
 
     /// The old version's hooks have waited long enough.
@@ -97,17 +108,9 @@ impl Room {
             }
             Err(words) => Err(words),
         };
-        let (room, name) = (&self.facts.id, script.name());
-        let version = format_args!("{:016x}", script.version());
         for stats in [&mut self.stats, &mut desk.stats] {
             stats.reloads += u64::from(result.is_ok());
             stats.reloads_failed += u64::from(result.is_err());
-        }
-        match &result {
-            Ok(_) => tracing::info!(%room, script = name, %version, "reloaded"),
-            Err(words) => {
-                tracing::error!(%room, script = name, %version, "not reloaded, the old version runs on: {words}")
-            }
         }
         self.last_reload = Some(result.clone());
         desk.outputs.push_back(PolicyOutput::Reloaded { key: self.key, result });

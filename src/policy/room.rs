@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mlua::{RegistryKey, Thread};
@@ -19,6 +20,7 @@ use super::hook::{Action, ClientFacts, HookCall, Outcome, Presence, Verdict};
 use super::host::RoomFacts;
 use super::output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequestId, Ticket};
 use super::reload::Pending;
+use super::script::Script;
 use super::settings::{MAX_WAITING, STRIKES_OF_ERROR, STRIKES_OF_KILL};
 use super::state::{End, Failure, State, What};
 use super::stats::{PolicyStats, RoomStatus};
@@ -93,6 +95,8 @@ pub(crate) struct Room {
     pub(super) state: State,
     pub(super) pending: Option<Pending>,
     pub(super) last_reload: Option<Result<u64, String>>,
+    /// The script of the last reload.
+    pub(super) tried: Option<Arc<Script>>,
     pub(super) stats: PolicyStats,
     pub(super) aside: bool,
     pub(super) bucket: CpuBucket,
@@ -112,6 +116,7 @@ impl Room {
             state,
             pending: None,
             last_reload: None,
+            tried: None,
             stats: PolicyStats::default(),
             aside: false,
             bucket: CpuBucket::new(&desk.settings, now),
@@ -401,6 +406,7 @@ impl Room {
         }
         self.state.host.timers.set(self.timers.len());
         for (name, n) in effects.counts {
+            desk.count(&name, n);
             count(&mut self.counters, name, n);
         }
         effects.actions

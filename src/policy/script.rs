@@ -28,6 +28,11 @@ impl ScriptError {
     pub fn unreadable(name: &str, error: &std::io::Error) -> Self {
         Self(format!("{name}: {error}"))
     }
+
+    /// A tool that could not make its own sandbox.
+    pub(crate) fn of_tool(error: &dyn fmt::Display) -> Self {
+        Self(error.to_string())
+    }
 }
 
 impl Script {
@@ -54,6 +59,11 @@ impl Script {
     /// A number that tells one text from another.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Whether `other` is the same script in the same version.
+    pub fn is(&self, other: &Self) -> bool {
+        self.version == other.version && self.name == other.name
     }
 
     /// LuaJIT's bytecode with line numbers. Made by [`Script::compile`] only, so it is safe to load.

@@ -40,6 +40,8 @@ pub(crate) const MAX_REQUEST_TIME: Duration = Duration::from_secs(30);
 pub(crate) const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 /// Names of counters of one room's script (`sfu.count`).
 pub(crate) const MAX_COUNTERS: usize = 64;
+/// Names of counters of all rooms of a shard together.
+pub(crate) const MAX_SHARD_COUNTERS: usize = 1024;
 /// Coroutines kept for the next hook of a room.
 pub(crate) const MAX_IDLE_RUNNERS: usize = 4;
 /// What the failures of a script are held against, see [`PolicySettings::strikes`].

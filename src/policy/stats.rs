@@ -20,6 +20,20 @@ pub struct Latency {
 }
 
 impl Latency {
+    /// The time in nanoseconds that a share of the steps did not exceed, as exact as the buckets are; 0 without steps.
+    pub fn quantile_ns(&self, share: f64) -> u64 {
+        let steps: u64 = self.buckets.iter().sum();
+        let wanted = (steps as f64 * share).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        for (n, steps) in self.buckets.iter().enumerate() {
+            seen += steps;
+            if seen >= wanted {
+                return LATENCY_BOUNDS_NS.get(n).map_or(self.max_ns, |bound| (*bound).min(self.max_ns));
+            }
+        }
+        0
+    }
+
     fn record(&mut self, cpu: Duration) {
         let ns = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[LATENCY_BOUNDS_NS.partition_point(|bound| *bound < ns)] += 1;
@@ -107,4 +121,21 @@ pub struct RoomStatus {
     pub stats: PolicyStats,
     /// The script's own counters.
     pub counters: Vec<(String, f64)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_its_buckets_bound_or_the_longest_step() {
+        let mut latency = Latency::default();
+        assert_eq!(latency.quantile_ns(0.5), 0);
+        for ns in [[900; 98].as_slice(), &[90_000, 30_000_000]].concat() {
+            latency.record(Duration::from_nanos(ns));
+        }
+        for (share, expected) in [(0.5, 1_000), (0.98, 1_000), (0.99, 100_000), (1.0, 30_000_000)] {
+            assert_eq!(latency.quantile_ns(share), expected, "{share}");
+        }
+    }
 }

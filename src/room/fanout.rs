@@ -14,9 +14,10 @@ use super::history::{History, Packet};
 use super::track::Track;
 use crate::id::{ClientKey, Pt, Ssrc, TrackKey};
 use crate::media::{CodecName, Extension, ExtensionIds};
+use crate::metrics::{DropReason, Drops};
 use crate::packet::{MAX_DATAGRAM, SendBatch};
 use crate::rtp::extension::abs_send_time;
-use crate::rtp::header::{NewHeader, write_header};
+use crate::rtp::header::{NewHeader, pad, write_header};
 use crate::rtp::rtx::OSN_LEN;
 use crate::transport::srtp::SrtpOut;
 
@@ -36,11 +37,12 @@ pub fn fan_out(
     clients: &mut SlotMap<ClientKey, Client>,
     tracks: &mut SlotMap<TrackKey, Track>,
     out: &mut SendBatch,
+    drops: &mut Drops,
 ) -> bool {
     touch(room, clients, tracks);
     while let Some(key) = room.touched.last().copied() {
         if let Some(client) = clients.get_mut(key)
-            && !send_waiting(moment, client, tracks, out)
+            && !send_waiting(moment, client, tracks, out, drops)
         {
             return false;
         }
@@ -51,9 +53,15 @@ pub fn fan_out(
 
 /// Turns "these tracks have packets" into "these clients have forwards to look at".
 fn touch(room: &mut Room, clients: &mut SlotMap<ClientKey, Client>, tracks: &mut SlotMap<TrackKey, Track>) {
+    // Taken from the back below: sound first.
+    room.dirty.sort_by_key(|key| tracks.get(*key).is_some_and(|track| !track.is_video()));
     for key in room.dirty.drain(..) {
         let Some(track) = tracks.get_mut(key) else { continue };
         track.dirty = false;
+        for layer in &mut track.layers {
+            layer.history.even_out(layer.evened);
+            layer.evened = layer.history.end();
+        }
         for (subscriber, place) in &track.subscribers {
             let Some(client) = clients.get_mut(*subscriber) else { continue };
             if client.todo.is_empty() {
@@ -72,6 +80,7 @@ fn send_waiting(
     client: &mut Client,
     tracks: &mut SlotMap<TrackKey, Track>,
     out: &mut SendBatch,
+    drops: &mut Drops,
 ) -> bool {
     let path = client.transport.as_ref().and_then(|t| Some((t.selected()?, t.srtp_out()?)));
     let Some((to, srtp)) = path else {
@@ -94,6 +103,7 @@ fn send_waiting(
                 bytes += seal(moment, &sealed, &client.extensions, srtp, to, out);
                 packets += 1;
             }
+            drops.add(DropReason::Overload, std::mem::take(&mut forward.skipped));
             if forward.waits_for_key_frame() {
                 track.layers[usize::from(forward.target())].want_key_frame(moment.now);
             }
@@ -141,12 +151,16 @@ fn seal(
         at += OSN_LEN;
     }
     let payload = sealed.history.payload(sealed.packet);
-    if at + payload.len() + srtp.rtp_overhead() > buf.len() {
+    if at + payload.len() + usize::from(sealed.packet.padding) + srtp.rtp_overhead() > buf.len() {
         return 0;
     }
     buf[at..at + payload.len()].copy_from_slice(payload);
     sealed.outgoing.pictures.apply(sealed.codec, &mut buf[at..at + payload.len()]);
-    let len = srtp.protect_rtp(buf, header_len, at + payload.len(), sealed.index);
+    let end = at + payload.len() + usize::from(sealed.packet.padding);
+    if sealed.packet.padding > 0 {
+        pad(&mut buf[..end], sealed.packet.padding);
+    }
+    let len = srtp.protect_rtp(buf, header_len, end, sealed.index);
     slot.commit(len);
     len as u64
 }

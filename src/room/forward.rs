@@ -67,6 +67,8 @@ pub struct Forward {
     pub policy_limit: Option<u8>,
     /// Packets forwarded, for sender reports.
     pub packets: u32,
+    /// Packets that were overwritten before they could be forwarded: overload.
+    pub skipped: u64,
     /// Payload bytes forwarded, for sender reports.
     pub octets: u32,
     /// The track's codec.
@@ -99,6 +101,7 @@ impl Forward {
             client_limit: None,
             policy_limit: None,
             packets: 0,
+            skipped: 0,
             octets: 0,
             kind: track.info.kind,
             codec: track.info.codec,
@@ -110,6 +113,15 @@ impl Forward {
             used: [0; (WINDOW / 64) as usize],
             last: None,
             last_picture: LastPicture::default(),
+        }
+    }
+
+    /// Lets a forward that has sent nothing yet begin with the last key frame, when everything since is still here:
+    /// a late joiner sees a picture at once, and the encoder need not make a key frame for it.
+    pub fn begin_with_last_key_frame(&mut self, track: &Track) {
+        let history = &track.layers[usize::from(self.target)].history;
+        if self.kind == Kind::Video && self.layer().is_none() && self.last.is_none() {
+            self.target_cursor = history.key_frame().unwrap_or(history.end());
         }
     }
 
@@ -151,7 +163,10 @@ impl Forward {
             self.look_for_switch(now, track);
             let layer = self.layer()?;
             let history = &track.layers[usize::from(layer)].history;
-            self.cursor = self.cursor.max(history.oldest());
+            if self.cursor < history.oldest() {
+                self.skipped += history.oldest() - self.cursor;
+                self.cursor = history.oldest();
+            }
             let packet = history.get(self.cursor)?;
             self.cursor += 1;
             if let Some(outgoing) = self.number(now, packet, history) {

@@ -12,6 +12,8 @@ use crate::rtp::codec::PayloadInfo;
 const FIRST_BYTES: usize = 16 * 1024;
 /// Packets that a layer has room for per KiB of payload memory.
 const PACKETS_PER_KIB: usize = 2;
+/// Most bytes of padding that evening out may add to a packet.
+const MAX_PADDING: usize = 8;
 /// Longest dependency descriptor kept with a packet.
 pub const MAX_DESCRIPTOR: usize = 64;
 
@@ -50,6 +52,8 @@ pub struct Packet {
     pub kept: KeptExtensions,
     /// When it came.
     pub arrival: Instant,
+    /// Bytes of padding it leaves with, so that it is as long as its neighbours: see [`History::even_out`].
+    pub padding: u8,
     start: u64,
     payload_len: u16,
     descriptor_len: u8,
@@ -65,6 +69,7 @@ impl Packet {
             info: PayloadInfo::default(),
             kept: KeptExtensions::default(),
             arrival,
+            padding: 0,
             start: 0,
             payload_len: 0,
             descriptor_len: 0,
@@ -93,13 +98,24 @@ pub struct History {
     by_index: Vec<u64>,
     oldest: u64,
     end: u64,
+    /// Arrival number of the packet that starts the last key frame.
+    key_frame: Option<u64>,
 }
 
 impl History {
     /// Empty, without memory until the first packet.
     pub fn new(limits: HistoryLimits) -> Self {
         let limits = HistoryLimits { bytes: limits.bytes.next_power_of_two(), ..limits };
-        Self { limits, bytes: Vec::new(), head: 0, packets: Vec::new(), by_index: Vec::new(), oldest: 0, end: 0 }
+        Self {
+            limits,
+            bytes: Vec::new(),
+            head: 0,
+            packets: Vec::new(),
+            by_index: Vec::new(),
+            oldest: 0,
+            end: 0,
+            key_frame: None,
+        }
     }
 
     /// Arrival number of the oldest packet here.
@@ -110,6 +126,11 @@ impl History {
     /// Arrival number that the next packet gets.
     pub fn end(&self) -> u64 {
         self.end
+    }
+
+    /// Arrival number of the first packet of the last key frame, if all since then is here.
+    pub fn key_frame(&self) -> Option<u64> {
+        self.key_frame.filter(|n| *n >= self.oldest)
     }
 
     /// The packet with arrival number `n`, if it is here.
@@ -142,6 +163,22 @@ impl History {
         (packet.start as usize) & (self.bytes.len() - 1)
     }
 
+    /// Gives the packets from arrival number `first` on the padding that makes neighbours equally long, where that
+    /// takes at most [`MAX_PADDING`] bytes. Encoders cut a frame into packets that differ by a byte; equally long ones
+    /// leave as one send.
+    pub fn even_out(&mut self, first: u64) {
+        let mut longest = 0_usize;
+        for n in (first.max(self.oldest)..self.end).rev() {
+            let mask = self.packets.len() - 1;
+            let packet = &mut self.packets[(n as usize) & mask];
+            let len = packet.payload_len();
+            match longest.checked_sub(len) {
+                Some(missing) if missing <= MAX_PADDING && len > 0 => packet.padding = missing as u8,
+                _ => longest = len,
+            }
+        }
+    }
+
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
         self.bytes.capacity()
@@ -165,6 +202,9 @@ impl History {
         self.bytes[at..at + descriptor.len()].copy_from_slice(descriptor);
         self.bytes[at + descriptor.len()..at + need].copy_from_slice(payload);
         self.head += need as u64;
+        if packet.info.key_frame && packet.info.frame_start {
+            self.key_frame = Some(self.end);
+        }
         let mask = self.packets.len() - 1;
         self.by_index[(packet.index as usize) & mask] = self.end;
         self.packets[(self.end as usize) & mask] = packet;
@@ -202,7 +242,7 @@ impl History {
         }
         let places = (bytes / 1024 * PACKETS_PER_KIB).next_power_of_two().max(16);
         let mut grown = Self { bytes: vec![0; bytes], ..Self::new(self.limits) };
-        (grown.oldest, grown.end) = (self.oldest, self.end);
+        (grown.oldest, grown.end, grown.key_frame) = (self.oldest, self.end, self.key_frame);
         grown.by_index = vec![u64::MAX; places];
         grown.packets = vec![Packet::new(now); places];
         for n in self.oldest..self.end {
@@ -275,6 +315,26 @@ mod tests {
         fill(&mut history, t0, 0..5_000, 100);
         assert!(history.end() - history.oldest() >= 1_000, "a second's packets are here");
         assert!(history.memory() < 600_000, "and not much more: {}", history.memory());
+    }
+
+    #[test]
+    fn packets_that_differ_by_little_are_evened_out_and_others_are_not() {
+        let t0 = Instant::now();
+        for (first, lengths, expected) in [
+            (0, &[1000, 1000, 1001, 1001][..], &[1, 1, 0, 0][..]),
+            (0, &[1001, 1000, 1001], &[0, 1, 0]),
+            (0, &[1001, 900, 1001], &[0, 0, 0]),
+            (0, &[1000, 1008, 500, 499, 0, 3], &[8, 0, 0, 0, 0, 0]),
+            (2, &[1000, 1000, 1000, 1001], &[0, 0, 1, 0]),
+        ] {
+            let mut history = History::new(limits(1 << 16));
+            for (index, len) in lengths.iter().enumerate() {
+                history.push(Packet { index: index as u64, ..Packet::new(t0) }, &[], &vec![0; *len]);
+            }
+            history.even_out(first);
+            let padding: Vec<_> = (0..history.end()).map(|n| history.get(n).unwrap().padding).collect();
+            assert_eq!(padding, expected, "{lengths:?}");
+        }
     }
 
     #[test]

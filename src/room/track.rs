@@ -62,6 +62,8 @@ pub struct Layer {
     pub clock: Option<SenderClock>,
     /// Measured, in bit/s.
     pub bitrate_bps: u64,
+    /// Packets up to this arrival number have their padding.
+    pub evened: u64,
     last_packet: Option<Instant>,
     rate_since: Option<Instant>,
     rate_bytes: u64,
@@ -81,6 +83,7 @@ impl Layer {
             missing: NackGenerator::new(),
             clock: None,
             bitrate_bps: 0,
+            evened: 0,
             last_packet: None,
             rate_since: None,
             rate_bytes: 0,

@@ -112,24 +112,31 @@ impl Shard {
                 client.connected = true;
                 client.next_report = now;
                 self.events.push_back(Event::Connected { client: client.id.clone() });
-                self.ask_for_waiting_key_frames(now, key);
+                self.begin_forwards(now, key);
                 self.schedule(key);
             }
             TransportEvent::Closed(reason) | TransportEvent::Failed(reason) => self.transport_failed(now, key, &reason),
         }
     }
 
-    /// A client that can receive now needs key frames of what it subscribed to.
-    pub(super) fn ask_for_waiting_key_frames(&mut self, now: Instant, key: ClientKey) {
-        let mut owners = Vec::new();
-        for forward in self.clients[key].forwards.iter().flatten() {
-            let Some(track) = self.tracks.get_mut(forward.track) else { continue };
-            if forward.waits_for_key_frame() {
-                track.layers[usize::from(forward.target())].want_key_frame(now);
-                owners.push(track.owner);
-            }
+    /// A client that can receive, and has not of some forwards, begins with their last key frames; for those that are
+    /// no longer here the publishers are asked.
+    pub(super) fn begin_forwards(&mut self, now: Instant, key: ClientKey) {
+        let client = &mut self.clients[key];
+        if client.transport.as_ref().is_none_or(|t| t.srtp_out().is_none()) {
+            return;
         }
-        for owner in owners {
+        let mut waiting = Vec::new();
+        for forward in client.forwards.iter_mut().flatten().filter(|f| f.waits_for_key_frame()) {
+            let Some(track) = self.tracks.get_mut(forward.track) else { continue };
+            forward.begin_with_last_key_frame(track);
+            if !forward.is_behind(track) {
+                track.layers[usize::from(forward.target())].want_key_frame(now);
+            }
+            waiting.push((forward.track, track.owner));
+        }
+        for (track, owner) in waiting {
+            self.mark_dirty(track);
             self.schedule(owner);
         }
     }
@@ -342,7 +349,7 @@ impl Shard {
             Request::Estimate(bps) => {
                 client.remb_bps = Some(bps);
                 layers::choose(now, client, &mut self.tracks);
-                self.ask_for_waiting_key_frames(now, key);
+                self.begin_forwards(now, key);
             }
         }
     }

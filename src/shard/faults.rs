@@ -22,7 +22,7 @@ impl Shard {
     /// Forwarding made the core panic: the room that was forwarded ends.
     pub fn end_forwarding_room(&mut self, now: Instant) {
         self.count_panic();
-        let Some(key) = self.dirty_rooms.pop() else { return };
+        let Some(key) = self.dirty_rooms.pop_front() else { return };
         let clients = self.rooms.get(key).map(|room| room.clients.clone()).unwrap_or_default();
         for client in clients {
             self.remove_client(now, client, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
@@ -32,8 +32,13 @@ impl Shard {
     /// A timer made the core panic: its client ends.
     pub fn end_timed_client(&mut self, now: Instant) {
         self.count_panic();
-        if let Some(Timer::Client(key)) = self.running_timer.take() {
-            self.remove_client(now, key, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
+        match self.running_timer.take() {
+            Some(Timer::Client(key)) => {
+                self.remove_client(now, key, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
+            }
+            // The room that panicked is off the queue; the others go on.
+            Some(Timer::Reloads) => self.schedule_reloads(now),
+            Some(Timer::Speakers(_) | Timer::Report) | None => {}
         }
     }
 

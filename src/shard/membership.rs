@@ -79,8 +79,8 @@ impl Shard {
             speakers: Speakers::default(),
         };
         let key = self.rooms.insert(room);
-        self.policies.insert(policy, key);
         self.room_ids.insert(id.clone(), key);
+        self.room_policies.insert(policy, key);
         tracing::info!(room = %id, "room opened");
         Ok(key)
     }
@@ -135,6 +135,8 @@ impl Shard {
         facts.presence.set(Presence::Gone);
         self.remove_forwards(key);
         let Some(client) = self.clients.remove(key) else { return };
+        self.counters.forwarded += facts.traffic.packets_out.get();
+        self.counters.forwarded_bytes += facts.traffic.bytes_out.get();
         self.client_ids.remove(&id);
         for ufrag in &client.ufrags {
             self.ufrags.remove(ufrag);
@@ -168,8 +170,8 @@ impl Shard {
         }
         let Some(room) = self.rooms.remove(key) else { return };
         self.room_ids.remove(&room.id);
+        self.room_policies.remove(room.policy);
         self.dirty_rooms.retain(|k| *k != key);
-        self.policies.remove(room.policy);
         self.engine.close_room(now, room.policy);
         tracing::info!(room = %room.id, "room closed");
         self.events.push_back(Event::RoomClosed { room: room.id });

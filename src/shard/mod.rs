@@ -13,6 +13,8 @@ mod membership;
 mod offers;
 mod policies;
 pub mod probe;
+mod reloads;
+mod reporting;
 mod timers;
 pub mod udp;
 
@@ -70,6 +72,8 @@ pub struct ShardSettings {
 enum Timer {
     Client(ClientKey),
     Speakers(RoomKey),
+    Reloads,
+    Report,
 }
 
 /// What an answer of a policy is for.
@@ -90,6 +94,10 @@ pub struct ShardCounters {
     pub packets_in: u64,
     /// Bytes of RTP packets believed.
     pub bytes_in: u64,
+    /// RTP packets forwarded; in the shard's own copy, to clients that have left.
+    pub forwarded: u64,
+    /// Bytes of RTP packets forwarded, likewise.
+    pub forwarded_bytes: u64,
     /// Retransmissions sent.
     pub resent: u64,
     /// What was dropped, and why.
@@ -107,7 +115,8 @@ pub struct Shard {
     scripts: ScriptLibrary,
     rooms: SlotMap<RoomKey, Room>,
     room_ids: HashMap<RoomId, RoomKey>,
-    policies: SecondaryMap<PolicyKey, RoomKey>,
+    room_policies: SecondaryMap<PolicyKey, RoomKey>,
+    reloads: reloads::Reloads,
     clients: SlotMap<ClientKey, Client>,
     client_ids: HashMap<ClientId, ClientKey>,
     tracks: SlotMap<TrackKey, Track>,
@@ -115,7 +124,8 @@ pub struct Shard {
     addresses: HashMap<SocketAddr, ClientKey>,
     ufrags: HashMap<String, ClientKey>,
     asked: HashMap<Ticket, (RoomKey, Asked)>,
-    dirty_rooms: Vec<RoomKey>,
+    /// Rooms with packets to forward, in turn.
+    dirty_rooms: VecDeque<RoomKey>,
     timers: BinaryHeap<std::cmp::Reverse<(Instant, Timer)>>,
     events: VecDeque<Event>,
     counters: ShardCounters,
@@ -124,6 +134,7 @@ pub struct Shard {
     /// The timer being run, for when it panics.
     running_timer: Option<Timer>,
     io: udp::IoStats,
+    report_distance: Option<Duration>,
 }
 
 impl Shard {
@@ -143,7 +154,8 @@ impl Shard {
             scripts,
             rooms: SlotMap::with_key(),
             room_ids: HashMap::new(),
-            policies: SecondaryMap::new(),
+            room_policies: SecondaryMap::new(),
+            reloads: reloads::Reloads::default(),
             clients: SlotMap::with_key(),
             client_ids: HashMap::new(),
             tracks: SlotMap::with_key(),
@@ -151,7 +163,7 @@ impl Shard {
             addresses: HashMap::new(),
             ufrags: HashMap::new(),
             asked: HashMap::new(),
-            dirty_rooms: Vec::new(),
+            dirty_rooms: VecDeque::new(),
             timers: BinaryHeap::new(),
             events: VecDeque::new(),
             counters: ShardCounters::default(),
@@ -159,6 +171,7 @@ impl Shard {
             requests: Vec::new(),
             running_timer: None,
             io: udp::IoStats::default(),
+            report_distance: None,
         }
     }
 
@@ -183,7 +196,8 @@ impl Shard {
             Command::SetLayer { client, track, layer } => self.set_client_layer(now, &client, &track, layer),
             Command::Message { client, value } => self.message(now, &client, value),
             Command::PolicyReply { id, reply } => self.engine.resume(now, id, reply),
-            Command::Scripts(library) => self.scripts = library,
+            Command::Scripts(library) => self.change_scripts(now, library),
+            Command::Report { id, rooms } => self.report_rooms(id, rooms),
             Command::Leave { client, reason } => self.leave(now, &client, reason),
         }
         self.drain_policy(now, out);
@@ -192,13 +206,13 @@ impl Shard {
     /// Forwards what came in since the last call. True when `out` is full and there is more: flush, and call again.
     pub fn forward(&mut self, now: Instant, out: &mut SendBatch) -> bool {
         let moment = self.moment(now);
-        while let Some(key) = self.dirty_rooms.last().copied() {
+        while let Some(key) = self.dirty_rooms.front().copied() {
             if let Some(room) = self.rooms.get_mut(key)
-                && !fanout::fan_out(moment, room, &mut self.clients, &mut self.tracks, out)
+                && !fanout::fan_out(moment, room, &mut self.clients, &mut self.tracks, out, &mut self.counters.drops)
             {
                 return true;
             }
-            self.dirty_rooms.pop();
+            self.dirty_rooms.pop_front();
         }
         false
     }
@@ -254,7 +268,7 @@ impl Shard {
         track.dirty = true;
         let Some(room) = self.rooms.get_mut(track.room) else { return };
         if room.dirty.is_empty() && room.touched.is_empty() {
-            self.dirty_rooms.push(track.room);
+            self.dirty_rooms.push_back(track.room);
         }
         room.dirty.push(key);
     }

@@ -241,13 +241,10 @@ impl Shard {
         };
         let rtx = codec.rtx.map(|pt| Rtx { ssrc: rtx_ssrc, pt, next_index: first });
         let forward = Forward::new(track_key, track, mid.clone(), ssrc, codec.pt, rtx, first);
-        if track.is_video() {
-            track.layers[usize::from(forward.target())].want_key_frame(now);
-        }
-        let (info, owner) = (track.info.clone(), track.owner);
+        let info = track.info.clone();
         let place = self.clients[key].add_forward(forward);
         self.tracks[track_key].subscribers.push((key, place));
-        self.schedule(owner);
+        self.begin_forwards(now, key);
         SectionOutcome { mid, track: Some(info), reason: None }
     }
 

@@ -45,7 +45,7 @@ impl Shard {
                     }
                 }
                 PolicyOutput::Request { id, key, request } => self.policy_request(id, key, request),
-                PolicyOutput::Reloaded { key, result } => self.policy_reloaded(key, result),
+                PolicyOutput::Reloaded { key, result } => self.policy_reloaded(key, &result),
             }
         }
     }
@@ -57,16 +57,8 @@ impl Shard {
         }
     }
 
-    fn policy_reloaded(&mut self, key: PolicyKey, result: Result<u64, String>) {
-        let Some(room) = self.room_of_policy(key).map(|room| &self.rooms[room].id) else { return };
-        match result {
-            Ok(version) => tracing::info!(%room, version = format!("{version:016x}"), "policy reloaded"),
-            Err(error) => tracing::warn!(%room, error, "policy not reloaded, the old version stays in charge"),
-        }
-    }
-
     fn room_of_policy(&self, policy: PolicyKey) -> Option<RoomKey> {
-        self.policies.get(policy).copied()
+        self.room_policies.get(policy).copied()
     }
 
     /// The verdict and the actions of one hook are one step: nobody sees one without the other.
@@ -123,7 +115,7 @@ impl Shard {
                         forward.policy_limit = layer;
                     }
                     layers::choose(now, &mut self.clients[key], &mut self.tracks);
-                    self.ask_for_waiting_key_frames(now, key);
+                    self.begin_forwards(now, key);
                 }
             }
             Action::SetMuted { client, track, muted } => {

@@ -1,11 +1,11 @@
-//! The pages for operators, on a listener of their own: `/metrics` and `/rooms`.
+//! The pages for operators, on a listener of their own: `/metrics`, `/rooms` and `/reload`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::State;
-use axum::http::header;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
@@ -13,7 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::app::App;
-use super::directory::RoomEntry;
+use super::rooms::{RoomsPage, RoomsQuery};
+use super::{metrics, rooms};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const END: &str = "# EOF\n";
@@ -22,19 +23,36 @@ const END: &str = "# EOF\n";
 pub(super) fn router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/metrics", get(metrics))
-        .route("/rooms", get(rooms))
+        .route("/metrics", get(metrics_page))
+        .route("/rooms", get(rooms_page))
+        .route("/reload", post(reload))
         .with_state(app)
 }
 
-async fn rooms(State(app): State<App>) -> Json<Vec<RoomEntry>> {
-    Json(app.directory.rooms())
+async fn rooms_page(State(app): State<App>, Query(query): Query<RoomsQuery>) -> Json<RoomsPage> {
+    Json(rooms::page(&app, &query).await)
 }
 
-async fn metrics(State(app): State<App>) -> Response {
+/// Reads the scripts folder now. A page of some website that a browser on this machine shows cannot ask for it.
+async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
+    if headers.contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "not from a browser\n").into_response();
+    }
+    let report = match &app.scripts {
+        Some(scripts) => scripts.reload().await,
+        None => None,
+    };
+    match report {
+        Some(report) => Json(report).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the scripts folder is not watched\n").into_response(),
+    }
+}
+
+async fn metrics_page(State(app): State<App>) -> Response {
     let mut page = control_plane(&app);
     page.truncate(page.len() - if page.ends_with(END) { END.len() } else { 0 });
-    (app.metrics)(&mut page);
+    let scripts = app.scripts.as_ref().map(|scripts| scripts.counts());
+    metrics::write(&mut page, &app.reports.shards(), app.services.counts(), scripts.as_ref());
     page.push_str(END);
     ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response()
 }

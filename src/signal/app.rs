@@ -9,11 +9,11 @@ use axum::http::HeaderMap;
 use tokio::sync::watch;
 
 use super::directory::{Bounds, Directory, ShardHandle};
+use super::reports::Reports;
+use super::services::Services;
 use super::whip::Resources;
 use crate::config::Config;
-
-/// Writes metrics in the Prometheus text format, without the closing `# EOF`: the shards' part of the page.
-pub type MetricsSource = Arc<dyn Fn(&mut String) + Send + Sync>;
+use crate::watch::WatchHandle;
 
 /// What all connections share; cheap to clone.
 #[derive(Clone)]
@@ -24,7 +24,10 @@ pub(super) struct Inner {
     pub(super) settings: Settings,
     pub(super) resources: Resources,
     pub(super) counters: Counters,
-    pub(super) metrics: MetricsSource,
+    pub(super) services: Services,
+    pub(super) reports: Reports,
+    /// The watch on the scripts folder.
+    pub(super) scripts: Option<WatchHandle>,
     /// Becomes true when the server shuts down.
     pub(super) shutdown: watch::Receiver<bool>,
 }
@@ -58,7 +61,8 @@ impl App {
     pub(super) fn new(
         config: &Config,
         shards: Vec<ShardHandle>,
-        metrics: MetricsSource,
+        services: Services,
+        scripts: Option<WatchHandle>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         let bounds = Bounds { rooms_max: config.rooms_max, clients_max: config.clients_max };
@@ -73,7 +77,9 @@ impl App {
             },
             resources: Resources::default(),
             counters: Counters::default(),
-            metrics,
+            services,
+            reports: Reports::default(),
+            scripts,
             shutdown,
         }))
     }

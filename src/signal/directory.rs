@@ -168,7 +168,7 @@ impl Directory {
     }
 
     /// Hands an event of `shard` to the connection it is for. A connection that does not keep up is ended.
-    fn route(&self, shard: usize, event: Event) {
+    pub(super) fn route(&self, shard: usize, event: Event) {
         if let Event::RoomClosed { room } = &event {
             self.state().room_closed(room, shard);
             return;
@@ -204,6 +204,11 @@ impl Directory {
                 }
             }
         });
+    }
+
+    /// The way to a shard.
+    pub(super) fn shard(&self, shard: usize) -> Option<&ShardHandle> {
+        self.0.shards.get(shard)
     }
 
     /// All rooms, by name.
@@ -290,14 +295,6 @@ impl State {
     }
 }
 
-/// Hands a shard's events to the connections they are for, until the shard ends.
-pub async fn dispatch(directory: Directory, shard: usize, mut events: mpsc::Receiver<Event>) {
-    while let Some(event) = events.recv().await {
-        directory.route(shard, event);
-    }
-    tracing::info!(shard, "has ended");
-}
-
 /// Letters and digits from a generator that the operating system seeds.
 pub(super) fn random_text(characters: usize) -> String {
     rand::rng().sample_iter(Alphanumeric).take(characters).map(char::from).collect()
@@ -326,6 +323,6 @@ fn client_of(event: &Event) -> Option<&ClientId> {
         | Event::TrackUnpublished { client, .. }
         | Event::ActiveSpeakers { client, .. }
         | Event::Message { client, .. } => Some(client),
-        Event::PolicyRequest { .. } | Event::RoomClosed { .. } => None,
+        Event::PolicyRequest { .. } | Event::Report { .. } | Event::Counters(_) | Event::RoomClosed { .. } => None,
     }
 }

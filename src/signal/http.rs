@@ -14,11 +14,13 @@ use axum_server::tls_rustls::RustlsConfig;
 use tokio::sync::{mpsc, watch};
 
 use super::app::App;
-pub use super::app::MetricsSource;
-use super::directory::{ShardHandle, dispatch};
+use super::directory::ShardHandle;
+use super::dispatch::dispatch;
+use super::services::{AllowList, Services};
 use super::{admin, assets, tls, websocket, whip};
 use crate::command::Event;
 use crate::config::Config;
+use crate::watch::WatchHandle;
 
 /// Time for a connection's first request: who is silent for longer holds a file descriptor for nothing.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -39,16 +41,17 @@ pub struct Door {
     listener: TcpListener,
     admin: TcpListener,
     tls: Option<RustlsConfig>,
+    http_allow: AllowList,
+    scripts: Option<WatchHandle>,
 }
 
 /// Serves until `shutdown`; [`Door::open`] and [`Door::serve`] in one.
 pub async fn serve(
     config: &Config,
     shards: Vec<ShardEnd>,
-    metrics: MetricsSource,
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
-    Door::open(config)?.serve(shards, metrics, shutdown).await
+    Door::open(config)?.serve(shards, shutdown).await
 }
 
 impl Door {
@@ -58,7 +61,13 @@ impl Door {
         let tls = if config.insecure_http { None } else { Some(tls::load(config, SystemTime::now())?) };
         let listener = bind(config.listen, "--listen")?;
         let admin = bind(config.admin_listen, "--admin-listen")?;
-        Ok(Self { config: config.clone(), listener, admin, tls })
+        let http_allow = AllowList::parse(&config.http_allow).map_err(anyhow::Error::msg)?;
+        Ok(Self { config: config.clone(), listener, admin, tls, http_allow, scripts: None })
+    }
+
+    /// Lets operators reload scripts through the watch, and shows what it knows.
+    pub fn with_scripts(self, scripts: WatchHandle) -> Self {
+        Self { scripts: Some(scripts), ..self }
     }
 
     /// Where clients connect to.
@@ -73,18 +82,14 @@ impl Door {
 
     /// Serves until `shutdown`, then gives open connections `shutdown_grace_s`. Dropping a shard's events beforehand
     /// is not needed: the dispatchers end with this.
-    pub async fn serve(
-        self,
-        shards: Vec<ShardEnd>,
-        metrics: MetricsSource,
-        shutdown: impl Future<Output = ()> + Send,
-    ) -> anyhow::Result<()> {
+    pub async fn serve(self, shards: Vec<ShardEnd>, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+        let services = Services::new(self.http_allow.clone());
         let (down, is_down) = watch::channel(false);
         let (handles, events): (Vec<_>, Vec<_>) = shards.into_iter().map(|s| (s.handle, s.events)).unzip();
-        let app = App::new(&self.config, handles, metrics, is_down);
+        let app = App::new(&self.config, handles, services, self.scripts.clone(), is_down);
         let mut dispatchers = tokio::task::JoinSet::new();
         for (shard, events) in events.into_iter().enumerate() {
-            dispatchers.spawn(dispatch(app.directory.clone(), shard, events));
+            dispatchers.spawn(dispatch(app.clone(), shard, events));
         }
         self.announce()?;
 

@@ -203,7 +203,9 @@ impl Session {
             Event::TrackUnpublished { track, .. } => ServerMessage::TrackUnpublished { track },
             Event::ActiveSpeakers { speakers, .. } => ServerMessage::ActiveSpeakers { clients: speakers },
             Event::Message { value, .. } => ServerMessage::Message { value },
-            Event::PolicyRequest { .. } | Event::RoomClosed { .. } => return Told::Close,
+            Event::PolicyRequest { .. } | Event::Report { .. } | Event::Counters(_) | Event::RoomClosed { .. } => {
+                return Told::Close;
+            }
         })
     }
 

@@ -285,6 +285,9 @@ impl Engine {
     fn snapshot(&mut self) -> Snapshot {
         let mut snapshot = self.current.clone();
         self.clients.iter().flatten().for_each(|client| snapshot.add(client));
+        let own = self.clients.iter().flatten().filter_map(|client| client.socket.as_ref());
+        let ports: Vec<u16> = self.shared.iter().chain(own).filter_map(Socket::port).collect();
+        snapshot.overrun = crate::process::udp_drops(&ports);
         self.current.begin_interval();
         snapshot
     }

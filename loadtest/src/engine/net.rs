@@ -58,6 +58,10 @@ impl Socket {
         Ok(Self { socket, state })
     }
 
+    pub(super) fn port(&self) -> Option<u16> {
+        self.socket.local_addr().ok().map(|address| address.port())
+    }
+
     /// Receives what is there, up to the inbox's size: (peer, when the kernel got it, datagram). False when the socket
     /// had less than that.
     pub(super) fn receive(

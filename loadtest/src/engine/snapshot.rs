@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub failures: BTreeMap<String, u64>,
     /// Datagrams that this machine did not take.
     pub send_refused: u64,
+    /// Datagrams that came and found this program's receive buffers full: its own loss, not the server's.
+    pub overrun: u64,
     /// Times.
     pub histograms: Histograms,
 }
@@ -70,6 +72,7 @@ impl Snapshot {
         self.sent = [self.sent, other.sent].into_iter().sum();
         self.joins += other.joins;
         self.send_refused += other.send_refused;
+        self.overrun += other.overrun;
         for (reason, count) in &other.failures {
             *self.failures.entry(reason.clone()).or_default() += count;
         }

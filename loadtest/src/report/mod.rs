@@ -94,6 +94,8 @@ pub struct Report {
     pub dropped: u64,
     /// Datagrams that this machine did not take.
     pub send_refused: u64,
+    /// Datagrams that this program was too slow to receive: they are in `lost`, and not the server's fault.
+    pub overrun: u64,
     /// From sending to arrival at the receiver's socket.
     pub latency: Times,
     /// From the begin of a join to the end of the DTLS handshake; since the run began.
@@ -202,6 +204,7 @@ impl Report {
             repaired: b.order.repaired.saturating_sub(a.order.repaired),
             dropped: b.received.dropped.saturating_sub(a.received.dropped),
             send_refused: b.send_refused.saturating_sub(a.send_refused),
+            overrun: b.overrun.saturating_sub(a.overrun),
             latency: Times::of(latency),
             join: Times::of(&b.histograms.join),
             first_picture: Times::of(&b.histograms.first_picture),

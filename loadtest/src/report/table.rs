@@ -33,6 +33,9 @@ pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
     if report.send_refused > 0 {
         row("not sent", format!("{} datagrams", report.send_refused));
     }
+    if report.overrun > 0 {
+        row("not the server's", format!("{} datagrams lost in this program's full receive buffer", report.overrun));
+    }
     for (reason, count) in &report.failures {
         row("failed", format!("{count} x {reason}"));
     }

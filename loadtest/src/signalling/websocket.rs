@@ -15,8 +15,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::{ClientPlan, Context, PATIENCE, Receive, codec_for, told_to_leave};
 
-/// What else is published in this time is received with the same offer.
-const GATHER: Duration = Duration::from_millis(100);
+/// What else is published in this time after a track is received with the same offer.
+const GATHER: Duration = Duration::from_millis(50);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -25,7 +25,17 @@ pub(super) async fn live(context: &Context, url: &str, client: usize, plan: &Cli
     let began = Instant::now();
     let connecting = tokio_tungstenite::connect_async_tls_with_config(url, None, true, context.tls.connector()?);
     let (socket, _) = timeout(PATIENCE, connecting).await.context("connecting takes too long")??;
-    let mut session = Session { context, plan, client, began, socket, wanted: VecDeque::new(), offers: 0, busy: false };
+    let mut session = Session {
+        context,
+        plan,
+        client,
+        began,
+        socket,
+        wanted: VecDeque::new(),
+        offers: 0,
+        busy: false,
+        gather: false,
+    };
     session.join().await?;
     let leave = told_to_leave(context, plan);
     tokio::pin!(leave);
@@ -55,6 +65,8 @@ struct Session<'a> {
     offers: u64,
     /// An offer waits for its answer.
     busy: bool,
+    /// More may be published soon.
+    gather: bool,
 }
 
 impl Session<'_> {
@@ -77,8 +89,8 @@ impl Session<'_> {
     }
 
     async fn offer(&mut self) -> anyhow::Result<()> {
-        // Others publish at the same time: one offer for all of it.
-        if !self.wanted.is_empty() {
+        // Others publish at the same time: one offer for all of it. What was there at the join need not wait.
+        if std::mem::take(&mut self.gather) {
             let deadline = tokio::time::Instant::now() + GATHER;
             while let Ok(message) = tokio::time::timeout_at(deadline, self.receive()).await {
                 self.take(message?).await?;
@@ -108,7 +120,10 @@ impl Session<'_> {
                     let _ = self.context.failures.send(format!("a section is refused: {reason}"));
                 }
             }
-            ServerMessage::TrackPublished { track } => self.want(track),
+            ServerMessage::TrackPublished { track } => {
+                self.gather = self.plan.receive == Receive::Everything;
+                self.want(track);
+            }
             ServerMessage::TrackUnpublished { track } => self.wanted.retain(|wanted| wanted.id != track),
             ServerMessage::Error { code, message, request } => {
                 if request.is_some() {

@@ -49,7 +49,9 @@ fn rooms_of_the_default_script() {
     let opened = began.elapsed() / ROOMS as u32;
     let lua_bytes = engine.room_status(keys[0]).unwrap().memory;
     let began = Instant::now();
-    keys.iter().for_each(|key| engine.reload(now, *key, script.clone()));
+    for key in &keys {
+        engine.reload(now, *key, script.clone());
+    }
     let reloaded = began.elapsed() / ROOMS as u32;
     println!("open_us={} reload_us={} lua_bytes={lua_bytes}", opened.as_micros(), reloaded.as_micros());
 }

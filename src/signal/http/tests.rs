@@ -1,7 +1,6 @@
 //! The whole door on loopback, with a thread that answers commands in a shard's place.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use futures_util::{SinkExt, StreamExt};
@@ -124,9 +123,8 @@ fn start(config: &Config) -> World {
     let (told_in, told) = mpsc::unbounded_channel();
     std::thread::spawn(move || fake_shard(commands, events_in, told_in));
     let handle = ShardHandle::new(move |command| sender.try_send(command));
-    let metrics: MetricsSource = Arc::new(|page: &mut String| page.push_str("shard_metric 1\n"));
     let (stop, stopped) = oneshot::channel();
-    let served = tokio::spawn(door.serve(vec![ShardEnd { handle, events }], metrics, async {
+    let served = tokio::spawn(door.serve(vec![ShardEnd { handle, events }], async {
         let _ = stopped.await;
     }));
     World { address, admin, told, stop: Some(stop), served }
@@ -368,8 +366,11 @@ async fn pages_are_served_over_tls_and_admin_pages_on_their_own_listener() {
     }
     let admin = |path| client.get(format!("http://{}{path}", world.admin)).send();
     let metrics = admin("/metrics").await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("\nmoonring_websockets 0\n") && metrics.ends_with("shard_metric 1\n# EOF\n"), "{metrics}");
-    assert_eq!(admin("/rooms").await.unwrap().text().await.unwrap(), "[]");
+    assert!(
+        metrics.contains("\nmoonring_websockets 0\n") && metrics.ends_with("\nmoonring_shared_bytes 0\n# EOF\n"),
+        "{metrics}"
+    );
+    assert_eq!(admin("/rooms").await.unwrap().text().await.unwrap(), "{\"rooms\":[],\"next\":null}");
 }
 
 #[tokio::test]

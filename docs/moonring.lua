@@ -1,0 +1,310 @@
+---@meta
+-- Moonring's policy API for editors that understand LuaLS annotations: completion, documentation and type checks while
+-- you write a script. Nothing runs this file. docs/policy.md is the reference with defaults, errors and examples.
+--
+-- VS Code (extension "Lua" by sumneko), or any editor with lua-language-server: put this file anywhere in reach and
+-- write a `.luarc.json` beside your scripts:
+--
+--   {
+--     "runtime.version": "LuaJIT",
+--     "workspace.library": ["/path/to/moonring/docs/moonring.lua"],
+--     "runtime.builtin": { "io": "disable", "debug": "disable", "package": "disable", "ffi": "disable", "jit": "disable" },
+--     "diagnostics.globals": ["STATE_VERSION"]
+--   }
+
+-------------------------------------------------------------------------------------------------------------------------
+-- Hooks: global functions that a script defines.
+
+---Called once, after the main chunk. Must not wait.
+function on_init() end
+
+---May this client come in? Missing: nobody may.
+---@param client Client
+---@param auth_token string what the client showed; "" when nothing
+---@return boolean allowed only `true` allows
+---@return string? reason the words for the client
+function on_client_connect(client, auth_token) end
+
+---A client that was let in has left.
+---@param client Client its getters still answer
+---@param reason string
+function on_client_disconnect(client, reason) end
+
+---May this client publish this track? Missing: nobody may.
+---@param client Client
+---@param track Track
+---@return boolean allowed
+---@return string? reason
+function on_publish_request(client, track) end
+
+---@param client Client
+---@param track Track
+function on_track_published(client, track) end
+
+---@param client Client
+---@param track Track
+function on_track_unpublished(client, track) end
+
+---May this client receive this track? Missing: everybody may.
+---@param client Client
+---@param track Track
+---@return boolean allowed
+---@return string? reason
+function on_subscribe_request(client, track) end
+
+---A client has sent something to the room.
+---@param client Client
+---@param message Json
+function on_message(client, message) end
+
+---Other people are speaking than before.
+---@param clients Client[] loudest first, at most 8; empty when nobody speaks
+function on_active_speakers(clients) end
+
+---What the next version of the script is to know. Must not wait, and destroys nothing: the reload may still fail.
+---@return any state plain data: nil, booleans, numbers, strings, tables of them
+function on_unload() end
+
+---Takes over what the old version's `on_unload` returned. Must not wait.
+---@param state any
+---@param old_version any the old version's STATE_VERSION
+function on_load(state, old_version) end
+
+---Raise it when what `on_unload` returns takes another form.
+---@type integer|string|nil
+STATE_VERSION = nil
+
+-------------------------------------------------------------------------------------------------------------------------
+-- Types
+
+---@alias Json nil|boolean|number|string|table
+
+---@class Track
+---@field id string
+---@field client_id string who publishes it
+---@field kind "audio"|"video"
+---@field source "camera"|"microphone"|"screen"|"screen_audio"|"other"
+---@field quality "audio"|"sd"|"hd"|"fhd"
+---@field simulcast integer number of layers
+---@field codec "opus"|"VP8"|"VP9"|"H264"|"AV1"
+---@field codecs string[]
+---@field muted boolean
+
+---@class Stats
+---@field packets_in number
+---@field bytes_in number what the client has published
+---@field packets_out number
+---@field bytes_out number what was forwarded to the client
+---@field seconds number since it came
+
+---@class HttpRequest
+---@field url string
+---@field method? "GET"|"HEAD"|"POST"|"PUT"|"PATCH"|"DELETE"|"OPTIONS"
+---@field headers? table<string, string|integer>
+---@field body? string
+---@field timeout? number milliseconds, 1 to 30000; 5000 when left out
+
+---@class HttpResponse
+---@field status integer
+---@field headers table<string, string> names in lower case
+---@field body string
+
+---@class JwtOptions
+---@field alg? "HS256"|"RS256"|"ES256"|"EdDSA"
+---@field aud? string
+---@field iss? string
+---@field leeway? number seconds; 60 when left out
+---@field require_exp? boolean true when left out
+
+---@class Client
+local Client = {}
+
+---@return string
+function Client:get_id() end
+
+---@return string
+function Client:get_ip() end
+
+---What the client said of itself when it joined.
+---@return Json
+function Client:get_metadata() end
+
+---@param reason? string
+---@return boolean done
+---@return string? why_not
+function Client:kick(reason) end
+
+---@param value Json
+---@return boolean done
+---@return string? why_not
+function Client:send(value) end
+
+---What the client may publish, all its tracks together; nil lifts the limit.
+---@param bps? integer bit/s
+---@return boolean done
+---@return string? why_not
+function Client:set_max_bitrate(bps) end
+
+---The highest layer that the client receives of a track, 0 the lowest; nil lifts the limit.
+---@param track Track|string
+---@param n? integer
+---@return boolean done
+---@return string? why_not
+function Client:set_max_layer(track, n) end
+
+---Mutes a track that the client publishes.
+---@param track Track|string
+---@return boolean done
+---@return string? why_not
+function Client:mute(track) end
+
+---@param track Track|string
+---@return boolean done
+---@return string? why_not
+function Client:unmute(track) end
+
+---@return Stats
+function Client:stats() end
+
+---What the client publishes.
+---@return Track[]
+function Client:tracks() end
+
+-------------------------------------------------------------------------------------------------------------------------
+-- sfu
+
+---@class sfu
+---@field room_id string
+---@field config table what the server's configuration gives to scripts
+sfu = {}
+
+---@param message any
+function sfu.log_debug(message) end
+
+---@param message any
+function sfu.log_info(message) end
+
+---@param message any
+function sfu.log_warn(message) end
+
+---@param message any
+function sfu.log_error(message) end
+
+---Everybody in the room, in the order of joining.
+---@return Client[]
+function sfu.clients() end
+
+---@param id string
+---@return Client?
+function sfu.client(id) end
+
+---@param value Json
+---@param except? Client
+function sfu.broadcast(value, except) end
+
+---Ends the room: everybody is put out.
+---@param reason? string
+function sfu.close(reason) end
+
+---@return number seconds since 1970
+function sfu.now() end
+
+---@param ms number
+---@param fn fun()
+---@return integer handle
+function sfu.set_timeout(ms, fn) end
+
+---@param ms number at least 10
+---@param fn fun()
+---@return integer handle
+function sfu.set_interval(ms, fn) end
+
+---@param handle integer
+function sfu.clear(handle) end
+
+---Waits.
+---@param ms number
+function sfu.sleep(ms) end
+
+---Waits for the response.
+---@param request HttpRequest|string
+---@return HttpResponse? response
+---@return string? why_not
+function sfu.http(request) end
+
+---@param name string letters, digits and "_"
+---@param n? number 1 when left out; not negative
+function sfu.count(name, n) end
+
+---@param data string
+---@return string hex
+function sfu.sha256(data) end
+
+---@param key string
+---@param data string
+---@return string hex
+function sfu.hmac_sha256(key, data) end
+
+---@param token string
+---@param key string a secret (HS256), or a public key in PEM
+---@param options? JwtOptions
+---@return table? claims
+---@return string? why_not
+function sfu.jwt_verify(token, key, options) end
+
+---@class sfu.json
+---@field null any stands for JSON's null
+---@field empty_array any becomes []; an empty table becomes {}
+sfu.json = {}
+
+---@param value Json
+---@return string
+function sfu.json.encode(value) end
+
+---@param text string
+---@return Json
+---@return string? why_not
+function sfu.json.decode(text) end
+
+---@class sfu.base64
+sfu.base64 = {}
+
+---@param data string
+---@param url? boolean the alphabet of URLs, without padding
+---@return string
+function sfu.base64.encode(data, url) end
+
+---@param text string
+---@return string? data nil when the text is not base64
+function sfu.base64.decode(text) end
+
+---@class sfu.shared
+sfu.shared = {}
+
+---Waits.
+---@param key string
+---@return string|number|boolean|nil value
+---@return string? why_not
+function sfu.shared.get(key) end
+
+---Waits.
+---@param key string
+---@param value string|number|boolean
+---@param ttl? number seconds
+---@return nil
+---@return string? why_not
+function sfu.shared.set(key, value, ttl) end
+
+---Waits.
+---@param key string
+---@return nil
+---@return string? why_not
+function sfu.shared.delete(key) end
+
+---Waits.
+---@param key string
+---@param by? number 1 when left out
+---@param ttl? number seconds, when this creates the entry
+---@return number? sum
+---@return string? why_not
+function sfu.shared.incr(key, by, ttl) end

@@ -1,0 +1,80 @@
+local function meeting()
+  local room = test.room("moderation.lua", { moderator_token = "m", secret = "s" })
+  return room, room:connect({ id = "mod", token = "m" }), room:connect({ id = "ann", token = "s", ip = "192.0.2.8" })
+end
+
+test.it("who waits in the lobby neither publishes nor receives", function()
+  local room, mod, ann = meeting()
+  local refused = { false, "Please wait until a moderator lets you in" }
+  local track, allowed, reason = ann:publish({ kind = "audio" })
+  test.eq({ allowed, reason }, refused)
+  track = mod:publish({ kind = "audio" })
+  test.eq({ ann:subscribe(track) }, refused)
+  test.eq(mod.sent[1], { type = "waiting", client = "ann", metadata = {} })
+  mod:message({ type = "admit", client = "ann" })
+  test.eq(ann:last(), { type = "admitted" })
+  test.ok(ann:subscribe(track))
+  local _, late, why = room:connect({ token = "x" })
+  test.eq({ late, why }, { false, "Wrong token" })
+end)
+
+test.it("an open lobby lets everybody in", function()
+  local room, mod, ann = meeting()
+  mod:message({ type = "lobby", on = false })
+  test.eq(ann:last(), { type = "admitted" })
+  local _, allowed = room:connect({ token = "s" }):publish({ kind = "video" })
+  test.eq(allowed, true)
+end)
+
+test.it("a mute holds for what is published later too", function()
+  local _, mod, ann = meeting()
+  mod:message({ type = "admit", client = "ann" })
+  local first = ann:publish({ kind = "audio" })
+  mod:message({ type = "mute", client = "ann", on = true })
+  local second = ann:publish({ kind = "video" })
+  test.eq(ann.muted, { [first.id] = true, [second.id] = true })
+  mod:message({ type = "mute", client = "ann", on = false })
+  test.eq(ann.muted, {})
+end)
+
+test.it("a ban holds in other rooms, until it ends", function()
+  local _, mod, ann = meeting()
+  mod:message({ type = "ban", client = "ann", minutes = 5, reason = "spam" })
+  test.eq(ann.kicked, "You are banned for 5 minutes: spam")
+  local other = test.room("moderation.lua", { secret = "s" }, { id = "other" })
+  local _, allowed, reason = other:connect({ token = "s", ip = "192.0.2.8" })
+  test.eq({ allowed, reason }, { false, "You are banned: spam" })
+  _, allowed = other:connect({ token = "s", ip = "192.0.2.9" })
+  test.eq(allowed, true, "another address")
+  other:advance(5 * 60 * 1000)
+  _, allowed = other:connect({ token = "s", ip = "192.0.2.8" })
+  test.eq(allowed, true, "after five minutes")
+end)
+
+test.it("only moderators moderate, and not each other", function()
+  local _, mod, ann = meeting()
+  ann:message({ type = "kick", client = "mod" })
+  test.eq(ann:last(), { type = "error", text = "Only a moderator may do that" })
+  for text, message in pairs({
+    ["They are a moderator"] = { type = "kick", client = "mod" },
+    ["They have left"] = { type = "kick", client = "bob" },
+    ["This room does not know that command"] = { type = "dance", client = "ann" },
+    ["A message is a table with a type"] = "kick",
+  }) do
+    mod:message(message)
+    test.eq(mod:last(), { type = "error", text = text })
+  end
+  mod:message({ type = "kick", client = "ann" })
+  test.eq(ann.kicked, "A moderator has removed you: no reason given")
+end)
+
+test.it("everything survives a reload", function()
+  local room, mod, ann = meeting()
+  mod:message({ type = "admit", client = "ann" })
+  mod:message({ type = "mute", client = "ann", on = true })
+  test.ok(room:reload("moderation.lua"))
+  local track, allowed = ann:publish({ kind = "audio" })
+  test.eq({ allowed, ann.muted }, { true, { [track.id] = true } })
+  mod:message({ type = "kick", client = "ann" })
+  test.eq(ann.joined, false)
+end)

@@ -1,0 +1,12 @@
+//! For the people who write policies: [`check`] reads a script and says what looks wrong; [`trial`] runs a script's own
+//! tests against the real engine, with clients, time, HTTP and the shared store made up. Nothing here touches a file or
+//! a clock: `crate::tools` does.
+
+mod bytecode;
+pub mod check;
+mod maps;
+mod methods;
+pub mod names;
+mod nearest;
+mod tokens;
+pub mod trial;

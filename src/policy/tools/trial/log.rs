@@ -1,0 +1,90 @@
+//! What scripts and the engine write to the log while a test runs, kept for the test.
+
+use std::fmt::{Debug, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+/// The module of `sfu.log_*`.
+const SCRIPTS: &str = "api::log";
+/// The module tree that is listened to.
+const ENGINE: &str = concat!(env!("CARGO_CRATE_NAME"), "::policy");
+/// How the engine begins what it says of a failed hook.
+const FAILED: &str = "the script failed: ";
+
+/// A line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Line {
+    /// `debug`, `info`, `warn`, `error`; of a failed hook: `failure`.
+    pub(super) level: &'static str,
+    pub(super) message: String,
+    /// The hook that wrote it, or that failed.
+    pub(super) hook: String,
+}
+
+/// Collects lines. It is shared with tracing, which wants it to be `Sync`; one thread uses it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Collector {
+    lines: Arc<Mutex<Vec<Line>>>,
+}
+
+impl Collector {
+    /// The lines since the last time.
+    pub(super) fn take(&self) -> Vec<Line> {
+        std::mem::take(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Subscriber for Collector {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // Not `is_event`: `tracing::enabled!` asks about a hint.
+        !metadata.is_span() && metadata.target().starts_with(ENGINE)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line { level: word(*event.metadata().level()), ..Line::default() };
+        event.record(&mut line);
+        if let Some(words) = line.message.strip_prefix(FAILED) {
+            line = Line { level: "failure", message: words.to_owned(), hook: line.hook };
+        } else if !event.metadata().target().ends_with(SCRIPTS) {
+            return;
+        }
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.message = value.to_owned(),
+            "hook" => self.hook = value.to_owned(),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let mut text = String::new();
+        if write!(text, "{value:?}").is_ok() {
+            self.record_str(field, &text);
+        }
+    }
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        _ => "debug",
+    }
+}

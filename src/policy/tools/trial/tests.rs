@@ -1,0 +1,146 @@
+//! Test files in, cases out.
+
+use super::*;
+
+const OPEN: &str = "function on_client_connect() return true end function on_publish_request() return true end\n";
+
+/// Runs the body as one test of a room whose script is `script`.
+fn one(script: &str, body: &str) -> Case {
+    let source = format!("local room = test.room('room.lua')\ntest.it('it', function()\n{body}\nend)");
+    let mut cases = file(script, source);
+    assert_eq!(cases.len(), 1, "{cases:?}");
+    cases.remove(0)
+}
+
+fn file(script: &str, test: String) -> Vec<Case> {
+    let script = format!("{OPEN}{script}");
+    let load = move |name: &str| match name {
+        "room.lua" => Ok(script.clone().into_bytes()),
+        other => Err(format!("{other}: no such file")),
+    };
+    let run = move || run("x_test.lua", test.as_bytes(), Rc::new(load), Instant::now());
+    std::thread::Builder::new().stack_size(64 << 20).spawn(run).unwrap().join().unwrap()
+}
+
+fn words(case: &Case) -> String {
+    let mut text = String::new();
+    case.tap(&mut text, 1).unwrap();
+    text
+}
+
+#[test]
+fn what_a_script_does_is_seen_by_its_test() {
+    for (script, body) in [
+        ("", "local c, ok, why = room:connect() test.eq(ok, true) test.eq(why, nil) test.eq(c.id, 'c1')"),
+        (
+            "function on_client_connect(c, t) return false, t .. c:get_ip() .. c:get_metadata().n end",
+            "local c, ok, why = room:connect{ token = 'x', ip = '10.0.0.1', metadata = { n = 1 } }
+             test.eq({ ok, why, c.joined }, { false, 'x10.0.0.11', false })",
+        ),
+        (
+            "function on_publish_request(c, t) return t.kind == 'audio', t.source .. t.quality .. t.simulcast end",
+            "local c = room:connect() local t, ok = c:publish{ kind = 'audio' } test.eq({ t.id, ok }, { 't1', true })
+             local _, ok, why = c:publish{ kind = 'video', source = 'screen', quality = 'hd' }
+             test.eq({ ok, why }, { false, 'screenhd2' })",
+        ),
+        (
+            "function on_track_published(c, t) c:mute(t) end function on_track_unpublished(c, t) c:send(t.id) end",
+            "local c = room:connect() local t = c:publish{ kind = 'video' } test.eq(c.muted, { [t.id] = true })
+             c:unpublish(t) test.eq(c:last(), 't1')",
+        ),
+        (
+            "function on_message(c, m) sfu.broadcast(m, c) c:send('yours') sfu.count('n', 2) end",
+            "local a, b = room:connect(), room:connect() test.eq(a:message{ x = { 1, 2 } }, true)
+             test.eq(a.sent, { 'yours' }) test.eq(b.sent, { { x = { 1, 2 } } }) test.eq(room:counter('n'), 2)
+             test.eq(room.broadcasts, { { value = { x = { 1, 2 } }, except = 'c1' } })",
+        ),
+        ("", "local c = room:connect() test.eq(c:message('x'), false, 'there is no on_message')"),
+        (
+            "function on_message(c, m) c:kick('out') end function on_client_disconnect(c, why) sfu.broadcast(why) end",
+            "local a, b = room:connect(), room:connect() a:message(1)
+             test.eq({ a.kicked, a.joined, b.sent[1] }, { 'out', false, 'out' }) b:disconnect('bye')
+             test.eq(room.broadcasts[2].value, 'bye')",
+        ),
+        (
+            "function on_active_speakers(list) for i, c in ipairs(list) do c:set_max_bitrate(i * 1000) end end",
+            "local a, b = room:connect(), room:connect() room:speakers{ b, a } test.eq({ a.max_bitrate, b.max_bitrate }, { 2000, 1000 })",
+        ),
+        (
+            "function on_client_connect(c) sfu.sleep(500) sfu.set_interval(1000, function() sfu.log_info('tick') end) return true end",
+            "local c, ok = room:connect() test.eq(ok, nil) room:advance(499) test.eq(c.allowed, nil) room:advance(1)
+             test.eq(c.allowed, true) room:advance(3000) test.eq(#room.log, 3) test.eq(room.log[1].text, 'tick')
+             test.eq(room:now(), test.start + 3.5)",
+        ),
+        (
+            "function on_client_connect(c) local r, why = sfu.http{ url = 'https://a/', body = 'q' } return r and r.body == 'yes', why end",
+            "local _, ok, why = room:connect() test.eq(ok, false) test.match(why, 'no route')
+             room:http(function(q) return { status = 200, body = q.body == 'q' and 'yes' or '' } end)
+             _, ok = room:connect() test.eq({ ok, #room.requests, room.requests[1].method }, { true, 2, 'GET' })
+             room:http(function() return nil, 'timed out' end) _, ok, why = room:connect() test.eq(why, 'timed out')",
+        ),
+        (
+            "function on_message(c) c:send(sfu.shared.incr('k', 2, 10)) end",
+            "local c = room:connect() c:message(0) c:message(0) test.eq(c.sent, { 2, 4 }) room:advance(11000) c:message(0)
+             test.eq(c:last(), 2)",
+        ),
+        (
+            "local n = 0 function on_message(c) n = n + 1 c:send(n) end function on_unload() return n end function on_load(s) n = s end",
+            "local c = room:connect() c:message(0) test.eq(room:reload('room.lua'), true) c:message(0) test.eq(c.sent, { 1, 2 })
+             local ok, why = room:reload{ name = 'v2.lua', source = 'x = ' } test.eq(ok, false) test.match(why, 'v2.lua:1')
+             ok, why = room:reload{ source = 'error(\"no\")' } test.eq(ok, false) test.match(why, 'room.lua:1: no')",
+        ),
+        (
+            "function on_message(c) c:send(c:stats()) end",
+            "local c = room:connect() room:advance(2000) c:traffic{ bytes_in = 7 } c:message(0)
+             test.eq(c:last(), { packets_in = 0, bytes_in = 7, packets_out = 0, bytes_out = 0, seconds = 2 })",
+        ),
+        (
+            "function on_message() error('oh') end",
+            "local c = room:connect() test.eq(c:message(0), false) test.match(room:failures()[1].text, 'room.lua:2: oh')",
+        ),
+    ] {
+        let case = one(script, body);
+        assert_eq!(case.failure, None, "{}", words(&case));
+    }
+}
+
+#[test]
+fn what_fails_says_where_and_both_values() {
+    for (script, body, expected) in [
+        (
+            "",
+            "test.eq({ a = { 1, 'x' } }, { 2 })",
+            "  message: not equal\n  at: x_test.lua:3\n  got: { a = { 1, \"x\" } }\n  expected: { 2 }\n",
+        ),
+        ("", "test.ok(nil, 'there')", "  message: there\n  at: x_test.lua:3\n  got: nil\n  expected: true\n"),
+        ("", "\nerror('boom')", "  message: x_test.lua:4: boom\n"),
+        (
+            "",
+            "room:connect() room:connect{ id = 'c1' }",
+            "  message: there is a client 'c1' already\n  at: x_test.lua:3\n",
+        ),
+        (
+            "function on_message() while true do end end",
+            "room:connect():message(0)",
+            "  message: |\n    on_message failed: stopped: it used more than its CPU time of 5ms\n    stack traceback:\n",
+        ),
+    ] {
+        let text = words(&one(script, body));
+        let start = format!("not ok 1 - it\n  ---\n{expected}");
+        assert!(text.starts_with(&start), "{text}\n{start}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_run_is_a_failed_test() {
+    for (source, expected) in [
+        ("x = ", "x_test.lua:1: unexpected symbol near '<eof>'"),
+        ("", "there is no test.it(name, function() … end) in it"),
+        ("test.room('gone.lua')", "gone.lua: no such file"),
+        ("sfu.broadcast(1)", "x_test.lua:1: attempt to index global 'sfu' (a nil value)"),
+    ] {
+        let cases = file("", source.to_owned());
+        let message = cases[0].failure.as_ref().map(|failure| failure.message.lines().next().unwrap_or_default());
+        assert_eq!((cases.len(), message), (1, Some(expected)), "{source}");
+    }
+}

@@ -1,0 +1,154 @@
+//! inotify on the scripts folder, its subfolders, its files and the folder above.
+//!
+//! The files have watches of their own because a file that a link leads to is written somewhere else; the folder above
+//! has one because the scripts folder may be replaced. Whoever renames or unlinks takes a file's watch away, so all
+//! are set again after every reading.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
+use tokio::io::unix::AsyncFd;
+
+/// Most watches: the kernel bounds them per user; files beyond are found by the poll.
+const MAX_WATCHES: usize = 8_192;
+/// Buffer for events: some hundred of them.
+const EVENT_BYTES: usize = 16 * 1024;
+
+/// What an event means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sight {
+    /// Nothing that concerns scripts.
+    Nothing,
+    /// A file is being written: what is there now may be half of it.
+    Writing,
+    /// Something has changed.
+    Changed,
+}
+
+/// Sees changes. Without inotify it sees nothing, and the poll does the work.
+#[derive(Debug)]
+pub(super) struct Eyes {
+    inotify: Option<AsyncFd<Inotify>>,
+    places: Option<Places>,
+}
+
+/// What is watched; goes to the thread that may block, and comes back.
+#[derive(Debug)]
+pub(super) struct Places {
+    watches: Watches,
+    known: HashSet<WatchDescriptor>,
+    above: Option<WatchDescriptor>,
+    said: bool,
+}
+
+impl Eyes {
+    /// Must be called inside a tokio runtime.
+    #[expect(deprecated, reason = "its successor is unsafe; an Inotify keeps its descriptor until it is dropped")]
+    pub(super) fn new() -> Self {
+        let opened = Inotify::init().and_then(|inotify| {
+            let watches = inotify.watches();
+            Ok((AsyncFd::new(inotify)?, watches))
+        });
+        match opened {
+            Ok((inotify, watches)) => {
+                let places = Places { watches, known: HashSet::new(), above: None, said: false };
+                Self { inotify: Some(inotify), places: Some(places) }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no inotify: changed scripts are found by looking every few seconds");
+                Self { inotify: None, places: None }
+            }
+        }
+    }
+
+    pub(super) fn take_places(&mut self) -> Option<Places> {
+        self.places.take()
+    }
+
+    pub(super) fn put_places(&mut self, places: Option<Places>) {
+        self.places = places;
+    }
+
+    /// Waits for the next events that concern scripts. `folder` is the scripts folder's name in the one above.
+    pub(super) async fn see(&mut self, folder: Option<&OsString>) -> Sight {
+        let above = self.places.as_ref().and_then(|places| places.above.clone());
+        loop {
+            let Some(inotify) = &mut self.inotify else { return std::future::pending().await };
+            let Ok(mut ready) = inotify.readable_mut().await else { return std::future::pending().await };
+            let read = ready.try_io(|inotify| {
+                let mut buffer = [0; EVENT_BYTES];
+                let events = inotify.get_mut().read_events(&mut buffer)?;
+                Ok(events.map(|event| sight(&event, above.as_ref(), folder)).max().unwrap_or(Sight::Nothing))
+            });
+            match read {
+                Ok(Ok(Sight::Nothing)) | Err(_) => {}
+                Ok(Ok(sight)) => return sight,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "inotify failed: changed scripts are found by looking every few seconds");
+                    self.inotify = None;
+                }
+            }
+        }
+    }
+}
+
+fn sight(event: &Event<&std::ffi::OsStr>, above: Option<&WatchDescriptor>, folder: Option<&OsString>) -> Sight {
+    if Some(&event.wd) == above {
+        let ours = event.name.is_some() && event.name == folder.map(OsString::as_os_str);
+        return if ours { Sight::Changed } else { Sight::Nothing };
+    }
+    // The end of a watch that we took away.
+    if event.mask == EventMask::IGNORED {
+        return Sight::Nothing;
+    }
+    // Closing says that a writer is done; until then what is there may be half of it.
+    if event.mask == EventMask::MODIFY { Sight::Writing } else { Sight::Changed }
+}
+
+impl Places {
+    /// Watches these paths and the folder above the first one, nothing else. True when there is one that was not
+    /// watched before: what happened to it until now went unseen.
+    pub(super) fn set<'a>(&mut self, folder: &Path, paths: impl Iterator<Item = &'a Path>) -> bool {
+        let mask = WatchMask::CREATE
+            | WatchMask::MODIFY
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::MOVE
+            | WatchMask::DELETE
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
+            | WatchMask::ATTRIB;
+        let mut now = HashSet::new();
+        let above = folder.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
+        let coming = WatchMask::CREATE | WatchMask::MOVED_TO;
+        self.above = above.and_then(|above| self.watches.add(above, coming).ok());
+        now.extend(self.above.clone());
+        for path in paths.take(MAX_WATCHES) {
+            match self.watches.add(path, mask) {
+                Ok(watch) => drop(now.insert(watch)),
+                // Gone again, or not to be read: an event or the poll tells more.
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
+                Err(error) => {
+                    self.say(&error);
+                    break;
+                }
+            }
+        }
+        for watch in self.known.difference(&now) {
+            // Those of inodes that are gone the kernel has taken away.
+            let _ = self.watches.remove(watch.clone());
+        }
+        let new = now.difference(&self.known).next().is_some();
+        self.known = now;
+        new
+    }
+
+    fn say(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.said, true) {
+            tracing::warn!(%error, "not every script can be watched (fs.inotify.max_user_watches); changes of the \
+                others are found by looking every few seconds");
+        }
+    }
+}

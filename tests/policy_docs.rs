@@ -1,0 +1,75 @@
+//! The documents of the policy API name all of it, and what they show compiles.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use moonring::policy::Script;
+use moonring::policy::tools::names::{Names, hooks};
+
+fn read(name: &str) -> String {
+    fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// What the engine offers, as the documents call it.
+fn offered() -> BTreeSet<String> {
+    let names = Names::of_sandbox(Instant::now()).unwrap();
+    let tables = ["sfu.json", "sfu.base64", "sfu.shared"];
+    let of_sfu = names.paths.iter().filter(|path| path.starts_with("sfu.") && !tables.contains(&path.as_str()));
+    let methods = names.methods.iter().map(|name| format!("client:{name}"));
+    let offered: BTreeSet<_> =
+        of_sfu.cloned().chain(methods).chain(hooks().iter().map(|&hook| hook.to_owned())).collect();
+    assert!(offered.len() > 45, "{offered:?}");
+    offered
+}
+
+#[test]
+fn the_reference_has_a_section_for_each_function_and_none_too_many() {
+    let text = read("docs/policy.md");
+    let is_api = |name: &str| name.starts_with("sfu.") || name.starts_with("client:") || name.starts_with("on_");
+    let headings = text.lines().filter_map(|line| line.strip_prefix("## "));
+    let sections: BTreeSet<_> = headings.flat_map(|line| line.split(", ")).filter(|name| is_api(name)).collect();
+    let offered = offered();
+    let offered: BTreeSet<_> = offered.iter().map(String::as_str).collect();
+    assert_eq!(sections, offered);
+    for section in text.split("\n## ").skip(1) {
+        let name = section.lines().next().unwrap_or_default();
+        if is_api(name) {
+            assert!(section.contains("**syntax:**"), "{name} has no syntax");
+        }
+    }
+}
+
+#[test]
+fn the_editors_file_declares_each_function_and_none_too_many() {
+    let text = read("docs/moonring.lua");
+    Script::compile("docs/moonring.lua", text.as_bytes()).unwrap();
+    let mut declared = BTreeSet::new();
+    let mut class = "";
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("---@class ") {
+            class = name;
+        } else if let Some(field) = line.strip_prefix("---@field ").filter(|_| class.starts_with("sfu")) {
+            declared.insert(format!("{class}.{}", field.split(' ').next().unwrap_or_default()));
+        } else if let Some(function) = line.strip_prefix("function ") {
+            declared.insert(function.split('(').next().unwrap_or_default().replace("Client:", "client:"));
+        }
+    }
+    assert_eq!(declared, offered());
+}
+
+#[test]
+fn every_example_in_the_reference_compiles() {
+    let text = read("docs/policy.md");
+    let mut examples = 0;
+    for (at, example) in text.match_indices("```lua\n").map(|(at, mark)| (at, &text[at + mark.len()..])) {
+        let line = text[..at].lines().count() + 1;
+        let code = example.split("```").next().unwrap_or_default();
+        examples += 1;
+        if let Err(error) = Script::compile(&format!("docs/policy.md, from line {line}"), code.as_bytes()) {
+            panic!("{error}");
+        }
+    }
+    assert!(examples >= 20, "{examples}");
+}
