@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use slotmap::SlotMap;
 
 use super::client::{Client, FEEDBACK_INTERVAL, REPORT_INTERVAL};
-use super::track::Track;
+use super::track::{Layer, Track};
 use crate::id::{Ssrc, TrackKey};
 use crate::packet::{MAX_DATAGRAM, SendBatch};
 use crate::rtp::rtcp::{ReportBlock, SenderInfo, Writer};
@@ -79,9 +79,12 @@ fn transport_feedback(client: &mut Client, tracks: &SlotMap<TrackKey, Track>, ou
 
 /// When [`send_due`] has something to do.
 pub fn deadline(client: &Client, tracks: &SlotMap<TrackKey, Track>) -> Instant {
-    let published = client.published.iter().filter_map(|key| tracks.get(*key)).flat_map(|t| &t.layers);
-    let requests = published.flat_map(|l| [l.key_frame_deadline(), l.missing.next_due(ASSUMED_RTT)]).flatten();
-    requests.chain(client.next_feedback).fold(client.next_report, Instant::min)
+    let published = client.published.iter().filter_map(|key| tracks.get(*key));
+    let requests = published.flat_map(|track| {
+        let key_frame = |layer: &Layer| layer.key_frame_deadline().filter(|_| !track.is_muted());
+        track.layers.iter().flat_map(move |layer| [key_frame(layer), layer.missing.next_due(ASSUMED_RTT)])
+    });
+    requests.flatten().chain(client.next_feedback).fold(client.next_report, Instant::min)
 }
 
 /// Notes that a packet with a transport-wide sequence number came: feedback is due a little later.
@@ -146,6 +149,8 @@ fn requests(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Tr
     for n in 0..client.published.len() {
         let Some(track) = tracks.get_mut(client.published[n]) else { continue };
         let (feedback, is_video) = (track.feedback, track.is_video());
+        // A muted track's key frame would be dropped, and asked for again and again.
+        let asks_for_pictures = is_video && !track.is_muted();
         for layer in &mut track.layers {
             let Some(ssrc) = layer.ssrc else { continue };
             let mut compound: Compound = [0; MAX_COMPOUND];
@@ -161,7 +166,7 @@ fn requests(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Tr
                     let _ = writer.nack(from, ssrc, &client.sequences);
                 }
             }
-            if is_video && let Some((ssrc, number)) = layer.take_key_frame_request(now) {
+            if asks_for_pictures && let Some((ssrc, number)) = layer.take_key_frame_request(now) {
                 let by_pli = feedback.pli || !feedback.fir;
                 let _ = if by_pli { writer.pli(from, ssrc) } else { writer.fir(from, ssrc, number) };
             }

@@ -97,6 +97,8 @@ impl Shard {
         let event = transport.handle_dtls(now, from, bytes, &mut self.dtls_scratch, out)?;
         if let Some(event) = event {
             self.transport_event(now, key, event);
+            // What the policy says to an end is due now, not with the next command or timer.
+            self.drain_policy(now, out);
         }
         self.schedule(key);
         Ok(())
@@ -347,6 +349,7 @@ impl Shard {
             Request::Estimate(bps) => {
                 client.remb_bps = Some(bps);
                 layers::choose(now, client, &mut self.tracks);
+                self.begin_forwards(now, key);
             }
         }
     }

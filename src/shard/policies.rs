@@ -115,6 +115,7 @@ impl Shard {
                         forward.policy_limit = layer;
                     }
                     layers::choose(now, &mut self.clients[key], &mut self.tracks);
+                    self.begin_forwards(now, key);
                 }
             }
             Action::SetMuted { client, track, muted } => {

@@ -1,5 +1,6 @@
 //! Key frames are asked for once, however many need one, and whoever comes late gets a picture soon.
 
+use moonring::command::Command;
 use moonring::id::Mid;
 use moonring::media::CodecName::Vp8;
 use moonring::negotiate::Direction;
@@ -59,4 +60,22 @@ fn a_storm_of_requests_is_one_request_every_half_second() {
     }
     let asked = asked(&world, alice);
     assert!((5..=7).contains(&asked), "{asked} requests in 3 s of 240 wishes");
+}
+
+#[test]
+fn nobody_is_asked_for_key_frames_of_a_muted_track_and_unmuting_asks_at_once() {
+    let mut world = World::new(12);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let track = world.publish(alice, Vp8);
+    world.run_ms(1_000);
+    world.command(Command::SetMuted { client: world.id(alice), track: track.clone(), muted: true });
+    world.run_ms(500);
+    world.forget_received();
+    world.subscribe(bob, &track, Vp8);
+    world.run_ms(5_000);
+    assert_eq!(asked(&world, alice), 0);
+    world.command(Command::SetMuted { client: world.id(alice), track, muted: false });
+    world.run_ms(100);
+    assert_eq!(asked(&world, alice), 1);
+    assert!(inspect(Vp8, &world.got(bob, 96)[0].head, None).key_frame);
 }

@@ -18,7 +18,7 @@ const STREAMS: [(u32, u8, u32, u32, u64); 2] = [(31, 111, 48_000, 4_000_000_000,
 /// Each packet's payload says when it was captured, in ms.
 fn send(world: &mut World, alice: usize, ms: u64) {
     for (ssrc, pt, rate, first, per_second) in STREAMS {
-        if ms % (1_000 / per_second) != 0 {
+        if !ms.is_multiple_of(1_000 / per_second) {
             continue;
         }
         let timestamp = first.wrapping_add((ms * u64::from(rate) / 1_000) as u32);
@@ -28,7 +28,7 @@ fn send(world: &mut World, alice: usize, ms: u64) {
         let fields = Fields { ssrc, pt, index, timestamp, marker: true, elements: &[] };
         let packet = world.raw(alice).seal(&fields, &payload);
         world.raw(alice).out.push(packet);
-        if ms % 1_000 == 0 {
+        if ms.is_multiple_of(1_000) {
             let info = SenderInfo { ssrc: Ssrc(ssrc), ntp: ntp(ms), rtp_time: timestamp, packets: 0, octets: 0 };
             let report = world.raw(alice).control(|w| w.sender_report(&info, &[]).unwrap());
             world.raw(alice).out.push(report);

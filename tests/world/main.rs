@@ -4,6 +4,7 @@
 
 mod call;
 mod forgery;
+mod handshake;
 mod ice;
 mod keyframes;
 mod leaving;

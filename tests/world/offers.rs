@@ -47,8 +47,9 @@ fn each_section_comes_out_by_itself_with_its_reason() {
     data.kind = SectionKind::Other;
     let mut stopped = send("0", Vp8);
     stopped.stopped = true;
-    type Ask = fn(&[TrackId]) -> Vec<SubscribeIntent>;
-    let cases: Vec<(Vec<OfferSection>, &[&str], Ask, &[&str])> = vec![
+    // (what is offered, the mids to publish in, what to receive, the reasons)
+    type Case<'a> = (Vec<OfferSection>, &'a [&'a str], fn(&[TrackId]) -> Vec<SubscribeIntent>, &'a [&'a str]);
+    let cases: Vec<Case<'_>> = vec![
         (vec![recv("0", Vp8)], &[], nowhere, &["there is no track nowhere"]),
         (vec![recv("0", Vp8)], &[], picture, &["ok"]),
         (vec![recv("0", Vp8)], &[], sound, &["track SOUND is audio, section 0 is not"]),

@@ -159,3 +159,17 @@ fn a_bitrate_set_by_the_policy_reaches_the_publisher_as_an_estimate() {
     let reports = format!("{:?}", world.raw(who).reports);
     assert!(reports.contains("bitrate_bps: 250000"), "{reports}");
 }
+
+#[test]
+fn what_a_script_says_to_a_goodbye_by_dtls_is_heard_at_once() {
+    let mut world = World::ruled(89, MEETING);
+    let (alice, bob) = (world.join("alice"), world.join_raw("bob"));
+    world.raw(bob).sections = vec![crate::sim::raw::section("0", Opus, moonring::negotiate::Direction::SendOnly)];
+    world.offer(bob, vec![crate::sim::flows::sends("0")], vec![]);
+    world.run_ms(990);
+    world.take_words(alice);
+    world.raw(bob).close();
+    world.run_ms(15);
+    let told = world.take_words(alice);
+    assert!(told.iter().any(|words| words.starts_with("Message") && words.contains("gone")), "{told:?}");
+}

@@ -70,9 +70,8 @@ impl Encoder {
             let fields = Fields { ssrc: layer.ssrc, pt: 96, index: layer.index, timestamp, marker: true, elements };
             let packet = world.raw(self.who).seal(&fields, &payload);
             world.raw(self.who).out.push(packet);
-            if layer.frames % 30 == 0 {
-                let ntp = 1_000_u64 << 32 | 0;
-                let ntp = ntp.wrapping_add((since.as_secs_f64() * 4_294_967_296.0) as u64);
+            if layer.frames.is_multiple_of(30) {
+                let ntp = (1_000_u64 << 32) + (since.as_secs_f64() * 4_294_967_296.0) as u64;
                 let info =
                     SenderInfo { ssrc: Ssrc(layer.ssrc), ntp, rtp_time: timestamp, packets: layer.frames, octets: 0 };
                 let report = world.raw(self.who).control(|w| w.sender_report(&info, &[]).unwrap());
@@ -197,4 +196,16 @@ fn more_rids_than_layers_are_answered_with_the_layers_that_are_taken() {
     let answer = world.raw(alice).answer.clone().unwrap();
     let moonring::negotiate::AnswerSection::Accepted { rids, .. } = &answer.sections[0] else { panic!("{answer:?}") };
     assert_eq!(rids.iter().map(|rid| rid.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_lower_layer_is_asked_for_as_soon_as_the_estimate_falls() {
+    let (mut world, mut encoder, bob, _) = scene(95);
+    encoder.run(&mut world, 7);
+    let before = world.members[bob].got.len();
+    let remb = world.raw(bob).control(|w| w.remb(Ssrc(1), 60_000, &[]).unwrap());
+    world.raw(bob).out.push(remb);
+    encoder.run(&mut world, 6);
+    let got = &world.members[bob].got[before..];
+    assert_eq!(layers(got), [2, 0], "within 200 ms");
 }

@@ -26,6 +26,7 @@ pub(crate) const REPAIRED_RID_ID: u8 = 11;
 pub(crate) struct Raw {
     pub(crate) certificate: Certificate,
     pub(crate) ice: IceCredentials,
+    pub(crate) setup: Setup,
     pub(crate) sections: Vec<OfferSection>,
     pub(crate) answer: Option<Answer>,
     /// What the server's reports said, in words.
@@ -33,6 +34,7 @@ pub(crate) struct Raw {
     /// (SSRC, NTP, RTP time stamp) of the server's sender reports.
     pub(crate) clocks: Vec<(Ssrc, u64, u32)>,
     pub(crate) connected: bool,
+    pub(crate) profile: Option<SrtpProfile>,
     /// Datagrams to send.
     pub(crate) out: Vec<Vec<u8>>,
     dtls: Option<Dtls>,
@@ -48,11 +50,13 @@ impl Raw {
         Self {
             certificate,
             ice,
+            setup: Setup::ActPass,
             sections: Vec::new(),
             answer: None,
             reports: Vec::new(),
             clocks: Vec::new(),
             connected: false,
+            profile: None,
             out: Vec::new(),
             dtls: None,
             srtp: None,
@@ -66,7 +70,7 @@ impl Raw {
         Offer {
             ice: self.ice.clone(),
             fingerprint: self.certificate.fingerprint(),
-            setup: Setup::ActPass,
+            setup: self.setup,
             sections: self.sections.clone(),
         }
     }
@@ -76,7 +80,8 @@ impl Raw {
         self.answer = Some(answer.clone());
         if self.dtls.is_none() {
             let (versions, profiles) = (DtlsVersions::default(), SrtpProfile::ALL.to_vec());
-            let terms = DtlsTerms { role: DtlsRole::Client, versions, profiles, fingerprint: answer.fingerprint };
+            let role = if answer.setup == Setup::Active { DtlsRole::Server } else { DtlsRole::Client };
+            let terms = DtlsTerms { role, versions, profiles, fingerprint: answer.fingerprint };
             self.dtls = Some(Dtls::new(now, &self.certificate, terms));
         }
         if is_new {
@@ -169,6 +174,7 @@ impl Raw {
                 let incoming = SrtpIn::new(keys.profile, &keys.remote, 64);
                 self.srtp = Some((SrtpOut::new(keys.profile, &keys.local), incoming));
                 self.connected = true;
+                self.profile = Some(keys.profile);
             }
         }
     }
