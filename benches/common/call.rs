@@ -124,34 +124,34 @@ impl Call {
         for _ in 0..200 {
             for n in first..self.peers.len() {
                 self.peers[n].handle_timeout(self.now, &mut self.outbox);
-                self.to_shard(n);
+                self.hand_to_shard(n);
             }
             if self.peers[first..].iter().all(Peer::is_connected) {
                 return;
             }
             self.now += Duration::from_millis(10);
             self.shard.handle_timeout(self.now, &mut self.out);
-            self.to_peers();
+            self.hand_to_peers();
         }
         panic!("the call did not connect");
     }
 
-    fn to_shard(&mut self, n: usize) {
+    fn hand_to_shard(&mut self, n: usize) {
         let datagrams: Vec<_> = self.outbox.batch.iter().map(|(_, bytes)| bytes.to_vec()).collect();
         self.outbox.batch.clear();
         for mut datagram in datagrams {
             self.shard.handle_datagram(self.now, self.addresses[n], &mut datagram, &mut self.out);
-            self.to_peers();
+            self.hand_to_peers();
         }
     }
 
-    fn to_peers(&mut self) {
+    fn hand_to_peers(&mut self) {
         let datagrams: Vec<_> = self.out.iter().map(|(to, bytes)| (to, bytes.to_vec())).collect();
         self.out.clear();
         for (to, mut datagram) in datagrams {
             let Some(n) = self.by_address.get(&to).copied() else { continue };
             let _ = self.peers[n].handle_datagram(self.now, &mut datagram, &mut self.outbox);
-            self.to_shard(n);
+            self.hand_to_shard(n);
         }
     }
 
