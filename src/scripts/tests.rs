@@ -69,7 +69,8 @@ fn only_what_changed_is_compiled_again() {
 #[test]
 fn the_last_version_that_compiles_stays_whatever_becomes_of_the_file() {
     let good = Ok(("default_room.lua".to_owned(), version("x = 1")));
-    let break_it: [(&str, fn(&Path), &str); 5] = [
+    type Case = (&'static str, fn(&Path), &'static str);
+    let break_it: [Case; 5] = [
         ("broken", |path| fs::write(path, "x = ").unwrap(), "default_room.lua:1: unexpected symbol near '<eof>'"),
         ("empty", |path| fs::write(path, "").unwrap(), "default_room.lua: is empty"),
         (

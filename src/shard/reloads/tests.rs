@@ -119,7 +119,6 @@ fn many_rooms_are_reloaded_a_few_per_tick_and_keep_their_state() {
         assert_eq!((status.script, status.version), run("default_room.lua", &newer));
         assert_eq!(status.counters, [("joins".to_owned(), 1.0), ("carried".to_owned(), 1.0)]);
     }
-    println!("longest slice {:?}", world.shard.reloads.longest());
 }
 
 #[test]
@@ -203,6 +202,7 @@ fn a_room_that_ends_before_its_turn_holds_nobody_up() {
 
 #[test]
 #[ignore = "prints figures"]
+#[allow(clippy::print_stdout, reason = "prints figures")]
 fn the_time_that_many_rooms_take() {
     const ROOMS: usize = 4_000;
     let mut world = World::new(library(&[("default_room.lua", COUNTER)]));

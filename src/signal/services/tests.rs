@@ -136,7 +136,7 @@ async fn a_listed_name_may_not_lead_to_a_private_address_unless_that_is_listed()
     let at = server().await;
     let (name, url) =
         (format!("auth.example.com:{}", at.port()), format!("http://auth.example.com:{}/echo", at.port()));
-    let rebound = service(&[name.clone()], leads_to(&["127.0.0.1", "10.0.0.1"]));
+    let rebound = service(std::slice::from_ref(&name), leads_to(&["127.0.0.1", "10.0.0.1"]));
     let words = text(&rebound, request("GET", url.clone())).await.unwrap_err();
     let expected = "auth.example.com leads to 127.0.0.1, which is not public and not listed in http_allow";
     assert!(words.ends_with(expected), "{words}");
