@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use str0m::change::{SdpAnswer, SdpPendingOffer};
-use str0m::media::{Direction, Frequency, MediaKind, MediaTime, Mid};
+use str0m::media::{Direction, Frequency, KeyframeRequestKind, MediaKind, MediaTime, Mid};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
@@ -97,6 +97,13 @@ impl Client {
     pub(crate) fn frames(&self, kind: MediaKind) -> &[Frame] {
         let mid = self.mids.iter().find(|(_, of)| *of == kind).map(|(mid, _)| mid);
         mid.and_then(|mid| self.frames.get(mid)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Sends a PLI for the pictures it receives.
+    pub(crate) fn ask_for_key_frame(&mut self) {
+        let (mid, _) = *self.mids.iter().find(|(_, kind)| *kind == MediaKind::Video).expect("pictures");
+        let mut writer = self.rtc.writer(mid).expect("a section");
+        writer.request_keyframe(None, KeyframeRequestKind::Pli).expect("it can ask");
     }
 
     /// Everything that is due.
