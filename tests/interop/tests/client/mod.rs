@@ -122,7 +122,7 @@ impl Client {
     fn loses(&mut self, bytes: &[u8]) -> bool {
         let is_rtp = bytes.len() > 2 && (128..192).contains(&bytes[0]) && !(64..96).contains(&(bytes[1] & 0x7F));
         self.rtp += u64::from(is_rtp);
-        let loses = is_rtp && self.rtp % self.lose_one_in == 0;
+        let loses = is_rtp && self.rtp.is_multiple_of(self.lose_one_in);
         self.lost += u64::from(loses);
         loses
     }
