@@ -46,13 +46,25 @@ fn frames_and_sound_go_from_one_to_the_other_and_a_newcomer_gets_a_key_frame() {
     let mut bob = receiver(&server);
     let enough = |c: &mut [&mut Client]| c[1].frames(Video).len() >= 60 && c[1].frames(Audio).len() >= 100;
     assert!(drive(&mut [&mut alice, &mut bob], enough), "{bob:?}");
-    assert!(alice.key_frame_requests >= 1, "asked for by the server");
     let frames = bob.frames(Video);
     assert!(frames[0].is_key, "pictures begin with a key frame");
     assert!(frames.windows(2).all(|pair| pair[1].counter == pair[0].counter + 1), "{frames:?}");
     assert!(frames.iter().all(|frame| frame.intact), "byte by byte");
     let sound = bob.frames(Audio);
     assert!(sound.windows(2).all(|pair| pair[1].counter == pair[0].counter + 1));
+}
+
+#[test]
+fn a_receivers_request_for_a_key_frame_reaches_the_publisher() {
+    let server = TestServer::start();
+    let mut alice = publisher(&server);
+    let mut bob = receiver(&server);
+    assert!(drive(&mut [&mut alice, &mut bob], |c| c[1].frames(Video).len() >= 10), "{bob:?}");
+    let (asked, keys) = (alice.key_frame_requests, bob.frames(Video).iter().filter(|frame| frame.is_key).count());
+    bob.ask_for_key_frame();
+    let came = |c: &mut [&mut Client]| c[1].frames(Video).iter().filter(|frame| frame.is_key).count() > keys;
+    assert!(drive(&mut [&mut alice, &mut bob], came), "{bob:?}");
+    assert!(alice.key_frame_requests > asked);
 }
 
 #[test]

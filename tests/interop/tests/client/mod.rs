@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use str0m::change::{SdpAnswer, SdpPendingOffer};
-use str0m::media::{Direction, Frequency, MediaKind, MediaTime, Mid};
+use str0m::media::{Direction, Frequency, KeyframeRequestKind, MediaKind, MediaTime, Mid};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
@@ -99,6 +99,13 @@ impl Client {
         mid.and_then(|mid| self.frames.get(mid)).map_or(&[], Vec::as_slice)
     }
 
+    /// Sends a PLI for the pictures it receives.
+    pub(crate) fn ask_for_key_frame(&mut self) {
+        let (mid, _) = *self.mids.iter().find(|(_, kind)| *kind == MediaKind::Video).expect("pictures");
+        let mut writer = self.rtc.writer(mid).expect("a section");
+        writer.request_keyframe(None, KeyframeRequestKind::Pli).expect("it can ask");
+    }
+
     /// Everything that is due.
     pub(crate) fn step(&mut self) {
         self.take_datagrams();
@@ -115,7 +122,7 @@ impl Client {
     fn loses(&mut self, bytes: &[u8]) -> bool {
         let is_rtp = bytes.len() > 2 && (128..192).contains(&bytes[0]) && !(64..96).contains(&(bytes[1] & 0x7F));
         self.rtp += u64::from(is_rtp);
-        let loses = is_rtp && self.rtp % self.lose_one_in == 0;
+        let loses = is_rtp && self.rtp.is_multiple_of(self.lose_one_in);
         self.lost += u64::from(loses);
         loses
     }
