@@ -58,7 +58,7 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Address of HTTPS, WebSocket, WHIP and WHEP; [::] takes IPv4 too, and becomes 0.0.0.0 where there is no IPv6
+    /// Address of HTTPS, WebSocket, WHIP and WHEP; an unspecified IPv6 one takes IPv4 too, and becomes 0.0.0.0 where there is no IPv6
     listen ["MOONRING_LISTEN"]: SocketAddr = SocketAddr::from(([0_u16; 8], 8080));
     /// Certificate chain in PEM form; empty: a self-signed one is generated and kept in data-dir
     tls_cert ["MOONRING_TLS_CERT"]: PathBuf = PathBuf::new();
@@ -92,11 +92,11 @@ settings! {
 
     /// Folder of the policy scripts
     scripts_dir ["MOONRING_SCRIPTS_DIR"]: PathBuf = PathBuf::from("./scripts");
-    /// Which script a room runs: "<glob of room ids>=<file in scripts-dir>", first match counts; else default_room.lua
+    /// Which script a room runs: GLOB_OF_ROOM_IDS=FILE_IN_SCRIPTS_DIR, first match counts; else default_room.lua
     room_scripts ["MOONRING_ROOM_SCRIPTS", value_delimiter = ',']: Vec<RoomScript> = vec![];
     /// The shared secret that the default policy asks for as token
     secret ["MOONRING_SECRET", hide_env_values = true]: Secret = Secret(DEFAULT_SECRET.into());
-    /// What scripts find in sfu.config: "<name>=<value>", the value in JSON's form, or as text when it is none
+    /// What scripts find in sfu.config: NAME=VALUE, the value in JSON's form, or as text when it is none
     script_config ["MOONRING_SCRIPT_CONFIG", value_delimiter = ',', hide_env_values = true]: Vec<ScriptSetting> = vec![];
     /// Processor time of one step of a hook
     step_budget_ms ["MOONRING_STEP_BUDGET_MS"]: u64 = 5;

@@ -164,7 +164,7 @@ impl History {
     }
 
     /// Gives the packets from arrival number `first` on the padding that makes neighbours equally long, where that
-    /// takes at most [`MAX_PADDING`] bytes. Encoders cut a frame into packets that differ by a byte; equally long ones
+    /// takes at most 8 bytes. Encoders cut a frame into packets that differ by a byte; equally long ones
     /// leave as one send.
     pub fn even_out(&mut self, first: u64) {
         let mut longest = 0_usize;

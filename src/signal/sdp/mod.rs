@@ -1,7 +1,7 @@
 //! Session descriptions: from a client's text to an [`Offer`], from an [`Answer`] to text. Pure functions.
 //!
 //! The `sdp` crate splits text into lines and joins them again; it refuses some texts that browsers send and keeps no
-//! line numbers, so [`lines`] first drops what nobody here needs and remembers where everything stood.
+//! line numbers, so `lines` first drops what nobody here needs and remembers where everything stood.
 
 mod answer;
 mod error;

@@ -1,0 +1,203 @@
+//! What policies cost: memory of an idle room, reloading all rooms while media is forwarded, a hook's latency against
+//! plain mlua and against an HTTP round trip to a decision service on loopback.
+//!
+//! `cargo bench --bench policy` prints one line: medians, CPU time but for HTTP, which is wall time.
+#![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
+#![allow(missing_docs, reason = "not a library")]
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::call::Call;
+use common::counting::Counting;
+use common::{Way, interleave, is_bench, thread_ns};
+use moonring::command::Command;
+use moonring::id::{ClientId, RoomId};
+use moonring::media::CodecName;
+use moonring::policy::hook::{ClientFacts, HookCall, Presence, Traffic};
+use moonring::policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const DEFAULT_ROOM: &[u8] = include_bytes!("../scripts/default_room.lua");
+/// A hook that does nothing, and one that allows everything.
+const NOTHING: &[u8] = b"function on_client_connect() return true end function on_publish_request() return true end
+function on_message(client, message) end";
+/// Calls of one round.
+const CALLS: usize = 1_000;
+
+fn main() {
+    // LuaJIT wants a deep C stack, as a shard's thread has.
+    let bench = std::thread::Builder::new().stack_size(64 << 20).spawn(run).expect("a thread");
+    bench.join().expect("the benchmark");
+}
+
+fn run() {
+    let rooms = if is_bench() { 10_000 } else { 50 };
+    let idle_room_bytes = idle_room_bytes(rooms);
+    let reload = reload_all(rooms);
+    let (hook_ns, plain_ns) = hook_latency();
+    let http_ns = http_decision_ns();
+    println!(
+        "idle_room_bytes={idle_room_bytes:.0} reload_all_ms={:.0} longest_tick_us={:.0} p99_tick_us={:.0} \
+         dropped_packets={} hook_ns={hook_ns:.0} plain_mlua_ns={plain_ns:.0} http_decision_ns={http_ns:.0} rooms={rooms}",
+        reload.total_ms, reload.longest_us, reload.p99_us, reload.dropped
+    );
+}
+
+fn script(source: &[u8]) -> Arc<Script> {
+    Arc::new(Script::compile("default_room.lua", source).expect("a script that compiles"))
+}
+
+/// Resident memory that one more room with the default policy takes, everything included.
+fn idle_room_bytes(rooms: usize) -> f64 {
+    let mut settings = PolicySettings::default();
+    settings.config.insert("secret".into(), "s".into());
+    let mut engine = PolicyEngine::new(settings, 7);
+    let (script, now) = (script(DEFAULT_ROOM), Instant::now());
+    let mut open = |n: usize| {
+        let room = RoomId::parse(&format!("r{n}")).expect("an id");
+        engine.open_room(now, &room, Ok(script.clone())).expect("a room");
+        while engine.poll_output().is_some() {}
+    };
+    open(rooms);
+    let before = resident_bytes();
+    (0..rooms).for_each(&mut open);
+    (resident_bytes() - before) / rooms as f64
+}
+
+fn resident_bytes() -> f64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc");
+    let pages: f64 = statm.split(' ').nth(1).and_then(|p| p.parse().ok()).expect("statm has numbers");
+    pages * 4096.0
+}
+
+struct Reload {
+    total_ms: f64,
+    longest_us: f64,
+    p99_us: f64,
+    dropped: usize,
+}
+
+/// All rooms get a new version while one of them forwards video to ten clients.
+fn reload_all(rooms: usize) -> Reload {
+    let mut call = Call::new();
+    call.room(CodecName::Vp8, 10, |n| SocketAddr::from(([127, 1, 0, n as u8 + 1], 9)));
+    for n in 0..rooms {
+        let id = ClientId::parse(&format!("idle-{n}")).expect("an id");
+        let room = RoomId::parse(&format!("idle-{n}")).expect("an id");
+        let (token, metadata, ip) = (String::new(), serde_json::Value::Null, [127, 0, 0, 1].into());
+        call.shard.handle_command(call.now, Command::Join { room, client: id, token, metadata, ip }, &mut call.out);
+        while call.shard.poll_event().is_some() {}
+    }
+    let mut newer = ScriptLibrary::new(vec![]);
+    newer.insert("default_room.lua".into(), Ok(script(&[NOTHING, b"-- newer"].concat())));
+    let mut ticks = Vec::new();
+    let (mut sent, mut expected) = (0, 0);
+    let start = thread_ns();
+    call.shard.handle_command(call.now, Command::Scripts(newer), &mut call.out);
+    ticks.push(thread_ns() - start);
+    // A tick is due until half a second passes with nothing to do.
+    let mut quiet = 0;
+    while quiet < 100 {
+        call.now += Duration::from_millis(5);
+        for (from, mut bytes) in call.packets(5, 5, 1_000) {
+            call.shard.handle_datagram(call.now, from, &mut bytes, &mut call.out);
+            expected += 10;
+        }
+        call.out.clear();
+        while call.shard.forward(call.now, &mut call.out) {}
+        sent += call.out.datagrams();
+        call.out.clear();
+        let start = thread_ns();
+        call.shard.handle_timeout(call.now, &mut call.out);
+        let took = thread_ns() - start;
+        ticks.push(took);
+        call.out.clear();
+        while call.shard.poll_event().is_some() {}
+        quiet = if took > 200_000.0 { 0 } else { quiet + 1 };
+    }
+    ticks.sort_by(f64::total_cmp);
+    Reload {
+        total_ms: ticks.iter().sum::<f64>() / 1e6,
+        longest_us: ticks[ticks.len() - 1] / 1e3,
+        p99_us: ticks[ticks.len() * 99 / 100] / 1e3,
+        dropped: expected - sent,
+    }
+}
+
+/// (through the engine, plain mlua): `on_message(client, "hello")` that does nothing, under the same memory cap.
+fn hook_latency() -> (f64, f64) {
+    let now = Rc::new(Cell::new(Instant::now()));
+    let mut engine = PolicyEngine::new(PolicySettings::default(), 7);
+    let room = engine.open_room(now.get(), &RoomId::parse("r").expect("an id"), Ok(script(NOTHING))).expect("a room");
+    let client = Rc::new(ClientFacts {
+        id: ClientId::parse("c").expect("an id"),
+        ip: [127, 0, 0, 1].into(),
+        metadata: serde_json::Value::Null,
+        since: now.get(),
+        presence: Cell::new(Presence::Pending),
+        tracks: RefCell::default(),
+        traffic: Traffic::default(),
+    });
+    engine.submit(now.get(), room, HookCall::ClientConnect { client: client.clone(), auth_token: String::new() });
+    while engine.poll_output().is_some() {}
+    let ours = move || {
+        let start = thread_ns();
+        for _ in 0..CALLS {
+            // A room may use a share of the time only.
+            now.set(now.get() + Duration::from_millis(1));
+            let call = HookCall::Message { client: client.clone(), message: serde_json::Value::from("hello") };
+            engine.submit(now.get(), room, call);
+            while engine.poll_output().is_some() {}
+        }
+        ((thread_ns() - start) / CALLS as f64, 0.0)
+    };
+    let lua = mlua::Lua::new();
+    lua.set_memory_limit(2 << 20).expect("a limit");
+    let function: mlua::Function = lua.load("return function(client, message) end").eval().expect("a function");
+    let object = lua.create_table().expect("a table");
+    let plain = move || {
+        let start = thread_ns();
+        for _ in 0..CALLS {
+            function.call::<()>((&object, "hello")).expect("a call");
+        }
+        ((thread_ns() - start) / CALLS as f64, 0.0)
+    };
+    let mut ways = [Way::new("hook", ours), Way::new("plain", plain)];
+    interleave(&mut ways, if is_bench() { 101 } else { 1 });
+    (ways[0].result().0, ways[1].result().0)
+}
+
+/// A decision asked of another process's HTTP service: one kept-alive connection on loopback, JSON both ways.
+fn http_decision_ns() -> f64 {
+    moonring::signal::tls::install_crypto_provider();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let decide = |axum::Json(asked): axum::Json<serde_json::Value>| async move {
+            axum::Json(serde_json::json!({ "allow": asked["client"] == "c" }))
+        };
+        let app = axum::Router::new().route("/decide", axum::routing::post(decide));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/decide", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let client = reqwest::Client::new();
+        let mut times = Vec::new();
+        for _ in 0..if is_bench() { 2_000 } else { 20 } {
+            let start = Instant::now();
+            let asked = client.post(&url).json(&serde_json::json!({ "client": "c", "hook": "on_message" }));
+            let answer: serde_json::Value = asked.send().await.expect("an answer").json().await.expect("JSON");
+            assert_eq!(answer["allow"], true);
+            times.push(start.elapsed().as_nanos() as f64);
+        }
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    })
+}
