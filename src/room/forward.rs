@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::history::{History, Packet};
 use super::pictures::{LastPicture, PictureShift};
-use super::track::Track;
+use super::track::{KEY_FRAME_INTERVAL, Track};
 use crate::id::{Mid, Pt, Ssrc, TrackKey};
 use crate::media::{CodecName, Kind};
 
@@ -116,13 +116,17 @@ impl Forward {
         }
     }
 
-    /// Lets a forward that has sent nothing yet begin with the last key frame, when everything since is still here:
-    /// a late joiner sees a picture at once, and the encoder need not make a key frame for it.
-    pub fn begin_with_last_key_frame(&mut self, track: &Track) {
-        let history = &track.layers[usize::from(self.target)].history;
-        if self.kind == Kind::Video && self.layer().is_none() && self.last.is_none() {
-            self.target_cursor = history.key_frame().unwrap_or(history.end());
+    /// Lets a forward that has sent nothing yet begin with the last key frame, when everything since is still here
+    /// and it is so young that no other would be asked for: a late joiner sees a picture at once. From an older one
+    /// it would start behind the others.
+    pub fn begin_with_last_key_frame(&mut self, now: Instant, track: &Track) {
+        if self.kind != Kind::Video || self.layer().is_some() || self.last.is_some() {
+            return;
         }
+        let history = &track.layers[usize::from(self.target)].history;
+        let is_young =
+            |n: &u64| history.get(*n).is_some_and(|p| now.saturating_duration_since(p.arrival) < KEY_FRAME_INTERVAL);
+        self.target_cursor = history.key_frame().filter(is_young).unwrap_or(history.end());
     }
 
     /// The layer being forwarded.

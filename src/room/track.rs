@@ -10,7 +10,7 @@ use crate::rtp::nack::NackGenerator;
 use crate::rtp::receive::ReceiveStats;
 
 /// Least time between two requests for a key frame of one layer: encoders need about that long to answer the first.
-const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
+pub const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
 /// A layer that was silent for this long is not chosen.
 const LAYER_SILENCE: Duration = Duration::from_secs(2);
 /// Over how long a layer's bit rate is averaged.

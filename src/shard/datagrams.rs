@@ -129,7 +129,7 @@ impl Shard {
         let mut waiting = Vec::new();
         for forward in client.forwards.iter_mut().flatten().filter(|f| f.waits_for_key_frame()) {
             let Some(track) = self.tracks.get_mut(forward.track) else { continue };
-            forward.begin_with_last_key_frame(track);
+            forward.begin_with_last_key_frame(now, track);
             if !forward.is_behind(track) {
                 track.layers[usize::from(forward.target())].want_key_frame(now);
             }
