@@ -87,7 +87,7 @@ settings! {
     announced_ip ["MOONRING_ANNOUNCED_IP", value_delimiter = ',']: Vec<IpAddr> = vec![];
     /// How datagrams enter and leave: uring or mmsg
     io ["MOONRING_IO"]: Io = Io::Uring;
-    /// SRTP protection profiles, best first
+    /// SRTP protection profiles that are accepted; which one is used, DTLS chooses (the server's side: AES-256-GCM first)
     srtp_profiles ["MOONRING_SRTP_PROFILES", value_delimiter = ',']: Vec<SrtpProfile> = SrtpProfile::ALL.to_vec();
 
     /// Folder of the policy scripts
