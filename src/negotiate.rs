@@ -7,8 +7,6 @@ use crate::media::{Codec, Extension, Kind};
 
 /// Most media sections in one offer.
 pub const MAX_SECTIONS: usize = 256;
-/// Most candidates looked at in one offer (an ICE-lite server needs none of them).
-pub const MAX_CANDIDATES: usize = 256;
 
 /// `a=ice-ufrag` and `a=ice-pwd` (RFC 8839 section 5.4).
 #[derive(Clone, PartialEq, Eq, Hash)]

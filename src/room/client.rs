@@ -143,8 +143,6 @@ pub struct Client {
     pub connect_by: Option<Instant>,
     /// The timer set for it.
     pub scheduled: Option<Instant>,
-    /// True once its media transport was up.
-    pub connected: bool,
     /// ICE ufrags under which the shard knows it: the current one and, after a restart, the one before.
     pub ufrags: Vec<String>,
     /// Addresses under which the shard knows it.
@@ -189,7 +187,6 @@ impl Client {
             next_feedback: None,
             connect_by: None,
             scheduled: None,
-            connected: false,
             addresses: Vec::new(),
         }
     }
@@ -233,10 +230,5 @@ impl Client {
             f.as_ref().is_some_and(|f| f.ssrc == ssrc || f.rtx.is_some_and(|rtx| rtx.ssrc == ssrc))
         };
         self.forwards.iter().position(is_it).map(|place| place as u16)
-    }
-
-    /// True when it receives anything.
-    pub fn receives(&self) -> bool {
-        self.forwards.iter().any(Option::is_some)
     }
 }

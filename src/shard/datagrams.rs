@@ -109,7 +109,6 @@ impl Shard {
             TransportEvent::Connected => {
                 let client = &mut self.clients[key];
                 client.connect_by = None;
-                client.connected = true;
                 client.next_report = now;
                 self.events.push_back(Event::Connected { client: client.id.clone() });
                 self.begin_forwards(now, key);
