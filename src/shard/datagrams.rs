@@ -62,12 +62,12 @@ impl Shard {
         bytes: &[u8],
         out: &mut SendBatch,
     ) -> Result<(), DropReason> {
-        let ufrag = stun::parse(bytes)?.local_ufrag();
-        let ufrag = std::str::from_utf8(ufrag).map_err(|_| DropReason::StunUnknownUser)?;
+        let request = stun::parse(bytes)?;
+        let ufrag = std::str::from_utf8(request.local_ufrag()).map_err(|_| DropReason::StunUnknownUser)?;
         let key = *self.ufrags.get(ufrag).ok_or(DropReason::StunUnknownUser)?;
         let client = self.clients.get_mut(key).ok_or(DropReason::StunUnknownUser)?;
         let transport = client.transport.as_mut().ok_or(DropReason::StunUnknownUser)?;
-        transport.handle_stun(now, from, bytes, out)?;
+        transport.handle_stun(now, from, &request, out)?;
         if client.addresses.iter().copied().eq(transport.ice().validated()) {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use super::stun::{self, BindingRequest, MAX_RESPONSE, StunError, StunKey};
+use super::stun::{BindingRequest, MAX_RESPONSE, StunError, StunKey};
 use crate::metrics::DropReason;
 use crate::negotiate::IceCredentials;
 
@@ -130,13 +130,12 @@ impl IceLite {
         &mut self,
         now: Instant,
         from: SocketAddr,
-        bytes: &[u8],
+        request: &BindingRequest<'_>,
         out: &mut [u8; MAX_RESPONSE],
     ) -> Result<(usize, IceEvent), DropReason> {
-        let request = stun::parse(bytes)?;
-        self.authenticate(&request)?;
+        self.authenticate(request)?;
         let key = match &self.previous {
-            Some(previous) if previous.is_named_by(&request) => &previous.key,
+            Some(previous) if previous.is_named_by(request) => &previous.key,
             _ => &self.current.key,
         };
         if !request.unknown_attributes().is_empty() {

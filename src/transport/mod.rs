@@ -18,6 +18,7 @@ mod tests;
 use dtls::{Certificate, Dtls, DtlsEvent, DtlsRole, DtlsTerms, DtlsVersions};
 use ice::{IceEvent, IceLite};
 use srtp::{SrtpIn, SrtpOut, SrtpProfile};
+use stun::BindingRequest;
 
 /// Datagrams that one step of a handshake may send: a flight with its certificate, twice.
 const FLIGHT: usize = 8;
@@ -138,7 +139,7 @@ impl Transport {
         &mut self,
         now: Instant,
         from: SocketAddr,
-        bytes: &[u8],
+        request: &BindingRequest<'_>,
         out: &mut SendBatch,
     ) -> Result<StunOutcome, DropReason> {
         if self.ended {
@@ -148,7 +149,7 @@ impl Transport {
             return Err(DropReason::Overload);
         }
         let mut response = [0; stun::MAX_RESPONSE];
-        let (len, outcome) = self.ice.handle_request(now, from, bytes, &mut response)?;
+        let (len, outcome) = self.ice.handle_request(now, from, request, &mut response)?;
         out.push(from, &response[..len]);
         Ok(outcome)
     }

@@ -25,7 +25,10 @@ fn transport(now: Instant, config: &TransportConfig, fingerprint: Fingerprint, r
     let check = nomination("server:client", &local.pwd);
     let mut transport = Transport::new(now, config, local, remote, fingerprint, role);
     let mut out = SendBatch::new(2_000, 1);
-    assert_eq!(transport.handle_stun(now, CLIENT, &check, &mut out), Ok(IceEvent::Selected(CLIENT)));
+    assert_eq!(
+        transport.handle_stun(now, CLIENT, &stun::parse(&check).unwrap(), &mut out),
+        Ok(IceEvent::Selected(CLIENT))
+    );
     assert_eq!(out.datagrams(), 1);
     transport
 }

@@ -18,7 +18,7 @@ pub mod offer_text;
 mod receive;
 mod section;
 mod send;
-mod stun;
+pub mod stun;
 #[cfg(test)]
 mod tests;
 

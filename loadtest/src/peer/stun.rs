@@ -5,7 +5,7 @@ use hmac::{Hmac, Mac};
 use sha1::Sha1;
 
 /// Longest check: two ufrags of 256 characters.
-pub(super) const MAX_REQUEST: usize = 640;
+pub const MAX_REQUEST: usize = 640;
 const HEADER: usize = 20;
 const COOKIE: u32 = 0x2112_A442;
 const BINDING_REQUEST: u16 = 0x0001;
@@ -18,29 +18,35 @@ const FINGERPRINT: u16 = 0x8028;
 const ICE_CONTROLLING: u16 = 0x802A;
 
 /// What names a request and its response.
-pub(super) type Transaction = [u8; 12];
+pub type Transaction = [u8; 12];
 
 /// The state of an HMAC that a password was put into.
 #[derive(Clone)]
-pub(super) struct Key(Hmac<Sha1>);
+pub struct Key(Hmac<Sha1>);
 
 impl Key {
-    pub(super) fn new(password: &str) -> Self {
+    /// The password as it stands in the server's answer.
+    pub fn new(password: &str) -> Self {
         Self(<Hmac<Sha1> as Mac>::new_from_slice(password.as_bytes()).expect("HMAC takes keys of any length"))
     }
 }
 
 /// A check that nominates its pair.
-pub(super) struct Request<'a> {
-    pub(super) transaction: Transaction,
-    pub(super) username: &'a str,
-    pub(super) priority: u32,
-    pub(super) tie_breaker: u64,
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// What the response will name.
+    pub transaction: Transaction,
+    /// The server's ufrag, a colon, the client's.
+    pub username: &'a str,
+    /// Of the client's candidate.
+    pub priority: u32,
+    /// For the case that both sides believe to control.
+    pub tie_breaker: u64,
 }
 
 impl Request<'_> {
     /// Writes the request and returns its length.
-    pub(super) fn write(&self, key: &Key, out: &mut [u8; MAX_REQUEST]) -> usize {
+    pub fn write(&self, key: &Key, out: &mut [u8; MAX_REQUEST]) -> usize {
         let mut message = Vec::with_capacity(MAX_REQUEST);
         message.extend_from_slice(&BINDING_REQUEST.to_be_bytes());
         message.extend_from_slice(&[0, 0]);

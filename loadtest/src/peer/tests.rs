@@ -8,7 +8,7 @@ use moonring::negotiate::{
 use moonring::rtp::header::{NewHeader, write_header};
 use moonring::rtp::rtcp::{self, RtcpMessage, Writer};
 use moonring::transport::dtls::DtlsRole;
-use moonring::transport::{Transport, TransportConfig, TransportEvent, ice};
+use moonring::transport::{Transport, TransportConfig, TransportEvent, ice, stun};
 
 use super::*;
 use crate::media::{AudioSettings, AudioSource, VideoSettings, VideoSource};
@@ -140,7 +140,7 @@ impl World {
     fn serve(&mut self, mut bytes: Vec<u8>) {
         let (from, out) = (PEER.parse().unwrap(), &mut self.server_out);
         match classify(&bytes).unwrap() {
-            Protocol::Stun => drop(self.server.handle_stun(self.now, from, &bytes, out).unwrap()),
+            Protocol::Stun => _ = self.server.handle_stun(self.now, from, &stun::parse(&bytes).unwrap(), out).unwrap(),
             Protocol::Dtls => {
                 let event = self.server.handle_dtls(self.now, from, &bytes, &mut self.scratch, out).unwrap();
                 assert!(!matches!(event, Some(TransportEvent::Failed(_))), "{event:?}");

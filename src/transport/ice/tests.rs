@@ -11,6 +11,7 @@ use webrtc_ice::priority::PriorityAttr;
 use webrtc_ice::use_candidate::UseCandidateAttr;
 
 use super::*;
+use crate::transport::stun;
 
 /// A request as webrtc-ice's agent builds it.
 fn check(username: &str, password: &str, more: Vec<Box<dyn Setter>>) -> Vec<u8> {
@@ -45,7 +46,7 @@ fn ice(now: Instant) -> IceLite {
 }
 
 fn handle(ice: &mut IceLite, now: Instant, port: u16, bytes: &[u8]) -> Result<IceEvent, DropReason> {
-    ice.handle_request(now, address(port), bytes, &mut [0; MAX_RESPONSE]).map(|(len, event)| {
+    ice.handle_request(now, address(port), &stun::parse(bytes)?, &mut [0; MAX_RESPONSE]).map(|(len, event)| {
         assert!(len > 20);
         event
     })
@@ -133,7 +134,7 @@ fn a_client_that_believes_to_be_controlled_is_told_and_not_believed() {
     let password = credentials("here").pwd;
     let bytes = check("here:there", &password, vec![Box::new(AttrControlled(7)), Box::new(UseCandidateAttr)]);
     let mut out = [0; MAX_RESPONSE];
-    let (len, event) = ice.handle_request(now, address(1), &bytes, &mut out).unwrap();
+    let (len, event) = ice.handle_request(now, address(1), &stun::parse(&bytes).unwrap(), &mut out).unwrap();
     assert_eq!((event, ice.selected()), (IceEvent::Nothing, None));
     assert_eq!(out[..2], [0x01, 0x11]);
     assert!(out[..len].windows(17).any(|window| window == [&[0, 0, 4, 87][..], b"Role Conflict"].concat()));

@@ -69,9 +69,9 @@ async fn webrtc_dtls_connects_and_its_keys_open_our_packets() {
         let config = TransportConfig::new(Certificate::generate().unwrap());
         let mut transport = transport(now, &config, Fingerprint(fingerprint.try_into().unwrap()), DtlsRole::Server);
         let (check, mut out) = (nomination("server:client", &credentials("server").pwd), SendBatch::new(200, 1));
-        transport.handle_stun(now, client.local_addr().unwrap(), &check, &mut out).unwrap_err();
+        transport.handle_stun(now, client.local_addr().unwrap(), &stun::parse(&check).unwrap(), &mut out).unwrap_err();
         let mut out = SendBatch::new(2_000, 1);
-        transport.handle_stun(now, client.local_addr().unwrap(), &check, &mut out).unwrap();
+        transport.handle_stun(now, client.local_addr().unwrap(), &stun::parse(&check).unwrap(), &mut out).unwrap();
 
         let pumped = pump(&server, &mut transport, TransportEventKind::Connected);
         let (_, (connection, material)) = tokio::join!(pumped, connect(client, certificate, theirs));
