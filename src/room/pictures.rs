@@ -74,14 +74,79 @@ mod tests {
         [0x90, 0xE0, high | 0x80, low, tl0, 0x20, 0x00]
     }
 
+    /// One with a 7-bit picture id.
+    fn vp8_short(id: u8, tl0: u8) -> [u8; 6] {
+        [0x90, 0xE0, id, tl0, 0x20, 0x00]
+    }
+
+    enum Step<'a> {
+        /// What comes, and how it leaves.
+        Send(&'a [u8], &'a [u8]),
+        /// What comes next is of another encoding.
+        Switch,
+    }
+    use Step::{Send, Switch};
+
+    fn check(steps: &[Step<'_>]) {
+        let (mut last, mut shift, mut switched) = (LastPicture::default(), PictureShift::default(), true);
+        for (n, step) in steps.iter().enumerate() {
+            let Send(payload, expected) = step else {
+                switched = true;
+                continue;
+            };
+            if std::mem::take(&mut switched) {
+                shift = last.shift_for(CodecName::Vp8, payload);
+            }
+            last.note(CodecName::Vp8, payload, shift);
+            let mut out = payload.to_vec();
+            shift.apply(CodecName::Vp8, &mut out);
+            assert_eq!(out, *expected, "step {n}");
+        }
+    }
+
     #[test]
-    fn the_first_picture_after_a_switch_follows_the_last_one_sent() {
-        let mut last = LastPicture::default();
-        assert_eq!(last.shift_for(CodecName::Vp8, &vp8(77, 5)), PictureShift::default());
-        last.note(CodecName::Vp8, &vp8(0x7FFF, 255), PictureShift::default());
-        let shift = last.shift_for(CodecName::Vp8, &vp8(500, 9));
-        let mut payload = vp8(501, 10);
-        shift.apply(CodecName::Vp8, &mut payload);
-        assert_eq!(payload, vp8(1, 1));
+    fn the_first_source_keeps_its_numbers_over_their_wrap() {
+        check(&[Send(&vp8(32_767, 255), &vp8(32_767, 255)), Send(&vp8(0, 0), &vp8(0, 0))]);
+    }
+
+    #[test]
+    fn the_pictures_after_a_switch_follow_the_last_one_sent() {
+        check(&[
+            Send(&vp8(0x7FFE, 254), &vp8(0x7FFE, 254)),
+            Send(&vp8(0x7FFF, 255), &vp8(0x7FFF, 255)),
+            Switch,
+            Send(&vp8(500, 9), &vp8(0, 0)),
+            Send(&vp8(500, 9), &vp8(0, 0)), // another packet of the picture
+            Send(&vp8(501, 10), &vp8(1, 1)),
+            Switch,
+            Send(&vp8(5, 0), &vp8(2, 2)),
+        ]);
+    }
+
+    #[test]
+    fn short_picture_ids_go_on_over_their_wrap_and_to_long_ones() {
+        check(&[
+            Send(&vp8_short(126, 0), &vp8_short(126, 0)),
+            Send(&vp8_short(127, 1), &vp8_short(127, 1)),
+            Send(&vp8_short(0, 2), &vp8_short(0, 2)),
+            Switch,
+            Send(&vp8_short(50, 9), &vp8_short(1, 3)),
+            Send(&vp8_short(51, 10), &vp8_short(2, 4)),
+            Switch,
+            Send(&vp8(9_000, 200), &vp8(3, 5)),
+        ]);
+    }
+
+    #[test]
+    fn without_picture_ids_the_other_number_still_continues() {
+        let only_tl0 = |tl0| [0x90, 0x60, tl0, 0x20, 0x00];
+        let neither = [0x10, 0x00];
+        check(&[
+            Send(&only_tl0(5), &only_tl0(5)),
+            Send(&neither, &neither),
+            Switch,
+            Send(&only_tl0(100), &only_tl0(6)),
+            Send(&only_tl0(101), &only_tl0(7)),
+        ]);
     }
 }

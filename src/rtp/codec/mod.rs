@@ -2,7 +2,6 @@
 //! first bits of a frame.
 
 pub mod av1;
-pub mod continuity;
 pub mod h264;
 pub mod vp8;
 pub mod vp9;
