@@ -110,6 +110,8 @@ settings! {
     state_kib ["MOONRING_STATE_KIB"]: usize = 256;
     /// Hosts that scripts may call with sfu.http: "auth.example.com", "10.0.0.7:8443"; a name may lead to a private address only if that (or its network, "10.0.0.0/8") is listed too
     http_allow ["MOONRING_HTTP_ALLOW", value_delimiter = ',']: Vec<String> = vec![];
+    /// Certificate authorities that sfu.http trusts beside the machine's, PEM: for a decision service with a certificate of your own
+    http_ca ["MOONRING_HTTP_CA"]: PathBuf = PathBuf::new();
 
     /// Most rooms
     rooms_max ["MOONRING_ROOMS_MAX"]: usize = 10_000;

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::app::App;
 use super::directory::ShardHandle;
 use super::dispatch::dispatch;
-use super::services::{AllowList, Services};
+use super::services::{AllowList, Authorities, Services};
 use super::{admin, assets, tls, websocket, whip};
 use crate::command::Event;
 use crate::config::Config;
@@ -42,6 +42,7 @@ pub struct Door {
     admin: TcpListener,
     tls: Option<RustlsConfig>,
     http_allow: AllowList,
+    http_ca: Authorities,
     scripts: Option<WatchHandle>,
 }
 
@@ -62,7 +63,8 @@ impl Door {
         let listener = bind(config.listen, "--listen")?;
         let admin = bind(config.admin_listen, "--admin-listen")?;
         let http_allow = AllowList::parse(&config.http_allow).map_err(anyhow::Error::msg)?;
-        Ok(Self { config: config.clone(), listener, admin, tls, http_allow, scripts: None })
+        let http_ca = Authorities::load(&config.http_ca)?;
+        Ok(Self { config: config.clone(), listener, admin, tls, http_allow, http_ca, scripts: None })
     }
 
     /// Lets operators reload scripts through the watch, and shows what it knows.
@@ -83,7 +85,7 @@ impl Door {
     /// Serves until `shutdown`, then gives open connections `shutdown_grace_s`. Dropping a shard's events beforehand
     /// is not needed: the dispatchers end with this.
     pub async fn serve(self, shards: Vec<ShardEnd>, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
-        let services = Services::new(self.http_allow.clone());
+        let services = Services::new(self.http_allow.clone(), &self.http_ca);
         let (down, is_down) = watch::channel(false);
         let (handles, events): (Vec<_>, Vec<_>) = shards.into_iter().map(|s| (s.handle, s.events)).unzip();
         let app = App::new(&self.config, handles, services, self.scripts.clone(), is_down);

@@ -54,7 +54,7 @@ pub(super) fn load(config: &Config, now: SystemTime) -> anyhow::Result<RustlsCon
     })
 }
 
-fn server_config(certificate: &[u8], key: &[u8]) -> anyhow::Result<ServerConfig> {
+pub(super) fn server_config(certificate: &[u8], key: &[u8]) -> anyhow::Result<ServerConfig> {
     let chain: Vec<CertificateDer<'static>> =
         CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().context("the certificate is no PEM")?;
     if chain.is_empty() {

@@ -17,6 +17,7 @@ use reqwest::{Client, Method, Response, Url, redirect};
 use tokio::sync::Semaphore;
 
 use super::allow::AllowList;
+use super::authorities::Authorities;
 use super::redirect::Hop;
 use crate::id::RoomId;
 use crate::policy::output::{HttpReply, HttpRequest};
@@ -67,13 +68,13 @@ pub(super) struct HttpService {
 }
 
 impl HttpService {
-    pub(super) fn new(allow: AllowList) -> Self {
-        Self::with_lookup(allow, Arc::new(|name| Box::pin(system_lookup(name))))
+    pub(super) fn new(allow: AllowList, authorities: &Authorities) -> Self {
+        Self::with_lookup(allow, authorities, Arc::new(|name| Box::pin(system_lookup(name))))
     }
 
-    pub(super) fn with_lookup(allow: AllowList, lookup: Lookup) -> Self {
+    pub(super) fn with_lookup(allow: AllowList, authorities: &Authorities, lookup: Lookup) -> Self {
         let allow = Arc::new(allow);
-        let client = (!allow.is_empty()).then(|| client(&allow, &lookup));
+        let client = (!allow.is_empty()).then(|| client(&allow, authorities, &lookup));
         if let Some(Err(error)) = &client {
             tracing::error!(error, "sfu.http does not work");
         }
@@ -164,7 +165,7 @@ async fn system_lookup(name: String) -> io::Result<Vec<IpAddr>> {
     Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
 }
 
-fn client(allow: &Arc<AllowList>, lookup: &Lookup) -> Result<Client, String> {
+fn client(allow: &Arc<AllowList>, authorities: &Authorities, lookup: &Lookup) -> Result<Client, String> {
     let builder = || {
         // A proxy would resolve names itself, beyond the check.
         Client::builder()
@@ -174,12 +175,12 @@ fn client(allow: &Arc<AllowList>, lookup: &Lookup) -> Result<Client, String> {
             .pool_max_idle_per_host(MAX_IDLE)
             .user_agent(concat!("moonring/", env!("CARGO_PKG_VERSION")))
     };
-    builder().build().or_else(|error| {
+    builder().tls_certs_merge(authorities.certificates()).build().or_else(|error| {
         tracing::warn!(
             error = words(error),
-            "no certificate authorities on this machine: sfu.http speaks plain http only"
+            "no certificate authorities on this machine: sfu.http trusts those of http_ca only"
         );
-        builder().tls_certs_only([]).build().map_err(words)
+        builder().tls_certs_only(authorities.certificates()).build().map_err(words)
     })
 }
 

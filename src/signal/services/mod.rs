@@ -1,5 +1,6 @@
 //! What policies ask of the world outside their shard: HTTP requests and the store that all rooms share.
 mod allow;
+mod authorities;
 mod http;
 mod redirect;
 mod shared;
@@ -20,6 +21,7 @@ use http::HttpService;
 use shared::SharedStore;
 
 pub(super) use allow::AllowList;
+pub(super) use authorities::Authorities;
 
 /// HTTP requests of all rooms that are under way or wait for their turn.
 const MAX_REQUESTS: usize = 2_048;
@@ -66,8 +68,8 @@ pub(super) struct ServiceCounts {
 }
 
 impl Services {
-    pub(super) fn new(http_allow: AllowList) -> Self {
-        Self::over(HttpService::new(http_allow))
+    pub(super) fn new(http_allow: AllowList, http_ca: &Authorities) -> Self {
+        Self::over(HttpService::new(http_allow, http_ca))
     }
 
     fn over(http: HttpService) -> Self {

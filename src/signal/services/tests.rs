@@ -1,5 +1,7 @@
 //! Requests of policies against a server on loopback.
 
+mod tls;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::sync_channel;
 
@@ -45,7 +47,7 @@ async fn server() -> SocketAddr {
 
 fn service(allow: &[String], lookup: Lookup) -> HttpService {
     crate::signal::tls::install_crypto_provider();
-    HttpService::with_lookup(AllowList::parse(allow).unwrap(), lookup)
+    HttpService::with_lookup(AllowList::parse(allow).unwrap(), &Authorities::default(), lookup)
 }
 
 /// Every name leads to these addresses.
@@ -126,7 +128,7 @@ async fn what_is_not_allowed_is_refused_first_hand_and_after_a_redirect() {
         request.headers = vec![(name.into(), "1".into())];
         assert_eq!(text(&service, request).await, Err(format!("header {name:?} cannot be sent")));
     }
-    let nothing = HttpService::new(AllowList::default());
+    let nothing = HttpService::new(AllowList::default(), &Authorities::default());
     let words = text(&nothing, request("GET", format!("http://{at}/"))).await.unwrap_err();
     assert_eq!(words, "http_allow is empty: scripts may not call any host");
 }
@@ -162,7 +164,7 @@ async fn a_request_that_takes_too_long_is_given_up_and_its_place_is_free_again()
 async fn replies_reach_the_shard_also_when_its_queue_was_full() {
     let (sender, commands) = sync_channel(1);
     let shard = ShardHandle::over(sender, Arc::new(|| {}));
-    let services = Services::new(AllowList::default());
+    let services = Services::new(AllowList::default(), &Authorities::default());
     let room = || RoomId::parse("a").unwrap();
     for n in 0..3 {
         let request = SharedRequest::Incr { key: "n".into(), by: 1.0, ttl: None };
