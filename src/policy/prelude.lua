@@ -7,9 +7,10 @@ local G = _G
 local type, error, select, unpack, pcall, xpcall, rawget, rawset = type, error, select, unpack, pcall, xpcall, rawget, rawset
 local tostring0, tonumber, pairs, setmetatable, getmetatable = tostring, tonumber, pairs, setmetatable, getmetatable
 local strsub, strfind, strformat, strrep = string.sub, plain_find, string.format, string.rep
-local concat, insert, sort = table.concat, table.insert, table.sort
+local concat, insert = table.concat, table.insert
 local newproxy = newproxy
 local create, resume, yield, running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.running
+local status = coroutine.status
 
 -- The result of a host function; (FAIL, message) is an error at the caller's line.
 local function check(a, ...)
@@ -101,23 +102,82 @@ table.insert = function(t, ...)
   return insert(t, ...)
 end
 
--- The comparator is always Lua: the instructions of it are where a sort is stopped.
+-- LuaJIT's own quicksort, in Lua: its comparator may wait, and sorts within comparators don't nest the C stack, which
+-- takes an error through it so long that the kill would come late. Says true when the comparator contradicts itself.
+local function less(a, b) return a < b end
+local function quicksort(t, from, to, f)
+  while from < to do
+    local a, z = rawget(t, from), rawget(t, to)
+    if f(z, a) then rawset(t, from, z) rawset(t, to, a) a, z = z, a end
+    if to - from == 1 then return end
+    local i = (from + to) / 2
+    i = i - i % 1
+    local pivot = rawget(t, i)
+    if f(pivot, a) then
+      rawset(t, i, a) rawset(t, from, pivot) pivot = a
+    elseif f(z, pivot) then
+      rawset(t, i, z) rawset(t, to, pivot) pivot = z
+    end
+    if to - from == 2 then return end
+    local last = to - 1
+    rawset(t, i, rawget(t, last)) rawset(t, last, pivot)
+    local j = last
+    i = from
+    while true do
+      i = i + 1
+      local low = rawget(t, i)
+      while f(low, pivot) do
+        if i >= to then return true end
+        i = i + 1
+        low = rawget(t, i)
+      end
+      j = j - 1
+      local high = rawget(t, j)
+      while f(pivot, high) do
+        if j <= from then return true end
+        j = j - 1
+        high = rawget(t, j)
+      end
+      if j < i then break end
+      rawset(t, i, high) rawset(t, j, low)
+    end
+    rawset(t, last, rawget(t, i)) rawset(t, i, pivot)
+    -- The smaller half by recursion, so that it is never deep.
+    if i - from < to - i then
+      if quicksort(t, from, i - 1, f) then return true end
+      from = i + 1
+    else
+      if quicksort(t, i + 1, to, f) then return true end
+      to = i - 1
+    end
+  end
+end
 table.sort = function(t, f)
-  if f == nil then return sort(t, function(a, b) return a < b end) end
-  if type(f) ~= "function" then error("bad argument #2 to 'sort' (function expected, got " .. type(f) .. ")", 2) end
-  return sort(t, function(a, b) return f(a, b) end)
+  if type(t) ~= "table" then error("bad argument #1 to 'sort' (table expected, got " .. type(t) .. ")", 2) end
+  if f ~= nil and type(f) ~= "function" then
+    error("bad argument #2 to 'sort' (function expected, got " .. type(f) .. ")", 2)
+  end
+  if quicksort(t, 1, #t, f or less) then error("invalid order function for sorting", 2) end
 end
 
 getmetatable("").__metatable = false
 
 -- 3. Coroutines. A wait inside a script's coroutine is handed on, from resumer to resumer, to the engine.
-local RUNNERS = setmetatable({}, { __mode = "k" })
+-- The kill goes through resumers one by one, and each step is an error on its way: so they may not be many.
+local RUNNERS, DEPTH, MAX_DEPTH = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" }), 200
+local function nested(co)
+  if type(co) ~= "thread" or status(co) ~= "suspended" then return false end
+  local depth = (DEPTH[running()] or 0) + 1
+  DEPTH[co] = depth
+  return depth > MAX_DEPTH
+end
 local function resumed(co, ok, mark, ...)
   if ok and mark == MARK then return resumed(co, resume(co, yield(MARK, ...))) end
   return ok, mark, ...
 end
 coroutine.resume = function(co, ...)
   if RUNNERS[co] then return false, "cannot resume a hook" end
+  if nested(co) then return false, "C stack overflow" end
   return resumed(co, resume(co, ...))
 end
 local function unwrapped(ok, ...)
@@ -126,7 +186,10 @@ local function unwrapped(ok, ...)
 end
 coroutine.wrap = function(f)
   local co = create(f)
-  return function(...) return unwrapped(resumed(co, resume(co, ...))) end
+  return function(...)
+    if nested(co) then error("C stack overflow", 2) end
+    return unwrapped(resumed(co, resume(co, ...)))
+  end
 end
 coroutine.running = function()
   local co = running()

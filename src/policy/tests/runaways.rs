@@ -63,7 +63,7 @@ pub(super) const LOOPS: &[&str] = &[
 ];
 
 /// Stopped at their memory cap, or for their time on the way there, or by an error; never by the process's end.
-const BOMBS: &[&str] = &[
+pub(super) const BOMBS: &[&str] = &[
     "local t = {} while true do t[#t + 1] = {} end",
     "local t = {} for i = 1, 1e9 do t[i] = i end",
     "local s = 'x' while true do s = s .. s end",
@@ -146,6 +146,45 @@ fn no_bomb_hurts_the_process_or_its_room() {
             assert!(memory <= generous().memory_bytes, "{body}: {memory}");
         }
     });
+}
+
+/// What takes the kill through every level of it would hold the thread for long.
+#[test]
+fn coroutines_nest_two_hundred_deep_and_plain_use_of_them_goes_on() {
+    let mut world = World::new(
+        "local function nest(n) local ok, deeper = coroutine.resume(coroutine.create(nest), n + 1) return ok and deeper or n end
+         local function wrapped(n) return (select(2, pcall(coroutine.wrap(wrapped), n + 1))) end
+         function on_client_connect() return true end
+         function on_message(c, m)
+           if m == 'nest' then c:send(nest(0)) end
+           if m == 'wrap' then c:send((wrapped(0):gsub('^.-: ', ''))) end
+           if m == 'many' then
+             local sum, co = 0, coroutine.wrap(function() for i = 1, 1000 do coroutine.yield(i) end end)
+             for _ = 1, 1000 do sum = sum + co() end
+             for _ = 1, 1000 do sum = sum + select(2, coroutine.resume(coroutine.create(function() return 1 end))) end
+             c:send(sum)
+           end
+           if m == 'self' then
+             local outer outer = coroutine.create(function()
+               for _ = 1, 300 do coroutine.wrap(function() assert(not coroutine.resume(outer)) end)() end
+               return 'fine'
+             end)
+             c:send(select(2, coroutine.resume(outer)))
+           end
+           if m == 'none' then c:send(select(2, pcall(coroutine.resume, nil))) end
+         end",
+    );
+    let c = world.join("c1");
+    for (name, expected) in [
+        ("nest", json!(200)),
+        ("wrap", json!("C stack overflow")),
+        ("many", json!(501_500)),
+        ("self", json!("fine")),
+        ("none", json!("bad argument #1 to 'resume' (coroutine expected)")),
+        ("nest", json!(200)),
+    ] {
+        assert_eq!(world.eval(&c, name), expected, "{name}");
+    }
 }
 
 #[test]

@@ -155,6 +155,66 @@ fn the_globals_are_those_of_the_allow_list() {
     }
 }
 
+/// `table.sort` is our own: what it makes of a list is what LuaJIT's makes of it, to the order of equal values and the
+/// calls of the comparator.
+#[test]
+fn sorting_is_luajits() {
+    let chunk = "local seed, log = 7, {}
+        local function random(n) seed = (seed * 16807) % 2147483647 return seed % n end
+        local function try(name, list, f)
+          local calls, ok, err = 0
+          local counted = f and function(a, b) calls = calls + 1 return f(a, b) end
+          ok, err = pcall(table.sort, list, counted)
+          if not ok then err = err:gsub('^%S+:%d+: ', '') end
+          for i = 1, #list do
+            list[i] = type(list[i]) == 'table' and list[i].key .. ':' .. list[i].place or tostring(list[i])
+          end
+          log[#log + 1] = name .. ' ' .. tostring(ok or err) .. ' ' .. calls .. ' ' .. table.concat(list, ',')
+        end
+        for _, length in ipairs({ 0, 1, 2, 3, 4, 5, 7, 50, 200 }) do
+          for _, kinds in ipairs({ 1, 3, 1000 }) do
+            local numbers, objects, words = {}, {}, {}
+            for i = 1, length do
+              numbers[i] = random(kinds)
+              objects[i] = { key = random(kinds), place = i }
+              words[i] = 'w' .. random(kinds)
+            end
+            try('numbers', numbers)
+            try('objects', objects, function(a, b) return a.key < b.key end)
+            try('words', words, function(a, b) return a > b end)
+            try('sorted', numbers, function(a, b) return a < b end)
+          end
+        end
+        try('always', { 1, 2, 3, 4, 5, 6, 7, 8, 9 }, function() return true end)
+        try('never', { 1, 2, 3, 4, 5, 6, 7, 8, 9 }, function() return nil end)
+        try('or equal', { 3, 3, 3, 3, 3, 3 }, function(a, b) return a <= b end)
+        try('mixed', { 1, 'x', 2 })
+        try('raw', setmetatable({ 2, 1 }, { __index = error, __newindex = error, __len = error }))
+        for _, args in ipairs({ {}, { 1 }, { {}, 1 }, { {}, 'x' } }) do
+          log[#log + 1] = tostring(select(2, pcall(table.sort, args[1], args[2]))):gsub(\"'%?'\", \"'sort'\")
+        end
+        log = table.concat(log, '\\n')";
+    let plain = mlua::Lua::new_with(mlua::StdLib::TABLE | mlua::StdLib::STRING, mlua::LuaOptions::new()).unwrap();
+    let expected: String = plain.load(format!("{chunk} return log")).eval().unwrap();
+    let patient = PolicySettings { step_budget: Duration::from_secs(5), ..generous() };
+    let script = format!(
+        "function on_client_connect() return true end
+         function on_message(c) {chunk} for i = 1, #log, 10000 do c:send(log:sub(i, i + 9999)) end end"
+    );
+    let mut world = World::with(patient, &script);
+    let c = world.join("c1");
+    let outcome = world.message(&c, json!(1));
+    let sent = outcome.actions.iter().map(|action| match action {
+        Action::Send { value, .. } => value.as_str().unwrap().to_owned(),
+        other => panic!("{other:?}"),
+    });
+    assert!(!outcome.failed, "{outcome:?}");
+    for (ours, luajits) in sent.collect::<String>().lines().zip(expected.lines()) {
+        assert_eq!(ours, luajits);
+    }
+    assert!(expected.lines().count() > 100, "{expected}");
+}
+
 #[test]
 fn rooms_share_nothing() {
     let script = "function on_client_connect() return true end
