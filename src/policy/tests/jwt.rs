@@ -94,6 +94,40 @@ fn every_kind_of_key_verifies_its_own_algorithm_only() {
     }
 }
 
+/// Made once with openssl, the private key thrown away: nothing here makes RSA keys. Its `sub` is ann, its `exp` is
+/// [`NOW`] + 10.
+const RS256_TOKEN: &str = include_str!("data/rs256.token");
+const RS256_KEY: &str = include_str!("data/rs256.pub.pem");
+
+#[test]
+fn a_token_of_an_rsa_key_verifies_with_that_key_only() {
+    let token = RS256_TOKEN.trim();
+    let (signed_part, signature) = token.rsplit_once('.').unwrap();
+    let (header, _) = signed_part.split_once('.').unwrap();
+    let mallory = "eyJzdWIiOiJtYWxsb3J5IiwiZXhwIjoxNzg2MDAwMDEwfQ"; // {"sub":"mallory","exp":1786000010}
+    // The attack of RFC 8725 section 2.1: the public key taken for a secret, with and without its last line feed.
+    let secret = |key: &str| EncodingKey::from_secret(key.as_bytes());
+    let forged = |key| signed(Algorithm::HS256, &secret(key), &json!({ "sub": "mallory", "exp": NOW + 10 }));
+    let other_key = include_str!("data/rs256.other.pub.pem");
+    let es256 = keys(Algorithm::ES256);
+    for (token, key, options, expected) in [
+        (token, RS256_KEY, "nil", "ann"),
+        (token, include_str!("data/rs256.pkcs1.pub.pem"), "nil", "ann"),
+        (token, RS256_KEY, "{ alg = 'RS256' }", "ann"),
+        (token, RS256_KEY, "{ alg = 'HS256' }", "the key is one for RS256, not for HS256"),
+        (token, other_key, "nil", "the token's signature does not hold"),
+        (token, &es256.public, "nil", "the token's algorithm is not the key's"),
+        (token, "s3cret", "nil", "the token's algorithm is not the key's"),
+        (&format!("{header}.{mallory}.{signature}"), RS256_KEY, "nil", "the token's signature does not hold"),
+        (&format!("{signed_part}."), RS256_KEY, "nil", "the token's signature does not hold"),
+        (&forged(RS256_KEY), RS256_KEY, "nil", "the token's algorithm is not the key's"),
+        (&forged(RS256_KEY.trim()), RS256_KEY, "nil", "the token's algorithm is not the key's"),
+        (&forged(RS256_KEY), RS256_KEY, "{ alg = 'HS256' }", "the key is one for RS256, not for HS256"),
+    ] {
+        assert_eq!(verified(token, key, options), expected, "{token} {options}");
+    }
+}
+
 #[test]
 fn what_is_no_token_is_said_to_be_none() {
     let secret = EncodingKey::from_secret(b"s3cret");

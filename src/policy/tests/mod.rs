@@ -3,6 +3,7 @@
 mod api;
 mod hooks;
 mod jwt;
+mod logs;
 mod measure;
 mod meeting;
 mod reloads;

@@ -1,0 +1,91 @@
+//! What the engine writes to the log when a script fails: every fact as a field of its own, for who searches them.
+
+use std::io;
+use std::sync::Mutex;
+
+use super::*;
+
+/// Where the log goes.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The fields of the errors that a test logged, the words as `message`.
+fn errors(test: impl FnOnce()) -> Vec<Value> {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, test);
+    let text = String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["level"] == "ERROR").map(|line| line["fields"].clone()).collect()
+}
+
+const SCRIPT: &str = "local function deeper() error('boom') end
+function on_client_connect() return true end
+function on_message(client, message)
+  if message == 'fail' then deeper() end
+  if message == 'spin' then while true do end end
+  if message == 'later' then sfu.set_timeout(10, deeper) end
+end";
+
+#[test]
+fn a_failure_is_logged_with_room_script_version_hook_client_and_traceback() {
+    let version = format!("{:016x}", compiled(SCRIPT).version());
+    for (message, hook, who, words, frames) in [
+        (
+            "fail",
+            "on_message",
+            "c1",
+            "room.lua:1: boom",
+            ["room.lua:1: in upvalue 'deeper'", "room.lua:4: in function 'on_message'"],
+        ),
+        (
+            "spin",
+            "on_message",
+            "c1",
+            "more than its CPU time of 5ms",
+            ["room.lua:5: in function 'on_message'", "stack traceback:"],
+        ),
+        ("later", "timer", "", "room.lua:1: boom", ["room.lua:1: in function", "stack traceback:"]),
+    ] {
+        let lines = errors(|| {
+            let mut world = World::new(SCRIPT);
+            let c = world.join("c1");
+            world.message(&c, json!(message));
+            world.pass(Duration::from_millis(20));
+        });
+        let [line] = &lines[..] else { panic!("{message}: {lines:?}") };
+        for (field, expected) in
+            [("room", "demo"), ("script", "room.lua"), ("version", &version), ("hook", hook), ("client", who)]
+        {
+            assert_eq!(line[field], expected, "{message}: {field} of {line}");
+        }
+        let told = line["message"].as_str().unwrap();
+        assert!(told.contains(words) && frames.iter().all(|frame| told.contains(frame)), "{message}: {told}");
+        assert!(!told.contains("sfu.lua"), "none of our own frames: {told}");
+    }
+}
+
+#[test]
+fn a_script_that_does_not_start_is_logged_with_its_room_and_line() {
+    let lines = errors(|| {
+        let tried = World::try_with(generous(), "function on_init() local x = nil + 1 end");
+        assert_eq!(tried.err().as_deref(), Some("Internal script error"));
+    });
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!(line["room"], "demo");
+    assert!(
+        line["message"].as_str().unwrap().contains("room.lua:1: attempt to perform arithmetic on a nil value"),
+        "{line}"
+    );
+}
