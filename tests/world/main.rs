@@ -13,5 +13,6 @@ mod loss;
 mod mute;
 mod offers;
 mod policy;
+mod runaways;
 mod sim;
 mod simulcast;

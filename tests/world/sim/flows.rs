@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::net::Link;
 use super::raw::Raw;
-use super::{Device, Feed, Got, Member, World, certificate, room, source_of};
+use super::{Device, Feed, Got, Member, World, certificate, room};
 
 impl World {
     /// A load-test peer joins room `demo`.
@@ -174,6 +174,10 @@ impl World {
         let mine: Vec<Event> = mine;
         mine.iter().map(|event| format!("{event:?}")).collect()
     }
+}
+
+fn source_of(codec: CodecName) -> Source {
+    if codec == CodecName::Opus { Source::Microphone } else { Source::Camera }
 }
 
 pub(crate) fn sends(mid: &str) -> PublishIntent {

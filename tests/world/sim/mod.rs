@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use moonring::command::{Command, Event, LeaveCause, SectionOutcome};
 use moonring::id::{ClientId, Mid, RoomId, Ssrc};
-use moonring::media::{CodecName, Source};
+use moonring::media::CodecName;
 use moonring::metrics::DropReason;
 use moonring::packet::SendBatch;
 use moonring::policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
@@ -172,8 +172,6 @@ impl World {
     }
 
     pub(crate) fn with(fixed_seed: u64, settings: ShardSettings, script: &str) -> Self {
-        let seed = seed(fixed_seed);
-        let now = Instant::now();
         // Processor time is not virtual: no test may depend on it.
         let generous = PolicySettings {
             cpu_share: 1.0,
@@ -182,7 +180,14 @@ impl World {
             load_budget: Duration::from_secs(1),
             ..PolicySettings::default()
         };
-        let mut engine = PolicyEngine::new(generous, seed);
+        Self::budgeted(fixed_seed, settings, generous, script)
+    }
+
+    /// A world whose scripts have these budgets.
+    pub(crate) fn budgeted(fixed_seed: u64, settings: ShardSettings, budgets: PolicySettings, script: &str) -> Self {
+        let seed = seed(fixed_seed);
+        let now = Instant::now();
+        let mut engine = PolicyEngine::new(budgets, seed);
         engine.set_clock(now, Duration::from_secs(1_790_000_000));
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_be_bytes());
@@ -392,8 +397,4 @@ impl Member {
 
 pub(crate) fn room(name: &str) -> RoomId {
     RoomId::parse(name).unwrap()
-}
-
-pub(crate) fn source_of(codec: CodecName) -> Source {
-    if codec == CodecName::Opus { Source::Microphone } else { Source::Camera }
 }
