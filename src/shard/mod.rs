@@ -9,6 +9,8 @@ mod elements;
 mod endings;
 pub mod event_loop;
 mod faults;
+#[cfg(test)]
+pub(crate) mod for_tests;
 mod membership;
 mod offers;
 mod policies;

@@ -7,12 +7,9 @@ use super::*;
 use crate::command::{Command, Event, LeaveCause};
 use crate::id::{ClientId, RoomId};
 use crate::packet::SendBatch;
+use crate::policy::RoomStatus;
 use crate::policy::library::ScriptRule;
-use crate::policy::{PolicyEngine, PolicySettings, RoomStatus};
-use crate::room::history::HistoryLimits;
-use crate::shard::ShardSettings;
-use crate::transport::TransportConfig;
-use crate::transport::dtls::Certificate;
+use crate::shard::for_tests;
 
 const OPEN: &str = "function on_client_connect() return true end\n";
 const COUNTER: &str = "joins = 0\nfunction on_client_connect() joins = joins + 1; sfu.count('joins', 1) return true end
@@ -26,22 +23,8 @@ struct World {
 
 impl World {
     fn new(library: ScriptLibrary) -> Self {
-        let limits = HistoryLimits { age: Duration::from_secs(1), bytes: 1024 };
-        let settings = ShardSettings {
-            transport: TransportConfig::new(Certificate::generate().unwrap()),
-            candidates: vec![],
-            codecs: vec![],
-            video_history: limits,
-            audio_history: limits,
-            connect_timeout: Duration::from_secs(20),
-            max_clients_per_room: 10,
-            max_clients: 10_000,
-            max_tracks_per_client: 4,
-            max_bitrate_bps: None,
-        };
         let now = Instant::now();
-        let engine = PolicyEngine::new(PolicySettings::default(), 1);
-        Self { shard: Shard::new(now, settings, engine, library, [7; 32]), now, out: SendBatch::new(1 << 16, 64) }
+        Self { shard: for_tests::shard(now, library), now, out: SendBatch::new(1 << 16, 64) }
     }
 
     fn command(&mut self, command: Command) {

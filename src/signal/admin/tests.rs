@@ -14,15 +14,12 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::config::Config;
 use crate::packet::SendBatch;
-use crate::policy::{PolicyEngine, PolicySettings, ScriptLibrary};
-use crate::room::history::HistoryLimits;
+use crate::policy::ScriptLibrary;
 use crate::scripts::ScriptFolder;
-use crate::shard::{Shard, ShardSettings};
+use crate::shard::for_tests;
 use crate::signal::directory::ShardHandle;
 use crate::signal::http::{Door, ShardEnd};
 use crate::signal::operator;
-use crate::transport::TransportConfig;
-use crate::transport::dtls::Certificate;
 use crate::watch::{Watch, WatchSettings};
 
 const SCRIPT: &str = "
@@ -122,22 +119,8 @@ fn shard(library: ScriptLibrary) -> ShardEnd {
     let (sender, commands) = sync_channel(64);
     let (events, receiver) = mpsc::channel(1024);
     std::thread::spawn(move || {
-        let limits = HistoryLimits { age: Duration::from_secs(1), bytes: 1024 };
-        let settings = ShardSettings {
-            transport: TransportConfig::new(Certificate::generate().unwrap()),
-            candidates: vec![],
-            codecs: vec![],
-            video_history: limits,
-            audio_history: limits,
-            connect_timeout: Duration::from_secs(20),
-            max_clients_per_room: 10,
-            max_clients: 100,
-            max_tracks_per_client: 4,
-            max_bitrate_bps: None,
-        };
         let mut out = SendBatch::new(1 << 16, 64);
-        let engine = PolicyEngine::new(PolicySettings::default(), 1);
-        let mut shard = Shard::new(Instant::now(), settings, engine, library, [3; 32]);
+        let mut shard = for_tests::shard(Instant::now(), library);
         shard.report_every(Instant::now(), Duration::from_millis(20));
         loop {
             match commands.recv_timeout(Duration::from_millis(2)) {
