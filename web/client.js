@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * moonring's browser client: the signalling protocol (src/signal/message.rs) over one WebSocket, and the one
- * RTCPeerConnection that goes with it. No dependencies, no build step.
+ * moonring's browser client: the signalling protocol (src/signal/message.rs) over one WebSocket; media.js beside it has
+ * the one RTCPeerConnection that goes with it. No dependencies, no build step.
  *
  * ```js
  * const client = new Client();
@@ -19,6 +19,7 @@
  * `detail`: `joined`, `rejected`, `connected`, `client_joined`, `client_left`, `track_published`, `track_changed`,
  * `track_unpublished`, `active_speakers`, `message`, `kicked`, `error`. Of the client's own:
  * - `connection_state`: `{state}`, the RTCPeerConnection's connectionState;
+ * - `muted_by_room`: `{track, muted}`, the room's policy mutes an own track, or does so no more (see `mutedByRoom`);
  * - `closed`: `{reason}`, once, whatever ended the stay.
  *
  * @typedef {{client: string, metadata: any}} Participant
@@ -26,47 +27,20 @@
  * @typedef {{id: string, client: string, kind: 'audio'|'video', source: Source, codec: string, layers: number,
  *            muted: boolean}} TrackInfo
  * @typedef {{client: string, room: string, clients: Participant[], tracks: TrackInfo[], protocol: number}} Joined
- * @typedef {{mid: string, track?: TrackInfo, reason?: string}} SectionResult
  * @typedef {{source?: Source, simulcast?: boolean, maxBitrate?: number}} PublishOptions
  *
- * A media section and what it is used for. `fresh`: no answer has confirmed it. `used`. `retiring`: stopped, the
- * next offer says `inactive`. `free`: an answer has confirmed that, so it can be used again.
- * @typedef {{transceiver: RTCRtpTransceiver, role: 'send'|'receive', kind: string,
- *            state: 'fresh'|'used'|'retiring'|'free', simulcast: boolean, track?: string}} Section
- *
- * A publish or subscribe that waits for an answer.
- * @typedef {{role: 'send'|'receive', kind: string, media?: MediaStreamTrack, track?: string, options: PublishOptions,
- *            section?: Section, resolve: (value: any) => void, reject: (error: ClientError) => void}} Intent
+ * What is known of an own track. `wish`: we muted it. `muted`: the server says it is.
+ * @typedef {{wish: boolean, muted: boolean, timer: number}} Own
  */
+import { ClientError, Media } from './media.js';
+
+export { ClientError };
 
 /** The version of the protocol that this file speaks. */
 export const PROTOCOL_VERSION = 1;
 
-/** The layers of a simulcast, lowest first, as the server counts them. */
-const SIMULCAST = [
-  { rid: 'q', scaleResolutionDownBy: 4, maxBitrate: 150_000 },
-  { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: 500_000 },
-  { rid: 'f', scaleResolutionDownBy: 1, maxBitrate: 2_500_000 },
-];
-/** Offers that only say `inactive` wait this long for company: a leaving crowd costs one offer, not one each. */
-const RETIRE_DELAY_MS = 1000;
-/** A path that is `disconnected` this long is restarted without waiting for `failed`. */
-const DISCONNECTED_MS = 3000;
-/** ICE restarts in a row that did not help, after which the client gives up. */
-const MAX_RESTARTS = 5;
-
-/**
- * What a rejected promise of this module carries. `code`: `rejected` (the room's policy did not let us in), `refused`
- * (it did not let us publish or subscribe; the message is its reason), `closed`, or an error code of the server.
- */
-export class ClientError extends Error {
-  /** @param {string} code @param {string} message */
-  constructor(code, message) {
-    super(message);
-    this.name = 'ClientError';
-    this.code = code;
-  }
-}
+/** The server only says that a track is muted, not by whom: this long it may still be the echo of our own wish. */
+const ECHO_MS = 300;
 
 /** One stay in one room. */
 export class Client extends EventTarget {
@@ -76,29 +50,20 @@ export class Client extends EventTarget {
   clients = new Map();
   /** Everything others publish. @type {Map<string, TrackInfo>} */
   tracks = new Map();
+  /** The own tracks that the room's policy mutes, whatever we say. @type {Set<string>} */
+  mutedByRoom = new Set();
 
   /** @type {WebSocket | undefined} */ #socket;
-  /** @type {RTCPeerConnection | undefined} */ #pc;
+  /** @type {Media | undefined} */ #media;
   /** @type {'new'|'joining'|'joined'|'closed'} */ #state = 'new';
   /** @type {{resolve: (joined: Joined) => void, reject: (error: ClientError) => void} | undefined} */ #joining;
-  /** @type {Section[]} */ #sections = [];
-  /** @type {Intent[]} */ #intents = [];
   /** @type {Map<string, Promise<MediaStreamTrack>>} */ #subscriptions = new Map();
-  /** The offer that waits for its answer. @type {{request: number, resolve: (answer: any) => void,
-   *  reject: (error: ClientError) => void} | undefined} */ #offer;
-  #requests = 0;
-  #negotiating = false;
-  /** Something but an intent asks for an offer: a restart, a retired section. */
-  #stale = false;
-  #restarts = 0;
-  #retireTimer = 0;
-  #disconnectTimer = 0;
+  /** @type {Map<string, Own>} */ #own = new Map();
   /** Why the server ended it, if it said so. @type {string | undefined} */ #farewell;
-  #onNetworkChange = () => this.restartIce();
 
   /** The peer connection, for `getStats()`. */
   get peerConnection() {
-    return this.#pc;
+    return this.#media?.peerConnection;
   }
 
   /** True between `joined` and `closed`. */
@@ -131,14 +96,16 @@ export class Client extends EventTarget {
    * @param {PublishOptions} [options]
    * @returns {Promise<string>}
    */
-  publish(media, options = {}) {
-    return this.#intend({ role: 'send', kind: media.kind, media, options });
+  async publish(media, options = {}) {
+    const track = await this.#intend({ role: 'send', kind: media.kind, media, options });
+    this.#judge(track.id, this.#known(track)); // the policy may have muted it at once
+    return track.id;
   }
 
   /** Stops publishing. @param {string} track */
   unpublish(track) {
     this.#tell({ type: 'unpublish', track });
-    this.#retire(this.#section('send', track));
+    this.#disown(track);
   }
 
   /**
@@ -160,19 +127,23 @@ export class Client extends EventTarget {
   /** Stops receiving. @param {string} track */
   unsubscribe(track) {
     if (this.#subscriptions.delete(track)) this.#tell({ type: 'unsubscribe', track });
-    this.#retire(this.#section('receive', track));
+    this.#media?.stop('receive', track);
   }
 
   /** Mutes or unmutes an own track, here and in everybody's picture of us. @param {string} track @param {boolean} muted */
   setMuted(track, muted) {
-    const media = this.#section('send', track)?.transceiver.sender.track;
+    const media = this.sender(track)?.track;
     if (media) media.enabled = !muted;
     this.#tell({ type: 'mute', track, muted });
+    const own = this.#own.get(track);
+    if (!own) return;
+    own.wish = muted;
+    this.#judge(track, own);
   }
 
   /** Puts other media into a published track, without an offer. @param {string} track @param {MediaStreamTrack} media */
   async replace(track, media) {
-    await this.#section('send', track)?.transceiver.sender.replaceTrack(media);
+    await this.sender(track)?.replaceTrack(media);
   }
 
   /** The highest simulcast layer to receive, 0 the lowest; null for no limit. @param {string} track @param {number | null} layer */
@@ -193,23 +164,25 @@ export class Client extends EventTarget {
 
   /** The receiver of a subscribed track, for `getStats()`. @param {string} track */
   receiver(track) {
-    return this.#section('receive', track)?.transceiver.receiver;
+    return this.#media?.section('receive', track)?.transceiver.receiver;
   }
 
   /** The sender of a published track, for `getStats()`. @param {string} track */
   sender(track) {
-    return this.#section('send', track)?.transceiver.sender;
+    return this.#media?.section('send', track)?.transceiver.sender;
   }
 
   /** Looks for a new network path; media goes on meanwhile if the old one still works. */
   restartIce() {
-    if (this.#state !== 'joined' || !this.#pc?.remoteDescription) return;
-    this.#pc.restartIce();
-    this.#stale = true;
-    this.#negotiate();
+    this.#media?.restartIce();
   }
 
   // ---- signalling ----
+
+  /** @param {Parameters<Media['intend']>[0]} intent @returns {Promise<any>} */
+  #intend(intent) {
+    return this.#media?.intend(intent) ?? Promise.reject(new ClientError('closed', 'Not in a room'));
+  }
 
   /** @param {object} message */
   #tell(message) {
@@ -220,26 +193,21 @@ export class Client extends EventTarget {
   #receive(message) {
     switch (message.type) {
       case 'joined':
-        this.#state = 'joined';
-        this.id = message.client;
-        for (const participant of message.clients) this.clients.set(participant.client, participant);
-        for (const track of message.tracks) this.tracks.set(track.id, track);
-        this.#connect();
-        this.#joining?.resolve(message);
+        this.#enter(message);
         break;
       case 'rejected':
         this.#farewell = message.reason;
         this.#joining?.reject(new ClientError('rejected', message.reason));
         break;
       case 'answer':
-        if (this.#offer?.request === message.request) this.#offer.resolve(message);
-        return; // between the server and this file
-      case 'error':
-        if (message.request !== undefined && this.#offer?.request === message.request) {
-          this.#offer.reject(new ClientError(message.code, message.message));
-        }
-        if (this.#state === 'joining') this.#joining?.reject(new ClientError(message.code, message.message));
+        this.#media?.answered(message);
+        return; // between the server and these files
+      case 'error': {
+        const error = new ClientError(message.code, message.message);
+        if (message.request !== undefined) this.#media?.failed(message.request, error);
+        if (this.#state === 'joining') this.#joining?.reject(error);
         break;
+      }
       case 'client_joined':
         this.clients.set(message.client, { client: message.client, metadata: message.metadata });
         break;
@@ -248,19 +216,36 @@ export class Client extends EventTarget {
         break;
       case 'track_published':
       case 'track_changed':
-        if (message.track.client !== this.id) this.tracks.set(message.track.id, message.track);
+        if (message.track.client === this.id) this.#changed(message.track);
+        else this.tracks.set(message.track.id, message.track);
         break;
       case 'track_unpublished':
         this.tracks.delete(message.track);
         this.#subscriptions.delete(message.track);
-        this.#retire(this.#section('receive', message.track));
-        this.#retire(this.#section('send', message.track)); // the policy's doing
+        this.#media?.stop('receive', message.track);
+        this.#disown(message.track); // the server's doing
         break;
       case 'kicked':
         this.#farewell = message.reason;
         break;
     }
     this.#emit(message.type, message);
+  }
+
+  /** @param {Joined} joined */
+  #enter(joined) {
+    this.#state = 'joined';
+    this.id = joined.client;
+    for (const participant of joined.clients) this.clients.set(participant.client, participant);
+    for (const track of joined.tracks) this.tracks.set(track.id, track);
+    this.#media = new Media({
+      tell: (message) => this.#tell(message),
+      emit: (name, detail) => this.#emit(name, detail),
+      end: (reason) => this.#close(reason),
+      codecOf: (track) => this.tracks.get(track)?.codec,
+      wants: (track) => this.tracks.has(track) && this.#subscriptions.has(track),
+    });
+    this.#joining?.resolve(joined);
   }
 
   /** @param {string} name @param {any} detail */
@@ -273,204 +258,46 @@ export class Client extends EventTarget {
     if (this.#state === 'closed') return;
     this.#state = 'closed';
     const error = new ClientError('closed', this.#farewell ?? reason);
-    removeEventListener('online', this.#onNetworkChange);
-    clearTimeout(this.#retireTimer);
-    clearTimeout(this.#disconnectTimer);
+    for (const { timer } of this.#own.values()) clearTimeout(timer);
     this.#socket?.close();
-    this.#pc?.close();
+    this.#media?.close(error);
     this.#joining?.reject(error);
-    this.#offer?.reject(error);
-    for (const intent of this.#intents.splice(0)) intent.reject(error);
     this.#emit('closed', { reason: error.message });
   }
 
-  // ---- media sections ----
+  // ---- own tracks ----
 
-  #connect() {
-    // The server is ICE-lite on a public address: neither STUN nor TURN servers are needed to reach it.
-    const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require' });
-    this.#pc = pc;
-    pc.onconnectionstatechange = () => this.#onConnectionState(pc.connectionState);
-    addEventListener('online', this.#onNetworkChange);
+  /** @param {TrackInfo} track @returns {Own} */
+  #known(track) {
+    const own = this.#own.get(track.id) ?? { wish: false, muted: track.muted, timer: 0 };
+    this.#own.set(track.id, own);
+    return own;
   }
 
-  /** @param {RTCPeerConnectionState} state */
-  #onConnectionState(state) {
-    clearTimeout(this.#disconnectTimer);
-    if (state === 'connected') this.#restarts = 0;
-    if (state === 'disconnected') this.#disconnectTimer = setTimeout(() => this.restartIce(), DISCONNECTED_MS);
-    this.#emit('connection_state', { state });
-    if (state !== 'failed') return;
-    if (++this.#restarts > MAX_RESTARTS) {
-      this.#close('The media connection failed');
-    } else {
-      this.restartIce();
-    }
+  /** @param {TrackInfo} track */
+  #changed(track) {
+    const own = this.#known(track);
+    own.muted = track.muted;
+    this.#judge(track.id, own);
   }
 
-  /** @param {'send'|'receive'} role @param {string} track */
-  #section(role, track) {
-    return this.#sections.find((s) => s.role === role && s.track === track && s.state === 'used');
+  /** Says who mutes a track, once that can be told. @param {string} track @param {Own} own */
+  #judge(track, own) {
+    clearTimeout(own.timer);
+    own.timer = setTimeout(() => {
+      const { muted } = own;
+      if (muted === this.mutedByRoom.has(track) || (muted && own.wish)) return; // muted by both looks like by us
+      if (muted) this.mutedByRoom.add(track);
+      else this.mutedByRoom.delete(track);
+      this.#emit('muted_by_room', { track, muted });
+    }, ECHO_MS);
   }
 
-  /** @param {Omit<Intent, 'resolve'|'reject'>} intent @returns {Promise<any>} */
-  #intend(intent) {
-    if (this.#state !== 'joined') return Promise.reject(new ClientError('closed', 'Not in a room'));
-    return new Promise((resolve, reject) => {
-      this.#intents.push({ ...intent, resolve, reject });
-      this.#negotiate();
-    });
+  /** @param {string} track */
+  #disown(track) {
+    clearTimeout(this.#own.get(track)?.timer);
+    this.#own.delete(track);
+    this.mutedByRoom.delete(track);
+    this.#media?.stop('send', track);
   }
-
-  /** Gives an intent a section: a free one if it fits, else a new one. @param {Intent} intent @returns {Section} */
-  #place(intent) {
-    const pc = /** @type {RTCPeerConnection} */ (this.#pc);
-    const { role, kind, media, options } = intent;
-    const direction = role === 'send' ? 'sendonly' : 'recvonly';
-    const simulcast = Boolean(options.simulcast) && kind === 'video';
-    // The number of encodings is fixed when a transceiver is made, so simulcast always gets a new one.
-    let section = this.#sections.find(
-      (s) => s.state === 'free' && s.role === role && s.kind === kind && !s.simulcast && !simulcast,
-    );
-    if (section) {
-      section.transceiver.direction = direction;
-    } else {
-      const encodings = simulcast ? SIMULCAST.map((layer) => ({ ...layer })) : [{}];
-      const init = role === 'send' ? { direction, sendEncodings: encodings } : { direction };
-      const transceiver = pc.addTransceiver(kind, /** @type {RTCRtpTransceiverInit} */ (init));
-      section = { transceiver, role, kind, state: 'fresh', simulcast };
-      this.#sections.push(section);
-    }
-    section.state = 'fresh';
-    if (role === 'receive') narrowCodecs(section.transceiver, kind, this.tracks.get(intent.track ?? '')?.codec);
-    return section;
-  }
-
-  /** @param {Section | undefined} section */
-  #retire(section) {
-    if (!section || this.#state === 'closed') return;
-    section.state = 'retiring';
-    section.track = undefined;
-    section.transceiver.direction = 'inactive';
-    if (section.role === 'send') section.transceiver.sender.replaceTrack(null).catch(() => {});
-    clearTimeout(this.#retireTimer);
-    this.#retireTimer = setTimeout(() => {
-      this.#stale = this.#sections.some((s) => s.state === 'retiring'); // unless an offer went out meanwhile
-      this.#negotiate();
-    }, RETIRE_DELAY_MS);
-  }
-
-  // ---- offers: one at a time ----
-
-  async #negotiate() {
-    if (this.#negotiating) return; // the loop below will see to it
-    this.#negotiating = true;
-    await null; // intents of one task share an offer
-    while (this.#state === 'joined' && (this.#intents.length > 0 || this.#stale)) {
-      this.#stale = false;
-      await this.#offerOnce(this.#intents.splice(0));
-    }
-    this.#negotiating = false;
-  }
-
-  /** @param {Intent[]} batch */
-  async #offerOnce(batch) {
-    const pc = /** @type {RTCPeerConnection} */ (this.#pc);
-    try {
-      for (const intent of batch) {
-        intent.section = this.#place(intent);
-        if (intent.media) await this.#attach(intent.section, intent.media, intent.options);
-      }
-      const retired = this.#sections.filter((s) => s.state === 'retiring');
-      await pc.setLocalDescription();
-      const answer = await this.#exchange(batch);
-      await pc.setRemoteDescription({ type: 'answer', sdp: answer.sdp });
-      for (const section of retired) section.state = 'free';
-      for (const intent of batch) this.#settle(intent, answer.sections);
-    } catch (error) {
-      await this.#undo(batch, error);
-    }
-  }
-
-  /** @param {Section} section @param {MediaStreamTrack} media @param {PublishOptions} options */
-  async #attach(section, media, options) {
-    const { sender } = section.transceiver;
-    await sender.replaceTrack(media);
-    const parameters = sender.getParameters();
-    if (section.simulcast || !parameters.encodings?.length) return;
-    if (options.maxBitrate) {
-      parameters.encodings[0].maxBitrate = options.maxBitrate;
-    } else {
-      delete parameters.encodings[0].maxBitrate; // of the section's former life
-    }
-    await sender.setParameters(parameters);
-  }
-
-  /** Sends the local description and waits for the answer. @param {Intent[]} batch */
-  #exchange(batch) {
-    const request = ++this.#requests;
-    const mid = (/** @type {Intent} */ intent) => intent.section?.transceiver.mid;
-    const publish = batch
-      .filter((intent) => intent.role === 'send')
-      .map((intent) => ({ mid: mid(intent), source: intent.options.source ?? 'other' }));
-    const subscribe = batch
-      .filter((intent) => intent.role === 'receive')
-      .map((intent) => ({ mid: mid(intent), track: intent.track }));
-    const answer = new Promise((resolve, reject) => {
-      this.#offer = { request, resolve, reject };
-    });
-    this.#tell({ type: 'offer', request, sdp: this.#pc?.localDescription?.sdp, publish, subscribe });
-    return answer.finally(() => {
-      this.#offer = undefined;
-    });
-  }
-
-  /** @param {Intent} intent @param {SectionResult[]} results */
-  #settle(intent, results) {
-    const section = /** @type {Section} */ (intent.section);
-    const result = results.find((r) => r.mid === section.transceiver.mid);
-    section.state = 'used';
-    section.track = result?.track?.id;
-    // A track that ended, or that the page let go, while its answer was on the way.
-    const gone = intent.track !== undefined && !(this.tracks.has(intent.track) && this.#subscriptions.has(intent.track));
-    if (!result?.track || gone) {
-      this.#retire(section);
-      intent.reject(new ClientError('refused', result?.reason ?? 'The track is gone'));
-    } else {
-      intent.resolve(intent.role === 'send' ? result.track.id : section.transceiver.receiver.track);
-    }
-  }
-
-  /** The server refused the offer as a whole, or the browser could not make or use a description.
-   *  @param {Intent[]} batch @param {any} error */
-  async #undo(batch, error) {
-    const failure = error instanceof ClientError ? error : new ClientError('browser', String(error?.message ?? error));
-    for (const intent of batch) intent.reject(failure);
-    if (this.#state === 'closed') return;
-    if (this.#pc?.signalingState === 'have-local-offer') await this.#pc.setLocalDescription({ type: 'rollback' });
-    for (const { section } of batch) {
-      if (!section) continue;
-      if (section.transceiver.currentDirection) {
-        this.#retire(section);
-      } else {
-        section.transceiver.stop();
-        this.#sections.splice(this.#sections.indexOf(section), 1);
-      }
-    }
-    // A restart that got no answer leaves the path `failed` without another event.
-    if (this.#pc?.connectionState === 'failed') setTimeout(() => this.#onConnectionState('failed'), RETIRE_DELAY_MS);
-    if (!(error instanceof ClientError)) this.#emit('error', { type: 'error', code: 'browser', message: failure.message });
-  }
-}
-
-/**
- * Lets a receiving section name only its track's codec (and retransmission): a video section with everything that a
- * browser knows is 5 KB of SDP, and a big room has a hundred of them.
- * @param {RTCRtpTransceiver} transceiver @param {string} kind @param {string | undefined} codec
- */
-function narrowCodecs(transceiver, kind, codec) {
-  const all = RTCRtpReceiver.getCapabilities(kind)?.codecs ?? [];
-  const wanted = all.filter(({ mimeType }) => mimeType.toLowerCase() === `${kind}/${codec}`);
-  if (wanted.length === 0 || !transceiver.setCodecPreferences) return;
-  transceiver.setCodecPreferences([...wanted, ...all.filter(({ mimeType }) => /\/rtx$/i.test(mimeType))]);
 }

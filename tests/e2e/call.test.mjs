@@ -1,29 +1,10 @@
 // Browsers in a room: everybody sees and hears everybody, whoever comes late, reloads or loses the path.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { flows, inCall, keepScreenshot, openTab, report, startBrowser, startServer, stats, until } from './lib.mjs';
+import { test } from 'node:test';
+import { flows, inCall, keepScreenshot, openTab, report, shared, stats, until } from './lib.mjs';
 
-let browser;
-let server;
-before(async () => {
-  server = await startServer();
-  browser = await startBrowser();
-});
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
-
-/** Opens `names.length` tabs in `room`, runs `body(tabs)`, closes them. */
-async function withTabs(room, names, body, query = {}) {
-  const tabs = [];
-  try {
-    for (const name of names) tabs.push(await openTab(browser, server, { room, name, ...query }));
-    await body(tabs);
-  } finally {
-    await Promise.all(tabs.map((tab) => tab.context().close()));
-  }
-}
+const all = shared({});
+const { withTabs } = all;
 
 test('two browsers see and hear each other', async () => {
   await withTabs('two', ['Ada', 'Grace'], async (tabs) => {
@@ -58,7 +39,7 @@ test('a late joiner gets a picture', async () => {
   await withTabs('late', ['Ada', 'Grace'], async ([ada, grace]) => {
     await flows(ada, { videos: 1, audios: 1 });
     await flows(grace, { videos: 1, audios: 1 });
-    const late = await openTab(browser, server, { room: 'late', name: 'Linus', media: 'none' });
+    const late = await openTab(all.browser, all.server, { room: 'late', name: 'Linus', media: 'none' });
     try {
       const took = await late.evaluate(async () => {
         const started = window.moonring.joinStarted;

@@ -1,17 +1,15 @@
 // client.js and the page against a server that answers as each test wants: what a real one does too rarely to wait for.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { answer, joined, startFake, track } from './fake.mjs';
-import { keepScreenshot, openTab, sleep, startBrowser, until } from './lib.mjs';
+import { keepScreenshot, openTab, shared, sleep, until } from './lib.mjs';
 
-let browser;
-before(async () => (browser = await startBrowser()));
-after(() => browser.close());
+const all = shared();
 
 /** Runs `body(tab, fake)` with a tab that has joined. */
 async function withFake(handle, query, body) {
   const fake = await startFake(handle);
-  const tab = await openTab(browser, fake, { media: 'none', room: 'demo', name: 'Ada', ...query }, { wait: !query.outside });
+  const tab = await openTab(all.browser, fake, { media: 'none', room: 'demo', name: 'Ada', ...query }, { wait: !query.outside });
   try {
     await body(tab, fake);
   } finally {
@@ -157,5 +155,56 @@ test('muting, layers, messages and goodbyes are the messages of the protocol', a
       { type: 'layer', track: 'x', layer: 1 },
       { type: 'leave' },
     ]);
+  });
+});
+
+test('what the room does to an own track is told apart from what we do ourselves', async () => {
+  let say;
+  const handle = (message, send) => {
+    say = send;
+    if (message.type !== 'mute') return false;
+    // As the server does: everybody hears of it, the publisher too.
+    send({ type: 'track_changed', track: { ...track(message.track, 'audio', 'me'), muted: message.muted } });
+    return true;
+  };
+  await withFake(handle, { media: 'test' }, async (tab) => {
+    await tab.waitForFunction(() => window.moonring.published.mic && window.moonring.published.camera);
+    await tab.evaluate(() => {
+      window.heard = [];
+      window.moonring.client.addEventListener('muted_by_room', ({ detail }) => window.heard.push(detail));
+    });
+    const { mic, camera } = await tab.evaluate(() => window.moonring.published);
+    const noted = (text) => tab.locator('.tile.mine .note', { hasText: text }).waitFor();
+    const unnoted = () => until('the note is gone', async () => (await tab.textContent('.tile.mine .note')) === '');
+    const changed = (id, kind, muted) => say({ type: 'track_changed', track: { ...track(id, kind, 'me'), muted } });
+
+    await tab.getByRole('button', { name: 'Mute', exact: true }).click();
+    await noted(/^muted$/);
+    await tab.getByRole('button', { name: 'Unmute' }).click();
+    await tab.getByRole('button', { name: 'Mute', exact: true }).click();
+    await tab.getByRole('button', { name: 'Unmute' }).click();
+    await sleep(600);
+    assert.deepEqual(await tab.evaluate(() => window.heard), []);
+    await unnoted();
+
+    changed(mic, 'audio', true);
+    await noted(/^sound muted by the room$/);
+    changed(camera, 'video', true);
+    await noted('sound muted by the room, video muted by the room');
+    assert.match(await tab.getAttribute('.tile.mine', 'class'), /\bdark\b/);
+    changed(camera, 'video', false);
+    changed(mic, 'audio', false);
+    await unnoted();
+    await until('both are told', () => tab.evaluate(() => window.heard.length === 4));
+    assert.deepEqual(await tab.evaluate(() => window.heard), [
+      { track: mic, muted: true },
+      { track: camera, muted: true },
+      { track: camera, muted: false },
+      { track: mic, muted: false },
+    ]);
+
+    say({ type: 'track_unpublished', track: camera });
+    await noted('video ended by the room');
+    assert.equal(await tab.getByRole('button', { name: 'Stop video' }).isDisabled(), true);
   });
 });

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { after, before } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
@@ -97,6 +98,33 @@ export function startBrowser() {
       '--autoplay-policy=no-user-gesture-required',
     ],
   });
+}
+
+/** What the tests of a file share, there from the first test to the last: Chromium, and a server if `options` (those of
+ *  `startServer`) are given. `withTabs(room, names, body, query)` opens a tab for each name and closes them all. */
+export function shared(options) {
+  const all = {
+    browser: undefined,
+    server: undefined,
+    async withTabs(room, names, body, query = {}) {
+      const tabs = [];
+      try {
+        for (const name of names) tabs.push(await openTab(all.browser, all.server, { room, name, ...query }));
+        return await body(tabs);
+      } finally {
+        await Promise.all(tabs.map((tab) => tab.context().close()));
+      }
+    },
+  };
+  before(async () => {
+    if (options) all.server = await startServer(options);
+    all.browser = await startBrowser();
+  });
+  after(async () => {
+    await all.browser?.close();
+    await all.server?.stop();
+  });
+  return all;
 }
 
 /** A tab of its own profile that has opened the page and, unless told not to, joined. `query` as app.js documents; `init`

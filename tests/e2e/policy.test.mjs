@@ -1,22 +1,13 @@
 // What a room's script decides, as a user of the page meets it.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { flows, keepScreenshot, openTab, ROOT, startBrowser, startServer, stats, until } from './lib.mjs';
+import { test } from 'node:test';
+import { flows, keepScreenshot, openTab, ROOT, shared, startServer, stats, until } from './lib.mjs';
 
-let browser;
-let server;
-before(async () => {
-  server = await startServer();
-  browser = await startBrowser();
-});
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
+const all = shared({});
 
 test('a wrong token shows the script’s reason', async () => {
-  const tab = await openTab(browser, server, { room: 'door', name: 'Mallory', token: 'guess' }, { wait: false });
+  const tab = await openTab(all.browser, all.server, { room: 'door', name: 'Mallory', token: 'guess' }, { wait: false });
   await tab.locator('#reason', { hasText: 'You may not join: Wrong token: ask the host for the link' }).waitFor();
   await keepScreenshot(tab, 'wrong-token');
   await tab.context().close();
@@ -24,7 +15,7 @@ test('a wrong token shows the script’s reason', async () => {
 
 test('the third publisher’s video is refused, its sound is not', async () => {
   const tabs = [];
-  for (const name of ['Ada', 'Grace', 'Linus']) tabs.push(await openTab(browser, server, { room: 'limit-1', name }));
+  for (const name of ['Ada', 'Grace', 'Linus']) tabs.push(await openTab(all.browser, all.server, { room: 'limit-1', name }));
   const [ada, grace, linus] = tabs;
   await linus.getByText('Your video was refused: Only 2 cameras in this room').first().waitFor();
   await flows(linus, { videos: 2, audios: 2 });
@@ -42,27 +33,52 @@ test('the third publisher’s video is refused, its sound is not', async () => {
 });
 
 test('a kick ends the call of the one, with its reason, and of nobody else', async () => {
-  const tabs = [];
-  for (const name of ['Ada', 'Grace', 'Mallory']) tabs.push(await openTab(browser, server, { room: 'kick', name }));
-  const [ada, grace, mallory] = tabs;
-  await flows(ada, { videos: 2, audios: 2 });
-  await ada.evaluate(() => window.moonring.client.send({ type: 'kick', name: 'Mallory', reason: 'Mind your language' }));
-  await mallory.locator('#reason', { hasText: 'You were put out: Mind your language' }).waitFor();
-  await until('Mallory is gone', () => ada.evaluate(() => window.moonring.client.clients.size === 1));
-  await flows(ada, { videos: 1, audios: 1 });
-  await flows(grace, { videos: 1, audios: 1 });
-  assert.equal(Object.keys((await stats(ada)).inbound).length, 2);
-  await Promise.all(tabs.map((tab) => tab.context().close()));
+  await all.withTabs('kick', ['Ada', 'Grace', 'Mallory'], async ([ada, grace, mallory]) => {
+    await flows(ada, { videos: 2, audios: 2 });
+    await ada.evaluate(() => window.moonring.client.send({ type: 'kick', name: 'Mallory', reason: 'Mind your language' }));
+    await mallory.locator('#reason', { hasText: 'You were put out: Mind your language' }).waitFor();
+    await until('Mallory is gone', () => ada.evaluate(() => window.moonring.client.clients.size === 1));
+    await flows(ada, { videos: 1, audios: 1 });
+    await flows(grace, { videos: 1, audios: 1 });
+    assert.equal(Object.keys((await stats(ada)).inbound).length, 2);
+  });
+});
+
+test('a track that the policy mutes is shown so to its publisher, who cannot undo it', async () => {
+  await all.withTabs('mute', ['Ada', 'Grace'], async ([ada, grace]) => {
+    await flows(ada, { videos: 1, audios: 1 });
+    await flows(grace, { videos: 1, audios: 1 });
+    const tell = (type, kind) =>
+      ada.evaluate((message) => window.moonring.client.send(message), { type, kind, name: 'Grace' });
+    const noted = (text) => grace.locator('.tile.mine .note', { hasText: text }).waitFor();
+    await tell('mute', 'audio');
+    await noted(/^sound muted by the room$/);
+    await ada.locator('.tile:not(.mine) .note', { hasText: 'muted' }).waitFor();
+    await keepScreenshot(grace, 'muted-by-the-room');
+    // Her own button changes nothing about that.
+    for (const name of ['Mute', 'Unmute']) await grace.getByRole('button', { name, exact: true }).click();
+    await noted(/^sound muted by the room$/);
+    await tell('mute', 'video');
+    await noted('sound muted by the room, video muted by the room');
+    for (const kind of ['audio', 'video']) await tell('unmute', kind);
+    await until('the note is gone', async () => (await grace.textContent('.tile.mine .note')) === '');
+    await flows(ada, { videos: 1, audios: 1 });
+    const told = await grace.evaluate(() => window.moonring.notices);
+    assert.deepEqual(told.filter((text) => text.startsWith('The room')).slice(0, 2), [
+      'The room has muted your sound',
+      'The room has muted your video',
+    ]);
+  });
 });
 
 test('the policy that ships lets the default token in and says why it refuses another', async () => {
   const shipped = await startServer({ scripts: join(ROOT, 'scripts') });
   try {
-    const guest = await openTab(browser, shipped, { room: 'demo', name: 'Mallory', token: 'guess' }, { wait: false });
+    const guest = await openTab(all.browser, shipped, { room: 'demo', name: 'Mallory', token: 'guess' }, { wait: false });
     await guest.locator('#reason', { hasText: /You may not join: .+/ }).waitFor();
     await guest.context().close();
     const tabs = [];
-    for (const name of ['Ada', 'Grace']) tabs.push(await openTab(browser, shipped, { room: 'demo', name, token: 'moonring' }));
+    for (const name of ['Ada', 'Grace']) tabs.push(await openTab(all.browser, shipped, { room: 'demo', name, token: 'moonring' }));
     for (const tab of tabs) await flows(tab, { videos: 1, audios: 1 });
     await Promise.all(tabs.map((tab) => tab.context().close()));
   } finally {

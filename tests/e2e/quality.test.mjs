@@ -1,20 +1,11 @@
 // What the forwarder costs the picture: against a direct peer connection of the same two tabs, in the same run.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { flows, openTab, report, sleep, startBrowser, startServer } from './lib.mjs';
+import { test } from 'node:test';
+import { flows, report, shared, sleep } from './lib.mjs';
 
 const WARM_UP_MS = 15_000;
 
-let browser;
-let server;
-before(async () => {
-  server = await startServer();
-  browser = await startBrowser();
-});
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
+const { withTabs } = shared({});
 
 test('over 95 % of a camera’s frames arrive, at 90 % of the bitrate of a direct connection or more', async () => {
   const query = { room: 'camera', media: 'camera', width: 640, height: 480, fps: 30 };
@@ -36,27 +27,24 @@ test('a picture that is hard to compress gets 90 % of the bitrate of a direct co
 });
 
 /** Two tabs, first through the server, measured both ways at once; then the same two connected to each other. */
-async function compare(query, time, directTime) {
-  const tabs = [];
-  for (const name of ['Ada', 'Grace']) tabs.push(await openTab(browser, server, { ...query, name }));
-  const [ada, grace] = tabs;
-  for (const tab of tabs) {
-    await flows(tab, { videos: 1, audios: 1 });
-    await tab.evaluate(() => (window.connection = window.moonring.client.peerConnection));
-  }
-  await sleep(WARM_UP_MS);
-  const [there, back] = await Promise.all([measure(ada, grace, time), measure(grace, ada, time)]);
+function compare({ room, ...query }, time, directTime) {
+  return withTabs(room, ['Ada', 'Grace'], async ([ada, grace]) => {
+    for (const tab of [ada, grace]) {
+      await flows(tab, { videos: 1, audios: 1 });
+      await tab.evaluate(() => (window.connection = window.moonring.client.peerConnection));
+    }
+    await sleep(WARM_UP_MS);
+    const [there, back] = await Promise.all([measure(ada, grace, time), measure(grace, ada, time)]);
 
-  // The room is left, copies of the camera and microphone stay, and the two tabs connect to each other.
-  for (const tab of tabs) {
-    await tab.evaluate(() => (window.kept = Object.values(window.moonring.media).map((track) => track.clone())));
-    await tab.getByRole('button', { name: 'Leave' }).click();
-  }
-  await connectDirectly(ada, grace);
-  await sleep(WARM_UP_MS);
-  const direct = await measure(ada, grace, directTime);
-  await Promise.all(tabs.map((tab) => tab.context().close()));
-  return { there, back, direct };
+    // The room is left, copies of the camera and microphone stay, and the two tabs connect to each other.
+    for (const tab of [ada, grace]) {
+      await tab.evaluate(() => (window.kept = Object.values(window.moonring.media).map((track) => track.clone())));
+      await tab.getByRole('button', { name: 'Leave' }).click();
+    }
+    await connectDirectly(ada, grace);
+    await sleep(WARM_UP_MS);
+    return { there, back, direct: await measure(ada, grace, directTime) };
+  }, query);
 }
 
 const percent = (value) => `${(value * 100).toFixed(1)} %`;

@@ -1,18 +1,16 @@
 // The secure path: each SRTP profile, and IPv6.
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { flows, openTab, report, startBrowser, startServer, stats } from './lib.mjs';
+import { test } from 'node:test';
+import { flows, openTab, report, shared, startServer, stats } from './lib.mjs';
 
-let browser;
-before(async () => (browser = await startBrowser()));
-after(() => browser.close());
+const all = shared();
 
 /** Two tabs on a server of their own; returns what one of them negotiated. */
 async function negotiated(options, query = {}, init = undefined) {
   const server = await startServer(options);
   const tabs = [];
   try {
-    for (const name of ['Ada', 'Grace']) tabs.push(await openTab(browser, server, { room: 'transport', name, ...query }, { init }));
+    for (const name of ['Ada', 'Grace']) tabs.push(await openTab(all.browser, server, { room: 'transport', name, ...query }, { init }));
     for (const tab of tabs) await flows(tab, { videos: 1, audios: 1 });
     const { transport } = await stats(tabs[0]);
     const sdp = await tabs[0].evaluate(() => window.moonring.client.peerConnection.remoteDescription.sdp);

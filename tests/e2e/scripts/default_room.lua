@@ -33,15 +33,29 @@ function on_client_disconnect(client, reason)
   publishers[client:get_id()] = nil
 end
 
--- {type = "kick", name = ..., reason = ...} puts somebody out; anything else goes to everybody.
+-- {type = "kick", name = ..., reason = ...} puts somebody out, {type = "mute" or "unmute", name = ..., kind = ...} mutes
+-- a track of somebody; anything else goes to everybody.
+local actions = {
+  kick = function(other, message) other:kick(message.reason) end,
+  mute = function(other, message)
+    for _, track in ipairs(other:tracks()) do
+      if track.kind == message.kind then other:mute(track) end
+    end
+  end,
+  unmute = function(other, message)
+    for _, track in ipairs(other:tracks()) do
+      if track.kind == message.kind then other:unmute(track) end
+    end
+  end,
+}
+
 function on_message(client, message)
-  if type(message) ~= "table" or message.type ~= "kick" then
+  local action = type(message) == "table" and actions[message.type]
+  if not action then
     sfu.broadcast({ type = "chat", from = client:get_id(), text = message.text })
     return
   end
   for _, other in ipairs(sfu.clients()) do
-    if other:get_metadata().name == message.name then
-      other:kick(message.reason)
-    end
+    if other:get_metadata().name == message.name then action(other, message) end
   end
 end

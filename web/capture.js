@@ -1,0 +1,77 @@
+// @ts-check
+/** What the page sends: the camera and the microphone, or a test picture and tone. */
+import { notify, number, page, parameters, words } from './page.js';
+
+/** @returns {Promise<Record<string, MediaStreamTrack>>} */
+export async function capture() {
+  const video = { width: { ideal: number('width', 1280) }, height: { ideal: number('height', 720) }, frameRate: { ideal: number('fps', 30) } };
+  if (page.form.media === 'none') return {};
+  if (page.form.media === 'test') return testMedia();
+  try {
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: page.form.media === 'camera' && video });
+    return Object.fromEntries(stream.getTracks().map((track) => [track.kind === 'video' ? 'camera' : 'mic', track]));
+  } catch (error) {
+    notify(`No ${page.form.media === 'camera' ? 'camera or microphone' : 'microphone'}: ${words(error)}. You only watch.`);
+    return {};
+  }
+}
+
+/** A clock, a moving ball and a tone that comes and goes. */
+function testMedia() {
+  const canvas = Object.assign(document.createElement('canvas'), { width: number('width', 640), height: number('height', 480) });
+  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
+  const hue = Math.floor(Math.random() * 360);
+  const { width, height } = canvas;
+  const noise = parameters.get('noise') === '1' ? grain(width, height) : undefined;
+  const draw = () => {
+    const t = performance.now() / 1000;
+    pen.fillStyle = `hsl(${hue} 40% 22%)`;
+    pen.fillRect(0, 0, width, height);
+    if (noise) pen.drawImage(noise, -Math.random() * width, -Math.random() * height);
+    for (let bar = 0; bar < 8; bar++) {
+      pen.fillStyle = `hsl(${hue + bar * 45} 70% 55%)`;
+      pen.fillRect((bar * width) / 8, height * 0.82, width / 8, height * 0.18);
+    }
+    pen.fillStyle = `hsl(${hue + 150} 80% 62%)`;
+    pen.beginPath();
+    pen.arc(width * (0.5 + 0.4 * Math.sin(t * 1.3)), height * (0.45 + 0.3 * Math.sin(t * 2.1)), height / 9, 0, 7);
+    pen.fill();
+    pen.fillStyle = '#fff';
+    pen.font = `${Math.floor(height / 9)}px ui-monospace, monospace`;
+    pen.textAlign = 'center';
+    pen.fillText(new Date().toISOString().slice(11, 23), width / 2, height / 2);
+    pen.fillText(page.form.name, width / 2, height / 5);
+  };
+  ticker(1000 / number('fps', 30), draw);
+  const audio = new AudioContext();
+  const tone = new OscillatorNode(audio, { frequency: 220 + hue });
+  const gain = new GainNode(audio, { gain: 0 });
+  const out = audio.createMediaStreamDestination();
+  tone.connect(gain).connect(out);
+  tone.start();
+  audio.resume();
+  ticker(1000, () => gain.gain.setTargetAtTime(Math.random() < 0.6 ? 0.1 : 0, audio.currentTime, 0.05));
+  return { camera: canvas.captureStream(number('fps', 30)).getVideoTracks()[0], mic: out.stream.getAudioTracks()[0] };
+}
+
+/** Random grey, twice as wide and high as the picture. @param {number} width @param {number} height */
+function grain(width, height) {
+  const canvas = new OffscreenCanvas(width * 2, height * 2);
+  const pen = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext('2d'));
+  const image = pen.createImageData(canvas.width, canvas.height);
+  new Uint32Array(image.data.buffer).forEach((_, at, pixels) => (pixels[at] = 0x40000000 | (Math.random() * 0xffffff)));
+  pen.putImageData(image, 0, 0);
+  return canvas;
+}
+
+/** A timer in a worker, which hidden tabs do not slow down. @param {number} period @param {() => void} tick */
+function ticker(period, tick) {
+  try {
+    const code = new Blob([`setInterval(() => postMessage(0), ${period})`], { type: 'text/javascript' });
+    const worker = new Worker(URL.createObjectURL(code));
+    worker.onmessage = tick;
+    worker.onerror = () => setInterval(tick, period); // a content security policy may forbid workers
+  } catch {
+    setInterval(tick, period);
+  }
+}
