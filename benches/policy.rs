@@ -1,7 +1,8 @@
 //! What policies cost: memory of an idle room, reloading all rooms while media is forwarded, a hook's latency against
 //! plain mlua and against an HTTP round trip to a decision service on loopback.
 //!
-//! `cargo bench --bench policy` prints one line: medians, CPU time but for HTTP, which is wall time.
+//! `cargo bench --bench policy [memory|reload|hook|http]` prints one line: medians, CPU time but for HTTP, which is wall
+//! time.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(missing_docs, reason = "not a library")]
 
@@ -39,16 +40,25 @@ fn main() {
 }
 
 fn run() {
+    let parts: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
     let rooms = if is_bench() { 10_000 } else { 50 };
-    let idle_room_bytes = idle_room_bytes(rooms);
-    let reload = reload_all(rooms);
-    let (hook_ns, plain_ns) = hook_latency();
-    let http_ns = http_decision_ns();
-    println!(
-        "idle_room_bytes={idle_room_bytes:.0} reload_all_ms={:.0} longest_tick_us={:.0} p99_tick_us={:.0} \
-         dropped_packets={} hook_ns={hook_ns:.0} plain_mlua_ns={plain_ns:.0} http_decision_ns={http_ns:.0} rooms={rooms}",
-        reload.total_ms, reload.longest_us, reload.p99_us, reload.dropped
-    );
+    if wanted("memory") {
+        print!("idle_room_bytes={:.0} ", idle_room_bytes(rooms));
+    }
+    if wanted("reload") {
+        let reload = reload_all(rooms);
+        print!("reload_all_ms={:.0} longest_tick_us={:.0} ", reload.total_ms, reload.longest_us);
+        print!("p99_tick_us={:.0} dropped_packets={} ", reload.p99_us, reload.dropped);
+    }
+    if wanted("hook") {
+        let (hook_ns, plain_ns) = hook_latency();
+        print!("hook_ns={hook_ns:.0} plain_mlua_ns={plain_ns:.0} ");
+    }
+    if wanted("http") {
+        print!("http_decision_ns={:.0} ", http_decision_ns());
+    }
+    println!("rooms={rooms}");
 }
 
 fn script(source: &[u8]) -> Arc<Script> {

@@ -8,7 +8,7 @@
 //!
 //! Arming costs two reads of the monotonic clock and a few stores, no system call.
 
-use std::cell::RefCell;
+use std::cell::OnceCell;
 use std::ffi::{c_int, c_long};
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -42,7 +42,7 @@ pub(crate) struct Spent {
 ///
 /// Steps don't nest on one thread.
 pub(crate) fn bounded<R>(lua: &Lua, budget: Duration, step: impl FnOnce() -> R) -> (R, Spent) {
-    THREAD.with_borrow_mut(|thread| thread.get_or_insert_with(Registration::new).watch.clone()).run(lua, budget, step)
+    THREAD.with(|thread| thread.get_or_init(Registration::new).watch.run(lua, budget, step))
 }
 
 /// True when the step that runs on this thread has been told to stop: long host functions poll it and give up.
@@ -72,7 +72,7 @@ thread_local! {
     /// This thread's watch, for the signal handler: no destructor, no lazy initialisation, so reading it is one load.
     static CURRENT: AtomicPtr<Watch> = const { AtomicPtr::new(ptr::null_mut()) };
     /// Keeps the watch alive and takes the thread off the watchdog's list when it ends.
-    static THREAD: RefCell<Option<Registration>> = const { RefCell::new(None) };
+    static THREAD: OnceCell<Registration> = const { OnceCell::new() };
 }
 
 /// What a thread, its signal handler and the watchdog share.

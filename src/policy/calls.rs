@@ -1,40 +1,47 @@
 //! Events as Lua sees them, and what Lua says as outcomes.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use mlua::{IntoLuaMulti, Lua, MultiValue, Value};
+use mlua::{IntoLuaMulti, Lua, Value};
 
 use super::api::log::truncated;
 use super::api::value_from_json;
+use super::budget::Spent;
 use super::hook::{Action, ClientFacts, DENIED, HookCall, NOT_DEFINED, Outcome, SCRIPT_ERROR, Verdict};
-use super::host::Host;
 use super::settings::MAX_WORDS_BYTES;
+use super::state::{End, State};
 use crate::media::TrackInfo;
 
-/// The arguments of a call's hook; clients as numbers.
-pub(crate) fn args(call: &HookCall, lua: &Lua, host: &Host) -> mlua::Result<MultiValue> {
+/// Runs the hook of a call; to the prelude clients are numbers.
+pub(crate) fn start(call: &HookCall, state: &State, budget: Duration) -> (End, Spent) {
+    let (hook, host) = (call.name(), &state.host);
     let number = |client: &Rc<ClientFacts>| host.clients.borrow_mut().number(client);
-    let with_text = |client: &Rc<ClientFacts>, text: &str| (number(client), text).into_lua_multi(lua);
-    let with_track = |client: &Rc<ClientFacts>, track: &TrackInfo| {
-        // The prelude makes the table: quicker than field by field from here.
-        let (id, owner) = (track.id.as_str(), track.client.as_str());
-        let (kind, source, quality) = (track.kind.as_str(), track.source.as_str(), track.quality());
-        let (layers, codec, muted) = (track.layers, track.codec.as_sdp(), track.muted);
-        (number(client), id, owner, kind, source, quality, layers, codec, muted).into_lua_multi(lua)
-    };
     match call {
-        HookCall::ClientConnect { client, auth_token } => with_text(client, auth_token),
-        HookCall::ClientDisconnect { client, reason } => with_text(client, reason),
+        HookCall::ClientConnect { client, auth_token: text } | HookCall::ClientDisconnect { client, reason: text } => {
+            state.start_hook(hook, |lua| Ok((number(client), lua.create_string(text)?)), budget)
+        }
         HookCall::PublishRequest { client, track }
         | HookCall::TrackPublished { client, track }
         | HookCall::TrackUnpublished { client, track }
-        | HookCall::SubscribeRequest { client, track } => with_track(client, track),
-        HookCall::Message { client, message } => (number(client), value_from_json(lua, message)?).into_lua_multi(lua),
+        | HookCall::SubscribeRequest { client, track } => {
+            state.start_hook(hook, |lua| Ok((number(client), fields(lua, track)?)), budget)
+        }
+        HookCall::Message { client, message } => {
+            state.start_hook(hook, |lua| Ok((number(client), value_from_json(lua, message)?)), budget)
+        }
         HookCall::ActiveSpeakers { clients } => {
-            let list = lua.create_sequence_from(clients.iter().map(number))?;
-            list.into_lua_multi(lua)
+            state.start_hook(hook, |lua| lua.create_sequence_from(clients.iter().map(number)), budget)
         }
     }
+}
+
+/// A track as the prelude's `track` takes it: quicker than a table made field by field from here.
+fn fields(lua: &Lua, track: &TrackInfo) -> mlua::Result<impl IntoLuaMulti + use<>> {
+    let text = |words: &str| lua.create_string(words);
+    let (id, owner, kind) = (text(track.id.as_str())?, text(track.client.as_str())?, text(track.kind.as_str())?);
+    let (source, quality, codec) = (text(track.source.as_str())?, text(track.quality())?, text(track.codec.as_sdp())?);
+    Ok((id, owner, kind, source, quality, track.layers, codec, track.muted))
 }
 
 /// True when the hook of the call says yes or no.
@@ -42,10 +49,9 @@ pub(crate) fn decides(call: &HookCall) -> bool {
     matches!(call, HookCall::ClientConnect { .. } | HookCall::PublishRequest { .. } | HookCall::SubscribeRequest { .. })
 }
 
-/// What a hook's two values say. Only the boolean `true` allows.
-pub(crate) fn decided(call: &HookCall, verdict: &Value, reason: &Value, actions: Vec<Action>) -> Outcome {
-    let allowed = !decides(call) || matches!(verdict, Value::Boolean(true));
-    let verdict = if allowed { Verdict::Allow } else { Verdict::Reject(words_of(reason)) };
+/// What a hook that has returned says: whether it allows, and if not, why. One that does not decide always does.
+pub(crate) fn decided(call: &HookCall, allows: bool, reason: &Value, actions: Vec<Action>) -> Outcome {
+    let verdict = if allows || !decides(call) { Verdict::Allow } else { Verdict::Reject(words_of(reason)) };
     Outcome { verdict, actions, failed: false, missing: false }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use super::hook::{ClientFacts, Presence};
 use super::output::PolicyRequest;
 use super::script::Script;
 use super::settings::{LOG_WINDOW, MAX_LOG_LINES};
-use crate::id::{ClientId, RoomId};
+use crate::id::RoomId;
 
 /// Departed clients that are looked at when one more departs: more than one, so that they don't pile up.
 const SWEPT_PER_DEPARTURE: usize = 4;
@@ -118,7 +119,8 @@ impl Host {
 /// upper half LuaJIT takes for real).
 #[derive(Default)]
 pub(crate) struct Clients {
-    numbers: HashMap<ClientId, u32>,
+    /// By the address of the facts, which `facts` keeps alive.
+    numbers: HashMap<usize, u32, BuildHasherDefault<AddressHasher>>,
     facts: HashMap<u32, Rc<ClientFacts>>,
     /// Those who are gone, but whose objects a script may still hold.
     departed: VecDeque<u32>,
@@ -134,11 +136,12 @@ impl Clients {
 
     /// The number of a client, the same one as long as it is there.
     pub(crate) fn number(&mut self, client: &Rc<ClientFacts>) -> u32 {
-        if let Some(number) = self.numbers.get(&client.id) {
+        let address = Rc::as_ptr(client).addr();
+        if let Some(number) = self.numbers.get(&address) {
             return *number;
         }
         self.last += 1;
-        self.numbers.insert(client.id.clone(), self.last);
+        self.numbers.insert(address, self.last);
         self.facts.insert(self.last, client.clone());
         self.last
     }
@@ -148,8 +151,8 @@ impl Clients {
     }
 
     /// A client is gone: what is known of it goes when the script holds no object of it any more.
-    pub(crate) fn forget(&mut self, client: &ClientId) {
-        self.departed.extend(self.numbers.remove(client));
+    pub(crate) fn forget(&mut self, client: &Rc<ClientFacts>) {
+        self.departed.extend(self.numbers.remove(&Rc::as_ptr(client).addr()));
         for _ in 0..SWEPT_PER_DEPARTURE.min(self.departed.len()) {
             let Some(number) = self.departed.pop_front() else { return };
             let object = self.objects.as_ref().map(|objects| objects.raw_get::<Value>(number));
@@ -158,5 +161,24 @@ impl Clients {
                 _ => drop(self.facts.remove(&number)),
             }
         }
+    }
+}
+
+/// Spreads addresses, which nobody outside chooses (Fibonacci hashing).
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_usize(usize::from(*byte)));
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        // The low bits, which are zero before, choose the bucket.
+        self.0 = (self.0 ^ address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(20);
     }
 }

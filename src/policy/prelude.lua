@@ -2,13 +2,14 @@
 -- and builds `sfu` and the methods of clients from the host's functions. Compiled once for the process.
 --
 -- Nothing here reads a global or calls a string method after this chunk has run: a script may change all of them.
-local H, MARK, FAIL, HOOKS, config, plain_find = ...
+local H, MARKS, FAIL, HOOKS, config, plain_find = ...
 local G = _G
 local type, error, select, unpack, pcall, xpcall, rawget, rawset = type, error, select, unpack, pcall, xpcall, rawget, rawset
 local tostring0, tonumber, pairs, setmetatable, getmetatable = tostring, tonumber, pairs, setmetatable, getmetatable
 local strsub, strfind, strformat, strrep = string.sub, plain_find, string.format, string.rep
 local concat, insert = table.concat, table.insert
 local newproxy = newproxy
+local MISSING, ALLOWED, RETURNED, FAILED, WAITS = unpack(MARKS)
 local create, resume, yield, running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.running
 local status = coroutine.status
 
@@ -172,7 +173,7 @@ local function nested(co)
   return depth > MAX_DEPTH
 end
 local function resumed(co, ok, mark, ...)
-  if ok and mark == MARK then return resumed(co, resume(co, yield(MARK, ...))) end
+  if ok and mark == WAITS then return resumed(co, resume(co, yield(WAITS))) end
   return ok, mark, ...
 end
 coroutine.resume = function(co, ...)
@@ -202,7 +203,7 @@ local function waiting(prepare)
   return function(...)
     local failed, message = prepare(...)
     if failed == FAIL then error(message, 2) end
-    return answered(yield(MARK, 3))
+    return answered(yield(WAITS))
   end
 end
 
@@ -271,28 +272,33 @@ G.sfu = {
   },
 }
 -- 6. The body of the coroutines that hooks run in, one hook after the other: gets a hook's number or a function, and
--- yields (MARK, code, ...): 0 there is no such hook, 1 it returned (two values), 2 it failed (a traceback); 3 is a wait.
+-- yields a mark, which no script has, with a value: MISSING there is no such hook; ALLOWED it decided and said true;
+-- RETURNED the reason of one that decided otherwise, the first value of others; FAILED the traceback. WAITS is a wait.
 local traceback = H.traceback
-local function ended(ok, a, b)
-  if ok then return MARK, 1, a, b end
-  return MARK, 2, a
+local function ended(decides, ok, a, b)
+  if not ok then return FAILED, a end
+  if not decides then return RETURNED, a end
+  if a == true then return ALLOWED end
+  return RETURNED, b
 end
 local function track(id, client_id, kind, source, quality, layers, codec, muted)
   return { id = id, client_id = client_id, kind = kind, source = source, quality = quality, simulcast = layers,
     codec = codec, codecs = { codec }, muted = muted }
 end
--- Hooks 2 to 8 are about a client, 4 to 7 also about a track, 9 is about several clients.
+-- Hooks 2 to 8 are about a client, 4 to 7 also about a track, 9 is about several clients; 2, 4 and 7 decide.
 local function run(what, a, ...)
-  if type(what) ~= "number" then return ended(xpcall(what, traceback)) end
+  if type(what) ~= "number" then return ended(false, xpcall(what, traceback)) end
   local f = rawget(G, HOOKS[what])
-  if f == nil then return MARK, 0 end
-  if what >= 4 and what <= 7 then return ended(xpcall(f, traceback, object(a), track(...))) end
+  if f == nil then return MISSING end
+  if what >= 4 and what <= 7 then
+    return ended(what == 4 or what == 7, xpcall(f, traceback, object(a), track(...)))
+  end
   if what == 9 then
     a = objects(a)
   elseif what >= 2 and what <= 8 then
     a = object(a)
   end
-  return ended(xpcall(f, traceback, a, ...))
+  return ended(what == 2, xpcall(f, traceback, a, ...))
 end
 local function loop(...) return loop(yield(run(...))) end
 local function runner(...)

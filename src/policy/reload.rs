@@ -130,7 +130,7 @@ impl Room {
         let budget = settings.load_budget;
         let (loaded, _) = state.run_now(
             "on_load",
-            |lua, _| {
+            |lua| {
                 let value = match &carried {
                     Some(bytes) => plain::decode(lua, bytes)?,
                     None => Value::Nil,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mlua::{RegistryKey, Thread};
+use mlua::{Function, RegistryKey, Thread, Value};
 
 use super::agenda::When;
 use super::bucket::{CpuBucket, Strikes};
@@ -22,7 +22,7 @@ use super::output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequestId, Ticke
 use super::reload::Pending;
 use super::script::Script;
 use super::settings::{MAX_WAITING, STRIKES_OF_ERROR, STRIKES_OF_KILL};
-use super::state::{End, Failure, State, What};
+use super::state::{End, Failure, State, no_args};
 use super::stats::{PolicyStats, RoomStatus};
 use super::waits::MIN_WAIT;
 use crate::id::ClientId;
@@ -171,7 +171,7 @@ impl Room {
             self.give_up(desk, waiting.work, calls::left);
         }
         queued.into_iter().for_each(|work| self.give_up(desk, work, calls::left));
-        self.state.host.clients.borrow_mut().forget(&client.id);
+        self.state.host.clients.borrow_mut().forget(client);
         false
     }
 
@@ -237,9 +237,7 @@ impl Room {
         self.state.host.effects.take();
         let (name, budget) = (work.name(), desk.settings.step_budget);
         let (end, spent) = match &work {
-            Work::Call { call, .. } => {
-                self.state.start(name, What::Hook(name), |lua, host| calls::args(call, lua, host), budget)
-            }
+            Work::Call { call, .. } => calls::start(call, &self.state, budget),
             Work::Timer(handle) => {
                 let Some(timer) = self.timers.get(handle) else { return };
                 let function = timer.function.clone();
@@ -247,8 +245,8 @@ impl Room {
                     self.timers.remove(handle);
                     self.state.host.timers.set(self.timers.len());
                 }
-                match self.state.lua.registry_value(&function) {
-                    Ok(function) => self.state.start(name, What::Function(function), super::state::no_args, budget),
+                match self.state.lua.registry_value::<Function>(&function) {
+                    Ok(function) => self.state.start(name, function, no_args, budget),
                     Err(error) => (End::Failed(Failure::of_error(&error)), Spent::default()),
                 }
             }
@@ -301,10 +299,8 @@ impl Room {
                 return self.waiting.push(Waiting { work, thread, effects, id, due, if_late, reply: None });
             }
             End::Missing => return self.missing(desk, work),
-            End::Returned(verdict, reason) => {
-                let actions = self.commit(desk, now, effects);
-                return self.returned(desk, work, &verdict, &reason, actions);
-            }
+            End::Allowed => return self.returned(desk, now, work, (true, Value::Nil), effects),
+            End::Returned(value) => return self.returned(desk, now, work, (false, value), effects),
             End::Failed(failure) => failure,
         };
         self.failed(desk, now, work, &failure);
@@ -318,21 +314,16 @@ impl Room {
         }
     }
 
-    fn returned(
-        &mut self,
-        desk: &mut Desk,
-        work: Work,
-        verdict: &mlua::Value,
-        reason: &mlua::Value,
-        actions: Vec<Action>,
-    ) {
+    /// `said`: whether the hook allows, and why not.
+    fn returned(&mut self, desk: &mut Desk, now: Instant, work: Work, said: (bool, Value), effects: Effects) {
         self.stats.hooks += 1;
         desk.stats.hooks += 1;
+        let actions = self.commit(desk, now, effects);
         match work {
             Work::Timer(_) if actions.is_empty() => {}
             Work::Timer(_) => desk.outputs.push_back(PolicyOutput::Actions { key: self.key, actions }),
             Work::Call { ticket, call } => {
-                let mut outcome = calls::decided(&call, verdict, reason, actions);
+                let mut outcome = calls::decided(&call, said.0, &said.1, actions);
                 if let HookCall::ClientConnect { client, .. } = &call
                     && client.presence.get() == Presence::Gone
                 {
@@ -383,7 +374,7 @@ impl Room {
         if (rejected || matches!(call, HookCall::ClientDisconnect { .. }))
             && let Some(client) = call.client()
         {
-            self.state.host.clients.borrow_mut().forget(&client.id);
+            self.state.host.clients.borrow_mut().forget(client);
         }
         self.outcome(desk, ticket, outcome);
     }

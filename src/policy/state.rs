@@ -10,7 +10,7 @@ use std::time::Duration;
 use mlua::chunk::ChunkMode;
 use mlua::state::{GcIncParams, GcMode};
 use mlua::{
-    Function, IntoLuaMulti, LightUserData, Lua, LuaOptions, MultiValue, RegistryKey, StdLib, Table, Thread, Value,
+    Function, IntoLua, IntoLuaMulti, LightUserData, Lua, LuaOptions, RegistryKey, StdLib, Table, Thread, Value,
 };
 
 use super::api::{self, log::PRELUDE_NAME, log::without_our_frames};
@@ -46,15 +46,23 @@ const GC_STEP_MULTIPLIER: i32 = 800;
 /// What LuaJIT says at the memory cap.
 const OUT_OF_MEMORY: &str = "not enough memory";
 
-static MARK: u8 = 0;
+/// The addresses are what the prelude yields: a script can neither make nor see them.
+static MARKS: [u8; 5] = [0; 5];
+const MISSING: usize = 0;
+const ALLOWED: usize = 1;
+const RETURNED: usize = 2;
+const FAILED: usize = 3;
+const WAITS: usize = 4;
 
 /// How one step of a hook ended.
 #[derive(Debug)]
 pub(crate) enum End {
     /// The script has no such hook.
     Missing,
-    /// The hook's first two values.
-    Returned(Value, Value),
+    /// The hook decides, and has returned `true`.
+    Allowed,
+    /// The reason of a hook that decided otherwise; the first value of another.
+    Returned(Value),
     /// The hook failed; its coroutine is gone.
     Failed(Failure),
     /// The hook waits in its coroutine.
@@ -88,14 +96,6 @@ impl Failure {
     }
 }
 
-/// What a coroutine is to run.
-pub(crate) enum What {
-    /// The hook of this name.
-    Hook(&'static str),
-    /// A function: the main chunk, a timer's.
-    Function(Function),
-}
-
 /// A room's Lua state.
 pub(crate) struct State {
     // Before `lua`: coroutines and keys are let go of first.
@@ -127,10 +127,10 @@ impl State {
         pattern::lua::install(&lua, &string, should_stop)?;
         let functions = api::functions(&lua, &host)?;
         let config = api::config_table(&lua, &settings.config)?;
-        let mark = LightUserData((&raw const MARK).cast_mut().cast::<c_void>());
+        let marks = MARKS.each_ref().map(|mark| LightUserData((&raw const *mark).cast_mut().cast::<c_void>()));
         let prelude = lua.load(prelude()?).set_mode(ChunkMode::Binary).into_function()?;
         let (runner, objects): (Function, Table) =
-            prelude.call((functions, mark, api::fail_mark(), HOOKS.to_vec(), config, plain_find))?;
+            prelude.call((functions, marks, api::fail_mark(), HOOKS.to_vec(), config, plain_find))?;
         host.clients.borrow_mut().set_objects(objects);
         let runner = lua.create_registry_value(runner)?;
         Ok(Self { idle: RefCell::default(), runner, relaxed: Cell::new(false), host, lua })
@@ -141,19 +141,19 @@ impl State {
         const NAME: &str = "main chunk";
         let chunk = self.lua.load(self.host.script.bytecode()).set_mode(ChunkMode::Binary).into_function();
         match chunk {
-            Ok(chunk) => self.without_waiting(NAME, self.start(NAME, What::Function(chunk), no_args, budget), budget),
+            Ok(chunk) => self.without_waiting(NAME, self.start(NAME, chunk, no_args, budget), budget),
             Err(error) => (Err(Failure::of_error(&error)), Spent::default()),
         }
     }
 
     /// Runs a hook that must not wait. A missing one returns nothing.
-    pub(crate) fn run_now(
+    pub(crate) fn run_now<A: IntoLuaMulti>(
         &self,
         name: &'static str,
-        args: impl FnOnce(&Lua, &Host) -> mlua::Result<MultiValue>,
+        args: impl FnOnce(&Lua) -> mlua::Result<A>,
         budget: Duration,
     ) -> (Result<Option<Value>, Failure>, Spent) {
-        self.without_waiting(name, self.start(name, What::Hook(name), args, budget), budget)
+        self.without_waiting(name, self.start_hook(name, args, budget), budget)
     }
 
     /// Tells a step that waits, at its line, that it cannot.
@@ -174,61 +174,79 @@ impl State {
         };
         let result = match end {
             End::Missing => Ok(None),
-            End::Returned(value, _) => Ok(Some(value)),
+            End::Returned(value) => Ok(Some(value)),
+            End::Allowed => Ok(Some(Value::Boolean(true))),
             End::Failed(failure) => Err(failure),
             End::Waiting(..) => Err(Failure::Error(words)),
         };
         (result, spent)
     }
 
-    /// Runs a hook or a function until it ends or waits.
-    pub(crate) fn start(
+    /// Runs a hook until it ends or waits.
+    pub(crate) fn start_hook<A: IntoLuaMulti>(
         &self,
-        name: &'static str,
-        what: What,
-        args: impl FnOnce(&Lua, &Host) -> mlua::Result<MultiValue>,
+        hook: &'static str,
+        args: impl FnOnce(&Lua) -> mlua::Result<A>,
         budget: Duration,
     ) -> (End, Spent) {
-        let prepared = || -> mlua::Result<(Thread, MultiValue)> {
-            let mut args = args(&self.lua, &self.host)?;
+        self.start(hook, number_of(hook), args, budget)
+    }
+
+    /// Runs `what`, a function or a hook's number, until it ends or waits.
+    pub(crate) fn start<A: IntoLuaMulti>(
+        &self,
+        name: &'static str,
+        what: impl IntoLua,
+        args: impl FnOnce(&Lua) -> mlua::Result<A>,
+        budget: Duration,
+    ) -> (End, Spent) {
+        let prepared = |lua: &Lua| {
+            let args = args(lua)?;
             let idle = self.idle.borrow_mut().pop();
             let thread = match idle {
                 Some(thread) => thread,
-                None => self.lua.create_thread(self.lua.registry_value(&self.runner)?)?,
+                None => lua.create_thread(lua.registry_value(&self.runner)?)?,
             };
-            args.push_front(match what {
-                What::Hook(name) => Value::Integer(number_of(name)),
-                What::Function(function) => Value::Function(function),
-            });
             Ok((thread, args))
         };
-        match catch_unwind(AssertUnwindSafe(prepared)) {
-            Ok(Ok((thread, args))) => self.step(name, thread, args, budget),
-            Ok(Err(error)) => (End::Failed(Failure::of_error(&error)), Spent::default()),
-            Err(panic) => (End::Failed(Failure::Panic(words_of_panic(&*panic))), Spent::default()),
+        match self.uncapped(prepared) {
+            Ok((thread, args)) => self.step(name, thread, (what, args), budget),
+            Err(failure) => (End::Failed(failure), Spent::default()),
         }
     }
 
     /// Goes on with a hook that waited.
-    pub(crate) fn resume(
+    pub(crate) fn resume<A: IntoLuaMulti>(
         &self,
         name: &'static str,
         thread: Thread,
-        answer: impl FnOnce(&Lua) -> mlua::Result<MultiValue>,
+        answer: impl FnOnce(&Lua) -> mlua::Result<A>,
         budget: Duration,
     ) -> (End, Spent) {
-        match catch_unwind(AssertUnwindSafe(|| answer(&self.lua))) {
-            Ok(Ok(values)) => self.step(name, thread, values, budget),
-            Ok(Err(error)) => (End::Failed(Failure::of_error(&error)), Spent::default()),
-            Err(panic) => (End::Failed(Failure::Panic(words_of_panic(&*panic))), Spent::default()),
+        match self.uncapped(answer) {
+            Ok(values) => self.step(name, thread, values, budget),
+            Err(failure) => (End::Failed(failure), Spent::default()),
+        }
+    }
+
+    /// Makes values for Lua without the memory cap, and holds them against it afterwards: as long as an allocation can
+    /// fail, mlua makes every string and every table in a protected call, which takes longer than a small hook.
+    fn uncapped<R>(&self, make: impl FnOnce(&Lua) -> mlua::Result<R>) -> Result<R, Failure> {
+        let cap = self.lua.set_memory_limit(0).map_err(|error| Failure::of_error(&error))?;
+        let made = catch_unwind(AssertUnwindSafe(|| make(&self.lua)));
+        self.lua.set_memory_limit(cap).map_err(|error| Failure::of_error(&error))?;
+        match made {
+            Ok(Ok(_)) if self.memory() > cap => Err(Failure::Memory(OUT_OF_MEMORY.to_owned())),
+            Ok(made) => made.map_err(|error| Failure::of_error(&error)),
+            Err(panic) => Err(Failure::Panic(words_of_panic(&*panic))),
         }
     }
 
     /// One resume of a coroutine, within the budget, whatever happens in it.
-    fn step(&self, name: &'static str, thread: Thread, args: MultiValue, budget: Duration) -> (End, Spent) {
+    fn step(&self, name: &'static str, thread: Thread, args: impl IntoLuaMulti, budget: Duration) -> (End, Spent) {
         self.host.hook.set(name);
         self.host.wait.take();
-        let resume = || catch_unwind(AssertUnwindSafe(|| thread.resume::<(Value, Value, Value, Value)>(args)));
+        let resume = || catch_unwind(AssertUnwindSafe(|| thread.resume::<(Value, Value)>(args)));
         let (result, spent) = bounded(&self.lua, budget, resume);
         if spent.killed {
             let place = catch_unwind(AssertUnwindSafe(|| standing(&self.lua, &thread))).unwrap_or(None);
@@ -236,9 +254,7 @@ impl State {
             return (End::Failed(Failure::Time(budget, place)), spent);
         }
         let end = match result {
-            Ok(Ok((Value::LightUserData(mark), Value::Integer(code), a, b))) if is_mark(mark) => {
-                self.ended(thread, code, a, b)
-            }
+            Ok(Ok((Value::LightUserData(mark), value))) => self.ended(thread, mark, value),
             Ok(Ok(_)) => failed("attempt to yield outside of a coroutine"),
             Ok(Err(error)) => End::Failed(Failure::of_error(&error)),
             Err(panic) => End::Failed(Failure::Panic(words_of_panic(&*panic))),
@@ -246,19 +262,21 @@ impl State {
         (end, spent)
     }
 
-    /// The codes of the prelude's section 6.
-    fn ended(&self, thread: Thread, code: i64, a: Value, b: Value) -> End {
-        let end = match code {
-            0 => End::Missing,
-            1 => End::Returned(a, b),
-            3 => match self.host.wait.take() {
-                Some(wait) => return End::Waiting(thread, wait),
-                None => return failed("waited for nothing"),
-            },
-            _ => End::Failed(Failure::of_message(match a {
+    /// The marks of the prelude's section 6.
+    fn ended(&self, thread: Thread, mark: LightUserData, value: Value) -> End {
+        let end = match mark.0.addr().wrapping_sub(MARKS.as_ptr().addr()) {
+            MISSING => End::Missing,
+            ALLOWED => End::Allowed,
+            RETURNED => End::Returned(value),
+            FAILED => End::Failed(Failure::of_message(match value {
                 Value::String(traceback) => traceback.to_string_lossy(),
                 _ => "error without words".into(),
             })),
+            WAITS => match self.host.wait.take() {
+                Some(wait) => return End::Waiting(thread, wait),
+                None => return failed("waited for nothing"),
+            },
+            _ => return failed("attempt to yield outside of a coroutine"),
         };
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE_RUNNERS {
@@ -313,8 +331,8 @@ impl State {
 }
 
 /// The arguments of a hook that has none.
-pub(crate) fn no_args(_: &Lua, _: &Host) -> mlua::Result<MultiValue> {
-    Ok(MultiValue::new())
+pub(crate) fn no_args(_: &Lua) -> mlua::Result<()> {
+    Ok(())
 }
 
 fn set_pause(lua: &Lua, percent: i32) {
@@ -324,10 +342,6 @@ fn set_pause(lua: &Lua, percent: i32) {
 
 fn failed(words: &str) -> End {
     End::Failed(Failure::Error(words.to_owned()))
-}
-
-fn is_mark(mark: LightUserData) -> bool {
-    mark.0.cast_const().cast::<u8>() == &raw const MARK
 }
 
 fn number_of(hook: &str) -> i64 {
