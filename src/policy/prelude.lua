@@ -167,7 +167,7 @@ getmetatable("").__metatable = false
 -- The kill goes through resumers one by one, and each step is an error on its way: so they may not be many.
 local RUNNERS, DEPTH, MAX_DEPTH = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" }), 200
 local function nested(co)
-  if type(co) ~= "thread" or status(co) ~= "suspended" then return false end
+  if status(co) ~= "suspended" then return false end
   local depth = (DEPTH[running()] or 0) + 1
   DEPTH[co] = depth
   return depth > MAX_DEPTH
@@ -177,6 +177,7 @@ local function resumed(co, ok, mark, ...)
   return ok, mark, ...
 end
 coroutine.resume = function(co, ...)
+  if type(co) ~= "thread" then error("bad argument #1 to 'resume' (coroutine expected)", 2) end
   if RUNNERS[co] then return false, "cannot resume a hook" end
   if nested(co) then return false, "C stack overflow" end
   return resumed(co, resume(co, ...))

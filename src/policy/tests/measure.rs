@@ -43,6 +43,25 @@ fn hooks_against_plain_mlua() {
 
 #[test]
 #[ignore = "prints figures"]
+fn sorting_against_luajits() {
+    let sort = "local t, seed = {}, 7 for i = 1, 10000 do seed = seed * 16807 % 2147483647 t[i] = seed end
+        table.sort(t, by)";
+    let patient = PolicySettings { step_budget: Duration::from_secs(9), ..generous() };
+    for by in ["nil", "function(a, b) return a < b end"] {
+        let chunk = format!("local by = {by} {sort}");
+        let script = format!("function on_client_connect() return true end function on_message() {chunk} end");
+        let mut world = World::with(patient.clone(), &script);
+        let c = world.join("c1");
+        let ours = ns_each(20, || drop(world.message(&c, json!("x"))));
+        let lua = Lua::new_with(StdLib::TABLE, LuaOptions::new()).unwrap();
+        let chunk = lua.load(chunk).into_function().unwrap();
+        let plain = ns_each(20, || chunk.call::<()>(()).unwrap());
+        println!("sort 10,000 by {by}: ours_us={} luajit_us={}", ours / 1_000, plain / 1_000);
+    }
+}
+
+#[test]
+#[ignore = "prints figures"]
 fn rooms_of_the_default_script() {
     let script = compiled(include_str!("../../../scripts/default_room.lua"));
     let mut engine = PolicyEngine::new(generous(), 1);
