@@ -210,13 +210,13 @@ end
 
 -- 4. Clients: to the host they are numbers, to a script empty userdata with methods. A script cannot make one, and the
 -- object of a client is the same one as long as the script holds it.
-local METHODS = {}
+local METHODS, get_id = {}, H.client_get_id
 local NUMBERS, OBJECTS = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "v" })
 local prototype = newproxy(true)
 do
   local meta = getmetatable(prototype)
   meta.__index, meta.__metatable = METHODS, false
-  meta.__tostring = function(this) return "client " .. (NUMBERS[this] and H.client_get_id(NUMBERS[this]) or "?") end
+  meta.__tostring = function(this) return "client " .. (NUMBERS[this] and get_id(NUMBERS[this]) or "?") end
 end
 local function object(number)
   if not number then return nil end
@@ -239,7 +239,8 @@ end
 
 -- 5. `sfu`, and the parts of `os` that make sense here.
 G.os = { time = host(H.time), clock = host(H.clock), date = host(H.date) }
-local log = H.log
+-- `H` itself is used by nothing that stays, so that it goes, with the names in it.
+local log, clients, client, broadcast = H.log, H.clients, H.client, H.broadcast
 local function logger(level)
   return function(message) log(level, tostring(message)) end
 end
@@ -252,11 +253,11 @@ G.sfu = {
   room_id = H.room_id,
   config = config,
   log_debug = logger(1), log_info = logger(2), log_warn = logger(3), log_error = logger(4),
-  clients = function() return objects(check_here(H.clients())) end,
-  client = function(...) return object(check_here(H.client(...))) end,
+  clients = function() return objects(check_here(clients())) end,
+  client = function(...) return object(check_here(client(...))) end,
   broadcast = function(value, except)
     if except ~= nil then except = NUMBERS[except] or false end
-    return check(H.broadcast(value, except))
+    return check(broadcast(value, except))
   end,
   close = host(H.close),
   now = host(H.now),

@@ -80,10 +80,20 @@ impl fmt::Debug for Script {
 
 /// Compiles trusted text: ours, or what [`Script::compile`] has checked.
 pub(crate) fn bytecode_of(name: &str, source: &[u8]) -> Result<Box<[u8]>, ScriptError> {
+    compiled(name, source, false)
+}
+
+/// The same without line numbers and names of variables, which every room would hold. The chunk's name must be given
+/// again when it is loaded.
+pub(crate) fn stripped_bytecode_of(name: &str, source: &[u8]) -> Result<Box<[u8]>, ScriptError> {
+    compiled(name, source, true)
+}
+
+fn compiled(name: &str, source: &[u8], strip: bool) -> Result<Box<[u8]>, ScriptError> {
     let error = |error: mlua::Error| ScriptError(message_of(&error));
     let lua = Lua::new_with(StdLib::NONE, LuaOptions::new()).map_err(error)?;
     let chunk = lua.load(source).set_name(format!("@{name}")).set_mode(ChunkMode::Text);
-    Ok(chunk.into_function().map_err(error)?.dump(false).into_boxed_slice())
+    Ok(chunk.into_function().map_err(error)?.dump(strip).into_boxed_slice())
 }
 
 /// An mlua error as Lua words it, without the crate's prefix.

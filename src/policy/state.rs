@@ -17,7 +17,7 @@ use super::api::{self, log::PRELUDE_NAME, log::without_our_frames};
 use super::budget::{Spent, bounded, should_stop, standing};
 use super::host::{Host, WaitFor};
 use super::pattern;
-use super::script::{bytecode_of, message_of};
+use super::script::{message_of, stripped_bytecode_of};
 use super::settings::{MAX_IDLE_RUNNERS, PolicySettings};
 
 /// The hooks of a script; a hook's number is its place here, from 1.
@@ -128,7 +128,8 @@ impl State {
         let functions = api::functions(&lua, &host)?;
         let config = api::config_table(&lua, &settings.config)?;
         let marks = MARKS.each_ref().map(|mark| LightUserData((&raw const *mark).cast_mut().cast::<c_void>()));
-        let prelude = lua.load(prelude()?).set_mode(ChunkMode::Binary).into_function()?;
+        let prelude =
+            lua.load(prelude()?).set_name(format!("@{PRELUDE_NAME}")).set_mode(ChunkMode::Binary).into_function()?;
         let (runner, objects): (Function, Table) =
             prelude.call((functions, marks, api::fail_mark(), HOOKS.to_vec(), config, plain_find))?;
         host.clients.borrow_mut().set_objects(objects);
@@ -352,7 +353,8 @@ fn number_of(hook: &str) -> i64 {
 fn prelude() -> mlua::Result<&'static [u8]> {
     static BYTECODE: OnceLock<Box<[u8]>> = OnceLock::new();
     if BYTECODE.get().is_none() {
-        let compiled = bytecode_of(PRELUDE_NAME, include_bytes!("prelude.lua")).map_err(mlua::Error::external)?;
+        let compiled =
+            stripped_bytecode_of(PRELUDE_NAME, include_bytes!("prelude.lua")).map_err(mlua::Error::external)?;
         BYTECODE.get_or_init(|| compiled);
     }
     Ok(BYTECODE.get().map_or(&[], |bytecode| &**bytecode))

@@ -7,13 +7,15 @@ use std::sync::OnceLock;
 use mlua::chunk::ChunkMode;
 use mlua::{Function, IntoLuaMulti, Lua, LuaString, MultiValue, Result, Table, Value};
 
-use super::super::script::bytecode_of;
+use super::super::script::stripped_bytecode_of;
 use super::{Capture, Match, PatternError, find, match_at, search, split_anchor, substitute};
 
 /// The longest result of a `gsub`.
 pub const MAX_GSUB_BYTES: usize = 1 << 20;
 
 const PRELUDE: &str = include_str!("prelude.lua");
+/// The Lua half as it stands in tracebacks.
+const CHUNK_NAME: &str = "string";
 
 /// Replaces the four functions in `string_table`. Matching asks `should_stop` every thousand steps or so and ends with the
 /// error `interrupted` when it says yes. Needs the globals `error`, `type` and `table.concat` at this moment only.
@@ -28,7 +30,7 @@ pub fn install(lua: &Lua, string_table: &Table, should_stop: fn() -> bool) -> Re
             }
         })
     };
-    lua.load(prelude()?).set_mode(ChunkMode::Binary).call((
+    lua.load(prelude()?).set_name(format!("@{CHUNK_NAME}")).set_mode(ChunkMode::Binary).call((
         string_table,
         host(host_find)?,
         host(host_match)?,
@@ -43,7 +45,7 @@ pub fn install(lua: &Lua, string_table: &Table, should_stop: fn() -> bool) -> Re
 fn prelude() -> Result<&'static [u8]> {
     static BYTECODE: OnceLock<Box<[u8]>> = OnceLock::new();
     if BYTECODE.get().is_none() {
-        let compiled = bytecode_of("string", PRELUDE.as_bytes()).map_err(mlua::Error::external)?;
+        let compiled = stripped_bytecode_of(CHUNK_NAME, PRELUDE.as_bytes()).map_err(mlua::Error::external)?;
         BYTECODE.get_or_init(|| compiled);
     }
     Ok(BYTECODE.get().map_or(&[], |bytecode| &**bytecode))
