@@ -47,6 +47,8 @@ impl Authorities {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::signal::http::Door;
 
     #[test]
     fn an_unusable_file_of_authorities_is_one_line_that_names_it() {
@@ -72,5 +74,19 @@ mod tests {
         let absent = format!("{:#}", Authorities::load(&dir.path().join("absent")).unwrap_err());
         assert!(absent.contains("absent: cannot be read: "), "{absent}");
         assert_eq!(Authorities::load(Path::new("")).unwrap().certificates().count(), 0);
+    }
+
+    #[test]
+    fn the_server_does_not_start_without_the_authorities_that_it_is_told_to_trust() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let config = Config {
+            listen: any,
+            admin_listen: any,
+            insecure_http: true,
+            http_ca: "absent.pem".into(),
+            ..Config::default()
+        };
+        let error = format!("{:#}", Door::open(&config).unwrap_err());
+        assert!(error.starts_with("http_ca absent.pem: cannot be read: "), "{error}");
     }
 }
