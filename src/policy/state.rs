@@ -117,8 +117,8 @@ impl State {
         // mlua's own pcall stays out: through LuaJIT's the kill can pass.
         let options = LuaOptions::new().catch_rust_panics(true);
         let lua = Lua::new_with(StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::BIT, options)?;
-        lua.set_memory_limit(settings.memory_bytes)?;
-        set_pause(&lua, GC_PAUSE_TIGHT);
+        // Until the script's turn: no collection, and no protected call for each allocation (see `uncapped`).
+        lua.gc_stop();
         let globals = lua.globals();
         // Every state of LuaJIT starts with the same random numbers.
         globals.get::<Table>("math")?.get::<Function>("randomseed")?.call::<()>((seed >> 11) as f64)?;
@@ -134,6 +134,9 @@ impl State {
             prelude.call((functions, marks, api::fail_mark(), HOOKS.to_vec(), config, plain_find))?;
         host.clients.borrow_mut().set_objects(objects);
         let runner = lua.create_registry_value(runner)?;
+        lua.set_memory_limit(settings.memory_bytes)?;
+        lua.gc_restart();
+        set_pause(&lua, GC_PAUSE_TIGHT);
         Ok(Self { idle: RefCell::default(), runner, relaxed: Cell::new(false), host, lua })
     }
 
