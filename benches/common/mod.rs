@@ -3,6 +3,7 @@
 
 pub mod call;
 pub mod counting;
+pub mod libsrtp;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
