@@ -32,7 +32,7 @@ pub const ALL: &[Target] = &[
     Target { name: "pattern", run: policy::pattern, seeds: policy::pattern_seeds, rounds: 5_000 },
     Target { name: "plain", run: policy::plain, seeds: policy::plain_seeds, rounds: 5_000 },
     Target { name: "script", run: policy::script, seeds: policy::script_seeds, rounds: 300 },
-    Target { name: "shard", run: shard::shard, seeds: shard::shard_seeds, rounds: 50 },
+    Target { name: "shard", run: shard::shard, seeds: shard::shard_seeds, rounds: 150 },
 ];
 
 /// Runs a target by its name.
