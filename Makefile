@@ -9,6 +9,8 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 SAY := printf '\n\033[1m== %s\033[0m\n'
 # Arguments for the server (run) and the load test: make run ARGS="--announced-ip 203.0.113.7"
 ARGS ?=
+# For how long each target is fuzzed.
+SECONDS ?= 60
 # One set of compiled dependencies for every test: the dev profile, which is optimised (Cargo.toml).
 BIN := target/debug/moonring
 
@@ -65,6 +67,15 @@ test-browsers: tools-build tools-browser ## Real browsers against the server; pi
 .PHONY: bench
 bench: tools-build ## Benchmarks
 	cargo bench --locked $(ARGS)
+
+.PHONY: fuzz
+fuzz: TARGETS = $(or $(ARGS),$(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))))
+fuzz: tools-build ## Fuzz every parser for a minute each: make fuzz, or make fuzz ARGS="sdp shard" SECONDS=600
+	@command -v cargo-fuzz >/dev/null || { $(SAY) "Installing cargo-fuzz"; cargo install --locked cargo-fuzz; }
+	@$(SAY) "Building the fuzz targets (the first time takes several minutes)"
+	cd fuzz && cargo fuzz build --sanitizer none
+	@for target in $(TARGETS); do $(SAY) "Fuzzing $$target for $(SECONDS) s"; (cd fuzz && \
+	  cargo fuzz run --sanitizer none $$target -- -max_total_time=$(SECONDS) -timeout=10 -print_final_stats=1); done
 
 .PHONY: loadtest
 loadtest: tools-build ## Load a server with real clients: make loadtest ARGS="--help"

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,15 @@ use moonring::transport::dtls::Certificate;
 use moonring_loadtest::media::{Clock, Packet};
 use moonring_loadtest::peer::{Outbox, Peer, PeerConfig};
 
+use super::counting::live_bytes;
+
 /// Everybody may do everything.
 const POLICY: &[u8] = b"function on_client_connect() return true end function on_publish_request() return true end";
+/// Longer than the virtual time in which the largest call is made: nobody is gone because nothing came for a while.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+/// What is kept of a video layer and of a sound track.
+const VIDEO_HISTORY: HistoryLimits = HistoryLimits { age: Duration::from_millis(500), bytes: 256 * 1024 };
+const AUDIO_HISTORY: HistoryLimits = HistoryLimits { bytes: 16 * 1024, ..VIDEO_HISTORY };
 
 /// A shard with connected clients. Time is virtual.
 pub struct Call {
@@ -28,6 +36,9 @@ pub struct Call {
     pub now: Instant,
     /// What the shard sends.
     pub out: SendBatch,
+    /// Memory that the shard has allocated and not freed, as far as its calls were made through this.
+    pub bytes: i64,
+    token: &'static str,
     config: Arc<PeerConfig>,
     peers: Vec<Peer>,
     addresses: Vec<SocketAddr>,
@@ -38,31 +49,40 @@ pub struct Call {
 }
 
 impl Call {
-    /// An empty shard.
+    /// An empty shard whose rooms allow everything.
     pub fn new() -> Self {
+        Self::with(POLICY, "", VIDEO_HISTORY, AUDIO_HISTORY)
+    }
+
+    /// An empty shard whose rooms run `policy`, which clients show `secret` to.
+    pub fn with(policy: &[u8], secret: &'static str, video: HistoryLimits, audio: HistoryLimits) -> Self {
         let now = Instant::now();
         let certificate = Certificate::generate().expect("a certificate");
         let server: SocketAddr = ([127, 0, 0, 1], 9).into();
-        let limits = |bytes| HistoryLimits { age: Duration::from_millis(500), bytes };
         let settings = ShardSettings {
-            transport: TransportConfig::new(certificate.clone()),
+            transport: TransportConfig { idle_timeout: PATIENCE, ..TransportConfig::new(certificate.clone()) },
             candidates: vec![server],
             codecs: vec![CodecName::Opus, CodecName::Vp8],
-            video_history: limits(256 * 1024),
-            audio_history: limits(16 * 1024),
-            connect_timeout: Duration::from_secs(60),
+            video_history: video,
+            audio_history: audio,
+            connect_timeout: PATIENCE,
             max_clients_per_room: 10_000,
             max_clients: 1_000_000,
             max_tracks_per_client: 4,
             max_bitrate_bps: None,
         };
+        let mut policies = PolicySettings::default();
+        policies.config.insert("secret".into(), secret.into());
+        let before = live_bytes();
         let mut scripts = ScriptLibrary::new(vec![]);
-        scripts.insert("default_room.lua".into(), Script::compile("default_room.lua", POLICY).map(Arc::new));
-        let engine = PolicyEngine::new(PolicySettings::default(), 7);
+        scripts.insert("default_room.lua".into(), Script::compile("default_room.lua", policy).map(Arc::new));
+        let shard = Shard::new(now, settings, PolicyEngine::new(policies, 7), scripts, [7; 32]);
         Self {
-            shard: Shard::new(now, settings, engine, scripts, [7; 32]),
+            shard,
             now,
             out: SendBatch::new(1 << 20, 1024),
+            bytes: live_bytes() - before,
+            token: secret,
             config: Arc::new(PeerConfig::new(certificate, Clock::new(now, 0))),
             peers: Vec::new(),
             addresses: Vec::new(),
@@ -77,60 +97,119 @@ impl Call {
     pub fn room(&mut self, codec: CodecName, subscribers: usize, address: impl Fn(usize) -> SocketAddr) {
         let first = self.peers.len();
         for n in first..=first + subscribers {
-            self.peers.push(Peer::new(self.config.clone(), n as u64));
-            self.addresses.push(address(n));
-            self.by_address.insert(address(n), n);
-            self.command(Command::Join {
-                room: RoomId::parse(&format!("room-{first}")).expect("an id"),
-                client: id(n),
-                token: String::new(),
-                metadata: serde_json::Value::Null,
-                ip: address(n).ip(),
-            });
+            self.join(&format!("room-{first}"), address(n));
         }
-        let mid = self.peers[first].publish(codec);
-        self.offer(first, vec![PublishIntent { mid: mid.clone(), source: Source::Other }], vec![]);
+        self.publish(first, codec);
         for n in first + 1..=first + subscribers {
-            let mid = self.peers[n].receive(codec);
-            self.offer(n, vec![], vec![SubscribeIntent { mid, track: None }]);
+            self.subscribe(n, codec);
         }
-        self.publishers.push((first, mid));
-        self.connect(first);
+        self.connect(first..self.peers.len());
     }
 
-    fn command(&mut self, command: Command) {
-        // A room's policy has a share of the time only.
-        self.now += Duration::from_millis(2);
-        self.shard.handle_timeout(self.now, &mut self.out);
-        self.shard.handle_command(self.now, command, &mut self.out);
+    /// A client comes into a room; its number.
+    pub fn join(&mut self, room: &str, address: SocketAddr) -> usize {
+        let n = self.peers.len();
+        self.peers.push(Peer::new(self.config.clone(), n as u64));
+        self.addresses.push(address);
+        self.by_address.insert(address, n);
+        let token = self.token;
+        self.command(|| Command::Join {
+            room: RoomId::parse(room).expect("an id"),
+            client: id(n),
+            token: token.into(),
+            metadata: serde_json::Value::Null,
+            ip: address.ip(),
+        });
+        n
+    }
+
+    /// Client `n` publishes one more track.
+    pub fn publish(&mut self, n: usize, codec: CodecName) {
+        let mid = self.peers[n].publish(codec);
+        self.offer(n, &[PublishIntent { mid: mid.clone(), source: Source::Other }], &[]);
+        self.publishers.push((n, mid));
+    }
+
+    /// Client `n` receives one more of the room's tracks.
+    pub fn subscribe(&mut self, n: usize, codec: CodecName) {
+        let mid = self.peers[n].receive(codec);
+        self.offer(n, &[], &[SubscribeIntent { mid, track: None }]);
+    }
+
+    /// Client `n` leaves.
+    pub fn leave(&mut self, n: usize) {
+        self.command(|| Command::Leave { client: id(n), reason: "over".into() });
+    }
+
+    /// Time passes for the shard.
+    pub fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.work(|shard, now, out| {
+            shard.handle_timeout(now, out);
+            while shard.poll_event().is_some() {}
+        });
         self.out.clear();
     }
 
-    fn offer(&mut self, n: usize, publish: Vec<PublishIntent>, subscribe: Vec<SubscribeIntent>) {
-        let offer = Box::new(self.peers[n].offer());
-        while self.shard.poll_event().is_some() {}
-        self.command(Command::Offer { client: id(n), request: 1, offer, publish, subscribe });
-        let answered = std::iter::from_fn(|| self.shard.poll_event()).find_map(|event| match event {
-            Event::Answered { answer, sections, .. } => Some((answer, sections)),
-            _ => None,
-        });
-        let (answer, sections) = answered.expect("an answer");
-        assert!(sections.iter().all(|s| s.reason.is_none()), "{sections:?}");
-        self.peers[n].accept_answer(self.now, &answer).expect("a good answer");
+    /// The shard gets datagrams, and forwards what is in them.
+    pub fn deliver(&mut self, datagrams: Vec<(SocketAddr, Vec<u8>)>) {
+        for (from, mut bytes) in datagrams {
+            self.work(|shard, now, out| shard.handle_datagram(now, from, &mut bytes, out));
+            self.out.clear();
+        }
+        while self.work(|shard, now, out| shard.forward(now, out)) {
+            self.out.clear();
+        }
+        self.out.clear();
     }
 
-    /// Exchanges datagrams until everybody from `first` on is connected.
-    fn connect(&mut self, first: usize) {
+    /// Everything that makes the shard allocate what lasts, or free it, counted in [`Call::bytes`].
+    fn work<T>(&mut self, work: impl FnOnce(&mut Shard, Instant, &mut SendBatch) -> T) -> T {
+        let before = live_bytes();
+        let result = work(&mut self.shard, self.now, &mut self.out);
+        self.bytes += live_bytes() - before;
+        result
+    }
+
+    fn command(&mut self, command: impl FnOnce() -> Command) {
+        // A room's policy has a share of the time only.
+        self.wait(Duration::from_millis(2));
+        self.work(|shard, now, out| {
+            shard.handle_command(now, command(), out);
+            while shard.poll_event().is_some() {}
+        });
+        self.out.clear();
+    }
+
+    fn offer(&mut self, n: usize, publish: &[PublishIntent], subscribe: &[SubscribeIntent]) {
+        let offer = self.peers[n].offer();
+        let answered = self.work(|shard, now, out| {
+            let (offer, publish, subscribe) = (Box::new(offer.clone()), publish.to_vec(), subscribe.to_vec());
+            shard.handle_command(now, Command::Offer { client: id(n), request: 1, offer, publish, subscribe }, out);
+            std::iter::from_fn(|| shard.poll_event()).find_map(|event| match event {
+                Event::Answered { answer, sections, .. } => Some((answer, sections)),
+                _ => None,
+            })
+        });
+        self.out.clear();
+        let (answer, sections) = answered.as_ref().expect("an answer");
+        assert!(sections.iter().all(|s| s.reason.is_none()), "{sections:?}");
+        self.peers[n].accept_answer(self.now, answer).expect("a good answer");
+        self.work(|_, _, _| drop(answered));
+    }
+
+    /// Exchanges datagrams until these clients are connected.
+    pub fn connect(&mut self, clients: Range<usize>) {
         for _ in 0..200 {
-            for n in first..self.peers.len() {
+            for n in clients.clone() {
                 self.peers[n].handle_timeout(self.now, &mut self.outbox);
                 self.hand_to_shard(n);
             }
-            if self.peers[first..].iter().all(Peer::is_connected) {
+            if self.peers[clients.clone()].iter().all(Peer::is_connected) {
                 return;
             }
             self.now += Duration::from_millis(10);
-            self.shard.handle_timeout(self.now, &mut self.out);
+            self.work(|shard, now, out| shard.handle_timeout(now, out));
             self.hand_to_peers();
         }
         panic!("the call did not connect");
@@ -140,7 +219,8 @@ impl Call {
         let datagrams: Vec<_> = self.outbox.batch.iter().map(|(_, bytes)| bytes.to_vec()).collect();
         self.outbox.batch.clear();
         for mut datagram in datagrams {
-            self.shard.handle_datagram(self.now, self.addresses[n], &mut datagram, &mut self.out);
+            let from = self.addresses[n];
+            self.work(|shard, now, out| shard.handle_datagram(now, from, &mut datagram, out));
             self.hand_to_peers();
         }
     }

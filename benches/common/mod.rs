@@ -3,9 +3,12 @@
 
 pub mod call;
 pub mod counting;
+pub mod floor;
+pub mod libsrtp;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
+use moonring::shard::udp::{Udp, UdpSettings, bind};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
 
@@ -52,6 +55,12 @@ pub fn interleave(ways: &mut [Way], rounds: usize) {
 pub fn thread_ns() -> f64 {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a CPU clock");
     time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64
+}
+
+/// A shard's socket on loopback.
+pub fn udp() -> Udp {
+    let socket = bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    Udp::new(vec![socket], &UdpSettings::default()).expect("a ring")
 }
 
 /// A socket that takes what is sent to any loopback address on its port: one sink for many clients.

@@ -69,7 +69,8 @@ pub enum TransportEvent {
 #[derive(Debug)]
 pub struct Transport {
     ice: IceLite,
-    dtls: Dtls,
+    /// Large, and not on the packet path: apart from the clients' table, which keeps its size when they are gone.
+    dtls: Box<Dtls>,
     srtp: Option<Srtp>,
     idle_timeout: Duration,
     max_ssrcs: usize,
@@ -99,7 +100,7 @@ impl Transport {
         let terms = DtlsTerms { role, versions: config.versions, profiles: config.profiles.clone(), fingerprint };
         Self {
             ice: IceLite::new(now, local, remote),
-            dtls: Dtls::new(now, &config.certificate, terms),
+            dtls: Box::new(Dtls::new(now, &config.certificate, terms)),
             srtp: None,
             idle_timeout: config.idle_timeout,
             max_ssrcs: config.max_ssrcs,

@@ -4,6 +4,7 @@
 
 mod call;
 mod forgery;
+mod fuzzed;
 mod handshake;
 mod ice;
 mod keyframes;

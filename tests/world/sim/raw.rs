@@ -13,7 +13,7 @@ use moonring::rtp::header::{Header, NewHeader, write_header};
 use moonring::rtp::protocol::{Protocol, classify};
 use moonring::rtp::rtcp::{self, RtcpMessage, Writer};
 use moonring::transport::dtls::{self, Certificate, Dtls, DtlsEvent, DtlsRole, DtlsTerms, DtlsVersions};
-use moonring::transport::srtp::{SrtpIn, SrtpOut, SrtpProfile};
+use moonring::transport::srtp::{MAX_RTCP_OVERHEAD, SrtpIn, SrtpOut, SrtpProfile};
 
 use super::Got;
 use super::stun::check;
@@ -195,6 +195,23 @@ impl Raw {
         let len = srtp.protect_rtp(&mut bytes, header_len, header_len + payload.len(), fields.index);
         bytes.truncate(len);
         bytes
+    }
+
+    /// Any bytes, sealed as what they look like; none if that is neither RTP nor RTCP.
+    pub(crate) fn seal_any(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
+        let (srtp, _) = self.srtp.as_mut().expect("connected");
+        let mut bytes = plain.to_vec();
+        bytes.resize(plain.len() + MAX_RTCP_OVERHEAD, 0);
+        let len = match classify(plain).ok()? {
+            Protocol::Rtp => {
+                let header = Header::parse(plain).ok()?;
+                srtp.protect_rtp(&mut bytes, header.header_len, plain.len(), header.sequence.into())
+            }
+            Protocol::Rtcp => srtp.protect_rtcp(&mut bytes, plain.len()),
+            Protocol::Stun | Protocol::Dtls => 0,
+        };
+        bytes.truncate(len);
+        (len > 0).then_some(bytes)
     }
 
     /// An SRTCP packet.
