@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Loads several servers in turn, round after round, and prints what a forwarded packet costs each of them.
+
+    cargo build --release --bin moonring -p moonring -p moonring-loadtest --bin moonring-loadtest
+    loadtest/compare.py --rounds 5 --load 'webinar --subscribers 50' \\
+        uring='target/release/moonring --io uring' mmsg='target/release/moonring --io mmsg'
+
+Each server runs on the first processor and the load on the second one, so that both have one to themselves. Rounds are
+interleaved: what disturbs the machine disturbs all alike. Printed are medians; `ns` is the processor time of the
+server's shards per packet that came out of it, by the kernel's accounts. Nothing but Python's library is needed.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+LOADTEST = HERE.parent / "target/release/moonring-loadtest"
+COLUMNS = ("ns", "all ns", "ratio", "packets/s", "lost %", "p50 ms", "p99 ms", "p99.9 ms", "CPU %", "load ns")
+
+
+def main():
+    asked = arguments()
+    variants = [variant.split("=", 1) for variant in asked.server]
+    for variant in variants:
+        if len(variant) != 2:
+            sys.exit(f"'{variant[0]}' is not NAME=COMMAND")
+    for load in asked.load:
+        results = {name: [] for name, _ in variants}
+        for round_ in range(asked.rounds):
+            for n, (name, command) in enumerate(variants):
+                said = f"{load}: round {round_ + 1} of {asked.rounds}, {name}"
+                print(said, file=sys.stderr, flush=True)
+                results[name].append(one_run(asked, n, command, load))
+        table(load, results)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("server", nargs="+", metavar="NAME=COMMAND", help="a server's name and how it is started")
+    parser.add_argument("--load", action="append", required=True, help="arguments of `moonring-loadtest run`")
+    parser.add_argument("--rounds", type=int, default=5, help="of each server")
+    parser.add_argument("--duration-s", type=int, default=10, help="of each measurement")
+    parser.add_argument("--server-cpu", type=int, default=0)
+    parser.add_argument("--load-cpu", type=int, default=1)
+    parser.add_argument("--loadtest", default=LOADTEST, help="the load test's program")
+    return parser.parse_args()
+
+
+def one_run(asked, n, command, load):
+    """Starts a server, loads it, ends it. Its report."""
+    port = 18080 + 10 * n
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.json")
+        own = ["--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{port + 1}", "--data-dir", folder,
+               "--media-ip", "127.0.0.1", "--shards", "1", "--scripts-dir", str(HERE / "scripts"), "--log-filter", "warn",
+               "--clients-per-room", "10000", "--clients-max", "100000", "--rooms-max", "100000"]
+        server = ["taskset", "-c", str(asked.server_cpu), *shlex.split(command), *own]
+        with subprocess.Popen(server) as process:
+            try:
+                wait_for(f"http://127.0.0.1:{port + 1}/metrics", process)
+                run = ["taskset", "-c", str(asked.load_cpu), str(asked.loadtest), "run", *shlex.split(load), "--url",
+                       f"wss://127.0.0.1:{port}/ws", "--duration-s", str(asked.duration_s), "--pid", str(process.pid),
+                       "--quiet", "--json", str(report)]
+                # It fails when packets were lost; the report says so as well.
+                subprocess.run(run, stdout=subprocess.DEVNULL, check=False)
+            finally:
+                process.terminate()
+        if not report.exists():
+            sys.exit(f"no report of: {shlex.join(run)}")
+        return json.loads(report.read_text())
+
+
+def wait_for(url, process):
+    for _ in range(300):
+        if process.poll() is not None:
+            sys.exit(f"the server ended with {process.returncode}: {shlex.join(process.args)}")
+        try:
+            urllib.request.urlopen(url, timeout=1).read()
+            return
+        except OSError:
+            time.sleep(0.1)
+    sys.exit(f"nothing answers at {url}")
+
+
+def table(load, results):
+    print(f"\n{load} ({os.uname().release}, medians of {len(next(iter(results.values())))} interleaved rounds)")
+    print("".join(["server".ljust(14), *(column.rjust(11) for column in COLUMNS)]))
+    first = None
+    for name, reports in results.items():
+        median = lambda get: statistics.median(get(report) for report in reports)
+        ns = median(lambda r: r["server"]["threads_ns_per_packet"])
+        first = first or ns
+        figures = (f"{ns:.0f}", f"{median(lambda r: r['server']['ns_per_packet']):.0f}", f"{ns / first:.2f}",
+                   f"{median(lambda r: r['packets_out_per_s']):.0f}", f"{median(lambda r: r['loss_percent']):.3f}",
+                   f"{median(lambda r: r['latency']['p50_ms']):.2f}", f"{median(lambda r: r['latency']['p99_ms']):.2f}",
+                   f"{median(lambda r: r['latency']['p999_ms']):.2f}",
+                   f"{median(lambda r: r['server']['threads_cpu_percent']):.0f}",
+                   f"{median(lambda r: r['loadtest']['threads_ns_per_packet']):.0f}")
+        print("".join([name.ljust(14), *(figure.rjust(11) for figure in figures)]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
