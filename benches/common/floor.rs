@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use moonring::id::{Pt, Ssrc};
-use moonring::media::CodecName;
+use moonring::media::{CodecName, Kind};
 use moonring::packet::{MAX_DATAGRAM, SendBatch};
 use moonring::rtp::header::{Header, NewHeader, write_header};
 use moonring::shard::udp::Udp;
@@ -58,6 +59,11 @@ const fn audio(name: &'static str, rooms: usize, subscribers: usize) -> Case {
 }
 
 impl Case {
+    /// Time from a publisher's burst of packets to its next one: a picture's or a sound packet's.
+    pub fn period(&self) -> Duration {
+        Duration::from_millis(if self.codec.kind() == Kind::Audio { 20 } else { 33 })
+    }
+
     /// The cases whose names were given on the command line, or all; small ones unless under `cargo bench`.
     pub fn wanted() -> impl Iterator<Item = Self> {
         let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();

@@ -2,7 +2,7 @@
 -- and builds `sfu` and the methods of clients from the host's functions. Compiled once for the process.
 --
 -- Nothing here reads a global or calls a string method after this chunk has run: a script may change all of them.
-local H, MARKS, FAIL, HOOKS, config, plain_find = ...
+local call, H, MARKS, FAIL, HOOKS, config, plain_find = ...
 local G = _G
 local type, error, select, unpack, pcall, xpcall, rawget, rawset = type, error, select, unpack, pcall, xpcall, rawget, rawset
 local tostring0, tonumber, pairs, setmetatable, getmetatable = tostring, tonumber, pairs, setmetatable, getmetatable
@@ -13,7 +13,7 @@ local MISSING, ALLOWED, RETURNED, FAILED, WAITS = unpack(MARKS)
 local create, resume, yield, running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.running
 local status = coroutine.status
 
--- The result of a host function; (FAIL, message) is an error at the caller's line.
+-- `call` calls a host function by its number, which `H` has. The result of one; (FAIL, message) is an error at the caller's line.
 local function check(a, ...)
   if a == FAIL then error((...), 2) end
   return a, ...
@@ -23,8 +23,8 @@ local function check_here(a, ...)
   if a == FAIL then error((...), 3) end
   return a, ...
 end
-local function host(f)
-  return function(...) return check(f(...)) end
+local function host(number)
+  return function(...) return check(call(number, ...)) end
 end
 
 -- 1. The allow-list: whatever else is there goes, also what a later LuaJIT may add.
@@ -198,11 +198,11 @@ coroutine.running = function()
   if co and not RUNNERS[co] then return co end
 end
 
--- Asks the engine for something that takes time. `prepare` tells the host what; the answer comes back from the yield.
-local function waiting(prepare)
-  local function answered(...) return check(...) end
+-- Asks the engine for something that takes time. The host function says what; the answer comes back from the yield.
+local function answered(...) return check(...) end
+local function waiting(number)
   return function(...)
-    local failed, message = prepare(...)
+    local failed, message = call(number, ...)
     if failed == FAIL then error(message, 2) end
     return answered(yield(WAITS))
   end
@@ -216,7 +216,7 @@ local prototype = newproxy(true)
 do
   local meta = getmetatable(prototype)
   meta.__index, meta.__metatable = METHODS, false
-  meta.__tostring = function(this) return "client " .. (NUMBERS[this] and get_id(NUMBERS[this]) or "?") end
+  meta.__tostring = function(this) return "client " .. (NUMBERS[this] and call(get_id, NUMBERS[this]) or "?") end
 end
 local function object(number)
   if not number then return nil end
@@ -233,8 +233,8 @@ local function objects(numbers)
 end
 for _, name in pairs({ "get_id", "get_ip", "get_metadata", "kick", "send", "set_max_bitrate", "set_max_layer", "mute",
   "unmute", "stats", "tracks" }) do
-  local f = H["client_" .. name]
-  METHODS[name] = function(this, ...) return check(f(this ~= nil and NUMBERS[this] or false, ...)) end
+  local number = H["client_" .. name]
+  METHODS[name] = function(this, ...) return check(call(number, this ~= nil and NUMBERS[this] or false, ...)) end
 end
 
 -- 5. `sfu`, and the parts of `os` that make sense here.
@@ -242,22 +242,22 @@ G.os = { time = host(H.time), clock = host(H.clock), date = host(H.date) }
 -- `H` itself is used by nothing that stays, so that it goes, with the names in it.
 local log, clients, client, broadcast = H.log, H.clients, H.client, H.broadcast
 local function logger(level)
-  return function(message) log(level, tostring(message)) end
+  return function(message) call(log, level, tostring(message)) end
 end
 G.print = function(...)
   local n, words = select("#", ...), { ... }
   for i = 1, n do words[i] = tostring(words[i]) end
-  log(2, concat(words, "\t", 1, n))
+  call(log, 2, concat(words, "\t", 1, n))
 end
 G.sfu = {
   room_id = H.room_id,
   config = config,
   log_debug = logger(1), log_info = logger(2), log_warn = logger(3), log_error = logger(4),
-  clients = function() return objects(check_here(clients())) end,
-  client = function(...) return object(check_here(client(...))) end,
+  clients = function() return objects(check_here(call(clients))) end,
+  client = function(...) return object(check_here(call(client, ...))) end,
   broadcast = function(value, except)
     if except ~= nil then except = NUMBERS[except] or false end
-    return check(broadcast(value, except))
+    return check(call(broadcast, value, except))
   end,
   close = host(H.close),
   now = host(H.now),

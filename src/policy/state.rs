@@ -125,13 +125,13 @@ impl State {
         let string: Table = globals.get("string")?;
         let plain_find: Function = string.get("find")?;
         pattern::lua::install(&lua, &string, should_stop)?;
-        let functions = api::functions(&lua, &host)?;
+        let (call, functions) = api::functions(&lua, &host)?;
         let config = api::config_table(&lua, &settings.config)?;
         let marks = MARKS.each_ref().map(|mark| LightUserData((&raw const *mark).cast_mut().cast::<c_void>()));
         let prelude =
             lua.load(prelude()?).set_name(format!("@{PRELUDE_NAME}")).set_mode(ChunkMode::Binary).into_function()?;
         let (runner, objects): (Function, Table) =
-            prelude.call((functions, marks, api::fail_mark(), HOOKS.to_vec(), config, plain_find))?;
+            prelude.call((call, functions, marks, api::fail_mark(), HOOKS.to_vec(), config, plain_find))?;
         host.clients.borrow_mut().set_objects(objects);
         let runner = lua.create_registry_value(runner)?;
         lua.set_memory_limit(settings.memory_bytes)?;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use moonring::id::{Pt, Ssrc};
 use moonring::media::CodecName;
+use moonring::room::pictures::{LastPicture, PictureShift};
 use moonring::rtp::codec::av1::structure::Structure;
-use moonring::rtp::codec::continuity::Continuity;
 use moonring::rtp::codec::{inspect, vp8, vp9};
 use moonring::rtp::header::{Header, NewHeader, write_header};
 use moonring::rtp::rtcp::{ReportBlock, RtcpMessage, SenderInfo, Writer, parse};
@@ -55,7 +55,9 @@ pub(super) fn rtp_seeds() -> Vec<Vec<u8>> {
 
 /// A stream of payloads, each behind its dependency descriptor.
 pub(super) fn payload(bytes: &[u8]) {
-    let (mut continuity, mut structure) = (Continuity::default(), None);
+    let mut pictures =
+        [CodecName::Vp8, CodecName::Vp9].map(|codec| (codec, LastPicture::default(), PictureShift::default()));
+    let mut structure = None;
     let mut parts = Parts(bytes);
     while let (Some(descriptor), Some(payload)) = (parts.next(), parts.next()) {
         for codec in [CodecName::Opus, CodecName::Vp8, CodecName::Vp9, CodecName::H264, CodecName::Av1] {
@@ -65,13 +67,14 @@ pub(super) fn payload(bytes: &[u8]) {
                 structure.complete(descriptor, &mut info);
             }
         }
-        for ids in [vp8::Descriptor::parse(payload).map(|d| d.ids), vp9::Descriptor::parse(payload).map(|d| d.ids)] {
-            let Some(ids) = ids else { continue };
-            match payload.last() {
-                Some(0) => continuity.switch(),
-                Some(1..64) => continuity.skip(&ids),
-                _ => _ = continuity.forward(&ids).inspect(|(id, _)| assert!(*id < 1 << 15)),
+        for (codec, last, shift) in &mut pictures {
+            if payload.last() == Some(&0) {
+                *shift = last.shift_for(*codec, payload);
             }
+            last.note(*codec, payload, *shift);
+            let mut shifted = payload.to_vec();
+            shift.apply(*codec, &mut shifted);
+            assert_eq!(shifted.len(), payload.len());
         }
         let mut rewritten = payload.to_vec();
         vp8::rewrite(&mut rewritten, 1, 2);

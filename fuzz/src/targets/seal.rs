@@ -23,10 +23,10 @@ pub(super) fn stun(bytes: &[u8]) {
     for (n, request) in Parts(bytes).enumerate() {
         let from = SocketAddr::from(([10, 0, 0, n as u8], 5_000));
         now += Duration::from_millis(10);
-        if let Ok((len, _)) = agent.handle_request(now, from, request, &mut out) {
-            assert!(len > 0 && len <= MAX_RESPONSE);
-        }
         if let Ok(read) = stun::parse(request) {
+            if let Ok((len, _)) = agent.handle_request(now, from, &read, &mut out) {
+                assert!(len > 0 && len <= MAX_RESPONSE);
+            }
             let _ = (read.local_ufrag(), read.remote_ufrag(), read.use_candidate(), read.priority());
             let _ = read.verify(&key);
             assert!(read.respond(&key, from, &mut out) <= MAX_RESPONSE);

@@ -10,6 +10,37 @@ use crate::id::TrackId;
 use crate::policy::hook::ClientFacts;
 use crate::policy::host::Host;
 
+/// Arguments that a host function can have; what a script gives beyond them is nobody's.
+pub(crate) const MAX_ARGS: usize = 3;
+
+/// The arguments of a host function.
+pub(crate) trait Args {
+    /// The first of them.
+    fn of(args: [Value; MAX_ARGS]) -> Self;
+}
+
+impl Args for () {
+    fn of(_: [Value; MAX_ARGS]) {}
+}
+
+impl Args for Value {
+    fn of([a, ..]: [Value; MAX_ARGS]) -> Self {
+        a
+    }
+}
+
+impl Args for (Value, Value) {
+    fn of([a, b, _]: [Value; MAX_ARGS]) -> Self {
+        (a, b)
+    }
+}
+
+impl Args for (Value, Value, Value) {
+    fn of([a, b, c]: [Value; MAX_ARGS]) -> Self {
+        (a, b, c)
+    }
+}
+
 /// An argument with its name and its function's name.
 #[derive(Clone, Copy)]
 pub(crate) struct Arg<'a> {

@@ -20,54 +20,53 @@ const MAX_BITRATE: u64 = 100_000_000_000;
 /// What an action answers: `true`, or `false` and why.
 type Done = (bool, Option<&'static str>);
 
-pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
-    getters(functions)?;
+pub(super) fn register(functions: &mut Functions) {
+    getters(functions);
     functions.add("client_kick", |_, host, (this, reason): (Value, Value)| {
         let reason = arg("client:kick", "reason", &reason);
         let words = if reason.absent() { "Kicked".to_owned() } else { reason.text(MAX_WORDS_BYTES)? };
         act(host, this_client(host, "client:kick", &this)?, 0, |client| Action::Kick { client, reason: words })
-    })?;
+    });
     functions.add("client_send", |_, host, (this, value): (Value, Value)| {
         let client = this_client(host, "client:send", &this)?;
         let (value, bytes) = to_json(arg("client:send", "value", &value))?;
         act(host, client, bytes, |client| Action::Send { client, value })
-    })?;
+    });
     functions.add("client_set_max_bitrate", |_, host, (this, bps): (Value, Value)| {
         let client = this_client(host, "client:set_max_bitrate", &this)?;
         let bps = arg("client:set_max_bitrate", "bps", &bps);
         let bps = if bps.absent() { None } else { Some(bps.whole(MAX_BITRATE)?) };
         act(host, client, 0, |client| Action::SetMaxBitrate { client, bps })
-    })?;
+    });
     functions.add("client_set_max_layer", |_, host, (this, track, n): (Value, Value, Value)| {
         let client = this_client(host, "client:set_max_layer", &this)?;
         let track = arg("client:set_max_layer", "track", &track).track()?;
         let n = arg("client:set_max_layer", "n", &n);
         let layer = if n.absent() { None } else { Some(n.whole(u8::MAX.into())? as u8) };
         act(host, client, 0, |client| Action::SetMaxLayer { client, track, layer })
-    })?;
+    });
     for (name, function, muted) in [("client_mute", "client:mute", true), ("client_unmute", "client:unmute", false)] {
         functions.add(name, move |_, host, (this, track): (Value, Value)| {
             let client = this_client(host, function, &this)?;
             let track = arg(function, "track", &track).track()?;
             act(host, client, 0, |client| Action::SetMuted { client, track, muted })
-        })?;
+        });
     }
-    Ok(())
 }
 
-fn getters(functions: &Functions<'_>) -> mlua::Result<()> {
+fn getters(functions: &mut Functions) {
     functions.add("client_get_id", |_, host, this: Value| {
         Ok(this_client(host, "client:get_id", &this)?.id.as_str().to_owned())
-    })?;
+    });
     functions
-        .add("client_get_ip", |_, host, this: Value| Ok(this_client(host, "client:get_ip", &this)?.ip.to_string()))?;
+        .add("client_get_ip", |_, host, this: Value| Ok(this_client(host, "client:get_ip", &this)?.ip.to_string()));
     functions.add("client_get_metadata", |lua, host, this: Value| {
         from_json(lua, &this_client(host, "client:get_metadata", &this)?.metadata)
-    })?;
+    });
     functions.add("client_stats", |lua, host, this: Value| {
         let client = this_client(host, "client:stats", &this)?;
         stats(lua, host, &client).map_err(refused)
-    })?;
+    });
     functions.add("client_tracks", |lua, host, this: Value| {
         let client = this_client(host, "client:tracks", &this)?;
         let tracks = client.tracks.borrow();
@@ -76,7 +75,7 @@ fn getters(functions: &Functions<'_>) -> mlua::Result<()> {
             list.raw_push(track_table(lua, track).map_err(refused)?).map_err(refused)?;
         }
         Ok(list)
-    })
+    });
 }
 
 fn stats(lua: &Lua, host: &Host, client: &ClientFacts) -> mlua::Result<Table> {

@@ -27,16 +27,15 @@ const MAX_FORMAT: usize = 256;
 /// Seconds since 1970 of the years that the calendar here knows (-9999 to 9999).
 const MAX_TIME: f64 = 253_402_300_799.0;
 
-pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
-    functions.add("now", |_, host, ()| Ok(host.room.unix.get().as_secs_f64()))?;
-    functions.add("clock", |_, host, ()| {
-        Ok(host.room.now.get().saturating_duration_since(host.room.opened).as_secs_f64())
-    })?;
+pub(super) fn register(functions: &mut Functions) {
+    functions.add("now", |_, host, ()| Ok(host.room.unix.get().as_secs_f64()));
+    functions
+        .add("clock", |_, host, ()| Ok(host.room.now.get().saturating_duration_since(host.room.opened).as_secs_f64()));
     functions.add("time", |_, host, date: Value| match &date {
         Value::Nil => Ok(host.room.unix.get().as_secs() as f64),
         Value::Table(date) => time_of(date),
         other => Err(arg("os.time", "date", other).bad("table expected")),
-    })?;
+    });
     functions.add("date", |lua, host, (format, time): (Value, Value)| {
         let format = arg("os.date", "format", &format);
         let format = if format.absent() { "%c".to_owned() } else { format.text(MAX_FORMAT)? };
@@ -47,7 +46,7 @@ pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
             "*t" => date.table(lua).map(Value::Table).map_err(refused),
             format => lua.create_string(date.format(format)?).map(Value::String).map_err(refused),
         }
-    })
+    });
 }
 
 /// Seconds since 1970 of a table as `os.date("*t")` makes it.

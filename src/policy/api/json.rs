@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use super::args::{Arg, arg};
 use super::{Answer, Functions, refused};
 use crate::policy::budget::should_stop;
-use crate::policy::plain::{self, EMPTY_ARRAY, Limits, NULL};
+use crate::policy::plain::{self, Limits};
 use crate::policy::settings::{MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 
 /// Bytes of JSON text that `sfu.json` reads and writes.
@@ -16,14 +16,12 @@ const TEXT_LIMITS: Limits = Limits { bytes: MAX_TEXT, depth: 100, values: 100_00
 /// What a client can be sent.
 const VALUE_LIMITS: Limits = Limits { bytes: MAX_VALUE_BYTES, depth: MAX_VALUE_DEPTH, values: 10_000 };
 
-pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
-    functions.table.raw_set("json_null", NULL)?;
-    functions.table.raw_set("json_empty_array", EMPTY_ARRAY)?;
+pub(super) fn register(functions: &mut Functions) {
     functions.add("json_encode", |lua, _, value: Value| {
         let json = plain::to_json(&value, TEXT_LIMITS, &mut should_stop);
         let json = json.map_err(|error| arg("sfu.json.encode", "value", &value).bad(error))?;
         lua.create_string(json.to_string()).map_err(refused)
-    })?;
+    });
     // What is no JSON is nil and why, as it often comes from outside.
     functions.add("json_decode", |lua, _, text: Value| {
         let text = arg("sfu.json.decode", "text", &text).bytes(MAX_TEXT)?;
@@ -31,7 +29,7 @@ pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
             Ok(json) => Ok((from_json(lua, &json)?, None)),
             Err(error) => Ok((Value::Nil, Some(error.to_string()))),
         }
-    })
+    });
 }
 
 /// An argument for clients, with about the bytes that it takes.

@@ -30,7 +30,7 @@ struct Expected {
     require_exp: bool,
 }
 
-pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
+pub(super) fn register(functions: &mut Functions) {
     functions.add("jwt_verify", |lua, host, (token, key, options): (Value, Value, Value)| {
         let token = arg("sfu.jwt_verify", "token", &token).bytes(MAX_TOKEN)?;
         let key = arg("sfu.jwt_verify", "key", &key).bytes(MAX_KEY)?;
@@ -41,7 +41,7 @@ pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
             Err(words) => nil_and(lua, &words),
         };
         values.map_err(refused)
-    })
+    });
 }
 
 fn nil_and(lua: &Lua, words: &str) -> mlua::Result<mlua::MultiValue> {

@@ -13,23 +13,25 @@ const MAX_LEVEL: usize = 6;
 /// The prelude as it stands in tracebacks.
 pub(crate) const PRELUDE_NAME: &str = "sfu.lua";
 
-pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
-    functions.add("log", |lua, host, (level, message): (u8, Value)| {
+pub(super) fn register(functions: &mut Functions) {
+    functions.add("log", |lua, host, (level, message): (Value, Value)| {
+        let level = level.as_integer().unwrap_or_default();
         if is_on(level) && host.room.may_log() {
             write(lua, host, level, &words(&message));
         }
         Ok(())
-    })?;
-    // The message handler of every hook: calls nothing of the script, whatever the error value is.
-    functions.add("traceback", |lua, _, error: Value| {
-        let message = match &error {
-            Value::Error(error) => message_of(error),
-            Value::String(_) | Value::Integer(_) | Value::Number(_) => words(&error),
-            other => format!("error value is a {}", type_name(other)),
-        };
-        let traceback = lua.traceback(Some(&message), 1).map(|text| text.to_string_lossy()).unwrap_or(message);
-        Ok(without_our_frames(&traceback))
-    })
+    });
+}
+
+/// The message handler of every hook: calls nothing of the script, whatever the error value is.
+pub(super) fn traceback(lua: &Lua, error: Value) -> mlua::Result<String> {
+    let message = match &error {
+        Value::Error(error) => message_of(error),
+        Value::String(_) | Value::Integer(_) | Value::Number(_) => words(&error),
+        other => format!("error value is a {}", type_name(other)),
+    };
+    let traceback = lua.traceback(Some(&message), 1).map(|text| text.to_string_lossy()).unwrap_or(message);
+    Ok(without_our_frames(&traceback))
 }
 
 /// The lines of a traceback that belong to the script.
@@ -63,7 +65,7 @@ pub(crate) fn truncated(text: &str, max: usize) -> &str {
 }
 
 /// Whether anybody reads this level.
-fn is_on(level: u8) -> bool {
+fn is_on(level: i64) -> bool {
     match level {
         1 => tracing::enabled!(tracing::Level::DEBUG),
         2 => tracing::enabled!(tracing::Level::INFO),
@@ -72,7 +74,7 @@ fn is_on(level: u8) -> bool {
     }
 }
 
-fn write(lua: &Lua, host: &Host, level: u8, message: &str) {
+fn write(lua: &Lua, host: &Host, level: i64, message: &str) {
     let (room, script, hook) = (host.room.id.as_str(), host.script.name(), host.hook.get());
     let line = script_line(lua);
     match level {

@@ -10,13 +10,13 @@ use crate::policy::effects::NewTimer;
 use crate::policy::host::Host;
 use crate::policy::settings::{MAX_DELAY, MAX_TIMERS, MIN_INTERVAL};
 
-pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
+pub(super) fn register(functions: &mut Functions) {
     functions.add("set_timeout", |lua, host, (ms, function): (Value, Value)| {
         set(lua, host, "sfu.set_timeout", (ms, function), false)
-    })?;
+    });
     functions.add("set_interval", |lua, host, (ms, function): (Value, Value)| {
         set(lua, host, "sfu.set_interval", (ms, function), true)
-    })?;
+    });
     functions.add("clear", |_, host, handle: Value| {
         let handle = arg("sfu.clear", "handle", &handle).whole(u32::MAX.into())? as u32;
         let mut effects = host.effects.borrow_mut();
@@ -26,7 +26,7 @@ pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
             effects.cleared.push(handle);
         }
         Ok(())
-    })
+    });
 }
 
 /// A time in milliseconds.

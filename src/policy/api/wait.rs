@@ -28,24 +28,25 @@ const MAX_TTL: f64 = 366.0 * 86_400.0;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
+pub(super) fn register(functions: &mut Functions) {
     functions.add("sleep", |_, host, ms: Value| {
         *host.wait.borrow_mut() = Some(WaitFor::Time(delay("sfu.sleep", &ms)?));
         Ok(())
-    })?;
+    });
     functions.add("http", |_, host, request: Value| {
         let request = PolicyRequest::Http(http_request(&request)?);
         *host.wait.borrow_mut() = Some(WaitFor::Reply(request));
         Ok(())
-    })?;
-    for name in ["get", "delete"] {
-        let function = if name == "get" { "sfu.shared.get" } else { "sfu.shared.delete" };
-        functions.add(&format!("shared_{name}"), move |_, host, key: Value| {
+    });
+    for (name, function, gets) in
+        [("shared_get", "sfu.shared.get", true), ("shared_delete", "sfu.shared.delete", false)]
+    {
+        functions.add(name, move |_, host, key: Value| {
             let key = arg(function, "key", &key).text(MAX_KEY)?;
-            let request = if name == "get" { SharedRequest::Get { key } } else { SharedRequest::Delete { key } };
+            let request = if gets { SharedRequest::Get { key } } else { SharedRequest::Delete { key } };
             *host.wait.borrow_mut() = Some(WaitFor::Reply(PolicyRequest::Shared(request)));
             Ok(())
-        })?;
+        });
     }
     functions.add("shared_set", |_, host, (key, value, ttl): (Value, Value, Value)| {
         let request = SharedRequest::Set {
@@ -55,7 +56,7 @@ pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
         };
         *host.wait.borrow_mut() = Some(WaitFor::Reply(PolicyRequest::Shared(request)));
         Ok(())
-    })?;
+    });
     functions.add("shared_incr", |_, host, (key, by, ttl): (Value, Value, Value)| {
         let by = arg("sfu.shared.incr", "by", &by);
         let request = SharedRequest::Incr {
@@ -65,7 +66,7 @@ pub(super) fn register(functions: &Functions<'_>) -> mlua::Result<()> {
         };
         *host.wait.borrow_mut() = Some(WaitFor::Reply(PolicyRequest::Shared(request)));
         Ok(())
-    })
+    });
 }
 
 /// The values that the wait of a hook returns; none for a sleep.

@@ -50,7 +50,8 @@ impl Names {
 
     fn collect(&mut self, state: &State) -> mlua::Result<()> {
         self.walk(&state.lua.globals(), "")?;
-        api::functions(&state.lua, &state.host)?.for_each(|name: String, _: Value| {
+        let (_, functions) = api::functions(&state.lua, &state.host)?;
+        functions.for_each(|name: String, _: Value| {
             self.methods.extend(name.strip_prefix(METHOD).map(str::to_owned));
             Ok(())
         })
