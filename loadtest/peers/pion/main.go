@@ -44,10 +44,16 @@ type room struct {
 }
 
 type server struct {
-	api   *webrtc.API
-	mutex sync.Mutex
-	rooms map[string]*room
-	peers map[string]*webrtc.PeerConnection
+	api    *webrtc.API
+	socket *selfAnswering
+	mutex  sync.Mutex
+	rooms  map[string]*room
+	peers  map[string]session
+}
+
+type session struct {
+	*webrtc.PeerConnection
+	offer string
 }
 
 func main() {
@@ -55,16 +61,20 @@ func main() {
 	profile := flag.String("srtp", "aes-128-gcm", "the SRTP profile that is accepted: aes-128-gcm or aes-128-cm-sha1-80")
 	flag.Parse()
 	runtime.GOMAXPROCS(1) // one core against one shard
-	api, err := newAPI(*listen, *profile)
+	socket, err := bind(*listen)
 	if err != nil {
 		log.Fatal(err)
 	}
-	s := &server{api: api, rooms: map[string]*room{}, peers: map[string]*webrtc.PeerConnection{}}
+	api, err := newAPI(socket, *profile)
+	if err != nil {
+		log.Fatal(err)
+	}
+	s := &server{api: api, socket: socket, rooms: map[string]*room{}, peers: map[string]session{}}
 	log.Printf("Pion v3 on %s, %s, SRTP %s alone", *listen, runtime.Version(), *profile)
 	log.Fatal(http.ListenAndServe(*listen, s))
 }
 
-func newAPI(listen, profile string) (*webrtc.API, error) {
+func bind(listen string) (*selfAnswering, error) {
 	address, err := net.ResolveUDPAddr("udp", listen)
 	if err != nil {
 		return nil, err
@@ -75,6 +85,10 @@ func newAPI(listen, profile string) (*webrtc.API, error) {
 	}
 	// Best effort: the kernel may give less.
 	_, _ = socket.SetReadBuffer(socketBuffer), socket.SetWriteBuffer(socketBuffer)
+	return newSelfAnswering(socket), nil
+}
+
+func newAPI(socket *selfAnswering, profile string) (*webrtc.API, error) {
 	chosen, known := profiles[profile]
 	if !known {
 		return nil, fmt.Errorf("unknown SRTP profile %q", profile)
@@ -83,7 +97,7 @@ func newAPI(listen, profile string) (*webrtc.API, error) {
 	settings.SetLite(true)
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	settings.SetIncludeLoopbackCandidate(true)
-	settings.SetIPFilter(func(ip net.IP) bool { return ip.Equal(address.IP) })
+	settings.SetIPFilter(func(ip net.IP) bool { return ip.Equal(socket.LocalAddr().(*net.UDPAddr).IP) })
 	settings.SetICEUDPMux(webrtc.NewICEUDPMux(nil, socket))
 	settings.SetSRTPProtectionProfiles(chosen)
 	media, interceptors := &webrtc.MediaEngine{}, &interceptor.Registry{}
@@ -130,9 +144,10 @@ func (s *server) join(kind, name, offer string) (string, string, error) {
 	if err != nil {
 		return "", "", err
 	}
+	s.socket.learn(offer)
 	location := fmt.Sprintf("/%s/%s/%p", kind, name, peer)
 	s.mutex.Lock()
-	s.peers[location] = peer
+	s.peers[location] = session{peer, offer}
 	s.mutex.Unlock()
 	peer.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
 		if state == webrtc.PeerConnectionStateFailed || state == webrtc.PeerConnectionStateClosed {
@@ -263,10 +278,11 @@ func (s *server) with(name string, look func(*room)) {
 
 func (s *server) leave(location string) {
 	s.mutex.Lock()
-	peer := s.peers[location]
+	left, known := s.peers[location]
 	delete(s.peers, location)
 	s.mutex.Unlock()
-	if peer != nil {
-		_ = peer.Close() // nothing is left to do about it
+	if known {
+		s.socket.forget(left.offer)
+		_ = left.Close() // nothing is left to do about it
 	}
 }
