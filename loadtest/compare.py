@@ -7,11 +7,11 @@
 
 Each server runs on the first processor and the load on the second one, so that both have one to themselves. Rounds are
 interleaved: what disturbs the machine disturbs all alike. Printed are medians; `ns` is the processor time of the
-server's shards per packet that came out of it, by the kernel's accounts, `all ns` that of its whole process. `ratio` is
-that of `ns`. Nothing but Python's library is needed.
+server's shards per packet that came out of it, by the kernel's accounts, `all ns` that of its whole process. `ratio` is of
+`ns`. Nothing but Python's library is needed.
 
-Another SFU that speaks WHIP and WHEP stands beside them with `--peer NAME=URL=COMMAND` (loadtest/peers/README.md). It has
-no shards, so `ratio` and `CPU %` are then those of whole processes, for all.
+Another SFU that speaks WHIP and WHEP stands beside them with `--peer NAME=URL=COMMAND` (loadtest/peers/README.md). It
+has no shards, so `ratio` and `CPU %` are then those of whole processes, for all.
 """
 
 import argparse
@@ -98,8 +98,9 @@ def one_run(asked, command, ready, url, load):
         with subprocess.Popen(["taskset", "-c", str(asked.server_cpu), *command]) as process:
             try:
                 wait_for(ready, process)
-                run = ["taskset", "-c", str(asked.load_cpu), str(asked.loadtest), "run", *shlex.split(load), "--url", url,
-                       "--duration-s", str(asked.duration_s), "--pid", str(process.pid), "--quiet", "--json", str(report)]
+                run = ["taskset", "-c", str(asked.load_cpu), str(asked.loadtest), "run", *shlex.split(load),
+                       "--url", url, "--duration-s", str(asked.duration_s), "--pid", str(process.pid),
+                       "--quiet", "--json", str(report)]
                 # It fails when packets were lost; the report says so as well.
                 subprocess.run(run, stdout=subprocess.DEVNULL, check=False)
             finally:

@@ -187,7 +187,8 @@ func (s *server) negotiate(peer *webrtc.PeerConnection, kind, name, offer string
 
 // forward copies what a publisher sends to all who subscribed, until it ends.
 func (s *server) forward(peer *webrtc.PeerConnection, name string, remote *webrtc.TrackRemote) {
-	local, err := webrtc.NewTrackLocalStaticRTP(remote.Codec().RTPCodecCapability, remote.Kind().String(), remote.StreamID())
+	codec, kind := remote.Codec().RTPCodecCapability, remote.Kind().String()
+	local, err := webrtc.NewTrackLocalStaticRTP(codec, kind, remote.StreamID())
 	if err != nil {
 		log.Print(err)
 		return
