@@ -7,13 +7,18 @@
 
 Each server runs on the first processor and the load on the second one, so that both have one to themselves. Rounds are
 interleaved: what disturbs the machine disturbs all alike. Printed are medians; `ns` is the processor time of the
-server's shards per packet that came out of it, by the kernel's accounts. Nothing but Python's library is needed.
+server's shards per packet that came out of it, by the kernel's accounts, `all ns` that of its whole process. `ratio` is of
+`ns`. Nothing but Python's library is needed.
+
+Another SFU that speaks WHIP and WHEP stands beside them with `--peer NAME=URL=COMMAND` (loadtest/peers/README.md). It
+has no shards, so `ratio` and `CPU %` are then those of whole processes, for all.
 """
 
 import argparse
 import json
 import os
 import shlex
+import socket
 import statistics
 import subprocess
 import sys
@@ -21,6 +26,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 HERE = Path(__file__).resolve().parent
 LOADTEST = HERE.parent / "target/release/moonring-loadtest"
@@ -29,23 +35,25 @@ COLUMNS = ("ns", "all ns", "ratio", "packets/s", "lost %", "p50 ms", "p99 ms", "
 
 def main():
     asked = arguments()
-    variants = [variant.split("=", 1) for variant in asked.server]
-    for variant in variants:
-        if len(variant) != 2:
-            sys.exit(f"'{variant[0]}' is not NAME=COMMAND")
+    variants = [parts(server, "NAME=COMMAND") for server in asked.server]
+    variants += [parts(peer, "NAME=URL=COMMAND") for peer in asked.peer]
+    if not variants:
+        sys.exit("no server is given")
     for load in asked.load:
-        results = {name: [] for name, _ in variants}
+        results = {name: [] for name, *_ in variants}
         for round_ in range(asked.rounds):
-            for n, (name, command) in enumerate(variants):
+            for n, (name, *url, command) in enumerate(variants):
                 said = f"{load}: round {round_ + 1} of {asked.rounds}, {name}"
                 print(said, file=sys.stderr, flush=True)
-                results[name].append(one_run(asked, n, command, load))
-        table(load, results)
+                results[name].append(peer_run(asked, *url, command, load) if url else own_run(asked, n, command, load))
+        table(load, results, "" if asked.peer else "threads_")
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("server", nargs="+", metavar="NAME=COMMAND", help="a server's name and how it is started")
+    parser.add_argument("server", nargs="*", metavar="NAME=COMMAND", help="moonring's name and how it is started")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=URL=COMMAND",
+                        help="another server, at whip+http://host:port/{kind}/{room} or https; it gets no other flags")
     parser.add_argument("--load", action="append", required=True, help="arguments of `moonring-loadtest run`")
     parser.add_argument("--rounds", type=int, default=5, help="of each server")
     parser.add_argument("--duration-s", type=int, default=10, help="of each measurement")
@@ -55,20 +63,43 @@ def arguments():
     return parser.parse_args()
 
 
-def one_run(asked, n, command, load):
-    """Starts a server, loads it, ends it. Its report."""
+def parts(text, form):
+    """The parts of `text` between the first signs of equality, as many as `form` has."""
+    found = text.split("=", form.count("="))
+    if len(found) <= form.count("="):
+        sys.exit(f"'{text}' is not {form}")
+    return found
+
+
+def own_run(asked, n, command, load):
+    """Starts moonring, loads it, ends it. Its report."""
     port = 18080 + 10 * n
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder, "report.json")
         own = ["--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{port + 1}", "--data-dir", folder,
                "--media-ip", "127.0.0.1", "--shards", "1", "--scripts-dir", str(HERE / "scripts"), "--log-filter", "warn",
                "--clients-per-room", "10000", "--clients-max", "100000", "--rooms-max", "100000"]
-        server = ["taskset", "-c", str(asked.server_cpu), *shlex.split(command), *own]
-        with subprocess.Popen(server) as process:
+        metrics = f"http://127.0.0.1:{port + 1}/metrics"
+        ready = lambda: urllib.request.urlopen(metrics, timeout=1).read()
+        return one_run(asked, [*shlex.split(command), *own], ready, f"wss://127.0.0.1:{port}/ws", load)
+
+
+def peer_run(asked, url, command, load):
+    """The same with another server, which is started as it is."""
+    address = urlsplit(url.removeprefix("whip+"))
+    if address.port is None:
+        sys.exit(f"{url} names no port")
+    ready = lambda: socket.create_connection((address.hostname, address.port), timeout=1).close()
+    return one_run(asked, shlex.split(command), ready, url, load)
+
+
+def one_run(asked, command, ready, url, load):
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.json")
+        with subprocess.Popen(["taskset", "-c", str(asked.server_cpu), *command]) as process:
             try:
-                wait_for(f"http://127.0.0.1:{port + 1}/metrics", process)
-                run = ["taskset", "-c", str(asked.load_cpu), str(asked.loadtest), "run", *shlex.split(load), "--url",
-                       f"wss://127.0.0.1:{port}/ws", "--duration-s", str(asked.duration_s), "--pid", str(process.pid),
+                wait_for(ready, process)
+                run = ["taskset", "-c", str(asked.load_cpu), str(asked.loadtest), "run", *shlex.split(load),
+                       "--url", url, "--duration-s", str(asked.duration_s), "--pid", str(process.pid),
                        "--quiet", "--json", str(report)]
                 # It fails when packets were lost; the report says so as well.
                 subprocess.run(run, stdout=subprocess.DEVNULL, check=False)
@@ -79,31 +110,33 @@ def one_run(asked, n, command, load):
         return json.loads(report.read_text())
 
 
-def wait_for(url, process):
+def wait_for(ready, process):
     for _ in range(300):
         if process.poll() is not None:
             sys.exit(f"the server ended with {process.returncode}: {shlex.join(process.args)}")
         try:
-            urllib.request.urlopen(url, timeout=1).read()
-            return
+            return ready()
         except OSError:
             time.sleep(0.1)
-    sys.exit(f"nothing answers at {url}")
+    sys.exit(f"it does not answer: {shlex.join(process.args)}")
 
 
-def table(load, results):
+def table(load, results, compared):
+    """`compared` begins the names of the figures that servers are compared by: of shards, or of whole processes."""
     print(f"\n{load} ({os.uname().release}, medians of {len(next(iter(results.values())))} interleaved rounds)")
     print("".join(["server".ljust(14), *(column.rjust(11) for column in COLUMNS)]))
     first = None
     for name, reports in results.items():
         median = lambda get: statistics.median(get(report) for report in reports)
-        ns = median(lambda r: r["server"]["threads_ns_per_packet"])
+        cost = lambda figure: median(lambda r: r["server"][figure])
+        ns = cost(f"{compared}ns_per_packet")
         first = first or ns
-        figures = (f"{ns:.0f}", f"{median(lambda r: r['server']['ns_per_packet']):.0f}", f"{ns / first:.2f}",
+        shards = cost("threads_ns_per_packet")
+        figures = (f"{shards:.0f}" if shards else "-", f"{cost('ns_per_packet'):.0f}", f"{ns / first:.2f}",
                    f"{median(lambda r: r['packets_out_per_s']):.0f}", f"{median(lambda r: r['loss_percent']):.3f}",
                    f"{median(lambda r: r['latency']['p50_ms']):.2f}", f"{median(lambda r: r['latency']['p99_ms']):.2f}",
                    f"{median(lambda r: r['latency']['p999_ms']):.2f}",
-                   f"{median(lambda r: r['server']['threads_cpu_percent']):.0f}",
+                   f"{cost(f'{compared}cpu_percent'):.0f}",
                    f"{median(lambda r: r['loadtest']['threads_ns_per_packet']):.0f}")
         print("".join([name.ljust(14), *(figure.rjust(11) for figure in figures)]), flush=True)
 
