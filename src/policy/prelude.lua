@@ -2,14 +2,15 @@
 -- and builds `sfu` and the methods of clients from the host's functions. Compiled once for the process.
 --
 -- Nothing here reads a global or calls a string method after this chunk has run: a script may change all of them.
-local call, H, MARKS, FAIL, HOOKS, config, plain_find = ...
+local call, H, WAIT, FAIL, HOOKS, config, plain_find = ...
 local G = _G
 local type, error, select, unpack, pcall, xpcall, rawget, rawset = type, error, select, unpack, pcall, xpcall, rawget, rawset
 local tostring0, tonumber, pairs, setmetatable, getmetatable = tostring, tonumber, pairs, setmetatable, getmetatable
 local strsub, strfind, strformat, strrep = string.sub, plain_find, string.format, string.rep
 local concat, insert = table.concat, table.insert
 local newproxy = newproxy
-local MISSING, ALLOWED, RETURNED, FAILED, WAITS = unpack(MARKS)
+-- How a hook ends; section 6 says what they mean.
+local MISSING, ALLOWED, RETURNED, FAILED, WAITS = 0, 1, 2, 3, 4
 local create, resume, yield, running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.running
 local status = coroutine.status
 
@@ -172,8 +173,18 @@ local function nested(co)
   DEPTH[co] = depth
   return depth > MAX_DEPTH
 end
+-- In a hook the engine is told by a number, which no script can yield there; in a script's coroutine its resumer by a
+-- mark, which no script has.
+local function wait()
+  if RUNNERS[running()] then return yield(WAITS) end
+  return yield(WAIT)
+end
+coroutine.yield = function(...)
+  if RUNNERS[running()] then error("attempt to yield outside of a coroutine", 2) end
+  return yield(...)
+end
 local function resumed(co, ok, mark, ...)
-  if ok and mark == WAITS then return resumed(co, resume(co, yield(WAITS))) end
+  if ok and mark == WAIT then return resumed(co, resume(co, wait())) end
   return ok, mark, ...
 end
 coroutine.resume = function(co, ...)
@@ -204,7 +215,7 @@ local function waiting(number)
   return function(...)
     local failed, message = call(number, ...)
     if failed == FAIL then error(message, 2) end
-    return answered(yield(WAITS))
+    return answered(wait())
   end
 end
 
@@ -274,14 +285,22 @@ G.sfu = {
   },
 }
 -- 6. The body of the coroutines that hooks run in, one hook after the other: gets a hook's number or a function, and
--- yields a mark, which no script has, with a value: MISSING there is no such hook; ALLOWED it decided and said true;
--- RETURNED the reason of one that decided otherwise, the first value of others; FAILED the traceback. WAITS is a wait.
-local traceback = H.traceback
+-- yields how it ended: MISSING there is no such hook; ALLOWED it decided and said true, or does not decide and said
+-- nothing; RETURNED otherwise: SAID[1] is the reason, or its first value; FAILED: it is the traceback. WAITS is a wait.
+local traceback, SAID = H.traceback, {}
 local function ended(decides, ok, a, b)
-  if not ok then return FAILED, a end
-  if not decides then return RETURNED, a end
-  if a == true then return ALLOWED end
-  return RETURNED, b
+  if not ok then
+    SAID[1] = a
+    return FAILED
+  end
+  if decides then
+    if a == true then return ALLOWED end
+    a = b
+  elseif a == nil then
+    return ALLOWED
+  end
+  SAID[1] = a
+  return RETURNED
 end
 local function track(id, client_id, kind, source, quality, layers, codec, muted)
   return { id = id, client_id = client_id, kind = kind, source = source, quality = quality, simulcast = layers,
@@ -307,4 +326,4 @@ local function runner(...)
   RUNNERS[running()] = true
   return loop(...)
 end
-return runner, OBJECTS
+return runner, OBJECTS, SAID

@@ -46,20 +46,22 @@ const GC_STEP_MULTIPLIER: i32 = 800;
 /// What LuaJIT says at the memory cap.
 const OUT_OF_MEMORY: &str = "not enough memory";
 
-/// The addresses are what the prelude yields: a script can neither make nor see them.
-static MARKS: [u8; 5] = [0; 5];
-const MISSING: usize = 0;
-const ALLOWED: usize = 1;
-const RETURNED: usize = 2;
-const FAILED: usize = 3;
-const WAITS: usize = 4;
+/// Its address is what a coroutine of the script's yields to wait: a script can neither make nor see it.
+static WAIT: u8 = 0;
+
+// How a step ends, see the prelude's section 6.
+const MISSING: i64 = 0;
+const ALLOWED: i64 = 1;
+const RETURNED: i64 = 2;
+const FAILED: i64 = 3;
+const WAITS: i64 = 4;
 
 /// How one step of a hook ended.
 #[derive(Debug)]
 pub(crate) enum End {
     /// The script has no such hook.
     Missing,
-    /// The hook decides, and has returned `true`.
+    /// The hook decides and has returned `true`, or does not and has returned nothing.
     Allowed,
     /// The reason of a hook that decided otherwise; the first value of another.
     Returned(Value),
@@ -101,6 +103,8 @@ pub(crate) struct State {
     // Before `lua`: coroutines and keys are let go of first.
     idle: RefCell<Vec<Thread>>,
     runner: RegistryKey,
+    /// Where the prelude leaves what a hook said.
+    said: Table,
     relaxed: Cell<bool>,
     pub(crate) host: Rc<Host>,
     pub(crate) lua: Lua,
@@ -127,17 +131,17 @@ impl State {
         pattern::lua::install(&lua, &string, should_stop)?;
         let (call, functions) = api::functions(&lua, &host)?;
         let config = api::config_table(&lua, &settings.config)?;
-        let marks = MARKS.each_ref().map(|mark| LightUserData((&raw const *mark).cast_mut().cast::<c_void>()));
+        let wait = LightUserData((&raw const WAIT).cast_mut().cast::<c_void>());
         let prelude =
             lua.load(prelude()?).set_name(format!("@{PRELUDE_NAME}")).set_mode(ChunkMode::Binary).into_function()?;
-        let (runner, objects): (Function, Table) =
-            prelude.call((call, functions, marks, api::fail_mark(), HOOKS.to_vec(), config, plain_find))?;
+        let (runner, objects, said): (Function, Table, Table) =
+            prelude.call((call, functions, wait, api::fail_mark(), HOOKS.to_vec(), config, plain_find))?;
         host.clients.borrow_mut().set_objects(objects);
         let runner = lua.create_registry_value(runner)?;
         lua.set_memory_limit(settings.memory_bytes)?;
         lua.gc_restart();
         set_pause(&lua, GC_PAUSE_TIGHT);
-        Ok(Self { idle: RefCell::default(), runner, relaxed: Cell::new(false), host, lua })
+        Ok(Self { idle: RefCell::default(), runner, said, relaxed: Cell::new(false), host, lua })
     }
 
     /// Runs the script's main chunk.
@@ -179,7 +183,7 @@ impl State {
         let result = match end {
             End::Missing => Ok(None),
             End::Returned(value) => Ok(Some(value)),
-            End::Allowed => Ok(Some(Value::Boolean(true))),
+            End::Allowed => Ok(Some(Value::Nil)),
             End::Failed(failure) => Err(failure),
             End::Waiting(..) => Err(Failure::Error(words)),
         };
@@ -250,7 +254,7 @@ impl State {
     fn step(&self, name: &'static str, thread: Thread, args: impl IntoLuaMulti, budget: Duration) -> (End, Spent) {
         self.host.hook.set(name);
         self.host.wait.take();
-        let resume = || catch_unwind(AssertUnwindSafe(|| thread.resume::<(Value, Value)>(args)));
+        let resume = || catch_unwind(AssertUnwindSafe(|| thread.resume::<i64>(args)));
         let (result, spent) = bounded(&self.lua, budget, resume);
         if spent.killed {
             let place = catch_unwind(AssertUnwindSafe(|| standing(&self.lua, &thread))).unwrap_or(None);
@@ -258,21 +262,19 @@ impl State {
             return (End::Failed(Failure::Time(budget, place)), spent);
         }
         let end = match result {
-            Ok(Ok((Value::LightUserData(mark), value))) => self.ended(thread, mark, value),
-            Ok(Ok(_)) => failed("attempt to yield outside of a coroutine"),
+            Ok(Ok(code)) => self.ended(thread, code),
             Ok(Err(error)) => End::Failed(Failure::of_error(&error)),
             Err(panic) => End::Failed(Failure::Panic(words_of_panic(&*panic))),
         };
         (end, spent)
     }
 
-    /// The marks of the prelude's section 6.
-    fn ended(&self, thread: Thread, mark: LightUserData, value: Value) -> End {
-        let end = match mark.0.addr().wrapping_sub(MARKS.as_ptr().addr()) {
+    fn ended(&self, thread: Thread, code: i64) -> End {
+        let end = match code {
             MISSING => End::Missing,
             ALLOWED => End::Allowed,
-            RETURNED => End::Returned(value),
-            FAILED => End::Failed(Failure::of_message(match value {
+            RETURNED => End::Returned(self.take_said()),
+            FAILED => End::Failed(Failure::of_message(match self.take_said() {
                 Value::String(traceback) => traceback.to_string_lossy(),
                 _ => "error without words".into(),
             })),
@@ -280,13 +282,21 @@ impl State {
                 Some(wait) => return End::Waiting(thread, wait),
                 None => return failed("waited for nothing"),
             },
-            _ => return failed("attempt to yield outside of a coroutine"),
+            _ => return failed("ended in a way that there is not"),
         };
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE_RUNNERS {
             idle.push(thread);
         }
         end
+    }
+
+    fn take_said(&self) -> Value {
+        let said = self.said.raw_get(1).unwrap_or(Value::Nil);
+        if self.said.raw_set(1, Value::Nil).is_err() {
+            tracing::debug!("what a hook said could not be let go of");
+        }
+        said
     }
 
     /// Between two hooks: collects early only when the memory cap is near.
@@ -323,9 +333,9 @@ impl State {
 
     /// Lets go of everything that keeps the script's data alive, so that the collector can free it in slices.
     pub(crate) fn into_remains(self) -> Lua {
-        let Self { idle, runner, host, lua, .. } = self;
+        let Self { idle, runner, said, host, lua, .. } = self;
         host.clients.take();
-        drop((idle, runner, host));
+        drop((idle, runner, said, host));
         lua.expire_registry_values();
         if lua.globals().clear().is_err() {
             tracing::debug!("the globals of a closed script could not be cleared");

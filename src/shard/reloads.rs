@@ -13,7 +13,7 @@ use crate::policy::{PolicyKey, Script, ScriptLibrary};
 
 /// Time of a tick for reloads. No further one is begun that would end later, taking as long as the one before; what is
 /// left to a millisecond is for one that takes longer.
-const SLICE: Duration = Duration::from_micros(700);
+const SLICE: Duration = Duration::from_micros(600);
 /// Most reloads in one tick.
 pub(super) const MAX_RELOADS: usize = 16;
 /// Rooms looked at in one tick; most of them run what they should.
