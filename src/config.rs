@@ -85,8 +85,8 @@ settings! {
     media_ip ["MOONRING_MEDIA_IP", value_delimiter = ',']: Vec<IpAddr> = vec![[0, 0, 0, 0].into(), [0_u16; 8].into()];
     /// Addresses that clients are told to send media to (behind NAT: the outer ones); none: the machine's own
     announced_ip ["MOONRING_ANNOUNCED_IP", value_delimiter = ',']: Vec<IpAddr> = vec![];
-    /// How datagrams enter and leave: uring or mmsg
-    io ["MOONRING_IO"]: Io = Io::Uring;
+    /// How datagrams enter and leave: mmsg or uring
+    io ["MOONRING_IO"]: Io = Io::Mmsg;
     /// SRTP protection profiles that are accepted; which one is used, DTLS chooses (the server's side: AES-256-GCM first)
     srtp_profiles ["MOONRING_SRTP_PROFILES", value_delimiter = ',']: Vec<SrtpProfile> = SrtpProfile::ALL.to_vec();
 

@@ -37,9 +37,9 @@ const LONGEST_PAYLOAD: usize = 65_535;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IoMode {
     /// io_uring: multishot receive, batched sends.
-    #[default]
     Uring,
-    /// `recvmmsg` and `sendmmsg`.
+    /// `recvmmsg` and `sendmmsg`: what measures better (README.md, "What forwarding costs").
+    #[default]
     Mmsg,
 }
 

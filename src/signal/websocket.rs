@@ -19,6 +19,8 @@ use crate::id::RoomId;
 
 /// Longest message that is read at all: what is too long by less is answered, what is longer closes the socket.
 const READ_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
+/// Each client's buffers for reading and writing; they grow for longer messages. 128 KiB each if it were not said.
+const BUFFER_BYTES: usize = 4 * 1024;
 /// Time for the client's side to take one message before it counts as gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pings in a row without any sign of life after which a client is gone.
@@ -35,6 +37,7 @@ pub(super) async fn upgrade(
         return (StatusCode::SERVICE_UNAVAILABLE, "the server has no place left for another client\n").into_response();
     }
     let ip = app.client_ip(peer, &headers);
+    let upgrade = upgrade.read_buffer_size(BUFFER_BYTES).write_buffer_size(BUFFER_BYTES);
     upgrade.max_message_size(READ_BYTES).max_frame_size(READ_BYTES).on_upgrade(move |socket| async move {
         app.counters.websockets.fetch_add(1, Ordering::Relaxed);
         let mut connection = Connection::new(socket, app, ip);

@@ -77,6 +77,27 @@ fn only_the_boolean_true_allows() {
 }
 
 #[test]
+fn a_hook_cannot_yield_the_engines_words_but_a_coroutine_of_its_own_yields_what_it_likes() {
+    let mut world = World::new(
+        "function on_client_connect()
+           local ok, words = pcall(coroutine.yield, 1)
+           local co = coroutine.wrap(function() for n = 0, 4 do coroutine.yield(n) end end)
+           local sum = co() + co() + co() + co() + co()
+           return false, tostring(ok) .. ' ' .. words .. ' ' .. sum
+         end
+         function on_publish_request() coroutine.yield(1) return true end",
+    );
+    let client = client(world.now, "c1");
+    let connect = HookCall::ClientConnect { client: client.clone(), auth_token: String::new() };
+    for _ in 0..2 {
+        let words = "false attempt to yield outside of a coroutine 10";
+        assert_eq!(world.call(connect.clone()).verdict, Verdict::Reject(words.into()));
+        let publish = HookCall::PublishRequest { client: client.clone(), track: track("t1", "c1", Kind::Video) };
+        assert_eq!(world.call(publish).verdict, Verdict::Reject(SCRIPT_ERROR.into()));
+    }
+}
+
+#[test]
 fn hooks_get_what_the_contract_says() {
     let mut world = World::new(
         "function on_client_connect(c, token) return false, c:get_id() .. ' ' .. c:get_ip() .. ' ' .. token end
