@@ -5,9 +5,14 @@
 #[path = "world/sim/mod.rs"]
 mod sim;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+// Per thread, so that tests do not see each other.
+#[allow(unreachable_pub, reason = "the benchmarks' own")]
+#[path = "../benches/common/counting.rs"]
+mod counting;
+
 use std::time::Duration;
+
+use counting::{Counting, allocations, live_bytes};
 
 use moonring::command::Command;
 use moonring::id::{Mid, Ssrc, TrackId};
@@ -18,41 +23,6 @@ use moonring::packet::SendBatch;
 use sim::World;
 use sim::flows::{sends, wants};
 use sim::raw::{Fields, section};
-
-/// Counts, per thread, so that tests do not see each other.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    static LIVE_BYTES: Cell<i64> = const { Cell::new(0) };
-}
-
-fn count(allocations: u64, bytes: i64) {
-    // At a thread's end its counters are gone; nobody reads them then.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + allocations));
-    let _ = LIVE_BYTES.try_with(|count| count.set(count.get() + bytes));
-}
-
-// SAFETY: everything is the system allocator's doing; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(1, layout.size() as i64);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(0, -(layout.size() as i64));
-        // SAFETY: the caller's promise is passed on; the memory is the system allocator's.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(1, size as i64 - layout.size() as i64);
-        // SAFETY: as above.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -82,14 +52,14 @@ fn scene() -> (World, usize) {
 /// One packet in, all forwards out; the datagrams and the allocations.
 fn forward(world: &mut World, alice: usize, packet: &mut [u8], out: &mut SendBatch) -> (usize, u64) {
     let from = world.members[alice].address;
-    let before = ALLOCATIONS.get();
+    let before = allocations();
     world.shard.handle_datagram(world.now, from, packet, out);
     let mut datagrams = 0;
     while world.shard.forward(world.now, out) {
         datagrams += out.datagrams();
         out.clear();
     }
-    let allocations = ALLOCATIONS.get() - before;
+    let allocations = allocations() - before;
     datagrams += out.datagrams();
     out.clear();
     (datagrams, allocations)
@@ -148,16 +118,16 @@ fn whoever_leaves_takes_all_its_memory_along() {
             assert_eq!(world.inject(from, &packet), None);
         }
         if round == 0 {
-            let held = LIVE_BYTES.get();
+            let held = live_bytes();
             world.leave(who);
-            assert!(held - LIVE_BYTES.get() > 1_000_000, "the history of the track is given back");
+            assert!(held - live_bytes() > 1_000_000, "the history of the track is given back");
         } else {
             world.leave(who);
         }
         world.run_ms(2_000);
         world.members.truncate(anchor + 1);
         world.events.clear();
-        live.push(LIVE_BYTES.get());
+        live.push(live_bytes());
     }
     let growth = live[199] - live[99];
     assert!(growth < 20_000, "{growth} bytes more after 100 visitors: {live:?}");
@@ -180,7 +150,7 @@ fn restarts_and_offers_leave_nothing_behind() {
         let muted = n % 2 == 0;
         world.command(Command::SetMuted { client: world.id(who), track: track.clone(), muted });
         world.events.clear();
-        live.push(LIVE_BYTES.get());
+        live.push(live_bytes());
     }
     let growth = live[1_999] - live[999];
     assert!(growth < 20_000, "{growth} bytes more after 1,000 restarts");

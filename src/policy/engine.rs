@@ -50,8 +50,7 @@ impl PolicyEngine {
         room: &RoomId,
         script: Result<Arc<Script>, String>,
     ) -> Result<PolicyKey, String> {
-        let (name, version) = script.as_ref().map_or(("", 0), |script| (script.name(), script.version()));
-        let (name, version) = (name.to_owned(), format!("{version:016x}"));
+        let tried = script.as_ref().ok().cloned();
         let opened = script.and_then(|script| {
             let facts = RoomFacts::new(room.clone(), now, self.desk.unix(now));
             let host = Host::new(facts.clone(), script);
@@ -59,7 +58,9 @@ impl PolicyEngine {
             new_state(&self.desk.settings, seed, host, |_| Ok(())).map(|state| (facts, state))
         });
         let (facts, state) = opened.map_err(|words| {
-            tracing::error!(%room, script = name, version, "the room was not opened: {words}");
+            let (script, version) =
+                tried.map_or_else(Default::default, |s| (s.name().to_owned(), format!("{:016x}", s.version())));
+            tracing::error!(%room, script, version, "the room was not opened: {words}");
             SCRIPT_ERROR.to_owned()
         })?;
         let desk = &mut self.desk;

@@ -145,12 +145,7 @@ impl Room {
         if self.aside {
             return self.conclude(desk, ticket, &call, calls::failed(&call));
         }
-        let work = Work::Call { ticket, call };
-        let is_free = self.pending.is_none() && self.waiting.is_empty() && self.queue.is_empty();
-        if is_free && self.has_cpu(desk, now) {
-            return self.run(desk, now, work);
-        }
-        self.queue.push_back(work);
+        self.queue.push_back(Work::Call { ticket, call });
         self.pump(desk, now);
     }
 
@@ -373,7 +368,6 @@ impl Room {
     }
 
     /// Hands out an outcome, and lets go of the objects of clients that are not in the room.
-    #[inline]
     fn conclude(&mut self, desk: &mut Desk, ticket: Ticket, call: &HookCall, outcome: Outcome) {
         let rejected = matches!(call, HookCall::ClientConnect { .. }) && outcome.verdict != Verdict::Allow;
         if (rejected || matches!(call, HookCall::ClientDisconnect { .. }))
@@ -384,7 +378,6 @@ impl Room {
         self.outcome(desk, ticket, outcome);
     }
 
-    #[inline]
     fn outcome(&self, desk: &mut Desk, ticket: Ticket, outcome: Outcome) {
         desk.outputs.push_back(PolicyOutput::Outcome { ticket, key: self.key, outcome });
     }

@@ -36,9 +36,7 @@ impl Latency {
 
     fn record(&mut self, cpu: Duration) {
         let ns = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
-        // Most steps belong to one of the first buckets.
-        let bucket = LATENCY_BOUNDS_NS.iter().position(|bound| ns <= *bound).unwrap_or(LATENCY_BOUNDS_NS.len());
-        self.buckets[bucket] += 1;
+        self.buckets[LATENCY_BOUNDS_NS.partition_point(|bound| *bound < ns)] += 1;
         self.sum_ns = self.sum_ns.saturating_add(ns);
         self.max_ns = self.max_ns.max(ns);
     }

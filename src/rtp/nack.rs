@@ -61,7 +61,8 @@ impl Default for NackGenerator {
 }
 
 impl NackGenerator {
-    /// Nothing received, nothing missing. All the memory it will need is allocated here.
+    /// Nothing received, nothing missing. Most streams never miss anything: memory is allocated at the first gap, all
+    /// that there will be.
     pub fn new() -> Self {
         Self { highest: None, missing: VecDeque::new(), given_up: false }
     }
@@ -80,10 +81,14 @@ impl NackGenerator {
         }
         self.highest = Some(index);
         let gap = index - highest - 1;
+        if gap == 0 {
+            return;
+        }
         if gap as usize > MAX_MISSING - self.missing.len() {
             self.give_up();
             return;
         }
+        self.missing.reserve_exact(MAX_MISSING - self.missing.len());
         self.missing.extend((highest + 1..index).map(|index| Missing { index, since: now, tries: 0, asked: now }));
     }
 
@@ -217,13 +222,16 @@ mod tests {
     fn an_interruption_is_not_asked_for() {
         check(RTT, &[Got(1), Got(253), Due(500, &[], true), Due(501, &[], false), Got(254), Due(600, &[], false)]);
         let start = Instant::now();
-        for (second, missing) in [(252, 250), (253, 0), (1 << 40, 0)] {
+        for (second, missing, capacity) in [(252, 250, MAX_MISSING), (253, 0, 0), (1 << 40, 0, 0)] {
             let mut generator = NackGenerator::new();
             generator.received(1, start);
             generator.received(second, start);
             assert_eq!((generator.missing(), generator.given_up), (missing, missing == 0), "{second}");
+            assert_eq!(generator.missing.capacity(), capacity, "{second}");
             generator.received(second + 2, start);
-            assert!(generator.missing() <= MAX_MISSING && generator.missing.capacity() <= 2 * MAX_MISSING);
+            assert!(generator.missing() <= MAX_MISSING);
+            generator.received(second + 4, start);
+            assert_eq!(generator.missing.capacity(), MAX_MISSING, "{second}: allocated once");
         }
     }
 

@@ -6,7 +6,7 @@ use super::codec::av1::structure::Structure;
 use super::codec::{inspect, vp8, vp9};
 use super::header::{Header, NewHeader, write_header};
 use super::random::Random;
-use super::rtcp::{ReportBlock, SenderInfo, Writer};
+use super::rtcp::{SenderInfo, Writer};
 use super::{extension, protocol, rtcp, rtx};
 use crate::id::{Pt, Ssrc};
 use crate::media::CodecName;
@@ -97,15 +97,7 @@ fn payloads_of_any_bytes_are_looked_into() {
 fn compound(random: &mut Random) -> Vec<u8> {
     let mut out = [0; 1_200];
     let mut writer = Writer::new(&mut out);
-    let block = ReportBlock {
-        about: Ssrc(1),
-        fraction_lost: 2,
-        cumulative_lost: 3,
-        highest_sequence: 4,
-        jitter: 5,
-        last_sr: 6,
-        delay_since_last_sr: 7,
-    };
+    let block = rtcp::tests::our_block(1);
     let info = SenderInfo { ssrc: Ssrc(1), ntp: 2, rtp_time: 3, packets: 4, octets: 5 };
     for _ in 0..1 + random.below(4) {
         let written = match random.below(9) {

@@ -5,7 +5,7 @@ mod parse;
 mod write;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::time::Duration;
 

@@ -57,7 +57,7 @@ fn their_block(ssrc: u32) -> ReceptionReport {
     }
 }
 
-fn our_block(about: u32) -> ReportBlock {
+pub(in crate::rtp) fn our_block(about: u32) -> ReportBlock {
     ReportBlock {
         about: Ssrc(about),
         fraction_lost: 2,
