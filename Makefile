@@ -40,7 +40,7 @@ check: tools-build ## The fast ones: formatting, lints, the house rules
 	@$(SAY) "Lints"
 	cargo clippy --locked $(SCOPE) --all-targets -- -D warnings
 	@$(SAY) "House rules (tests/tidy.rs)"
-	cargo test --locked --quiet --test tidy
+	cargo test --locked --quiet -p moonring --test tidy
 
 .PHONY: doc
 doc: tools-build ## The documentation of the source, in target/doc/moonring/
@@ -55,7 +55,7 @@ test-rust: tools-build ## Unit and integration tests
 .PHONY: test-benches
 test-benches: tools-build
 	@$(SAY) "Benchmarks, one round each, so that they do not rot"
-	if ls benches/*.rs >/dev/null 2>&1; then cargo test --locked --bench '*'; else echo "There are none yet"; fi
+	cargo test --locked -p moonring-benches --benches
 
 .PHONY: test-browsers
 test-browsers: tools-build tools-browser ## Real browsers against the server; pictures in artifacts/
@@ -66,7 +66,7 @@ test-browsers: tools-build tools-browser ## Real browsers against the server; pi
 
 .PHONY: bench
 bench: tools-build ## Benchmarks
-	cargo bench --locked $(ARGS)
+	cargo bench --locked -p moonring-benches $(ARGS)
 
 .PHONY: fuzz
 fuzz: TARGETS = $(or $(ARGS),$(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))))

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use moonring::command::{Command, Event};
-use moonring::packet::SendBatch;
-use moonring::shard::event_loop::{Core, LoopSettings, Park, Phase, spawn_shard};
-use moonring::shard::udp::{IoMode, IoStats, bind};
+use moonring::bench::{Core, LoopSettings, Park, Phase, spawn_shard};
+use moonring::bench::{IoMode, IoStats, bind};
+use moonring_core::command::{Command, Event};
+use moonring_wire::packet::SendBatch;
 use nix::time::{ClockId, clock_gettime};
 
 const WINDOW: usize = 64;

@@ -16,8 +16,8 @@ use std::time::Duration;
 use common::call::Call;
 use common::counting::Counting;
 use common::is_bench;
-use moonring::media::CodecName;
-use moonring::room::history::HistoryLimits;
+use moonring_core::room::history::HistoryLimits;
+use moonring_wire::media::CodecName;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 use common::call::Call;
 use common::counting::Counting;
 use common::{Way, interleave, is_bench, thread_ns};
-use moonring::command::Command;
-use moonring::id::{ClientId, RoomId};
-use moonring::media::CodecName;
-use moonring::policy::hook::{ClientFacts, HookCall, Presence, Traffic};
-use moonring::policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
+use moonring_core::command::Command;
+use moonring_policy::hook::{ClientFacts, HookCall, Presence, Traffic};
+use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
+use moonring_wire::id::{ClientId, RoomId};
+use moonring_wire::media::CodecName;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -197,7 +197,7 @@ fn hook_latency() -> (f64, f64) {
 
 /// A decision asked of another process's HTTP service: one kept-alive connection on loopback, JSON both ways.
 fn http_decision_ns() -> f64 {
-    moonring::signal::tls::install_crypto_provider();
+    moonring::bench::install_crypto_provider();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     runtime.block_on(async {

@@ -6,8 +6,8 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use moonring::packet::SendBatch;
-use moonring::shard::udp::{IoMode, Udp, UdpSettings, bind};
+use moonring::bench::{IoMode, Udp, UdpSettings, bind};
+use moonring_wire::packet::SendBatch;
 use nix::time::{ClockId, clock_gettime};
 
 const DATAGRAM: usize = 1_100;

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use counting::{Counting, allocations, live_bytes};
 
-use moonring::command::Command;
-use moonring::id::{Mid, Ssrc, TrackId};
-use moonring::media::CodecName::{Opus, Vp8};
-use moonring::negotiate::Direction;
-use moonring::packet::SendBatch;
+use moonring_core::command::Command;
+use moonring_wire::id::{Mid, Ssrc, TrackId};
+use moonring_wire::media::CodecName::{Opus, Vp8};
+use moonring_wire::negotiate::Direction;
+use moonring_wire::packet::SendBatch;
 
 use sim::World;
 use sim::flows::{sends, wants};

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use moonring::policy::Script;
-use moonring::policy::tools::check::check;
-use moonring::policy::tools::names::{Names, hooks};
+use moonring_policy::Script;
+use moonring_policy::tools::check::check;
+use moonring_policy::tools::names::{Names, hooks};
 
 fn read(name: &str) -> String {
-    fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+    fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(name)).unwrap()
 }
 
 /// What the engine offers, as the documents call it.

@@ -6,17 +6,17 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moonring::command::{Command, Event, PublishIntent, SubscribeIntent};
-use moonring::id::{ClientId, Mid, RoomId};
-use moonring::media::{CodecName, Source};
-use moonring::packet::SendBatch;
-use moonring::policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
-use moonring::room::history::HistoryLimits;
-use moonring::shard::{Shard, ShardSettings};
-use moonring::transport::TransportConfig;
-use moonring::transport::dtls::Certificate;
+use moonring_core::command::{Command, Event, PublishIntent, SubscribeIntent};
+use moonring_core::room::history::HistoryLimits;
+use moonring_core::shard::{Shard, ShardSettings};
 use moonring_loadtest::media::{Clock, Packet};
 use moonring_loadtest::peer::{Outbox, Peer, PeerConfig};
+use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
+use moonring_wire::id::{ClientId, Mid, RoomId};
+use moonring_wire::media::{CodecName, Source};
+use moonring_wire::packet::SendBatch;
+use moonring_wire::transport::TransportConfig;
+use moonring_wire::transport::dtls::Certificate;
 
 use super::counting::live_bytes;
 

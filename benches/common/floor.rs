@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use moonring::id::{Pt, Ssrc};
-use moonring::media::{CodecName, Kind};
-use moonring::packet::{MAX_DATAGRAM, SendBatch};
-use moonring::rtp::header::{Header, NewHeader, write_header};
-use moonring::shard::udp::Udp;
-use moonring::transport::srtp::{MasterKey, SrtpIn, SrtpOut, SrtpProfile};
+use moonring::bench::Udp;
+use moonring_wire::id::{Pt, Ssrc};
+use moonring_wire::media::{CodecName, Kind};
+use moonring_wire::packet::{MAX_DATAGRAM, SendBatch};
+use moonring_wire::rtp::header::{Header, NewHeader, write_header};
+use moonring_wire::transport::srtp::{MasterKey, SrtpIn, SrtpOut, SrtpProfile};
 
 use super::counting::allocations;
 use super::{Sink, Way, is_bench, thread_ns, udp};

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
 use std::ptr::null_mut;
 
-use moonring::transport::srtp::SrtpProfile;
+use moonring_wire::transport::srtp::SrtpProfile;
 
 /// What Debian's package `libsrtp2-1` installs.
 const NAME: &CStr = c"libsrtp2.so.1";

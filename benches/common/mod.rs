@@ -8,7 +8,7 @@ pub mod libsrtp;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
-use moonring::shard::udp::{Udp, UdpSettings, bind};
+use moonring::bench::{Udp, UdpSettings, bind};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
 

@@ -2,4 +2,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: moonring_fuzz::write_seeds("rtcp"), |bytes: &[u8]| moonring_fuzz::targets::run("rtcp", bytes));
+fuzz_target!(init: moonring_fuzz::write_seeds("rtcp"), |bytes: &[u8]| moonring_fuzz::run("rtcp", bytes));

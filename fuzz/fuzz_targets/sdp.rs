@@ -2,4 +2,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: moonring_fuzz::write_seeds("sdp"), |bytes: &[u8]| moonring_fuzz::targets::run("sdp", bytes));
+fuzz_target!(init: moonring_fuzz::write_seeds("sdp"), |bytes: &[u8]| moonring_fuzz::run("sdp", bytes));

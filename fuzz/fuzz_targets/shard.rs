@@ -2,4 +2,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: moonring_fuzz::write_seeds("shard"), |bytes: &[u8]| moonring_fuzz::targets::run("shard", bytes));
+fuzz_target!(init: moonring_fuzz::write_seeds("shard"), |bytes: &[u8]| moonring_fuzz::run("shard", bytes));

@@ -2,4 +2,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: moonring_fuzz::write_seeds("srtp"), |bytes: &[u8]| moonring_fuzz::targets::run("srtp", bytes));
+fuzz_target!(init: moonring_fuzz::write_seeds("srtp"), |bytes: &[u8]| moonring_fuzz::run("srtp", bytes));

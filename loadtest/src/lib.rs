@@ -16,11 +16,17 @@
 //! | [`run`] | one run: starts all of it, watches, reports |
 //! | [`report`] | numbers, a table, a page with plots |
 //! | [`process`] | processor time and memory from `/proc` |
+#[cfg(feature = "load")]
 pub mod engine;
 pub mod media;
 pub mod peer;
+#[cfg(feature = "load")]
 pub mod process;
+#[cfg(feature = "load")]
 pub mod report;
+#[cfg(feature = "load")]
 pub mod run;
+#[cfg(feature = "load")]
 pub mod scenario;
+#[cfg(feature = "load")]
 pub mod signalling;

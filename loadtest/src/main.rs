@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use moonring::id::RoomId;
 use moonring_loadtest::media::{AudioSettings, VideoSettings};
 use moonring_loadtest::report::{self, Report, Second};
 use moonring_loadtest::run::{self, Settings};
 use moonring_loadtest::scenario::{Scenario, Size};
 use moonring_loadtest::signalling::{Target, TlsTrust};
+use moonring_wire::id::RoomId;
 
 /// What `--ramp` calls a good load.
 const MOST_LOSS_PERCENT: f64 = 0.1;

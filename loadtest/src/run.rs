@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
-use moonring::transport::dtls::Certificate;
+use moonring_wire::transport::dtls::Certificate;
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 

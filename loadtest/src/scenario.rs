@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use moonring::id::RoomId;
-use moonring::media::CodecName;
+use moonring_wire::id::RoomId;
+use moonring_wire::media::CodecName;
 
 use crate::signalling::{ClientPlan, Receive};
 

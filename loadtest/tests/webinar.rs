@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use moonring::config::{Config, PortRange, Secret};
-use moonring::id::RoomId;
-use moonring::server::Server;
+use moonring::Server;
+use moonring::{Config, PortRange, Secret};
 use moonring_loadtest::media::{AudioSettings, VideoSettings};
 use moonring_loadtest::report::Report;
 use moonring_loadtest::run::{self, Settings};
 use moonring_loadtest::scenario::{Scenario, Size};
 use moonring_loadtest::signalling::{Target, TlsTrust};
+use moonring_wire::id::RoomId;
 
 fn size() -> Size {
     Size {

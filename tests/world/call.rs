@@ -1,9 +1,9 @@
 //! Two clients see and hear each other.
 
-use moonring::command::Event;
-use moonring::id::Ssrc;
-use moonring::media::CodecName::{Opus, Vp8};
+use moonring_core::command::Event;
 use moonring_loadtest::peer::PeerEvent;
+use moonring_wire::id::Ssrc;
+use moonring_wire::media::CodecName::{Opus, Vp8};
 
 use crate::sim::World;
 use crate::sim::flows::assert_unbroken;

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use moonring::id::{Mid, Ssrc};
-use moonring::media::CodecName::{Opus, Vp8};
-use moonring::metrics::DropReason;
-use moonring::negotiate::Direction;
+use moonring_wire::drops::DropReason;
+use moonring_wire::id::{Mid, Ssrc};
+use moonring_wire::media::CodecName::{Opus, Vp8};
+use moonring_wire::negotiate::Direction;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -173,7 +173,7 @@ fn authentic_nonsense_of_a_client_is_dropped_by_reason_and_hurts_nobody() {
         let bytes = scene.sealed(&fields);
         assert_eq!(scene.world.inject(address, &bytes), reason, "{what}");
     }
-    let garbage: [fn(&mut moonring::rtp::rtcp::Writer<'_>); 4] = [
+    let garbage: [fn(&mut moonring_wire::rtp::rtcp::Writer<'_>); 4] = [
         |w| w.nack(Ssrc(1), Ssrc(12345), &[1, 2, 3]).unwrap(),
         |w| w.pli(Ssrc(1), Ssrc(12345)).unwrap(),
         |w| w.remb(Ssrc(1), u64::MAX, &[]).unwrap(),

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use moonring::id::Ssrc;
-use moonring::media::CodecName::Opus;
-use moonring::negotiate::{Direction, Setup};
-use moonring::transport::srtp::SrtpProfile;
+use moonring_wire::id::Ssrc;
+use moonring_wire::media::CodecName::Opus;
+use moonring_wire::negotiate::{Direction, Setup};
+use moonring_wire::transport::srtp::SrtpProfile;
 
 use crate::sim::flows::sends;
 use crate::sim::raw::{Fields, section};

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use moonring::media::CodecName::{Opus, Vp8};
-use moonring::metrics::DropReason;
+use moonring_wire::drops::DropReason;
+use moonring_wire::media::CodecName::{Opus, Vp8};
 
 use crate::sim::World;
 use crate::sim::flows::assert_unbroken;
@@ -36,8 +36,8 @@ fn a_check_with_a_wrong_password_moves_nobody() {
     let mut world = World::new(51);
     let (alice, bob) = (world.join("alice"), world.join_raw("bob"));
     let track = world.publish(alice, Opus);
-    let mid = moonring::id::Mid::parse("0").unwrap();
-    world.raw(bob).sections = vec![crate::sim::raw::section("0", Opus, moonring::negotiate::Direction::RecvOnly)];
+    let mid = moonring_wire::id::Mid::parse("0").unwrap();
+    world.raw(bob).sections = vec![crate::sim::raw::section("0", Opus, moonring_wire::negotiate::Direction::RecvOnly)];
     world.offer(bob, vec![], vec![crate::sim::flows::wants(&mid, Some(&track))]);
     world.run_ms(1_000);
     let evil: SocketAddr = "10.66.0.1:6666".parse().unwrap();
@@ -77,7 +77,7 @@ fn an_ice_restart_changes_the_credentials_and_not_the_media() {
 fn after_a_restart_the_old_credentials_end_with_the_first_check_under_the_new_ones() {
     let mut world = World::new(53);
     let who = world.join_raw("alice");
-    world.raw(who).sections = vec![crate::sim::raw::section("0", Opus, moonring::negotiate::Direction::SendOnly)];
+    world.raw(who).sections = vec![crate::sim::raw::section("0", Opus, moonring_wire::negotiate::Direction::SendOnly)];
     world.offer(who, vec![crate::sim::flows::sends("0")], vec![]);
     world.run_ms(500);
     let address = world.members[who].address;

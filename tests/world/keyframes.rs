@@ -1,11 +1,11 @@
 //! Key frames are asked for once, however many need one, and whoever comes late gets a picture soon.
 
-use moonring::command::Command;
-use moonring::id::Mid;
-use moonring::media::CodecName::Vp8;
-use moonring::negotiate::Direction;
-use moonring::rtp::codec::inspect;
+use moonring_core::command::Command;
 use moonring_loadtest::peer::PeerEvent;
+use moonring_wire::id::Mid;
+use moonring_wire::media::CodecName::Vp8;
+use moonring_wire::negotiate::Direction;
+use moonring_wire::rtp::codec::inspect;
 
 use crate::sim::World;
 use crate::sim::flows::{assert_unbroken, wants};
@@ -53,7 +53,7 @@ fn a_storm_of_requests_is_one_request_every_half_second() {
     for _ in 0..60 {
         for who in &storm {
             let media = world.raw(*who).stream(&mid).unwrap().ssrc;
-            let pli = world.raw(*who).control(|w| w.pli(moonring::id::Ssrc(1), media).unwrap());
+            let pli = world.raw(*who).control(|w| w.pli(moonring_wire::id::Ssrc(1), media).unwrap());
             world.raw(*who).out.push(pli);
         }
         world.run_ms(50);

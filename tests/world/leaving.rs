@@ -1,8 +1,8 @@
 //! What ends is gone: no events for the dead, no addresses of theirs, no room without anybody.
 
-use moonring::command::{Command, Event, LeaveCause};
-use moonring::media::CodecName::{Opus, Vp8};
-use moonring::metrics::DropReason;
+use moonring_core::command::{Command, Event, LeaveCause};
+use moonring_wire::drops::DropReason;
+use moonring_wire::media::CodecName::{Opus, Vp8};
 
 use crate::sim::World;
 use crate::sim::flows::assert_unbroken;
@@ -60,8 +60,8 @@ fn whoever_left_is_told_nothing_more_and_its_address_is_nobodys() {
     let mut world = World::new(42);
     let (alice, bob) = (world.join("alice"), world.join_raw("bob"));
     let track = world.publish(alice, Vp8);
-    let mid = moonring::id::Mid::parse("0").unwrap();
-    world.raw(bob).sections = vec![crate::sim::raw::section("0", Vp8, moonring::negotiate::Direction::RecvOnly)];
+    let mid = moonring_wire::id::Mid::parse("0").unwrap();
+    world.raw(bob).sections = vec![crate::sim::raw::section("0", Vp8, moonring_wire::negotiate::Direction::RecvOnly)];
     world.offer(bob, vec![], vec![crate::sim::flows::wants(&mid, Some(&track))]);
     world.run_ms(1_000);
     assert!(world.members[bob].got.len() > 30);
@@ -95,7 +95,8 @@ fn a_room_closes_with_its_last_client_however_it_goes() {
     for way in ["leave", "dtls goodbye", "silence", "never connected"] {
         let mut world = World::new(43);
         let who = world.join_raw("alice");
-        world.raw(who).sections = vec![crate::sim::raw::section("0", Opus, moonring::negotiate::Direction::SendOnly)];
+        world.raw(who).sections =
+            vec![crate::sim::raw::section("0", Opus, moonring_wire::negotiate::Direction::SendOnly)];
         if way != "never connected" {
             world.offer(who, vec![crate::sim::flows::sends("0")], vec![]);
             world.run_ms(1_000);

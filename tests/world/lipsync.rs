@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use moonring::command::Command;
-use moonring::id::{Mid, Ssrc};
-use moonring::media::CodecName::{Opus, Vp8};
-use moonring::negotiate::Direction;
-use moonring::rtp::rtcp::SenderInfo;
+use moonring_core::command::Command;
+use moonring_wire::id::{Mid, Ssrc};
+use moonring_wire::media::CodecName::{Opus, Vp8};
+use moonring_wire::negotiate::Direction;
+use moonring_wire::rtp::rtcp::SenderInfo;
 
 use crate::sim::World;
 use crate::sim::flows::{sends, wants};

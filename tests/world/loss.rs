@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use moonring::id::{Mid, Ssrc};
-use moonring::media::CodecName::{Opus, Vp8};
-use moonring::negotiate::Direction;
+use moonring_wire::id::{Mid, Ssrc};
+use moonring_wire::media::CodecName::{Opus, Vp8};
+use moonring_wire::negotiate::Direction;
 
 use crate::sim::World;
 use crate::sim::flows::{sends, wants};

@@ -1,9 +1,9 @@
 //! A pause is no loss: what comes after it follows what came before.
 
-use moonring::command::Command;
-use moonring::media::CodecName::{Opus, Vp8};
-use moonring::metrics::DropReason;
-use moonring::rtp::codec::inspect;
+use moonring_core::command::Command;
+use moonring_wire::drops::DropReason;
+use moonring_wire::media::CodecName::{Opus, Vp8};
+use moonring_wire::rtp::codec::inspect;
 
 use crate::sim::World;
 use crate::sim::flows::assert_unbroken;

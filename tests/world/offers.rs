@@ -1,9 +1,9 @@
 //! What an offer may ask for, and what is said when it asks for something else.
 
-use moonring::command::{Event, PublishIntent, RefusalCode, SubscribeIntent};
-use moonring::id::{Mid, TrackId};
-use moonring::media::CodecName::{H264, Opus, Vp8};
-use moonring::negotiate::{AnswerSection, Direction, Fingerprint, OfferSection, SectionKind};
+use moonring_core::command::{Event, PublishIntent, RefusalCode, SubscribeIntent};
+use moonring_wire::id::{Mid, TrackId};
+use moonring_wire::media::CodecName::{H264, Opus, Vp8};
+use moonring_wire::negotiate::{AnswerSection, Direction, Fingerprint, OfferSection, SectionKind};
 
 use crate::sim::flows::{sends, wants};
 use crate::sim::raw::section;
@@ -25,7 +25,7 @@ fn outcomes(
     world.raw(bob).sections = sections;
     let publish: Vec<PublishIntent> = publish.iter().map(|mid| sends(mid)).collect();
     let outcomes = world.offer(bob, publish, subscribe(&tracks));
-    let words = |outcome: moonring::command::SectionOutcome| {
+    let words = |outcome: moonring_wire::negotiate::SectionOutcome| {
         let reason = outcome.reason.unwrap_or_else(|| "ok".into());
         let reason = reason.replace(tracks[0].as_str(), "SOUND").replace(tracks[1].as_str(), "PICTURE");
         (outcome.mid.to_string(), reason)

@@ -1,7 +1,7 @@
 //! What a room's script decides happens, whole or not at all.
 
-use moonring::command::{Command, Event, LeaveCause, RefusalCode};
-use moonring::media::CodecName::{Opus, Vp8};
+use moonring_core::command::{Command, Event, LeaveCause, RefusalCode};
+use moonring_wire::media::CodecName::{Opus, Vp8};
 use serde_json::json;
 
 use crate::sim::World;
@@ -53,7 +53,7 @@ fn a_verdict_and_its_actions_come_in_one_step() {
     let told = world.take_words(alice);
     assert!(told.iter().any(|words| words.contains("published")), "{told:?}");
     let mid = world.peer(alice).publish(Vp8);
-    let intent = moonring::command::PublishIntent { mid, source: moonring::media::Source::Camera };
+    let intent = moonring_core::command::PublishIntent { mid, source: moonring_wire::media::Source::Camera };
     let outcomes = world.offer(alice, vec![intent], vec![]);
     assert_eq!(outcomes[0].reason.as_deref(), Some("No pictures here"));
     let told = world.take_words(alice);
@@ -148,8 +148,8 @@ fn a_bitrate_set_by_the_policy_reaches_the_publisher_as_an_estimate() {
         function on_message(client, bps) client:set_max_bitrate(bps) end";
     let mut world = World::ruled(88, script);
     let who = world.join_raw("alice");
-    let mut video = crate::sim::raw::section("0", Vp8, moonring::negotiate::Direction::SendOnly);
-    video.ssrcs = vec![(moonring::id::Ssrc(5), None)];
+    let mut video = crate::sim::raw::section("0", Vp8, moonring_wire::negotiate::Direction::SendOnly);
+    video.ssrcs = vec![(moonring_wire::id::Ssrc(5), None)];
     world.raw(who).sections = vec![video];
     world.offer(who, vec![crate::sim::flows::sends("0")], vec![]);
     world.run_ms(1_000);
@@ -164,7 +164,7 @@ fn a_bitrate_set_by_the_policy_reaches_the_publisher_as_an_estimate() {
 fn what_a_script_says_to_a_goodbye_by_dtls_is_heard_at_once() {
     let mut world = World::ruled(89, MEETING);
     let (alice, bob) = (world.join("alice"), world.join_raw("bob"));
-    world.raw(bob).sections = vec![crate::sim::raw::section("0", Opus, moonring::negotiate::Direction::SendOnly)];
+    world.raw(bob).sections = vec![crate::sim::raw::section("0", Opus, moonring_wire::negotiate::Direction::SendOnly)];
     world.offer(bob, vec![crate::sim::flows::sends("0")], vec![]);
     world.run_ms(990);
     world.take_words(alice);

@@ -1,9 +1,9 @@
 //! A script that tries to hold its shard does not cost any room a packet, not even its own.
 
-use moonring::command::Command;
-use moonring::media::CodecName::{Opus, Vp8};
-use moonring::metrics::DropReason;
-use moonring::policy::PolicySettings;
+use moonring_core::command::Command;
+use moonring_policy::PolicySettings;
+use moonring_wire::drops::DropReason;
+use moonring_wire::media::CodecName::{Opus, Vp8};
 use serde_json::json;
 
 use crate::sim::flows::assert_unbroken;

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use moonring::command::Command;
-use moonring::id::{Mid, Ssrc, TrackId};
-use moonring::media::CodecName::Vp8;
-use moonring::negotiate::Direction;
-use moonring::rtp::codec::vp8;
-use moonring::rtp::rtcp::SenderInfo;
+use moonring_core::command::Command;
+use moonring_wire::id::{Mid, Ssrc, TrackId};
+use moonring_wire::media::CodecName::Vp8;
+use moonring_wire::negotiate::Direction;
+use moonring_wire::rtp::codec::vp8;
+use moonring_wire::rtp::rtcp::SenderInfo;
 
 use crate::sim::flows::{assert_unbroken, sends, wants};
 use crate::sim::raw::{Fields, MID_ID, RID_ID, section, simulcast};
@@ -194,7 +194,9 @@ fn more_rids_than_layers_are_answered_with_the_layers_that_are_taken() {
     let track = world.offer(alice, vec![sends("0")], vec![])[0].track.clone().unwrap();
     assert_eq!(track.layers, 3);
     let answer = world.raw(alice).answer.clone().unwrap();
-    let moonring::negotiate::AnswerSection::Accepted { rids, .. } = &answer.sections[0] else { panic!("{answer:?}") };
+    let moonring_wire::negotiate::AnswerSection::Accepted { rids, .. } = &answer.sections[0] else {
+        panic!("{answer:?}")
+    };
     assert_eq!(rids.iter().map(|rid| rid.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
 }
 

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use moonring::id::{Pt, Ssrc};
-use moonring::media::CodecName;
-use moonring::room::pictures::{LastPicture, PictureShift};
-use moonring::rtp::codec::av1::structure::Structure;
-use moonring::rtp::codec::{inspect, vp8, vp9};
-use moonring::rtp::header::{Header, NewHeader, write_header};
-use moonring::rtp::rtcp::{ReportBlock, RtcpMessage, SenderInfo, Writer, parse};
-use moonring::rtp::twcc::ArrivalRecorder;
-use moonring::rtp::{extension, protocol, rtx};
+use moonring_core::room::pictures::{LastPicture, PictureShift};
+use moonring_wire::id::{Pt, Ssrc};
+use moonring_wire::media::CodecName;
+use moonring_wire::rtp::codec::av1::structure::Structure;
+use moonring_wire::rtp::codec::{inspect, vp8, vp9};
+use moonring_wire::rtp::header::{Header, NewHeader, write_header};
+use moonring_wire::rtp::rtcp::{ReportBlock, RtcpMessage, SenderInfo, Writer, parse};
+use moonring_wire::rtp::twcc::ArrivalRecorder;
+use moonring_wire::rtp::{extension, protocol, rtx};
 
 use super::{Parts, joined};
 

@@ -28,18 +28,11 @@ pub const ALL: &[Target] = &[
     Target { name: "srtp", run: seal::srtp, seeds: seal::srtp_seeds, rounds: 5_000 },
     Target { name: "sdp", run: text::sdp, seeds: text::sdp_seeds, rounds: 300 },
     Target { name: "signalling", run: text::signalling, seeds: text::signalling_seeds, rounds: 5_000 },
-    Target { name: "config", run: text::config, seeds: text::config_seeds, rounds: 1_000 },
     Target { name: "pattern", run: policy::pattern, seeds: policy::pattern_seeds, rounds: 5_000 },
     Target { name: "plain", run: policy::plain, seeds: policy::plain_seeds, rounds: 5_000 },
     Target { name: "script", run: policy::script, seeds: policy::script_seeds, rounds: 300 },
     Target { name: "shard", run: shard::shard, seeds: shard::shard_seeds, rounds: 150 },
 ];
-
-/// Runs a target by its name.
-pub fn run(name: &str, bytes: &[u8]) {
-    let target = ALL.iter().find(|target| target.name == name).expect("a target");
-    (target.run)(bytes);
-}
 
 /// An input as parts, each behind its length in two bytes; the last may be shorter than it says.
 struct Parts<'a>(&'a [u8]);

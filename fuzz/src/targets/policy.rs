@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use mlua::{BString, Function, Lua};
-use moonring::policy::pattern::{self, Match, PatternError};
-use moonring::policy::plain::{self, Limits};
-use moonring::policy::tools::check::check;
-use moonring::policy::tools::names::Names;
+use moonring_policy::pattern::{self, Match, PatternError};
+use moonring_policy::plain::{self, Limits};
+use moonring_policy::tools::check::check;
+use moonring_policy::tools::names::Names;
 
 use super::{Parts, joined};
 

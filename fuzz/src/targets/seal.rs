@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use moonring::negotiate::IceCredentials;
-use moonring::rtp::header::Header;
-use moonring::transport::ice::IceLite;
-use moonring::transport::srtp::{MAX_RTCP_OVERHEAD, MasterKey, SrtpIn, SrtpOut, SrtpProfile};
-use moonring::transport::stun::{self, MAX_RESPONSE, StunError, StunKey};
+use moonring_wire::negotiate::IceCredentials;
+use moonring_wire::rtp::header::Header;
+use moonring_wire::transport::ice::IceLite;
+use moonring_wire::transport::srtp::{MAX_RTCP_OVERHEAD, MasterKey, SrtpIn, SrtpOut, SrtpProfile};
+use moonring_wire::transport::stun::{self, MAX_RESPONSE, StunError, StunKey};
 
 use super::{Parts, joined};
 use crate::sim::stun::check;

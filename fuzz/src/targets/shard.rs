@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use moonring::id::{Pt, Ssrc};
-use moonring::media::CodecName::{Opus, Vp8};
-use moonring::media::Extension;
-use moonring::negotiate::Direction;
-use moonring::rtp::header::{NewHeader, write_header};
+use moonring_wire::id::{Pt, Ssrc};
+use moonring_wire::media::CodecName::{Opus, Vp8};
+use moonring_wire::media::Extension;
+use moonring_wire::negotiate::Direction;
+use moonring_wire::rtp::header::{NewHeader, write_header};
 
 use super::text::POLICY;
 use super::{Parts, joined, media};

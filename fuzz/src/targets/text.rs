@@ -1,13 +1,12 @@
-//! What is text: session descriptions, the signalling's messages, the configuration file.
+//! What is text: session descriptions and the signalling's messages.
 
-use moonring::command::{Command, Event, PublishIntent, SubscribeIntent};
-use moonring::config::Options;
-use moonring::id::ClientId;
-use moonring::media::Source;
-use moonring::negotiate::Offer;
-use moonring::signal::message::ClientMessage;
-use moonring::signal::sdp;
+use moonring_core::command::{Command, Event, PublishIntent, SubscribeIntent};
 use moonring_loadtest::peer::answer_text;
+use moonring_wire::id::ClientId;
+use moonring_wire::media::Source;
+use moonring_wire::message::ClientMessage;
+use moonring_wire::negotiate::Offer;
+use moonring_wire::sdp;
 
 use super::shard::PANICS;
 use crate::sim::World;
@@ -42,11 +41,11 @@ pub(super) fn sdp(bytes: &[u8]) {
 
 pub(super) fn sdp_seeds() -> Vec<Vec<u8>> {
     [
-        &include_bytes!("../../../src/signal/sdp/fixtures/chrome_bundle.sdp")[..],
-        include_bytes!("../../../src/signal/sdp/fixtures/chrome_simulcast.sdp"),
-        include_bytes!("../../../src/signal/sdp/fixtures/firefox.sdp"),
-        include_bytes!("../../../src/signal/sdp/fixtures/ffmpeg_whip.sdp"),
-        include_bytes!("../../../src/signal/sdp/fixtures/gstreamer_whip.sdp"),
+        &include_bytes!("../../../src/wire/src/sdp/fixtures/chrome_bundle.sdp")[..],
+        include_bytes!("../../../src/wire/src/sdp/fixtures/chrome_simulcast.sdp"),
+        include_bytes!("../../../src/wire/src/sdp/fixtures/firefox.sdp"),
+        include_bytes!("../../../src/wire/src/sdp/fixtures/ffmpeg_whip.sdp"),
+        include_bytes!("../../../src/wire/src/sdp/fixtures/gstreamer_whip.sdp"),
     ]
     .map(<[u8]>::to_vec)
     .to_vec()
@@ -99,7 +98,7 @@ fn command(client: ClientId, message: ClientMessage) -> Option<Command> {
 }
 
 pub(super) fn signalling_seeds() -> Vec<Vec<u8>> {
-    let sdp = include_str!("../../../src/signal/sdp/fixtures/ffmpeg_whip.sdp");
+    let sdp = include_str!("../../../src/wire/src/sdp/fixtures/ffmpeg_whip.sdp");
     let publish = serde_json::json!([{ "mid": "0", "source": "camera" }, { "mid": "1" }]);
     let offer = serde_json::json!({ "type": "offer", "request": 1, "sdp": sdp, "publish": publish });
     let track = r#"{"type":"subscribe"}
@@ -111,18 +110,4 @@ pub(super) fn signalling_seeds() -> Vec<Vec<u8>> {
 {"type":"join","room":"demo","token":"t","metadata":{"name":"Ada"},"protocol":1}
 {"type":"leave"}"#;
     vec![format!("{offer}\n{offer}\n").into_bytes(), track.into(), message.into()]
-}
-
-/// The configuration file.
-pub(super) fn config(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(options) = toml::from_str::<Options>(text) {
-        let _ = options.or_default().check();
-    }
-}
-
-pub(super) fn config_seeds() -> Vec<Vec<u8>> {
-    let lists = "announced_ip = [\"203.0.113.7\"]\nmedia_ports = \"40000-40010\"\nroom_scripts = [\"town-*=town.lua\"]
-script_config = [\"limit=5\"]\nhttp_allow = [\"auth.example.com\"]\nsrtp_profiles = [\"aead_aes_128_gcm\"]\n";
-    vec![include_bytes!("../../../moonring.example.toml").to_vec(), lists.into()]
 }

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use moonring::id::Mid;
-use moonring::media::{CodecName, Kind};
+use moonring_wire::id::Mid;
+use moonring_wire::media::{CodecName, Kind};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use moonring::id::Mid;
-use moonring::media::CodecName;
+use moonring_wire::id::Mid;
+use moonring_wire::media::CodecName;
 use std::os::fd::AsRawFd;
 use tokio::sync::oneshot;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use moonring::rtp::extension::AudioLevel;
+use moonring_wire::rtp::extension::AudioLevel;
 use rand::Rng;
 use rand::rngs::SmallRng;
 

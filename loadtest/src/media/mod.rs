@@ -6,7 +6,7 @@ mod video;
 
 use std::time::{Duration, Instant};
 
-use moonring::rtp::extension::AudioLevel;
+use moonring_wire::rtp::extension::AudioLevel;
 
 pub use audio::{AudioSettings, AudioSource};
 pub use video::{VideoSettings, VideoSource};

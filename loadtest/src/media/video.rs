@@ -157,8 +157,8 @@ fn frame_header(key: bool, out: &mut [u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use moonring::media::CodecName;
-    use moonring::rtp::codec::inspect;
+    use moonring_wire::media::CodecName;
+    use moonring_wire::rtp::codec::inspect;
     use rand::SeedableRng;
 
     use super::*;

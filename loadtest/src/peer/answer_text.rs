@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use moonring::id::{Mid, Pt, Rid, Ssrc};
-use moonring::media::{Codec, CodecName, Extension, Kind};
-use moonring::negotiate::{
+use moonring_wire::id::{Mid, Pt, Rid, Ssrc};
+use moonring_wire::media::{Codec, CodecName, Extension, Kind};
+use moonring_wire::negotiate::{
     Answer, AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, Fingerprint, IceCredentials, Setup,
 };
 

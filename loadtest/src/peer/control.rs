@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use moonring::id::Ssrc;
-use moonring::metrics::DropReason;
-use moonring::rtp::rtcp::{self, Full, ReportBlock, RtcpMessage, Writer};
-use moonring::transport::srtp::MAX_RTCP_OVERHEAD;
+use moonring_wire::drops::DropReason;
+use moonring_wire::id::Ssrc;
+use moonring_wire::rtp::rtcp::{self, Full, ReportBlock, RtcpMessage, Writer};
+use moonring_wire::transport::srtp::MAX_RTCP_OVERHEAD;
 
 use super::{Outbox, Peer, PeerEvent, Stream};
 

@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use moonring::metrics::DropReason;
-use moonring::negotiate::IceCredentials;
-use moonring::packet::SendBatch;
+use moonring_wire::drops::DropReason;
+use moonring_wire::negotiate::IceCredentials;
+use moonring_wire::packet::SendBatch;
 use rand::Rng;
 
 use super::section::AnswerError;

@@ -28,16 +28,16 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moonring::id::{Mid, Ssrc};
-use moonring::media::CodecName;
-use moonring::metrics::DropReason;
-use moonring::negotiate::{Answer, Offer};
-use moonring::packet::SendBatch;
-use moonring::rtp::header::Header;
-use moonring::rtp::protocol::{Protocol, classify};
-use moonring::rtp::rtx;
-use moonring::transport::dtls::{self, Certificate, Dtls, DtlsEvent, DtlsTerms, DtlsVersions};
-use moonring::transport::srtp::{SrtpIn, SrtpOut, SrtpProfile};
+use moonring_wire::drops::DropReason;
+use moonring_wire::id::{Mid, Ssrc};
+use moonring_wire::media::CodecName;
+use moonring_wire::negotiate::{Answer, Offer};
+use moonring_wire::packet::SendBatch;
+use moonring_wire::rtp::header::Header;
+use moonring_wire::rtp::protocol::{Protocol, classify};
+use moonring_wire::rtp::rtx;
+use moonring_wire::transport::dtls::{self, Certificate, Dtls, DtlsEvent, DtlsTerms, DtlsVersions};
+use moonring_wire::transport::srtp::{SrtpIn, SrtpOut, SrtpProfile};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 

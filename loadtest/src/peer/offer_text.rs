@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use moonring::negotiate::{Direction, Feedback, Offer, OfferSection, OfferedCodec, SectionKind, Setup};
+use moonring_wire::negotiate::{Direction, Feedback, Offer, OfferSection, OfferedCodec, SectionKind, Setup};
 
 /// Writes the offer.
 pub fn render(offer: &Offer) -> String {

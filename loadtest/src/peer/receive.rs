@@ -3,14 +3,14 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use moonring::id::Ssrc;
-use moonring::media::{CodecName, Kind};
-use moonring::metrics::DropReason;
-use moonring::rtp::codec;
-use moonring::rtp::header::Header;
-use moonring::rtp::receive::ReceiveStats;
-use moonring::rtp::rtcp::ReportBlock;
-use moonring::rtp::sequence::Extender;
+use moonring_wire::drops::DropReason;
+use moonring_wire::id::Ssrc;
+use moonring_wire::media::{CodecName, Kind};
+use moonring_wire::rtp::codec;
+use moonring_wire::rtp::header::Header;
+use moonring_wire::rtp::receive::ReceiveStats;
+use moonring_wire::rtp::rtcp::ReportBlock;
+use moonring_wire::rtp::sequence::Extender;
 
 use super::RtpReceived;
 use super::section::{Sections, codec_of};

@@ -1,12 +1,12 @@
 //! The media sections of a peer: what it offers, and what the answer made of it.
 
-use moonring::id::{Mid, Pt, Ssrc};
-use moonring::media::{Codec, CodecName, Extension, ExtensionIds, Kind};
-use moonring::negotiate::{
+use moonring_wire::id::{Mid, Pt, Ssrc};
+use moonring_wire::media::{Codec, CodecName, Extension, ExtensionIds, Kind};
+use moonring_wire::negotiate::{
     Answer, AnswerSection, Direction, Feedback, Fingerprint, IceCredentials, Offer, OfferSection, OfferedCodec,
     SectionKind, Setup,
 };
-use moonring::transport::dtls::DtlsRole;
+use moonring_wire::transport::dtls::DtlsRole;
 use rand::Rng;
 use rand::rngs::SmallRng;
 

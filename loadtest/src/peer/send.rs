@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use moonring::id::{Mid, Pt, Ssrc};
-use moonring::media::{Extension, ExtensionIds};
-use moonring::packet::SendBatch;
-use moonring::rtp::extension::abs_send_time;
-use moonring::rtp::header::{NewHeader, write_header};
-use moonring::rtp::rtcp::SenderInfo;
-use moonring::transport::srtp::{MAX_RTP_OVERHEAD, SrtpOut};
+use moonring_wire::id::{Mid, Pt, Ssrc};
+use moonring_wire::media::{Extension, ExtensionIds};
+use moonring_wire::packet::SendBatch;
+use moonring_wire::rtp::extension::abs_send_time;
+use moonring_wire::rtp::header::{NewHeader, write_header};
+use moonring_wire::rtp::rtcp::SenderInfo;
+use moonring_wire::transport::srtp::{MAX_RTP_OVERHEAD, SrtpOut};
 use rand::Rng;
 
 use crate::media::{Clock, Packet, Stamp};

@@ -122,7 +122,7 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use moonring::transport::stun as server;
+    use moonring_wire::transport::stun as server;
 
     fn request() -> ([u8; MAX_REQUEST], usize) {
         let request = Request { transaction: [7; 12], username: "server:client", priority: 99, tie_breaker: 5 };

@@ -1,14 +1,14 @@
 use std::io::Cursor;
 
-use moonring::id::Pt;
-use moonring::media::{Extension, Kind};
-use moonring::negotiate::{
+use moonring_wire::id::Pt;
+use moonring_wire::media::{Extension, Kind};
+use moonring_wire::negotiate::{
     AnswerCodec, AnswerSection, AnswerStream, Direction, IceCredentials, OfferSection, SectionKind, Setup,
 };
-use moonring::rtp::header::{NewHeader, write_header};
-use moonring::rtp::rtcp::{self, RtcpMessage, Writer};
-use moonring::transport::dtls::DtlsRole;
-use moonring::transport::{Transport, TransportConfig, TransportEvent, ice, stun};
+use moonring_wire::rtp::header::{NewHeader, write_header};
+use moonring_wire::rtp::rtcp::{self, RtcpMessage, Writer};
+use moonring_wire::transport::dtls::DtlsRole;
+use moonring_wire::transport::{Transport, TransportConfig, TransportEvent, ice, stun};
 
 use super::*;
 use crate::media::{AudioSettings, AudioSource, VideoSettings, VideoSource};

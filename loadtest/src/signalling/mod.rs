@@ -7,8 +7,8 @@ mod websocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moonring::id::RoomId;
-use moonring::media::{CodecName, Kind};
+use moonring_wire::id::RoomId;
+use moonring_wire::media::{CodecName, Kind};
 use tokio::sync::{oneshot, watch};
 
 use crate::engine::{Command, Description, Handle};

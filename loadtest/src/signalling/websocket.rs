@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
-use moonring::media::{Source, TrackInfo};
-use moonring::signal::message::{ClientMessage, PROTOCOL_VERSION, Publish, ServerMessage, Subscribe};
+use moonring_wire::media::{Source, TrackInfo};
+use moonring_wire::message::{ClientMessage, PROTOCOL_VERSION, Publish, ServerMessage, Subscribe};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::timeout;

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use moonring::command::{Command, Event, PublishIntent, RefusalCode, SectionOutcome, SubscribeIntent};
-use moonring::id::{ClientId, Mid, Ssrc, TrackId};
-use moonring::media::{CodecName, Source};
-use moonring::negotiate::Offer;
+use moonring_core::command::{Command, Event, PublishIntent, RefusalCode, SubscribeIntent};
 use moonring_loadtest::media::{AudioSettings, AudioSource, VideoSettings, VideoSource};
 use moonring_loadtest::peer::{Outbox, Peer};
+use moonring_wire::id::{ClientId, Mid, Ssrc, TrackId};
+use moonring_wire::media::{CodecName, Source};
+use moonring_wire::negotiate::{Offer, SectionOutcome};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde_json::Value;

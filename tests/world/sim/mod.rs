@@ -10,19 +10,17 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use moonring::command::{Command, Event, LeaveCause, SectionOutcome};
-use moonring::id::{ClientId, Mid, RoomId, Ssrc};
-use moonring::media::CodecName;
-use moonring::metrics::DropReason;
-use moonring::packet::SendBatch;
-use moonring::policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
-use moonring::room::history::HistoryLimits;
-use moonring::rtp::header::Header;
-use moonring::shard::{Shard, ShardSettings};
-use moonring::transport::TransportConfig;
-use moonring::transport::dtls::Certificate;
+use moonring_core::command::{Command, Event, LeaveCause};
+use moonring_core::shard::{Shard, ShardSettings};
 use moonring_loadtest::media::{AudioSource, Clock, Packet, Stamp, VideoSource};
 use moonring_loadtest::peer::{Handled, Outbox, Peer, PeerConfig, PeerEvent};
+use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
+use moonring_wire::drops::DropReason;
+use moonring_wire::id::{ClientId, Mid, RoomId, Ssrc};
+use moonring_wire::negotiate::SectionOutcome;
+use moonring_wire::packet::SendBatch;
+use moonring_wire::rtp::header::Header;
+use moonring_wire::transport::dtls::Certificate;
 
 use net::{Link, Net};
 use raw::Raw;
@@ -146,18 +144,12 @@ pub(crate) fn library(script: &str) -> ScriptLibrary {
 }
 
 pub(crate) fn settings() -> ShardSettings {
-    let limits = |bytes| HistoryLimits { age: Duration::from_secs(1), bytes };
     ShardSettings {
-        transport: TransportConfig { max_ssrcs: 256, ..TransportConfig::new(certificate()) },
         candidates: vec![SERVER.parse().unwrap()],
-        codecs: vec![CodecName::Opus, CodecName::Vp8, CodecName::H264, CodecName::Vp9, CodecName::Av1],
-        video_history: limits(1 << 20),
-        audio_history: limits(16 << 10),
-        connect_timeout: Duration::from_secs(20),
         max_clients_per_room: 100,
         max_clients: 200,
         max_tracks_per_client: 4,
-        max_bitrate_bps: None,
+        ..ShardSettings::new(certificate())
     }
 }
 

@@ -2,18 +2,18 @@
 
 use std::time::Instant;
 
-use moonring::id::{Mid, Pt, Rid, Ssrc};
-use moonring::media::{Codec, CodecName, Extension, Kind};
-use moonring::metrics::DropReason;
-use moonring::negotiate::{
+use moonring_wire::drops::DropReason;
+use moonring_wire::id::{Mid, Pt, Rid, Ssrc};
+use moonring_wire::media::{Codec, CodecName, Extension, Kind};
+use moonring_wire::negotiate::{
     Answer, AnswerSection, AnswerStream, Direction, Feedback, IceCredentials, Offer, OfferSection, OfferedCodec,
     SectionKind, Setup,
 };
-use moonring::rtp::header::{Header, NewHeader, write_header};
-use moonring::rtp::protocol::{Protocol, classify};
-use moonring::rtp::rtcp::{self, RtcpMessage, Writer};
-use moonring::transport::dtls::{self, Certificate, Dtls, DtlsEvent, DtlsRole, DtlsTerms, DtlsVersions};
-use moonring::transport::srtp::{MAX_RTCP_OVERHEAD, SrtpIn, SrtpOut, SrtpProfile};
+use moonring_wire::rtp::header::{Header, NewHeader, write_header};
+use moonring_wire::rtp::protocol::{Protocol, classify};
+use moonring_wire::rtp::rtcp::{self, RtcpMessage, Writer};
+use moonring_wire::transport::dtls::{self, Certificate, Dtls, DtlsEvent, DtlsRole, DtlsTerms, DtlsVersions};
+use moonring_wire::transport::srtp::{MAX_RTCP_OVERHEAD, SrtpIn, SrtpOut, SrtpProfile};
 
 use super::Got;
 use super::stun::check;

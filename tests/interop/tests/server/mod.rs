@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use moonring::config::{Config, PortRange, Secret};
-use moonring::server::Server;
+use moonring::Server;
+use moonring::{Config, PortRange, Secret};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 

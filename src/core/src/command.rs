@@ -1,0 +1,283 @@
+//! What the control plane asks of a shard, and what a shard tells the control plane.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use crate::report::{RoomReport, ShardReport};
+use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId, ScriptLibrary};
+use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
+use moonring_wire::media::{Source, TrackInfo};
+use moonring_wire::negotiate::{Answer, Offer, RequestId, SectionOutcome};
+
+/// A track a client wants to publish in a section of its offer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PublishIntent {
+    /// Which section.
+    pub mid: Mid,
+    /// What it shows.
+    pub source: Source,
+}
+
+/// A track a client wants to receive in a section of its offer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubscribeIntent {
+    /// Which section.
+    pub mid: Mid,
+    /// Which track; `None` lets the server choose the next one of that kind (WHEP).
+    pub track: Option<TrackId>,
+}
+
+/// From the control plane to the shard that owns the room.
+#[derive(Debug)]
+pub enum Command {
+    /// A client wants in. Answered by [`Event::Joined`] or [`Event::Left`].
+    Join {
+        /// Where.
+        room: RoomId,
+        /// The name the control plane chose for it.
+        client: ClientId,
+        /// What it shows the policy.
+        token: String,
+        /// What it says of itself.
+        metadata: Value,
+        /// Where its signalling comes from.
+        ip: IpAddr,
+    },
+    /// A client's offer. Answered by [`Event::Answered`] or [`Event::Refused`].
+    Offer {
+        /// Who.
+        client: ClientId,
+        /// Its number for it.
+        request: RequestId,
+        /// The description.
+        offer: Box<Offer>,
+        /// What it wants to publish.
+        publish: Vec<PublishIntent>,
+        /// What it wants to receive.
+        subscribe: Vec<SubscribeIntent>,
+    },
+    /// A client stops publishing a track.
+    Unpublish {
+        /// Who.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+    },
+    /// A client stops receiving a track.
+    Unsubscribe {
+        /// Who.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+    },
+    /// A client pauses or resumes its own track (everybody is told; packets are dropped meanwhile).
+    SetMuted {
+        /// Who.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+        /// Whether.
+        muted: bool,
+    },
+    /// The highest layer a client wants to receive of a track, 0 the lowest.
+    SetLayer {
+        /// Who.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+        /// Highest layer; `None` for no limit.
+        layer: Option<u8>,
+    },
+    /// A message for the policy.
+    Message {
+        /// Who.
+        client: ClientId,
+        /// What.
+        value: Value,
+    },
+    /// The answer to [`Event::PolicyRequest`].
+    PolicyReply {
+        /// Its number.
+        id: PolicyRequestId,
+        /// The answer.
+        reply: PolicyReply,
+    },
+    /// The scripts there are now: new rooms use them, rooms that run an older version are reloaded.
+    Scripts(ScriptLibrary),
+    /// What some rooms are and do; at most [`crate::report::MAX_ROOMS_PER_REPORT`]. Answered by [`Event::Report`].
+    Report {
+        /// Its number.
+        id: u64,
+        /// Which rooms.
+        rooms: Vec<RoomId>,
+    },
+    /// A client left, or its signalling is gone.
+    Leave {
+        /// Who.
+        client: ClientId,
+        /// Why, for the policy.
+        reason: String,
+    },
+}
+
+/// What a joined client is told of another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientInfo {
+    /// Its id.
+    pub client: ClientId,
+    /// What it said of itself.
+    pub metadata: Value,
+}
+
+/// Why a request of a client was refused; the client stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalCode {
+    /// The offer cannot be answered as it is (no common codec, changed certificate, ...).
+    BadOffer,
+    /// A track that does not exist or is not the client's.
+    UnknownTrack,
+    /// Another offer of the client is still being decided on.
+    Busy,
+    /// The policy takes no messages or dropped this one.
+    MessageDropped,
+    /// Too many tracks, clients or messages waiting.
+    Limit,
+}
+
+/// Why a client is no longer there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaveCause {
+    /// The policy rejected its join, with these words.
+    Rejected(String),
+    /// The policy kicked it or closed the room, with these words.
+    Kicked(String),
+    /// It said goodbye or its signalling ended.
+    Left,
+    /// Its media transport failed or fell silent, with the technical reason.
+    TransportFailed(String),
+    /// A bound of this server (clients per room, per shard), with words.
+    Limit(String),
+    /// The server shuts down.
+    Shutdown,
+}
+
+/// From a shard to the control plane. `client` is who is to be told.
+#[derive(Debug)]
+pub enum Event {
+    /// It is in the room.
+    Joined {
+        /// Who.
+        client: ClientId,
+        /// Everybody else in the room.
+        clients: Vec<ClientInfo>,
+        /// Everything published in the room.
+        tracks: Vec<TrackInfo>,
+    },
+    /// It is no longer (or never was) in the room; nothing more follows for it.
+    Left {
+        /// Who.
+        client: ClientId,
+        /// Why.
+        cause: LeaveCause,
+    },
+    /// The answer to its offer.
+    Answered {
+        /// Who.
+        client: ClientId,
+        /// Its number for the offer.
+        request: RequestId,
+        /// The description.
+        answer: Box<Answer>,
+        /// What became of what it wanted to publish and receive.
+        sections: Vec<SectionOutcome>,
+    },
+    /// Its request was refused; it stays.
+    Refused {
+        /// Who.
+        client: ClientId,
+        /// Its number for the offer, when it was one.
+        request: Option<RequestId>,
+        /// Why.
+        code: RefusalCode,
+        /// In words, naming what and where.
+        message: String,
+    },
+    /// Its media transport is up.
+    Connected {
+        /// Who.
+        client: ClientId,
+    },
+    /// Another client came.
+    ClientJoined {
+        /// Who is told.
+        client: ClientId,
+        /// Who came.
+        other: ClientInfo,
+    },
+    /// Another client left.
+    ClientLeft {
+        /// Who is told.
+        client: ClientId,
+        /// Who left.
+        other: ClientId,
+    },
+    /// A track can be subscribed to.
+    TrackPublished {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackInfo,
+    },
+    /// A track changed (muted).
+    TrackChanged {
+        /// Who is told.
+        client: ClientId,
+        /// Which, as it is now.
+        track: TrackInfo,
+    },
+    /// A track is gone.
+    TrackUnpublished {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+    },
+    /// Who speaks, loudest first.
+    ActiveSpeakers {
+        /// Who is told.
+        client: ClientId,
+        /// Who speaks.
+        speakers: Vec<ClientId>,
+    },
+    /// A message from the policy.
+    Message {
+        /// Who is told.
+        client: ClientId,
+        /// What.
+        value: Value,
+    },
+    /// A policy waits for something from outside the shard; answered by [`Command::PolicyReply`].
+    PolicyRequest {
+        /// Its number on this shard.
+        id: PolicyRequestId,
+        /// Whose policy.
+        room: RoomId,
+        /// What it asks for.
+        request: PolicyRequest,
+    },
+    /// The answer to [`Command::Report`].
+    Report {
+        /// Its number.
+        id: u64,
+        /// Those of the rooms that are on this shard.
+        rooms: Vec<RoomReport>,
+    },
+    /// The shard's counters, once a second.
+    Counters(Box<ShardReport>),
+    /// A room is gone: its id may be placed anew.
+    RoomClosed {
+        /// Which.
+        room: RoomId,
+    },
+}

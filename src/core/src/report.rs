@@ -1,0 +1,104 @@
+//! What a shard tells of itself and of its rooms: copies, taken when nothing else is under way.
+
+use std::time::Duration;
+
+use moonring_policy::{PolicyStats, RoomStatus};
+use moonring_wire::drops::Drops;
+use moonring_wire::id::RoomId;
+
+/// Most rooms that one [`crate::command::Command::Report`] asks for: what a tick has time for.
+pub const MAX_ROOMS_PER_REPORT: usize = 256;
+
+/// One room.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoomReport {
+    /// Which.
+    pub room: RoomId,
+    /// Clients in it, those whose join is being decided on included.
+    pub clients: usize,
+    /// Tracks published in it.
+    pub tracks: usize,
+    /// Its policy.
+    pub policy: Option<RoomStatus>,
+}
+
+/// One shard.
+#[derive(Clone, Debug, Default)]
+pub struct ShardReport {
+    /// Rooms on it.
+    pub rooms: usize,
+    /// Clients on it.
+    pub clients: usize,
+    /// Tracks on it.
+    pub tracks: usize,
+    /// What it counted.
+    pub counters: ShardCounters,
+    /// What its sockets counted.
+    pub io: IoStats,
+    /// What its policies have done.
+    pub policy: PolicyStats,
+    /// What its scripts counted with `sfu.count`, all rooms together, those that have ended too.
+    pub script_counters: Vec<(String, f64)>,
+    /// Rooms that wait to be looked at after a change of scripts.
+    pub reloads_waiting: usize,
+    /// The longest that a tick was held by reloads.
+    pub longest_reload_slice: Duration,
+}
+
+/// Counters of one shard.
+#[derive(Clone, Debug, Default)]
+pub struct ShardCounters {
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// RTP packets believed.
+    pub packets_in: u64,
+    /// Bytes of RTP packets believed.
+    pub bytes_in: u64,
+    /// RTP packets forwarded; in the shard's own copy, to clients that have left.
+    pub forwarded: u64,
+    /// Bytes of RTP packets forwarded, likewise.
+    pub forwarded_bytes: u64,
+    /// Retransmissions sent.
+    pub resent: u64,
+    /// What was dropped, and why.
+    pub drops: Drops,
+    /// Panics that were contained.
+    pub panics: u64,
+}
+
+/// What went through a shard's sockets since they were opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IoStats {
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Receives that brought them; fewer than datagrams with GRO.
+    pub receives: u64,
+    /// Datagrams longer than the receive buffer, dropped.
+    pub too_long: u64,
+    /// Receives that failed, for example over an ICMP error.
+    pub receive_errors: u64,
+    /// Times the receive buffers were all in use (the datagrams wait in the socket).
+    pub out_of_buffers: u64,
+    /// Times a multishot receive was started.
+    pub arms: u64,
+    /// Datagrams dropped by the kernel because the socket's buffer was full; see [`Udp::poll_kernel_drops`].
+    pub kernel_drops: u64,
+    /// Datagrams sent.
+    pub datagrams_out: u64,
+    /// Their bytes, with those of datagrams that failed.
+    pub bytes_out: u64,
+    /// Sends that carried them; fewer than datagrams with GSO.
+    pub sends: u64,
+    /// Datagrams refused by the kernel.
+    pub send_failed: u64,
+    /// Datagrams dropped because the socket's buffer was full.
+    pub would_block: u64,
+    /// Datagrams sent one by one because GSO was refused.
+    pub without_gso: u64,
+    /// System calls.
+    pub enters: u64,
+    /// Submissions that the ring refused.
+    pub submit_errors: u64,
+}

@@ -1,0 +1,346 @@
+//! The packets of one layer, in plaintext, once: what every forward encrypts from, and what resending reads.
+//!
+//! Payloads lie in a byte ring, so a layer's memory is one allocation of bounded size; the newest packet overwrites
+//! the oldest. Received packets are copied here once (however many clients they go to); receive buffers go back to
+//! the kernel at once, which coalesced receive buffers of 64 KiB need.
+
+use std::time::{Duration, Instant};
+
+use moonring_wire::rtp::codec::PayloadInfo;
+
+/// Bytes of payload memory that a layer starts with.
+const FIRST_BYTES: usize = 16 * 1024;
+/// Packets that a layer has room for per KiB of payload memory.
+const PACKETS_PER_KIB: usize = 2;
+/// Most bytes of padding that evening out may add to a packet.
+const MAX_PADDING: usize = 8;
+/// Longest dependency descriptor kept with a packet.
+pub const MAX_DESCRIPTOR: usize = 64;
+
+/// How much a layer keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryLimits {
+    /// Memory grows while packets younger than this would be overwritten.
+    pub age: Duration,
+    /// Payload bytes at most; rounded up to a power of two.
+    pub bytes: usize,
+}
+
+/// Header extension values that are passed on as they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeptExtensions {
+    /// RFC 6464.
+    pub audio_level: Option<u8>,
+    /// 3GPP TS 26.114.
+    pub orientation: Option<u8>,
+    /// Playout delay.
+    pub playout_delay: Option<[u8; 3]>,
+}
+
+/// One packet. Build one with `..Packet::new(arrival)`; [`History::push`] fills in where its bytes are.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet {
+    /// Extended sequence number (48 bit) of the publisher's stream.
+    pub index: u64,
+    /// The publisher's time stamp.
+    pub timestamp: u32,
+    /// The marker bit.
+    pub marker: bool,
+    /// What the codec says of it.
+    pub info: PayloadInfo,
+    /// Header extensions to pass on.
+    pub kept: KeptExtensions,
+    /// When it came.
+    pub arrival: Instant,
+    /// Bytes of padding it leaves with, so that it is as long as its neighbours: see [`History::even_out`].
+    pub padding: u8,
+    start: u64,
+    payload_len: u16,
+    descriptor_len: u8,
+}
+
+impl Packet {
+    /// A packet that came at `arrival`, all else zero.
+    pub fn new(arrival: Instant) -> Self {
+        Self {
+            index: 0,
+            timestamp: 0,
+            marker: false,
+            info: PayloadInfo::default(),
+            kept: KeptExtensions::default(),
+            arrival,
+            padding: 0,
+            start: 0,
+            payload_len: 0,
+            descriptor_len: 0,
+        }
+    }
+
+    /// Bytes of payload.
+    pub fn payload_len(&self) -> usize {
+        usize::from(self.payload_len)
+    }
+
+    fn stored_len(&self) -> usize {
+        self.payload_len() + usize::from(self.descriptor_len)
+    }
+}
+
+/// The recent packets of one layer. Packets are numbered by arrival from 0; `oldest()..end()` are here.
+#[derive(Debug)]
+pub struct History {
+    limits: HistoryLimits,
+    bytes: Vec<u8>,
+    /// Bytes ever written; a byte's place is this modulo the memory's length.
+    head: u64,
+    packets: Vec<Packet>,
+    /// `by_index[index % len]` is the arrival number of the packet with that index, if it is still here.
+    by_index: Vec<u64>,
+    oldest: u64,
+    end: u64,
+    /// Arrival number of the packet that starts the last key frame.
+    key_frame: Option<u64>,
+}
+
+impl History {
+    /// Empty, without memory until the first packet.
+    pub fn new(limits: HistoryLimits) -> Self {
+        let limits = HistoryLimits { bytes: limits.bytes.next_power_of_two(), ..limits };
+        Self {
+            limits,
+            bytes: Vec::new(),
+            head: 0,
+            packets: Vec::new(),
+            by_index: Vec::new(),
+            oldest: 0,
+            end: 0,
+            key_frame: None,
+        }
+    }
+
+    /// Arrival number of the oldest packet here.
+    pub fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
+    /// Arrival number that the next packet gets.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Arrival number of the first packet of the last key frame, if all since then is here.
+    pub fn key_frame(&self) -> Option<u64> {
+        self.key_frame.filter(|n| *n >= self.oldest)
+    }
+
+    /// The packet with arrival number `n`, if it is here.
+    pub fn get(&self, n: u64) -> Option<&Packet> {
+        (self.oldest..self.end).contains(&n).then(|| &self.packets[(n as usize) & (self.packets.len() - 1)])
+    }
+
+    /// The packet with the publisher's index `index`, if it is here.
+    pub fn find(&self, index: u64) -> Option<&Packet> {
+        if self.by_index.is_empty() {
+            return None;
+        }
+        let n = self.by_index[(index as usize) & (self.by_index.len() - 1)];
+        self.get(n).filter(|p| p.index == index)
+    }
+
+    /// The payload of a packet that is here.
+    pub fn payload(&self, packet: &Packet) -> &[u8] {
+        let start = self.place(packet) + usize::from(packet.descriptor_len);
+        &self.bytes[start..start + packet.payload_len()]
+    }
+
+    /// The dependency descriptor of a packet that is here; empty without one.
+    pub fn descriptor(&self, packet: &Packet) -> &[u8] {
+        let start = self.place(packet);
+        &self.bytes[start..start + usize::from(packet.descriptor_len)]
+    }
+
+    fn place(&self, packet: &Packet) -> usize {
+        (packet.start as usize) & (self.bytes.len() - 1)
+    }
+
+    /// Gives the packets from arrival number `first` on the padding that makes neighbours equally long, where that
+    /// takes at most 8 bytes. Encoders cut a frame into packets that differ by a byte; equally long ones
+    /// leave as one send.
+    pub fn even_out(&mut self, first: u64) {
+        let mut longest = 0_usize;
+        for n in (first.max(self.oldest)..self.end).rev() {
+            let mask = self.packets.len() - 1;
+            let packet = &mut self.packets[(n as usize) & mask];
+            let len = packet.payload_len();
+            match longest.checked_sub(len) {
+                Some(missing) if missing <= MAX_PADDING && len > 0 => packet.padding = missing as u8,
+                _ => longest = len,
+            }
+        }
+    }
+
+    /// Bytes of memory held.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity()
+            + self.packets.capacity() * size_of::<Packet>()
+            + self.by_index.capacity() * size_of::<u64>()
+    }
+
+    /// Keeps a packet that came at `packet.arrival`. A `descriptor` longer than [`MAX_DESCRIPTOR`] is left out; a
+    /// payload longer than the whole memory may be is not kept at all.
+    pub fn push(&mut self, mut packet: Packet, descriptor: &[u8], payload: &[u8]) {
+        let descriptor = if descriptor.len() > MAX_DESCRIPTOR { &[] } else { descriptor };
+        packet.descriptor_len = descriptor.len() as u8;
+        packet.payload_len = payload.len() as u16;
+        let need = packet.stored_len();
+        if need > self.limits.bytes || payload.len() > usize::from(u16::MAX) {
+            return;
+        }
+        self.make_room(packet.arrival, need);
+        packet.start = self.head;
+        let at = (self.head as usize) & (self.bytes.len() - 1);
+        self.bytes[at..at + descriptor.len()].copy_from_slice(descriptor);
+        self.bytes[at + descriptor.len()..at + need].copy_from_slice(payload);
+        self.head += need as u64;
+        if packet.info.key_frame && packet.info.frame_start {
+            self.key_frame = Some(self.end);
+        }
+        let mask = self.packets.len() - 1;
+        self.by_index[(packet.index as usize) & mask] = self.end;
+        self.packets[(self.end as usize) & mask] = packet;
+        self.end += 1;
+    }
+
+    /// Makes `need` contiguous bytes at `head` and one place in `packets` free.
+    fn make_room(&mut self, now: Instant, need: usize) {
+        if self.bytes.len() < need || self.bytes.is_empty() {
+            self.grow(now, need.max(FIRST_BYTES));
+        }
+        loop {
+            let capacity = self.bytes.len() as u64;
+            let tail = capacity - (self.head & (capacity - 1));
+            // A packet does not wrap: a tail that is too short for it stays unused.
+            let start = if tail < need as u64 { self.head + tail } else { self.head };
+            let overwritten = |packet: &Packet| packet.start + capacity < start + need as u64;
+            let crowded = self.end - self.oldest == self.packets.len() as u64;
+            let Some(oldest) = self.get(self.oldest).filter(|p| crowded || overwritten(p)) else {
+                self.head = start;
+                return;
+            };
+            let young = now.saturating_duration_since(oldest.arrival) < self.limits.age;
+            if !(young && self.grow(now, self.bytes.len() * 2)) {
+                self.oldest += 1;
+            }
+        }
+    }
+
+    /// Moves to memory of up to `bytes` bytes; false when the limit does not allow more.
+    fn grow(&mut self, now: Instant, bytes: usize) -> bool {
+        let bytes = bytes.next_power_of_two().min(self.limits.bytes);
+        if bytes <= self.bytes.len() {
+            return false;
+        }
+        let places = (bytes / 1024 * PACKETS_PER_KIB).next_power_of_two().max(16);
+        let mut grown = Self { bytes: vec![0; bytes], ..Self::new(self.limits) };
+        (grown.oldest, grown.end, grown.key_frame) = (self.oldest, self.end, self.key_frame);
+        grown.by_index = vec![u64::MAX; places];
+        grown.packets = vec![Packet::new(now); places];
+        for n in self.oldest..self.end {
+            let mut packet = self.packets[(n as usize) & (self.packets.len() - 1)];
+            let from = (packet.start as usize) & (self.bytes.len() - 1);
+            let (len, to) = (packet.stored_len(), grown.head as usize);
+            grown.bytes[to..to + len].copy_from_slice(&self.bytes[from..from + len]);
+            packet.start = grown.head;
+            grown.head += len as u64;
+            grown.packets[(n as usize) & (places - 1)] = packet;
+            grown.by_index[(packet.index as usize) & (places - 1)] = n;
+        }
+        *self = grown;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(bytes: usize) -> HistoryLimits {
+        HistoryLimits { age: Duration::from_secs(1), bytes }
+    }
+
+    /// Pushes packets of `len` bytes filled with their index, one each millisecond.
+    fn fill(history: &mut History, t0: Instant, indexes: std::ops::Range<u64>, len: usize) {
+        for index in indexes {
+            let now = t0 + Duration::from_millis(index);
+            let packet = Packet { index, ..Packet::new(now) };
+            history.push(packet, &[], &vec![index as u8; len]);
+        }
+    }
+
+    #[test]
+    fn a_packet_is_found_by_arrival_and_by_index_with_its_bytes() {
+        let mut history = History::new(limits(1 << 20));
+        let t0 = Instant::now();
+        assert!(history.find(0).is_none() && history.memory() == 0);
+        let kept = KeptExtensions { audio_level: Some(5), ..KeptExtensions::default() };
+        history.push(Packet { index: 70_000, kept, ..Packet::new(t0) }, &[9, 9], &[1, 2, 3]);
+        let packet = *history.find(70_000).unwrap();
+        assert_eq!(history.payload(&packet), [1, 2, 3]);
+        assert_eq!(history.descriptor(&packet), [9, 9]);
+        assert_eq!(history.get(0).unwrap().index, 70_000);
+        assert!(history.get(1).is_none() && history.find(70_001).is_none());
+    }
+
+    #[test]
+    fn every_packet_that_is_here_has_its_own_bytes_whatever_was_overwritten() {
+        let t0 = Instant::now();
+        for (bytes, len) in [(20_000, 1000), (16_384, 1), (17_000, 1201), (100_000, 333)] {
+            let mut history = History::new(limits(bytes));
+            fill(&mut history, t0, 0..5_000, len);
+            assert!(history.memory() < bytes * 6, "{bytes} {len}: {}", history.memory());
+            assert!(history.end() - history.oldest() > 8);
+            for n in history.oldest()..history.end() {
+                let packet = *history.get(n).unwrap();
+                assert_eq!(packet.index, n);
+                assert_eq!(history.payload(&packet), vec![n as u8; len]);
+                assert_eq!(history.find(n).unwrap().index, n);
+            }
+        }
+    }
+
+    #[test]
+    fn memory_grows_only_while_young_packets_would_be_lost() {
+        let t0 = Instant::now();
+        let mut history = History::new(limits(1 << 20));
+        fill(&mut history, t0, 0..5_000, 100);
+        assert!(history.end() - history.oldest() >= 1_000, "a second's packets are here");
+        assert!(history.memory() < 600_000, "and not much more: {}", history.memory());
+    }
+
+    #[test]
+    fn packets_that_differ_by_little_are_evened_out_and_others_are_not() {
+        let t0 = Instant::now();
+        for (first, lengths, expected) in [
+            (0, &[1000, 1000, 1001, 1001][..], &[1, 1, 0, 0][..]),
+            (0, &[1001, 1000, 1001], &[0, 1, 0]),
+            (0, &[1001, 900, 1001], &[0, 0, 0]),
+            (0, &[1000, 1008, 500, 499, 0, 3], &[8, 0, 0, 0, 0, 0]),
+            (2, &[1000, 1000, 1000, 1001], &[0, 0, 1, 0]),
+        ] {
+            let mut history = History::new(limits(1 << 16));
+            for (index, len) in lengths.iter().enumerate() {
+                history.push(Packet { index: index as u64, ..Packet::new(t0) }, &[], &vec![0; *len]);
+            }
+            history.even_out(first);
+            let padding: Vec<_> = (0..history.end()).map(|n| history.get(n).unwrap().padding).collect();
+            assert_eq!(padding, expected, "{lengths:?}");
+        }
+    }
+
+    #[test]
+    fn a_payload_that_can_never_fit_is_left_out() {
+        let mut history = History::new(limits(1024));
+        history.push(Packet::new(Instant::now()), &[], &[0; 1025]);
+        assert_eq!(history.end(), 0);
+    }
+}

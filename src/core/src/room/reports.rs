@@ -1,0 +1,176 @@
+//! RTCP to clients: sender reports for what they receive, receiver reports and bandwidth feedback for what they
+//! publish, requests for key frames and for packets that did not come.
+
+use std::time::{Duration, Instant};
+
+use slotmap::SlotMap;
+
+use super::client::{Client, FEEDBACK_INTERVAL, REPORT_INTERVAL};
+use super::track::{Layer, Track};
+use moonring_wire::id::{Ssrc, TrackKey};
+use moonring_wire::packet::{MAX_DATAGRAM, SendBatch};
+use moonring_wire::rtp::rtcp::{ReportBlock, SenderInfo, Writer};
+
+/// Longest compound packet before encryption: fits every path with the SRTCP trailer.
+const MAX_COMPOUND: usize = 1_200;
+/// Report blocks in one packet (RFC 3550 section 6.4.1: five bits).
+const MAX_BLOCKS: usize = 31;
+/// SSRCs in one REMB.
+const MAX_REMB_SSRCS: usize = 200;
+/// Transport-wide feedback packets sent at once: each tells of up to 500 packets.
+const MAX_FEEDBACK_PACKETS: usize = 8;
+/// The name of the server's own reports.
+const CNAME: &str = "moonring";
+/// The estimate told to publishers when nothing limits them, in bit/s.
+const UNLIMITED_BPS: u64 = 50_000_000;
+/// Round-trip time assumed for repeating a NACK.
+const ASSUMED_RTT: Duration = Duration::from_millis(80);
+
+/// A compound packet being written.
+type Compound = [u8; MAX_COMPOUND];
+
+/// Encrypts what `writer` has and puts it into `out`. Nothing is sent before the transport is up.
+fn send(client: &mut Client, writer: Writer<'_>, out: &mut SendBatch) {
+    let len = writer.len();
+    if len > 0
+        && let Some(transport) = &mut client.transport
+        && let Some(to) = transport.selected()
+        && let Some(srtp) = transport.srtp_out_mut()
+        && let Some(mut slot) = out.slot(to, MAX_DATAGRAM)
+    {
+        slot.bytes()[..len].copy_from_slice(writer.as_bytes());
+        let protected = srtp.protect_rtcp(slot.bytes(), len);
+        slot.commit(protected);
+    }
+}
+
+/// Sends what is due to `client` at `now`; [`deadline`] says when the next is.
+pub fn send_due(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>, out: &mut SendBatch) {
+    if client.transport.as_ref().is_none_or(|t| t.srtp_out().is_none()) {
+        return;
+    }
+    if client.next_feedback.is_some_and(|at| at <= now) {
+        client.next_feedback = None;
+        transport_feedback(client, tracks, out);
+    }
+    if client.next_report <= now {
+        client.next_report = now + REPORT_INTERVAL;
+        sender_reports(now, client, tracks, out);
+        receiver_reports(now, client, tracks, out);
+    }
+    requests(now, client, tracks, out);
+}
+
+fn transport_feedback(client: &mut Client, tracks: &SlotMap<TrackKey, Track>, out: &mut SendBatch) {
+    let Some(mut arrivals) = client.arrivals.take() else { return };
+    // The media SSRC says nothing in this feedback, but libwebrtc drops it when it is none of the sender's.
+    let published = client.published.iter().filter_map(|key| tracks.get(*key)).flat_map(|t| &t.layers);
+    let media = published.filter_map(|l| l.ssrc).next().unwrap_or(Ssrc(0));
+    for _ in 0..MAX_FEEDBACK_PACKETS {
+        let mut compound: Compound = [0; MAX_COMPOUND];
+        let mut writer = Writer::new(&mut compound);
+        if !arrivals.build(client.report_ssrc, media, &mut writer) {
+            break;
+        }
+        send(client, writer, out);
+    }
+    client.arrivals = Some(arrivals);
+}
+
+/// When [`send_due`] has something to do.
+pub fn deadline(client: &Client, tracks: &SlotMap<TrackKey, Track>) -> Instant {
+    let published = client.published.iter().filter_map(|key| tracks.get(*key));
+    let requests = published.flat_map(|track| {
+        let key_frame = |layer: &Layer| layer.key_frame_deadline().filter(|_| !track.is_muted());
+        track.layers.iter().flat_map(move |layer| [key_frame(layer), layer.missing.next_due(ASSUMED_RTT)])
+    });
+    requests.flatten().chain(client.next_feedback).fold(client.next_report, Instant::min)
+}
+
+/// Notes that a packet with a transport-wide sequence number came: feedback is due a little later.
+pub fn note_transport_sequence(now: Instant, client: &mut Client, sequence: u16) {
+    client.arrivals.get_or_insert_default().record(sequence, now);
+    client.next_feedback.get_or_insert(now + FEEDBACK_INTERVAL);
+}
+
+fn sender_reports(now: Instant, client: &mut Client, tracks: &SlotMap<TrackKey, Track>, out: &mut SendBatch) {
+    for place in 0..client.forwards.len() {
+        let Some(forward) = &client.forwards[place] else { continue };
+        let Some(track) = tracks.get(forward.track) else { continue };
+        let Some((ntp, rtp_time)) = forward.report_times(now, track) else { continue };
+        let (packets, octets) = (forward.packets, forward.octets);
+        let info = SenderInfo { ssrc: forward.ssrc, ntp, rtp_time, packets, octets };
+        let mut compound: Compound = [0; MAX_COMPOUND];
+        let mut writer = Writer::new(&mut compound);
+        let cname = track.info.client.as_str();
+        if writer.sender_report(&info, &[]).and_then(|()| writer.cname(info.ssrc, cname)).is_ok() {
+            send(client, writer, out);
+        }
+    }
+}
+
+fn receiver_reports(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>, out: &mut SendBatch) {
+    let (mut blocks, mut ssrcs) = (Vec::new(), Vec::new());
+    let mut wants_remb = client.max_bitrate_bps.is_some();
+    for key in &client.published {
+        let Some(track) = tracks.get_mut(*key) else { continue };
+        wants_remb |= track.feedback.remb && !track.feedback.transport_cc;
+        for layer in &mut track.layers {
+            let Some(ssrc) = layer.ssrc else { continue };
+            ssrcs.push(ssrc);
+            blocks.extend(layer.stats.report(ssrc, now));
+        }
+    }
+    for chunk in blocks.chunks(MAX_BLOCKS) {
+        report(client, chunk, None, out);
+    }
+    if wants_remb && !ssrcs.is_empty() {
+        let bps = client.max_bitrate_bps.unwrap_or(UNLIMITED_BPS);
+        ssrcs.truncate(MAX_REMB_SSRCS);
+        report(client, &[], Some((bps, &ssrcs)), out);
+    }
+}
+
+/// One receiver report, with the name that compound packets need and, if given, an estimate.
+fn report(client: &mut Client, blocks: &[ReportBlock], remb: Option<(u64, &[Ssrc])>, out: &mut SendBatch) {
+    let mut compound: Compound = [0; MAX_COMPOUND];
+    let mut writer = Writer::new(&mut compound);
+    let from = client.report_ssrc;
+    let written = writer.receiver_report(from, blocks).and_then(|()| writer.cname(from, CNAME));
+    let written = written.and_then(|()| remb.map_or(Ok(()), |(bps, ssrcs)| writer.remb(from, bps, ssrcs)));
+    if written.is_ok() {
+        send(client, writer, out);
+    }
+}
+
+/// Key frames and missing packets.
+fn requests(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>, out: &mut SendBatch) {
+    let from = client.report_ssrc;
+    for n in 0..client.published.len() {
+        let Some(track) = tracks.get_mut(client.published[n]) else { continue };
+        let (feedback, is_video) = (track.feedback, track.is_video());
+        // A muted track's key frame would be dropped, and asked for again and again.
+        let asks_for_pictures = is_video && !track.is_muted();
+        for layer in &mut track.layers {
+            let Some(ssrc) = layer.ssrc else { continue };
+            let mut compound: Compound = [0; MAX_COMPOUND];
+            let mut writer = Writer::new(&mut compound);
+            if feedback.nack {
+                client.sequences.clear();
+                let gave_up = layer.missing.due(now, ASSUMED_RTT, &mut client.sequences);
+                if gave_up && is_video {
+                    layer.want_key_frame(now);
+                }
+                if !client.sequences.is_empty() {
+                    // What does not fit is asked for at its next turn.
+                    let _ = writer.nack(from, ssrc, &client.sequences);
+                }
+            }
+            if asks_for_pictures && let Some((ssrc, number)) = layer.take_key_frame_request(now) {
+                let by_pli = feedback.pli || !feedback.fir;
+                let _ = if by_pli { writer.pli(from, ssrc) } else { writer.fir(from, ssrc, number) };
+            }
+            send(client, writer, out);
+        }
+    }
+}

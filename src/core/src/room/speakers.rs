@@ -1,0 +1,145 @@
+//! Who speaks, from the audio levels that publishers send along (RFC 6464): smoothed, with hysteresis.
+
+use std::time::{Duration, Instant};
+
+use moonring_wire::id::{ClientKey, TrackKey};
+
+/// Time between two looks at who speaks.
+pub const INTERVAL: Duration = Duration::from_millis(250);
+/// Loudness (127 + dBov) from which somebody starts to count as speaking.
+const START: f32 = 77.0;
+/// Loudness below which somebody is falling silent.
+const STOP: f32 = 67.0;
+/// How long somebody who fell silent still counts: pauses between words are no end.
+const HOLD: Duration = Duration::from_millis(1_000);
+/// Weight of a new packet (20 ms of sound) in the smoothed loudness.
+const WEIGHT: f32 = 0.15;
+/// Without a packet for this long a track is silent (discontinuous transmission sends none).
+const STALE: Duration = Duration::from_millis(400);
+/// Most speakers told of.
+pub const MAX_SPEAKERS: usize = 8;
+
+#[derive(Debug)]
+struct Voice {
+    track: TrackKey,
+    client: ClientKey,
+    loudness: f32,
+    heard: Instant,
+    /// Until when its client counts as speaking.
+    until: Option<Instant>,
+}
+
+/// The voices of one room.
+#[derive(Debug, Default)]
+pub struct Speakers {
+    voices: Vec<Voice>,
+    current: Vec<ClientKey>,
+    next: Option<Instant>,
+}
+
+impl Speakers {
+    /// Takes the level of a packet: 0 is the loudest, 127 silence.
+    pub fn hear(&mut self, now: Instant, track: TrackKey, client: ClientKey, level: u8) {
+        let loudness = f32::from(127 - level.min(127));
+        match self.voices.iter_mut().find(|v| v.track == track) {
+            Some(voice) => {
+                voice.loudness += (loudness - voice.loudness) * WEIGHT;
+                voice.heard = now;
+            }
+            None => self.voices.push(Voice { track, client, loudness: loudness * WEIGHT, heard: now, until: None }),
+        }
+        self.next.get_or_insert(now + INTERVAL);
+    }
+
+    /// When to look again; `None` while nobody can be speaking.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// A track is gone.
+    pub fn remove(&mut self, track: TrackKey) {
+        self.voices.retain(|v| v.track != track);
+    }
+
+    /// Looks; the speakers, loudest first, when they are others than before.
+    pub fn evaluate(&mut self, now: Instant) -> Option<&[ClientKey]> {
+        let mut speaking: Vec<(ClientKey, f32)> = Vec::new();
+        for voice in &mut self.voices {
+            let is_stale = now.saturating_duration_since(voice.heard) > STALE;
+            if is_stale {
+                voice.loudness = 0.0;
+            }
+            let was = voice.until.is_some_and(|until| now < until);
+            if voice.loudness >= START || (was && voice.loudness >= STOP) {
+                voice.until = Some(now + HOLD);
+            }
+            if voice.until.is_some_and(|until| now < until) {
+                speaking.push((voice.client, voice.loudness));
+            }
+        }
+        let anybody_heard = self.voices.iter().any(|v| now.saturating_duration_since(v.heard) <= STALE);
+        self.next = (anybody_heard || !speaking.is_empty()).then_some(now + INTERVAL);
+        speaking.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let mut clients: Vec<ClientKey> = Vec::with_capacity(speaking.len().min(MAX_SPEAKERS));
+        for (client, _) in speaking {
+            if !clients.contains(&client) && clients.len() < MAX_SPEAKERS {
+                clients.push(client);
+            }
+        }
+        let mut before = self.current.clone();
+        let mut after = clients.clone();
+        before.sort();
+        after.sort();
+        if before == after {
+            return None;
+        }
+        self.current = clients;
+        Some(&self.current)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slotmap::SlotMap;
+
+    #[test]
+    fn somebody_speaks_after_some_loud_packets_and_stays_a_speaker_through_short_pauses() {
+        let (mut tracks, mut clients) = (SlotMap::<TrackKey, ()>::with_key(), SlotMap::<ClientKey, ()>::with_key());
+        let (track, client) = (tracks.insert(()), clients.insert(()));
+        let t0 = Instant::now();
+        let mut speakers = Speakers::default();
+        assert_eq!(speakers.deadline(), None);
+        let mut now = t0;
+        let mut said = Vec::new();
+        // (packets of 20 ms, level): a knock, silence, speech, a short pause, speech, silence
+        for (packets, level) in [(2, 20), (50, 127), (50, 30), (10, 127), (25, 30), (100, 127)] {
+            for _ in 0..packets {
+                now += Duration::from_millis(20);
+                speakers.hear(now, track, client, level);
+                if speakers.deadline().is_some_and(|at| at <= now)
+                    && let Some(current) = speakers.evaluate(now)
+                {
+                    said.push(current.to_vec());
+                }
+            }
+        }
+        assert_eq!(said, [vec![client], vec![]]);
+    }
+
+    #[test]
+    fn when_packets_stop_the_room_falls_silent_and_needs_no_more_looks() {
+        let (mut tracks, mut clients) = (SlotMap::<TrackKey, ()>::with_key(), SlotMap::<ClientKey, ()>::with_key());
+        let (track, client) = (tracks.insert(()), clients.insert(()));
+        let mut now = Instant::now();
+        let mut speakers = Speakers::default();
+        for _ in 0..50 {
+            now += Duration::from_millis(20);
+            speakers.hear(now, track, client, 10);
+        }
+        assert_eq!(speakers.evaluate(now), Some(&[client][..]));
+        now += Duration::from_secs(2);
+        assert_eq!(speakers.evaluate(now), Some(&[][..]));
+        assert_eq!(speakers.deadline(), None);
+    }
+}

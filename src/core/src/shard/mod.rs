@@ -1,0 +1,275 @@
+//! The sans-I/O core of one shard: it owns rooms, clients, tracks and their policies.
+//!
+//! No socket, no clock, no thread: datagrams, commands and time come in as arguments, datagrams go out into a
+//! [`SendBatch`], events out of [`Shard::poll_event`]. `datagrams` is the way of a packet in, `room::fanout` the way
+//! out; `membership`, `offers` and `policies` are the slow path. `event_loop` and `udp` are not part of the core: they
+//! drive it, with glommio and the only system calls.
+mod datagrams;
+mod elements;
+mod endings;
+mod faults;
+#[cfg(test)]
+pub(crate) mod for_tests;
+mod membership;
+mod offers;
+mod policies;
+mod reloads;
+mod reporting;
+mod timers;
+
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use slotmap::{SecondaryMap, SlotMap};
+
+use crate::command::{Command, Event};
+use crate::report::{IoStats, ShardCounters};
+use crate::room::Room;
+use crate::room::client::{self, Client};
+use crate::room::fanout::{self, Moment};
+use crate::room::history::HistoryLimits;
+use crate::room::track::Track;
+use moonring_policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
+use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey, Ssrc, TrackId, TrackKey};
+use moonring_wire::media::CodecName;
+use moonring_wire::packet::SendBatch;
+use moonring_wire::transport::TransportConfig;
+use moonring_wire::transport::dtls::Certificate;
+
+/// Scratch memory for DTLS: dimpl wants a record's size and the peer's certificate to fit.
+const DTLS_SCRATCH: usize = 64 * 1024;
+
+/// What a shard is told at its start.
+#[derive(Clone, Debug)]
+pub struct ShardSettings {
+    /// Certificate, SRTP profiles, timeouts.
+    pub transport: TransportConfig,
+    /// Addresses for the answers' candidates: this shard's port under every announced address.
+    pub candidates: Vec<SocketAddr>,
+    /// Codecs that publishers may use.
+    pub codecs: Vec<CodecName>,
+    /// Packets kept of a video layer.
+    pub video_history: HistoryLimits,
+    /// Packets kept of a sound track.
+    pub audio_history: HistoryLimits,
+    /// How long a client may take from its first offer to a media transport that is up.
+    pub connect_timeout: Duration,
+    /// Most clients in one room.
+    pub max_clients_per_room: usize,
+    /// Most clients on this shard.
+    pub max_clients: usize,
+    /// Most tracks one client may publish.
+    pub max_tracks_per_client: usize,
+    /// What a publisher may send when the policy does not say otherwise, in bit/s.
+    pub max_bitrate_bps: Option<u64>,
+}
+
+impl ShardSettings {
+    /// What the server's own defaults are: every codec, a second of each layer kept. Without `candidates`, which the
+    /// answers to offers need.
+    pub fn new(certificate: Certificate) -> Self {
+        let age = Duration::from_secs(1);
+        Self {
+            transport: TransportConfig { max_ssrcs: client::MAX_SSRCS, ..TransportConfig::new(certificate) },
+            candidates: Vec::new(),
+            codecs: CodecName::ALL.to_vec(),
+            video_history: HistoryLimits { age, bytes: 1024 * 1024 },
+            // A second of Opus is 8 KiB at 64 kbit/s.
+            audio_history: HistoryLimits { age, bytes: 16 * 1024 },
+            connect_timeout: Duration::from_secs(20),
+            max_clients_per_room: 500,
+            max_clients: 50_000,
+            max_tracks_per_client: 16,
+            max_bitrate_bps: None,
+        }
+    }
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Client(ClientKey),
+    Speakers(RoomKey),
+    Reloads,
+    Report,
+}
+
+/// What an answer of a policy is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    Connect(ClientKey),
+    Offer(ClientKey),
+    Message(ClientKey),
+    Notice,
+}
+
+/// The core.
+pub struct Shard {
+    settings: ShardSettings,
+    start: Instant,
+    rng: StdRng,
+    engine: PolicyEngine,
+    scripts: ScriptLibrary,
+    rooms: SlotMap<RoomKey, Room>,
+    room_ids: HashMap<RoomId, RoomKey>,
+    room_policies: SecondaryMap<PolicyKey, RoomKey>,
+    reloads: reloads::Reloads,
+    clients: SlotMap<ClientKey, Client>,
+    client_ids: HashMap<ClientId, ClientKey>,
+    tracks: SlotMap<TrackKey, Track>,
+    track_ids: HashMap<TrackId, TrackKey>,
+    addresses: HashMap<SocketAddr, ClientKey>,
+    ufrags: HashMap<String, ClientKey>,
+    asked: HashMap<Ticket, (RoomKey, Asked)>,
+    /// Rooms with packets to forward, in turn.
+    dirty_rooms: VecDeque<RoomKey>,
+    timers: BinaryHeap<std::cmp::Reverse<(Instant, Timer)>>,
+    events: VecDeque<Event>,
+    counters: ShardCounters,
+    dtls_scratch: Box<[u8]>,
+    requests: Vec<datagrams::Request>,
+    /// The timer being run, for when it panics.
+    running_timer: Option<Timer>,
+    io: IoStats,
+    report_distance: Option<Duration>,
+}
+
+impl Shard {
+    /// An empty shard. `seed` drives every random choice, also of ICE passwords, so it must be unpredictable; `now` is the moment that send times count from.
+    pub fn new(
+        now: Instant,
+        settings: ShardSettings,
+        engine: PolicyEngine,
+        scripts: ScriptLibrary,
+        seed: [u8; 32],
+    ) -> Self {
+        Self {
+            settings,
+            start: now,
+            rng: StdRng::from_seed(seed),
+            engine,
+            scripts,
+            rooms: SlotMap::with_key(),
+            room_ids: HashMap::new(),
+            room_policies: SecondaryMap::new(),
+            reloads: reloads::Reloads::default(),
+            clients: SlotMap::with_key(),
+            client_ids: HashMap::new(),
+            tracks: SlotMap::with_key(),
+            track_ids: HashMap::new(),
+            addresses: HashMap::new(),
+            ufrags: HashMap::new(),
+            asked: HashMap::new(),
+            dirty_rooms: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            events: VecDeque::new(),
+            counters: ShardCounters::default(),
+            dtls_scratch: vec![0; DTLS_SCRATCH].into(),
+            requests: Vec::new(),
+            running_timer: None,
+            io: IoStats::default(),
+            report_distance: None,
+        }
+    }
+
+    /// Takes a datagram; media that it carries waits for [`Shard::forward`], answers go to `out` at once.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8], out: &mut SendBatch) {
+        self.counters.datagrams_in += 1;
+        if let Err(reason) = self.receive(now, from, bytes, out) {
+            self.counters.drops.count(reason);
+        }
+    }
+
+    /// Takes a command of the control plane.
+    pub fn handle_command(&mut self, now: Instant, command: Command, out: &mut SendBatch) {
+        match command {
+            Command::Join { room, client, token, metadata, ip } => self.join(now, room, client, token, metadata, ip),
+            Command::Offer { client, request, offer, publish, subscribe } => {
+                self.offer(now, &client, request, offer, publish, subscribe);
+            }
+            Command::Unpublish { client, track } => self.unpublish(now, &client, &track),
+            Command::Unsubscribe { client, track } => self.unsubscribe(&client, &track),
+            Command::SetMuted { client, track, muted } => self.set_muted_by_client(now, &client, &track, muted),
+            Command::SetLayer { client, track, layer } => self.set_client_layer(now, &client, &track, layer),
+            Command::Message { client, value } => self.message(now, &client, value),
+            Command::PolicyReply { id, reply } => self.engine.resume(now, id, reply),
+            Command::Scripts(library) => self.change_scripts(now, library),
+            Command::Report { id, rooms } => self.report_rooms(id, rooms),
+            Command::Leave { client, reason } => self.leave(now, &client, reason),
+        }
+        self.drain_policy(now, out);
+    }
+
+    /// Forwards what came in since the last call. True when `out` is full and there is more: flush, and call again.
+    pub fn forward(&mut self, now: Instant, out: &mut SendBatch) -> bool {
+        let moment = self.moment(now);
+        while let Some(key) = self.dirty_rooms.front().copied() {
+            if let Some(room) = self.rooms.get_mut(key)
+                && !fanout::fan_out(moment, room, &mut self.clients, &mut self.tracks, out, &mut self.counters.drops)
+            {
+                return true;
+            }
+            self.dirty_rooms.pop_front();
+        }
+        false
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut SendBatch) {
+        self.run_timers(now, out);
+        self.engine.handle_timeout(now);
+        self.drain_policy(now, out);
+    }
+
+    /// When [`Shard::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let timer = self.timers.peek().map(|std::cmp::Reverse((at, _))| *at);
+        [timer, self.engine.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// The next event for the control plane.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Takes the wall clock, as time since 1970, for scripts.
+    pub fn set_clock(&mut self, now: Instant, unix: Duration) {
+        self.engine.set_clock(now, unix);
+    }
+
+    /// Takes the socket's counters, for the metrics.
+    pub fn set_io(&mut self, io: IoStats) {
+        self.io = io;
+    }
+
+    /// The counters so far.
+    pub fn counters(&self) -> &ShardCounters {
+        &self.counters
+    }
+
+    fn moment(&self, now: Instant) -> Moment {
+        Moment { now, since_start: now.saturating_duration_since(self.start) }
+    }
+
+    /// A random SSRC; 0 stands for "none" in some implementations.
+    fn random_ssrc(&mut self) -> Ssrc {
+        Ssrc(rand::Rng::random_range(&mut self.rng, 1..=u32::MAX))
+    }
+
+    /// Marks `track` as having packets to forward.
+    fn mark_dirty(&mut self, key: TrackKey) {
+        let Some(track) = self.tracks.get_mut(key) else { return };
+        if track.dirty {
+            return;
+        }
+        track.dirty = true;
+        let Some(room) = self.rooms.get_mut(track.room) else { return };
+        if room.dirty.is_empty() && room.touched.is_empty() {
+            self.dirty_rooms.push_back(track.room);
+        }
+        room.dirty.push(key);
+    }
+}

@@ -1,0 +1,224 @@
+//! Between rooms and their policies: questions go out with a ticket, outcomes come back and are applied whole.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::{Asked, Shard};
+use crate::command::{Event, LeaveCause, RefusalCode};
+use crate::room::layers;
+use moonring_policy::hook::{Action, HookCall, Outcome, Presence};
+use moonring_policy::{PolicyKey, PolicyOutput, PolicyRequest, PolicyRequestId};
+use moonring_wire::id::{ClientId, ClientKey, RoomKey, TrackId, TrackKey};
+use moonring_wire::packet::SendBatch;
+
+impl Shard {
+    /// Asks the room's policy; the answer comes back through [`Shard::drain_policy`].
+    pub(super) fn ask(&mut self, now: Instant, room: RoomKey, asked: Asked, call: HookCall) {
+        let Some(state) = self.rooms.get_mut(room) else { return };
+        state.hooks += 1;
+        let ticket = self.engine.submit(now, state.policy, call);
+        self.asked.insert(ticket, (room, asked));
+    }
+
+    /// Tells the room's policy of something that is not its to decide.
+    pub(super) fn notify_policy(&mut self, now: Instant, room: RoomKey, call: HookCall) {
+        self.ask(now, room, Asked::Notice, call);
+    }
+
+    /// Applies everything that policies have come to say.
+    pub(super) fn drain_policy(&mut self, now: Instant, _out: &mut SendBatch) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                PolicyOutput::Outcome { ticket, outcome, .. } => {
+                    let Some((room, asked)) = self.asked.remove(&ticket) else { continue };
+                    if let Some(state) = self.rooms.get_mut(room) {
+                        state.hooks -= 1;
+                    }
+                    self.apply_outcome(now, room, asked, outcome);
+                    self.close_room_if_empty(now, room);
+                }
+                PolicyOutput::Actions { key, actions } => {
+                    if let Some(room) = self.room_of_policy(key) {
+                        self.apply_actions(now, room, actions);
+                        self.close_room_if_empty(now, room);
+                    }
+                }
+                PolicyOutput::Request { id, key, request } => self.policy_request(id, key, request),
+                PolicyOutput::Reloaded { key, result } => self.policy_reloaded(key, &result),
+            }
+        }
+    }
+
+    fn policy_request(&mut self, id: PolicyRequestId, key: PolicyKey, request: PolicyRequest) {
+        if let Some(room) = self.room_of_policy(key) {
+            let room = self.rooms[room].id.clone();
+            self.events.push_back(Event::PolicyRequest { id, room, request });
+        }
+    }
+
+    fn room_of_policy(&self, policy: PolicyKey) -> Option<RoomKey> {
+        self.room_policies.get(policy).copied()
+    }
+
+    /// The verdict and the actions of one hook are one step: nobody sees one without the other.
+    fn apply_outcome(&mut self, now: Instant, room: RoomKey, asked: Asked, outcome: Outcome) {
+        match asked {
+            Asked::Connect(client) => self.connect_decided(now, client, outcome.verdict),
+            Asked::Offer(client) => self.question_decided(now, client, outcome.verdict),
+            Asked::Message(client) if outcome.missing => self.message_dropped(client),
+            Asked::Message(_) | Asked::Notice => {}
+        }
+        self.apply_actions(now, room, outcome.actions);
+    }
+
+    fn message_dropped(&mut self, client: ClientKey) {
+        if let Some(client) = self.clients.get(client) {
+            let (id, words) = (client.id.clone(), "the room's policy takes no messages".to_owned());
+            self.refuse(&id, None, RefusalCode::MessageDropped, words);
+        }
+    }
+
+    fn apply_actions(&mut self, now: Instant, room: RoomKey, actions: Vec<Action>) {
+        for action in actions {
+            self.apply(now, room, action);
+        }
+    }
+
+    fn apply(&mut self, now: Instant, room: RoomKey, action: Action) {
+        match action {
+            Action::Kick { client, reason } => {
+                if let Some(key) = self.member(room, &client) {
+                    self.remove_client(now, key, LeaveCause::Kicked(reason.clone()), &reason);
+                }
+            }
+            Action::Send { client, value } => {
+                if self.member(room, &client).is_some() {
+                    self.events.push_back(Event::Message { client, value });
+                }
+            }
+            Action::Broadcast { value, except } => {
+                let except = except.and_then(|id| self.member(room, &id));
+                self.tell_room(room, except, |client| Event::Message { client, value: value.clone() });
+            }
+            Action::SetMaxBitrate { client, bps } => {
+                if let Some(key) = self.member(room, &client) {
+                    self.clients[key].max_bitrate_bps = bps.or(self.settings.max_bitrate_bps);
+                    // Told at once, not with the next report.
+                    self.clients[key].next_report = now;
+                    self.schedule(key);
+                }
+            }
+            Action::SetMaxLayer { client, track, layer } => {
+                if let Some((key, place)) = self.forward_of(room, &client, &track) {
+                    if let Some(forward) = &mut self.clients[key].forwards[usize::from(place)] {
+                        forward.policy_limit = layer;
+                    }
+                    layers::choose(now, &mut self.clients[key], &mut self.tracks);
+                    self.begin_forwards(now, key);
+                }
+            }
+            Action::SetMuted { client, track, muted } => {
+                if let Some(key) = self.track_of(room, &client, &track) {
+                    self.tracks[key].muted_by_policy = muted;
+                    self.muting_changed(now, key);
+                }
+            }
+            Action::CloseRoom { reason } => {
+                let Some(state) = self.rooms.get(room) else { return };
+                for key in state.clients.clone() {
+                    self.remove_client(now, key, LeaveCause::Kicked(reason.clone()), &reason);
+                }
+            }
+        }
+    }
+
+    /// The client `id`, if it is in `room`: a policy reaches nobody else.
+    fn member(&self, room: RoomKey, id: &ClientId) -> Option<ClientKey> {
+        let key = *self.client_ids.get(id)?;
+        let client = self.clients.get(key)?;
+        (client.room == room && client.facts.presence.get() != Presence::Gone).then_some(key)
+    }
+
+    fn track_of(&self, room: RoomKey, client: &ClientId, track: &TrackId) -> Option<TrackKey> {
+        let key = *self.track_ids.get(track)?;
+        let owner = self.member(room, client)?;
+        self.tracks.get(key).filter(|t| t.owner == owner).map(|_| key)
+    }
+
+    fn forward_of(&self, room: RoomKey, client: &ClientId, track: &TrackId) -> Option<(ClientKey, u16)> {
+        let key = self.member(room, client)?;
+        let place = self.clients[key].forward_of(*self.track_ids.get(track)?)?;
+        Some((key, place))
+    }
+
+    /// Tells everybody how muted a track is now, and lets its forwards start afresh after a pause.
+    fn muting_changed(&mut self, now: Instant, key: TrackKey) {
+        let Some(track) = self.tracks.get_mut(key) else { return };
+        let muted = track.is_muted();
+        if track.info.muted == muted {
+            return;
+        }
+        track.info.muted = muted;
+        let (info, room, owner) = (track.info.clone(), track.room, track.owner);
+        if !muted {
+            for (client, place) in track.subscribers.clone() {
+                let Some(client) = self.clients.get_mut(client) else { continue };
+                let Some(forward) = &mut client.forwards[usize::from(place)] else { continue };
+                forward.restart(track);
+                if track.is_video() {
+                    track.layers[usize::from(forward.target())].want_key_frame(now);
+                }
+            }
+            self.schedule(owner);
+        }
+        self.update_facts(owner);
+        self.tell_room(room, None, |client| Event::TrackChanged { client, track: info.clone() });
+    }
+
+    pub(super) fn set_muted_by_client(&mut self, now: Instant, id: &ClientId, track: &TrackId, muted: bool) {
+        match self.own_track(id, track) {
+            Some(key) => {
+                self.tracks[key].muted_by_client = muted;
+                self.muting_changed(now, key);
+            }
+            None => self.refuse_unknown_track(id, track),
+        }
+    }
+
+    pub(super) fn set_client_layer(&mut self, now: Instant, id: &ClientId, track: &TrackId, layer: Option<u8>) {
+        let key = self.client_ids.get(id).copied();
+        let place = key.and_then(|k| self.clients[k].forward_of(*self.track_ids.get(track)?));
+        let (Some(key), Some(place)) = (key, place) else { return self.refuse_unknown_track(id, track) };
+        if let Some(forward) = &mut self.clients[key].forwards[usize::from(place)] {
+            forward.client_limit = layer;
+        }
+        layers::choose(now, &mut self.clients[key], &mut self.tracks);
+        if let Some(track) = self.track_ids.get(track).and_then(|k| self.tracks.get(*k)) {
+            let owner = track.owner;
+            self.schedule(owner);
+        }
+    }
+
+    pub(super) fn message(&mut self, now: Instant, id: &ClientId, value: Value) {
+        let Some(key) = self.client_ids.get(id).copied() else { return };
+        let client = &self.clients[key];
+        if client.facts.presence.get() == Presence::Joined {
+            let (room, call) = (client.room, HookCall::Message { client: client.facts.clone(), message: value });
+            self.ask(now, room, Asked::Message(key), call);
+        }
+    }
+
+    /// The track `track`, if client `id` publishes it.
+    pub(super) fn own_track(&self, id: &ClientId, track: &TrackId) -> Option<TrackKey> {
+        let (owner, key) = (*self.client_ids.get(id)?, *self.track_ids.get(track)?);
+        self.tracks.get(key).filter(|t| t.owner == owner).map(|_| key)
+    }
+
+    pub(super) fn refuse_unknown_track(&mut self, id: &ClientId, track: &TrackId) {
+        if self.client_ids.contains_key(id) {
+            let words = format!("there is no track {track} that this could be done to");
+            self.refuse(id, None, RefusalCode::UnknownTrack, words);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Rooms whose script has changed get its new version, a few per tick, so that media does not wait for them.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Shard, Timer};
+use moonring_policy::{PolicyKey, Script, ScriptLibrary};
+use moonring_wire::id::RoomKey;
+
+/// Time of a tick for reloads. No further one is begun that would end later, taking as long as the one before; what is
+/// left to a millisecond is for one that takes longer.
+const SLICE: Duration = Duration::from_micros(600);
+/// Most reloads in one tick.
+pub(super) const MAX_RELOADS: usize = 16;
+/// Rooms looked at in one tick; most of them run what they should.
+const MAX_COMPARED: usize = 256;
+/// Distance of two slices: reloads take half of a shard's time at most.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Failures that are logged with all words after one change of scripts; the others are counted, and each room keeps its own.
+const MAX_LOGGED: u32 = 8;
+
+const _: () = assert!(MAX_COMPARED > MAX_RELOADS, "rooms that need nothing cost less than those that do");
+
+/// Rooms that are to be looked at, and how it went.
+#[derive(Debug, Default)]
+pub(super) struct Reloads {
+    queue: VecDeque<RoomKey>,
+    /// True while the timer is set.
+    scheduled: bool,
+    /// Reloads since the last change of scripts.
+    begun: usize,
+    /// Those of them that failed.
+    failed: u32,
+    /// The longest slice since the start.
+    longest: Duration,
+}
+
+impl Reloads {
+    /// Rooms that wait to be looked at.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The longest that a tick was held by reloads.
+    pub(super) fn longest(&self) -> Duration {
+        self.longest
+    }
+}
+
+impl Shard {
+    /// New rooms use these scripts from now on; rooms that run older versions get the new ones in the coming ticks.
+    pub(super) fn change_scripts(&mut self, now: Instant, library: ScriptLibrary) {
+        self.scripts = library;
+        let longest = self.reloads.longest;
+        let (queue, scheduled) = (self.rooms.keys().collect(), self.reloads.scheduled);
+        self.reloads = Reloads { queue, scheduled, longest, ..Reloads::default() };
+        if !scheduled {
+            self.schedule_reloads(now);
+        }
+    }
+
+    pub(super) fn schedule_reloads(&mut self, at: Instant) {
+        self.reloads.scheduled = true;
+        self.timers.push(std::cmp::Reverse((at, Timer::Reloads)));
+    }
+
+    /// One slice.
+    pub(super) fn reloads_timer(&mut self, now: Instant) {
+        let (mut spent, mut reloads) = (Duration::ZERO, 0);
+        for _ in 0..MAX_COMPARED {
+            let Some(room) = self.reloads.queue.pop_front() else { break };
+            let Some((policy, script)) = self.script_for(room) else { continue };
+            let took = self.engine.reload(now, policy, script);
+            (spent, reloads) = (spent + took, reloads + 1);
+            if reloads == MAX_RELOADS || spent + took > SLICE {
+                break;
+            }
+        }
+        self.reloads.longest = self.reloads.longest.max(spent);
+        self.reloads.scheduled = false;
+        self.reloads.begun += reloads;
+        if !self.reloads.queue.is_empty() {
+            return self.schedule_reloads(now + PAUSE);
+        }
+        let Reloads { begun, longest, .. } = self.reloads;
+        if begun > 0 {
+            tracing::info!(rooms = begun, longest_slice = ?longest, "rooms have been given their scripts' new versions");
+        }
+    }
+
+    /// The script that a room should run, if it is not the one that it runs.
+    fn script_for(&mut self, key: RoomKey) -> Option<(PolicyKey, Arc<Script>)> {
+        let room = self.rooms.get(key)?;
+        let policy = room.policy;
+        // A room whose own script was deleted goes on with it.
+        if !self.scripts.contains(self.engine.script(policy)?.name()) {
+            return None;
+        }
+        let script = self.scripts.resolve(&room.id).ok()?;
+        self.engine.is_new(policy, &script).then_some((policy, script))
+    }
+
+    /// A reload has ended, well or not; the engine has counted it, and keeps its outcome.
+    pub(super) fn policy_reloaded(&mut self, policy: PolicyKey, result: &Result<u64, String>) {
+        let Some(room) = self.room_policies.get(policy).and_then(|key| self.rooms.get(*key)) else { return };
+        let tried = self.engine.last_tried(policy);
+        let (room, script) = (&room.id, tried.map_or("", |script| script.name()));
+        match result {
+            Ok(_) => tracing::debug!(%room, script, "reloaded"),
+            Err(words) => {
+                self.reloads.failed += 1;
+                let version = tried.map_or(0, |script| script.version());
+                let version = format_args!("{version:016x}");
+                if self.reloads.failed <= MAX_LOGGED {
+                    tracing::error!(%room, script, %version, "not reloaded, the old version runs on: {words}");
+                } else {
+                    tracing::debug!(%room, script, %version, "not reloaded, the old version runs on: {words}");
+                }
+            }
+        }
+    }
+}

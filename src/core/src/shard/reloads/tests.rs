@@ -1,0 +1,211 @@
+//! On a clock that only moves when told to.
+
+use globset::Glob;
+use serde_json::Value;
+
+use super::*;
+use crate::command::{Command, Event, LeaveCause};
+use crate::shard::for_tests;
+use moonring_policy::RoomStatus;
+use moonring_policy::library::ScriptRule;
+use moonring_wire::id::{ClientId, RoomId};
+use moonring_wire::packet::SendBatch;
+
+const OPEN: &str = "function on_client_connect() return true end\n";
+const COUNTER: &str = "joins = 0\nfunction on_client_connect() joins = joins + 1; sfu.count('joins', 1) return true end
+function on_unload() return joins end\nfunction on_load(n) joins = n; sfu.count('carried', n) end\n";
+
+struct World {
+    shard: Shard,
+    now: Instant,
+    out: SendBatch,
+}
+
+impl World {
+    fn new(library: ScriptLibrary) -> Self {
+        let now = Instant::now();
+        Self { shard: for_tests::shard(now, library), now, out: SendBatch::new(1 << 16, 64) }
+    }
+
+    fn command(&mut self, command: Command) {
+        self.shard.handle_command(self.now, command, &mut self.out);
+    }
+
+    fn join(&mut self, room: &str, client: &str) -> Vec<Event> {
+        let (room, client) = (RoomId::parse(room).unwrap(), ClientId::parse(client).unwrap());
+        let ip = [127, 0, 0, 1].into();
+        self.command(Command::Join { room, client, token: String::new(), metadata: Value::Null, ip });
+        std::iter::from_fn(|| self.shard.poll_event()).collect()
+    }
+
+    /// One tick at the time that the shard asked for; false when it asked for none.
+    fn tick(&mut self) -> bool {
+        let Some(at) = self.shard.poll_timeout() else { return false };
+        self.now = self.now.max(at);
+        self.shard.handle_timeout(self.now, &mut self.out);
+        true
+    }
+
+    /// Changes the scripts and waits until every room has been looked at.
+    fn change(&mut self, library: &ScriptLibrary) {
+        self.command(Command::Scripts(library.clone()));
+        while self.shard.reloads.waiting() > 0 && self.tick() {}
+    }
+
+    fn status(&self, room: &str) -> RoomStatus {
+        let key = self.shard.room_ids[&RoomId::parse(room).unwrap()];
+        self.shard.engine.room_status(self.shard.rooms[key].policy).unwrap()
+    }
+
+    /// The script and version that a room runs.
+    fn runs(&self, room: &str) -> (String, u64) {
+        let status = self.status(room);
+        (status.script, status.version)
+    }
+}
+
+fn library(scripts: &[(&str, &str)]) -> ScriptLibrary {
+    let mut library = ScriptLibrary::new(vec![ScriptRule::new(&Glob::new("vip-*").unwrap(), "vip.lua")]);
+    for (name, text) in scripts {
+        library.insert((*name).to_owned(), Script::compile(name, text.as_bytes()).map(Arc::new));
+    }
+    library
+}
+
+fn run(name: &str, text: &str) -> (String, u64) {
+    (name.to_owned(), Script::compile(name, text.as_bytes()).unwrap().version())
+}
+
+#[test]
+fn many_rooms_are_reloaded_a_few_per_tick_and_keep_their_state() {
+    const ROOMS: usize = 100;
+    let mut world = World::new(library(&[("default_room.lua", COUNTER)]));
+    for n in 0..ROOMS {
+        world.join(&format!("r{n}"), &format!("c{n}"));
+    }
+    let newer = format!("{COUNTER}-- newer");
+    world.command(Command::Scripts(library(&[("default_room.lua", &newer)])));
+    assert_eq!(world.shard.engine.stats().reloads, 0, "the command itself reloads nothing");
+    let (mut done, mut ticks, mut times) = (0, 0, vec![]);
+    while world.shard.reloads.waiting() > 0 {
+        assert!(world.tick());
+        let reloads = world.shard.engine.stats().reloads;
+        assert!(reloads - done <= MAX_RELOADS as u64, "{} rooms in one tick", reloads - done);
+        (done, ticks) = (reloads, ticks + 1);
+        times.push(world.now);
+    }
+    assert_eq!(done, ROOMS as u64);
+    assert!(ticks >= ROOMS / MAX_RELOADS);
+    assert!(times.is_sorted_by(|a, b| *b >= *a + PAUSE), "media has its turn between two slices");
+    for n in 0..ROOMS {
+        let status = world.status(&format!("r{n}"));
+        assert_eq!((status.script, status.version), run("default_room.lua", &newer));
+        assert_eq!(status.counters, [("joins".to_owned(), 1.0), ("carried".to_owned(), 1.0)]);
+    }
+}
+
+#[test]
+fn only_rooms_whose_script_changed_are_reloaded_and_each_once() {
+    let before = [("default_room.lua", OPEN), ("vip.lua", OPEN), ("rooms/own.lua", OPEN)];
+    let mut world = World::new(library(&before));
+    for room in ["plain", "vip-1", "own"] {
+        world.join(room, room);
+    }
+    let newer = format!("{OPEN}-- 2");
+    let after = library(&[("default_room.lua", OPEN), ("vip.lua", &newer), ("rooms/own.lua", OPEN)]);
+    for _ in 0..3 {
+        world.change(&after);
+    }
+    let reloads = ["plain", "vip-1", "own"].map(|room| world.status(room).stats.reloads);
+    assert_eq!(reloads, [0, 1, 0]);
+    assert_eq!(world.runs("vip-1"), run("vip.lua", &newer));
+}
+
+#[test]
+fn a_version_that_fails_leaves_the_old_one_is_tried_once_and_told() {
+    let mut world = World::new(library(&[("default_room.lua", COUNTER)]));
+    world.join("a", "a");
+    let failing = format!("{COUNTER}function on_init() error('no database') end");
+    let broken = library(&[("default_room.lua", &failing)]);
+    for _ in 0..2 {
+        world.change(&broken);
+    }
+    let status = world.status("a");
+    assert_eq!((status.script, status.version), run("default_room.lua", COUNTER));
+    assert_eq!((status.stats.reloads, status.stats.reloads_failed), (0, 1));
+    let words = status.last_reload.unwrap().unwrap_err();
+    assert!(words.starts_with("on_init: ") && words.contains("no database"), "{words}");
+    // Back to the one that runs, and then the failing one again: tried again.
+    world.change(&library(&[("default_room.lua", COUNTER)]));
+    world.change(&broken);
+    assert_eq!(world.status("a").stats.reloads_failed, 2);
+    let fixed = format!("{COUNTER}-- fixed");
+    world.change(&library(&[("default_room.lua", &fixed)]));
+    assert_eq!(world.runs("a"), run("default_room.lua", &fixed));
+}
+
+#[test]
+fn a_room_that_could_not_be_opened_opens_once_its_script_compiles() {
+    let mut world = World::new(library(&[("default_room.lua", "x = ")]));
+    let events = world.join("a", "a");
+    let words = |event: &Event| match event {
+        Event::Left { cause: LeaveCause::Rejected(words), .. } => Some(words.clone()),
+        _ => None,
+    };
+    assert_eq!(events.iter().find_map(words), Some("Internal script error".to_owned()));
+    world.change(&library(&[("default_room.lua", OPEN)]));
+    let events = world.join("a", "b");
+    assert!(matches!(events[..], [Event::Joined { .. }]), "{events:?}");
+}
+
+#[test]
+fn a_rooms_own_script_takes_over_and_stays_when_its_file_is_deleted() {
+    let without = library(&[("default_room.lua", OPEN)]);
+    let mut world = World::new(without.clone());
+    world.join("a", "a");
+    let own = format!("{OPEN}-- own");
+    world.change(&library(&[("default_room.lua", OPEN), ("rooms/a.lua", &own)]));
+    assert_eq!(world.runs("a"), run("rooms/a.lua", &own));
+    world.change(&without);
+    assert_eq!(world.runs("a"), run("rooms/a.lua", &own));
+}
+
+#[test]
+fn a_room_that_ends_before_its_turn_holds_nobody_up() {
+    let mut world = World::new(library(&[("default_room.lua", OPEN)]));
+    for room in ["a", "b"] {
+        world.join(room, room);
+    }
+    let newer = format!("{OPEN}-- 2");
+    world.command(Command::Scripts(library(&[("default_room.lua", &newer)])));
+    world.command(Command::Leave { client: ClientId::parse("a").unwrap(), reason: "left".into() });
+    while world.shard.reloads.waiting() > 0 && world.tick() {}
+    assert_eq!(world.runs("b"), run("default_room.lua", &newer));
+}
+
+#[test]
+#[ignore = "prints figures"]
+#[allow(clippy::print_stdout, reason = "prints figures")]
+fn the_time_that_many_rooms_take() {
+    const ROOMS: usize = 4_000;
+    let mut world = World::new(library(&[("default_room.lua", COUNTER)]));
+    for n in 0..ROOMS {
+        world.join(&format!("r{n}"), &format!("c{n}"));
+    }
+    let began = Instant::now();
+    world.command(Command::Scripts(library(&[("default_room.lua", &format!("{COUNTER}-- newer"))])));
+    let commanded = began.elapsed();
+    let mut ticks = vec![];
+    while world.shard.reloads.waiting() > 0 {
+        let began = Instant::now();
+        assert!(world.tick());
+        ticks.push(began.elapsed());
+    }
+    ticks.sort();
+    let (longest, p99, total) = (ticks[ticks.len() - 1], ticks[ticks.len() * 99 / 100], ticks.iter().sum::<Duration>());
+    println!(
+        "rooms={ROOMS} command={commanded:?} total={total:?} ticks={} p99={p99:?} longest={longest:?} slice={:?}",
+        ticks.len(),
+        world.shard.reloads.longest()
+    );
+}

@@ -1,0 +1,124 @@
+//! `client:...`: what a script knows of a client and does to it.
+
+use std::rc::Rc;
+
+use mlua::{Lua, Table, Value};
+
+use super::args::arg;
+use super::json::{from_json, to_json};
+use super::{Answer, Functions, refused};
+use crate::hook::{Action, ClientFacts, Presence};
+use crate::host::Host;
+use crate::settings::MAX_WORDS_BYTES;
+use moonring_wire::media::TrackInfo;
+
+/// What an action on a client that is not in the room answers.
+const LEFT: &str = "client has left";
+/// Above any bitrate there is, in bit/s.
+const MAX_BITRATE: u64 = 100_000_000_000;
+
+/// What an action answers: `true`, or `false` and why.
+type Done = (bool, Option<&'static str>);
+
+pub(super) fn register(functions: &mut Functions) {
+    getters(functions);
+    functions.add("client_kick", |_, host, (this, reason): (Value, Value)| {
+        let reason = arg("client:kick", "reason", &reason);
+        let words = if reason.absent() { "Kicked".to_owned() } else { reason.text(MAX_WORDS_BYTES)? };
+        act(host, this_client(host, "client:kick", &this)?, 0, |client| Action::Kick { client, reason: words })
+    });
+    functions.add("client_send", |_, host, (this, value): (Value, Value)| {
+        let client = this_client(host, "client:send", &this)?;
+        let (value, bytes) = to_json(arg("client:send", "value", &value))?;
+        act(host, client, bytes, |client| Action::Send { client, value })
+    });
+    functions.add("client_set_max_bitrate", |_, host, (this, bps): (Value, Value)| {
+        let client = this_client(host, "client:set_max_bitrate", &this)?;
+        let bps = arg("client:set_max_bitrate", "bps", &bps);
+        let bps = if bps.absent() { None } else { Some(bps.whole(MAX_BITRATE)?) };
+        act(host, client, 0, |client| Action::SetMaxBitrate { client, bps })
+    });
+    functions.add("client_set_max_layer", |_, host, (this, track, n): (Value, Value, Value)| {
+        let client = this_client(host, "client:set_max_layer", &this)?;
+        let track = arg("client:set_max_layer", "track", &track).track()?;
+        let n = arg("client:set_max_layer", "n", &n);
+        let layer = if n.absent() { None } else { Some(n.whole(u8::MAX.into())? as u8) };
+        act(host, client, 0, |client| Action::SetMaxLayer { client, track, layer })
+    });
+    for (name, function, muted) in [("client_mute", "client:mute", true), ("client_unmute", "client:unmute", false)] {
+        functions.add(name, move |_, host, (this, track): (Value, Value)| {
+            let client = this_client(host, function, &this)?;
+            let track = arg(function, "track", &track).track()?;
+            act(host, client, 0, |client| Action::SetMuted { client, track, muted })
+        });
+    }
+}
+
+fn getters(functions: &mut Functions) {
+    functions.add("client_get_id", |_, host, this: Value| {
+        Ok(this_client(host, "client:get_id", &this)?.id.as_str().to_owned())
+    });
+    functions
+        .add("client_get_ip", |_, host, this: Value| Ok(this_client(host, "client:get_ip", &this)?.ip.to_string()));
+    functions.add("client_get_metadata", |lua, host, this: Value| {
+        from_json(lua, &this_client(host, "client:get_metadata", &this)?.metadata)
+    });
+    functions.add("client_stats", |lua, host, this: Value| {
+        let client = this_client(host, "client:stats", &this)?;
+        stats(lua, host, &client).map_err(refused)
+    });
+    functions.add("client_tracks", |lua, host, this: Value| {
+        let client = this_client(host, "client:tracks", &this)?;
+        let tracks = client.tracks.borrow();
+        let list = lua.create_table_with_capacity(tracks.len(), 0).map_err(refused)?;
+        for track in tracks.iter() {
+            list.raw_push(track_table(lua, track).map_err(refused)?).map_err(refused)?;
+        }
+        Ok(list)
+    });
+}
+
+fn stats(lua: &Lua, host: &Host, client: &ClientFacts) -> mlua::Result<Table> {
+    let table = lua.create_table_with_capacity(0, 5)?;
+    let traffic = &client.traffic;
+    table.raw_set("packets_in", traffic.packets_in.get() as f64)?;
+    table.raw_set("bytes_in", traffic.bytes_in.get() as f64)?;
+    table.raw_set("packets_out", traffic.packets_out.get() as f64)?;
+    table.raw_set("bytes_out", traffic.bytes_out.get() as f64)?;
+    table.raw_set("seconds", host.room.now.get().saturating_duration_since(client.since).as_secs_f64())?;
+    Ok(table)
+}
+
+/// A track as scripts see it; `track` in the prelude makes the same.
+fn track_table(lua: &Lua, track: &TrackInfo) -> mlua::Result<Table> {
+    let table = lua.create_table_with_capacity(0, 9)?;
+    let codec = track.codec.as_sdp();
+    table.raw_set("id", track.id.as_str())?;
+    table.raw_set("client_id", track.client.as_str())?;
+    table.raw_set("kind", track.kind.as_str())?;
+    table.raw_set("source", track.source.as_str())?;
+    table.raw_set("quality", track.quality())?;
+    table.raw_set("simulcast", track.layers)?;
+    table.raw_set("codec", codec)?;
+    table.raw_set("codecs", lua.create_sequence_from([codec])?)?;
+    table.raw_set("muted", track.muted)?;
+    Ok(table)
+}
+
+fn this_client(host: &Host, function: &'static str, this: &Value) -> Answer<Rc<ClientFacts>> {
+    arg(function, "self", this).client(host).map_err(|words| format!("{words}; methods are called with ':'"))
+}
+
+/// An action on somebody who is not in the room does nothing and says so.
+fn act(
+    host: &Host,
+    client: Rc<ClientFacts>,
+    bytes: usize,
+    action: impl FnOnce(moonring_wire::id::ClientId) -> Action,
+) -> Answer<Done> {
+    if client.presence.get() == Presence::Gone {
+        return Ok((false, Some(LEFT)));
+    }
+    host.effects.borrow_mut().push(action(client.id.clone()), bytes)?;
+    Ok((true, None))
+}

@@ -1,0 +1,54 @@
+//! `sfu.json`, and the values that cross between a script and the room.
+
+use mlua::{Lua, Value};
+use serde_json::Value as Json;
+
+use super::args::{Arg, arg};
+use super::{Answer, Functions, refused};
+use crate::budget::should_stop;
+use crate::plain::{self, Limits};
+use crate::settings::{MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
+
+/// Bytes of JSON text that `sfu.json` reads and writes.
+const MAX_TEXT: usize = 512 * 1024;
+/// What `sfu.json.encode` takes.
+const TEXT_LIMITS: Limits = Limits { bytes: MAX_TEXT, depth: 100, values: 100_000 };
+/// What a client can be sent.
+const VALUE_LIMITS: Limits = Limits { bytes: MAX_VALUE_BYTES, depth: MAX_VALUE_DEPTH, values: 10_000 };
+
+pub(super) fn register(functions: &mut Functions) {
+    functions.add("json_encode", |lua, _, value: Value| {
+        let json = plain::to_json(&value, TEXT_LIMITS, &mut should_stop);
+        let json = json.map_err(|error| arg("sfu.json.encode", "value", &value).bad(error))?;
+        lua.create_string(json.to_string()).map_err(refused)
+    });
+    // What is no JSON is nil and why, as it often comes from outside.
+    functions.add("json_decode", |lua, _, text: Value| {
+        let text = arg("sfu.json.decode", "text", &text).bytes(MAX_TEXT)?;
+        match serde_json::from_slice::<Json>(&text) {
+            Ok(json) => Ok((from_json(lua, &json)?, None)),
+            Err(error) => Ok((Value::Nil, Some(error.to_string()))),
+        }
+    });
+}
+
+/// An argument for clients, with about the bytes that it takes.
+pub(super) fn to_json(value: Arg<'_>) -> Answer<(Json, usize)> {
+    let json = plain::to_json(value.value, VALUE_LIMITS, &mut should_stop).map_err(|error| value.bad(error))?;
+    let bytes = size_of_json(&json);
+    Ok((json, bytes))
+}
+
+/// A value for the script.
+pub(crate) fn from_json(lua: &Lua, json: &Json) -> Answer<Value> {
+    plain::from_json(lua, json, &mut should_stop).map_err(refused)
+}
+
+fn size_of_json(json: &Json) -> usize {
+    match json {
+        Json::Null | Json::Bool(_) | Json::Number(_) => 8,
+        Json::String(text) => text.len() + 2,
+        Json::Array(list) => list.iter().map(|one| size_of_json(one) + 1).sum::<usize>() + 2,
+        Json::Object(map) => map.iter().map(|(key, one)| key.len() + size_of_json(one) + 4).sum::<usize>() + 2,
+    }
+}

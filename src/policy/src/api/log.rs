@@ -1,0 +1,100 @@
+//! `sfu.log_*` and the tracebacks of failed hooks.
+
+use mlua::{Lua, Value};
+
+use super::Functions;
+use super::args::type_name;
+use crate::host::Host;
+use crate::script::message_of;
+use crate::settings::MAX_LOG_BYTES;
+
+/// How deep a script's line may lie beneath the host function: the prelude's own frames.
+const MAX_LEVEL: usize = 6;
+/// The prelude as it stands in tracebacks.
+pub(crate) const PRELUDE_NAME: &str = "sfu.lua";
+
+pub(super) fn register(functions: &mut Functions) {
+    functions.add("log", |lua, host, (level, message): (Value, Value)| {
+        let level = level.as_integer().unwrap_or_default();
+        if is_on(level) && host.room.may_log() {
+            write(lua, host, level, &words(&message));
+        }
+        Ok(())
+    });
+}
+
+/// The message handler of every hook: calls nothing of the script, whatever the error value is.
+pub(super) fn traceback(lua: &Lua, error: Value) -> mlua::Result<String> {
+    let message = match &error {
+        Value::Error(error) => message_of(error),
+        Value::String(_) | Value::Integer(_) | Value::Number(_) => words(&error),
+        other => format!("error value is a {}", type_name(other)),
+    };
+    let traceback = lua.traceback(Some(&message), 1).map(|text| text.to_string_lossy()).unwrap_or(message);
+    Ok(without_our_frames(&traceback))
+}
+
+/// The lines of a traceback that belong to the script.
+pub(crate) fn without_our_frames(traceback: &str) -> String {
+    let ours = |line: &str| {
+        let line = line.trim_start();
+        line.starts_with(PRELUDE_NAME)
+            || line.starts_with("[C]:") && line.ends_with("'xpcall'")
+            || line == "(...tail calls...)"
+    };
+    let lines: Vec<_> = traceback.lines().filter(|line| !ours(line)).collect();
+    truncated(&lines.join("\n"), MAX_LOG_BYTES).to_owned()
+}
+
+fn words(message: &Value) -> String {
+    match message {
+        Value::String(text) => truncated(&String::from_utf8_lossy(&text.as_bytes()), MAX_LOG_BYTES).to_owned(),
+        Value::Integer(number) => number.to_string(),
+        Value::Number(number) => number.to_string(),
+        other => type_name(other).to_owned(),
+    }
+}
+
+/// The front of `text`, at most `max` bytes, whole characters.
+pub(crate) fn truncated(text: &str, max: usize) -> &str {
+    let mut end = max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Whether anybody reads this level.
+fn is_on(level: i64) -> bool {
+    match level {
+        1 => tracing::enabled!(tracing::Level::DEBUG),
+        2 => tracing::enabled!(tracing::Level::INFO),
+        3 => tracing::enabled!(tracing::Level::WARN),
+        _ => tracing::enabled!(tracing::Level::ERROR),
+    }
+}
+
+fn write(lua: &Lua, host: &Host, level: i64, message: &str) {
+    let (room, script, hook) = (host.room.id.as_str(), host.script.name(), host.hook.get());
+    let line = script_line(lua);
+    match level {
+        1 => tracing::debug!(room, script, hook, line, "{message}"),
+        2 => tracing::info!(room, script, hook, line, "{message}"),
+        3 => tracing::warn!(room, script, hook, line, "{message}"),
+        _ => tracing::error!(room, script, hook, line, "{message}"),
+    }
+}
+
+/// The line of the script that called.
+fn script_line(lua: &Lua) -> usize {
+    (1..MAX_LEVEL)
+        .find_map(|level| {
+            let line = lua.inspect_stack(level, |frame| {
+                let source = frame.source();
+                let ours = source.source.is_some_and(|name| name.ends_with(PRELUDE_NAME));
+                if ours { None } else { frame.current_line() }
+            });
+            line.flatten()
+        })
+        .unwrap_or(0)
+}

@@ -1,0 +1,49 @@
+//! `sfu.*`: the room as a whole.
+
+use mlua::Value;
+
+use super::args::arg;
+use super::json::to_json;
+use super::{Functions, refused};
+use crate::effects::count;
+use crate::hook::Action;
+use crate::settings::MAX_WORDS_BYTES;
+
+/// Bytes of a counter's name.
+const MAX_COUNTER_NAME: usize = 64;
+
+pub(super) fn register(functions: &mut Functions) {
+    // Clients leave the host as numbers; the prelude makes objects of them.
+    functions.add("clients", |lua, host, ()| {
+        let mut numbers = host.clients.borrow_mut();
+        let joined = host.room.joined();
+        lua.create_sequence_from(joined.iter().map(|client| numbers.number(client))).map_err(refused)
+    });
+    functions.add("client", |_, host, id: Value| {
+        let id = arg("sfu.client", "id", &id).text(moonring_wire::id::MAX_ID_LEN)?;
+        Ok(host.room.client(&id).map(|client| host.clients.borrow_mut().number(&client)))
+    });
+    functions.add("broadcast", |_, host, (value, except): (Value, Value)| {
+        let (value, bytes) = to_json(arg("sfu.broadcast", "value", &value))?;
+        let except = arg("sfu.broadcast", "except", &except);
+        let except = if except.absent() { None } else { Some(except.client(host)?.id.clone()) };
+        host.effects.borrow_mut().push(Action::Broadcast { value, except }, bytes)
+    });
+    functions.add("close", |_, host, reason: Value| {
+        let reason = arg("sfu.close", "reason", &reason);
+        let reason = if reason.absent() { "Room closed".to_owned() } else { reason.text(MAX_WORDS_BYTES)? };
+        host.effects.borrow_mut().push(Action::CloseRoom { reason }, 0)
+    });
+    functions.add("count", |_, host, (name, n): (Value, Value)| {
+        let name = arg("sfu.count", "name", &name);
+        let text = name.text(MAX_COUNTER_NAME)?;
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if text.is_empty() || !text.chars().all(fits) {
+            return Err(name.bad("letters, digits and '_' only"));
+        }
+        let n = arg("sfu.count", "n", &n);
+        let n = if n.absent() { 1.0 } else { n.number(0.0..=1e15)? };
+        let fits = count(&mut host.effects.borrow_mut().counts, text, n);
+        if fits { Ok(()) } else { Err(name.bad("too many counters")) }
+    });
+}

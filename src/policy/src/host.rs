@@ -1,0 +1,184 @@
+//! What the functions that a script calls reach of the world: its room, nothing else.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mlua::{Table, Value};
+
+use super::effects::{Effects, TimerHandle};
+use super::hook::{ClientFacts, Presence};
+use super::output::PolicyRequest;
+use super::script::Script;
+use super::settings::{LOG_WINDOW, MAX_LOG_LINES};
+use moonring_wire::id::RoomId;
+
+/// Departed clients that are looked at when one more departs: more than one, so that they don't pile up.
+const SWEPT_PER_DEPARTURE: usize = 4;
+
+/// What survives a reload: shared by a room's old and new state.
+pub(crate) struct RoomFacts {
+    pub(crate) id: RoomId,
+    /// Who is in the room, in the order of joining.
+    pub(crate) roster: RefCell<Vec<Rc<ClientFacts>>>,
+    /// The engine's clock for the step that runs.
+    pub(crate) now: Cell<Instant>,
+    /// The same moment as time since 1970.
+    pub(crate) unix: Cell<Duration>,
+    /// When the room was opened, for `os.clock`.
+    pub(crate) opened: Instant,
+    next_timer: Cell<TimerHandle>,
+    log_window: Cell<(Instant, u32)>,
+}
+
+impl RoomFacts {
+    pub(crate) fn new(id: RoomId, now: Instant, unix: Duration) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            roster: RefCell::default(),
+            now: Cell::new(now),
+            unix: Cell::new(unix),
+            opened: now,
+            next_timer: Cell::new(1),
+            log_window: Cell::new((now, 0)),
+        })
+    }
+
+    pub(crate) fn client(&self, id: &str) -> Option<Rc<ClientFacts>> {
+        let roster = self.roster.borrow();
+        roster.iter().find(|client| client.id.as_str() == id && client.presence.get() == Presence::Joined).cloned()
+    }
+
+    pub(crate) fn joined(&self) -> Vec<Rc<ClientFacts>> {
+        self.roster.borrow().iter().filter(|client| client.presence.get() == Presence::Joined).cloned().collect()
+    }
+
+    pub(crate) fn next_timer(&self) -> TimerHandle {
+        self.next_timer.replace(self.next_timer.get() + 1)
+    }
+
+    /// True when the script may write one more log line; says once when it may not.
+    pub(crate) fn may_log(&self) -> bool {
+        let (mut since, mut lines) = self.log_window.get();
+        if self.now.get().saturating_duration_since(since) >= LOG_WINDOW {
+            (since, lines) = (self.now.get(), 0);
+        }
+        lines = lines.saturating_add(1);
+        self.log_window.set((since, lines));
+        if lines == MAX_LOG_LINES + 1 {
+            tracing::warn!(room = %self.id, "the script logs too much: its further lines are dropped for some seconds");
+        }
+        lines <= MAX_LOG_LINES
+    }
+}
+
+/// What a wait waits for.
+#[derive(Debug)]
+pub(crate) enum WaitFor {
+    /// `sfu.sleep`.
+    Time(Duration),
+    /// Something from outside.
+    Reply(PolicyRequest),
+}
+
+/// One state's view.
+pub(crate) struct Host {
+    pub(crate) room: Rc<RoomFacts>,
+    pub(crate) script: Arc<Script>,
+    /// The hook that runs, for log lines.
+    pub(crate) hook: Cell<&'static str>,
+    /// What the hook that runs has asked for.
+    pub(crate) effects: RefCell<Effects>,
+    /// What the hook that runs wants to wait for.
+    pub(crate) wait: RefCell<Option<WaitFor>>,
+    /// Timers that are set.
+    pub(crate) timers: Cell<usize>,
+    /// The clients that the script may hold objects of.
+    pub(crate) clients: RefCell<Clients>,
+}
+
+impl Host {
+    pub(crate) fn new(room: Rc<RoomFacts>, script: Arc<Script>) -> Rc<Self> {
+        Rc::new(Self {
+            room,
+            script,
+            hook: Cell::new("main chunk"),
+            effects: RefCell::default(),
+            wait: RefCell::default(),
+            timers: Cell::new(0),
+            clients: RefCell::default(),
+        })
+    }
+}
+
+/// Clients by the numbers that stand for them in Lua. The object that a script holds is made by the prelude, which
+/// knows its number; it is an empty userdata without a destructor (a destructor of Rust's may return a number whose
+/// upper half LuaJIT takes for real).
+#[derive(Default)]
+pub(crate) struct Clients {
+    /// By the address of the facts, which `facts` keeps alive.
+    numbers: HashMap<usize, u32, BuildHasherDefault<AddressHasher>>,
+    facts: HashMap<u32, Rc<ClientFacts>>,
+    /// Those who are gone, but whose objects a script may still hold.
+    departed: VecDeque<u32>,
+    /// The prelude's weak table of objects by number.
+    objects: Option<Table>,
+    last: u32,
+}
+
+impl Clients {
+    pub(crate) fn set_objects(&mut self, objects: Table) {
+        self.objects = Some(objects);
+    }
+
+    /// The number of a client, the same one as long as it is there.
+    pub(crate) fn number(&mut self, client: &Rc<ClientFacts>) -> u32 {
+        let address = Rc::as_ptr(client).addr();
+        if let Some(number) = self.numbers.get(&address) {
+            return *number;
+        }
+        self.last += 1;
+        self.numbers.insert(address, self.last);
+        self.facts.insert(self.last, client.clone());
+        self.last
+    }
+
+    pub(crate) fn get(&self, number: u32) -> Option<Rc<ClientFacts>> {
+        self.facts.get(&number).cloned()
+    }
+
+    /// A client is gone: what is known of it goes when the script holds no object of it any more.
+    pub(crate) fn forget(&mut self, client: &Rc<ClientFacts>) {
+        self.departed.extend(self.numbers.remove(&Rc::as_ptr(client).addr()));
+        for _ in 0..SWEPT_PER_DEPARTURE.min(self.departed.len()) {
+            let Some(number) = self.departed.pop_front() else { return };
+            let object = self.objects.as_ref().map(|objects| objects.raw_get::<Value>(number));
+            match object {
+                Some(Ok(object)) if !object.is_nil() => self.departed.push_back(number),
+                _ => drop(self.facts.remove(&number)),
+            }
+        }
+    }
+}
+
+/// Spreads addresses, which nobody outside chooses (Fibonacci hashing).
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_usize(usize::from(*byte)));
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        // The low bits, which are zero before, choose the bucket.
+        self.0 = (self.0 ^ address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(20);
+    }
+}

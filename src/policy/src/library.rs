@@ -1,0 +1,128 @@
+//! The scripts there are, and which room runs which.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use globset::{Glob, GlobMatcher};
+
+use super::{Script, ScriptError};
+use moonring_wire::id::RoomId;
+
+/// The script of rooms that no other is for.
+pub const DEFAULT_SCRIPT: &str = "default_room.lua";
+/// The folder of scripts that are for one room each.
+pub const ROOMS_FOLDER: &str = "rooms";
+
+/// A rule of the configuration: rooms whose id fits the pattern run the script.
+#[derive(Clone, Debug)]
+pub struct ScriptRule {
+    pattern: GlobMatcher,
+    script: String,
+}
+
+impl ScriptRule {
+    /// A rule: rooms whose id fits `pattern` run `script`.
+    pub fn new(pattern: &Glob, script: &str) -> Self {
+        Self { pattern: pattern.compile_matcher(), script: script.to_owned() }
+    }
+}
+
+/// All scripts, by their path below the scripts folder, compiled or with the reason why not.
+/// Cheap to clone: a shard gets the whole of it with every change.
+#[derive(Clone, Debug, Default)]
+pub struct ScriptLibrary {
+    scripts: Arc<HashMap<String, Result<Arc<Script>, ScriptError>>>,
+    rules: Arc<[ScriptRule]>,
+}
+
+impl ScriptLibrary {
+    /// A library without scripts.
+    pub fn new(rules: Vec<ScriptRule>) -> Self {
+        Self { scripts: Arc::default(), rules: rules.into() }
+    }
+
+    /// Adds or replaces a script. `name` is its path below the scripts folder, with `/`.
+    pub fn insert(&mut self, name: String, script: Result<Arc<Script>, ScriptError>) {
+        Arc::make_mut(&mut self.scripts).insert(name, script);
+    }
+
+    /// Takes a script out; false when there was none.
+    pub fn remove(&mut self, name: &str) -> bool {
+        self.contains(name) && Arc::make_mut(&mut self.scripts).remove(name).is_some()
+    }
+
+    /// The script of that name, or the reason why it cannot be used.
+    pub fn get(&self, name: &str) -> Option<&Result<Arc<Script>, ScriptError>> {
+        self.scripts.get(name)
+    }
+
+    /// How many scripts there are, usable or not.
+    pub fn len(&self) -> usize {
+        self.scripts.len()
+    }
+
+    /// Whether there is no script at all.
+    pub fn is_empty(&self) -> bool {
+        self.scripts.is_empty()
+    }
+
+    /// Whether rooms depend on a script of that name being there: the default one, or a rule's.
+    pub fn is_depended_on(&self, name: &str) -> bool {
+        name == DEFAULT_SCRIPT || self.rules.iter().any(|rule| rule.script == name)
+    }
+
+    /// Whether there is a script of that name, usable or not.
+    pub fn contains(&self, name: &str) -> bool {
+        self.scripts.contains_key(name)
+    }
+
+    /// Every script with its name.
+    pub fn scripts(&self) -> impl Iterator<Item = (&str, &Result<Arc<Script>, ScriptError>)> {
+        self.scripts.iter().map(|(name, script)| (name.as_str(), script))
+    }
+
+    /// The script that `room` runs: its own, the first rule's, the default one. The error says, for the log, why there
+    /// is none.
+    pub fn resolve(&self, room: &RoomId) -> Result<Arc<Script>, String> {
+        let own = format!("{ROOMS_FOLDER}/{room}.lua");
+        let name = if self.scripts.contains_key(&own) {
+            own.as_str()
+        } else {
+            let rule = self.rules.iter().find(|rule| rule.pattern.is_match(room.as_str()));
+            rule.map_or(DEFAULT_SCRIPT, |rule| rule.script.as_str())
+        };
+        match self.scripts.get(name) {
+            Some(Ok(script)) => Ok(script.clone()),
+            Some(Err(error)) => Err(error.to_string()),
+            None => Err(format!("there is no script {name} in the scripts folder")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_runs_its_own_script_else_the_first_rules_else_the_default() {
+        let rules = [("vip-*", "vip.lua"), ("*-test", "test.lua"), ("lost", "nowhere.lua")];
+        let mut library =
+            ScriptLibrary::new(rules.iter().map(|(p, s)| ScriptRule::new(&Glob::new(p).unwrap(), s)).collect());
+        for name in ["rooms/vip-9.lua", "vip.lua", "test.lua", DEFAULT_SCRIPT] {
+            library.insert(name.to_owned(), Script::compile(name, b"x = 1").map(Arc::new));
+        }
+        library.insert("rooms/bad.lua".to_owned(), Script::compile("rooms/bad.lua", b"x = ").map(Arc::new));
+        for (room, expected) in [
+            ("vip-9", Ok("rooms/vip-9.lua")),
+            ("vip-test", Ok("vip.lua")),
+            ("a-test", Ok("test.lua")),
+            ("demo", Ok(DEFAULT_SCRIPT)),
+            ("lost", Err("there is no script nowhere.lua in the scripts folder")),
+            ("bad", Err("rooms/bad.lua:1: unexpected symbol near '<eof>'")),
+        ] {
+            let resolved = library.resolve(&RoomId::parse(room).unwrap());
+            let resolved = resolved.as_ref().map(|s| s.name()).map_err(String::as_str);
+            assert_eq!(resolved, expected, "{room}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The engine from outside: scripts in, outcomes out, on virtual time.
+
+mod api;
+mod hooks;
+mod jwt;
+mod logs;
+mod measure;
+mod meeting;
+mod reloads;
+mod runaways;
+mod sandbox;
+mod waits;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::hook::{Action, ClientFacts, HookCall, Outcome, Presence, Traffic, Verdict};
+use super::{
+    PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings, Script, Ticket,
+};
+use moonring_wire::id::{ClientId, RoomId, TrackId};
+use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
+
+/// An engine with one room, and a clock that stands until it is moved.
+pub(super) struct World {
+    pub(super) engine: PolicyEngine,
+    pub(super) now: Instant,
+    pub(super) key: PolicyKey,
+}
+
+/// Budgets for tests: nothing is throttled or put aside unless a test is about that.
+pub(super) fn generous() -> PolicySettings {
+    PolicySettings { cpu_share: 1.0, cpu_burst: Duration::from_secs(60), strikes: 0, ..PolicySettings::default() }
+}
+
+impl World {
+    pub(super) fn new(script: &str) -> Self {
+        Self::with(generous(), script)
+    }
+
+    pub(super) fn with(settings: PolicySettings, script: &str) -> Self {
+        Self::try_with(settings, script).expect("the script starts")
+    }
+
+    pub(super) fn try_with(settings: PolicySettings, script: &str) -> Result<Self, String> {
+        let mut engine = PolicyEngine::new(settings, 7);
+        let now = Instant::now();
+        engine.set_clock(now, Duration::from_secs(1_786_000_000));
+        let key = engine.open_room(now, &room("demo"), Ok(compiled(script)))?;
+        Ok(Self { engine, now, key })
+    }
+
+    /// Submits a call and expects its outcome at once.
+    pub(super) fn call(&mut self, call: HookCall) -> Outcome {
+        let ticket = self.engine.submit(self.now, self.key, call);
+        let mut outcome = None;
+        for output in self.outputs() {
+            match output {
+                PolicyOutput::Outcome { ticket: of, outcome: this, .. } if of == ticket => outcome = Some(this),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        outcome.expect("an outcome at once")
+    }
+
+    pub(super) fn submit(&mut self, call: HookCall) -> Ticket {
+        self.engine.submit(self.now, self.key, call)
+    }
+
+    pub(super) fn outputs(&mut self) -> Vec<PolicyOutput> {
+        std::iter::from_fn(|| self.engine.poll_output()).collect()
+    }
+
+    /// What outcomes there are, as ticket and verdict.
+    pub(super) fn outcomes(&mut self) -> Vec<(Ticket, Verdict)> {
+        let verdict = |output| match output {
+            PolicyOutput::Outcome { ticket, outcome, .. } => Some((ticket, outcome.verdict)),
+            _ => None,
+        };
+        self.outputs().into_iter().filter_map(verdict).collect()
+    }
+
+    /// The one request among the outputs.
+    pub(super) fn request(&mut self) -> (PolicyRequestId, PolicyRequest) {
+        let request = |output| match output {
+            PolicyOutput::Request { id, request, .. } => Some((id, request)),
+            _ => None,
+        };
+        self.outputs().into_iter().find_map(request).expect("a request")
+    }
+
+    pub(super) fn resume(&mut self, id: PolicyRequestId, reply: PolicyReply) {
+        self.engine.resume(self.now, id, reply);
+    }
+
+    /// Moves the clock, stopping at everything that is due on the way.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(next) = self.engine.poll_timeout().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.engine.handle_timeout(self.now);
+        }
+        self.now = end;
+    }
+
+    /// Joins a client and checks that it may.
+    pub(super) fn join(&mut self, id: &str) -> Rc<ClientFacts> {
+        let client = client(self.now, id);
+        let outcome = self.call(HookCall::ClientConnect { client: client.clone(), auth_token: "good".into() });
+        assert_eq!(outcome.verdict, Verdict::Allow, "{id}");
+        assert_eq!(client.presence.get(), Presence::Joined);
+        client
+    }
+
+    pub(super) fn leave(&mut self, client: &Rc<ClientFacts>) -> Outcome {
+        client.presence.set(Presence::Gone);
+        self.call(HookCall::ClientDisconnect { client: client.clone(), reason: "bye".into() })
+    }
+
+    pub(super) fn message(&mut self, client: &Rc<ClientFacts>, message: Value) -> Outcome {
+        self.call(HookCall::Message { client: client.clone(), message })
+    }
+
+    /// Evaluates Lua within a hook of `EVAL` and returns what it sends.
+    pub(super) fn eval(&mut self, client: &Rc<ClientFacts>, name: &str) -> Value {
+        let outcome = self.message(client, json!(name));
+        match outcome.actions.first() {
+            Some(Action::Send { value, .. }) => value.clone(),
+            other => panic!("{name}: {other:?} in {outcome:?}"),
+        }
+    }
+
+    pub(super) fn reload(&mut self, script: &str) -> Result<u64, String> {
+        self.engine.reload(self.now, self.key, compiled(script));
+        let result = |output| match output {
+            PolicyOutput::Reloaded { result, .. } => Some(result),
+            _ => None,
+        };
+        self.outputs().into_iter().find_map(result).expect("the reload has ended")
+    }
+}
+
+pub(super) fn compiled(script: &str) -> Arc<Script> {
+    Arc::new(Script::compile("room.lua", script.as_bytes()).expect("the script compiles"))
+}
+
+pub(super) fn room(id: &str) -> RoomId {
+    RoomId::parse(id).unwrap()
+}
+
+pub(super) fn client(now: Instant, id: &str) -> Rc<ClientFacts> {
+    Rc::new(ClientFacts {
+        id: ClientId::parse(id).unwrap(),
+        ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+        metadata: json!({ "name": id }),
+        since: now,
+        presence: Presence::Pending.into(),
+        tracks: Vec::new().into(),
+        traffic: Traffic::default(),
+    })
+}
+
+pub(super) fn track(id: &str, owner: &str, kind: Kind) -> TrackInfo {
+    let (source, codec) = match kind {
+        Kind::Audio => (Source::Microphone, CodecName::Opus),
+        Kind::Video => (Source::Camera, CodecName::Vp8),
+    };
+    TrackInfo {
+        id: TrackId::parse(id).unwrap(),
+        client: ClientId::parse(owner).unwrap(),
+        kind,
+        source,
+        codec,
+        layers: 3,
+        muted: false,
+    }
+}
+
+/// A shard's stack: LuaJIT does not check how deep C code nests.
+pub(super) fn on_a_shards_stack(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(64 << 20).spawn(test).unwrap();
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}

@@ -1,0 +1,88 @@
+//! What scripts find: read from a real sandbox, so that the tools and the documentation can't fall behind the engine.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mlua::{Table, Value};
+
+use crate::api;
+use crate::host::{Host, RoomFacts};
+use crate::script::{Script, ScriptError};
+use crate::settings::PolicySettings;
+use crate::state::{HOOKS, State};
+use moonring_wire::id::RoomId;
+
+/// The host's functions behind the methods of clients begin with this.
+const METHOD: &str = "client_";
+
+/// The names of a sandbox.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Globals and what is in them, as paths: `print`, `string`, `string.rep`, `sfu.json.encode`.
+    pub paths: BTreeSet<String>,
+    /// The methods of clients: `kick`, ...
+    pub methods: BTreeSet<String>,
+}
+
+/// The functions that the engine calls, in the order of the documentation.
+pub fn hooks() -> &'static [&'static str] {
+    &HOOKS
+}
+
+/// A sandbox for a tool of ours, in a room that nobody is in.
+pub(super) fn sandbox(now: Instant, settings: &PolicySettings) -> Result<State, ScriptError> {
+    let room = RoomId::parse("test").map_err(|error| ScriptError::of_tool(&error))?;
+    let script = Arc::new(Script::compile("tool.lua", b"return")?);
+    let host = Host::new(RoomFacts::new(room, now, Duration::ZERO), script);
+    State::new(settings, 0, host).map_err(|failure| ScriptError::of_tool(&failure))
+}
+
+impl Names {
+    /// The names of the sandbox that rooms run in.
+    pub fn of_sandbox(now: Instant) -> Result<Self, ScriptError> {
+        let state = sandbox(now, &PolicySettings::default())?;
+        let mut names = Self::default();
+        let collected = names.collect(&state);
+        collected.map_err(|error| ScriptError::of_tool(&error))?;
+        Ok(names)
+    }
+
+    fn collect(&mut self, state: &State) -> mlua::Result<()> {
+        self.walk(&state.lua.globals(), "")?;
+        let (_, functions) = api::functions(&state.lua, &state.host)?;
+        functions.for_each(|name: String, _: Value| {
+            self.methods.extend(name.strip_prefix(METHOD).map(str::to_owned));
+            Ok(())
+        })
+    }
+
+    fn walk(&mut self, table: &Table, prefix: &str) -> mlua::Result<()> {
+        table.for_each(|name: String, value: Value| {
+            let path = format!("{prefix}{name}");
+            if let Value::Table(inner) = &value
+                && name != "_G"
+            {
+                self.walk(inner, &format!("{path}."))?;
+            }
+            self.paths.insert(path);
+            Ok(())
+        })
+    }
+
+    /// True for a global that every script finds.
+    pub fn is_global(&self, name: &str) -> bool {
+        self.paths.contains(name)
+    }
+
+    /// The names in a table of the sandbox; none when it is no table.
+    pub fn within(&self, table: &str) -> Vec<&str> {
+        let inside = self.paths.iter().filter_map(|path| path.strip_prefix(table)?.strip_prefix('.'));
+        inside.filter(|name| !name.contains('.')).collect()
+    }
+
+    /// The globals.
+    pub fn globals(&self) -> impl Iterator<Item = &str> {
+        self.paths.iter().map(String::as_str).filter(|path| !path.contains('.'))
+    }
+}

@@ -1,0 +1,277 @@
+//! What the harness calls: each function does one thing to a room of the test. None of them calls back into Lua.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
+use mlua::{FromLuaMulti, IntoLuaMulti, Lua, MultiValue, Table, Value};
+use serde_json::{Value as Json, json};
+use sha2::Sha256;
+
+use super::log::Collector;
+use super::store::Store;
+use super::world::{START, World};
+use super::{Case, Failing, HARNESS, Load, milliseconds};
+use crate::Script;
+use crate::api::{refused, value_from_json};
+use crate::budget::should_stop;
+use crate::output::HttpReply;
+use crate::plain::{Limits, to_json};
+use crate::script::message_of;
+use moonring_wire::id::{ClientId, TrackId};
+use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
+
+/// What a test may pass to a script.
+const LIMITS: Limits = Limits { bytes: 16 << 20, depth: 64, values: 1 << 20 };
+/// How many of the harness's frames may lie above a test's line.
+const MAX_LEVEL: usize = 12;
+
+type Answer<R> = Result<R, String>;
+
+/// The rooms and results of one test file.
+#[derive(Clone)]
+pub(super) struct Bridge(Rc<Inner>);
+
+struct Inner {
+    load: Load,
+    now: Instant,
+    log: Collector,
+    store: Rc<RefCell<Store>>,
+    rooms: RefCell<Vec<World>>,
+    cases: RefCell<Vec<Case>>,
+}
+
+impl Bridge {
+    pub(super) fn new(load: Load, now: Instant, log: Collector) -> Self {
+        let (store, rooms, cases) = Default::default();
+        Self(Rc::new(Inner { load, now, log, store, rooms, cases }))
+    }
+
+    pub(super) fn take_cases(&self) -> Vec<Case> {
+        self.0.cases.take()
+    }
+
+    /// The functions, in a table for the harness.
+    pub(super) fn functions(&self, lua: &Lua) -> mlua::Result<Table> {
+        let table = lua.create_table()?;
+        table.raw_set("START", START.as_secs())?;
+        self.general(lua, &table)?;
+        self.of_rooms(lua, &table)?;
+        self.of_clients(lua, &table)?;
+        Ok(table)
+    }
+
+    fn general(&self, lua: &Lua, table: &Table) -> mlua::Result<()> {
+        self.add(lua, table, "begin", |inner, _, ()| {
+            inner.store.replace(Store::default());
+            inner.log.take();
+            Ok(())
+        })?;
+        self.add(lua, table, "result", |inner, _, (name, ok, at, message, got, expected): Result6| {
+            let values = got.zip(expected);
+            let failure = (!ok).then_some(Failing { at, message, values });
+            inner.cases.borrow_mut().push(Case { name, failure });
+            Ok(())
+        })?;
+        self.add(lua, table, "words", |_, _, error: Value| {
+            Ok(match &error {
+                Value::Error(error) => message_of(error),
+                other => other.to_string().unwrap_or_else(|_| "error without words".into()),
+            })
+        })?;
+        self.add(lua, table, "place", |_, lua, ()| Ok(place(lua)))?;
+        self.add(lua, table, "jwt", |_, _, (claims, key): (Value, mlua::LuaString)| {
+            jwt(&json_of("claims", &claims)?, &key.as_bytes())
+        })
+    }
+
+    fn of_rooms(&self, lua: &Lua, table: &Table) -> mlua::Result<()> {
+        self.add(lua, table, "open", |inner, _, (name, source, config, id): (String, Value, Value, String)| {
+            let script = inner.script(&name, &source)?;
+            let config = match json_of("config", &config)? {
+                Json::Object(config) => config,
+                Json::Null => serde_json::Map::new(),
+                _ => return Err("the config of a room is a table with names".into()),
+            };
+            inner.log.take();
+            let opened = World::open(inner.now, &id, script, config, inner.store.clone(), inner.log.clone());
+            let mut rooms = inner.rooms.borrow_mut();
+            rooms.push(opened?);
+            Ok(rooms.len())
+        })?;
+        self.add(lua, table, "reload", |inner, _, (room, name, source): (usize, String, Value)| {
+            match inner.script(&name, &source) {
+                Ok(script) => inner.with(room, |world| world.reload(script)).map(|()| None),
+                Err(words) => Ok(Some(words)),
+            }
+        })?;
+        self.add(lua, table, "drain", |inner, lua, room: usize| {
+            let happened = inner.with(room, |world| world.drain())?;
+            value_from_json(lua, &Json::Array(happened)).map_err(refused)
+        })?;
+        self.add(lua, table, "pass", |inner, _, (room, ms): (usize, f64)| {
+            inner.with(room, |world| world.pass(milliseconds(ms)))
+        })?;
+        self.add(lua, table, "step", |inner, _, room: usize| inner.with(room, |world| world.step()))?;
+        self.add(lua, table, "now", |inner, _, room: usize| inner.with(room, |world| world.unix()))?;
+        self.add(lua, table, "counter", |inner, _, (room, name): (usize, String)| {
+            inner.with(room, |world| world.counter(&name))
+        })?;
+        self.add(lua, table, "speakers", |inner, _, (room, ids): (usize, Vec<String>)| {
+            inner.try_with(room, |world| world.speakers(&ids))
+        })?;
+        self.add(lua, table, "reply", |inner, _, (room, id, reply, error): (usize, u64, Option<Table>, String)| {
+            let reply = match reply {
+                Some(reply) => Ok(http_reply(&reply).map_err(refused)?),
+                None => Err(error),
+            };
+            inner.with(room, |world| world.reply(id, reply))
+        })
+    }
+
+    fn of_clients(&self, lua: &Lua, table: &Table) -> mlua::Result<()> {
+        self.add(lua, table, "connect", |inner, _, (room, id, ip, token, metadata): Connect| {
+            let metadata = json_of("metadata", &metadata)?;
+            inner.try_with(room, |world| Ok(world.connect(&id, &ip, token, metadata)?.0))
+        })?;
+        self.add(lua, table, "disconnect", |inner, _, (room, id, reason): (usize, String, String)| {
+            inner.try_with(room, |world| world.disconnect(&id, reason))
+        })?;
+        self.add(lua, table, "publish", |inner, _, (room, client, track): (usize, String, Value)| {
+            let track = track_of(&client, json_of("track", &track)?)?;
+            inner.try_with(room, |world| Ok(world.publish(&client, track)?.0))
+        })?;
+        self.add(lua, table, "unpublish", |inner, _, (room, client, track): (usize, String, String)| {
+            inner.try_with(room, |world| world.unpublish(&client, &track))
+        })?;
+        self.add(lua, table, "subscribe", |inner, _, (room, client, track): (usize, String, String)| {
+            inner.try_with(room, |world| Ok(world.subscribe(&client, &track)?.0))
+        })?;
+        self.add(lua, table, "message", |inner, _, (room, client, message): (usize, String, Value)| {
+            let message = json_of("message", &message)?;
+            inner.try_with(room, |world| Ok(world.message(&client, message)?.0))
+        })?;
+        self.add(lua, table, "traffic", |inner, _, (room, client, counts): (usize, String, Table)| {
+            let mut values = [None; 4];
+            for (value, name) in values.iter_mut().zip(["packets_in", "bytes_in", "packets_out", "bytes_out"]) {
+                *value = counts.raw_get(name).map_err(refused)?;
+            }
+            inner.try_with(room, |world| world.traffic(&client, values))
+        })
+    }
+
+    /// Adds a function that answers `true` and values, or `false` and words.
+    fn add<A, R, F>(&self, lua: &Lua, table: &Table, name: &str, function: F) -> mlua::Result<()>
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti,
+        F: Fn(&Inner, &Lua, A) -> Answer<R> + 'static,
+    {
+        let inner = self.0.clone();
+        let function = lua.create_function(move |lua, args: MultiValue| -> mlua::Result<MultiValue> {
+            let answer = A::from_lua_multi(args, lua).map_err(refused).and_then(|args| function(&inner, lua, args));
+            match answer {
+                Ok(values) => {
+                    let mut values = values.into_lua_multi(lua)?;
+                    values.push_front(Value::Boolean(true));
+                    Ok(values)
+                }
+                Err(words) => (false, words).into_lua_multi(lua),
+            }
+        })?;
+        table.raw_set(name, function)
+    }
+}
+
+type Result6 = (String, bool, String, String, Option<String>, Option<String>);
+type Connect = (usize, String, String, String, Value);
+
+impl Inner {
+    fn with<R>(&self, room: usize, act: impl FnOnce(&mut World) -> R) -> Answer<R> {
+        self.try_with(room, |world| Ok(act(world)))
+    }
+
+    fn try_with<R>(&self, room: usize, act: impl FnOnce(&mut World) -> Answer<R>) -> Answer<R> {
+        let mut rooms = self.rooms.borrow_mut();
+        act(rooms.get_mut(room.wrapping_sub(1)).ok_or("there is no such room")?)
+    }
+
+    /// A script of that name: with this text, or from its file.
+    fn script(&self, name: &str, source: &Value) -> Answer<Arc<Script>> {
+        let source = match source {
+            Value::String(text) => text.as_bytes().to_vec(),
+            _ => (self.load)(name)?,
+        };
+        Script::compile(name, &source).map(Arc::new).map_err(|error| error.to_string())
+    }
+}
+
+fn json_of(what: &str, value: &Value) -> Answer<Json> {
+    to_json(value, LIMITS, &mut should_stop).map_err(|error| format!("{what}: {error}"))
+}
+
+/// `{ id =, kind =, source =, codec =, quality = or simulcast = }`.
+fn track_of(client: &str, track: Json) -> Answer<TrackInfo> {
+    let word = |name: &str, default: &str| track[name].as_str().unwrap_or(default).to_owned();
+    let kind = match word("kind", "audio").as_str() {
+        "audio" => Kind::Audio,
+        "video" => Kind::Video,
+        other => return Err(format!("'{other}' is no kind of track: audio or video")),
+    };
+    let (source, codec) = if kind == Kind::Audio { ("microphone", "opus") } else { ("camera", "VP8") };
+    let (source, codec) = (word("source", source), word("codec", codec));
+    let layers = match word("quality", "").as_str() {
+        "hd" => 2,
+        "fhd" => 3,
+        _ => track["simulcast"].as_u64().unwrap_or(1).min(3) as u8,
+    };
+    Ok(TrackInfo {
+        id: TrackId::parse(&word("id", "")).map_err(|error| format!("the track id {error}"))?,
+        client: ClientId::parse(client).map_err(|error| format!("the client id {error}"))?,
+        kind,
+        source: serde_json::from_value::<Source>(json!(source)).map_err(|_| format!("'{source}' is no source"))?,
+        codec: CodecName::from_sdp(&codec).ok_or_else(|| format!("'{codec}' is no codec"))?,
+        layers,
+        muted: track["muted"] == json!(true),
+    })
+}
+
+fn http_reply(reply: &Table) -> mlua::Result<HttpReply> {
+    let mut headers = Vec::new();
+    if let Some(table) = reply.raw_get::<Option<Table>>("headers")? {
+        for pair in table.pairs::<String, String>() {
+            let (name, value) = pair?;
+            headers.push((name.to_ascii_lowercase(), value));
+        }
+    }
+    let body: Option<mlua::LuaString> = reply.raw_get("body")?;
+    let body = body.map(|body| body.as_bytes().to_vec()).unwrap_or_default();
+    Ok(HttpReply { status: reply.raw_get::<Option<u16>>("status")?.unwrap_or(200), headers, body })
+}
+
+/// A token signed with HS256 (RFC 7515 section 3.1).
+fn jwt(claims: &Json, key: &[u8]) -> Answer<String> {
+    let part = |json: &Json| URL_SAFE_NO_PAD.encode(json.to_string());
+    let signed = format!("{}.{}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(claims));
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|error| error.to_string())?;
+    mac.update(signed.as_bytes());
+    Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())))
+}
+
+/// `file:line` of the test that called.
+fn place(lua: &Lua) -> String {
+    let frame = |level| {
+        let place = lua.inspect_stack(level, |frame| {
+            let source = frame.source();
+            let name = source.source.as_deref().map(|name| name.trim_start_matches(['@', '=']).to_owned())?;
+            let ours = name == HARNESS || name == "[C]" || name.ends_with("sfu.lua");
+            if ours { None } else { frame.current_line().map(|line| format!("{name}:{line}")) }
+        });
+        place.flatten()
+    };
+    (1..MAX_LEVEL).find_map(frame).unwrap_or_default()
+}

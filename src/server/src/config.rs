@@ -1,0 +1,286 @@
+//! Every tunable: command line, then environment (`MOONRING_*`), then configuration file, then default.
+//!
+//! A key has one name everywhere: `step_budget_ms` in the file, `--step-budget-ms`, `MOONRING_STEP_BUDGET_MS`.
+//! `moonring.example.toml` documents them all.
+
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use serde::Deserialize;
+
+pub(crate) use values::DEFAULT_SECRET;
+pub use values::{Io, LogFormat, PortRange, RoomScript, ScriptSetting, Secret, SrtpProfile};
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])* $name:ident [$env:literal $(, $arg:ident = $value:expr)*]: $type:ty = $default:expr;)*) => {
+        /// The settings as given in one place (command line and environment, or file); what is not given is `None`.
+        #[derive(Clone, Debug, Default, Args, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Options {
+            $($(#[doc = $doc])* #[arg(long, global = true, env = $env $(, $arg = $value)*)] pub $name: Option<$type>,)*
+        }
+
+        /// The settings in force.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config { $($(#[doc = $doc])* pub $name: $type,)* }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl Options {
+            /// These settings, completed by `other`'s where nothing is said.
+            pub fn or(self, other: Self) -> Self {
+                Self { $($name: self.$name.or(other.$name),)* }
+            }
+            /// These settings, completed by the defaults.
+            pub fn or_default(self) -> Config {
+                let defaults = Config::default();
+                Config { $($name: self.$name.unwrap_or(defaults.$name),)* }
+            }
+            /// The names of the settings that are given here.
+            pub fn given(&self) -> Vec<&'static str> {
+                [$((stringify!($name), self.$name.is_some()),)*].into_iter().filter(|s| s.1).map(|s| s.0).collect()
+            }
+            /// The names of all settings.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
+        }
+    };
+}
+
+settings! {
+    /// Address of HTTPS, WebSocket, WHIP and WHEP; an unspecified IPv6 one takes IPv4 too, and becomes 0.0.0.0 where there is no IPv6
+    listen ["MOONRING_LISTEN"]: SocketAddr = SocketAddr::from(([0_u16; 8], 8080));
+    /// Certificate chain in PEM form; empty: a self-signed one is generated and kept in data-dir
+    tls_cert ["MOONRING_TLS_CERT"]: PathBuf = PathBuf::new();
+    /// Private key of tls-cert in PEM form
+    tls_key ["MOONRING_TLS_KEY"]: PathBuf = PathBuf::new();
+    /// Folder of the generated certificate
+    data_dir ["MOONRING_DATA_DIR"]: PathBuf = PathBuf::from("./certs");
+    /// Plain HTTP, for running behind a proxy that does TLS; browsers give cameras only to https: and localhost
+    insecure_http ["MOONRING_INSECURE_HTTP", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;
+    /// Believe the last address of X-Forwarded-For: only when every request comes through a proxy that appends it
+    trust_proxy ["MOONRING_TRUST_PROXY", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;
+    /// Address of the admin pages: metrics and rooms; they ask for no password, so keep it on loopback
+    admin_listen ["MOONRING_ADMIN_LISTEN"]: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8081));
+    /// Form of the log: text or json
+    log_format ["MOONRING_LOG_FORMAT"]: LogFormat = LogFormat::Text;
+    /// What is logged, in the words of tracing's EnvFilter: info, or moonring=debug,info
+    log_filter ["MOONRING_LOG_FILTER"]: String = "info".into();
+
+    /// Number of shards (pinned threads that forward); 0: one per core less one, at least one
+    shards ["MOONRING_SHARDS"]: usize = 0;
+    /// UDP ports of the shards, one each: the firewall's rule
+    media_ports ["MOONRING_MEDIA_PORTS"]: PortRange = PortRange { first: 40_000, last: 40_100 };
+    /// Addresses to receive media on, at most one IPv4 and one IPv6; an unspecified IPv6 one is skipped where there is no IPv6
+    media_ip ["MOONRING_MEDIA_IP", value_delimiter = ',']: Vec<IpAddr> = vec![[0, 0, 0, 0].into(), [0_u16; 8].into()];
+    /// Addresses that clients are told to send media to (behind NAT: the outer ones); none: the machine's own
+    announced_ip ["MOONRING_ANNOUNCED_IP", value_delimiter = ',']: Vec<IpAddr> = vec![];
+    /// How datagrams enter and leave: mmsg or uring
+    io ["MOONRING_IO"]: Io = Io::Mmsg;
+    /// SRTP protection profiles that are accepted; which one is used, DTLS chooses (the server's side: AES-256-GCM first)
+    srtp_profiles ["MOONRING_SRTP_PROFILES", value_delimiter = ',']: Vec<SrtpProfile> = SrtpProfile::ALL.to_vec();
+
+    /// Folder of the policy scripts
+    scripts_dir ["MOONRING_SCRIPTS_DIR"]: PathBuf = PathBuf::from("./scripts");
+    /// Which script a room runs: GLOB_OF_ROOM_IDS=FILE_IN_SCRIPTS_DIR, first match counts; else default_room.lua
+    room_scripts ["MOONRING_ROOM_SCRIPTS", value_delimiter = ',']: Vec<RoomScript> = vec![];
+    /// The shared secret that the default policy asks for as token
+    secret ["MOONRING_SECRET", hide_env_values = true]: Secret = Secret(DEFAULT_SECRET.into());
+    /// What scripts find in sfu.config: NAME=VALUE, the value in JSON's form, or as text when it is none
+    script_config ["MOONRING_SCRIPT_CONFIG", value_delimiter = ',', hide_env_values = true]: Vec<ScriptSetting> = vec![];
+    /// Processor time of one step of a hook
+    step_budget_ms ["MOONRING_STEP_BUDGET_MS"]: u64 = 5;
+    /// Processor time of loading a script, on_init and on_load
+    load_budget_ms ["MOONRING_LOAD_BUDGET_MS"]: u64 = 20;
+    /// Memory of one room's script
+    memory_kib ["MOONRING_MEMORY_KIB"]: usize = 2048;
+    /// Share of its shard's time that one room's script may use for long
+    cpu_share_percent ["MOONRING_CPU_SHARE_PERCENT"]: u32 = 2;
+    /// State that a script may hand over in a reload
+    state_kib ["MOONRING_STATE_KIB"]: usize = 256;
+    /// Hosts that scripts may call with sfu.http: "auth.example.com", "10.0.0.7:8443"; a name may lead to a private address only if that (or its network, "10.0.0.0/8") is listed too
+    http_allow ["MOONRING_HTTP_ALLOW", value_delimiter = ',']: Vec<String> = vec![];
+    /// Certificate authorities that sfu.http trusts beside the machine's, PEM: for a decision service with a certificate of your own
+    http_ca ["MOONRING_HTTP_CA"]: PathBuf = PathBuf::new();
+
+    /// Most rooms
+    rooms_max ["MOONRING_ROOMS_MAX"]: usize = 10_000;
+    /// Most clients in one room
+    clients_per_room ["MOONRING_CLIENTS_PER_ROOM"]: usize = 500;
+    /// Most tracks that one client publishes
+    tracks_per_client ["MOONRING_TRACKS_PER_CLIENT"]: usize = 16;
+    /// Most clients of the whole server
+    clients_max ["MOONRING_CLIENTS_MAX"]: usize = 50_000;
+    /// Signalling messages of one client per second, with a burst of ten times as many
+    messages_per_s ["MOONRING_MESSAGES_PER_S"]: u32 = 20;
+
+    /// Silence of a client's media transport after which it is put out
+    ice_timeout_s ["MOONRING_ICE_TIMEOUT_S"]: u64 = 30;
+    /// Time for a client's ICE and DTLS after its first offer
+    handshake_timeout_s ["MOONRING_HANDSHAKE_TIMEOUT_S"]: u64 = 20;
+    /// Time for a connection's join message, and for a request to be answered
+    join_timeout_s ["MOONRING_JOIN_TIMEOUT_S"]: u64 = 15;
+    /// Distance of WebSocket pings; a client that is silent for three of them is gone
+    ping_interval_s ["MOONRING_PING_INTERVAL_S"]: u64 = 20;
+    /// Time that a shutdown gives to open connections
+    shutdown_grace_s ["MOONRING_SHUTDOWN_GRACE_S"]: u64 = 5;
+
+    /// Age of the oldest packet kept for resending
+    resend_ms ["MOONRING_RESEND_MS"]: u64 = 1000;
+    /// Memory for resending, per track and layer
+    resend_kib ["MOONRING_RESEND_KIB"]: usize = 1024;
+}
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "moonring", version, about = "A WebRTC SFU whose rooms are governed by Lua scripts")]
+pub struct Cli {
+    /// What to do; nothing said: run
+    #[command(subcommand)]
+    pub command: Option<Verb>,
+    /// Configuration file; moonring.example.toml documents its keys
+    #[arg(long, global = true, env = "MOONRING_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Settings.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What the program is to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Subcommand)]
+pub enum Verb {
+    /// Run the server
+    #[default]
+    Run,
+    /// Show the rooms of a running server, asked at admin-listen
+    Rooms {
+        /// One JSON object per line instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a running server, asked at admin-listen, read its scripts again
+    Reload,
+    /// Look for mistakes in policy scripts without running them
+    Check {
+        /// Scripts, or folders of them
+        #[arg(required = true, value_name = "SCRIPT")]
+        scripts: Vec<PathBuf>,
+        /// Fail on warnings too
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Run the tests of policy scripts, offline
+    Test {
+        /// Test files (*_test.lua), or folders of them
+        #[arg(required = true, value_name = "SCRIPT_test.lua")]
+        tests: Vec<PathBuf>,
+    },
+}
+
+impl Cli {
+    /// The settings in force: command line and environment, then file, then defaults.
+    pub fn load(self) -> anyhow::Result<Config> {
+        let file = match &self.config {
+            Some(path) => read_file(path)?,
+            None => Options::default(),
+        };
+        let config = self.options.or(file).or_default();
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    /// Refuses values that make no sense, naming the key.
+    pub fn check(&self) -> anyhow::Result<()> {
+        for (name, value, least, most) in [
+            ("step_budget_ms", self.step_budget_ms, 1, 1000),
+            ("load_budget_ms", self.load_budget_ms, 1, 10_000),
+            ("memory_kib", self.memory_kib as u64, 256, 8 * 1024),
+            ("cpu_share_percent", self.cpu_share_percent.into(), 1, 100),
+            ("state_kib", self.state_kib as u64, 0, self.memory_kib as u64),
+            ("rooms_max", self.rooms_max as u64, 1, u64::MAX),
+            ("clients_per_room", self.clients_per_room as u64, 1, 100_000),
+            ("tracks_per_client", self.tracks_per_client as u64, 1, 256),
+            ("clients_max", self.clients_max as u64, 1, u64::MAX),
+            ("messages_per_s", self.messages_per_s.into(), 1, 100_000),
+            ("ice_timeout_s", self.ice_timeout_s, 1, 3600),
+            ("handshake_timeout_s", self.handshake_timeout_s, 1, 3600),
+            ("join_timeout_s", self.join_timeout_s, 1, 3600),
+            ("ping_interval_s", self.ping_interval_s, 1, 3600),
+            ("shutdown_grace_s", self.shutdown_grace_s, 0, 3600),
+            ("resend_ms", self.resend_ms, 0, 60_000),
+            ("resend_kib", self.resend_kib as u64, 0, 1024 * 1024),
+            ("shards", self.shards as u64, 0, 1024),
+        ] {
+            if value < least || value > most {
+                bail!("{name} is {value}, it has to be {least} to {most}");
+            }
+        }
+        if self.shards() > self.media_ports.len() {
+            let (shards, ports) = (self.shards(), self.media_ports);
+            bail!("media_ports {ports} has fewer ports than there are shards ({shards}); each shard needs one");
+        }
+        if self.tls_cert.as_os_str().is_empty() != self.tls_key.as_os_str().is_empty() {
+            bail!("tls_cert and tls_key go together; only one of them is given");
+        }
+        if self.insecure_http && !self.tls_cert.as_os_str().is_empty() {
+            bail!("insecure_http and tls_cert contradict each other");
+        }
+        let v4 = self.media_ip.iter().filter(|ip| ip.is_ipv4()).count();
+        if self.media_ip.is_empty() || v4 > 1 || self.media_ip.len() - v4 > 1 {
+            bail!("media_ip has to be one IPv4 address, one IPv6 address, or one of each");
+        }
+        if self.secret.0.is_empty() {
+            bail!("secret is empty, which would let everybody in");
+        }
+        if self.srtp_profiles.is_empty() {
+            bail!("srtp_profiles is empty; at least one is needed to encrypt media");
+        }
+        Ok(())
+    }
+
+    /// Refuses a folder of scripts that is not there; for the start of the server.
+    pub fn check_scripts_dir(&self) -> anyhow::Result<()> {
+        let dir = self.scripts_dir.display();
+        let advice = "create it (its default_room.lua is the policy of every room) or name another with --scripts-dir";
+        match std::fs::read_dir(&self.scripts_dir) {
+            Ok(_) => Ok(()),
+            Err(error) => bail!("scripts folder {dir}: {error}; {advice}"),
+        }
+    }
+
+    /// The number of shards, counted out when it was left to the server.
+    pub fn shards(&self) -> usize {
+        match self.shards {
+            0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get).saturating_sub(1).max(1),
+            given => given,
+        }
+    }
+}
+
+/// Reads a configuration file.
+pub(crate) fn read_file(path: &Path) -> anyhow::Result<Options> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("configuration file {}", path.display()))?;
+    parse_file(&text).with_context(|| format!("configuration file {}", path.display()))
+}
+
+fn parse_file(text: &str) -> anyhow::Result<Options> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        // serde lists all known keys after an unknown one, which buries it.
+        let message = error.message().split(", expected one of").next().unwrap_or_default().to_owned();
+        anyhow::anyhow!("line {line}: {message}")
+    })
+}

@@ -1,0 +1,88 @@
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../../moonring.example.toml");
+
+#[test]
+fn the_example_file_names_every_key_with_its_default() {
+    let options = parse_file(EXAMPLE).unwrap();
+    assert_eq!(options.given(), Options::NAMES);
+    assert_eq!(options.or_default(), Config::default());
+    Config::default().check().unwrap();
+}
+
+#[test]
+fn command_line_beats_file_beats_default() {
+    let cli = Cli::parse_from(["moonring", "run", "--shards=3", "--insecure-http", "--media-ip=127.0.0.1,::1"]);
+    assert_eq!(cli.command, Some(Verb::Run));
+    let file = parse_file("shards = 2\nresend_ms = 7\nroom_scripts = [\"a*=b.lua\"]").unwrap();
+    let config = cli.options.or(file).or_default();
+    assert_eq!((config.shards(), config.resend_ms, config.resend_kib), (3, 7, 1024));
+    assert_eq!(config.media_ip, ["127.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
+    assert!(config.insecure_http && !config.trust_proxy);
+    assert!(config.room_scripts[0].pattern.compile_matcher().is_match("abc"));
+}
+
+#[test]
+fn every_key_is_an_option_and_an_environment_variable_of_the_same_name() {
+    let command = <Cli as clap::CommandFactory>::command();
+    for name in Options::NAMES {
+        let argument = command.get_arguments().find(|a| a.get_id() == name).unwrap();
+        assert_eq!(argument.get_long().unwrap(), name.replace('_', "-"));
+        assert_eq!(argument.get_env().unwrap(), format!("MOONRING_{}", name.to_uppercase()).as_str());
+    }
+    command.debug_assert();
+}
+
+#[test]
+fn an_error_in_the_file_names_the_file_the_line_and_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("moonring.toml");
+    for (text, words) in [
+        ("shards = 1\nshoe = 2", "moonring.toml: line 2: unknown field `shoe`"),
+        ("media_ports = \"9-1\"", "moonring.toml: line 1: \"9-1\" is no range of ports"),
+        ("script_config = [\"max\"]", "a setting of script_config is not <name>=<value>"),
+        ("script_config = [\"a b=1\"]", "is not of letters, digits and '_'"),
+        ("room_scripts = [\"x=../../etc/passwd\"]", "is no .lua file below the folder of scripts"),
+        ("shards = -1", "moonring.toml: line 1: invalid value"),
+        ("shards = ", "moonring.toml: line 1:"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let error = format!("{:#}", read_file(&path).unwrap_err());
+        assert!(error.contains(words) && !error.contains('\n'), "{text}: {error}");
+    }
+    let error = format!("{:#}", read_file(&dir.path().join("absent")).unwrap_err());
+    assert!(error.contains("absent: No such file"), "{error}");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused_by_name() {
+    for (text, words) in [
+        ("step_budget_ms = 0", "step_budget_ms is 0, it has to be 1 to 1000"),
+        ("memory_kib = 9000", "memory_kib is 9000"),
+        (
+            "shards = 3\nmedia_ports = \"40000-40001\"",
+            "media_ports 40000-40001 has fewer ports than there are shards (3)",
+        ),
+        ("tls_cert = \"a.pem\"", "tls_cert and tls_key go together"),
+        ("media_ip = [\"10.0.0.1\", \"10.0.0.2\"]", "media_ip has to be one IPv4"),
+        ("secret = \"\"", "secret is empty"),
+        ("srtp_profiles = []", "srtp_profiles is empty"),
+    ] {
+        let error = parse_file(text).unwrap().or_default().check().unwrap_err().to_string();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_missing_scripts_folder_is_named_with_what_to_do() {
+    let config = Config { scripts_dir: "/nowhere/scripts".into(), ..Config::default() };
+    let error = config.check_scripts_dir().unwrap_err().to_string();
+    assert!(error.contains("/nowhere/scripts: No such file") && error.contains("--scripts-dir"), "{error}");
+}
+
+#[test]
+fn a_secret_is_not_shown() {
+    let config = Config { secret: Secret("hush".into()), ..Config::default() };
+    assert!(!format!("{config:?}").contains("hush"));
+    assert!(Config::default().secret.is_default() && !config.secret.is_default());
+}

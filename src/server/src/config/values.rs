@@ -1,0 +1,193 @@
+//! The types of settings that have a form of their own.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use globset::Glob;
+use serde::Deserialize;
+
+/// The secret as long as nobody chose one; the server warns of it loudly.
+pub(crate) const DEFAULT_SECRET: &str = "moonring";
+
+/// A range of ports, both ends included: `40000-40100`, or one: `40000`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PortRange {
+    /// The lowest.
+    pub first: u16,
+    /// The highest.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// How many.
+    #[expect(clippy::len_without_is_empty, reason = "a range has at least one port")]
+    pub fn len(self) -> usize {
+        usize::from(self.last - self.first) + 1
+    }
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = u16> {
+        self.first..=self.last
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (first.trim().parse(), last.trim().parse()) {
+            (Ok(first), Ok(last)) if 0 < first && first <= last => Ok(Self { first, last }),
+            _ => Err(format!("{text:?} is no range of ports; write it like 40000-40100")),
+        }
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+/// Which rooms run which script: `meeting-*=meeting.lua`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RoomScript {
+    /// Which room ids.
+    pub pattern: Glob,
+    /// A file name in the folder of scripts.
+    pub script: String,
+}
+
+impl FromStr for RoomScript {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (pattern, script) =
+            text.split_once('=').ok_or_else(|| format!("{text:?} is not <glob of room ids>=<script>"))?;
+        let pattern = Glob::new(pattern.trim()).map_err(|error| error.to_string())?;
+        let script = script.trim();
+        let safe = script.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
+        if !safe || !script.ends_with(".lua") {
+            return Err(format!("{script:?} is no .lua file below the folder of scripts"));
+        }
+        Ok(Self { pattern, script: script.to_owned() })
+    }
+}
+
+impl TryFrom<String> for RoomScript {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// What scripts find in `sfu.config`: `"<name>=<value>"`, the value as JSON, or as text when it is none.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(try_from = "String")]
+pub struct ScriptSetting {
+    /// The name in `sfu.config`.
+    pub name: String,
+    /// What scripts find there.
+    pub value: serde_json::Value,
+}
+
+impl FromStr for ScriptSetting {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The text itself may be a key: it is not repeated.
+        let (name, value) = text.split_once('=').ok_or("a setting of script_config is not <name>=<value>")?;
+        let (name, value) = (name.trim(), value.trim());
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || !name.chars().all(fits) {
+            return Err("the name of a setting of script_config is not of letters, digits and '_'".into());
+        }
+        let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        Ok(Self { name: name.to_owned(), value })
+    }
+}
+
+impl TryFrom<String> for ScriptSetting {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Debug for ScriptSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=...", self.name)
+    }
+}
+
+/// A text that is not shown in logs.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub struct Secret(pub String);
+
+impl Secret {
+    /// True while nobody chose a secret.
+    pub fn is_default(&self) -> bool {
+        self.0 == DEFAULT_SECRET
+    }
+}
+
+impl FromStr for Secret {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("an empty secret lets everybody in".into()) } else { Ok(Self(text.into())) }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(...)")
+    }
+}
+
+/// How datagrams enter and leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Io {
+    /// A second io_uring beside glommio's.
+    Uring,
+    /// recvmmsg and sendmmsg.
+    Mmsg,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// An SRTP protection profile (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, ValueEnum)]
+pub enum SrtpProfile {
+    /// AEAD_AES_256_GCM.
+    #[value(name = "aes-256-gcm")]
+    #[serde(rename = "aes-256-gcm")]
+    Aes256Gcm,
+    /// AEAD_AES_128_GCM.
+    #[value(name = "aes-128-gcm")]
+    #[serde(rename = "aes-128-gcm")]
+    Aes128Gcm,
+    /// AES128_CM_HMAC_SHA1_80.
+    #[value(name = "aes-128-cm-sha1-80")]
+    #[serde(rename = "aes-128-cm-sha1-80")]
+    Aes128CmSha1_80,
+}
+
+impl SrtpProfile {
+    /// Every profile, best first.
+    pub const ALL: [Self; 3] = [Self::Aes256Gcm, Self::Aes128Gcm, Self::Aes128CmSha1_80];
+}

@@ -1,0 +1,258 @@
+//! One thread per shard: a glommio executor with one main task, the tick loop, that drives the core.
+//!
+//! A tick: commands, then datagrams, then what is to be forwarded, then timers, then events; all of it bounded, all that
+//! is sent leaves in one flush where it fits. Then the thread sleeps until a datagram, a command or a timer is due.
+
+mod core;
+mod tick;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use glommio::{LocalExecutorBuilder, Placement};
+use tokio::sync::mpsc;
+
+use crate::probe::{self, StartError};
+use crate::udp::{Bell, Udp, UdpSettings};
+use moonring_core::command::{Command, Event};
+use moonring_core::report::IoStats;
+use moonring_wire::packet::SendBatch;
+use tick::Ticker;
+
+/// Stack of a shard thread. LuaJIT has no check of the C stack's depth, so that scripts can use megabytes of it.
+const STACK_BYTES: usize = 64 << 20;
+/// What glommio pins for file I/O, which a shard has none of; three times this is registered.
+const IO_MEMORY_BYTES: usize = 64 << 10;
+
+/// What a shard does, without socket, clock or thread.
+pub trait Core {
+    /// One datagram. There is room for `LoopSettings::reply_datagrams` in `out`.
+    fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8], out: &mut SendBatch);
+    /// One command of the control plane. The same room is in `out`.
+    fn handle_command(&mut self, now: Instant, command: Command, out: &mut SendBatch);
+    /// Sends on what came in. True when `out` is full and there is more: called again, after a flush in this tick or,
+    /// when the tick's time is over, in the next one.
+    fn forward(&mut self, now: Instant, out: &mut SendBatch) -> bool;
+    /// Called when the time of [`Core::poll_timeout`] has come. May leave it in the past when `out` is full: called
+    /// again after a flush.
+    fn handle_timeout(&mut self, now: Instant, out: &mut SendBatch);
+    /// When [`Core::handle_timeout`] is to be called; kept to about a millisecond.
+    fn poll_timeout(&self) -> Option<Instant>;
+    /// The next event for the control plane. Not called while the control plane's queue is full.
+    fn poll_event(&mut self) -> Option<Event>;
+    /// The socket's counters since the start, once a tick that did something.
+    fn record_io(&mut self, _io: &IoStats) {}
+    /// A call panicked: end what caused it. A datagram's sender is named, the rest the core knows.
+    fn handle_panic(&mut self, now: Instant, phase: Phase, out: &mut SendBatch);
+    /// The last call: say goodbye. Events and datagrams that it leaves are still sent, as far as they fit.
+    fn handle_stop(&mut self, _now: Instant, _out: &mut SendBatch) {}
+}
+
+/// Which call of the core was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// [`Core::handle_command`].
+    Command,
+    /// [`Core::handle_datagram`], from this address.
+    Datagram(SocketAddr),
+    /// [`Core::forward`].
+    Forward,
+    /// [`Core::handle_timeout`].
+    Timeout,
+    /// [`Core::poll_event`].
+    Event,
+    /// [`Core::handle_stop`].
+    Stop,
+}
+
+/// How a shard sleeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Park {
+    /// In the media ring, one system call: the executor's reactor gets a turn ten times a second. A third of the CPU time
+    /// per wake-up of the other way.
+    #[default]
+    Ring,
+    /// In glommio's reactor, woken through an eventfd: for when other tasks share the executor.
+    Executor,
+}
+
+/// How a shard's loop works.
+#[derive(Clone, Debug)]
+pub struct LoopSettings {
+    /// The thread's name.
+    pub name: String,
+    /// The core it is pinned to; `None` leaves it to the kernel.
+    pub cpu: Option<usize>,
+    /// The sockets' settings.
+    pub udp: UdpSettings,
+    /// Commands that may wait; more are refused.
+    pub command_capacity: usize,
+    /// Most commands handled in one tick.
+    pub commands_per_tick: usize,
+    /// Most datagrams handled in one tick.
+    pub datagrams_per_tick: usize,
+    /// Room in the batch before each datagram and command, in datagrams: for the answers, which are not forwards.
+    pub reply_datagrams: usize,
+    /// No further command is begun, and forwarding is put off to the next tick, when a tick took this long.
+    pub tick_budget: Duration,
+    /// Bytes of one flush.
+    pub send_bytes: usize,
+    /// Sends of one flush.
+    pub send_runs: usize,
+    /// How it sleeps.
+    pub park: Park,
+    /// The longest sleep.
+    pub longest_sleep: Duration,
+}
+
+impl Default for LoopSettings {
+    fn default() -> Self {
+        Self {
+            name: "shard".into(),
+            cpu: None,
+            udp: UdpSettings::default(),
+            command_capacity: 4_096,
+            commands_per_tick: 32,
+            datagrams_per_tick: 256,
+            reply_datagrams: 8,
+            tick_budget: Duration::from_millis(5),
+            send_bytes: 1 << 20,
+            send_runs: 1_024,
+            park: Park::default(),
+            longest_sleep: Duration::from_millis(100),
+        }
+    }
+}
+
+/// Sends commands to a shard from any thread; clones share the queue.
+#[derive(Clone, Debug)]
+pub struct CommandSender {
+    commands: SyncSender<Command>,
+    bell: Bell,
+}
+
+impl CommandSender {
+    /// Queues a command and wakes the shard. Never waits: a full queue (or a shard that is gone) gives it back.
+    pub fn send(&self, command: Command) -> Result<(), TrySendError<Command>> {
+        self.commands.try_send(command)?;
+        self.bell.ring();
+        Ok(())
+    }
+}
+
+/// A running shard. Dropping it stops the shard without waiting for it.
+#[derive(Debug)]
+pub struct ShardThread {
+    sender: CommandSender,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ShardThread {
+    /// The way to send commands.
+    pub fn sender(&self) -> &CommandSender {
+        &self.sender
+    }
+
+    /// Whether the loop still runs.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Lets the core say goodbye, closes the sockets and waits for the thread. False when it ended by a panic.
+    pub fn stop(mut self) -> bool {
+        self.signal_stop();
+        self.thread.take().is_some_and(|thread| thread.join().is_ok())
+    }
+
+    fn signal_stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.sender.bell.ring();
+    }
+}
+
+impl Drop for ShardThread {
+    fn drop(&mut self) {
+        self.signal_stop();
+    }
+}
+
+/// What a thread needs to start.
+struct Parts<B> {
+    settings: LoopSettings,
+    sockets: Vec<UdpSocket>,
+    build: B,
+    commands: Receiver<Command>,
+    events: mpsc::Sender<Event>,
+    bell: Bell,
+    stop: Arc<AtomicBool>,
+}
+
+/// Starts a shard on bound sockets and waits until it runs. `build` makes the core on the shard's thread.
+pub fn spawn_shard<C, B>(
+    settings: LoopSettings,
+    sockets: Vec<UdpSocket>,
+    build: B,
+    events: mpsc::Sender<Event>,
+) -> Result<ShardThread, StartError>
+where
+    C: Core + 'static,
+    B: FnOnce() -> C + Send + 'static,
+{
+    let bell = Bell::new().map_err(StartError::Thread)?;
+    let (sender, commands) = sync_channel(settings.command_capacity);
+    let stop = Arc::new(AtomicBool::new(false));
+    let name = settings.name.clone();
+    let parts = Parts { settings, sockets, build, commands, events, bell: bell.clone(), stop: stop.clone() };
+    let (started, outcome) = sync_channel(1);
+    let thread = std::thread::Builder::new()
+        .name(name)
+        .stack_size(STACK_BYTES)
+        .spawn(move || run_shard(parts, &started))
+        .map_err(StartError::Thread)?;
+    match outcome.recv() {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(error),
+        Err(_) => return Err(StartError::Thread(io::Error::other("the thread ended while it started"))),
+    }
+    Ok(ShardThread { sender: CommandSender { commands: sender, bell }, stop, thread: Some(thread) })
+}
+
+/// The thread: all of it but the start runs inside glommio's executor.
+fn run_shard<C, B>(parts: Parts<B>, started: &SyncSender<Result<(), StartError>>)
+where
+    C: Core + 'static,
+    B: FnOnce() -> C,
+{
+    let placement = parts.settings.cpu.map_or(Placement::Unbound, Placement::Fixed);
+    // glommio's own preemption timer stays at its default: shorter ones make it park with runnable tasks.
+    let executor = match LocalExecutorBuilder::new(placement).io_memory(IO_MEMORY_BYTES).make() {
+        Ok(executor) => executor,
+        Err(error) => {
+            let _ = started.send(Err(probe::executor_error(&error.to_string())));
+            return;
+        }
+    };
+    executor.run(async move {
+        let Parts { settings, sockets, build, commands, events, bell, stop } = parts;
+        let udp = Udp::new(sockets, &settings.udp).map_err(probe::ring_error);
+        let ticker = udp.and_then(|udp| Ticker::new(settings, udp, build(), commands, events, &bell, stop));
+        match ticker {
+            Ok(ticker) => {
+                let _ = started.send(Ok(()));
+                ticker.run().await;
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+            }
+        }
+    });
+}

@@ -1,0 +1,56 @@
+//! The shard's core as the event loop drives it.
+
+use std::net::SocketAddr;
+use std::time::{Instant, SystemTime};
+
+use super::{Core, Phase};
+use moonring_core::command::{Command, Event};
+use moonring_core::report::IoStats;
+use moonring_core::shard::Shard;
+use moonring_wire::packet::SendBatch;
+
+impl Core for Shard {
+    fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8], out: &mut SendBatch) {
+        Self::handle_datagram(self, now, from, bytes, out);
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command, out: &mut SendBatch) {
+        Self::handle_command(self, now, command, out);
+    }
+
+    fn forward(&mut self, now: Instant, out: &mut SendBatch) -> bool {
+        Self::forward(self, now, out)
+    }
+
+    fn handle_timeout(&mut self, now: Instant, out: &mut SendBatch) {
+        // Scripts see the wall clock, also after it was set.
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.set_clock(now, unix);
+        Self::handle_timeout(self, now, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Self::poll_timeout(self)
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        Self::poll_event(self)
+    }
+
+    fn record_io(&mut self, io: &IoStats) {
+        self.set_io(*io);
+    }
+
+    fn handle_panic(&mut self, now: Instant, phase: Phase, _out: &mut SendBatch) {
+        match phase {
+            Phase::Datagram(from) => self.end_client_at(now, from),
+            Phase::Forward => self.end_forwarding_room(now),
+            Phase::Timeout => self.end_timed_client(now),
+            Phase::Command | Phase::Event | Phase::Stop => self.count_panic(),
+        }
+    }
+
+    fn handle_stop(&mut self, now: Instant, out: &mut SendBatch) {
+        self.shut_down(now, out);
+    }
+}

@@ -1,0 +1,322 @@
+//! The loop over loopback with a core that echoes, in both io modes.
+
+use std::sync::mpsc as std_mpsc;
+
+use super::*;
+use crate::udp::{IoMode, bind};
+use moonring_core::command::LeaveCause;
+use moonring_wire::id::{ClientId, TrackId};
+
+const MODES: [(IoMode, Park); 4] = [
+    (IoMode::Uring, Park::Ring),
+    (IoMode::Uring, Park::Executor),
+    (IoMode::Mmsg, Park::Ring),
+    (IoMode::Mmsg, Park::Executor),
+];
+const WAIT: Duration = Duration::from_secs(5);
+
+/// What the fake core saw, for the test to look at.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Command(String),
+    Timeout,
+    Panic(Phase),
+    Stop,
+}
+
+/// Echoes datagrams, answers `Leave` by `Left`, and does what the first byte or a command's name say.
+struct Echo {
+    seen: std_mpsc::Sender<Seen>,
+    events: Vec<Event>,
+    pending: Vec<(SocketAddr, Vec<u8>)>,
+    timeout: Option<Instant>,
+    panic_in_forward: bool,
+}
+
+impl Core for Echo {
+    fn handle_datagram(&mut self, _now: Instant, from: SocketAddr, bytes: &mut [u8], out: &mut SendBatch) {
+        match bytes.first() {
+            Some(b'!') => panic!("a test's panic over a datagram"),
+            Some(b'f') => self.pending.push((from, bytes.to_vec())),
+            Some(b'p') => self.panic_in_forward = true,
+            Some(_) => assert!(out.push(from, bytes)),
+            None => assert!(out.push(from, b"empty")),
+        }
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command, _out: &mut SendBatch) {
+        let Command::Leave { client, reason } = command else { panic!("a test's panic over a command") };
+        if reason == "timer" {
+            self.timeout = Some(now + Duration::from_millis(3));
+        }
+        let _ = self.seen.send(Seen::Command(reason));
+        self.events.insert(0, Event::Left { client, cause: LeaveCause::Left });
+    }
+
+    /// Each pending datagram goes out thirty times.
+    fn forward(&mut self, _now: Instant, out: &mut SendBatch) -> bool {
+        if std::mem::take(&mut self.panic_in_forward) {
+            panic!("a test's panic while forwarding");
+        }
+        while let Some((to, bytes)) = self.pending.last() {
+            if !out.has_room(30) {
+                return true;
+            }
+            assert!((0..30).all(|_| out.push(*to, bytes)));
+            self.pending.pop();
+        }
+        false
+    }
+
+    fn handle_timeout(&mut self, _now: Instant, _out: &mut SendBatch) {
+        self.timeout = None;
+        let _ = self.seen.send(Seen::Timeout);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.timeout
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop()
+    }
+
+    fn handle_panic(&mut self, _now: Instant, phase: Phase, _out: &mut SendBatch) {
+        let _ = self.seen.send(Seen::Panic(phase));
+    }
+
+    fn handle_stop(&mut self, _now: Instant, _out: &mut SendBatch) {
+        let _ = self.seen.send(Seen::Stop);
+    }
+}
+
+struct World {
+    shard: ShardThread,
+    address: SocketAddr,
+    seen: Receiver<Seen>,
+    events: mpsc::Receiver<Event>,
+    peer: UdpSocket,
+    peer_address: SocketAddr,
+}
+
+fn world(mode: (IoMode, Park), change: impl FnOnce(&mut LoopSettings)) -> World {
+    world_with_events(mode, 1_000, change)
+}
+
+fn world_with_events(mode: (IoMode, Park), event_capacity: usize, change: impl FnOnce(&mut LoopSettings)) -> World {
+    let mut settings = LoopSettings::default();
+    (settings.udp.io, settings.park) = mode;
+    change(&mut settings);
+    let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let (sender, seen) = std_mpsc::channel();
+    let (event_sender, events) = mpsc::channel(event_capacity);
+    let build = || Echo { seen: sender, events: vec![], pending: vec![], timeout: None, panic_in_forward: false };
+    let shard = spawn_shard(settings, vec![socket], build, event_sender).unwrap();
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.connect(address).unwrap();
+    peer.set_read_timeout(Some(WAIT)).unwrap();
+    let peer_address = peer.local_addr().unwrap();
+    World { shard, address, seen, events, peer, peer_address }
+}
+
+impl World {
+    fn echo(&self, datagram: &[u8]) -> Vec<u8> {
+        self.peer.send(datagram).unwrap();
+        self.receive()
+    }
+
+    fn receive(&self) -> Vec<u8> {
+        let mut buffer = [0; 2_000];
+        let len = self.peer.recv(&mut buffer).unwrap();
+        buffer[..len].to_vec()
+    }
+
+    fn send(&self, reason: &str) {
+        self.shard.sender().send(leave(reason)).unwrap();
+    }
+
+    fn next(&self) -> Seen {
+        self.seen.recv_timeout(WAIT).unwrap()
+    }
+}
+
+fn leave(reason: &str) -> Command {
+    Command::Leave { client: ClientId::parse("c").unwrap(), reason: reason.into() }
+}
+
+#[test]
+fn datagrams_are_answered_whatever_the_pause_between_them() {
+    for mode in MODES {
+        let world = world(mode, |_| {});
+        for round in 0..60u64 {
+            assert_eq!(world.echo(&round.to_be_bytes()[4..]), round.to_be_bytes()[4..], "{mode:?}");
+            std::thread::sleep(Duration::from_micros(round * 137 % 5_000));
+        }
+        assert_eq!(world.echo(b""), b"empty");
+        assert!(world.shard.stop());
+    }
+}
+
+#[test]
+fn ten_thousand_datagrams_at_a_moderate_rate_are_all_answered() {
+    for mode in MODES {
+        let world = world(mode, |_| {});
+        for burst in 0..1_000u32 {
+            for number in 0..10 {
+                world.peer.send(&(0x0100_0000 + burst * 10 + number).to_be_bytes()).unwrap();
+            }
+            for number in 0..10 {
+                assert_eq!(world.receive(), (0x0100_0000 + burst * 10 + number).to_be_bytes(), "{mode:?}");
+            }
+        }
+        assert!(world.shard.stop());
+    }
+}
+
+#[test]
+fn a_command_wakes_a_sleeping_shard_and_its_event_comes_out() {
+    for mode in MODES {
+        let mut world = world(mode, |settings| settings.longest_sleep = Duration::from_secs(3_600));
+        for round in 0..50 {
+            world.send("wake");
+            assert_eq!(world.next(), Seen::Command("wake".into()), "{mode:?} {round}");
+            assert!(matches!(world.events.blocking_recv(), Some(Event::Left { .. })));
+        }
+        assert!(world.shard.stop());
+    }
+}
+
+#[test]
+fn a_timer_fires_on_a_shard_that_nothing_else_wakes() {
+    for mode in MODES {
+        let world = world(mode, |_| {});
+        for _ in 0..20 {
+            world.send("timer");
+            assert_eq!([world.next(), world.next()], [Seen::Command("timer".into()), Seen::Timeout], "{mode:?}");
+        }
+        assert!(world.shard.stop());
+    }
+}
+
+#[test]
+fn commands_over_the_capacity_are_refused_and_those_under_it_all_handled() {
+    for mode in MODES {
+        let world = world(mode, |settings| (settings.command_capacity, settings.commands_per_tick) = (50, 3));
+        let taken = (0..2_000).filter(|_| world.shard.sender().send(leave("many")).is_ok()).count();
+        assert!((0..taken).all(|_| world.next() == Seen::Command("many".into())), "{mode:?}");
+        assert!(world.shard.stop());
+        assert_eq!(world.seen.try_recv(), Ok(Seen::Stop));
+    }
+}
+
+#[test]
+fn events_that_the_full_queue_does_not_take_come_later_in_order() {
+    for mode in MODES {
+        let mut world = world_with_events(mode, 2, |_| {});
+        for _ in 0..100 {
+            world.send("event");
+            world.next();
+        }
+        assert_eq!(world.echo(b"still there"), b"still there", "a full event queue stops no packet");
+        for _ in 0..100 {
+            assert!(matches!(world.events.blocking_recv(), Some(Event::Left { .. })), "{mode:?}");
+        }
+        drop(world.events);
+        world.shard.sender().send(leave("closed")).unwrap();
+        assert_eq!(world.seen.recv_timeout(WAIT).unwrap(), Seen::Command("closed".into()));
+        assert!(world.shard.stop());
+    }
+}
+
+#[test]
+fn what_does_not_fit_one_flush_leaves_in_several() {
+    for mode in MODES {
+        let world = world(mode, |settings| settings.send_bytes = 60_000);
+        for number in 0..5u8 {
+            world.peer.send(&[b'f', number]).unwrap();
+        }
+        let mut count = [0; 5];
+        for _ in 0..150 {
+            count[usize::from(world.receive()[1])] += 1;
+        }
+        assert_eq!(count, [30; 5], "{mode:?}");
+        assert!(world.shard.stop());
+    }
+}
+
+#[test]
+fn there_is_room_for_the_answer_to_every_datagram_of_a_coalesced_receive() {
+    for mode in MODES {
+        let world = world(mode, |settings| settings.send_bytes = 13_000);
+        let mut peer = Udp::new(vec![bind("127.0.0.1:0".parse().unwrap()).unwrap()], &UdpSettings::default()).unwrap();
+        let mut train = SendBatch::new(64 << 10, 2);
+        assert!((0..30).all(|number| train.push(world.address, &[number; 1_000])));
+        assert_eq!(peer.flush(&train).sent, 30);
+        let mut got = vec![];
+        for _ in 0..1_000 {
+            peer.wait(Duration::from_millis(5));
+            peer.receive(30, |_, bytes| {
+                got.push(bytes[0]);
+                true
+            });
+            if got.len() == 30 {
+                break;
+            }
+        }
+        assert_eq!(got, (0..30).collect::<Vec<_>>(), "{mode:?}");
+        assert!(world.seen.try_recv().is_err());
+    }
+}
+
+#[test]
+fn a_panic_in_the_core_ends_what_caused_it_and_nothing_else() {
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    for mode in MODES {
+        let world = world(mode, |_| {});
+        world.peer.send(b"!").unwrap();
+        assert_eq!(world.next(), Seen::Panic(Phase::Datagram(world.peer_address)), "{mode:?}");
+        let (client, track) = (ClientId::parse("c").unwrap(), TrackId::parse("t").unwrap());
+        world.shard.sender().send(Command::Unpublish { client, track }).unwrap();
+        assert_eq!(world.next(), Seen::Panic(Phase::Command), "{mode:?}");
+        world.peer.send(b"p").unwrap();
+        assert_eq!(world.next(), Seen::Panic(Phase::Forward), "{mode:?}");
+        assert_eq!(world.echo(b"alive"), b"alive");
+        assert!(world.shard.is_running() && world.shard.stop());
+    }
+    std::panic::set_hook(quiet);
+}
+
+#[test]
+fn a_stopped_shard_says_goodbye_and_frees_its_port() {
+    for mode in MODES {
+        let world = world(mode, |_| {});
+        assert_eq!(world.echo(b"hello"), b"hello");
+        let sender = world.shard.sender().clone();
+        assert!(world.shard.stop(), "{mode:?}");
+        assert_eq!(world.seen.try_recv(), Ok(Seen::Stop));
+        assert!(UdpSocket::bind(world.address).is_ok(), "{mode:?}");
+        assert!(sender.send(leave("too late")).is_err());
+    }
+}
+
+#[test]
+fn a_shard_whose_handle_is_dropped_stops_by_itself() {
+    for mode in MODES {
+        let world = world(mode, |settings| settings.longest_sleep = Duration::from_secs(3_600));
+        drop(world.shard);
+        assert_eq!(world.seen.recv_timeout(WAIT), Ok(Seen::Stop), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_shard_that_cannot_start_says_why() {
+    let mut settings = LoopSettings { cpu: Some(100_000), ..LoopSettings::default() };
+    settings.udp.io = IoMode::Uring;
+    let (events, _receiver) = mpsc::channel(1);
+    let build = || -> Echo { panic!("not reached") };
+    let error = spawn_shard(settings, vec![bind("127.0.0.1:0".parse().unwrap()).unwrap()], build, events).unwrap_err();
+    let line = error.to_string();
+    assert!(line.starts_with("the shard's executor does not start: ") && line.lines().count() == 1, "{line}");
+}

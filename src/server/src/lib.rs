@@ -1,0 +1,37 @@
+//! moonring: a WebRTC SFU whose rooms are governed by Lua scripts. This crate is the server around
+//! [`moonring_core`]: sockets, the event loop of each shard, signalling, scripts on disk, configuration.
+//!
+//! ```text
+//!          control plane (one tokio runtime)                    data plane (glommio, one executor pinned per core)
+//! browser ──WSS──▶ signal: HTTPS, WSS, WHIP, WHEP, admin ─Command─▶ shard k: rooms, clients, tracks, their Lua states
+//!                  scripts: the folder, compiled ─────────Scripts─▶   udp ▸ demux ▸ ICE-lite, DTLS, SRTP
+//! browser ◀─────────────────────────────────────────────────Event─       ▸ room: keep once ▸ forward ▸ SRTP ▸ udp
+//! browser ◀─────────────────── DTLS and SRTP over UDP, the shard's own port ──────────────────▶
+//! ```
+//!
+//! The modules are private, so that the compiler finds what nobody uses; what tests and benchmarks drive is re-exported.
+
+mod addresses;
+mod cli;
+mod config;
+mod event_loop;
+mod probe;
+mod scripts;
+mod server;
+mod shard_handle;
+mod signal;
+mod tools;
+mod udp;
+mod watch;
+
+pub use cli::run;
+pub use config::{Cli, Config, Io, LogFormat, Options, PortRange, RoomScript, ScriptSetting, Secret, SrtpProfile};
+pub use server::Server;
+
+/// What the benchmarks measure without a server around it.
+pub mod bench {
+    pub use crate::event_loop::{Core, LoopSettings, Park, Phase, spawn_shard};
+    pub use crate::signal::tls::install_crypto_provider;
+    pub use crate::udp::{IoMode, Udp, UdpSettings, bind};
+    pub use moonring_core::report::IoStats;
+}

@@ -1,0 +1,120 @@
+//! What a shard needs of the machine, checked at the start: each error is one line that says what to do.
+
+use std::io;
+use std::num::NonZero;
+
+use io_uring::IoUring;
+use nix::sys::resource::{Resource, getrlimit};
+
+/// glommio refuses to start below this limit, whoever asks.
+const MEMLOCK_LEAST_BYTES: u64 = 512 << 10;
+/// What a shard locks: three times 64 KiB of glommio's, a few pages for rings.
+const MEMLOCK_BYTES_PER_SHARD: u64 = 256 << 10;
+
+/// Why no shard can run here.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// io_uring is refused.
+    #[error(
+        "io_uring is disabled here ({0}): sysctl kernel.io_uring_disabled=0, or run the container with --security-opt seccomp=docker/seccomp.json"
+    )]
+    NoIoUring(io::Error),
+    /// io_uring is there but lacks what the ring needs.
+    #[error("this kernel's io_uring is too old ({0}): Linux 6.1 or newer is needed")]
+    OldIoUring(io::Error),
+    /// Too little memory may be locked.
+    #[error(
+        "{shards} shards lock {wanted} bytes of memory, {limit} are allowed: ulimit -l {}, LimitMEMLOCK={wanted} or --ulimit memlock={wanted}", .wanted / 1024
+    )]
+    Memlock {
+        /// For how many.
+        shards: usize,
+        /// What they need.
+        wanted: u64,
+        /// What they may.
+        limit: u64,
+    },
+    /// glommio's executor does not start.
+    #[error("the shard's executor does not start: {0}")]
+    Executor(String),
+    /// The thread or its wake-up cannot be made.
+    #[error("the shard's thread does not start: {0}")]
+    Thread(io::Error),
+}
+
+/// Checks that `shards` shards can run here. To be called before the first one is started.
+pub(crate) fn check(shards: usize) -> Result<(), StartError> {
+    check_io_uring()?;
+    let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(u64::MAX, |(soft, _)| soft);
+    check_memlock(shards, limit)
+}
+
+/// How many cores this process may use, and so how many shards make sense.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn check_io_uring() -> Result<(), StartError> {
+    // As the media ring is set up.
+    let ring: io::Result<IoUring> = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(2);
+    ring.map(drop).map_err(ring_error)
+}
+
+fn check_memlock(shards: usize, limit: u64) -> Result<(), StartError> {
+    let wanted = MEMLOCK_LEAST_BYTES.max(MEMLOCK_BYTES_PER_SHARD * shards as u64);
+    if limit >= wanted { Ok(()) } else { Err(StartError::Memlock { shards, wanted, limit }) }
+}
+
+/// Why a ring could not be set up.
+pub(super) fn ring_error(error: io::Error) -> StartError {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => StartError::NoIoUring(error),
+        Some(libc::EINVAL | libc::EOPNOTSUPP) => StartError::OldIoUring(error),
+        _ => StartError::Thread(error),
+    }
+}
+
+/// Why glommio did not start: it tells only in words.
+pub(super) fn executor_error(words: &str) -> StartError {
+    StartError::Executor(words.lines().collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_io_uring_says_how_to_allow_it() {
+        for errno in [libc::EPERM, libc::ENOSYS, libc::EACCES] {
+            let line = ring_error(io::Error::from_raw_os_error(errno)).to_string();
+            assert!(line.starts_with("io_uring is disabled here"), "{line}");
+            assert!(line.contains("kernel.io_uring_disabled=0") && line.contains("seccomp=docker/seccomp.json"));
+            assert_eq!(line.lines().count(), 1);
+        }
+    }
+
+    #[test]
+    fn too_little_lockable_memory_says_how_much_is_needed_and_where() {
+        for (shards, limit, enough) in
+            [(1, 524_288, true), (1, 524_287, false), (2, 524_288, true), (32, 8 << 20, true), (33, 8 << 20, false)]
+        {
+            assert_eq!(check_memlock(shards, limit).is_ok(), enough, "{shards} shards, {limit} bytes");
+        }
+        let line = check_memlock(8, 65_536).unwrap_err().to_string();
+        assert_eq!(
+            line,
+            "8 shards lock 2097152 bytes of memory, 65536 are allowed: ulimit -l 2048, LimitMEMLOCK=2097152 or --ulimit memlock=2097152"
+        );
+    }
+
+    #[test]
+    fn an_executors_error_is_one_line() {
+        assert_eq!(executor_error("a\nb").to_string(), "the shard's executor does not start: a b");
+    }
+
+    #[test]
+    fn this_machine_has_what_a_shard_needs() {
+        check(1).unwrap();
+        assert!(cores() >= 1);
+    }
+}

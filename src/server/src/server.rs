@@ -1,0 +1,172 @@
+//! The whole server put together: shards, scripts, control plane.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+
+use crate::addresses;
+use crate::config::{self, Config, Io};
+use crate::event_loop::{LoopSettings, ShardThread, spawn_shard};
+use crate::probe;
+use crate::scripts::ScriptFolder;
+use crate::shard_handle::ShardHandle;
+use crate::signal::http::{Door, ShardEnd};
+use crate::udp::{IoMode, UdpSettings, bind};
+use crate::watch::{Watch, WatchSettings};
+use moonring_core::room::history::HistoryLimits;
+use moonring_core::shard::{Shard, ShardSettings};
+use moonring_policy::library::{ScriptLibrary, ScriptRule};
+use moonring_policy::{PolicyEngine, PolicySettings};
+use moonring_wire::transport::TransportConfig;
+use moonring_wire::transport::dtls::Certificate;
+use moonring_wire::transport::srtp::SrtpProfile;
+
+/// Events of one shard that may wait for the control plane: a room of 500 that ends tells 500 clients of 500.
+const EVENT_QUEUE: usize = 16_384;
+/// How often a shard tells of its counters.
+const REPORT_DISTANCE: Duration = Duration::from_secs(1);
+
+/// A server that has its ports and its shards, and serves once [`Server::run`] is called.
+pub struct Server {
+    door: Door,
+    shards: Vec<ShardThread>,
+    ends: Vec<ShardEnd>,
+    scripts: ScriptFolder,
+}
+
+impl Server {
+    /// Checks what the machine must have, binds every port, compiles the scripts and starts the shards. Every error is
+    /// one line that says what and what to do.
+    pub fn start(config: &Config) -> anyhow::Result<Self> {
+        config.check_scripts_dir()?;
+        probe::check(config.shards())?;
+        let door = Door::open(config)?;
+        let rules = config.room_scripts.iter().map(|rule| ScriptRule::new(&rule.pattern, &rule.script));
+        let scripts = ScriptFolder::open(&config.scripts_dir, rules.collect())
+            .with_context(|| format!("scripts folder {}", config.scripts_dir.display()))?;
+        let certificate = Certificate::generate().context("cannot make the certificate for DTLS")?;
+        let (mut shards, mut ends) = (Vec::new(), Vec::new());
+        for (n, port) in config.media_ports.iter().take(config.shards()).enumerate() {
+            let (shard, end) = start_shard(config, n, port, &certificate, scripts.library().clone())?;
+            shards.push(shard);
+            ends.push(end);
+        }
+        Ok(Self { door, shards, ends, scripts })
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.door.address()
+    }
+
+    /// Serves until `shutdown` is ready; then everybody is told goodbye.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+        let handles = self.ends.iter().map(|end| end.handle.clone()).collect();
+        let (watch, scripts) = Watch::new(self.scripts, handles, WatchSettings::default());
+        let watch = tokio::spawn(watch.run());
+        let served = self.door.with_scripts(scripts).serve(self.ends, shutdown).await;
+        watch.abort();
+        for shard in self.shards {
+            shard.stop();
+        }
+        served
+    }
+}
+
+fn start_shard(
+    config: &Config,
+    n: usize,
+    port: u16,
+    certificate: &Certificate,
+    library: ScriptLibrary,
+) -> anyhow::Result<(ShardThread, ShardEnd)> {
+    let mut sockets = Vec::new();
+    let mut bound = Vec::new();
+    for ip in &config.media_ip {
+        match bind(SocketAddr::new(*ip, port)) {
+            Ok(socket) => {
+                sockets.push(socket);
+                bound.push(*ip);
+            }
+            // The default listens on IPv6 too, where there is IPv6.
+            Err(error) if ip.is_ipv6() && ip.is_unspecified() && !bound.is_empty() => {
+                tracing::debug!(%error, "no media over IPv6");
+            }
+            Err(error) => return Err(error).context("--media-ip, --media-ports"),
+        }
+    }
+    let own = addresses::own().context("cannot list this machine's addresses")?;
+    let candidates = addresses::candidates(&bound, &config.announced_ip, &own);
+    anyhow::ensure!(!candidates.is_empty(), "there is no address that clients could send media to: set --announced-ip");
+    let settings = shard_settings(config, port, &candidates, certificate.clone());
+    let policy = policy_settings(config);
+    let build = move || {
+        let (now, seed) = (Instant::now(), rand::random::<[u8; 32]>());
+        let mut engine = PolicyEngine::new(policy, rand::random());
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        engine.set_clock(now, unix);
+        let mut shard = Shard::new(now, settings, engine, library, seed);
+        shard.report_every(now, REPORT_DISTANCE);
+        shard
+    };
+    let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+    let shard = spawn_shard(loop_settings(config, n), sockets, build, events)?;
+    tracing::info!(shard = n, port, addresses = ?candidates, "receives media");
+    let sender = shard.sender().clone();
+    let handle = ShardHandle::new(move |command| sender.send(command));
+    Ok((shard, ShardEnd { handle, events: receiver }))
+}
+
+fn loop_settings(config: &Config, n: usize) -> LoopSettings {
+    let cores = probe::cores();
+    // The control plane keeps the first core, when there is more than one.
+    let cpu = (cores > config.shards()).then(|| cores - config.shards() + n);
+    let io = match config.io {
+        Io::Uring => IoMode::Uring,
+        Io::Mmsg => IoMode::Mmsg,
+    };
+    let udp = UdpSettings { io, ..UdpSettings::default() };
+    LoopSettings { name: format!("shard-{n}"), cpu, udp, ..LoopSettings::default() }
+}
+
+fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certificate) -> ShardSettings {
+    let profiles = config.srtp_profiles.iter().map(|profile| match profile {
+        config::SrtpProfile::Aes256Gcm => SrtpProfile::AeadAes256Gcm,
+        config::SrtpProfile::Aes128Gcm => SrtpProfile::AeadAes128Gcm,
+        config::SrtpProfile::Aes128CmSha1_80 => SrtpProfile::Aes128CmHmacSha1_80,
+    });
+    let age = Duration::from_millis(config.resend_ms);
+    let base = ShardSettings::new(certificate);
+    ShardSettings {
+        transport: TransportConfig {
+            profiles: profiles.collect(),
+            idle_timeout: Duration::from_secs(config.ice_timeout_s),
+            ..base.transport
+        },
+        candidates: ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+        video_history: HistoryLimits { age, bytes: config.resend_kib * 1024 },
+        audio_history: HistoryLimits { age, ..base.audio_history },
+        connect_timeout: Duration::from_secs(config.handshake_timeout_s),
+        max_clients_per_room: config.clients_per_room,
+        max_clients: config.clients_max,
+        max_tracks_per_client: config.tracks_per_client,
+        codecs: base.codecs,
+        max_bitrate_bps: base.max_bitrate_bps,
+    }
+}
+
+fn policy_settings(config: &Config) -> PolicySettings {
+    let mut settings = PolicySettings {
+        step_budget: Duration::from_millis(config.step_budget_ms),
+        load_budget: Duration::from_millis(config.load_budget_ms),
+        memory_bytes: config.memory_kib * 1024,
+        cpu_share: f64::from(config.cpu_share_percent) / 100.0,
+        state_bytes: config.state_kib * 1024,
+        ..PolicySettings::default()
+    };
+    settings.config.insert("secret".to_owned(), config.secret.0.clone().into());
+    settings.config.extend(config.script_config.iter().map(|setting| (setting.name.clone(), setting.value.clone())));
+    settings
+}

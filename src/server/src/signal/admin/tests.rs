@@ -1,0 +1,235 @@
+//! The whole control plane around a real shard (without sockets), its policies, a real scripts folder and a server that
+//! they call.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::config::Config;
+use crate::scripts::ScriptFolder;
+use crate::shard_handle::ShardHandle;
+use crate::signal::http::{Door, ShardEnd};
+use crate::signal::operator;
+use crate::watch::{Watch, WatchSettings};
+use moonring_core::shard::{Shard, ShardSettings};
+use moonring_policy::ScriptLibrary;
+use moonring_policy::{PolicyEngine, PolicySettings};
+use moonring_wire::packet::SendBatch;
+use moonring_wire::transport::dtls::Certificate;
+
+const SCRIPT: &str = "
+function on_client_connect(client, token)
+  local n = sfu.shared.incr('joins')
+  local reply, err = sfu.http(sfu.shared.get('service') or token)
+  if not reply then return false, err end
+  sfu.count('connects', n)
+  return reply.status == 200, reply.body
+end
+function on_unload() return 1 end
+function on_load(n) end
+";
+
+struct World {
+    address: SocketAddr,
+    admin: SocketAddr,
+    scripts: tempfile::TempDir,
+    service: SocketAddr,
+}
+
+impl World {
+    async fn new() -> Self {
+        let service = service().await;
+        let scripts = tempfile::tempdir().unwrap();
+        fs::write(scripts.path().join("default_room.lua"), SCRIPT).unwrap();
+        let folder = ScriptFolder::open(scripts.path(), vec![]).unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let config = Config {
+            listen: any,
+            admin_listen: any,
+            insecure_http: true,
+            http_allow: vec![service.to_string()],
+            ..Config::default()
+        };
+        let door = Door::open(&config).unwrap();
+        let (address, admin) = (door.address().unwrap(), door.admin_address().unwrap());
+        let end = shard(folder.library().clone());
+        // Only who asks lets it read.
+        let never = Duration::from_secs(3600);
+        let settings = WatchSettings { poll: never, debounce: never };
+        let (watch, handle) = Watch::new(folder, vec![end.handle.clone()], settings);
+        tokio::spawn(watch.run());
+        tokio::spawn(door.with_scripts(handle).serve(vec![end], std::future::pending()));
+        Self { address, admin, scripts, service }
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.scripts.path().join("default_room.lua"), text).unwrap();
+    }
+
+    /// What a client is told that joins `room` with `token`; it stays as long as the socket is held.
+    async fn join(&self, room: &str, token: &str) -> (Value, impl Sized + use<>) {
+        let (mut socket, _) = connect_async(format!("ws://{}/ws", self.address)).await.unwrap();
+        let join = json!({"type": "join", "room": room, "token": token, "metadata": null});
+        socket.send(Message::text(join.to_string())).await.unwrap();
+        loop {
+            if let Message::Text(text) = socket.next().await.unwrap().unwrap() {
+                return (serde_json::from_str(&text).unwrap(), socket);
+            }
+        }
+    }
+
+    async fn get(&self, path: &str) -> String {
+        reqwest::get(format!("http://{}/{path}", self.admin)).await.unwrap().text().await.unwrap()
+    }
+
+    async fn rooms(&self, query: &str) -> Value {
+        serde_json::from_str(&self.get(&format!("rooms{query}")).await).unwrap()
+    }
+
+    /// Waits until a page of the admin listener says what it is to say.
+    async fn says(&self, path: &str, wanted: &str) {
+        let mut page = String::new();
+        for _ in 0..2_000 {
+            page = self.get(path).await;
+            if page.contains(wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{wanted:?} is not in {page}");
+    }
+}
+
+/// The service that the script asks.
+async fn service() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = axum::Router::new().route("/yes", axum::routing::get(|| async { "welcome" }));
+    tokio::spawn(async { axum::serve(listener, router).await });
+    address
+}
+
+/// A shard on a thread of its own.
+fn shard(library: ScriptLibrary) -> ShardEnd {
+    let (sender, commands) = sync_channel(64);
+    let (events, receiver) = mpsc::channel(1024);
+    std::thread::spawn(move || {
+        let mut out = SendBatch::new(1 << 16, 64);
+        let settings = ShardSettings::new(Certificate::generate().unwrap());
+        let engine = PolicyEngine::new(PolicySettings::default(), 1);
+        let mut shard = Shard::new(Instant::now(), settings, engine, library, [7; 32]);
+        shard.report_every(Instant::now(), Duration::from_millis(20));
+        loop {
+            match commands.recv_timeout(Duration::from_millis(2)) {
+                Ok(command) => shard.handle_command(Instant::now(), command, &mut out),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            shard.handle_timeout(Instant::now(), &mut out);
+            while let Some(event) = shard.poll_event() {
+                if events.blocking_send(event).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    ShardEnd { handle: ShardHandle::new(move |command| sender.try_send(command)), events: receiver }
+}
+
+#[tokio::test]
+async fn operators_see_rooms_scripts_reloads_and_what_policies_do() {
+    let world = World::new().await;
+    let url = format!("http://{}/yes", world.service);
+    let (told, _ada) = world.join("demo", &url).await;
+    assert_eq!(told["type"], "joined", "{told}");
+    let (told, _) = world.join("other", "http://10.0.0.1/").await;
+    assert_eq!(told["reason"].as_str().or(told["message"].as_str()), Some("10.0.0.1:80 is not listed in http_allow"));
+
+    let page = world.rooms("").await;
+    let room = &page["rooms"][0];
+    assert_eq!((&room["room"], &room["clients"], &room["tracks"]), (&json!("demo"), &json!(1), &json!(0)), "{page}");
+    let policy = &room["policy"];
+    assert_eq!((&policy["script"], &policy["last_reload"]), (&json!("default_room.lua"), &Value::Null));
+    assert_eq!((&policy["hooks"], &policy["failures"]), (&json!(1), &json!(0)));
+    assert_eq!(policy["counters"], json!({"connects": 1.0}));
+    assert!(policy["memory_bytes"].as_u64() > Some(10_000) && policy["hook_p99_us"].as_f64() > Some(0.0), "{policy}");
+    let before = policy["version"].as_str().unwrap().to_owned();
+    assert_eq!(before.len(), 16);
+
+    world.write(&format!("{SCRIPT}-- newer"));
+    assert_eq!(operator::reload(world.admin).await.unwrap(), "1 scripts, 1 changed\nchanged default_room.lua\n");
+    world.says("metrics", "\nmoonring_policy_reloads_total{shard=\"0\",outcome=\"ok\"} 1\n").await;
+    let after = world.rooms("").await["rooms"][0]["policy"]["version"].as_str().unwrap().to_owned();
+    assert_ne!(before, after);
+    assert_eq!(world.rooms("").await["rooms"][0]["policy"]["last_reload"], json!({"ok": after}));
+
+    world.write(&format!("{SCRIPT}\nfunction on_init() error('no database') end"));
+    operator::reload(world.admin).await.unwrap();
+    world.says("metrics", "\nmoonring_policy_reloads_total{shard=\"0\",outcome=\"failed\"} 1\n").await;
+    let policy = world.rooms("").await["rooms"][0]["policy"].clone();
+    assert_eq!(policy["version"], json!(after));
+    assert!(policy["last_reload"]["failed"].as_str().unwrap().contains("no database"), "{policy}");
+
+    world.write("x = ");
+    let words = operator::reload(world.admin).await.unwrap_err().to_string();
+    assert!(words.ends_with("default_room.lua:1: unexpected symbol near '<eof>'"), "{words}");
+    for line in [
+        "moonring_scripts_failed 1",
+        "moonring_script_counter{name=\"connects\"} 1",
+        "moonring_policy_http_requests_total{outcome=\"answered\"} 1",
+        "moonring_policy_http_requests_total{outcome=\"failed\"} 1",
+        "moonring_shared_entries 1",
+        "moonring_drops_total{shard=\"0\",reason=\"overload\"} 0",
+        "moonring_policy_verdicts_total{shard=\"0\",verdict=\"allow\"} 1",
+        "moonring_shard_clients{shard=\"0\"} 1",
+    ] {
+        world.says("metrics", &format!("\n{line}\n")).await;
+    }
+    let table = operator::rooms(world.admin, false).await.unwrap();
+    assert!(
+        table.contains("demo") && table.contains("RELOAD FAILED: on_init") && table.ends_with("1 rooms\n"),
+        "{table}"
+    );
+}
+
+#[tokio::test]
+async fn rooms_come_in_pages_and_the_command_reads_them_all() {
+    let world = World::new().await;
+    let url = format!("http://{}/yes", world.service);
+    let mut clients = Vec::new();
+    for n in 0..5 {
+        clients.push(world.join(&format!("r{n}"), &url).await.1);
+    }
+    let names = |page: &Value| page["rooms"].as_array().unwrap().iter().map(|r| r["room"].clone()).collect::<Vec<_>>();
+    for (query, rooms, next) in [
+        ("?limit=2", json!(["r0", "r1"]), json!("r1")),
+        ("?limit=2&after=r1", json!(["r2", "r3"]), json!("r3")),
+        ("?limit=2&after=r3", json!(["r4"]), Value::Null),
+        ("?limit=0&after=r3x", json!(["r4"]), Value::Null),
+    ] {
+        let page = world.rooms(query).await;
+        assert_eq!((json!(names(&page)), &page["next"]), (rooms, &next), "{query}");
+    }
+    let lines = operator::rooms(world.admin, true).await.unwrap();
+    assert_eq!(lines.lines().count(), 5);
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["room"], &first["policy"]["script"]), (&json!("r0"), &json!("default_room.lua")));
+}
+
+#[tokio::test]
+async fn a_browser_on_a_foreign_page_cannot_ask_for_a_reload() {
+    let world = World::new().await;
+    let ask = reqwest::Client::new().post(format!("http://{}/reload", world.admin));
+    assert_eq!(ask.header("origin", "https://evil.example").send().await.unwrap().status(), 403);
+    let get = reqwest::get(format!("http://{}/reload", world.admin)).await.unwrap();
+    assert_eq!(get.status(), 405);
+    let nobody = operator::rooms("127.0.0.1:1".parse().unwrap(), false).await.unwrap_err().to_string();
+    assert!(nobody.starts_with("no server answers at 127.0.0.1:1; start one, or say with --admin-listen"), "{nobody}");
+}

@@ -1,0 +1,103 @@
+//! What all connections share.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use tokio::sync::watch;
+
+use super::directory::{Bounds, Directory};
+use super::reports::Reports;
+use super::services::Services;
+use super::whip::Resources;
+use crate::config::Config;
+use crate::shard_handle::ShardHandle;
+use crate::watch::WatchHandle;
+
+/// What all connections share; cheap to clone.
+#[derive(Clone)]
+pub(super) struct App(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) directory: Directory,
+    pub(super) settings: Settings,
+    pub(super) resources: Resources,
+    pub(super) counters: Counters,
+    pub(super) services: Services,
+    pub(super) reports: Reports,
+    /// The watch on the scripts folder.
+    pub(super) scripts: Option<WatchHandle>,
+    /// Becomes true when the server shuts down.
+    pub(super) shutdown: watch::Receiver<bool>,
+}
+
+/// The settings that connections need.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) join_timeout: Duration,
+    pub(super) ping_interval: Duration,
+    pub(super) clients_max: u64,
+    pub(super) messages_per_s: u32,
+    pub(super) trust_proxy: bool,
+}
+
+/// What the control plane counts.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) websockets: AtomicU64,
+    pub(super) errors_sent: AtomicU64,
+    pub(super) whip_sessions: AtomicU64,
+}
+
+impl std::ops::Deref for App {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl App {
+    pub(super) fn new(
+        config: &Config,
+        shards: Vec<ShardHandle>,
+        services: Services,
+        scripts: Option<WatchHandle>,
+        shutdown: watch::Receiver<bool>,
+    ) -> Self {
+        let bounds = Bounds { rooms_max: config.rooms_max, clients_max: config.clients_max };
+        Self(Arc::new(Inner {
+            directory: Directory::new(shards, bounds),
+            settings: Settings {
+                join_timeout: Duration::from_secs(config.join_timeout_s),
+                ping_interval: Duration::from_secs(config.ping_interval_s),
+                clients_max: config.clients_max as u64,
+                messages_per_s: config.messages_per_s,
+                trust_proxy: config.trust_proxy,
+            },
+            resources: Resources::default(),
+            counters: Counters::default(),
+            services,
+            reports: Reports::default(),
+            scripts,
+            shutdown,
+        }))
+    }
+
+    /// The client's address, as policies see it: behind a trusted proxy the one that the proxy appended.
+    pub(super) fn client_ip(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        let forwarded = || {
+            let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+            last.rsplit(',').next()?.trim().parse().ok()
+        };
+        let ip: Option<IpAddr> = if self.settings.trust_proxy { forwarded() } else { None };
+        ip.unwrap_or(peer.ip()).to_canonical()
+    }
+
+    /// Ends when the server shuts down.
+    pub(super) async fn shut_down(&self) {
+        // An error means that the sender is gone, which is a shutdown too.
+        let _ = self.shutdown.clone().wait_for(|down| *down).await;
+    }
+}

@@ -1,0 +1,58 @@
+//! The page, embedded in the binary.
+
+use axum::http::{HeaderName, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+
+/// Path, content type, content.
+const ASSETS: &[(&str, &str, &[u8])] = &[
+    ("/", HTML, include_bytes!("../../../../web/index.html")),
+    ("/app.js", SCRIPT, include_bytes!("../../../../web/app.js")),
+    ("/capture.js", SCRIPT, include_bytes!("../../../../web/capture.js")),
+    ("/chat.js", SCRIPT, include_bytes!("../../../../web/chat.js")),
+    ("/client.js", SCRIPT, include_bytes!("../../../../web/client.js")),
+    ("/controls.js", SCRIPT, include_bytes!("../../../../web/controls.js")),
+    ("/media.js", SCRIPT, include_bytes!("../../../../web/media.js")),
+    ("/page.js", SCRIPT, include_bytes!("../../../../web/page.js")),
+    ("/tile.js", SCRIPT, include_bytes!("../../../../web/tile.js")),
+    ("/style.css", STYLE, include_bytes!("../../../../web/style.css")),
+];
+
+/// The asset of a path, else 404.
+pub(super) async fn serve(uri: Uri) -> Response {
+    let Some((_, content_type, content)) = ASSETS.iter().find(|(path, ..)| *path == uri.path()) else {
+        return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
+    };
+    let headers: [(HeaderName, &str); 4] = [
+        (header::CONTENT_TYPE, content_type),
+        // Another version of the binary has another page.
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (headers, *content).into_response()
+}
+
+/// The paths that have an asset.
+pub(super) fn paths() -> impl Iterator<Item = &'static str> {
+    ASSETS.iter().map(|(path, ..)| *path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_page_is_served() {
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../web")).unwrap();
+        let mut files: Vec<String> =
+            folder.map(|file| format!("/{}", file.unwrap().file_name().to_str().unwrap())).collect();
+        let mut served: Vec<_> = paths().map(|path| if path == "/" { "/index.html" } else { path }).collect();
+        files.sort();
+        served.sort();
+        assert_eq!(files, served);
+    }
+}

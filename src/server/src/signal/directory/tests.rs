@@ -1,0 +1,95 @@
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use super::*;
+use moonring_core::command::LeaveCause;
+
+fn directory(shards: usize, queue: usize, bounds: Bounds) -> (Directory, Vec<Receiver<Command>>) {
+    let (handles, receivers) = (0..shards)
+        .map(|_| {
+            let (sender, receiver) = sync_channel(queue);
+            (ShardHandle::over(sender, Arc::new(|| {})), receiver)
+        })
+        .unzip();
+    (Directory::new(handles, bounds), receivers)
+}
+
+fn room(text: &str) -> RoomId {
+    RoomId::parse(text).unwrap()
+}
+
+const BOUNDS: Bounds = Bounds { rooms_max: 3, clients_max: 5 };
+
+fn placements(directory: &Directory) -> Vec<(String, usize, usize)> {
+    directory.rooms().into_iter().map(|r| (r.room.to_string(), r.shard, r.clients)).collect()
+}
+
+#[test]
+fn a_room_stays_on_its_shard_and_the_next_goes_to_the_least_loaded() {
+    let (directory, _receivers) = directory(2, 9, BOUNDS);
+    let members: Vec<Membership> = ["a", "a", "b", "c"].map(|r| directory.enter(&room(r)).unwrap()).into();
+    let expected = [("a", 0, 2), ("b", 1, 1), ("c", 1, 1)].map(|(r, s, c)| (r.to_owned(), s, c));
+    assert_eq!(placements(&directory), expected);
+    assert_eq!(directory.enter(&room("d")).unwrap_err(), Refusal::Rooms);
+    let _fifth = directory.enter(&room("a")).unwrap();
+    assert_eq!(directory.enter(&room("a")).unwrap_err(), Refusal::Clients);
+    drop(members);
+}
+
+#[test]
+fn a_closed_room_is_forgotten_unless_somebody_is_on_the_way_there() {
+    let (directory, _receivers) = directory(1, 9, BOUNDS);
+    let first = directory.enter(&room("a")).unwrap();
+    directory.route(0, Event::RoomClosed { room: room("a") });
+    assert_eq!(placements(&directory), [("a".to_owned(), 0, 1)]);
+    drop(first);
+    assert_eq!(placements(&directory), [("a".to_owned(), 0, 0)]);
+    directory.route(0, Event::RoomClosed { room: room("a") });
+    assert_eq!(placements(&directory), []);
+}
+
+#[test]
+fn dropping_a_membership_says_goodbye_once_and_not_after_the_shard_did() {
+    let (directory, receivers) = directory(1, 9, BOUNDS);
+    let stays = directory.enter(&room("a")).unwrap();
+    let mut kicked = directory.enter(&room("a")).unwrap();
+    let client = kicked.client.clone();
+    directory.route(0, Event::Left { client: client.clone(), cause: LeaveCause::Kicked("no".into()) });
+    assert!(matches!(kicked.events.try_recv().unwrap(), Event::Left { .. }));
+    assert!(kicked.send(Command::Message { client, value: serde_json::Value::Null }).is_err());
+    drop(kicked);
+    assert!(receivers[0].try_recv().is_err());
+    let name = stays.client.clone();
+    drop(stays);
+    assert!(matches!(receivers[0].try_recv().unwrap(), Command::Leave { client, .. } if client == name));
+    assert_eq!(directory.client_count(), 0);
+}
+
+#[test]
+fn a_client_that_does_not_take_its_events_is_ended_without_anybody_waiting() {
+    let (directory, receivers) = directory(1, 9, BOUNDS);
+    let mut slow = directory.enter(&room("a")).unwrap();
+    for _ in 0..=CLIENT_QUEUE {
+        directory.route(0, Event::Connected { client: slow.client.clone() });
+    }
+    let expected = slow.client.clone();
+    assert!(matches!(receivers[0].try_recv().unwrap(), Command::Leave { client, reason }
+        if client == expected && reason == "too slow"));
+    assert_eq!((directory.client_count(), directory.slow_clients()), (0, 1));
+    for _ in 0..CLIENT_QUEUE {
+        assert!(matches!(slow.events.try_recv().unwrap(), Event::Connected { .. }));
+    }
+    assert_eq!(slow.events.try_recv().unwrap_err(), mpsc::error::TryRecvError::Disconnected);
+}
+
+#[tokio::test]
+async fn a_goodbye_waits_for_a_shard_that_is_full() {
+    let (directory, mut receivers) = directory(1, 1, BOUNDS);
+    let receiver = receivers.remove(0);
+    let first = directory.enter(&room("a")).unwrap();
+    let second = directory.enter(&room("a")).unwrap();
+    drop(first);
+    drop(second);
+    assert!(receiver.try_recv().is_ok());
+    let late = tokio::task::spawn_blocking(move || receiver.recv()).await.unwrap();
+    assert!(matches!(late, Ok(Command::Leave { .. })));
+}

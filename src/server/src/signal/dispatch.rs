@@ -1,0 +1,23 @@
+//! Where the events of a shard go.
+
+use tokio::sync::mpsc;
+
+use super::app::App;
+use moonring_core::command::Event;
+
+/// Hands a shard's events to whom they are for, until the shard ends.
+pub(super) async fn dispatch(app: App, shard: usize, mut events: mpsc::Receiver<Event>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::PolicyRequest { id, room, request } => {
+                if let Some(handle) = app.directory.shard(shard) {
+                    app.services.serve(handle.clone(), id, room, request);
+                }
+            }
+            Event::Report { id, rooms } => app.reports.answer(id, rooms),
+            Event::Counters(report) => app.reports.counters(shard, *report),
+            event => app.directory.route(shard, event),
+        }
+    }
+    tracing::info!(shard, "has ended");
+}

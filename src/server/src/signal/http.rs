@@ -1,0 +1,178 @@
+//! The listeners: what is served where, over TLS or not, from start to shutdown.
+
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use axum::Router;
+use axum::routing::{any, get};
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use tokio::sync::{mpsc, watch};
+
+use super::app::App;
+use super::dispatch::dispatch;
+use super::services::{AllowList, Authorities, Services};
+use super::{admin, assets, tls, websocket, whip};
+use crate::config::Config;
+use crate::shard_handle::ShardHandle;
+use crate::watch::WatchHandle;
+use moonring_core::command::Event;
+
+/// Time for a connection's first request: who is silent for longer holds a file descriptor for nothing.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// One shard as the control plane knows it.
+#[derive(Debug)]
+pub(crate) struct ShardEnd {
+    /// Its commands' way in.
+    pub handle: ShardHandle,
+    /// Its events' way out.
+    pub events: mpsc::Receiver<Event>,
+}
+
+/// Everything that can be wrong with a start has been tried: ports are bound, certificates read.
+#[derive(Debug)]
+pub(crate) struct Door {
+    config: Config,
+    listener: TcpListener,
+    admin: TcpListener,
+    tls: Option<RustlsConfig>,
+    http_allow: AllowList,
+    http_ca: Authorities,
+    scripts: Option<WatchHandle>,
+}
+
+impl Door {
+    /// Binds the ports and reads or generates the certificate; fails with one line that says what to do.
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+        tls::install_crypto_provider();
+        let tls = if config.insecure_http { None } else { Some(tls::load(config, SystemTime::now())?) };
+        let listener = bind(config.listen, "--listen")?;
+        let admin = bind(config.admin_listen, "--admin-listen")?;
+        let http_allow = AllowList::parse(&config.http_allow).map_err(anyhow::Error::msg)?;
+        let http_ca = Authorities::load(&config.http_ca)?;
+        Ok(Self { config: config.clone(), listener, admin, tls, http_allow, http_ca, scripts: None })
+    }
+
+    /// Lets operators reload scripts through the watch, and shows what it knows.
+    pub(crate) fn with_scripts(self, scripts: WatchHandle) -> Self {
+        Self { scripts: Some(scripts), ..self }
+    }
+
+    /// Where clients connect to.
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Where operators connect to.
+    pub(crate) fn admin_address(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// Serves until `shutdown`, then gives open connections `shutdown_grace_s`. Dropping a shard's events beforehand
+    /// is not needed: the dispatchers end with this.
+    pub(crate) async fn serve(
+        self,
+        shards: Vec<ShardEnd>,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> anyhow::Result<()> {
+        let services = Services::new(self.http_allow.clone(), &self.http_ca);
+        let (down, is_down) = watch::channel(false);
+        let (handles, events): (Vec<_>, Vec<_>) = shards.into_iter().map(|s| (s.handle, s.events)).unzip();
+        let app = App::new(&self.config, handles, services, self.scripts.clone(), is_down);
+        let mut dispatchers = tokio::task::JoinSet::new();
+        for (shard, events) in events.into_iter().enumerate() {
+            dispatchers.spawn(dispatch(app.clone(), shard, events));
+        }
+        self.announce()?;
+
+        let (public, operators) = (Handle::new(), Handle::new());
+        let grace = Duration::from_secs(self.config.shutdown_grace_s);
+        let pages = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
+        let admin_server = axum_server::from_tcp(self.admin).context("admin listener")?.handle(operators.clone());
+        let serve_admin = admin_server.serve(admin::router(app.clone()).into_make_service());
+        let serve_public = async {
+            match self.tls {
+                Some(tls) => {
+                    let server = axum_server::from_tcp_rustls(self.listener, tls)?;
+                    server.handle(public.clone()).first_request_timeout(FIRST_REQUEST_TIMEOUT).serve(pages).await
+                }
+                None => {
+                    let server = axum_server::from_tcp(self.listener)?;
+                    server.handle(public.clone()).first_request_timeout(FIRST_REQUEST_TIMEOUT).serve(pages).await
+                }
+            }
+        };
+        let close = async {
+            shutdown.await;
+            tracing::info!("shutting down");
+            // An error says that nobody is connected.
+            let _ = down.send(true);
+            wait_for_websockets(&app, grace).await;
+            public.graceful_shutdown(Some(grace));
+            operators.graceful_shutdown(Some(Duration::ZERO));
+            Ok(())
+        };
+        tokio::try_join!(serve_public, serve_admin, close).context("listener")?;
+        Ok(())
+    }
+
+    fn announce(&self) -> anyhow::Result<()> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let (address, admin) = (self.address()?, self.admin_address()?);
+        tracing::info!(%address, %admin, "serving {scheme}://localhost:{}/", address.port());
+        if self.config.secret.is_default() {
+            tracing::warn!(
+                "THE SECRET IS THE DEFAULT, which everybody knows: anybody can enter rooms of the default policy. \
+                 Set --secret, MOONRING_SECRET or secret in the configuration file."
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What clients see.
+fn router(app: App) -> Router {
+    let mut router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/ws", any(websocket::upgrade))
+        .merge(whip::router());
+    for path in assets::paths() {
+        router = router.route(path, get(assets::serve));
+    }
+    router.fallback(assets::serve).with_state(app)
+}
+
+/// Binds a listener. An unspecified IPv6 address takes IPv4 too, and becomes its IPv4 like where there is no IPv6.
+fn bind(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    let without_v6 = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL));
+    let bound = match TcpListener::bind(address) {
+        Err(error) if address.is_ipv6() && address.ip().is_unspecified() && without_v6(&error) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
+        }
+        bound => bound,
+    };
+    bound.map_err(|error| {
+        let advice = if error.kind() == io::ErrorKind::AddrInUse { "stop the program that has it, or " } else { "" };
+        anyhow::anyhow!("cannot listen on {address}: {error}; {advice}choose another address with {option}")
+    })
+}
+
+/// Lets every WebSocket task tell its client and say goodbye to its shard.
+async fn wait_for_websockets(app: &App, grace: Duration) {
+    let open = || app.counters.websockets.load(Ordering::Relaxed) + app.counters.whip_sessions.load(Ordering::Relaxed);
+    let all_closed = async {
+        while open() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // What is still open then is cut off.
+    let _ = tokio::time::timeout(grace, all_closed).await;
+}
+
+#[cfg(test)]
+mod tests;

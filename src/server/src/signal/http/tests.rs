@@ -1,0 +1,396 @@
+//! The whole door on loopback, with a thread that answers commands in a shard's place.
+
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use super::*;
+use moonring_core::command::{ClientInfo, Command, LeaveCause, RefusalCode};
+use moonring_wire::id::{ClientId, TrackId};
+use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
+use moonring_wire::negotiate::SectionOutcome;
+use moonring_wire::negotiate::*;
+
+const OFFER: &str = include_str!("../../../../wire/src/sdp/fixtures/ffmpeg_whip.sdp");
+
+/// A running door and what its fake shard was told.
+struct World {
+    address: SocketAddr,
+    admin: SocketAddr,
+    told: mpsc::UnboundedReceiver<String>,
+    stop: Option<oneshot::Sender<()>>,
+    served: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+/// What a shard would do, by token: "no" is rejected, "full" meets a bound, "hang" is never answered.
+fn fake_shard(commands: Receiver<Command>, events: mpsc::Sender<Event>, told: mpsc::UnboundedSender<String>) {
+    let send = |event| events.blocking_send(event).map_err(Box::new);
+    while let Ok(command) = commands.recv() {
+        let _ = told.send(note(&command));
+        let sent = match command {
+            Command::Join { client, token, .. } => match token.as_str() {
+                "no" => send(Event::Left { client, cause: LeaveCause::Rejected("Not on the list".into()) }),
+                "full" => send(Event::Left { client, cause: LeaveCause::Limit("The room is full".into()) }),
+                "hang" => Ok(()),
+                _ => {
+                    let ada = ClientInfo { client: ClientId::parse("ada").unwrap(), metadata: json!({"name": "Ada"}) };
+                    send(Event::Joined { client, clients: vec![ada], tracks: vec![track("t0")] })
+                }
+            },
+            Command::Offer { client, request, offer, publish, subscribe } => {
+                let mids = publish.into_iter().map(|p| p.mid).chain(subscribe.into_iter().map(|s| s.mid));
+                let sections = mids.map(|mid| SectionOutcome { mid, track: Some(track("t1")), reason: None }).collect();
+                send(Event::Answered { client, request, answer: Box::new(answer(&offer)), sections })
+            }
+            Command::Message { client, value } if value == json!("kick me") => {
+                send(Event::Left { client, cause: LeaveCause::Kicked("As you wish".into()) })
+            }
+            Command::Message { client, value } => send(Event::Message { client, value }),
+            Command::Unpublish { client, .. } => {
+                let message = "there is no track t9".into();
+                send(Event::Refused { client, request: None, code: RefusalCode::UnknownTrack, message })
+            }
+            _ => Ok(()),
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+fn note(command: &Command) -> String {
+    match command {
+        Command::Join { room, token, metadata, ip, .. } => format!("join {room} {token} {metadata} {ip}"),
+        Command::Offer { publish, subscribe, .. } => format!("offer {} {}", publish.len(), subscribe.len()),
+        Command::Leave { reason, .. } => format!("leave {reason}"),
+        other => format!("{other:?}").split(' ').next().unwrap_or_default().to_lowercase(),
+    }
+}
+
+fn track(id: &str) -> TrackInfo {
+    TrackInfo {
+        id: TrackId::parse(id).unwrap(),
+        client: ClientId::parse("ada").unwrap(),
+        kind: Kind::Video,
+        source: Source::Camera,
+        codec: CodecName::Vp8,
+        layers: 1,
+        muted: false,
+    }
+}
+
+fn answer(offer: &Offer) -> Answer {
+    let section = |s: &OfferSection| AnswerSection::Accepted {
+        mid: s.mid.clone(),
+        kind: s.codecs[0].codec.name.kind(),
+        direction: Direction::RecvOnly,
+        codecs: s
+            .codecs
+            .iter()
+            .cloned()
+            .map(|c| AnswerCodec { pt: c.pt, codec: c.codec, rtx: c.rtx, feedback: c.feedback })
+            .collect(),
+        extensions: vec![],
+        rids: vec![],
+        stream: None,
+        max_bitrate_bps: None,
+    };
+    Answer {
+        version: 1,
+        ice: IceCredentials { ufrag: "srv1".into(), pwd: "0123456789abcdefghijkl".into() },
+        fingerprint: Fingerprint([1; 32]),
+        setup: Setup::Active,
+        candidates: vec!["127.0.0.1:40000".parse().unwrap()],
+        sections: offer.sections.iter().map(section).collect(),
+    }
+}
+
+fn config() -> Config {
+    let any_port = "127.0.0.1:0".parse().unwrap();
+    Config { listen: any_port, admin_listen: any_port, insecure_http: true, messages_per_s: 1000, ..Config::default() }
+}
+
+fn start(config: &Config) -> World {
+    let door = Door::open(config).unwrap();
+    let (address, admin) = (door.address().unwrap(), door.admin_address().unwrap());
+    let (sender, commands) = sync_channel(64);
+    let (events_in, events) = mpsc::channel(64);
+    let (told_in, told) = mpsc::unbounded_channel();
+    std::thread::spawn(move || fake_shard(commands, events_in, told_in));
+    let handle = ShardHandle::new(move |command| sender.try_send(command));
+    let (stop, stopped) = oneshot::channel();
+    let served = tokio::spawn(door.serve(vec![ShardEnd { handle, events }], async {
+        let _ = stopped.await;
+    }));
+    World { address, admin, told, stop: Some(stop), served }
+}
+
+impl World {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+    async fn told(&mut self) -> String {
+        self.told.recv().await.unwrap()
+    }
+    async fn socket(&self) -> Socket {
+        Socket(connect_async(format!("ws://{}/ws", self.address)).await.unwrap().0)
+    }
+    async fn whip(&self, path: &str, token: Option<&str>, body: &str) -> reqwest::Response {
+        let request = reqwest::Client::new().post(self.url(path)).header("content-type", "application/sdp");
+        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        request.body(body.to_owned()).send().await.unwrap()
+    }
+}
+
+struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket {
+    async fn send(&mut self, message: Value) {
+        self.0.send(Message::text(message.to_string())).await.unwrap();
+    }
+    /// The next message, `{"closed": code}` at the end.
+    async fn next(&mut self) -> Value {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
+                Some(Ok(Message::Close(frame))) => return json!({"closed": frame.map(|f| u16::from(f.code))}),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return json!({"closed": null}),
+            }
+        }
+    }
+    async fn join(&mut self, token: &str) -> Value {
+        self.send(json!({"type": "join", "room": "demo", "token": token, "metadata": 7})).await;
+        self.next().await
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_client_joins_offers_talks_and_leaves() {
+    let mut world = start(&config());
+    let mut socket = world.socket().await;
+    let joined = socket.join("yes").await;
+    assert_eq!(joined["type"], "joined");
+    assert_eq!(joined["clients"], json!([{"client": "ada", "metadata": {"name": "Ada"}}]));
+    assert_eq!(joined["tracks"][0]["id"], "t0");
+    assert_eq!(joined["client"].as_str().unwrap().len(), 16);
+    assert_eq!(world.told().await, "join demo yes 7 127.0.0.1");
+    let publish = json!([{"mid": "0", "source": "microphone"}, {"mid": "1", "source": "camera"}]);
+    socket.send(json!({"type": "offer", "request": 5, "sdp": OFFER, "publish": publish})).await;
+    let answer = socket.next().await;
+    assert_eq!((&answer["type"], &answer["request"]), (&json!("answer"), &json!(5)));
+    assert!(answer["sdp"].as_str().unwrap().contains("a=ice-lite\r\n"));
+    assert_eq!(answer["sections"][1]["track"]["id"], "t1");
+    assert_eq!(world.told().await, "offer 2 0");
+    socket.send(json!({"type": "message", "value": {"hello": [1]}})).await;
+    assert_eq!(socket.next().await, json!({"type": "message", "value": {"hello": [1]}}));
+    socket.send(json!({"type": "unpublish", "track": "t9"})).await;
+    assert_eq!(socket.next().await["code"], "unknown_track");
+    socket.send(json!({"type": "leave"})).await;
+    assert_eq!(socket.next().await, json!({"closed": 1000}));
+    assert_eq!([world.told().await, world.told().await, world.told().await][2], "leave left");
+}
+
+#[tokio::test]
+async fn bad_messages_are_answered_and_the_connection_stays() {
+    let world = start(&config());
+    let mut socket = world.socket().await;
+    socket.join("yes").await;
+    for (message, code, named) in [
+        (json!({"type": "dance"}), "bad_message", "dance"),
+        (json!({"type": "message", "value": "x".repeat(300_000)}), "too_large", "bytes"),
+        (json!({"type": "offer", "request": 1, "sdp": "v=0"}), "bad_sdp", "session part"),
+    ] {
+        socket.send(message).await;
+        let error = socket.next().await;
+        assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!(code)));
+        assert!(error["message"].as_str().unwrap().contains(named), "{error}");
+    }
+    socket.0.send(Message::binary(vec![0, 1])).await.unwrap();
+    assert_eq!(socket.next().await["code"], "bad_message");
+    socket.send(json!({"type": "message", "value": 1})).await;
+    assert_eq!(socket.next().await["type"], "message");
+}
+
+#[tokio::test]
+async fn rejected_kicked_and_lost_clients_are_told_and_said_goodbye_for() {
+    let mut world = start(&config());
+    let mut rejected = world.socket().await;
+    assert_eq!(rejected.join("no").await, json!({"type": "rejected", "reason": "Not on the list"}));
+    assert_eq!(rejected.next().await, json!({"closed": 1008}));
+    let mut kicked = world.socket().await;
+    kicked.join("yes").await;
+    kicked.send(json!({"type": "message", "value": "kick me"})).await;
+    assert_eq!(kicked.next().await, json!({"type": "kicked", "reason": "As you wish"}));
+    assert_eq!(kicked.next().await, json!({"closed": 1008}));
+    let mut lost = world.socket().await;
+    lost.join("yes").await;
+    drop(lost);
+    let mut told = Vec::new();
+    while told.last().is_none_or(|last: &String| !last.starts_with("leave")) {
+        told.push(world.told().await);
+    }
+    let expected = [
+        "join demo no 7 127.0.0.1",
+        "join demo yes 7 127.0.0.1",
+        "message",
+        "join demo yes 7 127.0.0.1",
+        "leave connection lost",
+    ];
+    assert_eq!(told, expected);
+    let mut early = world.socket().await;
+    early.send(json!({"type": "message", "value": 1})).await;
+    assert_eq!(early.next().await["code"], "out_of_order");
+    assert_eq!(early.next().await, json!({"closed": 1008}));
+}
+
+#[tokio::test]
+async fn who_does_not_join_in_time_is_closed() {
+    let world = start(&Config { join_timeout_s: 1, ..config() });
+    let mut socket = world.socket().await;
+    assert_eq!(socket.next().await, json!({"type": "rejected", "reason": "No join message in time"}));
+}
+
+#[tokio::test]
+async fn connections_are_bounded() {
+    let world = start(&Config { clients_max: 1, ..config() });
+    let mut first = world.socket().await;
+    first.join("yes").await;
+    let refused = connect_async(format!("ws://{}/ws", world.address)).await.unwrap_err();
+    assert!(refused.to_string().contains("503"), "{refused}");
+    assert_eq!(world.whip("/whip/demo", Some("yes"), OFFER).await.status(), 503);
+}
+
+#[tokio::test]
+async fn a_shutdown_tells_everybody_and_ends() {
+    let mut world = start(&config());
+    let mut socket = world.socket().await;
+    socket.join("yes").await;
+    assert_eq!(world.whip("/whip/demo", Some("yes"), OFFER).await.status(), 201);
+    world.stop.take().unwrap().send(()).unwrap();
+    assert_eq!(socket.next().await, json!({"type": "kicked", "reason": "The server shuts down"}));
+    world.served.await.unwrap().unwrap();
+    let mut told: Vec<String> = Vec::new();
+    while let Some(note) = world.told.recv().await {
+        told.push(note);
+    }
+    assert_eq!(told.iter().filter(|note| note.starts_with("leave")).count(), 2, "{told:?}");
+}
+
+#[tokio::test]
+async fn whip_publishes_whep_receives_and_delete_leaves() {
+    let mut world = start(&config());
+    let receiving = OFFER.replace("a=sendonly", "a=recvonly");
+    for (path, body, via, offer) in
+        [("/whip/demo", OFFER, "whip", "offer 2 0"), ("/whep/demo", &receiving, "whep", "offer 0 2")]
+    {
+        let response = world.whip(path, Some("yes"), body).await;
+        assert_eq!(response.status(), 201);
+        assert_eq!(response.headers()["content-type"], "application/sdp");
+        assert_eq!(response.headers()["access-control-allow-origin"], "*");
+        assert!(response.headers().contains_key("etag"));
+        let location = response.headers()["location"].to_str().unwrap().to_owned();
+        assert!(location.starts_with(path));
+        assert!(response.text().await.unwrap().contains("a=candidate:1 1 udp"));
+        assert_eq!(world.told().await, format!("join demo yes {{\"via\":\"{via}\"}} 127.0.0.1"));
+        assert_eq!(world.told().await, offer);
+        let delete = || reqwest::Client::new().delete(world.url(&location)).send();
+        assert_eq!(delete().await.unwrap().status(), 200);
+        assert_eq!(delete().await.unwrap().status(), 404);
+        assert_eq!(world.told().await, "leave left");
+    }
+}
+
+#[tokio::test]
+async fn whip_requests_that_cannot_be_met_say_why() {
+    let world = start(&Config { join_timeout_s: 1, ..config() });
+    let audio = &OFFER[..OFFER.find("m=video").unwrap()];
+    let unbundled = audio.replace("a=group:BUNDLE 0 1\r\n", "");
+    let response = world.whip("/whip/demo", Some("yes"), &unbundled).await;
+    assert_eq!(response.status(), 201);
+    assert!(!response.text().await.unwrap().contains("BUNDLE"));
+    for (path, token, body, status, words) in [
+        ("/whip/demo", Some("no"), OFFER, 403, "Not on the list"),
+        ("/whip/demo", Some("full"), OFFER, 503, "The room is full"),
+        ("/whip/demo", Some("hang"), OFFER, 503, "did not answer in time"),
+        ("/whip/demo", Some("yes"), "v=1", 400, "session part"),
+        ("/whip/demo", Some("yes"), &OFFER.replace("sendonly", "recvonly"), 422, "no section that sends"),
+        ("/whep/demo", Some("yes"), OFFER, 422, "no section that receives"),
+        ("/whip/.demo", Some("yes"), OFFER, 400, "the room id has the character '.'"),
+        ("/whip/demo", Some("yes"), &"x".repeat(300_000), 413, "longer than 262144 bytes"),
+    ] {
+        let response = world.whip(path, token, body).await;
+        assert_eq!(response.status(), status, "{words}");
+        let text = response.text().await.unwrap();
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let client = reqwest::Client::new();
+    let untyped = client.post(world.url("/whip/demo")).body(OFFER).send().await.unwrap();
+    assert_eq!(untyped.status(), 415);
+    let basic =
+        client.post(world.url("/whip/demo")).header("content-type", "application/sdp").basic_auth("a", Some("b"));
+    let basic = basic.body(OFFER).send().await.unwrap();
+    assert_eq!((basic.status().as_u16(), basic.headers()["www-authenticate"].to_str().unwrap()), (401, "Bearer"));
+    let preflight = client.request(reqwest::Method::OPTIONS, world.url("/whip/demo")).send().await.unwrap();
+    assert_eq!(preflight.status(), 204);
+    assert_eq!(preflight.headers()["access-control-allow-methods"], "POST, DELETE, OPTIONS");
+    assert_eq!(client.get(world.url("/whip/demo")).send().await.unwrap().status(), 405);
+    assert_eq!(client.patch(world.url("/whip/demo/x")).send().await.unwrap().status(), 405);
+}
+
+#[tokio::test]
+async fn pages_are_served_over_tls_and_admin_pages_on_their_own_listener() {
+    let data = tempfile::tempdir().unwrap();
+    let world = start(&Config { insecure_http: false, data_dir: data.path().into(), ..config() });
+    let client = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
+    for (path, status, content_type) in [
+        ("/", 200, "text/html; charset=utf-8"),
+        ("/client.js", 200, "text/javascript; charset=utf-8"),
+        ("/app.js", 200, "text/javascript; charset=utf-8"),
+        ("/style.css", 200, "text/css; charset=utf-8"),
+        ("/healthz", 200, "text/plain; charset=utf-8"),
+        ("/metrics", 404, "text/plain; charset=utf-8"),
+        ("/../Cargo.toml", 404, "text/plain; charset=utf-8"),
+    ] {
+        let response = client.get(format!("https://{}{path}", world.address)).send().await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap()),
+            (status, content_type),
+            "{path}"
+        );
+    }
+    let admin = |path| client.get(format!("http://{}{path}", world.admin)).send();
+    let metrics = admin("/metrics").await.unwrap().text().await.unwrap();
+    assert!(
+        metrics.contains("\nmoonring_websockets 0\n") && metrics.ends_with("\nmoonring_shared_bytes 0\n# EOF\n"),
+        "{metrics}"
+    );
+    assert_eq!(admin("/rooms").await.unwrap().text().await.unwrap(), "{\"rooms\":[],\"next\":null}");
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_names_the_client() {
+    for (trust_proxy, expected) in [(true, "192.0.2.7"), (false, "127.0.0.1")] {
+        let mut world = start(&Config { trust_proxy, ..config() });
+        let request = reqwest::Client::new().post(world.url("/whip/demo")).header("content-type", "application/sdp");
+        let request = request.header("x-forwarded-for", "198.51.100.1, 192.0.2.7").bearer_auth("yes");
+        assert_eq!(request.body(OFFER).send().await.unwrap().status(), 201);
+        assert!(world.told().await.ends_with(expected));
+    }
+}
+
+#[test]
+fn a_taken_port_is_one_line_that_says_which_and_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    assert_eq!(address.ip(), IpAddr::from([127, 0, 0, 1]));
+    let error = format!("{:#}", Door::open(&Config { listen: address, ..config() }).unwrap_err());
+    assert!(error.contains(&address.to_string()) && error.contains("--listen") && !error.contains('\n'), "{error}");
+    assert!(error.contains("Address already in use"), "{error}");
+}

@@ -1,0 +1,21 @@
+//! The control plane's door: HTTPS, WebSocket, WHIP and WHEP.
+//!
+//! ```text
+//! http ─▶ websocket ─▶ session (protocol, no socket) ─▶ directory ─▶ shard
+//!     └─▶ whip ────────────────────────────────────────▶
+//! ```
+mod admin;
+mod app;
+mod assets;
+pub(crate) mod directory;
+mod dispatch;
+pub(crate) mod http;
+mod metrics;
+pub(crate) mod operator;
+mod reports;
+pub(crate) mod rooms;
+mod services;
+mod session;
+pub(crate) mod tls;
+mod websocket;
+mod whip;

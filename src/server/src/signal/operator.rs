@@ -1,0 +1,122 @@
+//! The operator's side of the admin pages: `moonring rooms` and `moonring reload`.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use reqwest::{Client, Response};
+
+use super::rooms::{PolicyLine, ReloadLine, RoomLine, RoomsPage};
+use super::tls;
+use crate::watch::ReloadReport;
+
+/// Longer than the server lets a shard take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The rooms of the server whose admin pages are at `admin`: a table, or one JSON object per line.
+pub(crate) async fn rooms(admin: SocketAddr, json: bool) -> anyhow::Result<String> {
+    let client = client()?;
+    let (mut rooms, mut next) = (Vec::new(), None);
+    loop {
+        // A room's id has no character that means something in a URL.
+        let path = next.map_or("rooms".to_owned(), |after| format!("rooms?after={after}"));
+        let page: RoomsPage = answered(admin, client.get(url(admin, &path)).send().await).await?.json().await?;
+        rooms.extend(page.rooms);
+        match page.next {
+            Some(after) => next = Some(after),
+            None => break,
+        }
+    }
+    if json { lines(&rooms) } else { Ok(table(&rooms)) }
+}
+
+/// Lets the server read its scripts now; what it found. An error when a script is not in use in its newest version.
+pub(crate) async fn reload(admin: SocketAddr) -> anyhow::Result<String> {
+    let sent = client()?.post(url(admin, "reload")).send().await;
+    let report: ReloadReport = answered(admin, sent).await?.json().await?;
+    if let Some(error) = report.error {
+        bail!("the scripts folder cannot be read: {error}; the scripts stay as they were");
+    }
+    let mut text = format!("{} scripts, {} changed\n", report.scripts, report.changed.len());
+    for name in &report.changed {
+        let _ = writeln!(text, "changed {name}");
+    }
+    if report.failed.is_empty() {
+        return Ok(text);
+    }
+    let failed: Vec<_> = report.failed.iter().map(|failed| failed.error.as_str()).collect();
+    bail!("{text}these are not in use in their newest version:\n{}", failed.join("\n"));
+}
+
+fn client() -> anyhow::Result<Client> {
+    tls::install_crypto_provider();
+    // It speaks to the admin listener, which has no TLS: no authorities are needed.
+    let builder = Client::builder().no_proxy().timeout(TIMEOUT).tls_certs_only([]);
+    builder.build().context("cannot make an HTTP client")
+}
+
+fn url(admin: SocketAddr, path: &str) -> String {
+    let mut address = admin;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() });
+    }
+    format!("http://{address}/{path}")
+}
+
+async fn answered(admin: SocketAddr, sent: reqwest::Result<Response>) -> anyhow::Result<Response> {
+    let response = sent.with_context(|| {
+        format!("no server answers at {admin}; start one, or say with --admin-listen where its admin pages are")
+    })?;
+    let status = response.status();
+    if !status.is_success() {
+        bail!("the server says {status}: {}", response.text().await?.trim());
+    }
+    Ok(response)
+}
+
+fn lines(rooms: &[RoomLine]) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for room in rooms {
+        text.push_str(&serde_json::to_string(room)?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn table(rooms: &[RoomLine]) -> String {
+    let width = rooms.iter().map(|line| line.room.as_str().len()).max().unwrap_or(0).max(4);
+    let mut text = format!(
+        "{:width$} {:>5} {:>7} {:>6} {:>8} {:>8} {:>8}  {:8} SCRIPT\n",
+        "ROOM", "SHARD", "CLIENTS", "TRACKS", "P50 µs", "P99 µs", "KiB", "VERSION"
+    );
+    for RoomLine { room, shard, clients, tracks, policy } in rooms {
+        let tracks = tracks.map_or("?".to_owned(), |tracks| tracks.to_string());
+        let _ = write!(text, "{:width$} {shard:>5} {clients:>7} {tracks:>6} ", room.as_str());
+        let _ = match policy {
+            Some(policy) => writeln!(text, "{}", policy_columns(policy)),
+            None => writeln!(text, "(the shard does not answer)"),
+        };
+    }
+    let _ = writeln!(text, "{} rooms", rooms.len());
+    text
+}
+
+fn policy_columns(policy: &PolicyLine) -> String {
+    let short = policy.version.get(..8).unwrap_or(&policy.version);
+    let mut text = format!(
+        "{:>8.1} {:>8.1} {:>8}  {short} {}",
+        policy.hook_p50_us,
+        policy.hook_p99_us,
+        policy.memory_bytes / 1024,
+        policy.script
+    );
+    if policy.set_aside {
+        text.push_str("  PUT ASIDE");
+    }
+    if let Some(ReloadLine::Failed(words)) = &policy.last_reload {
+        let first = words.lines().next().unwrap_or_default();
+        let _ = write!(text, "  RELOAD FAILED: {first}");
+    }
+    text
+}

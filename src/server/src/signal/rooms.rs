@@ -1,0 +1,141 @@
+//! The rooms as operators see them: `GET /rooms?limit=100&after=name`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::app::App;
+use moonring_core::report::RoomReport;
+use moonring_policy::RoomStatus;
+use moonring_wire::id::RoomId;
+
+/// Rooms of a page when nobody says.
+const ROOMS_PER_PAGE: usize = 1_000;
+/// Most rooms of a page.
+const MAX_ROOMS_PER_PAGE: usize = 2_000;
+
+/// Which page.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct RoomsQuery {
+    /// Rooms behind this name, in the order of names.
+    after: Option<String>,
+    /// How many.
+    limit: Option<usize>,
+}
+
+/// Some rooms, in the order of their names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RoomsPage {
+    /// The rooms.
+    pub rooms: Vec<RoomLine>,
+    /// What to give as `after` for the next page.
+    pub next: Option<RoomId>,
+}
+
+/// One room.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RoomLine {
+    /// Its id.
+    pub room: RoomId,
+    /// Which shard owns it.
+    pub shard: usize,
+    /// How many clients it has, those still joining included.
+    pub clients: usize,
+    /// How many tracks; `None` when the shard did not say.
+    pub tracks: Option<usize>,
+    /// Its policy; `None` when the shard did not say.
+    pub policy: Option<PolicyLine>,
+}
+
+/// A room's policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PolicyLine {
+    /// The script's name.
+    pub script: String,
+    /// The version that runs.
+    pub version: String,
+    /// How the last reload came out, if there was one.
+    pub last_reload: Option<ReloadLine>,
+    /// True while the script is put aside after too many failures.
+    pub set_aside: bool,
+    /// Hooks that ended.
+    pub hooks: u64,
+    /// Hooks that failed.
+    pub failures: u64,
+    /// CPU time that half of the hooks' steps did not exceed, in microseconds.
+    pub hook_p50_us: f64,
+    /// CPU time that 99 of 100 steps did not exceed, in microseconds.
+    pub hook_p99_us: f64,
+    /// Bytes of its state.
+    pub memory_bytes: usize,
+    /// Events that wait for their hook.
+    pub queued: usize,
+    /// Hooks that wait for something.
+    pub waiting: usize,
+    /// Timers that are set.
+    pub timers: usize,
+    /// Reloads that took effect.
+    pub reloads: u64,
+    /// Reloads rolled back.
+    pub reloads_failed: u64,
+    /// What the script counts.
+    pub counters: BTreeMap<String, f64>,
+}
+
+/// How a reload came out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReloadLine {
+    /// This version runs since.
+    Ok(String),
+    /// What failed, where, with a traceback; the version before runs on.
+    Failed(String),
+}
+
+/// Asks the shards about a page's rooms.
+pub(super) async fn page(app: &App, query: &RoomsQuery) -> RoomsPage {
+    let limit = query.limit.unwrap_or(ROOMS_PER_PAGE).clamp(1, MAX_ROOMS_PER_PAGE);
+    let mut rooms = app.directory.rooms();
+    if let Some(after) = &query.after {
+        rooms.retain(|entry| entry.room.as_str() > after.as_str());
+    }
+    let more = rooms.len() > limit;
+    rooms.truncate(limit);
+    let next = if more { rooms.last().map(|entry| entry.room.clone()) } else { None };
+    let mut reports = app.reports.rooms(&app.directory, &rooms).await;
+    let line = |entry: super::directory::RoomEntry| {
+        let report = reports.remove(&entry.room);
+        let clients = report.as_ref().map_or(entry.clients, |report| report.clients);
+        let tracks = report.as_ref().map(|report| report.tracks);
+        let policy = report.and_then(|RoomReport { policy, .. }| policy).map(PolicyLine::from);
+        RoomLine { room: entry.room, shard: entry.shard, clients, tracks, policy }
+    };
+    RoomsPage { rooms: rooms.into_iter().map(line).collect(), next }
+}
+
+impl From<RoomStatus> for PolicyLine {
+    fn from(status: RoomStatus) -> Self {
+        let version = |version: u64| format!("{version:016x}");
+        let us = |share| status.stats.latency.quantile_ns(share) as f64 / 1000.0;
+        Self {
+            version: version(status.version),
+            last_reload: status.last_reload.map(|last| match last {
+                Ok(loaded) => ReloadLine::Ok(version(loaded)),
+                Err(words) => ReloadLine::Failed(words),
+            }),
+            set_aside: status.set_aside,
+            hooks: status.stats.hooks,
+            failures: status.stats.failures(),
+            hook_p50_us: us(0.5),
+            hook_p99_us: us(0.99),
+            memory_bytes: status.memory,
+            queued: status.queued,
+            waiting: status.waiting,
+            timers: status.timers,
+            reloads: status.stats.reloads,
+            reloads_failed: status.stats.reloads_failed,
+            counters: status.counters.into_iter().collect(),
+            script: status.script,
+        }
+    }
+}

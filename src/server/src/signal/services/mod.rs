@@ -1,0 +1,132 @@
+//! What policies ask of the world outside their shard: HTTP requests and the store that all rooms share.
+mod allow;
+mod authorities;
+mod http;
+mod redirect;
+mod shared;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::shard_handle::{Full, ShardHandle};
+use http::HttpService;
+use moonring_core::command::Command;
+use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId};
+use moonring_wire::id::RoomId;
+use shared::SharedStore;
+
+pub(super) use allow::AllowList;
+pub(super) use authorities::Authorities;
+
+/// HTTP requests of all rooms that are under way or wait for their turn.
+const MAX_REQUESTS: usize = 2_048;
+/// Pause before a reply is offered again to a shard whose queue is full.
+const RETRY: Duration = Duration::from_millis(10);
+/// Offers of a reply; the policy has given it up by then.
+const MAX_OFFERS: usize = 500;
+
+/// The services; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Services(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: SharedStore,
+    http: HttpService,
+    places: Arc<Semaphore>,
+    counts: Counts,
+}
+
+/// What was asked for since the start.
+#[derive(Debug, Default)]
+struct Counts {
+    answered: AtomicU64,
+    failed: AtomicU64,
+    shared: AtomicU64,
+}
+
+/// A copy of the counters, for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ServiceCounts {
+    /// HTTP requests that were answered, whatever the status.
+    pub(super) http_answered: u64,
+    /// HTTP requests that were refused or came to nothing.
+    pub(super) http_failed: u64,
+    /// HTTP requests under way or waiting.
+    pub(super) http_under_way: u64,
+    /// Operations on the shared store.
+    pub(super) shared_operations: u64,
+    /// Entries of the shared store.
+    pub(super) shared_entries: u64,
+    /// Bytes of its keys and values.
+    pub(super) shared_bytes: u64,
+}
+
+impl Services {
+    pub(super) fn new(http_allow: AllowList, http_ca: &Authorities) -> Self {
+        Self::over(HttpService::new(http_allow, http_ca))
+    }
+
+    fn over(http: HttpService) -> Self {
+        let places = Arc::new(Semaphore::new(MAX_REQUESTS));
+        Self(Arc::new(Inner { shared: SharedStore::default(), http, places, counts: Counts::default() }))
+    }
+
+    /// Serves a request; the reply goes to the shard that asked. Never waits. Must be called inside a tokio runtime.
+    pub(super) fn serve(&self, shard: ShardHandle, id: PolicyRequestId, room: RoomId, request: PolicyRequest) {
+        let inner = self.0.clone();
+        match request {
+            PolicyRequest::Shared(request) => {
+                inner.counts.shared.fetch_add(1, Ordering::Relaxed);
+                reply(&shard, id, PolicyReply::Shared(inner.shared.serve(Instant::now(), request)));
+            }
+            PolicyRequest::Http(request) => {
+                let Ok(place) = inner.places.clone().try_acquire_owned() else {
+                    inner.counts.failed.fetch_add(1, Ordering::Relaxed);
+                    let words = "too many requests of this server are under way".to_owned();
+                    return reply(&shard, id, PolicyReply::Http(Err(words)));
+                };
+                tokio::spawn(async move {
+                    let answer = inner.http.serve(&room, request).await;
+                    let counter = if answer.is_ok() { &inner.counts.answered } else { &inner.counts.failed };
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    drop(place);
+                    reply(&shard, id, PolicyReply::Http(answer));
+                });
+            }
+        }
+    }
+
+    pub(super) fn counts(&self) -> ServiceCounts {
+        let (inner, load) = (&self.0, |counter: &AtomicU64| counter.load(Ordering::Relaxed));
+        let (entries, bytes) = inner.shared.size();
+        ServiceCounts {
+            http_answered: load(&inner.counts.answered),
+            http_failed: load(&inner.counts.failed),
+            http_under_way: (MAX_REQUESTS - inner.places.available_permits()) as u64,
+            shared_operations: load(&inner.counts.shared),
+            shared_entries: entries as u64,
+            shared_bytes: bytes as u64,
+        }
+    }
+}
+
+/// Hands a reply to the shard, again and again while its queue is full.
+fn reply(shard: &ShardHandle, id: PolicyRequestId, reply: PolicyReply) {
+    let Err(Full(command)) = shard.send(Command::PolicyReply { id, reply }) else { return };
+    let (shard, mut command) = (shard.clone(), command);
+    tokio::spawn(async move {
+        for _ in 0..MAX_OFFERS {
+            tokio::time::sleep(RETRY).await;
+            match shard.send(*command) {
+                Ok(()) => return,
+                Err(Full(back)) => command = back,
+            }
+        }
+    });
+}

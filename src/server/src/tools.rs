@@ -1,0 +1,105 @@
+//! `moonring check` and `moonring test`: the files and the words around `policy::tools`.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use anyhow::Context;
+
+use moonring_policy::tools::check::{self, Level, Report};
+use moonring_policy::tools::names::Names;
+use moonring_policy::tools::trial::{self, Case};
+
+/// The end of a test file's name.
+const TEST: &str = "_test.lua";
+/// Stack of the thread that runs scripts, as a shard has it: LuaJIT does not check how deep C code nests.
+const STACK: usize = 64 << 20;
+/// Deepest folder that is looked into.
+const MAX_DEPTH: usize = 8;
+
+/// Checks scripts; folders stand for the scripts in them. True when all may be used; with `strict`, when there is no
+/// warning either.
+pub(crate) fn check(paths: &[PathBuf], strict: bool, now: Instant, out: &mut dyn Write) -> anyhow::Result<bool> {
+    let names = Names::of_sandbox(now)?;
+    let (mut errors, mut warnings) = (0, 0);
+    for path in scripts(paths, |name| !name.ends_with(TEST))? {
+        let report = check_file(&path, &names);
+        errors += report.count(Level::Error);
+        warnings += report.count(Level::Warning);
+        write!(out, "{report}")?;
+    }
+    writeln!(out, "{errors} errors, {warnings} warnings")?;
+    Ok(errors == 0 && (warnings == 0 || !strict))
+}
+
+/// Checks one script.
+pub(crate) fn check_file(path: &Path, names: &Names) -> Report {
+    let name = path.display().to_string();
+    match fs::read(path) {
+        Ok(source) => check::check(&name, &source, names),
+        Err(error) => Report::unreadable(&name, &error),
+    }
+}
+
+/// Runs test files, in TAP's words; folders stand for the test files in them. True when every test passed.
+pub(crate) fn test(paths: &[PathBuf], now: Instant, out: &mut dyn Write) -> anyhow::Result<bool> {
+    let (mut count, mut failed) = (0, 0);
+    writeln!(out, "TAP version 14")?;
+    for path in scripts(paths, |name| name.ends_with(TEST))? {
+        let mut text = format!("# {}\n", path.display());
+        for case in test_file(&path, now)? {
+            count += 1;
+            failed += usize::from(case.failure.is_some());
+            case.tap(&mut text, count)?;
+        }
+        out.write_all(text.as_bytes())?;
+    }
+    writeln!(out, "1..{count}\n# {} passed, {failed} failed", count - failed)?;
+    Ok(failed == 0 && count > 0)
+}
+
+/// Runs one test file; the scripts it names are looked for beside it.
+pub(crate) fn test_file(path: &Path, now: Instant) -> anyhow::Result<Vec<Case>> {
+    let name = path.display().to_string();
+    let source = fs::read(path).with_context(|| name.clone())?;
+    let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+    let run = move || {
+        let load = move |script: &str| {
+            let path = folder.join(script);
+            fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        trial::run(&name, &source, Rc::new(load), now)
+    };
+    let thread = std::thread::Builder::new().name("policy test".into()).stack_size(STACK).spawn(run)?;
+    thread.join().map_err(|_| anyhow::anyhow!("{}: the test run has panicked", path.display()))
+}
+
+/// The `.lua` files that are named, and those of the named folders whose name fits.
+pub(crate) fn scripts(paths: &[PathBuf], fits: fn(&str) -> bool) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in paths {
+        if path.is_dir() { below(path, fits, 0, &mut found)? } else { found.push(path.clone()) }
+    }
+    Ok(found)
+}
+
+fn below(folder: &Path, fits: fn(&str) -> bool, depth: usize, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let mut entries: Vec<_> = fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>())
+        .with_context(|| folder.display().to_string())?;
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if path.is_dir() && depth < MAX_DEPTH && !name.starts_with('.') {
+            below(&path, fits, depth + 1, found)?;
+        } else if name.ends_with(".lua") && fits(&name) && !name.starts_with('.') {
+            found.push(path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! The policies that ship: checked, and tested by their own tests, as `moonring check` and `moonring test` do it.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::{check, check_file, scripts, test, test_file};
+use moonring_policy::tools::names::Names;
+
+fn folder() -> Vec<PathBuf> {
+    vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts")]
+}
+
+#[test]
+fn every_policy_that_ships_passes_its_own_tests() {
+    let files = scripts(&folder(), |name| name.ends_with("_test.lua")).unwrap();
+    assert!(files.len() >= 6, "{files:?}");
+    let mut failed = String::new();
+    for file in files {
+        let cases = test_file(&file, Instant::now()).unwrap();
+        for (n, case) in cases.iter().enumerate().filter(|(_, case)| case.failure.is_some()) {
+            failed.push_str(&format!("{}\n", file.display()));
+            case.tap(&mut failed, n + 1).unwrap();
+        }
+    }
+    assert!(failed.is_empty(), "\n{failed}");
+}
+
+#[test]
+fn every_policy_that_ships_is_without_a_finding_and_has_a_test() {
+    let names = Names::of_sandbox(Instant::now()).unwrap();
+    for script in scripts(&folder(), |name| !name.ends_with("_test.lua")).unwrap() {
+        let report = check_file(&script, &names);
+        assert!(report.findings.is_empty(), "\n{report}");
+        let test = script.with_file_name(script.file_stem().unwrap().to_string_lossy().into_owned() + "_test.lua");
+        assert!(test.exists(), "{} has no test", script.display());
+    }
+}
+
+#[test]
+fn errors_fail_a_check_and_warnings_only_a_strict_one() {
+    const GOOD: &str = "function on_client_connect() return true end on_publish_request = on_client_connect";
+    for (script, strict, expected, summary) in [
+        (GOOD, true, true, "0 errors, 0 warnings"),
+        ("x = 1", false, true, "0 errors, 3 warnings"),
+        ("x = 1", true, false, "0 errors, 3 warnings"),
+        ("x = ", false, false, "1 errors, 0 warnings"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("room.lua"), script).unwrap();
+        std::fs::write(folder.path().join("room_test.lua"), "not looked at").unwrap();
+        let mut out = Vec::new();
+        let passed = check(&[folder.path().to_owned()], strict, Instant::now(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!((passed, text.lines().last()), (expected, Some(summary)), "{script}: {text}");
+    }
+    let mut out = Vec::new();
+    assert!(!check(&[PathBuf::from("/nowhere/room.lua")], false, Instant::now(), &mut out).unwrap());
+}
+
+#[test]
+fn a_failed_test_fails_the_run_and_the_output_is_tap() {
+    for (file, expected, output) in [
+        ("test.it('one', function() end)", true, "ok 1 - one\n1..1\n# 1 passed, 0 failed\n"),
+        (
+            "test.it('one', function() end)\ntest.it('two', function()\n  test.eq(1, 2)\nend)",
+            false,
+            "ok 1 - one\nnot ok 2 - two\n  ---\n  message: not equal\n  at: FILE:3\n  got: 1\n  expected: 2\n  ...\n\
+             1..2\n# 1 passed, 1 failed\n",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("room_test.lua");
+        std::fs::write(&path, file).unwrap();
+        let mut out = Vec::new();
+        assert_eq!(test(std::slice::from_ref(&path), Instant::now(), &mut out).unwrap(), expected);
+        let text = String::from_utf8(out).unwrap().replace(&path.display().to_string(), "FILE");
+        assert_eq!(text, format!("TAP version 14\n# FILE\n{output}"));
+    }
+}

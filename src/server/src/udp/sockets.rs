@@ -1,0 +1,240 @@
+//! The shard's sockets: which one leads to an address, and the plain calls for what a batch could not send.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
+
+use super::cmsg;
+use super::sockaddr::RawAddress;
+use super::socket::{self, Buffer};
+use super::{SendReport, UdpSettings};
+use moonring_wire::packet::{Run, SendBatch};
+
+/// Sends tried a second time in one flush after the socket's buffer was full; the rest is dropped, so that a full
+/// socket cannot hold up a tick.
+const RETRIES_PER_FLUSH: u32 = 8;
+
+/// One or more bound sockets.
+pub(super) struct Sockets {
+    sockets: Vec<UdpSocket>,
+    v4: Option<Way>,
+    v6: Option<Way>,
+    gso: bool,
+    pub(super) gro: bool,
+    retries: u32,
+}
+
+/// How to reach a family of addresses.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    pub(super) socket: usize,
+    mapped: bool,
+}
+
+impl Way {
+    pub(super) fn address(self, to: SocketAddr) -> RawAddress {
+        RawAddress::new(to, self.mapped)
+    }
+}
+
+impl Sockets {
+    pub(super) fn new(sockets: Vec<UdpSocket>, settings: &UdpSettings) -> io::Result<Self> {
+        let mut families = Vec::with_capacity(sockets.len());
+        let mut gro = settings.gro;
+        for socket in &sockets {
+            families.push(socket.local_addr()?.is_ipv4());
+            for (buffer, bytes) in
+                [(Buffer::Receive, settings.socket_receive_bytes), (Buffer::Send, settings.socket_send_bytes)]
+            {
+                let granted = buffer.set(socket, bytes, true)?;
+                if let Some(warning) = buffer.refused(bytes, granted) {
+                    tracing::warn!("{warning}");
+                }
+            }
+            if gro && let Err(error) = socket::enable_gro(socket) {
+                tracing::warn!(%error, "UDP_GRO is refused: datagrams come in one by one");
+                gro = false;
+            }
+        }
+        let of = |v4: bool| families.iter().position(|family| *family == v4);
+        let v6 = of(false).map(|socket| Way { socket, mapped: false });
+        let v4 = of(true).map(|socket| Way { socket, mapped: false });
+        // An IPv6 socket is dual-stack unless told otherwise.
+        let v4 = v4.or(v6.map(|way| Way { mapped: true, ..way }));
+        Ok(Self { sockets, v4, v6, gso: settings.gso, gro, retries: 0 })
+    }
+
+    pub(super) fn fds(&self) -> Vec<RawFd> {
+        self.sockets.iter().map(AsRawFd::as_raw_fd).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    pub(super) fn way(&self, to: SocketAddr) -> Option<Way> {
+        if to.is_ipv4() { self.v4 } else { self.v6 }
+    }
+
+    pub(super) fn kernel_drops(&self) -> u64 {
+        self.sockets.iter().map(socket::kernel_drops).sum()
+    }
+
+    /// What one send can carry of `run`: all of it, or one datagram after another where GSO does not work.
+    pub(super) fn pieces(&self, run: Run) -> Pieces {
+        if self.gso { Pieces { rest: run, step: run.datagrams } } else { Pieces { rest: run, step: 1 } }
+    }
+
+    pub(super) fn begin_flush(&mut self) {
+        self.retries = RETRIES_PER_FLUSH;
+    }
+
+    /// A send of `piece` failed with `errno`: what can be saved is sent, the rest counted.
+    pub(super) fn settle(&mut self, batch: &SendBatch, piece: Run, errno: i32, report: &mut SendReport) {
+        let datagrams = usize::from(piece.datagrams);
+        match errno {
+            libc::EAGAIN | libc::ENOBUFS if self.retries > 0 => {
+                self.retries -= 1;
+                match self.send(batch, piece) {
+                    Ok(()) => report.sent += datagrams,
+                    Err(_) => report.would_block += datagrams,
+                }
+            }
+            libc::EAGAIN | libc::ENOBUFS => report.would_block += datagrams,
+            // The interface cannot compute checksums, so the kernel refuses GSO: for good.
+            libc::EIO if datagrams > 1 => {
+                if self.gso {
+                    self.gso = false;
+                    tracing::warn!("the network interface refuses UDP GSO: datagrams leave one by one");
+                }
+                self.send_each(batch, piece, report);
+            }
+            // A segment over the path MTU: alone it may be fragmented.
+            libc::EINVAL | libc::EMSGSIZE if datagrams > 1 => self.send_each(batch, piece, report),
+            _ => {
+                report.failed += datagrams;
+                report.last_error = errno;
+            }
+        }
+    }
+
+    fn send_each(&self, batch: &SendBatch, run: Run, report: &mut SendReport) {
+        report.without_gso += usize::from(run.datagrams);
+        for piece in (Pieces { rest: run, step: 1 }) {
+            match self.send(batch, piece) {
+                Ok(()) => report.sent += 1,
+                Err(libc::EAGAIN | libc::ENOBUFS) => report.would_block += 1,
+                Err(errno) => {
+                    report.failed += 1;
+                    report.last_error = errno;
+                }
+            }
+        }
+    }
+
+    /// One plain `sendmsg` that does not wait; the error is an errno.
+    fn send(&self, batch: &SendBatch, piece: Run) -> Result<(), i32> {
+        let way = self.way(piece.to).ok_or(libc::EAFNOSUPPORT)?;
+        let address = way.address(piece.to);
+        let control = cmsg::Control::segment(piece.segment);
+        let bytes = &batch.bytes()[piece.start as usize..][..piece.len as usize];
+        let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let mut header = super::table::EMPTY_HEADER;
+        header.msg_name = address.bytes.as_ptr().cast_mut().cast();
+        header.msg_namelen = address.len;
+        header.msg_iov = &raw mut part;
+        header.msg_iovlen = 1;
+        if piece.datagrams > 1 {
+            header.msg_control = control.0.as_ptr().cast_mut().cast();
+            header.msg_controllen = cmsg::CONTROL_BYTES;
+        }
+        // SAFETY: all the header points at lives through the call, and a send only reads it.
+        match unsafe { libc::sendmsg(self.sockets[way.socket].as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) } {
+            0.. => Ok(()),
+            _ => Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+}
+
+/// The sends that carry a run.
+pub(super) struct Pieces {
+    rest: Run,
+    step: u16,
+}
+
+impl Iterator for Pieces {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        let run = self.rest;
+        if run.datagrams == 0 {
+            return None;
+        }
+        let datagrams = self.step.min(run.datagrams);
+        let len = run.len.min(u32::from(run.segment) * u32::from(datagrams));
+        self.rest = Run { start: run.start + len, len: run.len - len, datagrams: run.datagrams - datagrams, ..run };
+        Some(Run { len, datagrams, ..run })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_cut_into_single_datagrams_with_a_shorter_last_one() {
+        let run = Run { to: "127.0.0.1:1".parse().unwrap(), start: 50, len: 25, segment: 10, datagrams: 3 };
+        let whole: Vec<_> = Pieces { rest: run, step: 3 }.collect();
+        assert_eq!(whole, [run]);
+        let singles: Vec<_> = Pieces { rest: run, step: 1 }.map(|p| (p.start, p.len, p.datagrams)).collect();
+        assert_eq!(singles, [(50, 10, 1), (60, 10, 1), (70, 5, 1)]);
+    }
+
+    /// The report over a run of `count` datagrams whose send failed, and how many of them arrived.
+    fn settled(sockets: &mut Sockets, errno: i32, count: u16) -> (SendReport, usize) {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = receiver.local_addr().unwrap();
+        let mut batch = SendBatch::new(1 << 16, 64);
+        (0..count).for_each(|n| assert!(batch.push(to, &[n as u8; 100])));
+        let mut report = SendReport::default();
+        sockets.settle(&batch, batch.runs()[0], errno, &mut report);
+        receiver.set_nonblocking(true).unwrap();
+        (report, std::iter::from_fn(|| receiver.recv(&mut [0; 200]).ok()).filter(|len| *len == 100).count())
+    }
+
+    fn sockets() -> Sockets {
+        Sockets::new(vec![UdpSocket::bind("127.0.0.1:0").unwrap()], &UdpSettings::default()).unwrap()
+    }
+
+    #[test]
+    fn a_refused_gso_send_leaves_datagram_by_datagram() {
+        let expected = (SendReport { sent: 5, without_gso: 5, ..SendReport::default() }, 5);
+        for (errno, gso_afterwards) in [(libc::EIO, false), (libc::EINVAL, true), (libc::EMSGSIZE, true)] {
+            let mut sockets = sockets();
+            assert_eq!(settled(&mut sockets, errno, 5), expected, "errno {errno}");
+            assert_eq!(sockets.gso, gso_afterwards, "errno {errno}");
+        }
+    }
+
+    #[test]
+    fn a_single_datagram_that_is_refused_is_a_failure() {
+        for errno in [libc::EIO, libc::EINVAL, libc::EMSGSIZE, libc::EPERM, libc::ENETUNREACH] {
+            let expected = SendReport { failed: 1, last_error: errno, ..SendReport::default() };
+            assert_eq!(settled(&mut sockets(), errno, 1), (expected, 0));
+        }
+    }
+
+    #[test]
+    fn a_full_socket_is_tried_again_a_bounded_number_of_times() {
+        let mut sockets = sockets();
+        sockets.begin_flush();
+        let sent = (SendReport { sent: 3, ..SendReport::default() }, 3);
+        let dropped = (SendReport { would_block: 3, ..SendReport::default() }, 0);
+        for errno in [libc::EAGAIN, libc::ENOBUFS].repeat(RETRIES_PER_FLUSH as usize / 2) {
+            assert_eq!(settled(&mut sockets, errno, 3), sent);
+        }
+        assert_eq!(settled(&mut sockets, libc::EAGAIN, 3), dropped);
+        sockets.begin_flush();
+        assert_eq!(settled(&mut sockets, libc::EAGAIN, 3), sent);
+    }
+}

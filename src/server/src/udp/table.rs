@@ -1,0 +1,89 @@
+//! Message headers for a batch of sends, allocated once.
+
+use super::cmsg::{CONTROL_BYTES, Control};
+use super::sockaddr::RawAddress;
+use super::sockets::Way;
+use moonring_wire::packet::Run;
+
+/// Sends in one system call.
+pub(super) const TABLE_SENDS: usize = 64;
+
+/// A header that points at nothing: sent, it fails without a destination.
+pub(super) const EMPTY_HEADER: libc::msghdr = libc::msghdr {
+    msg_name: std::ptr::null_mut(),
+    msg_namelen: 0,
+    msg_iov: std::ptr::null_mut(),
+    msg_iovlen: 0,
+    msg_control: std::ptr::null_mut(),
+    msg_controllen: 0,
+    msg_flags: 0,
+};
+
+/// Headers and all they point at but the payload. Boxed slices, so that nothing moves while the kernel reads.
+pub(super) struct SendTable {
+    headers: Box<[libc::mmsghdr]>,
+    parts: Box<[libc::iovec]>,
+    names: Box<[RawAddress]>,
+    controls: Box<[Control]>,
+    pieces: Vec<Run>,
+}
+
+impl SendTable {
+    pub(super) fn new() -> Self {
+        Self {
+            headers: vec![libc::mmsghdr { msg_hdr: EMPTY_HEADER, msg_len: 0 }; TABLE_SENDS].into(),
+            parts: vec![libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; TABLE_SENDS].into(),
+            names: vec![RawAddress::EMPTY; TABLE_SENDS].into(),
+            controls: vec![Control::EMPTY; TABLE_SENDS].into(),
+            pieces: Vec::with_capacity(TABLE_SENDS),
+        }
+    }
+
+    /// Adds a send of `piece` out of `bytes`. The table must not be full.
+    pub(super) fn push(&mut self, bytes: &[u8], piece: Run, way: Way) {
+        let i = self.pieces.len();
+        let payload = &bytes[piece.start as usize..][..piece.len as usize];
+        self.names[i] = way.address(piece.to);
+        // A send only reads what an iovec points at.
+        self.parts[i] = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
+        let header = &mut self.headers[i].msg_hdr;
+        header.msg_name = self.names[i].bytes.as_mut_ptr().cast();
+        header.msg_namelen = self.names[i].len;
+        header.msg_iov = &raw mut self.parts[i];
+        header.msg_iovlen = 1;
+        (header.msg_control, header.msg_controllen) = (std::ptr::null_mut(), 0);
+        if piece.datagrams > 1 {
+            self.controls[i] = Control::segment(piece.segment);
+            header.msg_control = self.controls[i].0.as_mut_ptr().cast();
+            header.msg_controllen = CONTROL_BYTES;
+        }
+        self.pieces.push(piece);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.pieces.len() == TABLE_SENDS
+    }
+
+    pub(super) fn pieces(&self) -> &[Run] {
+        &self.pieces
+    }
+
+    /// The header of a send that was pushed.
+    pub(super) fn header(&self, i: usize) -> *const libc::msghdr {
+        &raw const self.headers[i].msg_hdr
+    }
+
+    /// The headers from `first` on.
+    pub(super) fn headers_from(&mut self, first: usize) -> &mut [libc::mmsghdr] {
+        &mut self.headers[first..self.pieces.len()]
+    }
+
+    /// Makes every header point at nothing.
+    pub(super) fn defuse(&mut self) {
+        self.headers.iter_mut().for_each(|header| header.msg_hdr = EMPTY_HEADER);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.pieces.clear();
+    }
+}

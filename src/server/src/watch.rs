@@ -1,0 +1,302 @@
+//! Watches the scripts folder, and tells every shard of the scripts there are.
+//!
+//! inotify says when to look; a poll every few seconds finds what inotify does not show (bind-mounted single files,
+//! network file systems). What counts is the text of the files, so that looking once too often changes nothing.
+
+mod eyes;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::scripts::ScriptFolder;
+use crate::shard_handle::ShardHandle;
+use eyes::{Eyes, Sight};
+use moonring_core::command::Command;
+use moonring_policy::ScriptLibrary;
+
+/// Quiet after the last event before the files are read.
+const DEBOUNCE: Duration = Duration::from_millis(150);
+/// A folder in which something is written all the time is read nevertheless.
+const LONGEST_DEBOUNCE: Duration = Duration::from_secs(2);
+/// Distance of the looks that no event asked for.
+const POLL: Duration = Duration::from_secs(5);
+/// Pause before a library is offered again to a shard whose queue is full.
+const RETRY: Duration = Duration::from_millis(20);
+/// Readings in a row that find a place that was not watched before.
+const MAX_READINGS: usize = 4;
+/// Requests of operators that may wait.
+const REQUEST_QUEUE: usize = 16;
+/// Names of changed scripts in one log line.
+const MAX_LOGGED: usize = 8;
+
+/// How quick the watch is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WatchSettings {
+    /// Quiet after the last event before the files are read.
+    pub debounce: Duration,
+    /// Distance of the looks that no event asked for.
+    pub poll: Duration,
+}
+
+impl Default for WatchSettings {
+    fn default() -> Self {
+        Self { debounce: DEBOUNCE, poll: POLL }
+    }
+}
+
+/// What reading the folder has brought, for the operator who asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReloadReport {
+    /// How many scripts there are.
+    pub scripts: usize,
+    /// Those whose text changed, or that came or went.
+    pub changed: Vec<String>,
+    /// Those whose newest version is not in use.
+    pub failed: Vec<FailedScript>,
+    /// Why the folder could not be read at all.
+    pub error: Option<String>,
+}
+
+/// A script whose newest version is not in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FailedScript {
+    /// Its name.
+    pub script: String,
+    /// Why, with file and line where there is one.
+    pub error: String,
+}
+
+/// What the watch has done, for the metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WatchCounts {
+    /// Scripts in the library.
+    pub scripts: u64,
+    /// Scripts whose newest version is not in use.
+    pub failed: u64,
+    /// Changes of scripts since the start.
+    pub changes: u64,
+    /// Whether the folder could be read.
+    pub readable: bool,
+}
+
+/// The way to the watch; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct WatchHandle {
+    requests: mpsc::Sender<oneshot::Sender<ReloadReport>>,
+    counts: Arc<Mutex<WatchCounts>>,
+}
+
+impl WatchHandle {
+    /// Reads the folder now; `None` when the watch has ended or is not keeping up.
+    pub(crate) async fn reload(&self) -> Option<ReloadReport> {
+        let (reply, report) = oneshot::channel();
+        self.requests.try_send(reply).ok()?;
+        report.await.ok()
+    }
+
+    /// What the watch has done.
+    pub(crate) fn counts(&self) -> WatchCounts {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The watch; [`Watch::run`] is to be spawned.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    settings: WatchSettings,
+    /// Away while it is being read.
+    folder: Option<ScriptFolder>,
+    shards: Vec<ShardHandle>,
+    /// Shards that have not taken the library yet.
+    behind: BTreeSet<usize>,
+    library: ScriptLibrary,
+    /// The library before, so that no shard is the last to hold it: freeing it takes a while.
+    before: ScriptLibrary,
+    requests: mpsc::Receiver<oneshot::Sender<ReloadReport>>,
+    counts: Arc<Mutex<WatchCounts>>,
+}
+
+/// Why the folder is looked at.
+enum Reason {
+    Seen(Sight),
+    Asked(oneshot::Sender<ReloadReport>),
+    Poll,
+    Retry,
+}
+
+impl Watch {
+    /// A watch on a folder whose scripts the shards have.
+    pub(crate) fn new(folder: ScriptFolder, shards: Vec<ShardHandle>, settings: WatchSettings) -> (Self, WatchHandle) {
+        let (sender, requests) = mpsc::channel(REQUEST_QUEUE);
+        let counts = WatchCounts { readable: true, ..count(&folder) };
+        let counts = Arc::new(Mutex::new(counts));
+        let handle = WatchHandle { requests: sender, counts: counts.clone() };
+        let library = folder.library().clone();
+        let (before, behind) = (library.clone(), BTreeSet::new());
+        (Self { settings, folder: Some(folder), shards, behind, library, before, requests, counts }, handle)
+    }
+
+    /// Watches until it is dropped.
+    pub(crate) async fn run(mut self) {
+        let mut eyes = Eyes::new();
+        let mut next_poll = Instant::now();
+        while let Some(folder) = &self.folder {
+            let name = folder.path().file_name().map(ToOwned::to_owned);
+            let reason = tokio::select! {
+                biased;
+                Some(reply) = self.requests.recv() => Reason::Asked(reply),
+                () = sleep(RETRY), if !self.behind.is_empty() => Reason::Retry,
+                () = sleep_until(next_poll) => Reason::Poll,
+                sight = eyes.see(name.as_ref()) => Reason::Seen(sight),
+            };
+            let reply = match reason {
+                Reason::Retry => {
+                    self.deliver();
+                    continue;
+                }
+                // The writer's closing is still to come.
+                Reason::Seen(Sight::Writing | Sight::Nothing) => continue,
+                Reason::Seen(Sight::Changed) => self.settle(&mut eyes, name.as_ref()).await,
+                Reason::Poll if !self.poll().await => {
+                    next_poll = Instant::now() + self.settings.poll;
+                    self.watch_places(&mut eyes).await;
+                    continue;
+                }
+                Reason::Poll => None,
+                Reason::Asked(reply) => Some(reply),
+            };
+            let report = self.read(&mut eyes).await;
+            next_poll = Instant::now() + self.settings.poll;
+            if let Some(reply) = reply {
+                // Who asked may have gone.
+                let _ = reply.send(report);
+            }
+        }
+        tracing::error!("the scripts folder is watched no longer: restart the server to change scripts");
+    }
+
+    /// Waits until nothing has happened for a moment, or an operator asks.
+    async fn settle(&mut self, eyes: &mut Eyes, name: Option<&OsString>) -> Option<oneshot::Sender<ReloadReport>> {
+        let at_last = Instant::now() + LONGEST_DEBOUNCE.max(self.settings.debounce);
+        loop {
+            let until = (Instant::now() + self.settings.debounce).min(at_last);
+            tokio::select! {
+                biased;
+                Some(reply) = self.requests.recv() => return Some(reply),
+                () = sleep_until(until) => return None,
+                _ = eyes.see(name) => {}
+            }
+        }
+    }
+
+    /// Whether the files hold something new, which stays the same for a moment: nobody is in the middle of writing.
+    async fn poll(&mut self) -> bool {
+        let Some(mut seen) = self.blocking(|folder| (folder.look().ok(), folder)).await.flatten() else {
+            // Also when it cannot be read: reading says so.
+            return true;
+        };
+        loop {
+            if self.folder.as_ref().is_none_or(|folder| folder.has_read(&seen)) {
+                return false;
+            }
+            sleep(self.settings.debounce).await;
+            match self.blocking(|folder| (folder.look().ok(), folder)).await.flatten() {
+                Some(again) if again == seen => return true,
+                Some(again) => seen = again,
+                None => return true,
+            }
+        }
+    }
+
+    /// Reads the folder, and again when something was there that was not watched before. Tells the shards.
+    async fn read(&mut self, eyes: &mut Eyes) -> ReloadReport {
+        let mut changed = BTreeSet::new();
+        let (mut library, mut error) = (false, None);
+        for _ in 0..MAX_READINGS {
+            let read = self.blocking(|mut folder| (folder.refresh(), folder)).await;
+            match read {
+                Some(Ok(refresh)) => {
+                    library |= refresh.library;
+                    changed.extend(refresh.changed);
+                    error = None;
+                }
+                Some(Err(why)) => error = Some(why),
+                None => return ReloadReport::default(),
+            }
+            if !self.watch_places(eyes).await {
+                break;
+            }
+        }
+        let report = self.report(changed.into_iter().collect(), error);
+        if library && let Some(folder) = &self.folder {
+            self.before = std::mem::replace(&mut self.library, folder.library().clone());
+            self.behind = (0..self.shards.len()).collect();
+            self.deliver();
+        }
+        report
+    }
+
+    /// Sets the watches; true when there is a new one.
+    async fn watch_places(&mut self, eyes: &mut Eyes) -> bool {
+        let Some(mut places) = eyes.take_places() else { return false };
+        let set = self.blocking(move |folder| {
+            let new = places.set(folder.path(), folder.watchable());
+            ((places, new), folder)
+        });
+        let (places, new) = set.await.unzip();
+        eyes.put_places(places);
+        new.unwrap_or(false)
+    }
+
+    /// Does something with the folder on a thread that may block.
+    async fn blocking<T: Send + 'static>(
+        &mut self,
+        act: impl FnOnce(ScriptFolder) -> (T, ScriptFolder) + Send + 'static,
+    ) -> Option<T> {
+        let folder = self.folder.take()?;
+        let (result, folder) = tokio::task::spawn_blocking(move || act(folder)).await.ok()?;
+        self.folder = Some(folder);
+        Some(result)
+    }
+
+    /// Hands the library to the shards that have not got it.
+    fn deliver(&mut self) {
+        let (shards, library) = (&self.shards, &self.library);
+        self.behind.retain(|n| shards[*n].send(Command::Scripts(library.clone())).is_err());
+    }
+
+    /// Logs and counts what was read.
+    fn report(&self, changed: Vec<String>, error: Option<io::Error>) -> ReloadReport {
+        let Some(folder) = &self.folder else { return ReloadReport::default() };
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = &error
+            && counts.readable
+        {
+            tracing::error!(folder = %folder.path().display(), %error, "cannot be read: the scripts stay as they were");
+        }
+        let changes = counts.changes + changed.len() as u64;
+        *counts = WatchCounts { changes, readable: error.is_none(), ..count(folder) };
+        if !changed.is_empty() {
+            let names = changed.iter().take(MAX_LOGGED).map(String::as_str).collect::<Vec<_>>().join(" ");
+            tracing::info!(changed = changed.len(), failed = counts.failed, names, "scripts changed");
+        }
+        let failed = folder.failed().iter();
+        let failed = failed.map(|(script, error)| FailedScript { script: script.clone(), error: error.clone() });
+        let (scripts, failed) = (folder.library().len(), failed.collect());
+        ReloadReport { scripts, changed, failed, error: error.map(|error| error.to_string()) }
+    }
+}
+
+fn count(folder: &ScriptFolder) -> WatchCounts {
+    let (scripts, failed) = (folder.library().len() as u64, folder.failed().len() as u64);
+    WatchCounts { scripts, failed, ..WatchCounts::default() }
+}

@@ -1,0 +1,232 @@
+//! Offer and answer as types: what `signal/sdp.rs` reads from and writes as text, and what a room decides on.
+
+use std::net::SocketAddr;
+
+use crate::id::{Mid, Pt, Rid, Ssrc};
+use crate::media::{Codec, Extension, Kind, TrackInfo};
+
+/// Most media sections in one offer.
+pub const MAX_SECTIONS: usize = 256;
+
+/// `a=ice-ufrag` and `a=ice-pwd` (RFC 8839 section 5.4).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct IceCredentials {
+    /// 4 to 256 characters.
+    pub ufrag: String,
+    /// 22 to 256 characters; not shown in logs.
+    pub pwd: String,
+}
+
+impl std::fmt::Debug for IceCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IceCredentials({})", self.ufrag)
+    }
+}
+
+/// SHA-256 of a certificate in DER form (`a=fingerprint:sha-256`, RFC 8122 section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+/// `a=setup` (RFC 8842 section 5.2): who sends the DTLS ClientHello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setup {
+    /// This side does.
+    Active,
+    /// The other side does.
+    Passive,
+    /// Either (offers only).
+    ActPass,
+}
+
+/// `a=sendrecv` and its kin, as seen by whoever wrote the description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Both ways.
+    SendRecv,
+    /// The writer sends.
+    SendOnly,
+    /// The writer receives.
+    RecvOnly,
+    /// Nothing flows.
+    Inactive,
+}
+
+impl Direction {
+    /// True when the writer wants to send.
+    pub fn sends(self) -> bool {
+        matches!(self, Self::SendRecv | Self::SendOnly)
+    }
+    /// True when the writer wants to receive.
+    pub fn receives(self) -> bool {
+        matches!(self, Self::SendRecv | Self::RecvOnly)
+    }
+}
+
+/// What a media section is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SectionKind {
+    /// `m=audio` or `m=video`.
+    Media(Kind),
+    /// `m=application` and whatever else there may be: always refused.
+    Other,
+}
+
+/// The `a=rtcp-fb` lines of one payload type that the forwarder has a use for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Feedback {
+    /// `nack`.
+    pub nack: bool,
+    /// `nack pli`.
+    pub pli: bool,
+    /// `ccm fir`.
+    pub fir: bool,
+    /// `goog-remb`.
+    pub remb: bool,
+    /// `transport-cc`.
+    pub transport_cc: bool,
+}
+
+/// One payload type that an offer lists, with the payload type of its retransmissions (RFC 4588), if any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferedCodec {
+    /// The offer's payload type.
+    pub pt: Pt,
+    /// What it stands for.
+    pub codec: Codec,
+    /// The payload type whose `apt` is `pt`.
+    pub rtx: Option<Pt>,
+    /// The feedback its sender or receiver can do.
+    pub feedback: Feedback,
+}
+
+/// One media section of an offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferSection {
+    /// `a=mid`.
+    pub mid: Mid,
+    /// What it is for.
+    pub kind: SectionKind,
+    /// Port 0 and not bundle-only: the client has given it up.
+    pub stopped: bool,
+    /// As the client sees it.
+    pub direction: Direction,
+    /// Known codecs in the offer's order of preference; unknown ones, RED and FEC are left out.
+    pub codecs: Vec<OfferedCodec>,
+    /// Known header extensions with the offer's ids.
+    pub extensions: Vec<(u8, Extension)>,
+    /// Media SSRC and its RTX SSRC (`a=ssrc-group:FID`), in order. Empty when not announced (simulcast with rids).
+    pub ssrcs: Vec<(Ssrc, Option<Ssrc>)>,
+    /// `a=simulcast:send` layers in the offer's order, which is the order of `a=rid` lines. Empty without simulcast.
+    pub rids: Vec<Rid>,
+    /// The protocol of the `m=` line, echoed in the answer (`UDP/TLS/RTP/SAVPF`).
+    pub protocol: String,
+    /// The formats of the `m=` line, echoed when the section is refused.
+    pub formats: Vec<String>,
+}
+
+/// What a client offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The client's ICE credentials (a change of ufrag is an ICE restart).
+    pub ice: IceCredentials,
+    /// The client's certificate; every SHA-256 fingerprint of the bundle is the same.
+    pub fingerprint: Fingerprint,
+    /// The client's DTLS role.
+    pub setup: Setup,
+    /// In the offer's order.
+    pub sections: Vec<OfferSection>,
+}
+
+/// What a section of an answer says of the one codec that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerCodec {
+    /// The client's payload type.
+    pub pt: Pt,
+    /// What it stands for.
+    pub codec: Codec,
+    /// The client's payload type for retransmissions.
+    pub rtx: Option<Pt>,
+    /// The feedback both sides do.
+    pub feedback: Feedback,
+}
+
+/// The stream that the server sends in a section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerStream {
+    /// The forward's SSRC.
+    pub ssrc: Ssrc,
+    /// Its retransmissions' SSRC.
+    pub rtx_ssrc: Option<Ssrc>,
+    /// `a=msid` stream id: tracks of one publisher share it, so that lips and voice stay together.
+    pub stream_id: String,
+    /// `a=msid` track id.
+    pub track_id: String,
+    /// RTCP CNAME: the same for all tracks of one publisher.
+    pub cname: String,
+}
+
+/// One media section of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnswerSection {
+    /// Refused: port 0.
+    Refused {
+        /// The offer's mid.
+        mid: Mid,
+        /// `audio`, `video` or `application`.
+        media: String,
+        /// The offer's protocol.
+        protocol: String,
+        /// The offer's formats.
+        formats: Vec<String>,
+    },
+    /// Taken.
+    Accepted {
+        /// The offer's mid.
+        mid: Mid,
+        /// Sound or pictures.
+        kind: Kind,
+        /// As the server sees it.
+        direction: Direction,
+        /// The chosen codec; more than one only for a section that nothing flows in yet.
+        codecs: Vec<AnswerCodec>,
+        /// The header extensions both sides use, with the client's ids.
+        extensions: Vec<(u8, Extension)>,
+        /// The layers that the server wants to receive, in the offer's order.
+        rids: Vec<Rid>,
+        /// What the server sends, when it sends.
+        stream: Option<AnswerStream>,
+        /// `b=TIAS` for the client's sending, in bit/s.
+        max_bitrate_bps: Option<u64>,
+    },
+}
+
+/// What the server answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Session version: counts up with every answer to one client.
+    pub version: u64,
+    /// The server's ICE credentials for this client.
+    pub ice: IceCredentials,
+    /// The server's certificate.
+    pub fingerprint: Fingerprint,
+    /// The server's DTLS role, never `ActPass`.
+    pub setup: Setup,
+    /// The shard's addresses, as announced.
+    pub candidates: Vec<SocketAddr>,
+    /// As many as the offer has, in its order.
+    pub sections: Vec<AnswerSection>,
+}
+
+/// Numbers an offer, so that its answer is told from others; chosen by the client.
+pub type RequestId = u64;
+
+/// How one section's intent came out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SectionOutcome {
+    /// Which section.
+    pub mid: Mid,
+    /// The track published or received there; `None` when it was refused.
+    pub track: Option<TrackInfo>,
+    /// Why it was refused, in words for the user.
+    pub reason: Option<String>,
+}

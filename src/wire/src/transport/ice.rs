@@ -1,0 +1,211 @@
+//! ICE-lite (RFC 8445 section 2.5): answers connectivity checks, never sends any. Addresses are learnt from
+//! authenticated requests alone.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+
+use super::stun::{BindingRequest, MAX_RESPONSE, StunError, StunKey};
+use crate::drops::DropReason;
+use crate::negotiate::IceCredentials;
+
+#[cfg(test)]
+pub(super) mod tests;
+
+/// Addresses of one client that are believed at a time.
+pub const MAX_VALIDATED: usize = 8;
+/// Characters of a ufrag: 96 bits, so that no two clients of a shard share one (RFC 8445 section 5.3 wants 24).
+const UFRAG_LEN: usize = 16;
+/// Characters of a password: 192 bits (RFC 8445 section 5.3 wants 128).
+const PWD_LEN: usize = 32;
+/// ice-char (RFC 8839 section 5.1).
+const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Chooses a ufrag and a password. They keep a session from being taken over, so `rng` must be unpredictable outside
+/// of tests.
+pub fn generate_credentials(rng: &mut impl Rng) -> IceCredentials {
+    let mut text = |len| (0..len).map(|_| char::from(ICE_CHARS[rng.random_range(0..ICE_CHARS.len())])).collect();
+    IceCredentials { ufrag: text(UFRAG_LEN), pwd: text(PWD_LEN) }
+}
+
+/// What a request changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IceEvent {
+    /// Nothing: consent goes on (RFC 7675).
+    Nothing,
+    /// One more address is believed.
+    Validated(SocketAddr),
+    /// Packets go to another address from now on (which may have been validated by the same request).
+    Selected(SocketAddr),
+}
+
+/// One client's ICE, seen from this side.
+#[derive(Debug)]
+pub struct IceLite {
+    current: Login,
+    /// Before a restart; accepted until the first valid request with the new credentials (RFC 8445 section 9).
+    previous: Option<Login>,
+    validated: Vec<Validated>,
+    selected: Option<SocketAddr>,
+    last_heard: Instant,
+}
+
+/// The credentials of one ICE generation.
+#[derive(Debug)]
+struct Login {
+    local: IceCredentials,
+    remote: IceCredentials,
+    key: StunKey,
+}
+
+#[derive(Debug)]
+struct Validated {
+    address: SocketAddr,
+    heard: Instant,
+}
+
+impl IceLite {
+    /// Waits for the first request from now on.
+    pub fn new(now: Instant, local: IceCredentials, remote: IceCredentials) -> Self {
+        Self {
+            current: Login::new(local, remote),
+            previous: None,
+            validated: Vec::with_capacity(MAX_VALIDATED),
+            selected: None,
+            last_heard: now,
+        }
+    }
+
+    /// This server's credentials for the client.
+    pub fn local(&self) -> &IceCredentials {
+        &self.current.local
+    }
+
+    /// The client's credentials: an offer with others is an ICE restart.
+    pub fn remote(&self) -> &IceCredentials {
+        &self.current.remote
+    }
+
+    /// The ufrag before a restart, while it is still accepted.
+    pub fn previous_ufrag(&self) -> Option<&str> {
+        self.previous.as_ref().map(|login| login.local.ufrag.as_str())
+    }
+
+    /// Takes new credentials. Media goes on as it is until the client nominates anew.
+    pub fn restart(&mut self, local: IceCredentials, remote: IceCredentials) {
+        let replaced = std::mem::replace(&mut self.current, Login::new(local, remote));
+        // Credentials that were never used give way; those in use stay.
+        self.previous.get_or_insert(replaced);
+    }
+
+    /// Where packets for the client go: the address nominated last, until then the first one validated.
+    pub fn selected(&self) -> Option<SocketAddr> {
+        self.selected
+    }
+
+    /// Whether an authenticated request came from there.
+    pub fn is_validated(&self, address: SocketAddr) -> bool {
+        self.validated.iter().any(|known| known.address == address)
+    }
+
+    /// The validated addresses.
+    pub fn validated(&self) -> impl Iterator<Item = SocketAddr> {
+        self.validated.iter().map(|known| known.address)
+    }
+
+    /// When the last valid request came, or when this began.
+    pub fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
+    /// True when the client has not renewed its consent for `limit` (RFC 7675 section 5.1).
+    pub fn timed_out(&self, now: Instant, limit: Duration) -> bool {
+        now.saturating_duration_since(self.last_heard) >= limit
+    }
+
+    /// Answers a request into `out` and returns the answer's length. Who is not authenticated gets no answer, so that
+    /// this server cannot be used to reflect packets.
+    pub fn handle_request(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        request: &BindingRequest<'_>,
+        out: &mut [u8; MAX_RESPONSE],
+    ) -> Result<(usize, IceEvent), DropReason> {
+        self.authenticate(request)?;
+        let key = match &self.previous {
+            Some(previous) if previous.is_named_by(request) => &previous.key,
+            _ => &self.current.key,
+        };
+        if !request.unknown_attributes().is_empty() {
+            return Ok((request.refuse(key, StunError::UnknownAttribute, out), IceEvent::Nothing));
+        }
+        // RFC 8445 section 6.1.1: a lite agent is controlled when its peer is full.
+        if request.is_controlled() {
+            return Ok((request.refuse(key, StunError::RoleConflict, out), IceEvent::Nothing));
+        }
+        let len = request.respond(key, from, out);
+        self.last_heard = now;
+        Ok((len, self.note(now, from, request.use_candidate())))
+    }
+
+    /// Finds the credentials that a request uses, and checks it under them.
+    fn authenticate(&mut self, request: &BindingRequest<'_>) -> Result<(), DropReason> {
+        if self.current.is_named_by(request) {
+            if !request.verify(&self.current.key) {
+                return Err(DropReason::StunBadIntegrity);
+            }
+            self.previous = None;
+            return Ok(());
+        }
+        match &self.previous {
+            Some(login) if login.is_named_by(request) => {
+                request.verify(&login.key).then_some(()).ok_or(DropReason::StunBadIntegrity)
+            }
+            _ => Err(DropReason::StunUnknownUser),
+        }
+    }
+
+    /// Notes an authenticated request.
+    fn note(&mut self, now: Instant, from: SocketAddr, nominates: bool) -> IceEvent {
+        let known = self.validated.iter_mut().find(|known| known.address == from);
+        let is_new = known.is_none();
+        match known {
+            Some(known) => known.heard = now,
+            None => self.add(now, from),
+        }
+        let select = if nominates { self.selected != Some(from) } else { self.selected.is_none() };
+        if select {
+            self.selected = Some(from);
+            IceEvent::Selected(from)
+        } else if is_new {
+            IceEvent::Validated(from)
+        } else {
+            IceEvent::Nothing
+        }
+    }
+
+    /// Believes one more address; the one not heard from for longest goes, but not the selected one.
+    fn add(&mut self, now: Instant, address: SocketAddr) {
+        if self.validated.len() == MAX_VALIDATED {
+            let others = self.validated.iter().enumerate().filter(|(_, known)| Some(known.address) != self.selected);
+            if let Some((oldest, _)) = others.min_by_key(|(_, known)| known.heard) {
+                self.validated.remove(oldest);
+            }
+        }
+        self.validated.push(Validated { address, heard: now });
+    }
+}
+
+impl Login {
+    fn new(local: IceCredentials, remote: IceCredentials) -> Self {
+        let key = StunKey::new(&local.pwd);
+        Self { local, remote, key }
+    }
+
+    /// The client's half of the name is not looked at: the password is the proof.
+    fn is_named_by(&self, request: &BindingRequest<'_>) -> bool {
+        request.local_ufrag() == self.local.ufrag.as_bytes()
+    }
+}

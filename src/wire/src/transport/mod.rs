@@ -1,0 +1,291 @@
+//! One client's secure path: ICE-lite says where it is, DTLS who it is, SRTP keeps its packets. No I/O, no clock.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::drops::DropReason;
+use crate::negotiate::{Fingerprint, IceCredentials};
+use crate::packet::SendBatch;
+
+pub mod candidate;
+pub mod dtls;
+pub mod ice;
+pub mod srtp;
+pub mod stun;
+#[cfg(test)]
+mod tests;
+
+use dtls::{Certificate, Dtls, DtlsEvent, DtlsRole, DtlsTerms, DtlsVersions};
+use ice::{IceEvent, IceLite};
+use srtp::{SrtpIn, SrtpOut, SrtpProfile};
+use stun::BindingRequest;
+
+/// Datagrams that one step of a handshake may send: a flight with its certificate, twice.
+const FLIGHT: usize = 8;
+
+/// What the transports of a shard have in common.
+#[derive(Clone, Debug)]
+pub struct TransportConfig {
+    /// This server's certificate.
+    pub certificate: Certificate,
+    /// SRTP profiles that are accepted.
+    pub profiles: Vec<SrtpProfile>,
+    /// DTLS versions that are spoken.
+    pub versions: DtlsVersions,
+    /// A client that nothing authentic came from for so long is gone (RFC 7675 section 5.1 has 30 s for consent).
+    pub idle_timeout: Duration,
+    /// SSRCs that one client may send from.
+    pub max_ssrcs: usize,
+}
+
+impl TransportConfig {
+    /// The usual settings.
+    pub fn new(certificate: Certificate) -> Self {
+        Self {
+            certificate,
+            profiles: SrtpProfile::ALL.to_vec(),
+            versions: DtlsVersions::default(),
+            idle_timeout: Duration::from_secs(30),
+            max_ssrcs: 64,
+        }
+    }
+}
+
+/// What a STUN request changed.
+pub type StunOutcome = IceEvent;
+
+/// What became of a transport. After [`TransportEvent::Closed`] and [`TransportEvent::Failed`] nothing more happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransportEvent {
+    /// Packets can be sealed and opened.
+    Connected,
+    /// The client said goodbye or fell silent.
+    Closed(String),
+    /// The client could not be connected.
+    Failed(String),
+}
+
+/// One client's secure path. An `Err` of its functions is a packet dropped, never the end of the client.
+#[derive(Debug)]
+pub struct Transport {
+    ice: IceLite,
+    /// Large, and not on the packet path: apart from the clients' table, which keeps its size when they are gone.
+    dtls: Box<Dtls>,
+    srtp: Option<Srtp>,
+    idle_timeout: Duration,
+    max_ssrcs: usize,
+    /// When silence is looked at next.
+    idle_at: Instant,
+    /// Authentic media came since then: some clients send no further STUN requests once connected.
+    heard_media: bool,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Srtp {
+    out: SrtpOut,
+    incoming: SrtpIn,
+}
+
+impl Transport {
+    /// Waits for the client's first STUN request. `fingerprint` is that of the client's certificate.
+    pub fn new(
+        now: Instant,
+        config: &TransportConfig,
+        local: IceCredentials,
+        remote: IceCredentials,
+        fingerprint: Fingerprint,
+        role: DtlsRole,
+    ) -> Self {
+        let terms = DtlsTerms { role, versions: config.versions, profiles: config.profiles.clone(), fingerprint };
+        Self {
+            ice: IceLite::new(now, local, remote),
+            dtls: Box::new(Dtls::new(now, &config.certificate, terms)),
+            srtp: None,
+            idle_timeout: config.idle_timeout,
+            max_ssrcs: config.max_ssrcs,
+            idle_at: now + config.idle_timeout,
+            heard_media: false,
+            ended: false,
+        }
+    }
+
+    /// The ICE side: credentials, restart, addresses.
+    pub fn ice(&self) -> &IceLite {
+        &self.ice
+    }
+
+    /// Takes the credentials of an ICE restart.
+    pub fn restart_ice(&mut self, local: IceCredentials, remote: IceCredentials) {
+        self.ice.restart(local, remote);
+    }
+
+    /// Where packets for the client go.
+    pub fn selected(&self) -> Option<SocketAddr> {
+        self.ice.selected()
+    }
+
+    /// Whether packets from there are looked at.
+    pub fn is_validated(&self, address: SocketAddr) -> bool {
+        self.ice.is_validated(address)
+    }
+
+    /// True while packets can be sealed and opened.
+    pub fn is_connected(&self) -> bool {
+        self.srtp.is_some()
+    }
+
+    /// Answers a STUN request.
+    pub fn handle_stun(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        request: &BindingRequest<'_>,
+        out: &mut SendBatch,
+    ) -> Result<StunOutcome, DropReason> {
+        if self.ended {
+            return Err(DropReason::StunUnknownUser);
+        }
+        if !out.has_room(1) {
+            return Err(DropReason::Overload);
+        }
+        let mut response = [0; stun::MAX_RESPONSE];
+        let (len, outcome) = self.ice.handle_request(now, from, request, &mut response)?;
+        out.push(from, &response[..len]);
+        Ok(outcome)
+    }
+
+    /// Takes a DTLS datagram. `scratch` has at least [`dtls::SCRATCH`] bytes.
+    pub fn handle_dtls(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        bytes: &[u8],
+        scratch: &mut [u8],
+        out: &mut SendBatch,
+    ) -> Result<Option<TransportEvent>, DropReason> {
+        if self.ended || !self.is_validated(from) {
+            return Err(DropReason::UnknownAddress);
+        }
+        if !out.has_room(FLIGHT) {
+            return Err(DropReason::Overload);
+        }
+        match self.dtls.handle_packet(now, bytes) {
+            Ok(()) => Ok(self.drive_dtls(scratch, out)),
+            // The packet that ends a handshake is counted by whoever hears of the end.
+            Err(reason) => self.drive_dtls(scratch, out).map(Some).ok_or(reason),
+        }
+    }
+
+    /// Opens an RTP packet in place; returns its length without tag and its 48-bit index.
+    pub fn unprotect_rtp(
+        &mut self,
+        packet: &mut [u8],
+        header_len: usize,
+        ssrc: u32,
+        seq: u16,
+    ) -> Result<(usize, u64), DropReason> {
+        let srtp = self.srtp.as_mut().ok_or(DropReason::SrtpNotReady)?;
+        let opened = srtp.incoming.unprotect_rtp(packet, header_len, ssrc, seq)?;
+        self.heard_media = true;
+        Ok(opened)
+    }
+
+    /// Opens a compound RTCP packet in place; returns its length without tag and index.
+    pub fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, DropReason> {
+        let srtp = self.srtp.as_mut().ok_or(DropReason::SrtpNotReady)?;
+        let len = srtp.incoming.unprotect_rtcp(packet)?;
+        self.heard_media = true;
+        Ok(len)
+    }
+
+    /// What seals RTP packets for the client, once connected.
+    pub fn srtp_out(&self) -> Option<&SrtpOut> {
+        self.srtp.as_ref().map(|srtp| &srtp.out)
+    }
+
+    /// What seals RTCP packets for the client, once connected.
+    pub fn srtp_out_mut(&mut self) -> Option<&mut SrtpOut> {
+        self.srtp.as_mut().map(|srtp| &mut srtp.out)
+    }
+
+    /// Drops what is known of an SSRC of the client.
+    pub fn forget_ssrc(&mut self, ssrc: u32) {
+        if let Some(srtp) = self.srtp.as_mut() {
+            srtp.incoming.forget(ssrc);
+        }
+    }
+
+    /// Sends handshake flights again, and notices silence. `scratch` has at least [`dtls::SCRATCH`] bytes.
+    pub fn handle_timeout(&mut self, now: Instant, scratch: &mut [u8], out: &mut SendBatch) -> Option<TransportEvent> {
+        if self.ended {
+            return None;
+        }
+        if now >= self.idle_at && self.is_silent(now) {
+            let seconds = self.idle_timeout.as_secs_f32();
+            return Some(self.end(TransportEvent::Closed(format!("nothing came from the client for {seconds} s"))));
+        }
+        let due = self.dtls.poll_timeout().is_some_and(|at| at <= now);
+        if due && self.selected().is_some() && out.has_room(FLIGHT) {
+            self.dtls.handle_timeout(now);
+            return self.drive_dtls(scratch, out);
+        }
+        None
+    }
+
+    /// When [`Transport::handle_timeout`] is due; `None` after the end.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        // Without an address there is nobody to send a flight to.
+        let flight = self.dtls.poll_timeout().filter(|_| self.selected().is_some());
+        (!self.ended).then(|| flight.map_or(self.idle_at, |at| at.min(self.idle_at)))
+    }
+
+    /// Says goodbye (`close_notify`) and ends.
+    pub fn close(&mut self, now: Instant, scratch: &mut [u8], out: &mut SendBatch) {
+        if self.ended {
+            return;
+        }
+        self.dtls.handle_timeout(now);
+        self.dtls.close();
+        let _ = self.drive_dtls(scratch, out);
+        self.ended = true;
+        self.srtp = None;
+    }
+
+    /// Sends what DTLS has to send and takes what it has to tell; the last event tells most.
+    fn drive_dtls(&mut self, scratch: &mut [u8], out: &mut SendBatch) -> Option<TransportEvent> {
+        let to = self.selected();
+        let mut last = None;
+        while let Some(event) = self.dtls.poll(scratch, |datagram| {
+            // What does not fit is lost and sent again, as on any network.
+            let _ = to.is_some_and(|to| out.push(to, datagram));
+        }) {
+            last = Some(match event {
+                DtlsEvent::Connected(keys) => {
+                    let incoming = SrtpIn::new(keys.profile, &keys.remote, self.max_ssrcs);
+                    self.srtp = Some(Srtp { out: SrtpOut::new(keys.profile, &keys.local), incoming });
+                    TransportEvent::Connected
+                }
+                DtlsEvent::Failed(reason) => self.end(TransportEvent::Failed(reason)),
+                DtlsEvent::Closed => self.end(TransportEvent::Closed("the client closed the connection".into())),
+            });
+        }
+        last
+    }
+
+    /// Looks at silence, and says when to look again.
+    fn is_silent(&mut self, now: Instant) -> bool {
+        if std::mem::take(&mut self.heard_media) {
+            self.idle_at = now + self.idle_timeout;
+            return false;
+        }
+        self.idle_at = self.ice.last_heard() + self.idle_timeout;
+        now >= self.idle_at
+    }
+
+    fn end(&mut self, event: TransportEvent) -> TransportEvent {
+        self.ended = true;
+        self.srtp = None;
+        event
+    }
+}
