@@ -20,14 +20,15 @@ struct Choice {
 
 /// Chooses the layers of all forwards of `client`; tracks whose new layer needs a key frame are asked for one.
 pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>) {
-    let forwards = client.forwards.iter().flatten().filter(|f| tracks.get(f.track).is_some_and(Track::is_video));
+    let forwards =
+        client.outbound.forwards.iter().flatten().filter(|f| tracks.get(f.track).is_some_and(Track::is_video));
     let choices: Vec<Choice> = forwards.clone().map(|forward| choice(now, forward, &tracks[forward.track])).collect();
-    let limits = match client.remb_bps {
+    let limits = match client.outbound.remb_bps {
         Some(bps) => allocate((bps as f64 * USABLE) as u64, &choices),
         None => choices.iter().map(|c| c.limit).collect(),
     };
     let mut limits = limits.into_iter();
-    for forward in client.forwards.iter_mut().flatten() {
+    for forward in client.outbound.forwards.iter_mut().flatten() {
         let Some(track) = tracks.get_mut(forward.track).filter(|t| t.is_video()) else { continue };
         let limit = limits.next().unwrap_or(0);
         let target = track.best_layer(now, limit);
