@@ -260,7 +260,7 @@ impl Client {
     /// The place of the forward whose SSRC, or whose retransmissions' SSRC, is `ssrc`.
     pub fn forward_with(&self, ssrc: Ssrc) -> Option<u16> {
         let is_it = |f: &Option<Forward>| {
-            f.as_ref().is_some_and(|f| f.ssrc == ssrc || f.rtx.is_some_and(|rtx| rtx.ssrc == ssrc))
+            f.as_ref().is_some_and(|f| f.stream.ssrc == ssrc || f.stream.rtx.is_some_and(|rtx| rtx.ssrc == ssrc))
         };
         self.outbound.forwards.iter().position(is_it).map(|place| place as u16)
     }

@@ -92,13 +92,13 @@ fn send_waiting(
                     return false;
                 }
                 let Some((history, packet, outgoing)) = forward.next(moment.now, track) else { break };
-                let header = header(packet, forward.pt, outgoing.index, &outgoing, forward.ssrc);
+                let header = header(packet, forward.stream.pt, outgoing.index, &outgoing, forward.stream.ssrc);
                 let (index, codec) = (outgoing.index, forward.codec);
                 let sealed = OutgoingPacket { header, index, codec, history, packet, outgoing, resend_of: None };
                 bytes += seal(moment, &sealed, to, out);
                 packets += 1;
             }
-            drops.add(DropReason::Overload, std::mem::take(&mut forward.skipped));
+            drops.add(DropReason::Overload, std::mem::take(&mut forward.sent.skipped));
             if forward.waits_for_key_frame() {
                 track.layers[usize::from(forward.target())].want_key_frame(moment.now);
             }
@@ -208,7 +208,7 @@ pub fn resend(
     out: &mut SendBatch,
 ) -> bool {
     let Some((history, packet, outgoing)) = forward.find_sent(track, sequence) else { return false };
-    let Some(rtx) = &mut forward.rtx else { return false };
+    let Some(rtx) = &mut forward.stream.rtx else { return false };
     let index = rtx.next_index;
     let header = header(packet, rtx.pt, index, &outgoing, rtx.ssrc);
     let codec = forward.codec;

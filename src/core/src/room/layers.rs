@@ -41,7 +41,7 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
 
 fn choice(now: Instant, forward: &super::forward::Forward, track: &Track) -> Choice {
     let top = track.top_layer();
-    let limit = [forward.client_limit, forward.policy_limit].into_iter().flatten().fold(top, u8::min);
+    let limit = [forward.limits.client, forward.limits.policy].into_iter().flatten().fold(top, u8::min);
     let rate = |layer: &super::track::Layer| if layer.is_active(now) { layer.bitrate_bps.max(1) } else { 0 };
     Choice { rates_bps: track.layers.iter().map(rate).collect(), limit }
 }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod fanout;
 pub mod forward;
 pub mod history;
+pub mod indexes;
 pub mod layers;
 pub mod negotiation;
 pub mod pictures;

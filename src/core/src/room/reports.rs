@@ -98,8 +98,8 @@ fn sender_reports(now: Instant, client: &mut Client, tracks: &SlotMap<TrackKey, 
         let Some(forward) = &client.outbound.forwards[place] else { continue };
         let Some(track) = tracks.get(forward.track) else { continue };
         let Some((ntp, rtp_time)) = forward.report_times(now, track) else { continue };
-        let (packets, octets) = (forward.packets, forward.octets);
-        let info = SenderInfo { ssrc: forward.ssrc, ntp, rtp_time, packets, octets };
+        let (packets, octets) = (forward.sent.packets, forward.sent.octets);
+        let info = SenderInfo { ssrc: forward.stream.ssrc, ntp, rtp_time, packets, octets };
         let mut compound: Compound = [0; MAX_COMPOUND];
         let mut writer = Writer::new(&mut compound);
         let cname = track.info.client.as_str();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{PendingHook, Shard};
 use crate::command::{Event, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent};
 use crate::room::client::{PendingOffer, PolicyQuestion, SectionUse};
-use crate::room::forward::{Forward, Rtx};
+use crate::room::forward::{Forward, OutgoingStream, Rtx};
 use crate::room::negotiation;
 use crate::room::track::{Publication, Track};
 use moonring_policy::hook::{HookCall, Presence, Verdict};
@@ -250,7 +250,7 @@ impl Shard {
             return refused(mid, "the track is gone".to_owned());
         };
         let rtx = codec.rtx.map(|pt| Rtx { ssrc: rtx_ssrc, pt, next_index: first });
-        let forward = Forward::new(track_key, track, mid.clone(), ssrc, codec.pt, rtx, first);
+        let forward = Forward::new((track_key, track), mid.clone(), OutgoingStream { ssrc, pt: codec.pt, rtx }, first);
         let info = track.info.clone();
         let place = self.world.clients[key].add_forward(forward);
         self.world.tracks[track_key].subscribers.push((key, place));
@@ -348,8 +348,8 @@ impl Shard {
                     let track = self.world.tracks.get(forward.track)?;
                     let codec = negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback)?;
                     let stream = AnswerStream {
-                        ssrc: forward.ssrc,
-                        rtx_ssrc: forward.rtx.map(|rtx| rtx.ssrc),
+                        ssrc: forward.stream.ssrc,
+                        rtx_ssrc: forward.stream.rtx.map(|rtx| rtx.ssrc),
                         stream_id: track.info.client.to_string(),
                         track_id: track.info.id.to_string(),
                         cname: track.info.client.to_string(),

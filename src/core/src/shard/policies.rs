@@ -112,7 +112,7 @@ impl Shard {
             Action::SetMaxLayer { client, track, layer } => {
                 if let Some((key, place)) = self.forward_of(room, &client, &track) {
                     if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
-                        forward.policy_limit = layer;
+                        forward.limits.policy = layer;
                     }
                     layers::choose(now, &mut self.world.clients[key], &mut self.world.tracks);
                     self.begin_forwards(now, key);
@@ -191,7 +191,7 @@ impl Shard {
         let place = key.and_then(|k| self.world.clients[k].forward_of(*self.index.tracks.get(track)?));
         let (Some(key), Some(place)) = (key, place) else { return self.refuse_unknown_track(id, track) };
         if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
-            forward.client_limit = layer;
+            forward.limits.client = layer;
         }
         layers::choose(now, &mut self.world.clients[key], &mut self.world.tracks);
         if let Some(track) = self.index.tracks.get(track).and_then(|k| self.world.tracks.get(*k)) {
