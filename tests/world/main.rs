@@ -17,3 +17,4 @@ mod policy;
 mod runaways;
 mod sim;
 mod simulcast;
+mod slow;

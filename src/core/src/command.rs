@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::report::{RoomReport, ShardReport};
 use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId, ScriptLibrary};
 use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
-use moonring_wire::media::{Source, TrackInfo};
+use moonring_wire::media::{PauseReason, Source, TrackInfo};
 use moonring_wire::negotiate::{Answer, Offer, RequestId, SectionOutcome};
 
 /// A track a client wants to publish in a section of its offer.
@@ -96,6 +96,17 @@ pub enum Command {
         track: TrackId,
         /// Highest layer; `None` for no limit.
         layer: Option<u8>,
+    },
+    /// The size at which a client shows a track it receives, in pixels of its screen; 0 x 0: not at all.
+    SetView {
+        /// Who.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+        /// Pixels across.
+        width: u32,
+        /// Pixels down.
+        height: u32,
     },
     /// A message for the policy.
     Message {
@@ -250,6 +261,31 @@ pub enum Event {
         client: ClientId,
         /// Which.
         track: TrackId,
+    },
+    /// A track that it receives is not sent for now.
+    TrackPaused {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+        /// Why.
+        reason: PauseReason,
+    },
+    /// A track that was paused is sent again.
+    TrackResumed {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+    },
+    /// Of an own track: the layers that somebody receives; the others need not be sent.
+    WantedLayers {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+        /// From the lowest to the highest; none when nobody receives it.
+        layers: Vec<u8>,
     },
     /// Who speaks, loudest first.
     ActiveSpeakers {

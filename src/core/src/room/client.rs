@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::congestion::Congestion;
 use super::forward::Forward;
 use moonring_policy::hook::ClientFacts;
 use moonring_wire::id::{ClientId, ClientKey, Mid, RoomKey, Ssrc, TrackKey};
@@ -158,8 +159,12 @@ pub struct Outbound {
     pub forwards: Vec<Option<Forward>>,
     /// Places in `forwards` with packets waiting.
     pub todo: Vec<u16>,
-    /// What it can receive, in bit/s, as it says (REMB).
-    pub remb_bps: Option<u64>,
+    /// True while the client is in its room's list of those with packets waiting.
+    pub is_touched: bool,
+    /// When its layers were chosen last.
+    pub chosen: Option<Instant>,
+    /// What its path carries; from its first forward on.
+    pub congestion: Option<Box<Congestion>>,
 }
 
 /// When something is due for a client.
@@ -169,6 +174,8 @@ pub struct Deadlines {
     pub report: Instant,
     /// Transport-wide feedback; `None` while nothing came.
     pub feedback: Option<Instant>,
+    /// When its pacer lets pictures pass again.
+    pub pace: Option<Instant>,
     /// When the handshake must be done.
     pub connect_by: Option<Instant>,
     /// The timer set for it.
@@ -220,7 +227,13 @@ impl Client {
                 sequences: Vec::new(),
             },
             outbound: Outbound::default(),
-            deadlines: Deadlines { report: now + REPORT_INTERVAL, feedback: None, connect_by: None, scheduled: None },
+            deadlines: Deadlines {
+                report: now + REPORT_INTERVAL,
+                feedback: None,
+                pace: None,
+                connect_by: None,
+                scheduled: None,
+            },
         }
     }
 

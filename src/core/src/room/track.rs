@@ -180,6 +180,8 @@ pub struct Track {
     pub feedback: Feedback,
     /// From the lowest to the highest.
     pub layers: Vec<Layer>,
+    /// The layers that its publisher was told somebody receives.
+    pub wanted_layers: Option<Vec<u8>>,
     /// The forwards: client and place in its list.
     pub subscribers: Vec<(ClientKey, u16)>,
     /// Muted by its publisher.
@@ -214,6 +216,7 @@ impl Track {
             rtx_pt: codec.rtx,
             feedback: codec.feedback,
             layers,
+            wanted_layers: None,
             subscribers: Vec::new(),
             muted_by_client: false,
             muted_by_policy: false,

@@ -1,7 +1,7 @@
 //! A datagram's way in: which client, then STUN, DTLS, RTP or RTCP.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::header_extensions::{HeaderExtensions, Names};
@@ -9,8 +9,8 @@ use crate::command::Event;
 use crate::room::client::{Incoming, MAX_SSRCS};
 use crate::room::fanout::{self, Destination};
 use crate::room::history::Packet;
+use crate::room::reports;
 use crate::room::track::SenderClock;
-use crate::room::{layers, reports};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
 use moonring_wire::packet::SendBatch;
@@ -28,10 +28,19 @@ const MAX_RESENT: usize = 200;
 /// One message of a compound packet that is acted on, without its borrow of the packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Request {
-    Clock { ssrc: Ssrc, ntp: u64, timestamp: u32 },
+    Clock {
+        ssrc: Ssrc,
+        ntp: u64,
+        timestamp: u32,
+    },
     KeyFrame(Ssrc),
     Resend(Ssrc, u16),
     Estimate(u64),
+    /// A report block: the middle 32 bits of the NTP time that its round trip began at.
+    RoundTrip {
+        ssrc: Ssrc,
+        since: u32,
+    },
 }
 
 impl Shard {
@@ -47,7 +56,7 @@ impl Shard {
             Protocol::Stun => self.receive_stun(now, from, bytes, out),
             Protocol::Dtls => self.receive_dtls(now, from, bytes, out),
             Protocol::Rtp => self.receive_rtp(now, self.client_at(from)?, bytes),
-            Protocol::Rtcp => self.receive_rtcp(now, self.client_at(from)?, bytes, out),
+            Protocol::Rtcp => self.receive_rtcp(now, (self.client_at(from)?, from), bytes, out),
         }
     }
 
@@ -301,14 +310,28 @@ impl Shard {
     fn receive_rtcp(
         &mut self,
         now: Instant,
-        key: ClientKey,
+        (key, from): (ClientKey, SocketAddr),
         bytes: &mut [u8],
         out: &mut SendBatch,
     ) -> Result<(), DropReason> {
-        let transport = self.world.clients[key].transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
+        let client = &mut self.world.clients[key];
+        let transport = client.transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let len = transport.unprotect_rtcp(bytes)?;
+        // What makes the server send counts from the address that it sends to, and from no other.
+        let is_selected = transport.selected() == Some(from);
+        let path = &mut client.outbound.congestion;
+        let mut told = false;
         let mut requests = std::mem::take(&mut self.work.requests);
-        let parsed = rtcp::parse(&bytes[..len], &mut |message| note_request(message, &mut requests));
+        let parsed = rtcp::parse(&bytes[..len], &mut |message| match message {
+            RtcpMessage::Nack { .. } | RtcpMessage::Remb { .. } if !is_selected => {}
+            RtcpMessage::TransportFeedback { packet } => {
+                told |= is_selected && path.as_deref_mut().is_some_and(|path| path.feedback(now, packet));
+            }
+            message => note_request(message, &mut requests),
+        });
+        if told {
+            self.feedback_came(now, key);
+        }
         for request in requests.drain(..) {
             self.act_on(now, key, request, out);
         }
@@ -340,24 +363,34 @@ impl Shard {
             }
             Request::Resend(ssrc, sequence) => {
                 let Some(place) = client.forward_with(ssrc) else { return };
-                let to = Destination::of(client.transport.as_ref(), &client.negotiated.extensions);
-                let forward = client.outbound.forwards[usize::from(place)].as_mut();
-                if let (Some(to), Some(forward)) = (to, forward)
-                    && let Some(track) = self.world.tracks.get(forward.track)
-                    && fanout::resend(moment, (forward, track), to, sequence, out)
-                {
+                let Some(to) = Destination::of(client.transport.as_ref(), &client.negotiated.extensions) else {
+                    return;
+                };
+                let (outbound, tracks) = (&mut client.outbound, &self.world.tracks);
+                if fanout::resend(moment, (outbound, place), (tracks, to), (sequence, None), out) > 0 {
                     self.report.counters.resent += 1;
                 }
             }
+            Request::RoundTrip { ssrc, since } => {
+                let forward = client.forward_with(ssrc).and_then(|p| client.outbound.forwards[usize::from(p)].as_ref());
+                let clock = forward.and_then(|f| f.report_times(now, self.world.tracks.get(f.track)?));
+                if let (Some((ntp, _)), Some(path)) = (clock, client.outbound.congestion.as_deref_mut()) {
+                    let elapsed = ((ntp >> 16) as u32).wrapping_sub(since);
+                    // Above some seconds it is a report block that lies, or a clock that was set.
+                    if elapsed < 10 << 16 {
+                        path.round_trip(Duration::from_secs_f64(f64::from(elapsed) / 65_536.0));
+                    }
+                }
+            }
             Request::Estimate(bps) => {
-                client.outbound.remb_bps = Some(bps);
-                layers::choose(now, client, &mut self.world.tracks);
-                self.begin_forwards(now, key);
+                if let Some(path) = client.outbound.congestion.as_deref_mut() {
+                    path.remb(now, bps);
+                    self.choose_layers(now, key);
+                }
             }
         }
     }
 }
-
 /// Takes down what a message asks for; reports, goodbyes and the rest change nothing here.
 fn note_request(message: RtcpMessage<'_>, requests: &mut Vec<Request>) {
     match message {
@@ -370,6 +403,12 @@ fn note_request(message: RtcpMessage<'_>, requests: &mut Vec<Request>) {
             requests.extend(sequences.take(room).map(|sequence| Request::Resend(media, sequence)));
         }
         RtcpMessage::Remb { bitrate_bps, .. } => requests.push(Request::Estimate(bitrate_bps)),
+        RtcpMessage::ReportBlock { block, .. } if block.last_sr != 0 => {
+            requests.push(Request::RoundTrip {
+                ssrc: block.about,
+                since: block.last_sr.wrapping_add(block.delay_since_last_sr),
+            });
+        }
         RtcpMessage::ReportBlock { .. } | RtcpMessage::TransportFeedback { .. } | RtcpMessage::Bye { .. } => {}
     }
 }

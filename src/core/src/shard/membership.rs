@@ -71,6 +71,7 @@ impl Shard {
             tracks: Vec::new(),
             dirty: Vec::new(),
             touched: Vec::new(),
+            paced: Vec::new(),
             hooks: 0,
             speakers: Speakers::default(),
         };
@@ -146,6 +147,7 @@ impl Shard {
         if let Some(room) = self.world.rooms.get_mut(room_key) {
             room.clients.retain(|k| *k != key);
             room.touched.retain(|k| *k != key);
+            room.paced.retain(|k| *k != key);
         }
         let was_rejected = matches!(cause, LeaveCause::Rejected(_));
         self.work.events.push_back(Event::Left { client: id.clone(), cause });

@@ -4,6 +4,7 @@
 //! [`SendBatch`], events out of [`Shard::poll_event`]. `datagrams` is the way of a packet in, `room::fanout` the way
 //! out; `membership`, `offers` and `policies` are the slow path. `event_loop` and `udp` are not part of the core: they
 //! drive it, with glommio and the only system calls.
+mod bandwidth;
 mod datagrams;
 mod endings;
 mod faults;
@@ -208,6 +209,7 @@ impl Shard {
             Command::Unpublish { client, track } => self.unpublish(now, &client, &track),
             Command::Unsubscribe { client, track } => self.unsubscribe(&client, &track),
             Command::SetMuted { client, track, muted } => self.set_muted_by_client(now, &client, &track, muted),
+            Command::SetView { client, track, width, height } => self.set_view(now, &client, &track, (width, height)),
             Command::SetLayer { client, track, layer } => self.set_client_layer(now, &client, &track, layer),
             Command::Message { client, value } => self.message(now, &client, value),
             Command::PolicyReply { id, reply } => self.policy.engine.resume(now, id, reply),
@@ -222,7 +224,9 @@ impl Shard {
     pub fn forward(&mut self, now: Instant, out: &mut SendBatch) -> bool {
         let moment = self.moment(now);
         while let Some(key) = self.work.dirty_rooms.front().copied() {
-            if !fanout::fan_out(moment, key, &mut self.world, out, &mut self.report.counters.drops) {
+            let is_done = fanout::fan_out(moment, key, &mut self.world, out, &mut self.report.counters.drops);
+            self.wait_for_pacers(now, key);
+            if !is_done {
                 return true;
             }
             self.work.dirty_rooms.pop_front();

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::{PendingHook, Shard};
 use crate::command::{Event, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent};
 use crate::room::client::{PendingOffer, PolicyQuestion, SectionUse};
+use crate::room::congestion::Congestion;
 use crate::room::forward::{Forward, OutgoingStream, Rtx};
 use crate::room::negotiation;
 use crate::room::track::{Publication, Track};
@@ -249,12 +250,20 @@ impl Shard {
         let Some(track) = self.world.tracks.get_mut(track_key) else {
             return refused(mid, "the track is gone".to_owned());
         };
+        let numbered = codec.feedback.transport_cc;
         let rtx = codec.rtx.map(|pt| Rtx { ssrc: rtx_ssrc, pt, next_index: first });
-        let forward = Forward::new((track_key, track), mid.clone(), OutgoingStream { ssrc, pt: codec.pt, rtx }, first);
+        let forward =
+            Forward::new((track_key, track), mid.clone(), OutgoingStream { ssrc, pt: codec.pt, rtx, numbered }, first);
         let info = track.info.clone();
+        let outbound = &mut self.world.clients[key].outbound;
+        let path = outbound.congestion.get_or_insert_with(|| Box::new(Congestion::new(now)));
+        if numbered {
+            path.expect_feedback();
+        }
         let place = self.world.clients[key].add_forward(forward);
         self.world.tracks[track_key].subscribers.push((key, place));
-        self.begin_forwards(now, key);
+        self.choose_layers(now, key);
+        self.tell_wanted_layers(track_key);
         SectionOutcome { mid, track: Some(info), reason: None }
     }
 
