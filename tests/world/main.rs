@@ -18,3 +18,4 @@ mod runaways;
 mod sim;
 mod simulcast;
 mod slow;
+mod streams;

@@ -10,9 +10,11 @@ use super::rate::{RateControl, Signals};
 use super::sent::{Fate, SentRing};
 use super::throughput::{Acked, Throughput};
 use clock::ArrivalClock;
+use sending::SendRate;
 use silence::Silence;
 
 mod clock;
+mod sending;
 mod silence;
 
 /// The first probes, relative to the rate it starts with.
@@ -32,8 +34,6 @@ const ABOVE_WANTED: f64 = 1.25;
 const PROBE_QUEUE_US: i64 = 15_000;
 /// Less than this part of the target sent: the sender, not the path, limits the rate.
 const LIMITED_BELOW: f64 = 0.8;
-/// How long it is measured what is sent.
-const SEND_WINDOW_US: i64 = 500_000;
 /// For so long after transport-wide feedback REMB is ignored.
 const REMB_AFTER_US: i64 = 10_000_000;
 /// Statuses that may be told for each packet sent: each of them once, and some again after reordering.
@@ -359,7 +359,7 @@ impl Estimator {
 
     /// True when clearly less is sent than the target would allow.
     pub fn is_application_limited(&self) -> bool {
-        self.sending.bps < LIMITED_BELOW * self.rate.target()
+        self.sending.bps() < LIMITED_BELOW * self.rate.target()
     }
 
     /// True when packets are sent and feedback has stopped coming: there may be nobody.
@@ -390,30 +390,6 @@ struct Report {
 impl Report {
     fn lost_much(&self) -> bool {
         self.said.lost > self.said.received / 4
-    }
-}
-
-/// What is sent, probes aside.
-#[derive(Clone, Copy, Debug, Default)]
-struct SendRate {
-    since: i64,
-    bytes: u64,
-    bps: f64,
-}
-
-impl SendRate {
-    #[inline]
-    fn on_sent(&mut self, now: i64, bytes: usize) {
-        self.advance(now);
-        self.bytes += bytes as u64;
-    }
-
-    fn advance(&mut self, now: i64) {
-        let passed = now - self.since;
-        if passed >= SEND_WINDOW_US {
-            self.bps = self.bytes as f64 * 8e6 / passed as f64;
-            (self.since, self.bytes) = (now, 0);
-        }
     }
 }
 

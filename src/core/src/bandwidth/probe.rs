@@ -110,6 +110,7 @@ struct Cluster {
     bytes: u32,
     first_sent: i64,
     last_sent: i64,
+    /// Sent at `last_sent`.
     last_bytes: u32,
     /// The first packet's time and delay, that the sums of the first and the last third are relative to.
     first: Option<(i64, i64)>,
@@ -261,8 +262,11 @@ impl Cluster {
         self.packets = self.packets.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes);
         self.first_sent = self.first_sent.min(sent);
-        if sent >= self.last_sent {
-            (self.last_sent, self.last_bytes) = (sent, bytes);
+        if sent > self.last_sent {
+            (self.last_sent, self.last_bytes) = (sent, 0);
+        }
+        if sent == self.last_sent {
+            self.last_bytes = self.last_bytes.saturating_add(bytes);
         }
         let (first_sent, first_delay) = *self.first.get_or_insert((sent, arrived - sent));
         let part = match (sent - first_sent) * 3 / self.duration.max(1) {
@@ -287,7 +291,7 @@ impl Cluster {
     }
 
     /// The rate it was sent at, and how much slower it arrived: its delay grew by as much as the bottleneck is slower.
-    /// The last packet's bytes left after the time that is measured.
+    /// What was sent last (a run, perhaps) left after the time that is measured.
     fn result(&self) -> Option<ProbeResult> {
         let (early, late) = self.early.means().zip(self.late.means())?;
         let sent = rate(self.bytes - self.last_bytes, self.last_sent - self.first_sent)?;

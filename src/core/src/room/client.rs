@@ -1,6 +1,6 @@
 //! One connected user: its transport, what it publishes, what it receives.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::congestion::Congestion;
 use super::forward::Forward;
 use moonring_policy::hook::ClientFacts;
+use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientId, ClientKey, Mid, RoomKey, Ssrc, TrackKey};
 use moonring_wire::media::{ExtensionIds, TrackInfo};
 use moonring_wire::negotiate::{AnswerCodec, Fingerprint, IceCredentials, Offer, Setup};
@@ -150,6 +151,8 @@ pub struct Inbound {
     pub report_ssrc: Ssrc,
     /// Scratch for the numbers of missing packets.
     pub sequences: Vec<u16>,
+    /// Reasons for which packets of it were dropped that the log has told of.
+    pub explained: Vec<DropReason>,
 }
 
 /// What goes to a client.
@@ -159,6 +162,8 @@ pub struct Outbound {
     pub forwards: Vec<Option<Forward>>,
     /// Places in `forwards` with packets waiting.
     pub todo: Vec<u16>,
+    /// SSRCs that were given out under its keys: none is given out twice, as its indexes would seal twice.
+    pub used_ssrcs: HashSet<Ssrc>,
     /// True while the client is in its room's list of those with packets waiting.
     pub is_touched: bool,
     /// When its layers were chosen last.
@@ -225,6 +230,7 @@ impl Client {
                 max_bitrate_bps: None,
                 report_ssrc,
                 sequences: Vec::new(),
+                explained: Vec::new(),
             },
             outbound: Outbound::default(),
             deadlines: Deadlines {

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Shard;
-use super::header_extensions::{HeaderExtensions, Names};
+use super::header_extensions::HeaderExtensions;
 use crate::command::Event;
-use crate::room::client::{Incoming, MAX_SSRCS};
+use crate::room::client::Incoming;
 use crate::room::fanout::{self, Destination};
 use crate::room::history::Packet;
 use crate::room::reports;
@@ -55,7 +55,14 @@ impl Shard {
         match classify(bytes)? {
             Protocol::Stun => self.receive_stun(now, from, bytes, out),
             Protocol::Dtls => self.receive_dtls(now, from, bytes, out),
-            Protocol::Rtp => self.receive_rtp(now, self.client_at(from)?, bytes),
+            Protocol::Rtp => {
+                let key = self.client_at(from)?;
+                let kept = self.receive_rtp(now, key, bytes);
+                if let Err(reason) = kept {
+                    self.explain_drop(key, reason);
+                }
+                kept
+            }
             Protocol::Rtcp => self.receive_rtcp(now, (self.client_at(from)?, from), bytes, out),
         }
     }
@@ -169,7 +176,16 @@ impl Shard {
                 self.schedule(key);
             }
         }
-        let incoming = self.stream_of(key, &header, bytes)?;
+        let incoming = match self.stream_of(now, key, &header, bytes, &elements) {
+            Ok(incoming) => incoming,
+            Err(reason) => {
+                // It takes none of the places of those that are known.
+                if let Some(transport) = &mut self.world.clients[key].transport {
+                    transport.retire_ssrc(header.ssrc.0);
+                }
+                return Err(reason);
+            }
+        };
         let mut bytes = bytes;
         if incoming.rtx {
             let track = self.world.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
@@ -183,68 +199,6 @@ impl Shard {
             header = Header::parse(bytes)?;
         }
         self.keep(now, key, incoming, &header, bytes, &elements)
-    }
-
-    /// Which stream a packet is of: by its SSRC, or, the first time, by its MID and RID, or by its payload type.
-    fn stream_of(&mut self, key: ClientKey, header: &Header, bytes: &[u8]) -> Result<Incoming, DropReason> {
-        let client = &self.world.clients[key];
-        if let Some(incoming) = client.inbound.streams.get(&header.ssrc) {
-            return Ok(*incoming);
-        }
-        if client.inbound.streams.len() >= MAX_SSRCS {
-            return Err(DropReason::RtpTooManySsrcs);
-        }
-        let names = Names::read(header, bytes, &client.negotiated.extensions);
-        let mut found = None;
-        for track_key in &client.inbound.published {
-            let Some(track) = self.world.tracks.get(*track_key) else { continue };
-            if names.mid.is_some_and(|mid| mid != track.mid.as_str()) {
-                continue;
-            }
-            let is_rtx = track.rtx_pt == Some(header.payload_type);
-            if !is_rtx && track.pt != header.payload_type {
-                continue;
-            }
-            let rid = if is_rtx { names.repaired_rid.or(names.rid) } else { names.rid };
-            let is_layer = |layer: &crate::room::track::Layer| match (&layer.rid, rid) {
-                (Some(a), Some(b)) => a.as_str() == b,
-                (None, _) => {
-                    if is_rtx {
-                        layer.rtx_ssrc.is_none()
-                    } else {
-                        layer.ssrc.is_none()
-                    }
-                }
-                (Some(_), None) => false,
-            };
-            if let Some(layer) = track.layers.iter().position(is_layer) {
-                found = Some((*track_key, layer as u8, is_rtx));
-                break;
-            }
-        }
-        let (track, layer, is_rtx) = found.ok_or(DropReason::RtpUnknownSsrc)?;
-        self.bind_ssrc(key, header.ssrc, track, layer, is_rtx);
-        self.schedule(key);
-        Ok(Incoming { track, layer, rtx: is_rtx })
-    }
-
-    /// From now on `ssrc` of a client is this stream; the stream's former SSRC is forgotten.
-    pub(super) fn bind_ssrc(&mut self, key: ClientKey, ssrc: Ssrc, track_key: TrackKey, layer: u8, rtx: bool) {
-        let (Some(client), Some(track)) = (self.world.clients.get_mut(key), self.world.tracks.get_mut(track_key))
-        else {
-            return;
-        };
-        let place = &mut track.layers[usize::from(layer)];
-        let slot = if rtx { &mut place.rtx_ssrc } else { &mut place.ssrc };
-        if let Some(former) = slot.replace(ssrc)
-            && former != ssrc
-        {
-            client.inbound.streams.remove(&former);
-            if let Some(transport) = &mut client.transport {
-                transport.forget_ssrc(former.0);
-            }
-        }
-        client.inbound.streams.insert(ssrc, Incoming { track: track_key, layer, rtx });
     }
 
     /// Keeps a packet for forwarding.

@@ -47,7 +47,7 @@ impl Shard {
         for ssrc in ended {
             owner.inbound.streams.remove(&ssrc);
             if let Some(transport) = &mut owner.transport {
-                transport.forget_ssrc(ssrc.0);
+                transport.retire_ssrc(ssrc.0);
             }
         }
         let facts = owner.facts.clone();

@@ -16,6 +16,7 @@ mod offers;
 mod policies;
 mod reloads;
 mod reporting;
+mod streams;
 mod timers;
 
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -274,6 +275,17 @@ impl Shard {
     /// A random SSRC; 0 stands for "none" in some implementations.
     fn random_ssrc(&mut self) -> Ssrc {
         Ssrc(rand::Rng::random_range(&mut self.rng, 1..=u32::MAX))
+    }
+
+    /// An SSRC that was not used under the client's keys before: one that was would seal its indexes twice.
+    fn fresh_ssrc(&mut self, key: ClientKey) -> Ssrc {
+        loop {
+            let ssrc = self.random_ssrc();
+            let client = &mut self.world.clients[key];
+            if ssrc != client.inbound.report_ssrc && client.outbound.used_ssrcs.insert(ssrc) {
+                return ssrc;
+            }
+        }
     }
 
     /// Marks `track` as having packets to forward.

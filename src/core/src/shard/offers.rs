@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{PendingHook, Shard};
 use crate::command::{Event, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent};
-use crate::room::client::{PendingOffer, PolicyQuestion, SectionUse};
+use crate::room::client::{Incoming, PendingOffer, PolicyQuestion, SectionUse};
 use crate::room::congestion::Congestion;
 use crate::room::forward::{Forward, OutgoingStream, Rtx};
 use crate::room::negotiation;
@@ -221,7 +221,8 @@ impl Shard {
         for (layer, (ssrc, rtx)) in streams.into_iter().enumerate() {
             for (ssrc, is_rtx) in [(ssrc, false), (rtx, true)] {
                 if let Some(ssrc) = ssrc {
-                    self.bind_ssrc(key, ssrc, track_key, layer as u8, is_rtx);
+                    let incoming = Incoming { track: track_key, layer: layer as u8, rtx: is_rtx };
+                    self.bind_ssrc(now, key, ssrc, incoming);
                 }
             }
         }
@@ -245,7 +246,7 @@ impl Shard {
         mid: Mid,
         codec: &AnswerCodec,
     ) -> SectionOutcome {
-        let (ssrc, rtx_ssrc) = (self.random_ssrc(), self.random_ssrc());
+        let (ssrc, rtx_ssrc) = (self.fresh_ssrc(key), self.fresh_ssrc(key));
         let first = rand::Rng::random_range(&mut self.rng, 0..1u64 << 15);
         let Some(track) = self.world.tracks.get_mut(track_key) else {
             return refused(mid, "the track is gone".to_owned());
@@ -272,6 +273,12 @@ impl Shard {
         let Some(pending) = self.world.clients.get_mut(key).and_then(|c| c.negotiated.pending.take()) else { return };
         self.drop_ended_sections(now, key, &pending.offer);
         self.set_up_transport(now, key, &pending.offer);
+        for (mid, used) in self.world.clients[key].negotiated.sections.clone() {
+            let section = pending.offer.sections.iter().find(|s| s.mid == mid && !s.stopped);
+            if let (SectionUse::Publish(track), Some(section)) = (used, section) {
+                self.follow_offer(now, key, track, section);
+            }
+        }
         let sections = pending.offer.sections.iter().map(|s| self.answer_section(key, s)).collect();
         let client = &mut self.world.clients[key];
         client.negotiated.answers += 1;

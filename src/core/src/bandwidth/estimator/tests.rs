@@ -10,6 +10,8 @@ struct Bench {
     sequence: u16,
     /// Sent since the last feedback: number, millisecond, arrived.
     sent: Vec<(u16, u64, bool)>,
+    /// A probe that is being sent, and what of it is due.
+    probe: Option<(Probe, u64)>,
 }
 
 impl Bench {
@@ -17,7 +19,7 @@ impl Bench {
         let start = Instant::now();
         let mut estimator = Estimator::new(start, Settings::default());
         estimator.set_wanted(start, wanted);
-        Self { start, ms: 0, estimator, sequence: 65_000, sent: Vec::new() }
+        Self { start, ms: 0, estimator, sequence: 65_000, sent: Vec::new(), probe: None }
     }
 
     fn now(&self) -> Instant {
@@ -30,23 +32,36 @@ impl Bench {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// Sends a packet each millisecond, and probes at once; `feedback` says whether there is any. Returns how many
-    /// probes there were.
+    /// Sends a packet each millisecond, and probes besides at their rate; `feedback` says whether there is any. Returns
+    /// how many probes there were.
     fn run(&mut self, ms: u64, feedback: bool, keep: impl Fn(u16) -> bool) -> usize {
         let mut probes = 0;
         for _ in 0..ms {
             self.ms += 1;
             self.send(None, keep(self.sequence));
-            while let Some(probe) = self.estimator.poll_probe(self.now()) {
-                probes += 1;
-                (0..probe.min_bytes / 1200 + 5).for_each(|_| self.send(Some(probe.id), true));
+            if self.probe.is_none() {
+                self.probe = self.estimator.poll_probe(self.now()).map(|probe| (probe, 0));
+                probes += usize::from(self.probe.is_some());
             }
+            self.send_probe();
             if feedback && self.ms.is_multiple_of(50) {
                 let packet = encode(&std::mem::take(&mut self.sent));
                 self.estimator.on_feedback(self.now(), &packet).unwrap();
             }
         }
         probes
+    }
+
+    /// Sends what is due of a probe in this millisecond, in packets of 250 bytes.
+    fn send_probe(&mut self) {
+        let Some((probe, before)) = self.probe else { return };
+        let after = before + probe.bps / 8000;
+        for _ in before / 250..after / 250 {
+            self.estimator.on_sent(self.now(), self.sequence, 250, Some(probe.id));
+            self.sent.push((self.sequence, self.ms, true));
+            self.sequence = self.sequence.wrapping_add(1);
+        }
+        self.probe = (after < u64::from(probe.min_bytes) + 250).then_some((probe, after));
     }
 }
 

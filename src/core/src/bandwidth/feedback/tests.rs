@@ -42,7 +42,7 @@ fn what_is_cut_short_or_miscounted_is_refused() {
         ("half a chunk", whole[..21].to_vec(), FeedbackError::Truncated),
         ("a length beyond the end", whole[..24].to_vec(), FeedbackError::Truncated),
         ("fewer deltas than symbols", packet(1, 30, &[0x20, 30, 1, 1]), FeedbackError::Truncated),
-        ("fewer symbols than packets", packet(1, 30, &[0x20, 3, 1, 1, 1]), FeedbackError::Truncated),
+        ("fewer symbols than packets", packet(1, 30, &[0x20, 3, 0, 0, 1, 1, 1]), FeedbackError::Truncated),
         ("no packets", packet(1, 0, &[0x20, 3, 1, 1, 1]), FeedbackError::BadCount),
         ("more packets than can be in flight", packet(1, 60_000, &[0; 80]), FeedbackError::BadCount),
         ("a picture loss indication", vec![0x81, 206, 0, 4].into_iter().chain([0; 16]).collect(), {
