@@ -51,6 +51,7 @@ async function join() {
 
 /** The first time in the room. @param {Client} client */
 function enter(client) {
+  const hadFocus = $('lobby').contains(document.activeElement);
   document.body.dataset.state = 'call';
   $('where').textContent = `Room ${page.form.room}`;
   const own = new Tile('me', client.id, page.form.name);
@@ -59,7 +60,7 @@ function enter(client) {
   if (page.media.camera) own.show(page.media.camera);
   for (const participant of client.clients.values()) welcome(participant.client);
   showOwn();
-  (page.media.mic ? $('mic') : $('show-people')).focus();
+  if (hadFocus) (page.media.mic ? $('mic') : $('show-people')).focus();
 }
 
 /** @param {Client} client */

@@ -26,7 +26,7 @@
 import { ClientError, clientError } from './errors.js';
 import { keepPaused } from './layers.js';
 import { Exchange } from './exchange.js';
-import { place, retire, tune } from './section.js';
+import { free, place, retire, tune } from './section.js';
 
 /** Offers that only say `inactive` wait this long for company: a leaving crowd costs one offer, not one each. */
 const RETIRE_DELAY_MS = 1000;
@@ -259,13 +259,9 @@ export class Media {
     if (this.#closed) return;
     if (this.#pc.signalingState === 'have-local-offer') await this.#pc.setLocalDescription({ type: 'rollback' });
     for (const { section } of batch) {
-      if (!section) continue;
-      if (section.transceiver.currentDirection) {
-        this.#retire(section);
-      } else {
-        section.transceiver.stop();
-        this.#sections.splice(this.#sections.indexOf(section), 1);
-      }
+      // One that no answer knows is kept for later: Chromium mixes up the mids after a transceiver that was stopped then.
+      if (section?.transceiver.currentDirection) this.#retire(section);
+      else if (section) free(section);
     }
     // A restart that got no answer leaves the path `failed` without another event.
     if (this.#pc.connectionState === 'failed') setTimeout(() => this.#onConnectionState('failed'), RETIRE_DELAY_MS);

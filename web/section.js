@@ -80,9 +80,15 @@ export function tune(section) {
   sender.setParameters(parameters).catch(() => {});
 }
 
-/** @param {Section} section */
+/** The next offer says that it is not used any more. @param {Section} section */
 export function retire(section) {
+  free(section);
   section.state = 'retiring';
+}
+
+/** Another wish may have it. @param {Section} section */
+export function free(section) {
+  section.state = 'free';
   section.track = undefined;
   section.transceiver.direction = 'inactive';
   if (section.role === 'send') section.transceiver.sender.replaceTrack(null).catch(() => {});
