@@ -22,10 +22,12 @@ import { Tile, forget, mark, tileOf, welcome } from './tile.js';
 /** @typedef {import('./page.js').What} What */
 /** @typedef {import('./client.js').TrackInfo} TrackInfo */
 
+/** The button is not disabled meanwhile: it would lose the focus. */
+let isJoining = false;
+
 async function join() {
-  const button = $('join').querySelector('button');
-  if (button.disabled) return;
-  button.disabled = true;
+  if (isJoining) return;
+  isJoining = true;
   status('Joining …');
   $('reason').hidden = true;
   await mediaForCall();
@@ -44,7 +46,7 @@ async function join() {
   } catch {
     return; // `closed` follows, with the reason
   } finally {
-    button.disabled = false;
+    isJoining = false;
   }
   for (const what of Object.keys(page.media)) publish(client, /** @type {What} */ (what));
 }
