@@ -55,13 +55,16 @@ export class Client extends ClientEventTarget {
   /** Our own tracks in the room. @readonly @type {Set<Publication>} */ publications = new Set();
 
   #room = new Room({
-    emit: (name, detail) => this.emit(name, detail),
+    emit: (name, detail) => {
+      this.emit(name, detail);
+      if (name === 'media') this.#views.refresh();
+    },
     media: () => this.#media,
     tell: (message) => this.#signal?.tell(message),
   });
   /** @type {Signal | undefined} */ #signal;
   /** @type {Media | undefined} */ #media;
-  /** @type {Views | undefined} */ #views;
+  #views = new Views((track, size) => this.#tellView(track, size));
   #quality = new Quality((client, quality) => this.emit('quality', { client, quality }));
   #qualityTimer = 0;
   #moved = false;
@@ -152,7 +155,7 @@ export class Client extends ClientEventTarget {
   /** Stops receiving. @param {string} track */
   unsubscribe(track) {
     this.#room.unsubscribe(track);
-    this.#views?.forget(track);
+    this.#views.forget(track);
   }
 
   /**
@@ -161,17 +164,17 @@ export class Client extends ClientEventTarget {
    * @param {string} track @param {HTMLElement} element
    */
   watch(track, element) {
-    this.#views?.watch(track, element);
+    this.#views.watch(track, element);
   }
 
   /** @param {HTMLElement} element */
   unwatch(element) {
-    this.#views?.unwatch(element);
+    this.#views.unwatch(element);
   }
 
   /** The highest layer to receive, 0 the lowest; null for no limit. @param {string} track @param {number | null} layer */
   setLayer(track, layer) {
-    this.#signal?.tell({ type: 'layer', track, layer });
+    this.#room.setLayer(track, layer);
   }
 
   /** Sends a value to the room's policy (`on_message`); false if there is no connection. @param {any} value */
@@ -230,7 +233,7 @@ export class Client extends ClientEventTarget {
         this.#own(message.track)?.want(message.layers);
         break;
       case 'track_unpublished':
-        this.#views?.forget(message.track);
+        this.#views.forget(message.track);
         this.#own(message.track)?.refused(new ClientError('refused', 'The room has ended it'));
         break;
     }
@@ -249,9 +252,8 @@ export class Client extends ClientEventTarget {
     const isFirst = this.state === 'joining';
     this.id = joined.client;
     const resumed = Boolean(joined.resumed) && this.#media !== undefined;
-    const changes = this.#room.update(joined, resumed);
+    const changes = this.#room.update(joined);
     if (!resumed) this.#beginMedia();
-    this.#views ??= new Views((track, size) => this.#tellView(track, size));
     this.#views.repeat();
     for (const gone of changes.gone) {
       if (gone.type === 'track_unpublished') this.#views.forget(gone.track);
@@ -262,9 +264,13 @@ export class Client extends ClientEventTarget {
     this.#joining?.resolve(joined);
     this.#joining = undefined;
     if (!isFirst) for (const fresh of changes.fresh) this.emit(/** @type {any} */ (fresh.type), fresh);
-    this.#room.subscribeAll(resumed);
-    if (resumed) this.#takeUp(joined.own);
-    else for (const publication of this.publications) publication.start();
+    if (resumed) {
+      this.#takeUp(joined.own);
+      this.#room.resume(changes.fresh);
+    } else {
+      this.#room.restart();
+      for (const publication of this.publications) publication.start();
+    }
     this.#moved = false;
   }
 
@@ -332,7 +338,7 @@ export class Client extends ClientEventTarget {
     removeEventListener('pagehide', this.#onPageHide);
     clearInterval(this.#qualityTimer);
     const error = new ClientError(code, reason);
-    this.#views?.close();
+    this.#views.close();
     this.#media?.close(error);
     for (const publication of this.publications) publication.close(error);
     this.#room.close(error);

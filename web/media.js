@@ -121,12 +121,17 @@ export class Media {
    */
   resume({ own, moved }) {
     this.#suspended = false;
+    // What is taken from us without our knowing is of an offer whose answer was lost, or was unpublished meanwhile.
+    const known = new Set(this.#sections.map(({ track }) => track));
+    for (const { id } of own) if (!known.has(id)) this.#host.tell({ type: 'unpublish', track: id });
     if (this.#exchange) {
-      // Its answer may have been lost on the way: what it may have brought about is taken back, then it is sent again.
-      const known = new Set(this.#sections.map(({ track }) => track));
-      for (const { id } of own) if (!known.has(id)) this.#host.tell({ type: 'unpublish', track: id });
+      // The same for what it subscribes to, then the offer is sent again.
       for (const { track } of this.#exchange.message.subscribe) this.#host.tell({ type: 'unsubscribe', track });
       this.#exchange.send();
+    }
+    for (const section of this.#sections) {
+      section.wanted = null; // until the server says it again: what it said meanwhile may be lost
+      tune(section);
     }
     if (moved || !['connected', 'new'].includes(this.#pc.connectionState)) this.restartIce();
     this.#negotiate();

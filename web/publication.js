@@ -98,7 +98,10 @@ export class Publication {
     try {
       if (!media) throw new ClientError('closed', 'Not in a room');
       const track = await media.send({ kind: this.kind, media: this.media, options: this.options });
-      if (!this.#live) return void this.#host.tell({ type: 'unpublish', track: track.id });
+      if (!this.#live) {
+        this.#host.tell({ type: 'unpublish', track: track.id });
+        return media.stop('send', track.id);
+      }
       this.id = track.id;
       if (media.section('send', track.id)?.transceiver.sender.track !== this.media) await this.replace(this.media);
       this.reconcile(track);

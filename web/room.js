@@ -25,6 +25,7 @@ export class Room {
   /** @type {Map<string, import('./protocol.js').PauseReason>} */ paused = new Map();
   /** @type {(track: TrackInfo) => boolean} */ autoSubscribe = () => false;
   /** @type {Map<string, Subscription>} */ #subscriptions = new Map();
+  /** What `setLayer` was asked. @type {Map<string, number | null>} */ #layers = new Map();
   #host;
 
   /** @param {Host} host */
@@ -64,9 +65,9 @@ export class Room {
 
   /**
    * Takes in a fresh snapshot; returns what changed against what was known, as the messages that would have said so.
-   * @param {Joined} joined @param {boolean} resumed
+   * @param {Joined} joined
    */
-  update(joined, resumed) {
+  update(joined) {
     const clients = new Map(joined.clients.map((participant) => [participant.client, participant]));
     const tracks = new Map(joined.tracks.filter(({ client }) => client !== joined.client).map((track) => [track.id, track]));
     /** @type {ServerMessage[]} */ const gone = [];
@@ -80,17 +81,30 @@ export class Room {
       else if (JSON.stringify(known) !== JSON.stringify(track)) fresh.push({ type: 'track_changed', track });
     }
     for (const message of gone) this.hear(message, joined.client);
+    // Until the server says it again: that a pause is over may have been lost.
+    for (const track of this.paused.keys()) gone.push({ type: 'track_resumed', track });
+    this.paused.clear();
     this.clients = clients;
     this.tracks = tracks;
-    if (!resumed) this.paused.clear();
     return { gone, fresh };
   }
 
-  /** Subscribes to what `autoSubscribe` chooses and, unless the server has kept us, again to what was subscribed.
-   *  @param {boolean} resumed */
-  subscribeAll(resumed) {
-    if (!resumed) for (const track of this.#subscriptions.keys()) this.#receive(track);
+  /** The server has kept us: it is told what it may have missed. @param {ServerMessage[]} fresh what is new in the room */
+  resume(fresh) {
+    for (const [track, layer] of this.#layers) this.#host.tell({ type: 'layer', track, layer });
+    for (const message of fresh) if (message.type === 'track_published') this.#offerTo(message.track);
+  }
+
+  /** The server does not know us: what was subscribed is subscribed again, and what `autoSubscribe` chooses. */
+  restart() {
+    for (const track of this.#subscriptions.keys()) this.#receive(track);
     for (const track of this.tracks.values()) this.#offerTo(track);
+  }
+
+  /** The highest layer to receive; it is kept. @param {string} track @param {number | null} layer */
+  setLayer(track, layer) {
+    this.#layers.set(track, layer);
+    this.#host.tell({ type: 'layer', track, layer });
   }
 
   /** @param {string} track @returns {Promise<MediaStreamTrack>} */
@@ -144,6 +158,8 @@ export class Room {
     try {
       const received = await media.receive({ kind: track.kind, track: id });
       if (this.#subscriptions.get(id) !== subscription) return;
+      const layer = this.#layers.get(id);
+      if (layer !== undefined) this.#host.tell({ type: 'layer', track: id, layer });
       if (subscription.settled) subscription.promise = Promise.resolve(received);
       subscription.settled = true;
       subscription.resolve(received);
@@ -166,6 +182,7 @@ export class Room {
 
   /** @param {string} track @param {ClientError} error */
   #drop(track, error) {
+    this.#layers.delete(track);
     this.#subscriptions.get(track)?.reject(error);
     this.#subscriptions.delete(track);
     this.#host.media()?.stop('receive', track);

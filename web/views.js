@@ -43,12 +43,12 @@ export class Views {
   /** @param {(track: string, size: Size) => boolean} tell Says a size to the server; false if it cannot be told now. */
   constructor(tell) {
     this.#tell = tell;
-    document.addEventListener('visibilitychange', this.#onVisibility);
   }
 
   /** From now on the track is shown in the element, and no other one there. @param {string} track @param {HTMLElement} element */
   watch(track, element) {
     this.unwatch(element);
+    if (this.#elements.size === 0) document.addEventListener('visibilitychange', this.#onVisibility);
     const onresize = () => this.#soon();
     // Until the browser has looked it counts as visible, so that the picture does not begin with a pause.
     this.#elements.set(element, { track, visible: true, onresize });
@@ -63,6 +63,7 @@ export class Views {
     const shown = this.#elements.get(element);
     if (!shown) return;
     this.#elements.delete(element);
+    if (this.#elements.size === 0) document.removeEventListener('visibilitychange', this.#onVisibility);
     element.removeEventListener('resize', shown.onresize);
     this.#resizes.unobserve(element);
     this.#sights.unobserve(element);
@@ -81,10 +82,14 @@ export class Views {
     this.#soon();
   }
 
+  /** A track can be told of now that could not before. */
+  refresh() {
+    this.#soon();
+  }
+
   close() {
     clearTimeout(this.#timer);
     clearTimeout(this.#hiddenTimer);
-    document.removeEventListener('visibilitychange', this.#onVisibility);
     for (const element of [...this.#elements.keys()]) this.unwatch(element);
     clearTimeout(this.#timer);
     this.#resizes.disconnect();
