@@ -172,7 +172,7 @@ export function shared(options) {
     await browser?.close();
     await server?.stop();
   });
-  return {
+  const all = {
     get browser() {
       return /** @type {Browser} */ (browser);
     },
@@ -183,13 +183,14 @@ export function shared(options) {
     async withTabs(room, names, body, query = {}) {
       /** @type {Tab[]} */ const tabs = [];
       try {
-        for (const name of names) tabs.push(await openTab(this.browser, this.server, { room, name, ...query }));
+        for (const name of names) tabs.push(await openTab(all.browser, all.server, { room, name, ...query }));
         return await body(tabs);
       } finally {
         await Promise.all(tabs.map((tab) => tab.context().close()));
       }
     },
   };
+  return all;
 }
 
 /** As app.js documents. @typedef {Record<string, string | number>} Query */
