@@ -19,7 +19,7 @@ export const TOKEN = 'let-me-in';
 const BINARY = process.env.MOONRING_BIN ?? join(ROOT, 'target/debug/moonring');
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 /** Long, because CI machines are small; nothing asserts on how long things take. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = Number(process.env.MOONRING_E2E_PATIENCE_S ?? 30) * 1000;
 
 process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'; // the server's certificate is self-signed
 process.removeAllListeners('warning'); // node's warning about the line above
@@ -202,6 +202,7 @@ export async function openTab(browser, server, query = {}, { wait = true, init, 
   const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1000, height: 720 }, ...own });
   if (init) await context.addInitScript(init);
   if (process.env.MOONRING_WEB) await serveFromDisk(context, process.env.MOONRING_WEB);
+  context.setDefaultTimeout(PATIENCE_MS);
   const tab = await context.newPage();
   tab.on('pageerror', (error) => console.error(`${query.name ?? 'tab'}: ${error}`));
   if (process.env.MOONRING_E2E_LOG) tab.on('console', (line) => console.log(`${query.name}: ${line.text()}`));
