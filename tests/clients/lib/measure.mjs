@@ -1,0 +1,90 @@
+// One measurement: a publisher, a receiver, and how many of the frames that one sent the other decoded.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { decodeAudio, decodeVideo } from './decode.mjs';
+import { Peer, PeerError } from './peer.mjs';
+import { TOKEN } from './server.mjs';
+import { PICTURE, sources } from './sources.mjs';
+
+const START_MS = 30_000;
+const FIRST_FRAME_MS = 15_000;
+/** Counters that stand still for so long have settled. */
+const QUIET_MS = 1_000;
+const SETTLE_MS = 8_000;
+
+/**
+ * `publisher` and `receiver` are clients of clients/index.mjs. Both count from the start; the receiver comes while the
+ * publisher sends. Once it has decoded, the publisher holds its frames back until nothing is under way: what both count
+ * between that moment and the next such moment, `seconds` later, is compared, so no frame is at a border.
+ *
+ * Returns `{video: {sent, decoded}, audio: {sent, decoded}, error, logs, versions}`.
+ */
+export async function measure({ publisher, receiver, video, audio, room, seconds, server, namespace }) {
+  const folder = mkdtempSync(join(tmpdir(), 'moonring-clients-'));
+  const env = { NODE_EXTRA_CA_CERTS: server.certificate, SSL_CERT_FILE: server.certificate };
+  const common = { token: TOKEN, video, audio, ...PICTURE };
+  const result = {};
+  const peers = [];
+  const start = async (client, direction, more) => {
+    const url = `${server.url}/${direction === 'publish' ? 'whip' : 'whep'}/${room}`;
+    const peer = new Peer(client.name, client.command, { ...common, direction, url, ...more }, { namespace, env });
+    peers.push([direction, peer]);
+    await peer.until('connected', () => peer.connected, START_MS);
+    return peer;
+  };
+  const kinds = [video && 'video', audio && 'audio'].filter(Boolean);
+  const counts = (peer, from = { video: 0, audio: 0 }) =>
+    Object.fromEntries(kinds.map((kind) => [kind, peer.counts[kind] - from[kind]]));
+  const flows = (peer, what) =>
+    peer.until(what, () => kinds.every((kind) => peer.counts[kind] > 0), FIRST_FRAME_MS);
+  try {
+    const sink = receiver.raw ? { video: join(folder, 'video.ivf'), audio: join(folder, 'audio.ivf') } : undefined;
+    const source = publisher.raw ? await sources(video) : undefined;
+    const sender = await start(publisher, 'publish', { source });
+    await flows(sender, 'sends its first frames');
+    const taker = await start(receiver, 'receive', { sink });
+    const began = Date.now();
+    await flows(taker, 'decodes its first frames');
+    result.first_frame_ms = Date.now() - began;
+    const settle = async () => {
+      sender.say('hold');
+      await quiet([sender, taker], kinds);
+      return [{ ...sender.counts }, { ...taker.counts }];
+    };
+    const [sent, taken] = await settle();
+    sender.say('run');
+    await sleep(seconds * 1_000);
+    await settle();
+    for (const [kind, number] of Object.entries(counts(sender, sent))) {
+      result[kind] = { sent: number, decoded: counts(taker, taken)[kind] };
+    }
+    const [from, to] = [taken, { ...taker.counts }];
+    for (const [, peer] of peers) if (peer.failed ?? peer.ended) throw new PeerError(`${peer.label}: ${peer.failed ?? peer.ended}`);
+    await taker.stop();
+    if (sink && video) result.video.decoded = await decodeVideo(sink.video, video, from.video, to.video);
+    if (sink && audio) result.audio.decoded = await decodeAudio(sink.audio, from.audio, to.audio);
+  } catch (error) {
+    if (!(error instanceof PeerError)) throw error;
+    result.error = error.message;
+  } finally {
+    await Promise.all(peers.map(([, peer]) => peer.stop()));
+    result.logs = Object.fromEntries(peers.map(([direction, peer]) => [direction, peer.log]));
+    result.versions = Object.fromEntries(peers.map(([direction, peer]) => [direction, peer.version]));
+    rmSync(folder, { recursive: true, force: true });
+  }
+  return result;
+}
+
+/** Until the counters of all have stood still for a while. */
+async function quiet(peers, kinds) {
+  const state = () => JSON.stringify(peers.map((peer) => kinds.map((kind) => peer.counts[kind])));
+  let [last, since] = [state(), Date.now()];
+  const end = Date.now() + SETTLE_MS;
+  while (Date.now() - since < QUIET_MS) {
+    await sleep(50);
+    if (state() !== last) [last, since] = [state(), Date.now()];
+    if (Date.now() > end) throw new PeerError(`${peers[0].label}: still sends or ${peers[1].label} still decodes ${SETTLE_MS / 1000} s after "hold"`);
+  }
+}
