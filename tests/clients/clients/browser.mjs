@@ -32,7 +32,9 @@ const which = process.argv[2] === 'firefox' ? FIREFOX : CHROMIUM;
 const browser = await puppeteer.launch({ ...which, headless: true, acceptInsecureCerts: true });
 say({ version: await browser.version() });
 const page = await browser.newPage();
-page.on('console', (message) => console.error(`page: ${message.text()}`));
+page.on('console', (message) => {
+  if (!message.text().startsWith('Failed to load resource')) console.error(`page: ${message.text()}`); // there is no icon
+});
 page.on('pageerror', (error) => console.error(`page: ${error}`));
 // A page of the server's own, so that its certificate is accepted and requests have its origin.
 await page.goto(new URL('/healthz', options.url).href);

@@ -8,8 +8,11 @@ import { fail, obey, options, say } from '../lib/contract.mjs';
 const { width, height, fps, url, token } = options;
 const SOUND_MS = 20;
 const CHUNK = (48_000 * SOUND_MS) / 1_000;
-/** ffmpeg keeps packets of one kind back until the other kind has come as far. */
 const TICK_MS = 5;
+/** ffmpeg keeps each kind back until the other has come as far: both follow one clock, sound is this much ahead. */
+const SOUND_AHEAD_MS = 100;
+/** It is held at multiples of this, which end a picture and a packet of sound. */
+const HOLD_MS = 100;
 
 const inputs = ['-f', 'rawvideo', '-pixel_format', 'yuv420p', '-video_size', `${width}x${height}`, '-framerate', String(fps)];
 inputs.push('-thread_queue_size', '64', '-i', 'pipe:0');
@@ -29,36 +32,26 @@ createInterface({ input: child.stderr }).on('line', (line) => {
   if (version) say({ version: `ffmpeg, libavformat ${version[1]}.${version[2]}` });
 });
 
-const counts = { video: 0, audio: 0 };
+let pictures = 0;
 let sound = 0;
 let connected = false;
 createInterface({ input: child.stdout }).on('line', (line) => {
   const [key, value] = line.split('=');
   if (key !== 'frame') return;
-  counts.video = Number(value);
-  if (counts.video > 0 && !connected) {
+  if (Number(value) > 0 && !connected) {
     connected = true; // the muxer's header, which is the whole handshake, comes before the first frame
     say({ state: 'connected' });
   }
 });
 
-let running = true;
-let number = 0;
-/** Calls `make` once per `step` ms while running. */
-function pace(step, make) {
-  let due = Date.now();
-  setInterval(() => {
-    if (!running) due = Date.now();
-    for (; running && Date.now() >= due; due += step) make();
-  }, TICK_MS);
-}
-pace(1_000 / fps, () => {
+function sendPicture() {
   const frame = Buffer.alloc((width * height * 3) / 2, 128);
-  for (let y = 0; y < height; y++) frame.fill((y + number * 3) % 256, y * width, (y + 1) * width);
-  number += 1;
+  for (let y = 0; y < height; y++) frame.fill((y + pictures * 3) % 256, y * width, (y + 1) * width);
+  pictures += 1;
   child.stdin.write(frame);
-});
-pace(SOUND_MS, () => {
+}
+
+function sendSound() {
   const chunk = Buffer.alloc(CHUNK * 4);
   for (let n = 0; n < CHUNK; n++) {
     const sample = Math.round(8_000 * Math.sin((2 * Math.PI * 440 * (sound * CHUNK + n)) / 48_000));
@@ -66,12 +59,23 @@ pace(SOUND_MS, () => {
     chunk.writeInt16LE(sample, n * 4 + 2);
   }
   sound += 1;
-  counts.audio = sound;
   child.stdio[3].write(chunk);
-});
+}
+
+let running = true;
+let clock = 0;
+let last = Date.now();
+setInterval(() => {
+  const now = Date.now();
+  const border = Math.ceil(clock / HOLD_MS) * HOLD_MS;
+  clock = running ? clock + now - last : Math.min(clock + now - last, border);
+  last = now;
+  while ((pictures * 1_000) / fps < clock) sendPicture();
+  while (sound * SOUND_MS < clock + SOUND_AHEAD_MS) sendSound();
+}, TICK_MS);
 
 obey({
-  counts: () => ({ ...counts }),
+  counts: () => ({ video: pictures, audio: sound }),
   hold: () => (running = false),
   run: () => (running = true),
   stop() {

@@ -1,5 +1,9 @@
-"""GStreamer's webrtcbin publishes or receives, with the certificate it makes by default: python3 gstreamer.py OPTIONS"""
+"""GStreamer's webrtcbin publishes or receives: python3 gstreamer.py [ecdsa] OPTIONS
+
+It has the certificate that it makes by default (RSA-2048 before GStreamer 1.28), or, with "ecdsa", one of P-256.
+"""
 import os
+import subprocess
 import sys
 import time
 
@@ -15,7 +19,7 @@ from contract import SAMPLES_20_MS, Contract, fail  # noqa: E402
 contract = Contract()
 PATIENCE_S = 25
 OPUS_RATE = 48_000
-OPUS = "application/x-rtp,media=audio,encoding-name=OPUS,clock-rate=48000,payload=111"
+OPUS = "application/x-rtp,media=audio,encoding-name=OPUS,clock-rate=48000,payload=111,encoding-params=(string)2"
 VIDEO = "application/x-rtp,media=video,clock-rate=90000,payload=96,encoding-name="
 # Per codec: encoder and payloader, depayloader and decoder, what the caps of an offer have to say.
 CODECS = {
@@ -69,8 +73,9 @@ def transceivers(peer):
 
 
 def receiving_pipeline():
-    pipeline = Gst.parse_launch("webrtcbin name=peer bundle-policy=max-bundle")
-    peer = pipeline.get_by_name("peer")
+    pipeline = Gst.Pipeline.new()
+    peer = Gst.parse_launch("webrtcbin name=peer bundle-policy=max-bundle")
+    pipeline.add(peer)
     only = GstWebRTC.WebRTCRTPTransceiverDirection.RECVONLY
     if contract.audio:
         peer.emit("add-transceiver", only, Gst.Caps.from_string(OPUS))
@@ -92,6 +97,20 @@ def receiving_pipeline():
     return pipeline
 
 
+def use_ecdsa(pipeline):
+    """Gives every DTLS element a certificate of its own making, as soon as it is there."""
+    key = subprocess.check_output(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"])
+    ask = ["openssl", "req", "-new", "-x509", "-key", "/dev/stdin", "-days", "30", "-subj", "/CN=clients"]
+    pem = (subprocess.check_output(ask, input=key) + key).decode()
+
+    def added(_pipeline, _bin, element):
+        factory = element.get_factory()
+        if factory is not None and factory.get_name() == "dtlsdec":
+            element.set_property("pem", pem)
+
+    pipeline.connect("deep-element-added", added)
+
+
 def wait_for(what, check, bus):
     end = time.monotonic() + PATIENCE_S
     while not check():
@@ -110,22 +129,25 @@ def look_at(bus):
             fail(f"{message.src.get_name()}: {error.message}")
 
 
+def ask(peer, signal, argument):
+    """Emits a signal that answers with a promise. Keep the promise and the reply while its values are used: they own them."""
+    promise = Gst.Promise.new()
+    peer.emit(signal, argument, promise)
+    promise.wait()
+    return promise, promise.get_reply()
+
+
 def negotiate(peer, bus):
     state = lambda name: peer.get_property(name).value_nick  # noqa: E731
-    promise = Gst.Promise.new()
-    peer.emit("create-offer", None, promise)
-    promise.wait()
-    offer = promise.get_reply().get_value("offer")
-    promise = Gst.Promise.new()
-    peer.emit("set-local-description", offer, promise)
-    promise.wait()
+    _promise, reply = ask(peer, "create-offer", None)
+    ask(peer, "set-local-description", reply.get_value("offer"))
     wait_for(lambda: "no candidates", lambda: state("ice-gathering-state") == "complete", bus)
     answer = contract.post(peer.get_property("local-description").sdp.as_text())
     _, message = GstSdp.SDPMessage.new_from_text(answer)
     answer = GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, message)
-    promise = Gst.Promise.new()
-    peer.emit("set-remote-description", answer, promise)
-    promise.wait()
+    _promise, reply = ask(peer, "set-remote-description", answer)
+    if reply is not None and reply.has_field("error"):
+        fail(f"webrtcbin refuses the answer: {reply.to_string()}")
     words = lambda: f"the connection is {state('connection-state')}, ICE {state('ice-connection-state')}"  # noqa: E731
     wait_for(words, lambda: state("connection-state") == "connected", bus)
 
@@ -139,6 +161,8 @@ def apply_hold(pipeline):
 def main():
     Gst.init(None)
     pipeline = publishing_pipeline() if contract.publishes else receiving_pipeline()
+    if "ecdsa" in sys.argv:
+        use_ecdsa(pipeline)
     bus = pipeline.get_bus()
     pipeline.set_state(Gst.State.PLAYING)
     peer = pipeline.get_by_name("peer")

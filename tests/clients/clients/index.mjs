@@ -6,6 +6,17 @@ import { buildPion, buildStr0m } from '../lib/build.mjs';
 const script = (name) => join(HERE, 'clients', name);
 const node = (name, ...more) => [process.execPath, script(name), ...more];
 
+const GSTREAMER = [
+  'python3-gst-1.0',
+  'gir1.2-gst-plugins-bad-1.0',
+  'gstreamer1.0-plugins-base',
+  'gstreamer1.0-plugins-good',
+  'gstreamer1.0-plugins-bad',
+  'gstreamer1.0-plugins-ugly',
+  'gstreamer1.0-libav',
+  'gstreamer1.0-nice',
+];
+
 /** Publishes for those who only receive, and receives from those who publish. */
 export const PARTNER = 'chromium';
 
@@ -39,18 +50,17 @@ export const CLIENTS = [
     what: "GStreamer's webrtcbin as Debian ships it, with its RSA-2048 certificate (no AV1 payloader)",
     publish: ['vp8', 'h264', 'vp9'],
     receive: ['vp8', 'h264', 'vp9'],
-    apt: [
-      'python3-gst-1.0',
-      'gir1.2-gst-plugins-bad-1.0',
-      'gstreamer1.0-plugins-base',
-      'gstreamer1.0-plugins-good',
-      'gstreamer1.0-plugins-bad',
-      'gstreamer1.0-plugins-ugly',
-      'gstreamer1.0-libav',
-      'gstreamer1.0-nice',
-    ],
+    apt: GSTREAMER,
     fast: true,
     command: ['/usr/bin/python3', script('gstreamer.py')],
+  },
+  {
+    name: 'gstreamer-ecdsa',
+    what: 'the same with a P-256 certificate, as GStreamer 1.28 makes it',
+    publish: ['vp8', 'h264', 'vp9'],
+    receive: ['vp8', 'h264', 'vp9'],
+    apt: [...GSTREAMER, 'openssl'],
+    command: ['/usr/bin/python3', script('gstreamer.py'), 'ecdsa'],
   },
   {
     name: 'aiortc',

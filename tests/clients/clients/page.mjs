@@ -13,7 +13,9 @@ export function install() {
     const canvas = Object.assign(document.createElement('canvas'), { width, height });
     document.body.append(canvas);
     const context = canvas.getContext('2d');
-    const [track] = canvas.captureStream(0).getVideoTracks();
+    const stream = canvas.captureStream(0);
+    const [track] = stream.getVideoTracks();
+    const source = track.requestFrame ? track : stream; // Firefox has it where the draft once had it
     let number = 0;
     setInterval(() => {
       if (!running) return;
@@ -23,7 +25,7 @@ export function install() {
       context.fillStyle = 'white';
       context.fillRect((number * 5) % width, 0, 20, height);
       context.fillText(String(number), 20, 20);
-      track.requestFrame();
+      source.requestFrame();
     }, 1_000 / fps);
     return track;
   }

@@ -1,11 +1,13 @@
 // werift publishes or receives: node werift.mjs OPTIONS. It has no codecs, so frames come from and go to files.
-import { createRequire } from 'node:module';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { MediaStreamTrack, RTCPeerConnection, useH264, useOPUS, useVP8, useVP9 } from 'werift';
 import { assembler } from '../lib/assemble.mjs';
 import { leave, obey, options, play, post, record, say } from '../lib/contract.mjs';
+import { HERE } from '../lib/paths.mjs';
 import { packetizer } from '../lib/rtp.mjs';
 
-const { version } = createRequire(import.meta.url)('werift/package.json');
+const { version } = JSON.parse(readFileSync(join(HERE, 'node_modules/werift/package.json'), 'utf8'));
 const VIDEO = { vp8: useVP8, vp9: useVP9, h264: useH264 };
 const publishes = options.direction === 'publish';
 const codecs = { audio: [useOPUS()], video: options.video ? [VIDEO[options.video]()] : [] };

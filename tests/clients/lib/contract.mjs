@@ -15,7 +15,10 @@ export function say(message) {
 
 /** Reports `counts()`, which may be a promise, and obeys the driver. `stop` comes once; the process ends after it. */
 export function obey({ counts, hold = () => {}, run = () => {}, stop = () => {} }) {
+  let over = false;
   const end = async () => {
+    if (over) return;
+    over = true;
     await Promise.resolve(stop()).catch((error) => console.error(`stop: ${error}`));
     process.exit(0);
   };
@@ -24,6 +27,7 @@ export function obey({ counts, hold = () => {}, run = () => {}, stop = () => {} 
     .on('line', (line) => words[line]?.())
     .on('close', end);
   const report = async () => {
+    if (over) return;
     say(await counts());
     setTimeout(report, REPORT_MS);
   };
@@ -57,7 +61,7 @@ export async function leave() {
   if (resource) await fetch(resource, { method: 'DELETE', headers: { Authorization: `Bearer ${options.token}` } });
 }
 
-/** Frames of the driver's files, at their pace, to `send(kind, frame, at)`, `at` in seconds since the start. */
+/** Frames of the driver's files, at their pace, to `send(kind, frame, at)`, `at` in seconds, as even as a clock's ticks. */
 export function play(send) {
   const counts = { video: 0, audio: 0 };
   const started = Date.now();
@@ -68,7 +72,7 @@ export function play(send) {
     setInterval(() => {
       if (!running) due = Date.now();
       for (; running && Date.now() >= due; due += step) {
-        send(kind, frames[next++ % frames.length], (Date.now() - started) / 1_000);
+        send(kind, frames[next++ % frames.length], (due - started) / 1_000);
         counts[kind] += 1;
       }
     }, 5);

@@ -11,7 +11,7 @@ import { PICTURE, sources } from './sources.mjs';
 const START_MS = 30_000;
 const FIRST_FRAME_MS = 15_000;
 /** Counters that stand still for so long have settled. */
-const QUIET_MS = 1_000;
+const QUIET_MS = 700; // Firefox repeats a still picture each second
 const SETTLE_MS = 8_000;
 
 /**
@@ -69,8 +69,8 @@ export async function measure({ publisher, receiver, video, audio, room, seconds
     if (!(error instanceof PeerError)) throw error;
     result.error = error.message;
   } finally {
+    result.logs = Object.fromEntries(peers.map(([direction, peer]) => [direction, [...peer.log]])); // before the end's noise
     await Promise.all(peers.map(([, peer]) => peer.stop()));
-    result.logs = Object.fromEntries(peers.map(([direction, peer]) => [direction, peer.log]));
     result.versions = Object.fromEntries(peers.map(([direction, peer]) => [direction, peer.version]));
     rmSync(folder, { recursive: true, force: true });
   }
@@ -79,12 +79,15 @@ export async function measure({ publisher, receiver, video, audio, room, seconds
 
 /** Until the counters of all have stood still for a while. */
 async function quiet(peers, kinds) {
-  const state = () => JSON.stringify(peers.map((peer) => kinds.map((kind) => peer.counts[kind])));
-  let [last, since] = [state(), Date.now()];
-  const end = Date.now() + SETTLE_MS;
-  while (Date.now() - since < QUIET_MS) {
-    await sleep(50);
-    if (state() !== last) [last, since] = [state(), Date.now()];
-    if (Date.now() > end) throw new PeerError(`${peers[0].label}: still sends or ${peers[1].label} still decodes ${SETTLE_MS / 1000} s after "hold"`);
+  const counts = (peer) => JSON.stringify(kinds.map((kind) => peer.counts[kind]));
+  const last = new Map(peers.map((peer) => [peer, { counts: counts(peer), since: Date.now() }]));
+  const moves = (peer) => {
+    if (counts(peer) !== last.get(peer).counts) last.set(peer, { counts: counts(peer), since: Date.now() });
+    return Date.now() - last.get(peer).since < QUIET_MS;
+  };
+  for (const end = Date.now() + SETTLE_MS; ; await sleep(50)) {
+    const moving = peers.filter(moves);
+    if (moving.length === 0) return;
+    if (Date.now() > end) throw new PeerError(`${moving[0].label}: frames still come ${SETTLE_MS / 1_000} s after "hold"`);
   }
 }

@@ -154,11 +154,12 @@ impl Peer {
             if !running || *due > now {
                 continue;
             }
-            *due = (*due).max(now - MAX_LATE) + *step;
+            let at = (*due).max(now - MAX_LATE);
+            *due = at + *step;
             let frame = frames[(*sent % frames.len() as u64) as usize].clone();
             *sent += 1;
             let frequency = if *kind == MediaKind::Video { Frequency::NINETY_KHZ } else { Frequency::FORTY_EIGHT_KHZ };
-            let ticks = (now - self.started).as_micros() as u64 * u64::from(frequency.get()) / 1_000_000;
+            let ticks = (at - self.started).as_micros() as u64 * u64::from(frequency.get()) / 1_000_000;
             let writer = self.rtc.writer(*mid).context("the section does not send")?;
             let payload_type = writer.payload_params().next().context("the answer has no codec")?.pt();
             writer.write(payload_type, now, MediaTime::new(ticks, frequency), frame)?;
