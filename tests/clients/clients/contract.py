@@ -86,6 +86,14 @@ class Contract:
             urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S).close()
 
 
+def _uncaught(kind, error, trace):
+    sys.__excepthook__(kind, error, trace)
+    fail(f"{kind.__name__}: {error}")
+
+
+sys.excepthook = _uncaught
+
+
 def fail(reason):
     """Ends with the reason."""
     say(error=str(reason))

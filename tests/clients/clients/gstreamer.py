@@ -2,7 +2,10 @@
 
 It has the certificate that it makes by default (RSA-2048 before GStreamer 1.28), or, with "ecdsa", one of P-256.
 """
+import hashlib
 import os
+import re
+import ssl
 import subprocess
 import sys
 import time
@@ -97,18 +100,28 @@ def receiving_pipeline():
     return pipeline
 
 
-def use_ecdsa(pipeline):
-    """Gives every DTLS element a certificate of its own making, as soon as it is there."""
-    key = subprocess.check_output(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"])
-    ask = ["openssl", "req", "-new", "-x509", "-key", "/dev/stdin", "-days", "30", "-subj", "/CN=clients"]
-    pem = (subprocess.check_output(ask, input=key) + key).decode()
+class EcdsaCertificate:
+    """A certificate of P-256 for the DTLS elements, of which there is one pair, as all is bundled."""
 
-    def added(_pipeline, _bin, element):
+    def __init__(self, pipeline):
+        key = subprocess.check_output(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"])
+        request = ["openssl", "req", "-new", "-x509", "-key", "/dev/stdin", "-days", "30", "-subj", "/CN=clients"]
+        certificate = subprocess.check_output(request, input=key).decode()
+        self.pem = certificate + key.decode()
+        self.digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).digest()
+        pipeline.connect("deep-element-added", self._added)
+
+    def _added(self, _pipeline, _bin, element):
         factory = element.get_factory()
-        if factory is not None and factory.get_name() == "dtlsdec":
-            element.set_property("pem", pem)
+        name = factory.get_name() if factory is not None else ""
+        if name == "dtlssrtpdec":
+            element.set_property("pem", self.pem)
+        if name in ("dtlssrtpenc", "dtlssrtpdec"):  # the pair finds its connection, and so its certificate, by this
+            element.set_property("connection-id", "ecdsa")
 
-    pipeline.connect("deep-element-added", added)
+    def in_offer(self, offer):
+        """The offer with this certificate's fingerprint: webrtcbin has taken the one of its own."""
+        return re.sub(r"(a=fingerprint:sha-256 )\S+", r"\g<1>" + self.digest.hex(":").upper(), offer)
 
 
 def wait_for(what, check, bus):
@@ -137,12 +150,13 @@ def ask(peer, signal, argument):
     return promise, promise.get_reply()
 
 
-def negotiate(peer, bus):
+def negotiate(peer, bus, certificate):
     state = lambda name: peer.get_property(name).value_nick  # noqa: E731
     _promise, reply = ask(peer, "create-offer", None)
     ask(peer, "set-local-description", reply.get_value("offer"))
     wait_for(lambda: "no candidates", lambda: state("ice-gathering-state") == "complete", bus)
-    answer = contract.post(peer.get_property("local-description").sdp.as_text())
+    offer = peer.get_property("local-description").sdp.as_text()
+    answer = contract.post(certificate.in_offer(offer) if certificate else offer)
     _, message = GstSdp.SDPMessage.new_from_text(answer)
     answer = GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, message)
     _promise, reply = ask(peer, "set-remote-description", answer)
@@ -161,15 +175,14 @@ def apply_hold(pipeline):
 def main():
     Gst.init(None)
     pipeline = publishing_pipeline() if contract.publishes else receiving_pipeline()
-    if "ecdsa" in sys.argv:
-        use_ecdsa(pipeline)
+    certificate = EcdsaCertificate(pipeline) if "ecdsa" in sys.argv else None
     bus = pipeline.get_bus()
     pipeline.set_state(Gst.State.PLAYING)
     peer = pipeline.get_by_name("peer")
     if contract.publishes:  # until caps have reached it, it has nothing to offer
         ready = lambda: all(p.get_current_caps() for p in peer.sinkpads)  # noqa: E731
         wait_for(lambda: "no media reached webrtcbin", ready, bus)
-    negotiate(peer, bus)
+    negotiate(peer, bus, certificate)
     contract.connected(Gst.version_string())
     contract.obey()
     while not contract.stopped.wait(0.02):
