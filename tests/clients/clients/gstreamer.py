@@ -27,7 +27,7 @@ VIDEO = "application/x-rtp,media=video,clock-rate=90000,payload=96,encoding-name
 # Per codec: encoder and payloader, depayloader and decoder, what the caps of an offer have to say.
 CODECS = {
     "vp8": ("vp8enc deadline=1 keyframe-max-dist=60 ! rtpvp8pay name=vpay", "rtpvp8depay ! vp8dec", "VP8"),
-    "vp9": ("vp9enc deadline=1 cpu-used=8 keyframe-max-dist=60 ! rtpvp9pay name=vpay", "rtpvp9depay ! vp9dec", "VP9"),
+    "vp9": ("vp9enc deadline=1 cpu-used=8 lag-in-frames=0 keyframe-max-dist=60 ! rtpvp9pay name=vpay", "rtpvp9depay ! vp9dec", "VP9"),
     "h264": (
         "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=60 ! video/x-h264,profile=constrained-baseline"
         " ! rtph264pay name=vpay config-interval=-1 aggregate-mode=zero-latency",
