@@ -68,7 +68,8 @@ test-browsers: tools-build tools-browser ## Real browsers against the server; pi
 test-clients: tools-build tools-node ## Foreign clients against the server, frames counted: make test-clients ARGS="gstreamer firefox"
 	@$(SAY) "Building the server for the clients"
 	cargo build --locked --bin moonring
-	@$(SAY) "Clients in namespaces of their own (tests/clients)"
+	@$(SAY) "Clients in a namespace of their own (tests/clients)"
+	node --test tests/clients/driver.test.mjs
 	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" node tests/clients/run.mjs $(ARGS)
 
 .PHONY: test-clients-fast

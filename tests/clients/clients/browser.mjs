@@ -36,8 +36,10 @@ page.on('console', (message) => {
   if (!message.text().startsWith('Failed to load resource')) console.error(`page: ${message.text()}`); // there is no icon
 });
 page.on('pageerror', (error) => console.error(`page: ${error}`));
+console.error('the browser has started');
 // A page of the server's own, so that its certificate is accepted and requests have its origin.
 await page.goto(new URL('/healthz', options.url).href);
+console.error('the page is there');
 await page.evaluate(install);
 await page.evaluate((o) => window.peer[o.direction](o), options).catch(fail);
 if (process.env.CLIENTS_SDP) console.error(await page.evaluate(() => window.peer.sdp()));

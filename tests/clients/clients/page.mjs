@@ -58,6 +58,7 @@ export function install() {
     await pc.setRemoteDescription({ type: 'answer', sdp: text });
     await new Promise((done, failed) => {
       const look = () => {
+        console.log(`connection ${pc.connectionState}, ICE ${pc.iceConnectionState}`);
         if (pc.connectionState === 'connected') done();
         if (pc.connectionState === 'failed') failed(new Error(`the connection failed, ICE is ${pc.iceConnectionState}`));
       };

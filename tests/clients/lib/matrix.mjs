@@ -28,7 +28,8 @@ function cell(result) {
   if (!result) return '-';
   if (result.error) return 'FAILED';
   const figure = `${result.decoded}/${result.sent}`;
-  return passes(result) ? figure : `${figure} FAILED`;
+  if (!passes(result)) return `${figure} FAILED`;
+  return result.tries > 1 ? `${figure} (2nd try)` : figure;
 }
 
 /** Why cells failed, each measurement once, with the last lines of what its clients wrote. */
