@@ -21,6 +21,11 @@ test('the partner with itself fills both directions, and sound goes with the fir
   assert.deepEqual(seen, [['vp8', true, 4], ['av1', false, 2]]);
 });
 
+test('another partner is possible, and cells of codecs it lacks are left out', () => {
+  const runs = measurements(cells(['werift:vp9', 'werift:vp8:publish']), 'aiortc');
+  assert.deepEqual(runs.map(({ publisher, receiver, video }) => [publisher.name, receiver.name, video]), [['werift', 'aiortc', 'vp8']]);
+});
+
 test('a cell passes from 95 % on, and not without frames or with an error', () => {
   const table = [[100, 95, true], [100, 94, false], [0, 0, false]];
   for (const [sent, decoded, expected] of table) assert.equal(passes({ sent, decoded }), expected, `${decoded}/${sent}`);

@@ -28,8 +28,9 @@ const FIREFOX = {
   },
 };
 
+const START_MS = 60_000; // on a busy machine
 const which = process.argv[2] === 'firefox' ? FIREFOX : CHROMIUM;
-const browser = await puppeteer.launch({ ...which, headless: true, acceptInsecureCerts: true });
+const browser = await puppeteer.launch({ ...which, headless: true, acceptInsecureCerts: true, timeout: START_MS });
 say({ version: await browser.version() });
 const page = await browser.newPage();
 page.on('console', (message) => {

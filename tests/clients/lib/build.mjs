@@ -12,9 +12,10 @@ export function buildPion() {
   mkdirSync(source, { recursive: true });
   rmSync(join(source, 'pion'), { force: true });
   symlinkSync(join(HERE, 'clients/pion'), join(source, 'pion'));
-  const env = { ...process.env, GO111MODULE: 'off', GOPATH: `${join(BUILD, 'gopath')}:/usr/share/gocode` };
-  const target = join(BUILD, 'pion');
-  execFileSync('go', ['build', '-o', target], { cwd: join(source, 'pion'), env: { ...env, PWD: join(source, 'pion') }, stdio: 'inherit', timeout: COMPILE_MS });
+  const cwd = join(source, 'pion');
+  // Go takes PWD for the folder's name, which it needs: the link's, not what it leads to.
+  const env = { ...process.env, PWD: cwd, GO111MODULE: 'off', GOPATH: `${join(BUILD, 'gopath')}:/usr/share/gocode` };
+  execFileSync('go', ['build', '-o', join(BUILD, 'pion')], { cwd, env, stdio: 'inherit', timeout: COMPILE_MS });
 }
 
 export function buildStr0m() {

@@ -1,6 +1,5 @@
 // One measurement: a publisher, a receiver, and how many of the frames that one sent the other decoded.
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { decodeAudio, decodeVideo } from './decode.mjs';
@@ -8,7 +7,7 @@ import { Peer, PeerError } from './peer.mjs';
 import { TOKEN } from './server.mjs';
 import { PICTURE, sources } from './sources.mjs';
 
-const START_MS = 60_000;
+const START_MS = 90_000;
 const FIRST_FRAME_MS = 15_000;
 /** Counters that stand still for so long have settled. */
 const QUIET_MS = 700; // Firefox repeats a still picture each second
@@ -19,10 +18,11 @@ const SETTLE_MS = 8_000;
  * publisher sends. Once it has decoded, the publisher holds its frames back until nothing is under way: what both count
  * between that moment and the next such moment, `seconds` later, is compared, so no frame is at a border.
  *
- * Returns `{video: {sent, decoded}, audio: {sent, decoded}, error, logs, versions}`.
+ * `scratch` is a folder for what the clients leave behind. Returns `{video: {sent, decoded}, audio: {sent, decoded}, error, logs, versions}`.
  */
-export async function measure({ publisher, receiver, video, audio, room, seconds, server, namespace }) {
-  const folder = mkdtempSync(join(tmpdir(), 'moonring-clients-'));
+export async function measure(setting) {
+  const { publisher, receiver, video, audio, room, seconds, server, namespace, scratch } = setting;
+  const folder = mkdtempSync(join(scratch, `${room}-`));
   const env = { NODE_EXTRA_CA_CERTS: server.certificate, SSL_CERT_FILE: server.certificate, TMPDIR: folder };
   const common = { token: TOKEN, video, audio, ...PICTURE };
   const result = {};
@@ -59,7 +59,7 @@ export async function measure({ publisher, receiver, video, audio, room, seconds
       result[kind] = { sent: number, decoded: counts(taker, taken)[kind] };
     }
     const [from, to] = [taken, { ...taker.counts }];
-    for (const [, peer] of peers) if (peer.failed ?? peer.ended) throw new PeerError(`${peer.label}: ${peer.failed ?? peer.ended}`);
+    for (const [, peer] of peers) peer.check();
     await taker.stop();
     if (sink && video) result.video.decoded = await decodeVideo(sink.video, video, from.video, to.video);
     if (sink && audio) result.audio.decoded = await decodeAudio(sink.audio, from.audio, to.audio);
@@ -70,7 +70,6 @@ export async function measure({ publisher, receiver, video, audio, room, seconds
     result.logs = Object.fromEntries(peers.map(([direction, peer]) => [direction, [...peer.log]])); // before the end's noise
     await Promise.all(peers.map(([, peer]) => peer.stop()));
     result.versions = Object.fromEntries(peers.map(([direction, peer]) => [direction, peer.version]));
-    rmSync(folder, { recursive: true, force: true, maxRetries: 5 }); // a browser's last process may still write
   }
   return result;
 }

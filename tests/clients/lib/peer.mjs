@@ -53,14 +53,19 @@ export class Peer {
   async until(what, check, patience) {
     for (const end = Date.now() + patience; ; await sleep(50)) {
       if (check()) return;
-      const why = this.failed ?? this.ended ?? (Date.now() >= end ? `${what}: not within ${patience / 1000} s` : undefined);
-      if (why) throw new PeerError(`${this.label}: ${why}`);
+      this.check();
+      if (Date.now() >= end) throw new PeerError(`${this.label}: ${what}: not within ${patience / 1_000} s`);
     }
+  }
+
+  /** Fails when the client has, or has ended. */
+  check() {
+    const why = this.failed ?? this.ended;
+    if (why) throw new PeerError(`${this.label}: ${why}`);
   }
 
   /** Says stop, and ends the process group if that does not help. */
   async stop() {
-    this.stopping = true;
     if (this.ended === undefined) {
       this.say('stop');
       await Promise.race([this.exited, sleep(STOP_MS)]);

@@ -34,17 +34,20 @@ function cellsOf(client) {
 }
 
 /**
- * The measurements that fill the cells: `{publisher, receiver, video, audio, fills}`, `fills` being cells. The partner
- * with itself fills both directions at once.
+ * The measurements that fill the cells, with `partner` (a client's name) on the other side: `{publisher, receiver, video,
+ * audio, fills}`, `fills` being cells. The partner with itself fills both directions at once. Cells whose codec the
+ * partner does not have are left out.
  */
-export function measurements(wanted) {
-  const partner = byName.get(PARTNER);
+export function measurements(wanted, partner = PARTNER) {
+  const other = byName.get(partner);
+  if (!other) throw new Error(`there is no client "${partner}"`);
   const runs = new Map();
   for (const cell of wanted) {
     const { client, direction } = cell;
     const video = cell.codec === 'opus' ? client[direction][0] : cell.codec;
-    const publisher = direction === 'publish' ? client : partner;
-    const receiver = direction === 'receive' ? client : partner;
+    const publisher = direction === 'publish' ? client : other;
+    const receiver = direction === 'receive' ? client : other;
+    if (!publisher.publish.includes(video) || !receiver.receive.includes(video)) continue;
     const key = `${publisher.name} ${receiver.name} ${video}`;
     const run = runs.get(key) ?? { publisher, receiver, video, audio: false, fills: [] };
     run.audio ||= cell.codec === 'opus';

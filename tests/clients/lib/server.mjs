@@ -18,7 +18,8 @@ export async function startServer(binary, address) {
   const args = ['--listen', `${address}:${PORT}`, '--admin-listen', `${address}:${PORT + 1}`, '--media-ip', address];
   args.push('--announced-ip', address, '--media-ports', `${PORT + 10}-${PORT + 19}`, '--shards', '1', '--data-dir', data);
   args.push('--scripts-dir', join(ROOT, 'scripts'), '--secret', TOKEN, '--log-filter', process.env.CLIENTS_LOG ?? 'info');
-  const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, env: { ...process.env, NO_COLOR: '1' } });
+  const env = { ...process.env, NO_COLOR: '1' };
+  const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, env });
   let log = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (log += text));
   const exited = new Promise((done) => child.on('exit', done));
