@@ -12,7 +12,7 @@ const ENCODE_MS = 120_000;
 const ENCODERS = {
   vp8: ['-c:v', 'libvpx', '-deadline', 'realtime', '-cpu-used', '8', '-auto-alt-ref', '0', '-lag-in-frames', '0'],
   vp9: ['-c:v', 'libvpx-vp9', '-deadline', 'realtime', '-cpu-used', '8', '-auto-alt-ref', '0', '-lag-in-frames', '0'],
-  av1: ['-c:v', 'libaom-av1', '-usage', 'realtime', '-cpu-used', '9', '-lag-in-frames', '0'],
+  av1: ['-c:v', 'libaom-av1', '-usage', 'realtime', '-cpu-used', '8', '-lag-in-frames', '0'],
   h264: ['-c:v', 'libx264', '-profile:v', 'baseline', '-level', '3.1', '-tune', 'zerolatency', '-x264-params', 'aud=1'],
 };
 
