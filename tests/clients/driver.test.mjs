@@ -26,8 +26,8 @@ test('another partner is possible, and cells of codecs it lacks are left out', (
   assert.deepEqual(runs.map(({ publisher, receiver, video }) => [publisher.name, receiver.name, video]), [['werift', 'aiortc', 'vp8']]);
 });
 
-test('a cell passes from 95 % on, and not without frames or with an error', () => {
-  const table = [[100, 95, true], [100, 94, false], [0, 0, false]];
+test('a cell passes from 95 % on, and not with too few frames or an error', () => {
+  const table = [[100, 95, true], [100, 94, false], [9, 9, false], [0, 0, false]];
   for (const [sent, decoded, expected] of table) assert.equal(passes({ sent, decoded }), expected, `${decoded}/${sent}`);
   assert.equal(passes({ sent: 100, decoded: 100, error: 'x' }), false);
 });

@@ -4,9 +4,11 @@ import { DIRECTIONS } from './plan.mjs';
 const CODECS = ['vp8', 'h264', 'vp9', 'av1', 'opus'];
 /** Part of the sent frames that has to be decoded. */
 export const ENOUGH = 0.95;
+/** With fewer frames than that nothing is shown: the machine was too busy. */
+const LEAST_FRAMES = 10;
 
 export function passes({ sent, decoded, error }) {
-  return !error && sent > 0 && decoded >= sent * ENOUGH;
+  return !error && sent >= LEAST_FRAMES && decoded >= sent * ENOUGH;
 }
 
 /** `results`: `{client, codec, direction, sent, decoded, error}`. */

@@ -9,9 +9,10 @@ import { PICTURE, sources } from './sources.mjs';
 
 const START_MS = 90_000;
 const FIRST_FRAME_MS = 15_000;
-/** Counters that stand still for so long have settled. */
+/** Counters that stand still for so long, and in so many reports, have settled. */
+const QUIET_REPORTS = 4;
 const QUIET_MS = 700; // Firefox repeats a still picture each second
-const SETTLE_MS = 8_000;
+const SETTLE_MS = 12_000;
 
 /**
  * `publisher` and `receiver` are clients of clients/index.mjs. Both count from the start; the receiver comes while the
@@ -77,10 +78,12 @@ export async function measure(setting) {
 /** Until the counters of all have stood still for a while. */
 async function quiet(peers, kinds) {
   const counts = (peer) => JSON.stringify(kinds.map((kind) => peer.counts[kind]));
-  const last = new Map(peers.map((peer) => [peer, { counts: counts(peer), since: Date.now() }]));
+  const now = (peer) => ({ counts: counts(peer), since: Date.now(), reports: peer.reports });
+  const last = new Map(peers.map((peer) => [peer, now(peer)]));
   const moves = (peer) => {
-    if (counts(peer) !== last.get(peer).counts) last.set(peer, { counts: counts(peer), since: Date.now() });
-    return Date.now() - last.get(peer).since < QUIET_MS;
+    if (counts(peer) !== last.get(peer).counts) last.set(peer, now(peer));
+    const { since, reports } = last.get(peer);
+    return Date.now() - since < QUIET_MS || peer.reports - reports < QUIET_REPORTS;
   };
   for (const end = Date.now() + SETTLE_MS; ; await sleep(50)) {
     const moving = peers.filter(moves);

@@ -11,6 +11,7 @@ export class Peer {
   constructor(label, command, options, { namespace, env }) {
     this.label = label;
     this.counts = { video: 0, audio: 0 };
+    this.reports = 0;
     this.connected = false;
     this.version = undefined;
     this.log = [];
@@ -37,6 +38,7 @@ export class Peer {
     if (message.version) this.version = message.version;
     if (message.state === 'connected') this.connected = true;
     if (message.error) this.failed = message.error;
+    if (Number.isInteger(message.video ?? message.audio)) this.reports += 1;
     for (const kind of ['video', 'audio']) if (Number.isInteger(message[kind])) this.counts[kind] = message[kind];
   }
 
