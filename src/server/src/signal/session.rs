@@ -147,6 +147,7 @@ impl Session {
             ClientMessage::Unsubscribe { track } => Command::Unsubscribe { client, track },
             ClientMessage::Mute { track, muted } => Command::SetMuted { client, track, muted },
             ClientMessage::Layer { track, layer } => Command::SetLayer { client, track, layer },
+            ClientMessage::View { track, width, height } => Command::SetView { client, track, width, height },
             ClientMessage::Message { value } => {
                 check_size("value", &value, MAX_APPLICATION_BYTES)?;
                 Command::Message { client, value }
@@ -203,6 +204,9 @@ impl Session {
             Event::TrackPublished { track, .. } => ServerMessage::TrackPublished { track },
             Event::TrackChanged { track, .. } => ServerMessage::TrackChanged { track },
             Event::TrackUnpublished { track, .. } => ServerMessage::TrackUnpublished { track },
+            Event::TrackPaused { track, reason, .. } => ServerMessage::TrackPaused { track, reason },
+            Event::TrackResumed { track, .. } => ServerMessage::TrackResumed { track },
+            Event::WantedLayers { track, layers, .. } => ServerMessage::WantedLayers { track, layers },
             Event::ActiveSpeakers { speakers, .. } => ServerMessage::ActiveSpeakers { clients: speakers },
             Event::Message { value, .. } => ServerMessage::Message { value },
             Event::PolicyRequest { .. } | Event::Report { .. } | Event::Counters(_) | Event::RoomClosed { .. } => {
