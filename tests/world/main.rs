@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod call;
+mod follow;
 mod forgery;
 mod fuzzed;
 mod handshake;

@@ -63,6 +63,8 @@ pub enum PolicyQuestion {
         mid: Mid,
         /// The client's payload types for it.
         codec: AnswerCodec,
+        /// The server has chosen the track.
+        follows: bool,
     },
 }
 
@@ -166,6 +168,8 @@ pub struct Outbound {
     pub used_ssrcs: HashSet<Ssrc>,
     /// True while the client is in its room's list of those with packets waiting.
     pub is_touched: bool,
+    /// Since when nothing is left of what the server chose for it.
+    pub lost_at: Option<Instant>,
     /// When its layers were chosen last.
     pub chosen: Option<Instant>,
     /// What its path carries; from its first forward on.

@@ -120,6 +120,10 @@ pub struct Forward {
     pub codec: CodecName,
     /// What the allocation has decided.
     pub allotted: Allotted,
+    /// The server chose the track: when it ends, the next one takes its place.
+    pub follows: bool,
+    /// The policy is being asked whether it may go on with another track.
+    pub is_asked: bool,
     position: Position,
     numberings: [Option<Numbering>; NUMBERINGS],
     indexes: SentIndexes,
@@ -140,6 +144,8 @@ impl Forward {
             sent: SentCounts::default(),
             codec: track.info.codec,
             allotted: Allotted::default(),
+            follows: false,
+            is_asked: false,
             position: Position { target, cursor: 0, target_cursor: track.layers[usize::from(target)].history.end() },
             numberings: [None; NUMBERINGS],
             indexes: SentIndexes::new(first_index),
@@ -208,6 +214,22 @@ impl Forward {
             if let Some(outgoing) = self.number(now, packet, history) {
                 return Some((history, packet, outgoing));
             }
+        }
+    }
+
+    /// Goes on with another track, of the same codec: its next key frame starts a new numbering, and what went out of
+    /// the one before is not sent again.
+    pub fn follow(&mut self, key: TrackKey, track: &Track) {
+        self.track = key;
+        self.numberings = [None; NUMBERINGS];
+        let target = track.top_layer();
+        self.position = Position { target, cursor: 0, target_cursor: track.layers[usize::from(target)].history.end() };
+    }
+
+    /// The publisher's numbers of `layer` mean something else from now on.
+    pub fn forget_layer(&mut self, layer: u8) {
+        for numbering in &mut self.numberings {
+            numbering.take_if(|n| n.layer == layer);
         }
     }
 

@@ -8,6 +8,7 @@ mod bandwidth;
 mod datagrams;
 mod endings;
 mod faults;
+mod follow;
 #[cfg(test)]
 pub(crate) mod for_tests;
 mod header_extensions;
@@ -104,6 +105,8 @@ enum PendingHook {
     Connect(ClientKey),
     Offer(ClientKey),
     Message(ClientKey),
+    /// May a receiver go on with another track?
+    Follow(ClientKey, u16, TrackKey),
     Notice,
 }
 

@@ -43,7 +43,7 @@ impl Shard {
             }
         }
         for intent in subscribe {
-            match self.subscribe_question(key, &pending, &intent) {
+            match self.subscribe_question(now, key, &pending, &intent) {
                 Ok(question) => pending.questions.push_back(question),
                 Err(reason) => pending.outcomes.push(refused(intent.mid, reason)),
             }
@@ -86,6 +86,7 @@ impl Shard {
 
     fn subscribe_question(
         &self,
+        now: Instant,
         key: ClientKey,
         pending: &PendingOffer,
         intent: &SubscribeIntent,
@@ -100,7 +101,7 @@ impl Shard {
         }
         let track_key = match &intent.track {
             Some(id) => self.index.tracks.get(id).copied().filter(|k| self.world.tracks[*k].room == client.room),
-            None => self.next_track_for(key, pending, kind),
+            None => self.next_track_for(now, key, pending, (kind, section)),
         };
         let Some(track_key) = track_key else {
             return Err(match &intent.track {
@@ -122,28 +123,35 @@ impl Shard {
         }
         let codec = negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback)
             .ok_or_else(|| format!("section {} does not offer {}", intent.mid, track.codec.name.as_sdp()))?;
-        Ok(PolicyQuestion::Subscribe { track: track_key, mid: intent.mid.clone(), codec })
+        Ok(PolicyQuestion::Subscribe {
+            track: track_key,
+            mid: intent.mid.clone(),
+            codec,
+            follows: intent.track.is_none(),
+        })
     }
 
-    /// The first track of `kind` in the room that the client neither publishes nor receives; preferably of the
-    /// publisher it already receives from.
-    fn next_track_for(&self, key: ClientKey, pending: &PendingOffer, kind: Kind) -> Option<TrackKey> {
+    /// The track that serves the client best of those it neither publishes nor receives; preferably of the publisher
+    /// it is to receive another from.
+    fn next_track_for(
+        &self,
+        now: Instant,
+        key: ClientKey,
+        pending: &PendingOffer,
+        (kind, section): (Kind, &OfferSection),
+    ) -> Option<TrackKey> {
         let client = &self.world.clients[key];
-        let is_free = |k: &TrackKey| {
-            let track = &self.world.tracks[*k];
-            track.info.kind == kind
-                && track.owner != key
-                && client.forward_of(*k).is_none()
-                && !is_asked_for(pending, *k)
+        let taken = |k: TrackKey, track: &Track| {
+            track.owner == key
+                || client.forward_of(k).is_some()
+                || is_asked_for(pending, k)
+                || negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback).is_none()
         };
-        let asked = pending.questions.iter().find_map(|q| match q {
+        let preferred = pending.questions.iter().find_map(|q| match q {
             PolicyQuestion::Subscribe { track, .. } => Some(self.world.tracks[*track].owner),
             PolicyQuestion::Publish { .. } => None,
         });
-        let tracks = &self.world.rooms.get(client.room)?.tracks;
-        let same_owner =
-            tracks.iter().filter(|k| Some(self.world.tracks[**k].owner) == asked).copied().find(|k| is_free(k));
-        same_owner.or_else(|| tracks.iter().copied().find(|k| is_free(k)))
+        self.best_track(now, client.room, (kind, preferred), taken)
     }
 
     /// Puts the next question to the policy, or answers the offer when there is none left.
@@ -178,8 +186,10 @@ impl Shard {
                 refused(mid, reason)
             }
             (Verdict::Allow, PolicyQuestion::Publish { info, mid, codec }) => self.publish(now, key, info, mid, &codec),
-            (Verdict::Allow, PolicyQuestion::Subscribe { track, mid, codec }) => {
-                self.subscribe(now, key, track, mid, &codec)
+            (Verdict::Allow, PolicyQuestion::Subscribe { track, mid, codec, follows }) => {
+                let outcome = self.subscribe(now, key, track, mid, &codec);
+                self.set_follows(key, track, follows);
+                outcome
             }
         };
         if let Some(pending) = self.world.clients.get_mut(key).and_then(|c| c.negotiated.pending.as_mut()) {

@@ -65,6 +65,9 @@ impl Shard {
         match asked {
             PendingHook::Connect(client) => self.connect_decided(now, client, outcome.verdict),
             PendingHook::Offer(client) => self.question_decided(now, client, outcome.verdict),
+            PendingHook::Follow(client, place, track) => {
+                self.follow_decided(now, (client, place), track, &outcome.verdict);
+            }
             PendingHook::Message(client) if outcome.missing => self.message_dropped(client),
             PendingHook::Message(_) | PendingHook::Notice => {}
         }

@@ -122,6 +122,7 @@ impl Shard {
             let Some(forward) = &mut client.outbound.forwards[usize::from(place)] else { continue };
             if forward.layer() == Some(incoming.layer) || forward.target() == incoming.layer {
                 forward.restart(track);
+                forward.forget_layer(incoming.layer);
                 if is_video {
                     track.layers[usize::from(incoming.layer)].want_key_frame(now);
                 }

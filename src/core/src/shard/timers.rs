@@ -55,6 +55,9 @@ impl Shard {
         }
         if is_report_due {
             self.choose_layers(now, key);
+            if !self.follow_live(now, key) {
+                return;
+            }
         }
         self.schedule(key);
     }
