@@ -150,17 +150,13 @@ fn candidate(a: &mut Vec<Attribute>, address: SocketAddr, at: u32) {
 fn transport(a: &mut Vec<Attribute>, answer: &Answer) {
     value(a, "ice-ufrag", answer.ice.ufrag.clone());
     value(a, "ice-pwd", answer.ice.pwd.clone());
-    value(a, "fingerprint", format!("sha-256 {}", hex(&answer.fingerprint)));
+    value(a, "fingerprint", answer.fingerprint.to_string());
     let setup = match answer.setup {
         Setup::Active => "active",
         // RFC 8842 section 5.3: an answer is never "actpass".
         Setup::Passive | Setup::ActPass => "passive",
     };
     value(a, "setup", setup.into());
-}
-
-fn hex(fingerprint: &Fingerprint) -> String {
-    fingerprint.0.map(|byte| format!("{byte:02X}")).join(":")
 }
 
 fn extmap(a: &mut Vec<Attribute>, id: u8, extension: Extension) {

@@ -246,7 +246,7 @@ impl Transport {
             return;
         }
         self.dtls.handle_timeout(now);
-        self.dtls.close();
+        self.dtls.close(now);
         let _ = self.drive_dtls(scratch, out);
         self.ended = true;
         self.srtp = None;
