@@ -16,8 +16,8 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
-pub(crate) use values::DEFAULT_SECRET;
-pub use values::{Dtls13, Io, LogFormat, PortRange, RoomScript, ScriptSetting, Secret, SrtpProfile};
+pub(crate) use values::{DEFAULT_SECRET, Dtls13};
+pub use values::{Io, LogFormat, PortRange, RoomScript, ScriptSetting, Secret, SrtpProfile};
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* $name:ident [$env:literal $(, $arg:ident = $value:expr)*]: $type:ty = $default:expr;)*) => {

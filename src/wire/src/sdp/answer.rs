@@ -11,7 +11,7 @@ use webrtc_ice::candidate::{Candidate, candidate_base::CandidateBase};
 
 use crate::id::{Pt, Rid, Ssrc};
 use crate::media::{CodecName, Extension};
-use crate::negotiate::{Answer, AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, Fingerprint, Setup};
+use crate::negotiate::{Answer, AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, Setup};
 
 /// The port of sections in use: the discard port, since addresses are in candidates (RFC 8840 section 4.1.1).
 const DISCARD_PORT: isize = 9;

@@ -20,6 +20,9 @@ pub(super) struct DimplStack {
     peer: Peer,
     /// To be told once the handshake is complete.
     keys: Option<SrtpKeys>,
+    /// The handshake is.
+    complete: bool,
+    /// The keys have been told.
     connected: bool,
     ending: Option<StackEvent>,
     next_timeout: Option<Instant>,
@@ -46,6 +49,7 @@ impl DimplStack {
             expected,
             peer: Peer::Unknown,
             keys: None,
+            complete: false,
             connected: false,
             ending: None,
             next_timeout: None,
@@ -62,17 +66,17 @@ impl DimplStack {
         self.keys = SrtpKeys::from_keying_material(profile, material, false);
     }
 
-    /// RFC 8827 section 6.5: no keys without the expected certificate.
-    fn connect(&mut self, scratch: &mut [u8], sink: &mut dyn FnMut(&[u8])) {
-        let (reason, alert) = match (self.peer, self.keys.is_some()) {
-            (Peer::Expected, true) => {
-                self.connected = true;
-                return;
-            }
-            (Peer::Expected, false) => (NO_COMMON_PROFILE, HANDSHAKE_FAILURE),
-            (Peer::Unknown, _) => (NO_CERTIFICATE, HANDSHAKE_FAILURE),
-            (Peer::Other, _) => (OTHER_CERTIFICATE, BAD_CERTIFICATE),
-        };
+    /// RFC 8827 section 6.5: no keys without the expected certificate. Called at the end of the handshake, and before
+    /// `dimpl` has told the keys.
+    fn judge(&mut self, scratch: &mut [u8], sink: &mut dyn FnMut(&[u8])) {
+        match self.peer {
+            Peer::Expected => self.complete = true,
+            Peer::Unknown => self.refuse(NO_CERTIFICATE, HANDSHAKE_FAILURE, scratch, sink),
+            Peer::Other => self.refuse(OTHER_CERTIFICATE, BAD_CERTIFICATE, scratch, sink),
+        }
+    }
+
+    fn refuse(&mut self, reason: &str, alert: u8, scratch: &mut [u8], sink: &mut dyn FnMut(&[u8])) {
         if !self.is_1_3 {
             return self.fail(reason, Some(alert));
         }
@@ -109,15 +113,20 @@ impl DimplStack {
     fn over(&mut self, event: StackEvent) {
         self.inner = None;
         self.keys = None;
+        self.complete = false;
         self.next_timeout = None;
         self.ending.get_or_insert(event);
     }
 
     fn next_event(&mut self) -> Option<StackEvent> {
-        if self.connected
-            && let Some(keys) = self.keys.take()
-        {
-            return Some(StackEvent::Connected(keys));
+        if self.complete && !self.connected {
+            match self.keys.take() {
+                Some(keys) => {
+                    self.connected = true;
+                    return Some(StackEvent::Connected(keys));
+                }
+                None => self.fail(NO_COMMON_PROFILE, Some(HANDSHAKE_FAILURE)),
+            }
         }
         self.ending.take()
     }
@@ -149,13 +158,13 @@ impl Stack for DimplStack {
 
     fn poll(&mut self, scratch: &mut [u8], sink: &mut dyn FnMut(&[u8])) -> Option<StackEvent> {
         while let Some(inner) = self.inner.as_mut() {
-            let mut complete = false;
+            let mut ended = false;
             match inner.poll_output(scratch) {
                 Output::Packet(datagram) => sink(datagram),
                 Output::PeerCert(der) if self.expected.matches(der) => self.peer = Peer::Expected,
                 Output::PeerCert(_) => self.peer = Peer::Other,
                 Output::KeyingMaterial(material, profile) => self.take_keys(&material, profile),
-                Output::Connected => complete = true,
+                Output::Connected => ended = true,
                 Output::CloseNotify => self.over(StackEvent::Closed),
                 Output::Timeout(at) => {
                     self.next_timeout = Some(at);
@@ -166,8 +175,8 @@ impl Stack for DimplStack {
                 Output::ApplicationData(_) => {}
                 _ => {}
             }
-            if complete {
-                self.connect(scratch, sink);
+            if ended {
+                self.judge(scratch, sink);
             }
         }
         self.next_event()
