@@ -103,7 +103,7 @@ image: ## The container image: with Docker if there is an engine, else with buil
 .PHONY: tools-build
 tools-build:
 	@command -v cargo >/dev/null || { echo "There is no Rust: see https://rustup.rs, then run this again"; exit 1; }
-	@$(call install, git cc make cmake, git build-essential make cmake)
+	@$(call install, git cc make cmake openssl, git build-essential make cmake openssl)
 
 .PHONY: tools-node
 tools-node:

@@ -67,7 +67,7 @@ const ONLY: &[Only] = &[
 
 /// Files of the data plane that may name a shared pointer, each with its reason.
 const SHARED_STATE: &[&str] = &[
-    "wire/src/transport/dtls", // dimpl takes its configuration as an Arc, once per connection
+    "wire/src/transport/dtls", // the libraries take their configuration as an Arc, once per connection
 ];
 
 /// A module, and what it may not import: everything above it in its crate. What is in another crate, Cargo keeps.
@@ -75,7 +75,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire/src/id.rs", &["drops", "media", "message", "negotiate", "packet", "rtp", "sdp", "transport"]),
     ("wire/src/drops.rs", &["id", "media", "message", "negotiate", "packet", "rtp", "sdp", "transport"]),
     ("wire/src/media.rs", &["drops", "message", "negotiate", "packet", "rtp", "sdp", "transport"]),
-    ("wire/src/negotiate.rs", &["drops", "message", "packet", "rtp", "sdp", "transport"]),
+    ("wire/src/negotiate", &["drops", "message", "packet", "rtp", "sdp", "transport"]),
     ("wire/src/packet.rs", &["message", "negotiate", "rtp", "sdp", "transport"]),
     ("wire/src/message.rs", &["negotiate", "packet", "rtp", "sdp", "transport"]),
     ("wire/src/rtp", &["message", "negotiate", "packet", "sdp", "transport"]),

@@ -64,4 +64,4 @@ macro_rules! targets {
     };
 }
 
-targets!(rtp payload rtcp stun srtp sdp signalling pattern plain script shard);
+targets!(rtp payload rtcp stun srtp dtls sdp signalling pattern plain script shard);

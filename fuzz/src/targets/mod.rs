@@ -1,6 +1,7 @@
 //! Each target takes any bytes. It must not panic, run on, or take memory without bound; some hold what comes out
 //! against a second opinion.
 
+mod dtls;
 mod media;
 mod policy;
 mod seal;
@@ -26,6 +27,7 @@ pub const ALL: &[Target] = &[
     Target { name: "rtcp", run: media::rtcp, seeds: media::rtcp_seeds, rounds: 20_000 },
     Target { name: "stun", run: seal::stun, seeds: seal::stun_seeds, rounds: 10_000 },
     Target { name: "srtp", run: seal::srtp, seeds: seal::srtp_seeds, rounds: 5_000 },
+    Target { name: "dtls", run: dtls::dtls, seeds: dtls::dtls_seeds, rounds: 150 },
     Target { name: "sdp", run: text::sdp, seeds: text::sdp_seeds, rounds: 300 },
     Target { name: "signalling", run: text::signalling, seeds: text::signalling_seeds, rounds: 5_000 },
     Target { name: "pattern", run: policy::pattern, seeds: policy::pattern_seeds, rounds: 5_000 },

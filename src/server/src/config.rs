@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
-pub(crate) use values::DEFAULT_SECRET;
+pub(crate) use values::{DEFAULT_SECRET, Dtls13};
 pub use values::{Io, LogFormat, PortRange, RoomScript, ScriptSetting, Secret, SrtpProfile};
 
 macro_rules! settings {
@@ -88,8 +88,10 @@ settings! {
     announced_ip ["MOONRING_ANNOUNCED_IP", value_delimiter = ',']: Vec<IpAddr> = vec![];
     /// How datagrams enter and leave: mmsg or uring
     io ["MOONRING_IO"]: Io = Io::Mmsg;
-    /// SRTP protection profiles that are accepted; which one is used, DTLS chooses (the server's side: AES-256-GCM first)
+    /// SRTP protection profiles that are accepted; the first one that a client offers is used (DTLS 1.3: the client's first)
     srtp_profiles ["MOONRING_SRTP_PROFILES", value_delimiter = ',']: Vec<SrtpProfile> = SrtpProfile::ALL.to_vec();
+    /// DTLS 1.3 with clients that offer it: off, fast (unless that costs AES-GCM, as with Chromium) or always
+    dtls13 ["MOONRING_DTLS13"]: Dtls13 = Dtls13::Fast;
 
     /// Folder of the policy scripts
     scripts_dir ["MOONRING_SCRIPTS_DIR"]: PathBuf = PathBuf::from("./scripts");

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 
 use crate::addresses;
-use crate::config::{self, Config, Io};
+use crate::config::{self, Config, Dtls13, Io};
 use crate::event_loop::{LoopSettings, ShardThread, spawn_shard};
 use crate::probe;
 use crate::scripts::ScriptFolder;
@@ -20,7 +20,7 @@ use moonring_core::shard::{Shard, ShardSettings};
 use moonring_policy::library::{ScriptLibrary, ScriptRule};
 use moonring_policy::{PolicyEngine, PolicySettings};
 use moonring_wire::transport::TransportConfig;
-use moonring_wire::transport::dtls::Certificate;
+use moonring_wire::transport::dtls::{Certificate, DtlsVersions};
 use moonring_wire::transport::srtp::SrtpProfile;
 
 /// Events of one shard that may wait for the control plane: a room of 500 that ends tells 500 clients of 500.
@@ -137,11 +137,17 @@ fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certi
         config::SrtpProfile::Aes128Gcm => SrtpProfile::AeadAes128Gcm,
         config::SrtpProfile::Aes128CmSha1_80 => SrtpProfile::Aes128CmHmacSha1_80,
     });
+    let versions = match config.dtls13 {
+        Dtls13::Off => DtlsVersions::V12,
+        Dtls13::Fast => DtlsVersions::V13IfFast,
+        Dtls13::Always => DtlsVersions::V13IfOffered,
+    };
     let age = Duration::from_millis(config.resend_ms);
     let base = ShardSettings::new(certificate);
     ShardSettings {
         transport: TransportConfig {
             profiles: profiles.collect(),
+            versions,
             idle_timeout: Duration::from_secs(config.ice_timeout_s),
             ..base.transport
         },

@@ -113,51 +113,36 @@ fn setup(session: &Part, part: &Part) -> Result<Setup, SdpError> {
     }
 }
 
-/// The one certificate of the bundle.
+/// The one certificate of the bundle, by the strongest of the hash functions that it is known by (RFC 8122 section 5.1).
 fn common_fingerprint(
     session: &Part,
     parts: &[Part],
     sections: &[OfferSection],
     tagged: &Part,
 ) -> Result<Fingerprint, SdpError> {
-    let Some(expected) = own_or_inherited_sha256(session, tagged)? else {
-        let (line, _) = inherited(session, tagged, "fingerprint")?;
-        return Err(tagged.error(Some(line), Problem::NoSha256));
-    };
+    let source = if tagged.has("fingerprint") { tagged } else { session };
+    let known = fingerprints(source)?;
     let used = parts.iter().zip(sections).filter(|(_, section)| in_use(section)).map(|(part, _)| part);
     for part in std::iter::once(session).chain(used) {
-        for (line, value) in part.all("fingerprint") {
-            if sha256(part, line, value)?.is_some_and(|other| other != expected) {
+        for (line, other) in fingerprints(part)? {
+            if known.iter().any(|(_, one)| one.hash() == other.hash() && *one != other) {
                 return Err(part.error(Some(line), Problem::FingerprintsDiffer));
             }
         }
     }
-    Ok(expected)
+    if let Some((_, strongest)) = known.into_iter().max_by_key(|(_, fingerprint)| fingerprint.bytes().len()) {
+        return Ok(strongest);
+    }
+    let (line, _) = inherited(session, tagged, "fingerprint")?;
+    Err(tagged.error(Some(line), Problem::UnknownHash))
 }
 
-fn own_or_inherited_sha256(session: &Part, part: &Part) -> Result<Option<Fingerprint>, SdpError> {
-    let source = if part.has("fingerprint") { part } else { session };
-    for (line, value) in source.all("fingerprint") {
-        if let Some(fingerprint) = sha256(source, line, value)? {
-            return Ok(Some(fingerprint));
-        }
+/// Those of a part that are of a known hash function, with their lines.
+fn fingerprints(part: &Part) -> Result<Vec<(usize, Fingerprint)>, SdpError> {
+    let mut known = Vec::new();
+    for (line, value) in part.all("fingerprint") {
+        let read = Fingerprint::parse(value).map_err(|_| part.error(Some(line), Problem::Malformed("fingerprint")))?;
+        known.extend(read.map(|fingerprint| (line, fingerprint)));
     }
-    Ok(None)
-}
-
-/// `sha-256 AB:CD:...`; `None` for other hashes.
-fn sha256(part: &Part, line: usize, value: &str) -> Result<Option<Fingerprint>, SdpError> {
-    let malformed = || part.error(Some(line), Problem::Malformed("fingerprint"));
-    let (hash, digits) = value.trim().split_once(' ').ok_or_else(malformed)?;
-    // RFC 8122 section 5: hash function names are compared without case.
-    if !hash.eq_ignore_ascii_case("sha-256") {
-        return Ok(None);
-    }
-    let mut bytes = [0; 32];
-    let mut octets = digits.trim().split(':');
-    for byte in &mut bytes {
-        let octet = octets.next().filter(|o| o.len() == 2 && o.bytes().all(|b| b.is_ascii_hexdigit()));
-        *byte = octet.and_then(|o| u8::from_str_radix(o, 16).ok()).ok_or_else(malformed)?;
-    }
-    if octets.next().is_some() { Err(malformed()) } else { Ok(Some(Fingerprint(bytes))) }
+    Ok(known)
 }
