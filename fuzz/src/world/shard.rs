@@ -8,14 +8,11 @@ use moonring_wire::media::Extension;
 use moonring_wire::negotiate::Direction;
 use moonring_wire::rtp::header::{NewHeader, write_header};
 
-use super::text::POLICY;
-use super::{Parts, joined, media};
+use super::{PANICS, POLICY, Parts, joined};
 use crate::sim::World;
 use crate::sim::flows::{sends, wants};
 use crate::sim::raw::{REPAIRED_RID_ID, RID_ID, section, simulcast};
 
-/// Said when a panic was contained.
-pub(super) const PANICS: &str = "a panic was contained, which ends a client or a room";
 /// Datagrams of one input.
 const MOST: usize = 40;
 /// Beside those that carry the names of sections and layers.
