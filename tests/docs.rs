@@ -1,5 +1,6 @@
-//! The documents list what there is: messages, error codes and drop reasons. (Settings: `src/server/src/config/tests.rs`; hooks and
-//! functions of policies: `tests/policy_docs.rs`; metrics: `src/server/src/signal/admin/tests.rs`.)
+//! The documents list what there is: messages, error codes and drop reasons. Other tests do it for settings
+//! (`src/server/src/config/tests.rs`), hooks and functions of policies (`tests/policy_docs.rs`) and metrics
+//! (`src/server/src/signal/admin/tests.rs`).
 #![allow(missing_docs, reason = "tests")]
 
 use std::collections::BTreeSet;
