@@ -85,6 +85,7 @@ fn named(line: &str) -> impl Iterator<Item = &str> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
         text.contains('/')
             && !text.starts_with(['/', '~'])
+            && !text.starts_with("artifacts/")
             && text.chars().all(fits)
             && ENDINGS.iter().any(|e| text.ends_with(e))
     };

@@ -65,9 +65,10 @@ const SHARED_STATE: &[&str] = &[
 #[rustfmt::skip]
 const MODULES: &[(&str, &[(&str, &[&str])])] = &[
     ("src/core", &[
+        ("bandwidth", &[]),
         ("command", &["report"]),
         ("report", &[]),
-        ("room", &[]),
+        ("room", &["bandwidth"]),
         ("shard", &["command", "report", "room"]),
     ]),
     ("src/policy", &[

@@ -17,3 +17,5 @@ mod policy;
 mod runaways;
 mod sim;
 mod simulcast;
+mod slow;
+mod streams;

@@ -1,6 +1,6 @@
 //! Session descriptions and signalling messages on their way through a shard.
 
-use moonring_core::command::{Command, Event, PublishIntent, SubscribeIntent};
+use moonring_core::command::{Command, Event, OfferRequest, PublishIntent, SubscribeIntent};
 use moonring_loadtest::peer::answer_text;
 use moonring_wire::id::ClientId;
 use moonring_wire::media::Source;
@@ -76,17 +76,18 @@ pub(super) fn messages(bytes: &[u8]) {
 fn command(client: ClientId, message: ClientMessage) -> Option<Command> {
     Some(match message {
         ClientMessage::Join { .. } => return None,
-        ClientMessage::Offer { request, sdp, publish, subscribe } => Command::Offer {
+        ClientMessage::Offer { request, sdp, publish, subscribe } => Command::Offer(OfferRequest {
             client,
             request,
             offer: Box::new(sdp::parse_offer(&sdp).ok()?),
             publish: publish.into_iter().map(|p| PublishIntent { mid: p.mid, source: p.source }).collect(),
             subscribe: subscribe.into_iter().map(|s| SubscribeIntent { mid: s.mid, track: Some(s.track) }).collect(),
-        },
+        }),
         ClientMessage::Unpublish { track } => Command::Unpublish { client, track },
         ClientMessage::Unsubscribe { track } => Command::Unsubscribe { client, track },
         ClientMessage::Mute { track, muted } => Command::SetMuted { client, track, muted },
         ClientMessage::Layer { track, layer } => Command::SetLayer { client, track, layer },
+        ClientMessage::View { track, width, height } => Command::SetView { client, track, width, height },
         ClientMessage::Message { value } => Command::Message { client, value },
         ClientMessage::Leave {} => Command::Leave { client, reason: "left".into() },
     })

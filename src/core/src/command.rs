@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::report::{RoomReport, ShardReport};
 use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId, ScriptLibrary};
 use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
-use moonring_wire::media::{Source, TrackInfo};
+use moonring_wire::media::{PauseReason, Source, TrackInfo};
 use moonring_wire::negotiate::{Answer, Offer, RequestId, SectionOutcome};
 
 /// A track a client wants to publish in a section of its offer.
@@ -28,35 +28,43 @@ pub struct SubscribeIntent {
     pub track: Option<TrackId>,
 }
 
+/// Somebody who wants into a room.
+#[derive(Debug)]
+pub struct JoinRequest {
+    /// Where.
+    pub room: RoomId,
+    /// The name the control plane chose for it.
+    pub client: ClientId,
+    /// What it shows the policy.
+    pub token: String,
+    /// What it says of itself.
+    pub metadata: Value,
+    /// Where its signalling comes from.
+    pub ip: IpAddr,
+}
+
+/// A client's offer, with what its sections are for.
+#[derive(Debug)]
+pub struct OfferRequest {
+    /// Who.
+    pub client: ClientId,
+    /// Its number for it.
+    pub request: RequestId,
+    /// The description.
+    pub offer: Box<Offer>,
+    /// What it wants to publish.
+    pub publish: Vec<PublishIntent>,
+    /// What it wants to receive.
+    pub subscribe: Vec<SubscribeIntent>,
+}
+
 /// From the control plane to the shard that owns the room.
 #[derive(Debug)]
 pub enum Command {
     /// A client wants in. Answered by [`Event::Joined`] or [`Event::Left`].
-    Join {
-        /// Where.
-        room: RoomId,
-        /// The name the control plane chose for it.
-        client: ClientId,
-        /// What it shows the policy.
-        token: String,
-        /// What it says of itself.
-        metadata: Value,
-        /// Where its signalling comes from.
-        ip: IpAddr,
-    },
+    Join(JoinRequest),
     /// A client's offer. Answered by [`Event::Answered`] or [`Event::Refused`].
-    Offer {
-        /// Who.
-        client: ClientId,
-        /// Its number for it.
-        request: RequestId,
-        /// The description.
-        offer: Box<Offer>,
-        /// What it wants to publish.
-        publish: Vec<PublishIntent>,
-        /// What it wants to receive.
-        subscribe: Vec<SubscribeIntent>,
-    },
+    Offer(OfferRequest),
     /// A client stops publishing a track.
     Unpublish {
         /// Who.
@@ -88,6 +96,17 @@ pub enum Command {
         track: TrackId,
         /// Highest layer; `None` for no limit.
         layer: Option<u8>,
+    },
+    /// The size at which a client shows a track it receives, in pixels of its screen; 0 x 0: not at all.
+    SetView {
+        /// Who.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+        /// Pixels across.
+        width: u32,
+        /// Pixels down.
+        height: u32,
     },
     /// A message for the policy.
     Message {
@@ -242,6 +261,31 @@ pub enum Event {
         client: ClientId,
         /// Which.
         track: TrackId,
+    },
+    /// A track that it receives is not sent for now.
+    TrackPaused {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+        /// Why.
+        reason: PauseReason,
+    },
+    /// A track that was paused is sent again.
+    TrackResumed {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+    },
+    /// Of an own track: the layers that somebody receives; the others need not be sent.
+    WantedLayers {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+        /// From the lowest to the highest; none when nobody receives it.
+        layers: Vec<u8>,
     },
     /// Who speaks, loudest first.
     ActiveSpeakers {

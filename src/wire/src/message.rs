@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::id::{ClientId, Mid, RoomId, TrackId};
-use crate::media::{Source, TrackInfo};
+use crate::media::{PauseReason, Source, TrackInfo};
 
 /// The version this file describes; [`ClientMessage::Join::protocol`] may name it.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -111,6 +111,16 @@ pub enum ClientMessage {
         track: TrackId,
         /// Highest layer; `null` for no limit.
         layer: Option<u8>,
+    },
+    /// The size in device pixels at which the client shows a track that it receives. 0 x 0: it does not show it, and
+    /// the server may pause it.
+    View {
+        /// Which.
+        track: TrackId,
+        /// Width.
+        width: u32,
+        /// Height.
+        height: u32,
     },
     /// A message to the room's policy (`on_message`).
     Message {
@@ -200,6 +210,25 @@ pub enum ServerMessage {
     TrackUnpublished {
         /// Which.
         track: TrackId,
+    },
+    /// A subscribed track is not sent for now.
+    TrackPaused {
+        /// Which.
+        track: TrackId,
+        /// Why.
+        reason: PauseReason,
+    },
+    /// A subscribed track that was paused is sent again.
+    TrackResumed {
+        /// Which.
+        track: TrackId,
+    },
+    /// Of an own track: the layers that somebody receives; the publisher may switch the others off.
+    WantedLayers {
+        /// Which.
+        track: TrackId,
+        /// 0 the lowest; empty: nobody receives the track.
+        layers: Vec<u8>,
     },
     /// Who speaks, loudest first; sent when it changes.
     ActiveSpeakers {

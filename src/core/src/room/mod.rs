@@ -1,21 +1,40 @@
 //! Who hears whom: rooms, clients, tracks and the edges between them. No I/O, no Lua.
 //!
 //! `history` keeps a layer's packets, `track` is what is published, `forward` is one edge to one client, `fanout`
-//! is the loop that encrypts, `resend` answers NACKs, `negotiation` chooses codecs, `layers` and `bandwidth` choose
-//! what each client gets, `speakers` hears who speaks.
+//! is the loop that encrypts, `resend` answers NACKs, `negotiation` chooses codecs, `allocation` chooses
+//! what each client gets of what its `congestion` says its path carries, `probing` and `repairs` use the rest, `speakers` hears who speaks.
+pub mod allocation;
 pub mod client;
+pub mod congestion;
 pub mod fanout;
 pub mod forward;
 pub mod history;
-pub mod layers;
+pub mod indexes;
 pub mod negotiation;
 pub mod pictures;
+pub mod probing;
+pub mod repairs;
 pub mod reports;
 pub mod speakers;
 pub mod track;
 
+use client::Client;
 use moonring_policy::PolicyKey;
-use moonring_wire::id::{ClientKey, RoomId, TrackKey};
+use slotmap::SlotMap;
+use track::Track;
+
+use moonring_wire::id::{ClientKey, RoomId, RoomKey, TrackKey};
+
+/// Everything that a shard owns, by dense keys.
+#[derive(Default)]
+pub struct World {
+    /// The rooms.
+    pub rooms: SlotMap<RoomKey, Room>,
+    /// Everybody in them.
+    pub clients: SlotMap<ClientKey, Client>,
+    /// Everything published in them.
+    pub tracks: SlotMap<TrackKey, Track>,
+}
 
 /// A set of clients and tracks with one policy.
 pub struct Room {
@@ -31,6 +50,8 @@ pub struct Room {
     pub dirty: Vec<TrackKey>,
     /// Clients with forwards waiting, while a fan-out is under way.
     pub touched: Vec<ClientKey>,
+    /// Clients whose pacer has put off what waits; the shard sets their timers.
+    pub paced: Vec<ClientKey>,
     /// Hooks under way.
     pub hooks: u32,
     /// Who speaks.

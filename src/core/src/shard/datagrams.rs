@@ -1,15 +1,16 @@
 //! A datagram's way in: which client, then STUN, DTLS, RTP or RTCP.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Shard;
-use super::elements::{Elements, Names};
+use super::header_extensions::HeaderExtensions;
 use crate::command::Event;
-use crate::room::client::{Incoming, MAX_SSRCS};
+use crate::room::client::Incoming;
+use crate::room::fanout::{self, Destination};
 use crate::room::history::Packet;
+use crate::room::reports;
 use crate::room::track::SenderClock;
-use crate::room::{fanout, layers, reports};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
 use moonring_wire::packet::SendBatch;
@@ -27,10 +28,19 @@ const MAX_RESENT: usize = 200;
 /// One message of a compound packet that is acted on, without its borrow of the packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Request {
-    Clock { ssrc: Ssrc, ntp: u64, timestamp: u32 },
+    Clock {
+        ssrc: Ssrc,
+        ntp: u64,
+        timestamp: u32,
+    },
     KeyFrame(Ssrc),
     Resend(Ssrc, u16),
     Estimate(u64),
+    /// A report block: the middle 32 bits of the NTP time that its round trip began at.
+    RoundTrip {
+        ssrc: Ssrc,
+        since: u32,
+    },
 }
 
 impl Shard {
@@ -45,14 +55,21 @@ impl Shard {
         match classify(bytes)? {
             Protocol::Stun => self.receive_stun(now, from, bytes, out),
             Protocol::Dtls => self.receive_dtls(now, from, bytes, out),
-            Protocol::Rtp => self.receive_rtp(now, self.client_at(from)?, bytes),
-            Protocol::Rtcp => self.receive_rtcp(now, self.client_at(from)?, bytes, out),
+            Protocol::Rtp => {
+                let key = self.client_at(from)?;
+                let kept = self.receive_rtp(now, key, bytes);
+                if let Err(reason) = kept {
+                    self.explain_drop(key, reason);
+                }
+                kept
+            }
+            Protocol::Rtcp => self.receive_rtcp(now, (self.client_at(from)?, from), bytes, out),
         }
     }
 
     /// The client whose address ICE has validated.
     fn client_at(&self, from: SocketAddr) -> Result<ClientKey, DropReason> {
-        self.addresses.get(&from).copied().ok_or(DropReason::UnknownAddress)
+        self.index.addresses.get(&from).copied().ok_or(DropReason::UnknownAddress)
     }
 
     fn receive_stun(
@@ -64,23 +81,23 @@ impl Shard {
     ) -> Result<(), DropReason> {
         let request = stun::parse(bytes)?;
         let ufrag = std::str::from_utf8(request.local_ufrag()).map_err(|_| DropReason::StunUnknownUser)?;
-        let key = *self.ufrags.get(ufrag).ok_or(DropReason::StunUnknownUser)?;
-        let client = self.clients.get_mut(key).ok_or(DropReason::StunUnknownUser)?;
+        let key = *self.index.ufrags.get(ufrag).ok_or(DropReason::StunUnknownUser)?;
+        let client = self.world.clients.get_mut(key).ok_or(DropReason::StunUnknownUser)?;
         let transport = client.transport.as_mut().ok_or(DropReason::StunUnknownUser)?;
         transport.handle_stun(now, from, &request, out)?;
-        if client.addresses.iter().copied().eq(transport.ice().validated()) {
+        if client.reach.addresses.iter().copied().eq(transport.ice().validated()) {
             return Ok(());
         }
         let validated: Vec<_> = transport.ice().validated().collect();
-        for gone in client.addresses.drain(..).filter(|a| !validated.contains(a)) {
-            if self.addresses.get(&gone) == Some(&key) {
-                self.addresses.remove(&gone);
+        for gone in client.reach.addresses.drain(..).filter(|a| !validated.contains(a)) {
+            if self.index.addresses.get(&gone) == Some(&key) {
+                self.index.addresses.remove(&gone);
             }
         }
         for address in &validated {
-            self.addresses.insert(*address, key);
+            self.index.addresses.insert(*address, key);
         }
-        client.addresses = validated;
+        client.reach.addresses = validated;
         self.schedule(key);
         Ok(())
     }
@@ -93,8 +110,8 @@ impl Shard {
         out: &mut SendBatch,
     ) -> Result<(), DropReason> {
         let key = self.client_at(from)?;
-        let transport = self.clients[key].transport.as_mut().ok_or(DropReason::UnknownAddress)?;
-        let event = transport.handle_dtls(now, from, bytes, &mut self.dtls_scratch, out)?;
+        let transport = self.world.clients[key].transport.as_mut().ok_or(DropReason::UnknownAddress)?;
+        let event = transport.handle_dtls(now, from, bytes, &mut self.work.dtls_scratch, out)?;
         if let Some(event) = event {
             self.transport_event(now, key, event);
             // What the policy says to an end is due now, not with the next command or timer.
@@ -107,10 +124,10 @@ impl Shard {
     pub(super) fn transport_event(&mut self, now: Instant, key: ClientKey, event: TransportEvent) {
         match event {
             TransportEvent::Connected => {
-                let client = &mut self.clients[key];
-                client.connect_by = None;
-                client.next_report = now;
-                self.events.push_back(Event::Connected { client: client.id.clone() });
+                let client = &mut self.world.clients[key];
+                client.deadlines.connect_by = None;
+                client.deadlines.report = now;
+                self.work.events.push_back(Event::Connected { client: client.id.clone() });
                 self.begin_forwards(now, key);
                 self.schedule(key);
             }
@@ -121,13 +138,13 @@ impl Shard {
     /// A client that can receive, and has not of some forwards, begins with their last key frames; for those that are
     /// no longer here the publishers are asked.
     pub(super) fn begin_forwards(&mut self, now: Instant, key: ClientKey) {
-        let client = &mut self.clients[key];
+        let client = &mut self.world.clients[key];
         if client.transport.as_ref().is_none_or(|t| t.srtp_out().is_none()) {
             return;
         }
         let mut waiting = Vec::new();
-        for forward in client.forwards.iter_mut().flatten().filter(|f| f.waits_for_key_frame()) {
-            let Some(track) = self.tracks.get_mut(forward.track) else { continue };
+        for forward in client.outbound.forwards.iter_mut().flatten().filter(|f| f.waits_for_key_frame()) {
+            let Some(track) = self.world.tracks.get_mut(forward.track) else { continue };
             forward.begin_with_last_key_frame(now, track);
             if !forward.is_behind(track) {
                 track.layers[usize::from(forward.target())].want_key_frame(now);
@@ -142,27 +159,36 @@ impl Shard {
 
     fn receive_rtp(&mut self, now: Instant, key: ClientKey, bytes: &mut [u8]) -> Result<(), DropReason> {
         let mut header = Header::parse(bytes)?;
-        let client = &mut self.clients[key];
+        let client = &mut self.world.clients[key];
         let transport = client.transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let (len, _) = transport.unprotect_rtp(bytes, header.header_len, header.ssrc.0, header.sequence)?;
         let bytes = &mut bytes[..len];
-        self.counters.packets_in += 1;
-        self.counters.bytes_in += len as u64;
+        self.report.counters.packets_in += 1;
+        self.report.counters.bytes_in += len as u64;
         let traffic = &client.facts.traffic;
         traffic.packets_in.set(traffic.packets_in.get() + 1);
         traffic.bytes_in.set(traffic.bytes_in.get() + len as u64);
-        let elements = Elements::read(&header, bytes, &client.extensions);
+        let elements = HeaderExtensions::read(&header, bytes, &client.negotiated.extensions);
         if let Some(sequence) = elements.transport_sequence {
-            let waits = client.next_feedback.is_some();
+            let waits = client.deadlines.feedback.is_some();
             reports::note_transport_sequence(now, client, sequence);
             if !waits {
                 self.schedule(key);
             }
         }
-        let incoming = self.stream_of(key, &header, bytes)?;
+        let incoming = match self.stream_of(now, key, &header, bytes, &elements) {
+            Ok(incoming) => incoming,
+            Err(reason) => {
+                // It takes none of the places of those that are known.
+                if let Some(transport) = &mut self.world.clients[key].transport {
+                    transport.retire_ssrc(header.ssrc.0);
+                }
+                return Err(reason);
+            }
+        };
         let mut bytes = bytes;
         if incoming.rtx {
-            let track = self.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+            let track = self.world.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
             let ssrc = track.layers[usize::from(incoming.layer)].ssrc.ok_or(DropReason::RtpUnknownSsrc)?;
             if track.rtx_pt != Some(header.payload_type) {
                 return Err(DropReason::RtpUnknownPayloadType);
@@ -175,65 +201,6 @@ impl Shard {
         self.keep(now, key, incoming, &header, bytes, &elements)
     }
 
-    /// Which stream a packet is of: by its SSRC, or, the first time, by its MID and RID, or by its payload type.
-    fn stream_of(&mut self, key: ClientKey, header: &Header, bytes: &[u8]) -> Result<Incoming, DropReason> {
-        let client = &self.clients[key];
-        if let Some(incoming) = client.incoming.get(&header.ssrc) {
-            return Ok(*incoming);
-        }
-        if client.incoming.len() >= MAX_SSRCS {
-            return Err(DropReason::RtpTooManySsrcs);
-        }
-        let names = Names::read(header, bytes, &client.extensions);
-        let mut found = None;
-        for track_key in &client.published {
-            let Some(track) = self.tracks.get(*track_key) else { continue };
-            if names.mid.is_some_and(|mid| mid != track.mid.as_str()) {
-                continue;
-            }
-            let is_rtx = track.rtx_pt == Some(header.payload_type);
-            if !is_rtx && track.pt != header.payload_type {
-                continue;
-            }
-            let rid = if is_rtx { names.repaired_rid.or(names.rid) } else { names.rid };
-            let is_layer = |layer: &crate::room::track::Layer| match (&layer.rid, rid) {
-                (Some(a), Some(b)) => a.as_str() == b,
-                (None, _) => {
-                    if is_rtx {
-                        layer.rtx_ssrc.is_none()
-                    } else {
-                        layer.ssrc.is_none()
-                    }
-                }
-                (Some(_), None) => false,
-            };
-            if let Some(layer) = track.layers.iter().position(is_layer) {
-                found = Some((*track_key, layer as u8, is_rtx));
-                break;
-            }
-        }
-        let (track, layer, is_rtx) = found.ok_or(DropReason::RtpUnknownSsrc)?;
-        self.bind_ssrc(key, header.ssrc, track, layer, is_rtx);
-        self.schedule(key);
-        Ok(Incoming { track, layer, rtx: is_rtx })
-    }
-
-    /// From now on `ssrc` of a client is this stream; the stream's former SSRC is forgotten.
-    pub(super) fn bind_ssrc(&mut self, key: ClientKey, ssrc: Ssrc, track_key: TrackKey, layer: u8, rtx: bool) {
-        let (Some(client), Some(track)) = (self.clients.get_mut(key), self.tracks.get_mut(track_key)) else { return };
-        let place = &mut track.layers[usize::from(layer)];
-        let slot = if rtx { &mut place.rtx_ssrc } else { &mut place.ssrc };
-        if let Some(former) = slot.replace(ssrc)
-            && former != ssrc
-        {
-            client.incoming.remove(&former);
-            if let Some(transport) = &mut client.transport {
-                transport.forget_ssrc(former.0);
-            }
-        }
-        client.incoming.insert(ssrc, Incoming { track: track_key, layer, rtx });
-    }
-
     /// Keeps a packet for forwarding.
     fn keep(
         &mut self,
@@ -242,9 +209,9 @@ impl Shard {
         incoming: Incoming,
         header: &Header,
         bytes: &[u8],
-        elements: &Elements,
+        elements: &HeaderExtensions,
     ) -> Result<(), DropReason> {
-        let track = self.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+        let track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
         if header.payload_type != track.pt {
             return Err(DropReason::RtpUnknownPayloadType);
         }
@@ -286,7 +253,7 @@ impl Shard {
     }
 
     fn hear(&mut self, now: Instant, room: moonring_wire::id::RoomKey, track: TrackKey, client: ClientKey, level: u8) {
-        let Some(state) = self.rooms.get_mut(room) else { return };
+        let Some(state) = self.world.rooms.get_mut(room) else { return };
         let was_quiet = state.speakers.deadline().is_none();
         state.speakers.hear(now, track, client, level);
         if was_quiet && let Some(at) = state.speakers.deadline() {
@@ -297,28 +264,42 @@ impl Shard {
     fn receive_rtcp(
         &mut self,
         now: Instant,
-        key: ClientKey,
+        (key, from): (ClientKey, SocketAddr),
         bytes: &mut [u8],
         out: &mut SendBatch,
     ) -> Result<(), DropReason> {
-        let transport = self.clients[key].transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
+        let client = &mut self.world.clients[key];
+        let transport = client.transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let len = transport.unprotect_rtcp(bytes)?;
-        let mut requests = std::mem::take(&mut self.requests);
-        let parsed = rtcp::parse(&bytes[..len], &mut |message| note_request(message, &mut requests));
+        // What makes the server send counts from the address that it sends to, and from no other.
+        let is_selected = transport.selected() == Some(from);
+        let path = &mut client.outbound.congestion;
+        let mut told = false;
+        let mut requests = std::mem::take(&mut self.work.requests);
+        let parsed = rtcp::parse(&bytes[..len], &mut |message| match message {
+            RtcpMessage::Nack { .. } | RtcpMessage::Remb { .. } if !is_selected => {}
+            RtcpMessage::TransportFeedback { packet } => {
+                told |= is_selected && path.as_deref_mut().is_some_and(|path| path.feedback(now, packet));
+            }
+            message => note_request(message, &mut requests),
+        });
+        if told {
+            self.feedback_came(now, key);
+        }
         for request in requests.drain(..) {
             self.act_on(now, key, request, out);
         }
-        self.requests = requests;
+        self.work.requests = requests;
         parsed
     }
 
     fn act_on(&mut self, now: Instant, key: ClientKey, request: Request, out: &mut SendBatch) {
         let moment = self.moment(now);
-        let client = &mut self.clients[key];
+        let client = &mut self.world.clients[key];
         match request {
             Request::Clock { ssrc, ntp, timestamp } => {
-                let incoming = client.incoming.get(&ssrc).filter(|i| !i.rtx);
-                if let Some((incoming, track)) = incoming.and_then(|i| Some((i, self.tracks.get_mut(i.track)?))) {
+                let incoming = client.inbound.streams.get(&ssrc).filter(|i| !i.rtx);
+                if let Some((incoming, track)) = incoming.and_then(|i| Some((i, self.world.tracks.get_mut(i.track)?))) {
                     let layer = &mut track.layers[usize::from(incoming.layer)];
                     layer.clock = Some(SenderClock { ntp, timestamp, at: now });
                     layer.stats.sender_report(ntp, now);
@@ -326,8 +307,8 @@ impl Shard {
             }
             Request::KeyFrame(ssrc) => {
                 let place = client.forward_with(ssrc);
-                let forward = place.and_then(|p| client.forwards[usize::from(p)].as_ref());
-                if let Some((forward, track)) = forward.and_then(|f| Some((f, self.tracks.get_mut(f.track)?))) {
+                let forward = place.and_then(|p| client.outbound.forwards[usize::from(p)].as_ref());
+                if let Some((forward, track)) = forward.and_then(|f| Some((f, self.world.tracks.get_mut(f.track)?))) {
                     let layer = forward.layer().unwrap_or(forward.target());
                     track.layers[usize::from(layer)].want_key_frame(now);
                     let owner = track.owner;
@@ -336,24 +317,34 @@ impl Shard {
             }
             Request::Resend(ssrc, sequence) => {
                 let Some(place) = client.forward_with(ssrc) else { return };
-                let path = client.transport.as_ref().and_then(|t| Some((t.selected()?, t.srtp_out()?)));
-                let forward = client.forwards[usize::from(place)].as_mut();
-                if let (Some((to, srtp)), Some(forward)) = (path, forward)
-                    && let Some(track) = self.tracks.get(forward.track)
-                    && fanout::resend(moment, forward, track, &client.extensions, srtp, to, sequence, out)
-                {
-                    self.counters.resent += 1;
+                let Some(to) = Destination::of(client.transport.as_ref(), &client.negotiated.extensions) else {
+                    return;
+                };
+                let (outbound, tracks) = (&mut client.outbound, &self.world.tracks);
+                if fanout::resend(moment, (outbound, place), (tracks, to), (sequence, None), out) > 0 {
+                    self.report.counters.resent += 1;
+                }
+            }
+            Request::RoundTrip { ssrc, since } => {
+                let forward = client.forward_with(ssrc).and_then(|p| client.outbound.forwards[usize::from(p)].as_ref());
+                let clock = forward.and_then(|f| f.report_times(now, self.world.tracks.get(f.track)?));
+                if let (Some((ntp, _)), Some(path)) = (clock, client.outbound.congestion.as_deref_mut()) {
+                    let elapsed = ((ntp >> 16) as u32).wrapping_sub(since);
+                    // Above some seconds it is a report block that lies, or a clock that was set.
+                    if elapsed < 10 << 16 {
+                        path.round_trip(Duration::from_secs_f64(f64::from(elapsed) / 65_536.0));
+                    }
                 }
             }
             Request::Estimate(bps) => {
-                client.remb_bps = Some(bps);
-                layers::choose(now, client, &mut self.tracks);
-                self.begin_forwards(now, key);
+                if let Some(path) = client.outbound.congestion.as_deref_mut() {
+                    path.remb(now, bps);
+                    self.choose_layers(now, key);
+                }
             }
         }
     }
 }
-
 /// Takes down what a message asks for; reports, goodbyes and the rest change nothing here.
 fn note_request(message: RtcpMessage<'_>, requests: &mut Vec<Request>) {
     match message {
@@ -366,6 +357,12 @@ fn note_request(message: RtcpMessage<'_>, requests: &mut Vec<Request>) {
             requests.extend(sequences.take(room).map(|sequence| Request::Resend(media, sequence)));
         }
         RtcpMessage::Remb { bitrate_bps, .. } => requests.push(Request::Estimate(bitrate_bps)),
+        RtcpMessage::ReportBlock { block, .. } if block.last_sr != 0 => {
+            requests.push(Request::RoundTrip {
+                ssrc: block.about,
+                since: block.last_sr.wrapping_add(block.delay_since_last_sr),
+            });
+        }
         RtcpMessage::ReportBlock { .. } | RtcpMessage::TransportFeedback { .. } | RtcpMessage::Bye { .. } => {}
     }
 }

@@ -282,6 +282,9 @@ fn client_of(event: &Event) -> Option<&ClientId> {
         | Event::TrackPublished { client, .. }
         | Event::TrackChanged { client, .. }
         | Event::TrackUnpublished { client, .. }
+        | Event::TrackPaused { client, .. }
+        | Event::TrackResumed { client, .. }
+        | Event::WantedLayers { client, .. }
         | Event::ActiveSpeakers { client, .. }
         | Event::Message { client, .. } => Some(client),
         Event::PolicyRequest { .. } | Event::Report { .. } | Event::Counters(_) | Event::RoomClosed { .. } => None,
