@@ -1,4 +1,4 @@
-//! Offer and answer as types: what `signal/sdp.rs` reads from and writes as text, and what a room decides on.
+//! Offer and answer as types: what [`crate::sdp`] reads from and writes as text, and what a room decides on.
 
 use std::net::SocketAddr;
 

@@ -7,6 +7,32 @@ use crate::media::Extension;
 use crate::negotiate::{Fingerprint, IceCredentials, Offer, OfferSection, SectionKind, Setup};
 
 /// Reads what a client offers. Candidates are passed over: an ICE-lite server needs none.
+///
+/// # Errors
+///
+/// Names the media section and the line where it can, for the client's developer.
+///
+/// ```
+/// use moonring_wire::media::{CodecName, Kind};
+/// use moonring_wire::negotiate::SectionKind;
+/// use moonring_wire::sdp::parse_offer;
+///
+/// let text = concat!(
+///     "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n",
+///     "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=sendonly\r\na=rtcp-mux\r\n",
+///     "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=setup:actpass\r\n",
+///     "a=fingerprint:sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:",
+///     "00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF\r\n",
+///     "a=rtpmap:111 opus/48000/2\r\na=ssrc:7 cname:ada\r\n",
+/// );
+/// let offer = parse_offer(text)?;
+/// assert_eq!(offer.sections[0].kind, SectionKind::Media(Kind::Audio));
+/// assert_eq!(offer.sections[0].codecs[0].codec.name, CodecName::Opus);
+///
+/// let error = parse_offer(&text.replace("a=rtcp-mux\r\n", "")).unwrap_err();
+/// assert!(error.to_string().contains("rtcp-mux"), "{error}");
+/// # Ok::<(), moonring_wire::sdp::SdpError>(())
+/// ```
 pub fn parse_offer(text: &str) -> Result<Offer, SdpError> {
     let (session, parts) = lines::split(text)?;
     if parts.is_empty() {

@@ -104,6 +104,8 @@ pub struct Dtls {
     taken: Taken,
     /// When an incomplete handshake has failed; `None` before its first datagram.
     deadline: Option<Instant>,
+    /// A cookie was asked for, and nothing has come since.
+    awaits_cookie: bool,
     /// The last alert in the clear, and the deadline before it.
     warned: Option<(u8, Instant)>,
     /// An alert of this side that the library does not send.
@@ -156,6 +158,7 @@ impl Dtls {
             connected: false,
             taken: Taken::default(),
             deadline: None,
+            awaits_cookie: false,
             warned: None,
             farewell: None,
             ending: None,
@@ -178,6 +181,14 @@ impl Dtls {
                 return Err(DropReason::Dtls);
             }
             self.taken.add(datagram.len(), summary.records)?;
+        }
+        // The request for a cookie is not sent again by itself (RFC 6347 section 4.2.1): a client that repeats its first
+        // ClientHello has not received it.
+        if self.awaits_cookie {
+            self.awaits_cookie = false;
+            if hello::is_first_client_hello(datagram) {
+                self.stage = Stage::Hello(HelloCollector::default());
+            }
         }
         match &mut self.stage {
             Stage::Over => return Err(DropReason::Dtls),
@@ -245,7 +256,9 @@ impl Dtls {
     fn begin(&mut self, now: Instant, hello: &Hello) {
         let Stage::Hello(collector) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
         let (certificate, fingerprint) = (&self.certificate, self.terms.fingerprint);
-        let mut stack: Box<dyn Stack> = match hello::choose(hello, &self.terms) {
+        let choice = hello::choose(hello, &self.terms);
+        self.awaits_cookie = matches!(choice, Some(Choice::Rtc(_)));
+        let mut stack: Box<dyn Stack> = match choice {
             None => return self.fail(NO_COMMON_PROFILE.to_owned(), Some(alert::HANDSHAKE_FAILURE)),
             Some(Choice::Rtc(profile)) => Box::new(RtcStack::server(certificate, fingerprint, profile)),
             Some(Choice::Dimpl12) => Box::new(DimplStack::server(now, certificate, fingerprint, false)),

@@ -16,6 +16,15 @@ const DTLS_1_3: u16 = 0xFEFC;
 const USE_SRTP: u16 = 14;
 const SUPPORTED_VERSIONS: u16 = 43;
 
+/// True for a ClientHello, or its first part, that begins a handshake: message number 0, in the clear.
+pub(super) fn is_first_client_hello(datagram: &[u8]) -> bool {
+    // Record: type, version (2), epoch (2), number (6), length (2); message: type, length (3), number (2).
+    datagram.first() == Some(&22)
+        && datagram.get(3..5) == Some(&[0, 0])
+        && datagram.get(13) == Some(&1)
+        && datagram.get(17..19) == Some(&[0, 0])
+}
+
 /// Keeps datagrams until a whole ClientHello is there.
 #[derive(Debug, Default)]
 pub(super) struct HelloCollector {

@@ -37,6 +37,8 @@ pub(super) struct RtcStack {
     event: Option<StackEvent>,
     late_records: usize,
     retries: usize,
+    /// The datagrams of the last flight, to be sent again as they were.
+    flight: Vec<BytesMut>,
     /// The wait before the next retry. The library's own are all equal.
     wait: Duration,
     retry_at: Option<Instant>,
@@ -60,6 +62,7 @@ impl RtcStack {
             stack.fail(&error);
         }
         stack.collect();
+        stack.flight = stack.outbox.iter().cloned().collect();
         stack.retry_at = Some(now);
         stack
     }
@@ -85,6 +88,7 @@ impl RtcStack {
             event: None,
             late_records: 0,
             retries: 0,
+            flight: Vec::new(),
             wait: FIRST_RETRY,
             retry_at: None,
         };
@@ -137,7 +141,7 @@ impl RtcStack {
         match self.keys() {
             Ok(keys) => {
                 self.connected = true;
-                self.retry_at = None;
+                (self.flight, self.retry_at) = (Vec::new(), None);
                 self.event = Some(StackEvent::Connected(keys));
             }
             Err(reason) => {
@@ -197,6 +201,7 @@ impl Stack for RtcStack {
         let outcome = self.endpoint.read(now, PEER, None, admitted);
         self.collect();
         if !self.connected && !self.outbox.is_empty() {
+            self.flight = self.outbox.iter().cloned().collect();
             (self.retries, self.wait, self.retry_at) = (0, FIRST_RETRY, Some(now + FIRST_RETRY));
         }
         match outcome {
@@ -213,10 +218,8 @@ impl Stack for RtcStack {
         if self.outbox.is_empty() {
             self.retries += 1;
             self.wait *= 2;
-            if let Err(error) = self.endpoint.handle_timeout(PEER, now) {
-                return self.fail(&error);
-            }
-            self.collect();
+            // Not by the library's own timer, which a repeated message of the peer stops for good.
+            self.outbox.extend(self.flight.iter().cloned());
         }
         self.retry_at = (self.retries < RETRIES).then(|| now + self.wait);
     }
