@@ -20,7 +20,7 @@ pub(super) struct DimplStack {
     peer: Peer,
     /// To be told once the handshake is complete.
     keys: Option<SrtpKeys>,
-    /// The handshake is.
+    /// `dimpl` has come to the end of its handshake.
     complete: bool,
     /// The keys have been told.
     connected: bool,
@@ -84,8 +84,12 @@ impl DimplStack {
         if let Some(inner) = self.inner.as_mut()
             && inner.close().is_ok()
         {
-            while let Output::Packet(datagram) = inner.poll_output(scratch) {
-                sink(datagram);
+            loop {
+                match inner.poll_output(scratch) {
+                    Output::Packet(datagram) => sink(datagram),
+                    Output::Timeout(_) | Output::BufferTooSmall { .. } => break,
+                    _ => {}
+                }
             }
         }
         self.fail(reason, None);
