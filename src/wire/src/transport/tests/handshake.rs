@@ -77,8 +77,10 @@ fn without_a_common_profile_a_handshake_fails_with_an_alert() {
 
 #[test]
 fn a_client_that_falls_silent_in_its_handshake_is_given_up_and_told() {
+    let certificate = Certificate::generate().unwrap();
+    let config = TransportConfig { idle_timeout: Duration::from_secs(60), ..TransportConfig::new(certificate) };
     for case in Case::ALL {
-        let mut world = World::new(case);
+        let mut world = World::with(case, &config, Fingerprint::sha256);
         // All but the first datagrams are lost.
         world.lost = (2..1_000).collect();
         world.run(20);

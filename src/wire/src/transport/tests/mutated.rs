@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 
 /// Records in all. The fuzz target `dtls` goes on from here.
-const RECORDS: usize = 200_000;
+const RECORDS: usize = 100_000;
 /// Changed copies of each true datagram before it comes itself: with some the handshake comes to its end.
 const COPIES: [usize; 4] = [0, 1, 4, 12];
 /// Changed copies of each of the client's datagrams when all are through.
