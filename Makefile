@@ -86,6 +86,14 @@ test-clients: tools-build tools-node ## Foreign clients against the server, fram
 test-clients-fast: ARGS = fast
 test-clients-fast: test-clients # the ones that need no compiling and take under 4 minutes together
 
+.PHONY: test-networks
+test-networks: tools-build tools-browser ## Browsers behind slow links, in namespaces: make test-networks ARGS="600 room"
+	@$(call install, ip curl, iproute2 curl)
+	@$(SAY) "Building the server for the browsers"
+	cargo build --locked --bin moonring
+	@$(SAY) "Slow links (tests/networks)"
+	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" node tests/networks/run.mjs $(ARGS)
+
 .PHONY: bench
 bench: tools-build ## Benchmarks
 	cargo bench --locked -p moonring-benches $(ARGS)

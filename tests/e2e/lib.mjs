@@ -16,8 +16,8 @@ export const ROOT = resolve(HERE, '../..');
 export const ARTIFACTS = join(ROOT, 'artifacts');
 /** The token of this folder's test policy. */
 export const TOKEN = 'let-me-in';
-const BINARY = process.env.MOONRING_BIN ?? join(ROOT, 'target/debug/moonring');
-const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+export const BINARY = process.env.MOONRING_BIN ?? join(ROOT, 'target/debug/moonring');
+export const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 /** Long, because CI machines are small; nothing asserts on how long things take. */
 const PATIENCE_MS = Number(process.env.MOONRING_E2E_PATIENCE_S ?? 30) * 1000;
 
@@ -139,13 +139,15 @@ async function freePort() {
   return port;
 }
 
-/** Headless Chromium with a fake camera and microphone. */
-export function startBrowser() {
+/** Headless Chromium with a fake camera and microphone. `executable` may be a wrapper that puts it somewhere else.
+ *  @param {string} [executable] @param {string[]} [disabled] features to do without */
+export function startBrowser(executable = CHROMIUM, disabled = []) {
+  const features = ['LocalNetworkAccessChecks', 'LocalNetworkAccessChecksWebSockets', ...disabled]; // for a page from disk
   return chromium.launch({
-    executablePath: CHROMIUM,
+    executablePath: executable,
     args: [
       '--no-sandbox',
-      '--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets', // for a page from disk
+      `--disable-features=${features.join()}`,
       '--disable-gpu',
       '--disable-quic',
       '--disable-background-networking',

@@ -1,6 +1,7 @@
 // What the forwarder costs the picture: against a direct peer connection of the same two tabs, in the same run.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { connectDirectly } from './direct.mjs';
 import { flows, report, shared, sleep } from './lib.mjs';
 
 const WARM_UP_MS = 15_000;
@@ -80,34 +81,4 @@ function counters(tab, type) {
     const { timestamp, framesSent, framesDecoded, bytesReceived, freezeCount } = s;
     return { timestamp, framesSent, framesDecoded, bytesReceived, freezeCount };
   }, type);
-}
-
-/** Connects two tabs without a server, both ways, with the media they had in the room. @param {Tab} one @param {Tab} other */
-async function connectDirectly(one, other) {
-  const complete = `(async () => {
-    if (connection.iceGatheringState !== 'complete')
-      await new Promise((done) => connection.addEventListener('icegatheringstatechange', () => connection.iceGatheringState === 'complete' && done()));
-    return connection.localDescription.toJSON();
-  })()`;
-  const prepare = () => {
-    window.connection = new RTCPeerConnection();
-    window.sinks = [];
-    window.connection.ontrack = (/** @type {RTCTrackEvent} */ { track }) => {
-      const sink = Object.assign(/** @type {HTMLMediaElement} */ (document.createElement(track.kind)), { autoplay: true, muted: true });
-      sink.srcObject = new MediaStream([track]);
-      document.body.append(sink);
-    };
-    for (const track of window.kept) window.connection.addTrack(track, new MediaStream([track]));
-  };
-  await one.evaluate(prepare);
-  await other.evaluate(prepare);
-  await one.evaluate(() => window.connection.setLocalDescription());
-  const offer = await one.evaluate(complete);
-  await other.evaluate(async (/** @type {any} */ description) => {
-    await window.connection.setRemoteDescription(description);
-    await window.connection.setLocalDescription();
-  }, offer);
-  const answer = await other.evaluate(complete);
-  await one.evaluate((/** @type {any} */ description) => window.connection.setRemoteDescription(description), answer);
-  await one.waitForFunction(() => window.connection.connectionState === 'connected');
 }

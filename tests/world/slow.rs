@@ -175,3 +175,25 @@ fn what_does_not_fit_at_all_is_paused_told_and_comes_back() {
     assert_eq!(told(&world).last(), Some(&"resumed"));
     assert_eq!(layer_lately(&world, subscribers[0], 2), Some(2));
 }
+
+#[test]
+fn a_token_bucket_does_not_make_a_link_look_faster_than_it_is() {
+    let (mut world, mut encoder, subscribers, _) = scene(45, &[Some(900_000), Some(300_000)]);
+    for who in &subscribers {
+        world.members[*who].down.burst = 8_000;
+    }
+    encoder.run(&mut world, 8);
+    for second in 8..28 {
+        encoder.run(&mut world, 1);
+        let layers: Vec<_> = subscribers.iter().map(|who| layer_lately(&world, *who, 1)).collect();
+        assert_eq!(layers, [Some(1), Some(0)], "after {second} s");
+    }
+    let gaps: Vec<_> = subscribers.iter().map(|who| longest_gap(&world, *who, 20)).collect();
+    assert!(gaps.iter().all(|gap| *gap < Duration::from_millis(400)), "{gaps:?}");
+    for who in &subscribers {
+        world.members[*who].down.rate_bps = None;
+    }
+    encoder.run(&mut world, 14);
+    let layers: Vec<_> = subscribers.iter().map(|who| layer_lately(&world, *who, 1)).collect();
+    assert_eq!(layers, [Some(2), Some(2)]);
+}

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use moonring_policy::{PolicyStats, RoomStatus};
 use moonring_wire::drops::Drops;
-use moonring_wire::id::RoomId;
+use moonring_wire::id::{ClientId, RoomId};
 
 /// Most rooms that one [`crate::command::Command::Report`] asks for: what a tick has time for.
 pub const MAX_ROOMS_PER_REPORT: usize = 256;
+/// Most clients of a room whose paths its report tells of: a room of thousands would hold up its shard.
+pub const MAX_PATHS_PER_ROOM: usize = 128;
 
 /// One room.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +22,27 @@ pub struct RoomReport {
     pub tracks: usize,
     /// Its policy.
     pub policy: Option<RoomStatus>,
+    /// The paths to its clients that receive something, at most [`MAX_PATHS_PER_ROOM`].
+    pub paths: Vec<PathReport>,
+}
+
+/// The path to one client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PathReport {
+    /// Which client.
+    pub client: ClientId,
+    /// What layers are chosen for, in bit/s; `None` when nothing limits them.
+    pub estimate_bps: Option<u64>,
+    /// The most to send right now, in bit/s; `None` likewise.
+    pub target_bps: Option<u64>,
+    /// Tracks that are paused for it, whatever the reason.
+    pub paused: usize,
+    /// The smoothed round trip, once measured.
+    pub rtt: Option<Duration>,
+    /// The part of its packets that was lost lately, 0 to 1.
+    pub loss: f32,
+    /// Packets sent again because it asked for them.
+    pub resends: u64,
 }
 
 /// One shard.

@@ -22,6 +22,8 @@ pub(crate) struct Link {
     /// The bottleneck, if any; what waits longer than `queue` is lost.
     pub(crate) rate_bps: Option<u64>,
     pub(crate) queue: Duration,
+    /// Bytes that pass the bottleneck at once after a pause, as through a token bucket.
+    pub(crate) burst: usize,
     pub(crate) busy_until: Option<Instant>,
 }
 
@@ -33,6 +35,7 @@ impl Link {
         jitter: Duration::ZERO,
         rate_bps: None,
         queue: Duration::from_millis(200),
+        burst: 0,
         busy_until: None,
     };
 
@@ -43,13 +46,16 @@ impl Link {
     /// When a datagram that leaves now comes out of the bottleneck; `None` when it does not.
     fn pass(&mut self, now: Instant, len: usize) -> Option<Instant> {
         let Some(rate) = self.rate_bps else { return Some(now) };
+        let time = |bytes: usize| Duration::from_secs_f64(bytes as f64 * 8.0 / rate as f64);
+        // A full bucket is time ahead: what it holds need not wait.
+        let burst = time(self.burst);
         let start = self.busy_until.map_or(now, |at| at.max(now));
-        if start - now > self.queue {
+        if start.saturating_duration_since(now + burst) > self.queue {
             return None;
         }
-        let end = start + Duration::from_secs_f64(len as f64 * 8.0 / rate as f64);
+        let end = start + time(len);
         self.busy_until = Some(end);
-        Some(end)
+        Some(end.checked_sub(burst).map_or(now, |at| at.max(now)))
     }
 }
 

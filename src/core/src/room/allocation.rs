@@ -69,14 +69,23 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
             (keep, ((bps as f64 * RAISE_INTO) as u64).saturating_sub(sound))
         }
     };
-    let (ramping, starts_low) = (path.is_ramping(now), path.starts_low());
+    let (ramping, starts_low, climbing) = (path.is_ramping(now), path.starts_low(), path.is_new(now));
     let kept = allocate(keep, &choices);
     let raised = if starts_low { choices.iter().map(|c| c.active(0)).collect() } else { allocate(raise, &choices) };
+    let decide = |((choice, keep), raise): ((&Choice, Option<u8>), Option<u8>)| {
+        let forward = outbound.forwards[choice.place].as_ref()?;
+        decide((now, climbing), forward, choice, keep, raise).or(choice.active(0).filter(|_| ramping))
+    };
+    let mut layers: Vec<_> = choices.iter().zip(kept).zip(raised).map(decide).collect();
+    if let Some(bps) = raised_bps(&choices, &layers)
+        && !path.may_raise_to(now, bps + sound)
+    {
+        put_off(outbound, &choices, &mut layers, ramping);
+    }
     let mut changed = Vec::new();
-    for ((choice, keep), raise) in choices.iter().zip(kept).zip(raised) {
+    for (choice, layer) in choices.iter().zip(layers) {
         let Some(forward) = &mut outbound.forwards[choice.place] else { continue };
         let Some(track) = tracks.get_mut(forward.track) else { continue };
-        let layer = decide(now, forward, choice, keep, raise).or(choice.active(0).filter(|_| ramping));
         if apply(now, forward, track, choice, layer) {
             changed.push(choice.place as u16);
         }
@@ -145,10 +154,17 @@ fn allocate(budget_bps: u64, choices: &[Choice]) -> Vec<Option<u8>> {
     }
 }
 
-/// The layer between what may be kept and what may be raised to; `None` to pause.
-fn decide(now: Instant, forward: &Forward, choice: &Choice, keep: Option<u8>, raise: Option<u8>) -> Option<u8> {
+/// The layer between what may be kept and what may be raised to; `None` to pause. `climbing`: nothing is held up yet.
+fn decide(
+    (now, climbing): (Instant, bool),
+    forward: &Forward,
+    choice: &Choice,
+    keep: Option<u8>,
+    raise: Option<u8>,
+) -> Option<u8> {
     let Some(current) = choice.current.map(|layer| layer.min(choice.limit)) else { return raise };
-    let may_raise = forward.allotted.changed.is_none_or(|at| now.saturating_duration_since(at) >= RAISE_INTERVAL);
+    let rested = |at: Instant| now.saturating_duration_since(at) >= RAISE_INTERVAL;
+    let may_raise = climbing || forward.allotted.changed.is_none_or(rested);
     match (keep, raise) {
         (None, _) => None,
         (Some(keep), _) if keep < current => Some(keep),
@@ -156,6 +172,28 @@ fn decide(now: Instant, forward: &Forward, choice: &Choice, keep: Option<u8>, ra
         // A layer that fell silent is not waited for.
         _ if choice.rate(current) == 0 => Some(keep.unwrap_or(current)),
         _ => Some(current),
+    }
+}
+
+/// What all layers take together, in bit/s, if one of them is higher than the one sent now.
+fn raised_bps(choices: &[Choice], layers: &[Option<u8>]) -> Option<u64> {
+    let is_raised = choices.iter().zip(layers).any(|(choice, layer)| *layer > choice.current);
+    let rate = |(choice, layer): (&Choice, &Option<u8>)| layer.map_or(0, |layer| choice.rate(layer));
+    is_raised.then(|| choices.iter().zip(layers).map(rate).sum())
+}
+
+/// Leaves what would be raised as it is. What is not sent for another reason than the path does not wait: its lowest
+/// layer comes at once.
+fn put_off(outbound: &Outbound, choices: &[Choice], layers: &mut [Option<u8>], ramping: bool) {
+    for (choice, layer) in choices.iter().zip(layers) {
+        let paused = outbound.forwards[choice.place].as_ref().and_then(|forward| forward.allotted.paused);
+        let lowest = choice.active(0);
+        let stays = match choice.current {
+            Some(current) if choice.rate(current) > 0 => Some(current),
+            Some(current) => lowest.or(Some(current)),
+            None => lowest.filter(|_| ramping || paused == Some(PauseReason::Hidden)),
+        };
+        *layer = (*layer).min(stays);
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::rehearsal::{Rehearsals, Seen};
 use super::repairs::RepairBudget;
 use crate::bandwidth::{Estimator, Pacer, Probe, ProbeId, Settings};
 
@@ -20,8 +21,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const TRICKLE_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two slices of a probe.
 const PROBE_SLICE: Duration = Duration::from_millis(1);
+/// Between two slices of a rehearsal.
+const REHEARSAL_SLICE: Duration = Duration::from_millis(5);
 /// How long the lowest layers are sent at whatever rate they have, while the first probes find out what the path carries.
 const RAMP: Duration = Duration::from_millis(1_500);
+/// How long layers may follow the first probes up one after the other.
+const CLIMB: Duration = Duration::from_secs(5);
 
 /// What is known of how a client's path is controlled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +71,7 @@ pub struct Congestion {
     last_sent: Option<Instant>,
     /// Something is paused because it does not fit.
     is_starved: bool,
+    rehearsals: Rehearsals,
     /// What may be resent.
     pub repairs: RepairBudget,
 }
@@ -83,6 +89,7 @@ impl Congestion {
             polled: now,
             last_sent: None,
             is_starved: false,
+            rehearsals: Rehearsals::new(),
             repairs: RepairBudget::new(now),
         }
     }
@@ -104,6 +111,7 @@ impl Congestion {
         let bytes = bytes + DATAGRAM_OVERHEAD;
         self.began.get_or_insert(now);
         self.last_sent = Some(now);
+        self.rehearsals.sent(bytes);
         if numbered {
             self.estimator.on_sent(now, self.next_sequence, bytes, probe);
             self.next_sequence = self.next_sequence.wrapping_add(1);
@@ -138,6 +146,8 @@ impl Congestion {
         if told {
             self.control = Control::Estimated;
             self.pace(now);
+            let (queue, loss) = (self.estimator.queue(), self.estimator.loss());
+            self.rehearsals.observe(now, Seen { queue, loss, target_bps: self.estimator.target_bps() });
         }
         told
     }
@@ -188,6 +198,11 @@ impl Congestion {
         self.is_controlled() && self.began.is_none_or(|at| now.saturating_duration_since(at) < RAMP)
     }
 
+    /// True at the beginning: the way up is not held up then.
+    pub fn is_new(&self, now: Instant) -> bool {
+        self.began.is_none_or(|at| now.saturating_duration_since(at) < CLIMB)
+    }
+
     /// What layers may be chosen for, in bit/s; `None` when nothing limits them.
     pub fn stable_bps(&self) -> Option<u64> {
         self.is_controlled().then(|| self.estimator.stable_bps())
@@ -196,6 +211,15 @@ impl Congestion {
     /// The most to send right now, in bit/s.
     pub fn target_bps(&self) -> Option<u64> {
         self.is_controlled().then(|| self.estimator.target_bps())
+    }
+
+    /// Whether layers that take `bps` together may be sent instead of lower ones. If that is more than the path has
+    /// carried of late, it is rehearsed first, and the answer is yes some tenths of a second later.
+    pub fn may_raise_to(&mut self, now: Instant, bps: u64) -> bool {
+        // Without transport-wide feedback nothing would tell how it went.
+        let Some(arrived) = self.estimator.throughput_bps() else { return true };
+        // While a probe is under way the answer may be another in a moment.
+        arrived >= bps || (self.running.is_none() && self.rehearsals.may_send(now, bps))
     }
 
     /// The smoothed round trip, once measured.
@@ -218,6 +242,10 @@ impl Congestion {
         }
         if !self.is_controlled() {
             return None;
+        }
+        self.rehearsals.expire(now);
+        if let Some(bytes) = self.rehearsals.due(now) {
+            return Some(ProbeSlice { probe: None, bytes });
         }
         if self.running.is_none() {
             let Some(probe) = self.estimator.poll_probe(now) else { return self.trickle(now) };
@@ -248,6 +276,9 @@ impl Congestion {
     pub fn poll_timeout(&self) -> Option<Instant> {
         if !self.is_controlled() {
             return None;
+        }
+        if self.rehearsals.due(self.polled).is_some() {
+            return Some(self.polled + REHEARSAL_SLICE);
         }
         if let Some(running) = &self.running {
             return Some(running.next_slice);

@@ -13,6 +13,7 @@ pub mod indexes;
 pub mod negotiation;
 pub mod pictures;
 pub mod probing;
+pub mod rehearsal;
 pub mod repairs;
 pub mod reports;
 pub mod speakers;

@@ -15,6 +15,8 @@ pub const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
 const LAYER_SILENCE: Duration = Duration::from_secs(2);
 /// Over how long a layer's bit rate is averaged.
 const RATE_INTERVAL: Duration = Duration::from_millis(500);
+/// Weight of the newest measurement: a key frame in half a second does not make a layer one that no longer fits.
+const RATE_WEIGHT: f64 = 0.35;
 
 /// The publisher's wall clock at one of its time stamps, from a sender report (RFC 3550 section 6.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +118,13 @@ impl Layer {
         self.rate_bytes += bytes as u64;
         let since = *self.rate_since.get_or_insert(now);
         let elapsed = now.saturating_duration_since(since);
-        if elapsed >= RATE_INTERVAL {
-            self.bitrate_bps = (self.rate_bytes as f64 * 8.0 / elapsed.as_secs_f64()) as u64;
+        if elapsed >= LAYER_SILENCE {
+            // Silence is no rate: it begins anew, and what it was is the best guess until then.
+            (self.rate_since, self.rate_bytes) = (Some(now), 0);
+        } else if elapsed >= RATE_INTERVAL {
+            let rate = self.rate_bytes as f64 * 8.0 / elapsed.as_secs_f64();
+            let before = if self.bitrate_bps == 0 { rate } else { self.bitrate_bps as f64 };
+            self.bitrate_bps = (before + RATE_WEIGHT * (rate - before)) as u64;
             (self.rate_since, self.rate_bytes) = (Some(now), 0);
         }
     }
@@ -272,12 +279,29 @@ impl Track {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use moonring_wire::media::CodecName;
 
     #[test]
     fn a_senders_clock_runs_on_between_its_reports() {
         let at = Instant::now();
         let clock = SenderClock { ntp: 5 << 32, timestamp: u32::MAX - 44_999, at };
         assert_eq!(clock.at(at + Duration::from_secs(1), 90_000), (6 << 32, 45_000));
+    }
+
+    #[test]
+    fn a_layers_rate_is_not_that_of_one_key_frame_nor_of_its_silence() {
+        let t0 = Instant::now();
+        let codec = Codec { name: CodecName::Vp8, fmtp: String::new() };
+        let limits = HistoryLimits { age: Duration::from_secs(1), bytes: 4_096 };
+        let mut layer = Layer::new(None, (None, None), &codec, limits);
+        // 10 kB every half a second: 160 kbit/s; then a key frame of 40 kB.
+        for (ms, bytes) in [(0, 10_000), (500, 0), (501, 10_000), (1_001, 0), (1_002, 40_000), (1_503, 0)] {
+            layer.count(t0 + Duration::from_millis(ms), bytes);
+        }
+        assert!((320_000..340_000).contains(&layer.bitrate_bps), "{}", layer.bitrate_bps);
+        let before = layer.bitrate_bps;
+        layer.count(t0 + Duration::from_secs(60), 1_000);
+        assert_eq!(layer.bitrate_bps, before);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{Shard, ShardCounters, Timer};
 use crate::command::Event;
-use crate::report::{MAX_ROOMS_PER_REPORT, RoomReport, ShardReport};
+use crate::report::{MAX_PATHS_PER_ROOM, MAX_ROOMS_PER_REPORT, PathReport, RoomReport, ShardReport};
+use crate::room::client::Client;
 use moonring_wire::id::RoomId;
 
 /// Events that wait for the control plane beyond which no report is added to them.
@@ -51,9 +52,26 @@ impl Shard {
         let report = |room: RoomId| {
             let state = self.world.rooms.get(*self.index.rooms.get(&room)?)?;
             let policy = self.policy.engine.room_status(state.policy);
-            Some(RoomReport { room, clients: state.clients.len(), tracks: state.tracks.len(), policy })
+            let clients = state.clients.iter().filter_map(|key| self.world.clients.get(*key));
+            let paths = clients.filter_map(path).take(MAX_PATHS_PER_ROOM).collect();
+            Some(RoomReport { room, clients: state.clients.len(), tracks: state.tracks.len(), policy, paths })
         };
         let rooms = rooms.into_iter().take(MAX_ROOMS_PER_REPORT).filter_map(report).collect();
         self.work.events.push_back(Event::Report { id, rooms });
     }
+}
+
+/// How the path to a client is; `None` while nothing is forwarded to it.
+fn path(client: &Client) -> Option<PathReport> {
+    let path = client.outbound.congestion.as_deref()?;
+    let paused = client.outbound.forwards.iter().flatten().filter(|f| f.allotted.paused.is_some()).count();
+    Some(PathReport {
+        client: client.id.clone(),
+        estimate_bps: path.stable_bps(),
+        target_bps: path.target_bps(),
+        paused,
+        rtt: path.rtt(),
+        loss: path.loss(),
+        resends: path.repairs.resent(),
+    })
 }

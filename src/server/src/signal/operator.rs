@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use reqwest::{Client, Response};
 
-use super::rooms::{PolicyLine, ReloadLine, RoomLine, RoomsPage};
+use super::rooms::{PathLine, PolicyLine, ReloadLine, RoomLine, RoomsPage};
 use super::tls;
 use crate::watch::ReloadReport;
 
@@ -90,16 +90,28 @@ fn table(rooms: &[RoomLine]) -> String {
         "{:width$} {:>5} {:>7} {:>6} {:>8} {:>8} {:>8}  {:8} SCRIPT\n",
         "ROOM", "SHARD", "CLIENTS", "TRACKS", "P50 µs", "P99 µs", "KiB", "VERSION"
     );
-    for RoomLine { room, shard, clients, tracks, policy } in rooms {
+    for RoomLine { room, shard, clients, tracks, policy, paths } in rooms {
         let tracks = tracks.map_or("?".to_owned(), |tracks| tracks.to_string());
         let _ = write!(text, "{:width$} {shard:>5} {clients:>7} {tracks:>6} ", room.as_str());
         let _ = match policy {
             Some(policy) => writeln!(text, "{}", policy_columns(policy)),
             None => writeln!(text, "(the shard does not answer)"),
         };
+        paths.iter().for_each(|path| text.push_str(&path_line(path)));
     }
     let _ = writeln!(text, "{} rooms", rooms.len());
     text
+}
+
+fn path_line(path: &PathLine) -> String {
+    let PathLine { client, estimate, target, paused, rtt, loss, resends } = path;
+    let kbps = |bps: &Option<u64>| bps.map_or("no limit".to_owned(), |bps| format!("{} kbit/s", bps / 1000));
+    let (estimate, target, loss) = (kbps(estimate), kbps(target), loss * 100.0);
+    let rtt = rtt.map_or("?".to_owned(), |rtt| format!("{rtt:.0}"));
+    format!(
+        "  {}: estimate {estimate}, target {target}, {paused} paused, rtt {rtt} ms, loss {loss:.1} %, {resends} resent\n",
+        client.as_str()
+    )
 }
 
 fn policy_columns(policy: &PolicyLine) -> String {

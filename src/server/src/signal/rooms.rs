@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::app::App;
-use moonring_core::report::RoomReport;
+use moonring_core::report::PathReport;
 use moonring_policy::RoomStatus;
-use moonring_wire::id::RoomId;
+use moonring_wire::id::{ClientId, RoomId};
 
 /// Rooms of a page when nobody says.
 const ROOMS_PER_PAGE: usize = 1_000;
@@ -45,6 +45,28 @@ pub(crate) struct RoomLine {
     pub tracks: Option<usize>,
     /// Its policy; `None` when the shard did not say.
     pub policy: Option<PolicyLine>,
+    /// How the paths to its clients are; of a large room not all.
+    #[serde(default)]
+    pub paths: Vec<PathLine>,
+}
+
+/// The path to one client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PathLine {
+    /// Which client.
+    pub client: ClientId,
+    /// What layers are chosen for, in bit/s; `None` when nothing limits them.
+    pub estimate: Option<u64>,
+    /// The most to send right now, in bit/s.
+    pub target: Option<u64>,
+    /// Tracks that are paused for it.
+    pub paused: usize,
+    /// The round trip in milliseconds, once measured.
+    pub rtt: Option<f64>,
+    /// The part of its packets that was lost lately, 0 to 1.
+    pub loss: f32,
+    /// Packets sent again because it asked for them.
+    pub resends: u64,
 }
 
 /// A room's policy.
@@ -107,10 +129,19 @@ pub(super) async fn page(app: &App, query: &RoomsQuery) -> RoomsPage {
         let report = reports.remove(&entry.room);
         let clients = report.as_ref().map_or(entry.clients, |report| report.clients);
         let tracks = report.as_ref().map(|report| report.tracks);
-        let policy = report.and_then(|RoomReport { policy, .. }| policy).map(PolicyLine::from);
-        RoomLine { room: entry.room, shard: entry.shard, clients, tracks, policy }
+        let (policy, paths) = report.map_or((None, Vec::new()), |report| (report.policy, report.paths));
+        let (policy, paths) = (policy.map(PolicyLine::from), paths.into_iter().map(PathLine::from).collect());
+        RoomLine { room: entry.room, shard: entry.shard, clients, tracks, policy, paths }
     };
     RoomsPage { rooms: rooms.into_iter().map(line).collect(), next }
+}
+
+impl From<PathReport> for PathLine {
+    fn from(report: PathReport) -> Self {
+        let PathReport { client, estimate_bps, target_bps, paused, rtt, loss, resends } = report;
+        let rtt = rtt.map(|rtt| rtt.as_secs_f64() * 1000.0);
+        Self { client, estimate: estimate_bps, target: target_bps, paused, rtt, loss, resends }
+    }
 }
 
 impl From<RoomStatus> for PolicyLine {

@@ -1,0 +1,103 @@
+// @ts-check
+// Namespaces of their own for the server and each browser: a star of veth pairs with the server in its hub, which routes
+// between the browsers too, so that two of them connected directly meet the same bottleneck. The limit of a link is a
+// token bucket in front of the browser, as a slow access line is: what comes towards it is delayed, then dropped.
+import { execFileSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** The server's address, on the hub's loopback. */
+export const SERVER_ADDRESS = '10.183.0.1';
+/** What the queue in front of a bottleneck holds. */
+const QUEUE_MS = 400;
+
+const run = (/** @type {string} */ program, /** @type {string[]} */ args) => execFileSync(program, args, { stdio: ['ignore', 'pipe', 'pipe'] }).toString();
+const ip = (/** @type {string[]} */ ...args) => run('ip', args);
+
+/** @typedef {{packets: number, drops: number, bytes: number}} Passed */
+/** @typedef {ReturnType<typeof createNet>} Net */
+/** @typedef {ReturnType<Net['place']>} Place */
+
+/** The hub. Needs root. `remove()` ends what is left in the namespaces. */
+export function createNet() {
+  if (process.getuid?.() !== 0) throw new Error('network namespaces need root: run this as root or with sudo');
+  const id = process.pid;
+  const hub = `net-${id}-hub`;
+  const scripts = mkdtempSync(join(tmpdir(), 'net-'));
+  /** @type {string[]} */ const names = [];
+  const add = (/** @type {string} */ name) => {
+    ip('netns', 'add', name);
+    names.push(name);
+    ip('-n', name, 'link', 'set', 'lo', 'up');
+  };
+  add(hub);
+  ip('-n', hub, 'addr', 'add', `${SERVER_ADDRESS}/32`, 'dev', 'lo');
+  ip('netns', 'exec', hub, 'sysctl', '-qw', 'net.ipv4.ip_forward=1');
+  return {
+    hub,
+    /** A folder that goes with it. */
+    scratch: scripts,
+    /** A place for a browser, behind a link of its own. */
+    place() {
+      const n = names.length;
+      const [name, link] = [`net-${id}-${n}`, `net${id % 1_000_000}-${n}`];
+      add(name);
+      ip('-n', hub, 'link', 'add', `${link}h`, 'type', 'veth', 'peer', 'name', `${link}c`, 'netns', name);
+      ip('-n', hub, 'addr', 'add', `10.183.${n}.1/30`, 'dev', `${link}h`);
+      ip('-n', hub, 'link', 'set', `${link}h`, 'up');
+      ip('-n', name, 'addr', 'add', `10.183.${n}.2/30`, 'dev', `${link}c`);
+      ip('-n', name, 'link', 'set', `${link}c`, 'up');
+      ip('-n', name, 'route', 'add', 'default', 'via', `10.183.${n}.1`);
+      return { wrap: (/** @type {string} */ program) => wrapper(scripts, name, program), ...createLink(hub, `${link}h`) };
+    },
+    remove() {
+      for (const name of names) {
+        for (const pid of ip('netns', 'pids', name).split('\n').filter(Boolean)) end(Number(pid));
+        ip('netns', 'del', name);
+      }
+      rmSync(scripts, { recursive: true });
+    },
+  };
+}
+
+/** The way to one browser. @param {string} hub @param {string} device */
+function createLink(hub, device) {
+  const tc = (/** @type {string[]} */ ...args) => run('tc', ['-n', hub, ...args]);
+  /** @type {Passed} */ let gone = { packets: 0, drops: 0, bytes: 0 };
+  const now = () => {
+    const [queue] = JSON.parse(tc('-s', '-j', 'qdisc', 'show', 'dev', device, 'root') || '[]');
+    return queue?.kind === 'tbf' ? { packets: queue.packets, drops: queue.drops, bytes: queue.bytes } : { packets: 0, drops: 0, bytes: 0 };
+  };
+  const total = () => {
+    const { packets, drops, bytes } = now();
+    return { packets: gone.packets + packets, drops: gone.drops + drops, bytes: gone.bytes + bytes };
+  };
+  return {
+    /** What went through the limit so far, and what it dropped. */
+    passed: total,
+    /** Limits the link, or no more. @param {number | null} kbps */
+    limit(kbps) {
+      gone = total();
+      if (JSON.parse(tc('-j', 'qdisc', 'show', 'dev', device, 'root') || '[]')[0]?.kind === 'tbf') tc('qdisc', 'del', 'dev', device, 'root');
+      if (kbps) tc('qdisc', 'add', 'dev', device, 'root', 'tbf', 'rate', `${kbps}kbit`, 'burst', '8kb', 'latency', `${QUEUE_MS}ms`);
+    },
+  };
+}
+
+/** A script that runs a program in a namespace. @param {string} folder @param {string} name @param {string} program */
+function wrapper(folder, name, program) {
+  const path = join(folder, name);
+  writeFileSync(path, `#!/bin/sh\nexec ip netns exec ${name} ${program} "$@"\n`);
+  chmodSync(path, 0o755);
+  return path;
+}
+
+/** @param {number} pid */
+function end(pid) {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended meanwhile.
+  }
+}

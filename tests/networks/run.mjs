@@ -1,0 +1,82 @@
+// @ts-check
+// Real browsers behind slow links: node tests/networks/run.mjs [scene ...] [--seconds N] [--lifted N] [--call N]. See README.md.
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { ARTIFACTS } from '../e2e/lib.mjs';
+import { chart } from './lib/chart.mjs';
+import { createNet } from './lib/net.mjs';
+import { directly, throughServer, twoParty } from './lib/scene.mjs';
+import { startServer } from './lib/server.mjs';
+
+/** @typedef {import('./lib/scene.mjs').Row} Row */
+
+const args = process.argv.slice(2);
+/** @param {string} name @param {number} otherwise */
+const option = (name, otherwise) => {
+  const at = args.indexOf(`--${name}`);
+  return at < 0 ? otherwise : Number(args.splice(at, 2)[1]);
+};
+const times = { limited: option('seconds', 24), lifted: option('lifted', 25) };
+const call = option('call', 30);
+
+/** @type {Record<string, (net: import('./lib/net.mjs').Net, server: import('./lib/server.mjs').Server) => Promise<Row[]>>} */
+const SCENES = {
+  room: (net, server) => throughServer(net, server, { name: 'all in one room', kbps: [3000, 600, 200], times }),
+  3000: (net, server) => throughServer(net, server, { name: 'alone 3000', kbps: [3000], times }),
+  600: (net, server) => throughServer(net, server, { name: 'alone 600', kbps: [600], times }),
+  200: (net, server) => throughServer(net, server, { name: 'alone 200', kbps: [200], times }),
+  'direct-3000': (net, server) => directly(net, server, { name: 'direct 3000', kbps: 3000, times }),
+  'direct-600': (net, server) => directly(net, server, { name: 'direct 600', kbps: 600, times }),
+  'direct-200': (net, server) => directly(net, server, { name: 'direct 200', kbps: 200, times }),
+  call: (net, server) => twoParty(net, server, call),
+};
+const chosen = args.length > 0 ? args : Object.keys(SCENES);
+const unknown = chosen.filter((name) => !SCENES[name]);
+if (unknown.length > 0) throw new Error(`unknown: ${unknown.join()}; there are: ${Object.keys(SCENES).join()}`);
+
+/** @type {Row[]} */ const rows = [];
+for (const name of chosen) {
+  const net = createNet();
+  try {
+    const server = await startServer(net.hub);
+    try {
+      rows.push(...(await SCENES[name](net, server)));
+    } catch (error) {
+      console.error(`${name}: ${error}\n${server.log().slice(-2000)}`);
+      process.exitCode = 1;
+    } finally {
+      await server.stop();
+    }
+  } finally {
+    net.remove();
+  }
+}
+
+const percent = (/** @type {number} */ share) => `${(share * 100).toFixed(1)} %`;
+const cells = (/** @type {Row} */ r) => [
+  r.scene, r.link, r.phase, `${r.height}/${r.wanted}`, r.reached === undefined ? 'never' : `${r.reached.toFixed(1)} s`, percent(r.stays), String(r.switches),
+  r.fps.toFixed(1), String(r.freezes), percent(r.frozen), percent(r.dropped), percent(r.resent), r.kbps.toFixed(0), missed(r).join(', ') || 'ok',
+];
+
+/** The goals that a row misses. A direct connection is a yardstick and misses none. @param {Row} row */
+function missed({ scene, phase, reached, stays, frozen, dropped }) {
+  if (scene.startsWith('direct')) return [];
+  /** @type {[string, boolean][]} */
+  const goals = [
+    ['height in time', reached !== undefined && reached <= (phase === 'limited' ? 10 : 15)],
+    ['stays', stays >= 0.95],
+    ['freezes', phase === 'lifted' || frozen < 0.01],
+    ['drops', dropped <= 0.05],
+  ];
+  return goals.filter(([, met]) => !met).map(([goal]) => goal);
+}
+
+const head = ['SCENE', 'LINK', 'PHASE', 'HEIGHT', 'REACHED', 'STAYS', 'SWITCHES', 'FPS', 'FREEZES', 'FROZEN', 'DROPPED', 'RESENT', 'KBIT/S', 'MISSED'];
+const table = [head, ...rows.map(cells)];
+const widths = head.map((_, n) => Math.max(...table.map((line) => line[n].length)));
+for (const line of table) console.log(line.map((cell, n) => cell.padEnd(widths[n])).join('  ').trimEnd());
+
+mkdirSync(ARTIFACTS, { recursive: true });
+writeFileSync(join(ARTIFACTS, 'networks.json'), JSON.stringify(rows, null, 1));
+writeFileSync(join(ARTIFACTS, 'networks.svg'), chart(rows));
+if (rows.some((row) => missed(row).length > 0)) process.exitCode = 1;
