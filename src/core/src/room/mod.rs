@@ -1,8 +1,15 @@
 //! Who hears whom: rooms, clients, tracks and the edges between them. No I/O, no Lua.
 //!
-//! `history` keeps a layer's packets, `track` is what is published, `forward` is one edge to one client, `fanout`
-//! is the loop that encrypts, `resend` answers NACKs, `negotiation` chooses codecs, `allocation` chooses
-//! what each client gets of what its `congestion` says its path carries, `probing` and `repairs` use the rest, `speakers` hears who speaks.
+//! | module | what it does |
+//! |---|---|
+//! | [`client`], [`track`], [`forward`] | a connected user; what it publishes; the edge from a track to a receiver |
+//! | [`negotiation`] | chooses codecs and header extensions for an offer |
+//! | [`history`] | keeps the packets of a layer, for forwarding and for retransmissions |
+//! | [`fanout`] | the loop that writes headers and encrypts |
+//! | [`indexes`], [`pictures`] | numbering that stays continuous when layers are switched |
+//! | [`congestion`], [`allocation`] | what a receiver's path carries; which layers it gets of that |
+//! | [`probing`], [`repairs`] | what is sent beyond the media: probes for more, retransmissions |
+//! | [`reports`], [`speakers`] | RTCP reports and feedback; who speaks |
 pub mod allocation;
 pub mod client;
 pub mod congestion;
