@@ -1,6 +1,7 @@
 //! What the control plane asks of a shard, and what a shard tells the control plane.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -8,6 +9,7 @@ use crate::report::{RoomReport, ShardReport};
 use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId, ScriptLibrary};
 use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
 use moonring_wire::media::{Source, TrackInfo};
+use moonring_wire::message::PauseReason;
 use moonring_wire::negotiate::{Answer, Offer, RequestId, SectionOutcome};
 
 /// A track a client wants to publish in a section of its offer.
@@ -97,6 +99,23 @@ pub enum Command {
         /// Highest layer; `None` for no limit.
         layer: Option<u8>,
     },
+    /// The size in device pixels at which a client shows a track that it receives; 0 x 0: it does not show it.
+    SetView {
+        /// Who.
+        client: ClientId,
+        /// The track.
+        track: TrackId,
+        /// Width.
+        width: u32,
+        /// Height.
+        height: u32,
+    },
+    /// A joined client's new WebSocket wants to know the room as it is. Answered by [`Event::Joined`], unless the
+    /// client is gone; nobody else is told.
+    Snapshot {
+        /// Who.
+        client: ClientId,
+    },
     /// A message for the policy.
     Message {
         /// Who.
@@ -119,6 +138,16 @@ pub enum Command {
         id: u64,
         /// Which rooms.
         rooms: Vec<RoomId>,
+    },
+    /// A client ends as by [`Command::Leave`] if nothing that it publishes has come for as long as this: its encoder
+    /// is back on another connection.
+    LeaveIfSilent {
+        /// Who.
+        client: ClientId,
+        /// For how long.
+        silence: Duration,
+        /// Why, for the policy.
+        reason: String,
     },
     /// A client left, or its signalling is gone.
     Leave {
@@ -173,14 +202,16 @@ pub enum LeaveCause {
 /// From a shard to the control plane. `client` is who is to be told.
 #[derive(Debug)]
 pub enum Event {
-    /// It is in the room.
+    /// It is in the room, for the first time or as the answer to [`Command::Snapshot`].
     Joined {
         /// Who.
         client: ClientId,
         /// Everybody else in the room.
         clients: Vec<ClientInfo>,
-        /// Everything published in the room.
+        /// Everything that others publish in the room.
         tracks: Vec<TrackInfo>,
+        /// What it publishes itself.
+        own: Vec<TrackInfo>,
     },
     /// It is no longer (or never was) in the room; nothing more follows for it.
     Left {
@@ -250,6 +281,31 @@ pub enum Event {
         client: ClientId,
         /// Which.
         track: TrackId,
+    },
+    /// A track that it receives is not sent for now.
+    TrackPaused {
+        /// Who is told.
+        client: ClientId,
+        /// The track.
+        track: TrackId,
+        /// Why.
+        reason: PauseReason,
+    },
+    /// A paused track is sent again.
+    TrackResumed {
+        /// Who is told.
+        client: ClientId,
+        /// The track.
+        track: TrackId,
+    },
+    /// The layers of its own track that somebody receives; none: nobody receives the track.
+    WantedLayers {
+        /// Who is told.
+        client: ClientId,
+        /// The track.
+        track: TrackId,
+        /// The layers, 0 the lowest.
+        layers: Vec<u8>,
     },
     /// Who speaks, loudest first.
     ActiveSpeakers {

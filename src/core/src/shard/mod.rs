@@ -15,6 +15,7 @@ mod offers;
 mod policies;
 mod reloads;
 mod reporting;
+mod snapshot;
 mod timers;
 
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -209,11 +210,19 @@ impl Shard {
             Command::Unsubscribe { client, track } => self.unsubscribe(&client, &track),
             Command::SetMuted { client, track, muted } => self.set_muted_by_client(now, &client, &track, muted),
             Command::SetLayer { client, track, layer } => self.set_client_layer(now, &client, &track, layer),
+            // Nothing depends on the size yet: layers are chosen by what the client asks for and has room for.
+            Command::SetView { .. } => {}
+            Command::Snapshot { client } => self.snapshot(&client),
             Command::Message { client, value } => self.message(now, &client, value),
             Command::PolicyReply { id, reply } => self.policy.engine.resume(now, id, reply),
             Command::Scripts(library) => self.change_scripts(now, library),
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
-            Command::Leave { client, reason } => self.leave(now, &client, reason),
+            Command::LeaveIfSilent { client, silence, reason } => {
+                if self.publishes_nothing(now, &client, silence) {
+                    self.leave(now, &client, reason, out);
+                }
+            }
+            Command::Leave { client, reason } => self.leave(now, &client, reason, out),
         }
         self.drain_policy(now, out);
     }
