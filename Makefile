@@ -29,7 +29,7 @@ run: tools-build ## Build the server and run it, with a self-signed certificate 
 	@ulimit -l unlimited 2>/dev/null || true; exec target/release/moonring --scripts-dir scripts $(ARGS)
 
 .PHONY: test
-test: tools-build tools-browser check doc test-rust test-benches test-browsers ## All tests, as CI runs them
+test: tools-build tools-browser check doc test-rust test-benches test-browsers test-clients-fast ## All tests, as CI runs them
 	@$(SAY) "All tests passed"
 
 .PHONY: check
@@ -64,6 +64,18 @@ test-browsers: tools-build tools-browser ## Real browsers against the server; pi
 	@$(SAY) "Browsers in rooms (tests/e2e)"
 	MOONRING_BIN="$(CURDIR)/$(BIN)" npm --prefix tests/e2e test
 
+.PHONY: test-clients
+test-clients: tools-build tools-node ## Foreign clients against the server, frames counted: make test-clients ARGS="gstreamer firefox"
+	@$(SAY) "Building the server for the clients"
+	cargo build --locked --bin moonring
+	@$(SAY) "Clients in a namespace of their own (tests/clients)"
+	node --test tests/clients/driver.test.mjs
+	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" node tests/clients/run.mjs $(ARGS)
+
+.PHONY: test-clients-fast
+test-clients-fast: ARGS = fast
+test-clients-fast: test-clients # the ones that need no compiling and take under 4 minutes together
+
 .PHONY: bench
 bench: tools-build ## Benchmarks
 	cargo bench --locked -p moonring-benches $(ARGS)
@@ -92,6 +104,10 @@ image: ## The container image: with Docker if there is an engine, else with buil
 tools-build:
 	@command -v cargo >/dev/null || { echo "There is no Rust: see https://rustup.rs, then run this again"; exit 1; }
 	@$(call install, git cc make cmake, git build-essential make cmake)
+
+.PHONY: tools-node
+tools-node:
+	@$(call install, node npm, nodejs npm)
 
 .PHONY: tools-browser
 tools-browser:

@@ -1,17 +1,30 @@
 // @ts-check
 /** What the page sends: the camera and the microphone, or a test picture and tone. */
+import { constraint } from './devices.js';
 import { notify, number, page, parameters, words } from './page.js';
 
-/** @returns {Promise<Record<string, MediaStreamTrack>>} */
-export async function capture() {
-  const video = { width: { ideal: number('width', 1280) }, height: { ideal: number('height', 720) }, frameRate: { ideal: number('fps', 30) } };
-  if (page.form.media === 'none') return {};
-  if (page.form.media === 'test') return testMedia();
+/** @typedef {Partial<Record<import('./page.js').What, MediaStreamTrack>>} Captured */
+
+/** The camera's picture as the address asks for it. */
+export function cameraConstraints() {
+  return {
+    width: { ideal: number('width', 1280) },
+    height: { ideal: number('height', 720) },
+    frameRate: { ideal: number('fps', 30) },
+    ...constraint('videoinput'),
+  };
+}
+
+/** @param {string} media `camera`, `audio`, `test` or `none` @returns {Promise<Captured>} */
+export async function capture(media) {
+  if (media === 'none') return {};
+  if (media === 'test') return testMedia();
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: page.form.media === 'camera' && video });
+    const audio = constraint('audioinput');
+    const stream = await navigator.mediaDevices.getUserMedia({ audio, video: media === 'camera' && cameraConstraints() });
     return Object.fromEntries(stream.getTracks().map((track) => [track.kind === 'video' ? 'camera' : 'mic', track]));
   } catch (error) {
-    notify(`No ${page.form.media === 'camera' ? 'camera or microphone' : 'microphone'}: ${words(error)}. You only watch.`);
+    notify(`No ${media === 'camera' ? 'camera or microphone' : 'microphone'}: ${words(error)}. You only watch.`);
     return {};
   }
 }

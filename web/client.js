@@ -1,111 +1,145 @@
 // @ts-check
 /**
- * moonring's browser client: the signalling protocol (src/signal/message.rs) over one WebSocket; media.js beside it has
- * the one RTCPeerConnection that goes with it. No dependencies, no build step.
+ * moonring's browser client. No dependencies, no build step: import this file from the server itself, or from npm.
  *
  * ```js
  * const client = new Client();
- * client.addEventListener('track_published', async ({ detail }) => {
- *   video.srcObject = new MediaStream([await client.subscribe(detail.track.id)]);
+ * client.on('media', ({ track, media }) => {
+ *   element.srcObject = new MediaStream([media]);
+ *   client.watch(track.id, element); // the server sends the layer that is worth the element's size
  * });
- * const { tracks } = await client.join({ url: 'wss://host:8080/ws', room: 'demo', token: 'moonring' });
- * await client.publish(camera.getVideoTracks()[0], { source: 'camera' });
+ * await client.join({ url: 'wss://host:8080/ws', room: 'demo', token: 'moonring', autoSubscribe: true });
+ * const camera = await client.publish(stream.getVideoTracks()[0], { source: 'camera', simulcast: true });
  * ```
  *
- * A `Client` serves one stay in one room. It never reconnects by itself: on `closed`, make a new one if the page
- * wants to come back. It does repair the media path (ICE restart) while the WebSocket lives.
- *
- * Events are `CustomEvent`s. Each message of the server is an event named after its `type`, with the message as
- * `detail`: `joined`, `rejected`, `connected`, `client_joined`, `client_left`, `track_published`, `track_changed`,
- * `track_unpublished`, `active_speakers`, `message`, `kicked`, `error`. Of the client's own:
- * - `connection_state`: `{state}`, the RTCPeerConnection's connectionState;
- * - `muted_by_room`: `{track, muted}`, the room's policy mutes an own track, or does so no more (see `mutedByRoom`);
- * - `closed`: `{reason}`, once, whatever ended the stay.
- *
- * @typedef {{client: string, metadata: any}} Participant
- * @typedef {'camera'|'microphone'|'screen'|'screen_audio'|'other'} Source
- * @typedef {{id: string, client: string, kind: 'audio'|'video', source: Source, codec: string, layers: number,
- *            muted: boolean}} TrackInfo
- * @typedef {{client: string, room: string, clients: Participant[], tracks: TrackInfo[], protocol: number}} Joined
- * @typedef {{source?: Source, simulcast?: boolean, maxBitrate?: number}} PublishOptions
- *
- * What is known of an own track. `wish`: we muted it. `muted`: the server says it is.
- * @typedef {{wish: boolean, muted: boolean, timer: number}} Own
+ * A `Client` is one stay in one room, until `leave()`, or until the server ends it. A lost connection does not end it: the
+ * state becomes `reconnecting`, media goes on if it can, and the client goes on where it was or, when the server has
+ * forgotten it, joins anew: `publish`ed tracks are published again, muted or not as they were, and tracks that are still
+ * there are subscribed again (`media` brings the new MediaStreamTrack). What changed meanwhile comes as the ordinary events.
+ * events.js lists the events, docs/client.md explains them with examples.
  */
-import { ClientError, Media } from './media.js';
 
-export { ClientError };
+/**
+ * @typedef {import('./protocol.js').Participant} Participant
+ * @typedef {import('./protocol.js').TrackInfo} TrackInfo
+ * @typedef {import('./protocol.js').PauseReason} PauseReason
+ * @typedef {import('./protocol.js').ServerMessage} ServerMessage
+ * @typedef {import('./publication.js').PublishOptions} PublishOptions
+ * @typedef {import('./events.js').State} State
+ * @typedef {Extract<ServerMessage, {type: 'joined'}>} Joined
+ *
+ * - `autoSubscribe`: true for every track, or a function that says which; they come as `media`.
+ * - `giveUpAfterS`: a lost connection ends the stay after this many seconds; 300 unless given.
+ * @typedef {{url: string, room: string, token?: string, metadata?: any,
+ *            autoSubscribe?: boolean | ((track: TrackInfo) => boolean), giveUpAfterS?: number}} JoinOptions
+ */
+import { ClientError } from './errors.js';
+import { ClientEventTarget } from './events.js';
+import { Media } from './media.js';
+import { Publication } from './publication.js';
+import { PERIOD_MS, Quality } from './quality.js';
+import { Room } from './room.js';
+import { tune } from './section.js';
+import { Signal } from './signal.js';
+import { Views } from './views.js';
+
+export { ClientError, Publication };
 
 /** The version of the protocol that this file speaks. */
 export const PROTOCOL_VERSION = 1;
 
-/** The server only says that a track is muted, not by whom: this long it may still be the echo of our own wish. */
-const ECHO_MS = 300;
-
 /** One stay in one room. */
-export class Client extends EventTarget {
-  /** Our own id, once joined. @type {string} */
-  id = '';
-  /** Everybody else in the room. @type {Map<string, Participant>} */
-  clients = new Map();
-  /** Everything others publish. @type {Map<string, TrackInfo>} */
-  tracks = new Map();
-  /** The own tracks that the room's policy mutes, whatever we say. @type {Set<string>} */
-  mutedByRoom = new Set();
+export class Client extends ClientEventTarget {
+  /** Our own id, once joined; another one after joining anew. */ id = '';
+  /** @type {State} */ state = 'new';
+  /** Our own tracks in the room. @readonly @type {Set<Publication>} */ publications = new Set();
 
-  /** @type {WebSocket | undefined} */ #socket;
+  #room = new Room({
+    emit: (name, detail) => {
+      this.emit(name, detail);
+      if (name === 'media') this.#views.refresh();
+    },
+    media: () => this.#media,
+    tell: (message) => this.#signal?.tell(message),
+  });
+  /** @type {Signal | undefined} */ #signal;
   /** @type {Media | undefined} */ #media;
-  /** @type {'new'|'joining'|'joined'|'closed'} */ #state = 'new';
+  #views = new Views((track, size) => this.#tellView(track, size));
+  #quality = new Quality((client, quality) => this.emit('quality', { client, quality }));
+  #qualityTimer = 0;
+  #moved = false;
   /** @type {{resolve: (joined: Joined) => void, reject: (error: ClientError) => void} | undefined} */ #joining;
-  /** @type {Map<string, Promise<MediaStreamTrack>>} */ #subscriptions = new Map();
-  /** @type {Map<string, Own>} */ #own = new Map();
-  /** Why the server ended it, if it said so. @type {string | undefined} */ #farewell;
+  #onPageHide = () => this.leave();
 
-  /** The peer connection, for `getStats()`. */
+  /** Everybody else in the room. @returns {ReadonlyMap<string, Participant>} */
+  get clients() {
+    return this.#room.clients;
+  }
+
+  /** Everything others publish. @returns {ReadonlyMap<string, TrackInfo>} */
+  get tracks() {
+    return this.#room.tracks;
+  }
+
+  /** The subscribed tracks that the server does not send for now, and why. @returns {ReadonlyMap<string, PauseReason>} */
+  get paused() {
+    return this.#room.paused;
+  }
+
+  /** How good the network is, 1 to 5: our own under our id, and of those we receive from. @returns {ReadonlyMap<string, number>} */
+  get quality() {
+    return this.#quality.grades;
+  }
+
+  /** The peer connection, for `getStats()`; another one after joining anew. */
   get peerConnection() {
     return this.#media?.peerConnection;
   }
 
-  /** True between `joined` and `closed`. */
+  /** True while in the room with a connection; see also `state`. */
   get joined() {
-    return this.#state === 'joined';
+    return this.state === 'joined';
   }
 
   /**
-   * Enters a room. Rejects with the policy's reason (code `rejected`).
-   * @param {{url: string, room: string, token?: string, metadata?: any}} options
+   * Enters a room. Rejects with the policy's reason (code `rejected`), or when there is no such server (code `lost`).
+   * @param {JoinOptions} options
    * @returns {Promise<Joined>}
    */
-  join({ url, room, token = '', metadata = null }) {
-    if (this.#state !== 'new') return Promise.reject(new ClientError('out_of_order', 'This client was used already'));
-    this.#state = 'joining';
+  join({ url, room, token = '', metadata = null, autoSubscribe = false, giveUpAfterS }) {
+    if (this.state !== 'new') return Promise.reject(new ClientError('out_of_order', 'This client was used already'));
+    this.#room.autoSubscribe = typeof autoSubscribe === 'function' ? autoSubscribe : () => autoSubscribe;
+    this.#setState('joining');
     return new Promise((resolve, reject) => {
       this.#joining = { resolve, reject };
-      const socket = new WebSocket(url);
-      this.#socket = socket;
-      socket.onopen = () => this.#tell({ type: 'join', room, token, metadata, protocol: PROTOCOL_VERSION });
-      socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
-      socket.onclose = ({ code, reason }) =>
-        this.#close(reason || (code === 1006 ? 'The connection to the server was lost' : 'The server closed'));
+      this.#signal = new Signal(url, { type: 'join', room, token, metadata, protocol: PROTOCOL_VERSION }, {
+        receive: (message) => this.#receive(message),
+        reconnecting: (reason, moved) => this.#reconnecting(reason, moved),
+        ended: (code, reason) => this.#close(code, reason),
+      }, giveUpAfterS);
+      addEventListener('pagehide', this.#onPageHide);
     });
   }
 
   /**
-   * Publishes a local track; resolves to the server's id of it. Rejects with the policy's reason (code `refused`).
+   * Publishes a local track. Rejects with the policy's reason (code `refused`).
    * @param {MediaStreamTrack} media
-   * @param {PublishOptions} [options]
-   * @returns {Promise<string>}
+   * @param {PublishOptions & {muted?: boolean}} [options] `muted`: from the beginning
+   * @returns {Promise<Publication>}
    */
-  async publish(media, options = {}) {
-    const track = await this.#intend({ role: 'send', kind: media.kind, media, options });
-    this.#judge(track.id, this.#known(track)); // the policy may have muted it at once
-    return track.id;
-  }
-
-  /** Stops publishing. @param {string} track */
-  unpublish(track) {
-    this.#tell({ type: 'unpublish', track });
-    this.#disown(track);
+  publish(media, { muted = !media.enabled, ...options } = {}) {
+    if (!this.#isIn()) return Promise.reject(new ClientError('closed', 'Not in a room'));
+    const publication = new Publication(media, options, {
+      tell: (message) => this.#signal?.tell(message),
+      media: () => this.#media,
+      mutedByRoom: (p) => this.emit('muted_by_room', { publication: p, muted: p.mutedByRoom }),
+      ended: (p, reason) => this.emit('publication_ended', { publication: p, reason }),
+      forget: (p) => this.publications.delete(p),
+    });
+    publication.setMuted(muted);
+    this.publications.add(publication);
+    publication.start();
+    return publication.published;
   }
 
   /**
@@ -114,52 +148,45 @@ export class Client extends EventTarget {
    * @returns {Promise<MediaStreamTrack>}
    */
   subscribe(track) {
-    const running = this.#subscriptions.get(track);
-    if (running) return running;
-    const info = this.tracks.get(track);
-    if (!info) return Promise.reject(new ClientError('unknown_track', `There is no track ${track}`));
-    const promise = this.#intend({ role: 'receive', kind: info.kind, track, options: {} });
-    this.#subscriptions.set(track, promise);
-    promise.catch(() => this.#subscriptions.delete(track));
-    return promise;
+    if (!this.#isIn()) return Promise.reject(new ClientError('closed', 'Not in a room'));
+    return this.#room.subscribe(track);
   }
 
   /** Stops receiving. @param {string} track */
   unsubscribe(track) {
-    if (this.#subscriptions.delete(track)) this.#tell({ type: 'unsubscribe', track });
-    this.#media?.stop('receive', track);
+    this.#room.unsubscribe(track);
+    this.#views.forget(track);
   }
 
-  /** Mutes or unmutes an own track, here and in everybody's picture of us. @param {string} track @param {boolean} muted */
-  setMuted(track, muted) {
-    const media = this.sender(track)?.track;
-    if (media) media.enabled = !muted;
-    this.#tell({ type: 'mute', track, muted });
-    const own = this.#own.get(track);
-    if (!own) return;
-    own.wish = muted;
-    this.#judge(track, own);
+  /**
+   * Says that a subscribed track is shown in an element, until `unwatch` or another `watch`: the server then sends the
+   * layer that is worth the element's size, and nothing while it is out of sight.
+   * @param {string} track @param {HTMLElement} element
+   */
+  watch(track, element) {
+    this.#views.watch(track, element);
   }
 
-  /** Puts other media into a published track, without an offer. @param {string} track @param {MediaStreamTrack} media */
-  async replace(track, media) {
-    await this.sender(track)?.replaceTrack(media);
+  /** @param {HTMLElement} element */
+  unwatch(element) {
+    this.#views.unwatch(element);
   }
 
-  /** The highest simulcast layer to receive, 0 the lowest; null for no limit. @param {string} track @param {number | null} layer */
+  /** The highest layer to receive, 0 the lowest; null for no limit. @param {string} track @param {number | null} layer */
   setLayer(track, layer) {
-    this.#tell({ type: 'layer', track, layer });
+    this.#room.setLayer(track, layer);
   }
 
-  /** Sends a value to the room's policy (`on_message`). @param {any} value */
+  /** Sends a value to the room's policy (`on_message`); false if there is no connection. @param {any} value */
   send(value) {
-    this.#tell({ type: 'message', value });
+    const up = Boolean(this.#signal?.up);
+    this.#signal?.tell({ type: 'message', value });
+    return up;
   }
 
-  /** Says goodbye. */
+  /** Says goodbye. The page's end (`pagehide`) does so by itself. */
   leave() {
-    if (this.#state === 'joined') this.#tell({ type: 'leave' });
-    this.#close('You left');
+    this.#close('left', 'You left');
   }
 
   /** The receiver of a subscribed track, for `getStats()`. @param {string} track */
@@ -167,137 +194,156 @@ export class Client extends EventTarget {
     return this.#media?.section('receive', track)?.transceiver.receiver;
   }
 
-  /** The sender of a published track, for `getStats()`. @param {string} track */
-  sender(track) {
-    return this.#media?.section('send', track)?.transceiver.sender;
-  }
-
   /** Looks for a new network path; media goes on meanwhile if the old one still works. */
   restartIce() {
     this.#media?.restartIce();
   }
 
+  /** Takes the connection up again on another WebSocket, for example after a change of networks that browsers don't tell. */
+  reconnect() {
+    this.#signal?.renew('Asked to');
+  }
+
   // ---- signalling ----
 
-  /** @param {Parameters<Media['intend']>[0]} intent @returns {Promise<any>} */
-  #intend(intent) {
-    return this.#media?.intend(intent) ?? Promise.reject(new ClientError('closed', 'Not in a room'));
+  #isIn() {
+    return this.state === 'joined' || this.state === 'reconnecting';
   }
 
-  /** @param {object} message */
-  #tell(message) {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  /** @param {State} state @param {string} [reason] */
+  #setState(state, reason) {
+    this.state = state;
+    this.emit('state', { state, reason });
   }
 
-  /** @param {any} message */
+  /** @param {ServerMessage} message */
   #receive(message) {
     switch (message.type) {
       case 'joined':
-        this.#enter(message);
-        break;
-      case 'rejected':
-        this.#farewell = message.reason;
-        this.#joining?.reject(new ClientError('rejected', message.reason));
-        break;
+        return this.#enter(message);
       case 'answer':
-        this.#media?.answered(message);
-        return; // between the server and these files
-      case 'error': {
-        const error = new ClientError(message.code, message.message);
-        if (message.request !== undefined) this.#media?.failed(message.request, error);
-        if (this.#state === 'joining') this.#joining?.reject(error);
+        return this.#media?.answered(message); // between the server and these files
+      case 'error':
+        if (message.request != null && this.#media?.failed(message.request, new ClientError(message.code, message.message))) return;
         break;
-      }
-      case 'client_joined':
-        this.clients.set(message.client, { client: message.client, metadata: message.metadata });
-        break;
-      case 'client_left':
-        this.clients.delete(message.client);
-        break;
-      case 'track_published':
       case 'track_changed':
-        if (message.track.client === this.id) this.#changed(message.track);
-        else this.tracks.set(message.track.id, message.track);
+        if (message.track.client === this.id) this.#own(message.track.id)?.changed(message.track);
+        break;
+      case 'wanted_layers':
+        this.#own(message.track)?.want(message.layers);
         break;
       case 'track_unpublished':
-        this.tracks.delete(message.track);
-        this.#subscriptions.delete(message.track);
-        this.#media?.stop('receive', message.track);
-        this.#disown(message.track); // the server's doing
-        break;
-      case 'kicked':
-        this.#farewell = message.reason;
+        this.#views.forget(message.track);
+        this.#own(message.track)?.refused(new ClientError('refused', 'The room has ended it'));
         break;
     }
-    this.#emit(message.type, message);
+    this.#room.hear(message, this.id);
+    this.emit(/** @type {any} */ (message.type), message);
+    this.#room.heard(message, this.id);
+  }
+
+  /** @param {string} id */
+  #own(id) {
+    return [...this.publications].find((publication) => publication.id === id);
   }
 
   /** @param {Joined} joined */
   #enter(joined) {
-    this.#state = 'joined';
+    const isFirst = this.state === 'joining';
     this.id = joined.client;
-    for (const participant of joined.clients) this.clients.set(participant.client, participant);
-    for (const track of joined.tracks) this.tracks.set(track.id, track);
-    this.#media = new Media({
-      tell: (message) => this.#tell(message),
-      emit: (name, detail) => this.#emit(name, detail),
-      end: (reason) => this.#close(reason),
-      codecOf: (track) => this.tracks.get(track)?.codec,
-      wants: (track) => this.tracks.has(track) && this.#subscriptions.has(track),
-    });
+    const resumed = Boolean(joined.resumed) && this.#media !== undefined;
+    const changes = this.#room.update(joined);
+    if (!resumed) this.#beginMedia();
+    this.#views.repeat();
+    for (const gone of changes.gone) {
+      if (gone.type === 'track_unpublished') this.#views.forget(gone.track);
+      this.emit(/** @type {any} */ (gone.type), gone);
+    }
+    this.#setState('joined');
+    this.emit('joined', joined);
     this.#joining?.resolve(joined);
+    this.#joining = undefined;
+    if (!isFirst) for (const fresh of changes.fresh) this.emit(/** @type {any} */ (fresh.type), fresh);
+    if (resumed) {
+      this.#takeUp(joined.own);
+      this.#room.resume(changes.fresh);
+    } else {
+      this.#room.restart();
+      for (const publication of this.publications) publication.start();
+    }
+    this.#moved = false;
   }
 
-  /** @param {string} name @param {any} detail */
-  #emit(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { detail }));
+  #beginMedia() {
+    this.#media?.close(new ClientError('reconnecting', 'The connection was lost'));
+    this.#media = new Media({
+      tell: (message) => this.#signal?.tell(message),
+      connectionState: (state) => this.emit('connection_state', { state }),
+      problem: (error) => this.emit('browser_error', { error }),
+      end: (reason) => this.#close('media', reason),
+      silent: () => this.#signal?.renew('The server does not answer'),
+      codecOf: (track) => this.tracks.get(track)?.codec,
+      wants: (track) => this.#room.wants(track),
+    });
+    clearInterval(this.#qualityTimer);
+    this.#qualityTimer = setInterval(() => this.#look(), PERIOD_MS);
   }
 
-  /** @param {string} reason */
-  #close(reason) {
-    if (this.#state === 'closed') return;
-    this.#state = 'closed';
-    const error = new ClientError('closed', this.#farewell ?? reason);
-    for (const { timer } of this.#own.values()) clearTimeout(timer);
-    this.#socket?.close();
+  /** The server has kept us: what it takes from us may have changed meanwhile. @param {TrackInfo[]} own */
+  #takeUp(own) {
+    for (const publication of [...this.publications]) {
+      if (!publication.id) continue; // its offer has no answer yet
+      const info = own.find(({ id }) => id === publication.id);
+      if (info) publication.reconcile(info);
+      else publication.refused(new ClientError('refused', 'The room has ended it'));
+    }
+    this.#media?.resume({ own, moved: this.#moved });
+  }
+
+  /** @param {string} reason @param {boolean} moved */
+  #reconnecting(reason, moved) {
+    this.#moved = moved;
+    this.#media?.suspend();
+    this.#setState('reconnecting', reason);
+  }
+
+  /** @param {string} track @param {{width: number, height: number}} size */
+  #tellView(track, size) {
+    // A server without tickets is from before views, and would count them as errors.
+    if (!this.#signal?.up || !this.#signal.canResume || !this.#media?.section('receive', track)) return false;
+    this.#signal.tell({ type: 'view', track, ...size });
+    return true;
+  }
+
+  /** Looks at how the network does, and at whether a picture's size has changed. */
+  async #look() {
+    const media = this.#media;
+    if (!media) return;
+    for (const section of media.sections) tune(section);
+    const report = await media.peerConnection.getStats();
+    if (media !== this.#media) return;
+    const publishers = new Map(media.sections.map((s) => [s.transceiver.receiver.track.id, this.tracks.get(s.track ?? '')?.client]));
+    this.#quality.read(report, {
+      id: this.id,
+      publisherOf: (id) => publishers.get(id),
+      starved: this.#room.starved(),
+      connected: media.peerConnection.connectionState === 'connected' || media.sections.length === 0,
+    });
+  }
+
+  /** @param {import('./errors.js').ClientErrorCode} code @param {string} reason */
+  #close(code, reason) {
+    if (this.state === 'closed') return;
+    this.#signal?.close();
+    removeEventListener('pagehide', this.#onPageHide);
+    clearInterval(this.#qualityTimer);
+    const error = new ClientError(code, reason);
+    this.#views.close();
     this.#media?.close(error);
+    for (const publication of this.publications) publication.close(error);
+    this.#room.close(error);
     this.#joining?.reject(error);
-    this.#emit('closed', { reason: error.message });
-  }
-
-  // ---- own tracks ----
-
-  /** @param {TrackInfo} track @returns {Own} */
-  #known(track) {
-    const own = this.#own.get(track.id) ?? { wish: false, muted: track.muted, timer: 0 };
-    this.#own.set(track.id, own);
-    return own;
-  }
-
-  /** @param {TrackInfo} track */
-  #changed(track) {
-    const own = this.#known(track);
-    own.muted = track.muted;
-    this.#judge(track.id, own);
-  }
-
-  /** Says who mutes a track, once that can be told. @param {string} track @param {Own} own */
-  #judge(track, own) {
-    clearTimeout(own.timer);
-    own.timer = setTimeout(() => {
-      const { muted } = own;
-      if (muted === this.mutedByRoom.has(track) || (muted && own.wish)) return; // muted by both looks like by us
-      if (muted) this.mutedByRoom.add(track);
-      else this.mutedByRoom.delete(track);
-      this.#emit('muted_by_room', { track, muted });
-    }, ECHO_MS);
-  }
-
-  /** @param {string} track */
-  #disown(track) {
-    clearTimeout(this.#own.get(track)?.timer);
-    this.#own.delete(track);
-    this.mutedByRoom.delete(track);
-    this.#media?.stop('send', track);
+    this.#setState('closed', reason);
+    this.emit('closed', { reason, code });
   }
 }

@@ -1,35 +1,48 @@
 // @ts-check
-/** The buttons of a call, and what they are about: the own tracks, what the room does to them, and the own tile. */
-import { $, notify, number, page, parameters, words } from './page.js';
-import { arrange } from './tile.js';
+/** The buttons of a call that are about the own tracks, what the room does to them, and the own tile. */
+import { cameraConstraints } from './capture.js';
+import { constraint } from './devices.js';
+import { $, notify, number, page, parameters, words, write } from './page.js';
+import { showPeople } from './people.js';
+import { route } from './tile.js';
 
 /** @typedef {import('./client.js').Client} Client */
+/** @typedef {import('./client.js').Publication} Publication */
+/** @typedef {import('./page.js').What} What */
 
-/** What is sent, in words. @type {Record<string, string>} */
+/** What is sent, in words. @type {Record<What, string>} */
 const LABELS = { mic: 'sound', camera: 'video', screen: 'screen' };
-/** @type {Record<string, import('./client.js').Source>} */
+/** @type {Record<What, import('./protocol.js').Source>} */
 const SOURCES = { mic: 'microphone', camera: 'camera', screen: 'screen' };
-/** Of each button: as it is, and pressed. @type {Record<string, string[]>} */
-const BUTTONS = {
-  mic: ['Mute', 'Unmute'],
-  camera: ['Stop video', 'Start video'],
-  screen: ['Share screen', 'Stop sharing'],
-  talk: ['Messages', 'Messages'],
-};
+/** Of each button: while it is sent, and while it is not. @type {Record<What, string[]>} */
+const BUTTONS = { mic: ['Mute', 'Unmute'], camera: ['Stop video', 'Start video'], screen: ['Stop sharing', 'Share screen'] };
 
-/** @param {Client} client @param {string} what `mic`, `camera` or `screen` */
+/** What this page sends of each. @param {What} what @returns {import('./client.js').PublishOptions} */
+function options(what) {
+  if (what !== 'camera') return { source: SOURCES[what] };
+  const simulcast = parameters.get('simulcast') ?? (page.form.media === 'camera' ? '1' : '0');
+  const codec = /** @type {import('./protocol.js').CodecName | null} */ (parameters.get('codec'));
+  return {
+    source: SOURCES[what],
+    simulcast: simulcast === '1',
+    maxBitrate: number('bitrate', 0) || undefined,
+    codec: codec ?? undefined,
+    scalabilityMode: parameters.get('svc') ?? undefined,
+  };
+}
+
+/** @param {Client} client @param {What} what */
 export async function publish(client, what) {
+  const media = page.media[what];
+  if (!media) return false;
   try {
-    page.published[what] = await client.publish(page.media[what], {
-      source: SOURCES[what],
-      simulcast: what === 'camera' && parameters.get('simulcast') === '1',
-      maxBitrate: what === 'camera' ? number('bitrate', 0) || undefined : undefined,
-    });
+    const publication = await client.publish(media, { ...options(what), muted: page.off.has(what) });
+    page.published[what] = publication;
     delete page.refused[what];
-    $(what).disabled = false;
+    if (publication.muted !== page.off.has(what)) publication.setMuted(page.off.has(what)); // clicked meanwhile
     return true;
   } catch (error) {
-    if (!client.joined) return false;
+    if (client.state === 'closed') return false;
     notify(`Your ${LABELS[what]} was refused: ${words(error)}`);
     page.refused[what] = `${LABELS[what]} refused`;
     return false;
@@ -38,43 +51,49 @@ export async function publish(client, what) {
   }
 }
 
-/** Brings the own tile up to date with what is sent and what is not, by whose doing. */
+/** Brings the buttons and the own tile up to date with what is sent and what is not, by whose doing. */
 export function showOwn() {
-  const { client, published, refused } = page;
-  const own = page.tiles.get(client?.id);
+  const { published, refused, media, off } = page;
+  for (const what of /** @type {What[]} */ (['mic', 'camera', 'screen'])) {
+    const sent = what === 'screen' ? Boolean(media.screen) : !off.has(what) && !refused[what];
+    write($(what).querySelector('.label'), BUTTONS[what][sent ? 0 : 1]);
+    $(what).dataset.sent = String(sent);
+    if (what !== 'screen') $(what).disabled = !media[what];
+  }
+  showPeople();
+  const own = page.tiles.get('me');
   if (!own) return;
   const notes = [];
-  for (const what of ['mic', 'camera', 'screen']) {
+  for (const what of /** @type {What[]} */ (['mic', 'camera', 'screen'])) {
     if (refused[what] && what !== 'screen') notes.push(refused[what]);
-    else if (client.mutedByRoom.has(published[what])) notes.push(`${LABELS[what]} muted by the room`);
-    else if (what === 'mic' && isPressed('mic')) notes.push('muted');
+    else if (published[what]?.mutedByRoom) notes.push(`${LABELS[what]} muted by the room`);
+    else if (what === 'mic' && media.mic && off.has('mic')) notes.push('muted');
   }
-  own.note.textContent = notes.join(', ');
-  own.hide(isPressed('camera') || Boolean(refused.camera) || client.mutedByRoom.has(published.camera));
+  own.say(notes.join(', '));
+  own.hide(off.has('camera') || Boolean(refused.camera) || Boolean(published.camera?.mutedByRoom));
 }
 
-/** The policy mutes an own track, or does so no more. @param {{track: string, muted: boolean}} change */
-export function mutedByRoom({ track, muted }) {
-  const what = sending(track);
+/** The policy mutes an own track, or does so no more. @param {{publication: Publication, muted: boolean}} change */
+export function mutedByRoom({ publication, muted }) {
+  const what = sending(publication);
   if (what) notify(`The room ${muted ? 'has muted' : 'no longer mutes'} your ${LABELS[what]}`, 'note');
   showOwn();
 }
 
-/** The server takes an own track out. @param {string} track */
-export function takenOut(track) {
-  const what = sending(track);
+/** The room takes an own track out. @param {{publication: Publication, reason: string}} ending */
+export function takenOut({ publication, reason }) {
+  const what = sending(publication);
   if (!what) return;
   delete page.published[what];
-  notify(`The room has ended your ${LABELS[what]}`);
+  notify(`The room has ended your ${LABELS[what]}${reason === 'The room has ended it' ? '' : `: ${reason}`}`);
   if (what === 'screen') return stopScreen();
   page.refused[what] = `${LABELS[what]} ended by the room`;
-  press(what, false, true);
   showOwn();
 }
 
-/** What a track is of. @param {string} track */
-function sending(track) {
-  return Object.keys(page.published).find((what) => page.published[what] === track);
+/** What a publication is of. @param {Publication} publication */
+function sending(publication) {
+  return /** @type {What[]} */ (Object.keys(page.published)).find((what) => page.published[what] === publication);
 }
 
 /** As before the call. */
@@ -82,32 +101,27 @@ export function reset() {
   page.published = {};
   page.refused = {};
   if (page.media.screen) stopScreen();
-  for (const what of ['mic', 'camera']) press(what, false, true);
 }
 
-/** @param {string} id @param {boolean} pressed @param {boolean} [disabled] */
-function press(id, pressed, disabled = false) {
-  const button = $(id);
-  button.setAttribute('aria-pressed', String(pressed));
-  button.querySelector('.label').textContent = BUTTONS[id][Number(pressed)];
-  button.disabled = disabled;
+/** Off and on again; what was refused is tried again. @param {'mic'|'camera'} what */
+export async function toggle(what) {
+  const { client, published, refused, off } = page;
+  if ($(what).disabled || !client) return;
+  if (refused[what]) {
+    off.delete(what);
+    await publish(client, what);
+    return;
+  }
+  if (off.has(what)) off.delete(what);
+  else off.add(what);
+  published[what]?.setMuted(off.has(what));
+  showOwn();
 }
 
-/** @param {string} id */
-function isPressed(id) {
-  return $(id).getAttribute('aria-pressed') === 'true';
-}
-
-for (const what of ['mic', 'camera']) {
-  $(what).addEventListener('click', () => {
-    press(what, !isPressed(what));
-    page.client.setMuted(page.published[what], isPressed(what));
-    showOwn();
-  });
-}
-
-$('screen').addEventListener('click', async () => {
+export async function toggleScreen() {
+  const { client } = page;
   if (page.media.screen) return stopScreen();
+  if (!client || $('screen').hidden) return;
   try {
     const stream = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { max: 30 } } });
     page.media.screen = stream.getVideoTracks()[0];
@@ -116,27 +130,42 @@ $('screen').addEventListener('click', async () => {
   }
   page.media.screen.contentHint = 'detail';
   page.media.screen.onended = stopScreen;
-  press('screen', true);
-  if (!(await publish(page.client, 'screen'))) stopScreen();
-});
+  showOwn();
+  if (!(await publish(client, 'screen'))) stopScreen();
+}
 
 function stopScreen() {
   page.media.screen?.stop();
   delete page.media.screen;
-  if (page.published.screen) page.client.unpublish(page.published.screen);
+  page.published.screen?.unpublish();
   delete page.published.screen;
-  press('screen', false);
   showOwn();
 }
 
-$('talk').addEventListener('click', () => {
-  $('chat').hidden = !$('chat').hidden;
-  press('talk', !$('chat').hidden);
-  arrange();
-  if (!$('chat').hidden) $('text').focus();
-});
+/** Another camera, microphone or speaker in the middle of the call. @param {string} kind */
+export async function changeDevice(kind) {
+  if (kind === 'audiooutput') {
+    for (const tile of page.tiles.values()) tile.audio.forEach(route);
+    return;
+  }
+  const what = kind === 'videoinput' ? 'camera' : 'mic';
+  if (!page.media[what] || page.form.media === 'test') return;
+  page.media[what]?.stop(); // some machines have a camera opened once only
+  try {
+    const wanted = what === 'camera' ? { video: cameraConstraints() } : { audio: constraint('audioinput') };
+    const [media] = (await navigator.mediaDevices.getUserMedia(wanted)).getTracks();
+    media.enabled = !page.off.has(what);
+    page.media[what] = media;
+    await page.published[what]?.replace(media);
+    if (what === 'camera') page.tiles.get('me')?.show(media);
+  } catch (error) {
+    notify(`That ${what === 'camera' ? 'camera' : 'microphone'} cannot be used: ${words(error)}`);
+  }
+}
 
-$('leave').addEventListener('click', () => {
-  page.stay = false;
-  page.client.leave();
-});
+for (const what of /** @type {('mic'|'camera')[]} */ (['mic', 'camera'])) {
+  $(what).addEventListener('click', () => toggle(what));
+}
+$('screen').addEventListener('click', toggleScreen);
+$('screen').hidden = !navigator.mediaDevices?.getDisplayMedia;
+$('leave').addEventListener('click', () => page.client?.leave());

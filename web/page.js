@@ -1,38 +1,45 @@
 // @ts-check
 /** What all parts of the demo page share: its elements, its parameters, its state, and the words it says. */
-import { ClientError } from './client.js';
 
 /** @typedef {import('./client.js').Client} Client */
+/** @typedef {import('./client.js').Publication} Publication */
 /** @typedef {import('./tile.js').Tile} Tile */
+/** What is sent. @typedef {'mic'|'camera'|'screen'} What */
 
 const TOAST_MS = 7000;
 
 export const $ = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
-/** Those of the address; app.js lists them. */
+/** Those of the address; app.js lists them. An invite link has its token behind the `#`, which servers do not see. */
 export const parameters = new URLSearchParams(location.search);
+for (const [name, value] of new URLSearchParams(location.hash.slice(1))) parameters.set(name, value);
 export const number = (/** @type {string} */ name, /** @type {number} */ otherwise) =>
   Number(parameters.get(name)) || otherwise;
 
-/** The page's state, which tests look at too. @type {any} */
+/** The page's state, which tests look at too. */
 export const page = {
   /** @type {Client | undefined} */ client: undefined,
   /** What the lobby's form says. */ form: { room: '', name: '', token: '', media: 'camera' },
-  /** What is captured: `mic`, `camera`, `screen` to media. @type {Record<string, MediaStreamTrack>} */ media: {},
-  /** What is sent: the same, to track id. @type {Record<string, string>} */ published: {},
-  /** What the room does not take of it: the same, to words. @type {Record<string, string>} */ refused: {},
+  /** What is captured. @type {Partial<Record<What, MediaStreamTrack>>} */ media: {},
+  /** What is sent of it. @type {Partial<Record<What, Publication>>} */ published: {},
+  /** What the room does not take of it, in words. @type {Partial<Record<What, string>>} */ refused: {},
+  /** What the user has switched off. @type {Set<What>} */ off: new Set(),
   /** What is received: track id to media. @type {Map<string, MediaStreamTrack>} */ received: new Map(),
-  /** By client id, or track id for a second picture of somebody. @type {Map<string, Tile>} */ tiles: new Map(),
+  /** By client id, `me`, or track id for a second picture of somebody. @type {Map<string, Tile>} */ tiles: new Map(),
   /** What the policy or the network did to us, in order. @type {string[]} */ notices: [],
-  /** @type {any[]} */ messages: [],
+  /** What the policy sent. @type {any[]} */ messages: [],
   /** @type {string[]} */ speakers: [],
   /** When the last join began (performance.now). */ joinStarted: 0,
-  /** False once we are not to come back: we left, or were put out. */ stay: true,
 };
 /** @type {any} */ (window).moonring = page;
 
 /** @param {string} tag @param {string} className @param {string} text */
 export function element(tag, className, text) {
   return Object.assign(document.createElement(tag), { className, textContent: text });
+}
+
+/** Writes only what is new: what reads the page aloud hears nothing twice. @param {HTMLElement} node @param {string} text */
+export function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }
 
 /** @param {string} text @param {'bad'|'note'} level */
@@ -47,13 +54,13 @@ export function notify(text, level = 'bad') {
 
 /** @param {string} text @param {string} [level] */
 export function status(text, level = '') {
-  $('status').textContent = text;
+  write($('status'), text);
   $('status').dataset.level = level;
 }
 
-/** @param {any} error */
+/** @param {unknown} error */
 export function words(error) {
-  return error instanceof ClientError || error instanceof Error ? error.message : String(error);
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** @param {string} client */
@@ -61,3 +68,23 @@ export function nameOf(client) {
   if (client === page.client?.id) return page.form.name;
   return String(page.client?.clients.get(client)?.metadata?.name ?? client);
 }
+
+/** What the browser keeps for this page; nothing where it may not. */
+export const kept = {
+  /** @param {string} name */
+  get(name) {
+    try {
+      return localStorage.getItem(`moonring.${name}`);
+    } catch {
+      return null;
+    }
+  },
+  /** @param {string} name @param {string} value */
+  set(name, value) {
+    try {
+      localStorage.setItem(`moonring.${name}`, value);
+    } catch {
+      // kept for this visit only
+    }
+  },
+};

@@ -1,7 +1,8 @@
+// @ts-check
 // What the end-to-end tests share: the server process, Chromium, a tab that is in a room, and what its getStats says.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, before } from 'node:test';
@@ -18,13 +19,18 @@ export const TOKEN = 'let-me-in';
 const BINARY = process.env.MOONRING_BIN ?? join(ROOT, 'target/debug/moonring');
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 /** Long, because CI machines are small; nothing asserts on how long things take. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = Number(process.env.MOONRING_E2E_PATIENCE_S ?? 30) * 1000;
 
 process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'; // the server's certificate is self-signed
 process.removeAllListeners('warning'); // node's warning about the line above
 let mediaPorts = 41_000 + (process.pid % 500) * 20;
 
-/** Starts the server; `scripts` is a folder, `flags` are added. Stop it with `stop()`. */
+/** @typedef {Awaited<ReturnType<typeof startServer>>} Server */
+/** @typedef {import('playwright-core').Page} Tab */
+/** @typedef {import('playwright-core').Browser} Browser */
+/** @typedef {{scripts?: string, flags?: string[], mediaIp?: string}} ServerOptions */
+
+/** Starts the server; `scripts` is a folder, `flags` are added. Stop it with `stop()`. @param {ServerOptions} [options] */
 export async function startServer({ scripts = join(HERE, 'scripts'), flags = [], mediaIp = '127.0.0.1' } = {}) {
   if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: run "cargo build", or set MOONRING_BIN`);
   const data = mkdtempSync(join(tmpdir(), 'moonring-e2e-'));
@@ -33,6 +39,29 @@ export async function startServer({ scripts = join(HERE, 'scripts'), flags = [],
   mediaPorts += 10;
   const args = ['--listen', `127.0.0.1:${port}`, '--admin-listen', `127.0.0.1:${admin}`, '--media-ip', mediaIp, '--media-ports', ports];
   args.push('--scripts-dir', scripts, '--data-dir', data, '--shards', '1', ...flags);
+  const url = `https://127.0.0.1:${port}`;
+  let run = await launch(args, url);
+  return {
+    port,
+    url,
+    log: () => run.log(),
+    metrics: async () => (await fetch(`http://127.0.0.1:${admin}/metrics`)).text(),
+    /** Ends it without a word to anybody (SIGKILL), or as an operator does (SIGTERM). @param {'SIGKILL'|'SIGTERM'} signal */
+    end: (signal) => run.end(signal),
+    /** Starts it again, at the same place. */
+    async again() {
+      run = await launch(args, url);
+    },
+    async stop() {
+      await run.end('SIGTERM');
+      rmSync(data, { recursive: true, force: true });
+      if (process.env.MOONRING_E2E_LOG) console.log(run.log());
+    },
+  };
+}
+
+/** Runs the binary until it is healthy. @param {string[]} args @param {string} url */
+async function launch(args, url) {
   const child = spawn(BINARY, args, { stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (log += text));
@@ -41,42 +70,71 @@ export async function startServer({ scripts = join(HERE, 'scripts'), flags = [],
   child.on('exit', (code, signal) => {
     if (!stopping) console.error(`THE SERVER ENDED BY ITSELF (${signal ?? code}). The end of its log:\n${log.slice(-4000)}`);
   });
-  const server = {
-    port,
-    url: `https://127.0.0.1:${port}`,
+  const run = {
     log: () => log,
-    metrics: async () => (await fetch(`http://127.0.0.1:${admin}/metrics`)).text(),
-    async stop() {
+    /** @param {'SIGKILL'|'SIGTERM'} signal */
+    async end(signal) {
       stopping = true;
-      child.kill('SIGTERM');
-      const late = setTimeoutKill(child);
+      child.kill(signal);
+      const late = setTimeout(() => child.kill('SIGKILL'), 10_000);
       await exited;
       clearTimeout(late);
-      rmSync(data, { recursive: true, force: true });
-      if (process.env.MOONRING_E2E_LOG) console.log(log);
     },
   };
   try {
     await until('the server is healthy', async () => {
       if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}:\n${log}`);
-      return (await fetch(`${server.url}/healthz`).catch(() => undefined))?.ok;
+      return (await fetch(`${url}/healthz`).catch(() => undefined))?.ok;
     });
   } catch (error) {
-    stopping = true;
-    child.kill('SIGKILL');
+    await run.end('SIGKILL');
     throw error;
   }
-  return server;
+  return run;
 }
 
-function setTimeoutKill(child) {
-  return setTimeout(() => child.kill('SIGKILL'), 10_000);
+/** A TCP proxy to a server on this machine: what clients see in its place, and what can be cut. @param {number} port */
+export async function startProxy(port) {
+  /** @type {Set<import('node:net').Socket>} */
+  const sockets = new Set();
+  let isOpen = true;
+  const proxy = createServer((from) => {
+    if (!isOpen) return void from.destroy();
+    const to = connect(port, '127.0.0.1');
+    for (const [one, other] of [[from, to], [to, from]]) {
+      sockets.add(one);
+      one.on('error', () => {});
+      one.on('close', () => {
+        sockets.delete(one);
+        other.destroy();
+      });
+      one.pipe(other);
+    }
+  });
+  await new Promise((done) => proxy.listen(0, '127.0.0.1', () => done(undefined)));
+  const { port: own } = /** @type {import('node:net').AddressInfo} */ (proxy.address());
+  return {
+    url: `https://127.0.0.1:${own}`,
+    /** Cuts every connection, and lets new ones in or not. @param {{open: boolean}} then */
+    cut(then) {
+      isOpen = then.open;
+      for (const socket of sockets) socket.resetAndDestroy();
+    },
+    /** Lets everybody in again. */
+    open() {
+      isOpen = true;
+    },
+    stop() {
+      this.cut({ open: false });
+      proxy.close();
+    },
+  };
 }
 
 async function freePort() {
   const probe = createServer();
-  await new Promise((done) => probe.listen(0, '127.0.0.1', done));
-  const { port } = probe.address();
+  await new Promise((done) => probe.listen(0, '127.0.0.1', () => done(undefined)));
+  const { port } = /** @type {import('node:net').AddressInfo} */ (probe.address());
   await new Promise((done) => probe.close(done));
   return port;
 }
@@ -87,6 +145,7 @@ export function startBrowser() {
     executablePath: CHROMIUM,
     args: [
       '--no-sandbox',
+      '--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets', // for a page from disk
       '--disable-gpu',
       '--disable-quic',
       '--disable-background-networking',
@@ -100,14 +159,29 @@ export function startBrowser() {
   });
 }
 
-/** What the tests of a file share, there from the first test to the last: Chromium, and a server if `options` (those of
- *  `startServer`) are given. `withTabs(room, names, body, query)` opens a tab for each name and closes them all. */
+/** What the tests of a file share, there from the first test to the last: Chromium, and a server if `options` are given.
+ *  `withTabs(room, names, body, query)` opens a tab for each name and closes them all. @param {ServerOptions} [options] */
 export function shared(options) {
+  /** @type {Browser | undefined} */ let browser;
+  /** @type {Server | undefined} */ let server;
+  before(async () => {
+    if (options) server = await startServer(options);
+    browser = await startBrowser();
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.stop();
+  });
   const all = {
-    browser: undefined,
-    server: undefined,
+    get browser() {
+      return /** @type {Browser} */ (browser);
+    },
+    get server() {
+      return /** @type {Server} */ (server);
+    },
+    /** @template T @param {string} room @param {string[]} names @param {(tabs: Tab[]) => Promise<T>} body @param {Query} [query] */
     async withTabs(room, names, body, query = {}) {
-      const tabs = [];
+      /** @type {Tab[]} */ const tabs = [];
       try {
         for (const name of names) tabs.push(await openTab(all.browser, all.server, { room, name, ...query }));
         return await body(tabs);
@@ -116,33 +190,39 @@ export function shared(options) {
       }
     },
   };
-  before(async () => {
-    if (options) all.server = await startServer(options);
-    all.browser = await startBrowser();
-  });
-  after(async () => {
-    await all.browser?.close();
-    await all.server?.stop();
-  });
   return all;
 }
 
-/** A tab of its own profile that has opened the page and, unless told not to, joined. `query` as app.js documents; `init`
- *  runs in the page before its own scripts. */
-export async function openTab(browser, server, query = {}, { wait = true, init } = {}) {
-  const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1000, height: 720 } });
+/** As app.js documents. @typedef {Record<string, string | number>} Query */
+
+/** A tab of its own profile that has opened the page and, unless told not to, joined. `init` runs in the page before its own
+ *  scripts. @param {Browser} browser @param {{url: string}} server @param {Query} [query]
+ *  @param {{wait?: boolean, init?: () => void, context?: import('playwright-core').BrowserContextOptions}} [options] */
+export async function openTab(browser, server, query = {}, { wait = true, init, context: own } = {}) {
+  const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1000, height: 720 }, ...own });
   if (init) await context.addInitScript(init);
+  if (process.env.MOONRING_WEB) await serveFromDisk(context, process.env.MOONRING_WEB);
+  context.setDefaultTimeout(PATIENCE_MS);
   const tab = await context.newPage();
   tab.on('pageerror', (error) => console.error(`${query.name ?? 'tab'}: ${error}`));
   if (process.env.MOONRING_E2E_LOG) tab.on('console', (line) => console.log(`${query.name}: ${line.text()}`));
   const small = { width: 320, height: 240, fps: 15 };
-  const parameters = { autojoin: 1, media: 'test', token: TOKEN, ...small, ...query };
-  await tab.goto(`${server.url}/?${new URLSearchParams(parameters)}`);
+  const parameters = Object.entries({ autojoin: 1, media: 'test', token: TOKEN, ...small, ...query });
+  await tab.goto(`${server.url}/?${new URLSearchParams(parameters.map(([name, value]) => [name, String(value)]))}`);
   if (wait) await inCall(tab);
   return tab;
 }
 
-/** Waits until a tab is in the room. */
+/** The page from a folder instead of the binary, so that it can be changed without another build.
+ *  @param {import('playwright-core').BrowserContext} context @param {string} folder */
+async function serveFromDisk(context, folder) {
+  await context.route(/^https?:\/\/[^/]+\/(?:[\w.]+\.(?:js|css)|(?:\?.*)?)$/, (route) => {
+    const { pathname } = new URL(route.request().url());
+    return route.fulfill({ path: join(folder, pathname === '/' ? 'index.html' : pathname) });
+  });
+}
+
+/** Waits until a tab is in the room. @param {Tab} tab */
 export async function inCall(tab) {
   try {
     await tab.waitForFunction(() => window.moonring?.client?.joined, undefined, { timeout: PATIENCE_MS });
@@ -151,22 +231,24 @@ export async function inCall(tab) {
   }
 }
 
-/** Waits until `check` gives something true, and returns it. */
+/** Waits until `check` gives something true, and returns it.
+ *  @template T @param {string} what @param {() => T | Promise<T>} check
+ *  @returns {Promise<Exclude<T, undefined | null | false | 0 | ''>>} */
 export async function until(what, check, patience = PATIENCE_MS) {
   const end = Date.now() + patience;
-  let seen;
   while (Date.now() < end) {
-    seen = await check();
-    if (seen) return seen;
+    const seen = await check();
+    if (seen) return /** @type {any} */ (seen);
     await sleep(100);
   }
   throw new Error(`waited ${patience} ms in vain until ${what}`);
 }
 
-/** What the tab's peer connection reports: `{inbound, outbound, transport}`; inbound streams by track id. */
+/** What the tab's peer connection reports; inbound streams by track id. @param {Tab} tab */
 export function stats(tab) {
   return tab.evaluate(async () => {
     const { client, received } = window.moonring;
+    /** @type {{inbound: Record<string, any>, outbound: any[], transport: any}} */
     const result = { inbound: {}, outbound: [], transport: undefined };
     if (!client?.peerConnection) return result;
     const all = [...(await client.peerConnection.getStats()).values()];
@@ -180,16 +262,17 @@ export function stats(tab) {
   });
 }
 
-/** Waits until the tab decodes `videos` videos and hears `audios` audios, each of them advancing from now on. */
+/** Waits until the tab decodes `videos` videos and hears `audios` audios, each of them advancing from now on.
+ *  @param {Tab} tab @param {{videos: number, audios: number}} wanted */
 export async function flows(tab, { videos, audios }) {
-  const progress = (s) => (s.kind === 'video' ? (s.framesDecoded ?? 0) : (s.packetsReceived ?? 0));
+  const progress = (/** @type {any} */ s) => (s.kind === 'video' ? (s.framesDecoded ?? 0) : (s.packetsReceived ?? 0));
   const first = (await stats(tab)).inbound;
-  let last;
+  /** @type {Record<string, any>} */ let last = {};
   try {
     await until('media flows', async () => {
       last = (await stats(tab)).inbound;
       const moving = Object.entries(last).filter(([id, s]) => progress(s) >= (first[id] ? progress(first[id]) : 0) + 5);
-      const count = (kind) => moving.filter(([, s]) => s.kind === kind).length;
+      const count = (/** @type {string} */ kind) => moving.filter(([, s]) => s.kind === kind).length;
       return count('video') >= videos && count('audio') >= audios;
     });
   } catch (error) {
@@ -199,13 +282,13 @@ export async function flows(tab, { videos, audios }) {
   return last;
 }
 
-/** Keeps a picture of the tab for the artefacts. */
+/** Keeps a picture of the tab for the artefacts. @param {Tab} tab @param {string} name */
 export async function keepScreenshot(tab, name) {
   mkdirSync(ARTIFACTS, { recursive: true });
   await tab.screenshot({ path: join(ARTIFACTS, `${name}.png`) });
 }
 
-/** A line in the test's output that reports a measured figure. */
+/** A line in the test's output that reports a measured figure. @param {string} text */
 export function report(text) {
   console.log(`# measured: ${text}`);
 }

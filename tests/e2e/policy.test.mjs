@@ -48,9 +48,9 @@ test('a track that the policy mutes is shown so to its publisher, who cannot und
   await all.withTabs('mute', ['Ada', 'Grace'], async ([ada, grace]) => {
     await flows(ada, { videos: 1, audios: 1 });
     await flows(grace, { videos: 1, audios: 1 });
-    const tell = (type, kind) =>
+    const tell = (/** @type {string} */ type, /** @type {string} */ kind) =>
       ada.evaluate((message) => window.moonring.client.send(message), { type, kind, name: 'Grace' });
-    const noted = (text) => grace.locator('.tile.mine .note', { hasText: text }).waitFor();
+    const noted = (/** @type {string | RegExp} */ text) => grace.locator('.tile.mine .note', { hasText: text }).waitFor();
     await tell('mute', 'audio');
     await noted(/^sound muted by the room$/);
     await ada.locator('.tile:not(.mine) .note', { hasText: 'muted' }).waitFor();
@@ -64,7 +64,7 @@ test('a track that the policy mutes is shown so to its publisher, who cannot und
     await until('the note is gone', async () => (await grace.textContent('.tile.mine .note')) === '');
     await flows(ada, { videos: 1, audios: 1 });
     const told = await grace.evaluate(() => window.moonring.notices);
-    assert.deepEqual(told.filter((text) => text.startsWith('The room')).slice(0, 2), [
+    assert.deepEqual(told.filter((/** @type {string} */ text) => text.startsWith('The room')).slice(0, 2), [
       'The room has muted your sound',
       'The room has muted your video',
     ]);

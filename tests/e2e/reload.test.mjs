@@ -8,7 +8,7 @@ import { flows, openTab, report, sleep, startBrowser, startServer, stats, until 
 
 const SECONDS = 30;
 /** Counts messages, over all versions; answers each with the count and the version that counted. */
-const script = (version) => `
+const script = (/** @type {number} */ version) => `
 STATE_VERSION = ${version}
 local count = 0
 function on_client_connect() return true end
@@ -21,7 +21,7 @@ function on_unload() return { count = count } end
 function on_load(state, old) count = state.count end
 `;
 /** One version in three: does not compile, or fails when it takes over. */
-const broken = (version) =>
+const broken = (/** @type {number} */ version) =>
   version % 2 ? `${script(version)}\nfunction on_load() error("cannot take over") end` : `${script(version)}\nfunction (`;
 
 test('a call and its policy’s state outlive a script that changes every second', async () => {
@@ -48,7 +48,7 @@ test('a call and its policy’s state outlive a script that changes every second
       }
     }
     const last = await until('every message is counted', async () => {
-      const answers = await ada.evaluate(() => window.moonring.messages.filter((m) => m?.type === 'count'));
+      const answers = await ada.evaluate(() => window.moonring.messages.filter((/** @type {any} */ m) => m?.type === 'count'));
       return answers.length === sent ? answers.at(-1) : undefined;
     });
     assert.equal(last.count, sent, 'the count has crossed every reload');
@@ -72,6 +72,7 @@ test('a call and its policy’s state outlive a script that changes every second
   }
 });
 
+/** @param {{inbound: Record<string, any>}} stats */
 function video({ inbound }) {
   return Object.values(inbound).find((stream) => stream.kind === 'video');
 }

@@ -5,8 +5,9 @@ import { flows, openTab, report, shared, startServer, stats } from './lib.mjs';
 
 const all = shared();
 
-/** Two tabs on a server of their own; returns what one of them negotiated. */
-async function negotiated(options, query = {}, init = undefined) {
+/** Two tabs on a server of their own; returns what one of them negotiated.
+ *  @param {import('./lib.mjs').ServerOptions} options @param {import('./lib.mjs').Query} [query] @param {() => void} [init] */
+async function negotiated(options, query = {}, init) {
   const server = await startServer(options);
   const tabs = [];
   try {
@@ -32,7 +33,7 @@ test('AES-GCM is what a browser gets when nothing is forced', async () => {
 test('media flows with AES-CM, the browser being the DTLS server', async () => {
   const passive = () => {
     const { send } = WebSocket.prototype;
-    WebSocket.prototype.send = function (text) {
+    WebSocket.prototype.send = function (/** @type {any} */ text) {
       send.call(this, text.replaceAll('a=setup:actpass', 'a=setup:passive'));
     };
   };
@@ -44,5 +45,5 @@ test('media flows with AES-CM, the browser being the DTLS server', async () => {
 test('media flows over IPv6', async () => {
   // Chromium offers its IPv6 loopback address to pages that have asked for a camera.
   const { candidates } = await negotiated({ mediaIp: '::1' }, { media: 'camera' });
-  assert.ok(candidates.length > 0 && candidates.every((line) => line.includes(' ::1 ')), candidates.join('\n'));
+  assert.ok(candidates.length > 0 && candidates.every((/** @type {string} */ line) => line.includes(' ::1 ')), candidates.join('\n'));
 });

@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod call;
+mod follow;
 mod forgery;
 mod fuzzed;
 mod handshake;
@@ -17,3 +18,5 @@ mod policy;
 mod runaways;
 mod sim;
 mod simulcast;
+mod slow;
+mod streams;

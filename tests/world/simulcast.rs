@@ -163,7 +163,8 @@ fn a_client_chooses_a_layer_and_the_picture_goes_on() {
 fn an_estimate_of_the_receiver_chooses_the_layer_that_fits() {
     let (mut world, mut encoder, bob, _) = scene(92);
     for (bps, expected) in [(60_000, 0), (150_000, 1), (5_000_000, 2), (10_000, 0)] {
-        for _ in 0..3 {
+        // A layer is not raised twice within five seconds.
+        for _ in 0..6 {
             let remb = world.raw(bob).control(|w| w.remb(Ssrc(1), bps, &[]).unwrap());
             world.raw(bob).out.push(remb);
             encoder.run(&mut world, 30);

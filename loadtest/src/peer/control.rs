@@ -114,6 +114,22 @@ impl Peer {
         self.streams.iter().filter_map(Stream::next_nack).min()
     }
 
+    /// Tells when the packets since the last time came.
+    pub(super) fn send_transport_feedback(&mut self, out: &mut Outbox) {
+        let Some(mut arrivals) = self.arrivals.take() else { return };
+        let reporter = self.sections.reporter();
+        let media = self.streams.first().map_or(Ssrc(0), Stream::ssrc);
+        let mut more = arrivals.is_pending();
+        while more {
+            self.send_compound(out, |w| {
+                more = arrivals.build(reporter, media, w);
+                Ok(())
+            });
+            more &= arrivals.is_pending();
+        }
+        self.arrivals = Some(arrivals);
+    }
+
     /// Writes, seals and sends one compound packet; what does not fit is left out.
     fn send_compound(&mut self, out: &mut Outbox, write: impl FnOnce(&mut Writer<'_>) -> Result<(), Full>) {
         let (Some(srtp), Some(to)) = (self.srtp.as_mut(), self.ice.selected()) else { return };

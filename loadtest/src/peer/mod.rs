@@ -33,9 +33,11 @@ use moonring_wire::id::{Mid, Ssrc};
 use moonring_wire::media::CodecName;
 use moonring_wire::negotiate::{Answer, Offer};
 use moonring_wire::packet::SendBatch;
+use moonring_wire::rtp::extension::parse_transport_sequence;
 use moonring_wire::rtp::header::Header;
 use moonring_wire::rtp::protocol::{Protocol, classify};
 use moonring_wire::rtp::rtx;
+use moonring_wire::rtp::twcc::ArrivalRecorder;
 use moonring_wire::transport::dtls::{self, Certificate, Dtls, DtlsEvent, DtlsTerms, DtlsVersions};
 use moonring_wire::transport::srtp::{SrtpIn, SrtpOut, SrtpProfile};
 use rand::rngs::SmallRng;
@@ -54,6 +56,9 @@ const MAX_SSRCS: usize = 1_024;
 /// Events kept for [`Peer::poll_event`]; older ones are worth more than newer ones.
 const MAX_EVENTS: usize = 64;
 
+/// How often the server is told of arrivals; libwebrtc's interval is between 50 and 250 ms.
+const FEEDBACK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// What all peers of a load have in common.
 #[derive(Clone, Debug)]
 pub struct PeerConfig {
@@ -69,6 +74,8 @@ pub struct PeerConfig {
     pub nack: bool,
     /// The bandwidth to claim by REMB, if any.
     pub remb_bps: Option<u64>,
+    /// Tell the server when its packets arrive (transport-wide congestion control), as browsers do.
+    pub transport_feedback: bool,
     /// Open one packet in so many (1: all); the others are counted by their headers alone, which costs less.
     pub open_one_in: u32,
     /// Packets of each published track that can be sent again.
@@ -89,6 +96,7 @@ impl PeerConfig {
             clock,
             nack: true,
             remb_bps: None,
+            transport_feedback: false,
             open_one_in: 1,
             resend_packets: 256,
             report_interval: Duration::from_secs(1),
@@ -169,6 +177,9 @@ pub struct Peer {
     unopened: u32,
     next_report: Option<Instant>,
     next_nack: Option<Instant>,
+    /// When packets with transport-wide numbers came, and when to tell the server.
+    arrivals: Option<ArrivalRecorder>,
+    next_feedback: Option<Instant>,
     events: VecDeque<PeerEvent>,
     counts: PeerCounts,
     ended: bool,
@@ -209,6 +220,8 @@ impl Peer {
             unopened: 0,
             next_report: None,
             next_nack: None,
+            arrivals: None,
+            next_feedback: None,
             events: VecDeque::new(),
             counts: PeerCounts::default(),
             ended: false,
@@ -237,7 +250,8 @@ impl Peer {
 
     /// What this peer wants, as things are.
     pub fn offer(&self) -> Offer {
-        self.sections.offer(self.ice.local().clone(), self.config.certificate.fingerprint())
+        let ice = self.ice.local().clone();
+        self.sections.offer(ice, self.config.certificate.fingerprint(), self.config.transport_feedback)
     }
 
     /// Takes the answer to the last offer and begins to connect, or to send and receive what is new.
@@ -301,6 +315,9 @@ impl Peer {
         if self.next_nack.is_some_and(|at| at <= now) {
             self.next_nack = self.send_nacks(now, out);
         }
+        if self.next_feedback.take_if(|at| *at <= now).is_some() {
+            self.send_transport_feedback(out);
+        }
     }
 
     /// When [`Peer::handle_timeout`] is due.
@@ -309,7 +326,10 @@ impl Peer {
             return None;
         }
         let flight = self.dtls.as_ref().and_then(Dtls::poll_timeout).filter(|_| self.ice.selected().is_some());
-        [self.ice.poll_timeout(), flight, self.next_report, self.next_nack].into_iter().flatten().min()
+        [self.ice.poll_timeout(), flight, self.next_report, self.next_nack, self.next_feedback]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What happened since it was last asked.
@@ -406,8 +426,11 @@ impl Peer {
     }
 
     fn handle_rtp(&mut self, now: Instant, bytes: &mut [u8]) -> Result<RtpReceived, DropReason> {
-        let srtp = self.srtp.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let header = Header::parse(bytes)?;
+        if self.srtp.is_some() {
+            self.note_arrival(now, &header, bytes);
+        }
+        let srtp = self.srtp.as_mut().ok_or(DropReason::SrtpNotReady)?;
         self.unopened += 1;
         if self.unopened < self.config.open_one_in
             && let Some(stream) = self.streams.iter_mut().find(|s| s.ssrc() == header.ssrc && s.may_stay_closed())
@@ -439,6 +462,18 @@ impl Peer {
             self.next_nack = Some(self.next_nack.map_or(at, |known| known.min(at)));
         }
         Ok(received)
+    }
+
+    /// The header is not encrypted, so that the number is known of packets that stay closed, too.
+    fn note_arrival(&mut self, now: Instant, header: &Header, bytes: &[u8]) {
+        if !self.config.transport_feedback {
+            return;
+        }
+        let number = header.extensions(bytes).find(|(id, _)| *id == section::TRANSPORT_SEQUENCE_ID);
+        if let Some(sequence) = number.and_then(|(_, value)| parse_transport_sequence(value)) {
+            self.arrivals.get_or_insert_default().record(sequence, now);
+            self.next_feedback.get_or_insert(now + FEEDBACK_INTERVAL);
+        }
     }
 
     fn count(&mut self, bytes: usize) {

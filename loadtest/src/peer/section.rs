@@ -18,6 +18,7 @@ const PROTOCOL: &str = "UDP/TLS/RTP/SAVPF";
 const AUDIO_LEVEL_ID: u8 = 1;
 const ABS_SEND_TIME_ID: u8 = 2;
 const MID_ID: u8 = 4;
+pub(super) const TRANSPORT_SEQUENCE_ID: u8 = 3;
 
 /// Why an answer cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -169,8 +170,8 @@ impl Sections {
         })
     }
 
-    pub(super) fn offer(&self, ice: IceCredentials, fingerprint: Fingerprint) -> Offer {
-        let sections = self.sections.iter().map(Section::offer).collect();
+    pub(super) fn offer(&self, ice: IceCredentials, fingerprint: Fingerprint, transport_feedback: bool) -> Offer {
+        let sections = self.sections.iter().map(|section| section.offer(transport_feedback)).collect();
         Offer { ice, fingerprint, setup: Setup::ActPass, sections }
     }
 
@@ -220,17 +221,21 @@ impl Section {
         }
     }
 
-    fn offer(&self) -> OfferSection {
+    fn offer(&self, transport_feedback: bool) -> OfferSection {
         let Format { codec, pt, rtx, fmtp } = *self.format;
         let is_video = codec.kind() == Kind::Video;
-        // No transport-wide sequence numbers are offered, so that no feedback for them comes.
-        let feedback = Feedback { nack: is_video, pli: is_video, fir: is_video, remb: is_video, transport_cc: false };
+        // Nothing that is sent carries transport-wide numbers: what is published is never held back.
+        let transport_cc = transport_feedback && matches!(self.role, Role::Receives(_));
+        let feedback = Feedback { nack: is_video, pli: is_video, fir: is_video, remb: is_video, transport_cc };
         let (direction, ssrcs) = match self.role {
             _ if self.stopped => (Direction::Inactive, Vec::new()),
             Role::Sends { ssrc, rtx_ssrc, .. } => (Direction::SendOnly, vec![(ssrc, rtx_ssrc)]),
             Role::Receives(_) => (Direction::RecvOnly, Vec::new()),
         };
         let mut extensions = vec![(ABS_SEND_TIME_ID, Extension::AbsSendTime), (MID_ID, Extension::Mid)];
+        if transport_cc {
+            extensions.push((TRANSPORT_SEQUENCE_ID, Extension::TransportSequence));
+        }
         if !is_video {
             extensions.insert(0, (AUDIO_LEVEL_ID, Extension::AudioLevel));
         }

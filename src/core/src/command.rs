@@ -8,8 +8,7 @@ use serde_json::Value;
 use crate::report::{RoomReport, ShardReport};
 use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId, ScriptLibrary};
 use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
-use moonring_wire::media::{Source, TrackInfo};
-use moonring_wire::message::PauseReason;
+use moonring_wire::media::{PauseReason, Source, TrackInfo};
 use moonring_wire::negotiate::{Answer, Offer, RequestId, SectionOutcome};
 
 /// A track a client wants to publish in a section of its offer.
@@ -99,15 +98,15 @@ pub enum Command {
         /// Highest layer; `None` for no limit.
         layer: Option<u8>,
     },
-    /// The size in device pixels at which a client shows a track that it receives; 0 x 0: it does not show it.
+    /// The size at which a client shows a track it receives, in pixels of its screen; 0 x 0: not at all.
     SetView {
         /// Who.
         client: ClientId,
-        /// The track.
+        /// Which.
         track: TrackId,
-        /// Width.
+        /// Pixels across.
         width: u32,
-        /// Height.
+        /// Pixels down.
         height: u32,
     },
     /// A joined client's new WebSocket wants to know the room as it is. Answered by [`Event::Joined`], unless the
@@ -286,25 +285,25 @@ pub enum Event {
     TrackPaused {
         /// Who is told.
         client: ClientId,
-        /// The track.
+        /// Which.
         track: TrackId,
         /// Why.
         reason: PauseReason,
     },
-    /// A paused track is sent again.
+    /// A track that was paused is sent again.
     TrackResumed {
         /// Who is told.
         client: ClientId,
-        /// The track.
+        /// Which.
         track: TrackId,
     },
-    /// The layers of its own track that somebody receives; none: nobody receives the track.
+    /// Of an own track: the layers that somebody receives; the others need not be sent.
     WantedLayers {
         /// Who is told.
         client: ClientId,
-        /// The track.
+        /// Which.
         track: TrackId,
-        /// The layers, 0 the lowest.
+        /// From the lowest to the highest; none when nobody receives it.
         layers: Vec<u8>,
     },
     /// Who speaks, loudest first.

@@ -6,6 +6,7 @@
 //! [`shard::Shard::forward`] encrypts it for everybody who receives it ([`room::fanout`]).
 #![forbid(unsafe_code)]
 
+pub mod bandwidth;
 pub mod command;
 pub mod report;
 pub mod room;

@@ -238,6 +238,16 @@ impl TrackInfo {
     }
 }
 
+/// Why nothing is sent of a track that a client has subscribed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseReason {
+    /// It does not fit into what the client's path carries.
+    Bandwidth,
+    /// The client does not show it.
+    Hidden,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

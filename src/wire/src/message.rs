@@ -50,7 +50,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::id::{ClientId, Mid, RoomId, TrackId};
-use crate::media::{Source, TrackInfo};
+use crate::media::{PauseReason, Source, TrackInfo};
 
 /// The version this file describes; [`ClientMessage::Join::protocol`] may name it.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -127,14 +127,14 @@ pub enum ClientMessage {
         /// Highest layer; `null` for no limit.
         layer: Option<u8>,
     },
-    /// The size at which the client shows a subscribed track, so that the server sends no more than that needs.
-    /// Sent when it changes, at most five times a second.
+    /// The size in device pixels at which the client shows a track that it receives. 0 x 0: it does not show it, and
+    /// the server may pause it.
     View {
-        /// The track.
+        /// Which.
         track: TrackId,
-        /// Width in device pixels; 0 with a height of 0 says that the track is not shown and may be paused.
+        /// Width.
         width: u32,
-        /// Height in device pixels.
+        /// Height.
         height: u32,
     },
     /// A message to the room's policy (`on_message`).
@@ -234,31 +234,6 @@ pub enum ServerMessage {
         /// Which.
         track: TrackId,
     },
-    /// Who speaks, loudest first; sent when it changes.
-    ActiveSpeakers {
-        /// Who.
-        clients: Vec<ClientId>,
-    },
-    /// A subscribed track is not sent for now.
-    TrackPaused {
-        /// The track.
-        track: TrackId,
-        /// Why.
-        reason: PauseReason,
-    },
-    /// A paused track is sent again.
-    TrackResumed {
-        /// The track.
-        track: TrackId,
-    },
-    /// The layers of the client's own track that somebody receives; sent when it changes. The publisher may switch
-    /// the others off.
-    WantedLayers {
-        /// The track.
-        track: TrackId,
-        /// The layers, 0 the lowest; empty: nobody receives the track.
-        layers: Vec<u8>,
-    },
     /// A message from the room's policy.
     Message {
         /// What the script sent.
@@ -290,16 +265,6 @@ pub enum ServerMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         request: Option<u64>,
     },
-}
-
-/// Why a subscribed track is not sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PauseReason {
-    /// The client's connection has no room for it.
-    Bandwidth,
-    /// The client said that it does not show it ([`ClientMessage::View`]).
-    Hidden,
 }
 
 /// A client as others see it.

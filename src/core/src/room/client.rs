@@ -1,12 +1,14 @@
 //! One connected user: its transport, what it publishes, what it receives.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::congestion::Congestion;
 use super::forward::Forward;
 use moonring_policy::hook::ClientFacts;
+use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientId, ClientKey, Mid, RoomKey, Ssrc, TrackKey};
 use moonring_wire::media::{ExtensionIds, TrackInfo};
 use moonring_wire::negotiate::{AnswerCodec, Fingerprint, IceCredentials, Offer, Setup};
@@ -61,6 +63,8 @@ pub enum PolicyQuestion {
         mid: Mid,
         /// The client's payload types for it.
         codec: AnswerCodec,
+        /// The server has chosen the track.
+        follows: bool,
     },
 }
 
@@ -149,6 +153,8 @@ pub struct Inbound {
     pub report_ssrc: Ssrc,
     /// Scratch for the numbers of missing packets.
     pub sequences: Vec<u16>,
+    /// Reasons for which packets of it were dropped that the log has told of.
+    pub explained: Vec<DropReason>,
 }
 
 /// What goes to a client.
@@ -158,8 +164,16 @@ pub struct Outbound {
     pub forwards: Vec<Option<Forward>>,
     /// Places in `forwards` with packets waiting.
     pub todo: Vec<u16>,
-    /// What it can receive, in bit/s, as it says (REMB).
-    pub remb_bps: Option<u64>,
+    /// SSRCs that were given out under its keys: none is given out twice, as its indexes would seal twice.
+    pub used_ssrcs: HashSet<Ssrc>,
+    /// True while the client is in its room's list of those with packets waiting.
+    pub is_touched: bool,
+    /// Since when nothing is left of what the server chose for it.
+    pub lost_at: Option<Instant>,
+    /// When its layers were chosen last.
+    pub chosen: Option<Instant>,
+    /// What its path carries; from its first forward on.
+    pub congestion: Option<Box<Congestion>>,
 }
 
 /// When something is due for a client.
@@ -169,6 +183,8 @@ pub struct Deadlines {
     pub report: Instant,
     /// Transport-wide feedback; `None` while nothing came.
     pub feedback: Option<Instant>,
+    /// When its pacer lets pictures pass again.
+    pub pace: Option<Instant>,
     /// When the handshake must be done.
     pub connect_by: Option<Instant>,
     /// The timer set for it.
@@ -218,9 +234,16 @@ impl Client {
                 max_bitrate_bps: None,
                 report_ssrc,
                 sequences: Vec::new(),
+                explained: Vec::new(),
             },
             outbound: Outbound::default(),
-            deadlines: Deadlines { report: now + REPORT_INTERVAL, feedback: None, connect_by: None, scheduled: None },
+            deadlines: Deadlines {
+                report: now + REPORT_INTERVAL,
+                feedback: None,
+                pace: None,
+                connect_by: None,
+                scheduled: None,
+            },
         }
     }
 

@@ -7,16 +7,18 @@ use std::time::{Duration, Instant};
 
 use slotmap::SlotMap;
 
-use super::client::Client;
-use super::forward::{Forward, Outgoing};
+use super::client::{Client, Outbound};
+use super::congestion::Congestion;
+use super::forward::{Forward, Outgoing, OutgoingStream};
 use super::history::{History, Packet};
 use super::track::Track;
 use super::{Room, World};
+use crate::bandwidth::{MAX_QUEUE_TIME, ProbeId};
 use moonring_wire::drops::{DropReason, Drops};
 use moonring_wire::id::{ClientKey, Pt, RoomKey, Ssrc, TrackKey};
 use moonring_wire::media::{CodecName, Extension, ExtensionIds};
 use moonring_wire::packet::{MAX_DATAGRAM, SendBatch};
-use moonring_wire::rtp::extension::abs_send_time;
+use moonring_wire::rtp::extension::{abs_send_time, transport_sequence};
 use moonring_wire::rtp::header::{NewHeader, pad, write_header};
 use moonring_wire::rtp::rtx::OSN_LEN;
 use moonring_wire::transport::Transport;
@@ -37,10 +39,13 @@ pub fn fan_out(moment: Moment, key: RoomKey, world: &mut World, out: &mut SendBa
     let Some(room) = rooms.get_mut(key) else { return true };
     touch(room, clients, tracks);
     while let Some(key) = room.touched.last().copied() {
-        if let Some(client) = clients.get_mut(key)
-            && !send_waiting(moment, client, tracks, out, drops)
-        {
-            return false;
+        if let Some(client) = clients.get_mut(key) {
+            match send_waiting(moment, client, tracks, out, drops) {
+                Progress::Full => return false,
+                Progress::Paced => room.paced.push(key),
+                Progress::Done => {}
+            }
+            client.outbound.is_touched = false;
         }
         room.touched.pop();
     }
@@ -60,7 +65,7 @@ fn touch(room: &mut Room, clients: &mut SlotMap<ClientKey, Client>, tracks: &mut
         }
         for (subscriber, place) in &track.subscribers {
             let Some(client) = clients.get_mut(*subscriber) else { continue };
-            if client.outbound.todo.is_empty() {
+            if !std::mem::replace(&mut client.outbound.is_touched, true) {
                 room.touched.push(*subscriber);
             }
             if !client.outbound.todo.contains(place) {
@@ -70,43 +75,128 @@ fn touch(room: &mut Room, clients: &mut SlotMap<ClientKey, Client>, tracks: &mut
     }
 }
 
-/// Everything that waits for one client. False when `out` is full.
+/// How far [`send_waiting`] got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Everything has left.
+    Done,
+    /// The batch is full.
+    Full,
+    /// The client's pacer holds back the rest.
+    Paced,
+}
+
+/// Everything that waits for one client.
 fn send_waiting(
     moment: Moment,
     client: &mut Client,
     tracks: &mut SlotMap<TrackKey, Track>,
     out: &mut SendBatch,
     drops: &mut Drops,
-) -> bool {
+) -> Progress {
+    let Outbound { forwards, todo, congestion, .. } = &mut client.outbound;
     let Some(to) = Destination::of(client.transport.as_ref(), &client.negotiated.extensions) else {
-        client.outbound.todo.clear();
-        return true;
+        todo.clear();
+        return Progress::Done;
     };
-    let (mut packets, mut bytes) = (0u64, 0u64);
-    while let Some(place) = client.outbound.todo.last().copied() {
-        let forward = client.outbound.forwards[usize::from(place)].as_mut();
+    let mut sender = Sender { moment, to, congestion: congestion.as_deref_mut(), packets: 0, bytes: 0 };
+    let mut progress = Progress::Done;
+    while let Some(place) = todo.last().copied() {
+        let forward = forwards[usize::from(place)].as_mut();
         if let Some((forward, track)) = forward.and_then(|f| tracks.get_mut(f.track).map(|t| (f, t))) {
-            while forward.is_behind(track) {
-                if !out.has_room(1) {
-                    count(client, packets, bytes);
-                    return false;
-                }
-                let Some((history, packet, outgoing)) = forward.next(moment.now, track) else { break };
-                let header = header(packet, forward.stream.pt, outgoing.index, &outgoing, forward.stream.ssrc);
-                let (index, codec) = (outgoing.index, forward.codec);
-                let sealed = OutgoingPacket { header, index, codec, history, packet, outgoing, resend_of: None };
-                bytes += seal(moment, &sealed, to, out);
-                packets += 1;
-            }
+            progress = sender.send_forward(forward, track, out);
             drops.add(DropReason::Overload, std::mem::take(&mut forward.sent.skipped));
-            if forward.waits_for_key_frame() {
+            if forward.waits_for_key_frame() && forward.allotted.paused.is_none() {
                 track.layers[usize::from(forward.target())].want_key_frame(moment.now);
             }
         }
-        client.outbound.todo.pop();
+        if progress != Progress::Done {
+            break;
+        }
+        todo.pop();
     }
+    if progress == Progress::Paced {
+        // Another track is first in line when the pacer lets the next packet pass.
+        todo.rotate_right(1);
+    }
+    let (packets, bytes) = (sender.packets, sender.bytes);
     count(client, packets, bytes);
-    true
+    progress
+}
+
+/// Sends to one client, and counts.
+struct Sender<'a> {
+    moment: Moment,
+    to: Destination<'a>,
+    congestion: Option<&'a mut Congestion>,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Sender<'_> {
+    /// Everything of one forward that waits.
+    fn send_forward(&mut self, forward: &mut Forward, track: &Track, out: &mut SendBatch) -> Progress {
+        if forward.allotted.paused.is_some() {
+            forward.skip_to_end(track);
+            return Progress::Done;
+        }
+        // Sound does not wait, and counts.
+        let is_paced = track.is_video();
+        if is_paced {
+            self.leave_out_stale(forward, track);
+        }
+        while forward.is_behind(track) {
+            if !out.has_room(1) {
+                return Progress::Full;
+            }
+            if is_paced && self.congestion.as_mut().is_some_and(|path| !path.may_send(self.moment.now)) {
+                return Progress::Paced;
+            }
+            let Some((history, packet, outgoing)) = forward.next(self.moment.now, track) else { break };
+            let stream = &forward.stream;
+            let header = header(packet, stream.pt, outgoing.index, &outgoing, stream.ssrc);
+            let codec = forward.codec;
+            let packet =
+                OutgoingPacket { header, index: outgoing.index, codec, history, packet, outgoing, resend_of: None };
+            self.send(&packet, stream, None, out);
+        }
+        Progress::Done
+    }
+
+    /// Pictures that have waited for longer than anybody wants to see them go, up to the next key frame.
+    fn leave_out_stale(&mut self, forward: &mut Forward, track: &Track) {
+        let now = self.moment.now;
+        let is_stale = |at: Instant| now.saturating_duration_since(at) > MAX_QUEUE_TIME;
+        if self.congestion.is_some() && forward.waits_since(track).is_some_and(is_stale) {
+            forward.restart(track);
+        }
+    }
+
+    /// Seals one packet into `out`; false when it cannot leave.
+    fn send(
+        &mut self,
+        packet: &OutgoingPacket<'_>,
+        stream: &OutgoingStream,
+        probe: Option<ProbeId>,
+        out: &mut SendBatch,
+    ) -> bool {
+        let is_numbered = stream.numbered && self.to.ids.get(Extension::TransportSequence).is_some();
+        let path = self.congestion.as_deref_mut().filter(|_| is_numbered);
+        let number = path.map(|path| path.next_sequence());
+        let len = seal(self.moment, packet, number, self.to, out);
+        if len == 0 {
+            return false;
+        }
+        if let Some(path) = self.congestion.as_deref_mut() {
+            path.sent(self.moment.now, len, number.is_some(), probe);
+            if packet.resend_of.is_none() {
+                path.repairs.earn(len as u64);
+            }
+        }
+        self.packets += 1;
+        self.bytes += len as u64;
+        true
+    }
 }
 
 fn count(client: &Client, packets: u64, bytes: u64) {
@@ -148,11 +238,17 @@ struct OutgoingPacket<'a> {
 }
 
 /// Writes and encrypts one packet; its bytes, 0 when it cannot leave.
-fn seal(moment: Moment, sealed: &OutgoingPacket<'_>, to: Destination<'_>, out: &mut SendBatch) -> u64 {
+fn seal(
+    moment: Moment,
+    sealed: &OutgoingPacket<'_>,
+    number: Option<u16>,
+    to: Destination<'_>,
+    out: &mut SendBatch,
+) -> usize {
     let Destination { address, srtp, ids } = to;
     let Some(mut slot) = out.slot(address, MAX_DATAGRAM) else { return 0 };
     let buf = slot.bytes();
-    let header_len = write_with_extensions(moment, sealed, ids, buf);
+    let header_len = write_with_extensions(moment, sealed, number, ids, buf);
     let mut at = header_len;
     if let Some(sequence) = sealed.resend_of {
         buf[at..at + OSN_LEN].copy_from_slice(&sequence.to_be_bytes());
@@ -170,23 +266,31 @@ fn seal(moment: Moment, sealed: &OutgoingPacket<'_>, to: Destination<'_>, out: &
     }
     let len = srtp.protect_rtp(buf, header_len, end, sealed.index);
     slot.commit(len);
-    len as u64
+    len
 }
 
 /// Writes the header with the extensions that the client knows; its length.
-fn write_with_extensions(moment: Moment, sealed: &OutgoingPacket<'_>, ids: &ExtensionIds, buf: &mut [u8]) -> usize {
+fn write_with_extensions(
+    moment: Moment,
+    sealed: &OutgoingPacket<'_>,
+    number: Option<u16>,
+    ids: &ExtensionIds,
+    buf: &mut [u8],
+) -> usize {
     let kept = &sealed.packet.kept;
     let sent_at = abs_send_time(moment.since_start);
+    let number = number.map(transport_sequence);
     let (level, orientation) = (kept.audio_level.map(|b| [b]), kept.orientation.map(|b| [b]));
     let descriptor = sealed.history.descriptor(sealed.packet);
-    let values: [(Extension, Option<&[u8]>); 5] = [
+    let values: [(Extension, Option<&[u8]>); 6] = [
+        (Extension::TransportSequence, number.as_ref().map(|v| &v[..])),
         (Extension::AbsSendTime, Some(&sent_at)),
         (Extension::AudioLevel, level.as_ref().map(|v| &v[..])),
         (Extension::VideoOrientation, orientation.as_ref().map(|v| &v[..])),
         (Extension::PlayoutDelay, kept.playout_delay.as_ref().map(|v| &v[..])),
         (Extension::DependencyDescriptor, (!descriptor.is_empty()).then_some(descriptor)),
     ];
-    let mut elements: [(u8, &[u8]); 5] = [(0, &[]); 5];
+    let mut elements: [(u8, &[u8]); 6] = [(0, &[]); 6];
     let mut count = 0;
     for (extension, value) in values {
         if let (Some(id), Some(value)) = (ids.get(extension), value) {
@@ -197,27 +301,41 @@ fn write_with_extensions(moment: Moment, sealed: &OutgoingPacket<'_>, ids: &Exte
     write_header(buf, &sealed.header, &elements[..count])
 }
 
-/// Sends the packet that went out with `sequence` once more, as a retransmission. False when it is no longer here,
-/// the client takes none, or `out` is full. Without RTX nothing is resent: the same SRTP index would have to seal
-/// the same bytes, and the send time in the header is not the same.
+/// Sends the packet that went out with `sequence` once more, as a retransmission (RFC 4588). False when it is no longer
+/// here, the client takes none, its budget is used up, or `out` is full. `probe`: it is sent to probe the path, not
+/// because somebody asked. Without RTX nothing is resent: the same SRTP index would have to seal the same bytes, and
+/// the send time in the header is not the same.
 pub fn resend(
     moment: Moment,
-    (forward, track): (&mut Forward, &Track),
-    to: Destination<'_>,
-    sequence: u16,
+    (outbound, place): (&mut Outbound, u16),
+    (tracks, to): (&SlotMap<TrackKey, Track>, Destination<'_>),
+    (sequence, probe): (u16, Option<ProbeId>),
     out: &mut SendBatch,
-) -> bool {
-    let Some((history, packet, outgoing)) = forward.find_sent(track, sequence) else { return false };
-    let Some(rtx) = &mut forward.stream.rtx else { return false };
+) -> usize {
+    let Some(forward) = outbound.forwards.get_mut(usize::from(place)).and_then(Option::as_mut) else { return 0 };
+    let Some(track) = tracks.get(forward.track) else { return 0 };
+    let Some((history, packet, outgoing)) = forward.find_sent(track, sequence) else { return 0 };
+    let Some(rtx) = &mut forward.stream.rtx else { return 0 };
+    let mut path = outbound.congestion.as_deref_mut();
+    if probe.is_none()
+        && let Some(path) = path.as_deref_mut()
+    {
+        let rtt = path.rtt();
+        if !path.repairs.allow(moment.now, (forward.stream.ssrc.0, sequence), packet.payload_len(), rtt) {
+            return 0;
+        }
+    }
     let index = rtx.next_index;
     let header = header(packet, rtx.pt, index, &outgoing, rtx.ssrc);
     let codec = forward.codec;
     let sealed = OutgoingPacket { header, index, codec, history, packet, outgoing, resend_of: Some(sequence) };
-    let sent = seal(moment, &sealed, to, out) > 0;
-    if sent {
-        rtx.next_index += 1;
+    let mut sender = Sender { moment, to, congestion: path, packets: 0, bytes: 0 };
+    rtx.next_index += 1;
+    let stream = forward.stream;
+    if !sender.send(&sealed, &stream, probe, out) {
+        return 0;
     }
-    sent
+    sender.bytes as usize
 }
 
 fn header(packet: &Packet, payload_type: Pt, index: u64, outgoing: &Outgoing, ssrc: Ssrc) -> NewHeader {

@@ -7,7 +7,7 @@ use super::indexes::SentIndexes;
 use super::pictures::{LastPicture, PictureShift};
 use super::track::{KEY_FRAME_INTERVAL, Track};
 use moonring_wire::id::{Mid, Pt, Ssrc, TrackKey};
-use moonring_wire::media::{CodecName, Kind};
+use moonring_wire::media::{CodecName, Kind, PauseReason};
 
 /// Numberings remembered for resending: each layer switch or pause starts a new one.
 const NUMBERINGS: usize = 4;
@@ -55,6 +55,8 @@ pub struct OutgoingStream {
     pub pt: Pt,
     /// Retransmissions, when negotiated.
     pub rtx: Option<Rtx>,
+    /// Whether its packets carry transport-wide sequence numbers.
+    pub numbered: bool,
 }
 
 /// The highest layers that somebody allows; `None` is no limit.
@@ -64,6 +66,19 @@ pub struct LayerLimits {
     pub client: Option<u8>,
     /// What the policy allows.
     pub policy: Option<u8>,
+    /// What is enough for the size at which the client shows it.
+    pub view: Option<u8>,
+}
+
+/// What the allocation has decided on a forward.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allotted {
+    /// Nothing is sent: it does not fit, or the client does not show it.
+    pub paused: Option<PauseReason>,
+    /// When its layer was last changed, unless somebody has changed its limits since.
+    pub changed: Option<Instant>,
+    /// The size at which the client shows it, in pixels; `None` until it says.
+    pub view: Option<(u32, u32)>,
 }
 
 /// What a forward has sent, for sender reports.
@@ -103,6 +118,12 @@ pub struct Forward {
     pub sent: SentCounts,
     /// The track's codec.
     pub codec: CodecName,
+    /// What the allocation has decided.
+    pub allotted: Allotted,
+    /// The server chose the track: when it ends, the next one takes its place.
+    pub follows: bool,
+    /// The policy is being asked whether it may go on with another track.
+    pub is_asked: bool,
     position: Position,
     numberings: [Option<Numbering>; NUMBERINGS],
     indexes: SentIndexes,
@@ -122,6 +143,9 @@ impl Forward {
             limits: LayerLimits::default(),
             sent: SentCounts::default(),
             codec: track.info.codec,
+            allotted: Allotted::default(),
+            follows: false,
+            is_asked: false,
             position: Position { target, cursor: 0, target_cursor: track.layers[usize::from(target)].history.end() },
             numberings: [None; NUMBERINGS],
             indexes: SentIndexes::new(first_index),
@@ -191,6 +215,38 @@ impl Forward {
                 return Some((history, packet, outgoing));
             }
         }
+    }
+
+    /// Goes on with another track, of the same codec: its next key frame starts a new numbering, and what went out of
+    /// the one before is not sent again.
+    pub fn follow(&mut self, key: TrackKey, track: &Track) {
+        self.track = key;
+        self.numberings = [None; NUMBERINGS];
+        let target = track.top_layer();
+        self.position = Position { target, cursor: 0, target_cursor: track.layers[usize::from(target)].history.end() };
+    }
+
+    /// The publisher's numbers of `layer` mean something else from now on.
+    pub fn forget_layer(&mut self, layer: u8) {
+        for numbering in &mut self.numberings {
+            numbering.take_if(|n| n.layer == layer);
+        }
+    }
+
+    /// When the oldest packet came that [`Self::next`] would look at, if it is a picture that is not a key frame's:
+    /// those are worth waiting for, others are stale after a while.
+    pub fn waits_since(&self, track: &Track) -> Option<Instant> {
+        let history = &track.layers[usize::from(self.layer()?)].history;
+        history.get(self.position.cursor).filter(|p| !p.info.key_frame).map(|p| p.arrival)
+    }
+
+    /// Leaves out all that has come, for a pause.
+    pub fn skip_to_end(&mut self, track: &Track) {
+        let end = |layer: u8| track.layers[usize::from(layer)].history.end();
+        if let Some(layer) = self.layer() {
+            self.position.cursor = end(layer);
+        }
+        self.position.target_cursor = end(self.position.target);
     }
 
     /// True when [`Self::next`] has something to look at.
@@ -290,6 +346,16 @@ impl Forward {
             let timestamp = packet.timestamp.wrapping_add(n.timestamp_offset);
             Some((history, packet, Outgoing { index, timestamp, pictures: n.pictures }))
         })
+    }
+
+    /// The sequence number of the newest packet that was sent.
+    pub fn newest_sequence(&self) -> Option<u16> {
+        self.last.and(self.indexes.next().checked_sub(1)).map(|index| index as u16)
+    }
+
+    /// The time stamp of the newest packet that was sent.
+    pub fn last_timestamp(&self) -> Option<u32> {
+        self.last.map(|(timestamp, _)| timestamp)
     }
 
     /// The publisher's clock in this forward's time stamps: (NTP, RTP) of `now`, for a sender report.

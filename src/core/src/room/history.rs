@@ -133,6 +133,13 @@ impl History {
         self.key_frame.filter(|n| *n >= self.oldest)
     }
 
+    /// Forgets all packets, not the numbers of their arrivals: the publisher's stream begins anew, with other indexes.
+    pub fn restart(&mut self) {
+        self.oldest = self.end;
+        self.key_frame = None;
+        self.by_index.fill(u64::MAX);
+    }
+
     /// The packet with arrival number `n`, if it is here.
     pub fn get(&self, n: u64) -> Option<&Packet> {
         (self.oldest..self.end).contains(&n).then(|| &self.packets[(n as usize) & (self.packets.len() - 1)])

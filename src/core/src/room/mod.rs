@@ -1,16 +1,19 @@
 //! Who hears whom: rooms, clients, tracks and the edges between them. No I/O, no Lua.
 //!
 //! `history` keeps a layer's packets, `track` is what is published, `forward` is one edge to one client, `fanout`
-//! is the loop that encrypts, `resend` answers NACKs, `negotiation` chooses codecs, `layers` and `bandwidth` choose
-//! what each client gets, `speakers` hears who speaks.
+//! is the loop that encrypts, `resend` answers NACKs, `negotiation` chooses codecs, `allocation` chooses
+//! what each client gets of what its `congestion` says its path carries, `probing` and `repairs` use the rest, `speakers` hears who speaks.
+pub mod allocation;
 pub mod client;
+pub mod congestion;
 pub mod fanout;
 pub mod forward;
 pub mod history;
 pub mod indexes;
-pub mod layers;
 pub mod negotiation;
 pub mod pictures;
+pub mod probing;
+pub mod repairs;
 pub mod reports;
 pub mod speakers;
 pub mod track;
@@ -47,6 +50,8 @@ pub struct Room {
     pub dirty: Vec<TrackKey>,
     /// Clients with forwards waiting, while a fan-out is under way.
     pub touched: Vec<ClientKey>,
+    /// Clients whose pacer has put off what waits; the shard sets their timers.
+    pub paced: Vec<ClientKey>,
     /// Hooks under way.
     pub hooks: u32,
     /// Who speaks.

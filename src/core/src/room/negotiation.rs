@@ -18,9 +18,9 @@ const FROM_PUBLISHERS: [Extension; 8] = [
     Extension::PlayoutDelay,
     Extension::DependencyDescriptor,
 ];
-/// Header extensions the server writes to subscribers. No transport-wide sequence number: with it browsers leave
-/// the estimate of what they can receive (REMB) to the sender.
-const TO_SUBSCRIBERS: [Extension; 5] = [
+/// Header extensions the server writes to subscribers.
+const TO_SUBSCRIBERS: [Extension; 6] = [
+    Extension::TransportSequence,
     Extension::AudioLevel,
     Extension::AbsSendTime,
     Extension::VideoOrientation,
@@ -56,7 +56,7 @@ pub fn section_codec(section: &OfferSection, codec: &Codec, feedback: fn(Feedbac
 
 /// The feedback the server takes from a subscriber.
 pub fn subscriber_feedback(offered: Feedback) -> Feedback {
-    Feedback { transport_cc: false, ..offered }
+    offered
 }
 
 fn answer_codec(chosen: &OfferedCodec, feedback: Feedback) -> AnswerCodec {
@@ -236,13 +236,13 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_is_not_asked_for_transport_wide_feedback_and_a_publisher_is() {
+    fn subscribers_and_publishers_are_asked_for_transport_wide_feedback() {
         let (mut ids, section) = (ExtensionIds::default(), offered(&[(96, CodecName::Vp8, "")]));
         let agreed = |wanted: &[Extension], ids: &mut ExtensionIds| extensions(&section, wanted, ids);
         assert_eq!(agreed(&FROM_PUBLISHERS, &mut ids), [(3, Extension::TransportSequence)]);
-        assert_eq!(agreed(&TO_SUBSCRIBERS, &mut ids), [(2, Extension::AbsSendTime)]);
+        assert_eq!(agreed(&TO_SUBSCRIBERS, &mut ids), [(3, Extension::TransportSequence), (2, Extension::AbsSendTime)]);
         assert_eq!((ids.get(Extension::TransportSequence), ids.get(Extension::AbsSendTime)), (Some(3), Some(2)));
         let codec = section_codec(&section, &section.codecs[0].codec.clone(), subscriber_feedback).unwrap();
-        assert!(!codec.feedback.transport_cc && codec.feedback.remb);
+        assert!(codec.feedback.transport_cc && codec.feedback.remb);
     }
 }

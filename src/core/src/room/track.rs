@@ -62,6 +62,8 @@ pub struct Layer {
     pub clock: Option<SenderClock>,
     /// Measured, in bit/s.
     pub bitrate_bps: u64,
+    /// When it last got another SSRC from a packet.
+    pub rebound: Option<Instant>,
     /// Packets up to this arrival number have their padding.
     pub evened: u64,
     last_packet: Option<Instant>,
@@ -83,6 +85,7 @@ impl Layer {
             missing: NackGenerator::new(),
             clock: None,
             bitrate_bps: 0,
+            rebound: None,
             evened: 0,
             last_packet: None,
             rate_since: None,
@@ -91,6 +94,20 @@ impl Layer {
             key_frame_asked: None,
             key_frames_asked: 0,
         }
+    }
+
+    /// Another stream of the publisher takes this place: its numbers and time stamps are its own.
+    pub fn restart(&mut self, clock_rate: u32) {
+        self.history.restart();
+        self.evened = self.history.end();
+        self.stats = ReceiveStats::new(clock_rate);
+        self.missing = NackGenerator::new();
+        self.clock = None;
+    }
+
+    /// How long nothing has come.
+    pub fn silence(&self, now: Instant) -> Option<Duration> {
+        self.last_packet.map(|at| now.saturating_duration_since(at))
     }
 
     /// Counts a packet of `bytes` bytes towards the bit rate.
@@ -185,6 +202,8 @@ pub struct Track {
     pub feedback: Feedback,
     /// From the lowest to the highest.
     pub layers: Vec<Layer>,
+    /// The layers that its publisher was told somebody receives.
+    pub wanted_layers: Option<Vec<u8>>,
     /// The forwards: client and place in its list.
     pub subscribers: Vec<(ClientKey, u16)>,
     /// Muted by its publisher.
@@ -219,6 +238,7 @@ impl Track {
             rtx_pt: codec.rtx,
             feedback: codec.feedback,
             layers,
+            wanted_layers: None,
             subscribers: Vec::new(),
             muted_by_client: false,
             muted_by_policy: false,

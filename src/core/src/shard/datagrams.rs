@@ -1,16 +1,16 @@
 //! A datagram's way in: which client, then STUN, DTLS, RTP or RTCP.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Shard;
-use super::header_extensions::{HeaderExtensions, Names};
+use super::header_extensions::HeaderExtensions;
 use crate::command::Event;
-use crate::room::client::{Incoming, MAX_SSRCS};
+use crate::room::client::Incoming;
 use crate::room::fanout::{self, Destination};
 use crate::room::history::Packet;
+use crate::room::reports;
 use crate::room::track::SenderClock;
-use crate::room::{layers, reports};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
 use moonring_wire::packet::SendBatch;
@@ -28,10 +28,19 @@ const MAX_RESENT: usize = 200;
 /// One message of a compound packet that is acted on, without its borrow of the packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Request {
-    Clock { ssrc: Ssrc, ntp: u64, timestamp: u32 },
+    Clock {
+        ssrc: Ssrc,
+        ntp: u64,
+        timestamp: u32,
+    },
     KeyFrame(Ssrc),
     Resend(Ssrc, u16),
     Estimate(u64),
+    /// A report block: the middle 32 bits of the NTP time that its round trip began at.
+    RoundTrip {
+        ssrc: Ssrc,
+        since: u32,
+    },
 }
 
 impl Shard {
@@ -46,8 +55,15 @@ impl Shard {
         match classify(bytes)? {
             Protocol::Stun => self.receive_stun(now, from, bytes, out),
             Protocol::Dtls => self.receive_dtls(now, from, bytes, out),
-            Protocol::Rtp => self.receive_rtp(now, self.client_at(from)?, bytes),
-            Protocol::Rtcp => self.receive_rtcp(now, self.client_at(from)?, bytes, out),
+            Protocol::Rtp => {
+                let key = self.client_at(from)?;
+                let kept = self.receive_rtp(now, key, bytes);
+                if let Err(reason) = kept {
+                    self.explain_drop(key, reason);
+                }
+                kept
+            }
+            Protocol::Rtcp => self.receive_rtcp(now, (self.client_at(from)?, from), bytes, out),
         }
     }
 
@@ -160,7 +176,16 @@ impl Shard {
                 self.schedule(key);
             }
         }
-        let incoming = self.stream_of(key, &header, bytes)?;
+        let incoming = match self.stream_of(now, key, &header, bytes, &elements) {
+            Ok(incoming) => incoming,
+            Err(reason) => {
+                // It takes none of the places of those that are known.
+                if let Some(transport) = &mut self.world.clients[key].transport {
+                    transport.retire_ssrc(header.ssrc.0);
+                }
+                return Err(reason);
+            }
+        };
         let mut bytes = bytes;
         if incoming.rtx {
             let track = self.world.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
@@ -174,68 +199,6 @@ impl Shard {
             header = Header::parse(bytes)?;
         }
         self.keep(now, key, incoming, &header, bytes, &elements)
-    }
-
-    /// Which stream a packet is of: by its SSRC, or, the first time, by its MID and RID, or by its payload type.
-    fn stream_of(&mut self, key: ClientKey, header: &Header, bytes: &[u8]) -> Result<Incoming, DropReason> {
-        let client = &self.world.clients[key];
-        if let Some(incoming) = client.inbound.streams.get(&header.ssrc) {
-            return Ok(*incoming);
-        }
-        if client.inbound.streams.len() >= MAX_SSRCS {
-            return Err(DropReason::RtpTooManySsrcs);
-        }
-        let names = Names::read(header, bytes, &client.negotiated.extensions);
-        let mut found = None;
-        for track_key in &client.inbound.published {
-            let Some(track) = self.world.tracks.get(*track_key) else { continue };
-            if names.mid.is_some_and(|mid| mid != track.mid.as_str()) {
-                continue;
-            }
-            let is_rtx = track.rtx_pt == Some(header.payload_type);
-            if !is_rtx && track.pt != header.payload_type {
-                continue;
-            }
-            let rid = if is_rtx { names.repaired_rid.or(names.rid) } else { names.rid };
-            let is_layer = |layer: &crate::room::track::Layer| match (&layer.rid, rid) {
-                (Some(a), Some(b)) => a.as_str() == b,
-                (None, _) => {
-                    if is_rtx {
-                        layer.rtx_ssrc.is_none()
-                    } else {
-                        layer.ssrc.is_none()
-                    }
-                }
-                (Some(_), None) => false,
-            };
-            if let Some(layer) = track.layers.iter().position(is_layer) {
-                found = Some((*track_key, layer as u8, is_rtx));
-                break;
-            }
-        }
-        let (track, layer, is_rtx) = found.ok_or(DropReason::RtpUnknownSsrc)?;
-        self.bind_ssrc(key, header.ssrc, track, layer, is_rtx);
-        self.schedule(key);
-        Ok(Incoming { track, layer, rtx: is_rtx })
-    }
-
-    /// From now on `ssrc` of a client is this stream; the stream's former SSRC is forgotten.
-    pub(super) fn bind_ssrc(&mut self, key: ClientKey, ssrc: Ssrc, track_key: TrackKey, layer: u8, rtx: bool) {
-        let (Some(client), Some(track)) = (self.world.clients.get_mut(key), self.world.tracks.get_mut(track_key))
-        else {
-            return;
-        };
-        let place = &mut track.layers[usize::from(layer)];
-        let slot = if rtx { &mut place.rtx_ssrc } else { &mut place.ssrc };
-        if let Some(former) = slot.replace(ssrc)
-            && former != ssrc
-        {
-            client.inbound.streams.remove(&former);
-            if let Some(transport) = &mut client.transport {
-                transport.forget_ssrc(former.0);
-            }
-        }
-        client.inbound.streams.insert(ssrc, Incoming { track: track_key, layer, rtx });
     }
 
     /// Keeps a packet for forwarding.
@@ -301,14 +264,28 @@ impl Shard {
     fn receive_rtcp(
         &mut self,
         now: Instant,
-        key: ClientKey,
+        (key, from): (ClientKey, SocketAddr),
         bytes: &mut [u8],
         out: &mut SendBatch,
     ) -> Result<(), DropReason> {
-        let transport = self.world.clients[key].transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
+        let client = &mut self.world.clients[key];
+        let transport = client.transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let len = transport.unprotect_rtcp(bytes)?;
+        // What makes the server send counts from the address that it sends to, and from no other.
+        let is_selected = transport.selected() == Some(from);
+        let path = &mut client.outbound.congestion;
+        let mut told = false;
         let mut requests = std::mem::take(&mut self.work.requests);
-        let parsed = rtcp::parse(&bytes[..len], &mut |message| note_request(message, &mut requests));
+        let parsed = rtcp::parse(&bytes[..len], &mut |message| match message {
+            RtcpMessage::Nack { .. } | RtcpMessage::Remb { .. } if !is_selected => {}
+            RtcpMessage::TransportFeedback { packet } => {
+                told |= is_selected && path.as_deref_mut().is_some_and(|path| path.feedback(now, packet));
+            }
+            message => note_request(message, &mut requests),
+        });
+        if told {
+            self.feedback_came(now, key);
+        }
         for request in requests.drain(..) {
             self.act_on(now, key, request, out);
         }
@@ -340,24 +317,34 @@ impl Shard {
             }
             Request::Resend(ssrc, sequence) => {
                 let Some(place) = client.forward_with(ssrc) else { return };
-                let to = Destination::of(client.transport.as_ref(), &client.negotiated.extensions);
-                let forward = client.outbound.forwards[usize::from(place)].as_mut();
-                if let (Some(to), Some(forward)) = (to, forward)
-                    && let Some(track) = self.world.tracks.get(forward.track)
-                    && fanout::resend(moment, (forward, track), to, sequence, out)
-                {
+                let Some(to) = Destination::of(client.transport.as_ref(), &client.negotiated.extensions) else {
+                    return;
+                };
+                let (outbound, tracks) = (&mut client.outbound, &self.world.tracks);
+                if fanout::resend(moment, (outbound, place), (tracks, to), (sequence, None), out) > 0 {
                     self.report.counters.resent += 1;
                 }
             }
+            Request::RoundTrip { ssrc, since } => {
+                let forward = client.forward_with(ssrc).and_then(|p| client.outbound.forwards[usize::from(p)].as_ref());
+                let clock = forward.and_then(|f| f.report_times(now, self.world.tracks.get(f.track)?));
+                if let (Some((ntp, _)), Some(path)) = (clock, client.outbound.congestion.as_deref_mut()) {
+                    let elapsed = ((ntp >> 16) as u32).wrapping_sub(since);
+                    // Above some seconds it is a report block that lies, or a clock that was set.
+                    if elapsed < 10 << 16 {
+                        path.round_trip(Duration::from_secs_f64(f64::from(elapsed) / 65_536.0));
+                    }
+                }
+            }
             Request::Estimate(bps) => {
-                client.outbound.remb_bps = Some(bps);
-                layers::choose(now, client, &mut self.world.tracks);
-                self.begin_forwards(now, key);
+                if let Some(path) = client.outbound.congestion.as_deref_mut() {
+                    path.remb(now, bps);
+                    self.choose_layers(now, key);
+                }
             }
         }
     }
 }
-
 /// Takes down what a message asks for; reports, goodbyes and the rest change nothing here.
 fn note_request(message: RtcpMessage<'_>, requests: &mut Vec<Request>) {
     match message {
@@ -370,6 +357,12 @@ fn note_request(message: RtcpMessage<'_>, requests: &mut Vec<Request>) {
             requests.extend(sequences.take(room).map(|sequence| Request::Resend(media, sequence)));
         }
         RtcpMessage::Remb { bitrate_bps, .. } => requests.push(Request::Estimate(bitrate_bps)),
+        RtcpMessage::ReportBlock { block, .. } if block.last_sr != 0 => {
+            requests.push(Request::RoundTrip {
+                ssrc: block.about,
+                since: block.last_sr.wrapping_add(block.delay_since_last_sr),
+            });
+        }
         RtcpMessage::ReportBlock { .. } | RtcpMessage::TransportFeedback { .. } | RtcpMessage::Bye { .. } => {}
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Shard;
+use super::{Shard, follow};
 use crate::command::Event;
 use crate::room::client::SectionUse;
 use moonring_policy::hook::HookCall;
@@ -30,7 +30,13 @@ impl Shard {
         let Some(track) = self.world.tracks.remove(key) else { return };
         self.index.tracks.remove(&track.info.id);
         for (subscriber, place) in &track.subscribers {
-            if let Some(client) = self.world.clients.get_mut(*subscriber) {
+            let Some(client) = self.world.clients.get_mut(*subscriber) else { continue };
+            let forward = client.outbound.forwards[usize::from(*place)].as_ref();
+            if forward.is_some_and(|forward| forward.follows) {
+                // The next track takes its place: looked for soon, and again and again.
+                client.deadlines.report = client.deadlines.report.min(now + follow::INTERVAL);
+                self.schedule(*subscriber);
+            } else {
                 client.remove_forward(*place);
             }
         }
@@ -47,7 +53,7 @@ impl Shard {
         for ssrc in ended {
             owner.inbound.streams.remove(&ssrc);
             if let Some(transport) = &mut owner.transport {
-                transport.forget_ssrc(ssrc.0);
+                transport.retire_ssrc(ssrc.0);
             }
         }
         let facts = owner.facts.clone();

@@ -15,6 +15,7 @@ pub(super) struct HeaderExtensions {
     /// What is passed on.
     pub(super) kept: KeptExtensions,
     descriptor: Range<usize>,
+    mid: Range<usize>,
 }
 
 impl HeaderExtensions {
@@ -29,19 +30,30 @@ impl HeaderExtensions {
                 Some(Extension::VideoOrientation) => kept.orientation = value.first().copied(),
                 Some(Extension::PlayoutDelay) => kept.playout_delay = value.try_into().ok(),
                 Some(Extension::DependencyDescriptor) => {
-                    let start = value.as_ptr() as usize - packet.as_ptr() as usize;
-                    elements.descriptor = start..start + value.len();
+                    elements.descriptor = range_in(packet, value);
                 }
+                Some(Extension::Mid) => elements.mid = range_in(packet, value),
                 _ => {}
             }
         }
         elements
     }
 
+    /// The media section that the packet names, if it does.
+    pub(super) fn mid<'p>(&self, packet: &'p [u8]) -> Option<&'p str> {
+        if self.mid.is_empty() { None } else { parse_text(packet.get(self.mid.clone())?) }
+    }
+
     /// The dependency descriptor; empty without one.
     pub(super) fn descriptor<'p>(&self, packet: &'p [u8]) -> &'p [u8] {
         packet.get(self.descriptor.clone()).unwrap_or_default()
     }
+}
+
+/// Where in `packet` its part `value` lies.
+fn range_in(packet: &[u8], value: &[u8]) -> Range<usize> {
+    let start = value.as_ptr() as usize - packet.as_ptr() as usize;
+    start..start + value.len()
 }
 
 /// The names by which a stream is recognised the first time.
@@ -56,6 +68,11 @@ pub(super) struct Names<'p> {
 }
 
 impl<'p> Names<'p> {
+    /// The layer of a packet of media, or of one of retransmissions.
+    pub(super) fn rid_of(&self, rtx: bool) -> Option<&'p str> {
+        if rtx { self.repaired_rid.or(self.rid) } else { self.rid }
+    }
+
     /// Reads the names in an authenticated packet.
     pub(super) fn read(header: &Header, packet: &'p [u8], ids: &ExtensionIds) -> Self {
         let mut names = Self::default();

@@ -73,6 +73,7 @@ impl Shard {
             tracks: Vec::new(),
             dirty: Vec::new(),
             touched: Vec::new(),
+            paced: Vec::new(),
             hooks: 0,
             speakers: Speakers::default(),
         };
@@ -152,6 +153,7 @@ impl Shard {
         if let Some(room) = self.world.rooms.get_mut(room_key) {
             room.clients.retain(|k| *k != key);
             room.touched.retain(|k| *k != key);
+            room.paced.retain(|k| *k != key);
         }
         if presence == Presence::Joined {
             let room = self.world.rooms.get(room_key).map_or("", |room| room.id.as_str());

@@ -4,9 +4,11 @@
 //! [`SendBatch`], events out of [`Shard::poll_event`]. `datagrams` is the way of a packet in, `room::fanout` the way
 //! out; `membership`, `offers` and `policies` are the slow path. `event_loop` and `udp` are not part of the core: they
 //! drive it, with glommio and the only system calls.
+mod bandwidth;
 mod datagrams;
 mod endings;
 mod faults;
+mod follow;
 #[cfg(test)]
 pub(crate) mod for_tests;
 mod header_extensions;
@@ -16,6 +18,7 @@ mod policies;
 mod reloads;
 mod reporting;
 mod snapshot;
+mod streams;
 mod timers;
 
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -103,6 +106,8 @@ enum PendingHook {
     Connect(ClientKey),
     Offer(ClientKey),
     Message(ClientKey),
+    /// May a receiver go on with another track?
+    Follow(ClientKey, u16, TrackKey),
     Notice,
 }
 
@@ -209,9 +214,8 @@ impl Shard {
             Command::Unpublish { client, track } => self.unpublish(now, &client, &track),
             Command::Unsubscribe { client, track } => self.unsubscribe(&client, &track),
             Command::SetMuted { client, track, muted } => self.set_muted_by_client(now, &client, &track, muted),
+            Command::SetView { client, track, width, height } => self.set_view(now, &client, &track, (width, height)),
             Command::SetLayer { client, track, layer } => self.set_client_layer(now, &client, &track, layer),
-            // Nothing depends on the size yet: layers are chosen by what the client asks for and has room for.
-            Command::SetView { .. } => {}
             Command::Snapshot { client } => self.snapshot(&client),
             Command::Message { client, value } => self.message(now, &client, value),
             Command::PolicyReply { id, reply } => self.policy.engine.resume(now, id, reply),
@@ -231,7 +235,9 @@ impl Shard {
     pub fn forward(&mut self, now: Instant, out: &mut SendBatch) -> bool {
         let moment = self.moment(now);
         while let Some(key) = self.work.dirty_rooms.front().copied() {
-            if !fanout::fan_out(moment, key, &mut self.world, out, &mut self.report.counters.drops) {
+            let is_done = fanout::fan_out(moment, key, &mut self.world, out, &mut self.report.counters.drops);
+            self.wait_for_pacers(now, key);
+            if !is_done {
                 return true;
             }
             self.work.dirty_rooms.pop_front();
@@ -279,6 +285,17 @@ impl Shard {
     /// A random SSRC; 0 stands for "none" in some implementations.
     fn random_ssrc(&mut self) -> Ssrc {
         Ssrc(rand::Rng::random_range(&mut self.rng, 1..=u32::MAX))
+    }
+
+    /// An SSRC that was not used under the client's keys before: one that was would seal its indexes twice.
+    fn fresh_ssrc(&mut self, key: ClientKey) -> Ssrc {
+        loop {
+            let ssrc = self.random_ssrc();
+            let client = &mut self.world.clients[key];
+            if ssrc != client.inbound.report_ssrc && client.outbound.used_ssrcs.insert(ssrc) {
+                return ssrc;
+            }
+        }
     }
 
     /// Marks `track` as having packets to forward.

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::{PendingHook, Shard};
 use crate::command::{Event, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent};
-use crate::room::client::{PendingOffer, PolicyQuestion, SectionUse};
+use crate::room::client::{Incoming, PendingOffer, PolicyQuestion, SectionUse};
+use crate::room::congestion::Congestion;
 use crate::room::forward::{Forward, OutgoingStream, Rtx};
 use crate::room::negotiation;
 use crate::room::track::{Publication, Track};
@@ -42,7 +43,7 @@ impl Shard {
             }
         }
         for intent in subscribe {
-            match self.subscribe_question(key, &pending, &intent) {
+            match self.subscribe_question(now, key, &pending, &intent) {
                 Ok(question) => pending.questions.push_back(question),
                 Err(reason) => pending.outcomes.push(refused(intent.mid, reason)),
             }
@@ -86,6 +87,7 @@ impl Shard {
 
     fn subscribe_question(
         &self,
+        now: Instant,
         key: ClientKey,
         pending: &PendingOffer,
         intent: &SubscribeIntent,
@@ -100,7 +102,7 @@ impl Shard {
         }
         let track_key = match &intent.track {
             Some(id) => self.index.tracks.get(id).copied().filter(|k| self.world.tracks[*k].room == client.room),
-            None => self.next_track_for(key, pending, kind),
+            None => self.next_track_for(now, key, pending, (kind, section)),
         };
         let Some(track_key) = track_key else {
             return Err(match &intent.track {
@@ -122,28 +124,35 @@ impl Shard {
         }
         let codec = negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback)
             .ok_or_else(|| format!("section {} does not offer {}", intent.mid, track.codec.name.as_sdp()))?;
-        Ok(PolicyQuestion::Subscribe { track: track_key, mid: intent.mid.clone(), codec })
+        Ok(PolicyQuestion::Subscribe {
+            track: track_key,
+            mid: intent.mid.clone(),
+            codec,
+            follows: intent.track.is_none(),
+        })
     }
 
-    /// The first track of `kind` in the room that the client neither publishes nor receives; preferably of the
-    /// publisher it already receives from.
-    fn next_track_for(&self, key: ClientKey, pending: &PendingOffer, kind: Kind) -> Option<TrackKey> {
+    /// The track that serves the client best of those it neither publishes nor receives; preferably of the publisher
+    /// it is to receive another from.
+    fn next_track_for(
+        &self,
+        now: Instant,
+        key: ClientKey,
+        pending: &PendingOffer,
+        (kind, section): (Kind, &OfferSection),
+    ) -> Option<TrackKey> {
         let client = &self.world.clients[key];
-        let is_free = |k: &TrackKey| {
-            let track = &self.world.tracks[*k];
-            track.info.kind == kind
-                && track.owner != key
-                && client.forward_of(*k).is_none()
-                && !is_asked_for(pending, *k)
+        let taken = |k: TrackKey, track: &Track| {
+            track.owner == key
+                || client.forward_of(k).is_some()
+                || is_asked_for(pending, k)
+                || negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback).is_none()
         };
-        let asked = pending.questions.iter().find_map(|q| match q {
+        let preferred = pending.questions.iter().find_map(|q| match q {
             PolicyQuestion::Subscribe { track, .. } => Some(self.world.tracks[*track].owner),
             PolicyQuestion::Publish { .. } => None,
         });
-        let tracks = &self.world.rooms.get(client.room)?.tracks;
-        let same_owner =
-            tracks.iter().filter(|k| Some(self.world.tracks[**k].owner) == asked).copied().find(|k| is_free(k));
-        same_owner.or_else(|| tracks.iter().copied().find(|k| is_free(k)))
+        self.best_track(now, client.room, (kind, preferred), taken)
     }
 
     /// Puts the next question to the policy, or answers the offer when there is none left.
@@ -178,8 +187,10 @@ impl Shard {
                 refused(mid, reason)
             }
             (Verdict::Allow, PolicyQuestion::Publish { info, mid, codec }) => self.publish(now, key, info, mid, &codec),
-            (Verdict::Allow, PolicyQuestion::Subscribe { track, mid, codec }) => {
-                self.subscribe(now, key, track, mid, &codec)
+            (Verdict::Allow, PolicyQuestion::Subscribe { track, mid, codec, follows }) => {
+                let outcome = self.subscribe(now, key, track, mid, &codec);
+                self.set_follows(key, track, follows);
+                outcome
             }
         };
         if let Some(pending) = self.world.clients.get_mut(key).and_then(|c| c.negotiated.pending.as_mut()) {
@@ -221,7 +232,8 @@ impl Shard {
         for (layer, (ssrc, rtx)) in streams.into_iter().enumerate() {
             for (ssrc, is_rtx) in [(ssrc, false), (rtx, true)] {
                 if let Some(ssrc) = ssrc {
-                    self.bind_ssrc(key, ssrc, track_key, layer as u8, is_rtx);
+                    let incoming = Incoming { track: track_key, layer: layer as u8, rtx: is_rtx };
+                    self.bind_ssrc(now, key, ssrc, incoming);
                 }
             }
         }
@@ -245,17 +257,25 @@ impl Shard {
         mid: Mid,
         codec: &AnswerCodec,
     ) -> SectionOutcome {
-        let (ssrc, rtx_ssrc) = (self.random_ssrc(), self.random_ssrc());
+        let (ssrc, rtx_ssrc) = (self.fresh_ssrc(key), self.fresh_ssrc(key));
         let first = rand::Rng::random_range(&mut self.rng, 0..1u64 << 15);
         let Some(track) = self.world.tracks.get_mut(track_key) else {
             return refused(mid, "the track is gone".to_owned());
         };
+        let numbered = codec.feedback.transport_cc;
         let rtx = codec.rtx.map(|pt| Rtx { ssrc: rtx_ssrc, pt, next_index: first });
-        let forward = Forward::new((track_key, track), mid.clone(), OutgoingStream { ssrc, pt: codec.pt, rtx }, first);
+        let forward =
+            Forward::new((track_key, track), mid.clone(), OutgoingStream { ssrc, pt: codec.pt, rtx, numbered }, first);
         let info = track.info.clone();
+        let outbound = &mut self.world.clients[key].outbound;
+        let path = outbound.congestion.get_or_insert_with(|| Box::new(Congestion::new(now)));
+        if numbered {
+            path.expect_feedback();
+        }
         let place = self.world.clients[key].add_forward(forward);
         self.world.tracks[track_key].subscribers.push((key, place));
-        self.begin_forwards(now, key);
+        self.choose_layers(now, key);
+        self.tell_wanted_layers(track_key);
         SectionOutcome { mid, track: Some(info), reason: None }
     }
 
@@ -264,6 +284,12 @@ impl Shard {
         let Some(pending) = self.world.clients.get_mut(key).and_then(|c| c.negotiated.pending.take()) else { return };
         self.drop_ended_sections(now, key, &pending.offer);
         self.set_up_transport(now, key, &pending.offer);
+        for (mid, used) in self.world.clients[key].negotiated.sections.clone() {
+            let section = pending.offer.sections.iter().find(|s| s.mid == mid && !s.stopped);
+            if let (SectionUse::Publish(track), Some(section)) = (used, section) {
+                self.follow_offer(now, key, track, section);
+            }
+        }
         let sections = pending.offer.sections.iter().map(|s| self.answer_section(key, s)).collect();
         let client = &mut self.world.clients[key];
         client.negotiated.answers += 1;

@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::{PendingHook, Shard};
 use crate::command::{Event, LeaveCause, RefusalCode};
-use crate::room::layers;
 use moonring_policy::hook::{Action, HookCall, Outcome, Presence};
 use moonring_policy::{PolicyKey, PolicyOutput, PolicyRequest, PolicyRequestId};
 use moonring_wire::id::{ClientId, ClientKey, RoomKey, TrackId, TrackKey};
@@ -66,6 +65,9 @@ impl Shard {
         match asked {
             PendingHook::Connect(client) => self.connect_decided(now, client, outcome.verdict),
             PendingHook::Offer(client) => self.question_decided(now, client, outcome.verdict),
+            PendingHook::Follow(client, place, track) => {
+                self.follow_decided(now, (client, place), track, &outcome.verdict);
+            }
             PendingHook::Message(client) if outcome.missing => self.message_dropped(client),
             PendingHook::Message(_) | PendingHook::Notice => {}
         }
@@ -113,9 +115,9 @@ impl Shard {
                 if let Some((key, place)) = self.forward_of(room, &client, &track) {
                     if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
                         forward.limits.policy = layer;
+                        forward.allotted.changed = None;
                     }
-                    layers::choose(now, &mut self.world.clients[key], &mut self.world.tracks);
-                    self.begin_forwards(now, key);
+                    self.choose_layers(now, key);
                 }
             }
             Action::SetMuted { client, track, muted } => {
@@ -192,12 +194,9 @@ impl Shard {
         let (Some(key), Some(place)) = (key, place) else { return self.refuse_unknown_track(id, track) };
         if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
             forward.limits.client = layer;
+            forward.allotted.changed = None;
         }
-        layers::choose(now, &mut self.world.clients[key], &mut self.world.tracks);
-        if let Some(track) = self.index.tracks.get(track).and_then(|k| self.world.tracks.get(*k)) {
-            let owner = track.owner;
-            self.schedule(owner);
-        }
+        self.choose_layers(now, key);
     }
 
     pub(super) fn message(&mut self, now: Instant, id: &ClientId, value: Value) {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Shard, Timer};
 use crate::command::{Event, LeaveCause};
-use crate::room::{layers, reports};
+use crate::room::{probing, reports};
 use moonring_policy::hook::{HookCall, Presence};
 use moonring_wire::id::{ClientKey, RoomKey};
 use moonring_wire::packet::SendBatch;
@@ -45,11 +45,20 @@ impl Shard {
         if let Some(event) = event {
             self.transport_event(now, key, event);
         }
+        let moment = self.moment(now);
         let Some(client) = self.world.clients.get_mut(key) else { return };
-        if client.deadlines.report <= now {
-            layers::choose(now, client, &mut self.world.tracks);
-        }
+        let is_report_due = client.deadlines.report <= now;
         reports::send_due(now, client, &mut self.world.tracks, out);
+        probing::send_due(moment, client, &self.world.tracks, out);
+        if client.deadlines.pace.take_if(|at| *at <= now).is_some() {
+            self.touch(key);
+        }
+        if is_report_due {
+            self.choose_layers(now, key);
+            if !self.follow_live(now, key) {
+                return;
+            }
+        }
         self.schedule(key);
     }
 
@@ -58,7 +67,9 @@ impl Shard {
         let Some(client) = self.world.clients.get_mut(key) else { return };
         let Some(transport) = &client.transport else { return };
         let report = transport.srtp_out().map(|_| reports::deadline(client, &self.world.tracks));
-        let deadlines = [transport.poll_timeout(), report, client.deadlines.connect_by];
+        let path = client.outbound.congestion.as_ref().filter(|_| report.is_some());
+        let probe = path.and_then(|path| path.poll_timeout());
+        let deadlines = [transport.poll_timeout(), report, client.deadlines.connect_by, client.deadlines.pace, probe];
         let Some(at) = deadlines.into_iter().flatten().min() else { return };
         if client.deadlines.scheduled.is_none_or(|scheduled| at < scheduled) {
             client.deadlines.scheduled = Some(at);

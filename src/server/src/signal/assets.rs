@@ -6,19 +6,39 @@ use axum::response::{IntoResponse, Response};
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
+const TYPES: &str = "application/typescript; charset=utf-8";
 
 /// Path, content type, content.
 const ASSETS: &[(&str, &str, &[u8])] = &[
     ("/", HTML, include_bytes!("../../../../web/index.html")),
     ("/app.js", SCRIPT, include_bytes!("../../../../web/app.js")),
+    ("/call.css", STYLE, include_bytes!("../../../../web/call.css")),
     ("/capture.js", SCRIPT, include_bytes!("../../../../web/capture.js")),
     ("/chat.js", SCRIPT, include_bytes!("../../../../web/chat.js")),
     ("/client.js", SCRIPT, include_bytes!("../../../../web/client.js")),
     ("/controls.js", SCRIPT, include_bytes!("../../../../web/controls.js")),
+    ("/devices.js", SCRIPT, include_bytes!("../../../../web/devices.js")),
+    ("/errors.js", SCRIPT, include_bytes!("../../../../web/errors.js")),
+    ("/events.js", SCRIPT, include_bytes!("../../../../web/events.js")),
+    ("/exchange.js", SCRIPT, include_bytes!("../../../../web/exchange.js")),
+    ("/figures.js", SCRIPT, include_bytes!("../../../../web/figures.js")),
+    ("/layers.js", SCRIPT, include_bytes!("../../../../web/layers.js")),
+    ("/lobby.js", SCRIPT, include_bytes!("../../../../web/lobby.js")),
     ("/media.js", SCRIPT, include_bytes!("../../../../web/media.js")),
     ("/page.js", SCRIPT, include_bytes!("../../../../web/page.js")),
-    ("/tile.js", SCRIPT, include_bytes!("../../../../web/tile.js")),
+    ("/panels.js", SCRIPT, include_bytes!("../../../../web/panels.js")),
+    ("/people.js", SCRIPT, include_bytes!("../../../../web/people.js")),
+    ("/protocol.d.ts", TYPES, include_bytes!("../../../../web/protocol.d.ts")),
+    ("/publication.js", SCRIPT, include_bytes!("../../../../web/publication.js")),
+    ("/quality.js", SCRIPT, include_bytes!("../../../../web/quality.js")),
+    ("/room.js", SCRIPT, include_bytes!("../../../../web/room.js")),
+    ("/section.js", SCRIPT, include_bytes!("../../../../web/section.js")),
+    ("/signal.js", SCRIPT, include_bytes!("../../../../web/signal.js")),
+    ("/stage.js", SCRIPT, include_bytes!("../../../../web/stage.js")),
     ("/style.css", STYLE, include_bytes!("../../../../web/style.css")),
+    ("/tile.js", SCRIPT, include_bytes!("../../../../web/tile.js")),
+    ("/views.js", SCRIPT, include_bytes!("../../../../web/views.js")),
+    ("/watchdog.js", SCRIPT, include_bytes!("../../../../web/watchdog.js")),
 ];
 
 /// The asset of a path, else 404.

@@ -131,7 +131,7 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-X
+    fn family<'s>(&'s mut self, name: &'s str, help: &str, kind: MetricType) -> Result<MetricEncoder<'s>, fmt::Error> {
         // The closing dot is what the format's registry adds to its own.
         self.encoder.encode_descriptor(name, &format!("{help}."), None, kind)
     }

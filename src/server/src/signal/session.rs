@@ -257,10 +257,10 @@ impl Session {
             Event::TrackPublished { track, .. } => ServerMessage::TrackPublished { track },
             Event::TrackChanged { track, .. } => ServerMessage::TrackChanged { track },
             Event::TrackUnpublished { track, .. } => ServerMessage::TrackUnpublished { track },
-            Event::ActiveSpeakers { speakers, .. } => ServerMessage::ActiveSpeakers { clients: speakers },
             Event::TrackPaused { track, reason, .. } => ServerMessage::TrackPaused { track, reason },
             Event::TrackResumed { track, .. } => ServerMessage::TrackResumed { track },
             Event::WantedLayers { track, layers, .. } => ServerMessage::WantedLayers { track, layers },
+            Event::ActiveSpeakers { speakers, .. } => ServerMessage::ActiveSpeakers { clients: speakers },
             Event::Message { value, .. } => ServerMessage::Message { value },
             Event::PolicyRequest { .. } | Event::Report { .. } | Event::Counters(_) | Event::RoomClosed { .. } => {
                 return Told::Close;

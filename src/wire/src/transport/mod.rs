@@ -209,10 +209,10 @@ impl Transport {
         self.srtp.as_mut().map(|srtp| &mut srtp.out)
     }
 
-    /// Drops what is known of an SSRC of the client.
-    pub fn forget_ssrc(&mut self, ssrc: u32) {
+    /// An SSRC of the client is not used for now: see [`SrtpIn::retire`].
+    pub fn retire_ssrc(&mut self, ssrc: u32) {
         if let Some(srtp) = self.srtp.as_mut() {
-            srtp.incoming.forget(ssrc);
+            srtp.incoming.retire(ssrc);
         }
     }
 

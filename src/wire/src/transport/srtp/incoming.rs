@@ -10,6 +10,9 @@ use crate::drops::DropReason;
 const DOUBT_AFTER: u8 = 4;
 /// A jump in sequence numbers from which on the rollover counter is a guess.
 const DOUBTFUL_JUMP: u16 = 1 << 14;
+/// SSRCs out of use that are remembered. Beyond them a client has to join again to use another: forgetting one would
+/// let what was recorded of it in again.
+const MAX_RETIRED: usize = 1_024;
 /// Longest packet that is tried with more than one rollover counter: AES-GCM destroys what it cannot open, so that
 /// a copy is needed.
 const MAX_RETRIED: usize = 2048;
@@ -98,10 +101,12 @@ impl SrtpIn {
         Ok(packet.len() - overhead)
     }
 
-    /// Drops what is known of an SSRC, so that another one may be used.
-    pub fn forget(&mut self, ssrc: u32) {
-        self.rtp_streams.forget(ssrc);
-        self.rtcp_streams.forget(ssrc);
+    /// An SSRC is not used for now, so that another one may be. Its rollover counter and its replay window live as
+    /// long as the keys: a camera that is switched on again goes on with the counter it had, and what was recorded of
+    /// it is still a replay (RFC 3711 section 3.2.3).
+    pub fn retire(&mut self, ssrc: u32) {
+        self.rtp_streams.retire(ssrc);
+        self.rtcp_streams.retire(ssrc);
     }
 
     /// SSRCs that RTP came from.
@@ -128,20 +133,38 @@ struct Streams {
     ssrcs: Vec<u32>,
     streams: Vec<Stream>,
     max: usize,
+    /// Those not in use, looked through only for an SSRC that is not in use either.
+    retired: Vec<(u32, Stream)>,
 }
 
 impl Streams {
     fn new(max: usize) -> Self {
-        Self { ssrcs: Vec::new(), streams: Vec::new(), max }
+        Self { ssrcs: Vec::new(), streams: Vec::new(), max, retired: Vec::new() }
     }
 
     fn find(&mut self, ssrc: u32) -> Option<&mut Stream> {
-        let at = self.ssrcs.iter().position(|known| *known == ssrc)?;
+        let at = match self.ssrcs.iter().position(|known| *known == ssrc) {
+            Some(at) => at,
+            None => self.recall(ssrc)?,
+        };
         self.streams.get_mut(at)
     }
 
+    /// Takes a retired SSRC into use again; its place.
+    fn recall(&mut self, ssrc: u32) -> Option<usize> {
+        if self.ssrcs.len() >= self.max {
+            return None;
+        }
+        let at = self.retired.iter().position(|(known, _)| *known == ssrc)?;
+        let (ssrc, stream) = self.retired.swap_remove(at);
+        self.ssrcs.push(ssrc);
+        self.streams.push(stream);
+        Some(self.ssrcs.len() - 1)
+    }
+
+    /// No SSRC more is taken: neither into use nor, once it goes out of use, into what is remembered.
     fn is_full(&self) -> bool {
-        self.ssrcs.len() >= self.max
+        self.ssrcs.len() >= self.max || self.ssrcs.len() + self.retired.len() >= self.max + MAX_RETIRED
     }
 
     fn add(&mut self, ssrc: u32, index: u64) {
@@ -149,10 +172,10 @@ impl Streams {
         self.streams.push(Stream { window: ReplayWindow::starting_with(index), failures: 0 });
     }
 
-    fn forget(&mut self, ssrc: u32) {
+    fn retire(&mut self, ssrc: u32) {
         if let Some(at) = self.ssrcs.iter().position(|known| *known == ssrc) {
-            self.ssrcs.swap_remove(at);
-            self.streams.swap_remove(at);
+            let stream = self.streams.swap_remove(at);
+            self.retired.push((self.ssrcs.swap_remove(at), stream));
         }
     }
 }

@@ -189,10 +189,33 @@ fn forged_packets_leave_no_state_and_the_number_of_ssrcs_is_bounded() {
             let expected = if ssrc < 4 { Ok(1) } else { Err(DropReason::RtpTooManySsrcs) };
             assert_eq!(open(&mut incoming, &packet), expected);
             if ssrc == 4 {
-                incoming.forget(2);
+                incoming.retire(2);
                 assert_eq!(open(&mut incoming, &packet), Ok(1));
             }
         }
+    }
+}
+
+#[test]
+fn an_ssrc_out_of_use_keeps_its_rollover_counter_and_its_window() {
+    for profile in SrtpProfile::ALL {
+        let (out, mut incoming) = pair(profile);
+        let sealed = |index: u64| {
+            let (mut packet, header_len) = rtp(7, index as u16, 0, None, &[7; 100]);
+            let plain_len = packet.len();
+            packet.resize(plain_len + profile.tag_len(), 0);
+            out.protect_rtp(&mut packet, header_len, plain_len, index);
+            packet
+        };
+        for step in 0..15 {
+            assert_eq!(open(&mut incoming, &sealed(step * 10_000)), Ok(step * 10_000));
+        }
+        incoming.retire(7);
+        assert_eq!(incoming.ssrcs(), 0);
+        assert_eq!(open(&mut incoming, &sealed(140_001)), Ok(140_001));
+        incoming.retire(7);
+        assert_eq!(open(&mut incoming, &sealed(140_001)), Err(DropReason::SrtpReplay));
+        assert!(open(&mut incoming, &sealed(0)).is_err() && open(&mut incoming, &sealed(65_536)).is_err());
     }
 }
 

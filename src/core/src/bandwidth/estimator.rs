@@ -1,0 +1,397 @@
+//! Puts the observers together.
+
+use std::time::{Duration, Instant};
+
+use super::delay::{DelayObserver, Usage};
+use super::feedback::{Feedback, FeedbackError, MAX_STATUSES};
+use super::loss::LossObserver;
+use super::probe::{Probe, ProbeId, Prober, Purpose};
+use super::rate::{RateControl, Signals};
+use super::sent::{Fate, SentRing};
+use super::throughput::{Acked, Throughput};
+use clock::ArrivalClock;
+use sending::SendRate;
+use silence::Silence;
+
+mod clock;
+mod sending;
+mod silence;
+
+/// The first probes, relative to the rate it starts with.
+const FIRST_PROBES: [f64; 2] = [3.0, 6.0];
+/// A probe for more: every so often, and longer after one that found nothing, up to [`MAX_PROBE_INTERVAL_US`].
+const PROBE_INTERVAL_US: i64 = 2_200_000;
+const MAX_PROBE_INTERVAL_US: i64 = 3_600_000;
+/// The soonest that a greater wish is probed for after the last probe.
+const WISH_INTERVAL_US: i64 = 500_000;
+/// A probe relative to the target: when the target is used up, and when it is not.
+const PROBE_STEP: (f64, f64) = (1.5, 2.0);
+/// A probe for less than this factor of the target is not worth it: to verify, and to search.
+const LEAST_STEP: (f64, f64) = (1.02, 1.1);
+/// The highest probe relative to what is wanted, so that there is a gap above what is sent.
+const ABOVE_WANTED: f64 = 1.25;
+/// No probe into a queue longer than this (and the jitter), in microseconds.
+const PROBE_QUEUE_US: i64 = 15_000;
+/// Less than this part of the target sent: the sender, not the path, limits the rate.
+const LIMITED_BELOW: f64 = 0.8;
+/// For so long after transport-wide feedback REMB is ignored.
+const REMB_AFTER_US: i64 = 10_000_000;
+/// Statuses that may be told for each packet sent: each of them once, and some again after reordering.
+const STATUSES_PER_PACKET: u32 = 4;
+/// Statuses that may be told in advance of that.
+const MAX_CREDIT: u32 = 2 * MAX_STATUSES as u32;
+/// Between looks at the loss.
+const LOSS_INTERVAL_US: i64 = 200_000;
+/// Until the first feedback.
+const FIRST_RTT_US: i64 = 200_000;
+/// Windows of the arrival rate.
+const RECENT_US: i64 = 150_000;
+const STEADY_US: i64 = 500_000;
+
+/// The range of the target, in bit/s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Never below: what sound needs.
+    pub min_bps: u64,
+    /// Before anything is known.
+    pub start_bps: u64,
+    /// Never above.
+    pub max_bps: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { min_bps: 30_000, start_bps: 300_000, max_bps: 20_000_000 }
+    }
+}
+
+/// What a feedback told of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Packets that arrived.
+    pub received: u32,
+    /// Packets that did not.
+    pub lost: u32,
+    /// Numbers that were never sent, were told of before, or are forgotten.
+    pub unknown: u32,
+}
+
+/// Estimates how much may be sent to one receiver.
+#[derive(Clone, Debug)]
+pub struct Estimator {
+    epoch: Instant,
+    sent: SentRing,
+    clock: ArrivalClock,
+    delay: DelayObserver,
+    throughput: Throughput,
+    loss: LossObserver,
+    probes: Prober,
+    rate: RateControl,
+    silence: Silence,
+    sending: SendRate,
+    /// Smoothed, in microseconds; `None`: no feedback so far.
+    rtt: Option<i64>,
+    start: f64,
+    max: f64,
+    wanted: f64,
+    probe_interval: i64,
+    next_probe_at: i64,
+    /// Statuses that may still be told.
+    credit: u32,
+    /// The index after the highest told of.
+    told: u64,
+    feedback_at: Option<i64>,
+    started: bool,
+}
+
+impl Estimator {
+    /// An estimator that knows nothing. Allocates 4 KiB.
+    pub fn new(now: Instant, settings: Settings) -> Self {
+        let max = settings.max_bps.max(1) as f64;
+        let min = (settings.min_bps as f64).min(max);
+        let start = (settings.start_bps as f64).clamp(min, max);
+        Self {
+            epoch: now,
+            sent: SentRing::new(),
+            clock: ArrivalClock::default(),
+            delay: DelayObserver::default(),
+            throughput: Throughput::default(),
+            loss: LossObserver::default(),
+            probes: Prober::new(),
+            rate: RateControl::new(0, start, min, max),
+            silence: Silence::default(),
+            sending: SendRate::default(),
+            rtt: None,
+            start,
+            max,
+            wanted: 0.0,
+            probe_interval: PROBE_INTERVAL_US,
+            next_probe_at: PROBE_INTERVAL_US,
+            credit: MAX_CREDIT,
+            told: 0,
+            feedback_at: None,
+            started: false,
+        }
+    }
+
+    /// Notes a packet that goes out with the transport-wide number `sequence`. `bytes` is its size on the wire: the
+    /// UDP payload and 28. `probe` is set for the packets of a probe. Numbers come in the order of sending.
+    #[inline]
+    pub fn on_sent(&mut self, now: Instant, sequence: u16, bytes: usize, probe: Option<ProbeId>) {
+        let now = self.micros(now);
+        let index = self.sent.push(now, sequence, bytes, probe);
+        self.credit = (self.credit + STATUSES_PER_PACKET).min(MAX_CREDIT);
+        self.silence.on_sent(now);
+        match probe {
+            Some(id) => self.probes.on_sent(id, index, bytes.min(usize::from(u16::MAX)) as u32),
+            None => self.sending.on_sent(now, bytes),
+        }
+    }
+
+    /// Takes in a feedback packet, whole, from its RTCP header on. An error means that nothing in it was used.
+    pub fn on_feedback(&mut self, now: Instant, packet: &[u8]) -> Result<Acknowledged, FeedbackError> {
+        let now = self.micros(now);
+        let feedback = Feedback::parse(packet)?;
+        self.credit = self.credit.checked_sub(u32::from(feedback.statuses())).ok_or(FeedbackError::TooMuch)?;
+        let report = self.take_in(now, feedback);
+        let said = report.said;
+        if said.received + said.lost > 0 {
+            self.conclude(now, &report);
+        }
+        Ok(said)
+    }
+
+    fn take_in(&mut self, now: i64, feedback: Feedback<'_>) -> Report {
+        let mut report = Report::default();
+        for arrival in feedback {
+            let Some(packet) = self.sent.report(arrival.sequence, arrival.at.is_some()) else {
+                report.said.unknown += 1;
+                continue;
+            };
+            if !report.begun {
+                report.begun = true;
+                self.throughput.begin(packet.index <= self.told);
+            }
+            self.told = self.told.max(packet.index + 1);
+            let Some(ticks) = arrival.at else {
+                report.said.lost += 1;
+                continue;
+            };
+            let Some(arrived) = self.clock.micros(now, ticks) else {
+                self.delay.reset();
+                self.throughput.reset();
+                self.throughput.begin(false);
+                continue;
+            };
+            report.said.received += 1;
+            report.recovered += u32::from(packet.before == Fate::Lost);
+            report.newest_sent = report.newest_sent.max(Some(packet.at));
+            report.over |= self.delay.on_packet(packet.at, arrived);
+            let (sent, bytes) = (packet.at, packet.bytes);
+            self.throughput.on_packet(Acked { sent, arrived, bytes });
+            if let Some(id) = packet.probe {
+                self.probes.on_packet(id, sent, arrived, bytes);
+            }
+        }
+        report
+    }
+
+    /// Makes a target of what a feedback told.
+    fn conclude(&mut self, now: i64, report: &Report) {
+        self.throughput.end();
+        self.sent.grow_if_needed();
+        self.feedback_at = Some(now);
+        self.loss.on_report(now, report.said.received, report.said.lost, report.recovered);
+        if let Some(sent) = report.newest_sent {
+            let sample = (now - sent).max(0);
+            self.rtt = Some(self.rtt.map_or(sample, |rtt| rtt + (sample - rtt) / 8));
+        }
+        if let Some(before) = self.silence.on_feedback(now, report.lost_much()) {
+            self.rate.replace(before);
+            self.next_probe_at = now;
+        }
+        let (rtt_us, queue_us) = (self.rtt_us(), self.delay.standing_queue_us());
+        if !self.rate.is_growing() {
+            self.loss.skip(now);
+        }
+        let too_much_lost = self.loss.evaluate(now, LOSS_INTERVAL_US, rtt_us.min(1_000_000));
+        let signals = Signals {
+            now,
+            usage: if report.over { Usage::Over } else { self.delay.usage() },
+            queue_us,
+            jitter_us: self.delay.jitter_us(),
+            rtt_us,
+            recent_bps: self.throughput.bps(RECENT_US),
+            steady_bps: self.throughput.bps(STEADY_US),
+            too_much_lost,
+            loss: self.loss.fraction(),
+        };
+        if self.rate.on_report(&signals).accept_queue {
+            self.delay.accept_queue();
+            self.loss.be_strict(now);
+        }
+        while let Some(result) = self.probes.result(now, self.told) {
+            let before = self.rate.target();
+            if let Some((bps, purpose)) = self.rate.on_probe(&result, &signals) {
+                self.plan(bps, purpose);
+            }
+            let found = self.rate.target() > before * 1.02;
+            self.probe_interval =
+                if found { PROBE_INTERVAL_US } else { (self.probe_interval * 5 / 4).min(MAX_PROBE_INTERVAL_US) };
+        }
+    }
+
+    fn plan(&mut self, bps: f64, purpose: Purpose) {
+        let highest = (self.wanted * ABOVE_WANTED).min(self.max);
+        let bps = bps.min(highest);
+        let least = if purpose == Purpose::Verify { LEAST_STEP.0 } else { LEAST_STEP.1 };
+        if bps > self.rate.target() * least {
+            self.probes.plan(bps, purpose);
+        }
+    }
+
+    /// Takes in a REMB of `bps`. It is the target while no transport-wide feedback comes.
+    pub fn on_remb(&mut self, now: Instant, bps: u64) {
+        let now = self.micros(now);
+        if self.feedback_at.is_none_or(|at| now - at > REMB_AFTER_US) {
+            self.rate.replace(bps as f64);
+            self.silence.stop();
+        }
+    }
+
+    /// Takes in a round trip from receiver reports. It counts until transport-wide feedback tells of one.
+    pub fn on_rtt(&mut self, rtt: Duration) {
+        if self.feedback_at.is_none() {
+            self.rtt = Some(rtt.as_micros().min(10_000_000) as i64);
+        }
+    }
+
+    /// Sets what would be sent if it could, in bit/s. Nothing is probed for beyond it.
+    pub fn set_wanted(&mut self, now: Instant, bps: u64) {
+        let now = self.micros(now);
+        let more = bps as f64 > self.wanted;
+        self.wanted = bps as f64;
+        let last = self.probes.last_at().unwrap_or(now - WISH_INTERVAL_US);
+        if more && self.started && self.wanted > self.rate.target() {
+            self.next_probe_at = self.next_probe_at.min(last + WISH_INTERVAL_US);
+        }
+    }
+
+    /// Lets time pass: backs off when feedback has stopped, and returns a probe to send when one is due.
+    pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
+        let now = self.micros(now);
+        self.sending.advance(now);
+        self.rate.advance(now);
+        if let Some(factor) = self.silence.poll(now, self.rtt_us(), self.rate.target()) {
+            self.probes.cancel();
+            self.rate.lower(self.rate.target() * factor);
+        }
+        self.probes.expire(now);
+        self.plan_when_due(now);
+        self.probes.take(now, self.delay.variation_us())
+    }
+
+    fn plan_when_due(&mut self, now: i64) {
+        if !self.started {
+            if self.wanted > 0.0 {
+                self.started = true;
+                FIRST_PROBES.iter().for_each(|factor| self.plan(self.start * factor, Purpose::Start));
+            }
+            return;
+        }
+        if now < self.next_probe_at || self.probes.is_busy() {
+            return;
+        }
+        let calm = !self.silence.is_silent()
+            && self.rate.is_calm(now)
+            && self.delay.usage() != Usage::Over
+            && self.delay.standing_queue_us() < PROBE_QUEUE_US + self.delay.jitter_us();
+        if calm && self.feedback_at.is_some() {
+            let step = if self.is_application_limited() { PROBE_STEP.1 } else { PROBE_STEP.0 };
+            self.plan(self.rate.target() * step, Purpose::Search);
+            // Several senders should not probe at the same time for ever.
+            let spread = (now.wrapping_mul(0x9E37_79B9) >> 8 & 0xFF) * self.probe_interval / 1024;
+            self.next_probe_at = now + self.probe_interval - spread;
+        }
+    }
+
+    /// When `poll_probe` has something to do next; `None`: nothing has been sent or wanted.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let probe = if self.probes.has_planned() || (!self.started && self.wanted > 0.0) {
+            Some(0)
+        } else {
+            (self.started && self.wanted > self.rate.target()).then_some(self.next_probe_at)
+        };
+        let silence = self.silence.due(self.rtt_us());
+        let at = probe.into_iter().chain(silence).min()?;
+        Some(self.epoch + Duration::from_micros(at.max(0) as u64))
+    }
+
+    /// The rate to pace by, and the most to send for more than a few tenths of a second, in bit/s.
+    pub fn target_bps(&self) -> u64 {
+        self.rate.target() as u64
+    }
+
+    /// The rate to choose layers by, in bit/s: it does not follow the target down while a short queue drains.
+    pub fn stable_bps(&self) -> u64 {
+        self.rate.stable() as u64
+    }
+
+    /// The round trip, smoothed. The time that the receiver waits before it sends feedback is part of it.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt.map(|rtt| Duration::from_micros(rtt as u64))
+    }
+
+    /// The part of the packets that was lost over the last second or so, 0 to 1.
+    pub fn loss(&self) -> f32 {
+        self.loss.fraction() as f32
+    }
+
+    /// How long packets wait in front of the bottleneck beyond the shortest wait of the last 20 seconds.
+    pub fn queue(&self) -> Duration {
+        Duration::from_micros(self.delay.standing_queue_us() as u64)
+    }
+
+    /// What arrived over the last half a second, in bit/s.
+    pub fn throughput_bps(&self) -> Option<u64> {
+        self.throughput.bps(STEADY_US).map(|bps| bps as u64)
+    }
+
+    /// True when clearly less is sent than the target would allow.
+    pub fn is_application_limited(&self) -> bool {
+        self.sending.bps() < LIMITED_BELOW * self.rate.target()
+    }
+
+    /// True when packets are sent and feedback has stopped coming: there may be nobody.
+    pub fn is_silent(&self) -> bool {
+        self.silence.is_silent()
+    }
+
+    fn rtt_us(&self) -> i64 {
+        self.rtt.unwrap_or(FIRST_RTT_US)
+    }
+
+    fn micros(&self, now: Instant) -> i64 {
+        now.saturating_duration_since(self.epoch).as_micros() as i64
+    }
+}
+
+/// What one feedback told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Report {
+    said: Acknowledged,
+    begun: bool,
+    over: bool,
+    /// Of the received ones: reported lost before.
+    recovered: u32,
+    newest_sent: Option<i64>,
+}
+
+impl Report {
+    fn lost_much(&self) -> bool {
+        self.said.lost > self.said.received / 4
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! Feedback that stops while packets are sent: the target is held for a moment, then halved again and again, so that
+//! a dead link is not flooded. Back at once when it was the feedback that got lost and not what was sent.
+
+/// The target is held for this long, or three round trips if they are longer, up to [`MAX_HOLD_US`].
+const HOLD_US: i64 = 500_000;
+const MAX_HOLD_US: i64 = 1_500_000;
+/// Between halvings.
+const STEP_US: i64 = 400_000;
+const STEP: f64 = 0.5;
+/// The target is restored to this part of what it was.
+const RESTORE: f64 = 0.85;
+/// After a longer silence the path may be another.
+const RESTORE_WITHIN_US: i64 = 10_000_000;
+
+/// Silence does not count when nothing has been sent for so long.
+const IDLE_US: i64 = 300_000;
+
+/// Watches for feedback.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Silence {
+    /// The first packet sent since the last feedback.
+    waiting_since: Option<i64>,
+    sent_at: i64,
+    stepped_at: Option<i64>,
+    /// Target before the first step, and when that was.
+    before: Option<(f64, i64)>,
+}
+
+impl Silence {
+    #[inline]
+    pub(super) fn on_sent(&mut self, now: i64) {
+        self.sent_at = now;
+        if self.waiting_since.is_none() {
+            self.waiting_since = Some(now);
+        }
+    }
+
+    /// Feedback came. Returns the target to go back to, if it had been lowered without need.
+    pub(super) fn on_feedback(&mut self, now: i64, lost_much: bool) -> Option<f64> {
+        self.waiting_since = None;
+        self.stepped_at = None;
+        let (bps, at) = self.before.take()?;
+        (!lost_much && now - at < RESTORE_WITHIN_US).then_some(bps * RESTORE)
+    }
+
+    /// The factor to lower the target by now.
+    pub(super) fn poll(&mut self, now: i64, rtt_us: i64, target: f64) -> Option<f64> {
+        if self.due(rtt_us)? > now || now - self.sent_at > IDLE_US {
+            return None;
+        }
+        self.before.get_or_insert((target, now));
+        self.stepped_at = Some(now);
+        Some(STEP)
+    }
+
+    /// When the next step is due, in microseconds.
+    pub(super) fn due(&self, rtt_us: i64) -> Option<i64> {
+        let hold = (3 * rtt_us).clamp(HOLD_US, MAX_HOLD_US);
+        Some(self.stepped_at.map_or(self.waiting_since? + hold, |at| at + STEP_US))
+    }
+
+    /// Stops waiting.
+    pub(super) fn stop(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.stepped_at.is_some()
+    }
+}

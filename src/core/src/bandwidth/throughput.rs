@@ -1,0 +1,102 @@
+//! How much arrived, over the last tenths of a second.
+
+/// Reports remembered.
+const REPORTS: usize = 16;
+/// Packets that a rate is computed from at least, unless [`LONGEST_US`] is reached.
+const MIN_PACKETS: u32 = 10;
+const LONGEST_US: i64 = 1_000_000;
+/// Below this span nothing is said: a few packets of one burst are no rate.
+const SHORTEST_US: i64 = 20_000;
+
+/// What one feedback covered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    arrival_us: i64,
+    sent_us: i64,
+    bytes: u64,
+    packets: u32,
+}
+
+/// A packet that arrived.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Acked {
+    pub(super) sent: i64,
+    pub(super) arrived: i64,
+    pub(super) bytes: u32,
+}
+
+/// Measures the rate of arrivals. Time of which no feedback tells does not count, so that a lost feedback does not look
+/// like a slow path.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Throughput {
+    spans: [Span; REPORTS],
+    newest: usize,
+    /// The packet that the last span ended with.
+    last: Option<Acked>,
+    open: Option<Span>,
+    /// Where the open span begins.
+    start: Option<Acked>,
+    latest: Option<Acked>,
+}
+
+impl Throughput {
+    /// A feedback begins; the first packet it tells of is `index`. If packets before it were never told of, a feedback
+    /// was lost, and the span begins with its first arrival instead of the last one known.
+    pub(super) fn begin(&mut self, contiguous: bool) {
+        self.open = Some(Span::default());
+        self.start = self.last.filter(|_| contiguous);
+        self.latest = None;
+    }
+
+    pub(super) fn on_packet(&mut self, packet: Acked) {
+        let Some(open) = &mut self.open else { return };
+        if self.start.is_none() {
+            // The first packet marks the time only.
+            self.start = Some(packet);
+        } else {
+            open.bytes += u64::from(packet.bytes);
+            open.packets += 1;
+        }
+        if self.latest.is_none_or(|latest| packet.arrived >= latest.arrived) {
+            self.latest = Some(packet);
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        let (Some(mut open), Some(start), Some(latest)) = (self.open.take(), self.start, self.latest) else { return };
+        open.arrival_us = latest.arrived - start.arrived;
+        open.sent_us = latest.sent - start.sent;
+        self.last = Some(latest);
+        if open.arrival_us < 0 || open.sent_us < 0 || open.arrival_us > 2 * LONGEST_US {
+            return;
+        }
+        self.newest = (self.newest + 1) % REPORTS;
+        self.spans[self.newest] = open;
+    }
+
+    /// Bit/s over the last `window_us` or so, and the last ten packets at least. The rate at which the same packets
+    /// were sent, if that is lower: nothing can arrive faster than it was sent for long.
+    pub(super) fn bps(&self, window_us: i64) -> Option<f64> {
+        let mut sum = Span::default();
+        for back in 0..REPORTS {
+            let span = self.spans[(self.newest + REPORTS - back) % REPORTS];
+            if sum.arrival_us + span.arrival_us > LONGEST_US && sum.packets > 0 {
+                break;
+            }
+            sum.arrival_us += span.arrival_us;
+            sum.sent_us += span.sent_us;
+            sum.bytes += span.bytes;
+            sum.packets += span.packets;
+            if sum.arrival_us >= window_us && sum.packets >= MIN_PACKETS {
+                break;
+            }
+        }
+        let longest = sum.arrival_us.max(sum.sent_us);
+        (longest >= SHORTEST_US && sum.packets > 0).then(|| sum.bytes as f64 * 8e6 / longest as f64)
+    }
+
+    /// Forgets everything: the receiver's clock stepped.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}

@@ -1,0 +1,219 @@
+//! Which layer of each track a client gets, and what is paused: as much as it, the policy and its path allow.
+//!
+//! Sound is served first. Of what the path then has left, every picture gets its lowest layer before any gets a higher
+//! one, in the order of priority: what the client shows large before what it shows small. What does not fit is paused,
+//! and comes back. Layers are raised into nine tenths of the stable estimate and lowered only when they no longer fit
+//! into all of it, and not raised twice within [`RAISE_INTERVAL`], so that a picture does not flip.
+
+use std::time::{Duration, Instant};
+
+use slotmap::SlotMap;
+
+use super::client::{Client, Outbound};
+use super::forward::Forward;
+use super::track::{Layer, Track};
+use moonring_wire::id::TrackKey;
+use moonring_wire::media::{PauseReason, Source};
+
+/// Share of the estimate into which layers are raised: the rest lets probes find more.
+const RAISE_INTO: f64 = 0.9;
+/// What is probed for, relative to the rates of the layers: more than raising to them takes, as they vary.
+const WANTED_ABOVE: f64 = 1.25;
+/// Least time between two raises of one track.
+const RAISE_INTERVAL: Duration = Duration::from_secs(5);
+/// Most that a track of unknown rate is taken for, in bit/s, when what the path carries is being probed for.
+const UNKNOWN_BPS: u64 = 100_000;
+
+/// One choice to make: a video track of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Choice {
+    place: usize,
+    /// The bit rates of the layers, 0 for one that is silent.
+    rates_bps: Vec<u64>,
+    /// The highest layer that is allowed and of use.
+    limit: u8,
+    /// Higher ones are served first.
+    priority: u32,
+    /// The layer that is sent now, `None` while it is paused.
+    current: Option<u8>,
+}
+
+impl Choice {
+    fn rate(&self, layer: u8) -> u64 {
+        self.rates_bps.get(usize::from(layer)).copied().unwrap_or(0)
+    }
+
+    /// The lowest layer from `from` on, up to the limit, that packets come of.
+    fn active(&self, from: u8) -> Option<u8> {
+        (from..=self.limit).find(|layer| self.rate(*layer) > 0)
+    }
+}
+
+/// Chooses the layers of all forwards of `client`; tracks whose new layer needs a key frame are asked for one. The
+/// places of the forwards that were paused or resumed by it.
+pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>) -> Vec<u16> {
+    let outbound = &mut client.outbound;
+    let choices = choices(now, outbound, tracks);
+    let sound = sound_bps(now, outbound, tracks);
+    let Some(path) = outbound.congestion.as_deref_mut() else { return Vec::new() };
+    let top = |choice: &Choice| (0..=choice.limit).map(|n| choice.rate(n)).max().unwrap_or(0).max(UNKNOWN_BPS);
+    let wanted: u64 = choices.iter().map(top).sum();
+    let floor: u64 = choices.iter().filter_map(|c| c.active(0).map(|layer| c.rate(layer))).sum();
+    // A little more than the lowest layers' mean rates: key frames are larger.
+    let wanted = if choices.is_empty() { 0 } else { ((wanted + sound) as f64 * WANTED_ABOVE) as u64 };
+    path.set_wanted(now, wanted, (floor + sound) * 3 / 2);
+    let (keep, raise) = match path.stable_bps() {
+        None => (u64::MAX, u64::MAX),
+        Some(bps) => {
+            let keep = bps.saturating_sub(sound);
+            (keep, ((bps as f64 * RAISE_INTO) as u64).saturating_sub(sound))
+        }
+    };
+    let (ramping, starts_low) = (path.is_ramping(now), path.starts_low());
+    let kept = allocate(keep, &choices);
+    let raised = if starts_low { choices.iter().map(|c| c.active(0)).collect() } else { allocate(raise, &choices) };
+    let mut changed = Vec::new();
+    for ((choice, keep), raise) in choices.iter().zip(kept).zip(raised) {
+        let Some(forward) = &mut outbound.forwards[choice.place] else { continue };
+        let Some(track) = tracks.get_mut(forward.track) else { continue };
+        let layer = decide(now, forward, choice, keep, raise).or(choice.active(0).filter(|_| ramping));
+        if apply(now, forward, track, choice, layer) {
+            changed.push(choice.place as u16);
+        }
+    }
+    let is_starved = |f: &Forward| f.allotted.paused == Some(PauseReason::Bandwidth);
+    let is_starved = outbound.forwards.iter().flatten().any(is_starved);
+    if let Some(path) = outbound.congestion.as_deref_mut() {
+        path.set_starved(is_starved);
+    }
+    changed
+}
+
+/// The video forwards, most important first.
+fn choices(now: Instant, outbound: &Outbound, tracks: &SlotMap<TrackKey, Track>) -> Vec<Choice> {
+    let forwards = outbound.forwards.iter().enumerate().filter_map(|(place, f)| Some((place, f.as_ref()?)));
+    let videos = forwards.filter_map(|(place, f)| Some((place, f, tracks.get(f.track).filter(|t| t.is_video())?)));
+    let mut choices: Vec<_> = videos.map(|(place, forward, track)| choice(now, place, forward, track)).collect();
+    choices.sort_by_key(|choice| std::cmp::Reverse(choice.priority));
+    choices
+}
+
+fn choice(now: Instant, place: usize, forward: &Forward, track: &Track) -> Choice {
+    let limits = forward.limits;
+    let limit = [limits.client, limits.policy, limits.view].into_iter().flatten().fold(track.top_layer(), u8::min);
+    let rate = |layer: &Layer| if layer.is_active(now) { layer.bitrate_bps.max(1) } else { 0 };
+    let area = forward.allotted.view.map_or(320 * 180, |(width, height)| width.saturating_mul(height));
+    // A shared screen is what a meeting is about.
+    let priority = if track.info.source == Source::Screen { area.saturating_mul(4) } else { area };
+    let current = forward.allotted.paused.is_none().then(|| forward.target());
+    Choice { place, rates_bps: track.layers.iter().map(rate).collect(), limit, priority, current }
+}
+
+/// What sound takes of the path, in bit/s.
+fn sound_bps(now: Instant, outbound: &Outbound, tracks: &SlotMap<TrackKey, Track>) -> u64 {
+    let tracks = outbound.forwards.iter().flatten().filter_map(|f| tracks.get(f.track)).filter(|t| !t.is_video());
+    tracks.flat_map(|t| &t.layers).filter(|layer| layer.is_active(now)).map(|layer| layer.bitrate_bps).sum()
+}
+
+/// The highest layer of each choice so that all together fit `budget_bps`: everybody's lowest first, then a layer more
+/// in turn, most important first. `None`: not even its lowest fits.
+fn allocate(budget_bps: u64, choices: &[Choice]) -> Vec<Option<u8>> {
+    let mut used = 0;
+    let mut layers: Vec<Option<u8>> = Vec::with_capacity(choices.len());
+    for choice in choices {
+        // Of a track that is silent nothing is sent, whatever its layer.
+        let lowest = choice.active(0).unwrap_or(choice.limit);
+        let fits = used + choice.rate(lowest) <= budget_bps;
+        used += if fits { choice.rate(lowest) } else { 0 };
+        layers.push(fits.then_some(lowest));
+    }
+    loop {
+        let mut raised = false;
+        for (choice, layer) in choices.iter().zip(&mut layers) {
+            let Some(current) = *layer else { continue };
+            let Some(next) = choice.active(current + 1) else { continue };
+            let more = choice.rate(next).saturating_sub(choice.rate(current));
+            if used + more <= budget_bps {
+                used += more;
+                *layer = Some(next);
+                raised = true;
+            }
+        }
+        if !raised {
+            return layers;
+        }
+    }
+}
+
+/// The layer between what may be kept and what may be raised to; `None` to pause.
+fn decide(now: Instant, forward: &Forward, choice: &Choice, keep: Option<u8>, raise: Option<u8>) -> Option<u8> {
+    let Some(current) = choice.current.map(|layer| layer.min(choice.limit)) else { return raise };
+    let may_raise = forward.allotted.changed.is_none_or(|at| now.saturating_duration_since(at) >= RAISE_INTERVAL);
+    match (keep, raise) {
+        (None, _) => None,
+        (Some(keep), _) if keep < current => Some(keep),
+        (_, Some(raise)) if raise > current && may_raise => Some(raise),
+        // A layer that fell silent is not waited for.
+        _ if choice.rate(current) == 0 => Some(keep.unwrap_or(current)),
+        _ => Some(current),
+    }
+}
+
+/// Sets a forward's layer or pauses it. True when it was paused or resumed.
+fn apply(now: Instant, forward: &mut Forward, track: &mut Track, choice: &Choice, layer: Option<u8>) -> bool {
+    let is_hidden = forward.allotted.view == Some((0, 0));
+    let paused = match layer {
+        _ if is_hidden => Some(PauseReason::Hidden),
+        None => Some(PauseReason::Bandwidth),
+        Some(_) => None,
+    };
+    let was = std::mem::replace(&mut forward.allotted.paused, paused);
+    if let Some(layer) = layer.filter(|_| paused.is_none()) {
+        let target = track.best_layer(now, layer);
+        if was.is_some() {
+            forward.restart(track);
+        }
+        if forward.target() != target {
+            // The way up at the start is not held up: only the changes of a picture that is seen are.
+            let is_first = forward.layer().is_none() || choice.current.is_none();
+            forward.allotted.changed = if is_first { forward.allotted.changed } else { Some(now) };
+            forward.set_target(track, target);
+        }
+        if forward.waits_for_key_frame() {
+            track.layers[usize::from(target)].want_key_frame(now);
+        }
+    }
+    was != paused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choice(rates_bps: &[u64], limit: u8) -> Choice {
+        Choice { place: 0, rates_bps: rates_bps.to_vec(), limit, priority: 1, current: None }
+    }
+
+    #[test]
+    fn bandwidth_is_shared_a_layer_at_a_time_and_what_does_not_fit_is_paused() {
+        let three = |limit| choice(&[150, 500, 1500], limit);
+        let single = choice(&[1000], 0);
+        let gap = choice(&[0, 500, 0], 2);
+        for (budget, choices, expected) in [
+            (10_000, vec![three(2), three(2)], vec![Some(2), Some(2)]),
+            (2_100, vec![three(2), three(2)], vec![Some(2), Some(1)]),
+            (1_000, vec![three(2), three(2)], vec![Some(1), Some(1)]),
+            (300, vec![three(2), three(2)], vec![Some(0), Some(0)]),
+            (299, vec![three(2), three(2)], vec![Some(0), None]),
+            (0, vec![three(2), three(2)], vec![None, None]),
+            (10_000, vec![three(1), three(0)], vec![Some(1), Some(0)]),
+            (1_500, vec![single.clone(), three(2)], vec![Some(0), Some(1)]),
+            (900, vec![single.clone(), three(2)], vec![None, Some(1)]),
+            (10_000, vec![gap], vec![Some(1)]),
+            (0, vec![choice(&[0, 0], 1)], vec![Some(1)]),
+            (5, vec![], vec![]),
+        ] {
+            assert_eq!(allocate(budget, &choices), expected, "{budget} {choices:?}");
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! What one client's path carries: the bandwidth estimate, the pacer that keeps to it, probes for more, and how much
+//! of it may go to repairs.
+//!
+//! Until the first transport-wide feedback (or REMB) nothing is known and nothing is held back: clients that give no
+//! feedback at all are served as they always were. [`Congestion::starts_low`] tells the allocation that feedback can
+//! be expected, so that it begins with the lowest layers and climbs.
+
+use std::time::{Duration, Instant};
+
+use super::repairs::RepairBudget;
+use crate::bandwidth::{Estimator, Pacer, Probe, ProbeId, Settings};
+
+/// Bytes of IP and UDP headers around each datagram.
+const DATAGRAM_OVERHEAD: usize = 28;
+/// How long feedback is waited for after the first numbered packet, before a client is taken for one that gives none.
+const FEEDBACK_PATIENCE: Duration = Duration::from_secs(2);
+/// Least time between two looks at whether a probe is due.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// How long nothing may be sent on a path that starves.
+const TRICKLE_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two slices of a probe.
+const PROBE_SLICE: Duration = Duration::from_millis(1);
+/// How long the lowest layers are sent at whatever rate they have, while the first probes find out what the path carries.
+const RAMP: Duration = Duration::from_millis(1_500);
+
+/// What is known of how a client's path is controlled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Control {
+    /// It negotiated no feedback, or gives none: nothing is held back.
+    None,
+    /// It negotiated transport-wide feedback; the first numbered packet left at this moment.
+    Expected(Option<Instant>),
+    /// Feedback comes.
+    Estimated,
+}
+
+/// A probe that is being sent.
+#[derive(Clone, Copy, Debug)]
+struct RunningProbe {
+    probe: Probe,
+    began: Instant,
+    bytes: u32,
+    packets: u16,
+    next_slice: Instant,
+}
+
+/// What is to leave now beyond the media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeSlice {
+    /// The probe it belongs to; none for a trickle, that only keeps the feedback coming.
+    pub probe: Option<ProbeId>,
+    /// How much.
+    pub bytes: usize,
+}
+
+/// One client's path.
+#[derive(Debug)]
+pub struct Congestion {
+    estimator: Estimator,
+    pacer: Pacer,
+    control: Control,
+    next_sequence: u16,
+    running: Option<RunningProbe>,
+    began: Option<Instant>,
+    polled: Instant,
+    last_sent: Option<Instant>,
+    /// Something is paused because it does not fit.
+    is_starved: bool,
+    /// What may be resent.
+    pub repairs: RepairBudget,
+}
+
+impl Congestion {
+    /// A path of which nothing is known.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            estimator: Estimator::new(now, Settings::default()),
+            pacer: Pacer::new(now),
+            control: Control::None,
+            next_sequence: 0,
+            running: None,
+            began: None,
+            polled: now,
+            last_sent: None,
+            is_starved: false,
+            repairs: RepairBudget::new(now),
+        }
+    }
+
+    /// The client has negotiated transport-wide feedback: what it is sent is held to an estimate from now on.
+    pub fn expect_feedback(&mut self) {
+        if self.control == Control::None {
+            self.control = Control::Expected(None);
+        }
+    }
+
+    /// The transport-wide number of the next packet; [`Self::sent`] uses it up.
+    pub fn next_sequence(&self) -> u16 {
+        self.next_sequence
+    }
+
+    /// Notes a datagram of `bytes` bytes; `numbered` if it went out with [`Self::next_sequence`].
+    pub fn sent(&mut self, now: Instant, bytes: usize, numbered: bool, probe: Option<ProbeId>) {
+        let bytes = bytes + DATAGRAM_OVERHEAD;
+        self.began.get_or_insert(now);
+        self.last_sent = Some(now);
+        if numbered {
+            self.estimator.on_sent(now, self.next_sequence, bytes, probe);
+            self.next_sequence = self.next_sequence.wrapping_add(1);
+            if let Control::Expected(since) = &mut self.control {
+                since.get_or_insert(now);
+            }
+        }
+        if self.is_controlled() {
+            self.pacer.force(now, bytes);
+        }
+        if let (Some(id), Some(running)) = (probe, &mut self.running)
+            && running.probe.id == id
+        {
+            running.bytes += bytes as u32;
+            running.packets += 1;
+        }
+    }
+
+    /// Whether pictures may leave now. When not, [`Self::ready_at`] says when.
+    pub fn may_send(&mut self, now: Instant) -> bool {
+        !self.is_controlled() || self.pacer.allow(now, 0)
+    }
+
+    /// When [`Self::may_send`] says yes again.
+    pub fn ready_at(&self) -> Instant {
+        self.pacer.ready_at()
+    }
+
+    /// Takes in transport-wide feedback, whole, from its RTCP header on. True when it told of something.
+    pub fn feedback(&mut self, now: Instant, packet: &[u8]) -> bool {
+        let told = self.estimator.on_feedback(now, packet).is_ok_and(|said| said.received + said.lost > 0);
+        if told {
+            self.control = Control::Estimated;
+            self.pace(now);
+        }
+        told
+    }
+
+    /// Takes in a REMB. It counts while no transport-wide feedback comes.
+    pub fn remb(&mut self, now: Instant, bps: u64) {
+        self.estimator.on_remb(now, bps);
+        self.control = Control::Estimated;
+        self.pace(now);
+    }
+
+    /// Takes in a round trip from a receiver report.
+    pub fn round_trip(&mut self, rtt: Duration) {
+        self.estimator.on_rtt(rtt);
+    }
+
+    /// Says what would be sent if it could; probes go no further. `floor_bps` is what must pass while the path is
+    /// still unknown: the lowest layers.
+    pub fn set_wanted(&mut self, now: Instant, wanted_bps: u64, floor_bps: u64) {
+        self.estimator.set_wanted(now, wanted_bps);
+        let ramping = self.began.is_none_or(|at| now.saturating_duration_since(at) < RAMP);
+        let least = if ramping { floor_bps } else { 0 };
+        self.pacer.set_target(now, self.estimator.target_bps().max(least));
+    }
+
+    /// Says whether something is paused because it does not fit. Then the path is kept measured, though little or
+    /// nothing is sent over it.
+    pub fn set_starved(&mut self, is_starved: bool) {
+        self.is_starved = is_starved;
+    }
+
+    fn pace(&mut self, now: Instant) {
+        self.pacer.set_target(now, self.estimator.target_bps());
+    }
+
+    /// True when what is sent is held to an estimate.
+    pub fn is_controlled(&self) -> bool {
+        self.control != Control::None
+    }
+
+    /// True for a client that is to begin with the lowest layers: it will tell what its path carries.
+    pub fn starts_low(&self) -> bool {
+        matches!(self.control, Control::Expected(_))
+    }
+
+    /// True while the first probes are under way and the lowest layers are sent whatever they take.
+    pub fn is_ramping(&self, now: Instant) -> bool {
+        self.is_controlled() && self.began.is_none_or(|at| now.saturating_duration_since(at) < RAMP)
+    }
+
+    /// What layers may be chosen for, in bit/s; `None` when nothing limits them.
+    pub fn stable_bps(&self) -> Option<u64> {
+        self.is_controlled().then(|| self.estimator.stable_bps())
+    }
+
+    /// The most to send right now, in bit/s.
+    pub fn target_bps(&self) -> Option<u64> {
+        self.is_controlled().then(|| self.estimator.target_bps())
+    }
+
+    /// The smoothed round trip, once measured.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.estimator.rtt()
+    }
+
+    /// The part of the packets that was lost lately, 0 to 1.
+    pub fn loss(&self) -> f32 {
+        self.estimator.loss()
+    }
+
+    /// Lets time pass. What of a probe is to leave now; the rest later.
+    pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeSlice> {
+        self.polled = now;
+        if let Control::Expected(Some(since)) = self.control
+            && now.saturating_duration_since(since) > FEEDBACK_PATIENCE
+        {
+            self.control = Control::None;
+        }
+        if !self.is_controlled() {
+            return None;
+        }
+        if self.running.is_none() {
+            let Some(probe) = self.estimator.poll_probe(now) else { return self.trickle(now) };
+            self.running = Some(RunningProbe { probe, began: now, bytes: 0, packets: 0, next_slice: now });
+        }
+        let running = self.running.as_mut()?;
+        running.next_slice = now + PROBE_SLICE;
+        let RunningProbe { probe, began, bytes, packets, .. } = *running;
+        let elapsed = now.saturating_duration_since(began) + PROBE_SLICE;
+        let due = (probe.bps as f64 / 8.0 * elapsed.as_secs_f64()) as u32;
+        let is_over = bytes >= probe.min_bytes && packets >= probe.min_packets;
+        // Nothing could be sent for it: given up rather than tried for ever.
+        let is_stuck = elapsed > Duration::from_millis(200);
+        if is_over || is_stuck {
+            self.running = None;
+            return None;
+        }
+        Some(ProbeSlice { probe: Some(probe.id), bytes: due.saturating_sub(bytes) as usize })
+    }
+
+    /// While all that is wanted is paused, nothing would tell that the path has recovered.
+    fn trickle(&self, now: Instant) -> Option<ProbeSlice> {
+        let is_quiet = self.last_sent.is_none_or(|at| now.saturating_duration_since(at) >= TRICKLE_INTERVAL);
+        (self.is_starved && is_quiet).then_some(ProbeSlice { probe: None, bytes: 1 })
+    }
+
+    /// When [`Self::poll_probe`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if !self.is_controlled() {
+            return None;
+        }
+        if let Some(running) = &self.running {
+            return Some(running.next_slice);
+        }
+        let patience = match self.control {
+            Control::Expected(Some(since)) => Some(since + FEEDBACK_PATIENCE + PROBE_SLICE),
+            _ => None,
+        };
+        // A probe that is due waits for a calm moment, which time alone does not bring.
+        let least = self.polled + POLL_INTERVAL;
+        let trickle = self.last_sent.filter(|_| self.is_starved).map(|at| at + TRICKLE_INTERVAL);
+        [self.estimator.poll_timeout(), patience, trickle].into_iter().flatten().min().map(|at| at.max(least))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_gives_no_feedback_is_held_back_for_two_seconds_at_most() {
+        let t0 = Instant::now();
+        let mut path = Congestion::new(t0);
+        path.expect_feedback();
+        assert!(path.is_controlled() && path.starts_low());
+        path.sent(t0, 1_000, true, None);
+        assert!(path.stable_bps().is_some());
+        path.poll_probe(t0 + Duration::from_millis(2_100));
+        assert_eq!((path.stable_bps(), path.is_controlled()), (None, false));
+    }
+
+    #[test]
+    fn without_transport_wide_numbers_nothing_limits_until_a_remb_does() {
+        let t0 = Instant::now();
+        let mut path = Congestion::new(t0);
+        assert_eq!(path.stable_bps(), None);
+        assert!(path.may_send(t0));
+        path.remb(t0, 500_000);
+        assert_eq!(path.target_bps(), Some(500_000));
+    }
+
+    #[test]
+    fn what_was_sent_beyond_the_pace_waits() {
+        let t0 = Instant::now();
+        let mut path = Congestion::new(t0);
+        path.remb(t0, 800_000);
+        let mut sent = 0;
+        while path.may_send(t0) {
+            path.sent(t0, 1_172, false, None);
+            sent += 1;
+            assert!(sent < 10, "250 kB a second let 2.5 kB pass at once");
+        }
+        assert!(path.ready_at() > t0 && path.ready_at() < t0 + Duration::from_millis(20));
+    }
+}

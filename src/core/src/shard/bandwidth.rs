@@ -1,0 +1,121 @@
+//! What paths carry and who gets what of it: feedback in, layers chosen, publishers told what is wanted.
+
+use std::time::{Duration, Instant};
+
+use super::Shard;
+use crate::command::Event;
+use crate::room::allocation;
+use moonring_wire::id::{ClientId, ClientKey, RoomKey, TrackId, TrackKey};
+
+/// Least time between two choices of layers that feedback causes.
+const CHOICE_INTERVAL: Duration = Duration::from_millis(100);
+/// Height in pixels of the top layer that a view is compared with, per layer below it: 180, 360, 720.
+const LOWEST_LAYER_HEIGHT: u32 = 180;
+
+impl Shard {
+    /// Transport-wide feedback told of something: the client's layers follow, at most every [`CHOICE_INTERVAL`].
+    pub(super) fn feedback_came(&mut self, now: Instant, key: ClientKey) {
+        let outbound = &mut self.world.clients[key].outbound;
+        if outbound.chosen.is_none_or(|at| now.saturating_duration_since(at) >= CHOICE_INTERVAL) {
+            self.choose_layers(now, key);
+        }
+        self.schedule(key);
+    }
+
+    /// Chooses the layers of all that a client receives, and tells it what is paused by it.
+    pub(super) fn choose_layers(&mut self, now: Instant, key: ClientKey) {
+        let Some(client) = self.world.clients.get_mut(key) else { return };
+        client.outbound.chosen = Some(now);
+        let changed = allocation::choose(now, client, &mut self.world.tracks);
+        for place in changed {
+            let Some(forward) = &client.outbound.forwards[usize::from(place)] else { continue };
+            let Some(track) = self.world.tracks.get(forward.track) else { continue };
+            let (client, track) = (client.id.clone(), track.info.id.clone());
+            self.work.events.push_back(match forward.allotted.paused {
+                Some(reason) => Event::TrackPaused { client, track, reason },
+                None => Event::TrackResumed { client, track },
+            });
+        }
+        self.begin_forwards(now, key);
+    }
+
+    /// Takes the size at which a client shows a track: layers above it are of no use, and 0 x 0 pauses it.
+    pub(super) fn set_view(&mut self, now: Instant, id: &ClientId, track: &TrackId, size: (u32, u32)) {
+        let key = self.index.clients.get(id).copied();
+        let place = key.and_then(|k| self.world.clients[k].forward_of(*self.index.tracks.get(track)?));
+        let (Some(key), Some(place)) = (key, place) else { return self.refuse_unknown_track(id, track) };
+        if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
+            forward.allotted.view = Some(size);
+            forward.limits.view = Some(useful_layer(size.1));
+            forward.allotted.changed = None;
+        }
+        self.choose_layers(now, key);
+    }
+
+    /// Sets the timers of the clients whose pacers have put off what waits.
+    pub(super) fn wait_for_pacers(&mut self, now: Instant, room: RoomKey) {
+        let Some(room) = self.world.rooms.get_mut(room) else { return };
+        for key in std::mem::take(&mut room.paced) {
+            let Some(client) = self.world.clients.get_mut(key) else { continue };
+            let Some(path) = &client.outbound.congestion else { continue };
+            client.deadlines.pace = Some(path.ready_at().max(now));
+            self.schedule(key);
+        }
+    }
+
+    /// Has what waits for a client looked at again.
+    pub(super) fn touch(&mut self, key: ClientKey) {
+        let Some(client) = self.world.clients.get_mut(key) else { return };
+        if client.outbound.todo.is_empty() || std::mem::replace(&mut client.outbound.is_touched, true) {
+            return;
+        }
+        let Some(room) = self.world.rooms.get_mut(client.room) else { return };
+        if room.dirty.is_empty() && room.touched.is_empty() {
+            self.work.dirty_rooms.push_back(client.room);
+        }
+        room.touched.push(key);
+    }
+
+    /// Tells the publisher of a track which of its layers anybody wants, when that has changed.
+    pub(super) fn tell_wanted_layers(&mut self, key: TrackKey) {
+        let Some(track) = self.world.tracks.get_mut(key).filter(|t| t.is_video()) else { return };
+        let mut wanted = [false; crate::room::negotiation::MAX_LAYERS];
+        for (client, place) in &track.subscribers {
+            let forward =
+                self.world.clients.get(*client).and_then(|c| c.outbound.forwards[usize::from(*place)].as_ref());
+            let Some(limits) = forward.filter(|f| f.allotted.view != Some((0, 0))).map(|f| f.limits) else { continue };
+            let limit =
+                [limits.client, limits.policy, limits.view].into_iter().flatten().fold(track.top_layer(), u8::min);
+            wanted.iter_mut().take(usize::from(limit) + 1).for_each(|layer| *layer = true);
+        }
+        let layers: Vec<u8> = (0..=track.top_layer()).filter(|n| wanted[usize::from(*n)]).collect();
+        if track.wanted_layers.as_ref() != Some(&layers) {
+            track.wanted_layers = Some(layers.clone());
+            let (owner, track) = (track.owner, track.info.id.clone());
+            if let Some(owner) = self.world.clients.get(owner) {
+                self.work.events.push_back(Event::WantedLayers { client: owner.id.clone(), track, layers });
+            }
+        }
+    }
+}
+
+/// The highest layer that a view of `height` pixels has use for: one that is at least as high as the view.
+fn useful_layer(height: u32) -> u8 {
+    let mut layer = 0;
+    while layer < 7 && LOWEST_LAYER_HEIGHT << layer < height {
+        layer += 1;
+    }
+    layer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_has_use_for_the_lowest_layer_that_fills_it() {
+        for (height, layer) in [(0, 0), (90, 0), (180, 0), (181, 1), (360, 1), (400, 2), (720, 2), (2_160, 4)] {
+            assert_eq!(useful_layer(height), layer, "{height}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Whose packet is it? RFC 8843 section 9.2: the MID names the section whatever the SSRC is; else the SSRC as it was
+//! announced or seen; else a payload type that only one section has. What changes in mid-call is followed: a new SSRC in
+//! a section begins a new numbering at its next key frame.
+
+use std::time::{Duration, Instant};
+
+use super::Shard;
+use super::header_extensions::{HeaderExtensions, Names};
+use crate::room::client::{Incoming, MAX_SSRCS};
+use crate::room::negotiation;
+use crate::room::track::{Layer, Track};
+use moonring_wire::drops::DropReason;
+use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
+use moonring_wire::negotiate::OfferSection;
+use moonring_wire::rtp::header::Header;
+
+/// A payload type alone gives a stream another SSRC only when nothing has come of the one before for this long: two
+/// that alternate are not one stream.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// Where a packet belongs: a track of the client, and the layer.
+struct Place {
+    track: TrackKey,
+    layer: u8,
+    rtx: bool,
+}
+
+impl Shard {
+    /// Which stream an authenticated packet is of. A stream that comes with another SSRC than before is bound to it.
+    pub(super) fn stream_of(
+        &mut self,
+        now: Instant,
+        key: ClientKey,
+        header: &Header,
+        bytes: &[u8],
+        elements: &HeaderExtensions,
+    ) -> Result<Incoming, DropReason> {
+        let client = &self.world.clients[key];
+        let mid = elements.mid(bytes);
+        if let Some(incoming) = client.inbound.streams.get(&header.ssrc)
+            && mid.is_none_or(|mid| self.world.tracks.get(incoming.track).is_some_and(|t| t.mid.as_str() == mid))
+        {
+            return Ok(*incoming);
+        }
+        if client.inbound.streams.len() >= MAX_SSRCS {
+            return Err(DropReason::RtpTooManySsrcs);
+        }
+        let names = Names::read(header, bytes, &client.negotiated.extensions);
+        let place = match mid {
+            Some(mid) => self.place_by_mid(key, mid, header, names),
+            None => self.place_by_payload_type(now, key, header, names),
+        };
+        let Place { track, layer, rtx } = place.ok_or(DropReason::RtpUnknownSsrc)?;
+        // Everybody who receives the track begins anew with another SSRC: not for each packet of who alternates.
+        let held = &mut self.world.tracks[track].layers[usize::from(layer)];
+        if slot(held, rtx).is_some() && held.rebound.is_some_and(|at| now.saturating_duration_since(at) < SILENCE) {
+            return Err(DropReason::RtpUnknownSsrc);
+        }
+        held.rebound = Some(now);
+        self.bind_ssrc(now, key, header.ssrc, Incoming { track, layer, rtx });
+        self.schedule(key);
+        Ok(Incoming { track, layer, rtx })
+    }
+
+    /// The place in the section that the packet names.
+    fn place_by_mid(&self, key: ClientKey, mid: &str, header: &Header, names: Names<'_>) -> Option<Place> {
+        let published = &self.world.clients[key].inbound.published;
+        let named = published.iter().find(|k| self.world.tracks.get(**k).is_some_and(|t| t.mid.as_str() == mid))?;
+        let track = &self.world.tracks[*named];
+        let rtx = rtx_or_media(track, header)?;
+        let layer = track.layers.iter().position(|layer| is_named(layer, names.rid_of(rtx)))?;
+        Some(Place { track: *named, layer: layer as u8, rtx })
+    }
+
+    /// The place in the only section that has the packet's payload type; of several, the first that waits for an SSRC.
+    fn place_by_payload_type(&self, now: Instant, key: ClientKey, header: &Header, names: Names<'_>) -> Option<Place> {
+        let published = self.world.clients[key].inbound.published.iter();
+        let tracks = published.filter_map(|key| Some((*key, self.world.tracks.get(*key)?)));
+        let fitting: Vec<_> =
+            tracks.filter_map(|(key, track)| Some((key, track, rtx_or_media(track, header)?))).collect();
+        let is_only = fitting.len() == 1;
+        fitting.into_iter().find_map(|(key, track, rtx)| {
+            let is_free = |layer: &Layer| match if rtx { layer.rtx_ssrc } else { layer.ssrc } {
+                None => true,
+                Some(_) => layer.rid.is_some() || (is_only && layer.silence(now).is_none_or(|time| time >= SILENCE)),
+            };
+            let layer = track.layers.iter().position(|layer| is_named(layer, names.rid_of(rtx)) && is_free(layer))?;
+            Some(Place { track: key, layer: layer as u8, rtx })
+        })
+    }
+
+    /// From now on `ssrc` of a client is this stream. What had that place before is out of use; what follows has other
+    /// numbers, so that everybody who receives it begins anew at its next key frame.
+    pub(super) fn bind_ssrc(&mut self, now: Instant, key: ClientKey, ssrc: Ssrc, incoming: Incoming) {
+        let Some(client) = self.world.clients.get_mut(key) else { return };
+        // The SSRC may have had another place, from which its MID has moved it.
+        if let Some(elsewhere) = client.inbound.streams.insert(ssrc, incoming).filter(|other| *other != incoming)
+            && let Some(track) = self.world.tracks.get_mut(elsewhere.track)
+        {
+            let layer = &mut track.layers[usize::from(elsewhere.layer)];
+            *slot(layer, elsewhere.rtx) = None;
+        }
+        let Some(track) = self.world.tracks.get_mut(incoming.track) else { return };
+        let former = slot(&mut track.layers[usize::from(incoming.layer)], incoming.rtx).replace(ssrc);
+        let Some(former) = former.filter(|former| *former != ssrc) else { return };
+        client.inbound.streams.remove(&former);
+        if let Some(transport) = &mut client.transport {
+            transport.retire_ssrc(former.0);
+        }
+        if !incoming.rtx {
+            self.restart_layer(now, incoming);
+        }
+    }
+
+    fn restart_layer(&mut self, now: Instant, incoming: Incoming) {
+        let Some(track) = self.world.tracks.get_mut(incoming.track) else { return };
+        let clock_rate = track.codec.name.clock_rate();
+        track.layers[usize::from(incoming.layer)].restart(clock_rate);
+        let is_video = track.is_video();
+        for (client, place) in track.subscribers.clone() {
+            let Some(client) = self.world.clients.get_mut(client) else { continue };
+            let Some(forward) = &mut client.outbound.forwards[usize::from(place)] else { continue };
+            if forward.layer() == Some(incoming.layer) || forward.target() == incoming.layer {
+                forward.restart(track);
+                forward.forget_layer(incoming.layer);
+                if is_video {
+                    track.layers[usize::from(incoming.layer)].want_key_frame(now);
+                }
+            }
+        }
+    }
+
+    /// A later offer announces other SSRCs or gives other payload types to a section that publishes: they hold.
+    pub(super) fn follow_offer(&mut self, now: Instant, key: ClientKey, track_key: TrackKey, section: &OfferSection) {
+        let Some(track) = self.world.tracks.get_mut(track_key) else { return };
+        if let Some(codec) = negotiation::section_codec(section, &track.codec, |offered| offered) {
+            (track.pt, track.rtx_pt) = (codec.pt, codec.rtx);
+        }
+        let layers = track.layers.iter().map(|layer| (layer.ssrc, layer.rtx_ssrc));
+        let changes: Vec<_> = layers
+            .zip(&section.ssrcs)
+            .enumerate()
+            .flat_map(|(layer, ((ssrc, rtx_ssrc), (offered, offered_rtx)))| {
+                let media = (ssrc != Some(*offered)).then_some((layer as u8, false, *offered));
+                let repairs = offered_rtx.filter(|offered| rtx_ssrc != Some(*offered));
+                [media, repairs.map(|offered| (layer as u8, true, offered))]
+            })
+            .flatten()
+            .collect();
+        for (layer, rtx, ssrc) in changes {
+            self.bind_ssrc(now, key, ssrc, Incoming { track: track_key, layer, rtx });
+        }
+    }
+
+    /// Says once per client and reason why media that it sends goes nowhere.
+    pub(super) fn explain_drop(&mut self, key: ClientKey, reason: DropReason) {
+        let words = match reason {
+            DropReason::RtpUnknownSsrc => "no MID, SSRC or payload type says which published section it belongs to",
+            DropReason::RtpUnknownPayloadType => "its payload type is not the one that was answered for its section",
+            DropReason::RtpTooManySsrcs => "the client has used too many SSRCs",
+            _ => return,
+        };
+        let Some(client) = self.world.clients.get_mut(key) else { return };
+        if !client.inbound.explained.contains(&reason) {
+            client.inbound.explained.push(reason);
+            tracing::info!(client = %client.id, reason = reason.label(), "media is dropped: {words}");
+        }
+    }
+}
+
+fn slot(layer: &mut Layer, rtx: bool) -> &mut Option<Ssrc> {
+    if rtx { &mut layer.rtx_ssrc } else { &mut layer.ssrc }
+}
+
+/// True for a payload type of retransmissions, false for one of media, `None` for none of the track's.
+fn rtx_or_media(track: &Track, header: &Header) -> Option<bool> {
+    if track.rtx_pt == Some(header.payload_type) {
+        return Some(true);
+    }
+    (track.pt == header.payload_type).then_some(false)
+}
+
+/// Whether a packet with `rid` is of this layer. Without simulcast there is one layer and no name.
+fn is_named(layer: &Layer, rid: Option<&str>) -> bool {
+    match (&layer.rid, rid) {
+        (Some(own), Some(rid)) => own.as_str() == rid,
+        (None, _) => true,
+        (Some(_), None) => false,
+    }
+}

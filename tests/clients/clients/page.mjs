@@ -1,0 +1,125 @@
+// What runs inside a browser's page. `install` is sent there as text, so it uses nothing from outside.
+
+/** Puts `window.peer` there: `publish(options)`, `receive(options)`, `counts()`, `hold()`, `run()`, `leave()`. */
+export function install() {
+  const SAMPLES_20_MS = 960;
+  let pc;
+  let resource;
+  let running = true;
+  let sound;
+
+  /** A canvas whose frames come when asked for. */
+  function picture({ width, height, fps }) {
+    const canvas = Object.assign(document.createElement('canvas'), { width, height });
+    document.body.append(canvas);
+    const context = canvas.getContext('2d');
+    const stream = canvas.captureStream(0);
+    const [track] = stream.getVideoTracks();
+    const source = track.requestFrame ? track : stream; // Firefox has it where the draft once had it
+    let number = 0;
+    setInterval(() => {
+      if (!running) return;
+      number += 1;
+      context.fillStyle = `hsl(${number % 360} 60% 50%)`;
+      context.fillRect(0, 0, width, height);
+      context.fillStyle = 'white';
+      context.fillRect((number * 5) % width, 0, 20, height);
+      context.fillText(String(number), 20, 20);
+      source.requestFrame();
+    }, 1_000 / fps);
+    return track;
+  }
+
+  function tone() {
+    const context = new AudioContext();
+    void context.resume();
+    const oscillator = context.createOscillator();
+    const destination = context.createMediaStreamDestination();
+    oscillator.connect(destination);
+    oscillator.start();
+    return destination.stream.getAudioTracks()[0];
+  }
+
+  /** Offers only this codec, in all its profiles, with retransmission. */
+  function prefer(transceiver, codec, capabilities) {
+    const wanted = [`video/${codec}`, 'video/rtx'];
+    const codecs = capabilities.codecs.filter(({ mimeType }) => wanted.includes(mimeType.toLowerCase()));
+    if (codecs.every(({ mimeType }) => mimeType.endsWith('rtx'))) throw new Error(`this browser has no ${codec}`);
+    transceiver.setCodecPreferences(codecs);
+  }
+
+  async function connect({ url, token }) {
+    await pc.setLocalDescription();
+    const headers = { 'Content-Type': 'application/sdp', Authorization: `Bearer ${token}` };
+    const response = await fetch(url, { method: 'POST', headers, body: pc.localDescription.sdp });
+    const text = await response.text();
+    if (response.status !== 201) throw new Error(`POST ${url}: ${response.status} ${text.trim()}`);
+    resource = new URL(response.headers.get('location'), url);
+    await pc.setRemoteDescription({ type: 'answer', sdp: text });
+    await new Promise((done, failed) => {
+      const look = () => {
+        console.log(`connection ${pc.connectionState}, ICE ${pc.iceConnectionState}`);
+        if (pc.connectionState === 'connected') done();
+        if (pc.connectionState === 'failed') failed(new Error(`the connection failed, ICE is ${pc.iceConnectionState}`));
+      };
+      pc.onconnectionstatechange = look;
+      look();
+    });
+  }
+
+  window.peer = {
+    async publish(options) {
+      pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+      if (options.audio) {
+        const track = tone();
+        const { sender } = pc.addTransceiver(track, { direction: 'sendonly' });
+        sound = { track, sender };
+      }
+      if (options.video) {
+        const transceiver = pc.addTransceiver(picture(options), { direction: 'sendonly' });
+        prefer(transceiver, options.video, RTCRtpSender.getCapabilities('video'));
+      }
+      await connect(options);
+    },
+    async receive(options) {
+      pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+      pc.ontrack = ({ track }) => {
+        const element = document.createElement(track.kind);
+        Object.assign(element, { srcObject: new MediaStream([track]), autoplay: true, playsInline: true });
+        document.body.append(element);
+        element.play().catch((error) => console.error(`play: ${error}`));
+      };
+      if (options.audio) pc.addTransceiver('audio', { direction: 'recvonly' });
+      if (options.video) {
+        const transceiver = pc.addTransceiver('video', { direction: 'recvonly' });
+        prefer(transceiver, options.video, RTCRtpReceiver.getCapabilities('video'));
+      }
+      await connect(options);
+    },
+    /** Frames sent, or decoded; of sound 20 ms each, from the samples that were neither concealed nor stretched. */
+    async counts() {
+      const counts = {};
+      for (const s of (await pc.getStats()).values()) {
+        if (s.type === 'outbound-rtp') counts[s.kind] = s.kind === 'video' ? (s.framesSent ?? s.framesEncoded) : s.packetsSent;
+        if (s.type !== 'inbound-rtp') continue;
+        const stretched = (s.insertedSamplesForDeceleration ?? 0) - (s.removedSamplesForAcceleration ?? 0);
+        const samples = (s.totalSamplesReceived ?? 0) - (s.concealedSamples ?? 0) - stretched;
+        counts[s.kind] = s.kind === 'video' ? (s.framesDecoded ?? 0) : Math.floor(samples / SAMPLES_20_MS);
+      }
+      return counts;
+    },
+    hold() {
+      running = false;
+      void sound?.sender.replaceTrack(null);
+    },
+    run() {
+      running = true;
+      void sound?.sender.replaceTrack(sound.track);
+    },
+    async leave({ token }) {
+      await fetch(resource, { method: 'DELETE', headers: { Authorization: `Bearer ${token}` } });
+      pc.close();
+    },
+    sdp: () => `${pc.localDescription.sdp}\n----\n${pc.remoteDescription.sdp}`,
+  };
+}

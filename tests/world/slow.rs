@@ -1,0 +1,177 @@
+//! Subscribers on slow links: what they get fits, does not freeze, comes back when the link does, and is nobody else's
+//! trouble.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moonring_core::command::Event;
+use moonring_loadtest::peer::PeerConfig;
+use moonring_wire::id::TrackId;
+use moonring_wire::media::CodecName::Vp8;
+
+use crate::sim::flows::{sends, wants};
+use crate::sim::raw::{Fields, MID_ID, RID_ID, simulcast};
+use crate::sim::{Got, World};
+
+const RIDS: [&str; 3] = ["q", "h", "f"];
+/// Packets of a frame of each layer, and bytes of each: about 150, 500 and 1,500 kbit/s at 30 frames a second.
+const FRAMES: [(usize, usize); 3] = [(1, 620), (2, 1_040), (6, 1_040)];
+/// Packets of a key frame, relative to others.
+const KEY_FRAME: usize = 4;
+/// Where in the payload the layer's number stands, and whether it is a packet of a key frame.
+const MARK: usize = 18;
+
+/// A publisher of three layers.
+struct Encoder {
+    who: usize,
+    layers: [Layer; 3],
+}
+
+#[derive(Clone, Copy)]
+struct Layer {
+    ssrc: u32,
+    index: u64,
+    picture: u16,
+    frames: u32,
+}
+
+impl Encoder {
+    fn new(who: usize) -> Self {
+        let layer = |n: u32| Layer { ssrc: 700 + n, index: 1_000 * u64::from(n), picture: 100 * n as u16, frames: 0 };
+        Self { who, layers: [layer(0), layer(1), layer(2)] }
+    }
+
+    fn frame(&mut self, world: &mut World) {
+        let timestamp = (world.since_start().as_micros() * 90 / 1_000) as u32;
+        let reports = std::mem::take(&mut world.raw(self.who).reports);
+        for (n, layer) in self.layers.iter_mut().enumerate() {
+            let asked = reports.iter().any(|(_, words)| *words == format!("Pli {}", layer.ssrc));
+            let is_key = layer.frames == 0 || asked;
+            let (packets, bytes) = FRAMES[n];
+            let packets = if is_key { packets * KEY_FRAME } else { packets };
+            for packet in 0..packets {
+                let [high, low] = layer.picture.to_be_bytes();
+                let start = if packet == 0 { 0x10 } else { 0 };
+                let mut payload = vec![0x80 | start, 0xE0, high | 0x80, low, 0, 0x20, u8::from(!is_key), 0, 0];
+                payload.extend([0x9D, 0x01, 0x2A, 0x80, 0x02, 0xE0, 0x01]);
+                payload.resize(bytes, 0);
+                payload[MARK] = n as u8;
+                let names: [(u8, &[u8]); 2] = [(MID_ID, b"0"), (RID_ID, RIDS[n].as_bytes())];
+                let elements = if layer.frames < 60 { &names[..] } else { &[] };
+                let marker = packet + 1 == packets;
+                let fields = Fields { ssrc: layer.ssrc, pt: 96, index: layer.index, timestamp, marker, elements };
+                let sealed = world.raw(self.who).seal(&fields, &payload);
+                world.raw(self.who).out.push(sealed);
+                layer.index += 1;
+            }
+            layer.picture = (layer.picture + 1) % 0x8000;
+            layer.frames += 1;
+        }
+    }
+
+    fn run(&mut self, world: &mut World, seconds: usize) {
+        for _ in 0..seconds * 30 {
+            self.frame(world);
+            world.run(Duration::from_micros(33_333));
+        }
+    }
+}
+
+/// A publisher, and one subscriber per link; `None` is a link without a limit.
+fn scene(seed: u64, links_bps: &[Option<u64>]) -> (World, Encoder, Vec<usize>, TrackId) {
+    let mut world = World::new(seed);
+    let config = PeerConfig { transport_feedback: true, ..(*world.config).clone() };
+    world.config = Arc::new(config);
+    let alice = world.join_raw("alice");
+    world.raw(alice).sections = vec![simulcast("0", &RIDS)];
+    let track = world.offer(alice, vec![sends("0")], vec![])[0].track.clone().unwrap();
+    let mut encoder = Encoder::new(alice);
+    world.run_ms(300);
+    encoder.run(&mut world, 2);
+    let mut subscribers = Vec::new();
+    for (n, bps) in links_bps.iter().enumerate() {
+        let who = world.join(&format!("s{n}"));
+        world.members[who].down.rate_bps = *bps;
+        world.members[who].down.queue = Duration::from_millis(400);
+        let mid = world.peer(who).receive(Vp8);
+        world.offer(who, vec![], vec![wants(&mid, Some(&track.id))]);
+        subscribers.push(who);
+    }
+    (world, encoder, subscribers, track.id)
+}
+
+/// The layer of most of the packets that came in the last `seconds`.
+fn layer_lately(world: &World, who: usize, seconds: u64) -> Option<u8> {
+    let since = world.now - Duration::from_secs(seconds);
+    let mut counts = [0_usize; 3];
+    let lately = world.members[who].got.iter().filter(|got| got.at >= since && !got.repaired && !got.head.is_empty());
+    lately.for_each(|got| counts[usize::from(got.head[MARK])] += 1);
+    let most = (0..3).max_by_key(|n| counts[*n]).unwrap();
+    (counts[most] > 0).then_some(most as u8)
+}
+
+/// Longest time between two pictures that came, from `seconds` ago on.
+fn longest_gap(world: &World, who: usize, seconds: u64) -> Duration {
+    let since = world.now - Duration::from_secs(seconds);
+    let ends: Vec<_> = world.members[who].got.iter().filter(|g| g.marker && g.at >= since).map(|g| g.at).collect();
+    let gaps = ends.windows(2).map(|pair| pair[1] - pair[0]);
+    gaps.chain(ends.last().map(|at| world.now - *at)).max().unwrap_or(Duration::from_secs(seconds))
+}
+
+fn first(got: &[Got]) -> Option<&Got> {
+    got.iter().find(|got| !got.head.is_empty())
+}
+
+#[test]
+fn every_subscriber_gets_the_highest_layer_that_its_link_carries() {
+    let links = [None, Some(3_000_000), Some(900_000), Some(300_000)];
+    let (mut world, mut encoder, subscribers, _) = scene(41, &links);
+    encoder.run(&mut world, 15);
+    let layers: Vec<_> = subscribers.iter().map(|who| layer_lately(&world, *who, 3)).collect();
+    assert_eq!(layers, [Some(2), Some(2), Some(1), Some(0)]);
+    let gaps: Vec<_> = subscribers.iter().map(|who| longest_gap(&world, *who, 5)).collect();
+    assert!(gaps.iter().all(|gap| *gap < Duration::from_millis(250)), "{gaps:?}");
+}
+
+#[test]
+fn a_newcomer_begins_low_and_has_the_top_layer_within_seconds() {
+    let (mut world, mut encoder, subscribers, _) = scene(42, &[None]);
+    encoder.run(&mut world, 1);
+    assert_eq!(first(&world.members[subscribers[0]].got).map(|got| got.head[MARK]), Some(0));
+    encoder.run(&mut world, 3);
+    assert_eq!(layer_lately(&world, subscribers[0], 1), Some(2));
+}
+
+#[test]
+fn a_link_that_recovers_gets_the_top_layer_back() {
+    let (mut world, mut encoder, subscribers, _) = scene(43, &[None]);
+    encoder.run(&mut world, 6);
+    let who = subscribers[0];
+    assert_eq!(layer_lately(&world, who, 1), Some(2));
+    world.members[who].down.rate_bps = Some(600_000);
+    encoder.run(&mut world, 15);
+    assert!(layer_lately(&world, who, 3) <= Some(1));
+    assert!(longest_gap(&world, who, 8) < Duration::from_millis(400), "{:?}", longest_gap(&world, who, 8));
+    world.members[who].down.rate_bps = None;
+    encoder.run(&mut world, 15);
+    assert_eq!(layer_lately(&world, who, 3), Some(2));
+}
+
+#[test]
+fn what_does_not_fit_at_all_is_paused_told_and_comes_back() {
+    let (mut world, mut encoder, subscribers, track) = scene(44, &[Some(80_000)]);
+    encoder.run(&mut world, 12);
+    let told = |world: &World| {
+        let of = |event: &Event| match event {
+            Event::TrackPaused { track: t, .. } if *t == track => Some("paused"),
+            Event::TrackResumed { track: t, .. } if *t == track => Some("resumed"),
+            _ => None,
+        };
+        world.events.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&world).first(), Some(&"paused"));
+    world.members[subscribers[0]].down.rate_bps = None;
+    encoder.run(&mut world, 15);
+    assert_eq!(told(&world).last(), Some(&"resumed"));
+    assert_eq!(layer_lately(&world, subscribers[0], 2), Some(2));
+}

@@ -1,0 +1,95 @@
+// @ts-check
+/**
+ * Media sections: a transceiver each, and what it is used for.
+ *
+ * `fresh`: no answer has confirmed it. `used`. `retiring`: stopped, the next offer says `inactive`. `free`: an answer has
+ * confirmed that, so it can be used again. `shape`: what was fixed when the transceiver was made.
+ * `wanted`: the layers that somebody receives, null when the server has not said.
+ * @typedef {{transceiver: RTCRtpTransceiver, role: 'send'|'receive', kind: 'audio'|'video', shape: string,
+ *            state: 'fresh'|'used'|'retiring'|'free', track?: string, options: import('./publication.js').PublishOptions,
+ *            wanted: number[] | null}} Section
+ * @typedef {import('./media.js').Wish} Wish
+ * @typedef {import('./media.js').Sending} Sending
+ * @typedef {import('./protocol.js').CodecName} CodecName
+ */
+import { adapt, encodings, narrowCodecs, preferCodec, sizeOf } from './layers.js';
+
+/**
+ * Gives a wish a section: a free one if it fits, else a new one.
+ * @param {RTCPeerConnection} pc @param {Section[]} sections @param {Wish} wish
+ * @param {(track: string) => CodecName | undefined} codecOf
+ */
+export async function place(pc, sections, wish, codecOf) {
+  const { role, kind } = wish;
+  const direction = role === 'send' ? 'sendonly' : 'recvonly';
+  const sendEncodings = role === 'send' && kind === 'video' ? encodings(wish.options, sizeOf(wish.media)) : [{}];
+  const shape = shapeOf(wish, sendEncodings);
+  let section = sections.find((s) => s.state === 'free' && s.role === role && s.kind === kind && s.shape === shape);
+  if (section) {
+    section.transceiver.direction = direction;
+    section.state = 'fresh';
+  } else {
+    const init = role === 'send' ? { direction, sendEncodings } : { direction };
+    const transceiver = pc.addTransceiver(kind, /** @type {RTCRtpTransceiverInit} */ (init));
+    section = { transceiver, role, kind, shape, state: 'fresh', options: {}, wanted: null };
+    sections.push(section);
+  }
+  if (wish.role === 'receive') {
+    narrowCodecs(section.transceiver, kind, codecOf(wish.track));
+  } else {
+    section.options = wish.options;
+    section.wanted = null;
+    preferCodec(section.transceiver, kind, wish.options.codec);
+    await attach(section, wish);
+  }
+  return section;
+}
+
+/** What of a wish cannot be changed in a section later. @param {Wish} wish @param {import('./layers.js').Encoding[]} layers */
+function shapeOf(wish, layers) {
+  if (wish.role === 'receive') return '';
+  return JSON.stringify([wish.options.codec, layers.map(({ rid, scalabilityMode }) => [rid, scalabilityMode])]);
+}
+
+/** @param {Section} section @param {Sending} wish */
+async function attach(section, { media, options }) {
+  const { sender } = section.transceiver;
+  await sender.replaceTrack(media);
+  const parameters = sender.getParameters();
+  if (parameters.encodings?.length !== 1) return;
+  const [encoding] = parameters.encodings;
+  if (options.maxBitrate) encoding.maxBitrate = options.maxBitrate;
+  else delete encoding.maxBitrate; // of the section's former life
+  encoding.active = true;
+  await sender.setParameters(parameters);
+}
+
+/**
+ * Makes what a section sends fit its picture and who receives it. Sound is sent whether somebody receives it or not: the
+ * server tells from it who speaks.
+ * @param {Section} section
+ */
+export function tune(section) {
+  const { transceiver, role, kind, state, wanted, options } = section;
+  if (role !== 'send' || kind !== 'video' || state !== 'used') return;
+  const { sender } = transceiver;
+  const parameters = sender.getParameters();
+  const target = { size: sizeOf(sender.track), wanted, maxBitrate: options.maxBitrate };
+  if (!parameters.encodings?.length || !adapt(parameters.encodings, target)) return;
+  // It fails only for a sender that has been stopped, or that another answer is about to change: then it is tuned again.
+  sender.setParameters(parameters).catch(() => {});
+}
+
+/** The next offer says that it is not used any more. @param {Section} section */
+export function retire(section) {
+  free(section);
+  section.state = 'retiring';
+}
+
+/** Another wish may have it. @param {Section} section */
+export function free(section) {
+  section.state = 'free';
+  section.track = undefined;
+  section.transceiver.direction = 'inactive';
+  if (section.role === 'send') section.transceiver.sender.replaceTrack(null).catch(() => {});
+}

@@ -1,0 +1,230 @@
+// @ts-check
+/**
+ * The signalling connection of one stay, over as many WebSockets as it takes: when one is lost, the next goes on with the
+ * ticket of the last `joined`, or joins anew when the ticket is no longer good.
+ *
+ * @typedef {import('./protocol.js').ClientMessage} ClientMessage
+ * @typedef {import('./protocol.js').ServerMessage} ServerMessage
+ *
+ * What a `Signal` needs of who owns it. `ended` is the end of the stay, said once.
+ * @typedef {{receive: (message: ServerMessage) => void, reconnecting: (reason: string, moved: boolean) => void,
+ *            ended: (code: import('./errors.js').ClientErrorCode, reason: string) => void}} Host
+ */
+import { Watchdog } from './watchdog.js';
+
+/** Time for a socket to open and for the server to answer the first message, on the way back. */
+const CONNECT_MS = 10_000;
+/** The same for the very first time, when the room's policy may take a while to decide. */
+const JOIN_MS = 30_000;
+/** Pauses between attempts double from the first to the last of these. The very first attempt is made at once. */
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 8000;
+/** After `restarting` everybody comes back: spread over this long. */
+const RESTART_SPREAD_MS = 1000;
+/** A stay that could not be taken up again for this long is over, unless `giveUpAfterS` says otherwise. */
+export const GIVE_UP_AFTER_S = 300;
+
+export class Signal {
+  #url;
+  #join;
+  #host;
+  #giveUpMs;
+  /** @type {WebSocket | undefined} */ #socket;
+  /** @type {Watchdog | undefined} */ #watchdog;
+  /** @type {string | undefined} */ #ticket;
+  /** `joined` has come on the socket there is. */ #up = false;
+  /** `joined` has come at all: what is lost from now on is taken up again. */ #stays = false;
+  #over = false;
+  #attempt = 0;
+  #lostAt = 0;
+  #retry = 0;
+  #deadline = 0;
+
+  /**
+   * @param {string} url
+   * @param {Extract<ClientMessage, {type: 'join'}>} join
+   * @param {Host} host
+   * @param {number} [giveUpAfterS]
+   */
+  constructor(url, join, host, giveUpAfterS = GIVE_UP_AFTER_S) {
+    this.#url = url;
+    this.#join = join;
+    this.#host = host;
+    this.#giveUpMs = giveUpAfterS * 1000;
+    this.#open();
+  }
+
+  /** Whether a message would reach the room now. */
+  get up() {
+    return this.#up;
+  }
+
+  /** Whether the server keeps us for a while when the connection is lost. */
+  get canResume() {
+    return this.#ticket !== undefined;
+  }
+
+  /** Sends, if the connection is up. @param {ClientMessage} message */
+  tell(message) {
+    if (this.#up && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  }
+
+  /** The socket is not to be trusted any more: another one takes over. @param {string} why */
+  renew(why) {
+    if (!this.#stays || this.#over) return;
+    this.#attempt = 0;
+    if (this.#up || this.#socket) this.#lose(why, 0, true);
+    else this.#schedule(0); // between two attempts: the next one now
+  }
+
+  /** Ends the connection without another word to the host; the server is told unless it has ended the stay itself. */
+  close() {
+    if (this.#over) return;
+    if (this.#up) this.tell({ type: 'leave' });
+    else if (this.#stays && this.#ticket) this.#leaveByTicket(this.#ticket);
+    this.#over = true;
+    clearTimeout(this.#retry);
+    this.#watchdog?.stop();
+    this.#detach();
+  }
+
+  // ---- one socket after the other ----
+
+  #open() {
+    clearTimeout(this.#retry);
+    this.#detach();
+    /** @type {WebSocket} */ let socket;
+    try {
+      socket = new WebSocket(this.#url);
+    } catch (error) {
+      return void Promise.resolve().then(() => this.#end('lost', `No WebSocket to ${this.#url}: ${error}`));
+    }
+    this.#socket = socket;
+    socket.onopen = () => {
+      const first = this.#ticket ? { type: 'resume', ticket: this.#ticket } : this.#join;
+      socket.send(JSON.stringify(first));
+    };
+    socket.onmessage = ({ data }) => this.#receive(data);
+    socket.onclose = ({ code, reason }) => this.#lose(reason || words(code, this.#stays));
+    const patience = this.#stays ? CONNECT_MS : JOIN_MS;
+    this.#deadline = setTimeout(() => this.#lose('The server does not answer'), patience);
+  }
+
+  /** @param {unknown} data */
+  #receive(data) {
+    // After a sleep the socket still has what the server said long ago, for example that we are gone.
+    if (this.#watchdog?.check()) return;
+    /** @type {ServerMessage} */ let message;
+    try {
+      message = JSON.parse(String(data));
+    } catch {
+      return this.#lose('The server sent no JSON');
+    }
+    switch (message.type) {
+      case 'joined':
+        this.#joined(message);
+        break;
+      case 'error':
+        if (!this.#up && this.#stays) return this.#refusedAgain(message);
+        if (!this.#up) {
+          this.#host.receive(message);
+          return this.#end(message.code, message.message);
+        }
+        break;
+      case 'rejected':
+      case 'kicked':
+      case 'closing':
+        this.#host.receive(message);
+        return this.#end(message.type, message.reason);
+      case 'restarting':
+        this.#host.receive(message);
+        this.#ticket = undefined; // of a server that will not know it
+        return this.#lose(message.reason, Math.random() * RESTART_SPREAD_MS);
+    }
+    this.#host.receive(message);
+  }
+
+  /** @param {Extract<ServerMessage, {type: 'joined'}>} message */
+  #joined(message) {
+    clearTimeout(this.#deadline);
+    this.#ticket = message.ticket;
+    this.#up = true;
+    this.#stays = true;
+    this.#attempt = 0;
+    this.#watchdog ??= new Watchdog((why) => this.renew(why));
+  }
+
+  /** An attempt to come back was answered with an error. @param {Extract<ServerMessage, {type: 'error'}>} error */
+  #refusedAgain(error) {
+    if (error.code === 'protocol') return this.#end(error.code, error.message);
+    const expired = this.#ticket !== undefined;
+    this.#ticket = undefined;
+    this.#lose(error.message, expired ? 0 : undefined);
+  }
+
+  /** @param {string} reason @param {number} [pause] @param {boolean} [moved] The media path is doubtful, too. */
+  #lose(reason, pause, moved = false) {
+    this.#detach();
+    if (!this.#stays) return this.#end('lost', reason);
+    const wasUp = this.#up;
+    this.#up = false;
+    if (wasUp) {
+      this.#lostAt = performance.now();
+      this.#host.reconnecting(reason, moved);
+    }
+    if (this.#over) return; // the host has had enough
+    if (performance.now() - this.#lostAt > this.#giveUpMs) return this.#end('lost', reason);
+    this.#schedule(pause ?? this.#pause());
+  }
+
+  /** The next pause, at random between a half and the whole of it. */
+  #pause() {
+    if (this.#attempt === 0) return 0;
+    return Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (this.#attempt - 1)) * (0.5 + Math.random() / 2);
+  }
+
+  /** @param {number} pause */
+  #schedule(pause) {
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => {
+      this.#attempt++;
+      this.#open();
+    }, pause);
+  }
+
+  /** @param {import('./errors.js').ClientErrorCode} code @param {string} reason */
+  #end(code, reason) {
+    if (this.#over) return;
+    this.#up = false;
+    this.#ticket = undefined;
+    this.close();
+    this.#host.ended(code, reason);
+  }
+
+  #detach() {
+    clearTimeout(this.#deadline);
+    const socket = this.#socket;
+    this.#socket = undefined;
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+
+  /** Who leaves while the connection is lost does not stay in the room until the ticket expires. @param {string} ticket */
+  #leaveByTicket(ticket) {
+    const socket = new WebSocket(this.#url);
+    const give = setTimeout(() => socket.close(), CONNECT_MS);
+    socket.onopen = () => socket.send(JSON.stringify({ type: 'resume', ticket }));
+    socket.onmessage = () => {
+      socket.send(JSON.stringify({ type: 'leave' }));
+      socket.close();
+    };
+    socket.onclose = () => clearTimeout(give);
+  }
+}
+
+/** @param {number} code @param {boolean} stays */
+function words(code, stays) {
+  if (code !== 1006) return 'The server closed the connection';
+  return stays ? 'The connection to the server was lost' : 'The server cannot be reached';
+}
