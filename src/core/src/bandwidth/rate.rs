@@ -39,9 +39,9 @@ const LEAST_ROOM: f64 = 0.3;
 /// Growth near it, per second, of a rate of 1 Mbit/s; it goes with the square root of the rate, so that the smaller of
 /// two flows catches up, and neither takes minutes to find out.
 const NEAR_GROWTH_BPS: f64 = 60_000.0;
-/// The queue that a flow of 1 Mbit/s tolerates. It falls with the rate, as in Swift (SIGCOMM
-/// 2020, section 3.5): all flows through a bottleneck see the same queue, the largest gives way first, and the others
-/// do not have to any more. That is what makes them fair.
+/// The queue that a flow of 1 Mbit/s tolerates. It falls with the rate, as the target delay of Swift (SIGCOMM 2020)
+/// does: all flows through a bottleneck see the same queue, the largest gives way first, and the others do not have to
+/// any more. That is what makes them fair.
 const TOLERATED_QUEUE_US: f64 = 25_000.0;
 const TOLERATED_POWER: f64 = -0.7;
 const TOLERATED_RANGE_US: (f64, f64) = (3_500.0, 80_000.0);
@@ -59,7 +59,7 @@ const YIELDED: f64 = 0.35;
 /// Loss is answered by this much more than what was lost.
 const LOSS_MARGIN: f64 = 0.97;
 /// How long the target is held then, besides a round trip: until the loss is known that is left.
-pub(super) const LOSS_HOLD_US: i64 = 1_300_000;
+const LOSS_HOLD_US: i64 = 1_300_000;
 /// What is this close to the rate at which the link was full is the same; what is farther off is another link.
 const LINK_RANGE: f64 = 0.15;
 /// Weight of a new observation of it.

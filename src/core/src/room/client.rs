@@ -149,6 +149,8 @@ pub struct Inbound {
     pub arrivals: Option<ArrivalRecorder>,
     /// What it may publish, in bit/s, as the policy says.
     pub max_bitrate_bps: Option<u64>,
+    /// Before this no key frame is asked for: encoders that make one after the other send nothing else.
+    pub key_frames_from: Option<Instant>,
     /// The SSRC of the server's reports to it.
     pub report_ssrc: Ssrc,
     /// Scratch for the numbers of missing packets.
@@ -232,6 +234,7 @@ impl Client {
                 published: Vec::new(),
                 arrivals: None,
                 max_bitrate_bps: None,
+                key_frames_from: None,
                 report_ssrc,
                 sequences: Vec::new(),
                 explained: Vec::new(),

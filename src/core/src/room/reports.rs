@@ -23,6 +23,8 @@ const MAX_FEEDBACK_PACKETS: usize = 8;
 const CNAME: &str = "moonring";
 /// The estimate told to publishers when nothing limits them, in bit/s.
 const UNLIMITED_BPS: u64 = 50_000_000;
+/// Least time between requests for key frames to one publisher, for whichever of its layers.
+const KEY_FRAMES_INTERVAL: Duration = Duration::from_secs(1);
 /// Round-trip time assumed for repeating a NACK.
 const ASSUMED_RTT: Duration = Duration::from_millis(80);
 
@@ -81,7 +83,10 @@ fn transport_feedback(client: &mut Client, tracks: &SlotMap<TrackKey, Track>, ou
 pub fn deadline(client: &Client, tracks: &SlotMap<TrackKey, Track>) -> Instant {
     let published = client.inbound.published.iter().filter_map(|key| tracks.get(*key));
     let requests = published.flat_map(|track| {
-        let key_frame = |layer: &Layer| layer.key_frame_deadline().filter(|_| !track.is_muted());
+        let key_frame = |layer: &Layer| {
+            let at = layer.key_frame_deadline().filter(|_| !track.is_muted())?;
+            Some(client.inbound.key_frames_from.map_or(at, |from| at.max(from)))
+        };
         track.layers.iter().flat_map(move |layer| [key_frame(layer), layer.missing.next_due(ASSUMED_RTT)])
     });
     requests.flatten().chain(client.deadlines.feedback).fold(client.deadlines.report, Instant::min)
@@ -146,11 +151,12 @@ fn report(client: &mut Client, blocks: &[ReportBlock], remb: Option<(u64, &[Ssrc
 /// Key frames and missing packets.
 fn requests(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>, out: &mut SendBatch) {
     let from = client.inbound.report_ssrc;
+    let may_ask = client.inbound.key_frames_from.is_none_or(|at| at <= now);
     for n in 0..client.inbound.published.len() {
         let Some(track) = tracks.get_mut(client.inbound.published[n]) else { continue };
         let (feedback, is_video) = (track.feedback, track.is_video());
         // A muted track's key frame would be dropped, and asked for again and again.
-        let asks_for_pictures = is_video && !track.is_muted();
+        let asks_for_pictures = may_ask && is_video && !track.is_muted();
         for layer in &mut track.layers {
             let Some(ssrc) = layer.ssrc else { continue };
             let mut compound: Compound = [0; MAX_COMPOUND];
@@ -167,6 +173,7 @@ fn requests(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Tr
                 }
             }
             if asks_for_pictures && let Some((ssrc, number)) = layer.take_key_frame_request(now) {
+                client.inbound.key_frames_from = Some(now + KEY_FRAMES_INTERVAL);
                 let by_pli = feedback.pli || !feedback.fir;
                 let _ = if by_pli { writer.pli(from, ssrc) } else { writer.fir(from, ssrc, number) };
             }

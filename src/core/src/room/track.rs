@@ -146,10 +146,15 @@ impl Layer {
     /// are one, and not sent too often.
     pub fn take_key_frame_request(&mut self, now: Instant) -> Option<(Ssrc, u8)> {
         let ssrc = self.ssrc?;
+
         if self.key_frame_deadline()? > now {
             return None;
         }
         self.key_frame_asked = Some(now);
+        // Of a layer that is not sent any more none can come: looked at again when another could be asked for.
+        if self.last_packet.is_some() && !self.is_active(now) {
+            return None;
+        }
         self.key_frames_asked = self.key_frames_asked.wrapping_add(1);
         Some((ssrc, self.key_frames_asked))
     }

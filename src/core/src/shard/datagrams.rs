@@ -57,7 +57,7 @@ impl Shard {
             Protocol::Dtls => self.receive_dtls(now, from, bytes, out),
             Protocol::Rtp => {
                 let key = self.client_at(from)?;
-                let kept = self.receive_rtp(now, key, bytes);
+                let kept = self.receive_rtp(now, (key, from), bytes);
                 if let Err(reason) = kept {
                     self.explain_drop(key, reason);
                 }
@@ -157,11 +157,17 @@ impl Shard {
         }
     }
 
-    fn receive_rtp(&mut self, now: Instant, key: ClientKey, bytes: &mut [u8]) -> Result<(), DropReason> {
+    fn receive_rtp(
+        &mut self,
+        now: Instant,
+        (key, from): (ClientKey, SocketAddr),
+        bytes: &mut [u8],
+    ) -> Result<(), DropReason> {
         let mut header = Header::parse(bytes)?;
         let client = &mut self.world.clients[key];
         let transport = client.transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
-        let (len, _) = transport.unprotect_rtp(bytes, header.header_len, header.ssrc.0, header.sequence)?;
+        let (len, _) =
+            transport.unprotect_rtp((now, from), bytes, header.header_len, header.ssrc.0, header.sequence)?;
         let bytes = &mut bytes[..len];
         self.report.counters.packets_in += 1;
         self.report.counters.bytes_in += len as u64;
@@ -270,7 +276,7 @@ impl Shard {
     ) -> Result<(), DropReason> {
         let client = &mut self.world.clients[key];
         let transport = client.transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
-        let len = transport.unprotect_rtcp(bytes)?;
+        let len = transport.unprotect_rtcp((now, from), bytes)?;
         // What makes the server send counts from the address that it sends to, and from no other.
         let is_selected = transport.selected() == Some(from);
         let path = &mut client.outbound.congestion;

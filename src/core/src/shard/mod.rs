@@ -247,6 +247,7 @@ impl Shard {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut SendBatch) {
+        self.forgive_a_standstill(now);
         self.run_timers(now, out);
         self.policy.engine.handle_timeout(now);
         self.drain_policy(now, out);

@@ -1,7 +1,7 @@
 //! One heap of deadlines per shard: a client has at most one that counts.
 
 use std::cmp::Reverse;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Shard, Timer};
 use crate::command::{Event, LeaveCause};
@@ -10,6 +10,8 @@ use moonring_policy::hook::{HookCall, Presence};
 use moonring_wire::id::{ClientKey, RoomKey};
 use moonring_wire::packet::SendBatch;
 
+/// A timer that is this late was not held up by work.
+const STANDSTILL: Duration = Duration::from_secs(5);
 /// Timers run in one call; the rest wait for the next tick.
 const MAX_TIMERS: usize = 4_096;
 
@@ -27,6 +29,23 @@ impl Shard {
                 Timer::Speakers(key) => self.speakers_timer(now, key),
                 Timer::Reloads => self.reloads_timer(now),
                 Timer::Report => self.report_timer(now),
+            }
+        }
+    }
+
+    /// A process that stood still (SIGSTOP, a suspended machine) has heard nobody: silence counts from now.
+    pub(super) fn forgive_a_standstill(&mut self, now: Instant) {
+        let due = self.poll_timeout();
+        if due.is_none_or(|at| now.saturating_duration_since(at) < STANDSTILL) {
+            return;
+        }
+        tracing::warn!("the process stood still for a while: nobody is taken for gone because of it");
+        for client in self.world.clients.values_mut() {
+            if let Some(transport) = &mut client.transport {
+                transport.forgive_silence(now);
+            }
+            if client.deadlines.connect_by.is_some() {
+                client.deadlines.connect_by = Some(now + self.settings.connect_timeout);
             }
         }
     }

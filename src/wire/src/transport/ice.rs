@@ -15,6 +15,12 @@ pub(super) mod tests;
 
 /// Addresses of one client that are believed at a time.
 pub const MAX_VALIDATED: usize = 8;
+/// The selected address may be silent for this long before another one that is heard takes its place: clients check
+/// a pair in use, or report over it, more often.
+const SELECTED_SILENCE: Duration = Duration::from_millis(2_500);
+/// So long after a nomination another one of lower priority is put off: with aggressive nomination (RFC 5245 section
+/// 8.1.1.2) a client nominates several pairs in turn and means the best of them.
+const NOMINATION_HOLDS: Duration = Duration::from_secs(2);
 /// Characters of a ufrag: 96 bits, so that no two clients of a shard share one (RFC 8445 section 5.3 wants 24).
 const UFRAG_LEN: usize = 16;
 /// Characters of a password: 192 bits (RFC 8445 section 5.3 wants 128).
@@ -63,6 +69,10 @@ struct Login {
 struct Validated {
     address: SocketAddr,
     heard: Instant,
+    /// When it was nominated last.
+    nominated: Option<Instant>,
+    /// Of the client's candidate, by its last check (RFC 8445 section 7.1.1).
+    priority: u32,
 }
 
 impl IceLite {
@@ -114,6 +124,13 @@ impl IceLite {
         self.validated.iter().map(|known| known.address)
     }
 
+    /// Authentic media came from `address`, which is validated.
+    pub fn heard_media(&mut self, now: Instant, address: SocketAddr) {
+        if let Some(known) = self.validated.iter_mut().find(|known| known.address == address) {
+            known.heard = now;
+        }
+    }
+
     /// When the last valid request came, or when this began.
     pub fn last_heard(&self) -> Instant {
         self.last_heard
@@ -147,7 +164,8 @@ impl IceLite {
         }
         let len = request.respond(key, from, out);
         self.last_heard = now;
-        Ok((len, self.note(now, from, request.use_candidate())))
+        let (nominates, priority) = (request.use_candidate(), request.priority().unwrap_or(0));
+        Ok((len, self.note(now, from, nominates, priority)))
     }
 
     /// Finds the credentials that a request uses, and checks it under them.
@@ -168,15 +186,18 @@ impl IceLite {
     }
 
     /// Notes an authenticated request.
-    fn note(&mut self, now: Instant, from: SocketAddr, nominates: bool) -> IceEvent {
-        let known = self.validated.iter_mut().find(|known| known.address == from);
-        let is_new = known.is_none();
-        match known {
-            Some(known) => known.heard = now,
-            None => self.add(now, from),
+    fn note(&mut self, now: Instant, from: SocketAddr, nominates: bool, priority: u32) -> IceEvent {
+        let is_new = !self.is_validated(from);
+        if is_new {
+            self.add(now, from);
         }
-        let select = if nominates { self.selected != Some(from) } else { self.selected.is_none() };
-        if select {
+        if let Some(known) = self.validated.iter_mut().find(|known| known.address == from) {
+            (known.heard, known.priority) = (now, priority);
+            if nominates {
+                known.nominated = Some(now);
+            }
+        }
+        if self.selected != Some(from) && self.prefers(now, nominates, priority) {
             self.selected = Some(from);
             IceEvent::Selected(from)
         } else if is_new {
@@ -184,6 +205,16 @@ impl IceLite {
         } else {
             IceEvent::Nothing
         }
+    }
+
+    /// Whether an address that was just heard takes the place of the selected one.
+    fn prefers(&self, now: Instant, nominates: bool, priority: u32) -> bool {
+        let Some(selected) = self.validated.iter().find(|known| Some(known.address) == self.selected) else {
+            return true;
+        };
+        let elapsed = |at: Instant| now.saturating_duration_since(at);
+        let holds = selected.nominated.is_some_and(|at| elapsed(at) < NOMINATION_HOLDS) && selected.priority > priority;
+        (nominates && !holds) || elapsed(selected.heard) >= SELECTED_SILENCE
     }
 
     /// Believes one more address; the one not heard from for longest goes, but not the selected one.
@@ -194,7 +225,7 @@ impl IceLite {
                 self.validated.remove(oldest);
             }
         }
-        self.validated.push(Validated { address, heard: now });
+        self.validated.push(Validated { address, heard: now, nominated: None, priority: 0 });
     }
 }
 

@@ -76,8 +76,8 @@ pub struct Transport {
     max_ssrcs: usize,
     /// When silence is looked at next.
     idle_at: Instant,
-    /// Authentic media came since then: some clients send no further STUN requests once connected.
-    heard_media: bool,
+    /// When authentic media came last: some clients send no further STUN requests once connected.
+    heard_media: Instant,
     ended: bool,
 }
 
@@ -105,9 +105,15 @@ impl Transport {
             idle_timeout: config.idle_timeout,
             max_ssrcs: config.max_ssrcs,
             idle_at: now + config.idle_timeout,
-            heard_media: false,
+            heard_media: now,
             ended: false,
         }
+    }
+
+    /// This process stood still: silence counts from `now`, as nobody could be heard.
+    pub fn forgive_silence(&mut self, now: Instant) {
+        self.heard_media = now;
+        self.idle_at = now + self.idle_timeout;
     }
 
     /// The ICE side: credentials, restart, addresses.
@@ -177,9 +183,11 @@ impl Transport {
         }
     }
 
-    /// Opens an RTP packet in place; returns its length without tag and its 48-bit index.
+    /// Opens an RTP packet that came `from` the client at `now`, in place; returns its length without tag and its
+    /// 48-bit index.
     pub fn unprotect_rtp(
         &mut self,
+        (now, from): (Instant, SocketAddr),
         packet: &mut [u8],
         header_len: usize,
         ssrc: u32,
@@ -187,15 +195,22 @@ impl Transport {
     ) -> Result<(usize, u64), DropReason> {
         let srtp = self.srtp.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let opened = srtp.incoming.unprotect_rtp(packet, header_len, ssrc, seq)?;
-        self.heard_media = true;
+        self.heard_media = now;
+        self.ice.heard_media(now, from);
         Ok(opened)
     }
 
-    /// Opens a compound RTCP packet in place; returns its length without tag and index.
-    pub fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, DropReason> {
+    /// Opens a compound RTCP packet that came `from` the client at `now`, in place; returns its length without tag and
+    /// index.
+    pub fn unprotect_rtcp(
+        &mut self,
+        (now, from): (Instant, SocketAddr),
+        packet: &mut [u8],
+    ) -> Result<usize, DropReason> {
         let srtp = self.srtp.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let len = srtp.incoming.unprotect_rtcp(packet)?;
-        self.heard_media = true;
+        self.heard_media = now;
+        self.ice.heard_media(now, from);
         Ok(len)
     }
 
@@ -275,11 +290,7 @@ impl Transport {
 
     /// Looks at silence, and says when to look again.
     fn is_silent(&mut self, now: Instant) -> bool {
-        if std::mem::take(&mut self.heard_media) {
-            self.idle_at = now + self.idle_timeout;
-            return false;
-        }
-        self.idle_at = self.ice.last_heard() + self.idle_timeout;
+        self.idle_at = self.ice.last_heard().max(self.heard_media) + self.idle_timeout;
         now >= self.idle_at
     }
 

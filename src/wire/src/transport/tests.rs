@@ -169,12 +169,17 @@ fn rtp() -> [u8; 22 + srtp::MAX_RTP_OVERHEAD] {
     packet
 }
 
+/// When and where from a packet came that is opened.
+fn heard() -> (Instant, SocketAddr) {
+    (Instant::now(), ([192, 0, 2, 1], 1).into())
+}
+
 /// With the client's keys: what it seals is opened here, what is sealed here it opens.
 fn assert_media_flows(transport: &mut Transport, client: &SrtpKeys) {
     let theirs = SrtpOut::new(client.profile, &client.local);
     let mut packet = rtp();
     let len = theirs.protect_rtp(&mut packet, 12, 22, 7);
-    assert_eq!(transport.unprotect_rtp(&mut packet[..len], 12, 9, 7), Ok((22, 7)));
+    assert_eq!(transport.unprotect_rtp(heard(), &mut packet[..len], 12, 9, 7), Ok((22, 7)));
     assert_eq!(packet[..22], rtp()[..22]);
 
     let mut packet = rtp();

@@ -21,8 +21,8 @@ fn check(username: &str, password: &str, more: Vec<Box<dyn Setter>>) -> Vec<u8> 
         Box::new(TransactionId::new()),
         Box::new(TextAttribute::new(ATTR_USERNAME, username.into())),
     ];
-    setters.extend(more);
     setters.push(Box::new(PriorityAttr(1)));
+    setters.extend(more);
     setters.push(Box::new(MessageIntegrity::new_short_term_integrity(password.into())));
     setters.push(Box::new(FINGERPRINT));
     message.build(&setters).unwrap();
@@ -100,7 +100,9 @@ fn validated_addresses_are_bounded_and_the_selected_one_stays() {
     let mut ice = ice(now);
     let plain = plain_check("here:there", &credentials("here").pwd);
     for port in 1..=20 {
-        handle(&mut ice, now + Duration::from_secs(u64::from(port)), port, &plain).unwrap();
+        let at = now + Duration::from_secs(u64::from(port));
+        handle(&mut ice, at, port, &plain).unwrap();
+        ice.heard_media(at, address(1));
     }
     assert_eq!(ice.validated().map(|a| a.port()).collect::<Vec<_>>(), [1, 14, 15, 16, 17, 18, 19, 20]);
     assert_eq!(ice.selected(), Some(address(1)));
@@ -160,4 +162,39 @@ fn credentials_are_long_enough_made_of_ice_chars_and_repeatable() {
     assert!(made.ufrag.bytes().chain(made.pwd.bytes()).all(|byte| ICE_CHARS.contains(&byte)));
     assert_eq!(made, make(1));
     assert_ne!(made, make(2));
+}
+
+#[test]
+fn an_address_that_is_heard_takes_the_place_of_one_that_fell_silent_without_being_nominated() {
+    let t0 = Instant::now();
+    let mut ice = ice(t0);
+    let (nominated, plain) =
+        (nomination("here:there", &credentials("here").pwd), plain_check("here:there", &credentials("here").pwd));
+    let at = |ms: u64| t0 + Duration::from_millis(ms);
+    assert_eq!(handle(&mut ice, at(0), 1, &nominated), Ok(IceEvent::Selected(address(1))));
+    assert_eq!(handle(&mut ice, at(100), 2, &plain), Ok(IceEvent::Validated(address(2))));
+    ice.heard_media(at(1_000), address(1));
+    assert_eq!(handle(&mut ice, at(3_000), 2, &plain), Ok(IceEvent::Nothing));
+    assert_eq!(handle(&mut ice, at(3_500), 2, &plain), Ok(IceEvent::Selected(address(2))));
+    // One that nobody has authenticated is not taken for heard.
+    ice.heard_media(at(9_000), address(3));
+    assert_eq!(ice.selected(), Some(address(2)));
+}
+
+#[test]
+fn of_two_pairs_nominated_in_turn_the_one_of_higher_priority_is_used() {
+    let t0 = Instant::now();
+    let mut ice = ice(t0);
+    let of = |priority: u32| {
+        let more: Vec<Box<dyn Setter>> =
+            vec![Box::new(AttrControlling(7)), Box::new(UseCandidateAttr), Box::new(PriorityAttr(priority))];
+        check("here:there", &credentials("here").pwd, more)
+    };
+    let at = |ms: u64| t0 + Duration::from_millis(ms);
+    assert_eq!(handle(&mut ice, at(0), 1, &of(900)), Ok(IceEvent::Selected(address(1))));
+    assert_eq!(handle(&mut ice, at(50), 2, &of(100)), Ok(IceEvent::Validated(address(2))));
+    assert_eq!(handle(&mut ice, at(500), 2, &of(100)), Ok(IceEvent::Nothing));
+    assert_eq!(handle(&mut ice, at(600), 3, &of(950)), Ok(IceEvent::Selected(address(3))));
+    // The client has changed its mind: the other pair alone is nominated now.
+    assert_eq!(handle(&mut ice, at(3_000), 2, &of(100)), Ok(IceEvent::Selected(address(2))));
 }

@@ -48,7 +48,7 @@ fn another_certificate_than_that_of_the_offer_fails_and_gives_no_keys() {
             world.run(40);
             assert!(matches!(&world.events[..], [TransportEvent::Failed(_)]), "{:?}", world.events);
             assert!(!world.transport.is_connected() && world.transport.srtp_out().is_none());
-            assert_eq!(world.transport.unprotect_rtp(&mut rtp(), 12, 9, 7), Err(DropReason::SrtpNotReady));
+            assert_eq!(world.transport.unprotect_rtp(heard(), &mut rtp(), 12, 9, 7), Err(DropReason::SrtpNotReady));
             assert_eq!(world.transport.poll_timeout(), None);
         }
     }
@@ -163,9 +163,11 @@ fn a_client_that_falls_silent_is_gone_and_one_that_sends_media_is_not() {
         let mut packet = rtp();
         packet[3] = index;
         let len = theirs.protect_rtp(&mut packet, 12, 22, u64::from(index));
-        world.transport.unprotect_rtp(&mut packet[..len], 12, 9, u16::from(index)).unwrap();
+        world.transport.unprotect_rtp((world.now, CLIENT), &mut packet[..len], 12, 9, u16::from(index)).unwrap();
         assert_eq!(world.events, [TransportEvent::Connected]);
     }
-    world.run(65);
+    world.run(29);
+    assert_eq!(world.events, [TransportEvent::Connected]);
+    world.run(2);
     assert!(matches!(world.events[..], [_, TransportEvent::Closed(_)]), "{:?}", world.events);
 }

@@ -1,0 +1,57 @@
+//! The goals of the estimator, as medians over a part of the table with a fixed seed.
+
+use moonring_bandwidth_sim::metrics::Outcome;
+use moonring_bandwidth_sim::scene::{Scene, bad, grid, sfu_grid, shares};
+use moonring_bandwidth_sim::table::{run_all, summary};
+use moonring_bandwidth_sim::world::Which;
+
+/// Median and worst of the scenes whose names have one of `parts` in them.
+fn of(scenes: Vec<Scene>, parts: &[&str]) -> (Outcome, Outcome) {
+    let scenes: Vec<_> =
+        scenes.into_iter().filter(|scene| parts.iter().any(|part| scene.name.contains(part))).collect();
+    assert!(scenes.len() >= 6, "{}", scenes.len());
+    let rows = run_all(&scenes, &[Which::Ours], 1);
+    (summary(&rows, 0, 0.5), summary(&rows, 0, 1.0))
+}
+
+fn at_most(value: Option<f64>, limit: f64) {
+    assert!(value.is_some_and(|value| value <= limit), "{value:?} is more than {limit}");
+}
+
+fn at_least(value: Option<f64>, limit: f64) {
+    assert!(value.is_some_and(|value| value >= limit), "{value:?} is less than {limit}");
+}
+
+#[test]
+fn one_flow_uses_its_link_with_a_short_queue_and_is_back_soon() {
+    let (median, worst) = of(grid(), &["  0.5 Mbit/s", "  2 Mbit/s"]);
+    at_most(median.error, 0.12);
+    at_least(median.used, 0.92);
+    at_most(median.queue_p95, 60.0);
+    at_most(worst.queue_p95, 250.0);
+    at_most(worst.recovery, 6.0);
+}
+
+#[test]
+fn layers_use_their_link_with_a_short_queue_and_are_back_soon() {
+    let (median, worst) = of(sfu_grid(), &["  2 Mbit/s", "  6 Mbit/s"]);
+    at_most(median.error, 0.12);
+    at_least(median.used, 0.92);
+    at_most(median.queue_p95, 60.0);
+    at_most(worst.queue_p95, 250.0);
+}
+
+#[test]
+fn jitter_loss_and_lost_feedback_are_borne() {
+    let (median, worst) = of(bad(), &["  2 Mbit/s"]);
+    at_most(median.error, 0.15);
+    at_least(median.used, 0.9);
+    at_most(worst.queue_p95, 250.0);
+}
+
+#[test]
+fn flows_share_a_link_within_a_quarter_of_what_is_fair() {
+    let (median, _) = of(shares(), &["  1 Mbit/s", "  2 Mbit/s"]);
+    at_most(median.unfair, 0.25);
+    at_least(median.used, 0.9);
+}
