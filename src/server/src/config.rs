@@ -138,8 +138,6 @@ settings! {
     ping_interval_s ["MOONRING_PING_INTERVAL_S"]: u64 = 20;
     /// For how long a client stays in its room when its WebSocket is lost, until it resumes; 0: not at all
     resume_s ["MOONRING_RESUME_S"]: u64 = 15;
-    /// For how long a WHEP session goes on when nothing is left to watch
-    whep_grace_s ["MOONRING_WHEP_GRACE_S"]: u64 = 30;
     /// What clients are told by a shutdown: restarting (they come back by themselves) or closing (they do not)
     shutdown_says ["MOONRING_SHUTDOWN_SAYS"]: ShutdownSays = ShutdownSays::Restarting;
     /// Time that a shutdown gives to open connections
@@ -229,7 +227,6 @@ impl Config {
             ("join_timeout_s", self.join_timeout_s, 1, 3600),
             ("ping_interval_s", self.ping_interval_s, 1, 3600),
             ("resume_s", self.resume_s, 0, 600),
-            ("whep_grace_s", self.whep_grace_s, 0, 3600),
             ("shutdown_grace_s", self.shutdown_grace_s, 0, 3600),
             ("resend_ms", self.resend_ms, 0, 60_000),
             ("resend_kib", self.resend_kib as u64, 0, 1024 * 1024),

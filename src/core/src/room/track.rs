@@ -127,11 +127,6 @@ impl Layer {
         self.last_packet.is_some_and(|at| now.saturating_duration_since(at) < LAYER_SILENCE)
     }
 
-    /// When the last packet came.
-    pub fn last_packet(&self) -> Option<Instant> {
-        self.last_packet
-    }
-
     /// Asks for a key frame; [`Self::take_key_frame_request`] says when the request is to be sent.
     pub fn want_key_frame(&mut self, now: Instant) {
         self.key_frame_wanted.get_or_insert(now);

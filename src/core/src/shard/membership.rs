@@ -9,7 +9,6 @@ use crate::command::{ClientInfo, Event, JoinRequest, LeaveCause, RefusalCode};
 use crate::room::Room;
 use crate::room::client::Client;
 use crate::room::speakers::Speakers;
-use crate::room::track::Layer;
 use moonring_policy::hook::{ClientFacts, HookCall, Presence, Traffic, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
 use moonring_wire::packet::SendBatch;
@@ -109,13 +108,18 @@ impl Shard {
         }
     }
 
-    /// The client is told by its media path too (`close_notify`): a player over WHEP has no other signalling.
     pub(super) fn leave(&mut self, now: Instant, id: &ClientId, reason: String, out: &mut SendBatch) {
-        let Some(key) = self.index.clients.get(id).copied() else { return };
+        if let Some(key) = self.index.clients.get(id).copied() {
+            self.close_transport(now, key, out);
+            self.remove_client(now, key, LeaveCause::Left, &reason);
+        }
+    }
+
+    /// Tells a client over its media path that it ends (`close_notify`): a player over WHEP has no other signalling.
+    pub(super) fn close_transport(&mut self, now: Instant, key: ClientKey, out: &mut SendBatch) {
         if let Some(transport) = self.world.clients.get_mut(key).and_then(|client| client.transport.as_mut()) {
             transport.close(now, &mut self.work.dtls_scratch, out);
         }
-        self.remove_client(now, key, LeaveCause::Left, &reason);
     }
 
     /// True for a client that has been there for `silence` and from whose tracks nothing came in that time.
@@ -123,8 +127,8 @@ impl Shard {
         let client = self.index.clients.get(id).and_then(|key| self.world.clients.get(*key));
         let Some(client) = client else { return false };
         let tracks = client.inbound.published.iter().filter_map(|key| self.world.tracks.get(*key));
-        let last = tracks.flat_map(|track| &track.layers).filter_map(Layer::last_packet).max();
-        now.saturating_duration_since(last.unwrap_or(client.facts.since)) >= silence
+        let shortest = tracks.flat_map(|track| &track.layers).filter_map(|layer| layer.silence(now)).min();
+        shortest.unwrap_or(now.saturating_duration_since(client.facts.since)) >= silence
     }
 
     /// Takes a client out: its tracks, its forwards, its addresses. Everybody and the policy are told, if it had

@@ -42,8 +42,6 @@ pub(super) struct Settings {
     pub(super) clients_max: u64,
     pub(super) session: SessionSettings,
     pub(super) trust_proxy: bool,
-    /// For how long a player waits when there is nothing left to watch.
-    pub(super) whep_grace: Duration,
 }
 
 /// What the control plane counts.
@@ -83,7 +81,6 @@ impl App {
                     shutdown_says: config.shutdown_says,
                 },
                 trust_proxy: config.trust_proxy,
-                whep_grace: Duration::from_secs(config.whep_grace_s),
             },
             resources: Resources::default(),
             counters: Counters::default(),

@@ -20,8 +20,9 @@ use rand::Rng;
 use rand::distr::Alphanumeric;
 use tokio::sync::mpsc;
 
+pub(super) use self::resume::Kept;
 pub(crate) use self::resume::Resumed;
-use self::resume::{Kept, Kick, Ticket};
+use self::resume::{Kick, Ticket};
 use crate::shard_handle::{Full, ShardHandle};
 use moonring_core::command::{Command, Event};
 use moonring_wire::id::{ClientId, RoomId};

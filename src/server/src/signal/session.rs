@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use self::bucket::Bucket;
 use self::offers::{Offers, Taken};
-use super::directory::{CLIENT_QUEUE, PendingOffer};
+use super::directory::{Kept, PendingOffer};
 use crate::config::ShutdownSays;
 use moonring_core::command::{
     ClientInfo, Command, Event, LeaveCause, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent,
@@ -59,7 +59,7 @@ enum Phase {
     /// The stay goes on, its snapshot is under way; what else happens waits for it.
     Resuming {
         room: RoomId,
-        early: Vec<Event>,
+        early: Kept,
     },
     Joined {
         client: ClientId,
@@ -129,7 +129,7 @@ impl Session {
     }
 
     /// The stay goes on: `kept` is told after the snapshot, which is under way.
-    pub(super) fn resuming(&mut self, room: RoomId, kept: Vec<Event>, offer: Option<PendingOffer>) {
+    pub(super) fn resuming(&mut self, room: RoomId, kept: Kept, offer: Option<PendingOffer>) {
         self.phase = Phase::Resuming { room, early: kept };
         self.offers = Offers::after_resume(offer);
     }
@@ -158,7 +158,7 @@ impl Session {
             (ClientMessage::Leave {}, _) => Ok(Step::Leave),
             (ClientMessage::Offer { request, sdp, publish, subscribe }, Phase::Joined { client }) => {
                 let intents = Intents { publish, subscribe };
-                let (client, refuse) = (client.clone(), |r| Refused { request: Some(request), ..r });
+                let (client, refuse) = (client.clone(), |r: Refused| Refused { request: Some(request), ..r });
                 self.offer(client, request, &sdp, intents).map_err(refuse)
             }
             (ClientMessage::Offer { request, .. }, _) => {
@@ -212,10 +212,7 @@ impl Session {
         if let Phase::Resuming { early, .. } = &mut self.phase
             && !matches!(event, Event::Joined { .. } | Event::Left { .. })
         {
-            // More than that is more than a connection may lag behind.
-            if early.len() < CLIENT_QUEUE {
-                early.push(event);
-            }
+            early.push(event);
             return Told::Later;
         }
         Told::Message(match event {
@@ -224,7 +221,7 @@ impl Session {
                 let (room, resumed) = match phase {
                     Phase::Joining { room } => (room, false),
                     Phase::Resuming { room, early } => {
-                        self.early = early;
+                        self.early = early.into_events();
                         (room, true)
                     }
                     // The answer to the snapshot that an earlier connection of this stay asked for.

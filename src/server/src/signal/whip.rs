@@ -60,8 +60,8 @@ fn with_layers(router: Router<App>) -> Router<App> {
     // RFC 9725 section 4.6: what the endpoint takes.
     let accept = SetResponseHeaderLayer::if_not_present(HeaderName::from_static("accept-post"), HeaderValue::from_static(SDP));
     router
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is no such endpoint: it is /whip/<room> or /whep/<room>"))
-        .method_not_allowed_fallback(async || {
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "the endpoints are /whip/<room> and /whep/<room>") })
+        .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "POST an offer to the endpoint, DELETE the session's resource")
         })
         .layer(cors)

@@ -22,12 +22,12 @@ use moonring_core::command::{Event, LeaveCause};
 use moonring_wire::id::{ClientId, RoomId};
 
 /// The secret part of a ticket.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Ticket([u8; 16]);
 
 /// Events that a detached client's next connection has to know beside the room's snapshot.
 #[derive(Debug, Default)]
-pub(super) struct Kept(VecDeque<Event>);
+pub(in crate::signal) struct Kept(VecDeque<Event>);
 
 /// What a client that was kicked while it was away is told when it comes back.
 #[derive(Debug)]
@@ -53,9 +53,9 @@ pub(crate) struct Stay {
     pub(crate) room: RoomId,
     pub(crate) member: Membership,
     /// What happened without a connection, as far as a snapshot of the room does not say it.
-    pub(crate) kept: Vec<Event>,
+    pub(in crate::signal) kept: Kept,
     /// The offer that is still being decided on.
-    pub(super) offer: Option<PendingOffer>,
+    pub(in crate::signal) offer: Option<PendingOffer>,
 }
 
 impl Ticket {
@@ -91,7 +91,7 @@ impl fmt::Debug for Ticket {
 
 impl Kept {
     /// Keeps what the snapshot does not say, at most a connection's queue: the oldest message makes way first.
-    pub(super) fn push(&mut self, event: Event) {
+    pub(in crate::signal) fn push(&mut self, event: Event) {
         match &event {
             Event::Joined { .. }
             | Event::ClientJoined { .. }
@@ -111,14 +111,14 @@ impl Kept {
         self.0.push_back(event);
     }
 
-    pub(super) fn into_events(self) -> Vec<Event> {
+    pub(in crate::signal) fn into_events(self) -> Vec<Event> {
         self.0.into()
     }
 }
 
 impl Membership {
     /// A new ticket for the stay, which ends the one before it; empty when stays end with their connection.
-    pub(super) fn new_ticket(&self) -> String {
+    pub(in crate::signal) fn new_ticket(&self) -> String {
         if self.directory.0.bounds.resume.is_zero() {
             return String::new();
         }
@@ -131,7 +131,7 @@ impl Membership {
     }
 
     /// True when another connection has taken over the stay.
-    pub(super) fn is_replaced(&self) -> bool {
+    pub(in crate::signal) fn is_replaced(&self) -> bool {
         let state = self.directory.state();
         state.clients.get(&self.client).is_some_and(|route| route.generation != self.generation)
     }
@@ -171,8 +171,8 @@ impl Directory {
         route.generation += 1;
         let (sender, events) = mpsc::channel(CLIENT_QUEUE);
         let kept = match std::mem::replace(&mut route.outlet, Outlet::Attached(sender)) {
-            Outlet::Attached(_) => Vec::new(),
-            Outlet::Detached(kept) => kept.into_events(),
+            Outlet::Attached(_) => Kept::default(),
+            Outlet::Detached(kept) => kept,
         };
         let (room, generation, offer) = (route.room.clone(), route.generation, route.offer);
         drop(state);
@@ -198,7 +198,7 @@ impl Directory {
     }
 
     /// Ends every stay that has no connection: the server shuts down.
-    pub(super) fn expire_all(&self) {
+    pub(in crate::signal) fn expire_all(&self) {
         let is_detached = |route: &Route| matches!(route.outlet, Outlet::Detached(_));
         let state = self.state();
         let detached = state.clients.iter().filter(|(_, route)| is_detached(route));

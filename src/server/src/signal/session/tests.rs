@@ -36,8 +36,10 @@ fn joined(now: Instant) -> Session {
 }
 
 /// A connection that has presented a ticket, with the number of an offer that was undecided then.
-fn resuming(now: Instant, kept: Vec<Event>, offer: Option<u64>) -> Session {
+fn resuming(now: Instant, missed: Vec<Event>, offer: Option<u64>) -> Session {
     let mut session = new(now);
+    let mut kept = Kept::default();
+    missed.into_iter().for_each(|event| kept.push(event));
     session.resuming(room(), kept, offer.map(|request| PendingOffer { request, bundled: false }));
     session
 }
@@ -209,6 +211,8 @@ fn a_resumed_connection_is_told_the_snapshot_first_and_then_what_it_missed() {
     let mut session = resuming(now, vec![message(1)], None);
     assert_eq!(session.read(now, &offer(3)).unwrap_err().code, ErrorCode::OutOfOrder);
     assert!(matches!(tell(&mut session, message(2)), Told::Later));
+    let gone = Event::ClientLeft { client: client(), other: ClientId::parse("bob").unwrap() };
+    assert!(matches!(tell(&mut session, gone), Told::Later), "the snapshot, which comes later, says it");
     let Told::Message(told) = tell(&mut session, snapshot()) else { panic!("the snapshot is told") };
     let told = serde_json::to_value(told).unwrap();
     assert_eq!((&told["resumed"], &told["ticket"], &told["resume_s"]), (&json!(true), &json!("ticket"), &json!(15)));

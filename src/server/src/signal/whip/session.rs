@@ -16,14 +16,18 @@ use crate::signal::app::App;
 use crate::signal::directory::Membership;
 use crate::signal::problem::Problem;
 use crate::signal::resources::{Protocol, Resource};
-use moonring_core::command::{Command, Event, JoinRequest, LeaveCause, OfferRequest, RefusalCode};
+use moonring_core::command::{
+    Command, Event, JoinRequest, LeaveCause, OfferRequest, RefusalCode, SubscribeIntent,
+};
 use moonring_wire::id::{ClientId, TrackId};
-use moonring_wire::media::{Kind, TrackInfo};
+use moonring_wire::media::TrackInfo;
 use moonring_wire::negotiate::{Answer, SectionOutcome};
 use moonring_wire::sdp;
 
 /// The number of the only offer.
 const REQUEST: u64 = 1;
+/// How long a player stays when none of the tracks that it chose is left; as the shard lets others wait.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// A session that has begun.
 #[derive(Debug)]
@@ -41,13 +45,11 @@ struct Pending {
     with_token: bool,
 }
 
-/// What a player is there for: once none of it is left for a while, its session ends.
+/// The tracks that a player chose: once none of them is left, its session ends after a while. (A player that leaves the
+/// choice to the server is the shard's to end: it knows what there is to go on with.)
 #[derive(Debug)]
-struct Watched {
+struct Chosen {
     tracks: HashSet<TrackId>,
-    /// Kinds of which a new track will be shown too; none when the player chose what it wants.
-    follows: Vec<Kind>,
-    grace: Duration,
     ends_at: Option<Instant>,
 }
 
@@ -66,7 +68,7 @@ pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Proble
     }))?;
     let tracks = pending.joined().await?;
     let subscribe = request.subscribe(&tracks)?;
-    let mut watched = (request.protocol == Protocol::Whep).then(|| Watched::new(request, tracks, app.settings.whep_grace));
+    let mut chosen = request.selector.is_some().then(|| Chosen::new(&subscribe));
     pending.send(Command::Offer(OfferRequest {
         client: client.clone(),
         request: REQUEST,
@@ -74,7 +76,7 @@ pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Proble
         publish: request.publish(),
         subscribe,
     }))?;
-    let (answer, sections) = pending.answered(&mut watched).await?;
+    let (answer, sections) = pending.answered(&mut chosen).await?;
     if sections.iter().all(|section| section.track.is_none()) {
         let nothing = || nothing_to_do(request.protocol).into();
         let reason = sections.into_iter().find_map(|s| s.reason).unwrap_or_else(nothing);
@@ -89,7 +91,7 @@ pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Proble
         token: request.token_digest(),
         deleted: deleted.clone(),
     });
-    tokio::spawn(hold(app.clone(), name.clone(), pending.member, deleted, watched));
+    tokio::spawn(hold(app.clone(), name.clone(), pending.member, deleted, chosen));
     let answer = if request.bundled { sdp::render_answer(&answer) } else { sdp::render_unbundled_answer(&answer) };
     Ok(Created { name, client, answer })
 }
@@ -120,7 +122,7 @@ impl Pending {
 
     async fn answered(
         &mut self,
-        watched: &mut Option<Watched>,
+        chosen: &mut Option<Chosen>,
     ) -> Result<(Box<Answer>, Vec<SectionOutcome>), Problem> {
         loop {
             match self.event().await? {
@@ -136,8 +138,8 @@ impl Pending {
                 }
                 Event::Left { cause, .. } => return Err(self.problem_of(cause)),
                 event => {
-                    if let Some(watched) = watched {
-                        watched.take(&event);
+                    if let Some(chosen) = chosen {
+                        chosen.take(&event);
                     }
                 }
             }
@@ -156,37 +158,23 @@ impl Pending {
     }
 }
 
-impl Watched {
-    fn new(request: &Request, tracks: Vec<TrackInfo>, grace: Duration) -> Self {
-        let kinds: Vec<Kind> = request.used_sections().map(|(_, kind)| kind).collect();
-        let selector = request.selector.as_deref();
-        let is_chosen =
-            |track: &TrackInfo| selector.is_none_or(|name| track.id.as_str() == name || track.client.as_str() == name);
-        let shown = tracks.into_iter().filter(|track| kinds.contains(&track.kind) && is_chosen(track));
-        let tracks = shown.map(|track| track.id).collect();
-        Self { tracks, follows: if selector.is_none() { kinds } else { Vec::new() }, grace, ends_at: None }
+impl Chosen {
+    fn new(subscribe: &[SubscribeIntent]) -> Self {
+        Self { tracks: subscribe.iter().filter_map(|intent| intent.track.clone()).collect(), ends_at: None }
     }
 
     fn take(&mut self, event: &Event) {
-        match event {
-            Event::TrackPublished { track, .. } if self.follows.contains(&track.kind) => {
-                self.tracks.insert(track.id.clone());
+        if let Event::TrackUnpublished { track, .. } = event {
+            self.tracks.remove(track);
+            if self.tracks.is_empty() && self.ends_at.is_none() {
+                self.ends_at = Some(Instant::now() + GRACE);
             }
-            Event::TrackUnpublished { track, .. } => {
-                self.tracks.remove(track);
-            }
-            _ => {}
-        }
-        if !self.tracks.is_empty() {
-            self.ends_at = None;
-        } else if self.ends_at.is_none() {
-            self.ends_at = Some(Instant::now() + self.grace);
         }
     }
 
-    /// Ready when there has been nothing to show for the time of grace.
-    async fn over(watched: Option<&Self>) {
-        match watched.and_then(|watched| watched.ends_at) {
+    /// Ready when there has been nothing to show for a while.
+    async fn over(chosen: Option<&Self>) {
+        match chosen.and_then(|chosen| chosen.ends_at) {
             Some(at) => sleep_until(at).await,
             None => pending().await,
         }
@@ -194,15 +182,15 @@ impl Watched {
 }
 
 /// Holds the client's place until its resource is deleted, the shard ends it, or there is nothing left to watch.
-async fn hold(app: App, name: String, mut member: Membership, deleted: Arc<Notify>, mut watched: Option<Watched>) {
+async fn hold(app: App, name: String, mut member: Membership, deleted: Arc<Notify>, mut chosen: Option<Chosen>) {
     app.counters.whip_sessions.fetch_add(1, Ordering::Relaxed);
     loop {
         tokio::select! {
             event = member.events.recv() => match event {
                 Some(Event::Left { .. }) | None => break,
                 Some(event) => {
-                    if let Some(watched) = &mut watched {
-                        watched.take(&event);
+                    if let Some(chosen) = &mut chosen {
+                        chosen.take(&event);
                     }
                 }
             },
@@ -210,7 +198,7 @@ async fn hold(app: App, name: String, mut member: Membership, deleted: Arc<Notif
                 member.goodbye = "left";
                 break;
             }
-            () = Watched::over(watched.as_ref()) => {
+            () = Chosen::over(chosen.as_ref()) => {
                 member.goodbye = "nothing left to watch";
                 break;
             }
@@ -224,57 +212,16 @@ async fn hold(app: App, name: String, mut member: Membership, deleted: Arc<Notif
 #[cfg(test)]
 mod tests {
     use super::*;
-    use moonring_wire::media::{CodecName, Source};
-
-    fn track(id: &str, kind: Kind) -> TrackInfo {
-        TrackInfo {
-            id: TrackId::parse(id).unwrap(),
-            client: ClientId::parse("ada").unwrap(),
-            kind,
-            source: Source::Camera,
-            codec: CodecName::Vp8,
-            layers: 1,
-            temporal_layers: 1,
-            muted: false,
-        }
-    }
-
-    fn watched(follows: Vec<Kind>) -> Watched {
-        let tracks = HashSet::from([TrackId::parse("t1").unwrap()]);
-        Watched { tracks, follows, grace: Duration::from_millis(1), ends_at: None }
-    }
-
-    fn published(id: &str, kind: Kind) -> Event {
-        Event::TrackPublished { client: ClientId::parse("me").unwrap(), track: track(id, kind) }
-    }
-
-    fn unpublished(id: &str) -> Event {
-        Event::TrackUnpublished { client: ClientId::parse("me").unwrap(), track: TrackId::parse(id).unwrap() }
-    }
-
-    #[tokio::test]
-    async fn a_player_whose_last_track_ends_waits_for_the_next_one_and_not_for_ever() {
-        let mut player = watched(vec![Kind::Video]);
-        for (event, ends) in [
-            (published("t2", Kind::Audio), false),
-            (unpublished("t1"), true),
-            (published("t3", Kind::Video), false),
-            (unpublished("t2"), false),
-            (unpublished("t3"), true),
-        ] {
-            player.take(&event);
-            assert_eq!(player.ends_at.is_some(), ends, "{event:?}");
-        }
-        Watched::over(Some(&player)).await;
-    }
+    use moonring_wire::id::Mid;
 
     #[test]
-    fn a_player_that_chose_a_track_waits_for_no_other() {
-        let mut player = watched(vec![]);
-        player.take(&published("t2", Kind::Video));
-        player.take(&unpublished("t1"));
-        let ends_at = player.ends_at.unwrap();
-        player.take(&published("t3", Kind::Video));
-        assert_eq!(player.ends_at, Some(ends_at));
+    fn a_player_ends_when_the_last_track_that_it_chose_has_ended() {
+        let track = |id: &str| TrackId::parse(id).unwrap();
+        let intent = |id| SubscribeIntent { mid: Mid::parse("0").unwrap(), track: Some(track(id)) };
+        let mut chosen = Chosen::new(&[intent("t1"), intent("t2")]);
+        for (ended, ends) in [("t1", false), ("t3", false), ("t2", true)] {
+            chosen.take(&Event::TrackUnpublished { client: ClientId::parse("me").unwrap(), track: track(ended) });
+            assert_eq!(chosen.ends_at.is_some(), ends, "{ended}");
+        }
     }
 }

@@ -51,7 +51,7 @@ fn a_lost_connection_is_not_a_goodbye_and_its_ticket_goes_on_with_the_stay() {
     let Stay { member, room, kept, offer } = stay(&directory, &ticket);
     assert_eq!((&member.client, room.as_str(), offer), (&client, "a", None));
     let kept: Vec<Value> =
-        kept.into_iter().map(|e| if let Event::Message { value, .. } = e { value } else { Value::Null }).collect();
+        kept.into_events().into_iter().map(|e| if let Event::Message { value, .. } = e { value } else { Value::Null }).collect();
     assert_eq!(kept, [json!("unread"), json!("meanwhile")], "the snapshot has the rest");
     member.send(Command::Snapshot { client: client.clone() }).unwrap();
     drop(member);
@@ -198,6 +198,7 @@ fn events_of_a_client_that_is_away_are_bounded_and_its_answer_is_among_them() {
         directory.route(0, Event::ActiveSpeakers { client: client.clone(), speakers: vec![] });
     }
     let Stay { kept, offer, .. } = stay(&directory, &ticket);
+    let kept = kept.into_events();
     assert_eq!((kept.len(), offer), (CLIENT_QUEUE, None));
     assert!(matches!(kept[0], Event::Refused { .. }), "{:?}", kept[0]);
     assert!(matches!(&kept[CLIENT_QUEUE - 2], Event::Message { value, .. } if *value == json!(2 * CLIENT_QUEUE - 1)));
