@@ -1,8 +1,8 @@
 # The server in a small image that runs as nobody in particular. The run line is in README.md, "Deploy".
 #
 # Both bases are arguments, so that `make image` can build this same file where there is no registry of images.
-ARG BUILD_BASE=docker.io/library/rust:1.95-slim-bookworm
-ARG BASE=docker.io/library/debian:bookworm-slim
+ARG BUILD_BASE=rust:1.95-slim-bookworm
+ARG BASE=debian:bookworm-slim
 
 FROM ${BUILD_BASE} AS build
 # git: glommio's build script calls it. cmake, g++: aws-lc. make: LuaJIT.
@@ -16,7 +16,7 @@ ARG PROFILE=release
 ARG OFFLINE=
 WORKDIR /src
 COPY . .
-RUN cargo ${OFFLINE:+--offline} install --locked --path . --bin moonring --root /out --profile ${PROFILE} \
+RUN cargo ${OFFLINE:+--offline} install --locked --path src/server --bin moonring --root /out --profile ${PROFILE} \
  && strip --strip-debug /out/bin/moonring
 
 FROM ${BASE}

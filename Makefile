@@ -34,13 +34,23 @@ test: tools-build tools-browser check doc test-rust test-benches test-browsers t
 
 .PHONY: check
 test: SCOPE := --workspace # `check` alone leaves out the foreign implementations, which take minutes to build
-check: tools-build ## The fast ones: formatting, lints, the house rules
+check: tools-build tools-lua ## The fast ones: formatting, lints, the house rules
 	@$(SAY) "Formatting"
 	cargo fmt --all --check
 	@$(SAY) "Lints"
 	cargo clippy --locked $(SCOPE) --all-targets -- -D warnings
-	@$(SAY) "House rules (tests/tidy.rs)"
-	cargo test --locked --quiet -p moonring --test tidy
+	@$(SAY) "House rules (tests/tidy)"
+	cargo test --locked --quiet -p moonring-tidy
+	@$(SAY) "Policy scripts (.luacheckrc)"
+	luacheck --quiet scripts loadtest/scripts
+	@if grep -q '"types":' tests/e2e/package.json && [ -d tests/e2e/node_modules ]; then \
+	  $(SAY) "Types of the browser tests' JavaScript"; npm --prefix tests/e2e run types; fi
+
+.PHONY: deny
+deny: tools-build ## Licences, banned crates and sources of all dependencies (cargo-deny; CI runs it where it is installed)
+	@command -v cargo-deny >/dev/null || { $(SAY) "Installing cargo-deny (several minutes)"; cargo install --locked cargo-deny; }
+	@$(SAY) "Licences, bans, sources (deny.toml)"
+	cargo deny check licenses bans sources
 
 .PHONY: doc
 doc: tools-build ## The documentation of the source, in target/doc/moonring/
@@ -103,7 +113,11 @@ image: ## The container image: with Docker if there is an engine, else with buil
 .PHONY: tools-build
 tools-build:
 	@command -v cargo >/dev/null || { echo "There is no Rust: see https://rustup.rs, then run this again"; exit 1; }
-	@$(call install, git cc make cmake, git build-essential make cmake)
+	@$(call install, git cc make cmake openssl, git build-essential make cmake openssl)
+
+.PHONY: tools-lua
+tools-lua:
+	@$(call install, luacheck, lua-check)
 
 .PHONY: tools-node
 tools-node:

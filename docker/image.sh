@@ -5,7 +5,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PROFILE="${PROFILE:-release}"
-MIRROR="${MIRROR:-http://deb.debian.org/debian}"
 BASE=localhost/moonring-base:bookworm
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 root=()
@@ -28,7 +27,7 @@ if ! "${buildah[@]}" inspect --type image "$BASE" >/dev/null 2>&1; then
   folder="$PWD/target/image/base"
   "${root[@]}" rm -rf "$folder"
   mkdir -p "$folder"
-  "${root[@]}" debootstrap --variant=minbase bookworm "$folder" "$MIRROR"
+  "${root[@]}" debootstrap --variant=minbase bookworm "$folder" ${MIRROR:+"$MIRROR"}
   "${root[@]}" rm -rf "$folder"/var/cache/apt/archives/*.deb "$folder"/var/lib/apt/lists/*
   container=$("${buildah[@]}" from scratch)
   "${buildah[@]}" copy --quiet "$container" "$folder" /

@@ -22,7 +22,7 @@ function on_init() end
 ---@param client Client
 ---@param auth_token string what the client showed; "" when nothing
 ---@return boolean allowed only `true` allows
----@return string? reason the words for the client
+---@return string? reason told to the client
 function on_client_connect(client, auth_token) end
 
 ---A client that was let in has left.
@@ -57,11 +57,11 @@ function on_subscribe_request(client, track) end
 ---@param message Json
 function on_message(client, message) end
 
----Other people are speaking than before.
+---The set of people who speak has changed.
 ---@param clients Client[] loudest first, at most 8; empty when nobody speaks
 function on_active_speakers(clients) end
 
----What the next version of the script is to know. Must not wait, and destroys nothing: the reload may still fail.
+---State for the next version of the script. Must not wait, and changes nothing: the reload may still fail.
 ---@return any state plain data: nil, booleans, numbers, strings, tables of them
 function on_unload() end
 
@@ -70,7 +70,7 @@ function on_unload() end
 ---@param old_version any the old version's STATE_VERSION
 function on_load(state, old_version) end
 
----Raise it when what `on_unload` returns takes another form.
+---Raise it when the form of what `on_unload` returns changes.
 ---@type integer|string|nil
 STATE_VERSION = nil
 
@@ -125,7 +125,7 @@ function Client:get_id() end
 ---@return string
 function Client:get_ip() end
 
----What the client said of itself when it joined.
+---The metadata that the client gave when it joined.
 ---@return Json
 function Client:get_metadata() end
 
@@ -139,7 +139,7 @@ function Client:kick(reason) end
 ---@return string? why_not
 function Client:send(value) end
 
----What the client may publish, all its tracks together; nil lifts the limit.
+---The bit rate that the client may publish with all its tracks together; nil lifts the limit.
 ---@param bps? integer bit/s
 ---@return boolean done
 ---@return string? why_not
@@ -175,7 +175,7 @@ function Client:tracks() end
 
 ---@class sfu
 ---@field room_id string
----@field config table what the server's configuration gives to scripts
+---@field config table what the server's configuration passes to scripts
 sfu = {}
 
 ---@param message any
@@ -202,7 +202,7 @@ function sfu.client(id) end
 ---@param except? Client
 function sfu.broadcast(value, except) end
 
----Ends the room: everybody is put out.
+---Ends the room: everybody is disconnected.
 ---@param reason? string
 function sfu.close(reason) end
 
@@ -371,7 +371,7 @@ function TestRoom:advance(ms) end
 ---@return number seconds since 1970
 function TestRoom:now() end
 
----Answers sfu.http from now on; nil and words are a failure.
+---Answers sfu.http from now on; nil and a message are a failure.
 ---@param handler fun(request: HttpRequest): {status?: integer, headers?: table<string, string>, body?: string}?, string?
 function TestRoom:http(handler) end
 

@@ -1,21 +1,33 @@
-//! Fuzz targets for whatever parses bytes from outside. `make fuzz` runs each for a while; `tests/world/fuzzed.rs` runs
-//! the same functions in every test run, over a fixed series of changed seeds.
+//! Fuzz targets for whatever parses bytes from outside. `make fuzz` runs each for a while; every run of the tests runs
+//! the same functions over a fixed series of changed inputs (`tests/fuzzed/series.rs`), those of each crate in that crate's
+//! tests.
 //!
 //! ```text
-//! src/targets/     what is done with the bytes, and the inputs to begin with
+//! src/wire/        targets on moonring-wire alone, which builds in a fraction of the time: --no-default-features
+//! src/policy.rs    feature "policy": moonring-policy
+//! src/world/       feature "world": moonring-core
+//! src/config.rs    feature "config": the server
 //! fuzz_targets/    one program per target, for cargo-fuzz
 //! corpus/          inputs that reach something new; not kept in git
 //! artifacts/       inputs that made a target fail; a bug found becomes a test beside the code that had it
 //! ```
 //!
-//! By hand, from this folder: `cargo fuzz run -s none shard`, with an artifact behind it to see it fail again.
-//! `-s none` does without the address sanitizer, which would need a nightly compiler: what is fuzzed is safe Rust.
+//! By hand, from this folder: `cargo fuzz run -s none shard`, with an artifact behind it to see it fail again;
+//! `cargo fuzz run -s none --no-default-features rtp` builds only what the parser needs. `-s none` does without the
+//! address sanitizer, which would need a nightly compiler: what is fuzzed is safe Rust.
 
+#[cfg(feature = "config")]
 mod config;
+#[cfg(feature = "policy")]
+mod policy;
+#[cfg(feature = "world")]
 #[path = "../../tests/world/sim/mod.rs"]
 #[allow(dead_code, reason = "a part of the simulated world is enough")]
 mod sim;
-pub mod targets;
+mod target;
+mod wire;
+#[cfg(feature = "world")]
+mod world;
 
 use std::path::Path;
 
@@ -34,7 +46,15 @@ pub fn run(name: &str, bytes: &[u8]) {
     (target(name).run)(bytes);
 }
 
-fn target(name: &str) -> &'static targets::Target {
-    let all = targets::ALL.iter().chain([&config::TARGET]);
-    all.into_iter().find(|target| target.name == name).expect("a target")
+fn target(name: &str) -> &'static target::Target {
+    let all = [
+        wire::TARGETS,
+        #[cfg(feature = "policy")]
+        policy::TARGETS,
+        #[cfg(feature = "world")]
+        world::TARGETS,
+        #[cfg(feature = "config")]
+        config::TARGETS,
+    ];
+    all.into_iter().flatten().find(|target| target.name == name).expect("a target")
 }

@@ -16,6 +16,8 @@
 //! | [`run`] | one run: starts all of it, watches, reports |
 //! | [`report`] | numbers, a table, a page with plots |
 //! | [`process`] | processor time and memory from `/proc` |
+#![forbid(unsafe_code)]
+
 #[cfg(feature = "load")]
 pub mod engine;
 pub mod media;

@@ -25,9 +25,9 @@ pub fn server(pid: u32) -> io::Result<Usage> {
     usage(&pid.to_string(), SHARD)
 }
 
-/// What this process uses: `named` are the engines.
-pub fn own() -> io::Result<Usage> {
-    usage("self", crate::engine::THREAD_NAME)
+/// What this process uses: `named` are the threads whose name starts with `threads`.
+pub fn own(threads: &str) -> io::Result<Usage> {
+    usage("self", threads)
 }
 
 /// Datagrams that the kernel dropped because the receive buffers of the sockets with these ports were full.
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn this_process_uses_something_and_a_missing_one_is_an_error() {
-        let usage = own().unwrap();
+        let usage = own("engine").unwrap();
         assert!(usage.memory_bytes > 0 && usage.total >= usage.named);
         assert!(server(u32::MAX).is_err());
     }

@@ -158,7 +158,7 @@ impl Load {
             Some(pid) => Some(process::server(pid).with_context(|| format!("cannot read /proc/{pid}"))?),
             None => None,
         };
-        Ok(Moment { at: self.began.elapsed(), snapshot, server, own: process::own().ok() })
+        Ok(Moment { at: self.began.elapsed(), snapshot, server, own: process::own(engine::THREAD_NAME).ok() })
     }
 
     fn stop(self) -> anyhow::Result<()> {

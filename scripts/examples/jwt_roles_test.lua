@@ -1,6 +1,6 @@
 local KEY = "a secret of the web application"
 
-local function room() return test.room("jwt_roles.lua", { jwt_key = KEY }, { id = "demo" }) end
+local function new_room() return test.room("jwt_roles.lua", { jwt_key = KEY }, { id = "demo" }) end
 
 local function token(changes)
   local claims = { sub = "u-1", role = "speaker", room = "demo", exp = test.start + 3600 }
@@ -9,13 +9,13 @@ local function token(changes)
 end
 
 test.it("a valid token opens its room and says the role", function()
-  local client, allowed = room():connect({ token = token() })
+  local client, allowed = new_room():connect({ token = token() })
   test.eq(allowed, true)
   test.eq(client:last(), { type = "role", role = "speaker" })
 end)
 
 test.it("any other token is refused in plain words", function()
-  local room = room()
+  local room = new_room()
   for why, bad in pairs({
     ["Your invitation is not valid: the token is malformed"] = "nonsense",
     ["Your invitation is not valid: the token has expired"] = token({ exp = test.start - 3600 }),
@@ -29,7 +29,7 @@ test.it("any other token is refused in plain words", function()
 end)
 
 test.it("a role decides what may be published", function()
-  local room = room()
+  local room = new_room()
   for role, expected in pairs({
     host = { camera = true, microphone = true, screen = true },
     speaker = { camera = true, microphone = true, screen = false },
@@ -44,14 +44,14 @@ test.it("a role decides what may be published", function()
 end)
 
 test.it("who joins twice takes the place of the older connection", function()
-  local room = room()
+  local room = new_room()
   local first, second = room:connect({ token = token() }), room:connect({ token = token() })
   test.eq(first.kicked, "You have joined from another place")
   test.eq(second.joined, true)
 end)
 
 test.it("only a host may remove somebody, also after a reload", function()
-  local room = room()
+  local room = new_room()
   local host = room:connect({ token = token({ sub = "h", role = "host" }) })
   local guest = room:connect({ token = token() })
   test.ok(room:reload("jwt_roles.lua"))

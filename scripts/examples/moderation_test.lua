@@ -6,9 +6,9 @@ end
 test.it("who waits in the lobby neither publishes nor receives", function()
   local room, mod, ann = meeting()
   local refused = { false, "Please wait until a moderator lets you in" }
-  local track, allowed, reason = ann:publish({ kind = "audio" })
+  local _, allowed, reason = ann:publish({ kind = "audio" })
   test.eq({ allowed, reason }, refused)
-  track = mod:publish({ kind = "audio" })
+  local track = mod:publish({ kind = "audio" })
   test.eq({ ann:subscribe(track) }, refused)
   test.eq(mod.sent[1], { type = "waiting", client = "ann", metadata = {} })
   mod:message({ type = "admit", client = "ann" })

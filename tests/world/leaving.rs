@@ -104,7 +104,10 @@ fn a_room_closes_with_its_last_client_however_it_goes() {
         }
         match way {
             "leave" | "never connected" => world.leave(who),
-            "dtls goodbye" => world.raw(who).close(),
+            "dtls goodbye" => {
+                let now = world.now;
+                world.raw(who).close(now);
+            }
             _ => {}
         }
         world.run_ms(if way == "silence" { 31_000 } else { 1_000 });

@@ -155,7 +155,7 @@ fn a_changed_certificate_is_refused_and_the_call_goes_on() {
     world.run_ms(500);
     world.events.clear();
     let mut offer = world.raw(who).offer();
-    offer.fingerprint = Fingerprint([7; 32]);
+    offer.fingerprint = Fingerprint::Sha256([7; 32]);
     world.offer_with(who, offer, vec![], vec![]);
     let refusals = world.refusals();
     assert!(refusals[0].0 == RefusalCode::BadOffer && refusals[0].1.contains("fingerprint"), "{refusals:?}");
@@ -169,7 +169,7 @@ fn a_wrong_certificate_in_the_handshake_ends_that_client_alone() {
     let track = world.publish(alice, Opus);
     world.raw(bob).sections = vec![section("0", Opus, Direction::RecvOnly)];
     let mut offer = world.raw(bob).offer();
-    offer.fingerprint = Fingerprint([7; 32]);
+    offer.fingerprint = Fingerprint::Sha256([7; 32]);
     world.offer_with(bob, offer, vec![], vec![wants(&mid("0"), Some(&track))]);
     world.run_ms(25_000);
     assert!(!world.members[bob].got.iter().any(|_| true), "no media for a stranger");

@@ -168,7 +168,8 @@ fn what_a_script_says_to_a_goodbye_by_dtls_is_heard_at_once() {
     world.offer(bob, vec![crate::sim::flows::sends("0")], vec![]);
     world.run_ms(990);
     world.take_words(alice);
-    world.raw(bob).close();
+    let now = world.now;
+    world.raw(bob).close(now);
     world.run_ms(15);
     let told = world.take_words(alice);
     assert!(told.iter().any(|words| words.starts_with("Message") && words.contains("gone")), "{told:?}");

@@ -99,6 +99,13 @@ impl Client {
         }
     }
 
+    /// Adds this client, which is still there, to a snapshot.
+    pub(super) fn add_to(&self, snapshot: &mut Snapshot) {
+        snapshot.connected += u64::from(self.connected && !self.ended);
+        snapshot.streams += self.peer.streams().len() as u64;
+        snapshot.add(&self.peer);
+    }
+
     /// Takes what the peer tells.
     pub(super) fn take_events(&mut self, config: &EngineConfig, now: Instant, snapshot: &mut Snapshot) {
         while let Some(event) = self.peer.poll_event() {

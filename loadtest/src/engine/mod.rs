@@ -279,12 +279,12 @@ impl Engine {
         let Some(mut client) = place.take() else { return };
         client.peer.close(Instant::now(), &mut self.out);
         self.flush(index, client.socket.as_ref());
-        self.current.leave(&client);
+        self.current.add(&client.peer);
     }
 
     fn snapshot(&mut self) -> Snapshot {
         let mut snapshot = self.current.clone();
-        self.clients.iter().flatten().for_each(|client| snapshot.add(client));
+        self.clients.iter().flatten().for_each(|client| client.add_to(&mut snapshot));
         let own = self.clients.iter().flatten().filter_map(|client| client.socket.as_ref());
         let ports: Vec<u16> = self.shared.iter().chain(own).filter_map(Socket::port).collect();
         snapshot.overrun = crate::process::udp_drops(&ports);

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::client::Client;
-use crate::peer::{PeerCounts, StreamCounts, TrackCounts};
+use crate::peer::{Peer, PeerCounts, StreamCounts, TrackCounts};
 
 /// Longest time told apart.
 const LONGEST_US: u64 = 60_000_000;
@@ -105,18 +104,11 @@ impl Snapshot {
         self.histograms.latency.reset();
     }
 
-    /// Adds a client that is there.
-    pub(super) fn add(&mut self, client: &Client) {
-        self.connected += u64::from(client.connected && !client.ended);
-        self.streams += client.peer.streams().len() as u64;
-        self.leave(client);
-    }
-
-    /// Keeps the counts of a client that goes.
-    pub(super) fn leave(&mut self, client: &Client) {
-        add_received(&mut self.received, client.peer.counts());
-        client.peer.streams().iter().for_each(|stream| self.order += stream.counts());
-        self.sent = [self.sent, client.peer.sent()].into_iter().sum();
+    /// Adds what went through a peer.
+    pub(super) fn add(&mut self, peer: &Peer) {
+        add_received(&mut self.received, peer.counts());
+        peer.streams().iter().for_each(|stream| self.order += stream.counts());
+        self.sent = [self.sent, peer.sent()].into_iter().sum();
     }
 }
 

@@ -30,7 +30,8 @@ pub fn parse(text: &str) -> Result<Answer, AnswerError> {
     let first = |name: &str| all().find_map(|lines| lines.value(name));
     let ufrag = first("ice-ufrag").ok_or_else(|| malformed("no ice-ufrag"))?.to_owned();
     let pwd = first("ice-pwd").ok_or_else(|| malformed("no ice-pwd"))?.to_owned();
-    let fingerprint = all().flat_map(|lines| lines.values("fingerprint")).find_map(fingerprint);
+    let fingerprint =
+        all().flat_map(|lines| lines.values("fingerprint")).find_map(|value| Fingerprint::parse(value).ok()?);
     let setup = match first("setup") {
         Some("active") => Setup::Active,
         Some("passive") => Setup::Passive,
@@ -45,7 +46,7 @@ pub fn parse(text: &str) -> Result<Answer, AnswerError> {
     Ok(Answer {
         version: 0,
         ice: IceCredentials { ufrag, pwd },
-        fingerprint: fingerprint.ok_or_else(|| malformed("no SHA-256 fingerprint"))?,
+        fingerprint: fingerprint.ok_or_else(|| malformed("no fingerprint of a known hash function"))?,
         setup,
         candidates,
         sections: sections.iter().map(|lines| section(*lines)).collect::<Result<_, _>>()?,
@@ -139,16 +140,6 @@ fn extension(value: &str) -> Option<(u8, Extension)> {
     Some((id, Extension::from_uri(words.next()?)?))
 }
 
-fn fingerprint(value: &str) -> Option<Fingerprint> {
-    let (algorithm, digest) = value.split_once(' ')?;
-    let mut bytes = [0; 32];
-    let mut parts = digest.trim().split(':');
-    for byte in &mut bytes {
-        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
-    }
-    (algorithm.eq_ignore_ascii_case("sha-256") && parts.next().is_none()).then_some(Fingerprint(bytes))
-}
-
 /// `foundation component udp priority address port typ ...` (RFC 8839 section 5.1): UDP for RTP.
 fn candidate(value: &str) -> Option<SocketAddr> {
     let mut words = value.split_ascii_whitespace().skip(1);
@@ -206,8 +197,11 @@ mod tests {
     fn an_answer_is_read_section_by_section() {
         let answer = parse(TEXT).unwrap();
         assert_eq!((answer.ice.ufrag.as_str(), answer.ice.pwd.as_str()), ("abcd", "secret"));
-        assert_eq!(answer.candidates, ["127.0.0.1:40000".parse().unwrap(), "[::1]:40000".parse().unwrap()]);
-        assert_eq!((answer.setup, answer.fingerprint.0[31]), (Setup::Passive, 0x1F));
+        assert_eq!(
+            answer.candidates,
+            ["127.0.0.1:40000", "[::1]:40000"].map(|text| text.parse::<SocketAddr>().unwrap())
+        );
+        assert_eq!((answer.setup, answer.fingerprint.bytes()[31]), (Setup::Passive, 0x1F));
         let AnswerSection::Accepted { direction, codecs, extensions, stream, .. } = &answer.sections[0] else {
             panic!("{answer:?}")
         };

@@ -341,7 +341,7 @@ impl Peer {
     pub fn close(&mut self, now: Instant, out: &mut Outbox) {
         if let Some(dtls) = self.dtls.as_mut().filter(|_| !self.ended) {
             dtls.handle_timeout(now);
-            dtls.close();
+            dtls.close(now);
             self.drive_dtls(now, out);
         }
         self.ended = true;

@@ -28,8 +28,7 @@ fn write_section(text: &mut String, offer: &Offer, section: &OfferSection) {
     line(text, format_args!("a=ice-ufrag:{}", offer.ice.ufrag));
     line(text, format_args!("a=ice-pwd:{}", offer.ice.pwd));
     line(text, format_args!("a=ice-options:trickle"));
-    let digest: Vec<_> = offer.fingerprint.0.iter().map(|byte| format!("{byte:02X}")).collect();
-    line(text, format_args!("a=fingerprint:sha-256 {}", digest.join(":")));
+    line(text, format_args!("a=fingerprint:{}", offer.fingerprint));
     let setup = match offer.setup {
         Setup::Active => "active",
         Setup::Passive => "passive",

@@ -147,13 +147,19 @@ impl World {
             }
             Protocol::Rtp => {
                 let header = Header::parse(&bytes).unwrap();
-                let opened = self.server.unprotect_rtp(&mut bytes, header.header_len, header.ssrc.0, header.sequence);
+                let opened = self.server.unprotect_rtp(
+                    (self.now, from),
+                    &mut bytes,
+                    header.header_len,
+                    header.ssrc.0,
+                    header.sequence,
+                );
                 bytes.truncate(opened.unwrap().0);
                 let payload = header.payload_range(&bytes).unwrap();
                 self.at_server.push((header, bytes[payload].to_vec()));
             }
             Protocol::Rtcp => {
-                let len = self.server.unprotect_rtcp(&mut bytes).unwrap();
+                let len = self.server.unprotect_rtcp((self.now, from), &mut bytes).unwrap();
                 let name = |message: RtcpMessage<'_>| self.rtcp_at_server.push(format!("{message:?}"));
                 rtcp::parse(&bytes[..len], &mut { name }).unwrap();
             }

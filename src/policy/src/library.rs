@@ -29,6 +29,22 @@ impl ScriptRule {
 
 /// All scripts, by their path below the scripts folder, compiled or with the reason why not.
 /// Cheap to clone: a shard gets the whole of it with every change.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use moonring_policy::{Script, ScriptLibrary};
+/// use moonring_wire::id::RoomId;
+///
+/// let mut library = ScriptLibrary::new(Vec::new());
+/// for (name, source) in [("default_room.lua", "-- for all"), ("rooms/demo.lua", "-- for one"), ("rooms/bad.lua", "x =")] {
+///     library.insert(name.into(), Script::compile(name, source.as_bytes()).map(Arc::new));
+/// }
+/// let resolve = |room: &str| library.resolve(&RoomId::parse(room).unwrap());
+/// assert_eq!(resolve("stand-up").unwrap().name(), "default_room.lua");
+/// assert_eq!(resolve("demo").unwrap().name(), "rooms/demo.lua");
+/// assert!(resolve("bad").is_err());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ScriptLibrary {
     scripts: Arc<HashMap<String, Result<Arc<Script>, ScriptError>>>,

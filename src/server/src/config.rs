@@ -19,7 +19,7 @@ use serde::Deserialize;
 use crate::io_mode::IoMode;
 use moonring_wire::transport::srtp::SrtpProfile;
 
-pub(crate) use values::DEFAULT_SECRET;
+pub(crate) use values::{DEFAULT_SECRET, Dtls13};
 pub use values::{LogFormat, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays};
 
 macro_rules! settings {
@@ -68,7 +68,7 @@ settings! {
     tls_cert ["MOONRING_TLS_CERT"]: PathBuf = PathBuf::new();
     /// Private key of tls-cert in PEM form
     tls_key ["MOONRING_TLS_KEY"]: PathBuf = PathBuf::new();
-    /// Folder of the generated certificate
+    /// Folder of what is kept over a restart: the generated certificate of HTTPS, the one of DTLS; empty: nothing is kept
     data_dir ["MOONRING_DATA_DIR"]: PathBuf = PathBuf::from("./certs");
     /// Plain HTTP, for running behind a proxy that does TLS; browsers give cameras only to https: and localhost
     insecure_http ["MOONRING_INSECURE_HTTP", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;
@@ -91,8 +91,10 @@ settings! {
     announced_ip ["MOONRING_ANNOUNCED_IP", value_delimiter = ',']: Vec<IpAddr> = vec![];
     /// How datagrams enter and leave: mmsg or uring
     io ["MOONRING_IO"]: IoMode = IoMode::Mmsg;
-    /// SRTP protection profiles that are accepted; which one is used, DTLS chooses (the server's side: AES-256-GCM first)
+    /// SRTP protection profiles that are accepted; the first one that a client offers is used (DTLS 1.3: the client's first)
     srtp_profiles ["MOONRING_SRTP_PROFILES", value_delimiter = ',']: Vec<SrtpProfile> = SrtpProfile::ALL.to_vec();
+    /// DTLS 1.3 with clients that offer it: off, fast (unless that costs AES-GCM, as with Chromium) or always
+    dtls13 ["MOONRING_DTLS13"]: Dtls13 = Dtls13::Fast;
 
     /// Folder of the policy scripts
     scripts_dir ["MOONRING_SCRIPTS_DIR"]: PathBuf = PathBuf::from("./scripts");

@@ -15,6 +15,7 @@ mod addresses;
 mod cli;
 mod config;
 mod data_dir;
+mod dtls_certificate;
 mod event_loop;
 mod io_mode;
 mod probe;

@@ -7,7 +7,8 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 
 use crate::addresses;
-use crate::config::Config;
+use crate::config::{Config, Dtls13};
+use crate::dtls_certificate;
 use crate::event_loop::{LoopSettings, ShardThread, spawn_shard};
 use crate::probe;
 use crate::scripts::ScriptFolder;
@@ -20,7 +21,7 @@ use moonring_core::shard::{Shard, ShardSettings};
 use moonring_policy::library::{ScriptLibrary, ScriptRule};
 use moonring_policy::{PolicyEngine, PolicySettings};
 use moonring_wire::transport::TransportConfig;
-use moonring_wire::transport::dtls::Certificate;
+use moonring_wire::transport::dtls::{Certificate, DtlsVersions};
 
 /// Events of one shard that may wait for the control plane: a room of 500 that ends tells 500 clients of 500.
 const EVENT_QUEUE: usize = 16_384;
@@ -45,7 +46,7 @@ impl Server {
         let rules = config.room_scripts.iter().map(|rule| ScriptRule::new(&rule.pattern, &rule.script));
         let scripts = ScriptFolder::open(&config.scripts_dir, rules.collect())
             .with_context(|| format!("scripts folder {}", config.scripts_dir.display()))?;
-        let certificate = Certificate::generate().context("cannot make the certificate for DTLS")?;
+        let certificate = dtls_certificate::load(&config.data_dir)?;
         let (mut shards, mut ends) = (Vec::new(), Vec::new());
         for (n, port) in config.media_ports.iter().take(config.shards()).enumerate() {
             let (shard, end) = start_shard(config, n, port, &certificate, scripts.library().clone())?;
@@ -127,11 +128,17 @@ fn loop_settings(config: &Config, n: usize) -> LoopSettings {
 }
 
 fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certificate) -> ShardSettings {
+    let versions = match config.dtls13 {
+        Dtls13::Off => DtlsVersions::V12,
+        Dtls13::Fast => DtlsVersions::V13IfFast,
+        Dtls13::Always => DtlsVersions::V13IfOffered,
+    };
     let age = Duration::from_millis(config.resend_ms);
     let base = ShardSettings::new(certificate);
     ShardSettings {
         transport: TransportConfig {
             profiles: config.srtp_profiles.clone(),
+            versions,
             idle_timeout: Duration::from_secs(config.ice_timeout_s),
             ..base.transport
         },

@@ -90,6 +90,16 @@ macro_rules! text_id {
 
 text_id!(
     /// A room's name, chosen by who joins it.
+    ///
+    /// ```
+    /// use moonring_wire::id::{IdError, RoomId};
+    ///
+    /// assert_eq!(RoomId::parse("stand-up.2")?.as_str(), "stand-up.2");
+    /// assert_eq!(RoomId::parse("../etc/passwd"), Err(IdError::BadCharacter('.')));
+    /// assert_eq!(RoomId::parse("a room").unwrap_err().to_string(),
+    ///     "has the character ' '; allowed are letters, digits, '-', '_' and, not in front, '.'");
+    /// # Ok::<(), IdError>(())
+    /// ```
     RoomId
 );
 text_id!(

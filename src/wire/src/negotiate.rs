@@ -1,9 +1,13 @@
-//! Offer and answer as types: what `signal/sdp.rs` reads from and writes as text, and what a room decides on.
+//! Offer and answer as types: what [`crate::sdp`] reads from and writes as text, and what a room decides on.
 
 use std::net::SocketAddr;
 
 use crate::id::{Mid, Pt, Rid, Ssrc};
 use crate::media::{Codec, Extension, Kind, TrackInfo};
+
+mod fingerprint;
+
+pub use fingerprint::{Fingerprint, MalformedFingerprint};
 
 /// Most media sections in one offer.
 pub const MAX_SECTIONS: usize = 256;
@@ -22,10 +26,6 @@ impl std::fmt::Debug for IceCredentials {
         write!(f, "IceCredentials({})", self.ufrag)
     }
 }
-
-/// SHA-256 of a certificate in DER form (`a=fingerprint:sha-256`, RFC 8122 section 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint(pub [u8; 32]);
 
 /// `a=setup` (RFC 8842 section 5.2): who sends the DTLS ClientHello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

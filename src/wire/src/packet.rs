@@ -26,6 +26,27 @@ pub struct Run {
 
 /// The datagrams of one tick, in one arena of fixed capacity. Packets are written straight into their place
 /// ([`SendBatch::slot`]) and chained into runs as they come.
+///
+/// ```
+/// use moonring_wire::packet::SendBatch;
+///
+/// let (ada, bob) = ("192.0.2.1:5000".parse().unwrap(), "192.0.2.2:5000".parse().unwrap());
+/// let mut batch = SendBatch::new(64 * 1024, 8); // bytes, runs
+///
+/// let mut slot = batch.slot(ada, 1_200).expect("there is room");
+/// slot.bytes()[..4].copy_from_slice(b"one!");
+/// slot.commit(4);
+/// assert!(batch.push(ada, b"two!"));
+/// assert!(batch.push(bob, b"three"));
+///
+/// // Equally long datagrams to one address leave as one send.
+/// let runs: Vec<_> = batch.runs().iter().map(|run| (run.to, run.datagrams)).collect();
+/// assert_eq!(runs, [(ada, 2), (bob, 1)]);
+/// assert_eq!(batch.iter().nth(1), Some((ada, &b"two!"[..])));
+///
+/// batch.clear();
+/// assert!(batch.is_empty());
+/// ```
 #[derive(Debug)]
 pub struct SendBatch {
     bytes: Box<[u8]>,

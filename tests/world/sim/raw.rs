@@ -117,9 +117,9 @@ impl Raw {
     }
 
     /// Says goodbye by DTLS.
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&mut self, now: Instant) {
         if let Some(dtls) = &mut self.dtls {
-            dtls.close();
+            dtls.close(now);
             self.drive();
         }
     }

@@ -15,6 +15,7 @@ mod header_extensions;
 mod membership;
 mod offers;
 mod policies;
+mod questions;
 mod reloads;
 mod reporting;
 mod snapshot;
@@ -111,7 +112,44 @@ enum PendingHook {
     Notice,
 }
 
-/// The core.
+/// One shard: rooms, clients and tracks, with everything that happens to them. `examples/two_clients.rs` drives it with
+/// media; here a client is refused and another one is let in.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Instant;
+///
+/// use moonring_core::command::{Command, Event, JoinRequest, LeaveCause};
+/// use moonring_core::shard::{Shard, ShardSettings};
+/// use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
+/// use moonring_wire::id::{ClientId, RoomId};
+/// use moonring_wire::packet::SendBatch;
+/// use moonring_wire::transport::dtls::Certificate;
+///
+/// let source = b"function on_client_connect(client, token) return token == 'open sesame', 'Wrong token' end";
+/// let mut scripts = ScriptLibrary::new(Vec::new());
+/// scripts.insert("default_room.lua".into(), Script::compile("default_room.lua", source).map(Arc::new));
+///
+/// let (now, mut out) = (Instant::now(), SendBatch::new(64 * 1024, 64));
+/// let settings = ShardSettings::new(Certificate::generate()?);
+/// let engine = PolicyEngine::new(PolicySettings::default(), 1);
+/// let mut shard = Shard::new(now, settings, engine, scripts, [7; 32]); // the seed: unpredictable in production
+///
+/// for (name, token) in [("mallory", "guess"), ("ada", "open sesame")] {
+///     let request = JoinRequest {
+///         room: RoomId::parse("demo")?,
+///         client: ClientId::parse(name)?,
+///         token: token.into(),
+///         metadata: serde_json::Value::Null,
+///         ip: [192, 0, 2, 1].into(),
+///     };
+///     shard.handle_command(now, Command::Join(request), &mut out);
+/// }
+/// let events: Vec<_> = std::iter::from_fn(|| shard.poll_event()).collect();
+/// assert!(events.iter().any(|event| matches!(event, Event::Left { cause: LeaveCause::Rejected(reason), .. } if reason == "Wrong token")));
+/// assert!(events.iter().any(|event| matches!(event, Event::Joined { client, .. } if client.as_str() == "ada")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Shard {
     settings: ShardSettings,
     start: Instant,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::{PendingHook, Shard};
-use crate::command::{Event, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent};
+use crate::command::{Event, OfferRequest, RefusalCode};
 use crate::room::client::{Incoming, PendingOffer, PolicyQuestion, SectionUse};
 use crate::room::congestion::Congestion;
 use crate::room::forward::{Forward, OutgoingStream, Rtx};
@@ -14,9 +14,7 @@ use moonring_policy::hook::{HookCall, Presence, Verdict};
 use moonring_wire::id::{ClientKey, Mid, TrackId, TrackKey};
 use moonring_wire::media::{Kind, TrackInfo};
 use moonring_wire::negotiate::SectionOutcome;
-use moonring_wire::negotiate::{
-    Answer, AnswerCodec, AnswerSection, AnswerStream, Offer, OfferSection, SectionKind, Setup,
-};
+use moonring_wire::negotiate::{Answer, AnswerCodec, AnswerSection, AnswerStream, Offer, OfferSection, Setup};
 use moonring_wire::transport::Transport;
 use moonring_wire::transport::dtls::DtlsRole;
 
@@ -50,109 +48,6 @@ impl Shard {
         }
         self.world.clients[key].negotiated.pending = Some(pending);
         self.ask_next(now, key);
-    }
-
-    fn publish_question(
-        &mut self,
-        key: ClientKey,
-        pending: &PendingOffer,
-        intent: &PublishIntent,
-    ) -> Result<PolicyQuestion, String> {
-        let (section, kind) = media_section(&pending.offer, &intent.mid)?;
-        if !section.direction.sends() {
-            return Err(format!("section {} does not send", intent.mid));
-        }
-        let client = &self.world.clients[key];
-        if client.section(&intent.mid).is_some() || pending.questions.iter().any(|q| q.mid() == &intent.mid) {
-            return Err(format!("section {} is in use", intent.mid));
-        }
-        let asked = pending.questions.len();
-        if client.inbound.published.len() + asked >= self.settings.max_tracks_per_client {
-            return Err(format!("a client may publish at most {} tracks", self.settings.max_tracks_per_client));
-        }
-        let codec = negotiation::publish_codec(section, &self.settings.codecs)
-            .ok_or_else(|| format!("section {} offers no codec that this server takes", intent.mid))?;
-        let info = TrackInfo {
-            id: self.new_track_id(),
-            client: self.world.clients[key].id.clone(),
-            kind,
-            source: intent.source,
-            codec: codec.codec.name,
-            layers: section.rids.len().clamp(1, negotiation::MAX_LAYERS) as u8,
-            temporal_layers: 1,
-            muted: false,
-        };
-        Ok(PolicyQuestion::Publish { info, mid: intent.mid.clone(), codec })
-    }
-
-    fn subscribe_question(
-        &self,
-        now: Instant,
-        key: ClientKey,
-        pending: &PendingOffer,
-        intent: &SubscribeIntent,
-    ) -> Result<PolicyQuestion, String> {
-        let (section, kind) = media_section(&pending.offer, &intent.mid)?;
-        if !section.direction.receives() {
-            return Err(format!("section {} does not receive", intent.mid));
-        }
-        let client = &self.world.clients[key];
-        if client.section(&intent.mid).is_some() || pending.questions.iter().any(|q| q.mid() == &intent.mid) {
-            return Err(format!("section {} is in use", intent.mid));
-        }
-        let track_key = match &intent.track {
-            Some(id) => self.index.tracks.get(id).copied().filter(|k| self.world.tracks[*k].room == client.room),
-            None => self.next_track_for(now, key, pending, (kind, section)),
-        };
-        let Some(track_key) = track_key else {
-            return Err(match &intent.track {
-                Some(id) => format!("there is no track {id}"),
-                None => format!("nothing is published that section {} could receive", intent.mid),
-            });
-        };
-        let track = &self.world.tracks[track_key];
-        if track.info.kind != kind {
-            return Err(format!(
-                "track {} is {}, section {} is not",
-                track.info.id,
-                track.info.kind.as_str(),
-                intent.mid
-            ));
-        }
-        if client.forward_of(track_key).is_some() || is_asked_for(pending, track_key) {
-            return Err(format!("track {} is received already", track.info.id));
-        }
-        let codec = negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback)
-            .ok_or_else(|| format!("section {} does not offer {}", intent.mid, track.codec.name.as_sdp()))?;
-        Ok(PolicyQuestion::Subscribe {
-            track: track_key,
-            mid: intent.mid.clone(),
-            codec,
-            follows: intent.track.is_none(),
-        })
-    }
-
-    /// The track that serves the client best of those it neither publishes nor receives; preferably of the publisher
-    /// it is to receive another from.
-    fn next_track_for(
-        &self,
-        now: Instant,
-        key: ClientKey,
-        pending: &PendingOffer,
-        (kind, section): (Kind, &OfferSection),
-    ) -> Option<TrackKey> {
-        let client = &self.world.clients[key];
-        let taken = |k: TrackKey, track: &Track| {
-            track.owner == key
-                || client.forward_of(k).is_some()
-                || is_asked_for(pending, k)
-                || negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback).is_none()
-        };
-        let preferred = pending.questions.iter().find_map(|q| match q {
-            PolicyQuestion::Subscribe { track, .. } => Some(self.world.tracks[*track].owner),
-            PolicyQuestion::Publish { .. } => None,
-        });
-        self.best_track(now, client.room, (kind, preferred), taken)
     }
 
     /// Puts the next question to the policy, or answers the offer when there is none left.
@@ -403,7 +298,7 @@ impl Shard {
         *client.facts.tracks.borrow_mut() = tracks;
     }
 
-    fn new_track_id(&mut self) -> TrackId {
+    pub(super) fn new_track_id(&mut self) -> TrackId {
         loop {
             let text = format!("t{:016x}", rand::Rng::random::<u64>(&mut self.rng));
             if let Ok(id) = TrackId::parse(&text)
@@ -417,17 +312,4 @@ impl Shard {
 
 fn refused(mid: Mid, reason: String) -> SectionOutcome {
     SectionOutcome { mid, track: None, reason: Some(reason) }
-}
-
-fn is_asked_for(pending: &PendingOffer, key: TrackKey) -> bool {
-    pending.questions.iter().any(|q| matches!(q, PolicyQuestion::Subscribe { track, .. } if *track == key))
-}
-
-fn media_section<'o>(offer: &'o Offer, mid: &Mid) -> Result<(&'o OfferSection, Kind), String> {
-    let section = offer.sections.iter().find(|s| s.mid == *mid).filter(|s| !s.stopped);
-    match section.map(|s| (s, s.kind)) {
-        Some((section, SectionKind::Media(kind))) => Ok((section, kind)),
-        Some(_) => Err(format!("section {mid} carries no audio or video")),
-        None => Err(format!("the offer has no section {mid}")),
-    }
 }

@@ -117,7 +117,7 @@ impl Shard {
 
     pub(super) fn transport_failed(&mut self, now: Instant, key: ClientKey, reason: &str) {
         let Some(client) = self.world.clients.get(key) else { return };
-        tracing::debug!(client = %client.id, reason, "media transport failed");
+        tracing::info!(client = %client.id, reason, "media transport ended");
         self.remove_client(now, key, LeaveCause::TransportFailed(reason.to_owned()), reason);
     }
 

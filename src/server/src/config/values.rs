@@ -150,6 +150,18 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Whether DTLS 1.3 is spoken with clients that offer it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtls13 {
+    /// DTLS 1.2 with everybody; takes RSA certificates of browsers, too.
+    Off,
+    /// Where the client's first SRTP profile is AES-GCM: with DTLS 1.3 that one is used.
+    Fast,
+    /// With everybody who offers it.
+    Always,
+}
+
 /// The form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -11,7 +11,7 @@ use webrtc_ice::candidate::{Candidate, candidate_base::CandidateBase};
 
 use crate::id::{Pt, Rid, Ssrc};
 use crate::media::{CodecName, Extension};
-use crate::negotiate::{Answer, AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, Fingerprint, Setup};
+use crate::negotiate::{Answer, AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, Setup};
 
 /// The port of sections in use: the discard port, since addresses are in candidates (RFC 8840 section 4.1.1).
 const DISCARD_PORT: isize = 9;
@@ -150,17 +150,13 @@ fn candidate(a: &mut Vec<Attribute>, address: SocketAddr, at: u32) {
 fn transport(a: &mut Vec<Attribute>, answer: &Answer) {
     value(a, "ice-ufrag", answer.ice.ufrag.clone());
     value(a, "ice-pwd", answer.ice.pwd.clone());
-    value(a, "fingerprint", format!("sha-256 {}", hex(&answer.fingerprint)));
+    value(a, "fingerprint", answer.fingerprint.to_string());
     let setup = match answer.setup {
         Setup::Active => "active",
         // RFC 8842 section 5.3: an answer is never "actpass".
         Setup::Passive | Setup::ActPass => "passive",
     };
     value(a, "setup", setup.into());
-}
-
-fn hex(fingerprint: &Fingerprint) -> String {
-    fingerprint.0.map(|byte| format!("{byte:02X}")).join(":")
 }
 
 fn extmap(a: &mut Vec<Attribute>, id: u8, extension: Extension) {

@@ -55,10 +55,10 @@ pub enum Problem {
     #[error("no a={0}")]
     Missing(&'static str),
     /// The certificate is only known by other hashes.
-    #[error("no a=fingerprint:sha-256")]
-    NoSha256,
+    #[error("no a=fingerprint with sha-256, sha-384 or sha-512")]
+    UnknownHash,
     /// Certificates differ within the bundle.
-    #[error("the sha-256 fingerprint differs from another one in the bundle")]
+    #[error("the fingerprint differs from another one of the same hash function in the bundle")]
     FingerprintsDiffer,
     /// Several transports would be needed.
     #[error("is not in a=group:BUNDLE; all sections share one transport")]

@@ -7,6 +7,32 @@ use crate::media::Extension;
 use crate::negotiate::{Fingerprint, IceCredentials, Offer, OfferSection, SectionKind, Setup};
 
 /// Reads what a client offers. Candidates are passed over: an ICE-lite server needs none.
+///
+/// # Errors
+///
+/// Names the media section and the line where it can, for the client's developer.
+///
+/// ```
+/// use moonring_wire::media::{CodecName, Kind};
+/// use moonring_wire::negotiate::SectionKind;
+/// use moonring_wire::sdp::parse_offer;
+///
+/// let text = concat!(
+///     "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n",
+///     "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=sendonly\r\na=rtcp-mux\r\n",
+///     "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=setup:actpass\r\n",
+///     "a=fingerprint:sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:",
+///     "00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF\r\n",
+///     "a=rtpmap:111 opus/48000/2\r\na=ssrc:7 cname:ada\r\n",
+/// );
+/// let offer = parse_offer(text)?;
+/// assert_eq!(offer.sections[0].kind, SectionKind::Media(Kind::Audio));
+/// assert_eq!(offer.sections[0].codecs[0].codec.name, CodecName::Opus);
+///
+/// let error = parse_offer(&text.replace("a=rtcp-mux\r\n", "")).unwrap_err();
+/// assert!(error.to_string().contains("rtcp-mux"), "{error}");
+/// # Ok::<(), moonring_wire::sdp::SdpError>(())
+/// ```
 pub fn parse_offer(text: &str) -> Result<Offer, SdpError> {
     let (session, parts) = lines::split(text)?;
     if parts.is_empty() {
@@ -113,51 +139,36 @@ fn setup(session: &Part, part: &Part) -> Result<Setup, SdpError> {
     }
 }
 
-/// The one certificate of the bundle.
+/// The one certificate of the bundle, by the strongest of the hash functions that it is known by (RFC 8122 section 5.1).
 fn common_fingerprint(
     session: &Part,
     parts: &[Part],
     sections: &[OfferSection],
     tagged: &Part,
 ) -> Result<Fingerprint, SdpError> {
-    let Some(expected) = own_or_inherited_sha256(session, tagged)? else {
-        let (line, _) = inherited(session, tagged, "fingerprint")?;
-        return Err(tagged.error(Some(line), Problem::NoSha256));
-    };
+    let source = if tagged.has("fingerprint") { tagged } else { session };
+    let known = fingerprints(source)?;
     let used = parts.iter().zip(sections).filter(|(_, section)| in_use(section)).map(|(part, _)| part);
     for part in std::iter::once(session).chain(used) {
-        for (line, value) in part.all("fingerprint") {
-            if sha256(part, line, value)?.is_some_and(|other| other != expected) {
+        for (line, other) in fingerprints(part)? {
+            if known.iter().any(|(_, one)| one.hash() == other.hash() && *one != other) {
                 return Err(part.error(Some(line), Problem::FingerprintsDiffer));
             }
         }
     }
-    Ok(expected)
+    if let Some((_, strongest)) = known.into_iter().max_by_key(|(_, fingerprint)| fingerprint.bytes().len()) {
+        return Ok(strongest);
+    }
+    let (line, _) = inherited(session, tagged, "fingerprint")?;
+    Err(tagged.error(Some(line), Problem::UnknownHash))
 }
 
-fn own_or_inherited_sha256(session: &Part, part: &Part) -> Result<Option<Fingerprint>, SdpError> {
-    let source = if part.has("fingerprint") { part } else { session };
-    for (line, value) in source.all("fingerprint") {
-        if let Some(fingerprint) = sha256(source, line, value)? {
-            return Ok(Some(fingerprint));
-        }
+/// Those of a part that are of a known hash function, with their lines.
+fn fingerprints(part: &Part) -> Result<Vec<(usize, Fingerprint)>, SdpError> {
+    let mut known = Vec::new();
+    for (line, value) in part.all("fingerprint") {
+        let read = Fingerprint::parse(value).map_err(|_| part.error(Some(line), Problem::Malformed("fingerprint")))?;
+        known.extend(read.map(|fingerprint| (line, fingerprint)));
     }
-    Ok(None)
-}
-
-/// `sha-256 AB:CD:...`; `None` for other hashes.
-fn sha256(part: &Part, line: usize, value: &str) -> Result<Option<Fingerprint>, SdpError> {
-    let malformed = || part.error(Some(line), Problem::Malformed("fingerprint"));
-    let (hash, digits) = value.trim().split_once(' ').ok_or_else(malformed)?;
-    // RFC 8122 section 5: hash function names are compared without case.
-    if !hash.eq_ignore_ascii_case("sha-256") {
-        return Ok(None);
-    }
-    let mut bytes = [0; 32];
-    let mut octets = digits.trim().split(':');
-    for byte in &mut bytes {
-        let octet = octets.next().filter(|o| o.len() == 2 && o.bytes().all(|b| b.is_ascii_hexdigit()));
-        *byte = octet.and_then(|o| u8::from_str_radix(o, 16).ok()).ok_or_else(malformed)?;
-    }
-    if octets.next().is_some() { Err(malformed()) } else { Ok(Some(Fingerprint(bytes))) }
+    Ok(known)
 }

@@ -123,7 +123,7 @@ fn offers_of_real_clients_are_understood() {
         let offer = parse_offer(fixture(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(offer.ice.ufrag, ufrag, "{name}");
         assert_eq!(offer.setup, setup, "{name}");
-        assert_eq!(offer.fingerprint.0[0], first_octet, "{name}");
+        assert_eq!(offer.fingerprint.bytes()[0], first_octet, "{name}");
         assert_eq!(summary(&offer), expected, "{name}");
     }
 }
@@ -154,6 +154,33 @@ fn chromes_offers_keep_what_is_forwarded_and_leave_out_red_and_fec() {
 }
 
 #[test]
+fn a_certificate_is_taken_by_its_strongest_fingerprint() {
+    let octets = |n: usize| vec!["AB"; n].join(":");
+    let line = |hash: &str, n: usize| format!("a=fingerprint:{hash} {}\r\n", octets(n));
+    let all = [line("sha-256", 32), line("sha-384", 48), line("sha-512", 64)];
+    let ffmpeg = fixture("ffmpeg_whip");
+    let with = |lines: &str| {
+        let kept: String =
+            ffmpeg.lines().filter(|l| !l.starts_with("a=fingerprint")).map(|l| format!("{l}\r\n")).collect();
+        kept.replace("a=setup", &format!("{lines}a=setup"))
+    };
+    for (lines, hash) in [
+        (all[2].clone(), "sha-512"),
+        (all[1].clone(), "sha-384"),
+        (all.concat(), "sha-512"),
+        (all[2].clone() + &all[0], "sha-512"),
+        (all[1].replace("sha", "SHA") + &all[0], "sha-384"),
+        (line("sha-1", 20) + &all[0], "sha-256"),
+    ] {
+        assert_eq!(parse_offer(&with(&lines)).unwrap().fingerprint.hash(), hash, "{lines}");
+    }
+    let differs = with(&all[2]).replacen("sha-512 AB", "sha-512 AC", 1);
+    assert!(parse_offer(&differs).unwrap_err().to_string().contains("differs from another"));
+    let too_short = with(&all[2].replace("sha-512 AB:", "sha-512 "));
+    assert!(parse_offer(&too_short).unwrap_err().to_string().contains("malformed"));
+}
+
+#[test]
 fn what_is_wrong_with_an_offer_is_said_with_its_section_and_line() {
     let ffmpeg = fixture("ffmpeg_whip");
     let many = format!("{}{}", ffmpeg, "m=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:x\r\n".repeat(MAX_SECTIONS));
@@ -166,7 +193,12 @@ fn what_is_wrong_with_an_offer_is_said_with_its_section_and_line() {
         (&ffmpeg.replace("a=rtcp-mux\r\na=rtcp-rsize\r\n", ""), Some(1), "m=video", "no a=rtcp-mux"),
         (&ffmpeg.replace("a=group:BUNDLE 0 1\r\n", ""), Some(0), "m=audio", "is not in a=group:BUNDLE"),
         (&ffmpeg.replace("BUNDLE 0 1", "BUNDLE 0"), Some(1), "m=video", "is not in a=group:BUNDLE"),
-        (&ffmpeg.replace("sha-256", "sha-1"), Some(0), "a=fingerprint:sha-1", "no a=fingerprint:sha-256"),
+        (
+            &ffmpeg.replace("sha-256", "sha-1"),
+            Some(0),
+            "a=fingerprint:sha-1",
+            "no a=fingerprint with sha-256, sha-384 or sha-512",
+        ),
         (&ffmpeg.replacen("AA:1C", "AB:1C", 1), Some(1), "a=fingerprint:sha-256 AA:1C", "differs from another"),
         (&ffmpeg.replacen("AA:1C", "AA1C", 1), Some(0), "a=fingerprint:sha-256 AA1C", "has a malformed value"),
         (&ffmpeg.replace("a=setup:passive\r\n", ""), Some(0), "m=audio", "no a=setup"),
@@ -252,7 +284,7 @@ fn answer() -> Answer {
     Answer {
         version: 3,
         ice: IceCredentials { ufrag: "srv1".into(), pwd: "0123456789abcdefghijkl".into() },
-        fingerprint: Fingerprint([0xa5; 32]),
+        fingerprint: Fingerprint::Sha256([0xa5; 32]),
         setup: Setup::Passive,
         candidates: vec!["192.0.2.1:40000".parse().unwrap(), "[2001:db8::1]:40000".parse().unwrap()],
         sections: vec![

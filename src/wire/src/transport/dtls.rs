@@ -1,19 +1,31 @@
-//! The handshake that gives SRTP its keys (RFC 5764), by `dimpl`; the peer is who its fingerprint says.
+//! The handshake that gives SRTP its keys (RFC 5764); the peer is who its fingerprint says.
+//!
+//! Two libraries do it, and the ClientHello decides which one. `rtc-dtls` takes every certificate, RSA ones among them,
+//! and costs a round trip for its cookie. `dimpl` speaks DTLS 1.3, and 1.2 without a cookie, but takes ECDSA
+//! certificates only: it serves the clients that offer DTLS 1.3, which are browsers.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use dimpl::{Config, DtlsCertificate, Error, Output, SecurityError};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use super::srtp::{SrtpKeys, SrtpProfile};
 use crate::drops::DropReason;
 use crate::negotiate::Fingerprint;
 
+mod alert;
+mod certificate;
+mod hello;
 mod record;
+mod stack;
+mod with_dimpl;
+mod with_rtc;
 
-/// Least scratch memory for [`Dtls::poll`]: `dimpl` panics when the peer's certificate does not fit.
+pub use certificate::{Certificate, CertificateError};
+
+use hello::{Choice, Hello, HelloCollector};
+use stack::{NO_COMMON_PROFILE, Stack, StackEvent};
+use with_dimpl::DimplStack;
+use with_rtc::RtcStack;
+
+/// Least scratch memory for [`Dtls::poll`]: holds the largest certificate that can come.
 pub const SCRATCH: usize = 64 * 1024;
 /// Bytes taken from a client before its handshake is complete: several times a real one, and less than [`SCRATCH`],
 /// so that no certificate is larger than that.
@@ -21,95 +33,51 @@ const MAX_HANDSHAKE_BYTES: usize = 60 * 1024;
 const _: () = assert!(MAX_HANDSHAKE_BYTES < SCRATCH);
 /// Datagrams taken from a client before its handshake is complete: each may cost a public-key operation.
 const MAX_HANDSHAKE_DATAGRAMS: usize = 128;
+/// Records taken from a client before its handshake is complete: putting fragments together takes time that grows with
+/// the cube of their number.
+const MAX_HANDSHAKE_RECORDS: usize = 256;
 /// Largest datagram sent: fits the smallest MTU of IPv6 (RFC 8200 section 5) with IP and UDP headers.
 const MTU: usize = 1_200;
 /// First wait before a flight is sent again. RFC 6347 section 4.2.4.1 has 1 s and allows less where time matters.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// Times a flight is sent again: 16 s with the wait doubling.
 const RETRIES: usize = 6;
-/// Bound on the whole handshake.
+/// Bound on the whole handshake, from its first datagram.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is left of it when an alert came in the clear. Anybody could have sent that, but a client that goes on with
+/// the handshake has not.
+const AFTER_ALERT: Duration = Duration::from_secs(5);
 
-/// Why a certificate could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
-    /// No key pair, or no signature.
-    #[error("cannot generate a DTLS certificate: {0}")]
-    Generation(dimpl::certificate::CertificateError),
-    /// The library refuses its configuration.
-    #[error("cannot configure DTLS: {0:?}")]
-    Config(Error),
-}
-
-/// This server's certificate and what all its handshakes have in common. Cheap to clone, shared by all shards.
-#[derive(Clone)]
-pub struct Certificate(Arc<CertificateInner>);
-
-struct CertificateInner {
-    certificate: DtlsCertificate,
-    fingerprint: Fingerprint,
-    config: Arc<Config>,
-}
-
-impl Certificate {
-    /// Makes an ECDSA P-256 key and a certificate for it (RFC 8827 section 6.5). Takes its randomness and date from
-    /// the system, so it is called outside of the core.
-    pub fn generate() -> Result<Self, CertificateError> {
-        let certificate =
-            dimpl::certificate::generate_self_signed_certificate().map_err(CertificateError::Generation)?;
-        let config = Config::builder()
-            .mtu(MTU)
-            .require_client_certificate(true)
-            // ICE has proven the client's address already: a cookie would cost a round trip and prove nothing more.
-            .use_server_cookie(false)
-            .flight_start_rto(FIRST_RETRY)
-            .flight_retries(RETRIES)
-            .handshake_timeout(HANDSHAKE_TIMEOUT)
-            .build()
-            .map_err(CertificateError::Config)?;
-        let fingerprint = fingerprint_of(&certificate.certificate);
-        Ok(Self(Arc::new(CertificateInner { certificate, fingerprint, config: Arc::new(config) })))
-    }
-
-    /// What the answer's `a=fingerprint` says.
-    pub fn fingerprint(&self) -> Fingerprint {
-        self.0.fingerprint
-    }
-}
-
-impl std::fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Certificate").field(&self.0.fingerprint).finish()
-    }
-}
-
-/// Which side sends the ClientHello.
+/// The side that sends the ClientHello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DtlsRole {
     /// The client does (`a=setup:passive` in the answer).
     Server,
-    /// This server does (`a=setup:active`).
+    /// This server does (`a=setup:active`), with DTLS 1.2.
     Client,
 }
 
-/// Which versions are spoken.
+/// The versions that this server speaks with those that offer them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DtlsVersions {
-    /// DTLS 1.2, in which the server chooses the SRTP profile: AES-256-GCM, AES-128-GCM, AES-CM.
-    #[default]
+    /// DTLS 1.2 with everybody.
     V12,
-    /// DTLS 1.3 too. `dimpl` then takes the client's first profile, which is the slow AES-CM with some browsers.
-    V12AndV13,
+    /// DTLS 1.3 where that does not cost AES-GCM: with DTLS 1.3 the first SRTP profile of the client is taken, which
+    /// is the slow AES-CM with Chromium.
+    #[default]
+    V13IfFast,
+    /// DTLS 1.3 with all that offer it.
+    V13IfOffered,
 }
 
-/// What is expected of a handshake.
+/// The conditions of a handshake.
 #[derive(Clone, Debug)]
 pub struct DtlsTerms {
-    /// Which side sends the ClientHello.
+    /// The side that sends the ClientHello.
     pub role: DtlsRole,
-    /// Which versions are spoken.
+    /// The versions that are spoken.
     pub versions: DtlsVersions,
-    /// SRTP profiles that are accepted. Which of them is taken is `dimpl`'s choice: see [`DtlsVersions`].
+    /// SRTP profiles that are accepted, the preferred one first.
     pub profiles: Vec<SrtpProfile>,
     /// The client's certificate, as its offer says.
     pub fingerprint: Fingerprint,
@@ -120,50 +88,80 @@ pub struct DtlsTerms {
 pub enum DtlsEvent {
     /// The peer has proven to own the expected certificate, and these are the keys.
     Connected(SrtpKeys),
-    /// There will be no keys.
+    /// There will be no keys. The peer has been sent an alert.
     Failed(String),
     /// The peer said goodbye.
     Closed,
 }
 
 /// One client's DTLS.
+#[derive(Debug)]
 pub struct Dtls {
-    /// `None` when it has come to its end.
-    inner: Option<dimpl::Dtls>,
+    certificate: Certificate,
     terms: DtlsTerms,
-    peer_is_expected: bool,
-    /// To be told once the handshake is complete.
-    keys: Option<SrtpKeys>,
-    has_keys: bool,
+    stage: Stage,
     connected: bool,
+    taken: Taken,
+    /// When an incomplete handshake has failed; `None` before its first datagram.
+    deadline: Option<Instant>,
+    /// A cookie was asked for, and nothing has come since.
+    awaits_cookie: bool,
+    /// The last alert in the clear, and the deadline before it.
+    warned: Option<(u8, Instant)>,
+    /// An alert of this side that the library does not send.
+    farewell: Option<[u8; 15]>,
     /// To be told at the next [`Dtls::poll`].
     ending: Option<DtlsEvent>,
-    handshake_bytes: usize,
-    handshake_datagrams: usize,
-    next_timeout: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The ClientHello is not there, or not all of it.
+    Hello(HelloCollector),
+    Begun(Box<dyn Stack>),
+    Over,
+}
+
+/// What a client has sent before its handshake is complete.
+#[derive(Debug, Default)]
+struct Taken {
+    bytes: usize,
+    datagrams: usize,
+    records: usize,
+}
+
+impl Taken {
+    fn add(&mut self, bytes: usize, records: usize) -> Result<(), DropReason> {
+        self.bytes += bytes;
+        self.datagrams += 1;
+        self.records += records;
+        let fits = self.bytes <= MAX_HANDSHAKE_BYTES
+            && self.datagrams <= MAX_HANDSHAKE_DATAGRAMS
+            && self.records <= MAX_HANDSHAKE_RECORDS;
+        if fits { Ok(()) } else { Err(DropReason::DtlsTooMany) }
+    }
 }
 
 impl Dtls {
     /// Begins; as a client it has a ClientHello to send at the first [`Dtls::handle_timeout`].
     pub fn new(now: Instant, certificate: &Certificate, terms: DtlsTerms) -> Self {
-        let own = certificate.0.certificate.clone();
-        let config = certificate.0.config.clone();
-        let mut inner = match terms.versions {
-            DtlsVersions::V12 => dimpl::Dtls::new_12(config, own, now),
-            DtlsVersions::V12AndV13 => dimpl::Dtls::new_auto(config, own, now),
+        let stage = match terms.role {
+            DtlsRole::Server => Stage::Hello(HelloCollector::default()),
+            DtlsRole::Client => {
+                Stage::Begun(Box::new(RtcStack::client(now, certificate, terms.fingerprint, &terms.profiles)))
+            }
         };
-        inner.set_active(terms.role == DtlsRole::Client);
         Self {
-            inner: Some(inner),
-            next_timeout: (terms.role == DtlsRole::Client).then_some(now),
+            certificate: certificate.clone(),
             terms,
-            peer_is_expected: false,
-            keys: None,
-            has_keys: false,
+            stage,
             connected: false,
+            taken: Taken::default(),
+            deadline: None,
+            awaits_cookie: false,
+            warned: None,
+            farewell: None,
             ending: None,
-            handshake_bytes: 0,
-            handshake_datagrams: 0,
         }
     }
 
@@ -174,147 +172,145 @@ impl Dtls {
 
     /// Takes a datagram. [`Dtls::poll`] follows.
     pub fn handle_packet(&mut self, now: Instant, datagram: &[u8]) -> Result<(), DropReason> {
-        record::check(datagram, self.connected)?;
+        let summary = record::check(datagram)?;
         if !self.connected {
-            self.handshake_bytes += datagram.len();
-            self.handshake_datagrams += 1;
-            if self.handshake_bytes > MAX_HANDSHAKE_BYTES || self.handshake_datagrams > MAX_HANDSHAKE_DATAGRAMS {
-                return Err(DropReason::DtlsTooMany);
+            // RFC 6347 section 4.1.2.7 lets invalid records be discarded silently. Anybody who can guess the ports
+            // could end a handshake with an alert in the clear.
+            if let Some(description) = summary.alert {
+                self.warn(now, description);
+                return Err(DropReason::Dtls);
+            }
+            self.taken.add(datagram.len(), summary.records)?;
+        }
+        // The request for a cookie is not sent again by itself (RFC 6347 section 4.2.1): a client that repeats its first
+        // ClientHello has not received it.
+        if self.awaits_cookie {
+            self.awaits_cookie = false;
+            if hello::is_first_client_hello(datagram) {
+                self.stage = Stage::Hello(HelloCollector::default());
             }
         }
-        let inner = self.inner.as_mut().ok_or(DropReason::Dtls)?;
-        match inner.handle_timeout(now).and_then(|()| inner.handle_packet(datagram)) {
-            Ok(()) => Ok(()),
-            // Refused before anything was changed by it.
-            Err(Error::ReceiveQueueFull) => Err(DropReason::DtlsTooMany),
-            Err(error) => {
-                self.end(&error);
-                Err(DropReason::Dtls)
+        match &mut self.stage {
+            Stage::Over => return Err(DropReason::Dtls),
+            Stage::Begun(stack) => stack.receive(now, datagram)?,
+            Stage::Hello(collector) => {
+                if let Some(hello) = collector.push(datagram)? {
+                    self.begin(now, &hello);
+                }
             }
         }
+        self.go_on(now);
+        Ok(())
     }
 
-    /// Sends again what was not answered. [`Dtls::poll`] follows.
+    /// Sends again what was not answered, and gives up in time. [`Dtls::poll`] follows.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if let Some(Err(error)) = self.inner.as_mut().map(|inner| inner.handle_timeout(now)) {
-            self.end(&error);
+        let deadline = *self.deadline.get_or_insert(now + HANDSHAKE_TIMEOUT);
+        if let Stage::Begun(stack) = &mut self.stage {
+            stack.handle_timeout(now);
+        }
+        if !self.connected && now >= deadline && self.ending.is_none() {
+            self.fail(self.too_late(), Some(alert::HANDSHAKE_FAILURE));
         }
     }
 
     /// When [`Dtls::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_timeout
+        let deadline = self.deadline.filter(|_| !self.connected);
+        match &self.stage {
+            Stage::Hello(_) => deadline,
+            Stage::Begun(stack) => stack.poll_timeout().into_iter().chain(deadline).min(),
+            Stage::Over => None,
+        }
     }
 
     /// Hands what is to be sent to `sink`, and returns what happened; to be called until that is `None`.
     /// `scratch` has at least [`SCRATCH`] bytes and keeps nothing.
     pub fn poll(&mut self, scratch: &mut [u8], mut sink: impl FnMut(&[u8])) -> Option<DtlsEvent> {
         assert!(scratch.len() >= SCRATCH, "a DTLS scratch buffer of {} bytes", scratch.len());
-        while let Some(inner) = self.inner.as_mut() {
-            match inner.poll_output(scratch) {
-                Output::Packet(datagram) => sink(datagram),
-                Output::PeerCert(der) => self.check_peer(fingerprint_of(der)),
-                Output::KeyingMaterial(material, profile) => self.take_keys(&material, profile),
-                Output::Connected => self.connect(),
-                Output::CloseNotify => self.close_with(DtlsEvent::Closed),
-                Output::Timeout(at) => {
-                    self.next_timeout = Some(at);
-                    return self.next_event();
+        if let Stage::Begun(stack) = &mut self.stage {
+            match stack.poll(scratch, &mut sink) {
+                Some(StackEvent::Connected(keys)) => {
+                    self.connected = true;
+                    return Some(DtlsEvent::Connected(keys));
                 }
-                Output::BufferTooSmall { .. } => self.close_with(DtlsEvent::Failed("a DTLS record is too long".into())),
-                // This server offers no data channels.
-                Output::ApplicationData(_) => {}
-                _ => {}
+                Some(StackEvent::Failed { reason, alert }) => self.fail(reason, alert),
+                Some(StackEvent::Closed) => self.end(DtlsEvent::Closed),
+                None => {}
             }
         }
-        self.next_timeout = None;
-        self.next_event()
-    }
-
-    /// Says goodbye when there is somebody to say it to; [`Dtls::poll`] gives the bytes.
-    pub fn close(&mut self) {
-        if self.connected
-            && let Some(inner) = self.inner.as_mut()
-        {
-            // An error means that there is nothing left to close.
-            let _ = inner.close();
-        }
-    }
-
-    /// What to tell: the keys once both they and the end of the handshake are there, or the end.
-    fn next_event(&mut self) -> Option<DtlsEvent> {
-        if self.connected
-            && let Some(keys) = self.keys.take()
-        {
-            return Some(DtlsEvent::Connected(keys));
-        }
-        if self.connected && !self.has_keys {
-            self.close_with(DtlsEvent::Failed("the client offers no SRTP profile".into()));
+        if let Some(alert) = self.farewell.take() {
+            sink(&alert);
         }
         self.ending.take()
     }
 
-    fn check_peer(&mut self, fingerprint: Fingerprint) {
-        self.peer_is_expected = fingerprint.0.ct_eq(&self.terms.fingerprint.0).into();
-        if !self.peer_is_expected {
-            self.close_with(DtlsEvent::Failed("the client's certificate is not the one of its offer".into()));
+    /// Says goodbye when there is somebody to say it to; [`Dtls::poll`] gives the bytes.
+    pub fn close(&mut self, now: Instant) {
+        if let Stage::Begun(stack) = &mut self.stage {
+            stack.close(now);
         }
     }
 
-    fn take_keys(&mut self, material: &[u8], profile: dimpl::SrtpProfile) {
-        let profile = match profile {
-            dimpl::SrtpProfile::AEAD_AES_256_GCM => Some(SrtpProfile::AeadAes256Gcm),
-            dimpl::SrtpProfile::AEAD_AES_128_GCM => Some(SrtpProfile::AeadAes128Gcm),
-            dimpl::SrtpProfile::AES128_CM_SHA1_80 => Some(SrtpProfile::Aes128CmHmacSha1_80),
-            _ => None,
+    /// The ClientHello is complete: its library gets all that came so far.
+    fn begin(&mut self, now: Instant, hello: &Hello) {
+        let Stage::Hello(collector) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
+        let (certificate, fingerprint) = (&self.certificate, self.terms.fingerprint);
+        let choice = hello::choose(hello, &self.terms);
+        self.awaits_cookie = matches!(choice, Some(Choice::Rtc(_)));
+        let mut stack: Box<dyn Stack> = match choice {
+            None => return self.fail(NO_COMMON_PROFILE.to_owned(), Some(alert::HANDSHAKE_FAILURE)),
+            Some(Choice::Rtc(profile)) => Box::new(RtcStack::server(certificate, fingerprint, profile)),
+            Some(Choice::Dimpl12) => Box::new(DimplStack::server(now, certificate, fingerprint, false)),
+            Some(Choice::Dimpl13) => Box::new(DimplStack::server(now, certificate, fingerprint, true)),
         };
-        let accepted = profile.filter(|profile| self.terms.profiles.contains(profile));
-        let we_are_client = self.terms.role == DtlsRole::Client;
-        match accepted.and_then(|profile| SrtpKeys::from_keying_material(profile, material, we_are_client)) {
-            Some(keys) => (self.keys, self.has_keys) = (Some(keys), true),
-            None => self.close_with(DtlsEvent::Failed(format!("the SRTP profile {profile:?} is not accepted"))),
+        for datagram in collector.into_datagrams() {
+            // What is wrong with it ends the handshake, and is told by `poll`.
+            let _ = stack.receive(now, &datagram);
+        }
+        self.stage = Stage::Begun(stack);
+    }
+
+    /// As for a client that offers DTLS 1.3 with AES-CM first; those of the tests do not.
+    #[cfg(test)]
+    pub(super) fn begin_with_dimpl12(&mut self, now: Instant) {
+        let stack = DimplStack::server(now, &self.certificate, self.terms.fingerprint, false);
+        self.stage = Stage::Begun(Box::new(stack));
+    }
+
+    /// Something of the handshake came.
+    fn go_on(&mut self, now: Instant) {
+        match self.warned.take() {
+            Some((_, deadline)) => self.deadline = Some(deadline),
+            None => _ = self.deadline.get_or_insert(now + HANDSHAKE_TIMEOUT),
         }
     }
 
-    fn connect(&mut self) {
-        // RFC 8827 section 6.5: no keys without the expected certificate.
-        if self.peer_is_expected {
-            self.connected = true;
-        } else {
-            self.close_with(DtlsEvent::Failed("the client has shown no certificate".into()));
-        }
+    fn warn(&mut self, now: Instant, description: u8) {
+        let Some(deadline) = self.deadline else { return };
+        let before = self.warned.map_or(deadline, |(_, before)| before);
+        self.warned = Some((description, before));
+        self.deadline = Some(before.min(now + AFTER_ALERT));
     }
 
-    /// An error of the library: always the end of it, but not of what its handshake has given.
-    fn end(&mut self, error: &Error) {
-        match (self.connected, error) {
-            (false, _) => self.close_with(DtlsEvent::Failed(format!("DTLS handshake: {error}"))),
-            // After the handshake only authenticated alerts come through.
-            (true, Error::SecurityError(SecurityError::FatalAlert { .. }) | Error::ConnectionClosed) => {
-                self.close_with(DtlsEvent::Closed);
+    fn too_late(&self) -> String {
+        match self.warned {
+            Some((description, _)) => {
+                let name = alert::name(description);
+                format!("the client broke off the DTLS handshake with the alert {name} ({description})")
             }
-            (true, _) => {
-                self.inner = None;
-                self.next_timeout = None;
-            }
+            None => format!("the DTLS handshake was not complete within {} s", HANDSHAKE_TIMEOUT.as_secs()),
         }
     }
 
-    fn close_with(&mut self, event: DtlsEvent) {
-        self.inner = None;
-        self.keys = None;
+    fn fail(&mut self, reason: String, alert: Option<u8>) {
+        self.farewell = alert.map(alert::fatal);
+        self.end(DtlsEvent::Failed(reason));
+    }
+
+    fn end(&mut self, event: DtlsEvent) {
+        self.stage = Stage::Over;
         self.connected = false;
-        self.next_timeout = None;
         self.ending.get_or_insert(event);
     }
-}
-
-impl std::fmt::Debug for Dtls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Dtls({:?}, connected: {})", self.inner, self.connected)
-    }
-}
-
-fn fingerprint_of(der: &[u8]) -> Fingerprint {
-    Fingerprint(Sha256::digest(der).into())
 }

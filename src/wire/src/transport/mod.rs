@@ -51,6 +51,9 @@ impl TransportConfig {
     }
 }
 
+/// By how much the silence that ends a handshake is longer than the one that ends a connection.
+const HANDSHAKE_FIRST: Duration = Duration::from_secs(5);
+
 /// What a STUN request changed.
 pub type StunOutcome = IceEvent;
 
@@ -261,7 +264,7 @@ impl Transport {
             return;
         }
         self.dtls.handle_timeout(now);
-        self.dtls.close();
+        self.dtls.close(now);
         let _ = self.drive_dtls(scratch, out);
         self.ended = true;
         self.srtp = None;
@@ -290,7 +293,9 @@ impl Transport {
 
     /// Looks at silence, and says when to look again.
     fn is_silent(&mut self, now: Instant) -> bool {
-        self.idle_at = self.ice.last_heard().max(self.heard_media) + self.idle_timeout;
+        // A handshake has a bound of its own, and says more when it ends by it.
+        let timeout = self.idle_timeout + if self.srtp.is_some() { Duration::ZERO } else { HANDSHAKE_FIRST };
+        self.idle_at = self.ice.last_heard().max(self.heard_media) + timeout;
         now >= self.idle_at
     }
 

@@ -1,7 +1,11 @@
-//! Whole handshakes: against `dimpl` on virtual time here, against `webrtc-dtls` in `foreign`.
+//! Whole handshakes: against `dimpl` on virtual time here, against `webrtc-dtls` in `foreign`, against OpenSSL in
+//! `openssl`.
 
 mod foreign;
+mod forged;
 mod handshake;
+mod mutated;
+mod openssl;
 
 use std::sync::Arc;
 
@@ -19,18 +23,45 @@ fn credentials(name: &str) -> IceCredentials {
     IceCredentials { ufrag: name.into(), pwd: format!("{name}'s password of 22 characters") }
 }
 
-/// A transport whose client is `fingerprint`'s owner, with `CLIENT` validated.
-fn transport(now: Instant, config: &TransportConfig, fingerprint: Fingerprint, role: DtlsRole) -> Transport {
+/// A transport whose client is `fingerprint`'s owner, with `client` validated.
+fn transport(
+    now: Instant,
+    config: &TransportConfig,
+    client: SocketAddr,
+    fingerprint: Fingerprint,
+    role: DtlsRole,
+) -> Transport {
     let (local, remote) = (credentials("server"), credentials("client"));
     let check = nomination("server:client", &local.pwd);
     let mut transport = Transport::new(now, config, local, remote, fingerprint, role);
     let mut out = SendBatch::new(2_000, 1);
     assert_eq!(
-        transport.handle_stun(now, CLIENT, &stun::parse(&check).unwrap(), &mut out),
-        Ok(IceEvent::Selected(CLIENT))
+        transport.handle_stun(now, client, &stun::parse(&check).unwrap(), &mut out),
+        Ok(IceEvent::Selected(client))
     );
     assert_eq!(out.datagrams(), 1);
     transport
+}
+
+/// The combinations of library, version and side that exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Case {
+    /// This side is the server, by `rtc-dtls`.
+    Rtc,
+    /// This side sends the ClientHello, by `rtc-dtls`.
+    RtcClient,
+    /// By `dimpl` with DTLS 1.2.
+    Dimpl12,
+    /// By `dimpl` with DTLS 1.3.
+    Dimpl13,
+}
+
+impl Case {
+    const ALL: [Self; 4] = [Self::Rtc, Self::RtcClient, Self::Dimpl12, Self::Dimpl13];
+
+    fn role(self) -> DtlsRole {
+        if self == Self::RtcClient { DtlsRole::Client } else { DtlsRole::Server }
+    }
 }
 
 /// The client: somebody with a certificate and DTLS.
@@ -40,6 +71,10 @@ struct Client {
     closed: bool,
     next_timeout: Option<Instant>,
     active: bool,
+    /// Alerts in the clear that it was sent.
+    alerts: Vec<u8>,
+    /// Its datagrams so far.
+    sent: Vec<Vec<u8>>,
 }
 
 /// Transport and client with a network between them that can lose datagrams.
@@ -56,27 +91,32 @@ struct World {
 }
 
 impl World {
-    fn new(versions: DtlsVersions, role: DtlsRole) -> Self {
-        Self::with_fingerprint(versions, role, |fingerprint| fingerprint)
+    fn new(case: Case) -> Self {
+        Self::with_fingerprint(case, Fingerprint::sha256)
     }
 
-    /// `announce` says which fingerprint the client's offer has.
-    fn with_fingerprint(versions: DtlsVersions, role: DtlsRole, announce: impl Fn(Fingerprint) -> Fingerprint) -> Self {
+    /// `announce` says which fingerprint the client's offer has for its certificate.
+    fn with_fingerprint(case: Case, announce: impl Fn(&[u8]) -> Fingerprint) -> Self {
+        let config = TransportConfig::new(Certificate::generate().unwrap());
+        Self::with(case, &config, announce)
+    }
+
+    fn with(case: Case, config: &TransportConfig, announce: impl Fn(&[u8]) -> Fingerprint) -> Self {
         let now = Instant::now();
         let own = dimpl::certificate::generate_self_signed_certificate().unwrap();
-        let fingerprint = announce(Fingerprint(own.fingerprint().try_into().unwrap()));
-        let config = TransportConfig { versions, ..TransportConfig::new(Certificate::generate().unwrap()) };
+        let mut transport = transport(now, config, CLIENT, announce(&own.certificate), case.role());
+        if case == Case::Dimpl12 {
+            transport.dtls.begin_with_dimpl12(now);
+        }
         let theirs = Arc::new(dimpl::Config::default());
-        let mut dtls = match versions {
-            DtlsVersions::V12 => dimpl::Dtls::new_12(theirs, own, now),
-            DtlsVersions::V12AndV13 => dimpl::Dtls::new_auto(theirs, own, now),
-        };
-        let active = role == DtlsRole::Server;
+        let new = if case == Case::Dimpl13 { dimpl::Dtls::new_13 } else { dimpl::Dtls::new_12 };
+        let mut dtls = new(theirs, own, now);
+        let active = case.role() == DtlsRole::Server;
         dtls.set_active(active);
         Self {
             now,
-            transport: transport(now, &config, fingerprint, role),
-            client: Client { dtls, keys: None, closed: false, next_timeout: Some(now), active },
+            transport,
+            client: Client::new(now, dtls, active),
             events: vec![],
             scratch: vec![0; SCRATCH],
             out: SendBatch::new(1 << 20, 1 << 10),
@@ -105,8 +145,7 @@ impl World {
     fn exchange(&mut self) {
         loop {
             let to_server = self.client.poll(&mut self.scratch);
-            let to_client: Vec<Vec<u8>> = self.out.iter().map(|(_, datagram)| datagram.to_vec()).collect();
-            self.out.clear();
+            let to_client = self.sent();
             if to_server.is_empty() && to_client.is_empty() {
                 return;
             }
@@ -118,10 +157,17 @@ impl World {
             }
             for datagram in to_client {
                 if self.arrives() {
-                    let _ = self.client.dtls.handle_packet(&datagram);
+                    self.client.receive(&datagram);
                 }
             }
         }
+    }
+
+    /// Takes what the transport has sent.
+    fn sent(&mut self) -> Vec<Vec<u8>> {
+        let sent = self.out.iter().map(|(_, datagram)| datagram.to_vec()).collect();
+        self.out.clear();
+        sent
     }
 
     /// Lets the transport have a datagram.
@@ -139,9 +185,28 @@ impl World {
         let keys = self.client.keys.clone().expect("the client has keys");
         assert_media_flows(&mut self.transport, &keys);
     }
+
+    /// The reason of the one event that there was.
+    fn failure(&self) -> &str {
+        match &self.events[..] {
+            [TransportEvent::Failed(reason)] => reason,
+            events => panic!("{events:?}"),
+        }
+    }
 }
 
 impl Client {
+    fn new(now: Instant, dtls: dimpl::Dtls, active: bool) -> Self {
+        Self { dtls, keys: None, closed: false, next_timeout: Some(now), active, alerts: vec![], sent: vec![] }
+    }
+
+    fn receive(&mut self, datagram: &[u8]) {
+        if let [21, 0xFE, 0xFD, 0, 0, .., 2, description] = datagram {
+            self.alerts.push(*description);
+        }
+        let _ = self.dtls.handle_packet(datagram);
+    }
+
     fn poll(&mut self, scratch: &mut [u8]) -> Vec<Vec<u8>> {
         let mut datagrams = vec![];
         loop {
@@ -153,6 +218,7 @@ impl Client {
                 Output::CloseNotify => self.closed = true,
                 Output::Timeout(at) => {
                     self.next_timeout = Some(at);
+                    self.sent.extend_from_slice(&datagrams);
                     return datagrams;
                 }
                 _ => {}

@@ -233,3 +233,18 @@ async fn a_browser_on_a_foreign_page_cannot_ask_for_a_reload() {
     let nobody = operator::rooms("127.0.0.1:1".parse().unwrap(), false).await.unwrap_err().to_string();
     assert!(nobody.starts_with("no server answers at 127.0.0.1:1; start one, or say with --admin-listen"), "{nobody}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_document_has_a_row_for_each_metric() {
+    let world = World::new().await;
+    let page = world.get("metrics").await;
+    let families = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let mut written: Vec<_> = families.map(|(name, kind)| format!("{name} {kind}")).collect();
+    let document = include_str!("../../../../../docs/metrics.md");
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `moonring_")?.split_once("` | "));
+    let mut listed: Vec<_> =
+        rows.map(|(name, rest)| format!("moonring_{name} {}", rest.split(' ').next().unwrap())).collect();
+    written.sort();
+    listed.sort();
+    assert_eq!(listed, written);
+}

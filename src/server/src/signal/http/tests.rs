@@ -130,7 +130,7 @@ fn answer(offer: &Offer) -> Answer {
     Answer {
         version: 1,
         ice: IceCredentials { ufrag: "srv1".into(), pwd: "0123456789abcdefghijkl".into() },
-        fingerprint: Fingerprint([1; 32]),
+        fingerprint: Fingerprint::Sha256([1; 32]),
         setup: Setup::Active,
         candidates: vec!["127.0.0.1:40000".parse().unwrap()],
         sections: offer.sections.iter().map(section).collect(),

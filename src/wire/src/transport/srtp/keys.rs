@@ -54,6 +54,21 @@ impl SrtpProfile {
     /// Every profile, the strongest first.
     pub const ALL: [Self; 3] = [Self::AeadAes256Gcm, Self::AeadAes128Gcm, Self::Aes128CmHmacSha1_80];
 
+    /// The profile with this number in `use_srtp` (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
+    pub fn from_id(id: u16) -> Option<Self> {
+        match id {
+            1 => Some(Self::Aes128CmHmacSha1_80),
+            7 => Some(Self::AeadAes128Gcm),
+            8 => Some(Self::AeadAes256Gcm),
+            _ => None,
+        }
+    }
+
+    /// True for AES-GCM, which costs a quarter of AES-CM.
+    pub fn is_aead(self) -> bool {
+        self != Self::Aes128CmHmacSha1_80
+    }
+
     /// Bytes of the master key, and of the session key for encryption.
     pub fn key_len(self) -> usize {
         match self {

@@ -54,7 +54,7 @@ fn addresses_are_written_as_in_rfc_5769() {
         let mut response = their_reading(&out[..len]);
         let mut mapped = XorMappedAddress::default();
         mapped.get_from(&response).unwrap();
-        assert_eq!(SocketAddr::new(mapped.ip, mapped.port), address.parse().unwrap());
+        assert_eq!(SocketAddr::new(mapped.ip, mapped.port), address.parse::<SocketAddr>().unwrap());
         MessageIntegrity::new_short_term_integrity(PASSWORD.into()).check(&mut response).unwrap();
         FINGERPRINT.check(&response).unwrap();
     }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use moonring_core::room::pictures::{LastPicture, PictureShift};
 use moonring_wire::id::{Pt, Ssrc};
 use moonring_wire::media::CodecName;
 use moonring_wire::rtp::codec::av1::structure::Structure;
@@ -55,26 +54,15 @@ pub(super) fn rtp_seeds() -> Vec<Vec<u8>> {
 
 /// A stream of payloads, each behind its dependency descriptor.
 pub(super) fn payload(bytes: &[u8]) {
-    let mut pictures =
-        [CodecName::Vp8, CodecName::Vp9].map(|codec| (codec, LastPicture::default(), PictureShift::default()));
     let mut structure = None;
     let mut parts = Parts(bytes);
     while let (Some(descriptor), Some(payload)) = (parts.next(), parts.next()) {
-        for codec in [CodecName::Opus, CodecName::Vp8, CodecName::Vp9, CodecName::H264, CodecName::Av1] {
+        for codec in CodecName::ALL {
             let mut info = inspect(codec, payload, Some(descriptor));
             structure = Structure::parse(descriptor).or(structure);
             if let Some(structure) = &structure {
                 structure.complete(descriptor, &mut info);
             }
-        }
-        for (codec, last, shift) in &mut pictures {
-            if payload.last() == Some(&0) {
-                *shift = last.shift_for(*codec, payload);
-            }
-            last.note(*codec, payload, *shift);
-            let mut shifted = payload.to_vec();
-            shift.apply(*codec, &mut shifted);
-            assert_eq!(shifted.len(), payload.len());
         }
         let mut rewritten = payload.to_vec();
         vp8::rewrite(&mut rewritten, 1, 2);

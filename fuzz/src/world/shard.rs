@@ -7,15 +7,13 @@ use moonring_wire::media::CodecName::{Opus, Vp8};
 use moonring_wire::media::Extension;
 use moonring_wire::negotiate::Direction;
 use moonring_wire::rtp::header::{NewHeader, write_header};
+use moonring_wire::rtp::rtcp::Writer;
 
-use super::text::POLICY;
-use super::{Parts, joined, media};
+use super::{PANICS, POLICY, Parts, joined};
 use crate::sim::World;
 use crate::sim::flows::{sends, wants};
 use crate::sim::raw::{REPAIRED_RID_ID, RID_ID, section, simulcast};
 
-/// Said when a panic was contained.
-pub(super) const PANICS: &str = "a panic was contained, which ends a client or a room";
 /// Datagrams of one input.
 const MOST: usize = 40;
 /// Beside those that carry the names of sections and layers.
@@ -101,6 +99,24 @@ fn until(world: &mut World, is_so: impl Fn(&mut World) -> bool) {
     assert!(is_in_time, "this takes too long");
 }
 
+/// Reports of a receiver, good ones.
+fn reports() -> Vec<Vec<u8>> {
+    type Write = fn(&mut Writer<'_>);
+    let writes: [Write; 4] = [
+        |w| w.nack(Ssrc(1), Ssrc(901), &[1, 2, 40]).expect("room"),
+        |w| w.pli(Ssrc(1), Ssrc(901)).expect("room"),
+        |w| w.remb(Ssrc(1), 500_000, &[Ssrc(901)]).expect("room"),
+        |w| w.bye(&[Ssrc(901)]).expect("room"),
+    ];
+    let written = |write: Write| {
+        let mut bytes = [0; 256];
+        let mut writer = Writer::new(&mut bytes);
+        write(&mut writer);
+        writer.as_bytes().to_vec()
+    };
+    writes.map(written).to_vec()
+}
+
 pub(super) fn shard_seeds() -> Vec<Vec<u8>> {
     let with = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
     let rtp = |ssrc: u32, pt: u8, sequence: u8, elements: &[(u8, &[u8])], payload: &[u8]| {
@@ -118,7 +134,7 @@ pub(super) fn shard_seeds() -> Vec<Vec<u8>> {
         (0..3).map(|n| rtp(902, 96, n, &[(4, b"2"), (RID_ID, b"q"), (2, &[1, 2, 3])], &vp8)).collect();
     layers.extend((0..3).map(|n| rtp(903, 96, n, &[(4, b"2"), (RID_ID, b"h"), (5, &[1]), (6, &[0, 1, 2])], &vp8)));
     layers.push(rtp(904, 97, 0, &[(4, b"2"), (REPAIRED_RID_ID, b"q")], &[&[0, 1], &vp8[..]].concat()));
-    let mut reports: Vec<_> = media::rtcp_seeds().iter().map(|report| with(0, report)).collect();
+    let mut reports: Vec<_> = reports().iter().map(|report| with(0, report)).collect();
     reports.extend([with(170, &[0, 1, 1, 7, 200]), vec![255]]);
     let record = [22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 1, 0, 4, 1, 2, 3, 4];
     let records = [110, 140, 160].map(|kind| with(kind, &record)).to_vec();

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use moonring_loadtest::peer::stun::{Key, MAX_REQUEST, Request};
 use moonring_wire::negotiate::IceCredentials;
 use moonring_wire::rtp::header::Header;
 use moonring_wire::transport::ice::IceLite;
@@ -10,7 +11,6 @@ use moonring_wire::transport::srtp::{MAX_RTCP_OVERHEAD, MasterKey, SrtpIn, SrtpO
 use moonring_wire::transport::stun::{self, MAX_RESPONSE, StunError, StunKey};
 
 use super::{Parts, joined};
-use crate::sim::stun::check;
 
 const PASSWORD: &str = "password-of-the-server-";
 
@@ -72,6 +72,16 @@ pub(super) fn srtp_seeds() -> Vec<Vec<u8>> {
     let seeds = vec![joined([&report[..], &rtp, &rtp]), joined([&[&rtp[..], &[7; 30]].concat()[..]])];
     report.resize(40, 0);
     seeds.into_iter().chain([joined([&report[..]])]).collect()
+}
+
+/// A binding request for `username` (`server:client`), which nominates its pair.
+fn check(username: &str, password: &str, transaction: u64) -> Vec<u8> {
+    let mut id = [0; 12];
+    id[4..].copy_from_slice(&transaction.to_be_bytes());
+    let request = Request { transaction: id, username, priority: 0x6E00_1EFF, tie_breaker: 7 };
+    let mut message = [0; MAX_REQUEST];
+    let len = request.write(&Key::new(password), &mut message);
+    message[..len].to_vec()
 }
 
 fn pair(profile: SrtpProfile) -> (SrtpOut, SrtpIn) {

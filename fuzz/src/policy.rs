@@ -1,4 +1,4 @@
-//! What policies meet: patterns over clients' text, plain data, and scripts themselves.
+//! The targets that need moonring-policy: patterns over clients' text, plain data, and scripts themselves.
 
 use std::time::Instant;
 
@@ -8,7 +8,14 @@ use moonring_policy::plain::{self, Limits};
 use moonring_policy::tools::check::check;
 use moonring_policy::tools::names::Names;
 
-use super::{Parts, joined};
+use super::target::{Parts, Target, joined};
+
+/// The targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "pattern", run: pattern, seeds: pattern_seeds, rounds: 5_000 },
+    Target { name: "plain", run: plain, seeds: plain_seeds, rounds: 5_000 },
+    Target { name: "script", run: script, seeds: script_seeds, rounds: 300 },
+];
 
 /// How often a match asks whether to go on, each time after a thousand steps or so, before it is told to stop.
 const PATIENCE: u32 = 20;
@@ -26,7 +33,7 @@ thread_local! {
 }
 
 /// Subject and pattern: what ours finds in bounded time, LuaJIT finds at the same place, and replaces alike.
-pub(super) fn pattern(bytes: &[u8]) {
+fn pattern(bytes: &[u8]) {
     let mut parts = Parts(bytes);
     let (Some(subject), Some(pattern)) = (parts.next(), parts.next()) else { return };
     let init = parts.next().map_or(0, <[u8]>::len).min(subject.len());
@@ -70,7 +77,7 @@ fn with_patience<T>(
     (polls <= PATIENCE).then_some(result)
 }
 
-pub(super) fn pattern_seeds() -> Vec<Vec<u8>> {
+fn pattern_seeds() -> Vec<Vec<u8>> {
     let pairs: &[(&str, &str)] = &[
         ("key = value", "^(%w+)%s*=%s*(%w+)$"),
         ("a(b(c)d)e", "%b()"),
@@ -83,7 +90,7 @@ pub(super) fn pattern_seeds() -> Vec<Vec<u8>> {
 }
 
 /// What crosses a reload, and JSON: what can be read, can be written and read again.
-pub(super) fn plain(bytes: &[u8]) {
+fn plain(bytes: &[u8]) {
     STATE.with(|lua| {
         if let Ok(value) = plain::decode(lua, bytes)
             && let Ok(encoded) = plain::encode(&value, LIMITS)
@@ -100,7 +107,7 @@ pub(super) fn plain(bytes: &[u8]) {
     });
 }
 
-pub(super) fn plain_seeds() -> Vec<Vec<u8>> {
+fn plain_seeds() -> Vec<Vec<u8>> {
     let texts = [
         r#"{"a":[1,2.5,null,"x",{"b":false}],"c":[],"d":-1e300,"e":"\u00e4\ud83d\ude00"}"#,
         r#"[[[[]]],{"":{"":0}},9007199254740993,0.1]"#,
@@ -116,14 +123,14 @@ pub(super) fn plain_seeds() -> Vec<Vec<u8>> {
 }
 
 /// A script: compiled, and looked at as `moonring check` does.
-pub(super) fn script(bytes: &[u8]) {
+fn script(bytes: &[u8]) {
     NAMES.with(|names| {
         let report = check("fuzzed.lua", bytes, names);
         assert!(report.findings.iter().all(|finding| finding.line as usize <= bytes.len() + 1));
     });
 }
 
-pub(super) fn script_seeds() -> Vec<Vec<u8>> {
+fn script_seeds() -> Vec<Vec<u8>> {
     let small = "STATE_VERSION = 2
 local seen, n = {}, 0
 function on_client_connect(client, auth_token)
@@ -132,6 +139,6 @@ function on_client_connect(client, auth_token)
   return auth_token:match(\"^%w+$\") ~= nil and not not sfu.jwt_verify
 end --[==[ a comment ]==]
 local function on_message() goto done ::done:: end";
-    let shipped = include_bytes!("../../../scripts/default_room.lua");
+    let shipped = include_bytes!("../../scripts/default_room.lua");
     vec![small.into(), shipped.to_vec(), b"return [[x]] .. 0x1p4 .. '\\z \\x41\\065'".to_vec()]
 }

@@ -1,4 +1,4 @@
-//! What is text: session descriptions and the signalling's messages.
+//! Session descriptions and signalling messages on their way through a shard.
 
 use moonring_core::command::{Command, Event, OfferRequest, PublishIntent, SubscribeIntent};
 use moonring_loadtest::peer::answer_text;
@@ -8,17 +8,12 @@ use moonring_wire::message::ClientMessage;
 use moonring_wire::negotiate::Offer;
 use moonring_wire::sdp;
 
-use super::shard::PANICS;
+use super::{PANICS, POLICY};
 use crate::sim::World;
-
-/// Everybody may do everything, and what comes as a message goes back through the script.
-pub(super) const POLICY: &str = "function on_client_connect() return true end
-function on_publish_request() return true end
-function on_message(client, message) client:send(message) end";
 
 /// Offers, one behind the other with a line of dashes between: a client's first, and then its changed mind. What is a
 /// description gets an answer, and answers can be read.
-pub(super) fn sdp(bytes: &[u8]) {
+pub(super) fn offers(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let offers: Vec<_> = text.split("----\n").filter_map(|text| sdp::parse_offer(text).ok()).take(3).collect();
     if offers.is_empty() {
@@ -39,7 +34,7 @@ pub(super) fn sdp(bytes: &[u8]) {
     assert_eq!(world.shard.counters().panics, 0, "{PANICS}");
 }
 
-pub(super) fn sdp_seeds() -> Vec<Vec<u8>> {
+pub(super) fn offers_seeds() -> Vec<Vec<u8>> {
     [
         &include_bytes!("../../../src/wire/src/sdp/fixtures/chrome_bundle.sdp")[..],
         include_bytes!("../../../src/wire/src/sdp/fixtures/chrome_simulcast.sdp"),
@@ -62,7 +57,7 @@ fn intents(offer: &Offer) -> (Vec<PublishIntent>, Vec<SubscribeIntent>) {
 }
 
 /// Messages, a line each, of two clients in turn: what a session makes of them goes to the shard.
-pub(super) fn signalling(bytes: &[u8]) {
+pub(super) fn messages(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let messages: Vec<_> = text.lines().take(20).map(serde_json::from_str::<ClientMessage>).collect();
     if messages.iter().all(Result::is_err) {
@@ -100,7 +95,7 @@ fn command(client: ClientId, message: ClientMessage) -> Option<Command> {
     })
 }
 
-pub(super) fn signalling_seeds() -> Vec<Vec<u8>> {
+pub(super) fn messages_seeds() -> Vec<Vec<u8>> {
     let sdp = include_str!("../../../src/wire/src/sdp/fixtures/ffmpeg_whip.sdp");
     let publish = serde_json::json!([{ "mid": "0", "source": "camera" }, { "mid": "1" }]);
     let offer = serde_json::json!({ "type": "offer", "request": 1, "sdp": sdp, "publish": publish });

@@ -1,0 +1,22 @@
+//! The targets that need moonring-core: what a room and a shard make of bytes that could be read.
+
+mod messages;
+mod pictures;
+mod shard;
+
+use super::target::{Parts, Target, joined};
+
+/// The targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "pictures", run: pictures::pictures, seeds: pictures::pictures_seeds, rounds: 20_000 },
+    Target { name: "offers", run: messages::offers, seeds: messages::offers_seeds, rounds: 300 },
+    Target { name: "messages", run: messages::messages, seeds: messages::messages_seeds, rounds: 5_000 },
+    Target { name: "shard", run: shard::shard, seeds: shard::shard_seeds, rounds: 150 },
+];
+
+/// Said when a panic was contained.
+const PANICS: &str = "a panic was contained, which ends a client or a room";
+/// Everybody may do everything, and what comes as a message goes back through the script.
+const POLICY: &str = "function on_client_connect() return true end
+function on_publish_request() return true end
+function on_message(client, message) client:send(message) end";

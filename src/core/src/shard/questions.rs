@@ -1,0 +1,130 @@
+//! What an offer asks for, section by section: checked, and made a question to the policy.
+
+use std::time::Instant;
+
+use super::Shard;
+use crate::command::{PublishIntent, SubscribeIntent};
+use crate::room::client::{PendingOffer, PolicyQuestion};
+use crate::room::negotiation;
+use crate::room::track::Track;
+use moonring_wire::id::{ClientKey, Mid, TrackKey};
+use moonring_wire::media::{Kind, TrackInfo};
+use moonring_wire::negotiate::{Offer, OfferSection, SectionKind};
+
+impl Shard {
+    pub(super) fn publish_question(
+        &mut self,
+        key: ClientKey,
+        pending: &PendingOffer,
+        intent: &PublishIntent,
+    ) -> Result<PolicyQuestion, String> {
+        let (section, kind) = media_section(&pending.offer, &intent.mid)?;
+        if !section.direction.sends() {
+            return Err(format!("section {} does not send", intent.mid));
+        }
+        let client = &self.world.clients[key];
+        if client.section(&intent.mid).is_some() || pending.questions.iter().any(|q| q.mid() == &intent.mid) {
+            return Err(format!("section {} is in use", intent.mid));
+        }
+        let asked = pending.questions.len();
+        if client.inbound.published.len() + asked >= self.settings.max_tracks_per_client {
+            return Err(format!("a client may publish at most {} tracks", self.settings.max_tracks_per_client));
+        }
+        let codec = negotiation::publish_codec(section, &self.settings.codecs)
+            .ok_or_else(|| format!("section {} offers no codec that this server takes", intent.mid))?;
+        let info = TrackInfo {
+            id: self.new_track_id(),
+            client: self.world.clients[key].id.clone(),
+            kind,
+            source: intent.source,
+            codec: codec.codec.name,
+            layers: section.rids.len().clamp(1, negotiation::MAX_LAYERS) as u8,
+            temporal_layers: 1,
+            muted: false,
+        };
+        Ok(PolicyQuestion::Publish { info, mid: intent.mid.clone(), codec })
+    }
+
+    pub(super) fn subscribe_question(
+        &self,
+        now: Instant,
+        key: ClientKey,
+        pending: &PendingOffer,
+        intent: &SubscribeIntent,
+    ) -> Result<PolicyQuestion, String> {
+        let (section, kind) = media_section(&pending.offer, &intent.mid)?;
+        if !section.direction.receives() {
+            return Err(format!("section {} does not receive", intent.mid));
+        }
+        let client = &self.world.clients[key];
+        if client.section(&intent.mid).is_some() || pending.questions.iter().any(|q| q.mid() == &intent.mid) {
+            return Err(format!("section {} is in use", intent.mid));
+        }
+        let track_key = match &intent.track {
+            Some(id) => self.index.tracks.get(id).copied().filter(|k| self.world.tracks[*k].room == client.room),
+            None => self.next_track_for(now, key, pending, (kind, section)),
+        };
+        let Some(track_key) = track_key else {
+            return Err(match &intent.track {
+                Some(id) => format!("there is no track {id}"),
+                None => format!("nothing is published that section {} could receive", intent.mid),
+            });
+        };
+        let track = &self.world.tracks[track_key];
+        if track.info.kind != kind {
+            return Err(format!(
+                "track {} is {}, section {} is not",
+                track.info.id,
+                track.info.kind.as_str(),
+                intent.mid
+            ));
+        }
+        if client.forward_of(track_key).is_some() || is_asked_for(pending, track_key) {
+            return Err(format!("track {} is received already", track.info.id));
+        }
+        let codec = negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback)
+            .ok_or_else(|| format!("section {} does not offer {}", intent.mid, track.codec.name.as_sdp()))?;
+        Ok(PolicyQuestion::Subscribe {
+            track: track_key,
+            mid: intent.mid.clone(),
+            codec,
+            follows: intent.track.is_none(),
+        })
+    }
+
+    /// The track that serves the client best of those it neither publishes nor receives; preferably of the publisher
+    /// it is to receive another from.
+    fn next_track_for(
+        &self,
+        now: Instant,
+        key: ClientKey,
+        pending: &PendingOffer,
+        (kind, section): (Kind, &OfferSection),
+    ) -> Option<TrackKey> {
+        let client = &self.world.clients[key];
+        let taken = |k: TrackKey, track: &Track| {
+            track.owner == key
+                || client.forward_of(k).is_some()
+                || is_asked_for(pending, k)
+                || negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback).is_none()
+        };
+        let preferred = pending.questions.iter().find_map(|q| match q {
+            PolicyQuestion::Subscribe { track, .. } => Some(self.world.tracks[*track].owner),
+            PolicyQuestion::Publish { .. } => None,
+        });
+        self.best_track(now, client.room, (kind, preferred), taken)
+    }
+}
+
+fn is_asked_for(pending: &PendingOffer, key: TrackKey) -> bool {
+    pending.questions.iter().any(|q| matches!(q, PolicyQuestion::Subscribe { track, .. } if *track == key))
+}
+
+fn media_section<'o>(offer: &'o Offer, mid: &Mid) -> Result<(&'o OfferSection, Kind), String> {
+    let section = offer.sections.iter().find(|s| s.mid == *mid).filter(|s| !s.stopped);
+    match section.map(|s| (s, s.kind)) {
+        Some((section, SectionKind::Media(kind))) => Ok((section, kind)),
+        Some(_) => Err(format!("section {mid} carries no audio or video")),
+        None => Err(format!("the offer has no section {mid}")),
+    }
+}
