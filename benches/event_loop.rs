@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use moonring::bench::{Core, LoopSettings, Park, Phase, spawn_shard};
+use moonring::bench::{Core, LoopSettings, Phase, spawn_shard};
 use moonring::bench::{IoMode, IoStats, bind};
 use moonring_core::command::{Command, Event};
 use moonring_wire::packet::SendBatch;
@@ -47,17 +47,15 @@ fn main() {
     let (idle, pings, rounds) =
         if full { (Duration::from_secs(3), 2_000, 3_000) } else { (Duration::from_millis(20), 5, 5) };
     plain(pings, rounds);
-    for park in [Park::Ring, Park::Executor] {
-        for io in [IoMode::Uring, IoMode::Mmsg] {
-            shard(io, park, idle, pings, rounds);
-        }
+    for io in [IoMode::Uring, IoMode::Mmsg] {
+        shard(io, idle, pings, rounds);
     }
 }
 
-fn shard(io: IoMode, park: Park, idle: Duration, pings: usize, rounds: usize) {
+fn shard(io: IoMode, idle: Duration, pings: usize, rounds: usize) {
     let mut settings = LoopSettings::default();
-    (settings.udp.io, settings.park) = (io, park);
-    let name = format!("{io}/{park:?}");
+    settings.udp.io = io;
+    let name = io.to_string();
     let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = socket.local_addr().unwrap();
     let (events, _receiver) = tokio::sync::mpsc::channel(1);

@@ -61,7 +61,7 @@ fn a_client_is_told_of_everything_that_is_there_and_that_comes_and_goes() {
     let track = world.publish(alice, Vp8);
     let bob = world.join("bob");
     let joined = world.events.iter().find_map(|event| match event {
-        Event::Joined { client, clients, tracks } if client.as_str() == "bob" => {
+        Event::Joined { client, clients, tracks, .. } if client.as_str() == "bob" => {
             Some((clients.clone(), tracks.clone()))
         }
         _ => None,

@@ -15,6 +15,7 @@ mod loss;
 mod mute;
 mod offers;
 mod policy;
+mod resume;
 mod runaways;
 mod sim;
 mod simulcast;

@@ -114,7 +114,7 @@ fn a_closed_room_puts_everybody_out_and_the_next_one_begins_anew() {
     assert!(world.events.iter().any(|event| matches!(event, Event::RoomClosed { .. })));
     let carol = world.join("carol");
     let alone = world.events.iter().any(|event| {
-        matches!(event, Event::Joined { client, clients, tracks } if client.as_str() == "carol" && clients.is_empty() && tracks.is_empty())
+        matches!(event, Event::Joined { client, clients, tracks, .. } if client.as_str() == "carol" && clients.is_empty() && tracks.is_empty())
     });
     assert!(alone && world.left(carol).is_none());
 }

@@ -76,6 +76,8 @@ pub(super) fn messages(bytes: &[u8]) {
 fn command(client: ClientId, message: ClientMessage) -> Option<Command> {
     Some(match message {
         ClientMessage::Join { .. } => return None,
+        ClientMessage::Resume { .. } => Command::Snapshot { client },
+        ClientMessage::View { track, width, height } => Command::SetView { client, track, width, height },
         ClientMessage::Offer { request, sdp, publish, subscribe } => Command::Offer(OfferRequest {
             client,
             request,

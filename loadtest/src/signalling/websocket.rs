@@ -132,6 +132,7 @@ impl Session<'_> {
                 let _ = self.context.failures.send(format!("error {code:?}: {message}"));
             }
             ServerMessage::Kicked { reason } => bail!("kicked: {reason}"),
+            ServerMessage::Restarting { reason } | ServerMessage::Closing { reason } => bail!("{reason}"),
             _ => {}
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! What the control plane asks of a shard, and what a shard tells the control plane.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -108,6 +109,12 @@ pub enum Command {
         /// Pixels down.
         height: u32,
     },
+    /// A joined client's new WebSocket wants to know the room as it is. Answered by [`Event::Joined`], unless the
+    /// client is gone; nobody else is told.
+    Snapshot {
+        /// Who.
+        client: ClientId,
+    },
     /// A message for the policy.
     Message {
         /// Who.
@@ -130,6 +137,16 @@ pub enum Command {
         id: u64,
         /// Which rooms.
         rooms: Vec<RoomId>,
+    },
+    /// A client ends as by [`Command::Leave`] if nothing that it publishes has come for as long as this: its encoder
+    /// is back on another connection.
+    LeaveIfSilent {
+        /// Who.
+        client: ClientId,
+        /// For how long.
+        silence: Duration,
+        /// Why, for the policy.
+        reason: String,
     },
     /// A client left, or its signalling is gone.
     Leave {
@@ -184,14 +201,16 @@ pub enum LeaveCause {
 /// From a shard to the control plane. `client` is who is to be told.
 #[derive(Debug)]
 pub enum Event {
-    /// It is in the room.
+    /// It is in the room, for the first time or as the answer to [`Command::Snapshot`].
     Joined {
         /// Who.
         client: ClientId,
         /// Everybody else in the room.
         clients: Vec<ClientInfo>,
-        /// Everything published in the room.
+        /// Everything that others publish in the room.
         tracks: Vec<TrackInfo>,
+        /// What it publishes itself.
+        own: Vec<TrackInfo>,
     },
     /// It is no longer (or never was) in the room; nothing more follows for it.
     Left {

@@ -16,8 +16,11 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
+use crate::io_mode::IoMode;
+use moonring_wire::transport::srtp::SrtpProfile;
+
 pub(crate) use values::{DEFAULT_SECRET, Dtls13};
-pub use values::{Io, LogFormat, PortRange, RoomScript, ScriptSetting, Secret, SrtpProfile};
+pub use values::{LogFormat, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays};
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* $name:ident [$env:literal $(, $arg:ident = $value:expr)*]: $type:ty = $default:expr;)*) => {
@@ -65,7 +68,7 @@ settings! {
     tls_cert ["MOONRING_TLS_CERT"]: PathBuf = PathBuf::new();
     /// Private key of tls-cert in PEM form
     tls_key ["MOONRING_TLS_KEY"]: PathBuf = PathBuf::new();
-    /// Folder of the generated certificate
+    /// Folder of what is kept over a restart: the generated certificate of HTTPS, the one of DTLS; empty: nothing is kept
     data_dir ["MOONRING_DATA_DIR"]: PathBuf = PathBuf::from("./certs");
     /// Plain HTTP, for running behind a proxy that does TLS; browsers give cameras only to https: and localhost
     insecure_http ["MOONRING_INSECURE_HTTP", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;
@@ -75,7 +78,7 @@ settings! {
     admin_listen ["MOONRING_ADMIN_LISTEN"]: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8081));
     /// Form of the log: text or json
     log_format ["MOONRING_LOG_FORMAT"]: LogFormat = LogFormat::Text;
-    /// What is logged, in the words of tracing's EnvFilter: info, or moonring=debug,info
+    /// What is logged, as tracing's EnvFilter has it: info, or moonring=debug,info
     log_filter ["MOONRING_LOG_FILTER"]: String = "info".into();
 
     /// Number of shards (pinned threads that forward); 0: one per core less one, at least one
@@ -87,7 +90,7 @@ settings! {
     /// Addresses that clients are told to send media to (behind NAT: the outer ones); none: the machine's own
     announced_ip ["MOONRING_ANNOUNCED_IP", value_delimiter = ',']: Vec<IpAddr> = vec![];
     /// How datagrams enter and leave: mmsg or uring
-    io ["MOONRING_IO"]: Io = Io::Mmsg;
+    io ["MOONRING_IO"]: IoMode = IoMode::Mmsg;
     /// SRTP protection profiles that are accepted; the first one that a client offers is used (DTLS 1.3: the client's first)
     srtp_profiles ["MOONRING_SRTP_PROFILES", value_delimiter = ',']: Vec<SrtpProfile> = SrtpProfile::ALL.to_vec();
     /// DTLS 1.3 with clients that offer it: off, fast (unless that costs AES-GCM, as with Chromium) or always
@@ -127,14 +130,18 @@ settings! {
     /// Signalling messages of one client per second, with a burst of ten times as many
     messages_per_s ["MOONRING_MESSAGES_PER_S"]: u32 = 20;
 
-    /// Silence of a client's media transport after which it is put out
+    /// Silence of a client's media transport after which it is disconnected
     ice_timeout_s ["MOONRING_ICE_TIMEOUT_S"]: u64 = 30;
     /// Time for a client's ICE and DTLS after its first offer
     handshake_timeout_s ["MOONRING_HANDSHAKE_TIMEOUT_S"]: u64 = 20;
     /// Time for a connection's join message, and for a request to be answered
     join_timeout_s ["MOONRING_JOIN_TIMEOUT_S"]: u64 = 15;
-    /// Distance of WebSocket pings; a client that is silent for three of them is gone
+    /// Interval of WebSocket pings; a client that is silent for three of them is gone
     ping_interval_s ["MOONRING_PING_INTERVAL_S"]: u64 = 20;
+    /// For how long a client stays in its room when its WebSocket is lost, until it resumes; 0: not at all
+    resume_s ["MOONRING_RESUME_S"]: u64 = 15;
+    /// What clients are told by a shutdown: restarting (they come back by themselves) or closing (they do not)
+    shutdown_says ["MOONRING_SHUTDOWN_SAYS"]: ShutdownSays = ShutdownSays::Restarting;
     /// Time that a shutdown gives to open connections
     shutdown_grace_s ["MOONRING_SHUTDOWN_GRACE_S"]: u64 = 5;
 
@@ -221,6 +228,7 @@ impl Config {
             ("handshake_timeout_s", self.handshake_timeout_s, 1, 3600),
             ("join_timeout_s", self.join_timeout_s, 1, 3600),
             ("ping_interval_s", self.ping_interval_s, 1, 3600),
+            ("resume_s", self.resume_s, 0, 600),
             ("shutdown_grace_s", self.shutdown_grace_s, 0, 3600),
             ("resend_ms", self.resend_ms, 0, 60_000),
             ("resend_kib", self.resend_kib as u64, 0, 1024 * 1024),

@@ -21,7 +21,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use tokio::sync::mpsc;
 
 use crate::probe::{self, StartError};
-use crate::udp::{Bell, Udp, UdpSettings};
+use crate::udp::{Udp, UdpSettings, WakeFd};
 use moonring_core::command::{Command, Event};
 use moonring_core::report::IoStats;
 use moonring_wire::packet::SendBatch;
@@ -73,17 +73,6 @@ pub enum Phase {
     Stop,
 }
 
-/// How a shard sleeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Park {
-    /// In the media ring, one system call: the executor's reactor gets a turn ten times a second. A third of the CPU time
-    /// per wake-up of the other way.
-    #[default]
-    Ring,
-    /// In glommio's reactor, woken through an eventfd: for when other tasks share the executor.
-    Executor,
-}
-
 /// How a shard's loop works.
 #[derive(Clone, Debug)]
 pub struct LoopSettings {
@@ -107,8 +96,6 @@ pub struct LoopSettings {
     pub send_bytes: usize,
     /// Sends of one flush.
     pub send_runs: usize,
-    /// How it sleeps.
-    pub park: Park,
     /// The longest sleep.
     pub longest_sleep: Duration,
 }
@@ -126,7 +113,6 @@ impl Default for LoopSettings {
             tick_budget: Duration::from_millis(5),
             send_bytes: 1 << 20,
             send_runs: 1_024,
-            park: Park::default(),
             longest_sleep: Duration::from_millis(100),
         }
     }
@@ -136,14 +122,14 @@ impl Default for LoopSettings {
 #[derive(Clone, Debug)]
 pub struct CommandSender {
     commands: SyncSender<Command>,
-    bell: Bell,
+    wake: WakeFd,
 }
 
 impl CommandSender {
     /// Queues a command and wakes the shard. Never waits: a full queue (or a shard that is gone) gives it back.
     pub fn send(&self, command: Command) -> Result<(), TrySendError<Command>> {
         self.commands.try_send(command)?;
-        self.bell.ring();
+        self.wake.wake();
         Ok(())
     }
 }
@@ -175,7 +161,7 @@ impl ShardThread {
 
     fn signal_stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.sender.bell.ring();
+        self.sender.wake.wake();
     }
 }
 
@@ -192,7 +178,7 @@ struct Parts<B> {
     build: B,
     commands: Receiver<Command>,
     events: mpsc::Sender<Event>,
-    bell: Bell,
+    wake: WakeFd,
     stop: Arc<AtomicBool>,
 }
 
@@ -207,11 +193,11 @@ where
     C: Core + 'static,
     B: FnOnce() -> C + Send + 'static,
 {
-    let bell = Bell::new().map_err(StartError::Thread)?;
+    let wake = WakeFd::new().map_err(StartError::Thread)?;
     let (sender, commands) = sync_channel(settings.command_capacity);
     let stop = Arc::new(AtomicBool::new(false));
     let name = settings.name.clone();
-    let parts = Parts { settings, sockets, build, commands, events, bell: bell.clone(), stop: stop.clone() };
+    let parts = Parts { settings, sockets, build, commands, events, wake: wake.clone(), stop: stop.clone() };
     let (started, outcome) = sync_channel(1);
     let thread = std::thread::Builder::new()
         .name(name)
@@ -223,7 +209,7 @@ where
         Ok(Err(error)) => return Err(error),
         Err(_) => return Err(StartError::Thread(io::Error::other("the thread ended while it started"))),
     }
-    Ok(ShardThread { sender: CommandSender { commands: sender, bell }, stop, thread: Some(thread) })
+    Ok(ShardThread { sender: CommandSender { commands: sender, wake }, stop, thread: Some(thread) })
 }
 
 /// The thread: all of it but the start runs inside glommio's executor.
@@ -242,16 +228,15 @@ where
         }
     };
     executor.run(async move {
-        let Parts { settings, sockets, build, commands, events, bell, stop } = parts;
-        let udp = Udp::new(sockets, &settings.udp).map_err(probe::ring_error);
-        let ticker = udp.and_then(|udp| Ticker::new(settings, udp, build(), commands, events, &bell, stop));
-        match ticker {
-            Ok(ticker) => {
+        let Parts { settings, sockets, build, commands, events, wake, stop } = parts;
+        match Udp::new(sockets, &settings.udp) {
+            Ok(udp) => {
+                let ticker = Ticker::new(settings, udp, build(), commands, events, &wake, stop);
                 let _ = started.send(Ok(()));
                 ticker.run().await;
             }
             Err(error) => {
-                let _ = started.send(Err(error));
+                let _ = started.send(Err(probe::ring_error(error)));
             }
         }
     });

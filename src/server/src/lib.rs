@@ -14,8 +14,12 @@
 mod addresses;
 mod cli;
 mod config;
+mod data_dir;
+mod dtls_certificate;
 mod event_loop;
+mod io_mode;
 mod probe;
+mod script_files;
 mod scripts;
 mod server;
 mod shard_handle;
@@ -25,13 +29,15 @@ mod udp;
 mod watch;
 
 pub use cli::run;
-pub use config::{Cli, Config, Io, LogFormat, Options, PortRange, RoomScript, ScriptSetting, Secret, SrtpProfile};
+pub use config::{Cli, Config, LogFormat, Options, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays};
+pub use io_mode::IoMode;
 pub use server::Server;
 
 /// What the benchmarks measure without a server around it.
 pub mod bench {
-    pub use crate::event_loop::{Core, LoopSettings, Park, Phase, spawn_shard};
+    pub use crate::event_loop::{Core, LoopSettings, Phase, spawn_shard};
     pub use crate::signal::tls::install_crypto_provider;
-    pub use crate::udp::{IoMode, Udp, UdpSettings, bind};
+    pub use crate::io_mode::IoMode;
+    pub use crate::udp::{Udp, UdpSettings, bind};
     pub use moonring_core::report::IoStats;
 }

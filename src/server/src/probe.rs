@@ -74,9 +74,9 @@ pub(super) fn ring_error(error: io::Error) -> StartError {
     }
 }
 
-/// Why glommio did not start: it tells only in words.
-pub(super) fn executor_error(words: &str) -> StartError {
-    StartError::Executor(words.lines().collect::<Vec<_>>().join(" "))
+/// Why glommio did not start; its error is a text of several lines.
+pub(super) fn executor_error(text: &str) -> StartError {
+    StartError::Executor(text.lines().collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]

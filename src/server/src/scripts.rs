@@ -4,21 +4,17 @@
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::script_files::{self, Listing, Wanted};
 use moonring_policy::library::{DEFAULT_SCRIPT, ScriptLibrary, ScriptRule};
 use moonring_policy::settings::MAX_SOURCE_BYTES;
 use moonring_policy::{Script, ScriptError};
-
-/// Most scripts in one folder.
-const MAX_SCRIPTS: usize = 100_000;
-/// Deepest folder below the scripts folder that is looked into.
-const MAX_DEPTH: usize = 4;
 
 /// The scripts folder, as it was when it was last read.
 #[derive(Debug)]
@@ -59,17 +55,6 @@ pub(crate) struct Refresh {
     pub changed: Vec<String>,
     /// Whether the library is another one: rooms may have to be reloaded.
     pub library: bool,
-}
-
-/// What is in the folder.
-#[derive(Clone, Debug, Default)]
-struct Listing {
-    /// Scripts, readable or not.
-    files: Vec<PathBuf>,
-    /// Folders, the scripts folder among them.
-    folders: Vec<PathBuf>,
-    /// Folders that could not be read.
-    unreadable: Vec<PathBuf>,
 }
 
 impl ScriptFolder {
@@ -114,7 +99,7 @@ impl ScriptFolder {
 
     /// What the files hold now; not yet in use.
     pub(crate) fn look(&self) -> io::Result<Texts> {
-        let listing = list(&self.path)?;
+        let listing = script_files::list(&self.path, Wanted::Scripts)?;
         Ok(Texts(listing.files.iter().map(|path| (name_of(&self.path, path), Text::of(&read(path)))).collect()))
     }
 
@@ -126,7 +111,7 @@ impl ScriptFolder {
     /// Reads every file again and compiles those that are different. A script that is broken, unreadable or gone stays
     /// in the library in its last good version where rooms depend on it. An error leaves all as it was.
     pub(crate) fn refresh(&mut self) -> io::Result<Refresh> {
-        let listing = list(&self.path)?;
+        let listing = script_files::list(&self.path, Wanted::Scripts)?;
         for folder in listing.unreadable.iter().filter(|folder| !self.listing.unreadable.contains(folder)) {
             tracing::error!(folder = %folder.display(), "cannot be read: its scripts stay as they were");
         }
@@ -196,40 +181,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_SOURCE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// All `.lua` files below `folder`, in the order of their names. Hidden ones are left out (editors' scratch files,
-/// Kubernetes' `..data`), tests too; links are followed, and one that leads nowhere is a file that cannot be read.
-fn list(folder: &Path) -> io::Result<Listing> {
-    let mut listing = Listing::default();
-    let mut folders = vec![(folder.to_owned(), 0)];
-    while let Some((folder, depth)) = folders.pop() {
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if depth == 0 => return Err(error),
-            Err(_) => {
-                listing.unreadable.push(folder);
-                continue;
-            }
-        };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') || listing.files.len() >= MAX_SCRIPTS {
-                continue;
-            }
-            let is_script = name.ends_with(".lua") && !name.ends_with("_test.lua");
-            match fs::metadata(&path) {
-                Ok(data) if data.is_dir() && depth < MAX_DEPTH => folders.push((path, depth + 1)),
-                Ok(data) if data.is_file() && is_script => listing.files.push(path),
-                Err(_) if is_script => listing.files.push(path),
-                _ => {}
-            }
-        }
-        listing.folders.push(folder);
-    }
-    listing.files.sort();
-    Ok(listing)
 }
 
 /// A script's name: its path below the folder, with `/`.

@@ -7,13 +7,14 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 
 use crate::addresses;
-use crate::config::{self, Config, Dtls13, Io};
+use crate::config::{Config, Dtls13};
+use crate::dtls_certificate;
 use crate::event_loop::{LoopSettings, ShardThread, spawn_shard};
 use crate::probe;
 use crate::scripts::ScriptFolder;
 use crate::shard_handle::ShardHandle;
-use crate::signal::http::{Door, ShardEnd};
-use crate::udp::{IoMode, UdpSettings, bind};
+use crate::signal::http::{Listeners, ShardEnd};
+use crate::udp::{UdpSettings, bind};
 use crate::watch::{Watch, WatchSettings};
 use moonring_core::room::history::HistoryLimits;
 use moonring_core::shard::{Shard, ShardSettings};
@@ -21,16 +22,15 @@ use moonring_policy::library::{ScriptLibrary, ScriptRule};
 use moonring_policy::{PolicyEngine, PolicySettings};
 use moonring_wire::transport::TransportConfig;
 use moonring_wire::transport::dtls::{Certificate, DtlsVersions};
-use moonring_wire::transport::srtp::SrtpProfile;
 
 /// Events of one shard that may wait for the control plane: a room of 500 that ends tells 500 clients of 500.
 const EVENT_QUEUE: usize = 16_384;
 /// How often a shard tells of its counters.
-const REPORT_DISTANCE: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A server that has its ports and its shards, and serves once [`Server::run`] is called.
 pub struct Server {
-    door: Door,
+    listeners: Listeners,
     shards: Vec<ShardThread>,
     ends: Vec<ShardEnd>,
     scripts: ScriptFolder,
@@ -42,31 +42,31 @@ impl Server {
     pub fn start(config: &Config) -> anyhow::Result<Self> {
         config.check_scripts_dir()?;
         probe::check(config.shards())?;
-        let door = Door::open(config)?;
+        let listeners = Listeners::open(config)?;
         let rules = config.room_scripts.iter().map(|rule| ScriptRule::new(&rule.pattern, &rule.script));
         let scripts = ScriptFolder::open(&config.scripts_dir, rules.collect())
             .with_context(|| format!("scripts folder {}", config.scripts_dir.display()))?;
-        let certificate = Certificate::generate().context("cannot make the certificate for DTLS")?;
+        let certificate = dtls_certificate::load(&config.data_dir)?;
         let (mut shards, mut ends) = (Vec::new(), Vec::new());
         for (n, port) in config.media_ports.iter().take(config.shards()).enumerate() {
             let (shard, end) = start_shard(config, n, port, &certificate, scripts.library().clone())?;
             shards.push(shard);
             ends.push(end);
         }
-        Ok(Self { door, shards, ends, scripts })
+        Ok(Self { listeners, shards, ends, scripts })
     }
 
     /// Where clients connect to.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.door.address()
+        self.listeners.address()
     }
 
-    /// Serves until `shutdown` is ready; then everybody is told goodbye.
+    /// Serves until `shutdown` is ready; then everybody is told that the server ends.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
         let handles = self.ends.iter().map(|end| end.handle.clone()).collect();
         let (watch, scripts) = Watch::new(self.scripts, handles, WatchSettings::default());
         let watch = tokio::spawn(watch.run());
-        let served = self.door.with_scripts(scripts).serve(self.ends, shutdown).await;
+        let served = self.listeners.with_scripts(scripts).serve(self.ends, shutdown).await;
         watch.abort();
         for shard in self.shards {
             shard.stop();
@@ -108,7 +108,7 @@ fn start_shard(
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         engine.set_clock(now, unix);
         let mut shard = Shard::new(now, settings, engine, library, seed);
-        shard.report_every(now, REPORT_DISTANCE);
+        shard.report_every(now, REPORT_INTERVAL);
         shard
     };
     let (events, receiver) = mpsc::channel(EVENT_QUEUE);
@@ -123,20 +123,11 @@ fn loop_settings(config: &Config, n: usize) -> LoopSettings {
     let cores = probe::cores();
     // The control plane keeps the first core, when there is more than one.
     let cpu = (cores > config.shards()).then(|| cores - config.shards() + n);
-    let io = match config.io {
-        Io::Uring => IoMode::Uring,
-        Io::Mmsg => IoMode::Mmsg,
-    };
-    let udp = UdpSettings { io, ..UdpSettings::default() };
+    let udp = UdpSettings { io: config.io, ..UdpSettings::default() };
     LoopSettings { name: format!("shard-{n}"), cpu, udp, ..LoopSettings::default() }
 }
 
 fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certificate) -> ShardSettings {
-    let profiles = config.srtp_profiles.iter().map(|profile| match profile {
-        config::SrtpProfile::Aes256Gcm => SrtpProfile::AeadAes256Gcm,
-        config::SrtpProfile::Aes128Gcm => SrtpProfile::AeadAes128Gcm,
-        config::SrtpProfile::Aes128CmSha1_80 => SrtpProfile::Aes128CmHmacSha1_80,
-    });
     let versions = match config.dtls13 {
         Dtls13::Off => DtlsVersions::V12,
         Dtls13::Fast => DtlsVersions::V13IfFast,
@@ -146,7 +137,7 @@ fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certi
     let base = ShardSettings::new(certificate);
     ShardSettings {
         transport: TransportConfig {
-            profiles: profiles.collect(),
+            profiles: config.srtp_profiles.clone(),
             versions,
             idle_timeout: Duration::from_secs(config.ice_timeout_s),
             ..base.transport

@@ -1,33 +1,30 @@
-//! `moonring check` and `moonring test`: the files and the words around `policy::tools`.
+//! `moonring check` and `moonring test`: the files and the output around `policy::tools`.
 
 #[cfg(test)]
 mod tests;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
+use crate::script_files::{self, Wanted};
 use moonring_policy::tools::check::{self, Level, Report};
 use moonring_policy::tools::names::Names;
 use moonring_policy::tools::trial::{self, Case};
 
-/// The end of a test file's name.
-const TEST: &str = "_test.lua";
 /// Stack of the thread that runs scripts, as a shard has it: LuaJIT does not check how deep C code nests.
 const STACK: usize = 64 << 20;
-/// Deepest folder that is looked into.
-const MAX_DEPTH: usize = 8;
 
 /// Checks scripts; folders stand for the scripts in them. True when all may be used; with `strict`, when there is no
 /// warning either.
 pub(crate) fn check(paths: &[PathBuf], strict: bool, now: Instant, out: &mut dyn Write) -> anyhow::Result<bool> {
     let names = Names::of_sandbox(now)?;
     let (mut errors, mut warnings) = (0, 0);
-    for path in scripts(paths, |name| !name.ends_with(TEST))? {
+    for path in scripts(paths, Wanted::Scripts)? {
         let report = check_file(&path, &names);
         errors += report.count(Level::Error);
         warnings += report.count(Level::Warning);
@@ -46,11 +43,11 @@ pub(crate) fn check_file(path: &Path, names: &Names) -> Report {
     }
 }
 
-/// Runs test files, in TAP's words; folders stand for the test files in them. True when every test passed.
+/// Runs test files and writes TAP; folders stand for the test files in them. True when every test passed.
 pub(crate) fn test(paths: &[PathBuf], now: Instant, out: &mut dyn Write) -> anyhow::Result<bool> {
     let (mut count, mut failed) = (0, 0);
     writeln!(out, "TAP version 14")?;
-    for path in scripts(paths, |name| name.ends_with(TEST))? {
+    for path in scripts(paths, Wanted::Tests)? {
         let mut text = format!("# {}\n", path.display());
         for case in test_file(&path, now)? {
             count += 1;
@@ -79,27 +76,19 @@ pub(crate) fn test_file(path: &Path, now: Instant) -> anyhow::Result<Vec<Case>> 
     thread.join().map_err(|_| anyhow::anyhow!("{}: the test run has panicked", path.display()))
 }
 
-/// The `.lua` files that are named, and those of the named folders whose name fits.
-pub(crate) fn scripts(paths: &[PathBuf], fits: fn(&str) -> bool) -> anyhow::Result<Vec<PathBuf>> {
+/// The files that are named, and the wanted ones of the folders that are named.
+pub(crate) fn scripts(paths: &[PathBuf], wanted: Wanted) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in paths {
-        if path.is_dir() { below(path, fits, 0, &mut found)? } else { found.push(path.clone()) }
+        if !path.is_dir() {
+            found.push(path.clone());
+            continue;
+        }
+        let listing = script_files::list(path, wanted).with_context(|| path.display().to_string())?;
+        if let Some(folder) = listing.unreadable.first() {
+            bail!("folder {} cannot be read", folder.display());
+        }
+        found.extend(listing.files);
     }
     Ok(found)
-}
-
-fn below(folder: &Path, fits: fn(&str) -> bool, depth: usize, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    let mut entries: Vec<_> = fs::read_dir(folder)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>())
-        .with_context(|| folder.display().to_string())?;
-    entries.sort();
-    for path in entries {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if path.is_dir() && depth < MAX_DEPTH && !name.starts_with('.') {
-            below(&path, fits, depth + 1, found)?;
-        } else if name.ends_with(".lua") && fits(&name) && !name.starts_with('.') {
-            found.push(path);
-        }
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ mod cmsg;
 mod mmsg;
 mod pages;
 mod ring;
+mod route;
 mod sockaddr;
 mod socket;
 mod sockets;
@@ -16,12 +17,11 @@ mod table;
 mod tests;
 mod wake;
 
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::str::FromStr;
 use std::time::Duration;
 
+use crate::io_mode::IoMode;
 use mmsg::Mmsg;
 use moonring_core::report::IoStats;
 use moonring_wire::packet::SendBatch;
@@ -29,41 +29,10 @@ use ring::Uring;
 use sockets::Sockets;
 
 pub use socket::bind;
-pub(crate) use wake::{Alarm, Bell};
+pub(crate) use wake::WakeFd;
 
 /// The longest payload of a UDP datagram, and of what the kernel coalesces (over IPv6 a little more than IPv4's 65,507).
 const LONGEST_PAYLOAD: usize = 65_535;
-
-/// Which system calls carry the packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IoMode {
-    /// io_uring: multishot receive, batched sends.
-    Uring,
-    /// `recvmmsg` and `sendmmsg`: what measures better (README.md, "What forwarding costs").
-    #[default]
-    Mmsg,
-}
-
-impl FromStr for IoMode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "uring" => Ok(Self::Uring),
-            "mmsg" => Ok(Self::Mmsg),
-            other => Err(format!("unknown io mode {other:?}: uring and mmsg are known")),
-        }
-    }
-}
-
-impl fmt::Display for IoMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Uring => "uring",
-            Self::Mmsg => "mmsg",
-        })
-    }
-}
 
 /// How a shard's sockets are used.
 #[derive(Clone, Debug)]
@@ -194,29 +163,14 @@ impl Udp {
         report
     }
 
-    /// Lets `bell` end each [`Udp::wait`].
-    pub fn watch(&mut self, bell: &Bell) {
-        either!(&mut self.calls, io => io.watch(bell));
+    /// Lets `wake` end each [`Udp::wait`].
+    pub fn watch(&mut self, wake: &WakeFd) {
+        either!(&mut self.calls, io => io.watch(wake));
     }
 
-    /// Blocks the thread until there is something to receive, the watched bell rings or `timeout` is over.
+    /// Blocks the thread until there is something to receive, the watched [`WakeFd`] is written or `timeout` is over.
     pub fn wait(&mut self, timeout: Duration) {
         either!(&mut self.calls, io => io.wait(timeout));
-    }
-
-    /// Lets `bell` ring when something arrives while [`Udp::prepare_sleep`] holds: for waiting elsewhere.
-    pub fn ring(&mut self, bell: &Bell) -> io::Result<()> {
-        either!(&self.calls, io => io.ring_bell(bell))
-    }
-
-    /// Arms the bell; false when there is something to receive already. After the sleep call [`Udp::awake`].
-    pub fn prepare_sleep(&mut self) -> bool {
-        either!(&mut self.calls, io => io.prepare_sleep())
-    }
-
-    /// Silences the bell.
-    pub fn awake(&mut self) {
-        either!(&mut self.calls, io => io.awake());
     }
 
     /// Asks the kernel how many datagrams it dropped: a system call a socket, for once a second.

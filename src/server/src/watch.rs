@@ -3,7 +3,7 @@
 //! inotify says when to look; a poll every few seconds finds what inotify does not show (bind-mounted single files,
 //! network file systems). What counts is the text of the files, so that looking once too often changes nothing.
 
-mod eyes;
+mod script_watch;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::scripts::ScriptFolder;
 use crate::shard_handle::ShardHandle;
-use eyes::{Eyes, Sight};
+use script_watch::{Change, ScriptWatch};
 use moonring_core::command::Command;
 use moonring_policy::ScriptLibrary;
 
@@ -27,7 +27,7 @@ use moonring_policy::ScriptLibrary;
 const DEBOUNCE: Duration = Duration::from_millis(150);
 /// A folder in which something is written all the time is read nevertheless.
 const LONGEST_DEBOUNCE: Duration = Duration::from_secs(2);
-/// Distance of the looks that no event asked for.
+/// Interval of the looks that no event asked for.
 const POLL: Duration = Duration::from_secs(5);
 /// Pause before a library is offered again to a shard whose queue is full.
 const RETRY: Duration = Duration::from_millis(20);
@@ -43,7 +43,7 @@ const MAX_LOGGED: usize = 8;
 pub(crate) struct WatchSettings {
     /// Quiet after the last event before the files are read.
     pub debounce: Duration,
-    /// Distance of the looks that no event asked for.
+    /// Interval of the looks that no event asked for.
     pub poll: Duration,
 }
 
@@ -127,7 +127,7 @@ pub(crate) struct Watch {
 
 /// Why the folder is looked at.
 enum Reason {
-    Seen(Sight),
+    Seen(Change),
     Asked(oneshot::Sender<ReloadReport>),
     Poll,
     Retry,
@@ -147,7 +147,7 @@ impl Watch {
 
     /// Watches until it is dropped.
     pub(crate) async fn run(mut self) {
-        let mut eyes = Eyes::new();
+        let mut inotify = ScriptWatch::new();
         let mut next_poll = Instant::now();
         while let Some(folder) = &self.folder {
             let name = folder.path().file_name().map(ToOwned::to_owned);
@@ -156,7 +156,7 @@ impl Watch {
                 Some(reply) = self.requests.recv() => Reason::Asked(reply),
                 () = sleep(RETRY), if !self.behind.is_empty() => Reason::Retry,
                 () = sleep_until(next_poll) => Reason::Poll,
-                sight = eyes.see(name.as_ref()) => Reason::Seen(sight),
+                change = inotify.next_change(name.as_ref()) => Reason::Seen(change),
             };
             let reply = match reason {
                 Reason::Retry => {
@@ -164,17 +164,17 @@ impl Watch {
                     continue;
                 }
                 // The writer's closing is still to come.
-                Reason::Seen(Sight::Writing | Sight::Nothing) => continue,
-                Reason::Seen(Sight::Changed) => self.settle(&mut eyes, name.as_ref()).await,
+                Reason::Seen(Change::Writing | Change::Nothing) => continue,
+                Reason::Seen(Change::Changed) => self.settle(&mut inotify, name.as_ref()).await,
                 Reason::Poll if !self.poll().await => {
                     next_poll = Instant::now() + self.settings.poll;
-                    self.watch_places(&mut eyes).await;
+                    self.watch_places(&mut inotify).await;
                     continue;
                 }
                 Reason::Poll => None,
                 Reason::Asked(reply) => Some(reply),
             };
-            let report = self.read(&mut eyes).await;
+            let report = self.read(&mut inotify).await;
             next_poll = Instant::now() + self.settings.poll;
             if let Some(reply) = reply {
                 // Who asked may have gone.
@@ -185,7 +185,7 @@ impl Watch {
     }
 
     /// Waits until nothing has happened for a moment, or an operator asks.
-    async fn settle(&mut self, eyes: &mut Eyes, name: Option<&OsString>) -> Option<oneshot::Sender<ReloadReport>> {
+    async fn settle(&mut self, inotify: &mut ScriptWatch, name: Option<&OsString>) -> Option<oneshot::Sender<ReloadReport>> {
         let at_last = Instant::now() + LONGEST_DEBOUNCE.max(self.settings.debounce);
         loop {
             let until = (Instant::now() + self.settings.debounce).min(at_last);
@@ -193,7 +193,7 @@ impl Watch {
                 biased;
                 Some(reply) = self.requests.recv() => return Some(reply),
                 () = sleep_until(until) => return None,
-                _ = eyes.see(name) => {}
+                _ = inotify.next_change(name) => {}
             }
         }
     }
@@ -218,7 +218,7 @@ impl Watch {
     }
 
     /// Reads the folder, and again when something was there that was not watched before. Tells the shards.
-    async fn read(&mut self, eyes: &mut Eyes) -> ReloadReport {
+    async fn read(&mut self, inotify: &mut ScriptWatch) -> ReloadReport {
         let mut changed = BTreeSet::new();
         let (mut library, mut error) = (false, None);
         for _ in 0..MAX_READINGS {
@@ -232,7 +232,7 @@ impl Watch {
                 Some(Err(why)) => error = Some(why),
                 None => return ReloadReport::default(),
             }
-            if !self.watch_places(eyes).await {
+            if !self.watch_places(inotify).await {
                 break;
             }
         }
@@ -246,14 +246,14 @@ impl Watch {
     }
 
     /// Sets the watches; true when there is a new one.
-    async fn watch_places(&mut self, eyes: &mut Eyes) -> bool {
-        let Some(mut places) = eyes.take_places() else { return false };
+    async fn watch_places(&mut self, inotify: &mut ScriptWatch) -> bool {
+        let Some(mut places) = inotify.take_places() else { return false };
         let set = self.blocking(move |folder| {
             let new = places.set(folder.path(), folder.watchable());
             ((places, new), folder)
         });
         let (places, new) = set.await.unzip();
-        eyes.put_places(places);
+        inotify.put_places(places);
         new.unwrap_or(false)
     }
 

@@ -213,10 +213,17 @@ pub struct TrackInfo {
     pub source: Source,
     /// The codec it is sent in.
     pub codec: CodecName,
-    /// Number of simulcast layers; 1 when there is no simulcast.
+    /// Number of simulcast or spatial layers; 1 when there is one encoding only.
     pub layers: u8,
+    /// Number of temporal layers of each; 1 when unknown.
+    #[serde(default = "one_layer")]
+    pub temporal_layers: u8,
     /// True while its publisher or the policy has muted it.
     pub muted: bool,
+}
+
+fn one_layer() -> u8 {
+    1
 }
 
 impl TrackInfo {

@@ -4,6 +4,14 @@
 //! a `type`. The first message is [`ClientMessage::Join`]; the server answers with [`ServerMessage::Joined`] or
 //! [`ServerMessage::Rejected`] and, after a rejection, closes.
 //!
+//! # Resume
+//!
+//! A WebSocket that ends without [`ClientMessage::Leave`] does not end the client's stay in the room: for `resume_s`
+//! seconds its media flows on and nobody is told. [`ClientMessage::Resume`], as the first message of a new
+//! WebSocket, goes on with the stay; the server answers with [`ServerMessage::Joined`], whose lists are a snapshot of
+//! the room as it is now and replace what the client knew. Application messages and the answer of an offer that was
+//! waiting follow it. A ticket is good for one use; each [`ServerMessage::Joined`] brings the next one.
+//!
 //! # Media
 //!
 //! One peer connection per client, and the client always makes the offer; the server (an ICE-lite agent) only
@@ -54,6 +62,8 @@ pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 /// Longest application message, in bytes of JSON text.
 pub const MAX_APPLICATION_BYTES: usize = 64 * 1024;
+/// Longest ticket, in bytes.
+pub const MAX_TICKET_BYTES: usize = 256;
 /// Errors of one connection after which it is closed.
 pub const MAX_ERRORS: u32 = 50;
 
@@ -74,6 +84,11 @@ pub enum ClientMessage {
         /// [`PROTOCOL_VERSION`], when the client wants to be refused by a server that speaks another.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         protocol: Option<u32>,
+    },
+    /// Goes on with a stay whose WebSocket was lost; the first message of a connection, instead of `join`.
+    Resume {
+        /// The ticket of the last `joined`.
+        ticket: String,
     },
     /// Offers a session description.
     Offer {
@@ -127,7 +142,7 @@ pub enum ClientMessage {
         /// Anything.
         value: Value,
     },
-    /// Says goodbye; the server closes the connection.
+    /// Leaves the room at once: nobody waits for a resume. The server closes the connection.
     Leave {},
 }
 
@@ -156,7 +171,7 @@ pub struct Subscribe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage {
-    /// The client is in the room.
+    /// The client is in the room, for the first time or after a resume.
     Joined {
         /// The id the server gave to the client.
         client: ClientId,
@@ -164,8 +179,16 @@ pub enum ServerMessage {
         room: RoomId,
         /// Everybody else there.
         clients: Vec<Participant>,
-        /// Everything published there.
+        /// Everything that others publish there.
         tracks: Vec<TrackInfo>,
+        /// The client's own published tracks; empty when it has just joined.
+        own: Vec<TrackInfo>,
+        /// The proof for [`ClientMessage::Resume`]: opaque, good for one use; empty when `resume_s` is 0.
+        ticket: String,
+        /// Seconds for which the stay is kept after the WebSocket is lost; 0: it ends with the WebSocket.
+        resume_s: u64,
+        /// True when this continues an earlier stay.
+        resumed: bool,
         /// [`PROTOCOL_VERSION`].
         protocol: u32,
     },
@@ -211,38 +234,25 @@ pub enum ServerMessage {
         /// Which.
         track: TrackId,
     },
-    /// A subscribed track is not sent for now.
-    TrackPaused {
-        /// Which.
-        track: TrackId,
-        /// Why.
-        reason: PauseReason,
-    },
-    /// A subscribed track that was paused is sent again.
-    TrackResumed {
-        /// Which.
-        track: TrackId,
-    },
-    /// Of an own track: the layers that somebody receives; the publisher may switch the others off.
-    WantedLayers {
-        /// Which.
-        track: TrackId,
-        /// 0 the lowest; empty: nobody receives the track.
-        layers: Vec<u8>,
-    },
-    /// Who speaks, loudest first; sent when it changes.
-    ActiveSpeakers {
-        /// Who.
-        clients: Vec<ClientId>,
-    },
     /// A message from the room's policy.
     Message {
         /// What the script sent.
         value: Value,
     },
-    /// The client is put out. The server closes.
+    /// The client is removed from the room. The server closes.
     Kicked {
         /// In the policy's words, or the technical reason.
+        reason: String,
+    },
+    /// The server restarts. It closes; the client is expected to join again by itself, after a random pause that grows
+    /// with each attempt.
+    Restarting {
+        /// For the user.
+        reason: String,
+    },
+    /// The server stops and does not come back. It closes; clients are not expected to try again.
+    Closing {
+        /// For the user.
         reason: String,
     },
     /// Something the client sent was refused, and changed nothing.
@@ -301,6 +311,8 @@ pub enum ErrorCode {
     Limit,
     /// The client speaks another version of the protocol.
     Protocol,
+    /// The ticket of a resume is unknown, used or expired: join instead. The server closes.
+    Ticket,
 }
 
 #[cfg(test)]

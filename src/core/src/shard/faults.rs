@@ -50,9 +50,7 @@ impl Shard {
     /// Says goodbye to everybody, over media and signalling.
     pub fn shut_down(&mut self, now: Instant, out: &mut SendBatch) {
         for key in self.world.clients.keys().collect::<Vec<_>>() {
-            if let Some(transport) = self.world.clients.get_mut(key).and_then(|c| c.transport.as_mut()) {
-                transport.close(now, &mut self.work.dtls_scratch, out);
-            }
+            self.close_transport(now, key, out);
             self.remove_client(now, key, LeaveCause::Shutdown, "the server shuts down");
         }
     }

@@ -10,6 +10,7 @@ use crate::room::track::Track;
 use moonring_policy::hook::{HookCall, Verdict};
 use moonring_wire::id::{ClientKey, RoomKey, TrackKey};
 use moonring_wire::media::Kind;
+use moonring_wire::packet::SendBatch;
 
 /// A track of which nothing has come for this long is given up for one of which something comes.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -47,7 +48,7 @@ impl Shard {
 
     /// Looks whether what the server chose for a client has ended or fallen silent while something else is live. False
     /// when the client was ended, as nothing has come for it any more.
-    pub(super) fn follow_live(&mut self, now: Instant, key: ClientKey) -> bool {
+    pub(super) fn follow_live(&mut self, now: Instant, key: ClientKey, out: &mut SendBatch) -> bool {
         let Some(client) = self.world.clients.get(key) else { return false };
         let followers: Vec<_> = client
             .outbound
@@ -71,6 +72,7 @@ impl Shard {
             self.world.clients[key].outbound.lost_at = None;
         } else if since.is_some_and(|at| now.saturating_duration_since(at) >= GRACE) {
             let words = format!("nothing has been published for {} s", GRACE.as_secs());
+            self.close_transport(now, key, out);
             self.remove_client(now, key, LeaveCause::TransportFailed(words.clone()), &words);
             return false;
         } else {

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{PendingHook, Shard};
 use crate::command::{ClientInfo, Event, JoinRequest, LeaveCause, RefusalCode};
@@ -11,6 +11,7 @@ use crate::room::client::Client;
 use crate::room::speakers::Speakers;
 use moonring_policy::hook::{ClientFacts, HookCall, Presence, Traffic, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
+use moonring_wire::packet::SendBatch;
 use moonring_wire::transport::ice;
 
 impl Shard {
@@ -98,15 +99,7 @@ impl Shard {
             Verdict::Allow => {
                 let (id, room_key) = (client.id.clone(), client.room);
                 let info = ClientInfo { client: id.clone(), metadata: client.facts.metadata.clone() };
-                let Some(room) = self.world.rooms.get(room_key) else { return };
-                let joined = room.clients.iter().filter(|k| **k != key).filter_map(|k| self.world.clients.get(*k));
-                let clients = joined
-                    .filter(|c| c.facts.presence.get() == Presence::Joined)
-                    .map(|c| ClientInfo { client: c.id.clone(), metadata: c.facts.metadata.clone() })
-                    .collect();
-                let tracks =
-                    room.tracks.iter().filter_map(|t| self.world.tracks.get(*t)).map(|t| t.info.clone()).collect();
-                self.work.events.push_back(Event::Joined { client: id, clients, tracks });
+                self.snapshot(&id);
                 self.tell_room(room_key, Some(key), |client| Event::ClientJoined { client, other: info.clone() });
             }
             Verdict::Reject(reason) => {
@@ -115,10 +108,27 @@ impl Shard {
         }
     }
 
-    pub(super) fn leave(&mut self, now: Instant, id: &ClientId, reason: String) {
+    pub(super) fn leave(&mut self, now: Instant, id: &ClientId, reason: String, out: &mut SendBatch) {
         if let Some(key) = self.index.clients.get(id).copied() {
+            self.close_transport(now, key, out);
             self.remove_client(now, key, LeaveCause::Left, &reason);
         }
+    }
+
+    /// Tells a client over its media path that it ends (`close_notify`): a player over WHEP has no other signalling.
+    pub(super) fn close_transport(&mut self, now: Instant, key: ClientKey, out: &mut SendBatch) {
+        if let Some(transport) = self.world.clients.get_mut(key).and_then(|client| client.transport.as_mut()) {
+            transport.close(now, &mut self.work.dtls_scratch, out);
+        }
+    }
+
+    /// True for a client that has been there for `silence` and from whose tracks nothing came in that time.
+    pub(super) fn publishes_nothing(&self, now: Instant, id: &ClientId, silence: Duration) -> bool {
+        let client = self.index.clients.get(id).and_then(|key| self.world.clients.get(*key));
+        let Some(client) = client else { return false };
+        let tracks = client.inbound.published.iter().filter_map(|key| self.world.tracks.get(*key));
+        let shortest = tracks.flat_map(|track| &track.layers).filter_map(|layer| layer.silence(now)).min();
+        shortest.unwrap_or(now.saturating_duration_since(client.facts.since)) >= silence
     }
 
     /// Takes a client out: its tracks, its forwards, its addresses. Everybody and the policy are told, if it had
@@ -148,6 +158,10 @@ impl Shard {
             room.clients.retain(|k| *k != key);
             room.touched.retain(|k| *k != key);
             room.paced.retain(|k| *k != key);
+        }
+        if presence == Presence::Joined {
+            let room = self.world.rooms.get(room_key).map_or("", |room| room.id.as_str());
+            tracing::info!(room, client = %id, reason, "client left");
         }
         let was_rejected = matches!(cause, LeaveCause::Rejected(_));
         self.work.events.push_back(Event::Left { client: id.clone(), cause });

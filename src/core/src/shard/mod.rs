@@ -18,6 +18,7 @@ mod policies;
 mod questions;
 mod reloads;
 mod reporting;
+mod snapshot;
 mod streams;
 mod timers;
 
@@ -253,11 +254,17 @@ impl Shard {
             Command::SetMuted { client, track, muted } => self.set_muted_by_client(now, &client, &track, muted),
             Command::SetView { client, track, width, height } => self.set_view(now, &client, &track, (width, height)),
             Command::SetLayer { client, track, layer } => self.set_client_layer(now, &client, &track, layer),
+            Command::Snapshot { client } => self.snapshot(&client),
             Command::Message { client, value } => self.message(now, &client, value),
             Command::PolicyReply { id, reply } => self.policy.engine.resume(now, id, reply),
             Command::Scripts(library) => self.change_scripts(now, library),
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
-            Command::Leave { client, reason } => self.leave(now, &client, reason),
+            Command::LeaveIfSilent { client, silence, reason } => {
+                if self.publishes_nothing(now, &client, silence) {
+                    self.leave(now, &client, reason, out);
+                }
+            }
+            Command::Leave { client, reason } => self.leave(now, &client, reason, out),
         }
         self.drain_policy(now, out);
     }

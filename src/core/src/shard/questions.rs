@@ -39,6 +39,7 @@ impl Shard {
             source: intent.source,
             codec: codec.codec.name,
             layers: section.rids.len().clamp(1, negotiation::MAX_LAYERS) as u8,
+            temporal_layers: 1,
             muted: false,
         };
         Ok(PolicyQuestion::Publish { info, mid: intent.mid.clone(), codec })

@@ -74,7 +74,7 @@ impl Shard {
         }
         if is_report_due {
             self.choose_layers(now, key);
-            if !self.follow_live(now, key) {
+            if !self.follow_live(now, key, out) {
                 return;
             }
         }

@@ -176,6 +176,7 @@ pub(super) fn track(id: &str, owner: &str, kind: Kind) -> TrackInfo {
         source,
         codec,
         layers: 3,
+        temporal_layers: 1,
         muted: false,
     }
 }

@@ -38,7 +38,7 @@ impl FromStr for PortRange {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         match (first.trim().parse(), last.trim().parse()) {
             (Ok(first), Ok(last)) if 0 < first && first <= last => Ok(Self { first, last }),
-            _ => Err(format!("{text:?} is no range of ports; write it like 40000-40100")),
+            _ => Err(format!("{text:?} is not a range of ports; write it like 40000-40100")),
         }
     }
 }
@@ -75,7 +75,7 @@ impl FromStr for RoomScript {
         let script = script.trim();
         let safe = script.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
         if !safe || !script.ends_with(".lua") {
-            return Err(format!("{script:?} is no .lua file below the folder of scripts"));
+            return Err(format!("{script:?} is not a .lua file below the folder of scripts"));
         }
         Ok(Self { pattern, script: script.to_owned() })
     }
@@ -150,16 +150,6 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How datagrams enter and leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Io {
-    /// A second io_uring beside glommio's.
-    Uring,
-    /// recvmmsg and sendmmsg.
-    Mmsg,
-}
-
 /// Whether DTLS 1.3 is spoken with clients that offer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -182,24 +172,12 @@ pub enum LogFormat {
     Json,
 }
 
-/// An SRTP protection profile (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, ValueEnum)]
-pub enum SrtpProfile {
-    /// AEAD_AES_256_GCM.
-    #[value(name = "aes-256-gcm")]
-    #[serde(rename = "aes-256-gcm")]
-    Aes256Gcm,
-    /// AEAD_AES_128_GCM.
-    #[value(name = "aes-128-gcm")]
-    #[serde(rename = "aes-128-gcm")]
-    Aes128Gcm,
-    /// AES128_CM_HMAC_SHA1_80.
-    #[value(name = "aes-128-cm-sha1-80")]
-    #[serde(rename = "aes-128-cm-sha1-80")]
-    Aes128CmSha1_80,
-}
-
-impl SrtpProfile {
-    /// Every profile, best first.
-    pub const ALL: [Self; 3] = [Self::Aes256Gcm, Self::Aes128Gcm, Self::Aes128CmSha1_80];
+/// What clients are told when the server shuts down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ShutdownSays {
+    /// It restarts: clients come back by themselves.
+    Restarting,
+    /// It stops for good: clients do not come back.
+    Closing,
 }

@@ -3,16 +3,12 @@
 use std::sync::mpsc as std_mpsc;
 
 use super::*;
-use crate::udp::{IoMode, bind};
+use crate::io_mode::IoMode;
+use crate::udp::bind;
 use moonring_core::command::LeaveCause;
 use moonring_wire::id::{ClientId, TrackId};
 
-const MODES: [(IoMode, Park); 4] = [
-    (IoMode::Uring, Park::Ring),
-    (IoMode::Uring, Park::Executor),
-    (IoMode::Mmsg, Park::Ring),
-    (IoMode::Mmsg, Park::Executor),
-];
+const MODES: [IoMode; 2] = [IoMode::Uring, IoMode::Mmsg];
 const WAIT: Duration = Duration::from_secs(5);
 
 /// What the fake core saw, for the test to look at.
@@ -99,13 +95,13 @@ struct World {
     peer_address: SocketAddr,
 }
 
-fn world(mode: (IoMode, Park), change: impl FnOnce(&mut LoopSettings)) -> World {
+fn world(mode: IoMode, change: impl FnOnce(&mut LoopSettings)) -> World {
     world_with_events(mode, 1_000, change)
 }
 
-fn world_with_events(mode: (IoMode, Park), event_capacity: usize, change: impl FnOnce(&mut LoopSettings)) -> World {
+fn world_with_events(mode: IoMode, event_capacity: usize, change: impl FnOnce(&mut LoopSettings)) -> World {
     let mut settings = LoopSettings::default();
-    (settings.udp.io, settings.park) = mode;
+    settings.udp.io = mode;
     change(&mut settings);
     let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();

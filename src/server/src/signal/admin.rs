@@ -13,11 +13,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::app::App;
-use super::rooms::{RoomsPage, RoomsQuery};
-use super::{metrics, rooms};
+use super::metrics::Counts;
+use super::rooms::{self, RoomsPage, RoomsQuery};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const END: &str = "# EOF\n";
 
 /// The admin pages.
 pub(super) fn router(app: App) -> Router {
@@ -49,16 +48,18 @@ async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
 }
 
 async fn metrics_page(State(app): State<App>) -> Response {
-    let mut page = control_plane(&app);
-    page.truncate(page.len() - if page.ends_with(END) { END.len() } else { 0 });
+    let mut registry = Registry::with_prefix("moonring");
+    register_control_plane(&mut registry, &app);
     let scripts = app.scripts.as_ref().map(|scripts| scripts.counts());
-    metrics::write(&mut page, &app.reports.shards(), app.services.counts(), scripts.as_ref());
-    page.push_str(END);
+    let counts = Counts { shards: app.reports.shards(), services: app.services.counts(), scripts };
+    registry.register_collector(Box::new(counts));
+    let mut page = String::new();
+    // Writing to a String does not fail.
+    let _ = encode(&mut page, &registry);
     ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response()
 }
 
-fn control_plane(app: &App) -> String {
-    let mut registry = Registry::with_prefix("moonring");
+fn register_control_plane(registry: &mut Registry, app: &App) {
     let rooms = Family::<Vec<(&'static str, String)>, Gauge>::default();
     let clients = Family::<Vec<(&'static str, String)>, Gauge>::default();
     for entry in app.directory.rooms() {
@@ -79,13 +80,9 @@ fn control_plane(app: &App) -> String {
     single("signal_errors", "Error messages sent to clients since the start", load(&app.counters.errors_sent));
     single(
         "slow_clients",
-        "Clients put out since the start because they took no messages",
+        "Clients disconnected since the start because they took no messages",
         app.directory.slow_clients(),
     );
-    let mut page = String::new();
-    // Writing to a String does not fail.
-    let _ = encode(&mut page, &registry);
-    page
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use tokio::sync::watch;
 
 use super::directory::{Bounds, Directory};
 use super::reports::Reports;
+use super::resources::Resources;
 use super::services::Services;
-use super::whip::Resources;
+use super::session::SessionSettings;
 use crate::config::Config;
 use crate::shard_handle::ShardHandle;
 use crate::watch::WatchHandle;
@@ -39,7 +40,7 @@ pub(super) struct Settings {
     pub(super) join_timeout: Duration,
     pub(super) ping_interval: Duration,
     pub(super) clients_max: u64,
-    pub(super) messages_per_s: u32,
+    pub(super) session: SessionSettings,
     pub(super) trust_proxy: bool,
 }
 
@@ -66,14 +67,19 @@ impl App {
         scripts: Option<WatchHandle>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
-        let bounds = Bounds { rooms_max: config.rooms_max, clients_max: config.clients_max };
+        let resume = Duration::from_secs(config.resume_s);
+        let bounds = Bounds { rooms_max: config.rooms_max, clients_max: config.clients_max, resume };
         Self(Arc::new(Inner {
             directory: Directory::new(shards, bounds),
             settings: Settings {
                 join_timeout: Duration::from_secs(config.join_timeout_s),
                 ping_interval: Duration::from_secs(config.ping_interval_s),
                 clients_max: config.clients_max as u64,
-                messages_per_s: config.messages_per_s,
+                session: SessionSettings {
+                    messages_per_s: config.messages_per_s,
+                    resume_s: config.resume_s,
+                    shutdown_says: config.shutdown_says,
+                },
                 trust_proxy: config.trust_proxy,
             },
             resources: Resources::default(),
@@ -93,6 +99,11 @@ impl App {
         };
         let ip: Option<IpAddr> = if self.settings.trust_proxy { forwarded() } else { None };
         ip.unwrap_or(peer.ip()).to_canonical()
+    }
+
+    /// True once the server shuts down.
+    pub(super) fn is_shutting_down(&self) -> bool {
+        *self.shutdown.borrow()
     }
 
     /// Ends when the server shuts down.

@@ -5,8 +5,10 @@
 //! connection <--bounded queue-- dispatcher of shard k <--Event-- shard k
 //! ```
 //! Nobody waits for anybody slow: a full queue towards a shard refuses the request, a full queue towards a client ends
-//! that client.
+//! that client. A client whose connection is lost may stay for a while and resume on another one: see [`resume`].
 
+mod placement;
+mod resume;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +20,9 @@ use rand::Rng;
 use rand::distr::Alphanumeric;
 use tokio::sync::mpsc;
 
+pub(super) use self::resume::Kept;
+pub(crate) use self::resume::Resumed;
+use self::resume::{Kick, Ticket};
 use crate::shard_handle::{Full, ShardHandle};
 use moonring_core::command::{Command, Event};
 use moonring_wire::id::{ClientId, RoomId};
@@ -28,6 +33,8 @@ pub(crate) const CLIENT_QUEUE: usize = 512;
 const ID_CHARACTERS: usize = 16;
 /// Pause before a goodbye is offered again to a shard whose queue is full.
 const GOODBYE_RETRY: Duration = Duration::from_millis(20);
+/// What policies are told of a client whose connection ended without a goodbye.
+const CONNECTION_LOST: &str = "connection lost";
 
 /// Bounds of the whole server.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +43,8 @@ pub(crate) struct Bounds {
     pub rooms_max: usize,
     /// Most clients.
     pub clients_max: usize,
+    /// For how long a client stays without its connection; zero: not at all.
+    pub resume: Duration,
 }
 
 /// Why nobody was let in, before any policy was asked.
@@ -75,6 +84,8 @@ struct Inner {
 struct State {
     rooms: HashMap<RoomId, Placement>,
     clients: HashMap<ClientId, Route>,
+    /// Clients that were kicked lately, for those that come back with their ticket.
+    kicked: HashMap<ClientId, Kick>,
     slow_clients: u64,
 }
 
@@ -88,18 +99,44 @@ struct Placement {
 struct Route {
     shard: usize,
     room: RoomId,
-    events: mpsc::Sender<Event>,
+    outlet: Outlet,
+    /// Counts the connections that the stay has had: what an earlier one still does is without effect.
+    generation: u32,
+    /// The right to resume, while it is unused.
+    ticket: Option<Ticket>,
+    /// The offer that the shard has not answered yet.
+    offer: Option<PendingOffer>,
 }
 
-/// A client's place: its id and its events. Dropping it says goodbye to the shard, however the connection ended.
+/// Where a client's events go.
+#[derive(Debug)]
+enum Outlet {
+    /// To its connection.
+    Attached(mpsc::Sender<Event>),
+    /// Its connection is lost: what the next one has to know is kept.
+    Detached(Kept),
+}
+
+/// An offer without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PendingOffer {
+    /// The client's number for it.
+    pub(super) request: u64,
+    /// Whether its sections share one transport, which the answer then has to say.
+    pub(super) bundled: bool,
+}
+
+/// A client's place: its id and its events. Dropping it says goodbye to the shard, however the connection ended,
+/// unless [`Membership::detach`] keeps the client.
 #[derive(Debug)]
 pub(crate) struct Membership {
     /// The client's id.
     pub client: ClientId,
-    /// What its shard tells it; closed when it was too slow.
+    /// What its shard tells it; closed when it was too slow, or when another connection took over.
     pub events: mpsc::Receiver<Event>,
     /// What the policy is told as the reason of the goodbye.
     pub goodbye: &'static str,
+    generation: u32,
     directory: Directory,
 }
 
@@ -123,8 +160,16 @@ impl Directory {
                 break client;
             }
         };
-        state.clients.insert(client.clone(), Route { shard, room: room.clone(), events: sender });
-        Ok(Membership { client, events, goodbye: "connection lost", directory: self.clone() })
+        let route = Route {
+            shard,
+            room: room.clone(),
+            outlet: Outlet::Attached(sender),
+            generation: 0,
+            ticket: None,
+            offer: None,
+        };
+        state.clients.insert(client.clone(), route);
+        Ok(Membership { client, events, goodbye: CONNECTION_LOST, generation: 0, directory: self.clone() })
     }
 
     /// Hands an event of `shard` to the connection it is for. A connection that does not keep up is ended.
@@ -134,18 +179,42 @@ impl Directory {
             return;
         }
         let Some(client) = client_of(&event).cloned() else { return };
-        let last = matches!(event, Event::Left { .. });
         let mut state = self.state();
-        let Some(route) = state.clients.get(&client) else { return };
-        let slow = matches!(route.events.try_send(event), Err(mpsc::error::TrySendError::Full(_)));
-        if last || slow {
-            state.remove(&client);
+        let Some(route) = state.clients.get_mut(&client) else { return };
+        route.offer_decided(&event);
+        if let Event::Left { cause, .. } = &event {
+            let cause = cause.clone();
+            if let Some(route) = state.remove(&client) {
+                if let Outlet::Attached(events) = &route.outlet {
+                    // A connection that does not keep up, or is gone, misses its goodbye too.
+                    let _ = events.try_send(event);
+                }
+                self.remember_kick(&mut state, client, route, cause);
+            }
+            return;
         }
-        if slow && !last {
+        let slow = match &mut route.outlet {
+            Outlet::Attached(events) => matches!(events.try_send(event), Err(mpsc::error::TrySendError::Full(_))),
+            Outlet::Detached(kept) => {
+                kept.push(event);
+                false
+            }
+        };
+        if slow {
+            state.remove(&client);
             state.slow_clients += 1;
             drop(state);
-            tracing::warn!(%client, "does not take its messages and is put out");
+            tracing::warn!(%client, "does not take its messages and is disconnected");
             self.say_goodbye(shard, client, "too slow");
+        }
+    }
+
+    /// Sends a command to the shard of a client that is somebody else's.
+    pub(super) fn send(&self, client: &ClientId, command: Command) -> Result<(), Full> {
+        let shard = self.state().clients.get(client).map(|route| route.shard);
+        match shard.and_then(|shard| self.0.shards.get(shard)) {
+            Some(handle) => handle.send(command),
+            None => Err(Full(Box::new(command))),
         }
     }
 
@@ -198,60 +267,52 @@ impl Directory {
     }
 }
 
+impl Route {
+    fn offer_decided(&mut self, event: &Event) {
+        let decided = match event {
+            Event::Answered { request, .. } | Event::Refused { request: Some(request), .. } => *request,
+            _ => return,
+        };
+        if self.offer.is_some_and(|offer| offer.request == decided) {
+            self.offer = None;
+        }
+    }
+}
+
 impl Membership {
     /// Sends a command to the client's shard.
     pub(crate) fn send(&self, command: Command) -> Result<(), Full> {
-        let shard = self.directory.state().clients.get(&self.client).map(|route| route.shard);
+        let shard = self.directory.state().current(self).map(|route| route.shard);
         match shard.and_then(|shard| self.directory.0.shards.get(shard)) {
             Some(handle) => handle.send(command),
             None => Err(Full(Box::new(command))),
         }
     }
+
+    /// Sends an offer, whose answer may be for the connection after this one.
+    pub(super) fn send_offer(&self, command: Command, offer: PendingOffer) -> Result<(), Full> {
+        // Before it is sent, as the answer may come at once.
+        if let Some(route) = self.directory.state().current(self) {
+            route.offer = Some(offer);
+        }
+        let sent = self.send(command);
+        if sent.is_err()
+            && let Some(route) = self.directory.state().current(self)
+        {
+            route.offer = None;
+        }
+        sent
+    }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        let route = self.directory.state().remove(&self.client);
+        let route = {
+            let mut state = self.directory.state();
+            if state.current(self).is_some() { state.remove(&self.client) } else { None }
+        };
         if let Some(route) = route {
             self.directory.say_goodbye(route.shard, self.client.clone(), self.goodbye);
-        }
-    }
-}
-
-impl State {
-    /// The shard of a room: where it is, else the one with the fewest clients, then the fewest rooms.
-    fn place(&mut self, room: &RoomId, shards: usize, rooms_max: usize) -> Result<usize, Refusal> {
-        if let Some(placement) = self.rooms.get_mut(room) {
-            placement.clients += 1;
-            return Ok(placement.shard);
-        }
-        if self.rooms.len() >= rooms_max {
-            // A room without clients is about to be closed, or is kept by its script: it makes way.
-            let empty = self.rooms.iter().find(|(_, p)| p.clients == 0).map(|(room, _)| room.clone());
-            self.rooms.remove(&empty.ok_or(Refusal::Rooms)?);
-        }
-        let mut load = vec![(0_usize, 0_usize); shards];
-        for placement in self.rooms.values() {
-            load[placement.shard].0 += placement.clients;
-            load[placement.shard].1 += 1;
-        }
-        let shard = load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(shard, _)| shard);
-        self.rooms.insert(room.clone(), Placement { shard, clients: 1 });
-        Ok(shard)
-    }
-
-    fn remove(&mut self, client: &ClientId) -> Option<Route> {
-        let route = self.clients.remove(client)?;
-        if let Some(placement) = self.rooms.get_mut(&route.room) {
-            placement.clients = placement.clients.saturating_sub(1);
-        }
-        Some(route)
-    }
-
-    /// Somebody may have been sent there after the shard closed the room: then it is open again.
-    fn room_closed(&mut self, room: &RoomId, shard: usize) {
-        if self.rooms.get(room).is_some_and(|p| p.shard == shard && p.clients == 0) {
-            self.rooms.remove(room);
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct ShardEnd {
 
 /// Everything that can be wrong with a start has been tried: ports are bound, certificates read.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct Listeners {
     config: Config,
     listener: TcpListener,
     admin: TcpListener,
@@ -46,14 +46,14 @@ pub(crate) struct Door {
     scripts: Option<WatchHandle>,
 }
 
-impl Door {
+impl Listeners {
     /// Binds the ports and reads or generates the certificate; fails with one line that says what to do.
     pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
         tls::install_crypto_provider();
         let tls = if config.insecure_http { None } else { Some(tls::load(config, SystemTime::now())?) };
         let listener = bind(config.listen, "--listen")?;
         let admin = bind(config.admin_listen, "--admin-listen")?;
-        let http_allow = AllowList::parse(&config.http_allow).map_err(anyhow::Error::msg)?;
+        let http_allow = AllowList::parse(&config.http_allow)?;
         let http_ca = Authorities::load(&config.http_ca)?;
         Ok(Self { config: config.clone(), listener, admin, tls, http_allow, http_ca, scripts: None })
     }
@@ -113,6 +113,7 @@ impl Door {
             // An error says that nobody is connected.
             let _ = down.send(true);
             wait_for_websockets(&app, grace).await;
+            app.directory.expire_all();
             public.graceful_shutdown(Some(grace));
             operators.graceful_shutdown(Some(Duration::ZERO));
             Ok(())

@@ -1,7 +1,11 @@
-//! The shards' part of the metrics page, in the OpenMetrics text format.
+//! What the shards, the policies' services and the watch have counted, as metrics.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType::{self, Counter, Gauge};
 
 use super::services::ServiceCounts;
 use crate::watch::WatchCounts;
@@ -10,37 +14,37 @@ use moonring_policy::stats::LATENCY_BOUNDS_NS;
 use moonring_wire::drops::DropReason;
 
 /// A counter or gauge of one shard.
-type Reading = (&'static str, &'static str, &'static str, fn(&ShardReport) -> u64);
+type Reading = (&'static str, MetricType, &'static str, fn(&ShardReport) -> u64);
 
 const READINGS: &[Reading] = &[
-    ("shard_rooms", "gauge", "Rooms on the shard", |s| s.rooms as u64),
-    ("shard_clients", "gauge", "Clients on the shard", |s| s.clients as u64),
-    ("shard_tracks", "gauge", "Tracks published on the shard", |s| s.tracks as u64),
-    ("datagrams_received", "counter", "Datagrams received", |s| s.io.datagrams_in),
-    ("datagram_bytes_received", "counter", "Bytes of datagrams received", |s| s.io.bytes_in),
-    ("receives", "counter", "Receives that brought datagrams", |s| s.io.receives),
-    ("receive_errors", "counter", "Receives that failed", |s| s.io.receive_errors),
-    ("receive_out_of_buffers", "counter", "Times all receive buffers were in use", |s| s.io.out_of_buffers),
-    ("kernel_drops", "counter", "Datagrams that did not fit into the socket's buffer", |s| s.io.kernel_drops),
-    ("datagrams_sent", "counter", "Datagrams sent", |s| s.io.datagrams_out),
-    ("datagram_bytes_sent", "counter", "Bytes of datagrams sent", |s| s.io.bytes_out),
-    ("sends", "counter", "Sends that carried datagrams", |s| s.io.sends),
-    ("send_failures", "counter", "Datagrams that the kernel refused", |s| s.io.send_failed),
-    ("send_would_block", "counter", "Datagrams dropped over a full send buffer", |s| s.io.would_block),
-    ("sends_without_gso", "counter", "Datagrams sent singly because GSO was refused", |s| s.io.without_gso),
-    ("io_calls", "counter", "System calls of the media sockets", |s| s.io.enters),
-    ("packets_in", "counter", "RTP packets received from publishers", |s| s.counters.packets_in),
-    ("packet_bytes_in", "counter", "Bytes of RTP packets from publishers", |s| s.counters.bytes_in),
-    ("packets_forwarded", "counter", "RTP packets forwarded", |s| s.counters.forwarded),
-    ("packet_bytes_forwarded", "counter", "Bytes of RTP packets forwarded", |s| s.counters.forwarded_bytes),
-    ("packets_resent", "counter", "RTP packets sent again on request", |s| s.counters.resent),
-    ("panics", "counter", "Panics that were contained", |s| s.counters.panics + s.policy.panics),
-    ("policy_hooks", "counter", "Hooks that ended", |s| s.policy.hooks),
-    ("policy_missing_hooks", "counter", "Events for which the script has no hook", |s| s.policy.missing),
-    ("policy_overflows", "counter", "Events that did not fit into a room's queue", |s| s.policy.overflows),
-    ("policy_throttled", "counter", "Times a room waited for its share of CPU", |s| s.policy.throttled),
-    ("policy_set_aside", "counter", "Scripts put aside after too many failures", |s| s.policy.set_aside),
-    ("policy_reloads_waiting", "gauge", "Rooms to be looked at after a change", |s| s.reloads_waiting as u64),
+    ("shard_rooms", Gauge, "Rooms on the shard", |s| s.rooms as u64),
+    ("shard_clients", Gauge, "Clients on the shard", |s| s.clients as u64),
+    ("shard_tracks", Gauge, "Tracks published on the shard", |s| s.tracks as u64),
+    ("datagrams_received", Counter, "Datagrams received", |s| s.io.datagrams_in),
+    ("datagram_bytes_received", Counter, "Bytes of datagrams received", |s| s.io.bytes_in),
+    ("receives", Counter, "Receives that brought datagrams", |s| s.io.receives),
+    ("receive_errors", Counter, "Receives that failed", |s| s.io.receive_errors),
+    ("receive_out_of_buffers", Counter, "Times all receive buffers were in use", |s| s.io.out_of_buffers),
+    ("kernel_drops", Counter, "Datagrams that did not fit into the socket's buffer", |s| s.io.kernel_drops),
+    ("datagrams_sent", Counter, "Datagrams sent", |s| s.io.datagrams_out),
+    ("datagram_bytes_sent", Counter, "Bytes of datagrams sent", |s| s.io.bytes_out),
+    ("sends", Counter, "Sends that carried datagrams", |s| s.io.sends),
+    ("send_failures", Counter, "Datagrams that the kernel refused", |s| s.io.send_failed),
+    ("send_would_block", Counter, "Datagrams dropped over a full send buffer", |s| s.io.would_block),
+    ("sends_without_gso", Counter, "Datagrams sent singly because GSO was refused", |s| s.io.without_gso),
+    ("io_calls", Counter, "System calls of the media sockets", |s| s.io.enters),
+    ("packets_in", Counter, "RTP packets received from publishers", |s| s.counters.packets_in),
+    ("packet_bytes_in", Counter, "Bytes of RTP packets from publishers", |s| s.counters.bytes_in),
+    ("packets_forwarded", Counter, "RTP packets forwarded", |s| s.counters.forwarded),
+    ("packet_bytes_forwarded", Counter, "Bytes of RTP packets forwarded", |s| s.counters.forwarded_bytes),
+    ("packets_resent", Counter, "RTP packets sent again on request", |s| s.counters.resent),
+    ("panics", Counter, "Panics that were contained", |s| s.counters.panics + s.policy.panics),
+    ("policy_hooks", Counter, "Hooks that ended", |s| s.policy.hooks),
+    ("policy_missing_hooks", Counter, "Events for which the script has no hook", |s| s.policy.missing),
+    ("policy_overflows", Counter, "Events that did not fit into a room's queue", |s| s.policy.overflows),
+    ("policy_throttled", Counter, "Times a room waited for its share of CPU", |s| s.policy.throttled),
+    ("policy_set_aside", Counter, "Scripts suspended after too many failures", |s| s.policy.set_aside),
+    ("policy_reloads_waiting", Gauge, "Rooms to be looked at after a change", |s| s.reloads_waiting as u64),
 ];
 
 /// A counter of one shard with a label of its own.
@@ -72,122 +76,135 @@ const LABELLED: &[Labelled] = &[
     ),
 ];
 
-/// The page's text; the closing mark is the caller's.
-pub(super) fn write(
-    page: &mut String,
-    shards: &BTreeMap<usize, ShardReport>,
-    services: ServiceCounts,
-    scripts: Option<&WatchCounts>,
-) {
-    let mut page = Page(page);
-    let labels: Vec<(String, &ShardReport)> = shards.iter().map(|(n, report)| (n.to_string(), report)).collect();
-    for (name, kind, help, read) in READINGS {
-        page.family(name, kind, help);
-        for (shard, report) in &labels {
-            page.sample(name, kind, &[("shard", shard)], read(report) as f64);
-        }
-    }
-    for (name, help, label, values) in LABELLED {
-        page.family(name, "counter", help);
-        for (shard, report) in &labels {
-            for (value, read) in *values {
-                page.sample(name, "counter", &[("shard", shard), (label, value)], read(report) as f64);
+/// The counts at the time of a scrape.
+#[derive(Debug)]
+pub(super) struct Counts {
+    pub(super) shards: BTreeMap<usize, ShardReport>,
+    pub(super) services: ServiceCounts,
+    /// `None` where the scripts folder is not watched.
+    pub(super) scripts: Option<WatchCounts>,
+}
+
+impl Collector for Counts {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page { encoder };
+        let shards: Vec<(String, &ShardReport)> = self.shards.iter().map(|(n, report)| (n.to_string(), report)).collect();
+        for (name, kind, help, read) in READINGS {
+            let mut family = page.family(name, help, *kind)?;
+            for (shard, report) in &shards {
+                sample(&mut family, *kind, &[("shard", shard)], read(report))?;
             }
         }
-    }
-    page.family("drops", "counter", "Datagrams and packets not believed or not forwarded");
-    for (shard, report) in &labels {
-        for reason in DropReason::ALL {
-            let labels = [("shard", shard.as_str()), ("reason", reason.label())];
-            page.sample("drops", "counter", &labels, report.counters.drops.get(*reason) as f64);
+        for (name, help, label, values) in LABELLED {
+            let mut family = page.family(name, help, Counter)?;
+            for (shard, report) in &shards {
+                for (value, read) in *values {
+                    sample(&mut family, Counter, &[("shard", shard), (label, value)], read(report))?;
+                }
+            }
         }
-    }
-    page.family("policy_reload_slice_max_seconds", "gauge", "The longest that reloads held a tick");
-    for (shard, report) in &labels {
-        let longest = report.longest_reload_slice.as_secs_f64();
-        page.sample("policy_reload_slice_max_seconds", "gauge", &[("shard", shard)], longest);
-    }
-    page.latency(&labels);
-    page.script_counters(shards);
-    page.services(services);
-    if let Some(scripts) = scripts {
-        page.scripts(scripts);
+        page.drops(&shards)?;
+        page.reload_slices(&shards)?;
+        page.latency(&shards)?;
+        page.script_counters(self.shards.values())?;
+        page.services(self.services)?;
+        self.scripts.as_ref().map_or(Ok(()), |scripts| page.scripts(scripts))
     }
 }
 
-struct Page<'a>(&'a mut String);
+/// A value with its labels.
+fn sample(family: &mut MetricEncoder<'_>, kind: MetricType, labels: &[(&str, &str)], value: u64) -> fmt::Result {
+    let mut metric = family.encode_family(&labels)?;
+    match kind {
+        Counter => metric.encode_counter::<NoLabelSet, _, u64>(&value, None),
+        _ => metric.encode_gauge(&value),
+    }
+}
+
+/// A gauge that is not a whole number, with its label.
+fn measured(family: &mut MetricEncoder<'_>, label: (&str, &str), value: f64) -> fmt::Result {
+    family.encode_family(&[label])?.encode_gauge(&value)
+}
+
+struct Page<'a> {
+    encoder: DescriptorEncoder<'a>,
+}
 
 impl Page<'_> {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String does not fail, here and below.
-        let _ = write!(self.0, "# HELP moonring_{name} {help}.\n# TYPE moonring_{name} {kind}\n");
+    fn family<'s>(&'s mut self, name: &'s str, help: &str, kind: MetricType) -> Result<MetricEncoder<'s>, fmt::Error> {
+        // The closing dot is what the format's registry adds to its own.
+        self.encoder.encode_descriptor(name, &format!("{help}."), None, kind)
     }
 
-    /// A sample; a counter's name ends with `_total`.
-    fn sample(&mut self, name: &str, kind: &str, labels: &[(&str, &str)], value: f64) {
-        let _ = write!(self.0, "moonring_{name}{}", if kind == "counter" { "_total" } else { "" });
-        for (n, (label, text)) in labels.iter().enumerate() {
-            let _ = write!(self.0, "{}{label}=\"{}\"", if n == 0 { '{' } else { ',' }, escaped(text));
+    fn one(&mut self, name: &str, kind: MetricType, help: &str, value: u64) -> fmt::Result {
+        let mut metric = self.family(name, help, kind)?;
+        match kind {
+            Counter => metric.encode_counter::<NoLabelSet, _, u64>(&value, None),
+            _ => metric.encode_gauge(&value),
         }
-        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
     }
 
-    fn one(&mut self, name: &str, kind: &str, help: &str, value: u64) {
-        self.family(name, kind, help);
-        self.sample(name, kind, &[], value as f64);
+    fn drops(&mut self, shards: &[(String, &ShardReport)]) -> fmt::Result {
+        let mut family = self.family("drops", "Datagrams and packets not believed or not forwarded", Counter)?;
+        for (shard, report) in shards {
+            for reason in DropReason::ALL {
+                let labels = [("shard", shard.as_str()), ("reason", reason.label())];
+                sample(&mut family, Counter, &labels, report.counters.drops.get(*reason))?;
+            }
+        }
+        Ok(())
     }
 
-    /// Buckets are cumulative here.
-    fn latency(&mut self, shards: &[(String, &ShardReport)]) {
-        const NAME: &str = "policy_step_seconds";
-        self.family(NAME, "histogram", "CPU time of hooks' steps");
+    fn reload_slices(&mut self, shards: &[(String, &ShardReport)]) -> fmt::Result {
+        let mut family =
+            self.family("policy_reload_slice_max_seconds", "The longest that reloads held a tick", Gauge)?;
+        for (shard, report) in shards {
+            measured(&mut family, ("shard", shard), report.longest_reload_slice.as_secs_f64())?;
+        }
+        Ok(())
+    }
+
+    fn latency(&mut self, shards: &[(String, &ShardReport)]) -> fmt::Result {
+        let mut family = self.family("policy_step_seconds", "CPU time of hooks' steps", MetricType::Histogram)?;
         for (shard, report) in shards {
             let latency = &report.policy.latency;
-            let mut steps = 0;
-            for (n, count) in latency.buckets.iter().enumerate() {
-                steps += count;
-                let bound = LATENCY_BOUNDS_NS.get(n).map_or("+Inf".to_owned(), |ns| (*ns as f64 / 1e9).to_string());
-                let labels = [("shard", shard.as_str()), ("le", &bound)];
-                self.sample(&format!("{NAME}_bucket"), "histogram", &labels, steps as f64);
-            }
-            let labels = [("shard", shard.as_str())];
-            self.sample(&format!("{NAME}_sum"), "histogram", &labels, latency.sum_ns as f64 / 1e9);
-            self.sample(&format!("{NAME}_count"), "histogram", &labels, steps as f64);
+            let bounds = LATENCY_BOUNDS_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(latency.buckets.iter().copied()).collect();
+            let steps = latency.buckets.iter().sum();
+            let mut metric = family.encode_family(&[("shard", shard.as_str())])?;
+            metric.encode_histogram::<NoLabelSet>(latency.sum_ns as f64 / 1e9, steps, &buckets, None)?;
         }
+        Ok(())
     }
 
     /// A script may count downwards, so that these are no counters in the metrics' sense.
-    fn script_counters(&mut self, shards: &BTreeMap<usize, ShardReport>) {
+    fn script_counters<'r>(&mut self, shards: impl Iterator<Item = &'r ShardReport>) -> fmt::Result {
         let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
-        for (name, n) in shards.values().flat_map(|report| &report.script_counters) {
+        for (name, n) in shards.flat_map(|report| &report.script_counters) {
             *sums.entry(name).or_default() += n;
         }
-        self.family("script_counter", "gauge", "What scripts count with sfu.count, by name");
+        let mut family = self.family("script_counter", "What scripts count with sfu.count, by name", Gauge)?;
         for (name, sum) in sums {
-            self.sample("script_counter", "gauge", &[("name", name)], sum);
+            measured(&mut family, ("name", name), sum)?;
         }
+        Ok(())
     }
 
-    fn services(&mut self, counts: ServiceCounts) {
-        self.family("policy_http_requests", "counter", "HTTP requests of scripts");
+    fn services(&mut self, counts: ServiceCounts) -> fmt::Result {
+        let mut family = self.family("policy_http_requests", "HTTP requests of scripts", Counter)?;
         for (outcome, n) in [("answered", counts.http_answered), ("failed", counts.http_failed)] {
-            self.sample("policy_http_requests", "counter", &[("outcome", outcome)], n as f64);
+            sample(&mut family, Counter, &[("outcome", outcome)], n)?;
         }
-        self.one("policy_http_under_way", "gauge", "HTTP requests of scripts under way", counts.http_under_way);
-        self.one("shared_operations", "counter", "Operations on the shared store", counts.shared_operations);
-        self.one("shared_entries", "gauge", "Entries of the shared store", counts.shared_entries);
-        self.one("shared_bytes", "gauge", "Bytes of the shared store", counts.shared_bytes);
+        self.one("policy_http_under_way", Gauge, "HTTP requests of scripts under way", counts.http_under_way)?;
+        self.one("shared_operations", Counter, "Operations on the shared store", counts.shared_operations)?;
+        self.one("shared_entries", Gauge, "Entries of the shared store", counts.shared_entries)?;
+        self.one("shared_bytes", Gauge, "Bytes of the shared store", counts.shared_bytes)
     }
 
-    fn scripts(&mut self, counts: &WatchCounts) {
-        self.one("scripts", "gauge", "Scripts in the scripts folder", counts.scripts);
-        self.one("scripts_failed", "gauge", "Scripts whose newest version is not in use", counts.failed);
-        self.one("script_changes", "counter", "Changes of scripts seen", counts.changes);
-        self.one("scripts_readable", "gauge", "1 when the scripts folder can be read", counts.readable.into());
+    fn scripts(&mut self, counts: &WatchCounts) -> fmt::Result {
+        self.one("scripts", Gauge, "Scripts in the scripts folder", counts.scripts)?;
+        self.one("scripts_failed", Gauge, "Scripts whose newest version is not in use", counts.failed)?;
+        self.one("script_changes", Counter, "Changes of scripts seen", counts.changes)?;
+        self.one("scripts_readable", Gauge, "1 when the scripts folder can be read", counts.readable.into())
     }
-}
-
-/// A label's text as the format wants it.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -1,4 +1,4 @@
-//! The control plane's door: HTTPS, WebSocket, WHIP and WHEP.
+//! The control plane's listeners: HTTPS, WebSocket, WHIP and WHEP.
 //!
 //! ```text
 //! http ─▶ websocket ─▶ session (protocol, no socket) ─▶ directory ─▶ shard
@@ -12,7 +12,9 @@ mod dispatch;
 pub(crate) mod http;
 mod metrics;
 pub(crate) mod operator;
+mod problem;
 mod reports;
+mod resources;
 pub(crate) mod rooms;
 mod services;
 mod session;

@@ -124,10 +124,10 @@ fn policy_columns(policy: &PolicyLine) -> String {
         policy.script
     );
     if policy.set_aside {
-        text.push_str("  PUT ASIDE");
+        text.push_str("  SUSPENDED");
     }
-    if let Some(ReloadLine::Failed(words)) = &policy.last_reload {
-        let first = words.lines().next().unwrap_or_default();
+    if let Some(ReloadLine::Failed(reason)) = &policy.last_reload {
+        let first = reason.lines().next().unwrap_or_default();
         let _ = write!(text, "  RELOAD FAILED: {first}");
     }
     text

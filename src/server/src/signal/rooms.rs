@@ -78,7 +78,7 @@ pub(crate) struct PolicyLine {
     pub version: String,
     /// How the last reload came out, if there was one.
     pub last_reload: Option<ReloadLine>,
-    /// True while the script is put aside after too many failures.
+    /// True while the script is suspended after too many failures.
     pub set_aside: bool,
     /// Hooks that ended.
     pub hooks: u64,
@@ -152,7 +152,7 @@ impl From<RoomStatus> for PolicyLine {
             version: version(status.version),
             last_reload: status.last_reload.map(|last| match last {
                 Ok(loaded) => ReloadLine::Ok(version(loaded)),
-                Err(words) => ReloadLine::Failed(words),
+                Err(reason) => ReloadLine::Failed(reason),
             }),
             set_aside: status.set_aside,
             hooks: status.stats.hooks,

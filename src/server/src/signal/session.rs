@@ -1,17 +1,24 @@
 //! One WebSocket connection's side of the protocol, without the socket: texts in, commands or errors out; events in,
 //! messages out.
 
+mod bucket;
+mod offers;
+
 use std::time::Instant;
 
 use serde_json::Value;
 
+use self::bucket::Bucket;
+use self::offers::{Offers, Taken};
+use super::directory::{Kept, PendingOffer};
+use crate::config::ShutdownSays;
 use moonring_core::command::{
     ClientInfo, Command, Event, LeaveCause, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent,
 };
 use moonring_wire::id::{ClientId, RoomId};
 use moonring_wire::message::{
     ClientMessage, ErrorCode, MAX_APPLICATION_BYTES, MAX_ERRORS, MAX_MESSAGE_BYTES, MAX_METADATA_BYTES,
-    MAX_TOKEN_BYTES, PROTOCOL_VERSION, Participant, SectionResult, ServerMessage,
+    MAX_TICKET_BYTES, MAX_TOKEN_BYTES, PROTOCOL_VERSION, Participant, Publish, SectionResult, ServerMessage, Subscribe,
 };
 use moonring_wire::sdp;
 
@@ -19,24 +26,44 @@ use moonring_wire::sdp;
 const MAX_ERROR_CHARACTERS: usize = 400;
 /// Most publish or subscribe intents in one offer.
 const MAX_INTENTS: usize = moonring_wire::negotiate::MAX_SECTIONS;
-/// How many seconds' worth of messages may come at once.
-const BURST_S: u32 = 10;
+
+/// The settings of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SessionSettings {
+    /// Messages per second that a client may send for long.
+    pub(super) messages_per_s: u32,
+    /// Seconds for which a client stays without its connection.
+    pub(super) resume_s: u64,
+    /// How clients are told of a shutdown.
+    pub(super) shutdown_says: ShutdownSays,
+}
 
 /// What a connection has been told and is waiting for.
 #[derive(Debug)]
 pub(super) struct Session {
+    settings: SessionSettings,
     phase: Phase,
-    /// The offer without an answer, and whether it has a BUNDLE group.
-    offer: Option<(u64, bool)>,
+    offers: Offers,
+    /// What waited for a resume's snapshot and is told after it.
+    early: Vec<Event>,
     errors: u32,
     bucket: Bucket,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 enum Phase {
     New,
-    Joining,
-    Joined { client: ClientId },
+    Joining {
+        room: RoomId,
+    },
+    /// The stay goes on, its snapshot is under way; what else happens waits for it.
+    Resuming {
+        room: RoomId,
+        early: Kept,
+    },
+    Joined {
+        client: ClientId,
+    },
 }
 
 /// What a client's message asks for.
@@ -44,8 +71,14 @@ enum Phase {
 pub(super) enum Step {
     /// To enter a room.
     Join(Join),
+    /// To go on with the stay of this ticket.
+    Resume(String),
     /// Something for the shard.
     Command(Command),
+    /// An offer for the shard.
+    Offer(Command, PendingOffer),
+    /// Nothing yet: an offer that waits for the decision on the one before the resume.
+    Wait,
     /// To end the connection.
     Leave,
 }
@@ -71,6 +104,8 @@ pub(super) struct Refused {
 pub(super) enum Told {
     /// The client is told.
     Message(ServerMessage),
+    /// Nothing now: it is told after the snapshot.
+    Later,
     /// The client is told, then the connection ends.
     Last(ServerMessage),
     /// The connection ends.
@@ -78,24 +113,32 @@ pub(super) enum Told {
 }
 
 impl Session {
-    pub(super) fn new(now: Instant, messages_per_s: u32) -> Self {
-        Self { phase: Phase::New, offer: None, errors: 0, bucket: Bucket::new(now, messages_per_s) }
+    pub(super) fn new(now: Instant, settings: SessionSettings) -> Self {
+        let bucket = Bucket::new(now, settings.messages_per_s);
+        Self { settings, phase: Phase::New, offers: Offers::default(), early: Vec::new(), errors: 0, bucket }
     }
 
-    /// True until a join was accepted for deciding on.
+    /// True until a join or a resume was accepted for deciding on.
     pub(super) fn is_new(&self) -> bool {
-        self.phase == Phase::New
+        matches!(self.phase, Phase::New)
     }
 
     /// The join is on its way to the shard.
-    pub(super) fn joining(&mut self) {
-        self.phase = Phase::Joining;
+    pub(super) fn joining(&mut self, room: RoomId) {
+        self.phase = Phase::Joining { room };
+    }
+
+    /// The stay goes on: `kept` is told after the snapshot, which is under way.
+    pub(super) fn resuming(&mut self, room: RoomId, kept: Kept, offer: Option<PendingOffer>) {
+        self.phase = Phase::Resuming { room, early: kept };
+        self.offers = Offers::after_resume(offer);
     }
 
     /// Reads one text message.
     pub(super) fn read(&mut self, now: Instant, text: &str) -> Result<Step, Refused> {
         if !self.bucket.take(now) {
-            return Err(refused(ErrorCode::Limit, format!("more than {} messages per second", self.bucket.per_s)));
+            let most = self.settings.messages_per_s;
+            return Err(refused(ErrorCode::Limit, format!("more than {most} messages per second")));
         }
         if text.len() > MAX_MESSAGE_BYTES {
             return Err(too_large("the message", text.len(), MAX_MESSAGE_BYTES));
@@ -107,58 +150,55 @@ impl Session {
                 check_join(&token, &metadata, protocol)?;
                 Ok(Step::Join(Join { room, token, metadata }))
             }
-            (ClientMessage::Join { .. }, _) => Err(out_of_order("a second join")),
+            (ClientMessage::Resume { ticket }, Phase::New) => match ticket.len() {
+                bytes if bytes > MAX_TICKET_BYTES => Err(too_large("ticket", bytes, MAX_TICKET_BYTES)),
+                _ => Ok(Step::Resume(ticket)),
+            },
+            (ClientMessage::Join { .. } | ClientMessage::Resume { .. }, _) => Err(out_of_order("a second join")),
             (ClientMessage::Leave {}, _) => Ok(Step::Leave),
-            (ClientMessage::Offer { request, .. }, Phase::New | Phase::Joining) => {
+            (ClientMessage::Offer { request, sdp, publish, subscribe }, Phase::Joined { client }) => {
+                let intents = Intents { publish, subscribe };
+                let (client, refuse) = (client.clone(), |r: Refused| Refused { request: Some(request), ..r });
+                self.offer(client, request, &sdp, intents).map_err(refuse)
+            }
+            (ClientMessage::Offer { request, .. }, _) => {
                 Err(Refused { request: Some(request), ..out_of_order("an offer before joined") })
             }
-            (_, Phase::New | Phase::Joining) => Err(out_of_order("a message before joined")),
-            (message, Phase::Joined { client }) => {
-                let client = client.clone();
-                self.command(client, message).map(Step::Command)
-            }
+            (message, Phase::Joined { client }) => command(client.clone(), message).map(Step::Command),
+            (_, _) => Err(out_of_order("a message before joined")),
         }
     }
 
-    fn command(&mut self, client: ClientId, message: ClientMessage) -> Result<Command, Refused> {
-        Ok(match message {
-            ClientMessage::Offer { request, sdp, publish, subscribe } => {
-                let refuse = |code, message: String| Refused { request: Some(request), ..refused(code, message) };
-                if self.offer.is_some() {
-                    return Err(refuse(ErrorCode::Busy, "the previous offer has no answer yet".into()));
-                }
-                if publish.len() > MAX_INTENTS || subscribe.len() > MAX_INTENTS {
-                    return Err(refuse(ErrorCode::TooLarge, format!("more than {MAX_INTENTS} sections are named")));
-                }
-                let offer = sdp::parse_offer(&sdp).map_err(|error| refuse(ErrorCode::BadSdp, error.to_string()))?;
-                self.offer = Some((request, sdp::has_bundle(&sdp)));
-                Command::Offer(OfferRequest {
-                    client,
-                    request,
-                    offer: Box::new(offer),
-                    publish: publish.into_iter().map(|p| PublishIntent { mid: p.mid, source: p.source }).collect(),
-                    subscribe: subscribe
-                        .into_iter()
-                        .map(|s| SubscribeIntent { mid: s.mid, track: Some(s.track) })
-                        .collect(),
-                })
-            }
-            ClientMessage::Unpublish { track } => Command::Unpublish { client, track },
-            ClientMessage::Unsubscribe { track } => Command::Unsubscribe { client, track },
-            ClientMessage::Mute { track, muted } => Command::SetMuted { client, track, muted },
-            ClientMessage::Layer { track, layer } => Command::SetLayer { client, track, layer },
-            ClientMessage::View { track, width, height } => Command::SetView { client, track, width, height },
-            ClientMessage::Message { value } => {
-                check_size("value", &value, MAX_APPLICATION_BYTES)?;
-                Command::Message { client, value }
-            }
-            ClientMessage::Join { .. } | ClientMessage::Leave {} => return Err(out_of_order("a second join")),
+    fn offer(&mut self, client: ClientId, request: u64, sdp: &str, intents: Intents) -> Result<Step, Refused> {
+        let Intents { publish, subscribe } = intents;
+        if self.offers.is_busy() {
+            return Err(refused(ErrorCode::Busy, "the previous offer has no answer yet".into()));
+        }
+        if publish.len() > MAX_INTENTS || subscribe.len() > MAX_INTENTS {
+            return Err(refused(ErrorCode::TooLarge, format!("more than {MAX_INTENTS} sections are named")));
+        }
+        let offer = sdp::parse_offer(sdp).map_err(|error| refused(ErrorCode::BadSdp, error.to_string()))?;
+        let command = Command::Offer(OfferRequest {
+            client,
+            request,
+            offer: Box::new(offer),
+            publish: publish.into_iter().map(|p| PublishIntent { mid: p.mid, source: p.source }).collect(),
+            subscribe: subscribe.into_iter().map(|s| SubscribeIntent { mid: s.mid, track: Some(s.track) }).collect(),
+        });
+        Ok(match self.offers.take(command, PendingOffer { request, bundled: sdp::has_bundle(sdp) }) {
+            Taken::Now(command, pending) => Step::Offer(command, pending),
+            Taken::Held => Step::Wait,
         })
     }
 
     /// Forgets an offer that the shard did not take.
     pub(super) fn offer_lost(&mut self) {
-        self.offer = None;
+        self.offers.lost();
+    }
+
+    /// The offer that waited for the decision on the one before the resume, once that has come.
+    pub(super) fn released_offer(&mut self) -> Option<(Command, PendingOffer)> {
+        self.offers.release()
     }
 
     /// Counts an error and says whether the connection has had enough of them.
@@ -167,17 +207,34 @@ impl Session {
         self.errors >= MAX_ERRORS || self.is_new()
     }
 
-    /// What the client is told of an event.
-    pub(super) fn tell(&mut self, room: &RoomId, event: Event) -> Told {
+    /// What the client is told of an event; `ticket` makes the one that goes with a `joined`.
+    pub(super) fn tell(&mut self, event: Event, ticket: impl FnOnce() -> String) -> Told {
+        if let Phase::Resuming { early, .. } = &mut self.phase
+            && !matches!(event, Event::Joined { .. } | Event::Left { .. })
+        {
+            early.push(event);
+            return Told::Later;
+        }
         Told::Message(match event {
-            Event::Joined { client, clients, tracks } => {
-                self.phase = Phase::Joined { client: client.clone() };
+            Event::Joined { client, clients, tracks, own } => {
+                let phase = std::mem::replace(&mut self.phase, Phase::Joined { client: client.clone() });
+                let (room, resumed) = match phase {
+                    Phase::Joining { room } => (room, false),
+                    Phase::Resuming { room, early } => {
+                        self.early = early.into_events();
+                        (room, true)
+                    }
+                    // The answer to the snapshot that an earlier connection of this stay asked for.
+                    Phase::New | Phase::Joined { .. } => return Told::Later,
+                };
                 let clients = clients.into_iter().map(participant).collect();
-                ServerMessage::Joined { client, room: room.clone(), clients, tracks, protocol: PROTOCOL_VERSION }
+                let (ticket, resume_s) = (ticket(), self.settings.resume_s);
+                let protocol = PROTOCOL_VERSION;
+                ServerMessage::Joined { client, room, clients, tracks, own, ticket, resume_s, resumed, protocol }
             }
             Event::Left { cause, .. } => return self.left(cause),
             Event::Answered { request, answer, sections, .. } => {
-                let bundled = self.offer.take().is_none_or(|(_, bundled)| bundled);
+                let bundled = self.offers.decided(request).is_none_or(|offer| offer.bundled);
                 let sdp = if bundled { sdp::render_answer(&answer) } else { sdp::render_unbundled_answer(&answer) };
                 let sections = sections
                     .into_iter()
@@ -186,17 +243,10 @@ impl Session {
                 ServerMessage::Answer { request, sdp, sections }
             }
             Event::Refused { request, code, message, .. } => {
-                if self.offer.is_some_and(|(pending, _)| Some(pending) == request) {
-                    self.offer = None;
+                if let Some(request) = request {
+                    self.offers.decided(request);
                 }
-                let code = match code {
-                    RefusalCode::BadOffer => ErrorCode::BadSdp,
-                    RefusalCode::UnknownTrack => ErrorCode::UnknownTrack,
-                    RefusalCode::Busy => ErrorCode::Busy,
-                    RefusalCode::MessageDropped => ErrorCode::MessageDropped,
-                    RefusalCode::Limit => ErrorCode::Limit,
-                };
-                ServerMessage::Error { code, message, request }
+                ServerMessage::Error { code: error_code(code), message, request }
             }
             Event::Connected { .. } => ServerMessage::Connected {},
             Event::ClientJoined { other, .. } => ServerMessage::ClientJoined { participant: participant(other) },
@@ -215,12 +265,17 @@ impl Session {
         })
     }
 
+    /// The events that waited for the snapshot; told once, after it.
+    pub(super) fn take_early(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.early)
+    }
+
     fn left(&self, cause: LeaveCause) -> Told {
         let reason = match cause {
             LeaveCause::Rejected(reason) => return Told::Last(ServerMessage::Rejected { reason }),
             LeaveCause::Left => return Told::Close,
             LeaveCause::Kicked(reason) | LeaveCause::TransportFailed(reason) | LeaveCause::Limit(reason) => reason,
-            LeaveCause::Shutdown => SHUTDOWN.into(),
+            LeaveCause::Shutdown => return Told::Last(self.shutdown()),
         };
         Told::Last(self.end(reason))
     }
@@ -228,14 +283,59 @@ impl Session {
     /// The last message to a client, which depends on whether it was in the room.
     pub(super) fn end(&self, reason: String) -> ServerMessage {
         match self.phase {
-            Phase::Joined { .. } => ServerMessage::Kicked { reason },
-            Phase::New | Phase::Joining => ServerMessage::Rejected { reason },
+            Phase::Joined { .. } | Phase::Resuming { .. } => ServerMessage::Kicked { reason },
+            Phase::New | Phase::Joining { .. } => ServerMessage::Rejected { reason },
+        }
+    }
+
+    /// The last message of a server that shuts down.
+    pub(super) fn shutdown(&self) -> ServerMessage {
+        match self.settings.shutdown_says {
+            ShutdownSays::Restarting => ServerMessage::Restarting { reason: RESTARTING.into() },
+            ShutdownSays::Closing => ServerMessage::Closing { reason: CLOSING.into() },
         }
     }
 }
 
-/// What clients are told when the server shuts down.
-pub(super) const SHUTDOWN: &str = "The server shuts down";
+/// What clients are told when the server restarts.
+pub(super) const RESTARTING: &str = "The server is restarting";
+/// What clients are told when the server stops.
+pub(super) const CLOSING: &str = "The server is shutting down";
+
+/// What an offer's sections are for.
+struct Intents {
+    publish: Vec<Publish>,
+    subscribe: Vec<Subscribe>,
+}
+
+/// The command of a joined client's message.
+fn command(client: ClientId, message: ClientMessage) -> Result<Command, Refused> {
+    Ok(match message {
+        ClientMessage::Unpublish { track } => Command::Unpublish { client, track },
+        ClientMessage::Unsubscribe { track } => Command::Unsubscribe { client, track },
+        ClientMessage::Mute { track, muted } => Command::SetMuted { client, track, muted },
+        ClientMessage::Layer { track, layer } => Command::SetLayer { client, track, layer },
+        ClientMessage::View { track, width, height } => Command::SetView { client, track, width, height },
+        ClientMessage::Message { value } => {
+            check_size("value", &value, MAX_APPLICATION_BYTES)?;
+            Command::Message { client, value }
+        }
+        ClientMessage::Join { .. }
+        | ClientMessage::Resume { .. }
+        | ClientMessage::Offer { .. }
+        | ClientMessage::Leave {} => return Err(out_of_order("a second join")),
+    })
+}
+
+fn error_code(code: RefusalCode) -> ErrorCode {
+    match code {
+        RefusalCode::BadOffer => ErrorCode::BadSdp,
+        RefusalCode::UnknownTrack => ErrorCode::UnknownTrack,
+        RefusalCode::Busy => ErrorCode::Busy,
+        RefusalCode::MessageDropped => ErrorCode::MessageDropped,
+        RefusalCode::Limit => ErrorCode::Limit,
+    }
+}
 
 impl Refused {
     pub(super) fn into_message(self) -> ServerMessage {
@@ -278,32 +378,6 @@ fn check_size(what: &str, value: &Value, most: usize) -> Result<(), Refused> {
 
 fn participant(info: ClientInfo) -> Participant {
     Participant { client: info.client, metadata: info.metadata }
-}
-
-/// A token bucket: messages per second, with a burst.
-#[derive(Debug)]
-struct Bucket {
-    per_s: u32,
-    tokens: f64,
-    at: Instant,
-}
-
-impl Bucket {
-    fn new(now: Instant, per_s: u32) -> Self {
-        Self { per_s, tokens: f64::from(per_s) * f64::from(BURST_S), at: now }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let per_s = f64::from(self.per_s);
-        let refill = now.saturating_duration_since(self.at).as_secs_f64() * per_s;
-        self.tokens = (self.tokens + refill).min(per_s * f64::from(BURST_S));
-        self.at = now;
-        let allowed = self.tokens >= 1.0;
-        if allowed {
-            self.tokens -= 1.0;
-        }
-        allowed
-    }
 }
 
 #[cfg(test)]

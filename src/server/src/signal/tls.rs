@@ -1,9 +1,8 @@
 //! The certificate of HTTPS: the operator's, or a self-signed one that is generated once and kept.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,8 +14,11 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::extensions::GeneralName;
+use x509_parser::pem::parse_x509_pem;
 
 use crate::config::Config;
+use crate::data_dir::{self, Readers};
 
 const CERTIFICATE_FILE: &str = "self-signed.crt";
 const KEY_FILE: &str = "self-signed.key";
@@ -56,11 +58,11 @@ pub(super) fn load(config: &Config, now: SystemTime) -> anyhow::Result<RustlsCon
 
 pub(super) fn server_config(certificate: &[u8], key: &[u8]) -> anyhow::Result<ServerConfig> {
     let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().context("the certificate is no PEM")?;
+        CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().context("the certificate is not in PEM form")?;
     if chain.is_empty() {
-        bail!("the certificate file has no CERTIFICATE");
+        bail!("the certificate file has no CERTIFICATE block");
     }
-    let key = PrivateKeyDer::from_pem_slice(key).context("the private key is no PEM")?;
+    let key = PrivateKeyDer::from_pem_slice(key).context("the private key is not in PEM form")?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -95,34 +97,33 @@ fn self_signed(dir: &Path, names: &[String], now: SystemTime) -> anyhow::Result<
     }
     let (certificate, key) = generate(names, now).context("generating a certificate")?;
     let advice = || format!("data folder {}: cannot be written; choose another with --data-dir", dir.display());
-    fs::create_dir_all(dir).with_context(advice)?;
-    write(&key_path, 0o600, &key).with_context(advice)?;
-    write(&certificate_path, 0o644, &certificate).with_context(advice)?;
+    data_dir::replace(&key_path, Readers::Owner, &key).with_context(advice)?;
+    data_dir::replace(&certificate_path, Readers::All, &certificate).with_context(advice)?;
     tracing::info!(certificate = %certificate_path.display(), ?names, "generated a self-signed certificate");
     Ok((certificate, key))
 }
 
-/// Replaces a file as a whole, so that a crash leaves the old one or the new one.
-fn write(path: &Path, mode: u32, content: &[u8]) -> std::io::Result<()> {
-    let temporary = path.with_extension("new");
-    let _ = fs::remove_file(&temporary);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
-}
-
-/// The line above the certificate that says what it is for: PEM readers skip it (RFC 7468 section 2).
-fn header(names: &[String]) -> String {
-    format!("moonring self-signed for {}; valid until unix time ", names.join(" "))
-}
-
+/// Whether the certificate is for these names and has more than [`RENEW_BEFORE`] left.
 fn is_current(certificate: &[u8], names: &[String], now: SystemTime) -> bool {
-    let first = certificate.split(|byte| *byte == b'\n').next().and_then(|line| std::str::from_utf8(line).ok());
-    let until = first.and_then(|line| line.strip_prefix(&header(names))).and_then(|time| time.trim().parse().ok());
-    let left =
-        until.map(|until| UNIX_EPOCH + Duration::from_secs(until)).and_then(|until| until.duration_since(now).ok());
-    left.is_some_and(|left| left > RENEW_BEFORE)
+    let Ok((_, pem)) = parse_x509_pem(certificate) else { return false };
+    let Ok(certificate) = pem.parse_x509() else { return false };
+    let until = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    let left = (UNIX_EPOCH + Duration::from_secs(until)).duration_since(now);
+    let Ok(Some(listed)) = certificate.subject_alternative_name() else { return false };
+    let listed: BTreeSet<String> = listed.value.general_names.iter().filter_map(name_text).collect();
+    left.is_ok_and(|left| left > RENEW_BEFORE) && listed == names.iter().cloned().collect()
+}
+
+/// A name as [`names`] has it.
+fn name_text(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok().map(|ip| ip.to_string())
+        }
+        _ => None,
+    }
 }
 
 fn generate(names: &[String], now: SystemTime) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
@@ -132,8 +133,7 @@ fn generate(names: &[String], now: SystemTime) -> anyhow::Result<(Vec<u8>, Vec<u
     params.not_before = (now - BACKDATE).into();
     params.not_after = (now + VALIDITY).into();
     let certificate = params.self_signed(&key)?;
-    let until = (now + VALIDITY).duration_since(UNIX_EPOCH)?.as_secs();
-    Ok((format!("{}{until}\n{}", header(names), certificate.pem()).into_bytes(), key.serialize_pem().into_bytes()))
+    Ok((certificate.pem().into_bytes(), key.serialize_pem().into_bytes()))
 }
 
 #[cfg(test)]
@@ -174,8 +174,8 @@ mod tests {
             ("a.crt", "a.key", ""),
             ("absent", "a.key", "absent: cannot be read"),
             ("a.crt", "absent", "absent: cannot be read"),
-            ("garbage", "a.key", "has no CERTIFICATE"),
-            ("a.crt", "garbage", "the private key is no PEM"),
+            ("garbage", "a.key", "has no CERTIFICATE block"),
+            ("a.crt", "garbage", "the private key is not in PEM form"),
             ("a.crt", "other.key", "KeyMismatch"),
         ] {
             let config = Config { tls_cert: path(certificate), tls_key: path(key), ..Config::default() };

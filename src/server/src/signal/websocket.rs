@@ -11,10 +11,9 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
 
 use super::app::App;
-use super::directory::Membership;
-use super::session::{Join, Refused, SHUTDOWN, Session, Step, Told, refused};
-use moonring_core::command::{Command, Event, JoinRequest, OfferRequest};
-use moonring_wire::id::RoomId;
+use super::directory::{Membership, PendingOffer, Resumed};
+use super::session::{Join, Refused, Session, Step, Told, refused};
+use moonring_core::command::{Command, Event, JoinRequest};
 use moonring_wire::message::{ErrorCode, MAX_MESSAGE_BYTES, ServerMessage};
 
 /// Longest message that is read at all: what is too long by less is answered, what is longer closes the socket.
@@ -23,6 +22,9 @@ const READ_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
 const BUFFER_BYTES: usize = 4 * 1024;
 /// Time for the client's side to take one message before it counts as gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Times that a shard whose queue is full is asked for a snapshot, and the pause between.
+const SNAPSHOT_ATTEMPTS: u32 = 50;
+const SNAPSHOT_RETRY: Duration = Duration::from_millis(20);
 /// Pings in a row without any sign of life after which a client is gone.
 const MISSED_PINGS: u32 = 3;
 
@@ -41,7 +43,8 @@ pub(super) async fn upgrade(
     upgrade.max_message_size(READ_BYTES).max_frame_size(READ_BYTES).on_upgrade(move |socket| async move {
         app.counters.websockets.fetch_add(1, Ordering::Relaxed);
         let mut connection = Connection::new(socket, app, ip);
-        connection.run().await;
+        let closed = connection.run().await;
+        connection.part(closed);
         connection.app.counters.websockets.fetch_sub(1, Ordering::Relaxed);
     })
 }
@@ -52,11 +55,17 @@ struct Connection {
     ip: IpAddr,
     session: Session,
     /// The client's place, from the join on.
-    member: Option<(RoomId, Membership)>,
+    member: Option<Membership>,
 }
 
 /// The connection has ended.
-struct Closed;
+#[derive(Debug, PartialEq, Eq)]
+enum Closed {
+    /// By the network, or without a goodbye: the client may resume.
+    Lost,
+    /// By a goodbye of either side.
+    Done,
+}
 
 /// What woke the task.
 enum Input {
@@ -69,11 +78,11 @@ enum Input {
 
 impl Connection {
     fn new(socket: WebSocket, app: App, ip: IpAddr) -> Self {
-        let session = Session::new(Instant::now(), app.settings.messages_per_s);
+        let session = Session::new(Instant::now(), app.settings.session);
         Self { socket, app, ip, session, member: None }
     }
 
-    async fn run(&mut self) {
+    async fn run(&mut self) -> Closed {
         let settings = self.app.settings;
         let mut ticks = tokio::time::interval(settings.ping_interval);
         ticks.reset();
@@ -96,20 +105,31 @@ impl Connection {
                     unanswered = 0;
                     self.frame(frame).await
                 }
-                Input::Frame(_) => Err(Closed),
+                Input::Frame(_) => Err(Closed::Lost),
                 Input::Event(Some(event)) => self.event(event).await,
+                Input::Event(None) if self.member.as_ref().is_some_and(Membership::is_replaced) => {
+                    self.close(close_code::NORMAL, "resumed by another connection").await
+                }
                 Input::Event(None) => self.end("You do not take your messages fast enough".into()).await,
-                Input::Tick if unanswered >= MISSED_PINGS => Err(Closed),
+                Input::Tick if unanswered >= MISSED_PINGS => Err(Closed::Lost),
                 Input::Tick => {
                     unanswered += 1;
                     self.write(Message::Ping(Default::default())).await
                 }
                 Input::JoinTimeout => self.end("No join message in time".into()).await,
-                Input::Shutdown => self.end(SHUTDOWN.into()).await,
+                Input::Shutdown => self.shutdown().await,
             };
-            if went_on.is_err() {
-                return;
+            if let Err(closed) = went_on {
+                return closed;
             }
+        }
+    }
+
+    /// Keeps the place of a client whose connection was lost; else the place is given up.
+    fn part(&mut self, closed: Closed) {
+        match self.member.take() {
+            Some(member) if closed == Closed::Lost && !self.app.is_shutting_down() => member.detach(),
+            member => drop(member),
         }
     }
 
@@ -118,11 +138,14 @@ impl Connection {
             Message::Text(text) => self.session.read(Instant::now(), text.as_str()),
             Message::Binary(_) => Err(refused(ErrorCode::BadMessage, "messages are text, not binary".into())),
             Message::Ping(_) | Message::Pong(_) => return Ok(()),
-            Message::Close(_) => return Err(Closed),
+            Message::Close(_) => return Err(Closed::Lost),
         };
         match step {
             Ok(Step::Join(join)) => self.join(join).await,
+            Ok(Step::Resume(ticket)) => self.resume(&ticket).await,
             Ok(Step::Command(command)) => self.command(command).await,
+            Ok(Step::Offer(command, offer)) => self.offer(command, offer).await,
+            Ok(Step::Wait) => Ok(()),
             Ok(Step::Leave) => {
                 self.set_goodbye("left");
                 self.close(close_code::NORMAL, "").await
@@ -145,31 +168,67 @@ impl Connection {
         });
         tracing::debug!(room = %join.room, client = %member.client, ip = %self.ip, "asks to join");
         let sent = member.send(command);
-        self.member = Some((join.room, member));
+        self.member = Some(member);
         if let Err(full) = sent {
             return self.end(full.to_string()).await;
         }
-        self.session.joining();
+        self.session.joining(join.room);
         Ok(())
     }
 
-    async fn command(&mut self, command: Command) -> Result<(), Closed> {
-        let request = match &command {
-            Command::Offer(OfferRequest { request, .. }) => Some(*request),
-            _ => None,
+    async fn resume(&mut self, ticket: &str) -> Result<(), Closed> {
+        let stay = match self.app.directory.resume(ticket) {
+            Resumed::Stay(stay) => *stay,
+            Resumed::Kicked(reason) => return self.last(&ServerMessage::Kicked { reason }).await,
+            Resumed::Unknown => {
+                let message = "the ticket is unknown, used or expired: join instead".into();
+                return self.refuse(refused(ErrorCode::Ticket, message)).await;
+            }
         };
-        let sent = self.member.as_ref().map(|(_, member)| member.send(command));
-        let Some(Err(full)) = sent else { return Ok(()) };
-        if request.is_some() {
-            self.session.offer_lost();
+        tracing::debug!(room = %stay.room, client = %stay.member.client, ip = %self.ip, "resumes");
+        self.session.resuming(stay.room, stay.kept, stay.offer);
+        let member = self.member.insert(stay.member);
+        for _ in 0..SNAPSHOT_ATTEMPTS {
+            if member.send(Command::Snapshot { client: member.client.clone() }).is_ok() {
+                return Ok(());
+            }
+            // The ticket is spent, so an overloaded shard gets more than one chance.
+            tokio::time::sleep(SNAPSHOT_RETRY).await;
         }
+        self.end("The server is overloaded".into()).await
+    }
+
+    async fn command(&mut self, command: Command) -> Result<(), Closed> {
+        match self.member.as_ref().map(|member| member.send(command)) {
+            Some(Err(full)) => self.refuse(refused(ErrorCode::Limit, full.to_string())).await,
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    async fn offer(&mut self, command: Command, offer: PendingOffer) -> Result<(), Closed> {
+        let sent = self.member.as_ref().map(|member| member.send_offer(command, offer));
+        let Some(Err(full)) = sent else { return Ok(()) };
+        self.session.offer_lost();
+        let request = Some(offer.request);
         self.refuse(Refused { code: ErrorCode::Limit, message: full.to_string(), request }).await
     }
 
     async fn event(&mut self, event: Event) -> Result<(), Closed> {
-        let Some((room, _)) = &self.member else { return Ok(()) };
-        match self.session.tell(room, event) {
+        self.pass_on(event).await?;
+        for event in self.session.take_early() {
+            self.pass_on(event).await?;
+        }
+        match self.session.released_offer() {
+            Some((command, offer)) => self.offer(command, offer).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn pass_on(&mut self, event: Event) -> Result<(), Closed> {
+        let Some(member) = &self.member else { return Ok(()) };
+        match self.session.tell(event, || member.new_ticket()) {
             Told::Message(message) => self.tell(&message).await,
+            Told::Later => Ok(()),
             Told::Last(message) => self.last(&message).await,
             Told::Close => self.close(close_code::NORMAL, "").await,
         }
@@ -197,35 +256,42 @@ impl Connection {
         self.close(close_code::POLICY, "").await
     }
 
+    async fn shutdown(&mut self) -> Result<(), Closed> {
+        let message = self.session.shutdown();
+        self.tell(&message).await?;
+        let is_restart = matches!(message, ServerMessage::Restarting { .. });
+        self.close(if is_restart { close_code::RESTART } else { close_code::AWAY }, "").await
+    }
+
     async fn tell(&mut self, message: &ServerMessage) -> Result<(), Closed> {
         // The protocol's types have no maps with other keys than texts, and no other reason to fail.
-        let text = serde_json::to_string(message).map_err(|_| Closed)?;
+        let text = serde_json::to_string(message).map_err(|_| Closed::Done)?;
         self.write(Message::Text(text.into())).await
     }
 
     async fn close(&mut self, code: u16, reason: &'static str) -> Result<(), Closed> {
         self.write(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await?;
-        Err(Closed)
+        Err(Closed::Done)
     }
 
     async fn write(&mut self, message: Message) -> Result<(), Closed> {
         match timeout(SEND_TIMEOUT, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Closed),
+            Ok(Err(_)) | Err(_) => Err(Closed::Lost),
         }
     }
 
     fn set_goodbye(&mut self, reason: &'static str) {
-        if let Some((_, member)) = &mut self.member {
+        if let Some(member) = &mut self.member {
             member.goodbye = reason;
         }
     }
 }
 
 /// The next event of a client; never, before it joined.
-async fn next_event(member: &mut Option<(RoomId, Membership)>) -> Option<Event> {
+async fn next_event(member: &mut Option<Membership>) -> Option<Event> {
     match member {
-        Some((_, member)) => member.events.recv().await,
+        Some(member) => member.events.recv().await,
         None => std::future::pending().await,
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::{check, check_file, scripts, test, test_file};
+use crate::script_files::Wanted;
 use moonring_policy::tools::names::Names;
 
 fn folder() -> Vec<PathBuf> {
@@ -12,7 +13,7 @@ fn folder() -> Vec<PathBuf> {
 
 #[test]
 fn every_policy_that_ships_passes_its_own_tests() {
-    let files = scripts(&folder(), |name| name.ends_with("_test.lua")).unwrap();
+    let files = scripts(&folder(), Wanted::Tests).unwrap();
     assert!(files.len() >= 6, "{files:?}");
     let mut failed = String::new();
     for file in files {
@@ -28,7 +29,7 @@ fn every_policy_that_ships_passes_its_own_tests() {
 #[test]
 fn every_policy_that_ships_is_without_a_finding_and_has_a_test() {
     let names = Names::of_sandbox(Instant::now()).unwrap();
-    for script in scripts(&folder(), |name| !name.ends_with("_test.lua")).unwrap() {
+    for script in scripts(&folder(), Wanted::Scripts).unwrap() {
         let report = check_file(&script, &names);
         assert!(report.findings.is_empty(), "\n{report}");
         let test = script.with_file_name(script.file_stem().unwrap().to_string_lossy().into_owned() + "_test.lua");

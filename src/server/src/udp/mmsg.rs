@@ -14,7 +14,7 @@ use super::ring::cancel_all;
 use super::sockaddr::RawAddress;
 use super::sockets::Sockets;
 use super::table::{EMPTY_HEADER, SendTable};
-use super::wake::{Bell, Watch, block};
+use super::wake::{WakeFd, WakeRead, block};
 use super::{Received, SendReport, UdpSettings};
 use moonring_core::report::IoStats;
 use moonring_wire::packet::SendBatch;
@@ -27,8 +27,8 @@ pub(super) struct Mmsg {
     fds: Vec<RawFd>,
     inbox: Inbox,
     table: SendTable,
-    /// Polls the sockets while the owner sleeps; nothing else goes through it.
-    alarm: IoUring,
+    /// What the owner sleeps on: it polls the sockets and reads the eventfd; nothing else goes through it.
+    sleep: IoUring,
     polled: Vec<bool>,
     /// Sockets that gave less than was asked for in this call: asking again would be a call for nothing.
     drained: Vec<bool>,
@@ -36,7 +36,7 @@ pub(super) struct Mmsg {
     open: Option<Arrival>,
     /// Filled receives that follow the open one: next and end.
     filled: (usize, usize),
-    watch: Watch,
+    watch: WakeRead,
     pub(super) stats: IoStats,
 }
 
@@ -56,37 +56,32 @@ impl Mmsg {
         let fds = sockets.fds();
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
-        let mut alarm: IoUring = builder.build(8.max(fds.len() as u32))?;
-        alarm.completion().disable_eventfd();
+        let sleep: IoUring = builder.build(8.max(fds.len() as u32))?;
         Ok(Self {
             polled: vec![false; fds.len()],
             drained: vec![false; fds.len()],
             fds,
             inbox: Inbox::new(buffers, settings.buffer_bytes(sockets.gro).next_multiple_of(64))?,
             table: SendTable::new(),
-            alarm,
+            sleep,
             next_socket: 0,
             open: None,
             filled: (0, 0),
-            watch: Watch::nothing(),
+            watch: WakeRead::nothing(),
             stats: IoStats::default(),
         })
     }
 
-    pub(super) fn ring_bell(&self, bell: &Bell) -> io::Result<()> {
-        self.alarm.submitter().register_eventfd(bell.fd())
-    }
-
-    pub(super) fn watch(&mut self, bell: &Bell) {
-        self.watch.set(bell);
+    pub(super) fn watch(&mut self, wake: &WakeFd) {
+        self.watch.set(wake);
     }
 
     pub(super) fn wait(&mut self, timeout: Duration) {
         if self.open.is_none() && self.filled.0 == self.filled.1 {
-            self.watch.arm(&mut self.alarm);
+            self.watch.arm(&mut self.sleep);
             self.poll_sockets();
             self.stats.enters += 1;
-            block(&self.alarm, timeout);
+            block(&self.sleep, timeout);
             self.reap();
         }
     }
@@ -120,39 +115,20 @@ impl Mmsg {
         let mut socket = 0;
         for run in batch.runs() {
             for piece in sockets.pieces(*run) {
-                let Some(way) = sockets.way(piece.to) else {
+                let Some(route) = sockets.route(piece.to) else {
                     sockets.settle(batch, piece, libc::EAFNOSUPPORT, &mut report);
                     continue;
                 };
                 // One call has one socket.
-                if self.table.is_full() || way.socket != socket {
+                if self.table.is_full() || route.socket != socket {
                     self.send_table(socket, batch, sockets, &mut report);
-                    socket = way.socket;
+                    socket = route.socket;
                 }
-                self.table.push(batch.bytes(), piece, way);
+                self.table.push(batch.bytes(), piece, route);
             }
         }
         self.send_table(socket, batch, sockets, &mut report);
         report
-    }
-
-    pub(super) fn prepare_sleep(&mut self) -> bool {
-        if self.open.is_some() || self.filled.0 < self.filled.1 {
-            return false;
-        }
-        self.alarm.completion().enable_eventfd();
-        self.poll_sockets();
-        self.run_alarm();
-        // A poll that is over already found datagrams.
-        let idle = self.polled.iter().all(|polled| *polled);
-        if !idle {
-            self.awake();
-        }
-        idle
-    }
-
-    pub(super) fn awake(&mut self) {
-        self.alarm.completion().disable_eventfd();
     }
 
     /// Begins a poll of each socket that has none.
@@ -161,16 +137,16 @@ impl Mmsg {
             if !self.polled[socket] {
                 let entry = opcode::PollAdd::new(Fd(*fd), libc::POLLIN as u32).build().user_data(socket as u64);
                 // SAFETY: a poll points at no memory, and the sockets outlive the ring.
-                self.polled[socket] = unsafe { self.alarm.submission().push(&entry) }.is_ok();
+                self.polled[socket] = unsafe { self.sleep.submission().push(&entry) }.is_ok();
             }
         }
     }
 
-    fn run_alarm(&mut self) {
+    fn run_sleep(&mut self) {
         self.stats.enters += 1;
-        let queued = self.alarm.submission().len() as u32;
+        let queued = self.sleep.submission().len() as u32;
         // SAFETY: polls point at no memory, the watch's read at memory that outlives it.
-        let outcome = unsafe { self.alarm.submitter().enter::<libc::sigset_t>(queued, 0, 1, None) };
+        let outcome = unsafe { self.sleep.submitter().enter::<libc::sigset_t>(queued, 0, 1, None) };
         if outcome.is_err() {
             self.stats.submit_errors += 1;
         }
@@ -178,9 +154,9 @@ impl Mmsg {
     }
 
     fn reap(&mut self) {
-        for entry in self.alarm.completion() {
-            if entry.user_data() == Watch::USER_DATA {
-                self.watch.rang();
+        for entry in self.sleep.completion() {
+            if entry.user_data() == WakeRead::USER_DATA {
+                self.watch.done();
             } else if let Some(polled) = self.polled.get_mut(entry.user_data() as usize) {
                 *polled = false;
             }
@@ -259,8 +235,8 @@ impl Mmsg {
 impl Drop for Mmsg {
     /// A poll that is under way holds the port.
     fn drop(&mut self) {
-        cancel_all(&self.alarm);
-        self.run_alarm();
+        cancel_all(&self.sleep);
+        self.run_sleep();
     }
 }
 

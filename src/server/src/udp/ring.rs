@@ -16,7 +16,7 @@ use super::cmsg::CONTROL_BYTES;
 use super::sockaddr::ADDRESS_BYTES;
 use super::sockets::Sockets;
 use super::table::{EMPTY_HEADER, SendTable, TABLE_SENDS};
-use super::wake::{Bell, Watch, block};
+use super::wake::{WakeFd, WakeRead, block};
 use super::{Received, SendReport, UdpSettings};
 use moonring_core::report::IoStats;
 use moonring_wire::packet::{Run, SendBatch};
@@ -42,7 +42,7 @@ pub(super) struct Uring {
     filled: VecDeque<Filled>,
     open: Option<Open>,
     failures: Vec<(usize, i32)>,
-    watch: Watch,
+    watch: WakeRead,
     pub(super) stats: IoStats,
 }
 
@@ -93,25 +93,19 @@ impl Uring {
             filled: VecDeque::with_capacity(usize::from(entries)),
             open: None,
             failures: Vec::with_capacity(TABLE_SENDS),
-            watch: Watch::nothing(),
+            watch: WakeRead::nothing(),
             stats: IoStats::default(),
         };
-        uring.ring.completion().disable_eventfd();
         uring.arm(Receive::Ended);
         Ok(uring)
     }
 
-    /// Every completion rings the bell while the owner sleeps elsewhere.
-    pub(super) fn ring_bell(&self, bell: &Bell) -> io::Result<()> {
-        self.ring.submitter().register_eventfd(bell.fd())
+    /// A write to `wake` ends a wait.
+    pub(super) fn watch(&mut self, wake: &WakeFd) {
+        self.watch.set(wake);
     }
 
-    /// The bell ends a wait.
-    pub(super) fn watch(&mut self, bell: &Bell) {
-        self.watch.set(bell);
-    }
-
-    /// Blocks until there is something to receive, the bell rings or the time is over.
+    /// Blocks until there is something to receive, the watched [`WakeFd`] is written or the time is over.
     pub(super) fn wait(&mut self, timeout: Duration) {
         if self.filled.is_empty() && self.open.is_none() {
             self.watch.arm(&mut self.ring);
@@ -165,33 +159,16 @@ impl Uring {
         report
     }
 
-    /// Called before sleeping on the eventfd; false when there is something to do instead.
-    pub(super) fn prepare_sleep(&mut self) -> bool {
-        self.ring.completion().enable_eventfd();
-        // What came in before the eventfd was enabled is seen here, what comes later writes to it: no wake-up is lost.
-        self.enter();
-        let idle = self.filled.is_empty() && self.open.is_none();
-        if !idle {
-            self.awake();
-        }
-        idle
-    }
-
-    /// No writes to the eventfd while there is somebody to look.
-    pub(super) fn awake(&mut self) {
-        self.ring.completion().disable_eventfd();
-    }
-
     fn queue_send(&mut self, batch: &SendBatch, piece: Run, sockets: &mut Sockets, report: &mut SendReport) {
         if self.table.is_full() {
             self.send_table(batch, sockets, report);
         }
-        let Some(way) = sockets.way(piece.to) else {
+        let Some(route) = sockets.route(piece.to) else {
             return sockets.settle(batch, piece, libc::EAFNOSUPPORT, report);
         };
         let index = self.table.pieces().len();
-        self.table.push(batch.bytes(), piece, way);
-        let entry = opcode::SendMsg::new(Fixed(way.socket as u32), self.table.header(index))
+        self.table.push(batch.bytes(), piece, route);
+        let entry = opcode::SendMsg::new(Fixed(route.socket as u32), self.table.header(index))
             .flags(libc::MSG_DONTWAIT as u32)
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
@@ -268,8 +245,8 @@ impl Uring {
                 self.failures.push(((entry.user_data() & !SEND) as usize, -entry.result()));
                 continue;
             }
-            if entry.user_data() == Watch::USER_DATA {
-                self.watch.rang();
+            if entry.user_data() == WakeRead::USER_DATA {
+                self.watch.done();
                 continue;
             }
             let Some(receive) = self.receives.get_mut(entry.user_data() as usize) else { continue };

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use super::cmsg;
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 const BIND_ATTEMPTS: u32 = 40;
 const BIND_PAUSE: Duration = Duration::from_millis(50);
@@ -49,30 +49,34 @@ pub(super) enum Buffer {
 }
 
 impl Buffer {
-    /// (forced option, plain option, the sysctl that bounds the plain one)
-    fn options(self) -> (i32, i32, &'static str) {
-        match self {
-            Self::Receive => (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, "net.core.rmem_max"),
-            Self::Send => (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, "net.core.wmem_max"),
-        }
-    }
-
     /// Asks for `bytes`, past the system's bound when `force` and allowed to; returns how many were granted.
     pub(super) fn set(self, socket: &UdpSocket, bytes: usize, force: bool) -> io::Result<usize> {
-        let (forced, plain, _) = self.options();
-        let wanted = i32::try_from(bytes).unwrap_or(i32::MAX);
-        if !force || set_option(socket.as_raw_fd(), libc::SOL_SOCKET, forced, wanted).is_err() {
-            set_option(socket.as_raw_fd(), libc::SOL_SOCKET, plain, wanted)?;
-        }
-        let mut granted = [0];
-        get_option(socket.as_raw_fd(), plain, &mut granted)?;
+        // The kernel takes an int.
+        let bytes = bytes.min(i32::MAX as usize);
+        let granted = match self {
+            Self::Receive => {
+                if !force || setsockopt(socket, sockopt::RcvBufForce, &bytes).is_err() {
+                    setsockopt(socket, sockopt::RcvBuf, &bytes)?;
+                }
+                getsockopt(socket, sockopt::RcvBuf)?
+            }
+            Self::Send => {
+                if !force || setsockopt(socket, sockopt::SndBufForce, &bytes).is_err() {
+                    setsockopt(socket, sockopt::SndBuf, &bytes)?;
+                }
+                getsockopt(socket, sockopt::SndBuf)?
+            }
+        };
         // socket(7): the kernel doubles the value for its bookkeeping and returns the doubled one.
-        Ok(granted[0] as usize / 2)
+        Ok(granted / 2)
     }
 
     /// The warning for a buffer that came out smaller.
     pub(super) fn refused(self, wanted: usize, granted: usize) -> Option<String> {
-        let (_, _, sysctl) = self.options();
+        let sysctl = match self {
+            Self::Receive => "net.core.rmem_max",
+            Self::Send => "net.core.wmem_max",
+        };
         (granted < wanted).then(|| {
             format!("the UDP buffer has {granted} bytes instead of {wanted}: set `sysctl -w {sysctl}={wanted}`, or bursts will be lost")
         })
@@ -81,28 +85,20 @@ impl Buffer {
 
 /// Asks for coalesced datagrams (`UDP_GRO`); an old kernel that refuses costs speed, nothing else.
 pub(super) fn enable_gro(socket: &UdpSocket) -> io::Result<()> {
-    set_option(socket.as_raw_fd(), cmsg::SOL_UDP, cmsg::UDP_GRO, 1)
+    Ok(setsockopt(socket, sockopt::UdpGroSegment, &true)?)
 }
 
 /// How many datagrams the kernel dropped because the socket's buffer was full.
 pub(super) fn kernel_drops(socket: &UdpSocket) -> u64 {
     let mut words = [0u32; MEMINFO_WORDS];
-    match get_option(socket.as_raw_fd(), SO_MEMINFO, &mut words) {
+    match read_option(socket.as_raw_fd(), SO_MEMINFO, &mut words) {
         Ok(()) => u64::from(words[MEMINFO_DROPS]),
         Err(_) => 0,
     }
 }
 
-fn set_option(fd: RawFd, level: i32, option: i32, value: i32) -> io::Result<()> {
-    let len = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: the pointer and the length are those of `value`, which lives through the call.
-    match unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), len) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-fn get_option(fd: RawFd, option: i32, words: &mut [u32]) -> io::Result<()> {
+/// Reads a socket option that nix does not know.
+fn read_option(fd: RawFd, option: i32, words: &mut [u32]) -> io::Result<()> {
     let mut len = size_of_val(words) as libc::socklen_t;
     // SAFETY: the pointer and the length are those of `words`; any bytes the kernel writes are valid u32s.
     match unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, option, words.as_mut_ptr().cast(), &raw mut len) } {

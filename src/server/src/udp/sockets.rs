@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::cmsg;
-use super::sockaddr::RawAddress;
+use super::route::Route;
 use super::socket::{self, Buffer};
 use super::{SendReport, UdpSettings};
 use moonring_wire::packet::{Run, SendBatch};
@@ -17,24 +17,11 @@ const RETRIES_PER_FLUSH: u32 = 8;
 /// One or more bound sockets.
 pub(super) struct Sockets {
     sockets: Vec<UdpSocket>,
-    v4: Option<Way>,
-    v6: Option<Way>,
+    v4: Option<Route>,
+    v6: Option<Route>,
     gso: bool,
     pub(super) gro: bool,
     retries: u32,
-}
-
-/// How to reach a family of addresses.
-#[derive(Clone, Copy)]
-pub(super) struct Way {
-    pub(super) socket: usize,
-    mapped: bool,
-}
-
-impl Way {
-    pub(super) fn address(self, to: SocketAddr) -> RawAddress {
-        RawAddress::new(to, self.mapped)
-    }
 }
 
 impl Sockets {
@@ -57,10 +44,10 @@ impl Sockets {
             }
         }
         let of = |v4: bool| families.iter().position(|family| *family == v4);
-        let v6 = of(false).map(|socket| Way { socket, mapped: false });
-        let v4 = of(true).map(|socket| Way { socket, mapped: false });
+        let v6 = of(false).map(|socket| Route { socket, mapped: false });
+        let v4 = of(true).map(|socket| Route { socket, mapped: false });
         // An IPv6 socket is dual-stack unless told otherwise.
-        let v4 = v4.or(v6.map(|way| Way { mapped: true, ..way }));
+        let v4 = v4.or(v6.map(|route| Route { mapped: true, ..route }));
         Ok(Self { sockets, v4, v6, gso: settings.gso, gro, retries: 0 })
     }
 
@@ -72,7 +59,7 @@ impl Sockets {
         self.sockets.len()
     }
 
-    pub(super) fn way(&self, to: SocketAddr) -> Option<Way> {
+    pub(super) fn route(&self, to: SocketAddr) -> Option<Route> {
         if to.is_ipv4() { self.v4 } else { self.v6 }
     }
 

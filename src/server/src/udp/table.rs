@@ -2,7 +2,7 @@
 
 use super::cmsg::{CONTROL_BYTES, Control};
 use super::sockaddr::RawAddress;
-use super::sockets::Way;
+use super::route::Route;
 use moonring_wire::packet::Run;
 
 /// Sends in one system call.
@@ -40,10 +40,10 @@ impl SendTable {
     }
 
     /// Adds a send of `piece` out of `bytes`. The table must not be full.
-    pub(super) fn push(&mut self, bytes: &[u8], piece: Run, way: Way) {
+    pub(super) fn push(&mut self, bytes: &[u8], piece: Run, route: Route) {
         let i = self.pieces.len();
         let payload = &bytes[piece.start as usize..][..piece.len as usize];
-        self.names[i] = way.address(piece.to);
+        self.names[i] = route.address(piece.to);
         // A send only reads what an iovec points at.
         self.parts[i] = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
         let header = &mut self.headers[i].msg_hdr;

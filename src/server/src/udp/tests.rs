@@ -242,16 +242,16 @@ fn a_batch_may_be_reused_right_after_its_flush() {
 }
 
 #[test]
-fn a_wait_ends_by_a_datagram_and_by_the_bell() {
+fn a_wait_ends_by_a_datagram_and_by_a_wake_up() {
     // Longer than any test runs: only what is waited for can end it.
     let long = Duration::from_secs(3_600);
     for io in MODES {
         let (mut udp, address) = udp_on("127.0.0.1:0", &settings(io));
-        let bell = Bell::new().unwrap();
-        udp.watch(&bell);
+        let wake = WakeFd::new().unwrap();
+        udp.watch(&wake);
         let (peer, peer_address) = peer();
         for round in 0..20 {
-            bell.ring();
+            wake.wake();
             udp.wait(long);
             peer.send_to(&payload(round, 9), address).unwrap();
             let mut got = vec![];

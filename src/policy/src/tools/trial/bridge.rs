@@ -236,6 +236,7 @@ fn track_of(client: &str, track: Json) -> Answer<TrackInfo> {
         source: serde_json::from_value::<Source>(json!(source)).map_err(|_| format!("'{source}' is no source"))?,
         codec: CodecName::from_sdp(&codec).ok_or_else(|| format!("'{codec}' is no codec"))?,
         layers,
+        temporal_layers: 1,
         muted: track["muted"] == json!(true),
     })
 }

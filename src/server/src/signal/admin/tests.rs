@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::config::Config;
 use crate::scripts::ScriptFolder;
 use crate::shard_handle::ShardHandle;
-use crate::signal::http::{Door, ShardEnd};
+use crate::signal::http::{Listeners, ShardEnd};
 use crate::signal::operator;
 use crate::watch::{Watch, WatchSettings};
 use moonring_core::shard::{Shard, ShardSettings};
@@ -57,15 +57,15 @@ impl World {
             http_allow: vec![service.to_string()],
             ..Config::default()
         };
-        let door = Door::open(&config).unwrap();
-        let (address, admin) = (door.address().unwrap(), door.admin_address().unwrap());
+        let listeners = Listeners::open(&config).unwrap();
+        let (address, admin) = (listeners.address().unwrap(), listeners.admin_address().unwrap());
         let end = shard(folder.library().clone());
         // Only who asks lets it read.
         let never = Duration::from_secs(3600);
         let settings = WatchSettings { poll: never, debounce: never };
         let (watch, handle) = Watch::new(folder, vec![end.handle.clone()], settings);
         tokio::spawn(watch.run());
-        tokio::spawn(door.with_scripts(handle).serve(vec![end], std::future::pending()));
+        tokio::spawn(listeners.with_scripts(handle).serve(vec![end], std::future::pending()));
         Self { address, admin, scripts, service }
     }
 
@@ -182,7 +182,7 @@ async fn operators_see_rooms_scripts_reloads_and_what_policies_do() {
     assert!(words.ends_with("default_room.lua:1: unexpected symbol near '<eof>'"), "{words}");
     for line in [
         "moonring_scripts_failed 1",
-        "moonring_script_counter{name=\"connects\"} 1",
+        "moonring_script_counter{name=\"connects\"} 1.0",
         "moonring_policy_http_requests_total{outcome=\"answered\"} 1",
         "moonring_policy_http_requests_total{outcome=\"failed\"} 1",
         "moonring_shared_entries 1",

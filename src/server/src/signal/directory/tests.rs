@@ -1,7 +1,9 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::*;
-use moonring_core::command::LeaveCause;
+use moonring_core::command::{ClientInfo, LeaveCause};
+
+mod resume;
 
 fn directory(shards: usize, queue: usize, bounds: Bounds) -> (Directory, Vec<Receiver<Command>>) {
     let (handles, receivers) = (0..shards)
@@ -17,7 +19,7 @@ fn room(text: &str) -> RoomId {
     RoomId::parse(text).unwrap()
 }
 
-const BOUNDS: Bounds = Bounds { rooms_max: 3, clients_max: 5 };
+const BOUNDS: Bounds = Bounds { rooms_max: 3, clients_max: 5, resume: Duration::from_secs(15) };
 
 fn placements(directory: &Directory) -> Vec<(String, usize, usize)> {
     directory.rooms().into_iter().map(|r| (r.room.to_string(), r.shard, r.clients)).collect()

@@ -1,4 +1,4 @@
-//! The whole door on loopback, with a thread that answers commands in a shard's place.
+//! The listeners on loopback, with a thread that answers commands in a shard's place.
 
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -17,9 +17,12 @@ use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
 use moonring_wire::negotiate::SectionOutcome;
 use moonring_wire::negotiate::*;
 
+mod resume;
+mod whip;
+
 const OFFER: &str = include_str!("../../../../wire/src/sdp/fixtures/ffmpeg_whip.sdp");
 
-/// A running door and what its fake shard was told.
+/// Running listeners and what its fake shard was told.
 struct World {
     address: SocketAddr,
     admin: SocketAddr,
@@ -28,9 +31,13 @@ struct World {
     served: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
-/// What a shard would do, by token: "no" is rejected, "full" meets a bound, "hang" is never answered.
+/// What a shard would do, by token: "no" is rejected, "full" meets a bound, "hang" is never answered, "dead" and
+/// "live" are encoders in a room with one seat.
 fn fake_shard(commands: Receiver<Command>, events: mpsc::Sender<Event>, told: mpsc::UnboundedSender<String>) {
     let send = |event| events.blocking_send(event).map_err(Box::new);
+    // Who has the only seat, and whether it is a dead encoder; how often that was asked.
+    let mut seat = None;
+    let mut asked = 0;
     while let Ok(command) = commands.recv() {
         let _ = told.send(note(&command));
         let sent = match command {
@@ -38,15 +45,22 @@ fn fake_shard(commands: Receiver<Command>, events: mpsc::Sender<Event>, told: mp
                 "no" => send(Event::Left { client, cause: LeaveCause::Rejected("Not on the list".into()) }),
                 "full" => send(Event::Left { client, cause: LeaveCause::Limit("The room is full".into()) }),
                 "hang" => Ok(()),
-                _ => {
+                "dead" | "live" if seat.is_some() => {
+                    send(Event::Left { client, cause: LeaveCause::Rejected("The seat is taken".into()) })
+                }
+                token => {
+                    seat = if token == "yes" { seat } else { Some((client.clone(), token == "dead")) };
                     let ada = ClientInfo { client: ClientId::parse("ada").unwrap(), metadata: json!({"name": "Ada"}) };
-                    send(Event::Joined { client, clients: vec![ada], tracks: vec![track("t0")] })
+                    send(Event::Joined { client, clients: vec![ada], tracks: vec![track("t0")], own: vec![] })
                 }
             },
             Command::Offer(OfferRequest { client, request, offer, publish, subscribe }) => {
                 let mids = publish.into_iter().map(|p| p.mid).chain(subscribe.into_iter().map(|s| s.mid));
                 let sections = mids.map(|mid| SectionOutcome { mid, track: Some(track("t1")), reason: None }).collect();
                 send(Event::Answered { client, request, answer: Box::new(answer(&offer)), sections })
+            }
+            Command::Snapshot { client } => {
+                send(Event::Joined { client, clients: vec![], tracks: vec![], own: vec![track("t1")] })
             }
             Command::Message { client, value } if value == json!("kick me") => {
                 send(Event::Left { client, cause: LeaveCause::Kicked("As you wish".into()) })
@@ -55,6 +69,15 @@ fn fake_shard(commands: Receiver<Command>, events: mpsc::Sender<Event>, told: mp
             Command::Unpublish { client, .. } => {
                 let message = "there is no track t9".into();
                 send(Event::Refused { client, request: None, code: RefusalCode::UnknownTrack, message })
+            }
+            // The dead one was heard lately when it is asked about for the first time.
+            Command::LeaveIfSilent { client, .. } if seat == Some((client.clone(), true)) => {
+                asked += 1;
+                if asked == 1 {
+                    continue;
+                }
+                seat = None;
+                send(Event::Left { client, cause: LeaveCause::Left })
             }
             _ => Ok(()),
         };
@@ -83,6 +106,7 @@ fn track(id: &str) -> TrackInfo {
         source: Source::Camera,
         codec: CodecName::Vp8,
         layers: 1,
+        temporal_layers: 1,
         muted: false,
     }
 }
@@ -119,15 +143,15 @@ fn config() -> Config {
 }
 
 fn start(config: &Config) -> World {
-    let door = Door::open(config).unwrap();
-    let (address, admin) = (door.address().unwrap(), door.admin_address().unwrap());
+    let listeners = Listeners::open(config).unwrap();
+    let (address, admin) = (listeners.address().unwrap(), listeners.admin_address().unwrap());
     let (sender, commands) = sync_channel(64);
     let (events_in, events) = mpsc::channel(64);
     let (told_in, told) = mpsc::unbounded_channel();
     std::thread::spawn(move || fake_shard(commands, events_in, told_in));
     let handle = ShardHandle::new(move |command| sender.try_send(command));
     let (stop, stopped) = oneshot::channel();
-    let served = tokio::spawn(door.serve(vec![ShardEnd { handle, events }], async {
+    let served = tokio::spawn(listeners.serve(vec![ShardEnd { handle, events }], async {
         let _ = stopped.await;
     }));
     World { address, admin, told, stop: Some(stop), served }
@@ -222,7 +246,7 @@ async fn bad_messages_are_answered_and_the_connection_stays() {
 
 #[tokio::test]
 async fn rejected_kicked_and_lost_clients_are_told_and_said_goodbye_for() {
-    let mut world = start(&config());
+    let mut world = start(&Config { resume_s: 0, ..config() });
     let mut rejected = world.socket().await;
     assert_eq!(rejected.join("no").await, json!({"type": "rejected", "reason": "Not on the list"}));
     assert_eq!(rejected.next().await, json!({"closed": 1008}));
@@ -276,74 +300,14 @@ async fn a_shutdown_tells_everybody_and_ends() {
     socket.join("yes").await;
     assert_eq!(world.whip("/whip/demo", Some("yes"), OFFER).await.status(), 201);
     world.stop.take().unwrap().send(()).unwrap();
-    assert_eq!(socket.next().await, json!({"type": "kicked", "reason": "The server shuts down"}));
+    assert_eq!(socket.next().await, json!({"type": "restarting", "reason": "The server is restarting"}));
+    assert_eq!(socket.next().await, json!({"closed": 1012}));
     world.served.await.unwrap().unwrap();
     let mut told: Vec<String> = Vec::new();
     while let Some(note) = world.told.recv().await {
         told.push(note);
     }
     assert_eq!(told.iter().filter(|note| note.starts_with("leave")).count(), 2, "{told:?}");
-}
-
-#[tokio::test]
-async fn whip_publishes_whep_receives_and_delete_leaves() {
-    let mut world = start(&config());
-    let receiving = OFFER.replace("a=sendonly", "a=recvonly");
-    for (path, body, via, offer) in
-        [("/whip/demo", OFFER, "whip", "offer 2 0"), ("/whep/demo", &receiving, "whep", "offer 0 2")]
-    {
-        let response = world.whip(path, Some("yes"), body).await;
-        assert_eq!(response.status(), 201);
-        assert_eq!(response.headers()["content-type"], "application/sdp");
-        assert_eq!(response.headers()["access-control-allow-origin"], "*");
-        assert!(response.headers().contains_key("etag"));
-        let location = response.headers()["location"].to_str().unwrap().to_owned();
-        assert!(location.starts_with(path));
-        assert!(response.text().await.unwrap().contains("a=candidate:1 1 udp"));
-        assert_eq!(world.told().await, format!("join demo yes {{\"via\":\"{via}\"}} 127.0.0.1"));
-        assert_eq!(world.told().await, offer);
-        let delete = || reqwest::Client::new().delete(world.url(&location)).send();
-        assert_eq!(delete().await.unwrap().status(), 200);
-        assert_eq!(delete().await.unwrap().status(), 404);
-        assert_eq!(world.told().await, "leave left");
-    }
-}
-
-#[tokio::test]
-async fn whip_requests_that_cannot_be_met_say_why() {
-    let world = start(&Config { join_timeout_s: 1, ..config() });
-    let audio = &OFFER[..OFFER.find("m=video").unwrap()];
-    let unbundled = audio.replace("a=group:BUNDLE 0 1\r\n", "");
-    let response = world.whip("/whip/demo", Some("yes"), &unbundled).await;
-    assert_eq!(response.status(), 201);
-    assert!(!response.text().await.unwrap().contains("BUNDLE"));
-    for (path, token, body, status, words) in [
-        ("/whip/demo", Some("no"), OFFER, 403, "Not on the list"),
-        ("/whip/demo", Some("full"), OFFER, 503, "The room is full"),
-        ("/whip/demo", Some("hang"), OFFER, 503, "did not answer in time"),
-        ("/whip/demo", Some("yes"), "v=1", 400, "session part"),
-        ("/whip/demo", Some("yes"), &OFFER.replace("sendonly", "recvonly"), 422, "no section that sends"),
-        ("/whep/demo", Some("yes"), OFFER, 422, "no section that receives"),
-        ("/whip/.demo", Some("yes"), OFFER, 400, "the room id has the character '.'"),
-        ("/whip/demo", Some("yes"), &"x".repeat(300_000), 413, "longer than 262144 bytes"),
-    ] {
-        let response = world.whip(path, token, body).await;
-        assert_eq!(response.status(), status, "{words}");
-        let text = response.text().await.unwrap();
-        assert!(text.contains(words), "{words}: {text}");
-    }
-    let client = reqwest::Client::new();
-    let untyped = client.post(world.url("/whip/demo")).body(OFFER).send().await.unwrap();
-    assert_eq!(untyped.status(), 415);
-    let basic =
-        client.post(world.url("/whip/demo")).header("content-type", "application/sdp").basic_auth("a", Some("b"));
-    let basic = basic.body(OFFER).send().await.unwrap();
-    assert_eq!((basic.status().as_u16(), basic.headers()["www-authenticate"].to_str().unwrap()), (401, "Bearer"));
-    let preflight = client.request(reqwest::Method::OPTIONS, world.url("/whip/demo")).send().await.unwrap();
-    assert_eq!(preflight.status(), 204);
-    assert_eq!(preflight.headers()["access-control-allow-methods"], "POST, DELETE, OPTIONS");
-    assert_eq!(client.get(world.url("/whip/demo")).send().await.unwrap().status(), 405);
-    assert_eq!(client.patch(world.url("/whip/demo/x")).send().await.unwrap().status(), 405);
 }
 
 #[tokio::test]
@@ -392,7 +356,7 @@ fn a_taken_port_is_one_line_that_says_which_and_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     assert_eq!(address.ip(), IpAddr::from([127, 0, 0, 1]));
-    let error = format!("{:#}", Door::open(&Config { listen: address, ..config() }).unwrap_err());
+    let error = format!("{:#}", Listeners::open(&Config { listen: address, ..config() }).unwrap_err());
     assert!(error.contains(&address.to_string()) && error.contains("--listen") && !error.contains('\n'), "{error}");
     assert!(error.contains("Address already in use"), "{error}");
 }

@@ -2,39 +2,45 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use reqwest::Url;
 
 /// The hosts and addresses of `http_allow`.
 #[derive(Clone, Debug, Default)]
 pub(in crate::signal) struct AllowList {
     names: Vec<(String, Option<u16>)>,
-    networks: Vec<(Network, Option<u16>)>,
+    networks: Vec<(IpNet, Option<u16>)>,
 }
 
-/// An address with the number of leading bits that count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network {
-    bits: u128,
-    length: u32,
+/// An entry of `http_allow` that is neither a host nor a network.
+#[derive(Debug, thiserror::Error)]
+#[error("http_allow: {0:?} is not a host; write auth.example.com, 10.0.0.7:8443, [::1]:80 or 10.0.0.0/8")]
+pub(in crate::signal) struct AllowError(String);
+
+/// Why a script may not ask for a URL, in words for the script.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotAllowed {
+    #[error("{0}: only http and https are spoken")]
+    Scheme(String),
+    #[error("the URL names no host")]
+    NoHost,
+    #[error("{0}:{1} is not listed in http_allow")]
+    Host(String, u16),
 }
 
 impl AllowList {
     /// Reads entries: `host`, `host:port`, `10.0.0.7`, `10.0.0.7:8443`, `[::1]:80`, `10.0.0.0/8`. Without a port, every
     /// port is allowed. An address or network also allows listed names to resolve into it.
-    pub(in crate::signal) fn parse(entries: &[String]) -> Result<Self, String> {
+    pub(in crate::signal) fn parse(entries: &[String]) -> Result<Self, AllowError> {
         let mut list = Self::default();
         for entry in entries.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
-            list.add(entry).ok_or_else(|| {
-                format!(
-                    "http_allow: {entry:?} is no host; write auth.example.com, 10.0.0.7:8443, [::1]:80 or 10.0.0.0/8"
-                )
-            })?;
+            list.add(entry).ok_or_else(|| AllowError(entry.to_owned()))?;
         }
         Ok(list)
     }
 
     fn add(&mut self, entry: &str) -> Option<()> {
-        if let Some(network) = Network::parse(entry) {
+        if let Some(network) = network(entry) {
             self.networks.push((network, None));
             return Some(());
         }
@@ -43,7 +49,7 @@ impl AllowList {
             None => (entry, None),
         };
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        if let Some(network) = Network::parse(address) {
+        if let Some(network) = network(address) {
             self.networks.push((network, port));
             return Some(());
         }
@@ -62,23 +68,26 @@ impl AllowList {
     }
 
     /// Whether a script may ask for this URL; where a name leads is for [`AllowList::leads_to`].
-    pub(super) fn check(&self, url: &Url) -> Result<(), String> {
+    pub(super) fn check(&self, url: &Url) -> Result<(), NotAllowed> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("{}: only http and https are spoken", url.scheme()));
+            return Err(NotAllowed::Scheme(url.scheme().to_owned()));
         }
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-            return Err("the URL names no host".to_owned());
+            return Err(NotAllowed::NoHost);
         };
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let fits = |wanted: &Option<u16>| wanted.is_none_or(|wanted| wanted == port);
         let allowed = match bare.parse::<IpAddr>() {
-            Ok(ip) => self.networks.iter().any(|(network, wanted)| network.contains(ip) && fits(wanted)),
+            Ok(ip) => {
+                let ip = ip.to_canonical();
+                self.networks.iter().any(|(network, wanted)| network.contains(&ip) && fits(wanted))
+            }
             Err(_) => {
                 let name = host.trim_end_matches('.').to_ascii_lowercase();
                 self.names.iter().any(|(listed, wanted)| *listed == name && fits(wanted))
             }
         };
-        if allowed { Ok(()) } else { Err(format!("{host}:{port} is not listed in http_allow")) }
+        if allowed { Ok(()) } else { Err(NotAllowed::Host(host.to_owned(), port)) }
     }
 
     /// Whether a listed name may lead to this address: a public one, a listed one, or loopback for `localhost`.
@@ -87,32 +96,15 @@ impl AllowList {
         let is_localhost = name.trim_end_matches('.').eq_ignore_ascii_case("localhost");
         is_public(ip)
             || (is_localhost && ip.is_loopback())
-            || self.networks.iter().any(|(network, _)| network.contains(ip))
+            || self.networks.iter().any(|(network, _)| network.contains(&ip))
     }
 }
 
-impl Network {
-    fn parse(text: &str) -> Option<Self> {
-        let (ip, length) = match text.split_once('/') {
-            Some((ip, length)) => (ip.parse::<IpAddr>().ok()?, Some(length.parse::<u32>().ok()?)),
-            None => (text.parse::<IpAddr>().ok()?, None),
-        };
-        let most = if ip.is_ipv4() { 32 } else { 128 };
-        let length = length.unwrap_or(most);
-        // IPv4 addresses stand where they are mapped to.
-        (length <= most).then(|| Self { bits: bits(ip), length: length + 128 - most })
-    }
-
-    fn contains(self, ip: IpAddr) -> bool {
-        let shift = 128 - self.length;
-        shift == 128 || (bits(ip.to_canonical()) ^ self.bits) >> shift == 0
-    }
-}
-
-fn bits(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(ip) => ip.to_bits(),
+/// A network, or an address alone. IPv4 addresses in IPv6's clothes (`::ffff:10.0.0.7`) are IPv4 addresses.
+fn network(text: &str) -> Option<IpNet> {
+    match text.parse::<IpAddr>() {
+        Ok(ip) => Some(ip.to_canonical().into()),
+        Err(_) => text.parse().ok(),
     }
 }
 

@@ -48,7 +48,7 @@ impl Authorities {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::signal::http::Door;
+    use crate::signal::http::Listeners;
 
     #[test]
     fn an_unusable_file_of_authorities_is_one_line_that_names_it() {
@@ -86,7 +86,7 @@ mod tests {
             http_ca: "absent.pem".into(),
             ..Config::default()
         };
-        let error = format!("{:#}", Door::open(&config).unwrap_err());
+        let error = format!("{:#}", Listeners::open(&config).unwrap_err());
         assert!(error.starts_with("http_ca absent.pem: cannot be read: "), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! `sfu.http`: requests of scripts, to allowed hosts only, bounded in time, size and number.
 //!
 //! The address that a name leads to is checked by the resolver of the very client that connects to it, so that nothing
-//! can change in between; redirects are followed here, each checked like the first request.
+//! can change in between; each redirect is checked like the first request.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Response, Url, redirect};
+use reqwest::{Client, Method, Request, Response, Url, redirect};
 use tokio::sync::Semaphore;
 
 use super::allow::AllowList;
 use super::authorities::Authorities;
-use super::redirect::Hop;
 use moonring_policy::output::{HttpReply, HttpRequest};
 use moonring_wire::id::RoomId;
 
@@ -96,27 +95,13 @@ impl HttpService {
             Some(Err(error)) => return Err(error.clone()),
             None => return Err("http_allow is empty: scripts may not call any host".to_owned()),
         };
-        let hop = first_hop(request)?;
-        self.allow.check(&hop.url)?;
+        let request = prepare(client, request)?;
+        self.allow.check(request.url()).map_err(|refusal| refusal.to_string())?;
         let of_room = self.places_of(room);
         let gone = |_| "the server shuts down".to_owned();
         let _own = of_room.acquire().await.map_err(gone)?;
         let _place = self.places.acquire().await.map_err(gone)?;
-        self.follow(client, hop).await
-    }
-
-    async fn follow(&self, client: &Client, mut hop: Hop) -> Result<HttpReply, String> {
-        for _ in 0..=MAX_REDIRECTS {
-            self.allow.check(&hop.url)?;
-            let request = client.request(hop.method.clone(), hop.url.clone());
-            let request = request.headers(hop.headers.clone()).body(hop.body.clone());
-            let response = request.send().await.map_err(words)?;
-            match hop.next(&response) {
-                None => return read(response).await,
-                Some(next) => hop = next?,
-            }
-        }
-        Err(format!("more than {MAX_REDIRECTS} redirects"))
+        read(client.execute(request).await.map_err(words)?).await
     }
 
     fn places_of(&self, room: &RoomId) -> Arc<Semaphore> {
@@ -170,7 +155,8 @@ fn client(allow: &Arc<AllowList>, authorities: &Authorities, lookup: &Lookup) ->
         // A proxy would resolve names itself, beyond the check.
         Client::builder()
             .no_proxy()
-            .redirect(redirect::Policy::none())
+            .redirect(redirects(allow.clone()))
+            .referer(false)
             .dns_resolver(Guard { allow: allow.clone(), lookup: lookup.clone() })
             .pool_max_idle_per_host(MAX_IDLE)
             .user_agent(concat!("moonring/", env!("CARGO_PKG_VERSION")))
@@ -184,7 +170,20 @@ fn client(allow: &Arc<AllowList>, authorities: &Authorities, lookup: &Lookup) ->
     })
 }
 
-fn first_hop(request: HttpRequest) -> Result<Hop, String> {
+/// Each redirect is checked like the first request. What proves who asks stays with the origin that was asked.
+fn redirects(allow: Arc<AllowList>) -> redirect::Policy {
+    redirect::Policy::custom(move |attempt| {
+        if attempt.previous().len() > MAX_REDIRECTS {
+            return attempt.error(format!("more than {MAX_REDIRECTS} redirects"));
+        }
+        match allow.check(attempt.url()) {
+            Ok(()) => attempt.follow(),
+            Err(refusal) => attempt.error(refusal),
+        }
+    })
+}
+
+fn prepare(client: &Client, request: HttpRequest) -> Result<Request, String> {
     let url = Url::parse(&request.url).map_err(|error| format!("the URL is not well-formed: {error}"))?;
     let method = Method::from_bytes(request.method.as_bytes()).map_err(|error| error.to_string())?;
     let mut headers = HeaderMap::new();
@@ -196,7 +195,7 @@ fn first_hop(request: HttpRequest) -> Result<Hop, String> {
         }
         headers.append(name, HeaderValue::from_bytes(value.as_bytes()).map_err(|_| bad())?);
     }
-    Ok(Hop { method, url, headers, body: request.body })
+    client.request(method, url).headers(headers).body(request.body).build().map_err(words)
 }
 
 async fn read(mut response: Response) -> Result<HttpReply, String> {
@@ -219,8 +218,11 @@ async fn read(mut response: Response) -> Result<HttpReply, String> {
 /// What went wrong, down to its cause, without the URL: it may carry a secret.
 fn words(error: reqwest::Error) -> String {
     let error = error.without_url();
-    let mut words = error.to_string();
     let mut cause = std::error::Error::source(&error);
+    if let (true, Some(refusal)) = (error.is_redirect(), cause) {
+        return refusal.to_string();
+    }
+    let mut words = error.to_string();
     while let Some(error) = cause {
         let text = error.to_string();
         if !words.contains(&text) {

@@ -2,7 +2,6 @@
 mod allow;
 mod authorities;
 mod http;
-mod redirect;
 mod shared;
 #[cfg(test)]
 mod tests;

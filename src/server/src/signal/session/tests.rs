@@ -9,15 +9,38 @@ use moonring_wire::media::Source;
 
 const OFFER: &str = include_str!("../../../../wire/src/sdp/fixtures/ffmpeg_whip.sdp");
 
+const SETTINGS: SessionSettings =
+    SessionSettings { messages_per_s: 1000, resume_s: 15, shutdown_says: ShutdownSays::Restarting };
+
 fn new(now: Instant) -> Session {
-    Session::new(now, 1000)
+    Session::new(now, SETTINGS)
+}
+
+fn client() -> ClientId {
+    ClientId::parse("c1").unwrap()
+}
+
+fn snapshot() -> Event {
+    Event::Joined { client: client(), clients: vec![], tracks: vec![], own: vec![] }
+}
+
+fn tell(session: &mut Session, event: Event) -> Told {
+    session.tell(event, || "ticket".into())
 }
 
 fn joined(now: Instant) -> Session {
     let mut session = new(now);
-    session.joining();
-    let client = ClientId::parse("c1").unwrap();
-    session.tell(&room(), Event::Joined { client, clients: vec![], tracks: vec![] });
+    session.joining(room());
+    tell(&mut session, snapshot());
+    session
+}
+
+/// A connection that has presented a ticket, with the number of an offer that was undecided then.
+fn resuming(now: Instant, missed: Vec<Event>, offer: Option<u64>) -> Session {
+    let mut session = new(now);
+    let mut kept = Kept::default();
+    missed.into_iter().for_each(|event| kept.push(event));
+    session.resuming(room(), kept, offer.map(|request| PendingOffer { request, bundled: false }));
     session
 }
 
@@ -52,6 +75,8 @@ fn what_breaks_a_rule_is_refused_with_its_code_and_named() {
         (false, &offer(1), ErrorCode::OutOfOrder, "an offer before joined"),
         (false, r#"{"type":"message","value":1}"#, ErrorCode::OutOfOrder, "a message before joined"),
         (true, &join(json!({})), ErrorCode::OutOfOrder, "a second join"),
+        (true, r#"{"type":"resume","ticket":"t"}"#, ErrorCode::OutOfOrder, "a second join"),
+        (false, &json!({"type": "resume", "ticket": long(257)}).to_string(), ErrorCode::TooLarge, "ticket has 257 bytes"),
         (true, &bad_sdp, ErrorCode::BadSdp, "session part"),
         (true, r#"{"type":"mute","track":"t"}"#, ErrorCode::BadMessage, "muted"),
         (
@@ -69,29 +94,27 @@ fn what_breaks_a_rule_is_refused_with_its_code_and_named() {
     assert_eq!(joined(now).read(now, &bad_sdp).unwrap_err().request, Some(9));
 }
 
+fn offer_refused(request: Option<u64>) -> Event {
+    Event::Refused { client: client(), request, code: RefusalCode::BadOffer, message: "no common codec".into() }
+}
+
 #[test]
 fn one_offer_waits_for_its_answer_at_a_time() {
     let now = Instant::now();
     let mut session = joined(now);
-    let Ok(Step::Command(Command::Offer(OfferRequest { request: 1, publish, offer: parsed, .. }))) =
+    let Ok(Step::Offer(Command::Offer(OfferRequest { request: 1, publish, offer: parsed, .. }), pending)) =
         session.read(now, &offer(1))
     else {
         panic!("the first offer is taken");
     };
+    assert_eq!(pending, PendingOffer { request: 1, bundled: true });
     assert_eq!(publish, [PublishIntent { mid: Mid::parse("0").unwrap(), source: Source::Microphone }]);
     assert_eq!(parsed.sections.len(), 2);
     let refused = session.read(now, &offer(2)).unwrap_err();
     assert_eq!((refused.code, refused.request), (ErrorCode::Busy, Some(2)));
-    let client = ClientId::parse("c1").unwrap();
-    let event = |request| Event::Refused {
-        client: client.clone(),
-        request,
-        code: RefusalCode::BadOffer,
-        message: "no common codec".into(),
-    };
-    session.tell(&room(), event(None));
+    tell(&mut session, offer_refused(None));
     assert!(session.read(now, &offer(3)).is_err(), "another refusal does not answer the offer");
-    let Told::Message(told) = session.tell(&room(), event(Some(1))) else { panic!("the client stays") };
+    let Told::Message(told) = tell(&mut session, offer_refused(Some(1))) else { panic!("the client stays") };
     let expected = json!({"type": "error", "code": "bad_sdp", "message": "no common codec", "request": 1});
     assert_eq!(serde_json::to_value(told).unwrap(), expected);
     assert!(session.read(now, &offer(4)).is_ok());
@@ -106,6 +129,10 @@ fn messages_become_commands_of_the_joined_client() {
         (r#"{"type":"unsubscribe","track":"t"}"#, r#"Unsubscribe { client: "c1", track: "t" }"#),
         (r#"{"type":"mute","track":"t","muted":true}"#, r#"SetMuted { client: "c1", track: "t", muted: true }"#),
         (r#"{"type":"layer","track":"t","layer":null}"#, r#"SetLayer { client: "c1", track: "t", layer: None }"#),
+        (
+            r#"{"type":"view","track":"t","width":640,"height":360}"#,
+            r#"SetView { client: "c1", track: "t", width: 640, height: 360 }"#,
+        ),
         (r#"{"type":"message","value":7}"#, r#"Message { client: "c1", value: Number(7) }"#),
     ] {
         match session.read(now, text) {
@@ -119,20 +146,19 @@ fn messages_become_commands_of_the_joined_client() {
 #[test]
 fn how_a_client_ends_is_told_in_the_policys_words() {
     let now = Instant::now();
-    let client = ClientId::parse("c1").unwrap();
     let words = || "because".to_owned();
     let (rejected, kicked) = (Some(("rejected", "because")), Some(("kicked", "because")));
     for (is_joined, cause, expected) in [
         (false, LeaveCause::Rejected(words()), rejected),
         (false, LeaveCause::Limit(words()), rejected),
-        (false, LeaveCause::Shutdown, Some(("rejected", SHUTDOWN))),
+        (false, LeaveCause::Shutdown, Some(("restarting", RESTARTING))),
         (true, LeaveCause::Kicked(words()), kicked),
         (true, LeaveCause::TransportFailed(words()), kicked),
-        (true, LeaveCause::Shutdown, Some(("kicked", SHUTDOWN))),
+        (true, LeaveCause::Shutdown, Some(("restarting", RESTARTING))),
         (true, LeaveCause::Left, None),
     ] {
         let mut session = if is_joined { joined(now) } else { new(now) };
-        match (session.tell(&room(), Event::Left { client: client.clone(), cause }), expected) {
+        match (tell(&mut session, Event::Left { client: client(), cause }), expected) {
             (Told::Last(message), Some((kind, reason))) => {
                 assert_eq!(serde_json::to_value(message).unwrap(), json!({"type": kind, "reason": reason}));
             }
@@ -154,8 +180,8 @@ fn errors_end_a_connection_at_once_before_the_join_and_at_the_bound_after_it() {
 #[test]
 fn messages_beyond_the_rate_are_refused_until_time_has_passed() {
     let now = Instant::now();
-    let mut session = Session::new(now, 2);
-    session.phase = Phase::Joined { client: ClientId::parse("c1").unwrap() };
+    let mut session = Session::new(now, SessionSettings { messages_per_s: 2, ..SETTINGS });
+    session.phase = Phase::Joined { client: client() };
     let mute = r#"{"type":"mute","track":"t","muted":true}"#;
     let taken = |session: &mut Session, now| (0..100).take_while(|_| session.read(now, mute).is_ok()).count();
     assert_eq!(taken(&mut session, now), 20);
@@ -176,4 +202,61 @@ fn a_track_id_that_is_none_is_named() {
         joined(Instant::now()).read(Instant::now(), r#"{"type":"mute","track":"","muted":true}"#).unwrap_err();
     assert!(refused.message.contains("is empty"), "{}", refused.message);
     assert!(TrackId::parse("").is_err());
+}
+
+#[test]
+fn a_resumed_connection_is_told_the_snapshot_first_and_then_what_it_missed() {
+    let now = Instant::now();
+    let message = |n: u64| Event::Message { client: client(), value: n.into() };
+    let mut session = resuming(now, vec![message(1)], None);
+    assert_eq!(session.read(now, &offer(3)).unwrap_err().code, ErrorCode::OutOfOrder);
+    assert!(matches!(tell(&mut session, message(2)), Told::Later));
+    let gone = Event::ClientLeft { client: client(), other: ClientId::parse("bob").unwrap() };
+    assert!(matches!(tell(&mut session, gone), Told::Later), "the snapshot, which comes later, says it");
+    let Told::Message(told) = tell(&mut session, snapshot()) else { panic!("the snapshot is told") };
+    let told = serde_json::to_value(told).unwrap();
+    assert_eq!((&told["resumed"], &told["ticket"], &told["resume_s"]), (&json!(true), &json!("ticket"), &json!(15)));
+    let missed: Vec<_> = session.take_early().into_iter().map(|event| tell(&mut session, event)).collect();
+    let [Told::Message(first), Told::Message(second)] = &missed[..] else { panic!("{missed:?}") };
+    assert_eq!(*first, ServerMessage::Message { value: json!(1) });
+    assert_eq!(*second, ServerMessage::Message { value: json!(2) });
+    assert!(matches!(tell(&mut session, snapshot()), Told::Later), "a snapshot for an earlier connection");
+}
+
+#[test]
+fn a_client_that_was_kicked_while_it_resumes_is_told_so() {
+    let mut session = resuming(Instant::now(), vec![], None);
+    let left = Event::Left { client: client(), cause: LeaveCause::Kicked("because".into()) };
+    let Told::Last(message) = tell(&mut session, left) else { panic!("it ends") };
+    assert_eq!(message, ServerMessage::Kicked { reason: "because".into() });
+}
+
+#[test]
+fn an_offer_after_a_resume_waits_for_the_decision_on_the_one_before_it() {
+    let now = Instant::now();
+    // The client may count on, or begin again with the same number.
+    for (stale, new) in [(7, 8), (7, 7)] {
+        let mut session = resuming(now, vec![], Some(stale));
+        tell(&mut session, snapshot());
+        assert!(matches!(session.read(now, &offer(new)), Ok(Step::Wait)));
+        assert_eq!(session.read(now, &offer(9)).unwrap_err().code, ErrorCode::Busy);
+        assert!(session.released_offer().is_none());
+        tell(&mut session, offer_refused(Some(stale)));
+        let Some((Command::Offer(OfferRequest { request, .. }), pending)) = session.released_offer() else {
+            panic!("it is free")
+        };
+        assert_eq!((request, pending), (new, PendingOffer { request: new, bundled: true }));
+        assert!(session.released_offer().is_none());
+        assert_eq!(session.read(now, &offer(9)).unwrap_err().code, ErrorCode::Busy);
+        tell(&mut session, offer_refused(Some(new)));
+        assert!(matches!(session.read(now, &offer(9)), Ok(Step::Offer(..))));
+    }
+}
+
+#[test]
+fn a_shutdown_says_whether_clients_come_back() {
+    for (shutdown_says, kind) in [(ShutdownSays::Restarting, "restarting"), (ShutdownSays::Closing, "closing")] {
+        let session = Session::new(Instant::now(), SessionSettings { shutdown_says, ..SETTINGS });
+        assert_eq!(serde_json::to_value(session.shutdown()).unwrap()["type"], kind);
+    }
 }

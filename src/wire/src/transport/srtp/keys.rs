@@ -1,7 +1,10 @@
 //! From the DTLS handshake's keying material to session keys.
 
+use std::str::FromStr;
+
 use aes::cipher::{Block, BlockEncrypt, KeyInit};
 use aes::{Aes128, Aes256};
+use serde::Deserialize;
 
 /// Longest master key.
 const MAX_KEY: usize = 32;
@@ -11,7 +14,8 @@ const MAX_SALT: usize = 14;
 pub(super) const AUTH_KEY: usize = 20;
 
 /// How packets are protected (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub enum SrtpProfile {
     /// `SRTP_AEAD_AES_256_GCM`.
     AeadAes256Gcm,
@@ -19,6 +23,31 @@ pub enum SrtpProfile {
     AeadAes128Gcm,
     /// `SRTP_AES128_CM_HMAC_SHA1_80`.
     Aes128CmHmacSha1_80,
+}
+
+/// A name that no SRTP profile has.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not an SRTP profile; there are aes-256-gcm, aes-128-gcm and aes-128-cm-sha1-80")]
+pub struct UnknownProfile(String);
+
+impl FromStr for SrtpProfile {
+    type Err = UnknownProfile;
+    /// Reads a profile's name in the configuration.
+    fn from_str(name: &str) -> Result<Self, UnknownProfile> {
+        match name {
+            "aes-256-gcm" => Ok(Self::AeadAes256Gcm),
+            "aes-128-gcm" => Ok(Self::AeadAes128Gcm),
+            "aes-128-cm-sha1-80" => Ok(Self::Aes128CmHmacSha1_80),
+            other => Err(UnknownProfile(other.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for SrtpProfile {
+    type Error = UnknownProfile;
+    fn try_from(name: String) -> Result<Self, UnknownProfile> {
+        name.parse()
+    }
 }
 
 impl SrtpProfile {

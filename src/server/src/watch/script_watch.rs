@@ -17,9 +17,9 @@ const MAX_WATCHES: usize = 8_192;
 /// Buffer for events: some hundred of them.
 const EVENT_BYTES: usize = 16 * 1024;
 
-/// What an event means.
+/// What an event says of the scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Sight {
+pub(super) enum Change {
     /// Nothing that concerns scripts.
     Nothing,
     /// A file is being written: what is there now may be half of it.
@@ -28,9 +28,9 @@ pub(super) enum Sight {
     Changed,
 }
 
-/// Sees changes. Without inotify it sees nothing, and the poll does the work.
+/// Waits for changes. Without inotify it sees none, and the poll finds them.
 #[derive(Debug)]
-pub(super) struct Eyes {
+pub(super) struct ScriptWatch {
     inotify: Option<AsyncFd<Inotify>>,
     places: Option<Places>,
 }
@@ -41,10 +41,10 @@ pub(super) struct Places {
     watches: Watches,
     known: HashSet<WatchDescriptor>,
     above: Option<WatchDescriptor>,
-    said: bool,
+    warned: bool,
 }
 
-impl Eyes {
+impl ScriptWatch {
     /// Must be called inside a tokio runtime.
     #[expect(deprecated, reason = "its successor is unsafe; an Inotify keeps its descriptor until it is dropped")]
     pub(super) fn new() -> Self {
@@ -54,7 +54,7 @@ impl Eyes {
         });
         match opened {
             Ok((inotify, watches)) => {
-                let places = Places { watches, known: HashSet::new(), above: None, said: false };
+                let places = Places { watches, known: HashSet::new(), above: None, warned: false };
                 Self { inotify: Some(inotify), places: Some(places) }
             }
             Err(error) => {
@@ -73,7 +73,7 @@ impl Eyes {
     }
 
     /// Waits for the next events that concern scripts. `folder` is the scripts folder's name in the one above.
-    pub(super) async fn see(&mut self, folder: Option<&OsString>) -> Sight {
+    pub(super) async fn next_change(&mut self, folder: Option<&OsString>) -> Change {
         let above = self.places.as_ref().and_then(|places| places.above.clone());
         loop {
             let Some(inotify) = &mut self.inotify else { return std::future::pending().await };
@@ -81,11 +81,11 @@ impl Eyes {
             let read = ready.try_io(|inotify| {
                 let mut buffer = [0; EVENT_BYTES];
                 let events = inotify.get_mut().read_events(&mut buffer)?;
-                Ok(events.map(|event| sight(&event, above.as_ref(), folder)).max().unwrap_or(Sight::Nothing))
+                Ok(events.map(|event| change_of(&event, above.as_ref(), folder)).max().unwrap_or(Change::Nothing))
             });
             match read {
-                Ok(Ok(Sight::Nothing)) | Err(_) => {}
-                Ok(Ok(sight)) => return sight,
+                Ok(Ok(Change::Nothing)) | Err(_) => {}
+                Ok(Ok(change)) => return change,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "inotify failed: changed scripts are found by looking every few seconds");
                     self.inotify = None;
@@ -95,17 +95,17 @@ impl Eyes {
     }
 }
 
-fn sight(event: &Event<&std::ffi::OsStr>, above: Option<&WatchDescriptor>, folder: Option<&OsString>) -> Sight {
+fn change_of(event: &Event<&std::ffi::OsStr>, above: Option<&WatchDescriptor>, folder: Option<&OsString>) -> Change {
     if Some(&event.wd) == above {
         let ours = event.name.is_some() && event.name == folder.map(OsString::as_os_str);
-        return if ours { Sight::Changed } else { Sight::Nothing };
+        return if ours { Change::Changed } else { Change::Nothing };
     }
     // The end of a watch that we took away.
     if event.mask == EventMask::IGNORED {
-        return Sight::Nothing;
+        return Change::Nothing;
     }
     // Closing says that a writer is done; until then what is there may be half of it.
-    if event.mask == EventMask::MODIFY { Sight::Writing } else { Sight::Changed }
+    if event.mask == EventMask::MODIFY { Change::Writing } else { Change::Changed }
 }
 
 impl Places {
@@ -131,7 +131,7 @@ impl Places {
                 // Gone again, or not to be read: an event or the poll tells more.
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
                 Err(error) => {
-                    self.say(&error);
+                    self.warn(&error);
                     break;
                 }
             }
@@ -145,8 +145,8 @@ impl Places {
         new
     }
 
-    fn say(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.said, true) {
+    fn warn(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.warned, true) {
             tracing::warn!(%error, "not every script can be watched (fs.inotify.max_user_watches); changes of the \
                 others are found by looking every few seconds");
         }

@@ -1,0 +1,26 @@
+//! Which system calls carry the packets: a setting, and what the sockets go by.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::Deserialize;
+
+/// Which system calls carry the packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum IoMode {
+    /// `recvmmsg` and `sendmmsg`: what measures better (README.md, "What forwarding costs").
+    #[default]
+    Mmsg,
+    /// A second io_uring beside glommio's: multishot receive, batched sends.
+    Uring,
+}
+
+impl fmt::Display for IoMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mmsg => "mmsg",
+            Self::Uring => "uring",
+        })
+    }
+}

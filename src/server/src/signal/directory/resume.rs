@@ -1,0 +1,237 @@
+//! Clients that lost their connection and may go on with their stay on another one.
+//!
+//! ```text
+//!  attached --connection lost--> detached --after `Bounds::resume`--> goodbye, as a client that left
+//!     ^   \                         |
+//!     |    +-----resume-----+       resume (ticket)
+//!     +---------------------+-------+
+//! ```
+//! A ticket is 128 random bits from the operating system behind the client's id, which finds the route; the bits are
+//! compared in constant time, and whoever presents them first has the stay. A take-over counts the route's generation
+//! up, so that whatever the connection before it still does is without effect.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use subtle::ConstantTimeEq;
+use tokio::sync::mpsc;
+
+use super::{CLIENT_QUEUE, CONNECTION_LOST, Directory, Membership, Outlet, PendingOffer, Route, State};
+use moonring_core::command::{Event, LeaveCause};
+use moonring_wire::id::{ClientId, RoomId};
+
+/// The secret part of a ticket.
+#[derive(Clone)]
+pub(super) struct Ticket([u8; 16]);
+
+/// Events that a detached client's next connection has to know beside the room's snapshot.
+#[derive(Debug, Default)]
+pub(in crate::signal) struct Kept(VecDeque<Event>);
+
+/// What a client that was kicked while it was away is told when it comes back.
+#[derive(Debug)]
+pub(super) struct Kick {
+    ticket: Ticket,
+    reason: String,
+}
+
+/// What a ticket is good for.
+#[derive(Debug)]
+pub(crate) enum Resumed {
+    /// The stay goes on.
+    Stay(Box<Stay>),
+    /// The client was kicked meanwhile, with this reason.
+    Kicked(String),
+    /// Nothing: it is malformed, guessed, used or expired.
+    Unknown,
+}
+
+/// A stay that goes on.
+#[derive(Debug)]
+pub(crate) struct Stay {
+    pub(crate) room: RoomId,
+    pub(crate) member: Membership,
+    /// What happened without a connection, as far as a snapshot of the room does not say it.
+    pub(in crate::signal) kept: Kept,
+    /// The offer that is still being decided on.
+    pub(in crate::signal) offer: Option<PendingOffer>,
+}
+
+impl Ticket {
+    /// `None` when the operating system has no randomness to give.
+    fn random() -> Option<Self> {
+        let mut secret = [0; 16];
+        SystemRandom::new().fill(&mut secret).ok()?;
+        Some(Self(secret))
+    }
+
+    /// Splits a ticket's text into the client and the secret.
+    fn parse(text: &str) -> Option<(ClientId, Self)> {
+        let (client, secret) = text.rsplit_once('.')?;
+        let is_secret = secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let secret = u128::from_str_radix(secret, 16).ok().filter(|_| is_secret)?;
+        Some((ClientId::parse(client).ok()?, Self(secret.to_be_bytes())))
+    }
+
+    fn text(&self, client: &ClientId) -> String {
+        format!("{client}.{:032x}", u128::from_be_bytes(self.0))
+    }
+
+    fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ticket(...)")
+    }
+}
+
+impl Kept {
+    /// Keeps what the snapshot does not say, at most a connection's queue: the oldest message makes way first.
+    pub(in crate::signal) fn push(&mut self, event: Event) {
+        match &event {
+            Event::Joined { .. }
+            | Event::ClientJoined { .. }
+            | Event::ClientLeft { .. }
+            | Event::TrackPublished { .. }
+            | Event::TrackChanged { .. }
+            | Event::TrackUnpublished { .. } => return,
+            // Only the latest list counts.
+            Event::ActiveSpeakers { .. } => self.0.retain(|kept| !matches!(kept, Event::ActiveSpeakers { .. })),
+            _ => {}
+        }
+        if self.0.len() >= CLIENT_QUEUE {
+            let is_decision = |kept: &Event| matches!(kept, Event::Answered { .. } | Event::Refused { .. });
+            let oldest = self.0.iter().position(|kept| !is_decision(kept)).unwrap_or(0);
+            self.0.remove(oldest);
+        }
+        self.0.push_back(event);
+    }
+
+    pub(in crate::signal) fn into_events(self) -> Vec<Event> {
+        self.0.into()
+    }
+}
+
+impl Membership {
+    /// A new ticket for the stay, which ends the one before it; empty when stays end with their connection.
+    pub(in crate::signal) fn new_ticket(&self) -> String {
+        if self.directory.0.bounds.resume.is_zero() {
+            return String::new();
+        }
+        let Some(ticket) = Ticket::random() else { return String::new() };
+        let text = ticket.text(&self.client);
+        if let Some(route) = self.directory.state().current(self) {
+            route.ticket = Some(ticket);
+        }
+        text
+    }
+
+    /// True when another connection has taken over the stay.
+    pub(in crate::signal) fn is_replaced(&self) -> bool {
+        let state = self.directory.state();
+        state.clients.get(&self.client).is_some_and(|route| route.generation != self.generation)
+    }
+
+    /// The connection is lost: keeps the client for as long as it may resume. A client without a ticket leaves.
+    pub(crate) fn detach(mut self) {
+        let directory = self.directory.clone();
+        let mut state = directory.state();
+        let Some(route) = state.current(&self).filter(|route| route.ticket.is_some()) else {
+            // Dropping the membership says goodbye, which needs the lock.
+            drop(state);
+            return;
+        };
+        let mut kept = Kept::default();
+        while let Ok(event) = self.events.try_recv() {
+            kept.push(event);
+        }
+        route.generation += 1;
+        route.outlet = Outlet::Detached(kept);
+        let generation = route.generation;
+        drop(state);
+        tracing::debug!(client = %self.client, "connection lost, may resume");
+        directory.expire_later(self.client.clone(), generation);
+    }
+}
+
+impl Directory {
+    /// Takes over the stay that a ticket belongs to, from the connection that has it or from none.
+    pub(crate) fn resume(&self, ticket: &str) -> Resumed {
+        let Some((client, ticket)) = Ticket::parse(ticket) else { return Resumed::Unknown };
+        let mut state = self.state();
+        let Some(route) = state.clients.get_mut(&client) else { return state.take_kick(&client, &ticket) };
+        if !route.ticket.as_ref().is_some_and(|own| own.matches(&ticket)) {
+            return Resumed::Unknown;
+        }
+        route.ticket = None;
+        route.generation += 1;
+        let (sender, events) = mpsc::channel(CLIENT_QUEUE);
+        let kept = match std::mem::replace(&mut route.outlet, Outlet::Attached(sender)) {
+            Outlet::Attached(_) => Kept::default(),
+            Outlet::Detached(kept) => kept,
+        };
+        let (room, generation, offer) = (route.room.clone(), route.generation, route.offer);
+        drop(state);
+        let member = Membership { client, events, goodbye: CONNECTION_LOST, generation, directory: self.clone() };
+        Resumed::Stay(Box::new(Stay { room, member, kept, offer }))
+    }
+
+    /// Ends a stay that nobody has resumed since its connection was lost.
+    pub(super) fn expire(&self, client: &ClientId, generation: u32) {
+        let mut state = self.state();
+        let is_over = |route: &Route| route.generation == generation && matches!(route.outlet, Outlet::Detached(_));
+        match state.clients.get(client) {
+            Some(route) if is_over(route) => {
+                let route = state.remove(client);
+                drop(state);
+                if let Some(route) = route {
+                    self.say_goodbye(route.shard, client.clone(), CONNECTION_LOST);
+                }
+            }
+            Some(_) => {}
+            None => drop(state.kicked.remove(client)),
+        }
+    }
+
+    /// Ends every stay that has no connection: the server shuts down.
+    pub(in crate::signal) fn expire_all(&self) {
+        let is_detached = |route: &Route| matches!(route.outlet, Outlet::Detached(_));
+        let state = self.state();
+        let detached = state.clients.iter().filter(|(_, route)| is_detached(route));
+        let detached: Vec<_> = detached.map(|(client, route)| (client.clone(), route.generation)).collect();
+        drop(state);
+        for (client, generation) in detached {
+            self.expire(&client, generation);
+        }
+    }
+
+    /// A client that was kicked is told so even when its connection was lost just then; any other end makes it join anew.
+    pub(super) fn remember_kick(&self, state: &mut State, client: ClientId, route: Route, cause: LeaveCause) {
+        if let (LeaveCause::Kicked(reason), Some(ticket)) = (cause, route.ticket) {
+            state.kicked.insert(client.clone(), Kick { ticket, reason });
+            self.expire_later(client, route.generation);
+        }
+    }
+
+    fn expire_later(&self, client: ClientId, generation: u32) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let directory = self.clone();
+        runtime.spawn(async move {
+            tokio::time::sleep(directory.0.bounds.resume).await;
+            directory.expire(&client, generation);
+        });
+    }
+}
+
+impl State {
+    fn take_kick(&mut self, client: &ClientId, ticket: &Ticket) -> Resumed {
+        match self.kicked.get(client).is_some_and(|kick| kick.ticket.matches(ticket)) {
+            true => self.kicked.remove(client).map_or(Resumed::Unknown, |kick| Resumed::Kicked(kick.reason)),
+            false => Resumed::Unknown,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! WHIP and WHEP over HTTP.
+
+use super::*;
+
+fn receiving() -> String {
+    OFFER.replace("a=sendonly", "a=recvonly")
+}
+
+#[tokio::test]
+async fn whip_publishes_whep_receives_and_delete_leaves() {
+    let mut world = start(&config());
+    let receiving = receiving();
+    for (path, body, via, offer) in [
+        ("/whip/demo", OFFER, "whip", "offer 2 0"),
+        ("/whip/demo/", OFFER, "whip", "offer 2 0"),
+        ("/whep/demo", &receiving, "whep", "offer 0 2"),
+        ("/whep/demo/t0", &receiving, "whep", "offer 0 1"),
+        ("/whep/demo/ada/", &receiving, "whep", "offer 0 1"),
+    ] {
+        let response = world.whip(path, Some("yes"), body).await;
+        assert_eq!(response.status(), 201);
+        assert_eq!(response.headers()["content-type"], "application/sdp");
+        assert_eq!(response.headers()["access-control-allow-origin"], "*");
+        assert!(response.headers().contains_key("etag"));
+        let resource = response.url().join(response.headers()["location"].to_str().unwrap()).unwrap();
+        assert_eq!(resource.path().strip_prefix(&format!("/{via}/demo/")).map(str::len), Some(32), "{resource}");
+        assert!(response.text().await.unwrap().contains("a=candidate:1 1 udp"));
+        assert_eq!(world.told().await, format!("join demo yes {{\"via\":\"{via}\"}} 127.0.0.1"));
+        assert_eq!(world.told().await, offer);
+        let delete = |path: &str| reqwest::Client::new().delete(world.url(path)).send();
+        let elsewhere = resource.path().replace("demo", "other");
+        assert_eq!(delete(&elsewhere).await.unwrap().status(), 404, "the room is part of the name");
+        let other = if via == "whip" { "whep" } else { "whip" };
+        assert_eq!(delete(&resource.path().replace(via, other)).await.unwrap().status(), 404);
+        assert_eq!(delete(&format!("{}/", resource.path())).await.unwrap().status(), 200);
+        assert_eq!(delete(resource.path()).await.unwrap().status(), 404);
+        assert_eq!(world.told().await, "leave left");
+    }
+}
+
+#[tokio::test]
+async fn whip_requests_that_cannot_be_met_say_why() {
+    let world = start(&Config { join_timeout_s: 1, ..config() });
+    let audio = &OFFER[..OFFER.find("m=video").unwrap()];
+    let unbundled = audio.replace("a=group:BUNDLE 0 1\r\n", "");
+    let response = world.whip("/whip/demo", Some("yes"), &unbundled).await;
+    assert_eq!(response.status(), 201);
+    assert!(!response.text().await.unwrap().contains("BUNDLE"));
+    let receiving = receiving();
+    let receiving_audio = receiving[..receiving.find("m=video").unwrap()].replace("BUNDLE 0 1", "BUNDLE 0");
+    for (path, token, body, status, detail) in [
+        ("/whip/demo", Some("no"), OFFER, 403, "Not on the list"),
+        ("/whip/demo", None, &OFFER.replace("sendonly", "recvonly"), 422, "no section that sends"),
+        ("/whip/demo", Some("full"), OFFER, 503, "The room is full"),
+        ("/whip/demo", Some("hang"), OFFER, 503, "did not answer in time"),
+        ("/whip/demo", Some("yes"), "v=1", 400, "session part"),
+        ("/whep/demo", Some("yes"), OFFER, 422, "no section that receives"),
+        ("/whep/demo/t5", Some("yes"), &receiving, 404, "no client with a track, of the name \"t5\""),
+        ("/whep/demo/t0", Some("yes"), &receiving_audio, 409, "nothing of the kind"),
+        ("/whip/.demo", Some("yes"), OFFER, 400, "the room id has the character '.'"),
+        ("/whip/demo", Some("yes"), &"x".repeat(300_000), 413, "longer than 262144 bytes"),
+    ] {
+        let response = world.whip(path, token, body).await;
+        assert_eq!(response.status(), status, "{detail}");
+        let headers = response.headers();
+        assert_eq!(headers["content-type"], "application/problem+json", "{detail}");
+        assert_eq!(headers["access-control-allow-origin"], "*", "{detail}");
+        assert_eq!(headers.contains_key("retry-after"), matches!(status, 409 | 503), "{detail}");
+        let problem: Value = response.json().await.unwrap();
+        assert_eq!((&problem["status"], &problem["type"]), (&json!(status), &json!("about:blank")));
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{detail}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn requests_of_another_form_are_refused_as_http_has_it() {
+    let world = start(&config());
+    let client = reqwest::Client::new();
+    let untyped = client.post(world.url("/whip/demo")).body(OFFER).send().await.unwrap();
+    assert_eq!(untyped.status(), 415);
+    let basic =
+        client.post(world.url("/whip/demo")).header("content-type", "application/sdp").basic_auth("a", Some("b"));
+    let basic = basic.body(OFFER).send().await.unwrap();
+    assert_eq!((basic.status().as_u16(), basic.headers()["www-authenticate"].to_str().unwrap()), (401, "Bearer"));
+    let preflight = client.request(reqwest::Method::OPTIONS, world.url("/whip/demo"));
+    let preflight = preflight.header("origin", "https://a.example").header("access-control-request-method", "POST");
+    let preflight = preflight.send().await.unwrap();
+    assert_eq!(preflight.status(), 200);
+    for (name, value) in [
+        ("access-control-allow-origin", "*"),
+        ("access-control-allow-methods", "POST,DELETE,OPTIONS"),
+        ("access-control-allow-headers", "authorization,content-type,if-match"),
+        ("accept-post", "application/sdp"),
+    ] {
+        assert_eq!(preflight.headers()[name], value);
+    }
+    for (method, path, status) in [
+        (reqwest::Method::GET, "/whip/demo", 405),
+        (reqwest::Method::PATCH, "/whip/demo/x", 405),
+        (reqwest::Method::POST, "/whip/demo/x", 405),
+        (reqwest::Method::GET, "/whip/demo/x/y", 404),
+        (reqwest::Method::DELETE, "/whep/demo/x", 404),
+    ] {
+        let refused = client.request(method, world.url(path)).send().await.unwrap();
+        assert_eq!(refused.status(), status, "{path}");
+        assert_eq!(refused.headers()["access-control-allow-origin"], "*", "{path}");
+        assert_eq!(refused.headers()["content-type"], "application/problem+json", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_encoder_that_comes_back_replaces_its_dead_predecessor_but_not_one_that_lives() {
+    for (token, status) in [("dead", 201), ("live", 403)] {
+        let mut world = start(&config());
+        assert_eq!(world.whip("/whip/demo", Some(token), OFFER).await.status(), 201);
+        assert_eq!(world.whip("/whip/demo", Some(token), OFFER).await.status(), status);
+        let mut told = vec![];
+        while let Ok(note) = world.told.try_recv() {
+            told.push(note.split(' ').next().unwrap().to_owned());
+        }
+        let expected = ["join", "offer", "leaveifsilent", "join", "leaveifsilent", "join", "offer"];
+        assert_eq!(told, expected[..if status == 201 { 7 } else { 5 }], "{token}");
+    }
+}
+
+#[tokio::test]
+async fn an_encoder_of_another_room_or_token_or_a_player_is_nobodys_predecessor() {
+    let mut world = start(&config());
+    let receiving = receiving();
+    for (path, token, body) in [
+        ("/whip/other", Some("yes"), OFFER),
+        ("/whip/demo", Some("yes too"), OFFER),
+        ("/whip/demo", None, OFFER),
+        ("/whip/demo", None, OFFER),
+        ("/whep/demo", Some("yes"), &receiving),
+        ("/whip/demo", Some("yes"), OFFER),
+        ("/whep/demo", Some("yes"), &receiving),
+    ] {
+        assert_eq!(world.whip(path, token, body).await.status(), 201);
+    }
+    while let Ok(note) = world.told.try_recv() {
+        assert!(!note.starts_with("leaveifsilent"), "{note}");
+    }
+}

@@ -1,0 +1,45 @@
+//! What goes wrong with an HTTP request, as the client is told: problem details (RFC 9457).
+
+use axum::Json;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+/// Seconds after which a request that failed for want of something is worth another try.
+const RETRY_AFTER_S: &str = "5";
+
+/// Why a request fails.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) status: StatusCode,
+    /// What is wrong and, where it helps, what to do; for people.
+    pub(super) detail: String,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into() }
+    }
+
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let title = self.status.canonical_reason().unwrap_or_default();
+        let body = json!({
+            "type": "about:blank", "title": title, "status": self.status.as_u16(), "detail": self.detail,
+        });
+        let mut response = (self.status, Json(body)).into_response();
+        let mut set = |name: HeaderName, value| response.headers_mut().insert(name, HeaderValue::from_static(value));
+        set(header::CONTENT_TYPE, "application/problem+json");
+        match self.status {
+            StatusCode::UNAUTHORIZED => set(header::WWW_AUTHENTICATE, "Bearer"),
+            StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => set(header::RETRY_AFTER, RETRY_AFTER_S),
+            _ => None,
+        };
+        response
+    }
+}

@@ -1,0 +1,227 @@
+//! A session: a client between its request and its response, then until it is deleted or has nothing left to do.
+
+use std::collections::HashSet;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::request::{Request, nothing_to_do};
+use crate::signal::app::App;
+use crate::signal::directory::Membership;
+use crate::signal::problem::Problem;
+use crate::signal::resources::{Protocol, Resource};
+use moonring_core::command::{
+    Command, Event, JoinRequest, LeaveCause, OfferRequest, RefusalCode, SubscribeIntent,
+};
+use moonring_wire::id::{ClientId, TrackId};
+use moonring_wire::media::TrackInfo;
+use moonring_wire::negotiate::{Answer, SectionOutcome};
+use moonring_wire::sdp;
+
+/// The number of the only offer.
+const REQUEST: u64 = 1;
+/// How long a player stays when none of the tracks that it chose is left; as the shard lets others wait.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// A session that has begun.
+#[derive(Debug)]
+pub(super) struct Created {
+    /// The secret name of its resource.
+    pub(super) name: String,
+    pub(super) client: ClientId,
+    pub(super) answer: String,
+}
+
+/// A client between its request and its response.
+struct Pending {
+    member: Membership,
+    limit: Duration,
+    with_token: bool,
+}
+
+/// The tracks that a player chose: once none of them is left, its session ends after a while. (A player that leaves the
+/// choice to the server is the shard's to end: it knows what there is to go on with.)
+#[derive(Debug)]
+struct Chosen {
+    tracks: HashSet<TrackId>,
+    ends_at: Option<Instant>,
+}
+
+/// Joins the room and has the offer answered.
+pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Problem> {
+    let member = app.directory.enter(&request.room).map_err(|refusal| Problem::unavailable(refusal.to_string()))?;
+    let with_token = request.token.is_some();
+    let mut pending = Pending { member, limit: app.settings.join_timeout, with_token };
+    let client = pending.member.client.clone();
+    pending.send(Command::Join(JoinRequest {
+        room: request.room.clone(),
+        client: client.clone(),
+        token: request.token.clone().unwrap_or_default(),
+        metadata: json!({ "via": request.protocol.name() }),
+        ip: request.ip,
+    }))?;
+    let tracks = pending.joined().await?;
+    let subscribe = request.subscribe(&tracks)?;
+    let mut chosen = request.selector.is_some().then(|| Chosen::new(&subscribe));
+    pending.send(Command::Offer(OfferRequest {
+        client: client.clone(),
+        request: REQUEST,
+        offer: Box::new(request.offer.clone()),
+        publish: request.publish(),
+        subscribe,
+    }))?;
+    let (answer, sections) = pending.answered(&mut chosen).await?;
+    if sections.iter().all(|section| section.track.is_none()) {
+        let nothing = || nothing_to_do(request.protocol).into();
+        let reason = sections.into_iter().find_map(|s| s.reason).unwrap_or_else(nothing);
+        let is_whip = request.protocol == Protocol::Whip;
+        return Err(Problem::new(if is_whip { StatusCode::FORBIDDEN } else { StatusCode::CONFLICT }, reason));
+    }
+    let deleted = Arc::new(Notify::new());
+    let name = app.resources.insert(Resource {
+        protocol: request.protocol,
+        room: request.room.clone(),
+        client: client.clone(),
+        token: request.token_digest(),
+        deleted: deleted.clone(),
+    });
+    tokio::spawn(hold(app.clone(), name.clone(), pending.member, deleted, chosen));
+    let answer = if request.bundled { sdp::render_answer(&answer) } else { sdp::render_unbundled_answer(&answer) };
+    Ok(Created { name, client, answer })
+}
+
+impl Pending {
+    fn send(&self, command: Command) -> Result<(), Problem> {
+        self.member.send(command).map_err(|full| Problem::unavailable(full.to_string()))
+    }
+
+    async fn event(&mut self) -> Result<Event, Problem> {
+        match timeout(self.limit, self.member.events.recv()).await {
+            Ok(Some(event)) => Ok(event),
+            Ok(None) => Err(Problem::unavailable("the server is overloaded")),
+            Err(_) => Err(Problem::unavailable("the room did not answer in time")),
+        }
+    }
+
+    /// The tracks in the room.
+    async fn joined(&mut self) -> Result<Vec<TrackInfo>, Problem> {
+        loop {
+            match self.event().await? {
+                Event::Joined { tracks, .. } => return Ok(tracks),
+                Event::Left { cause, .. } => return Err(self.problem_of(cause)),
+                _ => {}
+            }
+        }
+    }
+
+    async fn answered(
+        &mut self,
+        chosen: &mut Option<Chosen>,
+    ) -> Result<(Box<Answer>, Vec<SectionOutcome>), Problem> {
+        loop {
+            match self.event().await? {
+                Event::Answered { request: REQUEST, answer, sections, .. } => return Ok((answer, sections)),
+                Event::Refused { request: Some(REQUEST), code, message, .. } => {
+                    let status = match code {
+                        // RFC 9725 section 4.2: an offer that can't be taken as it is.
+                        RefusalCode::BadOffer => StatusCode::NOT_ACCEPTABLE,
+                        RefusalCode::UnknownTrack | RefusalCode::MessageDropped => StatusCode::CONFLICT,
+                        RefusalCode::Busy | RefusalCode::Limit => StatusCode::SERVICE_UNAVAILABLE,
+                    };
+                    return Err(Problem::new(status, message));
+                }
+                Event::Left { cause, .. } => return Err(self.problem_of(cause)),
+                event => {
+                    if let Some(chosen) = chosen {
+                        chosen.take(&event);
+                    }
+                }
+            }
+        }
+    }
+
+    fn problem_of(&self, cause: LeaveCause) -> Problem {
+        match cause {
+            LeaveCause::Rejected(reason) | LeaveCause::Kicked(reason) => {
+                Problem::new(if self.with_token { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED }, reason)
+            }
+            LeaveCause::Limit(reason) | LeaveCause::TransportFailed(reason) => Problem::unavailable(reason),
+            LeaveCause::Left => Problem::unavailable("the client left"),
+            LeaveCause::Shutdown => Problem::unavailable("the server is shutting down"),
+        }
+    }
+}
+
+impl Chosen {
+    fn new(subscribe: &[SubscribeIntent]) -> Self {
+        Self { tracks: subscribe.iter().filter_map(|intent| intent.track.clone()).collect(), ends_at: None }
+    }
+
+    fn take(&mut self, event: &Event) {
+        if let Event::TrackUnpublished { track, .. } = event {
+            self.tracks.remove(track);
+            if self.tracks.is_empty() && self.ends_at.is_none() {
+                self.ends_at = Some(Instant::now() + GRACE);
+            }
+        }
+    }
+
+    /// Ready when there has been nothing to show for a while.
+    async fn over(chosen: Option<&Self>) {
+        match chosen.and_then(|chosen| chosen.ends_at) {
+            Some(at) => sleep_until(at).await,
+            None => pending().await,
+        }
+    }
+}
+
+/// Holds the client's place until its resource is deleted, the shard ends it, or there is nothing left to watch.
+async fn hold(app: App, name: String, mut member: Membership, deleted: Arc<Notify>, mut chosen: Option<Chosen>) {
+    app.counters.whip_sessions.fetch_add(1, Ordering::Relaxed);
+    loop {
+        tokio::select! {
+            event = member.events.recv() => match event {
+                Some(Event::Left { .. }) | None => break,
+                Some(event) => {
+                    if let Some(chosen) = &mut chosen {
+                        chosen.take(&event);
+                    }
+                }
+            },
+            () = deleted.notified() => {
+                member.goodbye = "left";
+                break;
+            }
+            () = Chosen::over(chosen.as_ref()) => {
+                member.goodbye = "nothing left to watch";
+                break;
+            }
+            () = app.shut_down() => break,
+        }
+    }
+    app.resources.forget(&name);
+    app.counters.whip_sessions.fetch_sub(1, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moonring_wire::id::Mid;
+
+    #[test]
+    fn a_player_ends_when_the_last_track_that_it_chose_has_ended() {
+        let track = |id: &str| TrackId::parse(id).unwrap();
+        let intent = |id| SubscribeIntent { mid: Mid::parse("0").unwrap(), track: Some(track(id)) };
+        let mut chosen = Chosen::new(&[intent("t1"), intent("t2")]);
+        for (ended, ends) in [("t1", false), ("t3", false), ("t2", true)] {
+            chosen.take(&Event::TrackUnpublished { client: ClientId::parse("me").unwrap(), track: track(ended) });
+            assert_eq!(chosen.ends_at.is_some(), ends, "{ended}");
+        }
+    }
+}
