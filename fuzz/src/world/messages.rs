@@ -89,7 +89,6 @@ fn command(client: ClientId, message: ClientMessage) -> Option<Command> {
         ClientMessage::Unsubscribe { track } => Command::Unsubscribe { client, track },
         ClientMessage::Mute { track, muted } => Command::SetMuted { client, track, muted },
         ClientMessage::Layer { track, layer } => Command::SetLayer { client, track, layer },
-        ClientMessage::View { track, width, height } => Command::SetView { client, track, width, height },
         ClientMessage::Message { value } => Command::Message { client, value },
         ClientMessage::Leave {} => Command::Leave { client, reason: "left".into() },
     })

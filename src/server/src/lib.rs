@@ -36,8 +36,8 @@ pub use server::Server;
 /// What the benchmarks measure without a server around it.
 pub mod bench {
     pub use crate::event_loop::{Core, LoopSettings, Phase, spawn_shard};
-    pub use crate::signal::tls::install_crypto_provider;
     pub use crate::io_mode::IoMode;
+    pub use crate::signal::tls::install_crypto_provider;
     pub use crate::udp::{Udp, UdpSettings, bind};
     pub use moonring_core::report::IoStats;
 }

@@ -98,7 +98,9 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         fs::create_dir_all(path("a/b/c/d/e")).unwrap();
         fs::create_dir_all(path("..data")).unwrap();
-        for name in ["x.lua", "x_test.lua", "x.txt", ".x.lua", "a/b/c/d/deep.lua", "a/b/c/d/e/too_deep.lua", "..data/y.lua"] {
+        for name in
+            ["x.lua", "x_test.lua", "x.txt", ".x.lua", "a/b/c/d/deep.lua", "a/b/c/d/e/too_deep.lua", "..data/y.lua"]
+        {
             fs::write(path(name), "").unwrap();
         }
         symlink("..data/y.lua", path("y.lua")).unwrap();

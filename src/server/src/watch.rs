@@ -19,9 +19,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::scripts::ScriptFolder;
 use crate::shard_handle::ShardHandle;
-use script_watch::{Change, ScriptWatch};
 use moonring_core::command::Command;
 use moonring_policy::ScriptLibrary;
+use script_watch::{Change, ScriptWatch};
 
 /// Quiet after the last event before the files are read.
 const DEBOUNCE: Duration = Duration::from_millis(150);
@@ -185,7 +185,11 @@ impl Watch {
     }
 
     /// Waits until nothing has happened for a moment, or an operator asks.
-    async fn settle(&mut self, inotify: &mut ScriptWatch, name: Option<&OsString>) -> Option<oneshot::Sender<ReloadReport>> {
+    async fn settle(
+        &mut self,
+        inotify: &mut ScriptWatch,
+        name: Option<&OsString>,
+    ) -> Option<oneshot::Sender<ReloadReport>> {
         let at_last = Instant::now() + LONGEST_DEBOUNCE.max(self.settings.debounce);
         loop {
             let until = (Instant::now() + self.settings.debounce).min(at_last);

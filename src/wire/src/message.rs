@@ -234,6 +234,31 @@ pub enum ServerMessage {
         /// Which.
         track: TrackId,
     },
+    /// A subscribed track is not sent for now.
+    TrackPaused {
+        /// The track.
+        track: TrackId,
+        /// Why.
+        reason: PauseReason,
+    },
+    /// A paused track is sent again.
+    TrackResumed {
+        /// The track.
+        track: TrackId,
+    },
+    /// The layers of the client's own track that somebody receives; sent when it changes. The publisher may switch
+    /// the others off.
+    WantedLayers {
+        /// The track.
+        track: TrackId,
+        /// The layers, 0 the lowest; empty: nobody receives the track.
+        layers: Vec<u8>,
+    },
+    /// Who speaks, loudest first; sent when it changes.
+    ActiveSpeakers {
+        /// Who.
+        clients: Vec<ClientId>,
+    },
     /// A message from the room's policy.
     Message {
         /// What the script sent.

@@ -18,6 +18,11 @@ impl Shard {
         let tracks = room.tracks.iter().filter_map(|track| self.world.tracks.get(*track));
         let (own, tracks): (Vec<_>, Vec<_>) = tracks.partition(|track| track.owner == key);
         let infos = |tracks: Vec<&crate::room::track::Track>| tracks.into_iter().map(|t| t.info.clone()).collect();
-        self.work.events.push_back(Event::Joined { client: id.clone(), clients, tracks: infos(tracks), own: infos(own) });
+        self.work.events.push_back(Event::Joined {
+            client: id.clone(),
+            clients,
+            tracks: infos(tracks),
+            own: infos(own),
+        });
     }
 }

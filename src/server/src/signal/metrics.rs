@@ -88,7 +88,8 @@ pub(super) struct Counts {
 impl Collector for Counts {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page { encoder };
-        let shards: Vec<(String, &ShardReport)> = self.shards.iter().map(|(n, report)| (n.to_string(), report)).collect();
+        let shards: Vec<(String, &ShardReport)> =
+            self.shards.iter().map(|(n, report)| (n.to_string(), report)).collect();
         for (name, kind, help, read) in READINGS {
             let mut family = page.family(name, help, *kind)?;
             for (shard, report) in &shards {
@@ -171,7 +172,8 @@ impl Page<'_> {
             let bounds = LATENCY_BOUNDS_NS.iter().map(|ns| *ns as f64 / 1e9).chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(latency.buckets.iter().copied()).collect();
             let steps = latency.buckets.iter().sum();
-            let mut metric = family.encode_family(&[("shard", shard.as_str())])?;
+            let labels = [("shard", shard.as_str())];
+            let mut metric = family.encode_family(&labels)?;
             metric.encode_histogram::<NoLabelSet>(latency.sum_ns as f64 / 1e9, steps, &buckets, None)?;
         }
         Ok(())

@@ -83,8 +83,7 @@ impl Resources {
 
     /// The publishers that came into a room with the same token.
     pub(super) fn publishers(&self, room: &RoomId, token: TokenDigest) -> Vec<ClientId> {
-        let is_one =
-            |r: &&Resource| r.protocol == Protocol::Whip && r.token == Some(token) && r.room == *room;
+        let is_one = |r: &&Resource| r.protocol == Protocol::Whip && r.token == Some(token) && r.room == *room;
         self.entries().values().filter(is_one).map(|resource| resource.client.clone()).collect()
     }
 

@@ -57,8 +57,9 @@ pub(super) fn load(config: &Config, now: SystemTime) -> anyhow::Result<RustlsCon
 }
 
 pub(super) fn server_config(certificate: &[u8], key: &[u8]) -> anyhow::Result<ServerConfig> {
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().context("the certificate is not in PEM form")?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate)
+        .collect::<Result<_, _>>()
+        .context("the certificate is not in PEM form")?;
     if chain.is_empty() {
         bail!("the certificate file has no CERTIFICATE block");
     }

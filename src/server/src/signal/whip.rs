@@ -58,7 +58,8 @@ fn with_layers(router: Router<App>) -> Router<App> {
         .expose_headers([header::LOCATION, header::ETAG, header::RETRY_AFTER])
         .max_age(PREFLIGHT_AGE);
     // RFC 9725 section 4.6: what the endpoint takes.
-    let accept = SetResponseHeaderLayer::if_not_present(HeaderName::from_static("accept-post"), HeaderValue::from_static(SDP));
+    let accept =
+        SetResponseHeaderLayer::if_not_present(HeaderName::from_static("accept-post"), HeaderValue::from_static(SDP));
     router
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "the endpoints are /whip/<room> and /whep/<room>") })
         .method_not_allowed_fallback(|| async {

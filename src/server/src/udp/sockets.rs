@@ -121,8 +121,8 @@ impl Sockets {
 
     /// One plain `sendmsg` that does not wait; the error is an errno.
     fn send(&self, batch: &SendBatch, piece: Run) -> Result<(), i32> {
-        let way = self.way(piece.to).ok_or(libc::EAFNOSUPPORT)?;
-        let address = way.address(piece.to);
+        let route = self.route(piece.to).ok_or(libc::EAFNOSUPPORT)?;
+        let address = route.address(piece.to);
         let control = cmsg::Control::segment(piece.segment);
         let bytes = &batch.bytes()[piece.start as usize..][..piece.len as usize];
         let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
@@ -136,7 +136,7 @@ impl Sockets {
             header.msg_controllen = cmsg::CONTROL_BYTES;
         }
         // SAFETY: all the header points at lives through the call, and a send only reads it.
-        match unsafe { libc::sendmsg(self.sockets[way.socket].as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) } {
+        match unsafe { libc::sendmsg(self.sockets[route.socket].as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) } {
             0.. => Ok(()),
             _ => Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)),
         }

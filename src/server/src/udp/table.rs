@@ -1,8 +1,8 @@
 //! Message headers for a batch of sends, allocated once.
 
 use super::cmsg::{CONTROL_BYTES, Control};
-use super::sockaddr::RawAddress;
 use super::route::Route;
+use super::sockaddr::RawAddress;
 use moonring_wire::packet::Run;
 
 /// Sends in one system call.

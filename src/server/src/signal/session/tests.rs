@@ -76,7 +76,12 @@ fn what_breaks_a_rule_is_refused_with_its_code_and_named() {
         (false, r#"{"type":"message","value":1}"#, ErrorCode::OutOfOrder, "a message before joined"),
         (true, &join(json!({})), ErrorCode::OutOfOrder, "a second join"),
         (true, r#"{"type":"resume","ticket":"t"}"#, ErrorCode::OutOfOrder, "a second join"),
-        (false, &json!({"type": "resume", "ticket": long(257)}).to_string(), ErrorCode::TooLarge, "ticket has 257 bytes"),
+        (
+            false,
+            &json!({"type": "resume", "ticket": long(257)}).to_string(),
+            ErrorCode::TooLarge,
+            "ticket has 257 bytes",
+        ),
         (true, &bad_sdp, ErrorCode::BadSdp, "session part"),
         (true, r#"{"type":"mute","track":"t"}"#, ErrorCode::BadMessage, "muted"),
         (

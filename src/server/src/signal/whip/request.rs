@@ -98,12 +98,16 @@ impl Request {
             return Ok(Vec::new());
         }
         let Some(selector) = &self.selector else {
-            return Ok(self.used_sections().map(|(s, _)| SubscribeIntent { mid: s.mid.clone(), track: None }).collect());
+            return Ok(self
+                .used_sections()
+                .map(|(s, _)| SubscribeIntent { mid: s.mid.clone(), track: None })
+                .collect());
         };
         let is_selected = |track: &&TrackInfo| track.id.as_str() == selector || track.client.as_str() == selector;
         let mut selected: Vec<_> = tracks.iter().rev().filter(is_selected).collect();
         if selected.is_empty() {
-            let detail = format!("room {} has no track, and no client with a track, of the name {selector:?}", self.room);
+            let detail =
+                format!("room {} has no track, and no client with a track, of the name {selector:?}", self.room);
             return Err(Problem::new(StatusCode::NOT_FOUND, detail));
         }
         let mut intents = Vec::new();

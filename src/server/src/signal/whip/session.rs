@@ -16,9 +16,7 @@ use crate::signal::app::App;
 use crate::signal::directory::Membership;
 use crate::signal::problem::Problem;
 use crate::signal::resources::{Protocol, Resource};
-use moonring_core::command::{
-    Command, Event, JoinRequest, LeaveCause, OfferRequest, RefusalCode, SubscribeIntent,
-};
+use moonring_core::command::{Command, Event, JoinRequest, LeaveCause, OfferRequest, RefusalCode, SubscribeIntent};
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::TrackInfo;
 use moonring_wire::negotiate::{Answer, SectionOutcome};
@@ -120,10 +118,7 @@ impl Pending {
         }
     }
 
-    async fn answered(
-        &mut self,
-        chosen: &mut Option<Chosen>,
-    ) -> Result<(Box<Answer>, Vec<SectionOutcome>), Problem> {
+    async fn answered(&mut self, chosen: &mut Option<Chosen>) -> Result<(Box<Answer>, Vec<SectionOutcome>), Problem> {
         loop {
             match self.event().await? {
                 Event::Answered { request: REQUEST, answer, sections, .. } => return Ok((answer, sections)),

@@ -50,8 +50,11 @@ fn a_lost_connection_is_not_a_goodbye_and_its_ticket_goes_on_with_the_stay() {
     directory.route(0, message(&client, json!("meanwhile")));
     let Stay { member, room, kept, offer } = stay(&directory, &ticket);
     assert_eq!((&member.client, room.as_str(), offer), (&client, "a", None));
-    let kept: Vec<Value> =
-        kept.into_events().into_iter().map(|e| if let Event::Message { value, .. } = e { value } else { Value::Null }).collect();
+    let kept: Vec<Value> = kept
+        .into_events()
+        .into_iter()
+        .map(|e| if let Event::Message { value, .. } = e { value } else { Value::Null })
+        .collect();
     assert_eq!(kept, [json!("unread"), json!("meanwhile")], "the snapshot has the rest");
     member.send(Command::Snapshot { client: client.clone() }).unwrap();
     drop(member);
