@@ -114,7 +114,8 @@ function listen(client) {
   client.on('restarting', () => notify('The server restarts. You come back by yourself.', 'note'));
   client.on('kicked', ({ reason }) => notify(`You were put out: ${reason}`));
   client.on('rejected', ({ reason }) => notify(`You may not join: ${reason}`));
-  client.on('error', ({ message }) => notify(message));
+  // A track may end while we say something about it: that is nobody's fault.
+  client.on('error', ({ code, message }) => code !== 'unknown_track' && notify(message));
   client.on('browser_error', ({ error }) => notify(error.message));
   client.on('connection_state', ({ state }) => {
     if (state === 'connected' && client.joined) count();

@@ -309,8 +309,7 @@ export class Client extends ClientEventTarget {
 
   /** @param {string} track @param {{width: number, height: number}} size */
   #tellView(track, size) {
-    // A server without tickets is from before views, and would count them as errors.
-    if (!this.#signal?.up || !this.#signal.canResume || !this.#media?.section('receive', track)) return false;
+    if (!this.#signal?.up || !this.#media?.section('receive', track)) return false;
     this.#signal.tell({ type: 'view', track, ...size });
     return true;
   }

@@ -12,6 +12,7 @@
  * @typedef {import('./media.js').Sending} Sending
  * @typedef {import('./protocol.js').CodecName} CodecName
  */
+import { negotiateExtensions } from './extensions.js';
 import { adapt, encodings, narrowCodecs, preferCodec, sizeOf } from './layers.js';
 
 /**
@@ -31,6 +32,7 @@ export async function place(pc, sections, wish, codecOf) {
   } else {
     const init = role === 'send' ? { direction, sendEncodings } : { direction };
     const transceiver = pc.addTransceiver(kind, /** @type {RTCRtpTransceiverInit} */ (init));
+    negotiateExtensions(transceiver);
     section = { transceiver, role, kind, shape, state: 'fresh', options: {}, wanted: null };
     sections.push(section);
   }

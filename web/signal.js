@@ -59,11 +59,6 @@ export class Signal {
     return this.#up;
   }
 
-  /** Whether the server keeps us for a while when the connection is lost. */
-  get canResume() {
-    return this.#ticket !== undefined;
-  }
-
   /** Sends, if the connection is up. @param {ClientMessage} message */
   tell(message) {
     if (this.#up && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
