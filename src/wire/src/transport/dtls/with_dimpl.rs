@@ -98,6 +98,11 @@ impl DimplStack {
     /// An error of the library: always the end of it, but not of the keys that its handshake has given.
     fn end(&mut self, error: &Error) {
         match (self.connected, error) {
+            // The caller gives up soon, too, and says why.
+            (false, Error::Timeout(_)) => {
+                self.inner = None;
+                self.next_timeout = None;
+            }
             (false, _) => self.fail(&format!("DTLS handshake: {error}"), Some(HANDSHAKE_FAILURE)),
             // After the handshake only authenticated alerts come through.
             (true, Error::SecurityError(SecurityError::FatalAlert { .. }) | Error::ConnectionClosed) => {
