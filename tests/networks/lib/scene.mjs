@@ -1,6 +1,5 @@
 // @ts-check
 // A publisher of a picture that is hard to compress, subscribers behind links of their own, and what they get of it.
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { connectDirectly } from '../../e2e/direct.mjs';
 import { CHROMIUM, openTab, ROOT, sleep, startBrowser, until } from '../../e2e/lib.mjs';
@@ -32,15 +31,15 @@ async function withBrowser(place, body, camera = '') {
   }
 }
 
-/** The first of them has the picture as its camera.
- *  @param {string} scratch @param {Place[]} places @param {(browsers: import('../../e2e/lib.mjs').Browser[]) => Promise<void>} body
+/** The first of them has the picture as its camera, unless there is no folder for it.
+ *  @param {string | null} scratch @param {Place[]} places @param {(browsers: import('../../e2e/lib.mjs').Browser[]) => Promise<void>} body
  *  @param {import('../../e2e/lib.mjs').Browser[]} [open] @returns {Promise<void>} */
 function withBrowsers(scratch, places, body, open = []) {
   const [place, ...rest] = places;
   if (!place) return body(open);
-  const path = join(scratch, 'picture.y4m');
-  if (!existsSync(path)) writePicture(path);
-  const camera = open.length === 0 ? `--use-file-for-fake-video-capture=${path}` : '';
+  const path = scratch && open.length === 0 && join(scratch, 'picture.y4m');
+  if (path) writePicture(path);
+  const camera = path ? `--use-file-for-fake-video-capture=${path}` : '';
   return withBrowser(place, (browser) => withBrowsers(scratch, rest, body, [...open, browser]), camera);
 }
 
@@ -105,7 +104,7 @@ export async function directly(net, server, { name, kbps, times }) {
 export async function twoParty(net, server, seconds) {
   /** @type {Row[]} */ const rows = [];
   const places = [net.place(), net.place()];
-  await withBrowsers(net.scratch, places, async (browsers) => {
+  await withBrowsers(null, places, async (browsers) => {
     const query = { room: 'two-party', media: 'camera', width: 1280, height: 720, fps: 20 };
     const tabs = await Promise.all(browsers.map((browser, n) => openTab(browser, server, { ...query, name: `person ${n}` })));
     for (const tab of tabs) {
