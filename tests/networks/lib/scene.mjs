@@ -109,13 +109,15 @@ export async function twoParty(net, server, seconds) {
     const tabs = await Promise.all(browsers.map((browser, n) => openTab(browser, server, { ...query, name: `person ${n}` })));
     for (const tab of tabs) {
       await showLarge(tab);
+      await watchSending(tab);
       await startSampling(tab);
     }
     await sleep((seconds + 10) * 1000);
     for (const [n, tab] of tabs.entries()) {
       const samples = await samplesOf(tab);
+      const sending = await tabs[1 - n].evaluate(() => window.sending); // Chromium may scale down by itself: see its reasons
       const time = { from: 10, to: 10 + seconds, wanted: 720 };
-      rows.push({ scene: 'two-party', link: `person ${n}`, phase: 'no limit', wanted: 720, dropped: 0, samples, known: [], lifted: 0, ...figures(samples, time) });
+      rows.push({ scene: 'two-party', link: `person ${n}`, phase: 'no limit', wanted: 720, dropped: 0, samples, known: [], lifted: 0, sending, ...figures(samples, time) });
     }
   });
   return rows;
