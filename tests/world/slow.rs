@@ -197,3 +197,12 @@ fn a_token_bucket_does_not_make_a_link_look_faster_than_it_is() {
     let layers: Vec<_> = subscribers.iter().map(|who| layer_lately(&world, *who, 1)).collect();
     assert_eq!(layers, [Some(2), Some(2)]);
 }
+
+#[test]
+fn a_link_that_just_carries_the_lowest_layer_shows_it_without_pauses() {
+    let (mut world, mut encoder, subscribers, _) = scene(46, &[Some(200_000)]);
+    world.members[subscribers[0]].down.burst = 8_000;
+    encoder.run(&mut world, 30);
+    let paused = world.events.iter().filter(|event| matches!(event, Event::TrackPaused { .. })).count();
+    assert_eq!((paused, layer_lately(&world, subscribers[0], 2)), (0, Some(0)));
+}

@@ -1,6 +1,5 @@
 // @ts-check
 // A publisher of a picture that is hard to compress, subscribers behind links of their own, and what they get of it.
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { connectDirectly } from '../../e2e/direct.mjs';
 import { CHROMIUM, openTab, ROOT, sleep, startBrowser, until } from '../../e2e/lib.mjs';
@@ -32,15 +31,15 @@ async function withBrowser(place, body, camera = '') {
   }
 }
 
-/** The first of them has the picture as its camera.
- *  @param {string} scratch @param {Place[]} places @param {(browsers: import('../../e2e/lib.mjs').Browser[]) => Promise<void>} body
+/** The first of them has the picture as its camera, unless there is no folder for it.
+ *  @param {string | null} scratch @param {Place[]} places @param {(browsers: import('../../e2e/lib.mjs').Browser[]) => Promise<void>} body
  *  @param {import('../../e2e/lib.mjs').Browser[]} [open] @returns {Promise<void>} */
 function withBrowsers(scratch, places, body, open = []) {
   const [place, ...rest] = places;
   if (!place) return body(open);
-  const path = join(scratch, 'picture.y4m');
-  if (!existsSync(path)) writePicture(path);
-  const camera = open.length === 0 ? `--use-file-for-fake-video-capture=${path}` : '';
+  const path = scratch && open.length === 0 && join(scratch, 'picture.y4m');
+  if (path) writePicture(path);
+  const camera = path ? `--use-file-for-fake-video-capture=${path}` : '';
   return withBrowser(place, (browser) => withBrowsers(scratch, rest, body, [...open, browser]), camera);
 }
 
@@ -105,18 +104,20 @@ export async function directly(net, server, { name, kbps, times }) {
 export async function twoParty(net, server, seconds) {
   /** @type {Row[]} */ const rows = [];
   const places = [net.place(), net.place()];
-  await withBrowsers(net.scratch, places, async (browsers) => {
+  await withBrowsers(null, places, async (browsers) => {
     const query = { room: 'two-party', media: 'camera', width: 1280, height: 720, fps: 20 };
     const tabs = await Promise.all(browsers.map((browser, n) => openTab(browser, server, { ...query, name: `person ${n}` })));
     for (const tab of tabs) {
       await showLarge(tab);
+      await watchSending(tab);
       await startSampling(tab);
     }
     await sleep((seconds + 10) * 1000);
     for (const [n, tab] of tabs.entries()) {
       const samples = await samplesOf(tab);
+      const sending = await tabs[1 - n].evaluate(() => window.sending); // Chromium may scale down by itself: see its reasons
       const time = { from: 10, to: 10 + seconds, wanted: 720 };
-      rows.push({ scene: 'two-party', link: `person ${n}`, phase: 'no limit', wanted: 720, dropped: 0, samples, known: [], lifted: 0, ...figures(samples, time) });
+      rows.push({ scene: 'two-party', link: `person ${n}`, phase: 'no limit', wanted: 720, dropped: 0, samples, known: [], lifted: 0, sending, ...figures(samples, time) });
     }
   });
   return rows;

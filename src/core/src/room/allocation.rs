@@ -17,6 +17,9 @@ use moonring_wire::media::{PauseReason, Source};
 
 /// Share of the estimate into which layers are raised: the rest lets probes find more.
 const RAISE_INTO: f64 = 0.9;
+/// A lowest layer that would fit into this many times the estimate stays for [`DIP`].
+const NEARLY: f64 = 1.6;
+const DIP: Duration = Duration::from_secs(3);
 /// What is probed for, relative to the rates of the layers: more than raising to them takes, as they vary.
 const WANTED_ABOVE: f64 = 1.25;
 /// Least time between two raises of one track.
@@ -70,7 +73,16 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
         }
     };
     let (ramping, starts_low, climbing) = (path.is_ramping(now), path.starts_low(), path.is_new(now));
-    let kept = allocate(keep, &choices);
+    let mut kept = allocate(keep, &choices);
+    // A dip of the estimate, after a key frame or a probe, is no reason to take the last layer away.
+    let nearly = (keep as f64 * NEARLY) as u64;
+    for ((choice, kept), nearly) in choices.iter().zip(&mut kept).zip(allocate(nearly, &choices)) {
+        let Some(forward) = &mut outbound.forwards[choice.place] else { continue };
+        let tight = &mut forward.allotted.tight;
+        *tight = kept.map_or(tight.or(Some(now)), |_| None);
+        let is_dip = tight.is_some_and(|since| now.saturating_duration_since(since) < DIP);
+        *kept = kept.or(nearly.and(choice.active(0)).filter(|_| is_dip));
+    }
     let raised = if starts_low { choices.iter().map(|c| c.active(0)).collect() } else { allocate(raise, &choices) };
     let decide = |((choice, keep), raise): ((&Choice, Option<u8>), Option<u8>)| {
         let forward = outbound.forwards[choice.place].as_ref()?;
@@ -80,7 +92,7 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     if let Some(bps) = raised_bps(&choices, &layers)
         && !path.may_raise_to(now, bps + sound)
     {
-        put_off(outbound, &choices, &mut layers, ramping);
+        put_off(&choices, &mut layers);
     }
     let mut changed = Vec::new();
     for (choice, layer) in choices.iter().zip(layers) {
@@ -177,21 +189,20 @@ fn decide(
 
 /// What all layers take together, in bit/s, if one of them is higher than the one sent now.
 fn raised_bps(choices: &[Choice], layers: &[Option<u8>]) -> Option<u64> {
-    let is_raised = choices.iter().zip(layers).any(|(choice, layer)| *layer > choice.current);
+    // What is paused begins low, which is its own rehearsal.
+    let is_raised = choices.iter().zip(layers).any(|(choice, layer)| *layer > choice.current.or(choice.active(0)));
     let rate = |(choice, layer): (&Choice, &Option<u8>)| layer.map_or(0, |layer| choice.rate(layer));
     is_raised.then(|| choices.iter().zip(layers).map(rate).sum())
 }
 
-/// Leaves what would be raised as it is. What is not sent for another reason than the path does not wait: its lowest
-/// layer comes at once.
-fn put_off(outbound: &Outbound, choices: &[Choice], layers: &mut [Option<u8>], ramping: bool) {
+/// Leaves what would be raised as it is. What is paused begins with its lowest layer.
+fn put_off(choices: &[Choice], layers: &mut [Option<u8>]) {
     for (choice, layer) in choices.iter().zip(layers) {
-        let paused = outbound.forwards[choice.place].as_ref().and_then(|forward| forward.allotted.paused);
         let lowest = choice.active(0);
         let stays = match choice.current {
             Some(current) if choice.rate(current) > 0 => Some(current),
             Some(current) => lowest.or(Some(current)),
-            None => lowest.filter(|_| ramping || paused == Some(PauseReason::Hidden)),
+            None => lowest,
         };
         *layer = (*layer).min(stays);
     }

@@ -89,7 +89,7 @@ impl Congestion {
             polled: now,
             last_sent: None,
             is_starved: false,
-            rehearsals: Rehearsals::new(),
+            rehearsals: Rehearsals::default(),
             repairs: RepairBudget::new(now),
         }
     }

@@ -77,6 +77,8 @@ pub struct Allotted {
     pub paused: Option<PauseReason>,
     /// When its layer was last changed, unless somebody has changed its limits since.
     pub changed: Option<Instant>,
+    /// Since when not even its lowest layer fits.
+    pub tight: Option<Instant>,
     /// The size at which the client shows it, in pixels; `None` until it says.
     pub view: Option<(u32, u32)>,
 }

@@ -53,12 +53,13 @@ pub struct Rehearsals {
     pause: Duration,
 }
 
-impl Rehearsals {
-    /// None so far.
-    pub fn new() -> Self {
+impl Default for Rehearsals {
+    fn default() -> Self {
         Self { running: None, passed: None, failed: None, pause: PAUSE.0 }
     }
+}
 
+impl Rehearsals {
     /// Whether `bps` may be sent from now on. If that is not known, a rehearsal begins, unless one has failed lately.
     pub fn may_send(&mut self, now: Instant, bps: u64) -> bool {
         let holds = |at: Instant| now.saturating_duration_since(at) < HOLDS;
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn what_was_rehearsed_without_a_queue_may_be_sent() {
         let t0 = Instant::now();
-        let mut rehearsals = Rehearsals::new();
+        let mut rehearsals = Rehearsals::default();
         assert!(!rehearsals.may_send(t0, 800_000));
         rehearsals.sent(4_000);
         assert_eq!(rehearsals.due(t0 + ms(100)), Some(6_000));
@@ -144,7 +145,7 @@ mod tests {
     fn one_that_leaves_a_queue_ends_at_once_and_is_repeated_after_a_pause() {
         let t0 = Instant::now();
         for bad in [Seen { queue: ms(60), ..GOOD }, Seen { loss: 0.1, ..GOOD }, Seen { target_bps: 500_000, ..GOOD }] {
-            let mut rehearsals = Rehearsals::new();
+            let mut rehearsals = Rehearsals::default();
             rehearsals.may_send(t0, 800_000);
             rehearsals.observe(t0 + ms(100), bad);
             assert_eq!(rehearsals.due(t0 + ms(100)), None, "{bad:?}");
