@@ -43,13 +43,22 @@ impl Shard {
     pub(super) fn set_view(&mut self, now: Instant, id: &ClientId, track: &TrackId, size: (u32, u32)) {
         let key = self.index.clients.get(id).copied();
         let place = key.and_then(|k| self.world.clients[k].forward_of(*self.index.tracks.get(track)?));
-        let (Some(key), Some(place)) = (key, place) else { return self.refuse_unknown_track(id, track) };
+        // A view of a track that has just ended crosses the news of it.
+        let (Some(key), Some(place)) = (key, place) else { return };
         if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
             forward.allotted.view = Some(size);
             forward.limits.view = Some(useful_layer(size.1));
             forward.allotted.changed = None;
         }
         self.choose_layers(now, key);
+        self.tell_wanted_of(track);
+    }
+
+    /// Tells the publisher of the track `id` which of its layers anybody wants now.
+    pub(super) fn tell_wanted_of(&mut self, id: &TrackId) {
+        if let Some(key) = self.index.tracks.get(id).copied() {
+            self.tell_wanted_layers(key);
+        }
     }
 
     /// Sets the timers of the clients whose pacers have put off what waits.

@@ -69,6 +69,7 @@ impl Shard {
         let Some(forward) = self.world.clients.get_mut(key).and_then(|c| c.remove_forward(place)) else { return };
         if let Some(track) = self.world.tracks.get_mut(forward.track) {
             track.subscribers.retain(|s| *s != (key, place));
+            self.tell_wanted_layers(forward.track);
         }
     }
 

@@ -197,6 +197,7 @@ impl Shard {
             forward.allotted.changed = None;
         }
         self.choose_layers(now, key);
+        self.tell_wanted_of(track);
     }
 
     pub(super) fn message(&mut self, now: Instant, id: &ClientId, value: Value) {

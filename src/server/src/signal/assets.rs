@@ -8,6 +8,13 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const TYPES: &str = "application/typescript; charset=utf-8";
 
+/// The page needs its own files, the WebSocket beside them, pictures of streams and nothing else.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; media-src blob:; \
+     connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'self'";
+/// What stands in the folder for npm, not for browsers.
+#[cfg(test)]
+const NOT_SERVED: [&str; 2] = ["/package.json", "/types"];
+
 /// Path, content type, content.
 const ASSETS: &[(&str, &str, &[u8])] = &[
     ("/", HTML, include_bytes!("../../../../web/index.html")),
@@ -21,6 +28,7 @@ const ASSETS: &[(&str, &str, &[u8])] = &[
     ("/errors.js", SCRIPT, include_bytes!("../../../../web/errors.js")),
     ("/events.js", SCRIPT, include_bytes!("../../../../web/events.js")),
     ("/exchange.js", SCRIPT, include_bytes!("../../../../web/exchange.js")),
+    ("/extensions.js", SCRIPT, include_bytes!("../../../../web/extensions.js")),
     ("/figures.js", SCRIPT, include_bytes!("../../../../web/figures.js")),
     ("/layers.js", SCRIPT, include_bytes!("../../../../web/layers.js")),
     ("/lobby.js", SCRIPT, include_bytes!("../../../../web/lobby.js")),
@@ -46,12 +54,15 @@ pub(super) async fn serve(uri: Uri) -> Response {
     let Some((_, content_type, content)) = ASSETS.iter().find(|(path, ..)| *path == uri.path()) else {
         return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
     };
-    let headers: [(HeaderName, &str); 4] = [
+    let headers: [(HeaderName, &str); 6] = [
         (header::CONTENT_TYPE, content_type),
         // Another version of the binary has another page.
         (header::CACHE_CONTROL, "no-cache"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
+        // Other sites may use the client.
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
     ];
     (headers, *content).into_response()
 }
@@ -71,6 +82,7 @@ mod tests {
         let mut files: Vec<String> =
             folder.map(|file| format!("/{}", file.unwrap().file_name().to_str().unwrap())).collect();
         let mut served: Vec<_> = paths().map(|path| if path == "/" { "/index.html" } else { path }).collect();
+        files.retain(|file| !NOT_SERVED.contains(&file.as_str()));
         files.sort();
         served.sort();
         assert_eq!(files, served);
