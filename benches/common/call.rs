@@ -70,6 +70,7 @@ impl Call {
             max_clients: 1_000_000,
             max_tracks_per_client: 4,
             max_bitrate_bps: None,
+            h264_any_profile: false,
         };
         let mut policies = PolicySettings::default();
         policies.config.insert("secret".into(), secret.into());

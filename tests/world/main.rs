@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod call;
+mod codecs;
 mod follow;
 mod forgery;
 mod fuzzed;

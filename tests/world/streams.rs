@@ -131,7 +131,7 @@ fn a_payload_type_that_a_later_offer_renumbers_is_followed() {
     let alice = scene.alice;
     for section in &mut scene.world.raw(alice).sections {
         section.codecs[0].pt = Pt(100);
-        section.formats = vec!["100".into(), "97".into()];
+        section.line.formats = vec!["100".into(), "97".into()];
     }
     scene.world.offer(alice, vec![], vec![]);
     let fields = Fields { ssrc: 700, pt: 100, index: 6, timestamp: 9_000, marker: true, elements: &[] };

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use moonring_wire::id::{Mid, Pt, Rid, Ssrc};
 use moonring_wire::media::{Codec, CodecName, Extension, Kind};
 use moonring_wire::negotiate::{
-    Answer, AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, Fingerprint, IceCredentials, Setup,
+    Answer, AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, Fingerprint, IceCredentials, MediaLine,
+    Setup,
 };
 
 use super::AnswerError;
@@ -61,15 +62,16 @@ fn section(lines: Lines<'_>) -> Result<AnswerSection, AnswerError> {
         return Err(malformed("an m= line ends early"));
     };
     let formats: Vec<String> = words.map(str::to_owned).collect();
-    let mid = lines.value("mid").ok_or_else(|| malformed("a section without mid"))?;
-    let mid = Mid::parse(mid).map_err(|error| malformed(&format!("the mid {error}")))?;
+    let mid = lines.value("mid").map(Mid::parse).transpose();
+    let mid = mid.map_err(|error| malformed(&format!("the mid {error}")))?;
+    let refused = || MediaLine { media: media.into(), protocol: protocol.into(), formats: formats.clone() };
     let kind = match media {
         "audio" => Kind::Audio,
         "video" => Kind::Video,
-        _ => return Ok(AnswerSection::Refused { mid, media: media.into(), protocol: protocol.into(), formats }),
+        _ => return Ok(AnswerSection::Refused { mid, line: refused() }),
     };
     if port == "0" {
-        return Ok(AnswerSection::Refused { mid, media: media.into(), protocol: protocol.into(), formats });
+        return Ok(AnswerSection::Refused { mid, line: refused() });
     }
     Ok(AnswerSection::Accepted {
         mid,
@@ -212,7 +214,7 @@ mod tests {
         let stream = stream.as_ref().unwrap();
         assert_eq!((stream.ssrc, stream.rtx_ssrc), (Ssrc(11), Some(Ssrc(12))));
         assert_eq!((stream.stream_id.as_str(), stream.track_id.as_str()), ("stream", "track"));
-        assert!(matches!(&answer.sections[1], AnswerSection::Refused { media, .. } if media == "audio"));
+        assert!(matches!(&answer.sections[1], AnswerSection::Refused { line, .. } if line.media == "audio"));
     }
 
     #[test]

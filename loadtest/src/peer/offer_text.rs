@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use moonring_wire::negotiate::{Direction, Feedback, Offer, OfferSection, OfferedCodec, SectionKind, Setup};
+use moonring_wire::negotiate::{Direction, Feedback, MediaLine, Offer, OfferSection, OfferedCodec, Setup};
 
 /// Writes the offer.
 pub fn render(offer: &Offer) -> String {
@@ -17,12 +17,9 @@ pub fn render(offer: &Offer) -> String {
 }
 
 fn write_section(text: &mut String, offer: &Offer, section: &OfferSection) {
-    let media = match section.kind {
-        SectionKind::Media(kind) => kind.as_str(),
-        SectionKind::Other => "application",
-    };
     let port = if section.stopped { 0 } else { 9 };
-    line(text, format_args!("m={media} {port} {} {}", section.protocol, section.formats.join(" ")));
+    let MediaLine { media, protocol, formats } = &section.line;
+    line(text, format_args!("m={media} {port} {protocol} {}", formats.join(" ")));
     line(text, format_args!("c=IN IP4 0.0.0.0"));
     line(text, format_args!("a=rtcp:9 IN IP4 0.0.0.0"));
     line(text, format_args!("a=ice-ufrag:{}", offer.ice.ufrag));

@@ -3,8 +3,8 @@
 use moonring_wire::id::{Mid, Pt, Ssrc};
 use moonring_wire::media::{Codec, CodecName, Extension, ExtensionIds, Kind};
 use moonring_wire::negotiate::{
-    Answer, AnswerSection, Direction, Feedback, Fingerprint, IceCredentials, Offer, OfferSection, OfferedCodec,
-    SectionKind, Setup,
+    Answer, AnswerSection, Direction, Feedback, Fingerprint, IceCredentials, MediaLine, Offer, OfferSection,
+    OfferedCodec, SectionKind, Setup,
 };
 use moonring_wire::transport::dtls::DtlsRole;
 use rand::Rng;
@@ -183,8 +183,8 @@ impl Sections {
             return Err(AnswerError::OtherSections(format!("{theirs} instead of {ours}")));
         }
         for (section, answered) in self.sections.iter_mut().zip(&answer.sections) {
-            let (AnswerSection::Refused { mid, .. } | AnswerSection::Accepted { mid, .. }) = answered;
-            if *mid != section.mid {
+            if answered.mid() != Some(&section.mid) {
+                let mid = answered.mid().map_or("none", Mid::as_str);
                 return Err(AnswerError::OtherSections(format!("mid {mid} instead of {}", section.mid)));
             }
             section.accept(answered);
@@ -241,15 +241,21 @@ impl Section {
         }
         OfferSection {
             mid: self.mid.clone(),
+            has_mid: true,
             kind: SectionKind::Media(codec.kind()),
             stopped: false,
+            unbundled: false,
             direction,
             codecs: vec![OfferedCodec { pt, codec: Codec { name: codec, fmtp: fmtp.into() }, rtx, feedback }],
             extensions,
             ssrcs,
+            ssrcs_are_layers: false,
             rids: Vec::new(),
-            protocol: PROTOCOL.into(),
-            formats: [Some(pt), rtx].into_iter().flatten().map(|pt| pt.0.to_string()).collect(),
+            line: MediaLine {
+                media: codec.kind().as_str().into(),
+                protocol: PROTOCOL.into(),
+                formats: [Some(pt), rtx].into_iter().flatten().map(|pt| pt.0.to_string()).collect(),
+            },
         }
     }
 

@@ -55,7 +55,7 @@ fn answer(offer: &Offer, ice: IceCredentials, config: &TransportConfig, setup: S
         };
         let codec = &section.codecs[0];
         AnswerSection::Accepted {
-            mid: section.mid.clone(),
+            mid: section.shown_mid(),
             kind,
             direction: if receives { Direction::SendOnly } else { Direction::RecvOnly },
             codecs: vec![AnswerCodec {

@@ -95,6 +95,8 @@ settings! {
     srtp_profiles ["MOONRING_SRTP_PROFILES", value_delimiter = ',']: Vec<SrtpProfile> = SrtpProfile::ALL.to_vec();
     /// DTLS 1.3 with clients that offer it: off, fast (unless that costs AES-GCM, as with Chromium) or always
     dtls13 ["MOONRING_DTLS13"]: Dtls13 = Dtls13::Fast;
+    /// Send H.264 to clients that offer another profile of it, too, and leave it to their decoders
+    h264_any_profile ["MOONRING_H264_ANY_PROFILE", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;
 
     /// Folder of the policy scripts
     scripts_dir ["MOONRING_SCRIPTS_DIR"]: PathBuf = PathBuf::from("./scripts");

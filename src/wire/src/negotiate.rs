@@ -71,6 +71,17 @@ pub enum SectionKind {
     Other,
 }
 
+/// What the answer to a refused section repeats of the offer's `m=` line (RFC 3264 section 6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaLine {
+    /// `audio`, `video`, `application`, `text` or any other word.
+    pub media: String,
+    /// `UDP/TLS/RTP/SAVPF` for media.
+    pub protocol: String,
+    /// Payload types, for media. A section with port 0 may have none.
+    pub formats: Vec<String>,
+}
+
 /// The `a=rtcp-fb` lines of one payload type that the forwarder has a use for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Feedback {
@@ -102,12 +113,16 @@ pub struct OfferedCodec {
 /// One media section of an offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferSection {
-    /// `a=mid`.
+    /// `a=mid`, or a name made for a section without one.
     pub mid: Mid,
+    /// False where `mid` is not the offer's: the answer does not show it then.
+    pub has_mid: bool,
     /// What it is for.
     pub kind: SectionKind,
-    /// Port 0 and not bundle-only: the client has given it up.
+    /// Port 0, and not a part of the bundle: the client has given it up.
     pub stopped: bool,
+    /// It would need a transport of its own, beside the one that the offer's other sections share: refused.
+    pub unbundled: bool,
     /// As the client sees it.
     pub direction: Direction,
     /// Known codecs in the offer's order of preference; unknown ones, RED and FEC are left out.
@@ -116,12 +131,25 @@ pub struct OfferSection {
     pub extensions: Vec<(u8, Extension)>,
     /// Media SSRC and its RTX SSRC (`a=ssrc-group:FID`), in order. Empty when not announced (simulcast with rids).
     pub ssrcs: Vec<(Ssrc, Option<Ssrc>)>,
+    /// `ssrcs` are the simulcast layers of an `a=ssrc-group:SIM`, in its order; else only the first one is used.
+    pub ssrcs_are_layers: bool,
     /// `a=simulcast:send` layers in the offer's order, which is the order of `a=rid` lines. Empty without simulcast.
     pub rids: Vec<Rid>,
-    /// The protocol of the `m=` line, echoed in the answer (`UDP/TLS/RTP/SAVPF`).
-    pub protocol: String,
-    /// The formats of the `m=` line, echoed when the section is refused.
-    pub formats: Vec<String>,
+    /// The `m=` line, repeated when the section is refused.
+    pub line: MediaLine,
+}
+
+impl OfferSection {
+    /// How many simulcast layers are announced; 1 without simulcast.
+    pub fn layers(&self) -> usize {
+        let ssrcs = if self.ssrcs_are_layers { self.ssrcs.len() } else { 1 };
+        if self.rids.is_empty() { ssrcs.max(1) } else { self.rids.len() }
+    }
+
+    /// The mid that the answer shows.
+    pub fn shown_mid(&self) -> Option<Mid> {
+        self.has_mid.then(|| self.mid.clone())
+    }
 }
 
 /// What a client offers.
@@ -137,7 +165,7 @@ pub struct Offer {
     pub sections: Vec<OfferSection>,
 }
 
-/// What a section of an answer says of the one codec that was chosen.
+/// What a section of an answer says of one codec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerCodec {
     /// The client's payload type.
@@ -170,24 +198,20 @@ pub struct AnswerStream {
 pub enum AnswerSection {
     /// Refused: port 0.
     Refused {
-        /// The offer's mid.
-        mid: Mid,
-        /// `audio`, `video` or `application`.
-        media: String,
-        /// The offer's protocol.
-        protocol: String,
-        /// The offer's formats.
-        formats: Vec<String>,
+        /// The offer's mid, where it has one.
+        mid: Option<Mid>,
+        /// The offer's `m=` line.
+        line: MediaLine,
     },
     /// Taken.
     Accepted {
-        /// The offer's mid.
-        mid: Mid,
+        /// The offer's mid, where it has one.
+        mid: Option<Mid>,
         /// Sound or pictures.
         kind: Kind,
         /// As the server sees it.
         direction: Direction,
-        /// The chosen codec; more than one only for a section that nothing flows in yet.
+        /// Every codec that both sides know, in the order of the offer.
         codecs: Vec<AnswerCodec>,
         /// The header extensions both sides use, with the client's ids.
         extensions: Vec<(u8, Extension)>,
@@ -198,6 +222,14 @@ pub enum AnswerSection {
         /// `b=TIAS` for the client's sending, in bit/s.
         max_bitrate_bps: Option<u64>,
     },
+}
+
+impl AnswerSection {
+    /// The offer's mid, where it has one.
+    pub fn mid(&self) -> Option<&Mid> {
+        let (Self::Refused { mid, .. } | Self::Accepted { mid, .. }) = self;
+        mid.as_ref()
+    }
 }
 
 /// What the server answers.

@@ -6,8 +6,8 @@ use moonring_wire::drops::DropReason;
 use moonring_wire::id::{Mid, Pt, Rid, Ssrc};
 use moonring_wire::media::{Codec, CodecName, Extension, Kind};
 use moonring_wire::negotiate::{
-    Answer, AnswerSection, AnswerStream, Direction, Feedback, IceCredentials, Offer, OfferSection, OfferedCodec,
-    SectionKind, Setup,
+    Answer, AnswerSection, AnswerStream, Direction, Feedback, IceCredentials, MediaLine, Offer, OfferSection,
+    OfferedCodec, SectionKind, Setup,
 };
 use moonring_wire::rtp::header::{Header, NewHeader, write_header};
 use moonring_wire::rtp::protocol::{Protocol, classify};
@@ -93,7 +93,7 @@ impl Raw {
     /// What a section of the last answer sends to this client.
     pub(crate) fn stream(&self, mid: &Mid) -> Option<AnswerStream> {
         self.answer.as_ref()?.sections.iter().find_map(|section| match section {
-            AnswerSection::Accepted { mid: of, stream, .. } if of == mid => stream.clone(),
+            AnswerSection::Accepted { mid: of, stream, .. } if of.as_ref() == Some(mid) => stream.clone(),
             _ => None,
         })
     }
@@ -246,15 +246,21 @@ pub(crate) fn section(mid: &str, codec: CodecName, direction: Direction) -> Offe
     let feedback = Feedback { nack: is_video, pli: is_video, fir: false, remb: is_video, transport_cc: false };
     OfferSection {
         mid: Mid::parse(mid).unwrap(),
+        has_mid: true,
         kind: SectionKind::Media(codec.kind()),
         stopped: false,
+        unbundled: false,
         direction,
         codecs: vec![OfferedCodec { pt, codec: Codec { name: codec, fmtp: String::new() }, rtx, feedback }],
         extensions: vec![(MID_ID, Extension::Mid)],
         ssrcs: Vec::new(),
+        ssrcs_are_layers: false,
         rids: Vec::new(),
-        protocol: "UDP/TLS/RTP/SAVPF".into(),
-        formats: vec![pt.0.to_string()],
+        line: MediaLine {
+            media: codec.kind().as_str().into(),
+            protocol: "UDP/TLS/RTP/SAVPF".into(),
+            formats: vec![pt.0.to_string()],
+        },
     }
 }
 

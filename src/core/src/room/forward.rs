@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::formats::Format;
 use super::history::{History, Packet};
 use super::indexes::SentIndexes;
 use super::pictures::{LastPicture, PictureShift};
@@ -126,6 +127,8 @@ pub struct Forward {
     pub follows: bool,
     /// The policy is being asked whether it may go on with another track.
     pub is_asked: bool,
+    /// What the client's section was answered: the codecs it can be sent.
+    pub formats: Vec<Format>,
     position: Position,
     numberings: [Option<Numbering>; NUMBERINGS],
     indexes: SentIndexes,
@@ -148,6 +151,7 @@ impl Forward {
             allotted: Allotted::default(),
             follows: false,
             is_asked: false,
+            formats: Vec::new(),
             position: Position { target, cursor: 0, target_cursor: track.layers[usize::from(target)].history.end() },
             numberings: [None; NUMBERINGS],
             indexes: SentIndexes::new(first_index),
@@ -201,6 +205,22 @@ impl Forward {
         self.position.target_cursor = track.layers[usize::from(self.position.target)].history.end();
     }
 
+    /// Goes on as `format`, from `track`'s next key frame. What was sent in another codec is not resent any more: it
+    /// would leave with this payload type.
+    pub fn follow(&mut self, track: &Track, format: Format) {
+        self.renumber(format);
+        self.codec = track.info.codec;
+        self.last_picture = LastPicture::default();
+        self.numberings = [None; NUMBERINGS];
+        self.restart(track);
+    }
+
+    /// Leaves with the payload types of `format` from now on, where another offer numbers them anew.
+    pub fn renumber(&mut self, format: Format) {
+        self.stream.pt = format.pt;
+        self.stream.rtx = self.stream.rtx.zip(format.rtx).map(|(rtx, pt)| Rtx { pt, ..rtx });
+    }
+
     /// The next packet of `track` that goes to the client, and how. `None` when all that came is dealt with.
     pub fn next<'t>(&mut self, now: Instant, track: &'t Track) -> Option<(&'t History, &'t Packet, Outgoing)> {
         loop {
@@ -221,7 +241,7 @@ impl Forward {
 
     /// Goes on with another track, of the same codec: its next key frame starts a new numbering, and what went out of
     /// the one before is not sent again.
-    pub fn follow(&mut self, key: TrackKey, track: &Track) {
+    pub fn move_to(&mut self, key: TrackKey, track: &Track) {
         self.track = key;
         self.numberings = [None; NUMBERINGS];
         let target = track.top_layer();

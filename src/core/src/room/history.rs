@@ -140,6 +140,18 @@ impl History {
         self.by_index.fill(u64::MAX);
     }
 
+    /// A key frame may say so more than once, as one of H.264 does whose parameter sets have a packet of their own;
+    /// a receiver needs all of it.
+    fn is_of_last_key_frame(&self, packet: &Packet) -> bool {
+        let last = self.key_frame().and_then(|n| self.get(n));
+        last.is_some_and(|last| last.timestamp == packet.timestamp)
+    }
+
+    /// From here on nobody begins with the last key frame.
+    pub fn forget_key_frame(&mut self) {
+        self.key_frame = None;
+    }
+
     /// The packet with arrival number `n`, if it is here.
     pub fn get(&self, n: u64) -> Option<&Packet> {
         (self.oldest..self.end).contains(&n).then(|| &self.packets[(n as usize) & (self.packets.len() - 1)])
@@ -209,7 +221,7 @@ impl History {
         self.bytes[at..at + descriptor.len()].copy_from_slice(descriptor);
         self.bytes[at + descriptor.len()..at + need].copy_from_slice(payload);
         self.head += need as u64;
-        if packet.info.key_frame && packet.info.frame_start {
+        if packet.info.key_frame && packet.info.frame_start && !self.is_of_last_key_frame(&packet) {
             self.key_frame = Some(self.end);
         }
         let mask = self.packets.len() - 1;
@@ -313,6 +325,21 @@ mod tests {
                 assert_eq!(history.find(n).unwrap().index, n);
             }
         }
+    }
+
+    #[test]
+    fn a_key_frame_begins_where_it_is_first_said_to() {
+        let (t0, mut history) = (Instant::now(), History::new(limits(1 << 20)));
+        let mut push = |index, timestamp, key_frame| {
+            let info = PayloadInfo { key_frame, frame_start: true, ..PayloadInfo::default() };
+            history.push(Packet { index, timestamp, info, ..Packet::new(t0) }, &[], &[0]);
+            history.key_frame()
+        };
+        // Parameter sets, the picture, the next picture, another key frame.
+        let seen = [(0, 7, true), (1, 7, true), (2, 8, false), (3, 9, true)].map(|(n, ts, key)| push(n, ts, key));
+        assert_eq!(seen, [Some(0), Some(0), Some(0), Some(3)]);
+        history.forget_key_frame();
+        assert_eq!(history.key_frame(), None);
     }
 
     #[test]

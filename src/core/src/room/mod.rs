@@ -14,6 +14,7 @@ pub mod allocation;
 pub mod client;
 pub mod congestion;
 pub mod fanout;
+pub mod formats;
 pub mod forward;
 pub mod history;
 pub mod indexes;

@@ -1,8 +1,10 @@
 //! What to answer to an offer's sections: codecs, feedback, header extensions. Pure functions.
 
+use super::formats::{self, Profile};
+use moonring_wire::id::Mid;
 use moonring_wire::media::{Codec, CodecName, Extension, ExtensionIds, Kind};
 use moonring_wire::negotiate::{
-    AnswerCodec, AnswerSection, Direction, Feedback, OfferSection, OfferedCodec, SectionKind, Setup,
+    AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, OfferSection, OfferedCodec, SectionKind, Setup,
 };
 
 /// Most simulcast layers taken of one publisher.
@@ -18,7 +20,8 @@ const FROM_PUBLISHERS: [Extension; 8] = [
     Extension::PlayoutDelay,
     Extension::DependencyDescriptor,
 ];
-/// Header extensions the server writes to subscribers.
+/// Header extensions the server writes to subscribers. Browsers estimate what they can receive themselves (REMB, by
+/// the send time) until the first packet with a transport-wide number, and leave it to the sender from then on.
 const TO_SUBSCRIBERS: [Extension; 6] = [
     Extension::TransportSequence,
     Extension::AudioLevel,
@@ -36,61 +39,55 @@ pub fn answer_setup(offered: Setup) -> Setup {
     }
 }
 
-/// The codec a client publishes with: the first it offers that `allowed` has.
-pub fn publish_codec(section: &OfferSection, allowed: &[CodecName]) -> Option<AnswerCodec> {
-    let SectionKind::Media(kind) = section.kind else { return None };
-    let fits = |c: &&OfferedCodec| c.codec.name.kind() == kind && allowed.contains(&c.codec.name);
-    // A publisher's single-NAL-unit mode (packetization-mode 0) is of no use to anybody else's decoder settings.
-    let good = |c: &&OfferedCodec| fits(c) && (c.codec.name != CodecName::H264 || h264(&c.codec).1 == "1");
-    let chosen = section.codecs.iter().find(good).or_else(|| section.codecs.iter().find(fits))?;
-    Some(answer_codec(chosen, Feedback { nack: kind == Kind::Video && chosen.feedback.nack, ..chosen.feedback }))
+/// The codecs that a section has in common with the server, which takes those in `allowed`, in the offer's order
+/// (RFC 3264 section 6.1). All of them are answered: some clients cannot use an answer that leaves out the one they
+/// mean (Pion's default engine), and a section can carry another track of another codec later.
+fn common_codecs(
+    section: &OfferSection,
+    allowed: &[CodecName],
+    feedback: fn(Feedback) -> Feedback,
+) -> Vec<AnswerCodec> {
+    let SectionKind::Media(kind) = section.kind else { return Vec::new() };
+    let is_common = |c: &&OfferedCodec| {
+        c.codec.name.kind() == kind && allowed.contains(&c.codec.name) && Profile::of(&c.codec).can_be_forwarded()
+    };
+    let answer =
+        |c: &OfferedCodec| AnswerCodec { pt: c.pt, codec: c.codec.clone(), rtx: c.rtx, feedback: feedback(c.feedback) };
+    section.codecs.iter().filter(is_common).map(answer).collect()
 }
 
-/// How a client's section can carry `codec`; `None` when it does not offer it.
-pub fn section_codec(section: &OfferSection, codec: &Codec, feedback: fn(Feedback) -> Feedback) -> Option<AnswerCodec> {
-    let same = |c: &&OfferedCodec| is_compatible(&c.codec, codec, true);
-    let alike = |c: &&OfferedCodec| is_compatible(&c.codec, codec, false);
-    let chosen = section.codecs.iter().find(same).or_else(|| section.codecs.iter().find(alike))?;
-    Some(answer_codec(chosen, feedback(chosen.feedback)))
-}
-
-/// The feedback the server takes from a subscriber.
-pub fn subscriber_feedback(offered: Feedback) -> Feedback {
-    offered
-}
-
-fn answer_codec(chosen: &OfferedCodec, feedback: Feedback) -> AnswerCodec {
-    AnswerCodec { pt: chosen.pt, codec: chosen.codec.clone(), rtx: chosen.rtx, feedback }
-}
-
-/// True when a decoder set up for `a` decodes `b`. `exactly` asks for the same H.264 profile-iop too.
-fn is_compatible(a: &Codec, b: &Codec, exactly: bool) -> bool {
-    if a.name != b.name {
-        return false;
+/// What a client may publish with, its first choice first. The server asks for no sound again, so that it answers no
+/// NACK for it.
+pub fn publish_codecs(section: &OfferSection, allowed: &[CodecName]) -> Vec<AnswerCodec> {
+    let is_video = section.kind == SectionKind::Media(Kind::Video);
+    if is_video {
+        common_codecs(section, allowed, |offered| offered)
+    } else {
+        common_codecs(section, allowed, |offered| Feedback { nack: false, ..offered })
     }
-    match a.name {
-        CodecName::Opus | CodecName::Vp8 => true,
-        CodecName::Vp9 => parameter(a, "profile-id").unwrap_or("0") == parameter(b, "profile-id").unwrap_or("0"),
-        CodecName::Av1 => parameter(a, "profile").unwrap_or("0") == parameter(b, "profile").unwrap_or("0"),
-        CodecName::H264 => {
-            let digits = if exactly { 4 } else { 2 };
-            let ((profile_a, mode_a), (profile_b, mode_b)) = (h264(a), h264(b));
-            mode_a == mode_b && profile_a.get(..digits) == profile_b.get(..digits)
+}
+
+/// What a client may be sent. Of its feedback the server serves all: without RTX, NACK by the same packet again.
+pub fn receive_codecs(section: &OfferSection, allowed: &[CodecName]) -> Vec<AnswerCodec> {
+    common_codecs(section, allowed, |offered| offered)
+}
+
+/// Which of `codecs` is to carry `sent`; `None` when none suits.
+pub fn codec_for<'c>(codecs: &'c [AnswerCodec], sent: &Codec, any_h264_profile: bool) -> Option<&'c AnswerCodec> {
+    let profiles = codecs.iter().map(|codec| Profile::of(&codec.codec));
+    formats::best(profiles, Profile::of(sent), any_h264_profile).map(|at| &codecs[at])
+}
+
+/// Why none of `codecs`, which section `mid` offers, suits `sent`.
+pub fn mismatch(mid: &Mid, codecs: &[AnswerCodec], sent: &Codec) -> String {
+    let name = sent.name.as_sdp();
+    match codecs.iter().find(|codec| codec.codec.name == sent.name) {
+        Some(nearest) => {
+            let difference = Profile::of(&nearest.codec).difference(Profile::of(sent));
+            format!("section {mid} offers {name} {difference}")
         }
+        None => format!("section {mid} does not offer {name}"),
     }
-}
-
-/// (profile-level-id in lower case, packetization-mode), with the defaults of RFC 6184 section 8.1.
-fn h264(codec: &Codec) -> (String, &str) {
-    let profile = parameter(codec, "profile-level-id").unwrap_or("420010").to_ascii_lowercase();
-    (profile, parameter(codec, "packetization-mode").unwrap_or("0"))
-}
-
-fn parameter<'a>(codec: &'a Codec, name: &str) -> Option<&'a str> {
-    codec
-        .fmtp
-        .split(';')
-        .find_map(|p| p.trim().split_once('=').filter(|(k, _)| k.trim() == name).map(|(_, v)| v.trim()))
 }
 
 /// The extensions of a section that both sides use; `ids` learns the client's numbers.
@@ -106,15 +103,15 @@ fn extensions(section: &OfferSection, wanted: &[Extension], ids: &mut ExtensionI
 pub fn publishing(
     section: &OfferSection,
     kind: Kind,
-    codec: AnswerCodec,
+    codecs: Vec<AnswerCodec>,
     max_bitrate_bps: Option<u64>,
     ids: &mut ExtensionIds,
 ) -> AnswerSection {
     AnswerSection::Accepted {
-        mid: section.mid.clone(),
+        mid: section.shown_mid(),
         kind,
         direction: Direction::RecvOnly,
-        codecs: vec![codec],
+        codecs,
         extensions: extensions(section, &FROM_PUBLISHERS, ids),
         rids: section.rids.iter().take(MAX_LAYERS).cloned().collect(),
         stream: None,
@@ -126,15 +123,15 @@ pub fn publishing(
 pub fn receiving(
     section: &OfferSection,
     kind: Kind,
-    codec: AnswerCodec,
-    stream: moonring_wire::negotiate::AnswerStream,
+    codecs: Vec<AnswerCodec>,
+    stream: AnswerStream,
     ids: &mut ExtensionIds,
 ) -> AnswerSection {
     AnswerSection::Accepted {
-        mid: section.mid.clone(),
+        mid: section.shown_mid(),
         kind,
         direction: Direction::SendOnly,
-        codecs: vec![codec],
+        codecs,
         extensions: extensions(section, &TO_SUBSCRIBERS, ids),
         rids: Vec::new(),
         stream: Some(stream),
@@ -142,35 +139,32 @@ pub fn receiving(
     }
 }
 
-/// The answer to a section that nothing flows in: inactive where it can be used later, else refused.
-pub fn idle(section: &OfferSection) -> AnswerSection {
+/// The answer to a section that nothing flows in: inactive where it can be used later, else refused with the offer's
+/// own words.
+pub fn idle(section: &OfferSection, allowed: &[CodecName]) -> AnswerSection {
+    let codecs = receive_codecs(section, allowed);
     match section.kind {
-        SectionKind::Media(kind) if !section.stopped && !section.codecs.is_empty() => AnswerSection::Accepted {
-            mid: section.mid.clone(),
-            kind,
-            direction: Direction::Inactive,
-            codecs: section.codecs.iter().map(|c| answer_codec(c, c.feedback)).collect(),
-            extensions: Vec::new(),
-            rids: Vec::new(),
-            stream: None,
-            max_bitrate_bps: None,
-        },
-        kind => AnswerSection::Refused {
-            mid: section.mid.clone(),
-            media: match kind {
-                SectionKind::Media(kind) => kind.as_str().to_owned(),
-                SectionKind::Other => "application".to_owned(),
-            },
-            protocol: section.protocol.clone(),
-            formats: section.formats.clone(),
-        },
+        SectionKind::Media(kind) if !section.stopped && !section.unbundled && !codecs.is_empty() => {
+            AnswerSection::Accepted {
+                mid: section.shown_mid(),
+                kind,
+                direction: Direction::Inactive,
+                codecs,
+                extensions: Vec::new(),
+                rids: Vec::new(),
+                stream: None,
+                max_bitrate_bps: None,
+            }
+        }
+        _ => AnswerSection::Refused { mid: section.shown_mid(), line: section.line.clone() },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use moonring_wire::id::{Mid, Pt};
+    use moonring_wire::id::Pt;
+    use moonring_wire::negotiate::MediaLine;
 
     fn offered(list: &[(u8, CodecName, &str)]) -> OfferSection {
         let codec = |(pt, name, fmtp): &(u8, CodecName, &str)| OfferedCodec {
@@ -181,32 +175,42 @@ mod tests {
         };
         OfferSection {
             mid: Mid::parse("0").unwrap(),
+            has_mid: true,
             kind: SectionKind::Media(Kind::Video),
             stopped: false,
+            unbundled: false,
             direction: Direction::SendRecv,
             codecs: list.iter().map(codec).collect(),
             extensions: vec![(3, Extension::TransportSequence), (2, Extension::AbsSendTime)],
             ssrcs: vec![],
+            ssrcs_are_layers: false,
             rids: vec![],
-            protocol: "UDP/TLS/RTP/SAVPF".into(),
-            formats: vec!["96".into()],
+            line: MediaLine { media: "video".into(), protocol: "UDP/TLS/RTP/SAVPF".into(), formats: vec!["96".into()] },
         }
     }
 
+    fn payload_types(codecs: &[AnswerCodec]) -> Vec<u8> {
+        codecs.iter().map(|codec| codec.pt.0).collect()
+    }
+
     #[test]
-    fn a_publisher_sends_the_first_codec_it_offers_that_the_server_allows() {
-        use CodecName::{Av1, H264, Vp8, Vp9};
-        let offer = [
+    fn every_common_codec_is_answered_in_the_order_of_the_offer() {
+        use CodecName::{Av1, H264, Opus, Vp8, Vp9};
+        let offer = offered(&[
             (96, H264, "packetization-mode=0;profile-level-id=42e01f"),
             (98, H264, "profile-level-id=42e01f;packetization-mode=1"),
             (100, Vp8, ""),
             (102, Vp9, "profile-id=2"),
-        ];
-        for (allowed, expected) in
-            [(&[H264, Vp8][..], Some(98)), (&[Vp8], Some(100)), (&[Vp9, Vp8], Some(100)), (&[Av1], None)]
-        {
-            let chosen = publish_codec(&offered(&offer), allowed);
-            assert_eq!(chosen.map(|c| c.pt.0), expected, "{allowed:?}");
+            (104, H264, "packetization-mode=2"),
+        ]);
+        for (allowed, expected) in [
+            (&CodecName::ALL[..], &[96, 98, 100, 102][..]),
+            (&[Vp8, H264], &[96, 98, 100]),
+            (&[Vp9, Vp8], &[100, 102]),
+            (&[Av1, Opus], &[]),
+        ] {
+            assert_eq!(payload_types(&publish_codecs(&offer, allowed)), expected, "{allowed:?}");
+            assert_eq!(payload_types(&receive_codecs(&offer, allowed)), expected, "{allowed:?}");
         }
     }
 
@@ -220,29 +224,66 @@ mod tests {
             (102, Vp9, "profile-id=0"),
             (104, Vp9, "profile-id=2"),
         ]);
+        let codecs = receive_codecs(&offer, &CodecName::ALL);
         for (name, fmtp, expected) in [
-            (H264, "packetization-mode=1; profile-level-id=42e034", Some(98)),
-            (H264, "packetization-mode=1;profile-level-id=420c1f", Some(96)),
-            (H264, "packetization-mode=0;profile-level-id=42e01f", Some(100)),
-            (H264, "packetization-mode=1;profile-level-id=64001f", None),
-            (Vp9, "profile-id=2", Some(104)),
-            (Vp9, "", Some(102)),
-            (Vp8, "", None),
+            (H264, "packetization-mode=1; profile-level-id=42e034", Ok(98)),
+            (H264, "packetization-mode=1;profile-level-id=420c1f", Ok(96)),
+            (H264, "packetization-mode=0;profile-level-id=42e01f", Ok(100)),
+            (H264, "", Ok(96)),
+            (
+                H264,
+                "packetization-mode=1;profile-level-id=64001f",
+                Err("offers H264 with profile 4200 (Baseline), the"),
+            ),
+            (Vp9, "profile-id=2", Ok(104)),
+            (Vp9, "", Ok(102)),
+            (Vp9, "profile-id=1", Err("offers VP9 with profile 0, the track has profile 1")),
+            (Vp8, "", Err("does not offer VP8")),
         ] {
             let codec = Codec { name, fmtp: fmtp.to_owned() };
-            let chosen = section_codec(&offer, &codec, subscriber_feedback);
-            assert_eq!(chosen.map(|c| c.pt.0), expected, "{name:?} {fmtp}");
+            let words = mismatch(&offer.mid, &codecs, &codec);
+            match (codec_for(&codecs, &codec, false), expected) {
+                (Some(chosen), Ok(pt)) => assert_eq!(chosen.pt.0, pt, "{name:?} {fmtp}"),
+                (None, Err(expected)) => assert!(words.starts_with(&format!("section 0 {expected}")), "{words}"),
+                (chosen, _) => panic!("{name:?} {fmtp}: {chosen:?}"),
+            }
         }
+        let high = Codec { name: H264, fmtp: "packetization-mode=1;profile-level-id=64001f".into() };
+        assert_eq!(codec_for(&codecs, &high, true).map(|codec| codec.pt.0), Some(96));
     }
 
     #[test]
-    fn subscribers_and_publishers_are_asked_for_transport_wide_feedback() {
+    fn feedback_is_answered_as_offered_where_the_server_does_it() {
         let (mut ids, section) = (ExtensionIds::default(), offered(&[(96, CodecName::Vp8, "")]));
         let agreed = |wanted: &[Extension], ids: &mut ExtensionIds| extensions(&section, wanted, ids);
-        assert_eq!(agreed(&FROM_PUBLISHERS, &mut ids), [(3, Extension::TransportSequence)]);
-        assert_eq!(agreed(&TO_SUBSCRIBERS, &mut ids), [(3, Extension::TransportSequence), (2, Extension::AbsSendTime)]);
+        let (numbers, send_time) = ((3, Extension::TransportSequence), (2, Extension::AbsSendTime));
+        assert_eq!(agreed(&FROM_PUBLISHERS, &mut ids), [numbers]);
+        assert_eq!(agreed(&TO_SUBSCRIBERS, &mut ids), [numbers, send_time]);
         assert_eq!((ids.get(Extension::TransportSequence), ids.get(Extension::AbsSendTime)), (Some(3), Some(2)));
-        let codec = section_codec(&section, &section.codecs[0].codec.clone(), subscriber_feedback).unwrap();
-        assert!(codec.feedback.transport_cc && codec.feedback.remb);
+        let all = section.codecs[0].feedback;
+        assert_eq!(publish_codecs(&section, &CodecName::ALL)[0].feedback, all);
+        assert_eq!(receive_codecs(&section, &CodecName::ALL)[0].feedback, all);
+
+        let mut sound = offered(&[(111, CodecName::Opus, "")]);
+        sound.kind = SectionKind::Media(Kind::Audio);
+        assert_eq!(publish_codecs(&sound, &CodecName::ALL)[0].feedback, Feedback { nack: false, ..all });
+        assert_eq!(receive_codecs(&sound, &CodecName::ALL)[0].feedback, all);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_with_its_own_line() {
+        let usable = offered(&[(96, CodecName::Vp8, "")]);
+        let stopped = OfferSection { stopped: true, ..usable.clone() };
+        let unbundled = OfferSection { unbundled: true, ..usable.clone() };
+        let codecless = OfferSection { codecs: vec![], ..usable.clone() };
+        let mut text = OfferSection { kind: SectionKind::Other, has_mid: false, ..usable.clone() };
+        text.line.media = "text".into();
+        assert!(matches!(idle(&usable, &[CodecName::Vp8]), AnswerSection::Accepted { mid: Some(_), .. }));
+        for section in [stopped, unbundled, codecless, text] {
+            let mid = section.has_mid.then(|| section.mid.clone());
+            let expected = AnswerSection::Refused { mid, line: section.line.clone() };
+            assert_eq!(idle(&section, &CodecName::ALL), expected);
+        }
+        assert!(matches!(idle(&usable, &[CodecName::Vp9]), AnswerSection::Refused { .. }));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::formats::PublishedFormats;
 use super::history::{History, HistoryLimits};
 use moonring_wire::id::{ClientKey, Mid, Pt, Rid, RoomKey, Ssrc};
 use moonring_wire::media::{Codec, Kind, TrackInfo};
@@ -180,9 +181,13 @@ pub struct Publication<'a> {
     pub owner: ClientKey,
     /// The owner's media section.
     pub mid: Mid,
-    /// The codec, as it was answered.
+    /// The codec that it will be sent in, as far as the answer goes.
     pub codec: &'a AnswerCodec,
-    /// Its layers from the lowest to the highest; empty without simulcast.
+    /// Every codec that was answered.
+    pub answered: Vec<AnswerCodec>,
+    /// How many layers it has.
+    pub layers: usize,
+    /// Its layers' names from the lowest to the highest; empty where SSRCs tell them apart, and without simulcast.
     pub rids: &'a [Rid],
     /// The SSRCs, with those of retransmissions, that the offer announced for them.
     pub ssrcs: &'a [(Ssrc, Option<Ssrc>)],
@@ -203,10 +208,12 @@ pub struct Track {
     pub codec: Codec,
     /// The owner's payload type.
     pub pt: Pt,
-    /// The owner's payload type for retransmissions.
-    pub rtx_pt: Option<Pt>,
     /// The feedback the owner takes.
     pub feedback: Feedback,
+    /// The payload types that the owner may send with.
+    pub formats: PublishedFormats,
+    /// When the owner last went on in another codec.
+    pub followed: Option<Instant>,
     /// From the lowest to the highest.
     pub layers: Vec<Layer>,
     /// The layers that its publisher was told somebody receives.
@@ -224,17 +231,12 @@ pub struct Track {
 impl Track {
     /// A track without packets; `limits` are each layer's.
     pub fn new(publication: Publication<'_>, limits: HistoryLimits) -> Self {
-        let Publication { info, room, owner, mid, codec, rids, ssrcs } = publication;
+        let Publication { info, room, owner, mid, codec, answered, layers, rids, ssrcs } = publication;
         let announced = |n: usize| match ssrcs.get(n) {
             Some((ssrc, rtx)) => (Some(*ssrc), *rtx),
             None => (None, None),
         };
-        let layers = if rids.is_empty() {
-            vec![Layer::new(None, announced(0), &codec.codec, limits)]
-        } else {
-            let layer = |(n, rid): (usize, &Rid)| Layer::new(Some(rid.clone()), announced(n), &codec.codec, limits);
-            rids.iter().enumerate().map(layer).collect()
-        };
+        let layer = |n: usize| Layer::new(rids.get(n).cloned(), announced(n), &codec.codec, limits);
         Self {
             info,
             room,
@@ -242,14 +244,26 @@ impl Track {
             mid,
             codec: codec.codec.clone(),
             pt: codec.pt,
-            rtx_pt: codec.rtx,
             feedback: codec.feedback,
-            layers,
+            formats: PublishedFormats::new(answered, &codec.codec),
+            followed: None,
+            layers: (0..layers.max(1)).map(layer).collect(),
             wanted_layers: None,
             subscribers: Vec::new(),
             muted_by_client: false,
             muted_by_policy: false,
             dirty: false,
+        }
+    }
+
+    /// Goes on in `codec`, which is one of those answered. What was kept in another is no beginning for anybody.
+    pub fn follow(&mut self, codec: &AnswerCodec) {
+        self.codec = codec.codec.clone();
+        (self.pt, self.feedback) = (codec.pt, codec.feedback);
+        self.formats.set_current(&codec.codec);
+        if self.info.codec != codec.codec.name {
+            self.info.codec = codec.codec.name;
+            self.layers.iter_mut().for_each(|layer| layer.history.forget_key_frame());
         }
     }
 

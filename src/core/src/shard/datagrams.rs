@@ -196,7 +196,7 @@ impl Shard {
         if incoming.rtx {
             let track = self.world.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
             let ssrc = track.layers[usize::from(incoming.layer)].ssrc.ok_or(DropReason::RtpUnknownSsrc)?;
-            if track.rtx_pt != Some(header.payload_type) {
+            if !track.formats.is_rtx(header.payload_type) {
                 return Err(DropReason::RtpUnknownPayloadType);
             }
             // Without payload it is padding that probes for bandwidth.
@@ -217,10 +217,12 @@ impl Shard {
         bytes: &[u8],
         elements: &HeaderExtensions,
     ) -> Result<(), DropReason> {
-        let track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
-        if header.payload_type != track.pt {
-            return Err(DropReason::RtpUnknownPayloadType);
+        let payload = &bytes[header.payload_range(bytes)?];
+        let track = self.world.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+        if !track.formats.is_media(header.payload_type) {
+            self.follow_format(now, incoming.track, header.payload_type, (bytes, payload, elements))?;
         }
+        let track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
         let asks_again = track.feedback.nack;
         let layer = &mut track.layers[usize::from(incoming.layer)];
         let index = layer.stats.received(header.sequence, header.timestamp, now);
@@ -237,7 +239,6 @@ impl Shard {
         if layer.history.find(index).is_some() {
             return Err(DropReason::SrtpReplay);
         }
-        let payload = &bytes[header.payload_range(bytes)?];
         let descriptor = elements.descriptor(bytes);
         let info = codec::inspect(track.codec.name, payload, (!descriptor.is_empty()).then_some(descriptor));
         if info.key_frame {

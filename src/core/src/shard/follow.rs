@@ -122,7 +122,7 @@ impl Shard {
         forward.is_asked = false;
         let former = forward.track;
         let Some(track) = self.world.tracks.get_mut(next).filter(|_| *verdict == Verdict::Allow) else { return };
-        forward.follow(next, track);
+        forward.move_to(next, track);
         track.subscribers.push((key, place));
         if let Some(former) = self.world.tracks.get_mut(former) {
             former.subscribers.retain(|s| *s != (key, place));

@@ -4,6 +4,7 @@
 //! [`SendBatch`], events out of [`Shard::poll_event`]. `datagrams` is the way of a packet in, `room::fanout` the way
 //! out; `membership`, `offers` and `policies` are the slow path. `event_loop` and `udp` are not part of the core: they
 //! drive it, with glommio and the only system calls.
+mod answers;
 mod bandwidth;
 mod datagrams;
 mod endings;
@@ -55,6 +56,8 @@ pub struct ShardSettings {
     pub candidates: Vec<SocketAddr>,
     /// Codecs that publishers may use.
     pub codecs: Vec<CodecName>,
+    /// H.264 goes to receivers that offer another profile of it, too: most decoders know more than they say.
+    pub h264_any_profile: bool,
     /// Packets kept of a video layer.
     pub video_history: HistoryLimits,
     /// Packets kept of a sound track.
@@ -80,6 +83,7 @@ impl ShardSettings {
             transport: TransportConfig { max_ssrcs: client::MAX_SSRCS, ..TransportConfig::new(certificate) },
             candidates: Vec::new(),
             codecs: CodecName::ALL.to_vec(),
+            h264_any_profile: false,
             video_history: HistoryLimits { age, bytes: 1024 * 1024 },
             // A second of Opus is 8 KiB at 64 kbit/s.
             audio_history: HistoryLimits { age, bytes: 16 * 1024 },

@@ -14,7 +14,7 @@ use moonring_policy::hook::{HookCall, Presence, Verdict};
 use moonring_wire::id::{ClientKey, Mid, TrackId, TrackKey};
 use moonring_wire::media::{Kind, TrackInfo};
 use moonring_wire::negotiate::SectionOutcome;
-use moonring_wire::negotiate::{Answer, AnswerCodec, AnswerSection, AnswerStream, Offer, OfferSection, Setup};
+use moonring_wire::negotiate::{Answer, AnswerCodec, Offer, Setup};
 use moonring_wire::transport::Transport;
 use moonring_wire::transport::dtls::DtlsRole;
 
@@ -109,14 +109,16 @@ impl Shard {
             Kind::Video => self.settings.video_history,
             Kind::Audio => self.settings.audio_history,
         };
-        let rids = &section.rids[..section.rids.len().min(negotiation::MAX_LAYERS)];
+        let layers = section.layers().min(negotiation::MAX_LAYERS);
         let publication = Publication {
             info: info.clone(),
             room: client.room,
             owner: key,
             mid: mid.clone(),
             codec,
-            rids,
+            answered: negotiation::publish_codecs(section, &self.settings.codecs),
+            layers,
+            rids: &section.rids,
             ssrcs: &section.ssrcs,
         };
         let track = Track::new(publication, limits);
@@ -208,7 +210,7 @@ impl Shard {
     /// What the offer no longer sends or receives is unpublished or unsubscribed.
     fn drop_ended_sections(&mut self, now: Instant, key: ClientKey, offer: &Offer) {
         for (mid, used) in self.world.clients[key].negotiated.sections.clone() {
-            let section = offer.sections.iter().find(|s| s.mid == mid).filter(|s| !s.stopped);
+            let section = offer.sections.iter().find(|s| s.mid == mid).filter(|s| !s.stopped && !s.unbundled);
             match used {
                 SectionUse::Publish(track) if section.is_none_or(|s| !s.direction.sends()) => {
                     self.remove_track(now, track)
@@ -253,41 +255,6 @@ impl Shard {
                 client.deadlines.connect_by = Some(now + self.settings.connect_timeout);
             }
         }
-    }
-
-    fn answer_section(&mut self, key: ClientKey, section: &OfferSection) -> AnswerSection {
-        let limit = self.world.clients[key].inbound.max_bitrate_bps.or(self.settings.max_bitrate_bps);
-        let client = &mut self.world.clients[key];
-        let answered = match client.section(&section.mid) {
-            Some(SectionUse::Publish(track)) => self.world.tracks.get(track).and_then(|track| {
-                let codec = negotiation::section_codec(section, &track.codec, |offered| offered)?;
-                let (kind, limit) = (track.info.kind, limit.filter(|_| track.is_video()));
-                Some(negotiation::publishing(section, kind, codec, limit, &mut client.negotiated.extensions))
-            }),
-            Some(SectionUse::Receive(place)) => {
-                let forward = client.outbound.forwards[usize::from(place)].as_ref();
-                forward.and_then(|forward| {
-                    let track = self.world.tracks.get(forward.track)?;
-                    let codec = negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback)?;
-                    let stream = AnswerStream {
-                        ssrc: forward.stream.ssrc,
-                        rtx_ssrc: forward.stream.rtx.map(|rtx| rtx.ssrc),
-                        stream_id: track.info.client.to_string(),
-                        track_id: track.info.id.to_string(),
-                        cname: track.info.client.to_string(),
-                    };
-                    Some(negotiation::receiving(
-                        section,
-                        track.info.kind,
-                        codec,
-                        stream,
-                        &mut client.negotiated.extensions,
-                    ))
-                })
-            }
-            None => None,
-        };
-        answered.unwrap_or_else(|| negotiation::idle(section))
     }
 
     /// Keeps what the policy may know of a client's tracks current.

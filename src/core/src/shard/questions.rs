@@ -30,7 +30,9 @@ impl Shard {
         if client.inbound.published.len() + asked >= self.settings.max_tracks_per_client {
             return Err(format!("a client may publish at most {} tracks", self.settings.max_tracks_per_client));
         }
-        let codec = negotiation::publish_codec(section, &self.settings.codecs)
+        let codec = negotiation::publish_codecs(section, &self.settings.codecs)
+            .into_iter()
+            .next()
             .ok_or_else(|| format!("section {} offers no codec that this server takes", intent.mid))?;
         let info = TrackInfo {
             id: self.new_track_id(),
@@ -38,7 +40,7 @@ impl Shard {
             kind,
             source: intent.source,
             codec: codec.codec.name,
-            layers: section.rids.len().clamp(1, negotiation::MAX_LAYERS) as u8,
+            layers: section.layers().min(negotiation::MAX_LAYERS) as u8,
             temporal_layers: 1,
             muted: false,
         };
@@ -82,8 +84,10 @@ impl Shard {
         if client.forward_of(track_key).is_some() || is_asked_for(pending, track_key) {
             return Err(format!("track {} is received already", track.info.id));
         }
-        let codec = negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback)
-            .ok_or_else(|| format!("section {} does not offer {}", intent.mid, track.codec.name.as_sdp()))?;
+        let codecs = negotiation::receive_codecs(section, &self.settings.codecs);
+        let codec = negotiation::codec_for(&codecs, &track.codec, self.settings.h264_any_profile)
+            .cloned()
+            .ok_or_else(|| negotiation::mismatch(&intent.mid, &codecs, &track.codec))?;
         Ok(PolicyQuestion::Subscribe {
             track: track_key,
             mid: intent.mid.clone(),
@@ -102,11 +106,12 @@ impl Shard {
         (kind, section): (Kind, &OfferSection),
     ) -> Option<TrackKey> {
         let client = &self.world.clients[key];
+        let codecs = negotiation::receive_codecs(section, &self.settings.codecs);
         let taken = |k: TrackKey, track: &Track| {
             track.owner == key
                 || client.forward_of(k).is_some()
                 || is_asked_for(pending, k)
-                || negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback).is_none()
+                || negotiation::codec_for(&codecs, &track.codec, self.settings.h264_any_profile).is_none()
         };
         let preferred = pending.questions.iter().find_map(|q| match q {
             PolicyQuestion::Subscribe { track, .. } => Some(self.world.tracks[*track].owner),
@@ -123,6 +128,9 @@ fn is_asked_for(pending: &PendingOffer, key: TrackKey) -> bool {
 fn media_section<'o>(offer: &'o Offer, mid: &Mid) -> Result<(&'o OfferSection, Kind), String> {
     let section = offer.sections.iter().find(|s| s.mid == *mid).filter(|s| !s.stopped);
     match section.map(|s| (s, s.kind)) {
+        Some((section, _)) if section.unbundled => Err(format!(
+            "section {mid} is not in a=group:BUNDLE with the others, which share one transport; use the bundle policy max-bundle"
+        )),
         Some((section, SectionKind::Media(kind))) => Ok((section, kind)),
         Some(_) => Err(format!("section {mid} carries no audio or video")),
         None => Err(format!("the offer has no section {mid}")),

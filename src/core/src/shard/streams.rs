@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::Shard;
 use super::header_extensions::{HeaderExtensions, Names};
 use crate::room::client::{Incoming, MAX_SSRCS};
-use crate::room::negotiation;
 use crate::room::track::{Layer, Track};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
@@ -132,10 +131,7 @@ impl Shard {
 
     /// A later offer announces other SSRCs or gives other payload types to a section that publishes: they hold.
     pub(super) fn follow_offer(&mut self, now: Instant, key: ClientKey, track_key: TrackKey, section: &OfferSection) {
-        let Some(track) = self.world.tracks.get_mut(track_key) else { return };
-        if let Some(codec) = negotiation::section_codec(section, &track.codec, |offered| offered) {
-            (track.pt, track.rtx_pt) = (codec.pt, codec.rtx);
-        }
+        let Some(track) = self.world.tracks.get(track_key) else { return };
         let layers = track.layers.iter().map(|layer| (layer.ssrc, layer.rtx_ssrc));
         let changes: Vec<_> = layers
             .zip(&section.ssrcs)
@@ -174,10 +170,10 @@ fn slot(layer: &mut Layer, rtx: bool) -> &mut Option<Ssrc> {
 
 /// True for a payload type of retransmissions, false for one of media, `None` for none of the track's.
 fn rtx_or_media(track: &Track, header: &Header) -> Option<bool> {
-    if track.rtx_pt == Some(header.payload_type) {
+    if track.formats.is_rtx(header.payload_type) {
         return Some(true);
     }
-    (track.pt == header.payload_type).then_some(false)
+    track.formats.codec(header.payload_type).map(|_| false)
 }
 
 /// Whether a packet with `rid` is of this layer. Without simulcast there is one layer and no name.

@@ -39,7 +39,7 @@ fn an_error_in_the_file_names_the_file_the_line_and_the_key() {
     let path = dir.path().join("moonring.toml");
     for (text, words) in [
         ("shards = 1\nshoe = 2", "moonring.toml: line 2: unknown field `shoe`"),
-        ("media_ports = \"9-1\"", "moonring.toml: line 1: \"9-1\" is no range of ports"),
+        ("media_ports = \"9-1\"", "moonring.toml: line 1: \"9-1\" is not a range of ports"),
         ("script_config = [\"max\"]", "a setting of script_config is not <name>=<value>"),
         ("script_config = [\"a b=1\"]", "is not of letters, digits and '_'"),
         ("room_scripts = [\"x=../../etc/passwd\"]", "is no .lua file below the folder of scripts"),

@@ -9,7 +9,7 @@ use webrtc_ice::candidate::candidate_base::CandidateBaseConfig;
 use webrtc_ice::candidate::candidate_host::CandidateHostConfig;
 use webrtc_ice::candidate::{Candidate, candidate_base::CandidateBase};
 
-use crate::id::{Pt, Rid, Ssrc};
+use crate::id::{Mid, Pt, Rid, Ssrc};
 use crate::media::{CodecName, Extension};
 use crate::negotiate::{Answer, AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, Setup};
 
@@ -54,7 +54,7 @@ fn render(answer: &Answer, bundled: bool) -> String {
     value(&mut session.attributes, "msid-semantic", " WMS *".into());
     flag(&mut session.attributes, "ice-lite");
 
-    let first = answer.sections.iter().position(|section| accepted_mid(section).is_some());
+    let first = answer.sections.iter().position(|section| matches!(section, AnswerSection::Accepted { .. }));
     let media = answer.sections.iter().enumerate().map(|(at, s)| media_description(answer, s, Some(at) == first));
     session.media_descriptions = media.collect();
     session.marshal()
@@ -62,18 +62,18 @@ fn render(answer: &Answer, bundled: bool) -> String {
 
 fn accepted_mid(section: &AnswerSection) -> Option<&str> {
     match section {
-        AnswerSection::Accepted { mid, .. } => Some(mid.as_str()),
+        AnswerSection::Accepted { mid, .. } => mid.as_ref().map(Mid::as_str),
         AnswerSection::Refused { .. } => None,
     }
 }
 
 fn media_description(answer: &Answer, section: &AnswerSection, with_candidates: bool) -> MediaDescription {
     match section {
-        AnswerSection::Refused { mid, media, protocol, formats } => {
+        AnswerSection::Refused { mid, line } => {
             let mut a = Vec::new();
-            value(&mut a, "mid", mid.to_string());
+            show_mid(&mut a, mid.as_ref());
             flag(&mut a, "inactive");
-            media_line(media, 0, protocol, formats.clone(), a)
+            media_line(&line.media, 0, &line.protocol, line.formats.clone(), a)
         }
         AnswerSection::Accepted { mid, kind, direction, codecs, extensions, rids, stream, max_bitrate_bps } => {
             let mut a = Vec::new();
@@ -82,7 +82,7 @@ fn media_description(answer: &Answer, section: &AnswerSection, with_candidates: 
                 flag(&mut a, "end-of-candidates");
             }
             transport(&mut a, answer);
-            value(&mut a, "mid", mid.to_string());
+            show_mid(&mut a, mid.as_ref());
             extensions.iter().for_each(|(id, extension)| extmap(&mut a, *id, *extension));
             flag(&mut a, direction_word(*direction));
             if let Some(stream) = stream {
@@ -106,6 +106,12 @@ fn media_description(answer: &Answer, section: &AnswerSection, with_candidates: 
             }));
             media
         }
+    }
+}
+
+fn show_mid(a: &mut Vec<Attribute>, mid: Option<&Mid>) {
+    if let Some(mid) = mid {
+        value(a, "mid", mid.to_string());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::id::IdError;
 use crate::negotiate::MAX_SECTIONS;
-use crate::sdp::lines::{MAX_LINE_BYTES, MAX_LINES};
+use crate::sdp::limits::{MAX_LINE_BYTES, MAX_LINES};
 
 /// Why an offer is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,9 +60,6 @@ pub enum Problem {
     /// Certificates differ within the bundle.
     #[error("the fingerprint differs from another one of the same hash function in the bundle")]
     FingerprintsDiffer,
-    /// Several transports would be needed.
-    #[error("is not in a=group:BUNDLE; all sections share one transport")]
-    NotBundled,
     /// Not secured by DTLS, or not by RTP.
     #[error("the protocol {0:?} is not RTP over DTLS (UDP/TLS/RTP/SAVPF)")]
     Protocol(String),

@@ -6,12 +6,8 @@ use sdp::description::common::Attribute;
 use sdp::description::session::SessionDescription;
 
 use super::error::{Problem, SdpError};
-use crate::negotiate::MAX_SECTIONS;
-
-/// Longest line, in bytes; the longest ones that browsers send are `a=fmtp` and `a=ssrc`, below 300.
-pub(super) const MAX_LINE_BYTES: usize = 4096;
-/// Most lines of one text; Chrome writes about 120 for a video section.
-pub(super) const MAX_LINES: usize = 16 * 1024;
+use super::limits::{MAX_LINE_BYTES, MAX_LINES};
+use crate::negotiate::{MAX_SECTIONS, MediaLine};
 
 /// One `m=` line with its attributes; the session part is one without `m=`.
 #[derive(Debug, Default)]
@@ -33,6 +29,13 @@ pub(super) struct Media {
     pub(super) port: u16,
     pub(super) protocol: String,
     pub(super) formats: Vec<String>,
+}
+
+impl Media {
+    /// What an answer repeats of it.
+    pub(super) fn line(&self) -> MediaLine {
+        MediaLine { media: self.kind.clone(), protocol: self.protocol.clone(), formats: self.formats.clone() }
+    }
 }
 
 impl Part {
@@ -137,10 +140,11 @@ fn fill(kept: &str, parts: &mut [Part]) -> Result<(), SdpError> {
 fn parse_media(value: &str) -> Option<Media> {
     let mut words = value.split_ascii_whitespace();
     let kind = words.next()?.to_owned();
-    let port = words.next()?.split('/').next()?.parse().ok()?;
+    let port: u16 = words.next()?.split('/').next()?.parse().ok()?;
     let protocol = words.next()?.to_owned();
     let formats: Vec<String> = words.map(str::to_owned).collect();
-    (!formats.is_empty()).then_some(Media { kind, port, protocol, formats })
+    // RFC 8866 section 9 wants a format; some leave it out of a section that they have given up.
+    (port == 0 || !formats.is_empty()).then_some(Media { kind, port, protocol, formats })
 }
 
 /// An `m=` line the crate takes: it refuses kinds and protocols that it does not know, which are refused one by one

@@ -5,10 +5,13 @@
 
 mod answer;
 mod error;
+mod limits;
 mod lines;
 mod offer;
 mod section;
 
+#[cfg(test)]
+mod cases;
 #[cfg(test)]
 mod tests;
 

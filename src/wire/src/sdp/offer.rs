@@ -3,8 +3,9 @@
 use super::error::{Problem, SdpError};
 use super::lines::{self, Part};
 use super::section;
+use crate::id::Mid;
 use crate::media::Extension;
-use crate::negotiate::{Fingerprint, IceCredentials, Offer, OfferSection, SectionKind, Setup};
+use crate::negotiate::{Fingerprint, IceCredentials, MAX_SECTIONS, Offer, OfferSection, SectionKind, Setup};
 
 /// Reads what a client offers. Candidates are passed over: an ICE-lite server needs none.
 ///
@@ -38,20 +39,14 @@ pub fn parse_offer(text: &str) -> Result<Offer, SdpError> {
     if parts.is_empty() {
         return Err(session.error(None, Problem::NoSections));
     }
-    let mut sections: Vec<OfferSection> = Vec::with_capacity(parts.len());
-    for part in &parts {
-        let section = section::parse(&session, part)?;
-        if sections.iter().any(|s| s.mid == section.mid) {
-            let line = part.first("mid").map(|(line, _)| line);
-            return Err(part.error(line, Problem::DuplicateMid(section.mid.to_string())));
-        }
-        sections.push(section);
-    }
-    check_bundle(&session, &parts, &sections)?;
+    let mut sections = sections(&session, &parts)?;
+    let tagged = tagged(&session, &sections).ok_or_else(|| session.error(None, Problem::NothingUsable))?;
+    mark_unbundled(&session, &mut sections, tagged);
+    check_sections(&session, &parts, &sections)?;
     drop_contradicting_extensions(&mut sections);
     // RFC 8843 section 7.3.1: the answerer takes the transport of the first section of the bundle that it accepts.
     // Firefox and aiortc give other sections of a first offer credentials of their own; they are void in the bundle.
-    let tagged = tagged(&session, &parts, &sections).ok_or_else(|| session.error(None, Problem::NothingUsable))?;
+    let tagged = &parts[tagged];
     Ok(Offer {
         ice: ice_credentials(&session, tagged)?,
         fingerprint: common_fingerprint(&session, &parts, &sections, tagged)?,
@@ -70,33 +65,72 @@ fn bundle(session: &Part) -> Option<impl Iterator<Item = &str>> {
     Some(value.split_ascii_whitespace().skip(1))
 }
 
-fn in_use(section: &OfferSection) -> bool {
-    !section.stopped && section.kind != SectionKind::Other
+/// Reads the sections. What has no mid gets a name of ours, which is none of the offer's mids and stays the same as
+/// long as these do.
+fn sections(session: &Part, parts: &[Part]) -> Result<Vec<OfferSection>, SdpError> {
+    let mids: Vec<Option<Mid>> = parts.iter().map(section::mid).collect::<Result<_, _>>()?;
+    let mut sections = Vec::with_capacity(parts.len());
+    for (at, (part, mid)) in parts.iter().zip(&mids).enumerate() {
+        if mid.is_some() && mids[..at].contains(mid) {
+            let (line, mid) = part.first("mid").unwrap_or_default();
+            return Err(part.error(Some(line), Problem::DuplicateMid(mid.to_owned())));
+        }
+        let listed = mid.as_ref().is_some_and(|mid| is_listed(session, mid));
+        let named = match mid {
+            Some(mid) => (mid.clone(), true),
+            None => (spare_mid(at, &mids), false),
+        };
+        sections.push(section::parse(session, part, named, listed)?);
+    }
+    Ok(sections)
 }
 
-/// Every section that is in use shares one transport, and RTP shares it with RTCP.
-fn check_bundle(session: &Part, parts: &[Part], sections: &[OfferSection]) -> Result<(), SdpError> {
-    let alone = sections.iter().filter(|section| in_use(section)).count() < 2;
-    for (part, section) in parts.iter().zip(sections).filter(|(_, section)| in_use(section)) {
-        let bundled = bundle(session).is_some_and(|mut mids| mids.any(|mid| mid == section.mid.as_str()));
-        if !bundled && !alone {
-            return Err(part.error(Some(part.line), Problem::NotBundled));
+/// A name for section `at`: there are fewer mids than candidates, and no two sections have a candidate in common.
+fn spare_mid(at: usize, mids: &[Option<Mid>]) -> Mid {
+    let candidates = (0..).filter_map(|round| Mid::parse(&format!("_{}", at + round * MAX_SECTIONS)).ok());
+    let mut free = candidates.filter(|mid| !mids.iter().flatten().any(|taken| taken == mid));
+    free.next().expect("a number that no section is named by")
+}
+
+fn is_listed(session: &Part, mid: &Mid) -> bool {
+    bundle(session).is_some_and(|mut mids| mids.any(|listed| listed == mid.as_str()))
+}
+
+fn in_use(section: &OfferSection) -> bool {
+    !section.stopped && !section.unbundled && section.kind != SectionKind::Other
+}
+
+/// The section whose transport attributes count: the first one, in the group's order, that can be accepted.
+fn tagged(session: &Part, sections: &[OfferSection]) -> Option<usize> {
+    let usable = |section: &OfferSection| in_use(section) && !section.codecs.is_empty();
+    let named = |mid: &str| sections.iter().position(|s| s.has_mid && s.mid.as_str() == mid && usable(s));
+    let in_group = bundle(session).into_iter().flatten().find_map(named);
+    in_group.or_else(|| sections.iter().position(usable))
+}
+
+/// There is one transport: the group's, or without a group the one of the first section that can be accepted.
+/// What would need another one is refused in the answer, section by section.
+fn mark_unbundled(session: &Part, sections: &mut [OfferSection], tagged: usize) {
+    let listed = |section: &OfferSection| section.has_mid && is_listed(session, &section.mid);
+    let bundled = listed(&sections[tagged]);
+    for (at, section) in sections.iter_mut().enumerate().filter(|(_, section)| in_use(section)) {
+        section.unbundled = at != tagged && !(bundled && listed(section));
+    }
+}
+
+/// RTP shares the transport with RTCP, and a bundle's sections are told apart by their mids.
+fn check_sections(session: &Part, parts: &[Part], sections: &[OfferSection]) -> Result<(), SdpError> {
+    let has_group = bundle(session).is_some();
+    for (part, section) in parts.iter().zip(sections) {
+        // In an offer without a group such a section is refused; here it was meant to be a part of it.
+        if !section.has_mid && section.unbundled && has_group {
+            return Err(part.error(Some(part.line), Problem::Missing("mid")));
         }
-        if !part.has("rtcp-mux") {
+        if in_use(section) && !part.has("rtcp-mux") {
             return Err(part.error(Some(part.line), Problem::Missing("rtcp-mux")));
         }
     }
     Ok(())
-}
-
-/// The section whose transport attributes count: the first one, in the group's order, that can be accepted.
-fn tagged<'a>(session: &Part, parts: &'a [Part], sections: &[OfferSection]) -> Option<&'a Part> {
-    let usable = |(_, section): &(&Part, &OfferSection)| in_use(section) && !section.codecs.is_empty();
-    let mut in_group = bundle(session).into_iter().flatten().filter_map(|mid| {
-        let at = sections.iter().position(|section| section.mid.as_str() == mid)?;
-        Some((&parts[at], &sections[at])).filter(usable)
-    });
-    in_group.next().or_else(|| parts.iter().zip(sections).find(usable)).map(|(part, _)| part)
 }
 
 /// RFC 8285 section 5 and RFC 8843 section 9.2: in a bundle one id stands for one extension. What contradicts an

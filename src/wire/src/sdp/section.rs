@@ -1,22 +1,24 @@
 //! From lines to an [`OfferSection`]: codecs, header extensions, SSRCs, simulcast layers.
 
 use super::error::{Problem, SdpError};
+use super::limits::{MAX_FORMATS, MAX_RIDS, MAX_SSRCS};
 use super::lines::Part;
 use crate::id::{Mid, Pt, Rid, Ssrc};
 use crate::media::{Codec, CodecName, Extension, Kind};
 use crate::negotiate::{Direction, Feedback, OfferSection, OfferedCodec, SectionKind};
 
-/// Most formats of one `m=` line: payload types are seven bits.
-const MAX_FORMATS: usize = 128;
-/// Most SSRCs of one section: three layers, their retransmissions and their FEC leave room.
-const MAX_SSRCS: usize = 16;
-/// Most simulcast layers of one section.
-const MAX_RIDS: usize = 8;
+/// Media SSRCs, each with that of its retransmissions.
+type Ssrcs = Vec<(Ssrc, Option<Ssrc>)>;
 
-/// Reads one section; `session` is what it inherits from.
-pub(super) fn parse(session: &Part, part: &Part) -> Result<OfferSection, SdpError> {
-    let (line, mid) = part.first("mid").ok_or_else(|| part.error(Some(part.line), Problem::Missing("mid")))?;
-    let mid = Mid::parse(mid).map_err(|error| part.error(Some(line), Problem::Id("mid", error)))?;
+/// The mid of a section, if it has one.
+pub(super) fn mid(part: &Part) -> Result<Option<Mid>, SdpError> {
+    let Some((line, mid)) = part.first("mid") else { return Ok(None) };
+    Mid::parse(mid).map(Some).map_err(|error| part.error(Some(line), Problem::Id("mid", error)))
+}
+
+/// Reads one section, which `session` is inherited by. Its mid is left to the caller: `mid` is a name for a section
+/// without one. `listed` says that the BUNDLE group has it.
+pub(super) fn parse(session: &Part, part: &Part, mid: (Mid, bool), listed: bool) -> Result<OfferSection, SdpError> {
     let kind = match part.media.kind.as_str() {
         "audio" => SectionKind::Media(Kind::Audio),
         "video" => SectionKind::Media(Kind::Video),
@@ -25,18 +27,20 @@ pub(super) fn parse(session: &Part, part: &Part) -> Result<OfferSection, SdpErro
     if part.media.formats.len() > MAX_FORMATS {
         return Err(part.error(Some(part.line), Problem::TooMany("formats", MAX_FORMATS)));
     }
+    let direction = direction(part).or_else(|| direction(session)).unwrap_or(Direction::SendRecv);
     let mut section = OfferSection {
-        mid,
+        mid: mid.0,
+        has_mid: mid.1,
         kind,
-        // RFC 8843 section 6: a bundle-only section has port 0 without being given up.
-        stopped: part.media.port == 0 && !part.has("bundle-only"),
-        direction: direction(part).or_else(|| direction(session)).unwrap_or(Direction::SendRecv),
+        stopped: is_stopped(part, direction, listed),
+        unbundled: false,
+        direction,
         codecs: Vec::new(),
         extensions: Vec::new(),
         ssrcs: Vec::new(),
+        ssrcs_are_layers: false,
         rids: Vec::new(),
-        protocol: part.media.protocol.clone(),
-        formats: part.media.formats.clone(),
+        line: part.media.line(),
     };
     if let (SectionKind::Media(kind), false) = (kind, section.stopped) {
         // RFC 8829 section 5.1.2: any profile with TLS means UDP/TLS/RTP/SAVPF; RTP/SAVPF is an old spelling of it.
@@ -44,11 +48,19 @@ pub(super) fn parse(session: &Part, part: &Part) -> Result<OfferSection, SdpErro
             return Err(part.error(Some(part.line), Problem::Protocol(part.media.protocol.chars().take(40).collect())));
         }
         section.codecs = codecs(part, kind);
-        section.extensions = extensions(session, part)?;
-        section.ssrcs = ssrcs(part)?;
+        section.extensions = extensions(session, part);
+        (section.ssrcs, section.ssrcs_are_layers) = ssrcs(part)?;
         section.rids = rids(part)?;
     }
     Ok(section)
+}
+
+/// True for a section that the client has given up: port 0 (RFC 3264 section 6), unless the BUNDLE group lists it,
+/// since its address is then another section's (RFC 8843 section 6). `a=bundle-only` should say so; where it is missing, a section
+/// that nothing flows in was rather given up and left in the group.
+fn is_stopped(part: &Part, direction: Direction, listed: bool) -> bool {
+    let in_bundle = listed && (part.has("bundle-only") || direction != Direction::Inactive);
+    part.media.port == 0 && (!in_bundle || part.media.formats.is_empty())
 }
 
 fn direction(part: &Part) -> Option<Direction> {
@@ -94,7 +106,9 @@ fn rtx_of(part: &Part) -> Vec<(Pt, Pt)> {
         attribute_of(part, "rtpmap", format).find(|map| is_rtx(map))?;
         let apt = attribute_of(part, "fmtp", format)
             .flat_map(|value| value.split(';'))
-            .find_map(|parameter| parameter.trim().strip_prefix("apt="))?;
+            .filter_map(|parameter| parameter.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("apt"))?
+            .1;
         Some((payload_type(apt)?, payload_type(format)?))
     };
     part.media.formats.iter().filter_map(pair).collect()
@@ -137,29 +151,60 @@ fn feedback(part: &Part, format: &str) -> Feedback {
     feedback
 }
 
-/// Known header extensions; the first id wins where one is named twice.
-fn extensions(session: &Part, part: &Part) -> Result<Vec<(u8, Extension)>, SdpError> {
+/// Known header extensions; the first id wins where one is named twice. A line without an id that can be used costs
+/// that extension only: the answer leaves it out, and the client does not send it then.
+fn extensions(session: &Part, part: &Part) -> Vec<(u8, Extension)> {
     let mut extensions: Vec<(u8, Extension)> = Vec::new();
-    for (line, value) in session.all("extmap").chain(part.all("extmap")) {
+    for (_, value) in session.all("extmap").chain(part.all("extmap")) {
         let mut words = value.split_ascii_whitespace();
-        let id = words.next().and_then(|word| word.split('/').next());
-        // RFC 8285 section 7: 1 to 255, and 4096 to 4351 for offers that have more than they can number.
-        let id: u16 = id
-            .and_then(|id| id.parse().ok())
-            .filter(|id| matches!(id, 1..=255 | 4096..=4351))
-            .ok_or_else(|| part.error(Some(line), Problem::Malformed("extmap")))?;
+        // RFC 8285 section 4.3: the two-byte form has ids up to 255, and 0 is padding.
+        let id = words.next().and_then(|word| word.split('/').next()?.parse().ok()).filter(|id: &u8| *id > 0);
         let extension = words.next().and_then(Extension::from_uri);
-        if let (Ok(id), Some(extension)) = (u8::try_from(id), extension)
+        if let (Some(id), Some(extension)) = (id, extension)
             && !extensions.iter().any(|(known_id, known)| *known_id == id || *known == extension)
         {
             extensions.push((id, extension));
         }
     }
-    Ok(extensions)
+    extensions
 }
 
-/// Media SSRCs with their retransmissions' (`FID`, RFC 5576 section 4.2); FEC's are left out.
-fn ssrcs(part: &Part) -> Result<Vec<(Ssrc, Option<Ssrc>)>, SdpError> {
+/// Media SSRCs with their retransmissions' (`FID`, RFC 5576 section 4.2), without FEC's, and whether they are
+/// layers of an `a=ssrc-group:SIM`, which has them from the lowest to the highest.
+fn ssrcs(part: &Part) -> Result<(Ssrcs, bool), SdpError> {
+    let all = announced_ssrcs(part)?;
+    let (mut rtx, mut fec, mut sim) = (Vec::<(Ssrc, Ssrc)>::new(), Vec::new(), Vec::<Ssrc>::new());
+    for (line, value) in part.all("ssrc-group") {
+        let mut words = value.split_ascii_whitespace();
+        let semantics = words.next();
+        let numbers: Vec<Ssrc> = words.filter_map(|word| word.parse().ok().map(Ssrc)).take(MAX_SSRCS).collect();
+        match (semantics, numbers.as_slice()) {
+            // One stream of retransmissions belongs to one stream of media: the first that claims it.
+            (Some("FID"), [_, retransmission]) if rtx.iter().any(|(_, r)| r == retransmission) => {}
+            (Some("FID"), [media, retransmission]) => rtx.push((*media, *retransmission)),
+            (Some("FEC" | "FEC-FR"), [_, repair]) => fec.push(*repair),
+            (Some("FID" | "FEC" | "FEC-FR"), _) => {
+                return Err(part.error(Some(line), Problem::Malformed("ssrc-group")));
+            }
+            (Some("SIM"), numbers) if sim.is_empty() => sim.extend(numbers),
+            _ => {}
+        }
+    }
+    let is_media = |ssrc: &Ssrc| all.contains(ssrc) && !fec.contains(ssrc) && !rtx.iter().any(|(_, r)| r == ssrc);
+    let with_rtx = |ssrc: Ssrc| (ssrc, rtx.iter().find(|(media, _)| *media == ssrc).map(|(_, r)| *r));
+    let mut layers: Vec<Ssrc> = Vec::new();
+    for ssrc in sim.into_iter().filter(is_media) {
+        if !layers.contains(&ssrc) {
+            layers.push(ssrc);
+        }
+    }
+    let are_layers = layers.len() > 1;
+    let media = if are_layers { layers } else { all.iter().copied().filter(is_media).collect() };
+    Ok((media.into_iter().map(with_rtx).collect(), are_layers))
+}
+
+/// Every SSRC that an `a=ssrc` line names, once.
+fn announced_ssrcs(part: &Part) -> Result<Vec<Ssrc>, SdpError> {
     let mut all: Vec<Ssrc> = Vec::new();
     for (line, value) in part.all("ssrc") {
         let ssrc = value.split(' ').next().and_then(|number| number.parse().ok()).map(Ssrc);
@@ -171,24 +216,7 @@ fn ssrcs(part: &Part) -> Result<Vec<(Ssrc, Option<Ssrc>)>, SdpError> {
             return Err(part.error(Some(line), Problem::TooMany("SSRCs in one section", MAX_SSRCS)));
         }
     }
-    let mut rtx: Vec<(Ssrc, Ssrc)> = Vec::new();
-    let mut derived: Vec<Ssrc> = Vec::new();
-    for (line, value) in part.all("ssrc-group") {
-        let mut words = value.split_ascii_whitespace();
-        let semantics = words.next();
-        let numbers: Vec<Ssrc> = words.filter_map(|word| word.parse().ok().map(Ssrc)).take(MAX_SSRCS).collect();
-        match (semantics, numbers.as_slice()) {
-            (Some("FID"), [media, retransmission]) => rtx.push((*media, *retransmission)),
-            (Some("FEC" | "FEC-FR"), [_, fec]) => derived.push(*fec),
-            (Some("FID" | "FEC" | "FEC-FR"), _) => {
-                return Err(part.error(Some(line), Problem::Malformed("ssrc-group")));
-            }
-            _ => {}
-        }
-    }
-    derived.extend(rtx.iter().map(|(_, retransmission)| *retransmission));
-    let media = all.into_iter().filter(|ssrc| !derived.contains(ssrc));
-    Ok(media.map(|ssrc| (ssrc, rtx.iter().find(|(m, _)| *m == ssrc).map(|(_, r)| *r))).collect())
+    Ok(all)
 }
 
 /// The layers of `a=simulcast:send` that an `a=rid` line describes (RFC 8853 section 5.1).

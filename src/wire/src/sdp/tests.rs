@@ -231,7 +231,7 @@ fn what_is_wrong_with_an_offer_is_said_with_its_section_and_line() {
 fn what_other_sections_say_of_the_transport_does_not_matter_in_a_bundle() {
     let text = fixture("firefox");
     let reordered = text.replace("BUNDLE 0 1 2", "BUNDLE 1 0 2");
-    let stopped = text.replace("m=audio 9", "m=audio 0");
+    let stopped = text.replace("m=audio 9", "m=audio 0").replace("BUNDLE 0 1 2", "BUNDLE 1 2");
     let codecless = text.replace("opus/48000", "opus/8000");
     for (text, ufrag) in
         [(text, "1f3b2a7c"), (&reordered, "77c0de21"), (&stopped, "77c0de21"), (&codecless, "77c0de21")]
@@ -280,7 +280,7 @@ fn answer() -> Answer {
         cname: "ada".into(),
     };
     let all = Feedback { nack: true, pli: true, fir: true, remb: true, transport_cc: true };
-    let mid = |text| Mid::parse(text).unwrap();
+    let mid = |text| Some(Mid::parse(text).unwrap());
     Answer {
         version: 3,
         ice: IceCredentials { ufrag: "srv1".into(), pwd: "0123456789abcdefghijkl".into() },
@@ -290,9 +290,11 @@ fn answer() -> Answer {
         sections: vec![
             AnswerSection::Refused {
                 mid: mid("0"),
-                media: "application".into(),
-                protocol: "UDP/DTLS/SCTP".into(),
-                formats: vec!["webrtc-datachannel".into()],
+                line: MediaLine {
+                    media: "application".into(),
+                    protocol: "UDP/DTLS/SCTP".into(),
+                    formats: vec!["webrtc-datachannel".into()],
+                },
             },
             AnswerSection::Accepted {
                 mid: mid("1"),

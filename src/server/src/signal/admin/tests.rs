@@ -237,6 +237,7 @@ async fn a_browser_on_a_foreign_page_cannot_ask_for_a_reload() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metrics_document_has_a_row_for_each_metric() {
     let world = World::new().await;
+    let (_, _ada) = world.join("demo", &format!("http://{}/yes", world.service)).await;
     let page = world.get("metrics").await;
     let families = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let mut written: Vec<_> = families.map(|(name, kind)| format!("{name} {kind}")).collect();

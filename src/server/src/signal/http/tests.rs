@@ -113,7 +113,7 @@ fn track(id: &str) -> TrackInfo {
 
 fn answer(offer: &Offer) -> Answer {
     let section = |s: &OfferSection| AnswerSection::Accepted {
-        mid: s.mid.clone(),
+        mid: s.shown_mid(),
         kind: s.codecs[0].codec.name.kind(),
         direction: Direction::RecvOnly,
         codecs: s

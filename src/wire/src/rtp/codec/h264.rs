@@ -12,8 +12,12 @@ const AUD: u8 = 9;
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 
+/// SEI payload type of a recovery point (H.264 section D.1).
+const RECOVERY_POINT: usize = 6;
+
 /// What a payload says of its frame. A key frame is announced by its SPS or the first slice of an IDR picture: the
-/// first of them that comes is where a receiver begins.
+/// first of them that comes is where a receiver begins. Encoders with open GOPs or with intra refresh send no IDR
+/// picture after the first; with them a recovery point, or an I picture, is as good a beginning as there will be.
 pub fn inspect(payload: &[u8]) -> PayloadInfo {
     let Some(first) = payload.first() else { return PayloadInfo::default() };
     let mut seen = Seen::default();
@@ -31,7 +35,8 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
         FU_A => {
             if let Some(head) = payload.get(1) {
                 let starts = head & 0x80 != 0;
-                seen.add(head & 0x1F, first >> 5 & 0x03, starts.then(|| payload.get(2).copied()).flatten());
+                let body = &payload[2..];
+                seen.add(head & 0x1F, first >> 5 & 0x03, (starts && !body.is_empty()).then_some(body));
             }
         }
         _ => seen.add_unit(payload),
@@ -61,19 +66,21 @@ impl Seen {
     fn add_unit(&mut self, unit: &[u8]) {
         if let Some(head) = unit.first() {
             // An empty body still counts as begun: it has no first slice bit.
-            self.add(head & 0x1F, head >> 5 & 0x03, Some(unit.get(1).copied().unwrap_or(0)));
+            self.add(head & 0x1F, head >> 5 & 0x03, Some(&unit[1..]));
         }
     }
 
-    /// Takes note of a NAL unit of `kind`. `body` is its first byte after the header; `None` when this is a later part
-    /// of a unit that began in another packet.
-    fn add(&mut self, kind: u8, reference: u8, body: Option<u8>) {
-        // first_mb_in_slice is the first thing in a slice header, and ue(0) is a single 1 bit.
-        let first_slice = body.is_some_and(|byte| byte & 0x80 != 0);
+    /// Takes note of a NAL unit of `kind`. `body` is what follows its header; `None` when this is a later part of a
+    /// unit that began in another packet.
+    fn add(&mut self, kind: u8, reference: u8, body: Option<&[u8]>) {
         match kind {
             SLICE..=IDR => {
+                let head = body.and_then(|body| body.first()).copied().unwrap_or(0);
+                // first_mb_in_slice is the first thing in a slice header, and ue(0) is a single 1 bit.
+                let first_slice = head & 0x80 != 0;
                 self.frame_start |= first_slice && matches!(kind, SLICE..=2 | IDR);
                 self.key_frame |= first_slice && kind == IDR;
+                self.key_frame |= kind == SLICE && reference != 0 && starts_i_picture(head);
                 // nal_ref_idc 0: "not used for inter prediction" (H.264 section 7.4.1).
                 self.unreferenced |= reference == 0;
                 self.referenced |= reference != 0;
@@ -87,9 +94,67 @@ impl Seen {
                 self.frame_start |= body.is_some();
                 self.referenced = true;
             }
-            SEI | AUD => self.frame_start |= body.is_some(),
+            SEI => {
+                self.frame_start |= body.is_some();
+                self.key_frame |= body.is_some_and(has_recovery_point);
+            }
+            AUD => self.frame_start |= body.is_some(),
             _ => {}
         }
+    }
+}
+
+/// True for the first byte of a slice header with first_mb_in_slice 0 and slice_type 2 or 7, which are I: ue(0) is
+/// "1", ue(2) "011", ue(7) "0001000" (H.264 sections 7.3.3 and 9.1).
+fn starts_i_picture(head: u8) -> bool {
+    head & 0xF0 == 0b1011_0000 || head == 0b1000_1000
+}
+
+/// Looks through the messages of an SEI unit (H.264 section 7.3.2.3.1), as far as they are here.
+fn has_recovery_point(body: &[u8]) -> bool {
+    let mut bytes = Rbsp { bytes: body, zeros: 0 };
+    // The trailing bits, 0x80, look like a message without a size.
+    while let (Some(kind), Some(size)) = (sei_number(&mut bytes), sei_number(&mut bytes)) {
+        if kind == RECOVERY_POINT {
+            return true;
+        }
+        if size > 0 && bytes.nth(size - 1).is_none() {
+            break;
+        }
+    }
+    false
+}
+
+/// A number in an SEI message's head: bytes of 255 and a last smaller one are added up.
+fn sei_number(bytes: &mut Rbsp<'_>) -> Option<usize> {
+    let mut sum = 0;
+    loop {
+        let byte = bytes.next()?;
+        sum += usize::from(byte);
+        if byte != 0xFF {
+            return Some(sum);
+        }
+    }
+}
+
+/// The bytes of a unit without the emulation prevention bytes: the 3 in 0, 0, 3 (H.264 section 7.4.1.1).
+struct Rbsp<'a> {
+    bytes: &'a [u8],
+    zeros: u8,
+}
+
+impl Iterator for Rbsp<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let (mut first, mut rest) = self.bytes.split_first()?;
+        if self.zeros >= 2 && *first == 3 {
+            (first, rest) = rest.split_first()?;
+            self.zeros = 0;
+        }
+        self.zeros = if *first == 0 { self.zeros.saturating_add(1) } else { 0 };
+        self.bytes = rest;
+        Some(*first)
     }
 }
 
@@ -113,6 +178,20 @@ mod tests {
             ("slice, second", &[0x41, 0x40], none),
             ("slice that nobody refers to", &[0x01, 0x9A], discardable),
             ("AUD", &[0x09, 0xF0], start),
+            ("I slice, first", &[0x61, 0x88], key),
+            ("I slice among others, first", &[0x61, 0xB2], key),
+            ("I slice, second", &[0x61, 0x40], none),
+            ("I slice that nobody refers to", &[0x01, 0x88], discardable),
+            ("B slice, first", &[0x41, 0xA8], start),
+            ("FU-A, start of an I slice", &[0x7C, 0x81, 0x88], key),
+            ("FU-A, middle of an I slice", &[0x7C, 0x01, 0x88], none),
+            ("SEI of a recovery point", &[0x06, 0x06, 0x01, 0xC4, 0x80], key),
+            ("SEI of a picture timing, then a recovery point", &[0x06, 0x01, 0x02, 9, 9, 0x06, 0x01, 0xC4, 0x80], key),
+            ("SEI with its sizes behind emulation prevention", &[0x06, 5, 3, 0, 0, 3, 1, 6, 1, 0xC4, 0x80], key),
+            ("SEI of user data in which a 6 stands", &[0x06, 0x05, 0x02, 0x06, 0x01, 0x80], start),
+            ("SEI of a long user data, cut", &[0x06, 0x05, 0xFF, 0xFF, 0x10, 0x06, 0x06], start),
+            ("SEI of type 261", &[0x06, 0xFF, 0x06, 0x00, 0x80], start),
+            ("STAP-A of a recovery point and a slice", &[0x78, 0, 4, 6, 6, 1, 0xC4, 0, 2, 0x41, 0x9A], key),
             ("STAP-A of SPS and PPS", &[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x68, 0xCE], key),
             ("STAP-A of SEI and IDR", &[0x78, 0, 2, 0x06, 0x05, 0, 2, 0x65, 0x88], key),
             ("STAP-A of SEI and a slice", &[0x78, 0, 2, 0x06, 0x05, 0, 2, 0x41, 0x9A], start),
