@@ -22,7 +22,7 @@ fn rows(document: &str, heading: &str) -> BTreeSet<String> {
     let section = text.split("\n## ").find(|section| section.lines().next() == Some(heading));
     let section = section.unwrap_or_else(|| panic!("{document} has no section {heading:?}"));
     let cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
-    cells.map(|(name, _)| name.to_owned()).filter(|name| name != "type").collect()
+    cells.map(|(name, _)| name.to_owned()).filter(|name| name != "type" && name != "code").collect()
 }
 
 /// The variants that a type accepts: serde lists them when it refuses another one.

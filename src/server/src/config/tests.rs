@@ -42,7 +42,7 @@ fn an_error_in_the_file_names_the_file_the_line_and_the_key() {
         ("media_ports = \"9-1\"", "moonring.toml: line 1: \"9-1\" is not a range of ports"),
         ("script_config = [\"max\"]", "a setting of script_config is not <name>=<value>"),
         ("script_config = [\"a b=1\"]", "is not of letters, digits and '_'"),
-        ("room_scripts = [\"x=../../etc/passwd\"]", "is no .lua file below the folder of scripts"),
+        ("room_scripts = [\"x=../../etc/passwd\"]", "is not a .lua file below the folder of scripts"),
         ("shards = -1", "moonring.toml: line 1: invalid value"),
         ("shards = ", "moonring.toml: line 1:"),
     ] {
