@@ -9,8 +9,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 /// The module of `sfu.log_*`.
 const SCRIPTS: &str = "api::log";
-/// The module tree that is listened to.
-const ENGINE: &str = concat!(env!("CARGO_CRATE_NAME"), "::policy");
+/// The crate that is listened to.
+const ENGINE: &str = env!("CARGO_CRATE_NAME");
 /// How the engine begins what it says of a failed hook.
 const FAILED: &str = "the script failed: ";
 
