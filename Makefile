@@ -29,7 +29,7 @@ run: tools-build ## Build the server and run it, with a self-signed certificate 
 	@ulimit -l unlimited 2>/dev/null || true; exec target/release/moonring --scripts-dir scripts $(ARGS)
 
 .PHONY: test
-test: tools-build tools-browser check doc test-rust test-benches test-browsers test-clients-fast ## All tests, as CI runs them
+test: tools-build tools-browser check doc test-rust test-benches test-browsers ## All tests, as CI runs them
 	@$(SAY) "All tests passed"
 
 .PHONY: check

@@ -60,10 +60,13 @@ const SHARED_STATE: &[&str] = &[
     "core/src/shard/reloads.rs", // a script is compiled once for all shards
 ];
 
+/// A module, and the modules beside it that it may import.
+type Row = (&'static str, &'static [&'static str]);
+
 /// For each module of a crate below `src/`: what it may import of its own crate. What it may import of other crates,
 /// its manifest says. Every module has a row.
 #[rustfmt::skip]
-const MODULES: &[(&str, &[(&str, &[&str])])] = &[
+const MODULES: &[(&str, &[Row])] = &[
     ("src/core", &[
         ("bandwidth", &[]),
         ("command", &["report"]),

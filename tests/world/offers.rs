@@ -246,7 +246,7 @@ fn each_reported_offer_is_answered_and_what_it_sends_is_published() {
         let (seen_outcomes, seen_lines, text) = posted(text);
         assert_eq!(seen_outcomes, outcomes, "{name}");
         assert_eq!(seen_lines, lines, "{name}");
-        assert_eq!(text.contains("a=mid:_"), false, "{name}: {text}");
+        assert!(!text.contains("a=mid:_"), "{name}: {text}");
     }
 }
 

@@ -90,7 +90,8 @@ fn a_camera_that_is_switched_on_again_goes_on_with_its_rollover_counter_and_its_
 #[test]
 fn a_stream_is_followed_however_its_ssrc_comes() {
     type Step = (u32, u64, Option<&'static str>);
-    let variants: [(&str, &[(Ssrc, Option<Ssrc>)], &[Step]); 4] = [
+    type Variant = (&'static str, &'static [(Ssrc, Option<Ssrc>)], &'static [Step]);
+    let variants: [Variant; 4] = [
         ("announced", &[(Ssrc(700), None)], &[(700, 5, None), (700, 6, None)]),
         ("differs from the description, named by MID", &[(Ssrc(700), None)], &[(800, 5, Some("0")), (800, 6, None)]),
         ("not announced, named by MID", &[], &[(800, 5, Some("0")), (800, 6, None)]),

@@ -1,7 +1,6 @@
 //! Prints the table: `cargo run --release -p bandwidth-sim --bin table [-- GROUP [SEED]]`, or the course of one run:
 //! `... --bin table -- trace PART-OF-NAME`; or the medians over four seeds: `... --bin table -- summary [FIRST-SEED]`.
 //! The parameters were tuned on seeds 1 to 4: look at others to judge them.
-
 #![allow(clippy::print_stdout)] // It is what the program is for.
 
 use moonring_bandwidth_sim::scene::{Scene, bad, grid, reno, sfu_grid, shares, waves};

@@ -89,10 +89,13 @@ impl Word {
     }
 }
 
-fn main() {
-    if let Err(error) = run() {
-        say(&json!({ "error": format!("{error:#}") }));
-        std::process::exit(1);
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            say(&json!({ "error": format!("{error:#}") }));
+            std::process::ExitCode::FAILURE
+        }
     }
 }
 

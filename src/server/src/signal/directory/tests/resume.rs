@@ -174,7 +174,12 @@ fn a_client_that_was_kicked_while_away_is_told_so_once_and_any_other_end_makes_i
         let (directory, _receivers) = directory(1, 9, BOUNDS);
         let (member, ticket) = member(&directory);
         let client = member.client.clone();
-        let (_away, _there) = if is_away { (Some(member.detach()), None) } else { (None, Some(member)) };
+        let _there = if is_away {
+            member.detach();
+            None
+        } else {
+            Some(member)
+        };
         directory.route(0, left(&client, cause.clone()));
         assert_eq!(directory.client_count(), 0);
         assert!(is_unknown(&directory, &format!("{client}.{}", "0".repeat(32))));
