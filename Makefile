@@ -55,7 +55,7 @@ deny: tools-build ## Licences, banned crates and sources of all dependencies (ca
 .PHONY: doc
 doc: tools-build ## The documentation of the source, in target/doc/moonring/
 	@$(SAY) "Documentation"
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items
 
 .PHONY: test-rust
 test-rust: tools-build ## Unit and integration tests

@@ -106,7 +106,7 @@ pub struct IoStats {
     pub out_of_buffers: u64,
     /// Times a multishot receive was started.
     pub arms: u64,
-    /// Datagrams dropped by the kernel because the socket's buffer was full; see [`Udp::poll_kernel_drops`].
+    /// Datagrams dropped by the kernel because the socket's buffer was full.
     pub kernel_drops: u64,
     /// Datagrams sent.
     pub datagrams_out: u64,

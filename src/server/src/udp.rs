@@ -168,7 +168,7 @@ impl Udp {
         either!(&mut self.calls, io => io.watch(wake));
     }
 
-    /// Blocks the thread until there is something to receive, the watched [`WakeFd`] is written or `timeout` is over.
+    /// Blocks the thread until there is something to receive, the watched wake-up descriptor is written or `timeout` is over.
     pub fn wait(&mut self, timeout: Duration) {
         either!(&mut self.calls, io => io.wait(timeout));
     }

@@ -39,7 +39,7 @@ pub struct Incoming {
 pub enum SectionUse {
     /// The client publishes there.
     Publish(TrackKey),
-    /// The client receives there: place in [`Client::forwards`].
+    /// The client receives there: place in [`Outbound::forwards`].
     Receive(u16),
 }
 
