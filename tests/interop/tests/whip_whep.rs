@@ -109,7 +109,7 @@ fn a_wrong_token_is_refused_with_the_scripts_words() {
     let server = TestServer::start();
     let offer = Client::offer_text(&[Audio]);
     let response = server.request("POST", "/whip/demo", Some("wrong"), &offer);
-    assert_eq!((response.status, response.body.trim()), (403, "Wrong token"));
+    assert!(response.status == 403 && response.body.contains(r#""detail":"Wrong token""#), "{response:?}");
     let response = server.request("POST", "/whip/demo", None, &offer);
     assert!(matches!(response.status, 401 | 403), "{response:?}");
     let response = server.request("POST", "/whip/demo", Some(server::SECRET), "v=0\r\nnonsense");

@@ -76,7 +76,12 @@ impl Client {
             socket,
             mids,
             sends: direction == Direction::SendOnly,
-            resource: response.location.expect("RFC 9725 section 4.2: a Location"),
+            // RFC 9725 section 4.2; relative to the request (RFC 3986 section 5.2).
+            resource: {
+                let location = response.location.expect("a Location");
+                let (folder, _) = path.rsplit_once('/').expect("an absolute path");
+                format!("{folder}/{location}")
+            },
             frames: HashMap::new(),
             next: [(now, 0); 2],
             key_wanted: true,
@@ -188,7 +193,8 @@ impl Client {
             let data = frame(counter, is_video, is_video && std::mem::take(&mut self.key_wanted));
             let ticks = (now - self.started).as_micros() as u64 * rate / 1_000_000;
             let frequency = if is_video { Frequency::NINETY_KHZ } else { Frequency::FORTY_EIGHT_KHZ };
-            let writer = self.rtc.writer(mid).expect("a section that sends");
+            // None once the server has said goodbye.
+            let Some(writer) = self.rtc.writer(mid) else { return };
             let pt = writer.payload_params().next().expect("a codec").pt();
             writer.write(pt, now, MediaTime::new(ticks, frequency), data).unwrap();
             self.drain();

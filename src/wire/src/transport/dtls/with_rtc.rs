@@ -218,8 +218,16 @@ impl Stack for RtcStack {
         if self.outbox.is_empty() {
             self.retries += 1;
             self.wait *= 2;
-            // Not by the library's own timer, which a repeated message of the peer stops for good.
-            self.outbox.extend(self.flight.iter().cloned());
+            // The library gives the records new numbers: a peer that has them already, and whose answer was lost, would
+            // take the old ones for a replay and not answer again (RFC 6347 section 4.1.2.6).
+            if let Err(error) = self.endpoint.handle_timeout(PEER, now) {
+                return self.fail(&error);
+            }
+            self.collect();
+            // A repeated message of the peer stops the library's timer for good. The peer misses something then.
+            if self.outbox.is_empty() {
+                self.outbox.extend(self.flight.iter().cloned());
+            }
         }
         self.retry_at = (self.retries < RETRIES).then(|| now + self.wait);
     }

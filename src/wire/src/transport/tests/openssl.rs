@@ -102,13 +102,15 @@ struct Side {
     config: TransportConfig,
     /// Of this side's datagrams after the end of its handshake, the first ones that are lost.
     lost: usize,
+    /// The peer's first last flight is lost.
+    misses_finish: bool,
 }
 
 impl Side {
     fn new() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        Self { socket, config: TransportConfig::new(Certificate::generate().unwrap()), lost: 0 }
+        Self { socket, config: TransportConfig::new(Certificate::generate().unwrap()), lost: 0, misses_finish: false }
     }
 
     fn port(&self) -> String {
@@ -128,6 +130,10 @@ impl Side {
                 happened = happened.or(transport.handle_timeout(now, &mut scratch, &mut out));
             }
             if let Ok((len, from)) = self.socket.recv_from(&mut buf) {
+                if self.misses_finish && has_change_cipher_spec(&buf[..len]) {
+                    self.misses_finish = false;
+                    continue;
+                }
                 let transport =
                     transport.get_or_insert_with(|| super::transport(now, &self.config, from, fingerprint, role));
                 let event = transport.handle_dtls(now, from, &buf[..len], &mut scratch, &mut out);
@@ -161,6 +167,18 @@ impl Side {
         }
         out.iter().for_each(|(to, datagram)| assert!(self.socket.send_to(datagram, to).is_ok()));
     }
+}
+
+/// Whether one of the records is a ChangeCipherSpec.
+fn has_change_cipher_spec(mut datagram: &[u8]) -> bool {
+    while let Some(header) = datagram.first_chunk::<13>() {
+        if header[0] == 20 {
+            return true;
+        }
+        let len = usize::from(u16::from_be_bytes([header[11], header[12]]));
+        datagram = datagram.get(13 + len..).unwrap_or_default();
+    }
+    false
 }
 
 const CREDENTIALS: [&str; 4] = ["-cert", "certificate.pem", "-key", "key.pem"];
@@ -237,6 +255,20 @@ fn a_lost_last_flight_is_sent_again_when_openssl_repeats_its_own() {
     assert_eq!(event, TransportEvent::Connected);
     side.answer_once(&mut transport);
     assert_media_flows(&mut transport, &openssl.keys(SrtpProfile::AeadAes256Gcm, true));
+}
+
+#[test]
+fn the_last_flight_of_an_openssl_server_that_was_lost_is_asked_for_again() {
+    if !is_installed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let der = make_certificate(folder.path(), KEYS[0].1);
+    let mut side = Side { misses_finish: true, ..Side::new() };
+    let (openssl, address) = server(folder.path(), &[&CREDENTIALS[..], &["-use_srtp", GCM_ONLY]].concat());
+    let (mut transport, event) = side.run(Fingerprint::sha256(&der), Some(address));
+    assert_eq!(event, TransportEvent::Connected);
+    assert_media_flows(&mut transport, &openssl.keys(SrtpProfile::AeadAes128Gcm, false));
 }
 
 #[test]
