@@ -1,4 +1,4 @@
-//! What a hook asked for, kept aside until it has ended well.
+//! What a hook has asked for, held back until it has ended well.
 
 use mlua::RegistryKey;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(crate) struct NewTimer {
     pub(crate) function: RegistryKey,
 }
 
-/// Everything that becomes true when a hook ends without an error, and is forgotten when it does not.
+/// Everything that takes effect when a hook ends without an error, and is dropped when it fails.
 #[derive(Default)]
 pub(crate) struct Effects {
     pub(crate) actions: Vec<Action>,

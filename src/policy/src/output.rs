@@ -1,8 +1,9 @@
-//! What the engine hands out, and what it asks of the world around it.
+//! The outputs of the engine: outcomes and actions for the rooms, requests to services outside of the shard.
 
 use std::time::Duration;
 
 use super::hook::{Action, Outcome};
+use super::reload::ReloadError;
 
 slotmap::new_key_type! {
     /// Dense key of a room's policy on its shard: index and generation.
@@ -17,50 +18,51 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PolicyRequestId(pub u64);
 
-/// What happened; drained with `PolicyEngine::poll_output` after every call of the engine.
+/// An output; drained with `PolicyEngine::poll_output` after every call of the engine.
 #[derive(Debug, PartialEq)]
 pub enum PolicyOutput {
     /// A submitted call has been decided.
     Outcome {
-        /// Which call.
         ticket: Ticket,
-        /// Which room.
         key: PolicyKey,
-        /// What came out.
         outcome: Outcome,
     },
-    /// A script acts on its own: a timer, or the start of a new version.
+    /// A script acts of its own accord: in a timer, or when a version starts.
     Actions {
-        /// Which room.
         key: PolicyKey,
-        /// What to do, in order.
         actions: Vec<Action>,
     },
     /// A script waits for something from outside; answered with `PolicyEngine::resume`.
     Request {
-        /// Which request.
         id: PolicyRequestId,
-        /// Which room.
         key: PolicyKey,
-        /// What it asks for.
         request: PolicyRequest,
     },
     /// A reload has come to its end.
     Reloaded {
-        /// Which room.
         key: PolicyKey,
-        /// The version that runs now, or what failed, where, with a traceback; then the old version runs on.
-        result: Result<u64, String>,
+        /// The version that runs now, or why the old version goes on.
+        result: Result<u64, ReloadError>,
     },
 }
 
-/// What a script asks of the world.
+/// A request of a script to a service outside of the shard.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PolicyRequest {
     /// `sfu.http(request)`.
     Http(HttpRequest),
     /// `sfu.shared.*`.
     Shared(SharedRequest),
+}
+
+impl PolicyRequest {
+    /// The reply that says that the request came to nothing.
+    pub(crate) fn refused(&self, message: &str) -> PolicyReply {
+        match self {
+            Self::Http(_) => PolicyReply::Http(Err(message.to_owned())),
+            Self::Shared(_) => PolicyReply::Shared(Err(message.to_owned())),
+        }
+    }
 }
 
 /// An HTTP request of a script. Nothing of it has been checked against the allow-list of hosts.
@@ -94,28 +96,22 @@ pub enum SharedValue {
 pub enum SharedRequest {
     /// Answers the value, or none.
     Get {
-        /// Which entry.
         key: String,
     },
     /// Answers none.
     Set {
-        /// Which entry.
         key: String,
-        /// What it holds from now on.
         value: SharedValue,
         /// How long it lives; `None` until it is pushed out.
         ttl: Option<Duration>,
     },
     /// Answers none.
     Delete {
-        /// Which entry.
         key: String,
     },
     /// Adds to a number, in one step for the whole process; an absent one counts as 0. Answers the sum.
     Incr {
-        /// Which entry.
         key: String,
-        /// How much.
         by: f64,
         /// How long it lives when this creates it.
         ttl: Option<Duration>,

@@ -44,7 +44,7 @@ pub struct Limits {
 }
 
 /// What is wrong, and where.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainError {
     /// The name of the whole: `state` or `value`.
     root: &'static str,

@@ -1,5 +1,5 @@
--- Runs in every room's state before the room's script: leaves of Lua what is safe, replaces what cannot be stopped,
--- and builds `sfu` and the methods of clients from the host's functions. Compiled once for the process.
+-- Runs in every room's state before the room's script: keeps the safe part of Lua, replaces what cannot be stopped, and
+-- builds `sfu` and the methods of clients from the host's functions. Compiled once for the process.
 --
 -- Nothing here reads a global or calls a string method after this chunk has run: a script may change all of them.
 local call, H, WAIT, FAIL, HOOKS, config, plain_find = ...
@@ -286,11 +286,12 @@ G.sfu = {
 }
 -- 6. The body of the coroutines that hooks run in, one hook after the other: gets a hook's number or a function, and
 -- yields how it ended: MISSING there is no such hook; ALLOWED it decided and said true, or does not decide and said
--- nothing; RETURNED otherwise: SAID[1] is the reason, or its first value; FAILED: it is the traceback. WAITS is a wait.
-local traceback, SAID = H.traceback, {}
+-- nothing; RETURNED otherwise: RESULT[1] is the reason, or its first value; FAILED: it is the traceback. WAITS is a wait.
+local traceback, RESULT = H.traceback, {}
+local NAMES, ARGUMENTS, DECIDES = HOOKS.names, HOOKS.arguments, HOOKS.decides
 local function ended(decides, ok, a, b)
   if not ok then
-    SAID[1] = a
+    RESULT[1] = a
     return FAILED
   end
   if decides then
@@ -299,31 +300,29 @@ local function ended(decides, ok, a, b)
   elseif a == nil then
     return ALLOWED
   end
-  SAID[1] = a
+  RESULT[1] = a
   return RETURNED
 end
 local function track(id, client_id, kind, source, quality, layers, codec, muted)
   return { id = id, client_id = client_id, kind = kind, source = source, quality = quality, simulcast = layers,
     codec = codec, codecs = { codec }, muted = muted }
 end
--- Hooks 2 to 8 are about a client, 4 to 7 also about a track, 9 is about several clients; 2, 4 and 7 decide.
+-- What a hook is given and whether it decides: hook_table.rs.
 local function run(what, a, ...)
   if type(what) ~= "number" then return ended(false, xpcall(what, traceback)) end
-  local f = rawget(G, HOOKS[what])
+  local f, takes, decides = rawget(G, NAMES[what]), ARGUMENTS[what], DECIDES[what]
   if f == nil then return MISSING end
-  if what >= 4 and what <= 7 then
-    return ended(what == 4 or what == 7, xpcall(f, traceback, object(a), track(...)))
-  end
-  if what == 9 then
-    a = objects(a)
-  elseif what >= 2 and what <= 8 then
+  if takes == "client and track" then return ended(decides, xpcall(f, traceback, object(a), track(...))) end
+  if takes == "client" then
     a = object(a)
+  elseif takes == "clients" then
+    a = objects(a)
   end
-  return ended(what == 2, xpcall(f, traceback, a, ...))
+  return ended(decides, xpcall(f, traceback, a, ...))
 end
 local function loop(...) return loop(yield(run(...))) end
 local function runner(...)
   RUNNERS[running()] = true
   return loop(...)
 end
-return runner, OBJECTS, SAID
+return runner, OBJECTS, RESULT

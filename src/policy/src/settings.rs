@@ -1,4 +1,4 @@
-//! What bounds a policy: everything that a script could otherwise grow, hold or repeat.
+//! The bounds of a policy: of everything that a script could otherwise grow, hold or repeat.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ pub const MAX_SOURCE_BYTES: usize = 256 * 1024;
 pub(crate) const MAX_VALUE_BYTES: usize = 64 * 1024;
 /// Levels of nesting of a JSON value that crosses.
 pub(crate) const MAX_VALUE_DEPTH: usize = 32;
-/// Bytes of a script's words for a client (reasons, log lines).
-pub(crate) const MAX_WORDS_BYTES: usize = 1024;
+/// Bytes of a reason that a script gives a client.
+pub(crate) const MAX_REASON_BYTES: usize = 1024;
 /// Bytes of a log line of a script.
 pub(crate) const MAX_LOG_BYTES: usize = 4096;
 /// Log lines of one room's script in [`LOG_WINDOW`].
@@ -44,7 +44,7 @@ pub(crate) const MAX_COUNTERS: usize = 64;
 pub(crate) const MAX_SHARD_COUNTERS: usize = 1024;
 /// Coroutines kept for the next hook of a room.
 pub(crate) const MAX_IDLE_RUNNERS: usize = 4;
-/// What the failures of a script are held against, see [`PolicySettings::strikes`].
+/// The time within which strikes add up, see [`PolicySettings::strikes`].
 pub(crate) const STRIKE_WINDOW: Duration = Duration::from_secs(60);
 /// Strikes of a hook that ended with an error.
 pub(crate) const STRIKES_OF_ERROR: u32 = 1;
@@ -76,7 +76,7 @@ pub struct PolicySettings {
     pub state_bytes: usize,
     /// Events of one room that wait for their hook.
     pub max_queued_events: usize,
-    /// Strikes within a minute that put a script aside: an error is one, a hook that had to be stopped is five.
+    /// Strikes within a minute after which a script is suspended: an error is one, a hook that had to be stopped is five.
     pub strikes: u32,
     /// What scripts see as `sfu.config`.
     pub config: Map<String, Value>,

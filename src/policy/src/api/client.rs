@@ -9,7 +9,7 @@ use super::json::{from_json, to_json};
 use super::{Answer, Functions, refused};
 use crate::hook::{Action, ClientFacts, Presence};
 use crate::host::Host;
-use crate::settings::MAX_WORDS_BYTES;
+use crate::settings::MAX_REASON_BYTES;
 use moonring_wire::media::TrackInfo;
 
 /// What an action on a client that is not in the room answers.
@@ -24,7 +24,7 @@ pub(super) fn register(functions: &mut Functions) {
     getters(functions);
     functions.add("client_kick", |_, host, (this, reason): (Value, Value)| {
         let reason = arg("client:kick", "reason", &reason);
-        let words = if reason.absent() { "Kicked".to_owned() } else { reason.text(MAX_WORDS_BYTES)? };
+        let words = if reason.absent() { "Kicked".to_owned() } else { reason.text(MAX_REASON_BYTES)? };
         act(host, this_client(host, "client:kick", &this)?, 0, |client| Action::Kick { client, reason: words })
     });
     functions.add("client_send", |_, host, (this, value): (Value, Value)| {

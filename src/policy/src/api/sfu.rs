@@ -7,7 +7,7 @@ use super::json::to_json;
 use super::{Functions, refused};
 use crate::effects::count;
 use crate::hook::Action;
-use crate::settings::MAX_WORDS_BYTES;
+use crate::settings::MAX_REASON_BYTES;
 
 /// Bytes of a counter's name.
 const MAX_COUNTER_NAME: usize = 64;
@@ -31,7 +31,7 @@ pub(super) fn register(functions: &mut Functions) {
     });
     functions.add("close", |_, host, reason: Value| {
         let reason = arg("sfu.close", "reason", &reason);
-        let reason = if reason.absent() { "Room closed".to_owned() } else { reason.text(MAX_WORDS_BYTES)? };
+        let reason = if reason.absent() { "Room closed".to_owned() } else { reason.text(MAX_REASON_BYTES)? };
         host.effects.borrow_mut().push(Action::CloseRoom { reason }, 0)
     });
     functions.add("count", |_, host, (name, n): (Value, Value)| {

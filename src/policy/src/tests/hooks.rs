@@ -192,7 +192,7 @@ fn a_room_whose_script_fails_at_its_start_is_not_opened() {
         ("t = {} for i = 1, 1e9 do t[i] = i end", "memory"),
         ("function on_init() sfu.sleep(5) end", "cannot wait"),
     ] {
-        assert_eq!(World::try_with(generous(), script).err(), Some(SCRIPT_ERROR.into()), "{script}");
+        assert_eq!(World::try_with(generous(), script).err().map(|error| error.reason()), Some(SCRIPT_ERROR), "{script}");
     }
     let mut engine = PolicyEngine::new(generous(), 1);
     let opened = engine.open_room(Instant::now(), &room("demo"), Err("room.lua:1: no".into()));
@@ -208,7 +208,7 @@ fn what_on_init_asks_for_is_done_once_the_room_is_open() {
 }
 
 #[test]
-fn a_script_that_fails_again_and_again_is_put_aside() {
+fn a_script_that_fails_again_and_again_is_suspended() {
     let settings = PolicySettings { strikes: 3, ..generous() };
     let mut world = World::with(settings, &format!("{OPEN}function on_message() error('boom') end"));
     let member = world.join("c1");
@@ -216,7 +216,7 @@ fn a_script_that_fails_again_and_again_is_put_aside() {
         world.message(&member, json!(1));
     }
     let status = world.engine.room_status(world.key).unwrap();
-    assert!(status.set_aside);
+    assert!(status.is_suspended);
     let newcomer = client(world.now, "c2");
     let outcome = world.call(HookCall::ClientConnect { client: newcomer, auth_token: "".into() });
     assert_eq!(outcome.verdict, Verdict::Reject(SCRIPT_ERROR.into()));

@@ -9,15 +9,14 @@ use std::fmt;
 use super::bytecode::{Use, uses};
 use super::maps::counted_maps;
 use super::methods::misspelt;
-use super::names::{Names, hooks};
+use super::names::Names;
 use super::nearest::nearest;
 use super::tokens::{Kind, tokens};
 use crate::Script;
+use crate::hook_table::{HOOKS, Hook, WhenMissing, is_hook};
 
 /// The global that numbers a script's state.
 const STATE_VERSION: &str = "STATE_VERSION";
-/// Without these hooks nobody comes in, and nobody publishes.
-const EXPECTED: [&str; 2] = ["on_client_connect", "on_publish_request"];
 /// Globals of plain Lua that the sandbox leaves out.
 const LEFT_OUT: &[&str] = &[
     "collectgarbage",
@@ -129,15 +128,16 @@ pub fn check(name: &str, source: &[u8], names: &Names) -> Report {
     }
     for three in tokens.windows(3) {
         if let [Kind::Name("local"), Kind::Name("function"), Kind::Name(name)] = [0, 1, 2].map(|at| three[at].kind)
-            && hooks().contains(&name)
+            && is_hook(name)
         {
             report.warn(three[0].line, format!("'{name}' is local, so it is never called: hooks are global functions"));
         }
     }
-    for hook in EXPECTED {
+    for spec in HOOKS.iter().filter(|spec| spec.when_missing == WhenMissing::Reject) {
+        let hook = spec.name;
         if !report.hooks.iter().any(|(name, _)| name == hook) {
-            let nobody = if hook == "on_client_connect" { "nobody can come in" } else { "nobody can publish" };
-            report.warn(0, format!("no {hook}: {nobody} (\"Policy not defined\")"));
+            let effect = if spec.hook == Hook::ClientConnect { "nobody can come in" } else { "nobody can publish" };
+            report.warn(0, format!("no {hook}: {effect} (\"Policy not defined\")"));
         }
     }
     report.findings.sort_by_key(|finding| finding.line);
@@ -158,7 +158,7 @@ fn globals(report: &mut Report, uses: &[Use], names: &Names) {
     let assigned: BTreeSet<&str> = uses.iter().filter(|one| one.assigned).map(|one| one.path.as_str()).collect();
     let mut said = BTreeSet::new();
     for Use { line, path, assigned: is_assigned } in uses {
-        if hooks().contains(&path.as_str()) {
+        if is_hook(path) {
             if *is_assigned {
                 report.hooks.push((path.clone(), *line));
             }
@@ -187,7 +187,7 @@ fn assignment(name: &str, names: &Names) -> Option<String> {
         return None;
     }
     if name.starts_with("on_") {
-        let meant = nearest(name, hooks().iter().copied());
+        let meant = nearest(name, HOOKS.iter().map(|spec| spec.name));
         let meant = meant.map_or_else(String::new, |hook| format!(": did you mean '{hook}'?"));
         return Some(format!("'{name}' is no hook, so it is never called{meant}"));
     }

@@ -10,7 +10,7 @@ use crate::api;
 use crate::host::{Host, RoomFacts};
 use crate::script::{Script, ScriptError};
 use crate::settings::PolicySettings;
-use crate::state::{HOOKS, State};
+use crate::state::State;
 use moonring_wire::id::RoomId;
 
 /// The host's functions behind the methods of clients begin with this.
@@ -23,11 +23,6 @@ pub struct Names {
     pub paths: BTreeSet<String>,
     /// The methods of clients: `kick`, ...
     pub methods: BTreeSet<String>,
-}
-
-/// The functions that the engine calls, in the order of the documentation.
-pub fn hooks() -> &'static [&'static str] {
-    &HOOKS
 }
 
 /// A sandbox for a tool of ours, in a room that nobody is in.

@@ -52,13 +52,13 @@ impl World {
         store: Rc<RefCell<Store>>,
         log: Collector,
     ) -> Result<Self, String> {
-        // The time of a test stands still, and a share of it would be nothing; a script is never put aside.
+        // The time of a test stands still, and a share of it would be nothing; a script is never suspended.
         let cpu_burst = Duration::from_secs(3600);
         let settings = PolicySettings { cpu_share: 1.0, cpu_burst, strikes: 0, config, ..PolicySettings::default() };
         let mut engine = PolicyEngine::new(settings, SEED);
         engine.set_clock(now, START);
         let room = RoomId::parse(id).map_err(|error| format!("the room id {error}"))?;
-        let key = engine.open_room(now, &room, Ok(script))?;
+        let key = engine.open_room(now, &room, Ok(script)).map_err(|error| error.reason())?;
         let (clients, asked, happened) = (HashMap::new(), HashMap::new(), Vec::new());
         Ok(Self { engine, key, now, started: now, until: now, clients, asked, happened, store, log })
     }
@@ -213,7 +213,7 @@ impl World {
                     "body": String::from_utf8_lossy(&http.body), "timeout": http.timeout.as_millis() as u64 } }));
             }
             PolicyOutput::Reloaded { result, .. } => {
-                let error = result.err();
+                let error = result.err().map(|error| error.to_string());
                 self.happened
                     .push(json!({ "op": "reloaded", "ok": error.is_none(), "text": error.unwrap_or_default() }));
             }

@@ -1,41 +1,41 @@
-//! What the rooms of a shard share: settings, clock, agenda, output.
+//! State that all rooms of a shard share and that a room needs while it runs: settings, clock, deadlines, output.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::agenda::Agenda;
 use super::effects::TimerHandle;
 use super::output::{PolicyKey, PolicyOutput, PolicyRequestId, Ticket};
 use super::settings::{MAX_SHARD_COUNTERS, PolicySettings};
 use super::state::State;
 use super::stats::PolicyStats;
+use super::timer_queue::TimerQueue;
 
-/// What becomes due.
+/// What the engine does at a time that has been set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// A room's timer.
+pub(crate) enum Deadline {
+    /// Calls the function of a room's timer.
     Timer(PolicyKey, TimerHandle),
-    /// A wait ends: the sleep is over, the reply is late, or there is CPU time again for the reply that came.
+    /// Resumes a hook that waits: its sleep is over, its reply is late, or there is CPU time for the reply that came.
     Wait(PolicyKey, PolicyRequestId),
-    /// A room has CPU time again.
+    /// Runs the queued events of a room that has CPU time again.
     Pump(PolicyKey),
-    /// A reload has waited long enough for the old version's hooks.
+    /// Reloads a room although hooks of its old version still wait.
     Reload(PolicyKey),
-    /// Closed states are to be freed further.
-    Graves,
+    /// Frees the next slice of closed states.
+    Free,
 }
 
 /// See the module.
-pub(crate) struct Desk {
+pub(crate) struct EngineContext {
     pub(crate) settings: PolicySettings,
-    pub(crate) agenda: Agenda<Due>,
+    pub(crate) deadlines: TimerQueue<Deadline>,
     pub(crate) outputs: VecDeque<PolicyOutput>,
-    /// The room of every request under way.
+    /// The room of every request that waits for its reply.
     pub(crate) requests: HashMap<PolicyRequestId, PolicyKey>,
     pub(crate) stats: PolicyStats,
-    /// What scripts counted, all rooms together.
+    /// The sums of `sfu.count` over all rooms.
     pub(crate) counters: HashMap<String, f64>,
-    /// Closed states, to be freed.
+    /// Closed states that are still to be freed.
     pub(crate) closed: Vec<State>,
     clock: Option<(Instant, Duration)>,
     next_ticket: u64,
@@ -43,11 +43,11 @@ pub(crate) struct Desk {
     seeds: u64,
 }
 
-impl Desk {
+impl EngineContext {
     pub(crate) fn new(settings: PolicySettings, seed: u64) -> Self {
         Self {
             settings,
-            agenda: Agenda::new(),
+            deadlines: TimerQueue::new(),
             outputs: VecDeque::new(),
             requests: HashMap::new(),
             stats: PolicyStats::default(),
@@ -73,7 +73,7 @@ impl Desk {
         }
     }
 
-    /// Adds to a counter of all rooms; names beyond the bound are dropped.
+    /// Adds to a counter of all rooms. Names beyond the bound are dropped.
     pub(crate) fn count(&mut self, name: &str, n: f64) {
         if let Some(sum) = self.counters.get_mut(name) {
             *sum += n;
@@ -92,7 +92,7 @@ impl Desk {
         PolicyRequestId(self.next_request)
     }
 
-    /// The next seed (SplitMix64): nearby seeds of engines give unrelated rooms.
+    /// The next seed (SplitMix64): engines with nearby seeds have rooms with unrelated ones.
     pub(crate) fn seed(&mut self) -> u64 {
         self.seeds = self.seeds.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.seeds;
