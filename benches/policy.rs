@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use common::call::Call;
 use common::counting::Counting;
 use common::{Way, interleave, is_bench, thread_ns};
-use moonring_core::command::Command;
+use moonring_core::command::{Command, JoinRequest};
 use moonring_policy::hook::{ClientFacts, HookCall, Presence, Traffic};
 use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
 use moonring_wire::id::{ClientId, RoomId};
@@ -103,7 +103,11 @@ fn reload_all(rooms: usize) -> Reload {
         let id = ClientId::parse(&format!("idle-{n}")).expect("an id");
         let room = RoomId::parse(&format!("idle-{n}")).expect("an id");
         let (token, metadata, ip) = (String::new(), serde_json::Value::Null, [127, 0, 0, 1].into());
-        call.shard.handle_command(call.now, Command::Join { room, client: id, token, metadata, ip }, &mut call.out);
+        call.shard.handle_command(
+            call.now,
+            Command::Join(JoinRequest { room, client: id, token, metadata, ip }),
+            &mut call.out,
+        );
         while call.shard.poll_event().is_some() {}
     }
     let mut newer = ScriptLibrary::new(vec![]);

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moonring_core::command::{Command, Event, PublishIntent, SubscribeIntent};
+use moonring_core::command::{Command, Event, JoinRequest, OfferRequest, PublishIntent, SubscribeIntent};
 use moonring_core::room::history::HistoryLimits;
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_loadtest::media::{Clock, Packet};
@@ -113,12 +113,14 @@ impl Call {
         self.addresses.push(address);
         self.by_address.insert(address, n);
         let token = self.token;
-        self.command(|| Command::Join {
-            room: RoomId::parse(room).expect("an id"),
-            client: id(n),
-            token: token.into(),
-            metadata: serde_json::Value::Null,
-            ip: address.ip(),
+        self.command(|| {
+            Command::Join(JoinRequest {
+                room: RoomId::parse(room).expect("an id"),
+                client: id(n),
+                token: token.into(),
+                metadata: serde_json::Value::Null,
+                ip: address.ip(),
+            })
         });
         n
     }
@@ -185,7 +187,11 @@ impl Call {
         let offer = self.peers[n].offer();
         let answered = self.work(|shard, now, out| {
             let (offer, publish, subscribe) = (Box::new(offer.clone()), publish.to_vec(), subscribe.to_vec());
-            shard.handle_command(now, Command::Offer { client: id(n), request: 1, offer, publish, subscribe }, out);
+            shard.handle_command(
+                now,
+                Command::Offer(OfferRequest { client: id(n), request: 1, offer, publish, subscribe }),
+                out,
+            );
             std::iter::from_fn(|| shard.poll_event()).find_map(|event| match event {
                 Event::Answered { answer, sections, .. } => Some((answer, sections)),
                 _ => None,

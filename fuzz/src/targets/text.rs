@@ -1,6 +1,6 @@
 //! What is text: session descriptions and the signalling's messages.
 
-use moonring_core::command::{Command, Event, PublishIntent, SubscribeIntent};
+use moonring_core::command::{Command, Event, OfferRequest, PublishIntent, SubscribeIntent};
 use moonring_loadtest::peer::answer_text;
 use moonring_wire::id::ClientId;
 use moonring_wire::media::Source;
@@ -81,13 +81,13 @@ pub(super) fn signalling(bytes: &[u8]) {
 fn command(client: ClientId, message: ClientMessage) -> Option<Command> {
     Some(match message {
         ClientMessage::Join { .. } => return None,
-        ClientMessage::Offer { request, sdp, publish, subscribe } => Command::Offer {
+        ClientMessage::Offer { request, sdp, publish, subscribe } => Command::Offer(OfferRequest {
             client,
             request,
             offer: Box::new(sdp::parse_offer(&sdp).ok()?),
             publish: publish.into_iter().map(|p| PublishIntent { mid: p.mid, source: p.source }).collect(),
             subscribe: subscribe.into_iter().map(|s| SubscribeIntent { mid: s.mid, track: Some(s.track) }).collect(),
-        },
+        }),
         ClientMessage::Unpublish { track } => Command::Unpublish { client, track },
         ClientMessage::Unsubscribe { track } => Command::Unsubscribe { client, track },
         ClientMessage::Mute { track, muted } => Command::SetMuted { client, track, muted },

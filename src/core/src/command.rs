@@ -28,35 +28,43 @@ pub struct SubscribeIntent {
     pub track: Option<TrackId>,
 }
 
+/// Somebody who wants into a room.
+#[derive(Debug)]
+pub struct JoinRequest {
+    /// Where.
+    pub room: RoomId,
+    /// The name the control plane chose for it.
+    pub client: ClientId,
+    /// What it shows the policy.
+    pub token: String,
+    /// What it says of itself.
+    pub metadata: Value,
+    /// Where its signalling comes from.
+    pub ip: IpAddr,
+}
+
+/// A client's offer, with what its sections are for.
+#[derive(Debug)]
+pub struct OfferRequest {
+    /// Who.
+    pub client: ClientId,
+    /// Its number for it.
+    pub request: RequestId,
+    /// The description.
+    pub offer: Box<Offer>,
+    /// What it wants to publish.
+    pub publish: Vec<PublishIntent>,
+    /// What it wants to receive.
+    pub subscribe: Vec<SubscribeIntent>,
+}
+
 /// From the control plane to the shard that owns the room.
 #[derive(Debug)]
 pub enum Command {
     /// A client wants in. Answered by [`Event::Joined`] or [`Event::Left`].
-    Join {
-        /// Where.
-        room: RoomId,
-        /// The name the control plane chose for it.
-        client: ClientId,
-        /// What it shows the policy.
-        token: String,
-        /// What it says of itself.
-        metadata: Value,
-        /// Where its signalling comes from.
-        ip: IpAddr,
-    },
+    Join(JoinRequest),
     /// A client's offer. Answered by [`Event::Answered`] or [`Event::Refused`].
-    Offer {
-        /// Who.
-        client: ClientId,
-        /// Its number for it.
-        request: RequestId,
-        /// The description.
-        offer: Box<Offer>,
-        /// What it wants to publish.
-        publish: Vec<PublishIntent>,
-        /// What it wants to receive.
-        subscribe: Vec<SubscribeIntent>,
-    },
+    Offer(OfferRequest),
     /// A client stops publishing a track.
     Unpublish {
         /// Who.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use moonring_core::command::{Command, Event, PublishIntent, RefusalCode, SubscribeIntent};
+use moonring_core::command::{Command, Event, JoinRequest, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent};
 use moonring_loadtest::media::{AudioSettings, AudioSource, VideoSettings, VideoSource};
 use moonring_loadtest::peer::{Outbox, Peer};
 use moonring_wire::id::{ClientId, Mid, Ssrc, TrackId};
@@ -55,7 +55,7 @@ impl World {
             requests: 0,
         });
         let (token, metadata, ip) = (name.to_owned(), Value::Null, address.ip());
-        self.command(Command::Join { room: room(to), client: id, token, metadata, ip });
+        self.command(Command::Join(JoinRequest { room: room(to), client: id, token, metadata, ip }));
         n
     }
 
@@ -96,7 +96,7 @@ impl World {
         let member = &mut self.members[who];
         member.requests += 1;
         let (client, request, before) = (member.id.clone(), member.requests, member.outcomes.len());
-        self.command(Command::Offer { client, request, offer: Box::new(offer), publish, subscribe });
+        self.command(Command::Offer(OfferRequest { client, request, offer: Box::new(offer), publish, subscribe }));
         self.members[who].outcomes.split_off(before)
     }
 

@@ -34,7 +34,7 @@ pub struct Incoming {
 
 /// What a media section of a client is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum SectionUse {
     /// The client publishes there.
     Publish(TrackKey),
     /// The client receives there: place in [`Client::forwards`].
@@ -43,7 +43,7 @@ pub enum Use {
 
 /// One thing an offer asks of the policy.
 #[derive(Clone, Debug)]
-pub enum Question {
+pub enum PolicyQuestion {
     /// May this be published?
     Publish {
         /// The track as it would be.
@@ -64,7 +64,7 @@ pub enum Question {
     },
 }
 
-impl Question {
+impl PolicyQuestion {
     /// Which section.
     pub fn mid(&self) -> &Mid {
         match self {
@@ -82,9 +82,9 @@ pub struct PendingOffer {
     /// The description.
     pub offer: Box<Offer>,
     /// The questions left.
-    pub questions: VecDeque<Question>,
+    pub questions: VecDeque<PolicyQuestion>,
     /// What the policy is being asked.
-    pub asked: Option<Question>,
+    pub asked: Option<PolicyQuestion>,
     /// What came out so far.
     pub outcomes: Vec<SectionOutcome>,
 }
@@ -101,6 +101,21 @@ pub struct Client {
     pub facts: Rc<ClientFacts>,
     /// Its secure path, from its first offer on.
     pub transport: Option<Transport>,
+    /// What its offers and their answers agreed on.
+    pub negotiated: Negotiated,
+    /// What comes from it.
+    pub inbound: Inbound,
+    /// What goes to it.
+    pub outbound: Outbound,
+    /// When something is due for it.
+    pub deadlines: Deadlines,
+    /// How the shard finds it by what arrives.
+    pub reach: Reach,
+}
+
+/// What a client's offers and their answers agreed on.
+#[derive(Debug)]
+pub struct Negotiated {
     /// The server's ICE credentials for it.
     pub local_ice: IceCredentials,
     /// The client's ICE credentials of its last offer.
@@ -112,37 +127,57 @@ pub struct Client {
     /// Its ids of header extensions.
     pub extensions: ExtensionIds,
     /// What its media sections are used for.
-    pub sections: Vec<(Mid, Use)>,
-    /// Its incoming streams.
-    pub incoming: HashMap<Ssrc, Incoming>,
-    /// What it publishes.
-    pub published: Vec<TrackKey>,
-    /// What it receives; a free place is `None`.
-    pub forwards: Vec<Option<Forward>>,
-    /// Places in `forwards` with packets waiting.
-    pub todo: Vec<u16>,
+    pub sections: Vec<(Mid, SectionUse)>,
     /// The offer being decided on.
     pub pending: Option<PendingOffer>,
     /// Counts its answers.
     pub answers: u64,
+}
+
+/// What comes from a client.
+#[derive(Debug)]
+pub struct Inbound {
+    /// Which stream each SSRC is.
+    pub streams: HashMap<Ssrc, Incoming>,
+    /// What it publishes.
+    pub published: Vec<TrackKey>,
     /// When its transport-wide sequence numbers came; `None` until the first.
     pub arrivals: Option<ArrivalRecorder>,
     /// What it may publish, in bit/s, as the policy says.
     pub max_bitrate_bps: Option<u64>,
-    /// What it can receive, in bit/s, as it says (REMB).
-    pub remb_bps: Option<u64>,
-    /// The SSRC of reports to it.
+    /// The SSRC of the server's reports to it.
     pub report_ssrc: Ssrc,
     /// Scratch for the numbers of missing packets.
     pub sequences: Vec<u16>,
-    /// When reports are due.
-    pub next_report: Instant,
-    /// When transport-wide feedback is due; `None` while nothing came.
-    pub next_feedback: Option<Instant>,
+}
+
+/// What goes to a client.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    /// What it receives; a free place is `None`.
+    pub forwards: Vec<Option<Forward>>,
+    /// Places in `forwards` with packets waiting.
+    pub todo: Vec<u16>,
+    /// What it can receive, in bit/s, as it says (REMB).
+    pub remb_bps: Option<u64>,
+}
+
+/// When something is due for a client.
+#[derive(Debug)]
+pub struct Deadlines {
+    /// Reports.
+    pub report: Instant,
+    /// Transport-wide feedback; `None` while nothing came.
+    pub feedback: Option<Instant>,
     /// When the handshake must be done.
     pub connect_by: Option<Instant>,
     /// The timer set for it.
     pub scheduled: Option<Instant>,
+}
+
+/// How the shard finds a client by what arrives.
+#[derive(Debug)]
+pub struct Reach {
     /// ICE ufrags under which the shard knows it: the current one and, after a restart, the one before.
     pub ufrags: Vec<String>,
     /// Addresses under which the shard knows it.
@@ -161,74 +196,72 @@ impl Client {
     ) -> Self {
         Self {
             key,
-            ufrags: vec![ice.ufrag.clone()],
             id: facts.id.clone(),
             room,
             facts,
             transport: None,
-            local_ice: ice,
-            remote_ice: None,
-            fingerprint: None,
-            setup: Setup::Passive,
-            extensions: ExtensionIds::default(),
-            sections: Vec::new(),
-            incoming: HashMap::new(),
-            published: Vec::new(),
-            forwards: Vec::new(),
-            todo: Vec::new(),
-            pending: None,
-            answers: 0,
-            arrivals: None,
-            max_bitrate_bps: None,
-            remb_bps: None,
-            report_ssrc,
-            sequences: Vec::new(),
-            next_report: now + REPORT_INTERVAL,
-            next_feedback: None,
-            connect_by: None,
-            scheduled: None,
-            addresses: Vec::new(),
+            reach: Reach { ufrags: vec![ice.ufrag.clone()], addresses: Vec::new() },
+            negotiated: Negotiated {
+                local_ice: ice,
+                remote_ice: None,
+                fingerprint: None,
+                setup: Setup::Passive,
+                extensions: ExtensionIds::default(),
+                sections: Vec::new(),
+                pending: None,
+                answers: 0,
+            },
+            inbound: Inbound {
+                streams: HashMap::new(),
+                published: Vec::new(),
+                arrivals: None,
+                max_bitrate_bps: None,
+                report_ssrc,
+                sequences: Vec::new(),
+            },
+            outbound: Outbound::default(),
+            deadlines: Deadlines { report: now + REPORT_INTERVAL, feedback: None, connect_by: None, scheduled: None },
         }
     }
 
     /// What the section `mid` is used for.
-    pub fn section(&self, mid: &Mid) -> Option<Use> {
-        self.sections.iter().find(|(m, _)| m == mid).map(|(_, used)| *used)
+    pub fn section(&self, mid: &Mid) -> Option<SectionUse> {
+        self.negotiated.sections.iter().find(|(m, _)| m == mid).map(|(_, used)| *used)
     }
 
     /// Puts a forward into a free place; its place.
     pub fn add_forward(&mut self, forward: Forward) -> u16 {
-        let place = match self.forwards.iter().position(Option::is_none) {
+        let place = match self.outbound.forwards.iter().position(Option::is_none) {
             Some(place) => place,
             None => {
-                self.forwards.push(None);
-                self.forwards.len() - 1
+                self.outbound.forwards.push(None);
+                self.outbound.forwards.len() - 1
             }
         };
-        self.sections.retain(|(mid, _)| *mid != forward.mid);
-        self.sections.push((forward.mid.clone(), Use::Receive(place as u16)));
-        self.forwards[place] = Some(forward);
+        self.negotiated.sections.retain(|(mid, _)| *mid != forward.mid);
+        self.negotiated.sections.push((forward.mid.clone(), SectionUse::Receive(place as u16)));
+        self.outbound.forwards[place] = Some(forward);
         place as u16
     }
 
     /// Takes the forward at `place` out.
     pub fn remove_forward(&mut self, place: u16) -> Option<Forward> {
-        self.sections.retain(|(_, used)| *used != Use::Receive(place));
-        self.todo.retain(|p| *p != place);
-        self.forwards.get_mut(usize::from(place))?.take()
+        self.negotiated.sections.retain(|(_, used)| *used != SectionUse::Receive(place));
+        self.outbound.todo.retain(|p| *p != place);
+        self.outbound.forwards.get_mut(usize::from(place))?.take()
     }
 
     /// The place of the forward of `track`.
     pub fn forward_of(&self, track: TrackKey) -> Option<u16> {
         let is_it = |f: &Option<Forward>| f.as_ref().is_some_and(|f| f.track == track);
-        self.forwards.iter().position(is_it).map(|place| place as u16)
+        self.outbound.forwards.iter().position(is_it).map(|place| place as u16)
     }
 
     /// The place of the forward whose SSRC, or whose retransmissions' SSRC, is `ssrc`.
     pub fn forward_with(&self, ssrc: Ssrc) -> Option<u16> {
         let is_it = |f: &Option<Forward>| {
-            f.as_ref().is_some_and(|f| f.ssrc == ssrc || f.rtx.is_some_and(|rtx| rtx.ssrc == ssrc))
+            f.as_ref().is_some_and(|f| f.stream.ssrc == ssrc || f.stream.rtx.is_some_and(|rtx| rtx.ssrc == ssrc))
         };
-        self.forwards.iter().position(is_it).map(|place| place as u16)
+        self.outbound.forwards.iter().position(is_it).map(|place| place as u16)
     }
 }

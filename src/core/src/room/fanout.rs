@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 use slotmap::SlotMap;
 
-use super::Room;
 use super::client::Client;
 use super::forward::{Forward, Outgoing};
 use super::history::{History, Packet};
 use super::track::Track;
+use super::{Room, World};
 use moonring_wire::drops::{DropReason, Drops};
-use moonring_wire::id::{ClientKey, Pt, Ssrc, TrackKey};
+use moonring_wire::id::{ClientKey, Pt, RoomKey, Ssrc, TrackKey};
 use moonring_wire::media::{CodecName, Extension, ExtensionIds};
 use moonring_wire::packet::{MAX_DATAGRAM, SendBatch};
 use moonring_wire::rtp::extension::abs_send_time;
 use moonring_wire::rtp::header::{NewHeader, pad, write_header};
 use moonring_wire::rtp::rtx::OSN_LEN;
+use moonring_wire::transport::Transport;
 use moonring_wire::transport::srtp::SrtpOut;
 
 /// What the loop needs of the moment.
@@ -31,14 +32,9 @@ pub struct Moment {
 }
 
 /// Forwards what waits in `room` into `out`. False when `out` is full and there is more: flush, and call again.
-pub fn fan_out(
-    moment: Moment,
-    room: &mut Room,
-    clients: &mut SlotMap<ClientKey, Client>,
-    tracks: &mut SlotMap<TrackKey, Track>,
-    out: &mut SendBatch,
-    drops: &mut Drops,
-) -> bool {
+pub fn fan_out(moment: Moment, key: RoomKey, world: &mut World, out: &mut SendBatch, drops: &mut Drops) -> bool {
+    let World { rooms, clients, tracks } = world;
+    let Some(room) = rooms.get_mut(key) else { return true };
     touch(room, clients, tracks);
     while let Some(key) = room.touched.last().copied() {
         if let Some(client) = clients.get_mut(key)
@@ -64,11 +60,11 @@ fn touch(room: &mut Room, clients: &mut SlotMap<ClientKey, Client>, tracks: &mut
         }
         for (subscriber, place) in &track.subscribers {
             let Some(client) = clients.get_mut(*subscriber) else { continue };
-            if client.todo.is_empty() {
+            if client.outbound.todo.is_empty() {
                 room.touched.push(*subscriber);
             }
-            if !client.todo.contains(place) {
-                client.todo.push(*place);
+            if !client.outbound.todo.contains(place) {
+                client.outbound.todo.push(*place);
             }
         }
     }
@@ -82,14 +78,13 @@ fn send_waiting(
     out: &mut SendBatch,
     drops: &mut Drops,
 ) -> bool {
-    let path = client.transport.as_ref().and_then(|t| Some((t.selected()?, t.srtp_out()?)));
-    let Some((to, srtp)) = path else {
-        client.todo.clear();
+    let Some(to) = Destination::of(client.transport.as_ref(), &client.negotiated.extensions) else {
+        client.outbound.todo.clear();
         return true;
     };
     let (mut packets, mut bytes) = (0u64, 0u64);
-    while let Some(place) = client.todo.last().copied() {
-        let forward = client.forwards[usize::from(place)].as_mut();
+    while let Some(place) = client.outbound.todo.last().copied() {
+        let forward = client.outbound.forwards[usize::from(place)].as_mut();
         if let Some((forward, track)) = forward.and_then(|f| tracks.get_mut(f.track).map(|t| (f, t))) {
             while forward.is_behind(track) {
                 if !out.has_room(1) {
@@ -97,18 +92,18 @@ fn send_waiting(
                     return false;
                 }
                 let Some((history, packet, outgoing)) = forward.next(moment.now, track) else { break };
-                let header = header(packet, forward.pt, outgoing.index, &outgoing, forward.ssrc);
+                let header = header(packet, forward.stream.pt, outgoing.index, &outgoing, forward.stream.ssrc);
                 let (index, codec) = (outgoing.index, forward.codec);
-                let sealed = Sealed { header, index, codec, history, packet, outgoing, resend_of: None };
-                bytes += seal(moment, &sealed, &client.extensions, srtp, to, out);
+                let sealed = OutgoingPacket { header, index, codec, history, packet, outgoing, resend_of: None };
+                bytes += seal(moment, &sealed, to, out);
                 packets += 1;
             }
-            drops.add(DropReason::Overload, std::mem::take(&mut forward.skipped));
+            drops.add(DropReason::Overload, std::mem::take(&mut forward.sent.skipped));
             if forward.waits_for_key_frame() {
                 track.layers[usize::from(forward.target())].want_key_frame(moment.now);
             }
         }
-        client.todo.pop();
+        client.outbound.todo.pop();
     }
     count(client, packets, bytes);
     true
@@ -120,8 +115,27 @@ fn count(client: &Client, packets: u64, bytes: u64) {
     traffic.bytes_out.set(traffic.bytes_out.get() + bytes);
 }
 
+/// Where a client's packets go, and what makes them its own.
+#[derive(Clone, Copy)]
+pub struct Destination<'a> {
+    /// Its selected address.
+    pub address: SocketAddr,
+    /// Its keys.
+    pub srtp: &'a SrtpOut,
+    /// Its ids of header extensions.
+    pub ids: &'a ExtensionIds,
+}
+
+impl<'a> Destination<'a> {
+    /// Where packets for a client go; `None` before its transport is up.
+    pub fn of(transport: Option<&'a Transport>, ids: &'a ExtensionIds) -> Option<Self> {
+        let transport = transport?;
+        Some(Self { address: transport.selected()?, srtp: transport.srtp_out()?, ids })
+    }
+}
+
 /// One packet about to leave.
-struct Sealed<'a> {
+struct OutgoingPacket<'a> {
     header: NewHeader,
     /// The SRTP index in the stream of `header.ssrc`.
     index: u64,
@@ -134,15 +148,9 @@ struct Sealed<'a> {
 }
 
 /// Writes and encrypts one packet; its bytes, 0 when it cannot leave.
-fn seal(
-    moment: Moment,
-    sealed: &Sealed<'_>,
-    ids: &ExtensionIds,
-    srtp: &SrtpOut,
-    to: SocketAddr,
-    out: &mut SendBatch,
-) -> u64 {
-    let Some(mut slot) = out.slot(to, MAX_DATAGRAM) else { return 0 };
+fn seal(moment: Moment, sealed: &OutgoingPacket<'_>, to: Destination<'_>, out: &mut SendBatch) -> u64 {
+    let Destination { address, srtp, ids } = to;
+    let Some(mut slot) = out.slot(address, MAX_DATAGRAM) else { return 0 };
     let buf = slot.bytes();
     let header_len = write_with_extensions(moment, sealed, ids, buf);
     let mut at = header_len;
@@ -166,7 +174,7 @@ fn seal(
 }
 
 /// Writes the header with the extensions that the client knows; its length.
-fn write_with_extensions(moment: Moment, sealed: &Sealed<'_>, ids: &ExtensionIds, buf: &mut [u8]) -> usize {
+fn write_with_extensions(moment: Moment, sealed: &OutgoingPacket<'_>, ids: &ExtensionIds, buf: &mut [u8]) -> usize {
     let kept = &sealed.packet.kept;
     let sent_at = abs_send_time(moment.since_start);
     let (level, orientation) = (kept.audio_level.map(|b| [b]), kept.orientation.map(|b| [b]));
@@ -192,24 +200,20 @@ fn write_with_extensions(moment: Moment, sealed: &Sealed<'_>, ids: &ExtensionIds
 /// Sends the packet that went out with `sequence` once more, as a retransmission. False when it is no longer here,
 /// the client takes none, or `out` is full. Without RTX nothing is resent: the same SRTP index would have to seal
 /// the same bytes, and the send time in the header is not the same.
-#[allow(clippy::too_many_arguments, reason = "the parts of a client and a track that it needs")]
 pub fn resend(
     moment: Moment,
-    forward: &mut Forward,
-    track: &Track,
-    ids: &ExtensionIds,
-    srtp: &SrtpOut,
-    to: SocketAddr,
+    (forward, track): (&mut Forward, &Track),
+    to: Destination<'_>,
     sequence: u16,
     out: &mut SendBatch,
 ) -> bool {
     let Some((history, packet, outgoing)) = forward.find_sent(track, sequence) else { return false };
-    let Some(rtx) = &mut forward.rtx else { return false };
+    let Some(rtx) = &mut forward.stream.rtx else { return false };
     let index = rtx.next_index;
     let header = header(packet, rtx.pt, index, &outgoing, rtx.ssrc);
     let codec = forward.codec;
-    let sealed = Sealed { header, index, codec, history, packet, outgoing, resend_of: Some(sequence) };
-    let sent = seal(moment, &sealed, ids, srtp, to, out) > 0;
+    let sealed = OutgoingPacket { header, index, codec, history, packet, outgoing, resend_of: Some(sequence) };
+    let sent = seal(moment, &sealed, to, out) > 0;
     if sent {
         rtx.next_index += 1;
     }

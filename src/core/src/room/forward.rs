@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::history::{History, Packet};
+use super::indexes::SentIndexes;
 use super::pictures::{LastPicture, PictureShift};
 use super::track::{KEY_FRAME_INTERVAL, Track};
 use moonring_wire::id::{Mid, Pt, Ssrc, TrackKey};
@@ -10,9 +11,6 @@ use moonring_wire::media::{CodecName, Kind};
 
 /// Numberings remembered for resending: each layer switch or pause starts a new one.
 const NUMBERINGS: usize = 4;
-/// Outgoing indexes remembered as used, so that none is ever sealed twice.
-const WINDOW: u64 = 512;
-
 /// Retransmissions of one forward (RFC 4588): a stream of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rtx {
@@ -48,6 +46,48 @@ pub struct Outgoing {
     pub pictures: PictureShift,
 }
 
+/// The stream that a client knows a forward by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutgoingStream {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// The client's payload type.
+    pub pt: Pt,
+    /// Retransmissions, when negotiated.
+    pub rtx: Option<Rtx>,
+}
+
+/// The highest layers that somebody allows; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayerLimits {
+    /// What the client asked for.
+    pub client: Option<u8>,
+    /// What the policy allows.
+    pub policy: Option<u8>,
+}
+
+/// What a forward has sent, for sender reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SentCounts {
+    /// Packets forwarded.
+    pub packets: u32,
+    /// Payload bytes forwarded.
+    pub octets: u32,
+    /// Packets that were overwritten before they could be forwarded: overload.
+    pub skipped: u64,
+}
+
+/// Where a forward is in the layers' histories.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    /// The layer to switch to at its next key frame.
+    target: u8,
+    /// Arrival number of the next packet to look at, in the current layer or, before the first key frame, the target.
+    cursor: u64,
+    /// The same, in the target while it is another than the current layer.
+    target_cursor: u64,
+}
+
 /// One edge.
 #[derive(Debug)]
 pub struct Forward {
@@ -55,34 +95,17 @@ pub struct Forward {
     pub track: TrackKey,
     /// The client's media section.
     pub mid: Mid,
-    /// The SSRC the client knows it by.
-    pub ssrc: Ssrc,
-    /// The client's payload type.
-    pub pt: Pt,
-    /// Retransmissions, when negotiated.
-    pub rtx: Option<Rtx>,
-    /// The highest layer the client asked for.
-    pub client_limit: Option<u8>,
-    /// The highest layer the policy allows.
-    pub policy_limit: Option<u8>,
-    /// Packets forwarded, for sender reports.
-    pub packets: u32,
-    /// Packets that were overwritten before they could be forwarded: overload.
-    pub skipped: u64,
-    /// Payload bytes forwarded, for sender reports.
-    pub octets: u32,
+    /// What the client knows it by.
+    pub stream: OutgoingStream,
+    /// The layers it may have.
+    pub limits: LayerLimits,
+    /// What was sent.
+    pub sent: SentCounts,
     /// The track's codec.
     pub codec: CodecName,
-    kind: Kind,
-    /// The layer to switch to at its next key frame.
-    target: u8,
+    position: Position,
     numberings: [Option<Numbering>; NUMBERINGS],
-    /// Arrival number of the next packet to look at, in the current layer or, before the first key frame, the target.
-    cursor: u64,
-    /// The same, in the target while it is another than the current layer.
-    target_cursor: u64,
-    next_index: u64,
-    used: [u64; (WINDOW / 64) as usize],
+    indexes: SentIndexes,
     last: Option<(u32, Instant)>,
     last_picture: LastPicture,
 }
@@ -90,27 +113,18 @@ pub struct Forward {
 impl Forward {
     /// A forward that starts at `track`'s next packet. `first_index` is random, below 2^15, so that the receiver's
     /// rollover counter starts in step (RFC 3711 section 3.3.1).
-    pub fn new(key: TrackKey, track: &Track, mid: Mid, ssrc: Ssrc, pt: Pt, rtx: Option<Rtx>, first_index: u64) -> Self {
+    pub fn new((key, track): (TrackKey, &Track), mid: Mid, stream: OutgoingStream, first_index: u64) -> Self {
         let target = track.top_layer();
         Self {
             track: key,
             mid,
-            ssrc,
-            pt,
-            rtx,
-            client_limit: None,
-            policy_limit: None,
-            packets: 0,
-            skipped: 0,
-            octets: 0,
-            kind: track.info.kind,
+            stream,
+            limits: LayerLimits::default(),
+            sent: SentCounts::default(),
             codec: track.info.codec,
-            target,
+            position: Position { target, cursor: 0, target_cursor: track.layers[usize::from(target)].history.end() },
             numberings: [None; NUMBERINGS],
-            cursor: 0,
-            target_cursor: track.layers[usize::from(target)].history.end(),
-            next_index: first_index,
-            used: [0; (WINDOW / 64) as usize],
+            indexes: SentIndexes::new(first_index),
             last: None,
             last_picture: LastPicture::default(),
         }
@@ -120,13 +134,13 @@ impl Forward {
     /// and it is so young that no other would be asked for: a late joiner sees a picture at once. From an older one
     /// it would start behind the others.
     pub fn begin_with_last_key_frame(&mut self, now: Instant, track: &Track) {
-        if self.kind != Kind::Video || self.layer().is_some() || self.last.is_some() {
+        if self.codec.kind() != Kind::Video || self.layer().is_some() || self.last.is_some() {
             return;
         }
-        let history = &track.layers[usize::from(self.target)].history;
+        let history = &track.layers[usize::from(self.position.target)].history;
         let is_young =
             |n: &u64| history.get(*n).is_some_and(|p| now.saturating_duration_since(p.arrival) < KEY_FRAME_INTERVAL);
-        self.target_cursor = history.key_frame().filter(is_young).unwrap_or(history.end());
+        self.position.target_cursor = history.key_frame().filter(is_young).unwrap_or(history.end());
     }
 
     /// The layer being forwarded.
@@ -136,20 +150,20 @@ impl Forward {
 
     /// The layer that is or will be forwarded.
     pub fn target(&self) -> u8 {
-        self.target
+        self.position.target
     }
 
     /// True while a key frame of the target layer is needed to go on.
     pub fn waits_for_key_frame(&self) -> bool {
-        self.kind == Kind::Video && self.layer() != Some(self.target)
+        self.codec.kind() == Kind::Video && self.layer() != Some(self.position.target)
     }
 
     /// Chooses the layer to forward; the switch happens at that layer's next key frame.
     pub fn set_target(&mut self, track: &Track, target: u8) {
         let target = target.min(track.top_layer());
-        if target != self.target {
-            self.target = target;
-            self.target_cursor = track.layers[usize::from(target)].history.end();
+        if target != self.position.target {
+            self.position.target = target;
+            self.position.target_cursor = track.layers[usize::from(target)].history.end();
         }
     }
 
@@ -158,7 +172,7 @@ impl Forward {
     pub fn restart(&mut self, track: &Track) {
         self.numberings.rotate_right(1);
         self.numberings[0] = None;
-        self.target_cursor = track.layers[usize::from(self.target)].history.end();
+        self.position.target_cursor = track.layers[usize::from(self.position.target)].history.end();
     }
 
     /// The next packet of `track` that goes to the client, and how. `None` when all that came is dealt with.
@@ -167,12 +181,12 @@ impl Forward {
             self.look_for_switch(now, track);
             let layer = self.layer()?;
             let history = &track.layers[usize::from(layer)].history;
-            if self.cursor < history.oldest() {
-                self.skipped += history.oldest() - self.cursor;
-                self.cursor = history.oldest();
+            if self.position.cursor < history.oldest() {
+                self.sent.skipped += history.oldest() - self.position.cursor;
+                self.position.cursor = history.oldest();
             }
-            let packet = history.get(self.cursor)?;
-            self.cursor += 1;
+            let packet = history.get(self.position.cursor)?;
+            self.position.cursor += 1;
             if let Some(outgoing) = self.number(now, packet, history) {
                 return Some((history, packet, outgoing));
             }
@@ -183,26 +197,26 @@ impl Forward {
     pub fn is_behind(&self, track: &Track) -> bool {
         let end = |layer: u8| track.layers[usize::from(layer)].history.end();
         match self.layer() {
-            Some(layer) if layer == self.target => self.cursor < end(layer),
-            Some(layer) => self.cursor < end(layer) || self.target_cursor < end(self.target),
-            None => self.target_cursor < end(self.target),
+            Some(layer) if layer == self.position.target => self.position.cursor < end(layer),
+            Some(layer) => self.position.cursor < end(layer) || self.position.target_cursor < end(self.position.target),
+            None => self.position.target_cursor < end(self.position.target),
         }
     }
 
     /// Takes the target layer's packets up to its first key frame, and switches there.
     fn look_for_switch(&mut self, now: Instant, track: &Track) {
-        if self.layer() == Some(self.target) {
+        if self.layer() == Some(self.position.target) {
             return;
         }
-        let history = &track.layers[usize::from(self.target)].history;
-        self.target_cursor = self.target_cursor.max(history.oldest());
-        while let Some(packet) = history.get(self.target_cursor) {
-            let starts = self.kind == Kind::Audio || (packet.info.key_frame && packet.info.frame_start);
+        let history = &track.layers[usize::from(self.position.target)].history;
+        self.position.target_cursor = self.position.target_cursor.max(history.oldest());
+        while let Some(packet) = history.get(self.position.target_cursor) {
+            let starts = self.codec.kind() == Kind::Audio || (packet.info.key_frame && packet.info.frame_start);
             if starts && packet.payload_len() > 0 {
                 self.switch(now, track, packet, history);
                 return;
             }
-            self.target_cursor += 1;
+            self.position.target_cursor += 1;
         }
     }
 
@@ -214,19 +228,19 @@ impl Forward {
         let pictures = self.last_picture.shift_for(self.codec, history.payload(packet));
         self.numberings.rotate_right(1);
         self.numberings[0] = Some(Numbering {
-            layer: self.target,
+            layer: self.position.target,
             first: packet.index,
-            index_offset: self.next_index.wrapping_sub(packet.index),
+            index_offset: self.indexes.next().wrapping_sub(packet.index),
             timestamp_offset: timestamp.wrapping_sub(packet.timestamp),
             pictures,
         });
-        self.cursor = self.target_cursor;
+        self.position.cursor = self.position.target_cursor;
     }
 
     /// The time stamp that the first packet after a switch gets: by the publisher's sender reports where both layers
     /// have one, else by the time that passed.
     fn timestamp_after(&self, now: Instant, track: &Track, packet: &Packet, last: u32, at: Instant) -> u32 {
-        let new = &track.layers[usize::from(self.target)];
+        let new = &track.layers[usize::from(self.position.target)];
         let rate = self.codec.clock_rate();
         let aligned = self.numberings[0].and_then(|old| {
             let from = track.layers[usize::from(old.layer)].clock?;
@@ -248,47 +262,22 @@ impl Forward {
             return None;
         }
         let index = packet.index.wrapping_add(numbering.index_offset);
-        if !self.use_index(index) {
+        if !self.indexes.mark(index) {
             return None;
         }
         let timestamp = packet.timestamp.wrapping_add(numbering.timestamp_offset);
-        if index + 1 == self.next_index {
+        if index + 1 == self.indexes.next() {
             self.last = Some((timestamp, now));
             self.last_picture.note(self.codec, history.payload(packet), numbering.pictures);
         }
-        self.packets = self.packets.wrapping_add(1);
-        self.octets = self.octets.wrapping_add(packet.payload_len() as u32);
+        self.sent.packets = self.sent.packets.wrapping_add(1);
+        self.sent.octets = self.sent.octets.wrapping_add(packet.payload_len() as u32);
         Some(Outgoing { index, timestamp, pictures: numbering.pictures })
-    }
-
-    /// Marks an outgoing index as used; false when it was, or is too old to know. An SRTP index must never seal two
-    /// different packets (RFC 7714 section 8.1: the IV would repeat).
-    fn use_index(&mut self, index: u64) -> bool {
-        let place = |index: u64| (((index % WINDOW) / 64) as usize, 1u64 << (index % 64));
-        if index >= self.next_index {
-            if index - self.next_index >= WINDOW {
-                self.used = [0; (WINDOW / 64) as usize];
-            } else {
-                for skipped in self.next_index..index {
-                    let (word, bit) = place(skipped);
-                    self.used[word] &= !bit;
-                }
-            }
-            self.next_index = index + 1;
-        } else {
-            let (word, bit) = place(index);
-            if self.next_index - index > WINDOW || self.used[word] & bit != 0 {
-                return false;
-            }
-        }
-        let (word, bit) = place(index);
-        self.used[word] |= bit;
-        true
     }
 
     /// Finds the packet that went out with sequence number `sequence`, to resend it.
     pub fn find_sent<'t>(&self, track: &'t Track, sequence: u16) -> Option<(&'t History, &'t Packet, Outgoing)> {
-        let newest = self.next_index.checked_sub(1)?;
+        let newest = self.indexes.next().checked_sub(1)?;
         let behind = (newest as u16).wrapping_sub(sequence);
         let index = newest.checked_sub(u64::from(behind))?;
         self.numberings.iter().flatten().find_map(|n| {

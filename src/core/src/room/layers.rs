@@ -20,14 +20,15 @@ struct Choice {
 
 /// Chooses the layers of all forwards of `client`; tracks whose new layer needs a key frame are asked for one.
 pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>) {
-    let forwards = client.forwards.iter().flatten().filter(|f| tracks.get(f.track).is_some_and(Track::is_video));
+    let forwards =
+        client.outbound.forwards.iter().flatten().filter(|f| tracks.get(f.track).is_some_and(Track::is_video));
     let choices: Vec<Choice> = forwards.clone().map(|forward| choice(now, forward, &tracks[forward.track])).collect();
-    let limits = match client.remb_bps {
+    let limits = match client.outbound.remb_bps {
         Some(bps) => allocate((bps as f64 * USABLE) as u64, &choices),
         None => choices.iter().map(|c| c.limit).collect(),
     };
     let mut limits = limits.into_iter();
-    for forward in client.forwards.iter_mut().flatten() {
+    for forward in client.outbound.forwards.iter_mut().flatten() {
         let Some(track) = tracks.get_mut(forward.track).filter(|t| t.is_video()) else { continue };
         let limit = limits.next().unwrap_or(0);
         let target = track.best_layer(now, limit);
@@ -40,7 +41,7 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
 
 fn choice(now: Instant, forward: &super::forward::Forward, track: &Track) -> Choice {
     let top = track.top_layer();
-    let limit = [forward.client_limit, forward.policy_limit].into_iter().flatten().fold(top, u8::min);
+    let limit = [forward.limits.client, forward.limits.policy].into_iter().flatten().fold(top, u8::min);
     let rate = |layer: &super::track::Layer| if layer.is_active(now) { layer.bitrate_bps.max(1) } else { 0 };
     Choice { rates_bps: track.layers.iter().map(rate).collect(), limit }
 }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod fanout;
 pub mod forward;
 pub mod history;
+pub mod indexes;
 pub mod layers;
 pub mod negotiation;
 pub mod pictures;
@@ -14,8 +15,23 @@ pub mod reports;
 pub mod speakers;
 pub mod track;
 
+use client::Client;
 use moonring_policy::PolicyKey;
-use moonring_wire::id::{ClientKey, RoomId, TrackKey};
+use slotmap::SlotMap;
+use track::Track;
+
+use moonring_wire::id::{ClientKey, RoomId, RoomKey, TrackKey};
+
+/// Everything that a shard owns, by dense keys.
+#[derive(Default)]
+pub struct World {
+    /// The rooms.
+    pub rooms: SlotMap<RoomKey, Room>,
+    /// Everybody in them.
+    pub clients: SlotMap<ClientKey, Client>,
+    /// Everything published in them.
+    pub tracks: SlotMap<TrackKey, Track>,
+}
 
 /// A set of clients and tracks with one policy.
 pub struct Room {

@@ -49,12 +49,12 @@ pub fn send_due(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey
     if client.transport.as_ref().is_none_or(|t| t.srtp_out().is_none()) {
         return;
     }
-    if client.next_feedback.is_some_and(|at| at <= now) {
-        client.next_feedback = None;
+    if client.deadlines.feedback.is_some_and(|at| at <= now) {
+        client.deadlines.feedback = None;
         transport_feedback(client, tracks, out);
     }
-    if client.next_report <= now {
-        client.next_report = now + REPORT_INTERVAL;
+    if client.deadlines.report <= now {
+        client.deadlines.report = now + REPORT_INTERVAL;
         sender_reports(now, client, tracks, out);
         receiver_reports(now, client, tracks, out);
     }
@@ -62,44 +62,44 @@ pub fn send_due(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey
 }
 
 fn transport_feedback(client: &mut Client, tracks: &SlotMap<TrackKey, Track>, out: &mut SendBatch) {
-    let Some(mut arrivals) = client.arrivals.take() else { return };
+    let Some(mut arrivals) = client.inbound.arrivals.take() else { return };
     // The media SSRC says nothing in this feedback, but libwebrtc drops it when it is none of the sender's.
-    let published = client.published.iter().filter_map(|key| tracks.get(*key)).flat_map(|t| &t.layers);
+    let published = client.inbound.published.iter().filter_map(|key| tracks.get(*key)).flat_map(|t| &t.layers);
     let media = published.filter_map(|l| l.ssrc).next().unwrap_or(Ssrc(0));
     for _ in 0..MAX_FEEDBACK_PACKETS {
         let mut compound: Compound = [0; MAX_COMPOUND];
         let mut writer = Writer::new(&mut compound);
-        if !arrivals.build(client.report_ssrc, media, &mut writer) {
+        if !arrivals.build(client.inbound.report_ssrc, media, &mut writer) {
             break;
         }
         send(client, writer, out);
     }
-    client.arrivals = Some(arrivals);
+    client.inbound.arrivals = Some(arrivals);
 }
 
 /// When [`send_due`] has something to do.
 pub fn deadline(client: &Client, tracks: &SlotMap<TrackKey, Track>) -> Instant {
-    let published = client.published.iter().filter_map(|key| tracks.get(*key));
+    let published = client.inbound.published.iter().filter_map(|key| tracks.get(*key));
     let requests = published.flat_map(|track| {
         let key_frame = |layer: &Layer| layer.key_frame_deadline().filter(|_| !track.is_muted());
         track.layers.iter().flat_map(move |layer| [key_frame(layer), layer.missing.next_due(ASSUMED_RTT)])
     });
-    requests.flatten().chain(client.next_feedback).fold(client.next_report, Instant::min)
+    requests.flatten().chain(client.deadlines.feedback).fold(client.deadlines.report, Instant::min)
 }
 
 /// Notes that a packet with a transport-wide sequence number came: feedback is due a little later.
 pub fn note_transport_sequence(now: Instant, client: &mut Client, sequence: u16) {
-    client.arrivals.get_or_insert_default().record(sequence, now);
-    client.next_feedback.get_or_insert(now + FEEDBACK_INTERVAL);
+    client.inbound.arrivals.get_or_insert_default().record(sequence, now);
+    client.deadlines.feedback.get_or_insert(now + FEEDBACK_INTERVAL);
 }
 
 fn sender_reports(now: Instant, client: &mut Client, tracks: &SlotMap<TrackKey, Track>, out: &mut SendBatch) {
-    for place in 0..client.forwards.len() {
-        let Some(forward) = &client.forwards[place] else { continue };
+    for place in 0..client.outbound.forwards.len() {
+        let Some(forward) = &client.outbound.forwards[place] else { continue };
         let Some(track) = tracks.get(forward.track) else { continue };
         let Some((ntp, rtp_time)) = forward.report_times(now, track) else { continue };
-        let (packets, octets) = (forward.packets, forward.octets);
-        let info = SenderInfo { ssrc: forward.ssrc, ntp, rtp_time, packets, octets };
+        let (packets, octets) = (forward.sent.packets, forward.sent.octets);
+        let info = SenderInfo { ssrc: forward.stream.ssrc, ntp, rtp_time, packets, octets };
         let mut compound: Compound = [0; MAX_COMPOUND];
         let mut writer = Writer::new(&mut compound);
         let cname = track.info.client.as_str();
@@ -111,8 +111,8 @@ fn sender_reports(now: Instant, client: &mut Client, tracks: &SlotMap<TrackKey, 
 
 fn receiver_reports(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>, out: &mut SendBatch) {
     let (mut blocks, mut ssrcs) = (Vec::new(), Vec::new());
-    let mut wants_remb = client.max_bitrate_bps.is_some();
-    for key in &client.published {
+    let mut wants_remb = client.inbound.max_bitrate_bps.is_some();
+    for key in &client.inbound.published {
         let Some(track) = tracks.get_mut(*key) else { continue };
         wants_remb |= track.feedback.remb && !track.feedback.transport_cc;
         for layer in &mut track.layers {
@@ -125,7 +125,7 @@ fn receiver_reports(now: Instant, client: &mut Client, tracks: &mut SlotMap<Trac
         report(client, chunk, None, out);
     }
     if wants_remb && !ssrcs.is_empty() {
-        let bps = client.max_bitrate_bps.unwrap_or(UNLIMITED_BPS);
+        let bps = client.inbound.max_bitrate_bps.unwrap_or(UNLIMITED_BPS);
         ssrcs.truncate(MAX_REMB_SSRCS);
         report(client, &[], Some((bps, &ssrcs)), out);
     }
@@ -135,7 +135,7 @@ fn receiver_reports(now: Instant, client: &mut Client, tracks: &mut SlotMap<Trac
 fn report(client: &mut Client, blocks: &[ReportBlock], remb: Option<(u64, &[Ssrc])>, out: &mut SendBatch) {
     let mut compound: Compound = [0; MAX_COMPOUND];
     let mut writer = Writer::new(&mut compound);
-    let from = client.report_ssrc;
+    let from = client.inbound.report_ssrc;
     let written = writer.receiver_report(from, blocks).and_then(|()| writer.cname(from, CNAME));
     let written = written.and_then(|()| remb.map_or(Ok(()), |(bps, ssrcs)| writer.remb(from, bps, ssrcs)));
     if written.is_ok() {
@@ -145,9 +145,9 @@ fn report(client: &mut Client, blocks: &[ReportBlock], remb: Option<(u64, &[Ssrc
 
 /// Key frames and missing packets.
 fn requests(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>, out: &mut SendBatch) {
-    let from = client.report_ssrc;
-    for n in 0..client.published.len() {
-        let Some(track) = tracks.get_mut(client.published[n]) else { continue };
+    let from = client.inbound.report_ssrc;
+    for n in 0..client.inbound.published.len() {
+        let Some(track) = tracks.get_mut(client.inbound.published[n]) else { continue };
         let (feedback, is_video) = (track.feedback, track.is_video());
         // A muted track's key frame would be dropped, and asked for again and again.
         let asks_for_pictures = is_video && !track.is_muted();
@@ -156,14 +156,14 @@ fn requests(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Tr
             let mut compound: Compound = [0; MAX_COMPOUND];
             let mut writer = Writer::new(&mut compound);
             if feedback.nack {
-                client.sequences.clear();
-                let gave_up = layer.missing.due(now, ASSUMED_RTT, &mut client.sequences);
+                client.inbound.sequences.clear();
+                let gave_up = layer.missing.due(now, ASSUMED_RTT, &mut client.inbound.sequences);
                 if gave_up && is_video {
                     layer.want_key_frame(now);
                 }
-                if !client.sequences.is_empty() {
+                if !client.inbound.sequences.is_empty() {
                     // What does not fit is asked for at its next turn.
-                    let _ = writer.nack(from, ssrc, &client.sequences);
+                    let _ = writer.nack(from, ssrc, &client.inbound.sequences);
                 }
             }
             if asks_for_pictures && let Some((ssrc, number)) = layer.take_key_frame_request(now) {

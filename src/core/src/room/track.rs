@@ -140,6 +140,25 @@ impl Layer {
     }
 }
 
+/// What is known of a track when it is published.
+#[derive(Debug)]
+pub struct Publication<'a> {
+    /// What everybody is told.
+    pub info: TrackInfo,
+    /// Where.
+    pub room: RoomKey,
+    /// By whom.
+    pub owner: ClientKey,
+    /// The owner's media section.
+    pub mid: Mid,
+    /// The codec, as it was answered.
+    pub codec: &'a AnswerCodec,
+    /// Its layers from the lowest to the highest; empty without simulcast.
+    pub rids: &'a [Rid],
+    /// The SSRCs, with those of retransmissions, that the offer announced for them.
+    pub ssrcs: &'a [(Ssrc, Option<Ssrc>)],
+}
+
 /// Something published.
 #[derive(Debug)]
 pub struct Track {
@@ -172,19 +191,9 @@ pub struct Track {
 }
 
 impl Track {
-    /// A track without packets. `rids` are its layers from the lowest to the highest, empty without simulcast;
-    /// `ssrcs` is what the offer announced for them.
-    #[allow(clippy::too_many_arguments, reason = "made in one place")]
-    pub fn new(
-        info: TrackInfo,
-        room: RoomKey,
-        owner: ClientKey,
-        mid: Mid,
-        codec: &AnswerCodec,
-        rids: &[Rid],
-        ssrcs: &[(Ssrc, Option<Ssrc>)],
-        limits: HistoryLimits,
-    ) -> Self {
+    /// A track without packets; `limits` are each layer's.
+    pub fn new(publication: Publication<'_>, limits: HistoryLimits) -> Self {
+        let Publication { info, room, owner, mid, codec, rids, ssrcs } = publication;
         let announced = |n: usize| match ssrcs.get(n) {
             Some((ssrc, rtx)) => (Some(*ssrc), *rtx),
             None => (None, None),

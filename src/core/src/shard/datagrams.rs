@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Shard;
-use super::elements::{Elements, Names};
+use super::header_extensions::{HeaderExtensions, Names};
 use crate::command::Event;
 use crate::room::client::{Incoming, MAX_SSRCS};
+use crate::room::fanout::{self, Destination};
 use crate::room::history::Packet;
 use crate::room::track::SenderClock;
-use crate::room::{fanout, layers, reports};
+use crate::room::{layers, reports};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
 use moonring_wire::packet::SendBatch;
@@ -52,7 +53,7 @@ impl Shard {
 
     /// The client whose address ICE has validated.
     fn client_at(&self, from: SocketAddr) -> Result<ClientKey, DropReason> {
-        self.addresses.get(&from).copied().ok_or(DropReason::UnknownAddress)
+        self.index.addresses.get(&from).copied().ok_or(DropReason::UnknownAddress)
     }
 
     fn receive_stun(
@@ -64,23 +65,23 @@ impl Shard {
     ) -> Result<(), DropReason> {
         let request = stun::parse(bytes)?;
         let ufrag = std::str::from_utf8(request.local_ufrag()).map_err(|_| DropReason::StunUnknownUser)?;
-        let key = *self.ufrags.get(ufrag).ok_or(DropReason::StunUnknownUser)?;
-        let client = self.clients.get_mut(key).ok_or(DropReason::StunUnknownUser)?;
+        let key = *self.index.ufrags.get(ufrag).ok_or(DropReason::StunUnknownUser)?;
+        let client = self.world.clients.get_mut(key).ok_or(DropReason::StunUnknownUser)?;
         let transport = client.transport.as_mut().ok_or(DropReason::StunUnknownUser)?;
         transport.handle_stun(now, from, &request, out)?;
-        if client.addresses.iter().copied().eq(transport.ice().validated()) {
+        if client.reach.addresses.iter().copied().eq(transport.ice().validated()) {
             return Ok(());
         }
         let validated: Vec<_> = transport.ice().validated().collect();
-        for gone in client.addresses.drain(..).filter(|a| !validated.contains(a)) {
-            if self.addresses.get(&gone) == Some(&key) {
-                self.addresses.remove(&gone);
+        for gone in client.reach.addresses.drain(..).filter(|a| !validated.contains(a)) {
+            if self.index.addresses.get(&gone) == Some(&key) {
+                self.index.addresses.remove(&gone);
             }
         }
         for address in &validated {
-            self.addresses.insert(*address, key);
+            self.index.addresses.insert(*address, key);
         }
-        client.addresses = validated;
+        client.reach.addresses = validated;
         self.schedule(key);
         Ok(())
     }
@@ -93,8 +94,8 @@ impl Shard {
         out: &mut SendBatch,
     ) -> Result<(), DropReason> {
         let key = self.client_at(from)?;
-        let transport = self.clients[key].transport.as_mut().ok_or(DropReason::UnknownAddress)?;
-        let event = transport.handle_dtls(now, from, bytes, &mut self.dtls_scratch, out)?;
+        let transport = self.world.clients[key].transport.as_mut().ok_or(DropReason::UnknownAddress)?;
+        let event = transport.handle_dtls(now, from, bytes, &mut self.work.dtls_scratch, out)?;
         if let Some(event) = event {
             self.transport_event(now, key, event);
             // What the policy says to an end is due now, not with the next command or timer.
@@ -107,10 +108,10 @@ impl Shard {
     pub(super) fn transport_event(&mut self, now: Instant, key: ClientKey, event: TransportEvent) {
         match event {
             TransportEvent::Connected => {
-                let client = &mut self.clients[key];
-                client.connect_by = None;
-                client.next_report = now;
-                self.events.push_back(Event::Connected { client: client.id.clone() });
+                let client = &mut self.world.clients[key];
+                client.deadlines.connect_by = None;
+                client.deadlines.report = now;
+                self.work.events.push_back(Event::Connected { client: client.id.clone() });
                 self.begin_forwards(now, key);
                 self.schedule(key);
             }
@@ -121,13 +122,13 @@ impl Shard {
     /// A client that can receive, and has not of some forwards, begins with their last key frames; for those that are
     /// no longer here the publishers are asked.
     pub(super) fn begin_forwards(&mut self, now: Instant, key: ClientKey) {
-        let client = &mut self.clients[key];
+        let client = &mut self.world.clients[key];
         if client.transport.as_ref().is_none_or(|t| t.srtp_out().is_none()) {
             return;
         }
         let mut waiting = Vec::new();
-        for forward in client.forwards.iter_mut().flatten().filter(|f| f.waits_for_key_frame()) {
-            let Some(track) = self.tracks.get_mut(forward.track) else { continue };
+        for forward in client.outbound.forwards.iter_mut().flatten().filter(|f| f.waits_for_key_frame()) {
+            let Some(track) = self.world.tracks.get_mut(forward.track) else { continue };
             forward.begin_with_last_key_frame(now, track);
             if !forward.is_behind(track) {
                 track.layers[usize::from(forward.target())].want_key_frame(now);
@@ -142,18 +143,18 @@ impl Shard {
 
     fn receive_rtp(&mut self, now: Instant, key: ClientKey, bytes: &mut [u8]) -> Result<(), DropReason> {
         let mut header = Header::parse(bytes)?;
-        let client = &mut self.clients[key];
+        let client = &mut self.world.clients[key];
         let transport = client.transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let (len, _) = transport.unprotect_rtp(bytes, header.header_len, header.ssrc.0, header.sequence)?;
         let bytes = &mut bytes[..len];
-        self.counters.packets_in += 1;
-        self.counters.bytes_in += len as u64;
+        self.report.counters.packets_in += 1;
+        self.report.counters.bytes_in += len as u64;
         let traffic = &client.facts.traffic;
         traffic.packets_in.set(traffic.packets_in.get() + 1);
         traffic.bytes_in.set(traffic.bytes_in.get() + len as u64);
-        let elements = Elements::read(&header, bytes, &client.extensions);
+        let elements = HeaderExtensions::read(&header, bytes, &client.negotiated.extensions);
         if let Some(sequence) = elements.transport_sequence {
-            let waits = client.next_feedback.is_some();
+            let waits = client.deadlines.feedback.is_some();
             reports::note_transport_sequence(now, client, sequence);
             if !waits {
                 self.schedule(key);
@@ -162,7 +163,7 @@ impl Shard {
         let incoming = self.stream_of(key, &header, bytes)?;
         let mut bytes = bytes;
         if incoming.rtx {
-            let track = self.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+            let track = self.world.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
             let ssrc = track.layers[usize::from(incoming.layer)].ssrc.ok_or(DropReason::RtpUnknownSsrc)?;
             if track.rtx_pt != Some(header.payload_type) {
                 return Err(DropReason::RtpUnknownPayloadType);
@@ -177,17 +178,17 @@ impl Shard {
 
     /// Which stream a packet is of: by its SSRC, or, the first time, by its MID and RID, or by its payload type.
     fn stream_of(&mut self, key: ClientKey, header: &Header, bytes: &[u8]) -> Result<Incoming, DropReason> {
-        let client = &self.clients[key];
-        if let Some(incoming) = client.incoming.get(&header.ssrc) {
+        let client = &self.world.clients[key];
+        if let Some(incoming) = client.inbound.streams.get(&header.ssrc) {
             return Ok(*incoming);
         }
-        if client.incoming.len() >= MAX_SSRCS {
+        if client.inbound.streams.len() >= MAX_SSRCS {
             return Err(DropReason::RtpTooManySsrcs);
         }
-        let names = Names::read(header, bytes, &client.extensions);
+        let names = Names::read(header, bytes, &client.negotiated.extensions);
         let mut found = None;
-        for track_key in &client.published {
-            let Some(track) = self.tracks.get(*track_key) else { continue };
+        for track_key in &client.inbound.published {
+            let Some(track) = self.world.tracks.get(*track_key) else { continue };
             if names.mid.is_some_and(|mid| mid != track.mid.as_str()) {
                 continue;
             }
@@ -220,18 +221,21 @@ impl Shard {
 
     /// From now on `ssrc` of a client is this stream; the stream's former SSRC is forgotten.
     pub(super) fn bind_ssrc(&mut self, key: ClientKey, ssrc: Ssrc, track_key: TrackKey, layer: u8, rtx: bool) {
-        let (Some(client), Some(track)) = (self.clients.get_mut(key), self.tracks.get_mut(track_key)) else { return };
+        let (Some(client), Some(track)) = (self.world.clients.get_mut(key), self.world.tracks.get_mut(track_key))
+        else {
+            return;
+        };
         let place = &mut track.layers[usize::from(layer)];
         let slot = if rtx { &mut place.rtx_ssrc } else { &mut place.ssrc };
         if let Some(former) = slot.replace(ssrc)
             && former != ssrc
         {
-            client.incoming.remove(&former);
+            client.inbound.streams.remove(&former);
             if let Some(transport) = &mut client.transport {
                 transport.forget_ssrc(former.0);
             }
         }
-        client.incoming.insert(ssrc, Incoming { track: track_key, layer, rtx });
+        client.inbound.streams.insert(ssrc, Incoming { track: track_key, layer, rtx });
     }
 
     /// Keeps a packet for forwarding.
@@ -242,9 +246,9 @@ impl Shard {
         incoming: Incoming,
         header: &Header,
         bytes: &[u8],
-        elements: &Elements,
+        elements: &HeaderExtensions,
     ) -> Result<(), DropReason> {
-        let track = self.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+        let track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
         if header.payload_type != track.pt {
             return Err(DropReason::RtpUnknownPayloadType);
         }
@@ -286,7 +290,7 @@ impl Shard {
     }
 
     fn hear(&mut self, now: Instant, room: moonring_wire::id::RoomKey, track: TrackKey, client: ClientKey, level: u8) {
-        let Some(state) = self.rooms.get_mut(room) else { return };
+        let Some(state) = self.world.rooms.get_mut(room) else { return };
         let was_quiet = state.speakers.deadline().is_none();
         state.speakers.hear(now, track, client, level);
         if was_quiet && let Some(at) = state.speakers.deadline() {
@@ -301,24 +305,24 @@ impl Shard {
         bytes: &mut [u8],
         out: &mut SendBatch,
     ) -> Result<(), DropReason> {
-        let transport = self.clients[key].transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
+        let transport = self.world.clients[key].transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let len = transport.unprotect_rtcp(bytes)?;
-        let mut requests = std::mem::take(&mut self.requests);
+        let mut requests = std::mem::take(&mut self.work.requests);
         let parsed = rtcp::parse(&bytes[..len], &mut |message| note_request(message, &mut requests));
         for request in requests.drain(..) {
             self.act_on(now, key, request, out);
         }
-        self.requests = requests;
+        self.work.requests = requests;
         parsed
     }
 
     fn act_on(&mut self, now: Instant, key: ClientKey, request: Request, out: &mut SendBatch) {
         let moment = self.moment(now);
-        let client = &mut self.clients[key];
+        let client = &mut self.world.clients[key];
         match request {
             Request::Clock { ssrc, ntp, timestamp } => {
-                let incoming = client.incoming.get(&ssrc).filter(|i| !i.rtx);
-                if let Some((incoming, track)) = incoming.and_then(|i| Some((i, self.tracks.get_mut(i.track)?))) {
+                let incoming = client.inbound.streams.get(&ssrc).filter(|i| !i.rtx);
+                if let Some((incoming, track)) = incoming.and_then(|i| Some((i, self.world.tracks.get_mut(i.track)?))) {
                     let layer = &mut track.layers[usize::from(incoming.layer)];
                     layer.clock = Some(SenderClock { ntp, timestamp, at: now });
                     layer.stats.sender_report(ntp, now);
@@ -326,8 +330,8 @@ impl Shard {
             }
             Request::KeyFrame(ssrc) => {
                 let place = client.forward_with(ssrc);
-                let forward = place.and_then(|p| client.forwards[usize::from(p)].as_ref());
-                if let Some((forward, track)) = forward.and_then(|f| Some((f, self.tracks.get_mut(f.track)?))) {
+                let forward = place.and_then(|p| client.outbound.forwards[usize::from(p)].as_ref());
+                if let Some((forward, track)) = forward.and_then(|f| Some((f, self.world.tracks.get_mut(f.track)?))) {
                     let layer = forward.layer().unwrap_or(forward.target());
                     track.layers[usize::from(layer)].want_key_frame(now);
                     let owner = track.owner;
@@ -336,18 +340,18 @@ impl Shard {
             }
             Request::Resend(ssrc, sequence) => {
                 let Some(place) = client.forward_with(ssrc) else { return };
-                let path = client.transport.as_ref().and_then(|t| Some((t.selected()?, t.srtp_out()?)));
-                let forward = client.forwards[usize::from(place)].as_mut();
-                if let (Some((to, srtp)), Some(forward)) = (path, forward)
-                    && let Some(track) = self.tracks.get(forward.track)
-                    && fanout::resend(moment, forward, track, &client.extensions, srtp, to, sequence, out)
+                let to = Destination::of(client.transport.as_ref(), &client.negotiated.extensions);
+                let forward = client.outbound.forwards[usize::from(place)].as_mut();
+                if let (Some(to), Some(forward)) = (to, forward)
+                    && let Some(track) = self.world.tracks.get(forward.track)
+                    && fanout::resend(moment, (forward, track), to, sequence, out)
                 {
-                    self.counters.resent += 1;
+                    self.report.counters.resent += 1;
                 }
             }
             Request::Estimate(bps) => {
-                client.remb_bps = Some(bps);
-                layers::choose(now, client, &mut self.tracks);
+                client.outbound.remb_bps = Some(bps);
+                layers::choose(now, client, &mut self.world.tracks);
                 self.begin_forwards(now, key);
             }
         }

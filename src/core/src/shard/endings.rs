@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Shard;
 use crate::command::Event;
-use crate::room::client::Use;
+use crate::room::client::SectionUse;
 use moonring_policy::hook::HookCall;
 use moonring_wire::id::{ClientId, ClientKey, TrackId, TrackKey};
 
@@ -17,8 +17,8 @@ impl Shard {
     }
 
     pub(super) fn unsubscribe(&mut self, id: &ClientId, track: &TrackId) {
-        let key = self.client_ids.get(id).copied();
-        let place = key.and_then(|k| self.clients[k].forward_of(*self.track_ids.get(track)?));
+        let key = self.index.clients.get(id).copied();
+        let place = key.and_then(|k| self.world.clients[k].forward_of(*self.index.tracks.get(track)?));
         match (key, place) {
             (Some(key), Some(place)) => self.remove_forward(key, place),
             _ => self.refuse_unknown_track(id, track),
@@ -27,24 +27,25 @@ impl Shard {
 
     /// Takes a track out: its forwards, its streams. Everybody and the policy are told.
     pub(super) fn remove_track(&mut self, now: Instant, key: TrackKey) {
-        let Some(track) = self.tracks.remove(key) else { return };
-        self.track_ids.remove(&track.info.id);
+        let Some(track) = self.world.tracks.remove(key) else { return };
+        self.index.tracks.remove(&track.info.id);
         for (subscriber, place) in &track.subscribers {
-            if let Some(client) = self.clients.get_mut(*subscriber) {
+            if let Some(client) = self.world.clients.get_mut(*subscriber) {
                 client.remove_forward(*place);
             }
         }
-        if let Some(room) = self.rooms.get_mut(track.room) {
+        if let Some(room) = self.world.rooms.get_mut(track.room) {
             room.tracks.retain(|k| *k != key);
             room.dirty.retain(|k| *k != key);
             room.speakers.remove(key);
         }
-        let Some(owner) = self.clients.get_mut(track.owner) else { return };
-        owner.published.retain(|k| *k != key);
-        owner.sections.retain(|(_, used)| *used != Use::Publish(key));
-        let ended: Vec<_> = owner.incoming.iter().filter(|(_, i)| i.track == key).map(|(ssrc, _)| *ssrc).collect();
+        let Some(owner) = self.world.clients.get_mut(track.owner) else { return };
+        owner.inbound.published.retain(|k| *k != key);
+        owner.negotiated.sections.retain(|(_, used)| *used != SectionUse::Publish(key));
+        let ended: Vec<_> =
+            owner.inbound.streams.iter().filter(|(_, i)| i.track == key).map(|(ssrc, _)| *ssrc).collect();
         for ssrc in ended {
-            owner.incoming.remove(&ssrc);
+            owner.inbound.streams.remove(&ssrc);
             if let Some(transport) = &mut owner.transport {
                 transport.forget_ssrc(ssrc.0);
             }
@@ -59,14 +60,14 @@ impl Shard {
     }
 
     pub(super) fn remove_forward(&mut self, key: ClientKey, place: u16) {
-        let Some(forward) = self.clients.get_mut(key).and_then(|c| c.remove_forward(place)) else { return };
-        if let Some(track) = self.tracks.get_mut(forward.track) {
+        let Some(forward) = self.world.clients.get_mut(key).and_then(|c| c.remove_forward(place)) else { return };
+        if let Some(track) = self.world.tracks.get_mut(forward.track) {
             track.subscribers.retain(|s| *s != (key, place));
         }
     }
 
     pub(super) fn remove_forwards(&mut self, key: ClientKey) {
-        let places = self.clients.get(key).map_or(0, |c| c.forwards.len());
+        let places = self.world.clients.get(key).map_or(0, |c| c.outbound.forwards.len());
         for place in 0..places {
             self.remove_forward(key, place as u16);
         }

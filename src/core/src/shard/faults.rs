@@ -14,7 +14,7 @@ impl Shard {
     /// A datagram from `from` made the core panic: its client ends.
     pub fn end_client_at(&mut self, now: Instant, from: SocketAddr) {
         self.count_panic();
-        if let Some(key) = self.addresses.get(&from).copied() {
+        if let Some(key) = self.index.addresses.get(&from).copied() {
             self.remove_client(now, key, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
         }
     }
@@ -22,8 +22,8 @@ impl Shard {
     /// Forwarding made the core panic: the room that was forwarded ends.
     pub fn end_forwarding_room(&mut self, now: Instant) {
         self.count_panic();
-        let Some(key) = self.dirty_rooms.pop_front() else { return };
-        let clients = self.rooms.get(key).map(|room| room.clients.clone()).unwrap_or_default();
+        let Some(key) = self.work.dirty_rooms.pop_front() else { return };
+        let clients = self.world.rooms.get(key).map(|room| room.clients.clone()).unwrap_or_default();
         for client in clients {
             self.remove_client(now, client, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
         }
@@ -32,7 +32,7 @@ impl Shard {
     /// A timer made the core panic: its client ends.
     pub fn end_timed_client(&mut self, now: Instant) {
         self.count_panic();
-        match self.running_timer.take() {
+        match self.work.running_timer.take() {
             Some(Timer::Client(key)) => {
                 self.remove_client(now, key, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
             }
@@ -44,14 +44,14 @@ impl Shard {
 
     /// Counts a panic that was contained; the panic hook has logged it.
     pub fn count_panic(&mut self) {
-        self.counters.panics += 1;
+        self.report.counters.panics += 1;
     }
 
     /// Says goodbye to everybody, over media and signalling.
     pub fn shut_down(&mut self, now: Instant, out: &mut SendBatch) {
-        for key in self.clients.keys().collect::<Vec<_>>() {
-            if let Some(transport) = self.clients.get_mut(key).and_then(|c| c.transport.as_mut()) {
-                transport.close(now, &mut self.dtls_scratch, out);
+        for key in self.world.clients.keys().collect::<Vec<_>>() {
+            if let Some(transport) = self.world.clients.get_mut(key).and_then(|c| c.transport.as_mut()) {
+                transport.close(now, &mut self.work.dtls_scratch, out);
             }
             self.remove_client(now, key, LeaveCause::Shutdown, "the server shuts down");
         }

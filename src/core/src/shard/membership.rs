@@ -1,14 +1,11 @@
 //! Coming and going: rooms are made with their first client and end with their last.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use serde_json::Value;
-
-use super::{Asked, Shard};
-use crate::command::{ClientInfo, Event, LeaveCause, RefusalCode};
+use super::{PendingHook, Shard};
+use crate::command::{ClientInfo, Event, JoinRequest, LeaveCause, RefusalCode};
 use crate::room::Room;
 use crate::room::client::Client;
 use crate::room::speakers::Speakers;
@@ -17,33 +14,26 @@ use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
 use moonring_wire::transport::ice;
 
 impl Shard {
-    pub(super) fn join(
-        &mut self,
-        now: Instant,
-        room: RoomId,
-        client: ClientId,
-        token: String,
-        metadata: Value,
-        ip: IpAddr,
-    ) {
+    pub(super) fn join(&mut self, now: Instant, request: JoinRequest) {
+        let JoinRequest { room, client, token, metadata, ip } = request;
         let left = |cause| Event::Left { client: client.clone(), cause };
-        if self.clients.len() >= self.settings.max_clients {
+        if self.world.clients.len() >= self.settings.max_clients {
             let words = format!("this server is full: {} clients on one shard", self.settings.max_clients);
-            return self.events.push_back(left(LeaveCause::Limit(words)));
+            return self.work.events.push_back(left(LeaveCause::Limit(words)));
         }
-        let room_key = match self.room_ids.get(&room) {
+        let room_key = match self.index.rooms.get(&room) {
             Some(key) => *key,
             None => match self.open_room(now, &room) {
                 Ok(key) => key,
                 Err(reason) => {
-                    self.events.push_back(left(LeaveCause::Rejected(reason)));
-                    return self.events.push_back(Event::RoomClosed { room });
+                    self.work.events.push_back(left(LeaveCause::Rejected(reason)));
+                    return self.work.events.push_back(Event::RoomClosed { room });
                 }
             },
         };
-        if self.rooms[room_key].clients.len() >= self.settings.max_clients_per_room {
+        if self.world.rooms[room_key].clients.len() >= self.settings.max_clients_per_room {
             let words = format!("room {room} is full: {} clients", self.settings.max_clients_per_room);
-            return self.events.push_back(left(LeaveCause::Limit(words)));
+            return self.work.events.push_back(left(LeaveCause::Limit(words)));
         }
         let facts = Rc::new(ClientFacts {
             id: client.clone(),
@@ -58,16 +48,22 @@ impl Shard {
         let credentials = self.new_ice_credentials();
         let facts_for_client = facts.clone();
         let key = self
+            .world
             .clients
             .insert_with_key(|key| Client::new(key, room_key, facts_for_client, credentials, report_ssrc, now));
-        self.ufrags.insert(self.clients[key].local_ice.ufrag.clone(), key);
-        self.client_ids.insert(client, key);
-        self.rooms[room_key].clients.push(key);
-        self.ask(now, room_key, Asked::Connect(key), HookCall::ClientConnect { client: facts, auth_token: token });
+        self.index.ufrags.insert(self.world.clients[key].negotiated.local_ice.ufrag.clone(), key);
+        self.index.clients.insert(client, key);
+        self.world.rooms[room_key].clients.push(key);
+        self.ask(
+            now,
+            room_key,
+            PendingHook::Connect(key),
+            HookCall::ClientConnect { client: facts, auth_token: token },
+        );
     }
 
     fn open_room(&mut self, now: Instant, id: &RoomId) -> Result<RoomKey, String> {
-        let policy = self.engine.open_room(now, id, self.scripts.resolve(id))?;
+        let policy = self.policy.engine.open_room(now, id, self.policy.scripts.resolve(id))?;
         let room = Room {
             id: id.clone(),
             policy,
@@ -78,9 +74,9 @@ impl Shard {
             hooks: 0,
             speakers: Speakers::default(),
         };
-        let key = self.rooms.insert(room);
-        self.room_ids.insert(id.clone(), key);
-        self.room_policies.insert(policy, key);
+        let key = self.world.rooms.insert(room);
+        self.index.rooms.insert(id.clone(), key);
+        self.policy.rooms.insert(policy, key);
         tracing::info!(room = %id, "room opened");
         Ok(key)
     }
@@ -89,26 +85,27 @@ impl Shard {
     pub(super) fn new_ice_credentials(&mut self) -> moonring_wire::negotiate::IceCredentials {
         loop {
             let credentials = ice::generate_credentials(&mut self.rng);
-            if !self.ufrags.contains_key(&credentials.ufrag) {
+            if !self.index.ufrags.contains_key(&credentials.ufrag) {
                 return credentials;
             }
         }
     }
 
     pub(super) fn connect_decided(&mut self, now: Instant, key: ClientKey, verdict: Verdict) {
-        let Some(client) = self.clients.get(key) else { return };
+        let Some(client) = self.world.clients.get(key) else { return };
         match verdict {
             Verdict::Allow => {
                 let (id, room_key) = (client.id.clone(), client.room);
                 let info = ClientInfo { client: id.clone(), metadata: client.facts.metadata.clone() };
-                let Some(room) = self.rooms.get(room_key) else { return };
-                let joined = room.clients.iter().filter(|k| **k != key).filter_map(|k| self.clients.get(*k));
+                let Some(room) = self.world.rooms.get(room_key) else { return };
+                let joined = room.clients.iter().filter(|k| **k != key).filter_map(|k| self.world.clients.get(*k));
                 let clients = joined
                     .filter(|c| c.facts.presence.get() == Presence::Joined)
                     .map(|c| ClientInfo { client: c.id.clone(), metadata: c.facts.metadata.clone() })
                     .collect();
-                let tracks = room.tracks.iter().filter_map(|t| self.tracks.get(*t)).map(|t| t.info.clone()).collect();
-                self.events.push_back(Event::Joined { client: id, clients, tracks });
+                let tracks =
+                    room.tracks.iter().filter_map(|t| self.world.tracks.get(*t)).map(|t| t.info.clone()).collect();
+                self.work.events.push_back(Event::Joined { client: id, clients, tracks });
                 self.tell_room(room_key, Some(key), |client| Event::ClientJoined { client, other: info.clone() });
             }
             Verdict::Reject(reason) => {
@@ -118,7 +115,7 @@ impl Shard {
     }
 
     pub(super) fn leave(&mut self, now: Instant, id: &ClientId, reason: String) {
-        if let Some(key) = self.client_ids.get(id).copied() {
+        if let Some(key) = self.index.clients.get(id).copied() {
             self.remove_client(now, key, LeaveCause::Left, &reason);
         }
     }
@@ -126,32 +123,32 @@ impl Shard {
     /// Takes a client out: its tracks, its forwards, its addresses. Everybody and the policy are told, if it had
     /// joined; a policy that is still deciding on it is told that it is gone.
     pub(super) fn remove_client(&mut self, now: Instant, key: ClientKey, cause: LeaveCause, reason: &str) {
-        let Some(client) = self.clients.get(key) else { return };
+        let Some(client) = self.world.clients.get(key) else { return };
         let (id, room_key, facts) = (client.id.clone(), client.room, client.facts.clone());
         let presence = facts.presence.get();
-        for track in client.published.clone() {
+        for track in client.inbound.published.clone() {
             self.remove_track(now, track);
         }
         facts.presence.set(Presence::Gone);
         self.remove_forwards(key);
-        let Some(client) = self.clients.remove(key) else { return };
-        self.counters.forwarded += facts.traffic.packets_out.get();
-        self.counters.forwarded_bytes += facts.traffic.bytes_out.get();
-        self.client_ids.remove(&id);
-        for ufrag in &client.ufrags {
-            self.ufrags.remove(ufrag);
+        let Some(client) = self.world.clients.remove(key) else { return };
+        self.report.counters.forwarded += facts.traffic.packets_out.get();
+        self.report.counters.forwarded_bytes += facts.traffic.bytes_out.get();
+        self.index.clients.remove(&id);
+        for ufrag in &client.reach.ufrags {
+            self.index.ufrags.remove(ufrag);
         }
-        for address in &client.addresses {
-            if self.addresses.get(address) == Some(&key) {
-                self.addresses.remove(address);
+        for address in &client.reach.addresses {
+            if self.index.addresses.get(address) == Some(&key) {
+                self.index.addresses.remove(address);
             }
         }
-        if let Some(room) = self.rooms.get_mut(room_key) {
+        if let Some(room) = self.world.rooms.get_mut(room_key) {
             room.clients.retain(|k| *k != key);
             room.touched.retain(|k| *k != key);
         }
         let was_rejected = matches!(cause, LeaveCause::Rejected(_));
-        self.events.push_back(Event::Left { client: id.clone(), cause });
+        self.work.events.push_back(Event::Left { client: id.clone(), cause });
         if presence == Presence::Joined {
             self.tell_room(room_key, None, |client| Event::ClientLeft { client, other: id.clone() });
         }
@@ -165,20 +162,20 @@ impl Shard {
     /// A room ends when nobody is in it and its policy has nothing left to say.
     pub(super) fn close_room_if_empty(&mut self, now: Instant, key: RoomKey) {
         let is_over = |room: &&Room| room.clients.is_empty() && room.hooks == 0;
-        if self.rooms.get(key).filter(is_over).is_none() {
+        if self.world.rooms.get(key).filter(is_over).is_none() {
             return;
         }
-        let Some(room) = self.rooms.remove(key) else { return };
-        self.room_ids.remove(&room.id);
-        self.room_policies.remove(room.policy);
-        self.dirty_rooms.retain(|k| *k != key);
-        self.engine.close_room(now, room.policy);
+        let Some(room) = self.world.rooms.remove(key) else { return };
+        self.index.rooms.remove(&room.id);
+        self.policy.rooms.remove(room.policy);
+        self.work.dirty_rooms.retain(|k| *k != key);
+        self.policy.engine.close_room(now, room.policy);
         tracing::info!(room = %room.id, "room closed");
-        self.events.push_back(Event::RoomClosed { room: room.id });
+        self.work.events.push_back(Event::RoomClosed { room: room.id });
     }
 
     /// Tells a client that what it asked for is refused; it stays.
     pub(super) fn refuse(&mut self, client: &ClientId, request: Option<u64>, code: RefusalCode, message: String) {
-        self.events.push_back(Event::Refused { client: client.clone(), request, code, message });
+        self.work.events.push_back(Event::Refused { client: client.clone(), request, code, message });
     }
 }

@@ -5,11 +5,11 @@
 //! out; `membership`, `offers` and `policies` are the slow path. `event_loop` and `udp` are not part of the core: they
 //! drive it, with glommio and the only system calls.
 mod datagrams;
-mod elements;
 mod endings;
 mod faults;
 #[cfg(test)]
 pub(crate) mod for_tests;
+mod header_extensions;
 mod membership;
 mod offers;
 mod policies;
@@ -23,15 +23,14 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use slotmap::{SecondaryMap, SlotMap};
+use slotmap::SecondaryMap;
 
 use crate::command::{Command, Event};
 use crate::report::{IoStats, ShardCounters};
-use crate::room::Room;
-use crate::room::client::{self, Client};
+use crate::room::World;
+use crate::room::client::{self};
 use crate::room::fanout::{self, Moment};
 use crate::room::history::HistoryLimits;
-use crate::room::track::Track;
 use moonring_policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey, Ssrc, TrackId, TrackKey};
 use moonring_wire::media::CodecName;
@@ -99,7 +98,7 @@ enum Timer {
 
 /// What an answer of a policy is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Asked {
+enum PendingHook {
     Connect(ClientKey),
     Offer(ClientKey),
     Message(ClientKey),
@@ -111,34 +110,56 @@ pub struct Shard {
     settings: ShardSettings,
     start: Instant,
     rng: StdRng,
-    engine: PolicyEngine,
-    scripts: ScriptLibrary,
-    rooms: SlotMap<RoomKey, Room>,
-    room_ids: HashMap<RoomId, RoomKey>,
-    room_policies: SecondaryMap<PolicyKey, RoomKey>,
-    reloads: reloads::Reloads,
-    clients: SlotMap<ClientKey, Client>,
-    client_ids: HashMap<ClientId, ClientKey>,
-    tracks: SlotMap<TrackKey, Track>,
-    track_ids: HashMap<TrackId, TrackKey>,
+    world: World,
+    index: Index,
+    policy: Policies,
+    work: Work,
+    report: Reporting,
+}
+
+/// Finds what the outside names.
+#[derive(Default)]
+struct Index {
+    rooms: HashMap<RoomId, RoomKey>,
+    clients: HashMap<ClientId, ClientKey>,
+    tracks: HashMap<TrackId, TrackKey>,
     addresses: HashMap<SocketAddr, ClientKey>,
     ufrags: HashMap<String, ClientKey>,
-    asked: HashMap<Ticket, (RoomKey, Asked)>,
+}
+
+/// The rooms' policies, and what they are asked.
+struct Policies {
+    engine: PolicyEngine,
+    scripts: ScriptLibrary,
+    /// Whose policy each is.
+    rooms: SecondaryMap<PolicyKey, RoomKey>,
+    reloads: reloads::Reloads,
+    pending: HashMap<Ticket, (RoomKey, PendingHook)>,
+}
+
+/// What waits to be done, and the memory to do it in.
+struct Work {
     /// Rooms with packets to forward, in turn.
     dirty_rooms: VecDeque<RoomKey>,
     timers: BinaryHeap<std::cmp::Reverse<(Instant, Timer)>>,
     events: VecDeque<Event>,
-    counters: ShardCounters,
     dtls_scratch: Box<[u8]>,
     requests: Vec<datagrams::Request>,
     /// The timer being run, for when it panics.
     running_timer: Option<Timer>,
+}
+
+/// What the shard tells of itself.
+#[derive(Default)]
+struct Reporting {
+    counters: ShardCounters,
     io: IoStats,
-    report_distance: Option<Duration>,
+    interval: Option<Duration>,
 }
 
 impl Shard {
-    /// An empty shard. `seed` drives every random choice, also of ICE passwords, so it must be unpredictable; `now` is the moment that send times count from.
+    /// An empty shard. `seed` drives every random choice, also of ICE passwords, so it must be unpredictable; `now` is
+    /// the moment that send times count from.
     pub fn new(
         now: Instant,
         settings: ShardSettings,
@@ -150,52 +171,46 @@ impl Shard {
             settings,
             start: now,
             rng: StdRng::from_seed(seed),
-            engine,
-            scripts,
-            rooms: SlotMap::with_key(),
-            room_ids: HashMap::new(),
-            room_policies: SecondaryMap::new(),
-            reloads: reloads::Reloads::default(),
-            clients: SlotMap::with_key(),
-            client_ids: HashMap::new(),
-            tracks: SlotMap::with_key(),
-            track_ids: HashMap::new(),
-            addresses: HashMap::new(),
-            ufrags: HashMap::new(),
-            asked: HashMap::new(),
-            dirty_rooms: VecDeque::new(),
-            timers: BinaryHeap::new(),
-            events: VecDeque::new(),
-            counters: ShardCounters::default(),
-            dtls_scratch: vec![0; DTLS_SCRATCH].into(),
-            requests: Vec::new(),
-            running_timer: None,
-            io: IoStats::default(),
-            report_distance: None,
+            world: World::default(),
+            index: Index::default(),
+            policy: Policies {
+                engine,
+                scripts,
+                rooms: SecondaryMap::new(),
+                reloads: reloads::Reloads::default(),
+                pending: HashMap::new(),
+            },
+            work: Work {
+                dirty_rooms: VecDeque::new(),
+                timers: BinaryHeap::new(),
+                events: VecDeque::new(),
+                dtls_scratch: vec![0; DTLS_SCRATCH].into(),
+                requests: Vec::new(),
+                running_timer: None,
+            },
+            report: Reporting::default(),
         }
     }
 
     /// Takes a datagram; media that it carries waits for [`Shard::forward`], answers go to `out` at once.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8], out: &mut SendBatch) {
-        self.counters.datagrams_in += 1;
+        self.report.counters.datagrams_in += 1;
         if let Err(reason) = self.receive(now, from, bytes, out) {
-            self.counters.drops.count(reason);
+            self.report.counters.drops.count(reason);
         }
     }
 
     /// Takes a command of the control plane.
     pub fn handle_command(&mut self, now: Instant, command: Command, out: &mut SendBatch) {
         match command {
-            Command::Join { room, client, token, metadata, ip } => self.join(now, room, client, token, metadata, ip),
-            Command::Offer { client, request, offer, publish, subscribe } => {
-                self.offer(now, &client, request, offer, publish, subscribe);
-            }
+            Command::Join(request) => self.join(now, request),
+            Command::Offer(request) => self.offer(now, request),
             Command::Unpublish { client, track } => self.unpublish(now, &client, &track),
             Command::Unsubscribe { client, track } => self.unsubscribe(&client, &track),
             Command::SetMuted { client, track, muted } => self.set_muted_by_client(now, &client, &track, muted),
             Command::SetLayer { client, track, layer } => self.set_client_layer(now, &client, &track, layer),
             Command::Message { client, value } => self.message(now, &client, value),
-            Command::PolicyReply { id, reply } => self.engine.resume(now, id, reply),
+            Command::PolicyReply { id, reply } => self.policy.engine.resume(now, id, reply),
             Command::Scripts(library) => self.change_scripts(now, library),
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
             Command::Leave { client, reason } => self.leave(now, &client, reason),
@@ -206,13 +221,11 @@ impl Shard {
     /// Forwards what came in since the last call. True when `out` is full and there is more: flush, and call again.
     pub fn forward(&mut self, now: Instant, out: &mut SendBatch) -> bool {
         let moment = self.moment(now);
-        while let Some(key) = self.dirty_rooms.front().copied() {
-            if let Some(room) = self.rooms.get_mut(key)
-                && !fanout::fan_out(moment, room, &mut self.clients, &mut self.tracks, out, &mut self.counters.drops)
-            {
+        while let Some(key) = self.work.dirty_rooms.front().copied() {
+            if !fanout::fan_out(moment, key, &mut self.world, out, &mut self.report.counters.drops) {
                 return true;
             }
-            self.dirty_rooms.pop_front();
+            self.work.dirty_rooms.pop_front();
         }
         false
     }
@@ -220,34 +233,34 @@ impl Shard {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut SendBatch) {
         self.run_timers(now, out);
-        self.engine.handle_timeout(now);
+        self.policy.engine.handle_timeout(now);
         self.drain_policy(now, out);
     }
 
     /// When [`Shard::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let timer = self.timers.peek().map(|std::cmp::Reverse((at, _))| *at);
-        [timer, self.engine.poll_timeout()].into_iter().flatten().min()
+        let timer = self.work.timers.peek().map(|std::cmp::Reverse((at, _))| *at);
+        [timer, self.policy.engine.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The next event for the control plane.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.work.events.pop_front()
     }
 
     /// Takes the wall clock, as time since 1970, for scripts.
     pub fn set_clock(&mut self, now: Instant, unix: Duration) {
-        self.engine.set_clock(now, unix);
+        self.policy.engine.set_clock(now, unix);
     }
 
     /// Takes the socket's counters, for the metrics.
     pub fn set_io(&mut self, io: IoStats) {
-        self.io = io;
+        self.report.io = io;
     }
 
     /// The counters so far.
     pub fn counters(&self) -> &ShardCounters {
-        &self.counters
+        &self.report.counters
     }
 
     fn moment(&self, now: Instant) -> Moment {
@@ -261,14 +274,14 @@ impl Shard {
 
     /// Marks `track` as having packets to forward.
     fn mark_dirty(&mut self, key: TrackKey) {
-        let Some(track) = self.tracks.get_mut(key) else { return };
+        let Some(track) = self.world.tracks.get_mut(key) else { return };
         if track.dirty {
             return;
         }
         track.dirty = true;
-        let Some(room) = self.rooms.get_mut(track.room) else { return };
+        let Some(room) = self.world.rooms.get_mut(track.room) else { return };
         if room.dirty.is_empty() && room.touched.is_empty() {
-            self.dirty_rooms.push_back(track.room);
+            self.work.dirty_rooms.push_back(track.room);
         }
         room.dirty.push(key);
     }

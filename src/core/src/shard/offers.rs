@@ -3,39 +3,33 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::{Asked, Shard};
-use crate::command::{Event, PublishIntent, RefusalCode, SubscribeIntent};
-use crate::room::client::{PendingOffer, Question, Use};
-use crate::room::forward::{Forward, Rtx};
+use super::{PendingHook, Shard};
+use crate::command::{Event, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent};
+use crate::room::client::{PendingOffer, PolicyQuestion, SectionUse};
+use crate::room::forward::{Forward, OutgoingStream, Rtx};
 use crate::room::negotiation;
-use crate::room::track::Track;
+use crate::room::track::{Publication, Track};
 use moonring_policy::hook::{HookCall, Presence, Verdict};
-use moonring_wire::id::{ClientId, ClientKey, Mid, TrackId, TrackKey};
+use moonring_wire::id::{ClientKey, Mid, TrackId, TrackKey};
 use moonring_wire::media::{Kind, TrackInfo};
+use moonring_wire::negotiate::SectionOutcome;
 use moonring_wire::negotiate::{
     Answer, AnswerCodec, AnswerSection, AnswerStream, Offer, OfferSection, SectionKind, Setup,
 };
-use moonring_wire::negotiate::{RequestId, SectionOutcome};
 use moonring_wire::transport::Transport;
 use moonring_wire::transport::dtls::DtlsRole;
 
 impl Shard {
-    pub(super) fn offer(
-        &mut self,
-        now: Instant,
-        id: &ClientId,
-        request: RequestId,
-        offer: Box<Offer>,
-        publish: Vec<PublishIntent>,
-        subscribe: Vec<SubscribeIntent>,
-    ) {
-        let Some(key) = self.client_ids.get(id).copied() else { return };
-        let client = &self.clients[key];
-        if client.facts.presence.get() != Presence::Joined || client.pending.is_some() {
+    pub(super) fn offer(&mut self, now: Instant, request: OfferRequest) {
+        let OfferRequest { client: id, request, offer, publish, subscribe } = request;
+        let id = &id;
+        let Some(key) = self.index.clients.get(id).copied() else { return };
+        let client = &self.world.clients[key];
+        if client.facts.presence.get() != Presence::Joined || client.negotiated.pending.is_some() {
             let words = "the answer to the previous message is not there yet".to_owned();
             return self.refuse(id, Some(request), RefusalCode::Busy, words);
         }
-        if client.fingerprint.is_some_and(|known| known != offer.fingerprint) {
+        if client.negotiated.fingerprint.is_some_and(|known| known != offer.fingerprint) {
             let words = "a=fingerprint: the certificate of a client must stay the same; join again".to_owned();
             return self.refuse(id, Some(request), RefusalCode::BadOffer, words);
         }
@@ -53,7 +47,7 @@ impl Shard {
                 Err(reason) => pending.outcomes.push(refused(intent.mid, reason)),
             }
         }
-        self.clients[key].pending = Some(pending);
+        self.world.clients[key].negotiated.pending = Some(pending);
         self.ask_next(now, key);
     }
 
@@ -62,31 +56,31 @@ impl Shard {
         key: ClientKey,
         pending: &PendingOffer,
         intent: &PublishIntent,
-    ) -> Result<Question, String> {
+    ) -> Result<PolicyQuestion, String> {
         let (section, kind) = media_section(&pending.offer, &intent.mid)?;
         if !section.direction.sends() {
             return Err(format!("section {} does not send", intent.mid));
         }
-        let client = &self.clients[key];
+        let client = &self.world.clients[key];
         if client.section(&intent.mid).is_some() || pending.questions.iter().any(|q| q.mid() == &intent.mid) {
             return Err(format!("section {} is in use", intent.mid));
         }
         let asked = pending.questions.len();
-        if client.published.len() + asked >= self.settings.max_tracks_per_client {
+        if client.inbound.published.len() + asked >= self.settings.max_tracks_per_client {
             return Err(format!("a client may publish at most {} tracks", self.settings.max_tracks_per_client));
         }
         let codec = negotiation::publish_codec(section, &self.settings.codecs)
             .ok_or_else(|| format!("section {} offers no codec that this server takes", intent.mid))?;
         let info = TrackInfo {
             id: self.new_track_id(),
-            client: self.clients[key].id.clone(),
+            client: self.world.clients[key].id.clone(),
             kind,
             source: intent.source,
             codec: codec.codec.name,
             layers: section.rids.len().clamp(1, negotiation::MAX_LAYERS) as u8,
             muted: false,
         };
-        Ok(Question::Publish { info, mid: intent.mid.clone(), codec })
+        Ok(PolicyQuestion::Publish { info, mid: intent.mid.clone(), codec })
     }
 
     fn subscribe_question(
@@ -94,17 +88,17 @@ impl Shard {
         key: ClientKey,
         pending: &PendingOffer,
         intent: &SubscribeIntent,
-    ) -> Result<Question, String> {
+    ) -> Result<PolicyQuestion, String> {
         let (section, kind) = media_section(&pending.offer, &intent.mid)?;
         if !section.direction.receives() {
             return Err(format!("section {} does not receive", intent.mid));
         }
-        let client = &self.clients[key];
+        let client = &self.world.clients[key];
         if client.section(&intent.mid).is_some() || pending.questions.iter().any(|q| q.mid() == &intent.mid) {
             return Err(format!("section {} is in use", intent.mid));
         }
         let track_key = match &intent.track {
-            Some(id) => self.track_ids.get(id).copied().filter(|k| self.tracks[*k].room == client.room),
+            Some(id) => self.index.tracks.get(id).copied().filter(|k| self.world.tracks[*k].room == client.room),
             None => self.next_track_for(key, pending, kind),
         };
         let Some(track_key) = track_key else {
@@ -113,7 +107,7 @@ impl Shard {
                 None => format!("nothing is published that section {} could receive", intent.mid),
             });
         };
-        let track = &self.tracks[track_key];
+        let track = &self.world.tracks[track_key];
         if track.info.kind != kind {
             return Err(format!(
                 "track {} is {}, section {} is not",
@@ -127,39 +121,40 @@ impl Shard {
         }
         let codec = negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback)
             .ok_or_else(|| format!("section {} does not offer {}", intent.mid, track.codec.name.as_sdp()))?;
-        Ok(Question::Subscribe { track: track_key, mid: intent.mid.clone(), codec })
+        Ok(PolicyQuestion::Subscribe { track: track_key, mid: intent.mid.clone(), codec })
     }
 
     /// The first track of `kind` in the room that the client neither publishes nor receives; preferably of the
     /// publisher it already receives from.
     fn next_track_for(&self, key: ClientKey, pending: &PendingOffer, kind: Kind) -> Option<TrackKey> {
-        let client = &self.clients[key];
+        let client = &self.world.clients[key];
         let is_free = |k: &TrackKey| {
-            let track = &self.tracks[*k];
+            let track = &self.world.tracks[*k];
             track.info.kind == kind
                 && track.owner != key
                 && client.forward_of(*k).is_none()
                 && !is_asked_for(pending, *k)
         };
         let asked = pending.questions.iter().find_map(|q| match q {
-            Question::Subscribe { track, .. } => Some(self.tracks[*track].owner),
-            Question::Publish { .. } => None,
+            PolicyQuestion::Subscribe { track, .. } => Some(self.world.tracks[*track].owner),
+            PolicyQuestion::Publish { .. } => None,
         });
-        let tracks = &self.rooms.get(client.room)?.tracks;
-        let same_owner = tracks.iter().filter(|k| Some(self.tracks[**k].owner) == asked).copied().find(|k| is_free(k));
+        let tracks = &self.world.rooms.get(client.room)?.tracks;
+        let same_owner =
+            tracks.iter().filter(|k| Some(self.world.tracks[**k].owner) == asked).copied().find(|k| is_free(k));
         same_owner.or_else(|| tracks.iter().copied().find(|k| is_free(k)))
     }
 
     /// Puts the next question to the policy, or answers the offer when there is none left.
     fn ask_next(&mut self, now: Instant, key: ClientKey) {
         loop {
-            let Some(client) = self.clients.get_mut(key) else { return };
-            let Some(pending) = &mut client.pending else { return };
+            let Some(client) = self.world.clients.get_mut(key) else { return };
+            let Some(pending) = &mut client.negotiated.pending else { return };
             let Some(question) = pending.questions.pop_front() else { return self.answer(now, key) };
             let (room, facts) = (client.room, client.facts.clone());
             let call = match &question {
-                Question::Publish { info, .. } => HookCall::PublishRequest { client: facts, track: info.clone() },
-                Question::Subscribe { track, mid, .. } => match self.tracks.get(*track) {
+                PolicyQuestion::Publish { info, .. } => HookCall::PublishRequest { client: facts, track: info.clone() },
+                PolicyQuestion::Subscribe { track, mid, .. } => match self.world.tracks.get(*track) {
                     Some(track) => HookCall::SubscribeRequest { client: facts, track: track.info.clone() },
                     None => {
                         pending.outcomes.push(refused(mid.clone(), "the track is gone".to_owned()));
@@ -168,22 +163,25 @@ impl Shard {
                 },
             };
             pending.asked = Some(question);
-            return self.ask(now, room, Asked::Offer(key), call);
+            return self.ask(now, room, PendingHook::Offer(key), call);
         }
     }
 
     /// Does what the policy has decided, at once, and goes on to the next question.
     pub(super) fn question_decided(&mut self, now: Instant, key: ClientKey, verdict: Verdict) {
-        let asked = self.clients.get_mut(key).and_then(|c| c.pending.as_mut()).and_then(|p| p.asked.take());
+        let asked =
+            self.world.clients.get_mut(key).and_then(|c| c.negotiated.pending.as_mut()).and_then(|p| p.asked.take());
         let Some(question) = asked else { return };
         let outcome = match (verdict, question) {
-            (Verdict::Reject(reason), Question::Publish { mid, .. } | Question::Subscribe { mid, .. }) => {
+            (Verdict::Reject(reason), PolicyQuestion::Publish { mid, .. } | PolicyQuestion::Subscribe { mid, .. }) => {
                 refused(mid, reason)
             }
-            (Verdict::Allow, Question::Publish { info, mid, codec }) => self.publish(now, key, info, mid, &codec),
-            (Verdict::Allow, Question::Subscribe { track, mid, codec }) => self.subscribe(now, key, track, mid, &codec),
+            (Verdict::Allow, PolicyQuestion::Publish { info, mid, codec }) => self.publish(now, key, info, mid, &codec),
+            (Verdict::Allow, PolicyQuestion::Subscribe { track, mid, codec }) => {
+                self.subscribe(now, key, track, mid, &codec)
+            }
         };
-        if let Some(pending) = self.clients.get_mut(key).and_then(|c| c.pending.as_mut()) {
+        if let Some(pending) = self.world.clients.get_mut(key).and_then(|c| c.negotiated.pending.as_mut()) {
             pending.outcomes.push(outcome);
         }
         self.ask_next(now, key);
@@ -197,19 +195,28 @@ impl Shard {
         mid: Mid,
         codec: &AnswerCodec,
     ) -> SectionOutcome {
-        let client = &self.clients[key];
-        let section = client.pending.as_ref().and_then(|p| p.offer.sections.iter().find(|s| s.mid == mid));
+        let client = &self.world.clients[key];
+        let section = client.negotiated.pending.as_ref().and_then(|p| p.offer.sections.iter().find(|s| s.mid == mid));
         let Some(section) = section else { return refused(mid, "the section is gone".to_owned()) };
         let limits = match info.kind {
             Kind::Video => self.settings.video_history,
             Kind::Audio => self.settings.audio_history,
         };
         let rids = &section.rids[..section.rids.len().min(negotiation::MAX_LAYERS)];
-        let track = Track::new(info.clone(), client.room, key, mid.clone(), codec, rids, &section.ssrcs, limits);
+        let publication = Publication {
+            info: info.clone(),
+            room: client.room,
+            owner: key,
+            mid: mid.clone(),
+            codec,
+            rids,
+            ssrcs: &section.ssrcs,
+        };
+        let track = Track::new(publication, limits);
         let (room_key, facts) = (client.room, client.facts.clone());
         let streams: Vec<_> = track.layers.iter().map(|l| (l.ssrc, l.rtx_ssrc)).collect();
-        let track_key = self.tracks.insert(track);
-        self.track_ids.insert(info.id.clone(), track_key);
+        let track_key = self.world.tracks.insert(track);
+        self.index.tracks.insert(info.id.clone(), track_key);
         for (layer, (ssrc, rtx)) in streams.into_iter().enumerate() {
             for (ssrc, is_rtx) in [(ssrc, false), (rtx, true)] {
                 if let Some(ssrc) = ssrc {
@@ -217,10 +224,10 @@ impl Shard {
                 }
             }
         }
-        let client = &mut self.clients[key];
-        client.published.push(track_key);
-        client.sections.push((mid.clone(), Use::Publish(track_key)));
-        if let Some(room) = self.rooms.get_mut(room_key) {
+        let client = &mut self.world.clients[key];
+        client.inbound.published.push(track_key);
+        client.negotiated.sections.push((mid.clone(), SectionUse::Publish(track_key)));
+        if let Some(room) = self.world.rooms.get_mut(room_key) {
             room.tracks.push(track_key);
         }
         self.update_facts(key);
@@ -239,35 +246,35 @@ impl Shard {
     ) -> SectionOutcome {
         let (ssrc, rtx_ssrc) = (self.random_ssrc(), self.random_ssrc());
         let first = rand::Rng::random_range(&mut self.rng, 0..1u64 << 15);
-        let Some(track) = self.tracks.get_mut(track_key) else {
+        let Some(track) = self.world.tracks.get_mut(track_key) else {
             return refused(mid, "the track is gone".to_owned());
         };
         let rtx = codec.rtx.map(|pt| Rtx { ssrc: rtx_ssrc, pt, next_index: first });
-        let forward = Forward::new(track_key, track, mid.clone(), ssrc, codec.pt, rtx, first);
+        let forward = Forward::new((track_key, track), mid.clone(), OutgoingStream { ssrc, pt: codec.pt, rtx }, first);
         let info = track.info.clone();
-        let place = self.clients[key].add_forward(forward);
-        self.tracks[track_key].subscribers.push((key, place));
+        let place = self.world.clients[key].add_forward(forward);
+        self.world.tracks[track_key].subscribers.push((key, place));
         self.begin_forwards(now, key);
         SectionOutcome { mid, track: Some(info), reason: None }
     }
 
     /// Answers the pending offer: everything in it has been decided on.
     fn answer(&mut self, now: Instant, key: ClientKey) {
-        let Some(pending) = self.clients.get_mut(key).and_then(|c| c.pending.take()) else { return };
+        let Some(pending) = self.world.clients.get_mut(key).and_then(|c| c.negotiated.pending.take()) else { return };
         self.drop_ended_sections(now, key, &pending.offer);
         self.set_up_transport(now, key, &pending.offer);
         let sections = pending.offer.sections.iter().map(|s| self.answer_section(key, s)).collect();
-        let client = &mut self.clients[key];
-        client.answers += 1;
+        let client = &mut self.world.clients[key];
+        client.negotiated.answers += 1;
         let answer = Answer {
-            version: client.answers,
-            ice: client.local_ice.clone(),
+            version: client.negotiated.answers,
+            ice: client.negotiated.local_ice.clone(),
             fingerprint: self.settings.transport.certificate.fingerprint(),
-            setup: client.setup,
+            setup: client.negotiated.setup,
             candidates: self.settings.candidates.clone(),
             sections,
         };
-        self.events.push_back(Event::Answered {
+        self.work.events.push_back(Event::Answered {
             client: client.id.clone(),
             request: pending.request,
             answer: Box::new(answer),
@@ -278,74 +285,82 @@ impl Shard {
 
     /// What the offer no longer sends or receives is unpublished or unsubscribed.
     fn drop_ended_sections(&mut self, now: Instant, key: ClientKey, offer: &Offer) {
-        for (mid, used) in self.clients[key].sections.clone() {
+        for (mid, used) in self.world.clients[key].negotiated.sections.clone() {
             let section = offer.sections.iter().find(|s| s.mid == mid).filter(|s| !s.stopped);
             match used {
-                Use::Publish(track) if section.is_none_or(|s| !s.direction.sends()) => self.remove_track(now, track),
-                Use::Receive(place) if section.is_none_or(|s| !s.direction.receives()) => {
+                SectionUse::Publish(track) if section.is_none_or(|s| !s.direction.sends()) => {
+                    self.remove_track(now, track)
+                }
+                SectionUse::Receive(place) if section.is_none_or(|s| !s.direction.receives()) => {
                     self.remove_forward(key, place);
                 }
-                Use::Publish(_) | Use::Receive(_) => {}
+                SectionUse::Publish(_) | SectionUse::Receive(_) => {}
             }
         }
     }
 
     fn set_up_transport(&mut self, now: Instant, key: ClientKey, offer: &Offer) {
-        let restarts = self.clients[key].remote_ice.as_ref().is_some_and(|ice| *ice != offer.ice);
+        let restarts = self.world.clients[key].negotiated.remote_ice.as_ref().is_some_and(|ice| *ice != offer.ice);
         let fresh = restarts.then(|| self.new_ice_credentials());
-        let client = &mut self.clients[key];
-        client.remote_ice = Some(offer.ice.clone());
+        let client = &mut self.world.clients[key];
+        client.negotiated.remote_ice = Some(offer.ice.clone());
         match (&mut client.transport, fresh) {
             (Some(transport), Some(fresh)) => {
-                client.local_ice = fresh.clone();
-                self.ufrags.insert(fresh.ufrag.clone(), key);
-                client.ufrags.push(fresh.ufrag.clone());
+                client.negotiated.local_ice = fresh.clone();
+                self.index.ufrags.insert(fresh.ufrag.clone(), key);
+                client.reach.ufrags.push(fresh.ufrag.clone());
                 transport.restart_ice(fresh, offer.ice.clone());
                 // Requests with the credentials before the restart are answered until the new ones are used.
-                let (local, previous) = (&client.local_ice.ufrag, transport.ice().previous_ufrag());
-                client.ufrags.retain(|ufrag| {
+                let (local, previous) = (&client.negotiated.local_ice.ufrag, transport.ice().previous_ufrag());
+                client.reach.ufrags.retain(|ufrag| {
                     let known = ufrag == local || Some(ufrag.as_str()) == previous;
                     if !known {
-                        self.ufrags.remove(ufrag);
+                        self.index.ufrags.remove(ufrag);
                     }
                     known
                 });
             }
             (Some(_), None) => {}
             (None, _) => {
-                client.setup = negotiation::answer_setup(offer.setup);
-                client.fingerprint = Some(offer.fingerprint);
-                let role = if client.setup == Setup::Active { DtlsRole::Client } else { DtlsRole::Server };
-                let (local, remote) = (client.local_ice.clone(), offer.ice.clone());
+                client.negotiated.setup = negotiation::answer_setup(offer.setup);
+                client.negotiated.fingerprint = Some(offer.fingerprint);
+                let role = if client.negotiated.setup == Setup::Active { DtlsRole::Client } else { DtlsRole::Server };
+                let (local, remote) = (client.negotiated.local_ice.clone(), offer.ice.clone());
                 let config = &self.settings.transport;
                 client.transport = Some(Transport::new(now, config, local, remote, offer.fingerprint, role));
-                client.connect_by = Some(now + self.settings.connect_timeout);
+                client.deadlines.connect_by = Some(now + self.settings.connect_timeout);
             }
         }
     }
 
     fn answer_section(&mut self, key: ClientKey, section: &OfferSection) -> AnswerSection {
-        let limit = self.clients[key].max_bitrate_bps.or(self.settings.max_bitrate_bps);
-        let client = &mut self.clients[key];
+        let limit = self.world.clients[key].inbound.max_bitrate_bps.or(self.settings.max_bitrate_bps);
+        let client = &mut self.world.clients[key];
         let answered = match client.section(&section.mid) {
-            Some(Use::Publish(track)) => self.tracks.get(track).and_then(|track| {
+            Some(SectionUse::Publish(track)) => self.world.tracks.get(track).and_then(|track| {
                 let codec = negotiation::section_codec(section, &track.codec, |offered| offered)?;
                 let (kind, limit) = (track.info.kind, limit.filter(|_| track.is_video()));
-                Some(negotiation::publishing(section, kind, codec, limit, &mut client.extensions))
+                Some(negotiation::publishing(section, kind, codec, limit, &mut client.negotiated.extensions))
             }),
-            Some(Use::Receive(place)) => {
-                let forward = client.forwards[usize::from(place)].as_ref();
+            Some(SectionUse::Receive(place)) => {
+                let forward = client.outbound.forwards[usize::from(place)].as_ref();
                 forward.and_then(|forward| {
-                    let track = self.tracks.get(forward.track)?;
+                    let track = self.world.tracks.get(forward.track)?;
                     let codec = negotiation::section_codec(section, &track.codec, negotiation::subscriber_feedback)?;
                     let stream = AnswerStream {
-                        ssrc: forward.ssrc,
-                        rtx_ssrc: forward.rtx.map(|rtx| rtx.ssrc),
+                        ssrc: forward.stream.ssrc,
+                        rtx_ssrc: forward.stream.rtx.map(|rtx| rtx.ssrc),
                         stream_id: track.info.client.to_string(),
                         track_id: track.info.id.to_string(),
                         cname: track.info.client.to_string(),
                     };
-                    Some(negotiation::receiving(section, track.info.kind, codec, stream, &mut client.extensions))
+                    Some(negotiation::receiving(
+                        section,
+                        track.info.kind,
+                        codec,
+                        stream,
+                        &mut client.negotiated.extensions,
+                    ))
                 })
             }
             None => None,
@@ -355,8 +370,9 @@ impl Shard {
 
     /// Keeps what the policy may know of a client's tracks current.
     pub(super) fn update_facts(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get(key) else { return };
-        let tracks = client.published.iter().filter_map(|k| self.tracks.get(*k)).map(|t| t.info.clone()).collect();
+        let Some(client) = self.world.clients.get(key) else { return };
+        let tracks =
+            client.inbound.published.iter().filter_map(|k| self.world.tracks.get(*k)).map(|t| t.info.clone()).collect();
         *client.facts.tracks.borrow_mut() = tracks;
     }
 
@@ -364,7 +380,7 @@ impl Shard {
         loop {
             let text = format!("t{:016x}", rand::Rng::random::<u64>(&mut self.rng));
             if let Ok(id) = TrackId::parse(&text)
-                && !self.track_ids.contains_key(&id)
+                && !self.index.tracks.contains_key(&id)
             {
                 return id;
             }
@@ -377,7 +393,7 @@ fn refused(mid: Mid, reason: String) -> SectionOutcome {
 }
 
 fn is_asked_for(pending: &PendingOffer, key: TrackKey) -> bool {
-    pending.questions.iter().any(|q| matches!(q, Question::Subscribe { track, .. } if *track == key))
+    pending.questions.iter().any(|q| matches!(q, PolicyQuestion::Subscribe { track, .. } if *track == key))
 }
 
 fn media_section<'o>(offer: &'o Offer, mid: &Mid) -> Result<(&'o OfferSection, Kind), String> {

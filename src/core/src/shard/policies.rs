@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{Asked, Shard};
+use super::{PendingHook, Shard};
 use crate::command::{Event, LeaveCause, RefusalCode};
 use crate::room::layers;
 use moonring_policy::hook::{Action, HookCall, Outcome, Presence};
@@ -14,25 +14,25 @@ use moonring_wire::packet::SendBatch;
 
 impl Shard {
     /// Asks the room's policy; the answer comes back through [`Shard::drain_policy`].
-    pub(super) fn ask(&mut self, now: Instant, room: RoomKey, asked: Asked, call: HookCall) {
-        let Some(state) = self.rooms.get_mut(room) else { return };
+    pub(super) fn ask(&mut self, now: Instant, room: RoomKey, asked: PendingHook, call: HookCall) {
+        let Some(state) = self.world.rooms.get_mut(room) else { return };
         state.hooks += 1;
-        let ticket = self.engine.submit(now, state.policy, call);
-        self.asked.insert(ticket, (room, asked));
+        let ticket = self.policy.engine.submit(now, state.policy, call);
+        self.policy.pending.insert(ticket, (room, asked));
     }
 
     /// Tells the room's policy of something that is not its to decide.
     pub(super) fn notify_policy(&mut self, now: Instant, room: RoomKey, call: HookCall) {
-        self.ask(now, room, Asked::Notice, call);
+        self.ask(now, room, PendingHook::Notice, call);
     }
 
     /// Applies everything that policies have come to say.
     pub(super) fn drain_policy(&mut self, now: Instant, _out: &mut SendBatch) {
-        while let Some(output) = self.engine.poll_output() {
+        while let Some(output) = self.policy.engine.poll_output() {
             match output {
                 PolicyOutput::Outcome { ticket, outcome, .. } => {
-                    let Some((room, asked)) = self.asked.remove(&ticket) else { continue };
-                    if let Some(state) = self.rooms.get_mut(room) {
+                    let Some((room, asked)) = self.policy.pending.remove(&ticket) else { continue };
+                    if let Some(state) = self.world.rooms.get_mut(room) {
                         state.hooks -= 1;
                     }
                     self.apply_outcome(now, room, asked, outcome);
@@ -52,28 +52,28 @@ impl Shard {
 
     fn policy_request(&mut self, id: PolicyRequestId, key: PolicyKey, request: PolicyRequest) {
         if let Some(room) = self.room_of_policy(key) {
-            let room = self.rooms[room].id.clone();
-            self.events.push_back(Event::PolicyRequest { id, room, request });
+            let room = self.world.rooms[room].id.clone();
+            self.work.events.push_back(Event::PolicyRequest { id, room, request });
         }
     }
 
     fn room_of_policy(&self, policy: PolicyKey) -> Option<RoomKey> {
-        self.room_policies.get(policy).copied()
+        self.policy.rooms.get(policy).copied()
     }
 
     /// The verdict and the actions of one hook are one step: nobody sees one without the other.
-    fn apply_outcome(&mut self, now: Instant, room: RoomKey, asked: Asked, outcome: Outcome) {
+    fn apply_outcome(&mut self, now: Instant, room: RoomKey, asked: PendingHook, outcome: Outcome) {
         match asked {
-            Asked::Connect(client) => self.connect_decided(now, client, outcome.verdict),
-            Asked::Offer(client) => self.question_decided(now, client, outcome.verdict),
-            Asked::Message(client) if outcome.missing => self.message_dropped(client),
-            Asked::Message(_) | Asked::Notice => {}
+            PendingHook::Connect(client) => self.connect_decided(now, client, outcome.verdict),
+            PendingHook::Offer(client) => self.question_decided(now, client, outcome.verdict),
+            PendingHook::Message(client) if outcome.missing => self.message_dropped(client),
+            PendingHook::Message(_) | PendingHook::Notice => {}
         }
         self.apply_actions(now, room, outcome.actions);
     }
 
     fn message_dropped(&mut self, client: ClientKey) {
-        if let Some(client) = self.clients.get(client) {
+        if let Some(client) = self.world.clients.get(client) {
             let (id, words) = (client.id.clone(), "the room's policy takes no messages".to_owned());
             self.refuse(&id, None, RefusalCode::MessageDropped, words);
         }
@@ -94,7 +94,7 @@ impl Shard {
             }
             Action::Send { client, value } => {
                 if self.member(room, &client).is_some() {
-                    self.events.push_back(Event::Message { client, value });
+                    self.work.events.push_back(Event::Message { client, value });
                 }
             }
             Action::Broadcast { value, except } => {
@@ -103,29 +103,29 @@ impl Shard {
             }
             Action::SetMaxBitrate { client, bps } => {
                 if let Some(key) = self.member(room, &client) {
-                    self.clients[key].max_bitrate_bps = bps.or(self.settings.max_bitrate_bps);
+                    self.world.clients[key].inbound.max_bitrate_bps = bps.or(self.settings.max_bitrate_bps);
                     // Told at once, not with the next report.
-                    self.clients[key].next_report = now;
+                    self.world.clients[key].deadlines.report = now;
                     self.schedule(key);
                 }
             }
             Action::SetMaxLayer { client, track, layer } => {
                 if let Some((key, place)) = self.forward_of(room, &client, &track) {
-                    if let Some(forward) = &mut self.clients[key].forwards[usize::from(place)] {
-                        forward.policy_limit = layer;
+                    if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
+                        forward.limits.policy = layer;
                     }
-                    layers::choose(now, &mut self.clients[key], &mut self.tracks);
+                    layers::choose(now, &mut self.world.clients[key], &mut self.world.tracks);
                     self.begin_forwards(now, key);
                 }
             }
             Action::SetMuted { client, track, muted } => {
                 if let Some(key) = self.track_of(room, &client, &track) {
-                    self.tracks[key].muted_by_policy = muted;
+                    self.world.tracks[key].muted_by_policy = muted;
                     self.muting_changed(now, key);
                 }
             }
             Action::CloseRoom { reason } => {
-                let Some(state) = self.rooms.get(room) else { return };
+                let Some(state) = self.world.rooms.get(room) else { return };
                 for key in state.clients.clone() {
                     self.remove_client(now, key, LeaveCause::Kicked(reason.clone()), &reason);
                 }
@@ -135,26 +135,26 @@ impl Shard {
 
     /// The client `id`, if it is in `room`: a policy reaches nobody else.
     fn member(&self, room: RoomKey, id: &ClientId) -> Option<ClientKey> {
-        let key = *self.client_ids.get(id)?;
-        let client = self.clients.get(key)?;
+        let key = *self.index.clients.get(id)?;
+        let client = self.world.clients.get(key)?;
         (client.room == room && client.facts.presence.get() != Presence::Gone).then_some(key)
     }
 
     fn track_of(&self, room: RoomKey, client: &ClientId, track: &TrackId) -> Option<TrackKey> {
-        let key = *self.track_ids.get(track)?;
+        let key = *self.index.tracks.get(track)?;
         let owner = self.member(room, client)?;
-        self.tracks.get(key).filter(|t| t.owner == owner).map(|_| key)
+        self.world.tracks.get(key).filter(|t| t.owner == owner).map(|_| key)
     }
 
     fn forward_of(&self, room: RoomKey, client: &ClientId, track: &TrackId) -> Option<(ClientKey, u16)> {
         let key = self.member(room, client)?;
-        let place = self.clients[key].forward_of(*self.track_ids.get(track)?)?;
+        let place = self.world.clients[key].forward_of(*self.index.tracks.get(track)?)?;
         Some((key, place))
     }
 
     /// Tells everybody how muted a track is now, and lets its forwards start afresh after a pause.
     fn muting_changed(&mut self, now: Instant, key: TrackKey) {
-        let Some(track) = self.tracks.get_mut(key) else { return };
+        let Some(track) = self.world.tracks.get_mut(key) else { return };
         let muted = track.is_muted();
         if track.info.muted == muted {
             return;
@@ -163,8 +163,8 @@ impl Shard {
         let (info, room, owner) = (track.info.clone(), track.room, track.owner);
         if !muted {
             for (client, place) in track.subscribers.clone() {
-                let Some(client) = self.clients.get_mut(client) else { continue };
-                let Some(forward) = &mut client.forwards[usize::from(place)] else { continue };
+                let Some(client) = self.world.clients.get_mut(client) else { continue };
+                let Some(forward) = &mut client.outbound.forwards[usize::from(place)] else { continue };
                 forward.restart(track);
                 if track.is_video() {
                     track.layers[usize::from(forward.target())].want_key_frame(now);
@@ -179,7 +179,7 @@ impl Shard {
     pub(super) fn set_muted_by_client(&mut self, now: Instant, id: &ClientId, track: &TrackId, muted: bool) {
         match self.own_track(id, track) {
             Some(key) => {
-                self.tracks[key].muted_by_client = muted;
+                self.world.tracks[key].muted_by_client = muted;
                 self.muting_changed(now, key);
             }
             None => self.refuse_unknown_track(id, track),
@@ -187,36 +187,36 @@ impl Shard {
     }
 
     pub(super) fn set_client_layer(&mut self, now: Instant, id: &ClientId, track: &TrackId, layer: Option<u8>) {
-        let key = self.client_ids.get(id).copied();
-        let place = key.and_then(|k| self.clients[k].forward_of(*self.track_ids.get(track)?));
+        let key = self.index.clients.get(id).copied();
+        let place = key.and_then(|k| self.world.clients[k].forward_of(*self.index.tracks.get(track)?));
         let (Some(key), Some(place)) = (key, place) else { return self.refuse_unknown_track(id, track) };
-        if let Some(forward) = &mut self.clients[key].forwards[usize::from(place)] {
-            forward.client_limit = layer;
+        if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
+            forward.limits.client = layer;
         }
-        layers::choose(now, &mut self.clients[key], &mut self.tracks);
-        if let Some(track) = self.track_ids.get(track).and_then(|k| self.tracks.get(*k)) {
+        layers::choose(now, &mut self.world.clients[key], &mut self.world.tracks);
+        if let Some(track) = self.index.tracks.get(track).and_then(|k| self.world.tracks.get(*k)) {
             let owner = track.owner;
             self.schedule(owner);
         }
     }
 
     pub(super) fn message(&mut self, now: Instant, id: &ClientId, value: Value) {
-        let Some(key) = self.client_ids.get(id).copied() else { return };
-        let client = &self.clients[key];
+        let Some(key) = self.index.clients.get(id).copied() else { return };
+        let client = &self.world.clients[key];
         if client.facts.presence.get() == Presence::Joined {
             let (room, call) = (client.room, HookCall::Message { client: client.facts.clone(), message: value });
-            self.ask(now, room, Asked::Message(key), call);
+            self.ask(now, room, PendingHook::Message(key), call);
         }
     }
 
     /// The track `track`, if client `id` publishes it.
     pub(super) fn own_track(&self, id: &ClientId, track: &TrackId) -> Option<TrackKey> {
-        let (owner, key) = (*self.client_ids.get(id)?, *self.track_ids.get(track)?);
-        self.tracks.get(key).filter(|t| t.owner == owner).map(|_| key)
+        let (owner, key) = (*self.index.clients.get(id)?, *self.index.tracks.get(track)?);
+        self.world.tracks.get(key).filter(|t| t.owner == owner).map(|_| key)
     }
 
     pub(super) fn refuse_unknown_track(&mut self, id: &ClientId, track: &TrackId) {
-        if self.client_ids.contains_key(id) {
+        if self.index.clients.contains_key(id) {
             let words = format!("there is no track {track} that this could be done to");
             self.refuse(id, None, RefusalCode::UnknownTrack, words);
         }

@@ -54,39 +54,39 @@ impl Reloads {
 impl Shard {
     /// New rooms use these scripts from now on; rooms that run older versions get the new ones in the coming ticks.
     pub(super) fn change_scripts(&mut self, now: Instant, library: ScriptLibrary) {
-        self.scripts = library;
-        let longest = self.reloads.longest;
-        let (queue, scheduled) = (self.rooms.keys().collect(), self.reloads.scheduled);
-        self.reloads = Reloads { queue, scheduled, longest, ..Reloads::default() };
+        self.policy.scripts = library;
+        let longest = self.policy.reloads.longest;
+        let (queue, scheduled) = (self.world.rooms.keys().collect(), self.policy.reloads.scheduled);
+        self.policy.reloads = Reloads { queue, scheduled, longest, ..Reloads::default() };
         if !scheduled {
             self.schedule_reloads(now);
         }
     }
 
     pub(super) fn schedule_reloads(&mut self, at: Instant) {
-        self.reloads.scheduled = true;
-        self.timers.push(std::cmp::Reverse((at, Timer::Reloads)));
+        self.policy.reloads.scheduled = true;
+        self.work.timers.push(std::cmp::Reverse((at, Timer::Reloads)));
     }
 
     /// One slice.
     pub(super) fn reloads_timer(&mut self, now: Instant) {
         let (mut spent, mut reloads) = (Duration::ZERO, 0);
         for _ in 0..MAX_COMPARED {
-            let Some(room) = self.reloads.queue.pop_front() else { break };
+            let Some(room) = self.policy.reloads.queue.pop_front() else { break };
             let Some((policy, script)) = self.script_for(room) else { continue };
-            let took = self.engine.reload(now, policy, script);
+            let took = self.policy.engine.reload(now, policy, script);
             (spent, reloads) = (spent + took, reloads + 1);
             if reloads == MAX_RELOADS || spent + took > SLICE {
                 break;
             }
         }
-        self.reloads.longest = self.reloads.longest.max(spent);
-        self.reloads.scheduled = false;
-        self.reloads.begun += reloads;
-        if !self.reloads.queue.is_empty() {
+        self.policy.reloads.longest = self.policy.reloads.longest.max(spent);
+        self.policy.reloads.scheduled = false;
+        self.policy.reloads.begun += reloads;
+        if !self.policy.reloads.queue.is_empty() {
             return self.schedule_reloads(now + PAUSE);
         }
-        let Reloads { begun, longest, .. } = self.reloads;
+        let Reloads { begun, longest, .. } = self.policy.reloads;
         if begun > 0 {
             tracing::info!(rooms = begun, longest_slice = ?longest, "rooms have been given their scripts' new versions");
         }
@@ -94,28 +94,28 @@ impl Shard {
 
     /// The script that a room should run, if it is not the one that it runs.
     fn script_for(&mut self, key: RoomKey) -> Option<(PolicyKey, Arc<Script>)> {
-        let room = self.rooms.get(key)?;
+        let room = self.world.rooms.get(key)?;
         let policy = room.policy;
         // A room whose own script was deleted goes on with it.
-        if !self.scripts.contains(self.engine.script(policy)?.name()) {
+        if !self.policy.scripts.contains(self.policy.engine.script(policy)?.name()) {
             return None;
         }
-        let script = self.scripts.resolve(&room.id).ok()?;
-        self.engine.is_new(policy, &script).then_some((policy, script))
+        let script = self.policy.scripts.resolve(&room.id).ok()?;
+        self.policy.engine.is_new(policy, &script).then_some((policy, script))
     }
 
     /// A reload has ended, well or not; the engine has counted it, and keeps its outcome.
     pub(super) fn policy_reloaded(&mut self, policy: PolicyKey, result: &Result<u64, String>) {
-        let Some(room) = self.room_policies.get(policy).and_then(|key| self.rooms.get(*key)) else { return };
-        let tried = self.engine.last_tried(policy);
+        let Some(room) = self.policy.rooms.get(policy).and_then(|key| self.world.rooms.get(*key)) else { return };
+        let tried = self.policy.engine.last_tried(policy);
         let (room, script) = (&room.id, tried.map_or("", |script| script.name()));
         match result {
             Ok(_) => tracing::debug!(%room, script, "reloaded"),
             Err(words) => {
-                self.reloads.failed += 1;
+                self.policy.reloads.failed += 1;
                 let version = tried.map_or(0, |script| script.version());
                 let version = format_args!("{version:016x}");
-                if self.reloads.failed <= MAX_LOGGED {
+                if self.policy.reloads.failed <= MAX_LOGGED {
                     tracing::error!(%room, script, %version, "not reloaded, the old version runs on: {words}");
                 } else {
                     tracing::debug!(%room, script, %version, "not reloaded, the old version runs on: {words}");

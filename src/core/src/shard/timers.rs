@@ -16,12 +16,12 @@ const MAX_TIMERS: usize = 4_096;
 impl Shard {
     pub(super) fn run_timers(&mut self, now: Instant, out: &mut SendBatch) {
         for _ in 0..MAX_TIMERS {
-            match self.timers.peek() {
+            match self.work.timers.peek() {
                 Some(Reverse((at, _))) if *at <= now => {}
                 _ => return,
             }
-            let Some(Reverse((at, timer))) = self.timers.pop() else { return };
-            self.running_timer = Some(timer);
+            let Some(Reverse((at, timer))) = self.work.timers.pop() else { return };
+            self.work.running_timer = Some(timer);
             match timer {
                 Timer::Client(key) => self.client_timer(now, at, key, out),
                 Timer::Speakers(key) => self.speakers_timer(now, key),
@@ -32,58 +32,61 @@ impl Shard {
     }
 
     fn client_timer(&mut self, now: Instant, at: Instant, key: ClientKey, out: &mut SendBatch) {
-        let Some(client) = self.clients.get_mut(key).filter(|c| c.scheduled == Some(at)) else { return };
-        client.scheduled = None;
-        if client.connect_by.is_some_and(|by| by <= now) {
+        let Some(client) = self.world.clients.get_mut(key).filter(|c| c.deadlines.scheduled == Some(at)) else {
+            return;
+        };
+        client.deadlines.scheduled = None;
+        if client.deadlines.connect_by.is_some_and(|by| by <= now) {
             self.transport_failed(now, key, "the media transport did not come up in time");
             return;
         }
         let transport = client.transport.as_mut();
-        let event = transport.and_then(|t| t.handle_timeout(now, &mut self.dtls_scratch, out));
+        let event = transport.and_then(|t| t.handle_timeout(now, &mut self.work.dtls_scratch, out));
         if let Some(event) = event {
             self.transport_event(now, key, event);
         }
-        let Some(client) = self.clients.get_mut(key) else { return };
-        if client.next_report <= now {
-            layers::choose(now, client, &mut self.tracks);
+        let Some(client) = self.world.clients.get_mut(key) else { return };
+        if client.deadlines.report <= now {
+            layers::choose(now, client, &mut self.world.tracks);
         }
-        reports::send_due(now, client, &mut self.tracks, out);
+        reports::send_due(now, client, &mut self.world.tracks, out);
         self.schedule(key);
     }
 
     /// Sets the client's timer to its next deadline, if that is earlier than the one set.
     pub(super) fn schedule(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(client) = self.world.clients.get_mut(key) else { return };
         let Some(transport) = &client.transport else { return };
-        let report = transport.srtp_out().map(|_| reports::deadline(client, &self.tracks));
-        let deadlines = [transport.poll_timeout(), report, client.connect_by];
+        let report = transport.srtp_out().map(|_| reports::deadline(client, &self.world.tracks));
+        let deadlines = [transport.poll_timeout(), report, client.deadlines.connect_by];
         let Some(at) = deadlines.into_iter().flatten().min() else { return };
-        if client.scheduled.is_none_or(|scheduled| at < scheduled) {
-            client.scheduled = Some(at);
-            self.timers.push(Reverse((at, Timer::Client(key))));
+        if client.deadlines.scheduled.is_none_or(|scheduled| at < scheduled) {
+            client.deadlines.scheduled = Some(at);
+            self.work.timers.push(Reverse((at, Timer::Client(key))));
         }
     }
 
     /// Sets the timer that looks who speaks in `room`.
     pub(super) fn schedule_speakers(&mut self, key: RoomKey, at: Instant) {
-        self.timers.push(Reverse((at, Timer::Speakers(key))));
+        self.work.timers.push(Reverse((at, Timer::Speakers(key))));
     }
 
     fn speakers_timer(&mut self, now: Instant, key: RoomKey) {
-        let Some(room) = self.rooms.get_mut(key) else { return };
+        let Some(room) = self.world.rooms.get_mut(key) else { return };
         let changed = room.speakers.evaluate(now).map(<[_]>::to_vec);
         if let Some(at) = room.speakers.deadline() {
             self.schedule_speakers(key, at);
         }
         let Some(speaking) = changed else { return };
-        let facts: Vec<_> = speaking.iter().filter_map(|k| self.clients.get(*k)).map(|c| c.facts.clone()).collect();
+        let facts: Vec<_> =
+            speaking.iter().filter_map(|k| self.world.clients.get(*k)).map(|c| c.facts.clone()).collect();
         let speakers: Vec<_> = facts.iter().map(|f| f.id.clone()).collect();
         self.tell_room(key, None, |client| Event::ActiveSpeakers { client, speakers: speakers.clone() });
         self.notify_policy(now, key, HookCall::ActiveSpeakers { clients: facts });
     }
 
     pub(super) fn transport_failed(&mut self, now: Instant, key: ClientKey, reason: &str) {
-        let Some(client) = self.clients.get(key) else { return };
+        let Some(client) = self.world.clients.get(key) else { return };
         tracing::debug!(client = %client.id, reason, "media transport failed");
         self.remove_client(now, key, LeaveCause::TransportFailed(reason.to_owned()), reason);
     }
@@ -95,12 +98,12 @@ impl Shard {
         except: Option<ClientKey>,
         mut event: impl FnMut(moonring_wire::id::ClientId) -> Event,
     ) {
-        let Some(room) = self.rooms.get(room) else { return };
+        let Some(room) = self.world.rooms.get(room) else { return };
         for key in room.clients.iter().filter(|key| Some(**key) != except) {
-            if let Some(client) = self.clients.get(*key)
+            if let Some(client) = self.world.clients.get(*key)
                 && client.facts.presence.get() == Presence::Joined
             {
-                self.events.push_back(event(client.id.clone()));
+                self.work.events.push_back(event(client.id.clone()));
             }
         }
     }

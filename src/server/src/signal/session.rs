@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use moonring_core::command::{ClientInfo, Command, Event, LeaveCause, PublishIntent, RefusalCode, SubscribeIntent};
+use moonring_core::command::{
+    ClientInfo, Command, Event, LeaveCause, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent,
+};
 use moonring_wire::id::{ClientId, RoomId};
 use moonring_wire::message::{
     ClientMessage, ErrorCode, MAX_APPLICATION_BYTES, MAX_ERRORS, MAX_MESSAGE_BYTES, MAX_METADATA_BYTES,
@@ -130,7 +132,7 @@ impl Session {
                 }
                 let offer = sdp::parse_offer(&sdp).map_err(|error| refuse(ErrorCode::BadSdp, error.to_string()))?;
                 self.offer = Some((request, sdp::has_bundle(&sdp)));
-                Command::Offer {
+                Command::Offer(OfferRequest {
                     client,
                     request,
                     offer: Box::new(offer),
@@ -139,7 +141,7 @@ impl Session {
                         .into_iter()
                         .map(|s| SubscribeIntent { mid: s.mid, track: Some(s.track) })
                         .collect(),
-                }
+                })
             }
             ClientMessage::Unpublish { track } => Command::Unpublish { client, track },
             ClientMessage::Unsubscribe { track } => Command::Unsubscribe { client, track },

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::app::App;
 use super::directory::Membership;
 use super::session::{Join, Refused, SHUTDOWN, Session, Step, Told, refused};
-use moonring_core::command::{Command, Event};
+use moonring_core::command::{Command, Event, JoinRequest, OfferRequest};
 use moonring_wire::id::RoomId;
 use moonring_wire::message::{ErrorCode, MAX_MESSAGE_BYTES, ServerMessage};
 
@@ -136,13 +136,13 @@ impl Connection {
             Ok(member) => member,
             Err(refusal) => return self.end(refusal.to_string()).await,
         };
-        let command = Command::Join {
+        let command = Command::Join(JoinRequest {
             room: join.room.clone(),
             client: member.client.clone(),
             token: join.token,
             metadata: join.metadata,
             ip: self.ip,
-        };
+        });
         tracing::debug!(room = %join.room, client = %member.client, ip = %self.ip, "asks to join");
         let sent = member.send(command);
         self.member = Some((join.room, member));
@@ -155,7 +155,7 @@ impl Connection {
 
     async fn command(&mut self, command: Command) -> Result<(), Closed> {
         let request = match &command {
-            Command::Offer { request, .. } => Some(*request),
+            Command::Offer(OfferRequest { request, .. }) => Some(*request),
             _ => None,
         };
         let sent = self.member.as_ref().map(|(_, member)| member.send(command));

@@ -24,7 +24,9 @@ use tokio::time::timeout;
 
 use super::app::App;
 use super::directory::{Membership, random_text};
-use moonring_core::command::{Command, Event, LeaveCause, PublishIntent, RefusalCode, SubscribeIntent};
+use moonring_core::command::{
+    Command, Event, JoinRequest, LeaveCause, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent,
+};
 use moonring_wire::id::RoomId;
 use moonring_wire::media::{Kind, Source};
 use moonring_wire::message::{MAX_MESSAGE_BYTES, MAX_TOKEN_BYTES};
@@ -140,16 +142,22 @@ async fn try_create(
     let mut pending = Pending { member, limit: app.settings.join_timeout };
     let via = if way == Way::Whip { "whip" } else { "whep" };
     let client = pending.member.client.clone();
-    let join = Command::Join {
+    let join = Command::Join(JoinRequest {
         room: room.clone(),
         client: client.clone(),
         token: token.unwrap_or("").into(),
         metadata: json!({ "via": via }),
         ip: app.client_ip(peer, headers),
-    };
+    });
     pending.send(join)?;
     pending.joined(token.is_some()).await?;
-    pending.send(Command::Offer { client, request: REQUEST, offer: Box::new(offer), publish, subscribe })?;
+    pending.send(Command::Offer(OfferRequest {
+        client,
+        request: REQUEST,
+        offer: Box::new(offer),
+        publish,
+        subscribe,
+    }))?;
     let (answer, sections) = pending.answered(token.is_some()).await?;
     if sections.iter().all(|section| section.track.is_none()) {
         let reason = sections.into_iter().find_map(|s| s.reason).unwrap_or_else(|| nothing_to_do(way).into());

@@ -4,7 +4,7 @@ use globset::Glob;
 use serde_json::Value;
 
 use super::*;
-use crate::command::{Command, Event, LeaveCause};
+use crate::command::{Command, Event, JoinRequest, LeaveCause};
 use crate::shard::for_tests;
 use moonring_policy::RoomStatus;
 use moonring_policy::library::ScriptRule;
@@ -34,7 +34,7 @@ impl World {
     fn join(&mut self, room: &str, client: &str) -> Vec<Event> {
         let (room, client) = (RoomId::parse(room).unwrap(), ClientId::parse(client).unwrap());
         let ip = [127, 0, 0, 1].into();
-        self.command(Command::Join { room, client, token: String::new(), metadata: Value::Null, ip });
+        self.command(Command::Join(JoinRequest { room, client, token: String::new(), metadata: Value::Null, ip }));
         std::iter::from_fn(|| self.shard.poll_event()).collect()
     }
 
@@ -49,12 +49,12 @@ impl World {
     /// Changes the scripts and waits until every room has been looked at.
     fn change(&mut self, library: &ScriptLibrary) {
         self.command(Command::Scripts(library.clone()));
-        while self.shard.reloads.waiting() > 0 && self.tick() {}
+        while self.shard.policy.reloads.waiting() > 0 && self.tick() {}
     }
 
     fn status(&self, room: &str) -> RoomStatus {
-        let key = self.shard.room_ids[&RoomId::parse(room).unwrap()];
-        self.shard.engine.room_status(self.shard.rooms[key].policy).unwrap()
+        let key = self.shard.index.rooms[&RoomId::parse(room).unwrap()];
+        self.shard.policy.engine.room_status(self.shard.world.rooms[key].policy).unwrap()
     }
 
     /// The script and version that a room runs.
@@ -85,11 +85,11 @@ fn many_rooms_are_reloaded_a_few_per_tick_and_keep_their_state() {
     }
     let newer = format!("{COUNTER}-- newer");
     world.command(Command::Scripts(library(&[("default_room.lua", &newer)])));
-    assert_eq!(world.shard.engine.stats().reloads, 0, "the command itself reloads nothing");
+    assert_eq!(world.shard.policy.engine.stats().reloads, 0, "the command itself reloads nothing");
     let (mut done, mut ticks, mut times) = (0, 0, vec![]);
-    while world.shard.reloads.waiting() > 0 {
+    while world.shard.policy.reloads.waiting() > 0 {
         assert!(world.tick());
-        let reloads = world.shard.engine.stats().reloads;
+        let reloads = world.shard.policy.engine.stats().reloads;
         assert!(reloads - done <= MAX_RELOADS as u64, "{} rooms in one tick", reloads - done);
         (done, ticks) = (reloads, ticks + 1);
         times.push(world.now);
@@ -179,7 +179,7 @@ fn a_room_that_ends_before_its_turn_holds_nobody_up() {
     let newer = format!("{OPEN}-- 2");
     world.command(Command::Scripts(library(&[("default_room.lua", &newer)])));
     world.command(Command::Leave { client: ClientId::parse("a").unwrap(), reason: "left".into() });
-    while world.shard.reloads.waiting() > 0 && world.tick() {}
+    while world.shard.policy.reloads.waiting() > 0 && world.tick() {}
     assert_eq!(world.runs("b"), run("default_room.lua", &newer));
 }
 
@@ -196,7 +196,7 @@ fn the_time_that_many_rooms_take() {
     world.command(Command::Scripts(library(&[("default_room.lua", &format!("{COUNTER}-- newer"))])));
     let commanded = began.elapsed();
     let mut ticks = vec![];
-    while world.shard.reloads.waiting() > 0 {
+    while world.shard.policy.reloads.waiting() > 0 {
         let began = Instant::now();
         assert!(world.tick());
         ticks.push(began.elapsed());
@@ -206,6 +206,6 @@ fn the_time_that_many_rooms_take() {
     println!(
         "rooms={ROOMS} command={commanded:?} total={total:?} ticks={} p99={p99:?} longest={longest:?} slice={:?}",
         ticks.len(),
-        world.shard.reloads.longest()
+        world.shard.policy.reloads.longest()
     );
 }

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::*;
-use moonring_core::command::{ClientInfo, Command, LeaveCause, RefusalCode};
+use moonring_core::command::{ClientInfo, Command, JoinRequest, LeaveCause, OfferRequest, RefusalCode};
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
 use moonring_wire::negotiate::SectionOutcome;
@@ -34,7 +34,7 @@ fn fake_shard(commands: Receiver<Command>, events: mpsc::Sender<Event>, told: mp
     while let Ok(command) = commands.recv() {
         let _ = told.send(note(&command));
         let sent = match command {
-            Command::Join { client, token, .. } => match token.as_str() {
+            Command::Join(JoinRequest { client, token, .. }) => match token.as_str() {
                 "no" => send(Event::Left { client, cause: LeaveCause::Rejected("Not on the list".into()) }),
                 "full" => send(Event::Left { client, cause: LeaveCause::Limit("The room is full".into()) }),
                 "hang" => Ok(()),
@@ -43,7 +43,7 @@ fn fake_shard(commands: Receiver<Command>, events: mpsc::Sender<Event>, told: mp
                     send(Event::Joined { client, clients: vec![ada], tracks: vec![track("t0")] })
                 }
             },
-            Command::Offer { client, request, offer, publish, subscribe } => {
+            Command::Offer(OfferRequest { client, request, offer, publish, subscribe }) => {
                 let mids = publish.into_iter().map(|p| p.mid).chain(subscribe.into_iter().map(|s| s.mid));
                 let sections = mids.map(|mid| SectionOutcome { mid, track: Some(track("t1")), reason: None }).collect();
                 send(Event::Answered { client, request, answer: Box::new(answer(&offer)), sections })
@@ -66,8 +66,10 @@ fn fake_shard(commands: Receiver<Command>, events: mpsc::Sender<Event>, told: mp
 
 fn note(command: &Command) -> String {
     match command {
-        Command::Join { room, token, metadata, ip, .. } => format!("join {room} {token} {metadata} {ip}"),
-        Command::Offer { publish, subscribe, .. } => format!("offer {} {}", publish.len(), subscribe.len()),
+        Command::Join(JoinRequest { room, token, metadata, ip, .. }) => format!("join {room} {token} {metadata} {ip}"),
+        Command::Offer(OfferRequest { publish, subscribe, .. }) => {
+            format!("offer {} {}", publish.len(), subscribe.len())
+        }
         Command::Leave { reason, .. } => format!("leave {reason}"),
         other => format!("{other:?}").split(' ').next().unwrap_or_default().to_lowercase(),
     }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use moonring_core::command::OfferRequest;
 use serde_json::json;
 
 use super::*;
@@ -72,7 +73,8 @@ fn what_breaks_a_rule_is_refused_with_its_code_and_named() {
 fn one_offer_waits_for_its_answer_at_a_time() {
     let now = Instant::now();
     let mut session = joined(now);
-    let Ok(Step::Command(Command::Offer { request: 1, publish, offer: parsed, .. })) = session.read(now, &offer(1))
+    let Ok(Step::Command(Command::Offer(OfferRequest { request: 1, publish, offer: parsed, .. }))) =
+        session.read(now, &offer(1))
     else {
         panic!("the first offer is taken");
     };

@@ -9,7 +9,7 @@ use moonring_wire::rtp::header::Header;
 
 /// The values that every packet is looked at for.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Elements {
+pub(super) struct HeaderExtensions {
     /// The transport-wide sequence number.
     pub(super) transport_sequence: Option<u16>,
     /// What is passed on.
@@ -17,7 +17,7 @@ pub(super) struct Elements {
     descriptor: Range<usize>,
 }
 
-impl Elements {
+impl HeaderExtensions {
     /// Reads the elements of an authenticated packet.
     pub(super) fn read(header: &Header, packet: &[u8], ids: &ExtensionIds) -> Self {
         let mut elements = Self::default();
