@@ -118,7 +118,7 @@ pub enum SharedRequest {
     },
 }
 
-/// The answer to a [`PolicyRequest`]; an error is words for the script, which gets `nil` and the words.
+/// The answer to a [`PolicyRequest`]; the script gets `nil` and the message of an error.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PolicyReply {
     /// To [`PolicyRequest::Http`].

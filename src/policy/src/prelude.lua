@@ -256,9 +256,9 @@ local function logger(level)
   return function(message) call(log, level, tostring(message)) end
 end
 G.print = function(...)
-  local n, words = select("#", ...), { ... }
-  for i = 1, n do words[i] = tostring(words[i]) end
-  call(log, 2, concat(words, "\t", 1, n))
+  local n, texts = select("#", ...), { ... }
+  for i = 1, n do texts[i] = tostring(texts[i]) end
+  call(log, 2, concat(texts, "\t", 1, n))
 end
 G.sfu = {
   room_id = H.room_id,

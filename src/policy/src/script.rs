@@ -96,7 +96,7 @@ fn compiled(name: &str, source: &[u8], strip: bool) -> Result<Box<[u8]>, ScriptE
     Ok(chunk.into_function().map_err(error)?.dump(strip).into_boxed_slice())
 }
 
-/// An mlua error as Lua words it, without the crate's prefix.
+/// The message of an mlua error as Lua has it, without the crate's prefix.
 pub(crate) fn message_of(error: &mlua::Error) -> String {
     match error {
         mlua::Error::SyntaxError { message, .. } => message.clone(),

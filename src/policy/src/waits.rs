@@ -17,7 +17,7 @@ use super::timer_queue::TimerId;
 pub(crate) const MIN_WAIT: Duration = Duration::from_millis(1);
 
 /// A hook that has yielded, with what it needs to go on.
-pub(crate) struct SuspendedHook {
+pub(crate) struct WaitingHook {
     pub(crate) work: Work,
     pub(crate) thread: Thread,
     /// What it has asked for so far.
@@ -27,7 +27,7 @@ pub(crate) struct SuspendedHook {
 /// A hook that waits.
 struct Wait {
     id: PolicyRequestId,
-    hook: SuspendedHook,
+    hook: WaitingHook,
     deadline: TimerId,
     /// The reply that the hook gets when none comes in time; `None` for a sleep.
     if_late: Option<PolicyReply>,
@@ -65,7 +65,7 @@ impl Waits {
         context: &mut EngineContext,
         now: Instant,
         room: PolicyKey,
-        hook: SuspendedHook,
+        hook: WaitingHook,
         wait_for: WaitFor,
     ) {
         let id = context.request_id();
@@ -96,7 +96,7 @@ impl Waits {
         context: &mut EngineContext,
         id: PolicyRequestId,
         reply: Option<PolicyReply>,
-    ) -> Option<(SuspendedHook, Option<PolicyReply>)> {
+    ) -> Option<(WaitingHook, Option<PolicyReply>)> {
         let at = self.waits.iter().position(|wait| wait.id == id)?;
         let wait = self.waits.swap_remove(at);
         context.deadlines.remove(wait.deadline);

@@ -9,6 +9,7 @@ use crate::command::{ClientInfo, Event, JoinRequest, LeaveCause, RefusalCode};
 use crate::room::Room;
 use crate::room::client::Client;
 use crate::room::speakers::Speakers;
+use moonring_policy::OpenError;
 use moonring_policy::hook::{ClientFacts, HookCall, Presence, Traffic, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
 use moonring_wire::transport::ice;
@@ -25,8 +26,9 @@ impl Shard {
             Some(key) => *key,
             None => match self.open_room(now, &room) {
                 Ok(key) => key,
-                Err(reason) => {
-                    self.work.events.push_back(left(LeaveCause::Rejected(reason)));
+                Err(error) => {
+                    let reason = error.reason();
+                    self.work.events.push_back(left(LeaveCause::Rejected(reason.to_owned())));
                     return self.work.events.push_back(Event::RoomClosed { room });
                 }
             },
@@ -62,7 +64,7 @@ impl Shard {
         );
     }
 
-    fn open_room(&mut self, now: Instant, id: &RoomId) -> Result<RoomKey, String> {
+    fn open_room(&mut self, now: Instant, id: &RoomId) -> Result<RoomKey, OpenError> {
         let policy = self.policy.engine.open_room(now, id, self.policy.scripts.resolve(id))?;
         let room = Room {
             id: id.clone(),

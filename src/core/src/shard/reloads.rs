@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Shard, Timer};
-use moonring_policy::{PolicyKey, Script, ScriptLibrary};
+use moonring_policy::{PolicyKey, ReloadError, Script, ScriptLibrary};
 use moonring_wire::id::RoomKey;
 
 /// Time of a tick for reloads. No further one is begun that would end later, taking as long as the one before; what is
@@ -105,20 +105,20 @@ impl Shard {
     }
 
     /// A reload has ended, well or not; the engine has counted it, and keeps its outcome.
-    pub(super) fn policy_reloaded(&mut self, policy: PolicyKey, result: &Result<u64, String>) {
+    pub(super) fn policy_reloaded(&mut self, policy: PolicyKey, result: &Result<u64, ReloadError>) {
         let Some(room) = self.policy.rooms.get(policy).and_then(|key| self.world.rooms.get(*key)) else { return };
         let tried = self.policy.engine.last_tried(policy);
         let (room, script) = (&room.id, tried.map_or("", |script| script.name()));
         match result {
             Ok(_) => tracing::debug!(%room, script, "reloaded"),
-            Err(words) => {
+            Err(error) => {
                 self.policy.reloads.failed += 1;
                 let version = tried.map_or(0, |script| script.version());
                 let version = format_args!("{version:016x}");
                 if self.policy.reloads.failed <= MAX_LOGGED {
-                    tracing::error!(%room, script, %version, "not reloaded, the old version runs on: {words}");
+                    tracing::error!(%room, script, %version, "not reloaded, the old version runs on: {error}");
                 } else {
-                    tracing::debug!(%room, script, %version, "not reloaded, the old version runs on: {words}");
+                    tracing::debug!(%room, script, %version, "not reloaded, the old version runs on: {error}");
                 }
             }
         }

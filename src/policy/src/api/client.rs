@@ -6,7 +6,7 @@ use mlua::{Lua, Table, Value};
 
 use super::args::arg;
 use super::json::{from_json, to_json};
-use super::{Answer, Functions, refused};
+use super::{HostResult, Functions, refused};
 use crate::hook::{Action, ClientFacts, Presence};
 use crate::host::Host;
 use crate::settings::MAX_REASON_BYTES;
@@ -24,8 +24,8 @@ pub(super) fn register(functions: &mut Functions) {
     getters(functions);
     functions.add("client_kick", |_, host, (this, reason): (Value, Value)| {
         let reason = arg("client:kick", "reason", &reason);
-        let words = if reason.absent() { "Kicked".to_owned() } else { reason.text(MAX_REASON_BYTES)? };
-        act(host, this_client(host, "client:kick", &this)?, 0, |client| Action::Kick { client, reason: words })
+        let text = if reason.absent() { "Kicked".to_owned() } else { reason.text(MAX_REASON_BYTES)? };
+        act(host, this_client(host, "client:kick", &this)?, 0, |client| Action::Kick { client, reason: text })
     });
     functions.add("client_send", |_, host, (this, value): (Value, Value)| {
         let client = this_client(host, "client:send", &this)?;
@@ -105,8 +105,8 @@ fn track_table(lua: &Lua, track: &TrackInfo) -> mlua::Result<Table> {
     Ok(table)
 }
 
-fn this_client(host: &Host, function: &'static str, this: &Value) -> Answer<Rc<ClientFacts>> {
-    arg(function, "self", this).client(host).map_err(|words| format!("{words}; methods are called with ':'"))
+fn this_client(host: &Host, function: &'static str, this: &Value) -> HostResult<Rc<ClientFacts>> {
+    arg(function, "self", this).client(host).map_err(|message| format!("{message}; methods are called with ':'"))
 }
 
 /// An action on somebody who is not in the room does nothing and says so.
@@ -115,7 +115,7 @@ fn act(
     client: Rc<ClientFacts>,
     bytes: usize,
     action: impl FnOnce(moonring_wire::id::ClientId) -> Action,
-) -> Answer<Done> {
+) -> HostResult<Done> {
     if client.presence.get() == Presence::Gone {
         return Ok((false, Some(LEFT)));
     }

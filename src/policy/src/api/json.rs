@@ -4,7 +4,7 @@ use mlua::{Lua, Value};
 use serde_json::Value as Json;
 
 use super::args::{Arg, arg};
-use super::{Answer, Functions, refused};
+use super::{HostResult, Functions, refused};
 use crate::budget::should_stop;
 use crate::plain::{self, Limits};
 use crate::settings::{MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
@@ -33,14 +33,14 @@ pub(super) fn register(functions: &mut Functions) {
 }
 
 /// An argument for clients, with about the bytes that it takes.
-pub(super) fn to_json(value: Arg<'_>) -> Answer<(Json, usize)> {
+pub(super) fn to_json(value: Arg<'_>) -> HostResult<(Json, usize)> {
     let json = plain::to_json(value.value, VALUE_LIMITS, &mut should_stop).map_err(|error| value.bad(error))?;
     let bytes = size_of_json(&json);
     Ok((json, bytes))
 }
 
 /// A value for the script.
-pub(crate) fn from_json(lua: &Lua, json: &Json) -> Answer<Value> {
+pub(crate) fn from_json(lua: &Lua, json: &Json) -> HostResult<Value> {
     plain::from_json(lua, json, &mut should_stop).map_err(refused)
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use super::args::arg;
 use super::json::from_json;
-use super::{Answer, Functions, refused};
+use super::{HostResult, Functions, refused};
 
 /// Bytes of a token.
 const MAX_TOKEN: usize = 16 * 1024;
@@ -38,17 +38,17 @@ pub(super) fn register(functions: &mut Functions) {
         let now = host.room.unix.get().as_secs_f64();
         let values = match verify(&token, &key, &expected, now) {
             Ok(claims) => from_json(lua, &claims)?.into_lua_multi(lua),
-            Err(words) => nil_and(lua, &words),
+            Err(message) => nil_and(lua, &message),
         };
         values.map_err(refused)
     });
 }
 
-fn nil_and(lua: &Lua, words: &str) -> mlua::Result<mlua::MultiValue> {
-    (Value::Nil, words).into_lua_multi(lua)
+fn nil_and(lua: &Lua, message: &str) -> mlua::Result<mlua::MultiValue> {
+    (Value::Nil, message).into_lua_multi(lua)
 }
 
-fn options_of(options: &Value) -> Answer<Expected> {
+fn options_of(options: &Value) -> HostResult<Expected> {
     let table: Table = match options {
         Value::Nil => {
             return Ok(Expected { algorithm: None, audience: None, issuer: None, leeway: LEEWAY, require_exp: true });
@@ -56,7 +56,7 @@ fn options_of(options: &Value) -> Answer<Expected> {
         Value::Table(table) => table.clone(),
         other => return Err(arg("sfu.jwt_verify", "options", other).bad("table expected")),
     };
-    let text = |name: &'static str| -> Answer<Option<String>> {
+    let text = |name: &'static str| -> HostResult<Option<String>> {
         let value: Value = table.raw_get(name).map_err(refused)?;
         let value = arg("sfu.jwt_verify", name, &value);
         if value.absent() { Ok(None) } else { value.text(MAX_OPTION).map(Some) }
@@ -74,7 +74,7 @@ fn options_of(options: &Value) -> Answer<Expected> {
 }
 
 /// The claims of a token whose signature, times, audience and issuer hold.
-fn verify(token: &[u8], key: &[u8], expected: &Expected, now: f64) -> Answer<Json> {
+fn verify(token: &[u8], key: &[u8], expected: &Expected, now: f64) -> HostResult<Json> {
     let (key, algorithm) = key_of(key)?;
     if let Some(name) = &expected.algorithm
         && name.parse() != Ok(algorithm)
@@ -86,7 +86,7 @@ fn verify(token: &[u8], key: &[u8], expected: &Expected, now: f64) -> Answer<Jso
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
     validation.validate_aud = false;
-    let claims = decode::<Json>(token, &key, &validation).map_err(|error| words_of(error.kind()))?.claims;
+    let claims = decode::<Json>(token, &key, &validation).map_err(|error| error_message(error.kind()))?.claims;
     check_times(&claims, expected, now)?;
     if let Some(audience) = &expected.audience {
         let holds = match &claims["aud"] {
@@ -103,7 +103,7 @@ fn verify(token: &[u8], key: &[u8], expected: &Expected, now: f64) -> Answer<Jso
     }
 }
 
-fn check_times(claims: &Json, expected: &Expected, now: f64) -> Answer<()> {
+fn check_times(claims: &Json, expected: &Expected, now: f64) -> HostResult<()> {
     let time = |name: &str| match &claims[name] {
         Json::Null => Ok(None),
         Json::Number(number) => Ok(number.as_f64()),
@@ -121,7 +121,7 @@ fn check_times(claims: &Json, expected: &Expected, now: f64) -> Answer<()> {
 }
 
 /// The key, and the only algorithm that it may be used with.
-fn key_of(key: &[u8]) -> Answer<(DecodingKey, Algorithm)> {
+fn key_of(key: &[u8]) -> HostResult<(DecodingKey, Algorithm)> {
     if !key.trim_ascii_start().starts_with(b"-----BEGIN") {
         if key.is_empty() {
             return Err("the key is empty".into());
@@ -137,7 +137,7 @@ fn key_of(key: &[u8]) -> Answer<(DecodingKey, Algorithm)> {
     usable.ok_or_else(|| "the key is not an RSA, P-256 or Ed25519 public key in PEM".to_owned())
 }
 
-fn words_of(error: &ErrorKind) -> String {
+fn error_message(error: &ErrorKind) -> String {
     match error {
         ErrorKind::InvalidSignature => "the token's signature does not hold".into(),
         ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {

@@ -17,7 +17,7 @@ pub(super) fn register(functions: &mut Functions) {
     functions.add("log", |lua, host, (level, message): (Value, Value)| {
         let level = level.as_integer().unwrap_or_default();
         if is_on(level) && host.room.may_log() {
-            write(lua, host, level, &words(&message));
+            write(lua, host, level, &text_of(&message));
         }
         Ok(())
     });
@@ -27,7 +27,7 @@ pub(super) fn register(functions: &mut Functions) {
 pub(super) fn traceback(lua: &Lua, error: Value) -> mlua::Result<String> {
     let message = match &error {
         Value::Error(error) => message_of(error),
-        Value::String(_) | Value::Integer(_) | Value::Number(_) => words(&error),
+        Value::String(_) | Value::Integer(_) | Value::Number(_) => text_of(&error),
         other => format!("error value is a {}", type_name(other)),
     };
     let traceback = lua.traceback(Some(&message), 1).map(|text| text.to_string_lossy()).unwrap_or(message);
@@ -46,7 +46,7 @@ pub(crate) fn without_our_frames(traceback: &str) -> String {
     truncated(&lines.join("\n"), MAX_LOG_BYTES).to_owned()
 }
 
-fn words(message: &Value) -> String {
+fn text_of(message: &Value) -> String {
     match message {
         Value::String(text) => truncated(&String::from_utf8_lossy(&text.as_bytes()), MAX_LOG_BYTES).to_owned(),
         Value::Integer(number) => number.to_string(),

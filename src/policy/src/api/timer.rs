@@ -5,7 +5,7 @@ use std::time::Duration;
 use mlua::{Lua, Value};
 
 use super::args::arg;
-use super::{Answer, Functions, refused};
+use super::{HostResult, Functions, refused};
 use crate::effects::NewTimer;
 use crate::host::Host;
 use crate::settings::{MAX_DELAY, MAX_TIMERS, MIN_INTERVAL};
@@ -30,12 +30,12 @@ pub(super) fn register(functions: &mut Functions) {
 }
 
 /// A time in milliseconds.
-pub(super) fn delay(function: &'static str, ms: &Value) -> Answer<Duration> {
+pub(super) fn delay(function: &'static str, ms: &Value) -> HostResult<Duration> {
     let ms = arg(function, "ms", ms).number(0.0..=MAX_DELAY.as_millis() as f64)?;
     Ok(Duration::from_secs_f64(ms / 1000.0))
 }
 
-fn set(lua: &Lua, host: &Host, name: &'static str, (ms, function): (Value, Value), repeat: bool) -> Answer<u32> {
+fn set(lua: &Lua, host: &Host, name: &'static str, (ms, function): (Value, Value), repeat: bool) -> HostResult<u32> {
     let mut delay = delay(name, &ms)?;
     if repeat {
         delay = delay.max(MIN_INTERVAL);

@@ -15,7 +15,7 @@ use crate::output::{PolicyOutput, Ticket};
 use crate::settings::{MAX_WAITING, STRIKES_OF_ERROR, STRIKES_OF_KILL};
 use crate::state::{End, HookFailure};
 use crate::stats::PolicyStats;
-use crate::waits::SuspendedHook;
+use crate::waits::WaitingHook;
 
 impl Room {
     pub(super) fn after_step(&mut self, context: &mut EngineContext, now: Instant, work: Work, end: End, spent: Spent) {
@@ -29,7 +29,7 @@ impl Room {
                 HookFailure::Error(format!("more than {MAX_WAITING} hooks of the room wait"))
             }
             End::Waiting(thread, wait_for) => {
-                let hook = SuspendedHook { work, thread, effects };
+                let hook = WaitingHook { work, thread, effects };
                 return self.waits.begin(context, now, self.key, hook, wait_for);
             }
             End::Missing => return self.missing(context, work),

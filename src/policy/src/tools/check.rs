@@ -144,9 +144,9 @@ pub fn check(name: &str, source: &[u8], names: &Names) -> Report {
     report
 }
 
-/// `name:12: words` of the compiler as a finding.
-fn compile_error(name: &str, words: &str) -> Finding {
-    let rest = words.strip_prefix(name).and_then(|rest| rest.strip_prefix(':')).unwrap_or(words);
+/// `name:12: message` of the compiler as a finding.
+fn compile_error(name: &str, message: &str) -> Finding {
+    let rest = message.strip_prefix(name).and_then(|rest| rest.strip_prefix(':')).unwrap_or(message);
     let (line, message) = match rest.split_once(':') {
         Some((line, message)) if line.parse::<u32>().is_ok() => (line.parse().unwrap_or(0), message),
         _ => (0, rest),

@@ -1,6 +1,6 @@
-//! Lua's words, for what can't be seen in the bytecode: good enough for text that has compiled.
+//! The tokens of a script, for what the bytecode does not show. Only for text that has compiled.
 
-/// A word with its line.
+/// A token with its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Token<'a> {
     pub(super) line: u32,
@@ -18,15 +18,15 @@ pub(super) enum Kind<'a> {
     Sign(&'a str),
 }
 
-/// The words of a script. Comments are left out.
+/// The tokens of a script. Comments are left out.
 pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let (mut rest, mut line) = (source, 1);
     while let Some(first) = rest.chars().next() {
         let (kind, length) = next(rest, first);
         tokens.extend(kind.map(|kind| Token { line, kind }));
-        let (word, after) = rest.split_at(length.min(rest.len()));
-        line += word.matches('\n').count() as u32;
+        let (text, after) = rest.split_at(length.min(rest.len()));
+        line += text.matches('\n').count() as u32;
         rest = after;
     }
     tokens
@@ -86,9 +86,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_told_apart_and_keep_their_lines() {
+    fn tokens_are_told_apart_and_keep_their_lines() {
         let source = "local a = 'x\\'y' -- no\n--[[ no\nno ]] #a[1.5] == [=[ ]] ]=]\"\"~=_b";
-        let words: Vec<_> = tokens(source).into_iter().map(|token| (token.line, token.kind)).collect();
+        let found: Vec<_> = tokens(source).into_iter().map(|token| (token.line, token.kind)).collect();
         let expected = [
             (1, Kind::Name("local")),
             (1, Kind::Name("a")),
@@ -105,7 +105,7 @@ mod tests {
             (3, Kind::Sign("~=")),
             (3, Kind::Name("_b")),
         ];
-        assert_eq!(words, expected);
+        assert_eq!(found, expected);
         for cut in ["'x", "[[x", "--[[x", "é", "1..2"] {
             tokens(cut);
         }

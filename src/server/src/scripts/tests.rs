@@ -27,7 +27,7 @@ impl World {
 
 /// What a new room gets: its script's name, or the error.
 fn resolve(folder: &ScriptFolder, room: &str) -> Result<(String, u64), String> {
-    let script = folder.library().resolve(&RoomId::parse(room).unwrap())?;
+    let script = folder.library().resolve(&RoomId::parse(room).unwrap()).map_err(|error| error.to_string())?;
     Ok((script.name().to_owned(), script.version()))
 }
 
@@ -49,7 +49,7 @@ fn every_script_below_the_folder_is_there_under_its_path_or_with_its_error() {
     names.sort();
     assert_eq!(names, [("default_room.lua".to_owned(), true), ("rooms/a.lua".to_owned(), false)]);
     let error = library.resolve(&RoomId::parse("a").unwrap()).unwrap_err();
-    assert_eq!(error, "rooms/a.lua:1: unexpected symbol near '<eof>'");
+    assert_eq!(error.to_string(), "rooms/a.lua:1: unexpected symbol near '<eof>'");
     assert!(ScriptFolder::open(&world.path("missing"), vec![]).is_err());
 }
 

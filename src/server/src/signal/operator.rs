@@ -111,8 +111,8 @@ fn policy_columns(policy: &PolicyLine) -> String {
         policy.memory_bytes / 1024,
         policy.script
     );
-    if policy.set_aside {
-        text.push_str("  PUT ASIDE");
+    if policy.suspended {
+        text.push_str("  SUSPENDED");
     }
     if let Some(ReloadLine::Failed(words)) = &policy.last_reload {
         let first = words.lines().next().unwrap_or_default();

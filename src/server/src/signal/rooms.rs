@@ -56,8 +56,8 @@ pub(crate) struct PolicyLine {
     pub version: String,
     /// How the last reload came out, if there was one.
     pub last_reload: Option<ReloadLine>,
-    /// True while the script is put aside after too many failures.
-    pub set_aside: bool,
+    /// True while the script is suspended after too many failures.
+    pub suspended: bool,
     /// Hooks that ended.
     pub hooks: u64,
     /// Hooks that failed.
@@ -123,7 +123,7 @@ impl From<RoomStatus> for PolicyLine {
                 Ok(loaded) => ReloadLine::Ok(version(loaded)),
                 Err(words) => ReloadLine::Failed(words),
             }),
-            set_aside: status.set_aside,
+            suspended: status.is_suspended,
             hooks: status.stats.hooks,
             failures: status.stats.failures(),
             hook_p50_us: us(0.5),

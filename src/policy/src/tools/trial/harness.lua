@@ -1,5 +1,5 @@
 -- Runs in a test file's state before the test file: makes `test`, and the rooms and clients that it drives. `H` is the
--- host's table of functions; each answers true and values, or false and words.
+-- host's table of functions; each answers true and values, or false and message.
 local H = ...
 local json = sfu.json
 local null = json.null
@@ -91,9 +91,9 @@ function happen.outcome(room, event)
 end
 function happen.http(room, event)
   room.requests[#room.requests + 1] = event.request
-  local reply, words
-  if room.handler then reply, words = room.handler(event.request) end
-  call("reply", room.number, event.id, reply, words or "no route to the host: the test has no room:http(function)")
+  local reply, message
+  if room.handler then reply, message = room.handler(event.request) end
+  call("reply", room.number, event.id, reply, message or "no route to the host: the test has no room:http(function)")
 end
 
 local function pump(room)
@@ -152,8 +152,8 @@ function Room:counter(name) return call("counter", self.number, name) end
 function Room:reload(script)
   local name, source = named(script)
   self.reloaded = nil
-  local words = call("reload", self.number, name, source)
-  if words then return false, words end
+  local message = call("reload", self.number, name, source)
+  if message then return false, message end
   pump(self)
   if not self.reloaded then return nil, "the reload waits for hooks that wait" end
   return self.reloaded.ok, not self.reloaded.ok and self.reloaded.text or nil
@@ -231,7 +231,7 @@ function test.it(name, body)
       end
     end
   end
-  if type(problem) ~= "table" then problem = { message = call("words", problem) } end
+  if type(problem) ~= "table" then problem = { message = call("message", problem) } end
   call("result", tostring(name), ok, problem.at or "", problem.message or "error value is a table", problem.got,
     problem.expected)
 end
@@ -243,6 +243,6 @@ _G.test = test
 return function(file)
   local ok, problem = pcall(file)
   if ok then return end
-  if type(problem) ~= "table" then return call("words", problem), "" end
+  if type(problem) ~= "table" then return call("message", problem), "" end
   return problem.message or "error value is a table", problem.at or ""
 end
