@@ -65,10 +65,6 @@ impl Mailbox {
         self.queue.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
     pub(crate) fn push(&mut self, work: Work) {
         self.queue.push_back(work);
     }
