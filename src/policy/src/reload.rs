@@ -63,7 +63,7 @@ impl fmt::Display for Step {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReloadError {
     /// The script failed in one of the steps.
-    #[error("{step}: {failure}")]
+    #[error("{step}: {failure}{}", advice(.step))]
     Failed {
         /// Which step.
         step: Step,
@@ -71,8 +71,16 @@ pub enum ReloadError {
         failure: HookFailure,
     },
     /// What `on_unload` returned cannot cross.
-    #[error("on_unload: {0}")]
+    #[error("on_unload: {0}{}", advice(&Step::Unload))]
     State(PlainError),
+}
+
+/// What to do when the version that runs is in the way.
+fn advice(step: &Step) -> &'static str {
+    match step {
+        Step::Unload => "\n(to reload without the old version's state: moonring reload --drop-state ROOM)",
+        _ => "",
+    }
 }
 
 impl ReloadError {
