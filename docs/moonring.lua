@@ -180,6 +180,15 @@ function Client:tracks() end
 -------------------------------------------------------------------------------------------------------------------------
 -- sfu
 
+---@class utf8lib
+---@field charpattern string
+---@field char fun(...: integer): string
+---@field codepoint fun(s: string, i?: integer, j?: integer): integer ...
+---@field codes fun(s: string): (fun(s: string, at: integer): integer?, integer?), string, integer
+---@field len fun(s: string, i?: integer, j?: integer): integer?, integer?
+---@field offset fun(s: string, n: integer, i?: integer): integer?
+utf8 = {}
+
 ---@class sfu
 ---@field room_id string
 ---@field config table what the server's configuration gives to scripts
