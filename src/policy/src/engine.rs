@@ -134,7 +134,9 @@ impl PolicyEngine {
                 Deadline::Wait(key, id) => self.with(key, |room, context| room.end_wait(context, now, id, None)),
                 Deadline::Pump(key) => self.with(key, |room, context| room.wake(context, now)),
                 Deadline::Reload(key) => self.with(key, |room, context| room.reload_now(context, now)),
-                Deadline::Resume(key) => self.with(key, |room, context| drop(room.resume_script(context, now))),
+                Deadline::Resume(key) => self.with(key, |room, context| {
+                    room.resume_script(context, now);
+                }),
             }
         }
         while let Some((used, key)) = self.context.turns.pop(now) {

@@ -243,7 +243,7 @@ impl State {
     ) -> (End, Spent) {
         self.host.hook.set(name);
         self.host.wait.take();
-        let resume = || {
+        let resume = || -> Result<_, HookFailure> {
             let args = self.uncapped(args)?;
             Ok(catch_unwind(AssertUnwindSafe(|| thread.resume::<i64>(args))))
         };

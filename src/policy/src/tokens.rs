@@ -69,8 +69,8 @@ pub(crate) fn required<'a>(tokens: &[Token<'a>]) -> Vec<(u32, &'a str)> {
         if token.kind != Kind::Name("require") || is_field {
             continue;
         }
-        let rest = tokens[at + 1..].iter().map(|token| token.kind);
-        if let Some(Kind::Text(text)) = rest.skip_while(|kind| *kind == Kind::Sign("(")).next() {
+        let mut rest = tokens[at + 1..].iter().map(|token| token.kind);
+        if let Some(Kind::Text(text)) = rest.find(|kind| *kind != Kind::Sign("(")) {
             found.extend(content(text).map(|name| (token.line, name)));
         }
     }

@@ -11,7 +11,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use mlua::{IntoLuaMulti, Lua, Table, Value};
 use serde_json::Value as Json;
 
-use super::args::{Arg, arg};
+use super::args::{Arg, arg, type_name};
 use super::json::{from_json, to_json};
 use super::jwt_key::{KeyKind, algorithms_of, kind_of, name_of};
 use super::{Functions, HostResult, refused};
@@ -66,9 +66,12 @@ fn options_of<'a>(function: &'static str, options: &'a Value, known: &[&str]) ->
     };
     for pair in table.pairs::<Value, Value>() {
         let (name, _) = pair.map_err(refused)?;
-        let is_known = matches!(&name, Value::String(name) if known.iter().any(|known| name.as_bytes() == known.as_bytes()));
-        if !is_known {
-            let name = name.to_string().unwrap_or_default();
+        let name = match &name {
+            Value::String(name) => name.to_string_lossy(),
+            Value::Integer(number) => number.to_string(),
+            other => type_name(other).to_owned(),
+        };
+        if !known.contains(&name.as_str()) {
             let known = known.join(", ");
             return Err(arg(function, "options", options).bad(format_args!("unknown option '{name}'; there are {known}")));
         }

@@ -24,7 +24,7 @@ pub(super) enum KeyKind {
 
 /// The algorithms that a key may be used with; the first is the default.
 pub(super) fn algorithms_of(kind: KeyKind) -> &'static [Algorithm] {
-    use Algorithm::*;
+    use Algorithm::{ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512};
     match kind {
         KeyKind::Secret => &[HS256, HS384, HS512],
         KeyKind::Rsa => &[RS256, RS384, RS512, PS256, PS384, PS512],

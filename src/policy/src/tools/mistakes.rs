@@ -42,7 +42,7 @@ pub(super) fn mistakes(tokens: &[Token<'_>], methods: &BTreeSet<String>) -> Vec<
 fn definitions<'t, 'a>(tokens: &'t [Token<'a>]) -> Vec<Definition<'t, 'a>> {
     let mut found = Vec::new();
     for at in 0..tokens.len() {
-        let [Kind::Name("function"), Kind::Name(name), Kind::Sign("(")] = kinds(tokens, at) else { continue };
+        let [Kind::Name("function"), Kind::Name(name), Kind::Sign("(")] = kinds::<3>(tokens, at) else { continue };
         let Some(spec) = HOOKS.iter().find(|spec| spec.name == name) else { continue };
         let rest = &tokens[at + 3..];
         let Some(close) = rest.iter().position(|token| token.kind == Kind::Sign(")")) else { continue };
@@ -84,7 +84,7 @@ fn is_field(tokens: &[Token<'_>], at: usize) -> bool {
 fn track_fields(definition: &Definition<'_, '_>, found: &mut Vec<(u32, String)>) {
     let Some(track) = definition.parameters.get(1) else { return };
     for (at, token) in definition.body.iter().enumerate() {
-        let [Kind::Name(name), Kind::Sign("."), Kind::Name(field), next] = kinds(definition.body, at) else { continue };
+        let [Kind::Name(name), Kind::Sign("."), Kind::Name(field), next] = kinds::<4>(definition.body, at) else { continue };
         let is_assigned = next == Kind::Sign("=");
         if name != *track || is_field(definition.body, at) || TRACK_FIELDS.contains(&field) || is_assigned {
             continue;
@@ -99,7 +99,7 @@ fn dotted_methods(definition: &Definition<'_, '_>, methods: &BTreeSet<String>, f
     let Some(client) = definition.parameters.first() else { return };
     for (at, token) in definition.body.iter().enumerate() {
         let [Kind::Name(name), Kind::Sign("."), Kind::Name(method), Kind::Sign("("), first] =
-            kinds(definition.body, at)
+            kinds::<5>(definition.body, at)
         else {
             continue;
         };
@@ -112,7 +112,7 @@ fn dotted_methods(definition: &Definition<'_, '_>, methods: &BTreeSet<String>, f
 fn waits(definition: &Definition<'_, '_>, found: &mut Vec<(u32, String)>) {
     let (body, mut at) = (definition.body, 0);
     while at < body.len() {
-        match kinds(body, at) {
+        match kinds::<3>(body, at) {
             // What a function within does, a timer's for instance, happens later.
             [Kind::Name("function"), ..] => at += block_length(&body[at + 1..]),
             [Kind::Name("sfu"), Kind::Sign("."), Kind::Name(name)] if WAITING.contains(&name) && !is_field(body, at) => {
@@ -127,7 +127,7 @@ fn waits(definition: &Definition<'_, '_>, found: &mut Vec<(u32, String)>) {
 
 fn jwt_options(tokens: &[Token<'_>], function: &str, known: &[&str], found: &mut Vec<(u32, String)>) {
     for at in 0..tokens.len() {
-        let [Kind::Name(name), Kind::Sign("(")] = kinds(tokens, at) else { continue };
+        let [Kind::Name(name), Kind::Sign("(")] = kinds::<2>(tokens, at) else { continue };
         if name != function {
             continue;
         }
@@ -158,7 +158,7 @@ fn jwt_options(tokens: &[Token<'_>], function: &str, known: &[&str], found: &mut
 
 /// `name =` or `["name"] =` within a table.
 fn key_at<'a>(tokens: &[Token<'a>], at: usize) -> Option<&'a str> {
-    match kinds(tokens, at) {
+    match kinds::<4>(tokens, at) {
         [Kind::Name(name), Kind::Sign("="), ..] => Some(name),
         [Kind::Sign("["), Kind::Text(text), Kind::Sign("]"), Kind::Sign("=")] => content(text),
         _ => None,
@@ -175,7 +175,7 @@ fn is_option_of_last(tokens: &[Token<'_>], at: usize) -> bool {
             _ => {}
         }
         if open == 0 {
-            return matches!(kinds(tokens, at + 1), [Kind::Sign(")")]);
+            return matches!(kinds::<1>(tokens, at + 1), [Kind::Sign(")")]);
         }
     }
     false
@@ -184,7 +184,7 @@ fn is_option_of_last(tokens: &[Token<'_>], at: usize) -> bool {
 fn metadata(tokens: &[Token<'_>], found: &mut Vec<(u32, String)>) {
     for (at, token) in tokens.iter().enumerate() {
         let [Kind::Name("get_metadata"), Kind::Sign("("), Kind::Sign(")"), Kind::Sign("."), Kind::Name(field), next] =
-            kinds(tokens, at)
+            kinds::<6>(tokens, at)
         else {
             continue;
         };

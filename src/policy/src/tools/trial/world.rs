@@ -161,10 +161,11 @@ impl World {
 
     /// Replaces the script.
     pub(super) fn reload(&mut self, script: Arc<Script>, drops_state: bool) {
-        match drops_state {
-            true => self.engine.reload_without_state(self.now, self.key, script),
-            false => self.engine.reload(self.now, self.key, script),
-        };
+        if drops_state {
+            self.engine.reload_without_state(self.now, self.key, script);
+        } else {
+            self.engine.reload(self.now, self.key, script);
+        }
     }
 
     /// The answer to an HTTP request; it arrives after `delay`.
