@@ -79,7 +79,10 @@ impl Timers {
         room: PolicyKey,
         named: &HashMap<String, Instant>,
     ) {
-        for (handle, timer) in &mut self.timers {
+        let mut timers: Vec<_> = self.timers.iter_mut().collect();
+        // Those that are due at the same time stay in the order in which they were set.
+        timers.sort_by_key(|(handle, _)| **handle);
+        for (handle, timer) in timers {
             let Some(due) = timer.name.as_ref().and_then(|name| named.get(name)) else { continue };
             context.deadlines.remove(timer.deadline);
             timer.deadline = context.deadlines.add((*due).max(now), Deadline::Timer(room, *handle));

@@ -37,13 +37,11 @@ fn one_call_runs_scripts_for_a_slice_and_the_rest_stays_due() {
     while world.engine.poll_timeout().is_some_and(|due| due <= world.now) {
         world.engine.handle_timeout(world.now);
         let steps = world.engine.stats().steps;
-        let longest = Duration::from_nanos(world.engine.stats().latency.max_ns);
         assert!(steps > before, "each call gets on");
-        assert!(steps == before + 1 || longest < Duration::from_micros(250), "a step longer than a slice is alone in it");
         (calls, before) = (calls + 1, steps);
         assert!(calls <= 40, "{calls}");
     }
-    assert_eq!(before, 40, "every room had its turn");
+    assert!(before == 40 && calls >= 3, "every room had its turn, in {calls} calls");
 }
 
 #[test]

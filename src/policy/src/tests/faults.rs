@@ -56,7 +56,7 @@ fn messages_beyond_a_bound_are_refused_before_any_hook_and_are_no_failure() {
 fn a_message_that_does_not_fit_into_the_memory_is_refused_and_the_script_goes_on() {
     let mut world = World::with(
         strict(),
-        &format!("KEEP = {{}} for i = 1, 18000 do KEEP[i] = {{ i }} end {OPEN}function on_message(c, m) c:send('heard') end"),
+        &format!("KEEP = {{}} for i = 1, 15000 do KEEP[i] = {{ i }} end {OPEN}function on_message(c, m) c:send('heard') end"),
     );
     let c = world.join("c1");
     let large = json!(vec![json!([[]]); 3_000]);
@@ -135,9 +135,10 @@ fn a_suspended_script_comes_back_by_itself_by_an_order_and_by_a_reload() {
     assert!(status(&world).is_suspended);
     world.pass(Duration::from_secs(2));
     assert_eq!(world.eval(&a, "ping"), json!("pong"), "after half a minute");
-    let before = status(&world).counters[0].1;
+    let ticks = |world: &World| status(world).counters.first().map_or(0.0, |(_, n)| *n);
+    let before = ticks(&world);
     world.pass(Duration::from_secs(10));
-    assert!(status(&world).counters[0].1 >= before + 9.0, "its timers go on: {before}");
+    assert!(ticks(&world) >= before + 9.0, "its timers go on: {before}");
     let (mut world, [a, ..]) = suspended();
     assert!(world.engine.resume_script(world.now, world.key) && !world.engine.resume_script(world.now, world.key));
     assert_eq!(world.eval(&a, "ping"), json!("pong"), "by an order");

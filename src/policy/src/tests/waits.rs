@@ -386,7 +386,9 @@ fn flush_lets_a_lobby_knock_while_the_guest_waits() {
 
 #[test]
 fn what_a_hook_flushes_counts_towards_its_bounds_until_it_waits() {
-    let mut world = World::new(
+    let patient = PolicySettings { step_budget: SECOND, ..generous() };
+    let mut world = World::with(
+        patient,
         "function on_client_connect() return true end
          function on_message(c, m)
            for i = 1, 3000 do
@@ -454,7 +456,7 @@ fn what_the_host_holds_for_a_room_is_bounded() {
 #[test]
 fn a_response_that_the_room_has_no_memory_for_is_an_error_in_its_place() {
     let mut world = World::new(
-        "KEEP = {} for i = 1, 20000 do KEEP[i] = { i } end
+        "KEEP = {} for i = 1, 15000 do KEEP[i] = { i } end
          function on_client_connect(c) local r, why = sfu.http('http://a') return false, r and #r.body or why end",
     );
     let ticket = world.submit(connect(&world, "c1"));
