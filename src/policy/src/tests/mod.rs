@@ -1,6 +1,7 @@
 //! The engine from outside: scripts in, outcomes out, on virtual time.
 
 mod api;
+mod bounds;
 mod fairness;
 mod faults;
 mod hooks;
