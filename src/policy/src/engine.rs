@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use slotmap::SlotMap;
 
 use super::budget::stopwatch;
@@ -12,10 +14,10 @@ use super::hook::{HookCall, SCRIPT_ERROR};
 use super::host::{Host, RoomFacts};
 use super::library::ResolveError;
 use super::output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequestId, Ticket};
-use super::reload::{ReloadError, new_state};
+use super::reload::{ReloadError, Request, new_state};
 use super::room::Room;
 use super::script::Script;
-use super::settings::PolicySettings;
+use super::settings::{MAX_DEADLINES, PolicySettings};
 use super::stats::{PolicyStats, RoomStatus};
 use moonring_wire::id::RoomId;
 
@@ -30,11 +32,21 @@ pub struct PolicyEngine {
 }
 
 impl PolicyEngine {
-    /// An engine without rooms. `seed` is where the scripts' random numbers come from.
+    /// An engine without rooms whose scripts' random numbers follow from `seed`: for tests and measurements.
     pub fn new(settings: PolicySettings, seed: u64) -> Self {
+        Self::with_random(settings, StdRng::seed_from_u64(seed))
+    }
+
+    /// An engine without rooms. `seed` is where the scripts' random numbers and secrets come from: it must be
+    /// unpredictable.
+    pub fn seeded(settings: PolicySettings, seed: [u8; 32]) -> Self {
+        Self::with_random(settings, StdRng::from_seed(seed))
+    }
+
+    fn with_random(settings: PolicySettings, random: StdRng) -> Self {
         Self {
             rooms: SlotMap::with_key(),
-            context: EngineContext::new(settings, seed),
+            context: EngineContext::new(settings, random),
             closed: DeferredFree::default(),
             is_freeing: false,
         }
@@ -54,7 +66,7 @@ impl PolicyEngine {
     ) -> Result<PolicyKey, OpenError> {
         let tried = script.as_ref().ok().cloned();
         let opened = script.map_err(OpenError::from).and_then(|script| {
-            let facts = RoomFacts::new(room.clone(), now, self.context.unix(now));
+            let facts = RoomFacts::new(room.clone(), now, self.context.unix(now), self.context.random.clone());
             let host = Host::new(facts.clone(), script);
             let seed = self.context.seed();
             let state = new_state(&self.context.settings, seed, host, |_| Ok(()))?;
@@ -102,41 +114,64 @@ impl PolicyEngine {
     pub fn resume(&mut self, now: Instant, request: PolicyRequestId, reply: PolicyReply) {
         let room = self.context.requests.get(&request).and_then(|key| self.rooms.get_mut(*key));
         if let Some(room) = room {
-            room.resume(&mut self.context, now, request, Some(reply));
+            room.end_wait(&mut self.context, now, request, Some(reply));
         }
         self.free_closed(now);
     }
 
-    /// Does everything that is due at `now`.
+    /// Does what is due at `now`, as far as the scripts' share of the shard allows; the rest stays due. Media should
+    /// have its turn between two calls.
     pub fn handle_timeout(&mut self, now: Instant) {
-        // Whatever a step sets is due later than `now`, so this ends.
-        while let Some(deadline) = self.context.deadlines.pop_due(now) {
+        self.context.turns.begin_slice(now);
+        for _ in 0..MAX_DEADLINES {
+            let Some(deadline) = self.context.deadlines.pop_due(now) else { break };
             match deadline {
                 Deadline::Free => {
                     self.is_freeing = false;
                     self.closed.free_slice();
                 }
                 Deadline::Timer(key, handle) => self.with(key, |room, context| room.timer_due(context, now, handle)),
-                Deadline::Wait(key, id) => self.with(key, |room, context| room.resume(context, now, id, None)),
+                Deadline::Wait(key, id) => self.with(key, |room, context| room.end_wait(context, now, id, None)),
                 Deadline::Pump(key) => self.with(key, |room, context| room.wake(context, now)),
                 Deadline::Reload(key) => self.with(key, |room, context| room.reload_now(context, now)),
+                Deadline::Resume(key) => self.with(key, |room, context| {
+                    room.resume_script(context, now);
+                }),
             }
+        }
+        while let Some((used, key)) = self.context.turns.pop(now) {
+            self.with(key, |room, context| room.take_turn(context, now, used));
         }
         self.free_closed(now);
     }
 
     /// When [`PolicyEngine::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.context.deadlines.next()
+        [self.context.deadlines.next(), self.context.turns.due()].into_iter().flatten().min()
     }
 
     /// Replaces a room's script, with its state, or leaves all as it is; [`PolicyOutput::Reloaded`] says which. It
-    /// happens at once unless hooks of the room wait; then within some seconds. Says how much CPU time it took.
+    /// happens at once unless hooks of the room wait; then within a second. Returns the CPU time that it took.
     pub fn reload(&mut self, now: Instant, key: PolicyKey, script: Arc<Script>) -> Duration {
+        self.reload_with(now, key, Request { script, drops_state: false })
+    }
+
+    /// The same, but the new version starts without the old one's state: the way out when `on_unload` fails.
+    pub fn reload_without_state(&mut self, now: Instant, key: PolicyKey, script: Arc<Script>) -> Duration {
+        self.reload_with(now, key, Request { script, drops_state: true })
+    }
+
+    fn reload_with(&mut self, now: Instant, key: PolicyKey, request: Request) -> Duration {
         let elapsed = stopwatch();
-        self.with(key, |room, context| room.reload(context, now, script));
+        self.with(key, |room, context| room.reload(context, now, request));
         self.free_closed(now);
         elapsed()
+    }
+
+    /// Lets a suspended script run again. False when there is no such room, or its script is not suspended.
+    pub fn resume_script(&mut self, now: Instant, key: PolicyKey) -> bool {
+        let room = self.rooms.get_mut(key);
+        room.is_some_and(|room| room.resume_script(&mut self.context, now))
     }
 
     /// The script that a room runs.

@@ -1,14 +1,21 @@
 //! State that all rooms of a shard share and that a room needs while it runs: settings, clock, deadlines, output.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rand::RngCore;
+use rand::rngs::StdRng;
+
 use super::effects::TimerHandle;
+use super::host::Random;
 use super::output::{PolicyKey, PolicyOutput, PolicyRequestId, Ticket};
 use super::settings::{MAX_SHARD_COUNTERS, PolicySettings};
 use super::state::State;
 use super::stats::PolicyStats;
 use super::timer_queue::TimerQueue;
+use super::turns::Turns;
 
 /// What the engine does at a time that has been set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +28,8 @@ pub(crate) enum Deadline {
     Pump(PolicyKey),
     /// Reloads a room although hooks of its old version still wait.
     Reload(PolicyKey),
+    /// Ends the pause of a suspended script.
+    Resume(PolicyKey),
     /// Frees the next slice of closed states.
     Free,
 }
@@ -29,6 +38,7 @@ pub(crate) enum Deadline {
 pub(crate) struct EngineContext {
     pub(crate) settings: PolicySettings,
     pub(crate) deadlines: TimerQueue<Deadline>,
+    pub(crate) turns: Turns,
     pub(crate) outputs: VecDeque<PolicyOutput>,
     /// The room of every request that waits for its reply.
     pub(crate) requests: HashMap<PolicyRequestId, PolicyKey>,
@@ -40,12 +50,13 @@ pub(crate) struct EngineContext {
     clock: Option<(Instant, Duration)>,
     next_ticket: u64,
     next_request: u64,
-    seeds: u64,
+    pub(crate) random: Random,
 }
 
 impl EngineContext {
-    pub(crate) fn new(settings: PolicySettings, seed: u64) -> Self {
+    pub(crate) fn new(settings: PolicySettings, random: StdRng) -> Self {
         Self {
+            turns: Turns::new(&settings),
             settings,
             deadlines: TimerQueue::new(),
             outputs: VecDeque::new(),
@@ -56,7 +67,7 @@ impl EngineContext {
             clock: None,
             next_ticket: 0,
             next_request: 0,
-            seeds: seed,
+            random: Rc::new(RefCell::new(random)),
         }
     }
 
@@ -92,12 +103,8 @@ impl EngineContext {
         PolicyRequestId(self.next_request)
     }
 
-    /// The next seed (SplitMix64): engines with nearby seeds have rooms with unrelated ones.
+    /// A seed for the random numbers of a state.
     pub(crate) fn seed(&mut self) -> u64 {
-        self.seeds = self.seeds.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seeds;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.random.borrow_mut().next_u64()
     }
 }

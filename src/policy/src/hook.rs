@@ -17,12 +17,18 @@ pub const NOT_DEFINED: &str = "Policy not defined";
 pub const SCRIPT_ERROR: &str = "Internal script error";
 /// The reason that a client is given when the script rejects its request without one.
 pub const DENIED: &str = "Permission denied by script";
+/// The reason that a client is given when a reload has ended the hook that was deciding.
+pub const CUT_OFF: &str = "The room's rules have just changed, please try again";
+/// The reason that a client is given when its events make hooks fail again and again.
+pub const FAILS_TOO_OFTEN: &str = "What you sent made the room's script fail too often";
 
 /// The stage of a client's life, as scripts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// Its `on_client_connect` has not allowed it yet: not among `sfu.clients()`.
     Pending,
+    /// `on_client_connect` has allowed it, and scripts see it; the room has not told it and the others yet.
+    Admitted,
     /// In the room.
     Joined,
     /// Left: inert.
@@ -53,7 +59,8 @@ pub struct ClientFacts {
     pub metadata: Value,
     /// The time at which it asked to join.
     pub since: Instant,
-    /// The policy engine sets `Joined` in the step in which `on_client_connect` allows it, the room sets `Gone`.
+    /// The policy engine sets `Admitted` in the step in which `on_client_connect` allows it, the room sets `Joined` and
+    /// `Gone`.
     pub presence: Cell<Presence>,
     /// The tracks that it publishes; the room keeps the list current.
     pub tracks: RefCell<Vec<TrackInfo>>,
@@ -208,4 +215,6 @@ pub struct Outcome {
     pub failed: bool,
     /// True when the script does not define the hook.
     pub missing: bool,
+    /// Why the event was not brought before the script, or not decided by it; the text is for the client.
+    pub refused: Option<String>,
 }

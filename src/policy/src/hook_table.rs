@@ -72,6 +72,9 @@ pub struct HookSpec {
     pub may_wait: bool,
 }
 
+/// The name of a timer's function in log lines.
+pub(crate) const TIMER: &str = "timer";
+
 const TRACK_HOOK: HookSpec = HookSpec {
     hook: Hook::TrackPublished,
     name: "on_track_published",
@@ -165,6 +168,11 @@ impl Hook {
 /// True when the engine calls a global function of this name.
 pub fn is_hook(name: &str) -> bool {
     HOOKS.iter().any(|spec| spec.name == name)
+}
+
+/// True when what runs under this name in log lines may wait: hooks by their row, and timers.
+pub(crate) fn may_wait(name: &str) -> bool {
+    name == TIMER || HOOKS.iter().any(|spec| spec.name == name && spec.may_wait)
 }
 
 #[cfg(test)]

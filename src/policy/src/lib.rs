@@ -5,6 +5,7 @@
 //! plane shares with the shards.
 #![allow(missing_docs, reason = "a field or variant whose name says everything has no comment")]
 
+mod admission;
 mod api;
 mod bucket;
 mod budget;
@@ -13,6 +14,7 @@ mod deferred_free;
 mod effects;
 mod engine;
 mod engine_context;
+mod faults;
 pub mod hook;
 pub mod hook_table;
 mod host;
@@ -29,14 +31,16 @@ mod state;
 pub mod stats;
 mod timer_queue;
 mod timers;
+mod tokens;
 pub mod tools;
+mod turns;
 mod waits;
 
 pub use engine::{OpenError, PolicyEngine};
 pub use library::{ResolveError, ScriptLibrary};
 pub use output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, Ticket};
 pub use reload::{ReloadError, Step};
-pub use script::{Script, ScriptError};
+pub use script::{LoadModule, MODULES_FOLDER, Script, ScriptError, module_file};
 pub use settings::PolicySettings;
 pub use state::HookFailure;
 pub use stats::{PolicyStats, RoomStatus};

@@ -56,6 +56,18 @@ pub enum PolicyRequest {
 }
 
 impl PolicyRequest {
+    /// Bytes of the host that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Http(http) => {
+                let headers: usize = http.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+                http.url.len() + headers + http.body.len()
+            }
+            Self::Shared(SharedRequest::Set { key, value: SharedValue::Text(text), .. }) => key.len() + text.len(),
+            Self::Shared(_) => size_of::<Self>(),
+        }
+    }
+
     /// The reply that says that the request came to nothing.
     pub(crate) fn refused(&self, message: &str) -> PolicyReply {
         match self {
@@ -125,6 +137,28 @@ pub enum PolicyReply {
     Http(Result<HttpReply, String>),
     /// To [`PolicyRequest::Shared`].
     Shared(Result<Option<SharedValue>, String>),
+}
+
+impl PolicyReply {
+    /// Bytes of the host that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Http(Ok(reply)) => {
+                let headers: usize = reply.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+                headers + reply.body.len()
+            }
+            Self::Shared(Ok(Some(SharedValue::Text(text)))) => text.len(),
+            _ => size_of::<Self>(),
+        }
+    }
+
+    /// The same reply with an error in the place of its content.
+    pub(crate) fn refused(&self, message: &str) -> Self {
+        match self {
+            Self::Http(_) => Self::Http(Err(message.to_owned())),
+            Self::Shared(_) => Self::Shared(Err(message.to_owned())),
+        }
+    }
 }
 
 /// An HTTP response.

@@ -63,7 +63,7 @@ impl fmt::Display for Step {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReloadError {
     /// The script failed in one of the steps.
-    #[error("{step}: {failure}")]
+    #[error("{step}: {failure}{}", advice(.step))]
     Failed {
         /// Which step.
         step: Step,
@@ -71,8 +71,16 @@ pub enum ReloadError {
         failure: HookFailure,
     },
     /// What `on_unload` returned cannot cross.
-    #[error("on_unload: {0}")]
+    #[error("on_unload: {0}{}", advice(&Step::Unload))]
     State(PlainError),
+}
+
+/// What to do when the version that runs is in the way.
+fn advice(step: &Step) -> &'static str {
+    match step {
+        Step::Unload => "\n(to reload without the old version's state: moonring reload --drop-state ROOM)",
+        _ => "",
+    }
 }
 
 impl ReloadError {
@@ -81,9 +89,17 @@ impl ReloadError {
     }
 }
 
+/// What a room is to be reloaded with.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) script: Arc<Script>,
+    /// True when the new version starts without the old one's state, so that `on_unload` cannot prevent it.
+    pub(crate) drops_state: bool,
+}
+
 /// A reload that waits for hooks of the old version to end.
 struct Pending {
-    script: Arc<Script>,
+    request: Request,
     deadline: TimerId,
     /// True when they have had their time.
     is_late: bool,
@@ -101,11 +117,11 @@ pub(crate) struct Reload {
 
 impl Reload {
     /// Asks for a reload; an earlier one that is still pending is dropped.
-    pub(crate) fn request(&mut self, context: &mut EngineContext, now: Instant, room: PolicyKey, script: Arc<Script>) {
+    pub(crate) fn request(&mut self, context: &mut EngineContext, now: Instant, room: PolicyKey, request: Request) {
         self.cancel(context);
-        self.tried = Some(script.clone());
+        self.tried = Some(request.script.clone());
         let deadline = context.deadlines.add(now + RELOAD_PATIENCE, Deadline::Reload(room));
-        self.pending = Some(Pending { script, deadline, is_late: false });
+        self.pending = Some(Pending { request, deadline, is_late: false });
     }
 
     pub(crate) fn is_pending(&self) -> bool {
@@ -119,11 +135,11 @@ impl Reload {
         }
     }
 
-    /// The script to reload with, if that can happen now. `is_quiet` says that no hook of the old version waits.
-    pub(crate) fn take_due(&mut self, context: &mut EngineContext, is_quiet: bool) -> Option<Arc<Script>> {
+    /// What to reload with, if that can happen now. `is_quiet` says that no hook of the old version waits.
+    pub(crate) fn take_due(&mut self, context: &mut EngineContext, is_quiet: bool) -> Option<Request> {
         let pending = self.pending.take_if(|pending| is_quiet || pending.is_late)?;
         context.deadlines.remove(pending.deadline);
-        Some(pending.script)
+        Some(pending.request)
     }
 
     pub(crate) fn cancel(&mut self, context: &mut EngineContext) {
@@ -173,16 +189,19 @@ pub(crate) struct OldVersion<'a> {
 pub(crate) fn transaction(
     context: &mut EngineContext,
     old: &OldVersion<'_>,
-    script: &Arc<Script>,
+    request: &Request,
 ) -> Result<State, ReloadError> {
     let seed = context.seed();
-    let settings = &context.settings;
+    let (settings, script) = (&context.settings, &request.script);
     let host = Host::new(old.facts.clone(), script.clone());
     let mut carried = None;
     let state = new_state(settings, seed, host, |_| {
-        carried = old.unload(settings)?;
+        carried = if request.drops_state { None } else { old.unload(settings)? };
         Ok(())
     })?;
+    if request.drops_state {
+        tracing::warn!(room = %old.facts.id, script = script.name(), "the new version starts without the old one's state, as asked");
+    }
     let old_version = old.state_version();
     let (loaded, _) = state.run_now(
         Hook::Load,

@@ -1,41 +1,58 @@
 //! The policy of one room: takes its events and runs the hooks for them.
 //!
 //! One step of one hook runs at a time. Events of one client stay in order; the event of another client runs when none
-//! of its own is before it, also while other hooks wait.
+//! of its own is before it, also while other hooks wait. When the room may run is decided by its own share of the shard
+//! and by its place in line among the rooms ([`super::turns`]).
 
+mod admitting;
 mod endings;
+mod reloading;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mlua::Function;
 
-use super::bucket::{CpuBucket, Strikes};
+use super::bucket::CpuBucket;
 use super::budget::Spent;
 use super::calls;
-use super::effects::{Effects, TimerHandle};
+use super::effects::TimerHandle;
 use super::engine_context::{Deadline, EngineContext};
-use super::hook::{ClientFacts, HookCall, Presence};
+use super::faults::Faults;
+use super::hook::{ClientFacts, Presence};
 use super::host::RoomFacts;
-use super::mailbox::{Lane, Mailbox, Work};
-use super::output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequestId, Ticket};
-use super::reload::{OldVersion, Reload, transaction};
+use super::mailbox::{Lane, Mailbox, Place, Work};
+use super::output::{PolicyKey, PolicyReply, PolicyRequestId};
+use super::reload::Reload;
 use super::script::Script;
+use super::settings::STEP_OVERHEAD;
 use super::state::{End, HookFailure, State, no_args};
 use super::stats::{PolicyStats, RoomStatus};
 use super::timer_queue::TimerId;
 use super::timers::Timers;
+use super::turns::Turn;
 use super::waits::Waits;
 
-/// What a room's script may use up, and what becomes of it when it uses too much.
-struct Limits {
-    cpu: CpuBucket,
-    strikes: Strikes,
-    /// Set while the room waits for CPU time.
+/// The room's claim on CPU time.
+struct Cpu {
+    share: CpuBucket,
+    /// Set while the room waits for its share.
     wake: Option<TimerId>,
-    /// True when the script has failed too often: none of its hooks runs.
+    /// Set while the room stands in line.
+    turn: Option<Turn>,
+    /// The CPU time at which the room's last turn ended, as the line counts it.
+    used: Duration,
+}
+
+/// Whether the script is suspended, and what may lead there.
+struct Health {
+    faults: Faults,
     is_suspended: bool,
+    /// Set while the script is suspended.
+    resume: Option<TimerId>,
+    /// Suspensions since the last reload.
+    suspensions: u32,
 }
 
 /// What a room counts.
@@ -44,6 +61,12 @@ struct Counts {
     stats: PolicyStats,
     /// `sfu.count`.
     counters: Vec<(String, f64)>,
+}
+
+/// A step that can run now.
+enum NextStep {
+    Resume,
+    Start(Place),
 }
 
 /// A room's policy.
@@ -55,19 +78,17 @@ pub(crate) struct Room {
     waits: Waits,
     timers: Timers,
     reload: Reload,
-    limits: Limits,
+    cpu: Cpu,
+    health: Health,
     counts: Counts,
 }
 
 impl Room {
     pub(crate) fn new(key: PolicyKey, facts: Rc<RoomFacts>, state: State, context: &EngineContext) -> Self {
-        let now = facts.opened;
-        let limits = Limits {
-            cpu: CpuBucket::new(&context.settings, now),
-            strikes: Strikes::new(&context.settings, now),
-            wake: None,
-            is_suspended: false,
-        };
+        let (now, settings) = (facts.opened, &context.settings);
+        let share = CpuBucket::new(settings.cpu_share, settings.cpu_burst, now);
+        let health =
+            Health { faults: Faults::new(settings, now), is_suspended: false, resume: None, suspensions: 0 };
         Self {
             key,
             facts,
@@ -76,7 +97,8 @@ impl Room {
             waits: Waits::default(),
             timers: Timers::default(),
             reload: Reload::default(),
-            limits,
+            cpu: Cpu { share, wake: None, turn: None, used: Duration::ZERO },
+            health,
             counts: Counts::default(),
         }
     }
@@ -86,27 +108,6 @@ impl Room {
         let effects = self.state.host.effects.take();
         let actions = self.commit(context, now, effects);
         self.act(context, actions);
-    }
-
-    /// Takes an event, and runs what can run.
-    pub(crate) fn submit(&mut self, context: &mut EngineContext, now: Instant, ticket: Ticket, call: HookCall) {
-        if let HookCall::ClientDisconnect { client, .. } = &call {
-            let had_joined = self.leave(context, &client.clone());
-            if !had_joined {
-                // Its connect has not been allowed, so the script has never had it as a member.
-                self.outcome(context, ticket, calls::left(&call));
-                return self.pump(context, now);
-            }
-        } else if self.mailbox.len() >= context.settings.max_queued_events {
-            self.count(context, |stats| stats.overflows += 1);
-            tracing::warn!(room = %self.facts.id, hook = call.name(), "too many events wait for the script: one is dropped");
-            return self.outcome(context, ticket, calls::failed(&call));
-        }
-        if self.limits.is_suspended {
-            return self.conclude(context, ticket, &call, calls::failed(&call));
-        }
-        self.mailbox.push(Work::Call { ticket, call });
-        self.pump(context, now);
     }
 
     /// Takes a client out that is gone. False when it was not in the room; then whatever was still to be decided about
@@ -119,8 +120,9 @@ impl Room {
         let had_joined = roster.len() < before;
         drop(roster);
         if !had_joined {
-            let cancelled = self.waits.cancel_of(context, client);
-            cancelled.into_iter().for_each(|work| self.give_up(context, work, calls::left));
+            for hook in self.waits.cancel_of(context, self.key, client) {
+                self.give_up(context, hook.work, calls::left);
+            }
             let queued = self.mailbox.take_of(client);
             queued.into_iter().for_each(|work| self.give_up(context, work, calls::left));
             self.state.host.clients.borrow_mut().forget(client);
@@ -130,55 +132,101 @@ impl Room {
 
     /// A timer is due. While its function still waits or is queued, it does not queue again.
     pub(crate) fn timer_due(&mut self, context: &mut EngineContext, now: Instant, handle: TimerHandle) {
+        if self.health.is_suspended {
+            return self.timers.postpone(context, now, self.key, handle);
+        }
         if !self.timers.rearm(context, now, self.key, handle) {
             return;
         }
         let lane = Lane::Timer(handle);
         if !self.waits.has_lane(&lane) && !self.mailbox.has_lane(&lane) {
-            self.mailbox.push(Work::Timer(handle));
+            self.mailbox.push(Work::Timer(handle), size_of::<Work>());
             self.pump(context, now);
         }
     }
 
-    /// Runs what can run.
+    /// Runs what can run now; for the rest the room stands in line.
     pub(crate) fn pump(&mut self, context: &mut EngineContext, now: Instant) {
-        loop {
-            if let Some(script) = self.reload.take_due(context, self.waits.is_empty()) {
-                self.replace(context, now, &script);
-            } else if self.reload.is_pending() {
+        while let Some(step) = self.next_step(context, now) {
+            if self.cpu.turn.is_some() {
                 return;
             }
-            let Some(next) = self.mailbox.startable(self.waits.lanes()) else { return };
-            if !self.has_cpu(context, now) {
-                return;
+            if !context.turns.may_run_at_once(now) {
+                return self.stand_in_line(context, now);
             }
-            if let Some(work) = self.mailbox.take(next) {
-                self.run(context, now, work);
-            }
+            self.step(context, now, step);
         }
     }
 
-    /// True when the room may run now; if not, it is woken when it may.
+    /// Runs one step: the room has come to the front of the line. `used` is its place.
+    pub(crate) fn take_turn(&mut self, context: &mut EngineContext, now: Instant, used: Duration) {
+        (self.cpu.turn, self.cpu.used) = (None, used);
+        if let Some(step) = self.next_step(context, now) {
+            self.step(context, now, step);
+        }
+        if self.cpu.turn.is_none() && self.next_step(context, now).is_some() {
+            self.stand_in_line(context, now);
+        }
+    }
+
+    fn stand_in_line(&mut self, context: &mut EngineContext, now: Instant) {
+        self.cpu.turn = Some(context.turns.enqueue(now, self.key, self.cpu.used));
+    }
+
+    /// The step that runs next, if the room's own share allows one. Reloads if that can happen now.
+    fn next_step(&mut self, context: &mut EngineContext, now: Instant) -> Option<NextStep> {
+        self.reload_if_due(context, now);
+        let step = if self.waits.has_ready() {
+            NextStep::Resume
+        } else if self.reload.is_pending() {
+            return None;
+        } else {
+            NextStep::Start(self.mailbox.startable(&self.waits)?)
+        };
+        self.has_cpu(context, now).then_some(step)
+    }
+
+    /// True when the room's own share allows a step; if not, the room is woken when it does.
     fn has_cpu(&mut self, context: &mut EngineContext, now: Instant) -> bool {
-        let ready = self.limits.cpu.ready_at(now);
+        let ready = self.cpu.share.ready_at(now);
         if ready <= now {
             return true;
         }
-        if self.limits.wake.is_none() {
+        if self.cpu.wake.is_none() {
             self.count(context, |stats| stats.throttled += 1);
-            self.limits.wake = Some(context.deadlines.add(ready, Deadline::Pump(self.key)));
+            self.cpu.wake = Some(context.deadlines.add(ready, Deadline::Pump(self.key)));
         }
         false
     }
 
-    /// There is CPU time again.
+    /// The room's share allows a step again.
     pub(crate) fn wake(&mut self, context: &mut EngineContext, now: Instant) {
-        self.limits.wake = None;
+        self.cpu.wake = None;
         self.pump(context, now);
     }
 
+    /// Charges CPU time to the room and to the shard.
+    fn pay(&mut self, context: &mut EngineContext, cpu: Duration) {
+        self.cpu.share.pay(cpu);
+        self.cpu.used += cpu;
+        context.turns.pay(cpu);
+    }
+
+    fn step(&mut self, context: &mut EngineContext, now: Instant, step: NextStep) {
+        self.facts.now.set(now);
+        self.facts.unix.set(context.unix(now));
+        self.facts.host_bytes_left.set(context.settings.host_bytes.saturating_sub(self.host_bytes()));
+        match step {
+            NextStep::Resume => self.resume_ready(context, now),
+            NextStep::Start(place) => {
+                if let Some(work) = self.mailbox.take(place) {
+                    self.run(context, now, work);
+                }
+            }
+        }
+    }
+
     fn run(&mut self, context: &mut EngineContext, now: Instant, work: Work) {
-        self.set_clock(context, now);
         let budget = context.settings.step_budget;
         let (end, spent) = match &work {
             Work::Call { call, .. } => calls::start(call, &self.state, budget),
@@ -191,91 +239,43 @@ impl Room {
                 }
             }
         };
-        self.after_step(context, now, work, end, spent);
+        self.after_step(context, now, work, (end, spent));
     }
 
-    /// Sets the clock of the host functions.
-    fn set_clock(&self, context: &mut EngineContext, now: Instant) {
-        self.facts.now.set(now);
-        self.facts.unix.set(context.unix(now));
+    /// Goes on with the hook that can go on the longest.
+    fn resume_ready(&mut self, context: &mut EngineContext, now: Instant) {
+        let Some((hook, reply)) = self.waits.take_ready() else { return };
+        self.state.host.effects.replace(hook.effects);
+        let (name, budget) = (hook.work.name(), context.settings.step_budget);
+        let answer = |lua: &mlua::Lua| super::api::wait::values(lua, reply);
+        let ended = self.state.resume(name, hook.thread, answer, budget);
+        self.after_step(context, now, hook.work, ended);
     }
 
-    /// Goes on with a hook that waited, if there is CPU time for it.
-    pub(crate) fn resume(
+    /// A wait of a hook ends: with the reply, or because its time is over.
+    pub(crate) fn end_wait(
         &mut self,
         context: &mut EngineContext,
         now: Instant,
         id: PolicyRequestId,
         reply: Option<PolicyReply>,
     ) {
-        let ready = self.limits.cpu.ready_at(now);
-        if ready > now {
-            return self.waits.postpone(context, ready, self.key, id, reply);
+        let reply = reply.map(|reply| self.fitting(context, reply));
+        if self.waits.end(context, self.key, id, reply) {
+            self.pump(context, now);
         }
-        let Some((hook, reply)) = self.waits.take(context, id, reply) else { return };
-        self.set_clock(context, now);
-        self.state.host.effects.replace(hook.effects);
-        let (name, budget) = (hook.work.name(), context.settings.step_budget);
-        let answer = |lua: &mlua::Lua| super::api::wait::values(lua, reply);
-        let (end, spent) = self.state.resume(name, hook.thread, answer, budget);
-        self.after_step(context, now, hook.work, end, spent);
-        self.pump(context, now);
-    }
-
-    /// Begins a reload; it happens at once unless hooks wait.
-    pub(crate) fn reload(&mut self, context: &mut EngineContext, now: Instant, script: Arc<Script>) {
-        self.reload.request(context, now, self.key, script);
-        self.pump(context, now);
-    }
-
-    /// The hooks of the old version have had their time.
-    pub(crate) fn reload_now(&mut self, context: &mut EngineContext, now: Instant) {
-        self.reload.expire();
-        self.pump(context, now);
-    }
-
-    /// See [`Reload::is_new`].
-    pub(crate) fn is_new(&mut self, script: &Script) -> bool {
-        self.reload.is_new(&self.state.host.script, script)
-    }
-
-    fn replace(&mut self, context: &mut EngineContext, now: Instant, script: &Arc<Script>) {
-        self.set_clock(context, now);
-        self.state.host.effects.take();
-        let old = OldVersion { facts: &self.facts, state: &self.state, is_suspended: self.limits.is_suspended };
-        let result = transaction(context, &old, script);
-        let effects = self.state.host.effects.take();
-        let result = result.map(|state| {
-            self.swap(context, now, state, effects);
-            script.version()
-        });
-        self.count(context, |stats| {
-            stats.reloads += u64::from(result.is_ok());
-            stats.reloads_failed += u64::from(result.is_err());
-        });
-        self.reload.last = Some(result.clone());
-        context.outputs.push_back(PolicyOutput::Reloaded { key: self.key, result });
-    }
-
-    /// The last step of a reload. `effects` is what the old version's `on_unload` asked for.
-    fn swap(&mut self, context: &mut EngineContext, now: Instant, state: State, effects: Effects) {
-        self.stop_all(context);
-        context.closed.push(std::mem::replace(&mut self.state, state));
-        self.limits.is_suspended = false;
-        self.limits.strikes = Strikes::new(&context.settings, now);
-        let mut actions = effects.actions;
-        let asked = self.state.host.effects.take();
-        actions.extend(self.commit(context, now, asked));
-        self.act(context, actions);
     }
 
     /// Takes the room apart; no outcome follows.
     pub(crate) fn close(mut self, context: &mut EngineContext) {
         self.timers.clear_all(context);
-        self.waits.cancel_all(context);
+        self.waits.cancel_all(context, self.key);
         self.reload.cancel(context);
-        if let Some(wake) = self.limits.wake {
-            context.deadlines.remove(wake);
+        for deadline in [self.cpu.wake, self.health.resume].into_iter().flatten() {
+            context.deadlines.remove(deadline);
+        }
+        if let Some(turn) = self.cpu.turn {
+            context.turns.remove(turn);
         }
         context.closed.push(self.state);
     }
@@ -285,9 +285,9 @@ impl Room {
         &self.state.host.script
     }
 
-    /// The script of the last reload.
-    pub(crate) fn last_tried(&self) -> Option<&Arc<Script>> {
-        self.reload.tried.as_ref()
+    /// Bytes that the host holds for the room.
+    fn host_bytes(&self) -> usize {
+        self.mailbox.bytes() + self.waits.bytes()
     }
 
     pub(crate) fn status(&self) -> RoomStatus {
@@ -295,13 +295,20 @@ impl Room {
             script: self.script().name().to_owned(),
             version: self.script().version(),
             last_reload: self.reload.last.as_ref().map(|last| last.clone().map_err(|error| error.to_string())),
-            is_suspended: self.limits.is_suspended,
+            is_suspended: self.health.is_suspended,
             memory: self.state.memory(),
-            queued: self.mailbox.len(),
+            host_bytes: self.host_bytes(),
+            queued: self.mailbox.events(),
+            queued_joins: self.mailbox.joins(),
             waiting: self.waits.len(),
             timers: self.timers.len(),
             stats: self.counts.stats,
             counters: self.counts.counters.clone(),
         }
     }
+}
+
+/// What a step is charged.
+fn charge_of(spent: Spent) -> Duration {
+    spent.cpu + STEP_OVERHEAD
 }

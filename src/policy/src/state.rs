@@ -54,6 +54,8 @@ pub(crate) enum End {
     Returned(Value),
     /// The hook failed; its coroutine is gone.
     Failed(HookFailure),
+    /// The hook was not called: there is no memory for its arguments.
+    NoMemory,
     /// The hook waits in its coroutine.
     Waiting(Thread, WaitFor),
 }
@@ -172,6 +174,7 @@ impl State {
             End::Returned(value) => Ok(Some(value)),
             End::Allowed => Ok(Some(Value::Nil)),
             End::Failed(failure) => Err(failure),
+            End::NoMemory => Err(HookFailure::Memory(OUT_OF_MEMORY.to_owned())),
             End::Waiting(..) => Err(HookFailure::Error(message)),
         };
         (result, spent)
@@ -195,18 +198,14 @@ impl State {
         args: impl FnOnce(&Lua) -> mlua::Result<A>,
         budget: Duration,
     ) -> (End, Spent) {
-        let prepared = |lua: &Lua| {
-            let args = args(lua)?;
-            let idle = self.idle.borrow_mut().pop();
-            let thread = match idle {
-                Some(thread) => thread,
-                None => lua.create_thread(lua.registry_value(&self.runner)?)?,
-            };
-            Ok((thread, args))
+        let idle = self.idle.borrow_mut().pop();
+        let thread = match idle {
+            Some(thread) => Ok(thread),
+            None => self.uncapped(|lua| lua.create_thread(lua.registry_value(&self.runner)?)),
         };
-        match self.uncapped(prepared) {
-            Ok((thread, args)) => self.step(name, thread, (what, args), budget),
-            Err(failure) => (End::Failed(failure), Spent::default()),
+        match thread {
+            Ok(thread) => self.step(name, thread, |lua| Ok((what, args(lua)?)), budget),
+            Err(_) => (End::NoMemory, Spent::default()),
         }
     }
 
@@ -218,10 +217,7 @@ impl State {
         answer: impl FnOnce(&Lua) -> mlua::Result<A>,
         budget: Duration,
     ) -> (End, Spent) {
-        match self.uncapped(answer) {
-            Ok(values) => self.step(name, thread, values, budget),
-            Err(failure) => (End::Failed(failure), Spent::default()),
-        }
+        self.step(name, thread, answer, budget)
     }
 
     /// Makes values for Lua without the memory cap, and holds them against it afterwards: as long as an allocation can
@@ -237,11 +233,20 @@ impl State {
         }
     }
 
-    /// One resume of a coroutine, within the budget, whatever happens in it.
-    fn step(&self, name: &'static str, thread: Thread, args: impl IntoLuaMulti, budget: Duration) -> (End, Spent) {
+    /// One resume of a coroutine, within the budget, whatever happens in it. Making its arguments counts too.
+    fn step<A: IntoLuaMulti>(
+        &self,
+        name: &'static str,
+        thread: Thread,
+        args: impl FnOnce(&Lua) -> mlua::Result<A>,
+        budget: Duration,
+    ) -> (End, Spent) {
         self.host.hook.set(name);
         self.host.wait.take();
-        let resume = || catch_unwind(AssertUnwindSafe(|| thread.resume::<i64>(args)));
+        let resume = || -> Result<_, HookFailure> {
+            let args = self.uncapped(args)?;
+            Ok(catch_unwind(AssertUnwindSafe(|| thread.resume::<i64>(args))))
+        };
         let (result, spent) = bounded(&self.lua, budget, resume);
         if spent.killed {
             let place = catch_unwind(AssertUnwindSafe(|| standing(&self.lua, &thread))).unwrap_or(None);
@@ -249,9 +254,11 @@ impl State {
             return (End::Failed(HookFailure::Time(budget, place)), spent);
         }
         let end = match result {
-            Ok(Ok(code)) => self.ended(thread, code),
-            Ok(Err(error)) => End::Failed(HookFailure::of_error(&error)),
-            Err(panic) => End::Failed(HookFailure::Panic(panic_message(&*panic))),
+            Ok(Ok(Ok(code))) => self.ended(thread, code),
+            Ok(Ok(Err(error))) => End::Failed(HookFailure::of_error(&error)),
+            Ok(Err(panic)) => End::Failed(HookFailure::Panic(panic_message(&*panic))),
+            Err(HookFailure::Memory(_)) => End::NoMemory,
+            Err(failure) => End::Failed(failure),
         };
         (end, spent)
     }

@@ -65,6 +65,10 @@ pub struct PolicyStats {
     pub panics: u64,
     /// Events that did not fit into a room's queue.
     pub overflows: u64,
+    /// Events refused before any hook ran: they did not fit, or were beyond a bound.
+    pub refused: u64,
+    /// Clients disconnected because their events made hooks fail.
+    pub disconnected: u64,
     /// Times a room had to wait for its share of CPU.
     pub throttled: u64,
     /// Times a script was suspended after too many failures.
@@ -113,6 +117,10 @@ pub struct RoomStatus {
     pub memory: usize,
     /// Events that wait for their hook.
     pub queued: usize,
+    /// Joins that wait for their hook.
+    pub queued_joins: usize,
+    /// Bytes that the host holds for the room: queued events, unsent actions, requests and replies.
+    pub host_bytes: usize,
     /// Hooks that wait for something.
     pub waiting: usize,
     /// Timers that are set.

@@ -1,5 +1,9 @@
 //! The hooks of a room that wait: for time to pass, or for the reply to a request.
+//!
+//! Only so many requests of a room are under way at the same time. Further ones wait here, in order, and are sent when
+//! another has been answered; the time that they wait counts towards their time limit.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use mlua::Thread;
@@ -10,7 +14,7 @@ use super::hook::ClientFacts;
 use super::host::WaitFor;
 use super::mailbox::{Lane, Work};
 use super::output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId};
-use super::settings::{MAX_REQUEST_TIME, MAX_REQUESTS, REQUEST_GRACE};
+use super::settings::{MAX_REQUEST_TIME, MAX_REQUESTS, MAX_WAITING, MAX_WAITING_JOINS, REQUEST_GRACE};
 use super::timer_queue::TimerId;
 
 /// The shortest wait. A script that sleeps for no time, again and again, gets one step per tick.
@@ -22,23 +26,38 @@ pub(crate) struct WaitingHook {
     pub(crate) thread: Thread,
     /// What it has asked for so far.
     pub(crate) effects: Effects,
+    pub(crate) since: Instant,
+}
+
+enum Stage {
+    Asleep,
+    /// The request waits for its turn.
+    Unsent(PolicyRequest),
+    Sent,
+    /// The hook can go on.
+    Ready(Option<PolicyReply>),
 }
 
 /// A hook that waits.
 struct Wait {
     id: PolicyRequestId,
     hook: WaitingHook,
+    stage: Stage,
     deadline: TimerId,
     /// The reply that the hook gets when none comes in time; `None` for a sleep.
     if_late: Option<PolicyReply>,
-    /// The reply that has come and waits for CPU time.
-    reply: Option<PolicyReply>,
+    bytes: usize,
 }
 
 /// All waits of one room.
 #[derive(Default)]
 pub(crate) struct Waits {
     waits: Vec<Wait>,
+    joins: usize,
+    sent: usize,
+    unsent: VecDeque<PolicyRequestId>,
+    ready: VecDeque<PolicyRequestId>,
+    bytes: usize,
 }
 
 impl Waits {
@@ -50,8 +69,26 @@ impl Waits {
         self.waits.is_empty()
     }
 
+    /// Bytes of the host that the hooks and their requests and replies take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// True when a hook can go on.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(crate) fn has_room_for_join(&self) -> bool {
+        self.joins < MAX_WAITING_JOINS
+    }
+
+    pub(crate) fn has_room_for_event(&self) -> bool {
+        self.waits.len() - self.joins < MAX_WAITING
+    }
+
     /// The lanes whose next work has to wait.
-    pub(crate) fn lanes(&self) -> impl ExactSizeIterator<Item = Lane> {
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = Lane> {
         self.waits.iter().map(|wait| wait.hook.work.lane())
     }
 
@@ -59,7 +96,7 @@ impl Waits {
         self.lanes().any(|busy| busy == *lane)
     }
 
-    /// Begins a wait: sets its deadline, and hands out its request if it is for a reply.
+    /// Begins a wait: sets its deadline, and sends its request, or lets it wait for its turn.
     pub(crate) fn begin(
         &mut self,
         context: &mut EngineContext,
@@ -69,79 +106,112 @@ impl Waits {
         wait_for: WaitFor,
     ) {
         let id = context.request_id();
-        let (after, if_late) = match wait_for {
-            WaitFor::Time(time) => (time.max(MIN_WAIT), None),
-            WaitFor::Reply(request) if self.requests() >= MAX_REQUESTS => {
-                (MIN_WAIT, Some(request.refused("too many requests of this room are under way")))
-            }
+        let (after, stage, if_late, bytes) = match wait_for {
+            WaitFor::Time(time) => (time.max(MIN_WAIT), Stage::Asleep, None, 0),
             WaitFor::Reply(request) => {
                 let patience = match &request {
                     PolicyRequest::Http(http) => http.timeout.min(MAX_REQUEST_TIME),
                     PolicyRequest::Shared(_) => MAX_REQUEST_TIME,
                 };
-                let if_late = request.refused("timed out");
-                context.requests.insert(id, room);
-                context.outputs.push_back(PolicyOutput::Request { id, key: room, request });
-                (patience + REQUEST_GRACE, Some(if_late))
+                let (if_late, bytes) = (request.refused("timed out"), request.bytes());
+                self.unsent.push_back(id);
+                (patience + REQUEST_GRACE, Stage::Unsent(request), Some(if_late), bytes)
             }
         };
         let deadline = context.deadlines.add(now + after, Deadline::Wait(room, id));
-        self.waits.push(Wait { id, hook, deadline, if_late, reply: None });
+        let bytes = bytes + hook.effects.bytes();
+        self.bytes += bytes;
+        self.joins += usize::from(hook.work.is_join());
+        self.waits.push(Wait { id, hook, stage, deadline, if_late, bytes });
+        self.send_next(context, room);
     }
 
-    /// Ends a wait because its reply or its deadline has come. The hook gets `reply`, else the one that came before,
-    /// else the one for late replies. `None` when there is no such wait.
-    pub(crate) fn take(
-        &mut self,
-        context: &mut EngineContext,
-        id: PolicyRequestId,
-        reply: Option<PolicyReply>,
-    ) -> Option<(WaitingHook, Option<PolicyReply>)> {
-        let at = self.waits.iter().position(|wait| wait.id == id)?;
-        let wait = self.waits.swap_remove(at);
-        context.deadlines.remove(wait.deadline);
-        context.requests.remove(&id);
-        Some((wait.hook, reply.or(wait.reply).or(wait.if_late)))
+    /// Sends requests as long as there may be more under way.
+    fn send_next(&mut self, context: &mut EngineContext, room: PolicyKey) {
+        while self.sent < MAX_REQUESTS
+            && let Some(id) = self.unsent.pop_front()
+        {
+            // One that has been given up is not there any more.
+            let Some(wait) = self.waits.iter_mut().find(|wait| wait.id == id) else { continue };
+            match std::mem::replace(&mut wait.stage, Stage::Sent) {
+                Stage::Unsent(request) => {
+                    self.sent += 1;
+                    context.requests.insert(id, room);
+                    context.outputs.push_back(PolicyOutput::Request { id, key: room, request });
+                }
+                other => wait.stage = other,
+            }
+        }
     }
 
-    /// Keeps a reply until there is CPU time for it.
-    pub(crate) fn postpone(
+    /// The reply or the deadline of a wait has come: its hook can go on. False when there is no such wait any more.
+    pub(crate) fn end(
         &mut self,
         context: &mut EngineContext,
-        until: Instant,
         room: PolicyKey,
         id: PolicyRequestId,
         reply: Option<PolicyReply>,
-    ) {
-        let Some(wait) = self.waits.iter_mut().find(|wait| wait.id == id) else { return };
-        context.requests.remove(&id);
+    ) -> bool {
+        let Some(wait) = self.waits.iter_mut().find(|wait| wait.id == id) else { return false };
+        if matches!(wait.stage, Stage::Ready(_)) {
+            return false;
+        }
         context.deadlines.remove(wait.deadline);
-        wait.reply = reply.or_else(|| wait.reply.take()).or_else(|| wait.if_late.take());
-        wait.deadline = context.deadlines.add(until, Deadline::Wait(room, id));
+        context.requests.remove(&id);
+        let bytes = reply.as_ref().map_or(0, PolicyReply::bytes);
+        wait.bytes += bytes;
+        self.bytes += bytes;
+        let reply = reply.or_else(|| wait.if_late.take());
+        let before = std::mem::replace(&mut wait.stage, Stage::Ready(reply));
+        self.ready.push_back(id);
+        if matches!(before, Stage::Sent) {
+            self.sent -= 1;
+            self.send_next(context, room);
+        }
+        true
     }
 
-    /// Ends the waits of a client, and returns their work.
-    pub(crate) fn cancel_of(&mut self, context: &mut EngineContext, client: &ClientFacts) -> Vec<Work> {
+    /// The hook that can go on the longest, with the reply that it waited for.
+    pub(crate) fn take_ready(&mut self) -> Option<(WaitingHook, Option<PolicyReply>)> {
+        let id = self.ready.pop_front()?;
+        let at = self.waits.iter().position(|wait| wait.id == id)?;
+        let wait = self.waits.swap_remove(at);
+        self.bytes -= wait.bytes;
+        self.joins -= usize::from(wait.hook.work.is_join());
+        match wait.stage {
+            Stage::Ready(reply) => Some((wait.hook, reply)),
+            _ => None,
+        }
+    }
+
+    /// Ends the waits of a client without a result, and returns their hooks.
+    pub(crate) fn cancel_of(
+        &mut self,
+        context: &mut EngineContext,
+        room: PolicyKey,
+        client: &ClientFacts,
+    ) -> Vec<WaitingHook> {
         let (cancelled, kept) = self.waits.drain(..).partition(|wait| wait.hook.work.is_of(client));
         self.waits = kept;
-        cancel(context, cancelled)
+        self.cancel(context, room, cancelled)
     }
 
-    /// Ends all waits, and returns their work.
-    pub(crate) fn cancel_all(&mut self, context: &mut EngineContext) -> Vec<Work> {
-        cancel(context, std::mem::take(&mut self.waits))
+    /// Ends all waits without a result, and returns their hooks.
+    pub(crate) fn cancel_all(&mut self, context: &mut EngineContext, room: PolicyKey) -> Vec<WaitingHook> {
+        let cancelled = std::mem::take(&mut self.waits);
+        self.cancel(context, room, cancelled)
     }
 
-    fn requests(&self) -> usize {
-        self.waits.iter().filter(|wait| wait.if_late.is_some()).count()
+    fn cancel(&mut self, context: &mut EngineContext, room: PolicyKey, waits: Vec<Wait>) -> Vec<WaitingHook> {
+        for wait in &waits {
+            context.deadlines.remove(wait.deadline);
+            context.requests.remove(&wait.id);
+            self.bytes -= wait.bytes;
+            self.joins -= usize::from(wait.hook.work.is_join());
+            self.sent -= usize::from(matches!(wait.stage, Stage::Sent));
+            self.ready.retain(|id| *id != wait.id);
+        }
+        self.send_next(context, room);
+        waits.into_iter().map(|wait| wait.hook).collect()
     }
-}
-
-fn cancel(context: &mut EngineContext, waits: Vec<Wait>) -> Vec<Work> {
-    let work = waits.into_iter().map(|wait| {
-        context.deadlines.remove(wait.deadline);
-        context.requests.remove(&wait.id);
-        wait.hook.work
-    });
-    work.collect()
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Shard, Timer};
+use crate::command::PolicyOrder;
 use moonring_policy::{PolicyKey, ReloadError, Script, ScriptLibrary};
-use moonring_wire::id::RoomKey;
+use moonring_wire::id::{RoomId, RoomKey};
 
 /// Time of a tick for reloads. No further one is begun that would end later, taking as long as the one before; what is
 /// left to a millisecond is for one that takes longer.
@@ -96,12 +97,26 @@ impl Shard {
     fn script_for(&mut self, key: RoomKey) -> Option<(PolicyKey, Arc<Script>)> {
         let room = self.world.rooms.get(key)?;
         let policy = room.policy;
-        // A room whose own script was deleted goes on with it.
-        if !self.policy.scripts.contains(self.policy.engine.script(policy)?.name()) {
-            return None;
-        }
         let script = self.policy.scripts.resolve(&room.id).ok()?;
         self.policy.engine.is_new(policy, &script).then_some((policy, script))
+    }
+
+    /// Does what an operator wants of a room's policy.
+    pub(super) fn policy_order(&mut self, now: Instant, room: &RoomId, order: PolicyOrder) {
+        let Some(policy) = self.index.rooms.get(room).and_then(|key| self.world.rooms.get(*key)).map(|r| r.policy) else {
+            return;
+        };
+        match order {
+            PolicyOrder::Resume => {
+                self.policy.engine.resume_script(now, policy);
+            }
+            PolicyOrder::ReloadWithoutState => match self.policy.scripts.resolve(room) {
+                Ok(script) => {
+                    self.policy.engine.reload_without_state(now, policy, script);
+                }
+                Err(error) => tracing::error!(%room, "not reloaded: {error}"),
+            },
+        }
     }
 
     /// A reload has ended, well or not; the engine has counted it, and keeps its outcome.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use mlua::{Lua, Table, Value};
+use serde_json::Value as Json;
 
 use super::args::arg;
 use super::json::{from_json, to_json};
@@ -17,6 +18,9 @@ const LEFT: &str = "client has left";
 /// Above any bitrate there is, in bit/s.
 const MAX_BITRATE: u64 = 100_000_000_000;
 
+/// The fields of a track as scripts see it.
+pub(crate) const TRACK_FIELDS: &[&str] =
+    &["id", "client_id", "kind", "source", "quality", "simulcast", "codec", "codecs", "muted"];
 /// What an action answers: `true`, or `false` and why.
 type Done = (bool, Option<&'static str>);
 
@@ -61,7 +65,10 @@ fn getters(functions: &mut Functions) {
     functions
         .add("client_get_ip", |_, host, this: Value| Ok(this_client(host, "client:get_ip", &this)?.ip.to_string()));
     functions.add("client_get_metadata", |lua, host, this: Value| {
-        from_json(lua, &this_client(host, "client:get_metadata", &this)?.metadata)
+        match &this_client(host, "client:get_metadata", &this)?.metadata {
+            Json::Null => lua.create_table().map(Value::Table).map_err(refused),
+            metadata => from_json(lua, metadata),
+        }
     });
     functions.add("client_stats", |lua, host, this: Value| {
         let client = this_client(host, "client:stats", &this)?;
@@ -119,6 +126,6 @@ fn act(
     if client.presence.get() == Presence::Gone {
         return Ok((false, Some(LEFT)));
     }
-    host.effects.borrow_mut().push(action(client.id.clone()), bytes)?;
+    host.act(action(client.id.clone()), bytes)?;
     Ok((true, None))
 }

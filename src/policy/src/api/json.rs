@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use super::args::{Arg, arg};
 use super::{HostResult, Functions, refused};
 use crate::budget::should_stop;
-use crate::plain::{self, Limits};
+use crate::plain::{self, Limits, TextError};
 use crate::settings::{MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 
 /// Bytes of JSON text that `sfu.json` reads and writes.
@@ -25,9 +25,10 @@ pub(super) fn register(functions: &mut Functions) {
     // What is no JSON is nil and why, as it often comes from outside.
     functions.add("json_decode", |lua, _, text: Value| {
         let text = arg("sfu.json.decode", "text", &text).bytes(MAX_TEXT)?;
-        match serde_json::from_slice::<Json>(&text) {
-            Ok(json) => Ok((from_json(lua, &json)?, None)),
-            Err(error) => Ok((Value::Nil, Some(error.to_string()))),
+        match plain::from_json_text(lua, &text, &mut should_stop) {
+            Ok(value) => Ok((value, None)),
+            Err(TextError::NotJson(message)) => Ok((Value::Nil, Some(message))),
+            Err(TextError::State(error)) => Err(refused(error)),
         }
     });
 }

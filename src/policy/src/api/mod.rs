@@ -7,10 +7,14 @@ pub(crate) mod client;
 mod clock;
 mod crypto;
 mod json;
-mod jwt;
+pub(crate) mod jwt;
+mod jwt_key;
 pub(crate) mod log;
+mod modules;
+mod random;
 mod sfu;
 mod timer;
+mod utf8;
 pub(crate) mod wait;
 
 use std::ffi::c_void;
@@ -78,6 +82,9 @@ impl Functions {
             json::register(&mut functions);
             crypto::register(&mut functions);
             jwt::register(&mut functions);
+            random::register(&mut functions);
+            utf8::register(&mut functions);
+            modules::register(&mut functions);
             functions
         })
     }

@@ -7,7 +7,7 @@ use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value};
 
 use super::args::{Arg, arg};
 use super::timer::delay;
-use super::{HostResult, Functions, refused};
+use super::{Functions, HostResult, fail_mark, refused};
 use crate::host::WaitFor;
 use crate::output::{HttpReply, HttpRequest, PolicyReply, PolicyRequest, SharedRequest, SharedValue};
 use crate::settings::{MAX_REQUEST_TIME, MAX_VALUE_BYTES};
@@ -82,7 +82,9 @@ fn reply_values(lua: &Lua, reply: PolicyReply) -> mlua::Result<MultiValue> {
         PolicyReply::Shared(Ok(Some(SharedValue::Number(number)))) => number.into_lua_multi(lua),
         PolicyReply::Shared(Ok(Some(SharedValue::Flag(flag)))) => flag.into_lua_multi(lua),
         PolicyReply::Shared(Ok(Some(SharedValue::Text(text)))) => lua.create_string(text)?.into_lua_multi(lua),
-        PolicyReply::Http(Err(message)) | PolicyReply::Shared(Err(message)) => refusal(message),
+        PolicyReply::Http(Err(message)) => refusal(message),
+        // A limit that is kept in the store must not be lifted by a store that does not answer.
+        PolicyReply::Shared(Err(message)) => (fail_mark(), message).into_lua_multi(lua),
     }
 }
 

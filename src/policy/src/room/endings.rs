@@ -4,40 +4,63 @@ use std::time::Instant;
 
 use mlua::Value;
 
-use super::Room;
+use super::{Room, charge_of};
+use crate::admission::Refusal;
 use crate::budget::{Spent, stopwatch};
 use crate::calls;
-use crate::effects::{Effects, count};
+use crate::effects::{Effects, TimerChange, count};
 use crate::engine_context::EngineContext;
-use crate::hook::{Action, HookCall, Outcome, Presence, Verdict};
+use crate::faults::Consequence;
+use crate::hook::{Action, FAILS_TOO_OFTEN, HookCall, Outcome, Presence, Verdict};
 use crate::mailbox::Work;
 use crate::output::{PolicyOutput, Ticket};
-use crate::settings::{MAX_WAITING, STRIKES_OF_ERROR, STRIKES_OF_KILL};
 use crate::state::{End, HookFailure};
 use crate::stats::PolicyStats;
 use crate::waits::WaitingHook;
+use moonring_wire::id::ClientId;
 
 impl Room {
-    pub(super) fn after_step(&mut self, context: &mut EngineContext, now: Instant, work: Work, end: End, spent: Spent) {
-        self.limits.cpu.pay(spent.cpu);
+    pub(super) fn after_step(
+        &mut self,
+        context: &mut EngineContext,
+        now: Instant,
+        work: Work,
+        (end, spent): (End, Spent),
+    ) {
+        self.pay(context, charge_of(spent));
         self.count(context, |stats| stats.step(spent.cpu));
         self.state.adapt_collector(context.settings.memory_bytes);
-        let effects = self.state.host.effects.take();
-        let failure = match end {
-            End::Waiting(thread, _) if self.waits.len() >= MAX_WAITING => {
-                drop(thread);
-                HookFailure::Error(format!("more than {MAX_WAITING} hooks of the room wait"))
-            }
+        self.commit_flushed(context, now);
+        let mut effects = self.state.host.effects.take();
+        match end {
             End::Waiting(thread, wait_for) => {
-                let hook = WaitingHook { work, thread, effects };
-                return self.waits.begin(context, now, self.key, hook, wait_for);
+                effects.end_step();
+                let hook = WaitingHook { work, thread, effects, since: now };
+                self.waits.begin(context, now, self.key, hook, wait_for);
             }
-            End::Missing => return self.missing(context, work),
-            End::Allowed => return self.returned(context, now, work, (true, Value::Nil), effects),
-            End::Returned(value) => return self.returned(context, now, work, (false, value), effects),
-            End::Failed(failure) => failure,
-        };
-        self.failed(context, now, work, &failure);
+            End::Missing => self.missing(context, work),
+            End::Allowed => self.returned(context, now, work, (true, Value::Nil), effects),
+            End::Returned(value) => self.returned(context, now, work, (false, value), effects),
+            End::NoMemory => self.no_memory(context, work),
+            End::Failed(failure) => self.failed(context, now, work, &failure),
+        }
+    }
+
+    /// Does what the step has flushed, whether it ended well or not.
+    fn commit_flushed(&mut self, context: &mut EngineContext, now: Instant) {
+        for effects in self.state.host.flushed.take() {
+            let actions = self.commit(context, now, effects);
+            self.act(context, actions);
+        }
+    }
+
+    /// There was no memory for the arguments of the hook: it has not been called, or not been resumed.
+    fn no_memory(&mut self, context: &mut EngineContext, work: Work) {
+        self.count(context, |stats| stats.refused += 1);
+        self.state.clean_up(context.settings.memory_bytes);
+        if let Work::Call { ticket, call } = work {
+            self.conclude(context, ticket, &call, calls::refused(&call, &Refusal::NoMemory.to_string()));
+        }
     }
 
     fn missing(&mut self, context: &mut EngineContext, work: Work) {
@@ -67,7 +90,7 @@ impl Room {
             if client.presence.get() == Presence::Gone {
                 outcome.verdict = calls::left(&call).verdict;
             } else if outcome.verdict == Verdict::Allow {
-                client.presence.set(Presence::Joined);
+                client.presence.set(Presence::Admitted);
                 self.facts.roster.borrow_mut().push(client.clone());
             }
         }
@@ -86,15 +109,27 @@ impl Room {
             stats.hooks += 1;
             stats.failure(failure);
         });
-        self.log_failure(&work, failure);
+        if self.facts.may_log() {
+            self.log_failure(&work, failure);
+        }
         let elapsed = stopwatch();
         self.state.clean_up(context.settings.memory_bytes);
-        self.limits.cpu.pay(elapsed());
-        let strikes = if matches!(failure, HookFailure::Error(_)) { STRIKES_OF_ERROR } else { STRIKES_OF_KILL };
+        self.pay(context, elapsed());
+        let client = work.client().map(|client| client.id.clone());
+        let consequence = self.health.faults.add(now, work.name(), client.as_ref(), failure);
         self.give_up(context, work, calls::failed);
-        if self.limits.strikes.add(now, strikes) {
-            self.suspend(context);
+        match (consequence, client) {
+            (Consequence::Suspend, _) => self.suspend(context, now),
+            (Consequence::Disconnect, Some(client)) => self.disconnect(context, client),
+            _ => {}
         }
+    }
+
+    /// A client's events alone make hooks fail again and again.
+    fn disconnect(&mut self, context: &mut EngineContext, client: ClientId) {
+        self.count(context, |stats| stats.disconnected += 1);
+        tracing::warn!(room = %self.facts.id, %client, "hooks fail again and again on events of this client only: it is disconnected");
+        self.act(context, vec![Action::Kick { client, reason: FAILS_TOO_OFTEN.to_owned() }]);
     }
 
     fn log_failure(&self, work: &Work, failure: &HookFailure) {
@@ -141,11 +176,12 @@ impl Room {
 
     /// Does what a hook that has ended well asked for. The actions are for the room.
     pub(super) fn commit(&mut self, context: &mut EngineContext, now: Instant, effects: Effects) -> Vec<Action> {
-        for new in effects.timers {
-            self.timers.set(context, now, self.key, new);
-        }
-        for handle in effects.cleared {
-            self.timers.clear(context, handle);
+        for change in effects.timers {
+            match change {
+                TimerChange::Set(timer) => self.timers.set(context, now, self.key, timer),
+                TimerChange::Clear(handle) => self.timers.clear(context, handle),
+                TimerChange::ClearNamed(name) => self.timers.clear_named(context, &name),
+            }
         }
         self.state.host.timers.set(self.timers.len());
         for (name, n) in effects.counts {
@@ -153,27 +189,5 @@ impl Room {
             count(&mut self.counts.counters, name, n);
         }
         effects.actions
-    }
-
-    /// The script has failed too often: nothing of it runs until it is reloaded.
-    fn suspend(&mut self, context: &mut EngineContext) {
-        self.limits.is_suspended = true;
-        self.count(context, |stats| stats.suspensions += 1);
-        let script = self.state.host.script.name();
-        tracing::error!(room = %self.facts.id, script, "the script fails again and again: it is suspended until its \
-            next reload; newcomers are rejected, members and media stay");
-        self.stop_all(context);
-        for work in self.mailbox.take_all() {
-            self.give_up(context, work, calls::failed);
-        }
-    }
-
-    /// Ends every wait and timer.
-    pub(super) fn stop_all(&mut self, context: &mut EngineContext) {
-        self.timers.clear_all(context);
-        self.state.host.timers.set(0);
-        for work in self.waits.cancel_all(context) {
-            self.give_up(context, work, calls::failed);
-        }
     }
 }

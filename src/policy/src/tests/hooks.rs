@@ -30,7 +30,7 @@ fn a_missing_hook_has_its_stated_default() {
             _ => Verdict::Allow,
         };
         let outcome = world.call(call);
-        assert_eq!(outcome, Outcome { verdict: expected, actions: vec![], failed: false, missing: true }, "{name}");
+        assert_eq!(outcome, Outcome { verdict: expected, actions: vec![], failed: false, missing: true, refused: None }, "{name}");
     }
     assert_eq!(client.presence.get(), Presence::Pending);
 }
@@ -48,7 +48,7 @@ fn a_failing_hook_rejects_or_is_only_counted() {
             _ => Verdict::Allow,
         };
         let outcome = world.call(call);
-        assert_eq!(outcome, Outcome { verdict: expected, actions: vec![], failed: true, missing: false }, "{name}");
+        assert_eq!(outcome, Outcome { verdict: expected, actions: vec![], failed: true, missing: false, refused: None }, "{name}");
     }
     assert_eq!(world.engine.stats().errors, hooks.len() as u64);
 }
@@ -212,12 +212,14 @@ fn a_script_that_fails_again_and_again_is_suspended() {
     let settings = PolicySettings { strikes: 3, ..generous() };
     let mut world = World::with(settings, &format!("{OPEN}function on_message() error('boom') end"));
     let member = world.join("c1");
-    for _ in 0..3 {
+    for id in ["d1", "d2", "d3"] {
         world.message(&member, json!(1));
+        let other = world.join(id);
+        world.message(&other, json!(1));
     }
     let status = world.engine.room_status(world.key).unwrap();
     assert!(status.is_suspended);
-    let newcomer = client(world.now, "c2");
+    let newcomer = client(world.now, "c9");
     let outcome = world.call(HookCall::ClientConnect { client: newcomer, auth_token: "".into() });
     assert_eq!(outcome.verdict, Verdict::Reject(SCRIPT_ERROR.into()));
     assert_eq!(member.presence.get(), Presence::Joined, "members stay");

@@ -20,7 +20,7 @@ impl io::Write for Log {
 }
 
 /// The fields of the errors that a test logged, the words as `message`.
-fn errors(test: impl FnOnce()) -> Vec<Value> {
+pub(super) fn errors(test: impl FnOnce()) -> Vec<Value> {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();

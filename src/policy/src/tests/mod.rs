@@ -1,8 +1,12 @@
 //! The engine from outside: scripts in, outcomes out, on virtual time.
 
 mod api;
+mod bounds;
+mod fairness;
+mod faults;
 mod hooks;
 mod jwt;
+mod library;
 mod logs;
 mod measure;
 mod meeting;
@@ -34,7 +38,14 @@ pub(super) struct World {
 
 /// Budgets for tests: nothing is throttled or suspended unless a test is about that.
 pub(super) fn generous() -> PolicySettings {
-    PolicySettings { cpu_share: 1.0, cpu_burst: Duration::from_secs(60), strikes: 0, ..PolicySettings::default() }
+    PolicySettings {
+        cpu_share: 0.0,
+        shard_share: 0.0,
+        slice: Duration::from_secs(60),
+        strikes: 0,
+        client_strikes: 0,
+        ..PolicySettings::default()
+    }
 }
 
 impl World {
@@ -112,7 +123,8 @@ impl World {
         let client = client(self.now, id);
         let outcome = self.call(HookCall::ClientConnect { client: client.clone(), auth_token: "good".into() });
         assert_eq!(outcome.verdict, Verdict::Allow, "{id}");
-        assert_eq!(client.presence.get(), Presence::Joined);
+        assert_eq!(client.presence.get(), Presence::Admitted);
+        client.presence.set(Presence::Joined);
         client
     }
 

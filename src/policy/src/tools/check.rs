@@ -9,10 +9,11 @@ use std::fmt;
 use super::bytecode::{Use, uses};
 use super::maps::counted_maps;
 use super::methods::misspelt;
+use super::mistakes::mistakes;
 use super::names::Names;
 use super::nearest::nearest;
-use super::tokens::{Kind, tokens};
-use crate::Script;
+use crate::tokens::{Kind, tokens};
+use crate::{LoadModule, Script, module_file};
 use crate::hook_table::{HOOKS, Hook, WhenMissing, is_hook};
 
 /// The global that numbers a script's state.
@@ -33,7 +34,6 @@ const LEFT_OUT: &[&str] = &[
     "module",
     "newproxy",
     "package",
-    "require",
     "setfenv",
 ];
 
@@ -101,10 +101,24 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks a script. `name` stands in the findings.
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A policy, which should have hooks.
+    Script,
+    /// A file of `lib`, which scripts require.
+    Module,
+}
+
+/// Checks a script that requires no modules. `name` stands in the findings.
 pub fn check(name: &str, source: &[u8], names: &Names) -> Report {
+    check_with(name, source, names, Role::Script, &|module| Err(format!("there is no {}", module_file(module))))
+}
+
+/// Checks a script or a module; `load` reads the modules that it requires.
+pub fn check_with(name: &str, source: &[u8], names: &Names, role: Role, load: LoadModule<'_>) -> Report {
     let mut report = Report { name: name.to_owned(), ..Report::default() };
-    let script = match Script::compile(name, source) {
+    let script = match Script::compile_with(name, source, load) {
         Ok(script) => script,
         Err(error) => {
             report.findings.push(compile_error(name, &error.to_string()));
@@ -126,6 +140,9 @@ pub fn check(name: &str, source: &[u8], names: &Names) -> Report {
     for (line, name, meant) in misspelt(&tokens, &names.methods) {
         report.warn(line, format!("clients have no method '{name}': did you mean ':{meant}'?"));
     }
+    for (line, message) in mistakes(&tokens, &names.methods) {
+        report.warn(line, message);
+    }
     for three in tokens.windows(3) {
         if let [Kind::Name("local"), Kind::Name("function"), Kind::Name(name)] = [0, 1, 2].map(|at| three[at].kind)
             && is_hook(name)
@@ -133,7 +150,7 @@ pub fn check(name: &str, source: &[u8], names: &Names) -> Report {
             report.warn(three[0].line, format!("'{name}' is local, so it is never called: hooks are global functions"));
         }
     }
-    for spec in HOOKS.iter().filter(|spec| spec.when_missing == WhenMissing::Reject) {
+    for spec in HOOKS.iter().filter(|spec| role == Role::Script && spec.when_missing == WhenMissing::Reject) {
         let hook = spec.name;
         if !report.hooks.iter().any(|(name, _)| name == hook) {
             let effect = if spec.hook == Hook::ClientConnect { "nobody can come in" } else { "nobody can publish" };

@@ -1,10 +1,14 @@
 //! What scripts find: read from a real sandbox, so that the tools and the documentation can't fall behind the engine.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mlua::{Table, Value};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use crate::api;
 use crate::host::{Host, RoomFacts};
@@ -29,7 +33,8 @@ pub struct Names {
 pub(super) fn sandbox(now: Instant, settings: &PolicySettings) -> Result<State, ScriptError> {
     let room = RoomId::parse("test").map_err(|error| ScriptError::of_tool(&error))?;
     let script = Arc::new(Script::compile("tool.lua", b"return")?);
-    let host = Host::new(RoomFacts::new(room, now, Duration::ZERO), script);
+    let random = Rc::new(RefCell::new(StdRng::seed_from_u64(0)));
+    let host = Host::new(RoomFacts::new(room, now, Duration::ZERO, random), script);
     State::new(settings, 0, host).map_err(|failure| ScriptError::of_tool(&failure))
 }
 

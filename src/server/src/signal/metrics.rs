@@ -39,6 +39,8 @@ const READINGS: &[Reading] = &[
     ("policy_missing_hooks", "counter", "Events for which the script has no hook", |s| s.policy.missing),
     ("policy_overflows", "counter", "Events that did not fit into a room's queue", |s| s.policy.overflows),
     ("policy_throttled", "counter", "Times a room waited for its share of CPU", |s| s.policy.throttled),
+    ("policy_refused", "counter", "Events refused before any hook ran", |s| s.policy.refused),
+    ("policy_disconnected", "counter", "Clients whose events made hooks fail", |s| s.policy.disconnected),
     ("policy_suspensions", "counter", "Scripts suspended after too many failures", |s| s.policy.suspensions),
     ("policy_reloads_waiting", "gauge", "Rooms to be looked at after a change", |s| s.reloads_waiting as u64),
 ];

@@ -68,8 +68,12 @@ pub(crate) struct PolicyLine {
     pub hook_p99_us: f64,
     /// Bytes of its state.
     pub memory_bytes: usize,
+    /// Bytes that the server holds for it: queued events, unsent actions, requests and replies.
+    pub host_bytes: usize,
     /// Events that wait for their hook.
     pub queued: usize,
+    /// Joins that wait for their hook.
+    pub queued_joins: usize,
     /// Hooks that wait for something.
     pub waiting: usize,
     /// Timers that are set.
@@ -129,7 +133,9 @@ impl From<RoomStatus> for PolicyLine {
             hook_p50_us: us(0.5),
             hook_p99_us: us(0.99),
             memory_bytes: status.memory,
+            host_bytes: status.host_bytes,
             queued: status.queued,
+            queued_joins: status.queued_joins,
             waiting: status.waiting,
             timers: status.timers,
             reloads: status.stats.reloads,

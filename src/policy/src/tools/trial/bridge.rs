@@ -16,7 +16,7 @@ use super::log::Collector;
 use super::store::Store;
 use super::world::{START, World};
 use super::{Case, Failing, HARNESS, Load, milliseconds};
-use crate::Script;
+use crate::{Script, module_file};
 use crate::api::{refused, value_from_json};
 use crate::budget::should_stop;
 use crate::output::HttpReply;
@@ -103,9 +103,9 @@ impl Bridge {
             rooms.push(opened?);
             Ok(rooms.len())
         })?;
-        self.add(lua, table, "reload", |session, _, (room, name, source): (usize, String, Value)| {
+        self.add(lua, table, "reload", |session, _, (room, name, source, drops): (usize, String, Value, bool)| {
             match session.script(&name, &source) {
-                Ok(script) => session.with(room, |world| world.reload(script)).map(|()| None),
+                Ok(script) => session.with(room, |world| world.reload(script, drops)).map(|()| None),
                 Err(message) => Ok(Some(message)),
             }
         })?;
@@ -124,12 +124,12 @@ impl Bridge {
         self.add(lua, table, "speakers", |session, _, (room, ids): (usize, Vec<String>)| {
             session.try_with(room, |world| world.speakers(&ids))
         })?;
-        self.add(lua, table, "reply", |session, _, (room, id, reply, error): (usize, u64, Option<Table>, String)| {
+        self.add(lua, table, "reply", |session, _, (room, id, reply, error, delay): Reply| {
             let reply = match reply {
                 Some(reply) => Ok(http_reply(&reply).map_err(refused)?),
                 None => Err(error),
             };
-            session.with(room, |world| world.reply(id, reply))
+            session.with(room, |world| world.reply(id, reply, milliseconds(delay)))
         })
     }
 
@@ -188,6 +188,7 @@ impl Bridge {
 }
 
 type Result6 = (String, bool, String, String, Option<String>, Option<String>);
+type Reply = (usize, u64, Option<Table>, String, f64);
 type Connect = (usize, String, String, String, Value);
 
 impl Session {
@@ -206,7 +207,8 @@ impl Session {
             Value::String(text) => text.as_bytes().to_vec(),
             _ => (self.load)(name)?,
         };
-        Script::compile(name, &source).map(Arc::new).map_err(|error| error.to_string())
+        let load = |module: &str| (self.load)(&module_file(module));
+        Script::compile_with(name, &source, &load).map(Arc::new).map_err(|error| error.to_string())
     }
 }
 
