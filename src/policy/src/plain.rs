@@ -196,7 +196,7 @@ fn shown_key(key: &Value) -> String {
 /// Visits the raw pairs of a table until one fails. Only one pair is alive at a time: a state has room for about 8,000 references.
 fn try_pairs(
     root: &'static str,
-    table: &mlua::Table,
+    table: &Table,
     mut visit: impl FnMut(Value, Value) -> Result<(), PlainError>,
 ) -> Result<(), PlainError> {
     let mut failure = None;

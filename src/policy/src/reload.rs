@@ -63,7 +63,7 @@ impl fmt::Display for Step {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReloadError {
     /// The script failed in one of the steps.
-    #[error("{step}: {failure}{}", advice(.step))]
+    #[error("{step}: {failure}{advice}", advice = advice(.step))]
     Failed {
         /// Which step.
         step: Step,
@@ -71,7 +71,7 @@ pub enum ReloadError {
         failure: HookFailure,
     },
     /// What `on_unload` returned cannot cross.
-    #[error("on_unload: {0}{}", advice(&Step::Unload))]
+    #[error("on_unload: {0}{advice}", advice = advice(&Step::Unload))]
     State(PlainError),
 }
 

@@ -1,7 +1,7 @@
 //! A room's part in a reload ([`crate::reload`]), and the way back of a script that is suspended.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Room;
 use crate::calls;
