@@ -109,13 +109,14 @@ impl Faults {
 
     /// True when the events of different clients have failed this way.
     fn is_shared(&mut self, way: Way, client: &ClientId) -> bool {
+        let is_full = self.ways.len() >= MAX_WAYS;
         match self.ways.get_mut(&way) {
             Some(Some(first)) if first == client => false,
             Some(known) => {
                 *known = None;
                 true
             }
-            None if self.ways.len() >= MAX_WAYS => true,
+            None if is_full => true,
             None => {
                 self.ways.insert(way, Some(client.clone()));
                 false
