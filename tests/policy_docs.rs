@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use moonring_policy::Script;
-use moonring_policy::tools::check::{Role, check_with};
 use moonring_policy::hook_table::HOOKS;
+use moonring_policy::tools::check::{Role, check_with};
 use moonring_policy::tools::names::Names;
 
 fn read(name: &str) -> String {
@@ -51,7 +51,11 @@ fn hooks_are_documented_as_the_engine_calls_them() {
         let section = reference.split("\n## ").find(|section| section.starts_with(&format!("{}\n", spec.name)));
         let section = section.unwrap_or_else(|| panic!("{} has no section", spec.name));
         assert!(section.contains(&format!("- **syntax:** `{signature}`")), "{signature}");
-        assert!(section.contains(&format!("- **waits:** {}", if spec.may_wait { "yes" } else { "no" })), "{}", spec.name);
+        assert!(
+            section.contains(&format!("- **waits:** {}", if spec.may_wait { "yes" } else { "no" })),
+            "{}",
+            spec.name
+        );
         assert_eq!(section.contains("- **returns:** `allowed"), spec.decides, "{}", spec.name);
         assert!(editor.contains(&format!("\n{signature} end\n")), "{signature} in docs/moonring.lua");
     }

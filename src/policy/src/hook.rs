@@ -71,44 +71,21 @@ pub struct ClientFacts {
 #[derive(Clone, Debug)]
 pub enum HookCall {
     /// `on_client_connect(client, auth_token)`.
-    ClientConnect {
-        client: Rc<ClientFacts>,
-        auth_token: String,
-    },
+    ClientConnect { client: Rc<ClientFacts>, auth_token: String },
     /// `on_client_disconnect(client, reason)`.
-    ClientDisconnect {
-        client: Rc<ClientFacts>,
-        reason: String,
-    },
+    ClientDisconnect { client: Rc<ClientFacts>, reason: String },
     /// `on_publish_request(client, track_info)`.
-    PublishRequest {
-        client: Rc<ClientFacts>,
-        track: TrackInfo,
-    },
+    PublishRequest { client: Rc<ClientFacts>, track: TrackInfo },
     /// `on_track_published(client, track)`.
-    TrackPublished {
-        client: Rc<ClientFacts>,
-        track: TrackInfo,
-    },
+    TrackPublished { client: Rc<ClientFacts>, track: TrackInfo },
     /// `on_track_unpublished(client, track)`.
-    TrackUnpublished {
-        client: Rc<ClientFacts>,
-        track: TrackInfo,
-    },
+    TrackUnpublished { client: Rc<ClientFacts>, track: TrackInfo },
     /// `on_subscribe_request(client, track)`.
-    SubscribeRequest {
-        client: Rc<ClientFacts>,
-        track: TrackInfo,
-    },
+    SubscribeRequest { client: Rc<ClientFacts>, track: TrackInfo },
     /// `on_message(client, message)`.
-    Message {
-        client: Rc<ClientFacts>,
-        message: Value,
-    },
+    Message { client: Rc<ClientFacts>, message: Value },
     /// `on_active_speakers(clients)`, loudest first.
-    ActiveSpeakers {
-        clients: Vec<Rc<ClientFacts>>,
-    },
+    ActiveSpeakers { clients: Vec<Rc<ClientFacts>> },
 }
 
 impl HookCall {
@@ -169,41 +146,19 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// `client:kick(reason)`.
-    Kick {
-        client: ClientId,
-        reason: String,
-    },
+    Kick { client: ClientId, reason: String },
     /// `client:send(value)`.
-    Send {
-        client: ClientId,
-        value: Value,
-    },
+    Send { client: ClientId, value: Value },
     /// `sfu.broadcast(value, except?)`.
-    Broadcast {
-        value: Value,
-        except: Option<ClientId>,
-    },
+    Broadcast { value: Value, except: Option<ClientId> },
     /// `client:set_max_bitrate(bps)`: what it may publish, in bit/s; `None` lifts the limit.
-    SetMaxBitrate {
-        client: ClientId,
-        bps: Option<u64>,
-    },
+    SetMaxBitrate { client: ClientId, bps: Option<u64> },
     /// `client:set_max_layer(track, n)`: the highest layer it receives of a track, 0 the lowest; `None` lifts the limit.
-    SetMaxLayer {
-        client: ClientId,
-        track: TrackId,
-        layer: Option<u8>,
-    },
+    SetMaxLayer { client: ClientId, track: TrackId, layer: Option<u8> },
     /// `client:mute(track)` and `client:unmute(track)`.
-    SetMuted {
-        client: ClientId,
-        track: TrackId,
-        muted: bool,
-    },
+    SetMuted { client: ClientId, track: TrackId, muted: bool },
     /// `sfu.close(reason)`.
-    CloseRoom {
-        reason: String,
-    },
+    CloseRoom { reason: String },
 }
 
 /// The result of one hook. A hook that failed has no actions.

@@ -22,22 +22,11 @@ pub struct PolicyRequestId(pub u64);
 #[derive(Debug, PartialEq)]
 pub enum PolicyOutput {
     /// A submitted call has been decided.
-    Outcome {
-        ticket: Ticket,
-        key: PolicyKey,
-        outcome: Outcome,
-    },
+    Outcome { ticket: Ticket, key: PolicyKey, outcome: Outcome },
     /// A script acts of its own accord: in a timer, or when a version starts.
-    Actions {
-        key: PolicyKey,
-        actions: Vec<Action>,
-    },
+    Actions { key: PolicyKey, actions: Vec<Action> },
     /// A script waits for something from outside; answered with `PolicyEngine::resume`.
-    Request {
-        id: PolicyRequestId,
-        key: PolicyKey,
-        request: PolicyRequest,
-    },
+    Request { id: PolicyRequestId, key: PolicyKey, request: PolicyRequest },
     /// A reload has come to its end.
     Reloaded {
         key: PolicyKey,
@@ -107,9 +96,7 @@ pub enum SharedValue {
 #[derive(Clone, Debug, PartialEq)]
 pub enum SharedRequest {
     /// Answers the value, or none.
-    Get {
-        key: String,
-    },
+    Get { key: String },
     /// Answers none.
     Set {
         key: String,
@@ -118,9 +105,7 @@ pub enum SharedRequest {
         ttl: Option<Duration>,
     },
     /// Answers none.
-    Delete {
-        key: String,
-    },
+    Delete { key: String },
     /// Adds to a number, in one step for the whole process; an absent one counts as 0. Answers the sum.
     Incr {
         key: String,

@@ -87,8 +87,7 @@ impl Room {
     pub(crate) fn new(key: PolicyKey, facts: Rc<RoomFacts>, state: State, context: &EngineContext) -> Self {
         let (now, settings) = (facts.opened, &context.settings);
         let share = CpuBucket::new(settings.cpu_share, settings.cpu_burst, now);
-        let health =
-            Health { faults: Faults::new(settings, now), is_suspended: false, resume: None, suspensions: 0 };
+        let health = Health { faults: Faults::new(settings, now), is_suspended: false, resume: None, suspensions: 0 };
         Self {
             key,
             facts,

@@ -53,7 +53,8 @@ impl Timers {
     }
 
     pub(crate) fn clear_named(&mut self, context: &mut EngineContext, name: &str) {
-        let found = self.timers.iter().find(|(_, timer)| timer.name.as_deref() == Some(name)).map(|(handle, _)| *handle);
+        let found =
+            self.timers.iter().find(|(_, timer)| timer.name.as_deref() == Some(name)).map(|(handle, _)| *handle);
         if let Some(handle) = found {
             self.clear(context, handle);
         }
@@ -107,13 +108,7 @@ impl Timers {
     }
 
     /// Sets the deadline of a timer again that is due while its script is suspended.
-    pub(crate) fn postpone(
-        &mut self,
-        context: &mut EngineContext,
-        now: Instant,
-        room: PolicyKey,
-        handle: TimerHandle,
-    ) {
+    pub(crate) fn postpone(&mut self, context: &mut EngineContext, now: Instant, room: PolicyKey, handle: TimerHandle) {
         if let Some(timer) = self.timers.get_mut(&handle) {
             let after = timer.every.unwrap_or_default().max(POSTPONED);
             timer.deadline = context.deadlines.add(now + after, Deadline::Timer(room, handle));

@@ -103,7 +103,8 @@ impl Shard {
 
     /// Does what an operator wants of a room's policy.
     pub(super) fn policy_order(&mut self, now: Instant, room: &RoomId, order: PolicyOrder) {
-        let Some(policy) = self.index.rooms.get(room).and_then(|key| self.world.rooms.get(*key)).map(|r| r.policy) else {
+        let Some(policy) = self.index.rooms.get(room).and_then(|key| self.world.rooms.get(*key)).map(|r| r.policy)
+        else {
             return;
         };
         match order {

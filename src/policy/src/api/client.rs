@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::args::arg;
 use super::json::{from_json, to_json};
-use super::{HostResult, Functions, refused};
+use super::{Functions, HostResult, refused};
 use crate::hook::{Action, ClientFacts, Presence};
 use crate::host::Host;
 use crate::settings::MAX_REASON_BYTES;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use mlua::{Lua, Table, Value};
 
 use super::args::arg;
-use super::{HostResult, Functions, refused};
+use super::{Functions, HostResult, refused};
 
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const MONTHS: [&str; 12] = [

@@ -4,7 +4,7 @@ use mlua::{Lua, Value};
 use serde_json::Value as Json;
 
 use super::args::{Arg, arg};
-use super::{HostResult, Functions, refused};
+use super::{Functions, HostResult, refused};
 use crate::budget::should_stop;
 use crate::plain::{self, Limits, TextError};
 use crate::settings::{MAX_VALUE_BYTES, MAX_VALUE_DEPTH};

@@ -54,7 +54,8 @@ pub(super) fn register(functions: &mut Functions) {
         };
         values.map_err(refused)
     });
-    functions.add("jwt_sign", |lua, _, (claims, key, options): (Value, Value, Value)| sign(lua, &claims, &key, &options));
+    functions
+        .add("jwt_sign", |lua, _, (claims, key, options): (Value, Value, Value)| sign(lua, &claims, &key, &options));
 }
 
 /// The options as a table without names that are not `known`; `None` when there are none.
@@ -73,7 +74,9 @@ fn options_of<'a>(function: &'static str, options: &'a Value, known: &[&str]) ->
         };
         if !known.contains(&name.as_str()) {
             let known = known.join(", ");
-            return Err(arg(function, "options", options).bad(format_args!("unknown option '{name}'; there are {known}")));
+            return Err(
+                arg(function, "options", options).bad(format_args!("unknown option '{name}'; there are {known}"))
+            );
         }
     }
     Ok(Some(table))

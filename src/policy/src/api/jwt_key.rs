@@ -51,7 +51,8 @@ pub(super) fn kind_of(key: &[u8]) -> Result<KeyKind, String> {
         if !is_plain {
             return Err("the key is PEM with other bytes before it (a byte order mark?): save it as plain text".into());
         }
-        return pem_kind(&narrow[at..]).ok_or_else(|| "the key is not an RSA, P-256, P-384 or Ed25519 key in PEM".into());
+        return pem_kind(&narrow[at..])
+            .ok_or_else(|| "the key is not an RSA, P-256, P-384 or Ed25519 key in PEM".into());
     }
     let is_jwk = narrow.trim_ascii_start().starts_with(b"{") && find(&narrow, b"\"kty\"").is_some();
     if is_jwk { Err("the key is a JWK: give it in PEM".into()) } else { Ok(KeyKind::Secret) }

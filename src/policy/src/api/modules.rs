@@ -1,7 +1,7 @@
 //! `require`: the files of `scripts/lib` that the script names.
 
-use mlua::chunk::ChunkMode;
 use mlua::Value;
+use mlua::chunk::ChunkMode;
 
 use super::args::arg;
 use super::{Functions, refused};

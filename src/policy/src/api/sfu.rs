@@ -38,7 +38,9 @@ pub(super) fn register(functions: &mut Functions) {
     functions.add("flush", |_, host, ()| {
         let hook = host.hook.get();
         if !may_wait(hook) {
-            return Err(format!("sfu.flush cannot be called in {hook}: it would take effect although the version may fail"));
+            return Err(format!(
+                "sfu.flush cannot be called in {hook}: it would take effect although the version may fail"
+            ));
         }
         let flushed = host.effects.borrow_mut().flush();
         host.flushed.borrow_mut().push(flushed);

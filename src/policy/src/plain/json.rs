@@ -81,7 +81,11 @@ impl Writer<'_> {
             if list.is_empty() || named.is_empty() { Ok(()) } else { Err(error(Problem::MixedKeys)) }
         })?;
         self.open.pop();
-        if !list.is_empty() || named.is_empty() && is_array_table(table) { array(list) } else { Ok(Json::Object(named)) }
+        if !list.is_empty() || named.is_empty() && is_array_table(table) {
+            array(list)
+        } else {
+            Ok(Json::Object(named))
+        }
     }
 
     fn text(&mut self, text: &LuaString) -> Result<String, PlainError> {

@@ -61,8 +61,14 @@ fn a_crowd_of_joins_does_not_hold_up_the_members() {
     let status = world.engine.room_status(world.key).unwrap();
     assert_eq!((status.waiting, status.queued_joins, status.queued), (128, 200, 0));
     let refused = "too many people are joining this room at once, please try again";
-    assert_eq!(world.outcomes(), tickets[328..].iter().map(|t| (*t, Verdict::Reject(refused.into()))).collect::<Vec<_>>());
-    assert_eq!(world.message(&member, json!(1)).actions, [Action::Send { client: member.id.clone(), value: json!("heard") }]);
+    assert_eq!(
+        world.outcomes(),
+        tickets[328..].iter().map(|t| (*t, Verdict::Reject(refused.into()))).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        world.message(&member, json!(1)).actions,
+        [Action::Send { client: member.id.clone(), value: json!("heard") }]
+    );
 }
 
 #[test]
@@ -86,10 +92,8 @@ fn hooks_beyond_the_bound_begin_when_others_have_ended() {
 #[test]
 fn too_many_events_are_refused_with_a_reason_and_a_goodbye_never_is() {
     let settings = PolicySettings { max_queued_events: 4, ..generous() };
-    let mut world = World::with(
-        settings,
-        "function on_client_connect() return true end function on_message() sfu.sleep(1000) end",
-    );
+    let mut world =
+        World::with(settings, "function on_client_connect() return true end function on_message() sfu.sleep(1000) end");
     let c = world.join("c1");
     for n in 0..5 {
         world.submit(message(&c, json!(n)));
@@ -116,10 +120,16 @@ fn what_the_host_holds_for_a_room_is_bounded() {
          end",
     );
     let clients: Vec<_> = (0..10).map(|n| world.join(&format!("c{n}"))).collect();
-    let failed: Vec<_> = clients.iter().map(|client| {
-        world.submit(message(client, json!("hold")));
-        world.outputs().iter().any(|output| matches!(output, PolicyOutput::Outcome { outcome, .. } if outcome.failed))
-    }).collect();
+    let failed: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            world.submit(message(client, json!("hold")));
+            world
+                .outputs()
+                .iter()
+                .any(|output| matches!(output, PolicyOutput::Outcome { outcome, .. } if outcome.failed))
+        })
+        .collect();
     assert_eq!(failed.iter().filter(|failed| **failed).count(), 8, "{failed:?}: two hold 360 kB each");
     let held = world.engine.room_status(world.key).unwrap().host_bytes;
     assert!((720_000..1 << 20).contains(&held), "{held}");

@@ -70,7 +70,10 @@ fn a_rooms_message_is_not_behind_all_that_busy_rooms_have_queued() {
     let sent = world.now;
     while !world.outcomes().iter().any(|(of, _)| *of == ticket) {
         world.pass(Duration::from_micros(500));
-        assert!(world.now - sent < Duration::from_millis(100), "it waits for one turn of the share, not for thirty rooms");
+        assert!(
+            world.now - sent < Duration::from_millis(100),
+            "it waits for one turn of the share, not for thirty rooms"
+        );
     }
     assert_eq!(keys.len(), 30);
 }

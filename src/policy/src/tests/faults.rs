@@ -56,7 +56,9 @@ fn messages_beyond_a_bound_are_refused_before_any_hook_and_are_no_failure() {
 fn a_message_that_does_not_fit_into_the_memory_is_refused_and_the_script_goes_on() {
     let mut world = World::with(
         strict(),
-        &format!("KEEP = {{}} for i = 1, 15000 do KEEP[i] = {{ i }} end {OPEN}function on_message(c, m) c:send('heard') end"),
+        &format!(
+            "KEEP = {{}} for i = 1, 15000 do KEEP[i] = {{ i }} end {OPEN}function on_message(c, m) c:send('heard') end"
+        ),
     );
     let c = world.join("c1");
     let large = json!(vec![json!([[]]); 3_000]);

@@ -30,7 +30,11 @@ fn a_missing_hook_has_its_stated_default() {
             _ => Verdict::Allow,
         };
         let outcome = world.call(call);
-        assert_eq!(outcome, Outcome { verdict: expected, actions: vec![], failed: false, missing: true, refused: None }, "{name}");
+        assert_eq!(
+            outcome,
+            Outcome { verdict: expected, actions: vec![], failed: false, missing: true, refused: None },
+            "{name}"
+        );
     }
     assert_eq!(client.presence.get(), Presence::Pending);
 }
@@ -48,7 +52,11 @@ fn a_failing_hook_rejects_or_is_only_counted() {
             _ => Verdict::Allow,
         };
         let outcome = world.call(call);
-        assert_eq!(outcome, Outcome { verdict: expected, actions: vec![], failed: true, missing: false, refused: None }, "{name}");
+        assert_eq!(
+            outcome,
+            Outcome { verdict: expected, actions: vec![], failed: true, missing: false, refused: None },
+            "{name}"
+        );
     }
     assert_eq!(world.engine.stats().errors, hooks.len() as u64);
 }
@@ -192,7 +200,11 @@ fn a_room_whose_script_fails_at_its_start_is_not_opened() {
         ("t = {} for i = 1, 1e9 do t[i] = i end", "memory"),
         ("function on_init() sfu.sleep(5) end", "cannot wait"),
     ] {
-        assert_eq!(World::try_with(generous(), script).err().map(|error| error.reason()), Some(SCRIPT_ERROR), "{script}");
+        assert_eq!(
+            World::try_with(generous(), script).err().map(|error| error.reason()),
+            Some(SCRIPT_ERROR),
+            "{script}"
+        );
     }
     let mut engine = PolicyEngine::new(generous(), 1);
     let opened = engine.open_room(Instant::now(), &room("demo"), Err("room.lua:1: no".into()));

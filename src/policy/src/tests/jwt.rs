@@ -115,7 +115,12 @@ fn a_token_of_an_rsa_key_verifies_with_that_key_only() {
         (token, RS256_KEY, "nil", "ann"),
         (token, include_str!("data/rs256.pkcs1.pub.pem"), "nil", "ann"),
         (token, RS256_KEY, "{ alg = 'RS256' }", "ann"),
-        (token, RS256_KEY, "{ alg = 'HS256' }", "the key is one for RS256, RS384, RS512, PS256, PS384, PS512, not for HS256"),
+        (
+            token,
+            RS256_KEY,
+            "{ alg = 'HS256' }",
+            "the key is one for RS256, RS384, RS512, PS256, PS384, PS512, not for HS256",
+        ),
         (token, other_key, "nil", "the token's signature does not hold"),
         (token, &es256.public, "nil", "the token's algorithm is not the key's"),
         (token, "s3cret", "nil", "the token's algorithm is not the key's"),
@@ -123,7 +128,12 @@ fn a_token_of_an_rsa_key_verifies_with_that_key_only() {
         (&format!("{signed_part}."), RS256_KEY, "nil", "the token's signature does not hold"),
         (&forged(RS256_KEY), RS256_KEY, "nil", "the token's algorithm is not the key's"),
         (&forged(RS256_KEY.trim()), RS256_KEY, "nil", "the token's algorithm is not the key's"),
-        (&forged(RS256_KEY), RS256_KEY, "{ alg = 'HS256' }", "the key is one for RS256, RS384, RS512, PS256, PS384, PS512, not for HS256"),
+        (
+            &forged(RS256_KEY),
+            RS256_KEY,
+            "{ alg = 'HS256' }",
+            "the key is one for RS256, RS384, RS512, PS256, PS384, PS512, not for HS256",
+        ),
     ] {
         assert_eq!(verified(token, key, options), expected, "{token} {options}");
     }
@@ -205,11 +215,17 @@ fn what_a_script_signs_it_verifies_with_every_algorithm() {
 #[test]
 fn a_misspelt_option_is_an_error_and_never_a_looser_check() {
     for (call, expected) in [
-        ("sfu.jwt_verify('a.b.c', 'k', { audience = 'us' })", "unknown option 'audience'; there are alg, aud, iss, leeway, require_exp"),
+        (
+            "sfu.jwt_verify('a.b.c', 'k', { audience = 'us' })",
+            "unknown option 'audience'; there are alg, aud, iss, leeway, require_exp",
+        ),
         ("sfu.jwt_verify('a.b.c', 'k', { 'aud' })", "unknown option '1'"),
         ("sfu.jwt_verify('a.b.c', 'k', { alg = 'HS257' })", "'HS257' is not an algorithm that is known here"),
         ("sfu.jwt_verify('a.b.c', 'k', { alg = {} })", "an empty list accepts nothing"),
-        ("sfu.jwt_verify('a.b.c', 'k', { require_exp = 'no' })", "'require_exp' to 'sfu.jwt_verify' (boolean expected)"),
+        (
+            "sfu.jwt_verify('a.b.c', 'k', { require_exp = 'no' })",
+            "'require_exp' to 'sfu.jwt_verify' (boolean expected)",
+        ),
         ("sfu.jwt_sign({}, 'k', { kdi = 'x' })", "unknown option 'kdi'"),
         ("sfu.jwt_sign('x', 'k')", "'claims' to 'sfu.jwt_sign' (table with names expected)"),
         ("sfu.jwt_sign({ a = print }, 'k')", "'claims' to 'sfu.jwt_sign' (value.a: a function can't become JSON)"),
@@ -230,8 +246,14 @@ fn a_token_with_critical_parameters_is_refused() {
     };
     let claims = part(&json!({ "sub": "ann", "exp": NOW + 10 }));
     for (header, expected) in [
-        (json!({ "alg": "HS256", "crit": ["b64"], "b64": false }), "the token has critical header parameters (crit), which are not supported"),
-        (json!({ "alg": "HS256", "crit": [] }), "the token has critical header parameters (crit), which are not supported"),
+        (
+            json!({ "alg": "HS256", "crit": ["b64"], "b64": false }),
+            "the token has critical header parameters (crit), which are not supported",
+        ),
+        (
+            json!({ "alg": "HS256", "crit": [] }),
+            "the token has critical header parameters (crit), which are not supported",
+        ),
         (json!({ "alg": "HS256", "typ": "JWT", "kid": "1" }), "the token's signature does not hold"),
         (json!([]), "the token is malformed"),
     ] {
@@ -243,7 +265,11 @@ fn a_token_with_critical_parameters_is_refused() {
 #[test]
 fn a_public_key_behind_a_byte_order_mark_is_not_a_secret() {
     let marked = format!("\u{feff}{RS256_KEY}");
-    let forged = signed(Algorithm::HS256, &EncodingKey::from_secret(marked.as_bytes()), &json!({ "sub": "mallory", "exp": NOW + 10 }));
+    let forged = signed(
+        Algorithm::HS256,
+        &EncodingKey::from_secret(marked.as_bytes()),
+        &json!({ "sub": "mallory", "exp": NOW + 10 }),
+    );
     let expected = "the key is PEM with other bytes before it (a byte order mark?): save it as plain text";
     assert_eq!(verified(&forged, &marked, "nil"), expected);
 }

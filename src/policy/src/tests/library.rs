@@ -64,8 +64,12 @@ fn ids_bytes_and_comparisons() {
 #[test]
 fn an_empty_array_stays_one_across_a_reload() {
     let mut world = World::new("function on_unload() return { list = sfu.json.decode('[]'), map = {} } end");
-    world.reload("local s function on_load(state) s = state end function on_client_connect() return true end
-        function on_message(c) c:send(s) end").unwrap();
+    world
+        .reload(
+            "local s function on_load(state) s = state end function on_client_connect() return true end
+        function on_message(c) c:send(s) end",
+        )
+        .unwrap();
     let c = world.join("c1");
     assert_eq!(world.eval(&c, ""), json!({ "list": [], "map": {} }));
 }
@@ -73,8 +77,11 @@ fn an_empty_array_stays_one_across_a_reload() {
 #[test]
 fn parsing_a_large_text_is_stopped_like_any_step() {
     let settings = PolicySettings { step_budget: Duration::from_millis(2), memory_bytes: 8 << 20, ..generous() };
-    let mut world = World::with(settings, "local text = '[' .. ('[1,2],'):rep(80000) .. '0]'
-        function on_client_connect() return true end function on_message(c) sfu.json.decode(text) c:send('parsed') end");
+    let mut world = World::with(
+        settings,
+        "local text = '[' .. ('[1,2],'):rep(80000) .. '0]'
+        function on_client_connect() return true end function on_message(c) sfu.json.decode(text) c:send('parsed') end",
+    );
     let c = world.join("c1");
     assert!(world.message(&c, json!(1)).failed);
     let longest = Duration::from_nanos(world.engine.stats().latency.max_ns);

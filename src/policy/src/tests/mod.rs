@@ -24,7 +24,8 @@ use serde_json::{Value, json};
 
 use super::hook::{Action, ClientFacts, HookCall, Outcome, Presence, Traffic, Verdict};
 use super::{
-    OpenError, PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings, Script, Ticket,
+    OpenError, PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings,
+    Script, Ticket,
 };
 use moonring_wire::id::{ClientId, RoomId, TrackId};
 use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};

@@ -243,9 +243,13 @@ fn a_named_timer_is_replaced_and_cleared_by_its_name() {
     );
     assert_eq!(world.engine.room_status(world.key).unwrap().timers, 2);
     world.pass(Duration::from_secs(10));
-    let values: Vec<_> = world.outputs().into_iter().map(|output| match output {
-        PolicyOutput::Actions { actions, .. } => format!("{actions:?}"),
-        other => panic!("{other:?}"),
-    }).collect();
+    let values: Vec<_> = world
+        .outputs()
+        .into_iter()
+        .map(|output| match output {
+            PolicyOutput::Actions { actions, .. } => format!("{actions:?}"),
+            other => panic!("{other:?}"),
+        })
+        .collect();
     assert!(values.len() == 2 && values[0].contains("\"u\"") && values[1].contains("Number(5)"), "{values:?}");
 }

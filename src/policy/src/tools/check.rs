@@ -12,9 +12,9 @@ use super::methods::misspelt;
 use super::mistakes::mistakes;
 use super::names::Names;
 use super::nearest::nearest;
+use crate::hook_table::{HOOKS, Hook, WhenMissing, is_hook};
 use crate::tokens::{Kind, tokens};
 use crate::{LoadModule, Script, module_file};
-use crate::hook_table::{HOOKS, Hook, WhenMissing, is_hook};
 
 /// The global that numbers a script's state.
 const STATE_VERSION: &str = "STATE_VERSION";

@@ -95,8 +95,8 @@ fn names_follow(tokens: &[Token<'_>], at: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::tokens::tokens;
     use super::*;
+    use crate::tokens::tokens;
 
     #[test]
     fn a_count_of_a_map_is_seen_and_a_count_of_a_list_is_not() {

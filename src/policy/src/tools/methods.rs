@@ -25,8 +25,8 @@ pub(super) fn misspelt<'a>(tokens: &[Token<'a>], methods: &'a BTreeSet<String>) 
 
 #[cfg(test)]
 mod tests {
-    use crate::tokens::tokens;
     use super::*;
+    use crate::tokens::tokens;
 
     #[test]
     fn a_misspelt_method_is_seen_and_a_scripts_own_is_not() {

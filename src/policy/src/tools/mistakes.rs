@@ -84,7 +84,9 @@ fn is_field(tokens: &[Token<'_>], at: usize) -> bool {
 fn track_fields(definition: &Definition<'_, '_>, found: &mut Vec<(u32, String)>) {
     let Some(track) = definition.parameters.get(1) else { return };
     for (at, token) in definition.body.iter().enumerate() {
-        let [Kind::Name(name), Kind::Sign("."), Kind::Name(field), next] = kinds::<4>(definition.body, at) else { continue };
+        let [Kind::Name(name), Kind::Sign("."), Kind::Name(field), next] = kinds::<4>(definition.body, at) else {
+            continue;
+        };
         let is_assigned = next == Kind::Sign("=");
         if name != *track || is_field(definition.body, at) || TRACK_FIELDS.contains(&field) || is_assigned {
             continue;
@@ -104,7 +106,10 @@ fn dotted_methods(definition: &Definition<'_, '_>, methods: &BTreeSet<String>, f
             continue;
         };
         if name == *client && methods.contains(method) && first != Kind::Name(name) && !is_field(definition.body, at) {
-            found.push((token.line, format!("'{name}.{method}(...)': methods are called with ':', '{name}:{method}(...)'")));
+            found.push((
+                token.line,
+                format!("'{name}.{method}(...)': methods are called with ':', '{name}:{method}(...)'"),
+            ));
         }
     }
 }
@@ -115,7 +120,9 @@ fn waits(definition: &Definition<'_, '_>, found: &mut Vec<(u32, String)>) {
         match kinds::<3>(body, at) {
             // What a function within does, a timer's for instance, happens later.
             [Kind::Name("function"), ..] => at += block_length(&body[at + 1..]),
-            [Kind::Name("sfu"), Kind::Sign("."), Kind::Name(name)] if WAITING.contains(&name) && !is_field(body, at) => {
+            [Kind::Name("sfu"), Kind::Sign("."), Kind::Name(name)]
+                if WAITING.contains(&name) && !is_field(body, at) =>
+            {
                 let hook = definition.spec.name;
                 found.push((body[at].line, format!("{hook} cannot wait, so 'sfu.{name}' is an error here")));
             }
@@ -189,7 +196,8 @@ fn metadata(tokens: &[Token<'_>], found: &mut Vec<(u32, String)>) {
             continue;
         };
         if let Kind::Sign("." | ":" | "[") = next {
-            let message = format!("metadata is whatever the client sent: check the type of '{field}' before you look into it");
+            let message =
+                format!("metadata is whatever the client sent: check the type of '{field}' before you look into it");
             found.push((token.line, message));
         }
     }
@@ -209,13 +217,25 @@ mod tests {
         for (source, line, expected) in [
             ("function on_publish_request(c, t)\n return t.type == 'audio' end", 2, "a track has no 'type'"),
             ("function on_publish_request(c, t) return t.knd end", 1, "a track has no 'knd': did you mean 't.kind'?"),
-            ("function on_message(c, m)\n\n c.kick('y') end", 3, "'c.kick(...)': methods are called with ':', 'c:kick(...)'"),
+            (
+                "function on_message(c, m)\n\n c.kick('y') end",
+                3,
+                "'c.kick(...)': methods are called with ':', 'c:kick(...)'",
+            ),
             ("function on_init() sfu.sleep(1) end", 1, "on_init cannot wait, so 'sfu.sleep' is an error here"),
-            ("function on_load() if x then sfu.shared.get('k') end end", 1, "on_load cannot wait, so 'sfu.shared' is an error here"),
+            (
+                "function on_load() if x then sfu.shared.get('k') end end",
+                1,
+                "on_load cannot wait, so 'sfu.shared' is an error here",
+            ),
             ("sfu.jwt_verify(t, k, { audience = 'x' })", 1, "'jwt_verify' has no option 'audience'"),
             ("sfu.jwt_verify(t, k, { ['isss'] = 'x' })", 1, "'jwt_verify' has no option 'isss': did you mean 'iss'?"),
             ("sfu.jwt_sign({ sub = 'x' }, k, { kdi = '1' })", 1, "'jwt_sign' has no option 'kdi': did you mean 'kid'?"),
-            ("x = c:get_metadata().a.b", 1, "metadata is whatever the client sent: check the type of 'a' before you look into it"),
+            (
+                "x = c:get_metadata().a.b",
+                1,
+                "metadata is whatever the client sent: check the type of 'a' before you look into it",
+            ),
         ] {
             assert_eq!(found(source), [(line, expected.to_owned())], "{source}");
         }

@@ -16,12 +16,12 @@ use super::log::Collector;
 use super::store::Store;
 use super::world::{START, World};
 use super::{Case, Failing, HARNESS, Load, milliseconds};
-use crate::{Script, module_file};
 use crate::api::{refused, value_from_json};
 use crate::budget::should_stop;
 use crate::output::HttpReply;
 use crate::plain::{Limits, to_json};
 use crate::script::message_of;
+use crate::{Script, module_file};
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
 

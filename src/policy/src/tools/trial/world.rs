@@ -58,7 +58,8 @@ impl World {
     ) -> Result<Self, String> {
         // The time of a test stands still, and a share of it would be nothing; a script is never suspended.
         let cpu_burst = Duration::from_secs(3600);
-        let budgets = PolicySettings { cpu_share: 0.0, shard_share: 0.0, slice: cpu_burst, cpu_burst, ..Default::default() };
+        let budgets =
+            PolicySettings { cpu_share: 0.0, shard_share: 0.0, slice: cpu_burst, cpu_burst, ..Default::default() };
         let settings = PolicySettings { strikes: 0, client_strikes: 0, config, ..budgets };
         let mut engine = PolicyEngine::new(settings, SEED);
         engine.set_clock(now, START);

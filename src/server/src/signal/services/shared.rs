@@ -61,7 +61,12 @@ impl SharedStore {
     }
 
     /// Does one operation for a room; an error is raised in its script.
-    pub(super) fn serve(&self, now: Instant, room: &RoomId, request: SharedRequest) -> Result<Option<SharedValue>, String> {
+    pub(super) fn serve(
+        &self,
+        now: Instant,
+        room: &RoomId,
+        request: SharedRequest,
+    ) -> Result<Option<SharedValue>, String> {
         let mut state = self.state();
         state.expire(now);
         match request {
@@ -140,13 +145,7 @@ impl State {
         }
     }
 
-    fn insert(
-        &mut self,
-        now: Instant,
-        owner: &RoomId,
-        (key, value): (String, SharedValue),
-        ttl: Option<Duration>,
-    ) {
+    fn insert(&mut self, now: Instant, owner: &RoomId, (key, value): (String, SharedValue), ttl: Option<Duration>) {
         let bytes = cost(&key, &value);
         self.bytes += bytes;
         let taken = self.rooms.entry(owner.clone()).or_default();
