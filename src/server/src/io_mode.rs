@@ -12,7 +12,7 @@ pub enum IoMode {
     /// `recvmmsg` and `sendmmsg`: what measures better (README.md, "What forwarding costs").
     #[default]
     Mmsg,
-    /// A second io_uring beside glommio's: multishot receive, batched sends.
+    /// Sends over an io_uring beside glommio's, in the call that the shard then sleeps in; `recvmmsg`.
     Uring,
 }
 

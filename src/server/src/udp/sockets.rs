@@ -55,10 +55,6 @@ impl Sockets {
         self.sockets.iter().map(AsRawFd::as_raw_fd).collect()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.sockets.len()
-    }
-
     pub(super) fn route(&self, to: SocketAddr) -> Option<Route> {
         if to.is_ipv4() { self.v4 } else { self.v6 }
     }
