@@ -151,6 +151,8 @@ settings! {
     resend_ms ["MOONRING_RESEND_MS"]: u64 = 1000;
     /// Memory for resending, per track and layer
     resend_kib ["MOONRING_RESEND_KIB"]: usize = 1024;
+    /// How long sound waits for more where four or more speak, so that more of it leaves with one send
+    sound_hold_ms ["MOONRING_SOUND_HOLD_MS"]: u64 = 0;
 }
 
 /// The command line.
@@ -233,6 +235,7 @@ impl Config {
             ("resume_s", self.resume_s, 0, 600),
             ("shutdown_grace_s", self.shutdown_grace_s, 0, 3600),
             ("resend_ms", self.resend_ms, 0, 60_000),
+            ("sound_hold_ms", self.sound_hold_ms, 0, 20),
             ("resend_kib", self.resend_kib as u64, 0, 1024 * 1024),
             ("shards", self.shards as u64, 0, 1024),
         ] {

@@ -152,6 +152,7 @@ fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certi
         codecs: base.codecs,
         h264_any_profile: config.h264_any_profile,
         max_bitrate_bps: base.max_bitrate_bps,
+        sound_hold: Duration::from_millis(config.sound_hold_ms),
     }
 }
 

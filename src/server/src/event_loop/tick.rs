@@ -87,6 +87,8 @@ impl<C: Core> Ticker<C> {
         let datagrams = self.handle_datagrams(now);
         let forwards = self.forward(now);
         let timeouts = self.handle_timeout(now);
+        // A timer lets packets pass that a pacer or a hold has kept back.
+        let forwards = self.forward(now) || forwards;
         self.send_events(now);
         if now >= self.next_drops {
             self.next_drops = now + DROPS_EVERY;
