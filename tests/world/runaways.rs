@@ -115,7 +115,7 @@ fn a_script_that_runs_away_too_often_is_put_aside_and_its_rooms_media_go_on() {
     begin_counting(&mut world);
     run_away(&mut world, loud.0, 200);
     let stats = world.shard.report().policy;
-    assert_eq!(stats.set_aside, 1, "{stats:?}");
+    assert_eq!(stats.suspensions, 1, "{stats:?}");
     assert!(stats.kills + stats.memory <= 50 / 5 + 1, "{stats:?}");
     let late = world.join_room("late", "loud");
     assert!(world.left(late).is_some(), "newcomers are rejected");
