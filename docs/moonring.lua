@@ -109,12 +109,19 @@ STATE_VERSION = nil
 ---@field headers table<string, string> names in lower case
 ---@field body string
 
+---@alias JwtAlgorithm "HS256"|"HS384"|"HS512"|"RS256"|"RS384"|"RS512"|"PS256"|"PS384"|"PS512"|"ES256"|"ES384"|"EdDSA"
+
 ---@class JwtOptions
----@field alg? "HS256"|"RS256"|"ES256"|"EdDSA"
+---@field alg? JwtAlgorithm|JwtAlgorithm[]
 ---@field aud? string
 ---@field iss? string
 ---@field leeway? number seconds; 60 when left out
 ---@field require_exp? boolean true when left out
+
+---@class JwtSignOptions
+---@field alg? JwtAlgorithm
+---@field kid? string
+---@field typ? string "JWT" when left out
 
 ---@class Client
 local Client = {}
@@ -125,7 +132,7 @@ function Client:get_id() end
 ---@return string
 function Client:get_ip() end
 
----The metadata that the client gave when it joined.
+---What the client said of itself when it joined; an empty table when it said nothing.
 ---@return Json
 function Client:get_metadata() end
 
@@ -173,6 +180,15 @@ function Client:tracks() end
 -------------------------------------------------------------------------------------------------------------------------
 -- sfu
 
+---@class utf8lib
+---@field charpattern string
+---@field char fun(...: integer): string
+---@field codepoint fun(s: string, i?: integer, j?: integer): integer ...
+---@field codes fun(s: string): (fun(s: string, at: integer): integer?, integer?), string, integer
+---@field len fun(s: string, i?: integer, j?: integer): integer?, integer?
+---@field offset fun(s: string, n: integer, i?: integer): integer?
+utf8 = {}
+
 ---@class sfu
 ---@field room_id string
 ---@field config table what the server's configuration passes to scripts
@@ -206,20 +222,26 @@ function sfu.broadcast(value, except) end
 ---@param reason? string
 function sfu.close(reason) end
 
+---What the hook has asked for so far takes effect now, and stays when the hook fails later.
+function sfu.flush() end
+
 ---@return number seconds since 1970
 function sfu.now() end
 
+---A timer with a name goes on across a reload when the new version sets one of the same name.
 ---@param ms number
 ---@param fn fun()
 ---@return integer handle
+---@overload fun(name: string, ms: number, fn: fun()): integer
 function sfu.set_timeout(ms, fn) end
 
 ---@param ms number at least 10
 ---@param fn fun()
 ---@return integer handle
+---@overload fun(name: string, ms: number, fn: fun()): integer
 function sfu.set_interval(ms, fn) end
 
----@param handle integer
+---@param handle integer|string a handle, or a name
 function sfu.clear(handle) end
 
 ---Waits.
@@ -252,6 +274,31 @@ function sfu.hmac_sha256(key, data) end
 ---@return string? why_not
 function sfu.jwt_verify(token, key, options) end
 
+---@param claims table
+---@param key string a secret, or a private key in PEM
+---@param options? JwtSignOptions
+---@return string token
+function sfu.jwt_sign(claims, key, options) end
+
+---A random UUID.
+---@return string
+function sfu.uuid() end
+
+---Random bytes that are safe for secrets.
+---@param n integer at most 4096
+---@return string
+function sfu.random_bytes(n) end
+
+---Compares in constant time.
+---@param a string
+---@param b string
+---@return boolean
+function sfu.equal(a, b) end
+
+---@param text string
+---@return string
+function sfu.url_encode(text) end
+
 ---@class sfu.json
 ---@field null any stands for JSON's null
 ---@field empty_array any becomes []; an empty table becomes {}
@@ -281,32 +328,26 @@ function sfu.base64.decode(text) end
 ---@class sfu.shared
 sfu.shared = {}
 
----Waits.
+---Waits. An error when the store does not answer.
 ---@param key string
 ---@return string|number|boolean|nil value
----@return string? why_not
 function sfu.shared.get(key) end
 
----Waits.
+---Waits. An error when the store, or the room's share of it, is full.
 ---@param key string
 ---@param value string|number|boolean
 ---@param ttl? number seconds
----@return nil
----@return string? why_not
 function sfu.shared.set(key, value, ttl) end
 
 ---Waits.
 ---@param key string
----@return nil
----@return string? why_not
 function sfu.shared.delete(key) end
 
----Waits.
+---Waits. An error when the entry holds no number, or when the store, or the room's share of it, is full.
 ---@param key string
 ---@param by? number 1 when left out
 ---@param ttl? number seconds, when this creates the entry
----@return number? sum
----@return string? why_not
+---@return number sum
 function sfu.shared.incr(key, by, ttl) end
 
 -------------------------------------------------------------------------------------------------------------------------
@@ -371,14 +412,16 @@ function TestRoom:advance(ms) end
 ---@return number seconds since 1970
 function TestRoom:now() end
 
----Answers sfu.http from now on; nil and a message are a failure.
----@param handler fun(request: HttpRequest): {status?: integer, headers?: table<string, string>, body?: string}?, string?
-function TestRoom:http(handler) end
+---Answers sfu.http from now on, after `delay` milliseconds; nil and a message are a failure.
+---@param handler fun(request: HttpRequest): {status?: integer, headers?: table<string, string>, body?: string, delay?: number}?, string?
+---@param options? {delay?: number}
+function TestRoom:http(handler, options) end
 
 ---@param script string|{name?: string, source: string}
+---@param options? {drop_state?: boolean}
 ---@return boolean? ok nil while it waits for hooks that wait
 ---@return string? why_not
-function TestRoom:reload(script) end
+function TestRoom:reload(script, options) end
 
 ---@param clients TestClient[]
 function TestRoom:speakers(clients) end
@@ -418,7 +461,8 @@ function TestClient:unpublish(track) end
 function TestClient:subscribe(track) end
 
 ---@param value Json
----@return boolean? taken false when the script has no on_message, or failed
+---@return boolean? taken false when the script has no on_message, or failed, or the message was refused
+---@return string? why_not why it was refused
 function TestClient:message(value) end
 
 ---@param reason? string

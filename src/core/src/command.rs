@@ -59,6 +59,15 @@ pub struct OfferRequest {
     pub subscribe: Vec<SubscribeIntent>,
 }
 
+/// An operator's order about the policy of one room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyOrder {
+    /// Lets a suspended script run again.
+    Resume,
+    /// Gives the room its script's newest version, without the state of the one that runs.
+    ReloadWithoutState,
+}
+
 /// From the control plane to the shard that owns the room.
 #[derive(Debug)]
 pub enum Command {
@@ -131,6 +140,13 @@ pub enum Command {
     },
     /// The scripts there are now: new rooms use them, rooms that run an older version are reloaded.
     Scripts(ScriptLibrary),
+    /// What an operator wants of a room's policy; nothing when there is no such room.
+    Policy {
+        /// Whose policy.
+        room: RoomId,
+        /// What is to be done.
+        order: PolicyOrder,
+    },
     /// What some rooms are and do; at most [`crate::report::MAX_ROOMS_PER_REPORT`]. Answered by [`Event::Report`].
     Report {
         /// Its number.

@@ -1,7 +1,8 @@
-//! What the engine hands out, and what it asks of the world around it.
+//! The outputs of the engine: outcomes and actions for the rooms, requests to services outside of the shard.
 
 use std::time::Duration;
 
+use super::failure::ReloadError;
 use super::hook::{Action, Outcome};
 
 slotmap::new_key_type! {
@@ -17,50 +18,52 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PolicyRequestId(pub u64);
 
-/// What happened; drained with `PolicyEngine::poll_output` after every call of the engine.
+/// An output; drained with `PolicyEngine::poll_output` after every call of the engine.
 #[derive(Debug, PartialEq)]
 pub enum PolicyOutput {
     /// A submitted call has been decided.
-    Outcome {
-        /// Which call.
-        ticket: Ticket,
-        /// Which room.
-        key: PolicyKey,
-        /// What came out.
-        outcome: Outcome,
-    },
-    /// A script acts on its own: a timer, or the start of a new version.
-    Actions {
-        /// Which room.
-        key: PolicyKey,
-        /// What to do, in order.
-        actions: Vec<Action>,
-    },
+    Outcome { ticket: Ticket, key: PolicyKey, outcome: Outcome },
+    /// A script acts of its own accord: in a timer, or when a version starts.
+    Actions { key: PolicyKey, actions: Vec<Action> },
     /// A script waits for something from outside; answered with `PolicyEngine::resume`.
-    Request {
-        /// Which request.
-        id: PolicyRequestId,
-        /// Which room.
-        key: PolicyKey,
-        /// What it asks for.
-        request: PolicyRequest,
-    },
+    Request { id: PolicyRequestId, key: PolicyKey, request: PolicyRequest },
     /// A reload has come to its end.
     Reloaded {
-        /// Which room.
         key: PolicyKey,
-        /// The version that runs now, or what failed, where, with a traceback; then the old version runs on.
-        result: Result<u64, String>,
+        /// The version that runs now, or why the old version goes on.
+        result: Result<u64, ReloadError>,
     },
 }
 
-/// What a script asks of the world.
+/// A request of a script to a service outside of the shard.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PolicyRequest {
     /// `sfu.http(request)`.
     Http(HttpRequest),
     /// `sfu.shared.*`.
     Shared(SharedRequest),
+}
+
+impl PolicyRequest {
+    /// Bytes of the host that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Http(http) => {
+                let headers: usize = http.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+                http.url.len() + headers + http.body.len()
+            }
+            Self::Shared(SharedRequest::Set { key, value: SharedValue::Text(text), .. }) => key.len() + text.len(),
+            Self::Shared(_) => size_of::<Self>(),
+        }
+    }
+
+    /// The reply that says that the request came to nothing.
+    pub(crate) fn refused(&self, message: &str) -> PolicyReply {
+        match self {
+            Self::Http(_) => PolicyReply::Http(Err(message.to_owned())),
+            Self::Shared(_) => PolicyReply::Shared(Err(message.to_owned())),
+        }
+    }
 }
 
 /// An HTTP request of a script. Nothing of it has been checked against the allow-list of hosts.
@@ -93,42 +96,54 @@ pub enum SharedValue {
 #[derive(Clone, Debug, PartialEq)]
 pub enum SharedRequest {
     /// Answers the value, or none.
-    Get {
-        /// Which entry.
-        key: String,
-    },
+    Get { key: String },
     /// Answers none.
     Set {
-        /// Which entry.
         key: String,
-        /// What it holds from now on.
         value: SharedValue,
         /// How long it lives; `None` until it is pushed out.
         ttl: Option<Duration>,
     },
     /// Answers none.
-    Delete {
-        /// Which entry.
-        key: String,
-    },
+    Delete { key: String },
     /// Adds to a number, in one step for the whole process; an absent one counts as 0. Answers the sum.
     Incr {
-        /// Which entry.
         key: String,
-        /// How much.
         by: f64,
         /// How long it lives when this creates it.
         ttl: Option<Duration>,
     },
 }
 
-/// The answer to a [`PolicyRequest`]; an error is words for the script, which gets `nil` and the words.
+/// The answer to a [`PolicyRequest`]; the script gets `nil` and the message of an error.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PolicyReply {
     /// To [`PolicyRequest::Http`].
     Http(Result<HttpReply, String>),
     /// To [`PolicyRequest::Shared`].
     Shared(Result<Option<SharedValue>, String>),
+}
+
+impl PolicyReply {
+    /// Bytes of the host that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Http(Ok(reply)) => {
+                let headers: usize = reply.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+                headers + reply.body.len()
+            }
+            Self::Shared(Ok(Some(SharedValue::Text(text)))) => text.len(),
+            _ => size_of::<Self>(),
+        }
+    }
+
+    /// The same reply with an error in the place of its content.
+    pub(crate) fn refused(&self, message: &str) -> Self {
+        match self {
+            Self::Http(_) => Self::Http(Err(message.to_owned())),
+            Self::Shared(_) => Self::Shared(Err(message.to_owned())),
+        }
+    }
 }
 
 /// An HTTP response.

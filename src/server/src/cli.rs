@@ -15,7 +15,9 @@ pub fn run(mut cli: Cli) -> anyhow::Result<bool> {
     match cli.command.take().unwrap_or_default() {
         Verb::Run => serve(&cli.load()?).map(|()| true),
         Verb::Rooms { json } => ask(operator::rooms(cli.load()?.admin_listen, json)).map(|()| true),
-        Verb::Reload => ask(operator::reload(cli.load()?.admin_listen)).map(|()| true),
+        Verb::Reload { drop_state: None } => ask(operator::reload(cli.load()?.admin_listen)).map(|()| true),
+        Verb::Reload { drop_state: Some(room) } => order(cli, &room, "reload").map(|()| true),
+        Verb::Resume { room } => order(cli, &room, "resume").map(|()| true),
         Verb::Check { scripts, strict } => tools::check(&scripts, strict, Instant::now(), &mut stdout()),
         Verb::Test { tests } => tools::test(&tests, Instant::now(), &mut stdout()),
     }
@@ -26,6 +28,11 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let server = Server::start(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.context("cannot start the control plane")?.block_on(server.run(told_to_stop()))
+}
+
+/// Gives an order about the policy of one room.
+fn order(cli: Cli, room: &str, verb: &str) -> anyhow::Result<()> {
+    ask(operator::order(cli.load()?.admin_listen, room, verb))
 }
 
 /// Asks a running server and shows what it says.

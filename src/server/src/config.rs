@@ -114,6 +114,8 @@ settings! {
     memory_kib ["MOONRING_MEMORY_KIB"]: usize = 2048;
     /// Share of its shard's time that one room's script may use for long
     cpu_share_percent ["MOONRING_CPU_SHARE_PERCENT"]: u32 = 2;
+    /// Share of its shard's time that the scripts of all its rooms together may use for long; media always goes first
+    scripts_share_percent ["MOONRING_SCRIPTS_SHARE_PERCENT"]: u32 = 25;
     /// State that a script may hand over in a reload
     state_kib ["MOONRING_STATE_KIB"]: usize = 256;
     /// Hosts that scripts may call with sfu.http: "auth.example.com", "10.0.0.7:8443"; a name may lead to a private address only if that (or its network, "10.0.0.0/8") is listed too
@@ -183,7 +185,16 @@ pub enum Verb {
         json: bool,
     },
     /// Let a running server, asked at admin-listen, read its scripts again
-    Reload,
+    Reload {
+        /// Give this room its script's newest version without the state of the one that runs: when on_unload fails
+        #[arg(long, value_name = "ROOM")]
+        drop_state: Option<String>,
+    },
+    /// Let a script that was suspended after too many failures run again
+    Resume {
+        /// The room whose script is suspended
+        room: String,
+    },
     /// Look for mistakes in policy scripts without running them
     Check {
         /// Scripts, or folders of them
@@ -222,6 +233,7 @@ impl Config {
             ("load_budget_ms", self.load_budget_ms, 1, 10_000),
             ("memory_kib", self.memory_kib as u64, 256, 8 * 1024),
             ("cpu_share_percent", self.cpu_share_percent.into(), 1, 100),
+            ("scripts_share_percent", self.scripts_share_percent.into(), 1, 100),
             ("state_kib", self.state_kib as u64, 0, self.memory_kib as u64),
             ("rooms_max", self.rooms_max as u64, 1, u64::MAX),
             ("clients_per_room", self.clients_per_room as u64, 1, 100_000),

@@ -104,7 +104,7 @@ fn start_shard(
     let policy = policy_settings(config);
     let build = move || {
         let (now, seed) = (Instant::now(), rand::random::<[u8; 32]>());
-        let mut engine = PolicyEngine::new(policy, rand::random());
+        let mut engine = PolicyEngine::seeded(policy, rand::random());
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         engine.set_clock(now, unix);
         let mut shard = Shard::new(now, settings, engine, library, seed);
@@ -162,6 +162,7 @@ fn policy_settings(config: &Config) -> PolicySettings {
         load_budget: Duration::from_millis(config.load_budget_ms),
         memory_bytes: config.memory_kib * 1024,
         cpu_share: f64::from(config.cpu_share_percent) / 100.0,
+        shard_share: f64::from(config.scripts_share_percent) / 100.0,
         state_bytes: config.state_kib * 1024,
         ..PolicySettings::default()
     };

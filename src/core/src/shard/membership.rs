@@ -10,6 +10,7 @@ use crate::room::Room;
 use crate::room::client::Client;
 use crate::room::sound::SoundHold;
 use crate::room::speakers::Speakers;
+use moonring_policy::OpenError;
 use moonring_policy::hook::{ClientFacts, HookCall, Presence, Traffic, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
 use moonring_wire::packet::SendBatch;
@@ -27,15 +28,17 @@ impl Shard {
             Some(key) => *key,
             None => match self.open_room(now, &room) {
                 Ok(key) => key,
-                Err(reason) => {
-                    self.work.events.push_back(left(LeaveCause::Rejected(reason)));
+                Err(error) => {
+                    let reason = error.reason();
+                    self.work.events.push_back(left(LeaveCause::Rejected(reason.to_owned())));
                     return self.work.events.push_back(Event::RoomClosed { room });
                 }
             },
         };
-        if self.world.rooms[room_key].clients.len() >= self.settings.max_clients_per_room {
-            let words = format!("room {room} is full: {} clients", self.settings.max_clients_per_room);
-            return self.work.events.push_back(left(LeaveCause::Limit(words)));
+        // Joins that wait for the policy have a bound of their own, as many again.
+        let (members, joining) = self.occupants(room_key);
+        if members.max(joining) >= self.settings.max_clients_per_room {
+            return self.work.events.push_back(left(LeaveCause::Limit(self.full(&room))));
         }
         let facts = Rc::new(ClientFacts {
             id: client.clone(),
@@ -64,7 +67,19 @@ impl Shard {
         );
     }
 
-    fn open_room(&mut self, now: Instant, id: &RoomId) -> Result<RoomKey, String> {
+    /// How many clients are in a room, and how many wait for the policy's decision.
+    fn occupants(&self, room: RoomKey) -> (usize, usize) {
+        let clients = self.world.rooms.get(room).map_or(&[][..], |room| &room.clients);
+        let presence = |key: &ClientKey| self.world.clients.get(*key).map(|client| client.facts.presence.get());
+        let joining = clients.iter().filter(|key| presence(key) == Some(Presence::Pending)).count();
+        (clients.len() - joining, joining)
+    }
+
+    fn full(&self, room: &RoomId) -> String {
+        format!("room {room} is full: {} clients", self.settings.max_clients_per_room)
+    }
+
+    fn open_room(&mut self, now: Instant, id: &RoomId) -> Result<RoomKey, OpenError> {
         let policy = self.policy.engine.open_room(now, id, self.policy.scripts.resolve(id))?;
         let room = Room {
             id: id.clone(),
@@ -100,6 +115,12 @@ impl Shard {
         match verdict {
             Verdict::Allow => {
                 let (id, room_key) = (client.id.clone(), client.room);
+                if self.occupants(room_key).0 > self.settings.max_clients_per_room {
+                    let words = self.world.rooms.get(room_key).map_or_else(String::new, |room| self.full(&room.id));
+                    return self.remove_client(now, key, LeaveCause::Limit(words.clone()), &words);
+                }
+                // From here on it hears of the others, and they of it: not before it is told that it has joined.
+                client.facts.presence.set(Presence::Joined);
                 let info = ClientInfo { client: id.clone(), metadata: client.facts.metadata.clone() };
                 self.snapshot(&id);
                 self.tell_room(room_key, Some(key), |client| Event::ClientJoined { client, other: info.clone() });

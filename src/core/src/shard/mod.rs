@@ -268,6 +268,7 @@ impl Shard {
             Command::Message { client, value } => self.message(now, &client, value),
             Command::PolicyReply { id, reply } => self.policy.engine.resume(now, id, reply),
             Command::Scripts(library) => self.change_scripts(now, library),
+            Command::Policy { room, order } => self.policy_order(now, &room, order),
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
             Command::LeaveIfSilent { client, silence, reason } => {
                 if self.publishes_nothing(now, &client, silence) {

@@ -68,16 +68,23 @@ impl Shard {
             PendingHook::Follow(client, place, track) => {
                 self.follow_decided(now, (client, place), track, &outcome.verdict);
             }
-            PendingHook::Message(client) if outcome.missing => self.message_dropped(client),
-            PendingHook::Message(_) | PendingHook::Notice => {}
+            PendingHook::Message(client) if outcome.missing => {
+                self.message_dropped(client, "the room's policy takes no messages".to_owned());
+            }
+            PendingHook::Message(client) => {
+                if let Some(reason) = outcome.refused {
+                    self.message_dropped(client, reason);
+                }
+            }
+            PendingHook::Notice => {}
         }
         self.apply_actions(now, room, outcome.actions);
     }
 
-    fn message_dropped(&mut self, client: ClientKey) {
+    fn message_dropped(&mut self, client: ClientKey, reason: String) {
         if let Some(client) = self.world.clients.get(client) {
-            let (id, words) = (client.id.clone(), "the room's policy takes no messages".to_owned());
-            self.refuse(&id, None, RefusalCode::MessageDropped, words);
+            let id = client.id.clone();
+            self.refuse(&id, None, RefusalCode::MessageDropped, reason);
         }
     }
 

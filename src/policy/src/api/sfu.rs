@@ -7,7 +7,8 @@ use super::json::to_json;
 use super::{Functions, refused};
 use crate::effects::count;
 use crate::hook::Action;
-use crate::settings::MAX_WORDS_BYTES;
+use crate::hook_table::may_wait;
+use crate::settings::MAX_REASON_BYTES;
 
 /// Bytes of a counter's name.
 const MAX_COUNTER_NAME: usize = 64;
@@ -27,12 +28,23 @@ pub(super) fn register(functions: &mut Functions) {
         let (value, bytes) = to_json(arg("sfu.broadcast", "value", &value))?;
         let except = arg("sfu.broadcast", "except", &except);
         let except = if except.absent() { None } else { Some(except.client(host)?.id.clone()) };
-        host.effects.borrow_mut().push(Action::Broadcast { value, except }, bytes)
+        host.act(Action::Broadcast { value, except }, bytes)
     });
     functions.add("close", |_, host, reason: Value| {
         let reason = arg("sfu.close", "reason", &reason);
-        let reason = if reason.absent() { "Room closed".to_owned() } else { reason.text(MAX_WORDS_BYTES)? };
-        host.effects.borrow_mut().push(Action::CloseRoom { reason }, 0)
+        let reason = if reason.absent() { "Room closed".to_owned() } else { reason.text(MAX_REASON_BYTES)? };
+        host.act(Action::CloseRoom { reason }, 0)
+    });
+    functions.add("flush", |_, host, ()| {
+        let hook = host.hook.get();
+        if !may_wait(hook) {
+            return Err(format!(
+                "sfu.flush cannot be called in {hook}: it would take effect although the version may fail"
+            ));
+        }
+        let flushed = host.effects.borrow_mut().flush();
+        host.flushed.borrow_mut().push(flushed);
+        Ok(())
     });
     functions.add("count", |_, host, (name, n): (Value, Value)| {
         let name = arg("sfu.count", "name", &name);

@@ -7,7 +7,7 @@ use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value};
 
 use super::args::{Arg, arg};
 use super::timer::delay;
-use super::{Answer, Functions, refused};
+use super::{Functions, HostResult, fail_mark, refused};
 use crate::host::WaitFor;
 use crate::output::{HttpReply, HttpRequest, PolicyReply, PolicyRequest, SharedRequest, SharedValue};
 use crate::settings::{MAX_REQUEST_TIME, MAX_VALUE_BYTES};
@@ -75,14 +75,16 @@ pub(crate) fn values(lua: &Lua, reply: Option<PolicyReply>) -> mlua::Result<Mult
 }
 
 fn reply_values(lua: &Lua, reply: PolicyReply) -> mlua::Result<MultiValue> {
-    let refusal = |words: String| (Value::Nil, words).into_lua_multi(lua);
+    let refusal = |message: String| (Value::Nil, message).into_lua_multi(lua);
     match reply {
         PolicyReply::Http(Ok(reply)) => http_reply(lua, &reply)?.into_lua_multi(lua),
         PolicyReply::Shared(Ok(None)) => Value::Nil.into_lua_multi(lua),
         PolicyReply::Shared(Ok(Some(SharedValue::Number(number)))) => number.into_lua_multi(lua),
         PolicyReply::Shared(Ok(Some(SharedValue::Flag(flag)))) => flag.into_lua_multi(lua),
         PolicyReply::Shared(Ok(Some(SharedValue::Text(text)))) => lua.create_string(text)?.into_lua_multi(lua),
-        PolicyReply::Http(Err(words)) | PolicyReply::Shared(Err(words)) => refusal(words),
+        PolicyReply::Http(Err(message)) => refusal(message),
+        // A limit that is kept in the store must not be lifted by a store that does not answer.
+        PolicyReply::Shared(Err(message)) => (fail_mark(), message).into_lua_multi(lua),
     }
 }
 
@@ -99,7 +101,7 @@ fn http_reply(lua: &Lua, reply: &HttpReply) -> mlua::Result<Table> {
 }
 
 /// `{ url =, method =, headers =, body =, timeout = }`, or the URL alone; the timeout is in milliseconds.
-fn http_request(request: &Value) -> Answer<HttpRequest> {
+fn http_request(request: &Value) -> HostResult<HttpRequest> {
     let table = match request {
         Value::Table(table) => table,
         Value::String(_) => return Ok(plain_get(arg("sfu.http", "url", request).text(MAX_URL)?)),
@@ -136,7 +138,7 @@ fn plain_get(url: String) -> HttpRequest {
     HttpRequest { method: "GET".into(), url, headers: Vec::new(), body: Vec::new(), timeout: DEFAULT_TIMEOUT }
 }
 
-fn header_lines(headers: &Table) -> Answer<Vec<(String, String)>> {
+fn header_lines(headers: &Table) -> HostResult<Vec<(String, String)>> {
     let mut lines = Vec::new();
     for pair in headers.pairs::<Value, Value>() {
         let (name, value) = pair.map_err(refused)?;
@@ -162,7 +164,7 @@ fn header_lines(headers: &Table) -> Answer<Vec<(String, String)>> {
     Ok(lines)
 }
 
-fn shared_value(value: Arg<'_>) -> Answer<SharedValue> {
+fn shared_value(value: Arg<'_>) -> HostResult<SharedValue> {
     match value.value {
         Value::Boolean(flag) => Ok(SharedValue::Flag(*flag)),
         Value::Integer(_) | Value::Number(_) => Ok(SharedValue::Number(value.number(f64::MIN..=f64::MAX)?)),
@@ -171,7 +173,7 @@ fn shared_value(value: Arg<'_>) -> Answer<SharedValue> {
     }
 }
 
-fn time_to_live(ttl: Arg<'_>) -> Answer<Option<Duration>> {
+fn time_to_live(ttl: Arg<'_>) -> HostResult<Option<Duration>> {
     if ttl.absent() {
         return Ok(None);
     }

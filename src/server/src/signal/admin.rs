@@ -1,4 +1,4 @@
-//! The pages for operators, on a listener of their own: `/metrics`, `/rooms` and `/reload`.
+//! The pages for operators, on a listener of their own: `/metrics`, `/rooms`, `/reload` and orders about one room.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 use super::app::App;
 use super::metrics::Counts;
+use super::orders;
 use super::rooms::{self, RoomsPage, RoomsQuery};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -25,6 +26,8 @@ pub(super) fn router(app: App) -> Router {
         .route("/metrics", get(metrics_page))
         .route("/rooms", get(rooms_page))
         .route("/reload", post(reload))
+        .route("/rooms/{room}/resume", post(orders::resume))
+        .route("/rooms/{room}/reload", post(orders::reload_without_state))
         .with_state(app)
 }
 

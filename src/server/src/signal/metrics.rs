@@ -43,7 +43,9 @@ const READINGS: &[Reading] = &[
     ("policy_missing_hooks", Counter, "Events for which the script has no hook", |s| s.policy.missing),
     ("policy_overflows", Counter, "Events that did not fit into a room's queue", |s| s.policy.overflows),
     ("policy_throttled", Counter, "Times a room waited for its share of CPU", |s| s.policy.throttled),
-    ("policy_set_aside", Counter, "Scripts suspended after too many failures", |s| s.policy.set_aside),
+    ("policy_refused", Counter, "Events refused before any hook ran", |s| s.policy.refused),
+    ("policy_disconnected", Counter, "Clients whose events made hooks fail", |s| s.policy.disconnected),
+    ("policy_suspensions", Counter, "Scripts suspended after too many failures", |s| s.policy.suspensions),
     ("policy_reloads_waiting", Gauge, "Rooms to be looked at after a change", |s| s.reloads_waiting as u64),
 ];
 

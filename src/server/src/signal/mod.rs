@@ -12,6 +12,7 @@ mod dispatch;
 pub(crate) mod http;
 mod metrics;
 pub(crate) mod operator;
+mod orders;
 mod problem;
 mod reports;
 mod resources;

@@ -1,4 +1,4 @@
-//! The operator's side of the admin pages: `moonring rooms` and `moonring reload`.
+//! The operator's side of the admin pages: `moonring rooms`, `moonring reload` and `moonring resume`.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -10,6 +10,7 @@ use reqwest::{Client, Response};
 use super::rooms::{PathLine, PolicyLine, ReloadLine, RoomLine, RoomsPage};
 use super::tls;
 use crate::watch::ReloadReport;
+use moonring_wire::id::RoomId;
 
 /// Longer than the server lets a shard take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,6 +48,21 @@ pub(crate) async fn reload(admin: SocketAddr) -> anyhow::Result<String> {
     }
     let failed: Vec<_> = report.failed.iter().map(|failed| failed.error.as_str()).collect();
     bail!("{text}these are not in use in their newest version:\n{}", failed.join("\n"));
+}
+
+/// Gives an order about the policy of one room: `resume`, or `reload` without the state of the version that runs. What
+/// the room's policy is afterwards.
+pub(crate) async fn order(admin: SocketAddr, room: &str, verb: &str) -> anyhow::Result<String> {
+    let room = RoomId::parse(room).map_err(|error| anyhow::anyhow!("the room id {error}"))?;
+    let sent = client()?.post(url(admin, &format!("rooms/{room}/{verb}"))).send().await;
+    let policy: PolicyLine = answered(admin, sent).await?.json().await?;
+    if verb == "reload"
+        && let Some(ReloadLine::Failed(message)) = &policy.last_reload
+    {
+        bail!("room {room} was not reloaded: {message}");
+    }
+    let state = if policy.suspended { "is suspended" } else { "runs" };
+    Ok(format!("room {room}: {} {} {state}\n", policy.script, policy.version))
 }
 
 fn client() -> anyhow::Result<Client> {
@@ -123,7 +139,7 @@ fn policy_columns(policy: &PolicyLine) -> String {
         policy.memory_bytes / 1024,
         policy.script
     );
-    if policy.set_aside {
+    if policy.suspended {
         text.push_str("  SUSPENDED");
     }
     if let Some(ReloadLine::Failed(reason)) = &policy.last_reload {

@@ -1,5 +1,5 @@
 -- Runs in a test file's state before the test file: makes `test`, and the rooms and clients that it drives. `H` is the
--- host's table of functions; each answers true and values, or false and words.
+-- host's table of functions; each answers true and values, or false and message.
 local H = ...
 local json = sfu.json
 local null = json.null
@@ -16,11 +16,17 @@ local function check(ok, ...)
 end
 local function call(name, ...) return check(H[name](...)) end
 
+-- Rooms and clients; an empty array of JSON has a metatable, too.
+local function is_object(value)
+  local metatable = getmetatable(value)
+  return metatable and rawget(metatable, json.empty_array) ~= true
+end
+
 -- A value as a test would write it.
 local function show(value, depth)
   local kind = type(value)
   if kind == "string" then return string.format("%q", value) end
-  if kind ~= "table" or getmetatable(value) then return value == null and "null" or tostring(value) end
+  if kind ~= "table" or is_object(value) then return value == null and "null" or tostring(value) end
   if depth > 6 then return "{…}" end
   local parts, keys = {}, {}
   for i = 1, #value do parts[i] = show(value[i], depth + 1) end
@@ -36,7 +42,7 @@ local function show(value, depth)
 end
 
 local function same(a, b)
-  if type(a) ~= "table" or type(b) ~= "table" or getmetatable(a) or getmetatable(b) then return a == b end
+  if type(a) ~= "table" or type(b) ~= "table" or is_object(a) or is_object(b) then return a == b end
   for key, value in pairs(a) do if not same(value, b[key]) then return false end end
   for key in pairs(b) do if a[key] == nil then return false end end
   return true
@@ -91,9 +97,10 @@ function happen.outcome(room, event)
 end
 function happen.http(room, event)
   room.requests[#room.requests + 1] = event.request
-  local reply, words
-  if room.handler then reply, words = room.handler(event.request) end
-  call("reply", room.number, event.id, reply, words or "no route to the host: the test has no room:http(function)")
+  local reply, message
+  if room.handler then reply, message = room.handler(event.request) end
+  local delay = reply and reply.delay or room.http_delay or 0
+  call("reply", room.number, event.id, reply, message or "no route to the host: the test has no room:http(function)", delay)
 end
 
 local function pump(room)
@@ -146,14 +153,16 @@ function Room:advance(ms)
 end
 
 function Room:now() return call("now", self.number) end
-function Room:http(handler) self.handler = handler end
+function Room:http(handler, options)
+  self.handler, self.http_delay = handler, options and options.delay
+end
 function Room:counter(name) return call("counter", self.number, name) end
 
-function Room:reload(script)
+function Room:reload(script, options)
   local name, source = named(script)
   self.reloaded = nil
-  local words = call("reload", self.number, name, source)
-  if words then return false, words end
+  local message = call("reload", self.number, name, source, options and options.drop_state or false)
+  if message then return false, message end
   pump(self)
   if not self.reloaded then return nil, "the reload waits for hooks that wait" end
   return self.reloaded.ok, not self.reloaded.ok and self.reloaded.text or nil
@@ -181,6 +190,7 @@ local function ask(client, name, argument, settled)
     answer.allowed = outcome.allowed
     answer.reason = not outcome.allowed and outcome.reason or nil
     answer.missing, answer.failed = outcome.missing, outcome.failed
+    if outcome.refused ~= null then answer.refused = outcome.refused end
     if settled then settled(outcome) end
   end
   pump(room)
@@ -203,11 +213,12 @@ function Client:subscribe(track)
   local answer = ask(self, "subscribe", type(track) == "table" and track.id or track)
   return answer.allowed, answer.reason
 end
--- True when the script has taken the message; false when it has no on_message, or failed.
+-- True when the script has taken the message; false when it has no on_message, or failed, or the message was refused:
+-- then the reason comes with it.
 function Client:message(value)
   local answer = ask(self, "message", value)
   if answer.allowed == nil then return nil end
-  return not (answer.missing or answer.failed)
+  return not (answer.missing or answer.failed or answer.refused), answer.refused
 end
 function Client:disconnect(reason)
   call("disconnect", self.room.number, self.id, reason or "left")
@@ -231,7 +242,7 @@ function test.it(name, body)
       end
     end
   end
-  if type(problem) ~= "table" then problem = { message = call("words", problem) } end
+  if type(problem) ~= "table" then problem = { message = call("error_text", problem) } end
   call("result", tostring(name), ok, problem.at or "", problem.message or "error value is a table", problem.got,
     problem.expected)
 end
@@ -243,6 +254,6 @@ _G.test = test
 return function(file)
   local ok, problem = pcall(file)
   if ok then return end
-  if type(problem) ~= "table" then return call("words", problem), "" end
+  if type(problem) ~= "table" then return call("error_text", problem), "" end
   return problem.message or "error value is a table", problem.at or ""
 end

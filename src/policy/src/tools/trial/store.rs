@@ -27,9 +27,9 @@ impl Store {
             }
             SharedRequest::Incr { key, by, ttl } => {
                 let ends = ttl.map(|ttl| now + ttl);
-                let words = format!("{key:?} holds no number");
+                let message = format!("{key:?} holds no number");
                 let (value, _) = self.entries.entry(key).or_insert((SharedValue::Number(0.0), ends));
-                let SharedValue::Number(number) = value else { return Err(words) };
+                let SharedValue::Number(number) = value else { return Err(message) };
                 let sum = *number + by;
                 if !sum.is_finite() {
                     return Err("the sum is too large".into());

@@ -95,6 +95,29 @@ fn what_a_script_does_is_seen_by_its_test() {
              test.eq(c:last(), { packets_in = 0, bytes_in = 7, packets_out = 0, bytes_out = 0, seconds = 2 })",
         ),
         (
+            "function on_message() sfu.close('over') end",
+            "local a, b = room:connect(), room:connect() a:message(1)
+             test.eq({ a.kicked, b.kicked, room.closed, b.joined }, { 'over', 'over', 'over', false })",
+        ),
+        (
+            "function on_client_connect() return sfu.http('https://a/').status == 200 end",
+            "room:http(function() return { status = 200 } end, { delay = 20 })
+             local c, ok = room:connect() test.eq(ok, nil) room:advance(19) test.eq(c.allowed, nil)
+             room:advance(1) test.eq(c.allowed, true)",
+        ),
+        (
+            "local people = {} function on_client_connect(c) people[1] = c return true end
+             function on_unload() return people end",
+            "room:connect() local ok, why = room:reload('room.lua') test.eq(ok, false) test.match(why, 'drop%-state')
+             test.eq(room:reload('room.lua', { drop_state = true }), true)",
+        ),
+        (
+            "function on_message(c, m) c:send(m) end",
+            "local c = room:connect() c:message({ list = test.json.decode('[]') }) test.eq(c:last(), { list = {} })
+             local deep = {} for _ = 1, 40 do deep = { deep } end local ok, why = c:message(deep) test.eq(ok, false)
+             test.match(why, 'nested more than 32')",
+        ),
+        (
             "function on_message() error('oh') end",
             "local c = room:connect() test.eq(c:message(0), false) test.match(room:failures()[1].text, 'room.lua:2: oh')",
         ),

@@ -249,3 +249,27 @@ async fn the_metrics_document_has_a_row_for_each_metric() {
     listed.sort();
     assert_eq!(listed, written);
 }
+
+#[tokio::test]
+async fn a_room_that_on_unload_locks_in_takes_the_newest_version_when_its_state_may_go() {
+    let world = World::new().await;
+    world.write(&SCRIPT.replace("return 1 end", "error('stuck') end"));
+    operator::reload(world.admin).await.unwrap();
+    let url = format!("http://{}/yes", world.service);
+    let (_, _ada) = world.join("demo", &url).await;
+    world.write(&format!("{SCRIPT}-- newer"));
+    operator::reload(world.admin).await.unwrap();
+    world.says("metrics", "\nmoonring_policy_reloads_total{shard=\"0\",outcome=\"failed\"} 1\n").await;
+    let failed = world.rooms("").await["rooms"][0]["policy"]["last_reload"]["failed"].to_string();
+    assert!(failed.contains("stuck") && failed.contains("moonring reload --drop-state ROOM"), "{failed}");
+    let said = operator::order(world.admin, "demo", "reload").await.unwrap();
+    assert!(said.starts_with("room demo: default_room.lua ") && said.ends_with(" runs\n"), "{said}");
+    let said = operator::order(world.admin, "demo", "resume").await.unwrap();
+    assert!(said.ends_with(" runs\n"), "it was not suspended: {said}");
+    for (room, words) in [("nowhere", "there is no such room"), ("a b", "the room id has the character")] {
+        let error = operator::order(world.admin, room, "resume").await.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let order = reqwest::Client::new().post(format!("http://{}/rooms/demo/resume", world.admin));
+    assert_eq!(order.header("origin", "https://evil.example").send().await.unwrap().status(), 403);
+}

@@ -82,7 +82,7 @@ impl Services {
         match request {
             PolicyRequest::Shared(request) => {
                 inner.counts.shared.fetch_add(1, Ordering::Relaxed);
-                reply(&shard, id, PolicyReply::Shared(inner.shared.serve(Instant::now(), request)));
+                reply(&shard, id, PolicyReply::Shared(inner.shared.serve(Instant::now(), &room, request)));
             }
             PolicyRequest::Http(request) => {
                 let Ok(place) = inner.places.clone().try_acquire_owned() else {
