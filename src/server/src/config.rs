@@ -90,7 +90,7 @@ settings! {
     /// Addresses that clients are told to send media to (behind NAT: the outer ones); none: the machine's own
     announced_ip ["MOONRING_ANNOUNCED_IP", value_delimiter = ',']: Vec<IpAddr> = vec![];
     /// How datagrams enter and leave: mmsg or uring
-    io ["MOONRING_IO"]: IoMode = IoMode::Mmsg;
+    io ["MOONRING_IO"]: IoMode = IoMode::Uring;
     /// SRTP protection profiles that are accepted; the first one that a client offers is used (DTLS 1.3: the client's first)
     srtp_profiles ["MOONRING_SRTP_PROFILES", value_delimiter = ',']: Vec<SrtpProfile> = SrtpProfile::ALL.to_vec();
     /// DTLS 1.3 with clients that offer it: off, fast (unless that costs AES-GCM, as with Chromium) or always

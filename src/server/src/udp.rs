@@ -152,7 +152,7 @@ impl Udp {
     /// uses the result.
     pub fn new(sockets: Vec<UdpSocket>, settings: &UdpSettings) -> io::Result<Self> {
         let sockets = Sockets::new(sockets, settings)?;
-        let calls = match settings.io {
+        let calls = match ring_or_mmsg(settings.io) {
             IoMode::Uring => Calls::Uring(Box::new(Uring::new(&sockets)?)),
             IoMode::Mmsg => Calls::Mmsg(Box::new(Mmsg::new(&sockets)?)),
         };
@@ -208,6 +208,17 @@ impl Udp {
     pub fn stats(&self) -> IoStats {
         self.stats
     }
+}
+
+/// `asked`, or `mmsg` where the kernel's io_uring cannot do what the ring needs.
+fn ring_or_mmsg(asked: IoMode) -> IoMode {
+    if asked == IoMode::Uring
+        && let Err(error) = ring::check_send()
+    {
+        tracing::warn!(%error, "this kernel's io_uring does not send to an address (Linux 6.1 does): sendmmsg is used, as with io = \"mmsg\"");
+        return IoMode::Mmsg;
+    }
+    asked
 }
 
 fn begin<'a>(batch: &'a SendBatch, sockets: &'a mut Sockets, stats: &'a mut IoStats) -> Flush<'a> {

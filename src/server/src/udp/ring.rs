@@ -8,14 +8,17 @@
 //! reused after [`Uring::flush`].
 
 use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use io_uring::types::Fixed;
-use io_uring::{opcode, squeue};
+use io_uring::types::{Fd, Fixed};
+use io_uring::{IoUring, opcode, squeue};
 
 use super::Flush;
 use super::route::Route;
 use super::sleep_ring::SleepRing;
+use super::sockaddr::RawAddress;
 use super::sockets::Sockets;
 use super::table::{SendTable, TABLE_SENDS};
 use super::wake::WakeFd;
@@ -36,6 +39,27 @@ pub(super) struct Uring {
     abandoned: Vec<SendTable>,
     /// Index in the table and errno.
     failures: Vec<(usize, i32)>,
+}
+
+/// Sends a datagram from a socket to itself, as [`Uring`] does it: kernels before 6.1 refuse the address.
+pub(super) fn check_send() -> io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let to = RawAddress::new(socket.local_addr()?, false);
+    let mut ring = IoUring::new(1)?;
+    let bytes = [0_u8; 1];
+    let entry = opcode::Send::new(Fd(socket.as_raw_fd()), bytes.as_ptr(), 1)
+        .flags(libc::MSG_DONTWAIT)
+        .dest_addr(to.bytes.as_ptr().cast())
+        .dest_addr_len(to.len)
+        .build();
+    // SAFETY: the bytes, the address and the socket live until the send's completion, which is waited for.
+    unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
+    ring.submit_and_wait(1)?;
+    match ring.completion().next().map(|completion| completion.result()) {
+        Some(1) => Ok(()),
+        Some(error) => Err(io::Error::from_raw_os_error(-error)),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 impl Uring {
