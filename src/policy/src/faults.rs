@@ -10,9 +10,9 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::failure::HookFailure;
 use super::hook_table::Hook;
 use super::settings::{PolicySettings, STRIKE_WINDOW, STRIKES_OF_ERROR, STRIKES_OF_KILL};
-use super::state::HookFailure;
 use moonring_wire::id::ClientId;
 
 /// Strikes of one client that count against the script.

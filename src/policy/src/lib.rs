@@ -14,6 +14,7 @@ mod deferred_free;
 mod effects;
 mod engine;
 mod engine_context;
+mod failure;
 mod faults;
 pub mod hook;
 pub mod hook_table;
@@ -35,14 +36,14 @@ mod tokens;
 pub mod tools;
 mod turns;
 mod waits;
+mod work;
 
 pub use engine::{OpenError, PolicyEngine};
+pub use failure::{HookFailure, ReloadError, Step};
 pub use library::{ResolveError, ScriptLibrary};
 pub use output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, Ticket};
-pub use reload::{ReloadError, Step};
 pub use script::{LoadModule, MODULES_FOLDER, Script, ScriptError, module_file};
 pub use settings::PolicySettings;
-pub use state::HookFailure;
 pub use stats::{PolicyStats, RoomStatus};
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::failure::ReloadError;
 use super::hook::{Action, Outcome};
-use super::reload::ReloadError;
 
 slotmap::new_key_type! {
     /// Dense key of a room's policy on its shard: index and generation.

@@ -10,7 +10,6 @@
 //! The hooks of the old version that wait are given [`RELOAD_PATIENCE`] to end before the transaction begins; meanwhile
 //! the events of the room queue. Media does not depend on any of this.
 
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,76 +17,20 @@ use std::time::Instant;
 use mlua::{IntoLuaMulti, Value};
 
 use super::engine_context::{Deadline, EngineContext};
+use super::failure::{ReloadError, Step};
 use super::hook_table::Hook;
 use super::host::{Host, RoomFacts};
 use super::output::PolicyKey;
-use super::plain::{self, Limits, PlainError};
+use super::plain::{self, Limits};
 use super::script::Script;
 use super::settings::{PolicySettings, RELOAD_PATIENCE};
-use super::state::{HookFailure, State, no_args};
+use super::state::{State, no_args};
 use super::timer_queue::TimerId;
 
 /// The global that a script may number its state with.
 const STATE_VERSION: &str = "STATE_VERSION";
 /// Values of a state that crosses a reload; the number of its bytes is a setting.
 const MAX_STATE_VALUES: usize = 200_000;
-
-/// A step of opening or reloading a room that may fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Making the sandbox.
-    NewState,
-    /// The script's main chunk.
-    MainChunk,
-    /// `on_init`.
-    Init,
-    /// `on_unload` of the version that runs.
-    Unload,
-    /// `on_load`.
-    Load,
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NewState => "new state",
-            Self::MainChunk => "main chunk",
-            Self::Init => "on_init",
-            Self::Unload => "on_unload of the old version",
-            Self::Load => "on_load",
-        })
-    }
-}
-
-/// Why a reload has left the old version in charge.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReloadError {
-    /// The script failed in one of the steps.
-    #[error("{step}: {failure}{advice}", advice = advice(.step))]
-    Failed {
-        /// Which step.
-        step: Step,
-        /// How it failed.
-        failure: HookFailure,
-    },
-    /// What `on_unload` returned cannot cross.
-    #[error("on_unload: {0}{advice}", advice = advice(&Step::Unload))]
-    State(PlainError),
-}
-
-/// What to do when the version that runs is in the way.
-fn advice(step: &Step) -> &'static str {
-    match step {
-        Step::Unload => "\n(to reload without the old version's state: moonring reload --drop-state ROOM)",
-        _ => "",
-    }
-}
-
-impl ReloadError {
-    fn at(step: Step) -> impl FnOnce(HookFailure) -> Self {
-        move |failure| Self::Failed { step, failure }
-    }
-}
 
 /// What a room is to be reloaded with.
 #[derive(Clone, Debug)]

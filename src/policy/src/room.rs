@@ -19,20 +19,22 @@ use super::budget::Spent;
 use super::calls;
 use super::effects::TimerHandle;
 use super::engine_context::{Deadline, EngineContext};
+use super::failure::HookFailure;
 use super::faults::Faults;
 use super::hook::{ClientFacts, Presence};
 use super::host::RoomFacts;
-use super::mailbox::{Lane, Mailbox, Place, Work};
+use super::mailbox::{Mailbox, Place};
 use super::output::{PolicyKey, PolicyReply, PolicyRequestId};
 use super::reload::Reload;
 use super::script::Script;
 use super::settings::STEP_OVERHEAD;
-use super::state::{End, HookFailure, State, no_args};
+use super::state::{End, State, no_args};
 use super::stats::{PolicyStats, RoomStatus};
 use super::timer_queue::TimerId;
 use super::timers::Timers;
 use super::turns::Turn;
 use super::waits::Waits;
+use super::work::{Lane, Work};
 
 /// The room's claim on CPU time.
 struct Cpu {

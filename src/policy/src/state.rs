@@ -15,10 +15,11 @@ use mlua::{
 
 use super::api::{self, log::PRELUDE_NAME, log::without_our_frames};
 use super::budget::{Spent, bounded, should_stop, standing};
+use super::failure::{HookFailure, OUT_OF_MEMORY};
 use super::hook_table::{HOOKS, Hook};
 use super::host::{Host, WaitFor};
 use super::pattern;
-use super::script::{message_of, stripped_bytecode_of};
+use super::script::stripped_bytecode_of;
 use super::settings::{MAX_IDLE_RUNNERS, PolicySettings};
 
 /// LuaJIT has no emergency collection: it has to stay ahead of the memory cap (percent of the live data at which the
@@ -30,8 +31,6 @@ const GC_PAUSE_RELAXED: i32 = 200;
 const RELAXED_PART: usize = 4;
 /// How fast a collection goes on (percent of the allocation meanwhile).
 const GC_STEP_MULTIPLIER: i32 = 800;
-/// LuaJIT's error message at the memory cap.
-const OUT_OF_MEMORY: &str = "not enough memory";
 
 /// A coroutine of the script yields this address to wait. A script can neither make nor see it.
 static WAIT: u8 = 0;
@@ -58,33 +57,6 @@ pub(crate) enum End {
     NoMemory,
     /// The hook waits in its coroutine.
     Waiting(Thread, WaitFor),
-}
-
-/// Why a hook failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HookFailure {
-    /// An error, with its traceback.
-    #[error("{0}")]
-    Error(String),
-    /// Stopped after its CPU time, with where it was.
-    #[error("stopped: it used more than its CPU time of {0:?}\n{1}")]
-    Time(Duration, String),
-    /// An error at the memory cap.
-    #[error("more memory than the room's script may use: {0}")]
-    Memory(String),
-    /// The host panicked; contained.
-    #[error("internal error of the host: {0}")]
-    Panic(String),
-}
-
-impl HookFailure {
-    fn of_message(message: String) -> Self {
-        if message.contains(OUT_OF_MEMORY) { Self::Memory(message) } else { Self::Error(message) }
-    }
-
-    pub(crate) fn of_error(error: &mlua::Error) -> Self {
-        Self::of_message(message_of(error))
-    }
 }
 
 /// A room's Lua state.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::state::HookFailure;
+use super::failure::HookFailure;
 
 /// Upper bounds of the latency histogram's buckets, in nanoseconds; one more bucket holds the rest.
 pub const LATENCY_BOUNDS_NS: [u64; 10] =

@@ -12,10 +12,10 @@ use super::effects::Effects;
 use super::engine_context::{Deadline, EngineContext};
 use super::hook::ClientFacts;
 use super::host::WaitFor;
-use super::mailbox::{Lane, Work};
 use super::output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId};
 use super::settings::{MAX_REQUEST_TIME, MAX_REQUESTS, MAX_WAITING, MAX_WAITING_JOINS, REQUEST_GRACE};
 use super::timer_queue::TimerId;
+use super::work::{Lane, Work};
 
 /// The shortest wait. A script that sleeps for no time, again and again, gets one step per tick.
 pub(crate) const MIN_WAIT: Duration = Duration::from_millis(1);

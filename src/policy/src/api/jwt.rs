@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 
 use super::args::{Arg, arg, type_name};
 use super::json::{from_json, to_json};
-use super::jwt_key::{KeyKind, algorithms_of, kind_of, name_of};
+use super::jwt_key::{KeyKind, algorithms_of, is_public, kind_of, name_of};
 use super::{Functions, HostResult, refused};
 
 /// Bytes of a token.
@@ -212,6 +212,9 @@ fn sign(lua: &Lua, claims: &Value, key: &Value, options: &Value) -> HostResult<m
     }
     let bytes = key.bytes(MAX_KEY)?;
     let kind = kind_of(&bytes).map_err(|message| key.bad(message))?;
+    if is_public(&bytes) {
+        return Err(key.bad("not a private key in PEM"));
+    }
     let mut header = Header::new(algorithms_of(kind)[0]);
     if let Some(table) = options_of(FUNCTION, options, SIGN_OPTIONS)? {
         let text = |name: &'static str| -> HostResult<Option<String>> {

@@ -58,6 +58,11 @@ pub(super) fn kind_of(key: &[u8]) -> Result<KeyKind, String> {
     if is_jwk { Err("the key is a JWK: give it in PEM".into()) } else { Ok(KeyKind::Secret) }
 }
 
+/// True for the PEM of a public key, with which nothing can be signed.
+pub(super) fn is_public(key: &[u8]) -> bool {
+    find(key, b"PUBLIC KEY-----").is_some()
+}
+
 fn pem_kind(pem: &[u8]) -> Option<KeyKind> {
     let text = std::str::from_utf8(pem).ok()?;
     let (label, rest) = text.strip_prefix("-----BEGIN ")?.split_once("-----")?;

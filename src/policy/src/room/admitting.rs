@@ -8,8 +8,8 @@ use crate::budget::stopwatch;
 use crate::calls;
 use crate::engine_context::EngineContext;
 use crate::hook::HookCall;
-use crate::mailbox::Work;
 use crate::output::{PolicyReply, Ticket};
+use crate::work::Work;
 
 /// The part of the memory that a value needs which must be free beside it: its hook needs some, too.
 const SPARE_PART: usize = 4;

@@ -10,13 +10,14 @@ use crate::budget::{Spent, stopwatch};
 use crate::calls;
 use crate::effects::{Effects, TimerChange, count};
 use crate::engine_context::EngineContext;
+use crate::failure::HookFailure;
 use crate::faults::Consequence;
 use crate::hook::{Action, FAILS_TOO_OFTEN, HookCall, Outcome, Presence, Verdict};
-use crate::mailbox::Work;
 use crate::output::{PolicyOutput, Ticket};
-use crate::state::{End, HookFailure};
+use crate::state::End;
 use crate::stats::PolicyStats;
 use crate::waits::WaitingHook;
+use crate::work::Work;
 use moonring_wire::id::ClientId;
 
 impl Room {

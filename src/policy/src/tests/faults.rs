@@ -61,7 +61,7 @@ fn a_message_that_does_not_fit_into_the_memory_is_refused_and_the_script_goes_on
         ),
     );
     let c = world.join("c1");
-    let large = json!(vec![json!([[]]); 3_000]);
+    let large = json!(vec![json!([[]]); 4_900]);
     for _ in 0..30 {
         let (refused, failed, disconnected) = say(&mut world, &c, large.clone());
         assert!(refused && !failed && !disconnected);
@@ -156,16 +156,14 @@ fn each_further_suspension_lasts_longer() {
         PolicySettings { strikes: 1, ..generous() },
         "function on_init() sfu.set_interval(1000, function() error('boom') end) end",
     );
-    let mut changes = Vec::new();
-    let mut was = false;
-    for second in 0..300 {
+    let mut begun = Vec::new();
+    for second in 0_u64..500 {
         world.pass(Duration::from_secs(1));
-        let is = status(&world).is_suspended;
-        if is != was {
-            changes.push(second);
+        if status(&world).stats.suspensions > begun.len() as u64 {
+            begun.push(second);
         }
-        was = is;
     }
-    let lengths: Vec<_> = changes.chunks_exact(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(lengths.len() >= 3 && lengths.windows(2).all(|two| two[1] >= two[0] * 2 - 3), "{lengths:?} {changes:?}");
+    // The timer fails again at once when the script runs again.
+    let lengths: Vec<_> = begun.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(lengths.len() >= 3 && lengths.windows(2).all(|two| two[1] >= two[0] * 2 - 3), "{lengths:?} {begun:?}");
 }

@@ -35,7 +35,9 @@ const ESCAPES: &[&str] = &[
     "return _G.ffi or _G.debug or _G.package",
     // By other ways to the same things.
     "return pcall(require, 'ffi')",
-    "return pcall(function() return require 'string.buffer' end)",
+    "return pcall(require, '/etc/passwd')",
+    "local name = 'string.buffer' return pcall(require, name)",
+    "local name = '../default_room' return pcall(function() return require(name) end)",
     "return string.dump and string.dump(function() end)",
     "return ('').dump ~= nil",
     "return getmetatable('').__index ~= nil",

@@ -77,7 +77,7 @@ impl Bridge {
             session.cases.borrow_mut().push(Case { name, failure });
             Ok(())
         })?;
-        self.add(lua, table, "message", |_, _, error: Value| {
+        self.add(lua, table, "error_text", |_, _, error: Value| {
             Ok(match &error {
                 Value::Error(error) => message_of(error),
                 other => other.to_string().unwrap_or_else(|_| "error without a message".into()),

@@ -242,7 +242,7 @@ function test.it(name, body)
       end
     end
   end
-  if type(problem) ~= "table" then problem = { message = call("message", problem) } end
+  if type(problem) ~= "table" then problem = { message = call("error_text", problem) } end
   call("result", tostring(name), ok, problem.at or "", problem.message or "error value is a table", problem.got,
     problem.expected)
 end
@@ -254,6 +254,6 @@ _G.test = test
 return function(file)
   local ok, problem = pcall(file)
   if ok then return end
-  if type(problem) ~= "table" then return call("message", problem), "" end
+  if type(problem) ~= "table" then return call("error_text", problem), "" end
   return problem.message or "error value is a table", problem.at or ""
 end
