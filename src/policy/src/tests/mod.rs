@@ -13,6 +13,7 @@ mod meeting;
 mod reloads;
 mod runaways;
 mod sandbox;
+mod stores;
 mod waits;
 
 use std::net::{IpAddr, Ipv4Addr};

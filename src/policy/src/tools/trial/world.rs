@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::log::Collector;
 use super::store::Store;
 use crate::hook::{Action, ClientFacts, HookCall, Outcome, Presence, Traffic, Verdict};
-use crate::output::HttpReply;
+use crate::output::{HttpReply, StoreSpace};
 use crate::{
     PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings, Script, Ticket,
 };
@@ -30,6 +30,7 @@ const MAX_OUTPUTS: usize = 100_000;
 pub(super) struct World {
     engine: PolicyEngine,
     key: PolicyKey,
+    room: RoomId,
     now: Instant,
     started: Instant,
     /// Until when the time is to pass.
@@ -68,6 +69,7 @@ impl World {
         Ok(Self {
             engine,
             key,
+            room,
             now,
             started: now,
             until: now,
@@ -239,6 +241,16 @@ impl World {
             PolicyOutput::Outcome { ticket, outcome, .. } => self.decided(ticket, outcome),
             PolicyOutput::Actions { actions, .. } => actions.into_iter().for_each(|action| self.act(action)),
             PolicyOutput::Request { id, request: PolicyRequest::Shared(request), .. } => {
+                let answer = self.store.borrow_mut().serve(self.now, request);
+                self.engine.resume(self.now, id, PolicyReply::Shared(answer));
+            }
+            PolicyOutput::Request { id, request: PolicyRequest::Store(space, mut request), .. } => {
+                // No key of the shared store begins so: it would not be text.
+                let prefix = match space {
+                    StoreSpace::Room { script } => format!("\0{script}\0{}\0", self.room),
+                    StoreSpace::Global => "\0".to_owned(),
+                };
+                request.key_mut().insert_str(0, &prefix);
                 let answer = self.store.borrow_mut().serve(self.now, request);
                 self.engine.resume(self.now, id, PolicyReply::Shared(answer));
             }
