@@ -61,6 +61,11 @@ function on_message(client, message) end
 ---@param clients Client[] loudest first, at most 8; empty when nobody speaks
 function on_active_speakers(clients) end
 
+---A program of the operator's calls the room.
+---@param request any JSON
+---@return any answer plain data
+function on_admin(request) end
+
 ---State for the next version of the script. Must not wait, and changes nothing: the reload may still fail.
 ---@return any state plain data: nil, booleans, numbers, strings, tables of them
 function on_unload() end
@@ -503,6 +508,12 @@ function TestRoom:reload(script, options) end
 
 ---@param clients TestClient[]
 function TestRoom:speakers(clients) end
+
+---An operator's program calls on_admin.
+---@param request any
+---@return any answer
+---@return string? why_not
+function TestRoom:call(request) end
 
 ---Hooks that have failed since the last call. A failure that is not asked for fails the test.
 ---@return {text: string, hook: string}[]

@@ -1,5 +1,6 @@
 //! The engine from outside: scripts in, outcomes out, on virtual time.
 
+mod admin;
 mod api;
 mod bounds;
 mod fairness;

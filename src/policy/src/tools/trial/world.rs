@@ -144,6 +144,11 @@ impl World {
         Ok(self.submit(HookCall::Message { client, message }))
     }
 
+    /// An operator's program calls.
+    pub(super) fn call(&mut self, request: Value) -> Ticket {
+        self.submit(HookCall::Admin { request })
+    }
+
     /// These speak now.
     pub(super) fn speakers(&mut self, ids: &[String]) -> Result<(), String> {
         let clients = ids.iter().map(|id| self.member(id)).collect::<Result<_, _>>()?;
@@ -279,7 +284,7 @@ impl World {
             client.presence.set(Presence::Joined);
         }
         self.happened.push(json!({ "op": "outcome", "ticket": ticket.0, "allowed": allowed, "reason": reason,
-            "failed": outcome.failed, "missing": outcome.missing, "refused": outcome.refused }));
+            "failed": outcome.failed, "missing": outcome.missing, "refused": outcome.refused, "answer": outcome.answer }));
         if let Some((client, track)) = self.asked.remove(&ticket)
             && allowed
         {
