@@ -61,6 +61,11 @@ function on_message(client, message) end
 ---@param clients Client[] loudest first, at most 8; empty when nobody speaks
 function on_active_speakers(clients) end
 
+---A program of the operator's calls the room.
+---@param request any JSON
+---@return any answer plain data
+function on_admin(request) end
+
 ---State for the next version of the script. Must not wait, and changes nothing: the reload may still fail.
 ---@return any state plain data: nil, booleans, numbers, strings, tables of them
 function on_unload() end
@@ -274,6 +279,13 @@ function sfu.hmac_sha256(key, data) end
 ---@return string? why_not
 function sfu.jwt_verify(token, key, options) end
 
+---Waits. A set of public keys for sfu.jwt_verify, kept for ten minutes.
+---@param url string
+---@param again? boolean a key is missing: fetch it again when it is older than ten seconds
+---@return string? keys
+---@return string? why_not
+function sfu.jwks(url, again) end
+
 ---@param claims table
 ---@param key string a secret, or a private key in PEM
 ---@param options? JwtSignOptions
@@ -350,6 +362,77 @@ function sfu.shared.delete(key) end
 ---@return number sum
 function sfu.shared.incr(key, by, ttl) end
 
+---Waits. In one step: sets or deletes the entry if it is as expected.
+---@param key string
+---@param expected string|number|boolean|nil nil: there is no entry
+---@param value string|number|boolean|nil nil: there is to be no entry
+---@return boolean done
+function sfu.shared.compare_and_set(key, expected, value) end
+
+---@class sfu.store
+sfu.store = {}
+
+---Waits. Of this room and script; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@return string|number|boolean|nil value
+function sfu.store.get(key) end
+
+---Waits. Of this room and script; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@param value string|number|boolean
+---@param ttl? number seconds
+function sfu.store.set(key, value, ttl) end
+
+---Waits. Of this room and script; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+function sfu.store.delete(key) end
+
+---Waits. Of this room and script; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@param by? number 1 when left out
+---@param ttl? number seconds, when this creates the entry
+---@return number sum
+function sfu.store.incr(key, by, ttl) end
+
+---Waits. Of this room and script; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@param expected string|number|boolean|nil nil: there is no entry
+---@param value string|number|boolean|nil nil: there is to be no entry
+---@return boolean done
+function sfu.store.compare_and_set(key, expected, value) end
+
+---@class sfu.store.global
+sfu.store.global = {}
+
+---Waits. Of all rooms; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@return string|number|boolean|nil value
+function sfu.store.global.get(key) end
+
+---Waits. Of all rooms; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@param value string|number|boolean
+---@param ttl? number seconds
+function sfu.store.global.set(key, value, ttl) end
+
+---Waits. Of all rooms; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+function sfu.store.global.delete(key) end
+
+---Waits. Of all rooms; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@param by? number 1 when left out
+---@param ttl? number seconds, when this creates the entry
+---@return number sum
+function sfu.store.global.incr(key, by, ttl) end
+
+---Waits. Of all rooms; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@param expected string|number|boolean|nil nil: there is no entry
+---@param value string|number|boolean|nil nil: there is to be no entry
+---@return boolean done
+function sfu.store.global.compare_and_set(key, expected, value) end
+
 -------------------------------------------------------------------------------------------------------------------------
 -- test: what `moonring test` gives to *_test.lua files, in the place of sfu.
 
@@ -425,6 +508,12 @@ function TestRoom:reload(script, options) end
 
 ---@param clients TestClient[]
 function TestRoom:speakers(clients) end
+
+---An operator's program calls on_admin.
+---@param request any
+---@return any answer
+---@return string? why_not
+function TestRoom:call(request) end
 
 ---Hooks that have failed since the last call. A failure that is not asked for fails the test.
 ---@return {text: string, hook: string}[]

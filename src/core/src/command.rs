@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::report::{RoomReport, ShardReport};
+use moonring_policy::hook::Action;
 use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId, ScriptLibrary};
 use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
 use moonring_wire::media::{PauseReason, Source, TrackInfo};
@@ -146,6 +147,24 @@ pub enum Command {
         room: RoomId,
         /// What is to be done.
         order: PolicyOrder,
+    },
+    /// An operator's program calls the policy of a room. Answered by [`Event::Called`].
+    Call {
+        /// Its number.
+        id: u64,
+        /// Whose policy.
+        room: RoomId,
+        /// What for.
+        request: Value,
+    },
+    /// An operator does something to a room, or to a client in it. Answered by [`Event::Called`].
+    Act {
+        /// Its number.
+        id: u64,
+        /// Which room.
+        room: RoomId,
+        /// What.
+        action: Action,
     },
     /// What some rooms are and do; at most [`crate::report::MAX_ROOMS_PER_REPORT`]. Answered by [`Event::Report`].
     Report {
@@ -344,6 +363,13 @@ pub enum Event {
         room: RoomId,
         /// What it asks for.
         request: PolicyRequest,
+    },
+    /// The answer to [`Command::Call`] and [`Command::Act`].
+    Called {
+        /// Its number.
+        id: u64,
+        /// What the policy answers, null for what was done; or why nothing was.
+        answer: Result<Value, String>,
     },
     /// The answer to [`Command::Report`].
     Report {

@@ -46,7 +46,7 @@ pub(crate) fn needs_of(call: &HookCall) -> Result<Needs, Refusal> {
             measure("metadata", &client.metadata, MAX_METADATA_DEPTH, MAX_METADATA_VALUES)?;
             Ok(Needs { host: EVENT_BYTES + auth_token.len(), lua: STRING + auth_token.len() })
         }
-        HookCall::Message { message, .. } => {
+        HookCall::Admin { request: message } | HookCall::Message { message, .. } => {
             let needs = measure("message", message, MAX_VALUE_DEPTH, MAX_MESSAGE_VALUES)?;
             Ok(Needs { host: EVENT_BYTES + needs.host, ..needs })
         }

@@ -10,7 +10,8 @@ use super::api::value_from_json;
 use super::budget::Spent;
 use super::hook::{Action, CUT_OFF, ClientFacts, DENIED, HookCall, NOT_DEFINED, Outcome, SCRIPT_ERROR, Verdict};
 use super::hook_table::WhenMissing;
-use super::settings::MAX_REASON_BYTES;
+use super::plain::{Limits, PlainError, to_json};
+use super::settings::{MAX_REASON_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 use super::state::{End, State};
 use moonring_wire::media::TrackInfo;
 
@@ -31,6 +32,7 @@ pub(crate) fn start(call: &HookCall, state: &State, budget: Duration) -> (End, S
         HookCall::Message { client, message } => {
             state.start_hook(hook, |lua| Ok((number(client), value_from_json(lua, message)?)), budget)
         }
+        HookCall::Admin { request } => state.start_hook(hook, |lua| value_from_json(lua, request), budget),
         HookCall::ActiveSpeakers { clients } => {
             state.start_hook(hook, |lua| lua.create_sequence_from(clients.iter().map(number)), budget)
         }
@@ -48,7 +50,7 @@ fn fields(lua: &Lua, track: &TrackInfo) -> mlua::Result<impl IntoLuaMulti + use<
 /// The outcome of a hook that has returned. A hook that does not decide always allows.
 pub(crate) fn decided(call: &HookCall, allows: bool, reason: &Value, actions: Vec<Action>) -> Outcome {
     let verdict = if allows || !call.decides() { Verdict::Allow } else { Verdict::Reject(reason_text(reason)) };
-    Outcome { verdict, actions, failed: false, missing: false, refused: None }
+    Outcome { verdict, actions, failed: false, missing: false, refused: None, answer: None }
 }
 
 fn reason_text(reason: &Value) -> String {
@@ -64,28 +66,41 @@ pub(crate) fn missing(call: &HookCall) -> Outcome {
         WhenMissing::Reject => Verdict::Reject(NOT_DEFINED.to_owned()),
         WhenMissing::Allow | WhenMissing::Ignore => Verdict::Allow,
     };
-    Outcome { verdict, actions: Vec::new(), failed: false, missing: true, refused: None }
+    Outcome { verdict, actions: Vec::new(), failed: false, missing: true, refused: None, answer: None }
 }
 
 /// The outcome of a call whose hook failed, or could not run.
 pub(crate) fn failed(call: &HookCall) -> Outcome {
     let verdict = if call.decides() { Verdict::Reject(SCRIPT_ERROR.to_owned()) } else { Verdict::Allow };
-    Outcome { verdict, actions: Vec::new(), failed: true, missing: false, refused: None }
+    Outcome { verdict, actions: Vec::new(), failed: true, missing: false, refused: None, answer: None }
 }
 
 /// The outcome of a call whose client has left before it was decided.
 pub(crate) fn left(call: &HookCall) -> Outcome {
     let verdict = if call.decides() { Verdict::Reject("The client has left".to_owned()) } else { Verdict::Allow };
-    Outcome { verdict, actions: Vec::new(), failed: false, missing: false, refused: None }
+    Outcome { verdict, actions: Vec::new(), failed: false, missing: false, refused: None, answer: None }
 }
 
 /// The outcome of a call that has not been brought before the script, or whose hook has been cut off.
 pub(crate) fn refused(call: &HookCall, reason: &str) -> Outcome {
     let verdict = if call.decides() { Verdict::Reject(reason.to_owned()) } else { Verdict::Allow };
-    Outcome { verdict, actions: Vec::new(), failed: false, missing: false, refused: Some(reason.to_owned()) }
+    Outcome {
+        verdict,
+        actions: Vec::new(),
+        failed: false,
+        missing: false,
+        refused: Some(reason.to_owned()),
+        answer: None,
+    }
 }
 
 /// The outcome of a call whose hook a reload has ended.
 pub(crate) fn cut_off(call: &HookCall) -> Outcome {
     refused(call, CUT_OFF)
+}
+
+/// What `on_admin` has returned, as JSON.
+pub(crate) fn answer_json(returned: &Value) -> Result<serde_json::Value, PlainError> {
+    let limits = Limits { bytes: MAX_VALUE_BYTES, depth: MAX_VALUE_DEPTH, values: MAX_VALUE_BYTES };
+    to_json(returned, limits, &mut || false)
 }

@@ -5,7 +5,8 @@
 //! it sends. When the events of another client fail alike, that is, in the same hook at the same line or for the same
 //! reason, the strikes are the script's, of each client only so many; too many of them suspend the script. Failures
 //! that are about no client (timers, `on_active_speakers`) are the script's. Failures of `on_client_connect` are
-//! nobody's: who is not in the room yet is rejected, and strangers come with a new name each time.
+//! nobody's: who is not in the room yet is rejected, and strangers come with a new name each time. Nor are those of
+//! `on_admin`: the operator's program is told.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -78,7 +79,7 @@ impl Faults {
             self.clients.clear();
             self.ways.clear();
         }
-        if name == Hook::ClientConnect.spec().name {
+        if [Hook::ClientConnect, Hook::Admin].iter().any(|hook| hook.spec().name == name) {
             return Consequence::Nothing;
         }
         let strikes = if matches!(failure, HookFailure::Error(_)) { STRIKES_OF_ERROR } else { STRIKES_OF_KILL };

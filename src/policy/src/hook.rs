@@ -86,6 +86,8 @@ pub enum HookCall {
     Message { client: Rc<ClientFacts>, message: Value },
     /// `on_active_speakers(clients)`, loudest first.
     ActiveSpeakers { clients: Vec<Rc<ClientFacts>> },
+    /// `on_admin(request)`, whose first value is the answer.
+    Admin { request: Value },
 }
 
 impl HookCall {
@@ -100,6 +102,7 @@ impl HookCall {
             Self::SubscribeRequest { .. } => Hook::SubscribeRequest,
             Self::Message { .. } => Hook::Message,
             Self::ActiveSpeakers { .. } => Hook::ActiveSpeakers,
+            Self::Admin { .. } => Hook::Admin,
         }
     }
 
@@ -128,7 +131,7 @@ impl HookCall {
             | Self::TrackUnpublished { client, .. }
             | Self::SubscribeRequest { client, .. }
             | Self::Message { client, .. } => Some(client),
-            Self::ActiveSpeakers { .. } => None,
+            Self::ActiveSpeakers { .. } | Self::Admin { .. } => None,
         }
     }
 }
@@ -172,4 +175,6 @@ pub struct Outcome {
     pub missing: bool,
     /// Why the event was not brought before the script, or not decided by it; the text is for the client.
     pub refused: Option<String>,
+    /// What `on_admin` has answered.
+    pub answer: Option<Value>,
 }

@@ -16,6 +16,7 @@ pub enum Hook {
     SubscribeRequest,
     Message,
     ActiveSpeakers,
+    Admin,
     Unload,
     Load,
 }
@@ -95,7 +96,7 @@ const ROOM_HOOK: HookSpec = HookSpec {
 };
 
 /// All hooks, in the order of [`Hook`] and of the documentation.
-pub const HOOKS: [HookSpec; 11] = [
+pub const HOOKS: [HookSpec; 12] = [
     ROOM_HOOK,
     HookSpec {
         hook: Hook::ClientConnect,
@@ -149,6 +150,7 @@ pub const HOOKS: [HookSpec; 11] = [
         when_missing: WhenMissing::Ignore,
         may_wait: true,
     },
+    HookSpec { hook: Hook::Admin, name: "on_admin", parameters: &["request"], may_wait: true, ..ROOM_HOOK },
     HookSpec { hook: Hook::Unload, name: "on_unload", ..ROOM_HOOK },
     HookSpec { hook: Hook::Load, name: "on_load", parameters: &["state", "old_version"], ..ROOM_HOOK },
 ];

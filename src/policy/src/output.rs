@@ -42,6 +42,20 @@ pub enum PolicyRequest {
     Http(HttpRequest),
     /// `sfu.shared.*`.
     Shared(SharedRequest),
+    /// `sfu.store.*`.
+    Store(StoreSpace, SharedRequest),
+}
+
+/// Whose keys an operation of `sfu.store` is about; a key of one space is another one than the same key of another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StoreSpace {
+    /// Of the room that asks, as long as it runs the script of this name.
+    Room {
+        /// The path below the scripts folder.
+        script: String,
+    },
+    /// Of all rooms together: `sfu.store.global.*`.
+    Global,
 }
 
 impl PolicyRequest {
@@ -52,8 +66,7 @@ impl PolicyRequest {
                 let headers: usize = http.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
                 http.url.len() + headers + http.body.len()
             }
-            Self::Shared(SharedRequest::Set { key, value: SharedValue::Text(text), .. }) => key.len() + text.len(),
-            Self::Shared(_) => size_of::<Self>(),
+            Self::Shared(request) | Self::Store(_, request) => size_of::<Self>() + request.bytes(),
         }
     }
 
@@ -61,7 +74,7 @@ impl PolicyRequest {
     pub(crate) fn refused(&self, message: &str) -> PolicyReply {
         match self {
             Self::Http(_) => PolicyReply::Http(Err(message.to_owned())),
-            Self::Shared(_) => PolicyReply::Shared(Err(message.to_owned())),
+            Self::Shared(_) | Self::Store(..) => PolicyReply::Shared(Err(message.to_owned())),
         }
     }
 }
@@ -81,7 +94,7 @@ pub struct HttpRequest {
     pub timeout: Duration,
 }
 
-/// What the shared store holds: scalars (tables cross as JSON text).
+/// What the stores hold: scalars (tables cross as JSON text).
 #[derive(Clone, Debug, PartialEq)]
 pub enum SharedValue {
     /// A number, what `incr` works on.
@@ -92,7 +105,7 @@ pub enum SharedValue {
     Flag(bool),
 }
 
-/// An operation on the process-wide store.
+/// An operation on a store: `sfu.shared`, which all rooms of the process share, or `sfu.store`, which lasts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SharedRequest {
     /// Answers the value, or none.
@@ -113,6 +126,51 @@ pub enum SharedRequest {
         /// How long it lives when this creates it.
         ttl: Option<Duration>,
     },
+    /// Sets or deletes a value if it is the one that is expected, in one step; what lives for a time lives on for the
+    /// rest of it. Answers whether it was.
+    CompareAndSet {
+        key: String,
+        /// `None`: there is no entry.
+        expected: Option<SharedValue>,
+        /// `None`: there is to be no entry.
+        value: Option<SharedValue>,
+    },
+}
+
+impl SharedRequest {
+    /// Bytes of its key and of its values.
+    fn bytes(&self) -> usize {
+        let of = |value: &SharedValue| if let SharedValue::Text(text) = value { text.len() } else { 0 };
+        match self {
+            Self::Get { key } | Self::Delete { key } | Self::Incr { key, .. } => key.len(),
+            Self::Set { key, value, .. } => key.len() + of(value),
+            Self::CompareAndSet { key, expected, value } => {
+                key.len() + expected.as_ref().map_or(0, of) + value.as_ref().map_or(0, of)
+            }
+        }
+    }
+
+    /// The key that it is about.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Get { key }
+            | Self::Delete { key }
+            | Self::Incr { key, .. }
+            | Self::Set { key, .. }
+            | Self::CompareAndSet { key, .. } => key,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn key_mut(&mut self) -> &mut String {
+        match self {
+            Self::Get { key }
+            | Self::Delete { key }
+            | Self::Incr { key, .. }
+            | Self::Set { key, .. }
+            | Self::CompareAndSet { key, .. } => key,
+        }
+    }
 }
 
 /// The answer to a [`PolicyRequest`]; the script gets `nil` and the message of an error.
@@ -120,7 +178,7 @@ pub enum SharedRequest {
 pub enum PolicyReply {
     /// To [`PolicyRequest::Http`].
     Http(Result<HttpReply, String>),
-    /// To [`PolicyRequest::Shared`].
+    /// To [`PolicyRequest::Shared`] and [`PolicyRequest::Store`].
     Shared(Result<Option<SharedValue>, String>),
 }
 

@@ -296,6 +296,31 @@ G.print = function(...)
   for i = 1, n do texts[i] = tostring(texts[i]) end
   call(log, 2, concat(texts, "\t", 1, n))
 end
+local function store(keys)
+  local function operation(name) return waiting(H[keys .. "_" .. name]) end
+  return { get = operation("get"), set = operation("set"), delete = operation("delete"), incr = operation("incr"),
+    compare_and_set = operation("compare_and_set") }
+end
+-- Sets of public keys by their URL: fetched again when they are old, and sooner when a key is missing.
+local JWKS_KEPT, JWKS_PAUSE, JWKS_STALE, MAX_JWKS = 600, 10, 86400, 8
+local jwks, jwks_count, clock, http = {}, 0, H.now, waiting(H.http)
+local function jwks_of(url, again)
+  if type(url) ~= "string" then error("bad argument 'url' to 'sfu.jwks' (string expected, got " .. type(url) .. ")", 2) end
+  local known = jwks[url]
+  local age = known and call(clock) - known.at
+  if known and age < (again and JWKS_PAUSE or JWKS_KEPT) then return known.text end
+  local reply, why = http(url)
+  if not reply or reply.status ~= 200 then
+    if known and age < JWKS_STALE then return known.text end
+    return nil, why or "the keys' server answers with status " .. reply.status
+  end
+  if not jwks[url] then
+    if jwks_count == MAX_JWKS then jwks, jwks_count = {}, 0 end
+    jwks_count = jwks_count + 1
+  end
+  jwks[url] = { text = reply.body, at = call(clock) }
+  return reply.body
+end
 G.sfu = {
   room_id = H.room_id,
   config = config,
@@ -314,13 +339,11 @@ G.sfu = {
   json = { encode = host(H.json_encode), decode = host(H.json_decode), null = H.json_null,
     empty_array = H.json_empty_array },
   base64 = { encode = host(H.base64_encode), decode = host(H.base64_decode) },
-  sha256 = host(H.sha256), hmac_sha256 = host(H.hmac_sha256), jwt_verify = host(H.jwt_verify), jwt_sign = host(H.jwt_sign),
+  sha256 = host(H.sha256), hmac_sha256 = host(H.hmac_sha256), jwt_verify = host(H.jwt_verify), jwt_sign = host(H.jwt_sign), jwks = jwks_of,
   uuid = host(H.uuid), random_bytes = host(H.random_bytes), url_encode = host(H.url_encode), equal = host(H.equal),
-  shared = {
-    get = waiting(H.shared_get), set = waiting(H.shared_set), delete = waiting(H.shared_delete),
-    incr = waiting(H.shared_incr),
-  },
+  shared = store("shared"), store = store("store"),
 }
+G.sfu.store.global = store("global")
 -- 6. The body of the coroutines that hooks run in, one hook after the other: gets a hook's number or a function, and
 -- yields how it ended: MISSING there is no such hook; ALLOWED it decided and said true, or does not decide and said
 -- nothing; RETURNED otherwise: RESULT[1] is the reason, or its first value; FAILED: it is the traceback. WAITS is a wait.

@@ -111,7 +111,7 @@ impl Waits {
             WaitFor::Reply(request) => {
                 let patience = match &request {
                     PolicyRequest::Http(http) => http.timeout.min(MAX_REQUEST_TIME),
-                    PolicyRequest::Shared(_) => MAX_REQUEST_TIME,
+                    PolicyRequest::Shared(_) | PolicyRequest::Store(..) => MAX_REQUEST_TIME,
                 };
                 let (if_late, bytes) = (request.refused("timed out"), request.bytes());
                 self.unsent.push_back(id);

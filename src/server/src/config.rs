@@ -19,8 +19,8 @@ use serde::Deserialize;
 use crate::io_mode::IoMode;
 use moonring_wire::transport::srtp::SrtpProfile;
 
+pub use values::{AdminToken, LogFormat, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays};
 pub(crate) use values::{DEFAULT_SECRET, Dtls13};
-pub use values::{LogFormat, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays};
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* $name:ident [$env:literal $(, $arg:ident = $value:expr)*]: $type:ty = $default:expr;)*) => {
@@ -74,8 +74,10 @@ settings! {
     insecure_http ["MOONRING_INSECURE_HTTP", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;
     /// Believe the last address of X-Forwarded-For: only when every request comes through a proxy that appends it
     trust_proxy ["MOONRING_TRUST_PROXY", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;
-    /// Address of the admin pages: metrics and rooms; they ask for no password, so keep it on loopback
+    /// Address of the admin pages: metrics, rooms, orders; beyond loopback only with an admin-token
     admin_listen ["MOONRING_ADMIN_LISTEN"]: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8081));
+    /// What the admin pages ask for as bearer token; empty: nothing
+    admin_token ["MOONRING_ADMIN_TOKEN", hide_env_values = true]: AdminToken = AdminToken::default();
     /// Form of the log: text or json
     log_format ["MOONRING_LOG_FORMAT"]: LogFormat = LogFormat::Text;
     /// What is logged, as tracing's EnvFilter has it: info, or moonring=debug,info
@@ -195,6 +197,51 @@ pub enum Verb {
         /// The room whose script is suspended
         room: String,
     },
+    /// Call on_admin of a room's policy with a request, and show its answer
+    Call {
+        /// The room
+        room: String,
+        /// The request, as JSON
+        request: String,
+    },
+    /// Disconnect a client
+    Kick {
+        /// The room
+        room: String,
+        /// The client
+        client: String,
+        /// What the client is told
+        reason: Option<String>,
+    },
+    /// Disconnect everybody in a room
+    Close {
+        /// The room
+        room: String,
+        /// What the clients are told
+        reason: Option<String>,
+    },
+    /// Mute a client's track for everybody
+    Mute {
+        /// The room
+        room: String,
+        /// The client
+        client: String,
+        /// The track
+        track: String,
+        /// Let it be heard again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Send a message to everybody in a room, or to one client
+    Message {
+        /// The room
+        room: String,
+        /// The message, as JSON
+        message: String,
+        /// The client
+        #[arg(long)]
+        client: Option<String>,
+    },
     /// Look for mistakes in policy scripts without running them
     Check {
         /// Scripts, or folders of them
@@ -271,6 +318,10 @@ impl Config {
         }
         if self.secret.0.is_empty() {
             bail!("secret is empty, which would let everybody in");
+        }
+        if self.admin_token.0.is_empty() && !self.admin_listen.ip().to_canonical().is_loopback() {
+            let address = self.admin_listen;
+            bail!("admin_listen is {address}, beyond loopback, where everybody could close rooms: set admin_token");
         }
         if self.srtp_profiles.is_empty() {
             bail!("srtp_profiles is empty; at least one is needed to encrypt media");

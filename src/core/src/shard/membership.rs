@@ -75,6 +75,15 @@ impl Shard {
         (clients.len() - joining, joining)
     }
 
+    /// How many clients have been told that they are in a room.
+    fn joined(&self, room: RoomKey) -> usize {
+        let clients = self.world.rooms.get(room).map_or(&[][..], |room| &room.clients);
+        let is_joined = |key: &&ClientKey| {
+            self.world.clients.get(**key).is_some_and(|client| client.facts.presence.get() == Presence::Joined)
+        };
+        clients.iter().filter(is_joined).count()
+    }
+
     fn full(&self, room: &RoomId) -> String {
         format!("room {room} is full: {} clients", self.settings.max_clients_per_room)
     }
@@ -115,7 +124,8 @@ impl Shard {
         match verdict {
             Verdict::Allow => {
                 let (id, room_key) = (client.id.clone(), client.room);
-                if self.occupants(room_key).0 > self.settings.max_clients_per_room {
+                // Of those that are decided at the same moment, the first has the place.
+                if self.joined(room_key) >= self.settings.max_clients_per_room {
                     let words = self.world.rooms.get(room_key).map_or_else(String::new, |room| self.full(&room.id));
                     return self.remove_client(now, key, LeaveCause::Limit(words.clone()), &words);
                 }

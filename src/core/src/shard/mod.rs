@@ -15,6 +15,7 @@ pub(crate) mod for_tests;
 mod header_extensions;
 mod membership;
 mod offers;
+mod operators;
 mod policies;
 mod questions;
 mod reloads;
@@ -119,6 +120,8 @@ enum PendingHook {
     Message(ClientKey),
     /// May a receiver go on with another track?
     Follow(ClientKey, u16, TrackKey),
+    /// An operator's program has called; its number.
+    Call(u64),
     Notice,
 }
 
@@ -269,6 +272,8 @@ impl Shard {
             Command::PolicyReply { id, reply } => self.policy.engine.resume(now, id, reply),
             Command::Scripts(library) => self.change_scripts(now, library),
             Command::Policy { room, order } => self.policy_order(now, &room, order),
+            Command::Call { id, room, request } => self.operator_calls(now, id, &room, request),
+            Command::Act { id, room, action } => self.operator_acts(now, id, &room, action),
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
             Command::LeaveIfSilent { client, silence, reason } => {
                 if self.publishes_nothing(now, &client, silence) {

@@ -61,7 +61,7 @@ impl Shard {
     }
 
     /// The verdict and the actions of one hook are one step: nobody sees one without the other.
-    fn apply_outcome(&mut self, now: Instant, room: RoomKey, asked: PendingHook, outcome: Outcome) {
+    fn apply_outcome(&mut self, now: Instant, room: RoomKey, asked: PendingHook, mut outcome: Outcome) {
         match asked {
             PendingHook::Connect(client) => self.connect_decided(now, client, outcome.verdict),
             PendingHook::Offer(client) => self.question_decided(now, client, outcome.verdict),
@@ -76,6 +76,7 @@ impl Shard {
                     self.message_dropped(client, reason);
                 }
             }
+            PendingHook::Call(id) => self.call_answered(id, &mut outcome),
             PendingHook::Notice => {}
         }
         self.apply_actions(now, room, outcome.actions);
@@ -94,7 +95,7 @@ impl Shard {
         }
     }
 
-    fn apply(&mut self, now: Instant, room: RoomKey, action: Action) {
+    pub(super) fn apply(&mut self, now: Instant, room: RoomKey, action: Action) {
         match action {
             Action::Kick { client, reason } => {
                 if let Some(key) = self.member(room, &client) {
@@ -143,13 +144,13 @@ impl Shard {
     }
 
     /// The client `id`, if it is in `room`: a policy reaches nobody else.
-    fn member(&self, room: RoomKey, id: &ClientId) -> Option<ClientKey> {
+    pub(super) fn member(&self, room: RoomKey, id: &ClientId) -> Option<ClientKey> {
         let key = *self.index.clients.get(id)?;
         let client = self.world.clients.get(key)?;
         (client.room == room && client.facts.presence.get() != Presence::Gone).then_some(key)
     }
 
-    fn track_of(&self, room: RoomKey, client: &ClientId, track: &TrackId) -> Option<TrackKey> {
+    pub(super) fn track_of(&self, room: RoomKey, client: &ClientId, track: &TrackId) -> Option<TrackKey> {
         let key = *self.index.tracks.get(track)?;
         let owner = self.member(room, client)?;
         self.world.tracks.get(key).filter(|t| t.owner == owner).map(|_| key)

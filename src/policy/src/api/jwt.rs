@@ -14,12 +14,16 @@ use serde_json::Value as Json;
 use super::args::{Arg, arg, type_name};
 use super::json::{from_json, to_json};
 use super::jwt_key::{KeyKind, algorithms_of, is_public, kind_of, name_of};
+<<<<<<< HEAD
+=======
+use super::jwt_set::{is_set, key_of_set};
+>>>>>>> business
 use super::{Functions, HostResult, refused};
 
 /// Bytes of a token.
 const MAX_TOKEN: usize = 16 * 1024;
-/// Bytes of a key.
-const MAX_KEY: usize = 16 * 1024;
+/// Bytes of a key, or of a set of keys.
+const MAX_KEY: usize = 64 * 1024;
 /// Bytes of an option.
 const MAX_OPTION: usize = 1024;
 /// Algorithms that one verification accepts.
@@ -126,9 +130,12 @@ fn algorithms(value: Arg<'_>) -> HostResult<Vec<Algorithm>> {
 
 /// The claims of a token whose signature, times, audience and issuer hold.
 fn verify(token: &[u8], key: &[u8], expected: &Expected, now: f64) -> HostResult<Json> {
+    let kid = check_header(token)?;
+    if is_set(key) {
+        let (kind, decoding) = key_of_set(key, kid.as_deref())?;
+        return verify_with(token, (kind, &decoding), expected, now);
+    }
     let kind = kind_of(key)?;
-    let accepted = accepted(kind, &expected.algorithms)?;
-    check_header(token)?;
     let decoding = match kind {
         KeyKind::Secret => Ok(DecodingKey::from_secret(key)),
         KeyKind::Rsa => DecodingKey::from_rsa_pem(key),
@@ -136,13 +143,18 @@ fn verify(token: &[u8], key: &[u8], expected: &Expected, now: f64) -> HostResult
         KeyKind::Ed25519 => DecodingKey::from_ed_pem(key),
     };
     let decoding = decoding.map_err(|_| "the key is not a public key in PEM".to_owned())?;
+    verify_with(token, (kind, &decoding), expected, now)
+}
+
+fn verify_with(token: &[u8], (kind, key): (KeyKind, &DecodingKey), expected: &Expected, now: f64) -> HostResult<Json> {
+    let accepted = accepted(kind, &expected.algorithms)?;
     let mut validation = Validation::new(accepted[0]);
     validation.algorithms = accepted;
     // Times are checked below, by the engine's clock.
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
     validation.validate_aud = false;
-    let claims = decode::<Json>(token, &decoding, &validation).map_err(|error| error_message(error.kind()))?.claims;
+    let claims = decode::<Json>(token, key, &validation).map_err(|error| error_message(error.kind()))?.claims;
     check_times(&claims, expected, now)?;
     if let Some(audience) = &expected.audience {
         let holds = match &claims["aud"] {
@@ -173,8 +185,9 @@ fn accepted(kind: KeyKind, wanted: &[Algorithm]) -> HostResult<Vec<Algorithm>> {
     Ok(both)
 }
 
-/// Refuses a token whose header has parameters that must be understood (RFC 7515 section 4.1.11): none are here.
-fn check_header(token: &[u8]) -> HostResult<()> {
+/// The id of the token's key, if it has one. Refuses a token whose header has parameters that must be understood
+/// (RFC 7515 section 4.1.11): none are here.
+fn check_header(token: &[u8]) -> HostResult<Option<String>> {
     let malformed = || "the token is malformed".to_owned();
     let header = token.split(|byte| *byte == b'.').next().unwrap_or_default();
     let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| malformed())?;
@@ -182,7 +195,14 @@ fn check_header(token: &[u8]) -> HostResult<()> {
     if header.get("crit").is_some() {
         return Err("the token has critical header parameters (crit), which are not supported".into());
     }
-    if header.is_object() { Ok(()) } else { Err(malformed()) }
+    if !header.is_object() {
+        return Err(malformed());
+    }
+    match &header["kid"] {
+        Json::Null => Ok(None),
+        Json::String(kid) => Ok(Some(kid.clone())),
+        _ => Err(malformed()),
+    }
 }
 
 fn check_times(claims: &Json, expected: &Expected, now: f64) -> HostResult<()> {

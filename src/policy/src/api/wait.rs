@@ -1,16 +1,16 @@
-//! What a hook waits for: `sfu.sleep`, `sfu.http`, `sfu.shared`. The functions here only write down what for; the
+//! What a hook waits for: `sfu.sleep`, `sfu.http`, and the stores (`stores.rs`). The functions here only write down what for; the
 //! prelude then yields, and the engine resumes the hook with the answer.
 
 use std::time::Duration;
 
 use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value};
 
-use super::args::{Arg, arg};
+use super::args::arg;
 use super::timer::delay;
 use super::{Functions, HostResult, fail_mark, refused};
 use crate::host::WaitFor;
-use crate::output::{HttpReply, HttpRequest, PolicyReply, PolicyRequest, SharedRequest, SharedValue};
-use crate::settings::{MAX_REQUEST_TIME, MAX_VALUE_BYTES};
+use crate::output::{HttpReply, HttpRequest, PolicyReply, PolicyRequest, SharedValue};
+use crate::settings::MAX_REQUEST_TIME;
 
 /// Bytes of a URL.
 const MAX_URL: usize = 4096;
@@ -20,10 +20,6 @@ const MAX_HEADERS: usize = 64;
 const MAX_HEADER: usize = 8192;
 /// Bytes of a request's body.
 const MAX_BODY: usize = 256 * 1024;
-/// Bytes of a key of the shared store.
-const MAX_KEY: usize = 256;
-/// The longest time to live in the shared store, in seconds.
-const MAX_TTL: f64 = 366.0 * 86_400.0;
 /// What a request waits when it does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -36,35 +32,6 @@ pub(super) fn register(functions: &mut Functions) {
     functions.add("http", |_, host, request: Value| {
         let request = PolicyRequest::Http(http_request(&request)?);
         *host.wait.borrow_mut() = Some(WaitFor::Reply(request));
-        Ok(())
-    });
-    for (name, function, gets) in
-        [("shared_get", "sfu.shared.get", true), ("shared_delete", "sfu.shared.delete", false)]
-    {
-        functions.add(name, move |_, host, key: Value| {
-            let key = arg(function, "key", &key).text(MAX_KEY)?;
-            let request = if gets { SharedRequest::Get { key } } else { SharedRequest::Delete { key } };
-            *host.wait.borrow_mut() = Some(WaitFor::Reply(PolicyRequest::Shared(request)));
-            Ok(())
-        });
-    }
-    functions.add("shared_set", |_, host, (key, value, ttl): (Value, Value, Value)| {
-        let request = SharedRequest::Set {
-            key: arg("sfu.shared.set", "key", &key).text(MAX_KEY)?,
-            value: shared_value(arg("sfu.shared.set", "value", &value))?,
-            ttl: time_to_live(arg("sfu.shared.set", "ttl", &ttl))?,
-        };
-        *host.wait.borrow_mut() = Some(WaitFor::Reply(PolicyRequest::Shared(request)));
-        Ok(())
-    });
-    functions.add("shared_incr", |_, host, (key, by, ttl): (Value, Value, Value)| {
-        let by = arg("sfu.shared.incr", "by", &by);
-        let request = SharedRequest::Incr {
-            key: arg("sfu.shared.incr", "key", &key).text(MAX_KEY)?,
-            by: if by.absent() { 1.0 } else { by.number(-1e15..=1e15)? },
-            ttl: time_to_live(arg("sfu.shared.incr", "ttl", &ttl))?,
-        };
-        *host.wait.borrow_mut() = Some(WaitFor::Reply(PolicyRequest::Shared(request)));
         Ok(())
     });
 }
@@ -162,20 +129,4 @@ fn header_lines(headers: &Table) -> HostResult<Vec<(String, String)>> {
     }
     lines.sort();
     Ok(lines)
-}
-
-fn shared_value(value: Arg<'_>) -> HostResult<SharedValue> {
-    match value.value {
-        Value::Boolean(flag) => Ok(SharedValue::Flag(*flag)),
-        Value::Integer(_) | Value::Number(_) => Ok(SharedValue::Number(value.number(f64::MIN..=f64::MAX)?)),
-        Value::String(_) => Ok(SharedValue::Text(value.bytes(MAX_VALUE_BYTES)?)),
-        _ => Err(value.bad("string, number or boolean expected; a table crosses through sfu.json.encode")),
-    }
-}
-
-fn time_to_live(ttl: Arg<'_>) -> HostResult<Option<Duration>> {
-    if ttl.absent() {
-        return Ok(None);
-    }
-    Ok(Some(Duration::from_secs_f64(ttl.number(0.001..=MAX_TTL)?)))
 }

@@ -80,6 +80,10 @@ impl Room {
         returned: (bool, Value),
         effects: Effects,
     ) {
+        let answer = match admin_answer(&work, &returned.1) {
+            Ok(answer) => answer,
+            Err(failure) => return self.failed(context, now, work, &failure),
+        };
         self.count(context, |stats| stats.hooks += 1);
         let actions = self.commit(context, now, effects);
         let (ticket, call) = match work {
@@ -87,6 +91,7 @@ impl Room {
             Work::Call { ticket, call } => (ticket, call),
         };
         let mut outcome = calls::decided(&call, returned.0, &returned.1, actions);
+        outcome.answer = answer;
         if let HookCall::ClientConnect { client, .. } = &call {
             if client.presence.get() == Presence::Gone {
                 outcome.verdict = calls::left(&call).verdict;
@@ -191,4 +196,13 @@ impl Room {
         }
         effects.actions
     }
+}
+
+/// What `on_admin` has answered, as JSON; an error when it can't become that.
+fn admin_answer(work: &Work, returned: &Value) -> Result<Option<serde_json::Value>, HookFailure> {
+    if !matches!(work, Work::Call { call: HookCall::Admin { .. }, .. }) {
+        return Ok(None);
+    }
+    let answer = calls::answer_json(returned);
+    answer.map(Some).map_err(|error| HookFailure::Error(format!("the answer of on_admin: {error}")))
 }

@@ -51,10 +51,12 @@ fn the_sum_of_all_rooms_keeps_to_its_share() {
     world.pass(Duration::from_secs(1));
     let used = spent(&world) - start;
     assert!(used < Duration::from_millis(300), "{used:?} of a second at 25 %, with a burst");
-    let turns = |key: &PolicyKey| world.engine.room_status(*key).unwrap().counters.first().map_or(0.0, |(_, n)| *n);
-    let turns: Vec<_> = keys.iter().map(turns).collect();
-    let (least, most) = (turns.iter().copied().fold(f64::MAX, f64::min), turns.iter().copied().fold(0.0, f64::max));
-    assert!(least >= 1.0 && most <= 3.0 * least + 3.0, "fair among rooms: {turns:?}");
+    let status = |key: &PolicyKey| world.engine.room_status(*key).unwrap();
+    assert!(keys.iter().all(|key| !status(key).counters.is_empty()), "every room has had a turn");
+    // Not the turns: on a machine that is busy, some take longer than others.
+    let times: Vec<_> = keys.iter().map(|key| status(key).stats.latency.sum_ns / 1_000).collect();
+    let (least, most) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+    assert!(*most <= 3 * least + 3_000, "fair among rooms, in microseconds: {times:?}");
 }
 
 #[test]

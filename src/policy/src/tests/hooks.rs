@@ -32,7 +32,7 @@ fn a_missing_hook_has_its_stated_default() {
         let outcome = world.call(call);
         assert_eq!(
             outcome,
-            Outcome { verdict: expected, actions: vec![], failed: false, missing: true, refused: None },
+            Outcome { verdict: expected, actions: vec![], failed: false, missing: true, refused: None, answer: None },
             "{name}"
         );
     }
@@ -54,7 +54,7 @@ fn a_failing_hook_rejects_or_is_only_counted() {
         let outcome = world.call(call);
         assert_eq!(
             outcome,
-            Outcome { verdict: expected, actions: vec![], failed: true, missing: false, refused: None },
+            Outcome { verdict: expected, actions: vec![], failed: true, missing: false, refused: None, answer: None },
             "{name}"
         );
     }

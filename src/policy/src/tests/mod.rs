@@ -1,5 +1,6 @@
 //! The engine from outside: scripts in, outcomes out, on virtual time.
 
+mod admin;
 mod api;
 mod bounds;
 mod fairness;
@@ -13,6 +14,7 @@ mod meeting;
 mod reloads;
 mod runaways;
 mod sandbox;
+mod stores;
 mod waits;
 
 use std::net::{IpAddr, Ipv4Addr};

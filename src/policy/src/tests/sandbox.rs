@@ -150,9 +150,9 @@ fn the_globals_are_those_of_the_allow_list() {
         ("bit", "arshift band bnot bor bswap bxor lshift rol ror rshift tobit tohex"),
         (
             "sfu",
-            "base64 broadcast clear client clients close config count equal flush hmac_sha256 http json jwt_sign \
+            "base64 broadcast clear client clients close config count equal flush hmac_sha256 http json jwks jwt_sign \
              jwt_verify log_debug log_error log_info log_warn now random_bytes room_id set_interval set_timeout sha256 \
-             shared sleep url_encode uuid",
+             shared sleep store url_encode uuid",
         ),
     ] {
         assert_eq!(world.eval(&c, table), json!(expected), "{table}");

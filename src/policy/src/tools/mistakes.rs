@@ -10,7 +10,7 @@ use crate::hook_table::{Arguments, HOOKS, HookSpec};
 use crate::tokens::{Kind, Token, content};
 
 /// Functions of `sfu` that wait, and `sfu.flush`, which has to be where a hook may wait.
-const WAITING: &[&str] = &["flush", "http", "shared", "sleep"];
+const WAITING: &[&str] = &["flush", "http", "jwks", "shared", "sleep", "store"];
 
 /// The definition of a hook: its parameters and the tokens of its body.
 struct Definition<'t, 'a> {

@@ -150,6 +150,24 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What operators' programs show at the admin pages; empty: nothing is asked for. Not shown in logs.
+#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(transparent)]
+pub struct AdminToken(pub String);
+
+impl FromStr for AdminToken {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminToken(...)")
+    }
+}
+
 /// Whether DTLS 1.3 is spoken with clients that offer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -348,6 +348,10 @@ fn client_of(event: &Event) -> Option<&ClientId> {
         | Event::WantedLayers { client, .. }
         | Event::ActiveSpeakers { client, .. }
         | Event::Message { client, .. } => Some(client),
-        Event::PolicyRequest { .. } | Event::Report { .. } | Event::Counters(_) | Event::RoomClosed { .. } => None,
+        Event::PolicyRequest { .. }
+        | Event::Called { .. }
+        | Event::Report { .. }
+        | Event::Counters(_)
+        | Event::RoomClosed { .. } => None,
     }
 }

@@ -80,7 +80,7 @@ impl Listeners {
         shards: Vec<ShardEnd>,
         shutdown: impl Future<Output = ()> + Send,
     ) -> anyhow::Result<()> {
-        let services = Services::new(self.http_allow.clone(), &self.http_ca);
+        let services = Services::new(self.http_allow.clone(), &self.http_ca, self.config.data_dir.clone());
         let (down, is_down) = watch::channel(false);
         let (handles, events): (Vec<_>, Vec<_>) = shards.into_iter().map(|s| (s.handle, s.events)).unzip();
         let app = App::new(&self.config, handles, services, self.scripts.clone(), is_down);

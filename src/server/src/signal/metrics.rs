@@ -202,7 +202,10 @@ impl Page<'_> {
         self.one("policy_http_under_way", Gauge, "HTTP requests of scripts under way", counts.http_under_way)?;
         self.one("shared_operations", Counter, "Operations on the shared store", counts.shared_operations)?;
         self.one("shared_entries", Gauge, "Entries of the shared store", counts.shared_entries)?;
-        self.one("shared_bytes", Gauge, "Bytes of the shared store", counts.shared_bytes)
+        self.one("shared_bytes", Gauge, "Bytes of the shared store", counts.shared_bytes)?;
+        self.one("store_operations", Counter, "Operations on the store that lasts", counts.store_operations)?;
+        self.one("store_failed", Counter, "Operations that it could not do", counts.store_failed)?;
+        self.one("store_commits", Counter, "Commits of the store that lasts", counts.store_commits)
     }
 
     fn scripts(&mut self, counts: &WatchCounts) -> fmt::Result {

@@ -7,6 +7,7 @@
 mod admin;
 mod app;
 mod assets;
+mod calls;
 pub(crate) mod directory;
 mod dispatch;
 pub(crate) mod http;

@@ -91,8 +91,11 @@ fn many_rooms_are_reloaded_a_few_per_tick_and_keep_their_state() {
         assert!(world.tick());
         let reloads = world.shard.policy.engine.stats().reloads;
         assert!(reloads - done <= MAX_RELOADS as u64, "{} rooms in one tick", reloads - done);
-        (done, ticks) = (reloads, ticks + 1);
-        times.push(world.now);
+        // A tick may be for something else.
+        if reloads > done {
+            (done, ticks) = (reloads, ticks + 1);
+            times.push(world.now);
+        }
     }
     assert_eq!(done, ROOMS as u64);
     assert!(ticks >= ROOMS / MAX_RELOADS);

@@ -124,6 +124,10 @@ impl Bridge {
         self.add(lua, table, "speakers", |session, _, (room, ids): (usize, Vec<String>)| {
             session.try_with(room, |world| world.speakers(&ids))
         })?;
+        self.add(lua, table, "call", |session, _, (room, request): (usize, Value)| {
+            let request = json_of("request", &request)?;
+            session.with(room, |world| world.call(request).0)
+        })?;
         self.add(lua, table, "reply", |session, _, (room, id, reply, error, delay): Reply| {
             let reply = match reply {
                 Some(reply) => Ok(http_reply(&reply).map_err(refused)?),

@@ -175,6 +175,19 @@ function Room:speakers(clients)
   pump(self)
 end
 
+-- What an operator's program is answered; nil and a reason when there is no answer.
+function Room:call(request)
+  local answer, reason
+  self.settle[call("call", self.number, request)] = function(outcome)
+    if outcome.missing then reason = "the room's script has no on_admin" return end
+    if outcome.failed then reason = "the script failed" return end
+    if outcome.refused ~= null then reason = outcome.refused return end
+    if outcome.answer ~= null then answer = outcome.answer end
+  end
+  pump(self)
+  return answer, reason
+end
+
 -- The failures of hooks so far; a test that asks for them says that it expected them.
 function Room:failures()
   local failed = self.failed

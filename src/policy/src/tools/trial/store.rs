@@ -1,4 +1,4 @@
-//! The shared store, as long as a test runs.
+//! The stores, as long as a test runs.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -36,6 +36,17 @@ impl Store {
                 }
                 *number = sum;
                 Ok(Some(SharedValue::Number(sum)))
+            }
+            SharedRequest::CompareAndSet { key, expected, value } => {
+                let before = self.entries.get(&key);
+                let is_expected = before.map(|(value, _)| value) == expected.as_ref();
+                let ends = before.and_then(|(_, ends)| *ends);
+                match value {
+                    Some(value) if is_expected => drop(self.entries.insert(key, (value, ends))),
+                    None if is_expected => drop(self.entries.remove(&key)),
+                    _ => {}
+                }
+                Ok(Some(SharedValue::Flag(is_expected)))
             }
         }
     }

@@ -118,6 +118,18 @@ fn what_a_script_does_is_seen_by_its_test() {
              test.match(why, 'nested more than 32')",
         ),
         (
+            "function on_message(c) sfu.store.incr('n') sfu.shared.incr('n', 7)
+               c:send({ sfu.store.get('n'), tostring(sfu.store.global.get('n')), sfu.store.compare_and_set('n', 1, 5) }) end",
+            "local a, b = room:connect(), test.room('room.lua', nil, { id = 'other' }):connect() a:message(0)
+             test.eq(a:last(), { 1, 'nil', true }) a:message(0) test.eq(a:last()[1], 6) b:message(0) test.eq(b:last()[1], 1)",
+        ),
+        (
+            "function on_admin(request) sfu.broadcast(request.say) if request.wrong then return print end return { #sfu.clients() } end",
+            "local c = room:connect() test.eq(room:call{ say = 'hi' }, { 1 }) test.eq(c:last(), 'hi')
+             local answer, why = room:call{ say = 'no', wrong = true } test.eq({ tostring(answer), why }, { 'nil', 'the script failed' })
+             test.eq(#c.sent, 1, 'it has done nothing') test.match(room:failures()[1].text, 'on_admin: value: a function')",
+        ),
+        (
             "function on_message() error('oh') end",
             "local c = room:connect() test.eq(c:message(0), false) test.match(room:failures()[1].text, 'room.lua:2: oh')",
         ),

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::log::Collector;
 use super::store::Store;
 use crate::hook::{Action, ClientFacts, HookCall, Outcome, Presence, Traffic, Verdict};
-use crate::output::HttpReply;
+use crate::output::{HttpReply, StoreSpace};
 use crate::{
     PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings, Script, Ticket,
 };
@@ -30,6 +30,7 @@ const MAX_OUTPUTS: usize = 100_000;
 pub(super) struct World {
     engine: PolicyEngine,
     key: PolicyKey,
+    room: RoomId,
     now: Instant,
     started: Instant,
     /// Until when the time is to pass.
@@ -68,6 +69,7 @@ impl World {
         Ok(Self {
             engine,
             key,
+            room,
             now,
             started: now,
             until: now,
@@ -140,6 +142,11 @@ impl World {
     pub(super) fn message(&mut self, id: &str, message: Value) -> Result<Ticket, String> {
         let client = self.member(id)?;
         Ok(self.submit(HookCall::Message { client, message }))
+    }
+
+    /// An operator's program calls.
+    pub(super) fn call(&mut self, request: Value) -> Ticket {
+        self.submit(HookCall::Admin { request })
     }
 
     /// These speak now.
@@ -242,6 +249,16 @@ impl World {
                 let answer = self.store.borrow_mut().serve(self.now, request);
                 self.engine.resume(self.now, id, PolicyReply::Shared(answer));
             }
+            PolicyOutput::Request { id, request: PolicyRequest::Store(space, mut request), .. } => {
+                // No key of the shared store begins so: it would not be text.
+                let prefix = match space {
+                    StoreSpace::Room { script } => format!("\0{script}\0{}\0", self.room),
+                    StoreSpace::Global => "\0".to_owned(),
+                };
+                request.key_mut().insert_str(0, &prefix);
+                let answer = self.store.borrow_mut().serve(self.now, request);
+                self.engine.resume(self.now, id, PolicyReply::Shared(answer));
+            }
             PolicyOutput::Request { id, request: PolicyRequest::Http(http), .. } => {
                 let headers: Map<_, _> = http.headers.into_iter().map(|(name, value)| (name, json!(value))).collect();
                 self.happened.push(json!({ "op": "http", "id": id.0, "request": {
@@ -267,7 +284,7 @@ impl World {
             client.presence.set(Presence::Joined);
         }
         self.happened.push(json!({ "op": "outcome", "ticket": ticket.0, "allowed": allowed, "reason": reason,
-            "failed": outcome.failed, "missing": outcome.missing, "refused": outcome.refused }));
+            "failed": outcome.failed, "missing": outcome.missing, "refused": outcome.refused, "answer": outcome.answer }));
         if let Some((client, track)) = self.asked.remove(&ticket)
             && allowed
         {

@@ -1,15 +1,19 @@
-//! What policies ask of the world outside their shard: HTTP requests and the store that all rooms share.
+//! What policies ask of the world outside their shard: HTTP requests, the store that all rooms share, and the one that
+//! lasts.
 mod allow;
 mod authorities;
 mod http;
 mod shared;
+mod store;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::shard_handle::{Full, ShardHandle};
@@ -18,6 +22,7 @@ use moonring_core::command::Command;
 use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId};
 use moonring_wire::id::RoomId;
 use shared::SharedStore;
+use store::{LastingStore, Operation};
 
 pub(super) use allow::AllowList;
 pub(super) use authorities::Authorities;
@@ -36,6 +41,7 @@ pub(super) struct Services(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     shared: SharedStore,
+    store: LastingStore,
     http: HttpService,
     places: Arc<Semaphore>,
     counts: Counts,
@@ -47,6 +53,7 @@ struct Counts {
     answered: AtomicU64,
     failed: AtomicU64,
     shared: AtomicU64,
+    store: AtomicU64,
 }
 
 /// A copy of the counters, for the metrics.
@@ -64,16 +71,24 @@ pub(super) struct ServiceCounts {
     pub(super) shared_entries: u64,
     /// Bytes of its keys and values.
     pub(super) shared_bytes: u64,
+    /// Operations on the store that lasts.
+    pub(super) store_operations: u64,
+    /// Those that it could not do.
+    pub(super) store_failed: u64,
+    /// How often the disk was waited for.
+    pub(super) store_commits: u64,
 }
 
 impl Services {
-    pub(super) fn new(http_allow: AllowList, http_ca: &Authorities) -> Self {
-        Self::over(HttpService::new(http_allow, http_ca))
-    }
-
-    fn over(http: HttpService) -> Self {
-        let places = Arc::new(Semaphore::new(MAX_REQUESTS));
-        Self(Arc::new(Inner { shared: SharedStore::default(), http, places, counts: Counts::default() }))
+    /// `data_dir` is where the store that lasts has its file.
+    pub(super) fn new(http_allow: AllowList, http_ca: &Authorities, data_dir: PathBuf) -> Self {
+        Self(Arc::new(Inner {
+            shared: SharedStore::default(),
+            store: LastingStore::in_folder(data_dir),
+            http: HttpService::new(http_allow, http_ca),
+            places: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            counts: Counts::default(),
+        }))
     }
 
     /// Serves a request; the reply goes to the shard that asked. Never waits. Must be called inside a tokio runtime.
@@ -83,6 +98,16 @@ impl Services {
             PolicyRequest::Shared(request) => {
                 inner.counts.shared.fetch_add(1, Ordering::Relaxed);
                 reply(&shard, id, PolicyReply::Shared(inner.shared.serve(Instant::now(), &room, request)));
+            }
+            PolicyRequest::Store(space, request) => {
+                inner.counts.store.fetch_add(1, Ordering::Relaxed);
+                // The store answers on a thread of its own.
+                let runtime = Handle::current();
+                let answered = move |answer| {
+                    let _entered = runtime.enter();
+                    reply(&shard, id, PolicyReply::Shared(answer));
+                };
+                inner.store.submit(Operation { room, space, request }, Box::new(answered));
             }
             PolicyRequest::Http(request) => {
                 let Ok(place) = inner.places.clone().try_acquire_owned() else {
@@ -104,6 +129,7 @@ impl Services {
     pub(super) fn counts(&self) -> ServiceCounts {
         let (inner, load) = (&self.0, |counter: &AtomicU64| counter.load(Ordering::Relaxed));
         let (entries, bytes) = inner.shared.size();
+        let (store_commits, store_failed) = inner.store.counts();
         ServiceCounts {
             http_answered: load(&inner.counts.answered),
             http_failed: load(&inner.counts.failed),
@@ -111,6 +137,9 @@ impl Services {
             shared_operations: load(&inner.counts.shared),
             shared_entries: entries as u64,
             shared_bytes: bytes as u64,
+            store_operations: load(&inner.counts.store),
+            store_failed,
+            store_commits,
         }
     }
 }

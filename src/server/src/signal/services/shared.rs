@@ -81,6 +81,21 @@ impl SharedStore {
                 state.insert(now, room, (key, value), ttl);
                 Ok(None)
             }
+            SharedRequest::CompareAndSet { key, expected, value } => {
+                let before = state.entries.get(&key);
+                let is_expected = before.map(|entry| &entry.value) == expected.as_ref();
+                let left = before.and_then(|entry| entry.expires).map(|(at, _)| at.saturating_duration_since(now));
+                match value {
+                    Some(value) if is_expected => {
+                        self.check_space(&state, room, &key, &value)?;
+                        state.remove(&key);
+                        state.insert(now, room, (key, value), left);
+                    }
+                    None if is_expected => state.remove(&key),
+                    _ => {}
+                }
+                Ok(Some(SharedValue::Flag(is_expected)))
+            }
             SharedRequest::Incr { key, by, ttl } => {
                 let sum = match state.entries.get_mut(&key) {
                     Some(Entry { value: SharedValue::Number(number), .. }) => {
@@ -189,7 +204,7 @@ fn cost(key: &str, value: &SharedValue) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::SharedRequest::{Delete, Get, Incr, Set};
+    use super::SharedRequest::{CompareAndSet, Delete, Get, Incr, Set};
     use super::SharedValue::{Flag, Number, Text};
     use super::*;
 
@@ -199,6 +214,10 @@ mod tests {
 
     fn incr(key: &str, by: f64, ttl: Option<u64>) -> SharedRequest {
         Incr { key: key.into(), by, ttl: ttl.map(Duration::from_secs) }
+    }
+
+    fn compare_and_set(key: &str, expected: Option<SharedValue>, value: Option<SharedValue>) -> SharedRequest {
+        CompareAndSet { key: key.into(), expected, value }
     }
 
     fn get(key: &str) -> SharedRequest {
@@ -229,6 +248,14 @@ mod tests {
             (105, incr("big", 1e308, None), Ok(Some(Number(1e308)))),
             (105, incr("big", 1e308, None), Err("the sum is too large".to_owned())),
             (105, get("big"), Ok(Some(Number(1e308)))),
+            (105, set("c", Number(1.0), Some(10)), Ok(None)),
+            (105, compare_and_set("c", Some(Number(2.0)), Some(Number(3.0))), Ok(Some(Flag(false)))),
+            (105, compare_and_set("c", Some(Number(1.0)), Some(Number(3.0))), Ok(Some(Flag(true)))),
+            (114, get("c"), Ok(Some(Number(3.0)))),
+            (115, get("c"), Ok(None)),
+            (115, compare_and_set("c", None, Some(Number(4.0))), Ok(Some(Flag(true)))),
+            (115, compare_and_set("c", Some(Number(4.0)), None), Ok(Some(Flag(true)))),
+            (115, get("c"), Ok(None)),
         ] {
             let said = format!("{second} {request:?}");
             assert_eq!(store.serve(start + Duration::from_secs(second), &room("a"), request), expected, "{said}");
