@@ -223,6 +223,11 @@ function sfu.client(id) end
 ---@param except? Client
 function sfu.broadcast(value, except) end
 
+---Tells the operator's webhook, once the hook has ended.
+---@param event string letters, digits, '_', '.', '-'
+---@param data Json
+function sfu.webhook(event, data) end
+
 ---Ends the room: everybody is disconnected.
 ---@param reason? string
 function sfu.close(reason) end
@@ -479,6 +484,7 @@ function test.room(script, config, options) end
 ---@field log {level: "debug"|"info"|"warn"|"error", text: string, hook: string}[]
 ---@field requests HttpRequest[]
 ---@field closed string? the reason of sfu.close
+---@field webhooks {event: string, data: Json}[]
 local TestRoom = {}
 
 ---`allowed` is nil while the hook waits.

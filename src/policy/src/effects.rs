@@ -108,7 +108,9 @@ impl Effects {
 
 fn value_of(action: &Action) -> Option<&serde_json::Value> {
     match action {
-        Action::Send { value, .. } | Action::Broadcast { value, .. } => Some(value),
+        Action::Send { value, .. } | Action::Broadcast { value, .. } | Action::Webhook { data: value, .. } => {
+            Some(value)
+        }
         _ => None,
     }
 }

@@ -162,6 +162,8 @@ pub enum Action {
     SetMuted { client: ClientId, track: TrackId, muted: bool },
     /// `sfu.close(reason)`.
     CloseRoom { reason: String },
+    /// `sfu.webhook(event, data)`.
+    Webhook { event: String, data: Value },
 }
 
 /// The result of one hook. A hook that failed has no actions.

@@ -331,7 +331,7 @@ G.sfu = {
     if except ~= nil then except = NUMBERS[except] or false end
     return check(call(broadcast, value, except))
   end,
-  close = host(H.close), flush = host(H.flush),
+  close = host(H.close), flush = host(H.flush), webhook = host(H.webhook),
   now = host(H.now),
   set_timeout = host(H.set_timeout), set_interval = host(H.set_interval), clear = host(H.clear),
   sleep = waiting(H.sleep), http = waiting(H.http),

@@ -71,6 +71,8 @@ pub struct ShardSettings {
     pub max_clients: usize,
     /// Most tracks one client may publish.
     pub max_tracks_per_client: usize,
+    /// Tell of rooms, clients and tracks by [`Event::Webhook`], not only of what scripts want to be told.
+    pub webhooks: bool,
     /// What a publisher may send when the policy does not say otherwise, in bit/s.
     pub max_bitrate_bps: Option<u64>,
 }
@@ -92,6 +94,7 @@ impl ShardSettings {
             max_clients_per_room: 500,
             max_clients: 50_000,
             max_tracks_per_client: 16,
+            webhooks: false,
             max_bitrate_bps: None,
         }
     }

@@ -10,6 +10,8 @@ use crate::hook::Action;
 use crate::hook_table::may_wait;
 use crate::settings::MAX_REASON_BYTES;
 
+/// Bytes of the name of a webhook's event.
+const MAX_EVENT_NAME: usize = 64;
 /// Bytes of a counter's name.
 const MAX_COUNTER_NAME: usize = 64;
 
@@ -34,6 +36,16 @@ pub(super) fn register(functions: &mut Functions) {
         let reason = arg("sfu.close", "reason", &reason);
         let reason = if reason.absent() { "Room closed".to_owned() } else { reason.text(MAX_REASON_BYTES)? };
         host.act(Action::CloseRoom { reason }, 0)
+    });
+    functions.add("webhook", |_, host, (event, data): (Value, Value)| {
+        let event = arg("sfu.webhook", "event", &event);
+        let name = event.text(MAX_EVENT_NAME)?;
+        let fits = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if name.is_empty() || !name.chars().all(fits) {
+            return Err(event.bad("letters, digits, '_', '.' and '-' only"));
+        }
+        let (data, bytes) = to_json(arg("sfu.webhook", "data", &data))?;
+        host.act(Action::Webhook { event: name, data }, bytes)
     });
     functions.add("flush", |_, host, ()| {
         let hook = host.hook.get();

@@ -95,6 +95,8 @@ fn wrong_arguments_are_named() {
         ("sfu.broadcast, 'x', {}", "'except' to 'sfu.broadcast' (client expected)"),
         ("sfu.client, 7", "'id' to 'sfu.client' (string expected, got number)"),
         ("sfu.close, {}", "'reason' to 'sfu.close' (string expected, got table)"),
+        ("sfu.webhook, 'a b'", "'event' to 'sfu.webhook' (letters, digits, '_', '.' and '-' only)"),
+        ("sfu.webhook, 'a', print", "'data' to 'sfu.webhook' (value: a function can't become JSON)"),
         ("sfu.count, 'a b'", "'name' to 'sfu.count' (letters, digits and '_' only)"),
         ("sfu.count, 'a', -1", "'n' to 'sfu.count' (-1 is not within"),
         ("sfu.set_timeout, 'x', print", "'ms' to 'sfu.set_timeout' (number expected, got string)"),

@@ -14,7 +14,7 @@ use super::reports::Reports;
 use super::resources::Resources;
 use super::services::Services;
 use super::session::SessionSettings;
-use crate::config::{AdminToken, Config};
+use crate::config::{Config, OptionalSecret};
 use crate::shard_handle::ShardHandle;
 use crate::watch::WatchHandle;
 
@@ -31,7 +31,7 @@ pub(super) struct Inner {
     pub(super) reports: Reports,
     pub(super) calls: Calls,
     /// What the admin pages ask for; empty: nothing.
-    pub(super) admin_token: AdminToken,
+    pub(super) admin_token: OptionalSecret,
     /// The watch on the scripts folder.
     pub(super) scripts: Option<WatchHandle>,
     /// Becomes true when the server shuts down.

@@ -350,6 +350,7 @@ fn client_of(event: &Event) -> Option<&ClientId> {
         | Event::Message { client, .. } => Some(client),
         Event::PolicyRequest { .. }
         | Event::Called { .. }
+        | Event::Webhook { .. }
         | Event::Report { .. }
         | Event::Counters(_)
         | Event::RoomClosed { .. } => None,

@@ -200,6 +200,8 @@ impl Page<'_> {
             sample(&mut family, Counter, &[("outcome", outcome)], n)?;
         }
         self.one("policy_http_under_way", Gauge, "HTTP requests of scripts under way", counts.http_under_way)?;
+        self.one("webhooks_delivered", Counter, "Messages that the webhook has taken", counts.webhooks_delivered)?;
+        self.one("webhooks_failed", Counter, "Messages to the webhook that were given up", counts.webhooks_failed)?;
         self.one("shared_operations", Counter, "Operations on the shared store", counts.shared_operations)?;
         self.one("shared_entries", Gauge, "Entries of the shared store", counts.shared_entries)?;
         self.one("shared_bytes", Gauge, "Bytes of the shared store", counts.shared_bytes)?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::rooms::{PathLine, PolicyLine, ReloadLine, RoomLine, RoomsPage};
 use super::tls;
-use crate::config::{AdminToken, Config};
+use crate::config::{Config, OptionalSecret};
 use crate::watch::ReloadReport;
 use moonring_wire::id::RoomId;
 
@@ -22,12 +22,12 @@ const TIMEOUT: Duration = Duration::from_secs(40);
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
     address: SocketAddr,
-    token: AdminToken,
+    token: OptionalSecret,
 }
 
 impl From<SocketAddr> for Admin {
     fn from(address: SocketAddr) -> Self {
-        Self { address, token: AdminToken::default() }
+        Self { address, token: OptionalSecret::default() }
     }
 }
 

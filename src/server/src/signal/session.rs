@@ -261,6 +261,7 @@ impl Session {
             Event::Message { value, .. } => ServerMessage::Message { value },
             Event::PolicyRequest { .. }
             | Event::Called { .. }
+            | Event::Webhook { .. }
             | Event::Report { .. }
             | Event::Counters(_)
             | Event::RoomClosed { .. } => {

@@ -80,6 +80,7 @@ function happen.broadcast(room, event)
   end
 end
 function happen.kick(room, event) client_of(room, event).kicked = event.reason end
+function happen.webhook(room, event) room.webhooks[#room.webhooks + 1] = { event = event.event, data = event.data } end
 function happen.close(room, event) room.closed = event.reason end
 function happen.gone(room, event) client_of(room, event).joined = false end
 function happen.bitrate(room, event) client_of(room, event).max_bitrate = event.n end
@@ -121,7 +122,7 @@ function test.room(script, config, options)
   local id = options and options.id or "test"
   local number = call("open", name, source, config, id)
   local room = setmetatable({ id = id, number = number, clients = {}, broadcasts = {}, log = {}, failed = {}, settle = {},
-    requests = {}, joined = 0, tracks = 0 }, Room)
+    requests = {}, webhooks = {}, joined = 0, tracks = 0 }, Room)
   rooms[#rooms + 1] = room
   pump(room)
   return room

@@ -130,6 +130,10 @@ fn what_a_script_does_is_seen_by_its_test() {
              test.eq(#c.sent, 1, 'it has done nothing') test.match(room:failures()[1].text, 'on_admin: value: a function')",
         ),
         (
+            "function on_message(c, m) sfu.webhook('call.rated', { by = c:get_id(), stars = m }) end",
+            "room:connect():message(5) test.eq(room.webhooks, { { event = 'call.rated', data = { by = 'c1', stars = 5 } } })",
+        ),
+        (
             "function on_message() error('oh') end",
             "local c = room:connect() test.eq(c:message(0), false) test.match(room:failures()[1].text, 'room.lua:2: oh')",
         ),

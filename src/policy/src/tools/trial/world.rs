@@ -310,6 +310,7 @@ impl World {
                 }
                 json!({ "op": "close", "reason": reason })
             }
+            Action::Webhook { event, data } => json!({ "op": "webhook", "event": event, "data": data }),
             Action::Send { client, value } => json!({ "op": "send", "client": client.as_str(), "value": value }),
             Action::Broadcast { value, except } => {
                 let others = self.clients.values().filter(|client| client.presence.get() == Presence::Joined);

@@ -7,6 +7,7 @@ mod shared;
 mod store;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,11 +22,14 @@ use http::HttpService;
 use moonring_core::command::Command;
 use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId};
 use moonring_wire::id::RoomId;
+use serde_json::Value;
 use shared::SharedStore;
 use store::{LastingStore, Operation};
+use webhooks::Webhooks;
 
 pub(super) use allow::AllowList;
 pub(super) use authorities::Authorities;
+pub(super) use webhooks::WebhookTarget;
 
 /// HTTP requests of all rooms that are under way or wait for their turn.
 const MAX_REQUESTS: usize = 2_048;
@@ -43,6 +47,7 @@ struct Inner {
     shared: SharedStore,
     store: LastingStore,
     http: HttpService,
+    webhooks: Webhooks,
     places: Arc<Semaphore>,
     counts: Counts,
 }
@@ -71,6 +76,10 @@ pub(super) struct ServiceCounts {
     pub(super) shared_entries: u64,
     /// Bytes of its keys and values.
     pub(super) shared_bytes: u64,
+    /// Messages that the webhook has taken.
+    pub(super) webhooks_delivered: u64,
+    /// Messages to the webhook that were given up.
+    pub(super) webhooks_failed: u64,
     /// Operations on the store that lasts.
     pub(super) store_operations: u64,
     /// Those that it could not do.
@@ -81,11 +90,17 @@ pub(super) struct ServiceCounts {
 
 impl Services {
     /// `data_dir` is where the store that lasts has its file.
-    pub(super) fn new(http_allow: AllowList, http_ca: &Authorities, data_dir: PathBuf) -> Self {
+    pub(super) fn new(
+        http_allow: AllowList,
+        http_ca: &Authorities,
+        data_dir: PathBuf,
+        webhook: Option<WebhookTarget>,
+    ) -> Self {
         Self(Arc::new(Inner {
             shared: SharedStore::default(),
             store: LastingStore::in_folder(data_dir),
             http: HttpService::new(http_allow, http_ca),
+            webhooks: Webhooks::new(webhook),
             places: Arc::new(Semaphore::new(MAX_REQUESTS)),
             counts: Counts::default(),
         }))
@@ -126,10 +141,17 @@ impl Services {
         }
     }
 
+    /// Tells the operator's webhook of something. Never waits. Must be called inside a tokio runtime.
+    pub(super) fn tell(&self, room: RoomId, event: String, data: Value) {
+        let inner = self.0.clone();
+        tokio::spawn(async move { inner.webhooks.send(&inner.http, room, event, data).await });
+    }
+
     pub(super) fn counts(&self) -> ServiceCounts {
         let (inner, load) = (&self.0, |counter: &AtomicU64| counter.load(Ordering::Relaxed));
         let (entries, bytes) = inner.shared.size();
         let (store_commits, store_failed) = inner.store.counts();
+        let (webhooks_delivered, webhooks_failed) = inner.webhooks.counts();
         ServiceCounts {
             http_answered: load(&inner.counts.answered),
             http_failed: load(&inner.counts.failed),
@@ -138,6 +160,8 @@ impl Services {
             shared_entries: entries as u64,
             shared_bytes: bytes as u64,
             store_operations: load(&inner.counts.store),
+            webhooks_delivered,
+            webhooks_failed,
             store_failed,
             store_commits,
         }

@@ -1,7 +1,7 @@
 //! What operators do to rooms from outside.
 
 use super::*;
-use crate::config::AdminToken;
+use crate::config::OptionalSecret;
 
 /// Waits until a client is told something.
 async fn told_by(socket: &mut Socket, wanted: impl Fn(&Value) -> bool) {
@@ -50,9 +50,12 @@ async fn operators_call_a_rooms_policy_and_act_in_the_room() {
 
 #[tokio::test]
 async fn with_an_admin_token_nothing_is_told_without_it() {
-    let world = World::with(Config { admin_token: AdminToken("s3cret".into()), ..Config::default() }).await;
-    let config =
-        |token: &str| Config { admin_listen: world.admin, admin_token: AdminToken(token.into()), ..Config::default() };
+    let world = World::with(Config { admin_token: OptionalSecret("s3cret".into()), ..Config::default() }).await;
+    let config = |token: &str| Config {
+        admin_listen: world.admin,
+        admin_token: OptionalSecret(token.into()),
+        ..Config::default()
+    };
     for (token, allowed) in [("", false), ("s3cre", false), ("s3cret2", false), ("s3cret", true)] {
         let answer = operator::rooms(&config(token), false).await;
         assert_eq!(answer.is_ok(), allowed, "{token}: {answer:?}");
