@@ -371,6 +371,15 @@ pub enum Event {
         /// What the policy answers, null for what was done; or why nothing was.
         answer: Result<Value, String>,
     },
+    /// Something for the operator's webhook.
+    Webhook {
+        /// Where it happened.
+        room: RoomId,
+        /// What: `room_opened`, `client_joined`, …, or a script's own.
+        event: String,
+        /// More about it.
+        data: Value,
+    },
     /// The answer to [`Command::Report`].
     Report {
         /// Its number.

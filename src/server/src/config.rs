@@ -19,8 +19,8 @@ use serde::Deserialize;
 use crate::io_mode::IoMode;
 use moonring_wire::transport::srtp::SrtpProfile;
 
-pub use values::{AdminToken, LogFormat, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays};
 pub(crate) use values::{DEFAULT_SECRET, Dtls13};
+pub use values::{LogFormat, OptionalSecret, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays};
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* $name:ident [$env:literal $(, $arg:ident = $value:expr)*]: $type:ty = $default:expr;)*) => {
@@ -77,7 +77,7 @@ settings! {
     /// Address of the admin pages: metrics, rooms, orders; beyond loopback only with an admin-token
     admin_listen ["MOONRING_ADMIN_LISTEN"]: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8081));
     /// What the admin pages ask for as bearer token; empty: nothing
-    admin_token ["MOONRING_ADMIN_TOKEN", hide_env_values = true]: AdminToken = AdminToken::default();
+    admin_token ["MOONRING_ADMIN_TOKEN", hide_env_values = true]: OptionalSecret = OptionalSecret::default();
     /// Form of the log: text or json
     log_format ["MOONRING_LOG_FORMAT"]: LogFormat = LogFormat::Text;
     /// What is logged, as tracing's EnvFilter has it: info, or moonring=debug,info
@@ -124,6 +124,10 @@ settings! {
     http_allow ["MOONRING_HTTP_ALLOW", value_delimiter = ',']: Vec<String> = vec![];
     /// Certificate authorities that sfu.http trusts beside the machine's, PEM: for a decision service with a certificate of your own
     http_ca ["MOONRING_HTTP_CA"]: PathBuf = PathBuf::new();
+    /// Where the server posts what happens in rooms, and what scripts say by sfu.webhook; within http-allow; empty: nowhere
+    webhook_url ["MOONRING_WEBHOOK_URL"]: String = String::new();
+    /// The secret that it signs with
+    webhook_secret ["MOONRING_WEBHOOK_SECRET", hide_env_values = true]: OptionalSecret = OptionalSecret::default();
 
     /// Most rooms
     rooms_max ["MOONRING_ROOMS_MAX"]: usize = 10_000;
@@ -322,6 +326,9 @@ impl Config {
         if self.admin_token.0.is_empty() && !self.admin_listen.ip().to_canonical().is_loopback() {
             let address = self.admin_listen;
             bail!("admin_listen is {address}, beyond loopback, where everybody could close rooms: set admin_token");
+        }
+        if self.webhook_url.is_empty() != self.webhook_secret.0.is_empty() {
+            bail!("webhook_url and webhook_secret go together; only one of them is given");
         }
         if self.srtp_profiles.is_empty() {
             bail!("srtp_profiles is empty; at least one is needed to encrypt media");

@@ -30,7 +30,7 @@ mod watch;
 
 pub use cli::run;
 pub use config::{
-    AdminToken, Cli, Config, LogFormat, Options, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays,
+    Cli, Config, LogFormat, OptionalSecret, Options, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays,
 };
 pub use io_mode::IoMode;
 pub use server::Server;

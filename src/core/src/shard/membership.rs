@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use super::{PendingHook, Shard};
 use crate::command::{ClientInfo, Event, JoinRequest, LeaveCause, RefusalCode};
 use crate::room::Room;
@@ -106,6 +108,7 @@ impl Shard {
         self.index.rooms.insert(id.clone(), key);
         self.policy.rooms.insert(policy, key);
         tracing::info!(room = %id, "room opened");
+        self.tell_webhook(key, "room_opened", || Value::Null);
         Ok(key)
     }
 
@@ -132,6 +135,11 @@ impl Shard {
                 // From here on it hears of the others, and they of it: not before it is told that it has joined.
                 client.facts.presence.set(Presence::Joined);
                 let info = ClientInfo { client: id.clone(), metadata: client.facts.metadata.clone() };
+                self.tell_webhook(
+                    room_key,
+                    "client_joined",
+                    || json!({ "client": info.client, "metadata": info.metadata }),
+                );
                 self.snapshot(&id);
                 self.tell_room(room_key, Some(key), |client| Event::ClientJoined { client, other: info.clone() });
             }
@@ -196,6 +204,9 @@ impl Shard {
             let room = self.world.rooms.get(room_key).map_or("", |room| room.id.as_str());
             tracing::info!(room, client = %id, reason, "client left");
         }
+        if presence == Presence::Joined {
+            self.tell_webhook(room_key, "client_left", || json!({ "client": id, "reason": reason }));
+        }
         let was_rejected = matches!(cause, LeaveCause::Rejected(_));
         self.work.events.push_back(Event::Left { client: id.clone(), cause });
         if presence == Presence::Joined {
@@ -214,6 +225,7 @@ impl Shard {
         if self.world.rooms.get(key).filter(is_over).is_none() {
             return;
         }
+        self.tell_webhook(key, "room_closed", || Value::Null);
         let Some(room) = self.world.rooms.remove(key) else { return };
         self.index.rooms.remove(&room.id);
         self.policy.rooms.remove(room.policy);

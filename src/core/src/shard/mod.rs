@@ -72,6 +72,8 @@ pub struct ShardSettings {
     pub max_clients: usize,
     /// Most tracks one client may publish.
     pub max_tracks_per_client: usize,
+    /// Tell of rooms, clients and tracks by [`Event::Webhook`], not only of what scripts want to be told.
+    pub webhooks: bool,
     /// What a publisher may send when the policy does not say otherwise, in bit/s.
     pub max_bitrate_bps: Option<u64>,
     /// How long the sound of a room in which four or more speak is held back, so that more of it leaves together; zero
@@ -96,6 +98,7 @@ impl ShardSettings {
             max_clients_per_room: 500,
             max_clients: 50_000,
             max_tracks_per_client: 16,
+            webhooks: false,
             max_bitrate_bps: None,
             sound_hold: Duration::ZERO,
         }

@@ -1,4 +1,5 @@
-//! What operators ask of rooms from outside: calls of the policy, and what they do themselves.
+//! What operators ask of rooms from outside: calls of the policy, and what they do themselves; and what their webhook is
+//! told.
 
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 use super::{PendingHook, Shard};
 use crate::command::Event;
 use moonring_policy::hook::{Action, HookCall, Outcome};
-use moonring_wire::id::RoomId;
+use moonring_wire::id::{RoomId, RoomKey};
 
 const NO_ROOM: &str = "there is no such room";
 
@@ -40,7 +41,7 @@ impl Shard {
             return self.called(id, Err(NO_ROOM.to_owned()));
         };
         let is_there = match &action {
-            Action::CloseRoom { .. } | Action::Broadcast { .. } => true,
+            Action::CloseRoom { .. } | Action::Broadcast { .. } | Action::Webhook { .. } => true,
             Action::SetMuted { client, track, .. } => self.track_of(key, client, track).is_some(),
             Action::Kick { client, .. }
             | Action::Send { client, .. }
@@ -54,6 +55,16 @@ impl Shard {
         self.apply(now, key, action);
         self.close_room_if_empty(now, key);
         self.called(id, Ok(Value::Null));
+    }
+
+    /// Tells the operator's webhook of something, if there is one.
+    pub(super) fn tell_webhook(&mut self, room: RoomKey, event: &str, data: impl FnOnce() -> Value) {
+        if self.settings.webhooks
+            && let Some(room) = self.world.rooms.get(room)
+        {
+            let (room, event) = (room.id.clone(), event.to_owned());
+            self.work.events.push_back(Event::Webhook { room, event, data: data() });
+        }
     }
 
     fn called(&mut self, id: u64, answer: Result<Value, String>) {

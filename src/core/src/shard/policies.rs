@@ -134,6 +134,11 @@ impl Shard {
                     self.muting_changed(now, key);
                 }
             }
+            Action::Webhook { event, data } => {
+                if let Some(room) = self.world.rooms.get(room) {
+                    self.work.events.push_back(Event::Webhook { room: room.id.clone(), event, data });
+                }
+            }
             Action::CloseRoom { reason } => {
                 let Some(state) = self.world.rooms.get(room) else { return };
                 for key in state.clients.clone() {

@@ -150,21 +150,21 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What operators' programs show at the admin pages; empty: nothing is asked for. Not shown in logs.
+/// A text that is not shown in logs; empty: there is none.
 #[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(transparent)]
-pub struct AdminToken(pub String);
+pub struct OptionalSecret(pub String);
 
-impl FromStr for AdminToken {
+impl FromStr for OptionalSecret {
     type Err = std::convert::Infallible;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(Self(text.to_owned()))
     }
 }
 
-impl fmt::Debug for AdminToken {
+impl fmt::Debug for OptionalSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminToken(...)")
+        f.write_str("OptionalSecret(...)")
     }
 }
 
