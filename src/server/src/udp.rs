@@ -18,13 +18,13 @@ mod tests;
 mod wake;
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use crate::io_mode::IoMode;
 use mmsg::Mmsg;
 use moonring_core::report::IoStats;
-use moonring_wire::packet::SendBatch;
+use moonring_wire::packet::{AddressPair, SendBatch};
 use ring::Uring;
 use sockets::Sockets;
 
@@ -144,7 +144,7 @@ impl Udp {
     }
 
     /// Hands up to `limit` datagrams to `each`, in place; stops after one for which it returns false. Never waits.
-    pub fn receive(&mut self, limit: usize, each: impl FnMut(SocketAddr, &mut [u8]) -> bool) -> Received {
+    pub fn receive(&mut self, limit: usize, each: impl FnMut(AddressPair, &mut [u8]) -> bool) -> Received {
         either!(&mut self.calls, io => io.receive(limit, each))
     }
 

@@ -1,7 +1,6 @@
 //! The same path over `recvmmsg` and `sendmmsg`, for comparison and for kernels that refuse the ring's features.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use super::table::{EMPTY_HEADER, SendTable};
 use super::wake::{WakeFd, WakeRead, block};
 use super::{Received, SendReport, UdpSettings};
 use moonring_core::report::IoStats;
-use moonring_wire::packet::SendBatch;
+use moonring_wire::packet::{AddressPair, SendBatch};
 
 /// Most receives in one call; the same for sends is the table's.
 const BATCH: usize = 64;
@@ -86,7 +85,7 @@ impl Mmsg {
         }
     }
 
-    pub(super) fn receive(&mut self, limit: usize, mut each: impl FnMut(SocketAddr, &mut [u8]) -> bool) -> Received {
+    pub(super) fn receive(&mut self, limit: usize, mut each: impl FnMut(AddressPair, &mut [u8]) -> bool) -> Received {
         let mut received = Received::default();
         self.drained.fill(false);
         while received.datagrams < limit && self.open_next() {
@@ -115,7 +114,7 @@ impl Mmsg {
         let mut socket = 0;
         for run in batch.runs() {
             for piece in sockets.pieces(*run) {
-                let Some(route) = sockets.route(piece.to) else {
+                let Some(route) = sockets.route(piece.to.remote) else {
                     sockets.settle(batch, piece, libc::EAFNOSUPPORT, &mut report);
                     continue;
                 };
@@ -263,7 +262,7 @@ impl Inbox {
             header.msg_namelen = self.names[i].bytes.len() as u32;
             header.msg_iov = &raw mut self.parts[i];
             header.msg_iovlen = 1;
-            header.msg_control = self.controls[i].0.as_mut_ptr().cast();
+            header.msg_control = self.controls[i].bytes.as_mut_ptr().cast();
             header.msg_controllen = CONTROL_BYTES;
         }
         let count = self.headers.len() as u32;
@@ -277,7 +276,7 @@ impl Inbox {
     fn arrival(&self, i: usize) -> Option<Arrival> {
         let header = &self.headers[i];
         let name = self.names[i].bytes.get(..header.msg_hdr.msg_namelen as usize)?;
-        let control = self.controls[i].0.get(..header.msg_hdr.msg_controllen)?;
+        let control = self.controls[i].bytes.get(..header.msg_hdr.msg_controllen)?;
         let len = self.stride.min(header.msg_len as usize);
         Arrival::new(name, control, 0..len, header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0)
     }

@@ -19,9 +19,9 @@ use super::table::{EMPTY_HEADER, SendTable, TABLE_SENDS};
 use super::wake::{WakeFd, WakeRead, block};
 use super::{Received, SendReport, UdpSettings};
 use moonring_core::report::IoStats;
-use moonring_wire::packet::{Run, SendBatch};
+use moonring_wire::packet::{AddressPair, Run, SendBatch};
 
-/// `io_uring_recvmsg_out`, the address and the control message in front of the payload.
+/// `io_uring_recvmsg_out`, the address and the control messages in front of the payload.
 const FRONT: usize = 16 + ADDRESS_BYTES.next_multiple_of(4) + CONTROL_BYTES;
 /// Completions with this bit are of sends; the rest of their number is the index in the table.
 const SEND: u64 = 1 << 32;
@@ -115,11 +115,7 @@ impl Uring {
         }
     }
 
-    pub(super) fn receive(
-        &mut self,
-        limit: usize,
-        mut each: impl FnMut(std::net::SocketAddr, &mut [u8]) -> bool,
-    ) -> Received {
+    pub(super) fn receive(&mut self, limit: usize, mut each: impl FnMut(AddressPair, &mut [u8]) -> bool) -> Received {
         self.arm(Receive::Ended);
         let mut received = Received::default();
         if self.filled.is_empty() && self.open.is_none() {
@@ -163,7 +159,7 @@ impl Uring {
         if self.table.is_full() {
             self.send_table(batch, sockets, report);
         }
-        let Some(route) = sockets.route(piece.to) else {
+        let Some(route) = sockets.route(piece.to.remote) else {
             return sockets.settle(batch, piece, libc::EAFNOSUPPORT, report);
         };
         let index = self.table.pieces().len();

@@ -88,6 +88,15 @@ pub(super) fn enable_gro(socket: &UdpSocket) -> io::Result<()> {
     Ok(setsockopt(socket, sockopt::UdpGroSegment, &true)?)
 }
 
+/// Asks for the address that each datagram came to, as a machine has several: what answers it leaves from there.
+pub(super) fn ask_for_local_addresses(socket: &UdpSocket, is_ipv4: bool) -> io::Result<()> {
+    if is_ipv4 {
+        return Ok(setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?);
+    }
+    // Of a dual-stack socket, this is for datagrams over IPv4 too.
+    Ok(setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?)
+}
+
 /// How many datagrams the kernel dropped because the socket's buffer was full.
 pub(super) fn kernel_drops(socket: &UdpSocket) -> u64 {
     let mut words = [0u32; MEMINFO_WORDS];
