@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use moonring::bench::{Core, LoopSettings, Phase, spawn_shard};
 use moonring::bench::{IoMode, IoStats, bind};
 use moonring_core::command::{Command, Event};
-use moonring_wire::packet::SendBatch;
+use moonring_wire::packet::{AddressPair, SendBatch};
 use nix::time::{ClockId, clock_gettime};
 
 const WINDOW: usize = 64;
@@ -22,7 +22,7 @@ const WINDOW: usize = 64;
 struct Echo(Arc<AtomicU64>);
 
 impl Core for Echo {
-    fn handle_datagram(&mut self, _now: Instant, from: SocketAddr, bytes: &mut [u8], out: &mut SendBatch) {
+    fn handle_datagram(&mut self, _now: Instant, from: AddressPair, bytes: &mut [u8], out: &mut SendBatch) {
         out.push(from, bytes);
     }
     fn handle_command(&mut self, _now: Instant, _command: Command, _out: &mut SendBatch) {}

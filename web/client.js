@@ -281,7 +281,7 @@ export class Client extends ClientEventTarget {
       connectionState: (state) => this.emit('connection_state', { state }),
       problem: (error) => this.emit('browser_error', { error }),
       end: (reason) => this.#close('media', reason),
-      silent: () => this.#signal?.renew('The server does not answer'),
+      silent: () => this.#signal?.renew('Nothing comes from the server'),
       codecOf: (track) => this.tracks.get(track)?.codec,
       wants: (track) => this.#room.wants(track),
     });

@@ -10,7 +10,8 @@
  * @typedef {Extract<import('./protocol.js').ServerMessage, {type: 'answer'}>} Answer
  * @typedef {import('./section.js').Section} Section
  *
- * What a `Media` needs of who owns it. `silent`: the server owes an answer for too long.
+ * What a `Media` needs of who owns it. `silent`: the server owes an answer for too long, or nothing
+ * comes from it any more.
  * @typedef {{tell: (message: ClientMessage) => void, connectionState: (state: RTCPeerConnectionState) => void,
  *            problem: (error: ClientError) => void, end: (reason: string) => void, silent: () => void,
  *            codecOf: (track: string) => import('./protocol.js').CodecName | undefined,
@@ -27,6 +28,7 @@ import { ClientError, clientError } from './errors.js';
 import { keepPaused } from './layers.js';
 import { Exchange } from './exchange.js';
 import { free, place, retire, tune } from './section.js';
+import { PathWatch } from './watchdog.js';
 
 /** Offers that only say `inactive` wait this long for company: a leaving crowd costs one offer, not one each. */
 const RETIRE_DELAY_MS = 1000;
@@ -51,6 +53,7 @@ export class Media {
   #restarts = 0;
   #retireTimer = 0;
   #disconnectTimer = 0;
+  /** @type {PathWatch} */ #watch;
 
   /** @param {Host} host */
   constructor(host) {
@@ -59,6 +62,7 @@ export class Media {
     const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require' });
     this.#pc = pc;
     pc.onconnectionstatechange = () => this.#onConnectionState(pc.connectionState);
+    this.#watch = new PathWatch(pc, host.silent);
   }
 
   get peerConnection() {
@@ -140,6 +144,7 @@ export class Media {
   /** @param {ClientError} error What promises that are open are told. */
   close(error) {
     this.#closed = true;
+    this.#watch.stop();
     clearTimeout(this.#retireTimer);
     clearTimeout(this.#disconnectTimer);
     this.#pc.close();

@@ -1,46 +1,87 @@
 /**
- * The messages of the signalling protocol, version 1, as src/signal/message.rs defines them. Written by hand until it is
- * generated from those Rust types: the generated `protocol.ts` has the same names and replaces this file.
+ * The messages of the signalling protocol, made from the Rust types in src/wire/src/message.rs: change those, and the test
+ * in src/wire/src/message/typescript.rs says how to bring this file up to date.
  */
 
+/** A client's name, chosen by the server. */
 export type ClientId = string;
+
+/** A room's name, chosen by who joins it. */
 export type RoomId = string;
+
+/** A track's name, chosen by the server. */
 export type TrackId = string;
-/** `RTCRtpTransceiver.mid`. */
+
+/** A media section's identification tag (RFC 8843, `a=mid`). */
 export type Mid = string;
 
+/** What a track carries. */
 export type Kind = 'audio' | 'video';
+
+/** Where a track's media comes from, as its publisher says. */
 export type Source = 'camera' | 'microphone' | 'screen' | 'screen_audio' | 'other';
+
+/** A codec the forwarder can look into as far as it needs (key frames, layers). */
 export type CodecName = 'opus' | 'vp8' | 'vp9' | 'h264' | 'av1';
 
-/** A track that somebody publishes. */
+/** Why nothing is sent of a track that a client has subscribed to. */
+export type PauseReason = 'bandwidth' | 'hidden';
+
+/** What everybody is told of a track. */
 export type TrackInfo = {
+  /** The server's name for it. */
   id: TrackId;
+  /** Who publishes it. */
   client: ClientId;
+  /** Sound or pictures. */
   kind: Kind;
+  /** What its publisher says it shows. */
   source: Source;
+  /** The codec it is sent in. */
   codec: CodecName;
-  /** Simulcast or spatial layers; 1 when there is one. */
+  /** Number of simulcast or spatial layers; 1 when there is one encoding only. */
   layers: number;
-  /** 1 when unknown. */
+  /** Number of temporal layers of each; 1 when unknown. */
   temporal_layers: number;
+  /** True while its publisher or the policy has muted it. */
   muted: boolean;
 };
 
+/** A client as others see it. */
 export type Participant = {
+  /** Its id. */
   client: ClientId;
-  /** Any JSON value that the client gave when it joined. */
+  /** What it said of itself. */
   metadata: any;
 };
 
 /** A section of an offer that newly publishes. */
-export type Publish = { mid: Mid; source: Source };
+export type Publish = {
+  /** `RTCRtpTransceiver.mid`. */
+  mid: Mid;
+  /** What it shows. */
+  source: Source;
+};
+
 /** A section of an offer that newly receives. */
-export type Subscribe = { mid: Mid; track: TrackId };
+export type Subscribe = {
+  /** `RTCRtpTransceiver.mid`. */
+  mid: Mid;
+  /** Which track. */
+  track: TrackId;
+};
 
-/** What became of one section that an offer named: a track, or the reason of the refusal. */
-export type SectionResult = { mid: Mid; track?: TrackInfo; reason?: string };
+/** What became of one section that an offer named. */
+export type SectionResult = {
+  /** Which section. */
+  mid: Mid;
+  /** The track published or received there, unless refused. */
+  track?: TrackInfo;
+  /** Why it was refused, in words for the user. */
+  reason?: string;
+};
 
+/** Kinds of errors. */
 export type ErrorCode =
   | 'bad_message'
   | 'too_large'
@@ -53,51 +94,190 @@ export type ErrorCode =
   | 'protocol'
   | 'ticket';
 
-/** Why a subscribed track is not sent for now. */
-export type PauseReason = 'bandwidth' | 'hidden';
-
+/** From the client. */
 export type ClientMessage =
-  | { type: 'join'; room: RoomId; token: string; metadata: any; protocol?: number }
-  | { type: 'resume'; ticket: string }
-  | { type: 'offer'; request: number; sdp: string; publish: Publish[]; subscribe: Subscribe[] }
-  | { type: 'unpublish'; track: TrackId }
-  | { type: 'unsubscribe'; track: TrackId }
-  | { type: 'mute'; track: TrackId; muted: boolean }
-  | { type: 'layer'; track: TrackId; layer: number | null }
-  | { type: 'view'; track: TrackId; width: number; height: number }
-  | { type: 'message'; value: any }
+  | {
+      type: 'join';
+      /** The room's id: 1 to 64 letters, digits, `-`, `_` and, not in front, `.`. */
+      room: RoomId;
+      /** What the room's policy checks (`on_client_connect`'s `auth_token`). */
+      token: string;
+      /** Anything about the client: others and the policy see it. */
+      metadata: any;
+      /** `PROTOCOL_VERSION`, when the client wants to be refused by a server that speaks another. */
+      protocol?: number;
+    }
+  | {
+      type: 'resume';
+      /** The ticket of the last `joined`. */
+      ticket: string;
+    }
+  | {
+      type: 'offer';
+      /** A number of the client's choice, echoed in the answer. */
+      request: number;
+      /** The description (`RTCSessionDescription.sdp`). */
+      sdp: string;
+      /** The sections that newly publish. */
+      publish: Publish[];
+      /** The sections that newly receive. */
+      subscribe: Subscribe[];
+    }
+  | {
+      type: 'unpublish';
+      /** Which, of the client's own. */
+      track: TrackId;
+    }
+  | {
+      type: 'unsubscribe';
+      /** Which. */
+      track: TrackId;
+    }
+  | {
+      type: 'mute';
+      /** Which, of the client's own. */
+      track: TrackId;
+      /** Whether. */
+      muted: boolean;
+    }
+  | {
+      type: 'layer';
+      /** Which. */
+      track: TrackId;
+      /** Highest layer; `null` for no limit. */
+      layer: number | null;
+    }
+  | {
+      type: 'view';
+      /** Which. */
+      track: TrackId;
+      /** Width. */
+      width: number;
+      /** Height. */
+      height: number;
+    }
+  | {
+      type: 'message';
+      /** Anything. */
+      value: any;
+    }
   | { type: 'leave' };
 
+/** From the server. */
 export type ServerMessage =
   | {
       type: 'joined';
+      /** The id the server gave to the client. */
       client: ClientId;
+      /** The room. */
       room: RoomId;
+      /** Everybody else there. */
       clients: Participant[];
+      /** Everything that others publish there. */
       tracks: TrackInfo[];
-      protocol: number;
-      /** Opaque, good for one `resume`. */
-      ticket: string;
-      /** Seconds the stay is kept after the socket is lost. */
-      resume_s: number;
-      resumed: boolean;
-      /** The client's own published tracks. */
+      /** The client's own published tracks; empty when it has just joined. */
       own: TrackInfo[];
+      /** The proof for `ClientMessage.Resume`: opaque, good for one use; empty when `resume_s` is 0. */
+      ticket: string;
+      /** Seconds for which the stay is kept after the WebSocket is lost; 0: it ends with the WebSocket. */
+      resume_s: number;
+      /** True when this continues an earlier stay. */
+      resumed: boolean;
+      /** `PROTOCOL_VERSION`. */
+      protocol: number;
     }
-  | { type: 'rejected'; reason: string }
-  | { type: 'answer'; request: number; sdp: string; sections: SectionResult[] }
+  | {
+      type: 'rejected';
+      /** In the policy's words. */
+      reason: string;
+    }
+  | {
+      type: 'answer';
+      /** The offer's number. */
+      request: number;
+      /** The description. */
+      sdp: string;
+      /** What became of each section that the offer named. */
+      sections: SectionResult[];
+    }
   | { type: 'connected' }
-  | { type: 'client_joined'; client: ClientId; metadata: any }
-  | { type: 'client_left'; client: ClientId }
-  | { type: 'track_published'; track: TrackInfo }
-  | { type: 'track_changed'; track: TrackInfo }
-  | { type: 'track_unpublished'; track: TrackId }
-  | { type: 'track_paused'; track: TrackId; reason: PauseReason }
-  | { type: 'track_resumed'; track: TrackId }
-  | { type: 'wanted_layers'; track: TrackId; layers: number[] }
-  | { type: 'active_speakers'; clients: ClientId[] }
-  | { type: 'message'; value: any }
-  | { type: 'kicked'; reason: string }
-  | { type: 'restarting'; reason: string }
-  | { type: 'closing'; reason: string }
-  | { type: 'error'; code: ErrorCode; message: string; request?: number };
+  | {
+      type: 'client_joined';
+      /** Its id. */
+      client: ClientId;
+      /** What it said of itself. */
+      metadata: any;
+    }
+  | {
+      type: 'client_left';
+      /** Who. */
+      client: ClientId;
+    }
+  | {
+      type: 'track_published';
+      /** Which. */
+      track: TrackInfo;
+    }
+  | {
+      type: 'track_changed';
+      /** Which. */
+      track: TrackInfo;
+    }
+  | {
+      type: 'track_unpublished';
+      /** Which. */
+      track: TrackId;
+    }
+  | {
+      type: 'track_paused';
+      /** The track. */
+      track: TrackId;
+      /** Why. */
+      reason: PauseReason;
+    }
+  | {
+      type: 'track_resumed';
+      /** The track. */
+      track: TrackId;
+    }
+  | {
+      type: 'wanted_layers';
+      /** The track. */
+      track: TrackId;
+      /** The layers, 0 the lowest; empty: nobody receives the track. */
+      layers: number[];
+    }
+  | {
+      type: 'active_speakers';
+      /** Who. */
+      clients: ClientId[];
+    }
+  | {
+      type: 'message';
+      /** What the script sent. */
+      value: any;
+    }
+  | {
+      type: 'kicked';
+      /** In the policy's words, or the technical reason. */
+      reason: string;
+    }
+  | {
+      type: 'restarting';
+      /** For the user. */
+      reason: string;
+    }
+  | {
+      type: 'closing';
+      /** For the user. */
+      reason: string;
+    }
+  | {
+      type: 'error';
+      /** Which kind of error. */
+      code: ErrorCode;
+      /** What and where, in words. */
+      message: string;
+      /** The offer's number, when it was one. */
+      request?: number;
+    };

@@ -58,3 +58,69 @@ export class Watchdog {
 function connection() {
   return /** @type {any} */ (navigator).connection;
 }
+
+/** Between two looks at what the media path has brought. */
+const LOOK_MS = 400;
+/** So long nothing comes over a path that was busy, and over one that had reports only, before it is doubted: the server
+ *  reports once a second. */
+const BUSY_SILENCE_MS = 1400;
+const IDLE_SILENCE_MS = 4000;
+/** Packets between two looks that make a path a busy one. */
+const BUSY = 5;
+
+/**
+ * Notices a media path on which nothing comes any more, seconds before ICE does: the address that it had is gone, for
+ * example, and no browser tells pages of that. Looks only while the page is visible, as timers are slow otherwise.
+ */
+export class PathWatch {
+  #pc;
+  #silent;
+  #timer = 0;
+  #packets = -1;
+  #wasBusy = false;
+  #silence = 0;
+  #last = performance.now();
+
+  /** @param {RTCPeerConnection} pc @param {() => void} silent Called once, until something comes again. */
+  constructor(pc, silent) {
+    this.#pc = pc;
+    this.#silent = silent;
+    this.#timer = setInterval(() => this.#look(), LOOK_MS);
+  }
+
+  stop() {
+    clearInterval(this.#timer);
+  }
+
+  async #look() {
+    const elapsed = Math.min(performance.now() - this.#last, 2 * LOOK_MS); // a timer that is late is no silence
+    this.#last = performance.now();
+    const isWatched = this.#pc.connectionState === 'connected' && document.visibilityState === 'visible';
+    const packets = isWatched ? await packetsOf(this.#pc) : undefined;
+    if (packets === undefined) {
+      this.#packets = -1; // nothing is known of the time until the next look
+      return;
+    }
+    const came = this.#packets < 0 ? 0 : packets - this.#packets;
+    const isFirst = this.#packets < 0;
+    this.#packets = packets;
+    if (came > 0 || isFirst) {
+      this.#wasBusy = came >= BUSY;
+      this.#silence = 0;
+      return;
+    }
+    const limit = this.#wasBusy ? BUSY_SILENCE_MS : IDLE_SILENCE_MS;
+    const before = this.#silence;
+    this.#silence += elapsed;
+    if (before < limit && this.#silence >= limit) this.#silent();
+  }
+}
+
+/** Packets that came over the transport so far. All sections share it, so that one of them knows. @param {RTCPeerConnection} pc */
+async function packetsOf(pc) {
+  const one = pc.getTransceivers().find(({ currentDirection }) => currentDirection === 'recvonly' || currentDirection === 'sendonly');
+  if (!one) return undefined;
+  const report = await (one.currentDirection === 'recvonly' ? one.receiver : one.sender).getStats();
+  for (const stat of report.values()) if (stat.type === 'transport') return /** @type {number} */ (stat.packetsReceived);
+  return undefined;
+}

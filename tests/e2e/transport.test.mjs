@@ -47,3 +47,11 @@ test('media flows over IPv6', async () => {
   const { candidates } = await negotiated({ mediaIp: '::1' }, { media: 'camera' });
   assert.ok(candidates.length > 0 && candidates.every((/** @type {string} */ line) => line.includes(' ::1 ')), candidates.join('\n'));
 });
+
+test('media flows to another address of the machine than the one it would answer from', async () => {
+  for (const io of ['mmsg', 'uring']) {
+    const flags = ['--announced-ip', '127.0.0.2', '--io', io];
+    const { candidates } = await negotiated({ mediaIp: '0.0.0.0', flags }, { media: 'camera' });
+    assert.ok(candidates.length > 0 && candidates.every((/** @type {string} */ line) => line.includes(' 127.0.0.2 ')), candidates.join('\n'));
+  }
+});

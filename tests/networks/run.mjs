@@ -1,9 +1,10 @@
 // @ts-check
-// Real browsers behind slow links: node tests/networks/run.mjs [scene ...] [--seconds N] [--lifted N] [--call N]. See README.md.
+// Real browsers behind slow links: node tests/networks/run.mjs [scene ...] [--seconds N] [--lifted N] [--call N] [--alive N]. See README.md.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ARTIFACTS } from '../e2e/lib.mjs';
 import { chart } from './lib/chart.mjs';
+import { moveNetwork } from './lib/move.mjs';
 import { createNet } from './lib/net.mjs';
 import { directly, throughServer, twoParty } from './lib/scene.mjs';
 import { startServer } from './lib/server.mjs';
@@ -18,6 +19,7 @@ const option = (name, otherwise) => {
 };
 const times = { limited: option('seconds', 24), lifted: option('lifted', 25) };
 const call = option('call', 30);
+const alive = option('alive', 30);
 
 /** @type {Record<string, (net: import('./lib/net.mjs').Net, server: import('./lib/server.mjs').Server) => Promise<Row[]>>} */
 const SCENES = {
@@ -30,9 +32,12 @@ const SCENES = {
   'direct-200': (net, server) => directly(net, server, { name: 'direct 200', kbps: 200, times }),
   call: (net, server) => twoParty(net, server, call),
 };
-const chosen = args.length > 0 ? args : Object.keys(SCENES);
-const unknown = chosen.filter((name) => !SCENES[name]);
-if (unknown.length > 0) throw new Error(`unknown: ${unknown.join()}; there are: ${Object.keys(SCENES).join()}`);
+/** Scenes with a line of figures of their own. @type {Record<string, (net: import('./lib/net.mjs').Net, server: import('./lib/server.mjs').Server) => Promise<void>>} */
+const MOVES = { move: (net, server) => moveNetwork(net, server, alive) };
+const all = [...Object.keys(SCENES), ...Object.keys(MOVES)];
+const chosen = args.length > 0 ? args : all;
+const unknown = chosen.filter((name) => !all.includes(name));
+if (unknown.length > 0) throw new Error(`unknown: ${unknown.join()}; there are: ${all.join()}`);
 
 /** @type {Row[]} */ const rows = [];
 for (const name of chosen) {
@@ -40,7 +45,8 @@ for (const name of chosen) {
   try {
     const server = await startServer(net.hub);
     try {
-      rows.push(...(await SCENES[name](net, server)));
+      if (MOVES[name]) await MOVES[name](net, server);
+      else rows.push(...(await SCENES[name](net, server)));
     } catch (error) {
       console.error(`${name}: ${error}\n${server.log().slice(-2000)}`);
       process.exitCode = 1;
@@ -71,6 +77,7 @@ function missed({ scene, phase, reached, stays, frozen, dropped }) {
   return goals.filter(([, met]) => !met).map(([goal]) => goal);
 }
 
+if (rows.length === 0) process.exit();
 const head = ['SCENE', 'LINK', 'PHASE', 'HEIGHT', 'REACHED', 'STAYS', 'SWITCHES', 'FPS', 'FREEZES', 'FROZEN', 'DROPPED', 'RESENT', 'KBIT/S', 'MISSED'];
 const table = [head, ...rows.map(cells)];
 const widths = head.map((_, n) => Math.max(...table.map((line) => line[n].length)));

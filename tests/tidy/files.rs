@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that are made by a build, a test or a run, as `.gitignore` lists them.
-const MADE: &[&str] = &["target", "node_modules", "artifacts", "certs", "corpus", "types", ".git"];
+const MADE: &[&str] = &["target", "node_modules", "artifacts", "certs", "corpus", "types", ".git", ".build", ".venv"];
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {

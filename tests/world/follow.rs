@@ -1,10 +1,13 @@
 //! Receivers that leave the choice to the server (WHEP): what they see is live, and goes on when publishers come and go.
 
 use moonring_core::command::LeaveCause;
-use moonring_wire::media::CodecName::Vp8;
+use moonring_wire::id::{Mid, Ssrc};
+use moonring_wire::media::CodecName::{H264, Vp8};
+use moonring_wire::negotiate::Direction;
 
 use crate::sim::World;
-use crate::sim::flows::wants;
+use crate::sim::flows::{sends, wants};
+use crate::sim::raw::{Fields, section};
 
 /// A viewer that takes whatever there is.
 fn viewer(world: &mut World, name: &str) -> usize {
@@ -92,4 +95,67 @@ fn a_viewer_of_nothing_is_ended_after_the_grace_period_with_words() {
     world.run_ms(3_000);
     let Some(LeaveCause::TransportFailed(words)) = world.left(viewer) else { panic!("{:?}", world.left(viewer)) };
     assert_eq!(words, "nothing has been published for 20 s");
+}
+
+#[test]
+fn a_viewer_goes_on_with_a_track_of_a_profile_that_it_was_set_up_for_not_with_the_newest() {
+    const CONSTRAINED_BASELINE: &str = "packetization-mode=1;profile-level-id=42e01f";
+    let mut world = World::new(75);
+    let publish = |world: &mut World, name: &str, fmtp: &str, ssrc: u32| {
+        let who = world.join_raw(name);
+        let mut sending = section("0", H264, Direction::SendOnly);
+        sending.codecs[0].codec.fmtp = fmtp.into();
+        sending.ssrcs = vec![(Ssrc(ssrc), None)];
+        world.raw(who).sections = vec![sending];
+        world.offer(who, vec![sends("0")], vec![]);
+        world.run_ms(300);
+        who
+    };
+    let first = publish(&mut world, "first", CONSTRAINED_BASELINE, 1);
+    let fitting = publish(&mut world, "fitting", CONSTRAINED_BASELINE, 2);
+    let high = publish(&mut world, "high", "packetization-mode=1;profile-level-id=640c1f", 3);
+    let no_mode = publish(&mut world, "no_mode", "packetization-mode=0;profile-level-id=42e01f", 4);
+    // Pictures of one NAL unit, each an IDR, that say whose they are.
+    let film = |world: &mut World, pictures: u64| {
+        for index in 0..pictures {
+            for who in [first, fitting, high, no_mode] {
+                if world.left(who).is_some() {
+                    continue;
+                }
+                let at = world.since_start().as_micros() as u64;
+                let fields = Fields {
+                    ssrc: who as u32 + 1,
+                    pt: 96,
+                    index: at / 33_000,
+                    timestamp: (at * 9 / 100) as u32,
+                    marker: true,
+                    ..Fields::default()
+                };
+                let packet = world.raw(who).seal(&fields, &[0x65, 0x88, who as u8, index as u8]);
+                world.raw(who).out.push(packet);
+            }
+            world.run_ms(33);
+        }
+    };
+    let viewer = world.join_raw("viewer");
+    let mut receiving = section("0", H264, Direction::RecvOnly);
+    receiving.codecs[0].codec.fmtp = CONSTRAINED_BASELINE.into();
+    world.raw(viewer).sections = vec![receiving];
+    film(&mut world, 10);
+    let mid = Mid::parse("0").unwrap();
+    world.offer(viewer, vec![], vec![wants(&mid, None)]);
+    world.run_ms(300);
+    film(&mut world, 60);
+    let sources =
+        |world: &World| world.members[viewer].got.iter().map(|got| usize::from(got.head[2])).collect::<Vec<_>>();
+    let seen = sources(&world);
+    // The newest that suits: single NAL units, all of mode 0, go to every receiver.
+    assert!(seen.len() > 30 && seen.iter().all(|who| *who == no_mode), "{seen:?}");
+    for (gone, next) in [(no_mode, fitting), (fitting, first)] {
+        world.leave(gone);
+        world.forget_received();
+        film(&mut world, 90);
+        let seen = sources(&world);
+        assert!(seen.len() > 30 && seen.iter().all(|who| *who == next), "{seen:?} after {gone}");
+    }
 }

@@ -21,8 +21,9 @@ fn after_unsubscribing_nothing_comes_and_subscribing_again_begins_anew() {
     world.forget_received();
     world.run_ms(1_000);
     assert_eq!(world.members[bob].got.len(), 0);
+    world.take_words(bob);
     world.command(Command::Unsubscribe { client: world.id(bob), track: track.clone() });
-    assert!(world.take_words(bob).iter().any(|words| words.contains("UnknownTrack")));
+    assert_eq!(world.take_words(bob), Vec::<String>::new(), "it is received no longer, as was asked");
     world.subscribe(bob, &track, Vp8);
     world.run_ms(1_000);
     let got = world.got(bob, 96);
@@ -51,8 +52,27 @@ fn after_unpublishing_everybody_is_told_and_packets_that_still_come_are_unknown(
     assert!(world.drops(DropReason::RtpUnknownSsrc) > 30);
     assert_eq!(world.got(bob, 96).len(), 0);
     assert_unbroken(&world.got(bob, 111));
-    world.command(Command::Unpublish { client: world.id(alice), track: picture });
-    assert!(world.take_words(alice).iter().any(|words| words.contains("UnknownTrack")));
+}
+
+#[test]
+fn what_is_asked_of_a_track_that_has_just_ended_is_no_mistake_and_of_one_that_never_was_is_one() {
+    let mut world = World::new(43);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let track = world.publish(alice, Vp8);
+    world.subscribe(bob, &track, Vp8);
+    world.command(Command::Unpublish { client: world.id(alice), track: track.clone() });
+    for (track, mistakes) in [(track, 0), (moonring_wire::id::TrackId::parse("never").unwrap(), 4)] {
+        world.take_words(alice);
+        world.take_words(bob);
+        let (client, publisher) = (world.id(bob), world.id(alice));
+        world.command(Command::SetLayer { client: client.clone(), track: track.clone(), layer: Some(0) });
+        world.command(Command::Unsubscribe { client, track: track.clone() });
+        world.command(Command::SetMuted { client: publisher.clone(), track: track.clone(), muted: true });
+        world.command(Command::Unpublish { client: publisher, track });
+        let told = [world.take_words(alice), world.take_words(bob)].concat();
+        assert_eq!(told.iter().filter(|words| words.contains("UnknownTrack")).count(), mistakes, "{told:?}");
+        assert_eq!(told.len(), mistakes);
+    }
 }
 
 #[test]

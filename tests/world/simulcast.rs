@@ -212,3 +212,20 @@ fn a_lower_layer_is_asked_for_as_soon_as_the_estimate_falls() {
     let got = &world.members[bob].got[before..];
     assert_eq!(layers(got), [2, 0], "within 200 ms");
 }
+
+#[test]
+fn what_is_missing_after_a_switch_is_not_made_up_from_the_layer_before() {
+    let (mut world, mut encoder, bob, track) = scene(96);
+    world.command(Command::SetLayer { client: world.id(bob), track, layer: Some(0) });
+    encoder.run(&mut world, 15);
+    assert_eq!(layer_of(world.members[bob].got.last().unwrap()), 0);
+    encoder.layers[0].index += 1;
+    encoder.run(&mut world, 5);
+    let got = world.got(bob, 96);
+    let gap = got.windows(2).find(|pair| pair[1].sequence == pair[0].sequence.wrapping_add(2)).expect("a gap");
+    let (ssrc, missing) = (gap[0].ssrc, gap[0].sequence.wrapping_add(1));
+    let nack = world.raw(bob).control(|w| w.nack(Ssrc(1), ssrc, &[missing]).unwrap());
+    world.raw(bob).out.push(nack);
+    world.run_ms(50);
+    assert_eq!(world.got(bob, 97).len(), 0);
+}

@@ -24,7 +24,7 @@ pub(super) fn stun(bytes: &[u8]) {
         let from = SocketAddr::from(([10, 0, 0, n as u8], 5_000));
         now += Duration::from_millis(10);
         if let Ok(read) = stun::parse(request) {
-            if let Ok((len, _)) = agent.handle_request(now, from, &read, &mut out) {
+            if let Ok((len, _)) = agent.handle_request(now, from.into(), &read, &mut out) {
                 assert!(len > 0 && len <= MAX_RESPONSE);
             }
             let _ = (read.local_ufrag(), read.remote_ufrag(), read.use_candidate(), read.priority());

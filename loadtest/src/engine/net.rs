@@ -95,7 +95,7 @@ impl Socket {
     pub(super) fn send(&self, from: Option<IpAddr>, batch: &SendBatch) -> usize {
         let refused = |run: &&Run| {
             let transmit = Transmit {
-                destination: run.to,
+                destination: run.to.remote,
                 ecn: None,
                 contents: &batch.bytes()[run.start as usize..][..run.len as usize],
                 segment_size: (run.datagrams > 1).then_some(usize::from(run.segment)),

@@ -138,7 +138,7 @@ impl World {
     }
 
     fn serve(&mut self, mut bytes: Vec<u8>) {
-        let (from, out) = (PEER.parse().unwrap(), &mut self.server_out);
+        let (from, out) = (PEER.parse::<SocketAddr>().unwrap(), &mut self.server_out);
         match classify(&bytes).unwrap() {
             Protocol::Stun => _ = self.server.handle_stun(self.now, from, &stun::parse(&bytes).unwrap(), out).unwrap(),
             Protocol::Dtls => {
@@ -170,7 +170,7 @@ impl World {
     fn forward(&mut self, pt: u8, ssrc: u32, index: u64, timestamp: u32, payload: &[u8]) {
         let header =
             NewHeader { marker: false, payload_type: Pt(pt), sequence: index as u16, timestamp, ssrc: Ssrc(ssrc) };
-        let mut slot = self.server_out.slot(PEER.parse().unwrap(), 1_400).unwrap();
+        let mut slot = self.server_out.slot(PEER.parse::<SocketAddr>().unwrap(), 1_400).unwrap();
         let header_len = write_header(slot.bytes(), &header, &[]);
         let srtp = self.server.srtp_out().unwrap();
         let len = srtp.seal_rtp(payload, slot.bytes(), header_len, index);
@@ -178,7 +178,7 @@ impl World {
     }
 
     fn control(&mut self, write: impl FnOnce(&mut Writer<'_>)) {
-        let mut slot = self.server_out.slot(PEER.parse().unwrap(), 1_400).unwrap();
+        let mut slot = self.server_out.slot(PEER.parse::<SocketAddr>().unwrap(), 1_400).unwrap();
         let mut writer = Writer::new(slot.bytes());
         write(&mut writer);
         let len = writer.len();

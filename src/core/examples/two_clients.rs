@@ -86,7 +86,16 @@ impl World {
         let mut scripts = ScriptLibrary::new(Vec::new());
         let script = Script::compile("default_room.lua", POLICY.as_bytes()).map(Arc::new);
         scripts.insert("default_room.lua".to_owned(), script);
-        let engine = PolicyEngine::new(PolicySettings::default(), 1);
+        // Scripts are charged real processor time, which on a busy machine is more than the time that passes here.
+        let generous = Duration::from_secs(60);
+        let settings_of_policies = PolicySettings {
+            cpu_share: 1.0,
+            cpu_burst: generous,
+            step_budget: generous,
+            load_budget: generous,
+            ..PolicySettings::default()
+        };
+        let engine = PolicyEngine::new(settings_of_policies, 1);
         Ok(Self {
             now,
             shard: Shard::new(now, settings, engine, scripts, [7; 32]),

@@ -119,8 +119,9 @@ pub enum Command {
         /// Pixels down.
         height: u32,
     },
-    /// A joined client's new WebSocket wants to know the room as it is. Answered by [`Event::Joined`], unless the
-    /// client is gone; nobody else is told.
+    /// A joined client's new WebSocket wants to know the room as it is. Answered by [`Event::Joined`], then
+    /// [`Event::TrackPaused`] for what is paused, [`Event::WantedLayers`] for what it publishes and
+    /// [`Event::ActiveSpeakers`], unless the client is gone; nobody else is told.
     Snapshot {
         /// Who.
         client: ClientId,

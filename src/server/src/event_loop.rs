@@ -10,7 +10,7 @@ mod tick;
 mod tests;
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -24,7 +24,7 @@ use crate::probe::{self, StartError};
 use crate::udp::{Udp, UdpSettings, WakeFd};
 use moonring_core::command::{Command, Event};
 use moonring_core::report::IoStats;
-use moonring_wire::packet::SendBatch;
+use moonring_wire::packet::{AddressPair, SendBatch};
 use tick::Ticker;
 
 /// Stack of a shard thread. LuaJIT has no check of the C stack's depth, so that scripts can use megabytes of it.
@@ -35,7 +35,7 @@ const IO_MEMORY_BYTES: usize = 64 << 10;
 /// What a shard does, without socket, clock or thread.
 pub trait Core {
     /// One datagram. There is room for `LoopSettings::reply_datagrams` in `out`.
-    fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8], out: &mut SendBatch);
+    fn handle_datagram(&mut self, now: Instant, from: AddressPair, bytes: &mut [u8], out: &mut SendBatch);
     /// One command of the control plane. The same room is in `out`.
     fn handle_command(&mut self, now: Instant, command: Command, out: &mut SendBatch);
     /// Sends on what came in. True when `out` is full and there is more: called again, after a flush in this tick or,
@@ -62,7 +62,7 @@ pub enum Phase {
     /// [`Core::handle_command`].
     Command,
     /// [`Core::handle_datagram`], from this address.
-    Datagram(SocketAddr),
+    Datagram(AddressPair),
     /// [`Core::forward`].
     Forward,
     /// [`Core::handle_timeout`].

@@ -16,17 +16,18 @@ mod sockets;
 mod table;
 #[cfg(test)]
 mod tests;
+mod usual;
 mod wake;
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use crate::io_mode::IoMode;
 use inbox::Inbox;
 use mmsg::Mmsg;
 use moonring_core::report::IoStats;
-use moonring_wire::packet::{Run, SendBatch};
+use moonring_wire::packet::{AddressPair, Run, SendBatch};
 use ring::Uring;
 use sockets::Sockets;
 
@@ -160,7 +161,7 @@ impl Udp {
     }
 
     /// Hands up to `limit` datagrams to `each`, in place; stops after one for which it returns false. Never waits.
-    pub fn receive(&mut self, limit: usize, each: impl FnMut(SocketAddr, &mut [u8]) -> bool) -> Received {
+    pub fn receive(&mut self, limit: usize, each: impl FnMut(AddressPair, &mut [u8]) -> bool) -> Received {
         self.inbox.receive(limit, &mut self.stats, each)
     }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What a track carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Kind {
     /// Sound.
     Audio,
@@ -25,6 +26,7 @@ impl Kind {
 /// Where a track's media comes from, as its publisher says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum Source {
     /// A camera.
     Camera,
@@ -55,6 +57,7 @@ impl Source {
 /// A codec the forwarder can look into as far as it needs (key frames, layers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum CodecName {
     /// RFC 7587.
     Opus,
@@ -202,6 +205,7 @@ impl ExtensionIds {
 
 /// What everybody is told of a track.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct TrackInfo {
     /// The server's name for it.
     pub id: crate::id::TrackId,
@@ -241,6 +245,7 @@ impl TrackInfo {
 /// Why nothing is sent of a track that a client has subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum PauseReason {
     /// It does not fit into what the client's path carries.
     Bandwidth,

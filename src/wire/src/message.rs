@@ -52,6 +52,9 @@ use serde_json::Value;
 use crate::id::{ClientId, Mid, RoomId, TrackId};
 use crate::media::{PauseReason, Source, TrackInfo};
 
+#[cfg(test)]
+mod typescript;
+
 /// The version this file describes; [`ClientMessage::Join::protocol`] may name it.
 pub const PROTOCOL_VERSION: u32 = 1;
 /// Longest message, in bytes of JSON text.
@@ -70,6 +73,7 @@ pub const MAX_ERRORS: u32 = 50;
 /// From the client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum ClientMessage {
     /// Asks to enter a room; the first message of a connection, once.
     Join {
@@ -80,9 +84,11 @@ pub enum ClientMessage {
         token: String,
         /// Anything about the client: others and the policy see it.
         #[serde(default)]
+        #[cfg_attr(test, ts(type = "any"))]
         metadata: Value,
         /// [`PROTOCOL_VERSION`], when the client wants to be refused by a server that speaks another.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
         protocol: Option<u32>,
     },
     /// Goes on with a stay whose WebSocket was lost; the first message of a connection, instead of `join`.
@@ -140,6 +146,7 @@ pub enum ClientMessage {
     /// A message to the room's policy (`on_message`).
     Message {
         /// Anything.
+        #[cfg_attr(test, ts(type = "any"))]
         value: Value,
     },
     /// Leaves the room at once: nobody waits for a resume. The server closes the connection.
@@ -149,6 +156,7 @@ pub enum ClientMessage {
 /// A section of an offer that newly publishes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Publish {
     /// `RTCRtpTransceiver.mid`.
     pub mid: Mid,
@@ -160,6 +168,7 @@ pub struct Publish {
 /// A section of an offer that newly receives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Subscribe {
     /// `RTCRtpTransceiver.mid`.
     pub mid: Mid,
@@ -170,6 +179,7 @@ pub struct Subscribe {
 /// From the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum ServerMessage {
     /// The client is in the room, for the first time or after a resume.
     Joined {
@@ -262,6 +272,7 @@ pub enum ServerMessage {
     /// A message from the room's policy.
     Message {
         /// What the script sent.
+        #[cfg_attr(test, ts(type = "any"))]
         value: Value,
     },
     /// The client is removed from the room. The server closes.
@@ -288,35 +299,42 @@ pub enum ServerMessage {
         message: String,
         /// The offer's number, when it was one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
         request: Option<u64>,
     },
 }
 
 /// A client as others see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Participant {
     /// Its id.
     pub client: ClientId,
     /// What it said of itself.
+    #[cfg_attr(test, ts(type = "any"))]
     pub metadata: Value,
 }
 
 /// What became of one section that an offer named.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct SectionResult {
     /// Which section.
     pub mid: Mid,
     /// The track published or received there, unless refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub track: Option<TrackInfo>,
     /// Why it was refused, in words for the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub reason: Option<String>,
 }
 
 /// Kinds of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub enum ErrorCode {
     /// Not JSON, an unknown `type`, a missing, unknown or ill-typed field.
     BadMessage,

@@ -1,6 +1,6 @@
-//! The memory that packets leave from: plain bytes and addresses, no socket.
+//! Where packets come from and go to, and the memory that they leave from: plain bytes and addresses, no socket.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Most datagrams in one run: the kernel's `UDP_MAX_SEGMENTS` is 128, older ones had 64.
 pub const MAX_RUN_DATAGRAMS: u16 = 64;
@@ -9,11 +9,33 @@ pub const MAX_RUN_BYTES: u32 = 65_000;
 /// Largest datagram sent: what fits every path that WebRTC is used on.
 pub const MAX_DATAGRAM: usize = 1_500;
 
+/// Both ends of a datagram's way. An answer leaves from the address that was asked, or a NAT, a firewall and the client's
+/// ICE agent do not take it for one (RFC 8445 section 7.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AddressPair {
+    /// The client's address.
+    pub remote: SocketAddr,
+    /// The address of this server; `None` leaves it to the socket, which is bound to one, and to the kernel.
+    pub local: Option<IpAddr>,
+}
+
+impl From<SocketAddr> for AddressPair {
+    fn from(remote: SocketAddr) -> Self {
+        Self { remote, local: None }
+    }
+}
+
+impl std::fmt::Display for AddressPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.remote.fmt(f)
+    }
+}
+
 /// Datagrams to one address, back to back in memory and equally long but for a shorter last one: one GSO send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Where to.
-    pub to: SocketAddr,
+    /// Where to, and from where.
+    pub to: AddressPair,
     /// Offset of the first byte in [`SendBatch::bytes`].
     pub start: u32,
     /// Bytes of all datagrams.
@@ -28,9 +50,11 @@ pub struct Run {
 /// ([`SendBatch::slot`]) and chained into runs as they come.
 ///
 /// ```
+/// use std::net::SocketAddr;
+///
 /// use moonring_wire::packet::SendBatch;
 ///
-/// let (ada, bob) = ("192.0.2.1:5000".parse().unwrap(), "192.0.2.2:5000".parse().unwrap());
+/// let (ada, bob) = (SocketAddr::from(([192, 0, 2, 1], 5000)), SocketAddr::from(([192, 0, 2, 2], 5000)));
 /// let mut batch = SendBatch::new(64 * 1024, 8); // bytes, runs
 ///
 /// let mut slot = batch.slot(ada, 1_200).expect("there is room");
@@ -40,7 +64,7 @@ pub struct Run {
 /// assert!(batch.push(bob, b"three"));
 ///
 /// // Equally long datagrams to one address leave as one send.
-/// let runs: Vec<_> = batch.runs().iter().map(|run| (run.to, run.datagrams)).collect();
+/// let runs: Vec<_> = batch.runs().iter().map(|run| (run.to.remote, run.datagrams)).collect();
 /// assert_eq!(runs, [(ada, 2), (bob, 1)]);
 /// assert_eq!(batch.iter().nth(1), Some((ada, &b"two!"[..])));
 ///
@@ -59,7 +83,7 @@ pub struct SendBatch {
 /// Room for one datagram at the end of the batch. Nothing is sent unless [`Slot::commit`] is called.
 pub struct Slot<'a> {
     batch: &'a mut SendBatch,
-    to: SocketAddr,
+    to: AddressPair,
     capacity: usize,
 }
 
@@ -70,15 +94,15 @@ impl SendBatch {
     }
 
     /// Room for a datagram of up to `capacity` bytes to `to`; `None` when the batch must be flushed first.
-    pub fn slot(&mut self, to: SocketAddr, capacity: usize) -> Option<Slot<'_>> {
+    pub fn slot(&mut self, to: impl Into<AddressPair>, capacity: usize) -> Option<Slot<'_>> {
         if self.used + capacity > self.bytes.len() || self.runs.len() == self.max_runs {
             return None;
         }
-        Some(Slot { batch: self, to, capacity })
+        Some(Slot { batch: self, to: to.into(), capacity })
     }
 
     /// Copies a whole datagram in; false when the batch is full.
-    pub fn push(&mut self, to: SocketAddr, datagram: &[u8]) -> bool {
+    pub fn push(&mut self, to: impl Into<AddressPair>, datagram: &[u8]) -> bool {
         match self.slot(to, datagram.len()) {
             Some(mut slot) => {
                 slot.bytes()[..datagram.len()].copy_from_slice(datagram);
@@ -121,11 +145,11 @@ impl SendBatch {
         self.datagrams = 0;
     }
 
-    /// Every datagram with its address, for tests and simulated networks.
+    /// Every datagram with the client's address, for tests and simulated networks.
     pub fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
         self.runs.iter().flat_map(|run| {
             let bytes = &self.bytes[run.start as usize..(run.start + run.len) as usize];
-            bytes.chunks(run.segment as usize).map(|datagram| (run.to, datagram))
+            bytes.chunks(run.segment as usize).map(|datagram| (run.to.remote, datagram))
         })
     }
 }
@@ -189,6 +213,17 @@ mod tests {
     #[test]
     fn another_address_starts_another_run() {
         assert_eq!(runs_of(&[(1, 100), (2, 100), (1, 100)]), [(1, 100), (1, 100), (1, 100)]);
+    }
+
+    #[test]
+    fn the_same_client_asked_at_another_of_our_addresses_starts_another_run() {
+        let mut batch = SendBatch::new(1 << 10, 8);
+        let locals = [None, Some(IpAddr::from([10, 0, 0, 1])), Some(IpAddr::from([10, 0, 0, 2]))];
+        for local in [0, 1, 1, 2].map(|n: usize| locals[n]) {
+            assert!(batch.push(AddressPair { remote: addr(1), local }, &[7; 10]));
+        }
+        let runs: Vec<_> = batch.runs().iter().map(|run| (run.to.local, run.datagrams)).collect();
+        assert_eq!(runs, [(locals[0], 1), (locals[1], 2), (locals[2], 1)]);
     }
 
     #[test]

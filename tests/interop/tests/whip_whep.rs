@@ -70,8 +70,21 @@ fn a_receivers_request_for_a_key_frame_reaches_the_publisher() {
 #[test]
 fn what_either_side_loses_is_repaired() {
     let server = TestServer::start();
-    let mut alice = publisher(&server);
-    let mut bob = receiver(&server);
+    let alice = publisher(&server);
+    let bob = receiver(&server);
+    lose_and_repair(alice, bob);
+}
+
+#[test]
+fn what_a_receiver_without_rtx_loses_is_repaired_too() {
+    let server = TestServer::start();
+    let alice = publisher(&server);
+    let bob = Client::receive_without_rtx(&server, "demo", &[Audio, Video]);
+    lose_and_repair(alice, bob);
+}
+
+/// Loses a packet of 25 on both ways; hardly a frame is missing.
+fn lose_and_repair(mut alice: Client, mut bob: Client) {
     assert!(drive(&mut [&mut alice, &mut bob], |c| c[1].frames(Video).len() >= 10), "{bob:?}");
     (alice.lose_one_in, bob.lose_one_in) = (25, 25);
     let start = bob.frames(Video).len();

@@ -9,6 +9,8 @@ import { join } from 'node:path';
 
 /** The server's address, on the hub's loopback. */
 export const SERVER_ADDRESS = '10.183.0.1';
+/** From a place's subnet to the next that it moves to: there are fewer places than this. */
+const ANOTHER = 50;
 /** What the queue in front of a bottleneck holds. */
 const QUEUE_MS = 400;
 
@@ -49,7 +51,21 @@ export function createNet() {
       ip('-n', name, 'addr', 'add', `10.183.${n}.2/30`, 'dev', `${link}c`);
       ip('-n', name, 'link', 'set', `${link}c`, 'up');
       ip('-n', name, 'route', 'add', 'default', 'via', `10.183.${n}.1`);
-      return { wrap: (/** @type {string} */ program) => wrapper(scripts, name, program), ...createLink(hub, `${link}h`) };
+      let subnet = n;
+      return {
+        wrap: (/** @type {string} */ program) => wrapper(scripts, name, program),
+        ...createLink(hub, `${link}h`),
+        /** Gives the place another address, as a change from one access network to another does. */
+        move() {
+          const before = subnet;
+          subnet += ANOTHER;
+          ip('-n', hub, 'addr', 'add', `10.183.${subnet}.1/30`, 'dev', `${link}h`);
+          ip('-n', name, 'addr', 'del', `10.183.${before}.2/30`, 'dev', `${link}c`); // and with it the default route
+          ip('-n', name, 'addr', 'add', `10.183.${subnet}.2/30`, 'dev', `${link}c`);
+          ip('-n', name, 'route', 'add', 'default', 'via', `10.183.${subnet}.1`);
+          ip('-n', hub, 'addr', 'del', `10.183.${before}.1/30`, 'dev', `${link}h`);
+        },
+      };
     },
     remove() {
       for (const name of names) {

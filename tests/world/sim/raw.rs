@@ -35,6 +35,8 @@ pub(crate) struct Raw {
     pub(crate) clocks: Vec<(Ssrc, u64, u32)>,
     pub(crate) connected: bool,
     pub(crate) profile: Option<SrtpProfile>,
+    /// The datagrams of RTP that came, still sealed.
+    pub(crate) sealed: Vec<Vec<u8>>,
     /// Datagrams to send.
     pub(crate) out: Vec<Vec<u8>>,
     dtls: Option<Dtls>,
@@ -57,6 +59,7 @@ impl Raw {
             clocks: Vec::new(),
             connected: false,
             profile: None,
+            sealed: Vec::new(),
             out: Vec::new(),
             dtls: None,
             srtp: None,
@@ -138,6 +141,7 @@ impl Raw {
                 None
             }
             Protocol::Rtp => {
+                self.sealed.push(bytes.to_vec());
                 let header = Header::parse(bytes).ok()?;
                 let (_, incoming) = self.srtp.as_mut()?;
                 let opened = incoming.unprotect_rtp(bytes, header.header_len, header.ssrc.0, header.sequence);

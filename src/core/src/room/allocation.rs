@@ -59,6 +59,7 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     let choices = choices(now, outbound, tracks);
     let sound = sound_bps(now, outbound, tracks);
     let Some(path) = outbound.congestion.as_deref_mut() else { return Vec::new() };
+    let sound = if path.leaves_out_sound() { 0 } else { sound };
     let top = |choice: &Choice| (0..=choice.limit).map(|n| choice.rate(n)).max().unwrap_or(0).max(UNKNOWN_BPS);
     let wanted: u64 = choices.iter().map(top).sum();
     let floor: u64 = choices.iter().filter_map(|c| c.active(0).map(|layer| c.rate(layer))).sum();

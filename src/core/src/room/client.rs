@@ -1,7 +1,6 @@
 //! One connected user: its transport, what it publishes, what it receives.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use moonring_wire::id::{ClientId, ClientKey, Mid, RoomKey, Ssrc, TrackKey};
 use moonring_wire::media::{ExtensionIds, TrackInfo};
 use moonring_wire::negotiate::{AnswerCodec, Fingerprint, IceCredentials, Offer, Setup};
 use moonring_wire::negotiate::{RequestId, SectionOutcome};
+use moonring_wire::packet::AddressPair;
 use moonring_wire::rtp::twcc::ArrivalRecorder;
 use moonring_wire::transport::Transport;
 
@@ -199,7 +199,7 @@ pub struct Reach {
     /// ICE ufrags under which the shard knows it: the current one and, after a restart, the one before.
     pub ufrags: Vec<String>,
     /// Addresses under which the shard knows it.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<AddressPair>,
 }
 
 impl Client {

@@ -27,6 +27,8 @@ const REHEARSAL_SLICE: Duration = Duration::from_millis(5);
 const RAMP: Duration = Duration::from_millis(1_500);
 /// How long layers may follow the first probes up one after the other.
 const CLIMB: Duration = Duration::from_secs(5);
+/// How long a REMB counts: while pictures come, clients send one a second or more often.
+const REMB_LIFE: Duration = Duration::from_secs(5);
 
 /// What is known of how a client's path is controlled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,12 @@ pub struct Congestion {
     last_sent: Option<Instant>,
     /// Something is paused because it does not fit.
     is_starved: bool,
+    /// Transport-wide feedback has come: a REMB no longer counts.
+    has_feedback: bool,
+    /// When the last REMB came, while it counts.
+    remb: Option<Instant>,
+    /// The last REMB is of pictures alone.
+    leaves_out_sound: bool,
     rehearsals: Rehearsals,
     /// What may be resent.
     pub repairs: RepairBudget,
@@ -89,6 +97,9 @@ impl Congestion {
             polled: now,
             last_sent: None,
             is_starved: false,
+            has_feedback: false,
+            remb: None,
+            leaves_out_sound: false,
             rehearsals: Rehearsals::default(),
             repairs: RepairBudget::new(now),
         }
@@ -145,6 +156,7 @@ impl Congestion {
         let told = self.estimator.on_feedback(now, packet).is_ok_and(|said| said.received + said.lost > 0);
         if told {
             self.control = Control::Estimated;
+            (self.has_feedback, self.remb, self.leaves_out_sound) = (true, None, false);
             self.pace(now);
             let (queue, loss) = (self.estimator.queue(), self.estimator.loss());
             self.rehearsals.observe(now, Seen { queue, loss, target_bps: self.estimator.target_bps() });
@@ -152,11 +164,20 @@ impl Congestion {
         told
     }
 
-    /// Takes in a REMB. It counts while no transport-wide feedback comes.
-    pub fn remb(&mut self, now: Instant, bps: u64) {
+    /// Takes in a REMB. It counts while no transport-wide feedback comes, and for [`REMB_LIFE`]. `covers_sound`: it is an
+    /// estimate for sound and pictures together, not for pictures alone.
+    pub fn remb(&mut self, now: Instant, bps: u64, covers_sound: bool) {
         self.estimator.on_remb(now, bps);
+        if !self.has_feedback {
+            (self.remb, self.leaves_out_sound) = (Some(now), !covers_sound);
+        }
         self.control = Control::Estimated;
         self.pace(now);
+    }
+
+    /// Whether sound is beside what the estimate is for.
+    pub fn leaves_out_sound(&self) -> bool {
+        self.leaves_out_sound
     }
 
     /// Takes in a round trip from a receiver report.
@@ -167,6 +188,10 @@ impl Congestion {
     /// Says what would be sent if it could; probes go no further. `floor_bps` is what must pass while the path is
     /// still unknown: the lowest layers.
     pub fn set_wanted(&mut self, now: Instant, wanted_bps: u64, floor_bps: u64) {
+        // Who is sent no pictures says nothing new of them: what is paused by an old estimate would be so for ever.
+        if self.remb.is_some_and(|at| now.saturating_duration_since(at) >= REMB_LIFE) {
+            (self.remb, self.leaves_out_sound, self.control) = (None, false, Control::None);
+        }
         self.estimator.set_wanted(now, wanted_bps);
         let ramping = self.began.is_none_or(|at| now.saturating_duration_since(at) < RAMP);
         let least = if ramping { floor_bps } else { 0 };
@@ -316,15 +341,19 @@ mod tests {
         let mut path = Congestion::new(t0);
         assert_eq!(path.stable_bps(), None);
         assert!(path.may_send(t0));
-        path.remb(t0, 500_000);
+        path.remb(t0, 500_000, true);
         assert_eq!(path.target_bps(), Some(500_000));
+        for (ms, expected) in [(4_900, Some(500_000)), (5_000, None)] {
+            path.set_wanted(t0 + Duration::from_millis(ms), 1_000_000, 100_000);
+            assert_eq!(path.target_bps(), expected, "{ms} ms after the only REMB");
+        }
     }
 
     #[test]
     fn what_was_sent_beyond_the_pace_waits() {
         let t0 = Instant::now();
         let mut path = Congestion::new(t0);
-        path.remb(t0, 800_000);
+        path.remb(t0, 800_000, true);
         let mut sent = 0;
         while path.may_send(t0) {
             path.sent(t0, 1_172, false, None);

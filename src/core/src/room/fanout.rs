@@ -2,7 +2,6 @@
 //! new header, then the shared plaintext encrypted straight into the place it leaves from. Client by client, so that
 //! one client's packets lie back to back and leave as one send.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use slotmap::SlotMap;
@@ -11,13 +10,15 @@ use super::client::{Client, Outbound};
 use super::congestion::Congestion;
 use super::forward::{Forward, Outgoing, OutgoingStream};
 use super::history::{History, Packet};
+use super::kept_headers::Keeping;
+use super::pictures::PictureShift;
 use super::track::Track;
 use super::{Room, World, sound};
 use crate::bandwidth::{MAX_QUEUE_TIME, ProbeId};
 use moonring_wire::drops::{DropReason, Drops};
 use moonring_wire::id::{ClientKey, Pt, RoomKey, Ssrc, TrackKey};
 use moonring_wire::media::{CodecName, Extension, ExtensionIds};
-use moonring_wire::packet::{MAX_DATAGRAM, SendBatch};
+use moonring_wire::packet::{AddressPair, MAX_DATAGRAM, SendBatch};
 use moonring_wire::rtp::extension::{abs_send_time, transport_sequence};
 use moonring_wire::rtp::header::{NewHeader, pad, write_header};
 use moonring_wire::rtp::rtx::OSN_LEN;
@@ -125,12 +126,12 @@ fn send_waiting(
 }
 
 /// Sends to one client, and counts.
-struct Sender<'a> {
-    moment: Moment,
-    to: Destination<'a>,
-    congestion: Option<&'a mut Congestion>,
-    packets: u64,
-    bytes: u64,
+pub(super) struct Sender<'a> {
+    pub(super) moment: Moment,
+    pub(super) to: Destination<'a>,
+    pub(super) congestion: Option<&'a mut Congestion>,
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
 }
 
 impl Sender<'_> {
@@ -153,12 +154,12 @@ impl Sender<'_> {
                 return Progress::Paced;
             }
             let Some((history, packet, outgoing)) = forward.next(self.moment.now, track) else { break };
-            let stream = &forward.stream;
+            let stream = forward.stream;
             let header = header(packet, stream.pt, outgoing.index, &outgoing, stream.ssrc);
             let codec = forward.codec;
             let packet =
                 OutgoingPacket { header, index: outgoing.index, codec, history, packet, outgoing, resend_of: None };
-            self.send(&packet, stream, None, out);
+            self.send(&packet, &stream, (None, forward.keeping()), out);
         }
         Progress::Done
     }
@@ -172,18 +173,19 @@ impl Sender<'_> {
         }
     }
 
-    /// Seals one packet into `out`; false when it cannot leave.
-    fn send(
+    /// Seals one packet into `out`, as part of a probe or not, and notes its header where that is kept; false when it
+    /// cannot leave.
+    pub(super) fn send(
         &mut self,
         packet: &OutgoingPacket<'_>,
         stream: &OutgoingStream,
-        probe: Option<ProbeId>,
+        (probe, keeping): (Option<ProbeId>, Option<Keeping<'_>>),
         out: &mut SendBatch,
     ) -> bool {
         let is_numbered = stream.numbered && self.to.ids.get(Extension::TransportSequence).is_some();
         let path = self.congestion.as_deref_mut().filter(|_| is_numbered);
         let number = path.map(|path| path.next_sequence());
-        let len = seal(self.moment, packet, number, self.to, out);
+        let len = seal(self.moment, packet, (number, keeping), self.to, out);
         if len == 0 {
             return false;
         }
@@ -209,7 +211,7 @@ fn count(client: &Client, packets: u64, bytes: u64) {
 #[derive(Clone, Copy)]
 pub struct Destination<'a> {
     /// Its selected address.
-    pub address: SocketAddr,
+    pub address: AddressPair,
     /// Its keys.
     pub srtp: &'a SrtpOut,
     /// Its ids of header extensions.
@@ -225,23 +227,49 @@ impl<'a> Destination<'a> {
 }
 
 /// One packet about to leave.
-struct OutgoingPacket<'a> {
-    header: NewHeader,
+pub(super) struct OutgoingPacket<'a> {
+    pub(super) header: NewHeader,
     /// The SRTP index in the stream of `header.ssrc`.
-    index: u64,
-    codec: CodecName,
-    history: &'a History,
-    packet: &'a Packet,
-    outgoing: Outgoing,
+    pub(super) index: u64,
+    pub(super) codec: CodecName,
+    pub(super) history: &'a History,
+    pub(super) packet: &'a Packet,
+    pub(super) outgoing: Outgoing,
     /// The sequence number a retransmission carries in front of its payload (RFC 4588 section 4).
-    resend_of: Option<u16>,
+    pub(super) resend_of: Option<u16>,
+}
+
+/// What follows the header of a packet.
+pub(super) struct Body<'a> {
+    pub(super) payload: &'a [u8],
+    /// Bytes of padding behind it.
+    pub(super) padding: u8,
+    pub(super) codec: CodecName,
+    pub(super) pictures: PictureShift,
+}
+
+impl Body<'_> {
+    /// Writes it into the packet `buf` from `at` on; its end. `None` when `overhead` bytes more do not fit.
+    pub(super) fn write(&self, buf: &mut [u8], at: usize, overhead: usize) -> Option<usize> {
+        let payload_end = at + self.payload.len();
+        let end = payload_end + usize::from(self.padding);
+        if end + overhead > buf.len() {
+            return None;
+        }
+        buf[at..payload_end].copy_from_slice(self.payload);
+        self.pictures.apply(self.codec, &mut buf[at..payload_end]);
+        if self.padding > 0 {
+            pad(&mut buf[..end], self.padding);
+        }
+        Some(end)
+    }
 }
 
 /// Writes and encrypts one packet; its bytes, 0 when it cannot leave.
 fn seal(
     moment: Moment,
     sealed: &OutgoingPacket<'_>,
-    number: Option<u16>,
+    (number, keeping): (Option<u16>, Option<Keeping<'_>>),
     to: Destination<'_>,
     out: &mut SendBatch,
 ) -> usize {
@@ -254,15 +282,16 @@ fn seal(
         buf[at..at + OSN_LEN].copy_from_slice(&sequence.to_be_bytes());
         at += OSN_LEN;
     }
-    let payload = sealed.history.payload(sealed.packet);
-    if at + payload.len() + usize::from(sealed.packet.padding) + srtp.rtp_overhead() > buf.len() {
-        return 0;
-    }
-    buf[at..at + payload.len()].copy_from_slice(payload);
-    sealed.outgoing.pictures.apply(sealed.codec, &mut buf[at..at + payload.len()]);
-    let end = at + payload.len() + usize::from(sealed.packet.padding);
-    if sealed.packet.padding > 0 {
-        pad(&mut buf[..end], sealed.packet.padding);
+    let body = Body {
+        payload: sealed.history.payload(sealed.packet),
+        padding: sealed.packet.padding,
+        codec: sealed.codec,
+        pictures: sealed.outgoing.pictures,
+    };
+    let Some(end) = body.write(buf, at, srtp.rtp_overhead()) else { return 0 };
+    if let Some(keeping) = keeping {
+        let body = (body.codec, body.pictures, body.padding);
+        keeping.note(&buf[..header_len], sealed.index, body);
     }
     let len = srtp.protect_rtp(buf, header_len, end, sealed.index);
     slot.commit(len);
@@ -301,43 +330,6 @@ fn write_with_extensions(
     write_header(buf, &sealed.header, &elements[..count])
 }
 
-/// Sends the packet that went out with `sequence` once more, as a retransmission (RFC 4588). False when it is no longer
-/// here, the client takes none, its budget is used up, or `out` is full. `probe`: it is sent to probe the path, not
-/// because somebody asked. Without RTX nothing is resent: the same SRTP index would have to seal the same bytes, and
-/// the send time in the header is not the same.
-pub fn resend(
-    moment: Moment,
-    (outbound, place): (&mut Outbound, u16),
-    (tracks, to): (&SlotMap<TrackKey, Track>, Destination<'_>),
-    (sequence, probe): (u16, Option<ProbeId>),
-    out: &mut SendBatch,
-) -> usize {
-    let Some(forward) = outbound.forwards.get_mut(usize::from(place)).and_then(Option::as_mut) else { return 0 };
-    let Some(track) = tracks.get(forward.track) else { return 0 };
-    let Some((history, packet, outgoing)) = forward.find_sent(track, sequence) else { return 0 };
-    let Some(rtx) = &mut forward.stream.rtx else { return 0 };
-    let mut path = outbound.congestion.as_deref_mut();
-    if probe.is_none()
-        && let Some(path) = path.as_deref_mut()
-    {
-        let rtt = path.rtt();
-        if !path.repairs.allow(moment.now, (forward.stream.ssrc.0, sequence), packet.payload_len(), rtt) {
-            return 0;
-        }
-    }
-    let index = rtx.next_index;
-    let header = header(packet, rtx.pt, index, &outgoing, rtx.ssrc);
-    let codec = forward.codec;
-    let sealed = OutgoingPacket { header, index, codec, history, packet, outgoing, resend_of: Some(sequence) };
-    let mut sender = Sender { moment, to, congestion: path, packets: 0, bytes: 0 };
-    rtx.next_index += 1;
-    let stream = forward.stream;
-    if !sender.send(&sealed, &stream, probe, out) {
-        return 0;
-    }
-    sender.bytes as usize
-}
-
-fn header(packet: &Packet, payload_type: Pt, index: u64, outgoing: &Outgoing, ssrc: Ssrc) -> NewHeader {
+pub(super) fn header(packet: &Packet, payload_type: Pt, index: u64, outgoing: &Outgoing, ssrc: Ssrc) -> NewHeader {
     NewHeader { marker: packet.marker, payload_type, sequence: index as u16, timestamp: outgoing.timestamp, ssrc }
 }

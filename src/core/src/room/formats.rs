@@ -128,6 +128,12 @@ pub fn best(profiles: impl Iterator<Item = Profile>, sent: Profile, any_h264_pro
     ranks.min().map(|(_, at)| at)
 }
 
+/// Which of the formats answered for a section is to carry `sent`; `None` when none suits.
+pub fn format_for(formats: &[Format], sent: &Codec, any_h264_profile: bool) -> Option<Format> {
+    let profiles = formats.iter().map(|format| format.profile);
+    best(profiles, Profile::of(sent), any_h264_profile).map(|at| formats[at])
+}
+
 /// The payload types that were answered for a section that a client publishes in.
 ///
 /// Every codec that both sides know is answered, so a publisher may send with any of these payload types, and change

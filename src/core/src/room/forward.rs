@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::formats::Format;
 use super::history::{History, Packet};
 use super::indexes::SentIndexes;
+use super::kept_headers::{Keeping, KeptHeaders};
 use super::pictures::{LastPicture, PictureShift};
 use super::track::{KEY_FRAME_INTERVAL, Track};
 use moonring_wire::id::{Mid, Pt, Ssrc, TrackKey};
@@ -58,6 +59,8 @@ pub struct OutgoingStream {
     pub rtx: Option<Rtx>,
     /// Whether its packets carry transport-wide sequence numbers.
     pub numbered: bool,
+    /// Whether the client was answered that it may ask for packets again (NACK).
+    pub nack: bool,
 }
 
 /// The highest layers that somebody allows; `None` is no limit.
@@ -129,6 +132,8 @@ pub struct Forward {
     pub is_asked: bool,
     /// What the client's section was answered: the codecs it can be sent.
     pub formats: Vec<Format>,
+    /// For resends without RTX; from the first packet on.
+    pub kept: Option<Box<KeptHeaders>>,
     position: Position,
     numberings: [Option<Numbering>; NUMBERINGS],
     indexes: SentIndexes,
@@ -152,6 +157,7 @@ impl Forward {
             follows: false,
             is_asked: false,
             formats: Vec::new(),
+            kept: None,
             position: Position { target, cursor: 0, target_cursor: track.layers[usize::from(target)].history.end() },
             numberings: [None; NUMBERINGS],
             indexes: SentIndexes::new(first_index),
@@ -209,8 +215,10 @@ impl Forward {
     /// would leave with this payload type.
     pub fn follow(&mut self, track: &Track, format: Format) {
         self.renumber(format);
-        self.codec = track.info.codec;
-        self.last_picture = LastPicture::default();
+        if self.codec != track.info.codec {
+            self.codec = track.info.codec;
+            self.last_picture = LastPicture::default();
+        }
         self.numberings = [None; NUMBERINGS];
         self.restart(track);
     }
@@ -239,13 +247,12 @@ impl Forward {
         }
     }
 
-    /// Goes on with another track, of the same codec: its next key frame starts a new numbering, and what went out of
-    /// the one before is not sent again.
-    pub fn move_to(&mut self, key: TrackKey, track: &Track) {
-        self.track = key;
-        self.numberings = [None; NUMBERINGS];
+    /// Goes on with another track, as `format`, from its next key frame on.
+    pub fn move_to(&mut self, key: TrackKey, track: &Track, format: Format) {
         let target = track.top_layer();
-        self.position = Position { target, cursor: 0, target_cursor: track.layers[usize::from(target)].history.end() };
+        self.position = Position { target, cursor: 0, target_cursor: 0 };
+        self.track = key;
+        self.follow(track, format);
     }
 
     /// The publisher's numbers of `layer` mean something else from now on.
@@ -353,21 +360,24 @@ impl Forward {
         Some(Outgoing { index, timestamp, pictures: numbering.pictures })
     }
 
-    /// Finds the packet that went out with sequence number `sequence`, to resend it.
+    /// Finds the packet that went out with `sequence`, to resend it.
     pub fn find_sent<'t>(&self, track: &'t Track, sequence: u16) -> Option<(&'t History, &'t Packet, Outgoing)> {
         let newest = self.indexes.next().checked_sub(1)?;
         let behind = (newest as u16).wrapping_sub(sequence);
         let index = newest.checked_sub(u64::from(behind))?;
-        self.numberings.iter().flatten().find_map(|n| {
-            let from = index.wrapping_sub(n.index_offset);
-            if from < n.first {
-                return None;
-            }
-            let history = &track.layers[usize::from(n.layer)].history;
-            let packet = history.find(from)?;
-            let timestamp = packet.timestamp.wrapping_add(n.timestamp_offset);
-            Some((history, packet, Outgoing { index, timestamp, pictures: n.pictures }))
-        })
+        // The numbering under which it left; another layer may have a packet that would get the same number.
+        let n = self.numberings.iter().flatten().find(|n| index >= n.first.wrapping_add(n.index_offset))?;
+        let history = &track.layers[usize::from(n.layer)].history;
+        let packet = history.find(index.wrapping_sub(n.index_offset))?;
+        let timestamp = packet.timestamp.wrapping_add(n.timestamp_offset);
+        Some((history, packet, Outgoing { index, timestamp, pictures: n.pictures }))
+    }
+
+    /// Where the packet that [`Self::next`] just gave is noted; `None` where it is sent again by RTX, or not.
+    pub fn keeping(&mut self) -> Option<Keeping<'_>> {
+        let layer = self.layer().filter(|_| self.stream.nack && self.stream.rtx.is_none())?;
+        let headers = self.kept.get_or_insert_default();
+        Some(Keeping { headers, track: self.track, layer, arrival: self.position.cursor - 1 })
     }
 
     /// The sequence number of the newest packet that was sent.

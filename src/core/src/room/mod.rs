@@ -6,10 +6,11 @@
 //! | [`negotiation`] | chooses codecs and header extensions for an offer |
 //! | [`history`] | keeps the packets of a layer, for forwarding and for retransmissions |
 //! | [`fanout`] | the loop that writes headers and encrypts |
+//! | [`kept_headers`] | what a resend without RTX needs beside the history |
 //! | [`indexes`], [`pictures`] | numbering that stays continuous when layers are switched |
 //! | [`congestion`], [`allocation`] | what a receiver's path carries; which layers it gets of that |
-//! | [`probing`], [`repairs`] | what is sent beyond the media: probes for more, retransmissions |
 //! | [`sound`] | makes one send of the sound of several speakers |
+//! | [`probing`], [`resends`], [`repairs`] | what is sent beyond the media: probes for more, packets asked for again, and how many of them |
 //! | [`reports`], [`speakers`] | RTCP reports and feedback; who speaks |
 pub mod allocation;
 pub mod client;
@@ -19,22 +20,26 @@ pub mod formats;
 pub mod forward;
 pub mod history;
 pub mod indexes;
+pub mod kept_headers;
 pub mod negotiation;
 pub mod pictures;
 pub mod probing;
 pub mod rehearsal;
 pub mod repairs;
 pub mod reports;
+pub mod resends;
 pub mod sound;
 pub mod speakers;
 pub mod track;
+
+use std::collections::VecDeque;
 
 use client::Client;
 use moonring_policy::PolicyKey;
 use slotmap::SlotMap;
 use track::Track;
 
-use moonring_wire::id::{ClientKey, RoomId, RoomKey, TrackKey};
+use moonring_wire::id::{ClientKey, RoomId, RoomKey, TrackId, TrackKey};
 
 /// Everything that a shard owns, by dense keys.
 #[derive(Default)]
@@ -69,4 +74,19 @@ pub struct Room {
     pub sound_hold: sound::SoundHold,
     /// Who speaks.
     pub speakers: speakers::Speakers,
+    /// Tracks that ended lately, the last at the end: at most [`Room::GONE_TRACKS`].
+    pub gone: VecDeque<TrackId>,
+}
+
+impl Room {
+    /// Ended tracks that are remembered.
+    pub const GONE_TRACKS: usize = 256;
+
+    /// Notes that a track has ended: what clients ask of it now crosses the news, and is no mistake of theirs.
+    pub fn track_ended(&mut self, track: TrackId) {
+        if self.gone.len() == Self::GONE_TRACKS {
+            self.gone.pop_front();
+        }
+        self.gone.push_back(track);
+    }
 }

@@ -4,7 +4,8 @@
 use slotmap::SlotMap;
 
 use super::client::{Client, Outbound};
-use super::fanout::{self, Destination, Moment};
+use super::fanout::{Destination, Moment};
+use super::resends;
 use super::track::Track;
 use crate::bandwidth::ProbeId;
 use moonring_wire::id::TrackKey;
@@ -41,7 +42,7 @@ pub fn send_due(moment: Moment, client: &mut Client, tracks: &SlotMap<TrackKey, 
         let newest = outbound.forwards[place].as_ref().and_then(|f| f.newest_sequence());
         let again = newest.zip(due.probe).map_or(0, |(newest, probe)| {
             let sequence = newest.wrapping_sub(n as u16 % RECENT_PACKETS);
-            fanout::resend(moment, (outbound, place as u16), (tracks, to), (sequence, Some(probe)), out)
+            resends::resend(moment, (outbound, place as u16), (tracks, to), (sequence, Some(probe)), out)
         });
         // Of a track that has been paused for a while nothing is kept.
         sent += if again > 0 { again } else { send_padding(moment, (outbound, place), (to, due.probe), out) };

@@ -56,6 +56,11 @@ impl Speakers {
         self.next
     }
 
+    /// Who spoke at the last look, loudest first.
+    pub fn current(&self) -> &[ClientKey] {
+        &self.current
+    }
+
     /// A track is gone.
     pub fn remove(&mut self, track: TrackKey) {
         self.voices.retain(|v| v.track != track);

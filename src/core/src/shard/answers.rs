@@ -106,14 +106,14 @@ impl Shard {
     /// Lets the forwards of a track go on in its codec; those that cannot.
     fn repoint_forwards(&mut self, key: TrackKey) -> Vec<(ClientKey, u16)> {
         let Some(track) = self.world.tracks.get(key) else { return Vec::new() };
-        let (sent, any_profile) = (formats::Profile::of(&track.codec), self.settings.h264_any_profile);
+        let any_profile = self.settings.h264_any_profile;
         let mut unable = Vec::new();
         for (client, place) in &track.subscribers {
             let client_state = self.world.clients.get_mut(*client);
             let forward = client_state.and_then(|c| c.outbound.forwards[usize::from(*place)].as_mut());
             let Some(forward) = forward else { continue };
-            match formats::best(forward.formats.iter().map(|format| format.profile), sent, any_profile) {
-                Some(at) => forward.follow(track, forward.formats[at]),
+            match formats::format_for(&forward.formats, &track.codec, any_profile) {
+                Some(format) => forward.follow(track, format),
                 None => unable.push((*client, *place)),
             }
         }

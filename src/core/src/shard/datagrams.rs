@@ -1,19 +1,20 @@
 //! A datagram's way in: which client, then STUN, DTLS, RTP or RTCP.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::header_extensions::HeaderExtensions;
 use crate::command::Event;
-use crate::room::client::Incoming;
-use crate::room::fanout::{self, Destination};
+use crate::room::client::{Incoming, Outbound};
+use crate::room::fanout::Destination;
 use crate::room::history::Packet;
 use crate::room::reports;
+use crate::room::resends;
 use crate::room::track::SenderClock;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
-use moonring_wire::packet::SendBatch;
+use moonring_wire::media::Kind;
+use moonring_wire::packet::{AddressPair, SendBatch};
 use moonring_wire::rtp::codec;
 use moonring_wire::rtp::extension::AudioLevel;
 use moonring_wire::rtp::header::Header;
@@ -35,7 +36,10 @@ pub(super) enum Request {
     },
     KeyFrame(Ssrc),
     Resend(Ssrc, u16),
-    Estimate(u64),
+    Estimate {
+        bps: u64,
+        covers_sound: bool,
+    },
     /// A report block: the middle 32 bits of the NTP time that its round trip began at.
     RoundTrip {
         ssrc: Ssrc,
@@ -48,7 +52,7 @@ impl Shard {
     pub(super) fn receive(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: AddressPair,
         bytes: &mut [u8],
         out: &mut SendBatch,
     ) -> Result<(), DropReason> {
@@ -68,14 +72,14 @@ impl Shard {
     }
 
     /// The client whose address ICE has validated.
-    fn client_at(&self, from: SocketAddr) -> Result<ClientKey, DropReason> {
+    fn client_at(&self, from: AddressPair) -> Result<ClientKey, DropReason> {
         self.index.addresses.get(&from).copied().ok_or(DropReason::UnknownAddress)
     }
 
     fn receive_stun(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: AddressPair,
         bytes: &[u8],
         out: &mut SendBatch,
     ) -> Result<(), DropReason> {
@@ -105,7 +109,7 @@ impl Shard {
     fn receive_dtls(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: AddressPair,
         bytes: &[u8],
         out: &mut SendBatch,
     ) -> Result<(), DropReason> {
@@ -160,7 +164,7 @@ impl Shard {
     fn receive_rtp(
         &mut self,
         now: Instant,
-        (key, from): (ClientKey, SocketAddr),
+        (key, from): (ClientKey, AddressPair),
         bytes: &mut [u8],
     ) -> Result<(), DropReason> {
         let mut header = Header::parse(bytes)?;
@@ -271,7 +275,7 @@ impl Shard {
     fn receive_rtcp(
         &mut self,
         now: Instant,
-        (key, from): (ClientKey, SocketAddr),
+        (key, from): (ClientKey, AddressPair),
         bytes: &mut [u8],
         out: &mut SendBatch,
     ) -> Result<(), DropReason> {
@@ -280,13 +284,20 @@ impl Shard {
         let len = transport.unprotect_rtcp((now, from), bytes)?;
         // What makes the server send counts from the address that it sends to, and from no other.
         let is_selected = transport.selected() == Some(from);
-        let path = &mut client.outbound.congestion;
+        let Outbound { forwards, congestion: path, .. } = &mut client.outbound;
         let mut told = false;
         let mut requests = std::mem::take(&mut self.work.requests);
         let parsed = rtcp::parse(&bytes[..len], &mut |message| match message {
             RtcpMessage::Nack { .. } | RtcpMessage::Remb { .. } if !is_selected => {}
             RtcpMessage::TransportFeedback { packet } => {
                 told |= is_selected && path.as_deref_mut().is_some_and(|path| path.feedback(now, packet));
+            }
+            RtcpMessage::Remb { bitrate_bps, ssrcs } => {
+                // Some estimate what their pictures may take and leave sound out (aiortc).
+                let all: Vec<_> = ssrcs.collect();
+                let mut sound = forwards.iter().flatten().filter(|f| f.codec.kind() == Kind::Audio);
+                let covers_sound = all.is_empty() || sound.all(|forward| all.contains(&forward.stream.ssrc));
+                requests.push(Request::Estimate { bps: bitrate_bps, covers_sound });
             }
             message => note_request(message, &mut requests),
         });
@@ -328,7 +339,7 @@ impl Shard {
                     return;
                 };
                 let (outbound, tracks) = (&mut client.outbound, &self.world.tracks);
-                if fanout::resend(moment, (outbound, place), (tracks, to), (sequence, None), out) > 0 {
+                if resends::resend(moment, (outbound, place), (tracks, to), (sequence, None), out) > 0 {
                     self.report.counters.resent += 1;
                 }
             }
@@ -343,9 +354,9 @@ impl Shard {
                     }
                 }
             }
-            Request::Estimate(bps) => {
+            Request::Estimate { bps, covers_sound } => {
                 if let Some(path) = client.outbound.congestion.as_deref_mut() {
-                    path.remb(now, bps);
+                    path.remb(now, bps, covers_sound);
                     self.choose_layers(now, key);
                 }
             }
@@ -363,13 +374,15 @@ fn note_request(message: RtcpMessage<'_>, requests: &mut Vec<Request>) {
             let room = MAX_RESENT.saturating_sub(requests.len());
             requests.extend(sequences.take(room).map(|sequence| Request::Resend(media, sequence)));
         }
-        RtcpMessage::Remb { bitrate_bps, .. } => requests.push(Request::Estimate(bitrate_bps)),
         RtcpMessage::ReportBlock { block, .. } if block.last_sr != 0 => {
             requests.push(Request::RoundTrip {
                 ssrc: block.about,
                 since: block.last_sr.wrapping_add(block.delay_since_last_sr),
             });
         }
-        RtcpMessage::ReportBlock { .. } | RtcpMessage::TransportFeedback { .. } | RtcpMessage::Bye { .. } => {}
+        RtcpMessage::ReportBlock { .. }
+        | RtcpMessage::Remb { .. }
+        | RtcpMessage::TransportFeedback { .. }
+        | RtcpMessage::Bye { .. } => {}
     }
 }

@@ -23,6 +23,8 @@ impl Shard {
         let place = key.and_then(|k| self.world.clients[k].forward_of(*self.index.tracks.get(track)?));
         match (key, place) {
             (Some(key), Some(place)) => self.remove_forward(key, place),
+            // What the client does not receive (any more) needs no end.
+            (Some(key), None) if self.is_in_room_of(key, track) => {}
             _ => self.refuse_unknown_track(id, track),
         }
     }
@@ -46,6 +48,7 @@ impl Shard {
             room.tracks.retain(|k| *k != key);
             room.dirty.retain(|k| *k != key);
             room.speakers.remove(key);
+            room.track_ended(track.info.id.clone());
         }
         let Some(owner) = self.world.clients.get_mut(track.owner) else { return };
         owner.inbound.published.retain(|k| *k != key);

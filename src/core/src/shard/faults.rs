@@ -1,18 +1,17 @@
 //! What ends when something goes wrong: after a panic what caused it, at shutdown everybody.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Shard, Timer};
 use crate::command::LeaveCause;
-use moonring_wire::packet::SendBatch;
+use moonring_wire::packet::{AddressPair, SendBatch};
 
 /// What a client is told whose packet or timer made the server panic.
 const FAULT: &str = "internal error, please join again";
 
 impl Shard {
     /// A datagram from `from` made the core panic: its client ends.
-    pub fn end_client_at(&mut self, now: Instant, from: SocketAddr) {
+    pub fn end_client_at(&mut self, now: Instant, from: AddressPair) {
         self.count_panic();
         if let Some(key) = self.index.addresses.get(&from).copied() {
             self.remove_client(now, key, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);

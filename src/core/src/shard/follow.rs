@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{PendingHook, Shard};
 use crate::command::LeaveCause;
+use crate::room::formats;
 use crate::room::track::Track;
 use moonring_policy::hook::{HookCall, Verdict};
 use moonring_wire::id::{ClientKey, RoomKey, TrackKey};
@@ -89,9 +90,12 @@ impl Shard {
     fn ask_to_follow(&mut self, now: Instant, key: ClientKey, place: u16, (kind, has_track): (Kind, bool)) {
         let client = &self.world.clients[key];
         let Some(forward) = &client.outbound.forwards[usize::from(place)] else { return };
-        let codec = forward.codec;
+        // What the viewer's decoder was set up for: of H.264 the profile and the packetization mode too.
+        let any_profile = self.settings.h264_any_profile;
         let cannot = |k: TrackKey, track: &Track| {
-            track.owner == key || track.codec.name != codec || client.forward_of(k).is_some()
+            track.owner == key
+                || client.forward_of(k).is_some()
+                || formats::format_for(&forward.formats, &track.codec, any_profile).is_none()
         };
         let Some(next) = self.best_track(now, client.room, (kind, None), cannot) else { return };
         // A silent track is not left for another silent one.
@@ -122,7 +126,10 @@ impl Shard {
         forward.is_asked = false;
         let former = forward.track;
         let Some(track) = self.world.tracks.get_mut(next).filter(|_| *verdict == Verdict::Allow) else { return };
-        forward.move_to(next, track);
+        // Its codec may have changed while the policy was asked.
+        let any_profile = self.settings.h264_any_profile;
+        let Some(format) = formats::format_for(&forward.formats, &track.codec, any_profile) else { return };
+        forward.move_to(next, track, format);
         track.subscribers.push((key, place));
         if let Some(former) = self.world.tracks.get_mut(former) {
             former.subscribers.retain(|s| *s != (key, place));

@@ -1,6 +1,7 @@
 //! Coming and going: rooms are made with their first client and end with their last.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -103,6 +104,7 @@ impl Shard {
             hooks: 0,
             sound_hold: SoundHold::default(),
             speakers: Speakers::default(),
+            gone: VecDeque::new(),
         };
         let key = self.world.rooms.insert(room);
         self.index.rooms.insert(id.clone(), key);

@@ -42,7 +42,7 @@ use crate::room::history::HistoryLimits;
 use moonring_policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey, Ssrc, TrackId, TrackKey};
 use moonring_wire::media::CodecName;
-use moonring_wire::packet::SendBatch;
+use moonring_wire::packet::{AddressPair, SendBatch};
 use moonring_wire::transport::TransportConfig;
 use moonring_wire::transport::dtls::Certificate;
 
@@ -183,7 +183,7 @@ struct Index {
     rooms: HashMap<RoomId, RoomKey>,
     clients: HashMap<ClientId, ClientKey>,
     tracks: HashMap<TrackId, TrackKey>,
-    addresses: HashMap<SocketAddr, ClientKey>,
+    addresses: HashMap<AddressPair, ClientKey>,
     ufrags: HashMap<String, ClientKey>,
 }
 
@@ -253,9 +253,15 @@ impl Shard {
     }
 
     /// Takes a datagram; media that it carries waits for [`Shard::forward`], answers go to `out` at once.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8], out: &mut SendBatch) {
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: impl Into<AddressPair>,
+        bytes: &mut [u8],
+        out: &mut SendBatch,
+    ) {
         self.report.counters.datagrams_in += 1;
-        if let Err(reason) = self.receive(now, from, bytes, out) {
+        if let Err(reason) = self.receive(now, from.into(), bytes, out) {
             self.report.counters.drops.count(reason);
         }
     }
@@ -270,7 +276,7 @@ impl Shard {
             Command::SetMuted { client, track, muted } => self.set_muted_by_client(now, &client, &track, muted),
             Command::SetView { client, track, width, height } => self.set_view(now, &client, &track, (width, height)),
             Command::SetLayer { client, track, layer } => self.set_client_layer(now, &client, &track, layer),
-            Command::Snapshot { client } => self.snapshot(&client),
+            Command::Snapshot { client } => self.snapshot_again(&client),
             Command::Message { client, value } => self.message(now, &client, value),
             Command::PolicyReply { id, reply } => self.policy.engine.resume(now, id, reply),
             Command::Scripts(library) => self.change_scripts(now, library),

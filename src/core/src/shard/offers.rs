@@ -164,8 +164,8 @@ impl Shard {
         };
         let numbered = codec.feedback.transport_cc;
         let rtx = codec.rtx.map(|pt| Rtx { ssrc: rtx_ssrc, pt, next_index: first });
-        let forward =
-            Forward::new((track_key, track), mid.clone(), OutgoingStream { ssrc, pt: codec.pt, rtx, numbered }, first);
+        let stream = OutgoingStream { ssrc, pt: codec.pt, rtx, numbered, nack: codec.feedback.nack };
+        let forward = Forward::new((track_key, track), mid.clone(), stream, first);
         let info = track.info.clone();
         let outbound = &mut self.world.clients[key].outbound;
         let path = outbound.congestion.get_or_insert_with(|| Box::new(Congestion::new(now)));

@@ -228,8 +228,16 @@ impl Shard {
         self.world.tracks.get(key).filter(|t| t.owner == owner).map(|_| key)
     }
 
+    /// Whether somebody in the client's room publishes the track.
+    pub(super) fn is_in_room_of(&self, key: ClientKey, track: &TrackId) -> bool {
+        let track = self.index.tracks.get(track).and_then(|track| self.world.tracks.get(*track));
+        track.is_some_and(|track| track.room == self.world.clients[key].room)
+    }
+
+    /// Says that there is no such track; of one that ended lately the news and the request have crossed.
     pub(super) fn refuse_unknown_track(&mut self, id: &ClientId, track: &TrackId) {
-        if self.index.clients.contains_key(id) {
+        let Some(client) = self.index.clients.get(id).and_then(|key| self.world.clients.get(*key)) else { return };
+        if !self.world.rooms.get(client.room).is_some_and(|room| room.gone.contains(track)) {
             let words = format!("there is no track {track} that this could be done to");
             self.refuse(id, None, RefusalCode::UnknownTrack, words);
         }

@@ -3,16 +3,15 @@
 use super::Shard;
 use crate::command::{ClientInfo, Event};
 use moonring_policy::hook::Presence;
-use moonring_wire::id::ClientId;
+use moonring_wire::id::{ClientId, ClientKey};
 
 impl Shard {
     /// Tells a joined client who and what is in its room; a client that is gone, or still waits for its policy's
     /// verdict, is told of that when its time comes.
     pub(super) fn snapshot(&mut self, id: &ClientId) {
-        let Some(key) = self.index.clients.get(id).copied() else { return };
+        let Some(key) = self.joined_client(id) else { return };
         let joined = |key| self.world.clients.get(key).filter(|c| c.facts.presence.get() == Presence::Joined);
-        let Some(client) = joined(key) else { return };
-        let Some(room) = self.world.rooms.get(client.room) else { return };
+        let Some(room) = self.world.rooms.get(self.world.clients[key].room) else { return };
         let others = room.clients.iter().filter(|other| **other != key).filter_map(|other| joined(*other));
         let clients = others.map(|c| ClientInfo { client: c.id.clone(), metadata: c.facts.metadata.clone() }).collect();
         let tracks = room.tracks.iter().filter_map(|track| self.world.tracks.get(*track));
@@ -24,5 +23,32 @@ impl Shard {
             tracks: infos(tracks),
             own: infos(own),
         });
+    }
+
+    /// The room as it is for a client whose connection is a new one: what the one before was told of pauses, wanted
+    /// layers and speakers may be lost, so it is all told again. A track that is not said to be paused is not.
+    pub(super) fn snapshot_again(&mut self, id: &ClientId) {
+        let Some(key) = self.joined_client(id) else { return };
+        self.snapshot(id);
+        let client = &self.world.clients[key];
+        let paused = client.outbound.forwards.iter().flatten().filter_map(|forward| {
+            let track = self.world.tracks.get(forward.track)?.info.id.clone();
+            Some(Event::TrackPaused { client: id.clone(), track, reason: forward.allotted.paused? })
+        });
+        let published = client.inbound.published.iter().filter_map(|track| self.world.tracks.get(*track));
+        let wanted = published.filter_map(|track| {
+            let (track, layers) = (track.info.id.clone(), track.wanted_layers.clone()?);
+            Some(Event::WantedLayers { client: id.clone(), track, layers })
+        });
+        let speaking = self.world.rooms.get(client.room).into_iter().flat_map(|room| room.speakers.current());
+        let speakers = speaking.filter_map(|key| Some(self.world.clients.get(*key)?.id.clone())).collect();
+        let speakers = Event::ActiveSpeakers { client: id.clone(), speakers };
+        self.work.events.extend(paused.chain(wanted).chain([speakers]));
+    }
+
+    fn joined_client(&self, id: &ClientId) -> Option<ClientKey> {
+        let key = self.index.clients.get(id).copied()?;
+        let client = self.world.clients.get(key)?;
+        (client.facts.presence.get() == Presence::Joined).then_some(key)
     }
 }

@@ -1,16 +1,15 @@
 //! The shard's core as the event loop drives it.
 
-use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
 use super::{Core, Phase};
 use moonring_core::command::{Command, Event};
 use moonring_core::report::IoStats;
 use moonring_core::shard::Shard;
-use moonring_wire::packet::SendBatch;
+use moonring_wire::packet::{AddressPair, SendBatch};
 
 impl Core for Shard {
-    fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8], out: &mut SendBatch) {
+    fn handle_datagram(&mut self, now: Instant, from: AddressPair, bytes: &mut [u8], out: &mut SendBatch) {
         Self::handle_datagram(self, now, from, bytes, out);
     }
 

@@ -1,5 +1,6 @@
 //! The loop over loopback with a core that echoes, in both io modes.
 
+use std::net::SocketAddr;
 use std::sync::mpsc as std_mpsc;
 
 use super::*;
@@ -24,15 +25,15 @@ enum Seen {
 struct Echo {
     seen: std_mpsc::Sender<Seen>,
     events: Vec<Event>,
-    pending: Vec<(SocketAddr, Vec<u8>)>,
+    pending: Vec<(AddressPair, Vec<u8>)>,
     /// Becomes pending when the timer is due.
-    later: Vec<(SocketAddr, Vec<u8>)>,
+    later: Vec<(AddressPair, Vec<u8>)>,
     timeout: Option<Instant>,
     panic_in_forward: bool,
 }
 
 impl Core for Echo {
-    fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8], out: &mut SendBatch) {
+    fn handle_datagram(&mut self, now: Instant, from: AddressPair, bytes: &mut [u8], out: &mut SendBatch) {
         match bytes.first() {
             Some(b'!') => panic!("a test's panic over a datagram"),
             Some(b'f') => self.pending.push((from, bytes.to_vec())),
@@ -286,7 +287,7 @@ fn a_panic_in_the_core_ends_what_caused_it_and_nothing_else() {
     for mode in MODES {
         let world = world(mode, |_| {});
         world.peer.send(b"!").unwrap();
-        assert_eq!(world.next(), Seen::Panic(Phase::Datagram(world.peer_address)), "{mode:?}");
+        assert_eq!(world.next(), Seen::Panic(Phase::Datagram(world.peer_address.into())), "{mode:?}");
         let (client, track) = (ClientId::parse("c").unwrap(), TrackId::parse("t").unwrap());
         world.shard.sender().send(Command::Unpublish { client, track }).unwrap();
         assert_eq!(world.next(), Seen::Panic(Phase::Command), "{mode:?}");

@@ -141,6 +141,8 @@ impl Connection {
             Message::Close(_) => return Err(Closed::Lost),
         };
         match step {
+            // Whoever comes now would be sent away at once.
+            Ok(Step::Join(_) | Step::Resume(_)) if self.app.is_shutting_down() => self.shutdown().await,
             Ok(Step::Join(join)) => self.join(join).await,
             Ok(Step::Resume(ticket)) => self.resume(&ticket).await,
             Ok(Step::Command(command)) => self.command(command).await,

@@ -1,14 +1,14 @@
 //! What came in with one receive: one datagram, or several of one sender that the kernel coalesced.
 
-use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::{cmsg, sockaddr};
+use moonring_wire::packet::AddressPair;
 
 /// A filled receive buffer being split, in place, into datagrams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Arrival {
-    pub(super) from: SocketAddr,
+    pub(super) from: AddressPair,
     payload: Range<usize>,
     segment: usize,
     left: usize,
@@ -18,8 +18,9 @@ pub(super) struct Arrival {
 impl Arrival {
     /// `payload` is where the bytes lie in the buffer. `None` when the address is of no family we know.
     pub(super) fn new(name: &[u8], control: &[u8], payload: Range<usize>, truncated: bool) -> Option<Self> {
-        let from = sockaddr::decode(name)?;
-        let segment = cmsg::gro_segment(control).unwrap_or(payload.len()).max(1);
+        let said = cmsg::read(control);
+        let from = AddressPair { remote: sockaddr::decode(name)?, local: said.local };
+        let segment = said.segment.unwrap_or(payload.len()).max(1);
         // A datagram of no bytes is a datagram too.
         let left = payload.len().div_ceil(segment).max(1);
         Some(Self { from, payload, segment, left, truncated })
@@ -53,9 +54,10 @@ mod tests {
     /// (payload length, GRO segment or 0, truncated) in → lengths of the datagrams out, `None` for one cut off.
     fn split(len: usize, segment: i32, truncated: bool) -> Vec<Option<usize>> {
         let name = RawAddress::new("127.0.0.1:9".parse().unwrap(), false);
-        let mut control = cmsg::Control::segment(0).0;
+        let mut control = cmsg::Control::EMPTY.segment(0).bytes;
         control[12..16].copy_from_slice(&cmsg::UDP_GRO.to_ne_bytes());
         control[16..20].copy_from_slice(&segment.to_ne_bytes());
+        control[..8].copy_from_slice(&20_usize.to_ne_bytes());
         let mut arrival = Arrival::new(&name.bytes, &control, 100..100 + len, truncated).unwrap();
         let mut at = 100;
         let mut lengths = vec![];

@@ -1,8 +1,13 @@
-//! The two control messages used: `UDP_SEGMENT` out (GSO), `UDP_GRO` in, written and read as plain bytes.
+//! The control messages used, written and read as plain bytes: `UDP_SEGMENT` out (GSO), `UDP_GRO` in, and the address of
+//! this machine both ways (`IP_PKTINFO`, `IPV6_PKTINFO`).
 //!
 //! ```text
-//! cmsghdr  len:usize  level:i32  type:i32  data...   padded to 8
+//! cmsghdr      len:usize  level:i32  type:i32  data...   padded to 8
+//! in_pktinfo   interface:i32  local address:4  destination in the header:4
+//! in6_pktinfo  address:16  interface:i32
 //! ```
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// `SOL_UDP` of linux/udp.h.
 pub(super) const SOL_UDP: i32 = 17;
@@ -11,42 +16,99 @@ pub(super) const UDP_SEGMENT: i32 = 103;
 /// `UDP_GRO` of linux/udp.h: as a socket option wants coalesced datagrams, as a control message says how long each is.
 pub(super) const UDP_GRO: i32 = 104;
 
-/// Bytes of a control message of two or four bytes of data: `CMSG_SPACE`.
-pub(super) const CONTROL_BYTES: usize = HEADER + 8;
+/// Bytes of the two control messages that a datagram comes or leaves with at most: `CMSG_SPACE` of a length, which has
+/// two or four bytes, and of an `in6_pktinfo`.
+pub(super) const CONTROL_BYTES: usize = HEADER + 8 + HEADER + 24;
 const HEADER: usize = size_of::<usize>() + 8;
 
-/// Room for one control message.
+/// Room for the control messages.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
-pub(super) struct Control(pub(super) [u8; CONTROL_BYTES]);
+pub(super) struct Control {
+    pub(super) bytes: [u8; CONTROL_BYTES],
+    /// Bytes of what was added.
+    pub(super) len: usize,
+}
 
 impl Control {
-    pub(super) const EMPTY: Self = Self([0; CONTROL_BYTES]);
+    pub(super) const EMPTY: Self = Self { bytes: [0; CONTROL_BYTES], len: 0 };
 
     /// Tells the kernel to cut a send into datagrams of `segment` bytes.
-    pub(super) fn segment(segment: u16) -> Self {
-        let mut bytes = [0; CONTROL_BYTES];
-        bytes[..8].copy_from_slice(&(HEADER + 2).to_ne_bytes());
-        bytes[8..12].copy_from_slice(&SOL_UDP.to_ne_bytes());
-        bytes[12..16].copy_from_slice(&UDP_SEGMENT.to_ne_bytes());
-        bytes[HEADER..HEADER + 2].copy_from_slice(&segment.to_ne_bytes());
-        Self(bytes)
+    pub(super) fn segment(self, segment: u16) -> Self {
+        self.with(SOL_UDP, UDP_SEGMENT, &segment.to_ne_bytes())
+    }
+
+    /// Tells the kernel to send from `local`; `mapped` as in [`super::sockaddr::RawAddress::new`].
+    pub(super) fn local(self, local: IpAddr, mapped: bool) -> Self {
+        let v6 = |ip: Ipv6Addr| {
+            let mut info = [0; 20];
+            info[..16].copy_from_slice(&ip.octets());
+            self.with(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info)
+        };
+        match local {
+            IpAddr::V4(ip) if mapped => v6(ip.to_ipv6_mapped()),
+            IpAddr::V6(ip) => v6(ip),
+            IpAddr::V4(ip) => {
+                let mut info = [0; 12];
+                info[4..8].copy_from_slice(&ip.octets());
+                self.with(libc::IPPROTO_IP, libc::IP_PKTINFO, &info)
+            }
+        }
+    }
+
+    fn with(mut self, level: i32, kind: i32, data: &[u8]) -> Self {
+        let message = &mut self.bytes[self.len..];
+        message[..8].copy_from_slice(&(HEADER + data.len()).to_ne_bytes());
+        message[8..12].copy_from_slice(&level.to_ne_bytes());
+        message[12..16].copy_from_slice(&kind.to_ne_bytes());
+        message[HEADER..HEADER + data.len()].copy_from_slice(data);
+        self.len += (HEADER + data.len()).next_multiple_of(8);
+        self
     }
 }
 
-/// The datagram length that `UDP_GRO` reports; `None` when the buffer holds a single datagram.
-pub(super) fn gro_segment(mut control: &[u8]) -> Option<usize> {
-    while control.len() >= HEADER {
-        let len = usize::from_ne_bytes(control[..8].try_into().ok()?);
-        let level = i32::from_ne_bytes(control[8..12].try_into().ok()?);
-        let kind = i32::from_ne_bytes(control[12..16].try_into().ok()?);
-        if level == SOL_UDP && kind == UDP_GRO {
-            let value: [u8; 4] = control.get(HEADER..HEADER + 4)?.try_into().ok()?;
-            return usize::try_from(i32::from_ne_bytes(value)).ok().filter(|segment| *segment > 0);
+/// What the kernel says of a receive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Received {
+    /// The length of each of several datagrams; `None` when the buffer holds a single one.
+    pub(super) segment: Option<usize>,
+    /// The address that it came to, where the socket asks for it.
+    pub(super) local: Option<IpAddr>,
+}
+
+/// Reads the control messages of a receive.
+pub(super) fn read(mut control: &[u8]) -> Received {
+    let mut received = Received::default();
+    while let Some((len, level, kind)) = header(control) {
+        let data = control.get(HEADER..len).unwrap_or_default();
+        match (level, kind) {
+            (SOL_UDP, UDP_GRO) => {
+                let value = data.first_chunk::<4>().map(|bytes| i32::from_ne_bytes(*bytes));
+                received.segment = value.and_then(|n| usize::try_from(n).ok()).filter(|segment| *segment > 0);
+            }
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                let ip = data.get(4..8).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+                received.local = ip.map(|octets| Ipv4Addr::from(octets).into());
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                let ip = data.first_chunk::<16>();
+                received.local = ip.map(|octets| IpAddr::from(Ipv6Addr::from(*octets)).to_canonical());
+            }
+            _ => {}
         }
-        control = control.get(len.max(HEADER).checked_next_multiple_of(8)?..)?;
+        let Some(rest) = len.max(HEADER).checked_next_multiple_of(8).and_then(|next| control.get(next..)) else {
+            break;
+        };
+        control = rest;
     }
-    None
+    received
+}
+
+/// Length, level and type of the first message.
+fn header(control: &[u8]) -> Option<(usize, i32, i32)> {
+    let word = |at: usize| control.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+    let len = usize::from_ne_bytes(control.get(..8)?.try_into().ok()?);
+    Some((len, word(8)?, word(12)?))
 }
 
 #[cfg(test)]
@@ -77,12 +139,30 @@ mod tests {
             (vec![255; 24], None),
             (vec![0; 24], None),
         ] {
-            assert_eq!(gro_segment(&control), expected, "{control:?}");
+            assert_eq!(read(&control).segment, expected, "{control:?}");
         }
     }
 
     #[test]
-    fn a_segment_message_is_laid_out_as_the_kernel_reads_it() {
-        assert_eq!(Control::segment(1200).0.as_slice(), message(SOL_UDP, UDP_SEGMENT, &1200u16.to_ne_bytes()));
+    fn messages_are_laid_out_as_the_kernel_reads_them() {
+        let segment = Control::EMPTY.segment(1200);
+        assert_eq!(segment.bytes[..segment.len], message(SOL_UDP, UDP_SEGMENT, &1200u16.to_ne_bytes()));
+        let v4 = segment.local([127, 0, 0, 2].into(), false);
+        let info = message(libc::IPPROTO_IP, libc::IP_PKTINFO, &[0, 0, 0, 0, 127, 0, 0, 2, 0, 0, 0, 0]);
+        assert_eq!(v4.bytes[segment.len..v4.len], info);
+    }
+
+    #[test]
+    fn a_local_address_comes_back_as_it_went() {
+        for text in ["127.0.0.2", "203.0.113.9", "::1", "2001:db8::1"] {
+            let local: IpAddr = text.parse().unwrap();
+            for mapped in [false, true] {
+                let control = Control::EMPTY.segment(1000).local(local, mapped);
+                // In an `in_pktinfo` that comes, the place of the source to send from has the local address, too.
+                assert_eq!(read(&control.bytes[..control.len]).local, Some(local), "{text} mapped {mapped}");
+            }
+        }
+        assert_eq!(read(&message(libc::IPPROTO_IP, libc::IP_PKTINFO, &[1, 2, 3])).local, None);
+        assert_eq!(read(&message(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &[1; 15])).local, None);
     }
 }

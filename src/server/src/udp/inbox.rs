@@ -4,7 +4,6 @@
 //! which never leaves the socket, made each send dearer as well.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
 use super::arrival::Arrival;
@@ -13,8 +12,10 @@ use super::pages::Pages;
 use super::sockaddr::RawAddress;
 use super::sockets::Sockets;
 use super::table::EMPTY_HEADER;
+use super::usual::UsualSources;
 use super::{Received, UdpSettings};
 use moonring_core::report::IoStats;
+use moonring_wire::packet::AddressPair;
 
 /// Most messages in one call.
 const BATCH: usize = 64;
@@ -24,6 +25,7 @@ const CACHE_LINE: usize = 64;
 pub(super) struct Inbox {
     fds: Vec<RawFd>,
     messages: Messages,
+    usual: UsualSources,
     /// Sockets that gave less than was asked for in this call: asking again would be a call for nothing.
     drained: Vec<bool>,
     next_socket: usize,
@@ -48,6 +50,7 @@ impl Inbox {
         let fds = sockets.fds();
         Ok(Self {
             messages: Messages::new(buffers, stride(settings.buffer_bytes(sockets.gro)))?,
+            usual: UsualSources::of_this_machine(),
             drained: vec![false; fds.len()],
             fds,
             next_socket: 0,
@@ -66,7 +69,7 @@ impl Inbox {
         &mut self,
         limit: usize,
         stats: &mut IoStats,
-        mut each: impl FnMut(SocketAddr, &mut [u8]) -> bool,
+        mut each: impl FnMut(AddressPair, &mut [u8]) -> bool,
     ) -> Received {
         let mut received = Received::default();
         self.drained.fill(false);
@@ -102,8 +105,9 @@ impl Inbox {
         self.open = self.messages.arrival(self.filled.0);
         self.filled.0 += 1;
         stats.receives += 1;
-        if self.open.is_none() {
-            stats.receive_errors += 1;
+        match &mut self.open {
+            Some(arrival) => arrival.from = self.usual.without(arrival.from),
+            None => stats.receive_errors += 1,
         }
         true
     }
@@ -164,7 +168,7 @@ impl Messages {
             header.msg_namelen = self.names[i].bytes.len() as u32;
             header.msg_iov = &raw mut self.parts[i];
             header.msg_iovlen = 1;
-            header.msg_control = self.controls[i].0.as_mut_ptr().cast();
+            header.msg_control = self.controls[i].bytes.as_mut_ptr().cast();
             header.msg_controllen = CONTROL_BYTES;
         }
         let count = self.headers.len() as u32;
@@ -178,7 +182,7 @@ impl Messages {
     fn arrival(&self, i: usize) -> Option<Arrival> {
         let header = &self.headers[i];
         let name = self.names[i].bytes.get(..header.msg_hdr.msg_namelen as usize)?;
-        let control = self.controls[i].0.get(..header.msg_hdr.msg_controllen)?;
+        let control = self.controls[i].bytes.get(..header.msg_hdr.msg_controllen)?;
         let len = self.stride.min(header.msg_len as usize);
         Arrival::new(name, control, 0..len, header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0)
     }

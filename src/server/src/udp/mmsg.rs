@@ -38,7 +38,7 @@ impl Mmsg {
         let mut socket = 0;
         for run in flush.batch.runs() {
             for piece in flush.sockets.pieces(*run) {
-                let Some(route) = flush.sockets.route(piece.to) else {
+                let Some(route) = flush.sockets.route(piece.to.remote) else {
                     flush.settle(piece, libc::EAFNOSUPPORT);
                     continue;
                 };

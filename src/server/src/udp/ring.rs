@@ -1,7 +1,7 @@
 //! Sends over io_uring, in the call that the shard then sleeps in.
 //!
-//! A single datagram is a `SEND` with its address in the entry; a run of several, which needs a control message, is a
-//! `SENDMSG`: the import of its header is what a ring loses to `sendmmsg` for single datagrams.
+//! A single datagram is a `SEND` with its address in the entry; a run of several, or one that has to leave from a certain
+//! address, needs a control message and is a `SENDMSG`: the import of its header is what a ring loses to `sendmmsg` for single datagrams.
 //!
 //! Sends carry `MSG_DONTWAIT`, so a UDP send is over when `io_uring_enter` returns from submitting it: done, or failed with
 //! a completion, which ends the sleep. That, and that an entry is copied when it is submitted, is why the batch may be
@@ -104,7 +104,7 @@ impl Uring {
                 if self.table.is_full() {
                     self.send_table(flush);
                 }
-                match flush.sockets.route(piece.to) {
+                match flush.sockets.route(piece.to.remote) {
                     Some(route) => self.add(flush.batch.bytes(), piece, route),
                     None => flush.settle(piece, libc::EAFNOSUPPORT),
                 }
@@ -115,7 +115,7 @@ impl Uring {
     fn add(&mut self, bytes: &[u8], piece: Run, route: Route) {
         let index = self.table.pieces().len();
         let socket = Fixed(route.socket as u32);
-        let entry = if piece.datagrams == 1 {
+        let entry = if piece.datagrams == 1 && piece.to.local.is_none() {
             let single = self.table.push_single(bytes, piece, route);
             opcode::Send::new(socket, single.bytes, piece.len)
                 .flags(libc::MSG_DONTWAIT)

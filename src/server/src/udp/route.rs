@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
+use super::cmsg::Control;
 use super::sockaddr::RawAddress;
+use moonring_wire::packet::Run;
 
 /// The socket that leads to a family of addresses.
 #[derive(Clone, Copy)]
@@ -17,5 +19,15 @@ impl Route {
     /// The address as this socket takes it.
     pub(super) fn address(self, to: SocketAddr) -> RawAddress {
         RawAddress::new(to, self.mapped)
+    }
+
+    /// What a send of `piece` has to say beside its address: how long each datagram is, and where it leaves from.
+    pub(super) fn control(self, piece: &Run) -> Control {
+        let control = Control::EMPTY;
+        let control = if piece.datagrams > 1 { control.segment(piece.segment) } else { control };
+        match piece.to.local {
+            Some(local) => control.local(local, self.mapped),
+            None => control,
+        }
     }
 }

@@ -112,6 +112,15 @@ pub(super) fn set_fragments(socket: &UdpSocket, fragments: Fragments) -> io::Res
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Asks for the address that each datagram came to, as a machine has several: what answers it leaves from there.
+pub(super) fn ask_for_local_addresses(socket: &UdpSocket, is_ipv4: bool) -> io::Result<()> {
+    if is_ipv4 {
+        return Ok(setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?);
+    }
+    // Of a dual-stack socket, this is for datagrams over IPv4 too.
+    Ok(setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?)
+}
+
 /// How many datagrams the kernel dropped because the socket's buffer was full.
 pub(super) fn kernel_drops(socket: &UdpSocket) -> u64 {
     let mut words = [0u32; MEMINFO_WORDS];

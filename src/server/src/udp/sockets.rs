@@ -4,7 +4,6 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::cmsg;
 use super::route::Route;
 use super::socket::{self, Buffer, Fragments};
 use super::{SendReport, UdpSettings};
@@ -29,7 +28,11 @@ impl Sockets {
         let mut families = Vec::with_capacity(sockets.len());
         let mut gro = settings.gro;
         for socket in &sockets {
-            families.push(socket.local_addr()?.is_ipv4());
+            let bound = socket.local_addr()?.ip();
+            families.push(bound.is_ipv4());
+            if bound.is_unspecified() {
+                socket::ask_for_local_addresses(socket, bound.is_ipv4())?;
+            }
             for (buffer, bytes) in
                 [(Buffer::Receive, settings.socket_receive_bytes), (Buffer::Send, settings.socket_send_bytes)]
             {
@@ -109,7 +112,7 @@ impl Sockets {
 
     /// One datagram that is longer than the interface's MTU; true when it has left.
     fn send_in_fragments(&self, batch: &SendBatch, piece: Run) -> bool {
-        let Some(route) = self.route(piece.to) else { return false };
+        let Some(route) = self.route(piece.to.remote) else { return false };
         let socket = &self.sockets[route.socket];
         let sent = socket::set_fragments(socket, Fragments::IfNeeded).is_ok() && self.send(batch, piece).is_ok();
         // Setting it back can fail only where it could not be set at all.
@@ -133,9 +136,9 @@ impl Sockets {
 
     /// One plain `sendmsg` that does not wait; the error is an errno.
     fn send(&self, batch: &SendBatch, piece: Run) -> Result<(), i32> {
-        let route = self.route(piece.to).ok_or(libc::EAFNOSUPPORT)?;
-        let address = route.address(piece.to);
-        let control = cmsg::Control::segment(piece.segment);
+        let route = self.route(piece.to.remote).ok_or(libc::EAFNOSUPPORT)?;
+        let address = route.address(piece.to.remote);
+        let control = route.control(&piece);
         let bytes = &batch.bytes()[piece.start as usize..][..piece.len as usize];
         let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         let mut header = super::table::EMPTY_HEADER;
@@ -143,9 +146,9 @@ impl Sockets {
         header.msg_namelen = address.len;
         header.msg_iov = &raw mut part;
         header.msg_iovlen = 1;
-        if piece.datagrams > 1 {
-            header.msg_control = control.0.as_ptr().cast_mut().cast();
-            header.msg_controllen = cmsg::CONTROL_BYTES;
+        if control.len > 0 {
+            header.msg_control = control.bytes.as_ptr().cast_mut().cast();
+            header.msg_controllen = control.len;
         }
         // SAFETY: all the header points at lives through the call, and a send only reads it.
         match unsafe { libc::sendmsg(self.sockets[route.socket].as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) } {
@@ -182,7 +185,8 @@ mod tests {
 
     #[test]
     fn a_run_is_cut_into_single_datagrams_with_a_shorter_last_one() {
-        let run = Run { to: "127.0.0.1:1".parse().unwrap(), start: 50, len: 25, segment: 10, datagrams: 3 };
+        let run =
+            Run { to: SocketAddr::from(([127, 0, 0, 1], 1)).into(), start: 50, len: 25, segment: 10, datagrams: 3 };
         let whole: Vec<_> = Pieces { rest: run, step: 3 }.collect();
         assert_eq!(whole, [run]);
         let singles: Vec<_> = Pieces { rest: run, step: 1 }.map(|p| (p.start, p.len, p.datagrams)).collect();

@@ -1,6 +1,6 @@
 //! Message headers for a batch of sends, allocated once.
 
-use super::cmsg::{CONTROL_BYTES, Control};
+use super::cmsg::Control;
 use super::route::Route;
 use super::sockaddr::RawAddress;
 use moonring_wire::packet::Run;
@@ -53,7 +53,7 @@ impl SendTable {
     pub(super) fn push(&mut self, bytes: &[u8], piece: Run, route: Route) -> *const libc::msghdr {
         let i = self.pieces.len();
         let payload = &bytes[piece.start as usize..][..piece.len as usize];
-        self.names[i] = route.address(piece.to);
+        self.names[i] = route.address(piece.to.remote);
         // A send only reads what an iovec points at.
         self.parts[i] = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
         let header = &mut self.headers[i].msg_hdr;
@@ -62,10 +62,10 @@ impl SendTable {
         header.msg_iov = &raw mut self.parts[i];
         header.msg_iovlen = 1;
         (header.msg_control, header.msg_controllen) = (std::ptr::null_mut(), 0);
-        if piece.datagrams > 1 {
-            self.controls[i] = Control::segment(piece.segment);
-            header.msg_control = self.controls[i].0.as_mut_ptr().cast();
-            header.msg_controllen = CONTROL_BYTES;
+        self.controls[i] = route.control(&piece);
+        if self.controls[i].len > 0 {
+            header.msg_control = self.controls[i].bytes.as_mut_ptr().cast();
+            header.msg_controllen = self.controls[i].len;
         }
         self.pieces.push(piece);
         &raw const *header
@@ -75,7 +75,7 @@ impl SendTable {
     pub(super) fn push_single(&mut self, bytes: &[u8], piece: Run, route: Route) -> Single {
         let i = self.pieces.len();
         let payload = &bytes[piece.start as usize..][..piece.len as usize];
-        self.names[i] = route.address(piece.to);
+        self.names[i] = route.address(piece.to.remote);
         self.pieces.push(piece);
         let name = &self.names[i];
         Single { bytes: payload.as_ptr(), name: name.bytes.as_ptr().cast(), name_len: name.len }

@@ -3,7 +3,7 @@
 mod trouble;
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::*;
 
@@ -43,7 +43,7 @@ fn collect(udp: &mut Udp, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
     for _ in 0..PATIENCE {
         let before = all.len();
         udp.receive(usize::MAX, |from, bytes| {
-            all.push((from, bytes.to_vec()));
+            all.push((from.remote, bytes.to_vec()));
             true
         });
         if all.len() >= count {
@@ -143,6 +143,60 @@ fn a_dual_stack_socket_talks_to_both_families_by_their_own_addresses() {
             assert_eq!(udp.flush(&batch_of(&[(peer_address, b"pong".to_vec())])).sent, 1);
             assert_eq!(peer.recv(&mut [0; 9]).unwrap(), 4);
         }
+    }
+}
+
+#[test]
+fn an_answer_leaves_from_the_address_that_was_asked_whichever_the_kernel_would_take() {
+    for io in MODES {
+        for (bind_to, asked) in [
+            ("0.0.0.0:0", ["127.0.0.2", "127.0.0.1"]),
+            ("[::]:0", ["127.0.0.3", "127.0.0.1"]),
+            ("[::]:0", ["::1", "127.0.0.4"]),
+        ] {
+            let (mut udp, address) = udp_on(bind_to, &settings(io));
+            for asked in asked.map(|ip| ip.parse::<IpAddr>().unwrap()) {
+                let (peer, peer_address) = peer_on(if asked.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" });
+                let asked_at = SocketAddr::new(asked, address.port());
+                peer.send_to(b"ping", asked_at).unwrap();
+                let mut from = None;
+                for _ in 0..PATIENCE {
+                    udp.receive(1, |pair, _| from.replace(pair).is_none());
+                    if from.is_some() {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                let pair = from.unwrap();
+                // The kernel takes the loopback's own by itself.
+                let local =
+                    Some(asked).filter(|ip| ![IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()].contains(ip));
+                assert_eq!(pair, AddressPair { remote: peer_address, local }, "{io} {bind_to}");
+                // One run by GSO, and a datagram alone.
+                let mut batch = SendBatch::new(1 << 16, 8);
+                let lengths = [100, 100, 100, 101];
+                assert!(lengths.iter().all(|len| batch.push(pair, &vec![1; *len])));
+                assert_eq!((batch.runs().len(), udp.flush(&batch).sent), (2, 4));
+                for len in lengths {
+                    assert_eq!(peer.recv_from(&mut [0; 200]).unwrap(), (len, asked_at), "{io} {bind_to}");
+                }
+            }
+            assert_eq!(udp.stats().without_gso, 0);
+        }
+    }
+}
+
+#[test]
+fn an_address_that_this_machine_has_no_longer_costs_its_own_datagrams_alone() {
+    for io in MODES {
+        let (mut udp, _) = udp_on("0.0.0.0:0", &settings(io));
+        let (peer, remote) = peer();
+        let mut batch = SendBatch::new(1 << 16, 8);
+        let gone = AddressPair { remote, local: Some(IpAddr::from([192, 0, 2, 77])) };
+        assert!([gone, remote.into(), gone].into_iter().all(|to| batch.push(to, b"hello")));
+        let report = udp.flush(&batch);
+        assert_eq!((report.sent, report.failed), (1, 2), "{io}");
+        assert_eq!(peer.recv(&mut [0; 9]).unwrap(), 5);
     }
 }
 
@@ -258,7 +312,7 @@ fn a_wait_ends_by_a_datagram_and_by_a_wake_up() {
             while got.is_empty() {
                 udp.wait(long);
                 udp.receive(9, |from, bytes| {
-                    got.push((from, bytes.to_vec()));
+                    got.push((from.remote, bytes.to_vec()));
                     true
                 });
             }

@@ -71,6 +71,9 @@ fn media_description(answer: &Answer, section: &AnswerSection, with_candidates: 
     match section {
         AnswerSection::Refused { mid, line } => {
             let mut a = Vec::new();
+            // Whoever knows RFC 3264 section 6 looks at nothing behind the port. GStreamer looks for these first, and
+            // refuses the whole answer where they are missing.
+            transport(&mut a, answer);
             show_mid(&mut a, mid.as_ref());
             flag(&mut a, "inactive");
             media_line(&line.media, 0, &line.protocol, line.formats.clone(), a)

@@ -1,7 +1,6 @@
 //! ICE-lite (RFC 8445 section 2.5): answers connectivity checks, never sends any. Addresses are learnt from
-//! authenticated requests alone.
+//! authenticated requests alone, as pairs: the client's, and the one of ours that it asked.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -9,6 +8,7 @@ use rand::Rng;
 use super::stun::{BindingRequest, MAX_RESPONSE, StunError, StunKey};
 use crate::drops::DropReason;
 use crate::negotiate::IceCredentials;
+use crate::packet::AddressPair;
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -18,6 +18,8 @@ pub const MAX_VALIDATED: usize = 8;
 /// The selected address may be silent for this long before another one that is heard takes its place: clients check
 /// a pair in use, or report over it, more often.
 const SELECTED_SILENCE: Duration = Duration::from_millis(2_500);
+/// The same for an address from before an ICE restart, which clients make when they doubt their path.
+const DOUBTED_SILENCE: Duration = Duration::from_millis(500);
 /// So long after a nomination another one of lower priority is put off: with aggressive nomination (RFC 5245 section
 /// 8.1.1.2) a client nominates several pairs in turn and means the best of them.
 const NOMINATION_HOLDS: Duration = Duration::from_secs(2);
@@ -41,9 +43,9 @@ pub enum IceEvent {
     /// Nothing: consent goes on (RFC 7675).
     Nothing,
     /// One more address is believed.
-    Validated(SocketAddr),
+    Validated(AddressPair),
     /// Packets go to another address from now on (which may have been validated by the same request).
-    Selected(SocketAddr),
+    Selected(AddressPair),
 }
 
 /// One client's ICE, seen from this side.
@@ -53,8 +55,10 @@ pub struct IceLite {
     /// Before a restart; accepted until the first valid request with the new credentials (RFC 8445 section 9).
     previous: Option<Login>,
     validated: Vec<Validated>,
-    selected: Option<SocketAddr>,
+    selected: Option<AddressPair>,
     last_heard: Instant,
+    /// Counts the restarts.
+    generation: u32,
 }
 
 /// The credentials of one ICE generation.
@@ -67,12 +71,14 @@ struct Login {
 
 #[derive(Debug)]
 struct Validated {
-    address: SocketAddr,
+    address: AddressPair,
     heard: Instant,
     /// When it was nominated last.
     nominated: Option<Instant>,
     /// Of the client's candidate, by its last check (RFC 8445 section 7.1.1).
     priority: u32,
+    /// Of the credentials of its last check.
+    generation: u32,
 }
 
 impl IceLite {
@@ -84,6 +90,7 @@ impl IceLite {
             validated: Vec::with_capacity(MAX_VALIDATED),
             selected: None,
             last_heard: now,
+            generation: 0,
         }
     }
 
@@ -107,25 +114,26 @@ impl IceLite {
         let replaced = std::mem::replace(&mut self.current, Login::new(local, remote));
         // Credentials that were never used give way; those in use stay.
         self.previous.get_or_insert(replaced);
+        self.generation += 1;
     }
 
     /// Where packets for the client go: the address nominated last, until then the first one validated.
-    pub fn selected(&self) -> Option<SocketAddr> {
+    pub fn selected(&self) -> Option<AddressPair> {
         self.selected
     }
 
     /// Whether an authenticated request came from there.
-    pub fn is_validated(&self, address: SocketAddr) -> bool {
+    pub fn is_validated(&self, address: AddressPair) -> bool {
         self.validated.iter().any(|known| known.address == address)
     }
 
     /// The validated addresses.
-    pub fn validated(&self) -> impl Iterator<Item = SocketAddr> {
+    pub fn validated(&self) -> impl Iterator<Item = AddressPair> {
         self.validated.iter().map(|known| known.address)
     }
 
     /// Authentic media came from `address`, which is validated.
-    pub fn heard_media(&mut self, now: Instant, address: SocketAddr) {
+    pub fn heard_media(&mut self, now: Instant, address: AddressPair) {
         if let Some(known) = self.validated.iter_mut().find(|known| known.address == address) {
             known.heard = now;
         }
@@ -146,7 +154,7 @@ impl IceLite {
     pub fn handle_request(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: AddressPair,
         request: &BindingRequest<'_>,
         out: &mut [u8; MAX_RESPONSE],
     ) -> Result<(usize, IceEvent), DropReason> {
@@ -162,10 +170,11 @@ impl IceLite {
         if request.is_controlled() {
             return Ok((request.refuse(key, StunError::RoleConflict, out), IceEvent::Nothing));
         }
-        let len = request.respond(key, from, out);
+        let len = request.respond(key, from.remote, out);
         self.last_heard = now;
-        let (nominates, priority) = (request.use_candidate(), request.priority().unwrap_or(0));
-        Ok((len, self.note(now, from, nominates, priority)))
+        // Credentials before the current ones are the last ones before.
+        let generation = self.generation - u32::from(!self.current.is_named_by(request));
+        Ok((len, self.note(now, from, request, generation)))
     }
 
     /// Finds the credentials that a request uses, and checks it under them.
@@ -186,18 +195,19 @@ impl IceLite {
     }
 
     /// Notes an authenticated request.
-    fn note(&mut self, now: Instant, from: SocketAddr, nominates: bool, priority: u32) -> IceEvent {
+    fn note(&mut self, now: Instant, from: AddressPair, request: &BindingRequest<'_>, generation: u32) -> IceEvent {
+        let (nominates, priority) = (request.use_candidate(), request.priority().unwrap_or(0));
         let is_new = !self.is_validated(from);
         if is_new {
             self.add(now, from);
         }
         if let Some(known) = self.validated.iter_mut().find(|known| known.address == from) {
-            (known.heard, known.priority) = (now, priority);
+            (known.heard, known.priority, known.generation) = (now, priority, generation);
             if nominates {
                 known.nominated = Some(now);
             }
         }
-        if self.selected != Some(from) && self.prefers(now, nominates, priority) {
+        if self.selected != Some(from) && self.prefers(now, (nominates, priority), generation) {
             self.selected = Some(from);
             IceEvent::Selected(from)
         } else if is_new {
@@ -208,24 +218,27 @@ impl IceLite {
     }
 
     /// Whether an address that was just heard takes the place of the selected one.
-    fn prefers(&self, now: Instant, nominates: bool, priority: u32) -> bool {
+    fn prefers(&self, now: Instant, (nominates, priority): (bool, u32), generation: u32) -> bool {
         let Some(selected) = self.validated.iter().find(|known| Some(known.address) == self.selected) else {
             return true;
         };
         let elapsed = |at: Instant| now.saturating_duration_since(at);
-        let holds = selected.nominated.is_some_and(|at| elapsed(at) < NOMINATION_HOLDS) && selected.priority > priority;
-        (nominates && !holds) || elapsed(selected.heard) >= SELECTED_SILENCE
+        let is_doubted = generation > selected.generation;
+        let is_fresh = selected.nominated.is_some_and(|at| elapsed(at) < NOMINATION_HOLDS);
+        let holds = is_fresh && selected.priority > priority && !is_doubted;
+        let patience = if is_doubted { DOUBTED_SILENCE } else { SELECTED_SILENCE };
+        (nominates && !holds) || elapsed(selected.heard) >= patience
     }
 
     /// Believes one more address; the one not heard from for longest goes, but not the selected one.
-    fn add(&mut self, now: Instant, address: SocketAddr) {
+    fn add(&mut self, now: Instant, address: AddressPair) {
         if self.validated.len() == MAX_VALIDATED {
             let others = self.validated.iter().enumerate().filter(|(_, known)| Some(known.address) != self.selected);
             if let Some((oldest, _)) = others.min_by_key(|(_, known)| known.heard) {
                 self.validated.remove(oldest);
             }
         }
-        self.validated.push(Validated { address, heard: now, nominated: None, priority: 0 });
+        self.validated.push(Validated { address, heard: now, nominated: None, priority: 0, generation: 0 });
     }
 }
 

@@ -1,11 +1,10 @@
 //! One client's secure path: ICE-lite says where it is, DTLS who it is, SRTP keeps its packets. No I/O, no clock.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::drops::DropReason;
 use crate::negotiate::{Fingerprint, IceCredentials};
-use crate::packet::SendBatch;
+use crate::packet::{AddressPair, SendBatch};
 
 pub mod candidate;
 pub mod dtls;
@@ -130,13 +129,13 @@ impl Transport {
     }
 
     /// Where packets for the client go.
-    pub fn selected(&self) -> Option<SocketAddr> {
+    pub fn selected(&self) -> Option<AddressPair> {
         self.ice.selected()
     }
 
     /// Whether packets from there are looked at.
-    pub fn is_validated(&self, address: SocketAddr) -> bool {
-        self.ice.is_validated(address)
+    pub fn is_validated(&self, address: impl Into<AddressPair>) -> bool {
+        self.ice.is_validated(address.into())
     }
 
     /// True while packets can be sealed and opened.
@@ -148,10 +147,11 @@ impl Transport {
     pub fn handle_stun(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: impl Into<AddressPair>,
         request: &BindingRequest<'_>,
         out: &mut SendBatch,
     ) -> Result<StunOutcome, DropReason> {
+        let from = from.into();
         if self.ended {
             return Err(DropReason::StunUnknownUser);
         }
@@ -168,7 +168,7 @@ impl Transport {
     pub fn handle_dtls(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: impl Into<AddressPair>,
         bytes: &[u8],
         scratch: &mut [u8],
         out: &mut SendBatch,
@@ -190,7 +190,7 @@ impl Transport {
     /// 48-bit index.
     pub fn unprotect_rtp(
         &mut self,
-        (now, from): (Instant, SocketAddr),
+        (now, from): (Instant, impl Into<AddressPair>),
         packet: &mut [u8],
         header_len: usize,
         ssrc: u32,
@@ -199,7 +199,7 @@ impl Transport {
         let srtp = self.srtp.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let opened = srtp.incoming.unprotect_rtp(packet, header_len, ssrc, seq)?;
         self.heard_media = now;
-        self.ice.heard_media(now, from);
+        self.ice.heard_media(now, from.into());
         Ok(opened)
     }
 
@@ -207,13 +207,13 @@ impl Transport {
     /// index.
     pub fn unprotect_rtcp(
         &mut self,
-        (now, from): (Instant, SocketAddr),
+        (now, from): (Instant, impl Into<AddressPair>),
         packet: &mut [u8],
     ) -> Result<usize, DropReason> {
         let srtp = self.srtp.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let len = srtp.incoming.unprotect_rtcp(packet)?;
         self.heard_media = now;
-        self.ice.heard_media(now, from);
+        self.ice.heard_media(now, from.into());
         Ok(len)
     }
 

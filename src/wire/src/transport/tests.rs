@@ -7,6 +7,7 @@ mod handshake;
 mod mutated;
 mod openssl;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dimpl::Output;
@@ -37,7 +38,7 @@ fn transport(
     let mut out = SendBatch::new(2_000, 1);
     assert_eq!(
         transport.handle_stun(now, client, &stun::parse(&check).unwrap(), &mut out),
-        Ok(IceEvent::Selected(client))
+        Ok(IceEvent::Selected(client.into()))
     );
     assert_eq!(out.datagrams(), 1);
     transport

@@ -6,13 +6,17 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use str0m::change::{SdpAnswer, SdpPendingOffer};
-use str0m::media::{Direction, Frequency, KeyframeRequestKind, MediaKind, MediaTime, Mid};
+use str0m::format::{Codec, FormatParams};
+use str0m::media::{Direction, Frequency, KeyframeRequestKind, MediaKind, MediaTime, Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
 use crate::server::{SECRET, TestServer};
 
 const FRAME_TIME: Duration = Duration::from_millis(33);
+/// Payload types of pictures, and of their retransmissions.
+const VP8: Pt = Pt::new_with_value(96);
+const RTX: Pt = Pt::new_with_value(97);
 const SOUND_TIME: Duration = Duration::from_millis(20);
 
 /// A frame received.
@@ -52,20 +56,31 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     pub(crate) fn publish(server: &TestServer, room: &str, kinds: &[MediaKind]) -> Self {
-        Self::connect(server, &format!("/whip/{room}"), kinds, Direction::SendOnly)
+        Self::connect(server, &format!("/whip/{room}"), make(kinds, Direction::SendOnly, Some(RTX)))
     }
 
     pub(crate) fn receive(server: &TestServer, room: &str, kinds: &[MediaKind]) -> Self {
-        Self::connect(server, &format!("/whep/{room}"), kinds, Direction::RecvOnly)
+        Self::connect(server, &format!("/whep/{room}"), make(kinds, Direction::RecvOnly, Some(RTX)))
+    }
+
+    /// One that has no format for retransmissions (RFC 4588), and asks for what it misses all the same.
+    pub(crate) fn receive_without_rtx(server: &TestServer, room: &str, kinds: &[MediaKind]) -> Self {
+        let mut client = Self::connect(server, &format!("/whep/{room}"), make(kinds, Direction::RecvOnly, None));
+        // By itself str0m does not ask where the sender has no RTX.
+        for (mid, _) in client.mids.clone().into_iter().filter(|(_, kind)| *kind == MediaKind::Video) {
+            let mut api = client.rtc.direct_api();
+            api.stream_rx_by_mid(mid, None).expect("the answer names the stream").suppress_nack(false);
+        }
+        client
     }
 
     /// An offer of a client that never connects.
     pub(crate) fn offer_text(kinds: &[MediaKind]) -> String {
-        make(kinds, Direction::SendOnly).4
+        make(kinds, Direction::SendOnly, Some(RTX)).offer
     }
 
-    fn connect(server: &TestServer, path: &str, kinds: &[MediaKind], direction: Direction) -> Self {
-        let (mut rtc, socket, mids, pending, offer) = make(kinds, direction);
+    fn connect(server: &TestServer, path: &str, made: Made) -> Self {
+        let Made { mut rtc, socket, mids, direction, pending, offer } = made;
         let response = server.request("POST", path, Some(SECRET), &offer);
         assert_eq!(response.status, 201, "{response:?}");
         let answer = SdpAnswer::from_sdp_string(&response.body).expect("str0m reads the answer");
@@ -202,19 +217,31 @@ impl Client {
     }
 }
 
-/// Client, socket, sections, what the answer belongs to, and the offer.
-fn make(kinds: &[MediaKind], direction: Direction) -> (Rtc, UdpSocket, Vec<(Mid, MediaKind)>, SdpPendingOffer, String) {
+/// A client that has made its offer.
+struct Made {
+    rtc: Rtc,
+    socket: UdpSocket,
+    mids: Vec<(Mid, MediaKind)>,
+    direction: Direction,
+    pending: SdpPendingOffer,
+    offer: String,
+}
+
+/// `rtx`: the payload type of its retransmissions, if it knows them.
+fn make(kinds: &[MediaKind], direction: Direction, rtx: Option<Pt>) -> Made {
     str0m::crypto::from_feature_flags().install_process_default();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.set_nonblocking(true).unwrap();
     let address: SocketAddr = socket.local_addr().unwrap();
-    let config = RtcConfig::new().clear_codecs().enable_opus(true, false).enable_vp8(true);
+    let mut config = RtcConfig::new().clear_codecs().enable_opus(true, false);
+    let (clock_rate, format) = (Frequency::NINETY_KHZ, FormatParams::default());
+    config.codec_config().add_config(VP8, rtx, Codec::Vp8, clock_rate, None, format);
     let mut rtc = config.build(Instant::now());
     rtc.add_local_candidate(Candidate::host(address, "udp").unwrap()).unwrap();
     let mut api = rtc.sdp_api();
     let mids = kinds.iter().map(|kind| (api.add_media(*kind, direction, None, None, None), *kind)).collect();
     let (offer, pending) = api.apply().expect("an offer");
-    (rtc, socket, mids, pending, offer.to_sdp_string())
+    Made { rtc, socket, mids, direction, pending, offer: offer.to_sdp_string() }
 }
 
 /// A VP8 frame (RFC 6386 section 9.1) of some packets, or a packet of Opus, with a counter in it.

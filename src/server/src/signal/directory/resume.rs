@@ -98,9 +98,11 @@ impl Kept {
             | Event::ClientLeft { .. }
             | Event::TrackPublished { .. }
             | Event::TrackChanged { .. }
-            | Event::TrackUnpublished { .. } => return,
-            // Only the latest list counts.
-            Event::ActiveSpeakers { .. } => self.0.retain(|kept| !matches!(kept, Event::ActiveSpeakers { .. })),
+            | Event::TrackUnpublished { .. }
+            | Event::TrackPaused { .. }
+            | Event::TrackResumed { .. }
+            | Event::WantedLayers { .. }
+            | Event::ActiveSpeakers { .. } => return,
             _ => {}
         }
         if self.0.len() >= CLIENT_QUEUE {

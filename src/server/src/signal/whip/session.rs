@@ -27,6 +27,9 @@ const REQUEST: u64 = 1;
 /// How long a player stays when none of the tracks that it chose is left; as the shard lets others wait.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// What is said to who comes during a shutdown.
+const SHUTDOWN: &str = "the server is shutting down";
+
 /// A session that has begun.
 #[derive(Debug)]
 pub(super) struct Created {
@@ -37,9 +40,9 @@ pub(super) struct Created {
 }
 
 /// A client between its request and its response.
-struct Pending {
+struct Pending<'a> {
+    app: &'a App,
     member: Membership,
-    limit: Duration,
     with_token: bool,
 }
 
@@ -55,7 +58,7 @@ struct Chosen {
 pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Problem> {
     let member = app.directory.enter(&request.room).map_err(|refusal| Problem::unavailable(refusal.to_string()))?;
     let with_token = request.token.is_some();
-    let mut pending = Pending { member, limit: app.settings.join_timeout, with_token };
+    let mut pending = Pending { app, member, with_token };
     let client = pending.member.client.clone();
     pending.send(Command::Join(JoinRequest {
         room: request.room.clone(),
@@ -94,16 +97,21 @@ pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Proble
     Ok(Created { name, client, answer })
 }
 
-impl Pending {
+impl Pending<'_> {
     fn send(&self, command: Command) -> Result<(), Problem> {
         self.member.send(command).map_err(|full| Problem::unavailable(full.to_string()))
     }
 
     async fn event(&mut self) -> Result<Event, Problem> {
-        match timeout(self.limit, self.member.events.recv()).await {
-            Ok(Some(event)) => Ok(event),
-            Ok(None) => Err(Problem::unavailable("the server is overloaded")),
-            Err(_) => Err(Problem::unavailable("the room did not answer in time")),
+        let event = timeout(self.app.settings.join_timeout, self.member.events.recv());
+        tokio::select! {
+            biased;
+            () = self.app.shut_down() => Err(Problem::unavailable(SHUTDOWN)),
+            event = event => match event {
+                Ok(Some(event)) => Ok(event),
+                Ok(None) => Err(Problem::unavailable("the server is overloaded")),
+                Err(_) => Err(Problem::unavailable("the room did not answer in time")),
+            },
         }
     }
 
@@ -148,7 +156,7 @@ impl Pending {
             }
             LeaveCause::Limit(reason) | LeaveCause::TransportFailed(reason) => Problem::unavailable(reason),
             LeaveCause::Left => Problem::unavailable("the client left"),
-            LeaveCause::Shutdown => Problem::unavailable("the server is shutting down"),
+            LeaveCause::Shutdown => Problem::unavailable(SHUTDOWN),
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use ::stun::agent::TransactionId;
 use ::stun::attributes::ATTR_USERNAME;
 use ::stun::fingerprint::FINGERPRINT;
@@ -52,8 +54,8 @@ fn handle(ice: &mut IceLite, now: Instant, port: u16, bytes: &[u8]) -> Result<Ic
     })
 }
 
-fn address(port: u16) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 1], port))
+fn address(port: u16) -> AddressPair {
+    SocketAddr::from(([192, 0, 2, 1], port)).into()
 }
 
 #[test]
@@ -75,7 +77,7 @@ fn the_first_validated_address_is_used_until_the_client_nominates() {
         assert_eq!(handle(&mut ice, now, port, bytes), Ok(expected));
         assert_eq!(ice.selected(), Some(address(selected)));
     }
-    assert_eq!(ice.validated().map(|a| a.port()).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(ice.validated().map(|a| a.remote.port()).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
 #[test]
@@ -104,7 +106,7 @@ fn validated_addresses_are_bounded_and_the_selected_one_stays() {
         handle(&mut ice, at, port, &plain).unwrap();
         ice.heard_media(at, address(1));
     }
-    assert_eq!(ice.validated().map(|a| a.port()).collect::<Vec<_>>(), [1, 14, 15, 16, 17, 18, 19, 20]);
+    assert_eq!(ice.validated().map(|a| a.remote.port()).collect::<Vec<_>>(), [1, 14, 15, 16, 17, 18, 19, 20]);
     assert_eq!(ice.selected(), Some(address(1)));
 }
 
@@ -197,4 +199,23 @@ fn of_two_pairs_nominated_in_turn_the_one_of_higher_priority_is_used() {
     assert_eq!(handle(&mut ice, at(600), 3, &of(950)), Ok(IceEvent::Selected(address(3))));
     // The client has changed its mind: the other pair alone is nominated now.
     assert_eq!(handle(&mut ice, at(3_000), 2, &of(100)), Ok(IceEvent::Selected(address(2))));
+}
+
+#[test]
+fn after_a_restart_a_silent_address_gives_way_at_once_and_one_that_is_heard_does_not() {
+    let t0 = Instant::now();
+    let at = |ms: u64| t0 + Duration::from_millis(ms);
+    for (heard_until, checked, expected) in [
+        (1_000, 1_400, IceEvent::Validated(address(2))),
+        (1_000, 1_500, IceEvent::Selected(address(2))),
+        (3_000, 3_100, IceEvent::Validated(address(2))),
+    ] {
+        let mut ice = ice(t0);
+        let old = nomination("here:there", &credentials("here").pwd);
+        assert_eq!(handle(&mut ice, at(0), 1, &old), Ok(IceEvent::Selected(address(1))));
+        ice.restart(credentials("new"), credentials("newer"));
+        ice.heard_media(at(heard_until), address(1));
+        let new = plain_check("new:newer", &credentials("new").pwd);
+        assert_eq!(handle(&mut ice, at(checked), 2, &new), Ok(expected), "{heard_until} {checked}");
+    }
 }

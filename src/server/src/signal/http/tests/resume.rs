@@ -96,3 +96,25 @@ async fn a_shutdown_for_good_says_so_and_goodbye_for_who_is_away() {
     }
     assert_eq!(leaves, 2);
 }
+
+#[tokio::test]
+async fn who_is_just_coming_when_the_server_shuts_down_is_told_that_it_does() {
+    let mut world = start(&config());
+    let (mut waits, mut new) = (world.socket().await, world.socket().await);
+    waits.send(json!({"type": "join", "room": "demo", "token": "hang"})).await;
+    assert_eq!(world.told().await, "join demo hang null 127.0.0.1");
+    let request = reqwest::Client::new().post(world.url("/whip/demo")).header("content-type", "application/sdp");
+    let encoder = tokio::spawn(request.bearer_auth("hang").body(OFFER).send());
+    assert_eq!(world.told().await, "join demo hang {\"via\":\"whip\"} 127.0.0.1");
+    world.stop.take().unwrap().send(()).unwrap();
+    // It may be told before it asks.
+    let _ = new.0.send(Message::text(json!({"type": "join", "room": "demo", "token": "yes"}).to_string())).await;
+    let refused = encoder.await.unwrap().unwrap();
+    assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (503, true));
+    assert!(refused.text().await.unwrap().contains("shutting down"));
+    for socket in [&mut waits, &mut new] {
+        assert_eq!(socket.next().await, json!({"type": "restarting", "reason": "The server is restarting"}));
+    }
+    assert_eq!(waits.next().await, json!({"closed": 1012}));
+    world.served.await.unwrap().unwrap();
+}
