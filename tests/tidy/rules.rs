@@ -80,7 +80,7 @@ const MODULES: &[(&str, &[Row])] = &[
             "settings"]),
                 ("bucket", &[]),
                 ("budget", &[]),
-                ("calls", &["api", "budget", "hook", "hook_table", "settings", "state"]),
+                ("calls", &["api", "budget", "hook", "hook_table", "plain", "settings", "state"]),
                 ("deferred_free", &["budget", "settings", "state"]),
                 ("effects", &["admission", "hook", "settings"]),
                 ("engine", &["budget", "calls", "deferred_free", "engine_context", "failure", "hook", "host",
