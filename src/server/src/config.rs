@@ -92,7 +92,7 @@ settings! {
     /// Addresses that clients are told to send media to (behind NAT: the outer ones); none: the machine's own
     announced_ip ["MOONRING_ANNOUNCED_IP", value_delimiter = ',']: Vec<IpAddr> = vec![];
     /// How datagrams enter and leave: mmsg or uring
-    io ["MOONRING_IO"]: IoMode = IoMode::Mmsg;
+    io ["MOONRING_IO"]: IoMode = IoMode::Uring;
     /// SRTP protection profiles that are accepted; the first one that a client offers is used (DTLS 1.3: the client's first)
     srtp_profiles ["MOONRING_SRTP_PROFILES", value_delimiter = ',']: Vec<SrtpProfile> = SrtpProfile::ALL.to_vec();
     /// DTLS 1.3 with clients that offer it: off, fast (unless that costs AES-GCM, as with Chromium) or always
@@ -159,6 +159,8 @@ settings! {
     resend_ms ["MOONRING_RESEND_MS"]: u64 = 1000;
     /// Memory for resending, per track and layer
     resend_kib ["MOONRING_RESEND_KIB"]: usize = 1024;
+    /// How long sound waits for more where four or more speak, so that more of it leaves with one send
+    sound_hold_ms ["MOONRING_SOUND_HOLD_MS"]: u64 = 0;
 }
 
 /// The command line.
@@ -296,6 +298,7 @@ impl Config {
             ("resume_s", self.resume_s, 0, 600),
             ("shutdown_grace_s", self.shutdown_grace_s, 0, 3600),
             ("resend_ms", self.resend_ms, 0, 60_000),
+            ("sound_hold_ms", self.sound_hold_ms, 0, 20),
             ("resend_kib", self.resend_kib as u64, 0, 1024 * 1024),
             ("shards", self.shards as u64, 0, 1024),
         ] {

@@ -250,6 +250,12 @@ impl World {
         next.map(|at| at.max(self.now))
     }
 
+    fn forward(&mut self, server: SocketAddr) {
+        while self.shard.forward(self.now, &mut self.out) {
+            self.flush(server);
+        }
+    }
+
     /// Everything that is due now, in the order of the event loop's tick.
     fn settle(&mut self) {
         let server: SocketAddr = SERVER.parse().unwrap();
@@ -262,11 +268,10 @@ impl World {
                     member.receive(self.now, &mut datagram.bytes);
                 }
             }
-            while self.shard.forward(self.now, &mut self.out) {
-                self.flush(server);
-            }
+            self.forward(server);
             if self.shard.poll_timeout().is_some_and(|at| at <= self.now) {
                 self.shard.handle_timeout(self.now, &mut self.out);
+                self.forward(server);
             }
             self.flush(server);
             self.take_events();

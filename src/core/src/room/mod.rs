@@ -9,6 +9,7 @@
 //! | [`indexes`], [`pictures`] | numbering that stays continuous when layers are switched |
 //! | [`congestion`], [`allocation`] | what a receiver's path carries; which layers it gets of that |
 //! | [`probing`], [`repairs`] | what is sent beyond the media: probes for more, retransmissions |
+//! | [`sound`] | makes one send of the sound of several speakers |
 //! | [`reports`], [`speakers`] | RTCP reports and feedback; who speaks |
 pub mod allocation;
 pub mod client;
@@ -24,6 +25,7 @@ pub mod probing;
 pub mod rehearsal;
 pub mod repairs;
 pub mod reports;
+pub mod sound;
 pub mod speakers;
 pub mod track;
 
@@ -63,6 +65,8 @@ pub struct Room {
     pub paced: Vec<ClientKey>,
     /// Hooks under way.
     pub hooks: u32,
+    /// Whether its sound is held back for a moment.
+    pub sound_hold: sound::SoundHold,
     /// Who speaks.
     pub speakers: speakers::Speakers,
 }

@@ -152,7 +152,7 @@ impl Shard {
             waiting.push((forward.track, track.owner));
         }
         for (track, owner) in waiting {
-            self.mark_dirty(track);
+            self.mark_dirty(now, track);
             self.schedule(owner);
         }
     }
@@ -249,7 +249,7 @@ impl Shard {
         (packet.info, packet.kept) = (info, elements.kept);
         layer.history.push(packet, descriptor, payload);
         let room_key = track.room;
-        self.mark_dirty(incoming.track);
+        self.mark_dirty(now, incoming.track);
         if let Some(level) = elements.kept.audio_level.and_then(|byte| AudioLevel::parse(&[byte])) {
             self.hear(now, room_key, incoming.track, key, level.level);
         }

@@ -10,6 +10,7 @@ use super::{PendingHook, Shard};
 use crate::command::{ClientInfo, Event, JoinRequest, LeaveCause, RefusalCode};
 use crate::room::Room;
 use crate::room::client::Client;
+use crate::room::sound::SoundHold;
 use crate::room::speakers::Speakers;
 use moonring_policy::OpenError;
 use moonring_policy::hook::{ClientFacts, HookCall, Presence, Traffic, Verdict};
@@ -100,6 +101,7 @@ impl Shard {
             touched: Vec::new(),
             paced: Vec::new(),
             hooks: 0,
+            sound_hold: SoundHold::default(),
             speakers: Speakers::default(),
         };
         let key = self.world.rooms.insert(room);

@@ -67,8 +67,10 @@ impl<C: Core> Ticker<C> {
         })
         .detach();
         while !self.stop.load(Ordering::Acquire) {
-            if !self.tick() {
-                self.sleep();
+            if self.tick() {
+                self.flush();
+            } else {
+                self.flush_and_sleep();
             }
             // The reactor's turn, whenever its timer says so.
             glommio::yield_if_needed().await;
@@ -78,14 +80,15 @@ impl<C: Core> Ticker<C> {
         heartbeat.cancel();
     }
 
-    /// Everything that is due, as far as the bounds allow; true when there is more.
+    /// Everything that is due, as far as the bounds allow, up to the last flush; true when there is more.
     fn tick(&mut self) -> bool {
         let now = Instant::now();
         let commands = self.handle_commands(now);
         let datagrams = self.handle_datagrams(now);
         let forwards = self.forward(now);
         let timeouts = self.handle_timeout(now);
-        self.flush();
+        // A timer lets packets pass that a pacer or a hold has kept back.
+        let forwards = self.forward(now) || forwards;
         self.send_events(now);
         if now >= self.next_drops {
             self.next_drops = now + DROPS_EVERY;
@@ -212,15 +215,16 @@ impl<C: Core> Ticker<C> {
         }
     }
 
-    /// Blocks the thread until a datagram is there, a command comes or a timer is due: one system call, on the media
-    /// sockets' own ring. The executor's reactor gets its turn whenever the heartbeat says so; nothing that a shard
+    /// Sends what is left of the tick and blocks the thread until a datagram is there, a command comes or a timer is
+    /// due: one system call, on the media sockets' own ring. The executor's reactor gets its turn whenever the heartbeat says so; nothing that a shard
     /// waits for is there. (Sleeping in the reactor instead, woken through the eventfd, cost three times the CPU time
     /// per wake-up. Sockets that come later, such as ICE over TCP, can be polled on the same ring.)
-    fn sleep(&mut self) {
+    fn flush_and_sleep(&mut self) {
         let now = Instant::now();
         let longest = now + self.settings.longest_sleep;
         let until = self.core.poll_timeout().map_or(longest, |due| due.min(longest));
-        self.udp.wait(until.saturating_duration_since(now));
+        self.udp.flush_and_wait(&self.out, until.saturating_duration_since(now));
+        self.out.clear();
     }
 
     fn say_goodbye(&mut self) {
