@@ -16,6 +16,7 @@ mod loss;
 mod mute;
 mod nack;
 mod offers;
+mod operators;
 mod policy;
 mod remb;
 mod resume;

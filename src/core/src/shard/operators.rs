@@ -51,7 +51,7 @@ impl Shard {
         if !is_there {
             return self.called(id, Err("there is no such client or track in the room".to_owned()));
         }
-        tracing::info!(%room, ?action, "an operator acts");
+        tracing::info!(%room, action = name_of(&action), "an operator acts");
         self.apply(now, key, action);
         self.close_room_if_empty(now, key);
         self.called(id, Ok(Value::Null));
@@ -69,5 +69,18 @@ impl Shard {
 
     fn called(&mut self, id: u64, answer: Result<Value, String>) {
         self.work.events.push_back(Event::Called { id, answer });
+    }
+}
+
+/// What an action is called in the log, which has none of what is said.
+fn name_of(action: &Action) -> &'static str {
+    match action {
+        Action::Kick { .. } => "kick",
+        Action::Send { .. } | Action::Broadcast { .. } => "message",
+        Action::SetMaxBitrate { .. } => "set_max_bitrate",
+        Action::SetMaxLayer { .. } => "set_max_layer",
+        Action::SetMuted { .. } => "mute",
+        Action::CloseRoom { .. } => "close",
+        Action::Webhook { .. } => "webhook",
     }
 }

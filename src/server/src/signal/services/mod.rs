@@ -48,6 +48,8 @@ struct Inner {
     store: LastingStore,
     http: HttpService,
     webhooks: Webhooks,
+    /// Apart from that of scripts: a receiver that is slow holds no script up.
+    webhook_http: HttpService,
     places: Arc<Semaphore>,
     counts: Counts,
 }
@@ -99,6 +101,10 @@ impl Services {
         Self(Arc::new(Inner {
             shared: SharedStore::default(),
             store: LastingStore::in_folder(data_dir),
+            webhook_http: HttpService::new(
+                if webhook.is_some() { http_allow.clone() } else { AllowList::default() },
+                http_ca,
+            ),
             http: HttpService::new(http_allow, http_ca),
             webhooks: Webhooks::new(webhook),
             places: Arc::new(Semaphore::new(MAX_REQUESTS)),
@@ -144,7 +150,7 @@ impl Services {
     /// Tells the operator's webhook of something. Never waits. Must be called inside a tokio runtime.
     pub(super) fn tell(&self, room: RoomId, event: String, data: Value) {
         let inner = self.0.clone();
-        tokio::spawn(async move { inner.webhooks.send(&inner.http, room, event, data).await });
+        tokio::spawn(async move { inner.webhooks.send(&inner.webhook_http, room, event, data).await });
     }
 
     pub(super) fn counts(&self) -> ServiceCounts {

@@ -23,7 +23,7 @@ use moonring_wire::id::RoomId;
 /// The file in `data_dir`.
 const FILE: &str = "store.redb";
 /// Operations that wait for the engine.
-const MAX_QUEUED: usize = 8_192;
+const MAX_QUEUED: usize = 4_096;
 /// Operations of one commit.
 const MAX_BATCH: usize = 512;
 /// Pause before an engine that failed is opened again.

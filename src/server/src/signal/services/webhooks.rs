@@ -20,8 +20,10 @@ use crate::config::Config;
 use moonring_policy::output::HttpRequest;
 use moonring_wire::id::RoomId;
 
-/// Messages that are under way or wait to be repeated; further ones are dropped.
-const MAX_WAITING: usize = 4_096;
+/// Size of all messages that are under way or wait to be repeated, in KiB; further ones are dropped.
+const MAX_WAITING_KIB: usize = 64 * 1024;
+/// What a message counts at least, in KiB: no more than 4,096 wait.
+const LEAST_KIB: usize = 16;
 /// Tries of one message.
 const MAX_TRIES: u32 = 8;
 /// The pause after the first try; each further one is twice as long, two minutes together.
@@ -88,7 +90,7 @@ pub(super) struct Webhooks {
 
 impl Webhooks {
     pub(super) fn new(target: Option<WebhookTarget>) -> Self {
-        let places = Arc::new(Semaphore::new(MAX_WAITING));
+        let places = Arc::new(Semaphore::new(MAX_WAITING_KIB));
         Self { target, places, delivered: AtomicU64::new(0), failed: AtomicU64::new(0) }
     }
 
@@ -104,9 +106,10 @@ impl Webhooks {
             self.failed.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%room, event, "the webhook has not been told: {why}");
         };
-        let Ok(_place) = self.places.try_acquire() else { return failed("too many messages wait") };
-        let id = format!("msg_{:032x}", rand::random::<u128>());
         let body = json!({ "type": event, "room": room, "timestamp": unix(), "data": data }).to_string();
+        let kib = u32::try_from(LEAST_KIB.max(body.len() / 1024)).unwrap_or(u32::MAX);
+        let Ok(_place) = self.places.try_acquire_many(kib) else { return failed("too many messages wait") };
+        let id = format!("msg_{:032x}", rand::random::<u128>());
         let (mut pause, mut why) = (target.first_pause, String::new());
         for tries in 1..=MAX_TRIES {
             match http.serve(&room, target.request(&id, &body)).await {

@@ -1,0 +1,87 @@
+//! What operators do to rooms from outside, and what their webhook is told.
+
+use moonring_core::command::{Command, Event, LeaveCause};
+use moonring_core::shard::ShardSettings;
+use moonring_policy::hook::Action;
+use moonring_wire::id::{ClientId, RoomId};
+use moonring_wire::media::CodecName::Opus;
+use serde_json::{Value, json};
+
+use crate::sim::{World, settings};
+
+const SCRIPT: &str = "
+    function on_client_connect() return true end
+    function on_publish_request() return true end
+    function on_client_disconnect(client, reason) sfu.webhook('bye', { client:get_id(), reason }) end
+    function on_admin(request) if request == 'wait' then sfu.sleep(50) end return { sfu.room_id, #sfu.clients() } end";
+
+fn answers(world: &World) -> Vec<(u64, Result<Value, String>)> {
+    let answer = |event: &Event| match event {
+        Event::Called { id, answer } => Some((*id, answer.clone())),
+        _ => None,
+    };
+    world.events.iter().filter_map(answer).collect()
+}
+
+fn room(id: &str) -> RoomId {
+    RoomId::parse(id).unwrap()
+}
+
+#[test]
+fn calls_are_answered_once_by_the_room_or_with_the_reason() {
+    let mut world = World::ruled(101, SCRIPT);
+    let name = room("demo");
+    world.join("alice");
+    for (id, room, request) in
+        [(1, name.clone(), json!("wait")), (2, name.clone(), json!(1)), (3, room("none"), json!(1))]
+    {
+        world.command(Command::Call { id, room, request });
+    }
+    world.run_ms(100);
+    let expected = || Ok(json!([name.as_str(), 1]));
+    assert_eq!(answers(&world), [(3, Err("there is no such room".into())), (1, expected()), (2, expected())]);
+}
+
+#[test]
+fn an_operator_kicks_and_closes_and_the_policy_and_the_webhook_hear_of_it() {
+    let mut world = World::with(102, ShardSettings { webhooks: true, ..settings() }, SCRIPT);
+    let room = room("demo");
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish(bob, Opus);
+    let kick = |client: ClientId| Action::Kick { client, reason: "Enough".into() };
+    let acts = [
+        kick(world.id(alice)),
+        kick(ClientId::parse("nobody").unwrap()),
+        Action::CloseRoom { reason: "Over".into() },
+        Action::CloseRoom { reason: "Again".into() },
+    ];
+    for (id, action) in (1..).zip(acts) {
+        world.command(Command::Act { id, room: room.clone(), action });
+    }
+    assert_eq!(world.left(alice), Some(&LeaveCause::Kicked("Enough".into())));
+    assert_eq!(world.left(bob), Some(&LeaveCause::Kicked("Over".into())));
+    let no_client = "there is no such client or track in the room";
+    let expected = [Ok(Value::Null), Err(no_client.into()), Ok(Value::Null), Err("there is no such room".into())];
+    assert_eq!(answers(&world).into_iter().map(|(_, answer)| answer).collect::<Vec<_>>(), expected);
+    let told: Vec<_> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Webhook { event, .. } => Some(event.as_str()),
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        "room_opened",
+        "client_joined",
+        "client_joined",
+        "track_published",
+        "client_left",
+        "bye",
+        "track_unpublished",
+        "client_left",
+        "bye",
+        "room_closed",
+    ];
+    assert_eq!(told, expected);
+}
