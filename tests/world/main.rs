@@ -2,8 +2,11 @@
 //! fixed seeds. `WORLD_SEED=random cargo test --test world` searches with others; a failure prints its seed.
 #![allow(missing_docs, reason = "tests")]
 
+mod addresses;
 mod call;
 mod codecs;
+mod door;
+mod faults;
 mod follow;
 mod forgery;
 mod fuzzed;
@@ -21,4 +24,5 @@ mod runaways;
 mod sim;
 mod simulcast;
 mod slow;
+mod storm;
 mod streams;

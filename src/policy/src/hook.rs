@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::TrackInfo;
+use moonring_wire::shared::SharedValue;
 
 /// The reason told to a client when a script does not define the hook that would decide.
 pub const NOT_DEFINED: &str = "Policy not defined";
@@ -49,7 +50,7 @@ pub struct ClientFacts {
     /// Where its signalling comes from.
     pub ip: IpAddr,
     /// What it said of itself when it joined (bounded by the protocol's message size).
-    pub metadata: Value,
+    pub metadata: SharedValue,
     /// When it joined.
     pub since: Instant,
     /// Whether it is in the room. The policy engine sets `Joined` in the same step in which a connect is allowed; the room sets `Gone`.

@@ -3,13 +3,16 @@
 //! One step of one hook runs at a time. Events of one client stay in order; another client's event runs when nothing of
 //! its own is before it, also while others wait.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod lanes;
+
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mlua::{Function, RegistryKey, Thread, Value};
 
+use self::lanes::Mailbox;
 use super::agenda::When;
 use super::bucket::{CpuBucket, Strikes};
 use super::budget::{Spent, stopwatch};
@@ -101,7 +104,7 @@ pub(crate) struct Room {
     pub(super) aside: bool,
     pub(super) bucket: CpuBucket,
     pub(super) strikes: Strikes,
-    queue: VecDeque<Work>,
+    mailbox: Mailbox,
     wake: Option<When>,
     counters: Vec<(String, f64)>,
 }
@@ -121,7 +124,7 @@ impl Room {
             aside: false,
             bucket: CpuBucket::new(&desk.settings, now),
             strikes: Strikes::new(&desk.settings, now),
-            queue: VecDeque::new(),
+            mailbox: Mailbox::new(&desk.settings, now),
             wake: None,
             counters: Vec::new(),
         }
@@ -136,7 +139,7 @@ impl Room {
                 self.outcome(desk, ticket, calls::left(&call));
                 return self.pump(desk, now);
             }
-        } else if self.queue.len() >= desk.settings.max_queued_events {
+        } else if self.mailbox.is_full(&call, desk.settings.max_queued_events) {
             self.stats.overflows += 1;
             desk.stats.overflows += 1;
             tracing::warn!(room = %self.facts.id, hook = call.name(), "too many events wait for the script: one is dropped");
@@ -145,7 +148,7 @@ impl Room {
         if self.aside {
             return self.conclude(desk, ticket, &call, calls::failed(&call));
         }
-        self.queue.push_back(Work::Call { ticket, call });
+        self.mailbox.push(Work::Call { ticket, call });
         self.pump(desk, now);
     }
 
@@ -163,8 +166,7 @@ impl Room {
         let of_client = |work: &Work| work.client().is_some_and(|other| other.id == client.id);
         let (gone, kept): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(|waiting| of_client(&waiting.work));
         self.waiting = kept;
-        let (queued, kept): (VecDeque<_>, VecDeque<_>) = self.queue.drain(..).partition(of_client);
-        self.queue = kept;
+        let queued = self.mailbox.take_of(client);
         for waiting in gone {
             desk.agenda.remove(waiting.due);
             desk.requests.remove(&waiting.id);
@@ -183,53 +185,12 @@ impl Room {
             timer.due = desk.agenda.add((timer.due.0 + every).max(now), Due::Timer(self.key, handle));
         }
         let lane = Lane::Timer(handle);
-        let under_way = self.waiting.iter().map(|waiting| &waiting.work).chain(&self.queue).any(|w| w.lane() == lane);
+        let under_way =
+            self.waiting.iter().map(|waiting| &waiting.work).chain(self.mailbox.members()).any(|w| w.lane() == lane);
         if !under_way {
-            self.queue.push_back(Work::Timer(handle));
+            self.mailbox.push(Work::Timer(handle));
             self.pump(desk, now);
         }
-    }
-
-    /// Runs what can run.
-    pub(crate) fn pump(&mut self, desk: &mut Desk, now: Instant) {
-        while self.reload_if_quiet(desk, now) {
-            let Some(next) = self.startable() else { return };
-            if !self.has_cpu(desk, now) {
-                return;
-            }
-            if let Some(work) = self.queue.remove(next) {
-                self.run(desk, now, work);
-            }
-        }
-    }
-
-    /// True when the room may run now; if not, it will be woken.
-    fn has_cpu(&mut self, desk: &mut Desk, now: Instant) -> bool {
-        let ready = self.bucket.ready_at(now);
-        if ready <= now {
-            return true;
-        }
-        if self.wake.is_none() {
-            self.stats.throttled += 1;
-            desk.stats.throttled += 1;
-            self.wake = Some(desk.agenda.add(ready, Due::Pump(self.key)));
-        }
-        false
-    }
-
-    /// There is CPU time again.
-    pub(crate) fn woken(&mut self, desk: &mut Desk, now: Instant) {
-        self.wake = None;
-        self.pump(desk, now);
-    }
-
-    /// The first piece of work that nothing of its lane is before.
-    fn startable(&self) -> Option<usize> {
-        if self.waiting.is_empty() || self.queue.is_empty() {
-            return (!self.queue.is_empty()).then_some(0);
-        }
-        let mut busy: HashSet<Lane> = self.waiting.iter().map(|waiting| waiting.work.lane()).collect();
-        self.queue.iter().position(|work| busy.insert(work.lane()))
     }
 
     fn run(&mut self, desk: &mut Desk, now: Instant, work: Work) {
@@ -266,7 +227,7 @@ impl Room {
         desk.agenda.remove(waiting.due);
         desk.requests.remove(&id);
         let reply = reply.or_else(|| waiting.reply.take()).or_else(|| waiting.if_late.take());
-        let ready = self.bucket.ready_at(now);
+        let ready = if waiting.work.is_join() { self.mailbox.joins_ready(now) } else { self.bucket.ready_at(now) };
         if ready > now {
             waiting.reply = reply;
             waiting.due = desk.agenda.add(ready, Due::Wait(self.key, id));
@@ -283,7 +244,7 @@ impl Room {
     }
 
     fn after_step(&mut self, desk: &mut Desk, now: Instant, work: Work, end: End, spent: Spent) {
-        self.bucket.pay(spent.cpu);
+        self.cpu_of(&work).pay(spent.cpu);
         self.stats.step(spent.cpu);
         desk.stats.step(spent.cpu);
         self.state.adapt_collector(desk.settings.memory_bytes);
@@ -352,7 +313,7 @@ impl Room {
         self.log_failure(work.name(), work.client(), failure);
         let elapsed = stopwatch();
         self.state.clean_up(desk.settings.memory_bytes);
-        self.bucket.pay(elapsed());
+        self.cpu_of(&work).pay(elapsed());
         let strikes = if matches!(failure, Failure::Error(_)) { STRIKES_OF_ERROR } else { STRIKES_OF_KILL };
         self.give_up(desk, work, calls::failed);
         if self.strikes.add(now, strikes) {
@@ -418,7 +379,7 @@ impl Room {
         tracing::error!(room = %self.facts.id, script, "the script fails again and again: it is put aside until its next \
             reload; newcomers are rejected, members and media stay");
         self.stop_all(desk);
-        for work in std::mem::take(&mut self.queue) {
+        for work in self.mailbox.take_all() {
             self.give_up(desk, work, calls::failed);
         }
     }
@@ -458,7 +419,7 @@ impl Room {
             last_reload: self.last_reload.clone(),
             set_aside: self.aside,
             memory: self.state.memory(),
-            queued: self.queue.len(),
+            queued: self.mailbox.len(),
             waiting: self.waiting.len(),
             timers: self.timers.len(),
             stats: self.stats,

@@ -30,6 +30,8 @@ pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(10);
 pub(crate) const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Hooks of one room that wait at the same time. Each keeps a coroutine in the room's memory.
 pub(crate) const MAX_WAITING: usize = 256;
+/// Joins among them: they leave something for the members.
+pub(crate) const MAX_WAITING_JOINS: usize = 192;
 /// Requests of one room (HTTP, shared store) under way at the same time.
 pub(crate) const MAX_REQUESTS: usize = 32;
 /// How much longer than its own time limit an HTTP request may stay unanswered before the engine gives it up.
@@ -55,6 +57,7 @@ pub(crate) const SLICED_FREE_BYTES: usize = 256 * 1024;
 /// How long one slice of freeing takes, about.
 pub(crate) const FREE_SLICE: Duration = Duration::from_micros(200);
 
+const _: () = assert!(MAX_WAITING_JOINS < MAX_WAITING, "joins leave waits for the members");
 const _: () = assert!(MAX_REQUESTS <= MAX_WAITING, "a request always has a hook that waits for it");
 const _: () = assert!(MAX_SENT_BYTES >= MAX_VALUE_BYTES, "a hook can send a value of the greatest size");
 const _: () = assert!(STRIKES_OF_KILL >= STRIKES_OF_ERROR);

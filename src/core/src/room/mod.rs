@@ -63,6 +63,10 @@ pub struct Room {
     pub paced: Vec<ClientKey>,
     /// Hooks under way.
     pub hooks: u32,
+    /// Clients in it whose join is not decided yet.
+    pub joining: usize,
+    /// Somebody was admitted.
+    pub lived: bool,
     /// Who speaks.
     pub speakers: speakers::Speakers,
 }

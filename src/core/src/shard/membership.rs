@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::faults::Stage;
 use super::{PendingHook, Shard};
 use crate::command::{ClientInfo, Event, JoinRequest, LeaveCause, RefusalCode};
 use crate::room::Room;
@@ -13,6 +14,9 @@ use moonring_policy::hook::{ClientFacts, HookCall, Presence, Traffic, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
 use moonring_wire::packet::SendBatch;
 use moonring_wire::transport::ice;
+
+/// Joins of one room that may wait for their verdict: a room of 500 that comes back after a restart, all at once.
+const MAX_JOINING: usize = 512;
 
 impl Shard {
     pub(super) fn join(&mut self, now: Instant, request: JoinRequest) {
@@ -32,14 +36,19 @@ impl Shard {
                 }
             },
         };
-        if self.world.rooms[room_key].clients.len() >= self.settings.max_clients_per_room {
-            let words = format!("room {room} is full: {} clients", self.settings.max_clients_per_room);
+        // Who still waits for its verdict takes nobody's place, but a room does not let any number wait.
+        let state = &self.world.rooms[room_key];
+        if state.clients.len() - state.joining >= self.settings.max_clients_per_room {
+            return self.work.events.push_back(left(LeaveCause::Limit(self.room_is_full(&room))));
+        }
+        if state.joining >= MAX_JOINING {
+            let words = format!("too many are joining room {room} at the moment: try again");
             return self.work.events.push_back(left(LeaveCause::Limit(words)));
         }
         let facts = Rc::new(ClientFacts {
             id: client.clone(),
             ip,
-            metadata,
+            metadata: metadata.into(),
             since: now,
             presence: Cell::new(Presence::Pending),
             tracks: RefCell::new(Vec::new()),
@@ -54,7 +63,10 @@ impl Shard {
             .insert_with_key(|key| Client::new(key, room_key, facts_for_client, credentials, report_ssrc, now));
         self.index.ufrags.insert(self.world.clients[key].negotiated.local_ice.ufrag.clone(), key);
         self.index.clients.insert(client, key);
-        self.world.rooms[room_key].clients.push(key);
+        let state = &mut self.world.rooms[room_key];
+        state.clients.push(key);
+        state.joining += 1;
+        self.stage(Stage::Joining);
         self.ask(
             now,
             room_key,
@@ -74,12 +86,15 @@ impl Shard {
             touched: Vec::new(),
             paced: Vec::new(),
             hooks: 0,
+            joining: 0,
+            lived: false,
             speakers: Speakers::default(),
         };
         let key = self.world.rooms.insert(room);
         self.index.rooms.insert(id.clone(), key);
         self.policy.rooms.insert(policy, key);
-        tracing::info!(room = %id, "room opened");
+        // An operator hears of it once somebody was admitted: strangers make rooms as fast as they can ask.
+        tracing::debug!(room = %id, "room opened for whoever asks to join");
         Ok(key)
     }
 
@@ -94,9 +109,15 @@ impl Shard {
     }
 
     pub(super) fn connect_decided(&mut self, now: Instant, key: ClientKey, verdict: Verdict) {
-        let Some(client) = self.world.clients.get(key) else { return };
+        if !self.world.clients.contains_key(key) {
+            return;
+        }
         match verdict {
             Verdict::Allow => {
+                if !self.admit(now, key) {
+                    return;
+                }
+                let client = &self.world.clients[key];
                 let (id, room_key) = (client.id.clone(), client.room);
                 let info = ClientInfo { client: id.clone(), metadata: client.facts.metadata.clone() };
                 self.snapshot(&id);
@@ -106,6 +127,29 @@ impl Shard {
                 self.remove_client(now, key, LeaveCause::Rejected(reason.clone()), &reason);
             }
         }
+    }
+
+    /// Gives a client that was allowed a place in its room; false when the last one went while it waited.
+    fn admit(&mut self, now: Instant, key: ClientKey) -> bool {
+        let client = &mut self.world.clients[key];
+        let Some(room) = self.world.rooms.get_mut(client.room) else { return false };
+        if room.clients.len() - room.joining >= self.settings.max_clients_per_room {
+            let id = room.id.clone();
+            let words = self.room_is_full(&id);
+            self.remove_client(now, key, LeaveCause::Limit(words.clone()), &words);
+            return false;
+        }
+        client.is_admitted = true;
+        room.joining -= 1;
+        if !std::mem::replace(&mut room.lived, true) {
+            tracing::info!(room = %room.id, "room opened");
+        }
+        self.stage(Stage::Admitted);
+        true
+    }
+
+    fn room_is_full(&self, room: &RoomId) -> String {
+        format!("room {room} is full: {} clients", self.settings.max_clients_per_room)
     }
 
     pub(super) fn leave(&mut self, now: Instant, id: &ClientId, reason: String, out: &mut SendBatch) {
@@ -143,6 +187,7 @@ impl Shard {
         facts.presence.set(Presence::Gone);
         self.remove_forwards(key);
         let Some(client) = self.world.clients.remove(key) else { return };
+        self.stage(Stage::Removing);
         self.report.counters.forwarded += facts.traffic.packets_out.get();
         self.report.counters.forwarded_bytes += facts.traffic.bytes_out.get();
         self.index.clients.remove(&id);
@@ -155,17 +200,19 @@ impl Shard {
             }
         }
         if let Some(room) = self.world.rooms.get_mut(room_key) {
+            room.joining -= usize::from(!client.is_admitted);
             room.clients.retain(|k| *k != key);
             room.touched.retain(|k| *k != key);
             room.paced.retain(|k| *k != key);
         }
-        if presence == Presence::Joined {
+        let was_member = presence == Presence::Joined && client.is_admitted;
+        if was_member {
             let room = self.world.rooms.get(room_key).map_or("", |room| room.id.as_str());
             tracing::info!(room, client = %id, reason, "client left");
         }
         let was_rejected = matches!(cause, LeaveCause::Rejected(_));
         self.work.events.push_back(Event::Left { client: id.clone(), cause });
-        if presence == Presence::Joined {
+        if was_member {
             self.tell_room(room_key, None, |client| Event::ClientLeft { client, other: id.clone() });
         }
         if !was_rejected {
@@ -186,7 +233,10 @@ impl Shard {
         self.policy.rooms.remove(room.policy);
         self.work.dirty_rooms.retain(|k| *k != key);
         self.policy.engine.close_room(now, room.policy);
-        tracing::info!(room = %room.id, "room closed");
+        match room.lived {
+            true => tracing::info!(room = %room.id, "room closed"),
+            false => tracing::debug!(room = %room.id, "room closed: nobody was admitted"),
+        }
         self.work.events.push_back(Event::RoomClosed { room: room.id });
     }
 

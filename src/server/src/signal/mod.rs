@@ -7,8 +7,10 @@
 mod admin;
 mod app;
 mod assets;
+mod connections;
 pub(crate) mod directory;
 mod dispatch;
+mod door;
 pub(crate) mod http;
 mod metrics;
 pub(crate) mod operator;
