@@ -20,20 +20,14 @@ pub(crate) enum Work {
 pub(crate) enum Lane {
     Client(ClientId),
     Speakers,
-<<<<<<< HEAD
-=======
     Admin,
->>>>>>> business
     Timer(TimerHandle),
 }
 
 impl Work {
     pub(crate) fn lane(&self) -> Lane {
         match self {
-<<<<<<< HEAD
-=======
             Self::Call { call: HookCall::Admin { .. }, .. } => Lane::Admin,
->>>>>>> business
             Self::Call { call, .. } => call.client().map_or(Lane::Speakers, |client| Lane::Client(client.id.clone())),
             Self::Timer(handle) => Lane::Timer(*handle),
         }

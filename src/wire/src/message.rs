@@ -51,6 +51,7 @@ use serde_json::Value;
 
 use crate::id::{ClientId, Mid, RoomId, TrackId};
 use crate::media::{PauseReason, Source, TrackInfo};
+use crate::shared::SharedValue;
 
 /// The version this file describes; [`ClientMessage::Join::protocol`] may name it.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -262,7 +263,7 @@ pub enum ServerMessage {
     /// A message from the room's policy.
     Message {
         /// What the script sent.
-        value: Value,
+        value: SharedValue,
     },
     /// The client is removed from the room. The server closes.
     Kicked {
@@ -298,7 +299,7 @@ pub struct Participant {
     /// Its id.
     pub client: ClientId,
     /// What it said of itself.
-    pub metadata: Value,
+    pub metadata: SharedValue,
 }
 
 /// What became of one section that an offer named.

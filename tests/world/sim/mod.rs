@@ -6,6 +6,7 @@ pub(crate) mod net;
 pub(crate) mod raw;
 pub(crate) mod stun;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use moonring_wire::packet::SendBatch;
 use moonring_wire::rtp::header::Header;
 use moonring_wire::transport::dtls::Certificate;
 
-use net::{Link, Net};
+use net::{Link, Net, Seals};
 use raw::Raw;
 
 pub(crate) const SERVER: &str = "10.0.0.1:40000";
@@ -114,6 +115,9 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     /// Datagrams that the last injected one caused at once.
     pub(crate) answered: usize,
+    /// Bytes that the server has sent to each address.
+    sent_to: HashMap<SocketAddr, u64>,
+    pub(crate) seals: Seals,
     out: SendBatch,
 }
 
@@ -195,6 +199,8 @@ impl World {
             config: Arc::new(PeerConfig::new(certificate(), Clock::new(now, 0))),
             seed,
             answered: 0,
+            sent_to: HashMap::new(),
+            seals: Seals::default(),
             out: SendBatch::new(1 << 20, 1_024),
         }
     }
@@ -287,6 +293,8 @@ impl World {
 
     fn flush(&mut self, server: SocketAddr) {
         for (to, bytes) in self.out.iter() {
+            *self.sent_to.entry(to).or_default() += bytes.len() as u64;
+            self.seals.note(bytes);
             if let Some(member) = self.members.iter_mut().find(|m| m.address == to) {
                 self.net.send(self.now, &mut member.down, server, to, bytes);
             }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::faults::Stage;
 use super::{PendingHook, Shard};
 use crate::command::{ClientInfo, Event, JoinRequest, LeaveCause, RefusalCode};
 use crate::room::Room;
@@ -43,7 +44,7 @@ impl Shard {
         let facts = Rc::new(ClientFacts {
             id: client.clone(),
             ip,
-            metadata,
+            metadata: metadata.into(),
             since: now,
             presence: Cell::new(Presence::Pending),
             tracks: RefCell::new(Vec::new()),
@@ -59,6 +60,7 @@ impl Shard {
         self.index.ufrags.insert(self.world.clients[key].negotiated.local_ice.ufrag.clone(), key);
         self.index.clients.insert(client, key);
         self.world.rooms[room_key].clients.push(key);
+        self.stage(Stage::Joining);
         self.ask(
             now,
             room_key,
@@ -99,13 +101,15 @@ impl Shard {
             touched: Vec::new(),
             paced: Vec::new(),
             hooks: 0,
+            lived: false,
             sound_hold: SoundHold::default(),
             speakers: Speakers::default(),
         };
         let key = self.world.rooms.insert(room);
         self.index.rooms.insert(id.clone(), key);
         self.policy.rooms.insert(policy, key);
-        tracing::info!(room = %id, "room opened");
+        // An operator hears of it once somebody was admitted: strangers make rooms as fast as they can ask.
+        tracing::debug!(room = %id, "room opened for whoever asks to join");
         Ok(key)
     }
 
@@ -132,6 +136,12 @@ impl Shard {
                 // From here on it hears of the others, and they of it: not before it is told that it has joined.
                 client.facts.presence.set(Presence::Joined);
                 let info = ClientInfo { client: id.clone(), metadata: client.facts.metadata.clone() };
+                if let Some(room) = self.world.rooms.get_mut(room_key)
+                    && !std::mem::replace(&mut room.lived, true)
+                {
+                    tracing::info!(room = %room.id, "room opened");
+                }
+                self.stage(Stage::Admitted);
                 self.snapshot(&id);
                 self.tell_room(room_key, Some(key), |client| Event::ClientJoined { client, other: info.clone() });
             }
@@ -176,6 +186,7 @@ impl Shard {
         facts.presence.set(Presence::Gone);
         self.remove_forwards(key);
         let Some(client) = self.world.clients.remove(key) else { return };
+        self.stage(Stage::Removing);
         self.report.counters.forwarded += facts.traffic.packets_out.get();
         self.report.counters.forwarded_bytes += facts.traffic.bytes_out.get();
         self.index.clients.remove(&id);
@@ -219,7 +230,10 @@ impl Shard {
         self.policy.rooms.remove(room.policy);
         self.work.dirty_rooms.retain(|k| *k != key);
         self.policy.engine.close_room(now, room.policy);
-        tracing::info!(room = %room.id, "room closed");
+        match room.lived {
+            true => tracing::info!(room = %room.id, "room closed"),
+            false => tracing::debug!(room = %room.id, "room closed: nobody was admitted"),
+        }
         self.work.events.push_back(Event::RoomClosed { room: room.id });
     }
 

@@ -14,10 +14,7 @@ use serde_json::Value as Json;
 use super::args::{Arg, arg, type_name};
 use super::json::{from_json, to_json};
 use super::jwt_key::{KeyKind, algorithms_of, is_public, kind_of, name_of};
-<<<<<<< HEAD
-=======
 use super::jwt_set::{is_set, key_of_set};
->>>>>>> business
 use super::{Functions, HostResult, refused};
 
 /// Bytes of a token.

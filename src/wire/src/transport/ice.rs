@@ -1,15 +1,20 @@
-//! ICE-lite (RFC 8445 section 2.5): answers connectivity checks, never sends any. Addresses are learnt from
-//! authenticated requests alone.
+//! ICE-lite (RFC 8445 section 2.5): answers connectivity checks. Addresses are learnt from authenticated requests alone.
+//!
+//! A source address can be forged by a client, too. So once the client is connected, another address is sent media only
+//! after a check of the server's own was answered from there; the first one is proven by the DTLS handshake.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 
+use self::proof::{Asked, Budget, Claim};
+use super::stun::check::{self, Answer, MAX_CHECK, Transaction};
 use super::stun::{BindingRequest, MAX_RESPONSE, StunError, StunKey};
 use crate::drops::DropReason;
 use crate::negotiate::IceCredentials;
 
+mod proof;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -55,6 +60,12 @@ pub struct IceLite {
     validated: Vec<Validated>,
     selected: Option<SocketAddr>,
     last_heard: Instant,
+    /// The handshake is over: from here on an address has to be proven before it is sent anything.
+    settled: bool,
+    /// Addresses of other clients that this one says are its own.
+    claims: Vec<Claim>,
+    /// For addresses that are not proven yet.
+    budget: Budget,
 }
 
 /// The credentials of one ICE generation.
@@ -63,6 +74,8 @@ struct Login {
     local: IceCredentials,
     remote: IceCredentials,
     key: StunKey,
+    /// For checks of the server's own.
+    remote_key: StunKey,
 }
 
 #[derive(Debug)]
@@ -73,6 +86,9 @@ struct Validated {
     nominated: Option<Instant>,
     /// Of the client's candidate, by its last check (RFC 8445 section 7.1.1).
     priority: u32,
+    /// The client has received something there.
+    proven: bool,
+    asked: Asked,
 }
 
 impl IceLite {
@@ -84,6 +100,9 @@ impl IceLite {
             validated: Vec::with_capacity(MAX_VALIDATED),
             selected: None,
             last_heard: now,
+            settled: false,
+            claims: Vec::new(),
+            budget: Budget::new(now),
         }
     }
 
@@ -109,9 +128,10 @@ impl IceLite {
         self.previous.get_or_insert(replaced);
     }
 
-    /// Where packets for the client go: the address nominated last, until then the first one validated.
+    /// Where packets for the client go: the address nominated last, until then the first one validated. Once connected,
+    /// only one where the client is known to be.
     pub fn selected(&self) -> Option<SocketAddr> {
-        self.selected
+        self.selected.filter(|address| !self.settled || self.is_proven(*address))
     }
 
     /// Whether an authenticated request came from there.
@@ -162,6 +182,9 @@ impl IceLite {
         if request.is_controlled() {
             return Ok((request.refuse(key, StunError::RoleConflict, out), IceEvent::Nothing));
         }
+        if !self.is_validated(from) && !self.budget.take(now) {
+            return Err(DropReason::StunTooManyAddresses);
+        }
         let len = request.respond(key, from, out);
         self.last_heard = now;
         let (nominates, priority) = (request.use_candidate(), request.priority().unwrap_or(0));
@@ -197,7 +220,8 @@ impl IceLite {
                 known.nominated = Some(now);
             }
         }
-        if self.selected != Some(from) && self.prefers(now, nominates, priority) {
+        let usable = !self.settled || self.is_proven(from);
+        if usable && self.selected != Some(from) && self.prefers(now, nominates, priority) {
             self.selected = Some(from);
             IceEvent::Selected(from)
         } else if is_new {
@@ -225,14 +249,15 @@ impl IceLite {
                 self.validated.remove(oldest);
             }
         }
-        self.validated.push(Validated { address, heard: now, nominated: None, priority: 0 });
+        let asked = Asked::default();
+        self.validated.push(Validated { address, heard: now, nominated: None, priority: 0, proven: false, asked });
     }
 }
 
 impl Login {
     fn new(local: IceCredentials, remote: IceCredentials) -> Self {
-        let key = StunKey::new(&local.pwd);
-        Self { local, remote, key }
+        let (key, remote_key) = (StunKey::new(&local.pwd), StunKey::new(&remote.pwd));
+        Self { local, remote, key, remote_key }
     }
 
     /// The client's half of the name is not looked at: the password is the proof.
