@@ -94,6 +94,18 @@ test-networks: tools-build tools-browser ## Browsers behind slow links, in names
 	@$(SAY) "Slow links (tests/networks)"
 	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" node tests/networks/run.mjs $(ARGS)
 
+.PHONY: attack
+attack: tools-build ## Attacks on a running server, with a call beside them (root): make attack ARGS="spoofed joins"
+	@$(call install, ip unshare, iproute2 util-linux)
+	@$(SAY) "Building the server and the attacks"
+	cargo build --locked --workspace --bin moonring --bin moonring-attack
+	@$(SAY) "Attacks, in a network namespace of their own (tests/attack)"
+	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" target/debug/moonring-attack $(ARGS)
+
+.PHONY: storm
+storm: tools-build ## The simulator of the whole, from many seeds: make storm ARGS="--seeds 1000"
+	cargo run --release --locked -p moonring-core --example storm -- $(ARGS)
+
 .PHONY: bench
 bench: tools-build ## Benchmarks
 	cargo bench --locked -p moonring-benches $(ARGS)

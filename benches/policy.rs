@@ -154,7 +154,7 @@ fn hook_latency() -> (f64, f64) {
     let client = Rc::new(ClientFacts {
         id: ClientId::parse("c").expect("an id"),
         ip: [127, 0, 0, 1].into(),
-        metadata: serde_json::Value::Null,
+        metadata: serde_json::Value::Null.into(),
         since: now.get(),
         presence: Cell::new(Presence::Pending),
         tracks: RefCell::default(),

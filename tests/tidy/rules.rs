@@ -57,6 +57,7 @@ const ONLY: &[Only] = &[
 /// Files of the data plane that may name a shared pointer, each with its reason.
 const SHARED_STATE: &[&str] = &[
     "wire/src/transport/dtls",   // dimpl takes its configuration as an Arc, once per connection
+    "wire/src/shared.rs",        // a broadcast leaves its shard, for many connections, as one copy
     "core/src/shard/reloads.rs", // a script is compiled once for all shards
 ];
 
@@ -118,32 +119,36 @@ const MODULES: &[(&str, &[Row])] = &[
     ]),
     ("src/server", &[
         ("addresses", &[]),
-        ("cli", &["config", "server", "signal", "tools"]),
+        ("cli", &["config", "log_lines", "sandbox", "server", "signal", "tools"]),
         ("config", &["io_mode"]),
         ("data_dir", &[]),
         ("dtls_certificate", &["data_dir"]),
         ("event_loop", &["probe", "udp"]),
         ("io_mode", &[]),
+        ("log_lines", &[]),
         ("probe", &[]),
         ("script_files", &[]),
+        ("sandbox", &["config"]),
         ("scripts", &["script_files"]),
         ("server", &["addresses", "config", "dtls_certificate", "event_loop", "probe", "scripts", "shard_handle",
-            "signal", "udp", "watch"]),
+            "signal", "udp", "watch", "watchdog"]),
         ("shard_handle", &[]),
         ("signal", &["config", "data_dir", "shard_handle", "watch"]),
         ("tools", &["script_files"]),
         ("udp", &["io_mode"]),
         ("watch", &["scripts", "shard_handle"]),
+        ("watchdog", &["event_loop"]),
     ]),
     ("src/wire", &[
         ("drops", &[]),
         ("id", &[]),
         ("media", &["id"]),
-        ("message", &["id", "media"]),
+        ("message", &["id", "media", "shared"]),
         ("negotiate", &["id", "media"]),
         ("packet", &[]),
         ("rtp", &["drops", "id", "media"]),
         ("sdp", &["id", "media", "negotiate"]),
+        ("shared", &[]),
         ("transport", &["drops", "negotiate", "packet"]),
     ]),
 ];

@@ -106,7 +106,7 @@ fn forged_and_broken_datagrams_are_counted_by_reason_and_change_nothing() {
         ("a check with a wrong password", address, check(&user, "wrong", 1), DropReason::StunBadIntegrity),
         ("the same from elsewhere", stranger, check(&user, "wrong", 2), DropReason::StunBadIntegrity),
         ("a check for nobody", stranger, check("nobody:ufmallory", &pwd, 3), DropReason::StunUnknownUser),
-        ("a response", stranger, response, DropReason::StunNotRequest),
+        ("a response", stranger, response, DropReason::StunBadIntegrity),
         ("a cut check", address, good[..good.len() - 8].to_vec(), DropReason::StunMalformed),
         (
             "DTLS from elsewhere",

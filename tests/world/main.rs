@@ -2,8 +2,11 @@
 //! fixed seeds. `WORLD_SEED=random cargo test --test world` searches with others; a failure prints its seed.
 #![allow(missing_docs, reason = "tests")]
 
+mod addresses;
 mod call;
 mod codecs;
+mod door;
+mod faults;
 mod follow;
 mod forgery;
 mod fuzzed;
@@ -25,4 +28,5 @@ mod sim;
 mod simulcast;
 mod slow;
 mod sound;
+mod storm;
 mod streams;

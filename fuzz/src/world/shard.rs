@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use moonring_core::command::Command;
 use moonring_wire::id::{Pt, Ssrc};
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use moonring_wire::media::Extension;
@@ -27,7 +28,8 @@ const EXTENSIONS: [(u8, Extension); 6] = [
 ];
 
 /// Datagrams, each behind a byte that says who sends it: sealed or not by a client that publishes and receives, not
-/// sealed by another or by a stranger; or that a packet is asked for again, or that time passes.
+/// sealed by another or by a stranger; or that a packet is asked for again, that the first one claims an address of
+/// another, offers anew or changes a track, or that time passes.
 pub(super) fn shard(bytes: &[u8]) {
     let (mut world, mallory, bob) = call();
     let stranger: SocketAddr = ([10, 66, 0, 1], 6_666).into();
@@ -44,12 +46,35 @@ pub(super) fn shard(bytes: &[u8]) {
             130..150 => _ = world.inject(known[1], datagram),
             150..170 => _ = world.inject(stranger, datagram),
             170..180 => ask_again(&mut world, mallory, datagram),
-            180.. => world.run_ms(u64::from(kind - 180)),
+            180..190 => {
+                // Under her own credentials, from the other's address or a third one.
+                let check = world.raw(mallory).check();
+                world.inject(if datagram.is_empty() { stranger } else { known[1] }, &check);
+            }
+            190..195 => drop(world.offer(mallory, vec![], vec![])),
+            195..200 => {
+                let (who, nth) = (if kind % 2 == 0 { mallory } else { bob }, datagram.first().copied().unwrap_or(0));
+                change(&mut world, who, nth);
+            }
+            // Up to six seconds: reports, time-outs, consent.
+            200.. => world.run_ms(2 * u64::from(kind - 200).pow(2)),
         }
     }
     world.run_ms(20);
     assert_eq!(world.shard.counters().panics, 0, "{PANICS}");
     assert!(world.left(bob).is_none(), "somebody else's session ended");
+    assert_eq!(world.shard.audit(), Vec::<String>::new(), "the tables do not agree");
+}
+
+/// Unpublishes a track, or mutes it.
+fn change(world: &mut World, who: usize, nth: u8) {
+    let client = world.id(who);
+    let tracks: Vec<_> = world.published_by(who);
+    let Some(track) = tracks.get(usize::from(nth) % tracks.len().max(1)).cloned() else { return };
+    world.command(match nth % 2 {
+        0 => Command::Unpublish { client, track },
+        _ => Command::SetMuted { client, track, muted: nth % 4 == 1 },
+    });
 }
 
 /// A NACK for packets so far before the last one that came.
@@ -136,8 +161,18 @@ pub(super) fn shard_seeds() -> Vec<Vec<u8>> {
     layers.push(rtp(904, 97, 0, &[(4, b"2"), (REPAIRED_RID_ID, b"q")], &[&[0, 1], &vp8[..]].concat()));
     let mut reports: Vec<_> = reports().iter().map(|report| with(0, report)).collect();
     reports.extend([with(170, &[0, 1, 1, 7, 200]), vec![255]]);
+    let changes = vec![
+        with(180, &[1]),
+        vec![205],
+        with(181, &[]),
+        vec![190],
+        with(196, &[1]),
+        with(195, &[0]),
+        with(196, &[2]),
+        vec![255],
+    ];
     let record = [22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 1, 0, 4, 1, 2, 3, 4];
     let records = [110, 140, 160].map(|kind| with(kind, &record)).to_vec();
-    let parts = [talk, layers, reports, records];
+    let parts = [talk, layers, reports, records, changes];
     parts.iter().map(|parts| joined(parts.iter().map(Vec::as_slice))).collect()
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use moonring_wire::drops::DropReason;
 use moonring_wire::negotiate::IceCredentials;
 use moonring_wire::packet::SendBatch;
+use moonring_wire::transport::stun::{BindingRequest, MAX_RESPONSE, StunKey, parse};
 use rand::Rng;
 
 use super::section::AnswerError;
@@ -165,7 +166,33 @@ impl Ice {
         IceOutcome::Nothing
     }
 
-    pub(super) fn handle_response(&mut self, now: Instant, bytes: &[u8]) -> Result<IceOutcome, DropReason> {
+    /// Takes a check of the server's, or the response to one of its own.
+    pub(super) fn handle_message(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        out: &mut SendBatch,
+    ) -> Result<IceOutcome, DropReason> {
+        match parse(bytes) {
+            Ok(request) => self.answer(&request, out).map(|()| IceOutcome::Nothing),
+            Err(_) => self.handle_response(now, bytes),
+        }
+    }
+
+    /// Answers a check of the server's, as a full agent does (RFC 8445 section 7.3).
+    fn answer(&self, request: &BindingRequest<'_>, out: &mut SendBatch) -> Result<(), DropReason> {
+        let key = StunKey::new(&self.local.pwd);
+        if request.local_ufrag() != self.local.ufrag.as_bytes() {
+            return Err(DropReason::StunUnknownUser);
+        }
+        let to = self.selected.filter(|_| request.verify(&key)).ok_or(DropReason::StunBadIntegrity)?;
+        let mut response = [0; MAX_RESPONSE];
+        let len = request.respond(&key, to, &mut response);
+        let _ = out.push(to, &response[..len]);
+        Ok(())
+    }
+
+    fn handle_response(&mut self, now: Instant, bytes: &[u8]) -> Result<IceOutcome, DropReason> {
         let remote = self.remote.as_ref().ok_or(DropReason::StunUnknownUser)?;
         let transaction = stun::verify_success(bytes, &remote.key).ok_or(DropReason::StunBadIntegrity)?;
         let at = self.pending.iter().position(|(known, _)| *known == transaction).ok_or(DropReason::StunMalformed)?;

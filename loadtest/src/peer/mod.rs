@@ -384,7 +384,7 @@ impl Peer {
     }
 
     fn handle_stun(&mut self, now: Instant, bytes: &[u8], out: &mut Outbox) -> Result<(), DropReason> {
-        let IceOutcome::Selected = self.ice.handle_response(now, bytes)? else { return Ok(()) };
+        let IceOutcome::Selected = self.ice.handle_message(now, bytes, &mut out.batch)? else { return Ok(()) };
         // The ClientHello need not wait for the next timer.
         if let Some(dtls) = self.dtls.as_mut()
             && !dtls.is_connected()

@@ -1,5 +1,7 @@
 //! What the control plane asks of a shard, and what a shard tells the control plane.
 
+mod weight;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId, ScriptLibrary
 use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
 use moonring_wire::media::{PauseReason, Source, TrackInfo};
 use moonring_wire::negotiate::{Answer, Offer, RequestId, SectionOutcome};
+use moonring_wire::shared::SharedValue;
 
 /// A track a client wants to publish in a section of its offer.
 #[derive(Clone, Debug, PartialEq)]
@@ -199,7 +202,7 @@ pub struct ClientInfo {
     /// Its id.
     pub client: ClientId,
     /// What it said of itself.
-    pub metadata: Value,
+    pub metadata: SharedValue,
 }
 
 /// Why a request of a client was refused; the client stays.
@@ -354,7 +357,7 @@ pub enum Event {
         /// Who is told.
         client: ClientId,
         /// What.
-        value: Value,
+        value: SharedValue,
     },
     /// A policy waits for something from outside the shard; answered by [`Command::PolicyReply`].
     PolicyRequest {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::hook_table::{Hook, HookSpec};
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::TrackInfo;
+use moonring_wire::shared::SharedValue;
 
 /// The reason that a client is given when the script does not define the hook that would decide.
 pub const NOT_DEFINED: &str = "Policy not defined";
@@ -56,7 +57,7 @@ pub struct ClientFacts {
     /// The address that its signalling comes from.
     pub ip: IpAddr,
     /// The metadata that it sent when it joined.
-    pub metadata: Value,
+    pub metadata: SharedValue,
     /// The time at which it asked to join.
     pub since: Instant,
     /// The policy engine sets `Admitted` in the step in which `on_client_connect` allows it, the room sets `Joined` and

@@ -7,6 +7,8 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::config::{Cli, Config, LogFormat, Verb};
+use crate::log_lines::LogLines;
+use crate::sandbox;
 use crate::server::Server;
 use crate::signal::operator;
 use crate::tools;
@@ -36,9 +38,12 @@ pub fn run(mut cli: Cli) -> anyhow::Result<bool> {
 
 fn serve(config: &Config) -> anyhow::Result<()> {
     start_logging(config)?;
+    sandbox::before_start(config)?;
     let server = Server::start(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.context("cannot start the control plane")?.block_on(server.run(told_to_stop()))
+    let runtime = runtime.context("cannot start the control plane")?;
+    sandbox::after_start(config);
+    runtime.block_on(server.run(told_to_stop()))
 }
 
 /// Gives an order about the policy of one room.
@@ -69,7 +74,7 @@ fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result
 fn start_logging(config: &Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter)
         .with_context(|| format!("log_filter {:?}", config.log_filter))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines(std::io::stderr));
     match config.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

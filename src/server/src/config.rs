@@ -20,7 +20,7 @@ use crate::io_mode::IoMode;
 use moonring_wire::transport::srtp::SrtpProfile;
 
 pub(crate) use values::{DEFAULT_SECRET, Dtls13};
-pub use values::{LogFormat, OptionalSecret, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays};
+pub use values::{LogFormat, OptionalSecret, PortRange, RoomScript, SandboxPart, ScriptSetting, Secret, ShutdownSays};
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* $name:ident [$env:literal $(, $arg:ident = $value:expr)*]: $type:ty = $default:expr;)*) => {
@@ -137,7 +137,13 @@ settings! {
     tracks_per_client ["MOONRING_TRACKS_PER_CLIENT"]: usize = 16;
     /// Most clients of the whole server
     clients_max ["MOONRING_CLIENTS_MAX"]: usize = 50_000;
-    /// Signalling messages of one client per second, with a burst of ten times as many
+    /// Most connections of one address (IPv4, or IPv6 /64), but loopback; 0: no limit
+    connections_per_address ["MOONRING_CONNECTIONS_PER_ADDRESS"]: usize = 500;
+    /// Most clients of one address, but loopback; 0: no limit
+    clients_per_address ["MOONRING_CLIENTS_PER_ADDRESS"]: usize = 500;
+    /// Most rooms that clients of one address have opened, but loopback; 0: no limit
+    rooms_per_address ["MOONRING_ROOMS_PER_ADDRESS"]: usize = 100;
+    /// Signalling messages of one client per second, with a burst of ten times as many; 16 KiB count as one more
     messages_per_s ["MOONRING_MESSAGES_PER_S"]: u32 = 20;
 
     /// Silence of a client's media transport after which it is disconnected
@@ -154,6 +160,11 @@ settings! {
     shutdown_says ["MOONRING_SHUTDOWN_SAYS"]: ShutdownSays = ShutdownSays::Restarting;
     /// Time that a shutdown gives to open connections
     shutdown_grace_s ["MOONRING_SHUTDOWN_GRACE_S"]: u64 = 5;
+
+    /// What the process gives up: files (but its own), calls (programs and administration), capabilities, dumps (of its memory); none: nothing
+    sandbox ["MOONRING_SANDBOX", value_delimiter = ',']: Vec<SandboxPart> = SandboxPart::ALL.to_vec();
+    /// Seconds that a shard may be stuck before the process ends, for its supervisor to start it anew; 0: for ever
+    watchdog_s ["MOONRING_WATCHDOG_S"]: u32 = 10;
 
     /// Age of the oldest packet kept for resending
     resend_ms ["MOONRING_RESEND_MS"]: u64 = 1000;

@@ -4,6 +4,7 @@
 //! is sent leaves in one flush where it fits. Then the thread sleeps until a datagram, a command or a timer is due.
 
 mod core;
+mod pulse;
 mod tick;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::udp::{Udp, UdpSettings, WakeFd};
 use moonring_core::command::{Command, Event};
 use moonring_core::report::IoStats;
 use moonring_wire::packet::{AddressPair, SendBatch};
+pub use pulse::Pulse;
 use tick::Ticker;
 
 /// Stack of a shard thread. LuaJIT has no check of the C stack's depth, so that scripts can use megabytes of it.
@@ -52,6 +54,8 @@ pub trait Core {
     fn record_io(&mut self, _io: &IoStats) {}
     /// A call panicked: end what caused it. A datagram's sender is named, the rest the core knows.
     fn handle_panic(&mut self, now: Instant, phase: Phase, out: &mut SendBatch);
+    /// [`Core::handle_panic`] panicked, too: throw away what cannot be trusted any more.
+    fn handle_second_panic(&mut self, _now: Instant) {}
     /// The last call: say goodbye. Events and datagrams that it leaves are still sent, as far as they fit.
     fn handle_stop(&mut self, _now: Instant, _out: &mut SendBatch) {}
 }
@@ -98,6 +102,8 @@ pub struct LoopSettings {
     pub send_runs: usize,
     /// The longest sleep.
     pub longest_sleep: Duration,
+    /// The loop's sign of life.
+    pub pulse: Pulse,
 }
 
 impl Default for LoopSettings {
@@ -114,6 +120,7 @@ impl Default for LoopSettings {
             send_bytes: 1 << 20,
             send_runs: 1_024,
             longest_sleep: Duration::from_millis(100),
+            pulse: Pulse::default(),
         }
     }
 }

@@ -18,7 +18,9 @@ mod data_dir;
 mod dtls_certificate;
 mod event_loop;
 mod io_mode;
+mod log_lines;
 mod probe;
+mod sandbox;
 mod script_files;
 mod scripts;
 mod server;
@@ -27,17 +29,19 @@ mod signal;
 mod tools;
 mod udp;
 mod watch;
+mod watchdog;
 
 pub use cli::run;
 pub use config::{
-    Cli, Config, LogFormat, OptionalSecret, Options, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays,
+    Cli, Config, LogFormat, OptionalSecret, Options, PortRange, RoomScript, SandboxPart, ScriptSetting, Secret,
+    ShutdownSays,
 };
 pub use io_mode::IoMode;
 pub use server::Server;
 
 /// What the benchmarks measure without a server around it.
 pub mod bench {
-    pub use crate::event_loop::{Core, LoopSettings, Phase, spawn_shard};
+    pub use crate::event_loop::{Core, LoopSettings, Phase, Pulse, spawn_shard};
     pub use crate::io_mode::IoMode;
     pub use crate::signal::tls::install_crypto_provider;
     pub use crate::udp::{Udp, UdpSettings, bind};

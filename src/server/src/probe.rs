@@ -4,12 +4,15 @@ use std::io;
 use std::num::NonZero;
 
 use io_uring::IoUring;
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// glommio refuses to start below this limit, whoever asks.
 const MEMLOCK_LEAST_BYTES: u64 = 512 << 10;
 /// What a shard locks: three times 64 KiB of glommio's, a few pages for rings.
 const MEMLOCK_BYTES_PER_SHARD: u64 = 256 << 10;
+
+/// Descriptors that are not for clients' connections: shards, scripts, their HTTP requests, the admin pages.
+const OTHER_DESCRIPTORS: u64 = 256;
 
 /// Why no shard can run here.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,30 @@ pub(crate) fn check(shards: usize) -> Result<(), StartError> {
     check_io_uring()?;
     let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(u64::MAX, |(soft, _)| soft);
     check_memlock(shards, limit)
+}
+
+/// Raises the soft limit of descriptors to the hard one, and says how many connections there may be; warns when those
+/// are fewer than the clients that the settings allow.
+pub(crate) fn connections(clients_max: usize) -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return clients_max };
+    let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+    let connections = connections_within(limit);
+    if connections < clients_max {
+        let wanted = (clients_max as u64).saturating_add(OTHER_DESCRIPTORS);
+        tracing::warn!(
+            clients_max,
+            connections,
+            "fewer descriptors are allowed ({limit}) than clients_max needs: ulimit -n {wanted}, LimitNOFILE={wanted} or \
+             --ulimit nofile={wanted}"
+        );
+    }
+    connections
+}
+
+/// How many connections fit within a limit of descriptors.
+fn connections_within(limit: u64) -> usize {
+    let others = OTHER_DESCRIPTORS.min(limit / 2);
+    usize::try_from(limit - others).unwrap_or(usize::MAX)
 }
 
 /// How many cores this process may use, and so how many shards make sense.
@@ -105,6 +132,13 @@ mod tests {
             line,
             "8 shards lock 2097152 bytes of memory, 65536 are allowed: ulimit -l 2048, LimitMEMLOCK=2097152 or --ulimit memlock=2097152"
         );
+    }
+
+    #[test]
+    fn some_descriptors_are_kept_for_what_is_no_connection() {
+        for (limit, connections) in [(1024, 768), (1_048_576, 1_048_320), (100, 50), (0, 0)] {
+            assert_eq!(connections_within(limit), connections, "{limit}");
+        }
     }
 
     #[test]

@@ -4,18 +4,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
+use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
 use crate::addresses;
 use crate::config::{Config, Dtls13};
 use crate::dtls_certificate;
-use crate::event_loop::{LoopSettings, ShardThread, spawn_shard};
+use crate::event_loop::{LoopSettings, Pulse, ShardThread, spawn_shard};
 use crate::probe;
 use crate::scripts::ScriptFolder;
 use crate::shard_handle::ShardHandle;
 use crate::signal::http::{Listeners, ShardEnd};
 use crate::udp::{UdpSettings, bind};
 use crate::watch::{Watch, WatchSettings};
+use crate::watchdog::Watchdog;
 use moonring_core::room::history::HistoryLimits;
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_policy::library::{ScriptLibrary, ScriptRule};
@@ -34,6 +36,8 @@ pub struct Server {
     shards: Vec<ShardThread>,
     ends: Vec<ShardEnd>,
     scripts: ScriptFolder,
+    pulses: Vec<(String, Pulse)>,
+    watchdog_s: u32,
 }
 
 impl Server {
@@ -42,18 +46,21 @@ impl Server {
     pub fn start(config: &Config) -> anyhow::Result<Self> {
         config.check_scripts_dir()?;
         probe::check(config.shards())?;
-        let listeners = Listeners::open(config)?;
+        let connections = probe::connections(config.clients_max);
+        let listeners = Listeners::open(config)?.with_connections(connections);
         let rules = config.room_scripts.iter().map(|rule| ScriptRule::new(&rule.pattern, &rule.script));
         let scripts = ScriptFolder::open(&config.scripts_dir, rules.collect())
             .with_context(|| format!("scripts folder {}", config.scripts_dir.display()))?;
         let certificate = dtls_certificate::load(&config.data_dir)?;
-        let (mut shards, mut ends) = (Vec::new(), Vec::new());
+        let (mut shards, mut ends, mut pulses) = (Vec::new(), Vec::new(), Vec::new());
         for (n, port) in config.media_ports.iter().take(config.shards()).enumerate() {
-            let (shard, end) = start_shard(config, n, port, &certificate, scripts.library().clone())?;
+            let settings = loop_settings(config, n);
+            pulses.push((settings.name.clone(), settings.pulse.clone()));
+            let (shard, end) = start_shard(config, settings, port, &certificate, scripts.library().clone())?;
             shards.push(shard);
             ends.push(end);
         }
-        Ok(Self { listeners, shards, ends, scripts })
+        Ok(Self { listeners, shards, ends, scripts, pulses, watchdog_s: config.watchdog_s })
     }
 
     /// Where clients connect to.
@@ -66,6 +73,11 @@ impl Server {
         let handles = self.ends.iter().map(|end| end.handle.clone()).collect();
         let (watch, scripts) = Watch::new(self.scripts, handles, WatchSettings::default());
         let watch = tokio::spawn(watch.run());
+        Watchdog::new(self.pulses, self.watchdog_s).start(still_alive).context("the watchdog does not start")?;
+        // Where there is no systemd, nobody is told.
+        if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+            tracing::warn!(%error, "systemd cannot be told that the server is ready");
+        }
         let served = self.listeners.with_scripts(scripts).serve(self.ends, shutdown).await;
         watch.abort();
         for shard in self.shards {
@@ -75,9 +87,15 @@ impl Server {
     }
 }
 
+/// Tells systemd that the shards are alive, for `WatchdogSec=`.
+fn still_alive() {
+    // Without systemd there is nobody to tell, and with it the silence says enough.
+    let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+}
+
 fn start_shard(
     config: &Config,
-    n: usize,
+    loop_settings: LoopSettings,
     port: u16,
     certificate: &Certificate,
     library: ScriptLibrary,
@@ -112,8 +130,9 @@ fn start_shard(
         shard
     };
     let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-    let shard = spawn_shard(loop_settings(config, n), sockets, build, events)?;
-    tracing::info!(shard = n, port, addresses = ?candidates, "receives media");
+    let name = loop_settings.name.clone();
+    let shard = spawn_shard(loop_settings, sockets, build, events)?;
+    tracing::info!(shard = name, port, addresses = ?candidates, "receives media");
     let sender = shard.sender().clone();
     let handle = ShardHandle::new(move |command| sender.send(command));
     Ok((shard, ShardEnd { handle, events: receiver }))

@@ -33,6 +33,12 @@ drop_reasons! {
     StunUnknownUser = "stun_unknown_user",
     /// A STUN MESSAGE-INTEGRITY or FINGERPRINT that does not hold.
     StunBadIntegrity = "stun_bad_integrity",
+    /// A valid STUN request from an address that another client has and this one has not proven to be its own.
+    StunAddressTaken = "stun_address_taken",
+    /// Valid STUN requests from more addresses than a client may come from without proving that it is there.
+    StunTooManyAddresses = "stun_too_many_addresses",
+    /// A STUN response that answers no check of this server's.
+    StunUnexpectedAnswer = "stun_unexpected_answer",
     /// A DTLS record that the handshake refuses.
     Dtls = "dtls",
     /// DTLS records beyond the bound of a tick or a client.

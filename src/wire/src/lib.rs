@@ -12,4 +12,5 @@ pub mod negotiate;
 pub mod packet;
 pub mod rtp;
 pub mod sdp;
+pub mod shared;
 pub mod transport;

@@ -51,6 +51,7 @@ use serde_json::Value;
 
 use crate::id::{ClientId, Mid, RoomId, TrackId};
 use crate::media::{PauseReason, Source, TrackInfo};
+use crate::shared::SharedValue;
 
 #[cfg(test)]
 mod typescript;
@@ -273,7 +274,7 @@ pub enum ServerMessage {
     Message {
         /// What the script sent.
         #[cfg_attr(test, ts(type = "any"))]
-        value: Value,
+        value: SharedValue,
     },
     /// The client is removed from the room. The server closes.
     Kicked {
@@ -312,7 +313,7 @@ pub struct Participant {
     pub client: ClientId,
     /// What it said of itself.
     #[cfg_attr(test, ts(type = "any"))]
-    pub metadata: Value,
+    pub metadata: SharedValue,
 }
 
 /// What became of one section that an offer named.

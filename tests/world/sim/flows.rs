@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use moonring_core::command::{Command, Event, JoinRequest, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent};
+use moonring_core::command::{
+    Command, Event, JoinRequest, LeaveCause, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent,
+};
 use moonring_loadtest::media::{AudioSettings, AudioSource, VideoSettings, VideoSource};
 use moonring_loadtest::peer::{Outbox, Peer};
 use moonring_wire::id::{ClientId, Mid, Ssrc, TrackId};
@@ -31,8 +33,34 @@ impl World {
 
     /// A client made by hand joins room `demo`.
     pub(crate) fn join_raw(&mut self, name: &str) -> usize {
+        self.join_raw_in("demo", name)
+    }
+
+    pub(crate) fn join_raw_in(&mut self, room: &str, name: &str) -> usize {
         let raw = Raw::new(certificate(), name);
-        self.add(name, "demo", Device::Raw(Box::new(raw)))
+        self.add(name, room, Device::Raw(Box::new(raw)))
+    }
+
+    /// Tracks that a member was told it publishes.
+    pub(crate) fn published_by(&self, who: usize) -> Vec<TrackId> {
+        let id = &self.members[who].id;
+        let sections = self.events.iter().filter_map(|event| match event {
+            Event::Answered { client, sections, .. } if client == id => Some(sections),
+            _ => None,
+        });
+        let tracks = sections.flatten().filter_map(|section| section.track.as_ref());
+        tracks.filter(|track| track.client == *id).map(|track| track.id.clone()).collect()
+    }
+
+    /// How many joins met a bound.
+    pub(crate) fn refused_for_their_number(&self) -> usize {
+        let is_one = |event: &&Event| matches!(event, Event::Left { cause: LeaveCause::Limit(_), .. });
+        self.events.iter().filter(is_one).count()
+    }
+
+    /// Bytes that the server has sent to an address.
+    pub(crate) fn net_bytes_to(&self, address: SocketAddr) -> u64 {
+        self.sent_to.get(&address).copied().unwrap_or_default()
     }
 
     fn add(&mut self, name: &str, to: &str, device: Device) -> usize {

@@ -6,6 +6,7 @@ pub(crate) mod net;
 pub(crate) mod raw;
 pub(crate) mod stun;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -22,7 +23,8 @@ use moonring_wire::packet::SendBatch;
 use moonring_wire::rtp::header::Header;
 use moonring_wire::transport::dtls::Certificate;
 
-use net::{Link, Net};
+pub(crate) use net::seed;
+use net::{Link, Net, Seals};
 use raw::Raw;
 
 pub(crate) const SERVER: &str = "10.0.0.1:40000";
@@ -114,6 +116,9 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     /// Datagrams that the last injected one caused at once.
     pub(crate) answered: usize,
+    /// Bytes that the server has sent to each address.
+    sent_to: HashMap<SocketAddr, u64>,
+    pub(crate) seals: Seals,
     out: SendBatch,
 }
 
@@ -121,19 +126,6 @@ pub(crate) struct World {
 pub(crate) fn certificate() -> Certificate {
     static ONE: OnceLock<Certificate> = OnceLock::new();
     ONE.get_or_init(|| Certificate::generate().unwrap()).clone()
-}
-
-/// The seed of a test's world: fixed, or random to search for failures.
-pub(crate) fn seed(fixed: u64) -> u64 {
-    match std::env::var("WORLD_SEED").as_deref() {
-        Ok("random") => {
-            let seed = rand::random();
-            eprintln!("WORLD_SEED={seed}");
-            seed
-        }
-        Ok(text) => text.parse().expect("WORLD_SEED is a number or `random`"),
-        Err(_) => fixed,
-    }
 }
 
 pub(crate) fn library(script: &str) -> ScriptLibrary {
@@ -195,6 +187,8 @@ impl World {
             config: Arc::new(PeerConfig::new(certificate(), Clock::new(now, 0))),
             seed,
             answered: 0,
+            sent_to: HashMap::new(),
+            seals: Seals::default(),
             out: SendBatch::new(1 << 20, 1_024),
         }
     }
@@ -287,6 +281,8 @@ impl World {
 
     fn flush(&mut self, server: SocketAddr) {
         for (to, bytes) in self.out.iter() {
+            *self.sent_to.entry(to).or_default() += bytes.len() as u64;
+            self.seals.note(bytes);
             if let Some(member) = self.members.iter_mut().find(|m| m.address == to) {
                 self.net.send(self.now, &mut member.down, server, to, bytes);
             }

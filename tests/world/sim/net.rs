@@ -1,7 +1,9 @@
 //! A bad network on virtual time: loss, delay, reordering, duplicates and a bottleneck, from a seed.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BinaryHeap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -104,5 +106,48 @@ impl Net {
             return None;
         }
         self.queue.pop().map(|Reverse(datagram)| datagram)
+    }
+}
+
+/// The packets that the server has sealed: none may be sealed twice under one key and index with other bytes. SSRCs are
+/// random, so that one stands for one key; worlds are shorter than a round of sequence numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Seals {
+    seen: HashMap<(u32, u16), u64>,
+    repeated: Vec<u32>,
+}
+
+impl Seals {
+    pub(crate) fn note(&mut self, datagram: &[u8]) {
+        let is_rtp =
+            matches!(datagram.first(), Some(128..=191)) && datagram.len() > 12 && !(192..=223).contains(&datagram[1]);
+        if !is_rtp {
+            return;
+        }
+        let ssrc = u32::from_be_bytes([datagram[8], datagram[9], datagram[10], datagram[11]]);
+        let mut hasher = DefaultHasher::new();
+        datagram.hash(&mut hasher);
+        let hash = hasher.finish();
+        let before = *self.seen.entry((ssrc, u16::from_be_bytes([datagram[2], datagram[3]]))).or_insert(hash);
+        if before != hash {
+            self.repeated.push(ssrc);
+        }
+    }
+
+    pub(crate) fn repeated(&self) -> impl Iterator<Item = u32> + '_ {
+        self.repeated.iter().copied()
+    }
+}
+
+/// The seed of a test's world: fixed, or random to search for failures.
+pub(crate) fn seed(fixed: u64) -> u64 {
+    match std::env::var("WORLD_SEED").as_deref() {
+        Ok("random") => {
+            let seed = rand::random();
+            eprintln!("WORLD_SEED={seed}");
+            seed
+        }
+        Ok(text) => text.parse().expect("WORLD_SEED is a number or `random`"),
+        Err(_) => fixed,
     }
 }

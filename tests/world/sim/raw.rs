@@ -14,6 +14,7 @@ use moonring_wire::rtp::protocol::{Protocol, classify};
 use moonring_wire::rtp::rtcp::{self, RtcpMessage, Writer};
 use moonring_wire::transport::dtls::{self, Certificate, Dtls, DtlsEvent, DtlsRole, DtlsTerms, DtlsVersions};
 use moonring_wire::transport::srtp::{MAX_RTCP_OVERHEAD, SrtpIn, SrtpOut, SrtpProfile};
+use moonring_wire::transport::stun;
 
 use super::Got;
 use super::stun::check;
@@ -44,6 +45,8 @@ pub(crate) struct Raw {
     scratch: Vec<u8>,
     checks: u64,
     is_checked: bool,
+    /// Whether it answers the server's checks, as every agent does.
+    pub(crate) answers_checks: bool,
 }
 
 impl Raw {
@@ -66,6 +69,7 @@ impl Raw {
             scratch: vec![0; dtls::SCRATCH],
             checks: 0,
             is_checked: false,
+            answers_checks: true,
         }
     }
 
@@ -130,6 +134,14 @@ impl Raw {
     pub(crate) fn handle(&mut self, now: Instant, bytes: &mut [u8]) -> Option<Got> {
         match classify(bytes).ok()? {
             Protocol::Stun => {
+                if let Ok(request) = stun::parse(bytes) {
+                    if self.answers_checks {
+                        let (mut response, server) = ([0; stun::MAX_RESPONSE], super::SERVER.parse().unwrap());
+                        let len = request.respond(&stun::StunKey::new(&self.ice.pwd), server, &mut response);
+                        self.out.push(response[..len].to_vec());
+                    }
+                    return None;
+                }
                 // Its integrity is what the load test's peer checks.
                 self.is_checked = true;
                 self.handle_timeout(now);

@@ -1,6 +1,6 @@
 //! One connected user: its transport, what it publishes, what it receives.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ use moonring_wire::transport::Transport;
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(1000);
 /// Time between two transport-wide feedback packets to a publisher.
 pub const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
+/// Most tracks that one client may receive, over all of its offers: as many as one offer has sections.
+pub const MAX_FORWARDS: usize = moonring_wire::negotiate::MAX_SECTIONS;
 /// Most SSRCs that one client may send with (each simulcast layer needs two).
 pub const MAX_SSRCS: usize = 256;
 
@@ -166,8 +168,8 @@ pub struct Outbound {
     pub forwards: Vec<Option<Forward>>,
     /// Places in `forwards` with packets waiting.
     pub todo: Vec<u16>,
-    /// SSRCs that were given out under its keys: none is given out twice, as its indexes would seal twice.
-    pub used_ssrcs: HashSet<Ssrc>,
+    /// SSRCs given out under its keys: none is given out twice, as its indexes would seal twice.
+    pub ssrcs: FreshSsrcs,
     /// True while the client is in its room's list of those with packets waiting.
     pub is_touched: bool,
     /// Since when nothing is left of what the server chose for it.
@@ -176,6 +178,33 @@ pub struct Outbound {
     pub chosen: Option<Instant>,
     /// What its path carries; from its first forward on.
     pub congestion: Option<Box<Congestion>>,
+}
+
+/// SSRCs that do not repeat, without a list of those that were given out: a client may subscribe and unsubscribe for days.
+#[derive(Debug, Default)]
+pub struct FreshSsrcs {
+    last: u32,
+}
+
+impl FreshSsrcs {
+    /// Odd, so that every one of the 2³² numbers comes once before the first comes again; about 2³² over the golden
+    /// ratio, so that neighbours are far apart.
+    const STEP: u32 = 0x9E37_79B1;
+
+    /// Begins anywhere.
+    pub fn from(start: Ssrc) -> Self {
+        Self { last: start.0 }
+    }
+
+    /// The next one. It is neither 0, which stands for none in some implementations, nor `except`.
+    pub fn next(&mut self, except: Ssrc) -> Ssrc {
+        loop {
+            self.last = self.last.wrapping_add(Self::STEP);
+            if self.last != 0 && self.last != except.0 {
+                return Ssrc(self.last);
+            }
+        }
+    }
 }
 
 /// When something is due for a client.
@@ -239,7 +268,7 @@ impl Client {
                 sequences: Vec::new(),
                 explained: Vec::new(),
             },
-            outbound: Outbound::default(),
+            outbound: Outbound { ssrcs: FreshSsrcs::from(report_ssrc), ..Outbound::default() },
             deadlines: Deadlines {
                 report: now + REPORT_INTERVAL,
                 feedback: None,
@@ -289,5 +318,22 @@ impl Client {
             f.as_ref().is_some_and(|f| f.stream.ssrc == ssrc || f.stream.rtx.is_some_and(|rtx| rtx.ssrc == ssrc))
         };
         self.outbound.forwards.iter().position(is_it).map(|place| place as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ssrcs_do_not_repeat_and_leave_out_the_reports_own() {
+        for start in [0, 1, u32::MAX, 0x9E37_79B1] {
+            let (mut fresh, report) = (FreshSsrcs::from(Ssrc(start)), Ssrc(start.wrapping_add(FreshSsrcs::STEP)));
+            let given: HashSet<Ssrc> = (0..100_000).map(|_| fresh.next(report)).collect();
+            assert_eq!(given.len(), 100_000);
+            assert!(!given.contains(&Ssrc(0)) && !given.contains(&report));
+        }
     }
 }

@@ -70,6 +70,8 @@ pub struct Room {
     pub paced: Vec<ClientKey>,
     /// Hooks under way.
     pub hooks: u32,
+    /// Somebody was admitted.
+    pub lived: bool,
     /// Whether its sound is held back for a moment.
     pub sound_hold: sound::SoundHold,
     /// Who speaks.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Shard;
+use super::faults::Stage;
 use super::header_extensions::HeaderExtensions;
 use crate::command::Event;
 use crate::room::client::{Incoming, Outbound};
@@ -21,7 +22,7 @@ use moonring_wire::rtp::header::Header;
 use moonring_wire::rtp::protocol::{Protocol, classify};
 use moonring_wire::rtp::rtcp::{self, RtcpMessage};
 use moonring_wire::rtp::rtx;
-use moonring_wire::transport::{TransportEvent, stun};
+use moonring_wire::transport::TransportEvent;
 
 /// Packets resent for one RTCP packet: a burst loss of a key frame, but no amplification.
 const MAX_RESENT: usize = 200;
@@ -76,36 +77,6 @@ impl Shard {
         self.index.addresses.get(&from).copied().ok_or(DropReason::UnknownAddress)
     }
 
-    fn receive_stun(
-        &mut self,
-        now: Instant,
-        from: AddressPair,
-        bytes: &[u8],
-        out: &mut SendBatch,
-    ) -> Result<(), DropReason> {
-        let request = stun::parse(bytes)?;
-        let ufrag = std::str::from_utf8(request.local_ufrag()).map_err(|_| DropReason::StunUnknownUser)?;
-        let key = *self.index.ufrags.get(ufrag).ok_or(DropReason::StunUnknownUser)?;
-        let client = self.world.clients.get_mut(key).ok_or(DropReason::StunUnknownUser)?;
-        let transport = client.transport.as_mut().ok_or(DropReason::StunUnknownUser)?;
-        transport.handle_stun(now, from, &request, out)?;
-        if client.reach.addresses.iter().copied().eq(transport.ice().validated()) {
-            return Ok(());
-        }
-        let validated: Vec<_> = transport.ice().validated().collect();
-        for gone in client.reach.addresses.drain(..).filter(|a| !validated.contains(a)) {
-            if self.index.addresses.get(&gone) == Some(&key) {
-                self.index.addresses.remove(&gone);
-            }
-        }
-        for address in &validated {
-            self.index.addresses.insert(*address, key);
-        }
-        client.reach.addresses = validated;
-        self.schedule(key);
-        Ok(())
-    }
-
     fn receive_dtls(
         &mut self,
         now: Instant,
@@ -116,8 +87,13 @@ impl Shard {
         let key = self.client_at(from)?;
         let transport = self.world.clients[key].transport.as_mut().ok_or(DropReason::UnknownAddress)?;
         let event = transport.handle_dtls(now, from, bytes, &mut self.work.dtls_scratch, out)?;
+        self.stage(Stage::Dtls);
         if let Some(event) = event {
             self.transport_event(now, key, event);
+            let ice = self.world.clients.get(key).and_then(|client| client.transport.as_ref()).map(|t| t.ice());
+            if let Some(address) = ice.and_then(|ice| ice.unproven_selection()) {
+                self.check_address(now, key, address, out);
+            }
             // What the policy says to an end is due now, not with the next command or timer.
             self.drain_policy(now, out);
         }
@@ -174,6 +150,8 @@ impl Shard {
             transport.unprotect_rtp((now, from), bytes, header.header_len, header.ssrc.0, header.sequence)?;
         let bytes = &mut bytes[..len];
         self.report.counters.packets_in += 1;
+        self.stage(Stage::Rtp);
+        let client = &mut self.world.clients[key];
         self.report.counters.bytes_in += len as u64;
         let traffic = &client.facts.traffic;
         traffic.packets_in.set(traffic.packets_in.get() + 1);
@@ -253,6 +231,7 @@ impl Shard {
         (packet.info, packet.kept) = (info, elements.kept);
         layer.history.push(packet, descriptor, payload);
         let room_key = track.room;
+        self.stage(Stage::Kept);
         self.mark_dirty(now, incoming.track);
         if let Some(level) = elements.kept.audio_level.and_then(|byte| AudioLevel::parse(&[byte])) {
             self.hear(now, room_key, incoming.track, key, level.level);
@@ -282,13 +261,16 @@ impl Shard {
         let client = &mut self.world.clients[key];
         let transport = client.transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let len = transport.unprotect_rtcp((now, from), bytes)?;
-        // What makes the server send counts from the address that it sends to, and from no other.
+        // What makes the server or others send counts from the address that is sent to, and from no other.
         let is_selected = transport.selected() == Some(from);
+        self.stage(Stage::Rtcp);
+        let client = &mut self.world.clients[key];
         let Outbound { forwards, congestion: path, .. } = &mut client.outbound;
         let mut told = false;
         let mut requests = std::mem::take(&mut self.work.requests);
         let parsed = rtcp::parse(&bytes[..len], &mut |message| match message {
-            RtcpMessage::Nack { .. } | RtcpMessage::Remb { .. } if !is_selected => {}
+            RtcpMessage::SenderReport { .. } => note_request(message, &mut requests),
+            _ if !is_selected => {}
             RtcpMessage::TransportFeedback { packet } => {
                 told |= is_selected && path.as_deref_mut().is_some_and(|path| path.feedback(now, packet));
             }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::faults::Stage;
 use super::{Shard, follow};
 use crate::command::Event;
 use crate::room::client::SectionUse;
@@ -32,6 +33,7 @@ impl Shard {
     /// Takes a track out: its forwards, its streams. Everybody and the policy are told.
     pub(super) fn remove_track(&mut self, now: Instant, key: TrackKey) {
         let Some(track) = self.world.tracks.remove(key) else { return };
+        self.stage(Stage::Unpublishing);
         self.index.tracks.remove(&track.info.id);
         for (subscriber, place) in &track.subscribers {
             let Some(client) = self.world.clients.get_mut(*subscriber) else { continue };

@@ -3,29 +3,228 @@
 use std::time::Instant;
 
 use super::{Shard, Timer};
-use crate::command::LeaveCause;
+use crate::command::{Command, Event, LeaveCause};
+use crate::room::client::SectionUse;
+use crate::room::forward::Forward;
+use moonring_wire::id::{ClientId, ClientKey, RoomKey};
 use moonring_wire::packet::{AddressPair, SendBatch};
 
 /// What a client is told whose packet or timer made the server panic.
 const FAULT: &str = "internal error, please join again";
 
+/// Whom the work under way is for: it is what ends when that panics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    Client(ClientId),
+    Room(RoomKey),
+}
+
+/// Places where a test can make the shard panic, in the middle of a change wherever there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A join has a client, and the policy has not been asked.
+    Joining,
+    /// The policy has allowed a join, and nobody was told.
+    Admitted,
+    /// An offer is taken down, and nothing is asked.
+    Offered,
+    /// The policy has allowed a track, and its room does not have it.
+    Publishing,
+    /// A track is out of the world, and its receivers are not told.
+    Unpublishing,
+    /// A client is out of the world, and still in its room.
+    Removing,
+    /// A message has come for the policy.
+    Message,
+    /// A STUN request has been answered, and its address is not noted.
+    Stun,
+    /// A DTLS record was handled, and what came of it was not.
+    Dtls,
+    /// A packet is opened.
+    Rtp,
+    /// A packet is kept, and its track is not marked.
+    Kept,
+    /// A report is opened.
+    Rtcp,
+    /// A room is being forwarded.
+    Forward,
+    /// A client's timer has rung.
+    ClientTimer,
+    /// The timer of a room's speakers has rung.
+    SpeakersTimer,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Joining,
+        Self::Admitted,
+        Self::Offered,
+        Self::Publishing,
+        Self::Unpublishing,
+        Self::Removing,
+        Self::Message,
+        Self::Stun,
+        Self::Dtls,
+        Self::Rtp,
+        Self::Kept,
+        Self::Rtcp,
+        Self::Forward,
+        Self::ClientTimer,
+        Self::SpeakersTimer,
+    ];
+}
+
+impl Command {
+    /// Whom it is about.
+    fn client(&self) -> Option<&ClientId> {
+        match self {
+            Self::Join(request) => Some(&request.client),
+            Self::Offer(request) => Some(&request.client),
+            Self::Unpublish { client, .. }
+            | Self::Unsubscribe { client, .. }
+            | Self::SetMuted { client, .. }
+            | Self::SetLayer { client, .. }
+            | Self::SetView { client, .. }
+            | Self::Snapshot { client }
+            | Self::Message { client, .. }
+            | Self::LeaveIfSilent { client, .. }
+            | Self::Leave { client, .. } => Some(client),
+            Self::PolicyReply { .. }
+            | Self::Scripts(_)
+            | Self::Report { .. }
+            | Self::Policy { .. }
+            | Self::Call { .. }
+            | Self::Act { .. } => None,
+        }
+    }
+}
+
 impl Shard {
+    /// Lets the next pass through `stage` panic, in builds with debug assertions.
+    pub fn arm(&mut self, stage: Stage) {
+        self.work.fault = Some(stage);
+    }
+
+    /// See [`Shard::arm`].
+    pub(super) fn stage(&mut self, stage: Stage) {
+        if cfg!(debug_assertions) && self.work.fault == Some(stage) {
+            self.work.fault = None;
+            panic!("a fault that was put in at {stage:?}");
+        }
+    }
+
+    /// Notes whom a command is about.
+    pub(super) fn begin_command(&mut self, command: &Command) {
+        self.work.subject = command.client().cloned().map(Subject::Client);
+    }
+
+    /// A command, or what a policy had to say after it, made the core panic: its client ends, or its room.
+    pub fn end_commanded(&mut self, now: Instant) {
+        self.count_panic();
+        match self.work.subject.take() {
+            Some(Subject::Client(id)) => self.end_client(now, &id),
+            Some(Subject::Room(key)) => self.end_room(now, key),
+            None => {}
+        }
+        self.repair(now);
+    }
+
+    fn end_client(&mut self, now: Instant, id: &ClientId) {
+        let cause = LeaveCause::TransportFailed(FAULT.to_owned());
+        match self.index.clients.get(id).copied().filter(|key| self.world.clients.contains_key(*key)) {
+            Some(key) => self.remove_client(now, key, cause, FAULT),
+            // It was not in yet, or half out: its connection must not wait for ever.
+            None => self.forget(id, cause),
+        }
+    }
+
+    /// Takes out what is left of a client whose coming or going was cut short.
+    fn forget(&mut self, id: &ClientId, cause: LeaveCause) {
+        self.index.clients.remove(id);
+        self.work.events.push_back(Event::Left { client: id.clone(), cause });
+    }
+
+    fn end_room(&mut self, now: Instant, key: RoomKey) {
+        let clients = self.world.rooms.get(key).map(|room| room.clients.clone()).unwrap_or_default();
+        for client in clients {
+            self.remove_client(now, client, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
+        }
+        self.close_room_if_empty(now, key);
+    }
+
+    /// Makes the tables agree again after a change that was cut short: what refers to something that is gone goes too.
+    /// It looks at everything on the shard, which takes as long as a tick or two; panics are rare.
+    pub fn repair(&mut self, now: Instant) {
+        let (world, index) = (&mut self.world, &mut self.index);
+        let lost: Vec<_> =
+            world.tracks.iter().filter(|(_, t)| !world.clients.contains_key(t.owner)).map(|t| t.0).collect();
+        for key in lost {
+            world.tracks.remove(key);
+        }
+        index.tracks.retain(|_, key| world.tracks.contains_key(*key));
+        index.clients.retain(|_, key| world.clients.contains_key(*key));
+        index.addresses.retain(|_, key| world.clients.contains_key(*key));
+        index.ufrags.retain(|_, key| world.clients.contains_key(*key));
+        for client in world.clients.values_mut() {
+            client.inbound.published.retain(|track| world.tracks.contains_key(*track));
+            client.inbound.streams.retain(|_, incoming| world.tracks.contains_key(incoming.track));
+            let is_lost =
+                |f: &Option<Forward>| f.as_ref().is_some_and(|f| !f.follows && !world.tracks.contains_key(f.track));
+            let lost: Vec<_> =
+                (0..client.outbound.forwards.len()).filter(|at| is_lost(&client.outbound.forwards[*at])).collect();
+            lost.into_iter().for_each(|place| drop(client.remove_forward(place as u16)));
+            let published = client.inbound.published.clone();
+            client
+                .negotiated
+                .sections
+                .retain(|(_, used)| !matches!(used, SectionUse::Publish(key) if !published.contains(key)));
+        }
+        for (key, track) in &mut world.tracks {
+            let receives = |client: ClientKey, place: u16| {
+                let forwards = world.clients.get(client).map(|client| &client.outbound.forwards);
+                let forward = forwards.and_then(|forwards| forwards.get(usize::from(place))?.as_ref());
+                forward.is_some_and(|forward| forward.track == key)
+            };
+            track.subscribers.retain(|(client, place)| receives(*client, *place));
+        }
+        for (key, room) in &mut world.rooms {
+            room.clients = room.clients.iter().copied().filter(|c| world.clients.contains_key(*c)).collect();
+            room.touched.retain(|client| world.clients.contains_key(*client));
+            room.paced.retain(|client| world.clients.contains_key(*client));
+            room.tracks.retain(|track| world.tracks.contains_key(*track));
+            room.dirty.retain(|track| world.tracks.contains_key(*track));
+            if !room.dirty.is_empty() && !self.work.dirty_rooms.contains(&key) {
+                self.work.dirty_rooms.push_back(key);
+            }
+        }
+        for key in self.world.rooms.keys().collect::<Vec<_>>() {
+            self.close_room_if_empty(now, key);
+        }
+    }
+
     /// A datagram from `from` made the core panic: its client ends.
     pub fn end_client_at(&mut self, now: Instant, from: AddressPair) {
         self.count_panic();
-        if let Some(key) = self.index.addresses.get(&from).copied() {
-            self.remove_client(now, key, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
+        // A request says whose it is by its name, not by where it comes from.
+        let at = self.index.addresses.get(&from).copied();
+        match self.work.current.take().or(at) {
+            Some(key) => {
+                self.remove_client(now, key, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
+                self.repair(now);
+            }
+            // It was nobody's, so nothing has changed.
+            None => {}
         }
     }
 
     /// Forwarding made the core panic: the room that was forwarded ends.
     pub fn end_forwarding_room(&mut self, now: Instant) {
         self.count_panic();
-        let Some(key) = self.work.dirty_rooms.pop_front() else { return };
-        let clients = self.world.rooms.get(key).map(|room| room.clients.clone()).unwrap_or_default();
-        for client in clients {
-            self.remove_client(now, client, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
+        if let Some(key) = self.work.dirty_rooms.pop_front() {
+            self.end_room(now, key);
         }
+        self.repair(now);
     }
 
     /// A timer made the core panic: its client ends.
@@ -37,8 +236,23 @@ impl Shard {
             }
             // The room that panicked is off the queue; the others go on.
             Some(Timer::Reloads) => self.schedule_reloads(now),
-            Some(Timer::Speakers(_) | Timer::Sound(_) | Timer::Report) | None => {}
+            Some(Timer::Speakers(key) | Timer::Sound(key)) => self.end_room(now, key),
+            Some(Timer::Report) => {}
+            // It was a policy's.
+            None => {
+                if let Some(Subject::Room(key)) = self.work.subject.take() {
+                    self.end_room(now, key);
+                }
+            }
         }
+        self.repair(now);
+    }
+
+    /// Ending what had panicked panicked, too. The tables are made to agree, and what they still have of it ends.
+    pub fn end_after_second_panic(&mut self, now: Instant) {
+        self.count_panic();
+        self.work.running_timer = None;
+        self.repair(now);
     }
 
     /// Counts a panic that was contained; the panic hook has logged it.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::faults::Stage;
 use super::{PendingHook, Shard};
 use crate::command::{ClientInfo, Event, JoinRequest, LeaveCause, RefusalCode};
 use crate::room::Room;
@@ -46,7 +47,7 @@ impl Shard {
         let facts = Rc::new(ClientFacts {
             id: client.clone(),
             ip,
-            metadata,
+            metadata: metadata.into(),
             since: now,
             presence: Cell::new(Presence::Pending),
             tracks: RefCell::new(Vec::new()),
@@ -62,6 +63,7 @@ impl Shard {
         self.index.ufrags.insert(self.world.clients[key].negotiated.local_ice.ufrag.clone(), key);
         self.index.clients.insert(client, key);
         self.world.rooms[room_key].clients.push(key);
+        self.stage(Stage::Joining);
         self.ask(
             now,
             room_key,
@@ -102,6 +104,7 @@ impl Shard {
             touched: Vec::new(),
             paced: Vec::new(),
             hooks: 0,
+            lived: false,
             sound_hold: SoundHold::default(),
             speakers: Speakers::default(),
             gone: VecDeque::new(),
@@ -109,8 +112,8 @@ impl Shard {
         let key = self.world.rooms.insert(room);
         self.index.rooms.insert(id.clone(), key);
         self.policy.rooms.insert(policy, key);
-        tracing::info!(room = %id, "room opened");
-        self.tell_webhook(key, "room_opened", || Value::Null);
+        // An operator hears of it once somebody was admitted: strangers make rooms as fast as they can ask.
+        tracing::debug!(room = %id, "room opened for whoever asks to join");
         Ok(key)
     }
 
@@ -142,6 +145,13 @@ impl Shard {
                     "client_joined",
                     || json!({ "client": info.client, "metadata": info.metadata }),
                 );
+                if let Some(room) = self.world.rooms.get_mut(room_key)
+                    && !std::mem::replace(&mut room.lived, true)
+                {
+                    tracing::info!(room = %room.id, "room opened");
+                    self.tell_webhook(room_key, "room_opened", || Value::Null);
+                }
+                self.stage(Stage::Admitted);
                 self.snapshot(&id);
                 self.tell_room(room_key, Some(key), |client| Event::ClientJoined { client, other: info.clone() });
             }
@@ -186,6 +196,7 @@ impl Shard {
         facts.presence.set(Presence::Gone);
         self.remove_forwards(key);
         let Some(client) = self.world.clients.remove(key) else { return };
+        self.stage(Stage::Removing);
         self.report.counters.forwarded += facts.traffic.packets_out.get();
         self.report.counters.forwarded_bytes += facts.traffic.bytes_out.get();
         self.index.clients.remove(&id);
@@ -233,7 +244,10 @@ impl Shard {
         self.policy.rooms.remove(room.policy);
         self.work.dirty_rooms.retain(|k| *k != key);
         self.policy.engine.close_room(now, room.policy);
-        tracing::info!(room = %room.id, "room closed");
+        match room.lived {
+            true => tracing::info!(room = %room.id, "room closed"),
+            false => tracing::debug!(room = %room.id, "room closed: nobody was admitted"),
+        }
         self.work.events.push_back(Event::RoomClosed { room: room.id });
     }
 

@@ -5,10 +5,11 @@
 //! out; `membership`, `offers` and `policies` are the slow path. `event_loop` and `udp` are not part of the core: they
 //! drive it, with glommio and the only system calls.
 mod answers;
+mod audit;
 mod bandwidth;
 mod datagrams;
 mod endings;
-mod faults;
+pub mod faults;
 mod follow;
 #[cfg(test)]
 pub(crate) mod for_tests;
@@ -18,6 +19,7 @@ mod offers;
 mod operators;
 mod policies;
 mod questions;
+mod reachability;
 mod reloads;
 mod reporting;
 mod snapshot;
@@ -185,6 +187,7 @@ struct Index {
     tracks: HashMap<TrackId, TrackKey>,
     addresses: HashMap<AddressPair, ClientKey>,
     ufrags: HashMap<String, ClientKey>,
+    checks: reachability::Checks,
 }
 
 /// The rooms' policies, and what they are asked.
@@ -207,6 +210,12 @@ struct Work {
     requests: Vec<datagrams::Request>,
     /// The timer being run, for when it panics.
     running_timer: Option<Timer>,
+    /// Whom the command or the policy's words under way are for.
+    subject: Option<faults::Subject>,
+    /// The client whose datagram names it by more than its address.
+    current: Option<ClientKey>,
+    /// Where to panic next.
+    fault: Option<faults::Stage>,
 }
 
 /// What the shard tells of itself.
@@ -247,6 +256,9 @@ impl Shard {
                 dtls_scratch: vec![0; DTLS_SCRATCH].into(),
                 requests: Vec::new(),
                 running_timer: None,
+                subject: None,
+                current: None,
+                fault: None,
             },
             report: Reporting::default(),
         }
@@ -261,6 +273,7 @@ impl Shard {
         out: &mut SendBatch,
     ) {
         self.report.counters.datagrams_in += 1;
+        self.work.current = None;
         if let Err(reason) = self.receive(now, from.into(), bytes, out) {
             self.report.counters.drops.count(reason);
         }
@@ -268,6 +281,7 @@ impl Shard {
 
     /// Takes a command of the control plane.
     pub fn handle_command(&mut self, now: Instant, command: Command, out: &mut SendBatch) {
+        self.begin_command(&command);
         match command {
             Command::Join(request) => self.join(now, request),
             Command::Offer(request) => self.offer(now, request),
@@ -298,6 +312,7 @@ impl Shard {
     pub fn forward(&mut self, now: Instant, out: &mut SendBatch) -> bool {
         let moment = self.moment(now);
         while let Some(key) = self.work.dirty_rooms.front().copied() {
+            self.stage(faults::Stage::Forward);
             let is_done = fanout::fan_out(moment, key, &mut self.world, out, &mut self.report.counters.drops);
             self.wait_for_pacers(now, key);
             if !is_done {
@@ -312,6 +327,7 @@ impl Shard {
     pub fn handle_timeout(&mut self, now: Instant, out: &mut SendBatch) {
         self.forgive_a_standstill(now);
         self.run_timers(now, out);
+        self.work.running_timer = None;
         self.policy.engine.handle_timeout(now);
         self.drain_policy(now, out);
     }
@@ -353,13 +369,8 @@ impl Shard {
 
     /// An SSRC that was not used under the client's keys before: one that was would seal its indexes twice.
     fn fresh_ssrc(&mut self, key: ClientKey) -> Ssrc {
-        loop {
-            let ssrc = self.random_ssrc();
-            let client = &mut self.world.clients[key];
-            if ssrc != client.inbound.report_ssrc && client.outbound.used_ssrcs.insert(ssrc) {
-                return ssrc;
-            }
-        }
+        let client = &mut self.world.clients[key];
+        client.outbound.ssrcs.next(client.inbound.report_ssrc)
     }
 
     /// Marks `track` as having packets to forward: at the end of the tick, or a moment later when it is one of many

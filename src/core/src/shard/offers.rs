@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::faults::Stage;
 use super::{PendingHook, Shard};
 use crate::command::{Event, OfferRequest, RefusalCode};
 use crate::room::client::{Incoming, PendingOffer, PolicyQuestion, SectionUse};
@@ -49,6 +50,7 @@ impl Shard {
             }
         }
         self.world.clients[key].negotiated.pending = Some(pending);
+        self.stage(Stage::Offered);
         self.ask_next(now, key);
     }
 
@@ -128,6 +130,7 @@ impl Shard {
         let streams: Vec<_> = track.layers.iter().map(|l| (l.ssrc, l.rtx_ssrc)).collect();
         let track_key = self.world.tracks.insert(track);
         self.index.tracks.insert(info.id.clone(), track_key);
+        self.stage(Stage::Publishing);
         for (layer, (ssrc, rtx)) in streams.into_iter().enumerate() {
             for (ssrc, is_rtx) in [(ssrc, false), (rtx, true)] {
                 if let Some(ssrc) = ssrc {

@@ -4,12 +4,14 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::faults::{Stage, Subject};
 use super::{PendingHook, Shard};
 use crate::command::{Event, LeaveCause, RefusalCode};
 use moonring_policy::hook::{Action, HookCall, Outcome, Presence};
 use moonring_policy::{PolicyKey, PolicyOutput, PolicyRequest, PolicyRequestId};
 use moonring_wire::id::{ClientId, ClientKey, RoomKey, TrackId, TrackKey};
 use moonring_wire::packet::SendBatch;
+use moonring_wire::shared::SharedValue;
 
 impl Shard {
     /// Asks the room's policy; the answer comes back through [`Shard::drain_policy`].
@@ -31,6 +33,7 @@ impl Shard {
             match output {
                 PolicyOutput::Outcome { ticket, outcome, .. } => {
                     let Some((room, asked)) = self.policy.pending.remove(&ticket) else { continue };
+                    self.work.subject = Some(self.subject_of(room, &asked));
                     if let Some(state) = self.world.rooms.get_mut(room) {
                         state.hooks -= 1;
                     }
@@ -39,6 +42,7 @@ impl Shard {
                 }
                 PolicyOutput::Actions { key, actions } => {
                     if let Some(room) = self.room_of_policy(key) {
+                        self.work.subject = Some(Subject::Room(room));
                         self.apply_actions(now, room, actions);
                         self.close_room_if_empty(now, room);
                     }
@@ -54,6 +58,17 @@ impl Shard {
             let room = self.world.rooms[room].id.clone();
             self.work.events.push_back(Event::PolicyRequest { id, room, request });
         }
+    }
+
+    /// Who ends when applying an outcome panics: who asked, or else the room.
+    fn subject_of(&self, room: RoomKey, asked: &PendingHook) -> Subject {
+        let client = match asked {
+            PendingHook::Connect(key) | PendingHook::Offer(key) | PendingHook::Message(key) => Some(*key),
+            PendingHook::Follow(key, ..) => Some(*key),
+            PendingHook::Call(_) | PendingHook::Notice => None,
+        };
+        let id = client.and_then(|key| self.world.clients.get(key)).map(|client| client.id.clone());
+        id.map_or(Subject::Room(room), Subject::Client)
     }
 
     fn room_of_policy(&self, policy: PolicyKey) -> Option<RoomKey> {
@@ -104,10 +119,11 @@ impl Shard {
             }
             Action::Send { client, value } => {
                 if self.member(room, &client).is_some() {
-                    self.work.events.push_back(Event::Message { client, value });
+                    self.work.events.push_back(Event::Message { client, value: value.into() });
                 }
             }
             Action::Broadcast { value, except } => {
+                let value = SharedValue::from(value);
                 let except = except.and_then(|id| self.member(room, &id));
                 self.tell_room(room, except, |client| Event::Message { client, value: value.clone() });
             }
@@ -217,6 +233,8 @@ impl Shard {
         let Some(key) = self.index.clients.get(id).copied() else { return };
         let client = &self.world.clients[key];
         if client.facts.presence.get() == Presence::Joined {
+            self.stage(Stage::Message);
+            let client = &self.world.clients[key];
             let (room, call) = (client.room, HookCall::Message { client: client.facts.clone(), message: value });
             self.ask(now, room, PendingHook::Message(key), call);
         }

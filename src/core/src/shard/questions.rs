@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Shard;
 use crate::command::{PublishIntent, SubscribeIntent};
-use crate::room::client::{PendingOffer, PolicyQuestion};
+use crate::room::client::{MAX_FORWARDS, PendingOffer, PolicyQuestion};
 use crate::room::negotiation;
 use crate::room::track::Track;
 use moonring_wire::id::{ClientKey, Mid, TrackKey};
@@ -83,6 +83,10 @@ impl Shard {
         }
         if client.forward_of(track_key).is_some() || is_asked_for(pending, track_key) {
             return Err(format!("track {} is received already", track.info.id));
+        }
+        let asked = pending.questions.iter().filter(|q| matches!(q, PolicyQuestion::Subscribe { .. })).count();
+        if client.outbound.forwards.iter().flatten().count() + asked >= MAX_FORWARDS {
+            return Err(format!("a client may receive at most {MAX_FORWARDS} tracks"));
         }
         let codecs = negotiation::receive_codecs(section, &self.settings.codecs);
         let codec = negotiation::codec_for(&codecs, &track.codec, self.settings.h264_any_profile)

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
+use super::faults::Stage;
 use super::{Shard, Timer};
 use crate::command::{Event, LeaveCause};
 use crate::room::{probing, reports};
@@ -56,6 +57,8 @@ impl Shard {
             return;
         };
         client.deadlines.scheduled = None;
+        self.stage(Stage::ClientTimer);
+        let Some(client) = self.world.clients.get_mut(key) else { return };
         if client.deadlines.connect_by.is_some_and(|by| by <= now) {
             self.transport_failed(now, key, "the media transport did not come up in time");
             return;
@@ -103,6 +106,7 @@ impl Shard {
     }
 
     fn speakers_timer(&mut self, now: Instant, key: RoomKey) {
+        self.stage(Stage::SpeakersTimer);
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         let changed = room.speakers.evaluate(now).map(<[_]>::to_vec);
         if let Some(at) = room.speakers.deadline() {

@@ -65,7 +65,7 @@ fn getters(functions: &mut Functions) {
     functions
         .add("client_get_ip", |_, host, this: Value| Ok(this_client(host, "client:get_ip", &this)?.ip.to_string()));
     functions.add("client_get_metadata", |lua, host, this: Value| {
-        match &this_client(host, "client:get_metadata", &this)?.metadata {
+        match &*this_client(host, "client:get_metadata", &this)?.metadata {
             Json::Null => lua.create_table().map(Value::Table).map_err(refused),
             metadata => from_json(lua, metadata),
         }

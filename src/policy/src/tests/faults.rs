@@ -83,7 +83,8 @@ fn metadata_is_bounded_before_the_connect_hook_and_absent_metadata_is_an_empty_t
         ((0..9).fold(json!({}), |inner, _| json!({ "a": inner })), "the metadata is nested more than 8 levels deep"),
         (json!(vec![0; 600]), "the metadata has more than 512 values"),
     ] {
-        let facts = Rc::new(ClientFacts { metadata, ..Rc::into_inner(client(world.now, "c1")).unwrap() });
+        let facts =
+            Rc::new(ClientFacts { metadata: metadata.into(), ..Rc::into_inner(client(world.now, "c1")).unwrap() });
         let outcome = world.call(HookCall::ClientConnect { client: facts, auth_token: String::new() });
         assert_eq!((outcome.verdict, outcome.failed), (Verdict::Reject(expected.into()), false));
     }
@@ -110,7 +111,7 @@ fn strangers_cannot_suspend_a_script_whose_connect_hook_fails_on_them() {
     );
     for n in 0..200 {
         let facts = client(world.now, &format!("x{n}"));
-        let facts = Rc::new(ClientFacts { metadata: json!({ "name": n }), ..Rc::into_inner(facts).unwrap() });
+        let facts = Rc::new(ClientFacts { metadata: json!({ "name": n }).into(), ..Rc::into_inner(facts).unwrap() });
         assert!(world.call(HookCall::ClientConnect { client: facts, auth_token: String::new() }).failed);
     }
     world.join("member");

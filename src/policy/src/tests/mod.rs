@@ -172,7 +172,7 @@ pub(super) fn client(now: Instant, id: &str) -> Rc<ClientFacts> {
     Rc::new(ClientFacts {
         id: ClientId::parse(id).unwrap(),
         ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
-        metadata: json!({ "name": id }),
+        metadata: json!({ "name": id }).into(),
         since: now,
         presence: Presence::Pending.into(),
         tracks: Vec::new().into(),

@@ -150,6 +150,27 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A part of what the process gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxPart {
+    /// It opens only scripts, certificates, its data folder and what the system needs (Landlock).
+    Files,
+    /// It starts no programs and does no administration (seccomp).
+    Calls,
+    /// It keeps only the capabilities that it needs.
+    Capabilities,
+    /// No core dumps, and no other process of the user reads its memory.
+    Dumps,
+    /// Nothing: for a list that is otherwise empty.
+    None,
+}
+
+impl SandboxPart {
+    /// Everything.
+    pub const ALL: [Self; 4] = [Self::Files, Self::Calls, Self::Capabilities, Self::Dumps];
+}
+
 /// A text that is not shown in logs; empty: there is none.
 #[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(transparent)]

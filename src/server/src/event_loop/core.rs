@@ -45,8 +45,13 @@ impl Core for Shard {
             Phase::Datagram(from) => self.end_client_at(now, from),
             Phase::Forward => self.end_forwarding_room(now),
             Phase::Timeout => self.end_timed_client(now),
-            Phase::Command | Phase::Event | Phase::Stop => self.count_panic(),
+            Phase::Command => self.end_commanded(now),
+            Phase::Event | Phase::Stop => self.count_panic(),
         }
+    }
+
+    fn handle_second_panic(&mut self, now: Instant) {
+        self.end_after_second_panic(now);
     }
 
     fn handle_stop(&mut self, now: Instant, out: &mut SendBatch) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 
+use super::pulse::Doing;
 use super::{Core, LoopSettings, Phase};
 use crate::udp::{Udp, WakeFd};
 use moonring_core::command::{Command, Event};
@@ -18,6 +19,8 @@ use moonring_wire::packet::SendBatch;
 const HEARTBEAT: Duration = Duration::from_millis(97);
 /// How often the kernel is asked what it dropped.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
+/// The exit code of a process with a shard that cannot go on (`EX_SOFTWARE` of sysexits.h).
+const BROKEN: i32 = 70;
 /// Flushes of a core that says goodbye.
 const GOODBYE_FLUSHES: usize = 64;
 
@@ -68,6 +71,7 @@ impl<C: Core> Ticker<C> {
         .detach();
         while !self.stop.load(Ordering::Acquire) {
             if self.tick() {
+                self.settings.pulse.begin(Doing::Flush);
                 self.flush();
             } else {
                 self.flush_and_sleep();
@@ -83,12 +87,17 @@ impl<C: Core> Ticker<C> {
     /// Everything that is due, as far as the bounds allow, up to the last flush; true when there is more.
     fn tick(&mut self) -> bool {
         let now = Instant::now();
+        self.settings.pulse.beat();
         let commands = self.handle_commands(now);
+        self.settings.pulse.begin(Doing::Datagrams);
         let datagrams = self.handle_datagrams(now);
+        self.settings.pulse.begin(Doing::Forward);
         let forwards = self.forward(now);
+        self.settings.pulse.begin(Doing::Timers);
         let timeouts = self.handle_timeout(now);
         // A timer lets packets pass that a pacer or a hold has kept back.
         let forwards = self.forward(now) || forwards;
+        self.settings.pulse.begin(Doing::Events);
         self.send_events(now);
         if now >= self.next_drops {
             self.next_drops = now + DROPS_EVERY;
@@ -113,6 +122,7 @@ impl<C: Core> Ticker<C> {
                 }
             };
             self.make_room();
+            self.settings.pulse.begin_command(&command);
             let _: Option<()> = self.guarded(now, Phase::Command, |core, out| core.handle_command(now, command, out));
         }
         true
@@ -212,6 +222,10 @@ impl<C: Core> Ticker<C> {
         let (core, out) = (&mut self.core, &mut self.out);
         if catch_unwind(AssertUnwindSafe(|| core.handle_panic(now, phase, out))).is_err() {
             tracing::error!(?phase, "and another one while ending it");
+            if catch_unwind(AssertUnwindSafe(|| self.core.handle_second_panic(now))).is_err() {
+                tracing::error!(?phase, "the shard cannot be put right again: the process ends");
+                std::process::exit(BROKEN);
+            }
         }
     }
 
@@ -220,6 +234,7 @@ impl<C: Core> Ticker<C> {
     /// waits for is there. (Sleeping in the reactor instead, woken through the eventfd, cost three times the CPU time
     /// per wake-up. Sockets that come later, such as ICE over TCP, can be polled on the same ring.)
     fn flush_and_sleep(&mut self) {
+        self.settings.pulse.begin(Doing::Sleep);
         let now = Instant::now();
         let longest = now + self.settings.longest_sleep;
         let until = self.core.poll_timeout().map_or(longest, |due| due.min(longest));
@@ -228,6 +243,7 @@ impl<C: Core> Ticker<C> {
     }
 
     fn say_goodbye(&mut self) {
+        self.settings.pulse.begin(Doing::Goodbye);
         let now = Instant::now();
         let _: Option<()> = self.guarded(now, Phase::Stop, |core, out| core.handle_stop(now, out));
         for _ in 0..GOODBYE_FLUSHES {

@@ -1,5 +1,6 @@
 //! The pages for operators, on a listener of their own: `/metrics`, `/rooms`, `/reload` and orders about one room.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
@@ -39,6 +40,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/rooms/{room}/close", post(orders::close))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(app.clone(), authorized))
+        .layer(middleware::from_fn_with_state(app.clone(), refuse_other_hosts))
         .with_state(app)
 }
 
@@ -53,6 +55,27 @@ async fn authorized(State(app): State<App>, request: Request, next: Next) -> Res
     }
     let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
     (StatusCode::UNAUTHORIZED, challenge, "show the admin_token: Authorization: Bearer TOKEN\n").into_response()
+}
+
+/// A page of some website can let its own name lead to loopback, and a browser on this machine then takes the admin pages
+/// for that website's (DNS rebinding). So on loopback only addresses and `localhost` are answered. Who listens elsewhere
+/// has given the pages to others, whatever they call this machine.
+async fn refuse_other_hosts(State(app): State<App>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if app.settings.admin_on_loopback && !is_local_name(host) {
+        return (StatusCode::FORBIDDEN, "ask by address, or as localhost\n").into_response();
+    }
+    next.run(request).await
+}
+
+/// Whether a `Host` is an address or `localhost`; also none at all, which no browser sends.
+fn is_local_name(host: &str) -> bool {
+    let without_port = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = without_port.trim_start_matches('[').trim_end_matches(']');
+    name.is_empty() || name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 async fn rooms_page(State(app): State<App>, Query(query): Query<RoomsQuery>) -> Json<RoomsPage> {
@@ -105,6 +128,11 @@ fn register_control_plane(registry: &mut Registry, app: &App) {
     single("websockets", "Open WebSocket connections", load(&app.counters.websockets));
     single("whip_sessions", "Clients of WHIP and WHEP", load(&app.counters.whip_sessions));
     single("signal_errors", "Error messages sent to clients since the start", load(&app.counters.errors_sent));
+    single(
+        "turned_away",
+        "Connections and joins since the start that met a limit of their address",
+        app.directory.door().turned_away(),
+    );
     single(
         "slow_clients",
         "Clients disconnected since the start because they took no messages",

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::calls::Calls;
 use super::directory::{Bounds, Directory};
+use super::door::DoorLimits;
 use super::reports::Reports;
 use super::resources::Resources;
 use super::services::Services;
@@ -46,6 +47,8 @@ pub(super) struct Settings {
     pub(super) clients_max: u64,
     pub(super) session: SessionSettings,
     pub(super) trust_proxy: bool,
+    /// The admin pages are for this machine alone.
+    pub(super) admin_on_loopback: bool,
 }
 
 /// What the control plane counts.
@@ -64,15 +67,22 @@ impl std::ops::Deref for App {
 }
 
 impl App {
+    /// `connections` is how many there may be in all.
     pub(super) fn new(
-        config: &Config,
+        (config, connections): (&Config, usize),
         shards: Vec<ShardHandle>,
         services: Services,
         scripts: Option<WatchHandle>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         let resume = Duration::from_secs(config.resume_s);
-        let bounds = Bounds { rooms_max: config.rooms_max, clients_max: config.clients_max, resume };
+        let door = DoorLimits {
+            connections,
+            connections_per_address: config.connections_per_address,
+            clients_per_address: config.clients_per_address,
+            rooms_per_address: config.rooms_per_address,
+        };
+        let bounds = Bounds { rooms_max: config.rooms_max, clients_max: config.clients_max, resume, door };
         Self(Arc::new(Inner {
             directory: Directory::new(shards, bounds),
             settings: Settings {
@@ -85,6 +95,7 @@ impl App {
                     shutdown_says: config.shutdown_says,
                 },
                 trust_proxy: config.trust_proxy,
+                admin_on_loopback: config.admin_listen.ip().is_loopback(),
             },
             resources: Resources::default(),
             counters: Counters::default(),

@@ -7,28 +7,30 @@
 //! Nobody waits for anybody slow: a full queue towards a shard refuses the request, a full queue towards a client ends
 //! that client. A client whose connection is lost may stay for a while and resume on another one: see [`resume`].
 
+mod inbox;
 mod placement;
+mod refusal;
 mod resume;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rand::Rng;
-use rand::distr::Alphanumeric;
-use tokio::sync::mpsc;
-
+use self::inbox::{Backlog, Inbox, Outbox, inbox};
+pub(crate) use self::refusal::Refusal;
 pub(super) use self::resume::Kept;
 pub(crate) use self::resume::Resumed;
 use self::resume::{Kick, Ticket};
+use super::door::{Door, DoorLimits, Permit, Thing};
 use crate::shard_handle::{Full, ShardHandle};
-use moonring_core::command::{Command, Event};
+use moonring_core::command::{Command, Event, LeaveCause};
 use moonring_wire::id::{ClientId, RoomId};
+use rand::Rng;
+use rand::distr::Alphanumeric;
 
-/// Events that may wait for one connection: a join of a big room is followed by a burst.
-pub(crate) const CLIENT_QUEUE: usize = 512;
 /// Characters of a client id: 95 bits.
 const ID_CHARACTERS: usize = 16;
 /// Pause before a goodbye is offered again to a shard whose queue is full.
@@ -45,17 +47,8 @@ pub(crate) struct Bounds {
     pub clients_max: usize,
     /// For how long a client stays without its connection; zero: not at all.
     pub resume: Duration,
-}
-
-/// Why nobody was let in, before any policy was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
-    /// All rooms are taken.
-    #[error("the server has no room left for another room")]
-    Rooms,
-    /// All places are taken.
-    #[error("the server has no place left for another client")]
-    Clients,
+    /// What one address may hold.
+    pub door: DoorLimits,
 }
 
 /// A room as the admin page shows it.
@@ -77,6 +70,7 @@ pub(crate) struct Directory(Arc<Inner>);
 struct Inner {
     shards: Vec<ShardHandle>,
     bounds: Bounds,
+    door: Door,
     state: Mutex<State>,
 }
 
@@ -93,6 +87,10 @@ struct State {
 struct Placement {
     shard: usize,
     clients: usize,
+    /// What waits for its clients' connections.
+    backlog: Backlog,
+    /// Held by the address that opened it.
+    _permit: Option<Permit>,
 }
 
 #[derive(Debug)]
@@ -106,13 +104,17 @@ struct Route {
     ticket: Option<Ticket>,
     /// The offer that the shard has not answered yet.
     offer: Option<PendingOffer>,
+    /// The place that its address holds.
+    permit: Permit,
+    /// While its join has no verdict.
+    joining: Option<Permit>,
 }
 
 /// Where a client's events go.
 #[derive(Debug)]
 enum Outlet {
     /// To its connection.
-    Attached(mpsc::Sender<Event>),
+    Attached(Outbox),
     /// Its connection is lost: what the next one has to know is kept.
     Detached(Kept),
 }
@@ -133,7 +135,7 @@ pub(crate) struct Membership {
     /// The client's id.
     pub client: ClientId,
     /// What its shard tells it; closed when it was too slow, or when another connection took over.
-    pub events: mpsc::Receiver<Event>,
+    pub events: Inbox,
     /// What the policy is told as the reason of the goodbye.
     pub goodbye: &'static str,
     generation: u32,
@@ -143,17 +145,28 @@ pub(crate) struct Membership {
 impl Directory {
     /// A directory over all shards, in their order.
     pub(crate) fn new(shards: Vec<ShardHandle>, bounds: Bounds) -> Self {
-        Self(Arc::new(Inner { shards, bounds, state: Mutex::new(State::default()) }))
+        let door = Door::new(bounds.door);
+        Self(Arc::new(Inner { shards, bounds, door, state: Mutex::new(State::default()) }))
+    }
+
+    /// What addresses hold.
+    pub(super) fn door(&self) -> &Door {
+        &self.0.door
     }
 
     /// Finds or places the room and gives a new client a place there; its `Command::Join` is the caller's to send.
-    pub(crate) fn enter(&self, room: &RoomId) -> Result<Membership, Refusal> {
+    pub(crate) fn enter(&self, room: &RoomId, ip: IpAddr) -> Result<Membership, Refusal> {
+        let (door, now) = (&self.0.door, Instant::now());
+        door.may_join(now, ip).map_err(Refusal::Later)?;
+        let permit = door.admit(now, ip, Thing::Client).ok_or(Refusal::Address("clients"))?;
+        let joining = door.admit(now, ip, Thing::Join).ok_or(Refusal::Address("joins at once"))?;
         let mut state = self.state();
         if state.clients.len() >= self.0.bounds.clients_max {
             return Err(Refusal::Clients);
         }
-        let shard = state.place(room, self.0.shards.len(), self.0.bounds.rooms_max)?;
-        let (sender, events) = mpsc::channel(CLIENT_QUEUE);
+        let open = || door.admit(now, ip, Thing::Room);
+        let (shard, backlog) = state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, open)?;
+        let (outbox, events) = inbox(&backlog);
         let client = loop {
             let client = random_id();
             if !state.clients.contains_key(&client) {
@@ -163,10 +176,12 @@ impl Directory {
         let route = Route {
             shard,
             room: room.clone(),
-            outlet: Outlet::Attached(sender),
+            outlet: Outlet::Attached(outbox),
             generation: 0,
             ticket: None,
             offer: None,
+            permit,
+            joining: Some(joining),
         };
         state.clients.insert(client.clone(), route);
         Ok(Membership { client, events, goodbye: CONNECTION_LOST, generation: 0, directory: self.clone() })
@@ -182,19 +197,25 @@ impl Directory {
         let mut state = self.state();
         let Some(route) = state.clients.get_mut(&client) else { return };
         route.offer_decided(&event);
+        if matches!(event, Event::Joined { .. }) {
+            route.joining = None;
+        }
         if let Event::Left { cause, .. } = &event {
             let cause = cause.clone();
             if let Some(route) = state.remove(&client) {
-                if let Outlet::Attached(events) = &route.outlet {
+                if route.joining.is_some() && matches!(cause, LeaveCause::Rejected(_)) {
+                    route.permit.refused(Instant::now());
+                }
+                if let Outlet::Attached(outbox) = &route.outlet {
                     // A connection that does not keep up, or is gone, misses its goodbye too.
-                    let _ = events.try_send(event);
+                    let _ = outbox.push(event);
                 }
                 self.remember_kick(&mut state, client, route, cause);
             }
             return;
         }
         let slow = match &mut route.outlet {
-            Outlet::Attached(events) => matches!(events.try_send(event), Err(mpsc::error::TrySendError::Full(_))),
+            Outlet::Attached(outbox) => !outbox.push(event),
             Outlet::Detached(kept) => {
                 kept.push(event);
                 false

@@ -9,12 +9,14 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use axum::Router;
 use axum::routing::{any, get};
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::{Handle, Server};
 use tokio::sync::{mpsc, watch};
 
 use super::app::App;
+use super::connections::{self, Acceptor, HEADER_TIMEOUT};
 use super::dispatch::dispatch;
+use super::door::{Door, DoorLimits};
 use super::services::{AllowList, Authorities, Services, WebhookTarget};
 use super::{admin, assets, tls, websocket, whip};
 use crate::config::Config;
@@ -22,8 +24,8 @@ use crate::shard_handle::ShardHandle;
 use crate::watch::WatchHandle;
 use moonring_core::command::Event;
 
-/// Time for a connection's first request: who is silent for longer holds a file descriptor for nothing.
-const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// Connections to the admin pages.
+const ADMIN_CONNECTIONS: usize = 64;
 
 /// One shard as the control plane knows it.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ pub(crate) struct Listeners {
     http_ca: Authorities,
     webhook: Option<WebhookTarget>,
     scripts: Option<WatchHandle>,
+    connections: usize,
 }
 
 impl Listeners {
@@ -57,12 +60,29 @@ impl Listeners {
         let http_allow = AllowList::parse(&config.http_allow)?;
         let http_ca = Authorities::load(&config.http_ca)?;
         let webhook = WebhookTarget::of(config)?;
-        Ok(Self { config: config.clone(), listener, admin, tls, http_allow, http_ca, webhook, scripts: None })
+        // No limit, as long as nobody says how many descriptors there are.
+        let connections = 0;
+        Ok(Self {
+            config: config.clone(),
+            listener,
+            admin,
+            tls,
+            http_allow,
+            http_ca,
+            webhook,
+            scripts: None,
+            connections,
+        })
     }
 
     /// Lets operators reload scripts through the watch, and shows what it knows.
     pub(crate) fn with_scripts(self, scripts: WatchHandle) -> Self {
         Self { scripts: Some(scripts), ..self }
+    }
+
+    /// Bounds the connections in all, so that descriptors are left for the rest.
+    pub(crate) fn with_connections(self, connections: usize) -> Self {
+        Self { connections, ..self }
     }
 
     /// Where clients connect to.
@@ -86,7 +106,7 @@ impl Listeners {
             Services::new(self.http_allow.clone(), &self.http_ca, self.config.data_dir.clone(), self.webhook.clone());
         let (down, is_down) = watch::channel(false);
         let (handles, events): (Vec<_>, Vec<_>) = shards.into_iter().map(|s| (s.handle, s.events)).unzip();
-        let app = App::new(&self.config, handles, services, self.scripts.clone(), is_down);
+        let app = App::new((&self.config, self.connections), handles, services, self.scripts.clone(), is_down);
         let mut dispatchers = tokio::task::JoinSet::new();
         for (shard, events) in events.into_iter().enumerate() {
             dispatchers.spawn(dispatch(app.clone(), shard, events));
@@ -96,18 +116,21 @@ impl Listeners {
         let (public, operators) = (Handle::new(), Handle::new());
         let grace = Duration::from_secs(self.config.shutdown_grace_s);
         let pages = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
-        let admin_server = axum_server::from_tcp(self.admin).context("admin listener")?.handle(operators.clone());
+        // Operators' connections have the same bounds, and places of their own.
+        let admin_door = Door::new(DoorLimits { connections: ADMIN_CONNECTIONS, ..DoorLimits::default() });
+        let admin_server = bounded(self.admin, &operators).context("admin listener")?;
+        let admin_server = admin_server.acceptor(Acceptor::new(admin_door, false));
         let serve_admin = admin_server.serve(admin::router(app.clone()).into_make_service());
+        let acceptor = Acceptor::new(app.directory.door().clone(), self.config.trust_proxy);
+        let followed = (!self.config.tls_cert.as_os_str().is_empty()).then_some(self.tls.clone()).flatten();
+        let follow = followed.map(|tls| tokio::spawn(tls::follow(self.config.clone(), tls)));
         let serve_public = async {
             match self.tls {
                 Some(tls) => {
-                    let server = axum_server::from_tcp_rustls(self.listener, tls)?;
-                    server.handle(public.clone()).first_request_timeout(FIRST_REQUEST_TIMEOUT).serve(pages).await
+                    let acceptor = RustlsAcceptor::new(tls).handshake_timeout(HEADER_TIMEOUT).acceptor(acceptor);
+                    bounded(self.listener, &public)?.acceptor(acceptor).serve(pages).await
                 }
-                None => {
-                    let server = axum_server::from_tcp(self.listener)?;
-                    server.handle(public.clone()).first_request_timeout(FIRST_REQUEST_TIMEOUT).serve(pages).await
-                }
+                None => bounded(self.listener, &public)?.acceptor(acceptor).serve(pages).await,
             }
         };
         let close = async {
@@ -121,7 +144,11 @@ impl Listeners {
             operators.graceful_shutdown(Some(Duration::ZERO));
             Ok(())
         };
-        tokio::try_join!(serve_public, serve_admin, close).context("listener")?;
+        let served = tokio::try_join!(serve_public, serve_admin, close).context("listener");
+        if let Some(follow) = follow {
+            follow.abort();
+        }
+        served?;
         Ok(())
     }
 
@@ -137,6 +164,15 @@ impl Listeners {
         }
         Ok(())
     }
+}
+
+/// A server with bounds on time and memory, whatever is accepted.
+fn bounded(listener: TcpListener, handle: &Handle<SocketAddr>) -> io::Result<Server<SocketAddr>> {
+    let mut server = axum_server::from_tcp(listener)?.handle(handle.clone());
+    *server.http_builder() = connections::http();
+    let server = server.accept_error_handler(connections::log_accept_errors());
+    // What is silent before the first byte of a request is not known to hyper yet.
+    Ok(server.first_request_timeout(HEADER_TIMEOUT))
 }
 
 /// What clients see.

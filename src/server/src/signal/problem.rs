@@ -14,11 +14,18 @@ pub(super) struct Problem {
     pub(super) status: StatusCode,
     /// What is wrong and, where it helps, what to do; for people.
     pub(super) detail: String,
+    /// Seconds after which another try makes sense, when they are known.
+    retry_after: Option<u64>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
+        Self { status, detail: detail.into(), retry_after: None }
+    }
+
+    /// The address has had enough for now (RFC 6585 section 4).
+    pub(super) fn too_many(detail: impl Into<String>, retry_after: u64) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
     }
 
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
@@ -40,6 +47,9 @@ impl IntoResponse for Problem {
             StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => set(header::RETRY_AFTER, RETRY_AFTER_S),
             _ => None,
         };
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         response
     }
 }

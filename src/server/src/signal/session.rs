@@ -134,9 +134,14 @@ impl Session {
         self.offers = Offers::after_resume(offer);
     }
 
+    /// Counts a frame that is no text, a ping mostly; false when there were too many, also before the join.
+    pub(super) fn take_control(&mut self, now: Instant, bytes: usize) -> bool {
+        self.bucket.take(now, bytes)
+    }
+
     /// Reads one text message.
     pub(super) fn read(&mut self, now: Instant, text: &str) -> Result<Step, Refused> {
-        if !self.bucket.take(now) {
+        if !self.bucket.take(now, text.len()) {
             let most = self.settings.messages_per_s;
             return Err(refused(ErrorCode::Limit, format!("more than {most} messages per second")));
         }

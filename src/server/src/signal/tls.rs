@@ -26,6 +26,8 @@ const KEY_FILE: &str = "self-signed.key";
 const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A certificate with less time left is replaced at start.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often the files of the operator's certificate are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Allowance for clocks that are behind ours.
 const BACKDATE: Duration = Duration::from_secs(24 * 3600);
 
@@ -54,6 +56,32 @@ pub(super) fn load(config: &Config, now: SystemTime) -> anyhow::Result<RustlsCon
             format!("certificate {} with key {}", config.tls_cert.display(), config.tls_key.display())
         }
     })
+}
+
+/// Takes the operator's certificate anew whenever its files change; what cannot be used is logged, and the one before
+/// stays. Ends with the server.
+pub(super) async fn follow(config: Config, tls: RustlsConfig) {
+    let read = || Some((fs::read(&config.tls_cert).ok()?, fs::read(&config.tls_key).ok()?));
+    let mut seen = read();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let files = read();
+        if files == seen {
+            continue;
+        }
+        let Some((certificate, key)) = &files else { continue };
+        let name = config.tls_cert.display();
+        match server_config(certificate, key) {
+            Ok(new) => {
+                tls.reload_from_config(Arc::new(new));
+                tracing::info!(certificate = %name, "took the certificate's new version");
+            }
+            Err(error) => {
+                tracing::error!(certificate = %name, "the new version cannot be used, the one before stays: {error:#}")
+            }
+        }
+        seen = files;
+    }
 }
 
 pub(super) fn server_config(certificate: &[u8], key: &[u8]) -> anyhow::Result<ServerConfig> {

@@ -11,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
 
 use super::app::App;
-use super::directory::{Membership, PendingOffer, Resumed};
+use super::directory::{Membership, PendingOffer, Refusal, Resumed};
+use super::door::Thing;
+use super::problem::Problem;
 use super::session::{Join, Refused, Session, Step, Told, refused};
 use moonring_core::command::{Command, Event, JoinRequest};
 use moonring_wire::message::{ErrorCode, MAX_MESSAGE_BYTES, ServerMessage};
@@ -20,6 +22,9 @@ use moonring_wire::message::{ErrorCode, MAX_MESSAGE_BYTES, ServerMessage};
 const READ_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
 /// Each client's buffers for reading and writing; they grow for longer messages. 128 KiB each if it were not said.
 const BUFFER_BYTES: usize = 4 * 1024;
+/// Bytes that may wait to be written: the longest message is a `joined` of a room of 500, whose metadata is 8 MB. Pongs,
+/// which are written unasked, stay far below, as pings count as messages.
+const WRITE_BYTES: usize = 16 * 1024 * 1024;
 /// Time for the client's side to take one message before it counts as gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Times that a shard whose queue is full is asked for a snapshot, and the pause between.
@@ -39,13 +44,25 @@ pub(super) async fn upgrade(
         return (StatusCode::SERVICE_UNAVAILABLE, "the server has no place left for another client\n").into_response();
     }
     let ip = app.client_ip(peer, &headers);
+    let (door, now) = (app.directory.door(), Instant::now());
+    if let Err(seconds) = door.may_join(now, ip) {
+        return Problem::too_many(Refusal::Later(seconds).to_string(), seconds).into_response();
+    }
+    // Behind a proxy the connection itself was not counted for its address.
+    let permit = if app.settings.trust_proxy { door.admit(now, ip, Thing::Connection) } else { None };
+    if app.settings.trust_proxy && permit.is_none() {
+        let refusal = Refusal::Address("connections");
+        return Problem::too_many(refusal.to_string(), refusal.retry_after().unwrap_or_default()).into_response();
+    }
     let upgrade = upgrade.read_buffer_size(BUFFER_BYTES).write_buffer_size(BUFFER_BYTES);
+    let upgrade = upgrade.max_write_buffer_size(WRITE_BYTES);
     upgrade.max_message_size(READ_BYTES).max_frame_size(READ_BYTES).on_upgrade(move |socket| async move {
         app.counters.websockets.fetch_add(1, Ordering::Relaxed);
         let mut connection = Connection::new(socket, app, ip);
         let closed = connection.run().await;
         connection.part(closed);
         connection.app.counters.websockets.fetch_sub(1, Ordering::Relaxed);
+        drop(permit);
     })
 }
 
@@ -136,8 +153,16 @@ impl Connection {
     async fn frame(&mut self, frame: Message) -> Result<(), Closed> {
         let step = match frame {
             Message::Text(text) => self.session.read(Instant::now(), text.as_str()),
+            Message::Binary(bytes) if !self.session.take_control(Instant::now(), bytes.len()) => {
+                return self.close(close_code::POLICY, "too many messages").await;
+            }
             Message::Binary(_) => Err(refused(ErrorCode::BadMessage, "messages are text, not binary".into())),
-            Message::Ping(_) | Message::Pong(_) => return Ok(()),
+            Message::Ping(payload) | Message::Pong(payload) => {
+                return match self.session.take_control(Instant::now(), payload.len()) {
+                    true => Ok(()),
+                    false => self.close(close_code::POLICY, "too many control frames").await,
+                };
+            }
             Message::Close(_) => return Err(Closed::Lost),
         };
         match step {
@@ -157,7 +182,7 @@ impl Connection {
     }
 
     async fn join(&mut self, join: Join) -> Result<(), Closed> {
-        let member = match self.app.directory.enter(&join.room) {
+        let member = match self.app.directory.enter(&join.room, self.ip) {
             Ok(member) => member,
             Err(refusal) => return self.end(refusal.to_string()).await,
         };

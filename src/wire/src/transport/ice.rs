@@ -1,15 +1,21 @@
-//! ICE-lite (RFC 8445 section 2.5): answers connectivity checks, never sends any. Addresses are learnt from
-//! authenticated requests alone, as pairs: the client's, and the one of ours that it asked.
+//! ICE-lite (RFC 8445 section 2.5): answers connectivity checks. Addresses are learnt from authenticated requests alone, as
+//! pairs: the client's, and the one of ours that it asked.
+//!
+//! A source address can be forged by a client, too. So once the client is connected, another address is sent media only
+//! after a check of the server's own was answered from there; the first one is proven by the DTLS handshake.
 
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 
+use self::proof::{Asked, Budget, Claim};
+use super::stun::check::{self, Answer, MAX_CHECK, Transaction};
 use super::stun::{BindingRequest, MAX_RESPONSE, StunError, StunKey};
 use crate::drops::DropReason;
 use crate::negotiate::IceCredentials;
 use crate::packet::AddressPair;
 
+mod proof;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -59,6 +65,12 @@ pub struct IceLite {
     last_heard: Instant,
     /// Counts the restarts.
     generation: u32,
+    /// The handshake is over: from here on an address has to be proven before it is sent anything.
+    settled: bool,
+    /// Addresses of other clients that this one says are its own.
+    claims: Vec<Claim>,
+    /// For addresses that are not proven yet.
+    budget: Budget,
 }
 
 /// The credentials of one ICE generation.
@@ -67,6 +79,8 @@ struct Login {
     local: IceCredentials,
     remote: IceCredentials,
     key: StunKey,
+    /// For checks of the server's own.
+    remote_key: StunKey,
 }
 
 #[derive(Debug)]
@@ -79,6 +93,9 @@ struct Validated {
     priority: u32,
     /// Of the credentials of its last check.
     generation: u32,
+    /// The client has received something there.
+    proven: bool,
+    asked: Asked,
 }
 
 impl IceLite {
@@ -91,6 +108,9 @@ impl IceLite {
             selected: None,
             last_heard: now,
             generation: 0,
+            settled: false,
+            claims: Vec::new(),
+            budget: Budget::new(now),
         }
     }
 
@@ -117,9 +137,10 @@ impl IceLite {
         self.generation += 1;
     }
 
-    /// Where packets for the client go: the address nominated last, until then the first one validated.
+    /// Where packets for the client go: the address nominated last, until then the first one validated. Once connected,
+    /// only one where the client is known to be.
     pub fn selected(&self) -> Option<AddressPair> {
-        self.selected
+        self.selected.filter(|address| !self.settled || self.is_proven(*address))
     }
 
     /// Whether an authenticated request came from there.
@@ -170,6 +191,9 @@ impl IceLite {
         if request.is_controlled() {
             return Ok((request.refuse(key, StunError::RoleConflict, out), IceEvent::Nothing));
         }
+        if !self.is_validated(from) && !self.budget.take(now) {
+            return Err(DropReason::StunTooManyAddresses);
+        }
         let len = request.respond(key, from.remote, out);
         self.last_heard = now;
         // Credentials before the current ones are the last ones before.
@@ -207,7 +231,8 @@ impl IceLite {
                 known.nominated = Some(now);
             }
         }
-        if self.selected != Some(from) && self.prefers(now, (nominates, priority), generation) {
+        let usable = !self.settled || self.is_proven(from);
+        if usable && self.selected != Some(from) && self.prefers(now, (nominates, priority), generation) {
             self.selected = Some(from);
             IceEvent::Selected(from)
         } else if is_new {
@@ -238,14 +263,23 @@ impl IceLite {
                 self.validated.remove(oldest);
             }
         }
-        self.validated.push(Validated { address, heard: now, nominated: None, priority: 0, generation: 0 });
+        let asked = Asked::default();
+        self.validated.push(Validated {
+            address,
+            heard: now,
+            nominated: None,
+            priority: 0,
+            generation: 0,
+            proven: false,
+            asked,
+        });
     }
 }
 
 impl Login {
     fn new(local: IceCredentials, remote: IceCredentials) -> Self {
-        let key = StunKey::new(&local.pwd);
-        Self { local, remote, key }
+        let (key, remote_key) = (StunKey::new(&local.pwd), StunKey::new(&remote.pwd));
+        Self { local, remote, key, remote_key }
     }
 
     /// The client's half of the name is not looked at: the password is the proof.

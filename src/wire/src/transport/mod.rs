@@ -18,6 +18,7 @@ use dtls::{Certificate, Dtls, DtlsEvent, DtlsRole, DtlsTerms, DtlsVersions};
 use ice::{IceEvent, IceLite};
 use srtp::{SrtpIn, SrtpOut, SrtpProfile};
 use stun::BindingRequest;
+use stun::check::{Answer, MAX_CHECK, Transaction};
 
 /// Datagrams that one step of a handshake may send: a flight with its certificate, twice.
 const FLIGHT: usize = 8;
@@ -50,6 +51,10 @@ impl TransportConfig {
     }
 }
 
+/// Bytes that a handshake may send, beside three for each that came (RFC 9147 section 5.1 has no such number; RFC 9000
+/// section 8 has the three): a flight with its repetitions.
+const HANDSHAKE_BYTES: usize = 8 * 1024;
+
 /// By how much the silence that ends a handshake is longer than the one that ends a connection.
 const HANDSHAKE_FIRST: Duration = Duration::from_secs(5);
 
@@ -80,13 +85,52 @@ pub struct Transport {
     idle_at: Instant,
     /// When authentic media came last: some clients send no further STUN requests once connected.
     heard_media: Instant,
+    handshake: Handshake,
     ended: bool,
+}
+
+/// What the handshake has sent where.
+#[derive(Debug, Default)]
+struct Handshake {
+    to: Flights,
+    bytes_in: usize,
+    bytes_out: usize,
+}
+
+/// Where the flights of a handshake went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Flights {
+    #[default]
+    Nowhere,
+    To(AddressPair),
+    ToSeveral,
 }
 
 #[derive(Debug)]
 struct Srtp {
     out: SrtpOut,
     incoming: SrtpIn,
+}
+
+impl Handshake {
+    /// Counts a datagram of a flight; false when it would be more than an address may get that nobody is known to be at.
+    fn may_send(&mut self, to: AddressPair, bytes: usize) -> bool {
+        self.to = match self.to {
+            Flights::Nowhere => Flights::To(to),
+            Flights::To(before) if before == to => Flights::To(to),
+            Flights::To(_) | Flights::ToSeveral => Flights::ToSeveral,
+        };
+        self.bytes_out += bytes;
+        self.bytes_out <= HANDSHAKE_BYTES + 3 * self.bytes_in
+    }
+
+    /// The address where the client must have been to finish the handshake.
+    fn proven(&self) -> Option<AddressPair> {
+        match self.to {
+            Flights::To(address) => Some(address),
+            Flights::Nowhere | Flights::ToSeveral => None,
+        }
+    }
 }
 
 impl Transport {
@@ -108,6 +152,7 @@ impl Transport {
             max_ssrcs: config.max_ssrcs,
             idle_at: now + config.idle_timeout,
             heard_media: now,
+            handshake: Handshake::default(),
             ended: false,
         }
     }
@@ -164,6 +209,46 @@ impl Transport {
         Ok(outcome)
     }
 
+    /// Notes a STUN request from an address that another client has: see [`IceLite::claim`].
+    pub fn handle_claim(
+        &mut self,
+        now: Instant,
+        from: AddressPair,
+        request: &BindingRequest<'_>,
+    ) -> Result<(), DropReason> {
+        if self.ended {
+            return Err(DropReason::StunUnknownUser);
+        }
+        self.ice.claim(now, from, request)
+    }
+
+    /// Asks the client whether it is at an address; false when there is nothing to ask.
+    pub fn check(&mut self, now: Instant, to: AddressPair, transaction: Transaction, out: &mut SendBatch) -> bool {
+        let mut bytes = [0; MAX_CHECK];
+        match self.ice.check(now, to, transaction, &mut bytes) {
+            Some(len) => out.has_room(1) && out.push(to, &bytes[..len]),
+            None => false,
+        }
+    }
+
+    /// Takes the answer to a check.
+    pub fn handle_answer(
+        &mut self,
+        now: Instant,
+        from: AddressPair,
+        answer: &Answer<'_>,
+    ) -> Result<StunOutcome, DropReason> {
+        if self.ended {
+            return Err(DropReason::StunUnexpectedAnswer);
+        }
+        self.ice.handle_answer(now, from, answer)
+    }
+
+    /// Another client has proven to be at this address.
+    pub fn forget_address(&mut self, address: AddressPair) {
+        self.ice.forget(address);
+    }
+
     /// Takes a DTLS datagram. `scratch` has at least [`dtls::SCRATCH`] bytes.
     pub fn handle_dtls(
         &mut self,
@@ -179,6 +264,7 @@ impl Transport {
         if !out.has_room(FLIGHT) {
             return Err(DropReason::Overload);
         }
+        self.handshake.bytes_in += bytes.len();
         match self.dtls.handle_packet(now, bytes) {
             Ok(()) => Ok(self.drive_dtls(scratch, out)),
             // The packet that ends a handshake is counted by whoever hears of the end.
@@ -273,15 +359,18 @@ impl Transport {
     /// Sends what DTLS has to send and takes what it has to tell; the last event tells most.
     fn drive_dtls(&mut self, scratch: &mut [u8], out: &mut SendBatch) -> Option<TransportEvent> {
         let to = self.selected();
+        let is_handshake = self.srtp.is_none();
         let mut last = None;
         while let Some(event) = self.dtls.poll(scratch, |datagram| {
             // What does not fit is lost and sent again, as on any network.
-            let _ = to.is_some_and(|to| out.push(to, datagram));
+            let mut may_send = |to| !is_handshake || self.handshake.may_send(to, datagram.len());
+            let _ = to.filter(|to| may_send(*to)).is_some_and(|to| out.push(to, datagram));
         }) {
             last = Some(match event {
                 DtlsEvent::Connected(keys) => {
                     let incoming = SrtpIn::new(keys.profile, &keys.remote, self.max_ssrcs);
                     self.srtp = Some(Srtp { out: SrtpOut::new(keys.profile, &keys.local), incoming });
+                    self.ice.settle(self.handshake.proven());
                     TransportEvent::Connected
                 }
                 DtlsEvent::Failed(reason) => self.end(TransportEvent::Failed(reason)),

@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 
 use crate::drops::DropReason;
 
+pub mod check;
 #[cfg(test)]
 mod tests;
 
@@ -282,12 +283,12 @@ fn fingerprint(covered: &[u8]) -> [u8; FINGERPRINT_LEN] {
 
 /// Writes a message attribute by attribute.
 struct Writer<'a> {
-    out: &'a mut [u8; MAX_RESPONSE],
+    out: &'a mut [u8],
     len: usize,
 }
 
 impl<'a> Writer<'a> {
-    fn new(out: &'a mut [u8; MAX_RESPONSE], kind: u16, transaction: &[u8]) -> Self {
+    fn new(out: &'a mut [u8], kind: u16, transaction: &[u8]) -> Self {
         out[..2].copy_from_slice(&kind.to_be_bytes());
         out[4..8].copy_from_slice(&COOKIE);
         out[8..HEADER].copy_from_slice(transaction);

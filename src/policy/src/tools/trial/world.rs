@@ -93,7 +93,7 @@ impl World {
         let facts = ClientFacts {
             id: id.clone(),
             ip,
-            metadata,
+            metadata: metadata.into(),
             since: self.now,
             presence: Cell::new(Presence::Pending),
             tracks: RefCell::default(),

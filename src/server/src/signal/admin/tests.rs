@@ -3,6 +3,7 @@
 
 mod orders;
 
+use super::is_local_name;
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -257,6 +258,26 @@ async fn the_metrics_document_has_a_row_for_each_metric() {
     written.sort();
     listed.sort();
     assert_eq!(listed, written);
+}
+
+#[test]
+fn a_host_is_local_when_it_is_an_address_or_localhost() {
+    for (host, local) in [
+        ("127.0.0.1:8081", true),
+        ("127.0.0.1", true),
+        ("[::1]:8081", true),
+        ("[::1]", true),
+        ("localhost:8081", true),
+        ("LOCALHOST", true),
+        ("10.0.0.7:8081", true),
+        ("", true),
+        ("evil.example", false),
+        ("evil.example:8081", false),
+        ("localhost.evil.example", false),
+        ("127.0.0.1.evil.example:80", false),
+    ] {
+        assert_eq!(is_local_name(host), local, "{host}");
+    }
 }
 
 #[tokio::test]

@@ -1,15 +1,25 @@
 //! Which shard a room goes to, and how many clients it has there.
 
-use super::{Membership, Placement, Refusal, Route, State};
+use super::inbox::Backlog;
+use super::{Membership, Permit, Placement, Refusal, Route, State};
 use moonring_wire::id::{ClientId, RoomId};
 
 impl State {
-    /// The shard of a room: where it is, else the one with the fewest clients, then the fewest rooms.
-    pub(super) fn place(&mut self, room: &RoomId, shards: usize, rooms_max: usize) -> Result<usize, Refusal> {
+    /// The shard of a room, and what waits for its clients: where it is, else the shard with the fewest clients, then
+    /// the fewest rooms.
+    /// A new room has to be admitted by `open`.
+    pub(super) fn place(
+        &mut self,
+        room: &RoomId,
+        shards: usize,
+        rooms_max: usize,
+        open: impl FnOnce() -> Option<Permit>,
+    ) -> Result<(usize, Backlog), Refusal> {
         if let Some(placement) = self.rooms.get_mut(room) {
             placement.clients += 1;
-            return Ok(placement.shard);
+            return Ok((placement.shard, placement.backlog.clone()));
         }
+        let permit = open().ok_or(Refusal::Address("rooms"))?;
         if self.rooms.len() >= rooms_max {
             // A room without clients is about to be closed, or is kept by its script: it makes way.
             let empty = self.rooms.iter().find(|(_, p)| p.clients == 0).map(|(room, _)| room.clone());
@@ -21,8 +31,10 @@ impl State {
             load[placement.shard].1 += 1;
         }
         let shard = load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(shard, _)| shard);
-        self.rooms.insert(room.clone(), Placement { shard, clients: 1 });
-        Ok(shard)
+        let backlog = Backlog::default();
+        let placement = Placement { shard, clients: 1, backlog: backlog.clone(), _permit: Some(permit) };
+        self.rooms.insert(room.clone(), placement);
+        Ok((shard, backlog))
     }
 
     pub(super) fn remove(&mut self, client: &ClientId) -> Option<Route> {

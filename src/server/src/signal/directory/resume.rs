@@ -15,11 +15,14 @@ use std::fmt;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
-use tokio::sync::mpsc;
 
-use super::{CLIENT_QUEUE, CONNECTION_LOST, Directory, Membership, Outlet, PendingOffer, Route, State};
+use super::inbox::{CLIENT_QUEUE, CLIENT_QUEUE_BYTES, inbox};
+use super::{CONNECTION_LOST, Directory, Membership, Outlet, PendingOffer, Route, State};
 use moonring_core::command::{Event, LeaveCause};
 use moonring_wire::id::{ClientId, RoomId};
+
+/// Clients that were kicked lately and are remembered for it.
+const MAX_KICKS: usize = 4096;
 
 /// The secret part of a ticket.
 #[derive(Clone)]
@@ -27,7 +30,10 @@ pub(super) struct Ticket([u8; 16]);
 
 /// Events that a detached client's next connection has to know beside the room's snapshot.
 #[derive(Debug, Default)]
-pub(in crate::signal) struct Kept(VecDeque<Event>);
+pub(in crate::signal) struct Kept {
+    events: VecDeque<Event>,
+    bytes: usize,
+}
 
 /// What a client that was kicked while it was away is told when it comes back.
 #[derive(Debug)]
@@ -90,7 +96,7 @@ impl fmt::Debug for Ticket {
 }
 
 impl Kept {
-    /// Keeps what the snapshot does not say, at most a connection's queue: the oldest message makes way first.
+    /// Keeps what the snapshot does not say, at most what may wait for a connection: the oldest message makes way first.
     pub(in crate::signal) fn push(&mut self, event: Event) {
         match &event {
             Event::Joined { .. }
@@ -105,16 +111,24 @@ impl Kept {
             | Event::ActiveSpeakers { .. } => return,
             _ => {}
         }
-        if self.0.len() >= CLIENT_QUEUE {
+        let bytes = event.bytes();
+        while self.events.len() >= CLIENT_QUEUE || (self.bytes + bytes > CLIENT_QUEUE_BYTES && !self.events.is_empty())
+        {
             let is_decision = |kept: &Event| matches!(kept, Event::Answered { .. } | Event::Refused { .. });
-            let oldest = self.0.iter().position(|kept| !is_decision(kept)).unwrap_or(0);
-            self.0.remove(oldest);
+            self.remove(self.events.iter().position(|kept| !is_decision(kept)).unwrap_or(0));
         }
-        self.0.push_back(event);
+        self.bytes += bytes;
+        self.events.push_back(event);
+    }
+
+    fn remove(&mut self, at: usize) {
+        if let Some(event) = self.events.remove(at) {
+            self.bytes = self.bytes.saturating_sub(event.bytes());
+        }
     }
 
     pub(in crate::signal) fn into_events(self) -> Vec<Event> {
-        self.0.into()
+        self.events.into()
     }
 }
 
@@ -165,14 +179,16 @@ impl Directory {
     pub(crate) fn resume(&self, ticket: &str) -> Resumed {
         let Some((client, ticket)) = Ticket::parse(ticket) else { return Resumed::Unknown };
         let mut state = self.state();
-        let Some(route) = state.clients.get_mut(&client) else { return state.take_kick(&client, &ticket) };
+        let State { rooms: placements, clients, .. } = &mut *state;
+        let Some(route) = clients.get_mut(&client) else { return state.take_kick(&client, &ticket) };
         if !route.ticket.as_ref().is_some_and(|own| own.matches(&ticket)) {
             return Resumed::Unknown;
         }
         route.ticket = None;
         route.generation += 1;
-        let (sender, events) = mpsc::channel(CLIENT_QUEUE);
-        let kept = match std::mem::replace(&mut route.outlet, Outlet::Attached(sender)) {
+        let backlog = placements.get(&route.room).map(|placement| placement.backlog.clone()).unwrap_or_default();
+        let (outbox, events) = inbox(&backlog);
+        let kept = match std::mem::replace(&mut route.outlet, Outlet::Attached(outbox)) {
             Outlet::Attached(_) => Kept::default(),
             Outlet::Detached(kept) => kept,
         };
@@ -213,7 +229,9 @@ impl Directory {
 
     /// A client that was kicked is told so even when its connection was lost just then; any other end makes it join anew.
     pub(super) fn remember_kick(&self, state: &mut State, client: ClientId, route: Route, cause: LeaveCause) {
-        if let (LeaveCause::Kicked(reason), Some(ticket)) = (cause, route.ticket) {
+        if let (LeaveCause::Kicked(reason), Some(ticket)) = (cause, route.ticket)
+            && state.kicked.len() < MAX_KICKS
+        {
             state.kicked.insert(client.clone(), Kick { ticket, reason });
             self.expire_later(client, route.generation);
         }

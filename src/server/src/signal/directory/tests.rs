@@ -1,5 +1,8 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use tokio::sync::mpsc;
+
+use super::inbox::CLIENT_QUEUE;
 use super::*;
 use moonring_core::command::{ClientInfo, LeaveCause};
 
@@ -19,7 +22,10 @@ fn room(text: &str) -> RoomId {
     RoomId::parse(text).unwrap()
 }
 
-const BOUNDS: Bounds = Bounds { rooms_max: 3, clients_max: 5, resume: Duration::from_secs(15) };
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const BOUNDS: Bounds = Bounds { rooms_max: 3, clients_max: 5, resume: Duration::from_secs(15), door: NO_LIMITS };
+const NO_LIMITS: DoorLimits =
+    DoorLimits { connections: 0, connections_per_address: 0, clients_per_address: 0, rooms_per_address: 0 };
 
 fn placements(directory: &Directory) -> Vec<(String, usize, usize)> {
     directory.rooms().into_iter().map(|r| (r.room.to_string(), r.shard, r.clients)).collect()
@@ -28,19 +34,19 @@ fn placements(directory: &Directory) -> Vec<(String, usize, usize)> {
 #[test]
 fn a_room_stays_on_its_shard_and_the_next_goes_to_the_least_loaded() {
     let (directory, _receivers) = directory(2, 9, BOUNDS);
-    let members: Vec<Membership> = ["a", "a", "b", "c"].map(|r| directory.enter(&room(r)).unwrap()).into();
+    let members: Vec<Membership> = ["a", "a", "b", "c"].map(|r| directory.enter(&room(r), LOOPBACK).unwrap()).into();
     let expected = [("a", 0, 2), ("b", 1, 1), ("c", 1, 1)].map(|(r, s, c)| (r.to_owned(), s, c));
     assert_eq!(placements(&directory), expected);
-    assert_eq!(directory.enter(&room("d")).unwrap_err(), Refusal::Rooms);
-    let _fifth = directory.enter(&room("a")).unwrap();
-    assert_eq!(directory.enter(&room("a")).unwrap_err(), Refusal::Clients);
+    assert_eq!(directory.enter(&room("d"), LOOPBACK).unwrap_err(), Refusal::Rooms);
+    let _fifth = directory.enter(&room("a"), LOOPBACK).unwrap();
+    assert_eq!(directory.enter(&room("a"), LOOPBACK).unwrap_err(), Refusal::Clients);
     drop(members);
 }
 
 #[test]
 fn a_closed_room_is_forgotten_unless_somebody_is_on_the_way_there() {
     let (directory, _receivers) = directory(1, 9, BOUNDS);
-    let first = directory.enter(&room("a")).unwrap();
+    let first = directory.enter(&room("a"), LOOPBACK).unwrap();
     directory.route(0, Event::RoomClosed { room: room("a") });
     assert_eq!(placements(&directory), [("a".to_owned(), 0, 1)]);
     drop(first);
@@ -52,8 +58,8 @@ fn a_closed_room_is_forgotten_unless_somebody_is_on_the_way_there() {
 #[test]
 fn dropping_a_membership_says_goodbye_once_and_not_after_the_shard_did() {
     let (directory, receivers) = directory(1, 9, BOUNDS);
-    let stays = directory.enter(&room("a")).unwrap();
-    let mut kicked = directory.enter(&room("a")).unwrap();
+    let stays = directory.enter(&room("a"), LOOPBACK).unwrap();
+    let mut kicked = directory.enter(&room("a"), LOOPBACK).unwrap();
     let client = kicked.client.clone();
     directory.route(0, Event::Left { client: client.clone(), cause: LeaveCause::Kicked("no".into()) });
     assert!(matches!(kicked.events.try_recv().unwrap(), Event::Left { .. }));
@@ -69,7 +75,7 @@ fn dropping_a_membership_says_goodbye_once_and_not_after_the_shard_did() {
 #[test]
 fn a_client_that_does_not_take_its_events_is_ended_without_anybody_waiting() {
     let (directory, receivers) = directory(1, 9, BOUNDS);
-    let mut slow = directory.enter(&room("a")).unwrap();
+    let mut slow = directory.enter(&room("a"), LOOPBACK).unwrap();
     for _ in 0..=CLIENT_QUEUE {
         directory.route(0, Event::Connected { client: slow.client.clone() });
     }
@@ -87,8 +93,8 @@ fn a_client_that_does_not_take_its_events_is_ended_without_anybody_waiting() {
 async fn a_goodbye_waits_for_a_shard_that_is_full() {
     let (directory, mut receivers) = directory(1, 1, BOUNDS);
     let receiver = receivers.remove(0);
-    let first = directory.enter(&room("a")).unwrap();
-    let second = directory.enter(&room("a")).unwrap();
+    let first = directory.enter(&room("a"), LOOPBACK).unwrap();
+    let second = directory.enter(&room("a"), LOOPBACK).unwrap();
     drop(first);
     drop(second);
     assert!(receiver.try_recv().is_ok());

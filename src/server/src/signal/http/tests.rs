@@ -50,7 +50,8 @@ fn fake_shard(commands: Receiver<Command>, events: mpsc::Sender<Event>, told: mp
                 }
                 token => {
                     seat = if token == "yes" { seat } else { Some((client.clone(), token == "dead")) };
-                    let ada = ClientInfo { client: ClientId::parse("ada").unwrap(), metadata: json!({"name": "Ada"}) };
+                    let ada =
+                        ClientInfo { client: ClientId::parse("ada").unwrap(), metadata: json!({"name": "Ada"}).into() };
                     send(Event::Joined { client, clients: vec![ada], tracks: vec![track("t0")], own: vec![] })
                 }
             },
@@ -65,7 +66,7 @@ fn fake_shard(commands: Receiver<Command>, events: mpsc::Sender<Event>, told: mp
             Command::Message { client, value } if value == json!("kick me") => {
                 send(Event::Left { client, cause: LeaveCause::Kicked("As you wish".into()) })
             }
-            Command::Message { client, value } => send(Event::Message { client, value }),
+            Command::Message { client, value } => send(Event::Message { client, value: value.into() }),
             Command::Unpublish { client, .. } => {
                 let message = "there is no track t9".into();
                 send(Event::Refused { client, request: None, code: RefusalCode::UnknownTrack, message })

@@ -212,7 +212,7 @@ fn a_track_id_that_is_none_is_named() {
 #[test]
 fn a_resumed_connection_is_told_the_snapshot_first_and_then_what_it_missed() {
     let now = Instant::now();
-    let message = |n: u64| Event::Message { client: client(), value: n.into() };
+    let message = |n: u64| Event::Message { client: client(), value: Value::from(n).into() };
     let mut session = resuming(now, vec![message(1)], None);
     assert_eq!(session.read(now, &offer(3)).unwrap_err().code, ErrorCode::OutOfOrder);
     assert!(matches!(tell(&mut session, message(2)), Told::Later));
@@ -223,8 +223,8 @@ fn a_resumed_connection_is_told_the_snapshot_first_and_then_what_it_missed() {
     assert_eq!((&told["resumed"], &told["ticket"], &told["resume_s"]), (&json!(true), &json!("ticket"), &json!(15)));
     let missed: Vec<_> = session.take_early().into_iter().map(|event| tell(&mut session, event)).collect();
     let [Told::Message(first), Told::Message(second)] = &missed[..] else { panic!("{missed:?}") };
-    assert_eq!(*first, ServerMessage::Message { value: json!(1) });
-    assert_eq!(*second, ServerMessage::Message { value: json!(2) });
+    assert_eq!(*first, ServerMessage::Message { value: json!(1).into() });
+    assert_eq!(*second, ServerMessage::Message { value: json!(2).into() });
     assert!(matches!(tell(&mut session, snapshot()), Told::Later), "a snapshot for an earlier connection");
 }
 
@@ -264,4 +264,16 @@ fn a_shutdown_says_whether_clients_come_back() {
         let session = Session::new(Instant::now(), SessionSettings { shutdown_says, ..SETTINGS });
         assert_eq!(serde_json::to_value(session.shutdown()).unwrap()["type"], kind);
     }
+}
+
+#[test]
+fn control_frames_count_as_messages_and_long_ones_as_several_also_before_the_join() {
+    let now = Instant::now();
+    let settings = SessionSettings { messages_per_s: 2, ..SETTINGS };
+    let mut pings = Session::new(now, settings);
+    assert_eq!((0..100).take_while(|_| pings.take_control(now, 125)).count(), 20);
+    let mut long = Session::new(now, settings);
+    assert_eq!((0..100).take_while(|_| long.take_control(now, 9 * bucket::BYTES_PER_TOKEN)).count(), 2);
+    assert!(!long.take_control(now + Duration::from_secs(1), 1));
+    assert!(long.take_control(now + Duration::from_secs(10), 1));
 }

@@ -56,7 +56,10 @@ struct Chosen {
 
 /// Joins the room and has the offer answered.
 pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Problem> {
-    let member = app.directory.enter(&request.room).map_err(|refusal| Problem::unavailable(refusal.to_string()))?;
+    let member = app.directory.enter(&request.room, request.ip).map_err(|refusal| match refusal.retry_after() {
+        Some(seconds) => Problem::too_many(refusal.to_string(), seconds),
+        None => Problem::unavailable(refusal.to_string()),
+    })?;
     let with_token = request.token.is_some();
     let mut pending = Pending { app, member, with_token };
     let client = pending.member.client.clone();

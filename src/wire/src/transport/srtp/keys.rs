@@ -5,6 +5,7 @@ use std::str::FromStr;
 use aes::cipher::{Block, BlockEncrypt, KeyInit};
 use aes::{Aes128, Aes256};
 use serde::Deserialize;
+use zeroize::Zeroize;
 
 /// Longest master key.
 const MAX_KEY: usize = 32;
@@ -119,6 +120,13 @@ impl MasterKey {
     }
 }
 
+impl Drop for MasterKey {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.salt.zeroize();
+    }
+}
+
 impl std::fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("MasterKey")
@@ -176,6 +184,14 @@ pub(super) struct SessionKeys {
     pub(super) auth: [u8; AUTH_KEY],
     /// The session salt, zeroes behind it.
     pub(super) salt: [u8; MAX_SALT],
+}
+
+impl Drop for SessionKeys {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.auth.zeroize();
+        self.salt.zeroize();
+    }
 }
 
 impl SessionKeys {

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::signal::directory::inbox::CLIENT_QUEUE;
 use crate::signal::directory::resume::Stay;
 
 /// A client with its first ticket.
 fn member(directory: &Directory) -> (Membership, String) {
-    let member = directory.enter(&room("a")).unwrap();
+    let member = directory.enter(&room("a"), LOOPBACK).unwrap();
     let ticket = member.new_ticket();
     (member, ticket)
 }
@@ -24,7 +25,7 @@ fn is_unknown(directory: &Directory, ticket: &str) -> bool {
 }
 
 fn message(client: &ClientId, value: Value) -> Event {
-    Event::Message { client: client.clone(), value }
+    Event::Message { client: client.clone(), value: value.into() }
 }
 
 fn left(client: &ClientId, cause: LeaveCause) -> Event {
@@ -45,7 +46,7 @@ fn a_lost_connection_is_not_a_goodbye_and_its_ticket_goes_on_with_the_stay() {
     directory.route(0, message(&client, json!("unread")));
     first.detach();
     assert_eq!((directory.client_count(), goodbyes(&receivers[0])), (1, vec![]));
-    let info = ClientInfo { client: ClientId::parse("bob").unwrap(), metadata: Value::Null };
+    let info = ClientInfo { client: ClientId::parse("bob").unwrap(), metadata: Value::Null.into() };
     directory.route(0, Event::ClientJoined { client: client.clone(), other: info });
     directory.route(0, message(&client, json!("meanwhile")));
     let Stay { member, room, kept, offer } = stay(&directory, &ticket);
@@ -53,7 +54,7 @@ fn a_lost_connection_is_not_a_goodbye_and_its_ticket_goes_on_with_the_stay() {
     let kept: Vec<Value> = kept
         .into_events()
         .into_iter()
-        .map(|e| if let Event::Message { value, .. } = e { value } else { Value::Null })
+        .map(|e| if let Event::Message { value, .. } = e { (*value).clone() } else { Value::Null })
         .collect();
     assert_eq!(kept, [json!("unread"), json!("meanwhile")], "the snapshot has the rest");
     member.send(Command::Snapshot { client: client.clone() }).unwrap();
@@ -158,7 +159,7 @@ fn without_a_time_or_a_ticket_a_lost_connection_is_a_goodbye() {
     client.detach();
     assert_eq!((off.client_count(), goodbyes(&receivers[0]).len()), (0, 1));
     let (directory, receivers) = directory(1, 9, BOUNDS);
-    directory.enter(&room("a")).unwrap().detach();
+    directory.enter(&room("a"), LOOPBACK).unwrap().detach();
     assert_eq!((directory.client_count(), goodbyes(&receivers[0]).len()), (0, 1));
 }
 

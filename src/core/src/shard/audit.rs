@@ -1,0 +1,103 @@
+//! Whether the tables of a shard agree with each other. For tests and the simulator: it looks at everything.
+
+use super::Shard;
+use crate::room::client::{Client, SectionUse};
+use moonring_policy::hook::Presence;
+use moonring_wire::id::ClientKey;
+
+/// SSRCs, sections and such of one client are bounded; this is far above what they add up to.
+const MAX_CLIENT_ENTRIES: usize = 4_096;
+
+impl Shard {
+    /// Everything that does not fit together, in words; nothing when all is well.
+    pub fn audit(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut check = |holds: bool, words: &dyn Fn() -> String| {
+            if !holds {
+                found.push(words());
+            }
+        };
+        let (world, index) = (&self.world, &self.index);
+        check(index.clients.len() == world.clients.len(), &|| "clients and their index differ in number".into());
+        check(index.tracks.len() == world.tracks.len(), &|| "tracks and their index differ in number".into());
+        check(index.rooms.len() == world.rooms.len(), &|| "rooms and their index differ in number".into());
+        for (address, key) in &index.addresses {
+            let knows = world.clients.get(*key).is_some_and(|client| client.reach.addresses.contains(address));
+            check(knows, &|| format!("{address} leads to a client that does not have it"));
+        }
+        for key in index.ufrags.values() {
+            check(world.clients.contains_key(*key), &|| "a ufrag leads to nobody".into());
+        }
+        for (key, room) in &world.rooms {
+            let members = || room.clients.iter().filter_map(|client| world.clients.get(*client));
+            check(members().count() == room.clients.len(), &|| format!("room {} has a client that is gone", room.id));
+            check(members().all(|client| client.room == key), &|| {
+                format!("room {} has another room's client", room.id)
+            });
+            check(!room.clients.is_empty() || room.hooks > 0, &|| format!("room {} is empty and stays", room.id));
+            let tracks = room.tracks.iter().all(|track| world.tracks.get(*track).is_some_and(|t| t.room == key));
+            check(tracks, &|| format!("room {} has a track that is gone or not its own", room.id));
+        }
+        for (key, client) in &world.clients {
+            found.extend(self.audit_client(key, client));
+        }
+        for (key, track) in &world.tracks {
+            let owner = world.clients.get(track.owner);
+            if !owner.is_some_and(|owner| owner.inbound.published.contains(&key) && owner.room == track.room) {
+                found.push(format!("track {} is not its owner's", track.info.id));
+            }
+            for (receiver, place) in &track.subscribers {
+                let forward =
+                    world.clients.get(*receiver).and_then(|c| c.outbound.forwards.get(usize::from(*place))?.as_ref());
+                if !forward.is_some_and(|forward| forward.track == key) {
+                    found.push(format!("track {} has a receiver that has no forward of it", track.info.id));
+                }
+                if world.clients.get(*receiver).is_some_and(|receiver| receiver.room != track.room) {
+                    found.push(format!("track {} is received from another room", track.info.id));
+                }
+            }
+        }
+        found
+    }
+
+    fn audit_client(&self, key: ClientKey, client: &Client) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut check = |holds: bool, words: &str| {
+            if !holds {
+                found.push(format!("client {}: {words}", client.id));
+            }
+        };
+        let world = &self.world;
+        check(self.index.clients.get(&client.id) == Some(&key), "its id leads elsewhere");
+        check(
+            world.rooms.get(client.room).is_some_and(|room| room.clients.contains(&key)),
+            "its room does not have it",
+        );
+        check(client.facts.presence.get() != Presence::Gone, "it is gone and here");
+        check(client.inbound.published.iter().all(|track| world.tracks.contains_key(*track)), "a track of it is gone");
+        let streams = client.inbound.streams.values().all(|incoming| world.tracks.contains_key(incoming.track));
+        check(streams, "a stream of it leads to no track");
+        for (place, forward) in client.outbound.forwards.iter().enumerate() {
+            let Some(forward) = forward else { continue };
+            let is_received = world.tracks.get(forward.track).map(|t| t.subscribers.contains(&(key, place as u16)));
+            check(is_received.unwrap_or(forward.follows), "a forward of it is unknown to its track");
+        }
+        for (_, used) in &client.negotiated.sections {
+            let is_used = match used {
+                SectionUse::Publish(track) => client.inbound.published.contains(track),
+                SectionUse::Receive(place) => {
+                    client.outbound.forwards.get(usize::from(*place)).is_some_and(Option::is_some)
+                }
+            };
+            check(is_used, "a section of it is used for nothing");
+        }
+        let entries = client.inbound.streams.len()
+            + client.negotiated.sections.len()
+            + client.outbound.forwards.len()
+            + client.outbound.todo.len()
+            + client.reach.addresses.len()
+            + client.reach.ufrags.len();
+        check(entries <= MAX_CLIENT_ENTRIES, "its tables grow");
+        found
+    }
+}

@@ -1,0 +1,125 @@
+//! Where clients are: their STUN requests, and the server's own checks of the addresses that those come from.
+//!
+//! An address belongs to one client at a time. It goes to another one only when that has answered a check there: the
+//! source of a request is easily forged, also by a client that has credentials.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use rand::Rng;
+
+use super::Shard;
+use super::faults::Stage;
+use moonring_wire::drops::DropReason;
+use moonring_wire::id::ClientKey;
+use moonring_wire::packet::{AddressPair, SendBatch};
+use moonring_wire::transport::stun;
+use moonring_wire::transport::stun::check::{self, Transaction};
+
+/// Checks of the server's own that wait for an answer; the oldest ones are forgotten.
+const MAX_CHECKS: usize = 8_192;
+
+/// Whom each check asked.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    asked: HashMap<Transaction, ClientKey>,
+    order: VecDeque<Transaction>,
+}
+
+impl Checks {
+    fn insert(&mut self, transaction: Transaction, client: ClientKey) {
+        if self.order.len() == MAX_CHECKS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.asked.remove(&oldest);
+        }
+        self.order.push_back(transaction);
+        self.asked.insert(transaction, client);
+    }
+}
+
+impl Shard {
+    pub(super) fn receive_stun(
+        &mut self,
+        now: Instant,
+        from: AddressPair,
+        bytes: &[u8],
+        out: &mut SendBatch,
+    ) -> Result<(), DropReason> {
+        if check::is_answer(bytes) {
+            return self.check_answered(now, from, bytes);
+        }
+        let request = stun::parse(bytes)?;
+        let ufrag = std::str::from_utf8(request.local_ufrag()).map_err(|_| DropReason::StunUnknownUser)?;
+        let key = *self.index.ufrags.get(ufrag).ok_or(DropReason::StunUnknownUser)?;
+        let client = self.world.clients.get_mut(key).ok_or(DropReason::StunUnknownUser)?;
+        let transport = client.transport.as_mut().ok_or(DropReason::StunUnknownUser)?;
+        if self.index.addresses.get(&from).is_some_and(|holder| *holder != key) {
+            transport.handle_claim(now, from, &request)?;
+            self.check_address(now, key, from, out);
+            return Err(DropReason::StunAddressTaken);
+        }
+        self.work.current = Some(key);
+        transport.handle_stun(now, from, &request, out)?;
+        self.stage(Stage::Stun);
+        self.check_address(now, key, from, out);
+        self.note_addresses(key);
+        Ok(())
+    }
+
+    /// Asks a client whether it is at an address where it is not known to be.
+    pub(super) fn check_address(&mut self, now: Instant, key: ClientKey, address: AddressPair, out: &mut SendBatch) {
+        let Some(transport) = self.world.clients.get_mut(key).and_then(|client| client.transport.as_mut()) else {
+            return;
+        };
+        if transport.ice().needs_check(now, address) {
+            let transaction = self.rng.random();
+            if transport.check(now, address, transaction, out) {
+                self.index.checks.insert(transaction, key);
+            }
+        }
+    }
+
+    fn check_answered(&mut self, now: Instant, from: AddressPair, bytes: &[u8]) -> Result<(), DropReason> {
+        let answer = check::read(bytes)?;
+        let asked = self.index.checks.asked.get(&answer.transaction());
+        let key = *asked.ok_or(DropReason::StunUnexpectedAnswer)?;
+        let client = self.world.clients.get_mut(key).ok_or(DropReason::StunUnexpectedAnswer)?;
+        let transport = client.transport.as_mut().ok_or(DropReason::StunUnexpectedAnswer)?;
+        transport.handle_answer(now, from, &answer)?;
+        self.index.checks.asked.remove(&answer.transaction());
+        let holder = self.index.addresses.get(&from).copied().filter(|holder| *holder != key);
+        if let Some(other) = holder.and_then(|holder| self.world.clients.get_mut(holder)) {
+            tracing::debug!(client = %other.id, address = %from, "another client is at this address now");
+            other.reach.addresses.retain(|address| *address != from);
+            if let Some(transport) = &mut other.transport {
+                transport.forget_address(from);
+            }
+        }
+        self.index.addresses.insert(from, key);
+        self.note_addresses(key);
+        Ok(())
+    }
+
+    /// Lets the shard know a client by the addresses that its ICE believes. What another client has stays with that.
+    fn note_addresses(&mut self, key: ClientKey) {
+        let Some(client) = self.world.clients.get_mut(key) else { return };
+        let Some(transport) = &client.transport else { return };
+        let mut is_same = client.reach.addresses.iter().copied().eq(transport.ice().validated());
+        is_same &= client.reach.addresses.iter().all(|address| self.index.addresses.get(address) == Some(&key));
+        if is_same {
+            return;
+        }
+        let validated: Vec<_> = transport.ice().validated().collect();
+        for gone in client.reach.addresses.drain(..).filter(|address| !validated.contains(address)) {
+            if self.index.addresses.get(&gone) == Some(&key) {
+                self.index.addresses.remove(&gone);
+            }
+        }
+        for address in &validated {
+            self.index.addresses.entry(*address).or_insert(key);
+        }
+        client.reach.addresses = validated;
+        self.schedule(key);
+    }
+}

@@ -1,0 +1,135 @@
+//! What a shard is doing, as another thread can see it: for the watchdog.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use moonring_core::command::Command;
+
+/// A shard's sign of life; clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    ticks: AtomicU64,
+    doing: AtomicU8,
+}
+
+/// What the loop can be doing; [`Pulse::begin`] takes its place in this list.
+const DOING: &[&str] = &[
+    "starting",
+    "sleeping until something comes",
+    "receiving datagrams",
+    "forwarding media",
+    "timers and scripts",
+    "sending",
+    "handing events over",
+    "the goodbye",
+    "a join",
+    "an offer",
+    "an unpublish",
+    "an unsubscribe",
+    "a mute",
+    "a view's size",
+    "a layer",
+    "a snapshot",
+    "a message to a script",
+    "an answer for a script",
+    "new scripts",
+    "a report of rooms",
+    "an end of a silent client",
+    "a leave",
+    "an order about a policy",
+    "an operator's call",
+    "an operator's act",
+];
+
+/// Places in [`DOING`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Doing {
+    Sleep = 1,
+    Datagrams,
+    Forward,
+    Timers,
+    Flush,
+    Events,
+    Goodbye,
+}
+
+impl Pulse {
+    /// One more tick has begun.
+    pub(crate) fn beat(&self) {
+        self.0.ticks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn begin(&self, doing: Doing) {
+        self.0.doing.store(doing as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn begin_command(&self, command: &Command) {
+        self.0.doing.store(place_of(command), Ordering::Relaxed);
+    }
+
+    /// How often the loop went round.
+    pub fn ticks(&self) -> u64 {
+        self.0.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Whether the shard was told to stop, and says goodbye.
+    pub fn is_ending(&self) -> bool {
+        self.0.doing.load(Ordering::Relaxed) == Doing::Goodbye as u8
+    }
+
+    /// What it does now, in words.
+    pub fn doing(&self) -> &'static str {
+        DOING.get(usize::from(self.0.doing.load(Ordering::Relaxed))).copied().unwrap_or("something unknown")
+    }
+}
+
+fn place_of(command: &Command) -> u8 {
+    match command {
+        Command::Join(_) => 8,
+        Command::Offer(_) => 9,
+        Command::Unpublish { .. } => 10,
+        Command::Unsubscribe { .. } => 11,
+        Command::SetMuted { .. } => 12,
+        Command::SetView { .. } => 13,
+        Command::SetLayer { .. } => 14,
+        Command::Snapshot { .. } => 15,
+        Command::Message { .. } => 16,
+        Command::PolicyReply { .. } => 17,
+        Command::Scripts(_) => 18,
+        Command::Report { .. } => 19,
+        Command::LeaveIfSilent { .. } => 20,
+        Command::Leave { .. } => 21,
+        Command::Policy { .. } => 22,
+        Command::Call { .. } => 23,
+        Command::Act { .. } => 24,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use moonring_wire::id::ClientId;
+
+    #[test]
+    fn a_pulse_says_what_is_being_done() {
+        let pulse = Pulse::default();
+        assert_eq!((pulse.ticks(), pulse.doing()), (0, "starting"));
+        pulse.beat();
+        for (doing, words) in [
+            (Doing::Sleep, "sleeping until something comes"),
+            (Doing::Flush, "sending"),
+            (Doing::Goodbye, "the goodbye"),
+        ] {
+            pulse.begin(doing);
+            assert_eq!((pulse.ticks(), pulse.doing()), (1, words));
+        }
+        let leave = Command::Leave { client: ClientId::parse("c").unwrap(), reason: String::new() };
+        pulse.begin_command(&leave);
+        assert_eq!(pulse.clone().doing(), "a leave");
+        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 4, "what came later stands behind");
+    }
+}

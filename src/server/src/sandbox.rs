@@ -1,0 +1,151 @@
+//! What the process itself gives up, so that whoever takes it over gets little: files but its own, programs, most
+//! capabilities, core dumps with keys in them.
+//!
+//! Each part can be switched off (`sandbox`), and says so when the kernel does not have it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use caps::{CapSet, Capability, CapsHashSet};
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+    path_beneath_rules,
+};
+
+use crate::config::{Config, SandboxPart};
+
+mod calls;
+
+/// The newest access rights that are asked for; an older kernel enforces those that it knows.
+const LANDLOCK: ABI = ABI::V5;
+/// Files of the system that are read: libraries of name resolution, certificate authorities, time zones, the processors.
+const SYSTEM: &[&str] = &["/etc", "/usr", "/lib", "/lib64", "/proc", "/sys/devices/system", "/dev", "/run/systemd"];
+/// What stays of the capabilities, where they were there: low ports, buffers and locked memory beyond the limits, and
+/// files of other users, of which only those above can be opened.
+const KEPT: &[Capability] = &[
+    Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_IPC_LOCK,
+    Capability::CAP_SYS_NICE,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_DAC_READ_SEARCH,
+];
+
+/// To be called before there are threads: what they get is inherited.
+pub(crate) fn before_start(config: &Config) -> anyhow::Result<()> {
+    let is_on = |part| config.sandbox.contains(&part);
+    if is_on(SandboxPart::Dumps) {
+        nix::sys::prctl::set_dumpable(false).context("sandbox: core dumps cannot be switched off")?;
+    }
+    if is_on(SandboxPart::Capabilities) {
+        drop_capabilities();
+    }
+    if is_on(SandboxPart::Files) {
+        confine_files(config)?;
+    }
+    Ok(())
+}
+
+/// To be called once everything is started: what the start needed is refused from here on, in all threads.
+pub(crate) fn after_start(config: &Config) {
+    if config.sandbox.contains(&SandboxPart::Calls)
+        && let Err(error) = calls::confine()
+    {
+        tracing::warn!("sandbox: system calls are not refused, this kernel has no seccomp filters: {error:#}");
+    }
+}
+
+fn drop_capabilities() {
+    let keep: CapsHashSet = KEPT.iter().copied().collect();
+    let had = caps::read(None, CapSet::Permitted).unwrap_or_default();
+    let kept: CapsHashSet = had.intersection(&keep).copied().collect();
+    for gone in caps::all().difference(&keep) {
+        // Who has no CAP_SETPCAP has nothing to give up either.
+        let _ = caps::drop(None, CapSet::Bounding, *gone);
+    }
+    let dropped = [(CapSet::Effective, &kept), (CapSet::Inheritable, &CapsHashSet::new()), (CapSet::Permitted, &kept)];
+    for (set, kept) in dropped {
+        if let Err(error) = caps::set(None, set, kept) {
+            tracing::warn!(%error, "sandbox: capabilities cannot be dropped");
+        }
+    }
+}
+
+/// Lets this thread, and those that it starts, open nothing but what the server needs.
+fn confine_files(config: &Config) -> anyhow::Result<()> {
+    if !config.data_dir.as_os_str().is_empty() {
+        // It has to be there to be named in a rule.
+        std::fs::create_dir_all(&config.data_dir)
+            .with_context(|| format!("data folder {}", config.data_dir.display()))?;
+    }
+    let (read, write) = paths(config);
+    let ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .create()?
+        .add_rules(path_beneath_rules(read, AccessFs::from_read(LANDLOCK) & !AccessFs::Execute))?
+        .add_rules(path_beneath_rules(["/dev/null", "/dev/shm"], AccessFs::from_all(LANDLOCK)))?
+        .add_rules(path_beneath_rules(write, AccessFs::from_all(LANDLOCK) & !AccessFs::Execute))?;
+    match ruleset.restrict_self()?.ruleset {
+        RulesetStatus::FullyEnforced => tracing::debug!("sandbox: files are confined"),
+        RulesetStatus::PartiallyEnforced => tracing::info!("sandbox: files are confined as far as this kernel can"),
+        RulesetStatus::NotEnforced => {
+            tracing::warn!("sandbox: files are not confined: this kernel has no Landlock (Linux 5.13), or it is off");
+        }
+    }
+    Ok(())
+}
+
+/// What may be read, and what may be written as well.
+fn paths(config: &Config) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    // A certificate that is renewed is often another file of the same folder, or behind a link into another one.
+    let folder = |path: &Path| path.parent().filter(|folder| !folder.as_os_str().is_empty()).map(Path::to_owned);
+    let own = [&config.scripts_dir, &config.tls_cert, &config.tls_key, &config.http_ca];
+    let named = own.into_iter().filter(|path| !path.as_os_str().is_empty());
+    let mut read: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
+    for path in named {
+        let target = std::fs::canonicalize(path).ok();
+        read.extend([Some(path.clone()), folder(path), target.as_deref().and_then(folder)].into_iter().flatten());
+    }
+    // A folder of scripts that is replaced as a whole is found again in the folder above it.
+    let write = [&config.data_dir].into_iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
+    (read, write)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Landlock holds for the thread that asks for it, so a thread of its own can try it.
+    #[test]
+    fn only_the_servers_own_files_can_be_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for folder in ["scripts", "data", "tls", "other"] {
+            std::fs::create_dir(path(folder)).unwrap();
+            std::fs::write(path(folder).join("file"), "x").unwrap();
+        }
+        let config = Config {
+            scripts_dir: path("scripts"),
+            data_dir: path("data"),
+            tls_cert: path("tls/file"),
+            tls_key: path("tls/file"),
+            ..Config::default()
+        };
+        let root = dir.path().to_owned();
+        let opened = move || {
+            confine_files(&config).unwrap();
+            let read = ["scripts/file", "data/file", "tls/file", "other/file"];
+            let read = read.map(|name| std::fs::read(root.join(name)).is_ok());
+            let write = ["scripts/new", "data/new", "tls/new", "other/new"];
+            let write = write.map(|name| std::fs::write(root.join(name), "x").is_ok());
+            (read, write, std::fs::read("/etc/hostname").is_ok() || !Path::new("/etc/hostname").exists())
+        };
+        let (read, write, system) = std::thread::spawn(opened).join().unwrap();
+        let is_enforced =
+            std::fs::read_to_string("/sys/kernel/security/lsm").map_or(!read[3], |l| l.contains("landlock"));
+        if is_enforced {
+            assert_eq!((read, write, system), ([true, true, true, false], [false, true, false, false], true));
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Why nobody is let in, before any policy is asked.
+
+/// What an address with too many clients is told to wait, in seconds.
+const ADDRESS_RETRY_S: u64 = 10;
+
+/// Why nobody was let in, before any policy was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// All rooms are taken.
+    #[error("the server has no room left for another room")]
+    Rooms,
+    /// All places are taken.
+    #[error("the server has no place left for another client")]
+    Clients,
+    /// The address has as many of these as it may.
+    #[error("too many {0} from your address")]
+    Address(&'static str),
+    /// Too many joins of the address were refused lately.
+    #[error("too many refused joins from your address: try again in {0} s")]
+    Later(u64),
+}
+
+impl Refusal {
+    /// Seconds after which another try makes sense, when it is the address that has to wait.
+    pub(crate) fn retry_after(self) -> Option<u64> {
+        match self {
+            Self::Later(seconds) => Some(seconds),
+            Self::Address(_) => Some(ADDRESS_RETRY_S),
+            Self::Rooms | Self::Clients => None,
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What one address may hold and how often its joins may be refused.
+//!
+//! An address is an IPv4 address or an IPv6 /64, as providers give one to each customer. Loopback has no limits: it is
+//! a proxy on this machine (`trust_proxy` knows the real addresses behind it), or a load test.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Refused joins that one address may have at once.
+pub(super) const REFUSALS: u32 = 20;
+/// Refused joins that one address may have per second for long.
+const REFUSALS_PER_S: f64 = 0.5;
+/// Joins of one address that may wait for their verdict.
+const MAX_JOINING: usize = 64;
+/// Addresses that are remembered. Those that hold something are as many as there are connections and clients; of those
+/// that only were refused lately, all are forgiven when there are more.
+const MAX_ORIGINS: usize = 65_536;
+
+/// The most of each; 0 stands for no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DoorLimits {
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one address.
+    pub connections_per_address: usize,
+    /// Clients of one address.
+    pub clients_per_address: usize,
+    /// Rooms that clients of one address have opened.
+    pub rooms_per_address: usize,
+}
+
+/// The counts of all addresses; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Door(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    limits: DoorLimits,
+    state: Mutex<State>,
+    turned_away: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    origins: HashMap<Origin, Visitor>,
+    connections: usize,
+}
+
+/// Whom limits are counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Origin {
+    Loopback,
+    V4(Ipv4Addr),
+    /// A /64.
+    V6([u16; 4]),
+}
+
+/// What an address can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thing {
+    /// A TCP connection.
+    Connection,
+    /// A client's place, from its join on.
+    Client,
+    /// A room that it opened.
+    Room,
+    /// A join without a verdict.
+    Join,
+}
+
+const THINGS: usize = 4;
+
+#[derive(Debug)]
+struct Visitor {
+    held: [usize; THINGS],
+    /// Refused joins that it may still have.
+    tokens: f64,
+    at: Instant,
+}
+
+/// One thing that an address holds, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    door: Door,
+    origin: Origin,
+    thing: Thing,
+}
+
+impl Door {
+    pub(crate) fn new(limits: DoorLimits) -> Self {
+        Self(Arc::new(Inner { limits, state: Mutex::default(), turned_away: AtomicU64::new(0) }))
+    }
+
+    /// Lets an address hold one more; `None` when it holds as many as it may.
+    pub(crate) fn admit(&self, now: Instant, ip: IpAddr, thing: Thing) -> Option<Permit> {
+        let origin = Origin::of(ip);
+        let limits = &self.0.limits;
+        let most = match thing {
+            Thing::Connection => limits.connections_per_address,
+            Thing::Client => limits.clients_per_address,
+            Thing::Room => limits.rooms_per_address,
+            Thing::Join => MAX_JOINING,
+        };
+        let mut state = self.state();
+        let is_full = thing == Thing::Connection && limits.connections > 0 && state.connections >= limits.connections;
+        let held = state.origins.get(&origin).map_or(0, |visitor| visitor.held[thing as usize]);
+        if is_full || (origin != Origin::Loopback && most > 0 && held >= most) {
+            drop(state);
+            self.turn_away();
+            return None;
+        }
+        state.visitor(now, origin).held[thing as usize] += 1;
+        state.connections += usize::from(thing == Thing::Connection);
+        Some(Permit { door: self.clone(), origin, thing })
+    }
+
+    /// Whether an address may ask to join; if not, in how many seconds it may.
+    pub(crate) fn may_join(&self, now: Instant, ip: IpAddr) -> Result<(), u64> {
+        let origin = Origin::of(ip);
+        let mut state = self.state();
+        let Some(visitor) = state.origins.get_mut(&origin) else { return Ok(()) };
+        visitor.refill(now);
+        if visitor.tokens >= 1.0 {
+            return Ok(());
+        }
+        let seconds = ((1.0 - visitor.tokens) / REFUSALS_PER_S).ceil() as u64;
+        drop(state);
+        self.turn_away();
+        Err(seconds.max(1))
+    }
+
+    /// Connections and joins that met a limit of their address, or of the server.
+    pub(crate) fn turned_away(&self) -> u64 {
+        self.0.turned_away.load(Ordering::Relaxed)
+    }
+
+    fn turn_away(&self) {
+        self.0.turned_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts are whole after each line, so that a panic elsewhere does no harm.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn visitor(&mut self, now: Instant, origin: Origin) -> &mut Visitor {
+        if self.origins.len() >= MAX_ORIGINS && !self.origins.contains_key(&origin) {
+            self.origins.retain(|_, visitor| visitor.holds_something());
+        }
+        self.origins.entry(origin).or_insert_with(|| Visitor {
+            held: [0; THINGS],
+            tokens: f64::from(REFUSALS),
+            at: now,
+        })
+    }
+}
+
+impl Visitor {
+    fn refill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = (self.tokens + passed * REFUSALS_PER_S).min(f64::from(REFUSALS));
+        self.at = self.at.max(now);
+    }
+
+    fn holds_something(&self) -> bool {
+        self.held.iter().any(|held| *held > 0)
+    }
+}
+
+impl Permit {
+    /// A join of this address was refused.
+    pub(crate) fn refused(&self, now: Instant) {
+        if self.origin == Origin::Loopback {
+            return;
+        }
+        let mut state = self.door.state();
+        let visitor = state.visitor(now, self.origin);
+        visitor.refill(now);
+        // Joins that were under way together may take it below zero, and then it takes longer.
+        visitor.tokens -= 1.0;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.door.state();
+        state.connections -= usize::from(self.thing == Thing::Connection);
+        let Some(visitor) = state.origins.get_mut(&self.origin) else { return };
+        visitor.held[self.thing as usize] -= 1;
+        if !visitor.holds_something() && visitor.tokens >= f64::from(REFUSALS) {
+            state.origins.remove(&self.origin);
+        }
+    }
+}
+
+impl Origin {
+    fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            ip if ip.is_loopback() => Self::Loopback,
+            IpAddr::V4(ip) => Self::V4(ip),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, ..] = ip.segments();
+                Self::V6([a, b, c, d])
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const LIMITS: DoorLimits =
+        DoorLimits { connections: 5, connections_per_address: 2, clients_per_address: 1, rooms_per_address: 0 };
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_holds_as_much_as_it_may_and_loopback_as_much_as_there_is() {
+        let (door, now) = (Door::new(LIMITS), Instant::now());
+        let mut permits = Vec::new();
+        for (address, thing, admitted) in [
+            ("192.0.2.1", Thing::Connection, true),
+            ("::ffff:192.0.2.1", Thing::Connection, true),
+            ("192.0.2.1", Thing::Connection, false),
+            ("192.0.2.1", Thing::Client, true),
+            ("192.0.2.1", Thing::Client, false),
+            ("2001:db8::1", Thing::Client, true),
+            ("2001:db8::ffff:2", Thing::Client, false),
+            ("2001:db8:0:1::1", Thing::Client, true),
+            ("192.0.2.1", Thing::Room, true),
+            ("127.0.0.1", Thing::Connection, true),
+            ("127.0.0.1", Thing::Connection, true),
+            ("::1", Thing::Connection, true),
+            ("127.0.0.1", Thing::Connection, false),
+        ] {
+            let permit = door.admit(now, ip(address), thing);
+            assert_eq!(permit.is_some(), admitted, "{address} {thing:?}");
+            permits.extend(permit);
+        }
+        assert_eq!(door.turned_away(), 4);
+        permits.clear();
+        assert!(door.admit(now, ip("192.0.2.1"), Thing::Connection).is_some());
+        assert_eq!(door.state().origins.len(), 0, "an address that holds nothing is forgotten");
+    }
+
+    #[test]
+    fn an_address_whose_joins_are_refused_has_to_wait_and_others_do_not() {
+        let (door, now) = (Door::new(DoorLimits::default()), Instant::now());
+        let permit = door.admit(now, ip("192.0.2.1"), Thing::Client).unwrap();
+        let refused = (0..100).take_while(|_| door.may_join(now, ip("192.0.2.1")).is_ok()).map(|_| permit.refused(now));
+        assert_eq!(refused.count(), REFUSALS as usize);
+        assert_eq!(door.may_join(now, ip("192.0.2.1")), Err(2));
+        assert_eq!(door.may_join(now, ip("192.0.2.2")), Ok(()));
+        drop(permit);
+        assert_eq!(door.may_join(now, ip("192.0.2.1")), Err(2), "leaving does not forgive");
+        assert_eq!(door.may_join(now + Duration::from_secs(2), ip("192.0.2.1")), Ok(()));
+    }
+
+    #[test]
+    fn loopback_is_never_told_to_wait() {
+        let (door, now) = (Door::new(DoorLimits::default()), Instant::now());
+        let permit = door.admit(now, ip("127.0.0.1"), Thing::Client).unwrap();
+        (0..1000).for_each(|_| permit.refused(now));
+        assert_eq!(door.may_join(now, ip("127.0.0.1")), Ok(()));
+    }
+
+    #[test]
+    fn the_number_of_remembered_addresses_is_bounded() {
+        let (door, now) = (Door::new(DoorLimits::default()), Instant::now());
+        let holder = door.admit(now, ip("192.0.2.1"), Thing::Client).unwrap();
+        for n in 0..=MAX_ORIGINS as u32 {
+            let address = IpAddr::V4(Ipv4Addr::from(0x0A00_0000 + n));
+            door.admit(now, address, Thing::Client).unwrap().refused(now);
+        }
+        assert!(door.state().origins.len() <= MAX_ORIGINS);
+        drop(holder);
+    }
+}

@@ -1,0 +1,108 @@
+//! A JSON value that many are told of, kept once.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+/// A JSON value behind a shared pointer, with its length as text: a broadcast to a room of 500 holds one copy of it, not
+/// 500, and queues can be bounded in bytes without writing it again.
+#[derive(Clone)]
+pub struct SharedValue(Arc<Inner>);
+
+struct Inner {
+    value: Value,
+    bytes: usize,
+}
+
+impl SharedValue {
+    /// Bytes of the value as JSON text.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes
+    }
+
+    /// Its bytes, divided among those who hold it now.
+    pub fn share(&self) -> usize {
+        self.0.bytes / Arc::strong_count(&self.0)
+    }
+}
+
+impl From<Value> for SharedValue {
+    fn from(value: Value) -> Self {
+        let mut length = Length(0);
+        // A value that came from JSON goes back to it, and a counter takes everything.
+        let _ = serde_json::to_writer(&mut length, &value);
+        Self(Arc::new(Inner { value, bytes: length.0 }))
+    }
+}
+
+impl Deref for SharedValue {
+    type Target = Value;
+    fn deref(&self) -> &Value {
+        &self.0.value
+    }
+}
+
+impl PartialEq for SharedValue {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.value == other.0.value
+    }
+}
+
+impl PartialEq<Value> for SharedValue {
+    fn eq(&self, other: &Value) -> bool {
+        self.0.value == *other
+    }
+}
+
+impl fmt::Debug for SharedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.value.fmt(f)
+    }
+}
+
+impl Serialize for SharedValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.value.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SharedValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::from)
+    }
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_shared_value_knows_its_length_as_text_and_is_kept_once() {
+        for value in [json!(null), json!({"a": [1, "ä\n"]}), json!("x".repeat(1000))] {
+            let shared = SharedValue::from(value.clone());
+            assert_eq!(shared.bytes(), value.to_string().len());
+            assert_eq!(serde_json::to_string(&shared).unwrap(), value.to_string());
+            assert!(Arc::ptr_eq(&shared.0, &shared.clone().0));
+            assert_eq!(serde_json::from_str::<SharedValue>(&value.to_string()).unwrap(), shared);
+        }
+    }
+}

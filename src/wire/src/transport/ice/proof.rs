@@ -1,0 +1,202 @@
+//! Whether a client is where its requests seem to come from.
+
+use std::time::{Duration, Instant};
+
+use super::{Answer, IceEvent, IceLite, MAX_CHECK, Transaction, check};
+use crate::drops::DropReason;
+use crate::packet::AddressPair;
+use crate::transport::stun::BindingRequest;
+
+/// Addresses of other clients that one client may claim at a time.
+pub(super) const MAX_CLAIMS: usize = 4;
+/// Addresses that a client may come from at once without being known to be there; more than any agent gathers, fewer
+/// than a sweep of ports needs.
+const UNPROVEN: u32 = 24;
+/// Seconds for one more.
+const UNPROVEN_EVERY_S: f64 = 10.0;
+/// Least time between two checks of one address: what is lost is asked again with the client's next request.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// Checks of one address that stay unanswered before it is given up.
+const MAX_CHECKS: u32 = 50;
+
+/// Addresses that may still come up without proof.
+#[derive(Debug)]
+pub(super) struct Budget {
+    left: f64,
+    at: Instant,
+}
+
+/// The check of an address that waits for its answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asked {
+    last: Option<(Transaction, Instant)>,
+    count: u32,
+}
+
+/// An address of another client that this one says is its own.
+#[derive(Debug)]
+pub(super) struct Claim {
+    address: AddressPair,
+    nominated: bool,
+    priority: u32,
+    asked: Asked,
+}
+
+impl Budget {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { left: f64::from(UNPROVEN), at: now }
+    }
+
+    /// Pays for one address; false when there is nothing left.
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (self.left + passed / UNPROVEN_EVERY_S).min(f64::from(UNPROVEN));
+        self.at = self.at.max(now);
+        let enough = self.left >= 1.0;
+        if enough {
+            self.left -= 1.0;
+        }
+        enough
+    }
+
+    /// An address was proven.
+    fn refund(&mut self) {
+        self.left = (self.left + 1.0).min(f64::from(UNPROVEN));
+    }
+}
+
+impl Asked {
+    fn is_due(&self, now: Instant) -> bool {
+        let is_old = self.last.is_none_or(|(_, at)| now.saturating_duration_since(at) >= CHECK_INTERVAL);
+        self.count < MAX_CHECKS && is_old
+    }
+
+    fn is_answered_by(&self, transaction: &Transaction) -> bool {
+        self.last.is_some_and(|(asked, _)| asked == *transaction)
+    }
+}
+
+impl IceLite {
+    /// The handshake is over; the client was at `proven` all through it. `None` when its flights went to several places.
+    pub fn settle(&mut self, proven: Option<AddressPair>) {
+        self.settled = true;
+        if let Some(known) = self.validated.iter_mut().find(|known| Some(known.address) == proven) {
+            known.proven = true;
+            self.budget.refund();
+        }
+    }
+
+    /// Whether the client has received something at this address.
+    pub fn is_proven(&self, address: AddressPair) -> bool {
+        self.validated.iter().any(|known| known.address == address && known.proven)
+    }
+
+    /// The address that would be sent media if the client were known to be there.
+    pub fn unproven_selection(&self) -> Option<AddressPair> {
+        self.selected.filter(|address| self.settled && !self.is_proven(*address))
+    }
+
+    /// Notes a request from an address that another client has. It changes nothing until the client has answered a check
+    /// there: see [`IceLite::needs_check`].
+    pub fn claim(&mut self, now: Instant, from: AddressPair, request: &BindingRequest<'_>) -> Result<(), DropReason> {
+        self.authenticate(request)?;
+        if request.is_controlled() || !request.unknown_attributes().is_empty() {
+            return Err(DropReason::StunAddressTaken);
+        }
+        let (nominated, priority) = (request.use_candidate(), request.priority().unwrap_or(0));
+        if let Some(claim) = self.claims.iter_mut().find(|claim| claim.address == from) {
+            (claim.nominated, claim.priority) = (claim.nominated || nominated, priority);
+            return Ok(());
+        }
+        if !self.budget.take(now) {
+            return Err(DropReason::StunTooManyAddresses);
+        }
+        if self.claims.len() == MAX_CLAIMS {
+            self.claims.remove(0);
+        }
+        self.claims.push(Claim { address: from, nominated, priority, asked: Asked::default() });
+        Ok(())
+    }
+
+    /// Whether the client is to be asked now if it is at this address.
+    pub fn needs_check(&self, now: Instant, address: AddressPair) -> bool {
+        let unproven = self.validated.iter().filter(|known| self.settled && !known.proven);
+        let known = unproven.map(|known| (known.address, &known.asked));
+        let claims = self.claims.iter().map(|claim| (claim.address, &claim.asked));
+        known.chain(claims).any(|(of, asked)| of == address && asked.is_due(now))
+    }
+
+    /// Writes the check of an address; its length, or `None` when there is nothing to check.
+    pub fn check(
+        &mut self,
+        now: Instant,
+        address: AddressPair,
+        transaction: Transaction,
+        out: &mut [u8; MAX_CHECK],
+    ) -> Option<usize> {
+        let known = self.validated.iter_mut().map(|known| (known.address, &mut known.asked));
+        let claims = self.claims.iter_mut().map(|claim| (claim.address, &mut claim.asked));
+        let (_, asked) = known.chain(claims).find(|(of, _)| *of == address)?;
+        asked.last = Some((transaction, now));
+        asked.count += 1;
+        let login = &self.current;
+        check::write((&login.local, &login.remote), &login.remote_key, &transaction, out)
+    }
+
+    /// Takes the answer to a check: the client is at that address.
+    pub fn handle_answer(
+        &mut self,
+        now: Instant,
+        from: AddressPair,
+        answer: &Answer<'_>,
+    ) -> Result<IceEvent, DropReason> {
+        let transaction = answer.transaction();
+        let is_it = |address: AddressPair, asked: &Asked| address == from && asked.is_answered_by(&transaction);
+        let claim = self.claims.iter().position(|claim| is_it(claim.address, &claim.asked));
+        let known = self.validated.iter().position(|known| is_it(known.address, &known.asked));
+        if claim.is_none() && known.is_none() {
+            return Err(DropReason::StunUnexpectedAnswer);
+        }
+        if !answer.verify(&self.current.remote_key) {
+            return Err(DropReason::StunBadIntegrity);
+        }
+        if let Some(claim) = claim.map(|at| self.claims.remove(at)) {
+            self.forget(from);
+            self.add(now, from);
+            if let Some(known) = self.validated.last_mut() {
+                (known.priority, known.nominated) = (claim.priority, claim.nominated.then_some(now));
+                // The answer is in the current credentials.
+                known.generation = self.generation;
+            }
+        }
+        Ok(self.prove(now, from))
+    }
+
+    /// The client is no longer at this address: another one has proven to be.
+    pub fn forget(&mut self, address: AddressPair) {
+        self.validated.retain(|known| known.address != address);
+        if self.selected == Some(address) {
+            self.selected = None;
+        }
+    }
+
+    fn prove(&mut self, now: Instant, from: AddressPair) -> IceEvent {
+        let selected_at = self.validated.iter().find(|known| Some(known.address) == self.selected);
+        let selected_at = selected_at.and_then(|known| known.nominated);
+        let Some(known) = self.validated.iter_mut().find(|known| known.address == from) else {
+            return IceEvent::Nothing;
+        };
+        if !std::mem::replace(&mut known.proven, true) {
+            self.budget.refund();
+        }
+        (known.heard, known.asked) = (now, Asked::default());
+        // What was nominated before it was proven counts now, unless the client has changed its mind since.
+        let nominates = known.nominated.is_some_and(|at| selected_at.is_none_or(|selected| at >= selected));
+        let (priority, generation) = (known.priority, known.generation);
+        if self.selected == Some(from) || self.prefers(now, (nominates, priority), generation) {
+            self.selected = Some(from);
+            return IceEvent::Selected(from);
+        }
+        IceEvent::Validated(from)
+    }
+}
