@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use moonring_wire::drops::DropReason;
 use moonring_wire::media::CodecName::{Opus, Vp8};
+use moonring_wire::rtp::codec::vp8;
 
 use crate::sim::World;
 use crate::sim::flows::assert_unbroken;
@@ -29,6 +30,21 @@ fn a_publisher_and_a_subscriber_whose_addresses_change_go_on_after_their_next_ch
         assert_unbroken(&world.members[bob].got);
     }
     assert!(world.left(alice).is_none() && world.left(bob).is_none());
+}
+
+#[test]
+fn the_picture_of_a_subscriber_whose_address_fell_silent_goes_on_with_a_key_frame() {
+    let mut world = World::new(58);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let track = world.publish(alice, Vp8);
+    world.subscribe(bob, &track, Vp8);
+    world.run_ms(2_000);
+    world.forget_received();
+    world.members[bob].address = SocketAddr::from(([192, 168, 7, 73], 6_000));
+    world.run_ms(8_000);
+    let got = world.got(bob, 96);
+    assert!(got.len() > 100, "{}", got.len());
+    assert!(vp8::inspect(&got[0].head).key_frame);
 }
 
 #[test]

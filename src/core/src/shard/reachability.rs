@@ -4,7 +4,7 @@
 //! source of a request is easily forged, also by a client that has credentials.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 
@@ -13,6 +13,8 @@ use super::faults::Stage;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::ClientKey;
 use moonring_wire::packet::{AddressPair, SendBatch};
+use moonring_wire::transport::Transport;
+use moonring_wire::transport::ice::DOUBTED_SILENCE;
 use moonring_wire::transport::stun;
 use moonring_wire::transport::stun::check::{self, Transaction};
 
@@ -38,6 +40,23 @@ impl Checks {
     }
 }
 
+/// Where a client was sent to, and for how long nothing had come from there.
+struct Selection {
+    address: Option<AddressPair>,
+    silence: Option<Duration>,
+}
+
+impl Selection {
+    fn of(now: Instant, transport: &Transport) -> Self {
+        Self { address: transport.selected(), silence: transport.ice().selected_silence(now) }
+    }
+
+    /// Whether the client is sent to another address now, because this one was silent.
+    fn is_left_for_silence(&self, transport: &Transport) -> bool {
+        transport.selected() != self.address && self.silence.is_some_and(|time| time >= DOUBTED_SILENCE)
+    }
+}
+
 impl Shard {
     pub(super) fn receive_stun(
         &mut self,
@@ -60,8 +79,13 @@ impl Shard {
             return Err(DropReason::StunAddressTaken);
         }
         self.work.current = Some(key);
+        let before = Selection::of(now, transport);
         transport.handle_stun(now, from, &request, out)?;
+        let has_moved = before.is_left_for_silence(transport);
         self.stage(Stage::Stun);
+        if has_moved {
+            self.renew_pictures(now, key);
+        }
         self.check_address(now, key, from, out);
         self.note_addresses(key);
         Ok(())
@@ -86,7 +110,9 @@ impl Shard {
         let key = *asked.ok_or(DropReason::StunUnexpectedAnswer)?;
         let client = self.world.clients.get_mut(key).ok_or(DropReason::StunUnexpectedAnswer)?;
         let transport = client.transport.as_mut().ok_or(DropReason::StunUnexpectedAnswer)?;
+        let before = Selection::of(now, transport);
         transport.handle_answer(now, from, &answer)?;
+        let has_moved = before.is_left_for_silence(transport);
         self.index.checks.asked.remove(&answer.transaction());
         let holder = self.index.addresses.get(&from).copied().filter(|holder| *holder != key);
         if let Some(other) = holder.and_then(|holder| self.world.clients.get_mut(holder)) {
@@ -98,7 +124,25 @@ impl Shard {
         }
         self.index.addresses.insert(from, key);
         self.note_addresses(key);
+        if has_moved {
+            self.renew_pictures(now, key);
+        }
         Ok(())
+    }
+
+    /// What was sent to an address that fell silent has not arrived: the pictures go on with key frames, which a client
+    /// would ask for seconds later.
+    fn renew_pictures(&mut self, now: Instant, key: ClientKey) {
+        let mut owners = Vec::new();
+        for forward in self.world.clients[key].outbound.forwards.iter_mut().flatten() {
+            let Some(track) = self.world.tracks.get_mut(forward.track).filter(|track| track.is_video()) else {
+                continue;
+            };
+            forward.restart(track);
+            track.layers[usize::from(forward.target())].want_key_frame(now);
+            owners.push(track.owner);
+        }
+        owners.into_iter().for_each(|owner| self.schedule(owner));
     }
 
     /// Lets the shard know a client by the addresses that its ICE believes. What another client has stays with that.

@@ -25,7 +25,7 @@ pub const MAX_VALIDATED: usize = 8;
 /// a pair in use, or report over it, more often.
 const SELECTED_SILENCE: Duration = Duration::from_millis(2_500);
 /// The same for an address from before an ICE restart, which clients make when they doubt their path.
-const DOUBTED_SILENCE: Duration = Duration::from_millis(500);
+pub const DOUBTED_SILENCE: Duration = Duration::from_millis(500);
 /// So long after a nomination another one of lower priority is put off: with aggressive nomination (RFC 5245 section
 /// 8.1.1.2) a client nominates several pairs in turn and means the best of them.
 const NOMINATION_HOLDS: Duration = Duration::from_secs(2);
@@ -141,6 +141,12 @@ impl IceLite {
     /// only one where the client is known to be.
     pub fn selected(&self) -> Option<AddressPair> {
         self.selected.filter(|address| !self.settled || self.is_proven(*address))
+    }
+
+    /// For how long nothing authentic has come from the selected address.
+    pub fn selected_silence(&self, now: Instant) -> Option<Duration> {
+        let selected = self.validated.iter().find(|known| Some(known.address) == self.selected)?;
+        Some(now.saturating_duration_since(selected.heard))
     }
 
     /// Whether an authenticated request came from there.
