@@ -69,18 +69,24 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
         None => (u64::MAX, u64::MAX),
         Some(bps) => {
             let keep = bps.saturating_sub(sound);
-            (keep, ((bps as f64 * RAISE_INTO) as u64).saturating_sub(sound))
+            let raise = ((bps as f64 * RAISE_INTO) as u64).saturating_sub(sound);
+            // Whether it carries all that might be sent, a rehearsal tells.
+            (keep, if path.promises_more(now) { u64::MAX } else { raise })
         }
     };
     let (ramping, starts_low, climbing) = (path.is_ramping(now), path.starts_low(), path.is_new(now));
     let mut kept = allocate(keep, &choices);
-    // A dip of the estimate, after a key frame or a probe, is no reason to take the last layer away.
-    let nearly = (keep as f64 * NEARLY) as u64;
+    // A dip of the estimate, after a key frame or a probe, is no reason to take the last layer away, and neither is an
+    // estimate below what gets through without a queue.
+    let nearly = (keep.saturating_add(sound) as f64 * NEARLY) as u64;
+    let nearly = nearly.saturating_sub(sound);
+    let is_calm = path.is_calm();
     for ((choice, kept), nearly) in choices.iter().zip(&mut kept).zip(allocate(nearly, &choices)) {
         let Some(forward) = &mut outbound.forwards[choice.place] else { continue };
         let tight = &mut forward.allotted.tight;
         *tight = kept.map_or(tight.or(Some(now)), |_| None);
-        let is_dip = tight.is_some_and(|since| now.saturating_duration_since(since) < DIP);
+        let is_sent = choice.current.is_some_and(|layer| choice.rate(layer) > 0);
+        let is_dip = tight.is_some_and(|since| now.saturating_duration_since(since) < DIP) || (is_calm && is_sent);
         *kept = kept.or(nearly.and(choice.active(0)).filter(|_| is_dip));
     }
     let raised = if starts_low { choices.iter().map(|c| c.active(0)).collect() } else { allocate(raise, &choices) };
@@ -90,7 +96,7 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     };
     let mut layers: Vec<_> = choices.iter().zip(kept).zip(raised).map(decide).collect();
     if let Some(bps) = raised_bps(&choices, &layers)
-        && !path.may_raise_to(now, bps + sound)
+        && !path.may_raise_to(now, bps + sound, current_bps(&choices) + sound)
     {
         put_off(&choices, &mut layers);
     }
@@ -105,7 +111,7 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     let is_starved = |f: &Forward| f.allotted.paused == Some(PauseReason::Bandwidth);
     let is_starved = outbound.forwards.iter().flatten().any(is_starved);
     if let Some(path) = outbound.congestion.as_deref_mut() {
-        path.set_starved(is_starved);
+        path.set_starved(now, is_starved);
     }
     changed
 }
@@ -195,6 +201,11 @@ fn raised_bps(choices: &[Choice], layers: &[Option<u8>]) -> Option<u64> {
     is_raised.then(|| choices.iter().zip(layers).map(rate).sum())
 }
 
+/// What the layers that are sent now take together, in bit/s.
+fn current_bps(choices: &[Choice]) -> u64 {
+    choices.iter().filter_map(|choice| choice.current.map(|layer| choice.rate(layer))).sum()
+}
+
 /// Leaves what would be raised as it is. What is paused begins with its lowest layer.
 fn put_off(choices: &[Choice], layers: &mut [Option<u8>]) {
     for (choice, layer) in choices.iter().zip(layers) {
@@ -221,6 +232,8 @@ fn apply(now: Instant, forward: &mut Forward, track: &mut Track, choice: &Choice
         let target = track.best_layer(now, layer);
         if was.is_some() {
             forward.restart(track);
+            // Back on a promise: the estimate has some time to follow.
+            forward.allotted.tight = Some(now);
         }
         if forward.target() != target {
             // The way up at the start is not held up: only the changes of a picture that is seen are.
