@@ -54,7 +54,7 @@ export type ErrorCode =
   | 'ticket';
 
 /** Why a subscribed track is not sent for now. */
-export type PauseReason = 'bandwidth' | 'hidden';
+export type PauseReason = 'bandwidth' | 'hidden' | 'overload';
 
 export type ClientMessage =
   | { type: 'join'; room: RoomId; token: string; metadata: any; protocol?: number }

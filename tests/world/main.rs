@@ -15,6 +15,7 @@ mod lipsync;
 mod loss;
 mod mute;
 mod offers;
+mod overload;
 mod policy;
 mod resume;
 mod runaways;

@@ -61,6 +61,10 @@ drop_reasons! {
     Muted = "muted",
     /// The tick's bound on work was reached.
     Overload = "overload",
+    /// Video that there was no time for: it had waited for too long, or the shard left its layer out.
+    Shed = "shed",
+    /// A packet asked for again while there was no time for all that was to be sent first.
+    ResendShed = "resend_shed",
     /// The socket did not take it.
     SendFailed = "send_failed",
 }

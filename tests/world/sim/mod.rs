@@ -1,6 +1,7 @@
 //! A simulated world: one shard, clients, a bad network between them, virtual time. No sockets, and the same seed makes
 //! the same world.
 
+pub(crate) mod cpu;
 pub(crate) mod flows;
 pub(crate) mod net;
 pub(crate) mod raw;
@@ -22,6 +23,7 @@ use moonring_wire::packet::SendBatch;
 use moonring_wire::rtp::header::Header;
 use moonring_wire::transport::dtls::Certificate;
 
+use cpu::Cpu;
 use net::{Link, Net};
 use raw::Raw;
 
@@ -114,6 +116,8 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     /// Datagrams that the last injected one caused at once.
     pub(crate) answered: usize,
+    /// What the shard's work takes; without one it takes no time.
+    pub(crate) cpu: Option<Cpu>,
     out: SendBatch,
 }
 
@@ -193,6 +197,7 @@ impl World {
             config: Arc::new(PeerConfig::new(certificate(), Clock::new(now, 0))),
             seed,
             answered: 0,
+            cpu: None,
             out: SendBatch::new(1 << 20, 1_024),
         }
     }
@@ -244,7 +249,7 @@ impl World {
             };
             member.feeds.iter().map(|(_, feed)| feed.next_at()).chain(device)
         });
-        let next = members.chain(self.shard.poll_timeout()).chain(self.net.next_at()).min();
+        let next = members.chain(self.served_at()).chain(self.net.next_at()).min();
         next.map(|at| at.max(self.now))
     }
 
@@ -255,24 +260,18 @@ impl World {
             assert!(round < 1_000, "somebody's timer is due again and again");
             while let Some(mut datagram) = self.net.due(self.now) {
                 if datagram.to == server {
-                    self.shard.handle_datagram(self.now, datagram.from, &mut datagram.bytes, &mut self.out);
+                    self.arrive(datagram);
                 } else if let Some(member) = self.members.iter_mut().find(|m| m.address == datagram.to) {
                     member.receive(self.now, &mut datagram.bytes);
                 }
             }
-            while self.shard.forward(self.now, &mut self.out) {
-                self.flush(server);
-            }
-            if self.shard.poll_timeout().is_some_and(|at| at <= self.now) {
-                self.shard.handle_timeout(self.now, &mut self.out);
-            }
-            self.flush(server);
+            self.serve(server);
             self.take_events();
             for member in &mut self.members {
                 member.act(self.now, server, &mut self.net);
             }
             let due = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
-            if !due(self.net.next_at()) && !due(self.shard.poll_timeout()) {
+            if !due(self.net.next_at()) && !due(self.served_at()) {
                 return;
             }
         }

@@ -306,6 +306,11 @@ impl Estimator {
         self.epoch + Duration::from_micros(self.acknowledged.max(0) as u64)
     }
 
+    /// True while less is sent than what arrives, so that a queue drains.
+    pub fn is_draining(&self) -> bool {
+        !self.rate.is_growing()
+    }
+
     /// True when no queue stands in front of the bottleneck, beyond what the noise of the path's delay explains.
     pub fn is_calm(&self) -> bool {
         self.delay.standing_queue_us() < CALM_QUEUE_US + self.delay.jitter_us()

@@ -128,7 +128,9 @@ fn choices(now: Instant, outbound: &Outbound, tracks: &SlotMap<TrackKey, Track>)
 fn choice(now: Instant, place: usize, forward: &Forward, track: &Track) -> Choice {
     let limits = forward.limits;
     let limit = [limits.client, limits.policy, limits.view].into_iter().flatten().fold(track.top_layer(), u8::min);
-    let rate = |layer: &Layer| if layer.is_active(now) { layer.bitrate_bps.max(1) } else { 0 };
+    let limit = limit.min(track.kept_layers.saturating_sub(1));
+    let is_kept = track.kept_layers > 0;
+    let rate = |layer: &Layer| if is_kept && layer.is_active(now) { layer.bitrate_bps.max(1) } else { 0 };
     let area = forward.allotted.view.map_or(320 * 180, |(width, height)| width.saturating_mul(height));
     // A shared screen is what a meeting is about.
     let priority = if track.info.source == Source::Screen { area.saturating_mul(4) } else { area };
@@ -224,6 +226,7 @@ fn apply(now: Instant, forward: &mut Forward, track: &mut Track, choice: &Choice
     let is_hidden = forward.allotted.view == Some((0, 0));
     let paused = match layer {
         _ if is_hidden => Some(PauseReason::Hidden),
+        _ if track.kept_layers == 0 => Some(PauseReason::Overload),
         None => Some(PauseReason::Bandwidth),
         Some(_) => None,
     };

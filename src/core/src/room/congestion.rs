@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::rehearsal::{Rehearsals, Seen, Verdict};
 use super::repairs::{ASSUMED_RTT, RepairBudget};
-use crate::bandwidth::{Estimator, Pacer, Probe, ProbeId, Settings};
+use crate::bandwidth::{Estimator, PACE_PER_TARGET, Pacer, Probe, ProbeId, Settings};
 
 /// Bytes of IP and UDP headers around each datagram.
 const DATAGRAM_OVERHEAD: usize = 28;
@@ -73,6 +73,8 @@ pub struct Congestion {
     began: Option<Instant>,
     polled: Instant,
     last_sent: Option<Instant>,
+    /// What the lowest layers take, with what their key frames take.
+    floor_bps: u64,
     /// Something is paused because it does not fit.
     is_starved: bool,
     rehearsals: Rehearsals,
@@ -92,6 +94,7 @@ impl Congestion {
             began: None,
             polled: now,
             last_sent: None,
+            floor_bps: 0,
             is_starved: false,
             rehearsals: Rehearsals::default(),
             repairs: RepairBudget::new(now),
@@ -151,7 +154,8 @@ impl Congestion {
             self.control = Control::Estimated;
             self.pace(now);
             let sent = self.estimator.acknowledged_until();
-            let seen = Seen { queue: self.estimator.queue(), loss: self.estimator.loss(), sent };
+            let (queue, loss) = (self.estimator.queue(), self.estimator.loss());
+            let seen = Seen { queue, loss, sent, is_draining: self.estimator.is_draining() };
             match self.rehearsals.observe(now, seen) {
                 Some(Verdict::Passed(bps)) => self.estimator.confirm(bps),
                 Some(Verdict::Failed) => self.estimator.probes_mislead(now),
@@ -173,13 +177,12 @@ impl Congestion {
         self.estimator.on_rtt(rtt);
     }
 
-    /// Says what would be sent if it could; probes go no further. `floor_bps` is what must pass while the path is
-    /// still unknown: the lowest layers.
+    /// Says what would be sent if it could; probes go no further. `floor_bps` is what must pass: the lowest layers, with
+    /// room for their key frames.
     pub fn set_wanted(&mut self, now: Instant, wanted_bps: u64, floor_bps: u64) {
         self.estimator.set_wanted(now, wanted_bps);
-        let ramping = self.began.is_none_or(|at| now.saturating_duration_since(at) < RAMP);
-        let least = if ramping { floor_bps } else { 0 };
-        self.pacer.set_target(now, self.estimator.target_bps().max(least));
+        self.floor_bps = floor_bps;
+        self.pace(now);
     }
 
     /// Says whether something is paused because it does not fit. Then the path is kept measured, though little or
@@ -190,7 +193,11 @@ impl Congestion {
     }
 
     fn pace(&mut self, now: Instant) {
-        self.pacer.set_target(now, self.estimator.target_bps());
+        // The lowest layers are not held up by a dip of the estimate: what is paused on the way is a freeze for sure.
+        let ramping = self.began.is_none_or(|at| now.saturating_duration_since(at) < RAMP);
+        let least = if ramping { self.floor_bps } else { (self.floor_bps as f64 / PACE_PER_TARGET) as u64 };
+        self.pacer.set_target(now, self.estimator.target_bps().max(least));
+        self.repairs.limit(self.estimator.target_bps());
     }
 
     /// True when what is sent is held to an estimate.

@@ -9,6 +9,8 @@
 //! | [`indexes`], [`pictures`] | numbering that stays continuous when layers are switched |
 //! | [`congestion`], [`allocation`] | what a receiver's path carries; which layers it gets of that |
 //! | [`probing`], [`repairs`] | what is sent beyond the media: probes for more, retransmissions |
+//! | [`rehearsal`] | a higher layer's rate, tried with padding before the layer is sent |
+//! | [`load`] | how much of the video a shard has time for |
 //! | [`reports`], [`speakers`] | RTCP reports and feedback; who speaks |
 pub mod allocation;
 pub mod client;
@@ -18,6 +20,7 @@ pub mod formats;
 pub mod forward;
 pub mod history;
 pub mod indexes;
+pub mod load;
 pub mod negotiation;
 pub mod pictures;
 pub mod probing;

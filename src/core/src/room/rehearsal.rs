@@ -46,6 +46,8 @@ pub struct Seen {
     pub loss: f32,
     /// When the newest packet that it is known of was sent.
     pub sent: Instant,
+    /// The estimator sends less because of a queue.
+    pub is_draining: bool,
 }
 
 /// What came of a rehearsal.
@@ -149,7 +151,7 @@ impl Rehearsals {
         let running = self.running.as_mut()?;
         running.heard = now;
         let Running { bps, ends, .. } = *running;
-        if seen.queue > QUEUE || seen.loss > LOSS {
+        if seen.queue > QUEUE || seen.loss > LOSS || seen.is_draining {
             self.fail(now, bps);
             return Some(Verdict::Failed);
         }
@@ -190,7 +192,7 @@ mod tests {
 
     /// A path without a queue, of which feedback tells up to `sent`.
     fn good(sent: Instant) -> Seen {
-        Seen { queue: Duration::ZERO, loss: 0.0, sent }
+        Seen { queue: Duration::ZERO, loss: 0.0, sent, is_draining: false }
     }
 
     /// Lets time pass from `from` to `to` in steps of 10 ms, with feedback every 50 ms, and sends what is due. What left,
@@ -246,7 +248,8 @@ mod tests {
     #[test]
     fn one_that_leaves_a_queue_ends_at_once_and_is_repeated_after_a_pause() {
         let t0 = Instant::now();
-        for bad in [Seen { queue: ms(40), ..good(t0) }, Seen { loss: 0.1, ..good(t0) }] {
+        let bad = good(t0);
+        for bad in [Seen { queue: ms(40), ..bad }, Seen { loss: 0.1, ..bad }, Seen { is_draining: true, ..bad }] {
             let mut rehearsals = Rehearsals::default();
             rehearsals.may_send(t0, 800_000, 400_000, true);
             assert_eq!(rehearsals.observe(t0 + ms(100), bad), Some(Verdict::Failed));

@@ -56,6 +56,11 @@ impl Speakers {
         self.next
     }
 
+    /// Whether `client` is one of those told of last.
+    pub fn is_speaking(&self, client: ClientKey) -> bool {
+        self.current.contains(&client)
+    }
+
     /// A track is gone.
     pub fn remove(&mut self, track: TrackKey) {
         self.voices.retain(|v| v.track != track);

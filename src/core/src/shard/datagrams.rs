@@ -164,6 +164,9 @@ impl Shard {
         bytes: &mut [u8],
     ) -> Result<(), DropReason> {
         let mut header = Header::parse(bytes)?;
+        if self.is_left_out(now, key, header.ssrc, header.sequence) {
+            return Err(DropReason::Shed);
+        }
         let client = &mut self.world.clients[key];
         let transport = client.transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let (len, _) =
@@ -219,6 +222,9 @@ impl Shard {
     ) -> Result<(), DropReason> {
         let payload = &bytes[header.payload_range(bytes)?];
         let track = self.world.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+        if incoming.layer >= track.kept_layers {
+            return Err(DropReason::Shed);
+        }
         if !track.formats.is_media(header.payload_type) {
             self.follow_format(now, incoming.track, header.payload_type, (bytes, payload, elements))?;
         }
@@ -321,6 +327,9 @@ impl Shard {
                     let owner = track.owner;
                     self.schedule(owner);
                 }
+            }
+            Request::Resend(..) if self.work.load.is_short(now) => {
+                self.report.counters.drops.count(DropReason::ResendShed);
             }
             Request::Resend(ssrc, sequence) => {
                 let Some(place) = client.forward_with(ssrc) else { return };

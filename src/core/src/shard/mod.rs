@@ -15,6 +15,7 @@ pub(crate) mod for_tests;
 mod header_extensions;
 mod membership;
 mod offers;
+mod overload;
 mod policies;
 mod questions;
 mod reloads;
@@ -37,6 +38,7 @@ use crate::room::World;
 use crate::room::client::{self};
 use crate::room::fanout::{self, Moment};
 use crate::room::history::HistoryLimits;
+use crate::room::load::Load;
 use moonring_policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey, Ssrc, TrackId, TrackKey};
 use moonring_wire::media::CodecName;
@@ -195,6 +197,10 @@ struct Work {
     requests: Vec<datagrams::Request>,
     /// The timer being run, for when it panics.
     running_timer: Option<Timer>,
+    /// What there is time for.
+    load: Load,
+    /// Some track's video was dropped because it had waited for too long.
+    has_cuts: bool,
 }
 
 /// What the shard tells of itself.
@@ -235,6 +241,8 @@ impl Shard {
                 dtls_scratch: vec![0; DTLS_SCRATCH].into(),
                 requests: Vec::new(),
                 running_timer: None,
+                load: Load::new(now),
+                has_cuts: false,
             },
             report: Reporting::default(),
         }

@@ -86,6 +86,9 @@ impl<C: Core> Ticker<C> {
         let forwards = self.forward(now);
         let timeouts = self.handle_timeout(now);
         self.flush();
+        let ended = Instant::now();
+        let busy = ended.saturating_duration_since(now);
+        let _: Option<()> = self.guarded(now, Phase::Event, |core, _| core.note_tick(ended, busy, datagrams));
         self.send_events(now);
         if now >= self.next_drops {
             self.next_drops = now + DROPS_EVERY;
