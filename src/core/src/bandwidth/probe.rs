@@ -233,6 +233,11 @@ impl Prober {
         }
     }
 
+    /// Forgets the probes that have not begun.
+    pub(super) fn forget_planned(&mut self) {
+        self.planned = [None; 2];
+    }
+
     /// Forgets everything: the path is not what it was.
     pub(super) fn cancel(&mut self) {
         (self.planned, self.clusters) = ([None; 2], [None; CLUSTERS]);

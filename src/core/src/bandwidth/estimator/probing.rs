@@ -57,6 +57,7 @@ impl Estimator {
     pub fn probes_mislead(&mut self, now: Instant) {
         self.misled_until = self.micros(now) + MISLED_US;
         self.promised_at = None;
+        self.probes.forget_planned();
     }
 
     /// True when a probe has got through of late that is not believed: only sending more for a while can tell.
