@@ -202,6 +202,10 @@ function sfu.client(id) end
 ---@param except? Client
 function sfu.broadcast(value, except) end
 
+---Lets only the loudest `n` of the room be heard at once; nil lets everybody.
+---@param n? integer
+function sfu.set_audio_last_n(n) end
+
 ---Ends the room: everybody is disconnected.
 ---@param reason? string
 function sfu.close(reason) end

@@ -71,6 +71,7 @@ impl Call {
             max_tracks_per_client: 4,
             max_bitrate_bps: None,
             h264_any_profile: false,
+            audio_last_n: None,
         };
         let mut policies = PolicySettings::default();
         policies.config.insert("secret".into(), secret.into());

@@ -22,4 +22,5 @@ mod runaways;
 mod sim;
 mod simulcast;
 mod slow;
+mod sound;
 mod streams;

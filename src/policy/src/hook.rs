@@ -207,6 +207,11 @@ pub enum Action {
         /// Whether.
         muted: bool,
     },
+    /// `sfu.set_audio_last_n(n)`.
+    SetAudioLastN {
+        /// How many of the room are heard at once; `None`: everybody.
+        n: Option<usize>,
+    },
     /// `sfu.close(reason)`.
     CloseRoom {
         /// The words for everybody.

@@ -151,6 +151,7 @@ fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certi
         max_tracks_per_client: config.tracks_per_client,
         codecs: base.codecs,
         h264_any_profile: config.h264_any_profile,
+        audio_last_n: (config.audio_last_n > 0).then_some(config.audio_last_n),
         max_bitrate_bps: base.max_bitrate_bps,
     }
 }

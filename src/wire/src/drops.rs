@@ -57,6 +57,8 @@ drop_reasons! {
     SrtcpBad = "srtcp_bad",
     /// A compound RTCP packet that does not parse.
     RtcpMalformed = "rtcp_malformed",
+    /// Sound of somebody who is not among the loudest of the room, of whom only some are heard.
+    NotLoudest = "not_loudest",
     /// A packet of a muted or unpublished track.
     Muted = "muted",
     /// The tick's bound on work was reached.

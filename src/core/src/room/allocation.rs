@@ -69,9 +69,7 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
         None => (u64::MAX, u64::MAX),
         Some(bps) => {
             let keep = bps.saturating_sub(sound);
-            let raise = ((bps as f64 * RAISE_INTO) as u64).saturating_sub(sound);
-            // Whether it carries all that might be sent, a rehearsal tells.
-            (keep, if path.promises_more(now) { u64::MAX } else { raise })
+            (keep, ((bps as f64 * RAISE_INTO) as u64).saturating_sub(sound))
         }
     };
     let (ramping, starts_low, climbing) = (path.is_ramping(now), path.starts_low(), path.is_new(now));
@@ -94,7 +92,12 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
         let forward = outbound.forwards[choice.place].as_ref()?;
         decide((now, climbing), forward, choice, keep, raise).or(choice.active(0).filter(|_| ramping))
     };
-    let mut layers: Vec<_> = choices.iter().zip(kept).zip(raised).map(decide).collect();
+    let mut layers: Vec<_> = choices.iter().zip(kept.iter().copied()).zip(raised).map(decide).collect();
+    if raised_bps(&choices, &layers).is_none() && path.promises_more(now) {
+        // Whether the path carries more than the estimate, a rehearsal tells: of all that there is.
+        let raised = allocate(u64::MAX, &choices);
+        layers = choices.iter().zip(kept.iter().copied()).zip(raised).map(decide).collect();
+    }
     if let Some(bps) = raised_bps(&choices, &layers)
         && !path.may_raise_to(now, bps + sound, current_bps(&choices) + sound)
     {

@@ -12,7 +12,7 @@ use crate::room::history::Packet;
 use crate::room::reports;
 use crate::room::track::SenderClock;
 use moonring_wire::drops::DropReason;
-use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
+use moonring_wire::id::{ClientKey, Ssrc};
 use moonring_wire::packet::SendBatch;
 use moonring_wire::rtp::codec;
 use moonring_wire::rtp::extension::AudioLevel;
@@ -245,6 +245,14 @@ impl Shard {
         if layer.history.find(index).is_some() {
             return Err(DropReason::SrtpReplay);
         }
+        if lost_some {
+            self.schedule(key);
+        }
+        if let Some(level) = elements.kept.audio_level.and_then(|byte| AudioLevel::parse(&[byte])) {
+            self.hear(now, key, incoming.track, level.level)?;
+        }
+        let track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+        let layer = &mut track.layers[usize::from(incoming.layer)];
         let descriptor = elements.descriptor(bytes);
         let info = codec::inspect(track.codec.name, payload, (!descriptor.is_empty()).then_some(descriptor));
         if info.key_frame {
@@ -254,24 +262,8 @@ impl Shard {
         (packet.index, packet.timestamp, packet.marker) = (index, header.timestamp, header.marker);
         (packet.info, packet.kept) = (info, elements.kept);
         layer.history.push(packet, descriptor, payload);
-        let room_key = track.room;
         self.mark_dirty(incoming.track);
-        if let Some(level) = elements.kept.audio_level.and_then(|byte| AudioLevel::parse(&[byte])) {
-            self.hear(now, room_key, incoming.track, key, level.level);
-        }
-        if lost_some {
-            self.schedule(key);
-        }
         Ok(())
-    }
-
-    fn hear(&mut self, now: Instant, room: moonring_wire::id::RoomKey, track: TrackKey, client: ClientKey, level: u8) {
-        let Some(state) = self.world.rooms.get_mut(room) else { return };
-        let was_quiet = state.speakers.deadline().is_none();
-        state.speakers.hear(now, track, client, level);
-        if was_quiet && let Some(at) = state.speakers.deadline() {
-            self.schedule_speakers(room, at);
-        }
     }
 
     fn receive_rtcp(

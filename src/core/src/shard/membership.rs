@@ -74,7 +74,7 @@ impl Shard {
             touched: Vec::new(),
             paced: Vec::new(),
             hooks: 0,
-            speakers: Speakers::default(),
+            speakers: Speakers::new(self.settings.audio_last_n),
         };
         let key = self.world.rooms.insert(room);
         self.index.rooms.insert(id.clone(), key);

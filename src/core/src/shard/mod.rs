@@ -21,6 +21,7 @@ mod questions;
 mod reloads;
 mod reporting;
 mod snapshot;
+mod sound;
 mod streams;
 mod timers;
 
@@ -72,6 +73,8 @@ pub struct ShardSettings {
     pub max_clients: usize,
     /// Most tracks one client may publish.
     pub max_tracks_per_client: usize,
+    /// How many of a room are heard at once, the loudest, unless its policy says otherwise; `None`: everybody.
+    pub audio_last_n: Option<usize>,
     /// What a publisher may send when the policy does not say otherwise, in bit/s.
     pub max_bitrate_bps: Option<u64>,
 }
@@ -93,6 +96,7 @@ impl ShardSettings {
             max_clients_per_room: 500,
             max_clients: 50_000,
             max_tracks_per_client: 16,
+            audio_last_n: None,
             max_bitrate_bps: None,
         }
     }

@@ -126,6 +126,7 @@ impl Shard {
                     self.muting_changed(now, key);
                 }
             }
+            Action::SetAudioLastN { n } => self.set_audio_last_n(room, n),
             Action::CloseRoom { reason } => {
                 let Some(state) = self.world.rooms.get(room) else { return };
                 for key in state.clients.clone() {

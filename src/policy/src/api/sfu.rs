@@ -9,6 +9,8 @@ use crate::effects::count;
 use crate::hook::Action;
 use crate::settings::MAX_WORDS_BYTES;
 
+/// Most that can be heard at once.
+const MAX_LAST_N: u64 = 1000;
 /// Bytes of a counter's name.
 const MAX_COUNTER_NAME: usize = 64;
 
@@ -33,6 +35,17 @@ pub(super) fn register(functions: &mut Functions) {
         let reason = arg("sfu.close", "reason", &reason);
         let reason = if reason.absent() { "Room closed".to_owned() } else { reason.text(MAX_WORDS_BYTES)? };
         host.effects.borrow_mut().push(Action::CloseRoom { reason }, 0)
+    });
+    functions.add("set_audio_last_n", |_, host, n: Value| {
+        let n = arg("sfu.set_audio_last_n", "n", &n);
+        let n = match n.absent() {
+            true => None,
+            false => match n.whole(MAX_LAST_N)? {
+                0 => return Err(n.bad(format!("0 is not within 1 and {MAX_LAST_N}"))),
+                n => Some(n as usize),
+            },
+        };
+        host.effects.borrow_mut().push(Action::SetAudioLastN { n }, 0)
     });
     functions.add("count", |_, host, (name, n): (Value, Value)| {
         let name = arg("sfu.count", "name", &name);
