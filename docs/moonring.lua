@@ -61,6 +61,11 @@ function on_message(client, message) end
 ---@param clients Client[] loudest first, at most 8; empty when nobody speaks
 function on_active_speakers(clients) end
 
+---A program of the operator's calls the room.
+---@param request any JSON
+---@return any answer plain data
+function on_admin(request) end
+
 ---State for the next version of the script. Must not wait, and changes nothing: the reload may still fail.
 ---@return any state plain data: nil, booleans, numbers, strings, tables of them
 function on_unload() end
@@ -109,12 +114,19 @@ STATE_VERSION = nil
 ---@field headers table<string, string> names in lower case
 ---@field body string
 
+---@alias JwtAlgorithm "HS256"|"HS384"|"HS512"|"RS256"|"RS384"|"RS512"|"PS256"|"PS384"|"PS512"|"ES256"|"ES384"|"EdDSA"
+
 ---@class JwtOptions
----@field alg? "HS256"|"RS256"|"ES256"|"EdDSA"
+---@field alg? JwtAlgorithm|JwtAlgorithm[]
 ---@field aud? string
 ---@field iss? string
 ---@field leeway? number seconds; 60 when left out
 ---@field require_exp? boolean true when left out
+
+---@class JwtSignOptions
+---@field alg? JwtAlgorithm
+---@field kid? string
+---@field typ? string "JWT" when left out
 
 ---@class Client
 local Client = {}
@@ -125,7 +137,7 @@ function Client:get_id() end
 ---@return string
 function Client:get_ip() end
 
----The metadata that the client gave when it joined.
+---What the client said of itself when it joined; an empty table when it said nothing.
 ---@return Json
 function Client:get_metadata() end
 
@@ -173,6 +185,15 @@ function Client:tracks() end
 -------------------------------------------------------------------------------------------------------------------------
 -- sfu
 
+---@class utf8lib
+---@field charpattern string
+---@field char fun(...: integer): string
+---@field codepoint fun(s: string, i?: integer, j?: integer): integer ...
+---@field codes fun(s: string): (fun(s: string, at: integer): integer?, integer?), string, integer
+---@field len fun(s: string, i?: integer, j?: integer): integer?, integer?
+---@field offset fun(s: string, n: integer, i?: integer): integer?
+utf8 = {}
+
 ---@class sfu
 ---@field room_id string
 ---@field config table what the server's configuration passes to scripts
@@ -206,24 +227,35 @@ function sfu.broadcast(value, except) end
 ---@param n? integer
 function sfu.set_audio_last_n(n) end
 
+---Tells the operator's webhook, once the hook has ended.
+---@param event string letters, digits, '_', '.', '-'
+---@param data Json
+function sfu.webhook(event, data) end
+
 ---Ends the room: everybody is disconnected.
 ---@param reason? string
 function sfu.close(reason) end
 
+---What the hook has asked for so far takes effect now, and stays when the hook fails later.
+function sfu.flush() end
+
 ---@return number seconds since 1970
 function sfu.now() end
 
+---A timer with a name goes on across a reload when the new version sets one of the same name.
 ---@param ms number
 ---@param fn fun()
 ---@return integer handle
+---@overload fun(name: string, ms: number, fn: fun()): integer
 function sfu.set_timeout(ms, fn) end
 
 ---@param ms number at least 10
 ---@param fn fun()
 ---@return integer handle
+---@overload fun(name: string, ms: number, fn: fun()): integer
 function sfu.set_interval(ms, fn) end
 
----@param handle integer
+---@param handle integer|string a handle, or a name
 function sfu.clear(handle) end
 
 ---Waits.
@@ -256,6 +288,38 @@ function sfu.hmac_sha256(key, data) end
 ---@return string? why_not
 function sfu.jwt_verify(token, key, options) end
 
+---Waits. A set of public keys for sfu.jwt_verify, kept for ten minutes.
+---@param url string
+---@param again? boolean a key is missing: fetch it again when it is older than ten seconds
+---@return string? keys
+---@return string? why_not
+function sfu.jwks(url, again) end
+
+---@param claims table
+---@param key string a secret, or a private key in PEM
+---@param options? JwtSignOptions
+---@return string token
+function sfu.jwt_sign(claims, key, options) end
+
+---A random UUID.
+---@return string
+function sfu.uuid() end
+
+---Random bytes that are safe for secrets.
+---@param n integer at most 4096
+---@return string
+function sfu.random_bytes(n) end
+
+---Compares in constant time.
+---@param a string
+---@param b string
+---@return boolean
+function sfu.equal(a, b) end
+
+---@param text string
+---@return string
+function sfu.url_encode(text) end
+
 ---@class sfu.json
 ---@field null any stands for JSON's null
 ---@field empty_array any becomes []; an empty table becomes {}
@@ -285,33 +349,98 @@ function sfu.base64.decode(text) end
 ---@class sfu.shared
 sfu.shared = {}
 
----Waits.
+---Waits. An error when the store does not answer.
 ---@param key string
 ---@return string|number|boolean|nil value
----@return string? why_not
 function sfu.shared.get(key) end
 
----Waits.
+---Waits. An error when the store, or the room's share of it, is full.
 ---@param key string
 ---@param value string|number|boolean
 ---@param ttl? number seconds
----@return nil
----@return string? why_not
 function sfu.shared.set(key, value, ttl) end
 
 ---Waits.
 ---@param key string
----@return nil
----@return string? why_not
 function sfu.shared.delete(key) end
 
----Waits.
+---Waits. An error when the entry holds no number, or when the store, or the room's share of it, is full.
 ---@param key string
 ---@param by? number 1 when left out
 ---@param ttl? number seconds, when this creates the entry
----@return number? sum
----@return string? why_not
+---@return number sum
 function sfu.shared.incr(key, by, ttl) end
+
+---Waits. In one step: sets or deletes the entry if it is as expected.
+---@param key string
+---@param expected string|number|boolean|nil nil: there is no entry
+---@param value string|number|boolean|nil nil: there is to be no entry
+---@return boolean done
+function sfu.shared.compare_and_set(key, expected, value) end
+
+---@class sfu.store
+sfu.store = {}
+
+---Waits. Of this room and script; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@return string|number|boolean|nil value
+function sfu.store.get(key) end
+
+---Waits. Of this room and script; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@param value string|number|boolean
+---@param ttl? number seconds
+function sfu.store.set(key, value, ttl) end
+
+---Waits. Of this room and script; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+function sfu.store.delete(key) end
+
+---Waits. Of this room and script; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@param by? number 1 when left out
+---@param ttl? number seconds, when this creates the entry
+---@return number sum
+function sfu.store.incr(key, by, ttl) end
+
+---Waits. Of this room and script; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@param expected string|number|boolean|nil nil: there is no entry
+---@param value string|number|boolean|nil nil: there is to be no entry
+---@return boolean done
+function sfu.store.compare_and_set(key, expected, value) end
+
+---@class sfu.store.global
+sfu.store.global = {}
+
+---Waits. Of all rooms; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@return string|number|boolean|nil value
+function sfu.store.global.get(key) end
+
+---Waits. Of all rooms; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@param value string|number|boolean
+---@param ttl? number seconds
+function sfu.store.global.set(key, value, ttl) end
+
+---Waits. Of all rooms; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+function sfu.store.global.delete(key) end
+
+---Waits. Of all rooms; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@param by? number 1 when left out
+---@param ttl? number seconds, when this creates the entry
+---@return number sum
+function sfu.store.global.incr(key, by, ttl) end
+
+---Waits. Of all rooms; what is answered is on the disk. An error when the store is full or fails.
+---@param key string
+---@param expected string|number|boolean|nil nil: there is no entry
+---@param value string|number|boolean|nil nil: there is to be no entry
+---@return boolean done
+function sfu.store.global.compare_and_set(key, expected, value) end
 
 -------------------------------------------------------------------------------------------------------------------------
 -- test: what `moonring test` gives to *_test.lua files, in the place of sfu.
@@ -359,6 +488,7 @@ function test.room(script, config, options) end
 ---@field log {level: "debug"|"info"|"warn"|"error", text: string, hook: string}[]
 ---@field requests HttpRequest[]
 ---@field closed string? the reason of sfu.close
+---@field webhooks {event: string, data: Json}[]
 local TestRoom = {}
 
 ---`allowed` is nil while the hook waits.
@@ -375,17 +505,25 @@ function TestRoom:advance(ms) end
 ---@return number seconds since 1970
 function TestRoom:now() end
 
----Answers sfu.http from now on; nil and a message are a failure.
----@param handler fun(request: HttpRequest): {status?: integer, headers?: table<string, string>, body?: string}?, string?
-function TestRoom:http(handler) end
+---Answers sfu.http from now on, after `delay` milliseconds; nil and a message are a failure.
+---@param handler fun(request: HttpRequest): {status?: integer, headers?: table<string, string>, body?: string, delay?: number}?, string?
+---@param options? {delay?: number}
+function TestRoom:http(handler, options) end
 
 ---@param script string|{name?: string, source: string}
+---@param options? {drop_state?: boolean}
 ---@return boolean? ok nil while it waits for hooks that wait
 ---@return string? why_not
-function TestRoom:reload(script) end
+function TestRoom:reload(script, options) end
 
 ---@param clients TestClient[]
 function TestRoom:speakers(clients) end
+
+---An operator's program calls on_admin.
+---@param request any
+---@return any answer
+---@return string? why_not
+function TestRoom:call(request) end
 
 ---Hooks that have failed since the last call. A failure that is not asked for fails the test.
 ---@return {text: string, hook: string}[]
@@ -422,7 +560,8 @@ function TestClient:unpublish(track) end
 function TestClient:subscribe(track) end
 
 ---@param value Json
----@return boolean? taken false when the script has no on_message, or failed
+---@return boolean? taken false when the script has no on_message, or failed, or the message was refused
+---@return string? why_not why it was refused
 function TestClient:message(value) end
 
 ---@param reason? string

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use moonring_policy::Script;
-use moonring_policy::tools::check::check;
-use moonring_policy::tools::names::{Names, hooks};
+use moonring_policy::hook_table::HOOKS;
+use moonring_policy::tools::check::{Role, check_with};
+use moonring_policy::tools::names::Names;
 
 fn read(name: &str) -> String {
     fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(name)).unwrap()
@@ -16,11 +17,11 @@ fn read(name: &str) -> String {
 /// What the engine offers, as the documents call it.
 fn offered() -> BTreeSet<String> {
     let names = Names::of_sandbox(Instant::now()).unwrap();
-    let tables = ["sfu.json", "sfu.base64", "sfu.shared"];
+    let tables = ["sfu.json", "sfu.base64", "sfu.shared", "sfu.store", "sfu.store.global"];
     let of_sfu = names.paths.iter().filter(|path| path.starts_with("sfu.") && !tables.contains(&path.as_str()));
     let methods = names.methods.iter().map(|name| format!("client:{name}"));
     let offered: BTreeSet<_> =
-        of_sfu.cloned().chain(methods).chain(hooks().iter().map(|&hook| hook.to_owned())).collect();
+        of_sfu.cloned().chain(methods).chain(HOOKS.iter().map(|spec| spec.name.to_owned())).collect();
     assert!(offered.len() > 45, "{offered:?}");
     offered
 }
@@ -39,6 +40,24 @@ fn the_reference_has_a_section_for_each_function_and_none_too_many() {
         if is_api(name) {
             assert!(section.contains("- **syntax:**"), "{name} has no syntax");
         }
+    }
+}
+
+#[test]
+fn hooks_are_documented_as_the_engine_calls_them() {
+    let (reference, editor) = (read("docs/policy.md"), read("docs/moonring.lua"));
+    for spec in &HOOKS {
+        let signature = format!("function {}({})", spec.name, spec.parameters.join(", "));
+        let section = reference.split("\n## ").find(|section| section.starts_with(&format!("{}\n", spec.name)));
+        let section = section.unwrap_or_else(|| panic!("{} has no section", spec.name));
+        assert!(section.contains(&format!("- **syntax:** `{signature}`")), "{signature}");
+        assert!(
+            section.contains(&format!("- **waits:** {}", if spec.may_wait { "yes" } else { "no" })),
+            "{}",
+            spec.name
+        );
+        assert_eq!(section.contains("- **returns:** `allowed"), spec.decides, "{}", spec.name);
+        assert!(editor.contains(&format!("\n{signature} end\n")), "{signature} in docs/moonring.lua");
     }
 }
 
@@ -72,7 +91,8 @@ fn every_example_in_the_reference_is_without_a_mistake() {
         let line = text[..at].lines().count() + 1;
         let code = example.split("```").next().unwrap_or_default();
         examples += 1;
-        let report = check("docs/policy.md", code.as_bytes(), &names);
+        let module = |_: &str| Ok(b"return {}".to_vec());
+        let report = check_with("docs/policy.md", code.as_bytes(), &names, Role::Script, &module);
         // An example is a part of a script; a test file is no script.
         let part = |message: &str| message.starts_with("no on_") || message.starts_with("global 'test'");
         let found = report.findings.iter().find(|finding| !part(&finding.message));

@@ -69,9 +69,7 @@ impl Call {
             max_clients_per_room: 10_000,
             max_clients: 1_000_000,
             max_tracks_per_client: 4,
-            max_bitrate_bps: None,
-            h264_any_profile: false,
-            audio_last_n: None,
+            ..ShardSettings::new(certificate.clone())
         };
         let mut policies = PolicySettings::default();
         policies.config.insert("secret".into(), secret.into());

@@ -68,6 +68,9 @@ struct Run {
     /// Webinars and meetings have sound as well.
     #[arg(long)]
     with_audio: bool,
+    /// Webinars have sound only.
+    #[arg(long)]
+    no_video: bool,
     /// Clients publish tracks and send nothing.
     #[arg(long)]
     idle: bool,
@@ -86,6 +89,13 @@ struct Run {
     /// RTP payload of sound, every 20 ms.
     #[arg(long, default_value_t = 160, value_parser = clap::value_parser!(u16).range(32..=1_200))]
     audio_bytes: u16,
+    /// Packets of sound differ in size by up to this share of it, in percent, as Opus's do.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(0..=90))]
+    audio_variation_percent: u16,
+    /// Receive each datagram alone, as from a network: what leaves the server as one send is cut into its datagrams on
+    /// its way.
+    #[arg(long)]
+    no_gro: bool,
     /// Joins in a second.
     #[arg(long, default_value_t = 100.0, value_parser = positive)]
     joins_per_s: f64,
@@ -239,6 +249,7 @@ impl Run {
             subscribers: self.subscribers,
             clients: self.clients,
             with_audio: self.with_audio,
+            no_video: self.no_video,
             idle: self.idle,
             joins_per_s: self.joins_per_s,
             stay: Duration::from_secs(self.stay_s),
@@ -264,7 +275,12 @@ impl Run {
                 key_frame_interval: Duration::from_secs(self.key_frame_s),
                 ..VideoSettings::default()
             },
-            audio: AudioSettings { payload_bytes: self.audio_bytes.into(), ..AudioSettings::default() },
+            audio: AudioSettings {
+                payload_bytes: self.audio_bytes.into(),
+                variation: f64::from(self.audio_variation_percent) / 100.0,
+                ..AudioSettings::default()
+            },
+            gro: !self.no_gro,
             silent: self.idle,
             threads: self.threads,
             open_one_in: self.open_one_in,

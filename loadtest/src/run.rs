@@ -43,6 +43,8 @@ pub struct Settings {
     pub video: VideoSettings,
     /// What published sound is like.
     pub audio: AudioSettings,
+    /// Receive datagrams of one sender coalesced.
+    pub gro: bool,
     /// Publish tracks, but send nothing in them.
     pub silent: bool,
     /// Threads that carry packets.
@@ -196,6 +198,7 @@ fn engine_config(settings: &Settings, addresses: Addresses, began: Instant) -> a
         audio: settings.audio.clone(),
         silent: settings.silent,
         addresses,
+        gro: settings.gro,
         seed: settings.seed,
         realtime_offset_ns: realtime.saturating_sub(now_ns),
     })

@@ -45,6 +45,8 @@ pub struct Size {
     pub clients: usize,
     /// Whether webinars and meetings have sound as well.
     pub with_audio: bool,
+    /// Whether webinars have sound only.
+    pub no_video: bool,
     /// Whether rooms have sound only, which is to be silent.
     pub idle: bool,
     /// Joins in a second.
@@ -86,7 +88,7 @@ impl Scenario {
 }
 
 fn webinar(size: &Size, joins_per_s: f64, stay: Option<Duration>) -> Result<Vec<ClientPlan>, String> {
-    let codecs = codecs(true, size.with_audio);
+    let codecs = codecs(!size.no_video, size.with_audio || size.no_video);
     let publisher = |n: usize| ClientPlan {
         room: size.room.clone(),
         publish: codecs.clone(),
@@ -152,6 +154,7 @@ mod tests {
             subscribers: 50,
             clients: 3,
             with_audio: false,
+            no_video: false,
             idle: false,
             joins_per_s: 100.0,
             stay: Duration::from_secs(10),

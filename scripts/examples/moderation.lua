@@ -25,7 +25,7 @@ local muted = {} -- client id -> true
 local has_lobby = true
 
 local function is(secret, token)
-  return secret ~= nil and sfu.sha256(token) == sfu.sha256(secret)
+  return secret ~= nil and sfu.equal(token, secret)
 end
 
 local function ban_key(client)
@@ -49,9 +49,9 @@ function on_client_connect(client, auth_token)
     return false, "Wrong token"
   end
   -- This waits for the store; the rest of the room goes on meanwhile.
-  local reason, why = sfu.shared.get(ban_key(client))
-  if why then
-    sfu.log_warn("bans cannot be looked up: " .. why)
+  local is_known, reason = pcall(sfu.shared.get, ban_key(client))
+  if not is_known then
+    sfu.log_warn("bans cannot be looked up: " .. reason)
     return false, "Please try again in a moment"
   end
   if reason then
@@ -114,8 +114,8 @@ end
 function commands.ban(other, message)
   local minutes = tonumber(message.minutes) or 10
   minutes = math.max(1, math.min(minutes, MAX_BAN_MINUTES))
-  local _, why = sfu.shared.set(ban_key(other), words(message.reason), minutes * 60)
-  if why then
+  local is_kept, why = pcall(sfu.shared.set, ban_key(other), words(message.reason), minutes * 60)
+  if not is_kept then
     sfu.log_error("a ban could not be kept: " .. why)
   end
   other:kick("You are banned for " .. minutes .. " minutes: " .. words(message.reason))

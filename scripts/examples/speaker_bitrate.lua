@@ -57,7 +57,7 @@ function on_active_speakers(clients)
 end
 
 function on_client_connect(client, auth_token)
-  if not SECRET or sfu.sha256(auth_token) ~= sfu.sha256(SECRET) then
+  if not SECRET or not sfu.equal(auth_token, SECRET) then
     return false, "Wrong token"
   end
   -- It is among sfu.clients() from the next event on.

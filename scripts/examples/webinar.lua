@@ -49,11 +49,11 @@ local function tell_hands() sfu.broadcast({ type = "hands", clients = as_list(ha
 local function tell_stage() sfu.broadcast({ type = "stage", clients = as_list(guests) }) end
 
 function on_client_connect(client, auth_token)
-  if PRESENTER_TOKEN and sfu.sha256(auth_token) == sfu.sha256(PRESENTER_TOKEN) then
+  if PRESENTER_TOKEN and sfu.equal(auth_token, PRESENTER_TOKEN) then
     presenters[client:get_id()] = true
     return true
   end
-  if AUDIENCE_TOKEN and sfu.sha256(auth_token) ~= sfu.sha256(AUDIENCE_TOKEN) then
+  if AUDIENCE_TOKEN and not sfu.equal(auth_token, AUDIENCE_TOKEN) then
     return false, "This link is not valid"
   end
   return true

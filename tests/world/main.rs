@@ -13,6 +13,7 @@ mod keyframes;
 mod leaving;
 mod lipsync;
 mod loss;
+mod loudest;
 mod mute;
 mod offers;
 mod overload;

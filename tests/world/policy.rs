@@ -174,3 +174,51 @@ fn what_a_script_says_to_a_goodbye_by_dtls_is_heard_at_once() {
     let told = world.take_words(alice);
     assert!(told.iter().any(|words| words.starts_with("Message") && words.contains("gone")), "{told:?}");
 }
+
+#[test]
+fn joined_comes_first_and_everybody_hears_of_each_other_once() {
+    let script = "function on_client_connect() sfu.sleep(100) return true end";
+    let mut world = World::ruled(90, script);
+    world.join("alice");
+    world.join("bob");
+    world.run_ms(200);
+    let mut heard = Vec::new();
+    for event in &world.events {
+        match event {
+            Event::Joined { client, clients, .. } => {
+                heard.push((client.as_str(), "joined"));
+                heard.extend(clients.iter().map(|other| (client.as_str(), other.client.as_str())));
+            }
+            Event::ClientJoined { client, other } => heard.push((client.as_str(), other.client.as_str())),
+            _ => {}
+        }
+    }
+    assert_eq!(heard, [("alice", "joined"), ("bob", "joined"), ("bob", "alice"), ("alice", "bob")]);
+}
+
+#[test]
+fn joins_that_wait_are_not_clients_of_the_room_and_have_a_bound_of_their_own() {
+    let script = "local first = true
+        function on_client_connect() if first then first = false else sfu.sleep(60000) end return true end";
+    let settings = moonring_core::shard::ShardSettings { max_clients_per_room: 2, ..crate::sim::settings() };
+    let mut world = World::with(91, settings, script);
+    let names = ["alice", "bob", "carol", "dave"];
+    let members = names.map(|name| world.join(name));
+    let refused = members.map(|who| matches!(world.left(who), Some(LeaveCause::Limit(_))));
+    assert_eq!(refused, [false, false, false, true], "one is in, two wait");
+    world.run_ms(61_000);
+    let refused = members.map(|who| matches!(world.left(who), Some(LeaveCause::Limit(_))));
+    assert_eq!(refused, [false, false, true, true], "the room is full when it is decided");
+}
+
+#[test]
+fn a_message_that_is_nested_too_deep_is_refused_with_the_reason() {
+    let mut world = World::ruled(92, MEETING);
+    let alice = world.join("alice");
+    world.events.clear();
+    let value = (0..40).fold(json!(1), |inner, _| json!([inner]));
+    world.command(Command::Message { client: world.id(alice), value });
+    let refusals = world.refusals();
+    assert_eq!(refusals[0].0, RefusalCode::MessageDropped);
+    assert_eq!(refusals[0].1, "the message is nested more than 32 levels deep");
+}

@@ -1,40 +1,104 @@
-//! Only the loudest of a room are heard, where that is wanted.
+//! Sound of several speakers leaves as few sends.
+
+use std::time::{Duration, Instant};
 
 use moonring_core::shard::ShardSettings;
-use moonring_wire::drops::DropReason;
+use moonring_wire::id::{Mid, Ssrc};
 use moonring_wire::media::CodecName::Opus;
+use moonring_wire::negotiate::Direction;
+use moonring_wire::packet::SendBatch;
 
-use crate::sim::flows::assert_unbroken;
+use crate::sim::flows::{sends, wants};
+use crate::sim::raw::{Fields, section};
 use crate::sim::{OPEN, World, settings};
 
-#[test]
-fn of_three_who_talk_two_are_heard_without_a_gap_and_a_script_can_let_all_be_heard() {
-    let script = format!("{OPEN} function on_message() sfu.set_audio_last_n() end");
-    let mut world = World::with(71, ShardSettings { audio_last_n: Some(2), ..settings() }, &script);
-    let talkers: Vec<usize> = (0..3).map(|n| world.join(&format!("t{n}"))).collect();
-    let listener = world.join("listener");
-    let tracks: Vec<_> = talkers.iter().map(|who| world.publish(*who, Opus)).collect();
-    for track in &tracks {
-        world.subscribe(listener, track, Opus);
+/// A room of `speakers` and one who only listens; the listener stands last.
+fn room(speakers: usize, sound_hold: Duration) -> World {
+    let mut world = World::with(77, ShardSettings { sound_hold, ..settings() }, OPEN);
+    let mut tracks = Vec::new();
+    for n in 0..speakers {
+        let who = world.join_raw(&format!("speaker{n}"));
+        let mut microphone = section("0", Opus, Direction::SendOnly);
+        microphone.ssrcs = vec![(Ssrc(100 + n as u32), None)];
+        world.raw(who).sections = vec![microphone];
+        let outcome = world.offer(who, vec![sends("0")], vec![]).remove(0);
+        tracks.push(outcome.track.unwrap().id);
     }
-    world.run_ms(3_000);
-    let streams = |world: &World| {
-        let mut ssrcs: Vec<_> = world.got(listener, 111).iter().map(|got| got.ssrc).collect();
-        ssrcs.sort_unstable();
-        ssrcs.dedup();
-        ssrcs
-    };
-    world.forget_received();
-    world.run_ms(2_000);
-    assert_eq!(streams(&world).len(), 2);
-    assert!(world.drops(DropReason::NotLoudest) > 90);
-    let client = world.id(talkers[0]);
-    world.command(moonring_core::command::Command::Message { client, value: "all".into() });
-    world.run_ms(2_000);
-    let all = streams(&world);
-    assert_eq!(all.len(), 3);
-    for ssrc in all {
-        let got: Vec<_> = world.got(listener, 111).into_iter().filter(|got| got.ssrc == ssrc).collect();
-        assert_unbroken(&got);
+    let listener = world.join_raw("listener");
+    let mids: Vec<Mid> = (0..speakers).map(|n| Mid::parse(&n.to_string()).unwrap()).collect();
+    world.raw(listener).sections = mids.iter().map(|mid| section(mid.as_str(), Opus, Direction::RecvOnly)).collect();
+    let wanted = mids.iter().zip(&tracks).map(|(mid, track)| wants(mid, Some(track))).collect();
+    world.offer(listener, vec![], wanted);
+    world.run_ms(1_000);
+    world
+}
+
+/// One packet of each speaker with a payload of that length, at one time.
+fn speak(world: &mut World, index: u64, lengths: &[usize]) {
+    let mut out = SendBatch::new(1 << 16, 64);
+    for (who, len) in lengths.iter().enumerate() {
+        let fields =
+            Fields { ssrc: 100 + who as u32, pt: 111, index, timestamp: index as u32 * 960, ..Fields::default() };
+        let mut packet = world.raw(who).seal(&fields, &vec![7; *len]);
+        let from = world.members[who].address;
+        world.shard.handle_datagram(world.now, from, &mut packet, &mut out);
+    }
+    assert!(out.is_empty());
+}
+
+/// Lengths of the datagrams to the listener, a list for each send, relative to the shortest.
+fn sent(world: &mut World, now: Instant) -> Vec<Vec<usize>> {
+    let mut out = SendBatch::new(1 << 16, 64);
+    assert!(!world.shard.forward(now, &mut out));
+    let sends = out.runs().iter().map(|run| {
+        let lengths = (0..u32::from(run.datagrams)).map(|n| {
+            let start = n * u32::from(run.segment);
+            (run.len - start).min(run.segment.into()) as usize
+        });
+        lengths.collect::<Vec<_>>()
+    });
+    let sends: Vec<Vec<usize>> = sends.collect();
+    let shortest = sends.iter().flatten().copied().min().unwrap_or(0);
+    sends.into_iter().map(|send| send.into_iter().map(|len| len - shortest).collect()).collect()
+}
+
+#[test]
+fn sound_of_several_speakers_leaves_the_longest_first_and_nearly_as_long_ones_padded() {
+    for (lengths, expected) in [
+        // 100 is padded to 120, which takes a fifth of it; the last of a send may be shorter.
+        (&[100, 120, 80][..], &[&[40, 40, 0][..]][..]),
+        (&[100, 100, 100], &[&[0, 0, 0]]),
+        // A shorter one ends a send: the one after begins another.
+        (&[240, 80, 160], &[&[160, 80], &[0]]),
+        (&[80, 100, 160, 170, 200], &[&[100, 100, 100, 0], &[0]]),
+    ] {
+        let mut world = room(lengths.len(), Duration::ZERO);
+        for index in 0..3 {
+            speak(&mut world, index, lengths);
+            let now = world.now;
+            assert_eq!(sent(&mut world, now), expected, "{lengths:?}");
+            world.run_ms(20);
+        }
+    }
+}
+
+#[test]
+fn sound_is_held_back_only_where_many_speak_and_the_server_is_told_to() {
+    for (speakers, hold_ms, expected_ms) in [(4, 3, 3), (3, 3, 0), (4, 0, 0)] {
+        let mut world = room(speakers, Duration::from_millis(hold_ms));
+        for index in 0..20 {
+            speak(&mut world, index, &vec![100; speakers]);
+            world.run_ms(20);
+        }
+        speak(&mut world, 20, &vec![100; speakers]);
+        let mut waited = 0;
+        let mut now = world.now;
+        while sent(&mut world, now).is_empty() {
+            waited += 1;
+            now += Duration::from_millis(1);
+            world.shard.handle_timeout(now, &mut SendBatch::new(1 << 16, 64));
+            assert!(waited <= 20, "{speakers} speakers, {hold_ms} ms");
+        }
+        assert_eq!(waited, expected_ms, "{speakers} speakers, {hold_ms} ms");
     }
 }

@@ -55,6 +55,8 @@ pub struct EngineConfig {
     pub silent: bool,
     /// How peers get their addresses.
     pub addresses: Addresses,
+    /// Receive datagrams of one sender coalesced.
+    pub gro: bool,
     /// Seeds the peers' generators.
     pub seed: u64,
     /// CLOCK_REALTIME less CLOCK_MONOTONIC, in nanoseconds: the kernel's receive times are in the former.
@@ -155,10 +157,8 @@ struct Engine {
 
 impl Engine {
     fn new(config: EngineConfig, poll: Poll, commands: Receiver<Command>) -> io::Result<Self> {
-        let shared = match config.addresses {
-            Addresses::Shared => Some(Socket::bind(Addresses::Shared)?),
-            Addresses::OwnV4 | Addresses::OwnV6 => None,
-        };
+        let is_shared = config.addresses == Addresses::Shared;
+        let shared = is_shared.then(|| Socket::bind(config.addresses, config.gro)).transpose()?;
         if let Some(socket) = &shared {
             poll.registry().register(&mut SourceFd(&socket.socket.as_raw_fd()), SHARED, Interest::READABLE)?;
         }
@@ -251,7 +251,7 @@ impl Engine {
         if self.clients[index].is_none() {
             let socket = match self.config.addresses {
                 Addresses::Shared => None,
-                own => Some(Socket::bind(own)?),
+                own => Some(Socket::bind(own, self.config.gro)?),
             };
             if let Some(socket) = &socket {
                 let fd = socket.socket.as_raw_fd();

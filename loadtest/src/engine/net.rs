@@ -40,13 +40,18 @@ pub(super) struct Inbox {
 }
 
 impl Socket {
-    pub(super) fn bind(addresses: Addresses) -> io::Result<Self> {
+    /// `gro`: take datagrams of one sender coalesced, as they left.
+    pub(super) fn bind(addresses: Addresses, gro: bool) -> io::Result<Self> {
         let any: IpAddr = match addresses {
             Addresses::OwnV6 => Ipv6Addr::UNSPECIFIED.into(),
             Addresses::Shared | Addresses::OwnV4 => Ipv4Addr::UNSPECIFIED.into(),
         };
         let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        if !gro {
+            // quinn-udp asks for it by itself; without it, it finds one datagram in each receive.
+            setsockopt(&socket, sockopt::UdpGroSegment, &false)?;
+        }
         let bytes = if addresses == Addresses::Shared { SHARED_BUFFER } else { OWN_BUFFER };
         // Past the system's bound where that is allowed.
         if setsockopt(&socket, sockopt::RcvBufForce, &bytes).is_err() {
@@ -126,7 +131,7 @@ mod tests {
 
     #[test]
     fn peers_of_one_socket_are_told_apart_by_their_addresses() {
-        let sockets = [Socket::bind(Addresses::Shared).unwrap(), Socket::bind(Addresses::Shared).unwrap()];
+        let sockets = [true, false].map(|gro| Socket::bind(Addresses::Shared, gro).unwrap());
         let port = sockets[0].socket.local_addr().unwrap().port();
         let mut inbox = Inbox::new(8);
         for peer in [0, 5, 300, 70_000] {

@@ -14,10 +14,12 @@ const TICKS_PER_MS: u32 = 48;
 const TOC: u8 = 0xFC;
 
 /// What a microphone's sound is like.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AudioSettings {
-    /// Payload of a packet.
+    /// Payload of a packet on average.
     pub payload_bytes: usize,
+    /// Packets differ in size by up to this share of the average, as Opus's do.
+    pub variation: f64,
     /// Time in a packet.
     pub packet_ms: u32,
     /// How long somebody speaks or is silent, about.
@@ -26,7 +28,7 @@ pub struct AudioSettings {
 
 impl Default for AudioSettings {
     fn default() -> Self {
-        Self { payload_bytes: 160, packet_ms: 20, turn: Duration::from_secs(4) }
+        Self { payload_bytes: 160, variation: 0.5, packet_ms: 20, turn: Duration::from_secs(4) }
     }
 }
 
@@ -61,12 +63,17 @@ impl AudioSource {
         let ticks = (self.packets as u32).wrapping_mul(self.settings.packet_ms * TICKS_PER_MS);
         // RFC 7587 section 4.2: the marker bit starts a talkspurt.
         let marker = self.speaks && !was;
-        let mut packet =
-            Packet::new(&[TOC], self.settings.payload_bytes, self.first_timestamp.wrapping_add(ticks), marker);
+        let mut packet = Packet::new(&[TOC], self.payload_bytes(), self.first_timestamp.wrapping_add(ticks), marker);
         let level = if self.speaks { self.rng.random_range(15..45) } else { self.rng.random_range(70..=127) };
         packet.level = Some(AudioLevel { level, voice: self.speaks });
         self.packets += 1;
         packet
+    }
+
+    fn payload_bytes(&mut self) -> usize {
+        let spread = (self.settings.payload_bytes as f64 * self.settings.variation) as usize;
+        let least = self.settings.payload_bytes.saturating_sub(spread).max(1);
+        self.rng.random_range(least..=self.settings.payload_bytes + spread)
     }
 }
 
@@ -85,7 +92,9 @@ mod tests {
             packets.push(source.packet());
         }
         assert_eq!(packets.len(), 600 * 50);
-        assert!(packets.iter().all(|p| p.payload_len() == 160));
+        let sizes = packets.iter().map(|p| p.payload_len());
+        assert_eq!((sizes.clone().min(), sizes.clone().max()), (Some(80), Some(240)));
+        assert!((159..=161).contains(&(sizes.sum::<usize>() / packets.len())));
         assert!(packets.windows(2).all(|p| p[1].timestamp.wrapping_sub(p[0].timestamp) == 960));
         let voiced = packets.iter().filter(|p| p.level.unwrap().voice).count() as f64 / packets.len() as f64;
         assert!((0.05..0.5).contains(&voiced), "{voiced}");

@@ -226,7 +226,8 @@ fn frames_arrive_with_mid_level_and_stamp() {
     for packet in &packets {
         assert!(world.peer.send(world.now, &mids[0], packet, &mut world.peer_out));
     }
-    assert!(world.peer.send(world.now, &mids[1], &audio.packet(), &mut world.peer_out));
+    let sound = audio.packet();
+    assert!(world.peer.send(world.now, &mids[1], &sound, &mut world.peer_out));
     world.run(Duration::from_millis(10));
 
     assert_eq!(world.at_server.len(), packets.len() + 1);
@@ -237,7 +238,7 @@ fn frames_arrive_with_mid_level_and_stamp() {
     }
     assert!(world.at_server[packets.len() - 1].0.marker);
     let (header, payload) = world.at_server.last().unwrap();
-    assert_eq!((header.payload_type, payload.len()), (Pt(111), 160));
+    assert_eq!((header.payload_type, payload.len()), (Pt(111), sound.payload_len()));
     assert_eq!(world.peer.sent().packets, packets.len() as u64 + 1);
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use moonring_core::command::{Command, Event, JoinRequest, OfferRequest, PublishIntent, SubscribeIntent};
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_loadtest::media::{Clock, VideoSettings, VideoSource};
-use moonring_loadtest::peer::{Handled, Outbox, Peer, PeerConfig};
+use moonring_loadtest::peer::{Handled, Outbox, Peer, PeerConfig, PeerEvent};
 use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
 use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
 use moonring_wire::media::{CodecName, Source};
@@ -162,6 +162,12 @@ impl World {
         while self.now < end {
             self.now += STEP;
             let now = self.now;
+            // The shard forwards a video from its next key frame on, and asks for one when a subscriber comes.
+            while let Some(event) = self.client(name).peer.poll_event() {
+                if matches!(event, PeerEvent::KeyFrameRequested(_)) {
+                    camera.request_key_frame();
+                }
+            }
             while camera.next_at() <= now {
                 packets.clear();
                 camera.frame(now, &mut packets);
@@ -219,4 +225,9 @@ fn described(event: &Event) -> String {
         }
         other => format!("{other:?}"),
     }
+}
+
+#[test]
+fn the_example_forwards_video() -> Result<(), Failure> {
+    main()
 }

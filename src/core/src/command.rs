@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::report::{RoomReport, ShardReport};
+use moonring_policy::hook::Action;
 use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId, ScriptLibrary};
 use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
 use moonring_wire::media::{PauseReason, Source, TrackInfo};
@@ -57,6 +58,15 @@ pub struct OfferRequest {
     pub publish: Vec<PublishIntent>,
     /// What it wants to receive.
     pub subscribe: Vec<SubscribeIntent>,
+}
+
+/// An operator's order about the policy of one room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyOrder {
+    /// Lets a suspended script run again.
+    Resume,
+    /// Gives the room its script's newest version, without the state of the one that runs.
+    ReloadWithoutState,
 }
 
 /// From the control plane to the shard that owns the room.
@@ -131,6 +141,31 @@ pub enum Command {
     },
     /// The scripts there are now: new rooms use them, rooms that run an older version are reloaded.
     Scripts(ScriptLibrary),
+    /// What an operator wants of a room's policy; nothing when there is no such room.
+    Policy {
+        /// Whose policy.
+        room: RoomId,
+        /// What is to be done.
+        order: PolicyOrder,
+    },
+    /// An operator's program calls the policy of a room. Answered by [`Event::Called`].
+    Call {
+        /// Its number.
+        id: u64,
+        /// Whose policy.
+        room: RoomId,
+        /// What for.
+        request: Value,
+    },
+    /// An operator does something to a room, or to a client in it. Answered by [`Event::Called`].
+    Act {
+        /// Its number.
+        id: u64,
+        /// Which room.
+        room: RoomId,
+        /// What.
+        action: Action,
+    },
     /// What some rooms are and do; at most [`crate::report::MAX_ROOMS_PER_REPORT`]. Answered by [`Event::Report`].
     Report {
         /// Its number.
@@ -328,6 +363,22 @@ pub enum Event {
         room: RoomId,
         /// What it asks for.
         request: PolicyRequest,
+    },
+    /// The answer to [`Command::Call`] and [`Command::Act`].
+    Called {
+        /// Its number.
+        id: u64,
+        /// What the policy answers, null for what was done; or why nothing was.
+        answer: Result<Value, String>,
+    },
+    /// Something for the operator's webhook.
+    Webhook {
+        /// Where it happened.
+        room: RoomId,
+        /// What: `room_opened`, `client_joined`, …, or a script's own.
+        event: String,
+        /// More about it.
+        data: Value,
     },
     /// The answer to [`Command::Report`].
     Report {

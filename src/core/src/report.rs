@@ -102,10 +102,8 @@ pub struct IoStats {
     pub too_long: u64,
     /// Receives that failed, for example over an ICMP error.
     pub receive_errors: u64,
-    /// Times the receive buffers were all in use (the datagrams wait in the socket).
+    /// Receive calls that filled all buffers (more datagrams may wait in the socket).
     pub out_of_buffers: u64,
-    /// Times a multishot receive was started.
-    pub arms: u64,
     /// Datagrams dropped by the kernel because the socket's buffer was full.
     pub kernel_drops: u64,
     /// Datagrams sent.

@@ -1,12 +1,19 @@
 //! The kill: no script holds its thread longer than its budget, whatever it does to avoid that.
 //!
-//! A watchdog thread looks at every running step once in a millisecond and reads the CPU clock of the thread it runs
-//! on. A step that has used its budget up gets a signal; the handler runs on the guilty thread, between two
-//! instructions, and arms a LuaJIT count hook, which yields. A yield, unlike an error, passes through `pcall`; so the
-//! coroutine of the step comes back to us, and is thrown away. A thread that was only preempted has used no CPU and is
-//! left alone.
+//! A Lua error cannot stop a runaway script, because `pcall` catches it, and an instruction hook that is always set costs
+//! more than the hooks of most policies. So nothing is armed while a step keeps its budget. A watchdog thread looks at
+//! every running step once in a millisecond and reads the CPU clock of the thread that the step runs on; a thread that
+//! was only preempted has used no CPU time and is left alone. When a step has used up its budget, the watchdog sends a
+//! signal to that thread. The signal handler runs between two instructions of the guilty thread and sets a LuaJIT count
+//! hook that fires at the next Lua instruction. That hook yields: unlike an error, a yield passes through `pcall` frames
+//! up to whoever resumed the coroutine. A coroutine of the script that is killed this way yields to its resumer, whose
+//! next instruction yields again, until the step's own coroutine has come back to [`bounded`]; it is then dropped and
+//! never resumed. The state itself stays intact and runs the next hook.
 //!
-//! Arming costs two reads of the monotonic clock and a few stores, no system call.
+//! Two things follow for the rest of the crate. Host functions never call back into Lua, since a count hook cannot yield
+//! across a frame of Rust; and host functions that loop poll [`should_stop`], since no Lua instruction runs in them.
+//!
+//! Beginning a step costs two reads of the monotonic clock and a few stores, no system call.
 
 use std::cell::OnceCell;
 use std::ffi::{c_int, c_long};
@@ -52,7 +59,7 @@ pub(crate) fn should_stop() -> bool {
     unsafe { watch.as_ref() }.is_some_and(|watch| watch.killed.load(Relaxed))
 }
 
-/// Where a coroutine stands, also one that was stopped. Nothing when there is no memory left for the words.
+/// The traceback of a coroutine, also of one that was stopped. `None` when there is no memory left for the text.
 pub(crate) fn standing(lua: &Lua, thread: &mlua::Thread) -> Option<String> {
     let stopped = thread.state();
     // SAFETY: mlua runs the closure in a protected call of the main state, which is of the same `Lua` as the coroutine;

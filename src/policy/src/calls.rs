@@ -1,4 +1,4 @@
-//! Events as Lua sees them, and what Lua says as outcomes.
+//! Calls of hooks as Lua sees them, and what hooks return as outcomes.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,14 +8,16 @@ use mlua::{IntoLuaMulti, Lua, Value};
 use super::api::log::truncated;
 use super::api::value_from_json;
 use super::budget::Spent;
-use super::hook::{Action, ClientFacts, DENIED, HookCall, NOT_DEFINED, Outcome, SCRIPT_ERROR, Verdict};
-use super::settings::MAX_WORDS_BYTES;
+use super::hook::{Action, CUT_OFF, ClientFacts, DENIED, HookCall, NOT_DEFINED, Outcome, SCRIPT_ERROR, Verdict};
+use super::hook_table::WhenMissing;
+use super::plain::{Limits, PlainError, to_json};
+use super::settings::{MAX_REASON_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 use super::state::{End, State};
 use moonring_wire::media::TrackInfo;
 
 /// Runs the hook of a call; to the prelude clients are numbers.
 pub(crate) fn start(call: &HookCall, state: &State, budget: Duration) -> (End, Spent) {
-    let (hook, host) = (call.name(), &state.host);
+    let (hook, host) = (call.hook(), &state.host);
     let number = |client: &Rc<ClientFacts>| host.clients.borrow_mut().number(client);
     match call {
         HookCall::ClientConnect { client, auth_token: text } | HookCall::ClientDisconnect { client, reason: text } => {
@@ -30,6 +32,7 @@ pub(crate) fn start(call: &HookCall, state: &State, budget: Duration) -> (End, S
         HookCall::Message { client, message } => {
             state.start_hook(hook, |lua| Ok((number(client), value_from_json(lua, message)?)), budget)
         }
+        HookCall::Admin { request } => state.start_hook(hook, |lua| value_from_json(lua, request), budget),
         HookCall::ActiveSpeakers { clients } => {
             state.start_hook(hook, |lua| lua.create_sequence_from(clients.iter().map(number)), budget)
         }
@@ -38,47 +41,66 @@ pub(crate) fn start(call: &HookCall, state: &State, budget: Duration) -> (End, S
 
 /// A track as the prelude's `track` takes it: quicker than a table made field by field from here.
 fn fields(lua: &Lua, track: &TrackInfo) -> mlua::Result<impl IntoLuaMulti + use<>> {
-    let text = |words: &str| lua.create_string(words);
+    let text = |text: &str| lua.create_string(text);
     let (id, owner, kind) = (text(track.id.as_str())?, text(track.client.as_str())?, text(track.kind.as_str())?);
     let (source, quality, codec) = (text(track.source.as_str())?, text(track.quality())?, text(track.codec.as_sdp())?);
     Ok((id, owner, kind, source, quality, track.layers, codec, track.muted))
 }
 
-/// True when the hook of the call says yes or no.
-pub(crate) fn decides(call: &HookCall) -> bool {
-    matches!(call, HookCall::ClientConnect { .. } | HookCall::PublishRequest { .. } | HookCall::SubscribeRequest { .. })
-}
-
-/// What a hook that has returned says: whether it allows, and if not, why. One that does not decide always does.
+/// The outcome of a hook that has returned. A hook that does not decide always allows.
 pub(crate) fn decided(call: &HookCall, allows: bool, reason: &Value, actions: Vec<Action>) -> Outcome {
-    let verdict = if allows || !decides(call) { Verdict::Allow } else { Verdict::Reject(words_of(reason)) };
-    Outcome { verdict, actions, failed: false, missing: false }
+    let verdict = if allows || !call.decides() { Verdict::Allow } else { Verdict::Reject(reason_text(reason)) };
+    Outcome { verdict, actions, failed: false, missing: false, refused: None, answer: None }
 }
 
-fn words_of(reason: &Value) -> String {
+fn reason_text(reason: &Value) -> String {
     match reason {
-        Value::String(text) => truncated(&text.to_string_lossy(), MAX_WORDS_BYTES).to_owned(),
+        Value::String(text) => truncated(&text.to_string_lossy(), MAX_REASON_BYTES).to_owned(),
         _ => DENIED.to_owned(),
     }
 }
 
 /// The outcome of a call for which the script has no hook.
 pub(crate) fn missing(call: &HookCall) -> Outcome {
-    let verdict = match call {
-        HookCall::ClientConnect { .. } | HookCall::PublishRequest { .. } => Verdict::Reject(NOT_DEFINED.to_owned()),
-        _ => Verdict::Allow,
+    let verdict = match call.spec().when_missing {
+        WhenMissing::Reject => Verdict::Reject(NOT_DEFINED.to_owned()),
+        WhenMissing::Allow | WhenMissing::Ignore => Verdict::Allow,
     };
-    Outcome { verdict, actions: Vec::new(), failed: false, missing: true }
+    Outcome { verdict, actions: Vec::new(), failed: false, missing: true, refused: None, answer: None }
 }
 
 /// The outcome of a call whose hook failed, or could not run.
 pub(crate) fn failed(call: &HookCall) -> Outcome {
-    let verdict = if decides(call) { Verdict::Reject(SCRIPT_ERROR.to_owned()) } else { Verdict::Allow };
-    Outcome { verdict, actions: Vec::new(), failed: true, missing: false }
+    let verdict = if call.decides() { Verdict::Reject(SCRIPT_ERROR.to_owned()) } else { Verdict::Allow };
+    Outcome { verdict, actions: Vec::new(), failed: true, missing: false, refused: None, answer: None }
 }
 
-/// The outcome of a call that came to nothing as its client left.
+/// The outcome of a call whose client has left before it was decided.
 pub(crate) fn left(call: &HookCall) -> Outcome {
-    let verdict = if decides(call) { Verdict::Reject("The client has left".to_owned()) } else { Verdict::Allow };
-    Outcome { verdict, actions: Vec::new(), failed: false, missing: false }
+    let verdict = if call.decides() { Verdict::Reject("The client has left".to_owned()) } else { Verdict::Allow };
+    Outcome { verdict, actions: Vec::new(), failed: false, missing: false, refused: None, answer: None }
+}
+
+/// The outcome of a call that has not been brought before the script, or whose hook has been cut off.
+pub(crate) fn refused(call: &HookCall, reason: &str) -> Outcome {
+    let verdict = if call.decides() { Verdict::Reject(reason.to_owned()) } else { Verdict::Allow };
+    Outcome {
+        verdict,
+        actions: Vec::new(),
+        failed: false,
+        missing: false,
+        refused: Some(reason.to_owned()),
+        answer: None,
+    }
+}
+
+/// The outcome of a call whose hook a reload has ended.
+pub(crate) fn cut_off(call: &HookCall) -> Outcome {
+    refused(call, CUT_OFF)
+}
+
+/// What `on_admin` has returned, as JSON.
+pub(crate) fn answer_json(returned: &Value) -> Result<serde_json::Value, PlainError> {
+    let limits = Limits { bytes: MAX_VALUE_BYTES, depth: MAX_VALUE_DEPTH, values: MAX_VALUE_BYTES };
+    to_json(returned, limits, &mut || false)
 }

@@ -1,44 +1,117 @@
-//! What a hook asked for, kept aside until it has ended well.
+//! What a hook has asked for, held back until it has ended well or calls `sfu.flush`.
 
-use mlua::RegistryKey;
 use std::time::Duration;
 
+use mlua::RegistryKey;
+
+use super::admission::host_bytes_of;
 use super::hook::Action;
-use super::settings::{MAX_ACTIONS, MAX_COUNTERS, MAX_SENT_BYTES};
+use super::settings::{MAX_ACTIONS, MAX_COUNTERS, MAX_SENT_BYTES, MAX_TIMERS};
 
 /// Names a timer within its room.
 pub(crate) type TimerHandle = u32;
 
+/// Bytes that an action takes beside its value.
+const ACTION_BYTES: usize = 96;
+/// Timers set or cleared by one hook.
+const MAX_TIMER_CHANGES: usize = 4 * MAX_TIMERS;
+
 /// A timer to be set.
 pub(crate) struct NewTimer {
     pub(crate) handle: TimerHandle,
+    pub(crate) name: Option<String>,
     pub(crate) delay: Duration,
     pub(crate) repeat: bool,
     pub(crate) function: RegistryKey,
 }
 
-/// Everything that becomes true when a hook ends without an error, and is forgotten when it does not.
+/// A change of the room's timers.
+pub(crate) enum TimerChange {
+    Set(NewTimer),
+    Clear(TimerHandle),
+    ClearNamed(String),
+}
+
+/// Everything that takes effect when a hook ends without an error, and is dropped when it fails.
 #[derive(Default)]
 pub(crate) struct Effects {
     pub(crate) actions: Vec<Action>,
-    pub(crate) timers: Vec<NewTimer>,
-    pub(crate) cleared: Vec<TimerHandle>,
+    pub(crate) timers: Vec<TimerChange>,
     pub(crate) counts: Vec<(String, f64)>,
+    /// What the actions here use of the bounds of one hook.
+    held: Used,
+    /// The same of those that this step has flushed.
+    flushed: Used,
+    /// Bytes of the host that `actions` take.
+    bytes: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Used {
+    actions: usize,
     sent_bytes: usize,
 }
 
 impl Effects {
-    /// Adds an action that carries `bytes` of the script's data.
-    pub(crate) fn push(&mut self, action: Action, bytes: usize) -> Result<(), String> {
-        if self.actions.len() >= MAX_ACTIONS {
+    /// Adds an action whose value has `bytes` bytes as text. `left` is what the room may still hold.
+    pub(crate) fn push(&mut self, action: Action, bytes: usize, left: usize) -> Result<(), String> {
+        let taken = ACTION_BYTES + bytes.max(value_of(&action).map_or(0, host_bytes_of));
+        if self.held.actions + self.flushed.actions >= MAX_ACTIONS {
             return Err(format!("more than {MAX_ACTIONS} actions in one hook"));
         }
-        if self.sent_bytes + bytes > MAX_SENT_BYTES {
+        if self.held.sent_bytes + self.flushed.sent_bytes + bytes > MAX_SENT_BYTES {
             return Err(format!("more than {MAX_SENT_BYTES} bytes sent in one hook"));
         }
-        self.sent_bytes += bytes;
+        if self.bytes + taken > left {
+            return Err("the room's hooks hold too much that is not sent yet: wait less before they end".to_owned());
+        }
+        self.held = Used { actions: self.held.actions + 1, sent_bytes: self.held.sent_bytes + bytes };
+        self.bytes += taken;
         self.actions.push(action);
         Ok(())
+    }
+
+    /// Adds a change of the room's timers.
+    pub(crate) fn change_timers(&mut self, change: TimerChange) -> Result<(), String> {
+        if self.timers.len() >= MAX_TIMER_CHANGES {
+            return Err(format!("more than {MAX_TIMER_CHANGES} timers set and cleared in one hook"));
+        }
+        self.timers.push(change);
+        Ok(())
+    }
+
+    /// Timers that are to be set.
+    pub(crate) fn new_timers(&self) -> usize {
+        self.timers.iter().filter(|change| matches!(change, TimerChange::Set(_))).count()
+    }
+
+    /// Takes out what was asked for so far. It counts towards the bounds until the step ends.
+    pub(crate) fn flush(&mut self) -> Self {
+        let taken = std::mem::take(self);
+        self.flushed = Used {
+            actions: taken.flushed.actions + taken.held.actions,
+            sent_bytes: taken.flushed.sent_bytes + taken.held.sent_bytes,
+        };
+        taken
+    }
+
+    /// A step has ended: what it flushed does not count any more.
+    pub(crate) fn end_step(&mut self) {
+        self.flushed = Used::default();
+    }
+
+    /// Bytes of the host that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+fn value_of(action: &Action) -> Option<&serde_json::Value> {
+    match action {
+        Action::Send { value, .. } | Action::Broadcast { value, .. } | Action::Webhook { data: value, .. } => {
+            Some(value)
+        }
+        _ => None,
     }
 }
 

@@ -3,18 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use slotmap::SlotMap;
 
 use super::budget::stopwatch;
-use super::desk::{Desk, Due};
-use super::graveyard::Graveyard;
+use super::deferred_free::DeferredFree;
+use super::engine_context::{Deadline, EngineContext};
+use super::failure::ReloadError;
 use super::hook::{HookCall, SCRIPT_ERROR};
 use super::host::{Host, RoomFacts};
+use super::library::ResolveError;
 use super::output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequestId, Ticket};
-use super::reload::new_state;
+use super::reload::{Request, new_state};
 use super::room::Room;
 use super::script::Script;
-use super::settings::PolicySettings;
+use super::settings::{MAX_DEADLINES, PolicySettings};
 use super::stats::{PolicyStats, RoomStatus};
 use moonring_wire::id::RoomId;
 
@@ -22,139 +26,163 @@ use moonring_wire::id::RoomId;
 /// [`PolicyOutput::Request`]. After every call, drain [`PolicyEngine::poll_output`].
 pub struct PolicyEngine {
     rooms: SlotMap<PolicyKey, Room>,
-    desk: Desk,
-    graveyard: Graveyard,
-    digging: bool,
+    context: EngineContext,
+    closed: DeferredFree,
+    /// True while [`Deadline::Free`] is set.
+    is_freeing: bool,
 }
 
 impl PolicyEngine {
-    /// An engine without rooms. `seed` is where the scripts' random numbers come from.
+    /// An engine without rooms whose scripts' random numbers follow from `seed`: for tests and measurements.
     pub fn new(settings: PolicySettings, seed: u64) -> Self {
+        Self::with_random(settings, StdRng::seed_from_u64(seed))
+    }
+
+    /// An engine without rooms. `seed` is where the scripts' random numbers and secrets come from: it must be
+    /// unpredictable.
+    pub fn seeded(settings: PolicySettings, seed: [u8; 32]) -> Self {
+        Self::with_random(settings, StdRng::from_seed(seed))
+    }
+
+    fn with_random(settings: PolicySettings, random: StdRng) -> Self {
         Self {
             rooms: SlotMap::with_key(),
-            desk: Desk::new(settings, seed),
-            graveyard: Graveyard::default(),
-            digging: false,
+            context: EngineContext::new(settings, random),
+            closed: DeferredFree::default(),
+            is_freeing: false,
         }
     }
 
-    /// Says what time of day it is (`unix` is the time since 1970 at `now`). Without it, scripts live in 1970.
+    /// Sets the time of day: `unix` is the time since 1970 at `now`. Without it the scripts' clock starts in 1970.
     pub fn set_clock(&mut self, now: Instant, unix: Duration) {
-        self.desk.set_clock(now, unix);
+        self.context.set_clock(now, unix);
     }
 
-    /// Opens a room with a script, or with the reason why there is none. An error is the words for who asked.
+    /// Opens a room with its script. An error has been logged; [`OpenError::reason`] is for the client that asked.
     pub fn open_room(
         &mut self,
         now: Instant,
         room: &RoomId,
-        script: Result<Arc<Script>, String>,
-    ) -> Result<PolicyKey, String> {
+        script: Result<Arc<Script>, ResolveError>,
+    ) -> Result<PolicyKey, OpenError> {
         let tried = script.as_ref().ok().cloned();
-        let opened = script.and_then(|script| {
-            let facts = RoomFacts::new(room.clone(), now, self.desk.unix(now));
+        let opened = script.map_err(OpenError::from).and_then(|script| {
+            let facts = RoomFacts::new(room.clone(), now, self.context.unix(now), self.context.random.clone());
             let host = Host::new(facts.clone(), script);
-            let seed = self.desk.seed();
-            new_state(&self.desk.settings, seed, host, |_| Ok(())).map(|state| (facts, state))
+            let seed = self.context.seed();
+            let state = new_state(&self.context.settings, seed, host, |_| Ok(()))?;
+            Ok((facts, state))
         });
-        let (facts, state) = opened.map_err(|words| {
+        let (facts, state) = opened.inspect_err(|error| {
             let (script, version) =
                 tried.map_or_else(Default::default, |s| (s.name().to_owned(), format!("{:016x}", s.version())));
-            tracing::error!(%room, script, version, "the room was not opened: {words}");
-            SCRIPT_ERROR.to_owned()
+            tracing::error!(%room, script, version, "the room was not opened: {error}");
         })?;
-        let desk = &mut self.desk;
-        let key = self.rooms.insert_with_key(|key| Room::new(key, facts, state, desk, now));
-        let room = &mut self.rooms[key];
-        let asked = room.state.host.effects.take();
-        let actions = room.commit(desk, now, asked);
-        if !actions.is_empty() {
-            desk.outputs.push_back(PolicyOutput::Actions { key, actions });
-        }
+        let context = &mut self.context;
+        let key = self.rooms.insert_with_key(|key| Room::new(key, facts, state, context));
+        self.rooms[key].start(context, now);
         Ok(key)
     }
 
     /// Closes a room: its waits and timers end, outcomes still due never come.
     pub fn close_room(&mut self, now: Instant, key: PolicyKey) {
         if let Some(room) = self.rooms.remove(key) {
-            room.close(&mut self.desk);
+            room.close(&mut self.context);
         }
-        self.bury(now);
+        self.free_closed(now);
     }
 
     /// Asks the script about an event, or tells it of one. Runs as far as it can at once.
     pub fn submit(&mut self, now: Instant, key: PolicyKey, call: HookCall) -> Ticket {
-        let ticket = self.desk.ticket();
+        let ticket = self.context.ticket();
         match self.rooms.get_mut(key) {
-            Some(room) => room.submit(&mut self.desk, now, ticket, call),
+            Some(room) => room.submit(&mut self.context, now, ticket, call),
             None => {
                 let outcome = super::calls::failed(&call);
-                self.desk.outputs.push_back(PolicyOutput::Outcome { ticket, key, outcome });
+                self.context.outputs.push_back(PolicyOutput::Outcome { ticket, key, outcome });
             }
         }
-        self.bury(now);
+        self.free_closed(now);
         ticket
     }
 
     /// What happened since the last call, oldest first.
     pub fn poll_output(&mut self) -> Option<PolicyOutput> {
-        self.desk.outputs.pop_front()
+        self.context.outputs.pop_front()
     }
 
     /// Brings the reply to a request. One that is no longer awaited is dropped.
     pub fn resume(&mut self, now: Instant, request: PolicyRequestId, reply: PolicyReply) {
-        let room = self.desk.requests.get(&request).and_then(|key| self.rooms.get_mut(*key));
+        let room = self.context.requests.get(&request).and_then(|key| self.rooms.get_mut(*key));
         if let Some(room) = room {
-            room.resume(&mut self.desk, now, request, Some(reply));
+            room.end_wait(&mut self.context, now, request, Some(reply));
         }
-        self.bury(now);
+        self.free_closed(now);
     }
 
-    /// Does what is due.
+    /// Does what is due at `now`, as far as the scripts' share of the shard allows; the rest stays due. Media should
+    /// have its turn between two calls.
     pub fn handle_timeout(&mut self, now: Instant) {
-        // What a step makes due in turn is later than `now`, so this ends.
-        while let Some(due) = self.desk.agenda.due(now) {
-            let desk = &mut self.desk;
-            match due {
-                Due::Graves => {
-                    self.digging = false;
-                    self.graveyard.dig();
+        self.context.turns.begin_slice(now);
+        for _ in 0..MAX_DEADLINES {
+            let Some(deadline) = self.context.deadlines.pop_due(now) else { break };
+            match deadline {
+                Deadline::Free => {
+                    self.is_freeing = false;
+                    self.closed.free_slice();
                 }
-                Due::Timer(key, handle) => self.with(key, |room, desk| room.ring(desk, now, handle)),
-                Due::Wait(key, id) => {
-                    if let Some(room) = self.rooms.get_mut(key) {
-                        room.resume(desk, now, id, None);
-                    }
-                }
-                Due::Pump(key) => self.with(key, |room, desk| room.woken(desk, now)),
-                Due::Reload(key) => self.with(key, |room, desk| room.reload_now(desk, now)),
+                Deadline::Timer(key, handle) => self.with(key, |room, context| room.timer_due(context, now, handle)),
+                Deadline::Wait(key, id) => self.with(key, |room, context| room.end_wait(context, now, id, None)),
+                Deadline::Pump(key) => self.with(key, |room, context| room.wake(context, now)),
+                Deadline::Reload(key) => self.with(key, |room, context| room.reload_now(context, now)),
+                Deadline::Resume(key) => self.with(key, |room, context| {
+                    room.resume_script(context, now);
+                }),
             }
         }
-        self.bury(now);
+        while let Some((used, key)) = self.context.turns.pop(now) {
+            self.with(key, |room, context| room.take_turn(context, now, used));
+        }
+        self.free_closed(now);
     }
 
     /// When [`PolicyEngine::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.desk.agenda.next()
+        [self.context.deadlines.next(), self.context.turns.due()].into_iter().flatten().min()
     }
 
     /// Replaces a room's script, with its state, or leaves all as it is; [`PolicyOutput::Reloaded`] says which. It
-    /// happens at once unless hooks of the room wait; then within some seconds. Says how much CPU time it took.
+    /// happens at once unless hooks of the room wait; then within a second. Returns the CPU time that it took.
     pub fn reload(&mut self, now: Instant, key: PolicyKey, script: Arc<Script>) -> Duration {
+        self.reload_with(now, key, Request { script, drops_state: false })
+    }
+
+    /// The same, but the new version starts without the old one's state: the way out when `on_unload` fails.
+    pub fn reload_without_state(&mut self, now: Instant, key: PolicyKey, script: Arc<Script>) -> Duration {
+        self.reload_with(now, key, Request { script, drops_state: true })
+    }
+
+    fn reload_with(&mut self, now: Instant, key: PolicyKey, request: Request) -> Duration {
         let elapsed = stopwatch();
-        self.with(key, |room, desk| room.reload(desk, now, script));
-        self.bury(now);
+        self.with(key, |room, context| room.reload(context, now, request));
+        self.free_closed(now);
         elapsed()
+    }
+
+    /// Lets a suspended script run again. False when there is no such room, or its script is not suspended.
+    pub fn resume_script(&mut self, now: Instant, key: PolicyKey) -> bool {
+        let room = self.rooms.get_mut(key);
+        room.is_some_and(|room| room.resume_script(&mut self.context, now))
     }
 
     /// The script that a room runs.
     pub fn script(&self, key: PolicyKey) -> Option<&Arc<Script>> {
-        self.rooms.get(key).map(|room| &room.state.host.script)
+        self.rooms.get(key).map(Room::script)
     }
 
     /// The script of a room's last reload, however it came out.
     pub fn last_tried(&self, key: PolicyKey) -> Option<&Arc<Script>> {
-        self.rooms.get(key).and_then(|room| room.tried.as_ref())
+        self.rooms.get(key).and_then(Room::last_tried)
     }
 
     /// Whether a reload with `script` would be something new: it is not what the room runs, nor what its last reload
@@ -165,12 +193,12 @@ impl PolicyEngine {
 
     /// What the policies have done, all rooms together.
     pub fn stats(&self) -> &PolicyStats {
-        &self.desk.stats
+        &self.context.stats
     }
 
     /// What scripts counted with `sfu.count`, all rooms together.
     pub fn script_counters(&self) -> impl Iterator<Item = (&str, f64)> {
-        self.desk.counters.iter().map(|(name, n)| (name.as_str(), *n))
+        self.context.counters.iter().map(|(name, n)| (name.as_str(), *n))
     }
 
     /// What a room's policy is and has done.
@@ -178,20 +206,38 @@ impl PolicyEngine {
         self.rooms.get(key).map(Room::status)
     }
 
-    fn with(&mut self, key: PolicyKey, act: impl FnOnce(&mut Room, &mut Desk)) {
+    fn with(&mut self, key: PolicyKey, act: impl FnOnce(&mut Room, &mut EngineContext)) {
         if let Some(room) = self.rooms.get_mut(key) {
-            act(room, &mut self.desk);
+            act(room, &mut self.context);
         }
     }
 
-    /// Frees closed states, big ones later.
-    fn bury(&mut self, now: Instant) {
-        for state in self.desk.closed.drain(..) {
-            self.graveyard.bury(state);
+    /// Frees closed states, large ones in slices.
+    fn free_closed(&mut self, now: Instant) {
+        for state in self.context.closed.drain(..) {
+            self.closed.add(state);
         }
-        if !self.digging && !self.graveyard.is_empty() {
-            self.digging = true;
-            self.desk.agenda.add(now + Graveyard::pause(), Due::Graves);
+        if !self.is_freeing && !self.closed.is_empty() {
+            self.is_freeing = true;
+            self.context.deadlines.add(now + DeferredFree::interval(), Deadline::Free);
         }
+    }
+}
+
+/// Why a room was not opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// There is no script for it.
+    #[error(transparent)]
+    NoScript(#[from] ResolveError),
+    /// Its script did not start.
+    #[error(transparent)]
+    Script(#[from] ReloadError),
+}
+
+impl OpenError {
+    /// The reason for the client that asked for the room; the details are for the operator.
+    pub fn reason(&self) -> &'static str {
+        SCRIPT_ERROR
     }
 }

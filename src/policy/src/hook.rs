@@ -1,4 +1,4 @@
-//! What rooms and policies say to each other: hook calls in, outcomes and actions out.
+//! The interface between a room and its policy: hook calls in, outcomes and actions out.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -7,28 +7,35 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::hook_table::{Hook, HookSpec};
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::TrackInfo;
 
-/// The reason told to a client when a script does not define the hook that would decide.
+/// The reason that a client is given when the script does not define the hook that would decide.
 pub const NOT_DEFINED: &str = "Policy not defined";
-/// The reason told to a client when a script fails.
+/// The reason that a client is given when the script fails.
 pub const SCRIPT_ERROR: &str = "Internal script error";
-/// The reason told to a client when a script says no and gives no words for it.
+/// The reason that a client is given when the script rejects its request without one.
 pub const DENIED: &str = "Permission denied by script";
+/// The reason that a client is given when a reload has ended the hook that was deciding.
+pub const CUT_OFF: &str = "The room's rules have just changed, please try again";
+/// The reason that a client is given when its events make hooks fail again and again.
+pub const FAILS_TOO_OFTEN: &str = "What you sent made the room's script fail too often";
 
-/// Where a client is in its life, as scripts see it.
+/// The stage of a client's life, as scripts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// Its `on_client_connect` has not allowed it yet: not among `sfu.clients()`.
     Pending,
+    /// `on_client_connect` has allowed it, and scripts see it; the room has not told it and the others yet.
+    Admitted,
     /// In the room.
     Joined,
     /// Left: inert.
     Gone,
 }
 
-/// What a client has sent and received, counted where packets pass (one shard, so plain cells).
+/// Traffic of a client, counted where its packets pass. All on one shard, so plain cells.
 #[derive(Debug, Default)]
 pub struct Traffic {
     /// Packets the client published.
@@ -41,97 +48,77 @@ pub struct Traffic {
     pub bytes_out: Cell<u64>,
 }
 
-/// What a script may know of a client; shared by the room and its policy.
+/// The facts about a client that a script may read; shared by the room and its policy.
 #[derive(Debug)]
 pub struct ClientFacts {
-    /// The server's name for it.
+    /// The id that the server gave it.
     pub id: ClientId,
-    /// Where its signalling comes from.
+    /// The address that its signalling comes from.
     pub ip: IpAddr,
-    /// What it said of itself when it joined (bounded by the protocol's message size).
+    /// The metadata that it sent when it joined.
     pub metadata: Value,
-    /// When it joined.
+    /// The time at which it asked to join.
     pub since: Instant,
-    /// Whether it is in the room. The policy engine sets `Joined` in the same step in which a connect is allowed; the room sets `Gone`.
+    /// The policy engine sets `Admitted` in the step in which `on_client_connect` allows it, the room sets `Joined` and
+    /// `Gone`.
     pub presence: Cell<Presence>,
-    /// What it publishes; the room keeps it current.
+    /// The tracks that it publishes; the room keeps the list current.
     pub tracks: RefCell<Vec<TrackInfo>>,
-    /// What it has sent and received.
     pub traffic: Traffic,
 }
 
-/// One event that a script is asked about or told of.
+/// An event for which a hook is called.
 #[derive(Clone, Debug)]
 pub enum HookCall {
     /// `on_client_connect(client, auth_token)`.
-    ClientConnect {
-        /// Who wants in.
-        client: Rc<ClientFacts>,
-        /// What it showed.
-        auth_token: String,
-    },
+    ClientConnect { client: Rc<ClientFacts>, auth_token: String },
     /// `on_client_disconnect(client, reason)`.
-    ClientDisconnect {
-        /// Who left.
-        client: Rc<ClientFacts>,
-        /// Why.
-        reason: String,
-    },
+    ClientDisconnect { client: Rc<ClientFacts>, reason: String },
     /// `on_publish_request(client, track_info)`.
-    PublishRequest {
-        /// Who wants to publish.
-        client: Rc<ClientFacts>,
-        /// What.
-        track: TrackInfo,
-    },
+    PublishRequest { client: Rc<ClientFacts>, track: TrackInfo },
     /// `on_track_published(client, track)`.
-    TrackPublished {
-        /// Who publishes.
-        client: Rc<ClientFacts>,
-        /// What.
-        track: TrackInfo,
-    },
+    TrackPublished { client: Rc<ClientFacts>, track: TrackInfo },
     /// `on_track_unpublished(client, track)`.
-    TrackUnpublished {
-        /// Who published.
-        client: Rc<ClientFacts>,
-        /// What.
-        track: TrackInfo,
-    },
+    TrackUnpublished { client: Rc<ClientFacts>, track: TrackInfo },
     /// `on_subscribe_request(client, track)`.
-    SubscribeRequest {
-        /// Who wants to receive.
-        client: Rc<ClientFacts>,
-        /// What.
-        track: TrackInfo,
-    },
+    SubscribeRequest { client: Rc<ClientFacts>, track: TrackInfo },
     /// `on_message(client, message)`.
-    Message {
-        /// Who sent it.
-        client: Rc<ClientFacts>,
-        /// What it says.
-        message: Value,
-    },
+    Message { client: Rc<ClientFacts>, message: Value },
     /// `on_active_speakers(clients)`, loudest first.
-    ActiveSpeakers {
-        /// Who speaks.
-        clients: Vec<Rc<ClientFacts>>,
-    },
+    ActiveSpeakers { clients: Vec<Rc<ClientFacts>> },
+    /// `on_admin(request)`, whose first value is the answer.
+    Admin { request: Value },
 }
 
 impl HookCall {
+    /// The hook that is called.
+    pub fn hook(&self) -> Hook {
+        match self {
+            Self::ClientConnect { .. } => Hook::ClientConnect,
+            Self::ClientDisconnect { .. } => Hook::ClientDisconnect,
+            Self::PublishRequest { .. } => Hook::PublishRequest,
+            Self::TrackPublished { .. } => Hook::TrackPublished,
+            Self::TrackUnpublished { .. } => Hook::TrackUnpublished,
+            Self::SubscribeRequest { .. } => Hook::SubscribeRequest,
+            Self::Message { .. } => Hook::Message,
+            Self::ActiveSpeakers { .. } => Hook::ActiveSpeakers,
+            Self::Admin { .. } => Hook::Admin,
+        }
+    }
+
+    /// The hook's row in the table of hooks.
+    pub fn spec(&self) -> &'static HookSpec {
+        self.hook().spec()
+    }
+
     /// The name of the Lua function.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::ClientConnect { .. } => "on_client_connect",
-            Self::ClientDisconnect { .. } => "on_client_disconnect",
-            Self::PublishRequest { .. } => "on_publish_request",
-            Self::TrackPublished { .. } => "on_track_published",
-            Self::TrackUnpublished { .. } => "on_track_unpublished",
-            Self::SubscribeRequest { .. } => "on_subscribe_request",
-            Self::Message { .. } => "on_message",
-            Self::ActiveSpeakers { .. } => "on_active_speakers",
-        }
+        self.spec().name
+    }
+
+    /// True when the hook's first return value is a verdict.
+    pub fn decides(&self) -> bool {
+        self.spec().decides
     }
 
     /// The client whose events stay in order with this one.
@@ -144,90 +131,54 @@ impl HookCall {
             | Self::TrackUnpublished { client, .. }
             | Self::SubscribeRequest { client, .. }
             | Self::Message { client, .. } => Some(client),
-            Self::ActiveSpeakers { .. } => None,
+            Self::ActiveSpeakers { .. } | Self::Admin { .. } => None,
         }
     }
 }
 
-/// What a script decided.
+/// The decision of a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The hook returned the boolean `true` (or is one that decides nothing).
+    /// The hook returned the boolean `true`, or it is one that does not decide.
     Allow,
-    /// Anything else, with the words for the client.
+    /// Anything else, with the reason for the client.
     Reject(String),
 }
 
-/// What a script asked for. Applied in order, in the step in which the hook's outcome is.
+/// Something that a script asks the room to do. Actions are applied in order, in one step with the hook's verdict.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// `client:kick(reason)`.
-    Kick {
-        /// Whom.
-        client: ClientId,
-        /// The words for the client.
-        reason: String,
-    },
+    Kick { client: ClientId, reason: String },
     /// `client:send(value)`.
-    Send {
-        /// To whom.
-        client: ClientId,
-        /// What.
-        value: Value,
-    },
+    Send { client: ClientId, value: Value },
     /// `sfu.broadcast(value, except?)`.
-    Broadcast {
-        /// What.
-        value: Value,
-        /// Everybody but.
-        except: Option<ClientId>,
-    },
+    Broadcast { value: Value, except: Option<ClientId> },
     /// `client:set_max_bitrate(bps)`: what it may publish, in bit/s; `None` lifts the limit.
-    SetMaxBitrate {
-        /// Whose.
-        client: ClientId,
-        /// Bit per second.
-        bps: Option<u64>,
-    },
+    SetMaxBitrate { client: ClientId, bps: Option<u64> },
     /// `client:set_max_layer(track, n)`: the highest layer it receives of a track, 0 the lowest; `None` lifts the limit.
-    SetMaxLayer {
-        /// Whose.
-        client: ClientId,
-        /// Of which track.
-        track: TrackId,
-        /// Highest layer.
-        layer: Option<u8>,
-    },
+    SetMaxLayer { client: ClientId, track: TrackId, layer: Option<u8> },
     /// `client:mute(track)` and `client:unmute(track)`.
-    SetMuted {
-        /// Whose.
-        client: ClientId,
-        /// Which.
-        track: TrackId,
-        /// Whether.
-        muted: bool,
-    },
-    /// `sfu.set_audio_last_n(n)`.
-    SetAudioLastN {
-        /// How many of the room are heard at once; `None`: everybody.
-        n: Option<usize>,
-    },
+    SetMuted { client: ClientId, track: TrackId, muted: bool },
+    /// `sfu.set_audio_last_n(n)`: how many of the room are heard at once; `None`: everybody.
+    SetAudioLastN { n: Option<usize> },
     /// `sfu.close(reason)`.
-    CloseRoom {
-        /// The words for everybody.
-        reason: String,
-    },
+    CloseRoom { reason: String },
+    /// `sfu.webhook(event, data)`.
+    Webhook { event: String, data: Value },
 }
 
-/// What came out of one hook. A hook that failed has no actions.
+/// The result of one hook. A hook that failed has no actions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// What it decided.
     pub verdict: Verdict,
-    /// What it asked for.
     pub actions: Vec<Action>,
-    /// True when the script failed (error, time or memory budget); the log says how.
+    /// True when the script failed (by an error, its CPU time or its memory); the log has the details.
     pub failed: bool,
-    /// True when the script has no such hook.
+    /// True when the script does not define the hook.
     pub missing: bool,
+    /// Why the event was not brought before the script, or not decided by it; the text is for the client.
+    pub refused: Option<String>,
+    /// What `on_admin` has answered.
+    pub answer: Option<Value>,
 }

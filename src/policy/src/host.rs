@@ -1,4 +1,4 @@
-//! What the functions that a script calls reach of the world: its room, nothing else.
+//! The part of the world that host functions reach: the room of their script, nothing else.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mlua::{Table, Value};
+use rand::rngs::StdRng;
 
 use super::effects::{Effects, TimerHandle};
-use super::hook::{ClientFacts, Presence};
+use super::hook::{Action, ClientFacts, Presence};
 use super::output::PolicyRequest;
 use super::script::Script;
 use super::settings::{LOG_WINDOW, MAX_LOG_LINES};
@@ -18,6 +19,9 @@ use moonring_wire::id::RoomId;
 
 /// Departed clients that are looked at when one more departs: more than one, so that they don't pile up.
 const SWEPT_PER_DEPARTURE: usize = 4;
+
+/// A generator that is safe for secrets, as far as its seed is.
+pub(crate) type Random = Rc<RefCell<StdRng>>;
 
 /// What survives a reload: shared by a room's old and new state.
 pub(crate) struct RoomFacts {
@@ -30,18 +34,24 @@ pub(crate) struct RoomFacts {
     pub(crate) unix: Cell<Duration>,
     /// When the room was opened, for `os.clock`.
     pub(crate) opened: Instant,
+    /// Bytes of the host that the room may still take in the step that runs.
+    pub(crate) host_bytes_left: Cell<usize>,
+    /// Shared by all rooms of the shard.
+    pub(crate) random: Random,
     next_timer: Cell<TimerHandle>,
     log_window: Cell<(Instant, u32)>,
 }
 
 impl RoomFacts {
-    pub(crate) fn new(id: RoomId, now: Instant, unix: Duration) -> Rc<Self> {
+    pub(crate) fn new(id: RoomId, now: Instant, unix: Duration, random: Random) -> Rc<Self> {
         Rc::new(Self {
             id,
             roster: RefCell::default(),
             now: Cell::new(now),
             unix: Cell::new(unix),
             opened: now,
+            host_bytes_left: Cell::new(usize::MAX),
+            random,
             next_timer: Cell::new(1),
             log_window: Cell::new((now, 0)),
         })
@@ -49,11 +59,11 @@ impl RoomFacts {
 
     pub(crate) fn client(&self, id: &str) -> Option<Rc<ClientFacts>> {
         let roster = self.roster.borrow();
-        roster.iter().find(|client| client.id.as_str() == id && client.presence.get() == Presence::Joined).cloned()
+        roster.iter().find(|client| client.id.as_str() == id && client.presence.get() != Presence::Gone).cloned()
     }
 
     pub(crate) fn joined(&self) -> Vec<Rc<ClientFacts>> {
-        self.roster.borrow().iter().filter(|client| client.presence.get() == Presence::Joined).cloned().collect()
+        self.roster.borrow().iter().filter(|client| client.presence.get() != Presence::Gone).cloned().collect()
     }
 
     pub(crate) fn next_timer(&self) -> TimerHandle {
@@ -92,6 +102,8 @@ pub(crate) struct Host {
     pub(crate) hook: Cell<&'static str>,
     /// What the hook that runs has asked for.
     pub(crate) effects: RefCell<Effects>,
+    /// What it has asked for and flushed.
+    pub(crate) flushed: RefCell<Vec<Effects>>,
     /// What the hook that runs wants to wait for.
     pub(crate) wait: RefCell<Option<WaitFor>>,
     /// Timers that are set.
@@ -107,10 +119,16 @@ impl Host {
             script,
             hook: Cell::new("main chunk"),
             effects: RefCell::default(),
+            flushed: RefCell::default(),
             wait: RefCell::default(),
             timers: Cell::new(0),
             clients: RefCell::default(),
         })
+    }
+
+    /// Adds an action of the hook that runs. Its value has `bytes` bytes as text.
+    pub(crate) fn act(&self, action: Action, bytes: usize) -> Result<(), String> {
+        self.effects.borrow_mut().push(action, bytes, self.room.host_bytes_left.get())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The scripts there are, and which room runs which.
+//! The scripts of the scripts folder, and the rules that choose one for a room.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +25,17 @@ impl ScriptRule {
     pub fn new(pattern: &Glob, script: &str) -> Self {
         Self { pattern: pattern.compile_matcher(), script: script.to_owned() }
     }
+}
+
+/// Why there is no script for a room.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// No file of that name is there.
+    #[error("there is no script {0} in the scripts folder")]
+    Missing(String),
+    /// No version of the script can be used.
+    #[error(transparent)]
+    Broken(#[from] ScriptError),
 }
 
 /// All scripts, by their path below the scripts folder, compiled or with the reason why not.
@@ -97,9 +108,8 @@ impl ScriptLibrary {
         self.scripts.iter().map(|(name, script)| (name.as_str(), script))
     }
 
-    /// The script that `room` runs: its own, the first rule's, the default one. The error says, for the log, why there
-    /// is none.
-    pub fn resolve(&self, room: &RoomId) -> Result<Arc<Script>, String> {
+    /// The script that `room` runs: its own, the one of the first rule that matches, or the default one.
+    pub fn resolve(&self, room: &RoomId) -> Result<Arc<Script>, ResolveError> {
         let own = format!("{ROOMS_FOLDER}/{room}.lua");
         let name = if self.scripts.contains_key(&own) {
             own.as_str()
@@ -109,8 +119,8 @@ impl ScriptLibrary {
         };
         match self.scripts.get(name) {
             Some(Ok(script)) => Ok(script.clone()),
-            Some(Err(error)) => Err(error.to_string()),
-            None => Err(format!("there is no script {name} in the scripts folder")),
+            Some(Err(error)) => Err(ResolveError::Broken(error.clone())),
+            None => Err(ResolveError::Missing(name.to_owned())),
         }
     }
 }
@@ -137,8 +147,8 @@ mod tests {
             ("bad", Err("rooms/bad.lua:1: unexpected symbol near '<eof>'")),
         ] {
             let resolved = library.resolve(&RoomId::parse(room).unwrap());
-            let resolved = resolved.as_ref().map(|s| s.name()).map_err(String::as_str);
-            assert_eq!(resolved, expected, "{room}");
+            let resolved = resolved.as_ref().map(|s| s.name()).map_err(ToString::to_string);
+            assert_eq!(resolved, expected.map_err(str::to_owned), "{room}");
         }
     }
 }

@@ -5,13 +5,15 @@
 
 use std::fmt;
 
-use mlua::{LightUserData, Value};
+use mlua::{LightUserData, Lua, Table, Value};
 use thiserror::Error;
 
 pub use self::json::{from_json, to_json};
+pub use self::json_text::{TextError, from_json_text};
 pub use self::reload::{decode, encode};
 
 mod json;
+mod json_text;
 #[cfg(test)]
 mod measure;
 mod reload;
@@ -24,6 +26,31 @@ pub const NULL: Value = Value::NULL;
 pub const EMPTY_ARRAY: Value = Value::LightUserData(EMPTY_ARRAY_POINTER);
 /// No address, just a number that differs from null's.
 const EMPTY_ARRAY_POINTER: LightUserData = LightUserData(std::ptr::without_provenance_mut(1));
+
+/// Where a state keeps the metatable of empty arrays.
+const ARRAYS: &str = "moonring.arrays";
+
+/// An empty table that becomes `[]` again as long as it stays empty: what an empty array of JSON becomes. It is known
+/// by its metatable, which has the key [`EMPTY_ARRAY`].
+pub fn array_table(lua: &Lua) -> mlua::Result<Table> {
+    let metatable = match lua.named_registry_value::<Value>(ARRAYS)? {
+        Value::Table(metatable) => metatable,
+        _ => {
+            let metatable = lua.create_table()?;
+            metatable.raw_set(EMPTY_ARRAY, true)?;
+            lua.set_named_registry_value(ARRAYS, &metatable)?;
+            metatable
+        }
+    };
+    let table = lua.create_table()?;
+    table.set_metatable(Some(metatable))?;
+    Ok(table)
+}
+
+/// True for a table that [`array_table`] has made.
+fn is_array_table(table: &Table) -> bool {
+    table.metatable().is_some_and(|metatable| matches!(metatable.raw_get(EMPTY_ARRAY), Ok(Value::Boolean(true))))
+}
 
 /// The deepest nesting whatever the limits say: conversion recurses, and this bounds its stack.
 pub const MAX_DEPTH: usize = 128;
@@ -44,7 +71,7 @@ pub struct Limits {
 }
 
 /// What is wrong, and where.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlainError {
     /// The name of the whole: `state` or `value`.
     root: &'static str,
@@ -169,7 +196,7 @@ fn shown_key(key: &Value) -> String {
 /// Visits the raw pairs of a table until one fails. Only one pair is alive at a time: a state has room for about 8,000 references.
 fn try_pairs(
     root: &'static str,
-    table: &mlua::Table,
+    table: &Table,
     mut visit: impl FnMut(Value, Value) -> Result<(), PlainError>,
 ) -> Result<(), PlainError> {
     let mut failure = None;

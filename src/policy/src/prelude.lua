@@ -1,5 +1,5 @@
--- Runs in every room's state before the room's script: leaves of Lua what is safe, replaces what cannot be stopped,
--- and builds `sfu` and the methods of clients from the host's functions. Compiled once for the process.
+-- Runs in every room's state before the room's script: keeps the safe part of Lua, replaces what cannot be stopped, and
+-- builds `sfu` and the methods of clients from the host's functions. Compiled once for the process.
 --
 -- Nothing here reads a global or calls a string method after this chunk has run: a script may change all of them.
 local call, H, WAIT, FAIL, HOOKS, config, plain_find = ...
@@ -49,6 +49,7 @@ keep(coroutine, { "create", "resume", "running", "status", "wrap", "yield" })
 -- 2. Replacements for what no hook interrupts, what would tell addresses, or what would run Lua beneath C.
 local OPAQUE = { table = true, ["function"] = true, thread = true, userdata = true }
 local function tostring(...)
+  if select("#", ...) == 0 then error("bad argument #1 to 'tostring' (value expected)", 2) end
   local s, t = tostring0(...), type((...))
   if OPAQUE[t] and (strsub(s, 1, #t + 4) == t .. ": 0x" or strsub(s, 1, #t + 9) == t .. ": builtin") then return t end
   return s
@@ -60,7 +61,12 @@ local function handled(handler, ok, ...)
   if ok then return true, ... end
   return false, handler(...)
 end
-G.xpcall = function(f, handler, ...) return handled(handler, pcall(f, ...)) end
+G.xpcall = function(f, handler, ...)
+  if type(handler) ~= "function" then
+    error("bad argument #2 to 'xpcall' (function expected, got " .. type(handler) .. ")", 2)
+  end
+  return handled(handler, pcall(f, ...))
+end
 
 local MAX_REP = 1048576
 string.rep = function(s, n, sep)
@@ -198,6 +204,7 @@ local function unwrapped(ok, ...)
   return ...
 end
 coroutine.wrap = function(f)
+  if type(f) ~= "function" then error("bad argument #1 to 'wrap' (function expected, got " .. type(f) .. ")", 2) end
   local co = create(f)
   return function(...)
     if nested(co) then error("C stack overflow", 2) end
@@ -222,6 +229,7 @@ end
 -- 4. Clients: to the host they are numbers, to a script empty userdata with methods. A script cannot make one, and the
 -- object of a client is the same one as long as the script holds it.
 local METHODS, get_id = {}, H.client_get_id
+local utf8_char, utf8_next, module_chunk = H.utf8_char, H.utf8_next, H.module
 local NUMBERS, OBJECTS = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "v" })
 local prototype = newproxy(true)
 do
@@ -249,6 +257,34 @@ for _, name in pairs({ "get_id", "get_ip", "get_metadata", "kick", "send", "set_
 end
 
 -- 5. `sfu`, and the parts of `os` that make sense here.
+G.utf8 = {
+  charpattern = "[%z\1-\127\194-\244][\128-\191]*",
+  char = function(...)
+    local n, chars = select("#", ...), { ... }
+    for i = 1, n do chars[i] = check_here(call(utf8_char, chars[i])) end
+    return concat(chars, "", 1, n)
+  end,
+  codepoint = host(H.utf8_codepoint), len = host(H.utf8_len), offset = host(H.utf8_offset),
+  codes = function(text)
+    return function(text, at) return check_here(call(utf8_next, text, at)) end, text, 0
+  end,
+}
+local LOADED, LOADING = {}, {}
+G.require = function(name)
+  local loaded = LOADED[name]
+  if loaded == LOADING then error("module '" .. name .. "' requires itself", 2) end
+  if loaded ~= nil then return loaded end
+  local chunk = check_here(call(module_chunk, name))
+  LOADED[name] = LOADING
+  local ok, value = pcall(chunk, name)
+  if ok and value == nil then value = true end
+  if not ok then
+    LOADED[name] = nil
+    error(value, 0)
+  end
+  LOADED[name] = value
+  return value
+end
 G.os = { time = host(H.time), clock = host(H.clock), date = host(H.date) }
 -- `H` itself is used by nothing that stays, so that it goes, with the names in it.
 local log, clients, client, broadcast = H.log, H.clients, H.client, H.broadcast
@@ -256,9 +292,34 @@ local function logger(level)
   return function(message) call(log, level, tostring(message)) end
 end
 G.print = function(...)
-  local n, words = select("#", ...), { ... }
-  for i = 1, n do words[i] = tostring(words[i]) end
-  call(log, 2, concat(words, "\t", 1, n))
+  local n, texts = select("#", ...), { ... }
+  for i = 1, n do texts[i] = tostring(texts[i]) end
+  call(log, 2, concat(texts, "\t", 1, n))
+end
+local function store(keys)
+  local function operation(name) return waiting(H[keys .. "_" .. name]) end
+  return { get = operation("get"), set = operation("set"), delete = operation("delete"), incr = operation("incr"),
+    compare_and_set = operation("compare_and_set") }
+end
+-- Sets of public keys by their URL: fetched again when they are old, and sooner when a key is missing.
+local JWKS_KEPT, JWKS_PAUSE, JWKS_STALE, MAX_JWKS = 600, 10, 86400, 8
+local jwks, jwks_count, clock, http = {}, 0, H.now, waiting(H.http)
+local function jwks_of(url, again)
+  if type(url) ~= "string" then error("bad argument 'url' to 'sfu.jwks' (string expected, got " .. type(url) .. ")", 2) end
+  local known = jwks[url]
+  local age = known and call(clock) - known.at
+  if known and age < (again and JWKS_PAUSE or JWKS_KEPT) then return known.text end
+  local reply, why = http(url)
+  if not reply or reply.status ~= 200 then
+    if known and age < JWKS_STALE then return known.text end
+    return nil, why or "the keys' server answers with status " .. reply.status
+  end
+  if not jwks[url] then
+    if jwks_count == MAX_JWKS then jwks, jwks_count = {}, 0 end
+    jwks_count = jwks_count + 1
+  end
+  jwks[url] = { text = reply.body, at = call(clock) }
+  return reply.body
 end
 G.sfu = {
   room_id = H.room_id,
@@ -270,7 +331,7 @@ G.sfu = {
     if except ~= nil then except = NUMBERS[except] or false end
     return check(call(broadcast, value, except))
   end,
-  close = host(H.close),
+  close = host(H.close), flush = host(H.flush), webhook = host(H.webhook),
   set_audio_last_n = host(H.set_audio_last_n),
   now = host(H.now),
   set_timeout = host(H.set_timeout), set_interval = host(H.set_interval), clear = host(H.clear),
@@ -279,19 +340,19 @@ G.sfu = {
   json = { encode = host(H.json_encode), decode = host(H.json_decode), null = H.json_null,
     empty_array = H.json_empty_array },
   base64 = { encode = host(H.base64_encode), decode = host(H.base64_decode) },
-  sha256 = host(H.sha256), hmac_sha256 = host(H.hmac_sha256), jwt_verify = host(H.jwt_verify),
-  shared = {
-    get = waiting(H.shared_get), set = waiting(H.shared_set), delete = waiting(H.shared_delete),
-    incr = waiting(H.shared_incr),
-  },
+  sha256 = host(H.sha256), hmac_sha256 = host(H.hmac_sha256), jwt_verify = host(H.jwt_verify), jwt_sign = host(H.jwt_sign), jwks = jwks_of,
+  uuid = host(H.uuid), random_bytes = host(H.random_bytes), url_encode = host(H.url_encode), equal = host(H.equal),
+  shared = store("shared"), store = store("store"),
 }
+G.sfu.store.global = store("global")
 -- 6. The body of the coroutines that hooks run in, one hook after the other: gets a hook's number or a function, and
 -- yields how it ended: MISSING there is no such hook; ALLOWED it decided and said true, or does not decide and said
--- nothing; RETURNED otherwise: SAID[1] is the reason, or its first value; FAILED: it is the traceback. WAITS is a wait.
-local traceback, SAID = H.traceback, {}
+-- nothing; RETURNED otherwise: RESULT[1] is the reason, or its first value; FAILED: it is the traceback. WAITS is a wait.
+local traceback, RESULT = H.traceback, {}
+local NAMES, ARGUMENTS, DECIDES = HOOKS.names, HOOKS.arguments, HOOKS.decides
 local function ended(decides, ok, a, b)
   if not ok then
-    SAID[1] = a
+    RESULT[1] = a
     return FAILED
   end
   if decides then
@@ -300,31 +361,29 @@ local function ended(decides, ok, a, b)
   elseif a == nil then
     return ALLOWED
   end
-  SAID[1] = a
+  RESULT[1] = a
   return RETURNED
 end
 local function track(id, client_id, kind, source, quality, layers, codec, muted)
   return { id = id, client_id = client_id, kind = kind, source = source, quality = quality, simulcast = layers,
     codec = codec, codecs = { codec }, muted = muted }
 end
--- Hooks 2 to 8 are about a client, 4 to 7 also about a track, 9 is about several clients; 2, 4 and 7 decide.
+-- What a hook is given and whether it decides: hook_table.rs.
 local function run(what, a, ...)
   if type(what) ~= "number" then return ended(false, xpcall(what, traceback)) end
-  local f = rawget(G, HOOKS[what])
+  local f, takes, decides = rawget(G, NAMES[what]), ARGUMENTS[what], DECIDES[what]
   if f == nil then return MISSING end
-  if what >= 4 and what <= 7 then
-    return ended(what == 4 or what == 7, xpcall(f, traceback, object(a), track(...)))
-  end
-  if what == 9 then
-    a = objects(a)
-  elseif what >= 2 and what <= 8 then
+  if takes == "client and track" then return ended(decides, xpcall(f, traceback, object(a), track(...))) end
+  if takes == "client" then
     a = object(a)
+  elseif takes == "clients" then
+    a = objects(a)
   end
-  return ended(what == 2, xpcall(f, traceback, a, ...))
+  return ended(decides, xpcall(f, traceback, a, ...))
 end
 local function loop(...) return loop(yield(run(...))) end
 local function runner(...)
   RUNNERS[running()] = true
   return loop(...)
 end
-return runner, OBJECTS, SAID
+return runner, OBJECTS, RESULT

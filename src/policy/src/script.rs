@@ -7,15 +7,27 @@ use mlua::{Lua, LuaOptions, StdLib};
 use sha2::{Digest, Sha256};
 
 use super::settings::MAX_SOURCE_BYTES;
+use super::tokens;
 
 /// The first byte of LuaJIT's bytecode, which no text starts with.
 const BYTECODE_MARK: u8 = 0x1b;
 
-/// A compiled script.
+/// Longest name of a module.
+pub(crate) const MAX_MODULE_NAME: usize = 64;
+/// Modules that one script may consist of.
+const MAX_MODULES: usize = 64;
+/// The folder of modules, below the scripts folder.
+pub const MODULES_FOLDER: &str = "lib";
+
+/// Reads the source of a module by its name, or says why it cannot.
+pub type LoadModule<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>, String>;
+
+/// A compiled script, with the modules that it requires.
 pub struct Script {
     name: String,
     version: u64,
     bytecode: Box<[u8]>,
+    modules: Vec<(String, Box<[u8]>)>,
 }
 
 /// Why a script cannot be used, with file and line where there is one.
@@ -36,19 +48,42 @@ impl ScriptError {
 }
 
 impl Script {
-    /// Compiles Lua source text. `name` stands in messages: `name:line: ...`.
+    /// Compiles Lua source text that requires no modules. `name` stands in messages: `name:line: ...`.
     pub fn compile(name: &str, source: &[u8]) -> Result<Self, ScriptError> {
-        if source.len() > MAX_SOURCE_BYTES {
-            let bytes = source.len();
-            return Err(ScriptError(format!("{name}: is {bytes} bytes long, at most {MAX_SOURCE_BYTES} are allowed")));
+        Self::compile_with(name, source, &|module| Err(format!("there is no {}", module_file(module))))
+    }
+
+    /// Compiles Lua source text and the modules that it requires by names that are written out, `require("name")`. The
+    /// version follows from all of them.
+    pub fn compile_with(name: &str, source: &[u8], load: LoadModule<'_>) -> Result<Self, ScriptError> {
+        let bytecode = checked(name, source)?;
+        let mut hash = Sha256::new_with_prefix(source);
+        let (mut modules, mut wanted) = (Vec::<(String, Box<[u8]>)>::new(), required(name, source)?);
+        while let Some((module, place)) = wanted.pop() {
+            if modules.iter().any(|(known, _)| *known == module) {
+                continue;
+            }
+            if modules.len() == MAX_MODULES {
+                return Err(ScriptError(format!("{place}: more than {MAX_MODULES} modules")));
+            }
+            let text = load(&module).map_err(|message| ScriptError(format!("{place}: {message}")))?;
+            let file = module_file(&module);
+            hash.update(file.as_bytes());
+            hash.update(&text);
+            modules.push((module, checked(&file, &text)?));
+            wanted.extend(required(&file, &text)?);
         }
-        if source.iter().all(u8::is_ascii_whitespace) {
-            return Err(ScriptError(format!("{name}: is empty")));
-        }
-        if source[0] == BYTECODE_MARK {
-            return Err(ScriptError(format!("{name}: is compiled bytecode, only source text is allowed")));
-        }
-        Ok(Self { name: name.to_owned(), version: version_of(source), bytecode: bytecode_of(name, source)? })
+        Ok(Self { name: name.to_owned(), version: version_of(hash), bytecode, modules })
+    }
+
+    /// The bytecode of a module that the script requires.
+    pub(crate) fn module(&self, name: &str) -> Option<&[u8]> {
+        self.modules.iter().find(|(known, _)| known == name).map(|(_, bytecode)| &**bytecode)
+    }
+
+    /// The names of the modules that the script consists of.
+    pub fn modules(&self) -> impl Iterator<Item = &str> {
+        self.modules.iter().map(|(name, _)| name.as_str())
     }
 
     /// The name it was compiled with.
@@ -96,7 +131,7 @@ fn compiled(name: &str, source: &[u8], strip: bool) -> Result<Box<[u8]>, ScriptE
     Ok(chunk.into_function().map_err(error)?.dump(strip).into_boxed_slice())
 }
 
-/// An mlua error as Lua words it, without the crate's prefix.
+/// The message of an mlua error as Lua has it, without the crate's prefix.
 pub(crate) fn message_of(error: &mlua::Error) -> String {
     match error {
         mlua::Error::SyntaxError { message, .. } => message.clone(),
@@ -106,9 +141,46 @@ pub(crate) fn message_of(error: &mlua::Error) -> String {
     }
 }
 
-fn version_of(source: &[u8]) -> u64 {
-    let hash = Sha256::digest(source);
-    u64::from_be_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]])
+fn version_of(hash: Sha256) -> u64 {
+    let hash = hash.finalize();
+    u64::from_be_bytes(std::array::from_fn(|at| hash[at]))
+}
+
+/// The bytecode of a text that may be a script.
+fn checked(name: &str, source: &[u8]) -> Result<Box<[u8]>, ScriptError> {
+    if source.len() > MAX_SOURCE_BYTES {
+        let bytes = source.len();
+        return Err(ScriptError(format!("{name}: is {bytes} bytes long, at most {MAX_SOURCE_BYTES} are allowed")));
+    }
+    if source.iter().all(u8::is_ascii_whitespace) {
+        return Err(ScriptError(format!("{name}: is empty")));
+    }
+    if source[0] == BYTECODE_MARK {
+        return Err(ScriptError(format!("{name}: is compiled bytecode, only source text is allowed")));
+    }
+    bytecode_of(name, source)
+}
+
+/// The modules that a text requires by names that are written out, with `file:line`. The last one comes first.
+fn required(file: &str, source: &[u8]) -> Result<Vec<(String, String)>, ScriptError> {
+    let text = String::from_utf8_lossy(source);
+    let mut found = Vec::new();
+    for (line, name) in tokens::required(&tokens::tokens(&text)) {
+        let place = format!("{file}:{line}");
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if name.is_empty() || name.len() > MAX_MODULE_NAME || !name.chars().all(fits) {
+            let message = format!("{place}: '{name}' is not the name of a module: letters, digits, '_' and '-'");
+            return Err(ScriptError(message));
+        }
+        found.push((name.to_owned(), place));
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// The file of a module, below the scripts folder.
+pub fn module_file(module: &str) -> String {
+    format!("{MODULES_FOLDER}/{module}.lua")
 }
 
 #[cfg(test)]
@@ -135,5 +207,27 @@ mod tests {
         let compile = |text: &[u8]| Script::compile("a.lua", text).unwrap().version();
         assert_eq!(compile(b"x = 1"), compile(b"x = 1"));
         assert_ne!(compile(b"x = 1"), compile(b"x = 2"));
+    }
+
+    #[test]
+    fn a_script_is_compiled_with_the_modules_that_it_requires() {
+        let load = |name: &str| match name {
+            "a" => Ok(b"local b = require 'b' return { b = b }".to_vec()),
+            "b" => Ok(b"return 1".to_vec()),
+            "broken" => Ok(b"\nreturn =".to_vec()),
+            other => Err(format!("there is no lib/{other}.lua")),
+        };
+        let compile = |text: &str| Script::compile_with("x.lua", text.as_bytes(), &load);
+        let script = compile("local a, b = require(\"a\"), require [[b]]").unwrap();
+        assert_eq!(script.modules().collect::<Vec<_>>(), ["a", "b"]);
+        assert_ne!(script.version(), Script::compile("x.lua", b"return").unwrap().version());
+        for (text, expected) in [
+            ("\nrequire('c')", "x.lua:2: there is no lib/c.lua"),
+            ("require('broken')", "lib/broken.lua:2: unexpected symbol near '='"),
+            ("require('../a')", "x.lua:1: '../a' is not the name of a module: letters, digits, '_' and '-'"),
+        ] {
+            assert_eq!(compile(text).unwrap_err().to_string(), expected);
+        }
+        assert!(compile("local name = 'c' local required = x.require('d') require(name)").is_ok());
     }
 }

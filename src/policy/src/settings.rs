@@ -1,4 +1,4 @@
-//! What bounds a policy: everything that a script could otherwise grow, hold or repeat.
+//! The bounds of a policy: of everything that a script could otherwise grow, hold or repeat.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ pub const MAX_SOURCE_BYTES: usize = 256 * 1024;
 pub(crate) const MAX_VALUE_BYTES: usize = 64 * 1024;
 /// Levels of nesting of a JSON value that crosses.
 pub(crate) const MAX_VALUE_DEPTH: usize = 32;
-/// Bytes of a script's words for a client (reasons, log lines).
-pub(crate) const MAX_WORDS_BYTES: usize = 1024;
+/// Bytes of a reason that a script gives a client.
+pub(crate) const MAX_REASON_BYTES: usize = 1024;
 /// Bytes of a log line of a script.
 pub(crate) const MAX_LOG_BYTES: usize = 4096;
 /// Log lines of one room's script in [`LOG_WINDOW`].
@@ -28,23 +28,42 @@ pub(crate) const MAX_TIMERS: usize = 256;
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// The longest that a timer or a sleep takes.
 pub(crate) const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Hooks of one room that wait at the same time. Each keeps a coroutine in the room's memory.
+/// Hooks of one room that wait at the same time, joins aside. Each keeps a coroutine in the room's memory; further ones
+/// begin when one has ended.
 pub(crate) const MAX_WAITING: usize = 256;
-/// Requests of one room (HTTP, shared store) under way at the same time.
+/// Joins of one room that are being decided at the same time.
+pub(crate) const MAX_WAITING_JOINS: usize = 128;
+/// Requests of one room (HTTP, shared store) under way at the same time; further ones wait within their time limit.
 pub(crate) const MAX_REQUESTS: usize = 32;
 /// How much longer than its own time limit an HTTP request may stay unanswered before the engine gives it up.
 pub(crate) const REQUEST_GRACE: Duration = Duration::from_secs(2);
 /// The longest time limit a script can give an HTTP request, and the time limit of the shared store.
 pub(crate) const MAX_REQUEST_TIME: Duration = Duration::from_secs(30);
 /// How long a reload waits for the hooks of the old version that wait.
-pub(crate) const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const RELOAD_PATIENCE: Duration = Duration::from_secs(1);
 /// Names of counters of one room's script (`sfu.count`).
 pub(crate) const MAX_COUNTERS: usize = 64;
 /// Names of counters of all rooms of a shard together.
 pub(crate) const MAX_SHARD_COUNTERS: usize = 1024;
 /// Coroutines kept for the next hook of a room.
 pub(crate) const MAX_IDLE_RUNNERS: usize = 4;
-/// What the failures of a script are held against, see [`PolicySettings::strikes`].
+/// CPU time that a step is charged beside the one in Lua: the queues, the outcome, its way to the room.
+pub(crate) const STEP_OVERHEAD: Duration = Duration::from_micros(1);
+/// How far above its share the sum of all rooms of a shard may go for a moment.
+pub(crate) const SHARD_BURST: Duration = Duration::from_millis(10);
+/// Deadlines that one call of `handle_timeout` looks at; the others stay due.
+pub(crate) const MAX_DEADLINES: usize = 256;
+/// Levels of nesting of a client's metadata.
+pub(crate) const MAX_METADATA_DEPTH: usize = 8;
+/// Values in a client's metadata, keys aside.
+pub(crate) const MAX_METADATA_VALUES: usize = 512;
+/// Values in a client's message, keys aside.
+pub(crate) const MAX_MESSAGE_VALUES: usize = 10_000;
+/// The first pause of a script that is suspended; each further one is twice as long.
+pub(crate) const FIRST_SUSPENSION: Duration = Duration::from_secs(30);
+/// The longest pause of a script that is suspended.
+pub(crate) const LONGEST_SUSPENSION: Duration = Duration::from_secs(3600);
+/// The time within which strikes add up, see [`PolicySettings::strikes`].
 pub(crate) const STRIKE_WINDOW: Duration = Duration::from_secs(60);
 /// Strikes of a hook that ended with an error.
 pub(crate) const STRIKES_OF_ERROR: u32 = 1;
@@ -68,16 +87,27 @@ pub struct PolicySettings {
     pub load_budget: Duration,
     /// Memory of one state.
     pub memory_bytes: usize,
-    /// The share of the shard's time that one room's hooks may take for long: 0.02 is 2 %.
+    /// The share of the shard's time that one room's hooks may take for long: 0.02 is 2 %, 0 is no limit.
     pub cpu_share: f64,
+    /// The share of the shard's time that the hooks of all rooms together may take for long; 0 is no limit.
+    pub shard_share: f64,
+    /// CPU time that hooks may take before media runs again, as far as their steps are short.
+    pub slice: Duration,
     /// How far above its share a room may go for a moment.
     pub cpu_burst: Duration,
     /// Bytes of state that cross a reload.
     pub state_bytes: usize,
     /// Events of one room that wait for their hook.
     pub max_queued_events: usize,
-    /// Strikes within a minute that put a script aside: an error is one, a hook that had to be stopped is five.
+    /// Joins of one room that wait for their hook.
+    pub max_queued_joins: usize,
+    /// Bytes that the host holds for one room: queued events, unsent actions, requests and replies.
+    pub host_bytes: usize,
+    /// Strikes within a minute after which a script is suspended: an error is one, a hook that had to be stopped is five.
     pub strikes: u32,
+    /// Strikes within a minute, on hooks that only the events of one client make fail, after which that client is
+    /// disconnected. 0 is never.
+    pub client_strikes: u32,
     /// What scripts see as `sfu.config`.
     pub config: Map<String, Value>,
 }
@@ -89,10 +119,15 @@ impl Default for PolicySettings {
             load_budget: Duration::from_millis(20),
             memory_bytes: 2 * 1024 * 1024,
             cpu_share: 0.02,
+            shard_share: 0.25,
+            slice: Duration::from_micros(250),
             cpu_burst: Duration::from_millis(20),
             state_bytes: 256 * 1024,
             max_queued_events: 1024,
+            max_queued_joins: 1024,
+            host_bytes: 4 * 1024 * 1024,
             strikes: 50,
+            client_strikes: 25,
             config: Map::new(),
         }
     }

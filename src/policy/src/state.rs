@@ -1,4 +1,4 @@
-//! One LuaJIT state: its creation, its sandbox, and the coroutines in which its hooks run.
+//! One LuaJIT state: its creation, its sandbox, and the coroutines that its hooks run in.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
@@ -15,25 +15,13 @@ use mlua::{
 
 use super::api::{self, log::PRELUDE_NAME, log::without_our_frames};
 use super::budget::{Spent, bounded, should_stop, standing};
+use super::failure::{HookFailure, OUT_OF_MEMORY};
+use super::hook_table::{HOOKS, Hook};
 use super::host::{Host, WaitFor};
 use super::pattern;
-use super::script::{message_of, stripped_bytecode_of};
+use super::script::stripped_bytecode_of;
 use super::settings::{MAX_IDLE_RUNNERS, PolicySettings};
 
-/// The hooks of a script; a hook's number is its place here, from 1.
-pub(crate) const HOOKS: [&str; 11] = [
-    "on_init",
-    "on_client_connect",
-    "on_client_disconnect",
-    "on_publish_request",
-    "on_track_published",
-    "on_track_unpublished",
-    "on_subscribe_request",
-    "on_message",
-    "on_active_speakers",
-    "on_unload",
-    "on_load",
-];
 /// LuaJIT has no emergency collection: it has to stay ahead of the memory cap (percent of the live data at which the
 /// next collection begins).
 const GC_PAUSE_TIGHT: i32 = 110;
@@ -43,13 +31,11 @@ const GC_PAUSE_RELAXED: i32 = 200;
 const RELAXED_PART: usize = 4;
 /// How fast a collection goes on (percent of the allocation meanwhile).
 const GC_STEP_MULTIPLIER: i32 = 800;
-/// What LuaJIT says at the memory cap.
-const OUT_OF_MEMORY: &str = "not enough memory";
 
-/// Its address is what a coroutine of the script's yields to wait: a script can neither make nor see it.
+/// A coroutine of the script yields this address to wait. A script can neither make nor see it.
 static WAIT: u8 = 0;
 
-// How a step ends, see the prelude's section 6.
+// The codes with which a step ends; the prelude's section 6 explains them.
 const MISSING: i64 = 0;
 const ALLOWED: i64 = 1;
 const RETURNED: i64 = 2;
@@ -66,36 +52,11 @@ pub(crate) enum End {
     /// The reason of a hook that decided otherwise; the first value of another.
     Returned(Value),
     /// The hook failed; its coroutine is gone.
-    Failed(Failure),
+    Failed(HookFailure),
+    /// The hook was not called: there is no memory for its arguments.
+    NoMemory,
     /// The hook waits in its coroutine.
     Waiting(Thread, WaitFor),
-}
-
-/// Why a hook failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Failure {
-    /// An error, with its traceback.
-    #[error("{0}")]
-    Error(String),
-    /// Stopped after its CPU time, with where it was.
-    #[error("stopped: it used more than its CPU time of {0:?}\n{1}")]
-    Time(Duration, String),
-    /// An error at the memory cap.
-    #[error("more memory than the room's script may use: {0}")]
-    Memory(String),
-    /// The host panicked; contained.
-    #[error("internal error of the host: {0}")]
-    Panic(String),
-}
-
-impl Failure {
-    fn of_message(message: String) -> Self {
-        if message.contains(OUT_OF_MEMORY) { Self::Memory(message) } else { Self::Error(message) }
-    }
-
-    pub(crate) fn of_error(error: &mlua::Error) -> Self {
-        Self::of_message(message_of(error))
-    }
 }
 
 /// A room's Lua state.
@@ -103,8 +64,8 @@ pub(crate) struct State {
     // Before `lua`: coroutines and keys are let go of first.
     idle: RefCell<Vec<Thread>>,
     runner: RegistryKey,
-    /// Where the prelude leaves what a hook said.
-    said: Table,
+    /// The table in which the prelude leaves what a hook returned.
+    returned: Table,
     relaxed: Cell<bool>,
     pub(crate) host: Rc<Host>,
     pub(crate) lua: Lua,
@@ -112,9 +73,9 @@ pub(crate) struct State {
 
 impl State {
     /// A state with the sandbox in place, and nothing of the script's run yet.
-    pub(crate) fn new(settings: &PolicySettings, seed: u64, host: Rc<Host>) -> Result<Self, Failure> {
-        let create = || Self::create(settings, seed, host).map_err(|error| Failure::of_error(&error));
-        catch_unwind(AssertUnwindSafe(create)).unwrap_or_else(|panic| Err(Failure::Panic(words_of_panic(&*panic))))
+    pub(crate) fn new(settings: &PolicySettings, seed: u64, host: Rc<Host>) -> Result<Self, HookFailure> {
+        let create = || Self::create(settings, seed, host).map_err(|error| HookFailure::of_error(&error));
+        catch_unwind(AssertUnwindSafe(create)).unwrap_or_else(|panic| Err(HookFailure::Panic(panic_message(&*panic))))
     }
 
     fn create(settings: &PolicySettings, seed: u64, host: Rc<Host>) -> mlua::Result<Self> {
@@ -134,47 +95,47 @@ impl State {
         let wait = LightUserData((&raw const WAIT).cast_mut().cast::<c_void>());
         let prelude =
             lua.load(prelude()?).set_name(format!("@{PRELUDE_NAME}")).set_mode(ChunkMode::Binary).into_function()?;
-        let (runner, objects, said): (Function, Table, Table) =
-            prelude.call((call, functions, wait, api::fail_mark(), HOOKS.to_vec(), config, plain_find))?;
+        let (runner, objects, returned): (Function, Table, Table) =
+            prelude.call((call, functions, wait, api::fail_mark(), hooks(&lua)?, config, plain_find))?;
         host.clients.borrow_mut().set_objects(objects);
         let runner = lua.create_registry_value(runner)?;
         lua.set_memory_limit(settings.memory_bytes)?;
         lua.gc_restart();
         set_pause(&lua, GC_PAUSE_TIGHT);
-        Ok(Self { idle: RefCell::default(), runner, said, relaxed: Cell::new(false), host, lua })
+        Ok(Self { idle: RefCell::default(), runner, returned, relaxed: Cell::new(false), host, lua })
     }
 
     /// Runs the script's main chunk.
-    pub(crate) fn load(&self, budget: Duration) -> (Result<Option<Value>, Failure>, Spent) {
+    pub(crate) fn load(&self, budget: Duration) -> (Result<Option<Value>, HookFailure>, Spent) {
         const NAME: &str = "main chunk";
         let chunk = self.lua.load(self.host.script.bytecode()).set_mode(ChunkMode::Binary).into_function();
         match chunk {
             Ok(chunk) => self.without_waiting(NAME, self.start(NAME, chunk, no_args, budget), budget),
-            Err(error) => (Err(Failure::of_error(&error)), Spent::default()),
+            Err(error) => (Err(HookFailure::of_error(&error)), Spent::default()),
         }
     }
 
     /// Runs a hook that must not wait. A missing one returns nothing.
     pub(crate) fn run_now<A: IntoLuaMulti>(
         &self,
-        name: &'static str,
+        hook: Hook,
         args: impl FnOnce(&Lua) -> mlua::Result<A>,
         budget: Duration,
-    ) -> (Result<Option<Value>, Failure>, Spent) {
-        self.without_waiting(name, self.start_hook(name, args, budget), budget)
+    ) -> (Result<Option<Value>, HookFailure>, Spent) {
+        self.without_waiting(hook.spec().name, self.start_hook(hook, args, budget), budget)
     }
 
-    /// Tells a step that waits, at its line, that it cannot.
+    /// Raises an error at the line of a step that waits although it must not.
     fn without_waiting(
         &self,
         name: &'static str,
         (end, spent): (End, Spent),
         budget: Duration,
-    ) -> (Result<Option<Value>, Failure>, Spent) {
-        let words = format!("{name} cannot wait");
+    ) -> (Result<Option<Value>, HookFailure>, Spent) {
+        let message = format!("{name} cannot wait");
         let (end, spent) = match end {
             End::Waiting(thread, _) => {
-                let refusal = |lua: &Lua| (api::fail_mark(), words.as_str()).into_lua_multi(lua);
+                let refusal = |lua: &Lua| (api::fail_mark(), message.as_str()).into_lua_multi(lua);
                 let (end, more) = self.resume(name, thread, refusal, budget);
                 (end, Spent { cpu: spent.cpu + more.cpu, killed: more.killed })
             }
@@ -185,7 +146,8 @@ impl State {
             End::Returned(value) => Ok(Some(value)),
             End::Allowed => Ok(Some(Value::Nil)),
             End::Failed(failure) => Err(failure),
-            End::Waiting(..) => Err(Failure::Error(words)),
+            End::NoMemory => Err(HookFailure::Memory(OUT_OF_MEMORY.to_owned())),
+            End::Waiting(..) => Err(HookFailure::Error(message)),
         };
         (result, spent)
     }
@@ -193,11 +155,11 @@ impl State {
     /// Runs a hook until it ends or waits.
     pub(crate) fn start_hook<A: IntoLuaMulti>(
         &self,
-        hook: &'static str,
+        hook: Hook,
         args: impl FnOnce(&Lua) -> mlua::Result<A>,
         budget: Duration,
     ) -> (End, Spent) {
-        self.start(hook, number_of(hook), args, budget)
+        self.start(hook.spec().name, hook.number(), args, budget)
     }
 
     /// Runs `what`, a function or a hook's number, until it ends or waits.
@@ -208,18 +170,14 @@ impl State {
         args: impl FnOnce(&Lua) -> mlua::Result<A>,
         budget: Duration,
     ) -> (End, Spent) {
-        let prepared = |lua: &Lua| {
-            let args = args(lua)?;
-            let idle = self.idle.borrow_mut().pop();
-            let thread = match idle {
-                Some(thread) => thread,
-                None => lua.create_thread(lua.registry_value(&self.runner)?)?,
-            };
-            Ok((thread, args))
+        let idle = self.idle.borrow_mut().pop();
+        let thread = match idle {
+            Some(thread) => Ok(thread),
+            None => self.uncapped(|lua| lua.create_thread(lua.registry_value(&self.runner)?)),
         };
-        match self.uncapped(prepared) {
-            Ok((thread, args)) => self.step(name, thread, (what, args), budget),
-            Err(failure) => (End::Failed(failure), Spent::default()),
+        match thread {
+            Ok(thread) => self.step(name, thread, |lua| Ok((what, args(lua)?)), budget),
+            Err(_) => (End::NoMemory, Spent::default()),
         }
     }
 
@@ -231,40 +189,48 @@ impl State {
         answer: impl FnOnce(&Lua) -> mlua::Result<A>,
         budget: Duration,
     ) -> (End, Spent) {
-        match self.uncapped(answer) {
-            Ok(values) => self.step(name, thread, values, budget),
-            Err(failure) => (End::Failed(failure), Spent::default()),
-        }
+        self.step(name, thread, answer, budget)
     }
 
     /// Makes values for Lua without the memory cap, and holds them against it afterwards: as long as an allocation can
     /// fail, mlua makes every string and every table in a protected call, which takes longer than a small hook.
-    fn uncapped<R>(&self, make: impl FnOnce(&Lua) -> mlua::Result<R>) -> Result<R, Failure> {
-        let cap = self.lua.set_memory_limit(0).map_err(|error| Failure::of_error(&error))?;
+    fn uncapped<R>(&self, make: impl FnOnce(&Lua) -> mlua::Result<R>) -> Result<R, HookFailure> {
+        let cap = self.lua.set_memory_limit(0).map_err(|error| HookFailure::of_error(&error))?;
         let made = catch_unwind(AssertUnwindSafe(|| make(&self.lua)));
-        self.lua.set_memory_limit(cap).map_err(|error| Failure::of_error(&error))?;
+        self.lua.set_memory_limit(cap).map_err(|error| HookFailure::of_error(&error))?;
         match made {
-            Ok(Ok(_)) if self.memory() > cap => Err(Failure::Memory(OUT_OF_MEMORY.to_owned())),
-            Ok(made) => made.map_err(|error| Failure::of_error(&error)),
-            Err(panic) => Err(Failure::Panic(words_of_panic(&*panic))),
+            Ok(Ok(_)) if self.memory() > cap => Err(HookFailure::Memory(OUT_OF_MEMORY.to_owned())),
+            Ok(made) => made.map_err(|error| HookFailure::of_error(&error)),
+            Err(panic) => Err(HookFailure::Panic(panic_message(&*panic))),
         }
     }
 
-    /// One resume of a coroutine, within the budget, whatever happens in it.
-    fn step(&self, name: &'static str, thread: Thread, args: impl IntoLuaMulti, budget: Duration) -> (End, Spent) {
+    /// One resume of a coroutine, within the budget, whatever happens in it. Making its arguments counts too.
+    fn step<A: IntoLuaMulti>(
+        &self,
+        name: &'static str,
+        thread: Thread,
+        args: impl FnOnce(&Lua) -> mlua::Result<A>,
+        budget: Duration,
+    ) -> (End, Spent) {
         self.host.hook.set(name);
         self.host.wait.take();
-        let resume = || catch_unwind(AssertUnwindSafe(|| thread.resume::<i64>(args)));
+        let resume = || -> Result<_, HookFailure> {
+            let args = self.uncapped(args)?;
+            Ok(catch_unwind(AssertUnwindSafe(|| thread.resume::<i64>(args))))
+        };
         let (result, spent) = bounded(&self.lua, budget, resume);
         if spent.killed {
             let place = catch_unwind(AssertUnwindSafe(|| standing(&self.lua, &thread))).unwrap_or(None);
             let place = without_our_frames(&place.unwrap_or_default());
-            return (End::Failed(Failure::Time(budget, place)), spent);
+            return (End::Failed(HookFailure::Time(budget, place)), spent);
         }
         let end = match result {
-            Ok(Ok(code)) => self.ended(thread, code),
-            Ok(Err(error)) => End::Failed(Failure::of_error(&error)),
-            Err(panic) => End::Failed(Failure::Panic(words_of_panic(&*panic))),
+            Ok(Ok(Ok(code))) => self.ended(thread, code),
+            Ok(Ok(Err(error))) => End::Failed(HookFailure::of_error(&error)),
+            Ok(Err(panic)) => End::Failed(HookFailure::Panic(panic_message(&*panic))),
+            Err(HookFailure::Memory(_)) => End::NoMemory,
+            Err(failure) => End::Failed(failure),
         };
         (end, spent)
     }
@@ -273,16 +239,16 @@ impl State {
         let end = match code {
             MISSING => End::Missing,
             ALLOWED => End::Allowed,
-            RETURNED => End::Returned(self.take_said()),
-            FAILED => End::Failed(Failure::of_message(match self.take_said() {
+            RETURNED => End::Returned(self.take_returned()),
+            FAILED => End::Failed(HookFailure::of_message(match self.take_returned() {
                 Value::String(traceback) => traceback.to_string_lossy(),
-                _ => "error without words".into(),
+                _ => "error without a message".into(),
             })),
             WAITS => match self.host.wait.take() {
                 Some(wait) => return End::Waiting(thread, wait),
-                None => return failed("waited for nothing"),
+                None => return failed("the hook waits for nothing"),
             },
-            _ => return failed("ended in a way that there is not"),
+            _ => return failed("the hook ended with an unknown code"),
         };
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MAX_IDLE_RUNNERS {
@@ -291,12 +257,12 @@ impl State {
         end
     }
 
-    fn take_said(&self) -> Value {
-        let said = self.said.raw_get(1).unwrap_or(Value::Nil);
-        if self.said.raw_set(1, Value::Nil).is_err() {
-            tracing::debug!("what a hook said could not be let go of");
+    fn take_returned(&self) -> Value {
+        let value = self.returned.raw_get(1).unwrap_or(Value::Nil);
+        if self.returned.raw_set(1, Value::Nil).is_err() {
+            tracing::debug!("a hook's result could not be cleared");
         }
-        said
+        value
     }
 
     /// Between two hooks: collects early only when the memory cap is near.
@@ -332,10 +298,10 @@ impl State {
     }
 
     /// Lets go of everything that keeps the script's data alive, so that the collector can free it in slices.
-    pub(crate) fn into_remains(self) -> Lua {
-        let Self { idle, runner, said, host, lua, .. } = self;
+    pub(crate) fn into_lua(self) -> Lua {
+        let Self { idle, runner, returned, host, lua, .. } = self;
         host.clients.take();
-        drop((idle, runner, said, host));
+        drop((idle, runner, returned, host));
         lua.expire_registry_values();
         if lua.globals().clear().is_err() {
             tracing::debug!("the globals of a closed script could not be cleared");
@@ -344,7 +310,7 @@ impl State {
     }
 }
 
-/// The arguments of a hook that has none.
+/// The arguments of a hook without arguments.
 pub(crate) fn no_args(_: &Lua) -> mlua::Result<()> {
     Ok(())
 }
@@ -354,12 +320,17 @@ fn set_pause(lua: &Lua, percent: i32) {
     lua.gc_set_mode(GcMode::Incremental(collector));
 }
 
-fn failed(words: &str) -> End {
-    End::Failed(Failure::Error(words.to_owned()))
+fn failed(message: &str) -> End {
+    End::Failed(HookFailure::Error(message.to_owned()))
 }
 
-fn number_of(hook: &str) -> i64 {
-    HOOKS.iter().position(|name| *name == hook).map_or(0, |at| at as i64 + 1)
+/// The table of hooks as the prelude takes it: names, forms of arguments, and which ones decide.
+fn hooks(lua: &Lua) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    table.raw_set("names", HOOKS.map(|spec| spec.name).to_vec())?;
+    table.raw_set("arguments", HOOKS.map(|spec| spec.arguments.as_str()).to_vec())?;
+    table.raw_set("decides", HOOKS.map(|spec| spec.decides).to_vec())?;
+    Ok(table)
 }
 
 /// The prelude's bytecode, compiled once for the process.
@@ -373,7 +344,7 @@ fn prelude() -> mlua::Result<&'static [u8]> {
     Ok(BYTECODE.get().map_or(&[], |bytecode| &**bytecode))
 }
 
-fn words_of_panic(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("panic").to_owned()
 }

@@ -1,8 +1,8 @@
-//! What the policies of a shard and of a room have done: plain numbers, added up by whoever asks.
+//! Counters of the policies of a shard, or of one room.
 
 use std::time::Duration;
 
-use super::state::Failure;
+use super::failure::HookFailure;
 
 /// Upper bounds of the latency histogram's buckets, in nanoseconds; one more bucket holds the rest.
 pub const LATENCY_BOUNDS_NS: [u64; 10] =
@@ -65,10 +65,14 @@ pub struct PolicyStats {
     pub panics: u64,
     /// Events that did not fit into a room's queue.
     pub overflows: u64,
+    /// Events refused before any hook ran: they did not fit, or were beyond a bound.
+    pub refused: u64,
+    /// Clients disconnected because their events made hooks fail.
+    pub disconnected: u64,
     /// Times a room had to wait for its share of CPU.
     pub throttled: u64,
-    /// Scripts put aside.
-    pub set_aside: u64,
+    /// Times a script was suspended after too many failures.
+    pub suspensions: u64,
     /// Reloads that took effect.
     pub reloads: u64,
     /// Reloads rolled back.
@@ -83,12 +87,12 @@ impl PolicyStats {
         self.latency.record(cpu);
     }
 
-    pub(crate) fn failure(&mut self, failure: &Failure) {
+    pub(crate) fn failure(&mut self, failure: &HookFailure) {
         match failure {
-            Failure::Error(_) => self.errors += 1,
-            Failure::Time(..) => self.kills += 1,
-            Failure::Memory(_) => self.memory += 1,
-            Failure::Panic(_) => self.panics += 1,
+            HookFailure::Error(_) => self.errors += 1,
+            HookFailure::Time(..) => self.kills += 1,
+            HookFailure::Memory(_) => self.memory += 1,
+            HookFailure::Panic(_) => self.panics += 1,
         }
     }
 
@@ -98,21 +102,25 @@ impl PolicyStats {
     }
 }
 
-/// What the admin interface shows of a room's policy.
+/// The state of a room's policy, for the admin interface.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoomStatus {
     /// The script's name.
     pub script: String,
     /// The version that runs.
     pub version: u64,
-    /// The last reload: the version, or what failed.
+    /// How the last reload ended: with this version in charge, or with an error that left the old one.
     pub last_reload: Option<Result<u64, String>>,
-    /// True while the script is put aside.
-    pub set_aside: bool,
+    /// True while the script is suspended.
+    pub is_suspended: bool,
     /// Bytes of the Lua state.
     pub memory: usize,
     /// Events that wait for their hook.
     pub queued: usize,
+    /// Joins that wait for their hook.
+    pub queued_joins: usize,
+    /// Bytes that the host holds for the room: queued events, unsent actions, requests and replies.
+    pub host_bytes: usize,
     /// Hooks that wait for something.
     pub waiting: usize,
     /// Timers that are set.

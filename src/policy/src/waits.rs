@@ -1,45 +1,217 @@
-//! The beginning of a wait: what is asked of the world, and when it is given up.
+//! The hooks of a room that wait: for time to pass, or for the reply to a request.
+//!
+//! Only so many requests of a room are under way at the same time. Further ones wait here, in order, and are sent when
+//! another has been answered; the time that they wait counts towards their time limit.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::agenda::When;
-use super::desk::{Desk, Due};
-use super::host::WaitFor;
-use super::output::{PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId};
-use super::room::Room;
-use super::settings::{MAX_REQUEST_TIME, MAX_REQUESTS, REQUEST_GRACE};
+use mlua::Thread;
 
-/// The shortest wait: a script that sleeps for nothing, again and again, gets one step per tick.
+use super::effects::Effects;
+use super::engine_context::{Deadline, EngineContext};
+use super::hook::ClientFacts;
+use super::host::WaitFor;
+use super::output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId};
+use super::settings::{MAX_REQUEST_TIME, MAX_REQUESTS, MAX_WAITING, MAX_WAITING_JOINS, REQUEST_GRACE};
+use super::timer_queue::TimerId;
+use super::work::{Lane, Work};
+
+/// The shortest wait. A script that sleeps for no time, again and again, gets one step per tick.
 pub(crate) const MIN_WAIT: Duration = Duration::from_millis(1);
 
-impl Room {
-    /// Asks for what the hook waits for. The last value is what a missing reply means.
-    pub(super) fn begin_wait(
+/// A hook that has yielded, with what it needs to go on.
+pub(crate) struct WaitingHook {
+    pub(crate) work: Work,
+    pub(crate) thread: Thread,
+    /// What it has asked for so far.
+    pub(crate) effects: Effects,
+    pub(crate) since: Instant,
+}
+
+enum Stage {
+    Asleep,
+    /// The request waits for its turn.
+    Unsent(PolicyRequest),
+    Sent,
+    /// The hook can go on.
+    Ready(Option<PolicyReply>),
+}
+
+/// A hook that waits.
+struct Wait {
+    id: PolicyRequestId,
+    hook: WaitingHook,
+    stage: Stage,
+    deadline: TimerId,
+    /// The reply that the hook gets when none comes in time; `None` for a sleep.
+    if_late: Option<PolicyReply>,
+    bytes: usize,
+}
+
+/// All waits of one room.
+#[derive(Default)]
+pub(crate) struct Waits {
+    waits: Vec<Wait>,
+    joins: usize,
+    sent: usize,
+    unsent: VecDeque<PolicyRequestId>,
+    ready: VecDeque<PolicyRequestId>,
+    bytes: usize,
+}
+
+impl Waits {
+    pub(crate) fn len(&self) -> usize {
+        self.waits.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waits.is_empty()
+    }
+
+    /// Bytes of the host that the hooks and their requests and replies take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// True when a hook can go on.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(crate) fn has_room_for_join(&self) -> bool {
+        self.joins < MAX_WAITING_JOINS
+    }
+
+    pub(crate) fn has_room_for_event(&self) -> bool {
+        self.waits.len() - self.joins < MAX_WAITING
+    }
+
+    /// The lanes whose next work has to wait.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = Lane> {
+        self.waits.iter().map(|wait| wait.hook.work.lane())
+    }
+
+    pub(crate) fn has_lane(&self, lane: &Lane) -> bool {
+        self.lanes().any(|busy| busy == *lane)
+    }
+
+    /// Begins a wait: sets its deadline, and sends its request, or lets it wait for its turn.
+    pub(crate) fn begin(
         &mut self,
-        desk: &mut Desk,
+        context: &mut EngineContext,
         now: Instant,
-        wait: WaitFor,
-    ) -> (PolicyRequestId, When, Option<PolicyReply>) {
-        let id = desk.request_id();
-        let due = |desk: &mut Desk, after: Duration| desk.agenda.add(now + after, Due::Wait(self.key, id));
-        let request = match wait {
-            WaitFor::Time(time) => return (id, due(desk, time.max(MIN_WAIT)), None),
-            WaitFor::Reply(request) => request,
+        room: PolicyKey,
+        hook: WaitingHook,
+        wait_for: WaitFor,
+    ) {
+        let id = context.request_id();
+        let (after, stage, if_late, bytes) = match wait_for {
+            WaitFor::Time(time) => (time.max(MIN_WAIT), Stage::Asleep, None, 0),
+            WaitFor::Reply(request) => {
+                let patience = match &request {
+                    PolicyRequest::Http(http) => http.timeout.min(MAX_REQUEST_TIME),
+                    PolicyRequest::Shared(_) | PolicyRequest::Store(..) => MAX_REQUEST_TIME,
+                };
+                let (if_late, bytes) = (request.refused("timed out"), request.bytes());
+                self.unsent.push_back(id);
+                (patience + REQUEST_GRACE, Stage::Unsent(request), Some(if_late), bytes)
+            }
         };
-        let refusal = |words: &str| match request {
-            PolicyRequest::Http(_) => PolicyReply::Http(Err(words.to_owned())),
-            PolicyRequest::Shared(_) => PolicyReply::Shared(Err(words.to_owned())),
-        };
-        if self.waiting.iter().filter(|waiting| waiting.if_late.is_some()).count() >= MAX_REQUESTS {
-            return (id, due(desk, MIN_WAIT), Some(refusal("too many requests of this room are under way")));
+        let deadline = context.deadlines.add(now + after, Deadline::Wait(room, id));
+        let bytes = bytes + hook.effects.bytes();
+        self.bytes += bytes;
+        self.joins += usize::from(hook.work.is_join());
+        self.waits.push(Wait { id, hook, stage, deadline, if_late, bytes });
+        self.send_next(context, room);
+    }
+
+    /// Sends requests as long as there may be more under way.
+    fn send_next(&mut self, context: &mut EngineContext, room: PolicyKey) {
+        while self.sent < MAX_REQUESTS
+            && let Some(id) = self.unsent.pop_front()
+        {
+            // One that has been given up is not there any more.
+            let Some(wait) = self.waits.iter_mut().find(|wait| wait.id == id) else { continue };
+            match std::mem::replace(&mut wait.stage, Stage::Sent) {
+                Stage::Unsent(request) => {
+                    self.sent += 1;
+                    context.requests.insert(id, room);
+                    context.outputs.push_back(PolicyOutput::Request { id, key: room, request });
+                }
+                other => wait.stage = other,
+            }
         }
-        let patience = match &request {
-            PolicyRequest::Http(http) => http.timeout.min(MAX_REQUEST_TIME),
-            PolicyRequest::Shared(_) => MAX_REQUEST_TIME,
-        };
-        let (due, late) = (due(desk, patience + REQUEST_GRACE), refusal("timed out"));
-        desk.requests.insert(id, self.key);
-        desk.outputs.push_back(PolicyOutput::Request { id, key: self.key, request });
-        (id, due, Some(late))
+    }
+
+    /// The reply or the deadline of a wait has come: its hook can go on. False when there is no such wait any more.
+    pub(crate) fn end(
+        &mut self,
+        context: &mut EngineContext,
+        room: PolicyKey,
+        id: PolicyRequestId,
+        reply: Option<PolicyReply>,
+    ) -> bool {
+        let Some(wait) = self.waits.iter_mut().find(|wait| wait.id == id) else { return false };
+        if matches!(wait.stage, Stage::Ready(_)) {
+            return false;
+        }
+        context.deadlines.remove(wait.deadline);
+        context.requests.remove(&id);
+        let bytes = reply.as_ref().map_or(0, PolicyReply::bytes);
+        wait.bytes += bytes;
+        self.bytes += bytes;
+        let reply = reply.or_else(|| wait.if_late.take());
+        let before = std::mem::replace(&mut wait.stage, Stage::Ready(reply));
+        self.ready.push_back(id);
+        if matches!(before, Stage::Sent) {
+            self.sent -= 1;
+            self.send_next(context, room);
+        }
+        true
+    }
+
+    /// The hook that can go on the longest, with the reply that it waited for.
+    pub(crate) fn take_ready(&mut self) -> Option<(WaitingHook, Option<PolicyReply>)> {
+        let id = self.ready.pop_front()?;
+        let at = self.waits.iter().position(|wait| wait.id == id)?;
+        let wait = self.waits.swap_remove(at);
+        self.bytes -= wait.bytes;
+        self.joins -= usize::from(wait.hook.work.is_join());
+        match wait.stage {
+            Stage::Ready(reply) => Some((wait.hook, reply)),
+            _ => None,
+        }
+    }
+
+    /// Ends the waits of a client without a result, and returns their hooks.
+    pub(crate) fn cancel_of(
+        &mut self,
+        context: &mut EngineContext,
+        room: PolicyKey,
+        client: &ClientFacts,
+    ) -> Vec<WaitingHook> {
+        let (cancelled, kept) = self.waits.drain(..).partition(|wait| wait.hook.work.is_of(client));
+        self.waits = kept;
+        self.cancel(context, room, cancelled)
+    }
+
+    /// Ends all waits without a result, and returns their hooks.
+    pub(crate) fn cancel_all(&mut self, context: &mut EngineContext, room: PolicyKey) -> Vec<WaitingHook> {
+        let cancelled = std::mem::take(&mut self.waits);
+        self.cancel(context, room, cancelled)
+    }
+
+    fn cancel(&mut self, context: &mut EngineContext, room: PolicyKey, waits: Vec<Wait>) -> Vec<WaitingHook> {
+        for wait in &waits {
+            context.deadlines.remove(wait.deadline);
+            context.requests.remove(&wait.id);
+            self.bytes -= wait.bytes;
+            self.joins -= usize::from(wait.hook.work.is_join());
+            self.sent -= usize::from(matches!(wait.stage, Stage::Sent));
+            self.ready.retain(|id| *id != wait.id);
+        }
+        self.send_next(context, room);
+        waits.into_iter().map(|wait| wait.hook).collect()
     }
 }

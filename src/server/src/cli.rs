@@ -4,6 +4,7 @@ use std::io::{Write, stdout};
 use std::time::Instant;
 
 use anyhow::Context;
+use serde_json::{Value, json};
 
 use crate::config::{Cli, Config, LogFormat, Verb};
 use crate::server::Server;
@@ -14,8 +15,20 @@ use crate::tools;
 pub fn run(mut cli: Cli) -> anyhow::Result<bool> {
     match cli.command.take().unwrap_or_default() {
         Verb::Run => serve(&cli.load()?).map(|()| true),
-        Verb::Rooms { json } => ask(operator::rooms(cli.load()?.admin_listen, json)).map(|()| true),
-        Verb::Reload => ask(operator::reload(cli.load()?.admin_listen)).map(|()| true),
+        Verb::Rooms { json } => ask(operator::rooms(&cli.load()?, json)).map(|()| true),
+        Verb::Reload { drop_state: None } => ask(operator::reload(&cli.load()?)).map(|()| true),
+        Verb::Reload { drop_state: Some(room) } => order(cli, &room, "reload").map(|()| true),
+        Verb::Resume { room } => order(cli, &room, "resume").map(|()| true),
+        Verb::Call { room, request } => act(cli, &room, "call", &json_of("request", &request)?),
+        Verb::Kick { room, client, reason } => act(cli, &room, "kick", &json!({ "client": client, "reason": reason })),
+        Verb::Close { room, reason } => act(cli, &room, "close", &json!({ "reason": reason })),
+        Verb::Mute { room, client, track, undo } => {
+            act(cli, &room, "mute", &json!({ "client": client, "track": track, "muted": !undo }))
+        }
+        Verb::Message { room, message, client } => {
+            let message = json_of("message", &message)?;
+            act(cli, &room, "message", &json!({ "message": message, "client": client }))
+        }
         Verb::Check { scripts, strict } => tools::check(&scripts, strict, Instant::now(), &mut stdout()),
         Verb::Test { tests } => tools::test(&tests, Instant::now(), &mut stdout()),
     }
@@ -26,6 +39,20 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let server = Server::start(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.context("cannot start the control plane")?.block_on(server.run(told_to_stop()))
+}
+
+/// Gives an order about the policy of one room.
+fn order(cli: Cli, room: &str, verb: &str) -> anyhow::Result<()> {
+    ask(operator::order(&cli.load()?, room, verb))
+}
+
+/// Does something to one room.
+fn act(cli: Cli, room: &str, verb: &str, body: &Value) -> anyhow::Result<bool> {
+    ask(operator::act(&cli.load()?, room, verb, body)).map(|()| true)
+}
+
+fn json_of(what: &str, text: &str) -> anyhow::Result<Value> {
+    serde_json::from_str(text).with_context(|| format!("the {what} is not JSON"))
 }
 
 /// Asks a running server and shows what it says.

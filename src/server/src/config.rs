@@ -20,7 +20,7 @@ use crate::io_mode::IoMode;
 use moonring_wire::transport::srtp::SrtpProfile;
 
 pub(crate) use values::{DEFAULT_SECRET, Dtls13};
-pub use values::{LogFormat, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays};
+pub use values::{LogFormat, OptionalSecret, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays};
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* $name:ident [$env:literal $(, $arg:ident = $value:expr)*]: $type:ty = $default:expr;)*) => {
@@ -74,8 +74,10 @@ settings! {
     insecure_http ["MOONRING_INSECURE_HTTP", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;
     /// Believe the last address of X-Forwarded-For: only when every request comes through a proxy that appends it
     trust_proxy ["MOONRING_TRUST_PROXY", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;
-    /// Address of the admin pages: metrics and rooms; they ask for no password, so keep it on loopback
+    /// Address of the admin pages: metrics, rooms, orders; beyond loopback only with an admin-token
     admin_listen ["MOONRING_ADMIN_LISTEN"]: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8081));
+    /// What the admin pages ask for as bearer token; empty: nothing
+    admin_token ["MOONRING_ADMIN_TOKEN", hide_env_values = true]: OptionalSecret = OptionalSecret::default();
     /// Form of the log: text or json
     log_format ["MOONRING_LOG_FORMAT"]: LogFormat = LogFormat::Text;
     /// What is logged, as tracing's EnvFilter has it: info, or moonring=debug,info
@@ -90,7 +92,7 @@ settings! {
     /// Addresses that clients are told to send media to (behind NAT: the outer ones); none: the machine's own
     announced_ip ["MOONRING_ANNOUNCED_IP", value_delimiter = ',']: Vec<IpAddr> = vec![];
     /// How datagrams enter and leave: mmsg or uring
-    io ["MOONRING_IO"]: IoMode = IoMode::Mmsg;
+    io ["MOONRING_IO"]: IoMode = IoMode::Uring;
     /// SRTP protection profiles that are accepted; the first one that a client offers is used (DTLS 1.3: the client's first)
     srtp_profiles ["MOONRING_SRTP_PROFILES", value_delimiter = ',']: Vec<SrtpProfile> = SrtpProfile::ALL.to_vec();
     /// DTLS 1.3 with clients that offer it: off, fast (unless that costs AES-GCM, as with Chromium) or always
@@ -116,12 +118,18 @@ settings! {
     memory_kib ["MOONRING_MEMORY_KIB"]: usize = 2048;
     /// Share of its shard's time that one room's script may use for long
     cpu_share_percent ["MOONRING_CPU_SHARE_PERCENT"]: u32 = 2;
+    /// Share of its shard's time that the scripts of all its rooms together may use for long; media always goes first
+    scripts_share_percent ["MOONRING_SCRIPTS_SHARE_PERCENT"]: u32 = 25;
     /// State that a script may hand over in a reload
     state_kib ["MOONRING_STATE_KIB"]: usize = 256;
     /// Hosts that scripts may call with sfu.http: "auth.example.com", "10.0.0.7:8443"; a name may lead to a private address only if that (or its network, "10.0.0.0/8") is listed too
     http_allow ["MOONRING_HTTP_ALLOW", value_delimiter = ',']: Vec<String> = vec![];
     /// Certificate authorities that sfu.http trusts beside the machine's, PEM: for a decision service with a certificate of your own
     http_ca ["MOONRING_HTTP_CA"]: PathBuf = PathBuf::new();
+    /// Where the server posts what happens in rooms, and what scripts say by sfu.webhook; within http-allow; empty: nowhere
+    webhook_url ["MOONRING_WEBHOOK_URL"]: String = String::new();
+    /// The secret that it signs with
+    webhook_secret ["MOONRING_WEBHOOK_SECRET", hide_env_values = true]: OptionalSecret = OptionalSecret::default();
 
     /// Most rooms
     rooms_max ["MOONRING_ROOMS_MAX"]: usize = 10_000;
@@ -153,6 +161,8 @@ settings! {
     resend_ms ["MOONRING_RESEND_MS"]: u64 = 1000;
     /// Memory for resending, per track and layer
     resend_kib ["MOONRING_RESEND_KIB"]: usize = 1024;
+    /// How long sound waits for more where four or more speak, so that more of it leaves with one send
+    sound_hold_ms ["MOONRING_SOUND_HOLD_MS"]: u64 = 0;
 }
 
 /// The command line.
@@ -183,7 +193,61 @@ pub enum Verb {
         json: bool,
     },
     /// Let a running server, asked at admin-listen, read its scripts again
-    Reload,
+    Reload {
+        /// Give this room its script's newest version without the state of the one that runs: when on_unload fails
+        #[arg(long, value_name = "ROOM")]
+        drop_state: Option<String>,
+    },
+    /// Let a script that was suspended after too many failures run again
+    Resume {
+        /// The room whose script is suspended
+        room: String,
+    },
+    /// Call on_admin of a room's policy with a request, and show its answer
+    Call {
+        /// The room
+        room: String,
+        /// The request, as JSON
+        request: String,
+    },
+    /// Disconnect a client
+    Kick {
+        /// The room
+        room: String,
+        /// The client
+        client: String,
+        /// What the client is told
+        reason: Option<String>,
+    },
+    /// Disconnect everybody in a room
+    Close {
+        /// The room
+        room: String,
+        /// What the clients are told
+        reason: Option<String>,
+    },
+    /// Mute a client's track for everybody
+    Mute {
+        /// The room
+        room: String,
+        /// The client
+        client: String,
+        /// The track
+        track: String,
+        /// Let it be heard again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Send a message to everybody in a room, or to one client
+    Message {
+        /// The room
+        room: String,
+        /// The message, as JSON
+        message: String,
+        /// The client
+        #[arg(long)]
+        client: Option<String>,
+    },
     /// Look for mistakes in policy scripts without running them
     Check {
         /// Scripts, or folders of them
@@ -222,6 +286,7 @@ impl Config {
             ("load_budget_ms", self.load_budget_ms, 1, 10_000),
             ("memory_kib", self.memory_kib as u64, 256, 8 * 1024),
             ("cpu_share_percent", self.cpu_share_percent.into(), 1, 100),
+            ("scripts_share_percent", self.scripts_share_percent.into(), 1, 100),
             ("state_kib", self.state_kib as u64, 0, self.memory_kib as u64),
             ("rooms_max", self.rooms_max as u64, 1, u64::MAX),
             ("clients_per_room", self.clients_per_room as u64, 1, 100_000),
@@ -236,6 +301,7 @@ impl Config {
             ("shutdown_grace_s", self.shutdown_grace_s, 0, 3600),
             ("audio_last_n", self.audio_last_n as u64, 0, 1000),
             ("resend_ms", self.resend_ms, 0, 60_000),
+            ("sound_hold_ms", self.sound_hold_ms, 0, 20),
             ("resend_kib", self.resend_kib as u64, 0, 1024 * 1024),
             ("shards", self.shards as u64, 0, 1024),
         ] {
@@ -259,6 +325,13 @@ impl Config {
         }
         if self.secret.0.is_empty() {
             bail!("secret is empty, which would let everybody in");
+        }
+        if self.admin_token.0.is_empty() && !self.admin_listen.ip().to_canonical().is_loopback() {
+            let address = self.admin_listen;
+            bail!("admin_listen is {address}, beyond loopback, where everybody could close rooms: set admin_token");
+        }
+        if self.webhook_url.is_empty() != self.webhook_secret.0.is_empty() {
+            bail!("webhook_url and webhook_secret go together; only one of them is given");
         }
         if self.srtp_profiles.is_empty() {
             bail!("srtp_profiles is empty; at least one is needed to encrypt media");

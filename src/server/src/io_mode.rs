@@ -9,10 +9,11 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum IoMode {
-    /// `recvmmsg` and `sendmmsg`: what measures better (README.md, "What forwarding costs").
-    #[default]
+    /// `recvmmsg` and `sendmmsg`.
     Mmsg,
-    /// A second io_uring beside glommio's: multishot receive, batched sends.
+    /// `recvmmsg`, and sends over an io_uring beside glommio's, in the call that the shard then sleeps in: no dearer for
+    /// pictures, cheaper for sound (docs/performance.md). A kernel that cannot send this way gets `Mmsg`.
+    #[default]
     Uring,
 }
 

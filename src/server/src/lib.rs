@@ -29,7 +29,9 @@ mod udp;
 mod watch;
 
 pub use cli::run;
-pub use config::{Cli, Config, LogFormat, Options, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays};
+pub use config::{
+    Cli, Config, LogFormat, OptionalSecret, Options, PortRange, RoomScript, ScriptSetting, Secret, ShutdownSays,
+};
 pub use io_mode::IoMode;
 pub use server::Server;
 

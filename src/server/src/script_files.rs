@@ -9,7 +9,7 @@ use walkdir::{DirEntry, WalkDir};
 /// Most files of one folder.
 const MAX_FILES: usize = 100_000;
 /// Deepest folder below the given one that is looked into.
-const MAX_DEPTH: usize = 4;
+pub(crate) const MAX_DEPTH: usize = 4;
 /// The end of a script's name, and of a test's.
 const SCRIPT: &str = ".lua";
 const TEST: &str = "_test.lua";

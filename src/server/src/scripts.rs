@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::script_files::{self, Listing, Wanted};
 use moonring_policy::library::{DEFAULT_SCRIPT, ScriptLibrary, ScriptRule};
 use moonring_policy::settings::MAX_SOURCE_BYTES;
-use moonring_policy::{Script, ScriptError};
+use moonring_policy::{MODULES_FOLDER, Script, ScriptError, module_file};
 
 /// The scripts folder, as it was when it was last read.
 #[derive(Debug)]
@@ -117,12 +117,28 @@ impl ScriptFolder {
         }
         let mut refresh = Refresh::default();
         let mut there = HashMap::with_capacity(listing.files.len());
-        for path in &listing.files {
-            let name = name_of(&self.path, path);
+        let named = listing.files.iter().map(|path| (name_of(&self.path, path), path));
+        let (modules, scripts): (Vec<_>, Vec<_>) = named.partition(|(name, _)| is_module(name));
+        let mut sources = Sources::new();
+        for (name, path) in modules {
             let source = read(path);
             let text = Text::of(&source);
             if self.texts.get(&name) != Some(&text) {
-                refresh.library |= self.replace(&name, source);
+                refresh.changed.push(name.clone());
+            }
+            there.insert(name.clone(), text);
+            sources.insert(name, source);
+        }
+        let is_one_gone = self.texts.keys().any(|name| is_module(name) && !there.contains_key(name));
+        let have_modules_changed = is_one_gone || !refresh.changed.is_empty();
+        for (name, path) in scripts {
+            let source = read(path);
+            let text = Text::of(&source);
+            let is_changed = self.texts.get(&name) != Some(&text);
+            if is_changed || have_modules_changed && may_require(&source) {
+                refresh.library |= self.replace(&name, source, &sources);
+            }
+            if is_changed {
                 refresh.changed.push(name.clone());
             }
             there.insert(name, text);
@@ -140,10 +156,15 @@ impl ScriptFolder {
         Ok(refresh)
     }
 
-    /// A file has another text. True when the library has changed.
-    fn replace(&mut self, name: &str, source: io::Result<Vec<u8>>) -> bool {
+    /// A file, or a module that it requires, has another text. True when the library has changed.
+    fn replace(&mut self, name: &str, source: io::Result<Vec<u8>>, modules: &Sources) -> bool {
         let source = source.map_err(|error| ScriptError::unreadable(name, &error));
-        let error = match source.and_then(|source| Script::compile(name, &source)) {
+        let load = |module: &str| match modules.get(&module_file(module)) {
+            Some(Ok(source)) => Ok(source.clone()),
+            Some(Err(error)) => Err(format!("{}: {error}", module_file(module))),
+            None => Err(format!("there is no {} in the scripts folder", module_file(module))),
+        };
+        let error = match source.and_then(|source| Script::compile_with(name, &source, &load)) {
             Ok(script) => {
                 self.failed.remove(name);
                 tracing::info!(script = name, version = format!("{:016x}", script.version()), "compiled");
@@ -171,9 +192,23 @@ impl ScriptFolder {
             return false;
         }
         self.failed.remove(name);
-        tracing::info!(script = name, "was deleted; rooms that run it go on with it until they end");
+        tracing::info!(script = name, "was deleted; rooms that run it are given the script that is now theirs");
         self.library.remove(name)
     }
+}
+
+/// The modules' sources, by file name.
+type Sources = HashMap<String, io::Result<Vec<u8>>>;
+
+/// Whether a file is not a script but one that scripts require.
+fn is_module(name: &str) -> bool {
+    name.strip_prefix(MODULES_FOLDER).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Whether a script may require modules.
+fn may_require(source: &io::Result<Vec<u8>>) -> bool {
+    const WORD: &[u8] = b"require";
+    source.as_ref().is_ok_and(|source| source.windows(WORD.len()).any(|window| window == WORD))
 }
 
 /// A file's bytes, at most one more than a script may have.

@@ -104,7 +104,7 @@ fn start_shard(
     let policy = policy_settings(config);
     let build = move || {
         let (now, seed) = (Instant::now(), rand::random::<[u8; 32]>());
-        let mut engine = PolicyEngine::new(policy, rand::random());
+        let mut engine = PolicyEngine::seeded(policy, rand::random());
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         engine.set_clock(now, unix);
         let mut shard = Shard::new(now, settings, engine, library, seed);
@@ -152,7 +152,9 @@ fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certi
         codecs: base.codecs,
         h264_any_profile: config.h264_any_profile,
         audio_last_n: (config.audio_last_n > 0).then_some(config.audio_last_n),
+        webhooks: !config.webhook_url.is_empty(),
         max_bitrate_bps: base.max_bitrate_bps,
+        sound_hold: Duration::from_millis(config.sound_hold_ms),
     }
 }
 
@@ -162,6 +164,7 @@ fn policy_settings(config: &Config) -> PolicySettings {
         load_budget: Duration::from_millis(config.load_budget_ms),
         memory_bytes: config.memory_kib * 1024,
         cpu_share: f64::from(config.cpu_share_percent) / 100.0,
+        shard_share: f64::from(config.scripts_share_percent) / 100.0,
         state_bytes: config.state_kib * 1024,
         ..PolicySettings::default()
     };

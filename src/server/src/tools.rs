@@ -12,9 +12,10 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::script_files::{self, Wanted};
-use moonring_policy::tools::check::{self, Level, Report};
+use moonring_policy::tools::check::{self, Level, Report, Role};
 use moonring_policy::tools::names::Names;
 use moonring_policy::tools::trial::{self, Case};
+use moonring_policy::{MODULES_FOLDER, module_file};
 
 /// Stack of the thread that runs scripts, as a shard has it: LuaJIT does not check how deep C code nests.
 const STACK: usize = 64 << 20;
@@ -37,8 +38,10 @@ pub(crate) fn check(paths: &[PathBuf], strict: bool, now: Instant, out: &mut dyn
 /// Checks one script.
 pub(crate) fn check_file(path: &Path, names: &Names) -> Report {
     let name = path.display().to_string();
+    let is_module = path.parent().and_then(Path::file_name).is_some_and(|folder| folder == MODULES_FOLDER);
+    let role = if is_module { Role::Module } else { Role::Script };
     match fs::read(path) {
-        Ok(source) => check::check(&name, &source, names),
+        Ok(source) => check::check_with(&name, &source, names, role, &|module| read_module(path, module)),
         Err(error) => Report::unreadable(&name, &error),
     }
 }
@@ -68,12 +71,25 @@ pub(crate) fn test_file(path: &Path, now: Instant) -> anyhow::Result<Vec<Case>> 
     let run = move || {
         let load = move |script: &str| {
             let path = folder.join(script);
-            fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
+            let module = script.strip_prefix(MODULES_FOLDER).and_then(|rest| rest.strip_prefix('/'));
+            match module.and_then(|module| module.strip_suffix(".lua")) {
+                Some(module) => read_module(&folder.join("test"), module),
+                None => fs::read(&path).map_err(|error| format!("{}: {error}", path.display())),
+            }
         };
         trial::run(&name, &source, Rc::new(load), now)
     };
     let thread = std::thread::Builder::new().name("policy test".into()).stack_size(STACK).spawn(run)?;
     thread.join().map_err(|_| anyhow::anyhow!("{}: the test run has panicked", path.display()))
+}
+
+/// A module's source: of the nearest `lib` folder beside or above the script.
+fn read_module(script: &Path, module: &str) -> Result<Vec<u8>, String> {
+    let file = module_file(module);
+    let mut folders = script.ancestors().skip(1).take(script_files::MAX_DEPTH + 1);
+    let path = folders.find_map(|folder| Some(folder.join(&file)).filter(|path| path.is_file()));
+    let path = path.ok_or_else(|| format!("there is no {file} beside the script or above it"))?;
+    fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// The files that are named, and the wanted ones of the folders that are named.

@@ -3,12 +3,13 @@
 //! All system calls and all `unsafe` of the packet path are here and below.
 
 mod arrival;
-mod buf_ring;
 mod cmsg;
+mod inbox;
 mod mmsg;
 mod pages;
 mod ring;
 mod route;
+mod sleep_ring;
 mod sockaddr;
 mod socket;
 mod sockets;
@@ -22,9 +23,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::io_mode::IoMode;
+use inbox::Inbox;
 use mmsg::Mmsg;
 use moonring_core::report::IoStats;
-use moonring_wire::packet::SendBatch;
+use moonring_wire::packet::{Run, SendBatch};
 use ring::Uring;
 use sockets::Sockets;
 
@@ -39,7 +41,7 @@ const LONGEST_PAYLOAD: usize = 65_535;
 pub struct UdpSettings {
     /// Which system calls.
     pub io: IoMode,
-    /// Number of receive buffers, rounded up to a power of two (`mmsg` uses at most 64).
+    /// Number of receive buffers, at most 64: as many messages come with one call. Few stay in the cache.
     pub receive_buffers: u16,
     /// Longest datagram received, in bytes; with `gro` a buffer has 64 KiB anyway.
     pub receive_buffer_bytes: usize,
@@ -57,7 +59,7 @@ impl Default for UdpSettings {
     fn default() -> Self {
         Self {
             io: IoMode::default(),
-            receive_buffers: 64,
+            receive_buffers: 16,
             receive_buffer_bytes: 2_048,
             gro: true,
             gso: true,
@@ -102,8 +104,9 @@ pub struct SendReport {
 pub struct Udp {
     // Before the sockets: it refers to them.
     calls: Calls,
+    inbox: Inbox,
     sockets: Sockets,
-    out: Out,
+    stats: IoStats,
 }
 
 enum Calls {
@@ -111,15 +114,28 @@ enum Calls {
     Mmsg(Box<Mmsg>),
 }
 
-/// What was sent, in datagrams and bytes.
-#[derive(Default)]
-struct Out {
-    datagrams: u64,
-    bytes: u64,
-    failed: u64,
-    would_block: u64,
-    without_gso: u64,
-    kernel_drops: u64,
+/// One flush: what it sends and what became of it.
+struct Flush<'a> {
+    batch: &'a SendBatch,
+    sockets: &'a mut Sockets,
+    stats: &'a mut IoStats,
+    report: SendReport,
+}
+
+impl Flush<'_> {
+    /// A send of `piece` failed with `errno`.
+    fn settle(&mut self, piece: Run, errno: i32) {
+        self.sockets.settle(self.batch, piece, errno, &mut self.report);
+    }
+
+    fn finish(self) -> SendReport {
+        self.stats.datagrams_out += self.report.sent as u64;
+        self.stats.bytes_out += self.batch.bytes().len() as u64;
+        self.stats.send_failed += self.report.failed as u64;
+        self.stats.would_block += self.report.would_block as u64;
+        self.stats.without_gso += self.report.without_gso as u64;
+        self.report
+    }
 }
 
 macro_rules! either {
@@ -136,16 +152,16 @@ impl Udp {
     /// uses the result.
     pub fn new(sockets: Vec<UdpSocket>, settings: &UdpSettings) -> io::Result<Self> {
         let sockets = Sockets::new(sockets, settings)?;
-        let calls = match settings.io {
-            IoMode::Uring => Calls::Uring(Box::new(Uring::new(&sockets, settings)?)),
-            IoMode::Mmsg => Calls::Mmsg(Box::new(Mmsg::new(&sockets, settings)?)),
+        let calls = match ring_or_mmsg(settings.io) {
+            IoMode::Uring => Calls::Uring(Box::new(Uring::new(&sockets)?)),
+            IoMode::Mmsg => Calls::Mmsg(Box::new(Mmsg::new(&sockets)?)),
         };
-        Ok(Self { calls, sockets, out: Out::default() })
+        Ok(Self { calls, inbox: Inbox::new(&sockets, settings)?, sockets, stats: IoStats::default() })
     }
 
     /// Hands up to `limit` datagrams to `each`, in place; stops after one for which it returns false. Never waits.
     pub fn receive(&mut self, limit: usize, each: impl FnMut(SocketAddr, &mut [u8]) -> bool) -> Received {
-        either!(&mut self.calls, io => io.receive(limit, each))
+        self.inbox.receive(limit, &mut self.stats, each)
     }
 
     /// Sends the batch, a run a send. Never waits: what the socket does not take is dropped and counted. The batch may
@@ -154,13 +170,21 @@ impl Udp {
         if batch.is_empty() {
             return SendReport::default();
         }
-        let report = either!(&mut self.calls, io => io.flush(batch, &mut self.sockets));
-        self.out.datagrams += report.sent as u64;
-        self.out.bytes += batch.bytes().len() as u64;
-        self.out.failed += report.failed as u64;
-        self.out.would_block += report.would_block as u64;
-        self.out.without_gso += report.without_gso as u64;
-        report
+        let mut flush = begin(batch, &mut self.sockets, &mut self.stats);
+        either!(&mut self.calls, io => io.flush(&mut flush));
+        flush.finish()
+    }
+
+    /// [`Udp::flush`], then [`Udp::wait`]; over io_uring both are one system call.
+    pub fn flush_and_wait(&mut self, batch: &SendBatch, timeout: Duration) -> SendReport {
+        if batch.is_empty() || !self.inbox.is_empty() {
+            let report = self.flush(batch);
+            self.wait(timeout);
+            return report;
+        }
+        let mut flush = begin(batch, &mut self.sockets, &mut self.stats);
+        either!(&mut self.calls, io => io.flush_and_wait(&mut flush, timeout));
+        flush.finish()
     }
 
     /// Lets `wake` end each [`Udp::wait`].
@@ -170,24 +194,34 @@ impl Udp {
 
     /// Blocks the thread until there is something to receive, the watched wake-up descriptor is written or `timeout` is over.
     pub fn wait(&mut self, timeout: Duration) {
-        either!(&mut self.calls, io => io.wait(timeout));
+        if self.inbox.is_empty() {
+            either!(&mut self.calls, io => io.wait(timeout, &mut self.stats));
+        }
     }
 
     /// Asks the kernel how many datagrams it dropped: a system call a socket, for once a second.
     pub fn poll_kernel_drops(&mut self) {
-        self.out.kernel_drops = self.sockets.kernel_drops();
+        self.stats.kernel_drops = self.sockets.kernel_drops();
     }
 
     /// The counters.
     pub fn stats(&self) -> IoStats {
-        IoStats {
-            datagrams_out: self.out.datagrams,
-            bytes_out: self.out.bytes,
-            send_failed: self.out.failed,
-            would_block: self.out.would_block,
-            without_gso: self.out.without_gso,
-            kernel_drops: self.out.kernel_drops,
-            ..either!(&self.calls, io => io.stats)
-        }
+        self.stats
     }
+}
+
+/// `asked`, or `mmsg` where the kernel's io_uring cannot do what the ring needs.
+fn ring_or_mmsg(asked: IoMode) -> IoMode {
+    if asked == IoMode::Uring
+        && let Err(error) = ring::check_send()
+    {
+        tracing::warn!(%error, "this kernel's io_uring does not send to an address (Linux 6.1 does): sendmmsg is used, as with io = \"mmsg\"");
+        return IoMode::Mmsg;
+    }
+    asked
+}
+
+fn begin<'a>(batch: &'a SendBatch, sockets: &'a mut Sockets, stats: &'a mut IoStats) -> Flush<'a> {
+    sockets.begin_flush();
+    Flush { batch, sockets, stats, report: SendReport::default() }
 }

@@ -166,12 +166,14 @@ impl Watch {
                 // The writer's closing is still to come.
                 Reason::Seen(Change::Writing | Change::Nothing) => continue,
                 Reason::Seen(Change::Changed) => self.settle(&mut inotify, name.as_ref()).await,
-                Reason::Poll if !self.poll().await => {
-                    next_poll = Instant::now() + self.settings.poll;
-                    self.watch_places(&mut inotify).await;
-                    continue;
-                }
-                Reason::Poll => None,
+                Reason::Poll => match self.poll().await {
+                    Some(reply) => reply,
+                    None => {
+                        next_poll = Instant::now() + self.settings.poll;
+                        self.watch_places(&mut inotify).await;
+                        continue;
+                    }
+                },
                 Reason::Asked(reply) => Some(reply),
             };
             let report = self.read(&mut inotify).await;
@@ -202,21 +204,26 @@ impl Watch {
         }
     }
 
-    /// Whether the files hold something new, which stays the same for a moment: nobody is in the middle of writing.
-    async fn poll(&mut self) -> bool {
+    /// `None` unless the files hold something new, which stays the same for a moment: nobody is in the middle of writing.
+    /// An operator who asks meanwhile does not wait for that.
+    async fn poll(&mut self) -> Option<Option<oneshot::Sender<ReloadReport>>> {
         let Some(mut seen) = self.blocking(|folder| (folder.look().ok(), folder)).await.flatten() else {
             // Also when it cannot be read: reading says so.
-            return true;
+            return Some(None);
         };
         loop {
             if self.folder.as_ref().is_none_or(|folder| folder.has_read(&seen)) {
-                return false;
+                return None;
             }
-            sleep(self.settings.debounce).await;
+            tokio::select! {
+                biased;
+                Some(reply) = self.requests.recv() => return Some(Some(reply)),
+                () = sleep(self.settings.debounce) => {}
+            }
             match self.blocking(|folder| (folder.look().ok(), folder)).await.flatten() {
-                Some(again) if again == seen => return true,
+                Some(again) if again == seen => return Some(None),
                 Some(again) => seen = again,
-                None => return true,
+                None => return Some(None),
             }
         }
     }

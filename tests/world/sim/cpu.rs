@@ -74,13 +74,10 @@ impl World {
             self.cpu.iter_mut().for_each(|cpu| cpu.bytes -= datagram.bytes.len());
             self.shard.handle_datagram(now, datagram.from, &mut datagram.bytes, &mut self.out);
         }
-        let mut sent = 0;
-        while self.shard.forward(now, &mut self.out) {
-            sent += self.out.datagrams();
-            self.flush(server);
-        }
+        let mut sent = self.forward(server);
         if self.shard.poll_timeout().is_some_and(|at| at <= now) {
             self.shard.handle_timeout(now, &mut self.out);
+            sent += self.forward(server);
         }
         sent += self.out.datagrams();
         self.flush(server);
@@ -91,5 +88,15 @@ impl World {
             cpu.busy_until = now + busy;
             self.shard.note_tick(now + busy, busy, !cpu.inbox.is_empty());
         }
+    }
+
+    /// Lets the shard forward; the datagrams that have been flushed.
+    fn forward(&mut self, server: SocketAddr) -> usize {
+        let mut sent = 0;
+        while self.shard.forward(self.now, &mut self.out) {
+            sent += self.out.datagrams();
+            self.flush(server);
+        }
+        sent
     }
 }

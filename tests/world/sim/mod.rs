@@ -170,7 +170,9 @@ impl World {
     pub(crate) fn with(fixed_seed: u64, settings: ShardSettings, script: &str) -> Self {
         // Processor time is not virtual: no test may depend on it.
         let generous = PolicySettings {
-            cpu_share: 1.0,
+            cpu_share: 0.0,
+            shard_share: 0.0,
+            slice: Duration::from_secs(60),
             cpu_burst: Duration::from_secs(60),
             step_budget: Duration::from_secs(1),
             load_budget: Duration::from_secs(1),

@@ -12,7 +12,7 @@ use super::congestion::Congestion;
 use super::forward::{Forward, Outgoing, OutgoingStream};
 use super::history::{History, Packet};
 use super::track::Track;
-use super::{Room, World};
+use super::{Room, World, sound};
 use crate::bandwidth::{MAX_QUEUE_TIME, ProbeId};
 use moonring_wire::drops::{DropReason, Drops};
 use moonring_wire::id::{ClientKey, Pt, RoomKey, Ssrc, TrackKey};
@@ -55,7 +55,7 @@ pub fn fan_out(moment: Moment, key: RoomKey, world: &mut World, out: &mut SendBa
 /// Turns "these tracks have packets" into "these clients have forwards to look at".
 fn touch(room: &mut Room, clients: &mut SlotMap<ClientKey, Client>, tracks: &mut SlotMap<TrackKey, Track>) {
     // Taken from the back below: sound first.
-    room.dirty.sort_by_key(|key| tracks.get(*key).is_some_and(|track| !track.is_video()));
+    sound::gather(&mut room.dirty, tracks);
     for key in room.dirty.drain(..) {
         let Some(track) = tracks.get_mut(key) else { continue };
         track.dirty = false;

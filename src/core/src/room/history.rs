@@ -198,6 +198,14 @@ impl History {
         }
     }
 
+    /// Gives a packet that is here this much padding.
+    pub fn pad(&mut self, number: u64, padding: u8) {
+        if (self.oldest..self.end).contains(&number) {
+            let mask = self.packets.len() - 1;
+            self.packets[(number as usize) & mask].padding = padding;
+        }
+    }
+
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
         self.bytes.capacity()

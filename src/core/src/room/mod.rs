@@ -11,6 +11,7 @@
 //! | [`probing`], [`repairs`] | what is sent beyond the media: probes for more, retransmissions |
 //! | [`rehearsal`] | a higher layer's rate, tried with padding before the layer is sent |
 //! | [`load`] | how much of the video a shard has time for |
+//! | [`sound`] | makes one send of the sound of several speakers |
 //! | [`reports`], [`speakers`] | RTCP reports and feedback; who speaks |
 pub mod allocation;
 pub mod client;
@@ -27,6 +28,7 @@ pub mod probing;
 pub mod rehearsal;
 pub mod repairs;
 pub mod reports;
+pub mod sound;
 pub mod speakers;
 pub mod track;
 
@@ -66,6 +68,8 @@ pub struct Room {
     pub paced: Vec<ClientKey>,
     /// Hooks under way.
     pub hooks: u32,
+    /// Whether its sound is held back for a moment.
+    pub sound_hold: sound::SoundHold,
     /// Who speaks.
     pub speakers: speakers::Speakers,
 }

@@ -152,7 +152,7 @@ impl Shard {
             waiting.push((forward.track, track.owner));
         }
         for (track, owner) in waiting {
-            self.mark_dirty(track);
+            self.mark_dirty(now, track);
             self.schedule(owner);
         }
     }
@@ -262,7 +262,7 @@ impl Shard {
         (packet.index, packet.timestamp, packet.marker) = (index, header.timestamp, header.marker);
         (packet.info, packet.kept) = (info, elements.kept);
         layer.history.push(packet, descriptor, payload);
-        self.mark_dirty(incoming.track);
+        self.mark_dirty(now, incoming.track);
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde_json::json;
+
 use super::{Shard, follow};
 use crate::command::Event;
 use crate::room::client::SectionUse;
@@ -62,6 +64,7 @@ impl Shard {
             client,
             track: track.info.id.clone(),
         });
+        self.tell_webhook(track.room, "track_unpublished", || json!(track.info));
         self.notify_policy(now, track.room, HookCall::TrackUnpublished { client: facts, track: track.info });
     }
 

@@ -38,7 +38,7 @@ impl Shard {
             }
             // The room that panicked is off the queue; the others go on.
             Some(Timer::Reloads) => self.schedule_reloads(now),
-            Some(Timer::Speakers(_) | Timer::Report) | None => {}
+            Some(Timer::Speakers(_) | Timer::Sound(_) | Timer::Report) | None => {}
         }
     }
 

@@ -4,11 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use super::{PendingHook, Shard};
 use crate::command::{ClientInfo, Event, JoinRequest, LeaveCause, RefusalCode};
 use crate::room::Room;
 use crate::room::client::Client;
+use crate::room::sound::SoundHold;
 use crate::room::speakers::Speakers;
+use moonring_policy::OpenError;
 use moonring_policy::hook::{ClientFacts, HookCall, Presence, Traffic, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
 use moonring_wire::packet::SendBatch;
@@ -26,15 +30,17 @@ impl Shard {
             Some(key) => *key,
             None => match self.open_room(now, &room) {
                 Ok(key) => key,
-                Err(reason) => {
-                    self.work.events.push_back(left(LeaveCause::Rejected(reason)));
+                Err(error) => {
+                    let reason = error.reason();
+                    self.work.events.push_back(left(LeaveCause::Rejected(reason.to_owned())));
                     return self.work.events.push_back(Event::RoomClosed { room });
                 }
             },
         };
-        if self.world.rooms[room_key].clients.len() >= self.settings.max_clients_per_room {
-            let words = format!("room {room} is full: {} clients", self.settings.max_clients_per_room);
-            return self.work.events.push_back(left(LeaveCause::Limit(words)));
+        // Joins that wait for the policy have a bound of their own, as many again.
+        let (members, joining) = self.occupants(room_key);
+        if members.max(joining) >= self.settings.max_clients_per_room {
+            return self.work.events.push_back(left(LeaveCause::Limit(self.full(&room))));
         }
         let facts = Rc::new(ClientFacts {
             id: client.clone(),
@@ -63,7 +69,28 @@ impl Shard {
         );
     }
 
-    fn open_room(&mut self, now: Instant, id: &RoomId) -> Result<RoomKey, String> {
+    /// How many clients are in a room, and how many wait for the policy's decision.
+    fn occupants(&self, room: RoomKey) -> (usize, usize) {
+        let clients = self.world.rooms.get(room).map_or(&[][..], |room| &room.clients);
+        let presence = |key: &ClientKey| self.world.clients.get(*key).map(|client| client.facts.presence.get());
+        let joining = clients.iter().filter(|key| presence(key) == Some(Presence::Pending)).count();
+        (clients.len() - joining, joining)
+    }
+
+    /// How many clients have been told that they are in a room.
+    fn joined(&self, room: RoomKey) -> usize {
+        let clients = self.world.rooms.get(room).map_or(&[][..], |room| &room.clients);
+        let is_joined = |key: &&ClientKey| {
+            self.world.clients.get(**key).is_some_and(|client| client.facts.presence.get() == Presence::Joined)
+        };
+        clients.iter().filter(is_joined).count()
+    }
+
+    fn full(&self, room: &RoomId) -> String {
+        format!("room {room} is full: {} clients", self.settings.max_clients_per_room)
+    }
+
+    fn open_room(&mut self, now: Instant, id: &RoomId) -> Result<RoomKey, OpenError> {
         let policy = self.policy.engine.open_room(now, id, self.policy.scripts.resolve(id))?;
         let room = Room {
             id: id.clone(),
@@ -74,12 +101,14 @@ impl Shard {
             touched: Vec::new(),
             paced: Vec::new(),
             hooks: 0,
+            sound_hold: SoundHold::default(),
             speakers: Speakers::new(self.settings.audio_last_n),
         };
         let key = self.world.rooms.insert(room);
         self.index.rooms.insert(id.clone(), key);
         self.policy.rooms.insert(policy, key);
         tracing::info!(room = %id, "room opened");
+        self.tell_webhook(key, "room_opened", || Value::Null);
         Ok(key)
     }
 
@@ -98,7 +127,19 @@ impl Shard {
         match verdict {
             Verdict::Allow => {
                 let (id, room_key) = (client.id.clone(), client.room);
+                // Of those that are decided at the same moment, the first has the place.
+                if self.joined(room_key) >= self.settings.max_clients_per_room {
+                    let words = self.world.rooms.get(room_key).map_or_else(String::new, |room| self.full(&room.id));
+                    return self.remove_client(now, key, LeaveCause::Limit(words.clone()), &words);
+                }
+                // From here on it hears of the others, and they of it: not before it is told that it has joined.
+                client.facts.presence.set(Presence::Joined);
                 let info = ClientInfo { client: id.clone(), metadata: client.facts.metadata.clone() };
+                self.tell_webhook(
+                    room_key,
+                    "client_joined",
+                    || json!({ "client": info.client, "metadata": info.metadata }),
+                );
                 self.snapshot(&id);
                 self.tell_room(room_key, Some(key), |client| Event::ClientJoined { client, other: info.clone() });
             }
@@ -163,6 +204,9 @@ impl Shard {
             let room = self.world.rooms.get(room_key).map_or("", |room| room.id.as_str());
             tracing::info!(room, client = %id, reason, "client left");
         }
+        if presence == Presence::Joined {
+            self.tell_webhook(room_key, "client_left", || json!({ "client": id, "reason": reason }));
+        }
         let was_rejected = matches!(cause, LeaveCause::Rejected(_));
         self.work.events.push_back(Event::Left { client: id.clone(), cause });
         if presence == Presence::Joined {
@@ -181,6 +225,7 @@ impl Shard {
         if self.world.rooms.get(key).filter(is_over).is_none() {
             return;
         }
+        self.tell_webhook(key, "room_closed", || Value::Null);
         let Some(room) = self.world.rooms.remove(key) else { return };
         self.index.rooms.remove(&room.id);
         self.policy.rooms.remove(room.policy);

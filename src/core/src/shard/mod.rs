@@ -15,6 +15,7 @@ pub(crate) mod for_tests;
 mod header_extensions;
 mod membership;
 mod offers;
+mod operators;
 mod overload;
 mod policies;
 mod questions;
@@ -25,6 +26,7 @@ mod sound;
 mod streams;
 mod timers;
 
+use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -75,8 +77,13 @@ pub struct ShardSettings {
     pub max_tracks_per_client: usize,
     /// How many of a room are heard at once, the loudest, unless its policy says otherwise; `None`: everybody.
     pub audio_last_n: Option<usize>,
+    /// Tell of rooms, clients and tracks by [`Event::Webhook`], not only of what scripts want to be told.
+    pub webhooks: bool,
     /// What a publisher may send when the policy does not say otherwise, in bit/s.
     pub max_bitrate_bps: Option<u64>,
+    /// How long the sound of a room in which four or more speak is held back, so that more of it leaves together; zero
+    /// for not at all.
+    pub sound_hold: Duration,
 }
 
 impl ShardSettings {
@@ -97,7 +104,9 @@ impl ShardSettings {
             max_clients: 50_000,
             max_tracks_per_client: 16,
             audio_last_n: None,
+            webhooks: false,
             max_bitrate_bps: None,
+            sound_hold: Duration::ZERO,
         }
     }
 }
@@ -107,6 +116,7 @@ impl ShardSettings {
 enum Timer {
     Client(ClientKey),
     Speakers(RoomKey),
+    Sound(RoomKey),
     Reloads,
     Report,
 }
@@ -119,6 +129,8 @@ enum PendingHook {
     Message(ClientKey),
     /// May a receiver go on with another track?
     Follow(ClientKey, u16, TrackKey),
+    /// An operator's program has called; its number.
+    Call(u64),
     Notice,
 }
 
@@ -195,7 +207,7 @@ struct Policies {
 struct Work {
     /// Rooms with packets to forward, in turn.
     dirty_rooms: VecDeque<RoomKey>,
-    timers: BinaryHeap<std::cmp::Reverse<(Instant, Timer)>>,
+    timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     events: VecDeque<Event>,
     dtls_scratch: Box<[u8]>,
     requests: Vec<datagrams::Request>,
@@ -274,6 +286,9 @@ impl Shard {
             Command::Message { client, value } => self.message(now, &client, value),
             Command::PolicyReply { id, reply } => self.policy.engine.resume(now, id, reply),
             Command::Scripts(library) => self.change_scripts(now, library),
+            Command::Policy { room, order } => self.policy_order(now, &room, order),
+            Command::Call { id, room, request } => self.operator_calls(now, id, &room, request),
+            Command::Act { id, room, action } => self.operator_acts(now, id, &room, action),
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
             Command::LeaveIfSilent { client, silence, reason } => {
                 if self.publishes_nothing(now, &client, silence) {
@@ -309,7 +324,7 @@ impl Shard {
 
     /// When [`Shard::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let timer = self.work.timers.peek().map(|std::cmp::Reverse((at, _))| *at);
+        let timer = self.work.timers.peek().map(|Reverse((at, _))| *at);
         [timer, self.policy.engine.poll_timeout()].into_iter().flatten().min()
     }
 
@@ -353,17 +368,32 @@ impl Shard {
         }
     }
 
-    /// Marks `track` as having packets to forward.
-    fn mark_dirty(&mut self, key: TrackKey) {
+    /// Marks `track` as having packets to forward: at the end of the tick, or a moment later when it is one of many
+    /// who speak.
+    fn mark_dirty(&mut self, now: Instant, key: TrackKey) {
         let Some(track) = self.world.tracks.get_mut(key) else { return };
-        if track.dirty {
+        let Some(room) = self.world.rooms.get_mut(track.room) else { return };
+        let hold = self.settings.sound_hold;
+        let is_held = !hold.is_zero() && !track.is_video() && room.sound_hold.count(now);
+        if std::mem::replace(&mut track.dirty, true) {
             return;
         }
-        track.dirty = true;
-        let Some(room) = self.world.rooms.get_mut(track.room) else { return };
-        if room.dirty.is_empty() && room.touched.is_empty() {
+        let is_listed = !room.dirty.is_empty() || !room.touched.is_empty();
+        room.dirty.push(key);
+        if is_held && !is_listed {
+            let until = now + hold;
+            room.sound_hold.until = Some(until);
+            self.work.timers.push(Reverse((until, Timer::Sound(track.room))));
+        } else if !is_listed || !is_held && room.sound_hold.until.take().is_some() {
             self.work.dirty_rooms.push_back(track.room);
         }
-        room.dirty.push(key);
+    }
+
+    /// Lets a room's sound leave that was held back.
+    fn sound_timer(&mut self, now: Instant, key: RoomKey) {
+        let Some(room) = self.world.rooms.get_mut(key) else { return };
+        if room.sound_hold.until.take_if(|until| *until <= now).is_some() {
+            self.work.dirty_rooms.push_back(key);
+        }
     }
 }

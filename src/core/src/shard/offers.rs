@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use serde_json::json;
+
 use super::{PendingHook, Shard};
 use crate::command::{Event, OfferRequest, RefusalCode};
 use crate::room::client::{Incoming, PendingOffer, PolicyQuestion, SectionUse};
@@ -142,6 +144,7 @@ impl Shard {
         }
         self.update_facts(key);
         self.tell_room(room_key, Some(key), |client| Event::TrackPublished { client, track: info.clone() });
+        self.tell_webhook(room_key, "track_published", || json!(info));
         self.notify_policy(now, room_key, HookCall::TrackPublished { client: facts, track: info.clone() });
         SectionOutcome { mid, track: Some(info), reason: None }
     }

@@ -61,23 +61,31 @@ impl Shard {
     }
 
     /// The verdict and the actions of one hook are one step: nobody sees one without the other.
-    fn apply_outcome(&mut self, now: Instant, room: RoomKey, asked: PendingHook, outcome: Outcome) {
+    fn apply_outcome(&mut self, now: Instant, room: RoomKey, asked: PendingHook, mut outcome: Outcome) {
         match asked {
             PendingHook::Connect(client) => self.connect_decided(now, client, outcome.verdict),
             PendingHook::Offer(client) => self.question_decided(now, client, outcome.verdict),
             PendingHook::Follow(client, place, track) => {
                 self.follow_decided(now, (client, place), track, &outcome.verdict);
             }
-            PendingHook::Message(client) if outcome.missing => self.message_dropped(client),
-            PendingHook::Message(_) | PendingHook::Notice => {}
+            PendingHook::Message(client) if outcome.missing => {
+                self.message_dropped(client, "the room's policy takes no messages".to_owned());
+            }
+            PendingHook::Message(client) => {
+                if let Some(reason) = outcome.refused {
+                    self.message_dropped(client, reason);
+                }
+            }
+            PendingHook::Call(id) => self.call_answered(id, &mut outcome),
+            PendingHook::Notice => {}
         }
         self.apply_actions(now, room, outcome.actions);
     }
 
-    fn message_dropped(&mut self, client: ClientKey) {
+    fn message_dropped(&mut self, client: ClientKey, reason: String) {
         if let Some(client) = self.world.clients.get(client) {
-            let (id, words) = (client.id.clone(), "the room's policy takes no messages".to_owned());
-            self.refuse(&id, None, RefusalCode::MessageDropped, words);
+            let id = client.id.clone();
+            self.refuse(&id, None, RefusalCode::MessageDropped, reason);
         }
     }
 
@@ -87,7 +95,7 @@ impl Shard {
         }
     }
 
-    fn apply(&mut self, now: Instant, room: RoomKey, action: Action) {
+    pub(super) fn apply(&mut self, now: Instant, room: RoomKey, action: Action) {
         match action {
             Action::Kick { client, reason } => {
                 if let Some(key) = self.member(room, &client) {
@@ -127,6 +135,11 @@ impl Shard {
                 }
             }
             Action::SetAudioLastN { n } => self.set_audio_last_n(room, n),
+            Action::Webhook { event, data } => {
+                if let Some(room) = self.world.rooms.get(room) {
+                    self.work.events.push_back(Event::Webhook { room: room.id.clone(), event, data });
+                }
+            }
             Action::CloseRoom { reason } => {
                 let Some(state) = self.world.rooms.get(room) else { return };
                 for key in state.clients.clone() {
@@ -137,13 +150,13 @@ impl Shard {
     }
 
     /// The client `id`, if it is in `room`: a policy reaches nobody else.
-    fn member(&self, room: RoomKey, id: &ClientId) -> Option<ClientKey> {
+    pub(super) fn member(&self, room: RoomKey, id: &ClientId) -> Option<ClientKey> {
         let key = *self.index.clients.get(id)?;
         let client = self.world.clients.get(key)?;
         (client.room == room && client.facts.presence.get() != Presence::Gone).then_some(key)
     }
 
-    fn track_of(&self, room: RoomKey, client: &ClientId, track: &TrackId) -> Option<TrackKey> {
+    pub(super) fn track_of(&self, room: RoomKey, client: &ClientId, track: &TrackId) -> Option<TrackKey> {
         let key = *self.index.tracks.get(track)?;
         let owner = self.member(room, client)?;
         self.world.tracks.get(key).filter(|t| t.owner == owner).map(|_| key)

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Shard, Timer};
-use moonring_policy::{PolicyKey, Script, ScriptLibrary};
-use moonring_wire::id::RoomKey;
+use crate::command::PolicyOrder;
+use moonring_policy::{PolicyKey, ReloadError, Script, ScriptLibrary};
+use moonring_wire::id::{RoomId, RoomKey};
 
 /// Time of a tick for reloads. No further one is begun that would end later, taking as long as the one before; what is
 /// left to a millisecond is for one that takes longer.
@@ -96,29 +97,44 @@ impl Shard {
     fn script_for(&mut self, key: RoomKey) -> Option<(PolicyKey, Arc<Script>)> {
         let room = self.world.rooms.get(key)?;
         let policy = room.policy;
-        // A room whose own script was deleted goes on with it.
-        if !self.policy.scripts.contains(self.policy.engine.script(policy)?.name()) {
-            return None;
-        }
         let script = self.policy.scripts.resolve(&room.id).ok()?;
         self.policy.engine.is_new(policy, &script).then_some((policy, script))
     }
 
+    /// Does what an operator wants of a room's policy.
+    pub(super) fn policy_order(&mut self, now: Instant, room: &RoomId, order: PolicyOrder) {
+        let Some(policy) = self.index.rooms.get(room).and_then(|key| self.world.rooms.get(*key)).map(|r| r.policy)
+        else {
+            return;
+        };
+        match order {
+            PolicyOrder::Resume => {
+                self.policy.engine.resume_script(now, policy);
+            }
+            PolicyOrder::ReloadWithoutState => match self.policy.scripts.resolve(room) {
+                Ok(script) => {
+                    self.policy.engine.reload_without_state(now, policy, script);
+                }
+                Err(error) => tracing::error!(%room, "not reloaded: {error}"),
+            },
+        }
+    }
+
     /// A reload has ended, well or not; the engine has counted it, and keeps its outcome.
-    pub(super) fn policy_reloaded(&mut self, policy: PolicyKey, result: &Result<u64, String>) {
+    pub(super) fn policy_reloaded(&mut self, policy: PolicyKey, result: &Result<u64, ReloadError>) {
         let Some(room) = self.policy.rooms.get(policy).and_then(|key| self.world.rooms.get(*key)) else { return };
         let tried = self.policy.engine.last_tried(policy);
         let (room, script) = (&room.id, tried.map_or("", |script| script.name()));
         match result {
             Ok(_) => tracing::debug!(%room, script, "reloaded"),
-            Err(words) => {
+            Err(error) => {
                 self.policy.reloads.failed += 1;
                 let version = tried.map_or(0, |script| script.version());
                 let version = format_args!("{version:016x}");
                 if self.policy.reloads.failed <= MAX_LOGGED {
-                    tracing::error!(%room, script, %version, "not reloaded, the old version runs on: {words}");
+                    tracing::error!(%room, script, %version, "not reloaded, the old version runs on: {error}");
                 } else {
-                    tracing::debug!(%room, script, %version, "not reloaded, the old version runs on: {words}");
+                    tracing::debug!(%room, script, %version, "not reloaded, the old version runs on: {error}");
                 }
             }
         }

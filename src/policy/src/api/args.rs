@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use mlua::Value;
 
-use super::Answer;
+use super::HostResult;
 use crate::hook::ClientFacts;
 use crate::host::Host;
 use moonring_wire::id::TrackId;
@@ -74,7 +74,7 @@ impl Arg<'_> {
     }
 
     /// A string of at most `max` bytes, whatever they are.
-    pub(crate) fn bytes(self, max: usize) -> Answer<Vec<u8>> {
+    pub(crate) fn bytes(self, max: usize) -> HostResult<Vec<u8>> {
         let Value::String(text) = self.value else { return Err(self.expected("string")) };
         let bytes = text.as_bytes();
         if bytes.len() > max {
@@ -84,12 +84,12 @@ impl Arg<'_> {
     }
 
     /// A string of at most `max` bytes of UTF-8.
-    pub(crate) fn text(self, max: usize) -> Answer<String> {
+    pub(crate) fn text(self, max: usize) -> HostResult<String> {
         String::from_utf8(self.bytes(max)?).map_err(|_| self.bad("not valid UTF-8"))
     }
 
     /// A finite number within `range`.
-    pub(crate) fn number(self, range: RangeInclusive<f64>) -> Answer<f64> {
+    pub(crate) fn number(self, range: RangeInclusive<f64>) -> HostResult<f64> {
         let number = match self.value {
             Value::Integer(number) => *number as f64,
             Value::Number(number) => *number,
@@ -102,7 +102,7 @@ impl Arg<'_> {
     }
 
     /// A whole number of 0 to `max`.
-    pub(crate) fn whole(self, max: u64) -> Answer<u64> {
+    pub(crate) fn whole(self, max: u64) -> HostResult<u64> {
         let number = self.number(0.0..=max as f64)?;
         if number.fract() != 0.0 {
             return Err(self.bad(format_args!("{number} is not a whole number")));
@@ -111,7 +111,7 @@ impl Arg<'_> {
     }
 
     /// A client object, which the prelude has replaced by its number.
-    pub(crate) fn client(self, host: &Host) -> Answer<Rc<ClientFacts>> {
+    pub(crate) fn client(self, host: &Host) -> HostResult<Rc<ClientFacts>> {
         let number = match self.value {
             Value::Integer(number) => u32::try_from(*number).ok(),
             _ => None,
@@ -121,7 +121,7 @@ impl Arg<'_> {
     }
 
     /// A track: its id, or a table with an `id`.
-    pub(crate) fn track(self) -> Answer<TrackId> {
+    pub(crate) fn track(self) -> HostResult<TrackId> {
         let id = match self.value {
             Value::Table(track) => track.raw_get("id").map_err(super::refused)?,
             other => other.clone(),

@@ -3,13 +3,14 @@
 use std::rc::Rc;
 
 use mlua::{Lua, Table, Value};
+use serde_json::Value as Json;
 
 use super::args::arg;
 use super::json::{from_json, to_json};
-use super::{Answer, Functions, refused};
+use super::{Functions, HostResult, refused};
 use crate::hook::{Action, ClientFacts, Presence};
 use crate::host::Host;
-use crate::settings::MAX_WORDS_BYTES;
+use crate::settings::MAX_REASON_BYTES;
 use moonring_wire::media::TrackInfo;
 
 /// What an action on a client that is not in the room answers.
@@ -17,6 +18,9 @@ const LEFT: &str = "client has left";
 /// Above any bitrate there is, in bit/s.
 const MAX_BITRATE: u64 = 100_000_000_000;
 
+/// The fields of a track as scripts see it.
+pub(crate) const TRACK_FIELDS: &[&str] =
+    &["id", "client_id", "kind", "source", "quality", "simulcast", "codec", "codecs", "muted"];
 /// What an action answers: `true`, or `false` and why.
 type Done = (bool, Option<&'static str>);
 
@@ -24,8 +28,8 @@ pub(super) fn register(functions: &mut Functions) {
     getters(functions);
     functions.add("client_kick", |_, host, (this, reason): (Value, Value)| {
         let reason = arg("client:kick", "reason", &reason);
-        let words = if reason.absent() { "Kicked".to_owned() } else { reason.text(MAX_WORDS_BYTES)? };
-        act(host, this_client(host, "client:kick", &this)?, 0, |client| Action::Kick { client, reason: words })
+        let text = if reason.absent() { "Kicked".to_owned() } else { reason.text(MAX_REASON_BYTES)? };
+        act(host, this_client(host, "client:kick", &this)?, 0, |client| Action::Kick { client, reason: text })
     });
     functions.add("client_send", |_, host, (this, value): (Value, Value)| {
         let client = this_client(host, "client:send", &this)?;
@@ -61,7 +65,10 @@ fn getters(functions: &mut Functions) {
     functions
         .add("client_get_ip", |_, host, this: Value| Ok(this_client(host, "client:get_ip", &this)?.ip.to_string()));
     functions.add("client_get_metadata", |lua, host, this: Value| {
-        from_json(lua, &this_client(host, "client:get_metadata", &this)?.metadata)
+        match &this_client(host, "client:get_metadata", &this)?.metadata {
+            Json::Null => lua.create_table().map(Value::Table).map_err(refused),
+            metadata => from_json(lua, metadata),
+        }
     });
     functions.add("client_stats", |lua, host, this: Value| {
         let client = this_client(host, "client:stats", &this)?;
@@ -105,8 +112,8 @@ fn track_table(lua: &Lua, track: &TrackInfo) -> mlua::Result<Table> {
     Ok(table)
 }
 
-fn this_client(host: &Host, function: &'static str, this: &Value) -> Answer<Rc<ClientFacts>> {
-    arg(function, "self", this).client(host).map_err(|words| format!("{words}; methods are called with ':'"))
+fn this_client(host: &Host, function: &'static str, this: &Value) -> HostResult<Rc<ClientFacts>> {
+    arg(function, "self", this).client(host).map_err(|message| format!("{message}; methods are called with ':'"))
 }
 
 /// An action on somebody who is not in the room does nothing and says so.
@@ -115,10 +122,10 @@ fn act(
     client: Rc<ClientFacts>,
     bytes: usize,
     action: impl FnOnce(moonring_wire::id::ClientId) -> Action,
-) -> Answer<Done> {
+) -> HostResult<Done> {
     if client.presence.get() == Presence::Gone {
         return Ok((false, Some(LEFT)));
     }
-    host.effects.borrow_mut().push(action(client.id.clone()), bytes)?;
+    host.act(action(client.id.clone()), bytes)?;
     Ok((true, None))
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use mlua::{Lua, Table, Value};
 
 use super::args::arg;
-use super::{Answer, Functions, refused};
+use super::{Functions, HostResult, refused};
 
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const MONTHS: [&str; 12] = [
@@ -50,8 +50,8 @@ pub(super) fn register(functions: &mut Functions) {
 }
 
 /// Seconds since 1970 of a table as `os.date("*t")` makes it.
-fn time_of(date: &Table) -> Answer<f64> {
-    let field = |name: &'static str, default: Option<i64>| -> Answer<i64> {
+fn time_of(date: &Table) -> HostResult<f64> {
+    let field = |name: &'static str, default: Option<i64>| -> HostResult<i64> {
         let value: Value = date.raw_get(name).map_err(refused)?;
         match (&value, default) {
             (Value::Nil, Some(default)) => Ok(default),
@@ -114,7 +114,7 @@ impl Date {
         Ok(table)
     }
 
-    fn format(&self, format: &str) -> Answer<String> {
+    fn format(&self, format: &str) -> HostResult<String> {
         let mut out = String::new();
         let mut chars = format.chars();
         while let Some(c) = chars.next() {
@@ -126,7 +126,7 @@ impl Date {
         Ok(out)
     }
 
-    fn conversion(&self, letter: Option<char>, out: &mut String) -> Answer<()> {
+    fn conversion(&self, letter: Option<char>, out: &mut String) -> HostResult<()> {
         let (day, month) = (DAYS[self.weekday as usize], MONTHS[self.month as usize - 1]);
         let hour12 = (self.hour + 11) % 12 + 1;
         let written = match letter {

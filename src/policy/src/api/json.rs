@@ -4,9 +4,9 @@ use mlua::{Lua, Value};
 use serde_json::Value as Json;
 
 use super::args::{Arg, arg};
-use super::{Answer, Functions, refused};
+use super::{Functions, HostResult, refused};
 use crate::budget::should_stop;
-use crate::plain::{self, Limits};
+use crate::plain::{self, Limits, TextError};
 use crate::settings::{MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
 
 /// Bytes of JSON text that `sfu.json` reads and writes.
@@ -25,22 +25,23 @@ pub(super) fn register(functions: &mut Functions) {
     // What is no JSON is nil and why, as it often comes from outside.
     functions.add("json_decode", |lua, _, text: Value| {
         let text = arg("sfu.json.decode", "text", &text).bytes(MAX_TEXT)?;
-        match serde_json::from_slice::<Json>(&text) {
-            Ok(json) => Ok((from_json(lua, &json)?, None)),
-            Err(error) => Ok((Value::Nil, Some(error.to_string()))),
+        match plain::from_json_text(lua, &text, &mut should_stop) {
+            Ok(value) => Ok((value, None)),
+            Err(TextError::NotJson(message)) => Ok((Value::Nil, Some(message))),
+            Err(TextError::State(error)) => Err(refused(error)),
         }
     });
 }
 
 /// An argument for clients, with about the bytes that it takes.
-pub(super) fn to_json(value: Arg<'_>) -> Answer<(Json, usize)> {
+pub(super) fn to_json(value: Arg<'_>) -> HostResult<(Json, usize)> {
     let json = plain::to_json(value.value, VALUE_LIMITS, &mut should_stop).map_err(|error| value.bad(error))?;
     let bytes = size_of_json(&json);
     Ok((json, bytes))
 }
 
 /// A value for the script.
-pub(crate) fn from_json(lua: &Lua, json: &Json) -> Answer<Value> {
+pub(crate) fn from_json(lua: &Lua, json: &Json) -> HostResult<Value> {
     plain::from_json(lua, json, &mut should_stop).map_err(refused)
 }
 

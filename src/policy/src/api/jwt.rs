@@ -1,29 +1,42 @@
-//! `sfu.jwt_verify(token, key, options)`: the claims of a token that holds, or `nil` and why it does not.
+//! `sfu.jwt_verify(token, key, options)`: the claims of a token that holds, or `nil` and why it does not; and
+//! `sfu.jwt_sign(claims, key, options)`.
 //!
-//! The kind of key decides the algorithm, never the token: a PEM public key is not a secret, so a token that claims
-//! HS256 and is "signed" with the public key's text is refused (RFC 8725 section 3.1).
+//! The kind of key decides which algorithms there are, never the token: a PEM public key is not a secret, so a token
+//! that claims HS256 and is "signed" with the public key's text is refused (RFC 8725 section 3.1).
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use mlua::{IntoLuaMulti, Lua, Table, Value};
 use serde_json::Value as Json;
 
-use super::args::arg;
-use super::json::from_json;
-use super::{Answer, Functions, refused};
+use super::args::{Arg, arg, type_name};
+use super::json::{from_json, to_json};
+use super::jwt_key::{KeyKind, algorithms_of, is_public, kind_of, name_of};
+use super::jwt_set::{is_set, key_of_set};
+use super::{Functions, HostResult, refused};
 
 /// Bytes of a token.
 const MAX_TOKEN: usize = 16 * 1024;
-/// Bytes of a key.
-const MAX_KEY: usize = 16 * 1024;
-/// Bytes of an `aud`, `iss` or `alg` option.
+/// Bytes of a key, or of a set of keys.
+const MAX_KEY: usize = 64 * 1024;
+/// Bytes of an option.
 const MAX_OPTION: usize = 1024;
+/// Algorithms that one verification accepts.
+const MAX_ALGORITHMS: usize = 16;
 /// Seconds by which clocks may differ when the options don't say.
 const LEEWAY: f64 = 60.0;
 
+/// The options of `sfu.jwt_verify`.
+pub(crate) const VERIFY_OPTIONS: &[&str] = &["alg", "aud", "iss", "leeway", "require_exp"];
+/// The options of `sfu.jwt_sign`.
+pub(crate) const SIGN_OPTIONS: &[&str] = &["alg", "kid", "typ"];
+
 /// What a script expects of a token.
 struct Expected {
-    algorithm: Option<String>,
+    /// Empty: the default of the key's kind.
+    algorithms: Vec<Algorithm>,
     audience: Option<String>,
     issuer: Option<String>,
     leeway: f64,
@@ -34,59 +47,111 @@ pub(super) fn register(functions: &mut Functions) {
     functions.add("jwt_verify", |lua, host, (token, key, options): (Value, Value, Value)| {
         let token = arg("sfu.jwt_verify", "token", &token).bytes(MAX_TOKEN)?;
         let key = arg("sfu.jwt_verify", "key", &key).bytes(MAX_KEY)?;
-        let expected = options_of(&options)?;
+        let expected = expected_of(&options)?;
         let now = host.room.unix.get().as_secs_f64();
         let values = match verify(&token, &key, &expected, now) {
             Ok(claims) => from_json(lua, &claims)?.into_lua_multi(lua),
-            Err(words) => nil_and(lua, &words),
+            Err(message) => (Value::Nil, message).into_lua_multi(lua),
         };
         values.map_err(refused)
     });
+    functions
+        .add("jwt_sign", |lua, _, (claims, key, options): (Value, Value, Value)| sign(lua, &claims, &key, &options));
 }
 
-fn nil_and(lua: &Lua, words: &str) -> mlua::Result<mlua::MultiValue> {
-    (Value::Nil, words).into_lua_multi(lua)
-}
-
-fn options_of(options: &Value) -> Answer<Expected> {
-    let table: Table = match options {
-        Value::Nil => {
-            return Ok(Expected { algorithm: None, audience: None, issuer: None, leeway: LEEWAY, require_exp: true });
+/// The options as a table without names that are not `known`; `None` when there are none.
+fn options_of<'a>(function: &'static str, options: &'a Value, known: &[&str]) -> HostResult<Option<&'a Table>> {
+    let table = match options {
+        Value::Nil => return Ok(None),
+        Value::Table(table) => table,
+        other => return Err(arg(function, "options", other).bad("table expected")),
+    };
+    for pair in table.pairs::<Value, Value>() {
+        let (name, _) = pair.map_err(refused)?;
+        let name = match &name {
+            Value::String(name) => name.to_string_lossy(),
+            Value::Integer(number) => number.to_string(),
+            other => type_name(other).to_owned(),
+        };
+        if !known.contains(&name.as_str()) {
+            let known = known.join(", ");
+            return Err(
+                arg(function, "options", options).bad(format_args!("unknown option '{name}'; there are {known}"))
+            );
         }
-        Value::Table(table) => table.clone(),
-        other => return Err(arg("sfu.jwt_verify", "options", other).bad("table expected")),
+    }
+    Ok(Some(table))
+}
+
+fn expected_of(options: &Value) -> HostResult<Expected> {
+    const FUNCTION: &str = "sfu.jwt_verify";
+    let mut expected =
+        Expected { algorithms: Vec::new(), audience: None, issuer: None, leeway: LEEWAY, require_exp: true };
+    let Some(table) = options_of(FUNCTION, options, VERIFY_OPTIONS)? else { return Ok(expected) };
+    let field = |name: &'static str| table.raw_get::<Value>(name).map_err(refused);
+    let text = |name: &'static str| -> HostResult<Option<String>> {
+        let value = field(name)?;
+        if value.is_nil() { Ok(None) } else { arg(FUNCTION, name, &value).text(MAX_OPTION).map(Some) }
     };
-    let text = |name: &'static str| -> Answer<Option<String>> {
-        let value: Value = table.raw_get(name).map_err(refused)?;
-        let value = arg("sfu.jwt_verify", name, &value);
-        if value.absent() { Ok(None) } else { value.text(MAX_OPTION).map(Some) }
+    expected.algorithms = algorithms(arg(FUNCTION, "alg", &field("alg")?))?;
+    (expected.audience, expected.issuer) = (text("aud")?, text("iss")?);
+    let leeway = field("leeway")?;
+    if !leeway.is_nil() {
+        expected.leeway = arg(FUNCTION, "leeway", &leeway).number(0.0..=86_400.0)?;
+    }
+    match field("require_exp")? {
+        Value::Nil => {}
+        Value::Boolean(flag) => expected.require_exp = flag,
+        other => return Err(arg(FUNCTION, "require_exp", &other).bad("boolean expected")),
+    }
+    Ok(expected)
+}
+
+/// The name of an algorithm, or a list of names.
+fn algorithms(value: Arg<'_>) -> HostResult<Vec<Algorithm>> {
+    let one = |name: &Value| {
+        let name = Arg { value: name, ..value };
+        let text = name.text(MAX_OPTION)?;
+        text.parse::<Algorithm>().map_err(|_| name.bad(format_args!("'{text}' is not an algorithm that is known here")))
     };
-    let leeway: Value = table.raw_get("leeway").map_err(refused)?;
-    let leeway = arg("sfu.jwt_verify", "leeway", &leeway);
-    let require_exp: Value = table.raw_get("require_exp").map_err(refused)?;
-    Ok(Expected {
-        algorithm: text("alg")?,
-        audience: text("aud")?,
-        issuer: text("iss")?,
-        leeway: if leeway.absent() { LEEWAY } else { leeway.number(0.0..=86_400.0)? },
-        require_exp: require_exp != Value::Boolean(false),
-    })
+    match value.value {
+        Value::Nil => Ok(Vec::new()),
+        Value::Table(list) => {
+            let names = list.sequence_values::<Value>().take(MAX_ALGORITHMS);
+            let found: Vec<_> = names.map(|name| one(&name.map_err(refused)?)).collect::<HostResult<_>>()?;
+            if found.is_empty() { Err(value.bad("an empty list accepts nothing")) } else { Ok(found) }
+        }
+        name => Ok(vec![one(name)?]),
+    }
 }
 
 /// The claims of a token whose signature, times, audience and issuer hold.
-fn verify(token: &[u8], key: &[u8], expected: &Expected, now: f64) -> Answer<Json> {
-    let (key, algorithm) = key_of(key)?;
-    if let Some(name) = &expected.algorithm
-        && name.parse() != Ok(algorithm)
-    {
-        return Err(format!("the key is one for {algorithm:?}, not for {name}"));
+fn verify(token: &[u8], key: &[u8], expected: &Expected, now: f64) -> HostResult<Json> {
+    let kid = check_header(token)?;
+    if is_set(key) {
+        let (kind, decoding) = key_of_set(key, kid.as_deref())?;
+        return verify_with(token, (kind, &decoding), expected, now);
     }
-    let mut validation = Validation::new(algorithm);
+    let kind = kind_of(key)?;
+    let decoding = match kind {
+        KeyKind::Secret => Ok(DecodingKey::from_secret(key)),
+        KeyKind::Rsa => DecodingKey::from_rsa_pem(key),
+        KeyKind::P256 | KeyKind::P384 => DecodingKey::from_ec_pem(key),
+        KeyKind::Ed25519 => DecodingKey::from_ed_pem(key),
+    };
+    let decoding = decoding.map_err(|_| "the key is not a public key in PEM".to_owned())?;
+    verify_with(token, (kind, &decoding), expected, now)
+}
+
+fn verify_with(token: &[u8], (kind, key): (KeyKind, &DecodingKey), expected: &Expected, now: f64) -> HostResult<Json> {
+    let accepted = accepted(kind, &expected.algorithms)?;
+    let mut validation = Validation::new(accepted[0]);
+    validation.algorithms = accepted;
     // Times are checked below, by the engine's clock.
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
     validation.validate_aud = false;
-    let claims = decode::<Json>(token, &key, &validation).map_err(|error| words_of(error.kind()))?.claims;
+    let claims = decode::<Json>(token, key, &validation).map_err(|error| error_message(error.kind()))?.claims;
     check_times(&claims, expected, now)?;
     if let Some(audience) = &expected.audience {
         let holds = match &claims["aud"] {
@@ -103,7 +168,41 @@ fn verify(token: &[u8], key: &[u8], expected: &Expected, now: f64) -> Answer<Jso
     }
 }
 
-fn check_times(claims: &Json, expected: &Expected, now: f64) -> Answer<()> {
+/// The algorithms that are both the key's and among those `wanted`.
+fn accepted(kind: KeyKind, wanted: &[Algorithm]) -> HostResult<Vec<Algorithm>> {
+    let of_kind = algorithms_of(kind);
+    if wanted.is_empty() {
+        return Ok(vec![of_kind[0]]);
+    }
+    let both: Vec<_> = of_kind.iter().copied().filter(|algorithm| wanted.contains(algorithm)).collect();
+    if both.is_empty() {
+        let names = |list: &[Algorithm]| list.iter().map(|one| name_of(*one)).collect::<Vec<_>>().join(", ");
+        return Err(format!("the key is one for {}, not for {}", names(of_kind), names(wanted)));
+    }
+    Ok(both)
+}
+
+/// The id of the token's key, if it has one. Refuses a token whose header has parameters that must be understood
+/// (RFC 7515 section 4.1.11): none are here.
+fn check_header(token: &[u8]) -> HostResult<Option<String>> {
+    let malformed = || "the token is malformed".to_owned();
+    let header = token.split(|byte| *byte == b'.').next().unwrap_or_default();
+    let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| malformed())?;
+    let header: Json = serde_json::from_slice(&header).map_err(|_| malformed())?;
+    if header.get("crit").is_some() {
+        return Err("the token has critical header parameters (crit), which are not supported".into());
+    }
+    if !header.is_object() {
+        return Err(malformed());
+    }
+    match &header["kid"] {
+        Json::Null => Ok(None),
+        Json::String(kid) => Ok(Some(kid.clone())),
+        _ => Err(malformed()),
+    }
+}
+
+fn check_times(claims: &Json, expected: &Expected, now: f64) -> HostResult<()> {
     let time = |name: &str| match &claims[name] {
         Json::Null => Ok(None),
         Json::Number(number) => Ok(number.as_f64()),
@@ -120,24 +219,43 @@ fn check_times(claims: &Json, expected: &Expected, now: f64) -> Answer<()> {
     }
 }
 
-/// The key, and the only algorithm that it may be used with.
-fn key_of(key: &[u8]) -> Answer<(DecodingKey, Algorithm)> {
-    if !key.trim_ascii_start().starts_with(b"-----BEGIN") {
-        if key.is_empty() {
-            return Err("the key is empty".into());
-        }
-        return Ok((DecodingKey::from_secret(key), Algorithm::HS256));
+/// A token; every mistake is an error, as it is the script's own.
+fn sign(lua: &Lua, claims: &Value, key: &Value, options: &Value) -> HostResult<mlua::LuaString> {
+    const FUNCTION: &str = "sfu.jwt_sign";
+    let (claims, key) = (arg(FUNCTION, "claims", claims), arg(FUNCTION, "key", key));
+    let (json, _) = to_json(claims)?;
+    if !json.is_object() {
+        return Err(claims.bad("table with names expected"));
     }
-    let kinds = [
-        (DecodingKey::from_rsa_pem(key), Algorithm::RS256),
-        (DecodingKey::from_ec_pem(key), Algorithm::ES256),
-        (DecodingKey::from_ed_pem(key), Algorithm::EdDSA),
-    ];
-    let usable = kinds.into_iter().find_map(|(key, algorithm)| Some((key.ok()?, algorithm)));
-    usable.ok_or_else(|| "the key is not an RSA, P-256 or Ed25519 public key in PEM".to_owned())
+    let bytes = key.bytes(MAX_KEY)?;
+    let kind = kind_of(&bytes).map_err(|message| key.bad(message))?;
+    if is_public(&bytes) {
+        return Err(key.bad("not a private key in PEM"));
+    }
+    let mut header = Header::new(algorithms_of(kind)[0]);
+    if let Some(table) = options_of(FUNCTION, options, SIGN_OPTIONS)? {
+        let text = |name: &'static str| -> HostResult<Option<String>> {
+            let value: Value = table.raw_get(name).map_err(refused)?;
+            if value.is_nil() { Ok(None) } else { arg(FUNCTION, name, &value).text(MAX_OPTION).map(Some) }
+        };
+        let wanted: Value = table.raw_get("alg").map_err(refused)?;
+        let wanted = algorithms(arg(FUNCTION, "alg", &wanted))?;
+        header.alg = accepted(kind, &wanted).map_err(|message| key.bad(message))?[0];
+        header.kid = text("kid")?;
+        header.typ = text("typ")?.or(header.typ);
+    }
+    let encoding = match kind {
+        KeyKind::Secret => Ok(EncodingKey::from_secret(&bytes)),
+        KeyKind::Rsa => EncodingKey::from_rsa_pem(&bytes),
+        KeyKind::P256 | KeyKind::P384 => EncodingKey::from_ec_pem(&bytes),
+        KeyKind::Ed25519 => EncodingKey::from_ed_pem(&bytes),
+    };
+    let encoding = encoding.map_err(|_| key.bad("not a private key in PEM"))?;
+    let token = encode(&header, &json, &encoding).map_err(|error| key.bad(error))?;
+    lua.create_string(token).map_err(refused)
 }
 
-fn words_of(error: &ErrorKind) -> String {
+fn error_message(error: &ErrorKind) -> String {
     match error {
         ErrorKind::InvalidSignature => "the token's signature does not hold".into(),
         ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {

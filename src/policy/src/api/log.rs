@@ -10,6 +10,8 @@ use crate::settings::MAX_LOG_BYTES;
 
 /// How deep a script's line may lie beneath the host function: the prelude's own frames.
 const MAX_LEVEL: usize = 6;
+/// How deep it may lie beneath a comparison of `table.sort`, which recurses.
+const MAX_LEVELS_TO_SCRIPT: usize = 64;
 /// The prelude as it stands in tracebacks.
 pub(crate) const PRELUDE_NAME: &str = "sfu.lua";
 
@@ -17,7 +19,7 @@ pub(super) fn register(functions: &mut Functions) {
     functions.add("log", |lua, host, (level, message): (Value, Value)| {
         let level = level.as_integer().unwrap_or_default();
         if is_on(level) && host.room.may_log() {
-            write(lua, host, level, &words(&message));
+            write(lua, host, level, &text_of(&message));
         }
         Ok(())
     });
@@ -27,11 +29,27 @@ pub(super) fn register(functions: &mut Functions) {
 pub(super) fn traceback(lua: &Lua, error: Value) -> mlua::Result<String> {
     let message = match &error {
         Value::Error(error) => message_of(error),
-        Value::String(_) | Value::Integer(_) | Value::Number(_) => words(&error),
+        Value::String(_) | Value::Integer(_) | Value::Number(_) => text_of(&error),
         other => format!("error value is a {}", type_name(other)),
     };
+    let message = at_the_scripts_line(lua, message);
     let traceback = lua.traceback(Some(&message), 1).map(|text| text.to_string_lossy()).unwrap_or(message);
     Ok(without_our_frames(&traceback))
+}
+
+/// An error that was raised in the prelude (a comparison in `table.sort`, for instance) is one of the line that called it.
+fn at_the_scripts_line(lua: &Lua, message: String) -> String {
+    let rest = message.strip_prefix(PRELUDE_NAME).and_then(|rest| rest.strip_prefix(':'));
+    let Some((_, problem)) = rest.and_then(|rest| rest.split_once(": ")) else { return message };
+    let place = (1..MAX_LEVELS_TO_SCRIPT).find_map(|level| {
+        let place = lua.inspect_stack(level, |frame| {
+            let source = frame.source().source?.trim_start_matches(['@', '=']).to_owned();
+            let is_script = !source.ends_with(PRELUDE_NAME) && !source.starts_with('[');
+            is_script.then(|| frame.current_line().map(|line| format!("{source}:{line}"))).flatten()
+        });
+        place.flatten()
+    });
+    place.map_or_else(|| problem.to_owned(), |place| format!("{place}: {problem}"))
 }
 
 /// The lines of a traceback that belong to the script.
@@ -46,7 +64,7 @@ pub(crate) fn without_our_frames(traceback: &str) -> String {
     truncated(&lines.join("\n"), MAX_LOG_BYTES).to_owned()
 }
 
-fn words(message: &Value) -> String {
+fn text_of(message: &Value) -> String {
     match message {
         Value::String(text) => truncated(&String::from_utf8_lossy(&text.as_bytes()), MAX_LOG_BYTES).to_owned(),
         Value::Integer(number) => number.to_string(),

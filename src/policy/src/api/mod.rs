@@ -7,10 +7,16 @@ pub(crate) mod client;
 mod clock;
 mod crypto;
 mod json;
-mod jwt;
+pub(crate) mod jwt;
+mod jwt_key;
+mod jwt_set;
 pub(crate) mod log;
+mod modules;
+mod random;
 mod sfu;
+mod stores;
 mod timer;
+mod utf8;
 pub(crate) mod wait;
 
 use std::ffi::c_void;
@@ -31,8 +37,8 @@ pub(crate) fn fail_mark() -> LightUserData {
     LightUserData((&raw const FAIL_MARK).cast_mut().cast::<c_void>())
 }
 
-/// What a host function answers: values, or words for the script's author.
-pub(crate) type Answer<R> = Result<R, String>;
+/// The result of a host function: values, or an error message for the author of the script.
+pub(crate) type HostResult<R> = Result<R, String>;
 
 /// An mlua error (memory, in practice) as a refusal.
 pub(crate) fn refused(error: mlua::Error) -> String {
@@ -56,12 +62,12 @@ impl Functions {
     where
         A: Args,
         R: IntoLuaMulti,
-        F: Fn(&Lua, &Host, A) -> Answer<R> + Send + Sync + 'static,
+        F: Fn(&Lua, &Host, A) -> HostResult<R> + Send + Sync + 'static,
     {
         self.names.push(name);
         self.functions.push(Box::new(move |lua, host, args| match function(lua, host, A::of(args)) {
             Ok(values) => values.into_lua_multi(lua),
-            Err(words) => (fail_mark(), words).into_lua_multi(lua),
+            Err(message) => (fail_mark(), message).into_lua_multi(lua),
         }));
     }
 
@@ -75,9 +81,13 @@ impl Functions {
             client::register(&mut functions);
             timer::register(&mut functions);
             wait::register(&mut functions);
+            stores::register(&mut functions);
             json::register(&mut functions);
             crypto::register(&mut functions);
             jwt::register(&mut functions);
+            random::register(&mut functions);
+            utf8::register(&mut functions);
+            modules::register(&mut functions);
             functions
         })
     }

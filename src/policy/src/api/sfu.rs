@@ -7,10 +7,13 @@ use super::json::to_json;
 use super::{Functions, refused};
 use crate::effects::count;
 use crate::hook::Action;
-use crate::settings::MAX_WORDS_BYTES;
+use crate::hook_table::may_wait;
+use crate::settings::MAX_REASON_BYTES;
 
 /// Most that can be heard at once.
 const MAX_LAST_N: u64 = 1000;
+/// Bytes of the name of a webhook's event.
+const MAX_EVENT_NAME: usize = 64;
 /// Bytes of a counter's name.
 const MAX_COUNTER_NAME: usize = 64;
 
@@ -29,12 +32,33 @@ pub(super) fn register(functions: &mut Functions) {
         let (value, bytes) = to_json(arg("sfu.broadcast", "value", &value))?;
         let except = arg("sfu.broadcast", "except", &except);
         let except = if except.absent() { None } else { Some(except.client(host)?.id.clone()) };
-        host.effects.borrow_mut().push(Action::Broadcast { value, except }, bytes)
+        host.act(Action::Broadcast { value, except }, bytes)
     });
     functions.add("close", |_, host, reason: Value| {
         let reason = arg("sfu.close", "reason", &reason);
-        let reason = if reason.absent() { "Room closed".to_owned() } else { reason.text(MAX_WORDS_BYTES)? };
-        host.effects.borrow_mut().push(Action::CloseRoom { reason }, 0)
+        let reason = if reason.absent() { "Room closed".to_owned() } else { reason.text(MAX_REASON_BYTES)? };
+        host.act(Action::CloseRoom { reason }, 0)
+    });
+    functions.add("webhook", |_, host, (event, data): (Value, Value)| {
+        let event = arg("sfu.webhook", "event", &event);
+        let name = event.text(MAX_EVENT_NAME)?;
+        let fits = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if name.is_empty() || !name.chars().all(fits) {
+            return Err(event.bad("letters, digits, '_', '.' and '-' only"));
+        }
+        let (data, bytes) = to_json(arg("sfu.webhook", "data", &data))?;
+        host.act(Action::Webhook { event: name, data }, bytes)
+    });
+    functions.add("flush", |_, host, ()| {
+        let hook = host.hook.get();
+        if !may_wait(hook) {
+            return Err(format!(
+                "sfu.flush cannot be called in {hook}: it would take effect although the version may fail"
+            ));
+        }
+        let flushed = host.effects.borrow_mut().flush();
+        host.flushed.borrow_mut().push(flushed);
+        Ok(())
     });
     functions.add("set_audio_last_n", |_, host, n: Value| {
         let n = arg("sfu.set_audio_last_n", "n", &n);
@@ -45,7 +69,7 @@ pub(super) fn register(functions: &mut Functions) {
                 n => Some(n as usize),
             },
         };
-        host.effects.borrow_mut().push(Action::SetAudioLastN { n }, 0)
+        host.act(Action::SetAudioLastN { n }, 0)
     });
     functions.add("count", |_, host, (name, n): (Value, Value)| {
         let name = arg("sfu.count", "name", &name);

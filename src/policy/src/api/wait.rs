@@ -1,16 +1,16 @@
-//! What a hook waits for: `sfu.sleep`, `sfu.http`, `sfu.shared`. The functions here only write down what for; the
+//! What a hook waits for: `sfu.sleep`, `sfu.http`, and the stores (`stores.rs`). The functions here only write down what for; the
 //! prelude then yields, and the engine resumes the hook with the answer.
 
 use std::time::Duration;
 
 use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value};
 
-use super::args::{Arg, arg};
+use super::args::arg;
 use super::timer::delay;
-use super::{Answer, Functions, refused};
+use super::{Functions, HostResult, fail_mark, refused};
 use crate::host::WaitFor;
-use crate::output::{HttpReply, HttpRequest, PolicyReply, PolicyRequest, SharedRequest, SharedValue};
-use crate::settings::{MAX_REQUEST_TIME, MAX_VALUE_BYTES};
+use crate::output::{HttpReply, HttpRequest, PolicyReply, PolicyRequest, SharedValue};
+use crate::settings::MAX_REQUEST_TIME;
 
 /// Bytes of a URL.
 const MAX_URL: usize = 4096;
@@ -20,10 +20,6 @@ const MAX_HEADERS: usize = 64;
 const MAX_HEADER: usize = 8192;
 /// Bytes of a request's body.
 const MAX_BODY: usize = 256 * 1024;
-/// Bytes of a key of the shared store.
-const MAX_KEY: usize = 256;
-/// The longest time to live in the shared store, in seconds.
-const MAX_TTL: f64 = 366.0 * 86_400.0;
 /// What a request waits when it does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -38,35 +34,6 @@ pub(super) fn register(functions: &mut Functions) {
         *host.wait.borrow_mut() = Some(WaitFor::Reply(request));
         Ok(())
     });
-    for (name, function, gets) in
-        [("shared_get", "sfu.shared.get", true), ("shared_delete", "sfu.shared.delete", false)]
-    {
-        functions.add(name, move |_, host, key: Value| {
-            let key = arg(function, "key", &key).text(MAX_KEY)?;
-            let request = if gets { SharedRequest::Get { key } } else { SharedRequest::Delete { key } };
-            *host.wait.borrow_mut() = Some(WaitFor::Reply(PolicyRequest::Shared(request)));
-            Ok(())
-        });
-    }
-    functions.add("shared_set", |_, host, (key, value, ttl): (Value, Value, Value)| {
-        let request = SharedRequest::Set {
-            key: arg("sfu.shared.set", "key", &key).text(MAX_KEY)?,
-            value: shared_value(arg("sfu.shared.set", "value", &value))?,
-            ttl: time_to_live(arg("sfu.shared.set", "ttl", &ttl))?,
-        };
-        *host.wait.borrow_mut() = Some(WaitFor::Reply(PolicyRequest::Shared(request)));
-        Ok(())
-    });
-    functions.add("shared_incr", |_, host, (key, by, ttl): (Value, Value, Value)| {
-        let by = arg("sfu.shared.incr", "by", &by);
-        let request = SharedRequest::Incr {
-            key: arg("sfu.shared.incr", "key", &key).text(MAX_KEY)?,
-            by: if by.absent() { 1.0 } else { by.number(-1e15..=1e15)? },
-            ttl: time_to_live(arg("sfu.shared.incr", "ttl", &ttl))?,
-        };
-        *host.wait.borrow_mut() = Some(WaitFor::Reply(PolicyRequest::Shared(request)));
-        Ok(())
-    });
 }
 
 /// The values that the wait of a hook returns; none for a sleep.
@@ -75,14 +42,16 @@ pub(crate) fn values(lua: &Lua, reply: Option<PolicyReply>) -> mlua::Result<Mult
 }
 
 fn reply_values(lua: &Lua, reply: PolicyReply) -> mlua::Result<MultiValue> {
-    let refusal = |words: String| (Value::Nil, words).into_lua_multi(lua);
+    let refusal = |message: String| (Value::Nil, message).into_lua_multi(lua);
     match reply {
         PolicyReply::Http(Ok(reply)) => http_reply(lua, &reply)?.into_lua_multi(lua),
         PolicyReply::Shared(Ok(None)) => Value::Nil.into_lua_multi(lua),
         PolicyReply::Shared(Ok(Some(SharedValue::Number(number)))) => number.into_lua_multi(lua),
         PolicyReply::Shared(Ok(Some(SharedValue::Flag(flag)))) => flag.into_lua_multi(lua),
         PolicyReply::Shared(Ok(Some(SharedValue::Text(text)))) => lua.create_string(text)?.into_lua_multi(lua),
-        PolicyReply::Http(Err(words)) | PolicyReply::Shared(Err(words)) => refusal(words),
+        PolicyReply::Http(Err(message)) => refusal(message),
+        // A limit that is kept in the store must not be lifted by a store that does not answer.
+        PolicyReply::Shared(Err(message)) => (fail_mark(), message).into_lua_multi(lua),
     }
 }
 
@@ -99,7 +68,7 @@ fn http_reply(lua: &Lua, reply: &HttpReply) -> mlua::Result<Table> {
 }
 
 /// `{ url =, method =, headers =, body =, timeout = }`, or the URL alone; the timeout is in milliseconds.
-fn http_request(request: &Value) -> Answer<HttpRequest> {
+fn http_request(request: &Value) -> HostResult<HttpRequest> {
     let table = match request {
         Value::Table(table) => table,
         Value::String(_) => return Ok(plain_get(arg("sfu.http", "url", request).text(MAX_URL)?)),
@@ -136,7 +105,7 @@ fn plain_get(url: String) -> HttpRequest {
     HttpRequest { method: "GET".into(), url, headers: Vec::new(), body: Vec::new(), timeout: DEFAULT_TIMEOUT }
 }
 
-fn header_lines(headers: &Table) -> Answer<Vec<(String, String)>> {
+fn header_lines(headers: &Table) -> HostResult<Vec<(String, String)>> {
     let mut lines = Vec::new();
     for pair in headers.pairs::<Value, Value>() {
         let (name, value) = pair.map_err(refused)?;
@@ -160,20 +129,4 @@ fn header_lines(headers: &Table) -> Answer<Vec<(String, String)>> {
     }
     lines.sort();
     Ok(lines)
-}
-
-fn shared_value(value: Arg<'_>) -> Answer<SharedValue> {
-    match value.value {
-        Value::Boolean(flag) => Ok(SharedValue::Flag(*flag)),
-        Value::Integer(_) | Value::Number(_) => Ok(SharedValue::Number(value.number(f64::MIN..=f64::MAX)?)),
-        Value::String(_) => Ok(SharedValue::Text(value.bytes(MAX_VALUE_BYTES)?)),
-        _ => Err(value.bad("string, number or boolean expected; a table crosses through sfu.json.encode")),
-    }
-}
-
-fn time_to_live(ttl: Arg<'_>) -> Answer<Option<Duration>> {
-    if ttl.absent() {
-        return Ok(None);
-    }
-    Ok(Some(Duration::from_secs_f64(ttl.number(0.001..=MAX_TTL)?)))
 }

@@ -25,8 +25,8 @@ pub fn install(lua: &Lua, string_table: &Table, should_stop: fn() -> bool) -> Re
             let arguments = Arguments { lua, values: arguments.into_vec() };
             match function(&arguments, should_stop) {
                 Ok(values) => Ok(values),
-                Err(Failure::Lua(error)) => Err(error),
-                Err(Failure::Message(message)) => (false, message).into_lua_multi(lua),
+                Err(MatchFailure::Lua(error)) => Err(error),
+                Err(MatchFailure::Message(message)) => (false, message).into_lua_multi(lua),
             }
         })
     };
@@ -52,21 +52,21 @@ fn prelude() -> Result<&'static [u8]> {
 }
 
 type Host = fn(&Arguments<'_>, fn() -> bool) -> HostResult;
-type HostResult = std::result::Result<MultiValue, Failure>;
+type HostResult = std::result::Result<MultiValue, MatchFailure>;
 
 /// A message for the script, or an error of the state itself (memory).
-enum Failure {
+enum MatchFailure {
     Message(String),
     Lua(mlua::Error),
 }
 
-impl From<PatternError> for Failure {
+impl From<PatternError> for MatchFailure {
     fn from(error: PatternError) -> Self {
         Self::Message(error.to_string())
     }
 }
 
-impl From<mlua::Error> for Failure {
+impl From<mlua::Error> for MatchFailure {
     fn from(error: mlua::Error) -> Self {
         Self::Lua(error)
     }
@@ -147,7 +147,7 @@ struct Arguments<'a> {
 }
 
 impl Arguments<'_> {
-    fn string(&self, index: usize) -> std::result::Result<LuaString, Failure> {
+    fn string(&self, index: usize) -> std::result::Result<LuaString, MatchFailure> {
         match self.values.get(index) {
             Some(Value::String(text)) => Ok(text.clone()),
             Some(number @ (Value::Integer(_) | Value::Number(_))) => {
@@ -157,7 +157,7 @@ impl Arguments<'_> {
         }
     }
 
-    fn number(&self, index: usize) -> std::result::Result<Option<f64>, Failure> {
+    fn number(&self, index: usize) -> std::result::Result<Option<f64>, MatchFailure> {
         match self.values.get(index) {
             None | Some(Value::Nil) => Ok(None),
             Some(Value::Integer(number)) => Ok(Some(*number as f64)),
@@ -171,7 +171,7 @@ impl Arguments<'_> {
 
     /// A one-based position that may count from the end, as an offset within `len`. Out of range of an `int` it is
     /// the smallest one, as in LuaJIT on x86-64.
-    fn init(&self, index: usize, len: usize) -> std::result::Result<usize, Failure> {
+    fn init(&self, index: usize, len: usize) -> std::result::Result<usize, MatchFailure> {
         let Some(number) = self.number(index)? else { return Ok(0) };
         let truncated = number.trunc();
         let in_range = (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&truncated);
@@ -182,7 +182,7 @@ impl Arguments<'_> {
     }
 
     /// The number of replacements; beyond 32 bits it wraps, as in LuaJIT on x86-64.
-    fn limit(&self, index: usize, default: usize) -> std::result::Result<usize, Failure> {
+    fn limit(&self, index: usize, default: usize) -> std::result::Result<usize, MatchFailure> {
         let Some(number) = self.number(index)? else { return Ok(default) };
         let in_range = (-9.2e18..=9.2e18).contains(&number);
         let wrapped = if in_range { number as i64 as i32 } else { 0 };
@@ -195,7 +195,7 @@ impl Arguments<'_> {
         subject: &LuaString,
         found: &Match,
         count: usize,
-    ) -> std::result::Result<(), Failure> {
+    ) -> std::result::Result<(), MatchFailure> {
         for index in 0..count {
             values.push_back(match found.capture(index)? {
                 Capture::Slice(from, to) => Value::String(self.lua.create_string(&subject.as_bytes()[from..to])?),
@@ -205,7 +205,7 @@ impl Arguments<'_> {
         Ok(())
     }
 
-    fn expected(&self, index: usize, expected: &str) -> Failure {
+    fn expected(&self, index: usize, expected: &str) -> MatchFailure {
         let got = match self.values.get(index) {
             None => "no value",
             Some(Value::Integer(_)) => "number",
@@ -216,14 +216,14 @@ impl Arguments<'_> {
     }
 
     /// "bad argument", with the name by which the script called and without the `self` of a method call.
-    fn bad(&self, index: usize, problem: &str) -> Failure {
+    fn bad(&self, index: usize, problem: &str) -> MatchFailure {
         let called = self.lua.inspect_stack(1, |wrapper| {
             let names = wrapper.names();
             (names.name.map(|name| name.into_owned()), names.name_what == Some("method"))
         });
         let (name, is_method) = called.unwrap_or((None, false));
         let name = name.unwrap_or_else(|| "?".to_owned());
-        Failure::Message(match (index, is_method) {
+        MatchFailure::Message(match (index, is_method) {
             (0, true) => format!("calling '{name}' on bad self ({problem})"),
             (_, true) => format!("bad argument #{index} to '{name}' ({problem})"),
             (_, false) => format!("bad argument #{} to '{name}' ({problem})", index + 1),

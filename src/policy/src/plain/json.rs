@@ -1,17 +1,20 @@
 //! Plain values as JSON, and back.
 //!
-//! Keys 1 to n make an array, string keys an object, no keys an object (`sfu.json.empty_array` is `[]`). Numbers without a
+//! Keys 1 to n make an array, string keys an object, no keys an object (`sfu.json.empty_array` is `[]`, and so is what
+//! an empty array of JSON became). Numbers without a
 //! fraction are written as integers. What JSON has no word for is an error, never a silent loss.
 
 use mlua::{Lua, LuaString, Result as LuaResult, Table, Value};
 use serde_json::{Map, Number, Value as Json};
 
-use super::{EMPTY_ARRAY_POINTER, Limits, MAX_DEPTH, NULL, PlainError, Problem, kind_of, try_pairs};
+use super::{
+    EMPTY_ARRAY_POINTER, Limits, MAX_DEPTH, NULL, PlainError, Problem, array_table, is_array_table, kind_of, try_pairs,
+};
 
 const ROOT: &str = "value";
 const PURPOSE: &str = "become JSON";
 /// Values between two questions whether to go on.
-const VALUES_PER_POLL: usize = 256;
+pub(super) const VALUES_PER_POLL: usize = 256;
 
 /// The value as JSON. [`Limits::bytes`] is the size of its text.
 pub fn to_json(value: &Value, limits: Limits, should_stop: &mut dyn FnMut() -> bool) -> Result<Json, PlainError> {
@@ -19,7 +22,7 @@ pub fn to_json(value: &Value, limits: Limits, should_stop: &mut dyn FnMut() -> b
     Writer { limits, bytes: 0, values: 0, open: Vec::new(), should_stop }.value(value)
 }
 
-/// JSON as a value: `null` is [`NULL`] wherever it stands, an empty array an empty table.
+/// JSON as a value: `null` is [`NULL`] wherever it stands, an empty array an empty table that becomes `[]` again.
 pub fn from_json(lua: &Lua, json: &Json, should_stop: &mut dyn FnMut() -> bool) -> LuaResult<Value> {
     Reader { lua, values: 0, should_stop }.value(json, 0)
 }
@@ -78,7 +81,11 @@ impl Writer<'_> {
             if list.is_empty() || named.is_empty() { Ok(()) } else { Err(error(Problem::MixedKeys)) }
         })?;
         self.open.pop();
-        if list.is_empty() { Ok(Json::Object(named)) } else { array(list) }
+        if !list.is_empty() || named.is_empty() && is_array_table(table) {
+            array(list)
+        } else {
+            Ok(Json::Object(named))
+        }
     }
 
     fn text(&mut self, text: &LuaString) -> Result<String, PlainError> {
@@ -160,6 +167,7 @@ impl Reader<'_> {
                 None => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
             },
             Json::String(text) => Value::String(self.lua.create_string(text)?),
+            Json::Array(items) if items.is_empty() => Value::Table(array_table(self.lua)?),
             Json::Array(items) => {
                 let table = self.lua.create_table_with_capacity(items.len(), 0)?;
                 for (item, index) in items.iter().zip(1_i64..) {

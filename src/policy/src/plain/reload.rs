@@ -8,6 +8,7 @@
 //!         | '#' (value value)* '}'         a table that is referred to later
 //!         | 'r' u32                        the '#' table that begins at this offset
 //!         | '0' | 'a'                      sfu.json.null, sfu.json.empty_array
+//!         | 'e'                            an empty table that was an empty array of JSON
 //! ```
 //! Little-endian. A table is first written as `{` and becomes `#` when it is met again.
 
@@ -15,7 +16,9 @@ use std::collections::HashMap;
 
 use mlua::{Lua, Result as LuaResult, Table, Value};
 
-use super::{EMPTY_ARRAY_POINTER, Limits, MAX_DEPTH, PlainError, Problem, kind_of, try_pairs};
+use super::{
+    EMPTY_ARRAY_POINTER, Limits, MAX_DEPTH, PlainError, Problem, array_table, is_array_table, kind_of, try_pairs,
+};
 
 const ROOT: &str = "state";
 const PURPOSE: &str = "cross a reload";
@@ -97,6 +100,9 @@ impl Encoder {
         if depth == self.limits.depth {
             return Err(error(Problem::TooDeep(self.limits.depth)));
         }
+        if is_array_table(table) && table.is_empty() {
+            return self.put(b"e");
+        }
         self.tables.insert(address, Seen::Open);
         let start = self.out.len();
         self.put(b"{")?;
@@ -154,6 +160,7 @@ impl<'a> Decoder<'a> {
             [b't'] => Value::Boolean(true),
             [b'0'] => super::NULL,
             [b'a'] => super::EMPTY_ARRAY,
+            [b'e'] => Value::Table(array_table(self.lua)?),
             [b'i'] => Value::Integer(i32::from_le_bytes(self.array()?).into()),
             [b'd'] => Value::Number(f64::from_le_bytes(self.array()?)),
             [b's'] => {

@@ -125,7 +125,7 @@ fn random_values_cross_a_reload_exactly() {
     }
 }
 
-fn random_value(lua: &Lua, random: &mut StdRng, depth: usize, tables: &mut Vec<mlua::Table>) -> Value {
+fn random_value(lua: &Lua, random: &mut StdRng, depth: usize, tables: &mut Vec<Table>) -> Value {
     match random.random_range(0..if depth == 0 { 6 } else { 10 }) {
         0 => Value::Nil,
         1 => Value::Boolean(random.random()),

@@ -30,7 +30,11 @@ fn a_missing_hook_has_its_stated_default() {
             _ => Verdict::Allow,
         };
         let outcome = world.call(call);
-        assert_eq!(outcome, Outcome { verdict: expected, actions: vec![], failed: false, missing: true }, "{name}");
+        assert_eq!(
+            outcome,
+            Outcome { verdict: expected, actions: vec![], failed: false, missing: true, refused: None, answer: None },
+            "{name}"
+        );
     }
     assert_eq!(client.presence.get(), Presence::Pending);
 }
@@ -48,7 +52,11 @@ fn a_failing_hook_rejects_or_is_only_counted() {
             _ => Verdict::Allow,
         };
         let outcome = world.call(call);
-        assert_eq!(outcome, Outcome { verdict: expected, actions: vec![], failed: true, missing: false }, "{name}");
+        assert_eq!(
+            outcome,
+            Outcome { verdict: expected, actions: vec![], failed: true, missing: false, refused: None, answer: None },
+            "{name}"
+        );
     }
     assert_eq!(world.engine.stats().errors, hooks.len() as u64);
 }
@@ -195,11 +203,16 @@ fn a_room_whose_script_fails_at_its_start_is_not_opened() {
         ("t = {} for i = 1, 1e9 do t[i] = i end", "memory"),
         ("function on_init() sfu.sleep(5) end", "cannot wait"),
     ] {
-        assert_eq!(World::try_with(generous(), script).err(), Some(SCRIPT_ERROR.into()), "{script}");
+        assert_eq!(
+            World::try_with(generous(), script).err().map(|error| error.reason()),
+            Some(SCRIPT_ERROR),
+            "{script}"
+        );
     }
     let mut engine = PolicyEngine::new(generous(), 1);
-    let opened = engine.open_room(Instant::now(), &room("demo"), Err("room.lua:1: no".into()));
-    assert_eq!(opened, Err(SCRIPT_ERROR.into()));
+    let missing = crate::library::ResolveError::Missing("room.lua".into());
+    let opened = engine.open_room(Instant::now(), &room("demo"), Err(missing));
+    assert_eq!(opened.map_err(|error| error.reason()), Err(SCRIPT_ERROR));
 }
 
 #[test]
@@ -211,16 +224,18 @@ fn what_on_init_asks_for_is_done_once_the_room_is_open() {
 }
 
 #[test]
-fn a_script_that_fails_again_and_again_is_put_aside() {
+fn a_script_that_fails_again_and_again_is_suspended() {
     let settings = PolicySettings { strikes: 3, ..generous() };
     let mut world = World::with(settings, &format!("{OPEN}function on_message() error('boom') end"));
     let member = world.join("c1");
-    for _ in 0..3 {
+    for id in ["d1", "d2"] {
         world.message(&member, json!(1));
+        let other = world.join(id);
+        world.message(&other, json!(1));
     }
     let status = world.engine.room_status(world.key).unwrap();
-    assert!(status.set_aside);
-    let newcomer = client(world.now, "c2");
+    assert!(status.is_suspended);
+    let newcomer = client(world.now, "c9");
     let outcome = world.call(HookCall::ClientConnect { client: newcomer, auth_token: "".into() });
     assert_eq!(outcome.verdict, Verdict::Reject(SCRIPT_ERROR.into()));
     assert_eq!(member.presence.get(), Presence::Joined, "members stay");

@@ -16,12 +16,13 @@ struct Keys {
 fn keys(algorithm: Algorithm) -> Keys {
     let kind = match algorithm {
         Algorithm::ES256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        Algorithm::ES384 => &rcgen::PKCS_ECDSA_P384_SHA384,
         Algorithm::EdDSA => &rcgen::PKCS_ED25519,
         _ => panic!("no key for {algorithm:?}"),
     };
     let pair = rcgen::KeyPair::generate_for(kind).unwrap();
     let private = match algorithm {
-        Algorithm::ES256 => EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()),
+        Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()),
         _ => EncodingKey::from_ed_pem(pair.serialize_pem().as_bytes()),
     };
     Keys { private: private.unwrap(), public: pair.public_key_pem(), algorithm }
@@ -74,7 +75,7 @@ fn times_audience_and_issuer_are_checked() {
         (json!({ "iss": "us" }), "{ iss = 'us' }", "ann"),
         (json!({}), "{ iss = 'us' }", "the token is of another issuer"),
         (json!({}), "{ alg = 'HS256' }", "ann"),
-        (json!({}), "{ alg = 'RS256' }", "the key is one for HS256, not for RS256"),
+        (json!({}), "{ alg = 'RS256' }", "the key is one for HS256, HS384, HS512, not for RS256"),
     ] {
         assert_eq!(verified(&claims(more.clone()), "s3cret", options), expected, "{more} {options}");
     }
@@ -83,7 +84,7 @@ fn times_audience_and_issuer_are_checked() {
 #[test]
 fn every_kind_of_key_verifies_its_own_algorithm_only() {
     let claims = json!({ "sub": "ann", "exp": NOW + 10 });
-    for algorithm in [Algorithm::ES256, Algorithm::EdDSA] {
+    for algorithm in [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA] {
         let (keys, others) = (keys(algorithm), keys(algorithm));
         let token = signed(keys.algorithm, &keys.private, &claims);
         assert_eq!(verified(&token, &keys.public, "nil"), "ann", "{algorithm:?}");
@@ -114,7 +115,12 @@ fn a_token_of_an_rsa_key_verifies_with_that_key_only() {
         (token, RS256_KEY, "nil", "ann"),
         (token, include_str!("data/rs256.pkcs1.pub.pem"), "nil", "ann"),
         (token, RS256_KEY, "{ alg = 'RS256' }", "ann"),
-        (token, RS256_KEY, "{ alg = 'HS256' }", "the key is one for RS256, not for HS256"),
+        (
+            token,
+            RS256_KEY,
+            "{ alg = 'HS256' }",
+            "the key is one for RS256, RS384, RS512, PS256, PS384, PS512, not for HS256",
+        ),
         (token, other_key, "nil", "the token's signature does not hold"),
         (token, &es256.public, "nil", "the token's algorithm is not the key's"),
         (token, "s3cret", "nil", "the token's algorithm is not the key's"),
@@ -122,7 +128,12 @@ fn a_token_of_an_rsa_key_verifies_with_that_key_only() {
         (&format!("{signed_part}."), RS256_KEY, "nil", "the token's signature does not hold"),
         (&forged(RS256_KEY), RS256_KEY, "nil", "the token's algorithm is not the key's"),
         (&forged(RS256_KEY.trim()), RS256_KEY, "nil", "the token's algorithm is not the key's"),
-        (&forged(RS256_KEY), RS256_KEY, "{ alg = 'HS256' }", "the key is one for RS256, not for HS256"),
+        (
+            &forged(RS256_KEY),
+            RS256_KEY,
+            "{ alg = 'HS256' }",
+            "the key is one for RS256, RS384, RS512, PS256, PS384, PS512, not for HS256",
+        ),
     ] {
         assert_eq!(verified(token, key, options), expected, "{token} {options}");
     }
@@ -140,8 +151,125 @@ fn what_is_no_token_is_said_to_be_none() {
         (&good[..good.len() - 2], "s3cret", "the token is malformed"),
         (&good, "other", "the token's signature does not hold"),
         (&good, "", "the key is empty"),
-        (&good, "-----BEGIN PUBLIC KEY-----\nx", "the key is not an RSA, P-256 or Ed25519 public key in PEM"),
+        (&good, "-----BEGIN PUBLIC KEY-----\nx", "the key is not an RSA, P-256, P-384 or Ed25519 key in PEM"),
     ] {
         assert_eq!(verified(token, key, "nil"), expected, "{token} {key}");
     }
+}
+
+/// Made with openssl for these tests only.
+const RSA_PRIVATE: &str = include_str!("data/rsa.test.pem");
+const RSA_PUBLIC: &str = include_str!("data/rsa.test.pub.pem");
+
+/// What a script's line says; `P` and `Q` are keys.
+fn said(line: &str, private: &str, public: &str) -> String {
+    let config = json!({ "private": private, "public": public });
+    let mut world = World::with(
+        PolicySettings { config: config.as_object().cloned().unwrap_or_default(), ..generous() },
+        &format!(
+            "function on_client_connect()
+               local P, Q = sfu.config.private, sfu.config.public
+               local ok, said = pcall(function() {line} end)
+               return false, tostring(said)
+             end"
+        ),
+    );
+    let c = client(world.now, "c1");
+    match world.call(HookCall::ClientConnect { client: c, auth_token: String::new() }).verdict {
+        Verdict::Reject(reason) => reason,
+        Verdict::Allow => "allowed".into(),
+    }
+}
+
+#[test]
+fn what_a_script_signs_it_verifies_with_every_algorithm() {
+    let elliptic = |kind: &'static rcgen::SignatureAlgorithm| {
+        let pair = rcgen::KeyPair::generate_for(kind).unwrap();
+        (pair.serialize_pem(), pair.public_key_pem())
+    };
+    let (p256, p384) = (elliptic(&rcgen::PKCS_ECDSA_P256_SHA256), elliptic(&rcgen::PKCS_ECDSA_P384_SHA384));
+    let ed = elliptic(&rcgen::PKCS_ED25519);
+    let (rsa, secret) = ((RSA_PRIVATE.to_owned(), RSA_PUBLIC.to_owned()), ("s3cret".to_owned(), "s3cret".to_owned()));
+    for (algorithms, (private, public)) in [
+        (&["HS256", "HS384", "HS512"][..], &secret),
+        (&["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"], &rsa),
+        (&["ES256"], &p256),
+        (&["ES384"], &p384),
+        (&["EdDSA"], &ed),
+    ] {
+        for algorithm in algorithms {
+            let line = format!(
+                "local token = sfu.jwt_sign({{ sub = 'ann', exp = sfu.now() + 9, list = sfu.json.empty_array }}, P, {{ alg = '{algorithm}', kid = 'k1' }})
+                 local claims, why = sfu.jwt_verify(token, Q, {{ alg = {{ 'HS256', '{algorithm}' }} }})
+                 assert(claims, why)
+                 local other, mismatch = sfu.jwt_verify(token, Q, {{ alg = '{}' }})
+                 return claims.sub .. ' ' .. #claims.list .. ' ' .. tostring(other)",
+                if *algorithm == algorithms[0] { algorithms[algorithms.len() - 1] } else { algorithms[0] }
+            );
+            let expected = if algorithms.len() == 1 { "ann 0 table" } else { "ann 0 nil" };
+            assert_eq!(said(&line, private, public), expected, "{algorithm}");
+        }
+    }
+}
+
+#[test]
+fn a_misspelt_option_is_an_error_and_never_a_looser_check() {
+    for (call, expected) in [
+        (
+            "sfu.jwt_verify('a.b.c', 'k', { audience = 'us' })",
+            "unknown option 'audience'; there are alg, aud, iss, leeway, require_exp",
+        ),
+        ("sfu.jwt_verify('a.b.c', 'k', { 'aud' })", "unknown option '1'"),
+        ("sfu.jwt_verify('a.b.c', 'k', { alg = 'HS257' })", "'HS257' is not an algorithm that is known here"),
+        ("sfu.jwt_verify('a.b.c', 'k', { alg = {} })", "an empty list accepts nothing"),
+        (
+            "sfu.jwt_verify('a.b.c', 'k', { require_exp = 'no' })",
+            "'require_exp' to 'sfu.jwt_verify' (boolean expected)",
+        ),
+        ("sfu.jwt_sign({}, 'k', { kdi = 'x' })", "unknown option 'kdi'"),
+        ("sfu.jwt_sign('x', 'k')", "'claims' to 'sfu.jwt_sign' (table with names expected)"),
+        ("sfu.jwt_sign({ a = print }, 'k')", "'claims' to 'sfu.jwt_sign' (value.a: a function can't become JSON)"),
+        ("sfu.jwt_sign({ a = 1 }, '')", "'key' to 'sfu.jwt_sign' (the key is empty)"),
+        ("sfu.jwt_sign({ a = 1 }, Q)", "'key' to 'sfu.jwt_sign' (not a private key in PEM)"),
+        ("sfu.jwt_sign({ a = 1 }, P, { alg = 'HS256' })", "the key is one for RS256"),
+    ] {
+        let said = said(&format!("return {call}"), RSA_PRIVATE, RSA_PUBLIC);
+        assert!(said.contains(expected), "{call}: {said}");
+    }
+}
+
+#[test]
+fn a_token_with_critical_parameters_is_refused() {
+    let part = |json: &Value| {
+        use base64::Engine;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json.to_string())
+    };
+    let claims = part(&json!({ "sub": "ann", "exp": NOW + 10 }));
+    for (header, expected) in [
+        (
+            json!({ "alg": "HS256", "crit": ["b64"], "b64": false }),
+            "the token has critical header parameters (crit), which are not supported",
+        ),
+        (
+            json!({ "alg": "HS256", "crit": [] }),
+            "the token has critical header parameters (crit), which are not supported",
+        ),
+        (json!({ "alg": "HS256", "typ": "JWT", "kid": "1" }), "the token's signature does not hold"),
+        (json!([]), "the token is malformed"),
+    ] {
+        let token = format!("{}.{claims}.{}", part(&header), part(&json!("x".repeat(32))));
+        assert_eq!(verified(&token, "s3cret", "nil"), expected, "{header}");
+    }
+}
+
+#[test]
+fn a_public_key_behind_a_byte_order_mark_is_not_a_secret() {
+    let marked = format!("\u{feff}{RS256_KEY}");
+    let forged = signed(
+        Algorithm::HS256,
+        &EncodingKey::from_secret(marked.as_bytes()),
+        &json!({ "sub": "mallory", "exp": NOW + 10 }),
+    );
+    let expected = "the key is PEM with other bytes before it (a byte order mark?): save it as plain text";
+    assert_eq!(verified(&forged, &marked, "nil"), expected);
 }

@@ -20,7 +20,7 @@ impl io::Write for Log {
 }
 
 /// The fields of the errors that a test logged, the words as `message`.
-fn errors(test: impl FnOnce()) -> Vec<Value> {
+pub(super) fn errors(test: impl FnOnce()) -> Vec<Value> {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
@@ -80,7 +80,7 @@ fn a_failure_is_logged_with_room_script_version_hook_client_and_traceback() {
 fn a_script_that_does_not_start_is_logged_with_its_room_and_line() {
     let lines = errors(|| {
         let tried = World::try_with(generous(), "function on_init() local x = nil + 1 end");
-        assert_eq!(tried.err().as_deref(), Some("Internal script error"));
+        assert_eq!(tried.err().map(|error| error.reason()), Some("Internal script error"));
     });
     let [line] = &lines[..] else { panic!("{lines:?}") };
     assert_eq!(line["room"], "demo");

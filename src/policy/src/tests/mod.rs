@@ -1,14 +1,20 @@
 //! The engine from outside: scripts in, outcomes out, on virtual time.
 
+mod admin;
 mod api;
+mod bounds;
+mod fairness;
+mod faults;
 mod hooks;
 mod jwt;
+mod library;
 mod logs;
 mod measure;
 mod meeting;
 mod reloads;
 mod runaways;
 mod sandbox;
+mod stores;
 mod waits;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,7 +26,8 @@ use serde_json::{Value, json};
 
 use super::hook::{Action, ClientFacts, HookCall, Outcome, Presence, Traffic, Verdict};
 use super::{
-    PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings, Script, Ticket,
+    OpenError, PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings,
+    Script, Ticket,
 };
 use moonring_wire::id::{ClientId, RoomId, TrackId};
 use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
@@ -32,9 +39,16 @@ pub(super) struct World {
     pub(super) key: PolicyKey,
 }
 
-/// Budgets for tests: nothing is throttled or put aside unless a test is about that.
+/// Budgets for tests: nothing is throttled or suspended unless a test is about that.
 pub(super) fn generous() -> PolicySettings {
-    PolicySettings { cpu_share: 1.0, cpu_burst: Duration::from_secs(60), strikes: 0, ..PolicySettings::default() }
+    PolicySettings {
+        cpu_share: 0.0,
+        shard_share: 0.0,
+        slice: Duration::from_secs(60),
+        strikes: 0,
+        client_strikes: 0,
+        ..PolicySettings::default()
+    }
 }
 
 impl World {
@@ -46,7 +60,7 @@ impl World {
         Self::try_with(settings, script).expect("the script starts")
     }
 
-    pub(super) fn try_with(settings: PolicySettings, script: &str) -> Result<Self, String> {
+    pub(super) fn try_with(settings: PolicySettings, script: &str) -> Result<Self, OpenError> {
         let mut engine = PolicyEngine::new(settings, 7);
         let now = Instant::now();
         engine.set_clock(now, Duration::from_secs(1_786_000_000));
@@ -112,7 +126,8 @@ impl World {
         let client = client(self.now, id);
         let outcome = self.call(HookCall::ClientConnect { client: client.clone(), auth_token: "good".into() });
         assert_eq!(outcome.verdict, Verdict::Allow, "{id}");
-        assert_eq!(client.presence.get(), Presence::Joined);
+        assert_eq!(client.presence.get(), Presence::Admitted);
+        client.presence.set(Presence::Joined);
         client
     }
 
@@ -134,10 +149,11 @@ impl World {
         }
     }
 
+    /// Reloads at once; an error as the operator reads it.
     pub(super) fn reload(&mut self, script: &str) -> Result<u64, String> {
         self.engine.reload(self.now, self.key, compiled(script));
         let result = |output| match output {
-            PolicyOutput::Reloaded { result, .. } => Some(result),
+            PolicyOutput::Reloaded { result, .. } => Some(result.map_err(|error| error.to_string())),
             _ => None,
         };
         self.outputs().into_iter().find_map(result).expect("the reload has ended")

@@ -172,10 +172,84 @@ fn a_hook_that_waits_too_long_for_a_reload_fails_only_when_the_new_version_is_go
         let c = client(world.now, "c1");
         let ticket = world.submit(HookCall::ClientConnect { client: c, auth_token: "".into() });
         world.engine.reload(world.now, world.key, compiled(next));
-        world.pass(Duration::from_secs(6));
+        world.pass(Duration::from_millis(1001));
         let outcomes = world.outcomes();
-        assert_eq!(outcomes.iter().any(|(of, _)| *of == ticket), good, "{next}");
+        let cut_off = (ticket, Verdict::Reject("The room's rules have just changed, please try again".into()));
+        assert_eq!(outcomes.contains(&cut_off), good, "{next}");
         world.pass(Duration::from_secs(60));
         assert_eq!(world.outcomes().iter().any(|(of, verdict)| *of == ticket && *verdict == Verdict::Allow), !good);
     }
+}
+
+#[test]
+fn a_failing_on_unload_does_not_lock_the_room_in() {
+    // The state holds client objects.
+    let mut world = World::new(
+        "local people = {}
+         function on_client_connect(c) people[c:get_id()] = c return true end
+         function on_message(c) c:send('old') end
+         function on_unload() return people end",
+    );
+    let c = world.join("x");
+    let next = "function on_message(c) c:send('new') end function on_load(s) assert(s == nil) end";
+    let error = world.reload(next).unwrap_err();
+    assert!(error.starts_with("on_unload: state.x: a userdata can't cross a reload"), "{error}");
+    assert!(error.contains("moonring reload --drop-state"), "it names the way out: {error}");
+    assert_eq!(world.eval(&c, ""), json!("old"));
+    world.engine.reload_without_state(world.now, world.key, compiled(next));
+    assert!(matches!(world.outputs()[..], [PolicyOutput::Reloaded { result: Ok(_), .. }]));
+    assert_eq!(world.eval(&c, ""), json!("new"));
+}
+
+#[test]
+fn named_timers_go_on_across_a_reload_and_others_end() {
+    let version = |n: u32, more: &str| {
+        format!(
+            "function on_init()
+               sfu.set_timeout('bill', 60000, function() sfu.broadcast('bill {n}') end)
+               sfu.set_interval('tick', 20000, function() sfu.broadcast('tick {n}') end)
+               {more}
+             end"
+        )
+    };
+    let mut world = World::new(&version(1, "sfu.set_timeout('gone', 50000, function() sfu.broadcast('gone') end)"));
+    let mut said = Vec::new();
+    for (after, next) in [(30, Some(version(2, ""))), (10, Some(version(3, ""))), (60, None)] {
+        world.pass(Duration::from_secs(after));
+        for output in world.outputs() {
+            if let PolicyOutput::Actions { actions, .. } = output {
+                said.extend(actions.into_iter().map(|action| match action {
+                    Action::Broadcast { value, .. } => value.as_str().unwrap().to_owned(),
+                    other => panic!("{other:?}"),
+                }));
+            }
+        }
+        if let Some(next) = next {
+            world.reload(&next).unwrap();
+        }
+    }
+    assert_eq!(said, ["tick 1", "tick 2", "bill 3", "tick 3", "tick 3", "tick 3"], "at 20, 40, 60, 60, 80, 100 s");
+}
+
+#[test]
+fn a_named_timer_is_replaced_and_cleared_by_its_name() {
+    let mut world = World::new(
+        "function on_init()
+           for i = 1, 5 do sfu.set_timeout('t', 1000 * i, function() sfu.broadcast(i) end) end
+           sfu.set_timeout('u', 10, function() sfu.broadcast('never') end)
+           sfu.clear('u')
+           sfu.set_timeout('u', 20, function() sfu.broadcast('u') end)
+         end",
+    );
+    assert_eq!(world.engine.room_status(world.key).unwrap().timers, 2);
+    world.pass(Duration::from_secs(10));
+    let values: Vec<_> = world
+        .outputs()
+        .into_iter()
+        .map(|output| match output {
+            PolicyOutput::Actions { actions, .. } => format!("{actions:?}"),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(values.len() == 2 && values[0].contains("\"u\"") && values[1].contains("Number(5)"), "{values:?}");
 }

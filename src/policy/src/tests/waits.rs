@@ -4,17 +4,17 @@ use super::*;
 use crate::hook::SCRIPT_ERROR;
 use crate::output::{HttpReply, HttpRequest, SharedRequest, SharedValue};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn connect(world: &World, id: &str) -> HookCall {
+pub(super) fn connect(world: &World, id: &str) -> HookCall {
     HookCall::ClientConnect { client: client(world.now, id), auth_token: "x".into() }
 }
 
-fn message(client: &Rc<ClientFacts>, value: Value) -> HookCall {
+pub(super) fn message(client: &Rc<ClientFacts>, value: Value) -> HookCall {
     HookCall::Message { client: client.clone(), message: value }
 }
 
-fn http(status: u16, body: &str) -> PolicyReply {
+pub(super) fn http(status: u16, body: &str) -> PolicyReply {
     PolicyReply::Http(Ok(HttpReply { status, headers: vec![("x-a".into(), "b".into())], body: body.into() }))
 }
 
@@ -260,25 +260,67 @@ fn a_sleep_for_nothing_gives_way_to_others() {
 }
 
 #[test]
-fn too_many_requests_and_too_many_events_are_refused_with_words() {
-    let settings = PolicySettings { max_queued_events: 4, ..generous() };
-    let mut world =
-        World::with(settings, "function on_client_connect(c) return false, select(2, sfu.http('http://a')) end");
-    for n in 0..32 {
-        world.submit(connect(&world, &format!("c{n}")));
-    }
-    assert_eq!(world.outputs().len(), 32, "requests");
-    let ticket = world.submit(connect(&world, "c32"));
-    world.pass(Duration::from_millis(1));
-    let refused = Verdict::Reject("too many requests of this room are under way".into());
-    assert_eq!(world.outcomes(), [(ticket, refused)]);
-    for _ in 0..4 {
-        world.submit(connect(&world, "c0"));
-    }
-    assert_eq!(world.outputs(), []);
-    let ticket = world.submit(connect(&world, "c0"));
-    assert_eq!(world.outcomes(), [(ticket, Verdict::Reject(SCRIPT_ERROR.into()))], "the queue is full");
-    assert_eq!(world.engine.stats().overflows, 1);
+fn flush_lets_a_lobby_knock_while_the_guest_waits() {
+    let mut world = World::new(
+        "local host
+         function on_client_connect(c, token)
+           if token == 'host' then host = c return true end
+           host:send({ knock = c:get_id() })
+           sfu.flush()
+           host:send('never')
+           sfu.sleep(10000)
+           error('nobody answered')
+         end",
+    );
+    let host = client(world.now, "h");
+    world.call(HookCall::ClientConnect { client: host.clone(), auth_token: "host".into() });
+    world.submit(connect(&world, "guest"));
+    let actions = vec![Action::Send { client: host.id.clone(), value: json!({ "knock": "guest" }) }];
+    assert_eq!(world.outputs(), [PolicyOutput::Actions { key: world.key, actions }]);
+    world.pass(SECOND * 11);
+    let outputs = world.outputs();
+    let [PolicyOutput::Outcome { outcome, .. }] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!((outcome.failed, outcome.actions.len()), (true, 0), "what was not flushed is dropped");
+}
+
+#[test]
+fn what_a_hook_flushes_counts_towards_its_bounds_until_it_waits() {
+    let patient = PolicySettings { step_budget: SECOND, ..generous() };
+    let mut world = World::with(
+        patient,
+        "function on_client_connect() return true end
+         function on_message(c, m)
+           for i = 1, 3000 do
+             c:send(i) sfu.flush()
+             if m == 'slowly' and i % 1000 == 0 then sfu.sleep(1) end
+           end
+         end
+         function on_init() assert(not pcall(sfu.flush)) end",
+    );
+    let c = world.join("c1");
+    world.submit(message(&c, json!("at once")));
+    let outputs = world.outputs();
+    let sent = |outputs: &[PolicyOutput]| outputs.iter().filter(|o| matches!(o, PolicyOutput::Actions { .. })).count();
+    assert_eq!(sent(&outputs), 2000);
+    assert!(matches!(outputs.last(), Some(PolicyOutput::Outcome { outcome, .. }) if outcome.failed));
+    world.submit(message(&c, json!("slowly")));
+    world.pass(SECOND);
+    assert_eq!(sent(&world.outputs()), 3000);
+}
+
+#[test]
+fn the_shared_store_fails_closed() {
+    let mut world = World::new(
+        "function on_client_connect(c)
+           local tries = sfu.shared.incr('tries', 1, 60)
+           if tries and tries > 10 then return false, 'too many tries' end
+           return true
+         end",
+    );
+    let ticket = world.submit(connect(&world, "c1"));
+    let (id, _) = world.request();
+    world.resume(id, PolicyReply::Shared(Err("the shared store is full: give entries a ttl".into())));
+    assert_eq!(world.outcomes(), [(ticket, Verdict::Reject(SCRIPT_ERROR.into()))]);
 }
 
 #[test]

@@ -9,15 +9,15 @@ use std::fmt;
 use super::bytecode::{Use, uses};
 use super::maps::counted_maps;
 use super::methods::misspelt;
-use super::names::{Names, hooks};
+use super::mistakes::mistakes;
+use super::names::Names;
 use super::nearest::nearest;
-use super::tokens::{Kind, tokens};
-use crate::Script;
+use crate::hook_table::{HOOKS, Hook, WhenMissing, is_hook};
+use crate::tokens::{Kind, tokens};
+use crate::{LoadModule, Script, module_file};
 
 /// The global that numbers a script's state.
 const STATE_VERSION: &str = "STATE_VERSION";
-/// Without these hooks nobody comes in, and nobody publishes.
-const EXPECTED: [&str; 2] = ["on_client_connect", "on_publish_request"];
 /// Globals of plain Lua that the sandbox leaves out.
 const LEFT_OUT: &[&str] = &[
     "collectgarbage",
@@ -34,7 +34,6 @@ const LEFT_OUT: &[&str] = &[
     "module",
     "newproxy",
     "package",
-    "require",
     "setfenv",
 ];
 
@@ -102,10 +101,24 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks a script. `name` stands in the findings.
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A policy, which should have hooks.
+    Script,
+    /// A file of `lib`, which scripts require.
+    Module,
+}
+
+/// Checks a script that requires no modules. `name` stands in the findings.
 pub fn check(name: &str, source: &[u8], names: &Names) -> Report {
+    check_with(name, source, names, Role::Script, &|module| Err(format!("there is no {}", module_file(module))))
+}
+
+/// Checks a script or a module; `load` reads the modules that it requires.
+pub fn check_with(name: &str, source: &[u8], names: &Names, role: Role, load: LoadModule<'_>) -> Report {
     let mut report = Report { name: name.to_owned(), ..Report::default() };
-    let script = match Script::compile(name, source) {
+    let script = match Script::compile_with(name, source, load) {
         Ok(script) => script,
         Err(error) => {
             report.findings.push(compile_error(name, &error.to_string()));
@@ -127,26 +140,30 @@ pub fn check(name: &str, source: &[u8], names: &Names) -> Report {
     for (line, name, meant) in misspelt(&tokens, &names.methods) {
         report.warn(line, format!("clients have no method '{name}': did you mean ':{meant}'?"));
     }
+    for (line, message) in mistakes(&tokens, &names.methods) {
+        report.warn(line, message);
+    }
     for three in tokens.windows(3) {
         if let [Kind::Name("local"), Kind::Name("function"), Kind::Name(name)] = [0, 1, 2].map(|at| three[at].kind)
-            && hooks().contains(&name)
+            && is_hook(name)
         {
             report.warn(three[0].line, format!("'{name}' is local, so it is never called: hooks are global functions"));
         }
     }
-    for hook in EXPECTED {
+    for spec in HOOKS.iter().filter(|spec| role == Role::Script && spec.when_missing == WhenMissing::Reject) {
+        let hook = spec.name;
         if !report.hooks.iter().any(|(name, _)| name == hook) {
-            let nobody = if hook == "on_client_connect" { "nobody can come in" } else { "nobody can publish" };
-            report.warn(0, format!("no {hook}: {nobody} (\"Policy not defined\")"));
+            let effect = if spec.hook == Hook::ClientConnect { "nobody can come in" } else { "nobody can publish" };
+            report.warn(0, format!("no {hook}: {effect} (\"Policy not defined\")"));
         }
     }
     report.findings.sort_by_key(|finding| finding.line);
     report
 }
 
-/// `name:12: words` of the compiler as a finding.
-fn compile_error(name: &str, words: &str) -> Finding {
-    let rest = words.strip_prefix(name).and_then(|rest| rest.strip_prefix(':')).unwrap_or(words);
+/// `name:12: message` of the compiler as a finding.
+fn compile_error(name: &str, message: &str) -> Finding {
+    let rest = message.strip_prefix(name).and_then(|rest| rest.strip_prefix(':')).unwrap_or(message);
     let (line, message) = match rest.split_once(':') {
         Some((line, message)) if line.parse::<u32>().is_ok() => (line.parse().unwrap_or(0), message),
         _ => (0, rest),
@@ -158,7 +175,7 @@ fn globals(report: &mut Report, uses: &[Use], names: &Names) {
     let assigned: BTreeSet<&str> = uses.iter().filter(|one| one.assigned).map(|one| one.path.as_str()).collect();
     let mut said = BTreeSet::new();
     for Use { line, path, assigned: is_assigned } in uses {
-        if hooks().contains(&path.as_str()) {
+        if is_hook(path) {
             if *is_assigned {
                 report.hooks.push((path.clone(), *line));
             }
@@ -187,7 +204,7 @@ fn assignment(name: &str, names: &Names) -> Option<String> {
         return None;
     }
     if name.starts_with("on_") {
-        let meant = nearest(name, hooks().iter().copied());
+        let meant = nearest(name, HOOKS.iter().map(|spec| spec.name));
         let meant = meant.map_or_else(String::new, |hook| format!(": did you mean '{hook}'?"));
         return Some(format!("'{name}' is no hook, so it is never called{meant}"));
     }

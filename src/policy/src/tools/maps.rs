@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tokens::{Kind, Token};
+use crate::tokens::{Kind, Token};
 
 /// Keys of these names are no positions.
 const KEY_NAMES: &[&str] = &["id", "ip", "name", "key", "client", "other", "track", "user", "token", "room"];
@@ -74,7 +74,7 @@ fn key_at(tokens: &[Token<'_>], at: usize) -> Option<(bool, usize)> {
         return None;
     }
     let named = match key {
-        [Token { kind: Kind::Text, .. }] => true,
+        [Token { kind: Kind::Text(_), .. }] => true,
         [.., Token { kind: Kind::Name(name), .. }] => {
             KEY_NAMES.iter().any(|key| name == key || name.strip_suffix(key).is_some_and(|rest| rest.ends_with('_')))
         }
@@ -88,15 +88,15 @@ fn names_follow(tokens: &[Token<'_>], at: usize) -> bool {
     let kind = |at: usize| tokens.get(at).map(|token| token.kind);
     match kind(at) {
         Some(Kind::Name(_)) => kind(at + 1) == Some(Kind::Sign("=")),
-        Some(Kind::Sign("[")) => kind(at + 1) == Some(Kind::Text),
+        Some(Kind::Sign("[")) => matches!(kind(at + 1), Some(Kind::Text(_))),
         _ => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tokens::tokens;
     use super::*;
+    use crate::tokens::tokens;
 
     #[test]
     fn a_count_of_a_map_is_seen_and_a_count_of_a_list_is_not() {

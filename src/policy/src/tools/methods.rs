@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::nearest::nearest;
-use super::tokens::{Kind, Token};
+use crate::tokens::{Kind, Token};
 
 /// Line, name, and the name that is meant. A name that the file uses otherwise may be the script's own method.
 pub(super) fn misspelt<'a>(tokens: &[Token<'a>], methods: &'a BTreeSet<String>) -> Vec<(u32, &'a str, &'a str)> {
@@ -13,7 +13,7 @@ pub(super) fn misspelt<'a>(tokens: &[Token<'a>], methods: &'a BTreeSet<String>) 
         .filter_map(|two| if let Kind::Name(name) = two[1].kind { Some(name) } else { None })
         .collect();
     let call = |three: &[Token<'a>]| match [three[0].kind, three[1].kind, three[2].kind] {
-        [Kind::Sign(":"), Kind::Name(name), Kind::Sign("(" | "{") | Kind::Text] => Some((three[1].line, name)),
+        [Kind::Sign(":"), Kind::Name(name), Kind::Sign("(" | "{") | Kind::Text(_)] => Some((three[1].line, name)),
         _ => None,
     };
     let strings =
@@ -25,8 +25,8 @@ pub(super) fn misspelt<'a>(tokens: &[Token<'a>], methods: &'a BTreeSet<String>) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::tokens::tokens;
     use super::*;
+    use crate::tokens::tokens;
 
     #[test]
     fn a_misspelt_method_is_seen_and_a_scripts_own_is_not() {

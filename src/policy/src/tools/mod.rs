@@ -6,7 +6,7 @@ mod bytecode;
 pub mod check;
 mod maps;
 mod methods;
+mod mistakes;
 pub mod names;
 mod nearest;
-mod tokens;
 pub mod trial;

@@ -1,16 +1,20 @@
 //! What scripts find: read from a real sandbox, so that the tools and the documentation can't fall behind the engine.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mlua::{Table, Value};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use crate::api;
 use crate::host::{Host, RoomFacts};
 use crate::script::{Script, ScriptError};
 use crate::settings::PolicySettings;
-use crate::state::{HOOKS, State};
+use crate::state::State;
 use moonring_wire::id::RoomId;
 
 /// The host's functions behind the methods of clients begin with this.
@@ -25,16 +29,12 @@ pub struct Names {
     pub methods: BTreeSet<String>,
 }
 
-/// The functions that the engine calls, in the order of the documentation.
-pub fn hooks() -> &'static [&'static str] {
-    &HOOKS
-}
-
 /// A sandbox for a tool of ours, in a room that nobody is in.
 pub(super) fn sandbox(now: Instant, settings: &PolicySettings) -> Result<State, ScriptError> {
     let room = RoomId::parse("test").map_err(|error| ScriptError::of_tool(&error))?;
     let script = Arc::new(Script::compile("tool.lua", b"return")?);
-    let host = Host::new(RoomFacts::new(room, now, Duration::ZERO), script);
+    let random = Rc::new(RefCell::new(StdRng::seed_from_u64(0)));
+    let host = Host::new(RoomFacts::new(room, now, Duration::ZERO, random), script);
     State::new(settings, 0, host).map_err(|failure| ScriptError::of_tool(&failure))
 }
 

@@ -7,18 +7,22 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     distances.filter(|(distance, _)| *distance <= enough).min().map(|(_, other)| other)
 }
 
-/// Letters to add, take away or change (Levenshtein).
+/// Letters to add, take away, change or swap with the next one (optimal string alignment).
 fn distance(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
     for (i, x) in a.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        let mut row = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+            let changed = rows[i][j] + usize::from(x != y);
+            let mut least = changed.min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -33,6 +37,7 @@ mod tests {
             ("on_messages", Some("on_message")),
             ("on_loaded", Some("on_load")),
             ("on_client_join", None),
+            ("no_load", Some("on_load")),
             ("x", None),
         ] {
             assert_eq!(nearest(name, known), expected, "{name}");

@@ -57,6 +57,12 @@ fn an_error_in_the_file_names_the_file_the_line_and_the_key() {
 #[test]
 fn settings_that_make_no_sense_are_refused_by_name() {
     for (text, words) in [
+        (
+            "admin_listen = \"0.0.0.0:8081\"",
+            "admin_listen is 0.0.0.0:8081, beyond loopback, where everybody could close rooms: set admin_token",
+        ),
+        ("admin_listen = \"[::]:1\"\nadmin_token = \"\"", "admin_listen is [::]:1, beyond loopback"),
+        ("webhook_url = \"https://a.example/\"", "webhook_url and webhook_secret go together"),
         ("step_budget_ms = 0", "step_budget_ms is 0, it has to be 1 to 1000"),
         ("memory_kib = 9000", "memory_kib is 9000"),
         (

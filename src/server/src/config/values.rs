@@ -150,6 +150,24 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A text that is not shown in logs; empty: there is none.
+#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(transparent)]
+pub struct OptionalSecret(pub String);
+
+impl FromStr for OptionalSecret {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for OptionalSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OptionalSecret(...)")
+    }
+}
+
 /// Whether DTLS 1.3 is spoken with clients that offer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]

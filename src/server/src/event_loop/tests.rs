@@ -25,15 +25,21 @@ struct Echo {
     seen: std_mpsc::Sender<Seen>,
     events: Vec<Event>,
     pending: Vec<(SocketAddr, Vec<u8>)>,
+    /// Becomes pending when the timer is due.
+    later: Vec<(SocketAddr, Vec<u8>)>,
     timeout: Option<Instant>,
     panic_in_forward: bool,
 }
 
 impl Core for Echo {
-    fn handle_datagram(&mut self, _now: Instant, from: SocketAddr, bytes: &mut [u8], out: &mut SendBatch) {
+    fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8], out: &mut SendBatch) {
         match bytes.first() {
             Some(b'!') => panic!("a test's panic over a datagram"),
             Some(b'f') => self.pending.push((from, bytes.to_vec())),
+            Some(b'l') => {
+                self.later.push((from, bytes.to_vec()));
+                self.timeout = Some(now + Duration::from_millis(3));
+            }
             Some(b'p') => self.panic_in_forward = true,
             Some(_) => assert!(out.push(from, bytes)),
             None => assert!(out.push(from, b"empty")),
@@ -66,6 +72,7 @@ impl Core for Echo {
 
     fn handle_timeout(&mut self, _now: Instant, _out: &mut SendBatch) {
         self.timeout = None;
+        self.pending.append(&mut self.later);
         let _ = self.seen.send(Seen::Timeout);
     }
 
@@ -107,7 +114,14 @@ fn world_with_events(mode: IoMode, event_capacity: usize, change: impl FnOnce(&m
     let address = socket.local_addr().unwrap();
     let (sender, seen) = std_mpsc::channel();
     let (event_sender, events) = mpsc::channel(event_capacity);
-    let build = || Echo { seen: sender, events: vec![], pending: vec![], timeout: None, panic_in_forward: false };
+    let build = || Echo {
+        seen: sender,
+        events: vec![],
+        pending: vec![],
+        later: vec![],
+        timeout: None,
+        panic_in_forward: false,
+    };
     let shard = spawn_shard(settings, vec![socket], build, event_sender).unwrap();
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     peer.connect(address).unwrap();
@@ -315,4 +329,14 @@ fn a_shard_that_cannot_start_says_why() {
     let error = spawn_shard(settings, vec![bind("127.0.0.1:0".parse().unwrap()).unwrap()], build, events).unwrap_err();
     let line = error.to_string();
     assert!(line.starts_with("the shard's executor does not start: ") && line.lines().count() == 1, "{line}");
+}
+
+#[test]
+fn what_a_timer_lets_pass_leaves_in_the_same_tick() {
+    for mode in MODES {
+        // Nothing else wakes the shard while the peer waits.
+        let world = world(mode, |settings| settings.longest_sleep = Duration::from_secs(3_600));
+        assert_eq!(world.echo(b"later"), b"later", "{mode}");
+        assert!(world.shard.stop());
+    }
 }

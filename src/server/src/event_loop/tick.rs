@@ -33,6 +33,8 @@ pub(super) struct Ticker<C> {
     held: Option<Event>,
     stop: Arc<AtomicBool>,
     next_drops: Instant,
+    /// The last tick left datagrams in the receive queue.
+    is_behind: bool,
 }
 
 impl<C: Core> Ticker<C> {
@@ -56,6 +58,7 @@ impl<C: Core> Ticker<C> {
             held: None,
             stop,
             next_drops: Instant::now() + DROPS_EVERY,
+            is_behind: false,
         }
     }
 
@@ -67,8 +70,14 @@ impl<C: Core> Ticker<C> {
         })
         .detach();
         while !self.stop.load(Ordering::Acquire) {
-            if !self.tick() {
-                self.sleep();
+            let began = Instant::now();
+            let more = self.tick();
+            if more {
+                self.flush();
+            }
+            self.note_tick(began);
+            if !more {
+                self.flush_and_sleep();
             }
             // The reactor's turn, whenever its timer says so.
             glommio::yield_if_needed().await;
@@ -78,17 +87,16 @@ impl<C: Core> Ticker<C> {
         heartbeat.cancel();
     }
 
-    /// Everything that is due, as far as the bounds allow; true when there is more.
+    /// Everything that is due, as far as the bounds allow, up to the last flush; true when there is more.
     fn tick(&mut self) -> bool {
         let now = Instant::now();
         let commands = self.handle_commands(now);
         let datagrams = self.handle_datagrams(now);
         let forwards = self.forward(now);
         let timeouts = self.handle_timeout(now);
-        self.flush();
-        let ended = Instant::now();
-        let busy = ended.saturating_duration_since(now);
-        let _: Option<()> = self.guarded(now, Phase::Event, |core, _| core.note_tick(ended, busy, datagrams));
+        // A timer lets packets pass that a pacer or a hold has kept back.
+        let forwards = self.forward(now) || forwards;
+        self.is_behind = datagrams;
         self.send_events(now);
         if now >= self.next_drops {
             self.next_drops = now + DROPS_EVERY;
@@ -96,6 +104,13 @@ impl<C: Core> Ticker<C> {
         }
         self.core.record_io(&self.udp.stats());
         commands || datagrams || forwards || timeouts
+    }
+
+    /// Tells the core what the tick took. The flush of one that sleeps afterwards is part of the sleep.
+    fn note_tick(&mut self, began: Instant) {
+        let (now, is_behind) = (Instant::now(), self.is_behind);
+        let busy = now.saturating_duration_since(began);
+        let _: Option<()> = self.guarded(now, Phase::Event, |core, _| core.note_tick(now, busy, is_behind));
     }
 
     fn handle_commands(&mut self, now: Instant) -> bool {
@@ -215,15 +230,16 @@ impl<C: Core> Ticker<C> {
         }
     }
 
-    /// Blocks the thread until a datagram is there, a command comes or a timer is due: one system call, on the media
-    /// sockets' own ring. The executor's reactor gets its turn whenever the heartbeat says so; nothing that a shard
+    /// Sends what is left of the tick and blocks the thread until a datagram is there, a command comes or a timer is
+    /// due: one system call, on the media sockets' own ring. The executor's reactor gets its turn whenever the heartbeat says so; nothing that a shard
     /// waits for is there. (Sleeping in the reactor instead, woken through the eventfd, cost three times the CPU time
     /// per wake-up. Sockets that come later, such as ICE over TCP, can be polled on the same ring.)
-    fn sleep(&mut self) {
+    fn flush_and_sleep(&mut self) {
         let now = Instant::now();
         let longest = now + self.settings.longest_sleep;
         let until = self.core.poll_timeout().map_or(longest, |due| due.min(longest));
-        self.udp.wait(until.saturating_duration_since(now));
+        self.udp.flush_and_wait(&self.out, until.saturating_duration_since(now));
+        self.out.clear();
     }
 
     fn say_goodbye(&mut self) {

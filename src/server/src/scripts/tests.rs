@@ -29,7 +29,7 @@ impl World {
 
 /// What a new room gets: its script's name, or the error.
 fn resolve(folder: &ScriptFolder, room: &str) -> Result<(String, u64), String> {
-    let script = folder.library().resolve(&RoomId::parse(room).unwrap())?;
+    let script = folder.library().resolve(&RoomId::parse(room).unwrap()).map_err(|error| error.to_string())?;
     Ok((script.name().to_owned(), script.version()))
 }
 
@@ -51,7 +51,7 @@ fn every_script_below_the_folder_is_there_under_its_path_or_with_its_error() {
     names.sort();
     assert_eq!(names, [("default_room.lua".to_owned(), true), ("rooms/a.lua".to_owned(), false)]);
     let error = library.resolve(&RoomId::parse("a").unwrap()).unwrap_err();
-    assert_eq!(error, "rooms/a.lua:1: unexpected symbol near '<eof>'");
+    assert_eq!(error.to_string(), "rooms/a.lua:1: unexpected symbol near '<eof>'");
     assert!(ScriptFolder::open(&world.path("missing"), vec![]).is_err());
 }
 
@@ -138,4 +138,31 @@ fn a_folder_that_is_gone_for_a_while_changes_nothing() {
     assert_eq!(resolve(&folder, "a"), Ok(("default_room.lua".into(), version("x = 1"))));
     fs::rename(world.path("old"), world.path("scripts")).unwrap();
     assert_eq!(folder.refresh().unwrap(), Refresh::default());
+}
+
+#[test]
+fn a_module_that_changes_gives_the_scripts_that_require_it_a_new_version() {
+    let world = World::new(&[
+        ("default_room.lua", "local words = require('words')"),
+        ("rooms/plain.lua", "x = 1"),
+        ("lib/words.lua", "return 1"),
+    ]);
+    let mut folder = world.open();
+    let (first, plain) = (resolve(&folder, "a").unwrap(), resolve(&folder, "plain"));
+    let changed = |name: &str, library| Refresh { changed: vec![name.into()], library };
+    world.write("lib/words.lua", "return 2");
+    assert_eq!(folder.refresh().unwrap(), changed("lib/words.lua", true));
+    let second = resolve(&folder, "a").unwrap();
+    assert!(second.0 == first.0 && second.1 != first.1);
+    world.write("lib/words.lua", "return =");
+    assert_eq!(folder.refresh().unwrap(), changed("lib/words.lua", false));
+    assert_eq!(resolve(&folder, "a"), Ok(second.clone()), "the last good version stays");
+    assert_eq!(folder.failed().values().collect::<Vec<_>>(), ["lib/words.lua:1: unexpected symbol near '='"]);
+    fs::remove_file(world.path("lib/words.lua")).unwrap();
+    assert_eq!(folder.refresh().unwrap(), changed("lib/words.lua", false));
+    let reason = "default_room.lua:1: there is no lib/words.lua in the scripts folder";
+    assert_eq!(folder.failed().values().collect::<Vec<_>>(), [reason]);
+    world.write("lib/words.lua", "return 1");
+    assert!(folder.refresh().unwrap().library && folder.failed().is_empty());
+    assert_eq!((resolve(&folder, "a"), resolve(&folder, "plain")), (Ok(first), plain));
 }

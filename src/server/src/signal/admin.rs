@@ -1,9 +1,10 @@
-//! The pages for operators, on a listener of their own: `/metrics`, `/rooms` and `/reload`.
+//! The pages for operators, on a listener of their own: `/metrics`, `/rooms`, `/reload` and orders about one room.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::{Query, State};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -11,11 +12,15 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use subtle::ConstantTimeEq;
 
 use super::app::App;
 use super::metrics::Counts;
+use super::orders;
 use super::rooms::{self, RoomsPage, RoomsQuery};
 
+/// Bytes of an order: a message to a room has as many.
+const MAX_BODY: usize = 64 * 1024;
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The admin pages.
@@ -25,7 +30,29 @@ pub(super) fn router(app: App) -> Router {
         .route("/metrics", get(metrics_page))
         .route("/rooms", get(rooms_page))
         .route("/reload", post(reload))
+        .route("/rooms/{room}/resume", post(orders::resume))
+        .route("/rooms/{room}/reload", post(orders::reload_without_state))
+        .route("/rooms/{room}/call", post(orders::call))
+        .route("/rooms/{room}/kick", post(orders::kick))
+        .route("/rooms/{room}/mute", post(orders::mute))
+        .route("/rooms/{room}/message", post(orders::message))
+        .route("/rooms/{room}/close", post(orders::close))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(app.clone(), authorized))
         .with_state(app)
+}
+
+/// Lets through who shows the `admin_token`, if there is one; `/healthz` tells nothing and is open.
+async fn authorized(State(app): State<App>, request: Request, next: Next) -> Response {
+    let token = app.admin_token.0.as_bytes();
+    let shown =
+        request.headers().get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let is_open = token.is_empty() || request.uri().path() == "/healthz";
+    if is_open || shown.is_some_and(|shown| bool::from(shown.ct_eq(token))) {
+        return next.run(request).await;
+    }
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+    (StatusCode::UNAUTHORIZED, challenge, "show the admin_token: Authorization: Bearer TOKEN\n").into_response()
 }
 
 async fn rooms_page(State(app): State<App>, Query(query): Query<RoomsQuery>) -> Json<RoomsPage> {

@@ -8,12 +8,13 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use tokio::sync::watch;
 
+use super::calls::Calls;
 use super::directory::{Bounds, Directory};
 use super::reports::Reports;
 use super::resources::Resources;
 use super::services::Services;
 use super::session::SessionSettings;
-use crate::config::Config;
+use crate::config::{Config, OptionalSecret};
 use crate::shard_handle::ShardHandle;
 use crate::watch::WatchHandle;
 
@@ -28,6 +29,9 @@ pub(super) struct Inner {
     pub(super) counters: Counters,
     pub(super) services: Services,
     pub(super) reports: Reports,
+    pub(super) calls: Calls,
+    /// What the admin pages ask for; empty: nothing.
+    pub(super) admin_token: OptionalSecret,
     /// The watch on the scripts folder.
     pub(super) scripts: Option<WatchHandle>,
     /// Becomes true when the server shuts down.
@@ -86,6 +90,8 @@ impl App {
             counters: Counters::default(),
             services,
             reports: Reports::default(),
+            calls: Calls::default(),
+            admin_token: config.admin_token.clone(),
             scripts,
             shutdown,
         }))

@@ -348,6 +348,11 @@ fn client_of(event: &Event) -> Option<&ClientId> {
         | Event::WantedLayers { client, .. }
         | Event::ActiveSpeakers { client, .. }
         | Event::Message { client, .. } => Some(client),
-        Event::PolicyRequest { .. } | Event::Report { .. } | Event::Counters(_) | Event::RoomClosed { .. } => None,
+        Event::PolicyRequest { .. }
+        | Event::Called { .. }
+        | Event::Webhook { .. }
+        | Event::Report { .. }
+        | Event::Counters(_)
+        | Event::RoomClosed { .. } => None,
     }
 }

@@ -14,6 +14,8 @@ pub(super) async fn dispatch(app: App, shard: usize, mut events: mpsc::Receiver<
                     app.services.serve(handle.clone(), id, room, request);
                 }
             }
+            Event::Webhook { room, event, data } => app.services.tell(room, event, data),
+            Event::Called { id, answer } => app.calls.answer(id, answer),
             Event::Report { id, rooms } => app.reports.answer(id, rooms),
             Event::Counters(report) => app.reports.counters(shard, *report),
             event => app.directory.route(shard, event),

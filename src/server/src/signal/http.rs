@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::app::App;
 use super::dispatch::dispatch;
-use super::services::{AllowList, Authorities, Services};
+use super::services::{AllowList, Authorities, Services, WebhookTarget};
 use super::{admin, assets, tls, websocket, whip};
 use crate::config::Config;
 use crate::shard_handle::ShardHandle;
@@ -43,6 +43,7 @@ pub(crate) struct Listeners {
     tls: Option<RustlsConfig>,
     http_allow: AllowList,
     http_ca: Authorities,
+    webhook: Option<WebhookTarget>,
     scripts: Option<WatchHandle>,
 }
 
@@ -55,7 +56,8 @@ impl Listeners {
         let admin = bind(config.admin_listen, "--admin-listen")?;
         let http_allow = AllowList::parse(&config.http_allow)?;
         let http_ca = Authorities::load(&config.http_ca)?;
-        Ok(Self { config: config.clone(), listener, admin, tls, http_allow, http_ca, scripts: None })
+        let webhook = WebhookTarget::of(config)?;
+        Ok(Self { config: config.clone(), listener, admin, tls, http_allow, http_ca, webhook, scripts: None })
     }
 
     /// Lets operators reload scripts through the watch, and shows what it knows.
@@ -80,7 +82,8 @@ impl Listeners {
         shards: Vec<ShardEnd>,
         shutdown: impl Future<Output = ()> + Send,
     ) -> anyhow::Result<()> {
-        let services = Services::new(self.http_allow.clone(), &self.http_ca);
+        let services =
+            Services::new(self.http_allow.clone(), &self.http_ca, self.config.data_dir.clone(), self.webhook.clone());
         let (down, is_down) = watch::channel(false);
         let (handles, events): (Vec<_>, Vec<_>) = shards.into_iter().map(|s| (s.handle, s.events)).unzip();
         let app = App::new(&self.config, handles, services, self.scripts.clone(), is_down);

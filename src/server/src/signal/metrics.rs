@@ -43,7 +43,9 @@ const READINGS: &[Reading] = &[
     ("policy_missing_hooks", Counter, "Events for which the script has no hook", |s| s.policy.missing),
     ("policy_overflows", Counter, "Events that did not fit into a room's queue", |s| s.policy.overflows),
     ("policy_throttled", Counter, "Times a room waited for its share of CPU", |s| s.policy.throttled),
-    ("policy_set_aside", Counter, "Scripts suspended after too many failures", |s| s.policy.set_aside),
+    ("policy_refused", Counter, "Events refused before any hook ran", |s| s.policy.refused),
+    ("policy_disconnected", Counter, "Clients whose events made hooks fail", |s| s.policy.disconnected),
+    ("policy_suspensions", Counter, "Scripts suspended after too many failures", |s| s.policy.suspensions),
     ("policy_reloads_waiting", Gauge, "Rooms to be looked at after a change", |s| s.reloads_waiting as u64),
 ];
 
@@ -198,9 +200,14 @@ impl Page<'_> {
             sample(&mut family, Counter, &[("outcome", outcome)], n)?;
         }
         self.one("policy_http_under_way", Gauge, "HTTP requests of scripts under way", counts.http_under_way)?;
+        self.one("webhooks_delivered", Counter, "Messages that the webhook has taken", counts.webhooks_delivered)?;
+        self.one("webhooks_failed", Counter, "Messages to the webhook that were given up", counts.webhooks_failed)?;
         self.one("shared_operations", Counter, "Operations on the shared store", counts.shared_operations)?;
         self.one("shared_entries", Gauge, "Entries of the shared store", counts.shared_entries)?;
-        self.one("shared_bytes", Gauge, "Bytes of the shared store", counts.shared_bytes)
+        self.one("shared_bytes", Gauge, "Bytes of the shared store", counts.shared_bytes)?;
+        self.one("store_operations", Counter, "Operations on the store that lasts", counts.store_operations)?;
+        self.one("store_failed", Counter, "Operations that it could not do", counts.store_failed)?;
+        self.one("store_commits", Counter, "Commits of the store that lasts", counts.store_commits)
     }
 
     fn scripts(&mut self, counts: &WatchCounts) -> fmt::Result {

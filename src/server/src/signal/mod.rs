@@ -7,11 +7,13 @@
 mod admin;
 mod app;
 mod assets;
+mod calls;
 pub(crate) mod directory;
 mod dispatch;
 pub(crate) mod http;
 mod metrics;
 pub(crate) mod operator;
+mod orders;
 mod problem;
 mod reports;
 mod resources;

@@ -1,27 +1,51 @@
-//! The operator's side of the admin pages: `moonring rooms` and `moonring reload`.
+//! The operator's side of the admin pages: `moonring rooms`, `reload`, `resume`, `call`, `kick` and so on.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, Response};
+use serde_json::Value;
 
 use super::rooms::{PathLine, PolicyLine, ReloadLine, RoomLine, RoomsPage};
 use super::tls;
+use crate::config::{Config, OptionalSecret};
 use crate::watch::ReloadReport;
+use moonring_wire::id::RoomId;
 
 /// Longer than the server lets a shard take.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Where the admin pages are, and what they ask for.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    address: SocketAddr,
+    token: OptionalSecret,
+}
+
+impl From<SocketAddr> for Admin {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, token: OptionalSecret::default() }
+    }
+}
+
+impl From<&Config> for Admin {
+    fn from(config: &Config) -> Self {
+        Self { address: config.admin_listen, token: config.admin_token.clone() }
+    }
+}
 
 /// The rooms of the server whose admin pages are at `admin`: a table, or one JSON object per line.
-pub(crate) async fn rooms(admin: SocketAddr, json: bool) -> anyhow::Result<String> {
-    let client = client()?;
+pub(crate) async fn rooms(admin: impl Into<Admin>, json: bool) -> anyhow::Result<String> {
+    let admin = admin.into();
+    let client = client(&admin)?;
     let (mut rooms, mut next) = (Vec::new(), None);
     loop {
         // A room's id has no character that means something in a URL.
         let path = next.map_or("rooms".to_owned(), |after| format!("rooms?after={after}"));
-        let page: RoomsPage = answered(admin, client.get(url(admin, &path)).send().await).await?.json().await?;
+        let page: RoomsPage = answered(&admin, client.get(url(&admin, &path)).send().await).await?.json().await?;
         rooms.extend(page.rooms);
         match page.next {
             Some(after) => next = Some(after),
@@ -32,9 +56,10 @@ pub(crate) async fn rooms(admin: SocketAddr, json: bool) -> anyhow::Result<Strin
 }
 
 /// Lets the server read its scripts now; what it found. An error when a script is not in use in its newest version.
-pub(crate) async fn reload(admin: SocketAddr) -> anyhow::Result<String> {
-    let sent = client()?.post(url(admin, "reload")).send().await;
-    let report: ReloadReport = answered(admin, sent).await?.json().await?;
+pub(crate) async fn reload(admin: impl Into<Admin>) -> anyhow::Result<String> {
+    let admin = admin.into();
+    let sent = client(&admin)?.post(url(&admin, "reload")).send().await;
+    let report: ReloadReport = answered(&admin, sent).await?.json().await?;
     if let Some(error) = report.error {
         bail!("the scripts folder cannot be read: {error}; the scripts stay as they were");
     }
@@ -49,23 +74,55 @@ pub(crate) async fn reload(admin: SocketAddr) -> anyhow::Result<String> {
     bail!("{text}these are not in use in their newest version:\n{}", failed.join("\n"));
 }
 
-fn client() -> anyhow::Result<Client> {
+/// Gives an order about the policy of one room: `resume`, or `reload` without the state of the version that runs. What
+/// the room's policy is afterwards.
+pub(crate) async fn order(admin: impl Into<Admin>, room: &str, verb: &str) -> anyhow::Result<String> {
+    let admin = admin.into();
+    let room = RoomId::parse(room).map_err(|error| anyhow::anyhow!("the room id {error}"))?;
+    let sent = client(&admin)?.post(url(&admin, &format!("rooms/{room}/{verb}"))).send().await;
+    let policy: PolicyLine = answered(&admin, sent).await?.json().await?;
+    if verb == "reload"
+        && let Some(ReloadLine::Failed(message)) = &policy.last_reload
+    {
+        bail!("room {room} was not reloaded: {message}");
+    }
+    let state = if policy.suspended { "is suspended" } else { "runs" };
+    Ok(format!("room {room}: {} {} {state}\n", policy.script, policy.version))
+}
+
+/// Does something to one room: calls its policy, kicks, mutes, sends a message, closes it. What is answered, as a line of
+/// JSON; nothing for null.
+pub(crate) async fn act(admin: impl Into<Admin>, room: &str, verb: &str, body: &Value) -> anyhow::Result<String> {
+    let admin = admin.into();
+    let room = RoomId::parse(room).map_err(|error| anyhow::anyhow!("the room id {error}"))?;
+    let sent = client(&admin)?.post(url(&admin, &format!("rooms/{room}/{verb}"))).json(body).send().await;
+    let answer: Value = answered(&admin, sent).await?.json().await?;
+    Ok(if answer.is_null() { String::new() } else { format!("{answer}\n") })
+}
+
+fn client(admin: &Admin) -> anyhow::Result<Client> {
     tls::install_crypto_provider();
+    let mut headers = HeaderMap::new();
+    if !admin.token.0.is_empty() {
+        let value = HeaderValue::try_from(format!("Bearer {}", admin.token.0));
+        headers.insert(header::AUTHORIZATION, value.context("admin_token has a character that no header can have")?);
+    }
     // It speaks to the admin listener, which has no TLS: no authorities are needed.
-    let builder = Client::builder().no_proxy().timeout(TIMEOUT).tls_certs_only([]);
+    let builder = Client::builder().default_headers(headers).no_proxy().timeout(TIMEOUT).tls_certs_only([]);
     builder.build().context("cannot make an HTTP client")
 }
 
-fn url(admin: SocketAddr, path: &str) -> String {
-    let mut address = admin;
+fn url(admin: &Admin, path: &str) -> String {
+    let mut address = admin.address;
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() });
     }
     format!("http://{address}/{path}")
 }
 
-async fn answered(admin: SocketAddr, sent: reqwest::Result<Response>) -> anyhow::Result<Response> {
+async fn answered(admin: &Admin, sent: reqwest::Result<Response>) -> anyhow::Result<Response> {
     let response = sent.with_context(|| {
+        let admin = admin.address;
         format!("no server answers at {admin}; start one, or say with --admin-listen where its admin pages are")
     })?;
     let status = response.status();
@@ -123,7 +180,7 @@ fn policy_columns(policy: &PolicyLine) -> String {
         policy.memory_bytes / 1024,
         policy.script
     );
-    if policy.set_aside {
+    if policy.suspended {
         text.push_str("  SUSPENDED");
     }
     if let Some(ReloadLine::Failed(reason)) = &policy.last_reload {

@@ -79,7 +79,7 @@ pub(crate) struct PolicyLine {
     /// How the last reload came out, if there was one.
     pub last_reload: Option<ReloadLine>,
     /// True while the script is suspended after too many failures.
-    pub set_aside: bool,
+    pub suspended: bool,
     /// Hooks that ended.
     pub hooks: u64,
     /// Hooks that failed.
@@ -90,8 +90,12 @@ pub(crate) struct PolicyLine {
     pub hook_p99_us: f64,
     /// Bytes of its state.
     pub memory_bytes: usize,
+    /// Bytes that the server holds for it: queued events, unsent actions, requests and replies.
+    pub host_bytes: usize,
     /// Events that wait for their hook.
     pub queued: usize,
+    /// Joins that wait for their hook.
+    pub queued_joins: usize,
     /// Hooks that wait for something.
     pub waiting: usize,
     /// Timers that are set.
@@ -154,13 +158,15 @@ impl From<RoomStatus> for PolicyLine {
                 Ok(loaded) => ReloadLine::Ok(version(loaded)),
                 Err(reason) => ReloadLine::Failed(reason),
             }),
-            set_aside: status.set_aside,
+            suspended: status.is_suspended,
             hooks: status.stats.hooks,
             failures: status.stats.failures(),
             hook_p50_us: us(0.5),
             hook_p99_us: us(0.99),
             memory_bytes: status.memory,
+            host_bytes: status.host_bytes,
             queued: status.queued,
+            queued_joins: status.queued_joins,
             waiting: status.waiting,
             timers: status.timers,
             reloads: status.stats.reloads,

@@ -259,7 +259,12 @@ impl Session {
             Event::WantedLayers { track, layers, .. } => ServerMessage::WantedLayers { track, layers },
             Event::ActiveSpeakers { speakers, .. } => ServerMessage::ActiveSpeakers { clients: speakers },
             Event::Message { value, .. } => ServerMessage::Message { value },
-            Event::PolicyRequest { .. } | Event::Report { .. } | Event::Counters(_) | Event::RoomClosed { .. } => {
+            Event::PolicyRequest { .. }
+            | Event::Called { .. }
+            | Event::Webhook { .. }
+            | Event::Report { .. }
+            | Event::Counters(_)
+            | Event::RoomClosed { .. } => {
                 return Told::Close;
             }
         })

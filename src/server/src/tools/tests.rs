@@ -78,3 +78,37 @@ fn a_failed_test_fails_the_run_and_the_output_is_tap() {
         assert_eq!(text, format!("TAP version 14\n# FILE\n{output}"));
     }
 }
+
+#[test]
+fn modules_are_found_beside_and_above_a_script_and_are_checked_as_modules() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("lib/words.lua", "return { text = 'hello' }");
+    write(
+        "deep/er/room.lua",
+        "local words = require('words')
+         function on_client_connect() return false, words.text end
+         function on_publish_request() return true end",
+    );
+    write(
+        "deep/er/room_test.lua",
+        "test.it('a module is there', function()
+           local _, _, reason = test.room('room.lua'):connect()
+           test.eq(reason, 'hello')
+         end)",
+    );
+    let (mut out, root) = (Vec::new(), [folder.path().to_owned()]);
+    let passed = check(&root, true, Instant::now(), &mut out).unwrap();
+    assert!(passed, "{}", String::from_utf8_lossy(&out));
+    out.clear();
+    assert!(test(&root, Instant::now(), &mut out).unwrap(), "{}", String::from_utf8_lossy(&out));
+    std::fs::remove_file(folder.path().join("lib/words.lua")).unwrap();
+    out.clear();
+    assert!(!check(&root, false, Instant::now(), &mut out).unwrap());
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains(":1: error: there is no lib/words.lua beside the script or above it"), "{text}");
+}

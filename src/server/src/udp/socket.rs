@@ -88,6 +88,30 @@ pub(super) fn enable_gro(socket: &UdpSocket) -> io::Result<()> {
     Ok(setsockopt(socket, sockopt::UdpGroSegment, &true)?)
 }
 
+/// Whether IPv4 datagrams may be cut on their way.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fragments {
+    /// The "do not fragment" bit on all of them, whatever is known of the path: the kernel need not number them, which
+    /// saves some of a short datagram's send. One that is longer than the interface's MTU is refused with `EMSGSIZE`.
+    Never,
+    /// The kernel's default: those that are longer than the path's MTU.
+    IfNeeded,
+}
+
+/// Sets `IP_MTU_DISCOVER` (ip(7)) of an IPv4 socket.
+pub(super) fn set_fragments(socket: &UdpSocket, fragments: Fragments) -> io::Result<()> {
+    let mode = match fragments {
+        Fragments::Never => libc::IP_PMTUDISC_PROBE,
+        Fragments::IfNeeded => libc::IP_PMTUDISC_WANT,
+    };
+    let len = size_of_val(&mode) as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `mode`.
+    let set = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, (&raw const mode).cast(), len)
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// How many datagrams the kernel dropped because the socket's buffer was full.
 pub(super) fn kernel_drops(socket: &UdpSocket) -> u64 {
     let mut words = [0u32; MEMINFO_WORDS];

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use super::cmsg;
 use super::route::Route;
-use super::socket::{self, Buffer};
+use super::socket::{self, Buffer, Fragments};
 use super::{SendReport, UdpSettings};
 use moonring_wire::packet::{Run, SendBatch};
 
@@ -38,6 +38,11 @@ impl Sockets {
                     tracing::warn!("{warning}");
                 }
             }
+            if families.last() == Some(&true)
+                && let Err(error) = socket::set_fragments(socket, Fragments::Never)
+            {
+                tracing::warn!(%error, "IP_MTU_DISCOVER is refused: each datagram costs a little more");
+            }
             if gro && let Err(error) = socket::enable_gro(socket) {
                 tracing::warn!(%error, "UDP_GRO is refused: datagrams come in one by one");
                 gro = false;
@@ -53,10 +58,6 @@ impl Sockets {
 
     pub(super) fn fds(&self) -> Vec<RawFd> {
         self.sockets.iter().map(AsRawFd::as_raw_fd).collect()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.sockets.len()
     }
 
     pub(super) fn route(&self, to: SocketAddr) -> Option<Route> {
@@ -98,11 +99,22 @@ impl Sockets {
             }
             // A segment over the path MTU: alone it may be fragmented.
             libc::EINVAL | libc::EMSGSIZE if datagrams > 1 => self.send_each(batch, piece, report),
+            libc::EMSGSIZE if self.send_in_fragments(batch, piece) => report.sent += datagrams,
             _ => {
                 report.failed += datagrams;
                 report.last_error = errno;
             }
         }
+    }
+
+    /// One datagram that is longer than the interface's MTU; true when it has left.
+    fn send_in_fragments(&self, batch: &SendBatch, piece: Run) -> bool {
+        let Some(route) = self.route(piece.to) else { return false };
+        let socket = &self.sockets[route.socket];
+        let sent = socket::set_fragments(socket, Fragments::IfNeeded).is_ok() && self.send(batch, piece).is_ok();
+        // Setting it back can fail only where it could not be set at all.
+        let _ = socket::set_fragments(socket, Fragments::Never);
+        sent
     }
 
     fn send_each(&self, batch: &SendBatch, run: Run, report: &mut SendReport) {
@@ -205,10 +217,17 @@ mod tests {
 
     #[test]
     fn a_single_datagram_that_is_refused_is_a_failure() {
-        for errno in [libc::EIO, libc::EINVAL, libc::EMSGSIZE, libc::EPERM, libc::ENETUNREACH] {
+        for errno in [libc::EIO, libc::EINVAL, libc::EPERM, libc::ENETUNREACH] {
             let expected = SendReport { failed: 1, last_error: errno, ..SendReport::default() };
             assert_eq!(settled(&mut sockets(), errno, 1), (expected, 0));
         }
+    }
+
+    #[test]
+    fn a_single_datagram_over_the_mtu_leaves_in_fragments() {
+        let mut sockets = sockets();
+        let expected = (SendReport { sent: 1, ..SendReport::default() }, 1);
+        assert_eq!(settled(&mut sockets, libc::EMSGSIZE, 1), expected);
     }
 
     #[test]

@@ -19,6 +19,16 @@ pub(super) const EMPTY_HEADER: libc::msghdr = libc::msghdr {
     msg_flags: 0,
 };
 
+/// An address family that no socket takes: a send to it fails before its payload is looked at.
+const NO_FAMILY: [u8; 2] = [0xFF; 2];
+
+/// Where a send of one datagram lies.
+pub(super) struct Single {
+    pub(super) bytes: *const u8,
+    pub(super) name: *const libc::sockaddr,
+    pub(super) name_len: libc::socklen_t,
+}
+
 /// Headers and all they point at but the payload. Boxed slices, so that nothing moves while the kernel reads.
 pub(super) struct SendTable {
     headers: Box<[libc::mmsghdr]>,
@@ -39,8 +49,8 @@ impl SendTable {
         }
     }
 
-    /// Adds a send of `piece` out of `bytes`. The table must not be full.
-    pub(super) fn push(&mut self, bytes: &[u8], piece: Run, route: Route) {
+    /// Adds a send of `piece` out of `bytes`; returns its header. The table must not be full.
+    pub(super) fn push(&mut self, bytes: &[u8], piece: Run, route: Route) -> *const libc::msghdr {
         let i = self.pieces.len();
         let payload = &bytes[piece.start as usize..][..piece.len as usize];
         self.names[i] = route.address(piece.to);
@@ -58,6 +68,22 @@ impl SendTable {
             header.msg_controllen = CONTROL_BYTES;
         }
         self.pieces.push(piece);
+        &raw const *header
+    }
+
+    /// Adds a send of one datagram that needs no header. The table must not be full.
+    pub(super) fn push_single(&mut self, bytes: &[u8], piece: Run, route: Route) -> Single {
+        let i = self.pieces.len();
+        let payload = &bytes[piece.start as usize..][..piece.len as usize];
+        self.names[i] = route.address(piece.to);
+        self.pieces.push(piece);
+        let name = &self.names[i];
+        Single { bytes: payload.as_ptr(), name: name.bytes.as_ptr().cast(), name_len: name.len }
+    }
+
+    /// A new table for the same pieces: their headers stay where they are, in the old one.
+    pub(super) fn with_pieces_of(other: &Self) -> Self {
+        Self { pieces: other.pieces.clone(), ..Self::new() }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -68,19 +94,15 @@ impl SendTable {
         &self.pieces
     }
 
-    /// The header of a send that was pushed.
-    pub(super) fn header(&self, i: usize) -> *const libc::msghdr {
-        &raw const self.headers[i].msg_hdr
-    }
-
     /// The headers from `first` on.
     pub(super) fn headers_from(&mut self, first: usize) -> &mut [libc::mmsghdr] {
         &mut self.headers[first..self.pieces.len()]
     }
 
-    /// Makes every header point at nothing.
+    /// Makes every send fail: headers point at nothing, addresses are of no family.
     pub(super) fn defuse(&mut self) {
         self.headers.iter_mut().for_each(|header| header.msg_hdr = EMPTY_HEADER);
+        self.names.iter_mut().for_each(|name| name.bytes[..2].copy_from_slice(&NO_FAMILY));
     }
 
     pub(super) fn clear(&mut self) {

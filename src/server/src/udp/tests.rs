@@ -267,3 +267,40 @@ fn a_wait_ends_by_a_datagram_and_by_a_wake_up() {
         udp.wait(Duration::from_millis(1));
     }
 }
+
+#[test]
+fn a_flush_and_a_wait_in_one_send_all_and_end_by_what_comes() {
+    let long = Duration::from_secs(3_600);
+    for io in MODES {
+        let (mut udp, address) = udp_on("127.0.0.1:0", &settings(io));
+        let wake = WakeFd::new().unwrap();
+        udp.watch(&wake);
+        let (peer, peer_address) = peer();
+        for round in 0..20 {
+            // More than one table, singles and runs; the peer answers before the wait begins.
+            let sent: Vec<_> = (0..100).map(|n| (peer_address, payload(n, 100 + n % 3))).collect();
+            peer.send_to(&payload(round, 9), address).unwrap();
+            let report = udp.flush_and_wait(&batch_of(&sent), long);
+            assert_eq!(report, SendReport { sent: 100, ..SendReport::default() }, "{io}");
+            assert_eq!(collect(&mut udp, 1), [(peer_address, payload(round, 9))], "{io}");
+            let mut buffer = [0; 200];
+            for (_, bytes) in &sent {
+                assert_eq!(peer.recv(&mut buffer).unwrap(), bytes.len(), "{io}");
+            }
+            wake.wake();
+            udp.flush_and_wait(&SendBatch::new(1_000, 1), long);
+        }
+    }
+}
+
+/// A refused send ends the wait, so that the rest of the flush is settled at once.
+#[test]
+fn a_send_that_fails_ends_the_wait() {
+    for io in MODES {
+        let (mut udp, _) = udp_on("127.0.0.1:0", &settings(io));
+        let refused: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let timeout = if io == IoMode::Uring { Duration::from_secs(3_600) } else { Duration::ZERO };
+        let report = udp.flush_and_wait(&batch_of(&[(refused, vec![1; 10])]), timeout);
+        assert_eq!((report.sent, report.failed), (0, 1), "{io}");
+    }
+}

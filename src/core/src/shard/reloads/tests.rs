@@ -91,8 +91,11 @@ fn many_rooms_are_reloaded_a_few_per_tick_and_keep_their_state() {
         assert!(world.tick());
         let reloads = world.shard.policy.engine.stats().reloads;
         assert!(reloads - done <= MAX_RELOADS as u64, "{} rooms in one tick", reloads - done);
-        (done, ticks) = (reloads, ticks + 1);
-        times.push(world.now);
+        // A tick may be for something else.
+        if reloads > done {
+            (done, ticks) = (reloads, ticks + 1);
+            times.push(world.now);
+        }
     }
     assert_eq!(done, ROOMS as u64);
     assert!(ticks >= ROOMS / MAX_RELOADS);
@@ -159,7 +162,7 @@ fn a_room_that_could_not_be_opened_opens_once_its_script_compiles() {
 }
 
 #[test]
-fn a_rooms_own_script_takes_over_and_stays_when_its_file_is_deleted() {
+fn a_rooms_own_script_takes_over_until_its_file_is_deleted() {
     let without = library(&[("default_room.lua", OPEN)]);
     let mut world = World::new(without.clone());
     world.join("a", "a");
@@ -167,7 +170,7 @@ fn a_rooms_own_script_takes_over_and_stays_when_its_file_is_deleted() {
     world.change(&library(&[("default_room.lua", OPEN), ("rooms/a.lua", &own)]));
     assert_eq!(world.runs("a"), run("rooms/a.lua", &own));
     world.change(&without);
-    assert_eq!(world.runs("a"), run("rooms/a.lua", &own));
+    assert_eq!(world.runs("a"), run("default_room.lua", OPEN));
 }
 
 #[test]

@@ -16,12 +16,12 @@ use super::log::Collector;
 use super::store::Store;
 use super::world::{START, World};
 use super::{Case, Failing, HARNESS, Load, milliseconds};
-use crate::Script;
 use crate::api::{refused, value_from_json};
 use crate::budget::should_stop;
 use crate::output::HttpReply;
 use crate::plain::{Limits, to_json};
 use crate::script::message_of;
+use crate::{Script, module_file};
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
 
@@ -30,13 +30,13 @@ const LIMITS: Limits = Limits { bytes: 16 << 20, depth: 64, values: 1 << 20 };
 /// How many of the harness's frames may lie above a test's line.
 const MAX_LEVEL: usize = 12;
 
-type Answer<R> = Result<R, String>;
+type BridgeResult<R> = Result<R, String>;
 
 /// The rooms and results of one test file.
 #[derive(Clone)]
-pub(super) struct Bridge(Rc<Inner>);
+pub(super) struct Bridge(Rc<Session>);
 
-struct Inner {
+struct Session {
     load: Load,
     now: Instant,
     log: Collector,
@@ -48,7 +48,7 @@ struct Inner {
 impl Bridge {
     pub(super) fn new(load: Load, now: Instant, log: Collector) -> Self {
         let (store, rooms, cases) = Default::default();
-        Self(Rc::new(Inner { load, now, log, store, rooms, cases }))
+        Self(Rc::new(Session { load, now, log, store, rooms, cases }))
     }
 
     pub(super) fn take_cases(&self) -> Vec<Case> {
@@ -66,21 +66,21 @@ impl Bridge {
     }
 
     fn general(&self, lua: &Lua, table: &Table) -> mlua::Result<()> {
-        self.add(lua, table, "begin", |inner, _, ()| {
-            inner.store.replace(Store::default());
-            inner.log.take();
+        self.add(lua, table, "begin", |session, _, ()| {
+            session.store.replace(Store::default());
+            session.log.take();
             Ok(())
         })?;
-        self.add(lua, table, "result", |inner, _, (name, ok, at, message, got, expected): Result6| {
+        self.add(lua, table, "result", |session, _, (name, ok, at, message, got, expected): Result6| {
             let values = got.zip(expected);
             let failure = (!ok).then_some(Failing { at, message, values });
-            inner.cases.borrow_mut().push(Case { name, failure });
+            session.cases.borrow_mut().push(Case { name, failure });
             Ok(())
         })?;
-        self.add(lua, table, "words", |_, _, error: Value| {
+        self.add(lua, table, "error_text", |_, _, error: Value| {
             Ok(match &error {
                 Value::Error(error) => message_of(error),
-                other => other.to_string().unwrap_or_else(|_| "error without words".into()),
+                other => other.to_string().unwrap_or_else(|_| "error without a message".into()),
             })
         })?;
         self.add(lua, table, "place", |_, lua, ()| Ok(place(lua)))?;
@@ -90,97 +90,101 @@ impl Bridge {
     }
 
     fn of_rooms(&self, lua: &Lua, table: &Table) -> mlua::Result<()> {
-        self.add(lua, table, "open", |inner, _, (name, source, config, id): (String, Value, Value, String)| {
-            let script = inner.script(&name, &source)?;
+        self.add(lua, table, "open", |session, _, (name, source, config, id): (String, Value, Value, String)| {
+            let script = session.script(&name, &source)?;
             let config = match json_of("config", &config)? {
                 Json::Object(config) => config,
                 Json::Null => serde_json::Map::new(),
                 _ => return Err("the config of a room is a table with names".into()),
             };
-            inner.log.take();
-            let opened = World::open(inner.now, &id, script, config, inner.store.clone(), inner.log.clone());
-            let mut rooms = inner.rooms.borrow_mut();
+            session.log.take();
+            let opened = World::open(session.now, &id, script, config, session.store.clone(), session.log.clone());
+            let mut rooms = session.rooms.borrow_mut();
             rooms.push(opened?);
             Ok(rooms.len())
         })?;
-        self.add(lua, table, "reload", |inner, _, (room, name, source): (usize, String, Value)| {
-            match inner.script(&name, &source) {
-                Ok(script) => inner.with(room, |world| world.reload(script)).map(|()| None),
-                Err(words) => Ok(Some(words)),
+        self.add(lua, table, "reload", |session, _, (room, name, source, drops): (usize, String, Value, bool)| {
+            match session.script(&name, &source) {
+                Ok(script) => session.with(room, |world| world.reload(script, drops)).map(|()| None),
+                Err(message) => Ok(Some(message)),
             }
         })?;
-        self.add(lua, table, "drain", |inner, lua, room: usize| {
-            let happened = inner.with(room, |world| world.drain())?;
+        self.add(lua, table, "drain", |session, lua, room: usize| {
+            let happened = session.with(room, |world| world.drain())?;
             value_from_json(lua, &Json::Array(happened)).map_err(refused)
         })?;
-        self.add(lua, table, "pass", |inner, _, (room, ms): (usize, f64)| {
-            inner.with(room, |world| world.pass(milliseconds(ms)))
+        self.add(lua, table, "pass", |session, _, (room, ms): (usize, f64)| {
+            session.with(room, |world| world.pass(milliseconds(ms)))
         })?;
-        self.add(lua, table, "step", |inner, _, room: usize| inner.with(room, |world| world.step()))?;
-        self.add(lua, table, "now", |inner, _, room: usize| inner.with(room, |world| world.unix()))?;
-        self.add(lua, table, "counter", |inner, _, (room, name): (usize, String)| {
-            inner.with(room, |world| world.counter(&name))
+        self.add(lua, table, "step", |session, _, room: usize| session.with(room, |world| world.step()))?;
+        self.add(lua, table, "now", |session, _, room: usize| session.with(room, |world| world.unix()))?;
+        self.add(lua, table, "counter", |session, _, (room, name): (usize, String)| {
+            session.with(room, |world| world.counter(&name))
         })?;
-        self.add(lua, table, "speakers", |inner, _, (room, ids): (usize, Vec<String>)| {
-            inner.try_with(room, |world| world.speakers(&ids))
+        self.add(lua, table, "speakers", |session, _, (room, ids): (usize, Vec<String>)| {
+            session.try_with(room, |world| world.speakers(&ids))
         })?;
-        self.add(lua, table, "reply", |inner, _, (room, id, reply, error): (usize, u64, Option<Table>, String)| {
+        self.add(lua, table, "call", |session, _, (room, request): (usize, Value)| {
+            let request = json_of("request", &request)?;
+            session.with(room, |world| world.call(request).0)
+        })?;
+        self.add(lua, table, "reply", |session, _, (room, id, reply, error, delay): Reply| {
             let reply = match reply {
                 Some(reply) => Ok(http_reply(&reply).map_err(refused)?),
                 None => Err(error),
             };
-            inner.with(room, |world| world.reply(id, reply))
+            session.with(room, |world| world.reply(id, reply, milliseconds(delay)))
         })
     }
 
     fn of_clients(&self, lua: &Lua, table: &Table) -> mlua::Result<()> {
-        self.add(lua, table, "connect", |inner, _, (room, id, ip, token, metadata): Connect| {
+        self.add(lua, table, "connect", |session, _, (room, id, ip, token, metadata): Connect| {
             let metadata = json_of("metadata", &metadata)?;
-            inner.try_with(room, |world| Ok(world.connect(&id, &ip, token, metadata)?.0))
+            session.try_with(room, |world| Ok(world.connect(&id, &ip, token, metadata)?.0))
         })?;
-        self.add(lua, table, "disconnect", |inner, _, (room, id, reason): (usize, String, String)| {
-            inner.try_with(room, |world| world.disconnect(&id, reason))
+        self.add(lua, table, "disconnect", |session, _, (room, id, reason): (usize, String, String)| {
+            session.try_with(room, |world| world.disconnect(&id, reason))
         })?;
-        self.add(lua, table, "publish", |inner, _, (room, client, track): (usize, String, Value)| {
+        self.add(lua, table, "publish", |session, _, (room, client, track): (usize, String, Value)| {
             let track = track_of(&client, json_of("track", &track)?)?;
-            inner.try_with(room, |world| Ok(world.publish(&client, track)?.0))
+            session.try_with(room, |world| Ok(world.publish(&client, track)?.0))
         })?;
-        self.add(lua, table, "unpublish", |inner, _, (room, client, track): (usize, String, String)| {
-            inner.try_with(room, |world| world.unpublish(&client, &track))
+        self.add(lua, table, "unpublish", |session, _, (room, client, track): (usize, String, String)| {
+            session.try_with(room, |world| world.unpublish(&client, &track))
         })?;
-        self.add(lua, table, "subscribe", |inner, _, (room, client, track): (usize, String, String)| {
-            inner.try_with(room, |world| Ok(world.subscribe(&client, &track)?.0))
+        self.add(lua, table, "subscribe", |session, _, (room, client, track): (usize, String, String)| {
+            session.try_with(room, |world| Ok(world.subscribe(&client, &track)?.0))
         })?;
-        self.add(lua, table, "message", |inner, _, (room, client, message): (usize, String, Value)| {
+        self.add(lua, table, "message", |session, _, (room, client, message): (usize, String, Value)| {
             let message = json_of("message", &message)?;
-            inner.try_with(room, |world| Ok(world.message(&client, message)?.0))
+            session.try_with(room, |world| Ok(world.message(&client, message)?.0))
         })?;
-        self.add(lua, table, "traffic", |inner, _, (room, client, counts): (usize, String, Table)| {
+        self.add(lua, table, "traffic", |session, _, (room, client, counts): (usize, String, Table)| {
             let mut values = [None; 4];
             for (value, name) in values.iter_mut().zip(["packets_in", "bytes_in", "packets_out", "bytes_out"]) {
                 *value = counts.raw_get(name).map_err(refused)?;
             }
-            inner.try_with(room, |world| world.traffic(&client, values))
+            session.try_with(room, |world| world.traffic(&client, values))
         })
     }
 
-    /// Adds a function that answers `true` and values, or `false` and words.
+    /// Adds a function that answers `true` and values, or `false` and message.
     fn add<A, R, F>(&self, lua: &Lua, table: &Table, name: &str, function: F) -> mlua::Result<()>
     where
         A: FromLuaMulti,
         R: IntoLuaMulti,
-        F: Fn(&Inner, &Lua, A) -> Answer<R> + 'static,
+        F: Fn(&Session, &Lua, A) -> BridgeResult<R> + 'static,
     {
-        let inner = self.0.clone();
+        let session = self.0.clone();
         let function = lua.create_function(move |lua, args: MultiValue| -> mlua::Result<MultiValue> {
-            let answer = A::from_lua_multi(args, lua).map_err(refused).and_then(|args| function(&inner, lua, args));
+            let answer = A::from_lua_multi(args, lua).map_err(refused).and_then(|args| function(&session, lua, args));
             match answer {
                 Ok(values) => {
                     let mut values = values.into_lua_multi(lua)?;
                     values.push_front(Value::Boolean(true));
                     Ok(values)
                 }
-                Err(words) => (false, words).into_lua_multi(lua),
+                Err(message) => (false, message).into_lua_multi(lua),
             }
         })?;
         table.raw_set(name, function)
@@ -188,34 +192,36 @@ impl Bridge {
 }
 
 type Result6 = (String, bool, String, String, Option<String>, Option<String>);
+type Reply = (usize, u64, Option<Table>, String, f64);
 type Connect = (usize, String, String, String, Value);
 
-impl Inner {
-    fn with<R>(&self, room: usize, act: impl FnOnce(&mut World) -> R) -> Answer<R> {
+impl Session {
+    fn with<R>(&self, room: usize, act: impl FnOnce(&mut World) -> R) -> BridgeResult<R> {
         self.try_with(room, |world| Ok(act(world)))
     }
 
-    fn try_with<R>(&self, room: usize, act: impl FnOnce(&mut World) -> Answer<R>) -> Answer<R> {
+    fn try_with<R>(&self, room: usize, act: impl FnOnce(&mut World) -> BridgeResult<R>) -> BridgeResult<R> {
         let mut rooms = self.rooms.borrow_mut();
         act(rooms.get_mut(room.wrapping_sub(1)).ok_or("there is no such room")?)
     }
 
     /// A script of that name: with this text, or from its file.
-    fn script(&self, name: &str, source: &Value) -> Answer<Arc<Script>> {
+    fn script(&self, name: &str, source: &Value) -> BridgeResult<Arc<Script>> {
         let source = match source {
             Value::String(text) => text.as_bytes().to_vec(),
             _ => (self.load)(name)?,
         };
-        Script::compile(name, &source).map(Arc::new).map_err(|error| error.to_string())
+        let load = |module: &str| (self.load)(&module_file(module));
+        Script::compile_with(name, &source, &load).map(Arc::new).map_err(|error| error.to_string())
     }
 }
 
-fn json_of(what: &str, value: &Value) -> Answer<Json> {
+fn json_of(what: &str, value: &Value) -> BridgeResult<Json> {
     to_json(value, LIMITS, &mut should_stop).map_err(|error| format!("{what}: {error}"))
 }
 
 /// `{ id =, kind =, source =, codec =, quality = or simulcast = }`.
-fn track_of(client: &str, track: Json) -> Answer<TrackInfo> {
+fn track_of(client: &str, track: Json) -> BridgeResult<TrackInfo> {
     let word = |name: &str, default: &str| track[name].as_str().unwrap_or(default).to_owned();
     let kind = match word("kind", "audio").as_str() {
         "audio" => Kind::Audio,
@@ -255,7 +261,7 @@ fn http_reply(reply: &Table) -> mlua::Result<HttpReply> {
 }
 
 /// A token signed with HS256 (RFC 7515 section 3.1).
-fn jwt(claims: &Json, key: &[u8]) -> Answer<String> {
+fn jwt(claims: &Json, key: &[u8]) -> BridgeResult<String> {
     let part = |json: &Json| URL_SAFE_NO_PAD.encode(json.to_string());
     let signed = format!("{}.{}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(claims));
     let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|error| error.to_string())?;

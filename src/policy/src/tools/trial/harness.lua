@@ -1,5 +1,5 @@
 -- Runs in a test file's state before the test file: makes `test`, and the rooms and clients that it drives. `H` is the
--- host's table of functions; each answers true and values, or false and words.
+-- host's table of functions; each answers true and values, or false and message.
 local H = ...
 local json = sfu.json
 local null = json.null
@@ -16,11 +16,17 @@ local function check(ok, ...)
 end
 local function call(name, ...) return check(H[name](...)) end
 
+-- Rooms and clients; an empty array of JSON has a metatable, too.
+local function is_object(value)
+  local metatable = getmetatable(value)
+  return metatable and rawget(metatable, json.empty_array) ~= true
+end
+
 -- A value as a test would write it.
 local function show(value, depth)
   local kind = type(value)
   if kind == "string" then return string.format("%q", value) end
-  if kind ~= "table" or getmetatable(value) then return value == null and "null" or tostring(value) end
+  if kind ~= "table" or is_object(value) then return value == null and "null" or tostring(value) end
   if depth > 6 then return "{…}" end
   local parts, keys = {}, {}
   for i = 1, #value do parts[i] = show(value[i], depth + 1) end
@@ -36,7 +42,7 @@ local function show(value, depth)
 end
 
 local function same(a, b)
-  if type(a) ~= "table" or type(b) ~= "table" or getmetatable(a) or getmetatable(b) then return a == b end
+  if type(a) ~= "table" or type(b) ~= "table" or is_object(a) or is_object(b) then return a == b end
   for key, value in pairs(a) do if not same(value, b[key]) then return false end end
   for key in pairs(b) do if a[key] == nil then return false end end
   return true
@@ -74,6 +80,7 @@ function happen.broadcast(room, event)
   end
 end
 function happen.kick(room, event) client_of(room, event).kicked = event.reason end
+function happen.webhook(room, event) room.webhooks[#room.webhooks + 1] = { event = event.event, data = event.data } end
 function happen.close(room, event) room.closed = event.reason end
 function happen.audio_last_n(room, event) room.audio_last_n = event.n end
 function happen.gone(room, event) client_of(room, event).joined = false end
@@ -92,9 +99,10 @@ function happen.outcome(room, event)
 end
 function happen.http(room, event)
   room.requests[#room.requests + 1] = event.request
-  local reply, words
-  if room.handler then reply, words = room.handler(event.request) end
-  call("reply", room.number, event.id, reply, words or "no route to the host: the test has no room:http(function)")
+  local reply, message
+  if room.handler then reply, message = room.handler(event.request) end
+  local delay = reply and reply.delay or room.http_delay or 0
+  call("reply", room.number, event.id, reply, message or "no route to the host: the test has no room:http(function)", delay)
 end
 
 local function pump(room)
@@ -115,7 +123,7 @@ function test.room(script, config, options)
   local id = options and options.id or "test"
   local number = call("open", name, source, config, id)
   local room = setmetatable({ id = id, number = number, clients = {}, broadcasts = {}, log = {}, failed = {}, settle = {},
-    requests = {}, joined = 0, tracks = 0 }, Room)
+    requests = {}, webhooks = {}, joined = 0, tracks = 0 }, Room)
   rooms[#rooms + 1] = room
   pump(room)
   return room
@@ -147,14 +155,16 @@ function Room:advance(ms)
 end
 
 function Room:now() return call("now", self.number) end
-function Room:http(handler) self.handler = handler end
+function Room:http(handler, options)
+  self.handler, self.http_delay = handler, options and options.delay
+end
 function Room:counter(name) return call("counter", self.number, name) end
 
-function Room:reload(script)
+function Room:reload(script, options)
   local name, source = named(script)
   self.reloaded = nil
-  local words = call("reload", self.number, name, source)
-  if words then return false, words end
+  local message = call("reload", self.number, name, source, options and options.drop_state or false)
+  if message then return false, message end
   pump(self)
   if not self.reloaded then return nil, "the reload waits for hooks that wait" end
   return self.reloaded.ok, not self.reloaded.ok and self.reloaded.text or nil
@@ -165,6 +175,19 @@ function Room:speakers(clients)
   for i, client in ipairs(clients) do ids[i] = client.id end
   call("speakers", self.number, ids)
   pump(self)
+end
+
+-- What an operator's program is answered; nil and a reason when there is no answer.
+function Room:call(request)
+  local answer, reason
+  self.settle[call("call", self.number, request)] = function(outcome)
+    if outcome.missing then reason = "the room's script has no on_admin" return end
+    if outcome.failed then reason = "the script failed" return end
+    if outcome.refused ~= null then reason = outcome.refused return end
+    if outcome.answer ~= null then answer = outcome.answer end
+  end
+  pump(self)
+  return answer, reason
 end
 
 -- The failures of hooks so far; a test that asks for them says that it expected them.
@@ -182,6 +205,7 @@ local function ask(client, name, argument, settled)
     answer.allowed = outcome.allowed
     answer.reason = not outcome.allowed and outcome.reason or nil
     answer.missing, answer.failed = outcome.missing, outcome.failed
+    if outcome.refused ~= null then answer.refused = outcome.refused end
     if settled then settled(outcome) end
   end
   pump(room)
@@ -204,11 +228,12 @@ function Client:subscribe(track)
   local answer = ask(self, "subscribe", type(track) == "table" and track.id or track)
   return answer.allowed, answer.reason
 end
--- True when the script has taken the message; false when it has no on_message, or failed.
+-- True when the script has taken the message; false when it has no on_message, or failed, or the message was refused:
+-- then the reason comes with it.
 function Client:message(value)
   local answer = ask(self, "message", value)
   if answer.allowed == nil then return nil end
-  return not (answer.missing or answer.failed)
+  return not (answer.missing or answer.failed or answer.refused), answer.refused
 end
 function Client:disconnect(reason)
   call("disconnect", self.room.number, self.id, reason or "left")
@@ -232,7 +257,7 @@ function test.it(name, body)
       end
     end
   end
-  if type(problem) ~= "table" then problem = { message = call("words", problem) } end
+  if type(problem) ~= "table" then problem = { message = call("error_text", problem) } end
   call("result", tostring(name), ok, problem.at or "", problem.message or "error value is a table", problem.got,
     problem.expected)
 end
@@ -244,6 +269,6 @@ _G.test = test
 return function(file)
   local ok, problem = pcall(file)
   if ok then return end
-  if type(problem) ~= "table" then return call("words", problem), "" end
+  if type(problem) ~= "table" then return call("error_text", problem), "" end
   return problem.message or "error value is a table", problem.at or ""
 end

@@ -46,8 +46,8 @@ impl Subscriber for Collector {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line { level: word(*event.metadata().level()), ..Line::default() };
         event.record(&mut line);
-        if let Some(words) = line.message.strip_prefix(FAILED) {
-            line = Line { level: "failure", message: words.to_owned(), hook: line.hook };
+        if let Some(message) = line.message.strip_prefix(FAILED) {
+            line = Line { level: "failure", message: message.to_owned(), hook: line.hook };
         } else if !event.metadata().target().ends_with(SCRIPTS) {
             return;
         }

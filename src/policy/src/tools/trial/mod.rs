@@ -106,11 +106,11 @@ pub fn run(name: &str, source: &[u8], load: Load, now: Instant) -> Vec<Case> {
 }
 
 fn run_file(name: &str, source: &[u8], now: Instant, bridge: &Bridge) -> Result<(), Failing> {
-    let words = |error: ScriptError| Failing::of(error.to_string());
-    let bytecode = bytecode_of(name, source).map_err(words)?;
-    let harness = bytecode_of(HARNESS, include_bytes!("harness.lua")).map_err(words)?;
+    let failing = |error: ScriptError| Failing::of(error.to_string());
+    let bytecode = bytecode_of(name, source).map_err(failing)?;
+    let harness = bytecode_of(HARNESS, include_bytes!("harness.lua")).map_err(failing)?;
     let settings = PolicySettings { memory_bytes: MEMORY, ..PolicySettings::default() };
-    let state = sandbox(now, &settings).map_err(words)?;
+    let state = sandbox(now, &settings).map_err(failing)?;
     let lua = &state.lua;
     let load = |bytecode: &[u8]| lua.load(bytecode).set_mode(ChunkMode::Binary).into_function();
     let run = || -> mlua::Result<(Option<String>, Option<String>)> {

@@ -1,4 +1,4 @@
-//! The shared store, as long as a test runs.
+//! The stores, as long as a test runs.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -27,15 +27,26 @@ impl Store {
             }
             SharedRequest::Incr { key, by, ttl } => {
                 let ends = ttl.map(|ttl| now + ttl);
-                let words = format!("{key:?} holds no number");
+                let message = format!("{key:?} holds no number");
                 let (value, _) = self.entries.entry(key).or_insert((SharedValue::Number(0.0), ends));
-                let SharedValue::Number(number) = value else { return Err(words) };
+                let SharedValue::Number(number) = value else { return Err(message) };
                 let sum = *number + by;
                 if !sum.is_finite() {
                     return Err("the sum is too large".into());
                 }
                 *number = sum;
                 Ok(Some(SharedValue::Number(sum)))
+            }
+            SharedRequest::CompareAndSet { key, expected, value } => {
+                let before = self.entries.get(&key);
+                let is_expected = before.map(|(value, _)| value) == expected.as_ref();
+                let ends = before.and_then(|(_, ends)| *ends);
+                match value {
+                    Some(value) if is_expected => drop(self.entries.insert(key, (value, ends))),
+                    None if is_expected => drop(self.entries.remove(&key)),
+                    _ => {}
+                }
+                Ok(Some(SharedValue::Flag(is_expected)))
             }
         }
     }

@@ -95,6 +95,45 @@ fn what_a_script_does_is_seen_by_its_test() {
              test.eq(c:last(), { packets_in = 0, bytes_in = 7, packets_out = 0, bytes_out = 0, seconds = 2 })",
         ),
         (
+            "function on_message() sfu.close('over') end",
+            "local a, b = room:connect(), room:connect() a:message(1)
+             test.eq({ a.kicked, b.kicked, room.closed, b.joined }, { 'over', 'over', 'over', false })",
+        ),
+        (
+            "function on_client_connect() return sfu.http('https://a/').status == 200 end",
+            "room:http(function() return { status = 200 } end, { delay = 20 })
+             local c, ok = room:connect() test.eq(ok, nil) room:advance(19) test.eq(c.allowed, nil)
+             room:advance(1) test.eq(c.allowed, true)",
+        ),
+        (
+            "local people = {} function on_client_connect(c) people[1] = c return true end
+             function on_unload() return people end",
+            "room:connect() local ok, why = room:reload('room.lua') test.eq(ok, false) test.match(why, 'drop%-state')
+             test.eq(room:reload('room.lua', { drop_state = true }), true)",
+        ),
+        (
+            "function on_message(c, m) c:send(m) end",
+            "local c = room:connect() c:message({ list = test.json.decode('[]') }) test.eq(c:last(), { list = {} })
+             local deep = {} for _ = 1, 40 do deep = { deep } end local ok, why = c:message(deep) test.eq(ok, false)
+             test.match(why, 'nested more than 32')",
+        ),
+        (
+            "function on_message(c) sfu.store.incr('n') sfu.shared.incr('n', 7)
+               c:send({ sfu.store.get('n'), tostring(sfu.store.global.get('n')), sfu.store.compare_and_set('n', 1, 5) }) end",
+            "local a, b = room:connect(), test.room('room.lua', nil, { id = 'other' }):connect() a:message(0)
+             test.eq(a:last(), { 1, 'nil', true }) a:message(0) test.eq(a:last()[1], 6) b:message(0) test.eq(b:last()[1], 1)",
+        ),
+        (
+            "function on_admin(request) sfu.broadcast(request.say) if request.wrong then return print end return { #sfu.clients() } end",
+            "local c = room:connect() test.eq(room:call{ say = 'hi' }, { 1 }) test.eq(c:last(), 'hi')
+             local answer, why = room:call{ say = 'no', wrong = true } test.eq({ tostring(answer), why }, { 'nil', 'the script failed' })
+             test.eq(#c.sent, 1, 'it has done nothing') test.match(room:failures()[1].text, 'on_admin: value: a function')",
+        ),
+        (
+            "function on_message(c, m) sfu.webhook('call.rated', { by = c:get_id(), stars = m }) end",
+            "room:connect():message(5) test.eq(room.webhooks, { { event = 'call.rated', data = { by = 'c1', stars = 5 } } })",
+        ),
+        (
             "function on_message() error('oh') end",
             "local c = room:connect() test.eq(c:message(0), false) test.match(room:failures()[1].text, 'room.lua:2: oh')",
         ),

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::log::Collector;
 use super::store::Store;
 use crate::hook::{Action, ClientFacts, HookCall, Outcome, Presence, Traffic, Verdict};
-use crate::output::HttpReply;
+use crate::output::{HttpReply, StoreSpace};
 use crate::{
     PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings, Script, Ticket,
 };
@@ -30,11 +30,16 @@ const MAX_OUTPUTS: usize = 100_000;
 pub(super) struct World {
     engine: PolicyEngine,
     key: PolicyKey,
+    room: RoomId,
     now: Instant,
     started: Instant,
     /// Until when the time is to pass.
     until: Instant,
     clients: HashMap<ClientId, Rc<ClientFacts>>,
+    /// Clients that wait for their verdict.
+    connecting: HashMap<Ticket, Rc<ClientFacts>>,
+    /// HTTP replies that are on their way.
+    replies: Vec<(Instant, u64, Result<HttpReply, String>)>,
     /// Tracks that wait for their verdict.
     asked: HashMap<Ticket, (Rc<ClientFacts>, TrackInfo)>,
     happened: Vec<Value>,
@@ -52,15 +57,30 @@ impl World {
         store: Rc<RefCell<Store>>,
         log: Collector,
     ) -> Result<Self, String> {
-        // The time of a test stands still, and a share of it would be nothing; a script is never put aside.
+        // The time of a test stands still, and a share of it would be nothing; a script is never suspended.
         let cpu_burst = Duration::from_secs(3600);
-        let settings = PolicySettings { cpu_share: 1.0, cpu_burst, strikes: 0, config, ..PolicySettings::default() };
+        let budgets =
+            PolicySettings { cpu_share: 0.0, shard_share: 0.0, slice: cpu_burst, cpu_burst, ..Default::default() };
+        let settings = PolicySettings { strikes: 0, client_strikes: 0, config, ..budgets };
         let mut engine = PolicyEngine::new(settings, SEED);
         engine.set_clock(now, START);
         let room = RoomId::parse(id).map_err(|error| format!("the room id {error}"))?;
-        let key = engine.open_room(now, &room, Ok(script))?;
-        let (clients, asked, happened) = (HashMap::new(), HashMap::new(), Vec::new());
-        Ok(Self { engine, key, now, started: now, until: now, clients, asked, happened, store, log })
+        let key = engine.open_room(now, &room, Ok(script)).map_err(|error| error.reason())?;
+        Ok(Self {
+            engine,
+            key,
+            room,
+            now,
+            started: now,
+            until: now,
+            clients: HashMap::new(),
+            connecting: HashMap::new(),
+            replies: Vec::new(),
+            asked: HashMap::new(),
+            happened: Vec::new(),
+            store,
+            log,
+        })
     }
 
     /// Somebody new.
@@ -81,7 +101,9 @@ impl World {
         };
         let client = Rc::new(facts);
         self.clients.insert(id, client.clone());
-        Ok(self.submit(HookCall::ClientConnect { client, auth_token: token }))
+        let ticket = self.submit(HookCall::ClientConnect { client: client.clone(), auth_token: token });
+        self.connecting.insert(ticket, client);
+        Ok(ticket)
     }
 
     /// Somebody leaves.
@@ -122,6 +144,11 @@ impl World {
         Ok(self.submit(HookCall::Message { client, message }))
     }
 
+    /// An operator's program calls.
+    pub(super) fn call(&mut self, request: Value) -> Ticket {
+        self.submit(HookCall::Admin { request })
+    }
+
     /// These speak now.
     pub(super) fn speakers(&mut self, ids: &[String]) -> Result<(), String> {
         let clients = ids.iter().map(|id| self.member(id)).collect::<Result<_, _>>()?;
@@ -141,13 +168,21 @@ impl World {
     }
 
     /// Replaces the script.
-    pub(super) fn reload(&mut self, script: Arc<Script>) {
-        self.engine.reload(self.now, self.key, script);
+    pub(super) fn reload(&mut self, script: Arc<Script>, drops_state: bool) {
+        if drops_state {
+            self.engine.reload_without_state(self.now, self.key, script);
+        } else {
+            self.engine.reload(self.now, self.key, script);
+        }
     }
 
-    /// The answer to an HTTP request.
-    pub(super) fn reply(&mut self, request: u64, reply: Result<HttpReply, String>) {
-        self.engine.resume(self.now, PolicyRequestId(request), PolicyReply::Http(reply));
+    /// The answer to an HTTP request; it arrives after `delay`.
+    pub(super) fn reply(&mut self, request: u64, reply: Result<HttpReply, String>, delay: Duration) {
+        if delay.is_zero() {
+            return self.engine.resume(self.now, PolicyRequestId(request), PolicyReply::Http(reply));
+        }
+        self.replies.push((self.now + delay, request, reply));
+        self.replies.sort_by_key(|(at, ..)| *at);
     }
 
     /// Lets time pass, with [`World::step`].
@@ -157,7 +192,15 @@ impl World {
 
     /// Goes to the next moment at which something is due. False at the end of the time that passes.
     pub(super) fn step(&mut self) -> bool {
-        match self.engine.poll_timeout().filter(|due| *due <= self.until) {
+        let arrives = self.replies.first().map(|(at, ..)| *at).filter(|at| *at <= self.until);
+        let due = self.engine.poll_timeout().filter(|due| *due <= self.until);
+        if let Some(at) = arrives.filter(|at| due.is_none_or(|due| *at <= due)) {
+            let (_, request, reply) = self.replies.remove(0);
+            self.now = self.now.max(at);
+            self.reply(request, reply, Duration::ZERO);
+            return true;
+        }
+        match due {
             Some(due) => {
                 self.now = self.now.max(due);
                 self.engine.handle_timeout(self.now);
@@ -206,6 +249,16 @@ impl World {
                 let answer = self.store.borrow_mut().serve(self.now, request);
                 self.engine.resume(self.now, id, PolicyReply::Shared(answer));
             }
+            PolicyOutput::Request { id, request: PolicyRequest::Store(space, mut request), .. } => {
+                // No key of the shared store begins so: it would not be text.
+                let prefix = match space {
+                    StoreSpace::Room { script } => format!("\0{script}\0{}\0", self.room),
+                    StoreSpace::Global => "\0".to_owned(),
+                };
+                request.key_mut().insert_str(0, &prefix);
+                let answer = self.store.borrow_mut().serve(self.now, request);
+                self.engine.resume(self.now, id, PolicyReply::Shared(answer));
+            }
             PolicyOutput::Request { id, request: PolicyRequest::Http(http), .. } => {
                 let headers: Map<_, _> = http.headers.into_iter().map(|(name, value)| (name, json!(value))).collect();
                 self.happened.push(json!({ "op": "http", "id": id.0, "request": {
@@ -213,7 +266,7 @@ impl World {
                     "body": String::from_utf8_lossy(&http.body), "timeout": http.timeout.as_millis() as u64 } }));
             }
             PolicyOutput::Reloaded { result, .. } => {
-                let error = result.err();
+                let error = result.err().map(|error| error.to_string());
                 self.happened
                     .push(json!({ "op": "reloaded", "ok": error.is_none(), "text": error.unwrap_or_default() }));
             }
@@ -225,8 +278,13 @@ impl World {
             Verdict::Allow => (true, String::new()),
             Verdict::Reject(reason) => (false, reason),
         };
+        if let Some(client) = self.connecting.remove(&ticket)
+            && client.presence.get() == Presence::Admitted
+        {
+            client.presence.set(Presence::Joined);
+        }
         self.happened.push(json!({ "op": "outcome", "ticket": ticket.0, "allowed": allowed, "reason": reason,
-            "failed": outcome.failed, "missing": outcome.missing }));
+            "failed": outcome.failed, "missing": outcome.missing, "refused": outcome.refused, "answer": outcome.answer }));
         if let Some((client, track)) = self.asked.remove(&ticket)
             && allowed
         {
@@ -247,9 +305,12 @@ impl World {
                 let everybody: Vec<_> = self.clients.values().cloned().collect();
                 for client in everybody.iter().filter(|client| client.presence.get() != Presence::Gone) {
                     self.remove(client, reason.clone());
+                    let id = client.id.as_str();
+                    self.happened.push(json!({ "op": "kick", "client": id, "reason": reason }));
                 }
                 json!({ "op": "close", "reason": reason })
             }
+            Action::Webhook { event, data } => json!({ "op": "webhook", "event": event, "data": data }),
             Action::Send { client, value } => json!({ "op": "send", "client": client.as_str(), "value": value }),
             Action::Broadcast { value, except } => {
                 let others = self.clients.values().filter(|client| client.presence.get() == Presence::Joined);

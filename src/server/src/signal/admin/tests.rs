@@ -1,6 +1,8 @@
 //! The whole control plane around a real shard (without sockets), its policies, a real scripts folder and a server that
 //! they call.
 
+mod orders;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -9,8 +11,8 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::config::Config;
 use crate::scripts::ScriptFolder;
@@ -36,6 +38,9 @@ function on_unload() return 1 end
 function on_load(n) end
 ";
 
+/// A client's connection.
+type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
+
 struct World {
     address: SocketAddr,
     admin: SocketAddr,
@@ -45,6 +50,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    async fn with(config: Config) -> Self {
         let service = service().await;
         let scripts = tempfile::tempdir().unwrap();
         fs::write(scripts.path().join("default_room.lua"), SCRIPT).unwrap();
@@ -55,7 +64,7 @@ impl World {
             admin_listen: any,
             insecure_http: true,
             http_allow: vec![service.to_string()],
-            ..Config::default()
+            ..config
         };
         let listeners = Listeners::open(&config).unwrap();
         let (address, admin) = (listeners.address().unwrap(), listeners.admin_address().unwrap());
@@ -74,7 +83,7 @@ impl World {
     }
 
     /// What a client is told that joins `room` with `token`; it stays as long as the socket is held.
-    async fn join(&self, room: &str, token: &str) -> (Value, impl Sized + use<>) {
+    async fn join(&self, room: &str, token: &str) -> (Value, Socket) {
         let (mut socket, _) = connect_async(format!("ws://{}/ws", self.address)).await.unwrap();
         let join = json!({"type": "join", "room": room, "token": token, "metadata": null});
         socket.send(Message::text(join.to_string())).await.unwrap();
@@ -230,7 +239,7 @@ async fn a_browser_on_a_foreign_page_cannot_ask_for_a_reload() {
     assert_eq!(ask.header("origin", "https://evil.example").send().await.unwrap().status(), 403);
     let get = reqwest::get(format!("http://{}/reload", world.admin)).await.unwrap();
     assert_eq!(get.status(), 405);
-    let nobody = operator::rooms("127.0.0.1:1".parse().unwrap(), false).await.unwrap_err().to_string();
+    let nobody = operator::rooms(SocketAddr::from(([127, 0, 0, 1], 1)), false).await.unwrap_err().to_string();
     assert!(nobody.starts_with("no server answers at 127.0.0.1:1; start one, or say with --admin-listen"), "{nobody}");
 }
 
@@ -248,4 +257,28 @@ async fn the_metrics_document_has_a_row_for_each_metric() {
     written.sort();
     listed.sort();
     assert_eq!(listed, written);
+}
+
+#[tokio::test]
+async fn a_room_that_on_unload_locks_in_takes_the_newest_version_when_its_state_may_go() {
+    let world = World::new().await;
+    world.write(&SCRIPT.replace("return 1 end", "error('stuck') end"));
+    operator::reload(world.admin).await.unwrap();
+    let url = format!("http://{}/yes", world.service);
+    let (_, _ada) = world.join("demo", &url).await;
+    world.write(&format!("{SCRIPT}-- newer"));
+    operator::reload(world.admin).await.unwrap();
+    world.says("metrics", "\nmoonring_policy_reloads_total{shard=\"0\",outcome=\"failed\"} 1\n").await;
+    let failed = world.rooms("").await["rooms"][0]["policy"]["last_reload"]["failed"].to_string();
+    assert!(failed.contains("stuck") && failed.contains("moonring reload --drop-state ROOM"), "{failed}");
+    let said = operator::order(world.admin, "demo", "reload").await.unwrap();
+    assert!(said.starts_with("room demo: default_room.lua ") && said.ends_with(" runs\n"), "{said}");
+    let said = operator::order(world.admin, "demo", "resume").await.unwrap();
+    assert!(said.ends_with(" runs\n"), "it was not suspended: {said}");
+    for (room, words) in [("nowhere", "there is no such room"), ("a b", "the room id has the character")] {
+        let error = operator::order(world.admin, room, "resume").await.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let order = reqwest::Client::new().post(format!("http://{}/rooms/demo/resume", world.admin));
+    assert_eq!(order.header("origin", "https://evil.example").send().await.unwrap().status(), 403);
 }

@@ -334,7 +334,7 @@ async fn pages_are_served_over_tls_and_admin_pages_on_their_own_listener() {
     let admin = |path| client.get(format!("http://{}{path}", world.admin)).send();
     let metrics = admin("/metrics").await.unwrap().text().await.unwrap();
     assert!(
-        metrics.contains("\nmoonring_websockets 0\n") && metrics.ends_with("\nmoonring_shared_bytes 0\n# EOF\n"),
+        metrics.contains("\nmoonring_websockets 0\n") && metrics.ends_with("\nmoonring_store_commits_total 0\n# EOF\n"),
         "{metrics}"
     );
     assert_eq!(admin("/rooms").await.unwrap().text().await.unwrap(), "{\"rooms\":[],\"next\":null}");

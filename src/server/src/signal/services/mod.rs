@@ -1,15 +1,20 @@
-//! What policies ask of the world outside their shard: HTTP requests and the store that all rooms share.
+//! What policies ask of the world outside their shard: HTTP requests, the store that all rooms share, and the one that
+//! lasts.
 mod allow;
 mod authorities;
 mod http;
 mod shared;
+mod store;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::shard_handle::{Full, ShardHandle};
@@ -17,10 +22,14 @@ use http::HttpService;
 use moonring_core::command::Command;
 use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId};
 use moonring_wire::id::RoomId;
+use serde_json::Value;
 use shared::SharedStore;
+use store::{LastingStore, Operation};
+use webhooks::Webhooks;
 
 pub(super) use allow::AllowList;
 pub(super) use authorities::Authorities;
+pub(super) use webhooks::WebhookTarget;
 
 /// HTTP requests of all rooms that are under way or wait for their turn.
 const MAX_REQUESTS: usize = 2_048;
@@ -36,7 +45,9 @@ pub(super) struct Services(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     shared: SharedStore,
+    store: LastingStore,
     http: HttpService,
+    webhooks: Webhooks,
     places: Arc<Semaphore>,
     counts: Counts,
 }
@@ -47,6 +58,7 @@ struct Counts {
     answered: AtomicU64,
     failed: AtomicU64,
     shared: AtomicU64,
+    store: AtomicU64,
 }
 
 /// A copy of the counters, for the metrics.
@@ -64,16 +76,34 @@ pub(super) struct ServiceCounts {
     pub(super) shared_entries: u64,
     /// Bytes of its keys and values.
     pub(super) shared_bytes: u64,
+    /// Messages that the webhook has taken.
+    pub(super) webhooks_delivered: u64,
+    /// Messages to the webhook that were given up.
+    pub(super) webhooks_failed: u64,
+    /// Operations on the store that lasts.
+    pub(super) store_operations: u64,
+    /// Those that it could not do.
+    pub(super) store_failed: u64,
+    /// How often the disk was waited for.
+    pub(super) store_commits: u64,
 }
 
 impl Services {
-    pub(super) fn new(http_allow: AllowList, http_ca: &Authorities) -> Self {
-        Self::over(HttpService::new(http_allow, http_ca))
-    }
-
-    fn over(http: HttpService) -> Self {
-        let places = Arc::new(Semaphore::new(MAX_REQUESTS));
-        Self(Arc::new(Inner { shared: SharedStore::default(), http, places, counts: Counts::default() }))
+    /// `data_dir` is where the store that lasts has its file.
+    pub(super) fn new(
+        http_allow: AllowList,
+        http_ca: &Authorities,
+        data_dir: PathBuf,
+        webhook: Option<WebhookTarget>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            shared: SharedStore::default(),
+            store: LastingStore::in_folder(data_dir),
+            http: HttpService::new(http_allow, http_ca),
+            webhooks: Webhooks::new(webhook),
+            places: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            counts: Counts::default(),
+        }))
     }
 
     /// Serves a request; the reply goes to the shard that asked. Never waits. Must be called inside a tokio runtime.
@@ -82,7 +112,17 @@ impl Services {
         match request {
             PolicyRequest::Shared(request) => {
                 inner.counts.shared.fetch_add(1, Ordering::Relaxed);
-                reply(&shard, id, PolicyReply::Shared(inner.shared.serve(Instant::now(), request)));
+                reply(&shard, id, PolicyReply::Shared(inner.shared.serve(Instant::now(), &room, request)));
+            }
+            PolicyRequest::Store(space, request) => {
+                inner.counts.store.fetch_add(1, Ordering::Relaxed);
+                // The store answers on a thread of its own.
+                let runtime = Handle::current();
+                let answered = move |answer| {
+                    let _entered = runtime.enter();
+                    reply(&shard, id, PolicyReply::Shared(answer));
+                };
+                inner.store.submit(Operation { room, space, request }, Box::new(answered));
             }
             PolicyRequest::Http(request) => {
                 let Ok(place) = inner.places.clone().try_acquire_owned() else {
@@ -101,9 +141,17 @@ impl Services {
         }
     }
 
+    /// Tells the operator's webhook of something. Never waits. Must be called inside a tokio runtime.
+    pub(super) fn tell(&self, room: RoomId, event: String, data: Value) {
+        let inner = self.0.clone();
+        tokio::spawn(async move { inner.webhooks.send(&inner.http, room, event, data).await });
+    }
+
     pub(super) fn counts(&self) -> ServiceCounts {
         let (inner, load) = (&self.0, |counter: &AtomicU64| counter.load(Ordering::Relaxed));
         let (entries, bytes) = inner.shared.size();
+        let (store_commits, store_failed) = inner.store.counts();
+        let (webhooks_delivered, webhooks_failed) = inner.webhooks.counts();
         ServiceCounts {
             http_answered: load(&inner.counts.answered),
             http_failed: load(&inner.counts.failed),
@@ -111,6 +159,11 @@ impl Services {
             shared_operations: load(&inner.counts.shared),
             shared_entries: entries as u64,
             shared_bytes: bytes as u64,
+            store_operations: load(&inner.counts.store),
+            webhooks_delivered,
+            webhooks_failed,
+            store_failed,
+            store_commits,
         }
     }
 }

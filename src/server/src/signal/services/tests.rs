@@ -1,6 +1,7 @@
 //! Requests of policies against a server on loopback.
 
 mod tls;
+mod webhooks;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::sync_channel;
@@ -13,7 +14,7 @@ use axum::routing::{any, get};
 
 use super::http::Lookup;
 use super::*;
-use moonring_policy::output::{HttpReply, HttpRequest, SharedRequest, SharedValue};
+use moonring_policy::output::{HttpReply, HttpRequest, SharedRequest, SharedValue, StoreSpace};
 
 /// A server whose paths do what the tests need; `/to/<url>` redirects there.
 async fn server() -> SocketAddr {
@@ -164,16 +165,19 @@ async fn a_request_that_takes_too_long_is_given_up_and_its_place_is_free_again()
 async fn replies_reach_the_shard_also_when_its_queue_was_full() {
     let (sender, commands) = sync_channel(1);
     let shard = ShardHandle::over(sender, Arc::new(|| {}));
-    let services = Services::new(AllowList::default(), &Authorities::default());
+    let folder = tempfile::tempdir().unwrap();
+    let services = Services::new(AllowList::default(), &Authorities::default(), folder.path().into(), None);
     let room = || RoomId::parse("a").unwrap();
     for n in 0..3 {
         let request = SharedRequest::Incr { key: "n".into(), by: 1.0, ttl: None };
         services.serve(shard.clone(), PolicyRequestId(n), room(), PolicyRequest::Shared(request));
     }
     let get = PolicyRequest::Http(request("GET", "http://a/".into()));
-    services.serve(shard, PolicyRequestId(3), room(), get);
+    services.serve(shard.clone(), PolicyRequestId(3), room(), get);
+    let request = SharedRequest::Incr { key: "n".into(), by: 5.0, ttl: None };
+    services.serve(shard, PolicyRequestId(4), room(), PolicyRequest::Store(StoreSpace::Global, request));
     let mut replies = Vec::new();
-    while replies.len() < 4 {
+    while replies.len() < 5 {
         match commands.try_recv() {
             Ok(Command::PolicyReply { id, reply }) => replies.push((id.0, reply)),
             Ok(other) => panic!("{other:?}"),
@@ -184,6 +188,9 @@ async fn replies_reach_the_shard_also_when_its_queue_was_full() {
     let number = |n| PolicyReply::Shared(Ok(Some(SharedValue::Number(n))));
     assert_eq!(replies[..3], [(0, number(1.0)), (1, number(2.0)), (2, number(3.0))]);
     assert!(matches!(&replies[3].1, PolicyReply::Http(Err(words)) if words.contains("http_allow")));
+    assert_eq!(replies[4], (4, number(5.0)));
+    assert!(folder.path().join("store.redb").exists());
     let counts = services.counts();
+    assert_eq!((counts.store_operations, counts.store_failed, counts.store_commits), (1, 0, 1));
     assert_eq!((counts.shared_operations, counts.shared_entries, counts.http_failed), (3, 1, 1));
 }

@@ -73,7 +73,7 @@ fn a_burst_over_the_receive_buffers_waits_in_the_socket() {
         assert_eq!(collect(&mut udp, 300), expected, "{io}");
         udp.poll_kernel_drops();
         assert_eq!(udp.stats().kernel_drops, 0);
-        assert_eq!(udp.stats().out_of_buffers > 0, io == IoMode::Uring);
+        assert!(udp.stats().out_of_buffers > 0, "{io}");
     }
 }
 

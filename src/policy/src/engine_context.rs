@@ -1,53 +1,64 @@
-//! What the rooms of a shard share: settings, clock, agenda, output.
+//! State that all rooms of a shard share and that a room needs while it runs: settings, clock, deadlines, output.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::agenda::Agenda;
+use rand::RngCore;
+use rand::rngs::StdRng;
+
 use super::effects::TimerHandle;
+use super::host::Random;
 use super::output::{PolicyKey, PolicyOutput, PolicyRequestId, Ticket};
 use super::settings::{MAX_SHARD_COUNTERS, PolicySettings};
 use super::state::State;
 use super::stats::PolicyStats;
+use super::timer_queue::TimerQueue;
+use super::turns::Turns;
 
-/// What becomes due.
+/// What the engine does at a time that has been set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// A room's timer.
+pub(crate) enum Deadline {
+    /// Calls the function of a room's timer.
     Timer(PolicyKey, TimerHandle),
-    /// A wait ends: the sleep is over, the reply is late, or there is CPU time again for the reply that came.
+    /// Resumes a hook that waits: its sleep is over, its reply is late, or there is CPU time for the reply that came.
     Wait(PolicyKey, PolicyRequestId),
-    /// A room has CPU time again.
+    /// Runs the queued events of a room that has CPU time again.
     Pump(PolicyKey),
-    /// A reload has waited long enough for the old version's hooks.
+    /// Reloads a room although hooks of its old version still wait.
     Reload(PolicyKey),
-    /// Closed states are to be freed further.
-    Graves,
+    /// Ends the pause of a suspended script.
+    Resume(PolicyKey),
+    /// Frees the next slice of closed states.
+    Free,
 }
 
 /// See the module.
-pub(crate) struct Desk {
+pub(crate) struct EngineContext {
     pub(crate) settings: PolicySettings,
-    pub(crate) agenda: Agenda<Due>,
+    pub(crate) deadlines: TimerQueue<Deadline>,
+    pub(crate) turns: Turns,
     pub(crate) outputs: VecDeque<PolicyOutput>,
-    /// The room of every request under way.
+    /// The room of every request that waits for its reply.
     pub(crate) requests: HashMap<PolicyRequestId, PolicyKey>,
     pub(crate) stats: PolicyStats,
-    /// What scripts counted, all rooms together.
+    /// The sums of `sfu.count` over all rooms.
     pub(crate) counters: HashMap<String, f64>,
-    /// Closed states, to be freed.
+    /// Closed states that are still to be freed.
     pub(crate) closed: Vec<State>,
     clock: Option<(Instant, Duration)>,
     next_ticket: u64,
     next_request: u64,
-    seeds: u64,
+    pub(crate) random: Random,
 }
 
-impl Desk {
-    pub(crate) fn new(settings: PolicySettings, seed: u64) -> Self {
+impl EngineContext {
+    pub(crate) fn new(settings: PolicySettings, random: StdRng) -> Self {
         Self {
+            turns: Turns::new(&settings),
             settings,
-            agenda: Agenda::new(),
+            deadlines: TimerQueue::new(),
             outputs: VecDeque::new(),
             requests: HashMap::new(),
             stats: PolicyStats::default(),
@@ -56,7 +67,7 @@ impl Desk {
             clock: None,
             next_ticket: 0,
             next_request: 0,
-            seeds: seed,
+            random: Rc::new(RefCell::new(random)),
         }
     }
 
@@ -73,7 +84,7 @@ impl Desk {
         }
     }
 
-    /// Adds to a counter of all rooms; names beyond the bound are dropped.
+    /// Adds to a counter of all rooms. Names beyond the bound are dropped.
     pub(crate) fn count(&mut self, name: &str, n: f64) {
         if let Some(sum) = self.counters.get_mut(name) {
             *sum += n;
@@ -92,12 +103,8 @@ impl Desk {
         PolicyRequestId(self.next_request)
     }
 
-    /// The next seed (SplitMix64): nearby seeds of engines give unrelated rooms.
+    /// A seed for the random numbers of a state.
     pub(crate) fn seed(&mut self) -> u64 {
-        self.seeds = self.seeds.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seeds;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.random.borrow_mut().next_u64()
     }
 }

@@ -1,32 +1,32 @@
-//! Lua's words, for what can't be seen in the bytecode: good enough for text that has compiled.
+//! The tokens of a script, for what the bytecode does not show. Only for text that has compiled.
 
-/// A word with its line.
+/// A token with its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Token<'a> {
-    pub(super) line: u32,
-    pub(super) kind: Kind<'a>,
+pub(crate) struct Token<'a> {
+    pub(crate) line: u32,
+    pub(crate) kind: Kind<'a>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind<'a> {
+pub(crate) enum Kind<'a> {
     /// A name or a keyword.
     Name(&'a str),
-    /// A text, without its content.
-    Text,
+    /// A text, with its quotes.
+    Text(&'a str),
     Number,
     /// `=`, `==`, `[`, ...
     Sign(&'a str),
 }
 
-/// The words of a script. Comments are left out.
-pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
+/// The tokens of a script. Comments are left out.
+pub(crate) fn tokens(source: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let (mut rest, mut line) = (source, 1);
     while let Some(first) = rest.chars().next() {
         let (kind, length) = next(rest, first);
         tokens.extend(kind.map(|kind| Token { line, kind }));
-        let (word, after) = rest.split_at(length.min(rest.len()));
-        line += word.matches('\n').count() as u32;
+        let (text, after) = rest.split_at(length.min(rest.len()));
+        line += text.matches('\n').count() as u32;
         rest = after;
     }
     tokens
@@ -40,9 +40,12 @@ fn next(rest: &str, first: char) -> (Option<Kind<'_>>, usize) {
             let line = rest.find('\n').unwrap_or(rest.len());
             (None, long_bracket(&rest[2..]).map_or(line, |length| length + 2))
         }
-        '"' | '\'' => (Some(Kind::Text), quoted(rest, first)),
+        '"' | '\'' => {
+            let length = quoted(rest, first);
+            (Some(Kind::Text(&rest[..length])), length)
+        }
         '[' => match long_bracket(rest) {
-            Some(length) => (Some(Kind::Text), length),
+            Some(length) => (Some(Kind::Text(&rest[..length.min(rest.len())])), length),
             None => (Some(Kind::Sign("[")), 1),
         },
         c if c.is_ascii_digit() => (Some(Kind::Number), run(|c| c.is_ascii_alphanumeric() || c == '.')),
@@ -56,6 +59,31 @@ fn next(rest: &str, first: char) -> (Option<Kind<'_>>, usize) {
             (Some(Kind::Sign(&rest[..length])), length)
         }
     }
+}
+
+/// The names in `require("name")` and `require "name"`, with their lines.
+pub(crate) fn required<'a>(tokens: &[Token<'a>]) -> Vec<(u32, &'a str)> {
+    let mut found = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let is_field = at > 0 && matches!(tokens[at - 1].kind, Kind::Sign("." | ":"));
+        if token.kind != Kind::Name("require") || is_field {
+            continue;
+        }
+        let mut rest = tokens[at + 1..].iter().map(|token| token.kind);
+        if let Some(Kind::Text(text)) = rest.find(|kind| *kind != Kind::Sign("(")) {
+            found.extend(content(text).map(|name| (token.line, name)));
+        }
+    }
+    found
+}
+
+/// What stands within the quotes of a text without escapes.
+pub(crate) fn content(text: &str) -> Option<&str> {
+    let inner = match text.chars().next()? {
+        '[' => text.trim_matches(|c| c == '[' || c == '=' || c == ']'),
+        quote => text.strip_prefix(quote)?.strip_suffix(quote)?,
+    };
+    (!inner.contains('\\')).then_some(inner)
 }
 
 /// Bytes of `[[...]]` or `[=[...]=]`, if one begins here.
@@ -86,26 +114,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_told_apart_and_keep_their_lines() {
+    fn tokens_are_told_apart_and_keep_their_lines() {
         let source = "local a = 'x\\'y' -- no\n--[[ no\nno ]] #a[1.5] == [=[ ]] ]=]\"\"~=_b";
-        let words: Vec<_> = tokens(source).into_iter().map(|token| (token.line, token.kind)).collect();
+        let found: Vec<_> = tokens(source).into_iter().map(|token| (token.line, token.kind)).collect();
         let expected = [
             (1, Kind::Name("local")),
             (1, Kind::Name("a")),
             (1, Kind::Sign("=")),
-            (1, Kind::Text),
+            (1, Kind::Text("'x\\'y'")),
             (3, Kind::Sign("#")),
             (3, Kind::Name("a")),
             (3, Kind::Sign("[")),
             (3, Kind::Number),
             (3, Kind::Sign("]")),
             (3, Kind::Sign("==")),
-            (3, Kind::Text),
-            (3, Kind::Text),
+            (3, Kind::Text("[=[ ]] ]=]")),
+            (3, Kind::Text("\"\"")),
             (3, Kind::Sign("~=")),
             (3, Kind::Name("_b")),
         ];
-        assert_eq!(words, expected);
+        assert_eq!(found, expected);
         for cut in ["'x", "[[x", "--[[x", "é", "1..2"] {
             tokens(cut);
         }

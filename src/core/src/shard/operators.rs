@@ -1,0 +1,76 @@
+//! What operators ask of rooms from outside: calls of the policy, and what they do themselves; and what their webhook is
+//! told.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::{PendingHook, Shard};
+use crate::command::Event;
+use moonring_policy::hook::{Action, HookCall, Outcome};
+use moonring_wire::id::{RoomId, RoomKey};
+
+const NO_ROOM: &str = "there is no such room";
+
+impl Shard {
+    /// Calls the policy of a room; the answer comes back through [`Shard::drain_policy`].
+    pub(super) fn operator_calls(&mut self, now: Instant, id: u64, room: &RoomId, request: Value) {
+        match self.index.rooms.get(room).copied() {
+            Some(room) => self.ask(now, room, PendingHook::Call(id), HookCall::Admin { request }),
+            None => self.called(id, Err(NO_ROOM.to_owned())),
+        }
+    }
+
+    /// The policy of a room has answered a call.
+    pub(super) fn call_answered(&mut self, id: u64, outcome: &mut Outcome) {
+        let answer = if outcome.missing {
+            Err("the room's script has no on_admin".to_owned())
+        } else if outcome.failed {
+            Err("the script failed; the server's log says how".to_owned())
+        } else if let Some(reason) = outcome.refused.take() {
+            Err(reason)
+        } else {
+            Ok(outcome.answer.take().unwrap_or_default())
+        };
+        self.called(id, answer);
+    }
+
+    /// Does something to a room or to a client in it, as its policy could. The policy is told as of anything else.
+    pub(super) fn operator_acts(&mut self, now: Instant, id: u64, room: &RoomId, action: Action) {
+        let Some(key) = self.index.rooms.get(room).copied() else {
+            return self.called(id, Err(NO_ROOM.to_owned()));
+        };
+        let is_there = match &action {
+            Action::CloseRoom { .. }
+            | Action::Broadcast { .. }
+            | Action::Webhook { .. }
+            | Action::SetAudioLastN { .. } => true,
+            Action::SetMuted { client, track, .. } => self.track_of(key, client, track).is_some(),
+            Action::Kick { client, .. }
+            | Action::Send { client, .. }
+            | Action::SetMaxBitrate { client, .. }
+            | Action::SetMaxLayer { client, .. } => self.member(key, client).is_some(),
+        };
+        if !is_there {
+            return self.called(id, Err("there is no such client or track in the room".to_owned()));
+        }
+        tracing::info!(%room, ?action, "an operator acts");
+        self.apply(now, key, action);
+        self.close_room_if_empty(now, key);
+        self.called(id, Ok(Value::Null));
+    }
+
+    /// Tells the operator's webhook of something, if there is one.
+    pub(super) fn tell_webhook(&mut self, room: RoomKey, event: &str, data: impl FnOnce() -> Value) {
+        if self.settings.webhooks
+            && let Some(room) = self.world.rooms.get(room)
+        {
+            let (room, event) = (room.id.clone(), event.to_owned());
+            self.work.events.push_back(Event::Webhook { room, event, data: data() });
+        }
+    }
+
+    fn called(&mut self, id: u64, answer: Result<Value, String>) {
+        self.work.events.push_back(Event::Called { id, answer });
+    }
+}

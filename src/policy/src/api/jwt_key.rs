@@ -1,0 +1,121 @@
+//! The kinds of keys of JSON Web Tokens, told from the key's own bytes.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jsonwebtoken::Algorithm;
+
+/// The beginning of every PEM section (RFC 7468).
+const PEM: &[u8] = b"-----BEGIN";
+/// Object identifiers in DER: rsaEncryption, the curves P-256 and P-384, Ed25519.
+const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
+const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
+
+/// What a key can be used with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyKind {
+    Secret,
+    Rsa,
+    P256,
+    P384,
+    Ed25519,
+}
+
+/// The algorithms that a key may be used with; the first is the default.
+pub(super) fn algorithms_of(kind: KeyKind) -> &'static [Algorithm] {
+    use Algorithm::{ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512};
+    match kind {
+        KeyKind::Secret => &[HS256, HS384, HS512],
+        KeyKind::Rsa => &[RS256, RS384, RS512, PS256, PS384, PS512],
+        KeyKind::P256 => &[ES256],
+        KeyKind::P384 => &[ES384],
+        KeyKind::Ed25519 => &[EdDSA],
+    }
+}
+
+/// The name of an algorithm (RFC 7518 section 3.1).
+pub(super) fn name_of(algorithm: Algorithm) -> String {
+    format!("{algorithm:?}")
+}
+
+/// The kind of a key. Whatever looks like PEM, also behind a byte order mark or in UTF-16, or like a JWK, is never a
+/// secret: its text may be public.
+pub(super) fn kind_of(key: &[u8]) -> Result<KeyKind, String> {
+    if key.is_empty() {
+        return Err("the key is empty".to_owned());
+    }
+    let narrow: Vec<u8> = key.iter().copied().filter(|byte| *byte != 0).collect();
+    if let Some(at) = find(&narrow, PEM) {
+        let is_plain = narrow.len() == key.len() && narrow[..at].iter().all(u8::is_ascii_whitespace);
+        if !is_plain {
+            return Err("the key is PEM with other bytes before it (a byte order mark?): save it as plain text".into());
+        }
+        return pem_kind(&narrow[at..])
+            .ok_or_else(|| "the key is not an RSA, P-256, P-384 or Ed25519 key in PEM".into());
+    }
+    let is_jwk = narrow.trim_ascii_start().starts_with(b"{") && find(&narrow, b"\"kty\"").is_some();
+    if is_jwk { Err("the key is a JWK: give it in PEM".into()) } else { Ok(KeyKind::Secret) }
+}
+
+/// True for the PEM of a public key, with which nothing can be signed.
+pub(super) fn is_public(key: &[u8]) -> bool {
+    find(key, b"PUBLIC KEY-----").is_some()
+}
+
+fn pem_kind(pem: &[u8]) -> Option<KeyKind> {
+    let text = std::str::from_utf8(pem).ok()?;
+    let (label, rest) = text.strip_prefix("-----BEGIN ")?.split_once("-----")?;
+    let (body, _) = rest.split_once("-----END")?;
+    let body: String = body.split_ascii_whitespace().collect();
+    let der = STANDARD.decode(body).ok()?;
+    let has = |identifier: &[u8]| find(&der, identifier).is_some();
+    // PKCS #1 has no identifier of the algorithm.
+    if label.starts_with("RSA ") || has(RSA) {
+        Some(KeyKind::Rsa)
+    } else if has(P256) {
+        Some(KeyKind::P256)
+    } else if has(P384) {
+        Some(KeyKind::P384)
+    } else if has(ED25519) {
+        Some(KeyKind::Ed25519)
+    } else {
+        None
+    }
+}
+
+fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    bytes.windows(part.len()).position(|window| window == part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_public_is_never_a_secret() {
+        const PUBLIC: &str = include_str!("../tests/data/rs256.pub.pem");
+        let utf16: Vec<u8> = PUBLIC.bytes().flat_map(|byte| [byte, 0]).collect();
+        let marked = [b"\xef\xbb\xbf", PUBLIC.as_bytes()].concat();
+        for (key, expected) in [
+            (b"s3cret".to_vec(), Ok(KeyKind::Secret)),
+            (vec![0, 1, 2, 255], Ok(KeyKind::Secret)),
+            (PUBLIC.into(), Ok(KeyKind::Rsa)),
+            (format!("\n  {PUBLIC}").into(), Ok(KeyKind::Rsa)),
+            (include_bytes!("../tests/data/rs256.pkcs1.pub.pem").to_vec(), Ok(KeyKind::Rsa)),
+            (marked, Err("other bytes before it")),
+            (utf16, Err("other bytes before it")),
+            (format!("x{PUBLIC}").into(), Err("other bytes before it")),
+            (b"-----BEGIN PUBLIC KEY-----\nx".to_vec(), Err("is not an RSA")),
+            (b" {\"kty\":\"oct\",\"k\":\"AAAA\"}".to_vec(), Err("is a JWK")),
+            (Vec::new(), Err("is empty")),
+        ] {
+            let found = kind_of(&key);
+            match (&found, expected) {
+                (Ok(kind), Ok(expected)) => assert_eq!(*kind, expected),
+                (Err(message), Err(part)) => assert!(message.contains(part), "{message}"),
+                _ => panic!("{found:?}, not {expected:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `sfu.shared`, which all rooms of the process share, and `sfu.store`, which lasts: the same operations on other keys.
+
+use std::time::Duration;
+
+use mlua::Value;
+
+use super::args::{Arg, arg};
+use super::{Functions, HostResult};
+use crate::host::{Host, WaitFor};
+use crate::output::{PolicyRequest, SharedRequest, SharedValue, StoreSpace};
+use crate::settings::MAX_VALUE_BYTES;
+
+/// Bytes of a key.
+const MAX_KEY: usize = 256;
+/// The longest time to live, in seconds.
+const MAX_TTL: f64 = 366.0 * 86_400.0;
+
+/// Whose keys a function is about.
+#[derive(Clone, Copy)]
+enum Keys {
+    Shared,
+    Room,
+    Global,
+}
+
+/// The functions of one kind of keys, each by its name in the prelude and its name in Lua.
+struct Store {
+    keys: Keys,
+    get: (&'static str, &'static str),
+    set: (&'static str, &'static str),
+    delete: (&'static str, &'static str),
+    incr: (&'static str, &'static str),
+    compare_and_set: (&'static str, &'static str),
+}
+
+const STORES: [Store; 3] = [
+    Store {
+        keys: Keys::Shared,
+        get: ("shared_get", "sfu.shared.get"),
+        set: ("shared_set", "sfu.shared.set"),
+        delete: ("shared_delete", "sfu.shared.delete"),
+        incr: ("shared_incr", "sfu.shared.incr"),
+        compare_and_set: ("shared_compare_and_set", "sfu.shared.compare_and_set"),
+    },
+    Store {
+        keys: Keys::Room,
+        get: ("store_get", "sfu.store.get"),
+        set: ("store_set", "sfu.store.set"),
+        delete: ("store_delete", "sfu.store.delete"),
+        incr: ("store_incr", "sfu.store.incr"),
+        compare_and_set: ("store_compare_and_set", "sfu.store.compare_and_set"),
+    },
+    Store {
+        keys: Keys::Global,
+        get: ("global_get", "sfu.store.global.get"),
+        set: ("global_set", "sfu.store.global.set"),
+        delete: ("global_delete", "sfu.store.global.delete"),
+        incr: ("global_incr", "sfu.store.global.incr"),
+        compare_and_set: ("global_compare_and_set", "sfu.store.global.compare_and_set"),
+    },
+];
+
+pub(super) fn register(functions: &mut Functions) {
+    for Store { keys, get, set, delete, incr, compare_and_set } in STORES {
+        functions.add(get.0, move |_, host, key: Value| {
+            wait_for(host, keys, SharedRequest::Get { key: key_of(get.1, &key)? });
+            Ok(())
+        });
+        functions.add(delete.0, move |_, host, key: Value| {
+            wait_for(host, keys, SharedRequest::Delete { key: key_of(delete.1, &key)? });
+            Ok(())
+        });
+        functions.add(set.0, move |_, host, (key, value, ttl): (Value, Value, Value)| {
+            let value = value_of(arg(set.1, "value", &value))?;
+            let ttl = time_to_live(arg(set.1, "ttl", &ttl))?;
+            wait_for(host, keys, SharedRequest::Set { key: key_of(set.1, &key)?, value, ttl });
+            Ok(())
+        });
+        functions.add(incr.0, move |_, host, (key, by, ttl): (Value, Value, Value)| {
+            let by = arg(incr.1, "by", &by);
+            let by = if by.absent() { 1.0 } else { by.number(-1e15..=1e15)? };
+            let ttl = time_to_live(arg(incr.1, "ttl", &ttl))?;
+            wait_for(host, keys, SharedRequest::Incr { key: key_of(incr.1, &key)?, by, ttl });
+            Ok(())
+        });
+        functions.add(compare_and_set.0, move |_, host, (key, expected, value): (Value, Value, Value)| {
+            let function = compare_and_set.1;
+            let optional = |name, value| {
+                let value = arg(function, name, value);
+                if value.absent() { Ok(None) } else { value_of(value).map(Some) }
+            };
+            let (expected, value) = (optional("expected", &expected)?, optional("value", &value)?);
+            let key = key_of(function, &key)?;
+            wait_for(host, keys, SharedRequest::CompareAndSet { key, expected, value });
+            Ok(())
+        });
+    }
+}
+
+fn wait_for(host: &Host, keys: Keys, request: SharedRequest) {
+    let request = match keys {
+        Keys::Shared => PolicyRequest::Shared(request),
+        Keys::Room => PolicyRequest::Store(StoreSpace::Room { script: host.script.name().to_owned() }, request),
+        Keys::Global => PolicyRequest::Store(StoreSpace::Global, request),
+    };
+    *host.wait.borrow_mut() = Some(WaitFor::Reply(request));
+}
+
+fn key_of(function: &'static str, key: &Value) -> HostResult<String> {
+    arg(function, "key", key).text(MAX_KEY)
+}
+
+fn value_of(value: Arg<'_>) -> HostResult<SharedValue> {
+    match value.value {
+        Value::Boolean(flag) => Ok(SharedValue::Flag(*flag)),
+        Value::Integer(_) | Value::Number(_) => Ok(SharedValue::Number(value.number(f64::MIN..=f64::MAX)?)),
+        Value::String(_) => Ok(SharedValue::Text(value.bytes(MAX_VALUE_BYTES)?)),
+        _ => Err(value.bad("string, number or boolean expected; a table crosses through sfu.json.encode")),
+    }
+}
+
+fn time_to_live(ttl: Arg<'_>) -> HostResult<Option<Duration>> {
+    if ttl.absent() {
+        return Ok(None);
+    }
+    Ok(Some(Duration::from_secs_f64(ttl.number(0.001..=MAX_TTL)?)))
+}

@@ -1,0 +1,94 @@
+//! Why something of a script failed: a step of a hook, or a step of a reload.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::plain::PlainError;
+use super::script::message_of;
+
+/// LuaJIT's error message at the memory cap.
+pub(crate) const OUT_OF_MEMORY: &str = "not enough memory";
+
+/// Why a hook failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HookFailure {
+    /// An error, with its traceback.
+    #[error("{0}")]
+    Error(String),
+    /// Stopped after its CPU time, with where it was.
+    #[error("stopped: it used more than its CPU time of {0:?}\n{1}")]
+    Time(Duration, String),
+    /// An error at the memory cap.
+    #[error("more memory than the room's script may use: {0}")]
+    Memory(String),
+    /// The host panicked; contained.
+    #[error("internal error of the host: {0}")]
+    Panic(String),
+}
+
+impl HookFailure {
+    pub(crate) fn of_message(message: String) -> Self {
+        if message.contains(OUT_OF_MEMORY) { Self::Memory(message) } else { Self::Error(message) }
+    }
+
+    pub(crate) fn of_error(error: &mlua::Error) -> Self {
+        Self::of_message(message_of(error))
+    }
+}
+
+/// A step of opening or reloading a room that may fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Making the sandbox.
+    NewState,
+    /// The script's main chunk.
+    MainChunk,
+    /// `on_init`.
+    Init,
+    /// `on_unload` of the version that runs.
+    Unload,
+    /// `on_load`.
+    Load,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NewState => "new state",
+            Self::MainChunk => "main chunk",
+            Self::Init => "on_init",
+            Self::Unload => "on_unload of the old version",
+            Self::Load => "on_load",
+        })
+    }
+}
+
+/// Why a reload has left the old version in charge.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReloadError {
+    /// The script failed in one of the steps.
+    #[error("{step}: {failure}{advice}", advice = advice(.step))]
+    Failed {
+        /// Which step.
+        step: Step,
+        /// How it failed.
+        failure: HookFailure,
+    },
+    /// What `on_unload` returned cannot cross.
+    #[error("on_unload: {0}{advice}", advice = advice(&Step::Unload))]
+    State(PlainError),
+}
+
+/// What to do when the version that runs is in the way.
+fn advice(step: &Step) -> &'static str {
+    match step {
+        Step::Unload => "\n(to reload without the old version's state: moonring reload --drop-state ROOM)",
+        _ => "",
+    }
+}
+
+impl ReloadError {
+    pub(crate) fn at(step: Step) -> impl FnOnce(HookFailure) -> Self {
+        move |failure| Self::Failed { step, failure }
+    }
+}

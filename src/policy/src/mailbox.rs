@@ -1,0 +1,104 @@
+//! The events and timers of a room that wait for their turn.
+//!
+//! Work of one lane runs in the order in which it came, and only when no earlier work of the lane waits. Work of other
+//! lanes goes on meanwhile. Joins have a queue of their own: a crowd at the door does not hold up the members' events,
+//! and the other way round.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::hook::ClientFacts;
+use super::waits::Waits;
+use super::work::{Lane, Work};
+
+/// The queues of one room.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    joins: VecDeque<Queued>,
+    events: VecDeque<Queued>,
+    bytes: usize,
+    /// True when an event ran last: joins and events take turns.
+    is_joins_turn: bool,
+}
+
+struct Queued {
+    work: Work,
+    bytes: usize,
+}
+
+/// Where work that can start stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    FirstJoin,
+    Event(usize),
+}
+
+impl Mailbox {
+    /// Joins that wait.
+    pub(crate) fn joins(&self) -> usize {
+        self.joins.len()
+    }
+
+    /// Events and timers that wait.
+    pub(crate) fn events(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Bytes of the host that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn push(&mut self, work: Work, bytes: usize) {
+        self.bytes += bytes;
+        let queue = if work.is_join() { &mut self.joins } else { &mut self.events };
+        queue.push_back(Queued { work, bytes });
+    }
+
+    pub(crate) fn has_lane(&self, lane: &Lane) -> bool {
+        self.events.iter().any(|queued| queued.work.lane() == *lane)
+    }
+
+    /// The work that may start next. Nothing of a client can be before its join.
+    pub(crate) fn startable(&self, waits: &Waits) -> Option<Place> {
+        let join = (!self.joins.is_empty() && waits.has_room_for_join()).then_some(Place::FirstJoin);
+        if self.events.is_empty() || !waits.has_room_for_event() {
+            return join;
+        }
+        let event = if waits.is_empty() { Some(0) } else { self.first_free(waits) }.map(Place::Event);
+        if self.is_joins_turn { join.or(event) } else { event.or(join) }
+    }
+
+    /// The first event that has nothing of its lane before it.
+    fn first_free(&self, waits: &Waits) -> Option<usize> {
+        let mut busy: HashSet<Lane> = waits.lanes().collect();
+        self.events.iter().position(|queued| busy.insert(queued.work.lane()))
+    }
+
+    pub(crate) fn take(&mut self, place: Place) -> Option<Work> {
+        self.is_joins_turn = place != Place::FirstJoin;
+        let queued = match place {
+            Place::FirstJoin => self.joins.pop_front()?,
+            Place::Event(at) => self.events.remove(at)?,
+        };
+        self.bytes -= queued.bytes;
+        Some(queued.work)
+    }
+
+    /// Takes out everything that is about a client.
+    pub(crate) fn take_of(&mut self, client: &ClientFacts) -> Vec<Work> {
+        let mut taken = Vec::new();
+        for queue in [&mut self.joins, &mut self.events] {
+            let (of_client, kept) = queue.drain(..).partition(|queued| queued.work.is_of(client));
+            *queue = kept;
+            taken.extend::<VecDeque<Queued>>(of_client);
+        }
+        self.bytes -= taken.iter().map(|queued| queued.bytes).sum::<usize>();
+        taken.into_iter().map(|queued| queued.work).collect()
+    }
+
+    pub(crate) fn take_all(&mut self) -> Vec<Work> {
+        let queued = self.joins.drain(..).chain(self.events.drain(..));
+        self.bytes = 0;
+        queued.map(|queued| queued.work).collect()
+    }
+}

@@ -1,0 +1,92 @@
+//! Taking events in, and refusing what is beyond a bound before any hook runs.
+
+use std::time::Instant;
+
+use super::Room;
+use crate::admission::{Needs, Refusal, needs_of};
+use crate::budget::stopwatch;
+use crate::calls;
+use crate::engine_context::EngineContext;
+use crate::hook::HookCall;
+use crate::output::{PolicyReply, Ticket};
+use crate::work::Work;
+
+/// The part of the memory that a value needs which must be free beside it: its hook needs some, too.
+const SPARE_PART: usize = 4;
+/// The error in the place of a reply that the room has no memory for.
+const REPLY_TOO_LARGE: &str = "the response does not fit into the memory of the room's script";
+
+impl Room {
+    /// Takes an event, and runs what can run.
+    pub(crate) fn submit(&mut self, context: &mut EngineContext, now: Instant, ticket: Ticket, call: HookCall) {
+        if let HookCall::ClientDisconnect { client, .. } = &call {
+            let had_joined = self.leave(context, &client.clone());
+            if !had_joined {
+                // Its connect has not been allowed, so the script has never had it as a member.
+                self.outcome(context, ticket, calls::left(&call));
+                return self.pump(context, now);
+            }
+        }
+        if self.health.is_suspended {
+            return self.conclude(context, ticket, &call, calls::failed(&call));
+        }
+        match self.admit(context, &call) {
+            Ok(needs) => {
+                self.mailbox.push(Work::Call { ticket, call }, needs.host);
+                self.pump(context, now);
+            }
+            Err(refusal) => self.refuse(context, ticket, &call, &refusal),
+        }
+    }
+
+    /// What an event needs, or why it is refused. The script always hears that a member has left.
+    fn admit(&mut self, context: &mut EngineContext, call: &HookCall) -> Result<Needs, Refusal> {
+        let settings = &context.settings;
+        let (max_events, max_joins, host_bytes) =
+            (settings.max_queued_events, settings.max_queued_joins, settings.host_bytes);
+        let needs = needs_of(call)?;
+        match call {
+            HookCall::ClientDisconnect { .. } => return Ok(needs),
+            HookCall::ClientConnect { .. } if self.mailbox.joins() >= max_joins => return Err(Refusal::TooManyJoins),
+            HookCall::ClientConnect { .. } => {}
+            _ if self.mailbox.events() >= max_events => return Err(Refusal::TooManyEvents),
+            _ => {}
+        }
+        if self.host_bytes() + needs.host > host_bytes {
+            return Err(Refusal::TooManyEvents);
+        }
+        if self.has_memory(context, needs.lua) { Ok(needs) } else { Err(Refusal::NoMemory) }
+    }
+
+    /// True when the state has this much memory free, if need be after a collection.
+    fn has_memory(&mut self, context: &mut EngineContext, bytes: usize) -> bool {
+        let wanted = bytes + bytes / SPARE_PART;
+        let cap = context.settings.memory_bytes;
+        if self.state.memory() + wanted <= cap {
+            return true;
+        }
+        let elapsed = stopwatch();
+        self.state.clean_up(0);
+        self.pay(context, elapsed());
+        self.state.memory() + wanted <= cap
+    }
+
+    fn refuse(&mut self, context: &mut EngineContext, ticket: Ticket, call: &HookCall, refusal: &Refusal) {
+        let is_overflow = matches!(refusal, Refusal::TooManyJoins | Refusal::TooManyEvents);
+        self.count(context, |stats| {
+            stats.overflows += u64::from(is_overflow);
+            stats.refused += u64::from(!is_overflow);
+        });
+        if is_overflow && self.facts.may_log() {
+            tracing::warn!(room = %self.facts.id, hook = call.name(), "too many events wait for the script: one is refused");
+        }
+        self.conclude(context, ticket, call, calls::refused(call, &refusal.to_string()));
+    }
+
+    /// The reply, or an error in its place if the room has no memory for it.
+    pub(super) fn fitting(&mut self, context: &mut EngineContext, reply: PolicyReply) -> PolicyReply {
+        let bytes = reply.bytes();
+        let fits = self.host_bytes() + bytes <= context.settings.host_bytes && self.has_memory(context, bytes);
+        if fits { reply } else { reply.refused(REPLY_TOO_LARGE) }
+    }
+}

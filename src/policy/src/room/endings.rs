@@ -1,0 +1,208 @@
+//! How a step of a hook ends: with a verdict and actions, with a failure, or with a wait.
+
+use std::time::Instant;
+
+use mlua::Value;
+
+use super::{Room, charge_of};
+use crate::admission::Refusal;
+use crate::budget::{Spent, stopwatch};
+use crate::calls;
+use crate::effects::{Effects, TimerChange, count};
+use crate::engine_context::EngineContext;
+use crate::failure::HookFailure;
+use crate::faults::Consequence;
+use crate::hook::{Action, FAILS_TOO_OFTEN, HookCall, Outcome, Presence, Verdict};
+use crate::output::{PolicyOutput, Ticket};
+use crate::state::End;
+use crate::stats::PolicyStats;
+use crate::waits::WaitingHook;
+use crate::work::Work;
+use moonring_wire::id::ClientId;
+
+impl Room {
+    pub(super) fn after_step(
+        &mut self,
+        context: &mut EngineContext,
+        now: Instant,
+        work: Work,
+        (end, spent): (End, Spent),
+    ) {
+        self.pay(context, charge_of(spent));
+        self.count(context, |stats| stats.step(spent.cpu));
+        self.state.adapt_collector(context.settings.memory_bytes);
+        self.commit_flushed(context, now);
+        let mut effects = self.state.host.effects.take();
+        match end {
+            End::Waiting(thread, wait_for) => {
+                effects.end_step();
+                let hook = WaitingHook { work, thread, effects, since: now };
+                self.waits.begin(context, now, self.key, hook, wait_for);
+            }
+            End::Missing => self.missing(context, work),
+            End::Allowed => self.returned(context, now, work, (true, Value::Nil), effects),
+            End::Returned(value) => self.returned(context, now, work, (false, value), effects),
+            End::NoMemory => self.no_memory(context, work),
+            End::Failed(failure) => self.failed(context, now, work, &failure),
+        }
+    }
+
+    /// Does what the step has flushed, whether it ended well or not.
+    fn commit_flushed(&mut self, context: &mut EngineContext, now: Instant) {
+        for effects in self.state.host.flushed.take() {
+            let actions = self.commit(context, now, effects);
+            self.act(context, actions);
+        }
+    }
+
+    /// There was no memory for the arguments of the hook: it has not been called, or not been resumed.
+    fn no_memory(&mut self, context: &mut EngineContext, work: Work) {
+        self.count(context, |stats| stats.refused += 1);
+        self.state.clean_up(context.settings.memory_bytes);
+        if let Work::Call { ticket, call } = work {
+            self.conclude(context, ticket, &call, calls::refused(&call, &Refusal::NoMemory.to_string()));
+        }
+    }
+
+    fn missing(&mut self, context: &mut EngineContext, work: Work) {
+        self.count(context, |stats| stats.missing += 1);
+        if let Work::Call { ticket, call } = work {
+            self.conclude(context, ticket, &call, calls::missing(&call));
+        }
+    }
+
+    /// `returned` is whether the hook allows, and the reason if it does not.
+    fn returned(
+        &mut self,
+        context: &mut EngineContext,
+        now: Instant,
+        work: Work,
+        returned: (bool, Value),
+        effects: Effects,
+    ) {
+        let answer = match admin_answer(&work, &returned.1) {
+            Ok(answer) => answer,
+            Err(failure) => return self.failed(context, now, work, &failure),
+        };
+        self.count(context, |stats| stats.hooks += 1);
+        let actions = self.commit(context, now, effects);
+        let (ticket, call) = match work {
+            Work::Timer(_) => return self.act(context, actions),
+            Work::Call { ticket, call } => (ticket, call),
+        };
+        let mut outcome = calls::decided(&call, returned.0, &returned.1, actions);
+        outcome.answer = answer;
+        if let HookCall::ClientConnect { client, .. } = &call {
+            if client.presence.get() == Presence::Gone {
+                outcome.verdict = calls::left(&call).verdict;
+            } else if outcome.verdict == Verdict::Allow {
+                client.presence.set(Presence::Admitted);
+                self.facts.roster.borrow_mut().push(client.clone());
+            }
+        }
+        if call.decides() {
+            let is_allowed = outcome.verdict == Verdict::Allow;
+            self.count(context, |stats| {
+                stats.allowed += u64::from(is_allowed);
+                stats.rejected += u64::from(!is_allowed);
+            });
+        }
+        self.conclude(context, ticket, &call, outcome);
+    }
+
+    fn failed(&mut self, context: &mut EngineContext, now: Instant, work: Work, failure: &HookFailure) {
+        self.count(context, |stats| {
+            stats.hooks += 1;
+            stats.failure(failure);
+        });
+        if self.facts.may_log() {
+            self.log_failure(&work, failure);
+        }
+        let elapsed = stopwatch();
+        self.state.clean_up(context.settings.memory_bytes);
+        self.pay(context, elapsed());
+        let client = work.client().map(|client| client.id.clone());
+        let consequence = self.health.faults.add(now, work.name(), client.as_ref(), failure);
+        self.give_up(context, work, calls::failed);
+        match (consequence, client) {
+            (Consequence::Suspend, _) => self.suspend(context, now),
+            (Consequence::Disconnect, Some(client)) => self.disconnect(context, client),
+            _ => {}
+        }
+    }
+
+    /// A client's events alone make hooks fail again and again.
+    fn disconnect(&mut self, context: &mut EngineContext, client: ClientId) {
+        self.count(context, |stats| stats.disconnected += 1);
+        tracing::warn!(room = %self.facts.id, %client, "hooks fail again and again on events of this client only: it is disconnected");
+        self.act(context, vec![Action::Kick { client, reason: FAILS_TOO_OFTEN.to_owned() }]);
+    }
+
+    fn log_failure(&self, work: &Work, failure: &HookFailure) {
+        let (script, hook) = (&self.state.host.script, work.name());
+        let client = work.client().map_or("", |client| client.id.as_str());
+        let version = format_args!("{:016x}", script.version());
+        tracing::error!(room = %self.facts.id, script = script.name(), %version, hook, client, "the script failed: {failure}");
+    }
+
+    /// Counts for the room and for the shard.
+    pub(super) fn count(&mut self, context: &mut EngineContext, mut add: impl FnMut(&mut PolicyStats)) {
+        add(&mut self.counts.stats);
+        add(&mut context.stats);
+    }
+
+    /// Ends a piece of work whose hook has not decided.
+    pub(super) fn give_up(&mut self, context: &mut EngineContext, work: Work, outcome: fn(&HookCall) -> Outcome) {
+        if let Work::Call { ticket, call } = work {
+            self.conclude(context, ticket, &call, outcome(&call));
+        }
+    }
+
+    /// Hands out an outcome, and forgets the objects of a client that is not in the room.
+    pub(super) fn conclude(&mut self, context: &mut EngineContext, ticket: Ticket, call: &HookCall, outcome: Outcome) {
+        let is_rejected = matches!(call, HookCall::ClientConnect { .. }) && outcome.verdict != Verdict::Allow;
+        if (is_rejected || matches!(call, HookCall::ClientDisconnect { .. }))
+            && let Some(client) = call.client()
+        {
+            self.state.host.clients.borrow_mut().forget(client);
+        }
+        self.outcome(context, ticket, outcome);
+    }
+
+    pub(super) fn outcome(&self, context: &mut EngineContext, ticket: Ticket, outcome: Outcome) {
+        context.outputs.push_back(PolicyOutput::Outcome { ticket, key: self.key, outcome });
+    }
+
+    /// Hands out what the script does of its own accord.
+    pub(super) fn act(&self, context: &mut EngineContext, actions: Vec<Action>) {
+        if !actions.is_empty() {
+            context.outputs.push_back(PolicyOutput::Actions { key: self.key, actions });
+        }
+    }
+
+    /// Does what a hook that has ended well asked for. The actions are for the room.
+    pub(super) fn commit(&mut self, context: &mut EngineContext, now: Instant, effects: Effects) -> Vec<Action> {
+        for change in effects.timers {
+            match change {
+                TimerChange::Set(timer) => self.timers.set(context, now, self.key, timer),
+                TimerChange::Clear(handle) => self.timers.clear(context, handle),
+                TimerChange::ClearNamed(name) => self.timers.clear_named(context, &name),
+            }
+        }
+        self.state.host.timers.set(self.timers.len());
+        for (name, n) in effects.counts {
+            context.count(&name, n);
+            count(&mut self.counts.counters, name, n);
+        }
+        effects.actions
+    }
+}
+
+/// What `on_admin` has answered, as JSON; an error when it can't become that.
+fn admin_answer(work: &Work, returned: &Value) -> Result<Option<serde_json::Value>, HookFailure> {
+    if !matches!(work, Work::Call { call: HookCall::Admin { .. }, .. }) {
+        return Ok(None);
+    }
+    let answer = calls::answer_json(returned);
+    answer.map(Some).map_err(|error| HookFailure::Error(format!("the answer of on_admin: {error}")))
+}

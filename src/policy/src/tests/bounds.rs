@@ -1,0 +1,157 @@
+//! The bounds of what a room may hold and have under way: what is beyond them waits, or is refused with a reason.
+
+use super::waits::{SECOND, connect, http, message};
+use super::*;
+
+#[test]
+fn requests_beyond_the_bound_wait_for_their_turn_and_all_of_500_joins_come_in() {
+    let mut world = World::new(
+        "function on_client_connect(c, token)
+           local reply, why = sfu.http{ url = 'http://auth/' .. token, timeout = 10000 }
+           if not reply then return false, why end
+           return reply.status == 200
+         end",
+    );
+    let joining: Vec<_> = (0..500).map(|n| client(world.now, &format!("c{n}"))).collect();
+    for client in &joining {
+        world.submit(HookCall::ClientConnect { client: client.clone(), auth_token: "x".into() });
+    }
+    let (mut allowed, mut most) = (0, 0);
+    let mut under_way = Vec::new();
+    for _ in 0..200 {
+        for output in world.outputs() {
+            match output {
+                PolicyOutput::Request { id, .. } => under_way.push(id),
+                PolicyOutput::Outcome { outcome, .. } => allowed += usize::from(outcome.verdict == Verdict::Allow),
+                other => panic!("{other:?}"),
+            }
+        }
+        most = most.max(under_way.len());
+        world.pass(Duration::from_millis(20));
+        for id in under_way.drain(..) {
+            world.engine.resume(world.now, id, http(200, ""));
+        }
+    }
+    assert_eq!((allowed, most), (500, 32), "16 rounds of 20 ms");
+    assert!(joining.iter().all(|client| client.presence.get() == Presence::Admitted));
+}
+
+#[test]
+fn a_request_that_waits_too_long_for_its_turn_times_out() {
+    let mut world = World::new("function on_client_connect(c) return false, select(2, sfu.http('http://a')) end");
+    let tickets: Vec<_> = (0..33).map(|n| world.submit(connect(&world, &format!("c{n}")))).collect();
+    assert_eq!(world.outputs().len(), 32, "requests");
+    world.pass(SECOND * 7);
+    let outcomes = world.outcomes();
+    assert!(outcomes.contains(&(tickets[32], Verdict::Reject("timed out".into()))), "{outcomes:?}");
+    assert_eq!(outcomes.len(), 33);
+}
+
+#[test]
+fn a_crowd_of_joins_does_not_hold_up_the_members() {
+    let settings = PolicySettings { max_queued_joins: 200, ..generous() };
+    let mut world = World::with(
+        settings,
+        "local n = 0
+         function on_client_connect() n = n + 1 if n > 1 then sfu.sleep(60000) end return true end
+         function on_message(c) c:send('heard') end",
+    );
+    let member = world.join("member");
+    let tickets: Vec<_> = (0..400).map(|n| world.submit(connect(&world, &format!("c{n}")))).collect();
+    let status = world.engine.room_status(world.key).unwrap();
+    assert_eq!((status.waiting, status.queued_joins, status.queued), (128, 200, 0));
+    let refused = "too many people are joining this room at once, please try again";
+    assert_eq!(
+        world.outcomes(),
+        tickets[328..].iter().map(|t| (*t, Verdict::Reject(refused.into()))).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        world.message(&member, json!(1)).actions,
+        [Action::Send { client: member.id.clone(), value: json!("heard") }]
+    );
+}
+
+#[test]
+fn hooks_beyond_the_bound_begin_when_others_have_ended() {
+    let mut world = World::new(
+        "function on_client_connect() return true end
+         function on_publish_request() sfu.sleep(1000) return true end",
+    );
+    let clients: Vec<_> = (0..300).map(|n| world.join(&format!("c{n}"))).collect();
+    for client in &clients {
+        let track = track("t1", client.id.as_str(), Kind::Audio);
+        world.submit(HookCall::PublishRequest { client: client.clone(), track });
+    }
+    assert_eq!(world.outputs(), [], "none fails");
+    assert_eq!(world.engine.room_status(world.key).unwrap().waiting, 256);
+    world.pass(SECOND * 3);
+    let allowed = world.outcomes().into_iter().filter(|(_, verdict)| *verdict == Verdict::Allow).count();
+    assert_eq!(allowed, 300);
+}
+
+#[test]
+fn too_many_events_are_refused_with_a_reason_and_a_goodbye_never_is() {
+    let settings = PolicySettings { max_queued_events: 4, ..generous() };
+    let mut world =
+        World::with(settings, "function on_client_connect() return true end function on_message() sfu.sleep(1000) end");
+    let c = world.join("c1");
+    for n in 0..5 {
+        world.submit(message(&c, json!(n)));
+    }
+    assert_eq!(world.outputs(), []);
+    let outcome = world.message(&c, json!(5));
+    let reason = "too many events wait for the room's script, please try again";
+    assert_eq!((outcome.refused.as_deref(), outcome.failed), (Some(reason), false));
+    assert_eq!(world.engine.stats().overflows, 1);
+    c.presence.set(Presence::Gone);
+    world.submit(HookCall::ClientDisconnect { client: c, reason: "bye".into() });
+    assert_eq!(world.outputs(), [], "it waits for its turn");
+}
+
+#[test]
+fn what_the_host_holds_for_a_room_is_bounded() {
+    let settings = PolicySettings { host_bytes: 1 << 20, ..generous() };
+    let mut world = World::with(
+        settings,
+        "function on_client_connect() return true end
+         function on_message(c, m)
+           if m == 'hold' then for i = 1, 6 do sfu.broadcast(('x'):rep(60000)) end sfu.sleep(60000) end
+           if type(m) == 'table' then c:send(#m[1]) end
+         end",
+    );
+    let clients: Vec<_> = (0..10).map(|n| world.join(&format!("c{n}"))).collect();
+    let failed: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            world.submit(message(client, json!("hold")));
+            world
+                .outputs()
+                .iter()
+                .any(|output| matches!(output, PolicyOutput::Outcome { outcome, .. } if outcome.failed))
+        })
+        .collect();
+    assert_eq!(failed.iter().filter(|failed| **failed).count(), 8, "{failed:?}: two hold 360 kB each");
+    let held = world.engine.room_status(world.key).unwrap().host_bytes;
+    assert!((720_000..1 << 20).contains(&held), "{held}");
+    // The first client's messages queue behind its hook.
+    let refused = (0..20).filter(|_| {
+        world.submit(message(&clients[0], json!(["y".repeat(50_000)])));
+        world.outputs().iter().any(|o| matches!(o, PolicyOutput::Outcome { outcome, .. } if outcome.refused.is_some()))
+    });
+    assert_eq!(refused.count(), 14, "300 kB are left");
+    world.pass(SECOND * 61);
+    assert!(world.engine.room_status(world.key).unwrap().host_bytes < 1000, "all is sent and heard");
+}
+
+#[test]
+fn a_response_that_the_room_has_no_memory_for_is_an_error_in_its_place() {
+    let mut world = World::new(
+        "KEEP = {} for i = 1, 15000 do KEEP[i] = { i } end
+         function on_client_connect(c) local r, why = sfu.http('http://a') return false, r and #r.body or why end",
+    );
+    let ticket = world.submit(connect(&world, "c1"));
+    let (id, _) = world.request();
+    world.resume(id, http(200, &"x".repeat(900_000)));
+    let expected = "the response does not fit into the memory of the room's script";
+    assert_eq!(world.outcomes(), [(ticket, Verdict::Reject(expected.into()))]);
+}

@@ -1,0 +1,258 @@
+//! Mistakes that the tokens of a script show: fields that tracks do not have, methods called with a dot, options that
+//! there are not, waits where nothing may wait, and metadata that is trusted to have a form.
+
+use std::collections::BTreeSet;
+
+use super::nearest::nearest;
+use crate::api::client::TRACK_FIELDS;
+use crate::api::jwt::{SIGN_OPTIONS, VERIFY_OPTIONS};
+use crate::hook_table::{Arguments, HOOKS, HookSpec};
+use crate::tokens::{Kind, Token, content};
+
+/// Functions of `sfu` that wait, and `sfu.flush`, which has to be where a hook may wait.
+const WAITING: &[&str] = &["flush", "http", "jwks", "shared", "sleep", "store"];
+
+/// The definition of a hook: its parameters and the tokens of its body.
+struct Definition<'t, 'a> {
+    spec: &'static HookSpec,
+    parameters: Vec<&'a str>,
+    body: &'t [Token<'a>],
+}
+
+/// Line and message of each mistake.
+pub(super) fn mistakes(tokens: &[Token<'_>], methods: &BTreeSet<String>) -> Vec<(u32, String)> {
+    let mut found = Vec::new();
+    for definition in definitions(tokens) {
+        if definition.spec.arguments == Arguments::ClientAndTrack {
+            track_fields(&definition, &mut found);
+        }
+        if matches!(definition.spec.arguments, Arguments::Client | Arguments::ClientAndTrack) {
+            dotted_methods(&definition, methods, &mut found);
+        }
+        if !definition.spec.may_wait {
+            waits(&definition, &mut found);
+        }
+    }
+    jwt_options(tokens, "jwt_verify", VERIFY_OPTIONS, &mut found);
+    jwt_options(tokens, "jwt_sign", SIGN_OPTIONS, &mut found);
+    metadata(tokens, &mut found);
+    found
+}
+
+fn definitions<'t, 'a>(tokens: &'t [Token<'a>]) -> Vec<Definition<'t, 'a>> {
+    let mut found = Vec::new();
+    for at in 0..tokens.len() {
+        let [Kind::Name("function"), Kind::Name(name), Kind::Sign("(")] = kinds::<3>(tokens, at) else { continue };
+        let Some(spec) = HOOKS.iter().find(|spec| spec.name == name) else { continue };
+        let rest = &tokens[at + 3..];
+        let Some(close) = rest.iter().position(|token| token.kind == Kind::Sign(")")) else { continue };
+        let names = rest[..close].iter().filter_map(|token| match token.kind {
+            Kind::Name(name) => Some(name),
+            _ => None,
+        });
+        let body = &rest[close + 1..];
+        found.push(Definition { spec, parameters: names.collect(), body: &body[..block_length(body)] });
+    }
+    found
+}
+
+/// Tokens until the `end` that closes the block which has just been opened.
+fn block_length(tokens: &[Token<'_>]) -> usize {
+    let mut open = 1_usize;
+    for (at, token) in tokens.iter().enumerate() {
+        match token.kind {
+            Kind::Name("function" | "if" | "do" | "repeat") => open += 1,
+            Kind::Name("end" | "until") => open -= 1,
+            _ => {}
+        }
+        if open == 0 {
+            return at;
+        }
+    }
+    tokens.len()
+}
+
+/// The kinds of the tokens from `at` on; `Kind::Number` where there is none.
+fn kinds<'a, const N: usize>(tokens: &[Token<'a>], at: usize) -> [Kind<'a>; N] {
+    std::array::from_fn(|n| tokens.get(at + n).map_or(Kind::Number, |token| token.kind))
+}
+
+fn is_field(tokens: &[Token<'_>], at: usize) -> bool {
+    at > 0 && matches!(tokens[at - 1].kind, Kind::Sign("." | ":"))
+}
+
+fn track_fields(definition: &Definition<'_, '_>, found: &mut Vec<(u32, String)>) {
+    let Some(track) = definition.parameters.get(1) else { return };
+    for (at, token) in definition.body.iter().enumerate() {
+        let [Kind::Name(name), Kind::Sign("."), Kind::Name(field), next] = kinds::<4>(definition.body, at) else {
+            continue;
+        };
+        let is_assigned = next == Kind::Sign("=");
+        if name != *track || is_field(definition.body, at) || TRACK_FIELDS.contains(&field) || is_assigned {
+            continue;
+        }
+        let meant = nearest(field, TRACK_FIELDS.iter().copied());
+        let meant = meant.map_or_else(String::new, |field| format!(": did you mean '{name}.{field}'?"));
+        found.push((token.line, format!("a track has no '{field}'{meant}")));
+    }
+}
+
+fn dotted_methods(definition: &Definition<'_, '_>, methods: &BTreeSet<String>, found: &mut Vec<(u32, String)>) {
+    let Some(client) = definition.parameters.first() else { return };
+    for (at, token) in definition.body.iter().enumerate() {
+        let [Kind::Name(name), Kind::Sign("."), Kind::Name(method), Kind::Sign("("), first] =
+            kinds::<5>(definition.body, at)
+        else {
+            continue;
+        };
+        if name == *client && methods.contains(method) && first != Kind::Name(name) && !is_field(definition.body, at) {
+            found.push((
+                token.line,
+                format!("'{name}.{method}(...)': methods are called with ':', '{name}:{method}(...)'"),
+            ));
+        }
+    }
+}
+
+fn waits(definition: &Definition<'_, '_>, found: &mut Vec<(u32, String)>) {
+    let (body, mut at) = (definition.body, 0);
+    while at < body.len() {
+        match kinds::<3>(body, at) {
+            // What a function within does, a timer's for instance, happens later.
+            [Kind::Name("function"), ..] => at += block_length(&body[at + 1..]),
+            [Kind::Name("sfu"), Kind::Sign("."), Kind::Name(name)]
+                if WAITING.contains(&name) && !is_field(body, at) =>
+            {
+                let hook = definition.spec.name;
+                found.push((body[at].line, format!("{hook} cannot wait, so 'sfu.{name}' is an error here")));
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+fn jwt_options(tokens: &[Token<'_>], function: &str, known: &[&str], found: &mut Vec<(u32, String)>) {
+    for at in 0..tokens.len() {
+        let [Kind::Name(name), Kind::Sign("(")] = kinds::<2>(tokens, at) else { continue };
+        if name != function {
+            continue;
+        }
+        // The last argument, when it is a table that is written out.
+        let (mut parens, mut braces) = (0_usize, 0_usize);
+        for at in at + 1..tokens.len() {
+            match tokens[at].kind {
+                Kind::Sign("(") => parens += 1,
+                Kind::Sign(")") => parens -= 1,
+                Kind::Sign("{") => braces += 1,
+                Kind::Sign("}") => braces = braces.saturating_sub(1),
+                _ => {}
+            }
+            if parens == 0 {
+                break;
+            }
+            if let (1, 1, Some(option)) = (parens, braces, key_at(tokens, at))
+                && is_option_of_last(tokens, at)
+                && !known.contains(&option)
+            {
+                let meant = nearest(option, known.iter().copied());
+                let meant = meant.map_or_else(String::new, |known| format!(": did you mean '{known}'?"));
+                found.push((tokens[at].line, format!("'{function}' has no option '{option}'{meant}")));
+            }
+        }
+    }
+}
+
+/// `name =` or `["name"] =` within a table.
+fn key_at<'a>(tokens: &[Token<'a>], at: usize) -> Option<&'a str> {
+    match kinds::<4>(tokens, at) {
+        [Kind::Name(name), Kind::Sign("="), ..] => Some(name),
+        [Kind::Sign("["), Kind::Text(text), Kind::Sign("]"), Kind::Sign("=")] => content(text),
+        _ => None,
+    }
+}
+
+/// Whether the table around `at` is followed by the end of the call: the claims of `jwt_sign` are not options.
+fn is_option_of_last(tokens: &[Token<'_>], at: usize) -> bool {
+    let mut open = 1_usize;
+    for (at, token) in tokens.iter().enumerate().skip(at) {
+        match token.kind {
+            Kind::Sign("{") => open += 1,
+            Kind::Sign("}") => open -= 1,
+            _ => {}
+        }
+        if open == 0 {
+            return matches!(kinds::<1>(tokens, at + 1), [Kind::Sign(")")]);
+        }
+    }
+    false
+}
+
+fn metadata(tokens: &[Token<'_>], found: &mut Vec<(u32, String)>) {
+    for (at, token) in tokens.iter().enumerate() {
+        let [Kind::Name("get_metadata"), Kind::Sign("("), Kind::Sign(")"), Kind::Sign("."), Kind::Name(field), next] =
+            kinds::<6>(tokens, at)
+        else {
+            continue;
+        };
+        if let Kind::Sign("." | ":" | "[") = next {
+            let message =
+                format!("metadata is whatever the client sent: check the type of '{field}' before you look into it");
+            found.push((token.line, message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokens::tokens;
+
+    fn found(source: &str) -> Vec<(u32, String)> {
+        mistakes(&tokens(source), &["kick", "send"].map(str::to_owned).into())
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_line() {
+        for (source, line, expected) in [
+            ("function on_publish_request(c, t)\n return t.type == 'audio' end", 2, "a track has no 'type'"),
+            ("function on_publish_request(c, t) return t.knd end", 1, "a track has no 'knd': did you mean 't.kind'?"),
+            (
+                "function on_message(c, m)\n\n c.kick('y') end",
+                3,
+                "'c.kick(...)': methods are called with ':', 'c:kick(...)'",
+            ),
+            ("function on_init() sfu.sleep(1) end", 1, "on_init cannot wait, so 'sfu.sleep' is an error here"),
+            (
+                "function on_load() if x then sfu.shared.get('k') end end",
+                1,
+                "on_load cannot wait, so 'sfu.shared' is an error here",
+            ),
+            ("sfu.jwt_verify(t, k, { audience = 'x' })", 1, "'jwt_verify' has no option 'audience'"),
+            ("sfu.jwt_verify(t, k, { ['isss'] = 'x' })", 1, "'jwt_verify' has no option 'isss': did you mean 'iss'?"),
+            ("sfu.jwt_sign({ sub = 'x' }, k, { kdi = '1' })", 1, "'jwt_sign' has no option 'kdi': did you mean 'kid'?"),
+            (
+                "x = c:get_metadata().a.b",
+                1,
+                "metadata is whatever the client sent: check the type of 'a' before you look into it",
+            ),
+        ] {
+            assert_eq!(found(source), [(line, expected.to_owned())], "{source}");
+        }
+    }
+
+    #[test]
+    fn what_is_right_is_left_alone() {
+        for source in [
+            "function on_publish_request(c, t) t.note = 1 return t.kind == 'audio' and x.t.type end local t = {} return t.type",
+            "function on_message(c, m) c.kick(c, 'y') c:kick() m.kick() end",
+            "function on_init() sfu.set_timeout(1, function() if x then sfu.sleep(1) end end) sfu.now() end",
+            "function on_init() end function on_message() sfu.sleep(1) end",
+            "sfu.jwt_verify(t, k, { aud = f({ audience = 1 }), alg = 'HS256' })",
+            "sfu.jwt_sign({ sub = 'x', anything = 1 }, k)",
+            "x = c:get_metadata().role == 'host' y = c:get_metadata()",
+        ] {
+            assert_eq!(found(source), [], "{source}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! One call of a hook or of a timer's function, and the lane that it keeps its order in.
+
+use std::rc::Rc;
+
+use super::effects::TimerHandle;
+use super::hook::{ClientFacts, HookCall};
+use super::hook_table::TIMER;
+use super::output::Ticket;
+use moonring_wire::id::ClientId;
+
+/// One call of a hook or of a timer's function.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Call { ticket: Ticket, call: HookCall },
+    Timer(TimerHandle),
+}
+
+/// Work of one lane keeps its order.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Lane {
+    Client(ClientId),
+    Speakers,
+    Admin,
+    Timer(TimerHandle),
+}
+
+impl Work {
+    pub(crate) fn lane(&self) -> Lane {
+        match self {
+            Self::Call { call: HookCall::Admin { .. }, .. } => Lane::Admin,
+            Self::Call { call, .. } => call.client().map_or(Lane::Speakers, |client| Lane::Client(client.id.clone())),
+            Self::Timer(handle) => Lane::Timer(*handle),
+        }
+    }
+
+    /// The name in log lines.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Call { call, .. } => call.name(),
+            Self::Timer(_) => TIMER,
+        }
+    }
+
+    pub(crate) fn client(&self) -> Option<&Rc<ClientFacts>> {
+        match self {
+            Self::Call { call, .. } => call.client(),
+            Self::Timer(_) => None,
+        }
+    }
+
+    pub(crate) fn is_of(&self, client: &ClientFacts) -> bool {
+        self.client().is_some_and(|other| other.id == client.id)
+    }
+
+    pub(crate) fn is_join(&self) -> bool {
+        matches!(self, Self::Call { call: HookCall::ClientConnect { .. }, .. })
+    }
+}

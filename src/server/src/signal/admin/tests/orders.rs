@@ -1,0 +1,69 @@
+//! What operators do to rooms from outside.
+
+use super::*;
+use crate::config::OptionalSecret;
+
+/// Waits until a client is told something.
+async fn told_by(socket: &mut Socket, wanted: impl Fn(&Value) -> bool) {
+    loop {
+        if let Message::Text(text) = socket.next().await.unwrap().unwrap()
+            && wanted(&serde_json::from_str(&text).unwrap())
+        {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn operators_call_a_rooms_policy_and_act_in_the_room() {
+    let world = World::new().await;
+    world.write(&format!("{SCRIPT}\nfunction on_admin(request) if request == 7 then error('no') end return {{ #sfu.clients(), request }} end"));
+    operator::reload(world.admin).await.unwrap();
+    let url = format!("http://{}/yes", world.service);
+    let (told, mut ada) = world.join("demo", &url).await;
+    let ada_id = told["client"].as_str().unwrap().to_owned();
+    let (_, mut bob) = world.join("demo", &url).await;
+    let act = async |room: &str, verb: &str, body: Value| {
+        operator::act(world.admin, room, verb, &body).await.map_err(|error| error.to_string())
+    };
+    assert_eq!(act("demo", "call", json!({ "a": [] })).await.unwrap(), "[2,{\"a\":[]}]\n");
+    assert_eq!(act("demo", "message", json!({ "message": "soon" })).await.unwrap(), "");
+    told_by(&mut bob, |told| told["type"] == "message" && told["value"] == "soon").await;
+    assert_eq!(act("demo", "kick", json!({ "client": ada_id, "reason": "Enough" })).await.unwrap(), "");
+    told_by(&mut ada, |told| told.to_string().contains("Enough")).await;
+    for (room, verb, body, expected) in [
+        ("demo", "call", json!(7), "422 Unprocessable Entity: the script failed; the server's log says how"),
+        ("demo", "kick", json!({ "client": ada_id }), "422 Unprocessable Entity: there is no such client or track"),
+        ("demo", "mute", json!({ "client": "x", "track": "y" }), "there is no such client or track in the room"),
+        ("demo", "kick", json!({ "klient": "x" }), "unknown field `klient`"),
+        ("demo", "message", json!({ "message": "x".repeat(70_000) }), "413 Payload Too Large"),
+        ("nowhere", "call", json!(1), "404 Not Found: there is no such room"),
+    ] {
+        let error = act(room, verb, body).await.unwrap_err();
+        assert!(error.contains(expected), "{verb}: {error}");
+    }
+    assert_eq!(act("demo", "close", json!({ "reason": "Over" })).await.unwrap(), "");
+    told_by(&mut bob, |told| told.to_string().contains("Over")).await;
+    let call = reqwest::Client::new().post(format!("http://{}/rooms/demo/close", world.admin)).json(&json!({}));
+    assert_eq!(call.header("origin", "https://evil.example").send().await.unwrap().status(), 403);
+}
+
+#[tokio::test]
+async fn with_an_admin_token_nothing_is_told_without_it() {
+    let world = World::with(Config { admin_token: OptionalSecret("s3cret".into()), ..Config::default() }).await;
+    let config = |token: &str| Config {
+        admin_listen: world.admin,
+        admin_token: OptionalSecret(token.into()),
+        ..Config::default()
+    };
+    for (token, allowed) in [("", false), ("s3cre", false), ("s3cret2", false), ("s3cret", true)] {
+        let answer = operator::rooms(&config(token), false).await;
+        assert_eq!(answer.is_ok(), allowed, "{token}: {answer:?}");
+        let why = answer.err().map_or(String::new(), |error| error.to_string());
+        assert!(allowed || why.contains("401 Unauthorized: show the admin_token"), "{why}");
+    }
+    for path in ["metrics", "rooms", "nothing"] {
+        assert!(world.get(path).await.starts_with("show the admin_token"), "{path}");
+    }
+    assert_eq!(world.get("healthz").await, "ok\n");
+}

@@ -1,0 +1,175 @@
+//! What operators order about one room: `POST /rooms/{room}/…`.
+//!
+//! `resume` and `reload` (which drops the state of the version that runs) are answered with the room's policy afterwards,
+//! `call` with what its `on_admin` answers to the body, `kick`, `mute`, `message` and `close` with null.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::app::App;
+use super::directory::RoomEntry;
+use super::rooms::PolicyLine;
+use moonring_core::command::{Command, PolicyOrder};
+use moonring_policy::hook::Action;
+use moonring_wire::id::{ClientId, RoomId, TrackId};
+
+/// What clients are told when the operator gives no reason.
+const BY_OPERATOR: &str = "By the operator";
+
+/// The body of `kick`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kick {
+    client: ClientId,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// The body of `close`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Close {
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// The body of `mute`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mute {
+    client: ClientId,
+    track: TrackId,
+    #[serde(default = "yes")]
+    muted: bool,
+}
+
+/// The body of `message`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Message {
+    message: Value,
+    #[serde(default)]
+    client: Option<ClientId>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn reason(given: Option<String>) -> String {
+    given.unwrap_or_else(|| BY_OPERATOR.to_owned())
+}
+
+pub(super) async fn resume(State(app): State<App>, Path(room): Path<String>, headers: HeaderMap) -> Response {
+    order(&app, &room, &headers, PolicyOrder::Resume).await
+}
+
+pub(super) async fn reload_without_state(
+    State(app): State<App>,
+    Path(room): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    order(&app, &room, &headers, PolicyOrder::ReloadWithoutState).await
+}
+
+pub(super) async fn call(
+    State(app): State<App>,
+    Path(room): Path<String>,
+    headers: HeaderMap,
+    Json(request): Json<Value>,
+) -> Response {
+    ask(&app, &room, &headers, |id, room| Command::Call { id, room, request }).await
+}
+
+pub(super) async fn kick(
+    State(app): State<App>,
+    Path(room): Path<String>,
+    headers: HeaderMap,
+    Json(body): Json<Kick>,
+) -> Response {
+    let action = Action::Kick { client: body.client, reason: reason(body.reason) };
+    ask(&app, &room, &headers, |id, room| Command::Act { id, room, action }).await
+}
+
+pub(super) async fn close(
+    State(app): State<App>,
+    Path(room): Path<String>,
+    headers: HeaderMap,
+    Json(body): Json<Close>,
+) -> Response {
+    let action = Action::CloseRoom { reason: reason(body.reason) };
+    ask(&app, &room, &headers, |id, room| Command::Act { id, room, action }).await
+}
+
+pub(super) async fn mute(
+    State(app): State<App>,
+    Path(room): Path<String>,
+    headers: HeaderMap,
+    Json(body): Json<Mute>,
+) -> Response {
+    let action = Action::SetMuted { client: body.client, track: body.track, muted: body.muted };
+    ask(&app, &room, &headers, |id, room| Command::Act { id, room, action }).await
+}
+
+pub(super) async fn message(
+    State(app): State<App>,
+    Path(room): Path<String>,
+    headers: HeaderMap,
+    Json(body): Json<Message>,
+) -> Response {
+    let value = body.message;
+    let action = match body.client {
+        Some(client) => Action::Send { client, value },
+        None => Action::Broadcast { value, except: None },
+    };
+    ask(&app, &room, &headers, |id, room| Command::Act { id, room, action }).await
+}
+
+/// The room, unless it is not there or the request comes from a browser: a page of some website that a browser on this
+/// machine shows cannot order anything.
+fn room_of(app: &App, room: &str, headers: &HeaderMap) -> Result<RoomEntry, Box<Response>> {
+    if headers.contains_key(header::ORIGIN) {
+        return Err(Box::new((StatusCode::FORBIDDEN, "not from a browser\n").into_response()));
+    }
+    let room = RoomId::parse(room).ok();
+    let entry = room.and_then(|room| app.directory.rooms().into_iter().find(|entry| entry.room == room));
+    entry.ok_or_else(|| Box::new(unknown()))
+}
+
+fn unknown() -> Response {
+    (StatusCode::NOT_FOUND, "there is no such room\n").into_response()
+}
+
+async fn ask(app: &App, room: &str, headers: &HeaderMap, command: impl FnOnce(u64, RoomId) -> Command) -> Response {
+    let entry = match room_of(app, room, headers) {
+        Ok(entry) => entry,
+        Err(response) => return *response,
+    };
+    match app.directory.shard(entry.shard) {
+        Some(shard) => app.calls.ask(shard, |id| command(id, entry.room)).await,
+        None => unknown(),
+    }
+}
+
+async fn order(app: &App, room: &str, headers: &HeaderMap, order: PolicyOrder) -> Response {
+    let entry = match room_of(app, room, headers) {
+        Ok(entry) => entry,
+        Err(response) => return *response,
+    };
+    let room = entry.room.clone();
+    let command = Command::Policy { room: room.clone(), order };
+    let sent = app.directory.shard(entry.shard).is_some_and(|shard| shard.send(command).is_ok());
+    if !sent {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the server is overloaded\n").into_response();
+    }
+    // The shard takes its commands in order: its report is of the time after.
+    let report = app.reports.rooms(&app.directory, &[entry]).await.remove(&room);
+    match report.and_then(|report| report.policy) {
+        Some(policy) => Json(PolicyLine::from(policy)).into_response(),
+        None => unknown(),
+    }
+}

@@ -1,0 +1,167 @@
+//! `sfu.store`: what lasts over a restart, kept by an engine on a thread of its own.
+//!
+//! Operations that come while the engine works are one batch, and one batch is one commit: the disk is waited for once,
+//! however many rooms ask. An operation is answered when it is on the disk, so what a script has been answered is still
+//! there after a power cut. While the engine fails (a full or broken disk, a file that another process holds), every
+//! operation is an error in its script, and the engine is opened anew from time to time.
+
+mod disk;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use moonring_policy::output::{SharedRequest, SharedValue, StoreSpace};
+use moonring_wire::id::RoomId;
+
+/// The file in `data_dir`.
+const FILE: &str = "store.redb";
+/// Operations that wait for the engine.
+const MAX_QUEUED: usize = 8_192;
+/// Operations of one commit.
+const MAX_BATCH: usize = 512;
+/// Pause before an engine that failed is opened again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The answer to one operation; the error is for the script's author.
+type Answer = Result<Option<SharedValue>, String>;
+
+/// An operation of a room.
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub(super) room: RoomId,
+    pub(super) space: StoreSpace,
+    pub(super) request: SharedRequest,
+}
+
+/// Keeps what scripts store. In a cluster, the cluster's engine stands in this place.
+trait Engine: Send {
+    /// Does operations, in order; they are kept all together when this returns, or not at all when it is an error, after
+    /// which the engine is not asked again. `now` is the time since 1970.
+    fn apply(&mut self, now: Duration, batch: &[Operation]) -> Result<Vec<Answer>, String>;
+}
+
+/// Opens the engine.
+type Open = Box<dyn FnMut() -> Result<Box<dyn Engine>, String> + Send>;
+/// Takes the answer.
+type Reply = Box<dyn FnOnce(Answer) + Send>;
+
+/// The store; its thread ends with it.
+pub(super) struct LastingStore {
+    jobs: SyncSender<(Operation, Reply)>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    commits: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl LastingStore {
+    /// The store in a folder. Its file is opened, or made, with the first operation. Without a folder nothing is kept.
+    pub(super) fn in_folder(folder: PathBuf) -> Self {
+        let path = folder.join(FILE);
+        Self::over(Box::new(move || {
+            if folder.as_os_str().is_empty() {
+                return Err("there is no store: data_dir is empty".to_owned());
+            }
+            Ok(Box::new(disk::DiskStore::open(&path)?))
+        }))
+    }
+
+    fn over(open: Open) -> Self {
+        let (jobs, queue) = sync_channel(MAX_QUEUED);
+        let counts = Arc::new(Counts::default());
+        let worker = Worker { open, engine: None, outage: None, counts: counts.clone() };
+        if let Err(error) = std::thread::Builder::new().name("store".into()).spawn(move || worker.run(&queue)) {
+            tracing::error!("the store has no thread: {error}");
+        }
+        Self { jobs, counts }
+    }
+
+    /// Does an operation; `reply` is called with its answer, on another thread or, when too many wait, on this one.
+    pub(super) fn submit(&self, operation: Operation, reply: Reply) {
+        if let Err(TrySendError::Full((_, reply)) | TrySendError::Disconnected((_, reply))) =
+            self.jobs.try_send((operation, reply))
+        {
+            self.counts.failed.fetch_add(1, Ordering::Relaxed);
+            reply(Err("the store is overloaded".to_owned()));
+        }
+    }
+
+    /// Commits, and operations that the store could not do, since the start.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.counts.commits.load(Ordering::Relaxed), self.counts.failed.load(Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for LastingStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LastingStore").field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
+
+struct Worker {
+    open: Open,
+    engine: Option<Box<dyn Engine>>,
+    /// Why the engine failed, and when.
+    outage: Option<(Instant, String)>,
+    counts: Arc<Counts>,
+}
+
+impl Worker {
+    fn run(mut self, queue: &Receiver<(Operation, Reply)>) {
+        while let Ok(first) = queue.recv() {
+            let (batch, replies): (Vec<_>, Vec<_>) =
+                std::iter::once(first).chain(queue.try_iter().take(MAX_BATCH - 1)).unzip();
+            match self.apply(&batch) {
+                Ok(answers) => {
+                    self.counts.commits.fetch_add(1, Ordering::Relaxed);
+                    replies.into_iter().zip(answers).for_each(|(reply, answer)| reply(answer));
+                }
+                Err(message) => {
+                    self.counts.failed.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                    replies.into_iter().for_each(|reply| reply(Err(message.clone())));
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, batch: &[Operation]) -> Result<Vec<Answer>, String> {
+        if let Some((since, message)) = &self.outage
+            && since.elapsed() < PAUSE
+        {
+            return Err(message.clone());
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (open, engine) = (&mut self.open, &mut self.engine);
+        // A damaged file can make an engine panic.
+        let applied = catch_unwind(AssertUnwindSafe(|| {
+            let engine = match engine {
+                Some(engine) => engine,
+                None => engine.insert(open()?),
+            };
+            engine.apply(now, batch)
+        }));
+        let applied = applied.unwrap_or_else(|_| Err("the store is damaged".to_owned()));
+        match &applied {
+            Ok(_) if self.outage.take().is_some() => tracing::info!("the store works again"),
+            Ok(_) => {}
+            Err(message) => {
+                self.engine = None;
+                if self.outage.is_none() {
+                    tracing::error!("{message}; sfu.store raises errors until it works again");
+                }
+                self.outage = Some((Instant::now(), message.clone()));
+            }
+        }
+        applied
+    }
+}

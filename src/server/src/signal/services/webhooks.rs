@@ -1,0 +1,132 @@
+//! The operator's webhook: what happens in rooms, posted to one URL, signed, and repeated until it is taken.
+//!
+//! The form is that of Standard Webhooks: `webhook-id`, `webhook-timestamp` and `webhook-signature`, which is `v1,` and the
+//! base64 of HMAC-SHA256 over `id.timestamp.body`. A message keeps its id when it is repeated. Messages may come in
+//! another order than they were sent, and twice; each has the time at which it happened.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::hmac;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::http::HttpService;
+use crate::config::Config;
+use moonring_policy::output::HttpRequest;
+use moonring_wire::id::RoomId;
+
+/// Messages that are under way or wait to be repeated; further ones are dropped.
+const MAX_WAITING: usize = 4_096;
+/// Tries of one message.
+const MAX_TRIES: u32 = 8;
+/// The pause after the first try; each further one is twice as long, two minutes together.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Time for one try.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where messages go.
+#[derive(Clone)]
+pub(crate) struct WebhookTarget {
+    url: String,
+    key: hmac::Key,
+    first_pause: Duration,
+}
+
+impl WebhookTarget {
+    /// What the configuration says; `None` without a URL.
+    pub(crate) fn of(config: &Config) -> anyhow::Result<Option<Self>> {
+        if config.webhook_url.is_empty() {
+            return Ok(None);
+        }
+        let url = reqwest::Url::parse(&config.webhook_url).context("webhook_url")?;
+        ensure!(matches!(url.scheme(), "http" | "https"), "webhook_url: {url} is neither http nor https");
+        Ok(Some(Self::new(url.into(), config.webhook_secret.0.as_bytes(), FIRST_PAUSE)))
+    }
+
+    pub(super) fn new(url: String, secret: &[u8], first_pause: Duration) -> Self {
+        Self { url, key: hmac::Key::new(hmac::HMAC_SHA256, secret), first_pause }
+    }
+
+    fn request(&self, id: &str, body: &str) -> HttpRequest {
+        let now = unix().to_string();
+        let signature = hmac::sign(&self.key, format!("{id}.{now}.{body}").as_bytes());
+        let headers = [
+            ("content-type", "application/json".to_owned()),
+            ("webhook-id", id.to_owned()),
+            ("webhook-timestamp", now),
+            ("webhook-signature", format!("v1,{}", STANDARD.encode(signature))),
+        ];
+        HttpRequest {
+            method: "POST".into(),
+            url: self.url.clone(),
+            headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+            body: body.as_bytes().to_vec(),
+            timeout: PATIENCE,
+        }
+    }
+}
+
+impl std::fmt::Debug for WebhookTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebhookTarget").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// The webhook; nothing is sent without a target.
+#[derive(Debug)]
+pub(super) struct Webhooks {
+    target: Option<WebhookTarget>,
+    places: Arc<Semaphore>,
+    delivered: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Webhooks {
+    pub(super) fn new(target: Option<WebhookTarget>) -> Self {
+        let places = Arc::new(Semaphore::new(MAX_WAITING));
+        Self { target, places, delivered: AtomicU64::new(0), failed: AtomicU64::new(0) }
+    }
+
+    /// Messages that were taken, and messages that were given up, since the start.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.delivered.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+
+    /// Sends a message, again and again until it is taken or given up.
+    pub(super) async fn send(&self, http: &HttpService, room: RoomId, event: String, data: Value) {
+        let Some(target) = &self.target else { return };
+        let failed = |why: &str| {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%room, event, "the webhook has not been told: {why}");
+        };
+        let Ok(_place) = self.places.try_acquire() else { return failed("too many messages wait") };
+        let id = format!("msg_{:032x}", rand::random::<u128>());
+        let body = json!({ "type": event, "room": room, "timestamp": unix(), "data": data }).to_string();
+        let (mut pause, mut why) = (target.first_pause, String::new());
+        for tries in 1..=MAX_TRIES {
+            match http.serve(&room, target.request(&id, &body)).await {
+                Ok(reply) if (200..300).contains(&reply.status) => {
+                    self.delivered.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+                Ok(reply) => why = format!("status {}", reply.status),
+                Err(error) => why = error,
+            }
+            if tries < MAX_TRIES {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+        }
+        failed(&why);
+    }
+}
+
+/// Seconds since 1970.
+fn unix() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
