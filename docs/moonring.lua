@@ -223,6 +223,10 @@ function sfu.client(id) end
 ---@param except? Client
 function sfu.broadcast(value, except) end
 
+---Lets only the loudest `n` of the room be heard at once; nil lets everybody.
+---@param n? integer
+function sfu.set_audio_last_n(n) end
+
 ---Tells the operator's webhook, once the hook has ended.
 ---@param event string letters, digits, '_', '.', '-'
 ---@param data Json

@@ -25,7 +25,7 @@ export type Source = 'camera' | 'microphone' | 'screen' | 'screen_audio' | 'othe
 export type CodecName = 'opus' | 'vp8' | 'vp9' | 'h264' | 'av1';
 
 /** Why nothing is sent of a track that a client has subscribed to. */
-export type PauseReason = 'bandwidth' | 'hidden';
+export type PauseReason = 'bandwidth' | 'hidden' | 'overload';
 
 /** What everybody is told of a track. */
 export type TrackInfo = {

@@ -139,8 +139,9 @@ export function mark(client) {
       const paused = page.client?.paused.get(id);
       if (kind === 'audio' && tile.audio.has(id) && muted) notes.push('muted');
       if (tile.video !== id) continue;
-      tile.hide(muted || paused === 'bandwidth');
+      tile.hide(muted || paused === 'bandwidth' || paused === 'overload');
       if (paused === 'bandwidth') notes.push('no picture: too little bandwidth');
+      if (paused === 'overload') notes.push('no picture: the server is overloaded');
     }
     tile.say(notes.join(', '));
   }

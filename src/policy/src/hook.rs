@@ -161,6 +161,8 @@ pub enum Action {
     SetMaxLayer { client: ClientId, track: TrackId, layer: Option<u8> },
     /// `client:mute(track)` and `client:unmute(track)`.
     SetMuted { client: ClientId, track: TrackId, muted: bool },
+    /// `sfu.set_audio_last_n(n)`: how many of the room are heard at once; `None`: everybody.
+    SetAudioLastN { n: Option<usize> },
     /// `sfu.close(reason)`.
     CloseRoom { reason: String },
     /// `sfu.webhook(event, data)`.

@@ -332,6 +332,7 @@ G.sfu = {
     return check(call(broadcast, value, except))
   end,
   close = host(H.close), flush = host(H.flush), webhook = host(H.webhook),
+  set_audio_last_n = host(H.set_audio_last_n),
   now = host(H.now),
   set_timeout = host(H.set_timeout), set_interval = host(H.set_interval), clear = host(H.clear),
   sleep = waiting(H.sleep), http = waiting(H.http),

@@ -99,6 +99,8 @@ settings! {
     dtls13 ["MOONRING_DTLS13"]: Dtls13 = Dtls13::Fast;
     /// Send H.264 to clients that offer another profile of it, too, and leave it to their decoders
     h264_any_profile ["MOONRING_H264_ANY_PROFILE", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;
+    /// How many of a room are heard at once, the loudest; 0: everybody
+    audio_last_n ["MOONRING_AUDIO_LAST_N"]: usize = 0;
 
     /// Folder of the policy scripts
     scripts_dir ["MOONRING_SCRIPTS_DIR"]: PathBuf = PathBuf::from("./scripts");
@@ -308,6 +310,7 @@ impl Config {
             ("ping_interval_s", self.ping_interval_s, 1, 3600),
             ("resume_s", self.resume_s, 0, 600),
             ("shutdown_grace_s", self.shutdown_grace_s, 0, 3600),
+            ("audio_last_n", self.audio_last_n as u64, 0, 1000),
             ("resend_ms", self.resend_ms, 0, 60_000),
             ("sound_hold_ms", self.sound_hold_ms, 0, 20),
             ("resend_kib", self.resend_kib as u64, 0, 1024 * 1024),

@@ -52,6 +52,8 @@ pub trait Core {
     fn poll_event(&mut self) -> Option<Event>;
     /// The socket's counters since the start, once a tick that did something.
     fn record_io(&mut self, _io: &IoStats) {}
+    /// A tick ended at `now` and took `busy`; `is_behind`: it left datagrams in the receive queue.
+    fn note_tick(&mut self, _now: Instant, _busy: Duration, _is_behind: bool) {}
     /// A call panicked: end what caused it. A datagram's sender is named, the rest the core knows.
     fn handle_panic(&mut self, now: Instant, phase: Phase, out: &mut SendBatch);
     /// [`Core::handle_panic`] panicked, too: throw away what cannot be trusted any more.

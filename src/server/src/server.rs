@@ -170,6 +170,7 @@ fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certi
         max_tracks_per_client: config.tracks_per_client,
         codecs: base.codecs,
         h264_any_profile: config.h264_any_profile,
+        audio_last_n: (config.audio_last_n > 0).then_some(config.audio_last_n),
         webhooks: !config.webhook_url.is_empty(),
         max_bitrate_bps: base.max_bitrate_bps,
         sound_hold: Duration::from_millis(config.sound_hold_ms),

@@ -63,10 +63,16 @@ drop_reasons! {
     SrtcpBad = "srtcp_bad",
     /// A compound RTCP packet that does not parse.
     RtcpMalformed = "rtcp_malformed",
+    /// Sound of somebody who is not among the loudest of the room, of whom only some are heard.
+    NotLoudest = "not_loudest",
     /// A packet of a muted or unpublished track.
     Muted = "muted",
     /// The tick's bound on work was reached.
     Overload = "overload",
+    /// Video that there was no time for: it had waited for too long, or the shard left its layer out.
+    Shed = "shed",
+    /// A packet asked for again while there was no time for all that was to be sent first.
+    ResendShed = "resend_shed",
     /// The socket did not take it.
     SendFailed = "send_failed",
 }

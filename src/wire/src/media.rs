@@ -251,6 +251,8 @@ pub enum PauseReason {
     Bandwidth,
     /// The client does not show it.
     Hidden,
+    /// The server has no time for it.
+    Overload,
 }
 
 #[cfg(test)]

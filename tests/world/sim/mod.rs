@@ -1,6 +1,7 @@
 //! A simulated world: one shard, clients, a bad network between them, virtual time. No sockets, and the same seed makes
 //! the same world.
 
+pub(crate) mod cpu;
 pub(crate) mod flows;
 pub(crate) mod net;
 pub(crate) mod raw;
@@ -23,6 +24,7 @@ use moonring_wire::packet::SendBatch;
 use moonring_wire::rtp::header::Header;
 use moonring_wire::transport::dtls::Certificate;
 
+use cpu::Cpu;
 pub(crate) use net::seed;
 use net::{Link, Net, Seals};
 use raw::Raw;
@@ -119,6 +121,8 @@ pub(crate) struct World {
     /// Bytes that the server has sent to each address.
     sent_to: HashMap<SocketAddr, u64>,
     pub(crate) seals: Seals,
+    /// What the shard's work takes; without one it takes no time.
+    pub(crate) cpu: Option<Cpu>,
     out: SendBatch,
 }
 
@@ -189,6 +193,7 @@ impl World {
             answered: 0,
             sent_to: HashMap::new(),
             seals: Seals::default(),
+            cpu: None,
             out: SendBatch::new(1 << 20, 1_024),
         }
     }
@@ -240,14 +245,8 @@ impl World {
             };
             member.feeds.iter().map(|(_, feed)| feed.next_at()).chain(device)
         });
-        let next = members.chain(self.shard.poll_timeout()).chain(self.net.next_at()).min();
+        let next = members.chain(self.served_at()).chain(self.net.next_at()).min();
         next.map(|at| at.max(self.now))
-    }
-
-    fn forward(&mut self, server: SocketAddr) {
-        while self.shard.forward(self.now, &mut self.out) {
-            self.flush(server);
-        }
     }
 
     /// Everything that is due now, in the order of the event loop's tick.
@@ -257,23 +256,18 @@ impl World {
             assert!(round < 1_000, "somebody's timer is due again and again");
             while let Some(mut datagram) = self.net.due(self.now) {
                 if datagram.to == server {
-                    self.shard.handle_datagram(self.now, datagram.from, &mut datagram.bytes, &mut self.out);
+                    self.arrive(datagram);
                 } else if let Some(member) = self.members.iter_mut().find(|m| m.address == datagram.to) {
                     member.receive(self.now, &mut datagram.bytes);
                 }
             }
-            self.forward(server);
-            if self.shard.poll_timeout().is_some_and(|at| at <= self.now) {
-                self.shard.handle_timeout(self.now, &mut self.out);
-                self.forward(server);
-            }
-            self.flush(server);
+            self.serve(server);
             self.take_events();
             for member in &mut self.members {
                 member.act(self.now, server, &mut self.net);
             }
             let due = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
-            if !due(self.net.next_at()) && !due(self.shard.poll_timeout()) {
+            if !due(self.net.next_at()) && !due(self.served_at()) {
                 return;
             }
         }

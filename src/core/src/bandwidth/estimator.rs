@@ -5,33 +5,22 @@ use std::time::{Duration, Instant};
 use super::delay::{DelayObserver, Usage};
 use super::feedback::{Feedback, FeedbackError, MAX_STATUSES};
 use super::loss::LossObserver;
-use super::probe::{Probe, ProbeId, Prober, Purpose};
+use super::probe::{Probe, ProbeId, Prober};
 use super::rate::{RateControl, Signals};
 use super::sent::{Fate, SentRing};
 use super::throughput::{Acked, Throughput};
 use clock::ArrivalClock;
+use probing::PROBE_INTERVAL_US;
 use sending::SendRate;
 use silence::Silence;
 
 mod clock;
+mod probing;
 mod sending;
 mod silence;
 
-/// The first probes, relative to the rate it starts with.
-const FIRST_PROBES: [f64; 2] = [3.0, 6.0];
-/// A probe for more: every so often, and longer after one that found nothing, up to [`MAX_PROBE_INTERVAL_US`].
-const PROBE_INTERVAL_US: i64 = 2_200_000;
-const MAX_PROBE_INTERVAL_US: i64 = 3_600_000;
-/// The soonest that a greater wish is probed for after the last probe.
-const WISH_INTERVAL_US: i64 = 500_000;
-/// A probe relative to the target: when the target is used up, and when it is not.
-const PROBE_STEP: (f64, f64) = (1.5, 2.0);
-/// A probe for less than this factor of the target is not worth it: to verify, and to search.
-const LEAST_STEP: (f64, f64) = (1.02, 1.1);
-/// The highest probe relative to what is wanted, so that there is a gap above what is sent.
-const ABOVE_WANTED: f64 = 1.25;
-/// No probe into a queue longer than this (and the jitter), in microseconds.
-const PROBE_QUEUE_US: i64 = 15_000;
+/// A shorter queue than this, in microseconds, is none.
+const CALM_QUEUE_US: i64 = 15_000;
 /// Less than this part of the target sent: the sender, not the path, limits the rate.
 const LIMITED_BELOW: f64 = 0.8;
 /// For so long after transport-wide feedback REMB is ignored.
@@ -95,12 +84,19 @@ pub struct Estimator {
     max: f64,
     wanted: f64,
     probe_interval: i64,
+    /// Until then short probes are not believed.
+    misled_until: i64,
+    /// When the last of those probes got through.
+    promised_at: Option<i64>,
+    is_starved: bool,
     next_probe_at: i64,
     /// Statuses that may still be told.
     credit: u32,
     /// The index after the highest told of.
     told: u64,
     feedback_at: Option<i64>,
+    /// When the newest packet was sent that was told of.
+    acknowledged: i64,
     started: bool,
 }
 
@@ -126,10 +122,14 @@ impl Estimator {
             max,
             wanted: 0.0,
             probe_interval: PROBE_INTERVAL_US,
+            misled_until: 0,
+            promised_at: None,
+            is_starved: false,
             next_probe_at: PROBE_INTERVAL_US,
             credit: MAX_CREDIT,
             told: 0,
             feedback_at: None,
+            acknowledged: 0,
             started: false,
         }
     }
@@ -204,6 +204,7 @@ impl Estimator {
         self.loss.on_report(now, report.said.received, report.said.lost, report.recovered);
         if let Some(sent) = report.newest_sent {
             let sample = (now - sent).max(0);
+            self.acknowledged = self.acknowledged.max(sent);
             self.rtt = Some(self.rtt.map_or(sample, |rtt| rtt + (sample - rtt) / 8));
         }
         if let Some(before) = self.silence.on_feedback(now, report.lost_much()) {
@@ -230,24 +231,7 @@ impl Estimator {
             self.delay.accept_queue();
             self.loss.be_strict(now);
         }
-        while let Some(result) = self.probes.result(now, self.told) {
-            let before = self.rate.target();
-            if let Some((bps, purpose)) = self.rate.on_probe(&result, &signals) {
-                self.plan(bps, purpose);
-            }
-            let found = self.rate.target() > before * 1.02;
-            self.probe_interval =
-                if found { PROBE_INTERVAL_US } else { (self.probe_interval * 5 / 4).min(MAX_PROBE_INTERVAL_US) };
-        }
-    }
-
-    fn plan(&mut self, bps: f64, purpose: Purpose) {
-        let highest = (self.wanted * ABOVE_WANTED).min(self.max);
-        let bps = bps.min(highest);
-        let least = if purpose == Purpose::Verify { LEAST_STEP.0 } else { LEAST_STEP.1 };
-        if bps > self.rate.target() * least {
-            self.probes.plan(bps, purpose);
-        }
+        self.take_probes(now, &signals);
     }
 
     /// Takes in a REMB of `bps`. It is the target while no transport-wide feedback comes.
@@ -266,17 +250,6 @@ impl Estimator {
         }
     }
 
-    /// Sets what would be sent if it could, in bit/s. Nothing is probed for beyond it.
-    pub fn set_wanted(&mut self, now: Instant, bps: u64) {
-        let now = self.micros(now);
-        let more = bps as f64 > self.wanted;
-        self.wanted = bps as f64;
-        let last = self.probes.last_at().unwrap_or(now - WISH_INTERVAL_US);
-        if more && self.started && self.wanted > self.rate.target() {
-            self.next_probe_at = self.next_probe_at.min(last + WISH_INTERVAL_US);
-        }
-    }
-
     /// Lets time pass: backs off when feedback has stopped, and returns a probe to send when one is due.
     pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
         let now = self.micros(now);
@@ -289,30 +262,6 @@ impl Estimator {
         self.probes.expire(now);
         self.plan_when_due(now);
         self.probes.take(now, self.delay.variation_us())
-    }
-
-    fn plan_when_due(&mut self, now: i64) {
-        if !self.started {
-            if self.wanted > 0.0 {
-                self.started = true;
-                FIRST_PROBES.iter().for_each(|factor| self.plan(self.start * factor, Purpose::Start));
-            }
-            return;
-        }
-        if now < self.next_probe_at || self.probes.is_busy() {
-            return;
-        }
-        let calm = !self.silence.is_silent()
-            && self.rate.is_calm(now)
-            && self.delay.usage() != Usage::Over
-            && self.delay.standing_queue_us() < PROBE_QUEUE_US + self.delay.jitter_us();
-        if calm && self.feedback_at.is_some() {
-            let step = if self.is_application_limited() { PROBE_STEP.1 } else { PROBE_STEP.0 };
-            self.plan(self.rate.target() * step, Purpose::Search);
-            // Several senders should not probe at the same time for ever.
-            let spread = (now.wrapping_mul(0x9E37_79B9) >> 8 & 0xFF) * self.probe_interval / 1024;
-            self.next_probe_at = now + self.probe_interval - spread;
-        }
     }
 
     /// When `poll_probe` has something to do next; `None`: nothing has been sent or wanted.
@@ -350,6 +299,21 @@ impl Estimator {
     /// How long packets wait in front of the bottleneck beyond the shortest wait of the last 20 seconds.
     pub fn queue(&self) -> Duration {
         Duration::from_micros(self.delay.standing_queue_us() as u64)
+    }
+
+    /// When the newest packet was sent that feedback has told of.
+    pub fn acknowledged_until(&self) -> Instant {
+        self.epoch + Duration::from_micros(self.acknowledged.max(0) as u64)
+    }
+
+    /// True while less is sent than what arrives, so that a queue drains.
+    pub fn is_draining(&self) -> bool {
+        !self.rate.is_growing()
+    }
+
+    /// True when no queue stands in front of the bottleneck, beyond what the noise of the path's delay explains.
+    pub fn is_calm(&self) -> bool {
+        self.delay.standing_queue_us() < CALM_QUEUE_US + self.delay.jitter_us()
     }
 
     /// What arrived over the last half a second, in bit/s.

@@ -25,5 +25,5 @@ mod throughput;
 
 pub use estimator::{Acknowledged, Estimator, Settings};
 pub use feedback::{Arrival, Feedback, FeedbackError};
-pub use pacer::{MAX_QUEUE_TIME, MAX_RUN, Pacer};
+pub use pacer::{MAX_QUEUE_TIME, MAX_RUN, PACE_PER_TARGET, Pacer};
 pub use probe::{Probe, ProbeId};

@@ -8,7 +8,7 @@ pub const MAX_RUN: usize = 64 * 1024;
 pub const MAX_QUEUE_TIME: Duration = Duration::from_millis(250);
 /// The pace relative to the target, as libwebrtc's: frames leave in 40 % of their time, and what is ahead of the
 /// estimate for an instant (key frames) is not held up.
-const PACE_PER_TARGET: f64 = 2.5;
+pub const PACE_PER_TARGET: f64 = 2.5;
 /// How much budget can be saved up, in time at the pace. It covers the longest tick.
 const BURST: Duration = Duration::from_millis(10);
 /// The least that can be saved up: one packet.

@@ -10,8 +10,10 @@ const DURATION_US: i64 = 33_000;
 const MIN_PACKETS: u16 = 5;
 /// The least bytes: five small packets.
 const MIN_BYTES: f64 = 1250.0;
-/// The jitter of the path prolongs a probe, at most by this.
-const MAX_LONGER_US: i64 = 45_000;
+/// Twice the jitter of the path prolongs a probe, by at most so many bits: those of a fast path would fill its queue.
+const LONGER_BITS: f64 = 300_000.0;
+const MIN_LONGER_US: i64 = 20_000;
+const MAX_LONGER_US: i64 = 90_000;
 /// Part of a probe that must have arrived.
 const ARRIVED: f64 = 0.8;
 /// Below this part of the rate it was sent at, a probe arrived at the rate of the bottleneck, and its queue grew.
@@ -170,7 +172,8 @@ impl Prober {
         let plan = self.planned[0].take()?;
         self.planned.rotate_left(1);
         let shortest = if plan.purpose == Purpose::Start { START_US } else { DURATION_US };
-        let duration = shortest + jitter_us.clamp(0, MAX_LONGER_US);
+        let longest = ((LONGER_BITS * 1e6 / plan.bps) as i64).clamp(MIN_LONGER_US, MAX_LONGER_US);
+        let duration = shortest + (2 * jitter_us).clamp(0, longest);
         let min_bytes = (plan.bps / 8e6 * duration as f64).max(MIN_BYTES);
         let duration = (min_bytes * 8e6 / plan.bps) as i64;
         let (id, min_bytes) = (ProbeId(self.next_id), min_bytes as u32);
@@ -228,6 +231,11 @@ impl Prober {
                 *place = None;
             }
         }
+    }
+
+    /// Forgets the probes that have not begun.
+    pub(super) fn forget_planned(&mut self) {
+        self.planned = [None; 2];
     }
 
     /// Forgets everything: the path is not what it was.

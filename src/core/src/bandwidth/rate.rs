@@ -209,7 +209,8 @@ impl RateControl {
         } else {
             self.changed_at = signals.now;
         }
-        if let Some(lost) = signals.too_much_lost {
+        // What a queue that is being drained has lost is answered already, by what arrived.
+        if let Some(lost) = signals.too_much_lost.filter(|_| self.is_growing()) {
             self.lower(self.target * (1.0 - lost) * LOSS_MARGIN);
             self.decreased_at = signals.now;
             self.hold_until = signals.now + LOSS_HOLD_US + signals.rtt_us.min(1_000_000);
@@ -344,6 +345,14 @@ impl RateControl {
         self.target = bps.clamp(self.min, self.max);
         self.stable = self.target;
         self.phase = Phase::Grow;
+    }
+
+    /// The path has carried `bps` for a while, without a queue: it is not the link that was full at less.
+    pub(super) fn confirm(&mut self, bps: f64) {
+        self.link = self.link.filter(|link| bps < *link * (1.0 + LINK_RANGE));
+        if self.phase == Phase::Grow && bps > self.target {
+            self.set(bps);
+        }
     }
 
     /// Lowers the target, but to no less than the minimum.

@@ -75,13 +75,17 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     };
     let (ramping, starts_low, climbing) = (path.is_ramping(now), path.starts_low(), path.is_new(now));
     let mut kept = allocate(keep, &choices);
-    // A dip of the estimate, after a key frame or a probe, is no reason to take the last layer away.
-    let nearly = (keep as f64 * NEARLY) as u64;
+    // A dip of the estimate, after a key frame or a probe, is no reason to take the last layer away, and neither is an
+    // estimate below what gets through without a queue.
+    let nearly = (keep.saturating_add(sound) as f64 * NEARLY) as u64;
+    let nearly = nearly.saturating_sub(sound);
+    let is_calm = path.is_calm();
     for ((choice, kept), nearly) in choices.iter().zip(&mut kept).zip(allocate(nearly, &choices)) {
         let Some(forward) = &mut outbound.forwards[choice.place] else { continue };
         let tight = &mut forward.allotted.tight;
         *tight = kept.map_or(tight.or(Some(now)), |_| None);
-        let is_dip = tight.is_some_and(|since| now.saturating_duration_since(since) < DIP);
+        let is_sent = choice.current.is_some_and(|layer| choice.rate(layer) > 0);
+        let is_dip = tight.is_some_and(|since| now.saturating_duration_since(since) < DIP) || (is_calm && is_sent);
         *kept = kept.or(nearly.and(choice.active(0)).filter(|_| is_dip));
     }
     let raised = if starts_low { choices.iter().map(|c| c.active(0)).collect() } else { allocate(raise, &choices) };
@@ -89,9 +93,14 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
         let forward = outbound.forwards[choice.place].as_ref()?;
         decide((now, climbing), forward, choice, keep, raise).or(choice.active(0).filter(|_| ramping))
     };
-    let mut layers: Vec<_> = choices.iter().zip(kept).zip(raised).map(decide).collect();
+    let mut layers: Vec<_> = choices.iter().zip(kept.iter().copied()).zip(raised).map(decide).collect();
+    if raised_bps(&choices, &layers).is_none() && path.promises_more(now) {
+        // Whether the path carries more than the estimate, a rehearsal tells: of all that there is.
+        let raised = allocate(u64::MAX, &choices);
+        layers = choices.iter().zip(kept.iter().copied()).zip(raised).map(decide).collect();
+    }
     if let Some(bps) = raised_bps(&choices, &layers)
-        && !path.may_raise_to(now, bps + sound)
+        && !path.may_raise_to(now, bps + sound, current_bps(&choices) + sound)
     {
         put_off(&choices, &mut layers);
     }
@@ -106,7 +115,7 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     let is_starved = |f: &Forward| f.allotted.paused == Some(PauseReason::Bandwidth);
     let is_starved = outbound.forwards.iter().flatten().any(is_starved);
     if let Some(path) = outbound.congestion.as_deref_mut() {
-        path.set_starved(is_starved);
+        path.set_starved(now, is_starved);
     }
     changed
 }
@@ -123,7 +132,9 @@ fn choices(now: Instant, outbound: &Outbound, tracks: &SlotMap<TrackKey, Track>)
 fn choice(now: Instant, place: usize, forward: &Forward, track: &Track) -> Choice {
     let limits = forward.limits;
     let limit = [limits.client, limits.policy, limits.view].into_iter().flatten().fold(track.top_layer(), u8::min);
-    let rate = |layer: &Layer| if layer.is_active(now) { layer.bitrate_bps.max(1) } else { 0 };
+    let limit = limit.min(track.kept_layers.saturating_sub(1));
+    let is_kept = track.kept_layers > 0;
+    let rate = |layer: &Layer| if is_kept && layer.is_active(now) { layer.bitrate_bps.max(1) } else { 0 };
     let area = forward.allotted.view.map_or(320 * 180, |(width, height)| width.saturating_mul(height));
     // A shared screen is what a meeting is about.
     let priority = if track.info.source == Source::Screen { area.saturating_mul(4) } else { area };
@@ -196,6 +207,11 @@ fn raised_bps(choices: &[Choice], layers: &[Option<u8>]) -> Option<u64> {
     is_raised.then(|| choices.iter().zip(layers).map(rate).sum())
 }
 
+/// What the layers that are sent now take together, in bit/s.
+fn current_bps(choices: &[Choice]) -> u64 {
+    choices.iter().filter_map(|choice| choice.current.map(|layer| choice.rate(layer))).sum()
+}
+
 /// Leaves what would be raised as it is. What is paused begins with its lowest layer.
 fn put_off(choices: &[Choice], layers: &mut [Option<u8>]) {
     for (choice, layer) in choices.iter().zip(layers) {
@@ -214,6 +230,7 @@ fn apply(now: Instant, forward: &mut Forward, track: &mut Track, choice: &Choice
     let is_hidden = forward.allotted.view == Some((0, 0));
     let paused = match layer {
         _ if is_hidden => Some(PauseReason::Hidden),
+        _ if track.kept_layers == 0 => Some(PauseReason::Overload),
         None => Some(PauseReason::Bandwidth),
         Some(_) => None,
     };
@@ -222,6 +239,8 @@ fn apply(now: Instant, forward: &mut Forward, track: &mut Track, choice: &Choice
         let target = track.best_layer(now, layer);
         if was.is_some() {
             forward.restart(track);
+            // Back on a promise: the estimate has some time to follow.
+            forward.allotted.tight = Some(now);
         }
         if forward.target() != target {
             // The way up at the start is not held up: only the changes of a picture that is seen are.

@@ -7,9 +7,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::rehearsal::{Rehearsals, Seen};
-use super::repairs::RepairBudget;
-use crate::bandwidth::{Estimator, Pacer, Probe, ProbeId, Settings};
+use super::rehearsal::{Rehearsals, Seen, Verdict};
+use super::repairs::{ASSUMED_RTT, RepairBudget};
+use crate::bandwidth::{Estimator, PACE_PER_TARGET, Pacer, Probe, ProbeId, Settings};
 
 /// Bytes of IP and UDP headers around each datagram.
 const DATAGRAM_OVERHEAD: usize = 28;
@@ -19,6 +19,8 @@ const FEEDBACK_PATIENCE: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How long nothing may be sent on a path that starves.
 const TRICKLE_INTERVAL: Duration = Duration::from_millis(100);
+/// More lost than this is not calm.
+const TOLERATED_LOSS: f32 = 0.1;
 /// Between two slices of a probe.
 const PROBE_SLICE: Duration = Duration::from_millis(1);
 /// Between two slices of a rehearsal.
@@ -58,6 +60,8 @@ pub struct ProbeSlice {
     pub probe: Option<ProbeId>,
     /// How much.
     pub bytes: usize,
+    /// How long its packets may be: a probe that is to be short takes no more than so many bytes in each.
+    pub packet_bytes: usize,
 }
 
 /// One client's path.
@@ -71,6 +75,8 @@ pub struct Congestion {
     began: Option<Instant>,
     polled: Instant,
     last_sent: Option<Instant>,
+    /// What the lowest layers take, with what their key frames take.
+    floor_bps: u64,
     /// Something is paused because it does not fit.
     is_starved: bool,
     /// Transport-wide feedback has come: a REMB no longer counts.
@@ -96,6 +102,7 @@ impl Congestion {
             began: None,
             polled: now,
             last_sent: None,
+            floor_bps: 0,
             is_starved: false,
             has_feedback: false,
             remb: None,
@@ -158,8 +165,14 @@ impl Congestion {
             self.control = Control::Estimated;
             (self.has_feedback, self.remb, self.leaves_out_sound) = (true, None, false);
             self.pace(now);
+            let sent = self.estimator.acknowledged_until();
             let (queue, loss) = (self.estimator.queue(), self.estimator.loss());
-            self.rehearsals.observe(now, Seen { queue, loss, target_bps: self.estimator.target_bps() });
+            let seen = Seen { queue, loss, sent, is_draining: self.estimator.is_draining() };
+            match self.rehearsals.observe(now, seen) {
+                Some(Verdict::Passed(bps)) => self.estimator.confirm(bps),
+                Some(Verdict::Failed) => self.estimator.probes_mislead(now),
+                None => {}
+            }
         }
         told
     }
@@ -185,27 +198,31 @@ impl Congestion {
         self.estimator.on_rtt(rtt);
     }
 
-    /// Says what would be sent if it could; probes go no further. `floor_bps` is what must pass while the path is
-    /// still unknown: the lowest layers.
+    /// Says what would be sent if it could; probes go no further. `floor_bps` is what must pass: the lowest layers, with
+    /// room for their key frames.
     pub fn set_wanted(&mut self, now: Instant, wanted_bps: u64, floor_bps: u64) {
         // Who is sent no pictures says nothing new of them: what is paused by an old estimate would be so for ever.
         if self.remb.is_some_and(|at| now.saturating_duration_since(at) >= REMB_LIFE) {
             (self.remb, self.leaves_out_sound, self.control) = (None, false, Control::None);
         }
         self.estimator.set_wanted(now, wanted_bps);
-        let ramping = self.began.is_none_or(|at| now.saturating_duration_since(at) < RAMP);
-        let least = if ramping { floor_bps } else { 0 };
-        self.pacer.set_target(now, self.estimator.target_bps().max(least));
+        self.floor_bps = floor_bps;
+        self.pace(now);
     }
 
     /// Says whether something is paused because it does not fit. Then the path is kept measured, though little or
     /// nothing is sent over it.
-    pub fn set_starved(&mut self, is_starved: bool) {
+    pub fn set_starved(&mut self, now: Instant, is_starved: bool) {
         self.is_starved = is_starved;
+        self.estimator.set_starved(now, is_starved);
     }
 
     fn pace(&mut self, now: Instant) {
-        self.pacer.set_target(now, self.estimator.target_bps());
+        // The lowest layers are not held up by a dip of the estimate: what is paused on the way is a freeze for sure.
+        let ramping = self.began.is_none_or(|at| now.saturating_duration_since(at) < RAMP);
+        let least = if ramping { self.floor_bps } else { (self.floor_bps as f64 / PACE_PER_TARGET) as u64 };
+        self.pacer.set_target(now, self.estimator.target_bps().max(least));
+        self.repairs.limit(self.estimator.target_bps());
     }
 
     /// True when what is sent is held to an estimate.
@@ -238,13 +255,24 @@ impl Congestion {
         self.is_controlled().then(|| self.estimator.target_bps())
     }
 
-    /// Whether layers that take `bps` together may be sent instead of lower ones. If that is more than the path has
-    /// carried of late, it is rehearsed first, and the answer is yes some tenths of a second later.
-    pub fn may_raise_to(&mut self, now: Instant, bps: u64) -> bool {
+    /// Whether layers that take `bps` together may be sent instead of lower ones, that take `before`. If that is more
+    /// than the path has carried of late, it is rehearsed first, and the answer is yes some tenths of a second later.
+    pub fn may_raise_to(&mut self, now: Instant, bps: u64, before: u64) -> bool {
         // Without transport-wide feedback nothing would tell how it went.
         let Some(arrived) = self.estimator.throughput_bps() else { return true };
         // While a probe is under way the answer may be another in a moment.
-        arrived >= bps || (self.running.is_none() && self.rehearsals.may_send(now, bps))
+        let is_calm = self.running.is_none() && self.estimator.is_calm() && !self.is_starved;
+        (arrived >= bps && is_calm) || self.rehearsals.may_send(now, bps, before, is_calm)
+    }
+
+    /// True when what is sent gets through without a queue.
+    pub fn is_calm(&self) -> bool {
+        self.estimator.is_calm() && self.estimator.loss() < TOLERATED_LOSS
+    }
+
+    /// True when the path may carry more than the estimate: only a rehearsal can tell.
+    pub fn promises_more(&self, now: Instant) -> bool {
+        self.estimator.promises_more(now)
     }
 
     /// The smoothed round trip, once measured.
@@ -269,8 +297,9 @@ impl Congestion {
             return None;
         }
         self.rehearsals.expire(now);
-        if let Some(bytes) = self.rehearsals.due(now) {
-            return Some(ProbeSlice { probe: None, bytes });
+        if let Some(bytes) = self.rehearsals.due(now, self.estimator.rtt().unwrap_or(ASSUMED_RTT)) {
+            let slice = ProbeSlice { probe: None, bytes, packet_bytes: 0 };
+            return if bytes > 0 { Some(slice) } else { self.trickle(now) };
         }
         if self.running.is_none() {
             let Some(probe) = self.estimator.poll_probe(now) else { return self.trickle(now) };
@@ -288,13 +317,14 @@ impl Congestion {
             self.running = None;
             return None;
         }
-        Some(ProbeSlice { probe: Some(probe.id), bytes: due.saturating_sub(bytes) as usize })
+        let packet_bytes = (probe.min_bytes / u32::from(probe.min_packets)) as usize;
+        Some(ProbeSlice { probe: Some(probe.id), bytes: due.saturating_sub(bytes) as usize, packet_bytes })
     }
 
     /// While all that is wanted is paused, nothing would tell that the path has recovered.
     fn trickle(&self, now: Instant) -> Option<ProbeSlice> {
         let is_quiet = self.last_sent.is_none_or(|at| now.saturating_duration_since(at) >= TRICKLE_INTERVAL);
-        (self.is_starved && is_quiet).then_some(ProbeSlice { probe: None, bytes: 1 })
+        (self.is_starved && is_quiet).then_some(ProbeSlice { probe: None, bytes: 1, packet_bytes: 0 })
     }
 
     /// When [`Self::poll_probe`] has something to do.
@@ -302,7 +332,7 @@ impl Congestion {
         if !self.is_controlled() {
             return None;
         }
-        if self.rehearsals.due(self.polled).is_some() {
+        if self.rehearsals.is_running() {
             return Some(self.polled + REHEARSAL_SLICE);
         }
         if let Some(running) = &self.running {

@@ -9,6 +9,8 @@
 //! | [`kept_headers`] | what a resend without RTX needs beside the history |
 //! | [`indexes`], [`pictures`] | numbering that stays continuous when layers are switched |
 //! | [`congestion`], [`allocation`] | what a receiver's path carries; which layers it gets of that |
+//! | [`rehearsal`] | a higher layer's rate, tried with padding before the layer is sent |
+//! | [`load`] | how much of the video a shard has time for |
 //! | [`sound`] | makes one send of the sound of several speakers |
 //! | [`probing`], [`resends`], [`repairs`] | what is sent beyond the media: probes for more, packets asked for again, and how many of them |
 //! | [`reports`], [`speakers`] | RTCP reports and feedback; who speaks |
@@ -21,6 +23,7 @@ pub mod forward;
 pub mod history;
 pub mod indexes;
 pub mod kept_headers;
+pub mod load;
 pub mod negotiation;
 pub mod pictures;
 pub mod probing;

@@ -18,6 +18,8 @@ use moonring_wire::rtp::header::{NewHeader, pad, write_header};
 const RECENT_PACKETS: u16 = 16;
 /// Bytes of padding in a packet that is nothing else; libwebrtc sends as many.
 const PADDING: u8 = 224;
+/// A probe of packets of this length takes packets of the past, which are of any length; a shorter one takes padding.
+const LONG_ENOUGH: usize = 1_000;
 /// Most packets of one slice: what a tick has time for.
 const MAX_PACKETS: usize = 64;
 
@@ -40,6 +42,8 @@ pub fn send_due(moment: Moment, client: &mut Client, tracks: &SlotMap<TrackKey, 
             return;
         }
         let newest = outbound.forwards[place].as_ref().and_then(|f| f.newest_sequence());
+        // Longer packets would make a probe of a slow path longer than it is to be.
+        let newest = newest.filter(|_| due.packet_bytes >= LONG_ENOUGH);
         let again = newest.zip(due.probe).map_or(0, |(newest, probe)| {
             let sequence = newest.wrapping_sub(n as u16 % RECENT_PACKETS);
             resends::resend(moment, (outbound, place as u16), (tracks, to), (sequence, Some(probe)), out)

@@ -1,6 +1,8 @@
 //! A higher layer is rehearsed before it is sent: padding fills up what is sent to the rate that it would take, for as
 //! long as it takes to empty a token bucket on the way. Probes are too short for that: through a bucket of 8 kB (a shaped
-//! access line) they pass at any rate, and the layer that they promised freezes. A rehearsal that fails costs a short queue.
+//! access line) they pass at any rate, and the layer that they promised freezes. What is far beyond what has arrived so
+//! far is rehearsed in steps, each of them from what the one before has shown to pass, so that one that fails leaves a
+//! queue that nobody sees.
 
 use std::time::{Duration, Instant};
 
@@ -8,16 +10,28 @@ use std::time::{Duration, Instant};
 const BUCKET_BITS: f64 = 64_000.0;
 /// How often it is sent, so that what goes beyond the link shows, though it is little more than the link carries.
 const BUCKETS: f64 = 5.0;
+/// And on the way up in large steps: what goes beyond the link goes far beyond it.
+const BUCKETS_OF_STEP: f64 = 3.0;
 /// The range of how long a rehearsal takes.
-const DURATION_S: (f64, f64) = (0.3, 1.0);
+const DURATION_S: (f64, f64) = (0.3, 1.5);
+/// The next step, relative to what is known to pass, below [`NARROW_BPS`] and above: on a narrow link a moment of too
+/// much is a long queue.
+const STEP: (f64, f64) = (1.5, 2.0);
+const NARROW_BPS: u64 = 450_000;
+/// The same where more has failed before: what is beyond the link by little leaves a short queue.
+const CAREFUL_STEP: f64 = 1.4;
 /// A queue longer than this ends it: the link carries less.
-const QUEUE: Duration = Duration::from_millis(50);
+const QUEUE: Duration = Duration::from_millis(30);
 /// And so does a greater loss.
 const LOSS: f32 = 0.08;
+/// Without feedback for this long, and a round trip, nothing is added: what is late waits in a queue.
+const FEEDBACK_GAP: Duration = Duration::from_millis(110);
+/// The end of a rehearsal of which feedback need not tell: the last packet leaves a moment before.
+const LAST: Duration = Duration::from_millis(20);
 /// How long the result holds.
 const HOLDS: Duration = Duration::from_secs(1);
 /// The pause after one that failed: the first, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(8));
+const PAUSE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(6));
 /// Within this part of a rate that was rehearsed the rates of the layers vary.
 const NEAR: f64 = 1.1;
 /// Less than this part of what failed may be tried at once.
@@ -30,17 +44,31 @@ pub struct Seen {
     pub queue: Duration,
     /// The part that is lost.
     pub loss: f32,
-    /// The most to send, in bit/s.
-    pub target_bps: u64,
+    /// When the newest packet that it is known of was sent.
+    pub sent: Instant,
+    /// The estimator sends less because of a queue.
+    pub is_draining: bool,
+}
+
+/// What came of a rehearsal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The path carries this, in bit/s.
+    Passed(u64),
+    /// It carries less.
+    Failed,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Running {
     bps: u64,
-    began: Instant,
     ends: Instant,
-    /// Bytes of everything that left since.
+    /// Bytes that should have left by `at`, and bytes of everything that left.
+    planned: f64,
+    at: Instant,
     sent: u64,
+    /// When feedback came last.
+    heard: Instant,
 }
 
 /// The rehearsals of one path.
@@ -60,17 +88,29 @@ impl Default for Rehearsals {
 }
 
 impl Rehearsals {
-    /// Whether `bps` may be sent from now on. If that is not known, a rehearsal begins, unless one has failed lately.
-    pub fn may_send(&mut self, now: Instant, bps: u64) -> bool {
+    /// Whether `bps` may be sent from now on, where `before` bit/s have been sent so far. If that is not known, a rehearsal
+    /// begins, unless one has failed lately or the path is not calm.
+    pub fn may_send(&mut self, now: Instant, bps: u64, before: u64, is_calm: bool) -> bool {
         let holds = |at: Instant| now.saturating_duration_since(at) < HOLDS;
-        if self.passed.is_some_and(|(at, passed)| holds(at) && bps as f64 <= passed as f64 * NEAR) {
+        let passed = self.passed.filter(|(at, _)| holds(*at)).map_or(0, |(_, passed)| passed);
+        if bps as f64 <= passed as f64 * NEAR {
             return true;
         }
-        let fails = self.failed.is_some_and(|(until, failed)| now < until && bps as f64 > failed as f64 * CLEARLY_LESS);
-        if self.running.is_none() && !fails {
-            let seconds = (BUCKETS * BUCKET_BITS / bps.max(1) as f64).clamp(DURATION_S.0, DURATION_S.1);
+        let known = before.max(passed);
+        let is_careful = self.failed.is_some_and(|(_, failed)| known < failed);
+        let factor = match known {
+            _ if is_careful => CAREFUL_STEP,
+            ..NARROW_BPS => STEP.0,
+            _ => STEP.1,
+        };
+        let step = (known as f64 * factor).min(bps as f64) as u64;
+        let fails =
+            self.failed.is_some_and(|(until, failed)| now < until && step as f64 > failed as f64 * CLEARLY_LESS);
+        if self.running.is_none() && !fails && is_calm {
+            let buckets = if step < bps && !is_careful { BUCKETS_OF_STEP } else { BUCKETS };
+            let seconds = (buckets * BUCKET_BITS / step.max(1) as f64).clamp(DURATION_S.0, DURATION_S.1);
             let ends = now + Duration::from_secs_f64(seconds);
-            self.running = Some(Running { bps, began: now, ends, sent: 0 });
+            self.running = Some(Running { bps: step, ends, planned: 0.0, at: now, sent: 0, heard: now });
         }
         false
     }
@@ -82,34 +122,59 @@ impl Rehearsals {
         }
     }
 
-    /// What is missing to the rate that is rehearsed, in bytes; `None` while nothing is.
-    pub fn due(&self, now: Instant) -> Option<usize> {
-        let Running { bps, began, sent, .. } = self.running?;
-        let planned = bps as f64 / 8.0 * now.saturating_duration_since(began).as_secs_f64();
-        Some((planned as u64).saturating_sub(sent) as usize)
+    /// What is missing at `now` to the rate that is rehearsed, in bytes; `None` while nothing is.
+    pub fn due(&mut self, now: Instant, rtt: Duration) -> Option<usize> {
+        let running = self.running.as_mut()?;
+        let passed = now.saturating_duration_since(running.at);
+        running.at = now;
+        if now >= running.ends {
+            // The verdict is still under way.
+            return Some(0);
+        }
+        if now.saturating_duration_since(running.heard) > FEEDBACK_GAP + rtt {
+            // Not to be caught up with later, either.
+            running.ends += passed;
+            running.planned = running.planned.min(running.sent as f64);
+        } else {
+            running.planned += running.bps as f64 / 8.0 * passed.as_secs_f64();
+        }
+        Some((running.planned as u64).saturating_sub(running.sent) as usize)
+    }
+
+    /// True while one is under way.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
     }
 
     /// Takes in what feedback told: the rehearsal ends when it shows that the path carries less, and after its time.
-    pub fn observe(&mut self, now: Instant, seen: Seen) {
-        let Some(running) = self.running else { return };
-        if seen.queue > QUEUE || seen.loss > LOSS || seen.target_bps < running.bps {
-            self.fail(now, running.bps);
-        } else if now >= running.ends {
-            self.running = None;
-            self.passed = Some((now, running.bps));
-            self.pause = PAUSE.0;
+    pub fn observe(&mut self, now: Instant, seen: Seen) -> Option<Verdict> {
+        let running = self.running.as_mut()?;
+        running.heard = now;
+        let Running { bps, ends, .. } = *running;
+        if seen.queue > QUEUE || seen.loss > LOSS || seen.is_draining {
+            self.fail(now, bps);
+            return Some(Verdict::Failed);
         }
+        // What left last is what has seen the longest queue.
+        if seen.sent + LAST < ends {
+            return None;
+        }
+        self.running = None;
+        self.passed = Some((now, bps));
+        self.pause = PAUSE.0;
+        Some(Verdict::Passed(bps))
     }
 
     /// Gives up one of which nothing is heard.
     pub fn expire(&mut self, now: Instant) {
-        if let Some(running) = self.running.filter(|running| now > running.ends + HOLDS) {
+        if let Some(running) = self.running.filter(|running| now > running.heard + HOLDS) {
             self.fail(now, running.bps);
         }
     }
 
     fn fail(&mut self, now: Instant, bps: u64) {
         self.running = None;
+        self.passed = None;
         self.failed = Some((now + self.pause, bps));
         self.pause = (self.pause * 3 / 2).min(PAUSE.1);
     }
@@ -119,44 +184,106 @@ impl Rehearsals {
 mod tests {
     use super::*;
 
-    const GOOD: Seen = Seen { queue: Duration::ZERO, loss: 0.0, target_bps: 2_000_000 };
+    const RTT: Duration = Duration::from_millis(20);
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
+    }
+
+    /// A path without a queue, of which feedback tells up to `sent`.
+    fn good(sent: Instant) -> Seen {
+        Seen { queue: Duration::ZERO, loss: 0.0, sent, is_draining: false }
+    }
+
+    /// Lets time pass from `from` to `to` in steps of 10 ms, with feedback every 50 ms, and sends what is due. What left,
+    /// in bytes.
+    fn rehearse(rehearsals: &mut Rehearsals, t0: Instant, from: u64, to: u64) -> usize {
+        let mut all = 0;
+        for at in (from..to).step_by(10) {
+            let bytes = rehearsals.due(t0 + ms(at), RTT).unwrap_or(0);
+            rehearsals.sent(bytes);
+            all += bytes;
+            if at % 50 == 0 {
+                rehearsals.observe(t0 + ms(at), good(t0 + ms(at) - RTT));
+            }
+        }
+        all
     }
 
     #[test]
     fn what_was_rehearsed_without_a_queue_may_be_sent() {
         let t0 = Instant::now();
         let mut rehearsals = Rehearsals::default();
-        assert!(!rehearsals.may_send(t0, 800_000));
+        assert!(!rehearsals.may_send(t0, 800_000, 400_000, true));
         rehearsals.sent(4_000);
-        assert_eq!(rehearsals.due(t0 + ms(100)), Some(6_000));
-        rehearsals.observe(t0 + ms(300), GOOD);
-        assert!(!rehearsals.may_send(t0 + ms(300), 800_000), "it takes 400 ms");
-        rehearsals.observe(t0 + ms(410), GOOD);
-        assert_eq!(rehearsals.due(t0 + ms(410)), None);
-        for (at, bps, expected) in [(420, 800_000, true), (420, 870_000, true), (420, 1_000_000, false)] {
-            assert_eq!(rehearsals.may_send(t0 + ms(at), bps), expected, "{at} {bps}");
+        assert_eq!(rehearsals.due(t0 + ms(100), RTT), Some(6_000));
+        assert_eq!(rehearsals.observe(t0 + ms(300), good(t0 + ms(300))), None);
+        assert!(!rehearsals.may_send(t0 + ms(300), 800_000, 400_000, true), "it takes 400 ms");
+        assert_eq!(rehearsals.observe(t0 + ms(410), good(t0 + ms(370))), None, "what left last is still under way");
+        assert_eq!(rehearsals.observe(t0 + ms(430), good(t0 + ms(390))), Some(Verdict::Passed(800_000)));
+        assert_eq!(rehearsals.due(t0 + ms(430), RTT), None);
+        for (at, bps, expected) in [(440, 800_000, true), (440, 870_000, true), (440, 1_000_000, false)] {
+            assert_eq!(rehearsals.may_send(t0 + ms(at), bps, 400_000, true), expected, "{at} {bps}");
         }
+    }
+
+    #[test]
+    fn what_is_far_beyond_what_is_sent_is_rehearsed_in_steps() {
+        let t0 = Instant::now();
+        let mut rehearsals = Rehearsals::default();
+        let (mut at, mut steps) = (0, Vec::new());
+        while !rehearsals.may_send(t0 + ms(at), 1_500_000, 200_000, true) {
+            let began = at;
+            while rehearsals.is_running() {
+                rehearse(&mut rehearsals, t0, at, at + 10);
+                at += 10;
+            }
+            steps.push(at - began);
+            assert!(steps.len() < 9);
+        }
+        // 300, 450, 900 and 1,500 kbit/s, to the next feedback each.
+        assert_eq!(steps, [650, 450, 350, 300]);
     }
 
     #[test]
     fn one_that_leaves_a_queue_ends_at_once_and_is_repeated_after_a_pause() {
         let t0 = Instant::now();
-        for bad in [Seen { queue: ms(60), ..GOOD }, Seen { loss: 0.1, ..GOOD }, Seen { target_bps: 500_000, ..GOOD }] {
+        let bad = good(t0);
+        for bad in [Seen { queue: ms(40), ..bad }, Seen { loss: 0.1, ..bad }, Seen { is_draining: true, ..bad }] {
             let mut rehearsals = Rehearsals::default();
-            rehearsals.may_send(t0, 800_000);
-            rehearsals.observe(t0 + ms(100), bad);
-            assert_eq!(rehearsals.due(t0 + ms(100)), None, "{bad:?}");
-            let begins = |at: u64, bps: u64| {
+            rehearsals.may_send(t0, 800_000, 400_000, true);
+            assert_eq!(rehearsals.observe(t0 + ms(100), bad), Some(Verdict::Failed));
+            assert!(!rehearsals.is_running(), "{bad:?}");
+            let begins = |at: u64, bps: u64, is_calm: bool| {
                 let mut rehearsals = rehearsals.clone();
-                rehearsals.may_send(t0 + ms(at), bps);
-                rehearsals.due(t0 + ms(at)).is_some()
+                rehearsals.may_send(t0 + ms(at), bps, 400_000, is_calm);
+                rehearsals.is_running()
             };
-            for (at, bps, expected) in [(4_000, 800_000, false), (4_000, 500_000, true), (4_101, 800_000, true)] {
-                assert_eq!(begins(at, bps), expected, "{at} {bps}");
+            for (at, bps, is_calm, expected) in [
+                (4_000, 800_000, true, false),
+                (4_000, 500_000, true, true),
+                (4_101, 800_000, true, true),
+                (4_101, 800_000, false, false),
+            ] {
+                assert_eq!(begins(at, bps, is_calm), expected, "{at} {bps} {is_calm}");
             }
         }
+    }
+
+    #[test]
+    fn while_feedback_is_late_nothing_is_added() {
+        let t0 = Instant::now();
+        let mut rehearsals = Rehearsals::default();
+        rehearsals.may_send(t0, 800_000, 400_000, true);
+        let before = rehearse(&mut rehearsals, t0, 0, 51);
+        // 130 ms after the last feedback it stops, and does not catch up.
+        for at in (60..=300).step_by(10) {
+            let due = rehearsals.due(t0 + ms(at), RTT).unwrap();
+            assert_eq!(due > 0, at <= 180, "{at}");
+            rehearsals.sent(due);
+        }
+        assert_eq!(before, 5_000);
+        rehearsals.observe(t0 + ms(300), good(t0 + ms(280)));
+        assert_eq!(rehearsals.due(t0 + ms(310), RTT), Some(1_000));
     }
 }

@@ -9,6 +9,10 @@ const SHARE: f64 = 0.2;
 const FLOOR_BYTES_PER_S: f64 = 4_000.0;
 /// Most that can be saved up: a burst loss within a large key frame.
 const MAX_SAVED: f64 = 64.0 * 1024.0;
+/// And what the path carries in this time: on a narrow one more would be a queue of its own.
+const MAX_SAVED_S: f64 = 0.3;
+/// But not less than some packets.
+const LEAST_MAX_SAVED: f64 = 4.0 * 1024.0;
 /// Saved up at the start.
 const FIRST_SAVED: f64 = 16.0 * 1024.0;
 /// Resends remembered, so that none is repeated within a round trip.
@@ -23,6 +27,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct RepairBudget {
     saved: f64,
+    most: f64,
     at: Instant,
     recent: Vec<(u32, u16, Instant)>,
     place: usize,
@@ -33,19 +38,24 @@ pub struct RepairBudget {
 impl RepairBudget {
     /// A budget with something saved up.
     pub fn new(now: Instant) -> Self {
-        Self { saved: FIRST_SAVED, at: now, recent: Vec::new(), place: 0, refused: 0, resent: 0 }
+        Self { saved: FIRST_SAVED, most: MAX_SAVED, at: now, recent: Vec::new(), place: 0, refused: 0, resent: 0 }
+    }
+
+    /// Takes what the path carries, in bit/s.
+    pub fn limit(&mut self, bps: u64) {
+        self.most = (bps as f64 / 8.0 * MAX_SAVED_S).clamp(LEAST_MAX_SAVED, MAX_SAVED);
     }
 
     /// Notes `bytes` of first sends, a share of which may be sent again.
     pub fn earn(&mut self, bytes: u64) {
-        self.saved = (self.saved + bytes as f64 * SHARE).min(MAX_SAVED);
+        self.saved = (self.saved + bytes as f64 * SHARE).min(self.most);
     }
 
     /// Whether packet `sequence` of the stream `ssrc`, `bytes` long, may be sent again; it counts when it may.
     pub fn allow(&mut self, now: Instant, (ssrc, sequence): (u32, u16), bytes: usize, rtt: Option<Duration>) -> bool {
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = self.at.max(now);
-        self.saved = (self.saved + elapsed * FLOOR_BYTES_PER_S).min(MAX_SAVED);
+        self.saved = (self.saved + elapsed * FLOOR_BYTES_PER_S).min(self.most);
         let pause = rtt.unwrap_or(ASSUMED_RTT).max(LEAST_PAUSE);
         let is_repeated = self
             .recent

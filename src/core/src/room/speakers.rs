@@ -16,6 +16,9 @@ const HOLD: Duration = Duration::from_millis(1_000);
 const WEIGHT: f32 = 0.15;
 /// Without a packet for this long a track is silent (discontinuous transmission sends none).
 const STALE: Duration = Duration::from_millis(400);
+/// Somebody takes the place of one of the loudest who is quieter by so much (in dB): two who are equally loud do not
+/// take turns.
+const LOUDER: f32 = 3.0;
 /// Most speakers told of.
 pub const MAX_SPEAKERS: usize = 8;
 
@@ -35,11 +38,42 @@ pub struct Speakers {
     voices: Vec<Voice>,
     current: Vec<ClientKey>,
     next: Option<Instant>,
+    /// How many are heard at once; `None`: everybody.
+    last_n: Option<usize>,
+    /// Those, at most `last_n`.
+    loudest: Vec<TrackKey>,
+}
+
+/// What becomes of a packet of sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It is forwarded.
+    Yes,
+    /// It is forwarded, and it is the first after some that were not.
+    Again,
+    /// Others are louder.
+    No,
 }
 
 impl Speakers {
-    /// Takes the level of a packet: 0 is the loudest, 127 silence.
-    pub fn hear(&mut self, now: Instant, track: TrackKey, client: ClientKey, level: u8) {
+    /// Speakers of whom the `last_n` loudest are heard; `None`: everybody.
+    pub fn new(last_n: Option<usize>) -> Self {
+        Self { last_n, ..Self::default() }
+    }
+
+    /// Whether the sound of `track` is forwarded now.
+    pub fn is_heard(&self, track: TrackKey) -> bool {
+        self.last_n.is_none() || self.loudest.contains(&track)
+    }
+
+    /// Lets so many be heard at once from now on.
+    pub fn set_last_n(&mut self, last_n: Option<usize>) {
+        self.last_n = last_n;
+        self.loudest.truncate(last_n.unwrap_or(usize::MAX));
+    }
+
+    /// Takes the level of a packet: 0 is the loudest, 127 silence. Whether it is to be forwarded.
+    pub fn hear(&mut self, now: Instant, track: TrackKey, client: ClientKey, level: u8) -> Heard {
         let loudness = f32::from(127 - level.min(127));
         match self.voices.iter_mut().find(|v| v.track == track) {
             Some(voice) => {
@@ -49,6 +83,26 @@ impl Speakers {
             None => self.voices.push(Voice { track, client, loudness: loudness * WEIGHT, heard: now, until: None }),
         }
         self.next.get_or_insert(now + INTERVAL);
+        let Some(n) = self.last_n.filter(|_| !self.loudest.contains(&track)) else { return Heard::Yes };
+        if self.takes_a_place(now, track, n) { Heard::Again } else { Heard::No }
+    }
+
+    /// Makes `track` one of the `n` loudest, if it is.
+    fn takes_a_place(&mut self, now: Instant, track: TrackKey, n: usize) -> bool {
+        if self.loudest.len() < n {
+            self.loudest.push(track);
+            return true;
+        }
+        let loudness = |track: TrackKey| {
+            let voice = self.voices.iter().find(|v| v.track == track);
+            voice.filter(|v| now.saturating_duration_since(v.heard) <= STALE).map_or(0.0, |v| v.loudness)
+        };
+        let quietest = (0..self.loudest.len()).min_by(|a, b| {
+            let [a, b] = [*a, *b].map(|place| loudness(self.loudest[place]));
+            a.total_cmp(&b)
+        });
+        let place = quietest.filter(|place| loudness(self.loudest[*place]) + LOUDER < loudness(track));
+        place.map(|place| self.loudest[place] = track).is_some()
     }
 
     /// When to look again; `None` while nobody can be speaking.
@@ -61,9 +115,15 @@ impl Speakers {
         &self.current
     }
 
+    /// Whether `client` is one of those told of last.
+    pub fn is_speaking(&self, client: ClientKey) -> bool {
+        self.current.contains(&client)
+    }
+
     /// A track is gone.
     pub fn remove(&mut self, track: TrackKey) {
         self.voices.retain(|v| v.track != track);
+        self.loudest.retain(|t| *t != track);
     }
 
     /// Looks; the speakers, loudest first, when they are others than before.
@@ -130,6 +190,36 @@ mod tests {
             }
         }
         assert_eq!(said, [vec![client], vec![]]);
+    }
+
+    #[test]
+    fn only_the_loudest_are_heard_and_nobody_takes_the_place_of_one_who_is_as_loud() {
+        let (mut tracks, mut clients) = (SlotMap::<TrackKey, ()>::with_key(), SlotMap::<ClientKey, ()>::with_key());
+        let people: Vec<_> = (0..3).map(|_| (tracks.insert(()), clients.insert(()))).collect();
+        let mut now = Instant::now();
+        let mut speakers = Speakers::new(Some(2));
+        // (packets of 20 ms, the levels of the three, who is heard at their end)
+        for (packets, levels, expected) in [
+            (50, [30, 30, 127], [true, true, false]),
+            (50, [30, 30, 30], [true, true, false]),
+            (50, [30, 90, 30], [true, false, true]),
+            (50, [30, 30, 28], [true, false, true]),
+            (50, [100, 20, 30], [false, true, true]),
+        ] {
+            let mut heard = [Heard::No; 3];
+            for _ in 0..packets {
+                now += Duration::from_millis(20);
+                for (n, (track, client)) in people.iter().enumerate() {
+                    heard[n] = speakers.hear(now, *track, *client, levels[n]);
+                }
+            }
+            assert_eq!(heard.map(|heard| heard == Heard::Yes), expected, "{levels:?}");
+        }
+        // One who is gone, or whose packets have stopped, leaves the place.
+        speakers.remove(people[1].0);
+        assert_eq!(speakers.hear(now, people[0].0, people[0].1, 127), Heard::Again);
+        speakers.set_last_n(None);
+        assert_eq!(speakers.hear(now, people[1].0, people[1].1, 127), Heard::Yes);
     }
 
     #[test]

@@ -108,6 +108,11 @@ impl Layer {
         self.clock = None;
     }
 
+    /// Nothing of what has not come so far is asked for any more.
+    pub fn forget_missing(&mut self) {
+        self.missing = NackGenerator::new();
+    }
+
     /// How long nothing has come.
     pub fn silence(&self, now: Instant) -> Option<Duration> {
         self.last_packet.map(|at| now.saturating_duration_since(at))
@@ -226,6 +231,10 @@ pub struct Track {
     pub muted_by_policy: bool,
     /// True while packets wait to be forwarded.
     pub dirty: bool,
+    /// So many of its layers, from the lowest, there is time for: all but under overload.
+    pub kept_layers: u8,
+    /// Some of its video was dropped because it had waited for too long.
+    pub is_cut: bool,
 }
 
 impl Track {
@@ -253,6 +262,8 @@ impl Track {
             muted_by_client: false,
             muted_by_policy: false,
             dirty: false,
+            kept_layers: u8::MAX,
+            is_cut: false,
         }
     }
 

@@ -97,7 +97,8 @@ impl Shard {
                 [limits.client, limits.policy, limits.view].into_iter().flatten().fold(track.top_layer(), u8::min);
             wanted.iter_mut().take(usize::from(limit) + 1).for_each(|layer| *layer = true);
         }
-        let layers: Vec<u8> = (0..=track.top_layer()).filter(|n| wanted[usize::from(*n)]).collect();
+        let kept = 0..track.kept_layers.min(track.top_layer() + 1);
+        let layers: Vec<u8> = kept.filter(|n| wanted[usize::from(*n)]).collect();
         if track.wanted_layers.as_ref() != Some(&layers) {
             track.wanted_layers = Some(layers.clone());
             let (owner, track) = (track.owner, track.info.id.clone());

@@ -13,7 +13,7 @@ use crate::room::reports;
 use crate::room::resends;
 use crate::room::track::SenderClock;
 use moonring_wire::drops::DropReason;
-use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
+use moonring_wire::id::{ClientKey, Ssrc};
 use moonring_wire::media::Kind;
 use moonring_wire::packet::{AddressPair, SendBatch};
 use moonring_wire::rtp::codec;
@@ -144,6 +144,9 @@ impl Shard {
         bytes: &mut [u8],
     ) -> Result<(), DropReason> {
         let mut header = Header::parse(bytes)?;
+        if self.is_left_out(now, key, header.ssrc, header.sequence) {
+            return Err(DropReason::Shed);
+        }
         let client = &mut self.world.clients[key];
         let transport = client.transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let (len, _) =
@@ -201,6 +204,9 @@ impl Shard {
     ) -> Result<(), DropReason> {
         let payload = &bytes[header.payload_range(bytes)?];
         let track = self.world.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+        if incoming.layer >= track.kept_layers {
+            return Err(DropReason::Shed);
+        }
         if !track.formats.is_media(header.payload_type) {
             self.follow_format(now, incoming.track, header.payload_type, (bytes, payload, elements))?;
         }
@@ -221,6 +227,14 @@ impl Shard {
         if layer.history.find(index).is_some() {
             return Err(DropReason::SrtpReplay);
         }
+        if lost_some {
+            self.schedule(key);
+        }
+        if let Some(level) = elements.kept.audio_level.and_then(|byte| AudioLevel::parse(&[byte])) {
+            self.hear(now, key, incoming.track, level.level)?;
+        }
+        let track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+        let layer = &mut track.layers[usize::from(incoming.layer)];
         let descriptor = elements.descriptor(bytes);
         let info = codec::inspect(track.codec.name, payload, (!descriptor.is_empty()).then_some(descriptor));
         if info.key_frame {
@@ -230,25 +244,9 @@ impl Shard {
         (packet.index, packet.timestamp, packet.marker) = (index, header.timestamp, header.marker);
         (packet.info, packet.kept) = (info, elements.kept);
         layer.history.push(packet, descriptor, payload);
-        let room_key = track.room;
         self.stage(Stage::Kept);
         self.mark_dirty(now, incoming.track);
-        if let Some(level) = elements.kept.audio_level.and_then(|byte| AudioLevel::parse(&[byte])) {
-            self.hear(now, room_key, incoming.track, key, level.level);
-        }
-        if lost_some {
-            self.schedule(key);
-        }
         Ok(())
-    }
-
-    fn hear(&mut self, now: Instant, room: moonring_wire::id::RoomKey, track: TrackKey, client: ClientKey, level: u8) {
-        let Some(state) = self.world.rooms.get_mut(room) else { return };
-        let was_quiet = state.speakers.deadline().is_none();
-        state.speakers.hear(now, track, client, level);
-        if was_quiet && let Some(at) = state.speakers.deadline() {
-            self.schedule_speakers(room, at);
-        }
     }
 
     fn receive_rtcp(
@@ -314,6 +312,9 @@ impl Shard {
                     let owner = track.owner;
                     self.schedule(owner);
                 }
+            }
+            Request::Resend(..) if self.work.load.is_short(now) => {
+                self.report.counters.drops.count(DropReason::ResendShed);
             }
             Request::Resend(ssrc, sequence) => {
                 let Some(place) = client.forward_with(ssrc) else { return };

@@ -106,7 +106,7 @@ impl Shard {
             hooks: 0,
             lived: false,
             sound_hold: SoundHold::default(),
-            speakers: Speakers::default(),
+            speakers: Speakers::new(self.settings.audio_last_n),
             gone: VecDeque::new(),
         };
         let key = self.world.rooms.insert(room);

@@ -17,12 +17,14 @@ mod header_extensions;
 mod membership;
 mod offers;
 mod operators;
+mod overload;
 mod policies;
 mod questions;
 mod reachability;
 mod reloads;
 mod reporting;
 mod snapshot;
+mod sound;
 mod streams;
 mod timers;
 
@@ -41,6 +43,7 @@ use crate::room::World;
 use crate::room::client::{self};
 use crate::room::fanout::{self, Moment};
 use crate::room::history::HistoryLimits;
+use crate::room::load::Load;
 use moonring_policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey, Ssrc, TrackId, TrackKey};
 use moonring_wire::media::CodecName;
@@ -74,6 +77,8 @@ pub struct ShardSettings {
     pub max_clients: usize,
     /// Most tracks one client may publish.
     pub max_tracks_per_client: usize,
+    /// How many of a room are heard at once, the loudest, unless its policy says otherwise; `None`: everybody.
+    pub audio_last_n: Option<usize>,
     /// Tell of rooms, clients and tracks by [`Event::Webhook`], not only of what scripts want to be told.
     pub webhooks: bool,
     /// What a publisher may send when the policy does not say otherwise, in bit/s.
@@ -100,6 +105,7 @@ impl ShardSettings {
             max_clients_per_room: 500,
             max_clients: 50_000,
             max_tracks_per_client: 16,
+            audio_last_n: None,
             webhooks: false,
             max_bitrate_bps: None,
             sound_hold: Duration::ZERO,
@@ -216,6 +222,10 @@ struct Work {
     current: Option<ClientKey>,
     /// Where to panic next.
     fault: Option<faults::Stage>,
+    /// What there is time for.
+    load: Load,
+    /// Some track's video was dropped because it had waited for too long.
+    has_cuts: bool,
 }
 
 /// What the shard tells of itself.
@@ -259,6 +269,8 @@ impl Shard {
                 subject: None,
                 current: None,
                 fault: None,
+                load: Load::new(now),
+                has_cuts: false,
             },
             report: Reporting::default(),
         }

@@ -41,7 +41,10 @@ impl Shard {
             return self.called(id, Err(NO_ROOM.to_owned()));
         };
         let is_there = match &action {
-            Action::CloseRoom { .. } | Action::Broadcast { .. } | Action::Webhook { .. } => true,
+            Action::CloseRoom { .. }
+            | Action::Broadcast { .. }
+            | Action::Webhook { .. }
+            | Action::SetAudioLastN { .. } => true,
             Action::SetMuted { client, track, .. } => self.track_of(key, client, track).is_some(),
             Action::Kick { client, .. }
             | Action::Send { client, .. }
@@ -80,6 +83,7 @@ fn name_of(action: &Action) -> &'static str {
         Action::SetMaxBitrate { .. } => "set_max_bitrate",
         Action::SetMaxLayer { .. } => "set_max_layer",
         Action::SetMuted { .. } => "mute",
+        Action::SetAudioLastN { .. } => "set_audio_last_n",
         Action::CloseRoom { .. } => "close",
         Action::Webhook { .. } => "webhook",
     }

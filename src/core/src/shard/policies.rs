@@ -150,6 +150,7 @@ impl Shard {
                     self.muting_changed(now, key);
                 }
             }
+            Action::SetAudioLastN { n } => self.set_audio_last_n(room, n),
             Action::Webhook { event, data } => {
                 if let Some(room) = self.world.rooms.get(room) {
                     self.work.events.push_back(Event::Webhook { room: room.id.clone(), event, data });

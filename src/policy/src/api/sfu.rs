@@ -10,6 +10,8 @@ use crate::hook::Action;
 use crate::hook_table::may_wait;
 use crate::settings::MAX_REASON_BYTES;
 
+/// Most that can be heard at once.
+const MAX_LAST_N: u64 = 1000;
 /// Bytes of the name of a webhook's event.
 const MAX_EVENT_NAME: usize = 64;
 /// Bytes of a counter's name.
@@ -57,6 +59,17 @@ pub(super) fn register(functions: &mut Functions) {
         let flushed = host.effects.borrow_mut().flush();
         host.flushed.borrow_mut().push(flushed);
         Ok(())
+    });
+    functions.add("set_audio_last_n", |_, host, n: Value| {
+        let n = arg("sfu.set_audio_last_n", "n", &n);
+        let n = match n.absent() {
+            true => None,
+            false => match n.whole(MAX_LAST_N)? {
+                0 => return Err(n.bad(format!("0 is not within 1 and {MAX_LAST_N}"))),
+                n => Some(n as usize),
+            },
+        };
+        host.act(Action::SetAudioLastN { n }, 0)
     });
     functions.add("count", |_, host, (name, n): (Value, Value)| {
         let name = arg("sfu.count", "name", &name);

@@ -146,6 +146,7 @@ fn who_is_allowed_is_counted_by_the_next_hook() {
 fn actions_come_in_order_and_only_from_hooks_that_end_well() {
     let script = "function on_message(c, m)
         c:send(m) c:kick('out') sfu.broadcast({ a = 1 }, c) sfu.close('done') c:mute('t1') c:unmute({ id = 't1' })
+        sfu.set_audio_last_n(3) sfu.set_audio_last_n()
         c:set_max_bitrate(500000) c:set_max_layer('t1', 1) c:set_max_layer('t1') c:set_max_bitrate()
         if m == 'fail' then error('late') end
       end";
@@ -160,6 +161,8 @@ fn actions_come_in_order_and_only_from_hooks_that_end_well() {
         Action::CloseRoom { reason: "done".into() },
         Action::SetMuted { client: id.clone(), track: t1.clone(), muted: true },
         Action::SetMuted { client: id.clone(), track: t1.clone(), muted: false },
+        Action::SetAudioLastN { n: Some(3) },
+        Action::SetAudioLastN { n: None },
         Action::SetMaxBitrate { client: id.clone(), bps: Some(500_000) },
         Action::SetMaxLayer { client: id.clone(), track: t1.clone(), layer: Some(1) },
         Action::SetMaxLayer { client: id.clone(), track: t1, layer: None },

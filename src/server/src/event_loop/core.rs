@@ -1,6 +1,6 @@
 //! The shard's core as the event loop drives it.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Core, Phase};
 use moonring_core::command::{Command, Event};
@@ -38,6 +38,10 @@ impl Core for Shard {
 
     fn record_io(&mut self, io: &IoStats) {
         self.set_io(*io);
+    }
+
+    fn note_tick(&mut self, now: Instant, busy: Duration, is_behind: bool) {
+        Self::note_tick(self, now, busy, is_behind);
     }
 
     fn handle_panic(&mut self, now: Instant, phase: Phase, _out: &mut SendBatch) {

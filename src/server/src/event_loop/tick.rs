@@ -36,6 +36,8 @@ pub(super) struct Ticker<C> {
     held: Option<Event>,
     stop: Arc<AtomicBool>,
     next_drops: Instant,
+    /// The last tick left datagrams in the receive queue.
+    is_behind: bool,
 }
 
 impl<C: Core> Ticker<C> {
@@ -59,6 +61,7 @@ impl<C: Core> Ticker<C> {
             held: None,
             stop,
             next_drops: Instant::now() + DROPS_EVERY,
+            is_behind: false,
         }
     }
 
@@ -70,10 +73,14 @@ impl<C: Core> Ticker<C> {
         })
         .detach();
         while !self.stop.load(Ordering::Acquire) {
-            if self.tick() {
+            let began = Instant::now();
+            let more = self.tick();
+            if more {
                 self.settings.pulse.begin(Doing::Flush);
                 self.flush();
-            } else {
+            }
+            self.note_tick(began);
+            if !more {
                 self.flush_and_sleep();
             }
             // The reactor's turn, whenever its timer says so.
@@ -97,6 +104,7 @@ impl<C: Core> Ticker<C> {
         let timeouts = self.handle_timeout(now);
         // A timer lets packets pass that a pacer or a hold has kept back.
         let forwards = self.forward(now) || forwards;
+        self.is_behind = datagrams;
         self.settings.pulse.begin(Doing::Events);
         self.send_events(now);
         if now >= self.next_drops {
@@ -105,6 +113,13 @@ impl<C: Core> Ticker<C> {
         }
         self.core.record_io(&self.udp.stats());
         commands || datagrams || forwards || timeouts
+    }
+
+    /// Tells the core what the tick took. The flush of one that sleeps afterwards is part of the sleep.
+    fn note_tick(&mut self, began: Instant) {
+        let (now, is_behind) = (Instant::now(), self.is_behind);
+        let busy = now.saturating_duration_since(began);
+        let _: Option<()> = self.guarded(now, Phase::Event, |core, _| core.note_tick(now, busy, is_behind));
     }
 
     fn handle_commands(&mut self, now: Instant) -> bool {

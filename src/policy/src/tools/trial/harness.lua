@@ -82,6 +82,7 @@ end
 function happen.kick(room, event) client_of(room, event).kicked = event.reason end
 function happen.webhook(room, event) room.webhooks[#room.webhooks + 1] = { event = event.event, data = event.data } end
 function happen.close(room, event) room.closed = event.reason end
+function happen.audio_last_n(room, event) room.audio_last_n = event.n end
 function happen.gone(room, event) client_of(room, event).joined = false end
 function happen.bitrate(room, event) client_of(room, event).max_bitrate = event.n end
 function happen.layer(room, event) client_of(room, event).max_layers[event.track] = event.n end

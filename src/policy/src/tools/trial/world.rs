@@ -322,6 +322,8 @@ impl World {
             Action::SetMaxLayer { client, track, layer } => {
                 with_number("layer", &client, Some(&track), layer.map(u64::from))
             }
+            Action::SetAudioLastN { n: Some(n) } => json!({ "op": "audio_last_n", "n": n }),
+            Action::SetAudioLastN { n: None } => json!({ "op": "audio_last_n" }),
             Action::SetMuted { client, track, muted } => {
                 let Ok(facts) = self.member(client.as_str()) else { return };
                 facts.tracks.borrow_mut().iter_mut().filter(|one| one.id == track).for_each(|one| one.muted = muted);

@@ -1,0 +1,130 @@
+//! When to probe, for how much, and what to make of the results.
+
+use std::time::Instant;
+
+use super::Estimator;
+use crate::bandwidth::delay::Usage;
+use crate::bandwidth::probe::{ProbeResult, Purpose};
+use crate::bandwidth::rate::Signals;
+
+/// The first probes, relative to the rate it starts with.
+const FIRST_PROBES: [f64; 2] = [3.0, 6.0];
+/// A probe for more: every so often, and longer after one that found nothing, up to [`MAX_PROBE_INTERVAL_US`].
+pub(super) const PROBE_INTERVAL_US: i64 = 2_200_000;
+const MAX_PROBE_INTERVAL_US: i64 = 2_800_000;
+/// The soonest that a greater wish is probed for after the last probe.
+const WISH_INTERVAL_US: i64 = 500_000;
+/// A probe relative to the target: when the target is used up, and when it is not.
+const PROBE_STEP: (f64, f64) = (1.5, 2.0);
+/// A probe for less than this factor of the target is not worth it: to verify, and to search.
+const LEAST_STEP: (f64, f64) = (1.02, 1.1);
+/// The highest probe relative to what is wanted, so that there is a gap above what is sent.
+const ABOVE_WANTED: f64 = 1.25;
+/// Between probes while something is paused because it does not fit.
+const STARVED_INTERVAL_US: i64 = 700_000;
+/// For so long short probes are not believed after one that promised what the path did not carry.
+const MISLED_US: i64 = 60_000_000;
+/// How long a promise holds.
+const PROMISE_US: i64 = 4_000_000;
+/// What a probe that is not believed raises the target to at most, relative to it.
+const DOUBTED_STEP: f64 = 1.08;
+
+impl Estimator {
+    /// Sets what would be sent if it could, in bit/s. Nothing is probed for beyond it.
+    pub fn set_wanted(&mut self, now: Instant, bps: u64) {
+        let now = self.micros(now);
+        let more = bps as f64 > self.wanted;
+        self.wanted = bps as f64;
+        let last = self.probes.last_at().unwrap_or(now - WISH_INTERVAL_US);
+        if more && self.started && self.wanted > self.rate.target() {
+            self.next_probe_at = self.next_probe_at.min(last + WISH_INTERVAL_US);
+        }
+    }
+
+    /// Says whether something is paused because it does not fit: probes follow each other faster then.
+    pub fn set_starved(&mut self, now: Instant, is_starved: bool) {
+        let now = self.micros(now);
+        if is_starved {
+            let last = self.probes.last_at().unwrap_or(now - STARVED_INTERVAL_US);
+            self.next_probe_at = self.next_probe_at.min(last + STARVED_INTERVAL_US);
+        }
+        self.is_starved = is_starved;
+    }
+
+    /// More was sent for a while than the path carries, because a probe had got through: there is a token bucket on
+    /// the way, that lets probes pass at any rate. From now on they are not taken at their word; see
+    /// [`Self::promises_more`].
+    pub fn probes_mislead(&mut self, now: Instant) {
+        self.misled_until = self.micros(now) + MISLED_US;
+        self.promised_at = None;
+        self.probes.forget_planned();
+    }
+
+    /// True when a probe has got through of late that is not believed: only sending more for a while can tell.
+    pub fn promises_more(&self, now: Instant) -> bool {
+        let now = self.micros(now);
+        self.promised_at.is_some_and(|at| now - at < PROMISE_US)
+    }
+
+    /// The path has carried `bps` for a while, without a queue.
+    pub fn confirm(&mut self, bps: u64) {
+        if bps as f64 > self.rate.target() {
+            self.misled_until = 0;
+        }
+        self.rate.confirm(bps as f64);
+    }
+
+    /// Takes in the probes of which a feedback has told.
+    pub(super) fn take_probes(&mut self, now: i64, signals: &Signals) {
+        while let Some(result) = self.probes.result(now, self.told) {
+            let before = self.rate.target();
+            let result = self.doubt(now, result);
+            if let Some((bps, purpose)) = self.rate.on_probe(&result, signals) {
+                self.plan(bps, purpose);
+            }
+            let found = self.rate.target() > before * 1.02;
+            self.probe_interval =
+                if found { PROBE_INTERVAL_US } else { (self.probe_interval * 5 / 4).min(MAX_PROBE_INTERVAL_US) };
+        }
+    }
+
+    fn doubt(&mut self, now: i64, result: ProbeResult) -> ProbeResult {
+        if now >= self.misled_until {
+            return result;
+        }
+        self.promised_at = (!result.congested && result.bps > self.rate.target()).then_some(now);
+        ProbeResult { bps: result.bps.min(self.rate.target() * DOUBTED_STEP), ..result }
+    }
+
+    fn plan(&mut self, bps: f64, purpose: Purpose) {
+        let highest = (self.wanted * ABOVE_WANTED).min(self.max);
+        let bps = bps.min(highest);
+        let least = if purpose == Purpose::Verify { LEAST_STEP.0 } else { LEAST_STEP.1 };
+        if bps > self.rate.target() * least {
+            self.probes.plan(bps, purpose);
+        }
+    }
+
+    pub(super) fn plan_when_due(&mut self, now: i64) {
+        if !self.started {
+            if self.wanted > 0.0 {
+                self.started = true;
+                FIRST_PROBES.iter().for_each(|factor| self.plan(self.start * factor, Purpose::Start));
+            }
+            return;
+        }
+        if now < self.next_probe_at || self.probes.is_busy() {
+            return;
+        }
+        let calm =
+            !self.silence.is_silent() && self.rate.is_calm(now) && self.delay.usage() != Usage::Over && self.is_calm();
+        if calm && self.feedback_at.is_some() {
+            let step = if self.is_application_limited() { PROBE_STEP.1 } else { PROBE_STEP.0 };
+            self.plan(self.rate.target() * step, Purpose::Search);
+            // Several senders should not probe at the same time for ever.
+            let spread = (now.wrapping_mul(0x9E37_79B9) >> 8 & 0xFF) * self.probe_interval / 1024;
+            let interval = if self.is_starved { STARVED_INTERVAL_US } else { self.probe_interval };
+            self.next_probe_at = now + interval - spread;
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! How much of the video a shard has time for. When its ticks take all of the time, datagrams wait in the socket's
+//! receive queue until the kernel drops some of them, whichever they are; so the shard drops what it chooses before that:
+//! first the video that has waited in the queue, then, for as long as it takes, the higher layers of tracks and whole
+//! videos. Sound, STUN and DTLS are never among it.
+
+use std::time::{Duration, Instant};
+
+/// How long datagrams may wait in the receive queue without a moment in which it is empty: then the video in it is stale.
+const STALE: Duration = Duration::from_millis(100);
+/// Between two changes of what is kept.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// The part of the time that is to be used: what is free takes up the bursts.
+const AIM: (f64, f64) = (0.9, 0.97);
+/// The largest change: down when the shard is behind, and up.
+const LARGEST: (f64, f64) = (0.3, 0.02);
+/// The smallest part of the video that is kept.
+const LEAST_KEPT: f64 = 0.05;
+
+/// What a shard has time for.
+#[derive(Clone, Debug)]
+pub struct Load {
+    began: Instant,
+    busy: Duration,
+    behind_since: Option<Instant>,
+    /// The shard was behind for too long since `began`.
+    was_behind: bool,
+    kept: f64,
+}
+
+impl Load {
+    /// Everything is kept.
+    pub fn new(now: Instant) -> Self {
+        Self { began: now, busy: Duration::ZERO, behind_since: None, was_behind: false, kept: 1.0 }
+    }
+
+    /// Takes in a tick that ended at `now` and took `busy`; `is_behind`: it left datagrams waiting. True when another part
+    /// of the video is to be kept from now on; see [`Self::kept`].
+    pub fn tick(&mut self, now: Instant, busy: Duration, is_behind: bool) -> bool {
+        self.busy += busy;
+        self.behind_since = is_behind.then(|| self.behind_since.unwrap_or(now));
+        self.was_behind |= self.is_stale(now);
+        let elapsed = now.saturating_duration_since(self.began);
+        if elapsed < INTERVAL {
+            return false;
+        }
+        let used = self.busy.as_secs_f64() / elapsed.as_secs_f64();
+        let was_behind = std::mem::take(&mut self.was_behind);
+        (self.began, self.busy) = (now, Duration::ZERO);
+        let before = self.kept;
+        self.kept = if was_behind {
+            // How far it is beyond what can be done is not known while all of the time is used.
+            before * (1.0 - LARGEST.0 / 2.0)
+        } else if used > AIM.1 {
+            before * (1.0 - (used - AIM.1).min(LARGEST.0))
+        } else if used < AIM.0 {
+            before + LARGEST.1
+        } else {
+            before
+        };
+        self.kept = self.kept.clamp(LEAST_KEPT, 1.0);
+        self.kept != before
+    }
+
+    /// The part of the video that there is time for, 0 to 1.
+    pub fn kept(&self) -> f64 {
+        self.kept
+    }
+
+    /// True while what is in the receive queue has waited for too long.
+    pub fn is_stale(&self, now: Instant) -> bool {
+        self.behind_since.is_some_and(|since| now.saturating_duration_since(since) > STALE)
+    }
+
+    /// True when not all can be done: what was asked for again is not sent.
+    pub fn is_short(&self, now: Instant) -> bool {
+        self.kept < 1.0 || self.is_stale(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Ticks of 10 ms for a second, of which `busy` ms are used, while `is_behind`.
+    fn second(load: &mut Load, t0: Instant, second: u64, busy: u64, is_behind: bool) -> f64 {
+        for tick in 1..=100 {
+            load.tick(t0 + ms(second * 1_000 + tick * 10), ms(busy), is_behind);
+        }
+        load.kept()
+    }
+
+    #[test]
+    fn a_shard_that_keeps_up_keeps_everything() {
+        let t0 = Instant::now();
+        let mut load = Load::new(t0);
+        assert_eq!([second(&mut load, t0, 0, 5, false), second(&mut load, t0, 1, 9, false)], [1.0, 1.0]);
+        assert!(!load.is_short(t0 + ms(2_000)));
+    }
+
+    #[test]
+    fn what_waits_for_longer_than_100_ms_is_stale_until_the_queue_is_empty() {
+        let t0 = Instant::now();
+        let mut load = Load::new(t0);
+        for (at, is_behind, expected) in [(10, true, false), (100, true, false), (111, true, true), (120, false, false)]
+        {
+            load.tick(t0 + ms(at), ms(1), is_behind);
+            assert_eq!(load.is_stale(t0 + ms(at)), expected, "{at}");
+        }
+    }
+
+    #[test]
+    fn less_and_less_is_kept_while_it_is_behind_and_more_again_when_there_is_time() {
+        let t0 = Instant::now();
+        let mut load = Load::new(t0);
+        let behind = second(&mut load, t0, 0, 10, true);
+        assert!((0.5..0.6).contains(&behind), "{behind}");
+        let full = second(&mut load, t0, 1, 10, false);
+        assert!(full < behind && full > behind * 0.8, "{full}");
+        assert_eq!(second(&mut load, t0, 2, 9, false), full, "as it should be");
+        let free = second(&mut load, t0, 3, 5, false);
+        assert!((free - full - 0.08).abs() < 0.001, "{free}");
+        for n in 4..12 {
+            second(&mut load, t0, n, 5, false);
+        }
+        assert_eq!(load.kept(), 1.0);
+        for n in 12..30 {
+            second(&mut load, t0, n, 10, true);
+        }
+        assert_eq!(load.kept(), LEAST_KEPT);
+    }
+}

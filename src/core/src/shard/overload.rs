@@ -1,0 +1,134 @@
+//! What a shard does when there is more than it has time for: it chooses which layers and videos it leaves out, tells
+//! their receivers, and drops their packets before it spends time on them. See [`crate::room::load`].
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::Shard;
+use crate::room::track::Track;
+use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
+use moonring_wire::media::Source;
+
+/// Of what is left out, one packet in so many is decrypted all the same: SRTP's rollover counter has to stay in step
+/// (RFC 3711 section 3.3.1), and whether the layer is still sent has to be known.
+const STILL_TAKEN: u16 = 64;
+
+/// A layer of a track, as something that can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unit {
+    /// Lower ones are left out first: layers above the lowest, then what nobody speaks in, then the rest, screens last.
+    rank: (u8, u8),
+    track: TrackKey,
+    layer: u8,
+    cost: u64,
+}
+
+impl Shard {
+    /// Takes in a tick that ended at `now` and took `busy`; `is_behind`: it left datagrams in the receive queue.
+    pub fn note_tick(&mut self, now: Instant, busy: Duration, is_behind: bool) {
+        if self.work.load.tick(now, busy, is_behind) {
+            self.shed(now);
+        }
+        if self.work.has_cuts && !self.work.load.is_stale(now) {
+            self.work.has_cuts = false;
+            self.mend_cuts(now);
+        }
+    }
+
+    /// True for media that there is no time for: video that has waited for too long, and what the shard has chosen to
+    /// leave out. Looks at nothing that is not authenticated but to drop the packet that says so.
+    pub(super) fn is_left_out(&mut self, now: Instant, key: ClientKey, ssrc: Ssrc, sequence: u16) -> bool {
+        let is_stale = self.work.load.is_stale(now);
+        if (!is_stale && self.work.load.kept() >= 1.0) || sequence.is_multiple_of(STILL_TAKEN) {
+            return false;
+        }
+        let Some(incoming) = self.world.clients[key].inbound.streams.get(&ssrc) else { return false };
+        let Some(track) = self.world.tracks.get_mut(incoming.track).filter(|t| t.is_video()) else { return false };
+        let is_shed = incoming.layer >= track.kept_layers;
+        if is_stale && !is_shed {
+            track.is_cut = true;
+            self.work.has_cuts = true;
+        }
+        is_stale || is_shed
+    }
+
+    /// Tracks of which video was dropped in the receive queue go on with their next key frame: nobody is to ask for what
+    /// was dropped.
+    fn mend_cuts(&mut self, now: Instant) {
+        let cut: Vec<_> = self.world.tracks.iter().filter(|(_, t)| t.is_cut).map(|(key, _)| key).collect();
+        for key in cut {
+            let track = &mut self.world.tracks[key];
+            track.is_cut = false;
+            for layer in &mut track.layers {
+                layer.forget_missing();
+                layer.history.forget_key_frame();
+            }
+            let owner = track.owner;
+            for (client, place) in self.world.tracks[key].subscribers.clone() {
+                let track = &mut self.world.tracks[key];
+                let forward = self.world.clients.get_mut(client);
+                let forward = forward.and_then(|c| c.outbound.forwards[usize::from(place)].as_mut());
+                if let Some(forward) = forward.filter(|f| f.allotted.paused.is_none()) {
+                    forward.restart(track);
+                    track.layers[usize::from(forward.target())].want_key_frame(now);
+                }
+            }
+            self.schedule(owner);
+        }
+    }
+
+    /// Decides anew which layers of which tracks there is time for, and has everybody's layers chosen who is concerned.
+    fn shed(&mut self, now: Instant) {
+        let mut units: Vec<_> =
+            self.world.tracks.iter().filter(|(_, t)| t.is_video()).flat_map(|(key, t)| self.units(key, t)).collect();
+        units.sort_by_key(|unit| (unit.rank, unit.track, std::cmp::Reverse(unit.layer)));
+        let all: u64 = units.iter().map(|unit| unit.cost).sum();
+        let mut excess = (all as f64 * (1.0 - self.work.load.kept())) as u64;
+        let mut kept: HashMap<TrackKey, u8> = HashMap::new();
+        for unit in units {
+            let is_out = excess > 0;
+            excess = excess.saturating_sub(unit.cost);
+            if !is_out {
+                let layers = kept.entry(unit.track).or_default();
+                *layers = (*layers).max(unit.layer + 1);
+            }
+        }
+        self.keep_layers(now, &kept);
+    }
+
+    fn keep_layers(&mut self, now: Instant, kept: &HashMap<TrackKey, u8>) {
+        let mut concerned: Vec<ClientKey> = Vec::new();
+        let mut tracks = Vec::new();
+        for (key, track) in self.world.tracks.iter_mut().filter(|(_, t)| t.is_video()) {
+            let layers = kept.get(&key).copied().unwrap_or(0);
+            if std::mem::replace(&mut track.kept_layers, layers) == layers {
+                continue;
+            }
+            track.layers.iter_mut().for_each(|layer| layer.forget_missing());
+            concerned.extend(track.subscribers.iter().map(|(client, _)| *client));
+            tracks.push(key);
+        }
+        concerned.sort_unstable();
+        concerned.dedup();
+        for client in concerned {
+            self.choose_layers(now, client);
+        }
+        for track in tracks {
+            self.tell_wanted_layers(track);
+        }
+    }
+
+    fn units(&self, key: TrackKey, track: &Track) -> impl Iterator<Item = Unit> {
+        let is_speaking = self.world.rooms.get(track.room).is_some_and(|room| room.speakers.is_speaking(track.owner));
+        let importance = match track.info.source {
+            Source::Screen => 2,
+            _ => u8::from(is_speaking),
+        };
+        // Each packet is received once and sent to every subscriber.
+        let copies = 1 + track.subscribers.len() as u64;
+        track.layers.iter().zip(0..).map(move |(layer, n)| {
+            let rank = if n > 0 { (0, u8::MAX - n) } else { (1, importance) };
+            Unit { rank, track: key, layer: n, cost: layer.bitrate_bps.max(1) * copies }
+        })
+    }
+}

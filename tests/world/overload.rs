@@ -1,0 +1,95 @@
+//! More than a shard has time for: it leaves out what it chooses, says so, and goes on with all of it afterwards.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use moonring_core::command::Event;
+use moonring_wire::drops::DropReason;
+use moonring_wire::media::CodecName::{Opus, Vp8};
+use moonring_wire::media::PauseReason;
+
+use crate::sim::World;
+use crate::sim::cpu::Cpu;
+
+const ROOMS: usize = 3;
+const PER_ROOM: usize = 4;
+/// What waits in the receive queue at most: half a second of all.
+const BUFFER: usize = 1 << 20;
+
+/// Rooms of four, everybody with sound and picture.
+fn rooms(seed: u64) -> World {
+    let mut world = World::new(seed);
+    for room in 0..ROOMS {
+        let people: Vec<usize> =
+            (0..PER_ROOM).map(|n| world.join_room(&format!("r{room}n{n}"), &format!("room{room}"))).collect();
+        let tracks: Vec<_> = people.iter().map(|who| [world.publish(*who, Opus), world.publish(*who, Vp8)]).collect();
+        for (n, who) in people.iter().enumerate() {
+            for (_, [sound, picture]) in tracks.iter().enumerate().filter(|(m, _)| *m != n) {
+                world.subscribe(*who, sound, Opus);
+                world.subscribe(*who, picture, Vp8);
+            }
+        }
+    }
+    world.run_ms(2_000);
+    world
+}
+
+/// Packets of media that came to everybody in `seconds`, and the part of the sound that did not.
+fn received(world: &mut World, seconds: u64) -> (usize, f64) {
+    world.forget_received();
+    world.run(Duration::from_secs(seconds));
+    let all = world.members.iter().map(|member| member.got.len()).sum();
+    let sound: usize = (0..world.members.len()).map(|who| world.got(who, 111).len()).sum();
+    let sent: usize = world.members.iter().flat_map(|m| &m.sent).filter(|(_, p)| p.level.is_some()).count();
+    (all, 1.0 - sound as f64 / (sent * (PER_ROOM - 1)) as f64)
+}
+
+/// The time that a datagram takes when everything together takes `part` of all the time.
+fn time_per_datagram(world: &mut World, part: f64) -> Duration {
+    let before = world.shard.counters().datagrams_in;
+    let (out, _) = received(world, 2);
+    let all = out as u64 + world.shard.counters().datagrams_in - before;
+    Duration::from_secs_f64(2.0 * part / all as f64)
+}
+
+/// Tracks that are paused for lack of time, as the clients were told.
+fn paused(world: &World) -> usize {
+    let mut paused = HashMap::new();
+    for event in &world.events {
+        match event {
+            Event::TrackPaused { client, track, reason: PauseReason::Overload } => {
+                paused.insert((client.clone(), track.clone()), true);
+            }
+            Event::TrackResumed { client, track } => {
+                paused.insert((client.clone(), track.clone()), false);
+            }
+            _ => {}
+        }
+    }
+    paused.values().filter(|is| **is).count()
+}
+
+#[test]
+fn a_shard_that_has_too_little_time_leaves_out_videos_and_keeps_the_sound() {
+    for (part, least) in [(1.03, 0.85), (1.3, 0.85), (2.0, 0.85)] {
+        let mut world = rooms(61);
+        let per_datagram = time_per_datagram(&mut world, part);
+        world.cpu = Some(Cpu::new(world.now, per_datagram, BUFFER));
+        world.run(Duration::from_secs(8));
+        let (before, dropped) = (world.drops(DropReason::Shed), world.cpu.as_ref().unwrap().dropped);
+        let (came, sound_lost) = received(&mut world, 10);
+        let most = 10.0 / per_datagram.as_secs_f64() * (PER_ROOM - 1) as f64 / PER_ROOM as f64;
+        let share = came as f64 / most;
+        assert!(share >= least, "{part}: {came} of {most}");
+        assert!(sound_lost < 0.01, "{part}: {sound_lost} of the sound is lost");
+        assert!(paused(&world) > 0 && world.drops(DropReason::Shed) > before, "{part}");
+        assert_eq!(world.cpu.as_ref().unwrap().dropped, dropped, "{part}");
+        // Time for everything again.
+        world.cpu.as_mut().unwrap().per_datagram = per_datagram.mul_f64(0.7 / part);
+        world.run(Duration::from_secs(20));
+        assert_eq!(paused(&world), 0, "{part}");
+        let drops = world.drops(DropReason::Shed);
+        let (_, sound_lost) = received(&mut world, 2);
+        assert!(sound_lost < 0.01 && world.drops(DropReason::Shed) == drops, "{part}");
+    }
+}

@@ -1,0 +1,102 @@
+//! A shard whose work takes time: what comes meanwhile waits in a receive queue that has an end.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use moonring_wire::drops::DropReason;
+
+use super::World;
+use super::net::Datagram;
+
+/// Datagrams that one tick takes in, as the event loop's.
+const PER_TICK: usize = 256;
+/// Dropping a packet takes this part of the time that a packet takes.
+const DROP_PART: u32 = 8;
+
+/// The shard's processor and the socket's receive buffer.
+pub(crate) struct Cpu {
+    /// What a datagram takes that comes or leaves.
+    pub(crate) per_datagram: Duration,
+    /// Bytes that may wait.
+    pub(crate) buffer: usize,
+    /// What the kernel dropped because of that.
+    pub(crate) dropped: u64,
+    busy_until: Instant,
+    inbox: VecDeque<Datagram>,
+    bytes: usize,
+}
+
+impl Cpu {
+    pub(crate) fn new(now: Instant, per_datagram: Duration, buffer: usize) -> Self {
+        Self { per_datagram, buffer, dropped: 0, busy_until: now, inbox: VecDeque::new(), bytes: 0 }
+    }
+
+    fn receive(&mut self, datagram: Datagram) {
+        if self.bytes + datagram.bytes.len() > self.buffer {
+            self.dropped += 1;
+            return;
+        }
+        self.bytes += datagram.bytes.len();
+        self.inbox.push_back(datagram);
+    }
+}
+
+impl World {
+    /// A datagram has come to the server.
+    pub(super) fn arrive(&mut self, mut datagram: Datagram) {
+        match &mut self.cpu {
+            Some(cpu) => cpu.receive(datagram),
+            None => self.shard.handle_datagram(self.now, datagram.from, &mut datagram.bytes, &mut self.out),
+        }
+    }
+
+    /// When the shard has something to do.
+    pub(super) fn served_at(&self) -> Option<Instant> {
+        let timer = self.shard.poll_timeout();
+        let Some(cpu) = &self.cpu else { return timer };
+        let waiting = (!cpu.inbox.is_empty()).then_some(self.now);
+        timer.into_iter().chain(waiting).min().map(|at| at.max(cpu.busy_until))
+    }
+
+    /// What the event loop does in a tick.
+    pub(super) fn serve(&mut self, server: SocketAddr) {
+        let now = self.now;
+        if self.cpu.as_ref().is_some_and(|cpu| now < cpu.busy_until) {
+            return;
+        }
+        let dropped = self.drops(DropReason::Shed);
+        let mut taken = 0;
+        while let Some(mut datagram) =
+            self.cpu.as_mut().filter(|_| taken < PER_TICK).and_then(|cpu| cpu.inbox.pop_front())
+        {
+            taken += 1;
+            self.cpu.iter_mut().for_each(|cpu| cpu.bytes -= datagram.bytes.len());
+            self.shard.handle_datagram(now, datagram.from, &mut datagram.bytes, &mut self.out);
+        }
+        let mut sent = self.forward(server);
+        if self.shard.poll_timeout().is_some_and(|at| at <= now) {
+            self.shard.handle_timeout(now, &mut self.out);
+            sent += self.forward(server);
+        }
+        sent += self.out.datagrams();
+        self.flush(server);
+        let dropped = (self.drops(DropReason::Shed) - dropped) as u32;
+        if let Some(cpu) = &mut self.cpu {
+            let whole = (taken + sent) as u32 - dropped.min(taken as u32);
+            let busy = cpu.per_datagram * whole + cpu.per_datagram * dropped / DROP_PART;
+            cpu.busy_until = now + busy;
+            self.shard.note_tick(now + busy, busy, !cpu.inbox.is_empty());
+        }
+    }
+
+    /// Lets the shard forward; the datagrams that have been flushed.
+    fn forward(&mut self, server: SocketAddr) -> usize {
+        let mut sent = 0;
+        while self.shard.forward(self.now, &mut self.out) {
+            sent += self.out.datagrams();
+            self.flush(server);
+        }
+        sent
+    }
+}
