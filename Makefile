@@ -13,6 +13,8 @@ ARGS ?=
 SECONDS ?= 60
 # One set of compiled dependencies for every test: the dev profile, which is optimised (Cargo.toml).
 BIN := target/debug/moonring
+# By name and for the whole workspace: another selection of packages has other features, and so other dependencies to build.
+BENCHES := $(patsubst benches/%.rs,--bench %,$(filter-out benches/lib.rs,$(wildcard benches/*.rs)))
 
 .NOTPARALLEL:
 
@@ -65,19 +67,19 @@ test-rust: tools-build ## Unit and integration tests
 .PHONY: test-benches
 test-benches: tools-build
 	@$(SAY) "Benchmarks, one round each, so that they do not rot"
-	cargo test --locked -p moonring-benches --benches
+	cargo test --locked --workspace $(BENCHES)
 
 .PHONY: test-browsers
 test-browsers: tools-build tools-browser ## Real browsers against the server; pictures in artifacts/
 	@$(SAY) "Building the server for the browsers"
-	cargo build --locked --bin moonring
+	cargo build --locked --workspace --bin moonring
 	@$(SAY) "Browsers in rooms (tests/e2e)"
 	MOONRING_BIN="$(CURDIR)/$(BIN)" npm --prefix tests/e2e test
 
 .PHONY: test-clients
 test-clients: tools-build tools-node ## Foreign clients against the server, frames counted: make test-clients ARGS="gstreamer firefox"
 	@$(SAY) "Building the server for the clients"
-	cargo build --locked --bin moonring
+	cargo build --locked --workspace --bin moonring
 	@$(SAY) "Clients in a namespace of their own (tests/clients)"
 	node --test tests/clients/driver.test.mjs
 	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" node tests/clients/run.mjs $(ARGS)
@@ -90,7 +92,7 @@ test-clients-fast: test-clients # the ones that need no compiling and take under
 test-networks: tools-build tools-browser ## Browsers behind slow links, in namespaces: make test-networks ARGS="600 room"
 	@$(call install, ip curl, iproute2 curl)
 	@$(SAY) "Building the server for the browsers"
-	cargo build --locked --bin moonring
+	cargo build --locked --workspace --bin moonring
 	@$(SAY) "Slow links (tests/networks)"
 	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" node tests/networks/run.mjs $(ARGS)
 
