@@ -28,7 +28,7 @@ const AFTER_PROBE: f64 = 0.8;
 /// Draining ends after this many round trips, even if the queue is still there: it is somebody else's.
 const DRAIN_ROUND_TRIPS: i64 = 3;
 /// Growth far from the rate at which the link was full, per second.
-const FAR_GROWTH: f64 = 0.1;
+const FAR_GROWTH: f64 = 0.098;
 /// Growth gets faster with every second without a decrease, as H-TCP's does: what the others gave way for is to be
 /// taken, and the smaller flow is the one that gives way less often.
 const FASTER_PER_SECOND: f64 = 0.3;
