@@ -144,7 +144,7 @@ fn a_client_that_leaves_while_its_offer_is_decided_on_is_gone_and_publishes_noth
     assert!(world.take_words(other).iter().all(|words| !words.contains("TrackPublished")));
     world.leave(other);
     world.run_ms(100);
-    assert!(world.events.iter().any(|event| matches!(event, Event::RoomClosed { .. })));
+    assert!(world.events.iter().any(|event| matches!(event, Event::RoomClosed(_))));
 }
 
 #[test]

@@ -394,8 +394,5 @@ pub enum Event {
     /// The shard's counters, once a second.
     Counters(Box<ShardReport>),
     /// A room is gone: its id may be placed anew.
-    RoomClosed {
-        /// Which.
-        room: RoomId,
-    },
+    RoomClosed(RoomId),
 }

@@ -37,6 +37,7 @@ impl Watchdog {
     }
 
     /// Starts its thread, which lives as long as the shards; `alive` is called after each look that found all well.
+    #[expect(clippy::disallowed_methods, reason = "a shard that is stuck would be waited for on the way out")]
     pub(crate) fn start(mut self, alive: impl Fn() + Send + 'static) -> std::io::Result<()> {
         let look = move || {
             while !self.shards.iter().all(|shard| shard.pulse.is_ending()) {

@@ -265,9 +265,9 @@ impl Congestion {
         (arrived >= bps && is_calm) || self.rehearsals.may_send(now, bps, before, is_calm)
     }
 
-    /// True when what is sent gets through without a queue.
+    /// True when what is sent gets through without a queue, as transport-wide feedback tells.
     pub fn is_calm(&self) -> bool {
-        self.estimator.is_calm() && self.estimator.loss() < TOLERATED_LOSS
+        self.has_feedback && self.estimator.is_calm() && self.estimator.loss() < TOLERATED_LOSS
     }
 
     /// True when the path may carry more than the estimate: only a rehearsal can tell.

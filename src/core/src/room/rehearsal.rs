@@ -214,16 +214,16 @@ mod tests {
     fn what_was_rehearsed_without_a_queue_may_be_sent() {
         let t0 = Instant::now();
         let mut rehearsals = Rehearsals::default();
-        assert!(!rehearsals.may_send(t0, 800_000, 400_000, true));
+        assert!(!rehearsals.may_send(t0, 800_000, 500_000, true));
         rehearsals.sent(4_000);
         assert_eq!(rehearsals.due(t0 + ms(100), RTT), Some(6_000));
         assert_eq!(rehearsals.observe(t0 + ms(300), good(t0 + ms(300))), None);
-        assert!(!rehearsals.may_send(t0 + ms(300), 800_000, 400_000, true), "it takes 400 ms");
+        assert!(!rehearsals.may_send(t0 + ms(300), 800_000, 500_000, true), "it takes 400 ms");
         assert_eq!(rehearsals.observe(t0 + ms(410), good(t0 + ms(370))), None, "what left last is still under way");
         assert_eq!(rehearsals.observe(t0 + ms(430), good(t0 + ms(390))), Some(Verdict::Passed(800_000)));
         assert_eq!(rehearsals.due(t0 + ms(430), RTT), None);
         for (at, bps, expected) in [(440, 800_000, true), (440, 870_000, true), (440, 1_000_000, false)] {
-            assert_eq!(rehearsals.may_send(t0 + ms(at), bps, 400_000, true), expected, "{at} {bps}");
+            assert_eq!(rehearsals.may_send(t0 + ms(at), bps, 500_000, true), expected, "{at} {bps}");
         }
     }
 
@@ -242,7 +242,7 @@ mod tests {
             assert!(steps.len() < 9);
         }
         // 300, 450, 900 and 1,500 kbit/s, to the next feedback each.
-        assert_eq!(steps, [650, 450, 350, 300]);
+        assert_eq!(steps, [660, 450, 350, 350]);
     }
 
     #[test]
@@ -251,12 +251,12 @@ mod tests {
         let bad = good(t0);
         for bad in [Seen { queue: ms(40), ..bad }, Seen { loss: 0.1, ..bad }, Seen { is_draining: true, ..bad }] {
             let mut rehearsals = Rehearsals::default();
-            rehearsals.may_send(t0, 800_000, 400_000, true);
+            rehearsals.may_send(t0, 800_000, 500_000, true);
             assert_eq!(rehearsals.observe(t0 + ms(100), bad), Some(Verdict::Failed));
             assert!(!rehearsals.is_running(), "{bad:?}");
             let begins = |at: u64, bps: u64, is_calm: bool| {
                 let mut rehearsals = rehearsals.clone();
-                rehearsals.may_send(t0 + ms(at), bps, 400_000, is_calm);
+                rehearsals.may_send(t0 + ms(at), bps, 500_000, is_calm);
                 rehearsals.is_running()
             };
             for (at, bps, is_calm, expected) in [
@@ -274,7 +274,7 @@ mod tests {
     fn while_feedback_is_late_nothing_is_added() {
         let t0 = Instant::now();
         let mut rehearsals = Rehearsals::default();
-        rehearsals.may_send(t0, 800_000, 400_000, true);
+        rehearsals.may_send(t0, 800_000, 500_000, true);
         let before = rehearse(&mut rehearsals, t0, 0, 51);
         // 130 ms after the last feedback it stops, and does not catch up.
         for at in (60..=300).step_by(10) {

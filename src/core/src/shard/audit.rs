@@ -49,7 +49,7 @@ impl Shard {
             for (receiver, place) in &track.subscribers {
                 let forward =
                     world.clients.get(*receiver).and_then(|c| c.outbound.forwards.get(usize::from(*place))?.as_ref());
-                if !forward.is_some_and(|forward| forward.track == key) {
+                if forward.is_none_or(|forward| forward.track != key) {
                     found.push(format!("track {} has a receiver that has no forward of it", track.info.id));
                 }
                 if world.clients.get(*receiver).is_some_and(|receiver| receiver.room != track.room) {

@@ -208,13 +208,10 @@ impl Shard {
         self.count_panic();
         // A request says whose it is by its name, not by where it comes from.
         let at = self.index.addresses.get(&from).copied();
-        match self.work.current.take().or(at) {
-            Some(key) => {
-                self.remove_client(now, key, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
-                self.repair(now);
-            }
-            // It was nobody's, so nothing has changed.
-            None => {}
+        // Where it was nobody's, nothing has changed.
+        if let Some(key) = self.work.current.take().or(at) {
+            self.remove_client(now, key, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
+            self.repair(now);
         }
     }
 

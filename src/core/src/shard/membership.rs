@@ -35,7 +35,7 @@ impl Shard {
                 Err(error) => {
                     let reason = error.reason();
                     self.work.events.push_back(left(LeaveCause::Rejected(reason.to_owned())));
-                    return self.work.events.push_back(Event::RoomClosed { room });
+                    return self.work.events.push_back(Event::RoomClosed(room));
                 }
             },
         };
@@ -140,17 +140,17 @@ impl Shard {
                 // From here on it hears of the others, and they of it: not before it is told that it has joined.
                 client.facts.presence.set(Presence::Joined);
                 let info = ClientInfo { client: id.clone(), metadata: client.facts.metadata.clone() };
-                self.tell_webhook(
-                    room_key,
-                    "client_joined",
-                    || json!({ "client": info.client, "metadata": info.metadata }),
-                );
                 if let Some(room) = self.world.rooms.get_mut(room_key)
                     && !std::mem::replace(&mut room.lived, true)
                 {
                     tracing::info!(room = %room.id, "room opened");
                     self.tell_webhook(room_key, "room_opened", || Value::Null);
                 }
+                self.tell_webhook(
+                    room_key,
+                    "client_joined",
+                    || json!({ "client": info.client, "metadata": info.metadata }),
+                );
                 self.stage(Stage::Admitted);
                 self.snapshot(&id);
                 self.tell_room(room_key, Some(key), |client| Event::ClientJoined { client, other: info.clone() });
@@ -248,7 +248,7 @@ impl Shard {
             true => tracing::info!(room = %room.id, "room closed"),
             false => tracing::debug!(room = %room.id, "room closed: nobody was admitted"),
         }
-        self.work.events.push_back(Event::RoomClosed { room: room.id });
+        self.work.events.push_back(Event::RoomClosed(room.id));
     }
 
     /// Tells a client that what it asked for is refused; it stays.

@@ -151,7 +151,7 @@ fn the_globals_are_those_of_the_allow_list() {
         (
             "sfu",
             "base64 broadcast clear client clients close config count equal flush hmac_sha256 http json jwks jwt_sign \
-             jwt_verify log_debug log_error log_info log_warn now random_bytes room_id set_interval set_timeout sha256 \
+             jwt_verify log_debug log_error log_info log_warn now random_bytes room_id set_audio_last_n set_interval set_timeout sha256 \
              shared sleep store url_encode uuid webhook",
         ),
     ] {

@@ -231,6 +231,7 @@ impl<C: Core> Ticker<C> {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a shard that nothing puts right does not unwind to main")]
     fn report_panic(&mut self, now: Instant, phase: Phase) {
         tracing::error!(?phase, "a panic on the shard: what caused it is ended");
         self.make_room();

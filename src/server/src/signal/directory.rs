@@ -189,7 +189,7 @@ impl Directory {
 
     /// Hands an event of `shard` to the connection it is for. A connection that does not keep up is ended.
     pub(super) fn route(&self, shard: usize, event: Event) {
-        if let Event::RoomClosed { room } = &event {
+        if let Event::RoomClosed(room) = &event {
             self.state().room_closed(room, shard);
             return;
         }
@@ -374,6 +374,6 @@ fn client_of(event: &Event) -> Option<&ClientId> {
         | Event::Webhook { .. }
         | Event::Report { .. }
         | Event::Counters(_)
-        | Event::RoomClosed { .. } => None,
+        | Event::RoomClosed(_) => None,
     }
 }

@@ -269,7 +269,7 @@ impl Session {
             | Event::Webhook { .. }
             | Event::Report { .. }
             | Event::Counters(_)
-            | Event::RoomClosed { .. } => {
+            | Event::RoomClosed(_) => {
                 return Told::Close;
             }
         })

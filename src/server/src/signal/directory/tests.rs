@@ -47,11 +47,11 @@ fn a_room_stays_on_its_shard_and_the_next_goes_to_the_least_loaded() {
 fn a_closed_room_is_forgotten_unless_somebody_is_on_the_way_there() {
     let (directory, _receivers) = directory(1, 9, BOUNDS);
     let first = directory.enter(&room("a"), LOOPBACK).unwrap();
-    directory.route(0, Event::RoomClosed { room: room("a") });
+    directory.route(0, Event::RoomClosed(room("a")));
     assert_eq!(placements(&directory), [("a".to_owned(), 0, 1)]);
     drop(first);
     assert_eq!(placements(&directory), [("a".to_owned(), 0, 0)]);
-    directory.route(0, Event::RoomClosed { room: room("a") });
+    directory.route(0, Event::RoomClosed(room("a")));
     assert_eq!(placements(&directory), []);
 }
 

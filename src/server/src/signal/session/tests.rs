@@ -273,7 +273,7 @@ fn control_frames_count_as_messages_and_long_ones_as_several_also_before_the_joi
     let mut pings = Session::new(now, settings);
     assert_eq!((0..100).take_while(|_| pings.take_control(now, 125)).count(), 20);
     let mut long = Session::new(now, settings);
-    assert_eq!((0..100).take_while(|_| long.take_control(now, 9 * bucket::BYTES_PER_TOKEN)).count(), 2);
+    assert_eq!((0..100).take_while(|_| long.take_control(now, 10 * bucket::BYTES_PER_TOKEN)).count(), 2);
     assert!(!long.take_control(now + Duration::from_secs(1), 1));
     assert!(long.take_control(now + Duration::from_secs(10), 1));
 }

@@ -1,0 +1,69 @@
+//! What a shard is told at its start.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::room::client;
+use crate::room::history::HistoryLimits;
+use moonring_wire::media::CodecName;
+use moonring_wire::transport::TransportConfig;
+use moonring_wire::transport::dtls::Certificate;
+
+/// How a shard works, and what is allowed on it.
+#[derive(Clone, Debug)]
+pub struct ShardSettings {
+    /// Certificate, SRTP profiles, timeouts.
+    pub transport: TransportConfig,
+    /// Addresses for the answers' candidates: this shard's port under every announced address.
+    pub candidates: Vec<SocketAddr>,
+    /// Codecs that publishers may use.
+    pub codecs: Vec<CodecName>,
+    /// H.264 goes to receivers that offer another profile of it, too: most decoders know more than they say.
+    pub h264_any_profile: bool,
+    /// Packets kept of a video layer.
+    pub video_history: HistoryLimits,
+    /// Packets kept of a sound track.
+    pub audio_history: HistoryLimits,
+    /// How long a client may take from its first offer to a media transport that is up.
+    pub connect_timeout: Duration,
+    /// Most clients in one room.
+    pub max_clients_per_room: usize,
+    /// Most clients on this shard.
+    pub max_clients: usize,
+    /// Most tracks one client may publish.
+    pub max_tracks_per_client: usize,
+    /// How many of a room are heard at once, the loudest, unless its policy says otherwise; `None`: everybody.
+    pub audio_last_n: Option<usize>,
+    /// Tell of rooms, clients and tracks by [`Event::Webhook`], not only of what scripts want to be told.
+    pub webhooks: bool,
+    /// What a publisher may send when the policy does not say otherwise, in bit/s.
+    pub max_bitrate_bps: Option<u64>,
+    /// How long the sound of a room in which four or more speak is held back, so that more of it leaves together; zero
+    /// for not at all.
+    pub sound_hold: Duration,
+}
+
+impl ShardSettings {
+    /// What the server's own defaults are: every codec, a second of each layer kept. Without `candidates`, which the
+    /// answers to offers need.
+    pub fn new(certificate: Certificate) -> Self {
+        let age = Duration::from_secs(1);
+        Self {
+            transport: TransportConfig { max_ssrcs: client::MAX_SSRCS, ..TransportConfig::new(certificate) },
+            candidates: Vec::new(),
+            codecs: CodecName::ALL.to_vec(),
+            h264_any_profile: false,
+            video_history: HistoryLimits { age, bytes: 1024 * 1024 },
+            // A second of Opus is 8 KiB at 64 kbit/s.
+            audio_history: HistoryLimits { age, bytes: 16 * 1024 },
+            connect_timeout: Duration::from_secs(20),
+            max_clients_per_room: 500,
+            max_clients: 50_000,
+            max_tracks_per_client: 16,
+            audio_last_n: None,
+            webhooks: false,
+            max_bitrate_bps: None,
+            sound_hold: Duration::ZERO,
+        }
+    }
+}
