@@ -44,7 +44,7 @@ check: tools-build tools-lua ## The fast ones: formatting, lints, the house rule
 	@$(SAY) "House rules (tests/tidy)"
 	cargo test --locked --quiet -p moonring-tidy
 	@$(SAY) "Policy scripts (.luacheckrc)"
-	luacheck --quiet scripts loadtest/scripts
+	luacheck --quiet scripts loadtest/scripts tests/attack/scripts
 	@if grep -q '"types":' tests/e2e/package.json && [ -d tests/e2e/node_modules ]; then \
 	  $(SAY) "Types of the browser tests' JavaScript"; npm --prefix tests/e2e run types; fi
 

@@ -1,7 +1,7 @@
 -- A lobby whose bans last: a host lets people in, and bans them from every room, also over restarts.
 --
--- Tokens as in jwt_roles.lua: { "sub": "u-17", "role": "host" | "guest", "exp": ... }, checked with `jwt_key`. A guest knocks and
--- waits until a host lets them in, for `patience_s` seconds at most (by default 120). A host says:
+-- Tokens as in jwt_roles.lua: { "sub": "u-17", "role": "host" | "guest", "exp": ... }, checked with `jwt_key`. A
+-- guest knocks and waits until a host lets them in, for `patience_s` seconds at most (by default 120). A host says:
 --
 --   { type = "answer", client = "<id>", allow = true | false }
 --   { type = "ban", client = "<id>", days = 30, reason = "..." }     for good without `days`; disconnects them

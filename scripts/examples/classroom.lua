@@ -1,7 +1,7 @@
 -- A classroom: the teacher talks, pupils raise their hands, get the floor, and lose it again.
 --
--- Who joins with `teacher_token` is a teacher, who joins with `pupil_token` a pupil. Pupils publish when they come in, but
--- are muted until a teacher gives them the floor; a screen only the teacher may share.
+-- Who joins with `teacher_token` is a teacher, who joins with `pupil_token` a pupil. Pupils publish when they come
+-- in, but are muted until a teacher gives them the floor; a screen only the teacher may share.
 --
 --   a pupil      { type = "hand", up = true | false }
 --   a teacher    { type = "floor", client = "<id>", on = true | false }
@@ -9,7 +9,7 @@
 --   to all       { type = "hands", clients = { ... } }, { type = "floor", clients = { ... } }
 --
 -- Who had the floor and is back within `keep_s` seconds (by default 60) has it again: pupils are known by the `name` in
--- their metadata. Configuration: `teacher_token`, `pupil_token`, `max_floor` (at the same time, by default 3), `keep_s`.
+-- their metadata. Configuration: `teacher_token`, `pupil_token`, `max_floor` (at once, by default 3), `keep_s`.
 
 local MAX_FLOOR, KEEP_S = sfu.config.max_floor or 3, sfu.config.keep_s or 60
 

@@ -44,7 +44,8 @@ test.it("the rights are the teachers'", function()
   miss:message({ type = "floor", client = "ann", on = true })
   miss:message({ type = "floor", client = "bob", on = true })
   test.eq(miss:last(), { type = "error", text = "Enough have the floor (1)" })
-  for _, message in ipairs({ 7, { type = "dance" }, { type = "floor" }, { type = "floor", client = "miss", on = true } }) do
+  local wrong = { 7, { type = "dance" }, { type = "floor" }, { type = "floor", client = "miss", on = true } }
+  for _, message in ipairs(wrong) do
     miss:message(message)
     test.eq(miss:last().type, "error")
   end

@@ -4,9 +4,9 @@
 --
 --   { "sub": "u-17", "minutes": 60, "iss": "https://id.example.com", "aud": "moonring", "exp": 1786003600 }
 --
--- `minutes` is what the customer has paid for. What they have used stands in sfu.store: neither leaving nor a crash of the
--- server gives it back, and it counts in every room that runs this script. A minute before the end they are told, at
--- the end they are disconnected. When they leave, the shop's webhook gets the minutes of this visit, signed.
+-- `minutes` is what the customer has paid for. What they have used stands in sfu.store: neither leaving nor a crash
+-- of the server gives it back, and it counts in every room that runs this script. A minute before the end they are
+-- told, at the end they are disconnected. When they leave, the shop's webhook gets the minutes of this visit, signed.
 --
 -- Configuration: `jwks_url`, `jwt_issuer`, `jwt_audience`, `webhook_url` and `webhook_secret`.
 
@@ -39,7 +39,9 @@ function on_client_connect(client, auth_token)
   local claims, why_not = claims_of(auth_token)
   if not claims then return false, why_not end
   local user, paid = claims.sub, claims.minutes
-  if type(user) ~= "string" or type(paid) ~= "number" then return false, "Your ticket names no customer or no minutes" end
+  if type(user) ~= "string" or type(paid) ~= "number" then
+    return false, "Your ticket names no customer or no minutes"
+  end
   local used = sfu.store.global.get(used_key(user)) or 0
   if used >= paid then return false, "Your minutes are used up" end
   people[client:get_id()] = { user = user, paid = paid, minutes = 0 }

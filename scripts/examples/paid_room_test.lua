@@ -1,5 +1,7 @@
--- Of a key pair that was made for this test: { sub = "u-17", minutes = 3, exp = 1786100000 }, and the same by a key "k2".
-local KEYS = '{"keys":[{"kty":"EC","crv":"P-256","kid":"k1","use":"sig","x":"yxbGocMYggtuoRkHaI8lWiEIpxqz64hQ_ZuSYDugDhA","y":"I0O1DMneLQBM75XIK0nL1qdYGDEX0XxeA21YNnyrr0w"}]}'
+-- Of a key pair that was made for this test: { sub = "u-17", minutes = 3, exp = 1786100000 }, and the same by a
+-- key "k2".
+local KEYS = '{"keys":[{"kty":"EC","crv":"P-256","kid":"k1","use":"sig","x":"yxbGocMYggtuoRkHaI8lWiEIpxqz64hQ_' ..
+  'ZuSYDugDhA","y":"I0O1DMneLQBM75XIK0nL1qdYGDEX0XxeA21YNnyrr0w"}]}'
 local TICKET = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImsxIn0.eyJzdWIiOiJ1LTE3IiwibWludXRlcyI6MywiaX" ..
   "NzIjoiaHR0cHM6Ly9pZC5leGFtcGxlLmNvbSIsImF1ZCI6Im1vb25yaW5nIiwiZXhwIjoxNzg2MTAwMDAwfQ.bqx-q" ..
   "4-COCr7Xm7bXBG66dEwAVyJLRgLHgGZ61pD0oPtFMuEyN0flblntRY3kIojBBrJMkqCaDW6AUqBuQbg_A"

@@ -1,9 +1,10 @@
 -- A support desk that is driven from outside: the operator's program says who is served by whom.
 --
--- Customers join with the token of `customer_token` and wait: they hear and see nobody, nobody hears or sees them. Agents
--- join with `agent_token`. The program calls the room (`POST /rooms/{room}/call`, `moonring call ROOM JSON`):
+-- Customers join with the token of `customer_token` and wait: they hear and see nobody, nobody hears or sees them.
+-- Agents join with `agent_token`. The program calls the room (`POST /rooms/{room}/call`, `moonring call ROOM JSON`):
 --
---   { "do": "queue" }                                          answers { "waiting": [ids], "agents": [ids], "served": { id: agent } }
+--   { "do": "queue" }                                          answers { "waiting": [ids], "agents": [ids],
+--                                                                     "served": { id: agent } }
 --   { "do": "serve", "customer": "<id>", "agent": "<id>" }     they hear and see each other from now on
 --   { "do": "hand", "customer": "<id>", "agent": "<id>" }      another agent goes on with the customer
 --   { "do": "end", "customer": "<id>", "reason": "..." }       the customer is disconnected

@@ -185,9 +185,16 @@ struct Parts<B> {
     settings: LoopSettings,
     sockets: Vec<UdpSocket>,
     build: B,
+    control: ControlEnds,
+}
+
+/// A shard's ends of what joins it to the control plane.
+struct ControlEnds {
     commands: Receiver<Command>,
     events: mpsc::Sender<Event>,
+    /// Ends its sleep.
     wake: WakeFd,
+    /// Ends its loop.
     stop: Arc<AtomicBool>,
 }
 
@@ -206,7 +213,8 @@ where
     let (sender, commands) = sync_channel(settings.command_capacity);
     let stop = Arc::new(AtomicBool::new(false));
     let name = settings.name.clone();
-    let parts = Parts { settings, sockets, build, commands, events, wake: wake.clone(), stop: stop.clone() };
+    let control = ControlEnds { commands, events, wake: wake.clone(), stop: stop.clone() };
+    let parts = Parts { settings, sockets, build, control };
     let (started, outcome) = sync_channel(1);
     let thread = std::thread::Builder::new()
         .name(name)
@@ -237,10 +245,10 @@ where
         }
     };
     executor.run(async move {
-        let Parts { settings, sockets, build, commands, events, wake, stop } = parts;
+        let Parts { settings, sockets, build, control } = parts;
         match Udp::new(sockets, &settings.udp) {
             Ok(udp) => {
-                let ticker = Ticker::new(settings, udp, build(), commands, events, &wake, stop);
+                let ticker = Ticker::new(settings, udp, build(), control);
                 let _ = started.send(Ok(()));
                 ticker.run().await;
             }

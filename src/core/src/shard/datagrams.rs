@@ -48,6 +48,13 @@ pub(super) enum Request {
     },
 }
 
+/// A packet that was authenticated and decrypted.
+struct Opened<'a> {
+    header: Header,
+    bytes: &'a [u8],
+    elements: HeaderExtensions,
+}
+
 impl Shard {
     /// Everything that a datagram causes; the reason when it is dropped.
     pub(super) fn receive(
@@ -189,19 +196,17 @@ impl Shard {
             bytes = &mut bytes[start..];
             header = Header::parse(bytes)?;
         }
-        self.keep(now, key, incoming, &header, bytes, &elements)
+        self.keep(now, (key, incoming), &Opened { header, bytes, elements })
     }
 
     /// Keeps a packet for forwarding.
     fn keep(
         &mut self,
         now: Instant,
-        key: ClientKey,
-        incoming: Incoming,
-        header: &Header,
-        bytes: &[u8],
-        elements: &HeaderExtensions,
+        (key, incoming): (ClientKey, Incoming),
+        opened: &Opened<'_>,
     ) -> Result<(), DropReason> {
+        let Opened { header, bytes, elements } = opened;
         let payload = &bytes[header.payload_range(bytes)?];
         let track = self.world.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
         if incoming.layer >= track.kept_layers {

@@ -1,17 +1,16 @@
 //! The tick and the sleep between two of them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::pulse::Doing;
-use super::{Core, LoopSettings, Phase};
-use crate::udp::{Udp, WakeFd};
-use moonring_core::command::{Command, Event};
+use super::{ControlEnds, Core, LoopSettings, Phase};
+use crate::udp::Udp;
+use moonring_core::command::Event;
 use moonring_wire::packet::SendBatch;
 
 /// A timer that is always set: glommio may park while tasks are runnable, and then only a timer that is still to fire
@@ -30,36 +29,24 @@ pub(super) struct Ticker<C> {
     udp: Udp,
     core: C,
     out: SendBatch,
-    commands: Receiver<Command>,
-    events: mpsc::Sender<Event>,
+    control: ControlEnds,
     /// An event that the full queue did not take.
     held: Option<Event>,
-    stop: Arc<AtomicBool>,
     next_drops: Instant,
     /// The last tick left datagrams in the receive queue.
     is_behind: bool,
 }
 
 impl<C: Core> Ticker<C> {
-    pub(super) fn new(
-        settings: LoopSettings,
-        mut udp: Udp,
-        core: C,
-        commands: Receiver<Command>,
-        events: mpsc::Sender<Event>,
-        wake: &WakeFd,
-        stop: Arc<AtomicBool>,
-    ) -> Self {
-        udp.watch(wake);
+    pub(super) fn new(settings: LoopSettings, mut udp: Udp, core: C, control: ControlEnds) -> Self {
+        udp.watch(&control.wake);
         Self {
             out: SendBatch::new(settings.send_bytes, settings.send_runs),
             settings,
             udp,
             core,
-            commands,
-            events,
+            control,
             held: None,
-            stop,
             next_drops: Instant::now() + DROPS_EVERY,
             is_behind: false,
         }
@@ -72,7 +59,7 @@ impl<C: Core> Ticker<C> {
             }
         })
         .detach();
-        while !self.stop.load(Ordering::Acquire) {
+        while !self.control.stop.load(Ordering::Acquire) {
             let began = Instant::now();
             let more = self.tick();
             if more {
@@ -127,12 +114,12 @@ impl<C: Core> Ticker<C> {
             if done > 0 && now.elapsed() > self.settings.tick_budget {
                 return true;
             }
-            let command = match self.commands.try_recv() {
+            let command = match self.control.commands.try_recv() {
                 Ok(command) => command,
                 Err(TryRecvError::Empty) => return false,
                 // Nobody can ask for anything any more, not even to stop.
                 Err(TryRecvError::Disconnected) => {
-                    self.stop.store(true, Ordering::Release);
+                    self.control.stop.store(true, Ordering::Release);
                     return true;
                 }
             };
@@ -197,7 +184,7 @@ impl<C: Core> Ticker<C> {
                 None => self.guarded(now, Phase::Event, |core, _| core.poll_event()).flatten(),
             };
             let Some(event) = next else { return };
-            match self.events.try_send(event) {
+            match self.control.events.try_send(event) {
                 Ok(()) => {}
                 Err(TrySendError::Full(event)) => {
                     self.held = Some(event);
