@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use moonring_loadtest::peer::PeerEvent;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::Mid;
 use moonring_wire::media::CodecName::Vp8;
@@ -115,4 +116,16 @@ fn ports_cannot_be_swept() {
     assert!(world.drops(DropReason::StunTooManyAddresses) > 1_900);
     let address = world.members[mallory].address;
     assert_eq!(claim(&mut world, mallory, address), None, "the address that it has stays its own");
+}
+
+#[test]
+fn an_address_that_was_claimed_before_its_client_came_does_not_keep_that_out() {
+    let (mut world, _, _, mallory) = scene(704);
+    let late = world.join("late");
+    let address = world.members[late].address;
+    claim(&mut world, mallory, address);
+    world.run_ms(300);
+    world.publish(late, Vp8);
+    world.run_ms(8_000);
+    assert!(world.members[late].told.contains(&PeerEvent::Connected), "{:?}", world.members[late].told);
 }
