@@ -31,6 +31,8 @@ use tick::Ticker;
 
 /// Stack of a shard thread. LuaJIT has no check of the C stack's depth, so that scripts can use megabytes of it.
 const STACK_BYTES: usize = 64 << 20;
+/// The exit code of a process with a shard that cannot go on (`EX_SOFTWARE` of sysexits.h).
+pub(crate) const BROKEN: i32 = 70;
 /// What glommio pins for file I/O, which a shard has none of; three times this is registered.
 const IO_MEMORY_BYTES: usize = 64 << 10;
 

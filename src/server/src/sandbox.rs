@@ -73,12 +73,11 @@ fn drop_capabilities() {
 
 /// Lets this thread, and those that it starts, open nothing but what the server needs.
 fn confine_files(config: &Config) -> anyhow::Result<()> {
-    if !config.data_dir.as_os_str().is_empty() {
-        // It has to be there to be named in a rule.
-        std::fs::create_dir_all(&config.data_dir)
-            .with_context(|| format!("data folder {}", config.data_dir.display()))?;
-    }
     let (read, write) = paths(config);
+    if let Some(folder) = &write {
+        // It has to be there to be named in a rule.
+        std::fs::create_dir_all(folder).with_context(|| format!("data folder {}", folder.display()))?;
+    }
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(LANDLOCK))?
@@ -97,8 +96,9 @@ fn confine_files(config: &Config) -> anyhow::Result<()> {
 }
 
 /// What may be read, and what may be written as well.
-fn paths(config: &Config) -> (Vec<PathBuf>, Vec<PathBuf>) {
-    // A certificate that is renewed is often another file of the same folder, or behind a link into another one.
+fn paths(config: &Config) -> (Vec<PathBuf>, Option<PathBuf>) {
+    // A certificate that is renewed is often another file of the same folder, or behind a link into another one. A folder
+    // of scripts that is replaced as a whole is found again in the folder above it.
     let folder = |path: &Path| path.parent().filter(|folder| !folder.as_os_str().is_empty()).map(Path::to_owned);
     let own = [&config.scripts_dir, &config.tls_cert, &config.tls_key, &config.http_ca];
     let named = own.into_iter().filter(|path| !path.as_os_str().is_empty());
@@ -107,8 +107,7 @@ fn paths(config: &Config) -> (Vec<PathBuf>, Vec<PathBuf>) {
         let target = std::fs::canonicalize(path).ok();
         read.extend([Some(path.clone()), folder(path), target.as_deref().and_then(folder)].into_iter().flatten());
     }
-    // A folder of scripts that is replaced as a whole is found again in the folder above it.
-    let write = [&config.data_dir].into_iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
+    let write = Some(&config.data_dir).filter(|path| !path.as_os_str().is_empty()).cloned();
     (read, write)
 }
 

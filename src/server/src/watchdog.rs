@@ -4,13 +4,11 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::event_loop::Pulse;
+use crate::event_loop::{BROKEN, Pulse};
 
 /// How often is looked. Looks are counted instead of time passed, so that a process that stood still as a whole (SIGSTOP,
 /// a suspended machine) is not taken for one that hangs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The exit code of a process that the watchdog has ended (`EX_SOFTWARE` of sysexits.h).
-const EXIT_CODE: i32 = 70;
 
 /// One shard that is watched.
 #[derive(Debug)]
@@ -46,7 +44,7 @@ impl Watchdog {
                     None => alive(),
                     Some(words) => {
                         tracing::error!("{words}: the process ends");
-                        std::process::exit(EXIT_CODE);
+                        std::process::exit(BROKEN);
                     }
                 }
             }

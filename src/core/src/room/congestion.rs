@@ -43,6 +43,14 @@ enum Control {
     Estimated,
 }
 
+/// An estimate of the receiver's own.
+#[derive(Clone, Copy, Debug)]
+struct Remb {
+    at: Instant,
+    /// It is of sound and pictures together, not of pictures alone.
+    covers_sound: bool,
+}
+
 /// A probe that is being sent.
 #[derive(Clone, Copy, Debug)]
 struct RunningProbe {
@@ -77,14 +85,10 @@ pub struct Congestion {
     last_sent: Option<Instant>,
     /// What the lowest layers take, with what their key frames take.
     floor_bps: u64,
-    /// Something is paused because it does not fit.
-    is_starved: bool,
     /// Transport-wide feedback has come: a REMB no longer counts.
     has_feedback: bool,
-    /// When the last REMB came, while it counts.
-    remb: Option<Instant>,
-    /// The last REMB is of pictures alone.
-    leaves_out_sound: bool,
+    /// The last REMB, while it counts.
+    remb: Option<Remb>,
     rehearsals: Rehearsals,
     /// What may be resent.
     pub repairs: RepairBudget,
@@ -103,10 +107,8 @@ impl Congestion {
             polled: now,
             last_sent: None,
             floor_bps: 0,
-            is_starved: false,
             has_feedback: false,
             remb: None,
-            leaves_out_sound: false,
             rehearsals: Rehearsals::default(),
             repairs: RepairBudget::new(now),
         }
@@ -163,7 +165,7 @@ impl Congestion {
         let told = self.estimator.on_feedback(now, packet).is_ok_and(|said| said.received + said.lost > 0);
         if told {
             self.control = Control::Estimated;
-            (self.has_feedback, self.remb, self.leaves_out_sound) = (true, None, false);
+            (self.has_feedback, self.remb) = (true, None);
             self.pace(now);
             let sent = self.estimator.acknowledged_until();
             let (queue, loss) = (self.estimator.queue(), self.estimator.loss());
@@ -182,7 +184,7 @@ impl Congestion {
     pub fn remb(&mut self, now: Instant, bps: u64, covers_sound: bool) {
         self.estimator.on_remb(now, bps);
         if !self.has_feedback {
-            (self.remb, self.leaves_out_sound) = (Some(now), !covers_sound);
+            self.remb = Some(Remb { at: now, covers_sound });
         }
         self.control = Control::Estimated;
         self.pace(now);
@@ -190,7 +192,7 @@ impl Congestion {
 
     /// Whether sound is beside what the estimate is for.
     pub fn leaves_out_sound(&self) -> bool {
-        self.leaves_out_sound
+        self.remb.is_some_and(|remb| !remb.covers_sound)
     }
 
     /// Takes in a round trip from a receiver report.
@@ -202,8 +204,8 @@ impl Congestion {
     /// room for their key frames.
     pub fn set_wanted(&mut self, now: Instant, wanted_bps: u64, floor_bps: u64) {
         // Who is sent no pictures says nothing new of them: what is paused by an old estimate would be so for ever.
-        if self.remb.is_some_and(|at| now.saturating_duration_since(at) >= REMB_LIFE) {
-            (self.remb, self.leaves_out_sound, self.control) = (None, false, Control::None);
+        if self.remb.is_some_and(|remb| now.saturating_duration_since(remb.at) >= REMB_LIFE) {
+            (self.remb, self.control) = (None, Control::None);
         }
         self.estimator.set_wanted(now, wanted_bps);
         self.floor_bps = floor_bps;
@@ -213,7 +215,6 @@ impl Congestion {
     /// Says whether something is paused because it does not fit. Then the path is kept measured, though little or
     /// nothing is sent over it.
     pub fn set_starved(&mut self, now: Instant, is_starved: bool) {
-        self.is_starved = is_starved;
         self.estimator.set_starved(now, is_starved);
     }
 
@@ -261,7 +262,7 @@ impl Congestion {
         // Without transport-wide feedback nothing would tell how it went.
         let Some(arrived) = self.estimator.throughput_bps() else { return true };
         // While a probe is under way the answer may be another in a moment.
-        let is_calm = self.running.is_none() && self.estimator.is_calm() && !self.is_starved;
+        let is_calm = self.running.is_none() && self.estimator.is_calm() && !self.estimator.is_starved();
         (arrived >= bps && is_calm) || self.rehearsals.may_send(now, bps, before, is_calm)
     }
 
@@ -324,7 +325,7 @@ impl Congestion {
     /// While all that is wanted is paused, nothing would tell that the path has recovered.
     fn trickle(&self, now: Instant) -> Option<ProbeSlice> {
         let is_quiet = self.last_sent.is_none_or(|at| now.saturating_duration_since(at) >= TRICKLE_INTERVAL);
-        (self.is_starved && is_quiet).then_some(ProbeSlice { probe: None, bytes: 1, packet_bytes: 0 })
+        (self.estimator.is_starved() && is_quiet).then_some(ProbeSlice { probe: None, bytes: 1, packet_bytes: 0 })
     }
 
     /// When [`Self::poll_probe`] has something to do.
@@ -344,7 +345,7 @@ impl Congestion {
         };
         // A probe that is due waits for a calm moment, which time alone does not bring.
         let least = self.polled + POLL_INTERVAL;
-        let trickle = self.last_sent.filter(|_| self.is_starved).map(|at| at + TRICKLE_INTERVAL);
+        let trickle = self.last_sent.filter(|_| self.estimator.is_starved()).map(|at| at + TRICKLE_INTERVAL);
         [self.estimator.poll_timeout(), patience, trickle].into_iter().flatten().min().map(|at| at.max(least))
     }
 }

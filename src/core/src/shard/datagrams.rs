@@ -160,8 +160,6 @@ impl Shard {
             transport.unprotect_rtp((now, from), bytes, header.header_len, header.ssrc.0, header.sequence)?;
         let bytes = &mut bytes[..len];
         self.report.counters.packets_in += 1;
-        self.stage(Stage::Rtp);
-        let client = &mut self.world.clients[key];
         self.report.counters.bytes_in += len as u64;
         let traffic = &client.facts.traffic;
         traffic.packets_in.set(traffic.packets_in.get() + 1);
@@ -174,6 +172,7 @@ impl Shard {
                 self.schedule(key);
             }
         }
+        self.stage(Stage::Rtp);
         let incoming = match self.stream_of(now, key, &header, bytes, &elements) {
             Ok(incoming) => incoming,
             Err(reason) => {
@@ -266,8 +265,6 @@ impl Shard {
         let len = transport.unprotect_rtcp((now, from), bytes)?;
         // What makes the server or others send counts from the address that is sent to, and from no other.
         let is_selected = transport.selected() == Some(from);
-        self.stage(Stage::Rtcp);
-        let client = &mut self.world.clients[key];
         let Outbound { forwards, congestion: path, .. } = &mut client.outbound;
         let mut told = false;
         let mut requests = std::mem::take(&mut self.work.requests);
@@ -275,7 +272,7 @@ impl Shard {
             RtcpMessage::SenderReport { .. } => note_request(message, &mut requests),
             _ if !is_selected => {}
             RtcpMessage::TransportFeedback { packet } => {
-                told |= is_selected && path.as_deref_mut().is_some_and(|path| path.feedback(now, packet));
+                told |= path.as_deref_mut().is_some_and(|path| path.feedback(now, packet));
             }
             RtcpMessage::Remb { bitrate_bps, ssrcs } => {
                 // Some estimate what their pictures may take and leave sound out (aiortc).
@@ -286,6 +283,7 @@ impl Shard {
             }
             message => note_request(message, &mut requests),
         });
+        self.stage(Stage::Rtcp);
         if told {
             self.feedback_came(now, key);
         }

@@ -40,7 +40,8 @@ impl Shard {
             },
         };
         // Joins that wait for the policy have a bound of their own, as many again.
-        let (members, joining) = self.occupants(room_key);
+        let joining = self.count_in(room_key, |presence| presence == Presence::Pending);
+        let members = self.count_in(room_key, |presence| presence != Presence::Pending);
         if members.max(joining) >= self.settings.max_clients_per_room {
             return self.work.events.push_back(left(LeaveCause::Limit(self.full(&room))));
         }
@@ -72,21 +73,11 @@ impl Shard {
         );
     }
 
-    /// How many clients are in a room, and how many wait for the policy's decision.
-    fn occupants(&self, room: RoomKey) -> (usize, usize) {
+    /// How many of a room's clients `is_meant` is true of.
+    fn count_in(&self, room: RoomKey, is_meant: impl Fn(Presence) -> bool) -> usize {
         let clients = self.world.rooms.get(room).map_or(&[][..], |room| &room.clients);
-        let presence = |key: &ClientKey| self.world.clients.get(*key).map(|client| client.facts.presence.get());
-        let joining = clients.iter().filter(|key| presence(key) == Some(Presence::Pending)).count();
-        (clients.len() - joining, joining)
-    }
-
-    /// How many clients have been told that they are in a room.
-    fn joined(&self, room: RoomKey) -> usize {
-        let clients = self.world.rooms.get(room).map_or(&[][..], |room| &room.clients);
-        let is_joined = |key: &&ClientKey| {
-            self.world.clients.get(**key).is_some_and(|client| client.facts.presence.get() == Presence::Joined)
-        };
-        clients.iter().filter(is_joined).count()
+        let present = clients.iter().filter_map(|key| self.world.clients.get(*key));
+        present.filter(|client| is_meant(client.facts.presence.get())).count()
     }
 
     fn full(&self, room: &RoomId) -> String {
@@ -133,7 +124,8 @@ impl Shard {
             Verdict::Allow => {
                 let (id, room_key) = (client.id.clone(), client.room);
                 // Of those that are decided at the same moment, the first has the place.
-                if self.joined(room_key) >= self.settings.max_clients_per_room {
+                let joined = self.count_in(room_key, |presence| presence == Presence::Joined);
+                if joined >= self.settings.max_clients_per_room {
                     let words = self.world.rooms.get(room_key).map_or_else(String::new, |room| self.full(&room.id));
                     return self.remove_client(now, key, LeaveCause::Limit(words.clone()), &words);
                 }

@@ -1,10 +1,12 @@
 //! What a shard does when there is more than it has time for: it chooses which layers and videos it leaves out, tells
 //! their receivers, and drops their packets before it spends time on them. See [`crate::room::load`].
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::Shard;
+use super::streams::restart_now;
 use crate::room::track::Track;
 use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
 use moonring_wire::media::Source;
@@ -69,8 +71,7 @@ impl Shard {
                 let forward = self.world.clients.get_mut(client);
                 let forward = forward.and_then(|c| c.outbound.forwards[usize::from(place)].as_mut());
                 if let Some(forward) = forward.filter(|f| f.allotted.paused.is_none()) {
-                    forward.restart(track);
-                    track.layers[usize::from(forward.target())].want_key_frame(now);
+                    restart_now(now, forward, track);
                 }
             }
             self.schedule(owner);
@@ -81,7 +82,7 @@ impl Shard {
     fn shed(&mut self, now: Instant) {
         let mut units: Vec<_> =
             self.world.tracks.iter().filter(|(_, t)| t.is_video()).flat_map(|(key, t)| self.units(key, t)).collect();
-        units.sort_by_key(|unit| (unit.rank, unit.track, std::cmp::Reverse(unit.layer)));
+        units.sort_by_key(|unit| (unit.rank, unit.track, Reverse(unit.layer)));
         let all: u64 = units.iter().map(|unit| unit.cost).sum();
         let mut excess = (all as f64 * (1.0 - self.work.load.kept())) as u64;
         let mut kept: HashMap<TrackKey, u8> = HashMap::new();

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::faults::{Stage, Subject};
+use super::streams::restart_now;
 use super::{PendingHook, Shard};
 use crate::command::{Event, LeaveCause, RefusalCode};
 use moonring_policy::hook::{Action, HookCall, Outcome, Presence};
@@ -197,10 +198,7 @@ impl Shard {
             for (client, place) in track.subscribers.clone() {
                 let Some(client) = self.world.clients.get_mut(client) else { continue };
                 let Some(forward) = &mut client.outbound.forwards[usize::from(place)] else { continue };
-                forward.restart(track);
-                if track.is_video() {
-                    track.layers[usize::from(forward.target())].want_key_frame(now);
-                }
+                restart_now(now, forward, track);
             }
             self.schedule(owner);
         }

@@ -10,6 +10,7 @@ use rand::Rng;
 
 use super::Shard;
 use super::faults::Stage;
+use super::streams::restart_now;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::ClientKey;
 use moonring_wire::packet::{AddressPair, SendBatch};
@@ -138,8 +139,7 @@ impl Shard {
             let Some(track) = self.world.tracks.get_mut(forward.track).filter(|track| track.is_video()) else {
                 continue;
             };
-            forward.restart(track);
-            track.layers[usize::from(forward.target())].want_key_frame(now);
+            restart_now(now, forward, track);
             owners.push(track.owner);
         }
         owners.into_iter().for_each(|owner| self.schedule(owner));

@@ -34,7 +34,8 @@ pub struct ShardSettings {
     pub max_tracks_per_client: usize,
     /// How many of a room are heard at once, the loudest, unless its policy says otherwise; `None`: everybody.
     pub audio_last_n: Option<usize>,
-    /// Tell of rooms, clients and tracks by [`Event::Webhook`](crate::command::Event::Webhook), not only of what scripts want to be told.
+    /// Tell of rooms, clients and tracks by [`Event::Webhook`](crate::command::Event::Webhook), not only of what scripts
+    /// want to be told.
     pub webhooks: bool,
     /// What a publisher may send when the policy does not say otherwise, in bit/s.
     pub max_bitrate_bps: Option<u64>,

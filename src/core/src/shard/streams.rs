@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Shard;
 use super::header_extensions::{HeaderExtensions, Names};
 use crate::room::client::{Incoming, MAX_SSRCS};
+use crate::room::forward::Forward;
 use crate::room::track::{Layer, Track};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
@@ -182,5 +183,14 @@ fn is_named(layer: &Layer, rid: Option<&str>) -> bool {
         (Some(own), Some(rid)) => own.as_str() == rid,
         (None, _) => true,
         (Some(_), None) => false,
+    }
+}
+
+/// Lets a forward of `track` start afresh at once: sound with its next packet, a picture with a key frame, which is asked
+/// for.
+pub(super) fn restart_now(now: Instant, forward: &mut Forward, track: &mut Track) {
+    forward.restart(track);
+    if track.is_video() {
+        track.layers[usize::from(forward.target())].want_key_frame(now);
     }
 }

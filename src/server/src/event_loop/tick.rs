@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::pulse::Doing;
-use super::{ControlEnds, Core, LoopSettings, Phase};
+use super::{BROKEN, ControlEnds, Core, LoopSettings, Phase};
 use crate::udp::Udp;
 use moonring_core::command::Event;
 use moonring_wire::packet::SendBatch;
@@ -18,8 +18,6 @@ use moonring_wire::packet::SendBatch;
 const HEARTBEAT: Duration = Duration::from_millis(97);
 /// How often the kernel is asked what it dropped.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
-/// The exit code of a process with a shard that cannot go on (`EX_SOFTWARE` of sysexits.h).
-const BROKEN: i32 = 70;
 /// Flushes of a core that says goodbye.
 const GOODBYE_FLUSHES: usize = 64;
 
@@ -61,14 +59,15 @@ impl<C: Core> Ticker<C> {
         .detach();
         while !self.control.stop.load(Ordering::Acquire) {
             let began = Instant::now();
-            let more = self.tick();
+            let more = self.tick(began);
             if more {
                 self.settings.pulse.begin(Doing::Flush);
                 self.flush();
             }
-            self.note_tick(began);
+            let ended = Instant::now();
+            self.note_tick(began, ended);
             if !more {
-                self.flush_and_sleep();
+                self.flush_and_sleep(ended);
             }
             // The reactor's turn, whenever its timer says so.
             glommio::yield_if_needed().await;
@@ -79,8 +78,7 @@ impl<C: Core> Ticker<C> {
     }
 
     /// Everything that is due, as far as the bounds allow, up to the last flush; true when there is more.
-    fn tick(&mut self) -> bool {
-        let now = Instant::now();
+    fn tick(&mut self, now: Instant) -> bool {
         self.settings.pulse.beat();
         let commands = self.handle_commands(now);
         self.settings.pulse.begin(Doing::Datagrams);
@@ -103,9 +101,8 @@ impl<C: Core> Ticker<C> {
     }
 
     /// Tells the core what the tick took. The flush of one that sleeps afterwards is part of the sleep.
-    fn note_tick(&mut self, began: Instant) {
-        let (now, is_behind) = (Instant::now(), self.is_behind);
-        let busy = now.saturating_duration_since(began);
+    fn note_tick(&mut self, began: Instant, now: Instant) {
+        let (busy, is_behind) = (now.saturating_duration_since(began), self.is_behind);
         let _: Option<()> = self.guarded(now, Phase::Event, |core, _| core.note_tick(now, busy, is_behind));
     }
 
@@ -233,12 +230,12 @@ impl<C: Core> Ticker<C> {
     }
 
     /// Sends what is left of the tick and blocks the thread until a datagram is there, a command comes or a timer is
-    /// due: one system call, on the media sockets' own ring. The executor's reactor gets its turn whenever the heartbeat says so; nothing that a shard
-    /// waits for is there. (Sleeping in the reactor instead, woken through the eventfd, cost three times the CPU time
-    /// per wake-up. Sockets that come later, such as ICE over TCP, can be polled on the same ring.)
-    fn flush_and_sleep(&mut self) {
+    /// due: one system call, on the media sockets' own ring. The executor's reactor gets its turn whenever the heartbeat
+    /// says so; nothing that a shard waits for is there. (Sleeping in the reactor instead, woken through the eventfd,
+    /// cost three times the CPU time per wake-up. Sockets that come later, such as ICE over TCP, can be polled on the
+    /// same ring.)
+    fn flush_and_sleep(&mut self, now: Instant) {
         self.settings.pulse.begin(Doing::Sleep);
-        let now = Instant::now();
         let longest = now + self.settings.longest_sleep;
         let until = self.core.poll_timeout().map_or(longest, |due| due.min(longest));
         self.udp.flush_and_wait(&self.out, until.saturating_duration_since(now));

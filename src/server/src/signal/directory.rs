@@ -263,12 +263,14 @@ impl Directory {
 
     /// All rooms, by name.
     pub(crate) fn rooms(&self) -> Vec<RoomEntry> {
-        let state = self.state();
-        let entry =
-            |(room, p): (&RoomId, &Placement)| RoomEntry { room: room.clone(), shard: p.shard, clients: p.clients };
-        let mut rooms: Vec<RoomEntry> = state.rooms.iter().map(entry).collect();
+        let mut rooms: Vec<RoomEntry> = self.state().rooms.iter().map(entry).collect();
         rooms.sort_by(|a, b| a.room.cmp(&b.room));
         rooms
+    }
+
+    /// One room, if it is there.
+    pub(super) fn room(&self, room: &RoomId) -> Option<RoomEntry> {
+        self.state().rooms.get_key_value(room).map(entry)
     }
 
     /// Clients ended because they did not take their messages.
@@ -341,6 +343,10 @@ impl Drop for Membership {
 /// Letters and digits from a generator that the operating system seeds.
 pub(super) fn random_text(characters: usize) -> String {
     rand::rng().sample_iter(Alphanumeric).take(characters).map(char::from).collect()
+}
+
+fn entry((room, placement): (&RoomId, &Placement)) -> RoomEntry {
+    RoomEntry { room: room.clone(), shard: placement.shard, clients: placement.clients }
 }
 
 fn random_id() -> ClientId {

@@ -135,8 +135,7 @@ fn room_of(app: &App, room: &str, headers: &HeaderMap) -> Result<RoomEntry, Box<
     if headers.contains_key(header::ORIGIN) {
         return Err(Box::new((StatusCode::FORBIDDEN, "not from a browser\n").into_response()));
     }
-    let room = RoomId::parse(room).ok();
-    let entry = room.and_then(|room| app.directory.rooms().into_iter().find(|entry| entry.room == room));
+    let entry = RoomId::parse(room).ok().and_then(|room| app.directory.room(&room));
     entry.ok_or_else(|| Box::new(unknown()))
 }
 

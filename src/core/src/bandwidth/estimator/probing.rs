@@ -51,6 +51,11 @@ impl Estimator {
         self.is_starved = is_starved;
     }
 
+    /// Whether something is paused because it does not fit.
+    pub fn is_starved(&self) -> bool {
+        self.is_starved
+    }
+
     /// More was sent for a while than the path carries, because a probe had got through: there is a token bucket on
     /// the way, that lets probes pass at any rate. From now on they are not taken at their word; see
     /// [`Self::promises_more`].

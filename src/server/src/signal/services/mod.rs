@@ -5,6 +5,7 @@ mod authorities;
 mod http;
 mod shared;
 mod store;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod webhooks;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::taken::Taken;
 use moonring_policy::output::{SharedRequest, SharedValue};
 use moonring_wire::id::RoomId;
 
@@ -33,12 +34,6 @@ struct State {
     /// What the entries of each room take.
     rooms: HashMap<RoomId, Taken>,
     next: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Taken {
-    entries: usize,
-    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -163,8 +158,7 @@ impl State {
     fn insert(&mut self, now: Instant, owner: &RoomId, (key, value): (String, SharedValue), ttl: Option<Duration>) {
         let bytes = cost(&key, &value);
         self.bytes += bytes;
-        let taken = self.rooms.entry(owner.clone()).or_default();
-        (taken.entries, taken.bytes) = (taken.entries + 1, taken.bytes + bytes);
+        self.rooms.entry(owner.clone()).or_default().add(bytes);
         // A moment beyond what the clock can say is never.
         let expires = ttl.and_then(|ttl| now.checked_add(ttl)).map(|at| (at, self.next));
         self.next += 1;
@@ -181,15 +175,13 @@ impl State {
             self.expiries.remove(&expires);
         }
     }
-}
 
-impl State {
     /// An entry is gone.
     fn give_back(&mut self, key: &str, entry: &Entry) {
         let bytes = cost(key, &entry.value);
         self.bytes -= bytes;
         if let Some(taken) = self.rooms.get_mut(&entry.owner) {
-            (taken.entries, taken.bytes) = (taken.entries - 1, taken.bytes - bytes);
+            taken.remove(bytes);
             if taken.entries == 0 {
                 self.rooms.remove(&entry.owner);
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, Error, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
+use super::super::taken::Taken;
 use super::{Answer, Engine, Operation};
 use moonring_policy::output::{SharedRequest, SharedValue, StoreSpace};
 
@@ -39,13 +40,6 @@ pub(super) struct Limits {
     pub(super) all: Taken,
     /// Of the entries of one room and script.
     pub(super) room: Taken,
-}
-
-/// Entries, and bytes of keys and values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Taken {
-    pub(super) entries: usize,
-    pub(super) bytes: usize,
 }
 
 impl Default for Limits {
@@ -292,7 +286,7 @@ impl Usage {
         let bytes = ENTRY_BYTES + key.len() + bytes;
         let space = self.spaces.entry(space_of(key).to_owned()).or_default();
         for taken in [&mut self.all, space] {
-            (taken.entries, taken.bytes) = (taken.entries + 1, taken.bytes + bytes);
+            taken.add(bytes);
         }
     }
 
@@ -300,7 +294,7 @@ impl Usage {
         let bytes = ENTRY_BYTES + key.len() + bytes;
         let Some(space) = self.spaces.get_mut(space_of(key)) else { return };
         for taken in [&mut self.all, &mut *space] {
-            (taken.entries, taken.bytes) = (taken.entries - 1, taken.bytes - bytes);
+            taken.remove(bytes);
         }
         if space.entries == 0 {
             self.spaces.remove(space_of(key));

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{channel, sync_channel};
 
-use super::disk::{DiskStore, Limits, Taken};
+use super::super::taken::Taken;
+use super::disk::{DiskStore, Limits};
 use super::*;
 
 /// The folder of a store, for a test that runs this program a second time.
