@@ -12,9 +12,14 @@ const PATIENCE_MS = 30_000;
 function watchPicture(tab) {
   return tab.evaluate(() => {
     const video = /** @type {HTMLVideoElement} */ (document.querySelector('.tile:not(.mine) video'));
-    const seen = (window.seen = { last: performance.now(), longest: 0, frames: 0 });
+    const seen = (window.seen = { last: performance.now(), longest: 0, frames: 0, events: [] });
+    const { client } = window.moonring;
+    for (const event of /** @type {const} */ (['reconnecting', 'joined', 'connection_state'])) {
+      client.on(event, (/** @type {any} */ what) => seen.events.push([performance.now(), `${event} ${what?.state ?? ''}`.trim()]));
+    }
     const look = () => {
       const now = performance.now();
+      if (now - seen.last > 500) seen.events.push([now, `picture after ${Math.round(now - seen.last)} ms`]);
       Object.assign(seen, { longest: Math.max(seen.longest, now - seen.last), last: now, frames: seen.frames + 1 });
       video.requestVideoFrameCallback(look);
     };
