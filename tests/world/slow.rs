@@ -189,6 +189,37 @@ fn a_link_that_recovers_gets_the_top_layer_back() {
 }
 
 #[test]
+fn who_moves_is_sent_pictures_at_once_and_not_held_to_the_silence_of_the_former_path() {
+    for seed in 60..64 {
+        let (mut world, mut encoder, subscribers, _) = scene(seed, &[None]);
+        encoder.run(&mut world, 6);
+        let who = subscribers[0];
+        let address = "192.168.7.7:7000".parse().unwrap();
+        world.members[who].address = address;
+        let mut step = |world: &mut World, until: &dyn Fn(&World) -> bool| {
+            for _ in 0..encoder.fps * 8 {
+                if until(world) {
+                    return;
+                }
+                encoder.frame(world);
+                world.run(Duration::from_secs(1) / encoder.fps as u32);
+            }
+        };
+        step(&mut world, &|world| world.net_bytes_to(address) > 0);
+        let found = world.now;
+        let pictures = |world: &World| {
+            let got = world.members[who].got.iter().filter(|got| got.at > found && got.marker && !got.head.is_empty());
+            got.count()
+        };
+        step(&mut world, &|world| pictures(world) >= 10);
+        let waited = (world.now - found).as_millis();
+        assert!(waited < 1_000, "seed {seed}: ten pictures {waited} ms after the first check");
+        step(&mut world, &|world| layer_lately(world, who, 1) == Some(2) && world.now > found + Duration::from_secs(2));
+        assert!(world.now < found + Duration::from_secs(6), "seed {seed}: {:?}", layer_lately(&world, who, 1));
+    }
+}
+
+#[test]
 fn what_does_not_fit_at_all_is_paused_told_and_comes_back() {
     let (mut world, mut encoder, subscribers, track) = scene(44, &[Some(80_000)]);
     encoder.run(&mut world, 12);
