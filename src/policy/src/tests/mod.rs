@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod bounds;
+mod cases;
 mod fairness;
 mod faults;
 mod hooks;
