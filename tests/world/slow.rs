@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moonring_core::command::Event;
+use moonring_core::command::{Command, Event};
 use moonring_loadtest::peer::PeerConfig;
 use moonring_wire::id::TrackId;
 use moonring_wire::media::CodecName::Vp8;
@@ -236,6 +236,32 @@ fn what_does_not_fit_at_all_is_paused_told_and_comes_back() {
     encoder.run(&mut world, 15);
     assert_eq!(told(&world).last(), Some(&"resumed"));
     assert_eq!(layer_lately(&world, subscribers[0], 2), Some(2));
+}
+
+#[test]
+fn a_script_sees_how_the_path_to_a_client_is() {
+    let script = "function on_client_connect() return true end
+        on_publish_request, on_subscribe_request = on_client_connect, on_client_connect
+        function on_message(c)
+          local path = c:stats().path
+          c:send(path and { path.estimate > 1e6, path.rtt > 0 and path.rtt < 1000, path.paused, path.loss } or 'none')
+        end";
+    let mut world = World::ruled(48, script);
+    world.config = Arc::new(PeerConfig { transport_feedback: true, ..(*world.config).clone() });
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let track = world.publish(alice, Vp8);
+    world.subscribe(bob, &track, Vp8);
+    world.run_ms(5_000);
+    let mut asked = |who: usize| {
+        world.take_words(who);
+        world.command(Command::Message { client: world.id(who), value: 0.into() });
+        world.run_ms(50);
+        world.take_words(who)
+    };
+    let words = asked(bob);
+    assert!(words.len() == 1 && words[0].contains("[Bool(true), Bool(true), Number(0), Number(0)]"), "{words:?}");
+    let words = asked(alice);
+    assert!(words.len() == 1 && words[0].contains("none"), "nothing is forwarded to the publisher: {words:?}");
 }
 
 #[test]

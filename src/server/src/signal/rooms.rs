@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::app::App;
 use moonring_core::report::PathReport;
 use moonring_policy::RoomStatus;
+use moonring_policy::hook::PathFigures;
 use moonring_wire::id::{ClientId, RoomId};
 
 /// Rooms of a page when nobody says.
@@ -142,7 +143,8 @@ pub(super) async fn page(app: &App, query: &RoomsQuery) -> RoomsPage {
 
 impl From<PathReport> for PathLine {
     fn from(report: PathReport) -> Self {
-        let PathReport { client, estimate_bps, target_bps, paused, rtt, loss, resends } = report;
+        let PathReport { client, figures } = report;
+        let PathFigures { estimate_bps, target_bps, paused, rtt, loss, resends } = figures;
         let rtt = rtt.map(|rtt| rtt.as_secs_f64() * 1000.0);
         Self { client, estimate: estimate_bps, target: target_bps, paused, rtt, loss, resends }
     }
