@@ -1,4 +1,4 @@
-//! The rooms as operators see them: `GET /rooms?limit=100&after=name`.
+//! The rooms as operators see them: `GET /rooms?limit=100&after=name&named=begin`.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,8 @@ pub(super) struct RoomsQuery {
     after: Option<String>,
     /// How many.
     limit: Option<usize>,
+    /// Only rooms whose names begin so.
+    named: Option<String>,
 }
 
 /// Some rooms, in the order of their names.
@@ -125,6 +127,9 @@ pub(super) async fn page(app: &App, query: &RoomsQuery) -> RoomsPage {
     let mut rooms = app.directory.rooms();
     if let Some(after) = &query.after {
         rooms.retain(|entry| entry.room.as_str() > after.as_str());
+    }
+    if let Some(begin) = &query.named {
+        rooms.retain(|entry| entry.room.as_str().starts_with(begin));
     }
     let more = rooms.len() > limit;
     rooms.truncate(limit);
