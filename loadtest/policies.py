@@ -16,23 +16,19 @@ The server runs on the first processor, load and services on the second. Nothing
 
 import argparse
 import json
-import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-TARGET = HERE.parent / "target/release"
-PORT, ADMIN, SERVICE = 18480, 18481, 18482
+from harness import TARGET, Server, load
+
+SERVICE = 18482
 DECISION_S = 0.02
-SECRET = "moonring"
 
 
 def main():
@@ -52,38 +48,16 @@ def arguments():
     return parser.parse_args()
 
 
-class Server:
-    """moonring, with the policies of loadtest/scripts/policies."""
-
-    def __init__(self, asked, data, config=()):
-        command = ["taskset", "-c", "0", str(asked.target / "moonring"), "--listen", f"127.0.0.1:{PORT}", "--admin-listen",
-                   f"127.0.0.1:{ADMIN}", "--media-ip", "127.0.0.1", "--data-dir", data, "--shards", "1", "--scripts-dir",
-                   str(HERE / "scripts/policies"), "--log-filter", "error", "--rooms-max", "20000", "--http-allow",
-                   f"127.0.0.1:{SERVICE}", "--rooms-per-address", "0", "--clients-per-address", "0",
-                   "--clients-per-room", "2000"]
-        for setting in (f"loops={asked.loops}", "period_ms=1000", *config):
-            command += ["--script-config", setting]
-        if any("service" in setting for setting in config):
-            command += ["--webhook-url", f"http://127.0.0.1:{SERVICE}/told", "--webhook-secret", "whsec_bW9vbnJpbmc="]
-        self.process = subprocess.Popen(command)
-        for _ in range(300):
-            if self.process.poll() is not None:
-                sys.exit(f"the server ended with {self.process.returncode}")
-            try:
-                self.ask("metrics")
-                return
-            except OSError:
-                time.sleep(0.1)
-        sys.exit("the server does not answer")
-
-    def ask(self, path, body=None):
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{ADMIN}/{path}", data, {"Content-Type": "application/json"})
-        return urllib.request.urlopen(request, timeout=10).read().decode()
-
-    def end(self, how=signal.SIGTERM):
-        self.process.send_signal(how)
-        self.process.wait()
+def serve(asked, data, with_service=False):
+    """A server with the policies that are loaded here."""
+    settings = [f"loops={asked.loops}", "period_ms=1000"]
+    flags = ["--http-allow", f"127.0.0.1:{SERVICE}"]
+    if with_service:
+        settings.append(f"service=http://127.0.0.1:{SERVICE}")
+        flags += ["--webhook-url", f"http://127.0.0.1:{SERVICE}/told", "--webhook-secret", "whsec_bW9vbnJpbmc="]
+    for setting in settings:
+        flags += ["--script-config", setting]
+    return Server(asked.target, data, "scripts/policies", flags)
 
 
 class Service(ThreadingHTTPServer):
@@ -123,20 +97,6 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def load(asked, *arguments, wait=True):
-    """Runs the load test; its report, or the process."""
-    report = Path(tempfile.mkdtemp(), "report.json")
-    command = ["taskset", "-c", "1", str(asked.target / "moonring-loadtest"), "run", *arguments, "--url",
-               f"wss://127.0.0.1:{PORT}/ws", "--token", SECRET, "--quiet", "--json", str(report)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    if not wait:
-        return process
-    process.wait()
-    if not report.exists():
-        sys.exit(f"no report of: {' '.join(command)}")
-    return json.loads(report.read_text())
-
-
 def busy(asked):
     counts = [int(n) for n in (asked.rooms or "0,10,30,100,1000").split(",")]
     cases = [(n, kind) for n in counts for kind in (("busy", "empty") if n else ("busy",))]
@@ -160,15 +120,15 @@ def busy(asked):
 
 def busy_run(asked, rooms, kind):
     with tempfile.TemporaryDirectory() as data:
-        server = Server(asked, data)
+        server = serve(asked, data)
         others = None
         try:
             if rooms:
                 seconds = str(asked.duration_s + 60)
-                others = load(asked, "rooms", "--rooms", str(rooms), "--clients", "1", "--idle", "--room", kind, "--joins-per-s",
+                others, _ = load(asked.target, "rooms", "--rooms", str(rooms), "--clients", "1", "--idle", "--room", kind, "--joins-per-s",
                               "500", "--duration-s", seconds, wait=False)
-                wait_for_rooms(server, rooms)
-            return load(asked, "meeting", "--clients", "4", "--with-audio", "--bitrate-kbps", "500", "--room", "meeting",
+                server.wait_for_clients(rooms)
+            return load(asked.target, "meeting", "--clients", "4", "--with-audio", "--bitrate-kbps", "500", "--room", "meeting",
                         "--duration-s", str(asked.duration_s), "--pid", str(server.process.pid))
         finally:
             if others:
@@ -177,21 +137,12 @@ def busy_run(asked, rooms, kind):
             server.end(signal.SIGKILL)
 
 
-def wait_for_rooms(server, rooms):
-    for _ in range(600):
-        lines = [line for line in server.ask("metrics").splitlines() if line.startswith("moonring_shard_clients{")]
-        if sum(float(line.split()[-1]) for line in lines) >= rooms:
-            return
-        time.sleep(0.1)
-    sys.exit(f"not all of {rooms} rooms were opened")
-
-
 def joins(asked):
     service = Service()
     with tempfile.TemporaryDirectory() as data:
-        server = Server(asked, data, [f"service=http://127.0.0.1:{SERVICE}"])
+        server = serve(asked, data, True)
         try:
-            report = load(asked, "join-storm", "--publishers", "1", "--subscribers", str(asked.clients), "--no-video", "--room",
+            report = load(asked.target, "join-storm", "--publishers", "1", "--subscribers", str(asked.clients), "--no-video", "--room",
                           "asked", "--duration-s", str(asked.duration_s))
         finally:
             server.end()
@@ -205,23 +156,22 @@ def joins(asked):
 
 def store(asked):
     rooms, service = int(asked.rooms or 1000), Service()
-    config = [f"service=http://127.0.0.1:{SERVICE}"]
     with tempfile.TemporaryDirectory() as data:
-        server = Server(asked, data, config)
-        others = load(asked, "rooms", "--rooms", str(rooms), "--clients", "1", "--idle", "--room", "metered", "--joins-per-s", "500",
+        server = serve(asked, data, True)
+        others, _ = load(asked.target, "rooms", "--rooms", str(rooms), "--clients", "1", "--idle", "--room", "metered", "--joins-per-s", "500",
                       "--duration-s", "120", wait=False)
-        wait_for_rooms(server, rooms)
-        before, began = figures(server), time.monotonic()
+        server.wait_for_clients(rooms)
+        before, began = server.metrics(), time.monotonic()
         time.sleep(asked.duration_s)
-        after, elapsed = figures(server), time.monotonic() - began
+        after, elapsed = server.metrics(), time.monotonic() - began
         server.end(signal.SIGKILL)
         told = dict(service.told)
         others.kill()
         others.wait()
-        server = Server(asked, data, config)
-        reader = load(asked, "rooms", "--rooms", "1", "--clients", "1", "--idle", "--room", "reader", "--duration-s", "600", wait=False)
+        server = serve(asked, data, True)
+        reader, _ = load(asked.target, "rooms", "--rooms", "1", "--clients", "1", "--idle", "--room", "reader", "--duration-s", "600", wait=False)
         try:
-            wait_for_rooms(server, 1)
+            server.wait_for_clients(1)
             kept = {room: json.loads(server.ask("rooms/reader/call", {"room": room}) or "null") or 0 for room in told}
         finally:
             reader.kill()
@@ -235,11 +185,6 @@ def store(asked):
     for room, (sum_, found) in list(lost.items())[:10]:
         print(f"LOST: {room} was told of {sum_} and has {found}")
     sys.exit(bool(lost) or not told)
-
-
-def figures(server):
-    lines = (line.rsplit(" ", 1) for line in server.ask("metrics").splitlines() if not line.startswith("#"))
-    return {name.split("{")[0]: float(value) for name, value in lines}
 
 
 if __name__ == "__main__":
