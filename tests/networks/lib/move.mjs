@@ -45,7 +45,7 @@ function seen(tab) {
 /** Two people, one of whom gets another address; the call is looked at again after `alive` seconds.
  *  @param {import('./net.mjs').Net} net @param {import('./server.mjs').Server} server @param {number} alive */
 export async function moveNetwork(net, server, alive) {
-  const places = [net.place(), net.place()];
+  const places = [await net.place(), await net.place()];
   const browsers = [];
   try {
     for (const place of places) {
