@@ -11,6 +11,8 @@ SAY := printf '\n\033[1m== %s\033[0m\n'
 ARGS ?=
 # For how long each target is fuzzed.
 SECONDS ?= 60
+# For how long the server is soaked.
+MINUTES ?= 30
 # One set of compiled dependencies for every test: the dev profile, which is optimised (Cargo.toml).
 BIN := target/debug/moonring
 # By name and for the whole workspace: another selection of packages has other features, and so other dependencies to build.
@@ -31,7 +33,7 @@ run: tools-build ## Build the server and run it, with a self-signed certificate 
 	@ulimit -l unlimited 2>/dev/null || true; exec target/release/moonring --scripts-dir scripts $(ARGS)
 
 .PHONY: test
-test: tools-build tools-browser check doc test-rust test-benches test-browsers ## All tests, as CI runs them
+test: tools-build tools-browser check doc test-rust test-benches test-browsers test-soak ## All tests, as CI runs them
 	@$(SAY) "All tests passed"
 
 .PHONY: check
@@ -105,13 +107,16 @@ attack: tools-build ## Attacks on a running server, with a call beside them (roo
 	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" target/debug/moonring-attack $(ARGS)
 
 .PHONY: soak
-soak: MINUTES ?= 30
 soak: tools-build ## Attacks, churn and reloads for 30 minutes (root): slopes of memory and descriptors; make soak MINUTES=1
 	@$(call install, ip unshare, iproute2 util-linux)
 	@$(SAY) "Building the server and the attacks"
 	cargo build --locked --workspace --bin moonring --bin moonring-attack
 	@$(SAY) "Soaking for $(MINUTES) min, in a network namespace of its own (tests/attack)"
 	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" target/debug/moonring-attack --soak $(MINUTES) --chart target/soak.svg $(ARGS)
+
+.PHONY: test-soak
+test-soak: MINUTES = 1
+test-soak: soak # where there is root: a minute is enough for what grows quickly
 
 .PHONY: storm
 storm: tools-build ## The simulator of the whole, from many seeds: make storm ARGS="--seeds 1000"

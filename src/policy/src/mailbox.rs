@@ -28,7 +28,7 @@ struct Queued {
 /// Where work that can start stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    FirstJoin,
+    Join(usize),
     Event(usize),
 }
 
@@ -60,12 +60,24 @@ impl Mailbox {
 
     /// The work that may start next. Nothing of a client can be before its join.
     pub(crate) fn startable(&self, waits: &Waits) -> Option<Place> {
-        let join = (!self.joins.is_empty() && waits.has_room_for_join()).then_some(Place::FirstJoin);
+        let join = if waits.has_room_for_join() { self.fair_join(waits) } else { None };
         if self.events.is_empty() || !waits.has_room_for_event() {
             return join;
         }
         let event = if waits.is_empty() { Some(0) } else { self.first_free(waits) }.map(Place::Event);
         if self.is_joins_turn { join.or(event) } else { event.or(join) }
+    }
+
+    /// The first join of an address that has the fewest of them under way: who comes from few addresses keeps nobody
+    /// else waiting.
+    fn fair_join(&self, waits: &Waits) -> Option<Place> {
+        let under_way = waits.joins_by_network();
+        if under_way.is_empty() {
+            return (!self.joins.is_empty()).then_some(Place::Join(0));
+        }
+        let crowd = |queued: &Queued| under_way.get(&queued.work.network()).copied().unwrap_or(0);
+        let fairest = self.joins.iter().enumerate().min_by_key(|(_, queued)| crowd(queued));
+        fairest.map(|(at, _)| Place::Join(at))
     }
 
     /// The first event that has nothing of its lane before it.
@@ -75,9 +87,9 @@ impl Mailbox {
     }
 
     pub(crate) fn take(&mut self, place: Place) -> Option<Work> {
-        self.is_joins_turn = place != Place::FirstJoin;
+        self.is_joins_turn = matches!(place, Place::Event(_));
         let queued = match place {
-            Place::FirstJoin => self.joins.pop_front()?,
+            Place::Join(at) => self.joins.remove(at)?,
             Place::Event(at) => self.events.remove(at)?,
         };
         self.bytes -= queued.bytes;

@@ -3,7 +3,9 @@
 //! Only so many requests of a room are under way at the same time. Further ones wait here, in order, and are sent when
 //! another has been answered; the time that they wait counts towards their time limit.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mlua::Thread;
@@ -85,6 +87,29 @@ impl Waits {
 
     pub(crate) fn has_room_for_event(&self) -> bool {
         self.waits.len() - self.joins < MAX_WAITING
+    }
+
+    /// How many joins of each address wait.
+    pub(crate) fn joins_by_network(&self) -> BTreeMap<Option<IpAddr>, usize> {
+        let mut counts = BTreeMap::new();
+        if self.joins > 0 {
+            let joins = self.waits.iter().map(|wait| &wait.hook.work).filter(|work| work.is_join());
+            joins.for_each(|work| *counts.entry(work.network()).or_default() += 1);
+        }
+        counts
+    }
+
+    /// Whose join is given up, when no further one may begin, for one from `newcomer`: one of the address that has most.
+    /// `None` when that would only turn things round.
+    pub(crate) fn join_that_gives_way(&self, newcomer: Option<IpAddr>) -> Option<Rc<ClientFacts>> {
+        if self.has_room_for_join() {
+            return None;
+        }
+        let counts = self.joins_by_network();
+        let own = counts.get(&newcomer).copied().unwrap_or(0);
+        let (network, _) = counts.into_iter().max_by_key(|(_, count)| *count).filter(|(_, most)| *most > own + 1)?;
+        let of_network = |work: &&Work| work.is_join() && work.network() == network;
+        self.waits.iter().rev().map(|wait| &wait.hook.work).find(of_network)?.client().cloned()
     }
 
     /// The lanes whose next work has to wait.

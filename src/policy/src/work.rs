@@ -1,5 +1,6 @@
 //! One call of a hook or of a timer's function, and the lane that it keeps its order in.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 
 use super::effects::TimerHandle;
@@ -46,6 +47,14 @@ impl Work {
             Self::Call { call, .. } => call.client(),
             Self::Timer(_) => None,
         }
+    }
+
+    /// The IPv4 address or the IPv6 /64 of the client that it is about.
+    pub(crate) fn network(&self) -> Option<IpAddr> {
+        self.client().map(|client| match client.ip.to_canonical() {
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+            ip => ip,
+        })
     }
 
     pub(crate) fn is_of(&self, client: &ClientFacts) -> bool {

@@ -18,10 +18,12 @@ use crate::insider::connect;
 const REPEATED: [&str; 4] = ["rubbish", "spoofed", "member", "websocket"];
 /// Time between two samples.
 const SAMPLE: Duration = Duration::from_secs(1);
-/// The part of the time that passes before the first sample that counts, a minute at most: caches fill, the allocator
-/// takes what it keeps.
-const WARM_UP_PART: f64 = 0.25;
-const WARM_UP: Duration = Duration::from_secs(60);
+/// The part of the time that passes before the first sample that counts, ten minutes at most: each attack has had its turn
+/// twice, and the allocator has taken what it keeps.
+const WARM_UP_PART: f64 = 0.5;
+const WARM_UP: Duration = Duration::from_secs(600);
+/// Windows whose least values slopes are of: an attack raises a figure for some seconds, a leak raises its floor.
+const WINDOWS: usize = 20;
 /// What may be added in an hour: of memory, in MiB, and of descriptors.
 const MAX_MEMORY_PER_HOUR: f64 = 16.0;
 const MAX_DESCRIPTORS_PER_HOUR: f64 = 8.0;
@@ -213,10 +215,12 @@ impl Series {
         Self { name: self.name, points }
     }
 
-    /// What is added in an hour: the slope of the regression line.
+    /// What is added in an hour: the slope of the regression line through the least values.
     fn slope(&self) -> f64 {
-        let n = self.points.len() as f64;
-        let hours = self.points.iter().map(|(minutes, value)| (minutes / 60.0, *value));
+        let windows = self.points.chunks(self.points.len().div_ceil(WINDOWS).max(1));
+        let floors: Vec<_> = windows.filter_map(|window| window.iter().min_by(|a, b| a.1.total_cmp(&b.1))).collect();
+        let n = floors.len() as f64;
+        let hours = floors.iter().map(|(minutes, value)| (minutes / 60.0, *value));
         let (x, y) = hours.clone().fold((0.0, 0.0), |sum, point| (sum.0 + point.0 / n, sum.1 + point.1 / n));
         let (mut xy, mut xx) = (0.0, 0.0);
         for point in hours {

@@ -7,7 +7,7 @@ use crate::admission::{Needs, Refusal, needs_of};
 use crate::budget::stopwatch;
 use crate::calls;
 use crate::engine_context::EngineContext;
-use crate::hook::HookCall;
+use crate::hook::{ClientFacts, HookCall};
 use crate::output::{PolicyReply, Ticket};
 use crate::work::Work;
 
@@ -32,10 +32,23 @@ impl Room {
         }
         match self.admit(context, &call) {
             Ok(needs) => {
-                self.mailbox.push(Work::Call { ticket, call }, needs.host);
+                let work = Work::Call { ticket, call };
+                let newcomer = work.is_join().then(|| work.network());
+                self.mailbox.push(work, needs.host);
+                if let Some(client) = newcomer.and_then(|newcomer| self.waits.join_that_gives_way(newcomer)) {
+                    self.crowd_out(context, &client);
+                }
                 self.pump(context, now);
             }
             Err(refusal) => self.refuse(context, ticket, &call, &refusal),
+        }
+    }
+
+    /// Gives up a join that waits, so that one of an address with fewer of them can begin.
+    fn crowd_out(&mut self, context: &mut EngineContext, client: &ClientFacts) {
+        self.count(context, |stats| stats.overflows += 1);
+        for hook in self.waits.cancel_of(context, self.key, client) {
+            self.give_up(context, hook.work, |call| calls::refused(call, &Refusal::TooManyJoins.to_string()));
         }
     }
 

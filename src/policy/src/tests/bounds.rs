@@ -218,3 +218,27 @@ fn a_script_that_keeps_everybody_who_was_there_keeps_a_bounded_number() {
     }
     assert_eq!(Rc::strong_count(&gone[0]), 1, "nothing else keeps it");
 }
+
+#[test]
+fn a_join_from_elsewhere_is_decided_on_though_a_crowd_of_few_addresses_waits() {
+    let mut world = World::new(
+        "function on_client_connect(c, token) if token == 'slow' then sfu.sleep(60000) return false end return true end",
+    );
+    let knock = |world: &mut World, n: u8, ip: [u8; 4], token: &str| {
+        let mut facts = client(world.now, &format!("c{n}-{}", ip[3]));
+        Rc::get_mut(&mut facts).unwrap().ip = ip.into();
+        world.submit(HookCall::ClientConnect { client: facts, auth_token: token.into() });
+        world.outcomes()
+    };
+    for n in 0..200 {
+        assert_eq!(knock(&mut world, n, [10, 0, 0, n % 4], "slow"), []);
+    }
+    let told = knock(&mut world, 0, [192, 0, 2, 1], "quick");
+    let crowded = Verdict::Reject("too many people are joining this room at once, please try again".into());
+    assert_eq!(told.iter().map(|(_, verdict)| verdict.clone()).collect::<Vec<_>>(), [crowded.clone(), Verdict::Allow]);
+    let status = world.engine.room_status(world.key).unwrap();
+    assert_eq!((status.waiting, status.queued_joins), (128, 71), "the next of the crowd has begun");
+    assert_eq!(knock(&mut world, 201, [10, 0, 0, 1], "slow"), [], "one of the crowd makes nobody give way");
+    let told = knock(&mut world, 1, [192, 0, 2, 2], "slow");
+    assert_eq!(told.iter().map(|(_, verdict)| verdict.clone()).collect::<Vec<_>>(), [crowded]);
+}

