@@ -342,7 +342,7 @@ impl Member {
         match &mut self.device {
             Device::Peer(peer, outbox) => {
                 while let Some(event) = peer.poll_event() {
-                    if let PeerEvent::KeyFrameRequested(mid) = &event {
+                    if let PeerEvent::KeyFrameRequested(mid, _) = &event {
                         let feed = self.feeds.iter_mut().find(|(of, _)| of == mid);
                         if let Some((_, Feed::Video(source))) = feed {
                             source.request_key_frame();
