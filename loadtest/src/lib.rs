@@ -13,6 +13,7 @@
 //! | [`engine`] | a thread that drives many peers |
 //! | [`signalling`] | how clients join |
 //! | [`scenario`] | who joins which room and does what |
+//! | [`limits`] | which subscribers are behind which slow link, and what fits there |
 //! | [`run`] | one run: starts all of it, watches, reports |
 //! | [`report`] | numbers, a table, a page with plots |
 //! | [`process`] | processor time and memory from `/proc` |
@@ -20,6 +21,8 @@
 
 #[cfg(feature = "load")]
 pub mod engine;
+#[cfg(feature = "load")]
+pub mod limits;
 pub mod media;
 pub mod peer;
 #[cfg(feature = "load")]

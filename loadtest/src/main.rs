@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use moonring_loadtest::limits::Limits;
 use moonring_loadtest::media::{AudioSettings, VideoSettings};
 use moonring_loadtest::report::{self, Report, Second};
 use moonring_loadtest::run::{self, Settings};
@@ -17,6 +18,8 @@ use moonring_wire::id::RoomId;
 /// What `--ramp` calls a good load.
 const MOST_LOSS_PERCENT: f64 = 0.1;
 const LONGEST_P99_MS: f64 = 5.0;
+/// The fastest link that is simulated.
+const MAX_LINK_KBPS: u64 = 1_000_000;
 /// Steps of a ramp between the largest load that was good and the smallest that was not.
 const BISECTIONS: u32 = 4;
 
@@ -74,9 +77,12 @@ struct Run {
     /// Clients publish tracks and send nothing.
     #[arg(long)]
     idle: bool,
-    /// Bitrate of each video.
+    /// Bitrate of each video, in its highest layer.
     #[arg(long, default_value_t = 1_500)]
     bitrate_kbps: u64,
+    /// Simulcast layers of each video: each has a quarter of the next one's bitrate and half its size.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
+    layers: u8,
     /// Frames of each video in a second.
     #[arg(long, default_value_t = 30.0, value_parser = positive)]
     fps: f64,
@@ -126,6 +132,19 @@ struct Run {
     /// Bandwidth that receivers claim by REMB.
     #[arg(long)]
     remb_kbps: Option<u64>,
+    /// Links before the subscribers, in turn, with these rates; 0 is no limit. Reported is when each gets the highest
+    /// layer that fits, for how long its picture stands still, and what the link drops.
+    #[arg(long, value_name = "KBPS,...", value_delimiter = ',', value_parser = kbps, allow_negative_numbers = true, conflicts_with = "ramp")]
+    limit_kbps: Vec<u64>,
+    /// So many subscribers in a row share a link.
+    #[arg(long, default_value_t = 1, requires = "limit_kbps", value_parser = clap::value_parser!(u32).range(1..))]
+    share_link: u32,
+    /// What would wait at a link for longer than this is dropped.
+    #[arg(long, default_value_t = 400, requires = "limit_kbps", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    link_queue_ms: u64,
+    /// Lift the limits so long after the begin of the measurement, and report the time to the highest layer.
+    #[arg(long, requires = "limit_kbps")]
+    lift_s: Option<u64>,
     /// Seeds all that is random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -256,6 +275,18 @@ impl Run {
         })
     }
 
+    fn limits(&self) -> Limits {
+        // Whose layers are chosen is watched, without a limit too.
+        let stay = !self.ramp && self.scenario != Scenario::Churn;
+        let watched = self.layers > 1 && self.limit_kbps.is_empty() && stay;
+        Limits {
+            kbps: if watched { vec![0] } else { self.limit_kbps.clone() },
+            share: self.share_link as usize,
+            queue: Duration::from_millis(self.link_queue_ms),
+            lift_after: self.lift_s.map(Duration::from_secs),
+        }
+    }
+
     fn settings(&self, size: &Size) -> anyhow::Result<Settings> {
         let target = Target::parse(&self.url).map_err(|error| anyhow!("{error}"))?;
         let on_loopback =
@@ -285,6 +316,8 @@ impl Run {
             threads: self.threads,
             open_one_in: self.open_one_in,
             remb_bps: self.remb_kbps.map(|kbps| kbps * 1_000),
+            layers: self.layers,
+            limits: self.limits(),
             join_timeout: Duration::from_secs(self.join_timeout_s),
             warm_up: Duration::from_secs(self.warm_up_s),
             duration: Duration::from_secs(self.duration_s),
@@ -293,6 +326,11 @@ impl Run {
             seed: self.seed,
         })
     }
+}
+
+fn kbps(text: &str) -> Result<u64, String> {
+    let rate = text.trim().parse().map_err(|_| "a rate is a number of kbit/s, and a list is one like 3000,600,0")?;
+    if rate <= MAX_LINK_KBPS { Ok(rate) } else { Err(format!("{MAX_LINK_KBPS} kbit/s is the most")) }
 }
 
 /// Thousands of clients are thousands of sockets.

@@ -7,16 +7,17 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use moonring_wire::transport::dtls::Certificate;
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 
-use crate::engine::{self, Addresses, Command, EngineConfig, Handle, Snapshot};
+use crate::engine::{self, Addresses, Command, EngineConfig, Handle, Snapshot, Views};
+use crate::limits::{Limits, LinkPlan, Sending};
 use crate::media::{AudioSettings, Clock, VideoSettings};
 use crate::peer::PeerConfig;
 use crate::process;
-use crate::report::{Moment, Report, Second};
+use crate::report::{self, Moment, Report, Second};
 use crate::signalling::{self, ClientPlan, Context, Target, TlsTrust};
 
 /// Distance of two lines of the log.
@@ -39,8 +40,10 @@ pub struct Settings {
     pub token: String,
     /// Which servers are trusted.
     pub tls: TlsTrust,
-    /// What published video is like.
+    /// What published video is like, in its highest layer.
     pub video: VideoSettings,
+    /// Simulcast layers of published video: 1 to 3.
+    pub layers: u8,
     /// What published sound is like.
     pub audio: AudioSettings,
     /// Receive datagrams of one sender coalesced.
@@ -53,6 +56,8 @@ pub struct Settings {
     pub open_one_in: u32,
     /// Bandwidth that receivers claim.
     pub remb_bps: Option<u64>,
+    /// Links that subscribers are behind.
+    pub limits: Limits,
     /// Time for all to join; the run then goes on with those who did.
     pub join_timeout: Duration,
     /// Between the last join and the measurement.
@@ -67,6 +72,31 @@ pub struct Settings {
     pub seed: u64,
 }
 
+impl Settings {
+    /// Names settings that do not go together.
+    fn check(&self) -> anyhow::Result<()> {
+        let limits = &self.limits;
+        if limits.kbps.is_empty() {
+            return Ok(());
+        }
+        if self.open_one_in > 1 {
+            bail!("behind links every packet is opened, not one in {}: its layer is inside", self.open_one_in);
+        }
+        if limits.share > 1 && self.threads > 1 {
+            bail!("subscribers that share a link are on one thread, not on {}", self.threads);
+        }
+        if let Some(lift) = limits.lift_after.filter(|lift| *lift >= self.duration) {
+            let (lift, end) = (lift.as_secs(), self.duration.as_secs());
+            bail!("limits cannot be lifted {lift} s into a measurement of {end} s");
+        }
+        Ok(())
+    }
+
+    fn sending(&self) -> Sending<'_> {
+        Sending { video: &self.video, layers: self.layers, audio: &self.audio, silent: self.silent }
+    }
+}
+
 /// Runs it; `progress` is told every second.
 pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize)) -> anyhow::Result<Report> {
     let mut load = Load::start(settings)?;
@@ -74,12 +104,16 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize)) -> any
     let mut before = load.moment()?;
     let (mut first, mut last_join) = (None::<Moment>, None);
     let mut latency = Snapshot::default().histograms.latency;
+    let mut lift_after = settings.limits.lift_after;
     loop {
         std::thread::sleep((before.at + SECOND).saturating_sub(load.began.elapsed()));
         if let Some(path) = settings.touch.as_ref().filter(|_| first.is_some()) {
             touch(path).with_context(|| format!("cannot touch {}", path.display()))?;
         }
         let moment = load.moment()?;
+        if first.as_ref().is_some_and(|from| lift_after.take_if(|lift| moment.at >= from.at + *lift).is_some()) {
+            load.lift();
+        }
         let second = Second::between(&before, &moment, first.is_some());
         progress(&second, settings.plans.len());
         log.push(second);
@@ -94,6 +128,7 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize)) -> any
                     let mut report = Report::between(from, &moment, &latency);
                     (report.scenario, report.target) = (settings.name.clone(), settings.url.clone());
                     (report.clients, report.seconds_log) = (settings.plans.len(), log);
+                    report.limits = report::limits(&load.links, &load.views()?);
                     load.stop()?;
                     return Ok(report);
                 }
@@ -113,6 +148,7 @@ struct Load {
     stop: watch::Sender<bool>,
     failures: mpsc::UnboundedReceiver<String>,
     failed: Snapshot,
+    links: Vec<LinkPlan>,
     pid: Option<u32>,
 }
 
@@ -120,7 +156,10 @@ impl Load {
     fn start(settings: &Settings) -> anyhow::Result<Self> {
         let addresses = addresses_for(&settings.target);
         let began = Instant::now();
-        let config = engine_config(settings, addresses, began)?;
+        let mut plans = settings.plans.clone();
+        settings.check()?;
+        let links = settings.limits.assign(settings.sending(), &mut plans).map_err(anyhow::Error::msg)?;
+        let config = engine_config(settings, &links, addresses, began)?;
         let engines = (0..settings.threads.max(1))
             .map(|n| engine::start(EngineConfig { seed: settings.seed.wrapping_add(n as u64), ..config.clone() }))
             .collect::<io::Result<Vec<_>>>()
@@ -130,7 +169,6 @@ impl Load {
         let handles = engines.iter().map(|(handle, _)| handle.clone()).collect();
         let (target, token, tls) = (settings.target.clone(), settings.token.clone(), settings.tls.clone());
         let context = Arc::new(Context::new(target, token, tls, handles, stopped, failure)?);
-        let plans = settings.plans.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let signalling = std::thread::Builder::new().name("load-signal".into()).spawn(move || {
             runtime.block_on(async {
@@ -142,7 +180,24 @@ impl Load {
                 }
             });
         })?;
-        Ok(Self { began, engines, signalling, stop, failures, failed: Snapshot::default(), pid: settings.pid })
+        let (failed, pid) = (Snapshot::default(), settings.pid);
+        Ok(Self { began, engines, signalling, stop, failures, failed, links, pid })
+    }
+
+    /// Lifts the limits of all links.
+    fn lift(&self) {
+        self.engines.iter().for_each(|(engine, _)| _ = engine.send(Command::Lift));
+    }
+
+    /// What subscribers behind links saw.
+    fn views(&self) -> anyhow::Result<Views> {
+        let mut views = Views::default();
+        for (engine, _) in &self.engines {
+            let (reply, answer) = channel();
+            engine.send(Command::Views(reply));
+            views.merge(answer.recv().context("an engine has died")?);
+        }
+        Ok(views)
     }
 
     fn moment(&mut self) -> anyhow::Result<Moment> {
@@ -183,7 +238,12 @@ impl Load {
     }
 }
 
-fn engine_config(settings: &Settings, addresses: Addresses, began: Instant) -> anyhow::Result<EngineConfig> {
+fn engine_config(
+    settings: &Settings,
+    links: &[LinkPlan],
+    addresses: Addresses,
+    began: Instant,
+) -> anyhow::Result<EngineConfig> {
     let now_ns = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_nanos() as u64;
     let realtime = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos() as u64;
     let now = Instant::now();
@@ -192,11 +252,15 @@ fn engine_config(settings: &Settings, addresses: Addresses, began: Instant) -> a
     let mut peer = PeerConfig::new(Certificate::generate()?, clock);
     peer.open_one_in = settings.open_one_in.max(1);
     peer.remb_bps = settings.remb_bps;
+    // What fits is found out as with browsers.
+    peer.transport_feedback = settings.layers > 1 || !links.is_empty();
     Ok(EngineConfig {
         peer: Arc::new(peer),
         video: settings.video.clone(),
         audio: settings.audio.clone(),
+        layers: settings.layers,
         silent: settings.silent,
+        links: links.iter().map(|link| link.settings(&settings.limits)).collect(),
         addresses,
         gro: settings.gro,
         seed: settings.seed,
@@ -237,6 +301,43 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!((&lines[..2], lines.len()), (&["a = 1", "b = 2"][..], 3));
+    }
+
+    #[test]
+    fn settings_that_do_not_go_together_are_named() {
+        let good = Settings {
+            name: String::new(),
+            plans: Vec::new(),
+            target: Target::parse("ws://127.0.0.1:1/ws").unwrap(),
+            url: String::new(),
+            token: String::new(),
+            tls: TlsTrust::Anybody,
+            video: VideoSettings::default(),
+            layers: 3,
+            audio: AudioSettings::default(),
+            gro: true,
+            silent: false,
+            threads: 1,
+            open_one_in: 1,
+            remb_bps: None,
+            limits: Limits { kbps: vec![600], share: 2, lift_after: Some(SECOND), ..Limits::default() },
+            join_timeout: SECOND,
+            warm_up: SECOND,
+            duration: 2 * SECOND,
+            pid: None,
+            touch: None,
+            seed: 1,
+        };
+        assert!(good.check().is_ok());
+        for (bad, named) in [
+            (Settings { threads: 2, ..good.clone() }, "on one thread, not on 2"),
+            (Settings { open_one_in: 8, ..good.clone() }, "not one in 8"),
+            (Settings { duration: SECOND, ..good.clone() }, "lifted 1 s into a measurement of 1 s"),
+        ] {
+            let error = run(&bad, |_, _| {}).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+            assert!(Settings { limits: Limits::default(), ..bad }.check().is_ok(), "without links it is no matter");
+        }
     }
 
     #[test]

@@ -96,6 +96,7 @@ fn webinar(size: &Size, joins_per_s: f64, stay: Option<Duration>) -> Result<Vec<
         expects: Vec::new(),
         starts: after(n, size.joins_per_s),
         stays: None,
+        viewing: None,
     };
     let audience = after(size.publishers, size.joins_per_s) + AUDIENCE_WAITS;
     let subscriber = |n: usize| ClientPlan {
@@ -106,6 +107,7 @@ fn webinar(size: &Size, joins_per_s: f64, stay: Option<Duration>) -> Result<Vec<
         starts: audience + after(n, joins_per_s),
         // From half to one and a half times the mean, evenly spread.
         stays: stay.map(|mean| mean.mul_f64(0.5 + (n % 16) as f64 / 15.0)),
+        viewing: None,
     };
     Ok((0..size.publishers).map(publisher).chain((0..size.subscribers).map(subscriber)).collect())
 }
@@ -124,6 +126,7 @@ fn meetings(size: &Size, rooms: usize, video: bool) -> Result<Vec<ClientPlan>, S
                 expects: Vec::new(),
                 starts: after(plans.len(), size.joins_per_s),
                 stays: None,
+                viewing: None,
             });
         }
     }
@@ -143,10 +146,10 @@ fn after(joins: usize, per_second: f64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn size() -> Size {
+    pub(crate) fn size() -> Size {
         Size {
             room: RoomId::parse("load").unwrap(),
             rooms: 4,

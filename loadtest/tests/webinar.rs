@@ -1,15 +1,20 @@
 //! A load against the real server, in one process, over loopback.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use moonring::Server;
 use moonring::{Config, PortRange, Secret};
+use moonring_loadtest::limits::Limits;
 use moonring_loadtest::media::{AudioSettings, VideoSettings};
-use moonring_loadtest::report::Report;
+use moonring_loadtest::report::{LimitReport, Report};
 use moonring_loadtest::run::{self, Settings};
 use moonring_loadtest::scenario::{Scenario, Size};
 use moonring_loadtest::signalling::{Target, TlsTrust};
 use moonring_wire::id::RoomId;
+use tokio::sync::oneshot;
 
 fn size() -> Size {
     Size {
@@ -26,8 +31,50 @@ fn size() -> Size {
     }
 }
 
-fn run(url: &str, scenario: Scenario, token: &str) -> Report {
-    let settings = Settings {
+/// A server on a port of media of its own, until it is dropped.
+struct Running {
+    address: SocketAddr,
+    folder: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(media_port: u16) -> Self {
+        let folder = std::env::temp_dir().join(format!("moonring-loadtest-{}-{media_port}", std::process::id()));
+        let config = Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            admin_listen: "127.0.0.1:0".parse().unwrap(),
+            media_ip: vec!["127.0.0.1".parse().unwrap()],
+            media_ports: PortRange { first: media_port, last: media_port + 50 },
+            data_dir: folder.clone(),
+            scripts_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/scripts").into(),
+            secret: Secret("secret".into()),
+            shards: 1,
+            ..Config::default()
+        };
+        let server = Server::start(&config).unwrap();
+        let address = server.address().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(server.run(async { drop(stopped.await) })).unwrap();
+        });
+        Self { address, folder, stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let outcome = self.thread.take().map(JoinHandle::join);
+        let _ = std::fs::remove_dir_all(&self.folder);
+        assert!(std::thread::panicking() || matches!(outcome, Some(Ok(()))), "the server failed");
+    }
+}
+
+fn settings(url: &str, scenario: Scenario, token: &str) -> Settings {
+    Settings {
         name: format!("{scenario:?}"),
         plans: scenario.plan(&size()).unwrap(),
         target: Target::parse(url).unwrap(),
@@ -35,44 +82,31 @@ fn run(url: &str, scenario: Scenario, token: &str) -> Report {
         token: token.into(),
         tls: TlsTrust::Anybody,
         video: VideoSettings { bitrate_bps: 300_000, ..VideoSettings::default() },
+        layers: 1,
         audio: AudioSettings::default(),
         gro: true,
         silent: false,
         threads: 1,
         open_one_in: 1,
         remb_bps: None,
+        limits: Limits::default(),
         join_timeout: Duration::from_secs(if token == "secret" { 30 } else { 1 }),
         warm_up: Duration::from_secs(1),
         duration: Duration::from_secs(1),
         pid: Some(std::process::id()),
         touch: None,
         seed: 1,
-    };
-    run::run(&settings, |_, _| {}).unwrap()
+    }
+}
+
+fn run(url: &str, scenario: Scenario, token: &str) -> Report {
+    run::run(&settings(url, scenario, token), |_, _| {}).unwrap()
 }
 
 #[test]
 fn clients_join_the_real_server_by_websocket_and_by_whip_and_whep() {
-    let certificates = std::env::temp_dir().join(format!("moonring-loadtest-{}", std::process::id()));
-    let config = Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        admin_listen: "127.0.0.1:0".parse().unwrap(),
-        media_ip: vec!["127.0.0.1".parse().unwrap()],
-        media_ports: PortRange { first: 43_100, last: 43_200 },
-        data_dir: certificates.clone(),
-        scripts_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/scripts").into(),
-        secret: Secret("secret".into()),
-        shards: 1,
-        ..Config::default()
-    };
-    let server = Server::start(&config).unwrap();
-    let address = server.address().unwrap();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(server.run(async { drop(stopped.await) })).unwrap();
-    });
-
+    let server = Running::start(43_100);
+    let address = server.address;
     let (websocket, whip) = (format!("wss://{address}/ws"), format!("whip+https://{address}"));
     for (url, scenario, clients, streams) in [
         (&websocket, Scenario::Webinar, 6, 10),
@@ -83,12 +117,49 @@ fn clients_join_the_real_server_by_websocket_and_by_whip_and_whep() {
         let report = run(url, scenario, "secret");
         assert_eq!((report.connected, report.streams), (clients, streams), "{scenario:?} {report:?}");
         assert!(report.packets_out > 0 && report.latency.count > 0, "{scenario:?} {report:?}");
-        assert_eq!(report.failures.len(), 0, "{report:?}");
+        assert_eq!((report.failures.len(), report.limits.len()), (0, 0), "{report:?}");
     }
     let rejected = run(&websocket, Scenario::Webinar, "wrong");
     assert_eq!(rejected.failures.get("rejected: Wrong token"), Some(&6), "{rejected:?}");
+}
 
-    stop.send(()).unwrap();
-    server.join().unwrap();
-    std::fs::remove_dir_all(certificates).unwrap();
+#[test]
+fn subscribers_behind_links_of_the_real_server_are_watched_until_and_after_the_limits_are_lifted() {
+    let server = Running::start(43_200);
+    for url in [format!("wss://{}/ws", server.address), format!("whip+https://{}", server.address)] {
+        let limits = Limits {
+            kbps: vec![0, 350],
+            share: 2,
+            queue: Duration::from_millis(400),
+            lift_after: Some(Duration::from_secs(2)),
+        };
+        let settings = Settings {
+            video: VideoSettings::default(),
+            layers: 3,
+            limits,
+            duration: Duration::from_secs(3),
+            ..settings(&url, Scenario::Webinar, "secret")
+        };
+        let report = run::run(&settings, |_, _| {}).unwrap();
+        assert_eq!((report.connected, report.streams, report.failures.len()), (6, 10, 0), "{report:?}");
+        let row = |row: &LimitReport| (row.limit_kbps, row.sharers, row.lifted, row.subscribers, row.layer);
+        // Of five, the last has a link of the first kind for itself. 350 kbit/s for two with sound are too little.
+        assert_eq!(
+            report.limits.iter().map(row).collect::<Vec<_>>(),
+            [
+                (0, 2, false, 2, Some(2)),
+                (0, 2, true, 2, Some(2)),
+                (350, 2, false, 2, None),
+                (350, 2, true, 2, Some(2)),
+                (0, 1, false, 1, Some(2)),
+                (0, 1, true, 1, Some(2)),
+            ],
+            "{url}"
+        );
+        for row in &report.limits {
+            let has_queue = row.limit_kbps > 0 && !row.lifted;
+            assert_eq!((row.datagrams > 0, row.dropped_percent.is_some()), (has_queue, has_queue), "{row:?}");
+            assert!(row.seconds > 0.0 && row.frozen_percent.is_some(), "{row:?}");
+        }
+    }
 }

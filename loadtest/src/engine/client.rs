@@ -10,8 +10,9 @@ use rand::{Rng, SeedableRng};
 use super::EngineConfig;
 use super::net::Socket;
 use super::snapshot::Snapshot;
+use super::viewer::{Viewer, Viewing};
 use crate::media::{AudioSource, Packet, VideoSource};
-use crate::peer::{Outbox, Peer, PeerEvent};
+use crate::peer::{Outbox, Peer, PeerEvent, RtpReceived};
 
 /// Frames that are sent together after a delay; what is due beyond them is left out, as a camera would.
 const MAX_LATE_FRAMES: usize = 4;
@@ -23,6 +24,8 @@ pub(super) struct Client {
     pub(super) scheduled: Option<Instant>,
     pub(super) connected: bool,
     pub(super) ended: bool,
+    /// Of a subscriber that is watched.
+    pub(super) viewer: Option<Viewer>,
     began: Instant,
     has_picture: bool,
     rng: SmallRng,
@@ -32,7 +35,8 @@ pub(super) struct Client {
 struct Track {
     mid: Mid,
     codec: CodecName,
-    source: Option<Source>,
+    /// One for each layer, from the lowest to the highest, once it sends.
+    sources: Vec<Source>,
 }
 
 enum Source {
@@ -41,7 +45,12 @@ enum Source {
 }
 
 impl Client {
-    pub(super) fn new(config: &EngineConfig, index: usize, socket: Option<Socket>, began: Instant) -> Self {
+    pub(super) fn new(
+        config: &EngineConfig,
+        index: usize,
+        (socket, viewing): (Option<Socket>, Option<Viewing>),
+        began: Instant,
+    ) -> Self {
         let seed = config.seed ^ (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Self {
             peer: Peer::new(config.peer.clone(), seed),
@@ -49,6 +58,7 @@ impl Client {
             scheduled: None,
             connected: false,
             ended: false,
+            viewer: viewing.map(Viewer::new),
             began,
             has_picture: false,
             rng: SmallRng::seed_from_u64(!seed),
@@ -56,15 +66,16 @@ impl Client {
         }
     }
 
-    pub(super) fn publish(&mut self, codec: CodecName) -> Mid {
-        let mid = self.peer.publish(codec);
-        self.tracks.push(Track { mid: mid.clone(), codec, source: None });
+    pub(super) fn publish(&mut self, config: &EngineConfig, codec: CodecName) -> Mid {
+        let layers = if codec.kind() == Kind::Video { config.layers } else { 1 };
+        let mid = self.peer.publish_layers(codec, layers);
+        self.tracks.push(Track { mid: mid.clone(), codec, sources: Vec::new() });
         mid
     }
 
     /// When there is something to do.
     pub(super) fn due(&self) -> Option<Instant> {
-        let media = self.tracks.iter().filter_map(|track| track.source.as_ref().map(Source::next_at)).min();
+        let media = self.tracks.iter().flat_map(|track| &track.sources).map(Source::next_at).min();
         [self.peer.poll_timeout(), media].into_iter().flatten().min()
     }
 
@@ -79,8 +90,8 @@ impl Client {
         self.peer.handle_timeout(now, out);
         self.take_events(config, now, snapshot);
         let mut packets: Vec<Packet> = Vec::new();
-        for track in &mut self.tracks {
-            let Some(source) = &mut track.source else { continue };
+        let sources = self.tracks.iter_mut().flat_map(|track| track.sources.iter_mut().map(|s| (&track.mid, s)));
+        for (mid, source) in sources {
             let mut frames = 0;
             while source.next_at() <= now {
                 packets.clear();
@@ -91,7 +102,7 @@ impl Client {
                 }
                 let sent_at = Instant::now();
                 for packet in &packets {
-                    if !self.peer.send(sent_at, &track.mid, packet, out) {
+                    if !self.peer.send(sent_at, mid, packet, out) {
                         snapshot.send_refused += 1;
                     }
                 }
@@ -99,10 +110,23 @@ impl Client {
         }
     }
 
+    /// Notes what a subscriber that is watched sees of a packet, and asks for the key frame that it needs.
+    pub(super) fn watch(&mut self, now: Instant, received: &RtpReceived, datagram: &[u8], out: &mut Outbox) {
+        let Some(viewer) = &mut self.viewer else { return };
+        let is_picture = |ssrc| self.peer.streams().iter().any(|s| s.ssrc() == ssrc && s.kind() == Kind::Video);
+        if !is_picture(received.ssrc) {
+            return viewer.take_other(datagram);
+        }
+        if let Some(ssrc) = viewer.take(now, received, datagram) {
+            self.peer.request_key_frame(ssrc, out);
+        }
+    }
+
     /// Adds this client, which is still there, to a snapshot.
     pub(super) fn add_to(&self, snapshot: &mut Snapshot) {
         snapshot.connected += u64::from(self.connected && !self.ended);
-        snapshot.streams += self.peer.streams().len() as u64;
+        let streams = self.peer.streams().iter().filter(|stream| !stream.is_retransmissions());
+        snapshot.streams += streams.count() as u64;
         snapshot.add(&self.peer);
     }
 
@@ -112,14 +136,16 @@ impl Client {
             match event {
                 PeerEvent::Connected => {
                     self.connected = true;
+                    self.viewer.iter_mut().for_each(|viewer| viewer.connected(now));
                     snapshot.joined(now.saturating_duration_since(self.began));
                     if !config.silent {
                         self.start_sources(config, now);
                     }
                 }
-                PeerEvent::KeyFrameRequested(mid) => {
+                PeerEvent::KeyFrameRequested(mid, layer) => {
                     let track = self.tracks.iter_mut().find(|track| track.mid == mid);
-                    if let Some(Source::Video(video)) = track.and_then(|track| track.source.as_mut()) {
+                    let source = track.and_then(|track| track.sources.get_mut(usize::from(layer)));
+                    if let Some(Source::Video(video)) = source {
                         video.request_key_frame();
                     }
                 }
@@ -140,20 +166,23 @@ impl Client {
     /// Cameras don't run in step: each begins somewhere within its first frame's time.
     fn start_sources(&mut self, config: &EngineConfig, now: Instant) {
         for track in &mut self.tracks {
-            let rng = SmallRng::seed_from_u64(self.rng.random());
             let phase = |seconds: f64, rng: &mut SmallRng| {
                 now + std::time::Duration::from_secs_f64(seconds * rng.random::<f64>())
             };
-            track.source = Some(match track.codec.kind() {
+            let mut seed = SmallRng::seed_from_u64(self.rng.random());
+            let mut rng = || SmallRng::seed_from_u64(seed.random());
+            track.sources = match track.codec.kind() {
                 Kind::Video => {
+                    // One camera's picture, in all layers.
                     let start = phase(1.0 / config.video.fps, &mut self.rng);
-                    Source::Video(VideoSource::new(config.video.clone(), start, rng))
+                    let layers = (0..config.layers).map(|layer| config.video.of_layer(layer, config.layers));
+                    layers.map(|settings| Source::Video(VideoSource::new(settings, start, rng()))).collect()
                 }
                 Kind::Audio => {
                     let start = phase(f64::from(config.audio.packet_ms) / 1_000.0, &mut self.rng);
-                    Source::Audio(AudioSource::new(config.audio.clone(), start, rng))
+                    vec![Source::Audio(AudioSource::new(config.audio.clone(), start, rng()))]
                 }
-            });
+            };
         }
     }
 }

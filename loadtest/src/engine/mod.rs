@@ -1,31 +1,40 @@
 //! One thread that drives many peers: their sockets, their timers, what they publish.
 
 mod client;
+mod command;
+mod link;
 mod net;
+mod screen;
 mod snapshot;
+mod viewer;
+#[cfg(test)]
+mod viewer_tests;
+mod watching;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use moonring_wire::id::Mid;
 use moonring_wire::media::CodecName;
 use std::os::fd::AsRawFd;
-use tokio::sync::oneshot;
 
 use crate::media::{AudioSettings, VideoSettings};
 use crate::peer::{Handled, Outbox, PeerConfig, answer_text, offer_text};
 use client::Client;
+use link::Links;
 use net::{Inbox, Socket, address_of};
 
+pub use command::{Command, Description, Handle, Views};
+pub use link::{IP_UDP_BYTES, LinkCounts, LinkSettings};
 pub use net::Addresses;
 pub use snapshot::{Histograms, Snapshot};
+pub use viewer::{View, Viewing};
 
 /// Receives in one call: enough to be few calls, little enough to stay in the cache.
 const RECEIVES: usize = 16;
@@ -51,8 +60,12 @@ pub struct EngineConfig {
     pub video: VideoSettings,
     /// What published sound is like.
     pub audio: AudioSettings,
+    /// Simulcast layers of published video; [`EngineConfig::video`] is the highest.
+    pub layers: u8,
     /// Publish tracks, but send nothing in them.
     pub silent: bool,
+    /// Links that subscribers are behind, by number.
+    pub links: Vec<LinkSettings>,
     /// How peers get their addresses.
     pub addresses: Addresses,
     /// Receive datagrams of one sender coalesced.
@@ -61,65 +74,6 @@ pub struct EngineConfig {
     pub seed: u64,
     /// CLOCK_REALTIME less CLOCK_MONOTONIC, in nanoseconds: the kernel's receive times are in the former.
     pub realtime_offset_ns: u64,
-}
-
-/// What an engine is told.
-#[derive(Debug)]
-pub enum Command {
-    /// Makes a peer, or adds sections to it, and describes it.
-    Describe {
-        /// The peer's number.
-        client: usize,
-        /// When its user began to join.
-        began: Instant,
-        /// Sending sections to add.
-        publish: Vec<CodecName>,
-        /// Receiving sections to add.
-        receive: Vec<CodecName>,
-        /// Gets the description.
-        reply: oneshot::Sender<Description>,
-    },
-    /// Takes the server's answer.
-    Answer {
-        /// The peer's number.
-        client: usize,
-        /// The answer's text.
-        sdp: String,
-    },
-    /// Ends a peer.
-    Close {
-        /// The peer's number.
-        client: usize,
-    },
-    /// Tells what went through since the last time.
-    Snapshot(Sender<Snapshot>),
-    /// Ends the engine.
-    Quit,
-}
-
-/// An offer.
-#[derive(Clone, Debug)]
-pub struct Description {
-    /// Its text.
-    pub sdp: String,
-    /// The added sending sections.
-    pub published: Vec<Mid>,
-    /// The added receiving sections.
-    pub received: Vec<Mid>,
-}
-
-/// Tells an engine what to do, from any thread.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    commands: Sender<Command>,
-    waker: Arc<Waker>,
-}
-
-impl Handle {
-    /// Sends a command; false when the engine is gone.
-    pub fn send(&self, command: Command) -> bool {
-        self.commands.send(command).is_ok() && self.waker.wake().is_ok()
-    }
 }
 
 /// Starts the thread of an engine.
@@ -140,6 +94,7 @@ struct Engine {
     poll: Poll,
     commands: Receiver<Command>,
     shared: Option<Socket>,
+    links: Links,
     clients: Vec<Option<Client>>,
     /// When which client has something to do; entries that came to be wrong are skipped.
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
@@ -163,6 +118,7 @@ impl Engine {
             poll.registry().register(&mut SourceFd(&socket.socket.as_raw_fd()), SHARED, Interest::READABLE)?;
         }
         Ok(Self {
+            links: Links::new(&config.links),
             config,
             poll,
             commands,
@@ -196,6 +152,7 @@ impl Engine {
             }
             self.take_commands()?;
             self.receive()?;
+            self.deliver();
             self.run_timers();
         }
         for index in 0..self.clients.len() {
@@ -206,7 +163,8 @@ impl Engine {
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let busy = self.shared_readable || self.commands_left || !self.readable.is_empty();
-        let due = self.timers.peek().map(|Reverse((at, _))| at.saturating_duration_since(Instant::now()));
+        let due = [self.timers.peek().map(|Reverse((at, _))| *at), self.links.next_at()].into_iter().flatten().min();
+        let due = due.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = if busy { Some(Duration::ZERO) } else { due };
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
@@ -222,8 +180,9 @@ impl Engine {
                 return Ok(());
             };
             match command {
-                Command::Describe { client, began, publish, receive, reply } => {
-                    let description = self.describe(client, began, &publish, &receive)?;
+                Command::Describe { client, began, publish, receive, viewing, reply } => {
+                    self.make(client, began, viewing)?;
+                    let description = self.describe(client, &publish, &receive);
                     // A client whose signalling is gone is closed by it.
                     let _ = reply.send(description);
                 }
@@ -232,19 +191,18 @@ impl Engine {
                 Command::Snapshot(reply) => {
                     let _ = reply.send(self.snapshot());
                 }
+                Command::Lift => self.lift(),
+                Command::Views(reply) => {
+                    let _ = reply.send(self.views());
+                }
                 Command::Quit => self.quit = true,
             }
         }
         Ok(())
     }
 
-    fn describe(
-        &mut self,
-        index: usize,
-        began: Instant,
-        publish: &[CodecName],
-        receive: &[CodecName],
-    ) -> io::Result<Description> {
+    /// Makes the client, when it is not there yet.
+    fn make(&mut self, index: usize, began: Instant, viewing: Option<Viewing>) -> io::Result<()> {
         if self.clients.len() <= index {
             self.clients.resize_with(index + 1, || None);
         }
@@ -257,12 +215,20 @@ impl Engine {
                 let fd = socket.socket.as_raw_fd();
                 self.poll.registry().register(&mut SourceFd(&fd), Token(index), Interest::READABLE)?;
             }
-            self.clients[index] = Some(Client::new(&self.config, index, socket, began));
+            let mut client = Client::new(&self.config, index, (socket, viewing), began);
+            if self.links.are_lifted() {
+                client.viewer.iter_mut().for_each(|viewer| viewer.lift(began));
+            }
+            self.clients[index] = Some(client);
         }
+        Ok(())
+    }
+
+    fn describe(&mut self, index: usize, publish: &[CodecName], receive: &[CodecName]) -> Description {
         let Some(client) = &mut self.clients[index] else { unreachable!("was just made") };
-        let published = publish.iter().map(|codec| client.publish(*codec)).collect();
+        let published = publish.iter().map(|codec| client.publish(&self.config, *codec)).collect();
         let received = receive.iter().map(|codec| client.peer.receive(*codec)).collect();
-        Ok(Description { sdp: offer_text::render(&client.peer.offer()), published, received })
+        Description { sdp: offer_text::render(&client.peer.offer()), published, received }
     }
 
     fn answer(&mut self, index: usize, sdp: &str) {
@@ -338,12 +304,19 @@ impl Engine {
 
     fn take(&mut self, index: usize, now: Instant, arrived_ns: u64, datagram: &mut [u8], socket: &Socket) {
         self.turn_datagrams += 1;
+        if !self.hold(index, now, arrived_ns, datagram) {
+            self.hand_over(index, now, arrived_ns, datagram, Some(socket));
+        }
+    }
+
+    fn hand_over(&mut self, index: usize, now: Instant, arrived_ns: u64, datagram: &mut [u8], socket: Option<&Socket>) {
         let Some(Some(client)) = self.clients.get_mut(index) else { return };
         match client.peer.handle_datagram(now, datagram, &mut self.out) {
             Ok(Handled::Rtp(received)) => {
                 if let Some(stamp) = received.stamp.filter(|_| !received.duplicate && !received.repaired) {
                     self.current.histograms.record(arrived_ns.saturating_sub(stamp.sent_ns));
                 }
+                client.watch(now, &received, datagram, &mut self.out);
                 client.take_events(&self.config, now, &mut self.current);
                 // Losses make timers; packets in order don't.
                 if client.is_due_earlier() {
@@ -357,7 +330,7 @@ impl Engine {
             Err(_) => {}
         }
         if !self.out.batch.is_empty() {
-            self.flush(index, Some(socket));
+            self.flush(index, socket);
         }
     }
 

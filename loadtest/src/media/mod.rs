@@ -12,10 +12,10 @@ pub use audio::{AudioSettings, AudioSource};
 pub use video::{VideoSettings, VideoSource};
 
 /// Bytes of a payload that are not filler: the codec's header and the stamp.
-pub const MAX_HEAD: usize = 44;
+pub const MAX_HEAD: usize = 45;
 /// Marks a stamp.
 const MAGIC: [u8; 4] = *b"mR\xC7\x9A";
-const STAMP_LEN: usize = 20;
+const STAMP_LEN: usize = 21;
 /// What payloads are filled up with.
 const FILLER: u8 = 0xA5;
 
@@ -51,15 +51,19 @@ impl Clock {
 pub struct Stamp {
     /// When it was first sent, in nanoseconds of the sender's [`Clock`].
     pub sent_ns: u64,
-    /// Counts the packets of the publisher's track from 0: says what the server left out without a gap.
+    /// Counts the packets of the publisher's track, of each layer for itself, from 0: says what the server left out
+    /// without a gap.
     pub counter: u64,
+    /// The simulcast layer, from 0, the lowest.
+    pub layer: u8,
 }
 
 impl Stamp {
     fn write(self, out: &mut [u8; STAMP_LEN]) {
         out[..4].copy_from_slice(&MAGIC);
         out[4..12].copy_from_slice(&self.sent_ns.to_be_bytes());
-        out[12..].copy_from_slice(&self.counter.to_be_bytes());
+        out[12..20].copy_from_slice(&self.counter.to_be_bytes());
+        out[20] = self.layer;
     }
 
     /// Finds a stamp near the start of a payload, behind whatever header the codec has.
@@ -68,7 +72,7 @@ impl Stamp {
         let at = head.windows(MAGIC.len()).position(|window| window == MAGIC)?;
         let sent_ns = head.get(at + 4..)?.first_chunk().map(|b| u64::from_be_bytes(*b))?;
         let counter = head.get(at + 12..)?.first_chunk().map(|b| u64::from_be_bytes(*b))?;
-        Some(Self { sent_ns, counter })
+        Some(Self { sent_ns, counter, layer: *head.get(at + 20)? })
     }
 }
 
@@ -82,6 +86,8 @@ pub struct Packet {
     pub marker: bool,
     /// How loud it is, of sound.
     pub level: Option<AudioLevel>,
+    /// The simulcast layer that it is sent in; 0 without simulcast.
+    pub layer: u8,
     head: [u8; MAX_HEAD],
     head_len: u8,
     stamp_at: u8,
@@ -97,7 +103,16 @@ impl Packet {
         head[..start].copy_from_slice(codec_header);
         let head_len = start + STAMP_LEN;
         let len = len.max(head_len);
-        Self { timestamp, marker, level: None, head, head_len: head_len as u8, stamp_at: start as u8, len: len as u16 }
+        Self {
+            timestamp,
+            marker,
+            level: None,
+            layer: 0,
+            head,
+            head_len: head_len as u8,
+            stamp_at: start as u8,
+            len: len as u16,
+        }
     }
 
     /// A payload of at most [`MAX_HEAD`] bytes as it is, without stamp.
@@ -105,7 +120,7 @@ impl Packet {
         let len = payload.len().min(MAX_HEAD);
         let mut head = [FILLER; MAX_HEAD];
         head[..len].copy_from_slice(&payload[..len]);
-        Self { timestamp, marker, level: None, head, head_len: len as u8, stamp_at: u8::MAX, len: len as u16 }
+        Self { timestamp, marker, level: None, layer: 0, head, head_len: len as u8, stamp_at: u8::MAX, len: len as u16 }
     }
 
     /// Bytes of the payload.
@@ -134,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_stamp_is_found_behind_any_header() {
-        let stamp = Stamp { sent_ns: 0x0102_0304_0506_0708, counter: 99 };
+        let stamp = Stamp { sent_ns: 0x0102_0304_0506_0708, counter: 99, layer: 2 };
         for header in [&[][..], &[0x78], &[0x90, 0x80, 0x81, 0x02, 0, 0, 0, 0x9d, 1, 0x2a, 1, 2, 3, 4]] {
             let mut packet = Packet::new(header, 160, 0, false);
             packet.stamp(stamp);
@@ -150,7 +165,7 @@ mod tests {
     #[test]
     fn a_plain_packet_is_its_bytes() {
         let mut packet = Packet::plain(b"hello", 5, true);
-        packet.stamp(Stamp { sent_ns: 1, counter: 2 });
+        packet.stamp(Stamp { sent_ns: 1, counter: 2, layer: 0 });
         let mut out = [0; 5];
         packet.write(&mut out);
         assert_eq!((&out, packet.payload_len()), (b"hello", 5));

@@ -35,6 +35,10 @@ pub struct VideoSettings {
     pub variation: f64,
     /// Time between key frames that nobody asked for.
     pub key_frame_interval: Duration,
+    /// Width and height, in pixels.
+    pub size: (u16, u16),
+    /// Its simulcast layer; 0 without simulcast.
+    pub layer: u8,
 }
 
 impl Default for VideoSettings {
@@ -45,7 +49,27 @@ impl Default for VideoSettings {
             max_payload_bytes: 1_150,
             variation: 0.2,
             key_frame_interval: Duration::from_secs(30),
+            size: (640, 480),
+            layer: 0,
         }
+    }
+}
+
+impl VideoSettings {
+    /// Layer `layer` of `layers`, where these are the settings of the highest: each has a quarter of the next one's bits
+    /// and half its width and height.
+    pub fn of_layer(&self, layer: u8, layers: u8) -> Self {
+        let below = u32::from(layers.saturating_sub(1).saturating_sub(layer));
+        let size = (self.size.0.unbounded_shr(below).max(1), self.size.1.unbounded_shr(below).max(1));
+        Self { bitrate_bps: self.bitrate_bps.unbounded_shr(2 * below), size, layer, ..self.clone() }
+    }
+
+    /// What it takes of a link, in bit/s, when each packet is `overhead_bytes` longer than its payload. Key frames come
+    /// on top, for a moment.
+    pub fn link_bps(&self, overhead_bytes: usize) -> u64 {
+        let frame = self.bitrate_bps as f64 / 8.0 / self.fps;
+        let packets = (frame / self.max_payload_bytes.max(1) as f64).ceil().max(1.0);
+        self.bitrate_bps + (packets * self.fps * overhead_bytes as f64 * 8.0) as u64
     }
 }
 
@@ -106,9 +130,11 @@ impl VideoSource {
         for (index, bytes) in split_about_equally(size, count).enumerate() {
             let mut header = [0; DESCRIPTOR_LEN + 10];
             header[..DESCRIPTOR_LEN].copy_from_slice(&[0x80 | u8::from(first) << 4, 0x80, 0x80 | high, low]);
-            let header_len = DESCRIPTOR_LEN + if first { frame_header(key, &mut header[DESCRIPTOR_LEN..]) } else { 0 };
+            let rest = &mut header[DESCRIPTOR_LEN..];
+            let header_len = DESCRIPTOR_LEN + if first { frame_header(key, self.settings.size, rest) } else { 0 };
             let last = index + 1 == count;
-            out.push(Packet::new(&header[..header_len], bytes + DESCRIPTOR_LEN, timestamp, last));
+            let packet = Packet::new(&header[..header_len], bytes + DESCRIPTOR_LEN, timestamp, last);
+            out.push(Packet { layer: self.settings.layer, ..packet });
             first = false;
         }
         key
@@ -145,13 +171,16 @@ fn split_about_equally(size: usize, count: usize) -> impl Iterator<Item = usize>
 }
 
 /// The VP8 payload header (RFC 7741 section 4.3, RFC 6386 section 9.1); returns its length.
-fn frame_header(key: bool, out: &mut [u8]) -> usize {
+fn frame_header(key: bool, (width, height): (u16, u16), out: &mut [u8]) -> usize {
     // Bit 0 is the inverse key frame flag, bit 4 says that the frame is shown.
     if !key {
         out[..3].copy_from_slice(&[0x11, 0, 0]);
         return 3;
     }
-    out[..10].copy_from_slice(&[0x10, 0, 0, 0x9D, 0x01, 0x2A, 0x80, 0x02, 0xE0, 0x01]); // 640 x 480
+    out[..6].copy_from_slice(&[0x10, 0, 0, 0x9D, 0x01, 0x2A]);
+    // 14 bits each, without scaling.
+    out[6..8].copy_from_slice(&(width & 0x3FFF).to_le_bytes());
+    out[8..10].copy_from_slice(&(height & 0x3FFF).to_le_bytes());
     10
 }
 
@@ -234,5 +263,32 @@ mod tests {
             }
             assert_eq!(source.frame(at(ms), &mut packets), expected, "{ms} ms");
         }
+    }
+
+    #[test]
+    fn layers_have_a_quarter_of_the_bits_and_half_the_size_each() {
+        let top = VideoSettings { bitrate_bps: 1_600_000, size: (960, 540), ..VideoSettings::default() };
+        let of = |layer, layers| {
+            let VideoSettings { bitrate_bps, size, layer, .. } = top.of_layer(layer, layers);
+            (bitrate_bps, size, layer)
+        };
+        assert_eq!(
+            [0, 1, 2].map(|layer| of(layer, 3)),
+            [(100_000, (240, 135), 0), (400_000, (480, 270), 1), (1_600_000, (960, 540), 2)]
+        );
+        assert_eq!(of(0, 1), (1_600_000, (960, 540), 0));
+        let (mut source, start) = source(top.of_layer(1, 3));
+        let mut packets = Vec::new();
+        source.frame(start, &mut packets);
+        assert!(packets.iter().all(|packet| packet.layer == 1));
+        assert_eq!(payload(&packets[0])[DESCRIPTOR_LEN + 6..][..4], [0xE0, 0x01, 0x0E, 0x01]);
+    }
+
+    #[test]
+    fn a_link_carries_the_headers_of_each_packet_as_well() {
+        let settings = VideoSettings { bitrate_bps: 480_000, fps: 20.0, ..VideoSettings::default() };
+        // 3,000 bytes a frame are three packets.
+        assert_eq!(settings.link_bps(50), 480_000 + 3 * 20 * 50 * 8);
+        assert_eq!(settings.of_layer(0, 3).link_bps(50), 30_000 + 20 * 50 * 8);
     }
 }

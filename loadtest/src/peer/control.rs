@@ -7,7 +7,7 @@ use moonring_wire::id::Ssrc;
 use moonring_wire::rtp::rtcp::{self, Full, ReportBlock, RtcpMessage, Writer};
 use moonring_wire::transport::srtp::MAX_RTCP_OVERHEAD;
 
-use super::{Outbox, Peer, PeerEvent, Stream};
+use super::{Outbox, Peer, PeerEvent, Section, Stream};
 
 /// Longest compound packet: fits the smallest MTU of IPv6 with its tag.
 const MAX_COMPOUND: usize = 1_200;
@@ -25,14 +25,14 @@ impl Peer {
         let mut wanted = Vec::new();
         let parsed = rtcp::parse(&bytes[..len], &mut |message| match message {
             RtcpMessage::Pli { media } | RtcpMessage::Fir { media, .. } => {
-                if let Some(section) = sections.iter_mut().find(|section| section.sent_ssrc() == Some(media)) {
-                    wanted.push(section.mid().clone());
-                    section.sending().into_iter().for_each(|track| track.key_frame_requested());
+                if let Some((section, layer)) = sections.sending(media) {
+                    wanted.push((section.mid().clone(), layer));
+                    section.layer(layer).into_iter().for_each(|track| track.key_frame_requested());
                 }
             }
             RtcpMessage::Nack { media, sequences } => {
-                let section = sections.iter_mut().find(|section| section.sent_ssrc() == Some(media));
-                if let (Some(track), Some(to)) = (section.and_then(|section| section.sending()), to) {
+                let track = sections.sending(media).and_then(|(section, layer)| section.layer(layer));
+                if let (Some(track), Some(to)) = (track, to) {
                     track.resend(clock, sequences, srtp, to, &mut out.batch);
                 }
             }
@@ -43,7 +43,7 @@ impl Peer {
             }
             _ => {}
         });
-        wanted.into_iter().for_each(|mid| self.tell(PeerEvent::KeyFrameRequested(mid)));
+        wanted.into_iter().for_each(|(mid, layer)| self.tell(PeerEvent::KeyFrameRequested(mid, layer)));
         parsed
     }
 
@@ -52,7 +52,8 @@ impl Peer {
         let reporter = self.sections.reporter();
         let blocks: Vec<ReportBlock> = self.streams.iter_mut().filter_map(|stream| stream.report(now)).collect();
         let clock = self.config.clock;
-        let infos: Vec<_> = self.sections.iter_mut().filter_map(|s| s.sending()?.report(clock, now)).collect();
+        let tracks = self.sections.iter_mut().flat_map(Section::tracks);
+        let infos: Vec<_> = tracks.filter_map(|track| track.report(clock, now)).collect();
         let cname = self.sections.cname().to_owned();
         if !infos.is_empty() {
             self.send_compound(out, |w| {
@@ -112,6 +113,13 @@ impl Peer {
             self.send_compound(out, |w| w.nack(reporter, media, &sequences));
         }
         self.streams.iter().filter_map(Stream::next_nack).min()
+    }
+
+    /// Asks for a key frame of a received stream, as a decoder does that cannot go on.
+    pub fn request_key_frame(&mut self, media: Ssrc, out: &mut Outbox) {
+        let reporter = self.sections.reporter();
+        self.counts.plis_sent += 1;
+        self.send_compound(out, |w| w.pli(reporter, media));
     }
 
     /// Tells when the packets since the last time came.

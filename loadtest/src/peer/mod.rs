@@ -12,44 +12,48 @@
 //! ```
 
 pub mod answer_text;
+mod config;
 mod control;
 mod ice;
 pub mod offer_text;
+mod outbox;
 mod receive;
 mod section;
 mod send;
 pub mod stun;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moonring_wire::drops::DropReason;
-use moonring_wire::id::{Mid, Ssrc};
+use moonring_wire::id::Mid;
 use moonring_wire::media::CodecName;
 use moonring_wire::negotiate::{Answer, Offer};
-use moonring_wire::packet::SendBatch;
 use moonring_wire::rtp::extension::parse_transport_sequence;
 use moonring_wire::rtp::header::Header;
 use moonring_wire::rtp::protocol::{Protocol, classify};
 use moonring_wire::rtp::rtx;
 use moonring_wire::rtp::twcc::ArrivalRecorder;
-use moonring_wire::transport::dtls::{self, Certificate, Dtls, DtlsEvent, DtlsTerms, DtlsVersions};
+use moonring_wire::transport::dtls::{Dtls, DtlsEvent, DtlsTerms};
 use moonring_wire::transport::srtp::{SrtpIn, SrtpOut, SrtpProfile};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::media::{Clock, Packet, Stamp};
+use crate::media::Packet;
 use ice::{Ice, IceOutcome};
 use section::{Section, Sections};
 
+pub use config::PeerConfig;
+pub use outbox::Outbox;
 pub use receive::{Stream, StreamCounts};
 pub use section::AnswerError;
 pub use send::TrackCounts;
+pub use told::{Handled, PeerCounts, PeerEvent, RtpReceived};
 
 /// Streams that one peer receives, first sent and retransmissions together.
 const MAX_SSRCS: usize = 1_024;
@@ -58,112 +62,6 @@ const MAX_EVENTS: usize = 64;
 
 /// How often the server is told of arrivals; libwebrtc's interval is between 50 and 250 ms.
 const FEEDBACK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// What all peers of a load have in common.
-#[derive(Clone, Debug)]
-pub struct PeerConfig {
-    /// One certificate for all, so that thousands of peers need no thousand keys.
-    pub certificate: Certificate,
-    /// DTLS versions that are spoken.
-    pub versions: DtlsVersions,
-    /// SRTP profiles that are accepted.
-    pub profiles: Vec<SrtpProfile>,
-    /// Turns [`Instant`]s into the nanoseconds that payloads carry.
-    pub clock: Clock,
-    /// Ask for lost packets.
-    pub nack: bool,
-    /// The bandwidth to claim by REMB, if any.
-    pub remb_bps: Option<u64>,
-    /// Tell the server when its packets arrive (transport-wide congestion control), as browsers do.
-    pub transport_feedback: bool,
-    /// Open one packet in so many (1: all); the others are counted by their headers alone, which costs less.
-    pub open_one_in: u32,
-    /// Packets of each published track that can be sent again.
-    pub resend_packets: usize,
-    /// Time between two reports.
-    pub report_interval: Duration,
-    /// Without a valid answer to a check for so long, the server is gone (RFC 7675 section 5.1 has 30 s).
-    pub consent_timeout: Duration,
-}
-
-impl PeerConfig {
-    /// The usual settings.
-    pub fn new(certificate: Certificate, clock: Clock) -> Self {
-        Self {
-            certificate,
-            versions: DtlsVersions::default(),
-            profiles: SrtpProfile::ALL.to_vec(),
-            clock,
-            nack: true,
-            remb_bps: None,
-            transport_feedback: false,
-            open_one_in: 1,
-            resend_packets: 256,
-            report_interval: Duration::from_secs(1),
-            consent_timeout: Duration::from_secs(30),
-        }
-    }
-}
-
-/// What a peer tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerEvent {
-    /// Media can flow.
-    Connected,
-    /// There will be no connection, in words.
-    Failed(String),
-    /// The server said goodbye or fell silent.
-    Closed(String),
-    /// Somebody wants a key frame of what is published there.
-    KeyFrameRequested(Mid),
-    /// The first key frame of a received stream has begun.
-    FirstKeyFrame(Ssrc),
-}
-
-/// What a datagram was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Handled {
-    /// STUN, DTLS or RTCP.
-    Control,
-    /// A packet of media.
-    Rtp(RtpReceived),
-}
-
-/// A received packet of media. In the datagram's memory it now is in the clear, if it was opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RtpReceived {
-    /// The stream; of a retransmission, the stream that it repairs.
-    pub ssrc: Ssrc,
-    /// The sequence number, in the stream's own space.
-    pub sequence: u16,
-    /// The time stamp.
-    pub timestamp: u32,
-    /// The marker bit.
-    pub marker: bool,
-    /// Where the payload lies; empty for packets that were not opened.
-    pub payload: Range<usize>,
-    /// What a peer of this library wrote into the payload.
-    pub stamp: Option<Stamp>,
-    /// It was seen before, and is not counted again.
-    pub duplicate: bool,
-    /// It came as a retransmission.
-    pub repaired: bool,
-}
-
-/// Where a peer's datagrams go, and memory that handshakes need for a moment; shared by the peers of a thread. The
-/// datagrams of a call are to be taken (and [`SendBatch::clear`]ed) before another peer's, which has another address.
-#[derive(Debug)]
-pub struct Outbox {
-    /// The datagrams.
-    pub batch: SendBatch,
-    scratch: Box<[u8]>,
-}
-
-impl Default for Outbox {
-    fn default() -> Self {
-        Self { batch: SendBatch::new(1 << 20, 1_024), scratch: vec![0; dtls::SCRATCH].into() }
-    }
-}
 
 /// One client. An `Err` of its functions is a datagram dropped, never the end.
 pub struct Peer {
@@ -188,21 +86,6 @@ pub struct Peer {
 struct Srtp {
     out: SrtpOut,
     incoming: SrtpIn,
-}
-
-/// What went through a peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PeerCounts {
-    /// Packets of media received, retransmissions and duplicates too.
-    pub packets_in: u64,
-    /// Their bytes, as UDP payload.
-    pub bytes_in: u64,
-    /// Datagrams that were dropped: malformed, or not authentic.
-    pub dropped: u64,
-    /// Key frames asked for by this peer.
-    pub plis_sent: u64,
-    /// Packets asked for again by this peer.
-    pub nacks_sent: u64,
 }
 
 impl Peer {
@@ -230,7 +113,12 @@ impl Peer {
 
     /// Adds a sending section to the next offer.
     pub fn publish(&mut self, codec: CodecName) -> Mid {
-        self.sections.publish(codec, self.config.resend_packets, &mut self.rng)
+        self.publish_layers(codec, 1)
+    }
+
+    /// The same with so many simulcast layers, which the offer has as the SSRCs of an `a=ssrc-group:SIM`.
+    pub fn publish_layers(&mut self, codec: CodecName, layers: u8) -> Mid {
+        self.sections.publish((codec, layers), self.config.resend_packets, &mut self.rng)
     }
 
     /// Adds a receiving section for a codec to the next offer.
@@ -281,11 +169,13 @@ impl Peer {
         handled
     }
 
-    /// Sends a packet in the section `mid`. False when it cannot: not connected, not accepted, `out` full.
+    /// Sends a packet in the section `mid`, as one of its layer. False when it cannot: not connected, not accepted,
+    /// without that layer, `out` full.
     pub fn send(&mut self, now: Instant, mid: &Mid, packet: &Packet, out: &mut Outbox) -> bool {
         let (Some(srtp), Some(to)) = (&self.srtp, self.ice.selected()) else { return false };
         let clock = self.config.clock;
-        let Some(track) = self.sections.get_mut(mid).and_then(Section::sending) else { return false };
+        let track = self.sections.get_mut(mid).and_then(|section| section.layer(packet.layer));
+        let Some(track) = track else { return false };
         track.send(clock, now, packet, &srtp.out, to, &mut out.batch)
     }
 

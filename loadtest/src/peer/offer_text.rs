@@ -49,6 +49,10 @@ fn write_section(text: &mut String, offer: &Offer, section: &OfferSection) {
     line(text, format_args!("a=rtcp-mux"));
     line(text, format_args!("a=rtcp-rsize"));
     section.codecs.iter().for_each(|codec| write_codec(text, codec));
+    if section.ssrcs_are_layers {
+        let layers: Vec<_> = section.ssrcs.iter().map(|(ssrc, _)| ssrc.0.to_string()).collect();
+        line(text, format_args!("a=ssrc-group:SIM {}", layers.join(" ")));
+    }
     for (ssrc, rtx) in &section.ssrcs {
         if let Some(rtx) = rtx {
             line(text, format_args!("a=ssrc-group:FID {} {}", ssrc.0, rtx.0));

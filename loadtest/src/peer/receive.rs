@@ -72,11 +72,20 @@ pub struct Stream {
     /// Which of the last [`WINDOW`] indices came.
     seen: [u64; WORDS],
     missing: Vec<Missing>,
-    first_counter: Option<u64>,
+    run: Option<LayerRun>,
     counts: StreamCounts,
     first_at: Option<Instant>,
     first_key_at: Option<Instant>,
     asked_key_at: Option<Instant>,
+}
+
+/// Since when packets come of one layer, by the publisher's counter.
+#[derive(Clone, Copy, Debug)]
+struct LayerRun {
+    layer: u8,
+    first: u64,
+    /// [`StreamCounts::published`] of the runs before.
+    before: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -128,7 +137,7 @@ impl Stream {
             first: 0,
             seen: [0; WORDS],
             missing: Vec::new(),
-            first_counter: None,
+            run: None,
             counts: StreamCounts::default(),
             first_at: None,
             first_key_at: None,
@@ -139,6 +148,11 @@ impl Stream {
     /// The stream's SSRC.
     pub fn ssrc(&self) -> Ssrc {
         self.ssrc
+    }
+
+    /// True for retransmissions that came before what they repair; those that come after are counted there.
+    pub fn is_retransmissions(&self) -> bool {
+        self.repairs.is_some()
     }
 
     /// Sound or pictures.
@@ -188,7 +202,8 @@ impl Stream {
         let duplicate = !self.count_index(header, now);
         let content = &bytes[payload.clone()];
         let stamp = Stamp::find(content);
-        self.count_stamp(stamp);
+        let is_newest = self.sequences.highest().is_some_and(|highest| highest as u16 == header.sequence);
+        self.count_stamp(stamp, is_newest);
         let first_key = self.kind() == Kind::Video
             && self.first_key_at.is_none()
             && codec::inspect(self.codec, content, None).key_frame;
@@ -328,11 +343,14 @@ impl Stream {
         }
     }
 
-    fn count_stamp(&mut self, stamp: Option<Stamp>) {
-        let Some(stamp) = stamp else { return };
-        let first = *self.first_counter.get_or_insert(stamp.counter);
-        if stamp.counter >= first && stamp.counter - first + 1 > self.counts.published {
-            self.counts.published = stamp.counter - first + 1;
+    /// `is_newest`: no later packet came before it, which may be of the next layer already.
+    fn count_stamp(&mut self, stamp: Option<Stamp>, is_newest: bool) {
+        let Some(Stamp { counter, layer, .. }) = stamp.filter(|_| is_newest) else { return };
+        let new = LayerRun { layer, first: counter, before: self.counts.published };
+        let run = *self.run.get_or_insert(new);
+        let run = if run.layer == layer { run } else { *self.run.insert(new) };
+        if counter >= run.first && run.before + counter - run.first + 1 > self.counts.published {
+            self.counts.published = run.before + counter - run.first + 1;
             self.counts.received_of_published = self.counts.received;
         }
     }

@@ -90,13 +90,17 @@ pub(super) struct Section {
 }
 
 enum Role {
-    Sends {
-        ssrc: Ssrc,
-        rtx_ssrc: Option<Ssrc>,
-        track: Box<SendTrack>,
-    },
+    /// Its layers, from the lowest to the highest; one without simulcast.
+    Sends(Vec<Layer>),
     /// The server's SSRCs: of media, and of retransmissions.
     Receives(Option<(Ssrc, Option<Ssrc>)>),
+}
+
+/// What is sent from one SSRC.
+struct Layer {
+    ssrc: Ssrc,
+    rtx_ssrc: Option<Ssrc>,
+    track: SendTrack,
 }
 
 impl Sections {
@@ -105,12 +109,20 @@ impl Sections {
         Self { sections: Vec::new(), own_ssrc, cname: format!("load{:08x}", rng.random::<u32>()) }
     }
 
-    pub(super) fn publish(&mut self, codec: CodecName, resend_packets: usize, rng: &mut SmallRng) -> Mid {
+    pub(super) fn publish(
+        &mut self,
+        (codec, layers): (CodecName, u8),
+        resend_packets: usize,
+        rng: &mut SmallRng,
+    ) -> Mid {
         let format = format_of(codec);
-        let ssrc = Ssrc(rng.random_range(1..u32::MAX));
-        let rtx_ssrc = format.rtx.map(|_| Ssrc(rng.random_range(1..u32::MAX)));
-        let track = Box::new(SendTrack::new(codec.clock_rate(), resend_packets, rng));
-        self.add(format, Role::Sends { ssrc, rtx_ssrc, track })
+        let layer = |_| Layer {
+            ssrc: Ssrc(rng.random_range(1..u32::MAX)),
+            rtx_ssrc: format.rtx.map(|_| Ssrc(rng.random_range(1..u32::MAX))),
+            track: SendTrack::new(codec.clock_rate(), resend_packets, rng),
+        };
+        let layers = (0..layers.max(1)).map(layer).collect();
+        self.add(format, Role::Sends(layers))
     }
 
     pub(super) fn receive(&mut self, codec: CodecName) -> Mid {
@@ -126,9 +138,7 @@ impl Sections {
     pub(super) fn stop(&mut self, mid: &Mid) {
         if let Some(section) = self.get_mut(mid) {
             section.stopped = true;
-            if let Role::Sends { track, .. } = &mut section.role {
-                track.set_wire(None);
-            }
+            section.tracks().for_each(|track| track.set_wire(None));
         }
     }
 
@@ -148,17 +158,18 @@ impl Sections {
         self.sections.iter_mut().find(|section| section.mid == *mid)
     }
 
+    /// The section that sends from an SSRC, and its layer there.
+    pub(super) fn sending(&mut self, ssrc: Ssrc) -> Option<(&mut Section, u8)> {
+        self.sections.iter_mut().find_map(|section| section.layer_of(ssrc).map(|layer| (section, layer)))
+    }
+
     pub(super) fn cname(&self) -> &str {
         &self.cname
     }
 
     /// What reports come from.
     pub(super) fn reporter(&self) -> Ssrc {
-        let sends = |section: &Section| match section.role {
-            Role::Sends { ssrc, .. } => Some(ssrc),
-            Role::Receives(_) => None,
-        };
-        self.sections.iter().find_map(sends).unwrap_or(self.own_ssrc)
+        self.sections.iter().flat_map(Section::layers).next().map_or(self.own_ssrc, |layer| layer.ssrc)
     }
 
     /// Of a received SSRC: its codec, and the media SSRC when it is one of retransmissions.
@@ -198,27 +209,39 @@ impl Section {
         &self.mid
     }
 
-    /// The track, of a section that sends.
-    pub(super) fn sending(&mut self) -> Option<&mut SendTrack> {
-        match &mut self.role {
-            Role::Sends { track, .. } => Some(track),
-            Role::Receives(_) => None,
-        }
-    }
-
-    pub(super) fn track_counts(&self) -> Option<TrackCounts> {
+    fn layers(&self) -> &[Layer] {
         match &self.role {
-            Role::Sends { track, .. } => Some(track.counts()),
-            Role::Receives(_) => None,
+            Role::Sends(layers) => layers,
+            Role::Receives(_) => &[],
         }
     }
 
-    /// The SSRC that is sent from.
-    pub(super) fn sent_ssrc(&self) -> Option<Ssrc> {
-        match self.role {
-            Role::Sends { ssrc, .. } => Some(ssrc),
-            Role::Receives(_) => None,
+    fn layers_mut(&mut self) -> &mut [Layer] {
+        match &mut self.role {
+            Role::Sends(layers) => layers,
+            Role::Receives(_) => &mut [],
         }
+    }
+
+    /// The tracks of its layers, of a section that sends.
+    pub(super) fn tracks(&mut self) -> impl Iterator<Item = &mut SendTrack> {
+        self.layers_mut().iter_mut().map(|layer| &mut layer.track)
+    }
+
+    /// The track of a layer.
+    pub(super) fn layer(&mut self, layer: u8) -> Option<&mut SendTrack> {
+        self.layers_mut().get_mut(usize::from(layer)).map(|layer| &mut layer.track)
+    }
+
+    /// The layer that is sent from an SSRC.
+    pub(super) fn layer_of(&self, ssrc: Ssrc) -> Option<u8> {
+        self.layers().iter().position(|layer| layer.ssrc == ssrc).map(|layer| layer as u8)
+    }
+
+    /// Of a section that sends: what went out in all its layers.
+    pub(super) fn track_counts(&self) -> Option<TrackCounts> {
+        let layers = Some(self.layers()).filter(|layers| !layers.is_empty())?;
+        Some(layers.iter().map(|layer| layer.track.counts()).sum())
     }
 
     fn offer(&self, transport_feedback: bool) -> OfferSection {
@@ -229,7 +252,9 @@ impl Section {
         let feedback = Feedback { nack: is_video, pli: is_video, fir: is_video, remb: is_video, transport_cc };
         let (direction, ssrcs) = match self.role {
             _ if self.stopped => (Direction::Inactive, Vec::new()),
-            Role::Sends { ssrc, rtx_ssrc, .. } => (Direction::SendOnly, vec![(ssrc, rtx_ssrc)]),
+            Role::Sends(ref layers) => {
+                (Direction::SendOnly, layers.iter().map(|layer| (layer.ssrc, layer.rtx_ssrc)).collect())
+            }
             Role::Receives(_) => (Direction::RecvOnly, Vec::new()),
         };
         let mut extensions = vec![(ABS_SEND_TIME_ID, Extension::AbsSendTime), (MID_ID, Extension::Mid)];
@@ -248,8 +273,8 @@ impl Section {
             direction,
             codecs: vec![OfferedCodec { pt, codec: Codec { name: codec, fmtp: fmtp.into() }, rtx, feedback }],
             extensions,
+            ssrcs_are_layers: ssrcs.len() > 1,
             ssrcs,
-            ssrcs_are_layers: false,
             rids: Vec::new(),
             line: MediaLine {
                 media: codec.kind().as_str().into(),
@@ -267,17 +292,17 @@ impl Section {
             _ => None,
         };
         match (&mut self.role, taken) {
-            (Role::Sends { ssrc, rtx_ssrc, track }, Some((direction, codecs, extensions, _)))
-                if direction.receives() =>
-            {
+            (Role::Sends(layers), Some((direction, codecs, extensions, _))) if direction.receives() => {
                 let chosen = codecs.iter().find(|codec| codec.pt == self.format.pt);
                 let mut ids = ExtensionIds::default();
                 extensions.iter().for_each(|(id, extension)| ids.set(*extension, *id));
-                let rtx = chosen.and_then(|codec| codec.rtx).zip(*rtx_ssrc);
-                let (ssrc, mid) = (*ssrc, self.mid.clone());
-                track.set_wire(chosen.map(|codec| Wire { pt: codec.pt, ssrc, rtx, ids, mid }));
+                for Layer { ssrc, rtx_ssrc, track } in layers {
+                    let rtx = chosen.and_then(|codec| codec.rtx).zip(*rtx_ssrc);
+                    let (ssrc, mid) = (*ssrc, self.mid.clone());
+                    track.set_wire(chosen.map(|codec| Wire { pt: codec.pt, ssrc, rtx, ids, mid }));
+                }
             }
-            (Role::Sends { track, .. }, _) => track.set_wire(None),
+            (Role::Sends(layers), _) => layers.iter_mut().for_each(|layer| layer.track.set_wire(None)),
             (Role::Receives(ssrcs), Some((direction, _, _, stream))) if direction.sends() => {
                 *ssrcs = stream.as_ref().map(|stream| (stream.ssrc, stream.rtx_ssrc));
             }

@@ -116,7 +116,7 @@ impl SendTrack {
     ) -> bool {
         let Some(wire) = &self.wire else { return false };
         let mut packet = *packet;
-        packet.stamp(Stamp { sent_ns: clock.nanos(now), counter: self.counts.packets });
+        packet.stamp(Stamp { sent_ns: clock.nanos(now), counter: self.counts.packets, layer: packet.layer });
         let sent = Sent { packet, at: now, with_mid: self.counts.packets < PACKETS_WITH_MID };
         if !sent.write(clock, wire, None, self.next, srtp, to, out) {
             return false;

@@ -1,17 +1,19 @@
-use std::io::Cursor;
-
-use moonring_wire::id::Pt;
+use moonring_wire::id::{Pt, Ssrc};
 use moonring_wire::media::{Extension, Kind};
 use moonring_wire::negotiate::{
     AnswerCodec, AnswerSection, AnswerStream, Direction, IceCredentials, OfferSection, SectionKind, Setup,
 };
+use moonring_wire::packet::SendBatch;
 use moonring_wire::rtp::header::{NewHeader, write_header};
 use moonring_wire::rtp::rtcp::{self, RtcpMessage, Writer};
-use moonring_wire::transport::dtls::DtlsRole;
+use moonring_wire::transport::dtls::{self, Certificate, DtlsRole};
 use moonring_wire::transport::{Transport, TransportConfig, TransportEvent, ice, stun};
 
 use super::*;
-use crate::media::{AudioSettings, AudioSource, VideoSettings, VideoSource};
+use crate::media::{AudioSettings, AudioSource, Clock, Stamp, VideoSettings, VideoSource};
+
+mod offers;
+mod simulcast;
 
 const PEER: &str = "127.0.0.2:5000";
 const SERVER: &str = "127.0.0.1:40000";
@@ -192,8 +194,12 @@ impl World {
 }
 
 fn stamped(header: &[u8], counter: u64) -> Vec<u8> {
+    stamped_in_layer(header, counter, 0)
+}
+
+fn stamped_in_layer(header: &[u8], counter: u64, layer: u8) -> Vec<u8> {
     let mut packet = Packet::new(header, 100, 0, false);
-    packet.stamp(Stamp { sent_ns: 5, counter });
+    packet.stamp(Stamp { sent_ns: 5, counter, layer });
     let mut payload = vec![0; 100];
     packet.write(&mut payload);
     payload
@@ -234,7 +240,7 @@ fn frames_arrive_with_mid_level_and_stamp() {
     let sent_ns = world.peer.config.clock.nanos(start);
     for (counter, (header, payload)) in world.at_server[..packets.len()].iter().enumerate() {
         assert_eq!(header.payload_type, Pt(96));
-        assert_eq!(Stamp::find(payload), Some(Stamp { sent_ns, counter: counter as u64 }));
+        assert_eq!(Stamp::find(payload), Some(Stamp { sent_ns, counter: counter as u64, layer: 0 }));
     }
     assert!(world.at_server[packets.len() - 1].0.marker);
     let (header, payload) = world.at_server.last().unwrap();
@@ -269,7 +275,7 @@ fn a_publisher_answers_nack_with_retransmissions_and_pli_with_an_event() {
         let original = &originals[n];
         assert_eq!(rtx::unwrap(payload), Some((original.0.sequence, &original.1[..])));
     }
-    assert_eq!(world.events(), [PeerEvent::KeyFrameRequested(mid)]);
+    assert_eq!(world.events(), [PeerEvent::KeyFrameRequested(mid, 0)]);
     let counts = world.peer.sent();
     assert_eq!((counts.resent, counts.not_resent, counts.key_frame_requests), (2, 2, 1));
 }
@@ -377,54 +383,4 @@ fn random_bytes_are_dropped_and_change_nothing() {
         assert!(!matches!(handled, Ok(Handled::Rtp(_))));
     }
     assert!(world.peer.is_connected() && world.peer.streams().is_empty());
-}
-
-#[test]
-fn the_offer_as_text_is_what_a_foreign_parser_reads() {
-    let mut peer = Peer::new(Arc::new(config()), 1);
-    peer.publish(CodecName::Opus);
-    peer.publish(CodecName::Vp8);
-    let stopped = peer.receive(CodecName::Vp8);
-    peer.receive(CodecName::Opus);
-    peer.stop(&stopped);
-    let offer = peer.offer();
-    let text = offer_text::render(&offer);
-    let parsed = sdp::description::session::SessionDescription::unmarshal(&mut Cursor::new(&text)).unwrap();
-    assert_eq!(parsed.marshal().lines().count(), text.lines().count());
-    assert_eq!(parsed.attribute("group").unwrap(), "BUNDLE 0 1 2 3");
-    let of = |n: usize, name: &str| parsed.media_descriptions[n].attribute(name).flatten().map(str::to_owned);
-    for (n, (media, direction)) in
-        [("audio", "sendonly"), ("video", "sendonly"), ("video", "inactive"), ("audio", "recvonly")].iter().enumerate()
-    {
-        let section = &parsed.media_descriptions[n];
-        assert_eq!(section.media_name.media, *media);
-        assert!(section.attribute(direction).is_some(), "{n}: {text}");
-        assert_eq!(of(n, "mid"), Some(n.to_string()));
-        assert_eq!(of(n, "ice-ufrag"), Some(offer.ice.ufrag.clone()));
-    }
-    let OfferSection { ssrcs, extensions, .. } = &offer.sections[1];
-    assert_eq!(of(1, "ssrc-group"), Some(format!("FID {} {}", ssrcs[0].0.0, ssrcs[0].1.unwrap().0)));
-    assert!(extensions.contains(&(4, Extension::Mid)));
-}
-
-#[test]
-fn an_answer_with_other_sections_is_refused() {
-    let mut peer = Peer::new(Arc::new(config()), 1);
-    peer.publish(CodecName::Opus);
-    let transport = TransportConfig::new(certificate());
-    let ice = ice::generate_credentials(&mut SmallRng::seed_from_u64(3));
-    let good = answer(&peer.offer(), ice, &transport, Setup::Passive);
-    for (change, named) in [
-        (
-            Box::new(|a: &mut Answer| a.sections.push(a.sections[0].clone())) as Box<dyn Fn(&mut Answer)>,
-            "2 instead of 1",
-        ),
-        (Box::new(|a| a.candidates.clear()), "no candidates"),
-        (Box::new(|a| a.setup = Setup::ActPass), "DTLS role"),
-    ] {
-        let mut bad = good.clone();
-        change(&mut bad);
-        let error = peer.accept_answer(Instant::now(), &bad).unwrap_err().to_string();
-        assert!(error.contains(named), "{error}");
-    }
 }

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::limited::COLUMNS;
 use super::table::rows;
-use super::{Report, Second};
+use super::{LimitReport, Report, Second};
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 200.0;
@@ -13,7 +14,7 @@ const BELOW: f64 = 24.0;
 const GRID_LINES: u32 = 4;
 const COLOURS: [&str; 3] = ["#1f6feb", "#d29922", "#cf222e"];
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1f2328}\
-    table{border-collapse:collapse}td{padding:.2rem 1rem .2rem 0;vertical-align:top}td:first-child{color:#59636e}\
+    table{border-collapse:collapse}td{padding:.2rem 1rem .2rem 0;vertical-align:top}td:first-child,th{color:#59636e}th{padding:.2rem 1rem .2rem 0;font-weight:normal;text-align:left}\
     h2{font-size:1rem;margin:1.5rem 0 .3rem}svg{width:100%;height:auto}text{font-size:11px;fill:#59636e}\
     @media(prefers-color-scheme:dark){body{background:#0d1117;color:#e6edf3}}";
 
@@ -29,11 +30,27 @@ pub fn page(reports: &[Report]) -> String {
             write(&mut html, format_args!("<tr><td>{}</td><td>{}</td></tr>", escape(&name), escape(&value)));
         }
         html.push_str("</table>");
+        limited(&mut html, &report.limits);
         plots(&mut html, &report.seconds_log);
         html.push_str("</section>");
     }
     html.push_str("</html>\n");
     html
+}
+
+fn limited(html: &mut String, limits: &[LimitReport]) {
+    if limits.is_empty() {
+        return;
+    }
+    html.push_str("<h2>Subscribers behind links</h2><table><tr>");
+    COLUMNS.iter().for_each(|name| write(html, format_args!("<th>{name}</th>")));
+    html.push_str("</tr>");
+    for limit in limits {
+        html.push_str("<tr>");
+        limit.cells().iter().for_each(|cell| write(html, format_args!("<td>{}</td>", escape(cell))));
+        html.push_str("</tr>");
+    }
+    html.push_str("</table>");
 }
 
 fn plots(html: &mut String, log: &[Second]) {
@@ -136,6 +153,7 @@ mod tests {
         let page = page(&[sample(), sample()]);
         assert_eq!(page.matches("<section>").count(), 2);
         assert!(page.matches("<svg").count() >= 8 && page.matches("<svg").count() == page.matches("</svg>").count());
+        assert!(page.contains("<th>reached p50</th>") && page.contains("<td>600 kbit/s for 2</td>"));
         assert!(page.contains("&lt;b&gt;rejected&lt;/b&gt;") && !page.contains("<b>rejected"));
         for outside in ["http:", "src=", "href=", "<script", "NaN", "inf"] {
             assert!(!page.contains(outside), "{outside}");

@@ -1,6 +1,7 @@
 //! What a run found: numbers for machines, a table for terminals, a page for people.
 
 mod html;
+mod limited;
 mod table;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use crate::engine::Snapshot;
 use crate::process::Usage;
 
 pub use html::page;
+pub use limited::{LimitReport, limits};
 pub use table::table;
 
 /// Percentiles of times.
@@ -80,7 +82,7 @@ pub struct Report {
     pub packets_out_per_s: f64,
     /// Bits received in a second.
     pub bits_out_per_s: f64,
-    /// Packets that never came, by the sequence numbers of the streams.
+    /// Packets that never came, by the sequence numbers of the streams; what links dropped is among them.
     pub lost: u64,
     /// Their share, in percent.
     pub loss_percent: f64,
@@ -108,6 +110,8 @@ pub struct Report {
     pub server: Option<Cost>,
     /// This program's, for the same packets (`threads`: its engines).
     pub loadtest: Option<Cost>,
+    /// What subscribers behind links saw; since the run began.
+    pub limits: Vec<LimitReport>,
     /// Second by second.
     pub seconds_log: Vec<Second>,
 }
@@ -272,6 +276,7 @@ pub(crate) mod tests {
         let mut report = Report::between(&moments[0], &moments[1], &latency);
         report.seconds_log = vec![Second::between(&moments[0], &moments[1], true); 3];
         (report.scenario, report.target, report.clients) = ("webinar".into(), "wss://x/ws".into(), 51);
+        report.limits = limited::tests::sample();
         report
     }
 
@@ -309,5 +314,6 @@ pub(crate) mod tests {
         assert_eq!(json["server"]["memory_bytes"], 1 << 20);
         assert_eq!(json["seconds_log"].as_array().unwrap().len(), 3);
         assert_eq!(json["loadtest"], serde_json::Value::Null);
+        assert_eq!((&json["limits"][0]["reached_p50_s"], &json["limits"][2]["layer"]), (&1.0.into(), &().into()));
     }
 }

@@ -1,12 +1,28 @@
 //! A report for the terminal.
 
-use super::{Cost, Report, Times};
+use super::limited::COLUMNS;
+use super::{Cost, LimitReport, Report, Times};
 
-/// The report as lines of name and value.
+/// The report as lines of name and value, and what subscribers behind links saw as a table below them.
 pub fn table(report: &Report) -> String {
     let rows = rows(report);
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+    let lines = rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n"));
+    lines.chain(limited(&report.limits)).collect()
+}
+
+fn limited(limits: &[LimitReport]) -> Vec<String> {
+    let head = COLUMNS.map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(head).chain(limits.iter().map(LimitReport::cells)).collect();
+    if rows.len() == 1 {
+        return Vec::new();
+    }
+    let widths: [usize; COLUMNS.len()] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
+    let cell = |(text, width): (&String, usize)| format!("{text:width$}");
+    let line = |row: &[String; COLUMNS.len()]| row.iter().zip(widths).map(cell).collect::<Vec<_>>().join("  ");
+    let lines = rows.iter().map(|row| format!("{}\n", line(row).trim_end()));
+    std::iter::once("\n".into()).chain(lines).collect()
 }
 
 /// Names and values, for people.
@@ -76,5 +92,14 @@ mod tests {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
         assert!(text.contains("6006 ns per packet out in shards"), "{text}");
+        let limits: Vec<_> = text.lines().skip_while(|line| !line.is_empty()).collect();
+        assert_eq!(
+            limits[1..3],
+            [
+                "link              phase         clients  layer      reached p50  p95    never  stays   frozen  dropped  queue p95  resent",
+                "600 kbit/s for 2  limited 30 s  4        1          1.0 s        3.0 s  2      90.0 %  8.0 %   1.5 %    95 ms      3.0 %",
+            ]
+        );
+        assert!(!table(&Report { limits: Vec::new(), ..sample() }).contains("\n\n"));
     }
 }

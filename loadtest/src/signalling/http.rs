@@ -18,7 +18,7 @@ pub(super) async fn live(context: &Context, url: &str, client: usize, plan: &Cli
     let kind = if publishes { "whip" } else { "whep" };
     let url = url.replace("{kind}", kind).replace("{room}", plan.room.as_str());
     let receive = if publishes { &[][..] } else { &plan.expects[..] };
-    let description = context.describe(client, began, &plan.publish, receive).await?;
+    let description = context.describe((client, plan), began, &plan.publish, receive).await?;
     let request = context.http.post(&url).bearer_auth(&context.token).header(CONTENT_TYPE, "application/sdp");
     let response = request.body(description.sdp).send().await?;
     let status = response.status();

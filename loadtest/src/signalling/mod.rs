@@ -11,7 +11,7 @@ use moonring_wire::id::RoomId;
 use moonring_wire::media::{CodecName, Kind};
 use tokio::sync::{oneshot, watch};
 
-use crate::engine::{Command, Description, Handle};
+use crate::engine::{Command, Description, Handle, Viewing};
 
 pub use tls::TlsTrust;
 
@@ -75,6 +75,8 @@ pub struct ClientPlan {
     pub starts: Duration,
     /// It leaves after this time and comes again as somebody else.
     pub stays: Option<Duration>,
+    /// Of a subscriber that is watched: its link, and what it should see.
+    pub viewing: Option<Viewing>,
 }
 
 /// What all clients have in common.
@@ -117,14 +119,15 @@ impl Context {
 
     async fn describe(
         &self,
-        client: usize,
+        (client, plan): (usize, &ClientPlan),
         began: Instant,
         publish: &[CodecName],
         receive: &[CodecName],
     ) -> anyhow::Result<Description> {
         let (engine, client) = self.engine(client);
         let (reply, description) = oneshot::channel();
-        engine.send(Command::Describe { client, began, publish: publish.into(), receive: receive.into(), reply });
+        let (publish, receive, viewing) = (publish.into(), receive.into(), plan.viewing);
+        engine.send(Command::Describe { client, began, publish, receive, viewing, reply });
         Ok(description.await?)
     }
 

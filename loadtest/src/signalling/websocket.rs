@@ -102,7 +102,7 @@ impl Session<'_> {
         if publish.is_empty() && receive.is_empty() {
             return Ok(());
         }
-        let description = self.context.describe(self.client, self.began, publish, &receive).await?;
+        let description = self.context.describe((self.client, self.plan), self.began, publish, &receive).await?;
         self.offers += 1;
         self.busy = true;
         let publish = description.published.into_iter().map(|mid| Publish { mid, source: Source::Camera }).collect();

@@ -175,7 +175,7 @@ impl World {
             let now = self.now;
             // The shard forwards a video from its next key frame on, and asks for one when a subscriber comes.
             while let Some(event) = self.client(name).peer.poll_event() {
-                if matches!(event, PeerEvent::KeyFrameRequested(_)) {
+                if matches!(event, PeerEvent::KeyFrameRequested(..)) {
                     camera.request_key_frame();
                 }
             }

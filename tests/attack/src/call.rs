@@ -51,6 +51,7 @@ impl Call {
                 expects: Vec::new(),
                 starts: Duration::from_millis(100 * n),
                 stays: None,
+                viewing: None,
             };
             tokio::spawn(signalling::run(context.clone(), plan));
         }
@@ -123,6 +124,7 @@ impl Churn {
                 expects: Vec::new(),
                 starts: Duration::from_millis(400 * n),
                 stays: (!leaks).then_some(STAY + Duration::from_millis(100 * n)),
+                viewing: None,
             };
             tokio::spawn(signalling::run(context.clone(), plan));
         }
@@ -163,7 +165,9 @@ fn config(seed: u64) -> anyhow::Result<EngineConfig> {
         peer: Arc::new(peer),
         video: VideoSettings { bitrate_bps: VIDEO_BPS, ..VideoSettings::default() },
         audio: AudioSettings::default(),
+        layers: 1,
         silent: false,
+        links: Vec::new(),
         addresses: Addresses::OwnV4,
         gro: true,
         seed,

@@ -77,6 +77,7 @@ impl World {
             address,
             up: Link::GOOD,
             down: Link::GOOD,
+            behind: None,
             device,
             feeds: Vec::new(),
             paused: false,

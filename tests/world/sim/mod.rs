@@ -92,6 +92,8 @@ pub(crate) struct Member {
     pub(crate) address: SocketAddr,
     pub(crate) up: Link,
     pub(crate) down: Link,
+    /// The member whose `down` is this one's as well, when they share a bottleneck.
+    pub(crate) behind: Option<usize>,
     pub(crate) device: Device,
     pub(crate) feeds: Vec<(Mid, Feed)>,
     /// While set, what the feeds make is thrown away.
@@ -277,8 +279,9 @@ impl World {
         for (to, bytes) in self.out.iter() {
             *self.sent_to.entry(to).or_default() += bytes.len() as u64;
             self.seals.note(bytes);
-            if let Some(member) = self.members.iter_mut().find(|m| m.address == to) {
-                self.net.send(self.now, &mut member.down, server, to, bytes);
+            if let Some(place) = self.members.iter().position(|m| m.address == to) {
+                let link = self.members[place].behind.unwrap_or(place);
+                self.net.send(self.now, &mut self.members[link].down, server, to, bytes);
             }
         }
         self.out.clear();
@@ -342,7 +345,7 @@ impl Member {
         match &mut self.device {
             Device::Peer(peer, outbox) => {
                 while let Some(event) = peer.poll_event() {
-                    if let PeerEvent::KeyFrameRequested(mid) = &event {
+                    if let PeerEvent::KeyFrameRequested(mid, _) = &event {
                         let feed = self.feeds.iter_mut().find(|(of, _)| of == mid);
                         if let Some((_, Feed::Video(source))) = feed {
                             source.request_key_frame();
