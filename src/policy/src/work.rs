@@ -21,6 +21,7 @@ pub(crate) enum Lane {
     Client(ClientId),
     Speakers,
     Admin,
+    Close,
     Timer(TimerHandle),
 }
 
@@ -28,6 +29,7 @@ impl Work {
     pub(crate) fn lane(&self) -> Lane {
         match self {
             Self::Call { call: HookCall::Admin { .. }, .. } => Lane::Admin,
+            Self::Call { call: HookCall::Close { .. }, .. } => Lane::Close,
             Self::Call { call, .. } => call.client().map_or(Lane::Speakers, |client| Lane::Client(client.id.clone())),
             Self::Timer(handle) => Lane::Timer(*handle),
         }

@@ -24,12 +24,15 @@ impl Event {
     }
 
     fn weigh(&self, value_bytes: &dyn Fn(&SharedValue) -> usize) -> usize {
-        let info = |info: &ClientInfo| ID + value_bytes(&info.metadata);
+        let info = |info: &ClientInfo| ID + value_bytes(&info.metadata) + value_bytes(&info.attributes);
         BASE + match self {
             Self::Joined { clients, tracks, own, .. } => {
                 clients.iter().map(info).sum::<usize>() + TRACK * (tracks.len() + own.len())
             }
-            Self::Message { value, .. } => value_bytes(value),
+            Self::Message { value, .. } | Self::ClientChanged { attributes: value, .. } => value_bytes(value),
+            Self::Unsubscribed { reason, .. } | Self::TrackUnpublished { reason: Some(reason), .. } => {
+                ID + reason.len()
+            }
             Self::ClientJoined { other, .. } => info(other),
             Self::Answered { answer, sections, .. } => SECTION * answer.sections.len() + TRACK * sections.len(),
             Self::Refused { message, .. } => message.len(),
@@ -44,6 +47,7 @@ impl Event {
 mod tests {
     use super::*;
     use moonring_wire::id::ClientId;
+    use moonring_wire::rights::Rights;
     use serde_json::{Value, json};
 
     #[test]
@@ -61,8 +65,9 @@ mod tests {
     fn what_a_client_says_of_itself_counts() {
         let metadata = SharedValue::from(json!("x".repeat(16 * 1024)));
         let client = || ClientId::parse("c").unwrap();
-        let clients = vec![ClientInfo { client: client(), metadata }; 500];
-        let joined = Event::Joined { client: client(), clients, tracks: vec![], own: vec![] };
+        let clients = vec![ClientInfo { client: client(), metadata, attributes: SharedValue::empty_object() }; 500];
+        let (tracks, own, attributes) = (vec![], vec![], SharedValue::empty_object());
+        let joined = Event::Joined { client: client(), clients, tracks, own, attributes, rights: Rights::default() };
         assert!(joined.bytes() > 500 * 16 * 1024);
         assert!(joined.share() < 500 * 1024);
         let refused = Event::Message { client: client(), value: Value::Null.into() };

@@ -29,6 +29,7 @@ impl Shard {
                 Timer::Client(key) => self.client_timer(now, at, key, out),
                 Timer::Speakers(key) => self.speakers_timer(now, key),
                 Timer::Sound(key) => self.sound_timer(now, key),
+                Timer::Rooms => self.rooms_timer(now),
                 Timer::Reloads => self.reloads_timer(now),
                 Timer::Report => self.report_timer(now),
             }

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::inbox::{Backlog, Inbox, Outbox, inbox};
+use self::placement::Placed;
 pub(crate) use self::refusal::Refusal;
 pub(super) use self::resume::Kept;
 pub(crate) use self::resume::Resumed;
@@ -164,8 +165,12 @@ impl Directory {
         if state.clients.len() >= self.0.bounds.clients_max {
             return Err(Refusal::Clients);
         }
-        let open = || door.admit(now, ip, Thing::Room);
-        let (shard, backlog) = state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, open)?;
+        let open = || door.admit(now, ip, Thing::Room).map(Some).ok_or(Refusal::Address("rooms"));
+        let Placed { shard, backlog, evicted } =
+            state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, open)?;
+        if let Some(placement) = state.rooms.get_mut(room) {
+            placement.clients += 1;
+        }
         let (outbox, events) = inbox(&backlog);
         let client = loop {
             let client = random_id();
@@ -184,7 +189,30 @@ impl Directory {
             joining: Some(joining),
         };
         state.clients.insert(client.clone(), route);
+        drop(state);
+        self.close_evicted(evicted);
         Ok(Membership { client, events, goodbye: CONNECTION_LOST, generation: 0, directory: self.clone() })
+    }
+
+    /// Finds or places a room that an operator opens; its shard.
+    pub(super) fn open(&self, room: &RoomId) -> Result<usize, Refusal> {
+        let placed = self.state().place(room, self.0.shards.len(), self.0.bounds.rooms_max, || Ok(None))?;
+        self.close_evicted(placed.evicted);
+        Ok(placed.shard)
+    }
+
+    /// A room that nobody is in has made way. A full queue leaves it to its time.
+    fn close_evicted(&self, evicted: Option<(RoomId, usize)>) {
+        if let Some((room, shard)) = evicted
+            && let Some(handle) = self.0.shards.get(shard)
+        {
+            let _ = handle.send(Command::CloseIfEmpty { room });
+        }
+    }
+
+    /// A room that an operator wanted to open is not there: its shard did not hear of it.
+    pub(super) fn not_opened(&self, room: &RoomId, shard: usize) {
+        self.state().room_closed(room, shard);
     }
 
     /// Hands an event of `shard` to the connection it is for. A connection that does not keep up is ended.
@@ -367,6 +395,9 @@ fn client_of(event: &Event) -> Option<&ClientId> {
         | Event::Connected { client }
         | Event::ClientJoined { client, .. }
         | Event::ClientLeft { client, .. }
+        | Event::ClientChanged { client, .. }
+        | Event::Rights { client, .. }
+        | Event::Unsubscribed { client, .. }
         | Event::TrackPublished { client, .. }
         | Event::TrackChanged { client, .. }
         | Event::TrackUnpublished { client, .. }

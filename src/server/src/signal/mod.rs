@@ -23,5 +23,6 @@ pub(crate) mod rooms;
 mod services;
 mod session;
 pub(crate) mod tls;
+mod visit;
 mod websocket;
 mod whip;

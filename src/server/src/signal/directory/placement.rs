@@ -4,26 +4,36 @@ use super::inbox::Backlog;
 use super::{Membership, Permit, Placement, Refusal, Route, State};
 use moonring_wire::id::{ClientId, RoomId};
 
+/// Where a room is.
+pub(super) struct Placed {
+    pub(super) shard: usize,
+    /// What waits for its clients.
+    pub(super) backlog: Backlog,
+    /// A room without clients that has made way for it, and its shard.
+    pub(super) evicted: Option<(RoomId, usize)>,
+}
+
 impl State {
-    /// The shard of a room, and what waits for its clients: where it is, else the shard with the fewest clients, then
-    /// the fewest rooms.
-    /// A new room has to be admitted by `open`.
+    /// Where a room is, else the shard with the fewest clients, then the fewest rooms. A new room has to be admitted by
+    /// `open`: with a permit of the address that opens it, or with none when an operator does.
     pub(super) fn place(
         &mut self,
         room: &RoomId,
         shards: usize,
         rooms_max: usize,
-        open: impl FnOnce() -> Option<Permit>,
-    ) -> Result<(usize, Backlog), Refusal> {
-        if let Some(placement) = self.rooms.get_mut(room) {
-            placement.clients += 1;
-            return Ok((placement.shard, placement.backlog.clone()));
+        open: impl FnOnce() -> Result<Option<Permit>, Refusal>,
+    ) -> Result<Placed, Refusal> {
+        if let Some(placement) = self.rooms.get(room) {
+            return Ok(Placed { shard: placement.shard, backlog: placement.backlog.clone(), evicted: None });
         }
-        let permit = open().ok_or(Refusal::Address("rooms"))?;
+        let permit = open()?;
+        let mut evicted = None;
         if self.rooms.len() >= rooms_max {
             // A room without clients is about to be closed, or is kept by its script: it makes way.
-            let empty = self.rooms.iter().find(|(_, p)| p.clients == 0).map(|(room, _)| room.clone());
-            self.rooms.remove(&empty.ok_or(Refusal::Rooms)?);
+            let empty = self.rooms.iter().find(|(_, p)| p.clients == 0).map(|(room, p)| (room.clone(), p.shard));
+            let (room, shard) = empty.ok_or(Refusal::Rooms)?;
+            self.rooms.remove(&room);
+            evicted = Some((room, shard));
         }
         let mut load = vec![(0_usize, 0_usize); shards];
         for placement in self.rooms.values() {
@@ -32,9 +42,9 @@ impl State {
         }
         let shard = load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(shard, _)| shard);
         let backlog = Backlog::default();
-        let placement = Placement { shard, clients: 1, backlog: backlog.clone(), _permit: Some(permit) };
+        let placement = Placement { shard, clients: 0, backlog: backlog.clone(), _permit: permit };
         self.rooms.insert(room.clone(), placement);
-        Ok((shard, backlog))
+        Ok(Placed { shard, backlog, evicted })
     }
 
     pub(super) fn remove(&mut self, client: &ClientId) -> Option<Route> {
