@@ -5,7 +5,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::client::{Announced, CloseReason, RightsChange};
-pub use super::client::{ClientFacts, Presence, Traffic};
+pub use super::client::{ClientFacts, PathFigures, Presence, Traffic};
 use super::hook_table::{Hook, HookSpec};
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::TrackInfo;

@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod bounds;
+mod cases;
 mod fairness;
 mod faults;
 mod hooks;
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::hook::{Action, ClientFacts, HookCall, Outcome, Presence, Verdict};
+use super::hook::{Action, ClientFacts, HookCall, Outcome, PathFigures, Presence, Verdict};
 use super::{
     OpenError, PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings,
     Script, Ticket,

@@ -17,7 +17,7 @@ pub(super) use self::life::Opening;
 use super::log::Collector;
 use super::store::Store;
 use crate::client::{ClientFacts, Connection};
-use crate::hook::{HookCall, MAY_NOT_MESSAGE, MAY_NOT_PUBLISH, MAY_NOT_SUBSCRIBE, Presence};
+use crate::hook::{HookCall, MAY_NOT_MESSAGE, MAY_NOT_PUBLISH, MAY_NOT_SUBSCRIBE, PathFigures, Presence};
 use crate::output::HttpReply;
 use crate::{PolicyEngine, PolicyKey, PolicyReply, PolicyRequestId, Script, Ticket};
 use moonring_wire::id::{ClientId, TrackId};
@@ -162,13 +162,19 @@ impl World {
     }
 
     /// What a client has sent and received by now.
-    pub(super) fn traffic(&mut self, id: &str, counts: [Option<u64>; 4]) -> Result<(), String> {
+    pub(super) fn traffic(
+        &mut self,
+        id: &str,
+        counts: [Option<u64>; 4],
+        path: Option<PathFigures>,
+    ) -> Result<(), String> {
         let client = self.client(id)?;
         let traffic = &client.traffic;
         let cells = [&traffic.packets_in, &traffic.bytes_in, &traffic.packets_out, &traffic.bytes_out];
         for (cell, count) in cells.into_iter().zip(counts) {
             cell.set(count.unwrap_or(cell.get()));
         }
+        traffic.path.set(path.or(traffic.path.get()));
         Ok(())
     }
 
