@@ -60,11 +60,11 @@ pub(crate) fn needs_of(call: &HookCall) -> Result<Needs, Refusal> {
 /// error names the bound; `what` is its subject.
 pub fn check_object(what: &'static str, value: &Value) -> Result<(), String> {
     if !value.is_object() {
-        return Err(format!("the {what} has to be an object"));
+        return Err(format!("the {what} must be an object"));
     }
     let bytes = value.to_string().len();
     if bytes > MAX_ATTRIBUTES_BYTES {
-        return Err(format!("the {what} has {bytes} bytes, at most {MAX_ATTRIBUTES_BYTES} are allowed"));
+        return Err(format!("the {what} may have {MAX_ATTRIBUTES_BYTES} bytes, not {bytes}"));
     }
     measure(what, value, MAX_METADATA_DEPTH, MAX_METADATA_VALUES).map(drop).map_err(|refusal| refusal.to_string())
 }

@@ -27,7 +27,7 @@ use super::mailbox::{Mailbox, Place};
 use super::output::{PolicyKey, PolicyReply, PolicyRequestId};
 use super::reload::Reload;
 use super::script::Script;
-use super::settings::{MAX_EMPTY_TIMEOUT, STEP_OVERHEAD};
+use super::settings::{EMPTY_TIMEOUT, MAX_EMPTY_TIMEOUT, STEP_OVERHEAD};
 use super::state::{End, State, no_args};
 use super::stats::{PolicyStats, RoomStatus};
 use super::timer_queue::TimerId;
@@ -35,9 +35,6 @@ use super::timers::Timers;
 use super::turns::Turn;
 use super::waits::Waits;
 use super::work::{Lane, Work};
-
-/// The global by which a script says for how many seconds its room outlives its last client.
-pub(crate) const EMPTY_TIMEOUT: &str = "EMPTY_TIMEOUT_S";
 
 /// The room's claim on CPU time.
 struct Cpu {

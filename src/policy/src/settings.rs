@@ -61,6 +61,8 @@ pub(crate) const MAX_METADATA_VALUES: usize = 512;
 pub(crate) const MAX_ATTRIBUTES_BYTES: usize = 16 * 1024;
 /// Bytes of a client's identity.
 pub(crate) const MAX_IDENTITY_BYTES: usize = 256;
+/// The global by which a script says for how many seconds its room outlives its last client.
+pub(crate) const EMPTY_TIMEOUT: &str = "EMPTY_TIMEOUT_S";
 /// The longest that a room is kept without clients.
 pub const MAX_EMPTY_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Values in a client's message, keys aside.

@@ -62,7 +62,6 @@ impl Shard {
         if room.announcing.changed.is_some_and(|at| at + SLICE_INTERVAL > now) {
             return self.attend(key);
         }
-        room.announcing.changed = Some(now);
         let clients = room.clients.clone();
         let differs = |client: &ClientKey| {
             self.world.clients.get(*client).is_some_and(|c| c.is_announced != self.is_to_be_announced(*client))
@@ -70,9 +69,11 @@ impl Shard {
         let mut wrong: Vec<_> = clients.into_iter().filter(differs).take(MAX_SLICE + 1).collect();
         let is_more = wrong.len() > MAX_SLICE;
         wrong.truncate(MAX_SLICE);
+        let told = !wrong.is_empty();
         wrong.into_iter().for_each(|client| self.announce(client));
         if let Some(room) = self.world.rooms.get_mut(key) {
             room.announcing.is_pending = is_more;
+            room.announcing.changed = if told { Some(now) } else { room.announcing.changed };
             self.attend(key);
         }
     }

@@ -151,6 +151,10 @@ impl Functions {
             // The number and the kind of what stands under a name, for the prelude.
             functions.add_as(Kind::Internal, "find", |_, _, (prefix, name): (Value, Value)| {
                 let (Value::String(prefix), Value::String(name)) = (prefix, name) else { return Ok(None) };
+                // A name is one step of a path.
+                if name.as_bytes().iter().any(|byte| b".:".contains(byte)) {
+                    return Ok(None);
+                }
                 let path = [&*prefix.as_bytes(), &*name.as_bytes()].concat();
                 let found = std::str::from_utf8(&path).ok().and_then(|path| Self::all().found.get(path));
                 Ok(found

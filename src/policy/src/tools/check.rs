@@ -13,7 +13,7 @@ use super::mistakes::mistakes;
 use super::names::Names;
 use super::nearest::nearest;
 use crate::hook_table::{HOOKS, Hook, WhenMissing, is_hook};
-use crate::room::EMPTY_TIMEOUT;
+use crate::settings::EMPTY_TIMEOUT;
 use crate::tokens::{Kind, tokens};
 use crate::{LoadModule, Script, module_file};
 

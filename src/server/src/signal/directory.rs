@@ -194,27 +194,6 @@ impl Directory {
         Ok(Membership { client, events, goodbye: CONNECTION_LOST, generation: 0, directory: self.clone() })
     }
 
-    /// Finds or places a room that an operator opens; its shard.
-    pub(super) fn open(&self, room: &RoomId) -> Result<usize, Refusal> {
-        let placed = self.state().place(room, self.0.shards.len(), self.0.bounds.rooms_max, || Ok(None))?;
-        self.close_evicted(placed.evicted);
-        Ok(placed.shard)
-    }
-
-    /// A room that nobody is in has made way. A full queue leaves it to its time.
-    fn close_evicted(&self, evicted: Option<(RoomId, usize)>) {
-        if let Some((room, shard)) = evicted
-            && let Some(handle) = self.0.shards.get(shard)
-        {
-            let _ = handle.send(Command::CloseIfEmpty { room });
-        }
-    }
-
-    /// A room that an operator wanted to open is not there: its shard did not hear of it.
-    pub(super) fn not_opened(&self, room: &RoomId, shard: usize) {
-        self.state().room_closed(room, shard);
-    }
-
     /// Hands an event of `shard` to the connection it is for. A connection that does not keep up is ended.
     pub(super) fn route(&self, shard: usize, event: Event) {
         if let Event::RoomClosed(room) = &event {

@@ -139,7 +139,7 @@ pub(super) async fn attributes(
     headers: HeaderMap,
     Json(Attributes { client, attributes }): Json<Attributes>,
 ) -> Response {
-    if let Err(why) = check_object("attributes", &attributes) {
+    if let Err(why) = check_object("value of attributes", &attributes) {
         return refused(why);
     }
     let action = Action::SetAttributes { client, attributes };

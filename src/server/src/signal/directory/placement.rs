@@ -1,7 +1,8 @@
 //! Which shard a room goes to, and how many clients it has there.
 
 use super::inbox::Backlog;
-use super::{Membership, Permit, Placement, Refusal, Route, State};
+use super::{Directory, Membership, Permit, Placement, Refusal, Route, State};
+use moonring_core::command::Command;
 use moonring_wire::id::{ClientId, RoomId};
 
 /// Where a room is.
@@ -11,6 +12,29 @@ pub(super) struct Placed {
     pub(super) backlog: Backlog,
     /// A room without clients that has made way for it, and its shard.
     pub(super) evicted: Option<(RoomId, usize)>,
+}
+
+impl Directory {
+    /// Finds or places a room that an operator opens; its shard.
+    pub(in crate::signal) fn open(&self, room: &RoomId) -> Result<usize, Refusal> {
+        let placed = self.state().place(room, self.0.shards.len(), self.0.bounds.rooms_max, || Ok(None))?;
+        self.close_evicted(placed.evicted);
+        Ok(placed.shard)
+    }
+
+    /// A room that nobody is in has made way. A full queue leaves it to its time.
+    pub(super) fn close_evicted(&self, evicted: Option<(RoomId, usize)>) {
+        if let Some((room, shard)) = evicted
+            && let Some(handle) = self.0.shards.get(shard)
+        {
+            let _ = handle.send(Command::CloseIfEmpty { room });
+        }
+    }
+
+    /// A room that an operator wanted to open is not there: its shard did not hear of it.
+    pub(in crate::signal) fn not_opened(&self, room: &RoomId, shard: usize) {
+        self.state().room_closed(room, shard);
+    }
 }
 
 impl State {

@@ -56,6 +56,31 @@ fn a_closed_room_is_forgotten_unless_somebody_is_on_the_way_there() {
 }
 
 #[test]
+fn a_room_without_clients_makes_way_and_its_shard_is_told() {
+    let (directory, receivers) = directory(1, 9, BOUNDS);
+    let _members = ["a", "b"].map(|r| directory.enter(&room(r), LOOPBACK).unwrap());
+    assert_eq!(directory.open(&room("kept")).unwrap(), 0);
+    assert_eq!(directory.open(&room("kept")).unwrap(), 0);
+    assert_eq!(placements(&directory)[2], ("kept".to_owned(), 0, 0));
+    let _third = directory.enter(&room("c"), LOOPBACK).unwrap();
+    let told: Vec<Command> = receivers[0].try_iter().collect();
+    assert!(matches!(&told[..], [Command::CloseIfEmpty { room }] if room.as_str() == "kept"), "{told:?}");
+    assert_eq!(directory.open(&room("kept")), Err(Refusal::Rooms));
+    assert_eq!(placements(&directory).len(), 3);
+}
+
+#[test]
+fn a_room_that_its_shard_did_not_open_is_forgotten() {
+    let (directory, _receivers) = directory(1, 9, BOUNDS);
+    let shard = directory.open(&room("a")).unwrap();
+    directory.not_opened(&room("a"), shard);
+    assert_eq!(placements(&directory), []);
+    let _member = directory.enter(&room("b"), LOOPBACK).unwrap();
+    directory.not_opened(&room("b"), shard);
+    assert_eq!(placements(&directory), [("b".to_owned(), 0, 1)], "somebody is on the way there");
+}
+
+#[test]
 fn dropping_a_membership_says_goodbye_once_and_not_after_the_shard_did() {
     let (directory, receivers) = directory(1, 9, BOUNDS);
     let stays = directory.enter(&room("a"), LOOPBACK).unwrap();

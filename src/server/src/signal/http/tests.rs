@@ -20,6 +20,7 @@ use moonring_wire::rights::Rights;
 use moonring_wire::shared::SharedValue;
 
 mod resume;
+mod visits;
 mod whip;
 
 const OFFER: &str = include_str!("../../../../wire/src/sdp/fixtures/ffmpeg_whip.sdp");
@@ -96,7 +97,8 @@ fn joined(client: ClientId, clients: Vec<ClientInfo>, tracks: Vec<TrackInfo>, ow
 fn note(command: &Command) -> String {
     match command {
         Command::Join(JoinRequest { room, token, metadata, connection, .. }) => {
-            format!("join {room} {token} {metadata} {}", connection.ip)
+            let seen = if connection.origin.is_some() { format!(" {connection:?}") } else { String::new() };
+            format!("join {room} {token} {metadata} {}{seen}", connection.ip)
         }
         Command::Offer(OfferRequest { publish, subscribe, .. }) => {
             format!("offer {} {}", publish.len(), subscribe.len())
