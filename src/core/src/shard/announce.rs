@@ -89,7 +89,7 @@ impl Shard {
         let event = |client| Event::ClientChanged { client, other: other.clone(), attributes: attributes.clone() };
         match is_announced {
             true => self.tell_room(room, None, event),
-            false => self.work.events.push_back(event(other.clone())),
+            false => self.work.events.push(event(other.clone())),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Rooms begin with their first client, or when an operator opens them, and end with their last one, or later if their
 //! script says so ([`crate::room::life`]).
 
-use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -28,7 +27,7 @@ impl Shard {
         let Some(key) = key.filter(is_ending) else { return Some(request) };
         if self.work.late.len() >= self.settings.max_clients {
             let cause = LeaveCause::Limit("too many wait for a room that is ending".to_owned());
-            self.work.events.push_back(Event::Left { client: request.client, cause });
+            self.work.events.push(Event::Left { client: request.client, cause });
         } else {
             self.work.late.push((key, request));
         }
@@ -59,7 +58,7 @@ impl Shard {
             }
             Err(error) => {
                 self.called(id, Err(error.reason().to_owned()));
-                self.work.events.push_back(Event::RoomClosed(room.clone()));
+                self.work.events.push(Event::RoomClosed(room.clone()));
             }
         }
     }
@@ -170,7 +169,7 @@ impl Shard {
             true => tracing::info!(room = %room.id, "room closed"),
             false => tracing::debug!(room = %room.id, "room closed: nobody was admitted"),
         }
-        self.work.events.push_back(Event::RoomClosed(room.id));
+        self.work.events.push(Event::RoomClosed(room.id));
         let (late, others) = std::mem::take(&mut self.work.late).into_iter().partition(|(of, _)| *of == key);
         self.work.late = others;
         let late: Vec<(RoomKey, JoinRequest)> = late;
@@ -211,7 +210,7 @@ impl Shard {
     fn schedule_rooms(&mut self, at: Instant) {
         if self.work.rooms_at.is_none_or(|scheduled| at < scheduled) {
             self.work.rooms_at = Some(at);
-            self.work.timers.push(Reverse((at, Timer::Rooms)));
+            self.set_timer(at, Timer::Rooms);
         }
     }
 
@@ -249,7 +248,7 @@ impl Shard {
     /// Every room ends: the server shuts down. Who waits for one that was ending is told.
     pub(super) fn end_all_rooms(&mut self, now: Instant) {
         for (_, request) in std::mem::take(&mut self.work.late) {
-            self.work.events.push_back(Event::Left { client: request.client, cause: LeaveCause::Shutdown });
+            self.work.events.push(Event::Left { client: request.client, cause: LeaveCause::Shutdown });
         }
         for key in self.world.rooms.keys().collect::<Vec<_>>() {
             self.end_of_room(now, key, CloseReason::Shutdown);

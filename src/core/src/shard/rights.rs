@@ -39,7 +39,7 @@ impl Shard {
         }
         client.facts.rights.set(rights);
         if client.facts.presence.get() == Presence::Joined {
-            self.work.events.push_back(Event::Rights { client: id, rights });
+            self.work.events.push(Event::Rights { client: id, rights });
         }
         let Some(client) = self.world.clients.get(key) else { return };
         let is_taken =
@@ -69,7 +69,7 @@ impl Shard {
         self.remove_track(now, key);
         let Some(client) = self.world.clients.get(owner).map(|client| client.id.clone()) else { return };
         tracing::info!(%client, track = %id, reason, "the policy has ended a track");
-        self.work.events.push_back(Event::TrackUnpublished { client, track: id, reason: Some(reason.to_owned()) });
+        self.work.events.push(Event::TrackUnpublished { client, track: id, reason: Some(reason.to_owned()) });
         self.end_session_without_use(now, owner, reason);
     }
 
@@ -84,7 +84,7 @@ impl Shard {
         // A player's place that waits for its next track has none to name.
         if let Some(track) = track {
             tracing::info!(%client, %track, reason, "the policy has ended a subscription");
-            self.work.events.push_back(Event::Unsubscribed { client, track, reason: reason.to_owned() });
+            self.work.events.push(Event::Unsubscribed { client, track, reason: reason.to_owned() });
         }
         self.end_session_without_use(now, key, reason);
     }

@@ -1,7 +1,9 @@
 //! Which shard a room goes to, and how many clients it has there.
 
 use super::inbox::Backlog;
-use super::{Directory, Membership, Permit, Placement, Refusal, Route, State};
+use super::waiting::Waiting;
+use super::{Bounds, Directory, Membership, Permit, Placement, Refusal, Route, State};
+use crate::signal::door::Origin;
 use moonring_core::command::Command;
 use moonring_wire::id::{ClientId, RoomId};
 
@@ -17,7 +19,10 @@ pub(super) struct Placed {
 impl Directory {
     /// Finds or places a room that an operator opens; its shard.
     pub(in crate::signal) fn open(&self, room: &RoomId) -> Result<usize, Refusal> {
-        let placed = self.state().place(room, self.0.shards.len(), self.0.bounds.rooms_max, || Ok(None))?;
+        let mut state = self.state();
+        let placed = state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, || Ok(None))?;
+        state.room_lives(room);
+        drop(state);
         self.close_evicted(placed.evicted);
         Ok(placed.shard)
     }
@@ -40,6 +45,7 @@ impl Directory {
 impl State {
     /// Where a room is, else the shard with the fewest clients, then the fewest rooms. A new room has to be admitted by
     /// `open`: with a permit of the address that opens it, or with none when an operator does.
+    /// Rooms that nobody was admitted to do not count: there are at most as many as joins that wait.
     pub(super) fn place(
         &mut self,
         room: &RoomId,
@@ -52,11 +58,12 @@ impl State {
         }
         let permit = open()?;
         let mut evicted = None;
-        if self.rooms.len() >= rooms_max {
+        if self.rooms_lived >= rooms_max {
             // A room without clients is about to be closed, or is kept by its script: it makes way.
-            let empty = self.rooms.iter().find(|(_, p)| p.clients == 0).map(|(room, p)| (room.clone(), p.shard));
+            let empty =
+                self.rooms.iter().find(|(_, p)| p.clients == 0 && p.lived).map(|(room, p)| (room.clone(), p.shard));
             let (room, shard) = empty.ok_or(Refusal::Rooms)?;
-            self.rooms.remove(&room);
+            self.forget_room(&room);
             evicted = Some((room, shard));
         }
         let mut load = vec![(0_usize, 0_usize); shards];
@@ -66,23 +73,79 @@ impl State {
         }
         let shard = load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(shard, _)| shard);
         let backlog = Backlog::default();
-        let placement = Placement { shard, clients: 0, backlog: backlog.clone(), _permit: permit };
+        let (waiting, backlog_of_room) = (Waiting::default(), backlog.clone());
+        let placement =
+            Placement { shard, clients: 0, waiting, lived: false, backlog: backlog_of_room, _permit: permit };
         self.rooms.insert(room.clone(), placement);
         Ok(Placed { shard, backlog, evicted })
     }
 
+    /// The room counts from now on, although nobody may be in it.
+    fn room_lives(&mut self, room: &RoomId) {
+        if let Some(placement) = self.rooms.get_mut(room) {
+            self.rooms_lived += usize::from(!std::mem::replace(&mut placement.lived, true));
+        }
+    }
+
     pub(super) fn remove(&mut self, client: &ClientId) -> Option<Route> {
         let route = self.clients.remove(client)?;
+        let origin = route.joining.as_ref().map(Permit::origin);
+        if let Some(origin) = origin {
+            self.waiting.remove(origin, client);
+        }
         if let Some(placement) = self.rooms.get_mut(&route.room) {
             placement.clients = placement.clients.saturating_sub(1);
+            if let Some(origin) = origin {
+                placement.waiting.remove(origin, client);
+            }
         }
         Some(route)
+    }
+
+    /// Clients that were admitted.
+    pub(super) fn members(&self) -> usize {
+        self.clients.len().saturating_sub(self.waiting.len())
+    }
+
+    /// Takes in a client whose join is about to ask for its verdict; [`Directory::enter`] has counted it.
+    pub(super) fn insert(&mut self, client: ClientId, route: Route, origin: Origin) {
+        self.waiting.insert(origin, client.clone());
+        if let Some(placement) = self.rooms.get_mut(&route.room) {
+            placement.waiting.insert(origin, client.clone());
+        }
+        self.clients.insert(client, route);
+    }
+
+    /// A join has been allowed: it takes its seat, unless others have taken the last ones meanwhile.
+    pub(super) fn admitted(&mut self, client: &ClientId, bounds: &Bounds) -> Result<(), &'static str> {
+        let members = self.members();
+        let Some(route) = self.clients.get_mut(client) else { return Ok(()) };
+        let Some(placement) = self.rooms.get_mut(&route.room) else { return Ok(()) };
+        // A client that has its seat may ask for a snapshot.
+        let Some(joining) = route.joining.as_ref() else { return Ok(()) };
+        if members >= bounds.clients_max {
+            return Err("the server has no place left for another client");
+        }
+        if !placement.lived && self.rooms_lived >= bounds.rooms_max {
+            return Err("the server has no room left for another room");
+        }
+        self.rooms_lived += usize::from(!std::mem::replace(&mut placement.lived, true));
+        placement.waiting.remove(joining.origin(), client);
+        self.waiting.remove(joining.origin(), client);
+        route.joining = None;
+        Ok(())
+    }
+
+    fn forget_room(&mut self, room: &RoomId) {
+        if let Some(placement) = self.rooms.remove(room) {
+            self.rooms_lived -= usize::from(placement.lived);
+        }
     }
 
     /// Somebody may have been sent there after the shard closed the room: then it is open again.
     pub(super) fn room_closed(&mut self, room: &RoomId, shard: usize) {
         if self.rooms.get(room).is_some_and(|p| p.shard == shard && p.clients == 0) {
-            self.rooms.remove(room);
+            self.forget_room(room);
         }
     }
 
