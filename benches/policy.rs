@@ -8,7 +8,7 @@
 
 mod common;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use common::call::Call;
 use common::counting::Counting;
 use common::{Way, interleave, is_bench, thread_ns};
 use moonring_core::command::{Command, JoinRequest};
-use moonring_policy::hook::{ClientFacts, HookCall, Presence, Traffic};
+use moonring_policy::hook::{ClientFacts, HookCall};
 use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
 use moonring_wire::id::{ClientId, RoomId};
 use moonring_wire::media::CodecName;
@@ -102,10 +102,10 @@ fn reload_all(rooms: usize) -> Reload {
     for n in 0..rooms {
         let id = ClientId::parse(&format!("idle-{n}")).expect("an id");
         let room = RoomId::parse(&format!("idle-{n}")).expect("an id");
-        let (token, metadata, ip) = (String::new(), serde_json::Value::Null, [127, 0, 0, 1].into());
+        let (token, metadata, connection) = (String::new(), serde_json::Value::Null, Box::new([127, 0, 0, 1].into()));
         call.shard.handle_command(
             call.now,
-            Command::Join(JoinRequest { room, client: id, token, metadata, ip }),
+            Command::Join(JoinRequest { room, client: id, token, metadata, connection }),
             &mut call.out,
         );
         while call.shard.poll_event().is_some() {}
@@ -151,15 +151,8 @@ fn hook_latency() -> (f64, f64) {
     let now = Rc::new(Cell::new(Instant::now()));
     let mut engine = PolicyEngine::new(PolicySettings::default(), 7);
     let room = engine.open_room(now.get(), &RoomId::parse("r").expect("an id"), Ok(script(NOTHING))).expect("a room");
-    let client = Rc::new(ClientFacts {
-        id: ClientId::parse("c").expect("an id"),
-        ip: [127, 0, 0, 1].into(),
-        metadata: serde_json::Value::Null.into(),
-        since: now.get(),
-        presence: Cell::new(Presence::Pending),
-        tracks: RefCell::default(),
-        traffic: Traffic::default(),
-    });
+    let (id, metadata) = (ClientId::parse("c").expect("an id"), serde_json::Value::Null.into());
+    let client = Rc::new(ClientFacts::new(id, [127, 0, 0, 1].into(), metadata, now.get()));
     engine.submit(now.get(), room, HookCall::ClientConnect { client: client.clone(), auth_token: String::new() });
     while engine.poll_output().is_some() {}
     let event = |client: &Rc<ClientFacts>| HookCall::Message { client: client.clone(), message: "hello".into() };

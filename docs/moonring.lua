@@ -9,7 +9,7 @@
 --     "runtime.version": "LuaJIT",
 --     "workspace.library": ["/path/to/moonring/docs/moonring.lua"],
 --     "runtime.builtin": { "io": "disable", "debug": "disable", "package": "disable", "ffi": "disable", "jit": "disable" },
---     "diagnostics.globals": ["STATE_VERSION"]
+--     "diagnostics.globals": ["STATE_VERSION", "EMPTY_TIMEOUT_S"]
 --   }
 
 -------------------------------------------------------------------------------------------------------------------------
@@ -66,6 +66,10 @@ function on_active_speakers(clients) end
 ---@return any answer plain data
 function on_admin(request) end
 
+---The room ends; the last hook.
+---@param reason "empty"|"closed"|"shutdown"
+function on_close(reason) end
+
 ---State for the next version of the script. Must not wait, and changes nothing: the reload may still fail.
 ---@return any state plain data: nil, booleans, numbers, strings, tables of them
 function on_unload() end
@@ -78,6 +82,10 @@ function on_load(state, old_version) end
 ---Raise it when the form of what `on_unload` returns changes.
 ---@type integer|string|nil
 STATE_VERSION = nil
+
+---For how many seconds the room outlives its last client: 0 to 86400.
+---@type number|nil
+EMPTY_TIMEOUT_S = nil
 
 -------------------------------------------------------------------------------------------------------------------------
 -- Types
@@ -94,6 +102,25 @@ STATE_VERSION = nil
 ---@field codec "opus"|"VP8"|"VP9"|"H264"|"AV1"
 ---@field codecs string[]
 ---@field muted boolean
+
+---@alias Source "camera"|"microphone"|"screen"|"screen_audio"|"other"
+
+---@class Connection
+---@field kind "websocket"|"whip"|"whep"
+---@field ip string
+---@field origin? string
+---@field user_agent? string
+---@field headers table<string, string> those of the setting script_headers, names in lower case
+
+---@class Rights
+---@field publish Source[] what the client may publish
+---@field subscribe boolean whether it may receive
+---@field message boolean whether it may send messages to on_message
+
+---@class RightsChange
+---@field publish? boolean|Source[]
+---@field subscribe? boolean
+---@field message? boolean
 
 ---@class Stats
 ---@field packets_in number
@@ -149,6 +176,63 @@ function Client:get_ip() end
 ---What the client said of itself when it joined; an empty table when it said nothing.
 ---@return Json
 function Client:get_metadata() end
+
+---The request with which the client has come.
+---@return Connection
+function Client:connection() end
+
+---Who the client is, the same after a reconnect if set_identity says so; else its id.
+---@return string
+function Client:identity() end
+
+---In on_client_connect: who the client is.
+---@param identity string 1 to 256 bytes
+---@return boolean done
+---@return string? why_not
+function Client:set_identity(identity) end
+
+---What the script has said of the client.
+---@return table
+function Client:attributes() end
+
+---What the room says of the client, to everybody.
+---@param attributes table<string, Json>
+---@return boolean done
+---@return string? why_not
+function Client:set_attributes(attributes) end
+
+---@return Rights
+function Client:rights() end
+
+---What is not named stays. What the client has no right to any more ends, with the reason.
+---@param rights RightsChange
+---@param reason? string
+---@return boolean done
+---@return string? why_not
+function Client:set_rights(rights, reason) end
+
+---@return boolean
+function Client:is_hidden() end
+
+---Others do not hear of a hidden client, and it may not publish. To hide one: in on_client_connect.
+---@param hidden boolean
+---@return boolean done
+---@return string? why_not
+function Client:set_hidden(hidden) end
+
+---Ends a track that the client publishes.
+---@param track Track|string
+---@param reason? string
+---@return boolean done
+---@return string? why_not
+function Client:unpublish(track, reason) end
+
+---Ends what the client receives of a track.
+---@param track Track|string
+---@param reason? string
+---@return boolean done
+---@return string? why_not
+function Client:unsubscribe(track, reason) end
 
 ---@param reason? string
 ---@return boolean done
@@ -219,6 +303,16 @@ function sfu.log_warn(message) end
 
 ---@param message any
 function sfu.log_error(message) end
+
+---@class sfu.room
+---@field id string the same as sfu.room_id
+---@field metadata table what the operator's program has said of the room when it opened it
+---@field opened number seconds since 1970
+sfu.room = {}
+
+---Whom the others in the room hear of.
+---@param who "all"|"publishers"|"none"
+function sfu.announce(who) end
 
 ---Everybody in the room, in the order of joining.
 ---@return Client[]

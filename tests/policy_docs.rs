@@ -17,7 +17,7 @@ fn read(name: &str) -> String {
 /// What the engine offers, as the documents call it.
 fn offered() -> BTreeSet<String> {
     let names = Names::of_sandbox(Instant::now()).unwrap();
-    let tables = ["sfu.json", "sfu.base64", "sfu.shared", "sfu.store", "sfu.store.global"];
+    let tables = ["sfu.json", "sfu.base64", "sfu.shared", "sfu.store", "sfu.store.global", "sfu.room"];
     let of_sfu = names.paths.iter().filter(|path| path.starts_with("sfu.") && !tables.contains(&path.as_str()));
     let methods = names.methods.iter().map(|name| format!("client:{name}"));
     let offered: BTreeSet<_> =

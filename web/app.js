@@ -106,6 +106,11 @@ function listen(client) {
     forget(track);
     showPeople();
   });
+  client.on('unsubscribed', ({ track, reason }) => {
+    forget(track);
+    showPeople();
+    notify(reason, 'note');
+  });
   client.on('muted_by_room', mutedByRoom);
   client.on('publication_ended', takenOut);
   client.on('quality', ({ client: id, quality }) => page.tiles.get(id === client.id ? 'me' : id)?.rate(quality));

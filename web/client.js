@@ -23,6 +23,7 @@
  * @typedef {import('./protocol.js').Participant} Participant
  * @typedef {import('./protocol.js').TrackInfo} TrackInfo
  * @typedef {import('./protocol.js').PauseReason} PauseReason
+ * @typedef {import('./protocol.js').Rights} Rights
  * @typedef {import('./protocol.js').ServerMessage} ServerMessage
  * @typedef {import('./publication.js').PublishOptions} PublishOptions
  * @typedef {import('./events.js').State} State
@@ -70,6 +71,10 @@ export class Client extends ClientEventTarget {
   #moved = false;
   /** @type {{resolve: (joined: Joined) => void, reject: (error: ClientError) => void} | undefined} */ #joining;
   #onPageHide = () => this.leave();
+
+  /** What the room's policy says of us, see `attributes` of a Participant. @type {any} */ attributes = {};
+  /** What we may do; the event `rights` says when it changes. @type {Rights} */
+  rights = { publish: ['camera', 'microphone', 'screen', 'screen_audio', 'other'], subscribe: true, message: true };
 
   /** Everybody else in the room. @returns {ReadonlyMap<string, Participant>} */
   get clients() {
@@ -234,7 +239,16 @@ export class Client extends ClientEventTarget {
         break;
       case 'track_unpublished':
         this.#views.forget(message.track);
-        this.#own(message.track)?.refused(new ClientError('refused', 'The room has ended it'));
+        this.#own(message.track)?.refused(new ClientError('refused', message.reason ?? 'The room has ended it'));
+        break;
+      case 'unsubscribed':
+        this.#views.forget(message.track);
+        break;
+      case 'client_changed':
+        if (message.client === this.id) this.attributes = message.attributes;
+        break;
+      case 'rights':
+        this.rights = { publish: message.publish, subscribe: message.subscribe, message: message.message };
         break;
     }
     this.#room.hear(message, this.id);
@@ -251,6 +265,8 @@ export class Client extends ClientEventTarget {
   #enter(joined) {
     const isFirst = this.state === 'joining';
     this.id = joined.client;
+    this.attributes = joined.attributes ?? {};
+    this.rights = joined.rights ?? this.rights;
     const resumed = Boolean(joined.resumed) && this.#media !== undefined;
     const changes = this.#room.update(joined);
     if (!resumed) this.#beginMedia();

@@ -53,6 +53,19 @@ export type Participant = {
   client: ClientId;
   /** What it said of itself. */
   metadata: any;
+  /** What the room's policy says of it, an object: unlike metadata, nothing that the client could have made up. */
+  attributes?: any;
+};
+
+/** What a client may do. Without a word of the policy's, everything; its hooks are still asked about each
+ * request. */
+export type Rights = {
+  /** The sources that it may publish. */
+  publish: Source[];
+  /** Whether it may receive tracks. */
+  subscribe: boolean;
+  /** Whether it may send messages to the room's policy. */
+  message: boolean;
 };
 
 /** A section of an offer that newly publishes. */
@@ -177,6 +190,10 @@ export type ServerMessage =
       tracks: TrackInfo[];
       /** The client's own published tracks; empty when it has just joined. */
       own: TrackInfo[];
+      /** The client's own attributes, see `Participant.attributes`. */
+      attributes: any;
+      /** What the client may do. */
+      rights: Rights;
       /** The proof for `ClientMessage.Resume`: opaque, good for one use; empty when `resume_s` is 0. */
       ticket: string;
       /** Seconds for which the stay is kept after the WebSocket is lost; 0: it ends with the WebSocket. */
@@ -207,6 +224,15 @@ export type ServerMessage =
       client: ClientId;
       /** What it said of itself. */
       metadata: any;
+      /** What the room's policy says of it, an object: unlike metadata, nothing that the client could have made up. */
+      attributes?: any;
+    }
+  | {
+      type: 'client_changed';
+      /** Of whom. */
+      client: ClientId;
+      /** See `Participant.attributes`. */
+      attributes: any;
     }
   | {
       type: 'client_left';
@@ -227,6 +253,24 @@ export type ServerMessage =
       type: 'track_unpublished';
       /** Which. */
       track: TrackId;
+      /** Of the client's own track, which the room's policy has ended: why. */
+      reason?: string;
+    }
+  | {
+      type: 'unsubscribed';
+      /** Which. */
+      track: TrackId;
+      /** Why, in words for the user. */
+      reason: string;
+    }
+  | {
+      type: 'rights';
+      /** The sources that it may publish. */
+      publish: Source[];
+      /** Whether it may receive tracks. */
+      subscribe: boolean;
+      /** Whether it may send messages to the room's policy. */
+      message: boolean;
     }
   | {
       type: 'track_paused';

@@ -19,6 +19,9 @@
  */
 import { ClientError, clientError } from './errors.js';
 
+/** Somebody as the page sees them. @param {Participant} who @returns {Participant} */
+const participant = ({ client, metadata, attributes = {} }) => ({ client, metadata, attributes });
+
 export class Room {
   /** @type {Map<string, Participant>} */ clients = new Map();
   /** @type {Map<string, TrackInfo>} */ tracks = new Map();
@@ -37,8 +40,13 @@ export class Room {
   hear(message, me) {
     switch (message.type) {
       case 'client_joined':
-        this.clients.set(message.client, { client: message.client, metadata: message.metadata });
+        this.clients.set(message.client, participant(message));
         break;
+      case 'client_changed': {
+        const known = this.clients.get(message.client);
+        if (known) this.clients.set(message.client, { ...known, attributes: message.attributes });
+        break;
+      }
       case 'client_left':
         this.clients.delete(message.client);
         break;
@@ -48,6 +56,10 @@ export class Room {
         break;
       case 'track_unpublished':
         this.#forget(message.track);
+        break;
+      case 'unsubscribed':
+        this.paused.delete(message.track);
+        this.#drop(message.track, new ClientError('refused', message.reason));
         break;
       case 'track_paused':
         this.paused.set(message.track, message.reason);
@@ -61,6 +73,7 @@ export class Room {
   /** After everybody has heard of a message. @param {ServerMessage} message @param {string} me */
   heard(message, me) {
     if (message.type === 'track_published' && message.track.client !== me) this.#offerTo(message.track);
+    if (message.type === 'rights' && message.subscribe) for (const track of this.tracks.values()) this.#offerTo(track);
   }
 
   /**
@@ -68,13 +81,19 @@ export class Room {
    * @param {Joined} joined
    */
   update(joined) {
-    const clients = new Map(joined.clients.map((participant) => [participant.client, participant]));
+    const clients = new Map(joined.clients.map((who) => [who.client, participant(who)]));
     const tracks = new Map(joined.tracks.filter(({ client }) => client !== joined.client).map((track) => [track.id, track]));
     /** @type {ServerMessage[]} */ const gone = [];
     /** @type {ServerMessage[]} */ const fresh = [];
     for (const track of this.tracks.keys()) if (!tracks.has(track)) gone.push({ type: 'track_unpublished', track });
     for (const client of this.clients.keys()) if (!clients.has(client)) gone.push({ type: 'client_left', client });
-    for (const [id, who] of clients) if (!this.clients.has(id)) fresh.push({ type: 'client_joined', ...who });
+    for (const [id, who] of clients) {
+      const known = this.clients.get(id);
+      if (!known) fresh.push({ type: 'client_joined', ...who });
+      else if (JSON.stringify(known.attributes) !== JSON.stringify(who.attributes)) {
+        fresh.push({ type: 'client_changed', client: id, attributes: who.attributes });
+      }
+    }
     for (const [id, track] of tracks) {
       const known = this.tracks.get(id);
       if (!known) fresh.push({ type: 'track_published', track });

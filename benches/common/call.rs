@@ -119,7 +119,7 @@ impl Call {
                 client: id(n),
                 token: token.into(),
                 metadata: serde_json::Value::Null,
-                ip: address.ip(),
+                connection: Box::new(address.ip().into()),
             })
         });
         n

@@ -6,87 +6,64 @@
 --   a pupil      { type = "hand", up = true | false }
 --   a teacher    { type = "floor", client = "<id>", on = true | false }
 --                { type = "quiet" }                                      takes the floor from everybody
---   to all       { type = "hands", clients = { ... } }, { type = "floor", clients = { ... } }
 --
--- Who had the floor and is back within `keep_s` seconds (by default 60) has it again: pupils are known by the `name` in
--- their metadata. Configuration: `teacher_token`, `pupil_token`, `max_floor` (at once, by default 3), `keep_s`.
+-- What everybody sees of everybody stands in their attributes: `role` ("teacher" or "pupil"), `floor` (true or false)
+-- and `hand`, the time at which it was raised, or false.
+--
+-- Who had the floor and is back within `keep_s` seconds (by default 60) has it again, also when the room was empty in
+-- between: pupils are known by the `name` in their metadata. Configuration: `teacher_token`, `pupil_token`, `max_floor`
+-- (at once, by default 3), `keep_s`.
 
 local MAX_FLOOR, KEEP_S = sfu.config.max_floor or 3, sfu.config.keep_s or 60
+local PUPILS = { publish = { "camera", "microphone" } }
 
-STATE_VERSION = 1
+STATE_VERSION = 2
+EMPTY_TIMEOUT_S = KEEP_S
 
-local teachers = {} -- client id -> true
-local hands = {} -- list of client ids, the first to raise one first
-local floor = {} -- list of client ids
-local kept = {} -- name -> until when the floor is kept
-
-local function position(list, id)
-  for i, other in ipairs(list) do
-    if other == id then return i end
-  end
-end
-
--- Adds or takes away; true when that changed something.
-local function put(list, id, wanted)
-  local at = position(list, id)
-  if wanted == (at ~= nil) then return false end
-  if at then table.remove(list, at) else list[#list + 1] = id end
-  return true
-end
-
-local function tell(name, list)
-  sfu.broadcast({ type = name, clients = #list > 0 and list or sfu.json.empty_array })
-end
-
-local function name_of(client)
-  local name = client:get_metadata().name
-  return type(name) == "string" and #name <= 64 and name or nil
-end
+local kept = {} -- identity -> until when the floor is kept
 
 local function equal(token, expected) return expected ~= nil and sfu.equal(token, expected) end
 
+local function count_floor()
+  local n = 0
+  for _, client in ipairs(sfu.clients()) do
+    if client:attributes().floor then n = n + 1 end
+  end
+  return n
+end
+
 function on_client_connect(client, auth_token)
-  local id = client:get_id()
   if equal(auth_token, sfu.config.teacher_token) then
-    teachers[id] = true
+    client:set_attributes({ role = "teacher" })
     return true
   end
   if not equal(auth_token, sfu.config.pupil_token) then return false, "This link is not for this class" end
-  local name = name_of(client)
-  if not name then return false, "Please say your name" end
-  if (kept[name] or 0) > sfu.now() and #floor < MAX_FLOOR then put(floor, id, true) end
+  local name = client:get_metadata().name
+  if type(name) ~= "string" or name == "" or #name > 64 or name:find("%c") then return false, "Please say your name" end
+  client:set_identity(name)
+  client:set_rights(PUPILS)
+  local floor = (kept[name] or 0) > sfu.now() and count_floor() < MAX_FLOOR
   kept[name] = nil
+  client:set_attributes({ role = "pupil", floor = floor, hand = false })
   return true
 end
 
 function on_client_disconnect(client, reason)
-  local id = client:get_id()
-  teachers[id] = nil
-  if put(hands, id, false) then tell("hands", hands) end
-  if put(floor, id, false) then
-    for name, ends in pairs(kept) do
-      if ends < sfu.now() then kept[name] = nil end
-    end
-    kept[name_of(client) or ""] = sfu.now() + KEEP_S
-    tell("floor", floor)
+  if not client:attributes().floor then return end
+  for name, ends in pairs(kept) do
+    if ends < sfu.now() then kept[name] = nil end
   end
+  kept[client:identity()] = sfu.now() + KEEP_S
 end
 
-function on_publish_request(client, track)
-  if teachers[client:get_id()] then return true end
-  if track.source == "screen" then return false, "Only teachers share their screen" end
-  return true
-end
+function on_publish_request(client, track) return true end
 
 function on_track_published(client, track)
-  local id = client:get_id()
-  if not teachers[id] and not position(floor, id) then client:mute(track) end
+  if client:attributes().floor == false then client:mute(track) end
 end
 
-local function give(id, on)
-  local client = sfu.client(id)
-  if not client or not put(floor, id, on) then return end
-  if put(hands, id, false) then tell("hands", hands) end
+local function give(client, on)
+  client:set_attributes({ role = "pupil", floor = on, hand = false })
   for _, track in ipairs(client:tracks()) do
     if on then client:unmute(track) else client:mute(track) end
   end
@@ -97,24 +74,27 @@ local function fail(client, text) client:send({ type = "error", text = text }) e
 local actions = {}
 
 function actions.hand(client, message)
-  local id = client:get_id()
-  if teachers[id] or position(floor, id) then return end
-  if put(hands, id, message.up == true) then tell("hands", hands) end
+  local attributes = client:attributes()
+  if attributes.role == "teacher" or attributes.floor then return end
+  local hand = message.up == true and (attributes.hand or sfu.now())
+  client:set_attributes({ role = "pupil", floor = false, hand = hand })
 end
 
 function actions.floor(client, message)
-  if not teachers[client:get_id()] then return fail(client, "Only teachers give the floor") end
-  local id, on = message.client, message.on == true
-  if type(id) ~= "string" or not sfu.client(id) or teachers[id] then return fail(client, "There is no such pupil") end
-  if on and #floor >= MAX_FLOOR then return fail(client, "Enough have the floor (" .. MAX_FLOOR .. ")") end
-  give(id, on)
-  tell("floor", floor)
+  if client:attributes().role ~= "teacher" then return fail(client, "Only teachers give the floor") end
+  local pupil = type(message.client) == "string" and sfu.client(message.client)
+  if not pupil or pupil:attributes().role ~= "pupil" then return fail(client, "There is no such pupil") end
+  local on = message.on == true
+  if on == pupil:attributes().floor then return end
+  if on and count_floor() >= MAX_FLOOR then return fail(client, "Enough have the floor (" .. MAX_FLOOR .. ")") end
+  give(pupil, on)
 end
 
 function actions.quiet(client)
-  if not teachers[client:get_id()] then return fail(client, "Only teachers take the floor") end
-  while floor[1] do give(floor[1], false) end
-  tell("floor", floor)
+  if client:attributes().role ~= "teacher" then return fail(client, "Only teachers take the floor") end
+  for _, pupil in ipairs(sfu.clients()) do
+    if pupil:attributes().floor then give(pupil, false) end
+  end
 end
 
 function on_message(client, message)
@@ -123,12 +103,8 @@ function on_message(client, message)
   action(client, message)
 end
 
-function on_unload()
-  return { teachers = teachers, hands = hands, floor = floor, kept = kept }
-end
+function on_unload() return kept end
 
 function on_load(state, old_version)
-  if old_version == STATE_VERSION then
-    teachers, hands, floor, kept = state.teachers, state.hands, state.floor, state.kept
-  end
+  if old_version == STATE_VERSION then kept = state end
 end

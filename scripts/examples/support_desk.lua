@@ -1,7 +1,7 @@
 -- A support desk that is driven from outside: the operator's program says who is served by whom.
 --
--- Customers join with the token of `customer_token` and wait: they hear and see nobody, nobody hears or sees them.
--- Agents join with `agent_token`. The program calls the room (`POST /rooms/{room}/call`, `moonring call ROOM JSON`):
+-- Customers join with the token of `customer_token` and wait: they hear and see nobody, nobody hears or sees them, and
+-- nobody is told that they are there. Agents join with `agent_token`. The program calls the room (`POST /rooms/{room}/call`, `moonring call ROOM JSON`):
 --
 --   { "do": "queue" }                                          answers { "waiting": [ids], "agents": [ids],
 --                                                                     "served": { id: agent } }
@@ -13,6 +13,8 @@
 -- What went wrong is answered as { "error": "..." }. Configuration: `customer_token`, `agent_token`.
 
 STATE_VERSION = 1
+
+local NOTHING, ALL = { publish = false, subscribe = false }, { publish = true, subscribe = true }
 
 local agents = {} -- client id -> true
 local waiting = {} -- list of client ids, the first come first
@@ -37,6 +39,8 @@ end
 -- Without a token in the configuration nobody comes in.
 local function equal(token, expected) return expected ~= nil and expected ~= "" and sfu.equal(token, expected) end
 
+function on_init() sfu.announce("none") end
+
 function on_client_connect(client, auth_token)
   local id = client:get_id()
   if equal(auth_token, sfu.config.agent_token) then
@@ -45,6 +49,7 @@ function on_client_connect(client, auth_token)
   end
   if not equal(auth_token, sfu.config.customer_token) then return false, "This link is not valid" end
   waiting[#waiting + 1] = id
+  client:set_rights(NOTHING)
   client:send({ type = "place", before = #waiting - 1 })
   return true
 end
@@ -60,18 +65,13 @@ function on_client_disconnect(client, reason)
       served[customer] = nil
       table.insert(waiting, 1, customer)
       local other = sfu.client(customer)
-      if other then
-        for _, track in ipairs(other:tracks()) do other:mute(track) end
-      end
+      if other then other:set_rights(NOTHING, "Your agent has left: please wait for another one") end
     end
   end
   tell_places()
 end
 
-function on_publish_request(client, track)
-  local id = client:get_id()
-  return agents[id] or served[id] ~= nil, "Please wait for an agent"
-end
+function on_publish_request(client, track) return true end
 
 -- Customers are for their agent's eyes only, and the other way round.
 function on_subscribe_request(client, track)
@@ -88,14 +88,24 @@ function actions.queue()
   return { waiting = as_list(waiting), agents = as_list(list), served = served }
 end
 
+-- The one receives the other no longer.
+local function part(one, other)
+  for _, track in ipairs(other:tracks()) do one:unsubscribe(track, "The conversation is over") end
+end
+
 local function put(request, where_from)
   local customer, agent = sfu.client(request.customer), sfu.client(request.agent)
   if not customer or not where_from(request.customer) then return { error = "there is no such customer" } end
   if not agent or not agents[request.agent] then return { error = "there is no such agent" } end
+  local before = sfu.client(served[request.customer] or "")
+  if before then
+    part(before, customer)
+    part(customer, before)
+  end
   served[request.customer] = request.agent
   local at = position(request.customer)
   if at then table.remove(waiting, at) end
-  for _, track in ipairs(customer:tracks()) do customer:unmute(track) end
+  customer:set_rights(ALL)
   customer:send({ type = "served", by = request.agent })
   agent:send({ type = "serves", customer = request.customer })
   tell_places()

@@ -18,8 +18,8 @@ fn knock(world: &mut World, name: &str) {
 
 fn knock_at(world: &mut World, room: &str, name: &str) {
     let (room, client) = (RoomId::parse(room).unwrap(), ClientId::parse(name).unwrap());
-    let (token, metadata, ip) = (name.to_owned(), Value::Null, [192, 0, 2, 1].into());
-    world.command(Command::Join(JoinRequest { room, client, token, metadata, ip }));
+    let (token, metadata, connection) = (name.to_owned(), Value::Null, Box::new([192, 0, 2, 1].into()));
+    world.command(Command::Join(JoinRequest { room, client, token, metadata, connection }));
 }
 
 #[test]

@@ -124,7 +124,7 @@ impl Session<'_> {
                 self.gather = self.plan.receive == Receive::Everything;
                 self.want(track);
             }
-            ServerMessage::TrackUnpublished { track } => self.wanted.retain(|wanted| wanted.id != track),
+            ServerMessage::TrackUnpublished { track, .. } => self.wanted.retain(|wanted| wanted.id != track),
             ServerMessage::Error { code, message, request } => {
                 if request.is_some() {
                     self.busy = false;

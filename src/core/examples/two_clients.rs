@@ -120,7 +120,7 @@ impl World {
             client: id,
             token: "let-me-in".into(),
             metadata: Value::Null,
-            ip: address.ip(),
+            connection: Box::new(address.ip().into()),
         }));
         Ok(())
     }

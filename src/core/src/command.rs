@@ -1,20 +1,21 @@
 //! What the control plane asks of a shard, and what a shard tells the control plane.
 
+mod event;
 mod recipient;
 mod weight;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::report::{RoomReport, ShardReport};
+use moonring_policy::client::Connection;
 use moonring_policy::hook::Action;
-use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId, ScriptLibrary};
+use moonring_policy::{PolicyReply, PolicyRequestId, ScriptLibrary};
 use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
-use moonring_wire::media::{PauseReason, Source, TrackInfo};
-use moonring_wire::negotiate::{Answer, Offer, RequestId, SectionOutcome};
-use moonring_wire::shared::SharedValue;
+use moonring_wire::media::Source;
+use moonring_wire::negotiate::{Offer, RequestId};
+
+pub use event::{ClientInfo, Event, LeaveCause};
 
 /// A track a client wants to publish in a section of its offer.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,8 +46,8 @@ pub struct JoinRequest {
     pub token: String,
     /// What it says of itself.
     pub metadata: Value,
-    /// Where its signalling comes from.
-    pub ip: IpAddr,
+    /// The request that it has come with.
+    pub connection: Box<Connection>,
 }
 
 /// A client's offer, with what its sections are for.
@@ -171,6 +172,20 @@ pub enum Command {
         /// What.
         action: Action,
     },
+    /// An operator's program opens a room before anybody comes. Answered by [`Event::Called`].
+    Open {
+        /// Its number.
+        id: u64,
+        /// Which room.
+        room: RoomId,
+        /// What it says of the room, an object: its script finds it as `sfu.room.metadata`.
+        metadata: Value,
+    },
+    /// A room that its script keeps although nobody is in it has to make way.
+    CloseIfEmpty {
+        /// Which room.
+        room: RoomId,
+    },
     /// What some rooms are and do; at most [`crate::report::MAX_ROOMS_PER_REPORT`]. Answered by [`Event::Report`].
     Report {
         /// Its number.
@@ -197,15 +212,6 @@ pub enum Command {
     },
 }
 
-/// What a joined client is told of another.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ClientInfo {
-    /// Its id.
-    pub client: ClientId,
-    /// What it said of itself.
-    pub metadata: SharedValue,
-}
-
 /// Why a request of a client was refused; the client stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalCode {
@@ -219,181 +225,4 @@ pub enum RefusalCode {
     MessageDropped,
     /// Too many tracks, clients or messages waiting.
     Limit,
-}
-
-/// Why a client is no longer there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeaveCause {
-    /// The policy rejected its join, with these words.
-    Rejected(String),
-    /// The policy kicked it or closed the room, with these words.
-    Kicked(String),
-    /// It said goodbye or its signalling ended.
-    Left,
-    /// Its media transport failed or fell silent, with the technical reason.
-    TransportFailed(String),
-    /// A bound of this server (clients per room, per shard), with words.
-    Limit(String),
-    /// The server shuts down.
-    Shutdown,
-}
-
-/// From a shard to the control plane. `client` is who is to be told.
-#[derive(Debug)]
-pub enum Event {
-    /// It is in the room, for the first time or as the answer to [`Command::Snapshot`].
-    Joined {
-        /// Who.
-        client: ClientId,
-        /// Everybody else in the room.
-        clients: Vec<ClientInfo>,
-        /// Everything that others publish in the room.
-        tracks: Vec<TrackInfo>,
-        /// What it publishes itself.
-        own: Vec<TrackInfo>,
-    },
-    /// It is no longer (or never was) in the room; nothing more follows for it.
-    Left {
-        /// Who.
-        client: ClientId,
-        /// Why.
-        cause: LeaveCause,
-    },
-    /// The answer to its offer.
-    Answered {
-        /// Who.
-        client: ClientId,
-        /// Its number for the offer.
-        request: RequestId,
-        /// The description.
-        answer: Box<Answer>,
-        /// What became of what it wanted to publish and receive.
-        sections: Vec<SectionOutcome>,
-    },
-    /// Its request was refused; it stays.
-    Refused {
-        /// Who.
-        client: ClientId,
-        /// Its number for the offer, when it was one.
-        request: Option<RequestId>,
-        /// Why.
-        code: RefusalCode,
-        /// In words, naming what and where.
-        message: String,
-    },
-    /// Its media transport is up.
-    Connected {
-        /// Who.
-        client: ClientId,
-    },
-    /// Another client came.
-    ClientJoined {
-        /// Who is told.
-        client: ClientId,
-        /// Who came.
-        other: ClientInfo,
-    },
-    /// Another client left.
-    ClientLeft {
-        /// Who is told.
-        client: ClientId,
-        /// Who left.
-        other: ClientId,
-    },
-    /// A track can be subscribed to.
-    TrackPublished {
-        /// Who is told.
-        client: ClientId,
-        /// Which.
-        track: TrackInfo,
-    },
-    /// A track changed (muted).
-    TrackChanged {
-        /// Who is told.
-        client: ClientId,
-        /// Which, as it is now.
-        track: TrackInfo,
-    },
-    /// A track is gone.
-    TrackUnpublished {
-        /// Who is told.
-        client: ClientId,
-        /// Which.
-        track: TrackId,
-    },
-    /// A track that it receives is not sent for now.
-    TrackPaused {
-        /// Who is told.
-        client: ClientId,
-        /// Which.
-        track: TrackId,
-        /// Why.
-        reason: PauseReason,
-    },
-    /// A track that was paused is sent again.
-    TrackResumed {
-        /// Who is told.
-        client: ClientId,
-        /// Which.
-        track: TrackId,
-    },
-    /// Of an own track: the layers that somebody receives; the others need not be sent.
-    WantedLayers {
-        /// Who is told.
-        client: ClientId,
-        /// Which.
-        track: TrackId,
-        /// From the lowest to the highest; none when nobody receives it.
-        layers: Vec<u8>,
-    },
-    /// Who speaks, loudest first.
-    ActiveSpeakers {
-        /// Who is told.
-        client: ClientId,
-        /// Who speaks.
-        speakers: Vec<ClientId>,
-    },
-    /// A message from the policy.
-    Message {
-        /// Who is told.
-        client: ClientId,
-        /// What.
-        value: SharedValue,
-    },
-    /// A policy waits for something from outside the shard; answered by [`Command::PolicyReply`].
-    PolicyRequest {
-        /// Its number on this shard.
-        id: PolicyRequestId,
-        /// Whose policy.
-        room: RoomId,
-        /// What it asks for.
-        request: PolicyRequest,
-    },
-    /// The answer to [`Command::Call`] and [`Command::Act`].
-    Called {
-        /// Its number.
-        id: u64,
-        /// What the policy answers, null for what was done; or why nothing was.
-        answer: Result<Value, String>,
-    },
-    /// Something for the operator's webhook.
-    Webhook {
-        /// Where it happened.
-        room: RoomId,
-        /// What: `room_opened`, `client_joined`, …, or a script's own.
-        event: String,
-        /// More about it.
-        data: Value,
-    },
-    /// The answer to [`Command::Report`].
-    Report {
-        /// Its number.
-        id: u64,
-        /// Those of the rooms that are on this shard.
-        rooms: Vec<RoomReport>,
-    },
-    /// The shard's counters, once a second.
-    Counters(Box<ShardReport>),
-    /// A room is gone: its id may be placed anew.
-    RoomClosed(RoomId),
 }

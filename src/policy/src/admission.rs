@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::hook::HookCall;
-use super::settings::{MAX_MESSAGE_VALUES, MAX_METADATA_DEPTH, MAX_METADATA_VALUES, MAX_VALUE_DEPTH};
+use super::settings::{
+    MAX_ATTRIBUTES_BYTES, MAX_MESSAGE_VALUES, MAX_METADATA_DEPTH, MAX_METADATA_VALUES, MAX_VALUE_DEPTH,
+};
 
 /// Bytes that an event takes in a queue beside a message or a token.
 const EVENT_BYTES: usize = 256;
@@ -53,6 +55,19 @@ pub(crate) fn needs_of(call: &HookCall) -> Result<Needs, Refusal> {
         }
         _ => Ok(Needs { host: EVENT_BYTES, lua: 0 }),
     }
+}
+
+/// Whether a value may be what an operator says of a room or of a client: an object within the bounds of metadata. The
+/// error names the bound; `what` is its subject.
+pub fn check_object(what: &'static str, value: &Value) -> Result<(), String> {
+    if !value.is_object() {
+        return Err(format!("the {what} must be an object"));
+    }
+    let bytes = value.to_string().len();
+    if bytes > MAX_ATTRIBUTES_BYTES {
+        return Err(format!("the {what} may have {MAX_ATTRIBUTES_BYTES} bytes, not {bytes}"));
+    }
+    measure(what, value, MAX_METADATA_DEPTH, MAX_METADATA_VALUES).map(drop).map_err(|refusal| refusal.to_string())
 }
 
 /// What a JSON value needs, here and in Lua.

@@ -33,6 +33,7 @@ pub(crate) fn start(call: &HookCall, state: &State, budget: Duration) -> (End, S
             state.start_hook(hook, |lua| Ok((number(client), value_from_json(lua, message)?)), budget)
         }
         HookCall::Admin { request } => state.start_hook(hook, |lua| value_from_json(lua, request), budget),
+        HookCall::Close { reason } => state.start_hook(hook, |lua| lua.create_string(reason.as_str()), budget),
         HookCall::ActiveSpeakers { clients } => {
             state.start_hook(hook, |lua| lua.create_sequence_from(clients.iter().map(number)), budget)
         }

@@ -108,9 +108,10 @@ impl Effects {
 
 fn value_of(action: &Action) -> Option<&serde_json::Value> {
     match action {
-        Action::Send { value, .. } | Action::Broadcast { value, .. } | Action::Webhook { data: value, .. } => {
-            Some(value)
-        }
+        Action::Send { value, .. }
+        | Action::Broadcast { value, .. }
+        | Action::SetAttributes { attributes: value, .. }
+        | Action::Webhook { data: value, .. } => Some(value),
         _ => None,
     }
 }

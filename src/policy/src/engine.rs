@@ -21,6 +21,7 @@ use super::script::Script;
 use super::settings::{MAX_DEADLINES, PolicySettings};
 use super::stats::{PolicyStats, RoomStatus};
 use moonring_wire::id::RoomId;
+use moonring_wire::shared::SharedValue;
 
 /// Runs the scripts of a shard's rooms. No I/O, no clock: what a script needs from outside goes out as
 /// [`PolicyOutput::Request`]. After every call, drain [`PolicyEngine::poll_output`].
@@ -65,9 +66,21 @@ impl PolicyEngine {
         room: &RoomId,
         script: Result<Arc<Script>, ResolveError>,
     ) -> Result<PolicyKey, OpenError> {
+        self.open_room_with(now, room, script, SharedValue::empty_object())
+    }
+
+    /// The same, of a room about which whoever opens it has something to say: an object, `sfu.room.metadata`.
+    pub fn open_room_with(
+        &mut self,
+        now: Instant,
+        room: &RoomId,
+        script: Result<Arc<Script>, ResolveError>,
+        metadata: SharedValue,
+    ) -> Result<PolicyKey, OpenError> {
         let tried = script.as_ref().ok().cloned();
         let opened = script.map_err(OpenError::from).and_then(|script| {
-            let facts = RoomFacts::new(room.clone(), now, self.context.unix(now), self.context.random.clone());
+            let facts =
+                RoomFacts::new(room.clone(), metadata, (now, self.context.unix(now)), self.context.random.clone());
             let host = Host::new(facts.clone(), script);
             let seed = self.context.seed();
             let state = new_state(&self.context.settings, seed, host, |_| Ok(()))?;
@@ -173,6 +186,12 @@ impl PolicyEngine {
     pub fn resume_script(&mut self, now: Instant, key: PolicyKey) -> bool {
         let room = self.rooms.get_mut(key);
         room.is_some_and(|room| room.resume_script(&mut self.context, now))
+    }
+
+    /// How long a room is to be kept without clients, by its script's `EMPTY_TIMEOUT_S`; at most
+    /// [`MAX_EMPTY_TIMEOUT`](super::settings::MAX_EMPTY_TIMEOUT).
+    pub fn empty_timeout(&self, key: PolicyKey) -> Duration {
+        self.rooms.get(key).map_or(Duration::ZERO, Room::empty_timeout)
     }
 
     /// The script that a room runs.

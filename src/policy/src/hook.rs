@@ -1,16 +1,14 @@
 //! The interface between a room and its policy: hook calls in, outcomes and actions out.
 
-use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::client::{Announced, CloseReason, RightsChange};
+pub use super::client::{ClientFacts, PathFigures, Presence, Traffic};
 use super::hook_table::{Hook, HookSpec};
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::TrackInfo;
-use moonring_wire::shared::SharedValue;
 
 /// The reason that a client is given when the script does not define the hook that would decide.
 pub const NOT_DEFINED: &str = "Policy not defined";
@@ -20,72 +18,18 @@ pub const SCRIPT_ERROR: &str = "Internal script error";
 pub const DENIED: &str = "Permission denied by script";
 /// The reason that a client is given when a reload has ended the hook that was deciding.
 pub const CUT_OFF: &str = "The room's rules have just changed, please try again";
+/// The reason that a client is given when it has no right to publish a source.
+pub const MAY_NOT_PUBLISH: &str = "You may not publish this here";
+/// The reason that a client is given when it has no right to receive.
+pub const MAY_NOT_SUBSCRIBE: &str = "You may not receive tracks here";
+/// The reason that a client is given when it has no right to send messages.
+pub const MAY_NOT_MESSAGE: &str = "You may not send messages here";
+/// The reason that a client is given when the policy ends a track or a subscription of it without one.
+pub const ENDED: &str = "The room has ended it";
+/// The same when that is because of its rights.
+pub const RIGHTS_CHANGED: &str = "Your rights have changed";
 /// The reason that a client is given when its events make hooks fail again and again.
 pub const FAILS_TOO_OFTEN: &str = "What you sent made the room's script fail too often";
-
-/// The stage of a client's life, as scripts see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// Its `on_client_connect` has not allowed it yet: not among `sfu.clients()`.
-    Pending,
-    /// `on_client_connect` has allowed it, and scripts see it; the room has not told it and the others yet.
-    Admitted,
-    /// In the room.
-    Joined,
-    /// Left: inert.
-    Gone,
-}
-
-/// Traffic of a client, counted where its packets pass. All on one shard, so plain cells.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    /// Packets the client published.
-    pub packets_in: Cell<u64>,
-    /// Bytes the client published (RTP payload and header).
-    pub bytes_in: Cell<u64>,
-    /// Packets forwarded to the client.
-    pub packets_out: Cell<u64>,
-    /// Bytes forwarded to the client.
-    pub bytes_out: Cell<u64>,
-    /// How the path to the client was a second ago at most; `None` while nothing is forwarded to it.
-    pub path: Cell<Option<PathFigures>>,
-}
-
-/// What is known of the path to a client.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct PathFigures {
-    /// What layers are chosen for, in bit/s; `None` when nothing limits them.
-    pub estimate_bps: Option<u64>,
-    /// The most to send right now, in bit/s; `None` likewise.
-    pub target_bps: Option<u64>,
-    /// Tracks that are paused for it, whatever the reason.
-    pub paused: usize,
-    /// The smoothed round trip, once measured.
-    pub rtt: Option<Duration>,
-    /// The part of its packets that was lost lately, 0 to 1.
-    pub loss: f32,
-    /// Packets sent again because it asked for them.
-    pub resends: u64,
-}
-
-/// The facts about a client that a script may read; shared by the room and its policy.
-#[derive(Debug)]
-pub struct ClientFacts {
-    /// The id that the server gave it.
-    pub id: ClientId,
-    /// The address that its signalling comes from.
-    pub ip: IpAddr,
-    /// The metadata that it sent when it joined.
-    pub metadata: SharedValue,
-    /// The time at which it asked to join.
-    pub since: Instant,
-    /// The policy engine sets `Admitted` in the step in which `on_client_connect` allows it, the room sets `Joined` and
-    /// `Gone`.
-    pub presence: Cell<Presence>,
-    /// The tracks that it publishes; the room keeps the list current.
-    pub tracks: RefCell<Vec<TrackInfo>>,
-    pub traffic: Traffic,
-}
 
 /// An event for which a hook is called.
 #[derive(Clone, Debug)]
@@ -108,6 +52,8 @@ pub enum HookCall {
     ActiveSpeakers { clients: Vec<Rc<ClientFacts>> },
     /// `on_admin(request)`, whose first value is the answer.
     Admin { request: Value },
+    /// `on_close(reason)`.
+    Close { reason: CloseReason },
 }
 
 impl HookCall {
@@ -123,6 +69,7 @@ impl HookCall {
             Self::Message { .. } => Hook::Message,
             Self::ActiveSpeakers { .. } => Hook::ActiveSpeakers,
             Self::Admin { .. } => Hook::Admin,
+            Self::Close { .. } => Hook::Close,
         }
     }
 
@@ -151,7 +98,7 @@ impl HookCall {
             | Self::TrackUnpublished { client, .. }
             | Self::SubscribeRequest { client, .. }
             | Self::Message { client, .. } => Some(client),
-            Self::ActiveSpeakers { .. } | Self::Admin { .. } => None,
+            Self::ActiveSpeakers { .. } | Self::Admin { .. } | Self::Close { .. } => None,
         }
     }
 }
@@ -180,6 +127,18 @@ pub enum Action {
     SetMaxLayer { client: ClientId, track: TrackId, layer: Option<u8> },
     /// `client:mute(track)` and `client:unmute(track)`.
     SetMuted { client: ClientId, track: TrackId, muted: bool },
+    /// `client:set_attributes(table)`: an object.
+    SetAttributes { client: ClientId, attributes: Value },
+    /// `client:set_rights(rights, reason?)`; the reason is for what ends because of it.
+    SetRights { client: ClientId, change: RightsChange, reason: String },
+    /// `client:set_hidden(hidden)`.
+    SetHidden { client: ClientId, hidden: bool },
+    /// `client:unpublish(track, reason?)`: a track that it publishes ends.
+    Unpublish { client: ClientId, track: TrackId, reason: String },
+    /// `client:unsubscribe(track, reason?)`: it receives a track no longer.
+    Unsubscribe { client: ClientId, track: TrackId, reason: String },
+    /// `sfu.announce(who)`.
+    Announce { who: Announced },
     /// `sfu.set_audio_last_n(n)`: how many of the room are heard at once; `None`: everybody.
     SetAudioLastN { n: Option<usize> },
     /// `sfu.close(reason)`.

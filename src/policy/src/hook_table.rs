@@ -17,6 +17,7 @@ pub enum Hook {
     Message,
     ActiveSpeakers,
     Admin,
+    Close,
     Unload,
     Load,
 }
@@ -96,7 +97,7 @@ const ROOM_HOOK: HookSpec = HookSpec {
 };
 
 /// All hooks, in the order of [`Hook`] and of the documentation.
-pub const HOOKS: [HookSpec; 12] = [
+pub const HOOKS: [HookSpec; 13] = [
     ROOM_HOOK,
     HookSpec {
         hook: Hook::ClientConnect,
@@ -151,6 +152,7 @@ pub const HOOKS: [HookSpec; 12] = [
         may_wait: true,
     },
     HookSpec { hook: Hook::Admin, name: "on_admin", parameters: &["request"], may_wait: true, ..ROOM_HOOK },
+    HookSpec { hook: Hook::Close, name: "on_close", parameters: &["reason"], may_wait: true, ..ROOM_HOOK },
     HookSpec { hook: Hook::Unload, name: "on_unload", ..ROOM_HOOK },
     HookSpec { hook: Hook::Load, name: "on_load", parameters: &["state", "old_version"], ..ROOM_HOOK },
 ];

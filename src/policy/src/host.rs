@@ -16,6 +16,7 @@ use super::output::PolicyRequest;
 use super::script::Script;
 use super::settings::{LOG_WINDOW, MAX_LOG_LINES};
 use moonring_wire::id::RoomId;
+use moonring_wire::shared::SharedValue;
 
 /// Departed clients that are looked at when one more departs: more than one, so that they don't pile up.
 const SWEPT_PER_DEPARTURE: usize = 4;
@@ -29,6 +30,8 @@ pub(crate) type Random = Rc<RefCell<StdRng>>;
 /// What survives a reload: shared by a room's old and new state.
 pub(crate) struct RoomFacts {
     pub(crate) id: RoomId,
+    /// What whoever opened it has said of it; an object.
+    pub(crate) metadata: SharedValue,
     /// Who is in the room, in the order of joining.
     pub(crate) roster: RefCell<Vec<Rc<ClientFacts>>>,
     /// The engine's clock for the step that runs.
@@ -37,6 +40,8 @@ pub(crate) struct RoomFacts {
     pub(crate) unix: Cell<Duration>,
     /// When the room was opened, for `os.clock`.
     pub(crate) opened: Instant,
+    /// The same moment as time since 1970.
+    pub(crate) opened_unix: Duration,
     /// Bytes of the host that the room may still take in the step that runs.
     pub(crate) host_bytes_left: Cell<usize>,
     /// Shared by all rooms of the shard.
@@ -46,13 +51,15 @@ pub(crate) struct RoomFacts {
 }
 
 impl RoomFacts {
-    pub(crate) fn new(id: RoomId, now: Instant, unix: Duration, random: Random) -> Rc<Self> {
+    pub(crate) fn new(id: RoomId, metadata: SharedValue, (now, unix): (Instant, Duration), random: Random) -> Rc<Self> {
         Rc::new(Self {
             id,
+            metadata,
             roster: RefCell::default(),
             now: Cell::new(now),
             unix: Cell::new(unix),
             opened: now,
+            opened_unix: unix,
             host_bytes_left: Cell::new(usize::MAX),
             random,
             next_timer: Cell::new(1),

@@ -10,6 +10,7 @@ mod api;
 mod bucket;
 mod budget;
 mod calls;
+pub mod client;
 mod deferred_free;
 mod effects;
 mod engine;
@@ -38,6 +39,7 @@ mod turns;
 mod waits;
 mod work;
 
+pub use admission::check_object;
 pub use engine::{OpenError, PolicyEngine};
 pub use failure::{HookFailure, ReloadError, Step};
 pub use library::{ResolveError, ScriptLibrary};

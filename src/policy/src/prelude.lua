@@ -226,10 +226,24 @@ local function waiting(number)
   end
 end
 
+-- What scripts find under the names of the host's functions is made when it is first asked for.
+local FIND, MAKERS = H.find
+local function made(prefix, name)
+  local found = call(FIND, prefix, name)
+  if found then return MAKERS[found[2]](found[1], prefix .. name) end
+end
+local function lazy(prefix)
+  local t = {}
+  return setmetatable(t, { __metatable = false, __index = function(_, name)
+    local value = made(prefix, name)
+    if value ~= nil then rawset(t, name, value) end
+    return value
+  end })
+end
+
 -- 4. Clients: to the host they are numbers, to a script empty userdata with methods. A script cannot make one, and the
 -- object of a client is the same one as long as the script holds it.
-local METHODS, get_id = {}, H.client_get_id
-local utf8_char, utf8_next, module_chunk = H.utf8_char, H.utf8_next, H.module
+local METHODS, get_id, module_chunk = lazy("client:"), H["client:get_id"], H.module
 local NUMBERS, OBJECTS = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "v" })
 local prototype = newproxy(true)
 do
@@ -250,25 +264,42 @@ local function objects(numbers)
   for i = 1, #numbers do numbers[i] = object(numbers[i]) end
   return numbers
 end
-for _, name in pairs({ "get_id", "get_ip", "get_metadata", "kick", "send", "set_max_bitrate", "set_max_layer", "mute",
-  "unmute", "stats", "tracks" }) do
-  local number = H["client_" .. name]
-  METHODS[name] = function(this, ...) return check(call(number, this ~= nil and NUMBERS[this] or false, ...)) end
-end
 
--- 5. `sfu`, and the parts of `os` that make sense here.
-G.utf8 = {
-  charpattern = "[%z\1-\127\194-\244][\128-\191]*",
-  char = function(...)
-    local n, chars = select("#", ...), { ... }
-    for i = 1, n do chars[i] = check_here(call(utf8_char, chars[i])) end
-    return concat(chars, "", 1, n)
+-- 5. `sfu`, and the parts of `os` and `utf8` that make sense here. A maker for each kind of host function, by its number
+-- in api/mod.rs: what a script finds under its name is made when it is first asked for.
+MAKERS = {
+  host,
+  function(number) return call(number) end,
+  waiting,
+  function(number) return function(message) call(number, tostring(message)) end end,
+  function(number) return function(...) return object(check_here(call(number, ...))) end end,
+  function(number) return function() return objects(check_here(call(number))) end end,
+  function(number)
+    return function(value, except)
+      if except ~= nil then except = NUMBERS[except] or false end
+      return check(call(number, value, except))
+    end
   end,
-  codepoint = host(H.utf8_codepoint), len = host(H.utf8_len), offset = host(H.utf8_offset),
-  codes = function(text)
-    return function(text, at) return check_here(call(utf8_next, text, at)) end, text, 0
+  function(number)
+    return function(this, ...) return check(call(number, this ~= nil and NUMBERS[this] or false, ...)) end
   end,
+  function(number)
+    return function(...)
+      local n, parts = select("#", ...), { ... }
+      for i = 1, n do parts[i] = check_here(call(number, parts[i])) end
+      return concat(parts, "", 1, n)
+    end
+  end,
+  function(number)
+    return function(text)
+      return function(text, at) return check_here(call(number, text, at)) end, text, 0
+    end
+  end,
+  function(_, path) return lazy(path .. ".") end,
+  function(number) return call(number)(type, error, made("sfu.", "now"), made("sfu.", "http")) end,
 }
+G.utf8, G.os, G.sfu = lazy("utf8."), lazy("os."), lazy("sfu.")
+G.sfu.config = config
 local LOADED, LOADING = {}, {}
 G.require = function(name)
   local loaded = LOADED[name]
@@ -285,66 +316,12 @@ G.require = function(name)
   LOADED[name] = value
   return value
 end
-G.os = { time = host(H.time), clock = host(H.clock), date = host(H.date) }
--- `H` itself is used by nothing that stays, so that it goes, with the names in it.
-local log, clients, client, broadcast = H.log, H.clients, H.client, H.broadcast
-local function logger(level)
-  return function(message) call(log, level, tostring(message)) end
-end
+local print_line = H.print
 G.print = function(...)
   local n, texts = select("#", ...), { ... }
   for i = 1, n do texts[i] = tostring(texts[i]) end
-  call(log, 2, concat(texts, "\t", 1, n))
+  call(print_line, concat(texts, "\t", 1, n))
 end
-local function store(keys)
-  local function operation(name) return waiting(H[keys .. "_" .. name]) end
-  return { get = operation("get"), set = operation("set"), delete = operation("delete"), incr = operation("incr"),
-    compare_and_set = operation("compare_and_set") }
-end
--- Sets of public keys by their URL: fetched again when they are old, and sooner when a key is missing.
-local JWKS_KEPT, JWKS_PAUSE, JWKS_STALE, MAX_JWKS = 600, 10, 86400, 8
-local jwks, jwks_count, clock, http = {}, 0, H.now, waiting(H.http)
-local function jwks_of(url, again)
-  if type(url) ~= "string" then error("bad argument 'url' to 'sfu.jwks' (string expected, got " .. type(url) .. ")", 2) end
-  local known = jwks[url]
-  local age = known and call(clock) - known.at
-  if known and age < (again and JWKS_PAUSE or JWKS_KEPT) then return known.text end
-  local reply, why = http(url)
-  if not reply or reply.status ~= 200 then
-    if known and age < JWKS_STALE then return known.text end
-    return nil, why or "the keys' server answers with status " .. reply.status
-  end
-  if not jwks[url] then
-    if jwks_count == MAX_JWKS then jwks, jwks_count = {}, 0 end
-    jwks_count = jwks_count + 1
-  end
-  jwks[url] = { text = reply.body, at = call(clock) }
-  return reply.body
-end
-G.sfu = {
-  room_id = H.room_id,
-  config = config,
-  log_debug = logger(1), log_info = logger(2), log_warn = logger(3), log_error = logger(4),
-  clients = function() return objects(check_here(call(clients))) end,
-  client = function(...) return object(check_here(call(client, ...))) end,
-  broadcast = function(value, except)
-    if except ~= nil then except = NUMBERS[except] or false end
-    return check(call(broadcast, value, except))
-  end,
-  close = host(H.close), flush = host(H.flush), webhook = host(H.webhook),
-  set_audio_last_n = host(H.set_audio_last_n),
-  now = host(H.now),
-  set_timeout = host(H.set_timeout), set_interval = host(H.set_interval), clear = host(H.clear),
-  sleep = waiting(H.sleep), http = waiting(H.http),
-  count = host(H.count),
-  json = { encode = host(H.json_encode), decode = host(H.json_decode), null = H.json_null,
-    empty_array = H.json_empty_array },
-  base64 = { encode = host(H.base64_encode), decode = host(H.base64_decode) },
-  sha256 = host(H.sha256), hmac_sha256 = host(H.hmac_sha256), jwt_verify = host(H.jwt_verify), jwt_sign = host(H.jwt_sign), jwks = jwks_of,
-  uuid = host(H.uuid), random_bytes = host(H.random_bytes), url_encode = host(H.url_encode), equal = host(H.equal),
-  shared = store("shared"), store = store("store"),
-}
-G.sfu.store.global = store("global")
 -- 6. The body of the coroutines that hooks run in, one hook after the other: gets a hook's number or a function, and
 -- yields how it ended: MISSING there is no such hook; ALLOWED it decided and said true, or does not decide and said
 -- nothing; RETURNED otherwise: RESULT[1] is the reason, or its first value; FAILED: it is the traceback. WAITS is a wait.

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mlua::Function;
+use mlua::{Function, Value};
 
 use super::bucket::CpuBucket;
 use super::budget::Spent;
@@ -27,7 +27,7 @@ use super::mailbox::{Mailbox, Place};
 use super::output::{PolicyKey, PolicyReply, PolicyRequestId};
 use super::reload::Reload;
 use super::script::Script;
-use super::settings::STEP_OVERHEAD;
+use super::settings::{EMPTY_TIMEOUT, MAX_EMPTY_TIMEOUT, STEP_OVERHEAD};
 use super::state::{End, State, no_args};
 use super::stats::{PolicyStats, RoomStatus};
 use super::timer_queue::TimerId;
@@ -279,6 +279,23 @@ impl Room {
             context.turns.remove(turn);
         }
         context.closed.push(self.state);
+    }
+
+    /// How long the room is to be kept without clients.
+    pub(crate) fn empty_timeout(&self) -> Duration {
+        let seconds = match self.state.global(EMPTY_TIMEOUT) {
+            Value::Nil => return Duration::ZERO,
+            Value::Integer(seconds) => seconds as f64,
+            Value::Number(seconds) => seconds,
+            _ => f64::NAN,
+        };
+        let most = MAX_EMPTY_TIMEOUT.as_secs_f64();
+        if !(0.0..=most).contains(&seconds) && self.facts.may_log() {
+            let (room, script) = (&self.facts.id, self.script().name());
+            tracing::warn!(%room, script, "{EMPTY_TIMEOUT} is not a number of 0 to {most}, in seconds");
+        }
+        // Of what is no number nothing is left.
+        Duration::from_secs_f64(seconds.max(0.0).min(most))
     }
 
     /// The script that the room runs.

@@ -57,6 +57,14 @@ pub(crate) const MAX_DEADLINES: usize = 256;
 pub(crate) const MAX_METADATA_DEPTH: usize = 8;
 /// Values in a client's metadata, keys aside.
 pub(crate) const MAX_METADATA_VALUES: usize = 512;
+/// Bytes of what a policy says of a client, as JSON text; for depth and number the bounds of metadata hold.
+pub(crate) const MAX_ATTRIBUTES_BYTES: usize = 16 * 1024;
+/// Bytes of a client's identity.
+pub(crate) const MAX_IDENTITY_BYTES: usize = 256;
+/// The global by which a script says for how many seconds its room outlives its last client.
+pub(crate) const EMPTY_TIMEOUT: &str = "EMPTY_TIMEOUT_S";
+/// The longest that a room is kept without clients.
+pub const MAX_EMPTY_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Values in a client's message, keys aside.
 pub(crate) const MAX_MESSAGE_VALUES: usize = 10_000;
 /// The first pause of a script that is suspended; each further one is twice as long.

@@ -22,6 +22,7 @@ pub(crate) enum Lane {
     Client(ClientId),
     Speakers,
     Admin,
+    Close,
     Timer(TimerHandle),
 }
 
@@ -29,6 +30,7 @@ impl Work {
     pub(crate) fn lane(&self) -> Lane {
         match self {
             Self::Call { call: HookCall::Admin { .. }, .. } => Lane::Admin,
+            Self::Call { call: HookCall::Close { .. }, .. } => Lane::Close,
             Self::Call { call, .. } => call.client().map_or(Lane::Speakers, |client| Lane::Client(client.id.clone())),
             Self::Timer(handle) => Lane::Timer(*handle),
         }
@@ -51,7 +53,7 @@ impl Work {
 
     /// The IPv4 address or the IPv6 /64 of the client that it is about.
     pub(crate) fn network(&self) -> Option<IpAddr> {
-        self.client().map(|client| match client.ip.to_canonical() {
+        self.client().map(|client| match client.connection.ip.to_canonical() {
             IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
             ip => ip,
         })

@@ -22,6 +22,7 @@ pub fn run(mut cli: Cli) -> anyhow::Result<bool> {
         Verb::Reload { drop_state: Some(room) } => order(cli, &room, "reload").map(|()| true),
         Verb::Resume { room } => order(cli, &room, "resume").map(|()| true),
         Verb::Call { room, request } => act(cli, &room, "call", &json_of("request", &request)?),
+        Verb::Open { room, metadata } => act(cli, &room, "open", &json_of("metadata", &metadata)?),
         Verb::Kick { room, client, reason } => act(cli, &room, "kick", &json!({ "client": client, "reason": reason })),
         Verb::Close { room, reason } => act(cli, &room, "close", &json!({ "reason": reason })),
         Verb::Mute { room, client, track, undo } => {

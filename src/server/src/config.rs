@@ -20,7 +20,9 @@ use crate::io_mode::IoMode;
 use moonring_wire::transport::srtp::SrtpProfile;
 
 pub(crate) use values::{DEFAULT_SECRET, Dtls13};
-pub use values::{LogFormat, OptionalSecret, PortRange, RoomScript, SandboxPart, ScriptSetting, Secret, ShutdownSays};
+pub use values::{
+    LogFormat, OptionalSecret, PortRange, RequestHeader, RoomScript, SandboxPart, ScriptSetting, Secret, ShutdownSays,
+};
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* $name:ident [$env:literal $(, $arg:ident = $value:expr)*]: $type:ty = $default:expr;)*) => {
@@ -110,6 +112,8 @@ settings! {
     secret ["MOONRING_SECRET", hide_env_values = true]: Secret = Secret(DEFAULT_SECRET.into());
     /// What scripts find in sfu.config: NAME=VALUE, the value in JSON's form, or as text when it is none
     script_config ["MOONRING_SCRIPT_CONFIG", value_delimiter = ',', hide_env_values = true]: Vec<ScriptSetting> = vec![];
+    /// Request headers that scripts see in client:connection(), at most 16
+    script_headers ["MOONRING_SCRIPT_HEADERS", value_delimiter = ',']: Vec<RequestHeader> = vec![];
     /// Processor time of one step of a hook
     step_budget_ms ["MOONRING_STEP_BUDGET_MS"]: u64 = 5;
     /// Processor time of loading a script, on_init and on_load
@@ -214,6 +218,14 @@ pub enum Verb {
         /// The room whose script is suspended
         room: String,
     },
+    /// Open a room before anybody comes
+    Open {
+        /// The room
+        room: String,
+        /// What its script finds as sfu.room.metadata: an object of JSON
+        #[arg(default_value = "{}")]
+        metadata: String,
+    },
     /// Call on_admin of a room's policy with a request, and show its answer
     Call {
         /// The room
@@ -315,6 +327,7 @@ impl Config {
             ("sound_hold_ms", self.sound_hold_ms, 0, 20),
             ("resend_kib", self.resend_kib as u64, 0, 1024 * 1024),
             ("shards", self.shards as u64, 0, 1024),
+            ("the number of script_headers", self.script_headers.len() as u64, 0, 16),
         ] {
             if value < least || value > most {
                 bail!("{name} is {value}, it has to be {least} to {most}");

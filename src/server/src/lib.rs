@@ -34,8 +34,8 @@ mod watchdog;
 
 pub use cli::run;
 pub use config::{
-    Cli, Config, LogFormat, OptionalSecret, Options, PortRange, RoomScript, SandboxPart, ScriptSetting, Secret,
-    ShutdownSays,
+    Cli, Config, LogFormat, OptionalSecret, Options, PortRange, RequestHeader, RoomScript, SandboxPart, ScriptSetting,
+    Secret, ShutdownSays,
 };
 pub use io_mode::IoMode;
 pub use server::Server;

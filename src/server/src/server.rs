@@ -166,6 +166,7 @@ fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certi
         connect_timeout: Duration::from_secs(config.handshake_timeout_s),
         max_clients_per_room: config.clients_per_room,
         max_clients: config.clients_max,
+        max_kept_rooms: base.max_kept_rooms,
         max_tracks_per_client: config.tracks_per_client,
         codecs: base.codecs,
         h264_any_profile: config.h264_any_profile,

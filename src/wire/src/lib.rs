@@ -10,6 +10,7 @@ pub mod media;
 pub mod message;
 pub mod negotiate;
 pub mod packet;
+pub mod rights;
 pub mod rtp;
 pub mod sdp;
 pub mod shared;

@@ -42,6 +42,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// Every source.
+    pub const ALL: [Self; 5] = [Self::Camera, Self::Microphone, Self::Screen, Self::ScreenAudio, Self::Other];
+
+    /// The source of a word of scripts and messages.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.as_str() == word)
+    }
+
     /// The word scripts and messages use.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -51,8 +51,11 @@ use serde_json::Value;
 
 use crate::id::{ClientId, Mid, RoomId, TrackId};
 use crate::media::{PauseReason, Source, TrackInfo};
+use crate::rights::Rights;
 use crate::shared::SharedValue;
 
+#[cfg(test)]
+mod tests;
 #[cfg(test)]
 mod typescript;
 
@@ -194,6 +197,13 @@ pub enum ServerMessage {
         tracks: Vec<TrackInfo>,
         /// The client's own published tracks; empty when it has just joined.
         own: Vec<TrackInfo>,
+        /// The client's own attributes, see [`Participant::attributes`].
+        #[serde(default = "SharedValue::empty_object")]
+        #[cfg_attr(test, ts(type = "any"))]
+        attributes: SharedValue,
+        /// What the client may do.
+        #[serde(default)]
+        rights: Rights,
         /// The proof for [`ClientMessage::Resume`]: opaque, good for one use; empty when `resume_s` is 0.
         ticket: String,
         /// Seconds for which the stay is kept after the WebSocket is lost; 0: it ends with the WebSocket.
@@ -219,13 +229,21 @@ pub enum ServerMessage {
     },
     /// The media transport is up.
     Connected {},
-    /// Somebody came.
+    /// Somebody came, or is to be seen now.
     ClientJoined {
         /// Who.
         #[serde(flatten)]
         participant: Participant,
     },
-    /// Somebody left.
+    /// The room's policy says something else of somebody, or of the client itself, from now on.
+    ClientChanged {
+        /// Of whom.
+        client: ClientId,
+        /// See [`Participant::attributes`].
+        #[cfg_attr(test, ts(type = "any"))]
+        attributes: SharedValue,
+    },
+    /// Somebody left, or is not to be seen any more.
     ClientLeft {
         /// Who.
         client: ClientId,
@@ -244,6 +262,23 @@ pub enum ServerMessage {
     TrackUnpublished {
         /// Which.
         track: TrackId,
+        /// Of the client's own track, which the room's policy has ended: why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        reason: Option<String>,
+    },
+    /// The room's policy has ended a subscription; the track itself may go on.
+    Unsubscribed {
+        /// Which.
+        track: TrackId,
+        /// Why, in words for the user.
+        reason: String,
+    },
+    /// What the client may do has changed to this. What it may do no longer has ended.
+    Rights {
+        /// What it may do.
+        #[serde(flatten)]
+        rights: Rights,
     },
     /// A subscribed track is not sent for now.
     TrackPaused {
@@ -314,6 +349,10 @@ pub struct Participant {
     /// What it said of itself.
     #[cfg_attr(test, ts(type = "any"))]
     pub metadata: SharedValue,
+    /// What the room's policy says of it, an object: unlike metadata, nothing that the client could have made up.
+    #[serde(default = "SharedValue::empty_object", skip_serializing_if = "SharedValue::is_empty_object")]
+    #[cfg_attr(test, ts(optional, type = "any"))]
+    pub attributes: SharedValue,
 }
 
 /// What became of one section that an offer named.
@@ -357,32 +396,4 @@ pub enum ErrorCode {
     Protocol,
     /// The ticket of a resume is unknown, used or expired: join instead. The server closes.
     Ticket,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_are_the_json_that_the_documentation_shows() {
-        let join: ClientMessage =
-            serde_json::from_str(r#"{"type":"join","room":"demo","token":"t","metadata":{"name":"Ada"}}"#).unwrap();
-        assert!(matches!(join, ClientMessage::Join { room, .. } if room.as_str() == "demo"));
-        let kicked = ServerMessage::Kicked { reason: "no".into() };
-        assert_eq!(serde_json::to_string(&kicked).unwrap(), r#"{"type":"kicked","reason":"no"}"#);
-    }
-
-    #[test]
-    fn an_unknown_message_or_field_is_named() {
-        for (text, named) in [
-            (r#"{"type":"dance"}"#, "dance"),
-            (r#"{"type":"join","room":"demo","shoe":1}"#, "shoe"),
-            (r#"{"type":"join","room":"../etc"}"#, "'.' in front"),
-            (r#"{"type":"mute","track":"t"}"#, "muted"),
-        ] {
-            let error = serde_json::from_str::<ClientMessage>(text).unwrap_err().to_string();
-            let named = if named.starts_with("'.'") { "character '.'" } else { named };
-            assert!(error.contains(named), "{text}: {error}");
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -22,6 +22,17 @@ impl SharedValue {
     /// Bytes of the value as JSON text.
     pub fn bytes(&self) -> usize {
         self.0.bytes
+    }
+
+    /// True for `{}`.
+    pub fn is_empty_object(&self) -> bool {
+        matches!(&self.0.value, Value::Object(fields) if fields.is_empty())
+    }
+
+    /// `{}`, the same one for all who have nothing to say.
+    pub fn empty_object() -> Self {
+        static EMPTY: OnceLock<SharedValue> = OnceLock::new();
+        EMPTY.get_or_init(|| Value::Object(serde_json::Map::new()).into()).clone()
     }
 
     /// Its bytes, divided among those who hold it now.

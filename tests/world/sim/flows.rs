@@ -8,6 +8,7 @@ use moonring_core::command::{
 };
 use moonring_loadtest::media::{AudioSettings, AudioSource, VideoSettings, VideoSource};
 use moonring_loadtest::peer::{Outbox, Peer};
+use moonring_policy::client::{Connection, Via};
 use moonring_wire::id::{ClientId, Mid, Ssrc, TrackId};
 use moonring_wire::media::{CodecName, Source};
 use moonring_wire::negotiate::{Offer, SectionOutcome};
@@ -29,6 +30,14 @@ impl World {
         let seed = self.seed.wrapping_mul(1_000).wrapping_add(self.members.len() as u64);
         let peer = Peer::new(Arc::clone(&self.config), seed);
         self.add(name, room, Device::Peer(Box::new(peer), Box::default()))
+    }
+
+    /// A load-test peer joins room `demo` as an encoder or a player over HTTP would.
+    pub(crate) fn join_via(&mut self, name: &str, via: Via) -> usize {
+        self.via = via;
+        let who = self.join(name);
+        self.via = Via::WebSocket;
+        who
     }
 
     /// A client made by hand joins room `demo`.
@@ -88,8 +97,9 @@ impl World {
             datagrams_in: 0,
             requests: 0,
         });
-        let (token, metadata, ip) = (name.to_owned(), Value::Null, address.ip());
-        self.command(Command::Join(JoinRequest { room: room(to), client: id, token, metadata, ip }));
+        let (token, metadata) = (name.to_owned(), Value::Null);
+        let connection = Box::new(Connection { via: self.via, ..address.ip().into() });
+        self.command(Command::Join(JoinRequest { room: room(to), client: id, token, metadata, connection }));
         n
     }
 

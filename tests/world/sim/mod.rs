@@ -16,6 +16,7 @@ use moonring_core::command::{Command, Event, LeaveCause};
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_loadtest::media::{AudioSource, Clock, Packet, Stamp, VideoSource};
 use moonring_loadtest::peer::{Handled, Outbox, Peer, PeerConfig, PeerEvent};
+use moonring_policy::client::Via;
 use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientId, Mid, RoomId, Ssrc};
@@ -120,6 +121,8 @@ pub(crate) struct World {
     pub(crate) seed: u64,
     /// Datagrams that the last injected one caused at once.
     pub(crate) answered: usize,
+    /// How the next client comes.
+    via: Via,
     /// Bytes that the server has sent to each address.
     sent_to: HashMap<SocketAddr, u64>,
     pub(crate) seals: Seals,
@@ -193,6 +196,7 @@ impl World {
             config: Arc::new(PeerConfig::new(certificate(), Clock::new(now, 0))),
             seed,
             answered: 0,
+            via: Via::WebSocket,
             sent_to: HashMap::new(),
             seals: Seals::default(),
             cpu: None,

@@ -14,6 +14,9 @@ impl Event {
             | Self::Connected { client }
             | Self::ClientJoined { client, .. }
             | Self::ClientLeft { client, .. }
+            | Self::ClientChanged { client, .. }
+            | Self::Rights { client, .. }
+            | Self::Unsubscribed { client, .. }
             | Self::TrackPublished { client, .. }
             | Self::TrackChanged { client, .. }
             | Self::TrackUnpublished { client, .. }

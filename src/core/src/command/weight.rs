@@ -25,7 +25,7 @@ impl Command {
                 OFFER_SECTION * offer.offer.sections.len() + TRACK * (offer.publish.len() + offer.subscribe.len())
             }
             Self::Message { value, .. } => ID + value_bytes(value),
-            Self::Call { request, .. } => ID + value_bytes(request),
+            Self::Call { request: value, .. } | Self::Open { metadata: value, .. } => ID + value_bytes(value),
             Self::PolicyReply { reply, .. } => reply.bytes(),
             Self::Report { rooms, .. } => ID * rooms.len(),
             _ => ID,
@@ -45,12 +45,15 @@ impl Event {
     }
 
     fn weigh(&self, shared_bytes: &dyn Fn(&SharedValue) -> usize) -> usize {
-        let info = |info: &ClientInfo| ID + shared_bytes(&info.metadata);
+        let info = |info: &ClientInfo| ID + shared_bytes(&info.metadata) + shared_bytes(&info.attributes);
         BASE + match self {
             Self::Joined { clients, tracks, own, .. } => {
                 clients.iter().map(info).sum::<usize>() + TRACK * (tracks.len() + own.len())
             }
-            Self::Message { value, .. } => shared_bytes(value),
+            Self::Message { value, .. } | Self::ClientChanged { attributes: value, .. } => shared_bytes(value),
+            Self::Unsubscribed { reason, .. } | Self::TrackUnpublished { reason: Some(reason), .. } => {
+                ID + reason.len()
+            }
             Self::ClientJoined { other, .. } => info(other),
             Self::Answered { answer, sections, .. } => SECTION * answer.sections.len() + TRACK * sections.len(),
             Self::Refused { message, .. } => message.len(),
@@ -79,6 +82,7 @@ fn value_bytes(value: &Value) -> usize {
 mod tests {
     use super::*;
     use moonring_wire::id::ClientId;
+    use moonring_wire::rights::Rights;
     use serde_json::{Value, json};
 
     #[test]
@@ -96,8 +100,9 @@ mod tests {
     fn what_a_client_says_of_itself_counts() {
         let metadata = SharedValue::from(json!("x".repeat(16 * 1024)));
         let client = || ClientId::parse("c").unwrap();
-        let clients = vec![ClientInfo { client: client(), metadata }; 500];
-        let joined = Event::Joined { client: client(), clients, tracks: vec![], own: vec![] };
+        let clients = vec![ClientInfo { client: client(), metadata, attributes: SharedValue::empty_object() }; 500];
+        let (tracks, own, attributes) = (vec![], vec![], SharedValue::empty_object());
+        let joined = Event::Joined { client: client(), clients, tracks, own, attributes, rights: Rights::default() };
         assert!(joined.bytes() > 500 * 16 * 1024);
         assert!(joined.share() < 500 * 1024);
         let refused = Event::Message { client: client(), value: Value::Null.into() };

@@ -105,6 +105,8 @@ pub struct Client {
     pub room: RoomKey,
     /// What its policy may know of it.
     pub facts: Rc<ClientFacts>,
+    /// True while the others know that it is there.
+    pub is_announced: bool,
     /// Its secure path, from its first offer on.
     pub transport: Option<Transport>,
     /// What its offers and their answers agreed on.
@@ -246,6 +248,7 @@ impl Client {
             id: facts.id.clone(),
             room,
             facts,
+            is_announced: false,
             transport: None,
             reach: Reach { ufrags: vec![ice.ufrag.clone()], addresses: Vec::new() },
             negotiated: Negotiated {

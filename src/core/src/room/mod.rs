@@ -7,6 +7,7 @@
 //! | [`history`] | keeps the packets of a layer, for forwarding and for retransmissions |
 //! | [`fanout`] | the loop that writes headers and encrypts |
 //! | [`kept_headers`] | what a resend without RTX needs beside the history |
+//! | [`life`] | how long a room is there |
 //! | [`indexes`], [`pictures`] | numbering that stays continuous when layers are switched |
 //! | [`congestion`], [`allocation`] | what a receiver's path carries; which layers it gets of that |
 //! | [`rehearsal`] | a higher layer's rate, tried with padding before the layer is sent |
@@ -23,6 +24,7 @@ pub mod forward;
 pub mod history;
 pub mod indexes;
 pub mod kept_headers;
+pub mod life;
 pub mod load;
 pub mod negotiation;
 pub mod pictures;
@@ -36,9 +38,11 @@ pub mod speakers;
 pub mod track;
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use client::Client;
 use moonring_policy::PolicyKey;
+use moonring_policy::client::Announced;
 use slotmap::SlotMap;
 use track::Track;
 
@@ -73,14 +77,27 @@ pub struct Room {
     pub paced: Vec<ClientKey>,
     /// Hooks under way.
     pub hooks: u32,
-    /// Somebody was admitted.
-    pub lived: bool,
+    /// How it came about, and how it ends.
+    pub life: life::Life,
+    /// Of whom the others are told.
+    pub announcing: Announcing,
     /// Whether its sound is held back for a moment.
     pub sound_hold: sound::SoundHold,
     /// Who speaks.
     pub speakers: speakers::Speakers,
     /// Tracks that ended lately, the last at the end: at most [`Room::GONE_TRACKS`].
     pub gone: VecDeque<TrackId>,
+}
+
+/// Of whom the others in a room are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Announcing {
+    /// What the policy wants.
+    pub wanted: Announced,
+    /// Some who are in the room are not told of as it wants, yet.
+    pub is_pending: bool,
+    /// When some were last: there is a pause before the next.
+    pub changed: Option<Instant>,
 }
 
 impl Room {

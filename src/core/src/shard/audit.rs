@@ -30,6 +30,10 @@ impl Shard {
             let knows = world.clients.get(*key).is_some_and(|client| client.reach.addresses.contains(address));
             check(knows, &|| format!("{address} leads to a client that does not have it"));
         }
+        for (key, late) in &self.work.late {
+            let is_ending = world.rooms.get(*key).is_some_and(|room| room.life.ending.is_some());
+            check(is_ending, &|| format!("{} waits for a room that does not end", late.client));
+        }
         for key in index.ufrags.values() {
             check(world.clients.contains_key(*key), &|| "a ufrag leads to nobody".into());
         }
@@ -39,7 +43,11 @@ impl Shard {
             check(members().all(|client| client.room == key), &|| {
                 format!("room {} has another room's client", room.id)
             });
-            check(!room.clients.is_empty() || room.hooks > 0, &|| format!("room {} is empty and stays", room.id));
+            let is_kept = room.life.kept_until.is_some();
+            check(is_kept == self.work.kept.contains(&key), &|| format!("room {} is kept, or it is not", room.id));
+            check(!room.clients.is_empty() || room.hooks > 0 || is_kept, &|| {
+                format!("room {} is empty and stays", room.id)
+            });
             let tracks = room.tracks.iter().all(|track| world.tracks.get(*track).is_some_and(|t| t.room == key));
             check(tracks, &|| format!("room {} has a track that is gone or not its own", room.id));
         }

@@ -68,7 +68,9 @@ impl Shard {
         self.tell_room(track.room, Some(track.owner), |client| Event::TrackUnpublished {
             client,
             track: track.info.id.clone(),
+            reason: None,
         });
+        self.announce(track.owner);
         self.tell_webhook(track.room, "track_unpublished", || json!(track.info));
         self.notify_policy(now, track.room, HookCall::TrackUnpublished { client: facts, track: track.info });
     }

@@ -6,6 +6,7 @@ use super::{Shard, Timer};
 use crate::command::{Command, Event, LeaveCause};
 use crate::room::client::SectionUse;
 use crate::room::forward::Forward;
+use moonring_policy::client::CloseReason;
 use moonring_policy::hook::Presence;
 use moonring_wire::id::{ClientId, ClientKey, RoomKey};
 use moonring_wire::packet::{AddressPair, SendBatch};
@@ -96,6 +97,8 @@ impl Command {
             | Self::Report { .. }
             | Self::Policy { .. }
             | Self::Call { .. }
+            | Self::Open { .. }
+            | Self::CloseIfEmpty { .. }
             | Self::Act { .. } => None,
         }
     }
@@ -147,6 +150,7 @@ impl Shard {
     }
 
     fn end_room(&mut self, now: Instant, key: RoomKey) {
+        self.end_of_room(now, key, CloseReason::Closed);
         let clients = self.world.rooms.get(key).map(|room| room.clients.clone()).unwrap_or_default();
         for client in clients {
             self.remove_client(now, client, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
@@ -237,8 +241,9 @@ impl Shard {
             Some(Timer::Reloads) => self.schedule_reloads(now),
             Some(Timer::Speakers(key) | Timer::Sound(key)) => self.end_room(now, key),
             Some(Timer::Report) => {}
-            // It was a policy's.
-            None => {
+            // It was a room's own, or a policy's.
+            Some(Timer::Rooms) | None => {
+                self.attend_what_is_left();
                 if let Some(Subject::Room(key)) = self.work.subject.take() {
                     self.end_room(now, key);
                 }
@@ -261,9 +266,14 @@ impl Shard {
 
     /// Says goodbye to everybody, over media and signalling.
     pub fn shut_down(&mut self, now: Instant, out: &mut SendBatch) {
+        self.end_all_rooms(now);
         for key in self.world.clients.keys().collect::<Vec<_>>() {
             self.close_transport(now, key, out);
             self.remove_client(now, key, LeaveCause::Shutdown, "the server shuts down");
         }
+        for key in self.world.rooms.keys().collect::<Vec<_>>() {
+            self.close_room_if_empty(now, key);
+        }
+        self.drain_policy(now, out);
     }
 }

@@ -88,6 +88,9 @@ impl Shard {
     }
 
     fn ask_to_follow(&mut self, now: Instant, key: ClientKey, place: u16, (kind, has_track): (Kind, bool)) {
+        if self.no_right_to_subscribe(key).is_some() {
+            return;
+        }
         let client = &self.world.clients[key];
         let Some(forward) = &client.outbound.forwards[usize::from(place)] else { return };
         // What the viewer's decoder was set up for: of H.264 the profile and the packetization mode too.
@@ -119,13 +122,16 @@ impl Shard {
         next: TrackKey,
         verdict: &Verdict,
     ) {
+        let has_right = self.no_right_to_subscribe(key).is_none();
         let Some(client) = self.world.clients.get_mut(key) else { return };
         let Some(forward) = client.outbound.forwards.get_mut(usize::from(place)).and_then(Option::as_mut) else {
             return;
         };
         forward.is_asked = false;
         let former = forward.track;
-        let Some(track) = self.world.tracks.get_mut(next).filter(|_| *verdict == Verdict::Allow) else { return };
+        let Some(track) = self.world.tracks.get_mut(next).filter(|_| has_right && *verdict == Verdict::Allow) else {
+            return;
+        };
         // Its codec may have changed while the policy was asked.
         let any_profile = self.settings.h264_any_profile;
         let Some(format) = formats::format_for(&forward.formats, &track.codec, any_profile) else { return };

@@ -1,23 +1,24 @@
-//! Coming and going: rooms are made with their first client and end with their last.
+//! Coming and going of clients.
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::faults::Stage;
 use super::{PendingHook, Shard};
-use crate::command::{ClientInfo, Event, JoinRequest, LeaveCause, RefusalCode};
-use crate::room::Room;
+use crate::command::{Event, JoinRequest, LeaveCause, RefusalCode};
 use crate::room::client::Client;
+use crate::room::life::Life;
 use crate::room::sound::SoundHold;
 use crate::room::speakers::Speakers;
+use crate::room::{Announcing, Room};
 use moonring_policy::OpenError;
-use moonring_policy::hook::{ClientFacts, HookCall, Presence, Traffic, Verdict};
+use moonring_policy::hook::{ClientFacts, HookCall, Presence, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
 use moonring_wire::packet::SendBatch;
+use moonring_wire::shared::SharedValue;
 use moonring_wire::transport::ice;
 
 /// Joins of a shard that may wait for their verdict, all rooms together. Those of one room are bounded by its policy.
@@ -25,7 +26,8 @@ const MAX_JOINING: usize = 4_096;
 
 impl Shard {
     pub(super) fn join(&mut self, now: Instant, request: JoinRequest) {
-        let JoinRequest { room, client, token, metadata, ip } = request;
+        let Some(request) = self.not_too_late(request) else { return };
+        let JoinRequest { room, client, token, metadata, connection } = request;
         let left = |cause| Event::Left { client: client.clone(), cause };
         if self.members() >= self.settings.max_clients {
             return self.work.events.push(left(LeaveCause::Limit(self.full_shard())));
@@ -36,7 +38,7 @@ impl Shard {
         }
         let room_key = match self.index.rooms.get(&room) {
             Some(key) => *key,
-            None => match self.open_room(now, &room) {
+            None => match self.open_room(now, &room, SharedValue::empty_object()) {
                 Ok(key) => key,
                 Err(error) => {
                     let reason = error.reason();
@@ -49,15 +51,8 @@ impl Shard {
         if self.members_of(room_key) >= self.settings.max_clients_per_room {
             return self.work.events.push(left(LeaveCause::Limit(self.full(&room))));
         }
-        let facts = Rc::new(ClientFacts {
-            id: client.clone(),
-            ip,
-            metadata: metadata.into(),
-            since: now,
-            presence: Cell::new(Presence::Pending),
-            tracks: RefCell::new(Vec::new()),
-            traffic: Traffic::default(),
-        });
+        self.keep_no_longer(room_key);
+        let facts = Rc::new(ClientFacts::new(client.clone(), *connection, metadata.into(), now));
         let report_ssrc = self.random_ssrc();
         let credentials = self.new_ice_credentials();
         let facts_for_client = facts.clone();
@@ -98,8 +93,8 @@ impl Shard {
         format!("room {room} is full: {} clients", self.settings.max_clients_per_room)
     }
 
-    fn open_room(&mut self, now: Instant, id: &RoomId) -> Result<RoomKey, OpenError> {
-        let policy = self.policy.engine.open_room(now, id, self.policy.scripts.resolve(id))?;
+    pub(super) fn open_room(&mut self, now: Instant, id: &RoomId, metadata: SharedValue) -> Result<RoomKey, OpenError> {
+        let policy = self.policy.engine.open_room_with(now, id, self.policy.scripts.resolve(id), metadata)?;
         let room = Room {
             id: id.clone(),
             policy,
@@ -109,7 +104,8 @@ impl Shard {
             touched: Vec::new(),
             paced: Vec::new(),
             hooks: 0,
-            lived: false,
+            life: Life::default(),
+            announcing: Announcing::default(),
             sound_hold: SoundHold::default(),
             speakers: Speakers::new(self.settings.audio_last_n),
             gone: VecDeque::new(),
@@ -149,21 +145,16 @@ impl Shard {
                 // From here on it hears of the others, and they of it: not before it is told that it has joined.
                 client.facts.presence.set(Presence::Joined);
                 self.index.joining = self.index.joining.saturating_sub(1);
-                let info = ClientInfo { client: id.clone(), metadata: client.facts.metadata.clone() };
-                if let Some(room) = self.world.rooms.get_mut(room_key)
-                    && !std::mem::replace(&mut room.lived, true)
-                {
-                    tracing::info!(room = %room.id, "room opened");
-                    self.tell_webhook(room_key, "room_opened", || Value::Null);
-                }
+                let facts = client.facts.clone();
+                self.room_lives(room_key);
                 self.tell_webhook(
                     room_key,
                     "client_joined",
-                    || json!({ "client": info.client, "metadata": info.metadata }),
+                    || json!({ "client": id, "identity": facts.identity(), "metadata": *facts.metadata }),
                 );
                 self.stage(Stage::Admitted);
                 self.snapshot(&id);
-                self.tell_room(room_key, Some(key), |client| Event::ClientJoined { client, other: info.clone() });
+                self.announce(key);
             }
             Verdict::Reject(reason) => {
                 self.remove_client(now, key, LeaveCause::Rejected(reason.clone()), &reason);
@@ -172,9 +163,12 @@ impl Shard {
     }
 
     pub(super) fn leave(&mut self, now: Instant, id: &ClientId, reason: String, out: &mut SendBatch) {
-        if let Some(key) = self.index.clients.get(id).copied() {
-            self.close_transport(now, key, out);
-            self.remove_client(now, key, LeaveCause::Left, &reason);
+        match self.index.clients.get(id).copied() {
+            Some(key) => {
+                self.close_transport(now, key, out);
+                self.remove_client(now, key, LeaveCause::Left, &reason);
+            }
+            None => self.work.late.retain(|(_, late)| late.client != *id),
         }
     }
 
@@ -235,7 +229,7 @@ impl Shard {
         }
         let was_rejected = matches!(cause, LeaveCause::Rejected(_));
         self.work.events.push(Event::Left { client: id.clone(), cause });
-        if presence == Presence::Joined {
+        if client.is_announced {
             self.tell_room(room_key, None, |client| Event::ClientLeft { client, other: id.clone() });
         }
         if !was_rejected {
@@ -243,25 +237,6 @@ impl Shard {
             self.notify_policy(now, room_key, call);
         }
         self.close_room_if_empty(now, room_key);
-    }
-
-    /// A room ends when nobody is in it and its policy has nothing left to say.
-    pub(super) fn close_room_if_empty(&mut self, now: Instant, key: RoomKey) {
-        let is_over = |room: &&Room| room.clients.is_empty() && room.hooks == 0;
-        if self.world.rooms.get(key).filter(is_over).is_none() {
-            return;
-        }
-        self.tell_webhook(key, "room_closed", || Value::Null);
-        let Some(room) = self.world.rooms.remove(key) else { return };
-        self.index.rooms.remove(&room.id);
-        self.policy.rooms.remove(room.policy);
-        self.work.dirty_rooms.retain(|k| *k != key);
-        self.policy.engine.close_room(now, room.policy);
-        match room.lived {
-            true => tracing::info!(room = %room.id, "room closed"),
-            false => tracing::debug!(room = %room.id, "room closed: nobody was admitted"),
-        }
-        self.work.events.push(Event::RoomClosed(room.id));
     }
 
     /// Tells a client that what it asked for is refused; it stays.

@@ -4,6 +4,7 @@
 //! [`SendBatch`], events out of [`Shard::poll_event`]. `datagrams` is the way of a packet in, `room::fanout` the way
 //! out; `membership`, `offers` and `policies` are the slow path. `event_loop` and `udp` are not part of the core: they
 //! drive it, with glommio and the only system calls.
+mod announce;
 mod answers;
 mod audit;
 mod bandwidth;
@@ -14,6 +15,7 @@ mod follow;
 #[cfg(test)]
 pub(crate) mod for_tests;
 mod header_extensions;
+mod life;
 mod membership;
 mod offers;
 mod operators;
@@ -24,6 +26,7 @@ mod questions;
 mod reachability;
 mod reloads;
 mod reporting;
+mod rights;
 mod settings;
 mod snapshot;
 mod sound;
@@ -31,14 +34,14 @@ mod streams;
 mod timers;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use slotmap::SecondaryMap;
 
-use crate::command::{Command, Event};
+use crate::command::{Command, Event, JoinRequest};
 use crate::report::{IoStats, ShardCounters};
 use crate::room::World;
 use crate::room::fanout::{self, Moment};
@@ -58,6 +61,7 @@ enum Timer {
     Client(ClientKey),
     Speakers(RoomKey),
     Sound(RoomKey),
+    Rooms,
     Reloads,
     Report,
 }
@@ -72,6 +76,8 @@ enum PendingHook {
     Follow(ClientKey, u16, TrackKey),
     /// An operator's program has called; its number.
     Call(u64),
+    /// The room is told that it ends.
+    Close,
     Notice,
 }
 
@@ -104,7 +110,7 @@ enum PendingHook {
 ///         client: ClientId::parse(name)?,
 ///         token: token.into(),
 ///         metadata: serde_json::Value::Null,
-///         ip: [192, 0, 2, 1].into(),
+///         connection: Box::new([192, 0, 2, 1].into()),
 ///     };
 ///     shard.handle_command(now, Command::Join(request), &mut out);
 /// }
@@ -159,6 +165,14 @@ struct Work {
     requests: Vec<datagrams::Request>,
     /// The timer being run, for when it panics.
     running_timer: Option<Timer>,
+    /// Rooms that are kept without clients, the longest kept first.
+    kept: VecDeque<RoomKey>,
+    /// Rooms where something is due.
+    attended: BTreeSet<RoomKey>,
+    /// The timer that is set for them.
+    rooms_at: Option<Instant>,
+    /// Who waits for a room that is ending.
+    late: Vec<(RoomKey, JoinRequest)>,
     /// Whom the command or the policy's words under way are for.
     subject: Option<faults::Subject>,
     /// The client whose datagram names it by more than its address.
@@ -210,6 +224,10 @@ impl Shard {
                 dtls_scratch: vec![0; DTLS_SCRATCH].into(),
                 requests: Vec::new(),
                 running_timer: None,
+                kept: VecDeque::new(),
+                attended: BTreeSet::new(),
+                rooms_at: None,
+                late: Vec::new(),
                 subject: None,
                 current: None,
                 fault: None,
@@ -253,6 +271,8 @@ impl Shard {
             Command::Policy { room, order } => self.policy_order(now, &room, order),
             Command::Call { id, room, request } => self.operator_calls(now, id, &room, request),
             Command::Act { id, room, action } => self.operator_acts(now, id, &room, action),
+            Command::Open { id, room, metadata } => self.operator_opens(now, id, &room, metadata),
+            Command::CloseIfEmpty { room } => self.close_if_empty(now, &room),
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
             Command::LeaveIfSilent { client, silence, reason } => {
                 if self.publishes_nothing(now, &client, silence) {

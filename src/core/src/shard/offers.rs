@@ -81,6 +81,12 @@ impl Shard {
         let asked =
             self.world.clients.get_mut(key).and_then(|c| c.negotiated.pending.as_mut()).and_then(|p| p.asked.take());
         let Some(question) = asked else { return };
+        // The policy may have taken the right while it was asked.
+        let no_right = match &question {
+            PolicyQuestion::Publish { info, .. } => self.no_right_to_publish(key, info.source),
+            PolicyQuestion::Subscribe { .. } => self.no_right_to_subscribe(key),
+        };
+        let verdict = no_right.map_or(verdict, |reason| Verdict::Reject(reason.to_owned()));
         let outcome = match (verdict, question) {
             (Verdict::Reject(reason), PolicyQuestion::Publish { mid, .. } | PolicyQuestion::Subscribe { mid, .. }) => {
                 refused(mid, reason)
@@ -146,6 +152,7 @@ impl Shard {
             room.tracks.push(track_key);
         }
         self.update_facts(key);
+        self.announce(key);
         self.tell_room(room_key, Some(key), |client| Event::TrackPublished { client, track: info.clone() });
         self.tell_webhook(room_key, "track_published", || json!(info));
         self.notify_policy(now, room_key, HookCall::TrackPublished { client: facts, track: info.clone() });

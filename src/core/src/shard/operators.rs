@@ -44,11 +44,18 @@ impl Shard {
             Action::CloseRoom { .. }
             | Action::Broadcast { .. }
             | Action::Webhook { .. }
+            | Action::Announce { .. }
             | Action::SetAudioLastN { .. } => true,
-            Action::SetMuted { client, track, .. } => self.track_of(key, client, track).is_some(),
+            Action::SetMuted { client, track, .. } | Action::Unpublish { client, track, .. } => {
+                self.track_of(key, client, track).is_some()
+            }
+            Action::Unsubscribe { client, track, .. } => self.forward_of(key, client, track).is_some(),
             Action::Kick { client, .. }
             | Action::Send { client, .. }
             | Action::SetMaxBitrate { client, .. }
+            | Action::SetAttributes { client, .. }
+            | Action::SetRights { client, .. }
+            | Action::SetHidden { client, .. }
             | Action::SetMaxLayer { client, .. } => self.member(key, client).is_some(),
         };
         if !is_there {
@@ -70,7 +77,7 @@ impl Shard {
         }
     }
 
-    fn called(&mut self, id: u64, answer: Result<Value, String>) {
+    pub(super) fn called(&mut self, id: u64, answer: Result<Value, String>) {
         self.work.events.push(Event::Called { id, answer });
     }
 }
@@ -84,6 +91,12 @@ fn name_of(action: &Action) -> &'static str {
         Action::SetMaxLayer { .. } => "set_max_layer",
         Action::SetMuted { .. } => "mute",
         Action::SetAudioLastN { .. } => "set_audio_last_n",
+        Action::SetAttributes { .. } => "set_attributes",
+        Action::SetRights { .. } => "set_rights",
+        Action::SetHidden { .. } => "set_hidden",
+        Action::Unpublish { .. } => "unpublish",
+        Action::Unsubscribe { .. } => "unsubscribe",
+        Action::Announce { .. } => "announce",
         Action::CloseRoom { .. } => "close",
         Action::Webhook { .. } => "webhook",
     }

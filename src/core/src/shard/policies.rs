@@ -8,7 +8,8 @@ use super::faults::{Stage, Subject};
 use super::streams::restart_now;
 use super::{PendingHook, Shard};
 use crate::command::{Event, LeaveCause, RefusalCode};
-use moonring_policy::hook::{Action, HookCall, Outcome, Presence};
+use moonring_policy::client::CloseReason;
+use moonring_policy::hook::{Action, HookCall, MAY_NOT_MESSAGE, Outcome, Presence};
 use moonring_policy::{PolicyKey, PolicyOutput, PolicyRequest, PolicyRequestId};
 use moonring_wire::id::{ClientId, ClientKey, RoomKey, TrackId, TrackKey};
 use moonring_wire::packet::SendBatch;
@@ -69,7 +70,7 @@ impl Shard {
         let client = match asked {
             PendingHook::Connect(key) | PendingHook::Offer(key) | PendingHook::Message(key) => Some(*key),
             PendingHook::Follow(key, ..) => Some(*key),
-            PendingHook::Call(_) | PendingHook::Notice => None,
+            PendingHook::Call(_) | PendingHook::Close | PendingHook::Notice => None,
         };
         let id = client.and_then(|key| self.world.clients.get(key)).map(|client| client.id.clone());
         id.map_or(Subject::Room(room), Subject::Client)
@@ -82,7 +83,10 @@ impl Shard {
     /// The verdict and the actions of one hook are one step: nobody sees one without the other.
     fn apply_outcome(&mut self, now: Instant, room: RoomKey, asked: PendingHook, mut outcome: Outcome) {
         match asked {
-            PendingHook::Connect(client) => self.connect_decided(now, client, outcome.verdict),
+            PendingHook::Connect(client) => {
+                self.admit_as_asked(now, room, client, &mut outcome);
+                self.connect_decided(now, client, outcome.verdict);
+            }
             PendingHook::Offer(client) => self.question_decided(now, client, outcome.verdict),
             PendingHook::Follow(client, place, track) => {
                 self.follow_decided(now, (client, place), track, &outcome.verdict);
@@ -96,9 +100,23 @@ impl Shard {
                 }
             }
             PendingHook::Call(id) => self.call_answered(id, &mut outcome),
-            PendingHook::Notice => {}
+            PendingHook::Close | PendingHook::Notice => {}
         }
         self.apply_actions(now, room, outcome.actions);
+    }
+
+    /// What the connect hook says of a client holds before the client is told that it has joined, and others that it has.
+    fn admit_as_asked(&mut self, now: Instant, room: RoomKey, key: ClientKey, outcome: &mut Outcome) {
+        let Some(id) = self.world.clients.get(key).map(|client| client.id.clone()) else { return };
+        let is_of_it = |action: &Action| match action {
+            Action::SetAttributes { client, .. }
+            | Action::SetRights { client, .. }
+            | Action::SetHidden { client, .. } => *client == id,
+            _ => false,
+        };
+        let (first, others) = std::mem::take(&mut outcome.actions).into_iter().partition(is_of_it);
+        outcome.actions = others;
+        self.apply_actions(now, room, first);
     }
 
     fn message_dropped(&mut self, client: ClientKey, reason: String) {
@@ -154,6 +172,32 @@ impl Shard {
                     self.muting_changed(now, key);
                 }
             }
+            Action::SetAttributes { client, attributes } => {
+                if let Some(key) = self.member(room, &client) {
+                    self.set_attributes(key, attributes.into());
+                }
+            }
+            Action::SetRights { client, change, reason } => {
+                if let Some(key) = self.member(room, &client) {
+                    self.change_rights(now, key, change, &reason);
+                }
+            }
+            Action::SetHidden { client, hidden } => {
+                if let Some(key) = self.member(room, &client) {
+                    self.set_hidden(key, hidden);
+                }
+            }
+            Action::Unpublish { client, track, reason } => {
+                if let Some(key) = self.track_of(room, &client, &track) {
+                    self.end_track(now, key, &reason);
+                }
+            }
+            Action::Unsubscribe { client, track, reason } => {
+                if let Some((key, place)) = self.forward_of(room, &client, &track) {
+                    self.end_subscription(now, key, place, &reason);
+                }
+            }
+            Action::Announce { who } => self.set_announced(now, room, who),
             Action::SetAudioLastN { n } => self.set_audio_last_n(room, n),
             Action::Webhook { event, data } => {
                 if let Some(room) = self.world.rooms.get(room) {
@@ -161,6 +205,7 @@ impl Shard {
                 }
             }
             Action::CloseRoom { reason } => {
+                self.end_of_room(now, room, CloseReason::Closed);
                 let Some(state) = self.world.rooms.get(room) else { return };
                 for key in state.clients.clone() {
                     self.remove_client(now, key, LeaveCause::Kicked(reason.clone()), &reason);
@@ -182,7 +227,7 @@ impl Shard {
         self.world.tracks.get(key).filter(|t| t.owner == owner).map(|_| key)
     }
 
-    fn forward_of(&self, room: RoomKey, client: &ClientId, track: &TrackId) -> Option<(ClientKey, u16)> {
+    pub(super) fn forward_of(&self, room: RoomKey, client: &ClientId, track: &TrackId) -> Option<(ClientKey, u16)> {
         let key = self.member(room, client)?;
         let place = self.world.clients[key].forward_of(*self.index.tracks.get(track)?)?;
         Some((key, place))
@@ -234,7 +279,9 @@ impl Shard {
     pub(super) fn message(&mut self, now: Instant, id: &ClientId, value: Value) {
         let Some(key) = self.index.clients.get(id).copied() else { return };
         let client = &self.world.clients[key];
-        if client.facts.presence.get() == Presence::Joined {
+        if client.facts.presence.get() == Presence::Joined && !client.facts.rights.get().message {
+            self.refuse(id, None, RefusalCode::MessageDropped, MAY_NOT_MESSAGE.to_owned());
+        } else if client.facts.presence.get() == Presence::Joined {
             self.stage(Stage::Message);
             let client = &self.world.clients[key];
             let (room, call) = (client.room, HookCall::Message { client: client.facts.clone(), message: value });

@@ -18,6 +18,9 @@ impl Shard {
         pending: &PendingOffer,
         intent: &PublishIntent,
     ) -> Result<PolicyQuestion, String> {
+        if let Some(reason) = self.no_right_to_publish(key, intent.source) {
+            return Err(reason.to_owned());
+        }
         let (section, kind) = media_section(&pending.offer, &intent.mid)?;
         if !section.direction.sends() {
             return Err(format!("section {} does not send", intent.mid));
@@ -54,6 +57,9 @@ impl Shard {
         pending: &PendingOffer,
         intent: &SubscribeIntent,
     ) -> Result<PolicyQuestion, String> {
+        if let Some(reason) = self.no_right_to_subscribe(key) {
+            return Err(reason.to_owned());
+        }
         let (section, kind) = media_section(&pending.offer, &intent.mid)?;
         if !section.direction.receives() {
             return Err(format!("section {} does not receive", intent.mid));

@@ -30,6 +30,8 @@ pub struct ShardSettings {
     pub max_clients_per_room: usize,
     /// Most clients on this shard.
     pub max_clients: usize,
+    /// Rooms that scripts keep although nobody is in them; when there are more, the one that has been kept longest ends.
+    pub max_kept_rooms: usize,
     /// Most tracks one client may publish.
     pub max_tracks_per_client: usize,
     /// How many of a room are heard at once, the loudest, unless its policy says otherwise; `None`: everybody.
@@ -60,6 +62,7 @@ impl ShardSettings {
             connect_timeout: Duration::from_secs(20),
             max_clients_per_room: 500,
             max_clients: 50_000,
+            max_kept_rooms: 1_000,
             max_tracks_per_client: 16,
             audio_last_n: None,
             webhooks: false,

@@ -1,7 +1,8 @@
 //! The room as one client is told of it.
 
 use super::Shard;
-use crate::command::{ClientInfo, Event};
+use super::announce::client_info;
+use crate::command::Event;
 use moonring_policy::hook::Presence;
 use moonring_wire::id::{ClientId, ClientKey};
 
@@ -10,14 +11,22 @@ impl Shard {
     /// verdict, is told of that when its time comes.
     pub(super) fn snapshot(&mut self, id: &ClientId) {
         let Some(key) = self.joined_client(id) else { return };
-        let joined = |key| self.world.clients.get(key).filter(|c| c.facts.presence.get() == Presence::Joined);
+        let known = |key| self.world.clients.get(key).filter(|client| client.is_announced);
         let Some(room) = self.world.rooms.get(self.world.clients[key].room) else { return };
-        let others = room.clients.iter().filter(|other| **other != key).filter_map(|other| joined(*other));
-        let clients = others.map(|c| ClientInfo { client: c.id.clone(), metadata: c.facts.metadata.clone() }).collect();
+        let others = room.clients.iter().filter(|other| **other != key).filter_map(|other| known(*other));
+        let clients = others.map(client_info).collect();
         let tracks = room.tracks.iter().filter_map(|track| self.world.tracks.get(*track));
         let (own, tracks): (Vec<_>, Vec<_>) = tracks.partition(|track| track.owner == key);
         let infos = |tracks: Vec<&crate::room::track::Track>| tracks.into_iter().map(|t| t.info.clone()).collect();
-        self.work.events.push(Event::Joined { client: id.clone(), clients, tracks: infos(tracks), own: infos(own) });
+        let facts = self.world.clients[key].facts.clone();
+        self.work.events.push(Event::Joined {
+            client: id.clone(),
+            clients,
+            tracks: infos(tracks),
+            own: infos(own),
+            attributes: facts.attributes.borrow().clone(),
+            rights: facts.rights.get(),
+        });
     }
 
     /// The room as it is for a client whose connection is a new one: what the one before was told of pauses, wanted

@@ -32,6 +32,7 @@ impl Shard {
                 Timer::Client(key) => self.client_timer(now, at, key, out),
                 Timer::Speakers(key) => self.speakers_timer(now, key),
                 Timer::Sound(key) => self.sound_timer(now, key),
+                Timer::Rooms => self.rooms_timer(now),
                 Timer::Reloads => self.reloads_timer(now),
                 Timer::Report => self.report_timer(now),
             }
@@ -94,11 +95,12 @@ impl Shard {
     /// brings forward its next deadline again and again leaves one each time.
     pub(super) fn set_timer(&mut self, at: Instant, timer: Timer) {
         if self.work.timers.len() >= self.work.timers_swept_at {
-            let (world, mut kept) = (&self.world, HashSet::new());
+            let (world, rooms_at, mut kept) = (&self.world, self.work.rooms_at, HashSet::new());
             self.work.timers.retain(|Reverse((at, timer))| {
                 let counts = match timer {
                     Timer::Client(key) => world.clients.get(*key).is_some_and(|c| c.deadlines.scheduled == Some(*at)),
                     Timer::Speakers(key) | Timer::Sound(key) => world.rooms.contains_key(*key),
+                    Timer::Rooms => rooms_at == Some(*at),
                     Timer::Reloads | Timer::Report => true,
                 };
                 counts && kept.insert((*at, *timer))

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
-use mlua::Value;
+use mlua::{Table, Value};
 
 use super::HostResult;
 use crate::hook::ClientFacts;
@@ -108,6 +108,16 @@ impl Arg<'_> {
             return Err(self.bad(format_args!("{number} is not a whole number")));
         }
         Ok(number as u64)
+    }
+
+    /// True or false.
+    pub(crate) fn boolean(self) -> HostResult<bool> {
+        self.value.as_boolean().ok_or_else(|| self.expected("boolean"))
+    }
+
+    /// A table.
+    pub(crate) fn table(&self) -> HostResult<&Table> {
+        self.value.as_table().ok_or_else(|| self.expected("table"))
     }
 
     /// A client object, which the prelude has replaced by its number.

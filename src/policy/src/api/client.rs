@@ -14,7 +14,7 @@ use crate::settings::MAX_REASON_BYTES;
 use moonring_wire::media::TrackInfo;
 
 /// What an action on a client that is not in the room answers.
-const LEFT: &str = "client has left";
+pub(super) const LEFT: &str = "client has left";
 /// Above any bitrate there is, in bit/s.
 const MAX_BITRATE: u64 = 100_000_000_000;
 
@@ -22,35 +22,35 @@ const MAX_BITRATE: u64 = 100_000_000_000;
 pub(crate) const TRACK_FIELDS: &[&str] =
     &["id", "client_id", "kind", "source", "quality", "simulcast", "codec", "codecs", "muted"];
 /// What an action answers: `true`, or `false` and why.
-type Done = (bool, Option<&'static str>);
+pub(super) type Done = (bool, Option<&'static str>);
 
 pub(super) fn register(functions: &mut Functions) {
     getters(functions);
-    functions.add("client_kick", |_, host, (this, reason): (Value, Value)| {
+    functions.add("client:kick", |_, host, (this, reason): (Value, Value)| {
         let reason = arg("client:kick", "reason", &reason);
         let text = if reason.absent() { "Kicked".to_owned() } else { reason.text(MAX_REASON_BYTES)? };
         act(host, this_client(host, "client:kick", &this)?, 0, |client| Action::Kick { client, reason: text })
     });
-    functions.add("client_send", |_, host, (this, value): (Value, Value)| {
+    functions.add("client:send", |_, host, (this, value): (Value, Value)| {
         let client = this_client(host, "client:send", &this)?;
         let (value, bytes) = to_json(arg("client:send", "value", &value))?;
         act(host, client, bytes, |client| Action::Send { client, value })
     });
-    functions.add("client_set_max_bitrate", |_, host, (this, bps): (Value, Value)| {
+    functions.add("client:set_max_bitrate", |_, host, (this, bps): (Value, Value)| {
         let client = this_client(host, "client:set_max_bitrate", &this)?;
         let bps = arg("client:set_max_bitrate", "bps", &bps);
         let bps = if bps.absent() { None } else { Some(bps.whole(MAX_BITRATE)?) };
         act(host, client, 0, |client| Action::SetMaxBitrate { client, bps })
     });
-    functions.add("client_set_max_layer", |_, host, (this, track, n): (Value, Value, Value)| {
+    functions.add("client:set_max_layer", |_, host, (this, track, n): (Value, Value, Value)| {
         let client = this_client(host, "client:set_max_layer", &this)?;
         let track = arg("client:set_max_layer", "track", &track).track()?;
         let n = arg("client:set_max_layer", "n", &n);
         let layer = if n.absent() { None } else { Some(n.whole(u8::MAX.into())? as u8) };
         act(host, client, 0, |client| Action::SetMaxLayer { client, track, layer })
     });
-    for (name, function, muted) in [("client_mute", "client:mute", true), ("client_unmute", "client:unmute", false)] {
-        functions.add(name, move |_, host, (this, track): (Value, Value)| {
+    for (function, muted) in [("client:mute", true), ("client:unmute", false)] {
+        functions.add(function, move |_, host, (this, track): (Value, Value)| {
             let client = this_client(host, function, &this)?;
             let track = arg(function, "track", &track).track()?;
             act(host, client, 0, |client| Action::SetMuted { client, track, muted })
@@ -59,22 +59,23 @@ pub(super) fn register(functions: &mut Functions) {
 }
 
 fn getters(functions: &mut Functions) {
-    functions.add("client_get_id", |_, host, this: Value| {
+    functions.add("client:get_id", |_, host, this: Value| {
         Ok(this_client(host, "client:get_id", &this)?.id.as_str().to_owned())
     });
-    functions
-        .add("client_get_ip", |_, host, this: Value| Ok(this_client(host, "client:get_ip", &this)?.ip.to_string()));
-    functions.add("client_get_metadata", |lua, host, this: Value| {
+    functions.add("client:get_ip", |_, host, this: Value| {
+        Ok(this_client(host, "client:get_ip", &this)?.connection.ip.to_string())
+    });
+    functions.add("client:get_metadata", |lua, host, this: Value| {
         match &*this_client(host, "client:get_metadata", &this)?.metadata {
             Json::Null => lua.create_table().map(Value::Table).map_err(refused),
             metadata => from_json(lua, metadata),
         }
     });
-    functions.add("client_stats", |lua, host, this: Value| {
+    functions.add("client:stats", |lua, host, this: Value| {
         let client = this_client(host, "client:stats", &this)?;
         stats(lua, host, &client).map_err(refused)
     });
-    functions.add("client_tracks", |lua, host, this: Value| {
+    functions.add("client:tracks", |lua, host, this: Value| {
         let client = this_client(host, "client:tracks", &this)?;
         let tracks = client.tracks.borrow();
         let list = lua.create_table_with_capacity(tracks.len(), 0).map_err(refused)?;
@@ -127,12 +128,12 @@ fn track_table(lua: &Lua, track: &TrackInfo) -> mlua::Result<Table> {
     Ok(table)
 }
 
-fn this_client(host: &Host, function: &'static str, this: &Value) -> HostResult<Rc<ClientFacts>> {
+pub(super) fn this_client(host: &Host, function: &'static str, this: &Value) -> HostResult<Rc<ClientFacts>> {
     arg(function, "self", this).client(host).map_err(|message| format!("{message}; methods are called with ':'"))
 }
 
 /// An action on somebody who is not in the room does nothing and says so.
-fn act(
+pub(super) fn act(
     host: &Host,
     client: Rc<ClientFacts>,
     bytes: usize,

@@ -28,15 +28,16 @@ const MAX_FORMAT: usize = 256;
 const MAX_TIME: f64 = 253_402_300_799.0;
 
 pub(super) fn register(functions: &mut Functions) {
-    functions.add("now", |_, host, ()| Ok(host.room.unix.get().as_secs_f64()));
-    functions
-        .add("clock", |_, host, ()| Ok(host.room.now.get().saturating_duration_since(host.room.opened).as_secs_f64()));
-    functions.add("time", |_, host, date: Value| match &date {
+    functions.add("sfu.now", |_, host, ()| Ok(host.room.unix.get().as_secs_f64()));
+    functions.add("os.clock", |_, host, ()| {
+        Ok(host.room.now.get().saturating_duration_since(host.room.opened).as_secs_f64())
+    });
+    functions.add("os.time", |_, host, date: Value| match &date {
         Value::Nil => Ok(host.room.unix.get().as_secs() as f64),
         Value::Table(date) => time_of(date),
         other => Err(arg("os.time", "date", other).bad("table expected")),
     });
-    functions.add("date", |lua, host, (format, time): (Value, Value)| {
+    functions.add("os.date", |lua, host, (format, time): (Value, Value)| {
         let format = arg("os.date", "format", &format);
         let format = if format.absent() { "%c".to_owned() } else { format.text(MAX_FORMAT)? };
         let time = arg("os.date", "time", &time);

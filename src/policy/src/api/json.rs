@@ -4,7 +4,7 @@ use mlua::{Lua, Value};
 use serde_json::Value as Json;
 
 use super::args::{Arg, arg};
-use super::{Functions, HostResult, refused};
+use super::{Functions, HostResult, Kind, refused};
 use crate::budget::should_stop;
 use crate::plain::{self, Limits, TextError};
 use crate::settings::{MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
@@ -17,13 +17,15 @@ const TEXT_LIMITS: Limits = Limits { bytes: MAX_TEXT, depth: 100, values: 100_00
 const VALUE_LIMITS: Limits = Limits { bytes: MAX_VALUE_BYTES, depth: MAX_VALUE_DEPTH, values: 10_000 };
 
 pub(super) fn register(functions: &mut Functions) {
-    functions.add("json_encode", |lua, _, value: Value| {
+    functions.add_as(Kind::Value, "sfu.json.null", |_, _, ()| Ok(plain::NULL));
+    functions.add_as(Kind::Value, "sfu.json.empty_array", |_, _, ()| Ok(plain::EMPTY_ARRAY));
+    functions.add("sfu.json.encode", |lua, _, value: Value| {
         let json = plain::to_json(&value, TEXT_LIMITS, &mut should_stop);
         let json = json.map_err(|error| arg("sfu.json.encode", "value", &value).bad(error))?;
         lua.create_string(json.to_string()).map_err(refused)
     });
     // What is no JSON is nil and why, as it often comes from outside.
-    functions.add("json_decode", |lua, _, text: Value| {
+    functions.add("sfu.json.decode", |lua, _, text: Value| {
         let text = arg("sfu.json.decode", "text", &text).bytes(MAX_TEXT)?;
         match plain::from_json_text(lua, &text, &mut should_stop) {
             Ok(value) => Ok((value, None)),
@@ -45,7 +47,8 @@ pub(crate) fn from_json(lua: &Lua, json: &Json) -> HostResult<Value> {
     plain::from_json(lua, json, &mut should_stop).map_err(refused)
 }
 
-fn size_of_json(json: &Json) -> usize {
+/// About how many bytes a value has as text.
+pub(super) fn size_of_json(json: &Json) -> usize {
     match json {
         Json::Null | Json::Bool(_) | Json::Number(_) => 8,
         Json::String(text) => text.len() + 2,

@@ -44,7 +44,7 @@ struct Expected {
 }
 
 pub(super) fn register(functions: &mut Functions) {
-    functions.add("jwt_verify", |lua, host, (token, key, options): (Value, Value, Value)| {
+    functions.add("sfu.jwt_verify", |lua, host, (token, key, options): (Value, Value, Value)| {
         let token = arg("sfu.jwt_verify", "token", &token).bytes(MAX_TOKEN)?;
         let key = arg("sfu.jwt_verify", "key", &key).bytes(MAX_KEY)?;
         let expected = expected_of(&options)?;
@@ -55,8 +55,9 @@ pub(super) fn register(functions: &mut Functions) {
         };
         values.map_err(refused)
     });
-    functions
-        .add("jwt_sign", |lua, _, (claims, key, options): (Value, Value, Value)| sign(lua, &claims, &key, &options));
+    functions.add("sfu.jwt_sign", |lua, _, (claims, key, options): (Value, Value, Value)| {
+        sign(lua, &claims, &key, &options)
+    });
 }
 
 /// The options as a table without names that are not `known`; `None` when there are none.

@@ -2,8 +2,8 @@
 
 use mlua::{Lua, Value};
 
-use super::Functions;
 use super::args::type_name;
+use super::{Functions, HostResult, Kind};
 use crate::host::Host;
 use crate::script::message_of;
 use crate::settings::MAX_LOG_BYTES;
@@ -16,13 +16,17 @@ const MAX_LEVELS_TO_SCRIPT: usize = 64;
 pub(crate) const PRELUDE_NAME: &str = "sfu.lua";
 
 pub(super) fn register(functions: &mut Functions) {
-    functions.add("log", |lua, host, (level, message): (Value, Value)| {
-        let level = level.as_integer().unwrap_or_default();
-        if is_on(level) && host.room.may_log() {
-            write(lua, host, level, &text_of(&message));
-        }
-        Ok(())
-    });
+    functions.add_as(Kind::Internal, "print", |lua, host, message| log(lua, host, 2, &message));
+    for (level, path) in (1..).zip(["sfu.log_debug", "sfu.log_info", "sfu.log_warn", "sfu.log_error"]) {
+        functions.add_as(Kind::Text, path, move |lua, host, message| log(lua, host, level, &message));
+    }
+}
+
+fn log(lua: &Lua, host: &Host, level: i64, message: &Value) -> HostResult<()> {
+    if is_on(level) && host.room.may_log() {
+        write(lua, host, level, &text_of(message));
+    }
+    Ok(())
 }
 
 /// The message handler of every hook: calls nothing of the script, whatever the error value is.

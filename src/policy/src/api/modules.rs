@@ -4,12 +4,12 @@ use mlua::Value;
 use mlua::chunk::ChunkMode;
 
 use super::args::arg;
-use super::{Functions, refused};
+use super::{Functions, Kind, refused};
 use crate::script::MAX_MODULE_NAME;
 
 pub(super) fn register(functions: &mut Functions) {
     // The function of a module's file; the prelude calls it once and keeps what it returns.
-    functions.add("module", |lua, host, name: Value| {
+    functions.add_as(Kind::Internal, "module", |lua, host, name: Value| {
         let name = arg("require", "name", &name).text(MAX_MODULE_NAME)?;
         let Some(bytecode) = host.script.module(&name) else {
             return Err(format!(

@@ -15,7 +15,7 @@ const MAX_INPUT: usize = 64 * 1024;
 
 pub(super) fn register(functions: &mut Functions) {
     // Version 4 of RFC 9562 section 5.4.
-    functions.add("uuid", |_, host, ()| {
+    functions.add("sfu.uuid", |_, host, ()| {
         let mut bytes = [0; 16];
         host.room.random.borrow_mut().fill_bytes(&mut bytes);
         bytes[6] = bytes[6] & 0x0f | 0x40;
@@ -23,14 +23,14 @@ pub(super) fn register(functions: &mut Functions) {
         let text = hex(&bytes);
         Ok([&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-"))
     });
-    functions.add("random_bytes", |lua, host, n: Value| {
+    functions.add("sfu.random_bytes", |lua, host, n: Value| {
         let n = arg("sfu.random_bytes", "n", &n).whole(MAX_RANDOM)?;
         let mut bytes = vec![0; n as usize];
         host.room.random.borrow_mut().fill_bytes(&mut bytes);
         lua.create_string(bytes).map_err(refused)
     });
     // Everything but the unreserved characters of RFC 3986 section 2.3.
-    functions.add("url_encode", |_, _, text: Value| {
+    functions.add("sfu.url_encode", |_, _, text: Value| {
         let bytes = arg("sfu.url_encode", "text", &text).bytes(MAX_INPUT)?;
         let mut out = String::with_capacity(bytes.len());
         for byte in bytes {
@@ -43,7 +43,7 @@ pub(super) fn register(functions: &mut Functions) {
         }
         Ok(out)
     });
-    functions.add("equal", |_, _, (a, b): (Value, Value)| {
+    functions.add("sfu.equal", |_, _, (a, b): (Value, Value)| {
         let a = arg("sfu.equal", "a", &a).bytes(MAX_INPUT)?;
         let b = arg("sfu.equal", "b", &b).bytes(MAX_INPUT)?;
         Ok(bool::from(a.ct_eq(&b)))

@@ -1,45 +1,52 @@
 //! `sfu.*`: the room as a whole.
 
-use mlua::Value;
+use mlua::{Lua, Table, Value};
 
 use super::args::arg;
-use super::json::to_json;
-use super::{Functions, refused};
+use super::json::{from_json, to_json};
+use super::{Functions, HostResult, Kind, refused};
+use crate::client::Announced;
 use crate::effects::count;
 use crate::hook::Action;
 use crate::hook_table::may_wait;
+use crate::host::Host;
 use crate::settings::MAX_REASON_BYTES;
 
 /// Most that can be heard at once.
 const MAX_LAST_N: u64 = 1000;
 /// Bytes of the name of a webhook's event.
 const MAX_EVENT_NAME: usize = 64;
+/// Bytes of a word of which there are few.
+const MAX_WORD: usize = 64;
 /// Bytes of a counter's name.
 const MAX_COUNTER_NAME: usize = 64;
 
 pub(super) fn register(functions: &mut Functions) {
+    functions
+        .add_as(Kind::Value, "sfu.room_id", |lua, host, ()| lua.create_string(host.room.id.as_str()).map_err(refused));
+    functions.add_as(Kind::Value, "sfu.room", room_table);
     // Clients leave the host as numbers; the prelude makes objects of them.
-    functions.add("clients", |lua, host, ()| {
+    functions.add_as(Kind::Clients, "sfu.clients", |lua, host, ()| {
         let mut numbers = host.clients.borrow_mut();
         let joined = host.room.joined();
         lua.create_sequence_from(joined.iter().map(|client| numbers.number(client))).map_err(refused)
     });
-    functions.add("client", |_, host, id: Value| {
+    functions.add_as(Kind::Client, "sfu.client", |_, host, id: Value| {
         let id = arg("sfu.client", "id", &id).text(moonring_wire::id::MAX_ID_LEN)?;
         Ok(host.room.client(&id).map(|client| host.clients.borrow_mut().number(&client)))
     });
-    functions.add("broadcast", |_, host, (value, except): (Value, Value)| {
+    functions.add_as(Kind::Except, "sfu.broadcast", |_, host, (value, except): (Value, Value)| {
         let (value, bytes) = to_json(arg("sfu.broadcast", "value", &value))?;
         let except = arg("sfu.broadcast", "except", &except);
         let except = if except.absent() { None } else { Some(except.client(host)?.id.clone()) };
         host.act(Action::Broadcast { value, except }, bytes)
     });
-    functions.add("close", |_, host, reason: Value| {
+    functions.add("sfu.close", |_, host, reason: Value| {
         let reason = arg("sfu.close", "reason", &reason);
         let reason = if reason.absent() { "Room closed".to_owned() } else { reason.text(MAX_REASON_BYTES)? };
         host.act(Action::CloseRoom { reason }, 0)
     });
-    functions.add("webhook", |_, host, (event, data): (Value, Value)| {
+    functions.add("sfu.webhook", |_, host, (event, data): (Value, Value)| {
         let event = arg("sfu.webhook", "event", &event);
         let name = event.text(MAX_EVENT_NAME)?;
         let fits = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
@@ -49,7 +56,7 @@ pub(super) fn register(functions: &mut Functions) {
         let (data, bytes) = to_json(arg("sfu.webhook", "data", &data))?;
         host.act(Action::Webhook { event: name, data }, bytes)
     });
-    functions.add("flush", |_, host, ()| {
+    functions.add("sfu.flush", |_, host, ()| {
         let hook = host.hook.get();
         if !may_wait(hook) {
             return Err(format!(
@@ -60,7 +67,15 @@ pub(super) fn register(functions: &mut Functions) {
         host.flushed.borrow_mut().push(flushed);
         Ok(())
     });
-    functions.add("set_audio_last_n", |_, host, n: Value| {
+    functions.add("sfu.announce", |_, host, who: Value| {
+        let who = arg("sfu.announce", "who", &who);
+        let word = who.text(MAX_WORD)?;
+        match Announced::ALL.into_iter().find(|one| one.as_str() == word) {
+            Some(who) => host.act(Action::Announce { who }, 0),
+            None => Err(who.bad("\"all\", \"publishers\" or \"none\" expected")),
+        }
+    });
+    functions.add("sfu.set_audio_last_n", |_, host, n: Value| {
         let n = arg("sfu.set_audio_last_n", "n", &n);
         let n = match n.absent() {
             true => None,
@@ -71,7 +86,7 @@ pub(super) fn register(functions: &mut Functions) {
         };
         host.act(Action::SetAudioLastN { n }, 0)
     });
-    functions.add("count", |_, host, (name, n): (Value, Value)| {
+    functions.add("sfu.count", |_, host, (name, n): (Value, Value)| {
         let name = arg("sfu.count", "name", &name);
         let text = name.text(MAX_COUNTER_NAME)?;
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -83,4 +98,15 @@ pub(super) fn register(functions: &mut Functions) {
         let fits = count(&mut host.effects.borrow_mut().counts, text, n);
         if fits { Ok(()) } else { Err(name.bad("too many counters")) }
     });
+}
+
+/// The fields of `sfu.room`.
+pub(crate) const ROOM_FIELDS: &[&str] = &["id", "metadata", "opened"];
+
+fn room_table(lua: &Lua, host: &Host, (): ()) -> HostResult<Table> {
+    let room = lua.create_table_with_capacity(0, ROOM_FIELDS.len()).map_err(refused)?;
+    room.raw_set("id", host.room.id.as_str()).map_err(refused)?;
+    room.raw_set("metadata", from_json(lua, &host.room.metadata)?).map_err(refused)?;
+    room.raw_set("opened", host.room.opened_unix.as_secs_f64()).map_err(refused)?;
+    Ok(room)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mlua::Value;
 
 use super::args::{Arg, arg};
-use super::{Functions, HostResult};
+use super::{Functions, HostResult, Kind};
 use crate::host::{Host, WaitFor};
 use crate::output::{PolicyRequest, SharedRequest, SharedValue, StoreSpace};
 use crate::settings::MAX_VALUE_BYTES;
@@ -23,77 +23,81 @@ enum Keys {
     Global,
 }
 
-/// The functions of one kind of keys, each by its name in the prelude and its name in Lua.
+/// The functions of one kind of keys, each by its name.
 struct Store {
     keys: Keys,
-    get: (&'static str, &'static str),
-    set: (&'static str, &'static str),
-    delete: (&'static str, &'static str),
-    incr: (&'static str, &'static str),
-    compare_and_set: (&'static str, &'static str),
+    get: &'static str,
+    set: &'static str,
+    delete: &'static str,
+    incr: &'static str,
+    compare_and_set: &'static str,
 }
 
 const STORES: [Store; 3] = [
     Store {
         keys: Keys::Shared,
-        get: ("shared_get", "sfu.shared.get"),
-        set: ("shared_set", "sfu.shared.set"),
-        delete: ("shared_delete", "sfu.shared.delete"),
-        incr: ("shared_incr", "sfu.shared.incr"),
-        compare_and_set: ("shared_compare_and_set", "sfu.shared.compare_and_set"),
+        get: "sfu.shared.get",
+        set: "sfu.shared.set",
+        delete: "sfu.shared.delete",
+        incr: "sfu.shared.incr",
+        compare_and_set: "sfu.shared.compare_and_set",
     },
     Store {
         keys: Keys::Room,
-        get: ("store_get", "sfu.store.get"),
-        set: ("store_set", "sfu.store.set"),
-        delete: ("store_delete", "sfu.store.delete"),
-        incr: ("store_incr", "sfu.store.incr"),
-        compare_and_set: ("store_compare_and_set", "sfu.store.compare_and_set"),
+        get: "sfu.store.get",
+        set: "sfu.store.set",
+        delete: "sfu.store.delete",
+        incr: "sfu.store.incr",
+        compare_and_set: "sfu.store.compare_and_set",
     },
     Store {
         keys: Keys::Global,
-        get: ("global_get", "sfu.store.global.get"),
-        set: ("global_set", "sfu.store.global.set"),
-        delete: ("global_delete", "sfu.store.global.delete"),
-        incr: ("global_incr", "sfu.store.global.incr"),
-        compare_and_set: ("global_compare_and_set", "sfu.store.global.compare_and_set"),
+        get: "sfu.store.global.get",
+        set: "sfu.store.global.set",
+        delete: "sfu.store.global.delete",
+        incr: "sfu.store.global.incr",
+        compare_and_set: "sfu.store.global.compare_and_set",
     },
 ];
 
 pub(super) fn register(functions: &mut Functions) {
     for Store { keys, get, set, delete, incr, compare_and_set } in STORES {
-        functions.add(get.0, move |_, host, key: Value| {
-            wait_for(host, keys, SharedRequest::Get { key: key_of(get.1, &key)? });
+        functions.add_as(Kind::Waits, get, move |_, host, key: Value| {
+            wait_for(host, keys, SharedRequest::Get { key: key_of(get, &key)? });
             Ok(())
         });
-        functions.add(delete.0, move |_, host, key: Value| {
-            wait_for(host, keys, SharedRequest::Delete { key: key_of(delete.1, &key)? });
+        functions.add_as(Kind::Waits, delete, move |_, host, key: Value| {
+            wait_for(host, keys, SharedRequest::Delete { key: key_of(delete, &key)? });
             Ok(())
         });
-        functions.add(set.0, move |_, host, (key, value, ttl): (Value, Value, Value)| {
-            let value = value_of(arg(set.1, "value", &value))?;
-            let ttl = time_to_live(arg(set.1, "ttl", &ttl))?;
-            wait_for(host, keys, SharedRequest::Set { key: key_of(set.1, &key)?, value, ttl });
+        functions.add_as(Kind::Waits, set, move |_, host, (key, value, ttl): (Value, Value, Value)| {
+            let value = value_of(arg(set, "value", &value))?;
+            let ttl = time_to_live(arg(set, "ttl", &ttl))?;
+            wait_for(host, keys, SharedRequest::Set { key: key_of(set, &key)?, value, ttl });
             Ok(())
         });
-        functions.add(incr.0, move |_, host, (key, by, ttl): (Value, Value, Value)| {
-            let by = arg(incr.1, "by", &by);
+        functions.add_as(Kind::Waits, incr, move |_, host, (key, by, ttl): (Value, Value, Value)| {
+            let by = arg(incr, "by", &by);
             let by = if by.absent() { 1.0 } else { by.number(-1e15..=1e15)? };
-            let ttl = time_to_live(arg(incr.1, "ttl", &ttl))?;
-            wait_for(host, keys, SharedRequest::Incr { key: key_of(incr.1, &key)?, by, ttl });
+            let ttl = time_to_live(arg(incr, "ttl", &ttl))?;
+            wait_for(host, keys, SharedRequest::Incr { key: key_of(incr, &key)?, by, ttl });
             Ok(())
         });
-        functions.add(compare_and_set.0, move |_, host, (key, expected, value): (Value, Value, Value)| {
-            let function = compare_and_set.1;
-            let optional = |name, value| {
-                let value = arg(function, name, value);
-                if value.absent() { Ok(None) } else { value_of(value).map(Some) }
-            };
-            let (expected, value) = (optional("expected", &expected)?, optional("value", &value)?);
-            let key = key_of(function, &key)?;
-            wait_for(host, keys, SharedRequest::CompareAndSet { key, expected, value });
-            Ok(())
-        });
+        functions.add_as(
+            Kind::Waits,
+            compare_and_set,
+            move |_, host, (key, expected, value): (Value, Value, Value)| {
+                let function = compare_and_set;
+                let optional = |name, value| {
+                    let value = arg(function, name, value);
+                    if value.absent() { Ok(None) } else { value_of(value).map(Some) }
+                };
+                let (expected, value) = (optional("expected", &expected)?, optional("value", &value)?);
+                let key = key_of(function, &key)?;
+                wait_for(host, keys, SharedRequest::CompareAndSet { key, expected, value });
+                Ok(())
+            },
+        );
     }
 }
 

@@ -14,11 +14,13 @@ use crate::settings::{MAX_DELAY, MAX_TIMERS, MIN_INTERVAL};
 const MAX_NAME: usize = 64;
 
 pub(super) fn register(functions: &mut Functions) {
-    functions
-        .add("set_timeout", |lua, host, args: (Value, Value, Value)| set(lua, host, "sfu.set_timeout", args, false));
-    functions
-        .add("set_interval", |lua, host, args: (Value, Value, Value)| set(lua, host, "sfu.set_interval", args, true));
-    functions.add("clear", |_, host, handle: Value| {
+    functions.add("sfu.set_timeout", |lua, host, args: (Value, Value, Value)| {
+        set(lua, host, "sfu.set_timeout", args, false)
+    });
+    functions.add("sfu.set_interval", |lua, host, args: (Value, Value, Value)| {
+        set(lua, host, "sfu.set_interval", args, true)
+    });
+    functions.add("sfu.clear", |_, host, handle: Value| {
         let mut effects = host.effects.borrow_mut();
         if matches!(handle, Value::String(_)) {
             let name = arg("sfu.clear", "name", &handle).text(MAX_NAME)?;

@@ -4,19 +4,23 @@
 use mlua::{LuaString, Value, Variadic};
 
 use super::args::arg;
-use super::{Functions, HostResult, refused};
+use super::{Functions, HostResult, Kind, refused};
 
 /// Code points that one call returns.
 const MAX_CODES: usize = 4_000;
 
+/// A character, as a pattern.
+const PATTERN: &[u8] = b"[%z\x01-\x7F\xC2-\xF4][\x80-\xBF]*";
+
 pub(super) fn register(functions: &mut Functions) {
-    functions.add("utf8_char", |lua, _, code: Value| {
+    functions.add_as(Kind::Value, "utf8.charpattern", |lua, _, ()| lua.create_string(PATTERN).map_err(refused));
+    functions.add_as(Kind::Joined, "utf8.char", |lua, _, code: Value| {
         let code = arg("utf8.char", "code", &code);
         let number = code.whole(u32::from(char::MAX).into())? as u32;
         let c = char::from_u32(number).ok_or_else(|| code.bad("a surrogate is not a character"))?;
         lua.create_string(c.encode_utf8(&mut [0; 4]).as_bytes()).map_err(refused)
     });
-    functions.add("utf8_codepoint", |_, _, (text, from, to): (Value, Value, Value)| {
+    functions.add("utf8.codepoint", |_, _, (text, from, to): (Value, Value, Value)| {
         let text = string("utf8.codepoint", &text)?;
         let bytes = text.as_bytes();
         let from = position("utf8.codepoint", "i", &from, bytes.len(), 1)?;
@@ -35,7 +39,7 @@ pub(super) fn register(functions: &mut Functions) {
         }
         Ok(codes.into_iter().collect::<Variadic<u32>>())
     });
-    functions.add("utf8_len", |_, _, (text, from, to): (Value, Value, Value)| {
+    functions.add("utf8.len", |_, _, (text, from, to): (Value, Value, Value)| {
         let text = string("utf8.len", &text)?;
         let bytes = text.as_bytes();
         let from = position("utf8.len", "i", &from, bytes.len(), 1)?;
@@ -50,7 +54,7 @@ pub(super) fn register(functions: &mut Functions) {
         }
         Ok((Some(count), None))
     });
-    functions.add("utf8_offset", |_, _, (text, n, from): (Value, Value, Value)| {
+    functions.add("utf8.offset", |_, _, (text, n, from): (Value, Value, Value)| {
         let text = string("utf8.offset", &text)?;
         let bytes = text.as_bytes();
         let n = arg("utf8.offset", "n", &n).number(-1e9..=1e9)? as i64;
@@ -62,7 +66,7 @@ pub(super) fn register(functions: &mut Functions) {
         offset(&bytes, n, from as usize - 1)
     });
     // The next character after the one at `at`: its position and its code.
-    functions.add("utf8_next", |_, _, (text, at): (Value, Value)| {
+    functions.add_as(Kind::Steps, "utf8.codes", |_, _, (text, at): (Value, Value)| {
         let text = string("utf8.codes", &text)?;
         let bytes = text.as_bytes();
         let at = arg("utf8.codes", "i", &at).whole(bytes.len() as u64)? as usize;

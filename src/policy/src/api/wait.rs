@@ -7,7 +7,7 @@ use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value};
 
 use super::args::arg;
 use super::timer::delay;
-use super::{Functions, HostResult, fail_mark, refused};
+use super::{Functions, HostResult, Kind, fail_mark, refused};
 use crate::host::WaitFor;
 use crate::output::{HttpReply, HttpRequest, PolicyReply, PolicyRequest, SharedValue};
 use crate::settings::MAX_REQUEST_TIME;
@@ -25,11 +25,11 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 pub(super) fn register(functions: &mut Functions) {
-    functions.add("sleep", |_, host, ms: Value| {
+    functions.add_as(Kind::Waits, "sfu.sleep", |_, host, ms: Value| {
         *host.wait.borrow_mut() = Some(WaitFor::Time(delay("sfu.sleep", &ms)?));
         Ok(())
     });
-    functions.add("http", |_, host, request: Value| {
+    functions.add_as(Kind::Waits, "sfu.http", |_, host, request: Value| {
         let request = PolicyRequest::Http(http_request(&request)?);
         *host.wait.borrow_mut() = Some(WaitFor::Reply(request));
         Ok(())

@@ -52,14 +52,14 @@ impl Room {
         }
     }
 
-    /// What an event needs, or why it is refused. The script always hears that a member has left.
+    /// What an event needs, or why it is refused. The script always hears that a member has left, and that the room ends.
     fn admit(&mut self, context: &mut EngineContext, call: &HookCall) -> Result<Needs, Refusal> {
         let settings = &context.settings;
         let (max_events, max_joins, host_bytes) =
             (settings.max_queued_events, settings.max_queued_joins, settings.host_bytes);
         let needs = needs_of(call)?;
         match call {
-            HookCall::ClientDisconnect { .. } => return Ok(needs),
+            HookCall::ClientDisconnect { .. } | HookCall::Close { .. } => return Ok(needs),
             HookCall::ClientConnect { .. } if self.mailbox.joins() >= max_joins => return Err(Refusal::TooManyJoins),
             // Goodbyes are always kept, so that nobody comes in while too many of them wait.
             HookCall::ClientConnect { .. } if self.mailbox.events() >= max_events => {

@@ -226,7 +226,7 @@ fn a_join_from_elsewhere_is_decided_on_though_a_crowd_of_few_addresses_waits() {
     );
     let knock = |world: &mut World, n: u8, ip: [u8; 4], token: &str| {
         let mut facts = client(world.now, &format!("c{n}-{}", ip[3]));
-        Rc::get_mut(&mut facts).unwrap().ip = ip.into();
+        Rc::get_mut(&mut facts).unwrap().connection.ip = ip.into();
         world.submit(HookCall::ClientConnect { client: facts, auth_token: token.into() });
         world.outcomes()
     };

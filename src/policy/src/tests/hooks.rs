@@ -1,6 +1,7 @@
 //! POLICY.md's table of hooks, row by row.
 
 use super::*;
+use crate::client::CloseReason;
 use crate::hook::{DENIED, NOT_DEFINED, SCRIPT_ERROR};
 
 /// Lets everybody in; a test adds the hook it is about.
@@ -16,6 +17,7 @@ fn all_calls(client: &Rc<ClientFacts>) -> Vec<HookCall> {
         HookCall::TrackUnpublished { client: client.clone(), track: track() },
         HookCall::Message { client: client.clone(), message: json!("hi") },
         HookCall::ActiveSpeakers { clients: vec![client.clone()] },
+        HookCall::Close { reason: CloseReason::Empty },
     ]
 }
 

@@ -9,23 +9,25 @@ mod faults;
 mod hooks;
 mod jwt;
 mod library;
+mod life;
 mod logs;
 mod measure;
 mod meeting;
 mod reloads;
+mod rights;
 mod runaways;
 mod sandbox;
 mod stores;
 mod waits;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::hook::{Action, ClientFacts, HookCall, Outcome, PathFigures, Presence, Traffic, Verdict};
+use super::hook::{Action, ClientFacts, HookCall, Outcome, PathFigures, Presence, Verdict};
 use super::{
     OpenError, PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings,
     Script, Ticket,
@@ -170,15 +172,9 @@ pub(super) fn room(id: &str) -> RoomId {
 }
 
 pub(super) fn client(now: Instant, id: &str) -> Rc<ClientFacts> {
-    Rc::new(ClientFacts {
-        id: ClientId::parse(id).unwrap(),
-        ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
-        metadata: json!({ "name": id }).into(),
-        since: now,
-        presence: Presence::Pending.into(),
-        tracks: Vec::new().into(),
-        traffic: Traffic::default(),
-    })
+    let (id, ip) = (ClientId::parse(id).unwrap(), Ipv4Addr::new(192, 0, 2, 7));
+    let metadata = json!({ "name": id.as_str() });
+    Rc::new(ClientFacts::new(id, ip.into(), metadata.into(), now))
 }
 
 pub(super) fn track(id: &str, owner: &str, kind: Kind) -> TrackInfo {

@@ -1,6 +1,7 @@
 //! Attempts to get out of the sandbox. Each line is an expression or a block that returns `true` when it got out.
 
 use super::*;
+use crate::tools::names::Names;
 
 const ESCAPES: &[&str] = &[
     // What is not there.
@@ -145,18 +146,44 @@ fn the_globals_are_those_of_the_allow_list() {
         ("string", "byte char find format gmatch gsub len lower match rep reverse sub upper"),
         ("table", "concat insert maxn remove sort"),
         ("coroutine", "create resume running status wrap yield"),
-        ("os", "clock date time"),
-        ("utf8", "char charpattern codepoint codes len offset"),
         ("bit", "arshift band bnot bor bswap bxor lshift rol ror rshift tobit tohex"),
-        (
-            "sfu",
-            "base64 broadcast clear client clients close config count equal flush hmac_sha256 http json jwks jwt_sign \
-             jwt_verify log_debug log_error log_info log_warn now random_bytes room_id set_audio_last_n set_interval set_timeout sha256 \
-             shared sleep store url_encode uuid webhook",
-        ),
     ] {
         assert_eq!(world.eval(&c, table), json!(expected), "{table}");
     }
+    // What is in these is made when it is asked for.
+    let names = Names::of_sandbox(Instant::now()).unwrap();
+    for (table, expected) in [
+        ("os", "clock date time"),
+        ("utf8", "char charpattern codepoint codes len offset"),
+        ("sfu.json", "decode empty_array encode null"),
+        (
+            "sfu",
+            "announce base64 broadcast clear client clients close config count equal flush hmac_sha256 http json jwks \
+             jwt_sign jwt_verify log_debug log_error log_info log_warn now random_bytes room room_id set_audio_last_n \
+             set_interval set_timeout sha256 shared sleep store url_encode uuid webhook",
+        ),
+    ] {
+        assert_eq!(names.within(table).join(" "), expected, "{table}");
+    }
+}
+
+#[test]
+fn what_is_made_when_it_is_asked_for_is_there_and_nothing_else_is() {
+    let mut world = World::new(
+        "function on_client_connect() return true end
+         function on_message(c)
+           local found = {}
+           for _, name in pairs({ 'find', 'print', 'module', 'client_kick', 'json.encode', 'nothing', '', 7, {}, true, print, c, '\\255' }) do
+             if sfu[name] ~= nil or os[name] ~= nil or c[name] ~= nil then found[#found + 1] = tostring(name) end
+           end
+           assert(sfu[nil] == nil and sfu[0/0] == nil and getmetatable(sfu) == false and not pcall(setmetatable, sfu, {}))
+           assert(sfu.json == sfu.json and sfu.json.encode == sfu.json.encode and c.kick == c.kick and rawget(sfu, 'http') == nil)
+           sfu.now, sfu.json = 5, nil
+           c:send({ found, sfu.now, sfu.json.encode(1), type(sfu.jwks), type(sfu.store.global.incr) })
+         end",
+    );
+    let c = world.join("c1");
+    assert_eq!(world.eval(&c, "x"), json!([{}, 5, "1", "function", "function"]));
 }
 
 /// `table.sort` is our own: what it makes of a list is what LuaJIT's makes of it, to the order of equal values and the

@@ -13,11 +13,12 @@ use super::mistakes::mistakes;
 use super::names::Names;
 use super::nearest::nearest;
 use crate::hook_table::{HOOKS, Hook, WhenMissing, is_hook};
+use crate::settings::EMPTY_TIMEOUT;
 use crate::tokens::{Kind, tokens};
 use crate::{LoadModule, Script, module_file};
 
-/// The global that numbers a script's state.
-const STATE_VERSION: &str = "STATE_VERSION";
+/// The globals by which a script says something about itself.
+const DECLARED: &[&str] = &["STATE_VERSION", EMPTY_TIMEOUT];
 /// Globals of plain Lua that the sandbox leaves out.
 const LEFT_OUT: &[&str] = &[
     "collectgarbage",
@@ -200,7 +201,7 @@ fn globals(report: &mut Report, uses: &[Use], names: &Names) {
 }
 
 fn assignment(name: &str, names: &Names) -> Option<String> {
-    if name == STATE_VERSION {
+    if DECLARED.contains(&name) {
         return None;
     }
     if name.starts_with("on_") {
@@ -211,11 +212,14 @@ fn assignment(name: &str, names: &Names) -> Option<String> {
     if names.is_global(name) {
         return Some(format!("'{name}' of the sandbox is replaced"));
     }
+    if let Some(meant) = nearest(name, DECLARED.iter().copied()) {
+        return Some(format!("global '{name}' is assigned, and nobody reads it: did you mean '{meant}'?"));
+    }
     Some(format!("global '{name}' is assigned: say 'local {name}'"))
 }
 
 fn reading(name: &str, names: &Names) -> Option<String> {
-    if names.is_global(name) || name == STATE_VERSION {
+    if names.is_global(name) || DECLARED.contains(&name) {
         return None;
     }
     if LEFT_OUT.contains(&name) {

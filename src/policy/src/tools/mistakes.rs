@@ -1,13 +1,15 @@
 //! Mistakes that the tokens of a script show: fields that tracks do not have, methods called with a dot, options that
-//! there are not, waits where nothing may wait, and metadata that is trusted to have a form.
+//! there are not, rights and sources that there are not, waits where nothing may wait, and metadata that is trusted to have a form.
 
 use std::collections::BTreeSet;
 
 use super::nearest::nearest;
 use crate::api::client::TRACK_FIELDS;
 use crate::api::jwt::{SIGN_OPTIONS, VERIFY_OPTIONS};
+use crate::api::rights::RIGHTS;
 use crate::hook_table::{Arguments, HOOKS, HookSpec};
 use crate::tokens::{Kind, Token, content};
+use moonring_wire::media::Source;
 
 /// Functions of `sfu` that wait, and `sfu.flush`, which has to be where a hook may wait.
 const WAITING: &[&str] = &["flush", "http", "jwks", "shared", "sleep", "store"];
@@ -35,6 +37,7 @@ pub(super) fn mistakes(tokens: &[Token<'_>], methods: &BTreeSet<String>) -> Vec<
     }
     jwt_options(tokens, "jwt_verify", VERIFY_OPTIONS, &mut found);
     jwt_options(tokens, "jwt_sign", SIGN_OPTIONS, &mut found);
+    rights(tokens, &mut found);
     metadata(tokens, &mut found);
     found
 }
@@ -188,6 +191,49 @@ fn is_option_of_last(tokens: &[Token<'_>], at: usize) -> bool {
     false
 }
 
+/// Names in the table of a `:set_rights({ … })` that are no rights, and sources that there are not.
+fn rights(tokens: &[Token<'_>], found: &mut Vec<(u32, String)>) {
+    for at in 0..tokens.len() {
+        let table = match kinds::<4>(tokens, at) {
+            [Kind::Sign(":"), Kind::Name("set_rights"), Kind::Sign("("), Kind::Sign("{")] => at + 4,
+            [Kind::Sign(":"), Kind::Name("set_rights"), Kind::Sign("{"), _] => at + 3,
+            _ => continue,
+        };
+        let (mut open, mut right) = (vec!["{"], "");
+        for at in table..tokens.len() {
+            match tokens[at].kind {
+                Kind::Sign(sign @ ("{" | "(")) => open.push(sign),
+                Kind::Sign("}" | ")") => drop(open.pop()),
+                Kind::Text(text) if open == ["{", "{"] && right == "publish" => {
+                    found.extend(source(tokens[at].line, text));
+                }
+                _ => {}
+            }
+            if open.is_empty() {
+                break;
+            }
+            let Some(key) = key_at(tokens, at).filter(|_| open == ["{"]) else { continue };
+            right = key;
+            if !RIGHTS.contains(&key) {
+                let meant = nearest(key, RIGHTS.iter().copied());
+                let meant = meant.map_or_else(String::new, |known| format!(": did you mean '{known}'?"));
+                found.push((tokens[at].line, format!("'set_rights' has no right '{key}'{meant}")));
+            }
+        }
+    }
+}
+
+fn source(line: u32, text: &str) -> Option<(u32, String)> {
+    let word = content(text)?;
+    let words = Source::ALL.map(Source::as_str);
+    if words.contains(&word) {
+        return None;
+    }
+    let meant = nearest(word, words.iter().copied());
+    let meant = meant.map_or_else(String::new, |known| format!(": did you mean '{known}'?"));
+    Some((line, format!("tracks have no source '{word}'{meant}")))
+}
+
 fn metadata(tokens: &[Token<'_>], found: &mut Vec<(u32, String)>) {
     for (at, token) in tokens.iter().enumerate() {
         let [Kind::Name("get_metadata"), Kind::Sign("("), Kind::Sign(")"), Kind::Sign("."), Kind::Name(field), next] =
@@ -231,6 +277,13 @@ mod tests {
             ("sfu.jwt_verify(t, k, { audience = 'x' })", 1, "'jwt_verify' has no option 'audience'"),
             ("sfu.jwt_verify(t, k, { ['isss'] = 'x' })", 1, "'jwt_verify' has no option 'isss': did you mean 'iss'?"),
             ("sfu.jwt_sign({ sub = 'x' }, k, { kdi = '1' })", 1, "'jwt_sign' has no option 'kdi': did you mean 'kid'?"),
+            ("c:set_rights{ publsh = false }", 1, "'set_rights' has no right 'publsh': did you mean 'publish'?"),
+            ("c:set_rights({ hidden = true }, 'x')", 1, "'set_rights' has no right 'hidden'"),
+            (
+                "c:set_rights({ message = false, publish = { 'microphone', 'scren' } })",
+                1,
+                "tracks have no source 'scren': did you mean 'screen'?",
+            ),
             (
                 "x = c:get_metadata().a.b",
                 1,
@@ -250,6 +303,7 @@ mod tests {
             "function on_init() end function on_message() sfu.sleep(1) end",
             "sfu.jwt_verify(t, k, { aud = f({ audience = 1 }), alg = 'HS256' })",
             "sfu.jwt_sign({ sub = 'x', anything = 1 }, k)",
+            "c:set_rights({ publish = x and { 'camera' } or f('y'), subscribe = false }, 'reason') c:set_rights(r) z = { hidden = 1 }",
             "x = c:get_metadata().role == 'host' y = c:get_metadata()",
         ] {
             assert_eq!(found(source), [], "{source}");

@@ -10,15 +10,14 @@ use mlua::{Table, Value};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::api;
+use crate::api::sfu::ROOM_FIELDS;
+use crate::api::{Functions, METHODS};
 use crate::host::{Host, RoomFacts};
 use crate::script::{Script, ScriptError};
 use crate::settings::PolicySettings;
 use crate::state::State;
 use moonring_wire::id::RoomId;
-
-/// The host's functions behind the methods of clients begin with this.
-const METHOD: &str = "client_";
+use moonring_wire::shared::SharedValue;
 
 /// The names of a sandbox.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +33,7 @@ pub(super) fn sandbox(now: Instant, settings: &PolicySettings) -> Result<State, 
     let room = RoomId::parse("test").map_err(|error| ScriptError::of_tool(&error))?;
     let script = Arc::new(Script::compile("tool.lua", b"return")?);
     let random = Rc::new(RefCell::new(StdRng::seed_from_u64(0)));
-    let host = Host::new(RoomFacts::new(room, now, Duration::ZERO, random), script);
+    let host = Host::new(RoomFacts::new(room, SharedValue::empty_object(), (now, Duration::ZERO), random), script);
     State::new(settings, 0, host).map_err(|failure| ScriptError::of_tool(&failure))
 }
 
@@ -50,11 +49,14 @@ impl Names {
 
     fn collect(&mut self, state: &State) -> mlua::Result<()> {
         self.walk(&state.lua.globals(), "")?;
-        let (_, functions) = api::functions(&state.lua, &state.host)?;
-        functions.for_each(|name: String, _: Value| {
-            self.methods.extend(name.strip_prefix(METHOD).map(str::to_owned));
-            Ok(())
-        })
+        for path in Functions::paths() {
+            match path.strip_prefix(METHODS) {
+                Some(method) => self.methods.insert(method.to_owned()),
+                None => self.paths.insert(path.to_owned()),
+            };
+        }
+        self.paths.extend(ROOM_FIELDS.iter().map(|field| format!("sfu.room.{field}")));
+        Ok(())
     }
 
     fn walk(&mut self, table: &Table, prefix: &str) -> mlua::Result<()> {

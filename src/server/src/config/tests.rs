@@ -42,6 +42,7 @@ fn an_error_in_the_file_names_the_file_the_line_and_the_key() {
         ("media_ports = \"9-1\"", "moonring.toml: line 1: \"9-1\" is not a range of ports"),
         ("script_config = [\"max\"]", "a setting of script_config is not <name>=<value>"),
         ("script_config = [\"a b=1\"]", "is not of letters, digits and '_'"),
+        ("script_headers = [\"x tenant\"]", "\"x tenant\" is not the name of a header"),
         ("room_scripts = [\"x=../../etc/passwd\"]", "is not a .lua file below the folder of scripts"),
         ("shards = -1", "moonring.toml: line 1: invalid value"),
         ("shards = ", "moonring.toml: line 1:"),
@@ -72,6 +73,10 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         ("tls_cert = \"a.pem\"", "tls_cert and tls_key go together"),
         ("media_ip = [\"10.0.0.1\", \"10.0.0.2\"]", "media_ip has to be one IPv4"),
         ("secret = \"\"", "secret is empty"),
+        (
+            &format!("script_headers = {:?}", vec!["x-a"; 17]),
+            "the number of script_headers is 17, it has to be 0 to 16",
+        ),
         ("srtp_profiles = []", "srtp_profiles is empty"),
     ] {
         let error = parse_file(text).unwrap().or_default().check().unwrap_err().to_string();

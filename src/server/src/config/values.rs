@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use axum::http::HeaderName;
 use clap::ValueEnum;
 use globset::Glob;
 use serde::Deserialize;
@@ -123,6 +124,32 @@ impl TryFrom<String> for ScriptSetting {
 impl fmt::Debug for ScriptSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}=...", self.name)
+    }
+}
+
+/// The name of a header of HTTP requests, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RequestHeader(pub HeaderName);
+
+impl RequestHeader {
+    /// Longest name.
+    const MAX_BYTES: usize = 64;
+}
+
+impl FromStr for RequestHeader {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fits = text.len() <= Self::MAX_BYTES;
+        let name = HeaderName::try_from(text).ok().filter(|_| fits);
+        name.map(Self).ok_or_else(|| format!("{text:?} is not the name of a header"))
+    }
+}
+
+impl TryFrom<String> for RequestHeader {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 

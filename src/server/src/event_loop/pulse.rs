@@ -42,6 +42,8 @@ const DOING: &[&str] = &[
     "an order about a policy",
     "an operator's call",
     "an operator's act",
+    "the opening of a room",
+    "the end of an empty room",
 ];
 
 /// Places in [`DOING`].
@@ -106,6 +108,8 @@ fn place_of(command: &Command) -> u8 {
         Command::Policy { .. } => 22,
         Command::Call { .. } => 23,
         Command::Act { .. } => 24,
+        Command::Open { .. } => 25,
+        Command::CloseIfEmpty { .. } => 26,
     }
 }
 
@@ -130,6 +134,6 @@ mod tests {
         let leave = Command::Leave { client: ClientId::parse("c").unwrap(), reason: String::new() };
         pulse.begin_command(&leave);
         assert_eq!(pulse.clone().doing(), "a leave");
-        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 4, "what came later stands behind");
+        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 6, "what came later stands behind");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
 use tokio::sync::watch;
 
 use super::calls::Calls;
@@ -31,6 +31,8 @@ pub(super) struct Inner {
     pub(super) services: Services,
     pub(super) reports: Reports,
     pub(super) calls: Calls,
+    /// The request headers that policies see.
+    pub(super) script_headers: Vec<HeaderName>,
     /// What the admin pages ask for; empty: nothing.
     pub(super) admin_token: OptionalSecret,
     /// The watch on the scripts folder.
@@ -100,6 +102,7 @@ impl App {
             services,
             reports: Reports::default(),
             calls: Calls::default(),
+            script_headers: config.script_headers.iter().map(|header| header.0.clone()).collect(),
             admin_token: config.admin_token.clone(),
             scripts,
             shutdown,

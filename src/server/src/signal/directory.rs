@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::inbox::{Backlog, Inbox, Outbox, inbox};
+use self::placement::Placed;
 pub(crate) use self::refusal::Refusal;
 pub(super) use self::resume::Kept;
 pub(crate) use self::resume::Resumed;
@@ -176,8 +177,12 @@ impl Directory {
             return Err(Refusal::Clients);
         }
         let made_way = state.make_way(room, origin).map_err(|()| Refusal::Joins)?;
-        let open = || door.admit(now, ip, Thing::Room);
-        let (shard, backlog) = state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, open)?;
+        let open = || door.admit(now, ip, Thing::Room).map(Some).ok_or(Refusal::Address("rooms"));
+        let Placed { shard, backlog, evicted } =
+            state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, open)?;
+        if let Some(placement) = state.rooms.get_mut(room) {
+            placement.clients += 1;
+        }
         let (outbox, events) = inbox(&backlog);
         let client = loop {
             let client = random_id();
@@ -197,6 +202,7 @@ impl Directory {
         };
         state.insert(client.clone(), route, origin);
         drop(state);
+        self.close_evicted(evicted);
         if let Some((client, route)) = made_way {
             self.turn_out(client, route, "too many people are joining at once, please try again");
         }

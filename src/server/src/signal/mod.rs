@@ -24,5 +24,6 @@ pub(crate) mod rooms;
 mod services;
 mod session;
 pub(crate) mod tls;
+mod visit;
 mod websocket;
 mod whip;

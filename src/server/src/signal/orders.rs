@@ -1,7 +1,8 @@
 //! What operators order about one room: `POST /rooms/{room}/…`.
 //!
 //! `resume` and `reload` (which drops the state of the version that runs) are answered with the room's policy afterwards,
-//! `call` with what its `on_admin` answers to the body, `kick`, `mute`, `message` and `close` with null.
+//! `call` with what its `on_admin` answers to the body, `kick`, `mute`, `message`, `attributes`, `rights` and `close` with
+//! null. `open` is about a room that is not there yet.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -14,8 +15,11 @@ use super::app::App;
 use super::directory::RoomEntry;
 use super::rooms::PolicyLine;
 use moonring_core::command::{Command, PolicyOrder};
+use moonring_policy::check_object;
+use moonring_policy::client::RightsChange;
 use moonring_policy::hook::Action;
 use moonring_wire::id::{ClientId, RoomId, TrackId};
+use moonring_wire::rights::Sources;
 
 /// What clients are told when the operator gives no reason.
 const BY_OPERATOR: &str = "By the operator";
@@ -54,6 +58,30 @@ pub(super) struct Message {
     message: Value,
     #[serde(default)]
     client: Option<ClientId>,
+}
+
+/// The body of `attributes`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Attributes {
+    client: ClientId,
+    attributes: Value,
+}
+
+/// The body of `rights`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RightsOf {
+    client: ClientId,
+    /// The sources that it may publish.
+    #[serde(default)]
+    publish: Option<Sources>,
+    #[serde(default)]
+    subscribe: Option<bool>,
+    #[serde(default)]
+    message: Option<bool>,
+    #[serde(default)]
+    reason: Option<String>,
 }
 
 fn yes() -> bool {
@@ -105,6 +133,60 @@ pub(super) async fn close(
     ask(&app, &room, &headers, |id, room| Command::Act { id, room, action }).await
 }
 
+pub(super) async fn attributes(
+    State(app): State<App>,
+    Path(room): Path<String>,
+    headers: HeaderMap,
+    Json(Attributes { client, attributes }): Json<Attributes>,
+) -> Response {
+    if let Err(why) = check_object("value of attributes", &attributes) {
+        return refused(why);
+    }
+    let action = Action::SetAttributes { client, attributes };
+    ask(&app, &room, &headers, |id, room| Command::Act { id, room, action }).await
+}
+
+pub(super) async fn rights(
+    State(app): State<App>,
+    Path(room): Path<String>,
+    headers: HeaderMap,
+    Json(body): Json<RightsOf>,
+) -> Response {
+    let change = RightsChange { publish: body.publish, subscribe: body.subscribe, message: body.message };
+    let action = Action::SetRights { client: body.client, change, reason: reason(body.reason) };
+    ask(&app, &room, &headers, |id, room| Command::Act { id, room, action }).await
+}
+
+/// Opens a room; the body is what its script finds as `sfu.room.metadata`.
+pub(super) async fn open(
+    State(app): State<App>,
+    Path(room): Path<String>,
+    headers: HeaderMap,
+    Json(metadata): Json<Value>,
+) -> Response {
+    if headers.contains_key(header::ORIGIN) {
+        return not_from_a_browser();
+    }
+    let room = match RoomId::parse(&room) {
+        Ok(room) => room,
+        Err(error) => return refused(format!("the room id {error}")),
+    };
+    if let Err(why) = check_object("metadata", &metadata) {
+        return refused(why);
+    }
+    let shard = match app.directory.open(&room) {
+        Ok(shard) => shard,
+        Err(refusal) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{refusal}\n")).into_response(),
+    };
+    let Some(handle) = app.directory.shard(shard) else { return unknown() };
+    let name = room.clone();
+    let response = app.calls.ask(handle, |id| Command::Open { id, room: name, metadata }).await;
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        app.directory.not_opened(&room, shard);
+    }
+    response
+}
+
 pub(super) async fn mute(
     State(app): State<App>,
     Path(room): Path<String>,
@@ -133,10 +215,18 @@ pub(super) async fn message(
 /// machine shows cannot order anything.
 fn room_of(app: &App, room: &str, headers: &HeaderMap) -> Result<RoomEntry, Box<Response>> {
     if headers.contains_key(header::ORIGIN) {
-        return Err(Box::new((StatusCode::FORBIDDEN, "not from a browser\n").into_response()));
+        return Err(Box::new(not_from_a_browser()));
     }
     let entry = RoomId::parse(room).ok().and_then(|room| app.directory.room(&room));
     entry.ok_or_else(|| Box::new(unknown()))
+}
+
+fn not_from_a_browser() -> Response {
+    (StatusCode::FORBIDDEN, "not from a browser\n").into_response()
+}
+
+fn refused(why: String) -> Response {
+    (StatusCode::UNPROCESSABLE_ENTITY, format!("{why}\n")).into_response()
 }
 
 fn unknown() -> Response {

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use super::directory::random_text;
+use moonring_policy::client::Via;
 use moonring_wire::id::{ClientId, RoomId};
 
 /// Characters of a resource's secret name: 190 bits.
@@ -20,6 +21,14 @@ pub(super) enum Protocol {
 }
 
 impl Protocol {
+    /// As policies know it.
+    pub(super) fn via(self) -> Via {
+        match self {
+            Self::Whip => Via::Whip,
+            Self::Whep => Via::Whep,
+        }
+    }
+
     /// As paths and scripts have it.
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -3,6 +3,7 @@
 
 mod bucket;
 mod offers;
+mod tell;
 
 use std::time::Instant;
 
@@ -12,13 +13,11 @@ use self::bucket::Bucket;
 use self::offers::{Offers, Taken};
 use super::directory::{Kept, PendingOffer};
 use crate::config::ShutdownSays;
-use moonring_core::command::{
-    ClientInfo, Command, Event, LeaveCause, OfferRequest, PublishIntent, RefusalCode, SubscribeIntent,
-};
+use moonring_core::command::{Command, Event, OfferRequest, PublishIntent, SubscribeIntent};
 use moonring_wire::id::{ClientId, RoomId};
 use moonring_wire::message::{
     ClientMessage, ErrorCode, MAX_APPLICATION_BYTES, MAX_ERRORS, MAX_MESSAGE_BYTES, MAX_METADATA_BYTES,
-    MAX_TICKET_BYTES, MAX_TOKEN_BYTES, PROTOCOL_VERSION, Participant, Publish, SectionResult, ServerMessage, Subscribe,
+    MAX_TICKET_BYTES, MAX_TOKEN_BYTES, PROTOCOL_VERSION, Publish, ServerMessage, Subscribe,
 };
 use moonring_wire::sdp;
 
@@ -212,92 +211,6 @@ impl Session {
         self.errors >= MAX_ERRORS || self.is_new()
     }
 
-    /// What the client is told of an event; `ticket` makes the one that goes with a `joined`.
-    pub(super) fn tell(&mut self, event: Event, ticket: impl FnOnce() -> String) -> Told {
-        if let Phase::Resuming { early, .. } = &mut self.phase
-            && !matches!(event, Event::Joined { .. } | Event::Left { .. })
-        {
-            early.push(event);
-            return Told::Later;
-        }
-        Told::Message(match event {
-            Event::Joined { client, clients, tracks, own } => {
-                let phase = std::mem::replace(&mut self.phase, Phase::Joined { client: client.clone() });
-                let (room, resumed) = match phase {
-                    Phase::Joining { room } => (room, false),
-                    Phase::Resuming { room, early } => {
-                        self.early = early.into_events();
-                        (room, true)
-                    }
-                    // The answer to the snapshot that an earlier connection of this stay asked for.
-                    Phase::New | Phase::Joined { .. } => return Told::Later,
-                };
-                let clients = clients.into_iter().map(participant).collect();
-                let (ticket, resume_s) = (ticket(), self.settings.resume_s);
-                let protocol = PROTOCOL_VERSION;
-                ServerMessage::Joined { client, room, clients, tracks, own, ticket, resume_s, resumed, protocol }
-            }
-            Event::Left { cause, .. } => return self.left(cause),
-            Event::Answered { request, answer, sections, .. } => {
-                let bundled = self.offers.decided(request).is_none_or(|offer| offer.bundled);
-                let sdp = if bundled { sdp::render_answer(&answer) } else { sdp::render_unbundled_answer(&answer) };
-                let sections = sections
-                    .into_iter()
-                    .map(|s| SectionResult { mid: s.mid, track: s.track, reason: s.reason })
-                    .collect();
-                ServerMessage::Answer { request, sdp, sections }
-            }
-            Event::Refused { request, code, message, .. } => {
-                if let Some(request) = request {
-                    self.offers.decided(request);
-                }
-                ServerMessage::Error { code: error_code(code), message, request }
-            }
-            Event::Connected { .. } => ServerMessage::Connected {},
-            Event::ClientJoined { other, .. } => ServerMessage::ClientJoined { participant: participant(other) },
-            Event::ClientLeft { other, .. } => ServerMessage::ClientLeft { client: other },
-            Event::TrackPublished { track, .. } => ServerMessage::TrackPublished { track },
-            Event::TrackChanged { track, .. } => ServerMessage::TrackChanged { track },
-            Event::TrackUnpublished { track, .. } => ServerMessage::TrackUnpublished { track },
-            Event::TrackPaused { track, reason, .. } => ServerMessage::TrackPaused { track, reason },
-            Event::TrackResumed { track, .. } => ServerMessage::TrackResumed { track },
-            Event::WantedLayers { track, layers, .. } => ServerMessage::WantedLayers { track, layers },
-            Event::ActiveSpeakers { speakers, .. } => ServerMessage::ActiveSpeakers { clients: speakers },
-            Event::Message { value, .. } => ServerMessage::Message { value },
-            Event::PolicyRequest { .. }
-            | Event::Called { .. }
-            | Event::Webhook { .. }
-            | Event::Report { .. }
-            | Event::Counters(_)
-            | Event::RoomClosed(_) => {
-                return Told::Close;
-            }
-        })
-    }
-
-    /// The events that waited for the snapshot; told once, after it.
-    pub(super) fn take_early(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.early)
-    }
-
-    fn left(&self, cause: LeaveCause) -> Told {
-        let reason = match cause {
-            LeaveCause::Rejected(reason) => return Told::Last(ServerMessage::Rejected { reason }),
-            LeaveCause::Left => return Told::Close,
-            LeaveCause::Kicked(reason) | LeaveCause::TransportFailed(reason) | LeaveCause::Limit(reason) => reason,
-            LeaveCause::Shutdown => return Told::Last(self.shutdown()),
-        };
-        Told::Last(self.end(reason))
-    }
-
-    /// The last message to a client, which depends on whether it was in the room.
-    pub(super) fn end(&self, reason: String) -> ServerMessage {
-        match self.phase {
-            Phase::Joined { .. } | Phase::Resuming { .. } => ServerMessage::Kicked { reason },
-            Phase::New | Phase::Joining { .. } => ServerMessage::Rejected { reason },
-        }
-    }
-
     /// The last message of a server that shuts down.
     pub(super) fn shutdown(&self) -> ServerMessage {
         match self.settings.shutdown_says {
@@ -337,16 +250,6 @@ fn command(client: ClientId, message: ClientMessage) -> Result<Command, Refused>
     })
 }
 
-fn error_code(code: RefusalCode) -> ErrorCode {
-    match code {
-        RefusalCode::BadOffer => ErrorCode::BadSdp,
-        RefusalCode::UnknownTrack => ErrorCode::UnknownTrack,
-        RefusalCode::Busy => ErrorCode::Busy,
-        RefusalCode::MessageDropped => ErrorCode::MessageDropped,
-        RefusalCode::Limit => ErrorCode::Limit,
-    }
-}
-
 impl Refused {
     pub(super) fn into_message(self) -> ServerMessage {
         let message = match self.message.char_indices().nth(MAX_ERROR_CHARACTERS) {
@@ -384,10 +287,6 @@ fn check_size(what: &str, value: &Value, most: usize) -> Result<(), Refused> {
     // A value that came from JSON always goes back to it.
     let bytes = serde_json::to_string(value).map_or(usize::MAX, |text| text.len());
     if bytes > most { Err(too_large(what, bytes, most)) } else { Ok(()) }
-}
-
-fn participant(info: ClientInfo) -> Participant {
-    Participant { client: info.client, metadata: info.metadata }
 }
 
 #[cfg(test)]

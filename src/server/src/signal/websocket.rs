@@ -1,6 +1,6 @@
 //! One task per WebSocket: moves messages between the socket and the client's shard.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,9 @@ use super::directory::{Membership, PendingOffer, Refusal, Resumed};
 use super::door::Thing;
 use super::problem::Problem;
 use super::session::{Join, Refused, Session, Step, Told, refused};
+use super::visit;
 use moonring_core::command::{Command, Event, JoinRequest};
+use moonring_policy::client::{self as policy, Via};
 use moonring_wire::message::{ErrorCode, MAX_MESSAGE_BYTES, ServerMessage};
 
 /// Longest message that is read at all: what is too long by less is answered, what is longer closes the socket.
@@ -41,6 +43,10 @@ pub(super) async fn upgrade(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let ip = app.client_ip(peer, &headers);
+    let visit = match visit::connection(&app, ip, Via::WebSocket, &headers) {
+        Ok(visit) => visit,
+        Err(problem) => return problem.into_response(),
+    };
     let (door, now) = (app.directory.door(), Instant::now());
     if let Err(seconds) = door.may_join(now, ip) {
         return Problem::too_many(Refusal::Later(seconds).to_string(), seconds).into_response();
@@ -55,7 +61,7 @@ pub(super) async fn upgrade(
     let upgrade = upgrade.max_write_buffer_size(WRITE_BYTES);
     upgrade.max_message_size(READ_BYTES).max_frame_size(READ_BYTES).on_upgrade(move |socket| async move {
         app.counters.websockets.fetch_add(1, Ordering::Relaxed);
-        let mut connection = Connection::new(socket, app, ip);
+        let mut connection = Connection::new(socket, app, visit);
         let closed = connection.run().await;
         connection.part(closed);
         connection.app.counters.websockets.fetch_sub(1, Ordering::Relaxed);
@@ -66,7 +72,8 @@ pub(super) async fn upgrade(
 struct Connection {
     socket: WebSocket,
     app: App,
-    ip: IpAddr,
+    /// The request that it has begun with.
+    visit: policy::Connection,
     session: Session,
     /// The client's place, from the join on.
     member: Option<Membership>,
@@ -91,9 +98,9 @@ enum Input {
 }
 
 impl Connection {
-    fn new(socket: WebSocket, app: App, ip: IpAddr) -> Self {
+    fn new(socket: WebSocket, app: App, visit: policy::Connection) -> Self {
         let session = Session::new(Instant::now(), app.settings.session);
-        Self { socket, app, ip, session, member: None }
+        Self { socket, app, visit, session, member: None }
     }
 
     async fn run(&mut self) -> Closed {
@@ -179,7 +186,7 @@ impl Connection {
     }
 
     async fn join(&mut self, join: Join) -> Result<(), Closed> {
-        let member = match self.app.directory.enter(&join.room, self.ip) {
+        let member = match self.app.directory.enter(&join.room, self.visit.ip) {
             Ok(member) => member,
             Err(refusal) => return self.end(refusal.to_string()).await,
         };
@@ -188,9 +195,9 @@ impl Connection {
             client: member.client.clone(),
             token: join.token,
             metadata: join.metadata,
-            ip: self.ip,
+            connection: Box::new(self.visit.clone()),
         });
-        tracing::debug!(room = %join.room, client = %member.client, ip = %self.ip, "asks to join");
+        tracing::debug!(room = %join.room, client = %member.client, ip = %self.visit.ip, "asks to join");
         let sent = member.send(command);
         self.member = Some(member);
         if let Err(full) = sent {
@@ -209,7 +216,7 @@ impl Connection {
                 return self.refuse(refused(ErrorCode::Ticket, message)).await;
             }
         };
-        tracing::debug!(room = %stay.room, client = %stay.member.client, ip = %self.ip, "resumes");
+        tracing::debug!(room = %stay.room, client = %stay.member.client, ip = %self.visit.ip, "resumes");
         self.session.resuming(stay.room, stay.kept, stay.offer);
         let member = self.member.insert(stay.member);
         for _ in 0..SNAPSHOT_ATTEMPTS {

@@ -29,6 +29,7 @@ use self::session::Created;
 use super::app::App;
 use super::problem::Problem;
 use super::resources::Protocol;
+use super::visit;
 
 /// The content type of offers and answers.
 const SDP: &str = "application/sdp";
@@ -89,7 +90,8 @@ fn create(protocol: Protocol) -> MethodRouter<App> {
             let limit = app.settings.join_timeout;
             let ip = app.client_ip(peer, &headers);
             let location = Location { path: uri.path().to_owned(), room: target.room.clone() };
-            let request = Request::read(protocol, &target, ip, &headers, request::Body { body, limit }).await?;
+            let visit = visit::connection(&app, ip, protocol.via(), &headers)?;
+            let request = Request::read(protocol, &target, visit, &headers, request::Body { body, limit }).await?;
             let created = replace::open(&app, &request).await?;
             Ok::<_, Problem>(respond(&location, created))
         },

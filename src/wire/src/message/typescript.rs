@@ -5,6 +5,7 @@ use ts_rs::{Config, TS};
 use super::{ClientMessage, ErrorCode, Participant, Publish, SectionResult, ServerMessage, Subscribe};
 use crate::id::{ClientId, Mid, RoomId, TrackId};
 use crate::media::{CodecName, Kind, PauseReason, Source, TrackInfo};
+use crate::rights::Rights;
 
 /// Longest line.
 const LINE: usize = 130;
@@ -27,6 +28,7 @@ fn protocol() -> String {
     add::<PauseReason>(&mut text);
     add::<TrackInfo>(&mut text);
     add::<Participant>(&mut text);
+    add::<Rights>(&mut text);
     add::<Publish>(&mut text);
     add::<Subscribe>(&mut text);
     add::<SectionResult>(&mut text);

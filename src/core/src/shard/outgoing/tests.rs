@@ -40,9 +40,10 @@ impl World {
         let shard = Shard::new(now, settings, PolicyEngine::new(free, 1), scripts, [7; 32]);
         let mut world = Self { shard, now, out: SendBatch::new(1 << 16, 64) };
         for name in ["ada", "bob", "eve"] {
-            let (room, client, ip) = (RoomId::parse("demo").unwrap(), id(name), [127, 0, 0, 1].into());
+            let (room, client) = (RoomId::parse("demo").unwrap(), id(name));
+            let connection = Box::new([127, 0, 0, 1].into());
             let (token, metadata) = (String::new(), Value::Null);
-            world.command(Command::Join(JoinRequest { room, client, token, metadata, ip }));
+            world.command(Command::Join(JoinRequest { room, client, token, metadata, connection }));
         }
         world
     }

@@ -33,8 +33,14 @@ impl World {
 
     fn join(&mut self, room: &str, client: &str) -> Vec<Event> {
         let (room, client) = (RoomId::parse(room).unwrap(), ClientId::parse(client).unwrap());
-        let ip = [127, 0, 0, 1].into();
-        self.command(Command::Join(JoinRequest { room, client, token: String::new(), metadata: Value::Null, ip }));
+        let connection = Box::new([127, 0, 0, 1].into());
+        self.command(Command::Join(JoinRequest {
+            room,
+            client,
+            token: String::new(),
+            metadata: Value::Null,
+            connection,
+        }));
         std::iter::from_fn(|| self.shard.poll_event()).collect()
     }
 

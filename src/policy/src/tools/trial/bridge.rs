@@ -14,16 +14,17 @@ use sha2::Sha256;
 
 use super::log::Collector;
 use super::store::Store;
-use super::world::{START, World};
+use super::world::{Opening, START, World};
 use super::{Case, Failing, HARNESS, Load, milliseconds};
 use crate::api::{refused, value_from_json};
 use crate::budget::should_stop;
+use crate::client::{Connection, Via};
 use crate::hook::PathFigures;
 use crate::output::HttpReply;
 use crate::plain::{Limits, to_json};
 use crate::script::message_of;
 use crate::{Script, module_file};
-use moonring_wire::id::{ClientId, TrackId};
+use moonring_wire::id::{ClientId, RoomId, TrackId};
 use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
 
 /// What a test may pass to a script.
@@ -91,15 +92,22 @@ impl Bridge {
     }
 
     fn of_rooms(&self, lua: &Lua, table: &Table) -> mlua::Result<()> {
-        self.add(lua, table, "open", |session, _, (name, source, config, id): (String, Value, Value, String)| {
+        self.add(lua, table, "open", |session, _, (name, source, config, id, metadata): Open| {
             let script = session.script(&name, &source)?;
+            let room = RoomId::parse(&id).map_err(|error| format!("the room id {error}"))?;
             let config = match json_of("config", &config)? {
                 Json::Object(config) => config,
                 Json::Null => serde_json::Map::new(),
                 _ => return Err("the config of a room is a table with names".into()),
             };
+            let metadata = match json_of("metadata", &metadata)? {
+                object @ Json::Object(_) => object,
+                Json::Null => json!({}),
+                _ => return Err("the metadata of a room is a table with names".into()),
+            };
             session.log.take();
-            let opened = World::open(session.now, &id, script, config, session.store.clone(), session.log.clone());
+            let opening = Opening { room, script, config, metadata };
+            let opened = World::open(session.now, opening, session.store.clone(), session.log.clone());
             let mut rooms = session.rooms.borrow_mut();
             rooms.push(opened?);
             Ok(rooms.len())
@@ -139,9 +147,10 @@ impl Bridge {
     }
 
     fn of_clients(&self, lua: &Lua, table: &Table) -> mlua::Result<()> {
-        self.add(lua, table, "connect", |session, _, (room, id, ip, token, metadata): Connect| {
-            let metadata = json_of("metadata", &metadata)?;
-            session.try_with(room, |world| Ok(world.connect(&id, &ip, token, metadata)?.0))
+        self.add(lua, table, "connect", |session, _, (room, id, connection, token, metadata): Connect| {
+            let (metadata, connection) =
+                (json_of("metadata", &metadata)?, connection_of(&json_of("connection", &connection)?)?);
+            session.try_with(room, |world| Ok(world.connect(&id, connection, token, metadata)?.0))
         })?;
         self.add(lua, table, "disconnect", |session, _, (room, id, reason): (usize, String, String)| {
             session.try_with(room, |world| world.disconnect(&id, reason))
@@ -197,7 +206,8 @@ impl Bridge {
 
 type Result6 = (String, bool, String, String, Option<String>, Option<String>);
 type Reply = (usize, u64, Option<Table>, String, f64);
-type Connect = (usize, String, String, String, Value);
+type Connect = (usize, String, Value, String, Value);
+type Open = (String, Value, Value, String, Value);
 
 impl Session {
     fn with<R>(&self, room: usize, act: impl FnOnce(&mut World) -> R) -> BridgeResult<R> {
@@ -222,6 +232,23 @@ impl Session {
 
 fn json_of(what: &str, value: &Value) -> BridgeResult<Json> {
     to_json(value, LIMITS, &mut should_stop).map_err(|error| format!("{what}: {error}"))
+}
+
+/// `{ ip =, kind =, origin =, user_agent =, headers = }`.
+fn connection_of(json: &Json) -> BridgeResult<Connection> {
+    let text = |name: &str| json[name].as_str().map(str::to_owned);
+    let (ip, kind) = (text("ip").unwrap_or_default(), text("kind").unwrap_or_else(|| "websocket".to_owned()));
+    let via = Via::ALL.into_iter().find(|via| via.as_str() == kind);
+    let headers = json["headers"].as_object().into_iter().flatten();
+    Ok(Connection {
+        ip: ip.parse().map_err(|_| format!("'{ip}' is no IP address"))?,
+        via: via.ok_or_else(|| format!("'{kind}' is no kind of connection: websocket, whip or whep"))?,
+        origin: text("origin"),
+        user_agent: text("user_agent"),
+        headers: headers
+            .filter_map(|(name, value)| Some((name.to_ascii_lowercase(), value.as_str()?.to_owned())))
+            .collect(),
+    })
 }
 
 /// `{ id =, kind =, source =, codec =, quality = or simulcast = }`.

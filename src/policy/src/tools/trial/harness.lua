@@ -87,6 +87,12 @@ function happen.gone(room, event) client_of(room, event).joined = false end
 function happen.bitrate(room, event) client_of(room, event).max_bitrate = event.n end
 function happen.layer(room, event) client_of(room, event).max_layers[event.track] = event.n end
 function happen.mute(room, event) client_of(room, event).muted[event.track] = event.muted or nil end
+function happen.attributes(room, event) client_of(room, event).attributes = event.attributes end
+function happen.rights(room, event) client_of(room, event).rights = event.rights end
+function happen.hidden(room, event) client_of(room, event).hidden = event.hidden end
+function happen.ended(room, event) client_of(room, event).ended[event.track] = event.reason end
+function happen.announce(room, event) room.announced = event.who end
+function happen.over(room, event) room.over = event.reason end
 function happen.reloaded(room, event) room.reloaded = event end
 function happen.log(room, event)
   local lines = event.level == "failure" and room.failed or room.log
@@ -121,9 +127,9 @@ end
 function test.room(script, config, options)
   local name, source = named(script)
   local id = options and options.id or "test"
-  local number = call("open", name, source, config, id)
+  local number = call("open", name, source, config, id, options and options.metadata)
   local room = setmetatable({ id = id, number = number, clients = {}, broadcasts = {}, log = {}, failed = {}, settle = {},
-    requests = {}, webhooks = {}, joined = 0, tracks = 0 }, Room)
+    requests = {}, webhooks = {}, joined = 0, tracks = 0, announced = "all" }, Room)
   rooms[#rooms + 1] = room
   pump(room)
   return room
@@ -134,8 +140,14 @@ function Room:connect(options)
   self.joined = self.joined + 1
   local id = options.id or "c" .. self.joined
   local metadata = options.metadata == nil and {} or options.metadata
-  local ticket = call("connect", self.number, id, options.ip or "192.0.2.1", options.token or "", metadata)
-  local client = setmetatable({ room = self, id = id, sent = {}, max_layers = {}, muted = {}, joined = false }, Client)
+  local connection = { ip = options.ip or "192.0.2.1", kind = options.kind, origin = options.origin,
+    user_agent = options.user_agent, headers = options.headers }
+  local ticket = call("connect", self.number, id, connection, options.token or "", metadata)
+  local client = setmetatable({ room = self, id = id, sent = {}, max_layers = {}, muted = {}, joined = false,
+    attributes = {}, hidden = false, ended = {},
+    rights = { publish = { "camera", "microphone", "screen", "screen_audio", "other" }, subscribe = true, message = true },
+  }, Client)
+  self.over = nil
   self.clients[id] = client
   self.settle[ticket] = function(outcome)
     client.allowed, client.joined = outcome.allowed, outcome.allowed

@@ -56,6 +56,49 @@ fn what_a_script_does_is_seen_by_its_test() {
         ),
         ("", "local c = room:connect() test.eq(c:message('x'), false, 'there is no on_message')"),
         (
+            "function on_message(c, m) c:set_attributes({ n = m }) c:set_hidden(false) sfu.announce('none') end",
+            "local c = room:connect() c:message(1) test.eq({ c.attributes, c.hidden, room.announced }, { { n = 1 }, false, 'none' })",
+        ),
+        (
+            "function on_message(c, m) c:set_rights(m, 'why') end",
+            "local a, b = room:connect(), room:connect() local t = a:publish{ kind = 'video' } test.ok(b:subscribe(t))
+             b:message{ subscribe = false, message = false } test.eq(b.ended, { [t.id] = 'why' })
+             test.eq({ b:subscribe(t) }, { false, 'You may not receive tracks here' })
+             test.eq({ b:message('x') }, { false, 'You may not send messages here' })
+             a:message{ publish = { 'microphone' } } test.eq(a.ended, { [t.id] = 'why' })
+             local _, ok, why = a:publish{ kind = 'video' } test.eq({ ok, why }, { false, 'You may not publish this here' })
+             test.eq({ a.rights.publish, b.rights.message }, { { 'microphone' }, false })",
+        ),
+        (
+            "function on_message(c, m) c:unpublish(m) for _, o in ipairs(sfu.clients()) do o:unsubscribe(m, 'over') end end",
+            "local a, b = room:connect(), room:connect() local t = a:publish() local u = b:publish() test.ok(b:subscribe(t))
+             test.ok(a:subscribe(u)) a:message(u.id) test.eq({ a.ended, b.ended }, { { [u.id] = 'over' }, {} })
+             a:message(t.id) test.eq(a.ended[t.id], 'The room has ended it') test.eq(b.ended, {}, 'it ended with the track')",
+        ),
+        (
+            "function on_client_connect(c) local r = c:connection() c:set_identity(r.headers['x-user']) c:set_hidden(r.kind == 'whep')
+               return r.origin == 'https://a.example', r.user_agent end
+             function on_message(c) c:send(c:identity()) end",
+            "local c = room:connect{ origin = 'https://a.example', kind = 'whep', headers = { ['X-User'] = 'ada' } } c:message(1)
+             test.eq({ c:last(), c.hidden }, { 'ada', true })
+             local _, ok, why = room:connect{ user_agent = 'curl', headers = { ['x-user'] = 'b' } } test.eq({ ok, why }, { false, 'curl' })",
+        ),
+        (
+            "local n = 0 EMPTY_TIMEOUT_S = 60 function on_client_connect(c) n = n + 1 c:send(n) return true end
+             function on_close(why) sfu.http('https://a.example/') sfu.webhook('over', why) end
+             function on_message() sfu.close() end",
+            "room:http(function() return {} end) local c = room:connect() c:disconnect() room:advance(59000)
+             c = room:connect() test.eq({ c:last(), room.over }, { 2, nil }) c:disconnect() room:advance(61000)
+             test.eq({ room.over, room.webhooks[1].data }, { 'empty', 'empty' }) test.eq({ room:call(1) }, { nil, 'there is no such room' })
+             c = room:connect() test.eq({ c:last(), room.over }, { 1, nil }) c:message(1) test.eq(room.over, 'closed')
+             test.ok(room:reload('room.lua'))",
+        ),
+        (
+            "function on_client_connect(c) c:send(sfu.room.metadata) return true end",
+            "local r = test.room('room.lua', {}, { metadata = { plan = 'gold' } }) test.eq(r:connect():last(), { plan = 'gold' })
+             test.eq(room:connect():last(), {})",
+        ),
+        (
             "function on_message(c, m) c:kick('out') end function on_client_disconnect(c, why) sfu.broadcast(why) end",
             "local a, b = room:connect(), room:connect() a:message(1)
              test.eq({ a.kicked, a.joined, b.sent[1] }, { 'out', false, 'out' }) b:disconnect('bye')

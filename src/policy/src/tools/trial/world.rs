@@ -1,22 +1,26 @@
 //! One room of a test: the real engine, and around it the little that a shard would do.
 
-use std::cell::{Cell, RefCell};
+mod acts;
+mod life;
+
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use self::acts::Asked;
+use self::life::Life;
+pub(super) use self::life::Opening;
 use super::log::Collector;
 use super::store::Store;
-use crate::hook::{Action, ClientFacts, HookCall, Outcome, PathFigures, Presence, Traffic, Verdict};
-use crate::output::{HttpReply, StoreSpace};
-use crate::{
-    PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings, Script, Ticket,
-};
-use moonring_wire::id::{ClientId, RoomId, TrackId};
+use crate::client::{ClientFacts, Connection};
+use crate::hook::{HookCall, MAY_NOT_MESSAGE, MAY_NOT_PUBLISH, MAY_NOT_SUBSCRIBE, PathFigures, Presence};
+use crate::output::HttpReply;
+use crate::{PolicyEngine, PolicyKey, PolicyReply, PolicyRequestId, Script, Ticket};
+use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::TrackInfo;
 
 /// The time of day at which every test begins, since 1970.
@@ -30,18 +34,21 @@ const MAX_OUTPUTS: usize = 100_000;
 pub(super) struct World {
     engine: PolicyEngine,
     key: PolicyKey,
-    room: RoomId,
+    opening: Opening,
     now: Instant,
     started: Instant,
     /// Until when the time is to pass.
     until: Instant,
     clients: HashMap<ClientId, Rc<ClientFacts>>,
-    /// Clients that wait for their verdict.
-    connecting: HashMap<Ticket, Rc<ClientFacts>>,
     /// HTTP replies that are on their way.
     replies: Vec<(Instant, u64, Result<HttpReply, String>)>,
-    /// Tracks that wait for their verdict.
-    asked: HashMap<Ticket, (Rc<ClientFacts>, TrackInfo)>,
+    /// What the engine is asked.
+    asked: HashMap<Ticket, Asked>,
+    /// Requests that were refused before any hook.
+    refusals: u64,
+    /// Who receives which track.
+    received: Vec<(ClientId, TrackId)>,
+    life: Life,
     happened: Vec<Value>,
     store: Rc<RefCell<Store>>,
     log: Collector,
@@ -51,32 +58,25 @@ impl World {
     /// Opens a room.
     pub(super) fn open(
         now: Instant,
-        id: &str,
-        script: Arc<Script>,
-        config: Map<String, Value>,
+        opening: Opening,
         store: Rc<RefCell<Store>>,
         log: Collector,
     ) -> Result<Self, String> {
-        // The time of a test stands still, and a share of it would be nothing; a script is never suspended.
-        let cpu_burst = Duration::from_secs(3600);
-        let budgets =
-            PolicySettings { cpu_share: 0.0, shard_share: 0.0, slice: cpu_burst, cpu_burst, ..Default::default() };
-        let settings = PolicySettings { strikes: 0, client_strikes: 0, config, ..budgets };
-        let mut engine = PolicyEngine::new(settings, SEED);
-        engine.set_clock(now, START);
-        let room = RoomId::parse(id).map_err(|error| format!("the room id {error}"))?;
-        let key = engine.open_room(now, &room, Ok(script)).map_err(|error| error.reason())?;
+        let mut engine = opening.engine(now);
+        let key = opening.open(&mut engine, now)?;
         Ok(Self {
             engine,
             key,
-            room,
+            opening,
             now,
             started: now,
             until: now,
             clients: HashMap::new(),
-            connecting: HashMap::new(),
             replies: Vec::new(),
             asked: HashMap::new(),
+            refusals: 0,
+            received: Vec::new(),
+            life: Life::default(),
             happened: Vec::new(),
             store,
             log,
@@ -84,26 +84,22 @@ impl World {
     }
 
     /// Somebody new.
-    pub(super) fn connect(&mut self, id: &str, ip: &str, token: String, metadata: Value) -> Result<Ticket, String> {
+    pub(super) fn connect(
+        &mut self,
+        id: &str,
+        connection: Connection,
+        token: String,
+        metadata: Value,
+    ) -> Result<Ticket, String> {
         let id = ClientId::parse(id).map_err(|error| format!("the client id {error}"))?;
-        let ip: IpAddr = ip.parse().map_err(|_| format!("'{ip}' is no IP address"))?;
         if self.clients.get(&id).is_some_and(|client| client.presence.get() != Presence::Gone) {
             return Err(format!("there is a client '{id}' already"));
         }
-        let facts = ClientFacts {
-            id: id.clone(),
-            ip,
-            metadata: metadata.into(),
-            since: self.now,
-            presence: Cell::new(Presence::Pending),
-            tracks: RefCell::default(),
-            traffic: Traffic::default(),
-        };
-        let client = Rc::new(facts);
+        self.open_again()?;
+        let client = Rc::new(ClientFacts::new(id.clone(), connection, metadata.into(), self.now));
         self.clients.insert(id, client.clone());
-        let ticket = self.submit(HookCall::ClientConnect { client: client.clone(), auth_token: token });
-        self.connecting.insert(ticket, client);
-        Ok(ticket)
+        let call = HookCall::ClientConnect { client: client.clone(), auth_token: token };
+        Ok(self.submit_as(Asked::Connect(client), call))
     }
 
     /// Somebody leaves.
@@ -116,36 +112,45 @@ impl World {
     /// Somebody asks to publish.
     pub(super) fn publish(&mut self, id: &str, track: TrackInfo) -> Result<Ticket, String> {
         let client = self.member(id)?;
-        let ticket = self.submit(HookCall::PublishRequest { client: client.clone(), track: track.clone() });
-        self.asked.insert(ticket, (client, track));
-        Ok(ticket)
+        if !client.rights.get().publish.has(track.source) {
+            return Ok(self.refuse(MAY_NOT_PUBLISH));
+        }
+        let call = HookCall::PublishRequest { client: client.clone(), track: track.clone() };
+        Ok(self.submit_as(Asked::Publish(client, track), call))
     }
 
     /// Somebody stops publishing.
     pub(super) fn unpublish(&mut self, id: &str, track: &str) -> Result<(), String> {
         let client = self.member(id)?;
-        let at = client.tracks.borrow().iter().position(|one| one.id.as_str() == track);
-        let at = at.ok_or_else(|| format!("client '{id}' does not publish a track '{track}'"))?;
-        let track = client.tracks.borrow_mut().remove(at);
-        self.submit(HookCall::TrackUnpublished { client, track });
-        Ok(())
+        let is_ended = TrackId::parse(track).is_ok_and(|track| self.remove_track(&client, &track));
+        if is_ended { Ok(()) } else { Err(format!("client '{id}' does not publish a track '{track}'")) }
     }
 
     /// Somebody asks to receive.
     pub(super) fn subscribe(&mut self, id: &str, track: &str) -> Result<Ticket, String> {
         let client = self.member(id)?;
         let track = self.track(track).ok_or_else(|| format!("nobody publishes a track '{track}'"))?;
-        Ok(self.submit(HookCall::SubscribeRequest { client, track }))
+        if !client.rights.get().subscribe {
+            return Ok(self.refuse(MAY_NOT_SUBSCRIBE));
+        }
+        let call = HookCall::SubscribeRequest { client: client.clone(), track: track.clone() };
+        Ok(self.submit_as(Asked::Subscribe(client, track), call))
     }
 
     /// Somebody says something to the room.
     pub(super) fn message(&mut self, id: &str, message: Value) -> Result<Ticket, String> {
         let client = self.member(id)?;
+        if !client.rights.get().message {
+            return Ok(self.refuse(MAY_NOT_MESSAGE));
+        }
         Ok(self.submit(HookCall::Message { client, message }))
     }
 
     /// An operator's program calls.
     pub(super) fn call(&mut self, request: Value) -> Ticket {
+        if self.life.is_over {
+            return self.refuse("there is no such room");
+        }
         self.submit(HookCall::Admin { request })
     }
 
@@ -175,6 +180,10 @@ impl World {
 
     /// Replaces the script.
     pub(super) fn reload(&mut self, script: Arc<Script>, drops_state: bool) {
+        self.opening.script = script.clone();
+        if self.life.is_over {
+            return self.happened.push(json!({ "op": "reloaded", "ok": true, "text": "" }));
+        }
         if drops_state {
             self.engine.reload_without_state(self.now, self.key, script);
         } else {
@@ -199,7 +208,8 @@ impl World {
     /// Goes to the next moment at which something is due. False at the end of the time that passes.
     pub(super) fn step(&mut self) -> bool {
         let arrives = self.replies.first().map(|(at, ..)| *at).filter(|at| *at <= self.until);
-        let due = self.engine.poll_timeout().filter(|due| *due <= self.until);
+        let kept = self.life.kept_until.filter(|until| *until > self.now);
+        let due = self.engine.poll_timeout().into_iter().chain(kept).min().filter(|due| *due <= self.until);
         if let Some(at) = arrives.filter(|at| due.is_none_or(|due| *at <= due)) {
             let (_, request, reply) = self.replies.remove(0);
             self.now = self.now.max(at);
@@ -226,128 +236,7 @@ impl World {
 
     /// The script's own counters.
     pub(super) fn counter(&self, name: &str) -> f64 {
-        let status = self.engine.room_status(self.key);
-        let counters = status.map(|status| status.counters).unwrap_or_default();
-        counters.into_iter().find(|(known, _)| known == name).map_or(0.0, |(_, sum)| sum)
-    }
-
-    /// What happened since the last time.
-    pub(super) fn drain(&mut self) -> Vec<Value> {
-        for _ in 0..MAX_OUTPUTS {
-            let Some(output) = self.engine.poll_output() else { break };
-            self.happen(output);
-        }
-        for line in self.log.take() {
-            self.happened.push(json!({ "op": "log", "level": line.level, "text": line.message, "hook": line.hook }));
-        }
-        std::mem::take(&mut self.happened)
-    }
-
-    fn submit(&mut self, call: HookCall) -> Ticket {
-        self.engine.submit(self.now, self.key, call)
-    }
-
-    fn happen(&mut self, output: PolicyOutput) {
-        match output {
-            PolicyOutput::Outcome { ticket, outcome, .. } => self.decided(ticket, outcome),
-            PolicyOutput::Actions { actions, .. } => actions.into_iter().for_each(|action| self.act(action)),
-            PolicyOutput::Request { id, request: PolicyRequest::Shared(request), .. } => {
-                let answer = self.store.borrow_mut().serve(self.now, request);
-                self.engine.resume(self.now, id, PolicyReply::Shared(answer));
-            }
-            PolicyOutput::Request { id, request: PolicyRequest::Store(space, mut request), .. } => {
-                // No key of the shared store begins so: it would not be text.
-                let prefix = match space {
-                    StoreSpace::Room { script } => format!("\0{script}\0{}\0", self.room),
-                    StoreSpace::Global => "\0".to_owned(),
-                };
-                request.key_mut().insert_str(0, &prefix);
-                let answer = self.store.borrow_mut().serve(self.now, request);
-                self.engine.resume(self.now, id, PolicyReply::Shared(answer));
-            }
-            PolicyOutput::Request { id, request: PolicyRequest::Http(http), .. } => {
-                let headers: Map<_, _> = http.headers.into_iter().map(|(name, value)| (name, json!(value))).collect();
-                self.happened.push(json!({ "op": "http", "id": id.0, "request": {
-                    "method": http.method, "url": http.url, "headers": headers,
-                    "body": String::from_utf8_lossy(&http.body), "timeout": http.timeout.as_millis() as u64 } }));
-            }
-            PolicyOutput::Reloaded { result, .. } => {
-                let error = result.err().map(|error| error.to_string());
-                self.happened
-                    .push(json!({ "op": "reloaded", "ok": error.is_none(), "text": error.unwrap_or_default() }));
-            }
-        }
-    }
-
-    fn decided(&mut self, ticket: Ticket, outcome: Outcome) {
-        let (allowed, reason) = match outcome.verdict {
-            Verdict::Allow => (true, String::new()),
-            Verdict::Reject(reason) => (false, reason),
-        };
-        if let Some(client) = self.connecting.remove(&ticket)
-            && client.presence.get() == Presence::Admitted
-        {
-            client.presence.set(Presence::Joined);
-        }
-        self.happened.push(json!({ "op": "outcome", "ticket": ticket.0, "allowed": allowed, "reason": reason,
-            "failed": outcome.failed, "missing": outcome.missing, "refused": outcome.refused, "answer": outcome.answer }));
-        if let Some((client, track)) = self.asked.remove(&ticket)
-            && allowed
-        {
-            client.tracks.borrow_mut().push(track.clone());
-            self.submit(HookCall::TrackPublished { client, track });
-        }
-        outcome.actions.into_iter().for_each(|action| self.act(action));
-    }
-
-    fn act(&mut self, action: Action) {
-        let happened = match action {
-            Action::Kick { client, reason } => {
-                let Ok(facts) = self.member(client.as_str()) else { return };
-                self.remove(&facts, reason.clone());
-                json!({ "op": "kick", "client": client.as_str(), "reason": reason })
-            }
-            Action::CloseRoom { reason } => {
-                let everybody: Vec<_> = self.clients.values().cloned().collect();
-                for client in everybody.iter().filter(|client| client.presence.get() != Presence::Gone) {
-                    self.remove(client, reason.clone());
-                    let id = client.id.as_str();
-                    self.happened.push(json!({ "op": "kick", "client": id, "reason": reason }));
-                }
-                json!({ "op": "close", "reason": reason })
-            }
-            Action::Webhook { event, data } => json!({ "op": "webhook", "event": event, "data": data }),
-            Action::Send { client, value } => json!({ "op": "send", "client": client.as_str(), "value": value }),
-            Action::Broadcast { value, except } => {
-                let others = self.clients.values().filter(|client| client.presence.get() == Presence::Joined);
-                let to: Vec<_> = others.filter(|c| Some(&c.id) != except.as_ref()).map(|c| c.id.as_str()).collect();
-                let except = except.as_ref().map_or("", |id| id.as_str());
-                json!({ "op": "broadcast", "value": value, "except": except, "to": to })
-            }
-            Action::SetMaxBitrate { client, bps } => with_number("bitrate", &client, None, bps),
-            Action::SetMaxLayer { client, track, layer } => {
-                with_number("layer", &client, Some(&track), layer.map(u64::from))
-            }
-            Action::SetAudioLastN { n: Some(n) } => json!({ "op": "audio_last_n", "n": n }),
-            Action::SetAudioLastN { n: None } => json!({ "op": "audio_last_n" }),
-            Action::SetMuted { client, track, muted } => {
-                let Ok(facts) = self.member(client.as_str()) else { return };
-                facts.tracks.borrow_mut().iter_mut().filter(|one| one.id == track).for_each(|one| one.muted = muted);
-                json!({ "op": "mute", "client": client.as_str(), "track": track.as_str(), "muted": muted })
-            }
-        };
-        self.happened.push(happened);
-    }
-
-    /// As a shard does it: the tracks go first.
-    fn remove(&mut self, client: &Rc<ClientFacts>, reason: String) {
-        let tracks = client.tracks.take();
-        for track in tracks {
-            self.submit(HookCall::TrackUnpublished { client: client.clone(), track });
-        }
-        client.presence.set(Presence::Gone);
-        self.happened.push(json!({ "op": "gone", "client": client.id.as_str() }));
-        self.submit(HookCall::ClientDisconnect { client: client.clone(), reason });
+        self.engine.script_counters().find(|(known, _)| *known == name).map_or(0.0, |(_, sum)| sum)
     }
 
     fn client(&self, id: &str) -> Result<Rc<ClientFacts>, String> {
@@ -367,15 +256,4 @@ impl World {
         let tracks = |client: &Rc<ClientFacts>| client.tracks.borrow().iter().find(|t| t.id.as_str() == id).cloned();
         self.clients.values().find_map(tracks)
     }
-}
-
-fn with_number(op: &str, client: &ClientId, track: Option<&TrackId>, n: Option<u64>) -> Value {
-    let mut happened = json!({ "op": op, "client": client.as_str() });
-    if let Some(track) = track {
-        happened["track"] = json!(track.as_str());
-    }
-    if let Some(n) = n {
-        happened["n"] = json!(n);
-    }
-    happened
 }

@@ -2,31 +2,69 @@
 
 use super::inbox::Backlog;
 use super::waiting::Waiting;
-use super::{Bounds, Membership, Permit, Placement, Refusal, Route, State};
+use super::{Bounds, Directory, Membership, Permit, Placement, Refusal, Route, State};
 use crate::signal::door::Origin;
+use moonring_core::command::Command;
 use moonring_wire::id::{ClientId, RoomId};
 
+/// Where a room is.
+pub(super) struct Placed {
+    pub(super) shard: usize,
+    /// What waits for its clients.
+    pub(super) backlog: Backlog,
+    /// A room without clients that has made way for it, and its shard.
+    pub(super) evicted: Option<(RoomId, usize)>,
+}
+
+impl Directory {
+    /// Finds or places a room that an operator opens; its shard.
+    pub(in crate::signal) fn open(&self, room: &RoomId) -> Result<usize, Refusal> {
+        let mut state = self.state();
+        let placed = state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, || Ok(None))?;
+        state.room_lives(room);
+        drop(state);
+        self.close_evicted(placed.evicted);
+        Ok(placed.shard)
+    }
+
+    /// A room that nobody is in has made way. A full queue leaves it to its time.
+    pub(super) fn close_evicted(&self, evicted: Option<(RoomId, usize)>) {
+        if let Some((room, shard)) = evicted
+            && let Some(handle) = self.0.shards.get(shard)
+        {
+            let _ = handle.send(Command::CloseIfEmpty { room });
+        }
+    }
+
+    /// A room that an operator wanted to open is not there: its shard did not hear of it.
+    pub(in crate::signal) fn not_opened(&self, room: &RoomId, shard: usize) {
+        self.state().room_closed(room, shard);
+    }
+}
+
 impl State {
-    /// The shard of a room, and what waits for its clients: where it is, else the shard with the fewest clients, then
-    /// the fewest rooms.
-    /// A new room has to be admitted by `open`. Rooms that nobody was admitted to do not count: there are at most as many as
-    /// joins that wait.
+    /// Where a room is, else the shard with the fewest clients, then the fewest rooms. A new room has to be admitted by
+    /// `open`: with a permit of the address that opens it, or with none when an operator does.
+    /// Rooms that nobody was admitted to do not count: there are at most as many as joins that wait.
     pub(super) fn place(
         &mut self,
         room: &RoomId,
         shards: usize,
         rooms_max: usize,
-        open: impl FnOnce() -> Option<Permit>,
-    ) -> Result<(usize, Backlog), Refusal> {
-        if let Some(placement) = self.rooms.get_mut(room) {
-            placement.clients += 1;
-            return Ok((placement.shard, placement.backlog.clone()));
+        open: impl FnOnce() -> Result<Option<Permit>, Refusal>,
+    ) -> Result<Placed, Refusal> {
+        if let Some(placement) = self.rooms.get(room) {
+            return Ok(Placed { shard: placement.shard, backlog: placement.backlog.clone(), evicted: None });
         }
-        let permit = open().ok_or(Refusal::Address("rooms"))?;
+        let permit = open()?;
+        let mut evicted = None;
         if self.rooms_lived >= rooms_max {
             // A room without clients is about to be closed, or is kept by its script: it makes way.
-            let empty = self.rooms.iter().find(|(_, p)| p.clients == 0 && p.lived).map(|(room, _)| room.clone());
-            self.forget_room(&empty.ok_or(Refusal::Rooms)?);
+            let empty =
+                self.rooms.iter().find(|(_, p)| p.clients == 0 && p.lived).map(|(room, p)| (room.clone(), p.shard));
+            let (room, shard) = empty.ok_or(Refusal::Rooms)?;
+            self.forget_room(&room);
+            evicted = Some((room, shard));
         }
         let mut load = vec![(0_usize, 0_usize); shards];
         for placement in self.rooms.values() {
@@ -37,9 +75,16 @@ impl State {
         let backlog = Backlog::default();
         let (waiting, backlog_of_room) = (Waiting::default(), backlog.clone());
         let placement =
-            Placement { shard, clients: 1, waiting, lived: false, backlog: backlog_of_room, _permit: Some(permit) };
+            Placement { shard, clients: 0, waiting, lived: false, backlog: backlog_of_room, _permit: permit };
         self.rooms.insert(room.clone(), placement);
-        Ok((shard, backlog))
+        Ok(Placed { shard, backlog, evicted })
+    }
+
+    /// The room counts from now on, although nobody may be in it.
+    fn room_lives(&mut self, room: &RoomId) {
+        if let Some(placement) = self.rooms.get_mut(room) {
+            self.rooms_lived += usize::from(!std::mem::replace(&mut placement.lived, true));
+        }
     }
 
     pub(super) fn remove(&mut self, client: &ClientId) -> Option<Route> {
@@ -62,7 +107,7 @@ impl State {
         self.clients.len().saturating_sub(self.waiting.len())
     }
 
-    /// Takes in a client whose join is about to ask for its verdict; [`State::place`] has counted it.
+    /// Takes in a client whose join is about to ask for its verdict; [`Directory::enter`] has counted it.
     pub(super) fn insert(&mut self, client: ClientId, route: Route, origin: Origin) {
         self.waiting.insert(origin, client.clone());
         if let Some(placement) = self.rooms.get_mut(&route.room) {

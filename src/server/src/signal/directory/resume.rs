@@ -116,6 +116,8 @@ impl Kept {
             Event::Joined { .. }
             | Event::ClientJoined { .. }
             | Event::ClientLeft { .. }
+            | Event::ClientChanged { .. }
+            | Event::Rights { .. }
             | Event::TrackPublished { .. }
             | Event::TrackChanged { .. }
             | Event::TrackUnpublished { .. }

@@ -41,7 +41,8 @@ fn admitted(directory: &Directory, name: &str) -> Membership {
 }
 
 fn joined(client: &ClientId) -> Event {
-    Event::Joined { client: client.clone(), clients: vec![], tracks: vec![], own: vec![] }
+    let (clients, tracks, own, attributes) = (vec![], vec![], vec![], serde_json::json!({}).into());
+    Event::Joined { client: client.clone(), clients, tracks, own, attributes, rights: Default::default() }
 }
 
 fn address(n: usize) -> IpAddr {
@@ -103,7 +104,7 @@ fn a_join_that_a_full_shard_did_not_take_needs_no_goodbye() {
             client: member.client.clone(),
             token: String::new(),
             metadata: serde_json::Value::Null,
-            ip: LOOPBACK,
+            connection: Box::new(LOOPBACK.into()),
         })
     };
     let members = [(); 2].map(|()| directory.enter(&room("a"), LOOPBACK).unwrap());
@@ -138,6 +139,31 @@ fn a_closed_room_is_forgotten_unless_somebody_is_on_the_way_there() {
     assert_eq!(placements(&directory), [("a".to_owned(), 0, 0)]);
     directory.route(0, Event::RoomClosed(room("a")));
     assert_eq!(placements(&directory), []);
+}
+
+#[test]
+fn a_room_without_clients_makes_way_and_its_shard_is_told() {
+    let (directory, receivers) = directory(1, 9, BOUNDS);
+    let _members = ["a", "b"].map(|r| admitted(&directory, r));
+    assert_eq!(directory.open(&room("kept")).unwrap(), 0);
+    assert_eq!(directory.open(&room("kept")).unwrap(), 0);
+    assert_eq!(placements(&directory)[2], ("kept".to_owned(), 0, 0));
+    let _third = admitted(&directory, "c");
+    let told: Vec<Command> = receivers[0].try_iter().collect();
+    assert!(matches!(&told[..], [Command::CloseIfEmpty { room }] if room.as_str() == "kept"), "{told:?}");
+    assert_eq!(directory.open(&room("kept")), Err(Refusal::Rooms));
+    assert_eq!(placements(&directory).len(), 3);
+}
+
+#[test]
+fn a_room_that_its_shard_did_not_open_is_forgotten() {
+    let (directory, _receivers) = directory(1, 9, BOUNDS);
+    let shard = directory.open(&room("a")).unwrap();
+    directory.not_opened(&room("a"), shard);
+    assert_eq!(placements(&directory), []);
+    let _member = directory.enter(&room("b"), LOOPBACK).unwrap();
+    directory.not_opened(&room("b"), shard);
+    assert_eq!(placements(&directory), [("b".to_owned(), 0, 1)], "somebody is on the way there");
 }
 
 #[test]

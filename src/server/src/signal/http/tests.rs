@@ -17,8 +17,11 @@ use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
 use moonring_wire::negotiate::SectionOutcome;
 use moonring_wire::negotiate::*;
+use moonring_wire::rights::Rights;
+use moonring_wire::shared::SharedValue;
 
 mod resume;
+mod visits;
 mod whip;
 
 const OFFER: &str = include_str!("../../../../wire/src/sdp/fixtures/ffmpeg_whip.sdp");
@@ -51,9 +54,10 @@ fn fake_shard(commands: Receiver<Command>, events: EventSender, told: mpsc::Unbo
                 }
                 token => {
                     seat = if token == "yes" { seat } else { Some((client.clone(), token == "dead")) };
-                    let ada =
-                        ClientInfo { client: ClientId::parse("ada").unwrap(), metadata: json!({"name": "Ada"}).into() };
-                    send(Event::Joined { client, clients: vec![ada], tracks: vec![track("t0")], own: vec![] })
+                    let (ada, metadata) = (ClientId::parse("ada").unwrap(), json!({"name": "Ada"}).into());
+                    let attributes = json!({"role": "host"}).into();
+                    let ada = ClientInfo { client: ada, metadata, attributes };
+                    send(joined(client, vec![ada], vec![track("t0")], vec![]))
                 }
             },
             Command::Offer(OfferRequest { client, request, offer, publish, subscribe }) => {
@@ -61,9 +65,7 @@ fn fake_shard(commands: Receiver<Command>, events: EventSender, told: mpsc::Unbo
                 let sections = mids.map(|mid| SectionOutcome { mid, track: Some(track("t1")), reason: None }).collect();
                 send(Event::Answered { client, request, answer: Box::new(answer(&offer)), sections })
             }
-            Command::Snapshot { client } => {
-                send(Event::Joined { client, clients: vec![], tracks: vec![], own: vec![track("t1")] })
-            }
+            Command::Snapshot { client } => send(joined(client, vec![], vec![], vec![track("t1")])),
             Command::Message { client, value } if value == json!("kick me") => {
                 send(Event::Left { client, cause: LeaveCause::Kicked("As you wish".into()) })
             }
@@ -89,9 +91,16 @@ fn fake_shard(commands: Receiver<Command>, events: EventSender, told: mpsc::Unbo
     }
 }
 
+fn joined(client: ClientId, clients: Vec<ClientInfo>, tracks: Vec<TrackInfo>, own: Vec<TrackInfo>) -> Event {
+    Event::Joined { client, clients, tracks, own, attributes: SharedValue::empty_object(), rights: Rights::default() }
+}
+
 fn note(command: &Command) -> String {
     match command {
-        Command::Join(JoinRequest { room, token, metadata, ip, .. }) => format!("join {room} {token} {metadata} {ip}"),
+        Command::Join(JoinRequest { room, token, metadata, connection, .. }) => {
+            let seen = if connection.origin.is_some() { format!(" {connection:?}") } else { String::new() };
+            format!("join {room} {token} {metadata} {}{seen}", connection.ip)
+        }
         Command::Offer(OfferRequest { publish, subscribe, .. }) => {
             format!("offer {} {}", publish.len(), subscribe.len())
         }
@@ -205,7 +214,10 @@ async fn a_websocket_client_joins_offers_talks_and_leaves() {
     let mut socket = world.socket().await;
     let joined = socket.join("yes").await;
     assert_eq!(joined["type"], "joined");
-    assert_eq!(joined["clients"], json!([{"client": "ada", "metadata": {"name": "Ada"}}]));
+    let ada = json!({"client": "ada", "metadata": {"name": "Ada"}, "attributes": {"role": "host"}});
+    assert_eq!(joined["clients"], json!([ada]));
+    let sources = ["camera", "microphone", "screen", "screen_audio", "other"];
+    assert_eq!(joined["rights"], json!({"publish": sources, "subscribe": true, "message": true}));
     assert_eq!(joined["tracks"][0]["id"], "t0");
     assert_eq!(joined["client"].as_str().unwrap().len(), 16);
     assert_eq!(world.told().await, "join demo yes 7 127.0.0.1");

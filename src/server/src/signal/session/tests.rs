@@ -1,11 +1,12 @@
 use std::time::Duration;
 
-use moonring_core::command::OfferRequest;
+use moonring_core::command::{LeaveCause, OfferRequest, RefusalCode};
 use serde_json::json;
 
 use super::*;
 use moonring_wire::id::{Mid, TrackId};
 use moonring_wire::media::Source;
+use moonring_wire::rights::Rights;
 
 const OFFER: &str = include_str!("../../../../wire/src/sdp/fixtures/ffmpeg_whip.sdp");
 
@@ -21,7 +22,8 @@ fn client() -> ClientId {
 }
 
 fn snapshot() -> Event {
-    Event::Joined { client: client(), clients: vec![], tracks: vec![], own: vec![] }
+    let (clients, tracks, own, attributes) = (vec![], vec![], vec![], json!({ "role": "guest" }).into());
+    Event::Joined { client: client(), clients, tracks, own, attributes, rights: Rights::default() }
 }
 
 fn tell(session: &mut Session, event: Event) -> Told {

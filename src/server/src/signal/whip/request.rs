@@ -1,6 +1,5 @@
 //! A request for a session, read and checked.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::to_bytes;
@@ -12,6 +11,7 @@ use super::{SDP, Target};
 use crate::signal::problem::Problem;
 use crate::signal::resources::{Protocol, TokenDigest};
 use moonring_core::command::{PublishIntent, SubscribeIntent};
+use moonring_policy::client::Connection;
 use moonring_wire::id::RoomId;
 use moonring_wire::media::{Kind, Source, TrackInfo};
 use moonring_wire::message::{MAX_MESSAGE_BYTES, MAX_TOKEN_BYTES};
@@ -26,7 +26,8 @@ pub(super) struct Request {
     /// The track or client to receive; `None` leaves the choice to the server.
     pub(super) selector: Option<String>,
     pub(super) token: Option<String>,
-    pub(super) ip: IpAddr,
+    /// What policies see of it.
+    pub(super) visit: Connection,
     pub(super) offer: Offer,
     /// Whether the offer's sections share one transport, which the answer then has to say.
     pub(super) bundled: bool,
@@ -42,7 +43,7 @@ impl Request {
     pub(super) async fn read(
         protocol: Protocol,
         target: &Target,
-        ip: IpAddr,
+        visit: Connection,
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Self, Problem> {
@@ -58,7 +59,7 @@ impl Request {
         let text = std::str::from_utf8(&bytes).map_err(|error| bad(error.to_string()))?;
         let offer = sdp::parse_offer(text).map_err(|error| bad(error.to_string()))?;
         let (bundled, selector) = (sdp::has_bundle(text), target.resource.clone());
-        let request = Self { protocol, room, selector, token, ip, offer, bundled };
+        let request = Self { protocol, room, selector, token, visit, offer, bundled };
         if request.used_sections().next().is_none() {
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, nothing_to_do(protocol)));
         }

@@ -56,10 +56,11 @@ struct Chosen {
 
 /// Joins the room and has the offer answered.
 pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Problem> {
-    let member = app.directory.enter(&request.room, request.ip).map_err(|refusal| match refusal.retry_after() {
-        Some(seconds) => Problem::too_many(refusal.to_string(), seconds),
-        None => Problem::unavailable(refusal.to_string()),
-    })?;
+    let member =
+        app.directory.enter(&request.room, request.visit.ip).map_err(|refusal| match refusal.retry_after() {
+            Some(seconds) => Problem::too_many(refusal.to_string(), seconds),
+            None => Problem::unavailable(refusal.to_string()),
+        })?;
     let with_token = request.token.is_some();
     let mut pending = Pending { app, member, with_token };
     let client = pending.member.client.clone();
@@ -68,7 +69,7 @@ pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Proble
         client: client.clone(),
         token: request.token.clone().unwrap_or_default(),
         metadata: json!({ "via": request.protocol.name() }),
-        ip: request.ip,
+        connection: Box::new(request.visit.clone()),
     }))?;
     let tracks = pending.joined().await?;
     let subscribe = request.subscribe(&tracks)?;
@@ -226,7 +227,8 @@ mod tests {
         let intent = |id| SubscribeIntent { mid: Mid::parse("0").unwrap(), track: Some(track(id)) };
         let mut chosen = Chosen::new(&[intent("t1"), intent("t2")]);
         for (ended, ends) in [("t1", false), ("t3", false), ("t2", true)] {
-            chosen.take(&Event::TrackUnpublished { client: ClientId::parse("me").unwrap(), track: track(ended) });
+            let (client, track) = (ClientId::parse("me").unwrap(), track(ended));
+            chosen.take(&Event::TrackUnpublished { client, track, reason: None });
             assert_eq!(chosen.ends_at.is_some(), ends, "{ended}");
         }
     }

@@ -49,6 +49,49 @@ async fn operators_call_a_rooms_policy_and_act_in_the_room() {
 }
 
 #[tokio::test]
+async fn operators_open_rooms_and_say_what_clients_are_and_may_do() {
+    let world = World::new().await;
+    world.write(&format!("{SCRIPT}\nfunction on_admin(request) return sfu.room.metadata end"));
+    operator::reload(world.admin).await.unwrap();
+    let act = async |room: &str, verb: &str, body: Value| {
+        operator::act(world.admin, room, verb, &body).await.map_err(|error| error.to_string())
+    };
+    assert_eq!(act("demo", "open", json!({ "plan": "gold" })).await.unwrap(), "");
+    assert_eq!(act("demo", "call", json!(1)).await.unwrap(), "{\"plan\":\"gold\"}\n");
+    let (told, mut ada) = world.join("demo", &format!("http://{}/yes", world.service)).await;
+    let ada_id = told["client"].as_str().unwrap().to_owned();
+    let attributes = json!({ "client": ada_id, "attributes": { "role": "host" } });
+    assert_eq!(act("demo", "attributes", attributes).await.unwrap(), "");
+    told_by(&mut ada, |told| told["type"] == "client_changed" && told["attributes"]["role"] == "host").await;
+    let rights = json!({ "client": ada_id, "publish": ["screen"], "message": false, "reason": "Be quiet" });
+    assert_eq!(act("demo", "rights", rights).await.unwrap(), "");
+    let expected = json!({ "type": "rights", "publish": ["screen"], "subscribe": true, "message": false });
+    told_by(&mut ada, |told| *told == expected).await;
+    let deep = (0..9).fold(json!({}), |inner, _| json!({ "a": inner }));
+    for (room, verb, body, words) in [
+        ("demo", "open", json!({}), "422 Unprocessable Entity: the room is open already"),
+        ("other", "open", json!([1]), "422 Unprocessable Entity: the metadata must be an object"),
+        ("other", "open", json!({ "a": "x".repeat(17_000) }), "the metadata may have 16384 bytes, not 17008"),
+        ("other", "open", deep, "the metadata is nested more than 8 levels deep"),
+        (
+            "demo",
+            "attributes",
+            json!({ "client": ada_id, "attributes": 7 }),
+            "the value of attributes must be an object",
+        ),
+        ("demo", "attributes", json!({ "client": "nobody", "attributes": {} }), "there is no such client or track"),
+        ("demo", "rights", json!({ "client": ada_id, "publish": ["camra"] }), "unknown variant `camra`"),
+        ("demo", "rights", json!({ "client": ada_id, "hidden": true }), "unknown field `hidden`"),
+        ("nowhere", "rights", json!({ "client": ada_id }), "404 Not Found: there is no such room"),
+    ] {
+        let error = act(room, verb, body).await.unwrap_err();
+        assert!(error.contains(words), "{verb}: {error}");
+    }
+    let open = reqwest::Client::new().post(format!("http://{}/rooms/evil/open", world.admin)).json(&json!({}));
+    assert_eq!(open.header("origin", "https://evil.example").send().await.unwrap().status(), 403);
+}
+
+#[tokio::test]
 async fn with_an_admin_token_nothing_is_told_without_it() {
     let world = World::with(Config { admin_token: OptionalSecret("s3cret".into()), ..Config::default() }).await;
     let config = |token: &str| Config {

@@ -46,7 +46,11 @@ fn a_lost_connection_is_not_a_goodbye_and_its_ticket_goes_on_with_the_stay() {
     directory.route(0, message(&client, json!("unread")));
     first.detach();
     assert_eq!((directory.client_count(), goodbyes(&receivers[0])), (1, vec![]));
-    let info = ClientInfo { client: ClientId::parse("bob").unwrap(), metadata: Value::Null.into() };
+    let info = ClientInfo {
+        client: ClientId::parse("bob").unwrap(),
+        metadata: Value::Null.into(),
+        attributes: json!({}).into(),
+    };
     directory.route(0, Event::ClientJoined { client: client.clone(), other: info });
     directory.route(0, message(&client, json!("meanwhile")));
     let Stay { member, room, kept, offer } = stay(&directory, &ticket);

@@ -1,0 +1,231 @@
+//! What a shard tells the control plane.
+
+use serde_json::Value;
+
+use super::RefusalCode;
+use crate::report::{RoomReport, ShardReport};
+use moonring_policy::{PolicyRequest, PolicyRequestId};
+use moonring_wire::id::{ClientId, RoomId, TrackId};
+use moonring_wire::media::{PauseReason, TrackInfo};
+use moonring_wire::negotiate::{Answer, RequestId, SectionOutcome};
+use moonring_wire::rights::Rights;
+use moonring_wire::shared::SharedValue;
+
+/// What a joined client is told of another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientInfo {
+    /// Its id.
+    pub client: ClientId,
+    /// What it said of itself.
+    pub metadata: SharedValue,
+    /// What the policy says of it.
+    pub attributes: SharedValue,
+}
+
+/// Why a client is no longer there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaveCause {
+    /// The policy rejected its join, with these words.
+    Rejected(String),
+    /// The policy kicked it or closed the room, with these words.
+    Kicked(String),
+    /// It said goodbye or its signalling ended.
+    Left,
+    /// Its media transport failed or fell silent, with the technical reason.
+    TransportFailed(String),
+    /// A bound of this server (clients per room, per shard), with words.
+    Limit(String),
+    /// The server shuts down.
+    Shutdown,
+}
+
+/// From a shard to the control plane. `client` is who is to be told.
+#[derive(Debug)]
+pub enum Event {
+    /// It is in the room, for the first time or as the answer to [`super::Command::Snapshot`].
+    Joined {
+        /// Who.
+        client: ClientId,
+        /// Everybody else in the room.
+        clients: Vec<ClientInfo>,
+        /// Everything that others publish in the room.
+        tracks: Vec<TrackInfo>,
+        /// What it publishes itself.
+        own: Vec<TrackInfo>,
+        /// What the policy says of it.
+        attributes: SharedValue,
+        /// What it may do.
+        rights: Rights,
+    },
+    /// It is no longer (or never was) in the room; nothing more follows for it.
+    Left {
+        /// Who.
+        client: ClientId,
+        /// Why.
+        cause: LeaveCause,
+    },
+    /// The answer to its offer.
+    Answered {
+        /// Who.
+        client: ClientId,
+        /// Its number for the offer.
+        request: RequestId,
+        /// The description.
+        answer: Box<Answer>,
+        /// What became of what it wanted to publish and receive.
+        sections: Vec<SectionOutcome>,
+    },
+    /// Its request was refused; it stays.
+    Refused {
+        /// Who.
+        client: ClientId,
+        /// Its number for the offer, when it was one.
+        request: Option<RequestId>,
+        /// Why.
+        code: RefusalCode,
+        /// In words, naming what and where.
+        message: String,
+    },
+    /// Its media transport is up.
+    Connected {
+        /// Who.
+        client: ClientId,
+    },
+    /// Another client came, or is to be seen now.
+    ClientJoined {
+        /// Who is told.
+        client: ClientId,
+        /// Who came.
+        other: ClientInfo,
+    },
+    /// The policy says something else of a client.
+    ClientChanged {
+        /// Who is told.
+        client: ClientId,
+        /// Of whom; it is told, too.
+        other: ClientId,
+        /// What is said of it now.
+        attributes: SharedValue,
+    },
+    /// What the client may do has changed.
+    Rights {
+        /// Who is told.
+        client: ClientId,
+        /// What it may do now.
+        rights: Rights,
+    },
+    /// Another client left, or is not to be seen any more.
+    ClientLeft {
+        /// Who is told.
+        client: ClientId,
+        /// Who left.
+        other: ClientId,
+    },
+    /// A track can be subscribed to.
+    TrackPublished {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackInfo,
+    },
+    /// A track changed (muted).
+    TrackChanged {
+        /// Who is told.
+        client: ClientId,
+        /// Which, as it is now.
+        track: TrackInfo,
+    },
+    /// A track is gone.
+    TrackUnpublished {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+        /// Of its own track, which the policy has ended: why.
+        reason: Option<String>,
+    },
+    /// The policy has ended a subscription.
+    Unsubscribed {
+        /// Who is told.
+        client: ClientId,
+        /// Which track it receives no longer.
+        track: TrackId,
+        /// Why.
+        reason: String,
+    },
+    /// A track that it receives is not sent for now.
+    TrackPaused {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+        /// Why.
+        reason: PauseReason,
+    },
+    /// A track that was paused is sent again.
+    TrackResumed {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+    },
+    /// Of an own track: the layers that somebody receives; the others need not be sent.
+    WantedLayers {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+        /// From the lowest to the highest; none when nobody receives it.
+        layers: Vec<u8>,
+    },
+    /// Who speaks, loudest first.
+    ActiveSpeakers {
+        /// Who is told.
+        client: ClientId,
+        /// Who speaks.
+        speakers: Vec<ClientId>,
+    },
+    /// A message from the policy.
+    Message {
+        /// Who is told.
+        client: ClientId,
+        /// What.
+        value: SharedValue,
+    },
+    /// A policy waits for something from outside the shard; answered by [`super::Command::PolicyReply`].
+    PolicyRequest {
+        /// Its number on this shard.
+        id: PolicyRequestId,
+        /// Whose policy.
+        room: RoomId,
+        /// What it asks for.
+        request: PolicyRequest,
+    },
+    /// The answer to [`super::Command::Call`], [`super::Command::Act`] and [`super::Command::Open`].
+    Called {
+        /// Its number.
+        id: u64,
+        /// What the policy answers, null for what was done; or why nothing was.
+        answer: Result<Value, String>,
+    },
+    /// Something for the operator's webhook.
+    Webhook {
+        /// Where it happened.
+        room: RoomId,
+        /// What: `room_opened`, `client_joined`, …, or a script's own.
+        event: String,
+        /// More about it.
+        data: Value,
+    },
+    /// The answer to [`super::Command::Report`].
+    Report {
+        /// Its number.
+        id: u64,
+        /// Those of the rooms that are on this shard.
+        rooms: Vec<RoomReport>,
+    },
+    /// The shard's counters, once a second.
+    Counters(Box<ShardReport>),
+    /// A room is gone: its id may be placed anew.
+    RoomClosed(RoomId),
+}

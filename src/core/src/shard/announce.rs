@@ -1,0 +1,101 @@
+//! Whom the others in a room hear of.
+//!
+//! Each client is either announced or not; what is and what should be are compared after everything that may change it,
+//! and the difference is told.
+
+use std::time::{Duration, Instant};
+
+use super::Shard;
+use crate::command::{ClientInfo, Event};
+use moonring_policy::client::{Announced, Presence};
+use moonring_wire::id::{ClientKey, RoomKey};
+use moonring_wire::shared::SharedValue;
+
+/// Clients of whom a room is told at once, or no longer told, when that changes: each is a message to everybody, and a
+/// connection's queue has an end.
+const MAX_SLICE: usize = 100;
+/// Time until the next ones.
+pub(super) const SLICE_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Shard {
+    /// Tells the others of a client if they should know of it and do not, or know of it and should not.
+    pub(super) fn announce(&mut self, key: ClientKey) {
+        let wanted = self.is_to_be_announced(key);
+        let Some(client) = self.world.clients.get_mut(key) else { return };
+        if std::mem::replace(&mut client.is_announced, wanted) == wanted {
+            return;
+        }
+        let (room, other) = (client.room, client_info(client));
+        match wanted {
+            true => self.tell_room(room, Some(key), |client| Event::ClientJoined { client, other: other.clone() }),
+            false => {
+                self.tell_room(room, Some(key), |client| Event::ClientLeft { client, other: other.client.clone() });
+            }
+        }
+    }
+
+    fn is_to_be_announced(&self, key: ClientKey) -> bool {
+        let Some(client) = self.world.clients.get(key) else { return false };
+        let is_in = client.facts.presence.get() == Presence::Joined && !client.facts.is_hidden.get();
+        let announcing = self.world.rooms.get(client.room).map(|room| room.announcing.wanted);
+        is_in
+            && match announcing.unwrap_or_default() {
+                Announced::All => true,
+                Announced::Publishers => !client.inbound.published.is_empty(),
+                Announced::Nobody => false,
+            }
+    }
+
+    /// Tells of others than before: of who comes from now on at once, of who is there in slices.
+    pub(super) fn set_announced(&mut self, now: Instant, key: RoomKey, wanted: Announced) {
+        if let Some(room) = self.world.rooms.get_mut(key)
+            && std::mem::replace(&mut room.announcing.wanted, wanted) != wanted
+        {
+            room.announcing.is_pending = true;
+            self.announce_slice(now, key);
+        }
+    }
+
+    /// Tells of some who are in the room and are not told of as they should be.
+    pub(super) fn announce_slice(&mut self, now: Instant, key: RoomKey) {
+        let Some(room) = self.world.rooms.get_mut(key).filter(|room| room.announcing.is_pending) else { return };
+        if room.announcing.changed.is_some_and(|at| at + SLICE_INTERVAL > now) {
+            return self.attend(key);
+        }
+        let clients = room.clients.clone();
+        let differs = |client: &ClientKey| {
+            self.world.clients.get(*client).is_some_and(|c| c.is_announced != self.is_to_be_announced(*client))
+        };
+        let mut wrong: Vec<_> = clients.into_iter().filter(differs).take(MAX_SLICE + 1).collect();
+        let is_more = wrong.len() > MAX_SLICE;
+        wrong.truncate(MAX_SLICE);
+        let told = !wrong.is_empty();
+        wrong.into_iter().for_each(|client| self.announce(client));
+        if let Some(room) = self.world.rooms.get_mut(key) {
+            room.announcing.is_pending = is_more;
+            room.announcing.changed = if told { Some(now) } else { room.announcing.changed };
+            self.attend(key);
+        }
+    }
+
+    /// Something else is said of a client: it is told itself, and whoever knows of it.
+    pub(super) fn set_attributes(&mut self, key: ClientKey, attributes: SharedValue) {
+        let Some(client) = self.world.clients.get(key) else { return };
+        client.facts.attributes.replace(attributes.clone());
+        let (room, other, is_announced) = (client.room, client.id.clone(), client.is_announced);
+        if client.facts.presence.get() != Presence::Joined {
+            return;
+        }
+        let event = |client| Event::ClientChanged { client, other: other.clone(), attributes: attributes.clone() };
+        match is_announced {
+            true => self.tell_room(room, None, event),
+            false => self.work.events.push(event(other.clone())),
+        }
+    }
+}
+
+/// A client as others see it.
+pub(super) fn client_info(client: &crate::room::client::Client) -> ClientInfo {
+    let (metadata, attributes) = (client.facts.metadata.clone(), client.facts.attributes.borrow().clone());
+    ClientInfo { client: client.id.clone(), metadata, attributes }
+}

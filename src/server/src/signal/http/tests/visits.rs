@@ -1,0 +1,54 @@
+//! What policies see of the request that a client has come with.
+
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use super::*;
+
+/// Two headers are chosen.
+fn choosing() -> Config {
+    let script_headers = ["X-Tenant", "x-user"].map(|name| name.parse().unwrap()).to_vec();
+    Config { script_headers, ..config() }
+}
+
+#[tokio::test]
+async fn a_websockets_origin_program_and_chosen_headers_are_seen() {
+    let mut world = start(&choosing());
+    let mut request = format!("ws://{}/ws", world.address).into_client_request().unwrap();
+    for (name, value) in
+        [("origin", "https://a.example"), ("user-agent", "test/1"), ("x-tenant", "acme"), ("x-other", "no")]
+    {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let mut socket = Socket(connect_async(request).await.unwrap().0);
+    socket.join("yes").await;
+    assert_eq!(
+        world.told().await,
+        "join demo yes 7 127.0.0.1 Connection { ip: 127.0.0.1, via: WebSocket, origin: Some(\"https://a.example\"), \
+         user_agent: Some(\"test/1\"), headers: [(\"x-tenant\", \"acme\")] }"
+    );
+}
+
+#[tokio::test]
+async fn an_encoders_request_is_seen_and_one_with_headers_that_are_too_long_is_refused() {
+    let mut world = start(&choosing());
+    let post = |values: Vec<(&'static str, String)>| {
+        let request = reqwest::Client::new().post(world.url("/whip/demo")).header("content-type", "application/sdp");
+        let request = values.into_iter().fold(request, |request, (name, value)| request.header(name, value));
+        request.bearer_auth("yes").body(OFFER).send()
+    };
+    for (name, value, status, words) in [
+        ("x-user", "x".repeat(1025), 431, "the header x-user is longer than 1024 bytes"),
+        ("origin", "x".repeat(1025), 431, "the header origin is longer than 1024 bytes"),
+    ] {
+        let response = post(vec![(name, value)]).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert!(response.text().await.unwrap().contains(words));
+    }
+    let twice = vec![("x-user", "eve".to_owned()), ("x-user", "ada".to_owned()), ("origin", "null".to_owned())];
+    assert_eq!(post(twice).await.unwrap().status(), 201);
+    let told = world.told().await;
+    assert!(
+        told.contains("via: Whip, origin: Some(\"null\")") && told.contains("[(\"x-user\", \"eve, ada\")]"),
+        "{told}"
+    );
+}

@@ -1,0 +1,125 @@
+//! What a client is told of an event.
+
+use super::{Phase, Session, Told};
+use moonring_core::command::{ClientInfo, Event, LeaveCause, RefusalCode};
+use moonring_wire::message::{ErrorCode, PROTOCOL_VERSION, Participant, SectionResult, ServerMessage};
+use moonring_wire::sdp;
+
+impl Session {
+    /// What the client is told of an event; `ticket` makes the one that goes with a `joined`.
+    pub(in crate::signal) fn tell(&mut self, event: Event, ticket: impl FnOnce() -> String) -> Told {
+        if let Phase::Resuming { early, .. } = &mut self.phase
+            && !matches!(event, Event::Joined { .. } | Event::Left { .. })
+        {
+            early.push(event);
+            return Told::Later;
+        }
+        Told::Message(match event {
+            Event::Joined { client, clients, tracks, own, attributes, rights } => {
+                let phase = std::mem::replace(&mut self.phase, Phase::Joined { client: client.clone() });
+                let (room, resumed) = match phase {
+                    Phase::Joining { room } => (room, false),
+                    Phase::Resuming { room, early } => {
+                        self.early = early.into_events();
+                        (room, true)
+                    }
+                    // The answer to the snapshot that an earlier connection of this stay asked for.
+                    Phase::New | Phase::Joined { .. } => return Told::Later,
+                };
+                let clients = clients.into_iter().map(participant).collect();
+                let (ticket, resume_s) = (ticket(), self.settings.resume_s);
+                let protocol = PROTOCOL_VERSION;
+                ServerMessage::Joined {
+                    client,
+                    room,
+                    clients,
+                    tracks,
+                    own,
+                    attributes,
+                    rights,
+                    ticket,
+                    resume_s,
+                    resumed,
+                    protocol,
+                }
+            }
+            Event::Left { cause, .. } => return self.left(cause),
+            Event::Answered { request, answer, sections, .. } => {
+                let bundled = self.offers.decided(request).is_none_or(|offer| offer.bundled);
+                let sdp = if bundled { sdp::render_answer(&answer) } else { sdp::render_unbundled_answer(&answer) };
+                let sections = sections
+                    .into_iter()
+                    .map(|s| SectionResult { mid: s.mid, track: s.track, reason: s.reason })
+                    .collect();
+                ServerMessage::Answer { request, sdp, sections }
+            }
+            Event::Refused { request, code, message, .. } => {
+                if let Some(request) = request {
+                    self.offers.decided(request);
+                }
+                ServerMessage::Error { code: error_code(code), message, request }
+            }
+            Event::Connected { .. } => ServerMessage::Connected {},
+            Event::ClientJoined { other, .. } => ServerMessage::ClientJoined { participant: participant(other) },
+            Event::ClientChanged { other, attributes, .. } => {
+                ServerMessage::ClientChanged { client: other, attributes }
+            }
+            Event::Rights { rights, .. } => ServerMessage::Rights { rights },
+            Event::ClientLeft { other, .. } => ServerMessage::ClientLeft { client: other },
+            Event::TrackPublished { track, .. } => ServerMessage::TrackPublished { track },
+            Event::TrackChanged { track, .. } => ServerMessage::TrackChanged { track },
+            Event::TrackUnpublished { track, reason, .. } => ServerMessage::TrackUnpublished { track, reason },
+            Event::Unsubscribed { track, reason, .. } => ServerMessage::Unsubscribed { track, reason },
+            Event::TrackPaused { track, reason, .. } => ServerMessage::TrackPaused { track, reason },
+            Event::TrackResumed { track, .. } => ServerMessage::TrackResumed { track },
+            Event::WantedLayers { track, layers, .. } => ServerMessage::WantedLayers { track, layers },
+            Event::ActiveSpeakers { speakers, .. } => ServerMessage::ActiveSpeakers { clients: speakers },
+            Event::Message { value, .. } => ServerMessage::Message { value },
+            Event::PolicyRequest { .. }
+            | Event::Called { .. }
+            | Event::Webhook { .. }
+            | Event::Report { .. }
+            | Event::Counters(_)
+            | Event::RoomClosed(_) => {
+                return Told::Close;
+            }
+        })
+    }
+
+    /// The events that waited for the snapshot; told once, after it.
+    pub(in crate::signal) fn take_early(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.early)
+    }
+
+    fn left(&self, cause: LeaveCause) -> Told {
+        let reason = match cause {
+            LeaveCause::Rejected(reason) => return Told::Last(ServerMessage::Rejected { reason }),
+            LeaveCause::Left => return Told::Close,
+            LeaveCause::Kicked(reason) | LeaveCause::TransportFailed(reason) | LeaveCause::Limit(reason) => reason,
+            LeaveCause::Shutdown => return Told::Last(self.shutdown()),
+        };
+        Told::Last(self.end(reason))
+    }
+
+    /// The last message to a client, which depends on whether it was in the room.
+    pub(in crate::signal) fn end(&self, reason: String) -> ServerMessage {
+        match self.phase {
+            Phase::Joined { .. } | Phase::Resuming { .. } => ServerMessage::Kicked { reason },
+            Phase::New | Phase::Joining { .. } => ServerMessage::Rejected { reason },
+        }
+    }
+}
+
+fn error_code(code: RefusalCode) -> ErrorCode {
+    match code {
+        RefusalCode::BadOffer => ErrorCode::BadSdp,
+        RefusalCode::UnknownTrack => ErrorCode::UnknownTrack,
+        RefusalCode::Busy => ErrorCode::Busy,
+        RefusalCode::MessageDropped => ErrorCode::MessageDropped,
+        RefusalCode::Limit => ErrorCode::Limit,
+    }
+}
+
+fn participant(info: ClientInfo) -> Participant {
+    Participant { client: info.client, metadata: info.metadata, attributes: info.attributes }
+}
