@@ -13,6 +13,7 @@ mod fuzzed;
 mod handshake;
 mod ice;
 mod keyframes;
+mod layers;
 mod leaving;
 mod lipsync;
 mod loss;

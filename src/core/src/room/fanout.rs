@@ -9,7 +9,7 @@ use slotmap::SlotMap;
 use super::client::{Client, Outbound};
 use super::congestion::Congestion;
 use super::forward::{Forward, Outgoing, OutgoingStream};
-use super::history::{History, Packet};
+use super::history::{History, MAX_DESCRIPTOR, Packet};
 use super::kept_headers::Keeping;
 use super::pictures::PictureShift;
 use super::track::Track;
@@ -107,7 +107,8 @@ fn send_waiting(
         if let Some((forward, track)) = forward.and_then(|f| tracks.get_mut(f.track).map(|t| (f, t))) {
             progress = sender.send_forward(forward, track, out);
             drops.add(DropReason::Overload, std::mem::take(&mut forward.sent.skipped));
-            if forward.waits_for_key_frame() && forward.allotted.paused.is_none() {
+            let waits = forward.waits_for_key_frame() || forward.waits_for_spatial_layer(track);
+            if waits && forward.allotted.paused.is_none() {
                 track.layers[usize::from(forward.target())].want_key_frame(moment.now);
             }
         }
@@ -155,11 +156,12 @@ impl Sender<'_> {
             }
             let Some((history, packet, outgoing)) = forward.next(self.moment.now, track) else { break };
             let stream = forward.stream;
-            let header = header(packet, stream.pt, outgoing.index, &outgoing, stream.ssrc);
+            let header = header(stream.pt, outgoing.index, &outgoing, stream.ssrc);
             let codec = forward.codec;
             let packet =
                 OutgoingPacket { header, index: outgoing.index, codec, history, packet, outgoing, resend_of: None };
-            self.send(&packet, &stream, (None, forward.keeping()), out);
+            let keeping = if outgoing.is_filler { None } else { forward.keeping() };
+            self.send(&packet, &stream, (None, keeping), out);
         }
         Progress::Done
     }
@@ -282,12 +284,11 @@ fn seal(
         buf[at..at + OSN_LEN].copy_from_slice(&sequence.to_be_bytes());
         at += OSN_LEN;
     }
-    let body = Body {
-        payload: sealed.history.payload(sealed.packet),
-        padding: sealed.packet.padding,
-        codec: sealed.codec,
-        pictures: sealed.outgoing.pictures,
+    let (payload, padding) = match sealed.outgoing.is_filler {
+        true => (&[][..], 1),
+        false => (sealed.history.payload(sealed.packet), sealed.packet.padding),
     };
+    let body = Body { payload, padding, codec: sealed.codec, pictures: sealed.outgoing.pictures };
     let Some(end) = body.write(buf, at, srtp.rtp_overhead()) else { return 0 };
     if let Some(keeping) = keeping {
         let body = (body.codec, body.pictures, body.padding);
@@ -310,7 +311,16 @@ fn write_with_extensions(
     let sent_at = abs_send_time(moment.since_start);
     let number = number.map(transport_sequence);
     let (level, orientation) = (kept.audio_level.map(|b| [b]), kept.orientation.map(|b| [b]));
-    let descriptor = sealed.history.descriptor(sealed.packet);
+    let mut copy;
+    let descriptor = match sealed.history.descriptor(sealed.packet) {
+        of if of.is_empty() || sealed.outgoing.is_filler => &[][..],
+        of => {
+            copy = [0; MAX_DESCRIPTOR];
+            copy[..of.len()].copy_from_slice(of);
+            sealed.outgoing.pictures.apply_to_descriptor(&mut copy);
+            &copy[..of.len()]
+        }
+    };
     let values: [(Extension, Option<&[u8]>); 6] = [
         (Extension::TransportSequence, number.as_ref().map(|v| &v[..])),
         (Extension::AbsSendTime, Some(&sent_at)),
@@ -330,6 +340,6 @@ fn write_with_extensions(
     write_header(buf, &sealed.header, &elements[..count])
 }
 
-pub(super) fn header(packet: &Packet, payload_type: Pt, index: u64, outgoing: &Outgoing, ssrc: Ssrc) -> NewHeader {
-    NewHeader { marker: packet.marker, payload_type, sequence: index as u16, timestamp: outgoing.timestamp, ssrc }
+pub(super) fn header(payload_type: Pt, index: u64, outgoing: &Outgoing, ssrc: Ssrc) -> NewHeader {
+    NewHeader { marker: outgoing.marker, payload_type, sequence: index as u16, timestamp: outgoing.timestamp, ssrc }
 }

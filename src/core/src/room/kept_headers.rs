@@ -6,8 +6,9 @@ use moonring_wire::media::CodecName;
 
 /// Headers kept of one forward: more than a second of video, as long as the histories go.
 const KEPT: usize = 512;
-/// Longest header kept: 12 bytes, and the extensions that the server writes with the longest dependency descriptor.
-const MAX_HEADER: usize = 112;
+/// Longest header kept: 12 bytes, and the extensions that the server writes with the descriptor of three spatial layers with
+/// three temporal ones.
+const MAX_HEADER: usize = 160;
 
 /// A packet as it left.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +26,7 @@ pub(super) struct Kept {
     pub(super) header: [u8; MAX_HEADER],
 }
 
-/// The headers of the packets that left a forward last, about 80 KiB. Only a forward without RTX has them.
+/// The headers of the packets that left a forward last, about 100 KiB. Only a forward without RTX has them.
 #[derive(Debug)]
 pub struct KeptHeaders(Box<[Option<Kept>]>);
 

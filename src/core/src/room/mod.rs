@@ -8,6 +8,8 @@
 //! | [`fanout`] | the loop that writes headers and encrypts |
 //! | [`kept_headers`] | what a resend without RTX needs beside the history |
 //! | [`indexes`], [`pictures`] | numbering that stays continuous when layers are switched |
+//! | [`layering`], [`selection`] | the spatial and temporal layers inside an encoding; which of them a receiver gets |
+//! | [`rungs`] | the steps of a track's quality, from its lowest layers to all of them |
 //! | [`congestion`], [`allocation`] | what a receiver's path carries; which layers it gets of that |
 //! | [`rehearsal`] | a higher layer's rate, tried with padding before the layer is sent |
 //! | [`load`] | how much of the video a shard has time for |
@@ -23,6 +25,8 @@ pub mod forward;
 pub mod history;
 pub mod indexes;
 pub mod kept_headers;
+pub mod layering;
+mod left_out;
 pub mod load;
 pub mod negotiation;
 pub mod pictures;
@@ -31,6 +35,8 @@ pub mod rehearsal;
 pub mod repairs;
 pub mod reports;
 pub mod resends;
+pub mod rungs;
+pub mod selection;
 pub mod sound;
 pub mod speakers;
 pub mod track;

@@ -37,7 +37,7 @@ pub fn resend(
     let Some(forward) = outbound.forwards[usize::from(place)].as_mut() else { return 0 };
     let Some(rtx) = &mut forward.stream.rtx else { return 0 };
     let index = rtx.next_index;
-    let header = header(packet, rtx.pt, index, &outgoing, rtx.ssrc);
+    let header = header(rtx.pt, index, &outgoing, rtx.ssrc);
     let codec = forward.codec;
     let sealed = OutgoingPacket { header, index, codec, history, packet, outgoing, resend_of: Some(sequence) };
     let mut sender = Sender { moment, to, congestion: outbound.congestion.as_deref_mut(), packets: 0, bytes: 0 };

@@ -247,9 +247,13 @@ impl Shard {
         let mut packet = Packet::new(now);
         (packet.index, packet.timestamp, packet.marker) = (index, header.timestamp, header.marker);
         (packet.info, packet.kept) = (info, elements.kept);
+        let has_grown = layer.look_inside(&mut packet, descriptor, payload.len());
         layer.history.push(packet, descriptor, payload);
         self.stage(Stage::Kept);
         self.mark_dirty(now, incoming.track);
+        if has_grown {
+            self.layers_seen(now, incoming.track);
+        }
         Ok(())
     }
 
