@@ -49,7 +49,7 @@ check: tools-build tools-lua ## The fast ones: formatting, lints, the house rule
 	  $(SAY) "Types of the browser tests' JavaScript"; npm --prefix tests/e2e run types; fi
 
 .PHONY: deny
-deny: tools-build ## Licences, banned crates and sources of all dependencies (cargo-deny; CI runs it where it is installed)
+deny: tools-build ## Licences, banned crates and sources of all dependencies (cargo-deny)
 	@command -v cargo-deny >/dev/null || { $(SAY) "Installing cargo-deny (several minutes)"; cargo install --locked cargo-deny; }
 	@$(SAY) "Licences, bans, sources (deny.toml)"
 	cargo deny check licenses bans sources

@@ -6,6 +6,7 @@ use super::{Shard, ShardCounters, Timer};
 use crate::command::Event;
 use crate::report::{MAX_PATHS_PER_ROOM, MAX_ROOMS_PER_REPORT, PathReport, RoomReport, ShardReport};
 use crate::room::client::Client;
+use moonring_policy::hook::PathFigures;
 use moonring_wire::id::RoomId;
 
 /// Events that wait for the control plane beyond which no report is added to them.
@@ -61,12 +62,15 @@ impl Shard {
     }
 }
 
-/// How the path to a client is; `None` while nothing is forwarded to it.
 fn path(client: &Client) -> Option<PathReport> {
+    Some(PathReport { client: client.id.clone(), figures: path_figures(client)? })
+}
+
+/// How the path to a client is; `None` while nothing is forwarded to it.
+pub(super) fn path_figures(client: &Client) -> Option<PathFigures> {
     let path = client.outbound.congestion.as_deref()?;
     let paused = client.outbound.forwards.iter().flatten().filter(|f| f.allotted.paused.is_some()).count();
-    Some(PathReport {
-        client: client.id.clone(),
+    Some(PathFigures {
         estimate_bps: path.stable_bps(),
         target_bps: path.target_bps(),
         paused,

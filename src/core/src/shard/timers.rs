@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use super::faults::Stage;
-use super::{Shard, Timer};
+use super::{Shard, Timer, reporting};
 use crate::command::{Event, LeaveCause};
 use crate::room::{probing, reports};
 use moonring_policy::hook::{HookCall, Presence};
@@ -78,6 +78,8 @@ impl Shard {
         }
         if is_report_due {
             self.choose_layers(now, key);
+            let client = &self.world.clients[key];
+            client.facts.traffic.path.set(reporting::path_figures(client));
             if !self.follow_live(now, key, out) {
                 return;
             }

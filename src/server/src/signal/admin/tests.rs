@@ -223,6 +223,10 @@ async fn rooms_come_in_pages_and_the_command_reads_them_all() {
         ("?limit=2&after=r1", json!(["r2", "r3"]), json!("r3")),
         ("?limit=2&after=r3", json!(["r4"]), Value::Null),
         ("?limit=0&after=r3x", json!(["r4"]), Value::Null),
+        ("?limit=2&named=r", json!(["r0", "r1"]), json!("r1")),
+        ("?named=r3", json!(["r3"]), Value::Null),
+        ("?named=", json!(["r0", "r1", "r2", "r3", "r4"]), Value::Null),
+        ("?named=3", json!([]), Value::Null),
     ] {
         let page = world.rooms(query).await;
         assert_eq!((json!(names(&page)), &page["next"]), (rooms, &next), "{query}");
