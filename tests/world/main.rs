@@ -24,6 +24,7 @@ mod offers;
 mod operators;
 mod overload;
 mod policy;
+mod redundancy;
 mod remb;
 mod resume;
 mod runaways;

@@ -8,7 +8,7 @@ use slotmap::SlotMap;
 
 use super::client::{Client, Outbound};
 use super::congestion::Congestion;
-use super::forward::{Forward, Outgoing, OutgoingStream};
+use super::forward::{Forward, Outgoing, OutgoingStream, Redundancy};
 use super::history::{History, MAX_DESCRIPTOR, Packet};
 use super::kept_headers::Keeping;
 use super::pictures::PictureShift;
@@ -21,6 +21,7 @@ use moonring_wire::media::{CodecName, Extension, ExtensionIds};
 use moonring_wire::packet::{AddressPair, MAX_DATAGRAM, SendBatch};
 use moonring_wire::rtp::extension::{abs_send_time, transport_sequence};
 use moonring_wire::rtp::header::{NewHeader, pad, write_header};
+use moonring_wire::rtp::red;
 use moonring_wire::rtp::rtx::OSN_LEN;
 use moonring_wire::transport::Transport;
 use moonring_wire::transport::srtp::SrtpOut;
@@ -156,7 +157,8 @@ impl Sender<'_> {
             }
             let Some((history, packet, outgoing)) = forward.next(self.moment.now, track) else { break };
             let stream = forward.stream;
-            let header = header(stream.pt, outgoing.index, &outgoing, stream.ssrc);
+            let pt = if let Redundancy::Kept { red, .. } = outgoing.redundancy { red } else { stream.pt };
+            let header = header(pt, outgoing.index, &outgoing, stream.ssrc);
             let codec = forward.codec;
             let packet =
                 OutgoingPacket { header, index: outgoing.index, codec, history, packet, outgoing, resend_of: None };
@@ -241,27 +243,43 @@ pub(super) struct OutgoingPacket<'a> {
     pub(super) resend_of: Option<u16>,
 }
 
-/// What follows the header of a packet.
-pub(super) struct Body<'a> {
-    pub(super) payload: &'a [u8],
+/// How what follows the header of a packet is made of what came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
     /// Bytes of padding behind it.
     pub(super) padding: u8,
     pub(super) codec: CodecName,
     pub(super) pictures: PictureShift,
+    pub(super) redundancy: Redundancy,
+}
+
+/// What follows the header of a packet.
+pub(super) struct Body<'a> {
+    pub(super) payload: &'a [u8],
+    pub(super) form: Form,
 }
 
 impl Body<'_> {
     /// Writes it into the packet `buf` from `at` on; its end. `None` when `overhead` bytes more do not fit.
     pub(super) fn write(&self, buf: &mut [u8], at: usize, overhead: usize) -> Option<usize> {
-        let payload_end = at + self.payload.len();
-        let end = payload_end + usize::from(self.padding);
+        let Form { padding, codec, pictures, redundancy } = self.form;
+        // What has no payload of its own was not kept.
+        let payload = match redundancy {
+            Redundancy::Removed => red::primary(self.payload).unwrap_or_default(),
+            _ => self.payload,
+        };
+        let payload_end = at + payload.len();
+        let end = payload_end + usize::from(padding);
         if end + overhead > buf.len() {
             return None;
         }
-        buf[at..payload_end].copy_from_slice(self.payload);
-        self.pictures.apply(self.codec, &mut buf[at..payload_end]);
-        if self.padding > 0 {
-            pad(&mut buf[..end], self.padding);
+        buf[at..payload_end].copy_from_slice(payload);
+        pictures.apply(codec, &mut buf[at..payload_end]);
+        if let Redundancy::Kept { inner, .. } = redundancy {
+            red::renumber(&mut buf[at..payload_end], inner);
+        }
+        if padding > 0 {
+            pad(&mut buf[..end], padding);
         }
         Some(end)
     }
@@ -288,11 +306,12 @@ fn seal(
         true => (&[][..], 1),
         false => (sealed.history.payload(sealed.packet), sealed.packet.padding),
     };
-    let body = Body { payload, padding, codec: sealed.codec, pictures: sealed.outgoing.pictures };
+    let Outgoing { pictures, redundancy, .. } = sealed.outgoing;
+    let form = Form { padding, codec: sealed.codec, pictures, redundancy };
+    let body = Body { payload, form };
     let Some(end) = body.write(buf, at, srtp.rtp_overhead()) else { return 0 };
     if let Some(keeping) = keeping {
-        let body = (body.codec, body.pictures, body.padding);
-        keeping.note(&buf[..header_len], sealed.index, body);
+        keeping.note(&buf[..header_len], sealed.index, form);
     }
     let len = srtp.protect_rtp(buf, header_len, end, sealed.index);
     slot.commit(len);

@@ -6,7 +6,7 @@ mod numbering;
 mod stream;
 
 use numbering::{Numbering, Numberings};
-pub use stream::{Outgoing, OutgoingStream, Rtx, SentCounts};
+pub use stream::{Outgoing, OutgoingStream, Redundancy, Rtx, SentCounts};
 
 use super::formats::Format;
 use super::history::{History, Packet};
@@ -311,7 +311,8 @@ impl Forward {
     }
 
     fn number(&mut self, now: Instant, packet: &Packet, history: &History) -> Option<Outgoing> {
-        let outgoing = self.numberings.number(packet, history.get(self.position.cursor))?;
+        let mut outgoing = self.numberings.number(packet, history.get(self.position.cursor))?;
+        outgoing.redundancy = self.redundancy(packet);
         if !self.indexes.mark(outgoing.index) {
             return None;
         }
@@ -329,7 +330,16 @@ impl Forward {
         let newest = self.indexes.next().checked_sub(1)?;
         let behind = (newest as u16).wrapping_sub(sequence);
         let index = newest.checked_sub(u64::from(behind))?;
-        self.numberings.find(index, track)
+        let (history, packet, outgoing) = self.numberings.find(index, track)?;
+        Some((history, packet, Outgoing { redundancy: self.redundancy(packet), ..outgoing }))
+    }
+
+    fn redundancy(&self, packet: &Packet) -> Redundancy {
+        match self.stream.red {
+            _ if !packet.is_red => Redundancy::None,
+            None => Redundancy::Removed,
+            Some(red) => Redundancy::Kept { red, inner: self.stream.pt },
+        }
     }
 
     /// Where the packet that [`Self::next`] just gave is noted; `None` where it is sent again by RTX, or not.

@@ -52,6 +52,8 @@ pub struct Packet {
     pub info: PayloadInfo,
     /// What its dependency descriptor says of its frame.
     pub links: Links,
+    /// It has packets of the past in it (RFC 2198).
+    pub is_red: bool,
     /// Header extensions to pass on.
     pub kept: KeptExtensions,
     /// When it came.
@@ -72,6 +74,7 @@ impl Packet {
             marker: false,
             info: PayloadInfo::default(),
             links: Links::default(),
+            is_red: false,
             kept: KeptExtensions::default(),
             arrival,
             padding: 0,

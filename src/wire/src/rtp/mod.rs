@@ -11,6 +11,7 @@
 //! | [`rtcp`] | RTCP: reading compound packets, writing reports and feedback |
 //! | [`receive`] | statistics of a received stream, for its report blocks |
 //! | [`nack`] | which lost packets to ask for again, and when |
+//! | [`red`] | sound with the packets of the past in it (RFC 2198) |
 //! | [`rtx`] | retransmissions (RFC 4588) and back |
 //! | [`twcc`] | transport-wide arrival times, for the sender's bandwidth estimation |
 pub mod codec;
@@ -20,6 +21,7 @@ pub mod header;
 pub mod nack;
 pub mod protocol;
 pub mod receive;
+pub mod red;
 pub mod rtcp;
 pub mod rtx;
 pub mod sequence;

@@ -1,6 +1,6 @@
 //! How the publisher's numbers become the client's: one numbering from each switch to the next.
 
-use super::Outgoing;
+use super::{Outgoing, Redundancy};
 use crate::room::history::{History, Packet};
 use crate::room::layering::Point;
 use crate::room::pictures::PictureShift;
@@ -32,6 +32,7 @@ impl Numbering {
             timestamp: packet.timestamp.wrapping_add(self.timestamp_offset),
             pictures: self.pictures.without(leaves.pictures_before),
             marker: leaves.marker,
+            redundancy: Redundancy::None,
             is_filler: leaves.is_filler,
         }
     }

@@ -14,6 +14,23 @@ pub struct Rtx {
     pub next_index: u64,
 }
 
+/// What becomes of the packets of the past in a packet of sound (RFC 2198).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Redundancy {
+    /// It has none.
+    #[default]
+    None,
+    /// The client takes no such packets: only the packet's own payload leaves.
+    Removed,
+    /// All leave, as the client's payload types.
+    Kept {
+        /// That of the packet.
+        red: Pt,
+        /// That of what is inside.
+        inner: Pt,
+    },
+}
+
 /// What a packet leaves with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outgoing {
@@ -25,6 +42,8 @@ pub struct Outgoing {
     pub pictures: PictureShift,
     /// The marker bit.
     pub marker: bool,
+    /// What becomes of the packets of the past in it.
+    pub redundancy: Redundancy,
     /// It leaves without its payload: a layer that the client does not get, whose number was free.
     pub is_filler: bool,
 }
@@ -42,6 +61,8 @@ pub struct OutgoingStream {
     pub numbered: bool,
     /// Whether the client was answered that it may ask for packets again (NACK).
     pub nack: bool,
+    /// The client's payload type for sound with packets of the past in it.
+    pub red: Option<Pt>,
 }
 
 /// What a forward has sent, for sender reports.
