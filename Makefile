@@ -104,6 +104,15 @@ attack: tools-build ## Attacks on a running server, with a call beside them (roo
 	@$(SAY) "Attacks, in a network namespace of their own (tests/attack)"
 	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" target/debug/moonring-attack $(ARGS)
 
+.PHONY: soak
+soak: MINUTES ?= 30
+soak: tools-build ## Attacks, churn and reloads for 30 minutes (root): slopes of memory and descriptors; make soak MINUTES=1
+	@$(call install, ip unshare, iproute2 util-linux)
+	@$(SAY) "Building the server and the attacks"
+	cargo build --locked --workspace --bin moonring --bin moonring-attack
+	@$(SAY) "Soaking for $(MINUTES) min, in a network namespace of its own (tests/attack)"
+	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" target/debug/moonring-attack --soak $(MINUTES) --chart target/soak.svg $(ARGS)
+
 .PHONY: storm
 storm: tools-build ## The simulator of the whole, from many seeds: make storm ARGS="--seeds 1000"
 	cargo run --release --locked -p moonring-core --example storm -- $(ARGS)

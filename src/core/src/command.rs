@@ -1,5 +1,6 @@
 //! What the control plane asks of a shard, and what a shard tells the control plane.
 
+mod recipient;
 mod weight;
 
 use std::net::IpAddr;

@@ -76,6 +76,8 @@ pub struct ShardCounters {
     pub resent: u64,
     /// What was dropped, and why.
     pub drops: Drops,
+    /// Events for the control plane that were lost, as it did not take those before.
+    pub events_lost: u64,
     /// Panics that were contained.
     pub panics: u64,
 }

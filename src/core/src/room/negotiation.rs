@@ -51,7 +51,7 @@ fn common_codecs(section: &OfferSection, allowed: &[CodecName]) -> Vec<AnswerCod
     section.codecs.iter().filter(is_common).map(answer).collect()
 }
 
-/// What a client may publish with, its first choice first.
+/// What a client may publish with, its first choice first. The server gives all the feedback there is, also NACK for sound.
 pub fn publish_codecs(section: &OfferSection, allowed: &[CodecName]) -> Vec<AnswerCodec> {
     common_codecs(section, allowed)
 }

@@ -9,28 +9,26 @@ use crate::room::client::Client;
 use moonring_policy::hook::PathFigures;
 use moonring_wire::id::RoomId;
 
-/// Events that wait for the control plane beyond which no report is added to them.
-const MAX_BACKLOG: usize = 4_096;
-
 impl Shard {
     /// Tells the control plane of its counters from now on, again and again.
     pub fn report_every(&mut self, now: Instant, distance: Duration) {
         self.report.interval = Some(distance);
-        self.work.timers.push(std::cmp::Reverse((now + distance, Timer::Report)));
+        self.set_timer(now + distance, Timer::Report);
     }
 
     pub(super) fn report_timer(&mut self, now: Instant) {
         let Some(distance) = self.report.interval else { return };
-        self.work.timers.push(std::cmp::Reverse((now + distance, Timer::Report)));
-        if self.work.events.len() < MAX_BACKLOG {
+        self.set_timer(now + distance, Timer::Report);
+        if !self.is_backed_up() {
             let report = Box::new(self.report());
-            self.work.events.push_back(Event::Counters(report));
+            self.work.events.push(Event::Counters(report));
         }
     }
 
     /// The shard as it is.
     pub fn report(&self) -> ShardReport {
         let mut counters = ShardCounters { drops: self.report.counters.drops.clone(), ..self.report.counters };
+        counters.events_lost = self.work.events.lost();
         for client in self.world.clients.values() {
             counters.forwarded += client.facts.traffic.packets_out.get();
             counters.forwarded_bytes += client.facts.traffic.bytes_out.get();
@@ -58,7 +56,7 @@ impl Shard {
             Some(RoomReport { room, clients: state.clients.len(), tracks: state.tracks.len(), policy, paths })
         };
         let rooms = rooms.into_iter().take(MAX_ROOMS_PER_REPORT).filter_map(report).collect();
-        self.work.events.push_back(Event::Report { id, rooms });
+        self.work.events.push(Event::Report { id, rooms });
     }
 }
 

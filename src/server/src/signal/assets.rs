@@ -44,6 +44,7 @@ const ASSETS: &[Asset] = &[
     ("/room.js", SCRIPT, include_bytes!("../../../../web/room.js")),
     ("/section.js", SCRIPT, include_bytes!("../../../../web/section.js")),
     ("/signal.js", SCRIPT, include_bytes!("../../../../web/signal.js")),
+    ("/sound.js", SCRIPT, include_bytes!("../../../../web/sound.js")),
     ("/stage.js", SCRIPT, include_bytes!("../../../../web/stage.js")),
     ("/style.css", STYLE, include_bytes!("../../../../web/style.css")),
     ("/tile.js", SCRIPT, include_bytes!("../../../../web/tile.js")),

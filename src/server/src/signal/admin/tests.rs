@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::config::Config;
+use crate::event_queue::event_queue;
 use crate::scripts::ScriptFolder;
 use crate::shard_handle::ShardHandle;
 use crate::signal::http::{Listeners, ShardEnd};
@@ -129,7 +129,7 @@ async fn service() -> SocketAddr {
 /// A shard on a thread of its own.
 fn shard(library: ScriptLibrary) -> ShardEnd {
     let (sender, commands) = sync_channel(64);
-    let (events, receiver) = mpsc::channel(1024);
+    let (events, receiver) = event_queue(1024);
     std::thread::spawn(move || {
         let mut out = SendBatch::new(1 << 16, 64);
         let settings = ShardSettings::new(Certificate::generate().unwrap());
@@ -144,7 +144,7 @@ fn shard(library: ScriptLibrary) -> ShardEnd {
             }
             shard.handle_timeout(Instant::now(), &mut out);
             while let Some(event) = shard.poll_event() {
-                if events.blocking_send(event).is_err() {
+                if events.try_send(event).is_err() {
                     return;
                 }
             }
