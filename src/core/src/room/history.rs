@@ -15,8 +15,7 @@ const FIRST_BYTES: usize = 16 * 1024;
 const PACKETS_PER_KIB: usize = 2;
 /// Most bytes of padding that evening out may add to a packet.
 const MAX_PADDING: usize = 8;
-/// Longest dependency descriptor kept with a packet: the structure of three spatial layers with three temporal ones takes
-/// about 100 bytes.
+/// Longest dependency descriptor kept with a packet: a structure of three by three layers takes about 100 bytes.
 pub const MAX_DESCRIPTOR: usize = 200;
 
 /// How much a layer keeps.
