@@ -28,6 +28,8 @@ const WANTED_ABOVE: f64 = 1.25;
 const RAISE_INTERVAL: Duration = Duration::from_secs(5);
 /// Most that a track of unknown rate is taken for, in bit/s, when what the path carries is being probed for.
 const UNKNOWN_BPS: u64 = 100_000;
+/// What a path is taken to carry at the start, in bit/s.
+const START_BPS: u64 = 300_000;
 
 /// One choice to make: a video track of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,9 +57,12 @@ impl Choice {
         (from..=self.limit).find(|rung| self.rate(*rung) > 0)
     }
 
-    /// The step to begin with.
+    /// The step to begin with: all pictures of the lowest layer, or fewer, where that is more than a path of which nothing is
+    /// known is taken to carry.
     fn start(&self) -> Option<u8> {
-        self.active(self.base).or(self.active(0))
+        let lowest = self.active(0)?;
+        let fits = |rung: &u8| self.rate(*rung) > 0 && self.rate(*rung) <= START_BPS;
+        (lowest..=self.base).rev().find(fits).or(Some(lowest))
     }
 }
 
@@ -284,6 +289,21 @@ mod tests {
     fn choice(rates_bps: &[u64], limit: u8) -> Choice {
         let rung = |(layer, bps): (u8, &u64)| Rung { layer, point: Point::ALL, told: layer, bps: *bps };
         Choice { place: 0, rungs: (0..).zip(rates_bps).map(rung).collect(), base: 0, limit, priority: 1, current: None }
+    }
+
+    #[test]
+    fn a_track_begins_with_all_pictures_of_its_lowest_layer_unless_that_is_much() {
+        for (rates, base, expected) in [
+            (&[60_000, 90_000, 150_000, 500_000][..], 2, Some(2)),
+            (&[400_000, 600_000, 1_000_000], 2, Some(0)),
+            (&[200_000, 290_000, 600_000], 2, Some(1)),
+            (&[2_000_000], 0, Some(0)),
+            (&[0, 500_000], 0, Some(1)),
+            (&[0, 0], 0, None),
+        ] {
+            let choice = Choice { base, ..choice(rates, rates.len() as u8 - 1) };
+            assert_eq!(choice.start(), expected, "{rates:?}");
+        }
     }
 
     #[test]

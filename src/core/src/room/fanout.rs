@@ -8,7 +8,8 @@ use slotmap::SlotMap;
 
 use super::client::{Client, Outbound};
 use super::congestion::Congestion;
-use super::forward::{Forward, Outgoing, OutgoingStream, Redundancy};
+use super::form::{Form, Redundancy};
+use super::forward::{Forward, Outgoing, OutgoingStream};
 use super::history::{History, MAX_DESCRIPTOR, Packet};
 use super::kept_headers::Keeping;
 use super::pictures::PictureShift;
@@ -241,16 +242,6 @@ pub(super) struct OutgoingPacket<'a> {
     pub(super) outgoing: Outgoing,
     /// The sequence number a retransmission carries in front of its payload (RFC 4588 section 4).
     pub(super) resend_of: Option<u16>,
-}
-
-/// How what follows the header of a packet is made of what came.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Form {
-    /// Bytes of padding behind it.
-    pub(super) padding: u8,
-    pub(super) codec: CodecName,
-    pub(super) pictures: PictureShift,
-    pub(super) redundancy: Redundancy,
 }
 
 /// What follows the header of a packet.

@@ -6,8 +6,9 @@ mod numbering;
 mod stream;
 
 use numbering::{Numbering, Numberings};
-pub use stream::{Outgoing, OutgoingStream, Redundancy, Rtx, SentCounts};
+pub use stream::{Outgoing, OutgoingStream, Rtx, SentCounts};
 
+use super::form::Redundancy;
 use super::formats::Format;
 use super::history::{History, Packet};
 use super::indexes::SentIndexes;

@@ -1,6 +1,6 @@
 //! What left a forward without RTX, as far as the same packet could not be made again from the history: see `resends`.
 
-use super::fanout::Form;
+use super::form::Form;
 use moonring_wire::id::TrackKey;
 
 /// Headers kept of one forward: more than a second of video, as long as the histories go.

@@ -5,7 +5,7 @@
 //! | [`client`], [`track`], [`forward`] | a connected user; what it publishes; the edge from a track to a receiver |
 //! | [`negotiation`] | chooses codecs and header extensions for an offer |
 //! | [`history`] | keeps the packets of a layer, for forwarding and for retransmissions |
-//! | [`fanout`] | the loop that writes headers and encrypts |
+//! | [`fanout`], [`form`] | the loop that writes headers and encrypts; how a payload leaves |
 //! | [`kept_headers`] | what a resend without RTX needs beside the history |
 //! | [`indexes`], [`pictures`] | numbering that stays continuous when layers are switched |
 //! | [`layering`], [`selection`] | the spatial and temporal layers inside an encoding; which of them a receiver gets |
@@ -20,6 +20,7 @@ pub mod allocation;
 pub mod client;
 pub mod congestion;
 pub mod fanout;
+pub mod form;
 pub mod formats;
 pub mod forward;
 pub mod history;

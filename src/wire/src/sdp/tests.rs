@@ -113,7 +113,7 @@ fn offers_of_real_clients_are_understood() {
             Setup::ActPass,
             0xc4,
             &[
-                "0 audio SendRecv [111:opus:t] [1=AudioLevel 2=AbsSendTime 3=TransportSequence 4=Mid] [2954387761/0] []",
+                "0 audio SendRecv [111:opus:t 63:red:] [1=AudioLevel 2=AbsSendTime 3=TransportSequence 4=Mid] [2954387761/0] []",
                 "1 video SendRecv [96+97:H264:npfrt 98+99:H264:npfrt 100+101:VP8:npfrt] [2=AbsSendTime \
                  13=VideoOrientation 3=TransportSequence 5=PlayoutDelay 4=Mid 10=Rid 11=RepairedRid] \
                  [1389244097/3870155062] []",

@@ -1,6 +1,7 @@
 //! How the publisher's numbers become the client's: one numbering from each switch to the next.
 
-use super::{Outgoing, Redundancy};
+use super::Outgoing;
+use crate::room::form::Redundancy;
 use crate::room::history::{History, Packet};
 use crate::room::layering::Point;
 use crate::room::pictures::PictureShift;

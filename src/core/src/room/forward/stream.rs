@@ -1,5 +1,6 @@
 //! The stream that a client knows a forward by, and its packets.
 
+use crate::room::form::Redundancy;
 use crate::room::pictures::PictureShift;
 use moonring_wire::id::{Pt, Ssrc};
 
@@ -12,23 +13,6 @@ pub struct Rtx {
     pub pt: Pt,
     /// Its next extended sequence number.
     pub next_index: u64,
-}
-
-/// What becomes of the packets of the past in a packet of sound (RFC 2198).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Redundancy {
-    /// It has none.
-    #[default]
-    None,
-    /// The client takes no such packets: only the packet's own payload leaves.
-    Removed,
-    /// All leave, as the client's payload types.
-    Kept {
-        /// That of the packet.
-        red: Pt,
-        /// That of what is inside.
-        inner: Pt,
-    },
 }
 
 /// What a packet leaves with.
