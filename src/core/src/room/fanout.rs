@@ -12,7 +12,6 @@ use super::form::{Form, Redundancy};
 use super::forward::{Forward, Outgoing, OutgoingStream};
 use super::history::{History, MAX_DESCRIPTOR, Packet};
 use super::kept_headers::Keeping;
-use super::pictures::PictureShift;
 use super::track::Track;
 use super::{Room, World, sound};
 use crate::bandwidth::{MAX_QUEUE_TIME, ProbeId};
