@@ -69,8 +69,10 @@ fn forward(world: &mut World, alice: usize, packet: &mut [u8], out: &mut SendBat
 fn a_forwarded_packet_allocates_nothing_after_warm_up() {
     let (mut world, alice) = scene();
     let mut out = SendBatch::new(1 << 20, 1_024);
-    // (SSRC, payload type, payload bytes, packets in a second, seconds of warm-up)
-    for (ssrc, pt, len, per_second) in [(31, 111, 160, 50_u64), (32, 96, 1_100, 250)] {
+    // (SSRC, payload type, payload bytes, packets in a second, first index, whether pictures have temporal layers)
+    let streams =
+        [(31, 111, 160, 50_u64, 100, false), (32, 96, 1_100, 250, 100, false), (32, 96, 1_100, 250, 9_000, true)];
+    for (ssrc, pt, len, per_second, first, has_layers) in streams {
         let (mut measured, mut allocated) = (0, Vec::new());
         for n in 0..per_second * 6 {
             let is_first = n == 0;
@@ -80,7 +82,12 @@ fn a_forwarded_packet_allocates_nothing_after_warm_up() {
             if pt == 96 {
                 payload[0] = 0x10;
             }
-            let fields = Fields { ssrc, pt, index: 100 + n, timestamp: n as u32 * 3_000, ..Fields::default() };
+            if has_layers {
+                let temporal = [0, 2, 1, 2][n as usize % 4];
+                payload[..7].copy_from_slice(&[0x90, 0xE0, 0x80, n as u8, 0, temporal << 6 | 0x20, 1]);
+            }
+            let fields =
+                Fields { ssrc, pt, index: first + n, timestamp: (first + n) as u32 * 3_000, ..Fields::default() };
             let mut packet = world.raw(alice).seal(&fields, &payload);
             let (datagrams, allocations) = forward(&mut world, alice, &mut packet, &mut out);
             // After the warm-up: the history has its size, queues have theirs.

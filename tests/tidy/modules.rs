@@ -137,7 +137,7 @@ fn declarations_are_found_with_their_places() {
 fn the_crates_and_their_modules_are_found() {
     let crates = crates();
     for (root, module) in [
-        ("src/wire/src/lib.rs", "src/wire/src/rtp/codec/av1/structure.rs"),
+        ("src/wire/src/lib.rs", "src/wire/src/rtp/dependency/structure.rs"),
         ("src/server/src/lib.rs", "src/server/src/signal/http/tests.rs"),
         ("tests/world/main.rs", "fuzz/src/world/shard.rs"),
         ("fuzz/src/lib.rs", "tests/world/sim/mod.rs"),

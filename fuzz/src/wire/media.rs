@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use moonring_wire::id::{Pt, Ssrc};
 use moonring_wire::media::CodecName;
-use moonring_wire::rtp::codec::av1::structure::Structure;
-use moonring_wire::rtp::codec::{inspect, vp8, vp9};
+use moonring_wire::rtp::codec::{PayloadInfo, inspect, vp8, vp9};
+use moonring_wire::rtp::dependency::{Frame, MAX_SPATIAL, MAX_TEMPORAL, shift_frame_number};
 use moonring_wire::rtp::header::{Header, NewHeader, write_header};
 use moonring_wire::rtp::rtcp::{ReportBlock, RtcpMessage, SenderInfo, Writer, parse};
 use moonring_wire::rtp::twcc::ArrivalRecorder;
@@ -54,15 +54,10 @@ pub(super) fn rtp_seeds() -> Vec<Vec<u8>> {
 
 /// A stream of payloads, each behind its dependency descriptor.
 pub(super) fn payload(bytes: &[u8]) {
-    let mut structure = None;
     let mut parts = Parts(bytes);
     while let (Some(descriptor), Some(payload)) = (parts.next(), parts.next()) {
         for codec in CodecName::ALL {
-            let mut info = inspect(codec, payload, Some(descriptor));
-            structure = Structure::parse(descriptor).or(structure);
-            if let Some(structure) = &structure {
-                structure.complete(descriptor, &mut info);
-            }
+            inspect(codec, payload, Some(descriptor));
         }
         let mut rewritten = payload.to_vec();
         vp8::rewrite(&mut rewritten, 1, 2);
@@ -72,8 +67,7 @@ pub(super) fn payload(bytes: &[u8]) {
 }
 
 pub(super) fn payload_seeds() -> Vec<Vec<u8>> {
-    // A descriptor with a structure of two templates, as in the RTP payload format for AV1, appendix A.
-    let structure: &[u8] = &[0x80, 0, 1, 0x80, 0, 0x1E, 0x01, 0x04, 0xF0, 0x40];
+    let descriptor: &[u8] = &[0x80, 0, 1, 0x80, 0];
     let payloads: &[&[u8]] = &[
         &[0x90, 0xE0, 0x81, 0x23, 5, 0x20, 0, 0, 0], // VP8: X, I with 15 bits, L, T
         &[0xAC, 0x81, 0x23, 0x20, 7, 0x18, 0, 2, 0, 2, 0], // VP9: I, L, B, V
@@ -81,7 +75,37 @@ pub(super) fn payload_seeds() -> Vec<Vec<u8>> {
         &[0x7C, 0x85, 1, 2, 3],                      // H.264: FU-A that starts an IDR
         &[0x18, 0x0A, 0x0B, 0, 0, 0, 0x32, 2, 0x10, 0], // AV1: a sequence header and a frame
     ];
-    payloads.iter().map(|payload| joined([structure, payload, &[0xC0, 0, 2], payload])).collect()
+    payloads.iter().map(|payload| joined([descriptor, payload, &[0xC0, 0, 2], payload])).collect()
+}
+
+/// The dependency descriptors of a stream, one after the other.
+pub(super) fn dependency(bytes: &[u8]) {
+    let mut structure = None;
+    for descriptor in Parts(bytes) {
+        let mut shifted = descriptor.to_vec();
+        shift_frame_number(&mut shifted, 7);
+        assert_eq!(shifted.len(), descriptor.len());
+        let Some(frame) = Frame::parse(descriptor, structure.as_deref()) else { continue };
+        assert!(usize::from(frame.spatial) < MAX_SPATIAL && usize::from(frame.temporal) < MAX_TEMPORAL);
+        frame.complete(&mut PayloadInfo::default());
+        let again = Frame::parse(&shifted, structure.as_deref()).map(|frame| frame.links.number);
+        assert_eq!(again, Some(frame.links.number.wrapping_add(7)));
+        structure = frame.structure.or(structure);
+        let layers = structure.as_deref().map(|structure| structure.layers(frame.active_targets.unwrap_or(u32::MAX)));
+        assert!(layers.is_some_and(|(s, t)| usize::from(s) <= MAX_SPATIAL && usize::from(t) <= MAX_TEMPORAL));
+    }
+}
+
+pub(super) fn dependency_seeds() -> Vec<Vec<u8>> {
+    // L1T2: templates T0 (key), T0, T1; targets T0, T1; a chain; 640x360.
+    let flat: &[u8] = &[0x80, 0, 1, 0x80, 0x00, 0x51, 0xE8, 0xA1, 0xA2, 0x20, 0x84, 0x29, 0x3F, 0xC0, 0x59, 0xC0];
+    // As the key frame of the tests beside the parser: L2T2 with two chains and two sizes.
+    let two: &[u8] = &[
+        0xBC, 0x00, 0x01, 0x87, 0x8E, 0x67, 0xAF, 0x13, 0x0A, 0x01, 0x4E, 0x23, 0x31, 0x88, 0x95, 0x13, 0x33, 0x33,
+        0x33, 0x33, 0x90, 0x27, 0xC0, 0x16, 0x70, 0x4F, 0xC0, 0x2C, 0xC0,
+    ];
+    let own: &[u8] = &[0xFF, 0, 7, 0x7F, 0x00, 0x90, 0x40, 0x80, 0, 0, 0];
+    [flat, two].map(|first| joined([first, &[0xC0, 0, 2], own, &[0xBD, 0, 3], first])).to_vec()
 }
 
 /// A compound packet, decrypted; and arrivals, whose feedback must be readable.

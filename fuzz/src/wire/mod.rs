@@ -11,6 +11,7 @@ use super::target::{Parts, Target, joined};
 pub const TARGETS: &[Target] = &[
     Target { name: "rtp", run: media::rtp, seeds: media::rtp_seeds, rounds: 20_000 },
     Target { name: "payload", run: media::payload, seeds: media::payload_seeds, rounds: 20_000 },
+    Target { name: "dependency", run: media::dependency, seeds: media::dependency_seeds, rounds: 20_000 },
     Target { name: "rtcp", run: media::rtcp, seeds: media::rtcp_seeds, rounds: 20_000 },
     Target { name: "stun", run: seal::stun, seeds: seal::stun_seeds, rounds: 10_000 },
     Target { name: "srtp", run: seal::srtp, seeds: seal::srtp_seeds, rounds: 5_000 },

@@ -2,6 +2,7 @@
 
 use moonring_core::room::pictures::{LastPicture, PictureShift};
 use moonring_wire::media::CodecName;
+use moonring_wire::rtp::dependency::Links;
 
 use super::{Parts, joined};
 
@@ -12,9 +13,9 @@ pub(super) fn pictures(bytes: &[u8]) {
     for payload in Parts(bytes) {
         for (codec, last, shift) in &mut streams {
             if payload.last() == Some(&0) {
-                *shift = last.shift_for(*codec, payload);
+                *shift = last.shift_for(*codec, payload, Links::default());
             }
-            last.note(*codec, payload, *shift);
+            last.note(*codec, payload, (Links::default(), *shift));
             let mut shifted = payload.to_vec();
             shift.apply(*codec, &mut shifted);
             assert_eq!(shifted.len(), payload.len());

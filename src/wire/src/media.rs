@@ -125,6 +125,15 @@ pub struct Codec {
     pub fmtp: String,
 }
 
+impl Codec {
+    /// True for Opus with the packets of the past in each (RED, RFC 2198): its parameters are the payload types that may be
+    /// inside, "111/111", as no others of Opus are. A track is never of it; its packets may be.
+    pub fn is_red(&self) -> bool {
+        let is_number = |pt: &str| !pt.is_empty() && pt.bytes().all(|byte| byte.is_ascii_digit());
+        self.name == CodecName::Opus && self.fmtp.split('/').all(is_number)
+    }
+}
+
 /// A header extension the forwarder reads or writes (RFC 8285).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Extension {

@@ -125,7 +125,8 @@ pub struct OfferSection {
     pub unbundled: bool,
     /// As the client sees it.
     pub direction: Direction,
-    /// Known codecs in the offer's order of preference; unknown ones, RED and FEC are left out.
+    /// Known codecs in the offer's order of preference; unknown ones and FEC are left out, RED is another
+    /// Opus ([`Codec::is_red`]).
     pub codecs: Vec<OfferedCodec>,
     /// Known header extensions with the offer's ids.
     pub extensions: Vec<(u8, Extension)>,

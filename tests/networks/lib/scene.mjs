@@ -45,14 +45,16 @@ function withBrowsers(scratch, places, body, open = []) {
 
 /** Subscribers on links of `kbps` each (null: no limit) in one room; the limits are lifted after a while.
  *  @param {import('./net.mjs').Net} net @param {import('./server.mjs').Server} server
- *  @param {{name: string, kbps: (number | null)[], times: Times}} scene @returns {Promise<Row[]>} */
-export async function throughServer(net, server, { name, kbps, times }) {
+ *  `sending`: what the publisher sends instead of simulcast, as the page's query; `heights`: what is to come of it on each link.
+ *  @param {{name: string, kbps: (number | null)[], times: Times, sending?: Record<string, string | number>, heights?: Record<string, number>}} scene
+ *  @returns {Promise<Row[]>} */
+export async function throughServer(net, server, { name, kbps, times, sending = {}, heights = HEIGHTS }) {
   /** @type {Row[]} */ const rows = [];
   const places = [await net.place()];
   for (const _ of kbps) places.push(await net.place());
   await withBrowsers(net.scratch, places, async ([publisher, ...browsers]) => {
     const room = name.replaceAll(' ', '-');
-    const from = await openTab(publisher, server, { room, name: 'publisher', media: 'camera', ...PICTURE });
+    const from = await openTab(publisher, server, { room, name: 'publisher', media: 'camera', ...PICTURE, ...sending });
     await sleep(4000); // its own bandwidth estimate has to pay for the top layer first
     await from.addStyleTag({ content: '.mine { display: none }' }); // the page need not show it
     await watchSending(from);
@@ -66,10 +68,10 @@ export async function throughServer(net, server, { name, kbps, times }) {
       await startSampling(tab);
       receivers.push({ kbps: limit, place, tab });
     }
-    const told = await measure(name, receivers, times, rows);
+    const told = await measure(name, receivers, { times, heights }, rows);
     const known = await watching.stop();
-    const sending = await from.evaluate(() => window.sending);
-    rows.forEach((row) => (row.sending = sending));
+    const sent = await from.evaluate(() => window.sending);
+    rows.forEach((row) => (row.sending = sent));
     for (const [n, { tab }] of receivers.entries()) {
       const id = await tab.evaluate(() => window.moonring.client.id);
       for (const row of rows.filter(({ link }) => link === told[n])) row.known = known[id] ?? [];
@@ -95,7 +97,7 @@ export async function directly(net, server, { name, kbps, times }) {
     places[1].limit(kbps);
     await startSampling(to);
     await connectDirectly(from, to);
-    await measure(name, [{ kbps, place: places[1], tab: to }], times, rows);
+    await measure(name, [{ kbps, place: places[1], tab: to }], { times, heights: HEIGHTS }, rows);
   });
   return rows;
 }
@@ -124,8 +126,9 @@ export async function twoParty(net, server, seconds) {
   return rows;
 }
 
-/** The links' names; a row for each phase of each receiver. @param {string} scene @param {Receiver[]} receivers @param {Times} times @param {Row[]} rows */
-async function measure(scene, receivers, times, rows) {
+/** The links' names; a row for each phase of each receiver.
+ *  @param {string} scene @param {Receiver[]} receivers @param {{times: Times, heights: Record<string, number>}} expected @param {Row[]} rows */
+async function measure(scene, receivers, { times, heights }, rows) {
   // Where a picture came late, it counts from when the receiver began to wait for it.
   const at = receivers.map(({ tab }) => tab.evaluate(() => window.samples.at(-1)?.t ?? 0));
   const began = await Promise.all(at);
@@ -140,7 +143,7 @@ async function measure(scene, receivers, times, rows) {
     const dropped = packets + drops > 0 ? drops / (packets + drops) : 0;
     const lifted = began[n] + times.limited;
     const common = { scene, link: names[n], samples, known: [], lifted };
-    const wanted = HEIGHTS[String(kbps)] ?? TOP;
+    const wanted = heights[String(kbps)] ?? TOP;
     rows.push({ ...common, phase: 'limited', wanted, dropped, ...figures(samples, { from: 0, to: lifted, wanted }) });
     rows.push({ ...common, phase: 'lifted', wanted: TOP, dropped: 0, ...figures(samples, { from: lifted, to: lifted + times.lifted, wanted: TOP }) });
   }

@@ -1,8 +1,8 @@
 //! Which layer of each track a client gets, and what is paused: as much as it, the policy and its path allow.
 //!
 //! Sound is served first. Of what the path then has left, every picture gets its lowest layer before any gets a higher
-//! one, in the order of priority: what the client shows large before what it shows small. What does not fit is paused,
-//! and comes back. Layers are raised into nine tenths of the stable estimate and lowered only when they no longer fit
+//! one, in the order of priority: what the client shows large before what it shows small. Of what does not fit the upper
+//! temporal layers are left out; what does not fit without them is paused, and comes back. Layers are raised into nine tenths of the stable estimate and lowered only when they no longer fit
 //! into all of it, and not raised twice within [`RAISE_INTERVAL`], so that a picture does not flip.
 
 use std::time::{Duration, Instant};
@@ -11,7 +11,9 @@ use slotmap::SlotMap;
 
 use super::client::{Client, Outbound};
 use super::forward::Forward;
-use super::track::{Layer, Track};
+use super::layering::Point;
+use super::rungs::{Rung, rungs};
+use super::track::Track;
 use moonring_wire::id::TrackKey;
 use moonring_wire::media::{PauseReason, Source};
 
@@ -26,29 +28,41 @@ const WANTED_ABOVE: f64 = 1.25;
 const RAISE_INTERVAL: Duration = Duration::from_secs(5);
 /// Most that a track of unknown rate is taken for, in bit/s, when what the path carries is being probed for.
 const UNKNOWN_BPS: u64 = 100_000;
+/// What a path is taken to carry at the start, in bit/s.
+const START_BPS: u64 = 300_000;
 
 /// One choice to make: a video track of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Choice {
     place: usize,
-    /// The bit rates of the layers, 0 for one that is silent.
-    rates_bps: Vec<u64>,
-    /// The highest layer that is allowed and of use.
+    /// The steps of its quality; what follows counts them.
+    rungs: Vec<Rung>,
+    /// The step to begin with: all pictures of the lowest layer.
+    base: u8,
+    /// The highest step that is allowed and of use.
     limit: u8,
     /// Higher ones are served first.
     priority: u32,
-    /// The layer that is sent now, `None` while it is paused.
+    /// The step that is sent now, `None` while it is paused.
     current: Option<u8>,
 }
 
 impl Choice {
-    fn rate(&self, layer: u8) -> u64 {
-        self.rates_bps.get(usize::from(layer)).copied().unwrap_or(0)
+    fn rate(&self, rung: u8) -> u64 {
+        self.rungs.get(usize::from(rung)).map_or(0, |rung| rung.bps)
     }
 
-    /// The lowest layer from `from` on, up to the limit, that packets come of.
+    /// The lowest step from `from` on, up to the limit, that packets come of.
     fn active(&self, from: u8) -> Option<u8> {
-        (from..=self.limit).find(|layer| self.rate(*layer) > 0)
+        (from..=self.limit).find(|rung| self.rate(*rung) > 0)
+    }
+
+    /// The step to begin with: all pictures of the lowest layer, or fewer, where that is more than a path of which nothing is
+    /// known is taken to carry.
+    fn start(&self) -> Option<u8> {
+        let lowest = self.active(0)?;
+        let fits = |rung: &u8| self.rate(*rung) > 0 && self.rate(*rung) <= START_BPS;
+        (lowest..=self.base).rev().find(fits).or(Some(lowest))
     }
 }
 
@@ -62,7 +76,7 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     let sound = if path.leaves_out_sound() { 0 } else { sound };
     let top = |choice: &Choice| (0..=choice.limit).map(|n| choice.rate(n)).max().unwrap_or(0).max(UNKNOWN_BPS);
     let wanted: u64 = choices.iter().map(top).sum();
-    let floor: u64 = choices.iter().filter_map(|c| c.active(0).map(|layer| c.rate(layer))).sum();
+    let floor: u64 = choices.iter().filter_map(|c| c.start().map(|rung| c.rate(rung))).sum();
     // A little more than the lowest layers' mean rates: key frames are larger.
     let wanted = if choices.is_empty() { 0 } else { ((wanted + sound) as f64 * WANTED_ABOVE) as u64 };
     path.set_wanted(now, wanted, (floor + sound) * 3 / 2);
@@ -83,15 +97,15 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     for ((choice, kept), nearly) in choices.iter().zip(&mut kept).zip(allocate(nearly, &choices)) {
         let Some(forward) = &mut outbound.forwards[choice.place] else { continue };
         let tight = &mut forward.allotted.tight;
-        *tight = kept.map_or(tight.or(Some(now)), |_| None);
+        *tight = if *kept < choice.start() { tight.or(Some(now)) } else { None };
         let is_sent = choice.current.is_some_and(|layer| choice.rate(layer) > 0);
         let is_dip = tight.is_some_and(|since| now.saturating_duration_since(since) < DIP) || (is_calm && is_sent);
-        *kept = kept.or(nearly.and(choice.active(0)).filter(|_| is_dip));
+        *kept = (*kept).max(nearly.min(choice.start()).filter(|_| is_dip));
     }
-    let raised = if starts_low { choices.iter().map(|c| c.active(0)).collect() } else { allocate(raise, &choices) };
+    let raised = if starts_low { choices.iter().map(Choice::start).collect() } else { allocate(raise, &choices) };
     let decide = |((choice, keep), raise): ((&Choice, Option<u8>), Option<u8>)| {
         let forward = outbound.forwards[choice.place].as_ref()?;
-        decide((now, climbing), forward, choice, keep, raise).or(choice.active(0).filter(|_| ramping))
+        decide((now, climbing), forward, choice, keep, raise).or(choice.start().filter(|_| ramping))
     };
     let mut layers: Vec<_> = choices.iter().zip(kept.iter().copied()).zip(raised).map(decide).collect();
     if raised_bps(&choices, &layers).is_none() && path.promises_more(now) {
@@ -131,15 +145,26 @@ fn choices(now: Instant, outbound: &Outbound, tracks: &SlotMap<TrackKey, Track>)
 
 fn choice(now: Instant, place: usize, forward: &Forward, track: &Track) -> Choice {
     let limits = forward.limits;
-    let limit = [limits.client, limits.policy, limits.view].into_iter().flatten().fold(track.top_layer(), u8::min);
-    let limit = limit.min(track.kept_layers.saturating_sub(1));
-    let is_kept = track.kept_layers > 0;
-    let rate = |layer: &Layer| if is_kept && layer.is_active(now) { layer.bitrate_bps.max(1) } else { 0 };
+    let told = [limits.client, limits.policy, limits.view].into_iter().flatten().fold(u8::MAX, u8::min);
+    let rungs = rungs(now, track);
+    let is_allowed = |rung: &Rung| rung.told <= told && rung.layer <= track.kept_layers.saturating_sub(1);
+    // Of a single layer there is always something.
+    let limit = rungs.iter().rposition(is_allowed).unwrap_or(0) as u8;
+    let lowest = rungs.first().map_or(0, |rung| rung.told);
+    let base = rungs.iter().rposition(|rung| rung.told == lowest).unwrap_or(0) as u8;
     let area = forward.allotted.view.map_or(320 * 180, |(width, height)| width.saturating_mul(height));
     // A shared screen is what a meeting is about.
     let priority = if track.info.source == Source::Screen { area.saturating_mul(4) } else { area };
-    let current = forward.allotted.paused.is_none().then(|| forward.target());
-    Choice { place, rates_bps: track.layers.iter().map(rate).collect(), limit, priority, current }
+    let current = forward.allotted.paused.is_none().then(|| current(&rungs, forward));
+    Choice { place, rungs, base: base.min(limit), limit, priority, current }
+}
+
+/// The highest step that a forward lets pass.
+fn current(rungs: &[Rung], forward: &Forward) -> u8 {
+    let (layer, Point { spatial, temporal }) = (forward.target(), forward.point());
+    let passes = |rung: &Rung| rung.layer == layer && rung.point.spatial <= spatial && rung.point.temporal <= temporal;
+    let lowest = || rungs.iter().position(|rung| rung.layer == layer);
+    rungs.iter().rposition(passes).or_else(lowest).unwrap_or(0) as u8
 }
 
 /// What sound takes of the path, in bit/s.
@@ -202,7 +227,7 @@ fn decide(
 /// What all layers take together, in bit/s, if one of them is higher than the one sent now.
 fn raised_bps(choices: &[Choice], layers: &[Option<u8>]) -> Option<u64> {
     // What is paused begins low, which is its own rehearsal.
-    let is_raised = choices.iter().zip(layers).any(|(choice, layer)| *layer > choice.current.or(choice.active(0)));
+    let is_raised = choices.iter().zip(layers).any(|(choice, layer)| *layer > choice.current.or(choice.start()));
     let rate = |(choice, layer): (&Choice, &Option<u8>)| layer.map_or(0, |layer| choice.rate(layer));
     is_raised.then(|| choices.iter().zip(layers).map(rate).sum())
 }
@@ -215,7 +240,7 @@ fn current_bps(choices: &[Choice]) -> u64 {
 /// Leaves what would be raised as it is. What is paused begins with its lowest layer.
 fn put_off(choices: &[Choice], layers: &mut [Option<u8>]) {
     for (choice, layer) in choices.iter().zip(layers) {
-        let lowest = choice.active(0);
+        let lowest = choice.start();
         let stays = match choice.current {
             Some(current) if choice.rate(current) > 0 => Some(current),
             Some(current) => lowest.or(Some(current)),
@@ -235,20 +260,22 @@ fn apply(now: Instant, forward: &mut Forward, track: &mut Track, choice: &Choice
         Some(_) => None,
     };
     let was = std::mem::replace(&mut forward.allotted.paused, paused);
-    if let Some(layer) = layer.filter(|_| paused.is_none()) {
-        let target = track.best_layer(now, layer);
+    let rung = layer.and_then(|rung| choice.rungs.get(usize::from(rung)));
+    if let Some(rung) = rung.filter(|_| paused.is_none()) {
+        let target = track.best_layer(now, rung.layer);
         if was.is_some() {
             forward.restart(track);
             // Back on a promise: the estimate has some time to follow.
             forward.allotted.tight = Some(now);
         }
-        if forward.target() != target {
+        if (forward.target(), forward.point()) != (target, rung.point) {
             // The way up at the start is not held up: only the changes of a picture that is seen are.
             let is_first = forward.layer().is_none() || choice.current.is_none();
             forward.allotted.changed = if is_first { forward.allotted.changed } else { Some(now) };
             forward.set_target(track, target);
+            forward.set_point(rung.point);
         }
-        if forward.waits_for_key_frame() {
+        if forward.waits_for_key_frame() || forward.waits_for_spatial_layer(track) {
             track.layers[usize::from(target)].want_key_frame(now);
         }
     }
@@ -260,7 +287,23 @@ mod tests {
     use super::*;
 
     fn choice(rates_bps: &[u64], limit: u8) -> Choice {
-        Choice { place: 0, rates_bps: rates_bps.to_vec(), limit, priority: 1, current: None }
+        let rung = |(layer, bps): (u8, &u64)| Rung { layer, point: Point::ALL, told: layer, bps: *bps };
+        Choice { place: 0, rungs: (0..).zip(rates_bps).map(rung).collect(), base: 0, limit, priority: 1, current: None }
+    }
+
+    #[test]
+    fn a_track_begins_with_all_pictures_of_its_lowest_layer_unless_that_is_much() {
+        for (rates, base, expected) in [
+            (&[60_000, 90_000, 150_000, 500_000][..], 2, Some(2)),
+            (&[400_000, 600_000, 1_000_000], 2, Some(0)),
+            (&[200_000, 290_000, 600_000], 2, Some(1)),
+            (&[2_000_000], 0, Some(0)),
+            (&[0, 500_000], 0, Some(1)),
+            (&[0, 0], 0, None),
+        ] {
+            let choice = Choice { base, ..choice(rates, rates.len() as u8 - 1) };
+            assert_eq!(choice.start(), expected, "{rates:?}");
+        }
     }
 
     #[test]

@@ -8,10 +8,10 @@ use slotmap::SlotMap;
 
 use super::client::{Client, Outbound};
 use super::congestion::Congestion;
+use super::form::{Form, Redundancy};
 use super::forward::{Forward, Outgoing, OutgoingStream};
-use super::history::{History, Packet};
+use super::history::{History, MAX_DESCRIPTOR, Packet};
 use super::kept_headers::Keeping;
-use super::pictures::PictureShift;
 use super::track::Track;
 use super::{Room, World, sound};
 use crate::bandwidth::{MAX_QUEUE_TIME, ProbeId};
@@ -21,6 +21,7 @@ use moonring_wire::media::{CodecName, Extension, ExtensionIds};
 use moonring_wire::packet::{AddressPair, MAX_DATAGRAM, SendBatch};
 use moonring_wire::rtp::extension::{abs_send_time, transport_sequence};
 use moonring_wire::rtp::header::{NewHeader, pad, write_header};
+use moonring_wire::rtp::red;
 use moonring_wire::rtp::rtx::OSN_LEN;
 use moonring_wire::transport::Transport;
 use moonring_wire::transport::srtp::SrtpOut;
@@ -107,7 +108,8 @@ fn send_waiting(
         if let Some((forward, track)) = forward.and_then(|f| tracks.get_mut(f.track).map(|t| (f, t))) {
             progress = sender.send_forward(forward, track, out);
             drops.add(DropReason::Overload, std::mem::take(&mut forward.sent.skipped));
-            if forward.waits_for_key_frame() && forward.allotted.paused.is_none() {
+            let waits = forward.waits_for_key_frame() || forward.waits_for_spatial_layer(track);
+            if waits && forward.allotted.paused.is_none() {
                 track.layers[usize::from(forward.target())].want_key_frame(moment.now);
             }
         }
@@ -155,11 +157,13 @@ impl Sender<'_> {
             }
             let Some((history, packet, outgoing)) = forward.next(self.moment.now, track) else { break };
             let stream = forward.stream;
-            let header = header(packet, stream.pt, outgoing.index, &outgoing, stream.ssrc);
+            let pt = if let Redundancy::Kept { red, .. } = outgoing.redundancy { red } else { stream.pt };
+            let header = header(pt, outgoing.index, &outgoing, stream.ssrc);
             let codec = forward.codec;
             let packet =
                 OutgoingPacket { header, index: outgoing.index, codec, history, packet, outgoing, resend_of: None };
-            self.send(&packet, &stream, (None, forward.keeping()), out);
+            let keeping = if outgoing.is_filler { None } else { forward.keeping() };
+            self.send(&packet, &stream, (None, keeping), out);
         }
         Progress::Done
     }
@@ -242,24 +246,30 @@ pub(super) struct OutgoingPacket<'a> {
 /// What follows the header of a packet.
 pub(super) struct Body<'a> {
     pub(super) payload: &'a [u8],
-    /// Bytes of padding behind it.
-    pub(super) padding: u8,
-    pub(super) codec: CodecName,
-    pub(super) pictures: PictureShift,
+    pub(super) form: Form,
 }
 
 impl Body<'_> {
     /// Writes it into the packet `buf` from `at` on; its end. `None` when `overhead` bytes more do not fit.
     pub(super) fn write(&self, buf: &mut [u8], at: usize, overhead: usize) -> Option<usize> {
-        let payload_end = at + self.payload.len();
-        let end = payload_end + usize::from(self.padding);
+        let Form { padding, codec, pictures, redundancy } = self.form;
+        // What has no payload of its own was not kept.
+        let payload = match redundancy {
+            Redundancy::Removed => red::primary(self.payload).unwrap_or_default(),
+            _ => self.payload,
+        };
+        let payload_end = at + payload.len();
+        let end = payload_end + usize::from(padding);
         if end + overhead > buf.len() {
             return None;
         }
-        buf[at..payload_end].copy_from_slice(self.payload);
-        self.pictures.apply(self.codec, &mut buf[at..payload_end]);
-        if self.padding > 0 {
-            pad(&mut buf[..end], self.padding);
+        buf[at..payload_end].copy_from_slice(payload);
+        pictures.apply(codec, &mut buf[at..payload_end]);
+        if let Redundancy::Kept { inner, .. } = redundancy {
+            red::renumber(&mut buf[at..payload_end], inner);
+        }
+        if padding > 0 {
+            pad(&mut buf[..end], padding);
         }
         Some(end)
     }
@@ -282,16 +292,16 @@ fn seal(
         buf[at..at + OSN_LEN].copy_from_slice(&sequence.to_be_bytes());
         at += OSN_LEN;
     }
-    let body = Body {
-        payload: sealed.history.payload(sealed.packet),
-        padding: sealed.packet.padding,
-        codec: sealed.codec,
-        pictures: sealed.outgoing.pictures,
+    let (payload, padding) = match sealed.outgoing.is_filler {
+        true => (&[][..], 1),
+        false => (sealed.history.payload(sealed.packet), sealed.packet.padding),
     };
+    let Outgoing { pictures, redundancy, .. } = sealed.outgoing;
+    let form = Form { padding, codec: sealed.codec, pictures, redundancy };
+    let body = Body { payload, form };
     let Some(end) = body.write(buf, at, srtp.rtp_overhead()) else { return 0 };
     if let Some(keeping) = keeping {
-        let body = (body.codec, body.pictures, body.padding);
-        keeping.note(&buf[..header_len], sealed.index, body);
+        keeping.note(&buf[..header_len], sealed.index, form);
     }
     let len = srtp.protect_rtp(buf, header_len, end, sealed.index);
     slot.commit(len);
@@ -310,7 +320,16 @@ fn write_with_extensions(
     let sent_at = abs_send_time(moment.since_start);
     let number = number.map(transport_sequence);
     let (level, orientation) = (kept.audio_level.map(|b| [b]), kept.orientation.map(|b| [b]));
-    let descriptor = sealed.history.descriptor(sealed.packet);
+    let mut copy;
+    let descriptor = match sealed.history.descriptor(sealed.packet) {
+        of if of.is_empty() || sealed.outgoing.is_filler => &[][..],
+        of => {
+            copy = [0; MAX_DESCRIPTOR];
+            copy[..of.len()].copy_from_slice(of);
+            sealed.outgoing.pictures.apply_to_descriptor(&mut copy);
+            &copy[..of.len()]
+        }
+    };
     let values: [(Extension, Option<&[u8]>); 6] = [
         (Extension::TransportSequence, number.as_ref().map(|v| &v[..])),
         (Extension::AbsSendTime, Some(&sent_at)),
@@ -330,6 +349,6 @@ fn write_with_extensions(
     write_header(buf, &sealed.header, &elements[..count])
 }
 
-pub(super) fn header(packet: &Packet, payload_type: Pt, index: u64, outgoing: &Outgoing, ssrc: Ssrc) -> NewHeader {
-    NewHeader { marker: packet.marker, payload_type, sequence: index as u16, timestamp: outgoing.timestamp, ssrc }
+pub(super) fn header(payload_type: Pt, index: u64, outgoing: &Outgoing, ssrc: Ssrc) -> NewHeader {
+    NewHeader { marker: outgoing.marker, payload_type, sequence: index as u16, timestamp: outgoing.timestamp, ssrc }
 }

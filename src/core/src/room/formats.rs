@@ -10,16 +10,20 @@ pub struct Profile {
     name: CodecName,
     /// H.264: profile_idc and profile-iop, the first two bytes of `profile-level-id`; VP9's and AV1's profile number.
     profile: u16,
-    /// H.264's packetization-mode.
+    /// H.264's packetization-mode; [`RED`] for Opus with packets of the past in it.
     mode: u8,
 }
+
+/// See [`Profile`].
+const RED: u8 = 1;
 
 impl Profile {
     /// The profile of a codec; what its parameters do not say, or not in digits, has the default of its RFC.
     pub fn of(codec: &Codec) -> Self {
         let number = |name: &str| parameter(codec, name).and_then(|value| value.parse().ok()).unwrap_or(0);
         let (profile, mode) = match codec.name {
-            CodecName::Opus | CodecName::Vp8 => (0, 0),
+            CodecName::Opus => (0, if codec.is_red() { RED } else { 0 }),
+            CodecName::Vp8 => (0, 0),
             CodecName::Vp9 => (number("profile-id"), 0),
             CodecName::Av1 => (number("profile"), 0),
             CodecName::H264 => {
@@ -38,6 +42,11 @@ impl Profile {
         self.mode <= 1
     }
 
+    /// True for Opus with packets of the past in it.
+    pub fn is_red(self) -> bool {
+        self.name == CodecName::Opus && self.mode == RED
+    }
+
     /// How well a decoder that was set up for this suits what is sent as `sent`: less is better, `None` is not at all.
     /// `any_h264_profile` leaves it to the decoder whether it knows another H.264 profile.
     pub fn suits(self, sent: Self, any_h264_profile: bool) -> Option<u8> {
@@ -45,7 +54,7 @@ impl Profile {
             return None;
         }
         if self.name != CodecName::H264 {
-            return (self.profile == sent.profile).then_some(0);
+            return (self.profile == sent.profile && self.mode == sent.mode).then_some(0);
         }
         // RFC 6184 section 5.4: single NAL units, all that mode 0 has, are allowed in mode 1, not the other way round.
         let mode = match (self.mode, sent.mode) {
@@ -147,29 +156,39 @@ pub struct PublishedFormats {
     media: u128,
     /// The same for retransmissions.
     rtx: u128,
+    /// A bit for each payload type of media that has packets of the past in it.
+    red: u128,
 }
 
 impl PublishedFormats {
     /// The formats of a track that is sent in `current`, which is one of `answered`.
     pub fn new(answered: Vec<AnswerCodec>, current: &Codec) -> Self {
-        let mut formats = Self { answered, media: 0, rtx: 0 };
+        let mut formats = Self { answered, media: 0, rtx: 0, red: 0 };
         formats.set_current(current);
         formats
     }
 
     /// Takes what suits `current` as it comes from now on.
     pub fn set_current(&mut self, current: &Codec) {
-        (self.media, self.rtx) = (0, 0);
+        (self.media, self.rtx, self.red) = (0, 0, 0);
         let current = Profile::of(current);
         for format in self.answered.iter().map(Format::of).filter(|f| current.suits(f.profile, false).is_some()) {
             self.media |= bit(format.pt);
             self.rtx |= format.rtx.map_or(0, bit);
         }
+        let red = |f: &Format| current.name == CodecName::Opus && f.profile.is_red();
+        self.red = self.answered.iter().map(Format::of).filter(red).fold(0, |bits, format| bits | bit(format.pt));
+        self.media |= self.red;
     }
 
     /// True for a payload type that the track's receivers decode.
     pub fn is_media(&self, pt: Pt) -> bool {
         self.media & bit(pt) != 0
+    }
+
+    /// True for a payload type whose packets have those of the past in them.
+    pub fn is_red(&self, pt: Pt) -> bool {
+        self.red & bit(pt) != 0
     }
 
     /// True for retransmissions of such a one.
@@ -202,6 +221,8 @@ mod tests {
         for (ours, sent, strictly, loosely) in [
             ((Vp8, ""), (Vp8, "x"), Some(0), Some(0)),
             ((Opus, ""), (Vp8, ""), None, None),
+            ((Opus, "111/111"), (Opus, "useinbandfec=1"), None, None),
+            ((Opus, "minptime=10;useinbandfec=1"), (Opus, ""), Some(0), Some(0)),
             ((Vp9, "profile-id=0"), (Vp9, ""), Some(0), Some(0)),
             ((Vp9, "profile-id=0"), (Vp9, "Profile-ID=2"), None, None),
             ((Av1, "profile=1"), (Av1, "profile=0"), None, None),

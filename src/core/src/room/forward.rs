@@ -2,66 +2,22 @@
 
 use std::time::{Duration, Instant};
 
+mod numbering;
+mod stream;
+
+use numbering::{Numbering, Numberings};
+pub use stream::{Outgoing, OutgoingStream, Rtx, SentCounts};
+
+use super::form::Redundancy;
 use super::formats::Format;
 use super::history::{History, Packet};
 use super::indexes::SentIndexes;
 use super::kept_headers::{Keeping, KeptHeaders};
-use super::pictures::{LastPicture, PictureShift};
+use super::layering::Point;
+use super::pictures::LastPicture;
 use super::track::{KEY_FRAME_INTERVAL, Track};
-use moonring_wire::id::{Mid, Pt, Ssrc, TrackKey};
+use moonring_wire::id::{Mid, TrackKey};
 use moonring_wire::media::{CodecName, Kind, PauseReason};
-
-/// Numberings remembered for resending: each layer switch or pause starts a new one.
-const NUMBERINGS: usize = 4;
-/// Retransmissions of one forward (RFC 4588): a stream of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rtx {
-    /// Its SSRC.
-    pub ssrc: Ssrc,
-    /// The client's payload type for it.
-    pub pt: Pt,
-    /// Its next extended sequence number.
-    pub next_index: u64,
-}
-
-/// How the publisher's numbers become the client's, from one switch to the next.
-#[derive(Clone, Copy, Debug)]
-struct Numbering {
-    layer: u8,
-    /// The publisher's index of the first packet; older ones do not pass.
-    first: u64,
-    /// Added (wrapping) to the publisher's index.
-    index_offset: u64,
-    /// Added (wrapping) to the publisher's time stamp.
-    timestamp_offset: u32,
-    pictures: PictureShift,
-}
-
-/// What a packet leaves with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outgoing {
-    /// The client's extended sequence number: the SRTP index.
-    pub index: u64,
-    /// The client's time stamp.
-    pub timestamp: u32,
-    /// Change of the payload's picture numbers.
-    pub pictures: PictureShift,
-}
-
-/// The stream that a client knows a forward by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutgoingStream {
-    /// Its SSRC.
-    pub ssrc: Ssrc,
-    /// The client's payload type.
-    pub pt: Pt,
-    /// Retransmissions, when negotiated.
-    pub rtx: Option<Rtx>,
-    /// Whether its packets carry transport-wide sequence numbers.
-    pub numbered: bool,
-    /// Whether the client was answered that it may ask for packets again (NACK).
-    pub nack: bool,
-}
 
 /// The highest layers that somebody allows; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,17 +41,6 @@ pub struct Allotted {
     pub tight: Option<Instant>,
     /// The size at which the client shows it, in pixels; `None` until it says.
     pub view: Option<(u32, u32)>,
-}
-
-/// What a forward has sent, for sender reports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SentCounts {
-    /// Packets forwarded.
-    pub packets: u32,
-    /// Payload bytes forwarded.
-    pub octets: u32,
-    /// Packets that were overwritten before they could be forwarded: overload.
-    pub skipped: u64,
 }
 
 /// Where a forward is in the layers' histories.
@@ -135,7 +80,9 @@ pub struct Forward {
     /// For resends without RTX; from the first packet on.
     pub kept: Option<Box<KeptHeaders>>,
     position: Position,
-    numberings: [Option<Numbering>; NUMBERINGS],
+    /// The spatial and temporal layers to forward of the encoding.
+    point: Point,
+    numberings: Numberings,
     indexes: SentIndexes,
     last: Option<(u32, Instant)>,
     last_picture: LastPicture,
@@ -159,7 +106,8 @@ impl Forward {
             formats: Vec::new(),
             kept: None,
             position: Position { target, cursor: 0, target_cursor: track.layers[usize::from(target)].history.end() },
-            numberings: [None; NUMBERINGS],
+            point: Point::ALL,
+            numberings: Numberings::default(),
             indexes: SentIndexes::new(first_index),
             last: None,
             last_picture: LastPicture::default(),
@@ -181,7 +129,7 @@ impl Forward {
 
     /// The layer being forwarded.
     pub fn layer(&self) -> Option<u8> {
-        self.numberings[0].map(|n| n.layer)
+        self.numberings.current().map(|n| n.layer)
     }
 
     /// The layer that is or will be forwarded.
@@ -203,11 +151,32 @@ impl Forward {
         }
     }
 
+    /// The spatial and temporal layers that are forwarded of it.
+    pub fn point(&self) -> Point {
+        self.point
+    }
+
+    /// Chooses the spatial and temporal layers to forward, from the next picture on that allows it.
+    pub fn set_point(&mut self, point: Point) {
+        self.point = point;
+        // On the way to another encoding the present one stays as it is.
+        if self.layer() == Some(self.position.target) {
+            self.numberings.set_wanted(point);
+        }
+    }
+
+    /// True while a spatial layer is wanted that only a key frame brings.
+    pub fn waits_for_spatial_layer(&self, track: &Track) -> bool {
+        let Some(layer) = self.layer() else { return false };
+        let Some(layering) = &track.layers[usize::from(layer)].layering else { return false };
+        let highest = layering.layers().0.saturating_sub(1).min(self.point.spatial);
+        self.numberings.spatial().is_some_and(|spatial| spatial < highest)
+    }
+
     /// Forgets where the publisher was: the next packet (for video, key frame) starts a new numbering. For a pause
     /// that must not look like loss.
     pub fn restart(&mut self, track: &Track) {
-        self.numberings.rotate_right(1);
-        self.numberings[0] = None;
+        self.numberings.pause();
         self.position.target_cursor = track.layers[usize::from(self.position.target)].history.end();
     }
 
@@ -219,7 +188,7 @@ impl Forward {
             self.codec = track.info.codec;
             self.last_picture = LastPicture::default();
         }
-        self.numberings = [None; NUMBERINGS];
+        self.numberings.clear();
         self.restart(track);
     }
 
@@ -241,6 +210,9 @@ impl Forward {
             }
             let packet = history.get(self.position.cursor)?;
             self.position.cursor += 1;
+            if track.layers[usize::from(layer)].layering.is_some() {
+                self.numberings.select(self.codec, self.point);
+            }
             if let Some(outgoing) = self.number(now, packet, history) {
                 return Some((history, packet, outgoing));
             }
@@ -251,15 +223,14 @@ impl Forward {
     pub fn move_to(&mut self, key: TrackKey, track: &Track, format: Format) {
         let target = track.top_layer();
         self.position = Position { target, cursor: 0, target_cursor: 0 };
+        self.point = Point::ALL;
         self.track = key;
         self.follow(track, format);
     }
 
     /// The publisher's numbers of `layer` mean something else from now on.
     pub fn forget_layer(&mut self, layer: u8) {
-        for numbering in &mut self.numberings {
-            numbering.take_if(|n| n.layer == layer);
-        }
+        self.numberings.forget_layer(layer);
     }
 
     /// When the oldest packet came that [`Self::next`] would look at, if it is a picture that is not a key frame's:
@@ -310,9 +281,8 @@ impl Forward {
             None => packet.timestamp,
             Some((timestamp, at)) => self.timestamp_after(now, track, packet, timestamp, at),
         };
-        let pictures = self.last_picture.shift_for(self.codec, history.payload(packet));
-        self.numberings.rotate_right(1);
-        self.numberings[0] = Some(Numbering {
+        let pictures = self.last_picture.shift_for(self.codec, history.payload(packet), packet.links);
+        self.numberings.begin(Numbering {
             layer: self.position.target,
             first: packet.index,
             index_offset: self.indexes.next().wrapping_sub(packet.index),
@@ -327,7 +297,7 @@ impl Forward {
     fn timestamp_after(&self, now: Instant, track: &Track, packet: &Packet, last: u32, at: Instant) -> u32 {
         let new = &track.layers[usize::from(self.position.target)];
         let rate = self.codec.clock_rate();
-        let aligned = self.numberings[0].and_then(|old| {
+        let aligned = self.numberings.current().and_then(|old| {
             let from = track.layers[usize::from(old.layer)].clock?;
             let shift = from.shift_to(new.clock.as_ref()?, rate);
             Some(packet.timestamp.wrapping_sub(shift).wrapping_add(old.timestamp_offset))
@@ -342,22 +312,18 @@ impl Forward {
     }
 
     fn number(&mut self, now: Instant, packet: &Packet, history: &History) -> Option<Outgoing> {
-        let numbering = self.numberings[0]?;
-        if packet.index < numbering.first {
+        let mut outgoing = self.numberings.number(packet, history.get(self.position.cursor))?;
+        outgoing.redundancy = self.redundancy(packet);
+        if !self.indexes.mark(outgoing.index) {
             return None;
         }
-        let index = packet.index.wrapping_add(numbering.index_offset);
-        if !self.indexes.mark(index) {
-            return None;
-        }
-        let timestamp = packet.timestamp.wrapping_add(numbering.timestamp_offset);
-        if index + 1 == self.indexes.next() {
-            self.last = Some((timestamp, now));
-            self.last_picture.note(self.codec, history.payload(packet), numbering.pictures);
+        if outgoing.index + 1 == self.indexes.next() {
+            self.last = Some((outgoing.timestamp, now));
+            self.last_picture.note(self.codec, history.payload(packet), (packet.links, outgoing.pictures));
         }
         self.sent.packets = self.sent.packets.wrapping_add(1);
         self.sent.octets = self.sent.octets.wrapping_add(packet.payload_len() as u32);
-        Some(Outgoing { index, timestamp, pictures: numbering.pictures })
+        Some(outgoing)
     }
 
     /// Finds the packet that went out with `sequence`, to resend it.
@@ -365,12 +331,16 @@ impl Forward {
         let newest = self.indexes.next().checked_sub(1)?;
         let behind = (newest as u16).wrapping_sub(sequence);
         let index = newest.checked_sub(u64::from(behind))?;
-        // The numbering under which it left; another layer may have a packet that would get the same number.
-        let n = self.numberings.iter().flatten().find(|n| index >= n.first.wrapping_add(n.index_offset))?;
-        let history = &track.layers[usize::from(n.layer)].history;
-        let packet = history.find(index.wrapping_sub(n.index_offset))?;
-        let timestamp = packet.timestamp.wrapping_add(n.timestamp_offset);
-        Some((history, packet, Outgoing { index, timestamp, pictures: n.pictures }))
+        let (history, packet, outgoing) = self.numberings.find(index, track)?;
+        Some((history, packet, Outgoing { redundancy: self.redundancy(packet), ..outgoing }))
+    }
+
+    fn redundancy(&self, packet: &Packet) -> Redundancy {
+        match self.stream.red {
+            _ if !packet.is_red => Redundancy::None,
+            None => Redundancy::Removed,
+            Some(red) => Redundancy::Kept { red, inner: self.stream.pt },
+        }
     }
 
     /// Where the packet that [`Self::next`] just gave is noted; `None` where it is sent again by RTX, or not.
@@ -392,7 +362,7 @@ impl Forward {
 
     /// The publisher's clock in this forward's time stamps: (NTP, RTP) of `now`, for a sender report.
     pub fn report_times(&self, now: Instant, track: &Track) -> Option<(u64, u32)> {
-        let numbering = self.numberings[0]?;
+        let numbering = self.numberings.current()?;
         let clock = track.layers[usize::from(numbering.layer)].clock?;
         let (ntp, timestamp) = clock.at(now, self.codec.clock_rate());
         Some((ntp, timestamp.wrapping_add(numbering.timestamp_offset)))

@@ -1,13 +1,13 @@
 //! What left a forward without RTX, as far as the same packet could not be made again from the history: see `resends`.
 
-use super::pictures::PictureShift;
+use super::form::Form;
 use moonring_wire::id::TrackKey;
-use moonring_wire::media::CodecName;
 
 /// Headers kept of one forward: more than a second of video, as long as the histories go.
 const KEPT: usize = 512;
-/// Longest header kept: 12 bytes, and the extensions that the server writes with the longest dependency descriptor.
-const MAX_HEADER: usize = 112;
+/// Longest header kept: 12 bytes, and the extensions that the server writes with the descriptor of three spatial layers with
+/// three temporal ones.
+const MAX_HEADER: usize = 160;
 
 /// A packet as it left.
 #[derive(Clone, Copy, Debug)]
@@ -18,14 +18,12 @@ pub(super) struct Kept {
     pub(super) layer: u8,
     /// Its number in the layer's history.
     pub(super) arrival: u64,
-    pub(super) codec: CodecName,
-    pub(super) pictures: PictureShift,
-    pub(super) padding: u8,
+    pub(super) form: Form,
     pub(super) header_len: u8,
     pub(super) header: [u8; MAX_HEADER],
 }
 
-/// The headers of the packets that left a forward last, about 80 KiB. Only a forward without RTX has them.
+/// The headers of the packets that left a forward last, about 100 KiB. Only a forward without RTX has them.
 #[derive(Debug)]
 pub struct KeptHeaders(Box<[Option<Kept>]>);
 
@@ -58,7 +56,7 @@ pub struct Keeping<'a> {
 impl Keeping<'_> {
     /// Notes that a packet leaves with `header` under the SRTP index `index`. One whose header is too long is not sent
     /// again.
-    pub(super) fn note(self, header: &[u8], index: u64, (codec, pictures, padding): (CodecName, PictureShift, u8)) {
+    pub(super) fn note(self, header: &[u8], index: u64, form: Form) {
         let Self { headers, track, layer, arrival } = self;
         let place = &mut headers.0[usize::from(index as u16) % KEPT];
         *place = None;
@@ -70,9 +68,7 @@ impl Keeping<'_> {
             track,
             layer,
             arrival,
-            codec,
-            pictures,
-            padding,
+            form,
             header_len: header.len() as u8,
             header: [0; MAX_HEADER],
         });

@@ -5,10 +5,12 @@
 //! | [`client`], [`track`], [`forward`] | a connected user; what it publishes; the edge from a track to a receiver |
 //! | [`negotiation`] | chooses codecs and header extensions for an offer |
 //! | [`history`] | keeps the packets of a layer, for forwarding and for retransmissions |
-//! | [`fanout`] | the loop that writes headers and encrypts |
+//! | [`fanout`], [`form`] | the loop that writes headers and encrypts; how a payload leaves |
 //! | [`kept_headers`] | what a resend without RTX needs beside the history |
 //! | [`life`] | how long a room is there |
 //! | [`indexes`], [`pictures`] | numbering that stays continuous when layers are switched |
+//! | [`layering`], [`selection`] | the spatial and temporal layers inside an encoding; which of them a receiver gets |
+//! | [`rungs`] | the steps of a track's quality, from its lowest layers to all of them |
 //! | [`congestion`], [`allocation`] | what a receiver's path carries; which layers it gets of that |
 //! | [`rehearsal`] | a higher layer's rate, tried with padding before the layer is sent |
 //! | [`load`] | how much of the video a shard has time for |
@@ -19,11 +21,14 @@ pub mod allocation;
 pub mod client;
 pub mod congestion;
 pub mod fanout;
+pub mod form;
 pub mod formats;
 pub mod forward;
 pub mod history;
 pub mod indexes;
 pub mod kept_headers;
+pub mod layering;
+mod left_out;
 pub mod life;
 pub mod load;
 pub mod negotiation;
@@ -33,6 +38,8 @@ pub mod rehearsal;
 pub mod repairs;
 pub mod reports;
 pub mod resends;
+pub mod rungs;
+pub mod selection;
 pub mod sound;
 pub mod speakers;
 pub mod track;

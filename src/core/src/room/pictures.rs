@@ -1,16 +1,19 @@
-//! Picture ids (VP8, VP9) that go on without a jump when a forward switches from one encoding to another.
+//! Picture ids (VP8, VP9) and frame numbers (dependency descriptor) that go on without a jump when a forward switches from
+//! one encoding to another.
 
 use moonring_wire::media::CodecName;
 use moonring_wire::rtp::codec::{PictureIds, vp8, vp9};
+use moonring_wire::rtp::dependency::{Links, shift_frame_number};
 
 /// Picture ids count modulo this (15 bits).
 const ROUND: u16 = 1 << 15;
 
-/// What is added (wrapping) to the picture id and to TL0PICIDX of every packet of one numbering.
+/// What is added (wrapping) to the picture id, to TL0PICIDX and to the frame number of every packet of one numbering.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PictureShift {
     id: u16,
     tl0: u8,
+    frame: u16,
 }
 
 /// The last numbers sent.
@@ -18,21 +21,28 @@ pub struct PictureShift {
 pub struct LastPicture {
     id: Option<u16>,
     tl0: Option<u8>,
+    frame: Option<u16>,
 }
 
 impl LastPicture {
-    /// The shift with which the picture of `payload` follows the last one sent.
-    pub fn shift_for(&self, codec: CodecName, payload: &[u8]) -> PictureShift {
-        let Some(ids) = picture_ids(codec, payload) else { return PictureShift::default() };
+    /// The shift with which the picture of `payload`, whose frame has these links, follows the last one sent.
+    pub fn shift_for(&self, codec: CodecName, payload: &[u8], links: Links) -> PictureShift {
+        let last = self.frame.filter(|_| links.described);
+        let frame = last.map_or(0, |last| last.wrapping_add(1).wrapping_sub(links.number));
+        let Some(ids) = picture_ids(codec, payload) else { return PictureShift { frame, ..PictureShift::default() } };
         let next = |last: u16, value: u16| last.wrapping_add(1).wrapping_sub(value) % ROUND;
         PictureShift {
             id: self.id.zip(ids.picture_id).map_or(0, |(last, id)| next(last, id.value)),
             tl0: self.tl0.zip(ids.tl0_picture).map_or(0, |(last, (tl0, _))| last.wrapping_add(1).wrapping_sub(tl0)),
+            frame,
         }
     }
 
     /// Notes that `payload` was sent with `shift`.
-    pub fn note(&mut self, codec: CodecName, payload: &[u8], shift: PictureShift) {
+    pub fn note(&mut self, codec: CodecName, payload: &[u8], (links, shift): (Links, PictureShift)) {
+        if links.described {
+            self.frame = Some(links.number.wrapping_add(shift.frame));
+        }
         let Some(ids) = picture_ids(codec, payload) else { return };
         self.id = ids.picture_id.map(|id| id.value.wrapping_add(shift.id) % ROUND).or(self.id);
         self.tl0 = ids.tl0_picture.map(|(tl0, _)| tl0.wrapping_add(shift.tl0)).or(self.tl0);
@@ -40,9 +50,19 @@ impl LastPicture {
 }
 
 impl PictureShift {
+    /// The shift of a picture before which `pictures` more were left out.
+    pub fn without(self, pictures: u16) -> Self {
+        Self { id: self.id.wrapping_sub(pictures) % ROUND, ..self }
+    }
+
+    /// Shifts the number in a dependency descriptor about to leave.
+    pub fn apply_to_descriptor(self, descriptor: &mut [u8]) {
+        shift_frame_number(descriptor, self.frame);
+    }
+
     /// Shifts the numbers in a payload about to leave.
     pub fn apply(self, codec: CodecName, payload: &mut [u8]) {
-        if self == Self::default() {
+        if (self.id, self.tl0) == (0, 0) {
             return;
         }
         let Some(ids) = picture_ids(codec, payload) else { return };
@@ -95,9 +115,9 @@ mod tests {
                 continue;
             };
             if std::mem::take(&mut switched) {
-                shift = last.shift_for(CodecName::Vp8, payload);
+                shift = last.shift_for(CodecName::Vp8, payload, Links::default());
             }
-            last.note(CodecName::Vp8, payload, shift);
+            last.note(CodecName::Vp8, payload, (Links::default(), shift));
             let mut out = payload.to_vec();
             shift.apply(CodecName::Vp8, &mut out);
             assert_eq!(out, *expected, "step {n}");
@@ -148,5 +168,18 @@ mod tests {
             Send(&only_tl0(100), &only_tl0(6)),
             Send(&only_tl0(101), &only_tl0(7)),
         ]);
+    }
+
+    #[test]
+    fn the_frames_after_a_switch_follow_the_last_one_sent() {
+        let frame = |number: u16| Links { described: true, number, ..Links::default() };
+        let mut last = LastPicture::default();
+        let first = last.shift_for(CodecName::Av1, &[], frame(65_535));
+        assert_eq!(first, PictureShift::default());
+        last.note(CodecName::Av1, &[], (frame(65_535), first));
+        let shift = last.shift_for(CodecName::Av1, &[], frame(9_000));
+        let mut descriptor = [0x80, 0x23, 0x28];
+        shift.apply_to_descriptor(&mut descriptor);
+        assert_eq!(descriptor, [0x80, 0, 0]);
     }
 }

@@ -19,6 +19,8 @@ const FIRST_SAVED: f64 = 16.0 * 1024.0;
 const REMEMBERED: usize = 64;
 /// The round trip before one is measured.
 pub const ASSUMED_RTT: Duration = Duration::from_millis(80);
+/// Lost sound that is sent again after a longer round trip than this comes too late to be heard.
+pub const MAX_SOUND_RTT: Duration = Duration::from_millis(150);
 /// The shortest pause between two resends of a packet: a NACK is repeated by a receiver's timer sooner than that only
 /// when the network repeats it.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);

@@ -10,7 +10,6 @@ use slotmap::SlotMap;
 
 use super::client::Outbound;
 use super::fanout::{Body, Destination, Moment, OutgoingPacket, Sender, header};
-use super::kept_headers::Kept;
 use super::track::Track;
 use crate::bandwidth::ProbeId;
 use moonring_wire::id::TrackKey;
@@ -37,7 +36,7 @@ pub fn resend(
     let Some(forward) = outbound.forwards[usize::from(place)].as_mut() else { return 0 };
     let Some(rtx) = &mut forward.stream.rtx else { return 0 };
     let index = rtx.next_index;
-    let header = header(packet, rtx.pt, index, &outgoing, rtx.ssrc);
+    let header = header(rtx.pt, index, &outgoing, rtx.ssrc);
     let codec = forward.codec;
     let sealed = OutgoingPacket { header, index, codec, history, packet, outgoing, resend_of: Some(sequence) };
     let mut sender = Sender { moment, to, congestion: outbound.congestion.as_deref_mut(), packets: 0, bytes: 0 };
@@ -68,8 +67,7 @@ fn resend_as_it_was(
     let Some(mut slot) = out.slot(to.address, MAX_DATAGRAM) else { return 0 };
     let (buf, header_len) = (slot.bytes(), usize::from(kept.header_len));
     buf[..header_len].copy_from_slice(&kept.header[..header_len]);
-    let Kept { padding, codec, pictures, .. } = kept;
-    let body = Body { payload: history.payload(packet), padding, codec, pictures };
+    let body = Body { payload: history.payload(packet), form: kept.form };
     let Some(end) = body.write(buf, header_len, to.srtp.rtp_overhead()) else { return 0 };
     let len = to.srtp.protect_rtp(buf, header_len, end, kept.index);
     slot.commit(len);

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::formats::PublishedFormats;
-use super::history::{History, HistoryLimits};
+use super::history::{History, HistoryLimits, Packet};
+use super::layering::{Layering, useful_layer};
 use moonring_wire::id::{ClientKey, Mid, Pt, Rid, RoomKey, Ssrc};
 use moonring_wire::media::{Codec, Kind, TrackInfo};
 use moonring_wire::negotiate::{AnswerCodec, Feedback};
@@ -61,6 +62,8 @@ pub struct Layer {
     pub stats: ReceiveStats,
     /// What did not come.
     pub missing: NackGenerator,
+    /// The layers inside it, once packets tell of more than one.
+    pub layering: Option<Box<Layering>>,
     /// The publisher's clock.
     pub clock: Option<SenderClock>,
     /// Measured, in bit/s.
@@ -86,6 +89,7 @@ impl Layer {
             history: History::new(limits),
             stats: ReceiveStats::new(codec.name.clock_rate()),
             missing: NackGenerator::new(patience(codec.name.kind())),
+            layering: None,
             clock: None,
             bitrate_bps: 0,
             rebound: None,
@@ -105,6 +109,7 @@ impl Layer {
         self.evened = self.history.end();
         self.stats = ReceiveStats::new(clock_rate);
         self.missing.restart();
+        self.layering = None;
         self.clock = None;
     }
 
@@ -133,6 +138,20 @@ impl Layer {
             self.bitrate_bps = (before + RATE_WEIGHT * (rate - before)) as u64;
             (self.rate_since, self.rate_bytes) = (Some(now), 0);
         }
+    }
+
+    /// Takes in what a packet of `bytes` bytes says of the layers inside the encoding, and adds what its dependency descriptor
+    /// says of its frame. True when there are more layers than were known.
+    pub fn look_inside(&mut self, packet: &mut Packet, descriptor: &[u8], bytes: usize) -> bool {
+        if self.layering.is_none() && descriptor.is_empty() && packet.layers() == (0, 0) {
+            return false;
+        }
+        let now = packet.arrival;
+        let layering = self.layering.get_or_insert_with(|| Box::new(Layering::new(now)));
+        if !descriptor.is_empty() {
+            layering.describe(descriptor, packet);
+        }
+        layering.count(now, packet, bytes)
     }
 
     /// True when packets came lately.
@@ -289,6 +308,30 @@ impl Track {
     /// The highest layer.
     pub fn top_layer(&self) -> u8 {
         (self.layers.len() - 1) as u8
+    }
+
+    /// How many layers clients are told of and choose from: encodings, or spatial layers of the only one.
+    pub fn told_layers(&self) -> u8 {
+        match &self.layers[..] {
+            [only] => only.layering.as_ref().map_or(1, |layering| layering.seen().0),
+            several => several.len() as u8,
+        }
+    }
+
+    /// The highest layer, of those that clients are told of, that a view of `height` pixels has use for.
+    pub fn useful_layer(&self, height: u32) -> u8 {
+        let layering = if let [only] = &self.layers[..] { only.layering.as_ref() } else { None };
+        layering.and_then(|layering| layering.spatial_for(height)).unwrap_or(useful_layer(height))
+    }
+
+    /// Notes the layers that were seen in what is told of it; true when that is news.
+    pub fn note_layers(&mut self) -> bool {
+        let seen = self.layers.iter().filter_map(|layer| layer.layering.as_ref());
+        let temporal = seen.map(|layering| layering.seen().1).fold(1, u8::max);
+        let news = (self.told_layers(), temporal);
+        let before = (self.info.layers, self.info.temporal_layers);
+        (self.info.layers, self.info.temporal_layers) = news;
+        news != before
     }
 
     /// The highest layer up to `limit` that packets come of; the lowest active one when there is none up to it.

@@ -51,6 +51,7 @@ impl Shard {
         let chosen = negotiation::codec_for(&codecs, &track.codec, self.settings.h264_any_profile)?;
         forward.renumber(Format::of(chosen));
         forward.formats = codecs.iter().map(Format::of).collect();
+        forward.stream.red = forward.formats.iter().find(|format| format.profile.is_red()).map(|format| format.pt);
         let stream = AnswerStream {
             ssrc: forward.stream.ssrc,
             rtx_ssrc: forward.stream.rtx.map(|rtx| rtx.ssrc),

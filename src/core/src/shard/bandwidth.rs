@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 use super::Shard;
 use crate::command::Event;
 use crate::room::allocation;
+use crate::room::layering::MAX_SPATIAL;
 use moonring_wire::id::{ClientId, ClientKey, RoomKey, TrackId, TrackKey};
 
 /// Least time between two choices of layers that feedback causes.
 const CHOICE_INTERVAL: Duration = Duration::from_millis(100);
-/// Height in pixels of the top layer that a view is compared with, per layer below it: 180, 360, 720.
-const LOWEST_LAYER_HEIGHT: u32 = 180;
 
 impl Shard {
     /// Transport-wide feedback told of something: the client's layers follow, at most every [`CHOICE_INTERVAL`].
@@ -47,11 +46,33 @@ impl Shard {
         let (Some(key), Some(place)) = (key, place) else { return };
         if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
             forward.allotted.view = Some(size);
-            forward.limits.view = Some(useful_layer(size.1));
+            forward.limits.view = self.world.tracks.get(forward.track).map(|track| track.useful_layer(size.1));
             forward.allotted.changed = None;
         }
         self.choose_layers(now, key);
         self.tell_wanted_of(track);
+    }
+
+    /// More layers inside the encodings of a track have been seen: everybody is told, and its receivers' layers are chosen
+    /// anew.
+    pub(super) fn layers_seen(&mut self, now: Instant, key: TrackKey) {
+        let Some(track) = self.world.tracks.get_mut(key) else { return };
+        if !track.note_layers() {
+            return;
+        }
+        let (info, room, owner, subscribers) = (track.info.clone(), track.room, track.owner, track.subscribers.clone());
+        self.update_facts(owner);
+        self.tell_room(room, None, |client| Event::TrackChanged { client, track: info.clone() });
+        for (client, place) in subscribers {
+            let Some(track) = self.world.tracks.get(key) else { return };
+            let forward = self.world.clients.get_mut(client);
+            let forward = forward.and_then(|c| c.outbound.forwards[usize::from(place)].as_mut());
+            if let Some(forward) = forward {
+                forward.limits.view = forward.allotted.view.map(|(_, height)| track.useful_layer(height));
+            }
+            self.choose_layers(now, client);
+        }
+        self.tell_wanted_layers(key);
     }
 
     /// Tells the publisher of the track `id` which of its layers anybody wants now.
@@ -88,16 +109,18 @@ impl Shard {
     /// Tells the publisher of a track which of its layers anybody wants, when that has changed.
     pub(super) fn tell_wanted_layers(&mut self, key: TrackKey) {
         let Some(track) = self.world.tracks.get_mut(key).filter(|t| t.is_video()) else { return };
-        let mut wanted = [false; crate::room::negotiation::MAX_LAYERS];
+        let told = track.told_layers();
+        let mut wanted = [false; MAX_SPATIAL];
         for (client, place) in &track.subscribers {
             let forward =
                 self.world.clients.get(*client).and_then(|c| c.outbound.forwards[usize::from(*place)].as_ref());
             let Some(limits) = forward.filter(|f| f.allotted.view != Some((0, 0))).map(|f| f.limits) else { continue };
-            let limit =
-                [limits.client, limits.policy, limits.view].into_iter().flatten().fold(track.top_layer(), u8::min);
+            let limit = [limits.client, limits.policy, limits.view].into_iter().flatten().fold(told - 1, u8::min);
             wanted.iter_mut().take(usize::from(limit) + 1).for_each(|layer| *layer = true);
         }
-        let kept = 0..track.kept_layers.min(track.top_layer() + 1);
+        // What there is no time for counts encodings.
+        let kept =
+            0..if track.layers.len() > 1 { told.min(track.kept_layers) } else { told * track.kept_layers.min(1) };
         let layers: Vec<u8> = kept.filter(|n| wanted[usize::from(*n)]).collect();
         if track.wanted_layers.as_ref() != Some(&layers) {
             track.wanted_layers = Some(layers.clone());
@@ -105,27 +128,6 @@ impl Shard {
             if let Some(owner) = self.world.clients.get(owner) {
                 self.work.events.push(Event::WantedLayers { client: owner.id.clone(), track, layers });
             }
-        }
-    }
-}
-
-/// The highest layer that a view of `height` pixels has use for: one that is at least as high as the view.
-fn useful_layer(height: u32) -> u8 {
-    let mut layer = 0;
-    while layer < 7 && LOWEST_LAYER_HEIGHT << layer < height {
-        layer += 1;
-    }
-    layer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_view_has_use_for_the_lowest_layer_that_fills_it() {
-        for (height, layer) in [(0, 0), (90, 0), (180, 0), (181, 1), (360, 1), (400, 2), (720, 2), (2_160, 4)] {
-            assert_eq!(useful_layer(height), layer, "{height}");
         }
     }
 }

@@ -7,8 +7,10 @@ use super::faults::Stage;
 use super::header_extensions::HeaderExtensions;
 use crate::command::Event;
 use crate::room::client::{Incoming, Outbound};
+use crate::room::congestion::Congestion;
 use crate::room::fanout::Destination;
 use crate::room::history::Packet;
+use crate::room::repairs::MAX_SOUND_RTT;
 use crate::room::reports;
 use crate::room::resends;
 use crate::room::track::SenderClock;
@@ -20,6 +22,7 @@ use moonring_wire::rtp::codec;
 use moonring_wire::rtp::extension::AudioLevel;
 use moonring_wire::rtp::header::Header;
 use moonring_wire::rtp::protocol::{Protocol, classify};
+use moonring_wire::rtp::red;
 use moonring_wire::rtp::rtcp::{self, RtcpMessage};
 use moonring_wire::rtp::rtx;
 use moonring_wire::transport::TransportEvent;
@@ -215,6 +218,10 @@ impl Shard {
             self.follow_format(now, incoming.track, header.payload_type, (bytes, payload, elements))?;
         }
         let track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+        let is_red = track.formats.is_red(header.payload_type);
+        if is_red && red::primary(payload).is_none() {
+            return Err(DropReason::RtpMalformed);
+        }
         let asks_again = track.feedback.nack;
         let layer = &mut track.layers[usize::from(incoming.layer)];
         let index = layer.stats.received(header.sequence, header.timestamp, now);
@@ -247,9 +254,14 @@ impl Shard {
         let mut packet = Packet::new(now);
         (packet.index, packet.timestamp, packet.marker) = (index, header.timestamp, header.marker);
         (packet.info, packet.kept) = (info, elements.kept);
+        packet.is_red = is_red;
+        let has_grown = layer.look_inside(&mut packet, descriptor, payload.len());
         layer.history.push(packet, descriptor, payload);
         self.stage(Stage::Kept);
         self.mark_dirty(now, incoming.track);
+        if has_grown {
+            self.layers_seen(now, incoming.track);
+        }
         Ok(())
     }
 
@@ -325,6 +337,12 @@ impl Shard {
                     return;
                 };
                 let (outbound, tracks) = (&mut client.outbound, &self.world.tracks);
+                let is_sound =
+                    outbound.forwards[usize::from(place)].as_ref().is_some_and(|f| f.codec.kind() == Kind::Audio);
+                let rtt = outbound.congestion.as_deref().and_then(Congestion::rtt);
+                if is_sound && rtt.is_some_and(|rtt| rtt > MAX_SOUND_RTT) {
+                    return;
+                }
                 if resends::resend(moment, (outbound, place), (tracks, to), (sequence, None), out) > 0 {
                     self.report.counters.resent += 1;
                 }

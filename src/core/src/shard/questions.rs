@@ -35,7 +35,7 @@ impl Shard {
         }
         let codec = negotiation::publish_codecs(section, &self.settings.codecs)
             .into_iter()
-            .next()
+            .find(|codec| !codec.codec.is_red())
             .ok_or_else(|| format!("section {} offers no codec that this server takes", intent.mid))?;
         let info = TrackInfo {
             id: self.new_track_id(),

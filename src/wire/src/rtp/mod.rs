@@ -7,17 +7,21 @@
 //! | [`extension`] | the values of header extensions |
 //! | [`sequence`] | 16-bit sequence numbers and 32-bit time stamps without their wraps |
 //! | [`codec`] | what a forwarder must know of a payload: key frames, layers, picture ids |
+//! | [`dependency`] | the dependency descriptor: layers of any codec, and what each frame needs |
 //! | [`rtcp`] | RTCP: reading compound packets, writing reports and feedback |
 //! | [`receive`] | statistics of a received stream, for its report blocks |
 //! | [`nack`] | which lost packets to ask for again, and when |
+//! | [`red`] | sound with the packets of the past in it (RFC 2198) |
 //! | [`rtx`] | retransmissions (RFC 4588) and back |
 //! | [`twcc`] | transport-wide arrival times, for the sender's bandwidth estimation |
 pub mod codec;
+pub mod dependency;
 pub mod extension;
 pub mod header;
 pub mod nack;
 pub mod protocol;
 pub mod receive;
+pub mod red;
 pub mod rtcp;
 pub mod rtx;
 pub mod sequence;

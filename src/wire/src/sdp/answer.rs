@@ -184,7 +184,8 @@ fn direction_word(direction: Direction) -> &'static str {
 fn codec(a: &mut Vec<Attribute>, codec: &AnswerCodec) {
     let name = codec.codec.name;
     let channels = if name == CodecName::Opus { "/2" } else { "" };
-    value(a, "rtpmap", format!("{} {}/{}{channels}", codec.pt.0, name.as_sdp(), name.clock_rate()));
+    let word = if codec.codec.is_red() { "red" } else { name.as_sdp() };
+    value(a, "rtpmap", format!("{} {word}/{}{channels}", codec.pt.0, name.clock_rate()));
     feedback(a, codec.pt, codec.feedback);
     if !codec.codec.fmtp.is_empty() {
         value(a, "fmtp", format!("{} {}", codec.pt.0, codec.codec.fmtp));

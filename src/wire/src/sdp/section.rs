@@ -83,11 +83,12 @@ fn codecs(part: &Part, kind: Kind) -> Vec<OfferedCodec> {
         if codecs.iter().any(|codec| codec.pt == pt) {
             continue;
         }
-        let Some(name) = attribute_of(part, "rtpmap", format).find_map(known_codec) else { continue };
+        let fmtp = attribute_of(part, "fmtp", format).collect::<Vec<_>>().join(";");
+        let known = attribute_of(part, "rtpmap", format).find_map(known_codec);
+        let Some(name) = known.or_else(|| red(part, format, &fmtp)) else { continue };
         if name.kind() != kind {
             continue;
         }
-        let fmtp = attribute_of(part, "fmtp", format).collect::<Vec<_>>().join(";");
         let retransmission = rtx.iter().find(|(apt, _)| *apt == pt).map(|(_, rtx)| *rtx);
         codecs.push(OfferedCodec {
             pt,
@@ -129,6 +130,14 @@ fn known_codec(map: &str) -> Option<CodecName> {
     let clock: u32 = fields.next()?.parse().ok()?;
     let channels = fields.next();
     (clock == name.clock_rate() && (name != CodecName::Opus || channels == Some("2"))).then_some(name)
+}
+
+/// Opus for redundant Opus (`red/48000/2`, RFC 2198) whose parameters name nothing but Opus's payload types.
+fn red(part: &Part, format: &str, fmtp: &str) -> Option<CodecName> {
+    let is_red = |map: &str| map.to_ascii_lowercase().starts_with("red/48000");
+    attribute_of(part, "rtpmap", format).find(|map| is_red(map))?;
+    let is_opus = |inner: &str| attribute_of(part, "rtpmap", inner).find_map(known_codec) == Some(CodecName::Opus);
+    fmtp.split('/').all(is_opus).then_some(CodecName::Opus)
 }
 
 fn payload_type(text: &str) -> Option<Pt> {

@@ -41,7 +41,8 @@ fn summary(offer: &Offer) -> Vec<String> {
                 let flags = [(f.nack, 'n'), (f.pli, 'p'), (f.fir, 'f'), (f.remb, 'r'), (f.transport_cc, 't')];
                 let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, c)| c).collect();
                 let rtx = c.rtx.map_or(String::new(), |rtx| format!("+{}", rtx.0));
-                format!("{}{rtx}:{}:{flags}", c.pt.0, c.codec.name.as_sdp())
+                let name = if c.codec.is_red() { "red" } else { c.codec.name.as_sdp() };
+                format!("{}{rtx}:{name}:{flags}", c.pt.0)
             })
             .collect();
         let extensions: Vec<String> = s.extensions.iter().map(|(id, e)| format!("{id}={e:?}")).collect();
@@ -112,7 +113,7 @@ fn offers_of_real_clients_are_understood() {
             Setup::ActPass,
             0xc4,
             &[
-                "0 audio SendRecv [111:opus:t] [1=AudioLevel 2=AbsSendTime 3=TransportSequence 4=Mid] [2954387761/0] []",
+                "0 audio SendRecv [111:opus:t 63:red:] [1=AudioLevel 2=AbsSendTime 3=TransportSequence 4=Mid] [2954387761/0] []",
                 "1 video SendRecv [96+97:H264:npfrt 98+99:H264:npfrt 100+101:VP8:npfrt] [2=AbsSendTime \
                  13=VideoOrientation 3=TransportSequence 5=PlayoutDelay 4=Mid 10=Rid 11=RepairedRid] \
                  [1389244097/3870155062] []",
@@ -129,11 +130,13 @@ fn offers_of_real_clients_are_understood() {
 }
 
 #[test]
-fn chromes_offers_keep_what_is_forwarded_and_leave_out_red_and_fec() {
+fn chromes_offers_keep_what_is_forwarded_and_leave_out_fec() {
     let offer = parse_offer(fixture("chrome_bundle")).unwrap();
     let names: Vec<Vec<&str>> =
         offer.sections.iter().map(|s| s.codecs.iter().map(|c| c.codec.name.as_sdp()).collect()).collect();
-    assert_eq!(names[0], ["opus"]);
+    assert_eq!(names[0], ["opus", "opus"]);
+    let sound = &offer.sections[0].codecs;
+    assert_eq!((sound[1].codec.is_red(), sound[1].codec.fmtp.as_str()), (true, "111/111"));
     assert_eq!(names[1], ["VP8", "H264", "H264", "H264", "H264", "H264", "H264", "AV1", "VP9", "VP9"]);
     assert!(names[2].len() > names[1].len());
     assert!(offer.sections[1].codecs.iter().all(|c| c.rtx.is_some()));

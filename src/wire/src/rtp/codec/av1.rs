@@ -1,5 +1,4 @@
-//! AV1 payloads (AOMedia's RTP payload format for AV1, v1.0): the aggregation header, the headers of the OBUs in it,
-//! and the mandatory part of the dependency descriptor; [`structure`] reads the rest of that.
+//! AV1 payloads (AOMedia's RTP payload format for AV1, v1.0): the aggregation header and the headers of the OBUs in it.
 //!
 //! ```text
 //!  0 1 2 3 4 5 6 7
@@ -8,9 +7,8 @@
 //! +-+-+-+-+-+-+-+-+
 //! ```
 
-pub mod structure;
-
 use super::PayloadInfo;
+use crate::rtp::dependency::Mandatory;
 
 const SEQUENCE_HEADER: u8 = 1;
 const TEMPORAL_DELIMITER: u8 = 2;
@@ -20,44 +18,9 @@ const FRAME: u8 = 6;
 /// Most OBUs of one packet that are looked at; a packet of an encoder has a handful.
 const MAX_OBUS: usize = 32;
 
-/// The part of the dependency descriptor that every packet has.
-///
-/// ```text
-/// |S|E| template id |  S: first packet of a frame, E: last packet
-/// |  frame number   |
-/// |  (16 bits)      |
-/// |T|...            |  T: a template dependency structure follows (only in longer descriptors)
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mandatory {
-    /// The packet is the first of its frame.
-    pub frame_start: bool,
-    /// The packet is the last of its frame.
-    pub frame_end: bool,
-    /// Which of the structure's templates the frame is of.
-    pub template_id: u8,
-    /// Counts frames, in coding order.
-    pub frame_number: u16,
-    /// A template dependency structure is attached, as encoders do to key frames.
-    pub has_structure: bool,
-}
-
-impl Mandatory {
-    /// Reads the beginning of a dependency descriptor.
-    pub fn parse(descriptor: &[u8]) -> Option<Self> {
-        let ([flags, high, low], rest) = descriptor.split_first_chunk()?;
-        Some(Self {
-            frame_start: flags & 0x80 != 0,
-            frame_end: flags & 0x40 != 0,
-            template_id: flags & 0x3F,
-            frame_number: u16::from_be_bytes([*high, *low]),
-            has_structure: rest.first().is_some_and(|byte| byte & 0x80 != 0),
-        })
-    }
-}
-
 /// What a payload, and the packet's dependency descriptor, say of the frame. The layers come from the OBU headers and
-/// are `None` in packets where no OBU begins; [`structure::Structure`] knows them for every packet.
+/// are `None` in packets where no OBU begins; the descriptor's [`Frame`](crate::rtp::dependency::Frame) has them for every
+/// packet.
 pub fn inspect(payload: &[u8], dependency_descriptor: Option<&[u8]>) -> PayloadInfo {
     let obus = Obus::read(payload).unwrap_or_default();
     let mandatory = dependency_descriptor.and_then(Mandatory::parse);
@@ -72,6 +35,7 @@ pub fn inspect(payload: &[u8], dependency_descriptor: Option<&[u8]>) -> PayloadI
         spatial: obus.spatial,
         switching_point: key_frame,
         discardable: false,
+        ..PayloadInfo::default()
     }
 }
 
@@ -153,6 +117,8 @@ mod tests {
         spatial: None,
         switching_point: false,
         discardable: false,
+        intra_picture: false,
+        inter_layer: false,
     };
 
     #[test]

@@ -42,14 +42,18 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
         _ => seen.add_unit(payload),
     }
     let key_frame = seen.key_frame;
+    // What nobody refers to is a temporal layer of its own, that can be taken or left at any picture: H.264 marks no others
+    // in what WebRTC sends.
+    let discardable = seen.unreferenced && !seen.referenced;
     PayloadInfo {
         key_frame,
         frame_start: seen.frame_start,
         frame_end: None,
-        temporal: None,
+        temporal: discardable.then_some(1),
         spatial: None,
-        switching_point: key_frame,
-        discardable: seen.unreferenced && !seen.referenced,
+        switching_point: key_frame || discardable,
+        discardable,
+        ..PayloadInfo::default()
     }
 }
 
@@ -167,7 +171,7 @@ mod tests {
         let none = PayloadInfo::default();
         let start = PayloadInfo { frame_start: true, ..none };
         let key = PayloadInfo { key_frame: true, switching_point: true, ..start };
-        let discardable = PayloadInfo { discardable: true, ..start };
+        let discardable = PayloadInfo { discardable: true, temporal: Some(1), switching_point: true, ..start };
         for (name, payload, expected) in [
             ("empty", &[][..], none),
             ("SPS", &[0x67, 0x42], key),
@@ -204,7 +208,11 @@ mod tests {
             ("FU-A, end of an IDR", &[0x7C, 0x45, 0x88], none),
             ("FU-A, start of a slice", &[0x5C, 0x81, 0x9A], start),
             ("FU-A, start of an unreferenced slice", &[0x1C, 0x81, 0x9A], discardable),
-            ("FU-A, middle of an unreferenced slice", &[0x1C, 0x01, 0x9A], PayloadInfo { discardable: true, ..none }),
+            (
+                "FU-A, middle of an unreferenced slice",
+                &[0x1C, 0x01, 0x9A],
+                PayloadInfo { frame_start: false, ..discardable },
+            ),
             ("FU-A, cut", &[0x7C], none),
             ("reserved", &[0x1F, 0xFF], none),
         ] {

@@ -25,6 +25,10 @@ pub struct PayloadInfo {
     pub switching_point: bool,
     /// No other frame needs this one.
     pub discardable: bool,
+    /// The frame refers to no earlier picture, to a lower spatial layer of its own at most, as far as the payload says.
+    pub intra_picture: bool,
+    /// The frame refers to the next lower spatial layer of its picture, as far as the payload says.
+    pub inter_layer: bool,
 }
 
 /// Looks into a decrypted payload. `dependency_descriptor` is the value of AV1's header extension, if the packet has it.

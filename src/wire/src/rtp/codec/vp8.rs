@@ -103,6 +103,7 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
         spatial: None,
         switching_point: key_frame || descriptor.layer_sync,
         discardable: descriptor.non_reference,
+        ..PayloadInfo::default()
     }
 }
 

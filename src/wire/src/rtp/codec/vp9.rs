@@ -155,6 +155,8 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
         // lower temporal layers, and forwarders switch on it.
         switching_point: key_frame || descriptor.switching_up,
         discardable: false,
+        intra_picture: !descriptor.inter_predicted,
+        inter_layer: descriptor.inter_layer,
     }
 }
 
@@ -209,13 +211,18 @@ mod tests {
             spatial: Some(0),
             ..PayloadInfo::default()
         };
-        let key = PayloadInfo { key_frame: true, switching_point: true, ..base };
+        let intra = PayloadInfo { intra_picture: true, ..base };
+        let key = PayloadInfo { key_frame: true, switching_point: true, ..intra };
         for (name, payload, expected) in [
             ("key, not flexible", &[0xA8, 0x05, 0x00, 0x07][..], key),
             ("key, flexible", &[0xB8, 0x05, 0x00], key),
             ("key, without layers", &[0x88, 0x05], PayloadInfo { temporal: None, spatial: None, ..key }),
-            ("key, second packet", &[0xA0, 0x05, 0x00, 0x07], PayloadInfo { frame_start: false, ..base }),
-            ("key picture, layer 1", &[0xA8, 0x05, 0x03, 0x07], PayloadInfo { spatial: Some(1), ..base }),
+            ("key, second packet", &[0xA0, 0x05, 0x00, 0x07], PayloadInfo { frame_start: false, ..intra }),
+            (
+                "key picture, layer 1",
+                &[0xA8, 0x05, 0x03, 0x07],
+                PayloadInfo { spatial: Some(1), inter_layer: true, ..intra },
+            ),
             ("delta, flexible", &[0xF8, 0x05, 0x00, 0x02], base),
             ("delta, three references", &[0xF8, 0x05, 0x00, 0x03, 0x05, 0x06], base),
             ("four references", &[0xF8, 0x05, 0x00, 0x03, 0x05, 0x07, 0x08], PayloadInfo::default()),

@@ -1,0 +1,126 @@
+//! How the publisher's numbers become the client's: one numbering from each switch to the next.
+
+use super::Outgoing;
+use crate::room::form::Redundancy;
+use crate::room::history::{History, Packet};
+use crate::room::layering::Point;
+use crate::room::pictures::PictureShift;
+use crate::room::selection::{Leaves, Selection};
+use crate::room::track::Track;
+use moonring_wire::media::CodecName;
+
+/// Numberings remembered for resending: each layer switch or pause starts a new one.
+const NUMBERINGS: usize = 4;
+
+/// From one switch to the next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbering {
+    pub(super) layer: u8,
+    /// The publisher's index of the first packet; older ones do not pass.
+    pub(super) first: u64,
+    /// Added (wrapping) to the publisher's index, less the packets that were left out before.
+    pub(super) index_offset: u64,
+    /// Added (wrapping) to the publisher's time stamp.
+    pub(super) timestamp_offset: u32,
+    /// Added to the payload's picture numbers, less the pictures that were left out before.
+    pub(super) pictures: PictureShift,
+}
+
+impl Numbering {
+    fn leave(&self, packet: &Packet, leaves: Leaves) -> Outgoing {
+        Outgoing {
+            index: packet.index.wrapping_sub(leaves.packets_before).wrapping_add(self.index_offset),
+            timestamp: packet.timestamp.wrapping_add(self.timestamp_offset),
+            pictures: self.pictures.without(leaves.pictures_before),
+            marker: leaves.marker,
+            redundancy: Redundancy::None,
+            is_filler: leaves.is_filler,
+        }
+    }
+}
+
+/// The current numbering and those before it, each with what was left out, where the encoding has layers inside.
+#[derive(Debug, Default)]
+pub(super) struct Numberings {
+    all: [Option<Numbering>; NUMBERINGS],
+    selections: [Option<Box<Selection>>; NUMBERINGS],
+}
+
+impl Numberings {
+    /// The current one; `None` during a pause.
+    pub(super) fn current(&self) -> Option<&Numbering> {
+        self.all[0].as_ref()
+    }
+
+    /// Begins a new one.
+    pub(super) fn begin(&mut self, numbering: Numbering) {
+        self.pause();
+        self.all[0] = Some(numbering);
+    }
+
+    /// Ends the current one.
+    pub(super) fn pause(&mut self) {
+        self.all.rotate_right(1);
+        self.selections.rotate_right(1);
+        (self.all[0], self.selections[0]) = (None, None);
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Forgets those of `layer`.
+    pub(super) fn forget_layer(&mut self, layer: u8) {
+        for (numbering, selection) in self.all.iter_mut().zip(&mut self.selections) {
+            if numbering.take_if(|n| n.layer == layer).is_some() {
+                *selection = None;
+            }
+        }
+    }
+
+    /// Has the layers inside the encoding looked at from here on.
+    pub(super) fn select(&mut self, codec: CodecName, wanted: Point) {
+        self.selections[0].get_or_insert_with(|| Box::new(Selection::new(codec, wanted)));
+    }
+
+    /// Chooses the layers inside the encoding.
+    pub(super) fn set_wanted(&mut self, wanted: Point) {
+        if let Some(selection) = &mut self.selections[0] {
+            selection.set_wanted(wanted);
+        }
+    }
+
+    /// The highest spatial layer that is forwarded, where the encoding has layers inside.
+    pub(super) fn spatial(&self) -> Option<u8> {
+        self.selections[0].as_ref().map(|selection| selection.spatial())
+    }
+
+    /// How the next packet leaves; `None` when it does not. `following` came after it.
+    pub(super) fn number(&mut self, packet: &Packet, following: Option<&Packet>) -> Option<Outgoing> {
+        let numbering = self.all[0].as_ref().filter(|n| packet.index >= n.first)?;
+        let leaves = match &mut self.selections[0] {
+            None => Leaves::unchanged(packet),
+            Some(selection) => selection.judge(packet, following)?,
+        };
+        Some(numbering.leave(packet, leaves))
+    }
+
+    /// The packet that left with the extended sequence number `index`, and how.
+    pub(super) fn find<'t>(&self, index: u64, track: &'t Track) -> Option<(&'t History, &'t Packet, Outgoing)> {
+        // The numbering under which it left; another layer may have a packet that would get the same number.
+        let all = self.all.iter().zip(&self.selections).filter_map(|(n, selection)| Some((n.as_ref()?, selection)));
+        let mut fitting = all.filter(|(n, _)| index >= n.first.wrapping_add(n.index_offset));
+        let (n, selection) = fitting.next()?;
+        let history = &track.layers[usize::from(n.layer)].history;
+        let number = index.wrapping_sub(n.index_offset);
+        let (packet, leaves) = match selection {
+            None => history.find(number).map(|packet| (packet, Leaves::unchanged(packet)))?,
+            Some(selection) => {
+                let packet = history.find(selection.index_of(number)?)?;
+                (packet, selection.left(packet)?)
+            }
+        };
+        Some((history, packet, n.leave(packet, leaves)))
+    }
+}

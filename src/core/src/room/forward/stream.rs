@@ -1,0 +1,61 @@
+//! The stream that a client knows a forward by, and its packets.
+
+use crate::room::form::Redundancy;
+use crate::room::pictures::PictureShift;
+use moonring_wire::id::{Pt, Ssrc};
+
+/// Retransmissions of one forward (RFC 4588): a stream of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rtx {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// The client's payload type for it.
+    pub pt: Pt,
+    /// Its next extended sequence number.
+    pub next_index: u64,
+}
+
+/// What a packet leaves with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The client's extended sequence number: the SRTP index.
+    pub index: u64,
+    /// The client's time stamp.
+    pub timestamp: u32,
+    /// Change of the payload's picture numbers.
+    pub pictures: PictureShift,
+    /// The marker bit.
+    pub marker: bool,
+    /// What becomes of the packets of the past in it.
+    pub redundancy: Redundancy,
+    /// It leaves without its payload: a layer that the client does not get, whose number was free.
+    pub is_filler: bool,
+}
+
+/// The stream that a client knows a forward by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutgoingStream {
+    /// Its SSRC.
+    pub ssrc: Ssrc,
+    /// The client's payload type.
+    pub pt: Pt,
+    /// Retransmissions, when negotiated.
+    pub rtx: Option<Rtx>,
+    /// Whether its packets carry transport-wide sequence numbers.
+    pub numbered: bool,
+    /// Whether the client was answered that it may ask for packets again (NACK).
+    pub nack: bool,
+    /// The client's payload type for sound with packets of the past in it.
+    pub red: Option<Pt>,
+}
+
+/// What a forward has sent, for sender reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SentCounts {
+    /// Packets forwarded.
+    pub packets: u32,
+    /// Payload bytes forwarded.
+    pub octets: u32,
+    /// Packets that were overwritten before they could be forwarded: overload.
+    pub skipped: u64,
+}
