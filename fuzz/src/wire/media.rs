@@ -87,7 +87,7 @@ pub(super) fn dependency(bytes: &[u8]) {
         assert_eq!(shifted.len(), descriptor.len());
         let Some(frame) = Frame::parse(descriptor, structure.as_deref()) else { continue };
         assert!(usize::from(frame.spatial) < MAX_SPATIAL && usize::from(frame.temporal) < MAX_TEMPORAL);
-        frame.complete(&mut PayloadInfo::default());
+        PayloadInfo::default().complete(&frame);
         let again = Frame::parse(&shifted, structure.as_deref()).map(|frame| frame.links.number);
         assert_eq!(again, Some(frame.links.number.wrapping_add(7)));
         structure = frame.structure.or(structure);

@@ -74,7 +74,7 @@ impl Layering {
     /// Adds to a packet what its dependency descriptor says; one that cannot be read says nothing.
     pub fn describe(&mut self, descriptor: &[u8], packet: &mut Packet) {
         let Some(frame) = Frame::parse(descriptor, self.structure.as_deref()) else { return };
-        frame.complete(&mut packet.info);
+        packet.info.complete(&frame);
         packet.links = frame.links;
         if frame.structure.is_some() {
             self.structure = frame.structure;

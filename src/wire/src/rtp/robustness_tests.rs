@@ -82,7 +82,7 @@ fn payloads_of_any_bytes_are_looked_into() {
         for codec in codecs {
             let mut info = inspect(codec, &payload, Some(&descriptor));
             if let Some(frame) = Frame::parse(&descriptor, structure.as_deref()) {
-                frame.complete(&mut info);
+                info.complete(&frame);
                 described += 1;
                 structure = frame.structure.or(structure);
             }

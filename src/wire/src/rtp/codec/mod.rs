@@ -6,6 +6,7 @@ pub mod h264;
 pub mod vp8;
 pub mod vp9;
 
+use super::dependency::Frame;
 use crate::media::CodecName;
 
 /// What one packet's payload says of its frame.
@@ -29,6 +30,16 @@ pub struct PayloadInfo {
     pub intra_picture: bool,
     /// The frame refers to the next lower spatial layer of its picture, as far as the payload says.
     pub inter_layer: bool,
+}
+
+impl PayloadInfo {
+    /// Adds what the frame's dependency descriptor says.
+    pub fn complete(&mut self, frame: &Frame) {
+        (self.spatial, self.temporal) = (Some(frame.spatial), Some(frame.temporal));
+        self.switching_point |= frame.is_switch;
+        self.discardable = frame.discardable;
+        self.key_frame &= frame.spatial == 0;
+    }
 }
 
 /// Looks into a decrypted payload. `dependency_descriptor` is the value of AV1's header extension, if the packet has it.

@@ -16,8 +16,6 @@ mod structure;
 use bits::Bits;
 pub use structure::{MAX_SPATIAL, MAX_TEMPORAL, Structure};
 
-use super::codec::PayloadInfo;
-
 /// How a frame takes part in a decode target (appendix A.4).
 const DISCARDABLE: u64 = 1;
 const SWITCH: u64 = 2;
@@ -80,8 +78,8 @@ pub struct Frame {
     pub spatial: u8,
     /// The temporal layer.
     pub temporal: u8,
-    /// Two bits for each decode target, the first target in the lowest.
-    indications: u64,
+    /// Some decode target can be taken from this frame on.
+    pub is_switch: bool,
     /// What it needs.
     pub links: Links,
     /// No frame of any decode target needs it.
@@ -112,22 +110,14 @@ impl Frame {
             // A forwarder that leaves out nothing that is needed has no use for the chains; they have to be there.
             bits.read(8 * current.chains())?;
         }
+        let is_switch = (0..targets).any(|n| indications >> (2 * n) & 3 == SWITCH);
         let mut all = (0..targets).map(|n| indications >> (2 * n) & 3).filter(|indication| *indication != 0).peekable();
         let is_in_any = all.peek().is_some();
         let discardable = is_in_any && all.all(|indication| indication == DISCARDABLE);
         let switches = current.switches(template.spatial, indications);
         let links = Links { described: true, number: mandatory.frame_number, switches, needs };
         let (spatial, temporal) = (template.spatial, template.temporal);
-        Some(Self { spatial, temporal, indications, links, discardable, active_targets, structure })
-    }
-
-    /// Adds what the descriptor knows of the frame to what the payload says.
-    pub fn complete(&self, info: &mut PayloadInfo) {
-        (info.spatial, info.temporal) = (Some(self.spatial), Some(self.temporal));
-        let mut indications = (0..32).map(|n| self.indications >> (2 * n) & 3);
-        info.switching_point |= indications.any(|indication| indication == SWITCH);
-        info.discardable = self.discardable;
-        info.key_frame &= self.spatial == 0;
+        Some(Self { spatial, temporal, is_switch, links, discardable, active_targets, structure })
     }
 }
 

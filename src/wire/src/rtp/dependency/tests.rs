@@ -1,4 +1,5 @@
 use super::*;
+use crate::rtp::codec::PayloadInfo;
 
 /// Bytes of fields given as (value, bits).
 fn pack(fields: &[(u64, usize)]) -> Vec<u8> {
@@ -61,7 +62,7 @@ fn a_frame_is_what_its_template_says() {
     }
     assert_eq!(Frame::parse(&short(60), None), None, "without a structure");
     let mut info = PayloadInfo { key_frame: true, ..PayloadInfo::default() };
-    Frame::parse(&short(63), Some(&structure)).unwrap().complete(&mut info);
+    info.complete(&Frame::parse(&short(63), Some(&structure)).unwrap());
     assert_eq!((info.spatial, info.temporal, info.key_frame), (Some(1), Some(1), false));
     assert_eq!((info.switching_point, info.discardable), (false, true));
 }
