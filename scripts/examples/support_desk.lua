@@ -1,7 +1,8 @@
 -- A support desk that is driven from outside: the operator's program says who is served by whom.
 --
--- Customers join with the token of `customer_token` and wait: they hear and see nobody, nobody hears or sees them, and
--- nobody is told that they are there. Agents join with `agent_token`. The program calls the room (`POST /rooms/{room}/call`, `moonring call ROOM JSON`):
+-- Customers join with the token of `customer_token` and wait: they hear and see nobody, nobody hears or sees them,
+-- and nobody is told that they are there. Agents join with `agent_token`. The program calls the room (`POST
+-- /rooms/{room}/call`, `moonring call ROOM JSON`):
 --
 --   { "do": "queue" }                                          answers { "waiting": [ids], "agents": [ids],
 --                                                                     "served": { id: agent } }
