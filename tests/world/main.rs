@@ -24,6 +24,7 @@ mod operators;
 mod overload;
 mod policy;
 mod remb;
+mod replay;
 mod resume;
 mod runaways;
 mod sim;

@@ -1,5 +1,6 @@
 //! What the control plane asks of a shard, and what a shard tells the control plane.
 
+mod causes;
 mod weight;
 
 use std::net::IpAddr;
@@ -9,11 +10,14 @@ use serde_json::Value;
 
 use crate::report::{RoomReport, ShardReport};
 use moonring_policy::hook::Action;
+use moonring_policy::tape::{Depth, Sink};
 use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId, ScriptLibrary};
 use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
 use moonring_wire::media::{PauseReason, Source, TrackInfo};
 use moonring_wire::negotiate::{Answer, Offer, RequestId, SectionOutcome};
 use moonring_wire::shared::SharedValue;
+
+pub use causes::{LeaveCause, RefusalCode};
 
 /// A track a client wants to publish in a section of its offer.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,6 +174,17 @@ pub enum Command {
         /// What.
         action: Action,
     },
+    /// Somebody wants to trace or to record the policy of a room. Answered by [`Event::Called`]; the lines go to `sink`.
+    Watch {
+        /// Its number.
+        id: u64,
+        /// Whose policy.
+        room: RoomId,
+        /// Who takes the lines.
+        sink: Sink,
+        /// What is told.
+        depth: Depth,
+    },
     /// What some rooms are and do; at most [`crate::report::MAX_ROOMS_PER_REPORT`]. Answered by [`Event::Report`].
     Report {
         /// Its number.
@@ -203,38 +218,6 @@ pub struct ClientInfo {
     pub client: ClientId,
     /// What it said of itself.
     pub metadata: SharedValue,
-}
-
-/// Why a request of a client was refused; the client stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalCode {
-    /// The offer cannot be answered as it is (no common codec, changed certificate, ...).
-    BadOffer,
-    /// A track that does not exist or is not the client's.
-    UnknownTrack,
-    /// Another offer of the client is still being decided on.
-    Busy,
-    /// The policy takes no messages or dropped this one.
-    MessageDropped,
-    /// Too many tracks, clients or messages waiting.
-    Limit,
-}
-
-/// Why a client is no longer there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeaveCause {
-    /// The policy rejected its join, with these words.
-    Rejected(String),
-    /// The policy kicked it or closed the room, with these words.
-    Kicked(String),
-    /// It said goodbye or its signalling ended.
-    Left,
-    /// Its media transport failed or fell silent, with the technical reason.
-    TransportFailed(String),
-    /// A bound of this server (clients per room, per shard), with words.
-    Limit(String),
-    /// The server shuts down.
-    Shutdown,
 }
 
 /// From a shard to the control plane. `client` is who is to be told.

@@ -95,7 +95,8 @@ impl Command {
             | Self::Report { .. }
             | Self::Policy { .. }
             | Self::Call { .. }
-            | Self::Act { .. } => None,
+            | Self::Act { .. }
+            | Self::Watch { .. } => None,
         }
     }
 }

@@ -85,7 +85,10 @@ impl Shard {
     }
 
     fn open_room(&mut self, now: Instant, id: &RoomId) -> Result<RoomKey, OpenError> {
-        let policy = self.policy.engine.open_room(now, id, self.policy.scripts.resolve(id))?;
+        let (sink, side) = (self.policy.recorder.sink_for(id), self.policy.scripts.side(id));
+        let opened = self.policy.engine.open_recorded_room(now, id, self.policy.scripts.resolve(id), sink);
+        let policy = opened.inspect_err(|_| self.policy.engine.count_unopened(side))?;
+        self.policy.engine.set_side(policy, side);
         let room = Room {
             id: id.clone(),
             policy,

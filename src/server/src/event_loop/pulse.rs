@@ -106,6 +106,7 @@ fn place_of(command: &Command) -> u8 {
         Command::Policy { .. } => 22,
         Command::Call { .. } => 23,
         Command::Act { .. } => 24,
+        Command::Watch { .. } => 25,
     }
 }
 

@@ -15,6 +15,7 @@ use super::reports::Reports;
 use super::resources::Resources;
 use super::services::Services;
 use super::session::SessionSettings;
+use super::watchers::Watchers;
 use crate::config::{Config, OptionalSecret};
 use crate::shard_handle::ShardHandle;
 use crate::watch::WatchHandle;
@@ -31,6 +32,7 @@ pub(super) struct Inner {
     pub(super) services: Services,
     pub(super) reports: Reports,
     pub(super) calls: Calls,
+    pub(super) watchers: Watchers,
     /// What the admin pages ask for; empty: nothing.
     pub(super) admin_token: OptionalSecret,
     /// The watch on the scripts folder.
@@ -102,6 +104,7 @@ impl App {
             services,
             reports: Reports::default(),
             calls: Calls::default(),
+            watchers: Watchers::new(config.record_room_kib),
             admin_token: config.admin_token.clone(),
             scripts,
             shutdown,

@@ -131,7 +131,7 @@ pub(super) async fn message(
 
 /// The room, unless it is not there or the request comes from a browser: a page of some website that a browser on this
 /// machine shows cannot order anything.
-fn room_of(app: &App, room: &str, headers: &HeaderMap) -> Result<RoomEntry, Box<Response>> {
+pub(super) fn room_of(app: &App, room: &str, headers: &HeaderMap) -> Result<RoomEntry, Box<Response>> {
     if headers.contains_key(header::ORIGIN) {
         return Err(Box::new((StatusCode::FORBIDDEN, "not from a browser\n").into_response()));
     }
@@ -139,7 +139,7 @@ fn room_of(app: &App, room: &str, headers: &HeaderMap) -> Result<RoomEntry, Box<
     entry.ok_or_else(|| Box::new(unknown()))
 }
 
-fn unknown() -> Response {
+pub(super) fn unknown() -> Response {
     (StatusCode::NOT_FOUND, "there is no such room\n").into_response()
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::log::Collector;
 use super::store::Store;
 use crate::hook::{Action, ClientFacts, HookCall, Outcome, Presence, Traffic, Verdict};
-use crate::output::{HttpReply, StoreSpace};
+use crate::output::HttpReply;
 use crate::{
     PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings, Script, Ticket,
 };
@@ -245,25 +245,15 @@ impl World {
         match output {
             PolicyOutput::Outcome { ticket, outcome, .. } => self.decided(ticket, outcome),
             PolicyOutput::Actions { actions, .. } => actions.into_iter().for_each(|action| self.act(action)),
-            PolicyOutput::Request { id, request: PolicyRequest::Shared(request), .. } => {
-                let answer = self.store.borrow_mut().serve(self.now, request);
-                self.engine.resume(self.now, id, PolicyReply::Shared(answer));
-            }
-            PolicyOutput::Request { id, request: PolicyRequest::Store(space, mut request), .. } => {
-                // No key of the shared store begins so: it would not be text.
-                let prefix = match space {
-                    StoreSpace::Room { script } => format!("\0{script}\0{}\0", self.room),
-                    StoreSpace::Global => "\0".to_owned(),
-                };
-                request.key_mut().insert_str(0, &prefix);
-                let answer = self.store.borrow_mut().serve(self.now, request);
-                self.engine.resume(self.now, id, PolicyReply::Shared(answer));
-            }
             PolicyOutput::Request { id, request: PolicyRequest::Http(http), .. } => {
                 let headers: Map<_, _> = http.headers.into_iter().map(|(name, value)| (name, json!(value))).collect();
                 self.happened.push(json!({ "op": "http", "id": id.0, "request": {
                     "method": http.method, "url": http.url, "headers": headers,
                     "body": String::from_utf8_lossy(&http.body), "timeout": http.timeout.as_millis() as u64 } }));
+            }
+            PolicyOutput::Request { id, request, .. } => {
+                let answer = self.store.borrow_mut().answer(self.now, &self.room, request);
+                self.engine.resume(self.now, id, PolicyReply::Shared(answer));
             }
             PolicyOutput::Reloaded { result, .. } => {
                 let error = result.err().map(|error| error.to_string());

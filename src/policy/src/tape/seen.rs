@@ -1,0 +1,58 @@
+//! What a tape has told of clients, so that it tells only of what has changed.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::line::{ClientLine, SeenLine};
+use super::on_clock;
+use crate::hook::ClientFacts;
+use moonring_wire::id::ClientId;
+use moonring_wire::media::TrackInfo;
+
+/// Clients that are remembered; when there are more, everything is told anew.
+const MAX_TOLD: usize = 4096;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Seen {
+    told: HashMap<ClientId, (Vec<TrackInfo>, [u64; 4])>,
+}
+
+impl Seen {
+    /// Everything about a client.
+    pub(super) fn whole(&mut self, start: Instant, client: &ClientFacts) -> ClientLine {
+        let (tracks, traffic) = (client.tracks.borrow().clone(), traffic_of(client));
+        self.told.insert(client.id.clone(), (tracks.clone(), traffic));
+        ClientLine {
+            client: client.id.clone(),
+            ip: client.ip,
+            metadata: (*client.metadata).clone(),
+            since: on_clock(start, client.since),
+            tracks,
+            traffic,
+        }
+    }
+
+    /// What has changed about a client.
+    pub(super) fn change(&mut self, client: &Rc<ClientFacts>) -> Option<SeenLine> {
+        let traffic = traffic_of(client);
+        if self.told.len() >= MAX_TOLD {
+            self.told.clear();
+        }
+        let (told_tracks, told_traffic) = self.told.entry(client.id.clone()).or_default();
+        let tracks = client.tracks.borrow();
+        let tracks = (*tracks != *told_tracks).then(|| tracks.clone());
+        let is_new = std::mem::replace(told_traffic, traffic) != traffic;
+        if let Some(tracks) = &tracks {
+            told_tracks.clone_from(tracks);
+        }
+        let traffic = is_new.then_some(traffic);
+        (tracks.is_some() || is_new).then(|| SeenLine { client: client.id.clone(), tracks, traffic })
+    }
+}
+
+fn traffic_of(client: &ClientFacts) -> [u64; 4] {
+    let traffic = &client.traffic;
+    [&traffic.packets_in, &traffic.bytes_in, &traffic.packets_out, &traffic.bytes_out].map(std::cell::Cell::get)
+}
