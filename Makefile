@@ -49,7 +49,7 @@ check: tools-build tools-lua ## The fast ones: formatting, lints, the house rule
 	  $(SAY) "Types of the browser tests' JavaScript"; npm --prefix tests/e2e run types; fi
 
 .PHONY: deny
-deny: tools-build ## Licences, banned crates and sources of all dependencies (cargo-deny; CI runs it where it is installed)
+deny: tools-build ## Licences, banned crates and sources of all dependencies (cargo-deny)
 	@command -v cargo-deny >/dev/null || { $(SAY) "Installing cargo-deny (several minutes)"; cargo install --locked cargo-deny; }
 	@$(SAY) "Licences, bans, sources (deny.toml)"
 	cargo deny check licenses bans sources
@@ -103,6 +103,15 @@ attack: tools-build ## Attacks on a running server, with a call beside them (roo
 	cargo build --locked --workspace --bin moonring --bin moonring-attack
 	@$(SAY) "Attacks, in a network namespace of their own (tests/attack)"
 	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" target/debug/moonring-attack $(ARGS)
+
+.PHONY: soak
+soak: MINUTES ?= 30
+soak: tools-build ## Attacks, churn and reloads for 30 minutes (root): slopes of memory and descriptors; make soak MINUTES=1
+	@$(call install, ip unshare, iproute2 util-linux)
+	@$(SAY) "Building the server and the attacks"
+	cargo build --locked --workspace --bin moonring --bin moonring-attack
+	@$(SAY) "Soaking for $(MINUTES) min, in a network namespace of its own (tests/attack)"
+	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" target/debug/moonring-attack --soak $(MINUTES) --chart target/soak.svg $(ARGS)
 
 .PHONY: storm
 storm: tools-build ## The simulator of the whole, from many seeds: make storm ARGS="--seeds 1000"

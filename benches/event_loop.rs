@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use moonring::bench::{Core, LoopSettings, Phase, spawn_shard};
+use moonring::bench::{Core, LoopSettings, Phase, event_queue, spawn_shard};
 use moonring::bench::{IoMode, IoStats, bind};
 use moonring_core::command::{Command, Event};
 use moonring_wire::packet::{AddressPair, SendBatch};
@@ -58,7 +58,7 @@ fn shard(io: IoMode, idle: Duration, pings: usize, rounds: usize) {
     let name = io.to_string();
     let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = socket.local_addr().unwrap();
-    let (events, _receiver) = tokio::sync::mpsc::channel(1);
+    let (events, _receiver) = event_queue(1);
     let cpu = Arc::new(AtomicU64::new(0));
     let clock = cpu.clone();
     let shard = spawn_shard(settings, vec![socket], move || Echo(clock), events).unwrap();

@@ -101,6 +101,15 @@ STATE_VERSION = nil
 ---@field packets_out number
 ---@field bytes_out number what was forwarded to the client
 ---@field seconds number since it came
+---@field path? PathFigures how the way to the client is; nil until something is forwarded to it
+
+---@class PathFigures
+---@field estimate? number bit/s that layers are chosen for; nil when nothing limits them
+---@field target? number the most that is sent right now, in bit/s
+---@field paused integer tracks that are paused for the client
+---@field rtt? number milliseconds
+---@field loss number the part of the packets that was lost lately, 0 to 1
+---@field resends number packets sent again because the client asked for them
 
 ---@class HttpRequest
 ---@field url string

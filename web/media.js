@@ -28,6 +28,7 @@ import { ClientError, clientError } from './errors.js';
 import { keepPaused } from './layers.js';
 import { Exchange } from './exchange.js';
 import { free, place, retire, tune } from './section.js';
+import { askForLostSound } from './sound.js';
 import { PathWatch } from './watchdog.js';
 
 /** Offers that only say `inactive` wait this long for company: a leaving crowd costs one offer, not one each. */
@@ -209,7 +210,7 @@ export class Media {
       }
       const retired = this.#sections.filter((s) => s.state === 'retiring');
       await pc.setLocalDescription();
-      const sdp = pc.localDescription?.sdp ?? '';
+      const sdp = askForLostSound(pc.localDescription?.sdp ?? '');
       const answer = await this.#ask(sdp, batch);
       await pc.setRemoteDescription({ type: 'answer', sdp: keepPaused(answer.sdp, sdp) });
       for (const section of retired) section.state = 'free';

@@ -59,14 +59,16 @@ function connection() {
   return /** @type {any} */ (navigator).connection;
 }
 
-/** Between two looks at what the media path has brought. */
-const LOOK_MS = 400;
+/** Between two looks at what the media path has brought, and once nothing has come since the last one: a look makes the
+ *  browser count for all tracks, so that there are few of them while all is well. */
+const LOOK_MS = 300;
+const ANXIOUS_LOOK_MS = 150;
 /** So long nothing comes over a path that was busy, and over one that had reports only, before it is doubted: the server
  *  reports once a second. */
-const BUSY_SILENCE_MS = 1400;
+const BUSY_SILENCE_MS = 1150;
 const IDLE_SILENCE_MS = 4000;
 /** Packets between two looks that make a path a busy one. */
-const BUSY = 5;
+const BUSY = 4;
 
 /**
  * Notices a media path on which nothing comes any more, seconds before ICE does: the address that it had is gone, for
@@ -76,6 +78,7 @@ export class PathWatch {
   #pc;
   #silent;
   #timer = 0;
+  #stopped = false;
   #packets = -1;
   #wasBusy = false;
   #silence = 0;
@@ -85,11 +88,17 @@ export class PathWatch {
   constructor(pc, silent) {
     this.#pc = pc;
     this.#silent = silent;
-    this.#timer = setInterval(() => this.#look(), LOOK_MS);
+    this.#wait();
   }
 
   stop() {
-    clearInterval(this.#timer);
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  #wait() {
+    if (this.#stopped) return;
+    this.#timer = setTimeout(() => this.#look().finally(() => this.#wait()), this.#silence > 0 ? ANXIOUS_LOOK_MS : LOOK_MS);
   }
 
   async #look() {
@@ -99,6 +108,7 @@ export class PathWatch {
     const packets = isWatched ? await packetsOf(this.#pc) : undefined;
     if (packets === undefined) {
       this.#packets = -1; // nothing is known of the time until the next look
+      this.#silence = 0;
       return;
     }
     const came = this.#packets < 0 ? 0 : packets - this.#packets;

@@ -6,7 +6,7 @@
 //! src/wire/        targets on moonring-wire alone, which builds in a fraction of the time: --no-default-features
 //! src/policy.rs    feature "policy": moonring-policy
 //! src/world/       feature "world": moonring-core
-//! src/config.rs    feature "config": the server
+//! src/server/      feature "config": the server
 //! fuzz_targets/    one program per target, for cargo-fuzz
 //! corpus/          inputs that reach something new; not kept in git
 //! artifacts/       inputs that made a target fail; a bug found becomes a test beside the code that had it
@@ -16,14 +16,14 @@
 //! `cargo fuzz run -s none --no-default-features rtp` builds only what the parser needs. `-s none` does without the
 //! address sanitizer, which would need a nightly compiler: what is fuzzed is safe Rust.
 
-#[cfg(feature = "config")]
-mod config;
 #[cfg(feature = "policy")]
 mod policy;
 #[cfg(feature = "world")]
 #[path = "../../tests/world/sim/mod.rs"]
 #[allow(dead_code, reason = "a part of the simulated world is enough")]
 mod sim;
+#[cfg(feature = "config")]
+mod server;
 mod target;
 mod wire;
 #[cfg(feature = "world")]
@@ -54,7 +54,7 @@ fn target(name: &str) -> &'static target::Target {
         #[cfg(feature = "world")]
         world::TARGETS,
         #[cfg(feature = "config")]
-        config::TARGETS,
+        server::TARGETS,
     ];
     all.into_iter().flatten().find(|target| target.name == name).expect("a target")
 }

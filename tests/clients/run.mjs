@@ -24,6 +24,7 @@ const { values: options, positionals } = parseArgs({
     jobs: { type: 'string', default: '2' },
     partner: { type: 'string', default: PARTNER },
     retries: { type: 'string', default: '1' },
+    picture: { type: 'string' },
     list: { type: 'boolean', default: false },
   },
 });
@@ -76,10 +77,11 @@ async function one(run, where) {
   const { publisher, receiver, video, audio, room, fills } = run;
   const title = `${publisher.name} -> ${receiver.name}, ${video}${audio ? ' and opus' : ''}`;
   const logged = server.log().length;
-  const setting = { ...run, ...where, seconds: Number(options.seconds) };
+  const setting = { ...run, ...where, seconds: Number(options.seconds), picture: picture() };
   const result = server.alive() ? await bounded(measure(setting)) : { error: 'the server has ended' };
+  const height = result.video?.lowest ? `, never less than ${result.video.lowest} lines` : '';
   const figure = (kind) => (result[kind] ? ` ${kind} ${result[kind].decoded}/${result[kind].sent}` : '');
-  const outcome = result.error ?? `decoded of sent:${figure('video')}${figure('audio')}`;
+  const outcome = result.error ?? `decoded of sent:${figure('video')}${figure('audio')}${height}`;
   progress(`${title}: ${outcome}`);
   const server_log = server.log().slice(logged).split('\n').filter((line) => line.includes(room));
   return fills.map(({ client, codec, direction }) => ({
@@ -94,6 +96,14 @@ async function one(run, where) {
     logs: result.logs,
     server_log,
   }));
+}
+
+/** `--picture 1280x720@20`, for browsers, whose pictures are of any size. */
+function picture() {
+  if (options.picture === undefined) return undefined;
+  const [, width, height, fps] = /^(\d+)x(\d+)@(\d+)$/.exec(options.picture)?.map(Number) ?? [];
+  if (!fps) throw new Error(`--picture ${options.picture}: WIDTHxHEIGHT@FPS is meant, for example 1280x720@20`);
+  return { width, height, fps };
 }
 
 function bounded(promise) {

@@ -44,6 +44,8 @@ export async function startServer({ scripts = join(HERE, 'scripts'), flags = [],
   return {
     port,
     url,
+    /** Where the operators' pages are. */
+    admin: `http://127.0.0.1:${admin}`,
     log: () => run.log(),
     metrics: async () => (await fetch(`http://127.0.0.1:${admin}/metrics`)).text(),
     /** Ends it without a word to anybody (SIGKILL), or as an operator does (SIGTERM). @param {'SIGKILL'|'SIGTERM'} signal */

@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ARTIFACTS } from '../e2e/lib.mjs';
 import { chart } from './lib/chart.mjs';
+import { behindHarm } from './lib/harm.mjs';
 import { moveNetwork } from './lib/move.mjs';
 import { createNet } from './lib/net.mjs';
 import { directly, throughServer, twoParty } from './lib/scene.mjs';
@@ -33,8 +34,12 @@ const SCENES = {
   call: (net, server) => twoParty(net, server, call),
 };
 /** Scenes with a line of figures of their own. @type {Record<string, (net: import('./lib/net.mjs').Net, server: import('./lib/server.mjs').Server) => Promise<void>>} */
-const MOVES = { move: (net, server) => moveNetwork(net, server, alive) };
-const all = [...Object.keys(SCENES), ...Object.keys(MOVES)];
+const OTHERS = {
+  move: (net, server) => moveNetwork(net, server, alive),
+  loss: (net, server) => behindHarm(net, server, { name: 'loss', harm: { delayMs: 10, lossPercent: 5 }, goal: { frames: 0.99, concealed: 0.02, frozen: 0.01 }, seconds: call }),
+  jitter: (net, server) => behindHarm(net, server, { name: 'jitter', harm: { delayMs: 50, jitterMs: 30 }, goal: { frames: 0.99, concealed: 0.02, frozen: 0 }, seconds: call }),
+};
+const all = [...Object.keys(SCENES), ...Object.keys(OTHERS)];
 const chosen = args.length > 0 ? args : all;
 const unknown = chosen.filter((name) => !all.includes(name));
 if (unknown.length > 0) throw new Error(`unknown: ${unknown.join()}; there are: ${all.join()}`);
@@ -45,7 +50,7 @@ for (const name of chosen) {
   try {
     const server = await startServer(net.hub);
     try {
-      if (MOVES[name]) await MOVES[name](net, server);
+      if (OTHERS[name]) await OTHERS[name](net, server);
       else rows.push(...(await SCENES[name](net, server)));
     } catch (error) {
       console.error(`${name}: ${error}\n${server.log().slice(-2000)}`);

@@ -13,7 +13,11 @@ const SLOW: &str = "function on_client_connect(c, token)
 end";
 
 fn knock(world: &mut World, name: &str) {
-    let (room, client) = (RoomId::parse("demo").unwrap(), ClientId::parse(name).unwrap());
+    knock_at(world, "demo", name);
+}
+
+fn knock_at(world: &mut World, room: &str, name: &str) {
+    let (room, client) = (RoomId::parse(room).unwrap(), ClientId::parse(name).unwrap());
     let (token, metadata, ip) = (name.to_owned(), Value::Null, [192, 0, 2, 1].into());
     world.command(Command::Join(JoinRequest { room, client, token, metadata, ip }));
 }
@@ -30,9 +34,24 @@ fn who_waits_for_a_verdict_takes_no_seat() {
 }
 
 #[test]
-fn a_room_lets_only_so_many_wait_at_its_door() {
-    let mut world = World::with(711, ShardSettings { max_clients: 2_000, ..settings() }, SLOW);
-    (0..600).for_each(|n| knock(&mut world, &format!("slow{n}")));
-    let refused = world.refused_for_their_number();
-    assert_eq!(refused, 600 - 100, "as many as a room has seats");
+fn strangers_who_wait_in_a_room_for_two_keep_neither_of_the_two_out() {
+    let mut world = World::with(711, ShardSettings { max_clients_per_room: 2, max_clients: 2, ..settings() }, SLOW);
+    (0..100).for_each(|n| knock(&mut world, &format!("slow{n}")));
+    let pair = [world.join("ada"), world.join("bob")];
+    assert_eq!(pair.map(|member| world.left(member).cloned()), [None, None]);
+    let third = world.join("eve");
+    assert_eq!(world.left(third), Some(&LeaveCause::Limit("this server is full: 2 clients on one shard".into())));
+    assert_eq!(world.shard.audit(), Vec::<String>::new());
+}
+
+#[test]
+fn the_joins_that_wait_in_a_room_and_on_a_shard_are_bounded() {
+    let mut world = World::with(712, settings(), SLOW);
+    (0..1_500).for_each(|n| knock(&mut world, &format!("slow{n}")));
+    assert_eq!(world.refused_by("too many people are joining this room"), 1_500 - 1_024 - 128, "as the policy has it");
+    for n in 0..5_000 {
+        knock_at(&mut world, &format!("room{}", n % 10), &format!("slow-{n}"));
+    }
+    assert_eq!(world.refused_by("too many people are joining at once"), 5_000 - (4_096 - 1_024 - 128));
+    assert_eq!(world.shard.audit(), Vec::<String>::new());
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moonring_core::command::Event;
+use moonring_core::command::{Command, Event};
 use moonring_loadtest::peer::PeerConfig;
 use moonring_wire::id::TrackId;
 use moonring_wire::media::CodecName::Vp8;
@@ -189,6 +189,37 @@ fn a_link_that_recovers_gets_the_top_layer_back() {
 }
 
 #[test]
+fn who_moves_is_sent_pictures_at_once_and_not_held_to_the_silence_of_the_former_path() {
+    for seed in 60..64 {
+        let (mut world, mut encoder, subscribers, _) = scene(seed, &[None]);
+        encoder.run(&mut world, 6);
+        let who = subscribers[0];
+        let address = "192.168.7.7:7000".parse().unwrap();
+        world.members[who].address = address;
+        let mut step = |world: &mut World, until: &dyn Fn(&World) -> bool| {
+            for _ in 0..encoder.fps * 8 {
+                if until(world) {
+                    return;
+                }
+                encoder.frame(world);
+                world.run(Duration::from_secs(1) / encoder.fps as u32);
+            }
+        };
+        step(&mut world, &|world| world.net_bytes_to(address) > 0);
+        let found = world.now;
+        let pictures = |world: &World| {
+            let got = world.members[who].got.iter().filter(|got| got.at > found && got.marker && !got.head.is_empty());
+            got.count()
+        };
+        step(&mut world, &|world| pictures(world) >= 10);
+        let waited = (world.now - found).as_millis();
+        assert!(waited < 1_000, "seed {seed}: ten pictures {waited} ms after the first check");
+        step(&mut world, &|world| layer_lately(world, who, 1) == Some(2) && world.now > found + Duration::from_secs(2));
+        assert!(world.now < found + Duration::from_secs(6), "seed {seed}: {:?}", layer_lately(&world, who, 1));
+    }
+}
+
+#[test]
 fn what_does_not_fit_at_all_is_paused_told_and_comes_back() {
     let (mut world, mut encoder, subscribers, track) = scene(44, &[Some(80_000)]);
     encoder.run(&mut world, 12);
@@ -205,6 +236,32 @@ fn what_does_not_fit_at_all_is_paused_told_and_comes_back() {
     encoder.run(&mut world, 15);
     assert_eq!(told(&world).last(), Some(&"resumed"));
     assert_eq!(layer_lately(&world, subscribers[0], 2), Some(2));
+}
+
+#[test]
+fn a_script_sees_how_the_path_to_a_client_is() {
+    let script = "function on_client_connect() return true end
+        on_publish_request, on_subscribe_request = on_client_connect, on_client_connect
+        function on_message(c)
+          local path = c:stats().path
+          c:send(path and { path.estimate > 1e6, path.rtt > 0 and path.rtt < 1000, path.paused, path.loss } or 'none')
+        end";
+    let mut world = World::ruled(48, script);
+    world.config = Arc::new(PeerConfig { transport_feedback: true, ..(*world.config).clone() });
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let track = world.publish(alice, Vp8);
+    world.subscribe(bob, &track, Vp8);
+    world.run_ms(5_000);
+    let mut asked = |who: usize| {
+        world.take_words(who);
+        world.command(Command::Message { client: world.id(who), value: 0.into() });
+        world.run_ms(50);
+        world.take_words(who)
+    };
+    let words = asked(bob);
+    assert!(words.len() == 1 && words[0].contains("[Bool(true), Bool(true), Number(0), Number(0)]"), "{words:?}");
+    let words = asked(alice);
+    assert!(words.len() == 1 && words[0].contains("none"), "nothing is forwarded to the publisher: {words:?}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn room(speakers: usize, sound_hold: Duration) -> World {
     for n in 0..speakers {
         let who = world.join_raw(&format!("speaker{n}"));
         let mut microphone = section("0", Opus, Direction::SendOnly);
+        microphone.codecs[0].feedback.nack = true;
         microphone.ssrcs = vec![(Ssrc(100 + n as u32), None)];
         world.raw(who).sections = vec![microphone];
         let outcome = world.offer(who, vec![sends("0")], vec![]).remove(0);
@@ -101,4 +102,36 @@ fn sound_is_held_back_only_where_many_speak_and_the_server_is_told_to() {
         }
         assert_eq!(waited, expected_ms, "{speakers} speakers, {hold_ms} ms");
     }
+}
+
+#[test]
+fn lost_sound_is_asked_for_while_it_can_still_be_played() {
+    let mut world = room(1, Duration::ZERO);
+    let asked = |world: &mut World| {
+        let reports = std::mem::take(&mut world.raw(0).reports);
+        reports.iter().filter(|(_, words)| words.starts_with("Nack")).count()
+    };
+    for index in 10..12 {
+        speak(&mut world, index, &[100]);
+        world.run_ms(20);
+    }
+    assert_eq!(asked(&mut world), 0, "nothing is lost");
+    // Packet 12 does not come.
+    speak(&mut world, 13, &[100]);
+    world.run_ms(60);
+    assert_eq!(asked(&mut world), 1, "80 ms are taken for the round trip until one is known");
+    world.run_ms(400);
+    assert_eq!(asked(&mut world), 1, "it is asked for twice within 200 ms");
+    world.forget_received();
+    speak(&mut world, 12, &[100]);
+    world.run_ms(20);
+    let heard = world.members[1].got.len();
+    assert_eq!(heard, 1, "what comes late is forwarded all the same");
+    for index in [14, 16] {
+        speak(&mut world, index, &[100]);
+        world.run_ms(5);
+    }
+    speak(&mut world, 15, &[100]);
+    world.run_ms(300);
+    assert_eq!(asked(&mut world), 0, "it was reordered only");
 }

@@ -1,7 +1,10 @@
 //! The targets that need moonring-core: what a room and a shard make of bytes that could be read.
 
+mod crowd;
+mod estimator;
 mod messages;
 mod pictures;
+mod records;
 mod shard;
 
 use super::target::{Parts, Target, joined};
@@ -12,6 +15,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "offers", run: messages::offers, seeds: messages::offers_seeds, rounds: 300 },
     Target { name: "messages", run: messages::messages, seeds: messages::messages_seeds, rounds: 5_000 },
     Target { name: "shard", run: shard::shard, seeds: shard::shard_seeds, rounds: 150 },
+    Target { name: "crowd", run: crowd::crowd, seeds: crowd::crowd_seeds, rounds: 60 },
+    Target { name: "records", run: records::records, seeds: records::records_seeds, rounds: 100 },
+    Target { name: "estimator", run: estimator::estimator, seeds: estimator::estimator_seeds, rounds: 5_000 },
 ];
 
 /// Said when a panic was contained.

@@ -1,6 +1,7 @@
 //! Datagrams into a shard with a call: from a client that means ill, and from strangers.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use moonring_core::command::Command;
 use moonring_wire::id::{Pt, Ssrc};
@@ -10,6 +11,7 @@ use moonring_wire::negotiate::Direction;
 use moonring_wire::rtp::header::{NewHeader, write_header};
 use moonring_wire::rtp::rtcp::Writer;
 
+use super::estimator::feedback;
 use super::{PANICS, POLICY, Parts, joined};
 use crate::sim::World;
 use crate::sim::flows::{sends, wants};
@@ -160,6 +162,7 @@ pub(super) fn shard_seeds() -> Vec<Vec<u8>> {
     layers.extend((0..3).map(|n| rtp(903, 96, n, &[(4, b"2"), (RID_ID, b"h"), (5, &[1]), (6, &[0, 1, 2])], &vp8)));
     layers.push(rtp(904, 97, 0, &[(4, b"2"), (REPAIRED_RID_ID, b"q")], &[&[0, 1], &vp8[..]].concat()));
     let mut reports: Vec<_> = reports().iter().map(|report| with(0, report)).collect();
+    reports.push(with(0, &feedback(&[0, 1, 2, 5, 6], Duration::from_millis(3))));
     reports.extend([with(170, &[0, 1, 1, 7, 200]), vec![255]]);
     let changes = vec![
         with(180, &[1]),

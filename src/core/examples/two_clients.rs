@@ -91,6 +91,8 @@ impl World {
         let settings_of_policies = PolicySettings {
             cpu_share: 1.0,
             cpu_burst: generous,
+            shard_share: 0.0, // no share, no waiting for it
+            slice: generous,
             step_budget: generous,
             load_budget: generous,
             ..PolicySettings::default()

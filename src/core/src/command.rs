@@ -1,6 +1,7 @@
 //! What the control plane asks of a shard, and what a shard tells the control plane.
 
 mod causes;
+mod recipient;
 mod weight;
 
 use std::net::IpAddr;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use moonring_policy::canary::CanaryCounts;
+use moonring_policy::hook::PathFigures;
 use moonring_policy::{PolicyStats, RoomStatus};
 use moonring_wire::drops::Drops;
 use moonring_wire::id::{ClientId, RoomId};
@@ -32,18 +33,8 @@ pub struct RoomReport {
 pub struct PathReport {
     /// Which client.
     pub client: ClientId,
-    /// What layers are chosen for, in bit/s; `None` when nothing limits them.
-    pub estimate_bps: Option<u64>,
-    /// The most to send right now, in bit/s; `None` likewise.
-    pub target_bps: Option<u64>,
-    /// Tracks that are paused for it, whatever the reason.
-    pub paused: usize,
-    /// The smoothed round trip, once measured.
-    pub rtt: Option<Duration>,
-    /// The part of its packets that was lost lately, 0 to 1.
-    pub loss: f32,
-    /// Packets sent again because it asked for them.
-    pub resends: u64,
+    /// How it is.
+    pub figures: PathFigures,
 }
 
 /// One shard.
@@ -88,6 +79,8 @@ pub struct ShardCounters {
     pub resent: u64,
     /// What was dropped, and why.
     pub drops: Drops,
+    /// Events for the control plane that were lost, as it did not take those before.
+    pub events_lost: u64,
     /// Panics that were contained.
     pub panics: u64,
 }

@@ -43,8 +43,9 @@ pub(crate) struct Needs {
 pub(crate) fn needs_of(call: &HookCall) -> Result<Needs, Refusal> {
     match call {
         HookCall::ClientConnect { client, auth_token } => {
-            measure("metadata", &client.metadata, MAX_METADATA_DEPTH, MAX_METADATA_VALUES)?;
-            Ok(Needs { host: EVENT_BYTES + auth_token.len(), lua: STRING + auth_token.len() })
+            let metadata = measure("metadata", &client.metadata, MAX_METADATA_DEPTH, MAX_METADATA_VALUES)?;
+            let host = EVENT_BYTES + auth_token.len() + metadata.host;
+            Ok(Needs { host, lua: STRING + auth_token.len() })
         }
         HookCall::Admin { request: message } | HookCall::Message { message, .. } => {
             let needs = measure("message", message, MAX_VALUE_DEPTH, MAX_MESSAGE_VALUES)?;

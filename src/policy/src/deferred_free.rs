@@ -12,6 +12,8 @@ use super::state::State;
 const SMALL_BYTES: usize = 96 * 1024;
 /// Complete collections after which no more memory will come free.
 const MAX_CYCLES: u32 = 3;
+/// States that wait to be freed; further ones are freed at once, for milliseconds each.
+const MAX_STATES: usize = 256;
 
 /// The states that are still to be freed, each with the number of collections that it has gone through.
 #[derive(Default)]
@@ -23,7 +25,13 @@ impl DeferredFree {
     /// Frees a small state at once and keeps a large one for [`DeferredFree::free_slice`].
     pub(crate) fn add(&mut self, state: State) {
         if state.memory() > SLICED_FREE_BYTES {
-            self.states.push((state.into_lua(), 0));
+            self.keep(state.into_lua());
+        }
+    }
+
+    fn keep(&mut self, lua: Lua) {
+        if self.states.len() < MAX_STATES {
+            self.states.push((lua, 0));
         }
     }
 
@@ -49,5 +57,20 @@ impl DeferredFree {
     /// The interval between two slices.
     pub(crate) fn interval() -> Duration {
         Duration::from_millis(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_states_wait_to_be_freed_and_all_are_in_the_end() {
+        let mut deferred = DeferredFree::default();
+        (0..MAX_STATES + 9).for_each(|_| deferred.keep(Lua::new()));
+        assert_eq!(deferred.states.len(), MAX_STATES);
+        while !deferred.is_empty() {
+            deferred.free_slice();
+        }
     }
 }

@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::hook_table::{Hook, HookSpec};
@@ -47,6 +48,25 @@ pub struct Traffic {
     pub packets_out: Cell<u64>,
     /// Bytes forwarded to the client.
     pub bytes_out: Cell<u64>,
+    /// How the path to the client was a second ago at most; `None` while nothing is forwarded to it.
+    pub path: Cell<Option<PathFigures>>,
+}
+
+/// What is known of the path to a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PathFigures {
+    /// What layers are chosen for, in bit/s; `None` when nothing limits them.
+    pub estimate_bps: Option<u64>,
+    /// The most to send right now, in bit/s; `None` likewise.
+    pub target_bps: Option<u64>,
+    /// Tracks that are paused for it, whatever the reason.
+    pub paused: usize,
+    /// The smoothed round trip, once measured.
+    pub rtt: Option<Duration>,
+    /// The part of its packets that was lost lately, 0 to 1.
+    pub loss: f32,
+    /// Packets sent again because it asked for them.
+    pub resends: u64,
 }
 
 /// The facts about a client that a script may read; shared by the room and its policy.

@@ -21,6 +21,9 @@ use moonring_wire::id::RoomId;
 /// Departed clients that are looked at when one more departs: more than one, so that they don't pile up.
 const SWEPT_PER_DEPARTURE: usize = 4;
 
+/// Departed clients of a room that are kept for a script that holds their objects. Each has up to 16 KiB of metadata.
+const MAX_DEPARTED: usize = 1_024;
+
 /// A generator that is safe for secrets, as far as its seed is.
 pub(crate) type Random = Rc<RefCell<StdRng>>;
 
@@ -191,6 +194,11 @@ impl Clients {
                 Some(Ok(object)) if !object.is_nil() => self.departed.push_back(number),
                 _ => drop(self.facts.remove(&number)),
             }
+        }
+        while self.departed.len() > MAX_DEPARTED {
+            let longest_gone = (0..self.departed.len()).min_by_key(|at| self.departed[*at]);
+            let number = longest_gone.and_then(|at| self.departed.remove(at));
+            number.and_then(|number| self.facts.remove(&number));
         }
     }
 }

@@ -60,7 +60,7 @@ pub enum StoreSpace {
 
 impl PolicyRequest {
     /// Bytes of the host that it takes.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match self {
             Self::Http(http) => {
                 let headers: usize = http.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -71,7 +71,7 @@ impl PolicyRequest {
     }
 
     /// The reply that says that the request came to nothing.
-    pub(crate) fn refused(&self, message: &str) -> PolicyReply {
+    pub fn refused(&self, message: &str) -> PolicyReply {
         match self {
             Self::Http(_) => PolicyReply::Http(Err(message.to_owned())),
             Self::Shared(_) | Self::Store(..) => PolicyReply::Shared(Err(message.to_owned())),
@@ -184,7 +184,7 @@ pub enum PolicyReply {
 
 impl PolicyReply {
     /// Bytes of the host that it takes.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match self {
             Self::Http(Ok(reply)) => {
                 let headers: usize = reply.headers.iter().map(|(name, value)| name.len() + value.len()).sum();

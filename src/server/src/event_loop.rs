@@ -14,15 +14,14 @@ use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use glommio::{LocalExecutorBuilder, Placement};
-use tokio::sync::mpsc;
-
+use crate::event_queue::{CommandQueue, Commands, EventSender, command_queue};
 use crate::probe::{self, StartError};
 use crate::udp::{Udp, UdpSettings, WakeFd};
+use glommio::{LocalExecutorBuilder, Placement};
 use moonring_core::command::{Command, Event};
 use moonring_core::report::IoStats;
 use moonring_wire::packet::{AddressPair, SendBatch};
@@ -52,6 +51,10 @@ pub trait Core {
     fn poll_timeout(&self) -> Option<Instant>;
     /// The next event for the control plane. Not called while the control plane's queue is full.
     fn poll_event(&mut self) -> Option<Event>;
+    /// True while so much waits for [`Core::poll_event`] that no further command is to be brought.
+    fn is_backed_up(&self) -> bool {
+        false
+    }
     /// The socket's counters since the start, once a tick that did something.
     fn record_io(&mut self, _io: &IoStats) {}
     /// A tick ended at `now` and took `busy`; `is_behind`: it left datagrams in the receive queue.
@@ -90,7 +93,7 @@ pub struct LoopSettings {
     pub cpu: Option<usize>,
     /// The sockets' settings.
     pub udp: UdpSettings,
-    /// Commands that may wait; more are refused.
+    /// Commands that may wait; more are refused, and beyond `COMMAND_BYTES` of `event_queue`.
     pub command_capacity: usize,
     /// Most commands handled in one tick.
     pub commands_per_tick: usize,
@@ -132,7 +135,7 @@ impl Default for LoopSettings {
 /// Sends commands to a shard from any thread; clones share the queue.
 #[derive(Clone, Debug)]
 pub struct CommandSender {
-    commands: SyncSender<Command>,
+    commands: CommandQueue,
     wake: WakeFd,
 }
 
@@ -192,8 +195,8 @@ struct Parts<B> {
 
 /// A shard's ends of what joins it to the control plane.
 struct ControlEnds {
-    commands: Receiver<Command>,
-    events: mpsc::Sender<Event>,
+    commands: Commands,
+    events: EventSender,
     /// Ends its sleep.
     wake: WakeFd,
     /// Ends its loop.
@@ -205,14 +208,14 @@ pub fn spawn_shard<C, B>(
     settings: LoopSettings,
     sockets: Vec<UdpSocket>,
     build: B,
-    events: mpsc::Sender<Event>,
+    events: EventSender,
 ) -> Result<ShardThread, StartError>
 where
     C: Core + 'static,
     B: FnOnce() -> C + Send + 'static,
 {
     let wake = WakeFd::new().map_err(StartError::Thread)?;
-    let (sender, commands) = sync_channel(settings.command_capacity);
+    let (sender, commands) = command_queue(settings.command_capacity);
     let stop = Arc::new(AtomicBool::new(false));
     let name = settings.name.clone();
     let control = ControlEnds { commands, events, wake: wake.clone(), stop: stop.clone() };

@@ -17,6 +17,7 @@ mod config;
 mod data_dir;
 mod dtls_certificate;
 mod event_loop;
+mod event_queue;
 mod io_mode;
 mod log_lines;
 mod probe;
@@ -40,9 +41,15 @@ pub use config::{
 pub use io_mode::IoMode;
 pub use server::Server;
 
+/// What the fuzzer drives without sockets.
+pub mod fuzz {
+    pub use crate::signal::in_memory::InMemory;
+}
+
 /// What the benchmarks measure without a server around it.
 pub mod bench {
     pub use crate::event_loop::{Core, LoopSettings, Phase, Pulse, spawn_shard};
+    pub use crate::event_queue::{EventReceiver, EventSender, event_queue};
     pub use crate::io_mode::IoMode;
     pub use crate::signal::tls::install_crypto_provider;
     pub use crate::udp::{Udp, UdpSettings, bind};

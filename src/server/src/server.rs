@@ -3,14 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Context;
-use sd_notify::NotifyState;
-use tokio::sync::mpsc;
-
 use crate::addresses;
 use crate::config::{Config, Dtls13, OnSave};
 use crate::dtls_certificate;
 use crate::event_loop::{LoopSettings, Pulse, ShardThread, spawn_shard};
+use crate::event_queue::event_queue;
 use crate::probe;
 use crate::recordings::Recordings;
 use crate::scripts::ScriptFolder;
@@ -19,12 +16,14 @@ use crate::signal::http::{Listeners, ShardEnd};
 use crate::udp::{UdpSettings, bind};
 use crate::watch::{CanaryOrder, Saved, Watch, WatchSettings};
 use crate::watchdog::Watchdog;
+use anyhow::Context;
 use moonring_core::room::history::HistoryLimits;
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_policy::library::{ScriptLibrary, ScriptRule};
 use moonring_policy::{PolicyEngine, PolicySettings};
 use moonring_wire::transport::TransportConfig;
 use moonring_wire::transport::dtls::{Certificate, DtlsVersions};
+use sd_notify::NotifyState;
 
 /// Events of one shard that may wait for the control plane: a room of 500 that ends tells 500 clients of 500.
 const EVENT_QUEUE: usize = 16_384;
@@ -150,7 +149,7 @@ fn start_shard(
         }
         shard
     };
-    let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+    let (events, receiver) = event_queue(EVENT_QUEUE);
     let name = loop_settings.name.clone();
     let shard = spawn_shard(loop_settings, sockets, build, events)?;
     tracing::info!(shard = name, port, addresses = ?candidates, "receives media");

@@ -1,6 +1,9 @@
 -- The policy under attack: the token is checked, every message goes to everybody in the room.
 
 function on_client_connect(_, token)
+  if token == "slow" then
+    sfu.sleep(30000)
+  end
   if token ~= sfu.config.secret then
     return false, "Wrong token"
   end

@@ -42,12 +42,7 @@ pub(crate) struct Sample {
 
 impl Call {
     pub(crate) fn start() -> anyhow::Result<Self> {
-        let (engine, _) = engine::start(config()?)?;
-        let (stop, stopped) = watch::channel(false);
-        let (failure, failures) = mpsc::unbounded_channel();
-        let target = Target::parse(&format!("ws://{}/ws", net::http())).map_err(anyhow::Error::msg)?;
-        let context =
-            Arc::new(Context::new(target, SECRET.into(), TlsTrust::Anybody, vec![engine.clone()], stopped, failure)?);
+        let (engine, context, stop, failures) = clients(7)?;
         for n in 0..CLIENTS {
             let plan = ClientPlan {
                 room: RoomId::parse("well-behaved")?,
@@ -104,7 +99,62 @@ impl Drop for Call {
     }
 }
 
-fn config() -> anyhow::Result<EngineConfig> {
+/// Clients that come and go, in rooms of their own, each of which publishes and receives.
+pub(crate) struct Churn {
+    engine: Handle,
+    stop: watch::Sender<bool>,
+    _failures: mpsc::UnboundedReceiver<String>,
+    began: Instant,
+}
+
+/// Clients that are there at the same time, and for how long each stays.
+const CHURNING: u64 = 8;
+const STAY: Duration = Duration::from_secs(3);
+
+impl Churn {
+    /// `leaks`: nobody goes, and more come all the time.
+    pub(crate) fn start(leaks: bool) -> anyhow::Result<Self> {
+        let (engine, context, stop, _failures) = clients(8)?;
+        for n in 0..if leaks { 400 } else { CHURNING } {
+            let plan = ClientPlan {
+                room: RoomId::parse(&format!("churn-{}", n % if leaks { 100 } else { 3 }))?,
+                publish: vec![CodecName::Opus],
+                receive: Receive::Everything,
+                expects: Vec::new(),
+                starts: Duration::from_millis(400 * n),
+                stays: (!leaks).then_some(STAY + Duration::from_millis(100 * n)),
+            };
+            tokio::spawn(signalling::run(context.clone(), plan));
+        }
+        Ok(Self { engine, stop, _failures, began: Instant::now() })
+    }
+
+    /// How many have come so far, about.
+    pub(crate) fn joined(&self) -> u64 {
+        CHURNING * self.began.elapsed().as_secs() / STAY.as_secs()
+    }
+}
+
+impl Drop for Churn {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        self.engine.send(Command::Quit);
+    }
+}
+
+type Clients = (Handle, Arc<Context>, watch::Sender<bool>, mpsc::UnboundedReceiver<String>);
+
+/// An engine of the load test, and what its clients have in common.
+fn clients(seed: u64) -> anyhow::Result<Clients> {
+    let (engine, _) = engine::start(config(seed)?)?;
+    let (stop, stopped) = watch::channel(false);
+    let (failure, failures) = mpsc::unbounded_channel();
+    let target = Target::parse(&format!("ws://{}/ws", net::http())).map_err(anyhow::Error::msg)?;
+    let context = Context::new(target, SECRET.into(), TlsTrust::Anybody, vec![engine.clone()], stopped, failure)?;
+    Ok((engine, Arc::new(context), stop, failures))
+}
+
+fn config(seed: u64) -> anyhow::Result<EngineConfig> {
     let now_ns = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_nanos() as u64;
     let realtime = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos() as u64;
     let clock = Clock::new(Instant::now(), now_ns);
@@ -116,7 +166,7 @@ fn config() -> anyhow::Result<EngineConfig> {
         silent: false,
         addresses: Addresses::OwnV4,
         gro: true,
-        seed: 7,
+        seed,
         realtime_offset_ns: realtime.saturating_sub(now_ns),
     })
 }

@@ -49,8 +49,10 @@ fn run(mut names: Vec<String>) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match names.iter().position(|name| name == "--soak") {
         Some(at) => {
+            let after = |flag: &str| names.iter().position(|name| name == flag).and_then(|at| names.get(at + 1));
             let minutes = names.get(at + 1).and_then(|text| text.parse().ok()).unwrap_or(30.0);
-            runtime.block_on(soak::run(minutes))
+            let leaks = names.iter().any(|name| name == "--leak");
+            runtime.block_on(soak::run(soak::Plan { minutes, leaks, chart: after("--chart").cloned() }))
         }
         None => runtime.block_on(attack(&names)),
     }

@@ -6,6 +6,8 @@ export function install() {
   let pc;
   let resource;
   let running = true;
+  /** Of what was received since `run()`. */
+  let lowest;
   let sound;
 
   /** A canvas whose frames come when asked for. */
@@ -105,15 +107,16 @@ export function install() {
         const stretched = (s.insertedSamplesForDeceleration ?? 0) - (s.removedSamplesForAcceleration ?? 0);
         const samples = (s.totalSamplesReceived ?? 0) - (s.concealedSamples ?? 0) - stretched;
         counts[s.kind] = s.kind === 'video' ? (s.framesDecoded ?? 0) : Math.floor(samples / SAMPLES_20_MS);
+        if (s.kind === 'video' && s.frameHeight) lowest = Math.min(lowest ?? s.frameHeight, s.frameHeight);
       }
-      return counts;
+      return { ...counts, lowest };
     },
     hold() {
       running = false;
       void sound?.sender.replaceTrack(null);
     },
     run() {
-      running = true;
+      [running, lowest] = [true, undefined];
       void sound?.sender.replaceTrack(sound.track);
     },
     async leave({ token }) {

@@ -22,10 +22,10 @@ const SETTLE_MS = 12_000;
  * `scratch` is a folder for what the clients leave behind. Returns `{video: {sent, decoded}, audio: {sent, decoded}, error, logs, versions}`.
  */
 export async function measure(setting) {
-  const { publisher, receiver, video, audio, room, seconds, server, namespace, scratch } = setting;
+  const { publisher, receiver, video, audio, room, seconds, server, namespace, scratch, picture = PICTURE } = setting;
   const folder = mkdtempSync(join(scratch, `${room}-`));
   const env = { NODE_EXTRA_CA_CERTS: server.certificate, SSL_CERT_FILE: server.certificate, TMPDIR: folder };
-  const common = { token: TOKEN, video, audio, ...PICTURE };
+  const common = { token: TOKEN, video, audio, ...picture };
   const result = {};
   const peers = [];
   const start = async (client, direction, more) => {
@@ -54,11 +54,13 @@ export async function measure(setting) {
     };
     const [sent, taken] = await settle();
     sender.say('run');
+    taker.say('run');
     await sleep(seconds * 1_000);
     await settle();
     for (const [kind, number] of Object.entries(counts(sender, sent))) {
       result[kind] = { sent: number, decoded: counts(taker, taken)[kind] };
     }
+    if (result.video && taker.lowest !== undefined) result.video.lowest = taker.lowest;
     const [from, to] = [taken, { ...taker.counts }];
     for (const [, peer] of peers) peer.check();
     await taker.stop();

@@ -11,6 +11,8 @@ export class Peer {
   constructor(label, command, options, { namespace, env }) {
     this.label = label;
     this.counts = { video: 0, audio: 0 };
+    /** Of the pictures received since `run`: the smallest height, where the client tells. @type {number | undefined} */
+    this.lowest = undefined;
     this.reports = 0;
     this.connected = false;
     this.version = undefined;
@@ -39,6 +41,7 @@ export class Peer {
     if (message.state === 'connected') this.connected = true;
     if (message.error) this.failed = message.error;
     if (Number.isInteger(message.video ?? message.audio)) this.reports += 1;
+    if (Number.isInteger(message.lowest)) this.lowest = message.lowest;
     for (const kind of ['video', 'audio']) if (Number.isInteger(message[kind])) this.counts[kind] = message[kind];
   }
 

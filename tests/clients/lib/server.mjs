@@ -15,7 +15,7 @@ const STOP_MS = 8_000;
 export async function startServer(binary, address) {
   if (!existsSync(binary)) throw new Error(`${binary} is missing: run "cargo build --bin moonring", or give --bin`);
   const data = mkdtempSync(join(tmpdir(), 'moonring-clients-'));
-  const args = ['--listen', `${address}:${PORT}`, '--admin-listen', `${address}:${PORT + 1}`, '--media-ip', address];
+  const args = ['--listen', `${address}:${PORT}`, '--admin-listen', `127.0.0.1:${PORT + 1}`, '--media-ip', address];
   args.push('--announced-ip', address, '--media-ports', `${PORT + 10}-${PORT + 19}`, '--shards', '1', '--data-dir', data);
   args.push('--scripts-dir', join(ROOT, 'scripts'), '--secret', TOKEN, '--log-filter', process.env.CLIENTS_LOG ?? 'info');
   const env = { ...process.env, NO_COLOR: '1' };
@@ -39,7 +39,7 @@ export async function startServer(binary, address) {
     },
   };
   for (const end = Date.now() + START_MS; ; await sleep(100)) {
-    if ((await fetch(`http://${address}:${PORT + 1}/healthz`).catch(() => undefined))?.ok) return server;
+    if ((await fetch(`http://127.0.0.1:${PORT + 1}/healthz`).catch(() => undefined))?.ok) return server;
     if (server.alive() && Date.now() < end) continue;
     await server.stop();
     throw new Error(`${binary} does not start:\n${log.slice(-2_000)}`);

@@ -12,9 +12,21 @@ const PATIENCE_MS = 30_000;
 function watchPicture(tab) {
   return tab.evaluate(() => {
     const video = /** @type {HTMLVideoElement} */ (document.querySelector('.tile:not(.mine) video'));
-    const seen = (window.seen = { last: performance.now(), longest: 0, frames: 0 });
+    const seen = (window.seen = { last: performance.now(), longest: 0, frames: 0, events: [] });
+    const { client } = window.moonring;
+    const note = (/** @type {string} */ what) => seen.events.push([Math.round(performance.now()), what]);
+    for (const event of ['state', 'joined', 'connection_state', 'track_paused', 'track_resumed', 'wanted_layers']) {
+      client.on(event, (/** @type {any} */ what) => note(`${event} ${what?.state ?? ''} ${what?.reason ?? ''}`.trim()));
+    }
+    const pc = client.peerConnection;
+    for (const state of ['iceConnectionState', 'iceGatheringState', 'signalingState']) {
+      pc.addEventListener(state.toLowerCase() + 'change', () => note(`${state} ${pc[state]}`));
+    }
+    pc.addEventListener('icecandidate', (/** @type {any} */ e) => note(`candidate ${e.candidate?.candidate}`));
+    window.note = note;
     const look = () => {
       const now = performance.now();
+      if (now - seen.last > 500) note(`picture after ${Math.round(now - seen.last)} ms`);
       Object.assign(seen, { longest: Math.max(seen.longest, now - seen.last), last: now, frames: seen.frames + 1 });
       video.requestVideoFrameCallback(look);
     };
@@ -33,7 +45,7 @@ function seen(tab) {
 /** Two people, one of whom gets another address; the call is looked at again after `alive` seconds.
  *  @param {import('./net.mjs').Net} net @param {import('./server.mjs').Server} server @param {number} alive */
 export async function moveNetwork(net, server, alive) {
-  const places = [net.place(), net.place()];
+  const places = [await net.place(), await net.place()];
   const browsers = [];
   try {
     for (const place of places) {
@@ -52,11 +64,13 @@ export async function moveNetwork(net, server, alive) {
     const steady = await Promise.all(tabs.map(seen));
     const ids = await Promise.all(tabs.map((tab) => tab.evaluate(() => window.moonring.client.id)));
     places[0].move();
+    await tabs[0].evaluate(() => window.note('moved'));
     const before = await Promise.all(tabs.map(seen));
     for (const [n, tab] of tabs.entries()) {
       const goesOn = async () => (await seen(tab)).frames > before[n].frames + 30;
       await until(`person ${n} sees the other again`, goesOn, PATIENCE_MS);
     }
+    if (process.env.MOVE_EVENTS) console.log((await tabs[0].evaluate(() => window.seen.events)).map((/** @type {any} */ e) => e.join(' ')).join('\n'));
     const gaps = (await Promise.all(tabs.map(seen))).map(({ longest }) => longest);
     console.log(`move: longest gap before ${steady.map(({ longest }) => longest).join(' and ')} ms; over the change of networks `
       + `${gaps[0]} ms for who moved, ${gaps[1]} ms for the other (goal: ${GOAL_MS})`);

@@ -2,10 +2,11 @@
 // Namespaces of their own for the server and each browser: a star of veth pairs with the server in its hub, which routes
 // between the browsers too, so that two of them connected directly meet the same bottleneck. The limit of a link is a
 // token bucket in front of the browser, as a slow access line is: what comes towards it is delayed, then dropped.
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 /** The server's address, on the hub's loopback. */
 export const SERVER_ADDRESS = '10.183.0.1';
@@ -17,9 +18,12 @@ const QUEUE_MS = 400;
 const run = (/** @type {string} */ program, /** @type {string[]} */ args) => execFileSync(program, args, { stdio: ['ignore', 'pipe', 'pipe'] }).toString();
 const ip = (/** @type {string[]} */ ...args) => run('ip', args);
 
+const RELAY = fileURLToPath(new URL('relay.py', import.meta.url));
+
 /** @typedef {{packets: number, drops: number, bytes: number}} Passed */
+/** What a link does to packets, each way. @typedef {{delayMs?: number, jitterMs?: number, lossPercent?: number}} Harm */
 /** @typedef {ReturnType<typeof createNet>} Net */
-/** @typedef {ReturnType<Net['place']>} Place */
+/** @typedef {Awaited<ReturnType<Net['place']>>} Place */
 
 /** The hub. Needs root. `remove()` ends what is left in the namespaces. */
 export function createNet() {
@@ -28,6 +32,7 @@ export function createNet() {
   const hub = `net-${id}-hub`;
   const scripts = mkdtempSync(join(tmpdir(), 'net-'));
   /** @type {string[]} */ const names = [];
+  /** @type {import('node:child_process').ChildProcess[]} */ const relays = [];
   const add = (/** @type {string} */ name) => {
     ip('netns', 'add', name);
     names.push(name);
@@ -40,12 +45,14 @@ export function createNet() {
     hub,
     /** A folder that goes with it. */
     scratch: scripts,
-    /** A place for a browser, behind a link of its own. */
-    place() {
+    /** A place for a browser, behind a link of its own; with `harm` a link that delays and loses packets.
+     *  @param {Harm} [harm] */
+    async place(harm) {
       const n = names.length;
       const [name, link] = [`net-${id}-${n}`, `net${id % 1_000_000}-${n}`];
       add(name);
-      ip('-n', hub, 'link', 'add', `${link}h`, 'type', 'veth', 'peer', 'name', `${link}c`, 'netns', name);
+      if (harm) relays.push(await startRelay([hub, `${link}h`, name, `${link}c`], { ...harm, seed: n }));
+      else ip('-n', hub, 'link', 'add', `${link}h`, 'type', 'veth', 'peer', 'name', `${link}c`, 'netns', name);
       ip('-n', hub, 'addr', 'add', `10.183.${n}.1/30`, 'dev', `${link}h`);
       ip('-n', hub, 'link', 'set', `${link}h`, 'up');
       ip('-n', name, 'addr', 'add', `10.183.${n}.2/30`, 'dev', `${link}c`);
@@ -68,6 +75,7 @@ export function createNet() {
       };
     },
     remove() {
+      relays.forEach((relay) => relay.kill('SIGKILL'));
       for (const name of names) {
         for (const pid of ip('netns', 'pids', name).split('\n').filter(Boolean)) end(Number(pid));
         ip('netns', 'del', name);
@@ -75,6 +83,18 @@ export function createNet() {
       rmSync(scripts, { recursive: true });
     },
   };
+}
+
+/** Starts the program between two TUN devices. @param {string[]} ends @param {Harm & {seed: number}} harm */
+async function startRelay(ends, { delayMs = 0, jitterMs = 0, lossPercent = 0, seed }) {
+  const args = [RELAY, ...ends, '--delay-ms', String(delayMs), '--jitter-ms', String(jitterMs), '--loss', String(lossPercent), '--seed', String(seed)];
+  const relay = spawn('nice', ['-n', '-15', 'python3', ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
+  await new Promise((ready, failed) => {
+    relay.stdout.once('data', ready);
+    relay.once('exit', (code) => failed(new Error(`${RELAY} ended with ${code}`)));
+  });
+  relay.removeAllListeners('exit');
+  return relay;
 }
 
 /** The way to one browser. @param {string} hub @param {string} device */

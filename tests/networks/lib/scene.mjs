@@ -48,7 +48,8 @@ function withBrowsers(scratch, places, body, open = []) {
  *  @param {{name: string, kbps: (number | null)[], times: Times}} scene @returns {Promise<Row[]>} */
 export async function throughServer(net, server, { name, kbps, times }) {
   /** @type {Row[]} */ const rows = [];
-  const places = [net.place(), ...kbps.map(() => net.place())];
+  const places = [await net.place()];
+  for (const _ of kbps) places.push(await net.place());
   await withBrowsers(net.scratch, places, async ([publisher, ...browsers]) => {
     const room = name.replaceAll(' ', '-');
     const from = await openTab(publisher, server, { room, name: 'publisher', media: 'camera', ...PICTURE });
@@ -82,7 +83,7 @@ export async function throughServer(net, server, { name, kbps, times }) {
  *  @param {{name: string, kbps: number, times: Times}} scene @returns {Promise<Row[]>} */
 export async function directly(net, server, { name, kbps, times }) {
   /** @type {Row[]} */ const rows = [];
-  const places = [net.place(), net.place()];
+  const places = [await net.place(), await net.place()];
   await withBrowsers(net.scratch, places, async ([one, other]) => {
     const query = { room: name.replaceAll(' ', '-'), ...PICTURE };
     const from = await openTab(one, server, { ...query, name: 'publisher', media: 'camera' });
@@ -103,7 +104,7 @@ export async function directly(net, server, { name, kbps, times }) {
  *  @param {import('./net.mjs').Net} net @param {import('./server.mjs').Server} server @param {number} seconds @returns {Promise<Row[]>} */
 export async function twoParty(net, server, seconds) {
   /** @type {Row[]} */ const rows = [];
-  const places = [net.place(), net.place()];
+  const places = [await net.place(), await net.place()];
   await withBrowsers(null, places, async (browsers) => {
     const query = { room: 'two-party', media: 'camera', width: 1280, height: 720, fps: 20 };
     const tabs = await Promise.all(browsers.map((browser, n) => openTab(browser, server, { ...query, name: `person ${n}` })));

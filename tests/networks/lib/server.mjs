@@ -23,6 +23,7 @@ export async function startServer(hub) {
   const child = spawn('ip', ['netns', 'exec', hub, 'nice', '-n', process.env.NETWORKS_NICE ?? '0', BINARY, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (log += text));
+  if (process.env.NETWORKS_LOG) child.on('exit', () => process.stdout.write(log));
   const exited = new Promise((done) => child.on('exit', done));
   const get = async (/** @type {string} */ url) => (await run('ip', ['netns', 'exec', hub, 'curl', '-sk', '--max-time', '2', url])).stdout;
   const url = `https://${SERVER_ADDRESS}:${PORT}`;

@@ -52,10 +52,15 @@ impl World {
         tracks.filter(|track| track.client == *id).map(|track| track.id.clone()).collect()
     }
 
-    /// How many joins met a bound.
-    pub(crate) fn refused_for_their_number(&self) -> usize {
-        let is_one = |event: &&Event| matches!(event, Event::Left { cause: LeaveCause::Limit(_), .. });
-        self.events.iter().filter(is_one).count()
+    /// How many joins were refused with words that begin like this.
+    pub(crate) fn refused_by(&self, words: &str) -> usize {
+        let reason = |event: &Event| match event {
+            Event::Left { cause: LeaveCause::Limit(reason) | LeaveCause::Rejected(reason), .. } => {
+                reason.starts_with(words)
+            }
+            _ => false,
+        };
+        self.events.iter().filter(|event| reason(event)).count()
     }
 
     /// Bytes that the server has sent to an address.

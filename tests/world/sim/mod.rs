@@ -376,7 +376,8 @@ impl Member {
                 if raw.poll_timeout().is_some_and(|at| at <= now) {
                     raw.handle_timeout(now);
                 }
-                for bytes in raw.out.drain(..) {
+                let leaving = if raw.holds { 0 } else { raw.out.len() };
+                for bytes in raw.out.drain(..leaving) {
                     net.send(now, &mut self.up, self.address, server, &bytes);
                 }
             }

@@ -47,6 +47,8 @@ pub(crate) struct Raw {
     is_checked: bool,
     /// Whether it answers the server's checks, as every agent does.
     pub(crate) answers_checks: bool,
+    /// While set, what it would send stays in `out`.
+    pub(crate) holds: bool,
 }
 
 impl Raw {
@@ -70,6 +72,7 @@ impl Raw {
             checks: 0,
             is_checked: false,
             answers_checks: true,
+            holds: false,
         }
     }
 

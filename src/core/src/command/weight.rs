@@ -1,16 +1,37 @@
-//! About how much memory an event takes, for the queues that are bounded in bytes.
+//! About how much memory events and commands take, for the queues that are bounded in bytes.
 
-use super::{ClientInfo, Event};
+use serde_json::Value;
+
+use super::{ClientInfo, Command, Event};
 use moonring_wire::shared::SharedValue;
 
-/// An event without what hangs on it.
+/// An event or a command without what hangs on it.
 const BASE: usize = 128;
 /// A track, with its ids.
 const TRACK: usize = 160;
 /// A section of an answer, with its codecs and extensions.
 const SECTION: usize = 2 * 1024;
+/// A section of an offer, likewise, with the formats that nobody here knows.
+const OFFER_SECTION: usize = 4 * 1024;
 /// A client's id on the heap.
 const ID: usize = 48;
+
+impl Command {
+    /// Bytes, about, that the command takes.
+    pub fn bytes(&self) -> usize {
+        BASE + match self {
+            Self::Join(join) => ID + join.token.len() + value_bytes(&join.metadata),
+            Self::Offer(offer) => {
+                OFFER_SECTION * offer.offer.sections.len() + TRACK * (offer.publish.len() + offer.subscribe.len())
+            }
+            Self::Message { value, .. } => ID + value_bytes(value),
+            Self::Call { request, .. } => ID + value_bytes(request),
+            Self::PolicyReply { reply, .. } => reply.bytes(),
+            Self::Report { rooms, .. } => ID * rooms.len(),
+            _ => ID,
+        }
+    }
+}
 
 impl Event {
     /// Bytes, about, that the event takes when it is the only one to hold its values.
@@ -23,21 +44,35 @@ impl Event {
         self.weigh(&SharedValue::share)
     }
 
-    fn weigh(&self, value_bytes: &dyn Fn(&SharedValue) -> usize) -> usize {
-        let info = |info: &ClientInfo| ID + value_bytes(&info.metadata);
+    fn weigh(&self, shared_bytes: &dyn Fn(&SharedValue) -> usize) -> usize {
+        let info = |info: &ClientInfo| ID + shared_bytes(&info.metadata);
         BASE + match self {
             Self::Joined { clients, tracks, own, .. } => {
                 clients.iter().map(info).sum::<usize>() + TRACK * (tracks.len() + own.len())
             }
-            Self::Message { value, .. } => value_bytes(value),
+            Self::Message { value, .. } => shared_bytes(value),
             Self::ClientJoined { other, .. } => info(other),
             Self::Answered { answer, sections, .. } => SECTION * answer.sections.len() + TRACK * sections.len(),
             Self::Refused { message, .. } => message.len(),
             Self::ActiveSpeakers { speakers, .. } => ID * speakers.len(),
             Self::TrackPublished { .. } | Self::TrackChanged { .. } => TRACK,
+            Self::PolicyRequest { request, .. } => ID + request.bytes(),
+            Self::Webhook { data, .. } => ID + value_bytes(data),
+            Self::Called { answer: Ok(answer), .. } => value_bytes(answer),
             _ => ID,
         }
     }
+}
+
+/// Bytes, about, that a JSON value takes.
+fn value_bytes(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.len(),
+            Value::Array(values) => values.iter().map(value_bytes).sum(),
+            Value::Object(fields) => fields.iter().map(|(name, value)| ID + name.len() + value_bytes(value)).sum(),
+        }
 }
 
 #[cfg(test)]
@@ -67,5 +102,19 @@ mod tests {
         assert!(joined.share() < 500 * 1024);
         let refused = Event::Message { client: client(), value: Value::Null.into() };
         assert!(refused.bytes() < 256);
+    }
+
+    #[test]
+    fn a_command_weighs_what_its_client_has_sent() {
+        let message = |value| Command::Message { client: ClientId::parse("c").unwrap(), value };
+        for (value, least, most) in [
+            (json!("x".repeat(60_000)), 60_000, 61_000),
+            (json!(vec![0; 10_000]), 200_000, 500_000),
+            (json!({ "a": { "b": [1, 2] } }), 200, 1_000),
+            (Value::Null, BASE, 300),
+        ] {
+            let bytes = message(value).bytes();
+            assert!((least..most).contains(&bytes), "{bytes} is not within {least} and {most}");
+        }
     }
 }

@@ -121,6 +121,15 @@ impl Congestion {
         }
     }
 
+    /// The client is somewhere else now, and nothing came through to where it was: what was known is of another path. The
+    /// numbers go on, and what is still told of packets sent before counts for nothing.
+    pub fn restart(&mut self, now: Instant) {
+        // Nobody says when the next REMB comes: until then it is as before the first one.
+        let is_expected = self.has_feedback || self.starts_low();
+        let control = if is_expected { Control::Expected(None) } else { Control::None };
+        *self = Self { control, next_sequence: self.next_sequence, ..Self::new(now) };
+    }
+
     /// The transport-wide number of the next packet; [`Self::sent`] uses it up.
     pub fn next_sequence(&self) -> u16 {
         self.next_sequence
@@ -351,46 +360,4 @@ impl Congestion {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_that_gives_no_feedback_is_held_back_for_two_seconds_at_most() {
-        let t0 = Instant::now();
-        let mut path = Congestion::new(t0);
-        path.expect_feedback();
-        assert!(path.is_controlled() && path.starts_low());
-        path.sent(t0, 1_000, true, None);
-        assert!(path.stable_bps().is_some());
-        path.poll_probe(t0 + Duration::from_millis(2_100));
-        assert_eq!((path.stable_bps(), path.is_controlled()), (None, false));
-    }
-
-    #[test]
-    fn without_transport_wide_numbers_nothing_limits_until_a_remb_does() {
-        let t0 = Instant::now();
-        let mut path = Congestion::new(t0);
-        assert_eq!(path.stable_bps(), None);
-        assert!(path.may_send(t0));
-        path.remb(t0, 500_000, true);
-        assert_eq!(path.target_bps(), Some(500_000));
-        for (ms, expected) in [(4_900, Some(500_000)), (5_000, None)] {
-            path.set_wanted(t0 + Duration::from_millis(ms), 1_000_000, 100_000);
-            assert_eq!(path.target_bps(), expected, "{ms} ms after the only REMB");
-        }
-    }
-
-    #[test]
-    fn what_was_sent_beyond_the_pace_waits() {
-        let t0 = Instant::now();
-        let mut path = Congestion::new(t0);
-        path.remb(t0, 800_000, true);
-        let mut sent = 0;
-        while path.may_send(t0) {
-            path.sent(t0, 1_172, false, None);
-            sent += 1;
-            assert!(sent < 10, "250 kB a second let 2.5 kB pass at once");
-        }
-        assert!(path.ready_at() > t0 && path.ready_at() < t0 + Duration::from_millis(20));
-    }
-}
+mod tests;

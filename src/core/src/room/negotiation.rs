@@ -4,7 +4,7 @@ use super::formats::{self, Profile};
 use moonring_wire::id::Mid;
 use moonring_wire::media::{Codec, CodecName, Extension, ExtensionIds, Kind};
 use moonring_wire::negotiate::{
-    AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, OfferSection, OfferedCodec, SectionKind, Setup,
+    AnswerCodec, AnswerSection, AnswerStream, Direction, OfferSection, OfferedCodec, SectionKind, Setup,
 };
 
 /// Most simulcast layers taken of one publisher.
@@ -42,34 +42,23 @@ pub fn answer_setup(offered: Setup) -> Setup {
 /// The codecs that a section has in common with the server, which takes those in `allowed`, in the offer's order
 /// (RFC 3264 section 6.1). All of them are answered: some clients cannot use an answer that leaves out the one they
 /// mean (Pion's default engine), and a section can carry another track of another codec later.
-fn common_codecs(
-    section: &OfferSection,
-    allowed: &[CodecName],
-    feedback: fn(Feedback) -> Feedback,
-) -> Vec<AnswerCodec> {
+fn common_codecs(section: &OfferSection, allowed: &[CodecName]) -> Vec<AnswerCodec> {
     let SectionKind::Media(kind) = section.kind else { return Vec::new() };
     let is_common = |c: &&OfferedCodec| {
         c.codec.name.kind() == kind && allowed.contains(&c.codec.name) && Profile::of(&c.codec).can_be_forwarded()
     };
-    let answer =
-        |c: &OfferedCodec| AnswerCodec { pt: c.pt, codec: c.codec.clone(), rtx: c.rtx, feedback: feedback(c.feedback) };
+    let answer = |c: &OfferedCodec| AnswerCodec { pt: c.pt, codec: c.codec.clone(), rtx: c.rtx, feedback: c.feedback };
     section.codecs.iter().filter(is_common).map(answer).collect()
 }
 
-/// What a client may publish with, its first choice first. The server asks for no sound again, so that it answers no
-/// NACK for it.
+/// What a client may publish with, its first choice first. The server gives all the feedback there is, also NACK for sound.
 pub fn publish_codecs(section: &OfferSection, allowed: &[CodecName]) -> Vec<AnswerCodec> {
-    let is_video = section.kind == SectionKind::Media(Kind::Video);
-    if is_video {
-        common_codecs(section, allowed, |offered| offered)
-    } else {
-        common_codecs(section, allowed, |offered| Feedback { nack: false, ..offered })
-    }
+    common_codecs(section, allowed)
 }
 
 /// What a client may be sent. Of its feedback the server serves all: without RTX, NACK by the same packet again.
 pub fn receive_codecs(section: &OfferSection, allowed: &[CodecName]) -> Vec<AnswerCodec> {
-    common_codecs(section, allowed, |offered| offered)
+    common_codecs(section, allowed)
 }
 
 /// Which of `codecs` is to carry `sent`; `None` when none suits.
@@ -164,7 +153,7 @@ pub fn idle(section: &OfferSection, allowed: &[CodecName]) -> AnswerSection {
 mod tests {
     use super::*;
     use moonring_wire::id::Pt;
-    use moonring_wire::negotiate::MediaLine;
+    use moonring_wire::negotiate::{Feedback, MediaLine};
 
     fn offered(list: &[(u8, CodecName, &str)]) -> OfferSection {
         let codec = |(pt, name, fmtp): &(u8, CodecName, &str)| OfferedCodec {
@@ -266,7 +255,7 @@ mod tests {
 
         let mut sound = offered(&[(111, CodecName::Opus, "")]);
         sound.kind = SectionKind::Media(Kind::Audio);
-        assert_eq!(publish_codecs(&sound, &CodecName::ALL)[0].feedback, Feedback { nack: false, ..all });
+        assert_eq!(publish_codecs(&sound, &CodecName::ALL)[0].feedback, all);
         assert_eq!(receive_codecs(&sound, &CodecName::ALL)[0].feedback, all);
     }
 

@@ -7,7 +7,7 @@ use super::history::{History, HistoryLimits};
 use moonring_wire::id::{ClientKey, Mid, Pt, Rid, RoomKey, Ssrc};
 use moonring_wire::media::{Codec, Kind, TrackInfo};
 use moonring_wire::negotiate::{AnswerCodec, Feedback};
-use moonring_wire::rtp::nack::NackGenerator;
+use moonring_wire::rtp::nack::{NackGenerator, PICTURE_PATIENCE, SOUND_PATIENCE};
 use moonring_wire::rtp::receive::ReceiveStats;
 
 /// Least time between two requests for a key frame of one layer: encoders need about that long to answer the first.
@@ -85,7 +85,7 @@ impl Layer {
             rtx_ssrc: ssrcs.1,
             history: History::new(limits),
             stats: ReceiveStats::new(codec.name.clock_rate()),
-            missing: NackGenerator::new(),
+            missing: NackGenerator::new(patience(codec.name.kind())),
             clock: None,
             bitrate_bps: 0,
             rebound: None,
@@ -104,13 +104,13 @@ impl Layer {
         self.history.restart();
         self.evened = self.history.end();
         self.stats = ReceiveStats::new(clock_rate);
-        self.missing = NackGenerator::new();
+        self.missing.restart();
         self.clock = None;
     }
 
     /// Nothing of what has not come so far is asked for any more.
     pub fn forget_missing(&mut self) {
-        self.missing = NackGenerator::new();
+        self.missing.restart();
     }
 
     /// How long nothing has come.
@@ -235,6 +235,14 @@ pub struct Track {
     pub kept_layers: u8,
     /// Some of its video was dropped because it had waited for too long.
     pub is_cut: bool,
+}
+
+/// How long a missing packet is of use.
+fn patience(kind: Kind) -> Duration {
+    match kind {
+        Kind::Audio => SOUND_PATIENCE,
+        Kind::Video => PICTURE_PATIENCE,
+    }
 }
 
 impl Track {

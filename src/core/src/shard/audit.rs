@@ -1,6 +1,7 @@
 //! Whether the tables of a shard agree with each other. For tests and the simulator: it looks at everything.
 
 use super::Shard;
+use super::timers::FIRST_SWEEP;
 use crate::room::client::{Client, SectionUse};
 use moonring_policy::hook::Presence;
 use moonring_wire::id::ClientKey;
@@ -21,6 +22,10 @@ impl Shard {
         check(index.clients.len() == world.clients.len(), &|| "clients and their index differ in number".into());
         check(index.tracks.len() == world.tracks.len(), &|| "tracks and their index differ in number".into());
         check(index.rooms.len() == world.rooms.len(), &|| "rooms and their index differ in number".into());
+        let joining = world.clients.values().filter(|client| client.facts.presence.get() != Presence::Joined).count();
+        check(joining == index.joining, &|| format!("{joining} clients are joining, {} are counted", index.joining));
+        let timers = 2 * (world.clients.len() + 2 * world.rooms.len() + 2) + FIRST_SWEEP;
+        check(self.work.timers.len() <= timers, &|| format!("{} timers wait", self.work.timers.len()));
         for (address, key) in &index.addresses {
             let knows = world.clients.get(*key).is_some_and(|client| client.reach.addresses.contains(address));
             check(knows, &|| format!("{address} leads to a client that does not have it"));

@@ -31,7 +31,7 @@ impl Shard {
             let Some(forward) = &client.outbound.forwards[usize::from(place)] else { continue };
             let Some(track) = self.world.tracks.get(forward.track) else { continue };
             let (client, track) = (client.id.clone(), track.info.id.clone());
-            self.work.events.push_back(match forward.allotted.paused {
+            self.work.events.push(match forward.allotted.paused {
                 Some(reason) => Event::TrackPaused { client, track, reason },
                 None => Event::TrackResumed { client, track },
             });
@@ -103,7 +103,7 @@ impl Shard {
             track.wanted_layers = Some(layers.clone());
             let (owner, track) = (track.owner, track.info.id.clone());
             if let Some(owner) = self.world.clients.get(owner) {
-                self.work.events.push_back(Event::WantedLayers { client: owner.id.clone(), track, layers });
+                self.work.events.push(Event::WantedLayers { client: owner.id.clone(), track, layers });
             }
         }
     }

@@ -114,7 +114,7 @@ impl Shard {
                 let client = &mut self.world.clients[key];
                 client.deadlines.connect_by = None;
                 client.deadlines.report = now;
-                self.work.events.push_back(Event::Connected { client: client.id.clone() });
+                self.work.events.push(Event::Connected { client: client.id.clone() });
                 self.begin_forwards(now, key);
                 self.schedule(key);
             }

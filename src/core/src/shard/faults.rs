@@ -6,6 +6,7 @@ use super::{Shard, Timer};
 use crate::command::{Command, Event, LeaveCause};
 use crate::room::client::SectionUse;
 use crate::room::forward::Forward;
+use moonring_policy::hook::Presence;
 use moonring_wire::id::{ClientId, ClientKey, RoomKey};
 use moonring_wire::packet::{AddressPair, SendBatch};
 
@@ -143,7 +144,7 @@ impl Shard {
     /// Takes out what is left of a client whose coming or going was cut short.
     fn forget(&mut self, id: &ClientId, cause: LeaveCause) {
         self.index.clients.remove(id);
-        self.work.events.push_back(Event::Left { client: id.clone(), cause });
+        self.work.events.push(Event::Left { client: id.clone(), cause });
     }
 
     fn end_room(&mut self, now: Instant, key: RoomKey) {
@@ -165,6 +166,7 @@ impl Shard {
         }
         index.tracks.retain(|_, key| world.tracks.contains_key(*key));
         index.clients.retain(|_, key| world.clients.contains_key(*key));
+        index.joining = world.clients.values().filter(|client| client.facts.presence.get() != Presence::Joined).count();
         index.addresses.retain(|_, key| world.clients.contains_key(*key));
         index.ufrags.retain(|_, key| world.clients.contains_key(*key));
         for client in world.clients.values_mut() {

@@ -20,13 +20,19 @@ use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
 use moonring_wire::packet::SendBatch;
 use moonring_wire::transport::ice;
 
+/// Joins of a shard that may wait for their verdict, all rooms together. Those of one room are bounded by its policy.
+const MAX_JOINING: usize = 4_096;
+
 impl Shard {
     pub(super) fn join(&mut self, now: Instant, request: JoinRequest) {
         let JoinRequest { room, client, token, metadata, ip } = request;
         let left = |cause| Event::Left { client: client.clone(), cause };
-        if self.world.clients.len() >= self.settings.max_clients {
-            let words = format!("this server is full: {} clients on one shard", self.settings.max_clients);
-            return self.work.events.push_back(left(LeaveCause::Limit(words)));
+        if self.members() >= self.settings.max_clients {
+            return self.work.events.push(left(LeaveCause::Limit(self.full_shard())));
+        }
+        if self.index.joining >= MAX_JOINING {
+            let words = "too many people are joining at once, please try again".to_owned();
+            return self.work.events.push(left(LeaveCause::Limit(words)));
         }
         let room_key = match self.index.rooms.get(&room) {
             Some(key) => *key,
@@ -34,16 +40,14 @@ impl Shard {
                 Ok(key) => key,
                 Err(error) => {
                     let reason = error.reason();
-                    self.work.events.push_back(left(LeaveCause::Rejected(reason.to_owned())));
-                    return self.work.events.push_back(Event::RoomClosed(room));
+                    self.work.events.push(left(LeaveCause::Rejected(reason.to_owned())));
+                    return self.work.events.push(Event::RoomClosed(room));
                 }
             },
         };
-        // Joins that wait for the policy have a bound of their own, as many again.
-        let joining = self.count_in(room_key, |presence| presence == Presence::Pending);
-        let members = self.count_in(room_key, |presence| presence != Presence::Pending);
-        if members.max(joining) >= self.settings.max_clients_per_room {
-            return self.work.events.push_back(left(LeaveCause::Limit(self.full(&room))));
+        // Who waits for a verdict takes no seat: strangers would keep members out.
+        if self.members_of(room_key) >= self.settings.max_clients_per_room {
+            return self.work.events.push(left(LeaveCause::Limit(self.full(&room))));
         }
         let facts = Rc::new(ClientFacts {
             id: client.clone(),
@@ -63,6 +67,7 @@ impl Shard {
             .insert_with_key(|key| Client::new(key, room_key, facts_for_client, credentials, report_ssrc, now));
         self.index.ufrags.insert(self.world.clients[key].negotiated.local_ice.ufrag.clone(), key);
         self.index.clients.insert(client, key);
+        self.index.joining += 1;
         self.world.rooms[room_key].clients.push(key);
         self.stage(Stage::Joining);
         self.ask(
@@ -73,11 +78,20 @@ impl Shard {
         );
     }
 
-    /// How many of a room's clients `is_meant` is true of.
-    fn count_in(&self, room: RoomKey, is_meant: impl Fn(Presence) -> bool) -> usize {
+    /// Clients that are admitted, in all rooms.
+    fn members(&self) -> usize {
+        self.world.clients.len().saturating_sub(self.index.joining)
+    }
+
+    /// Clients of a room that are admitted.
+    fn members_of(&self, room: RoomKey) -> usize {
         let clients = self.world.rooms.get(room).map_or(&[][..], |room| &room.clients);
         let present = clients.iter().filter_map(|key| self.world.clients.get(*key));
-        present.filter(|client| is_meant(client.facts.presence.get())).count()
+        present.filter(|client| client.facts.presence.get() == Presence::Joined).count()
+    }
+
+    fn full_shard(&self) -> String {
+        format!("this server is full: {} clients on one shard", self.settings.max_clients)
     }
 
     fn full(&self, room: &RoomId) -> String {
@@ -127,13 +141,17 @@ impl Shard {
             Verdict::Allow => {
                 let (id, room_key) = (client.id.clone(), client.room);
                 // Of those that are decided at the same moment, the first has the place.
-                let joined = self.count_in(room_key, |presence| presence == Presence::Joined);
-                if joined >= self.settings.max_clients_per_room {
-                    let words = self.world.rooms.get(room_key).map_or_else(String::new, |room| self.full(&room.id));
+                let words = if self.members_of(room_key) >= self.settings.max_clients_per_room {
+                    self.world.rooms.get(room_key).map(|room| self.full(&room.id))
+                } else {
+                    (self.members() >= self.settings.max_clients).then(|| self.full_shard())
+                };
+                if let Some(words) = words {
                     return self.remove_client(now, key, LeaveCause::Limit(words.clone()), &words);
                 }
                 // From here on it hears of the others, and they of it: not before it is told that it has joined.
                 client.facts.presence.set(Presence::Joined);
+                self.index.joining = self.index.joining.saturating_sub(1);
                 let info = ClientInfo { client: id.clone(), metadata: client.facts.metadata.clone() };
                 if let Some(room) = self.world.rooms.get_mut(room_key)
                     && !std::mem::replace(&mut room.lived, true)
@@ -191,6 +209,9 @@ impl Shard {
         facts.presence.set(Presence::Gone);
         self.remove_forwards(key);
         let Some(client) = self.world.clients.remove(key) else { return };
+        if presence != Presence::Joined {
+            self.index.joining = self.index.joining.saturating_sub(1);
+        }
         self.stage(Stage::Removing);
         self.report.counters.forwarded += facts.traffic.packets_out.get();
         self.report.counters.forwarded_bytes += facts.traffic.bytes_out.get();
@@ -216,7 +237,7 @@ impl Shard {
             self.tell_webhook(room_key, "client_left", || json!({ "client": id, "reason": reason }));
         }
         let was_rejected = matches!(cause, LeaveCause::Rejected(_));
-        self.work.events.push_back(Event::Left { client: id.clone(), cause });
+        self.work.events.push(Event::Left { client: id.clone(), cause });
         if presence == Presence::Joined {
             self.tell_room(room_key, None, |client| Event::ClientLeft { client, other: id.clone() });
         }
@@ -243,11 +264,11 @@ impl Shard {
             true => tracing::info!(room = %room.id, "room closed"),
             false => tracing::debug!(room = %room.id, "room closed: nobody was admitted"),
         }
-        self.work.events.push_back(Event::RoomClosed(room.id));
+        self.work.events.push(Event::RoomClosed(room.id));
     }
 
     /// Tells a client that what it asked for is refused; it stays.
     pub(super) fn refuse(&mut self, client: &ClientId, request: Option<u64>, code: RefusalCode, message: String) {
-        self.work.events.push_back(Event::Refused { client: client.clone(), request, code, message });
+        self.work.events.push(Event::Refused { client: client.clone(), request, code, message });
     }
 }

@@ -17,6 +17,7 @@ mod header_extensions;
 mod membership;
 mod offers;
 mod operators;
+mod outgoing;
 mod overload;
 mod policies;
 mod questions;
@@ -53,7 +54,7 @@ pub use settings::ShardSettings;
 const DTLS_SCRATCH: usize = 64 * 1024;
 
 /// What a timer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Timer {
     Client(ClientKey),
     Speakers(RoomKey),
@@ -133,6 +134,8 @@ struct Index {
     addresses: HashMap<AddressPair, ClientKey>,
     ufrags: HashMap<String, ClientKey>,
     checks: reachability::Checks,
+    /// Clients that are not admitted yet.
+    joining: usize,
 }
 
 /// The rooms' policies, and what they are asked.
@@ -151,7 +154,9 @@ struct Work {
     /// Rooms with packets to forward, in turn.
     dirty_rooms: VecDeque<RoomKey>,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
-    events: VecDeque<Event>,
+    /// Entries of `timers` at which those that no longer count are taken out.
+    timers_swept_at: usize,
+    events: outgoing::Outgoing,
     dtls_scratch: Box<[u8]>,
     requests: Vec<datagrams::Request>,
     /// The timer being run, for when it panics.
@@ -203,7 +208,8 @@ impl Shard {
             work: Work {
                 dirty_rooms: VecDeque::new(),
                 timers: BinaryHeap::new(),
-                events: VecDeque::new(),
+                timers_swept_at: timers::FIRST_SWEEP,
+                events: outgoing::Outgoing::default(),
                 dtls_scratch: vec![0; DTLS_SCRATCH].into(),
                 requests: Vec::new(),
                 running_timer: None,
@@ -260,6 +266,7 @@ impl Shard {
             Command::Leave { client, reason } => self.leave(now, &client, reason, out),
         }
         self.drain_policy(now, out);
+        self.end_unheard(now);
     }
 
     /// Forwards what came in since the last call. True when `out` is full and there is more: flush, and call again.
@@ -282,19 +289,24 @@ impl Shard {
         self.forgive_a_standstill(now);
         self.run_timers(now, out);
         self.work.running_timer = None;
-        self.policy.engine.handle_timeout(now);
+        if !self.is_backed_up() {
+            self.policy.engine.handle_timeout(now);
+        }
         self.drain_policy(now, out);
+        self.end_unheard(now);
     }
 
     /// When [`Shard::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.work.timers.peek().map(|Reverse((at, _))| *at);
-        [timer, self.policy.engine.poll_timeout()].into_iter().flatten().min()
+        let scripts = self.policy.engine.poll_timeout().filter(|_| !self.is_backed_up());
+        let unheard = self.work.events.has_unheard().then_some(self.start);
+        [timer, scripts, unheard].into_iter().flatten().min()
     }
 
     /// The next event for the control plane.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.work.events.pop_front()
+        self.work.events.pop()
     }
 
     /// Takes the wall clock, as time since 1970, for scripts.
@@ -342,7 +354,8 @@ impl Shard {
         if is_held && !is_listed {
             let until = now + hold;
             room.sound_hold.until = Some(until);
-            self.work.timers.push(Reverse((until, Timer::Sound(track.room))));
+            let room = track.room;
+            self.set_timer(until, Timer::Sound(room));
         } else if !is_listed || !is_held && room.sound_hold.until.take().is_some() {
             self.work.dirty_rooms.push_back(track.room);
         }

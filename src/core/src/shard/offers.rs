@@ -204,7 +204,7 @@ impl Shard {
             candidates: self.settings.candidates.clone(),
             sections,
         };
-        self.work.events.push_back(Event::Answered {
+        self.work.events.push(Event::Answered {
             client: client.id.clone(),
             request: pending.request,
             answer: Box::new(answer),

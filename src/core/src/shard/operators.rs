@@ -98,12 +98,12 @@ impl Shard {
             && let Some(room) = self.world.rooms.get(room)
         {
             let (room, event) = (room.id.clone(), event.to_owned());
-            self.work.events.push_back(Event::Webhook { room, event, data: data() });
+            self.work.events.push(Event::Webhook { room, event, data: data() });
         }
     }
 
     fn called(&mut self, id: u64, answer: Result<Value, String>) {
-        self.work.events.push_back(Event::Called { id, answer });
+        self.work.events.push(Event::Called { id, answer });
     }
 }
 

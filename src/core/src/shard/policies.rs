@@ -48,16 +48,19 @@ impl Shard {
                         self.close_room_if_empty(now, room);
                     }
                 }
-                PolicyOutput::Request { id, key, request } => self.policy_request(id, key, request),
+                PolicyOutput::Request { id, key, request } => self.policy_request(now, id, key, request),
                 PolicyOutput::Reloaded { key, result } => self.policy_reloaded(key, &result),
             }
         }
     }
 
-    fn policy_request(&mut self, id: PolicyRequestId, key: PolicyKey, request: PolicyRequest) {
+    fn policy_request(&mut self, now: Instant, id: PolicyRequestId, key: PolicyKey, request: PolicyRequest) {
+        if self.work.events.is_full() {
+            return self.policy.engine.resume(now, id, request.refused("the server is overloaded"));
+        }
         if let Some(room) = self.room_of_policy(key) {
             let room = self.world.rooms[room].id.clone();
-            self.work.events.push_back(Event::PolicyRequest { id, room, request });
+            self.work.events.push(Event::PolicyRequest { id, room, request });
         }
     }
 
@@ -120,7 +123,7 @@ impl Shard {
             }
             Action::Send { client, value } => {
                 if self.member(room, &client).is_some() {
-                    self.work.events.push_back(Event::Message { client, value: value.into() });
+                    self.work.events.push(Event::Message { client, value: value.into() });
                 }
             }
             Action::Broadcast { value, except } => {
@@ -154,7 +157,7 @@ impl Shard {
             Action::SetAudioLastN { n } => self.set_audio_last_n(room, n),
             Action::Webhook { event, data } => {
                 if let Some(room) = self.world.rooms.get(room) {
-                    self.work.events.push_back(Event::Webhook { room: room.id.clone(), event, data });
+                    self.work.events.push(Event::Webhook { room: room.id.clone(), event, data });
                 }
             }
             Action::CloseRoom { reason } => {

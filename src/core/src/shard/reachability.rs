@@ -85,7 +85,7 @@ impl Shard {
         let has_moved = before.is_left_for_silence(transport);
         self.stage(Stage::Stun);
         if has_moved {
-            self.renew_pictures(now, key);
+            self.begin_path(now, key);
         }
         self.check_address(now, key, from, out);
         self.note_addresses(key);
@@ -126,14 +126,18 @@ impl Shard {
         self.index.addresses.insert(from, key);
         self.note_addresses(key);
         if has_moved {
-            self.renew_pictures(now, key);
+            self.begin_path(now, key);
         }
         Ok(())
     }
 
-    /// What was sent to an address that fell silent has not arrived: the pictures go on with key frames, which a client
-    /// would ask for seconds later.
-    fn renew_pictures(&mut self, now: Instant, key: ClientKey) {
+    /// What was sent to an address that fell silent has not arrived: what the path carries is found out anew, and the
+    /// pictures go on with key frames, which a client would ask for seconds later.
+    fn begin_path(&mut self, now: Instant, key: ClientKey) {
+        if let Some(path) = &mut self.world.clients[key].outbound.congestion {
+            path.restart(now);
+        }
+        self.choose_layers(now, key);
         let mut owners = Vec::new();
         for forward in self.world.clients[key].outbound.forwards.iter_mut().flatten() {
             let Some(track) = self.world.tracks.get_mut(forward.track).filter(|track| track.is_video()) else {

@@ -69,7 +69,7 @@ impl Shard {
 
     pub(super) fn schedule_reloads(&mut self, at: Instant) {
         self.policy.reloads.scheduled = true;
-        self.work.timers.push(std::cmp::Reverse((at, Timer::Reloads)));
+        self.set_timer(at, Timer::Reloads);
     }
 
     /// One slice.

@@ -6,30 +6,29 @@ use super::{Shard, ShardCounters, Timer};
 use crate::command::Event;
 use crate::report::{MAX_PATHS_PER_ROOM, MAX_ROOMS_PER_REPORT, PathReport, RoomReport, ShardReport};
 use crate::room::client::Client;
+use moonring_policy::hook::PathFigures;
 use moonring_wire::id::RoomId;
-
-/// Events that wait for the control plane beyond which no report is added to them.
-const MAX_BACKLOG: usize = 4_096;
 
 impl Shard {
     /// Tells the control plane of its counters from now on, again and again.
     pub fn report_every(&mut self, now: Instant, distance: Duration) {
         self.report.interval = Some(distance);
-        self.work.timers.push(std::cmp::Reverse((now + distance, Timer::Report)));
+        self.set_timer(now + distance, Timer::Report);
     }
 
     pub(super) fn report_timer(&mut self, now: Instant) {
         let Some(distance) = self.report.interval else { return };
-        self.work.timers.push(std::cmp::Reverse((now + distance, Timer::Report)));
-        if self.work.events.len() < MAX_BACKLOG {
+        self.set_timer(now + distance, Timer::Report);
+        if !self.is_backed_up() {
             let report = Box::new(self.report());
-            self.work.events.push_back(Event::Counters(report));
+            self.work.events.push(Event::Counters(report));
         }
     }
 
     /// The shard as it is.
     pub fn report(&self) -> ShardReport {
         let mut counters = ShardCounters { drops: self.report.counters.drops.clone(), ..self.report.counters };
+        counters.events_lost = self.work.events.lost();
         for client in self.world.clients.values() {
             counters.forwarded += client.facts.traffic.packets_out.get();
             counters.forwarded_bytes += client.facts.traffic.bytes_out.get();
@@ -58,16 +57,19 @@ impl Shard {
             Some(RoomReport { room, clients: state.clients.len(), tracks: state.tracks.len(), policy, paths })
         };
         let rooms = rooms.into_iter().take(MAX_ROOMS_PER_REPORT).filter_map(report).collect();
-        self.work.events.push_back(Event::Report { id, rooms });
+        self.work.events.push(Event::Report { id, rooms });
     }
 }
 
-/// How the path to a client is; `None` while nothing is forwarded to it.
 fn path(client: &Client) -> Option<PathReport> {
+    Some(PathReport { client: client.id.clone(), figures: path_figures(client)? })
+}
+
+/// How the path to a client is; `None` while nothing is forwarded to it.
+pub(super) fn path_figures(client: &Client) -> Option<PathFigures> {
     let path = client.outbound.congestion.as_deref()?;
     let paused = client.outbound.forwards.iter().flatten().filter(|f| f.allotted.paused.is_some()).count();
-    Some(PathReport {
-        client: client.id.clone(),
+    Some(PathFigures {
         estimate_bps: path.stable_bps(),
         target_bps: path.target_bps(),
         paused,

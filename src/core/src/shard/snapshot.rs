@@ -17,12 +17,7 @@ impl Shard {
         let tracks = room.tracks.iter().filter_map(|track| self.world.tracks.get(*track));
         let (own, tracks): (Vec<_>, Vec<_>) = tracks.partition(|track| track.owner == key);
         let infos = |tracks: Vec<&crate::room::track::Track>| tracks.into_iter().map(|t| t.info.clone()).collect();
-        self.work.events.push_back(Event::Joined {
-            client: id.clone(),
-            clients,
-            tracks: infos(tracks),
-            own: infos(own),
-        });
+        self.work.events.push(Event::Joined { client: id.clone(), clients, tracks: infos(tracks), own: infos(own) });
     }
 
     /// The room as it is for a client whose connection is a new one: what the one before was told of pauses, wanted
@@ -43,7 +38,8 @@ impl Shard {
         let speaking = self.world.rooms.get(client.room).into_iter().flat_map(|room| room.speakers.current());
         let speakers = speaking.filter_map(|key| Some(self.world.clients.get(*key)?.id.clone())).collect();
         let speakers = Event::ActiveSpeakers { client: id.clone(), speakers };
-        self.work.events.extend(paused.chain(wanted).chain([speakers]));
+        let told: Vec<_> = paused.chain(wanted).chain([speakers]).collect();
+        told.into_iter().for_each(|event| self.work.events.push(event));
     }
 
     fn joined_client(&self, id: &ClientId) -> Option<ClientKey> {

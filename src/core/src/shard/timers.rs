@@ -1,10 +1,11 @@
 //! One heap of deadlines per shard: a client has at most one that counts.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::faults::Stage;
-use super::{Shard, Timer};
+use super::{Shard, Timer, reporting};
 use crate::command::{Event, LeaveCause};
 use crate::room::{probing, reports};
 use moonring_policy::hook::{HookCall, Presence};
@@ -15,6 +16,8 @@ use moonring_wire::packet::SendBatch;
 const STANDSTILL: Duration = Duration::from_secs(5);
 /// Timers run in one call; the rest wait for the next tick.
 const MAX_TIMERS: usize = 4_096;
+/// The least number of timers at which those that no longer count are taken out of the heap.
+pub(super) const FIRST_SWEEP: usize = 4_096;
 
 impl Shard {
     pub(super) fn run_timers(&mut self, now: Instant, out: &mut SendBatch) {
@@ -37,7 +40,7 @@ impl Shard {
 
     /// A process that stood still (SIGSTOP, a suspended machine) has heard nobody: silence counts from now.
     pub(super) fn forgive_a_standstill(&mut self, now: Instant) {
-        let due = self.poll_timeout();
+        let due = self.work.timers.peek().map(|Reverse((at, _))| *at);
         if due.is_none_or(|at| now.saturating_duration_since(at) < STANDSTILL) {
             return;
         }
@@ -78,11 +81,31 @@ impl Shard {
         }
         if is_report_due {
             self.choose_layers(now, key);
+            let client = &self.world.clients[key];
+            client.facts.traffic.path.set(reporting::path_figures(client));
             if !self.follow_live(now, key, out) {
                 return;
             }
         }
         self.schedule(key);
+    }
+
+    /// Adds a timer. Those that no longer count are left in the heap until they are due, but only so many of them: whoever
+    /// brings forward its next deadline again and again leaves one each time.
+    pub(super) fn set_timer(&mut self, at: Instant, timer: Timer) {
+        if self.work.timers.len() >= self.work.timers_swept_at {
+            let (world, mut kept) = (&self.world, HashSet::new());
+            self.work.timers.retain(|Reverse((at, timer))| {
+                let counts = match timer {
+                    Timer::Client(key) => world.clients.get(*key).is_some_and(|c| c.deadlines.scheduled == Some(*at)),
+                    Timer::Speakers(key) | Timer::Sound(key) => world.rooms.contains_key(*key),
+                    Timer::Reloads | Timer::Report => true,
+                };
+                counts && kept.insert((*at, *timer))
+            });
+            self.work.timers_swept_at = FIRST_SWEEP.max(2 * self.work.timers.len());
+        }
+        self.work.timers.push(Reverse((at, timer)));
     }
 
     /// Sets the client's timer to its next deadline, if that is earlier than the one set.
@@ -96,13 +119,13 @@ impl Shard {
         let Some(at) = deadlines.into_iter().flatten().min() else { return };
         if client.deadlines.scheduled.is_none_or(|scheduled| at < scheduled) {
             client.deadlines.scheduled = Some(at);
-            self.work.timers.push(Reverse((at, Timer::Client(key))));
+            self.set_timer(at, Timer::Client(key));
         }
     }
 
     /// Sets the timer that looks who speaks in `room`.
     pub(super) fn schedule_speakers(&mut self, key: RoomKey, at: Instant) {
-        self.work.timers.push(Reverse((at, Timer::Speakers(key))));
+        self.set_timer(at, Timer::Speakers(key));
     }
 
     fn speakers_timer(&mut self, now: Instant, key: RoomKey) {
@@ -138,8 +161,27 @@ impl Shard {
             if let Some(client) = self.world.clients.get(*key)
                 && client.facts.presence.get() == Presence::Joined
             {
-                self.work.events.push_back(event(client.id.clone()));
+                self.work.events.push(event(client.id.clone()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::for_tests;
+    use moonring_policy::ScriptLibrary;
+
+    #[test]
+    fn timers_that_no_longer_count_are_bounded() {
+        let now = Instant::now();
+        let mut shard = for_tests::shard(now, ScriptLibrary::new(Vec::new()));
+        shard.report_every(now, Duration::from_secs(1));
+        for n in 0..100_000 {
+            shard.set_timer(now + Duration::from_micros(n), Timer::Client(ClientKey::default()));
+        }
+        assert!(shard.work.timers.len() <= FIRST_SWEEP, "{}", shard.work.timers.len());
+        assert!(shard.work.timers.iter().any(|Reverse((_, timer))| *timer == Timer::Report), "what counts stays");
     }
 }

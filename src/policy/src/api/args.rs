@@ -117,7 +117,10 @@ impl Arg<'_> {
             _ => None,
         };
         let client = number.and_then(|number| host.clients.borrow().get(number));
-        client.ok_or_else(|| self.bad("client expected"))
+        client.ok_or_else(|| match number {
+            Some(_) => self.bad("the client left long ago; keep its id rather than the client"),
+            None => self.bad("client expected"),
+        })
     }
 
     /// A track: its id, or a table with an `id`.

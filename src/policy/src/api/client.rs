@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::args::arg;
 use super::json::{from_json, to_json};
 use super::{Functions, HostResult, refused};
-use crate::hook::{Action, ClientFacts, Presence};
+use crate::hook::{Action, ClientFacts, PathFigures, Presence};
 use crate::host::Host;
 use crate::settings::MAX_REASON_BYTES;
 use moonring_wire::media::TrackInfo;
@@ -88,13 +88,28 @@ fn getters(functions: &mut Functions) {
 }
 
 fn stats(lua: &Lua, host: &Host, client: &ClientFacts) -> mlua::Result<Table> {
-    let table = lua.create_table_with_capacity(0, 5)?;
+    let table = lua.create_table_with_capacity(0, 6)?;
     let traffic = &client.traffic;
     table.raw_set("packets_in", traffic.packets_in.get() as f64)?;
     table.raw_set("bytes_in", traffic.bytes_in.get() as f64)?;
     table.raw_set("packets_out", traffic.packets_out.get() as f64)?;
     table.raw_set("bytes_out", traffic.bytes_out.get() as f64)?;
     table.raw_set("seconds", host.room.now.get().saturating_duration_since(client.since).as_secs_f64())?;
+    if let Some(path) = traffic.path.get() {
+        table.raw_set("path", path_table(lua, &path)?)?;
+    }
+    Ok(table)
+}
+
+/// The path to a client as scripts see it, in the names of `/rooms`.
+fn path_table(lua: &Lua, path: &PathFigures) -> mlua::Result<Table> {
+    let table = lua.create_table_with_capacity(0, 6)?;
+    table.raw_set("estimate", path.estimate_bps.map(|bps| bps as f64))?;
+    table.raw_set("target", path.target_bps.map(|bps| bps as f64))?;
+    table.raw_set("paused", path.paused as f64)?;
+    table.raw_set("rtt", path.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0))?;
+    table.raw_set("loss", f64::from(path.loss))?;
+    table.raw_set("resends", path.resends as f64)?;
     Ok(table)
 }
 

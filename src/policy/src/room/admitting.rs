@@ -52,6 +52,10 @@ impl Room {
         match call {
             HookCall::ClientDisconnect { .. } => return Ok(needs),
             HookCall::ClientConnect { .. } if self.mailbox.joins() >= max_joins => return Err(Refusal::TooManyJoins),
+            // Goodbyes are always kept, so that nobody comes in while too many of them wait.
+            HookCall::ClientConnect { .. } if self.mailbox.events() >= max_events => {
+                return Err(Refusal::TooManyEvents);
+            }
             HookCall::ClientConnect { .. } => {}
             _ if self.mailbox.events() >= max_events => return Err(Refusal::TooManyEvents),
             _ => {}

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::hook::PathFigures;
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::TrackInfo;
 
@@ -164,6 +165,8 @@ pub struct ClientLine {
     pub tracks: Vec<TrackInfo>,
     #[serde(default)]
     pub traffic: [u64; 4],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathFigures>,
 }
 
 /// What a client has come to be: its tracks, and its traffic (packets and bytes in, packets and bytes out).
@@ -174,6 +177,9 @@ pub struct SeenLine {
     pub tracks: Option<Vec<TrackInfo>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<[u64; 4]>,
+    /// How the path to it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathFigures>,
 }
 
 /// An event that has come.

@@ -6,24 +6,26 @@ use std::time::Instant;
 
 use super::line::{ClientLine, SeenLine};
 use super::on_clock;
-use crate::hook::ClientFacts;
+use crate::hook::{ClientFacts, PathFigures};
 use moonring_wire::id::ClientId;
 use moonring_wire::media::TrackInfo;
 
 /// Clients that are remembered; when there are more, everything is told anew.
 const MAX_TOLD: usize = 4096;
 
+type Told = (Vec<TrackInfo>, [u64; 4], Option<PathFigures>);
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Seen {
-    told: HashMap<ClientId, (Vec<TrackInfo>, [u64; 4])>,
+    told: HashMap<ClientId, Told>,
 }
 
 impl Seen {
     /// Everything about a client.
     pub(super) fn whole(&mut self, start: Instant, client: &ClientFacts) -> ClientLine {
-        let (tracks, traffic) = (client.tracks.borrow().clone(), traffic_of(client));
-        self.told.insert(client.id.clone(), (tracks.clone(), traffic));
+        let (tracks, traffic, path) = (client.tracks.borrow().clone(), traffic_of(client), client.traffic.path.get());
+        self.told.insert(client.id.clone(), (tracks.clone(), traffic, path));
         ClientLine {
             client: client.id.clone(),
             ip: client.ip,
@@ -31,6 +33,7 @@ impl Seen {
             since: on_clock(start, client.since),
             tracks,
             traffic,
+            path,
         }
     }
 
@@ -40,7 +43,7 @@ impl Seen {
         if self.told.len() >= MAX_TOLD {
             self.told.clear();
         }
-        let (told_tracks, told_traffic) = self.told.entry(client.id.clone()).or_default();
+        let (told_tracks, told_traffic, told_path) = self.told.entry(client.id.clone()).or_default();
         let tracks = client.tracks.borrow();
         let tracks = (*tracks != *told_tracks).then(|| tracks.clone());
         let is_new = std::mem::replace(told_traffic, traffic) != traffic;
@@ -48,7 +51,10 @@ impl Seen {
             told_tracks.clone_from(tracks);
         }
         let traffic = is_new.then_some(traffic);
-        (tracks.is_some() || is_new).then(|| SeenLine { client: client.id.clone(), tracks, traffic })
+        let path = client.traffic.path.get();
+        let path = if std::mem::replace(told_path, path) == path { None } else { path };
+        let has_changed = tracks.is_some() || is_new || path.is_some();
+        has_changed.then(|| SeenLine { client: client.id.clone(), tracks, traffic, path })
     }
 }
 

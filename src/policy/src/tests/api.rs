@@ -181,6 +181,33 @@ fn what_is_known_of_a_client() {
 }
 
 #[test]
+fn what_is_known_of_the_path_to_a_client_is_in_its_stats() {
+    let mut world = World::new(
+        "function on_client_connect() return true end
+         function on_message(c) c:send(c:stats().path or 'none') end",
+    );
+    let c = world.join("c1");
+    assert_eq!(world.eval(&c, "m"), json!("none"));
+    for (figures, expected) in [
+        (PathFigures::default(), json!({ "paused": 0, "loss": 0, "resends": 0 })),
+        (
+            PathFigures {
+                estimate_bps: Some(600_000),
+                target_bps: Some(550_000),
+                paused: 1,
+                rtt: Some(Duration::from_micros(40_500)),
+                loss: 0.25,
+                resends: 17,
+            },
+            json!({ "estimate": 600_000, "target": 550_000, "paused": 1, "rtt": 40.5, "loss": 0.25, "resends": 17 }),
+        ),
+    ] {
+        c.traffic.path.set(Some(figures));
+        assert_eq!(world.eval(&c, "m"), expected);
+    }
+}
+
+#[test]
 fn counters_are_added_up_and_bounded() {
     let mut world = World::new(
         "function on_client_connect() return true end

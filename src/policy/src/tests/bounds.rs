@@ -155,3 +155,66 @@ fn a_response_that_the_room_has_no_memory_for_is_an_error_in_its_place() {
     let expected = "the response does not fit into the memory of the room's script";
     assert_eq!(world.outcomes(), [(ticket, Verdict::Reject(expected.into()))]);
 }
+
+#[test]
+fn nobody_comes_in_while_too_many_goodbyes_wait_for_the_script() {
+    let settings = PolicySettings { max_queued_events: 4, ..generous() };
+    let mut world = World::with(
+        settings,
+        "function on_client_connect() return true end function on_client_disconnect() sfu.sleep(60000) end",
+    );
+    let mut admitted = 0;
+    for n in 0..400 {
+        let client = client(world.now, &format!("c{n}"));
+        let outcome = world.call(HookCall::ClientConnect { client: client.clone(), auth_token: String::new() });
+        if outcome.verdict == Verdict::Allow {
+            admitted += 1;
+            client.presence.set(Presence::Gone);
+            world.submit(HookCall::ClientDisconnect { client, reason: "bye".into() });
+        } else {
+            let reason = "too many events wait for the room's script, please try again";
+            assert_eq!(outcome.verdict, Verdict::Reject(reason.into()));
+        }
+    }
+    let status = world.engine.room_status(world.key).unwrap();
+    assert_eq!((admitted, status.waiting, status.queued), (256 + 4, 256, 4));
+}
+
+#[test]
+fn what_joins_that_wait_say_of_themselves_counts_for_the_room() {
+    let settings = PolicySettings { host_bytes: 1 << 20, ..generous() };
+    let mut world = World::with(settings, "function on_client_connect() sfu.sleep(60000) return true end");
+    for n in 0..300 {
+        let mut facts = client(world.now, &format!("c{n}"));
+        Rc::get_mut(&mut facts).unwrap().metadata = json!({ "name": "x".repeat(15_000) }).into();
+        world.submit(HookCall::ClientConnect { client: facts, auth_token: String::new() });
+    }
+    let status = world.engine.room_status(world.key).unwrap();
+    assert_eq!(
+        (status.waiting, status.queued_joins),
+        (128, (1 << 20) / 15_400),
+        "those that are being decided on aside"
+    );
+}
+
+#[test]
+fn a_script_that_keeps_everybody_who_was_there_keeps_a_bounded_number() {
+    let mut world = World::new(
+        "local kept = {}
+         function on_client_connect(c) kept[#kept + 1] = c return true end
+         function on_message(c, n) local ok, said = pcall(function() return kept[n]:get_id() end) c:send(said) end",
+    );
+    let gone: Vec<_> = (1..=1_200).map(|n| world.join(&format!("c{n}"))).collect();
+    for client in &gone {
+        world.leave(client);
+    }
+    let asks = world.join("asks");
+    for (n, expected) in [(1_200, "c1200"), (200, "c200"), (1, "left long ago")] {
+        let said = world.message(&asks, json!(n)).actions;
+        assert!(
+            matches!(&said[..], [Action::Send { value, .. }] if value.to_string().contains(expected)),
+            "{n} {said:?}"
+        );
+    }
+    assert_eq!(Rc::strong_count(&gone[0]), 1, "nothing else keeps it");
+}

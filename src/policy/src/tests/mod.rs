@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod bounds;
+mod cases;
 mod fairness;
 mod faults;
 mod hooks;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::hook::{Action, ClientFacts, HookCall, Outcome, Presence, Traffic, Verdict};
+use super::hook::{Action, ClientFacts, HookCall, Outcome, PathFigures, Presence, Traffic, Verdict};
 use super::{
     OpenError, PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings,
     Script, Ticket,

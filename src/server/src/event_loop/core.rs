@@ -36,6 +36,10 @@ impl Core for Shard {
         Self::poll_event(self)
     }
 
+    fn is_backed_up(&self) -> bool {
+        Self::is_backed_up(self)
+    }
+
     fn record_io(&mut self, io: &IoStats) {
         self.set_io(*io);
     }

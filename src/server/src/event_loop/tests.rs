@@ -1,9 +1,10 @@
 //! The loop over loopback with a core that echoes, in both io modes.
 
 use std::net::SocketAddr;
-use std::sync::mpsc as std_mpsc;
+use std::sync::mpsc::{self as std_mpsc, Receiver};
 
 use super::*;
+use crate::event_queue::{EventReceiver, event_queue};
 use crate::io_mode::IoMode;
 use crate::udp::bind;
 use moonring_core::command::LeaveCause;
@@ -11,6 +12,8 @@ use moonring_wire::id::{ClientId, TrackId};
 
 const MODES: [IoMode; 2] = [IoMode::Uring, IoMode::Mmsg];
 const WAIT: Duration = Duration::from_secs(5);
+/// Events that wait at which the echoing core takes no further command.
+const BACKED_UP: usize = 200;
 
 /// What the fake core saw, for the test to look at.
 #[derive(Debug, PartialEq)]
@@ -85,6 +88,10 @@ impl Core for Echo {
         self.events.pop()
     }
 
+    fn is_backed_up(&self) -> bool {
+        self.events.len() >= BACKED_UP
+    }
+
     fn handle_panic(&mut self, _now: Instant, phase: Phase, _out: &mut SendBatch) {
         let _ = self.seen.send(Seen::Panic(phase));
     }
@@ -98,7 +105,7 @@ struct World {
     shard: ShardThread,
     address: SocketAddr,
     seen: Receiver<Seen>,
-    events: mpsc::Receiver<Event>,
+    events: EventReceiver,
     peer: UdpSocket,
     peer_address: SocketAddr,
 }
@@ -114,7 +121,7 @@ fn world_with_events(mode: IoMode, event_capacity: usize, change: impl FnOnce(&m
     let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
     let (sender, seen) = std_mpsc::channel();
-    let (event_sender, events) = mpsc::channel(event_capacity);
+    let (event_sender, events) = event_queue(event_capacity);
     let build = || Echo {
         seen: sender,
         events: vec![],
@@ -241,6 +248,27 @@ fn events_that_the_full_queue_does_not_take_come_later_in_order() {
 }
 
 #[test]
+fn a_shard_whose_events_nobody_takes_takes_no_commands_and_goes_on_when_somebody_does() {
+    for mode in MODES {
+        let mut world = world_with_events(mode, 2, |settings| settings.command_capacity = 50);
+        let (mut taken, mut refused) = (0, 0);
+        while refused < 30 {
+            match world.shard.sender().send(leave("unheard")) {
+                Ok(()) => (taken, refused) = (taken + 1, 0),
+                Err(_) => {
+                    refused += 1;
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        }
+        assert!((BACKED_UP..BACKED_UP + 60).contains(&taken), "{mode:?} {taken}");
+        assert_eq!(world.echo(b"still there"), b"still there", "packets go on");
+        assert!((0..taken).all(|_| matches!(world.events.blocking_recv(), Some(Event::Left { .. }))));
+        assert!(world.shard.stop());
+    }
+}
+
+#[test]
 fn what_does_not_fit_one_flush_leaves_in_several() {
     for mode in MODES {
         let world = world(mode, |settings| settings.send_bytes = 60_000);
@@ -325,7 +353,7 @@ fn a_shard_whose_handle_is_dropped_stops_by_itself() {
 fn a_shard_that_cannot_start_says_why() {
     let mut settings = LoopSettings { cpu: Some(100_000), ..LoopSettings::default() };
     settings.udp.io = IoMode::Uring;
-    let (events, _receiver) = mpsc::channel(1);
+    let (events, _receiver) = event_queue(1);
     let build = || -> Echo { panic!("not reached") };
     let error = spawn_shard(settings, vec![bind("127.0.0.1:0".parse().unwrap()).unwrap()], build, events).unwrap_err();
     let line = error.to_string();

@@ -5,8 +5,6 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::error::TrySendError;
-
 use super::pulse::Doing;
 use super::{BROKEN, ControlEnds, Core, LoopSettings, Phase};
 use crate::udp::Udp;
@@ -29,7 +27,7 @@ pub(super) struct Ticker<C> {
     out: SendBatch,
     control: ControlEnds,
     /// An event that the full queue did not take.
-    held: Option<Event>,
+    held: Option<Box<Event>>,
     next_drops: Instant,
     /// The last tick left datagrams in the receive queue.
     is_behind: bool,
@@ -111,6 +109,13 @@ impl<C: Core> Ticker<C> {
             if done > 0 && now.elapsed() > self.settings.tick_budget {
                 return true;
             }
+            if self.core.is_backed_up() {
+                self.send_events(now);
+                // Commands wait, and are refused when too many do, until the control plane takes what it asked for.
+                if self.core.is_backed_up() {
+                    return false;
+                }
+            }
             let command = match self.control.commands.try_recv() {
                 Ok(command) => command,
                 Err(TryRecvError::Empty) => return false,
@@ -177,17 +182,13 @@ impl<C: Core> Ticker<C> {
     fn send_events(&mut self, now: Instant) {
         loop {
             let next = match self.held.take() {
-                Some(event) => Some(event),
+                Some(event) => Some(*event),
                 None => self.guarded(now, Phase::Event, |core, _| core.poll_event()).flatten(),
             };
             let Some(event) = next else { return };
-            match self.control.events.try_send(event) {
-                Ok(()) => {}
-                Err(TrySendError::Full(event)) => {
-                    self.held = Some(event);
-                    return;
-                }
-                Err(TrySendError::Closed(_)) => {}
+            if let Err(event) = self.control.events.try_send(event) {
+                self.held = Some(event);
+                return;
             }
         }
     }

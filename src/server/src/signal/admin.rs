@@ -1,4 +1,5 @@
-//! The pages for operators, on a listener of their own: `/metrics`, `/rooms`, `/reload` and orders about one room.
+//! The pages for operators, on a listener of their own: `/` for people, `/metrics`, `/rooms`, `/reload` and orders about one
+//! room.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use prometheus_client::registry::Registry;
 use subtle::ConstantTimeEq;
 
 use super::app::App;
+use super::assets;
 use super::canaries;
 use super::metrics::Counts;
 use super::orders;
@@ -28,7 +30,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// The admin pages.
 pub(super) fn router(app: App) -> Router {
-    Router::new()
+    let pages = assets::admin_paths().fold(Router::new(), |router, path| router.route(path, get(assets::serve_admin)));
+    pages
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics_page))
         .route("/rooms", get(rooms_page))
@@ -51,12 +54,14 @@ pub(super) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Lets through who shows the `admin_token`, if there is one; `/healthz` tells nothing and is open.
+/// Lets through who shows the `admin_token`, if there is one; `/healthz` and the page without its figures tell nothing
+/// and are open.
 async fn authorized(State(app): State<App>, request: Request, next: Next) -> Response {
     let token = app.admin_token.0.as_bytes();
     let shown =
         request.headers().get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    let is_open = token.is_empty() || request.uri().path() == "/healthz";
+    let path = request.uri().path();
+    let is_open = token.is_empty() || path == "/healthz" || assets::admin_paths().any(|open| open == path);
     if is_open || shown.is_some_and(|shown| bool::from(shown.ct_eq(token))) {
         return next.run(request).await;
     }

@@ -46,7 +46,6 @@ pub(super) struct Inner {
 pub(super) struct Settings {
     pub(super) join_timeout: Duration,
     pub(super) ping_interval: Duration,
-    pub(super) clients_max: u64,
     pub(super) session: SessionSettings,
     pub(super) trust_proxy: bool,
     /// The admin pages are for this machine alone.
@@ -90,7 +89,6 @@ impl App {
             settings: Settings {
                 join_timeout: Duration::from_secs(config.join_timeout_s),
                 ping_interval: Duration::from_secs(config.ping_interval_s),
-                clients_max: config.clients_max as u64,
                 session: SessionSettings {
                     messages_per_s: config.messages_per_s,
                     resume_s: config.resume_s,

@@ -1,4 +1,4 @@
-//! The page, embedded in the binary.
+//! The pages, embedded in the binary: the demo's, and the operators'.
 
 use axum::http::{HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -11,12 +11,14 @@ const TYPES: &str = "application/typescript; charset=utf-8";
 /// The page needs its own files, the WebSocket beside them, pictures of streams and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; media-src blob:; \
      connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'self'";
-/// What stands in the folder for npm, not for browsers.
+/// What stands in the folder for npm or for operators.
 #[cfg(test)]
-const NOT_SERVED: [&str; 2] = ["/package.json", "/types"];
+const NOT_SERVED: [&str; 3] = ["/package.json", "/types", "/admin"];
 
 /// Path, content type, content.
-const ASSETS: &[(&str, &str, &[u8])] = &[
+type Asset = (&'static str, &'static str, &'static [u8]);
+
+const ASSETS: &[Asset] = &[
     ("/", HTML, include_bytes!("../../../../web/index.html")),
     ("/app.js", SCRIPT, include_bytes!("../../../../web/app.js")),
     ("/call.css", STYLE, include_bytes!("../../../../web/call.css")),
@@ -42,6 +44,7 @@ const ASSETS: &[(&str, &str, &[u8])] = &[
     ("/room.js", SCRIPT, include_bytes!("../../../../web/room.js")),
     ("/section.js", SCRIPT, include_bytes!("../../../../web/section.js")),
     ("/signal.js", SCRIPT, include_bytes!("../../../../web/signal.js")),
+    ("/sound.js", SCRIPT, include_bytes!("../../../../web/sound.js")),
     ("/stage.js", SCRIPT, include_bytes!("../../../../web/stage.js")),
     ("/style.css", STYLE, include_bytes!("../../../../web/style.css")),
     ("/tile.js", SCRIPT, include_bytes!("../../../../web/tile.js")),
@@ -49,19 +52,38 @@ const ASSETS: &[(&str, &str, &[u8])] = &[
     ("/watchdog.js", SCRIPT, include_bytes!("../../../../web/watchdog.js")),
 ];
 
+/// For operators alone.
+const ADMIN: &[Asset] = &[
+    ("/", HTML, include_bytes!("../../../../web/admin/index.html")),
+    ("/admin.css", STYLE, include_bytes!("../../../../web/admin/admin.css")),
+    ("/admin.js", SCRIPT, include_bytes!("../../../../web/admin/admin.js")),
+    ("/rows.js", SCRIPT, include_bytes!("../../../../web/admin/rows.js")),
+];
+
 /// The asset of a path, else 404.
 pub(super) async fn serve(uri: Uri) -> Response {
-    let Some((_, content_type, content)) = ASSETS.iter().find(|(path, ..)| *path == uri.path()) else {
+    let Some(asset) = ASSETS.iter().find(|(path, ..)| *path == uri.path()) else {
         return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
     };
-    let headers: [(HeaderName, &str); 6] = [
+    // Other sites may use the client.
+    ([(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], response(asset)).into_response()
+}
+
+/// The operators' asset of a path that [`admin_paths`] names, else 404.
+pub(super) async fn serve_admin(uri: Uri) -> Response {
+    match ADMIN.iter().find(|(path, ..)| *path == uri.path()) {
+        Some(asset) => response(asset),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+fn response((_, content_type, content): &Asset) -> Response {
+    let headers: [(HeaderName, &str); 5] = [
         (header::CONTENT_TYPE, content_type),
         // Another version of the binary has another page.
         (header::CACHE_CONTROL, "no-cache"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
-        // Other sites may use the client.
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
     ];
     (headers, *content).into_response()
@@ -72,19 +94,28 @@ pub(super) fn paths() -> impl Iterator<Item = &'static str> {
     ASSETS.iter().map(|(path, ..)| *path)
 }
 
+/// The paths of the operators' page: they tell nothing, and are open to whoever may ask for a token.
+pub(super) fn admin_paths() -> impl Iterator<Item = &'static str> {
+    ADMIN.iter().map(|(path, ..)| *path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_file_of_the_page_is_served() {
-        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../web")).unwrap();
-        let mut files: Vec<String> =
-            folder.map(|file| format!("/{}", file.unwrap().file_name().to_str().unwrap())).collect();
-        let mut served: Vec<_> = paths().map(|path| if path == "/" { "/index.html" } else { path }).collect();
-        files.retain(|file| !NOT_SERVED.contains(&file.as_str()));
-        files.sort();
-        served.sort();
-        assert_eq!(files, served);
+        let pages = [("", paths().collect::<Vec<_>>()), ("/admin", admin_paths().collect())];
+        for (folder, served) in pages {
+            let entries = std::fs::read_dir(format!("{}/../../web{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+            let mut files: Vec<String> =
+                entries.map(|file| format!("/{}", file.unwrap().file_name().to_str().unwrap())).collect();
+            files.retain(|file| !NOT_SERVED.contains(&file.as_str()));
+            files.sort();
+            let mut served: Vec<_> =
+                served.iter().map(|path| if *path == "/" { "/index.html" } else { path }).collect();
+            served.sort();
+            assert_eq!(files, served);
+        }
     }
 }

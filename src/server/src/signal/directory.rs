@@ -13,6 +13,7 @@ mod refusal;
 mod resume;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,7 +24,8 @@ use self::inbox::{Backlog, Inbox, Outbox, inbox};
 pub(crate) use self::refusal::Refusal;
 pub(super) use self::resume::Kept;
 pub(crate) use self::resume::Resumed;
-use self::resume::{Kick, Ticket};
+use self::resume::{Expiry, Kick, Ticket};
+use self::waiting::Waiting;
 use super::door::{Door, DoorLimits, Permit, Thing};
 use crate::shard_handle::{Full, ShardHandle};
 use moonring_core::command::{Command, Event, LeaveCause};
@@ -41,9 +43,9 @@ const CONNECTION_LOST: &str = "connection lost";
 /// Bounds of the whole server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Most rooms.
+    /// Most rooms that somebody was admitted to.
     pub rooms_max: usize,
-    /// Most clients.
+    /// Most clients that were admitted.
     pub clients_max: usize,
     /// For how long a client stays without its connection; zero: not at all.
     pub resume: Duration,
@@ -78,6 +80,10 @@ struct Inner {
 struct State {
     rooms: HashMap<RoomId, Placement>,
     clients: HashMap<ClientId, Route>,
+    /// Those of the clients whose join has no verdict.
+    waiting: Waiting,
+    /// Rooms that somebody was admitted to.
+    rooms_lived: usize,
     /// Clients that were kicked lately, for those that come back with their ticket.
     kicked: HashMap<ClientId, Kick>,
     slow_clients: u64,
@@ -87,6 +93,10 @@ struct State {
 struct Placement {
     shard: usize,
     clients: usize,
+    /// Those of them whose join has no verdict.
+    waiting: Waiting,
+    /// Whether somebody was admitted.
+    lived: bool,
     /// What waits for its clients' connections.
     backlog: Backlog,
     /// Held by the address that opened it.
@@ -116,7 +126,7 @@ enum Outlet {
     /// To its connection.
     Attached(Outbox),
     /// Its connection is lost: what the next one has to know is kept.
-    Detached(Kept),
+    Detached { kept: Kept, _expiry: Expiry },
 }
 
 /// An offer without an answer.
@@ -160,10 +170,12 @@ impl Directory {
         door.may_join(now, ip).map_err(Refusal::Later)?;
         let permit = door.admit(now, ip, Thing::Client).ok_or(Refusal::Address("clients"))?;
         let joining = door.admit(now, ip, Thing::Join).ok_or(Refusal::Address("joins at once"))?;
+        let origin = joining.origin();
         let mut state = self.state();
-        if state.clients.len() >= self.0.bounds.clients_max {
+        if state.members() >= self.0.bounds.clients_max {
             return Err(Refusal::Clients);
         }
+        let made_way = state.make_way(room, origin).map_err(|()| Refusal::Joins)?;
         let open = || door.admit(now, ip, Thing::Room);
         let (shard, backlog) = state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, open)?;
         let (outbox, events) = inbox(&backlog);
@@ -183,7 +195,11 @@ impl Directory {
             permit,
             joining: Some(joining),
         };
-        state.clients.insert(client.clone(), route);
+        state.insert(client.clone(), route, origin);
+        drop(state);
+        if let Some((client, route)) = made_way {
+            self.turn_out(client, route, "too many people are joining at once, please try again");
+        }
         Ok(Membership { client, events, goodbye: CONNECTION_LOST, generation: 0, directory: self.clone() })
     }
 
@@ -193,13 +209,18 @@ impl Directory {
             self.state().room_closed(room, shard);
             return;
         }
-        let Some(client) = client_of(&event).cloned() else { return };
+        let Some(client) = event.client().cloned() else { return };
         let mut state = self.state();
         let Some(route) = state.clients.get_mut(&client) else { return };
         route.offer_decided(&event);
-        if matches!(event, Event::Joined { .. }) {
-            route.joining = None;
+        if matches!(event, Event::Joined { .. })
+            && let Err(reason) = state.admitted(&client, &self.0.bounds)
+        {
+            let route = state.remove(&client);
+            drop(state);
+            return route.into_iter().for_each(|route| self.turn_out(client.clone(), route, reason));
         }
+        let Some(route) = state.clients.get_mut(&client) else { return };
         if let Event::Left { cause, .. } = &event {
             let cause = cause.clone();
             if let Some(route) = state.remove(&client) {
@@ -216,7 +237,7 @@ impl Directory {
         }
         let slow = match &mut route.outlet {
             Outlet::Attached(outbox) => !outbox.push(event),
-            Outlet::Detached(kept) => {
+            Outlet::Detached { kept, .. } => {
                 kept.push(event);
                 false
             }
@@ -228,6 +249,14 @@ impl Directory {
             tracing::warn!(%client, "does not take its messages and is disconnected");
             self.say_goodbye(shard, client, "too slow");
         }
+    }
+
+    /// Ends a client that has no place, once its route is taken out.
+    fn turn_out(&self, client: ClientId, route: Route, reason: &str) {
+        if let Outlet::Attached(outbox) = &route.outlet {
+            let _ = outbox.push(Event::Left { client: client.clone(), cause: LeaveCause::Limit(reason.to_owned()) });
+        }
+        self.say_goodbye(route.shard, client, reason);
     }
 
     /// Sends a command to the shard of a client that is somebody else's.
@@ -306,10 +335,16 @@ impl Membership {
     /// Sends a command to the client's shard.
     pub(crate) fn send(&self, command: Command) -> Result<(), Full> {
         let shard = self.directory.state().current(self).map(|route| route.shard);
-        match shard.and_then(|shard| self.directory.0.shards.get(shard)) {
+        let is_join = matches!(command, Command::Join(_));
+        let sent = match shard.and_then(|shard| self.directory.0.shards.get(shard)) {
             Some(handle) => handle.send(command),
             None => Err(Full(Box::new(command))),
+        };
+        if is_join && sent.is_err() {
+            // The shard has never heard of it, and needs no goodbye.
+            self.directory.state().remove(&self.client);
         }
+        sent
     }
 
     /// Sends an offer, whose answer may be for the connection after this one.
@@ -355,31 +390,5 @@ fn random_id() -> ClientId {
         if let Ok(id) = ClientId::parse(&random_text(ID_CHARACTERS)) {
             return id;
         }
-    }
-}
-
-fn client_of(event: &Event) -> Option<&ClientId> {
-    match event {
-        Event::Joined { client, .. }
-        | Event::Left { client, .. }
-        | Event::Answered { client, .. }
-        | Event::Refused { client, .. }
-        | Event::Connected { client }
-        | Event::ClientJoined { client, .. }
-        | Event::ClientLeft { client, .. }
-        | Event::TrackPublished { client, .. }
-        | Event::TrackChanged { client, .. }
-        | Event::TrackUnpublished { client, .. }
-        | Event::TrackPaused { client, .. }
-        | Event::TrackResumed { client, .. }
-        | Event::WantedLayers { client, .. }
-        | Event::ActiveSpeakers { client, .. }
-        | Event::Message { client, .. } => Some(client),
-        Event::PolicyRequest { .. }
-        | Event::Called { .. }
-        | Event::Webhook { .. }
-        | Event::Report { .. }
-        | Event::Counters(_)
-        | Event::RoomClosed(_) => None,
     }
 }

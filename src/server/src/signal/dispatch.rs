@@ -1,12 +1,11 @@
 //! Where the events of a shard go.
 
-use tokio::sync::mpsc;
-
 use super::app::App;
+use crate::event_queue::EventReceiver;
 use moonring_core::command::Event;
 
 /// Hands a shard's events to whom they are for, until the shard ends.
-pub(super) async fn dispatch(app: App, shard: usize, mut events: mpsc::Receiver<Event>) {
+pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) {
     while let Some(event) = events.recv().await {
         match event {
             Event::PolicyRequest { id, room, request } => {

@@ -51,7 +51,7 @@ struct State {
 
 /// Whom limits are counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Origin {
+pub(super) enum Origin {
     Loopback,
     V4(Ipv4Addr),
     /// A /64.
@@ -173,6 +173,11 @@ impl Visitor {
 }
 
 impl Permit {
+    /// Whose it is.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
     /// A join of this address was refused.
     pub(crate) fn refused(&self, now: Instant) {
         if self.origin == Origin::Loopback {
@@ -199,7 +204,7 @@ impl Drop for Permit {
 }
 
 impl Origin {
-    fn of(ip: IpAddr) -> Self {
+    pub(super) fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             ip if ip.is_loopback() => Self::Loopback,
             IpAddr::V4(ip) => Self::V4(ip),

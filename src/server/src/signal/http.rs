@@ -11,7 +11,7 @@ use axum::Router;
 use axum::routing::{any, get};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::app::App;
 use super::connections::{self, Acceptor, HEADER_TIMEOUT};
@@ -20,9 +20,9 @@ use super::door::{Door, DoorLimits};
 use super::services::{AllowList, Authorities, Services, WebhookTarget};
 use super::{admin, assets, tls, websocket, whip};
 use crate::config::Config;
+use crate::event_queue::EventReceiver;
 use crate::shard_handle::ShardHandle;
 use crate::watch::WatchHandle;
-use moonring_core::command::Event;
 
 /// Connections to the admin pages.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -33,7 +33,7 @@ pub(crate) struct ShardEnd {
     /// Its commands' way in.
     pub handle: ShardHandle,
     /// Its events' way out.
-    pub events: mpsc::Receiver<Event>,
+    pub events: EventReceiver,
 }
 
 /// Everything that can be wrong with a start has been tried: ports are bound, certificates read.
@@ -176,7 +176,7 @@ fn bounded(listener: TcpListener, handle: &Handle<SocketAddr>) -> io::Result<Ser
 }
 
 /// What clients see.
-fn router(app: App) -> Router {
+pub(super) fn router(app: App) -> Router {
     let mut router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/ws", any(websocket::upgrade))

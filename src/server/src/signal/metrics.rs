@@ -38,6 +38,9 @@ const READINGS: &[Reading] = &[
     ("packets_forwarded", Counter, "RTP packets forwarded", |s| s.counters.forwarded),
     ("packet_bytes_forwarded", Counter, "Bytes of RTP packets forwarded", |s| s.counters.forwarded_bytes),
     ("packets_resent", Counter, "RTP packets sent again on request", |s| s.counters.resent),
+    ("events_lost", Counter, "Events that were lost, and their clients ended, as signalling did not keep up", |s| {
+        s.counters.events_lost
+    }),
     ("panics", Counter, "Panics that were contained", |s| s.counters.panics + s.policy.panics),
     ("policy_hooks", Counter, "Hooks that ended", |s| s.policy.hooks),
     ("policy_missing_hooks", Counter, "Events for which the script has no hook", |s| s.policy.missing),

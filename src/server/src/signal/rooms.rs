@@ -1,4 +1,4 @@
-//! The rooms as operators see them: `GET /rooms?limit=100&after=name`.
+//! The rooms as operators see them: `GET /rooms?limit=100&after=name&named=begin`.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::app::App;
 use moonring_core::report::PathReport;
 use moonring_policy::RoomStatus;
+use moonring_policy::hook::PathFigures;
 use moonring_wire::id::{ClientId, RoomId};
 
 /// Rooms of a page when nobody says.
@@ -21,6 +22,8 @@ pub(super) struct RoomsQuery {
     after: Option<String>,
     /// How many.
     limit: Option<usize>,
+    /// Only rooms whose names begin so.
+    named: Option<String>,
 }
 
 /// Some rooms, in the order of their names.
@@ -125,6 +128,9 @@ pub(super) async fn page(app: &App, query: &RoomsQuery) -> RoomsPage {
     if let Some(after) = &query.after {
         rooms.retain(|entry| entry.room.as_str() > after.as_str());
     }
+    if let Some(begin) = &query.named {
+        rooms.retain(|entry| entry.room.as_str().starts_with(begin));
+    }
     let more = rooms.len() > limit;
     rooms.truncate(limit);
     let next = if more { rooms.last().map(|entry| entry.room.clone()) } else { None };
@@ -142,7 +148,8 @@ pub(super) async fn page(app: &App, query: &RoomsQuery) -> RoomsPage {
 
 impl From<PathReport> for PathLine {
     fn from(report: PathReport) -> Self {
-        let PathReport { client, estimate_bps, target_bps, paused, rtt, loss, resends } = report;
+        let PathReport { client, figures } = report;
+        let PathFigures { estimate_bps, target_bps, paused, rtt, loss, resends } = figures;
         let rtt = rtt.map(|rtt| rtt.as_secs_f64() * 1000.0);
         Self { client, estimate: estimate_bps, target: target_bps, paused, rtt, loss, resends }
     }

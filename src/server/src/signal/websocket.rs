@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
 
@@ -40,9 +40,6 @@ pub(super) async fn upgrade(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    if app.counters.websockets.load(Ordering::Relaxed) >= app.settings.clients_max {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the server has no place left for another client\n").into_response();
-    }
     let ip = app.client_ip(peer, &headers);
     let (door, now) = (app.directory.door(), Instant::now());
     if let Err(seconds) = door.may_join(now, ip) {

@@ -13,8 +13,10 @@ const REORDER_TIME: Duration = Duration::from_millis(10);
 const MIN_RETRY: Duration = Duration::from_millis(20);
 /// Requests for one packet.
 const MAX_TRIES: u8 = 10;
-/// How long a packet is waited for.
-const GIVE_UP: Duration = Duration::from_secs(1);
+/// How long a packet of pictures is waited for: others need it.
+pub const PICTURE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a packet of sound is waited for: what comes later than receivers hold sound back is not played.
+pub const SOUND_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The missing packets of one stream.
 #[derive(Clone, Debug)]
@@ -23,6 +25,7 @@ pub struct NackGenerator {
     /// In the order of their indices; never more than [`MAX_MISSING`].
     missing: VecDeque<Missing>,
     given_up: bool,
+    patience: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,29 +45,23 @@ impl Missing {
             0 => self.since + REORDER_TIME,
             tries => {
                 let base = rtt.max(MIN_RETRY);
-                let wait = (1..tries).fold(base, |wait, _| (wait + wait / 2).min(GIVE_UP));
-                self.asked + wait.min(GIVE_UP)
+                let wait = (1..tries).fold(base, |wait, _| (wait + wait / 2).min(PICTURE_PATIENCE));
+                self.asked + wait.min(PICTURE_PATIENCE)
             }
         }
     }
 
     /// It is too late, or the last request had its time.
-    fn is_hopeless(&self, now: Instant, highest: u64, rtt: Duration) -> bool {
-        now >= self.since + GIVE_UP || self.tries == MAX_TRIES && now >= self.due(highest, rtt)
-    }
-}
-
-impl Default for NackGenerator {
-    fn default() -> Self {
-        Self::new()
+    fn is_hopeless(&self, now: Instant, (highest, patience): (u64, Duration), rtt: Duration) -> bool {
+        now >= self.since + patience || self.tries == MAX_TRIES && now >= self.due(highest, rtt)
     }
 }
 
 impl NackGenerator {
-    /// Nothing received, nothing missing. Most streams never miss anything: memory is allocated at the first gap, all
+    /// Nothing received, nothing missing; what is missing is given up after `patience`. Most streams never miss anything: memory is allocated at the first gap, all
     /// that there will be.
-    pub fn new() -> Self {
-        Self { highest: None, missing: VecDeque::new(), given_up: false }
+    pub fn new(patience: Duration) -> Self {
+        Self { highest: None, missing: VecDeque::new(), given_up: false, patience }
     }
 
     /// Takes note of the packet with `index` (its sequence number without wraps), first sent or repeated.
@@ -96,7 +93,7 @@ impl NackGenerator {
     /// decoding can't go on without a key frame.
     pub fn due(&mut self, now: Instant, rtt: Duration, out: &mut Vec<u16>) -> bool {
         let Some(highest) = self.highest else { return false };
-        while self.missing.front().is_some_and(|m| m.is_hopeless(now, highest, rtt)) {
+        while self.missing.front().is_some_and(|m| m.is_hopeless(now, (highest, self.patience), rtt)) {
             self.missing.pop_front();
             self.given_up = true;
         }
@@ -113,8 +110,14 @@ impl NackGenerator {
     /// When [`NackGenerator::due`] has something to do next, as things are.
     pub fn next_due(&self, rtt: Duration) -> Option<Instant> {
         let highest = self.highest?;
-        let soonest = |m: &Missing| m.due(highest, rtt).min(m.since + GIVE_UP);
+        let soonest = |m: &Missing| m.due(highest, rtt).min(m.since + self.patience);
         self.missing.iter().map(soonest).min()
+    }
+
+    /// Begins anew with the next packet, whatever its number.
+    pub fn restart(&mut self) {
+        self.highest = None;
+        self.forget_missing();
     }
 
     /// Forgets what is missing, because a key frame makes it useless or nobody needs the stream.
@@ -150,7 +153,7 @@ mod tests {
 
     fn check(rtt: Duration, steps: &[Step]) {
         let start = Instant::now();
-        let (mut generator, mut now) = (NackGenerator::new(), start);
+        let (mut generator, mut now) = (NackGenerator::new(PICTURE_PATIENCE), start);
         for (n, step) in steps.iter().enumerate() {
             match step {
                 Got(index) => generator.received(*index, now),
@@ -208,9 +211,22 @@ mod tests {
     }
 
     #[test]
+    fn sound_is_given_up_when_it_would_come_too_late() {
+        let start = Instant::now();
+        let mut generator = NackGenerator::new(SOUND_PATIENCE);
+        generator.received(1, start);
+        generator.received(3, start);
+        for (ms, sequences, left) in [(10, &[2][..], 1), (60, &[2], 1), (199, &[2], 1), (200, &[], 0)] {
+            let mut asked = Vec::new();
+            generator.due(start + Duration::from_millis(ms), RTT, &mut asked);
+            assert_eq!((&asked[..], generator.missing()), (sequences, left), "{ms} ms");
+        }
+    }
+
+    #[test]
     fn a_packet_is_asked_for_ten_times_at_most() {
         let start = Instant::now();
-        let mut generator = NackGenerator::new();
+        let mut generator = NackGenerator::new(PICTURE_PATIENCE);
         generator.received(1, start);
         generator.received(3, start);
         let mut asked = Vec::new();
@@ -223,7 +239,7 @@ mod tests {
         check(RTT, &[Got(1), Got(253), Due(500, &[], true), Due(501, &[], false), Got(254), Due(600, &[], false)]);
         let start = Instant::now();
         for (second, missing, capacity) in [(252, 250, MAX_MISSING), (253, 0, 0), (1 << 40, 0, 0)] {
-            let mut generator = NackGenerator::new();
+            let mut generator = NackGenerator::new(PICTURE_PATIENCE);
             generator.received(1, start);
             generator.received(second, start);
             assert_eq!((generator.missing(), generator.given_up), (missing, missing == 0), "{second}");
@@ -239,7 +255,7 @@ mod tests {
     fn the_next_time_is_when_something_is_due() {
         let start = Instant::now();
         let ms = |n| start + Duration::from_millis(n);
-        let mut generator = NackGenerator::new();
+        let mut generator = NackGenerator::new(PICTURE_PATIENCE);
         assert_eq!(generator.next_due(RTT), None);
         generator.received(1, start);
         generator.received(3, start);

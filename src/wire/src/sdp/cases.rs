@@ -68,6 +68,8 @@ fn each_section_is_used_or_refused_by_itself() {
         ("GStreamer's without a bundle", UNBUNDLED, &["video0 video used VP8", "audio1 audio unbundled opus"]),
         ("OBS", include_str!("fixtures/obs_libdatachannel.sdp"), &["0 audio used opus", "1 video used H264"]),
         ("three hashes", include_str!("fixtures/three_fingerprints.sdp"), &["0 audio used opus", "1 video used H264"]),
+        ("SHA-512", include_str!("fixtures/sha512_only.sdp"), &["0 audio used opus", "1 video used H264"]),
+        ("SHA-384", include_str!("fixtures/sha384_only.sdp"), &["0 audio used opus", "1 video used H264"]),
         ("no fmtp", include_str!("fixtures/h264_no_fmtp.sdp"), &["0 video used H264"]),
     ] {
         assert_eq!(read(text), expected, "{what}");

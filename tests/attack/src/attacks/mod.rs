@@ -3,7 +3,9 @@
 mod datagrams;
 mod faults;
 mod insiders;
+mod orders;
 mod requests;
+mod resources;
 mod sockets;
 mod strangers;
 
@@ -48,8 +50,7 @@ where
 
 /// All of them, in their order; what ends the server comes last.
 pub(crate) fn all() -> Vec<Attack> {
-    [datagrams::all(), strangers::all(), sockets::all(), requests::all(), insiders::all(), faults::all()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let strangers = [datagrams::all(), strangers::all(), sockets::all(), requests::all(), resources::all()];
+    let members = [insiders::all(), orders::all(), faults::all()];
+    strangers.into_iter().chain(members).flatten().collect()
 }

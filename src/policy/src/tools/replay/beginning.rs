@@ -55,6 +55,7 @@ pub(super) fn facts_of(start: Instant, line: &ClientLine, presence: Presence) ->
         traffic: Traffic::default(),
     };
     set_traffic(&client, line.traffic);
+    client.traffic.path.set(line.path);
     Rc::new(client)
 }
 

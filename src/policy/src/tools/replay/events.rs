@@ -97,6 +97,9 @@ impl<'a> Run<'a> {
         if let Some(traffic) = seen.traffic {
             set_traffic(client, traffic);
         }
+        if seen.path.is_some() {
+            client.traffic.path.set(seen.path);
+        }
     }
 
     /// Whether the recording goes on with this client's leaving.

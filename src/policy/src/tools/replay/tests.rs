@@ -41,7 +41,7 @@ function on_track_published(client, track) if #client:tracks() > 2 then client:k
 function on_track_unpublished(client, track) client:send({ ended = track.id, now = sfu.now() }) end
 function on_subscribe_request(client, track) return not track.muted, "Muted" end
 function on_message(client, message)
-  if message == "stats" then client:send({ client:stats().bytes_in, #client:tracks(), os.clock() }) end
+  if message == "stats" then client:send({ client:stats().bytes_in, #client:tracks(), os.clock(), client:stats().path }) end
   if message == "kick" then
     local all = sfu.clients()
     all[math.random(#all)]:kick("Bad luck")

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,6 +18,7 @@ use super::world::{START, World};
 use super::{Case, Failing, HARNESS, Load, milliseconds};
 use crate::api::{refused, value_from_json};
 use crate::budget::should_stop;
+use crate::hook::PathFigures;
 use crate::output::HttpReply;
 use crate::plain::{Limits, to_json};
 use crate::script::message_of;
@@ -164,7 +165,10 @@ impl Bridge {
             for (value, name) in values.iter_mut().zip(["packets_in", "bytes_in", "packets_out", "bytes_out"]) {
                 *value = counts.raw_get(name).map_err(refused)?;
             }
-            session.try_with(room, |world| world.traffic(&client, values))
+            let path =
+                counts.raw_get::<Option<Table>>("path").and_then(|table| table.as_ref().map(figures).transpose());
+            let path = path.map_err(refused)?;
+            session.try_with(room, |world| world.traffic(&client, values, path))
         })
     }
 
@@ -281,4 +285,19 @@ fn place(lua: &Lua) -> String {
         place.flatten()
     };
     (1..MAX_LEVEL).find_map(frame).unwrap_or_default()
+}
+
+/// The path to a client, as `client:stats().path` tells of it.
+fn figures(table: &Table) -> mlua::Result<PathFigures> {
+    let milliseconds: Option<f64> = table.raw_get("rtt")?;
+    let rtt =
+        milliseconds.map(|ms| Duration::try_from_secs_f64(ms / 1000.0)).transpose().map_err(mlua::Error::external)?;
+    Ok(PathFigures {
+        estimate_bps: table.raw_get("estimate")?,
+        target_bps: table.raw_get("target")?,
+        paused: table.raw_get::<Option<usize>>("paused")?.unwrap_or_default(),
+        rtt,
+        loss: table.raw_get::<Option<f32>>("loss")?.unwrap_or_default(),
+        resends: table.raw_get::<Option<u64>>("resends")?.unwrap_or_default(),
+    })
 }

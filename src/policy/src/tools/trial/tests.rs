@@ -95,6 +95,12 @@ fn what_a_script_does_is_seen_by_its_test() {
              test.eq(c:last(), { packets_in = 0, bytes_in = 7, packets_out = 0, bytes_out = 0, seconds = 2 })",
         ),
         (
+            "function on_message(c) c:send(c:stats().path or 'none') end",
+            "local c = room:connect() c:message(0) c:traffic{ path = { estimate = 600000, rtt = 40, paused = 1 } } c:message(0)
+             test.eq(c.sent, { 'none', { estimate = 600000, rtt = 40, paused = 1, loss = 0, resends = 0 } })
+             local ok, why = pcall(c.traffic, c, { path = { rtt = -1 } }) test.eq(ok, false)",
+        ),
+        (
             "function on_message() sfu.close('over') end",
             "local a, b = room:connect(), room:connect() a:message(1)
              test.eq({ a.kicked, b.kicked, room.closed, b.joined }, { 'over', 'over', 'over', false })",

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::log::Collector;
 use super::store::Store;
-use crate::hook::{Action, ClientFacts, HookCall, Outcome, Presence, Traffic, Verdict};
+use crate::hook::{Action, ClientFacts, HookCall, Outcome, PathFigures, Presence, Traffic, Verdict};
 use crate::output::HttpReply;
 use crate::{
     PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings, Script, Ticket,
@@ -157,13 +157,19 @@ impl World {
     }
 
     /// What a client has sent and received by now.
-    pub(super) fn traffic(&mut self, id: &str, counts: [Option<u64>; 4]) -> Result<(), String> {
+    pub(super) fn traffic(
+        &mut self,
+        id: &str,
+        counts: [Option<u64>; 4],
+        path: Option<PathFigures>,
+    ) -> Result<(), String> {
         let client = self.client(id)?;
         let traffic = &client.traffic;
         let cells = [&traffic.packets_in, &traffic.bytes_in, &traffic.packets_out, &traffic.bytes_out];
         for (cell, count) in cells.into_iter().zip(counts) {
             cell.set(count.unwrap_or(cell.get()));
         }
+        traffic.path.set(path.or(traffic.path.get()));
         Ok(())
     }
 

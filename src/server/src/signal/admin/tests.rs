@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::config::Config;
+use crate::event_queue::event_queue;
 use crate::scripts::ScriptFolder;
 use crate::shard_handle::ShardHandle;
 use crate::signal::http::{Listeners, ShardEnd};
@@ -130,7 +130,7 @@ async fn service() -> SocketAddr {
 /// A shard on a thread of its own.
 fn shard(library: ScriptLibrary) -> ShardEnd {
     let (sender, commands) = sync_channel(64);
-    let (events, receiver) = mpsc::channel(1024);
+    let (events, receiver) = event_queue(1024);
     std::thread::spawn(move || {
         let mut out = SendBatch::new(1 << 16, 64);
         let settings = ShardSettings::new(Certificate::generate().unwrap());
@@ -145,7 +145,7 @@ fn shard(library: ScriptLibrary) -> ShardEnd {
             }
             shard.handle_timeout(Instant::now(), &mut out);
             while let Some(event) = shard.poll_event() {
-                if events.blocking_send(event).is_err() {
+                if events.try_send(event).is_err() {
                     return;
                 }
             }
@@ -224,6 +224,10 @@ async fn rooms_come_in_pages_and_the_command_reads_them_all() {
         ("?limit=2&after=r1", json!(["r2", "r3"]), json!("r3")),
         ("?limit=2&after=r3", json!(["r4"]), Value::Null),
         ("?limit=0&after=r3x", json!(["r4"]), Value::Null),
+        ("?limit=2&named=r", json!(["r0", "r1"]), json!("r1")),
+        ("?named=r3", json!(["r3"]), Value::Null),
+        ("?named=", json!(["r0", "r1", "r2", "r3", "r4"]), Value::Null),
+        ("?named=3", json!([]), Value::Null),
     ] {
         let page = world.rooms(query).await;
         assert_eq!((json!(names(&page)), &page["next"]), (rooms, &next), "{query}");

@@ -1,13 +1,16 @@
 //! Which shard a room goes to, and how many clients it has there.
 
 use super::inbox::Backlog;
-use super::{Membership, Permit, Placement, Refusal, Route, State};
+use super::waiting::Waiting;
+use super::{Bounds, Membership, Permit, Placement, Refusal, Route, State};
+use crate::signal::door::Origin;
 use moonring_wire::id::{ClientId, RoomId};
 
 impl State {
     /// The shard of a room, and what waits for its clients: where it is, else the shard with the fewest clients, then
     /// the fewest rooms.
-    /// A new room has to be admitted by `open`.
+    /// A new room has to be admitted by `open`. Rooms that nobody was admitted to do not count: there are at most as many as
+    /// joins that wait.
     pub(super) fn place(
         &mut self,
         room: &RoomId,
@@ -20,10 +23,10 @@ impl State {
             return Ok((placement.shard, placement.backlog.clone()));
         }
         let permit = open().ok_or(Refusal::Address("rooms"))?;
-        if self.rooms.len() >= rooms_max {
+        if self.rooms_lived >= rooms_max {
             // A room without clients is about to be closed, or is kept by its script: it makes way.
-            let empty = self.rooms.iter().find(|(_, p)| p.clients == 0).map(|(room, _)| room.clone());
-            self.rooms.remove(&empty.ok_or(Refusal::Rooms)?);
+            let empty = self.rooms.iter().find(|(_, p)| p.clients == 0 && p.lived).map(|(room, _)| room.clone());
+            self.forget_room(&empty.ok_or(Refusal::Rooms)?);
         }
         let mut load = vec![(0_usize, 0_usize); shards];
         for placement in self.rooms.values() {
@@ -32,23 +35,72 @@ impl State {
         }
         let shard = load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(shard, _)| shard);
         let backlog = Backlog::default();
-        let placement = Placement { shard, clients: 1, backlog: backlog.clone(), _permit: Some(permit) };
+        let (waiting, backlog_of_room) = (Waiting::default(), backlog.clone());
+        let placement =
+            Placement { shard, clients: 1, waiting, lived: false, backlog: backlog_of_room, _permit: Some(permit) };
         self.rooms.insert(room.clone(), placement);
         Ok((shard, backlog))
     }
 
     pub(super) fn remove(&mut self, client: &ClientId) -> Option<Route> {
         let route = self.clients.remove(client)?;
+        let origin = route.joining.as_ref().map(Permit::origin);
+        if let Some(origin) = origin {
+            self.waiting.remove(origin, client);
+        }
         if let Some(placement) = self.rooms.get_mut(&route.room) {
             placement.clients = placement.clients.saturating_sub(1);
+            if let Some(origin) = origin {
+                placement.waiting.remove(origin, client);
+            }
         }
         Some(route)
+    }
+
+    /// Clients that were admitted.
+    pub(super) fn members(&self) -> usize {
+        self.clients.len().saturating_sub(self.waiting.len())
+    }
+
+    /// Takes in a client whose join is about to ask for its verdict; [`State::place`] has counted it.
+    pub(super) fn insert(&mut self, client: ClientId, route: Route, origin: Origin) {
+        self.waiting.insert(origin, client.clone());
+        if let Some(placement) = self.rooms.get_mut(&route.room) {
+            placement.waiting.insert(origin, client.clone());
+        }
+        self.clients.insert(client, route);
+    }
+
+    /// A join has been allowed: it takes its seat, unless others have taken the last ones meanwhile.
+    pub(super) fn admitted(&mut self, client: &ClientId, bounds: &Bounds) -> Result<(), &'static str> {
+        let members = self.members();
+        let Some(route) = self.clients.get_mut(client) else { return Ok(()) };
+        let Some(placement) = self.rooms.get_mut(&route.room) else { return Ok(()) };
+        // A client that has its seat may ask for a snapshot.
+        let Some(joining) = route.joining.as_ref() else { return Ok(()) };
+        if members >= bounds.clients_max {
+            return Err("the server has no place left for another client");
+        }
+        if !placement.lived && self.rooms_lived >= bounds.rooms_max {
+            return Err("the server has no room left for another room");
+        }
+        self.rooms_lived += usize::from(!std::mem::replace(&mut placement.lived, true));
+        placement.waiting.remove(joining.origin(), client);
+        self.waiting.remove(joining.origin(), client);
+        route.joining = None;
+        Ok(())
+    }
+
+    fn forget_room(&mut self, room: &RoomId) {
+        if let Some(placement) = self.rooms.remove(room) {
+            self.rooms_lived -= usize::from(placement.lived);
+        }
     }
 
     /// Somebody may have been sent there after the shard closed the room: then it is open again.
     pub(super) fn room_closed(&mut self, room: &RoomId, shard: usize) {
         if self.rooms.get(room).is_some_and(|p| p.shard == shard && p.clients == 0) {
-            self.rooms.remove(room);
+            self.forget_room(room);
         }
     }
 

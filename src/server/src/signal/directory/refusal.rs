@@ -12,6 +12,9 @@ pub(crate) enum Refusal {
     /// All places are taken.
     #[error("the server has no place left for another client")]
     Clients,
+    /// All places to wait for a verdict are taken, by many addresses.
+    #[error("too many people are joining at once, please try again")]
+    Joins,
     /// The address has as many of these as it may.
     #[error("too many {0} from your address")]
     Address(&'static str),
@@ -26,7 +29,7 @@ impl Refusal {
         match self {
             Self::Later(seconds) => Some(seconds),
             Self::Address(_) => Some(ADDRESS_RETRY_S),
-            Self::Rooms | Self::Clients => None,
+            Self::Rooms | Self::Clients | Self::Joins => None,
         }
     }
 }

@@ -15,6 +15,7 @@ use std::fmt;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
+use tokio::task::AbortHandle;
 
 use super::inbox::{CLIENT_QUEUE, CLIENT_QUEUE_BYTES, inbox};
 use super::{CONNECTION_LOST, Directory, Membership, Outlet, PendingOffer, Route, State};
@@ -35,11 +36,24 @@ pub(in crate::signal) struct Kept {
     bytes: usize,
 }
 
+/// The end of a detached stay, when its time is over; dropping this calls it off.
+#[derive(Debug)]
+pub(super) struct Expiry(Option<AbortHandle>);
+
+impl Drop for Expiry {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
 /// What a client that was kicked while it was away is told when it comes back.
 #[derive(Debug)]
 pub(super) struct Kick {
     ticket: Ticket,
     reason: String,
+    _expiry: Expiry,
 }
 
 /// What a ticket is good for.
@@ -75,7 +89,7 @@ impl Ticket {
     /// Splits a ticket's text into the client and the secret.
     fn parse(text: &str) -> Option<(ClientId, Self)> {
         let (client, secret) = text.rsplit_once('.')?;
-        let is_secret = secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_secret = secret.len() == 32 && secret.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let secret = u128::from_str_radix(secret, 16).ok().filter(|_| is_secret)?;
         Some((ClientId::parse(client).ok()?, Self(secret.to_be_bytes())))
     }
@@ -166,11 +180,11 @@ impl Membership {
             kept.push(event);
         }
         route.generation += 1;
-        route.outlet = Outlet::Detached(kept);
-        let generation = route.generation;
+        // Called off when it is resumed: who loses its connection again and again leaves no tasks behind.
+        let expiry = directory.expire_later(self.client.clone(), route.generation);
+        route.outlet = Outlet::Detached { kept, _expiry: expiry };
         drop(state);
         tracing::debug!(client = %self.client, "connection lost, may resume");
-        directory.expire_later(self.client.clone(), generation);
     }
 }
 
@@ -190,7 +204,7 @@ impl Directory {
         let (outbox, events) = inbox(&backlog);
         let kept = match std::mem::replace(&mut route.outlet, Outlet::Attached(outbox)) {
             Outlet::Attached(_) => Kept::default(),
-            Outlet::Detached(kept) => kept,
+            Outlet::Detached { kept, .. } => kept,
         };
         let (room, generation, offer) = (route.room.clone(), route.generation, route.offer);
         drop(state);
@@ -201,7 +215,7 @@ impl Directory {
     /// Ends a stay that nobody has resumed since its connection was lost.
     pub(super) fn expire(&self, client: &ClientId, generation: u32) {
         let mut state = self.state();
-        let is_over = |route: &Route| route.generation == generation && matches!(route.outlet, Outlet::Detached(_));
+        let is_over = |route: &Route| route.generation == generation && matches!(route.outlet, Outlet::Detached { .. });
         match state.clients.get(client) {
             Some(route) if is_over(route) => {
                 let route = state.remove(client);
@@ -217,7 +231,7 @@ impl Directory {
 
     /// Ends every stay that has no connection: the server shuts down.
     pub(in crate::signal) fn expire_all(&self) {
-        let is_detached = |route: &Route| matches!(route.outlet, Outlet::Detached(_));
+        let is_detached = |route: &Route| matches!(route.outlet, Outlet::Detached { .. });
         let state = self.state();
         let detached = state.clients.iter().filter(|(_, route)| is_detached(route));
         let detached: Vec<_> = detached.map(|(client, route)| (client.clone(), route.generation)).collect();
@@ -232,18 +246,19 @@ impl Directory {
         if let (LeaveCause::Kicked(reason), Some(ticket)) = (cause, route.ticket)
             && state.kicked.len() < MAX_KICKS
         {
-            state.kicked.insert(client.clone(), Kick { ticket, reason });
-            self.expire_later(client, route.generation);
+            let _expiry = self.expire_later(client.clone(), route.generation);
+            state.kicked.insert(client, Kick { ticket, reason, _expiry });
         }
     }
 
-    fn expire_later(&self, client: ClientId, generation: u32) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    fn expire_later(&self, client: ClientId, generation: u32) -> Expiry {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Expiry(None) };
         let directory = self.clone();
-        runtime.spawn(async move {
+        let task = runtime.spawn(async move {
             tokio::time::sleep(directory.0.bounds.resume).await;
             directory.expire(&client, generation);
         });
+        Expiry(Some(task.abort_handle()))
     }
 }
 

@@ -3,6 +3,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use tokio::sync::mpsc;
 
 use super::inbox::CLIENT_QUEUE;
+use super::waiting::{MAX_WAITING, MAX_WAITING_PER_ROOM};
 use super::*;
 use moonring_core::command::{ClientInfo, LeaveCause};
 
@@ -31,14 +32,98 @@ fn placements(directory: &Directory) -> Vec<(String, usize, usize)> {
     directory.rooms().into_iter().map(|r| (r.room.to_string(), r.shard, r.clients)).collect()
 }
 
+/// A client whose join was allowed.
+fn admitted(directory: &Directory, name: &str) -> Membership {
+    let mut member = directory.enter(&room(name), LOOPBACK).unwrap();
+    directory.route(0, joined(&member.client));
+    assert!(matches!(member.events.try_recv(), Ok(Event::Joined { .. })));
+    member
+}
+
+fn joined(client: &ClientId) -> Event {
+    Event::Joined { client: client.clone(), clients: vec![], tracks: vec![], own: vec![] }
+}
+
+fn address(n: usize) -> IpAddr {
+    IpAddr::V4(std::net::Ipv4Addr::from(0x0A00_0000 + n as u32))
+}
+
+#[test]
+fn joins_that_wait_take_no_seats_and_no_rooms() {
+    let (directory, _receivers) = directory(1, 99, BOUNDS);
+    let waiting: Vec<_> =
+        (0..40).map(|n| directory.enter(&room(&format!("room{}", n % 10)), address(n)).unwrap()).collect();
+    let seats: Vec<_> = ["a", "a", "a", "b", "c"].map(|name| admitted(&directory, name)).into();
+    assert_eq!(directory.enter(&room("a"), LOOPBACK).unwrap_err(), Refusal::Clients);
+    let mut late = waiting.into_iter().next().unwrap();
+    directory.route(0, joined(&late.client));
+    let told = late.events.try_recv().unwrap();
+    assert!(matches!(&told, Event::Left { cause: LeaveCause::Limit(reason), .. } if reason.contains("no place left")));
+    drop(seats);
+    assert_eq!(directory.client_count(), 0);
+}
+
+#[test]
+fn a_join_of_the_address_that_has_most_makes_way_when_a_room_is_full_of_joins() {
+    let (directory, receivers) = directory(1, 999, BOUNDS);
+    let strangers: Vec<_> =
+        (0..MAX_WAITING_PER_ROOM).map(|n| directory.enter(&room("a"), address(n % 10)).unwrap()).collect();
+    let mut members: Vec<_> = (0..4).map(|n| directory.enter(&room("a"), address(100 + n)).unwrap()).collect();
+    assert_eq!(directory.client_count(), MAX_WAITING_PER_ROOM);
+    let goodbyes = receivers[0].try_iter().filter(|c| matches!(c, Command::Leave { .. })).count();
+    assert_eq!(goodbyes, 4);
+    for member in &mut members {
+        directory.route(0, joined(&member.client));
+        assert!(matches!(member.events.try_recv(), Ok(Event::Joined { .. })));
+    }
+    assert!(directory.enter(&room("b"), address(0)).is_ok(), "other rooms have places of their own");
+    drop(strangers);
+    drop(members);
+    assert_eq!(directory.client_count(), 0);
+    assert_eq!(directory.state().waiting.len(), 0);
+}
+
+#[test]
+fn the_joins_that_wait_on_the_server_are_bounded() {
+    let (directory, _receivers) = directory(1, 9_999, BOUNDS);
+    let enter = |n: usize| directory.enter(&room(&format!("room{}", n % 20)), address(n % 1_000));
+    let strangers: Vec<_> = (0..MAX_WAITING).map(|n| enter(n).unwrap()).collect();
+    assert_eq!(enter(0).unwrap_err(), Refusal::Joins, "nobody has many more than it");
+    let _member = directory.enter(&room("a"), address(5_000)).unwrap();
+    assert_eq!(directory.client_count(), MAX_WAITING);
+    drop(strangers);
+}
+
+#[test]
+fn a_join_that_a_full_shard_did_not_take_needs_no_goodbye() {
+    let (directory, receivers) = directory(1, 1, BOUNDS);
+    let join = |member: &Membership| {
+        Command::Join(moonring_core::command::JoinRequest {
+            room: room("a"),
+            client: member.client.clone(),
+            token: String::new(),
+            metadata: serde_json::Value::Null,
+            ip: LOOPBACK,
+        })
+    };
+    let members = [(); 2].map(|()| directory.enter(&room("a"), LOOPBACK).unwrap());
+    assert_eq!(members.each_ref().map(|member| member.send(join(member)).is_ok()), [true, false]);
+    assert!(matches!(receivers[0].try_recv(), Ok(Command::Join(_))));
+    let [first, second] = members;
+    drop(second);
+    assert!(receivers[0].try_recv().is_err());
+    drop(first);
+    assert!(matches!(receivers[0].try_recv(), Ok(Command::Leave { .. })));
+}
+
 #[test]
 fn a_room_stays_on_its_shard_and_the_next_goes_to_the_least_loaded() {
     let (directory, _receivers) = directory(2, 9, BOUNDS);
-    let members: Vec<Membership> = ["a", "a", "b", "c"].map(|r| directory.enter(&room(r), LOOPBACK).unwrap()).into();
+    let members: Vec<Membership> = ["a", "a", "b", "c"].map(|r| admitted(&directory, r)).into();
     let expected = [("a", 0, 2), ("b", 1, 1), ("c", 1, 1)].map(|(r, s, c)| (r.to_owned(), s, c));
     assert_eq!(placements(&directory), expected);
     assert_eq!(directory.enter(&room("d"), LOOPBACK).unwrap_err(), Refusal::Rooms);
-    let _fifth = directory.enter(&room("a"), LOOPBACK).unwrap();
+    let _fifth = admitted(&directory, "a");
     assert_eq!(directory.enter(&room("a"), LOOPBACK).unwrap_err(), Refusal::Clients);
     drop(members);
 }

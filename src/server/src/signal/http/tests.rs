@@ -6,12 +6,13 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::*;
-use moonring_core::command::{ClientInfo, Command, JoinRequest, LeaveCause, OfferRequest, RefusalCode};
+use crate::event_queue::{EventSender, event_queue};
+use moonring_core::command::{ClientInfo, Command, Event, JoinRequest, LeaveCause, OfferRequest, RefusalCode};
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
 use moonring_wire::negotiate::SectionOutcome;
@@ -33,8 +34,8 @@ struct World {
 
 /// What a shard would do, by token: "no" is rejected, "full" meets a bound, "hang" is never answered, "dead" and
 /// "live" are encoders in a room with one seat.
-fn fake_shard(commands: Receiver<Command>, events: mpsc::Sender<Event>, told: mpsc::UnboundedSender<String>) {
-    let send = |event| events.blocking_send(event).map_err(Box::new);
+fn fake_shard(commands: Receiver<Command>, events: EventSender, told: mpsc::UnboundedSender<String>) {
+    let send = |event| events.try_send(event);
     // Who has the only seat, and whether it is a dead encoder; how often that was asked.
     let mut seat = None;
     let mut asked = 0;
@@ -147,7 +148,7 @@ fn start(config: &Config) -> World {
     let listeners = Listeners::open(config).unwrap();
     let (address, admin) = (listeners.address().unwrap(), listeners.admin_address().unwrap());
     let (sender, commands) = sync_channel(64);
-    let (events_in, events) = mpsc::channel(64);
+    let (events_in, events) = event_queue(64);
     let (told_in, told) = mpsc::unbounded_channel();
     std::thread::spawn(move || fake_shard(commands, events_in, told_in));
     let handle = ShardHandle::new(move |command| sender.try_send(command));
@@ -289,8 +290,9 @@ async fn connections_are_bounded() {
     let world = start(&Config { clients_max: 1, ..config() });
     let mut first = world.socket().await;
     first.join("yes").await;
-    let refused = connect_async(format!("ws://{}/ws", world.address)).await.unwrap_err();
-    assert!(refused.to_string().contains("503"), "{refused}");
+    let mut second = world.socket().await;
+    second.send(json!({"type": "join", "room": "demo", "token": "yes"})).await;
+    assert_eq!(second.next().await["reason"], "the server has no place left for another client");
     assert_eq!(world.whip("/whip/demo", Some("yes"), OFFER).await.status(), 503);
 }
 

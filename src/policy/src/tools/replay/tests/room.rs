@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::hook::{Action, ClientFacts, HookCall, Presence, Verdict};
+use crate::hook::{Action, ClientFacts, HookCall, PathFigures, Presence, Verdict};
 use crate::output::HttpReply;
 use crate::tape::{Delivery, Depth, Sink};
 use crate::tests::{client, compiled, room, track};
@@ -177,6 +177,9 @@ impl Recorded {
             3..=9 => {
                 let Some(client) = self.anybody() else { return };
                 client.traffic.bytes_in.set(client.traffic.bytes_in.get() + self.random.random_range(0..999));
+                let rtt = Some(Duration::from_micros(self.random.random_range(0..90_000)));
+                let path = PathFigures { rtt, loss: self.random.random_range(0.0..1.0), ..PathFigures::default() };
+                client.traffic.path.set(Some(path));
                 let message = messages[self.random.random_range(0..messages.len())].clone();
                 self.submit(HookCall::Message { client, message });
             }

@@ -66,4 +66,8 @@ async fn with_an_admin_token_nothing_is_told_without_it() {
         assert!(world.get(path).await.starts_with("show the admin_token"), "{path}");
     }
     assert_eq!(world.get("healthz").await, "ok\n");
+    // The page that asks for the token can be had without it.
+    for (path, begin) in [("", "<!doctype html>"), ("admin.js", "// @ts-check"), ("admin.css", ":root")] {
+        assert!(world.get(path).await.starts_with(begin), "{path}");
+    }
 }

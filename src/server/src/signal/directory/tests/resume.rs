@@ -83,6 +83,7 @@ fn tickets_that_are_guessed_malformed_or_of_somebody_else_open_nothing() {
         format!("{client}.0{}", secret(&ticket)),
         format!("{client}.{}", &secret(&ticket)[1..]),
         format!(" {ticket}"),
+        format!("{client}.{}", ticket.rsplit('.').next().unwrap().to_uppercase()),
     ];
     for guess in guesses {
         assert!(is_unknown(&directory, &guess), "{guess:?}");

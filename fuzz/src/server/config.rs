@@ -1,22 +1,17 @@
-//! The target that needs the server: its configuration file.
+//! The configuration file.
 
 use moonring::Options;
 
-use super::target::Target;
-
-/// The targets.
-pub const TARGETS: &[Target] = &[Target { name: "config", run: config, seeds: config_seeds, rounds: 1_000 }];
-
 /// What can be read is completed by the defaults and checked.
-fn config(bytes: &[u8]) {
+pub(super) fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(options) = toml::from_str::<Options>(text) {
         let _ = options.or_default().check();
     }
 }
 
-fn config_seeds() -> Vec<Vec<u8>> {
+pub(super) fn config_seeds() -> Vec<Vec<u8>> {
     let lists = "announced_ip = [\"203.0.113.7\"]\nmedia_ports = \"40000-40010\"\nroom_scripts = [\"town-*=town.lua\"]
 script_config = [\"limit=5\"]\nhttp_allow = [\"auth.example.com\"]\nsrtp_profiles = [\"aes-128-gcm\"]\n";
-    vec![include_bytes!("../../moonring.example.toml").to_vec(), lists.into()]
+    vec![include_bytes!("../../../moonring.example.toml").to_vec(), lists.into()]
 }

@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""What a server does with more than it has time for; the curve, second by second, and a line for each level.
+
+    cargo build --release --workspace --bin moonring --bin moonring-loadtest
+    sudo loadtest/overload.py --levels 1.03,1.3,2
+
+The server is held to a share of its core (a quota of its control group, so that it needs root), that it and not the load is
+what is full. First the highest clean load is looked for: meetings of four of which less than 0.1 % of the packets is lost. Then
+they run with more meetings beside them, which join, stay and leave, one level after the other; between two levels it is the
+highest clean load again. Beside them all is a room of four who only talk. Printed for each level:
+
+    forwarded   packets a second, relative to the highest clean load
+    sound lost  of the room that only talks
+    resent      share of what was sent
+    back        seconds after the level until the meetings lose nothing for three seconds
+
+Nothing but Python's library is needed.
+"""
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from harness import TARGET, Server, load
+
+CLEAN_PERCENT = 0.1
+PERIOD_US = 10_000
+SETTLE_S = 12
+QUIET_S = 3
+
+
+def main():
+    asked = arguments()
+    group = Group(asked.share)
+    try:
+        if not asked.meetings:
+            asked.meetings = highest(asked, group)
+        curve(asked, group)
+    finally:
+        group.remove()
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--share", type=float, default=0.5, help="of a core that the server may use")
+    parser.add_argument("--meetings", type=int, help="the highest clean load, where it is known")
+    parser.add_argument("--levels", default="1.03,1.3,2", help="of that load, with commas")
+    parser.add_argument("--hold-s", type=int, default=15, help="how long each level lasts")
+    parser.add_argument("--json", type=Path, help="writes the curve")
+    parser.add_argument("--target", type=Path, default=TARGET, help="the folder with moonring and moonring-loadtest")
+    return parser.parse_args()
+
+
+class Group:
+    """A control group whose processes share a part of a core, of either version of control groups."""
+
+    def __init__(self, share):
+        first = Path("/sys/fs/cgroup/cpu")
+        self.path = (first if first.exists() else Path("/sys/fs/cgroup")) / f"moonring-overload-{os.getpid()}"
+        self.path.mkdir()
+        quota = int(PERIOD_US * share)
+        if first.exists():
+            (self.path / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+            (self.path / "cpu.cfs_quota_us").write_text(str(quota))
+        else:
+            (self.path / "cpu.max").write_text(f"{quota} {PERIOD_US}")
+
+    def add(self, pid):
+        (self.path / "cgroup.procs").write_text(str(pid))
+
+    def remove(self):
+        self.path.rmdir()
+
+
+def meetings(asked, name, count, seconds, wait=False):
+    arguments = ("rooms", "--rooms", str(count), "--clients", "4", "--with-audio", "--room", name, "--joins-per-s", "200",
+                 "--open-one-in", "16", "--warm-up-s", "4", "--duration-s", str(seconds))
+    return load(asked.target, *arguments, wait=wait)
+
+
+def highest(asked, group):
+    """The most meetings that lose next to nothing."""
+    good, bad, count = 0, None, 16
+    while bad is None or bad - good > max(1, good // 20):
+        with tempfile.TemporaryDirectory() as data:
+            server = Server(asked.target, data)
+            group.add(server.process.pid)
+            report = meetings(asked, "meeting", count, 6, wait=True)
+            server.end(signal.SIGKILL)
+        clean = report["loss_percent"] < CLEAN_PERCENT and report["connected"] == report["clients"]
+        overrun = f", {report['overrun']} lost by the load itself" if report["overrun"] else ""
+        print(f"{count} meetings: {report['packets_out_per_s']:.0f} packets/s, {report['loss_percent']:.3f} % lost{overrun}",
+              file=sys.stderr, flush=True)
+        good, bad = (count, bad) if clean else (good, count)
+        count = good * 2 if bad is None else (good + bad) // 2
+        if good == 0 and bad == 1:
+            sys.exit("not even one meeting is clean")
+    return good
+
+
+def curve(asked, group):
+    levels = [float(level) for level in asked.levels.split(",")]
+    total = 30 + len(levels) * (asked.hold_s + SETTLE_S + 10)
+    with tempfile.TemporaryDirectory() as data:
+        server = Server(asked.target, data)
+        group.add(server.process.pid)
+        began = time.monotonic()
+        base, base_report = meetings(asked, "base", asked.meetings, total)
+        probe, probe_report = load(asked.target, "audio-room", "--clients", "4", "--room", "talk", "--duration-s", str(total), wait=False)
+        seconds, spans = [], []
+        watch(server, began, seconds, 20)
+        for level in levels:
+            extra, _ = meetings(asked, f"extra{len(spans)}", max(1, round(asked.meetings * (level - 1))), total)
+            start = time.monotonic() - began
+            watch(server, began, seconds, asked.hold_s)
+            end = time.monotonic() - began
+            spans.append((level, start, end))
+            extra.terminate()
+            extra.wait()
+            watch(server, began, seconds, SETTLE_S)
+        for process in (base, probe):
+            process.wait()
+        server.end(signal.SIGKILL)
+    reports = [json.loads(path.read_text()) for path in (base_report, probe_report)]
+    tell(asked, seconds, spans, *reports)
+
+
+def watch(server, began, seconds, duration):
+    """Notes what the server counts, each second."""
+    end = time.monotonic() + duration
+    while time.monotonic() < end:
+        time.sleep(1)
+        figures = server.metrics()
+        figures["at"] = time.monotonic() - began
+        seconds.append(figures)
+
+
+def rates(seconds, start, end):
+    """Packets forwarded and resent a second, between two moments."""
+    within = [figures for figures in seconds if start <= figures["at"] <= end]
+    first, last = within[0], within[-1]
+    elapsed = last["at"] - first["at"]
+    per_s = lambda name: (last[name] - first[name]) / elapsed
+    return per_s("moonring_packets_forwarded_total"), per_s("moonring_packets_resent_total")
+
+
+def tell(asked, seconds, spans, base, probe):
+    highest_rate, _ = rates(seconds, spans[0][1] - 8, spans[0][1])
+    loss = lambda report, start, end: [s["loss_percent"] for s in report["seconds_log"] if start <= s["at_s"] <= end]
+    print(f"the server has {asked.share:.0%} of a core; highest clean load: {asked.meetings} meetings of four, "
+          f"{highest_rate:.0f} packets/s forwarded")
+    print(f"{'load':>6} {'forwarded':>10} {'sound lost %':>13} {'resent %':>9} {'meetings lost %':>16} {'back s':>7}")
+    for level, start, end in spans:
+        # The joins are within: only the first two seconds, in which next to nobody has come, are left out.
+        forwarded, resent = rates(seconds, start + 2, end)
+        sound = statistics.mean(loss(probe, start, end))
+        lost = statistics.mean(loss(base, start, end))
+        print(f"{level:>6.0%} {forwarded / highest_rate:>10.3f} {sound:>13.3f} {100 * resent / (forwarded + resent):>9.2f} "
+              f"{lost:>16.3f} {back(base, end):>7}")
+    if asked.json:
+        asked.json.write_text(json.dumps({"seconds": seconds, "spans": spans, "base": base, "probe": probe}, indent=1))
+
+
+def back(report, end):
+    """Seconds until the meetings lose nothing."""
+    after = [s for s in report["seconds_log"] if s["at_s"] > end]
+    for n, second in enumerate(after[:SETTLE_S - QUIET_S]):
+        if all(s["loss_percent"] < CLEAN_PERCENT for s in after[n:n + QUIET_S]):
+            return f"{max(0, second['at_s'] - end - 1):.0f}"
+    return "never"
+
+
+if __name__ == "__main__":
+    main()

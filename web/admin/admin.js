@@ -1,0 +1,133 @@
+// @ts-check
+/** The operators' page: the rooms, their policies and the paths to their clients, as `/rooms` tells of them. */
+import { describeRoom, describeScript, innerRow } from './rows.js';
+
+const PERIOD_MS = 2000;
+const PAGE = 100;
+/** So many looks the curves go back. */
+const KEPT = 150;
+
+/**
+ * @typedef {{client: string, estimate: number | null, target: number | null, paused: number, rtt: number | null,
+ *            loss: number, resends: number}} Path
+ * @typedef {{script: string, version: string, last_reload: null | {ok: string} | {failed: string}, suspended: boolean,
+ *            hooks: number, failures: number, hook_p99_us: number, memory_bytes: number, host_bytes: number, queued: number,
+ *            queued_joins: number, waiting: number, timers: number, reloads: number, reloads_failed: number,
+ *            counters: Record<string, number>}} Policy
+ * @typedef {{room: string, shard: number, clients: number, tracks: number | null, policy: Policy | null, paths: Path[]}} Room
+ * @typedef {{estimate: number | null, paused: boolean}} Look
+ */
+
+const $ = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
+const body = $('rooms').tBodies[0];
+/** @type {Set<string>} */ const open = new Set();
+/** What was seen of each path, by room and client. @type {Map<string, Look[]>} */ const seen = new Map();
+let limit = PAGE;
+let timer = 0;
+let asked = 0;
+
+/** Asks for the rooms and shows them, again and again while the page is looked at. */
+async function look() {
+  clearTimeout(timer);
+  const mine = ++asked;
+  if (document.visibilityState === 'visible') {
+    try {
+      const page = await rooms();
+      if (mine !== asked) return; // another look was begun meanwhile
+      if (page) show(page);
+    } catch (error) {
+      if (mine === asked) totals(`The server does not answer: ${error}`, true);
+    }
+  }
+  timer = setTimeout(look, PERIOD_MS);
+}
+
+/** @returns {Promise<{rooms: Room[], next: string | null} | undefined>} */
+async function rooms() {
+  const token = sessionStorage.getItem('admin_token');
+  const headers = token ? { authorization: `Bearer ${token}` } : undefined;
+  const named = encodeURIComponent($('filter').value);
+  const reply = await fetch(`/rooms?limit=${limit}&named=${named}`, { headers, signal: AbortSignal.timeout(10_000) });
+  $('login').hidden = reply.status !== 401;
+  if (reply.status === 401) {
+    $('refused').textContent = token ? 'That is not the admin_token.' : '';
+    $('rooms').hidden = $('none').hidden = $('more').hidden = true;
+    totals('');
+    return undefined;
+  }
+  if (!reply.ok) throw new Error((await reply.text()) || String(reply.status));
+  return reply.json();
+}
+
+/** @param {{rooms: Room[], next: string | null}} page */
+function show({ rooms, next }) {
+  note(rooms);
+  const clients = rooms.reduce((sum, { clients }) => sum + clients, 0);
+  const bad = rooms.filter(({ policy }) => policy && (policy.suspended || 'failed' in (policy.last_reload ?? {}))).length;
+  totals(`${count(rooms.length, 'room')}${next ? ' and more' : ''}, ${count(clients, 'client')}${bad ? `, ${bad} with a script in trouble` : ''}`, bad > 0);
+  const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.dataset.room;
+  body.replaceChildren(...rooms.flatMap(rows));
+  if (focused !== undefined) [...body.querySelectorAll('button')].find((button) => button.dataset.room === focused)?.focus();
+  $('rooms').hidden = rooms.length === 0;
+  $('none').hidden = rooms.length > 0;
+  $('more').hidden = next === null;
+}
+
+/** Keeps what is drawn, of the paths that are still there. @param {Room[]} rooms */
+function note(rooms) {
+  const before = new Map(seen);
+  seen.clear();
+  for (const { room, paths } of rooms) {
+    for (const { client, estimate, paused } of paths) {
+      const looks = before.get(`${room} ${client}`) ?? [];
+      seen.set(`${room} ${client}`, [...looks, { estimate, paused: paused > 0 }].slice(-KEPT));
+    }
+  }
+}
+
+/** @param {Room} room */
+function rows(room) {
+  const row = document.createElement('tr');
+  const button = document.createElement('button');
+  button.textContent = room.room;
+  button.dataset.room = room.room;
+  button.setAttribute('aria-expanded', String(open.has(room.room)));
+  button.addEventListener('click', () => {
+    if (!open.delete(room.room)) open.add(room.room);
+    look();
+  });
+  row.insertCell().append(button);
+  for (const { text, words, bad } of [...describeRoom(room), ...describeScript(room.policy)]) {
+    const cell = row.insertCell();
+    cell.textContent = text;
+    cell.classList.toggle('words', Boolean(words));
+    cell.classList.toggle('bad', Boolean(bad));
+  }
+  if (!open.has(room.room)) return [row];
+  return [row, innerRow(room, row.cells.length, (client) => seen.get(`${room.room} ${client}`) ?? [])];
+}
+
+/** @param {string} text @param {boolean} [bad] */
+function totals(text, bad = false) {
+  $('totals').textContent = text;
+  $('totals').classList.toggle('bad', bad);
+}
+
+/** @param {number} n @param {string} what */
+function count(n, what) {
+  return `${n.toLocaleString('en')} ${what}${n === 1 ? '' : 's'}`;
+}
+
+$('login').addEventListener('submit', (/** @type {Event} */ event) => {
+  event.preventDefault();
+  sessionStorage.setItem('admin_token', $('token').value);
+  $('token').value = '';
+  look();
+});
+$('filter').addEventListener('input', look);
+$('more').addEventListener('click', () => {
+  limit = Math.min(2000, limit * 4);
+  look();
+});
+document.addEventListener('visibilitychange', look);
+look();
