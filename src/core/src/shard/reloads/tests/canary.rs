@@ -46,7 +46,9 @@ impl Canaried {
             }
             self.world.now = until;
             while self.world.shard.poll_event().is_some() {}
-            let counts = *self.world.shard.policy.engine.canary().unwrap();
+            let mut counts = *self.world.shard.policy.engine.canary().unwrap();
+            // How long a step takes depends on the machine.
+            (counts.canary.stats.latency, counts.rest.stats.latency) = Default::default();
             let elapsed = self.world.now - began;
             match judge(&counts, elapsed, LENGTH) {
                 Judgement::GoOn => {}
