@@ -1,14 +1,13 @@
 //! What policies cost: memory of an idle room, reloading all rooms while media is forwarded, a hook's latency against
 //! plain mlua and against an HTTP round trip to a decision service on loopback.
 //!
-//! `cargo bench --bench policy [memory|reload|hook|http]` prints one line: medians, CPU time but for HTTP, which is wall
+//! `cargo bench --bench policy [memory|reload|hook|record|http]` prints one line: medians, CPU time but for HTTP, which is wall
 //! time.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(missing_docs, reason = "not a library")]
 
 mod common;
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,9 +18,11 @@ use common::counting::Counting;
 use common::{Way, interleave, is_bench, thread_ns};
 use moonring_core::command::{Command, JoinRequest};
 use moonring_policy::hook::{ClientFacts, HookCall};
+use moonring_policy::tape::{Delivery, Sink};
 use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
 use moonring_wire::id::{ClientId, RoomId};
 use moonring_wire::media::CodecName;
+use moonring_wire::shared::SharedValue;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -54,6 +55,10 @@ fn run() {
     if wanted("hook") {
         let (hook_ns, plain_ns) = hook_latency();
         print!("hook_ns={hook_ns:.0} plain_mlua_ns={plain_ns:.0} ");
+    }
+    if wanted("record") {
+        let (hook_ns, recorded_ns) = recording_cost();
+        print!("unrecorded_hook_ns={hook_ns:.0} recorded_hook_ns={recorded_ns:.0} ");
     }
     if wanted("http") {
         print!("http_decision_ns={:.0} ", http_decision_ns());
@@ -146,27 +151,53 @@ fn reload_all(rooms: usize) -> Reload {
     }
 }
 
-/// (through the engine, plain mlua): `on_message(client, "hello")` that does nothing, under the same memory cap.
-fn hook_latency() -> (f64, f64) {
-    let now = Rc::new(Cell::new(Instant::now()));
-    let mut engine = PolicyEngine::new(PolicySettings::default(), 7);
-    let room = engine.open_room(now.get(), &RoomId::parse("r").expect("an id"), Ok(script(NOTHING))).expect("a room");
+fn client(now: Instant) -> Rc<ClientFacts> {
     let (id, metadata) = (ClientId::parse("c").expect("an id"), serde_json::Value::Null.into());
-    let client = Rc::new(ClientFacts::new(id, [127, 0, 0, 1].into(), metadata, now.get()));
-    engine.submit(now.get(), room, HookCall::ClientConnect { client: client.clone(), auth_token: String::new() });
+    Rc::new(ClientFacts::new(id, [127, 0, 0, 1].into(), metadata, now))
+}
+
+fn event(client: &Rc<ClientFacts>) -> HookCall {
+    HookCall::Message { client: client.clone(), message: "hello".into() }
+}
+
+/// A round of events of one room, which a sink may record.
+fn events_of_a_room(sink: Option<Sink>) -> impl FnMut() -> (f64, f64) {
+    let mut now = Instant::now();
+    let mut engine = PolicyEngine::new(PolicySettings::default(), 7);
+    let id = RoomId::parse("r").expect("an id");
+    let room =
+        engine.open_recorded_room(now, (&id, SharedValue::empty_object()), Ok(script(NOTHING)), sink).expect("a room");
+    let client = client(now);
+    engine.submit(now, room, HookCall::ClientConnect { client: client.clone(), auth_token: String::new() });
     while engine.poll_output().is_some() {}
-    let event = |client: &Rc<ClientFacts>| HookCall::Message { client: client.clone(), message: "hello".into() };
-    let other = client.clone();
-    let ours = move || {
+    move || {
         let start = thread_ns();
         for _ in 0..CALLS {
             // A room may use a share of the time only.
-            now.set(now.get() + Duration::from_millis(1));
-            engine.submit(now.get(), room, event(&client));
+            now += Duration::from_millis(1);
+            engine.submit(now, room, event(&client));
             while engine.poll_output().is_some() {}
         }
         ((thread_ns() - start) / CALLS as f64, 0.0)
-    };
+    }
+}
+
+/// (not recorded, recorded): `on_message(client, "hello")` that does nothing, with its event.
+fn recording_cost() -> (f64, f64) {
+    let taken = Sink::new(|line| {
+        drop(std::hint::black_box(line));
+        Delivery::Taken
+    });
+    let mut ways = [Way::new("hook", events_of_a_room(None)), Way::new("recorded", events_of_a_room(Some(taken)))];
+    interleave(&mut ways, if is_bench() { 101 } else { 1 });
+    let [hook, recorded] = ways.each_mut().map(|way| way.result().0);
+    (hook, recorded)
+}
+
+/// (through the engine, plain mlua): `on_message(client, "hello")` that does nothing, under the same memory cap.
+fn hook_latency() -> (f64, f64) {
+    let ours = events_of_a_room(None);
+    let other = client(Instant::now());
     // The event is there before its policy is asked, whichever way: what making it and letting it go take is not ours.
     let events = move || {
         let start = thread_ns();

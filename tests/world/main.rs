@@ -27,6 +27,7 @@ mod overload;
 mod policy;
 mod redundancy;
 mod remb;
+mod replay;
 mod resume;
 mod rights;
 mod runaways;

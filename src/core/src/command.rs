@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use moonring_policy::client::Connection;
 use moonring_policy::hook::Action;
+use moonring_policy::tape::{Depth, Sink};
 use moonring_policy::{PolicyReply, PolicyRequestId, ScriptLibrary};
 use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
 use moonring_wire::media::Source;
@@ -185,6 +186,17 @@ pub enum Command {
     CloseIfEmpty {
         /// Which room.
         room: RoomId,
+    },
+    /// Somebody wants to trace or to record the policy of a room. Answered by [`Event::Called`]; the lines go to `sink`.
+    Watch {
+        /// Its number.
+        id: u64,
+        /// Whose policy.
+        room: RoomId,
+        /// Who takes the lines.
+        sink: Sink,
+        /// What is told.
+        depth: Depth,
     },
     /// What some rooms are and do; at most [`crate::report::MAX_ROOMS_PER_REPORT`]. Answered by [`Event::Report`].
     Report {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use moonring_policy::canary::CanaryCounts;
 use moonring_policy::hook::PathFigures;
 use moonring_policy::{PolicyStats, RoomStatus};
 use moonring_wire::drops::Drops;
@@ -57,6 +58,8 @@ pub struct ShardReport {
     pub reloads_waiting: usize,
     /// The longest that a tick was held by reloads.
     pub longest_reload_slice: Duration,
+    /// What both sides of the canary have done, if there is one.
+    pub canary: Option<CanaryCounts>,
 }
 
 /// Counters of one shard.

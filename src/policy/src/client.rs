@@ -8,6 +8,7 @@ use moonring_wire::id::ClientId;
 use moonring_wire::media::TrackInfo;
 use moonring_wire::rights::{Rights, Sources};
 use moonring_wire::shared::SharedValue;
+use serde::{Deserialize, Serialize};
 
 /// The stage of a client's life, as scripts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub struct Traffic {
 }
 
 /// What is known of the path to a client.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PathFigures {
     /// What layers are chosen for, in bit/s; `None` when nothing limits them.
     pub estimate_bps: Option<u64>,
@@ -55,7 +56,8 @@ pub struct PathFigures {
 }
 
 /// How a client has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Via {
     /// The signalling protocol over a WebSocket.
     WebSocket,
@@ -80,7 +82,7 @@ impl Via {
 }
 
 /// The request with which a client has come. Texts are bounded by the control plane.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
     /// The address that its signalling comes from.
     pub ip: IpAddr,
@@ -196,7 +198,8 @@ impl Announced {
 }
 
 /// Why a room ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CloseReason {
     /// Its last client has left, and its script does not keep it, or no longer.
     Empty,

@@ -1,5 +1,7 @@
 //! The policy engine of a shard: rooms, events in, outcomes out.
 
+pub(crate) mod replayed;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +10,7 @@ use rand::rngs::StdRng;
 use slotmap::SlotMap;
 
 use super::budget::stopwatch;
+use super::canary::{CanaryCounts, Side};
 use super::deferred_free::DeferredFree;
 use super::engine_context::{Deadline, EngineContext};
 use super::failure::ReloadError;
@@ -17,17 +20,19 @@ use super::library::ResolveError;
 use super::output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequestId, Ticket};
 use super::reload::{Request, new_state};
 use super::room::Room;
+use super::room::taping::{new_seeds, reseed};
 use super::script::Script;
 use super::settings::{MAX_DEADLINES, PolicySettings};
 use super::stats::{PolicyStats, RoomStatus};
+use super::tape::{Depth, Sink};
 use moonring_wire::id::RoomId;
 use moonring_wire::shared::SharedValue;
 
 /// Runs the scripts of a shard's rooms. No I/O, no clock: what a script needs from outside goes out as
 /// [`PolicyOutput::Request`]. After every call, drain [`PolicyEngine::poll_output`].
 pub struct PolicyEngine {
-    rooms: SlotMap<PolicyKey, Room>,
-    context: EngineContext,
+    pub(crate) rooms: SlotMap<PolicyKey, Room>,
+    pub(crate) context: EngineContext,
     closed: DeferredFree,
     /// True while [`Deadline::Free`] is set.
     is_freeing: bool,
@@ -77,12 +82,30 @@ impl PolicyEngine {
         script: Result<Arc<Script>, ResolveError>,
         metadata: SharedValue,
     ) -> Result<PolicyKey, OpenError> {
+        self.open_recorded_room(now, (room, metadata), script, None)
+    }
+
+    /// The same; `sink` takes a recording from the room's first moment on.
+    pub fn open_recorded_room(
+        &mut self,
+        now: Instant,
+        (room, metadata): (&RoomId, SharedValue),
+        script: Result<Arc<Script>, ResolveError>,
+        sink: Option<Sink>,
+    ) -> Result<PolicyKey, OpenError> {
+        let recorded = sink.map(|sink| (sink, new_seeds(&mut self.context)));
         let tried = script.as_ref().ok().cloned();
         let opened = script.map_err(OpenError::from).and_then(|script| {
             let facts =
                 RoomFacts::new(room.clone(), metadata, (now, self.context.unix(now)), self.context.random.clone());
             let host = Host::new(facts.clone(), script);
-            let seed = self.context.seed();
+            let seed = match &recorded {
+                Some((_, seeds)) => {
+                    reseed(&facts, seeds);
+                    seeds.math
+                }
+                None => self.context.seed(),
+            };
             let state = new_state(&self.context.settings, seed, host, |_| Ok(()))?;
             Ok((facts, state))
         });
@@ -93,8 +116,17 @@ impl PolicyEngine {
         })?;
         let context = &mut self.context;
         let key = self.rooms.insert_with_key(|key| Room::new(key, facts, state, context));
+        if let Some((sink, seeds)) = recorded {
+            self.rooms[key].record_from_its_start(context, now, sink, seeds);
+        }
         self.rooms[key].start(context, now);
         Ok(key)
+    }
+
+    /// Begins to trace a room, or to record it from the middle of its life. An error says why not.
+    pub fn watch(&mut self, now: Instant, key: PolicyKey, sink: Sink, depth: Depth) -> Result<(), String> {
+        let room = self.rooms.get_mut(key).ok_or("there is no such room")?;
+        room.watch(&mut self.context, now, sink, depth)
     }
 
     /// Closes a room: its waits and timers end, outcomes still due never come.
@@ -138,25 +170,37 @@ impl PolicyEngine {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.context.turns.begin_slice(now);
         for _ in 0..MAX_DEADLINES {
-            let Some(deadline) = self.context.deadlines.pop_due(now) else { break };
-            match deadline {
-                Deadline::Free => {
-                    self.is_freeing = false;
-                    self.closed.free_slice();
-                }
-                Deadline::Timer(key, handle) => self.with(key, |room, context| room.timer_due(context, now, handle)),
-                Deadline::Wait(key, id) => self.with(key, |room, context| room.end_wait(context, now, id, None)),
-                Deadline::Pump(key) => self.with(key, |room, context| room.wake(context, now)),
-                Deadline::Reload(key) => self.with(key, |room, context| room.reload_now(context, now)),
-                Deadline::Resume(key) => self.with(key, |room, context| {
-                    room.resume_script(context, now);
-                }),
-            }
+            let Some((at, deadline)) = self.context.deadlines.pop_due(now) else { break };
+            self.meet(now, at, deadline);
         }
         while let Some((used, key)) = self.context.turns.pop(now) {
             self.with(key, |room, context| room.take_turn(context, now, used));
         }
         self.free_closed(now);
+    }
+
+    /// Does what was to be done `at` this time.
+    pub(crate) fn meet(&mut self, now: Instant, at: Instant, deadline: Deadline) {
+        match deadline {
+            Deadline::Free => {
+                self.is_freeing = false;
+                self.closed.free_slice();
+            }
+            Deadline::Timer(key, handle) => self.with(key, |room, context| {
+                room.note_due(now, at, Some(handle), None);
+                room.timer_due(context, now, handle);
+            }),
+            Deadline::Wait(key, id) => self.with(key, |room, context| {
+                room.note_due(now, at, None, Some(id));
+                room.end_wait(context, now, id, None);
+            }),
+            Deadline::Pump(key) => self.with(key, |room, context| room.wake(context, now)),
+            Deadline::Reload(key) => self.with(key, |room, context| room.reload_now(context, now)),
+            Deadline::Resume(key) => self.with(key, |room, context| {
+                room.note_due(now, at, None, None);
+                room.resume_script(context, now);
+            }),
+        }
     }
 
     /// When [`PolicyEngine::handle_timeout`] wants to be called.
@@ -210,6 +254,29 @@ impl PolicyEngine {
         self.rooms.get_mut(key).is_some_and(|room| room.is_new(script))
     }
 
+    /// Begins to count for a canary, or ends it.
+    pub fn set_canary(&mut self, number: Option<u64>) {
+        self.context.canary = number.map(|number| CanaryCounts { number, ..CanaryCounts::default() });
+        self.rooms.values_mut().for_each(|room| room.side = None);
+    }
+
+    /// Puts a room on a side of the canary.
+    pub fn set_side(&mut self, key: PolicyKey, side: Option<Side>) {
+        self.with(key, |room, context| room.set_side(context, side));
+    }
+
+    /// A room of this side could not be opened.
+    pub fn count_unopened(&mut self, side: Option<Side>) {
+        if let Some(counts) = self.context.side(side) {
+            counts.unopened += 1;
+        }
+    }
+
+    /// What both sides of the canary have done, if there is one.
+    pub fn canary(&self) -> Option<&CanaryCounts> {
+        self.context.canary.as_ref()
+    }
+
     /// What the policies have done, all rooms together.
     pub fn stats(&self) -> &PolicyStats {
         &self.context.stats
@@ -225,7 +292,7 @@ impl PolicyEngine {
         self.rooms.get(key).map(Room::status)
     }
 
-    fn with(&mut self, key: PolicyKey, act: impl FnOnce(&mut Room, &mut EngineContext)) {
+    pub(crate) fn with(&mut self, key: PolicyKey, act: impl FnOnce(&mut Room, &mut EngineContext)) {
         if let Some(room) = self.rooms.get_mut(key) {
             act(room, &mut self.context);
         }

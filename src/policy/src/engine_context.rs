@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rand::RngCore;
 use rand::rngs::StdRng;
 
+use super::canary::{CanaryCounts, Side, SideCounts};
 use super::effects::TimerHandle;
 use super::host::Random;
 use super::output::{PolicyKey, PolicyOutput, PolicyRequestId, Ticket};
@@ -34,6 +35,13 @@ pub(crate) enum Deadline {
     Free,
 }
 
+/// What a replay decides in the place of chance and of the clock.
+#[derive(Default)]
+pub(crate) struct Pinned {
+    /// The seed of the next state.
+    pub(crate) seed: Option<u64>,
+}
+
 /// See the module.
 pub(crate) struct EngineContext {
     pub(crate) settings: PolicySettings,
@@ -45,6 +53,10 @@ pub(crate) struct EngineContext {
     pub(crate) stats: PolicyStats,
     /// The sums of `sfu.count` over all rooms.
     pub(crate) counters: HashMap<String, f64>,
+    /// What both sides of the canary have done, if there is one.
+    pub(crate) canary: Option<CanaryCounts>,
+    /// A replay decides which steps run, and where random numbers begin.
+    pub(crate) replay: Option<Pinned>,
     /// Closed states that are still to be freed.
     pub(crate) closed: Vec<State>,
     clock: Option<(Instant, Duration)>,
@@ -63,6 +75,8 @@ impl EngineContext {
             requests: HashMap::new(),
             stats: PolicyStats::default(),
             counters: HashMap::new(),
+            canary: None,
+            replay: None,
             closed: Vec::new(),
             clock: None,
             next_ticket: 0,
@@ -103,8 +117,27 @@ impl EngineContext {
         PolicyRequestId(self.next_request)
     }
 
+    /// The counts of a side of the canary.
+    pub(crate) fn side(&mut self, side: Option<Side>) -> Option<&mut SideCounts> {
+        let (canary, side) = (self.canary.as_mut()?, side?);
+        Some(canary.side(side))
+    }
+
+    /// The number that the next event will have.
+    pub(crate) fn next_ticket(&self) -> u64 {
+        self.next_ticket + 1
+    }
+
+    /// The number that the next request will have.
+    pub(crate) fn next_request_id(&self) -> PolicyRequestId {
+        PolicyRequestId(self.next_request + 1)
+    }
+
     /// A seed for the random numbers of a state.
     pub(crate) fn seed(&mut self) -> u64 {
+        if let Some(seed) = self.replay.as_mut().and_then(|pinned| pinned.seed.take()) {
+            return seed;
+        }
         self.random.borrow_mut().next_u64()
     }
 }

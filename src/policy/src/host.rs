@@ -13,6 +13,7 @@ use rand::rngs::StdRng;
 use super::effects::{Effects, TimerHandle};
 use super::hook::{Action, ClientFacts, Presence};
 use super::output::PolicyRequest;
+use super::reads::Reads;
 use super::script::Script;
 use super::settings::{LOG_WINDOW, MAX_LOG_LINES};
 use moonring_wire::id::RoomId;
@@ -44,8 +45,10 @@ pub(crate) struct RoomFacts {
     pub(crate) opened_unix: Duration,
     /// Bytes of the host that the room may still take in the step that runs.
     pub(crate) host_bytes_left: Cell<usize>,
-    /// Shared by all rooms of the shard.
-    pub(crate) random: Random,
+    /// Shared by all rooms of the shard but those that are being recorded, which have one of their own.
+    random: RefCell<Random>,
+    /// What recordings want to know of the script's steps.
+    pub(crate) reads: Reads,
     next_timer: Cell<TimerHandle>,
     log_window: Cell<(Instant, u32)>,
 }
@@ -61,10 +64,20 @@ impl RoomFacts {
             opened: now,
             opened_unix: unix,
             host_bytes_left: Cell::new(usize::MAX),
-            random,
+            random: RefCell::new(random),
+            reads: Reads::default(),
             next_timer: Cell::new(1),
             log_window: Cell::new((now, 0)),
         })
+    }
+
+    /// The generator of the room.
+    pub(crate) fn random(&self) -> Random {
+        self.random.borrow().clone()
+    }
+
+    pub(crate) fn set_random(&self, random: Random) {
+        self.random.replace(random);
     }
 
     pub(crate) fn client(&self, id: &str) -> Option<Rc<ClientFacts>> {

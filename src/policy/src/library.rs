@@ -1,10 +1,11 @@
 //! The scripts of the scripts folder, and the rules that choose one for a room.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use globset::{Glob, GlobMatcher};
 
+use super::canary::{Chosen, Side};
 use super::{Script, ScriptError};
 use moonring_wire::id::RoomId;
 
@@ -58,14 +59,59 @@ pub enum ResolveError {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct ScriptLibrary {
-    scripts: Arc<HashMap<String, Result<Arc<Script>, ScriptError>>>,
+    scripts: Arc<Scripts>,
     rules: Arc<[ScriptRule]>,
+    canary: Option<Arc<Canary>>,
+}
+
+type Scripts = HashMap<String, Result<Arc<Script>, ScriptError>>;
+
+/// Some rooms get other scripts.
+#[derive(Debug)]
+struct Canary {
+    number: u64,
+    chosen: Chosen,
+    scripts: Arc<Scripts>,
 }
 
 impl ScriptLibrary {
     /// A library without scripts.
     pub fn new(rules: Vec<ScriptRule>) -> Self {
-        Self { scripts: Arc::default(), rules: rules.into() }
+        Self { scripts: Arc::default(), rules: rules.into(), canary: None }
+    }
+
+    /// These scripts, but those of `newer` for the chosen rooms.
+    pub fn with_canary(&self, number: u64, newer: &Self, chosen: Chosen) -> Self {
+        let canary = Canary { number, chosen, scripts: newer.scripts.clone() };
+        Self { canary: Some(Arc::new(canary)), ..self.clone() }
+    }
+
+    /// The number of the canary that there is.
+    pub fn canary(&self) -> Option<u64> {
+        self.canary.as_ref().map(|canary| canary.number)
+    }
+
+    /// The names of the scripts that are others than in `older`.
+    pub fn changed_from(&self, older: &Self) -> Vec<String> {
+        let is_same = |name: &String| match (self.scripts.get(name), older.scripts.get(name)) {
+            (Some(Ok(a)), Some(Ok(b))) => a.is(b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let all: BTreeSet<_> = self.scripts.keys().chain(older.scripts.keys()).collect();
+        all.into_iter().filter(|name| !is_same(name)).cloned().collect()
+    }
+
+    /// The side of a room in the canary; `None` when there is none, or when both sides of it run the same script.
+    pub fn side(&self, room: &RoomId) -> Option<Side> {
+        let canary = self.canary.as_ref()?;
+        let (new, old) = (self.resolve_in(&canary.scripts, room), self.resolve_in(&self.scripts, room));
+        let is_same = match (&new, &old) {
+            (Ok(new), Ok(old)) => new.is(old),
+            (Err(new), Err(old)) => new == old,
+            _ => false,
+        };
+        let side = if canary.chosen.takes(canary.number, room) { Side::Canary } else { Side::Rest };
+        (!is_same).then_some(side)
     }
 
     /// Adds or replaces a script. `name` is its path below the scripts folder, with `/`.
@@ -110,14 +156,21 @@ impl ScriptLibrary {
 
     /// The script that `room` runs: its own, the one of the first rule that matches, or the default one.
     pub fn resolve(&self, room: &RoomId) -> Result<Arc<Script>, ResolveError> {
+        match &self.canary {
+            Some(canary) if canary.chosen.takes(canary.number, room) => self.resolve_in(&canary.scripts, room),
+            _ => self.resolve_in(&self.scripts, room),
+        }
+    }
+
+    fn resolve_in(&self, scripts: &Scripts, room: &RoomId) -> Result<Arc<Script>, ResolveError> {
         let own = format!("{ROOMS_FOLDER}/{room}.lua");
-        let name = if self.scripts.contains_key(&own) {
+        let name = if scripts.contains_key(&own) {
             own.as_str()
         } else {
             let rule = self.rules.iter().find(|rule| rule.pattern.is_match(room.as_str()));
             rule.map_or(DEFAULT_SCRIPT, |rule| rule.script.as_str())
         };
-        match self.scripts.get(name) {
+        match scripts.get(name) {
             Some(Ok(script)) => Ok(script.clone()),
             Some(Err(error)) => Err(ResolveError::Broken(error.clone())),
             None => Err(ResolveError::Missing(name.to_owned())),

@@ -96,6 +96,29 @@ impl Mailbox {
         Some(queued.work)
     }
 
+    /// Everything that waits.
+    pub(crate) fn works(&self) -> impl Iterator<Item = &Work> {
+        self.joins.iter().chain(&self.events).map(|queued| &queued.work)
+    }
+
+    /// The work that may start now: of each lane the first, unless something of the lane waits.
+    pub(crate) fn startables<'a>(&'a self, waits: &'a Waits) -> impl Iterator<Item = &'a Work> {
+        let mut busy: HashSet<Lane> = waits.lanes().collect();
+        self.works().filter(move |work| busy.insert(work.lane()))
+    }
+
+    /// Takes out the first work that is meant.
+    pub(crate) fn take_chosen(&mut self, is_meant: impl Fn(&Work) -> bool) -> Option<Work> {
+        for queue in [&mut self.joins, &mut self.events] {
+            if let Some(at) = queue.iter().position(|queued| is_meant(&queued.work)) {
+                let queued = queue.remove(at)?;
+                self.bytes -= queued.bytes;
+                return Some(queued.work);
+            }
+        }
+        None
+    }
+
     /// Takes out everything that is about a client.
     pub(crate) fn take_of(&mut self, client: &ClientFacts) -> Vec<Work> {
         let mut taken = Vec::new();

@@ -14,6 +14,7 @@ pub use self::reload::{decode, encode};
 
 mod json;
 mod json_text;
+pub mod listing;
 #[cfg(test)]
 mod measure;
 mod reload;

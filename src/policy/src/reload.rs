@@ -133,8 +133,8 @@ pub(crate) fn transaction(
     context: &mut EngineContext,
     old: &OldVersion<'_>,
     request: &Request,
+    seed: u64,
 ) -> Result<State, ReloadError> {
-    let seed = context.seed();
     let (settings, script) = (&context.settings, &request.script);
     let host = Host::new(old.facts.clone(), script.clone());
     let mut carried = None;
@@ -146,21 +146,7 @@ pub(crate) fn transaction(
         tracing::warn!(room = %old.facts.id, script = script.name(), "the new version starts without the old one's state, as asked");
     }
     let old_version = old.state_version();
-    let (loaded, _) = state.run_now(
-        Hook::Load,
-        |lua| {
-            let value = match &carried {
-                Some(bytes) => plain::decode(lua, bytes)?,
-                None => Value::Nil,
-            };
-            match &old_version {
-                Some(version) => (value, plain::decode(lua, version)?).into_lua_multi(lua),
-                None => value.into_lua_multi(lua),
-            }
-        },
-        settings.load_budget,
-    );
-    let loaded = loaded.map_err(ReloadError::at(Step::Load))?;
+    let loaded = load(settings, &state, carried.as_deref(), old_version.as_deref())?;
     if loaded.is_none() && carried.is_some() {
         let script = script.name();
         tracing::warn!(room = %old.facts.id, script, "the new version has no on_load: the old one's state is dropped");
@@ -168,9 +154,33 @@ pub(crate) fn transaction(
     Ok(state)
 }
 
+/// Runs `on_load` with what the version before has handed over. `None` when there is no such hook.
+pub(crate) fn load(
+    settings: &PolicySettings,
+    state: &State,
+    carried: Option<&[u8]>,
+    old_version: Option<&[u8]>,
+) -> Result<Option<Value>, ReloadError> {
+    let (loaded, _) = state.run_now(
+        Hook::Load,
+        |lua| {
+            let value = match carried {
+                Some(bytes) => plain::decode(lua, bytes)?,
+                None => Value::Nil,
+            };
+            match old_version {
+                Some(version) => (value, plain::decode(lua, version)?).into_lua_multi(lua),
+                None => value.into_lua_multi(lua),
+            }
+        },
+        settings.load_budget,
+    );
+    loaded.map_err(ReloadError::at(Step::Load))
+}
+
 impl OldVersion<'_> {
     /// What the old version hands to the new one.
-    fn unload(&self, settings: &PolicySettings) -> Result<Option<Vec<u8>>, ReloadError> {
+    pub(crate) fn unload(&self, settings: &PolicySettings) -> Result<Option<Vec<u8>>, ReloadError> {
         let (value, _) = self.state.run_now(Hook::Unload, no_args, settings.step_budget);
         let limits = Limits { bytes: settings.state_bytes, depth: plain::MAX_DEPTH, values: MAX_STATE_VALUES };
         let encoded = match value {
@@ -188,7 +198,7 @@ impl OldVersion<'_> {
     }
 
     /// The old version's `STATE_VERSION`, if it is a plain scalar.
-    fn state_version(&self) -> Option<Vec<u8>> {
+    pub(crate) fn state_version(&self) -> Option<Vec<u8>> {
         let value = self.state.global(STATE_VERSION);
         let scalar = matches!(value, Value::Integer(_) | Value::Number(_) | Value::String(_));
         let limits = Limits { bytes: 256, depth: 1, values: 1 };

@@ -7,6 +7,8 @@
 mod admitting;
 mod endings;
 mod reloading;
+mod replaying;
+pub(crate) mod taping;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use mlua::{Function, Value};
 use super::bucket::CpuBucket;
 use super::budget::Spent;
 use super::calls;
+use super::canary::Side;
 use super::effects::TimerHandle;
 use super::engine_context::{Deadline, EngineContext};
 use super::failure::HookFailure;
@@ -30,10 +33,12 @@ use super::script::Script;
 use super::settings::{EMPTY_TIMEOUT, MAX_EMPTY_TIMEOUT, STEP_OVERHEAD};
 use super::state::{End, State, no_args};
 use super::stats::{PolicyStats, RoomStatus};
+use super::tape::Tapes;
+use super::tape::line::Of;
 use super::timer_queue::TimerId;
 use super::timers::Timers;
 use super::turns::Turn;
-use super::waits::Waits;
+use super::waits::{WaitingHook, Waits};
 use super::work::{Lane, Work};
 
 /// The room's claim on CPU time.
@@ -83,6 +88,11 @@ pub(crate) struct Room {
     cpu: Cpu,
     health: Health,
     counts: Counts,
+    tapes: Tapes,
+    /// Its side of the canary.
+    pub(crate) side: Option<Side>,
+    /// Something of it has failed on that side.
+    has_failed: bool,
 }
 
 impl Room {
@@ -101,6 +111,9 @@ impl Room {
             cpu: Cpu { share, wake: None, turn: None, used: Duration::ZERO },
             health,
             counts: Counts::default(),
+            tapes: Tapes::default(),
+            side: None,
+            has_failed: false,
         }
     }
 
@@ -148,6 +161,9 @@ impl Room {
 
     /// Runs what can run now; for the rest the room stands in line.
     pub(crate) fn pump(&mut self, context: &mut EngineContext, now: Instant) {
+        if context.replay.is_some() {
+            return;
+        }
         while let Some(step) = self.next_step(context, now) {
             if self.cpu.turn.is_some() {
                 return;
@@ -214,9 +230,7 @@ impl Room {
     }
 
     fn step(&mut self, context: &mut EngineContext, now: Instant, step: NextStep) {
-        self.facts.now.set(now);
-        self.facts.unix.set(context.unix(now));
-        self.facts.host_bytes_left.set(context.settings.host_bytes.saturating_sub(self.host_bytes()));
+        self.set_moment(context, now);
         match step {
             NextStep::Resume => self.resume_ready(context, now),
             NextStep::Start(place) => {
@@ -225,6 +239,14 @@ impl Room {
                 }
             }
         }
+    }
+
+    /// Sets what the script is to see of the moment.
+    fn set_moment(&mut self, context: &mut EngineContext, now: Instant) {
+        self.tapes.at(now);
+        self.facts.now.set(now);
+        self.facts.unix.set(context.unix(now));
+        self.facts.host_bytes_left.set(context.settings.host_bytes.saturating_sub(self.host_bytes()));
     }
 
     fn run(&mut self, context: &mut EngineContext, now: Instant, work: Work) {
@@ -240,17 +262,31 @@ impl Room {
                 }
             }
         };
-        self.after_step(context, now, work, (end, spent));
+        let of = match &work {
+            Work::Call { ticket, .. } => Of::Ticket(ticket.0),
+            Work::Timer(handle) => Of::Timer(*handle),
+        };
+        self.after_step(context, now, (of, work), (end, spent));
     }
 
     /// Goes on with the hook that can go on the longest.
     fn resume_ready(&mut self, context: &mut EngineContext, now: Instant) {
-        let Some((hook, reply)) = self.waits.take_ready() else { return };
+        if let Some(ready) = self.waits.take_ready() {
+            self.go_on(context, now, ready);
+        }
+    }
+
+    fn go_on(
+        &mut self,
+        context: &mut EngineContext,
+        now: Instant,
+        (id, hook, reply): (PolicyRequestId, WaitingHook, Option<PolicyReply>),
+    ) {
         self.state.host.effects.replace(hook.effects);
         let (name, budget) = (hook.work.name(), context.settings.step_budget);
         let answer = |lua: &mlua::Lua| super::api::wait::values(lua, reply);
         let ended = self.state.resume(name, hook.thread, answer, budget);
-        self.after_step(context, now, hook.work, ended);
+        self.after_step(context, now, (Of::Wait(id.0), hook.work), ended);
     }
 
     /// A wait of a hook ends: with the reply, or because its time is over.
@@ -261,6 +297,10 @@ impl Room {
         id: PolicyRequestId,
         reply: Option<PolicyReply>,
     ) {
+        self.tapes.at(now);
+        if let Some(reply) = &reply {
+            self.tapes.reply(id, reply);
+        }
         let reply = reply.map(|reply| self.fitting(context, reply));
         if self.waits.end(context, self.key, id, reply) {
             self.pump(context, now);
@@ -269,6 +309,7 @@ impl Room {
 
     /// Takes the room apart; no outcome follows.
     pub(crate) fn close(mut self, context: &mut EngineContext) {
+        self.tapes.end("the room has closed");
         self.timers.clear_all(context);
         self.waits.cancel_all(context, self.key);
         self.reload.cancel(context);

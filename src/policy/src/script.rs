@@ -26,8 +26,16 @@ pub type LoadModule<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>, String>;
 pub struct Script {
     name: String,
     version: u64,
+    source: Box<[u8]>,
     bytecode: Box<[u8]>,
-    modules: Vec<(String, Box<[u8]>)>,
+    modules: Vec<Module>,
+}
+
+/// A compiled module.
+struct Module {
+    name: String,
+    source: Box<[u8]>,
+    bytecode: Box<[u8]>,
 }
 
 /// Why a script cannot be used, with file and line where there is one.
@@ -58,9 +66,9 @@ impl Script {
     pub fn compile_with(name: &str, source: &[u8], load: LoadModule<'_>) -> Result<Self, ScriptError> {
         let bytecode = checked(name, source)?;
         let mut hash = Sha256::new_with_prefix(source);
-        let (mut modules, mut wanted) = (Vec::<(String, Box<[u8]>)>::new(), required(name, source)?);
+        let (mut modules, mut wanted) = (Vec::<Module>::new(), required(name, source)?);
         while let Some((module, place)) = wanted.pop() {
-            if modules.iter().any(|(known, _)| *known == module) {
+            if modules.iter().any(|known| known.name == module) {
                 continue;
             }
             if modules.len() == MAX_MODULES {
@@ -70,20 +78,31 @@ impl Script {
             let file = module_file(&module);
             hash.update(file.as_bytes());
             hash.update(&text);
-            modules.push((module, checked(&file, &text)?));
+            let bytecode = checked(&file, &text)?;
             wanted.extend(required(&file, &text)?);
+            modules.push(Module { name: module, source: text.into(), bytecode });
         }
-        Ok(Self { name: name.to_owned(), version: version_of(hash), bytecode, modules })
+        Ok(Self { name: name.to_owned(), version: version_of(hash), source: source.into(), bytecode, modules })
     }
 
     /// The bytecode of a module that the script requires.
     pub(crate) fn module(&self, name: &str) -> Option<&[u8]> {
-        self.modules.iter().find(|(known, _)| known == name).map(|(_, bytecode)| &**bytecode)
+        self.modules.iter().find(|module| module.name == name).map(|module| &*module.bytecode)
     }
 
     /// The names of the modules that the script consists of.
     pub fn modules(&self) -> impl Iterator<Item = &str> {
-        self.modules.iter().map(|(name, _)| name.as_str())
+        self.modules.iter().map(|module| module.name.as_str())
+    }
+
+    /// The text that it was compiled from.
+    pub fn source(&self) -> &[u8] {
+        &self.source
+    }
+
+    /// The modules' names and texts.
+    pub(crate) fn module_sources(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.modules.iter().map(|module| (module.name.as_str(), &*module.source))
     }
 
     /// The name it was compiled with.

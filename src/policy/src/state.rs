@@ -64,6 +64,8 @@ pub(crate) struct State {
     // Before `lua`: coroutines and keys are let go of first.
     idle: RefCell<Vec<Thread>>,
     runner: RegistryKey,
+    /// `math.randomseed`, whatever the script makes of the global.
+    randomseed: RegistryKey,
     /// The table in which the prelude leaves what a hook returned.
     returned: Table,
     relaxed: Cell<bool>,
@@ -86,7 +88,9 @@ impl State {
         lua.gc_stop();
         let globals = lua.globals();
         // Every state of LuaJIT starts with the same random numbers.
-        globals.get::<Table>("math")?.get::<Function>("randomseed")?.call::<()>((seed >> 11) as f64)?;
+        let randomseed: Function = globals.get::<Table>("math")?.get("randomseed")?;
+        randomseed.call::<()>(number_of(seed))?;
+        let randomseed = lua.create_registry_value(randomseed)?;
         let string: Table = globals.get("string")?;
         let plain_find: Function = string.get("find")?;
         pattern::lua::install(&lua, &string, should_stop)?;
@@ -102,7 +106,7 @@ impl State {
         lua.set_memory_limit(settings.memory_bytes)?;
         lua.gc_restart();
         set_pause(&lua, GC_PAUSE_TIGHT);
-        Ok(Self { idle: RefCell::default(), runner, returned, relaxed: Cell::new(false), host, lua })
+        Ok(Self { idle: RefCell::default(), runner, randomseed, returned, relaxed: Cell::new(false), host, lua })
     }
 
     /// Runs the script's main chunk.
@@ -287,6 +291,14 @@ impl State {
         }
     }
 
+    /// Lets the script's random numbers begin anew.
+    pub(crate) fn reseed(&self, seed: u64) {
+        let seeded = self.lua.registry_value::<Function>(&self.randomseed);
+        if seeded.and_then(|function| function.call::<()>(number_of(seed))).is_err() {
+            tracing::debug!("math.randomseed could not be called");
+        }
+    }
+
     /// Bytes that the state holds.
     pub(crate) fn memory(&self) -> usize {
         self.lua.used_memory()
@@ -299,15 +311,20 @@ impl State {
 
     /// Lets go of everything that keeps the script's data alive, so that the collector can free it in slices.
     pub(crate) fn into_lua(self) -> Lua {
-        let Self { idle, runner, returned, host, lua, .. } = self;
+        let Self { idle, runner, randomseed, returned, host, lua, .. } = self;
         host.clients.take();
-        drop((idle, runner, returned, host));
+        drop((idle, runner, randomseed, returned, host));
         lua.expire_registry_values();
         if lua.globals().clear().is_err() {
             tracing::debug!("the globals of a closed script could not be cleared");
         }
         lua
     }
+}
+
+/// A seed as `math.randomseed` takes it: a whole number.
+fn number_of(seed: u64) -> f64 {
+    (seed >> 11) as f64
 }
 
 /// The arguments of a hook without arguments.

@@ -82,6 +82,34 @@ pub struct PolicyStats {
 }
 
 impl PolicyStats {
+    /// Adds other rooms' counters.
+    pub fn add(&mut self, other: &Self) {
+        let Self { latency, .. } = other;
+        for (sum, more) in [
+            (&mut self.steps, other.steps),
+            (&mut self.hooks, other.hooks),
+            (&mut self.allowed, other.allowed),
+            (&mut self.rejected, other.rejected),
+            (&mut self.missing, other.missing),
+            (&mut self.errors, other.errors),
+            (&mut self.kills, other.kills),
+            (&mut self.memory, other.memory),
+            (&mut self.panics, other.panics),
+            (&mut self.overflows, other.overflows),
+            (&mut self.refused, other.refused),
+            (&mut self.disconnected, other.disconnected),
+            (&mut self.throttled, other.throttled),
+            (&mut self.suspensions, other.suspensions),
+            (&mut self.reloads, other.reloads),
+            (&mut self.reloads_failed, other.reloads_failed),
+            (&mut self.latency.sum_ns, latency.sum_ns),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        self.latency.max_ns = self.latency.max_ns.max(latency.max_ns);
+        self.latency.buckets.iter_mut().zip(latency.buckets).for_each(|(sum, more)| *sum += more);
+    }
+
     pub(crate) fn step(&mut self, cpu: Duration) {
         self.steps += 1;
         self.latency.record(cpu);

@@ -33,9 +33,20 @@ impl<T> TimerQueue<T> {
         self.entries.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Takes the first entry out if it is due at `now`.
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<T> {
+    /// Takes the first entry out if it is due at `now`, with its time.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, T)> {
         let entry = self.entries.first_entry()?;
-        (entry.key().0 <= now).then(|| entry.remove())
+        let at = entry.key().0;
+        (at <= now).then(|| (at, entry.remove()))
+    }
+
+    /// The entries that are due at `now`, in order.
+    pub(crate) fn due(&self, now: Instant) -> impl Iterator<Item = (TimerId, &T)> {
+        self.entries.iter().take_while(move |((at, _), _)| *at <= now).map(|(id, deadline)| (*id, deadline))
+    }
+
+    /// Takes an entry out.
+    pub(crate) fn take(&mut self, id: TimerId) -> Option<T> {
+        self.entries.remove(&id)
     }
 }

@@ -197,14 +197,29 @@ impl Waits {
     }
 
     /// The hook that can go on the longest, with the reply that it waited for.
-    pub(crate) fn take_ready(&mut self) -> Option<(WaitingHook, Option<PolicyReply>)> {
-        let id = self.ready.pop_front()?;
+    pub(crate) fn take_ready(&mut self) -> Option<(PolicyRequestId, WaitingHook, Option<PolicyReply>)> {
+        let id = *self.ready.front()?;
+        self.take_ready_one(id)
+    }
+
+    /// The hooks that can go on.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = PolicyRequestId> {
+        self.ready.iter().copied()
+    }
+
+    /// The same of one that can go on.
+    pub(crate) fn take_ready_one(
+        &mut self,
+        id: PolicyRequestId,
+    ) -> Option<(PolicyRequestId, WaitingHook, Option<PolicyReply>)> {
+        let place = self.ready.iter().position(|ready| *ready == id)?;
+        self.ready.remove(place);
         let at = self.waits.iter().position(|wait| wait.id == id)?;
         let wait = self.waits.swap_remove(at);
         self.bytes -= wait.bytes;
         self.joins -= usize::from(wait.hook.work.is_join());
         match wait.stage {
-            Stage::Ready(reply) => Some((wait.hook, reply)),
+            Stage::Ready(reply) => Some((id, wait.hook, reply)),
             _ => None,
         }
     }

@@ -1,25 +1,52 @@
 //! The command line's verbs: the server itself, questions to a running one, and the tools for scripts.
 
-use std::io::{Write, stdout};
-use std::time::Instant;
+use std::io::{Write, stderr, stdout};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::config::{Cli, Config, LogFormat, Verb};
+use crate::config::{CanaryVerb, Cli, Config, LogFormat, Verb};
 use crate::log_lines::LogLines;
 use crate::sandbox;
 use crate::server::Server;
-use crate::signal::operator;
+use crate::signal::{operator, operator_canary, operator_streams};
 use crate::tools;
 
-/// Does what the command line asks for. False when a check or a test has found something, and has said so.
-pub fn run(mut cli: Cli) -> anyhow::Result<bool> {
-    match cli.command.take().unwrap_or_default() {
+/// The exit code of a replay whose files cannot be read.
+const UNREADABLE: u8 = 2;
+
+/// Does what the command line asks for, and says how the process is to end.
+pub fn run(mut cli: Cli) -> ExitCode {
+    let verb = cli.command.take().unwrap_or_default();
+    let failed = if matches!(verb, Verb::Replay { .. }) { ExitCode::from(UNREADABLE) } else { ExitCode::FAILURE };
+    match done(cli, verb) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nobody may read what went wrong.
+            let _ = writeln!(stderr(), "moonring: {error:#}");
+            failed
+        }
+    }
+}
+
+/// False when a check, a test or a replay has found something, and has said so.
+fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
+    match verb {
         Verb::Run => serve(&cli.load()?).map(|()| true),
         Verb::Rooms { json } => ask(operator::rooms(&cli.load()?, json)).map(|()| true),
-        Verb::Reload { drop_state: None } => ask(operator::reload(&cli.load()?)).map(|()| true),
-        Verb::Reload { drop_state: Some(room) } => order(cli, &room, "reload").map(|()| true),
+        Verb::Reload { drop_state: Some(room), .. } => order(cli, &room, "reload").map(|()| true),
+        Verb::Reload { canary: Some(rooms), seconds, .. } => {
+            let config = cli.load()?;
+            let seconds = seconds.unwrap_or(config.canary_s);
+            ask(operator_canary::begin(&config, &rooms, seconds)).map(|()| true)
+        }
+        Verb::Reload { .. } => ask(operator::reload(&cli.load()?)).map(|()| true),
+        Verb::Canary { order } => {
+            ask(operator_canary::order(&cli.load()?, order.unwrap_or(CanaryVerb::Status))).map(|()| true)
+        }
         Verb::Resume { room } => order(cli, &room, "resume").map(|()| true),
         Verb::Call { room, request } => act(cli, &room, "call", &json_of("request", &request)?),
         Verb::Open { room, metadata } => act(cli, &room, "open", &json_of("metadata", &metadata)?),
@@ -31,6 +58,14 @@ pub fn run(mut cli: Cli) -> anyhow::Result<bool> {
         Verb::Message { room, message, client } => {
             let message = json_of("message", &message)?;
             act(cli, &room, "message", &json!({ "message": message, "client": client }))
+        }
+        Verb::Trace { room, json } => stream(operator_streams::trace(&cli.load()?, &room, json, &mut stdout())),
+        Verb::Record { room, seconds } => {
+            let seconds = seconds.map(Duration::from_secs);
+            stream(operator_streams::record(&cli.load()?, &room, seconds, &mut stdout()))
+        }
+        Verb::Replay { script, recording } => {
+            tools::replay(&script, &recording, Instant::now(), &mut stdout(), &mut stderr())
         }
         Verb::Check { scripts, strict } => tools::check(&scripts, strict, Instant::now(), &mut stdout()),
         Verb::Test { tests } => tools::test(&tests, Instant::now(), &mut stdout()),
@@ -61,6 +96,12 @@ fn json_of(what: &str, text: &str) -> anyhow::Result<Value> {
     serde_json::from_str(text).with_context(|| format!("the {what} is not JSON"))
 }
 
+/// Shows what a running server tells, until it ends or Ctrl-C.
+fn stream(told: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(told).map(|()| true)
+}
+
 /// Asks a running server and shows what it says.
 fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -75,7 +116,7 @@ fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result
 fn start_logging(config: &Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter)
         .with_context(|| format!("log_filter {:?}", config.log_filter))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines(std::io::stderr));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines(stderr));
     match config.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

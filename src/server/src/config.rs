@@ -4,6 +4,7 @@
 //! `moonring.example.toml` documents them all.
 
 mod values;
+mod verbs;
 
 #[cfg(test)]
 mod tests;
@@ -13,16 +14,20 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 use serde::Deserialize;
 
 use crate::io_mode::IoMode;
+use moonring_policy::canary::Chosen;
 use moonring_wire::transport::srtp::SrtpProfile;
 
 pub(crate) use values::{DEFAULT_SECRET, Dtls13};
 pub use values::{
-    LogFormat, OptionalSecret, PortRange, RequestHeader, RoomScript, SandboxPart, ScriptSetting, Secret, ShutdownSays,
+    LogFormat, OnSave, OptionalSecret, PortRange, RequestHeader, RoomScript, SandboxPart, ScriptSetting, Secret,
+    ShutdownSays,
 };
+pub use verbs::CanaryVerb;
+pub(crate) use verbs::Verb;
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* $name:ident [$env:literal $(, $arg:ident = $value:expr)*]: $type:ty = $default:expr;)*) => {
@@ -108,6 +113,12 @@ settings! {
     scripts_dir ["MOONRING_SCRIPTS_DIR"]: PathBuf = PathBuf::from("./scripts");
     /// Which script a room runs: GLOB_OF_ROOM_IDS=FILE_IN_SCRIPTS_DIR, first match counts; else default_room.lua
     room_scripts ["MOONRING_ROOM_SCRIPTS", value_delimiter = ',']: Vec<RoomScript> = vec![];
+    /// What becomes of a script that is saved: reload (all rooms get it), canary (some rooms get it first), nothing (until moonring reload)
+    on_save ["MOONRING_ON_SAVE"]: OnSave = OnSave::Reload;
+    /// The rooms of a canary: a share such as 5%, or a glob of room ids
+    canary ["MOONRING_CANARY"]: String = "5%".into();
+    /// How long a canary is watched before all rooms get its version
+    canary_s ["MOONRING_CANARY_S"]: u64 = 300;
     /// The shared secret that the default policy asks for as token
     secret ["MOONRING_SECRET", hide_env_values = true]: Secret = Secret(DEFAULT_SECRET.into());
     /// What scripts find in sfu.config: NAME=VALUE, the value in JSON's form, or as text when it is none
@@ -130,6 +141,12 @@ settings! {
     http_allow ["MOONRING_HTTP_ALLOW", value_delimiter = ',']: Vec<String> = vec![];
     /// Certificate authorities that sfu.http trusts beside the machine's, PEM: for a decision service with a certificate of your own
     http_ca ["MOONRING_HTTP_CA"]: PathBuf = PathBuf::new();
+    /// Rooms whose policy's events are recorded, in data_dir/recordings: globs of room ids, such as demo-*; none: no room
+    record ["MOONRING_RECORD", value_delimiter = ',']: Vec<String> = vec![];
+    /// Bytes of one room's recording, in KiB
+    record_room_kib ["MOONRING_RECORD_ROOM_KIB"]: usize = 16 * 1024;
+    /// Bytes of all recordings in data_dir, in MiB; the oldest make room for new ones
+    record_all_mib ["MOONRING_RECORD_ALL_MIB"]: usize = 256;
     /// Where the server posts what happens in rooms, and what scripts say by sfu.webhook; within http-allow; empty: nowhere
     webhook_url ["MOONRING_WEBHOOK_URL"]: String = String::new();
     /// The secret that it signs with
@@ -195,99 +212,6 @@ pub struct Cli {
     pub options: Options,
 }
 
-/// What the program is to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Subcommand)]
-pub enum Verb {
-    /// Run the server
-    #[default]
-    Run,
-    /// Show the rooms of a running server, asked at admin-listen
-    Rooms {
-        /// One JSON object per line instead of a table
-        #[arg(long)]
-        json: bool,
-    },
-    /// Let a running server, asked at admin-listen, read its scripts again
-    Reload {
-        /// Give this room its script's newest version without the state of the one that runs: when on_unload fails
-        #[arg(long, value_name = "ROOM")]
-        drop_state: Option<String>,
-    },
-    /// Let a script that was suspended after too many failures run again
-    Resume {
-        /// The room whose script is suspended
-        room: String,
-    },
-    /// Open a room before anybody comes
-    Open {
-        /// The room
-        room: String,
-        /// What its script finds as sfu.room.metadata: an object of JSON
-        #[arg(default_value = "{}")]
-        metadata: String,
-    },
-    /// Call on_admin of a room's policy with a request, and show its answer
-    Call {
-        /// The room
-        room: String,
-        /// The request, as JSON
-        request: String,
-    },
-    /// Disconnect a client
-    Kick {
-        /// The room
-        room: String,
-        /// The client
-        client: String,
-        /// What the client is told
-        reason: Option<String>,
-    },
-    /// Disconnect everybody in a room
-    Close {
-        /// The room
-        room: String,
-        /// What the clients are told
-        reason: Option<String>,
-    },
-    /// Mute a client's track for everybody
-    Mute {
-        /// The room
-        room: String,
-        /// The client
-        client: String,
-        /// The track
-        track: String,
-        /// Let it be heard again
-        #[arg(long)]
-        undo: bool,
-    },
-    /// Send a message to everybody in a room, or to one client
-    Message {
-        /// The room
-        room: String,
-        /// The message, as JSON
-        message: String,
-        /// The client
-        #[arg(long)]
-        client: Option<String>,
-    },
-    /// Look for mistakes in policy scripts without running them
-    Check {
-        /// Scripts, or folders of them
-        #[arg(required = true, value_name = "SCRIPT")]
-        scripts: Vec<PathBuf>,
-        /// Fail on warnings too
-        #[arg(long)]
-        strict: bool,
-    },
-    /// Run the tests of policy scripts, offline
-    Test {
-        /// Test files (*_test.lua), or folders of them
-        #[arg(required = true, value_name = "SCRIPT_test.lua")]
-        tests: Vec<PathBuf>,
-    },
-}
-
 impl Cli {
     /// The settings in force: command line and environment, then file, then defaults.
     pub fn load(self) -> anyhow::Result<Config> {
@@ -310,6 +234,9 @@ impl Config {
             ("memory_kib", self.memory_kib as u64, 256, 8 * 1024),
             ("cpu_share_percent", self.cpu_share_percent.into(), 1, 100),
             ("scripts_share_percent", self.scripts_share_percent.into(), 1, 100),
+            ("record_room_kib", self.record_room_kib as u64, 64, 1024 * 1024),
+            ("record_all_mib", self.record_all_mib as u64, 1, 1024 * 1024),
+            ("canary_s", self.canary_s, 1, 30 * 86_400),
             ("state_kib", self.state_kib as u64, 0, self.memory_kib as u64),
             ("rooms_max", self.rooms_max as u64, 1, u64::MAX),
             ("clients_per_room", self.clients_per_room as u64, 1, 100_000),
@@ -356,6 +283,9 @@ impl Config {
         }
         if self.webhook_url.is_empty() != self.webhook_secret.0.is_empty() {
             bail!("webhook_url and webhook_secret go together; only one of them is given");
+        }
+        if let Err(error) = Chosen::parse(&self.canary) {
+            bail!("canary: {error}");
         }
         if self.srtp_profiles.is_empty() {
             bail!("srtp_profiles is empty; at least one is needed to encrypt media");

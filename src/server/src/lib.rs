@@ -21,6 +21,7 @@ mod event_queue;
 mod io_mode;
 mod log_lines;
 mod probe;
+mod recordings;
 mod sandbox;
 mod script_files;
 mod scripts;
@@ -34,8 +35,8 @@ mod watchdog;
 
 pub use cli::run;
 pub use config::{
-    Cli, Config, LogFormat, OptionalSecret, Options, PortRange, RequestHeader, RoomScript, SandboxPart, ScriptSetting,
-    Secret, ShutdownSays,
+    CanaryVerb, Cli, Config, LogFormat, OnSave, OptionalSecret, Options, PortRange, RequestHeader, RoomScript,
+    SandboxPart, ScriptSetting, Secret, ShutdownSays,
 };
 pub use io_mode::IoMode;
 pub use server::Server;

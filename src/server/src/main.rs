@@ -6,12 +6,5 @@ use clap::Parser;
 use moonring::Cli;
 
 fn main() -> ExitCode {
-    match moonring::run(Cli::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("moonring: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    moonring::run(Cli::parse())
 }

@@ -4,16 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::addresses;
-use crate::config::{Config, Dtls13};
+use crate::config::{Config, Dtls13, OnSave};
 use crate::dtls_certificate;
 use crate::event_loop::{LoopSettings, Pulse, ShardThread, spawn_shard};
 use crate::event_queue::event_queue;
 use crate::probe;
+use crate::recordings::Recordings;
 use crate::scripts::ScriptFolder;
 use crate::shard_handle::ShardHandle;
 use crate::signal::http::{Listeners, ShardEnd};
 use crate::udp::{UdpSettings, bind};
-use crate::watch::{Watch, WatchSettings};
+use crate::watch::{CanaryOrder, Saved, Watch, WatchSettings};
 use crate::watchdog::Watchdog;
 use anyhow::Context;
 use moonring_core::room::history::HistoryLimits;
@@ -35,6 +36,7 @@ pub struct Server {
     shards: Vec<ShardThread>,
     ends: Vec<ShardEnd>,
     scripts: ScriptFolder,
+    on_save: Saved,
     pulses: Vec<(String, Pulse)>,
     watchdog_s: u32,
 }
@@ -51,15 +53,18 @@ impl Server {
         let scripts = ScriptFolder::open(&config.scripts_dir, rules.collect())
             .with_context(|| format!("scripts folder {}", config.scripts_dir.display()))?;
         let certificate = dtls_certificate::load(&config.data_dir)?;
+        let recordings = Recordings::start(config)?;
         let (mut shards, mut ends, mut pulses) = (Vec::new(), Vec::new(), Vec::new());
         for (n, port) in config.media_ports.iter().take(config.shards()).enumerate() {
             let settings = loop_settings(config, n);
             pulses.push((settings.name.clone(), settings.pulse.clone()));
-            let (shard, end) = start_shard(config, settings, port, &certificate, scripts.library().clone())?;
+            let policies = (scripts.library().clone(), recordings.clone());
+            let (shard, end) = start_shard(config, settings, port, &certificate, policies)?;
             shards.push(shard);
             ends.push(end);
         }
-        Ok(Self { listeners, shards, ends, scripts, pulses, watchdog_s: config.watchdog_s })
+        let on_save = on_save(config)?;
+        Ok(Self { listeners, shards, ends, scripts, on_save, pulses, watchdog_s: config.watchdog_s })
     }
 
     /// Where clients connect to.
@@ -70,7 +75,8 @@ impl Server {
     /// Serves until `shutdown` is ready; then everybody is told that the server ends.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
         let handles = self.ends.iter().map(|end| end.handle.clone()).collect();
-        let (watch, scripts) = Watch::new(self.scripts, handles, WatchSettings::default());
+        let settings = WatchSettings { on_save: self.on_save, ..WatchSettings::default() };
+        let (watch, scripts) = Watch::new(self.scripts, handles, settings);
         let watch = tokio::spawn(watch.run());
         Watchdog::new(self.pulses, self.watchdog_s).start(still_alive).context("the watchdog does not start")?;
         // Where there is no systemd, nobody is told.
@@ -86,6 +92,18 @@ impl Server {
     }
 }
 
+/// What becomes of scripts that are saved.
+fn on_save(config: &Config) -> anyhow::Result<Saved> {
+    Ok(match config.on_save {
+        OnSave::Reload => Saved::Reload,
+        OnSave::Nothing => Saved::Nothing,
+        OnSave::Canary => {
+            let length = Duration::from_secs(config.canary_s);
+            Saved::Canary(CanaryOrder::parse(&config.canary, length).map_err(anyhow::Error::msg).context("canary")?)
+        }
+    })
+}
+
 /// Tells systemd that the shards are alive, for `WatchdogSec=`.
 fn still_alive() {
     // Without systemd there is nobody to tell, and with it the silence says enough.
@@ -97,7 +115,7 @@ fn start_shard(
     loop_settings: LoopSettings,
     port: u16,
     certificate: &Certificate,
-    library: ScriptLibrary,
+    (library, recordings): (ScriptLibrary, Option<Recordings>),
 ) -> anyhow::Result<(ShardThread, ShardEnd)> {
     let mut sockets = Vec::new();
     let mut bound = Vec::new();
@@ -126,6 +144,9 @@ fn start_shard(
         engine.set_clock(now, unix);
         let mut shard = Shard::new(now, settings, engine, library, seed);
         shard.report_every(now, REPORT_INTERVAL);
+        if let Some(recordings) = recordings {
+            shard.record_rooms(Box::new(move |room| recordings.sink_for(room)));
+        }
         shard
     };
     let (events, receiver) = event_queue(EVENT_QUEUE);

@@ -1,12 +1,13 @@
-//! `moonring check` and `moonring test`: the files and the output around `policy::tools`.
+//! `moonring check`, `moonring test` and `moonring replay`: the files and the output around `policy::tools`.
 
 #[cfg(test)]
 mod tests;
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -14,8 +15,9 @@ use anyhow::{Context, bail};
 use crate::script_files::{self, Wanted};
 use moonring_policy::tools::check::{self, Level, Report, Role};
 use moonring_policy::tools::names::Names;
+use moonring_policy::tools::replay::{self, Recording};
 use moonring_policy::tools::trial::{self, Case};
-use moonring_policy::{MODULES_FOLDER, module_file};
+use moonring_policy::{MODULES_FOLDER, Script, module_file};
 
 /// Stack of the thread that runs scripts, as a shard has it: LuaJIT does not check how deep C code nests.
 const STACK: usize = 64 << 20;
@@ -63,6 +65,33 @@ pub(crate) fn test(paths: &[PathBuf], now: Instant, out: &mut dyn Write) -> anyh
     Ok(failed == 0 && count > 0)
 }
 
+/// Runs a recording through a script and shows what differs, with warnings on `warn`. True when nothing does.
+pub(crate) fn replay(
+    script: &Path,
+    recording: &Path,
+    now: Instant,
+    out: &mut dyn Write,
+    warn: &mut dyn Write,
+) -> anyhow::Result<bool> {
+    let name = script.display().to_string();
+    let source = fs::read(script).with_context(|| name.clone())?;
+    let compiled = Script::compile_with(&name, &source, &|module| read_module(script, module))?;
+    let file = fs::File::open(recording).with_context(|| recording.display().to_string())?;
+    let recording = Recording::read(BufReader::new(file)).with_context(|| recording.display().to_string())?;
+    let report = on_a_deep_stack(move || replay::replay(&recording, Arc::new(compiled), now))?;
+    for warning in &report.warnings {
+        writeln!(warn, "warning: {warning}")?;
+    }
+    write!(out, "{report}")?;
+    Ok(report.is_same())
+}
+
+/// Runs what runs scripts on a thread with a shard's stack.
+fn on_a_deep_stack<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+    let thread = std::thread::Builder::new().name("policy tools".into()).stack_size(STACK).spawn(run)?;
+    thread.join().map_err(|_| anyhow::anyhow!("the scripts' thread has panicked"))
+}
+
 /// Runs one test file; the scripts it names are looked for beside it.
 pub(crate) fn test_file(path: &Path, now: Instant) -> anyhow::Result<Vec<Case>> {
     let name = path.display().to_string();
@@ -79,8 +108,7 @@ pub(crate) fn test_file(path: &Path, now: Instant) -> anyhow::Result<Vec<Case>> 
         };
         trial::run(&name, &source, Rc::new(load), now)
     };
-    let thread = std::thread::Builder::new().name("policy test".into()).stack_size(STACK).spawn(run)?;
-    thread.join().map_err(|_| anyhow::anyhow!("{}: the test run has panicked", path.display()))
+    on_a_deep_stack(run).with_context(|| path.display().to_string())
 }
 
 /// A module's source: of the nearest `lib` folder beside or above the script.

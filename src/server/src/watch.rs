@@ -3,6 +3,8 @@
 //! inotify says when to look; a poll every few seconds finds what inotify does not show (bind-mounted single files,
 //! network file systems). What counts is the text of the files, so that looking once too often changes nothing.
 
+mod canary;
+mod orders;
 mod script_watch;
 #[cfg(test)]
 mod tests;
@@ -19,9 +21,15 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::scripts::ScriptFolder;
 use crate::shard_handle::ShardHandle;
+use canary::{Canary, Told};
 use moonring_core::command::Command;
 use moonring_policy::ScriptLibrary;
+use moonring_policy::canary::CanaryCounts;
+use orders::Request;
 use script_watch::{Change, ScriptWatch};
+
+pub(crate) use canary::{CanaryOrder, CanaryReport, SideReport};
+pub(crate) use orders::Wanted;
 
 /// Quiet after the last event before the files are read.
 const DEBOUNCE: Duration = Duration::from_millis(150);
@@ -39,17 +47,30 @@ const REQUEST_QUEUE: usize = 16;
 const MAX_LOGGED: usize = 8;
 
 /// How quick the watch is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct WatchSettings {
     /// Quiet after the last event before the files are read.
     pub debounce: Duration,
     /// Interval of the looks that no event asked for.
     pub poll: Duration,
+    /// What becomes of a script that has been saved.
+    pub on_save: Saved,
+}
+
+/// What becomes of a script that has been saved.
+#[derive(Clone, Debug)]
+pub(crate) enum Saved {
+    /// All rooms get it.
+    Reload,
+    /// A canary of it begins.
+    Canary(CanaryOrder),
+    /// Nothing, until an operator asks.
+    Nothing,
 }
 
 impl Default for WatchSettings {
     fn default() -> Self {
-        Self { debounce: DEBOUNCE, poll: POLL }
+        Self { debounce: DEBOUNCE, poll: POLL, on_save: Saved::Reload }
     }
 }
 
@@ -91,16 +112,29 @@ pub(crate) struct WatchCounts {
 /// The way to the watch; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct WatchHandle {
-    requests: mpsc::Sender<oneshot::Sender<ReloadReport>>,
+    requests: mpsc::Sender<Request>,
+    told: Told,
     counts: Arc<Mutex<WatchCounts>>,
 }
 
 impl WatchHandle {
-    /// Reads the folder now; `None` when the watch has ended or is not keeping up.
+    /// Reads the folder now, and gives all rooms what is new; `None` when the watch has ended or is not keeping up.
     pub(crate) async fn reload(&self) -> Option<ReloadReport> {
         let (reply, report) = oneshot::channel();
-        self.requests.try_send(reply).ok()?;
+        self.requests.try_send(Request::Reload(reply)).ok()?;
         report.await.ok()
+    }
+
+    /// Begins, shows or ends a canary; an error says why not. `None` likewise.
+    pub(crate) async fn canary(&self, wanted: Wanted) -> Option<Result<CanaryReport, String>> {
+        let (reply, report) = oneshot::channel();
+        self.requests.try_send(Request::Canary(wanted, reply)).ok()?;
+        report.await.ok()
+    }
+
+    /// A shard tells what both sides of the canary have done.
+    pub(crate) fn tell_canary(&self, shard: usize, counts: CanaryCounts) {
+        self.told.tell(shard, counts);
     }
 
     /// What the watch has done.
@@ -121,14 +155,22 @@ pub(crate) struct Watch {
     library: ScriptLibrary,
     /// The library before, so that no shard is the last to hold it: freeing it takes a while.
     before: ScriptLibrary,
-    requests: mpsc::Receiver<oneshot::Sender<ReloadReport>>,
+    /// The newest scripts of the folder are what all rooms run, or have been refused.
+    is_given: bool,
+    canary: Option<Canary>,
+    /// How the last canary ended.
+    last_canary: CanaryReport,
+    canaries: u64,
+    told: Told,
+    requests: mpsc::Receiver<Request>,
     counts: Arc<Mutex<WatchCounts>>,
 }
 
 /// Why the folder is looked at.
 enum Reason {
     Seen(Change),
-    Asked(oneshot::Sender<ReloadReport>),
+    Asked(Request),
+    Judge,
     Poll,
     Retry,
 }
@@ -139,26 +181,50 @@ impl Watch {
         let (sender, requests) = mpsc::channel(REQUEST_QUEUE);
         let counts = WatchCounts { readable: true, ..count(&folder) };
         let counts = Arc::new(Mutex::new(counts));
-        let handle = WatchHandle { requests: sender, counts: counts.clone() };
+        let told = Told::default();
+        let handle = WatchHandle { requests: sender, told: told.clone(), counts: counts.clone() };
         let library = folder.library().clone();
         let (before, behind) = (library.clone(), BTreeSet::new());
-        (Self { settings, folder: Some(folder), shards, behind, library, before, requests, counts }, handle)
+        let watch = Self {
+            settings,
+            folder: Some(folder),
+            shards,
+            behind,
+            library,
+            before,
+            is_given: true,
+            canary: None,
+            last_canary: CanaryReport { state: "none".to_owned(), ..CanaryReport::default() },
+            // Other rooms than after the last start.
+            canaries: std::process::id().into(),
+            told,
+            requests,
+            counts,
+        };
+        (watch, handle)
     }
 
     /// Watches until it is dropped.
     pub(crate) async fn run(mut self) {
         let mut inotify = ScriptWatch::new();
         let mut next_poll = Instant::now();
+        let mut next_look = Instant::now();
         while let Some(folder) = &self.folder {
             let name = folder.path().file_name().map(ToOwned::to_owned);
             let reason = tokio::select! {
                 biased;
-                Some(reply) = self.requests.recv() => Reason::Asked(reply),
+                Some(request) = self.requests.recv() => Reason::Asked(request),
+                () = sleep_until(next_look), if self.canary.is_some() => Reason::Judge,
                 () = sleep(RETRY), if !self.behind.is_empty() => Reason::Retry,
                 () = sleep_until(next_poll) => Reason::Poll,
                 change = inotify.next_change(name.as_ref()) => Reason::Seen(change),
             };
-            let reply = match reason {
+            let request = match reason {
+                Reason::Judge => {
+                    next_look = Instant::now() + canary::EVERY;
+                    self.judge_canary();
+                    continue;
+                }
                 Reason::Retry => {
                     self.deliver();
                     continue;
@@ -167,37 +233,32 @@ impl Watch {
                 Reason::Seen(Change::Writing | Change::Nothing) => continue,
                 Reason::Seen(Change::Changed) => self.settle(&mut inotify, name.as_ref()).await,
                 Reason::Poll => match self.poll().await {
-                    Some(reply) => reply,
+                    Some(request) => request,
                     None => {
                         next_poll = Instant::now() + self.settings.poll;
                         self.watch_places(&mut inotify).await;
                         continue;
                     }
                 },
-                Reason::Asked(reply) => Some(reply),
+                Reason::Asked(request) => Some(request),
             };
             let report = self.read(&mut inotify).await;
             next_poll = Instant::now() + self.settings.poll;
-            if let Some(reply) = reply {
-                // Who asked may have gone.
-                let _ = reply.send(report);
+            if let Some(request) = request {
+                self.serve(request, report);
             }
         }
         tracing::error!("the scripts folder is watched no longer: restart the server to change scripts");
     }
 
     /// Waits until nothing has happened for a moment, or an operator asks.
-    async fn settle(
-        &mut self,
-        inotify: &mut ScriptWatch,
-        name: Option<&OsString>,
-    ) -> Option<oneshot::Sender<ReloadReport>> {
+    async fn settle(&mut self, inotify: &mut ScriptWatch, name: Option<&OsString>) -> Option<Request> {
         let at_last = Instant::now() + LONGEST_DEBOUNCE.max(self.settings.debounce);
         loop {
             let until = (Instant::now() + self.settings.debounce).min(at_last);
             tokio::select! {
                 biased;
-                Some(reply) = self.requests.recv() => return Some(reply),
+                Some(request) = self.requests.recv() => return Some(request),
                 () = sleep_until(until) => return None,
                 _ = inotify.next_change(name) => {}
             }
@@ -206,7 +267,7 @@ impl Watch {
 
     /// `None` unless the files hold something new, which stays the same for a moment: nobody is in the middle of writing.
     /// An operator who asks meanwhile does not wait for that.
-    async fn poll(&mut self) -> Option<Option<oneshot::Sender<ReloadReport>>> {
+    async fn poll(&mut self) -> Option<Option<Request>> {
         let Some(mut seen) = self.blocking(|folder| (folder.look().ok(), folder)).await.flatten() else {
             // Also when it cannot be read: reading says so.
             return Some(None);
@@ -217,7 +278,7 @@ impl Watch {
             }
             tokio::select! {
                 biased;
-                Some(reply) = self.requests.recv() => return Some(Some(reply)),
+                Some(request) = self.requests.recv() => return Some(Some(request)),
                 () = sleep(self.settings.debounce) => {}
             }
             match self.blocking(|folder| (folder.look().ok(), folder)).await.flatten() {
@@ -248,10 +309,13 @@ impl Watch {
             }
         }
         let report = self.report(changed.into_iter().collect(), error);
-        if library && let Some(folder) = &self.folder {
-            self.before = std::mem::replace(&mut self.library, folder.library().clone());
-            self.behind = (0..self.shards.len()).collect();
-            self.deliver();
+        if library {
+            self.is_given = false;
+            match self.settings.on_save.clone() {
+                Saved::Reload => self.give_newest(),
+                Saved::Canary(order) => self.begin_canary(order),
+                Saved::Nothing => {}
+            }
         }
         report
     }

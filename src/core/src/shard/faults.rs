@@ -99,7 +99,8 @@ impl Command {
             | Self::Call { .. }
             | Self::Open { .. }
             | Self::CloseIfEmpty { .. }
-            | Self::Act { .. } => None,
+            | Self::Act { .. }
+            | Self::Watch { .. } => None,
         }
     }
 }

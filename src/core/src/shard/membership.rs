@@ -94,7 +94,11 @@ impl Shard {
     }
 
     pub(super) fn open_room(&mut self, now: Instant, id: &RoomId, metadata: SharedValue) -> Result<RoomKey, OpenError> {
-        let policy = self.policy.engine.open_room_with(now, id, self.policy.scripts.resolve(id), metadata)?;
+        let (sink, side) = (self.policy.recorder.sink_for(id), self.policy.scripts.side(id));
+        let script = self.policy.scripts.resolve(id);
+        let opened = self.policy.engine.open_recorded_room(now, (id, metadata), script, sink);
+        let policy = opened.inspect_err(|_| self.policy.engine.count_unopened(side))?;
+        self.policy.engine.set_side(policy, side);
         let room = Room {
             id: id.clone(),
             policy,

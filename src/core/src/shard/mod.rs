@@ -50,6 +50,7 @@ use moonring_policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey, Ssrc, TrackId, TrackKey};
 use moonring_wire::packet::{AddressPair, SendBatch};
 
+pub use operators::SinkFor;
 pub use settings::ShardSettings;
 
 /// Scratch memory for DTLS: dimpl wants a record's size and the peer's certificate to fit.
@@ -150,6 +151,7 @@ struct Policies {
     /// Whose policy each is.
     rooms: SecondaryMap<PolicyKey, RoomKey>,
     reloads: reloads::Reloads,
+    recorder: operators::Recorder,
     pending: HashMap<Ticket, (RoomKey, PendingHook)>,
 }
 
@@ -214,6 +216,7 @@ impl Shard {
                 scripts,
                 rooms: SecondaryMap::new(),
                 reloads: reloads::Reloads::default(),
+                recorder: operators::Recorder::default(),
                 pending: HashMap::new(),
             },
             work: Work {
@@ -273,6 +276,7 @@ impl Shard {
             Command::Act { id, room, action } => self.operator_acts(now, id, &room, action),
             Command::Open { id, room, metadata } => self.operator_opens(now, id, &room, metadata),
             Command::CloseIfEmpty { room } => self.close_if_empty(now, &room),
+            Command::Watch { id, room, sink, depth } => self.watch_room(now, id, &room, (sink, depth)),
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
             Command::LeaveIfSilent { client, silence, reason } => {
                 if self.publishes_nothing(now, &client, silence) {

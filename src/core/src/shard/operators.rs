@@ -8,9 +8,23 @@ use serde_json::Value;
 use super::{PendingHook, Shard};
 use crate::command::Event;
 use moonring_policy::hook::{Action, HookCall, Outcome};
+use moonring_policy::tape::{Depth, Sink};
 use moonring_wire::id::{RoomId, RoomKey};
 
 const NO_ROOM: &str = "there is no such room";
+
+/// Says of a room that is being opened where its recording goes, if it is to be recorded.
+pub type SinkFor = Box<dyn FnMut(&RoomId) -> Option<Sink>>;
+
+/// Who records rooms from their first moment on.
+#[derive(Default)]
+pub(super) struct Recorder(Option<SinkFor>);
+
+impl Recorder {
+    pub(super) fn sink_for(&mut self, room: &RoomId) -> Option<Sink> {
+        self.0.as_mut().and_then(|sink_for| sink_for(room))
+    }
+}
 
 impl Shard {
     /// Calls the policy of a room; the answer comes back through [`Shard::drain_policy`].
@@ -19,6 +33,24 @@ impl Shard {
             Some(room) => self.ask(now, room, PendingHook::Call(id), HookCall::Admin { request }),
             None => self.called(id, Err(NO_ROOM.to_owned())),
         }
+    }
+
+    /// Records the policies of rooms from their first moment on.
+    pub fn record_rooms(&mut self, sink_for: SinkFor) {
+        self.policy.recorder = Recorder(Some(sink_for));
+    }
+
+    /// Lets somebody trace or record the policy of a room.
+    pub(super) fn watch_room(&mut self, now: Instant, id: u64, room: &RoomId, (sink, depth): (Sink, Depth)) {
+        let key = self.index.rooms.get(room).and_then(|key| self.world.rooms.get(*key)).map(|room| room.policy);
+        let answer = match key {
+            Some(policy) => self.policy.engine.watch(now, policy, sink, depth).map(|()| Value::Null),
+            None => Err(NO_ROOM.to_owned()),
+        };
+        if answer.is_ok() {
+            tracing::info!(%room, ?depth, "an operator watches the room");
+        }
+        self.called(id, answer);
     }
 
     /// The policy of a room has answered a call.

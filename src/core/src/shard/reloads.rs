@@ -55,6 +55,9 @@ impl Reloads {
 impl Shard {
     /// New rooms use these scripts from now on; rooms that run older versions get the new ones in the coming ticks.
     pub(super) fn change_scripts(&mut self, now: Instant, library: ScriptLibrary) {
+        if self.policy.scripts.canary() != library.canary() {
+            self.policy.engine.set_canary(library.canary());
+        }
         self.policy.scripts = library;
         let longest = self.policy.reloads.longest;
         let (queue, scheduled) = (self.world.rooms.keys().collect(), self.policy.reloads.scheduled);
@@ -97,6 +100,7 @@ impl Shard {
     fn script_for(&mut self, key: RoomKey) -> Option<(PolicyKey, Arc<Script>)> {
         let room = self.world.rooms.get(key)?;
         let policy = room.policy;
+        self.policy.engine.set_side(policy, self.policy.scripts.side(&room.id));
         let script = self.policy.scripts.resolve(&room.id).ok()?;
         self.policy.engine.is_new(policy, &script).then_some((policy, script))
     }

@@ -43,6 +43,7 @@ impl Shard {
             script_counters: self.policy.engine.script_counters().map(|(name, n)| (name.to_owned(), n)).collect(),
             reloads_waiting: self.policy.reloads.waiting(),
             longest_reload_slice: self.policy.reloads.longest(),
+            canary: self.policy.engine.canary().copied(),
         }
     }
 

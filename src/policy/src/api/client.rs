@@ -73,10 +73,12 @@ fn getters(functions: &mut Functions) {
     });
     functions.add("client:stats", |lua, host, this: Value| {
         let client = this_client(host, "client:stats", &this)?;
+        host.room.reads.client(&client);
         stats(lua, host, &client).map_err(refused)
     });
     functions.add("client:tracks", |lua, host, this: Value| {
         let client = this_client(host, "client:tracks", &this)?;
+        host.room.reads.client(&client);
         let tracks = client.tracks.borrow();
         let list = lua.create_table_with_capacity(tracks.len(), 0).map_err(refused)?;
         for track in tracks.iter() {

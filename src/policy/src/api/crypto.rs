@@ -28,8 +28,9 @@ pub(super) fn register(functions: &mut Functions) {
     functions.add("sfu.sha256", |_, _, data: Value| {
         Ok(hex(&Sha256::digest(arg("sfu.sha256", "data", &data).bytes(MAX_INPUT)?)))
     });
-    functions.add("sfu.hmac_sha256", |_, _, (key, data): (Value, Value)| {
+    functions.add("sfu.hmac_sha256", |_, host, (key, data): (Value, Value)| {
         let key = arg("sfu.hmac_sha256", "key", &key).bytes(MAX_INPUT)?;
+        host.room.reads.secret(&key);
         let data = arg("sfu.hmac_sha256", "data", &data).bytes(MAX_INPUT)?;
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|error| error.to_string())?;
         mac.update(&data);

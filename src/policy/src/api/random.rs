@@ -17,7 +17,7 @@ pub(super) fn register(functions: &mut Functions) {
     // Version 4 of RFC 9562 section 5.4.
     functions.add("sfu.uuid", |_, host, ()| {
         let mut bytes = [0; 16];
-        host.room.random.borrow_mut().fill_bytes(&mut bytes);
+        host.room.random().borrow_mut().fill_bytes(&mut bytes);
         bytes[6] = bytes[6] & 0x0f | 0x40;
         bytes[8] = bytes[8] & 0x3f | 0x80;
         let text = hex(&bytes);
@@ -26,7 +26,7 @@ pub(super) fn register(functions: &mut Functions) {
     functions.add("sfu.random_bytes", |lua, host, n: Value| {
         let n = arg("sfu.random_bytes", "n", &n).whole(MAX_RANDOM)?;
         let mut bytes = vec![0; n as usize];
-        host.room.random.borrow_mut().fill_bytes(&mut bytes);
+        host.room.random().borrow_mut().fill_bytes(&mut bytes);
         lua.create_string(bytes).map_err(refused)
     });
     // Everything but the unreserved characters of RFC 3986 section 2.3.

@@ -19,6 +19,10 @@ const REPLY_TOO_LARGE: &str = "the response does not fit into the memory of the 
 impl Room {
     /// Takes an event, and runs what can run.
     pub(crate) fn submit(&mut self, context: &mut EngineContext, now: Instant, ticket: Ticket, call: HookCall) {
+        if !self.tapes.is_empty() {
+            self.tapes.at(now);
+            self.tapes.event(ticket, &call);
+        }
         if let HookCall::ClientDisconnect { client, .. } = &call {
             let had_joined = self.leave(context, &client.clone());
             if !had_joined {

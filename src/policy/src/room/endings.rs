@@ -8,6 +8,7 @@ use super::{Room, charge_of};
 use crate::admission::Refusal;
 use crate::budget::{Spent, stopwatch};
 use crate::calls;
+use crate::canary::Side;
 use crate::effects::{Effects, TimerChange, count};
 use crate::engine_context::EngineContext;
 use crate::failure::HookFailure;
@@ -16,6 +17,7 @@ use crate::hook::{Action, FAILS_TOO_OFTEN, HookCall, Outcome, Presence, Verdict}
 use crate::output::{PolicyOutput, Ticket};
 use crate::state::End;
 use crate::stats::PolicyStats;
+use crate::tape::line::Of;
 use crate::waits::WaitingHook;
 use crate::work::Work;
 use moonring_wire::id::ClientId;
@@ -25,9 +27,10 @@ impl Room {
         &mut self,
         context: &mut EngineContext,
         now: Instant,
-        work: Work,
+        (of, work): (Of, Work),
         (end, spent): (End, Spent),
     ) {
+        self.note_step(context, of, &work, (&end, spent));
         self.pay(context, charge_of(spent));
         self.count(context, |stats| stats.step(spent.cpu));
         self.state.adapt_collector(context.settings.memory_bytes);
@@ -115,6 +118,7 @@ impl Room {
             stats.hooks += 1;
             stats.failure(failure);
         });
+        self.count_failing(context);
         if self.facts.may_log() {
             self.log_failure(&work, failure);
         }
@@ -149,6 +153,28 @@ impl Room {
     pub(super) fn count(&mut self, context: &mut EngineContext, mut add: impl FnMut(&mut PolicyStats)) {
         add(&mut self.counts.stats);
         add(&mut context.stats);
+        if let Some(side) = context.side(self.side) {
+            add(&mut side.stats);
+        }
+    }
+
+    /// Puts the room on a side of the canary.
+    pub(crate) fn set_side(&mut self, context: &mut EngineContext, side: Option<Side>) {
+        if self.side != side
+            && let Some(counts) = context.side(side)
+        {
+            counts.rooms += 1;
+        }
+        (self.side, self.has_failed) = (side, false);
+    }
+
+    /// Counts the room as one in which something has failed.
+    pub(super) fn count_failing(&mut self, context: &mut EngineContext) {
+        if let Some(side) = context.side(self.side)
+            && !std::mem::replace(&mut self.has_failed, true)
+        {
+            side.failing += 1;
+        }
     }
 
     /// Ends a piece of work whose hook has not decided.
@@ -169,13 +195,17 @@ impl Room {
         self.outcome(context, ticket, outcome);
     }
 
-    pub(super) fn outcome(&self, context: &mut EngineContext, ticket: Ticket, outcome: Outcome) {
+    pub(super) fn outcome(&mut self, context: &mut EngineContext, ticket: Ticket, outcome: Outcome) {
+        if !self.tapes.is_empty() {
+            self.tapes.outcome(ticket, &outcome);
+        }
         context.outputs.push_back(PolicyOutput::Outcome { ticket, key: self.key, outcome });
     }
 
     /// Hands out what the script does of its own accord.
-    pub(super) fn act(&self, context: &mut EngineContext, actions: Vec<Action>) {
+    pub(super) fn act(&mut self, context: &mut EngineContext, actions: Vec<Action>) {
         if !actions.is_empty() {
+            self.tapes.actions(&actions);
             context.outputs.push_back(PolicyOutput::Actions { key: self.key, actions });
         }
     }

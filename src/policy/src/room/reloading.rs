@@ -37,6 +37,11 @@ impl Room {
         self.reload.tried.as_ref()
     }
 
+    /// Takes what a recording tells of a reload.
+    pub(crate) fn replay_reload(&mut self, context: &mut EngineContext, now: Instant, request: &Request) {
+        self.replace(context, now, request);
+    }
+
     pub(super) fn reload_if_due(&mut self, context: &mut EngineContext, now: Instant) {
         if let Some(request) = self.reload.take_due(context, self.waits.is_empty()) {
             self.replace(context, now, &request);
@@ -49,7 +54,10 @@ impl Room {
         self.facts.host_bytes_left.set(context.settings.host_bytes);
         self.state.host.effects.take();
         let old = OldVersion { facts: &self.facts, state: &self.state, is_suspended: self.health.is_suspended };
-        let result = transaction(context, &old, request);
+        let seed = context.seed();
+        self.tapes.at(now);
+        self.tapes.reload(&request.script, request.drops_state, (seed, self.facts.unix.get()));
+        let result = transaction(context, &old, request, seed);
         let effects = self.state.host.effects.take();
         let result = result.map(|state| {
             self.swap(context, now, state, effects);
@@ -59,6 +67,10 @@ impl Room {
             stats.reloads += u64::from(result.is_ok());
             stats.reloads_failed += u64::from(result.is_err());
         });
+        if result.is_err() {
+            self.count_failing(context);
+        }
+        self.tapes.reloaded(result.clone().map_err(|error| error.to_string()));
         self.reload.last = Some(result.clone());
         context.outputs.push_back(PolicyOutput::Reloaded { key: self.key, result });
     }
@@ -116,6 +128,8 @@ impl Room {
         let was_suspended = self.health.is_suspended;
         if was_suspended {
             tracing::info!(room = %self.facts.id, script = self.script().name(), "the script runs again");
+            self.tapes.at(now);
+            self.tapes.resumed();
             self.recover(context, now);
         }
         was_suspended

@@ -36,14 +36,14 @@ use moonring_wire::id::{ClientId, RoomId, TrackId};
 use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
 
 /// An engine with one room, and a clock that stands until it is moved.
-pub(super) struct World {
+pub(crate) struct World {
     pub(super) engine: PolicyEngine,
     pub(super) now: Instant,
     pub(super) key: PolicyKey,
 }
 
 /// Budgets for tests: nothing is throttled or suspended unless a test is about that.
-pub(super) fn generous() -> PolicySettings {
+pub(crate) fn generous() -> PolicySettings {
     PolicySettings {
         cpu_share: 0.0,
         shard_share: 0.0,
@@ -55,15 +55,15 @@ pub(super) fn generous() -> PolicySettings {
 }
 
 impl World {
-    pub(super) fn new(script: &str) -> Self {
+    pub(crate) fn new(script: &str) -> Self {
         Self::with(generous(), script)
     }
 
-    pub(super) fn with(settings: PolicySettings, script: &str) -> Self {
+    pub(crate) fn with(settings: PolicySettings, script: &str) -> Self {
         Self::try_with(settings, script).expect("the script starts")
     }
 
-    pub(super) fn try_with(settings: PolicySettings, script: &str) -> Result<Self, OpenError> {
+    pub(crate) fn try_with(settings: PolicySettings, script: &str) -> Result<Self, OpenError> {
         let mut engine = PolicyEngine::new(settings, 7);
         let now = Instant::now();
         engine.set_clock(now, Duration::from_secs(1_786_000_000));
@@ -72,7 +72,7 @@ impl World {
     }
 
     /// Submits a call and expects its outcome at once.
-    pub(super) fn call(&mut self, call: HookCall) -> Outcome {
+    pub(crate) fn call(&mut self, call: HookCall) -> Outcome {
         let ticket = self.engine.submit(self.now, self.key, call);
         let mut outcome = None;
         for output in self.outputs() {
@@ -84,16 +84,16 @@ impl World {
         outcome.expect("an outcome at once")
     }
 
-    pub(super) fn submit(&mut self, call: HookCall) -> Ticket {
+    pub(crate) fn submit(&mut self, call: HookCall) -> Ticket {
         self.engine.submit(self.now, self.key, call)
     }
 
-    pub(super) fn outputs(&mut self) -> Vec<PolicyOutput> {
+    pub(crate) fn outputs(&mut self) -> Vec<PolicyOutput> {
         std::iter::from_fn(|| self.engine.poll_output()).collect()
     }
 
     /// What outcomes there are, as ticket and verdict.
-    pub(super) fn outcomes(&mut self) -> Vec<(Ticket, Verdict)> {
+    pub(crate) fn outcomes(&mut self) -> Vec<(Ticket, Verdict)> {
         let verdict = |output| match output {
             PolicyOutput::Outcome { ticket, outcome, .. } => Some((ticket, outcome.verdict)),
             _ => None,
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// The one request among the outputs.
-    pub(super) fn request(&mut self) -> (PolicyRequestId, PolicyRequest) {
+    pub(crate) fn request(&mut self) -> (PolicyRequestId, PolicyRequest) {
         let request = |output| match output {
             PolicyOutput::Request { id, request, .. } => Some((id, request)),
             _ => None,
@@ -110,12 +110,12 @@ impl World {
         self.outputs().into_iter().find_map(request).expect("a request")
     }
 
-    pub(super) fn resume(&mut self, id: PolicyRequestId, reply: PolicyReply) {
+    pub(crate) fn resume(&mut self, id: PolicyRequestId, reply: PolicyReply) {
         self.engine.resume(self.now, id, reply);
     }
 
     /// Moves the clock, stopping at everything that is due on the way.
-    pub(super) fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(next) = self.engine.poll_timeout().filter(|next| *next <= end) {
             self.now = self.now.max(next);
@@ -125,7 +125,7 @@ impl World {
     }
 
     /// Joins a client and checks that it may.
-    pub(super) fn join(&mut self, id: &str) -> Rc<ClientFacts> {
+    pub(crate) fn join(&mut self, id: &str) -> Rc<ClientFacts> {
         let client = client(self.now, id);
         let outcome = self.call(HookCall::ClientConnect { client: client.clone(), auth_token: "good".into() });
         assert_eq!(outcome.verdict, Verdict::Allow, "{id}");
@@ -134,17 +134,17 @@ impl World {
         client
     }
 
-    pub(super) fn leave(&mut self, client: &Rc<ClientFacts>) -> Outcome {
+    pub(crate) fn leave(&mut self, client: &Rc<ClientFacts>) -> Outcome {
         client.presence.set(Presence::Gone);
         self.call(HookCall::ClientDisconnect { client: client.clone(), reason: "bye".into() })
     }
 
-    pub(super) fn message(&mut self, client: &Rc<ClientFacts>, message: Value) -> Outcome {
+    pub(crate) fn message(&mut self, client: &Rc<ClientFacts>, message: Value) -> Outcome {
         self.call(HookCall::Message { client: client.clone(), message })
     }
 
     /// Evaluates Lua within a hook of `EVAL` and returns what it sends.
-    pub(super) fn eval(&mut self, client: &Rc<ClientFacts>, name: &str) -> Value {
+    pub(crate) fn eval(&mut self, client: &Rc<ClientFacts>, name: &str) -> Value {
         let outcome = self.message(client, json!(name));
         match outcome.actions.first() {
             Some(Action::Send { value, .. }) => value.clone(),
@@ -153,7 +153,7 @@ impl World {
     }
 
     /// Reloads at once; an error as the operator reads it.
-    pub(super) fn reload(&mut self, script: &str) -> Result<u64, String> {
+    pub(crate) fn reload(&mut self, script: &str) -> Result<u64, String> {
         self.engine.reload(self.now, self.key, compiled(script));
         let result = |output| match output {
             PolicyOutput::Reloaded { result, .. } => Some(result.map_err(|error| error.to_string())),
@@ -163,21 +163,21 @@ impl World {
     }
 }
 
-pub(super) fn compiled(script: &str) -> Arc<Script> {
+pub(crate) fn compiled(script: &str) -> Arc<Script> {
     Arc::new(Script::compile("room.lua", script.as_bytes()).expect("the script compiles"))
 }
 
-pub(super) fn room(id: &str) -> RoomId {
+pub(crate) fn room(id: &str) -> RoomId {
     RoomId::parse(id).unwrap()
 }
 
-pub(super) fn client(now: Instant, id: &str) -> Rc<ClientFacts> {
+pub(crate) fn client(now: Instant, id: &str) -> Rc<ClientFacts> {
     let (id, ip) = (ClientId::parse(id).unwrap(), Ipv4Addr::new(192, 0, 2, 7));
     let metadata = json!({ "name": id.as_str() });
     Rc::new(ClientFacts::new(id, ip.into(), metadata.into(), now))
 }
 
-pub(super) fn track(id: &str, owner: &str, kind: Kind) -> TrackInfo {
+pub(crate) fn track(id: &str, owner: &str, kind: Kind) -> TrackInfo {
     let (source, codec) = match kind {
         Kind::Audio => (Source::Microphone, CodecName::Opus),
         Kind::Video => (Source::Camera, CodecName::Vp8),
@@ -195,7 +195,7 @@ pub(super) fn track(id: &str, owner: &str, kind: Kind) -> TrackInfo {
 }
 
 /// A shard's stack: LuaJIT does not check how deep C code nests.
-pub(super) fn on_a_shards_stack(test: impl FnOnce() + Send + 'static) {
+pub(crate) fn on_a_shards_stack(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new().stack_size(64 << 20).spawn(test).unwrap();
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);

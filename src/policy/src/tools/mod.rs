@@ -9,4 +9,6 @@ mod methods;
 mod mistakes;
 pub mod names;
 mod nearest;
+pub mod replay;
+pub mod told;
 pub mod trial;

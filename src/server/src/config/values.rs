@@ -247,3 +247,15 @@ pub enum ShutdownSays {
     /// It stops for good: clients do not come back.
     Closing,
 }
+
+/// What becomes of a script that is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OnSave {
+    /// All rooms that run it get the new version.
+    Reload,
+    /// Some rooms get it, and all of them when it is good.
+    Canary,
+    /// Nothing, until an operator reloads.
+    Nothing,
+}

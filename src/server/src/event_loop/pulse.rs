@@ -110,6 +110,7 @@ fn place_of(command: &Command) -> u8 {
         Command::Act { .. } => 24,
         Command::Open { .. } => 25,
         Command::CloseIfEmpty { .. } => 26,
+        Command::Watch { .. } => 27,
     }
 }
 

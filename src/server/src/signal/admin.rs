@@ -18,9 +18,11 @@ use subtle::ConstantTimeEq;
 
 use super::app::App;
 use super::assets;
+use super::canaries;
 use super::metrics::Counts;
 use super::orders;
 use super::rooms::{self, RoomsPage, RoomsQuery};
+use super::streams;
 
 /// Bytes of an order: a message to a room has as many.
 const MAX_BODY: usize = 64 * 1024;
@@ -34,6 +36,9 @@ pub(super) fn router(app: App) -> Router {
         .route("/metrics", get(metrics_page))
         .route("/rooms", get(rooms_page))
         .route("/reload", post(reload))
+        .route("/canary", get(canaries::status).post(canaries::begin))
+        .route("/canary/promote", post(canaries::promote))
+        .route("/canary/abort", post(canaries::abort))
         .route("/rooms/{room}/resume", post(orders::resume))
         .route("/rooms/{room}/reload", post(orders::reload_without_state))
         .route("/rooms/{room}/open", post(orders::open))
@@ -44,6 +49,8 @@ pub(super) fn router(app: App) -> Router {
         .route("/rooms/{room}/mute", post(orders::mute))
         .route("/rooms/{room}/message", post(orders::message))
         .route("/rooms/{room}/close", post(orders::close))
+        .route("/rooms/{room}/trace", get(streams::trace))
+        .route("/rooms/{room}/record", get(streams::record))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(app.clone(), authorized))
         .layer(middleware::from_fn_with_state(app.clone(), refuse_other_hosts))

@@ -15,6 +15,7 @@ use super::reports::Reports;
 use super::resources::Resources;
 use super::services::Services;
 use super::session::SessionSettings;
+use super::watchers::Watchers;
 use crate::config::{Config, OptionalSecret};
 use crate::shard_handle::ShardHandle;
 use crate::watch::WatchHandle;
@@ -33,6 +34,7 @@ pub(super) struct Inner {
     pub(super) calls: Calls,
     /// The request headers that policies see.
     pub(super) script_headers: Vec<HeaderName>,
+    pub(super) watchers: Watchers,
     /// What the admin pages ask for; empty: nothing.
     pub(super) admin_token: OptionalSecret,
     /// The watch on the scripts folder.
@@ -103,6 +105,7 @@ impl App {
             reports: Reports::default(),
             calls: Calls::default(),
             script_headers: config.script_headers.iter().map(|header| header.0.clone()).collect(),
+            watchers: Watchers::new(config.record_room_kib),
             admin_token: config.admin_token.clone(),
             scripts,
             shutdown,

@@ -39,7 +39,20 @@ impl Calls {
 
     /// Asks a shard; the answer as a response: JSON, or a status with a line that says why not.
     pub(super) async fn ask(&self, shard: &ShardHandle, command: impl FnOnce(u64) -> Command) -> Response {
-        let overloaded = || (StatusCode::SERVICE_UNAVAILABLE, "the server is overloaded\n").into_response();
+        match self.answer_of(shard, command).await {
+            Ok(value) => Json(value).into_response(),
+            Err(response) => *response,
+        }
+    }
+
+    /// The same, without the form that a good answer has.
+    pub(super) async fn answer_of(
+        &self,
+        shard: &ShardHandle,
+        command: impl FnOnce(u64) -> Command,
+    ) -> Result<Value, Box<Response>> {
+        let bad = |status: StatusCode, line: String| Err(Box::new((status, line).into_response()));
+        let overloaded = || bad(StatusCode::SERVICE_UNAVAILABLE, "the server is overloaded\n".to_owned());
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         {
@@ -56,9 +69,9 @@ impl Calls {
         let answer = tokio::time::timeout(PATIENCE, answer).await;
         self.waiting().remove(&id);
         match answer {
-            Ok(Ok(Ok(value))) => Json(value).into_response(),
-            Ok(Ok(Err(reason))) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{reason}\n")).into_response(),
-            Ok(Err(_)) | Err(_) => (StatusCode::GATEWAY_TIMEOUT, "the room does not answer\n").into_response(),
+            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Ok(Err(reason))) => bad(StatusCode::UNPROCESSABLE_ENTITY, format!("{reason}\n")),
+            Ok(Err(_)) | Err(_) => bad(StatusCode::GATEWAY_TIMEOUT, "the room does not answer\n".to_owned()),
         }
     }
 

@@ -16,7 +16,12 @@ pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) 
             Event::Webhook { room, event, data } => app.services.tell(room, event, data),
             Event::Called { id, answer } => app.calls.answer(id, answer),
             Event::Report { id, rooms } => app.reports.answer(id, rooms),
-            Event::Counters(report) => app.reports.counters(shard, *report),
+            Event::Counters(report) => {
+                if let (Some(scripts), Some(counts)) = (&app.scripts, report.canary) {
+                    scripts.tell_canary(shard, counts);
+                }
+                app.reports.counters(shard, *report);
+            }
             event => app.directory.route(shard, event),
         }
     }

@@ -16,7 +16,7 @@ use crate::watch::ReloadReport;
 use moonring_wire::id::RoomId;
 
 /// Longer than the server lets a shard take.
-const TIMEOUT: Duration = Duration::from_secs(40);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Where the admin pages are, and what they ask for.
 #[derive(Clone, Debug)]
@@ -101,6 +101,11 @@ pub(crate) async fn act(admin: impl Into<Admin>, room: &str, verb: &str, body: &
 }
 
 fn client(admin: &Admin) -> anyhow::Result<Client> {
+    client_with(admin, Some(TIMEOUT))
+}
+
+/// A client whose requests take as long as they take, or no longer than a time.
+pub(super) fn client_with(admin: &Admin, timeout: Option<Duration>) -> anyhow::Result<Client> {
     tls::install_crypto_provider();
     let mut headers = HeaderMap::new();
     if !admin.token.0.is_empty() {
@@ -108,11 +113,14 @@ fn client(admin: &Admin) -> anyhow::Result<Client> {
         headers.insert(header::AUTHORIZATION, value.context("admin_token has a character that no header can have")?);
     }
     // It speaks to the admin listener, which has no TLS: no authorities are needed.
-    let builder = Client::builder().default_headers(headers).no_proxy().timeout(TIMEOUT).tls_certs_only([]);
+    let mut builder = Client::builder().default_headers(headers).no_proxy().tls_certs_only([]);
+    if let Some(timeout) = timeout {
+        builder = builder.timeout(timeout);
+    }
     builder.build().context("cannot make an HTTP client")
 }
 
-fn url(admin: &Admin, path: &str) -> String {
+pub(super) fn url(admin: &Admin, path: &str) -> String {
     let mut address = admin.address;
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() });
@@ -120,7 +128,7 @@ fn url(admin: &Admin, path: &str) -> String {
     format!("http://{address}/{path}")
 }
 
-async fn answered(admin: &Admin, sent: reqwest::Result<Response>) -> anyhow::Result<Response> {
+pub(super) async fn answered(admin: &Admin, sent: reqwest::Result<Response>) -> anyhow::Result<Response> {
     let response = sent.with_context(|| {
         let admin = admin.address;
         format!("no server answers at {admin}; start one, or say with --admin-listen where its admin pages are")

@@ -213,7 +213,7 @@ pub(super) async fn message(
 
 /// The room, unless it is not there or the request comes from a browser: a page of some website that a browser on this
 /// machine shows cannot order anything.
-fn room_of(app: &App, room: &str, headers: &HeaderMap) -> Result<RoomEntry, Box<Response>> {
+pub(super) fn room_of(app: &App, room: &str, headers: &HeaderMap) -> Result<RoomEntry, Box<Response>> {
     if headers.contains_key(header::ORIGIN) {
         return Err(Box::new(not_from_a_browser()));
     }
@@ -229,7 +229,7 @@ fn refused(why: String) -> Response {
     (StatusCode::UNPROCESSABLE_ENTITY, format!("{why}\n")).into_response()
 }
 
-fn unknown() -> Response {
+pub(super) fn unknown() -> Response {
     (StatusCode::NOT_FOUND, "there is no such room\n").into_response()
 }
 

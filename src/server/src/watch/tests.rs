@@ -1,5 +1,7 @@
 //! Every way in which editors and deployments write files, on real folders. Time is only waited for, never asserted.
 
+mod canary;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -10,8 +12,10 @@ use moonring_policy::Script;
 use moonring_wire::id::RoomId;
 
 const NEVER: Duration = Duration::from_secs(3600);
-const BY_EVENT: WatchSettings = WatchSettings { debounce: Duration::from_millis(30), poll: NEVER };
-const BY_POLL: WatchSettings = WatchSettings { debounce: Duration::from_millis(5), poll: Duration::from_millis(50) };
+const BY_EVENT: WatchSettings =
+    WatchSettings { debounce: Duration::from_millis(30), poll: NEVER, on_save: Saved::Reload };
+const BY_POLL: WatchSettings =
+    WatchSettings { debounce: Duration::from_millis(5), poll: Duration::from_millis(50), on_save: Saved::Reload };
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A watched folder and the shard that is told of it.
@@ -228,7 +232,7 @@ async fn broken_empty_unreadable_and_deleted_files_are_told_and_come_back() {
 
 #[tokio::test]
 async fn a_burst_of_writes_is_one_change() {
-    let settings = WatchSettings { debounce: Duration::from_millis(500), poll: NEVER };
+    let settings = WatchSettings { debounce: Duration::from_millis(500), ..BY_EVENT };
     let world = World::plain(settings).await;
     for n in 2..200 {
         fs::write(world.path("scripts/default_room.lua"), format!("x = {n}")).unwrap();

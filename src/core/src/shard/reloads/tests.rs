@@ -1,5 +1,7 @@
 //! On a clock that only moves when told to.
 
+mod canary;
+
 use globset::Glob;
 use serde_json::Value;
 

@@ -292,7 +292,7 @@ fn http_reply(reply: &Table) -> mlua::Result<HttpReply> {
 }
 
 /// A token signed with HS256 (RFC 7515 section 3.1).
-fn jwt(claims: &Json, key: &[u8]) -> BridgeResult<String> {
+pub(in crate::tools) fn jwt(claims: &Json, key: &[u8]) -> BridgeResult<String> {
     let part = |json: &Json| URL_SAFE_NO_PAD.encode(json.to_string());
     let signed = format!("{}.{}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(claims));
     let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|error| error.to_string())?;

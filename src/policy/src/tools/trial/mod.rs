@@ -20,7 +20,10 @@ use mlua::chunk::ChunkMode;
 use mlua::{Function, HookTriggers, Lua, VmState};
 
 use self::bridge::Bridge;
+#[cfg(test)]
+pub(super) use self::bridge::jwt;
 use self::log::Collector;
+pub(super) use self::store::Store;
 use super::names::sandbox;
 use crate::script::{ScriptError, bytecode_of, message_of};
 use crate::settings::PolicySettings;

@@ -3,17 +3,69 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use crate::output::{SharedRequest, SharedValue};
+use crate::output::{PolicyRequest, SharedRequest, SharedValue, StoreSpace};
+use moonring_wire::id::RoomId;
 
 /// See the module. It answers as the server's does, but has no bound: a test ends.
 #[derive(Debug, Default)]
-pub(super) struct Store {
+pub(in crate::tools) struct Store {
     entries: HashMap<String, (SharedValue, Option<Instant>)>,
 }
 
 impl Store {
+    /// Does what a script of `room` asks for, in the place that it means.
+    pub(in crate::tools) fn answer(
+        &mut self,
+        now: Instant,
+        room: &RoomId,
+        request: PolicyRequest,
+    ) -> Result<Option<SharedValue>, String> {
+        match request {
+            PolicyRequest::Shared(request) => self.serve(now, request),
+            PolicyRequest::Store(space, mut request) => {
+                // No key of the shared store begins so: it would not be text.
+                let prefix = match space {
+                    StoreSpace::Room { script } => format!("\0{script}\0{room}\0"),
+                    StoreSpace::Global => "\0".to_owned(),
+                };
+                request.key_mut().insert_str(0, &prefix);
+                self.serve(now, request)
+            }
+            PolicyRequest::Http(_) => Err("not a request to a store".into()),
+        }
+    }
+
+    /// Takes over what another store has answered.
+    pub(in crate::tools) fn learn(
+        &mut self,
+        now: Instant,
+        room: &RoomId,
+        request: PolicyRequest,
+        answer: &Result<Option<SharedValue>, String>,
+    ) {
+        let (PolicyRequest::Shared(asked) | PolicyRequest::Store(_, asked)) = &request else { return };
+        let known = match (asked, answer) {
+            (SharedRequest::Get { key } | SharedRequest::Incr { key, .. }, Ok(Some(value))) => {
+                SharedRequest::Set { key: key.clone(), value: value.clone(), ttl: None }
+            }
+            (SharedRequest::Get { key }, Ok(None)) => SharedRequest::Delete { key: key.clone() },
+            (asked, Ok(_)) => asked.clone(),
+            (_, Err(_)) => return,
+        };
+        let known = match request {
+            PolicyRequest::Store(space, _) => PolicyRequest::Store(space, known),
+            _ => PolicyRequest::Shared(known),
+        };
+        // What it says is known already.
+        let _ = self.answer(now, room, known);
+    }
+
     /// Does what a script asks for.
-    pub(super) fn serve(&mut self, now: Instant, request: SharedRequest) -> Result<Option<SharedValue>, String> {
+    pub(in crate::tools) fn serve(
+        &mut self,
+        now: Instant,
+        request: SharedRequest,
+    ) -> Result<Option<SharedValue>, String> {
         self.entries.retain(|_, (_, ends)| ends.is_none_or(|ends| ends > now));
         match request {
             SharedRequest::Get { key } => Ok(self.entries.get(&key).map(|(value, _)| value.clone())),

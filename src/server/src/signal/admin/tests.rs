@@ -2,6 +2,7 @@
 //! they call.
 
 mod orders;
+mod streams;
 
 use super::is_local_name;
 use std::fs;
@@ -72,7 +73,7 @@ impl World {
         let end = shard(folder.library().clone());
         // Only who asks lets it read.
         let never = Duration::from_secs(3600);
-        let settings = WatchSettings { poll: never, debounce: never };
+        let settings = WatchSettings { poll: never, debounce: never, ..WatchSettings::default() };
         let (watch, handle) = Watch::new(folder, vec![end.handle.clone()], settings);
         tokio::spawn(watch.run());
         tokio::spawn(listeners.with_scripts(handle).serve(vec![end], std::future::pending()));

@@ -1,0 +1,147 @@
+//! The command line's verbs.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+
+/// What is to become of a canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CanaryVerb {
+    /// Show it
+    Status,
+    /// All rooms get its version
+    Promote,
+    /// No room keeps its version
+    Abort,
+}
+
+/// What the program is to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Subcommand)]
+pub enum Verb {
+    /// Run the server
+    #[default]
+    Run,
+    /// Show the rooms of a running server, asked at admin-listen
+    Rooms {
+        /// One JSON object per line instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a running server, asked at admin-listen, read its scripts again
+    Reload {
+        /// Give this room its script's newest version without the state of the one that runs: when on_unload fails
+        #[arg(long, value_name = "ROOM")]
+        drop_state: Option<String>,
+        /// Give the newest scripts to some rooms only, a share such as 5% or a glob of room ids, and let what happens decide
+        #[arg(long, value_name = "ROOMS", conflicts_with = "drop_state")]
+        canary: Option<String>,
+        /// How long the canary is watched; canary-s when nothing is said
+        #[arg(long = "for", value_name = "SECONDS", requires = "canary")]
+        seconds: Option<u64>,
+    },
+    /// Show the canary of a running server, or how the last one ended
+    Canary {
+        /// promote: all rooms get its version now; abort: none keeps it
+        #[arg(value_enum)]
+        order: Option<CanaryVerb>,
+    },
+    /// Let a script that was suspended after too many failures run again
+    Resume {
+        /// The room whose script is suspended
+        room: String,
+    },
+    /// Open a room before anybody comes
+    Open {
+        /// The room
+        room: String,
+        /// What its script finds as sfu.room.metadata: an object of JSON
+        #[arg(default_value = "{}")]
+        metadata: String,
+    },
+    /// Call on_admin of a room's policy with a request, and show its answer
+    Call {
+        /// The room
+        room: String,
+        /// The request, as JSON
+        request: String,
+    },
+    /// Disconnect a client
+    Kick {
+        /// The room
+        room: String,
+        /// The client
+        client: String,
+        /// What the client is told
+        reason: Option<String>,
+    },
+    /// Disconnect everybody in a room
+    Close {
+        /// The room
+        room: String,
+        /// What the clients are told
+        reason: Option<String>,
+    },
+    /// Mute a client's track for everybody
+    Mute {
+        /// The room
+        room: String,
+        /// The client
+        client: String,
+        /// The track
+        track: String,
+        /// Let it be heard again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Send a message to everybody in a room, or to one client
+    Message {
+        /// The room
+        room: String,
+        /// The message, as JSON
+        message: String,
+        /// The client
+        #[arg(long)]
+        client: Option<String>,
+    },
+    /// Show what a room's policy does while it does it: events, verdicts, actions, times
+    Trace {
+        /// The room
+        room: String,
+        /// The lines as JSON, as they come
+        #[arg(long)]
+        json: bool,
+    },
+    /// Record a room's policy from now on, for moonring replay; on standard output, until Ctrl-C or the end of the room
+    Record {
+        /// The room
+        room: String,
+        /// For so many seconds
+        #[arg(long = "for", value_name = "SECONDS")]
+        seconds: Option<u64>,
+    },
+    /// Run a recording through another version of its script, offline, and show what differs; the exit code is 1 when
+    /// something does, 2 when a file cannot be read
+    Replay {
+        /// The version to try
+        #[arg(value_name = "SCRIPT")]
+        script: PathBuf,
+        /// What moonring record has written
+        #[arg(value_name = "FILE")]
+        recording: PathBuf,
+    },
+    /// Look for mistakes in policy scripts without running them
+    Check {
+        /// Scripts, or folders of them
+        #[arg(required = true, value_name = "SCRIPT")]
+        scripts: Vec<PathBuf>,
+        /// Fail on warnings too
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Run the tests of policy scripts, offline
+    Test {
+        /// Test files (*_test.lua), or folders of them
+        #[arg(required = true, value_name = "SCRIPT_test.lua")]
+        tests: Vec<PathBuf>,
+    },
+}

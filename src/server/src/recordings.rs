@@ -1,0 +1,278 @@
+//! Rooms that are recorded from their first moment on (`record`): files below `data_dir/recordings`, one for each room
+//! that somebody was let into.
+//!
+//! The shards hand lines over and never wait; a thread writes them. A room's file has a bound, and so have all files
+//! together: the oldest make room for new ones. What comes faster than the disk takes it is not kept: the recordings
+//! that it is of end there.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use crate::config::Config;
+use moonring_policy::tape::{Delivery, Sink};
+use moonring_wire::id::RoomId;
+
+/// The folder, below `data_dir`.
+const FOLDER: &str = "recordings";
+/// Bytes that wait to be written.
+const MAX_WAITING: usize = 16 * 1024 * 1024;
+/// Bytes of a room in which nobody has been let in yet that are kept: strangers open rooms as fast as they can ask.
+const MAX_UNADMITTED: usize = 64 * 1024;
+/// What stands in a recording once somebody is let in.
+const ADMITTED: &[u8] = b"\"allowed\":true";
+const CONNECT: &[u8] = b"\"hook\":\"on_client_connect\"";
+
+/// Makes the sinks of rooms; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Recordings {
+    rooms: GlobSet,
+    room_bytes: usize,
+    ends: Arc<Ends>,
+}
+
+#[derive(Debug)]
+struct Ends {
+    sender: Sender<Message>,
+    waiting: AtomicUsize,
+    next: AtomicU64,
+}
+
+/// To the thread that writes.
+#[derive(Debug)]
+enum Message {
+    Open(u64, RoomId),
+    Line(u64, Vec<u8>),
+    Close(u64),
+}
+
+/// Tells the writer that a room's sink is gone.
+struct Closing(u64, Arc<Ends>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        // Without a writer nothing is open.
+        let _ = self.1.sender.send(Message::Close(self.0));
+    }
+}
+
+impl Recordings {
+    /// Starts the writer, if any room is to be recorded.
+    pub(crate) fn start(config: &Config) -> anyhow::Result<Option<Self>> {
+        if config.record.is_empty() {
+            return Ok(None);
+        }
+        anyhow::ensure!(!config.data_dir.as_os_str().is_empty(), "record needs a data_dir to keep recordings in");
+        let mut rooms = GlobSetBuilder::new();
+        for pattern in &config.record {
+            rooms.add(Glob::new(pattern).with_context(|| format!("record: {pattern:?}"))?);
+        }
+        let folder = config.data_dir.join(FOLDER);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.with_context(|| format!("recordings: {}", folder.display()))?;
+        let (sender, messages) = channel();
+        let ends = Arc::new(Ends { sender, waiting: AtomicUsize::new(0), next: AtomicU64::new(0) });
+        let max_bytes = config.record_all_mib as u64 * 1024 * 1024;
+        let writer = Writer { folder, max_bytes, files: HashMap::new(), ends: Arc::downgrade(&ends) };
+        let thread = std::thread::Builder::new().name("recordings".into());
+        thread.spawn(move || writer.run(&messages)).context("the thread of recordings does not start")?;
+        Ok(Some(Self { rooms: rooms.build()?, room_bytes: config.record_room_kib * 1024, ends }))
+    }
+
+    /// Where the recording of a room goes that is being opened.
+    pub(crate) fn sink_for(&self, room: &RoomId) -> Option<Sink> {
+        if !self.rooms.is_match(room.as_str()) {
+            return None;
+        }
+        let number = self.ends.next.fetch_add(1, Ordering::Relaxed);
+        self.ends.sender.send(Message::Open(number, room.clone())).ok()?;
+        let (closing, mut left) = (Closing(number, self.ends.clone()), self.room_bytes);
+        Some(Sink::new(move |line| {
+            let Closing(number, ends) = &closing;
+            let bytes = line.len();
+            if bytes > left || ends.waiting.load(Ordering::Relaxed) + bytes > MAX_WAITING {
+                return Delivery::Gone;
+            }
+            left -= bytes;
+            ends.waiting.fetch_add(bytes, Ordering::Relaxed);
+            match ends.sender.send(Message::Line(*number, line)) {
+                Ok(()) => Delivery::Taken,
+                Err(_) => Delivery::Gone,
+            }
+        }))
+    }
+}
+
+/// A recording that is being written.
+struct Recording {
+    room: RoomId,
+    /// What has come before somebody was let in; then the file has it.
+    held: Vec<u8>,
+    has_connect: bool,
+    file: Option<File>,
+}
+
+struct Writer {
+    folder: PathBuf,
+    max_bytes: u64,
+    files: HashMap<u64, Recording>,
+    ends: std::sync::Weak<Ends>,
+}
+
+impl Writer {
+    fn run(mut self, messages: &Receiver<Message>) {
+        while let Ok(message) = messages.recv() {
+            match message {
+                Message::Open(number, room) => {
+                    self.files.insert(number, Recording { room, held: Vec::new(), has_connect: false, file: None });
+                }
+                Message::Line(number, line) => {
+                    if let Some(ends) = self.ends.upgrade() {
+                        ends.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+                    }
+                    if let Err(error) = self.write(number, &line) {
+                        let folder = self.folder.display();
+                        tracing::error!(%folder, %error, "a recording cannot be written: it ends here");
+                        self.files.remove(&number);
+                    }
+                }
+                Message::Close(number) => drop(self.files.remove(&number)),
+            }
+        }
+    }
+
+    fn write(&mut self, number: u64, line: &[u8]) -> io::Result<()> {
+        let Some(recording) = self.files.get_mut(&number) else { return Ok(()) };
+        if let Some(file) = &mut recording.file {
+            return file.write_all(line);
+        }
+        recording.held.extend_from_slice(line);
+        recording.has_connect |= contains(line, CONNECT);
+        if recording.has_connect && contains(line, ADMITTED) {
+            let (room, held) = (recording.room.clone(), std::mem::take(&mut recording.held));
+            let mut file = self.create(&room)?;
+            file.write_all(&held)?;
+            if let Some(recording) = self.files.get_mut(&number) {
+                recording.file = Some(file);
+            }
+        } else if recording.held.len() > MAX_UNADMITTED {
+            self.files.remove(&number);
+        }
+        Ok(())
+    }
+
+    /// A new file, after the oldest have made room for it.
+    fn create(&self, room: &RoomId) -> io::Result<File> {
+        make_room(&self.folder, self.max_bytes)?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = format!("{}.{room}.jsonl", since.as_millis());
+        OpenOptions::new().append(true).create(true).mode(0o600).open(self.folder.join(name))
+    }
+}
+
+fn contains(line: &[u8], wanted: &[u8]) -> bool {
+    line.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// Deletes the oldest recordings until all together have fewer bytes than they may.
+fn make_room(folder: &Path, max_bytes: u64) -> io::Result<()> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_file() {
+            files.push((metadata.modified()?, metadata.len(), entry.path()));
+        }
+    }
+    files.sort();
+    let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    for (_, size, path) in files {
+        if bytes < max_bytes {
+            break;
+        }
+        fs::remove_file(&path)?;
+        bytes -= size;
+        tracing::info!(path = %path.display(), "an old recording has made room");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(folder: &Path, all_mib: usize) -> Config {
+        let record = vec!["demo-*".to_owned()];
+        Config {
+            data_dir: folder.to_owned(),
+            record,
+            record_room_kib: 64,
+            record_all_mib: all_mib,
+            ..Config::default()
+        }
+    }
+
+    fn files(folder: &Path) -> Vec<Vec<u8>> {
+        let mut paths: Vec<_> = fs::read_dir(folder.join(FOLDER)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
+    }
+
+    /// Ends the writer, so that everything is written.
+    fn ended(recordings: Recordings, sinks: Vec<Sink>) {
+        let waiting = Arc::downgrade(&recordings.ends);
+        drop((recordings, sinks));
+        assert!(waiting.upgrade().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+
+    #[test]
+    fn a_room_is_recorded_when_its_name_fits_and_somebody_was_let_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let recordings = Recordings::start(&config(folder.path(), 1)).unwrap().unwrap();
+        let room = |id: &str| RoomId::parse(id).unwrap();
+        assert!(recordings.sink_for(&room("other")).is_none());
+        let mut sinks: Vec<_> = (0..3).map(|n| recordings.sink_for(&room(&format!("demo-{n}"))).unwrap()).collect();
+        let connect = b"{\"hook\":\"on_client_connect\"}\n".to_vec();
+        for (sink, outcome) in sinks.iter_mut().zip(["{\"allowed\":true}\n", "{\"allowed\":false}\n", ""]) {
+            sink.put(connect.clone());
+            sink.put(outcome.into());
+        }
+        let long = vec![b'x'; 30 * 1024];
+        let put: Vec<_> = (0..3).map(|_| sinks[0].put(long.clone())).collect();
+        assert_eq!(put, [Delivery::Taken, Delivery::Taken, Delivery::Gone], "64 KiB");
+        ended(recordings, sinks);
+        let files = files(folder.path());
+        assert_eq!(files.len(), 1);
+        assert!(files[0].starts_with(&connect) && files[0].len() > 60 * 1024);
+    }
+
+    #[test]
+    fn the_oldest_recordings_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(FOLDER)).unwrap();
+        for n in 0..4 {
+            fs::write(folder.path().join(FOLDER).join(format!("{n}.x.jsonl")), vec![b'0' + n; 300 * 1024]).unwrap();
+        }
+        make_room(&folder.path().join(FOLDER), 1024 * 1024).unwrap();
+        let first: Vec<_> = files(folder.path()).iter().map(|file| file[0]).collect();
+        assert_eq!(first.len(), 3, "{first:?}");
+    }
+
+    #[test]
+    fn without_a_data_dir_nothing_can_be_kept() {
+        let config = Config { data_dir: PathBuf::new(), ..config(Path::new(""), 1) };
+        assert!(Recordings::start(&config).unwrap_err().to_string().contains("data_dir"));
+        assert!(Recordings::start(&Config { record: vec!["[".into()], ..config }).is_err());
+        assert!(Recordings::start(&Config::default()).unwrap().is_none());
+    }
+}
