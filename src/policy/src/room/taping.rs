@@ -9,6 +9,7 @@ use rand::{RngCore, SeedableRng};
 
 use super::Room;
 use crate::budget::Spent;
+use crate::client::ClientFacts;
 use crate::effects::TimerHandle;
 use crate::engine_context::EngineContext;
 use crate::host::RoomFacts;
@@ -65,7 +66,7 @@ impl Room {
         }
         self.facts.reads.set_on(true);
         let mut beginning = beginning(&self.facts, &self.state, context, now, seeds);
-        beginning.middle = middle.map(|middle| (middle, self.facts.joined()));
+        beginning.middle = middle.map(|middle| (middle, self.known_clients()));
         self.tapes.add(sink, depth, beginning);
         if depth == Depth::Recording {
             for work in self.mailbox.works() {
@@ -76,6 +77,18 @@ impl Room {
             }
         }
         Ok(())
+    }
+
+    /// Who is in the room, and who has left it while the script has not heard so yet.
+    fn known_clients(&self) -> Vec<Rc<ClientFacts>> {
+        let mut known = self.facts.joined();
+        let waiting = self.mailbox.works().filter(|work| !work.is_join()).filter_map(Work::client);
+        for client in waiting {
+            if !known.iter().any(|other| other.id == client.id) {
+                known.push(client.clone());
+            }
+        }
+        known
     }
 
     /// What the room has become: as a reload would hand it over, which changes nothing of the version that runs.

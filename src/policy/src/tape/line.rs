@@ -212,7 +212,7 @@ pub struct EventLine {
 #[serde(tag = "hook")]
 pub enum CallLine {
     #[serde(rename = "on_client_connect")]
-    ClientConnect { client: ClientId, facts: ClientLine, token: String },
+    ClientConnect { client: ClientId, facts: Box<ClientLine>, token: String },
     #[serde(rename = "on_client_disconnect")]
     ClientDisconnect { client: ClientId, reason: String },
     #[serde(rename = "on_publish_request")]

@@ -294,7 +294,7 @@ impl Tape {
                 // Whose token is its own id has none.
                 let has_none = auth_token == client.id.as_str();
                 let token = if has_none { auth_token.clone() } else { self.secret(auth_token) };
-                let facts = self.client(self.start, client);
+                let facts = Box::new(self.client(self.start, client));
                 CallLine::ClientConnect { client: id(client), facts, token }
             }
             HookCall::ClientDisconnect { client, reason } => {
