@@ -16,7 +16,7 @@ pub struct PeerConfig {
     pub versions: DtlsVersions,
     /// SRTP profiles that are accepted.
     pub profiles: Vec<SrtpProfile>,
-    /// Turns [`Instant`]s into the nanoseconds that payloads carry.
+    /// Turns [`std::time::Instant`]s into the nanoseconds that payloads carry.
     pub clock: Clock,
     /// Ask for lost packets.
     pub nack: bool,

@@ -1,6 +1,6 @@
 //! What happens in a room's policy, line by line, for who watches it or records it.
 //!
-//! A [`Tape`] writes lines ([`line::Line`]) into a [`Sink`] that the control plane has made; it never waits. A trace
+//! A tape writes lines ([`line::Line`]) into a [`Sink`] that the control plane has made; it never waits. A trace
 //! tells of what happens. A recording also tells of everything that a replay needs: where it starts from, the clock,
 //! where random numbers come from, what came from outside. Secrets are left out of both ([`secrets`]).
 
