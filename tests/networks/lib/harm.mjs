@@ -1,6 +1,7 @@
 // @ts-check
 // Two people in a call, one of whom is behind a link that loses or delays packets both ways: what of picture and sound arrives.
-import { CHROMIUM, openTab, sleep, startBrowser, until } from '../../e2e/lib.mjs';
+import { openTab, sleep, until } from '../../e2e/lib.mjs';
+import { browserIn } from './browser.mjs';
 
 const SETTLE_MS = 8000;
 
@@ -34,10 +35,7 @@ export async function behindHarm(net, server, { name, harm, goal, seconds }) {
   const places = [await net.place(), await net.place(harm)];
   const browsers = [];
   try {
-    for (const place of places) {
-      const nice = `nice -n ${process.env.NETWORKS_NICE ?? 0}`;
-      browsers.push(await startBrowser(place.wrap(`${nice} ${CHROMIUM}`), ['WebRtcHideLocalIpsWithMdns']));
-    }
+    for (const place of places) browsers.push(await browserIn(place));
     const query = { room: name, media: 'camera', simulcast: 0, width: 640, height: 360, fps: 20 };
     const tabs = [];
     for (const [n, browser] of browsers.entries()) tabs.push(await openTab(browser, server, { ...query, name: `person ${n}` }));

@@ -1,6 +1,7 @@
 // @ts-check
 // A browser in a call whose network changes: the address that it had is gone, and it has another.
-import { openTab, sleep, startBrowser, stats, until, CHROMIUM } from '../../e2e/lib.mjs';
+import { openTab, sleep, stats, until } from '../../e2e/lib.mjs';
+import { browserIn } from './browser.mjs';
 
 /** How long pictures may stand still. */
 const GOAL_MS = 3000;
@@ -48,10 +49,7 @@ export async function moveNetwork(net, server, alive) {
   const places = [await net.place(), await net.place()];
   const browsers = [];
   try {
-    for (const place of places) {
-      const nice = `nice -n ${process.env.NETWORKS_NICE ?? 0}`;
-      browsers.push(await startBrowser(place.wrap(`${nice} ${CHROMIUM}`), ['WebRtcHideLocalIpsWithMdns']));
-    }
+    for (const place of places) browsers.push(await browserIn(place));
     const tabs = [];
     for (const [n, browser] of browsers.entries()) {
       tabs.push(await openTab(browser, server, { room: 'move', name: `person ${n}`, media: 'camera' }));

@@ -2,7 +2,8 @@
 // A publisher of a picture that is hard to compress, subscribers behind links of their own, and what they get of it.
 import { join } from 'node:path';
 import { connectDirectly } from '../../e2e/direct.mjs';
-import { CHROMIUM, openTab, ROOT, sleep, startBrowser, until } from '../../e2e/lib.mjs';
+import { openTab, ROOT, sleep, until } from '../../e2e/lib.mjs';
+import { browserIn } from './browser.mjs';
 import { FPS, HEIGHT, WIDTH, writePicture } from './picture.mjs';
 import { figures, samplesOf, startSampling, watchPaths, watchSending } from './sample.mjs';
 
@@ -23,7 +24,7 @@ process.env.MOONRING_WEB ??= `${ROOT}/web`; // the page does not come through th
 /** Runs `body` with a browser in a place of its own. `nice` puts the browsers before what else the machine does.
  *  @template T @param {Place} place @param {(browser: import('../../e2e/lib.mjs').Browser) => Promise<T>} body */
 async function withBrowser(place, body, camera = '') {
-  const browser = await startBrowser(place.wrap(`nice -n ${process.env.NETWORKS_NICE ?? 0} ${CHROMIUM} ${camera}`), ['WebRtcHideLocalIpsWithMdns']);
+  const browser = await browserIn(place, camera);
   try {
     return await body(browser);
   } finally {
