@@ -34,6 +34,7 @@ pub mod load;
 pub mod negotiation;
 pub mod pictures;
 pub mod probing;
+pub mod read_ahead;
 pub mod rehearsal;
 pub mod repairs;
 pub mod reports;
