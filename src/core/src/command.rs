@@ -16,7 +16,7 @@ use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
 use moonring_wire::media::Source;
 use moonring_wire::negotiate::{Offer, RequestId};
 
-pub use event::{ClientInfo, Event, LeaveCause};
+pub use event::{ClientInfo, Event, LeaveCause, News};
 
 /// A track a client wants to publish in a section of its offer.
 #[derive(Clone, Debug, PartialEq)]
