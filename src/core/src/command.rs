@@ -127,7 +127,7 @@ pub enum Command {
     },
     /// A joined client's new WebSocket wants to know the room as it is. Answered by [`Event::Joined`], then
     /// [`Event::TrackPaused`] for what is paused, [`Event::WantedLayers`] for what it publishes and
-    /// [`Event::ActiveSpeakers`], unless the client is gone; nobody else is told.
+    /// [`News::ActiveSpeakers`], unless the client is gone; nobody else is told.
     Snapshot {
         /// Who.
         client: ClientId,
