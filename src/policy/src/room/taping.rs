@@ -136,7 +136,7 @@ impl Room {
             hook: work.name(),
             cpu: spent.cpu,
             waits: match end {
-                End::Waiting(_, wait) => Some((context.next_request_id().0, wait)),
+                End::Waiting(_, wait) => Some((context.next_request_id().0, &**wait)),
                 _ => None,
             },
             failed: match end {
