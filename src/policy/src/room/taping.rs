@@ -12,6 +12,7 @@ use crate::budget::Spent;
 use crate::client::ClientFacts;
 use crate::effects::TimerHandle;
 use crate::engine_context::EngineContext;
+use crate::hook::Action;
 use crate::host::RoomFacts;
 use crate::output::PolicyRequestId;
 use crate::plain::listing;
@@ -108,6 +109,14 @@ impl Room {
         timers.sort();
         let state = listed(state.ok().flatten());
         Middle { state, state_version: listed(state_version), clients: Vec::new(), timers }
+    }
+
+    /// An operator does something to the room from outside.
+    pub(crate) fn note_operator(&mut self, now: Instant, action: &Action) {
+        if !self.tapes.is_empty() {
+            self.tapes.at(now);
+            self.tapes.operator(action);
+        }
     }
 
     /// A deadline of the room has come.
