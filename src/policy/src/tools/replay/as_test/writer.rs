@@ -52,6 +52,8 @@ pub(super) struct Writer<'a> {
     kicked: BTreeMap<&'a str, &'a str>,
     gone: HashSet<&'a str>,
     leaves: HashSet<(&'a ClientId, u64)>,
+    /// Ends of tracks whose publisher leaves.
+    with_leaving: HashSet<u64>,
     /// Tracks that the script has ended, and clients whose rights have changed, with the time.
     ended: HashSet<String>,
     righted: HashSet<(String, u64)>,
@@ -78,6 +80,7 @@ impl<'a> Writer<'a> {
             kicked: BTreeMap::new(),
             gone: HashSet::new(),
             leaves: HashSet::new(),
+            with_leaving: HashSet::new(),
             ended: HashSet::new(),
             righted: HashSet::new(),
             closed: None,
@@ -96,6 +99,17 @@ impl<'a> Writer<'a> {
                     writer.leaves.insert((client, *t));
                 }
                 _ => {}
+            }
+        }
+        let mut leaving = None;
+        for (_, line) in recording.lines.iter().rev() {
+            let Line::Event(event) = line else { continue };
+            match &event.call {
+                CallLine::ClientDisconnect { client, .. } => leaving = Some(client),
+                CallLine::TrackUnpublished { client, .. } if leaving == Some(client) => {
+                    writer.with_leaving.insert(event.ticket);
+                }
+                _ => leaving = None,
             }
         }
         writer
@@ -184,7 +198,7 @@ impl<'a> Writer<'a> {
     }
 
     fn event(&mut self, event: &'a EventLine) {
-        if self.comes_by_itself(&event.call) {
+        if self.comes_by_itself(event) {
             return;
         }
         if !std::mem::take(&mut self.is_leaving) {
@@ -232,12 +246,12 @@ impl<'a> Writer<'a> {
     }
 
     /// True when the room of a test does it by itself, together with something else.
-    fn comes_by_itself(&mut self, call: &'a CallLine) -> bool {
-        match call {
+    fn comes_by_itself(&mut self, event: &'a EventLine) -> bool {
+        match &event.call {
             CallLine::TrackPublished { .. } | CallLine::Close { .. } => true,
             CallLine::ClientDisconnect { client, .. } => self.gone.contains(client.as_str()),
             CallLine::TrackUnpublished { client, track } => {
-                let goes_with_it = self.leaves.contains(&(client, self.t)) && !self.gone.contains(client.as_str());
+                let goes_with_it = self.with_leaving.contains(&event.ticket) && !self.gone.contains(client.as_str());
                 if goes_with_it && !std::mem::replace(&mut self.is_leaving, true) {
                     self.look();
                 }
