@@ -118,6 +118,12 @@ impl Layer {
         self.missing.restart();
     }
 
+    /// Reads what a packet touches of this.
+    pub(super) fn glance(&self) -> u64 {
+        let counts = self.rate_bytes ^ self.bitrate_bps ^ self.missing.missing() as u64;
+        counts ^ self.history.end() ^ u64::from(self.stats.glance())
+    }
+
     /// How long nothing has come.
     pub fn silence(&self, now: Instant) -> Option<Duration> {
         self.last_packet.map(|at| now.saturating_duration_since(at))
