@@ -94,6 +94,9 @@ impl Shard {
             return self.called(id, Err("there is no such client or track in the room".to_owned()));
         }
         tracing::info!(%room, action = name_of(&action), "an operator acts");
+        if let Some(room) = self.world.rooms.get(key) {
+            self.policy.engine.note_operator(now, room.policy, &action);
+        }
         self.apply(now, key, action);
         self.close_room_if_empty(now, key);
         self.called(id, Ok(Value::Null));
