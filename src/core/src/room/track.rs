@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::cap::Cap;
 use super::formats::PublishedFormats;
 use super::history::{History, HistoryLimits, Packet};
 use super::layering::{Layering, useful_layer};
@@ -240,6 +241,8 @@ pub struct Track {
     pub followed: Option<Instant>,
     /// From the lowest to the highest.
     pub layers: Vec<Layer>,
+    /// What its publisher is held to, where it is a single encoding.
+    pub cap: Cap,
     /// The layers that its publisher was told somebody receives.
     pub wanted_layers: Option<Vec<u8>>,
     /// The forwards: client and place in its list.
@@ -284,6 +287,7 @@ impl Track {
             formats: PublishedFormats::new(answered, &codec.codec),
             followed: None,
             layers: (0..layers.max(1)).map(layer).collect(),
+            cap: Cap::default(),
             wanted_layers: None,
             subscribers: Vec::new(),
             muted_by_client: false,
