@@ -202,6 +202,17 @@ export type ServerMessage =
       resumed: boolean;
       /** `PROTOCOL_VERSION`. */
       protocol: number;
+      /** True when `clients` and `tracks` are the first page only: `ServerMessage.Roster` follows. */
+      more?: boolean;
+    }
+  | {
+      type: 'roster';
+      /** Further clients. */
+      clients: Participant[];
+      /** Further tracks. */
+      tracks: TrackInfo[];
+      /** True when another page follows. */
+      more?: boolean;
     }
   | {
       type: 'rejected';

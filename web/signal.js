@@ -5,6 +5,7 @@
  *
  * @typedef {import('./protocol.js').ClientMessage} ClientMessage
  * @typedef {import('./protocol.js').ServerMessage} ServerMessage
+ * @typedef {Extract<ServerMessage, {type: 'joined'}>} Joined
  *
  * What a `Signal` needs of who owns it. `ended` is the end of the stay, said once.
  * @typedef {{receive: (message: ServerMessage) => void, reconnecting: (reason: string, moved: boolean) => void,
@@ -32,6 +33,7 @@ export class Signal {
   /** @type {WebSocket | undefined} */ #socket;
   /** @type {Watchdog | undefined} */ #watchdog;
   /** @type {string | undefined} */ #ticket;
+  /** `joined`, until its last page has come. @type {Joined | undefined} */ #roster;
   /** `joined` has come on the socket there is. */ #up = false;
   /** `joined` has come at all: what is lost from now on is taken up again. */ #stays = false;
   #over = false;
@@ -94,6 +96,7 @@ export class Signal {
     } catch (error) {
       return void Promise.resolve().then(() => this.#end('lost', `No WebSocket to ${this.#url}: ${error}`));
     }
+    this.#roster = undefined;
     this.#socket = socket;
     socket.onopen = () => {
       const first = this.#ticket ? { type: 'resume', ticket: this.#ticket } : this.#join;
@@ -114,6 +117,11 @@ export class Signal {
       message = JSON.parse(String(data));
     } catch {
       return this.#lose('The server sent no JSON');
+    }
+    if (message.type === 'joined' || message.type === 'roster') {
+      const whole = this.#paged(message);
+      if (!whole) return;
+      message = whole;
     }
     switch (message.type) {
       case 'joined':
@@ -139,7 +147,23 @@ export class Signal {
     this.#host.receive(message);
   }
 
-  /** @param {Extract<ServerMessage, {type: 'joined'}>} message */
+  /**
+   * `joined` with all of its pages, once the last one has come.
+   * @param {Joined | Extract<ServerMessage, {type: 'roster'}>} message
+   */
+  #paged(message) {
+    if (message.type === 'joined') this.#roster = message;
+    else if (this.#roster) {
+      this.#roster.clients.push(...message.clients);
+      this.#roster.tracks.push(...message.tracks);
+    }
+    if (message.more || !this.#roster) return;
+    const { more, ...whole } = this.#roster;
+    this.#roster = undefined;
+    return whole;
+  }
+
+  /** @param {Joined} message */
   #joined(message) {
     clearTimeout(this.#deadline);
     this.#ticket = message.ticket;

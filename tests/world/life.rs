@@ -1,6 +1,6 @@
 //! How rooms begin and end.
 
-use moonring_core::command::{Command, Event, LeaveCause};
+use moonring_core::command::{Command, Event, LeaveCause, News};
 use moonring_core::shard::ShardSettings;
 use moonring_policy::PolicyReply;
 use moonring_policy::hook::Action;
@@ -39,7 +39,10 @@ fn happened(world: &mut World) -> Vec<String> {
         Event::Webhook { event, data: Value::Null, .. } => Some(event.clone()),
         Event::Webhook { event, data: Value::String(text), .. } => Some(format!("{event} {text}")),
         Event::RoomClosed(room) => Some(format!("gone {room}")),
-        Event::Message { client, value } => Some(format!("{client} {}", Value::clone(value))),
+        Event::News { client, news } => match &**news {
+            News::Message(value) => Some(format!("{client} {}", Value::clone(value))),
+            _ => None,
+        },
         _ => None,
     };
     let all = std::mem::take(&mut world.events);

@@ -1,6 +1,6 @@
 //! What a room's script decides happens, whole or not at all.
 
-use moonring_core::command::{Command, Event, LeaveCause, RefusalCode};
+use moonring_core::command::{Command, Event, LeaveCause, News, RefusalCode};
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use serde_json::json;
 
@@ -189,7 +189,11 @@ fn joined_comes_first_and_everybody_hears_of_each_other_once() {
                 heard.push((client.as_str(), "joined"));
                 heard.extend(clients.iter().map(|other| (client.as_str(), other.client.as_str())));
             }
-            Event::ClientJoined { client, other } => heard.push((client.as_str(), other.client.as_str())),
+            Event::News { client, news } => {
+                if let News::ClientJoined(other) = &**news {
+                    heard.push((client.as_str(), other.client.as_str()));
+                }
+            }
             _ => {}
         }
     }

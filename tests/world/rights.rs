@@ -1,6 +1,6 @@
 //! What a policy gives and takes takes effect on what is live, and clients are told.
 
-use moonring_core::command::{Command, Event, LeaveCause, PublishIntent};
+use moonring_core::command::{Command, Event, LeaveCause, News, PublishIntent};
 use moonring_policy::client::Via;
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::CodecName::{Opus, Vp8};
@@ -51,14 +51,18 @@ fn short(event: &Event) -> Option<(&ClientId, String)> {
             let rights = if rights.message { "" } else { " no messages" };
             (client, format!("joined {} {} {}{rights}", ids.join(","), tracks.len(), text(attributes)))
         }
-        Event::ClientJoined { client, other } => (client, format!("+{}{}", other.client, text(&other.attributes))),
-        Event::ClientLeft { client, other } => (client, format!("-{other}")),
-        Event::ClientChanged { client, other, attributes } => (client, format!("{other}={}", text(attributes))),
-        Event::TrackPublished { client, track } => (client, format!("track of {}", track.client)),
-        Event::TrackUnpublished { client, reason, .. } => (client, format!("track gone {reason:?}")),
+        Event::News { client, news } => match &**news {
+            News::ClientJoined(other) => (client, format!("+{}{}", other.client, text(&other.attributes))),
+            News::ClientLeft(other) => (client, format!("-{other}")),
+            News::ClientChanged { client: other, attributes } => (client, format!("{other}={}", text(attributes))),
+            News::TrackPublished(track) => (client, format!("track of {}", track.client)),
+            News::TrackUnpublished(_) => (client, "track gone".into()),
+            News::Message(value) => (client, format!("says {}", text(value))),
+            _ => return None,
+        },
+        Event::TrackEnded { client, reason, .. } => (client, format!("track ended {reason}")),
         Event::Unsubscribed { client, reason, .. } => (client, format!("unsubscribed {reason}")),
         Event::Rights { client, rights } => (client, format!("rights {}", serde_json::to_string(rights).unwrap())),
-        Event::Message { client, value } => (client, format!("says {}", text(value))),
         Event::Refused { client, message, .. } => (client, format!("refused {message}")),
         _ => return None,
     })
@@ -97,9 +101,9 @@ fn a_right_to_publish_that_is_taken_ends_what_it_was_for_and_nothing_else() {
     let rights = json!({ "who": "bob", "rights": { "publish": ["microphone"] }, "reason": "No pictures, please" });
     say(&mut world, alice, rights);
     let rights = r#"rights {"publish":["microphone"],"subscribe":true,"message":true}"#;
-    let gone = r#"track gone Some("No pictures, please")"#;
+    let gone = "track ended No pictures, please";
     assert_eq!(told(&mut world, bob), [rights, gone, r#"says "unpublished video""#]);
-    assert_eq!(told(&mut world, alice), ["track gone None", r#"says "unpublished video""#]);
+    assert_eq!(told(&mut world, alice), ["track gone", r#"says "unpublished video""#]);
     world.run_ms(50);
     world.forget_received();
     world.run_ms(1_000);
@@ -173,8 +177,8 @@ fn single_tracks_and_subscriptions_end_with_the_reason() {
         (json!({ "who": "alice", "unpublish": tracks[1] }), vec![], vec![]),
         (
             json!({ "who": "bob", "unpublish": tracks[1] }),
-            vec!["track gone None", r#"says "unpublished video""#],
-            vec![r#"track gone Some("The room has ended it")"#, r#"says "unpublished video""#],
+            vec!["track gone", r#"says "unpublished video""#],
+            vec!["track ended The room has ended it", r#"says "unpublished video""#],
         ),
         (json!({ "who": "bob", "unpublish": tracks[1] }), vec![], vec![]),
         (json!({ "who": "bob", "unpublish": "t0000000000000000" }), vec![], vec![]),
@@ -248,7 +252,7 @@ fn a_hidden_client_that_is_shown_is_one_like_the_others() {
     }
     world.publish(ghost, Opus);
     world.leave(ghost);
-    let expected = ["track of ghost", "track gone None", "-ghost", r#"says "unpublished audio""#];
+    let expected = ["track of ghost", "track gone", "-ghost", r#"says "unpublished audio""#];
     assert_eq!(told(&mut world, alice), expected);
 }
 
@@ -267,7 +271,7 @@ fn in_a_room_that_announces_publishers_only_they_are_heard_of() {
         world.command(Command::Unpublish { client: world.id(bob), track });
     }
     let heard: Vec<_> = told(&mut world, alice).into_iter().filter(|words| !words.starts_with("says")).collect();
-    assert_eq!(heard, ["track gone None", "track gone None", "-bob"]);
+    assert_eq!(heard, ["track gone", "track gone", "-bob"]);
     world.leave(bob);
     assert_eq!(told(&mut world, alice), Vec::<String>::new());
 }
@@ -314,6 +318,38 @@ fn a_large_room_is_told_of_those_who_are_there_a_hundred_a_second() {
     }
     assert_eq!(heard, [100, 51, 0], "99 beside herself and the newcomer, then the rest");
     assert_eq!(told(&mut world, newcomer), Vec::<String>::new());
+    assert_eq!(world.shard.audit(), Vec::<String>::new());
+}
+
+#[test]
+fn beyond_two_hundred_clients_only_the_first_and_those_who_publish_are_announced() {
+    let sizes = crate::sim::settings();
+    let settings = moonring_core::shard::ShardSettings { max_clients_per_room: 300, max_clients: 300, ..sizes };
+    let mut world = World::with(913, settings, SCRIPT);
+    let alice = world.join("alice");
+    for n in 1..199 {
+        world.join_raw(&format!("c{n}"));
+    }
+    told(&mut world, alice);
+    let mut join = |name: &str, expected: &[&str]| {
+        let who = world.join(name);
+        assert_eq!(told(&mut world, alice), expected, "{name}");
+        who
+    };
+    let [early, late, later] = [join("early", &["+early{}"]), join("late", &[]), join("later", &[])];
+    let track = world.publish(late, Opus);
+    assert_eq!(told(&mut world, alice), ["+late{}", "track of late"]);
+    world.command(Command::Unpublish { client: world.id(late), track });
+    let heard: Vec<_> = told(&mut world, alice).into_iter().filter(|words| !words.starts_with("says")).collect();
+    assert_eq!(heard, ["track gone", "-late"]);
+    // There is a seat among the first again, for who comes next; who was announced early stays so.
+    for gone in [early, late, later] {
+        world.leave(gone);
+    }
+    told(&mut world, alice);
+    let next = world.join("next");
+    assert_eq!(told(&mut world, alice), ["+next{}"]);
+    assert!(told(&mut world, next)[0].starts_with("joined alice{},c1{},c2{}"));
     assert_eq!(world.shard.audit(), Vec::<String>::new());
 }
 

@@ -124,6 +124,11 @@ impl Session<'_> {
                 self.gather = self.plan.receive == Receive::Everything;
                 self.want(track);
             }
+            // What the room has beyond the first page of `joined`.
+            ServerMessage::Roster { tracks, .. } => {
+                self.gather = self.plan.receive == Receive::Everything && !tracks.is_empty();
+                tracks.into_iter().for_each(|track| self.want(track));
+            }
             ServerMessage::TrackUnpublished { track, .. } => self.wanted.retain(|wanted| wanted.id != track),
             ServerMessage::Error { code, message, request } => {
                 if request.is_some() {

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moonring_core::command::{Command, Event, JoinRequest, OfferRequest, PublishIntent, SubscribeIntent};
+use moonring_core::command::{Command, Event, JoinRequest, News, OfferRequest, PublishIntent, SubscribeIntent};
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_loadtest::media::{Clock, VideoSettings, VideoSource};
 use moonring_loadtest::peer::{Handled, Outbox, Peer, PeerConfig, PeerEvent};
@@ -227,7 +227,10 @@ fn described(event: &Event) -> String {
     match event {
         Event::Joined { client, clients, .. } => format!("{client} has joined; {} others are there", clients.len()),
         Event::Connected { client } => format!("{client} is connected: ICE and DTLS are complete"),
-        Event::TrackPublished { client, track } => format!("{client} is told of track {}", track.id),
+        Event::News { client, news } => match &**news {
+            News::TrackPublished(track) => format!("{client} is told of track {}", track.id),
+            other => format!("{client} is told {other:?}"),
+        },
         Event::Answered { client, sections, .. } => {
             let outcome = |reason: &Option<String>| reason.clone().unwrap_or_else(|| "granted".into());
             let outcomes: Vec<_> =

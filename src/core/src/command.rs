@@ -16,7 +16,7 @@ use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
 use moonring_wire::media::Source;
 use moonring_wire::negotiate::{Offer, RequestId};
 
-pub use event::{ClientInfo, Event, LeaveCause};
+pub use event::{ClientInfo, Event, LeaveCause, News};
 
 /// A track a client wants to publish in a section of its offer.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,7 +127,7 @@ pub enum Command {
     },
     /// A joined client's new WebSocket wants to know the room as it is. Answered by [`Event::Joined`], then
     /// [`Event::TrackPaused`] for what is paused, [`Event::WantedLayers`] for what it publishes and
-    /// [`Event::ActiveSpeakers`], unless the client is gone; nobody else is told.
+    /// [`News::ActiveSpeakers`], unless the client is gone; nobody else is told.
     Snapshot {
         /// Who.
         client: ClientId,

@@ -157,7 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn events_are_given_back_beyond_their_number_and_beyond_their_bytes() {
-        let message = |value: &Value| Event::Message { client: client(), value: value.clone().into() };
+        let message = |value: &Value| Event::message(client(), value.clone());
         for (value, most) in [(json!(1), 16_384), (json!("x".repeat(64 * 1024)), 512)] {
             let (sender, mut receiver) = event_queue(16_384);
             let taken = (0..20_000).take_while(|_| sender.try_send(message(&value)).is_ok()).count();

@@ -12,6 +12,11 @@
 //! the room as it is now and replace what the client knew. Application messages and the answer of an offer that was
 //! waiting follow it. A ticket is good for one use; each [`ServerMessage::Joined`] brings the next one.
 //!
+//! # Rosters
+//!
+//! [`ServerMessage::Joined`] names at most [`ROSTER_PAGE`] clients and as many tracks. When there are more, it says
+//! `more`, and [`ServerMessage::Roster`] messages follow it directly, up to the first that does not say so.
+//!
 //! # Media
 //!
 //! One peer connection per client, and the client always makes the offer; the server (an ICE-lite agent) only
@@ -49,15 +54,18 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::id::{ClientId, Mid, RoomId, TrackId};
-use crate::media::{PauseReason, Source, TrackInfo};
+use crate::id::{ClientId, RoomId, TrackId};
+use crate::media::{PauseReason, TrackInfo};
 use crate::rights::Rights;
 use crate::shared::SharedValue;
 
+mod parts;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod typescript;
+
+pub use parts::{ErrorCode, Participant, Publish, SectionResult, Subscribe};
 
 /// The version this file describes; [`ClientMessage::Join::protocol`] may name it.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -69,6 +77,8 @@ pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 /// Longest application message, in bytes of JSON text.
 pub const MAX_APPLICATION_BYTES: usize = 64 * 1024;
+/// Clients, and tracks, that one message names at most when it tells who and what is in a room.
+pub const ROSTER_PAGE: usize = 200;
 /// Longest ticket, in bytes.
 pub const MAX_TICKET_BYTES: usize = 256;
 /// Errors of one connection after which it is closed.
@@ -157,29 +167,6 @@ pub enum ClientMessage {
     Leave {},
 }
 
-/// A section of an offer that newly publishes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-pub struct Publish {
-    /// `RTCRtpTransceiver.mid`.
-    pub mid: Mid,
-    /// What it shows.
-    #[serde(default)]
-    pub source: Source,
-}
-
-/// A section of an offer that newly receives.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-pub struct Subscribe {
-    /// `RTCRtpTransceiver.mid`.
-    pub mid: Mid,
-    /// Which track.
-    pub track: TrackId,
-}
-
 /// From the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -212,6 +199,21 @@ pub enum ServerMessage {
         resumed: bool,
         /// [`PROTOCOL_VERSION`].
         protocol: u32,
+        /// True when `clients` and `tracks` are the first page only: [`ServerMessage::Roster`] follows.
+        #[serde(default, skip_serializing_if = "is_false")]
+        #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
+        more: bool,
+    },
+    /// The next page of what [`ServerMessage::Joined`] tells, directly after the one before.
+    Roster {
+        /// Further clients.
+        clients: Vec<Participant>,
+        /// Further tracks.
+        tracks: Vec<TrackInfo>,
+        /// True when another page follows.
+        #[serde(default, skip_serializing_if = "is_false")]
+        #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
+        more: bool,
     },
     /// The policy (or a bound of the server) did not let the client in. The server closes.
     Rejected {
@@ -340,60 +342,6 @@ pub enum ServerMessage {
     },
 }
 
-/// A client as others see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-pub struct Participant {
-    /// Its id.
-    pub client: ClientId,
-    /// What it said of itself.
-    #[cfg_attr(test, ts(type = "any"))]
-    pub metadata: SharedValue,
-    /// What the room's policy says of it, an object: unlike metadata, nothing that the client could have made up.
-    #[serde(default = "SharedValue::empty_object", skip_serializing_if = "SharedValue::is_empty_object")]
-    #[cfg_attr(test, ts(optional, type = "any"))]
-    pub attributes: SharedValue,
-}
-
-/// What became of one section that an offer named.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(ts_rs::TS))]
-pub struct SectionResult {
-    /// Which section.
-    pub mid: Mid,
-    /// The track published or received there, unless refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, ts(optional))]
-    pub track: Option<TrackInfo>,
-    /// Why it was refused, in words for the user.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, ts(optional))]
-    pub reason: Option<String>,
-}
-
-/// Kinds of errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(test, derive(ts_rs::TS))]
-pub enum ErrorCode {
-    /// Not JSON, an unknown `type`, a missing, unknown or ill-typed field.
-    BadMessage,
-    /// Longer than a bound.
-    TooLarge,
-    /// A message before the join, or a second join.
-    OutOfOrder,
-    /// The description does not parse, or cannot be answered.
-    BadSdp,
-    /// A track that does not exist or is not the client's.
-    UnknownTrack,
-    /// The client's previous offer has no answer yet.
-    Busy,
-    /// The policy takes no messages.
-    MessageDropped,
-    /// A bound of the server was reached.
-    Limit,
-    /// The client speaks another version of the protocol.
-    Protocol,
-    /// The ticket of a resume is unknown, used or expired: join instead. The server closes.
-    Ticket,
+fn is_false(value: &bool) -> bool {
+    !value
 }

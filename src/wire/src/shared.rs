@@ -1,12 +1,58 @@
-//! A JSON value that many are told of, kept once.
+//! What many are told of, kept once and written once.
 
 use std::fmt;
 use std::io::{self, Write};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+
+/// Something that many are told, kept once for all of them, with the text that it becomes on the way to them: who needs
+/// that first writes it, the others find it there.
+pub struct Shared<T>(Arc<Written<T>>);
+
+struct Written<T> {
+    value: T,
+    text: OnceLock<Bytes>,
+}
+
+impl<T> Shared<T> {
+    /// For the first who is told of it.
+    pub fn new(value: T) -> Self {
+        Self(Arc::new(Written { value, text: OnceLock::new() }))
+    }
+
+    /// What `write` makes of it, once for all who hold it.
+    pub fn text(&self, write: impl FnOnce(&T) -> String) -> Bytes {
+        self.0.text.get_or_init(|| write(&self.0.value).into()).clone()
+    }
+
+    /// How many hold it now.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.value.fmt(f)
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0.value
+    }
+}
 
 /// A JSON value behind a shared pointer, with its length as text: a broadcast to a room of 500 holds one copy of it, not
 /// 500, and queues can be bounded in bytes without writing it again.
@@ -105,6 +151,20 @@ impl Write for Length {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_is_shared_is_written_once_for_all_who_hold_it() {
+        let first = Shared::new(7);
+        let second = first.clone();
+        let mut written = 0;
+        let mut write = |value: &i32| {
+            written += 1;
+            format!("<{value}>")
+        };
+        assert_eq!(first.text(&mut write), "<7>");
+        assert_eq!(second.text(&mut write), "<7>");
+        assert_eq!((written, first.holders(), *second), (1, 2, 7));
+    }
 
     #[test]
     fn a_shared_value_knows_its_length_as_text_and_is_kept_once() {

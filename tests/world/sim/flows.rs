@@ -216,7 +216,15 @@ impl World {
             .partition(|event| format!("{event:?}").contains(&id) && !matches!(event, Event::Answered { .. }));
         self.events = others;
         let mine: Vec<Event> = mine;
-        mine.iter().map(|event| format!("{event:?}")).collect()
+        mine.iter().map(words).collect()
+    }
+}
+
+/// An event in words, of which the first is its name.
+fn words(event: &Event) -> String {
+    match event.news() {
+        Some(news) => format!("{news:?}").replacen('(', " (", 1),
+        None => format!("{event:?}"),
     }
 }
 

@@ -150,6 +150,7 @@ pub(crate) fn settings() -> ShardSettings {
         max_clients_per_room: 100,
         max_clients: 200,
         max_tracks_per_client: 4,
+        read_ahead_from: 0,
         ..ShardSettings::new(certificate())
     }
 }

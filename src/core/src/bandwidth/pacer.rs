@@ -46,6 +46,11 @@ impl Pacer {
         pacer
     }
 
+    /// Reads what a packet touches of this.
+    pub fn glance(&self) -> u64 {
+        self.budget.to_bits() ^ self.pace.to_bits()
+    }
+
     /// The pace relative to the target.
     pub fn factor(&self) -> f64 {
         self.factor

@@ -9,7 +9,7 @@ use moonring_wire::id::{ClientId, RoomId, TrackId};
 use moonring_wire::media::{PauseReason, TrackInfo};
 use moonring_wire::negotiate::{Answer, RequestId, SectionOutcome};
 use moonring_wire::rights::Rights;
-use moonring_wire::shared::SharedValue;
+use moonring_wire::shared::{Shared, SharedValue};
 
 /// What a joined client is told of another.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +37,32 @@ pub enum LeaveCause {
     Limit(String),
     /// The server shuts down.
     Shutdown,
+}
+
+/// What a whole room is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// Another client came, or is to be seen now.
+    ClientJoined(ClientInfo),
+    /// Another client left, or is not to be seen any more.
+    ClientLeft(ClientId),
+    /// The policy says something else of a client, which is told, too.
+    ClientChanged {
+        /// Of whom.
+        client: ClientId,
+        /// What is said of it now.
+        attributes: SharedValue,
+    },
+    /// A track can be subscribed to.
+    TrackPublished(TrackInfo),
+    /// A track changed (muted): as it is now.
+    TrackChanged(TrackInfo),
+    /// A track is gone.
+    TrackUnpublished(TrackId),
+    /// Who speaks, loudest first.
+    ActiveSpeakers(Vec<ClientId>),
+    /// A message from the policy.
+    Message(SharedValue),
 }
 
 /// From a shard to the control plane. `client` is who is to be told.
@@ -91,22 +117,6 @@ pub enum Event {
         /// Who.
         client: ClientId,
     },
-    /// Another client came, or is to be seen now.
-    ClientJoined {
-        /// Who is told.
-        client: ClientId,
-        /// Who came.
-        other: ClientInfo,
-    },
-    /// The policy says something else of a client.
-    ClientChanged {
-        /// Who is told.
-        client: ClientId,
-        /// Of whom; it is told, too.
-        other: ClientId,
-        /// What is said of it now.
-        attributes: SharedValue,
-    },
     /// What the client may do has changed.
     Rights {
         /// Who is told.
@@ -114,35 +124,21 @@ pub enum Event {
         /// What it may do now.
         rights: Rights,
     },
-    /// Another client left, or is not to be seen any more.
-    ClientLeft {
+    /// Something that everybody in the room is told, or what one client is told in the same words.
+    News {
         /// Who is told.
         client: ClientId,
-        /// Who left.
-        other: ClientId,
+        /// What, kept once for all who are told.
+        news: Shared<News>,
     },
-    /// A track can be subscribed to.
-    TrackPublished {
-        /// Who is told.
-        client: ClientId,
-        /// Which.
-        track: TrackInfo,
-    },
-    /// A track changed (muted).
-    TrackChanged {
-        /// Who is told.
-        client: ClientId,
-        /// Which, as it is now.
-        track: TrackInfo,
-    },
-    /// A track is gone.
-    TrackUnpublished {
+    /// Its own track, which the policy has ended, is gone.
+    TrackEnded {
         /// Who is told.
         client: ClientId,
         /// Which.
         track: TrackId,
-        /// Of its own track, which the policy has ended: why.
-        reason: Option<String>,
+        /// Why.
+        reason: String,
     },
     /// The policy has ended a subscription.
     Unsubscribed {
@@ -177,20 +173,6 @@ pub enum Event {
         track: TrackId,
         /// From the lowest to the highest; none when nobody receives it.
         layers: Vec<u8>,
-    },
-    /// Who speaks, loudest first.
-    ActiveSpeakers {
-        /// Who is told.
-        client: ClientId,
-        /// Who speaks.
-        speakers: Vec<ClientId>,
-    },
-    /// A message from the policy.
-    Message {
-        /// Who is told.
-        client: ClientId,
-        /// What.
-        value: SharedValue,
     },
     /// A policy waits for something from outside the shard; answered by [`super::Command::PolicyReply`].
     PolicyRequest {

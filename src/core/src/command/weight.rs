@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ClientInfo, Command, Event};
+use super::{ClientInfo, Command, Event, News};
 use moonring_wire::shared::SharedValue;
 
 /// An event or a command without what hangs on it.
@@ -36,33 +36,43 @@ impl Command {
 impl Event {
     /// Bytes, about, that the event takes when it is the only one to hold its values.
     pub fn bytes(&self) -> usize {
-        self.weigh(&|value| value.bytes())
+        self.weigh(&|value| value.bytes(), false)
     }
 
     /// Bytes, about, when each value that others hold too counts for its share.
     pub fn share(&self) -> usize {
-        self.weigh(&SharedValue::share)
+        self.weigh(&SharedValue::share, true)
     }
 
-    fn weigh(&self, shared_bytes: &dyn Fn(&SharedValue) -> usize) -> usize {
+    fn weigh(&self, shared_bytes: &dyn Fn(&SharedValue) -> usize, is_share: bool) -> usize {
         let info = |info: &ClientInfo| ID + shared_bytes(&info.metadata) + shared_bytes(&info.attributes);
         BASE + match self {
             Self::Joined { clients, tracks, own, .. } => {
                 clients.iter().map(info).sum::<usize>() + TRACK * (tracks.len() + own.len())
             }
-            Self::Message { value, .. } | Self::ClientChanged { attributes: value, .. } => shared_bytes(value),
-            Self::Unsubscribed { reason, .. } | Self::TrackUnpublished { reason: Some(reason), .. } => {
-                ID + reason.len()
-            }
-            Self::ClientJoined { other, .. } => info(other),
+            // Those who hold the news hold its values by it: each counts for its share of the whole.
+            Self::News { news, .. } if is_share => ID + news.bytes() / news.holders(),
+            Self::News { news, .. } => ID + news.bytes(),
+            Self::Unsubscribed { reason, .. } | Self::TrackEnded { reason, .. } => ID + reason.len(),
             Self::Answered { answer, sections, .. } => SECTION * answer.sections.len() + TRACK * sections.len(),
             Self::Refused { message, .. } => message.len(),
-            Self::ActiveSpeakers { speakers, .. } => ID * speakers.len(),
-            Self::TrackPublished { .. } | Self::TrackChanged { .. } => TRACK,
             Self::PolicyRequest { request, .. } => ID + request.bytes(),
             Self::Webhook { data, .. } => ID + value_bytes(data),
             Self::Called { answer: Ok(answer), .. } => value_bytes(answer),
             _ => ID,
+        }
+    }
+}
+
+impl News {
+    /// Bytes, about, that the news takes, and again as text.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::ClientJoined(info) => ID + info.metadata.bytes() + info.attributes.bytes(),
+            Self::ClientLeft(_) | Self::TrackUnpublished(_) => ID,
+            Self::ClientChanged { attributes: value, .. } | Self::Message(value) => ID + value.bytes(),
+            Self::TrackPublished(_) | Self::TrackChanged(_) => TRACK,
+            Self::ActiveSpeakers(speakers) => ID * speakers.len(),
         }
     }
 }
@@ -83,17 +93,18 @@ mod tests {
     use super::*;
     use moonring_wire::id::ClientId;
     use moonring_wire::rights::Rights;
+    use moonring_wire::shared::Shared;
     use serde_json::{Value, json};
 
     #[test]
     fn a_broadcast_weighs_the_same_for_each_receiver_and_once_for_the_room() {
-        let value = SharedValue::from(json!("x".repeat(64 * 1024)));
+        let news = Shared::new(News::Message(json!("x".repeat(64 * 1024)).into()));
         let client = || ClientId::parse("c").unwrap();
-        let events: Vec<_> = (0..100).map(|_| Event::Message { client: client(), value: value.clone() }).collect();
-        drop(value);
+        let events: Vec<_> = (0..100).map(|_| Event::News { client: client(), news: news.clone() }).collect();
+        drop(news);
         assert!(events.iter().all(|event| event.bytes() > 64 * 1024));
         let together: usize = events.iter().map(Event::share).sum();
-        assert!((64 * 1024..64 * 1024 + 100 * (BASE + 2)).contains(&together), "{together}");
+        assert!((64 * 1024..64 * 1024 + 100 * (BASE + ID + 2)).contains(&together), "{together}");
     }
 
     #[test]
@@ -105,7 +116,7 @@ mod tests {
         let joined = Event::Joined { client: client(), clients, tracks, own, attributes, rights: Rights::default() };
         assert!(joined.bytes() > 500 * 16 * 1024);
         assert!(joined.share() < 500 * 1024);
-        let refused = Event::Message { client: client(), value: Value::Null.into() };
+        let refused = Event::message(client(), Value::Null);
         assert!(refused.bytes() < 256);
     }
 

@@ -107,6 +107,8 @@ pub struct Client {
     pub facts: Rc<ClientFacts>,
     /// True while the others know that it is there.
     pub is_announced: bool,
+    /// True for one that was admitted while its room was small enough to be told of everybody.
+    pub came_early: bool,
     /// Its secure path, from its first offer on.
     pub transport: Option<Transport>,
     /// What its offers and their answers agreed on.
@@ -251,6 +253,7 @@ impl Client {
             room,
             facts,
             is_announced: false,
+            came_early: false,
             transport: None,
             reach: Reach { ufrags: vec![ice.ufrag.clone()], addresses: Vec::new() },
             negotiated: Negotiated {

@@ -132,6 +132,20 @@ impl Congestion {
         *self = Self { control, next_sequence: self.next_sequence, ..Self::new(now) };
     }
 
+    /// Reads what a packet touches of this.
+    pub(super) fn glance(&self) -> u64 {
+        u64::from(self.next_sequence)
+            ^ self.pacer.glance()
+            ^ self.estimator.glance()
+            ^ self.floor_bps
+            ^ self.repairs.glance()
+    }
+
+    /// Reads where the next packet is noted.
+    pub(super) fn glance_sent(&self) -> u64 {
+        self.estimator.glance_sent()
+    }
+
     /// The transport-wide number of the next packet; [`Self::sent`] uses it up.
     pub fn next_sequence(&self) -> u16 {
         self.next_sequence
@@ -224,8 +238,7 @@ impl Congestion {
         self.pace(now);
     }
 
-    /// Says whether something is paused because it does not fit. Then the path is kept measured, though little or
-    /// nothing is sent over it.
+    /// Says whether something is paused because it does not fit: the path is kept measured then.
     pub fn set_starved(&mut self, now: Instant, is_starved: bool) {
         self.estimator.set_starved(now, is_starved);
     }

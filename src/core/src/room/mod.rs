@@ -36,6 +36,7 @@ pub mod load;
 pub mod negotiation;
 pub mod pictures;
 pub mod probing;
+pub mod read_ahead;
 pub mod rehearsal;
 pub mod repairs;
 pub mod reports;
@@ -76,6 +77,10 @@ pub struct Room {
     pub policy: PolicyKey,
     /// Everybody in it, also those whose join is not decided yet, in the order of coming.
     pub clients: Vec<ClientKey>,
+    /// How many of them are admitted.
+    pub members: usize,
+    /// Those of them of whom the others are told, in the order of telling.
+    pub announced: Vec<ClientKey>,
     /// Everything published in it, in the order of publishing.
     pub tracks: Vec<TrackKey>,
     /// Tracks with packets waiting to be forwarded.
@@ -101,8 +106,8 @@ pub struct Room {
 /// Of whom the others in a room are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Announcing {
-    /// What the policy wants.
-    pub wanted: Announced,
+    /// What the policy wants; until it says so, the size of the room decides.
+    pub wanted: Option<Announced>,
     /// Some who are in the room are not told of as it wants, yet.
     pub is_pending: bool,
     /// When some were last: there is a pause before the next.

@@ -119,6 +119,12 @@ impl Layer {
         self.missing.restart();
     }
 
+    /// Reads what a packet touches of this.
+    pub(super) fn glance(&self) -> u64 {
+        let counts = self.rate_bytes ^ self.bitrate_bps ^ self.missing.missing() as u64;
+        counts ^ self.history.end() ^ u64::from(self.stats.glance())
+    }
+
     /// How long nothing has come.
     pub fn silence(&self, now: Instant) -> Option<Duration> {
         self.last_packet.map(|at| now.saturating_duration_since(at))
@@ -174,7 +180,6 @@ impl Layer {
     /// are one, and not sent too often.
     pub fn take_key_frame_request(&mut self, now: Instant) -> Option<(Ssrc, u8)> {
         let ssrc = self.ssrc?;
-
         if self.key_frame_deadline()? > now {
             return None;
         }
@@ -261,10 +266,7 @@ pub struct Track {
 
 /// How long a missing packet is of use.
 fn patience(kind: Kind) -> Duration {
-    match kind {
-        Kind::Audio => SOUND_PATIENCE,
-        Kind::Video => PICTURE_PATIENCE,
-    }
+    if kind == Kind::Audio { SOUND_PATIENCE } else { PICTURE_PATIENCE }
 }
 
 impl Track {

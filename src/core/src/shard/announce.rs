@@ -6,11 +6,14 @@
 use std::time::{Duration, Instant};
 
 use super::Shard;
-use crate::command::{ClientInfo, Event};
+use crate::command::{ClientInfo, Event, News};
 use moonring_policy::client::{Announced, Presence};
 use moonring_wire::id::{ClientKey, RoomKey};
-use moonring_wire::shared::SharedValue;
+use moonring_wire::shared::{Shared, SharedValue};
 
+/// Clients of a room up to which everybody is told of everybody, unless its policy says otherwise: a room of n tells n x n
+/// times. Who comes beyond them is told of once it publishes.
+pub(super) const MAX_ANNOUNCED: usize = 200;
 /// Clients of whom a room is told at once, or no longer told, when that changes: each is a message to everybody, and a
 /// connection's queue has an end.
 const MAX_SLICE: usize = 100;
@@ -26,30 +29,36 @@ impl Shard {
             return;
         }
         let (room, other) = (client.room, client_info(client));
-        match wanted {
-            true => self.tell_room(room, Some(key), |client| Event::ClientJoined { client, other: other.clone() }),
-            false => {
-                self.tell_room(room, Some(key), |client| Event::ClientLeft { client, other: other.client.clone() });
+        if let Some(room) = self.world.rooms.get_mut(room) {
+            room.announced.retain(|other| *other != key);
+            if wanted {
+                room.announced.push(key);
             }
+        }
+        match wanted {
+            true => self.tell_room(room, Some(key), News::ClientJoined(other)),
+            false => self.tell_room(room, Some(key), News::ClientLeft(other.client)),
         }
     }
 
     fn is_to_be_announced(&self, key: ClientKey) -> bool {
         let Some(client) = self.world.clients.get(key) else { return false };
         let is_in = client.facts.presence.get() == Presence::Joined && !client.facts.is_hidden.get();
+        let publishes = !client.inbound.published.is_empty();
         let announcing = self.world.rooms.get(client.room).map(|room| room.announcing.wanted);
         is_in
-            && match announcing.unwrap_or_default() {
-                Announced::All => true,
-                Announced::Publishers => !client.inbound.published.is_empty(),
-                Announced::Nobody => false,
+            && match announcing.flatten() {
+                None => client.came_early || publishes,
+                Some(Announced::All) => true,
+                Some(Announced::Publishers) => publishes,
+                Some(Announced::Nobody) => false,
             }
     }
 
     /// Tells of others than before: of who comes from now on at once, of who is there in slices.
     pub(super) fn set_announced(&mut self, now: Instant, key: RoomKey, wanted: Announced) {
         if let Some(room) = self.world.rooms.get_mut(key)
-            && std::mem::replace(&mut room.announcing.wanted, wanted) != wanted
+            && room.announcing.wanted.replace(wanted) != Some(wanted)
         {
             room.announcing.is_pending = true;
             self.announce_slice(now, key);
@@ -86,10 +95,10 @@ impl Shard {
         if client.facts.presence.get() != Presence::Joined {
             return;
         }
-        let event = |client| Event::ClientChanged { client, other: other.clone(), attributes: attributes.clone() };
+        let news = News::ClientChanged { client: other.clone(), attributes };
         match is_announced {
-            true => self.tell_room(room, None, event),
-            false => self.work.events.push(event(other.clone())),
+            true => self.tell_room(room, None, news),
+            false => self.work.events.push(Event::News { client: other, news: Shared::new(news) }),
         }
     }
 }

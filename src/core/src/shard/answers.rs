@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::header_extensions::HeaderExtensions;
-use crate::command::Event;
+use crate::command::News;
 use crate::room::client::SectionUse;
 use crate::room::formats::{self, Format, PublishedFormats};
 use crate::room::negotiation;
@@ -99,7 +99,7 @@ impl Shard {
         );
         self.update_facts(owner);
         if info.codec != before {
-            self.tell_room(room, None, |client| Event::TrackChanged { client, track: info.clone() });
+            self.tell_room(room, None, News::TrackChanged(info));
         }
         Ok(())
     }

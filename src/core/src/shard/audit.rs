@@ -43,6 +43,12 @@ impl Shard {
             check(members().all(|client| client.room == key), &|| {
                 format!("room {} has another room's client", room.id)
             });
+            let joined = members().filter(|client| client.facts.presence.get() == Presence::Joined).count();
+            check(joined == room.members, &|| {
+                format!("room {} has {joined} members, {} are counted", room.id, room.members)
+            });
+            let announced = members().filter(|client| client.is_announced).count();
+            check(announced == room.announced.len(), &|| format!("room {} has {announced} who are told of", room.id));
             let is_kept = room.life.kept_until.is_some();
             check(is_kept == self.work.kept.contains(&key), &|| format!("room {} is kept, or it is not", room.id));
             check(!room.clients.is_empty() || room.hooks > 0 || is_kept, &|| {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Shard;
-use crate::command::Event;
+use crate::command::{Event, News};
 use crate::room::allocation;
 use crate::room::cap::Room;
 use crate::room::layering::MAX_SPATIAL;
@@ -62,7 +62,7 @@ impl Shard {
         let (info, room, owner, subscribers) = (track.info.clone(), track.room, track.owner, track.subscribers.clone());
         if is_news {
             self.update_facts(owner);
-            self.tell_room(room, None, |client| Event::TrackChanged { client, track: info.clone() });
+            self.tell_room(room, None, News::TrackChanged(info));
         }
         for (client, place) in subscribers {
             let Some(track) = self.world.tracks.get(key) else { return };
@@ -134,6 +134,10 @@ impl Shard {
             let Some(limits) = forward.filter(|f| f.allotted.view != Some((0, 0))).map(|f| f.limits) else { continue };
             let limit = [limits.client, limits.policy, limits.view].into_iter().flatten().fold(told - 1, u8::min);
             wanted.iter_mut().take(usize::from(limit) + 1).for_each(|layer| *layer = true);
+            // Nobody wants more: an audience of thousands is not gone through for each who comes.
+            if limit == told - 1 {
+                break;
+            }
         }
         // What there is no time for counts encodings.
         let kept =

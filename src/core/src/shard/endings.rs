@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::faults::Stage;
 use super::{Shard, follow};
-use crate::command::Event;
+use crate::command::News;
 use crate::room::client::SectionUse;
 use moonring_policy::hook::HookCall;
 use moonring_wire::id::{ClientId, ClientKey, TrackId, TrackKey};
@@ -65,11 +65,7 @@ impl Shard {
         }
         let facts = owner.facts.clone();
         self.update_facts(track.owner);
-        self.tell_room(track.room, Some(track.owner), |client| Event::TrackUnpublished {
-            client,
-            track: track.info.id.clone(),
-            reason: None,
-        });
+        self.tell_room(track.room, Some(track.owner), News::TrackUnpublished(track.info.id.clone()));
         self.announce(track.owner);
         self.tell_webhook(track.room, "track_unpublished", || json!(track.info));
         self.notify_policy(now, track.room, HookCall::TrackUnpublished { client: facts, track: track.info });

@@ -197,6 +197,9 @@ impl Shard {
         }
         for (key, room) in &mut world.rooms {
             room.clients = room.clients.iter().copied().filter(|c| world.clients.contains_key(*c)).collect();
+            let members = || room.clients.iter().filter_map(|key| world.clients.get(*key));
+            room.members = members().filter(|client| client.facts.presence.get() == Presence::Joined).count();
+            room.announced = members().filter(|client| client.is_announced).map(|client| client.key).collect();
             room.touched.retain(|client| world.clients.contains_key(*client));
             room.paced.retain(|client| world.clients.contains_key(*client));
             room.tracks.retain(|track| world.tracks.contains_key(*track));

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::announce::MAX_ANNOUNCED;
 use super::faults::Stage;
 use super::{PendingHook, Shard};
-use crate::command::{Event, JoinRequest, LeaveCause, RefusalCode};
+use crate::command::{Event, JoinRequest, LeaveCause, News, RefusalCode};
 use crate::room::client::Client;
 use crate::room::life::Life;
 use crate::room::sound::SoundHold;
@@ -80,9 +81,7 @@ impl Shard {
 
     /// Clients of a room that are admitted.
     fn members_of(&self, room: RoomKey) -> usize {
-        let clients = self.world.rooms.get(room).map_or(&[][..], |room| &room.clients);
-        let present = clients.iter().filter_map(|key| self.world.clients.get(*key));
-        present.filter(|client| client.facts.presence.get() == Presence::Joined).count()
+        self.world.rooms.get(room).map_or(0, |room| room.members)
     }
 
     fn full_shard(&self) -> String {
@@ -103,6 +102,8 @@ impl Shard {
             id: id.clone(),
             policy,
             clients: Vec::new(),
+            members: 0,
+            announced: Vec::new(),
             tracks: Vec::new(),
             dirty: Vec::new(),
             touched: Vec::new(),
@@ -147,9 +148,10 @@ impl Shard {
                     return self.remove_client(now, key, LeaveCause::Limit(words.clone()), &words);
                 }
                 // From here on it hears of the others, and they of it: not before it is told that it has joined.
-                client.facts.presence.set(Presence::Joined);
-                self.index.joining = self.index.joining.saturating_sub(1);
                 let facts = client.facts.clone();
+                facts.presence.set(Presence::Joined);
+                self.index.joining = self.index.joining.saturating_sub(1);
+                self.seat(key, room_key);
                 self.room_lives(room_key);
                 self.tell_webhook(
                     room_key,
@@ -164,6 +166,15 @@ impl Shard {
                 self.remove_client(now, key, LeaveCause::Rejected(reason.clone()), &reason);
             }
         }
+    }
+
+    /// Counts a client that is admitted in.
+    fn seat(&mut self, key: ClientKey, room: RoomKey) {
+        let (Some(client), Some(room)) = (self.world.clients.get_mut(key), self.world.rooms.get_mut(room)) else {
+            return;
+        };
+        room.members += 1;
+        client.came_early = room.members <= MAX_ANNOUNCED;
     }
 
     pub(super) fn leave(&mut self, now: Instant, id: &ClientId, reason: String, out: &mut SendBatch) {
@@ -221,6 +232,8 @@ impl Shard {
         }
         if let Some(room) = self.world.rooms.get_mut(room_key) {
             room.clients.retain(|k| *k != key);
+            room.announced.retain(|k| *k != key);
+            room.members -= usize::from(presence == Presence::Joined);
             room.touched.retain(|k| *k != key);
             room.paced.retain(|k| *k != key);
         }
@@ -234,7 +247,7 @@ impl Shard {
         let was_rejected = matches!(cause, LeaveCause::Rejected(_));
         self.work.events.push(Event::Left { client: id.clone(), cause });
         if client.is_announced {
-            self.tell_room(room_key, None, |client| Event::ClientLeft { client, other: id.clone() });
+            self.tell_room(room_key, None, News::ClientLeft(id.clone()));
         }
         if !was_rejected {
             let call = HookCall::ClientDisconnect { client: facts, reason: reason.to_owned() };

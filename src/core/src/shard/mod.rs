@@ -24,6 +24,7 @@ mod overload;
 mod policies;
 mod questions;
 mod reachability;
+mod read_ahead;
 mod reloads;
 mod reporting;
 mod rights;
@@ -46,6 +47,7 @@ use crate::report::{IoStats, ShardCounters};
 use crate::room::World;
 use crate::room::fanout::{self, Moment};
 use crate::room::load::Load;
+use crate::room::read_ahead::ReadAhead;
 use moonring_policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey, Ssrc, TrackId, TrackKey};
 use moonring_wire::packet::{AddressPair, SendBatch};
@@ -183,6 +185,10 @@ struct Work {
     fault: Option<faults::Stage>,
     /// What there is time for.
     load: Load,
+    /// For what a tick is about to touch.
+    read_ahead: ReadAhead,
+    /// Whose datagrams come next.
+    expected: Vec<ClientKey>,
     /// Some track's video was dropped because it had waited for too long.
     has_cuts: bool,
 }
@@ -235,6 +241,8 @@ impl Shard {
                 current: None,
                 fault: None,
                 load: Load::new(now),
+                read_ahead: ReadAhead::default(),
+                expected: Vec::new(),
                 has_cuts: false,
             },
             report: Reporting::default(),
@@ -292,8 +300,13 @@ impl Shard {
     /// Forwards what came in since the last call. True when `out` is full and there is more: flush, and call again.
     pub fn forward(&mut self, now: Instant, out: &mut SendBatch) -> bool {
         let moment = self.moment(now);
+        let mut ahead = 0;
         while let Some(key) = self.work.dirty_rooms.front().copied() {
             self.stage(faults::Stage::Forward);
+            if ahead == 0 {
+                ahead = self.expect_rooms();
+            }
+            ahead -= 1;
             let is_done = fanout::fan_out(moment, key, &mut self.world, out, &mut self.report.counters.drops);
             self.wait_for_pacers(now, key);
             if !is_done {
@@ -378,14 +391,6 @@ impl Shard {
             self.set_timer(until, Timer::Sound(room));
         } else if !is_listed || !is_held && room.sound_hold.until.take().is_some() {
             self.work.dirty_rooms.push_back(track.room);
-        }
-    }
-
-    /// Lets a room's sound leave that was held back.
-    fn sound_timer(&mut self, now: Instant, key: RoomKey) {
-        let Some(room) = self.world.rooms.get_mut(key) else { return };
-        if room.sound_hold.until.take_if(|until| *until <= now).is_some() {
-            self.work.dirty_rooms.push_back(key);
         }
     }
 }

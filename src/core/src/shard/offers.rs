@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::faults::Stage;
 use super::{PendingHook, Shard};
-use crate::command::{Event, OfferRequest, RefusalCode};
+use crate::command::{Event, News, OfferRequest, RefusalCode};
 use crate::room::client::{Incoming, PendingOffer, PolicyQuestion, SectionUse};
 use crate::room::congestion::Congestion;
 use crate::room::forward::{Forward, OutgoingStream, Rtx};
@@ -153,7 +153,7 @@ impl Shard {
         }
         self.update_facts(key);
         self.announce(key);
-        self.tell_room(room_key, Some(key), |client| Event::TrackPublished { client, track: info.clone() });
+        self.tell_room(room_key, Some(key), News::TrackPublished(info.clone()));
         self.tell_webhook(room_key, "track_published", || json!(info));
         self.notify_policy(now, room_key, HookCall::TrackPublished { client: facts, track: info.clone() });
         SectionOutcome { mid, track: Some(info), reason: None }

@@ -7,13 +7,12 @@ use serde_json::Value;
 use super::faults::{Stage, Subject};
 use super::streams::restart_now;
 use super::{PendingHook, Shard};
-use crate::command::{Event, LeaveCause, RefusalCode};
+use crate::command::{Event, LeaveCause, News, RefusalCode};
 use moonring_policy::client::CloseReason;
 use moonring_policy::hook::{Action, HookCall, MAY_NOT_MESSAGE, Outcome, Presence};
 use moonring_policy::{PolicyKey, PolicyOutput, PolicyRequest, PolicyRequestId};
 use moonring_wire::id::{ClientId, ClientKey, RoomKey, TrackId, TrackKey};
 use moonring_wire::packet::SendBatch;
-use moonring_wire::shared::SharedValue;
 
 impl Shard {
     /// Asks the room's policy; the answer comes back through [`Shard::drain_policy`].
@@ -141,13 +140,12 @@ impl Shard {
             }
             Action::Send { client, value } => {
                 if self.member(room, &client).is_some() {
-                    self.work.events.push(Event::Message { client, value: value.into() });
+                    self.work.events.push(Event::message(client, value));
                 }
             }
             Action::Broadcast { value, except } => {
-                let value = SharedValue::from(value);
                 let except = except.and_then(|id| self.member(room, &id));
-                self.tell_room(room, except, |client| Event::Message { client, value: value.clone() });
+                self.tell_room(room, except, News::Message(value.into()));
             }
             Action::SetMaxBitrate { client, bps } => {
                 if let Some(key) = self.member(room, &client) {
@@ -251,7 +249,7 @@ impl Shard {
             self.schedule(owner);
         }
         self.update_facts(owner);
-        self.tell_room(room, None, |client| Event::TrackChanged { client, track: info.clone() });
+        self.tell_room(room, None, News::TrackChanged(info));
     }
 
     pub(super) fn set_muted_by_client(&mut self, now: Instant, id: &ClientId, track: &TrackId, muted: bool) {

@@ -69,7 +69,7 @@ impl Shard {
         self.remove_track(now, key);
         let Some(client) = self.world.clients.get(owner).map(|client| client.id.clone()) else { return };
         tracing::info!(%client, track = %id, reason, "the policy has ended a track");
-        self.work.events.push(Event::TrackUnpublished { client, track: id, reason: Some(reason.to_owned()) });
+        self.work.events.push(Event::TrackEnded { client, track: id, reason: reason.to_owned() });
         self.end_session_without_use(now, owner, reason);
     }
 

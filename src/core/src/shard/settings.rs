@@ -44,6 +44,8 @@ pub struct ShardSettings {
     /// How long the sound of a room in which four or more speak is held back, so that more of it leaves together; zero
     /// for not at all.
     pub sound_hold: Duration,
+    /// With so many clients and more, what packets will touch is read ahead: with fewer it is in the caches anyway.
+    pub read_ahead_from: usize,
 }
 
 impl ShardSettings {
@@ -68,6 +70,7 @@ impl ShardSettings {
             webhooks: false,
             max_bitrate_bps: None,
             sound_hold: Duration::ZERO,
+            read_ahead_from: 256,
         }
     }
 }

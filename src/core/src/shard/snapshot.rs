@@ -2,18 +2,19 @@
 
 use super::Shard;
 use super::announce::client_info;
-use crate::command::Event;
+use crate::command::{Event, News};
 use moonring_policy::hook::Presence;
 use moonring_wire::id::{ClientId, ClientKey};
+use moonring_wire::shared::Shared;
 
 impl Shard {
     /// Tells a joined client who and what is in its room; a client that is gone, or still waits for its policy's
     /// verdict, is told of that when its time comes.
     pub(super) fn snapshot(&mut self, id: &ClientId) {
         let Some(key) = self.joined_client(id) else { return };
-        let known = |key| self.world.clients.get(key).filter(|client| client.is_announced);
+        let known = |key| self.world.clients.get(key);
         let Some(room) = self.world.rooms.get(self.world.clients[key].room) else { return };
-        let others = room.clients.iter().filter(|other| **other != key).filter_map(|other| known(*other));
+        let others = room.announced.iter().filter(|other| **other != key).filter_map(|other| known(*other));
         let clients = others.map(client_info).collect();
         let tracks = room.tracks.iter().filter_map(|track| self.world.tracks.get(*track));
         let (own, tracks): (Vec<_>, Vec<_>) = tracks.partition(|track| track.owner == key);
@@ -46,7 +47,7 @@ impl Shard {
         });
         let speaking = self.world.rooms.get(client.room).into_iter().flat_map(|room| room.speakers.current());
         let speakers = speaking.filter_map(|key| Some(self.world.clients.get(*key)?.id.clone())).collect();
-        let speakers = Event::ActiveSpeakers { client: id.clone(), speakers };
+        let speakers = Event::News { client: id.clone(), news: Shared::new(News::ActiveSpeakers(speakers)) };
         let told: Vec<_> = paused.chain(wanted).chain([speakers]).collect();
         told.into_iter().for_each(|event| self.work.events.push(event));
     }

@@ -52,4 +52,12 @@ impl Shard {
             self.begin_anew(key);
         }
     }
+
+    /// Lets a room's sound leave that was held back.
+    pub(super) fn sound_timer(&mut self, now: Instant, key: RoomKey) {
+        let Some(room) = self.world.rooms.get_mut(key) else { return };
+        if room.sound_hold.until.take_if(|until| *until <= now).is_some() {
+            self.work.dirty_rooms.push_back(key);
+        }
+    }
 }

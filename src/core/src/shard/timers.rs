@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::faults::Stage;
 use super::{Shard, Timer, reporting};
-use crate::command::{Event, LeaveCause};
+use crate::command::{Event, LeaveCause, News};
 use crate::room::{probing, reports};
 use moonring_policy::hook::{HookCall, Presence};
 use moonring_wire::id::{ClientKey, RoomKey};
 use moonring_wire::packet::SendBatch;
+use moonring_wire::shared::Shared;
 
 /// A timer that is this late was not held up by work.
 const STANDSTILL: Duration = Duration::from_secs(5);
@@ -145,7 +146,7 @@ impl Shard {
         let facts: Vec<_> =
             speaking.iter().filter_map(|k| self.world.clients.get(*k)).map(|c| c.facts.clone()).collect();
         let speakers: Vec<_> = facts.iter().map(|f| f.id.clone()).collect();
-        self.tell_room(key, None, |client| Event::ActiveSpeakers { client, speakers: speakers.clone() });
+        self.tell_room(key, None, News::ActiveSpeakers(speakers));
         self.notify_policy(now, key, HookCall::ActiveSpeakers { clients: facts });
     }
 
@@ -156,18 +157,14 @@ impl Shard {
     }
 
     /// Tells everybody who has joined `room`, but `except`.
-    pub(super) fn tell_room(
-        &mut self,
-        room: RoomKey,
-        except: Option<ClientKey>,
-        mut event: impl FnMut(moonring_wire::id::ClientId) -> Event,
-    ) {
+    pub(super) fn tell_room(&mut self, room: RoomKey, except: Option<ClientKey>, news: News) {
         let Some(room) = self.world.rooms.get(room) else { return };
+        let news = Shared::new(news);
         for key in room.clients.iter().filter(|key| Some(**key) != except) {
             if let Some(client) = self.world.clients.get(*key)
                 && client.facts.presence.get() == Presence::Joined
             {
-                self.work.events.push(event(client.id.clone()));
+                self.work.events.push(Event::News { client: client.id.clone(), news: news.clone() });
             }
         }
     }

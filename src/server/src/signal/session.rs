@@ -3,14 +3,18 @@
 
 mod bucket;
 mod offers;
+mod roster;
 mod tell;
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use self::bucket::Bucket;
 use self::offers::{Offers, Taken};
+use self::roster::Page;
+pub(super) use self::tell::text;
 use super::directory::{Kept, PendingOffer};
 use crate::config::ShutdownSays;
 use moonring_core::command::{Command, Event, OfferRequest, PublishIntent, SubscribeIntent};
@@ -45,6 +49,8 @@ pub(super) struct Session {
     offers: Offers,
     /// What waited for a resume's snapshot and is told after it.
     early: Vec<Event>,
+    /// The pages of the roster after the first.
+    pages: Vec<Page>,
     errors: u32,
     bucket: Bucket,
 }
@@ -103,6 +109,8 @@ pub(super) struct Refused {
 pub(super) enum Told {
     /// The client is told.
     Message(ServerMessage),
+    /// The client is told what many are, in the same text.
+    Text(Bytes),
     /// Nothing now: it is told after the snapshot.
     Later,
     /// The client is told, then the connection ends.
@@ -114,7 +122,15 @@ pub(super) enum Told {
 impl Session {
     pub(super) fn new(now: Instant, settings: SessionSettings) -> Self {
         let bucket = Bucket::new(now, settings.messages_per_s);
-        Self { settings, phase: Phase::New, offers: Offers::default(), early: Vec::new(), errors: 0, bucket }
+        Self {
+            settings,
+            phase: Phase::New,
+            offers: Offers::default(),
+            early: Vec::new(),
+            pages: Vec::new(),
+            errors: 0,
+            bucket,
+        }
     }
 
     /// True until a join or a resume was accepted for deciding on.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{ConnectInfo, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
@@ -14,7 +14,7 @@ use super::app::App;
 use super::directory::{Membership, PendingOffer, Refusal, Resumed};
 use super::door::Thing;
 use super::problem::Problem;
-use super::session::{Join, Refused, Session, Step, Told, refused};
+use super::session::{self, Join, Refused, Session, Step, Told, refused};
 use super::visit;
 use moonring_core::command::{Command, Event, JoinRequest};
 use moonring_policy::client::{self as policy, Via};
@@ -246,6 +246,9 @@ impl Connection {
 
     async fn event(&mut self, event: Event) -> Result<(), Closed> {
         self.pass_on(event).await?;
+        for page in self.session.take_pages() {
+            self.tell(&page).await?;
+        }
         for event in self.session.take_early() {
             self.pass_on(event).await?;
         }
@@ -259,6 +262,11 @@ impl Connection {
         let Some(member) = &self.member else { return Ok(()) };
         match self.session.tell(event, || member.new_ticket()) {
             Told::Message(message) => self.tell(&message).await,
+            // What comes from a `String` is text.
+            Told::Text(text) => match Utf8Bytes::try_from(text) {
+                Ok(text) => self.write(Message::Text(text)).await,
+                Err(_) => Ok(()),
+            },
             Told::Later => Ok(()),
             Told::Last(message) => self.last(&message).await,
             Told::Close => self.close(close_code::NORMAL, "").await,
@@ -295,9 +303,7 @@ impl Connection {
     }
 
     async fn tell(&mut self, message: &ServerMessage) -> Result<(), Closed> {
-        // The protocol's types have no maps with other keys than texts, and no other reason to fail.
-        let text = serde_json::to_string(message).map_err(|_| Closed::Done)?;
-        self.write(Message::Text(text.into())).await
+        self.write(Message::Text(session::text(message).into())).await
     }
 
     async fn close(&mut self, code: u16, reason: &'static str) -> Result<(), Closed> {

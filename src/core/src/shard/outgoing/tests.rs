@@ -20,7 +20,7 @@ fn id(name: &str) -> ClientId {
 }
 
 fn message(value: Value) -> Event {
-    Event::Message { client: id("c"), value: value.into() }
+    Event::message(id("c"), value)
 }
 
 /// A shard without limits of processor time, with a room of three.

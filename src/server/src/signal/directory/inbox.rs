@@ -108,7 +108,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn message(value: Value) -> Event {
-        Event::Message { client: ClientId::parse("c").unwrap(), value: value.into() }
+        Event::message(ClientId::parse("c").unwrap(), value)
     }
 
     fn push_until_full(outbox: &Outbox, value: &Value) -> usize {

@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 
 use super::inbox::{CLIENT_QUEUE, CLIENT_QUEUE_BYTES, inbox};
 use super::{CONNECTION_LOST, Directory, Membership, Outlet, PendingOffer, Route, State};
-use moonring_core::command::{Event, LeaveCause};
+use moonring_core::command::{Event, LeaveCause, News};
 use moonring_wire::id::{ClientId, RoomId};
 
 /// Clients that were kicked lately and are remembered for it.
@@ -114,17 +114,12 @@ impl Kept {
     pub(in crate::signal) fn push(&mut self, event: Event) {
         match &event {
             Event::Joined { .. }
-            | Event::ClientJoined { .. }
-            | Event::ClientLeft { .. }
-            | Event::ClientChanged { .. }
             | Event::Rights { .. }
-            | Event::TrackPublished { .. }
-            | Event::TrackChanged { .. }
-            | Event::TrackUnpublished { .. }
+            | Event::TrackEnded { .. }
             | Event::TrackPaused { .. }
             | Event::TrackResumed { .. }
-            | Event::WantedLayers { .. }
-            | Event::ActiveSpeakers { .. } => return,
+            | Event::WantedLayers { .. } => return,
+            Event::News { news, .. } if !matches!(**news, News::Message(_)) => return,
             _ => {}
         }
         let bytes = event.bytes();

@@ -69,7 +69,7 @@ fn fake_shard(commands: Receiver<Command>, events: EventSender, told: mpsc::Unbo
             Command::Message { client, value } if value == json!("kick me") => {
                 send(Event::Left { client, cause: LeaveCause::Kicked("As you wish".into()) })
             }
-            Command::Message { client, value } => send(Event::Message { client, value: value.into() }),
+            Command::Message { client, value } => send(Event::message(client, value)),
             Command::Unpublish { client, .. } => {
                 let message = "there is no track t9".into();
                 send(Event::Refused { client, request: None, code: RefusalCode::UnknownTrack, message })

@@ -1,7 +1,8 @@
 //! What a client is told of an event.
 
+use super::roster::{self, Page};
 use super::{Phase, Session, Told};
-use moonring_core::command::{ClientInfo, Event, LeaveCause, RefusalCode};
+use moonring_core::command::{ClientInfo, Event, LeaveCause, News, RefusalCode};
 use moonring_wire::message::{ErrorCode, PROTOCOL_VERSION, Participant, SectionResult, ServerMessage};
 use moonring_wire::sdp;
 
@@ -26,7 +27,9 @@ impl Session {
                     // The answer to the snapshot that an earlier connection of this stay asked for.
                     Phase::New | Phase::Joined { .. } => return Told::Later,
                 };
-                let clients = clients.into_iter().map(participant).collect();
+                let mut pages = roster::pages(clients.into_iter().map(participant).collect(), tracks).into_iter();
+                let Page { clients, tracks, more } = pages.next().unwrap_or_default();
+                self.pages = pages.collect();
                 let (ticket, resume_s) = (ticket(), self.settings.resume_s);
                 let protocol = PROTOCOL_VERSION;
                 ServerMessage::Joined {
@@ -41,6 +44,7 @@ impl Session {
                     resume_s,
                     resumed,
                     protocol,
+                    more,
                 }
             }
             Event::Left { cause, .. } => return self.left(cause),
@@ -60,21 +64,13 @@ impl Session {
                 ServerMessage::Error { code: error_code(code), message, request }
             }
             Event::Connected { .. } => ServerMessage::Connected {},
-            Event::ClientJoined { other, .. } => ServerMessage::ClientJoined { participant: participant(other) },
-            Event::ClientChanged { other, attributes, .. } => {
-                ServerMessage::ClientChanged { client: other, attributes }
-            }
+            Event::News { news, .. } => return Told::Text(news.text(|news| text(&news_message(news)))),
             Event::Rights { rights, .. } => ServerMessage::Rights { rights },
-            Event::ClientLeft { other, .. } => ServerMessage::ClientLeft { client: other },
-            Event::TrackPublished { track, .. } => ServerMessage::TrackPublished { track },
-            Event::TrackChanged { track, .. } => ServerMessage::TrackChanged { track },
-            Event::TrackUnpublished { track, reason, .. } => ServerMessage::TrackUnpublished { track, reason },
+            Event::TrackEnded { track, reason, .. } => ServerMessage::TrackUnpublished { track, reason: Some(reason) },
             Event::Unsubscribed { track, reason, .. } => ServerMessage::Unsubscribed { track, reason },
             Event::TrackPaused { track, reason, .. } => ServerMessage::TrackPaused { track, reason },
             Event::TrackResumed { track, .. } => ServerMessage::TrackResumed { track },
             Event::WantedLayers { track, layers, .. } => ServerMessage::WantedLayers { track, layers },
-            Event::ActiveSpeakers { speakers, .. } => ServerMessage::ActiveSpeakers { clients: speakers },
-            Event::Message { value, .. } => ServerMessage::Message { value },
             Event::PolicyRequest { .. }
             | Event::Called { .. }
             | Event::Webhook { .. }
@@ -84,6 +80,12 @@ impl Session {
                 return Told::Close;
             }
         })
+    }
+
+    /// The pages of the roster that follow a `joined`; told once, directly after it.
+    pub(in crate::signal) fn take_pages(&mut self) -> impl Iterator<Item = ServerMessage> + use<> {
+        let roster = |Page { clients, tracks, more }| ServerMessage::Roster { clients, tracks, more };
+        std::mem::take(&mut self.pages).into_iter().map(roster)
     }
 
     /// The events that waited for the snapshot; told once, after it.
@@ -107,6 +109,25 @@ impl Session {
             Phase::Joined { .. } | Phase::Resuming { .. } => ServerMessage::Kicked { reason },
             Phase::New | Phase::Joining { .. } => ServerMessage::Rejected { reason },
         }
+    }
+}
+
+/// A message as it is sent.
+pub(in crate::signal) fn text(message: &ServerMessage) -> String {
+    // The protocol's types have no maps with other keys than texts, and no other reason to fail.
+    serde_json::to_string(message).unwrap_or_default()
+}
+
+fn news_message(news: &News) -> ServerMessage {
+    match news.clone() {
+        News::ClientJoined(other) => ServerMessage::ClientJoined { participant: participant(other) },
+        News::ClientLeft(client) => ServerMessage::ClientLeft { client },
+        News::ClientChanged { client, attributes } => ServerMessage::ClientChanged { client, attributes },
+        News::TrackPublished(track) => ServerMessage::TrackPublished { track },
+        News::TrackChanged(track) => ServerMessage::TrackChanged { track },
+        News::TrackUnpublished(track) => ServerMessage::TrackUnpublished { track, reason: None },
+        News::ActiveSpeakers(clients) => ServerMessage::ActiveSpeakers { clients },
+        News::Message(value) => ServerMessage::Message { value },
     }
 }
 

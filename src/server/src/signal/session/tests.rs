@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use moonring_core::command::{LeaveCause, OfferRequest, RefusalCode};
+use moonring_core::command::{LeaveCause, News, OfferRequest, RefusalCode};
+use moonring_wire::shared::Shared;
 use serde_json::json;
 
 use super::*;
@@ -214,19 +215,21 @@ fn a_track_id_that_is_none_is_named() {
 #[test]
 fn a_resumed_connection_is_told_the_snapshot_first_and_then_what_it_missed() {
     let now = Instant::now();
-    let message = |n: u64| Event::Message { client: client(), value: Value::from(n).into() };
+    let message = |n: u64| Event::message(client(), Value::from(n));
     let mut session = resuming(now, vec![message(1)], None);
     assert_eq!(session.read(now, &offer(3)).unwrap_err().code, ErrorCode::OutOfOrder);
     assert!(matches!(tell(&mut session, message(2)), Told::Later));
-    let gone = Event::ClientLeft { client: client(), other: ClientId::parse("bob").unwrap() };
+    let gone = Event::News { client: client(), news: Shared::new(News::ClientLeft(ClientId::parse("bob").unwrap())) };
     assert!(matches!(tell(&mut session, gone), Told::Later), "the snapshot, which comes later, says it");
     let Told::Message(told) = tell(&mut session, snapshot()) else { panic!("the snapshot is told") };
     let told = serde_json::to_value(told).unwrap();
     assert_eq!((&told["resumed"], &told["ticket"], &told["resume_s"]), (&json!(true), &json!("ticket"), &json!(15)));
     let missed: Vec<_> = session.take_early().into_iter().map(|event| tell(&mut session, event)).collect();
-    let [Told::Message(first), Told::Message(second)] = &missed[..] else { panic!("{missed:?}") };
-    assert_eq!(*first, ServerMessage::Message { value: json!(1).into() });
-    assert_eq!(*second, ServerMessage::Message { value: json!(2).into() });
+    let [Told::Text(first), Told::Text(second)] = &missed[..] else { panic!("{missed:?}") };
+    assert_eq!(
+        (&first[..], &second[..]),
+        (&br#"{"type":"message","value":1}"#[..], &br#"{"type":"message","value":2}"#[..])
+    );
     assert!(matches!(tell(&mut session, snapshot()), Told::Later), "a snapshot for an earlier connection");
 }
 

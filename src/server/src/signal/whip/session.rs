@@ -16,7 +16,9 @@ use crate::signal::app::App;
 use crate::signal::directory::Membership;
 use crate::signal::problem::Problem;
 use crate::signal::resources::{Protocol, Resource};
-use moonring_core::command::{Command, Event, JoinRequest, LeaveCause, OfferRequest, RefusalCode, SubscribeIntent};
+use moonring_core::command::{
+    Command, Event, JoinRequest, LeaveCause, News, OfferRequest, RefusalCode, SubscribeIntent,
+};
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::TrackInfo;
 use moonring_wire::negotiate::{Answer, SectionOutcome};
@@ -171,7 +173,9 @@ impl Chosen {
     }
 
     fn take(&mut self, event: &Event) {
-        if let Event::TrackUnpublished { track, .. } = event {
+        if let Event::News { news, .. } = event
+            && let News::TrackUnpublished(track) = &**news
+        {
             self.tracks.remove(track);
             if self.tracks.is_empty() && self.ends_at.is_none() {
                 self.ends_at = Some(Instant::now() + GRACE);
@@ -220,6 +224,7 @@ async fn hold(app: App, name: String, mut member: Membership, deleted: Arc<Notif
 mod tests {
     use super::*;
     use moonring_wire::id::Mid;
+    use moonring_wire::shared::Shared;
 
     #[test]
     fn a_player_ends_when_the_last_track_that_it_chose_has_ended() {
@@ -228,7 +233,7 @@ mod tests {
         let mut chosen = Chosen::new(&[intent("t1"), intent("t2")]);
         for (ended, ends) in [("t1", false), ("t3", false), ("t2", true)] {
             let (client, track) = (ClientId::parse("me").unwrap(), track(ended));
-            chosen.take(&Event::TrackUnpublished { client, track, reason: None });
+            chosen.take(&Event::News { client, news: Shared::new(News::TrackUnpublished(track)) });
             assert_eq!(chosen.ends_at.is_some(), ends, "{ended}");
         }
     }

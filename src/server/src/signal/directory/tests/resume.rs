@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::signal::directory::inbox::CLIENT_QUEUE;
 use crate::signal::directory::resume::Stay;
+use moonring_core::command::News;
+use moonring_wire::shared::Shared;
 
 /// A client with its first ticket.
 fn member(directory: &Directory) -> (Membership, String) {
@@ -25,7 +27,7 @@ fn is_unknown(directory: &Directory, ticket: &str) -> bool {
 }
 
 fn message(client: &ClientId, value: Value) -> Event {
-    Event::Message { client: client.clone(), value: value.into() }
+    Event::message(client.clone(), value)
 }
 
 fn left(client: &ClientId, cause: LeaveCause) -> Event {
@@ -51,14 +53,14 @@ fn a_lost_connection_is_not_a_goodbye_and_its_ticket_goes_on_with_the_stay() {
         metadata: Value::Null.into(),
         attributes: json!({}).into(),
     };
-    directory.route(0, Event::ClientJoined { client: client.clone(), other: info });
+    directory.route(0, Event::News { client: client.clone(), news: Shared::new(News::ClientJoined(info)) });
     directory.route(0, message(&client, json!("meanwhile")));
     let Stay { member, room, kept, offer } = stay(&directory, &ticket);
     assert_eq!((&member.client, room.as_str(), offer), (&client, "a", None));
     let kept: Vec<Value> = kept
         .into_events()
         .into_iter()
-        .map(|e| if let Event::Message { value, .. } = e { (*value).clone() } else { Value::Null })
+        .map(|e| if let Some(News::Message(value)) = e.news() { Value::clone(value) } else { Value::Null })
         .collect();
     assert_eq!(kept, [json!("unread"), json!("meanwhile")], "the snapshot has the rest");
     member.send(Command::Snapshot { client: client.clone() }).unwrap();
@@ -124,7 +126,7 @@ fn of_two_connections_with_one_ticket_the_first_has_the_stay_and_ends_the_connec
     assert!(is_unknown(&directory, &old.new_ticket()), "nor a ticket to give");
     drop(old);
     directory.route(0, message(&client, json!(1)));
-    assert!(matches!(new.events.try_recv(), Ok(Event::Message { .. })));
+    assert!(matches!(new.events.try_recv(), Ok(Event::News { .. })));
     assert_eq!((directory.client_count(), goodbyes(&receivers[0])), (1, vec![]));
 }
 
@@ -209,15 +211,21 @@ fn events_of_a_client_that_is_away_are_bounded_and_its_answer_is_among_them() {
     directory.route(0, Event::Refused { client: client.clone(), request: Some(4), code: refusal, message: "".into() });
     for n in 0..2 * CLIENT_QUEUE {
         directory.route(0, message(&client, json!(n)));
-        directory.route(0, Event::ActiveSpeakers { client: client.clone(), speakers: vec![] });
+        directory.route(0, Event::News { client: client.clone(), news: Shared::new(News::ActiveSpeakers(vec![])) });
     }
     let Stay { kept, offer, .. } = stay(&directory, &ticket);
     let kept = kept.into_events();
     assert_eq!((kept.len(), offer), (CLIENT_QUEUE, None));
     assert!(matches!(kept[0], Event::Refused { .. }), "{:?}", kept[0]);
-    assert!(matches!(&kept[CLIENT_QUEUE - 1], Event::Message { value, .. } if *value == json!(2 * CLIENT_QUEUE - 1)));
+    assert!(
+        matches!(kept[CLIENT_QUEUE - 1].news(), Some(News::Message(value)) if *value == json!(2 * CLIENT_QUEUE - 1))
+    );
     // Speakers are told again with the snapshot.
-    assert!(kept.iter().all(|event| matches!(event, Event::Refused { .. } | Event::Message { .. })), "{kept:?}");
+    assert!(
+        kept.iter()
+            .all(|event| matches!((event, event.news()), (Event::Refused { .. }, _) | (_, Some(News::Message(_))))),
+        "{kept:?}"
+    );
 }
 
 #[test]
