@@ -99,6 +99,10 @@ impl Shard {
         let moment = self.moment(now);
         let Some(client) = self.world.clients.get_mut(key) else { return };
         let is_report_due = client.deadlines.report <= now;
+        if is_report_due {
+            self.hold_publisher(now, key);
+        }
+        let Some(client) = self.world.clients.get_mut(key) else { return };
         reports::send_due(now, client, &mut self.world.tracks, out);
         probing::send_due(moment, client, &self.world.tracks, out);
         if client.deadlines.pace.take_if(|at| *at <= now).is_some() {
