@@ -1,9 +1,9 @@
 //! A cap for the publisher of a single encoding that fits the path of none of its receivers.
 //!
-//! Of simulcast a receiver takes a smaller encoding. Of a single one with layers inside it gets fewer pictures, and of one
-//! without them none, although its publisher could make all of them smaller: an encoder that is told what the best of
-//! the paths carries does what it would do if it was connected to that receiver directly. The cap follows the path, and
-//! ends when there is room for as much as was sent before it.
+//! Of simulcast a receiver takes a smaller encoding, and of spatial layers a lower one. Of a single encoding with temporal
+//! layers inside it gets fewer pictures, and of one without them none, although its publisher could make all of them
+//! smaller: an encoder that is told what the best of the paths carries does what it would do if it was connected to that
+//! receiver directly. The cap follows the path, and ends when there is room for as much as was sent before it.
 
 use std::time::{Duration, Instant};
 

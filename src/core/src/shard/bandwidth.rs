@@ -83,7 +83,8 @@ impl Shard {
         }
     }
 
-    /// Holds the single encodings of a publisher to what the best of their receivers' paths has room for.
+    /// Holds the single encodings of a publisher to what the best of their receivers' paths has room for; of one with spatial layers
+    /// inside there is a smaller picture for each of them.
     pub(super) fn hold_publisher(&mut self, now: Instant, key: ClientKey) {
         let Some(client) = self.world.clients.get(key) else { return };
         for track in &client.inbound.published {
@@ -94,7 +95,7 @@ impl Shard {
                 let forward = self.world.clients.get(*client)?.outbound.forwards.get(usize::from(*place))?.as_ref()?;
                 forward.allotted.room
             });
-            let best = rooms.reduce(Room::best);
+            let best = rooms.reduce(Room::best).filter(|_| track.told_layers() == 1);
             track.cap.update(now, rate_bps, best);
         }
     }
