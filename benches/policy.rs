@@ -246,14 +246,13 @@ fn median(mut figures: Vec<f64>) -> f64 {
 /// string of the event's message and calls, under the same memory cap. It has no budget of time, no queue, no outcome, no
 /// counters and no other room to be fair to; an error of the script would come back as an error.
 fn plain_mlua() -> impl FnMut() -> (f64, f64) {
-    let lua = mlua::Lua::new();
+    // The function and the userdata do not keep their state alive. It is never closed: a userdata that is destroyed
+    // then crashes LuaJIT in the dev profile (mlua 0.12). moonring's own states have none.
+    let lua = Box::leak(Box::new(mlua::Lua::new()));
     lua.set_memory_limit(2 << 20).expect("a limit");
     let function: mlua::Function = lua.load("return function(client, message) end").eval().expect("a function");
     let client = client(Instant::now());
     let object = lua.create_userdata(Object(client.clone())).expect("a userdata");
-    // The function and the userdata do not keep their state alive. It is never closed: a userdata that is destroyed
-    // then crashes LuaJIT in the dev profile (mlua 0.12). moonring's own states have none.
-    std::mem::forget(lua);
     move || {
         timed(|| {
             let HookCall::Message { message, client: _client } = std::hint::black_box(event(&client)) else { return };
