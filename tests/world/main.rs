@@ -35,5 +35,6 @@ mod sim;
 mod simulcast;
 mod slow;
 mod sound;
+mod spread;
 mod storm;
 mod streams;

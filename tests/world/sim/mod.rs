@@ -4,6 +4,7 @@
 pub(crate) mod cpu;
 pub(crate) mod flows;
 pub(crate) mod net;
+pub(crate) mod places;
 pub(crate) mod raw;
 pub(crate) mod stun;
 
@@ -91,6 +92,8 @@ pub(crate) enum Device {
 pub(crate) struct Member {
     pub(crate) id: ClientId,
     pub(crate) address: SocketAddr,
+    /// The shard that it is on.
+    pub(crate) place: usize,
     pub(crate) up: Link,
     pub(crate) down: Link,
     /// The member whose `down` is this one's as well, when they share a bottleneck.
@@ -113,6 +116,10 @@ pub(crate) struct World {
     pub(crate) start: Instant,
     pub(crate) now: Instant,
     pub(crate) shard: Shard,
+    /// The further shards, where rooms are spread.
+    pub(crate) others: Vec<Shard>,
+    /// The way from one shard to another.
+    pub(crate) between: Link,
     pub(crate) net: Net,
     pub(crate) members: Vec<Member>,
     /// What the control plane was told.
@@ -182,14 +189,19 @@ impl World {
     pub(crate) fn budgeted(fixed_seed: u64, settings: ShardSettings, budgets: PolicySettings, script: &str) -> Self {
         let seed = seed(fixed_seed);
         let now = Instant::now();
-        let mut engine = PolicyEngine::new(budgets, seed);
-        engine.set_clock(now, Duration::from_secs(1_790_000_000));
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&seed.to_be_bytes());
+        let shard = |place: usize| {
+            let mut engine = PolicyEngine::new(budgets.clone(), seed);
+            engine.set_clock(now, Duration::from_secs(1_790_000_000));
+            let mut bytes = [place as u8; 32];
+            bytes[..8].copy_from_slice(&seed.to_be_bytes());
+            Shard::new(now, places::settings(place, &settings), engine, library(script), bytes)
+        };
         Self {
             start: now,
             now,
-            shard: Shard::new(now, settings, engine, library(script), bytes),
+            shard: shard(0),
+            others: (1..places::count()).map(shard).collect(),
+            between: places::BETWEEN,
             net: Net::new(seed),
             members: Vec::new(),
             events: Vec::new(),
@@ -228,16 +240,19 @@ impl World {
 
     /// Sends a command, and lets everything happen that it causes at once.
     pub(crate) fn command(&mut self, command: Command) {
-        self.shard.handle_command(self.now, command, &mut self.out);
+        self.command_at(command);
         self.settle();
     }
 
     /// A datagram from anywhere, at once; why it was dropped.
     pub(crate) fn inject(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
-        let before = self.shard.counters().drops.clone();
-        self.shard.handle_datagram(self.now, from, &mut bytes.to_vec(), &mut self.out);
-        self.answered = self.out.datagrams();
-        let drops = &self.shard.counters().drops;
+        let place = self.members.iter().find(|member| member.address == from).map_or(0, |member| member.place);
+        let before = self.shard_at(place).counters().drops.clone();
+        self.answered = self.at(place, |shard, now, out| {
+            shard.handle_datagram(now, from, &mut bytes.to_vec(), out);
+            out.datagrams()
+        });
+        let drops = &self.shard_at(place).counters().drops;
         let reason = raw::reasons().find(|reason| drops.get(*reason) > before.get(*reason));
         self.settle();
         reason
@@ -251,29 +266,35 @@ impl World {
             };
             member.feeds.iter().map(|(_, feed)| feed.next_at()).chain(device)
         });
-        let next = members.chain(self.served_at()).chain(self.net.next_at()).min();
+        let others = self.others.iter().filter_map(Shard::poll_timeout);
+        let next = members.chain(others).chain(self.served_at()).chain(self.net.next_at()).min();
         next.map(|at| at.max(self.now))
     }
 
     /// Everything that is due now, in the order of the event loop's tick.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let server: SocketAddr = SERVER.parse().unwrap();
         for round in 0.. {
             assert!(round < 1_000, "somebody's timer is due again and again");
             while let Some(mut datagram) = self.net.due(self.now) {
                 if datagram.to == server {
                     self.arrive(datagram);
+                } else if let Some(place) = places::place_at(datagram.to) {
+                    let (from, mut bytes) = (datagram.from, datagram.bytes);
+                    self.at(place, |shard, now, out| shard.handle_datagram(now, from, &mut bytes, out));
                 } else if let Some(member) = self.members.iter_mut().find(|m| m.address == datagram.to) {
                     member.receive(self.now, &mut datagram.bytes);
                 }
             }
             self.serve(server);
+            self.serve_others();
             self.take_events();
             for member in &mut self.members {
-                member.act(self.now, server, &mut self.net);
+                member.act(self.now, places::address(member.place), &mut self.net);
             }
             let due = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
-            if !due(self.net.next_at()) && !due(self.served_at()) {
+            let is_due = self.others.iter().any(|shard| due(shard.poll_timeout()));
+            if !due(self.net.next_at()) && !due(self.served_at()) && !is_due {
                 return;
             }
         }
@@ -286,28 +307,11 @@ impl World {
             if let Some(place) = self.members.iter().position(|m| m.address == to) {
                 let link = self.members[place].behind.unwrap_or(place);
                 self.net.send(self.now, &mut self.members[link].down, server, to, bytes);
+            } else if places::place_at(to).is_some() {
+                self.net.send(self.now, &mut self.between, server, to, bytes);
             }
         }
         self.out.clear();
-    }
-
-    fn take_events(&mut self) {
-        while let Some(event) = self.shard.poll_event() {
-            if let Event::Answered { client, answer, sections, .. } = &event
-                && let Some(member) = self.members.iter_mut().find(|m| m.id == *client)
-            {
-                member.outcomes.extend(sections.iter().cloned());
-                match &mut member.device {
-                    Device::Peer(peer, _) => peer.accept_answer(self.now, answer).unwrap(),
-                    Device::Raw(raw) => raw.accept(self.now, answer),
-                }
-            }
-            self.events.push(event);
-        }
-    }
-
-    pub(crate) fn drops(&self, reason: DropReason) -> u64 {
-        self.shard.counters().drops.get(reason)
     }
 
     /// Why a client left.

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::RefusalCode;
+use super::{PlaceMessage, RefusalCode};
 use crate::report::{RoomReport, ShardReport};
 use moonring_policy::{PolicyRequest, PolicyRequestId};
-use moonring_wire::id::{ClientId, RoomId, TrackId};
+use moonring_wire::id::{ClientId, PlaceId, RoomId, TrackId};
 use moonring_wire::media::{PauseReason, TrackInfo};
 use moonring_wire::negotiate::{Answer, RequestId, SectionOutcome};
 use moonring_wire::rights::Rights;
@@ -198,6 +198,14 @@ pub enum Event {
         event: String,
         /// More about it.
         data: Value,
+    },
+    /// Something about rooms for another shard, which gets it as [`super::Command::FromPlace`]: all that one call of the core
+    /// had to say. What is for one shard stays in its order.
+    ToPlace {
+        /// Which shard.
+        to: PlaceId,
+        /// What.
+        messages: Vec<(RoomId, PlaceMessage)>,
     },
     /// The answer to [`super::Command::Report`].
     Report {

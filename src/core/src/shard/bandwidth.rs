@@ -57,12 +57,16 @@ impl Shard {
     /// anew.
     pub(super) fn layers_seen(&mut self, now: Instant, key: TrackKey) {
         let Some(track) = self.world.tracks.get_mut(key) else { return };
+        let is_far = track.far.is_some();
         if !track.note_layers() {
             return;
         }
         let (info, room, owner, subscribers) = (track.info.clone(), track.room, track.owner, track.subscribers.clone());
-        self.update_facts(owner);
-        self.tell_room(room, None, News::TrackChanged(info));
+        // Of a far track its own shard tells.
+        if !is_far {
+            self.update_facts(owner);
+            self.tell_room(room, None, News::TrackChanged(info));
+        }
         for (client, place) in subscribers {
             let Some(track) = self.world.tracks.get(key) else { return };
             let forward = self.world.clients.get_mut(client);
@@ -108,7 +112,10 @@ impl Shard {
 
     /// Tells the publisher of a track which of its layers anybody wants, when that has changed.
     pub(super) fn tell_wanted_layers(&mut self, key: TrackKey) {
-        let Some(track) = self.world.tracks.get_mut(key).filter(|t| t.is_video()) else { return };
+        let Some(track) = self.world.tracks.get_mut(key).filter(|t| t.is_video() || t.far.is_some()) else { return };
+        if track.far.is_some() {
+            return self.want_far_track(key);
+        }
         let told = track.told_layers();
         let mut wanted = [false; MAX_SPATIAL];
         for (client, place) in &track.subscribers {
@@ -121,6 +128,9 @@ impl Shard {
             if limit == told - 1 {
                 break;
             }
+        }
+        for hop in &track.hops {
+            (0..usize::from(told)).filter(|n| hop.useful >> n & 1 == 1).for_each(|n| wanted[n] = true);
         }
         // What there is no time for counts encodings.
         let kept =

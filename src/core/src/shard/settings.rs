@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::room::client;
 use crate::room::history::HistoryLimits;
+use crate::room::links::LinkSettings;
 use moonring_wire::media::CodecName;
 use moonring_wire::transport::TransportConfig;
 use moonring_wire::transport::dtls::Certificate;
@@ -44,6 +45,8 @@ pub struct ShardSettings {
     /// How long the sound of a room in which four or more speak is held back, so that more of it leaves together; zero
     /// for not at all.
     pub sound_hold: Duration,
+    /// The other shards, over which rooms may be spread.
+    pub links: Option<LinkSettings>,
 }
 
 impl ShardSettings {
@@ -68,6 +71,7 @@ impl ShardSettings {
             webhooks: false,
             max_bitrate_bps: None,
             sound_hold: Duration::ZERO,
+            links: None,
         }
     }
 }

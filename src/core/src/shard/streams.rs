@@ -112,7 +112,7 @@ impl Shard {
         }
     }
 
-    fn restart_layer(&mut self, now: Instant, incoming: Incoming) {
+    pub(super) fn restart_layer(&mut self, now: Instant, incoming: Incoming) {
         let Some(track) = self.world.tracks.get_mut(incoming.track) else { return };
         let clock_rate = track.codec.name.clock_rate();
         track.layers[usize::from(incoming.layer)].restart(clock_rate);

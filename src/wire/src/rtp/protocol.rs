@@ -1,6 +1,7 @@
 //! Which protocol a datagram is of, by its first two bytes (RFC 7983 section 7, RFC 5761 section 4).
 
 use crate::drops::DropReason;
+use crate::link::MARK;
 
 /// A protocol that shares the media port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub enum Protocol {
     Rtp,
     /// RFC 3711, control.
     Rtcp,
+    /// Between shards ([`crate::link`]).
+    Link,
 }
 
 /// The protocol of a datagram. ZRTP and TURN channels, which RFC 7983 also lists, are not spoken here.
@@ -26,6 +29,7 @@ pub fn classify(datagram: &[u8]) -> Result<Protocol, DropReason> {
             Some(second) if is_rtcp(*second) => Ok(Protocol::Rtcp),
             Some(_) => Ok(Protocol::Rtp),
         },
+        Some(&MARK) => Ok(Protocol::Link),
         Some(_) => Err(DropReason::UnknownProtocol),
     }
 }
@@ -61,6 +65,8 @@ mod tests {
             (&[128, 223], Ok(Protocol::Rtcp)),
             (&[128, 224], Ok(Protocol::Rtp)),
             (&[192, 200], Err(DropReason::UnknownProtocol)),
+            (&[193, 1], Ok(Protocol::Link)),
+            (&[194, 1], Err(DropReason::UnknownProtocol)),
         ] {
             assert_eq!(classify(bytes), expected, "{bytes:?}");
         }
