@@ -21,6 +21,9 @@ const EXTENSIONS: &[(u8, &[u8])] = &[(1, &[1, 2, 3])];
 /// Packets of one tick where many rooms send.
 const TICK: usize = 64;
 
+/// For how long a shard keeps packets, at most.
+const KEPT: Duration = Duration::from_millis(500);
+
 /// What a case forwards.
 #[derive(Clone, Copy)]
 pub struct Case {
@@ -79,6 +82,11 @@ impl Case {
     /// Incoming packets of one room in one round, a multiple of the burst.
     pub fn incoming(self) -> usize {
         (PACKETS / (self.subscribers * self.rooms)).div_ceil(self.burst).max(1) * self.burst
+    }
+
+    /// Rounds in which each room gets what it keeps for resends, and half as much again.
+    pub fn rounds_to_grow(self) -> usize {
+        (KEPT.as_secs_f64() * 1.5 / self.period().as_secs_f64()).ceil() as usize * self.burst / self.incoming()
     }
 
     /// Packets that one tick takes in: one room's burst, or some from each of many rooms.

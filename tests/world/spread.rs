@@ -175,7 +175,9 @@ fn datagrams_of_strangers_and_old_ones_are_counted_by_reason_and_change_nothing(
     let mut key = [0; 64];
     let len = Frame::Key(Stream { handle: u64::MAX, layer: 7 }).write(&mut key).unwrap();
     // Far ahead of what shard 1 has sent itself.
-    (0..5_000).for_each(|_| drop(sealed(&mut good, &[0])));
+    for sealer in [&mut good, &mut old, &mut wrong] {
+        (0..5_000).for_each(|_| drop(sealed(sealer, &[0])));
+    }
     let next = sealed(&mut good, &key[..len]);
     let nonsense = sealed(&mut good, &[9, 0, 0]);
     let mut media = [0; 64];

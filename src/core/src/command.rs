@@ -1,6 +1,7 @@
 //! What the control plane asks of a shard, and what a shard tells the control plane.
 
 mod event;
+mod news;
 mod place;
 mod recipient;
 mod weight;
@@ -17,7 +18,8 @@ use moonring_wire::id::{ClientId, Mid, PlaceId, RoomId, TrackId};
 use moonring_wire::media::Source;
 use moonring_wire::negotiate::{Offer, RequestId};
 
-pub use event::{ClientInfo, Event, LeaveCause, News};
+pub use event::{Event, LeaveCause};
+pub use news::{ClientInfo, News};
 pub use place::{FarCall, FarTrack, PlaceMessage, Roster, SeatGiven, TrafficFigures};
 
 /// A track a client wants to publish in a section of its offer.

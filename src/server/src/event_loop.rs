@@ -37,6 +37,8 @@ const IO_MEMORY_BYTES: usize = 64 << 10;
 
 /// What a shard does, without socket, clock or thread.
 pub trait Core {
+    /// The messages that [`Core::handle_datagram`] will bring come from these addresses: a chance to read ahead.
+    fn expect(&mut self, _from: impl Iterator<Item = AddressPair>) {}
     /// One datagram. There is room for `LoopSettings::reply_datagrams` in `out`.
     fn handle_datagram(&mut self, now: Instant, from: AddressPair, bytes: &mut [u8], out: &mut SendBatch);
     /// One command of the control plane. The same room is in `out`.

@@ -216,6 +216,7 @@ fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certi
         max_bitrate_bps: base.max_bitrate_bps,
         sound_hold: Duration::from_millis(config.sound_hold_ms),
         links: None,
+        read_ahead_from: base.read_ahead_from,
     }
 }
 

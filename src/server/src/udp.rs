@@ -148,6 +148,25 @@ macro_rules! either {
     };
 }
 
+/// Takes what is received.
+pub trait Receiver {
+    /// The messages that follow, each of one datagram or several, come from these addresses.
+    fn expect(&mut self, from: impl Iterator<Item = AddressPair>);
+    /// One datagram; false: no other for now.
+    fn take(&mut self, from: AddressPair, bytes: &mut [u8]) -> bool;
+}
+
+/// A function that is [`Receiver::take`].
+struct Each<F>(F);
+
+impl<F: FnMut(AddressPair, &mut [u8]) -> bool> Receiver for Each<F> {
+    fn expect(&mut self, _from: impl Iterator<Item = AddressPair>) {}
+
+    fn take(&mut self, from: AddressPair, bytes: &mut [u8]) -> bool {
+        self.0(from, bytes)
+    }
+}
+
 impl Udp {
     /// Takes over bound sockets: one IPv4 or dual-stack IPv6 socket, or one of each. Must be called on the thread that
     /// uses the result.
@@ -162,7 +181,12 @@ impl Udp {
 
     /// Hands up to `limit` datagrams to `each`, in place; stops after one for which it returns false. Never waits.
     pub fn receive(&mut self, limit: usize, each: impl FnMut(AddressPair, &mut [u8]) -> bool) -> Received {
-        self.inbox.receive(limit, &mut self.stats, each)
+        self.receive_into(limit, &mut Each(each))
+    }
+
+    /// [`Udp::receive`] for a receiver that is told beforehand where they come from.
+    pub fn receive_into(&mut self, limit: usize, to: &mut impl Receiver) -> Received {
+        self.inbox.receive(limit, &mut self.stats, to)
     }
 
     /// Sends the batch, a run a send. Never waits: what the socket does not take is dropped and counted. The batch may

@@ -206,6 +206,11 @@ impl ExtensionIds {
         (id != 0).then_some(id)
     }
 
+    /// Reads it: see `read_ahead` in moonring-core.
+    pub fn glance(&self) -> u8 {
+        self.0[0]
+    }
+
     /// Gives `extension` the id `id`.
     pub fn set(&mut self, extension: Extension, id: u8) {
         self.0[extension as usize] = id;

@@ -47,7 +47,10 @@ impl World {
     pub(super) fn arrive(&mut self, mut datagram: Datagram) {
         match &mut self.cpu {
             Some(cpu) => cpu.receive(datagram),
-            None => self.shard.handle_datagram(self.now, datagram.from, &mut datagram.bytes, &mut self.out),
+            None => {
+                self.shard.expect([datagram.from.into()]);
+                self.shard.handle_datagram(self.now, datagram.from, &mut datagram.bytes, &mut self.out);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod cpu;
 pub(crate) mod flows;
+mod got;
 pub(crate) mod net;
 pub(crate) mod places;
 pub(crate) mod raw;
@@ -15,18 +16,18 @@ use std::time::{Duration, Instant};
 
 use moonring_core::command::{Command, Event, LeaveCause};
 use moonring_core::shard::{Shard, ShardSettings};
-use moonring_loadtest::media::{AudioSource, Clock, Packet, Stamp, VideoSource};
+use moonring_loadtest::media::{AudioSource, Clock, Packet, VideoSource};
 use moonring_loadtest::peer::{Handled, Outbox, Peer, PeerConfig, PeerEvent};
 use moonring_policy::client::Via;
 use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
 use moonring_wire::drops::DropReason;
-use moonring_wire::id::{ClientId, Mid, RoomId, Ssrc};
+use moonring_wire::id::{ClientId, Mid, RoomId};
 use moonring_wire::negotiate::SectionOutcome;
 use moonring_wire::packet::SendBatch;
-use moonring_wire::rtp::header::Header;
 use moonring_wire::transport::dtls::Certificate;
 
 use cpu::Cpu;
+pub(crate) use got::Got;
 pub(crate) use net::seed;
 use net::{Link, Net, Seals};
 use raw::Raw;
@@ -35,39 +36,6 @@ pub(crate) const SERVER: &str = "10.0.0.1:40000";
 /// A policy that allows everything: receiving is allowed without being asked for.
 pub(crate) const OPEN: &str =
     "function on_client_connect() return true end function on_publish_request() return true end";
-
-/// What a client received: one packet of media, opened.
-#[derive(Clone, Debug)]
-pub(crate) struct Got {
-    pub(crate) at: Instant,
-    pub(crate) ssrc: Ssrc,
-    pub(crate) pt: u8,
-    pub(crate) sequence: u16,
-    pub(crate) timestamp: u32,
-    pub(crate) marker: bool,
-    /// The publisher's count, of payloads that carry one.
-    pub(crate) counter: Option<u64>,
-    pub(crate) repaired: bool,
-    /// The payload's first bytes.
-    pub(crate) head: Vec<u8>,
-}
-
-impl Got {
-    pub(crate) fn read(at: Instant, header: &Header, bytes: &[u8]) -> Self {
-        let payload = &bytes[header.payload_range(bytes).expect("a payload")];
-        Self {
-            at,
-            ssrc: header.ssrc,
-            pt: header.payload_type.0,
-            sequence: header.sequence,
-            timestamp: header.timestamp,
-            marker: header.marker,
-            counter: Stamp::find(payload).map(|stamp| stamp.counter),
-            repaired: false,
-            head: payload[..payload.len().min(24)].to_vec(),
-        }
-    }
-}
 
 pub(crate) enum Feed {
     Video(VideoSource),
@@ -157,6 +125,7 @@ pub(crate) fn settings() -> ShardSettings {
         max_clients_per_room: 100,
         max_clients: 200,
         max_tracks_per_client: 4,
+        read_ahead_from: 0,
         ..ShardSettings::new(certificate())
     }
 }

@@ -286,6 +286,16 @@ impl Estimator {
         self.rate.stable() as u64
     }
 
+    /// Reads what a packet touches of this.
+    pub fn glance(&self) -> u64 {
+        self.sent.len() ^ self.sending.bps().to_bits() ^ u64::from(self.started) ^ u64::from(self.is_starved)
+    }
+
+    /// Reads where the next packet is noted.
+    pub fn glance_sent(&self) -> u64 {
+        self.sent.glance()
+    }
+
     /// The round trip, smoothed. The time that the receiver waits before it sends feedback is part of it.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt.map(|rtt| Duration::from_micros(rtt as u64))

@@ -34,6 +34,11 @@ impl Pacer {
         pacer
     }
 
+    /// Reads what a packet touches of this.
+    pub fn glance(&self) -> u64 {
+        self.budget.to_bits() ^ self.pace.to_bits()
+    }
+
     /// Sets the pace to 2.5 times `target_bps` from `now` on.
     pub fn set_target(&mut self, now: Instant, target_bps: u64) {
         self.refill(now);

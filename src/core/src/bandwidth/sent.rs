@@ -64,6 +64,16 @@ impl SentRing {
         Self { slots: vec![EMPTY; FIRST_CAPACITY].into(), next: 0, last_at: 0, must_grow: false }
     }
 
+    /// Reads where the next packet is noted.
+    pub(super) fn glance(&self) -> u64 {
+        u64::from(self.slots[(self.next as usize) & (self.slots.len() - 1)].at)
+    }
+
+    /// Reads where it is.
+    pub(super) fn len(&self) -> u64 {
+        self.slots.len() as u64 ^ self.next
+    }
+
     /// Notes a packet. Numbers that were skipped were not sent; a number that goes back is ignored, and so is nothing
     /// else: a caller that jumps by more than the ring starts it afresh.
     #[inline]

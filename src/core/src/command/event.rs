@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::news::{ClientInfo, News};
 use super::{PlaceMessage, RefusalCode};
 use crate::report::{RoomReport, ShardReport};
 use moonring_policy::{PolicyRequest, PolicyRequestId};
@@ -10,17 +11,6 @@ use moonring_wire::media::{PauseReason, TrackInfo};
 use moonring_wire::negotiate::{Answer, RequestId, SectionOutcome};
 use moonring_wire::rights::Rights;
 use moonring_wire::shared::{Shared, SharedValue};
-
-/// What a joined client is told of another.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ClientInfo {
-    /// Its id.
-    pub client: ClientId,
-    /// What it said of itself.
-    pub metadata: SharedValue,
-    /// What the policy says of it.
-    pub attributes: SharedValue,
-}
 
 /// Why a client is no longer there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,32 +27,6 @@ pub enum LeaveCause {
     Limit(String),
     /// The server shuts down.
     Shutdown,
-}
-
-/// What a whole room is told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum News {
-    /// Another client came, or is to be seen now.
-    ClientJoined(ClientInfo),
-    /// Another client left, or is not to be seen any more.
-    ClientLeft(ClientId),
-    /// The policy says something else of a client, which is told, too.
-    ClientChanged {
-        /// Of whom.
-        client: ClientId,
-        /// What is said of it now.
-        attributes: SharedValue,
-    },
-    /// A track can be subscribed to.
-    TrackPublished(TrackInfo),
-    /// A track changed (muted): as it is now.
-    TrackChanged(TrackInfo),
-    /// A track is gone.
-    TrackUnpublished(TrackId),
-    /// Who speaks, loudest first.
-    ActiveSpeakers(Vec<ClientId>),
-    /// A message from the policy.
-    Message(SharedValue),
 }
 
 /// From a shard to the control plane. `client` is who is to be told.

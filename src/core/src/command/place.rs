@@ -11,7 +11,7 @@ use std::cell::Cell;
 
 use serde_json::Value;
 
-use super::{ClientInfo, News};
+use super::news::{ClientInfo, News};
 use moonring_policy::client::{Announced, Connection, PathFigures, Traffic};
 use moonring_policy::hook::{Action, HookCall, Outcome};
 use moonring_wire::id::{ClientId, PlaceId, TrackId};

@@ -130,6 +130,20 @@ impl Congestion {
         *self = Self { control, next_sequence: self.next_sequence, ..Self::new(now) };
     }
 
+    /// Reads what a packet touches of this.
+    pub(super) fn glance(&self) -> u64 {
+        u64::from(self.next_sequence)
+            ^ self.pacer.glance()
+            ^ self.estimator.glance()
+            ^ self.floor_bps
+            ^ self.repairs.glance()
+    }
+
+    /// Reads where the next packet is noted.
+    pub(super) fn glance_sent(&self) -> u64 {
+        self.estimator.glance_sent()
+    }
+
     /// The transport-wide number of the next packet; [`Self::sent`] uses it up.
     pub fn next_sequence(&self) -> u16 {
         self.next_sequence

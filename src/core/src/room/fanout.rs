@@ -13,7 +13,7 @@ use super::forward::{Forward, Outgoing, OutgoingStream};
 use super::history::{History, MAX_DESCRIPTOR, Packet};
 use super::kept_headers::Keeping;
 use super::track::Track;
-use super::{Room, World, hop, sound};
+use super::{Room, World, relay, sound};
 use crate::bandwidth::{MAX_QUEUE_TIME, ProbeId};
 use moonring_wire::drops::{DropReason, Drops};
 use moonring_wire::id::{ClientKey, Pt, RoomKey, Ssrc, TrackKey};
@@ -42,7 +42,7 @@ pub fn fan_out(moment: Moment, key: RoomKey, world: &mut World, out: &mut SendBa
     touch(room, clients, tracks);
     while let Some(key) = room.hopping.last().copied() {
         if let Some(track) = tracks.get_mut(key)
-            && !hop::send_waiting(key, track, links, out, drops)
+            && !relay::send_waiting(key, track, links, out, drops)
         {
             return false;
         }

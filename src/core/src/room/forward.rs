@@ -350,6 +350,17 @@ impl Forward {
         Some(Keeping { headers, track: self.track, layer, arrival: self.position.cursor - 1 })
     }
 
+    /// Reads what a packet touches of this.
+    pub(super) fn glance(&self) -> u64 {
+        let numbers = self.numberings.current().map_or(0, |numbering| numbering.first);
+        let position = self.position.cursor ^ u64::from(self.sent.packets) ^ u64::from(self.stream.ssrc.0);
+        numbers
+            ^ position
+            ^ self.indexes.glance()
+            ^ u64::from(self.last.is_some())
+            ^ u64::from(self.allotted.paused.is_some())
+    }
+
     /// The sequence number of the newest packet that was sent.
     pub fn newest_sequence(&self) -> Option<u16> {
         self.last.and(self.indexes.next().checked_sub(1)).map(|index| index as u16)

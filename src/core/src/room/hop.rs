@@ -3,18 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use slotmap::Key;
-
-use super::history::Packet;
-use super::links::{Links, SMALL_PAYLOAD, Sent};
-use super::track::{KEY_FRAME_INTERVAL, Layer, Track};
-use moonring_wire::drops::{DropReason, Drops};
-use moonring_wire::id::{PlaceId, TrackKey};
-use moonring_wire::link::{Frame, MAX_LAYERS, Media, Stream};
-use moonring_wire::packet::SendBatch;
+use super::history::History;
+use moonring_wire::id::PlaceId;
+use moonring_wire::link::MAX_LAYERS;
 
 /// How long a want holds that is not repeated.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// A key frame so young is begun with: no other would be asked for.
+const YOUNG: Duration = Duration::from_millis(500);
 
 /// One edge.
 #[derive(Clone, Debug)]
@@ -27,7 +23,7 @@ pub struct Hop {
     pub useful: u8,
     until: Instant,
     /// Arrival number of the next packet to send, of each encoding.
-    cursors: [u64; MAX_LAYERS],
+    pub(super) cursors: [u64; MAX_LAYERS],
 }
 
 impl Hop {
@@ -43,16 +39,15 @@ impl Hop {
 
     /// The shard wants these encodings from now on. One that it did not want begins with its last key frame, when that is so
     /// young that no other would be asked for, else with the next packet.
-    pub fn want(&mut self, now: Instant, layers: &[Layer], wanted: u8) {
+    pub fn want<'h>(&mut self, now: Instant, histories: impl ExactSizeIterator<Item = &'h History>, wanted: u8) {
         self.until = now + PATIENCE;
-        let wanted = wanted & known(layers.len());
+        let wanted = wanted & known(histories.len());
         let fresh = wanted & !self.wanted;
         self.wanted = wanted;
-        for (n, layer) in layers.iter().enumerate().filter(|(n, _)| fresh >> n & 1 == 1) {
-            let history = &layer.history;
+        for (n, history) in histories.enumerate().filter(|(n, _)| fresh >> n & 1 == 1) {
             let is_young = |n: &u64| {
                 let packet = history.get(*n);
-                packet.is_some_and(|p| now.saturating_duration_since(p.arrival) < KEY_FRAME_INTERVAL)
+                packet.is_some_and(|p| now.saturating_duration_since(p.arrival) < YOUNG)
             };
             self.cursors[n] = history.key_frame().filter(is_young).unwrap_or(history.end());
         }
@@ -62,60 +57,6 @@ impl Hop {
 /// A bit for each of so many layers.
 fn known(layers: usize) -> u8 {
     ((1_u16 << layers.min(MAX_LAYERS)) - 1) as u8
-}
-
-/// A packet of an encoding as it travels.
-pub fn media<'l>(key: TrackKey, (n, layer): (usize, &'l Layer), packet: &Packet, again: bool) -> Frame<'l> {
-    Frame::Media(Media {
-        stream: Stream { handle: handle(key), layer: n as u8 },
-        restarts: layer.restarts,
-        again,
-        marker: packet.marker,
-        hop: false,
-        is_red: packet.is_red,
-        index: packet.index,
-        timestamp: packet.timestamp,
-        kept: packet.kept,
-        descriptor: layer.history.descriptor(packet),
-        payload: layer.history.payload(packet),
-    })
-}
-
-/// The number of a track on links.
-pub fn handle(key: TrackKey) -> u64 {
-    key.data().as_ffi()
-}
-
-/// Sends everything that waits for other shards; false when `out` is full and there is more. The packets of one encoding lie
-/// back to back, and leave as one send.
-pub fn send_waiting(
-    key: TrackKey,
-    track: &mut Track,
-    links: &mut Links,
-    out: &mut SendBatch,
-    drops: &mut Drops,
-) -> bool {
-    let Track { layers, hops, .. } = track;
-    for hop in hops {
-        for (n, layer) in layers.iter().enumerate().filter(|(n, _)| hop.wanted >> n & 1 == 1) {
-            let cursor = &mut hop.cursors[n];
-            *cursor = (*cursor).max(layer.history.oldest());
-            while let Some(packet) = layer.history.get(*cursor) {
-                let frame = media(key, (n, layer), packet, false);
-                let sent = match packet.payload_len() {
-                    small if small <= SMALL_PAYLOAD => links.gather(hop.link, &frame, out),
-                    _ => links.send(hop.link, &frame, packet.padding, out),
-                };
-                match sent {
-                    Sent::Full => return false,
-                    Sent::Never => drops.count(DropReason::SendFailed),
-                    Sent::Yes => links.relayed += 1,
-                }
-                *cursor += 1;
-            }
-        }
-    }
-    true
 }
 
 /// Where a track comes from that is published on another shard.

@@ -22,6 +22,11 @@ impl SentIndexes {
         self.next
     }
 
+    /// Reads what the next index touches.
+    pub(super) fn glance(&self) -> u64 {
+        self.next ^ self.used[((self.next % WINDOW) / 64) as usize]
+    }
+
     /// Marks an index as used; false when it was, or is too old to know.
     pub fn mark(&mut self, index: u64) -> bool {
         let place = |index: u64| (((index % WINDOW) / 64) as usize, 1u64 << (index % 64));

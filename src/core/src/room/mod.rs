@@ -5,7 +5,7 @@
 //! | [`client`], [`track`], [`forward`] | a connected user; what it publishes; the edge from a track to a receiver |
 //! | [`negotiation`] | chooses codecs and header extensions for an offer |
 //! | [`history`] | keeps the packets of a layer, for forwarding and for retransmissions |
-//! | [`links`], [`hop`] | the ways to other shards; the edge from a track to one of them |
+//! | [`links`], [`hop`], [`relay`] | the ways to other shards; the edge from a track to one of them; the loop that sends there |
 //! | [`fanout`], [`form`] | the loop that writes headers and encrypts; how a payload leaves |
 //! | [`kept_headers`] | what a resend without RTX needs beside the history |
 //! | [`life`] | how long a room is there |
@@ -37,7 +37,9 @@ pub mod load;
 pub mod negotiation;
 pub mod pictures;
 pub mod probing;
+pub mod read_ahead;
 pub mod rehearsal;
+pub mod relay;
 pub mod repairs;
 pub mod reports;
 pub mod resends;

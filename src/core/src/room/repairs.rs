@@ -43,6 +43,11 @@ impl RepairBudget {
         Self { saved: FIRST_SAVED, most: MAX_SAVED, at: now, recent: Vec::new(), place: 0, refused: 0, resent: 0 }
     }
 
+    /// Reads what a first send touches of this.
+    pub(super) fn glance(&self) -> u64 {
+        self.saved.to_bits() ^ self.most.to_bits()
+    }
+
     /// Takes what the path carries, in bit/s.
     pub fn limit(&mut self, bps: u64) {
         self.most = (bps as f64 / 8.0 * MAX_SAVED_S).clamp(LEAST_MAX_SAVED, MAX_SAVED);

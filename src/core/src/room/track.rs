@@ -98,6 +98,12 @@ impl Layer {
         self.missing.restart();
     }
 
+    /// Reads what a packet touches of this.
+    pub(super) fn glance(&self) -> u64 {
+        let counts = self.rate_bytes ^ self.bitrate_bps ^ self.missing.missing() as u64;
+        counts ^ self.history.end() ^ u64::from(self.stats.glance())
+    }
+
     /// How long nothing has come.
     pub fn silence(&self, now: Instant) -> Option<Duration> {
         self.last_packet.map(|at| now.saturating_duration_since(at))
@@ -137,9 +143,12 @@ impl Layer {
     /// Packets come of it to another shard, at this bit rate: it may be chosen although none come here. At 0 none come at all.
     pub fn comes_elsewhere(&mut self, now: Instant, bps: u64) {
         match bps {
-            0 => self.last_packet = self.last_packet.filter(|at| now.saturating_duration_since(*at) >= LAYER_SILENCE).or_else(|| {
-                self.last_packet.and(now.checked_sub(LAYER_SILENCE))
-            }),
+            0 => {
+                self.last_packet = self
+                    .last_packet
+                    .filter(|at| now.saturating_duration_since(*at) >= LAYER_SILENCE)
+                    .or_else(|| self.last_packet.and(now.checked_sub(LAYER_SILENCE)))
+            }
             bps => (self.last_packet, self.bitrate_bps) = (Some(now), bps),
         }
     }

@@ -8,7 +8,8 @@ use super::keeping::Arrived;
 use super::{Shard, Timer};
 use crate::command::Event;
 use crate::room::client::Incoming;
-use crate::room::hop::{self, Hop};
+use crate::room::hop::Hop;
+use crate::room::relay;
 use crate::room::track::SenderClock;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, PlaceId, TrackKey};
@@ -126,7 +127,7 @@ impl Shard {
         }
         let Some(hop) = track.hops.iter_mut().find(|hop| hop.link == link) else { return };
         let before = (hop.wanted, hop.useful);
-        hop.want(now, &track.layers, layers);
+        hop.want(now, track.layers.iter().map(|layer| &layer.history), layers);
         hop.useful = useful;
         let (wanted, is_other) = (hop.wanted, (hop.wanted, hop.useful) != before);
         if is_new || is_other {
@@ -167,7 +168,7 @@ impl Shard {
             let Some(packet) = layer.history.find(index).filter(|_| *left > 0) else { continue };
             *left -= 1;
             // What does not fit is asked for again.
-            let _ = self.world.links.send(to, &hop::media(key, (place, layer), packet, true), 0, out);
+            let _ = self.world.links.send(to, &relay::media(key, (place, layer), packet, true), 0, out);
         }
     }
 
@@ -190,7 +191,7 @@ impl Shard {
     /// Tells other shards how much comes of a track, and its publisher's clock: one of them, or all that know it.
     fn tell_rates(&mut self, now: Instant, key: TrackKey, only: Option<PlaceId>, out: &mut SendBatch) {
         let Some(track) = self.world.tracks.get(key) else { return };
-        let handle = hop::handle(key);
+        let handle = relay::handle(key);
         let mut kbps = [0; MAX_LAYERS];
         for (rate, layer) in kbps.iter_mut().zip(&track.layers).filter(|(_, layer)| layer.is_active(now)) {
             *rate = u32::try_from(layer.bitrate_bps / 1_000).unwrap_or(u32::MAX).max(1);
@@ -204,18 +205,6 @@ impl Shard {
                 let stream = Stream { handle, layer: n as u8 };
                 let _ = self.world.links.gather(hop.link, &Frame::Clock { stream, ntp, timestamp, age_ms }, out);
             }
-        }
-    }
-
-    /// Has a layer of a far track sent from now on.
-    pub(super) fn want_far_layer(&mut self, key: TrackKey, layer: u8) {
-        let Some(track) = self.world.tracks.get_mut(key) else { return };
-        let Some(far) = track.far.as_deref_mut() else { return };
-        if far.wanted >> layer & 1 == 0 {
-            far.wanted |= 1 << layer;
-            // Nobody is to ask for what passed while nobody wanted it.
-            track.layers[usize::from(layer)].missing.restart();
-            self.work.wants.push(key);
         }
     }
 
@@ -277,45 +266,6 @@ impl Shard {
         }
     }
 
-    /// Has of a far track sent from now on what somebody here receives or is about to.
-    pub(super) fn want_far_track(&mut self, key: TrackKey) {
-        let (wanted, useful) = self.wanted_of(key);
-        let Some(track) = self.world.tracks.get_mut(key) else { return };
-        let Some(far) = track.far.as_deref_mut() else { return };
-        let before = (std::mem::replace(&mut far.wanted, wanted), std::mem::replace(&mut far.useful, useful));
-        for (_, layer) in track.layers.iter_mut().enumerate().filter(|(n, _)| wanted & !before.0 >> n & 1 == 1) {
-            layer.missing.restart();
-        }
-        if before != (wanted, useful) {
-            self.work.wants.push(key);
-        }
-    }
-
-    /// The encodings of a track that somebody here receives or is about to, and the layers that they have use for.
-    fn wanted_of(&self, key: TrackKey) -> (u8, u8) {
-        let Some(track) = self.world.tracks.get(key) else { return (0, 0) };
-        let told = track.told_layers().max(track.info.layers).clamp(1, MAX_LAYERS as u8);
-        let (mut wanted, mut useful) = (0, 0);
-        let all = all_of(track.layers.len());
-        for (client, place) in &track.subscribers {
-            let client = self.world.clients.get(*client);
-            let forward = client.and_then(|c| c.outbound.forwards.get(usize::from(*place))?.as_ref());
-            let Some(forward) = forward else { continue };
-            if forward.allotted.paused.is_none() {
-                wanted |= 1 << forward.target() | forward.layer().map_or(0, |layer| 1 << layer);
-            }
-            if forward.allotted.view != Some((0, 0)) {
-                let limits = [forward.limits.client, forward.limits.policy, forward.limits.view];
-                let limit = limits.into_iter().flatten().fold(told - 1, u8::min);
-                useful |= all_of(usize::from(limit) + 1);
-            }
-            if (wanted, useful) == (all, all_of(told.into())) {
-                break;
-            }
-        }
-        (wanted, useful)
-    }
-
     /// When something is to be asked for of a far client's tracks.
     pub(super) fn schedule_far(&mut self, key: ClientKey) {
         let Some(client) = self.world.clients.get(key) else { return };
@@ -364,11 +314,6 @@ impl Shard {
         }
         self.schedule_far(key);
     }
-}
-
-/// A bit for each of so many layers.
-fn all_of(layers: usize) -> u8 {
-    ((1_u16 << layers.min(MAX_LAYERS)) - 1) as u8
 }
 
 /// The track of this shard that has this number on links.

@@ -24,10 +24,12 @@ mod offers;
 mod operators;
 mod outgoing;
 mod overload;
+mod pending;
 mod places;
 mod policies;
 mod questions;
 mod reachability;
+mod read_ahead;
 mod reloads;
 mod reporting;
 mod rights;
@@ -37,6 +39,7 @@ mod sound;
 mod spread;
 mod streams;
 mod timers;
+mod wants;
 mod wings;
 
 use std::cmp::Reverse;
@@ -53,11 +56,13 @@ use crate::room::World;
 use crate::room::fanout::{self, Moment};
 use crate::room::links::Links;
 use crate::room::load::Load;
+use crate::room::read_ahead::ReadAhead;
 use moonring_policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
-use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey, Ssrc, TrackId, TrackKey};
+use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey, TrackId, TrackKey};
 use moonring_wire::packet::{AddressPair, SendBatch};
 
 pub use operators::SinkFor;
+use pending::PendingHook;
 pub use settings::ShardSettings;
 
 /// Scratch memory for DTLS: dimpl wants a record's size and the peer's certificate to fit.
@@ -73,23 +78,6 @@ enum Timer {
     Reloads,
     Report,
     Places,
-}
-
-/// What an answer of a policy is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum PendingHook {
-    Connect(ClientKey),
-    Offer(ClientKey),
-    Message(ClientKey),
-    /// May a receiver go on with another track?
-    Follow(ClientKey, u16, TrackKey),
-    /// An operator's program has called; its number.
-    Call(u64),
-    /// The room is told that it ends.
-    Close,
-    /// A wing has asked.
-    Far(places::FarQuestion),
-    Notice,
 }
 
 /// One shard: rooms, clients and tracks, with everything that happens to them. `examples/two_clients.rs` drives it with
@@ -206,6 +194,10 @@ struct Work {
     fault: Option<faults::Stage>,
     /// What there is time for.
     load: Load,
+    /// For what a tick is about to touch.
+    read_ahead: ReadAhead,
+    /// Whose datagrams come next.
+    expected: Vec<ClientKey>,
     /// Some track's video was dropped because it had waited for too long.
     has_cuts: bool,
 }
@@ -267,6 +259,8 @@ impl Shard {
                 current: None,
                 fault: None,
                 load: Load::new(now),
+                read_ahead: ReadAhead::default(),
+                expected: Vec::new(),
                 has_cuts: false,
             },
             report: Reporting::default(),
@@ -297,7 +291,7 @@ impl Shard {
         match command {
             Command::Join(request) => self.join(now, request),
             Command::JoinWing { home, request } => self.join_wing(now, home, request),
-            Command::FromPlace { from, messages } => self.from_place(now, from, messages),
+            Command::FromPlace { from, messages } => self.hear_place(now, from, messages),
             Command::PlaceLost { from } => self.place_lost(now, from, out),
             Command::Offer(request) => self.offer(now, request),
             Command::Unpublish { client, track } => self.unpublish(now, &client, &track),
@@ -331,8 +325,13 @@ impl Shard {
     /// Forwards what came in since the last call. True when `out` is full and there is more: flush, and call again.
     pub fn forward(&mut self, now: Instant, out: &mut SendBatch) -> bool {
         let moment = self.moment(now);
+        let mut ahead = 0;
         while let Some(key) = self.work.dirty_rooms.front().copied() {
             self.stage(faults::Stage::Forward);
+            if ahead == 0 {
+                ahead = self.expect_rooms();
+            }
+            ahead -= 1;
             let is_done = fanout::fan_out(moment, key, &mut self.world, out, &mut self.report.counters.drops);
             self.wait_for_pacers(now, key);
             if !is_done {
@@ -386,16 +385,5 @@ impl Shard {
 
     fn moment(&self, now: Instant) -> Moment {
         Moment { now, since_start: now.saturating_duration_since(self.start) }
-    }
-
-    /// A random SSRC; 0 stands for "none" in some implementations.
-    fn random_ssrc(&mut self) -> Ssrc {
-        Ssrc(rand::Rng::random_range(&mut self.rng, 1..=u32::MAX))
-    }
-
-    /// An SSRC that was not used under the client's keys before: one that was would seal its indexes twice.
-    fn fresh_ssrc(&mut self, key: ClientKey) -> Ssrc {
-        let client = &mut self.world.clients[key];
-        client.outbound.ssrcs.next(client.inbound.report_ssrc)
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use super::Shard;
 use super::announce::{MAX_ANNOUNCED, client_info};
 use super::faults::Subject;
-use super::{PendingHook, Shard};
+use super::pending::{FarQuestion, PendingHook};
 use crate::command::{Event, FarCall, LeaveCause, PlaceMessage, Roster, SeatGiven};
 use crate::room::Seat;
 use moonring_policy::client::{ClientFacts, CloseReason, Presence};
@@ -18,26 +19,16 @@ const LOST: &str = "the server lost the room, please join again";
 /// Messages that wait for a room that is ending at home.
 const MAX_LATE: usize = 65_536;
 
-/// An answer that a wing waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FarQuestion {
-    pub(super) wing: PlaceId,
-    /// `None` when it waits for no answer.
-    pub(super) ticket: Option<u64>,
-    /// The client that is to be admitted.
-    pub(super) joining: Option<ClientKey>,
-}
-
 impl Shard {
     /// Messages of another shard.
-    pub(super) fn from_place(&mut self, now: Instant, from: PlaceId, messages: Vec<(RoomId, PlaceMessage)>) {
+    pub(super) fn hear_place(&mut self, now: Instant, from: PlaceId, messages: Vec<(RoomId, PlaceMessage)>) {
         for (room, message) in messages {
             self.work.subject = self.index.rooms.get(&room).copied().map(Subject::Room);
-            self.one_from_place(now, from, room, message);
+            self.hear_message(now, from, room, message);
         }
     }
 
-    fn one_from_place(&mut self, now: Instant, from: PlaceId, id: RoomId, message: PlaceMessage) {
+    fn hear_message(&mut self, now: Instant, from: PlaceId, id: RoomId, message: PlaceMessage) {
         let known = self.index.rooms.get(&id).copied();
         let room = known.and_then(|key| Some((key, self.world.rooms.get(key)?)));
         match room {
@@ -45,11 +36,11 @@ impl Shard {
                 let is_of_it = room.is_joined_to(from);
                 let is_home = matches!(room.seat, Seat::Home { .. });
                 match (is_home, is_of_it) {
-                    (true, true) => self.from_wing(now, (key, from), message),
+                    (true, true) => self.hear_wing(now, (key, from), message),
                     (true, false) if room.life.ending.is_some() => self.too_late(key, from, message),
                     (true, false) if matches!(message, PlaceMessage::Attach) => self.attach(key, from),
                     (true, false) => self.tell_not_attached(from, id, &message),
-                    (false, true) => self.from_home(now, (key, from), message),
+                    (false, true) => self.hear_home(now, (key, from), message),
                     // Two homes: the sender's question is answered, and it begins anew.
                     (false, false) => self.tell_not_attached(from, id, &message),
                 }
@@ -93,7 +84,7 @@ impl Shard {
         let (late, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.work.late_messages).into_iter().partition(|(of, ..)| *of == key);
         self.work.late_messages = others;
-        late.into_iter().for_each(|(_, from, message)| self.one_from_place(now, from, id.clone(), message));
+        late.into_iter().for_each(|(_, from, message)| self.hear_message(now, from, id.clone(), message));
     }
 
     fn attach(&mut self, key: RoomKey, wing: PlaceId) {
@@ -113,7 +104,7 @@ impl Shard {
     }
 
     /// At home: what a wing says.
-    fn from_wing(&mut self, now: Instant, (key, wing): (RoomKey, PlaceId), message: PlaceMessage) {
+    fn hear_wing(&mut self, now: Instant, (key, wing): (RoomKey, PlaceId), message: PlaceMessage) {
         match message {
             PlaceMessage::Asked { ticket, call } => self.far_asks(now, (key, wing), ticket, *call),
             PlaceMessage::Traffic(figures) => {

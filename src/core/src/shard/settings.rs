@@ -47,6 +47,8 @@ pub struct ShardSettings {
     pub sound_hold: Duration,
     /// The other shards, over which rooms may be spread.
     pub links: Option<LinkSettings>,
+    /// With so many clients and more, what packets will touch is read ahead: with fewer it is in the caches anyway.
+    pub read_ahead_from: usize,
 }
 
 impl ShardSettings {
@@ -72,6 +74,7 @@ impl ShardSettings {
             max_bitrate_bps: None,
             sound_hold: Duration::ZERO,
             links: None,
+            read_ahead_from: 256,
         }
     }
 }

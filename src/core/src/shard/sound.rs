@@ -96,7 +96,7 @@ impl Shard {
         if std::mem::replace(&mut track.dirty, true) {
             return;
         }
-        let is_listed = !room.dirty.is_empty() || !room.touched.is_empty();
+        let is_listed = !room.dirty.is_empty() || !room.touched.is_empty() || !room.hopping.is_empty();
         room.dirty.push(key);
         if is_held && !is_listed {
             let until = now + hold;

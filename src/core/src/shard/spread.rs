@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::Shard;
 use crate::command::{Event, FarTrack, News, PlaceMessage, TrafficFigures};
 use crate::room::Seat;
-use crate::room::hop;
+use crate::room::relay;
 use moonring_policy::client::Presence;
 use moonring_policy::hook::Action;
 use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey, TrackId, TrackKey};
@@ -82,7 +82,7 @@ impl Shard {
         let track = self.world.tracks.get(key)?;
         let (place, handle) = match track.far.as_deref() {
             Some(far) => (far.link, far.handle),
-            None => (self.world.links.own, hop::handle(key)),
+            None => (self.world.links.own, relay::handle(key)),
         };
         let codec = AnswerCodec { pt: track.pt, codec: track.codec.clone(), rtx: None, feedback: track.feedback };
         Some(FarTrack { info: track.info.clone(), place, handle, codec, encodings: track.layers.len() as u8 })

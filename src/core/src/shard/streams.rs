@@ -26,6 +26,17 @@ struct Place {
 }
 
 impl Shard {
+    /// A random SSRC; 0 stands for "none" in some implementations.
+    pub(super) fn random_ssrc(&mut self) -> Ssrc {
+        Ssrc(rand::Rng::random_range(&mut self.rng, 1..=u32::MAX))
+    }
+
+    /// An SSRC that was not used under the client's keys before: one that was would seal its indexes twice.
+    pub(super) fn fresh_ssrc(&mut self, key: ClientKey) -> Ssrc {
+        let client = &mut self.world.clients[key];
+        client.outbound.ssrcs.next(client.inbound.report_ssrc)
+    }
+
     /// Which stream an authenticated packet is of. A stream that comes with another SSRC than before is bound to it.
     pub(super) fn stream_of(
         &mut self,

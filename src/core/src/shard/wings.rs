@@ -44,7 +44,7 @@ impl Shard {
     }
 
     /// At a wing: what the home says.
-    pub(super) fn from_home(&mut self, now: Instant, (key, home): (RoomKey, PlaceId), message: PlaceMessage) {
+    pub(super) fn hear_home(&mut self, now: Instant, (key, home): (RoomKey, PlaceId), message: PlaceMessage) {
         match message {
             PlaceMessage::Roster(roster) => self.take_roster(now, (key, home), *roster),
             PlaceMessage::Decided { ticket, outcome, seat, full } => {

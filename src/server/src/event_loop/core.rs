@@ -9,6 +9,10 @@ use moonring_core::shard::Shard;
 use moonring_wire::packet::{AddressPair, SendBatch};
 
 impl Core for Shard {
+    fn expect(&mut self, from: impl Iterator<Item = AddressPair>) {
+        Self::expect(self, from);
+    }
+
     fn handle_datagram(&mut self, now: Instant, from: AddressPair, bytes: &mut [u8], out: &mut SendBatch) {
         Self::handle_datagram(self, now, from, bytes, out);
     }

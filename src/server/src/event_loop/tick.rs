@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::pulse::Doing;
 use super::{BROKEN, ControlEnds, Core, LoopSettings, Phase};
-use crate::udp::Udp;
+use crate::udp::{Receiver, Udp};
 use moonring_core::command::Event;
-use moonring_wire::packet::SendBatch;
+use moonring_wire::packet::{AddressPair, SendBatch};
 
 /// A timer that is always set: glommio may park while tasks are runnable, and then only a timer that is still to fire
 /// wakes it.
@@ -136,20 +136,13 @@ impl<C: Core> Ticker<C> {
         let mut left = self.settings.datagrams_per_tick;
         while left > 0 {
             self.make_room();
-            let replies = self.settings.reply_datagrams;
-            let (mut handled, mut current) = (0, None);
             let (udp, core, out) = (&mut self.udp, &mut self.core, &mut self.out);
+            let mut intake =
+                Intake { now, core, out, replies: self.settings.reply_datagrams, handled: 0, current: None };
             // One guard around the whole call: the receive goes on behind the datagram that panicked.
-            let call = AssertUnwindSafe(|| {
-                udp.receive(left, |from, bytes| {
-                    (handled, current) = (handled + 1, Some(from));
-                    core.handle_datagram(now, from, bytes, out);
-                    out.has_room(replies)
-                })
-            });
-            let received = catch_unwind(call);
-            left -= handled.min(left);
-            match (received, current) {
+            let received = catch_unwind(AssertUnwindSafe(|| udp.receive_into(left, &mut intake)));
+            left -= intake.handled.min(left);
+            match (received, intake.current) {
                 (Ok(received), _) if !received.more => return false,
                 (Ok(_), _) => {}
                 (Err(_), Some(from)) => self.report_panic(now, Phase::Datagram(from)),
@@ -256,5 +249,29 @@ impl<C: Core> Ticker<C> {
         }
         self.send_events(now);
         self.core.record_io(&self.udp.stats());
+    }
+}
+
+/// Hands what is received to the core.
+struct Intake<'a, C> {
+    now: Instant,
+    core: &'a mut C,
+    out: &'a mut SendBatch,
+    /// Room in `out` that a datagram's answers may need.
+    replies: usize,
+    handled: usize,
+    /// The sender of the datagram being handled.
+    current: Option<AddressPair>,
+}
+
+impl<C: Core> Receiver for Intake<'_, C> {
+    fn expect(&mut self, from: impl Iterator<Item = AddressPair>) {
+        self.core.expect(from);
+    }
+
+    fn take(&mut self, from: AddressPair, bytes: &mut [u8]) -> bool {
+        (self.handled, self.current) = (self.handled + 1, Some(from));
+        self.core.handle_datagram(self.now, from, bytes, self.out);
+        self.out.has_room(self.replies)
     }
 }

@@ -13,9 +13,8 @@ use super::sockaddr::RawAddress;
 use super::sockets::Sockets;
 use super::table::EMPTY_HEADER;
 use super::usual::UsualSources;
-use super::{Received, UdpSettings};
+use super::{Received, Receiver, UdpSettings};
 use moonring_core::report::IoStats;
-use moonring_wire::packet::AddressPair;
 
 /// Most messages in one call.
 const BATCH: usize = 64;
@@ -30,7 +29,9 @@ pub(super) struct Inbox {
     drained: Vec<bool>,
     next_socket: usize,
     open: Option<Arrival>,
-    /// Filled messages that follow the open one: next and end.
+    /// What the last call brought, a message each; `None` where the sender's address is of no family we know.
+    arrivals: Vec<Option<Arrival>>,
+    /// Those of them that follow the open one: next and end.
     filled: (usize, usize),
 }
 
@@ -55,6 +56,7 @@ impl Inbox {
             fds,
             next_socket: 0,
             open: None,
+            arrivals: Vec::with_capacity(buffers),
             filled: (0, 0),
         })
     }
@@ -64,16 +66,11 @@ impl Inbox {
         self.open.is_none() && self.filled.0 == self.filled.1
     }
 
-    /// Hands up to `limit` datagrams to `each`; stops after one for which it returns false.
-    pub(super) fn receive(
-        &mut self,
-        limit: usize,
-        stats: &mut IoStats,
-        mut each: impl FnMut(AddressPair, &mut [u8]) -> bool,
-    ) -> Received {
+    /// Hands up to `limit` datagrams to `to`; stops after one for which it returns false.
+    pub(super) fn receive(&mut self, limit: usize, stats: &mut IoStats, to: &mut impl Receiver) -> Received {
         let mut received = Received::default();
         self.drained.fill(false);
-        while received.datagrams < limit && self.open_next(stats) {
+        while received.datagrams < limit && self.open_next(stats, to) {
             let (Some(arrival), Some(index)) = (&mut self.open, self.filled.0.checked_sub(1)) else { continue };
             match arrival.next() {
                 None => {}
@@ -82,7 +79,7 @@ impl Inbox {
                     received.datagrams += 1;
                     stats.datagrams_in += 1;
                     stats.bytes_in += range.len() as u64;
-                    if !each(arrival.from, &mut self.messages.buffer(index)[range]) {
+                    if !to.take(arrival.from, &mut self.messages.buffer(index)[range]) {
                         break;
                     }
                 }
@@ -94,21 +91,21 @@ impl Inbox {
     }
 
     /// True when `open` holds a message to go on with.
-    fn open_next(&mut self, stats: &mut IoStats) -> bool {
+    fn open_next(&mut self, stats: &mut IoStats, to: &mut impl Receiver) -> bool {
         self.open.take_if(|arrival| arrival.is_done());
         if self.open.is_some() {
             return true;
         }
-        if self.filled.0 == self.filled.1 && !self.fill(stats) {
-            return false;
+        if self.filled.0 == self.filled.1 {
+            if !self.fill(stats) {
+                return false;
+            }
+            to.expect(self.arrivals.iter().flatten().map(|arrival| arrival.from));
         }
-        self.open = self.messages.arrival(self.filled.0);
+        self.open = self.arrivals[self.filled.0].take();
         self.filled.0 += 1;
         stats.receives += 1;
-        match &mut self.open {
-            Some(arrival) => arrival.from = self.usual.without(arrival.from),
-            None => stats.receive_errors += 1,
-        }
+        stats.receive_errors += u64::from(self.open.is_none());
         true
     }
 
@@ -125,6 +122,8 @@ impl Inbox {
                 Ok(count) => {
                     self.drained[socket] = count < self.messages.headers.len();
                     self.filled = (0, count);
+                    self.arrivals.clear();
+                    self.arrivals.extend((0..count).map(|i| self.messages.arrival(i, self.usual)));
                     stats.out_of_buffers += u64::from(!self.drained[socket]);
                     if count > 0 {
                         return true;
@@ -179,12 +178,14 @@ impl Messages {
     }
 
     /// What the `i`th message of the last call brought.
-    fn arrival(&self, i: usize) -> Option<Arrival> {
+    fn arrival(&self, i: usize, usual: UsualSources) -> Option<Arrival> {
         let header = &self.headers[i];
         let name = self.names[i].bytes.get(..header.msg_hdr.msg_namelen as usize)?;
         let control = self.controls[i].bytes.get(..header.msg_hdr.msg_controllen)?;
         let len = self.stride.min(header.msg_len as usize);
-        Arrival::new(name, control, 0..len, header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0)
+        let mut arrival = Arrival::new(name, control, 0..len, header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0)?;
+        arrival.from = usual.without(arrival.from);
+        Some(arrival)
     }
 
     fn buffer(&mut self, i: usize) -> &mut [u8] {

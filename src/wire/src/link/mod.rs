@@ -17,8 +17,9 @@ mod seal;
 mod tests;
 mod window;
 
+pub use crate::rtp::protocol::LINK as MARK;
 pub use frame::{Frame, FrameError, Frames, MAX_LAYERS, MAX_MEDIA_HEAD, Media, Stream};
-pub use seal::{HEAD, MARK, OVERHEAD, Opener, Place, Sealer};
+pub use seal::{HEAD, OVERHEAD, Opener, Place, Sealer};
 
 /// Longest datagram between shards: a packet of the greatest length that clients are sent, with all that is said of it.
 pub const MAX_LINK_DATAGRAM: usize = crate::packet::MAX_DATAGRAM + OVERHEAD + MAX_MEDIA_HEAD;

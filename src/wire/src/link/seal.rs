@@ -5,9 +5,8 @@ use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
 
 use super::window::Window;
 use crate::drops::DropReason;
+use crate::rtp::protocol::LINK;
 
-/// The first byte of a datagram between shards: of none of the protocols that RFC 7983 lists.
-pub const MARK: u8 = 0xC1;
 /// Bytes in front of the frames.
 pub const HEAD: usize = 12;
 /// Bytes behind the frames.
@@ -90,7 +89,7 @@ impl Sealer {
     pub fn seal(&mut self, datagram: &mut [u8], end: usize) -> usize {
         let nonce = self.key.nonce(self.counter);
         let (head, rest) = datagram.split_at_mut(HEAD);
-        head[..4].copy_from_slice(&[MARK, EPOCH, 0, 0]);
+        head[..4].copy_from_slice(&[LINK, EPOCH, 0, 0]);
         head[4..].copy_from_slice(&self.counter.to_be_bytes());
         self.counter += 1;
         let (frames, behind) = rest.split_at_mut(end - HEAD);
@@ -115,7 +114,7 @@ impl Opener {
 
     /// The frames of a datagram, opened in place. Nothing is noted of one that does not open.
     pub fn open<'d>(&mut self, datagram: &'d mut [u8]) -> Result<&'d [u8], DropReason> {
-        if datagram.len() < OVERHEAD || datagram[0] != MARK {
+        if datagram.len() < OVERHEAD || datagram[0] != LINK {
             return Err(DropReason::LinkMalformed);
         }
         if datagram[1] != EPOCH {

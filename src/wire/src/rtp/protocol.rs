@@ -1,7 +1,9 @@
 //! Which protocol a datagram is of, by its first two bytes (RFC 7983 section 7, RFC 5761 section 4).
 
 use crate::drops::DropReason;
-use crate::link::MARK;
+
+/// The first byte of a datagram between shards: of none of the protocols that RFC 7983 lists.
+pub const LINK: u8 = 0xC1;
 
 /// A protocol that shares the media port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub fn classify(datagram: &[u8]) -> Result<Protocol, DropReason> {
             Some(second) if is_rtcp(*second) => Ok(Protocol::Rtcp),
             Some(_) => Ok(Protocol::Rtp),
         },
-        Some(&MARK) => Ok(Protocol::Link),
+        Some(&LINK) => Ok(Protocol::Link),
         Some(_) => Err(DropReason::UnknownProtocol),
     }
 }

@@ -30,6 +30,11 @@ pub struct ReceiveStats {
 }
 
 impl ReceiveStats {
+    /// Reads what a packet touches of this: see `read_ahead` in moonring-core.
+    pub fn glance(&self) -> u32 {
+        self.jitter ^ self.received as u32
+    }
+
     /// Statistics of a stream whose time stamps have `clock_rate` ticks per second.
     pub fn new(clock_rate: u32) -> Self {
         Self {

@@ -48,6 +48,11 @@ impl Default for ArrivalRecorder {
 }
 
 impl ArrivalRecorder {
+    /// Reads what the next arrival touches: see `read_ahead` in moonring-core.
+    pub fn glance(&self) -> u64 {
+        self.base ^ self.arrivals[(self.base % WINDOW) as usize] as u64
+    }
+
     /// Nothing recorded. All the memory it will need is allocated here.
     pub fn new() -> Self {
         Self {

@@ -143,6 +143,16 @@ impl IceLite {
         self.selected.filter(|address| !self.settled || self.is_proven(*address))
     }
 
+    /// Reads what a packet touches of this.
+    pub(super) fn glance(&self) -> bool {
+        self.settled ^ self.selected.is_some()
+    }
+
+    /// Reads what a packet from the client touches beside.
+    pub(super) fn glance_validated(&self) -> bool {
+        self.validated.first().is_some_and(|known| known.proven)
+    }
+
     /// For how long nothing authentic has come from the selected address.
     pub fn selected_silence(&self, now: Instant) -> Option<Duration> {
         let selected = self.validated.iter().find(|known| Some(known.address) == self.selected)?;

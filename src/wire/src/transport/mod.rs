@@ -8,6 +8,7 @@ use crate::packet::{AddressPair, SendBatch};
 
 pub mod candidate;
 pub mod dtls;
+mod handshake;
 pub mod ice;
 pub mod srtp;
 pub mod stun;
@@ -15,6 +16,7 @@ pub mod stun;
 mod tests;
 
 use dtls::{Certificate, Dtls, DtlsEvent, DtlsRole, DtlsTerms, DtlsVersions};
+use handshake::Handshake;
 use ice::{IceEvent, IceLite};
 use srtp::{SrtpIn, SrtpOut, SrtpProfile};
 use stun::BindingRequest;
@@ -51,10 +53,6 @@ impl TransportConfig {
     }
 }
 
-/// Bytes that a handshake may send, beside three for each that came (RFC 9147 section 5.1 has no such number; RFC 9000
-/// section 8 has the three): a flight with its repetitions.
-const HANDSHAKE_BYTES: usize = 8 * 1024;
-
 /// By how much the silence that ends a handshake is longer than the one that ends a connection.
 const HANDSHAKE_FIRST: Duration = Duration::from_secs(5);
 
@@ -89,48 +87,10 @@ pub struct Transport {
     ended: bool,
 }
 
-/// What the handshake has sent where.
-#[derive(Debug, Default)]
-struct Handshake {
-    to: Flights,
-    bytes_in: usize,
-    bytes_out: usize,
-}
-
-/// Where the flights of a handshake went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Flights {
-    #[default]
-    Nowhere,
-    To(AddressPair),
-    ToSeveral,
-}
-
 #[derive(Debug)]
 struct Srtp {
     out: SrtpOut,
     incoming: SrtpIn,
-}
-
-impl Handshake {
-    /// Counts a datagram of a flight; false when it would be more than an address may get that nobody is known to be at.
-    fn may_send(&mut self, to: AddressPair, bytes: usize) -> bool {
-        self.to = match self.to {
-            Flights::Nowhere => Flights::To(to),
-            Flights::To(before) if before == to => Flights::To(to),
-            Flights::To(_) | Flights::ToSeveral => Flights::ToSeveral,
-        };
-        self.bytes_out += bytes;
-        self.bytes_out <= HANDSHAKE_BYTES + 3 * self.bytes_in
-    }
-
-    /// The address where the client must have been to finish the handshake.
-    fn proven(&self) -> Option<AddressPair> {
-        match self.to {
-            Flights::To(address) => Some(address),
-            Flights::Nowhere | Flights::ToSeveral => None,
-        }
-    }
 }
 
 impl Transport {
@@ -186,6 +146,28 @@ impl Transport {
     /// True while packets can be sealed and opened.
     pub fn is_connected(&self) -> bool {
         self.srtp.is_some()
+    }
+
+    /// Reads what a packet to the client touches of this: see `read_ahead` in moonring-core.
+    pub fn glance_out(&self) -> u64 {
+        u64::from(self.srtp.is_some()) ^ u64::from(self.ice.glance())
+    }
+
+    /// Reads the key for packets to the client, and what is known of its address.
+    pub fn glance_out_keys(&self) -> u64 {
+        self.srtp.as_ref().map_or(0, |srtp| srtp.out.glance()) ^ u64::from(self.ice.glance_validated())
+    }
+
+    /// Reads what a packet from the client touches of this.
+    pub fn glance_in(&self) -> u64 {
+        u64::from(self.ended)
+            ^ self.srtp.as_ref().map_or(0, |srtp| srtp.incoming.ssrcs() as u64)
+            ^ u64::from(self.ice.glance())
+    }
+
+    /// Reads the key for packets from the client, and what was seen of them.
+    pub fn glance_in_keys(&self) -> u64 {
+        self.srtp.as_ref().map_or(0, |srtp| srtp.incoming.glance()) ^ u64::from(self.ice.glance_validated())
     }
 
     /// Answers a STUN request.

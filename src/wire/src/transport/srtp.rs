@@ -60,6 +60,11 @@ impl SrtpOut {
         self.profile
     }
 
+    /// Reads what sealing touches first.
+    pub(super) fn glance(&self) -> u64 {
+        self.rtp.glance()
+    }
+
     /// Bytes that [`SrtpOut::protect_rtp`] adds.
     pub fn rtp_overhead(&self) -> usize {
         self.profile.tag_len()

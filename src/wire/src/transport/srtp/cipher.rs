@@ -18,6 +18,14 @@ impl Cipher {
         }
     }
 
+    /// Reads what the transform touches first.
+    pub(super) fn glance(&self) -> u64 {
+        match self {
+            Self::Gcm(gcm) => gcm.glance(),
+            Self::Cm(_) => 0,
+        }
+    }
+
     /// `packet` is header, payload and room for the tag.
     pub(super) fn seal_rtp(&self, packet: &mut [u8], header_len: usize, index: u64) {
         match self {

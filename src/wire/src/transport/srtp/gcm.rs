@@ -25,6 +25,10 @@ impl Gcm {
         Self { key: LessSafeKey::new(key), salt }
     }
 
+    pub(super) fn glance(&self) -> u64 {
+        u64::from(self.salt[0]) ^ std::ptr::from_ref(self.key.algorithm()) as u64
+    }
+
     pub(super) fn seal_rtp(&self, packet: &mut [u8], header_len: usize, index: u64) {
         let nonce = self.nonce(word(packet, 8), index);
         let (header, rest) = packet.split_at_mut(header_len);

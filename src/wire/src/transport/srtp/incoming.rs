@@ -109,6 +109,12 @@ impl SrtpIn {
         self.rtcp_streams.retire(ssrc);
     }
 
+    /// Reads what opening touches first.
+    pub(in super::super) fn glance(&self) -> u64 {
+        let stream = self.rtp_streams.streams.first().map_or(0, |stream| stream.window.highest());
+        self.rtp.glance() ^ stream ^ self.rtp_streams.ssrcs.first().map_or(0, |ssrc| u64::from(*ssrc))
+    }
+
     /// SSRCs that RTP came from.
     pub fn ssrcs(&self) -> usize {
         self.rtp_streams.ssrcs.len()
