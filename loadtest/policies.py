@@ -5,11 +5,15 @@
     loadtest/policies.py busy      # media of a meeting beside busy rooms
     loadtest/policies.py joins     # 500 joins at once, each decided by a service that takes 20 ms
     loadtest/policies.py store     # kill -9 in the middle of 1,000 metered rooms
+    loadtest/policies.py record    # what it costs that rooms are recorded
 
 busy: a meeting of four beside 0, 10, 30, 100 and 1,000 rooms, each with a timer every 10 ms that works for less than its room
 may; interleaved, medians of the rounds. `p99 x` is relative to no busy rooms.
 store: each room counts in sfu.store and tells this program what the store has answered. Then the server is killed and
 started again: no room's count may be less than what was told.
+
+record: the same meeting beside 30 rooms with an empty timer every 10 ms (each turn of it is two lines of a recording), which
+are recorded in every second measurement.
 
 The server runs on the first processor, load and services on the second. Nothing but Python's library is needed.
 """
@@ -33,14 +37,14 @@ DECISION_S = 0.02
 
 def main():
     asked = arguments()
-    {"busy": busy, "joins": joins, "store": store}[asked.what](asked)
+    {"busy": busy, "joins": joins, "store": store, "record": record}[asked.what](asked)
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("busy", "joins", "store"))
-    parser.add_argument("--rounds", type=int, default=5, help="of busy")
-    parser.add_argument("--rooms", help="of busy: how many, with commas (0,10,30,100,1000); of store: how many (1000)")
+    parser.add_argument("what", choices=("busy", "joins", "store", "record"))
+    parser.add_argument("--rounds", type=int, default=5, help="of busy and record")
+    parser.add_argument("--rooms", help="of busy: how many, with commas (0,10,30,100,1000); of store (1000) and record (30): how many")
     parser.add_argument("--loops", type=int, default=20_000, help="of busy: what each timer does")
     parser.add_argument("--duration-s", type=int, default=8, help="of each measurement")
     parser.add_argument("--clients", type=int, default=500, help="of joins")
@@ -48,10 +52,10 @@ def arguments():
     return parser.parse_args()
 
 
-def serve(asked, data, with_service=False):
+def serve(asked, data, with_service=False, more=()):
     """A server with the policies that are loaded here."""
     settings = [f"loops={asked.loops}", "period_ms=1000"]
-    flags = ["--http-allow", f"127.0.0.1:{SERVICE}"]
+    flags = ["--http-allow", f"127.0.0.1:{SERVICE}", *more]
     if with_service:
         settings.append(f"service=http://127.0.0.1:{SERVICE}")
         flags += ["--webhook-url", f"http://127.0.0.1:{SERVICE}/told", "--webhook-secret", "whsec_bW9vbnJpbmc="]
@@ -118,9 +122,25 @@ def busy(asked):
               f"{median(case, lambda r: r['server']['threads_cpu_percent']):>8.1f}")
 
 
-def busy_run(asked, rooms, kind):
+def record(asked):
+    rooms, results = int(asked.rooms or 30), {False: [], True: []}
+    for round_ in range(asked.rounds):
+        for is_recorded in results:
+            print(f"round {round_ + 1} of {asked.rounds}, recorded: {is_recorded}", file=sys.stderr, flush=True)
+            results[is_recorded].append(busy_run(asked, rooms, "empty", is_recorded))
+    print(f"a meeting of four beside {rooms} rooms with an empty timer every 10 ms (medians of {asked.rounds} interleaved rounds)")
+    print(f"{'recorded':>8} {'p50 ms':>8} {'p99 ms':>8} {'lost %':>8} {'shard %':>8} {'KiB':>8}")
+    for is_recorded, reports in results.items():
+        median = lambda figure: statistics.median(figure(report) for report in reports)
+        print(f"{'yes' if is_recorded else 'no':>8} {median(lambda r: r['latency']['p50_ms']):>8.2f} "
+              f"{median(lambda r: r['latency']['p99_ms']):>8.2f} {median(lambda r: r['loss_percent']):>8.3f} "
+              f"{median(lambda r: r['server']['threads_cpu_percent']):>8.1f} {median(lambda r: r['recorded_kib']):>8.0f}")
+
+
+def busy_run(asked, rooms, kind, is_recorded=False):
+    more = ["--record", f"{kind}*", "--record-room-kib", "65536"] if is_recorded else []
     with tempfile.TemporaryDirectory() as data:
-        server = serve(asked, data)
+        server = serve(asked, data, more=more)
         others = None
         try:
             if rooms:
@@ -128,8 +148,10 @@ def busy_run(asked, rooms, kind):
                 others, _ = load(asked.target, "rooms", "--rooms", str(rooms), "--clients", "1", "--idle", "--room", kind, "--joins-per-s",
                               "500", "--duration-s", seconds, wait=False)
                 server.wait_for_clients(rooms)
-            return load(asked.target, "meeting", "--clients", "4", "--with-audio", "--bitrate-kbps", "500", "--room", "meeting",
-                        "--duration-s", str(asked.duration_s), "--pid", str(server.process.pid))
+            report = load(asked.target, "meeting", "--clients", "4", "--with-audio", "--bitrate-kbps", "500", "--room", "meeting",
+                          "--duration-s", str(asked.duration_s), "--pid", str(server.process.pid))
+            report["recorded_kib"] = sum(file.stat().st_size for file in Path(data).glob("recordings/*")) / 1024
+            return report
         finally:
             if others:
                 others.kill()

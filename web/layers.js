@@ -65,12 +65,14 @@ export function encodings(options, size) {
  * Makes encodings fit the picture and what is wanted of them; true if that changed anything. Of a picture that is worth
  * fewer layers than there are encodings, the first ones carry it, the last of them at full size.
  * @param {Encoding[]} layers
- * @param {{size?: Size, wanted: number[] | null, maxBitrate?: number}} target `wanted`: the layers that somebody receives,
- *   null when that is not known
+ * @param {{size?: Size, wanted: number[] | null, maxBitrate?: number, scalabilityMode?: string, told?: number}} target
+ *   `wanted`: the layers that somebody receives, null when that is not known; of one stream with spatial layers inside, of
+ *   which there are `told` as the server has seen, those
  */
-export function adapt(layers, { size, wanted, maxBitrate }) {
+export function adapt(layers, target) {
+  const { size, wanted, maxBitrate } = target;
   const count = size ? Math.min(layers.length, layerCount(size)) : layers.length;
-  let changed = false;
+  let changed = layers.length === 1 && leaveOut(layers[0], target);
   layers.forEach((layer, place) => {
     const used = place < count;
     const isWanted = wanted === null || (layers.length > 1 ? wanted.includes(place) : wanted.length > 0);
@@ -86,6 +88,26 @@ export function adapt(layers, { size, wanted, maxBitrate }) {
     layer.maxBitrate = bitrate;
   });
   return changed;
+}
+
+/**
+ * Leaves out the upper spatial layers of one stream that nobody receives, or has them sent again; true if that changed
+ * anything. An encoder makes as many layers as its mode says of the picture it gets: the fewer, the smaller that has to be.
+ * @param {Encoding} layer @param {{wanted: number[] | null, maxBitrate?: number, scalabilityMode?: string, told?: number}} target
+ */
+function leaveOut(layer, { wanted, maxBitrate, scalabilityMode, told = 0 }) {
+  const [, all, rest] = /^L(\d)(T\d.*)$/.exec(scalabilityMode ?? '') ?? [];
+  if (!all || all === '1') return false;
+  // For nobody the stream is switched off as it is.
+  const over = wanted?.length && told > 1 ? Math.max(0, told - 1 - Math.max(...wanted)) : 0;
+  const count = Math.max(1, Number(all) - over);
+  const mode = count === 1 ? `L1${rest.slice(0, 2)}` : `L${count}${rest}`;
+  if ((layer.scalabilityMode ?? scalabilityMode) === mode) return false;
+  const scale = (rest.includes('h') ? 1.5 : 2) ** (Number(all) - count);
+  layer.scalabilityMode = mode;
+  layer.scaleResolutionDownBy = scale;
+  if (maxBitrate) layer.maxBitrate = Math.round(maxBitrate / scale ** 2);
+  return true;
 }
 
 /** @param {Size} size @param {number} scale @param {number} [most] of the picture at full size */

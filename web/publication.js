@@ -125,6 +125,11 @@ export class Publication {
   /** The server says that it is as it says. @param {TrackInfo} track */
   changed(track) {
     this.#isMuted = track.muted;
+    const section = this.#section;
+    if (section && section.told !== track.layers) {
+      section.told = track.layers;
+      tune(section);
+    }
     this.#judge();
   }
 

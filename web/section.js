@@ -4,10 +4,11 @@
  *
  * `fresh`: no answer has confirmed it. `used`. `retiring`: stopped, the next offer says `inactive`. `free`: an answer has
  * confirmed that, so it can be used again. `shape`: what was fixed when the transceiver was made.
- * `wanted`: the layers that somebody receives, null when the server has not said.
+ * `wanted`: the layers that somebody receives, null when the server has not said. `told`: how many layers the server has
+ * seen, 0 when it has not said.
  * @typedef {{transceiver: RTCRtpTransceiver, role: 'send'|'receive', kind: 'audio'|'video', shape: string,
  *            state: 'fresh'|'used'|'retiring'|'free', track?: string, options: import('./publication.js').PublishOptions,
- *            wanted: number[] | null}} Section
+ *            wanted: number[] | null, told: number}} Section
  * @typedef {import('./media.js').Wish} Wish
  * @typedef {import('./media.js').Sending} Sending
  * @typedef {import('./protocol.js').CodecName} CodecName
@@ -33,14 +34,14 @@ export async function place(pc, sections, wish, codecOf) {
     const init = role === 'send' ? { direction, sendEncodings } : { direction };
     const transceiver = pc.addTransceiver(kind, /** @type {RTCRtpTransceiverInit} */ (init));
     negotiateExtensions(transceiver);
-    section = { transceiver, role, kind, shape, state: 'fresh', options: {}, wanted: null };
+    section = { transceiver, role, kind, shape, state: 'fresh', options: {}, wanted: null, told: 0 };
     sections.push(section);
   }
   if (wish.role === 'receive') {
     narrowCodecs(section.transceiver, kind, codecOf(wish.track));
   } else {
     section.options = wish.options;
-    section.wanted = null;
+    [section.wanted, section.told] = [null, 0];
     preferCodec(section.transceiver, kind, wish.options.codec);
     await attach(section, wish);
   }
@@ -63,6 +64,8 @@ async function attach(section, { media, options }) {
   if (options.maxBitrate) encoding.maxBitrate = options.maxBitrate;
   else delete encoding.maxBitrate; // of the section's former life
   encoding.active = true;
+  const { scalabilityMode } = options;
+  if (scalabilityMode) Object.assign(encoding, { scalabilityMode, scaleResolutionDownBy: 1 });
   await sender.setParameters(parameters);
 }
 
@@ -72,11 +75,12 @@ async function attach(section, { media, options }) {
  * @param {Section} section
  */
 export function tune(section) {
-  const { transceiver, role, kind, state, wanted, options } = section;
+  const { transceiver, role, kind, state, wanted, told, options } = section;
   if (role !== 'send' || kind !== 'video' || state !== 'used') return;
   const { sender } = transceiver;
   const parameters = sender.getParameters();
-  const target = { size: sizeOf(sender.track), wanted, maxBitrate: options.maxBitrate };
+  const { maxBitrate, scalabilityMode } = options;
+  const target = { size: sizeOf(sender.track), wanted, maxBitrate, scalabilityMode, told };
   if (!parameters.encodings?.length || !adapt(parameters.encodings, target)) return;
   // It fails only for a sender that has been stopped, or that another answer is about to change: then it is tuned again.
   sender.setParameters(parameters).catch(() => {});

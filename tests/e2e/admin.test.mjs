@@ -1,13 +1,21 @@
-// The operators' page: rooms, scripts in trouble, the paths to clients; nothing without the token where there is one.
+// The operators' page: the canary, rooms, scripts in trouble, the paths to clients; nothing without the token where there is
+// one.
 import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
-import { flows, keepScreenshot, openTab, shared, startServer, until } from './lib.mjs';
+import { HERE, flows, keepScreenshot, openTab, shared, startServer, until } from './lib.mjs';
 
 const all = shared();
 
-test('an operator sees rooms, their scripts and the path to each client, after showing the token', async () => {
+test('an operator sees rooms, their scripts, the canary and the path to each client, after showing the token', async () => {
   const token = 'the-token-of-operators';
-  const server = await startServer({ flags: ['--admin-token', token] });
+  const scripts = mkdtempSync(join(tmpdir(), 'moonring-admin-'));
+  const script = join(scripts, 'default_room.lua');
+  const text = readFileSync(join(HERE, 'scripts', 'default_room.lua'), 'utf8');
+  writeFileSync(script, text);
+  const server = await startServer({ scripts, flags: ['--admin-token', token, '--on-save', 'nothing'] });
   const context = await all.browser.newContext({ viewport: { width: 1200, height: 700 } });
   const tabs = [];
   try {
@@ -39,6 +47,23 @@ test('an operator sees rooms, their scripts and the path to each client, after s
     await until('there is a curve', async () => ((await page.locator('.estimate').first().getAttribute('points')) ?? '').split(' ').length > 2);
     await keepScreenshot(page, 'admin');
 
+    assert.equal(await page.isVisible('#canary'), false, 'there has been none');
+    const operate = (/** @type {string} */ path, /** @type {object} */ body) =>
+      fetch(`${server.admin}/${path}`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      });
+    writeFileSync(script, `${text}\n-- a newer version\n`);
+    const begun = await operate('canary', { rooms: 'se*', seconds: 600 });
+    assert.equal(begun.status, 200, await begun.text());
+    const canary = page.locator('#canary');
+    await until('the canary is shown', async () => /^The canary of default_room\.lua in se\* runs for \d+ of 600 s\.$/.test(await canary.locator('p').innerText()));
+    await until('its room runs the version', async () => (await canary.locator('tbody td').allTextContents())[1] === '1');
+    await operate('canary/abort', {});
+    await until('it is told that it went back', async () => (await canary.locator('p').innerText()).includes('went back after'));
+    assert.match((await canary.locator('p').getAttribute('class')) ?? '', /bad/);
+
     await page.fill('#filter', 'other');
     await page.waitForSelector('#none:not([hidden])');
     await page.fill('#filter', 'se');
@@ -47,5 +72,6 @@ test('an operator sees rooms, their scripts and the path to each client, after s
   } finally {
     await Promise.all([...tabs.map((tab) => tab.context().close()), context.close()]);
     await server.stop();
+    rmSync(scripts, { recursive: true, force: true });
   }
 });

@@ -4,14 +4,15 @@
 /** @typedef {import('./lib.mjs').Tab} Tab */
 
 /** Connects two tabs without a server, both ways, with the media they had in the room. `window.kept` are the tracks of each.
- *  @param {Tab} one @param {Tab} other */
-export async function connectDirectly(one, other) {
+ *  `sending`: what the first one sends its video as, instead of one stream as browsers do by themselves.
+ *  @param {Tab} one @param {Tab} other @param {{codec?: string, svc?: string, bitrate?: number}} [sending] */
+export async function connectDirectly(one, other, sending = {}) {
   const complete = `(async () => {
     if (connection.iceGatheringState !== 'complete')
       await new Promise((done) => connection.addEventListener('icegatheringstatechange', () => connection.iceGatheringState === 'complete' && done()));
     return connection.localDescription.toJSON();
   })()`;
-  const prepare = () => {
+  const prepare = (/** @type {{codec?: string, svc?: string, bitrate?: number}} */ { codec, svc, bitrate }) => {
     window.connection = new RTCPeerConnection();
     window.sinks = [];
     window.connection.ontrack = (/** @type {RTCTrackEvent} */ { track }) => {
@@ -19,10 +20,20 @@ export async function connectDirectly(one, other) {
       sink.srcObject = new MediaStream([track]);
       document.body.append(sink);
     };
-    for (const track of window.kept) window.connection.addTrack(track, new MediaStream([track]));
+    for (const track of window.kept) {
+      if (!codec || track.kind !== 'video') {
+        window.connection.addTrack(track, new MediaStream([track]));
+        continue;
+      }
+      /** @type {any} */ const encoding = { ...(svc && { scalabilityMode: svc }), ...(bitrate && { maxBitrate: bitrate }) };
+      const transceiver = window.connection.addTransceiver(track, { direction: 'sendonly', sendEncodings: [encoding] });
+      const all = RTCRtpSender.getCapabilities('video')?.codecs ?? [];
+      const isIt = (/** @type {{mimeType: string}} */ { mimeType }) => mimeType.toLowerCase() === `video/${codec}`;
+      transceiver.setCodecPreferences([...all.filter(isIt), ...all.filter((other) => !isIt(other))]);
+    }
   };
-  await one.evaluate(prepare);
-  await other.evaluate(prepare);
+  await one.evaluate(prepare, sending);
+  await other.evaluate(prepare, {});
   await one.evaluate(() => window.connection.setLocalDescription());
   const offer = await one.evaluate(complete);
   await other.evaluate(async (/** @type {any} */ description) => {

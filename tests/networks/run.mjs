@@ -36,6 +36,9 @@ const SCENES = {
   'svc-vp9': (net, server) => withLayersInside(net, server, 'L3T3_KEY', 'vp9', { heights: { 600: 270 } }),
   'svc-av1': (net, server) => withLayersInside(net, server, 'L1T3', 'av1', { bitrate: 1_000_000, heights: { 600: 540 } }),
   'svc-vp8': (net, server) => withLayersInside(net, server, 'L1T3', 'vp8', { bitrate: 1_000_000, heights: { 600: 540 } }),
+  'direct-svc-vp9': (net, server) => directly(net, server, { name: 'direct vp9 L3T3_KEY', kbps: 600, times, sending: { codec: 'vp9', svc: 'L3T3_KEY' } }),
+  'direct-svc-av1': (net, server) => directly(net, server, { name: 'direct av1 L1T3', kbps: 600, times, sending: { codec: 'av1', svc: 'L1T3', bitrate: 1_000_000 } }),
+  'direct-svc-vp8': (net, server) => directly(net, server, { name: 'direct vp8 L1T3', kbps: 600, times, sending: { codec: 'vp8', svc: 'L1T3', bitrate: 1_000_000 } }),
 };
 
 /** One stream with layers inside, to a receiver behind 600 kbit/s.

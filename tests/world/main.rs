@@ -11,6 +11,7 @@ mod follow;
 mod forgery;
 mod fuzzed;
 mod handshake;
+mod held;
 mod ice;
 mod keyframes;
 mod layers;

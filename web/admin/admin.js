@@ -1,5 +1,6 @@
 // @ts-check
-/** The operators' page: the rooms, their policies and the paths to their clients, as `/rooms` tells of them. */
+/** The operators' page: the canary, the rooms, their policies and the paths to their clients, as `/canary` and `/rooms` tell. */
+import { showCanary } from './canary.js';
 import { describeRoom, describeScript, innerRow } from './rows.js';
 
 const PERIOD_MS = 2000;
@@ -33,7 +34,9 @@ async function look() {
   if (document.visibilityState === 'visible') {
     try {
       const page = await rooms();
+      const canary = page && (await canaryNow());
       if (mine !== asked) return; // another look was begun meanwhile
+      showCanary($('canary'), canary);
       if (page) show(page);
     } catch (error) {
       if (mine === asked) totals(`The server does not answer: ${error}`, true);
@@ -42,15 +45,25 @@ async function look() {
   timer = setTimeout(look, PERIOD_MS);
 }
 
-/** @returns {Promise<{rooms: Room[], next: string | null} | undefined>} */
-async function rooms() {
+/** Asks for a page with the token, if there is one. @param {string} path */
+function ask(path) {
   const token = sessionStorage.getItem('admin_token');
   const headers = token ? { authorization: `Bearer ${token}` } : undefined;
-  const named = encodeURIComponent($('filter').value);
-  const reply = await fetch(`/rooms?limit=${limit}&named=${named}`, { headers, signal: AbortSignal.timeout(10_000) });
+  return fetch(path, { headers, signal: AbortSignal.timeout(10_000) });
+}
+
+/** @returns {Promise<import('./canary.js').Canary | undefined>} */
+async function canaryNow() {
+  const reply = await ask('/canary');
+  return reply.ok ? reply.json() : undefined; // 503: the scripts folder is not watched
+}
+
+/** @returns {Promise<{rooms: Room[], next: string | null} | undefined>} */
+async function rooms() {
+  const reply = await ask(`/rooms?limit=${limit}&named=${encodeURIComponent($('filter').value)}`);
   $('login').hidden = reply.status !== 401;
   if (reply.status === 401) {
-    $('refused').textContent = token ? 'That is not the admin_token.' : '';
+    $('refused').textContent = sessionStorage.getItem('admin_token') ? 'That is not the admin_token.' : '';
     $('rooms').hidden = $('none').hidden = $('more').hidden = true;
     totals('');
     return undefined;

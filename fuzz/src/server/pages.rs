@@ -115,7 +115,7 @@ pub(super) fn http_seeds() -> Vec<Vec<u8>> {
     let chunked =
         "POST /whip/demo HTTP/1.1\r\nhost: a\r\ncontent-type: application/sdp\r\ntransfer-encoding: chunked\r\n\r\n";
     let delete = "DELETE /whip/demo/abcdefghijklmnopqrstuvwxyz012345 HTTP/1.1\r\nhost: a\r\nif-match: \"x\"\r\n\r\n";
-    let talks: [&[&str]; 6] = [
+    let talks: [&[&str]; 7] = [
         &[page, "HEAD /client.js HTTP/1.1\r\nhost: a\r\n\r\n", "GET /healthz HTTP/1.0\r\n\r\n"],
         &[&post("/whip/demo"), delete, &post("/whep/demo/t1")],
         &[&post("/whip/%64emo/?x=1"), "OPTIONS /whip/demo HTTP/1.1\r\nhost: a\r\norigin: https://b\r\n\r\n"],
@@ -129,6 +129,7 @@ pub(super) fn http_seeds() -> Vec<Vec<u8>> {
             "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 12\r\n\r\n",
         ],
         &["GET /rooms HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 1.2.3.4, ::1\r\nexpect: 100-continue\r\n\r\n", page],
+        &["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", page],
     ];
     talks.iter().map(|parts| joined(parts.iter().map(|part| part.as_bytes()))).collect()
 }

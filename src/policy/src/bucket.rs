@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct CpuBucket {
     share: f64,
     burst: f64,
-    /// Seconds of CPU; below zero after a hook that took more than was there.
+    /// Nanoseconds of CPU; below zero after a hook that took more than was there.
     level: f64,
     since: Instant,
 }
@@ -15,25 +15,32 @@ pub(crate) struct CpuBucket {
 impl CpuBucket {
     /// A full bucket. A share of 0 is no limit.
     pub(crate) fn new(share: f64, burst: Duration, now: Instant) -> Self {
-        let burst = burst.as_secs_f64();
+        let burst = nanoseconds(burst);
         Self { share, burst, level: burst, since: now }
     }
 
     /// When the next hook may run: `now`, if there is something in the bucket.
     pub(crate) fn ready_at(&mut self, now: Instant) -> Instant {
-        let passed = now.saturating_duration_since(self.since).as_secs_f64();
-        self.since = self.since.max(now);
-        self.level = (self.level + passed * self.share).min(self.burst);
+        if self.since < now {
+            let passed = nanoseconds(now.saturating_duration_since(self.since));
+            self.since = now;
+            self.level = (self.level + passed * self.share).min(self.burst);
+        }
         if self.level > 0.0 || self.share <= 0.0 {
             return now;
         }
         // A little more than nothing, so that rounding does not ask for the same moment again.
-        now + Duration::from_secs_f64(((1e-6 - self.level) / self.share).min(3600.0))
+        now + Duration::from_secs_f64(((1e3 - self.level) / self.share / 1e9).min(3600.0))
     }
 
     pub(crate) fn pay(&mut self, cpu: Duration) {
-        self.level -= cpu.as_secs_f64();
+        self.level -= nanoseconds(cpu);
     }
+}
+
+/// Without a division, unlike `as_secs_f64`: this runs for each hook.
+fn nanoseconds(time: Duration) -> f64 {
+    time.as_secs() as f64 * 1e9 + f64::from(time.subsec_nanos())
 }
 
 #[cfg(test)]

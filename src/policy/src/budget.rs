@@ -104,7 +104,6 @@ impl Watch {
     fn run<R>(&self, lua: &Lua, budget: Duration, step: impl FnOnce() -> R) -> (R, Spent) {
         let state = lua.exec_raw_lua(|raw| raw.state());
         let began = monotonic();
-        self.killed.store(false, Relaxed);
         self.budget.store(budget.as_nanos() as u64, Relaxed);
         self.step.store(self.step.load(Relaxed) + 1, Relaxed);
         self.lua.store(state, Release);
@@ -118,7 +117,11 @@ impl Watch {
         drop(disarm);
         let wall = monotonic() - began;
         let cpu = if wall < SHORT { wall } else { wall.min(self.cpu_since(wall)) };
-        (result, Spent { cpu: Duration::from_nanos(cpu), killed: self.killed.swap(false, Relaxed) })
+        let killed = self.killed.load(Relaxed);
+        if killed {
+            self.killed.store(false, Relaxed);
+        }
+        (result, Spent { cpu: Duration::from_nanos(cpu), killed })
     }
 
     /// CPU time since the last long step ended: an upper bound of what this one used, if it is below `wall`.

@@ -14,7 +14,7 @@ use super::canary::{CanaryCounts, Side};
 use super::deferred_free::DeferredFree;
 use super::engine_context::{Deadline, EngineContext};
 use super::failure::ReloadError;
-use super::hook::{HookCall, SCRIPT_ERROR};
+use super::hook::{Action, HookCall, SCRIPT_ERROR};
 use super::host::{Host, RoomFacts};
 use super::library::ResolveError;
 use super::output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequestId, Ticket};
@@ -127,6 +127,11 @@ impl PolicyEngine {
     pub fn watch(&mut self, now: Instant, key: PolicyKey, sink: Sink, depth: Depth) -> Result<(), String> {
         let room = self.rooms.get_mut(key).ok_or("there is no such room")?;
         room.watch(&mut self.context, now, sink, depth)
+    }
+
+    /// An operator does something to a room, or to a client in it, past its script: who traces or records the room is told.
+    pub fn note_operator(&mut self, now: Instant, key: PolicyKey, action: &Action) {
+        self.with(key, |room, _| room.note_operator(now, action));
     }
 
     /// Closes a room: its waits and timers end, outcomes still due never come.

@@ -128,7 +128,7 @@ pub(crate) struct Host {
     /// What it has asked for and flushed.
     pub(crate) flushed: RefCell<Vec<Effects>>,
     /// What the hook that runs wants to wait for.
-    pub(crate) wait: RefCell<Option<WaitFor>>,
+    pub(crate) wait: RefCell<Option<Box<WaitFor>>>,
     /// Timers that are set.
     pub(crate) timers: Cell<usize>,
     /// The clients that the script may hold objects of.

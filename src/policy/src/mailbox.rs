@@ -43,6 +43,11 @@ impl Mailbox {
         self.events.len()
     }
 
+    /// True when nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.joins.is_empty()
+    }
+
     /// Bytes of the host that they take.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -71,9 +76,12 @@ impl Mailbox {
     /// The first join of an address that has the fewest of them under way: who comes from few addresses keeps nobody
     /// else waiting.
     fn fair_join(&self, waits: &Waits) -> Option<Place> {
+        if self.joins.is_empty() {
+            return None;
+        }
         let under_way = waits.joins_by_network();
         if under_way.is_empty() {
-            return (!self.joins.is_empty()).then_some(Place::Join(0));
+            return Some(Place::Join(0));
         }
         let crowd = |queued: &Queued| under_way.get(&queued.work.network()).copied().unwrap_or(0);
         let fairest = self.joins.iter().enumerate().min_by_key(|(_, queued)| crowd(queued));

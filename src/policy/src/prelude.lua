@@ -327,38 +327,45 @@ end
 -- nothing; RETURNED otherwise: RESULT[1] is the reason, or its first value; FAILED: it is the traceback. WAITS is a wait.
 local traceback, RESULT = H.traceback, {}
 local NAMES, ARGUMENTS, DECIDES = HOOKS.names, HOOKS.arguments, HOOKS.decides
-local function ended(decides, ok, a, b)
-  if not ok then
-    RESULT[1] = a
-    return FAILED
-  end
-  if decides then
-    if a == true then return ALLOWED end
-    a = b
-  elseif a == nil then
-    return ALLOWED
-  end
-  RESULT[1] = a
-  return RETURNED
-end
 local function track(id, client_id, kind, source, quality, layers, codec, muted)
   return { id = id, client_id = client_id, kind = kind, source = source, quality = quality, simulcast = layers,
     codec = codec, codecs = { codec }, muted = muted }
 end
--- What a hook is given and whether it decides: hook_table.rs.
-local function run(what, a, ...)
-  if type(what) ~= "number" then return ended(false, xpcall(what, traceback)) end
-  local f, takes, decides = rawget(G, NAMES[what]), ARGUMENTS[what], DECIDES[what]
-  if f == nil then return MISSING end
-  if takes == "client and track" then return ended(decides, xpcall(f, traceback, object(a), track(...))) end
-  if takes == "client" then
-    a = object(a)
-  elseif takes == "clients" then
-    a = objects(a)
+-- What a hook is given and whether it decides: hook_table.rs. Every hook of every room comes through here: no calls and
+-- no lists of arguments but those that it takes.
+local function loop(what, a, b, ...)
+  local name, code, ok, x, y = NAMES[what], MISSING, nil, nil, nil
+  if name == nil then
+    ok, x = xpcall(what, traceback)
+  else
+    local f = rawget(G, name)
+    if f ~= nil then
+      local takes = ARGUMENTS[what]
+      if takes == "client" then
+        ok, x, y = xpcall(f, traceback, OBJECTS[a] or object(a), b)
+      elseif takes == "client and track" then
+        ok, x, y = xpcall(f, traceback, OBJECTS[a] or object(a), track(b, ...))
+      elseif takes == "clients" then
+        ok, x, y = xpcall(f, traceback, objects(a))
+      else
+        ok, x, y = xpcall(f, traceback, a, b)
+      end
+    end
   end
-  return ended(decides, xpcall(f, traceback, a, ...))
+  if ok then
+    code = ALLOWED
+    if DECIDES[what] then
+      if x ~= true then RESULT[1], code = y, RETURNED end
+    elseif x ~= nil then
+      RESULT[1], code = x, RETURNED
+    end
+  elseif ok == false then
+    RESULT[1], code = x, FAILED
+  end
+  -- Nothing of this hook is to be held until the next one.
+  a, b, x, y = nil, nil, nil, nil
+  return loop(yield(code))
 end
-local function loop(...) return loop(yield(run(...))) end
 local function runner(...)
   RUNNERS[running()] = true
   return loop(...)

@@ -230,15 +230,23 @@ impl Room {
     }
 
     fn step(&mut self, context: &mut EngineContext, now: Instant, step: NextStep) {
-        self.set_moment(context, now);
         match step {
-            NextStep::Resume => self.resume_ready(context, now),
+            NextStep::Resume => {
+                self.set_moment(context, now);
+                self.resume_ready(context, now);
+            }
             NextStep::Start(place) => {
                 if let Some(work) = self.mailbox.take(place) {
-                    self.run(context, now, work);
+                    self.step_of(context, now, work);
                 }
             }
         }
+    }
+
+    /// The first step of a hook.
+    fn step_of(&mut self, context: &mut EngineContext, now: Instant, work: Work) {
+        self.set_moment(context, now);
+        self.run(context, now, work);
     }
 
     /// Sets what the script is to see of the moment.

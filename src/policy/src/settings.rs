@@ -128,7 +128,7 @@ impl Default for PolicySettings {
             memory_bytes: 2 * 1024 * 1024,
             cpu_share: 0.02,
             shard_share: 0.25,
-            slice: Duration::from_micros(250),
+            slice: Duration::from_micros(100),
             cpu_burst: Duration::from_millis(20),
             state_bytes: 256 * 1024,
             max_queued_events: 1024,

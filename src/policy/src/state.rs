@@ -56,7 +56,7 @@ pub(crate) enum End {
     /// The hook was not called: there is no memory for its arguments.
     NoMemory,
     /// The hook waits in its coroutine.
-    Waiting(Thread, WaitFor),
+    Waiting(Thread, Box<WaitFor>),
 }
 
 /// A room's Lua state.

@@ -55,6 +55,15 @@ fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
         Verb::Mute { room, client, track, undo } => {
             act(cli, &room, "mute", &json!({ "client": client, "track": track, "muted": !undo }))
         }
+        Verb::Attributes { room, client, attributes } => {
+            let attributes = json_of("value of the attributes", &attributes)?;
+            act(cli, &room, "attributes", &json!({ "client": client, "attributes": attributes }))
+        }
+        Verb::Rights { room, client, publish, subscribe, message, reason } => {
+            let body = json!({ "client": client, "publish": publish, "subscribe": subscribe, "message": message,
+                "reason": reason });
+            act(cli, &room, "rights", &body)
+        }
         Verb::Message { room, message, client } => {
             let message = json_of("message", &message)?;
             act(cli, &room, "message", &json!({ "message": message, "client": client }))
@@ -64,7 +73,10 @@ fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
             let seconds = seconds.map(Duration::from_secs);
             stream(operator_streams::record(&cli.load()?, &room, seconds, &mut stdout()))
         }
-        Verb::Replay { script, recording } => {
+        Verb::Replay { script, recording, as_test: true } => {
+            tools::replay_as_test(&script, &recording, Instant::now(), &mut stdout()).map(|()| true)
+        }
+        Verb::Replay { script, recording, as_test: false } => {
             tools::replay(&script, &recording, Instant::now(), &mut stdout(), &mut stderr())
         }
         Verb::Check { scripts, strict } => tools::check(&scripts, strict, Instant::now(), &mut stdout()),

@@ -1,7 +1,7 @@
 //! One thread per shard: a glommio executor with one main task, the tick loop, that drives the core.
 //!
-//! A tick: commands, then datagrams, then what is to be forwarded, then timers, then events; all of it bounded, all that
-//! is sent leaves in one flush where it fits. Then the thread sleeps until a datagram, a command or a timer is due.
+//! A tick: commands, then datagrams, then what is to be forwarded, then timers, then scripts, then events; all of it
+//! bounded, all that is sent leaves in one flush where it fits, and before scripts run. Then the thread sleeps until a datagram, a command or a timer is due.
 
 mod core;
 mod pulse;
@@ -49,7 +49,13 @@ pub trait Core {
     /// Called when the time of [`Core::poll_timeout`] has come. May leave it in the past when `out` is full: called
     /// again after a flush.
     fn handle_timeout(&mut self, now: Instant, out: &mut SendBatch);
-    /// When [`Core::handle_timeout`] is to be called; kept to about a millisecond.
+    /// Whether [`Core::run_scripts`] is to be called at `now`.
+    fn has_scripts_due(&self, _now: Instant) -> bool {
+        false
+    }
+    /// Called, when it is due, at the end of a tick and after everything has been sent: it takes as long as many packets.
+    fn run_scripts(&mut self, _now: Instant, _out: &mut SendBatch) {}
+    /// When [`Core::handle_timeout`] or [`Core::run_scripts`] is to be called; kept to about a millisecond.
     fn poll_timeout(&self) -> Option<Instant>;
     /// The next event for the control plane. Not called while the control plane's queue is full.
     fn poll_event(&mut self) -> Option<Event>;

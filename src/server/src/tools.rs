@@ -76,14 +76,27 @@ pub(crate) fn replay(
     let name = script.display().to_string();
     let source = fs::read(script).with_context(|| name.clone())?;
     let compiled = Script::compile_with(&name, &source, &|module| read_module(script, module))?;
-    let file = fs::File::open(recording).with_context(|| recording.display().to_string())?;
-    let recording = Recording::read(BufReader::new(file)).with_context(|| recording.display().to_string())?;
+    let recording = read_recording(recording)?;
     let report = on_a_deep_stack(move || replay::replay(&recording, Arc::new(compiled), now))?;
     for warning in &report.warnings {
         writeln!(warn, "warning: {warning}")?;
     }
     write!(out, "{report}")?;
     Ok(report.is_same())
+}
+
+/// Writes a recording as a test file for a script of this name, which need not be there.
+pub(crate) fn replay_as_test(script: &Path, recording: &Path, now: Instant, out: &mut dyn Write) -> anyhow::Result<()> {
+    let name = script.file_name().and_then(|name| name.to_str()).context("the script's name is not text")?.to_owned();
+    let read = read_recording(recording)?;
+    let written = on_a_deep_stack(move || replay::as_test(&read, &name, now))?;
+    let text = written.map_err(anyhow::Error::msg).with_context(|| recording.display().to_string())?;
+    out.write_all(text.as_bytes()).context("cannot write the test")
+}
+
+fn read_recording(path: &Path) -> anyhow::Result<Recording> {
+    let file = fs::File::open(path).with_context(|| path.display().to_string())?;
+    Recording::read(BufReader::new(file)).with_context(|| path.display().to_string())
 }
 
 /// Runs what runs scripts on a thread with a shard's stack.

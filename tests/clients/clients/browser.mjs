@@ -1,36 +1,9 @@
 // Chromium (over its debugging protocol) or Firefox (over WebDriver BiDi): node browser.mjs chromium|firefox OPTIONS
-import puppeteer from 'puppeteer-core';
 import { fail, obey, options, say } from '../lib/contract.mjs';
+import { launch } from './launch.mjs';
 import { install } from './page.mjs';
 
-const CHROMIUM = {
-  browser: 'chrome',
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  pipe: true, // so that it ends with this process, however that ends
-  args: [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-    '--autoplay-policy=no-user-gesture-required',
-  ],
-};
-const FIREFOX = {
-  browser: 'firefox',
-  executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
-  extraPrefsFirefox: {
-    'media.autoplay.default': 0,
-    'media.autoplay.blocking_policy': 0,
-    'media.autoplay.block-webaudio': false,
-    'media.peerconnection.ice.obfuscate_host_addresses': false,
-    'privacy.reduceTimerPrecision': false,
-  },
-};
-
-const START_MS = 60_000; // on a busy machine
-const which = process.argv[2] === 'firefox' ? FIREFOX : CHROMIUM;
-const browser = await puppeteer.launch({ ...which, headless: true, acceptInsecureCerts: true, timeout: START_MS });
+const browser = await launch(process.argv[2]);
 say({ version: await browser.version() });
 const page = await browser.newPage();
 page.on('console', (message) => {

@@ -42,12 +42,13 @@ export function install() {
     return destination.stream.getAudioTracks()[0];
   }
 
-  /** Offers only this codec, in all its profiles, with retransmission. */
-  function prefer(transceiver, codec, capabilities) {
+  /** Offers only this codec, in all its profiles, with retransmission; with `others` behind it if that is wanted. */
+  function prefer(transceiver, codec, capabilities, others = false) {
     const wanted = [`video/${codec}`, 'video/rtx'];
     const codecs = capabilities.codecs.filter(({ mimeType }) => wanted.includes(mimeType.toLowerCase()));
     if (codecs.every(({ mimeType }) => mimeType.endsWith('rtx'))) throw new Error(`this browser has no ${codec}`);
-    transceiver.setCodecPreferences(codecs);
+    const rest = others ? capabilities.codecs.filter((one) => !codecs.includes(one)) : [];
+    transceiver.setCodecPreferences([...codecs, ...rest]);
   }
 
   async function connect({ url, token }) {
@@ -69,28 +70,43 @@ export function install() {
     });
   }
 
+  function send(options) {
+    pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+    if (options.audio) {
+      const track = tone();
+      const { sender } = pc.addTransceiver(track, { direction: 'sendonly' });
+      sound = { track, sender };
+    }
+    if (options.video) {
+      const transceiver = pc.addTransceiver(picture(options), { direction: 'sendonly' });
+      prefer(transceiver, options.video, RTCRtpSender.getCapabilities('video'), options.others);
+    }
+  }
+
+  function show() {
+    pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+    pc.ontrack = ({ track }) => {
+      const element = document.createElement(track.kind);
+      Object.assign(element, { srcObject: new MediaStream([track]), autoplay: true, playsInline: true });
+      document.body.append(element);
+      element.play().catch((error) => console.error(`play: ${error}`));
+    };
+  }
+
+  /** The connection's own description, with all of its candidates. */
+  async function described() {
+    await pc.setLocalDescription();
+    while (pc.iceGatheringState !== 'complete') await new Promise((done) => setTimeout(done, 20));
+    return pc.localDescription.sdp;
+  }
+
   window.peer = {
     async publish(options) {
-      pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
-      if (options.audio) {
-        const track = tone();
-        const { sender } = pc.addTransceiver(track, { direction: 'sendonly' });
-        sound = { track, sender };
-      }
-      if (options.video) {
-        const transceiver = pc.addTransceiver(picture(options), { direction: 'sendonly' });
-        prefer(transceiver, options.video, RTCRtpSender.getCapabilities('video'));
-      }
+      send(options);
       await connect(options);
     },
     async receive(options) {
-      pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
-      pc.ontrack = ({ track }) => {
-        const element = document.createElement(track.kind);
-        Object.assign(element, { srcObject: new MediaStream([track]), autoplay: true, playsInline: true });
-        document.body.append(element);
-        element.play().catch((error) => console.error(`play: ${error}`));
-      };
+      show();
       if (options.audio) pc.addTransceiver('audio', { direction: 'recvonly' });
       if (options.video) {
         const transceiver = pc.addTransceiver('video', { direction: 'recvonly' });
@@ -122,6 +138,30 @@ export function install() {
     async leave({ token }) {
       await fetch(resource, { method: 'DELETE', headers: { Authorization: `Bearer ${token}` } });
       pc.close();
+    },
+    /** Connected to another browser instead of a server: one makes the offer and sends, the other answers, the first takes it. */
+    async offerTo(options) {
+      send({ ...options, others: true }); // Chromium refuses Firefox's retransmission of codecs that are left out
+      return described();
+    },
+    async answerTo(sdp) {
+      show();
+      await pc.setRemoteDescription({ type: 'offer', sdp });
+      return described();
+    },
+    take: (sdp) => pc.setRemoteDescription({ type: 'answer', sdp }),
+    /** What the encoder makes, and what it says of why. */
+    async encoding() {
+      const all = [...(await pc.getStats()).values()];
+      const s = all.find(({ type, kind }) => type === 'outbound-rtp' && kind === 'video') ?? {};
+      const { frameHeight, framesPerSecond, framesEncoded, totalEncodeTime, bytesSent, qualityLimitationReason } = s;
+      const encodeMs = framesEncoded ? Math.round((totalEncodeTime / framesEncoded) * 1_000) : undefined;
+      return { encoded: frameHeight, fps: framesPerSecond, framesEncoded, encodeMs, bytesSent, qualityLimitationReason };
+    },
+    async decoding() {
+      const all = [...(await pc.getStats()).values()];
+      const s = all.find(({ type, kind }) => type === 'inbound-rtp' && kind === 'video') ?? {};
+      return { shown: s.frameHeight, decoded: s.framesDecoded };
     },
     sdp: () => `${pc.localDescription.sdp}\n----\n${pc.remoteDescription.sdp}`,
   };

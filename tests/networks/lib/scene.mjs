@@ -83,8 +83,8 @@ export async function throughServer(net, server, { name, kbps, times, sending = 
 
 /** The same two browsers connected to each other, over the same link.
  *  @param {import('./net.mjs').Net} net @param {import('./server.mjs').Server} server
- *  @param {{name: string, kbps: number, times: Times}} scene @returns {Promise<Row[]>} */
-export async function directly(net, server, { name, kbps, times }) {
+ *  @param {{name: string, kbps: number, times: Times, sending?: {codec?: string, svc?: string, bitrate?: number}}} scene @returns {Promise<Row[]>} */
+export async function directly(net, server, { name, kbps, times, sending }) {
   /** @type {Row[]} */ const rows = [];
   const places = [await net.place(), await net.place()];
   await withBrowsers(net.scratch, places, async ([one, other]) => {
@@ -97,7 +97,7 @@ export async function directly(net, server, { name, kbps, times }) {
     }
     places[1].limit(kbps);
     await startSampling(to);
-    await connectDirectly(from, to);
+    await connectDirectly(from, to, sending);
     await measure(name, [{ kbps, place: places[1], tab: to }], { times, heights: HEIGHTS }, rows);
   });
   return rows;

@@ -27,6 +27,8 @@ pub(crate) struct Link {
     /// Bytes that pass the bottleneck at once after a pause, as through a token bucket.
     pub(crate) burst: usize,
     pub(crate) busy_until: Option<Instant>,
+    /// Datagrams that passed the bottleneck, and that it dropped.
+    pub(crate) passed: (u64, u64),
 }
 
 impl Link {
@@ -39,6 +41,7 @@ impl Link {
         queue: Duration::from_millis(200),
         burst: 0,
         busy_until: None,
+        passed: (0, 0),
     };
 
     pub(crate) fn lossy(loss: f64) -> Self {
@@ -53,8 +56,10 @@ impl Link {
         let burst = time(self.burst);
         let start = self.busy_until.map_or(now, |at| at.max(now));
         if start.saturating_duration_since(now + burst) > self.queue {
+            self.passed.1 += 1;
             return None;
         }
+        self.passed.0 += 1;
         let end = start + time(len);
         self.busy_until = Some(end);
         Some(end.checked_sub(burst).map_or(now, |at| at.max(now)))

@@ -21,6 +21,10 @@ mod silence;
 
 /// A shorter queue than this, in microseconds, is none.
 const CALM_QUEUE_US: i64 = 15_000;
+/// A longer one is none, up to this, while it is shorter than this part of what is tolerated: who sends little, and always behind
+/// the frames of others, never sees the path without them, and would stay at little for ever.
+const CALM_WITH_OTHERS_US: i64 = 30_000;
+const CALM_OF_TOLERATED: f64 = 0.75;
 /// Less than this part of the target sent: the sender, not the path, limits the rate.
 const LIMITED_BELOW: f64 = 0.8;
 /// For so long after transport-wide feedback REMB is ignored.
@@ -321,9 +325,19 @@ impl Estimator {
         !self.rate.is_growing()
     }
 
-    /// True when no queue stands in front of the bottleneck, beyond what the noise of the path's delay explains.
+    /// True when no queue stands in front of the bottleneck, beyond what the noise of the path's delay and others' frames explain.
     pub fn is_calm(&self) -> bool {
-        self.delay.standing_queue_us() < CALM_QUEUE_US + self.delay.jitter_us()
+        let tolerated = (CALM_OF_TOLERATED * self.rate.tolerated_queue_us()) as i64;
+        self.is_shorter_than(tolerated.clamp(CALM_QUEUE_US, CALM_WITH_OTHERS_US))
+    }
+
+    /// The same before a probe: who uses up the target has a queue of its own.
+    fn is_calm_for_probes(&self) -> bool {
+        if self.is_application_limited() { self.is_calm() } else { self.is_shorter_than(CALM_QUEUE_US) }
+    }
+
+    fn is_shorter_than(&self, queue_us: i64) -> bool {
+        self.delay.standing_queue_us() < queue_us + self.delay.jitter_us()
     }
 
     /// What arrived over the last half a second, in bit/s.

@@ -9,6 +9,14 @@ pub const MAX_QUEUE_TIME: Duration = Duration::from_millis(250);
 /// The pace relative to the target, as libwebrtc's: frames leave in 40 % of their time, and what is ahead of the
 /// estimate for an instant (key frames) is not held up.
 pub const PACE_PER_TARGET: f64 = 2.5;
+/// And the slowest, where packets get lost.
+const LEAST_PER_TARGET: f64 = 1.25;
+/// Loss from which on it gets slower, and below which it gets faster again: both in steps, the former large.
+const LOSSY: f32 = 0.02;
+const CLEAN: f32 = 0.005;
+const SLOWER: f64 = 0.8;
+const FASTER: f64 = 0.02;
+const JUDGED_EVERY: Duration = Duration::from_millis(500);
 /// How much budget can be saved up, in time at the pace. It covers the longest tick.
 const BURST: Duration = Duration::from_millis(10);
 /// The least that can be saved up: one packet.
@@ -21,6 +29,10 @@ const MIN_PACE: f64 = 10_000.0;
 pub struct Pacer {
     /// Bytes a second.
     pace: f64,
+    /// Relative to the target.
+    factor: f64,
+    /// When the factor was looked at last.
+    judged: Instant,
     /// Bytes that may go at `at`; below zero: a debt.
     budget: f64,
     at: Instant,
@@ -29,7 +41,7 @@ pub struct Pacer {
 impl Pacer {
     /// A pacer for 300 kbit/s, with a full budget.
     pub fn new(now: Instant) -> Self {
-        let mut pacer = Self { pace: MIN_PACE, budget: f64::MAX, at: now };
+        let mut pacer = Self { pace: MIN_PACE, factor: PACE_PER_TARGET, judged: now, budget: f64::MAX, at: now };
         pacer.set_target(now, 300_000);
         pacer
     }
@@ -39,10 +51,29 @@ impl Pacer {
         self.budget.to_bits() ^ self.pace.to_bits()
     }
 
-    /// Sets the pace to 2.5 times `target_bps` from `now` on.
+    /// The pace relative to the target.
+    pub fn factor(&self) -> f64 {
+        self.factor
+    }
+
+    /// Takes in the part of the packets that was lost lately. Where packets get lost, frames leave more slowly: a queue in front
+    /// of the bottleneck that holds less than a frame drops its end when it comes at once.
+    pub fn note_loss(&mut self, now: Instant, loss: f32) {
+        if now.saturating_duration_since(self.judged) < JUDGED_EVERY {
+            return;
+        }
+        self.judged = now;
+        if loss > LOSSY {
+            self.factor = (self.factor * SLOWER).max(LEAST_PER_TARGET);
+        } else if loss < CLEAN {
+            self.factor = (self.factor + FASTER).min(PACE_PER_TARGET);
+        }
+    }
+
+    /// Sets the pace for `target_bps` from `now` on: 2.5 times as much, or less where packets get lost.
     pub fn set_target(&mut self, now: Instant, target_bps: u64) {
         self.refill(now);
-        self.pace = (target_bps as f64 / 8.0 * PACE_PER_TARGET).max(MIN_PACE);
+        self.pace = (target_bps as f64 / 8.0 * self.factor).max(MIN_PACE);
         self.budget = self.budget.min(self.burst());
     }
 

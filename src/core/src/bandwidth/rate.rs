@@ -231,8 +231,13 @@ impl RateControl {
 
     /// The queue that is tolerated at this rate, in microseconds.
     fn tolerated_us(&self, signals: &Signals) -> i64 {
+        self.tolerated_queue_us() as i64 + slack_us(signals)
+    }
+
+    /// The same without what the noise of its measurement adds.
+    pub(super) fn tolerated_queue_us(&self) -> f64 {
         let queue = TOLERATED_QUEUE_US * (self.target / 1e6).powf(TOLERATED_POWER);
-        queue.clamp(TOLERATED_RANGE_US.0, TOLERATED_RANGE_US.1) as i64 + slack_us(signals)
+        queue.clamp(TOLERATED_RANGE_US.0, TOLERATED_RANGE_US.1)
     }
 
     fn is_standing(&mut self, signals: &Signals) -> bool {
@@ -258,7 +263,10 @@ impl RateControl {
         let resume_bps = (resume * arrived).min(before);
         let queue_us = signals.queue_us;
         self.phase = Phase::Drain { until: drain_until(signals), resume_bps, queue_us, probe: false };
-        self.stable = self.stable.min(resume * arrived).max(self.min);
+        // Who sends less than it may cannot tell a queue of its own from somebody else's: what arrived of it fits.
+        let is_used = signals.steady_bps.is_none_or(|steady| steady >= USED * self.target);
+        let keep = if is_used { resume * arrived } else { arrived };
+        self.stable = self.stable.min(keep).max(self.min);
         self.target = self.target.min(factor * arrived).max(self.min);
         (self.decreased_at, self.changed_at) = (signals.now, signals.now);
         self.standing_since = self.standing_since.map(|_| signals.now);

@@ -7,6 +7,12 @@
 
 use std::time::{Duration, Instant};
 
+mod keeping;
+mod rooms;
+
+use keeping::keep_on;
+use rooms::note_rooms;
+
 use slotmap::SlotMap;
 
 use super::client::{Client, Outbound};
@@ -19,13 +25,11 @@ use moonring_wire::media::{PauseReason, Source};
 
 /// Share of the estimate into which layers are raised: the rest lets probes find more.
 const RAISE_INTO: f64 = 0.9;
-/// A lowest layer that would fit into this many times the estimate stays for [`DIP`].
-const NEARLY: f64 = 1.6;
-const DIP: Duration = Duration::from_secs(3);
 /// What is probed for, relative to the rates of the layers: more than raising to them takes, as they vary.
 const WANTED_ABOVE: f64 = 1.25;
 /// Least time between two raises of one track.
 const RAISE_INTERVAL: Duration = Duration::from_secs(5);
+const HELD_RAISE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most that a track of unknown rate is taken for, in bit/s, when what the path carries is being probed for.
 const UNKNOWN_BPS: u64 = 100_000;
 /// What a path is taken to carry at the start, in bit/s.
@@ -45,6 +49,8 @@ struct Choice {
     priority: u32,
     /// The step that is sent now, `None` while it is paused.
     current: Option<u8>,
+    /// What it would take, in bit/s, if its publisher was not held.
+    before_bps: Option<u64>,
 }
 
 impl Choice {
@@ -74,7 +80,9 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     let sound = sound_bps(now, outbound, tracks);
     let Some(path) = outbound.congestion.as_deref_mut() else { return Vec::new() };
     let sound = if path.leaves_out_sound() { 0 } else { sound };
-    let top = |choice: &Choice| (0..=choice.limit).map(|n| choice.rate(n)).max().unwrap_or(0).max(UNKNOWN_BPS);
+    let top = |choice: &Choice| {
+        (0..=choice.limit).map(|n| choice.rate(n)).chain(choice.before_bps).max().unwrap_or(0).max(UNKNOWN_BPS)
+    };
     let wanted: u64 = choices.iter().map(top).sum();
     let floor: u64 = choices.iter().filter_map(|c| c.start().map(|rung| c.rate(rung))).sum();
     // A little more than the lowest layers' mean rates: key frames are larger.
@@ -89,19 +97,7 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     };
     let (ramping, starts_low, climbing) = (path.is_ramping(now), path.starts_low(), path.is_new(now));
     let mut kept = allocate(keep, &choices);
-    // A dip of the estimate, after a key frame or a probe, is no reason to take the last layer away, and neither is an
-    // estimate below what gets through without a queue.
-    let nearly = (keep.saturating_add(sound) as f64 * NEARLY) as u64;
-    let nearly = nearly.saturating_sub(sound);
-    let is_calm = path.is_calm();
-    for ((choice, kept), nearly) in choices.iter().zip(&mut kept).zip(allocate(nearly, &choices)) {
-        let Some(forward) = &mut outbound.forwards[choice.place] else { continue };
-        let tight = &mut forward.allotted.tight;
-        *tight = if *kept < choice.start() { tight.or(Some(now)) } else { None };
-        let is_sent = choice.current.is_some_and(|layer| choice.rate(layer) > 0);
-        let is_dip = tight.is_some_and(|since| now.saturating_duration_since(since) < DIP) || (is_calm && is_sent);
-        *kept = (*kept).max(nearly.min(choice.start()).filter(|_| is_dip));
-    }
+    keep_on(now, path, (keep, sound), &choices, &mut kept, &mut outbound.forwards);
     let raised = if starts_low { choices.iter().map(Choice::start).collect() } else { allocate(raise, &choices) };
     let decide = |((choice, keep), raise): ((&Choice, Option<u8>), Option<u8>)| {
         let forward = outbound.forwards[choice.place].as_ref()?;
@@ -118,6 +114,7 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     {
         put_off(&choices, &mut layers);
     }
+    note_rooms((now, raise, sound), path, &choices, &layers, &mut outbound.forwards);
     let mut changed = Vec::new();
     for (choice, layer) in choices.iter().zip(layers) {
         let Some(forward) = &mut outbound.forwards[choice.place] else { continue };
@@ -156,7 +153,8 @@ fn choice(now: Instant, place: usize, forward: &Forward, track: &Track) -> Choic
     // A shared screen is what a meeting is about.
     let priority = if track.info.source == Source::Screen { area.saturating_mul(4) } else { area };
     let current = forward.allotted.paused.is_none().then(|| current(&rungs, forward));
-    Choice { place, rungs, base: base.min(limit), limit, priority, current }
+    let before_bps = track.cap.before_bps();
+    Choice { place, rungs, base: base.min(limit), limit, priority, current, before_bps }
 }
 
 /// The highest step that a forward lets pass.
@@ -212,7 +210,9 @@ fn decide(
     raise: Option<u8>,
 ) -> Option<u8> {
     let Some(current) = choice.current.map(|layer| layer.min(choice.limit)) else { return raise };
-    let rested = |at: Instant| now.saturating_duration_since(at) >= RAISE_INTERVAL;
+    // Of a stream that its publisher makes smaller to fit, all pictures are to come again soon.
+    let interval = if choice.before_bps.is_some() { HELD_RAISE_INTERVAL } else { RAISE_INTERVAL };
+    let rested = |at: Instant| now.saturating_duration_since(at) >= interval;
     let may_raise = climbing || forward.allotted.changed.is_none_or(rested);
     match (keep, raise) {
         (None, _) => None,
@@ -275,9 +275,7 @@ fn apply(now: Instant, forward: &mut Forward, track: &mut Track, choice: &Choice
             forward.set_target(track, target);
             forward.set_point(rung.point);
         }
-        if forward.waits_for_key_frame() || forward.waits_for_spatial_layer(track) {
-            track.layers[usize::from(target)].want_key_frame(now);
-        }
+        forward.ask_for_key_frame(now, track);
     }
     was != paused
 }
@@ -288,7 +286,15 @@ mod tests {
 
     fn choice(rates_bps: &[u64], limit: u8) -> Choice {
         let rung = |(layer, bps): (u8, &u64)| Rung { layer, point: Point::ALL, told: layer, bps: *bps };
-        Choice { place: 0, rungs: (0..).zip(rates_bps).map(rung).collect(), base: 0, limit, priority: 1, current: None }
+        Choice {
+            place: 0,
+            rungs: (0..).zip(rates_bps).map(rung).collect(),
+            base: 0,
+            limit,
+            priority: 1,
+            current: None,
+            before_bps: None,
+        }
     }
 
     #[test]

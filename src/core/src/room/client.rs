@@ -157,6 +157,8 @@ pub struct Inbound {
     pub arrivals: Option<ArrivalRecorder>,
     /// What it may publish, in bit/s, as the policy says.
     pub max_bitrate_bps: Option<u64>,
+    /// It was told to send less than it could, in a REMB: what ends that is another one.
+    pub was_held: bool,
     /// Before this no key frame is asked for: encoders that make one after the other send nothing else.
     pub key_frames_from: Option<Instant>,
     /// The SSRC of the server's reports to it.
@@ -272,6 +274,7 @@ impl Client {
                 published: Vec::new(),
                 arrivals: None,
                 max_bitrate_bps: None,
+                was_held: false,
                 key_frames_from: None,
                 report_ssrc,
                 sequences: Vec::new(),

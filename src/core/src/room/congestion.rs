@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::rehearsal::{Rehearsals, Seen, Verdict};
 use super::repairs::{ASSUMED_RTT, RepairBudget};
-use crate::bandwidth::{Estimator, PACE_PER_TARGET, Pacer, Probe, ProbeId, Settings};
+use crate::bandwidth::{Estimator, Pacer, Probe, ProbeId, Settings};
 
 /// Bytes of IP and UDP headers around each datagram.
 const DATAGRAM_OVERHEAD: usize = 28;
@@ -21,6 +21,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const TRICKLE_INTERVAL: Duration = Duration::from_millis(100);
 /// More lost than this is not calm.
 const TOLERATED_LOSS: f32 = 0.1;
+/// What a path may lose of what it carries.
+const UNNOTICED_LOSS: f32 = 0.03;
 /// Between two slices of a probe.
 const PROBE_SLICE: Duration = Duration::from_millis(1);
 /// Between two slices of a rehearsal.
@@ -189,6 +191,7 @@ impl Congestion {
         if told {
             self.control = Control::Estimated;
             (self.has_feedback, self.remb) = (true, None);
+            self.pacer.note_loss(now, self.estimator.loss());
             self.pace(now);
             let sent = self.estimator.acknowledged_until();
             let (queue, loss) = (self.estimator.queue(), self.estimator.loss());
@@ -235,8 +238,7 @@ impl Congestion {
         self.pace(now);
     }
 
-    /// Says whether something is paused because it does not fit. Then the path is kept measured, though little or
-    /// nothing is sent over it.
+    /// Says whether something is paused because it does not fit: the path is kept measured then.
     pub fn set_starved(&mut self, now: Instant, is_starved: bool) {
         self.estimator.set_starved(now, is_starved);
     }
@@ -244,7 +246,7 @@ impl Congestion {
     fn pace(&mut self, now: Instant) {
         // The lowest layers are not held up by a dip of the estimate: what is paused on the way is a freeze for sure.
         let ramping = self.began.is_none_or(|at| now.saturating_duration_since(at) < RAMP);
-        let least = if ramping { self.floor_bps } else { (self.floor_bps as f64 / PACE_PER_TARGET) as u64 };
+        let least = if ramping { self.floor_bps } else { (self.floor_bps as f64 / self.pacer.factor()) as u64 };
         self.pacer.set_target(now, self.estimator.target_bps().max(least));
         self.repairs.limit(self.estimator.target_bps());
     }
@@ -289,9 +291,30 @@ impl Congestion {
         (arrived >= bps && is_calm) || self.rehearsals.may_send(now, bps, before, is_calm)
     }
 
+    /// The same for a stream that its publisher makes larger, little by little.
+    pub fn may_grow_to(&mut self, now: Instant, bps: u64, before: u64) -> bool {
+        self.rehearsals.is_thorough = true;
+        let may = self.may_raise_to(now, bps, before);
+        self.rehearsals.is_thorough = false;
+        may
+    }
+
+    /// What all that is sent together may take, as a rehearsal has shown of late, in bit/s.
+    pub fn rehearsed_bps(&self, now: Instant) -> Option<u64> {
+        self.rehearsals.passed_bps(now)
+    }
+
     /// True when what is sent gets through without a queue, as transport-wide feedback tells.
     pub fn is_calm(&self) -> bool {
         self.has_feedback && self.estimator.is_calm() && self.estimator.loss() < TOLERATED_LOSS
+    }
+
+    /// True when nothing of what is sent waits or is lost.
+    pub fn carries_what_is_sent(&self) -> bool {
+        self.has_feedback
+            && self.estimator.is_calm()
+            && !self.estimator.is_draining()
+            && self.estimator.loss() < UNNOTICED_LOSS
     }
 
     /// True when the path may carry more than the estimate: only a rehearsal can tell.

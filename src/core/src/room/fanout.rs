@@ -122,9 +122,8 @@ fn send_waiting(
         if let Some((forward, track)) = forward.and_then(|f| tracks.get_mut(f.track).map(|t| (f, t))) {
             progress = sender.send_forward(forward, track, out);
             drops.add(DropReason::Overload, std::mem::take(&mut forward.sent.skipped));
-            let waits = forward.waits_for_key_frame() || forward.waits_for_spatial_layer(track);
-            if waits && forward.allotted.paused.is_none() {
-                track.layers[usize::from(forward.target())].want_key_frame(moment.now);
+            if forward.allotted.paused.is_none() {
+                forward.ask_for_key_frame(moment.now, track);
             }
         }
         if progress != Progress::Done {

@@ -8,6 +8,7 @@ mod stream;
 use numbering::{Numbering, Numberings};
 pub use stream::{Outgoing, OutgoingStream, Rtx, SentCounts};
 
+use super::cap::Room;
 use super::form::Redundancy;
 use super::formats::Format;
 use super::history::{History, Packet};
@@ -39,8 +40,14 @@ pub struct Allotted {
     pub changed: Option<Instant>,
     /// Since when not even its lowest layer fits.
     pub tight: Option<Instant>,
+    /// Since when the layer that is sent has not fit.
+    pub squeezed: Option<Instant>,
     /// The size at which the client shows it, in pixels; `None` until it says.
     pub view: Option<(u32, u32)>,
+    /// What the path has room for of a single encoding; `None` while that is not known.
+    pub room: Option<Room>,
+    /// What of it the path has shown in a rehearsal to carry, in bit/s, and when.
+    pub shown: Option<(Instant, u64)>,
 }
 
 /// Where a forward is in the layers' histories.
@@ -162,6 +169,16 @@ impl Forward {
         // On the way to another encoding the present one stays as it is.
         if self.layer() == Some(self.position.target) {
             self.numberings.set_wanted(point);
+        }
+    }
+
+    /// Asks for a key frame where one is needed to go on, or to get to a wanted spatial layer.
+    pub fn ask_for_key_frame(&self, now: Instant, track: &mut Track) {
+        let upper = !self.waits_for_key_frame() && self.waits_for_spatial_layer(track);
+        let layer = &mut track.layers[usize::from(self.position.target)];
+        let may_ask = upper && layer.layering.as_mut().is_some_and(|layering| layering.may_ask_for_upper(now));
+        if self.waits_for_key_frame() || may_ask {
+            layer.want_key_frame(now);
         }
     }
 

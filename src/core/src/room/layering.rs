@@ -14,6 +14,8 @@ pub const MAX_TEMPORAL: usize = 8;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Weight of the newest measurement.
 const WEIGHT: f64 = 0.35;
+/// Least time between two key frames that are asked for because of an upper spatial layer.
+const UPPER_INTERVAL: Duration = Duration::from_secs(5);
 /// A layer of which nothing came in so many intervals is not sent any more.
 const SILENT_INTERVALS: u8 = 4;
 
@@ -56,8 +58,14 @@ struct Cell {
 #[derive(Debug)]
 pub struct Layering {
     structure: Option<Box<Structure>>,
+    /// The spatial and temporal layers that the publisher says it sends, and the frame that said so.
+    active: Option<((u8, u8), u16)>,
     cells: [[Cell; MAX_TEMPORAL]; MAX_SPATIAL],
     since: Instant,
+    /// When a key frame was asked for because of an upper spatial layer.
+    upper_asked: Option<Instant>,
+    /// There is another structure than when it was asked last.
+    has_changed: bool,
     /// The spatial and temporal layers that are sent.
     sent: (u8, u8),
     /// The most spatial and temporal layers that were seen.
@@ -68,7 +76,16 @@ impl Layering {
     /// Nothing is known.
     pub fn new(now: Instant) -> Self {
         let cell = Cell { silent: SILENT_INTERVALS, ..Cell::default() };
-        Self { structure: None, cells: [[cell; MAX_TEMPORAL]; MAX_SPATIAL], since: now, sent: (1, 1), seen: (1, 1) }
+        Self {
+            structure: None,
+            active: None,
+            cells: [[cell; MAX_TEMPORAL]; MAX_SPATIAL],
+            since: now,
+            upper_asked: None,
+            has_changed: false,
+            sent: (1, 1),
+            seen: (1, 1),
+        }
     }
 
     /// Adds to a packet what its dependency descriptor says; one that cannot be read says nothing.
@@ -76,12 +93,19 @@ impl Layering {
         let Some(frame) = Frame::parse(descriptor, self.structure.as_deref()) else { return };
         packet.info.complete(&frame);
         packet.links = frame.links;
+        let number = frame.links.number;
         if frame.structure.is_some() {
-            self.structure = frame.structure;
+            self.has_changed |= self.structure != frame.structure;
+            (self.structure, self.active) = (frame.structure, None);
+        }
+        // A frame that comes late says what was before.
+        let is_newer = self.active.is_none_or(|(_, said)| number.wrapping_sub(said) as i16 >= 0);
+        if let Some((targets, structure)) = frame.active_targets.zip(self.structure.as_deref()).filter(|_| is_newer) {
+            self.active = Some((structure.layers(targets), number));
         }
     }
 
-    /// Counts a packet of `bytes` bytes; true when the number of layers seen has grown.
+    /// Counts a packet of `bytes` bytes; true when the number of layers seen has grown, or when another structure came since.
     pub fn count(&mut self, now: Instant, packet: &Packet, bytes: usize) -> bool {
         let (spatial, temporal) = packet.layers();
         if let Some(cell) = self.cells.get_mut(spatial).and_then(|row| row.get_mut(temporal)) {
@@ -109,12 +133,28 @@ impl Layering {
         let (spatial, temporal) = self.measured();
         self.sent = (spatial, temporal);
         let seen = (self.seen.0.max(spatial), self.seen.1.max(temporal));
-        std::mem::replace(&mut self.seen, seen) != seen
+        std::mem::replace(&mut self.seen, seen) != seen || std::mem::take(&mut self.has_changed)
+    }
+
+    /// Whether a key frame may be asked for that brings an upper spatial layer. An encoder that has no bits for the layer leaves it
+    /// out of the key frame, too, and one key frame after the other leaves it none for anything else.
+    pub fn may_ask_for_upper(&mut self, now: Instant) -> bool {
+        let may = self.upper_asked.is_none_or(|at| now.saturating_duration_since(at) >= UPPER_INTERVAL);
+        if may {
+            self.upper_asked = Some(now);
+        }
+        may
     }
 
     /// How many spatial and temporal layers are sent, at least one of each.
     pub fn layers(&self) -> (u8, u8) {
-        self.sent
+        let (spatial, temporal) = self.active();
+        (self.sent.0.min(spatial), self.sent.1.min(temporal))
+    }
+
+    /// The most spatial and temporal layers that come, as far as the publisher says.
+    fn active(&self) -> (u8, u8) {
+        self.active.map_or((u8::MAX, u8::MAX), |(layers, _)| layers)
     }
 
     fn measured(&self) -> (u8, u8) {
@@ -131,8 +171,10 @@ impl Layering {
 
     /// What `point` takes, in bit/s; 0 before it is known.
     pub fn bps(&self, point: Point) -> u64 {
-        let rows = self.cells.iter().take(usize::from(point.spatial) + 1);
-        rows.flat_map(|row| row.iter().take(usize::from(point.temporal) + 1)).map(|cell| cell.bps).sum()
+        let (spatial, temporal) = self.active();
+        let rows = self.cells.iter().take(usize::from(spatial.min(point.spatial.saturating_add(1))));
+        let cells = rows.flat_map(|row| row.iter().take(usize::from(temporal.min(point.temporal.saturating_add(1)))));
+        cells.map(|cell| cell.bps).sum()
     }
 
     /// The lowest spatial layer whose pictures are at least `height` pixels high, or the highest; `None` where nobody says
@@ -141,7 +183,8 @@ impl Layering {
         let structure = self.structure.as_deref()?;
         let heights = (0..MAX_SPATIAL as u8).map_while(|spatial| Some((spatial, structure.height(spatial)?)));
         let enough = heights.clone().find(|(_, of)| *of >= height);
-        enough.or(heights.last()).map(|(spatial, _)| spatial)
+        // Where the publisher has left out the upper ones, because nobody wanted them, they are wanted again.
+        enough.or(heights.last()).map(|(spatial, of)| if of < height { spatial.max(self.seen.0 - 1) } else { spatial })
     }
 }
 
@@ -184,5 +227,56 @@ mod tests {
         assert_eq!((layering.layers(), layering.seen()), ((1, 1), (1, 2)));
         assert!(near(layering.bps(Point::ALL), 80_000), "{}", layering.bps(Point::ALL));
         assert_eq!(grown, [500]);
+    }
+
+    /// Bytes of fields given as (value, bits).
+    fn pack(fields: &[(u64, usize)]) -> Vec<u8> {
+        let bits: Vec<u8> =
+            fields.iter().flat_map(|(value, count)| (0..*count).rev().map(move |n| (value >> n & 1) as u8)).collect();
+        bits.chunks(8).map(|byte| byte.iter().enumerate().fold(0, |sum, (n, bit)| sum | bit << (7 - n))).collect()
+    }
+
+    /// Frame `number` with a structure of two spatial layers of 180 and 360 lines and one temporal layer, or without one, and
+    /// with what it says of the two decode targets.
+    fn descriptor(number: u64, has_structure: bool, active: Option<u64>) -> Vec<u8> {
+        let flags = u64::from(has_structure) << 4 | u64::from(active.is_some()) << 3;
+        let mut fields = vec![(0b11, 2), (0, 6), (number, 16), (flags, 5)];
+        if has_structure {
+            // Template ids from 0, two targets; the templates' layers, their indications, no differences, no chains.
+            fields.extend([(0, 6), (1, 5), (2, 2), (3, 2), (0b1010, 4), (0b0010, 4), (0, 1), (0, 1), (0, 1), (1, 1)]);
+            fields.extend([(319, 16), (179, 16), (639, 16), (359, 16)]);
+        }
+        fields.extend(active.map(|active| (active, 2)));
+        pack(&fields)
+    }
+
+    #[test]
+    fn layers_that_the_publisher_says_it_leaves_out_count_no_more_at_once() {
+        let t0 = Instant::now();
+        let mut layering = Layering::new(t0);
+        for ms in (0..3_000).step_by(100) {
+            for spatial in 0..2 {
+                let mut packet = Packet::new(t0);
+                layering.describe(&descriptor(ms / 100, ms == 0 && spatial == 0, None), &mut packet);
+                (packet.info.spatial, packet.info.temporal) = (Some(spatial), Some(0));
+                layering.count(t0 + Duration::from_millis(ms), &packet, 1_000);
+            }
+        }
+        let whole = layering.bps(Point::ALL);
+        // The first target is S0, in the highest of the two bits that stand for both; what is late tells of what was before.
+        for (number, has_structure, active, layers, height) in [
+            (100, false, None, 2, 1),
+            (101, false, Some(0b01), 1, 1),
+            (99, false, Some(0b11), 1, 1),
+            (102, false, Some(0b11), 2, 1),
+            (103, false, Some(0b01), 1, 1),
+            (104, true, None, 2, 1),
+        ] {
+            layering.describe(&descriptor(number, has_structure, active), &mut Packet::new(t0));
+            assert_eq!(layering.layers(), (layers, 1), "{number}");
+            let bps = layering.bps(Point::ALL);
+            assert!((whole * u64::from(layers) / 2).abs_diff(bps) < 5_000, "{number}: {bps} of {whole}");
+            assert_eq!(layering.spatial_for(300), Some(height));
+        }
     }
 }

@@ -13,12 +13,14 @@
 //! | [`layering`], [`selection`] | the spatial and temporal layers inside an encoding; which of them a receiver gets |
 //! | [`rungs`] | the steps of a track's quality, from its lowest layers to all of them |
 //! | [`congestion`], [`allocation`] | what a receiver's path carries; which layers it gets of that |
+//! | [`cap`] | what a publisher is held to whose single stream fits none of its receivers |
 //! | [`rehearsal`] | a higher layer's rate, tried with padding before the layer is sent |
 //! | [`load`] | how much of the video a shard has time for |
 //! | [`sound`] | makes one send of the sound of several speakers |
 //! | [`probing`], [`resends`], [`repairs`] | what is sent beyond the media: probes for more, packets asked for again, and how many of them |
 //! | [`reports`], [`speakers`] | RTCP reports and feedback; who speaks |
 pub mod allocation;
+pub mod cap;
 pub mod client;
 pub mod congestion;
 pub mod fanout;

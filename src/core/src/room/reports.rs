@@ -23,6 +23,8 @@ const MAX_FEEDBACK_PACKETS: usize = 8;
 const CNAME: &str = "moonring";
 /// The estimate told to publishers when nothing limits them, in bit/s.
 const UNLIMITED_BPS: u64 = 50_000_000;
+/// What is left for each sound beside videos that are held, in bit/s: stereo with redundancy takes no more.
+const SOUND_BPS: u64 = 128_000;
 /// Least time between requests for key frames to one publisher, for whichever of its layers.
 const KEY_FRAMES_INTERVAL: Duration = Duration::from_secs(1);
 /// Round-trip time assumed for repeating a NACK.
@@ -116,7 +118,9 @@ fn sender_reports(now: Instant, client: &mut Client, tracks: &SlotMap<TrackKey, 
 
 fn receiver_reports(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>, out: &mut SendBatch) {
     let (mut blocks, mut ssrcs) = (Vec::new(), Vec::new());
-    let mut wants_remb = client.inbound.max_bitrate_bps.is_some();
+    let held = held_bps(now, client, tracks);
+    client.inbound.was_held |= held.is_some();
+    let mut wants_remb = client.inbound.max_bitrate_bps.is_some() || client.inbound.was_held;
     for key in &client.inbound.published {
         let Some(track) = tracks.get_mut(*key) else { continue };
         wants_remb |= track.feedback.remb && !track.feedback.transport_cc;
@@ -130,10 +134,26 @@ fn receiver_reports(now: Instant, client: &mut Client, tracks: &mut SlotMap<Trac
         report(client, chunk, None, out);
     }
     if wants_remb && !ssrcs.is_empty() {
-        let bps = client.inbound.max_bitrate_bps.unwrap_or(UNLIMITED_BPS);
+        let bps = client.inbound.max_bitrate_bps.into_iter().chain(held).fold(UNLIMITED_BPS, u64::min);
         ssrcs.truncate(MAX_REMB_SSRCS);
         report(client, &[], Some((bps, &ssrcs)), out);
     }
+}
+
+/// What all tracks of a client together are held to, if each of its videos that is sent is held: an estimate is for all of
+/// them, and those that may send more would be the ones that give way.
+fn held_bps(now: Instant, client: &Client, tracks: &SlotMap<TrackKey, Track>) -> Option<u64> {
+    let (mut total, mut is_held) = (0, false);
+    for track in client.inbound.published.iter().filter_map(|key| tracks.get(*key)) {
+        if !track.is_video() {
+            total += SOUND_BPS;
+        } else if let Some(bps) = track.cap.bps() {
+            (total, is_held) = (total + bps, true);
+        } else if track.layers.iter().any(|layer| layer.is_active(now)) {
+            return None;
+        }
+    }
+    is_held.then_some(total)
 }
 
 /// One receiver report, with the name that compound packets need and, if given, an estimate.

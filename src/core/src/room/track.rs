@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::cap::Cap;
 use super::formats::PublishedFormats;
 use super::history::{History, HistoryLimits, Packet};
 use super::hop::{Far, Hop};
@@ -177,7 +178,6 @@ impl Layer {
     /// are one, and not sent too often.
     pub fn take_key_frame_request(&mut self, now: Instant) -> Option<(Ssrc, u8)> {
         let ssrc = self.ssrc?;
-
         if self.key_frame_deadline()? > now {
             return None;
         }
@@ -244,6 +244,8 @@ pub struct Track {
     pub followed: Option<Instant>,
     /// From the lowest to the highest.
     pub layers: Vec<Layer>,
+    /// What its publisher is held to, where it is a single encoding.
+    pub cap: Cap,
     /// The layers that its publisher was told somebody receives.
     pub wanted_layers: Option<Vec<u8>>,
     /// The forwards: client and place in its list.
@@ -266,10 +268,7 @@ pub struct Track {
 
 /// How long a missing packet is of use.
 fn patience(kind: Kind) -> Duration {
-    match kind {
-        Kind::Audio => SOUND_PATIENCE,
-        Kind::Video => PICTURE_PATIENCE,
-    }
+    if kind == Kind::Audio { SOUND_PATIENCE } else { PICTURE_PATIENCE }
 }
 
 impl Track {
@@ -292,6 +291,7 @@ impl Track {
             formats: PublishedFormats::new(answered, &codec.codec),
             followed: None,
             layers: (0..layers.max(1)).map(layer).collect(),
+            cap: Cap::default(),
             wanted_layers: None,
             subscribers: Vec::new(),
             hops: Vec::new(),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::Shard;
 use crate::command::{Event, News};
 use crate::room::allocation;
+use crate::room::cap::Room;
 use crate::room::layering::MAX_SPATIAL;
 use moonring_wire::id::{ClientId, ClientKey, RoomKey, TrackId, TrackKey};
 
@@ -53,17 +54,15 @@ impl Shard {
         self.tell_wanted_of(track);
     }
 
-    /// More layers inside the encodings of a track have been seen: everybody is told, and its receivers' layers are chosen
-    /// anew.
+    /// More layers inside the encodings of a track have been seen, or other ones: of more everybody is told, and its receivers'
+    /// layers are chosen anew.
     pub(super) fn layers_seen(&mut self, now: Instant, key: TrackKey) {
         let Some(track) = self.world.tracks.get_mut(key) else { return };
-        let is_far = track.far.is_some();
-        if !track.note_layers() {
-            return;
-        }
-        let (info, room, owner, subscribers) = (track.info.clone(), track.room, track.owner, track.subscribers.clone());
         // Of a far track its own shard tells.
-        if !is_far {
+        let is_far = track.far.is_some();
+        let is_news = track.note_layers();
+        let (info, room, owner, subscribers) = (track.info.clone(), track.room, track.owner, track.subscribers.clone());
+        if is_news && !is_far {
             self.update_facts(owner);
             self.tell_room(room, None, News::TrackChanged(info));
         }
@@ -83,6 +82,23 @@ impl Shard {
     pub(super) fn tell_wanted_of(&mut self, id: &TrackId) {
         if let Some(key) = self.index.tracks.get(id).copied() {
             self.tell_wanted_layers(key);
+        }
+    }
+
+    /// Holds the single encodings of a publisher to what the best of their receivers' paths has room for; of one with spatial layers
+    /// inside there is a smaller picture for each of them.
+    pub(super) fn hold_publisher(&mut self, now: Instant, key: ClientKey) {
+        let Some(client) = self.world.clients.get(key) else { return };
+        for track in &client.inbound.published {
+            let Some(track) = self.world.tracks.get_mut(*track).filter(|t| t.is_video()) else { continue };
+            let [only] = &track.layers[..] else { continue };
+            let rate_bps = if only.is_active(now) { only.bitrate_bps } else { 0 };
+            let rooms = track.subscribers.iter().filter_map(|(client, place)| {
+                let forward = self.world.clients.get(*client)?.outbound.forwards.get(usize::from(*place))?.as_ref()?;
+                forward.allotted.room
+            });
+            let best = rooms.reduce(Room::best).filter(|_| track.told_layers() == 1);
+            track.cap.update(now, rate_bps, best);
         }
     }
 

@@ -342,17 +342,10 @@ impl Shard {
         false
     }
 
-    /// Does what is due at `now`.
+    /// Does what is due at `now`: timers, then scripts.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut SendBatch) {
-        self.forgive_a_standstill(now);
-        self.run_timers(now, out);
-        self.work.running_timer = None;
-        if !self.is_backed_up() {
-            self.policy.engine.handle_timeout(now);
-        }
-        self.drain_policy(now, out);
-        self.end_unheard(now);
-        self.flush_links(out);
+        self.handle_timers(now, out);
+        self.run_scripts(now, out);
     }
 
     /// When [`Shard::handle_timeout`] has something to do.

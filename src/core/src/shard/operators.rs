@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{PendingHook, Shard};
 use crate::command::Event;
+use crate::room::Room;
 use moonring_policy::hook::{Action, HookCall, Outcome};
 use moonring_policy::tape::{Depth, Sink};
 use moonring_wire::id::{RoomId, RoomKey};
@@ -96,6 +97,9 @@ impl Shard {
             return self.called(id, Err("there is no such client or track in the room".to_owned()));
         }
         tracing::info!(%room, action = name_of(&action), "an operator acts");
+        if let Some(policy) = self.world.rooms.get(key).and_then(Room::policy) {
+            self.policy.engine.note_operator(now, policy, &action);
+        }
         self.apply_actions(now, key, vec![action]);
         self.close_room_if_empty(now, key);
         self.called(id, Ok(Value::Null));

@@ -20,6 +20,31 @@ const MAX_TIMERS: usize = 4_096;
 pub(super) const FIRST_SWEEP: usize = 4_096;
 
 impl Shard {
+    /// The part of [`Shard::handle_timeout`] that media waits for: everything but scripts.
+    pub fn handle_timers(&mut self, now: Instant, out: &mut SendBatch) {
+        self.forgive_a_standstill(now);
+        self.run_timers(now, out);
+        self.work.running_timer = None;
+        self.drain_policy(now, out);
+        self.end_unheard(now);
+        self.flush_links(out);
+    }
+
+    /// True when [`Shard::run_scripts`] has something to do at `now`.
+    pub fn has_scripts_due(&self, now: Instant) -> bool {
+        !self.is_backed_up() && self.policy.engine.poll_timeout().is_some_and(|due| due <= now)
+    }
+
+    /// The other part: a slice of the scripts that are due, which takes as long as many packets.
+    pub fn run_scripts(&mut self, now: Instant, out: &mut SendBatch) {
+        if !self.is_backed_up() {
+            self.policy.engine.handle_timeout(now);
+        }
+        self.drain_policy(now, out);
+        self.end_unheard(now);
+        self.flush_links(out);
+    }
+
     pub(super) fn run_timers(&mut self, now: Instant, out: &mut SendBatch) {
         for _ in 0..MAX_TIMERS {
             match self.work.timers.peek() {
@@ -79,6 +104,10 @@ impl Shard {
         let moment = self.moment(now);
         let Some(client) = self.world.clients.get_mut(key) else { return };
         let is_report_due = client.deadlines.report <= now;
+        if is_report_due {
+            self.hold_publisher(now, key);
+        }
+        let Some(client) = self.world.clients.get_mut(key) else { return };
         reports::send_due(now, client, &mut self.world.tracks, out);
         probing::send_due(moment, client, &self.world.tracks, out);
         if client.deadlines.pace.take_if(|at| *at <= now).is_some() {

@@ -107,7 +107,7 @@ fn wait_for(host: &Host, keys: Keys, request: SharedRequest) {
         Keys::Room => PolicyRequest::Store(StoreSpace::Room { script: host.script.name().to_owned() }, request),
         Keys::Global => PolicyRequest::Store(StoreSpace::Global, request),
     };
-    *host.wait.borrow_mut() = Some(WaitFor::Reply(request));
+    *host.wait.borrow_mut() = Some(Box::new(WaitFor::Reply(request)));
 }
 
 fn key_of(function: &'static str, key: &Value) -> HostResult<String> {

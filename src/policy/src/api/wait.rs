@@ -26,12 +26,12 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 
 pub(super) fn register(functions: &mut Functions) {
     functions.add_as(Kind::Waits, "sfu.sleep", |_, host, ms: Value| {
-        *host.wait.borrow_mut() = Some(WaitFor::Time(delay("sfu.sleep", &ms)?));
+        *host.wait.borrow_mut() = Some(Box::new(WaitFor::Time(delay("sfu.sleep", &ms)?)));
         Ok(())
     });
     functions.add_as(Kind::Waits, "sfu.http", |_, host, request: Value| {
         let request = PolicyRequest::Http(http_request(&request)?);
-        *host.wait.borrow_mut() = Some(WaitFor::Reply(request));
+        *host.wait.borrow_mut() = Some(Box::new(WaitFor::Reply(request)));
         Ok(())
     });
 }

@@ -37,6 +37,9 @@ impl Room {
         match self.admit(context, &call) {
             Ok(needs) => {
                 let work = Work::Call { ticket, call };
+                if self.is_free(context, now) {
+                    return self.step_of(context, now, work);
+                }
                 let newcomer = work.is_join().then(|| work.network());
                 self.mailbox.push(work, needs.host);
                 if let Some(client) = newcomer.and_then(|newcomer| self.waits.join_that_gives_way(newcomer)) {
@@ -46,6 +49,13 @@ impl Room {
             }
             Err(refusal) => self.refuse(context, ticket, &call, &refusal),
         }
+    }
+
+    /// True when an event need not queue: nothing is before it, and the room may run.
+    fn is_free(&mut self, context: &mut EngineContext, now: Instant) -> bool {
+        let is_idle = self.mailbox.is_empty() && self.waits.is_empty() && !self.reload.is_pending();
+        let is_its_own = self.cpu.turn.is_none() && context.replay.is_none();
+        is_idle && is_its_own && self.has_cpu(context, now) && context.turns.may_run_at_once(now)
     }
 
     /// Gives up a join that waits, so that one of an address with fewer of them can begin.

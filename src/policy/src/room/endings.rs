@@ -40,7 +40,7 @@ impl Room {
             End::Waiting(thread, wait_for) => {
                 effects.end_step();
                 let hook = WaitingHook { work, thread, effects, since: now };
-                self.waits.begin(context, now, self.key, hook, wait_for);
+                self.waits.begin(context, now, self.key, hook, *wait_for);
             }
             End::Missing => self.missing(context, work),
             End::Allowed => self.returned(context, now, work, (true, Value::Nil), effects),

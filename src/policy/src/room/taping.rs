@@ -12,6 +12,7 @@ use crate::budget::Spent;
 use crate::client::ClientFacts;
 use crate::effects::TimerHandle;
 use crate::engine_context::EngineContext;
+use crate::hook::Action;
 use crate::host::RoomFacts;
 use crate::output::PolicyRequestId;
 use crate::plain::listing;
@@ -110,6 +111,14 @@ impl Room {
         Middle { state, state_version: listed(state_version), clients: Vec::new(), timers }
     }
 
+    /// An operator does something to the room from outside.
+    pub(crate) fn note_operator(&mut self, now: Instant, action: &Action) {
+        if !self.tapes.is_empty() {
+            self.tapes.at(now);
+            self.tapes.operator(action);
+        }
+    }
+
     /// A deadline of the room has come.
     pub(crate) fn note_due(
         &mut self,
@@ -136,7 +145,7 @@ impl Room {
             hook: work.name(),
             cpu: spent.cpu,
             waits: match end {
-                End::Waiting(_, wait) => Some((context.next_request_id().0, wait)),
+                End::Waiting(_, wait) => Some((context.next_request_id().0, &**wait)),
                 _ => None,
             },
             failed: match end {

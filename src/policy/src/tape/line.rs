@@ -44,6 +44,8 @@ pub enum Line {
     Outcome { t: u64, ticket: u64, outcome: OutcomeLine },
     /// A timer, a version's start or `sfu.flush` acts.
     Actions { t: u64, actions: Vec<Value> },
+    /// An operator has done something to the room, or to a client in it, from outside.
+    Operator { t: u64, action: Value },
     /// The room is given another version.
     Reload { t: u64, seed: u64, unix: u64, drops_state: bool, script: Option<ScriptText> },
     /// It runs, or why not.
@@ -74,6 +76,7 @@ impl Line {
             | Self::Reply { t, .. }
             | Self::Outcome { t, .. }
             | Self::Actions { t, .. }
+            | Self::Operator { t, .. }
             | Self::Reload { t, .. }
             | Self::Reloaded { t, .. }
             | Self::Resumed { t }

@@ -10,6 +10,7 @@ use crate::host::WaitFor;
 use crate::output::{HttpReply, PolicyReply, PolicyRequest, SharedRequest, SharedValue, StoreSpace};
 
 use super::line::OutcomeLine;
+use moonring_wire::id::{ClientId, TrackId};
 
 /// An action, under the name of its function.
 pub(crate) fn action(action: &Action) -> Value {
@@ -41,6 +42,40 @@ pub(crate) fn action(action: &Action) -> Value {
         Action::CloseRoom { reason } => json!({ "close": reason }),
         Action::Webhook { event, data } => json!({ "webhook": event, "data": data }),
     }
+}
+
+/// The action that [`action`] has written, if it is one that operators have.
+pub(crate) fn action_of(json: &Value) -> Option<Action> {
+    let text = |name: &str| json[name].as_str().map(str::to_owned);
+    let reason = || text("reason").unwrap_or_else(|| "By the operator".to_owned());
+    let client_in = |name: &str| ClientId::parse(json[name].as_str()?).ok();
+    if let Some(reason) = text("close") {
+        return Some(Action::CloseRoom { reason });
+    }
+    if let Some(client) = client_in("kick") {
+        return Some(Action::Kick { client, reason: reason() });
+    }
+    if let Some(value) = json.get("broadcast") {
+        return Some(Action::Broadcast { value: value.clone(), except: client_in("except") });
+    }
+    if let Some(value) = json.get("send") {
+        return Some(Action::Send { client: client_in("to")?, value: value.clone() });
+    }
+    let client = client_in("client")?;
+    if let Some(attributes) = json.get("set_attributes") {
+        return Some(Action::SetAttributes { client, attributes: attributes.clone() });
+    }
+    if let Some(rights) = json.get("set_rights") {
+        let publish = serde_json::from_value(rights["publish"].clone()).ok()?;
+        let change =
+            RightsChange { publish, subscribe: rights["subscribe"].as_bool(), message: rights["message"].as_bool() };
+        return Some(Action::SetRights { client, change, reason: reason() });
+    }
+    let (track, muted) = match text("mute") {
+        Some(track) => (track, true),
+        None => (text("unmute")?, false),
+    };
+    Some(Action::SetMuted { client, track: TrackId::parse(&track).ok()?, muted })
 }
 
 /// An outcome.
@@ -158,6 +193,39 @@ pub(crate) fn bytes_of(json: &Value) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use moonring_wire::rights::Sources;
+
+    #[test]
+    fn what_an_operator_does_is_read_as_it_was_written() {
+        let client = || ClientId::parse("ada").unwrap();
+        let track = || TrackId::parse("t-1").unwrap();
+        let reason = || "Enough".to_owned();
+        let rights = |change| Action::SetRights { client: client(), change, reason: reason() };
+        for written in [
+            Action::SetAttributes { client: client(), attributes: json!({ "role": "host", "n": [1] }) },
+            rights(RightsChange { publish: Some(Sources::NONE), subscribe: Some(false), message: None }),
+            rights(RightsChange { publish: None, subscribe: None, message: Some(true) }),
+            Action::SetMuted { client: client(), track: track(), muted: true },
+            Action::SetMuted { client: client(), track: track(), muted: false },
+            Action::Kick { client: client(), reason: reason() },
+            Action::CloseRoom { reason: reason() },
+            Action::Send { client: client(), value: json!(null) },
+            Action::Broadcast { value: json!({ "kick": "x" }), except: None },
+            Action::Broadcast { value: json!(1), except: Some(client()) },
+        ] {
+            let text = action(&written).to_string();
+            assert_eq!(action_of(&serde_json::from_str(&text).unwrap()), Some(written), "{text}");
+        }
+        for bad in [
+            json!(null),
+            json!({ "client": "ada" }),
+            json!({ "client": 7, "mute": "t-1" }),
+            json!({ "send": 1, "to": "" }),
+            json!({ "set_rights": { "publish": "all" }, "client": "ada" }),
+        ] {
+            assert_eq!(action_of(&bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn a_reply_is_read_as_it_was_written() {

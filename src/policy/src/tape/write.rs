@@ -148,6 +148,10 @@ impl Tapes {
         });
     }
 
+    pub(crate) fn operator(&mut self, action: &Action) {
+        self.each(|tape, t| Some(Line::Operator { t, action: tape.hidden(words::action(action)) }));
+    }
+
     pub(crate) fn reload(&mut self, script: &Script, drops_state: bool, (seed, unix): (u64, Duration)) {
         self.each(|tape, t| {
             tape.script = String::from_utf8_lossy(script.source()).into_owned();

@@ -54,6 +54,7 @@ impl Teller {
             Line::Actions { t, actions } => {
                 actions.iter().map(|action| at(*t, &format!("  {}", told_action(action)))).collect()
             }
+            Line::Operator { t, action } => at(*t, &format!("an operator: {}", told_action(action))),
             Line::Reload { t, .. } => at(*t, "the room is given another version"),
             Line::Reloaded { t, version: Some(version), .. } => at(*t, &format!("version {version} runs")),
             Line::Reloaded { t, error, .. } => {
@@ -116,6 +117,12 @@ pub(crate) fn told_action(action: &Value) -> String {
         "set_max_layer",
         "mute",
         "unmute",
+        "set_attributes",
+        "set_rights",
+        "set_hidden",
+        "unpublish",
+        "unsubscribe",
+        "announce",
         "set_audio_last_n",
         "close",
         "webhook",

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
+use moonring_wire::media::Source;
+use moonring_wire::rights::Sources;
 
 /// What is to become of a canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -93,6 +95,35 @@ pub enum Verb {
         #[arg(long)]
         undo: bool,
     },
+    /// Say of a client what others can trust, in the place of what was said before
+    Attributes {
+        /// The room
+        room: String,
+        /// The client
+        client: String,
+        /// An object of JSON
+        attributes: String,
+    },
+    /// Change what a client may do; what is not named stays as it is
+    #[command(group = clap::ArgGroup::new("rights").multiple(true).required(true))]
+    Rights {
+        /// The room
+        room: String,
+        /// The client
+        client: String,
+        /// What it may publish: all, none, or sources with commas between them, such as microphone,screen
+        #[arg(long, value_name = "SOURCES", group = "rights", value_parser = sources)]
+        publish: Option<Sources>,
+        /// Whether it may receive tracks
+        #[arg(long, value_name = "true|false", group = "rights")]
+        subscribe: Option<bool>,
+        /// Whether it may send messages to the room's policy
+        #[arg(long, value_name = "true|false", group = "rights")]
+        message: Option<bool>,
+        /// What it is told when a track or a subscription of it ends
+        #[arg(long)]
+        reason: Option<String>,
+    },
     /// Send a message to everybody in a room, or to one client
     Message {
         /// The room
@@ -128,6 +159,9 @@ pub enum Verb {
         /// What moonring record has written
         #[arg(value_name = "FILE")]
         recording: PathBuf,
+        /// Write a test for moonring test out of the recording, for a script of this name, instead of comparing
+        #[arg(long)]
+        as_test: bool,
     },
     /// Look for mistakes in policy scripts without running them
     Check {
@@ -144,4 +178,40 @@ pub enum Verb {
         #[arg(required = true, value_name = "SCRIPT_test.lua")]
         tests: Vec<PathBuf>,
     },
+}
+
+/// The value of `--publish`.
+fn sources(text: &str) -> Result<Sources, String> {
+    match text {
+        "all" => return Ok(Sources::ALL),
+        "none" => return Ok(Sources::NONE),
+        _ => {}
+    }
+    let known = || Source::ALL.map(Source::as_str).join(", ");
+    let source = |word: &str| {
+        Source::from_word(word).ok_or_else(|| format!("{word:?} is not all, none or a source ({})", known()))
+    };
+    text.split(',').map(source).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_may_publish_is_all_none_or_a_list() {
+        for (text, expected) in [
+            ("all", Ok(Sources::ALL)),
+            ("none", Ok(Sources::NONE)),
+            ("microphone", Ok([Source::Microphone].into_iter().collect())),
+            ("screen,camera", Ok([Source::Camera, Source::Screen].into_iter().collect())),
+            ("", Err("\"\" is not all, none or a source (camera, microphone, screen, screen_audio, other)")),
+            (
+                "camera, screen",
+                Err("\" screen\" is not all, none or a source (camera, microphone, screen, screen_audio, other)"),
+            ),
+        ] {
+            assert_eq!(sources(text), expected.map_err(str::to_owned), "{text}");
+        }
+    }
 }

@@ -29,7 +29,15 @@ impl Core for Shard {
         // Scripts see the wall clock, also after it was set.
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.set_clock(now, unix);
-        Self::handle_timeout(self, now, out);
+        Self::handle_timers(self, now, out);
+    }
+
+    fn has_scripts_due(&self, now: Instant) -> bool {
+        Self::has_scripts_due(self, now)
+    }
+
+    fn run_scripts(&mut self, now: Instant, out: &mut SendBatch) {
+        Self::run_scripts(self, now, out);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

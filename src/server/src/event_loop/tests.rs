@@ -32,6 +32,8 @@ struct Echo {
     /// Becomes pending when the timer is due.
     later: Vec<(AddressPair, Vec<u8>)>,
     timeout: Option<Instant>,
+    scripts_due: bool,
+    go_on: Receiver<()>,
     panic_in_forward: bool,
 }
 
@@ -45,6 +47,7 @@ impl Core for Echo {
                 self.timeout = Some(now + Duration::from_millis(3));
             }
             Some(b'p') => self.panic_in_forward = true,
+            Some(b's') => self.scripts_due = out.push(from, bytes),
             Some(_) => assert!(out.push(from, bytes)),
             None => assert!(out.push(from, b"empty")),
         }
@@ -80,6 +83,14 @@ impl Core for Echo {
         let _ = self.seen.send(Seen::Timeout);
     }
 
+    fn has_scripts_due(&self, _now: Instant) -> bool {
+        self.scripts_due
+    }
+
+    fn run_scripts(&mut self, _now: Instant, _out: &mut SendBatch) {
+        self.scripts_due = self.go_on.recv_timeout(WAIT).is_err();
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         self.timeout
     }
@@ -108,6 +119,7 @@ struct World {
     events: EventReceiver,
     peer: UdpSocket,
     peer_address: SocketAddr,
+    go_on: std_mpsc::Sender<()>,
 }
 
 fn world(mode: IoMode, change: impl FnOnce(&mut LoopSettings)) -> World {
@@ -122,12 +134,15 @@ fn world_with_events(mode: IoMode, event_capacity: usize, change: impl FnOnce(&m
     let address = socket.local_addr().unwrap();
     let (sender, seen) = std_mpsc::channel();
     let (event_sender, events) = event_queue(event_capacity);
+    let (go_on, wait) = std_mpsc::channel();
     let build = || Echo {
         seen: sender,
         events: vec![],
         pending: vec![],
         later: vec![],
         timeout: None,
+        scripts_due: false,
+        go_on: wait,
         panic_in_forward: false,
     };
     let shard = spawn_shard(settings, vec![socket], build, event_sender).unwrap();
@@ -135,7 +150,7 @@ fn world_with_events(mode: IoMode, event_capacity: usize, change: impl FnOnce(&m
     peer.connect(address).unwrap();
     peer.set_read_timeout(Some(WAIT)).unwrap();
     let peer_address = peer.local_addr().unwrap();
-    World { shard, address, seen, events, peer, peer_address }
+    World { shard, address, seen, events, peer, peer_address, go_on }
 }
 
 impl World {
@@ -212,6 +227,19 @@ fn a_timer_fires_on_a_shard_that_nothing_else_wakes() {
         for _ in 0..20 {
             world.send("timer");
             assert_eq!([world.next(), world.next()], [Seen::Command("timer".into()), Seen::Timeout], "{mode:?}");
+        }
+        assert!(world.shard.stop());
+    }
+}
+
+#[test]
+fn what_there_is_to_send_leaves_before_scripts_run() {
+    for mode in MODES {
+        let world = world(mode, |_| {});
+        for _ in 0..20 {
+            // The answer comes while the scripts of its tick still run.
+            assert_eq!(world.echo(b"scripts"), b"scripts", "{mode:?}");
+            world.go_on.send(()).unwrap();
         }
         assert!(world.shard.stop());
     }

@@ -84,9 +84,13 @@ impl<C: Core> Ticker<C> {
         self.settings.pulse.begin(Doing::Forward);
         let forwards = self.forward(now);
         self.settings.pulse.begin(Doing::Timers);
-        let timeouts = self.handle_timeout(now);
+        self.handle_timeout(now);
         // A timer lets packets pass that a pacer or a hold has kept back.
-        let forwards = self.forward(now) || forwards;
+        let mut forwards = self.forward(now) || forwards;
+        if self.core.has_scripts_due(now) {
+            forwards |= self.run_scripts(now);
+        }
+        let timeouts = self.core.poll_timeout().is_some_and(|due| due <= now);
         self.is_behind = datagrams;
         self.settings.pulse.begin(Doing::Events);
         self.send_events(now);
@@ -162,13 +166,18 @@ impl<C: Core> Ticker<C> {
         false
     }
 
-    fn handle_timeout(&mut self, now: Instant) -> bool {
-        if self.core.poll_timeout().is_none_or(|due| due > now) {
-            return false;
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.core.poll_timeout().is_some_and(|due| due <= now) {
+            self.make_room();
+            let _: Option<()> = self.guarded(now, Phase::Timeout, |core, out| core.handle_timeout(now, out));
         }
-        self.make_room();
-        let _: Option<()> = self.guarded(now, Phase::Timeout, |core, out| core.handle_timeout(now, out));
-        self.core.poll_timeout().is_some_and(|due| due <= now)
+    }
+
+    /// Runs scripts, and sends on what they let pass. What there is to send does not wait for them.
+    fn run_scripts(&mut self, now: Instant) -> bool {
+        self.flush();
+        let _: Option<()> = self.guarded(now, Phase::Timeout, |core, out| core.run_scripts(now, out));
+        self.forward(now)
     }
 
     /// Hands events over until there are none or the queue is full; the one that does not fit is kept for the next tick.

@@ -56,6 +56,7 @@ const ASSETS: &[Asset] = &[
 const ADMIN: &[Asset] = &[
     ("/", HTML, include_bytes!("../../../../web/admin/index.html")),
     ("/admin.css", STYLE, include_bytes!("../../../../web/admin/admin.css")),
+    ("/canary.js", SCRIPT, include_bytes!("../../../../web/admin/canary.js")),
     ("/admin.js", SCRIPT, include_bytes!("../../../../web/admin/admin.js")),
     ("/rows.js", SCRIPT, include_bytes!("../../../../web/admin/rows.js")),
 ];

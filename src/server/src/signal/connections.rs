@@ -145,7 +145,7 @@ impl AsyncWrite for Guarded {
     }
 }
 
-/// HTTP/1.1 with its bounds. HTTP/2, which nothing here needs, is not spoken at all.
+/// HTTP/1.1 with its bounds; [`super::http1`] sees to it that nothing else is spoken.
 pub(super) fn http() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder

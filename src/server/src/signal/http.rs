@@ -17,6 +17,7 @@ use super::app::App;
 use super::connections::{self, Acceptor, HEADER_TIMEOUT};
 use super::dispatch::dispatch;
 use super::door::{Door, DoorLimits};
+use super::http1::Http1Only;
 use super::services::{AllowList, Authorities, Services, WebhookTarget};
 use super::{admin, assets, tls, websocket, whip};
 use crate::config::Config;
@@ -119,7 +120,7 @@ impl Listeners {
         // Operators' connections have the same bounds, and places of their own.
         let admin_door = Door::new(DoorLimits { connections: ADMIN_CONNECTIONS, ..DoorLimits::default() });
         let admin_server = bounded(self.admin, &operators).context("admin listener")?;
-        let admin_server = admin_server.acceptor(Acceptor::new(admin_door, false));
+        let admin_server = admin_server.acceptor(Http1Only(Acceptor::new(admin_door, false)));
         let serve_admin = admin_server.serve(admin::router(app.clone()).into_make_service());
         let acceptor = Acceptor::new(app.directory.door().clone(), self.config.trust_proxy);
         let followed = (!self.config.tls_cert.as_os_str().is_empty()).then_some(self.tls.clone()).flatten();
@@ -128,9 +129,9 @@ impl Listeners {
             match self.tls {
                 Some(tls) => {
                     let acceptor = RustlsAcceptor::new(tls).handshake_timeout(HEADER_TIMEOUT).acceptor(acceptor);
-                    bounded(self.listener, &public)?.acceptor(acceptor).serve(pages).await
+                    bounded(self.listener, &public)?.acceptor(Http1Only(acceptor)).serve(pages).await
                 }
-                None => bounded(self.listener, &public)?.acceptor(acceptor).serve(pages).await,
+                None => bounded(self.listener, &public)?.acceptor(Http1Only(acceptor)).serve(pages).await,
             }
         };
         let close = async {

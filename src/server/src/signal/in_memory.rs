@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::app::App;
 use super::dispatch::dispatch;
+use super::http1::Http1;
 use super::services::{AllowList, Authorities, Services};
 use super::{connections, http};
 use crate::config::Config;
@@ -95,8 +96,10 @@ impl InMemory {
             let (mut near, far) = tokio::io::duplex(PIPE);
             let pages = http::router(app.clone()).layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 7))));
             let builder = connections::http();
-            let served = builder
-                .serve_connection_with_upgrades(TokioIo::new(far), TowerToHyperService::new(pages.into_service()));
+            let served = builder.serve_connection_with_upgrades(
+                TokioIo::new(Http1::new(far)),
+                TowerToHyperService::new(pages.into_service()),
+            );
             let mut served = pin!(served);
             let (mut answer, mut has_ended) = (Vec::new(), false);
             for part in parts {

@@ -15,6 +15,7 @@ pub(crate) mod directory;
 mod dispatch;
 mod door;
 pub(crate) mod http;
+mod http1;
 pub(crate) mod in_memory;
 mod metrics;
 pub(crate) mod operator;

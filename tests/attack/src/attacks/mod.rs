@@ -4,6 +4,7 @@ mod datagrams;
 mod faults;
 mod insiders;
 mod orders;
+mod policies;
 mod requests;
 mod resources;
 mod sockets;
@@ -51,6 +52,6 @@ where
 /// All of them, in their order; what ends the server comes last.
 pub(crate) fn all() -> Vec<Attack> {
     let strangers = [datagrams::all(), strangers::all(), sockets::all(), requests::all(), resources::all()];
-    let members = [insiders::all(), orders::all(), faults::all()];
+    let members = [insiders::all(), orders::all(), policies::all(), faults::all()];
     strangers.into_iter().chain(members).flatten().collect()
 }

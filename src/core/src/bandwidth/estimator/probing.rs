@@ -121,8 +121,10 @@ impl Estimator {
         if now < self.next_probe_at || self.probes.is_busy() {
             return;
         }
-        let calm =
-            !self.silence.is_silent() && self.rate.is_calm(now) && self.delay.usage() != Usage::Over && self.is_calm();
+        let calm = !self.silence.is_silent()
+            && self.rate.is_calm(now)
+            && self.delay.usage() != Usage::Over
+            && self.is_calm_for_probes();
         if calm && self.feedback_at.is_some() {
             let step = if self.is_application_limited() { PROBE_STEP.1 } else { PROBE_STEP.0 };
             self.plan(self.rate.target() * step, Purpose::Search);

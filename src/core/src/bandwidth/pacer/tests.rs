@@ -82,3 +82,21 @@ fn a_clock_that_goes_back_gives_nothing_away() {
     pacer.force(now + ms(50), 30_000);
     assert!(!pacer.allow(now, 1200));
 }
+
+#[test]
+fn where_packets_get_lost_the_pace_comes_down_and_is_back_a_minute_later() {
+    let t0 = Instant::now();
+    let mut pacer = Pacer::new(t0);
+    let mut at = t0;
+    let mut lose = |loss: f32, seconds: u64| {
+        for _ in 0..seconds * 10 {
+            at += Duration::from_millis(100);
+            pacer.note_loss(at, loss);
+        }
+        (pacer.factor() * 100.0).round() as u32
+    };
+    assert_eq!(
+        [(0.01, 9), (0.05, 1), (0.05, 3), (0.01, 9), (0.0, 10), (0.0, 30)].map(|(l, s)| lose(l, s)),
+        [250, 160, 125, 125, 165, 250]
+    );
+}

@@ -41,7 +41,7 @@ impl Run<'_> {
         self.act(&outcome.actions);
     }
 
-    fn act(&mut self, actions: &[Action]) {
+    pub(super) fn act(&mut self, actions: &[Action]) {
         for action in actions {
             match action {
                 Action::Kick { client, reason } => {

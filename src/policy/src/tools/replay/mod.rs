@@ -5,6 +5,7 @@
 //! warning.
 
 mod account;
+mod as_test;
 mod beginning;
 mod effects;
 mod events;
@@ -27,6 +28,7 @@ use super::told::{told_action, verdict};
 use crate::Script;
 use crate::tape::line::Line;
 
+pub use self::as_test::as_test;
 pub use self::read::{Recording, Unreadable};
 
 /// Lines that a warning names.

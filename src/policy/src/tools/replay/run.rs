@@ -21,7 +21,7 @@ use super::read::Recording;
 use super::texts::compiled;
 use crate::engine::replayed::{Carried, Opening};
 use crate::engine_context::Deadline;
-use crate::hook::{ClientFacts, Presence};
+use crate::hook::{Action, ClientFacts, Presence};
 use crate::output::{PolicyReply, PolicyRequest};
 use crate::plain::listing;
 use crate::reload::Request;
@@ -200,6 +200,12 @@ impl<'a> Run<'a> {
                 if let Some(ticket) = self.tickets.get(ticket) {
                     self.reserved.remove(&Of::Ticket(*ticket));
                 }
+            }
+            Line::Operator { action, .. } => {
+                // Who is thrown out leaves by an event of its own.
+                let leads_to_events =
+                    |action: &Action| matches!(action, Action::Kick { .. } | Action::CloseRoom { .. });
+                self.act(words::action_of(action).filter(|action| !leads_to_events(action)).as_slice());
             }
             Line::Reload { seed, unix, drops_state, script: Some(text), .. } => {
                 // A version that stays is reloaded with itself, so that timers and random numbers begin anew in both.

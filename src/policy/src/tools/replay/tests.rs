@@ -1,5 +1,6 @@
 //! Recordings of random rooms, and what becomes of them.
 
+mod as_test;
 mod files;
 mod room;
 

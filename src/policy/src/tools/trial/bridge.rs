@@ -23,6 +23,7 @@ use crate::hook::PathFigures;
 use crate::output::HttpReply;
 use crate::plain::{Limits, to_json};
 use crate::script::message_of;
+use crate::tape::words::action_of;
 use crate::{Script, module_file};
 use moonring_wire::id::{ClientId, RoomId, TrackId};
 use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
@@ -136,6 +137,11 @@ impl Bridge {
         self.add(lua, table, "call", |session, _, (room, request): (usize, Value)| {
             let request = json_of("request", &request)?;
             session.with(room, |world| world.call(request).0)
+        })?;
+        self.add(lua, table, "operator", |session, _, (room, action): (usize, Value)| {
+            let action = json_of("action", &action)?;
+            let parsed = action_of(&action).ok_or_else(|| format!("{action} is nothing that an operator does"))?;
+            session.try_with(room, |world| world.operator(parsed))
         })?;
         self.add(lua, table, "reply", |session, _, (room, id, reply, error, delay): Reply| {
             let reply = match reply {

@@ -71,6 +71,7 @@ local function client_of(room, event) return room.clients[event.client] end
 function happen.send(room, event)
   local client = client_of(room, event)
   client.sent[#client.sent + 1] = event.value
+  room.sends[#room.sends + 1] = { value = event.value, to = event.client }
 end
 function happen.broadcast(room, event)
   room.broadcasts[#room.broadcasts + 1] = { value = event.value, except = event.except ~= "" and event.except or nil }
@@ -128,7 +129,7 @@ function test.room(script, config, options)
   local name, source = named(script)
   local id = options and options.id or "test"
   local number = call("open", name, source, config, id, options and options.metadata)
-  local room = setmetatable({ id = id, number = number, clients = {}, broadcasts = {}, log = {}, failed = {}, settle = {},
+  local room = setmetatable({ id = id, number = number, clients = {}, broadcasts = {}, sends = {}, log = {}, failed = {}, settle = {},
     requests = {}, webhooks = {}, joined = 0, tracks = 0, announced = "all" }, Room)
   rooms[#rooms + 1] = room
   pump(room)
@@ -200,6 +201,13 @@ function Room:call(request)
   end
   pump(self)
   return answer, reason
+end
+
+-- What an operator does past the script, by HTTP or by a command, in the words of a recording:
+-- { set_attributes = {…}, client = id }, { set_rights = {…}, client = id, reason = }, { kick = id, reason = } and so on.
+function Room:operator(action)
+  call("operator", self.number, action)
+  pump(self)
 end
 
 -- The failures of hooks so far; a test that asks for them says that it expected them.

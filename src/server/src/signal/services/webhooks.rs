@@ -37,6 +37,8 @@ pub(crate) struct WebhookTarget {
     url: String,
     key: hmac::Key,
     first_pause: Duration,
+    /// Time for one try.
+    patience: Duration,
 }
 
 impl WebhookTarget {
@@ -47,11 +49,11 @@ impl WebhookTarget {
         }
         let url = reqwest::Url::parse(&config.webhook_url).context("webhook_url")?;
         ensure!(matches!(url.scheme(), "http" | "https"), "webhook_url: {url} is neither http nor https");
-        Ok(Some(Self::new(url.into(), config.webhook_secret.0.as_bytes(), FIRST_PAUSE)))
+        Ok(Some(Self::new(url.into(), config.webhook_secret.0.as_bytes(), (FIRST_PAUSE, PATIENCE))))
     }
 
-    pub(super) fn new(url: String, secret: &[u8], first_pause: Duration) -> Self {
-        Self { url, key: hmac::Key::new(hmac::HMAC_SHA256, secret), first_pause }
+    pub(super) fn new(url: String, secret: &[u8], (first_pause, patience): (Duration, Duration)) -> Self {
+        Self { url, key: hmac::Key::new(hmac::HMAC_SHA256, secret), first_pause, patience }
     }
 
     fn request(&self, id: &str, body: &str) -> HttpRequest {
@@ -68,7 +70,7 @@ impl WebhookTarget {
             url: self.url.clone(),
             headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
             body: body.as_bytes().to_vec(),
-            timeout: PATIENCE,
+            timeout: self.patience,
         }
     }
 }

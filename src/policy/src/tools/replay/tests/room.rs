@@ -137,6 +137,13 @@ impl Recorded {
         ticket
     }
 
+    /// An operator does something past the script.
+    pub(super) fn operate(&mut self, action: &Action) {
+        self.engine.note_operator(self.now, self.key, action);
+        self.act(vec![action.clone()]);
+        self.drain();
+    }
+
     pub(super) fn join(&mut self, token: &str) {
         self.joined += 1;
         let client = client(self.now, &format!("c{}", self.joined));
@@ -294,10 +301,14 @@ impl Recorded {
                         self.remove(&client, &reason);
                     }
                 }
-                Action::SetMuted { client, track, muted } => {
-                    let found = self.clients.iter().find(|other| other.id == client);
-                    for one in found.into_iter().flat_map(|client| client.tracks.borrow_mut().clone()) {
-                        let _ = (one.id == track, muted);
+                Action::SetAttributes { client, attributes } => {
+                    for facts in self.clients.iter().filter(|other| other.id == client) {
+                        facts.attributes.replace(attributes.clone().into());
+                    }
+                }
+                Action::SetRights { client, change, .. } => {
+                    for facts in self.clients.iter().filter(|other| other.id == client) {
+                        facts.rights.set(change.applied_to(facts.rights.get()));
                     }
                 }
                 _ => {}

@@ -127,6 +127,20 @@ impl World {
         outcome.actions.into_iter().for_each(|action| self.act(action));
     }
 
+    /// An operator does something past the script.
+    pub(in super::super) fn operator(&mut self, action: Action) -> Result<(), String> {
+        match &action {
+            Action::Kick { client, .. }
+            | Action::Send { client, .. }
+            | Action::SetMuted { client, .. }
+            | Action::SetAttributes { client, .. }
+            | Action::SetRights { client, .. } => drop(self.member(client.as_str())?),
+            _ => {}
+        }
+        self.act(action);
+        Ok(())
+    }
+
     fn act(&mut self, action: Action) {
         let happened = match action {
             Action::Kick { client, reason } => {

@@ -28,7 +28,11 @@ async fn receiver() -> (SocketAddr, Seen) {
 }
 
 fn webhooks(url: String) -> Webhooks {
-    Webhooks::new(Some(WebhookTarget::new(url, b"s3cret", Duration::from_millis(1))))
+    webhooks_with(url, Duration::from_secs(10))
+}
+
+fn webhooks_with(url: String, patience: Duration) -> Webhooks {
+    Webhooks::new(Some(WebhookTarget::new(url, b"s3cret", (Duration::from_millis(1), patience))))
 }
 
 fn room() -> RoomId {
@@ -69,4 +73,22 @@ async fn what_cannot_be_delivered_is_given_up_and_private_addresses_are_not_reac
     unlisted.send(&private, room(), "x".into(), Value::Null).await;
     assert_eq!([nobody.counts(), elsewhere.counts(), unlisted.counts()], [(0, 1); 3]);
     assert!(seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_slow_refuses_or_leads_to_a_private_address_is_given_up() {
+    let within = || async { (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "http://169.254.169.254/latest")]) };
+    let router = Router::new()
+        .route("/never", axum::routing::post(std::future::pending::<()>))
+        .route("/within", axum::routing::post(within));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(async { axum::serve(listener, router).await });
+    let refuses = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let http = service(&[at.to_string(), refuses.to_string()], leads_to(&[]));
+    for url in [format!("http://{at}/never"), format!("http://{at}/within"), format!("http://{refuses}/hook")] {
+        let webhooks = webhooks_with(url.clone(), Duration::from_millis(100));
+        webhooks.send(&http, room(), "room_opened".into(), Value::Null).await;
+        assert_eq!(webhooks.counts(), (0, 1), "{url}");
+    }
 }
