@@ -16,6 +16,8 @@ Object.assign(globalThis, {
   addEventListener: nothing,
   removeEventListener: nothing,
 });
+// Older versions of node have none, in newer ones it cannot be replaced.
+if (!('navigator' in globalThis)) Object.assign(globalThis, { navigator: {} });
 
 // By a text, as the types of these tests are node's and those of web/ a browser's.
 const { Signal } = await import(/** @type {string} */ ('../../web/signal.js'));
