@@ -107,6 +107,51 @@ fn a_forwarded_packet_allocates_nothing_after_warm_up() {
 }
 
 #[test]
+fn a_packet_that_goes_to_another_shard_allocates_nothing_there_nor_here() {
+    sim::places::over_three_shards();
+    let mut world = World::new(113);
+    let (alice, bob) = (world.join_raw("alice"), world.join_raw("bob"));
+    let mut sections = vec![section("0", Vp8, Direction::SendOnly)];
+    sections[0].ssrcs = vec![(Ssrc(32), None)];
+    world.raw(alice).sections = sections;
+    let track = world.offer(alice, vec![sends("0")], vec![])[0].track.clone().unwrap().id;
+    world.raw(bob).sections = vec![section("0", Vp8, Direction::RecvOnly)];
+    world.offer(bob, vec![], vec![wants(&Mid::parse("0").unwrap(), Some(&track))]);
+    world.run_ms(1_000);
+    let (mut home, mut wing) = (SendBatch::new(1 << 20, 1_024), SendBatch::new(1 << 20, 1_024));
+    let server = sim::SERVER.parse::<std::net::SocketAddr>().unwrap();
+    let mut allocated = Vec::new();
+    for n in 0..1_500_u64 {
+        let fields = Fields { ssrc: 32, pt: 96, index: 100 + n, timestamp: n as u32 * 3_000, ..Fields::default() };
+        let mut payload = vec![0; 1_100];
+        payload[..7].copy_from_slice(&[0x10, u8::from(n > 0), 0, 0, 0x9D, 0x01, 0x2A]);
+        let mut packet = world.raw(alice).seal(&fields, &payload);
+        let (from, now) = (world.members[alice].address, world.now);
+        let before = allocations();
+        world.shard.handle_datagram(now, from, &mut packet, &mut home);
+        assert!(!world.shard.forward(now, &mut home));
+        let here = allocations() - before;
+        let mut relayed: Vec<Vec<u8>> = home.iter().map(|(_, datagram)| datagram.to_vec()).collect();
+        home.clear();
+        let before = allocations();
+        for datagram in &mut relayed {
+            world.others[0].handle_datagram(now, server, datagram, &mut wing);
+        }
+        assert!(!world.others[0].forward(now, &mut wing));
+        let there = allocations() - before;
+        // After the warm-up: the histories have their size.
+        if n > 1_000 {
+            assert_eq!((relayed.len(), wing.datagrams()), (1, 1), "packet {n}");
+            allocated.extend((here + there > 0).then_some((n, here, there)));
+        }
+        wing.clear();
+        world.run(Duration::from_millis(4));
+        world.members.iter_mut().for_each(|member| member.got.clear());
+    }
+    assert!(allocated.is_empty(), "(packet, allocations at home, at the wing) {allocated:?}");
+}
+
+#[test]
 fn whoever_leaves_takes_all_its_memory_along() {
     let mut world = World::new(111);
     let anchor = world.join_raw("anchor");

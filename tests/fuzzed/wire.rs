@@ -7,4 +7,4 @@ mod target;
 #[path = "../../fuzz/src/wire/mod.rs"]
 mod wire;
 
-series::test_each!(wire::TARGETS, rtp payload dependency rtcp stun srtp dtls sdp signalling);
+series::test_each!(wire::TARGETS, rtp payload dependency rtcp stun srtp dtls link sdp signalling);

@@ -146,6 +146,7 @@ const MODULES: &[(&str, &[Row])] = &[
     ("src/wire", &[
         ("drops", &[]),
         ("id", &[]),
+        ("link", &["drops", "packet", "rtp"]),
         ("media", &["id"]),
         ("message", &["id", "media", "rights", "shared"]),
         ("negotiate", &["id", "media"]),

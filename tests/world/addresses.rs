@@ -34,6 +34,7 @@ fn claim(world: &mut World, mallory: usize, from: SocketAddr) -> Option<DropReas
 
 #[test]
 fn a_members_address_is_not_taken_by_another_members_request() {
+    crate::sim::places::on_one_shard();
     let (mut world, alice, bob, mallory) = scene(700);
     for victim in [alice, bob] {
         let address = world.members[victim].address;
@@ -47,11 +48,12 @@ fn a_members_address_is_not_taken_by_another_members_request() {
     let got = world.got(bob, 96);
     assert!(got.len() > 100, "{}", got.len());
     assert_unbroken(&got);
-    assert!(world.shard.audit().is_empty(), "{:?}", world.shard.audit());
+    assert!(world.audit().is_empty(), "{:?}", world.audit());
 }
 
 #[test]
 fn a_third_address_is_sent_one_check_for_each_request_and_no_media() {
+    crate::sim::places::on_one_shard();
     let (mut world, _, _, mallory) = scene(701);
     world.raw(mallory).answers_checks = false;
     let target: SocketAddr = "203.0.113.9:9".parse().unwrap();
@@ -96,7 +98,7 @@ fn an_address_goes_to_the_client_that_proves_to_be_there() {
     world.forget_received();
     world.run_ms(2_000);
     assert!(world.members[mallory].got.len() > 100);
-    assert!(world.shard.audit().is_empty(), "{:?}", world.shard.audit());
+    assert!(world.audit().is_empty(), "{:?}", world.audit());
     // Bob's own next check finds him.
     world.run_ms(6_000);
     world.forget_received();
@@ -106,6 +108,7 @@ fn an_address_goes_to_the_client_that_proves_to_be_there() {
 
 #[test]
 fn ports_cannot_be_swept() {
+    crate::sim::places::on_one_shard();
     let (mut world, _, _, mallory) = scene(704);
     world.raw(mallory).answers_checks = false;
     let mut answered = 0;

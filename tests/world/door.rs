@@ -30,18 +30,19 @@ fn who_waits_for_a_verdict_takes_no_seat() {
     assert!(members.iter().all(|member| world.left(*member).is_none()));
     let late = world.join("late");
     assert_eq!(world.left(late), Some(&LeaveCause::Limit("room demo is full: 20 clients".into())));
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
 fn strangers_who_wait_in_a_room_for_two_keep_neither_of_the_two_out() {
+    crate::sim::places::on_one_shard();
     let mut world = World::with(711, ShardSettings { max_clients_per_room: 2, max_clients: 2, ..settings() }, SLOW);
     (0..100).for_each(|n| knock(&mut world, &format!("slow{n}")));
     let pair = [world.join("ada"), world.join("bob")];
     assert_eq!(pair.map(|member| world.left(member).cloned()), [None, None]);
     let third = world.join("eve");
     assert_eq!(world.left(third), Some(&LeaveCause::Limit("this server is full: 2 clients on one shard".into())));
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
@@ -53,5 +54,5 @@ fn the_joins_that_wait_in_a_room_and_on_a_shard_are_bounded() {
         knock_at(&mut world, &format!("room{}", n % 10), &format!("slow-{n}"));
     }
     assert_eq!(world.refused_by("too many people are joining at once"), 5_000 - (4_096 - 1_024 - 128));
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }

@@ -80,6 +80,7 @@ fn provoke(world: &mut World, mallory: usize, stage: Stage) -> After {
 
 #[test]
 fn a_panic_at_any_stage_ends_what_it_was_about_and_leaves_everything_whole() {
+    crate::sim::places::on_one_shard();
     for (n, stage) in Stage::ALL.into_iter().enumerate() {
         // Timers and forwarding are everybody's: there Mallory's fault cannot be told from another's.
         let is_common = matches!(stage, Stage::ClientTimer | Stage::SpeakersTimer | Stage::Forward);
@@ -101,7 +102,7 @@ fn a_panic_at_any_stage_ends_what_it_was_about_and_leaves_everything_whole() {
             continue;
         }
         world.run_ms(500);
-        assert_eq!(world.shard.audit(), Vec::<String>::new(), "{stage:?}");
+        assert_eq!(world.audit(), Vec::<String>::new(), "{stage:?}");
         if is_common {
             continue;
         }
@@ -112,12 +113,13 @@ fn a_panic_at_any_stage_ends_what_it_was_about_and_leaves_everything_whole() {
         assert_unbroken(&got);
         let again = world.join_raw_in("elsewhere", "mallory3");
         assert!(world.left(again).is_none(), "{stage:?}: the room takes others");
-        assert_eq!(world.shard.audit(), Vec::<String>::new(), "{stage:?}");
+        assert_eq!(world.audit(), Vec::<String>::new(), "{stage:?}");
     }
 }
 
 #[test]
 fn a_second_panic_while_the_first_is_cleaned_up_leaves_tables_that_agree() {
+    crate::sim::places::on_one_shard();
     let mut world = World::new(740);
     let (alice, bob, mallory) = (world.join("alice"), world.join("bob"), world.join("mallory"));
     let track = world.publish(alice, Vp8);
@@ -133,7 +135,7 @@ fn a_second_panic_while_the_first_is_cleaned_up_leaves_tables_that_agree() {
     assert!(catch_unwind(AssertUnwindSafe(|| world.shard.end_commanded(now))).is_err());
     world.shard.end_after_second_panic(now);
     world.run_ms(100);
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
     world.forget_received();
     world.run_ms(2_000);
     assert_unbroken(&world.got(bob, 96));

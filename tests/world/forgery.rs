@@ -78,6 +78,7 @@ impl Scene {
 
 #[test]
 fn forged_and_broken_datagrams_are_counted_by_reason_and_change_nothing() {
+    crate::sim::places::on_one_shard();
     let mut scene = Scene::new(60);
     let (address, stranger) = (scene.address, scene.stranger);
     let answer = scene.world.raw(scene.mallory).answer.clone().unwrap();

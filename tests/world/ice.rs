@@ -49,6 +49,7 @@ fn the_picture_of_a_subscriber_whose_address_fell_silent_goes_on_with_a_key_fram
 
 #[test]
 fn a_check_with_a_wrong_password_moves_nobody() {
+    crate::sim::places::on_one_shard();
     let mut world = World::new(51);
     let (alice, bob) = (world.join("alice"), world.join_raw("bob"));
     let track = world.publish(alice, Opus);

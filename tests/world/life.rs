@@ -79,7 +79,7 @@ fn a_room_that_was_closed_says_so() {
     say(&mut world, alice, "close");
     assert_eq!(happened(&mut world), ["left alice", "left bob", "closing closed", "gone demo"]);
     assert_eq!(world.left(bob), Some(&LeaveCause::Kicked("It is over".into())));
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
@@ -103,11 +103,11 @@ fn a_room_is_kept_as_long_as_its_script_says() {
     world.run_ms(120_000);
     world.leave(bob);
     happened(&mut world);
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
     world.run_ms(61_000);
     let last = happened(&mut world);
     assert_eq!(last[last.len() - 2..], ["closing empty", "gone demo"], "{last:?}");
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_shard_keeps_so_many_rooms_and_the_one_that_waits_longest_makes_way() {
     world.command(Command::CloseIfEmpty { room: RoomId::parse("none").unwrap() });
     let gone: Vec<_> = happened(&mut world).into_iter().filter(|words| words.starts_with("gone")).collect();
     assert_eq!(gone, ["gone four"]);
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
@@ -149,11 +149,12 @@ fn who_comes_while_a_room_ends_waits_and_finds_a_new_one() {
     let carol = world.join("carol");
     assert_eq!(happened(&mut world), Vec::<String>::new());
     world.leave(carol);
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
     world.command(Command::PolicyReply { id: request.unwrap(), reply: PolicyReply::Shared(Ok(None)) });
     assert_eq!(happened(&mut world), ["billed empty", "gone demo", "bob 1"]);
-    assert_eq!((world.left(bob), world.left(carol)), (None, None));
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    // Over several shards Carol has been taken in by hers.
+    assert!(world.left(bob).is_none() && matches!(world.left(carol), None | Some(LeaveCause::Left)));
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn a_room_does_not_wait_for_ever_for_its_hooks() {
         let all = happened(&mut world);
         assert!(all.contains(&"gone demo".to_owned()) && all.contains(&"bob 1".to_owned()), "{more}: {all:?}");
         assert!(world.left(bob).is_none());
-        assert_eq!(world.shard.audit(), Vec::<String>::new());
+        assert_eq!(world.audit(), Vec::<String>::new());
     }
 }
 
@@ -198,7 +199,7 @@ fn an_operator_opens_a_room_with_something_to_say_of_it() {
     open(&mut world, 4, json!({}));
     world.run_ms(61_000);
     assert_eq!(happened(&mut world), ["room_opened", "closing empty", "room_closed", "gone demo"]);
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
@@ -209,7 +210,7 @@ fn a_room_whose_script_fails_is_not_opened() {
         |event: &Event| matches!(event, Event::Called { id: 1, answer: Err(why) } if why == "Internal script error");
     assert!(world.events.iter().any(failed));
     assert_eq!(happened(&mut world), ["gone demo"]);
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
@@ -236,5 +237,5 @@ fn a_shutdown_ends_every_room_also_those_that_are_kept() {
     let mut told = happened(&mut world);
     told.sort();
     assert_eq!(told, ["closing shutdown", "closing shutdown", "gone demo", "gone kept", "left alice"]);
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }

@@ -99,7 +99,7 @@ fn a_packet_comes_as_retransmission_in_a_stream_of_its_own_and_only_while_it_is_
     // RFC 4588 section 4: the original sequence number, then the original payload.
     assert_eq!(again[0].head[..2], wanted.to_be_bytes());
     assert_eq!(again[0].head[2..5], got[7].head[..3]);
-    assert_eq!(world.shard.counters().resent, 1);
+    assert_eq!(world.resent(), 1);
     world.run_ms(1);
     ask(&mut world, &[got[3].sequence, got[3].sequence]);
     assert!(world.got(bob, 97).len() >= 2);

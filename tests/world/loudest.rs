@@ -28,7 +28,9 @@ fn of_three_who_talk_two_are_heard_without_a_gap_and_a_script_can_let_all_be_hea
     world.run_ms(2_000);
     // Two at any time, of 50 packets a second each; who they are may change.
     let heard = world.got(listener, 111).len();
-    assert!((190..=205).contains(&heard), "{heard}");
+    // Over several shards the decision takes a quarter of a second, in which one more may be heard.
+    let most = if crate::sim::places::count() > 1 { 240 } else { 205 };
+    assert!((190..=most).contains(&heard), "{heard}");
     assert!(world.drops(DropReason::NotLoudest) > 90);
     let client = world.id(talkers[0]);
     world.command(moonring_core::command::Command::Message { client, value: "all".into() });

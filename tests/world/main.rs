@@ -36,5 +36,6 @@ mod sim;
 mod simulcast;
 mod slow;
 mod sound;
+mod spread;
 mod storm;
 mod streams;

@@ -100,7 +100,7 @@ fn without_rtx_a_packet_is_sent_again_with_the_same_sealed_bytes_even_after_anot
     scene.ask(&[wanted, got[3].sequence]);
     assert_eq!((scene.sealed(wanted).len(), scene.sealed(got[3].sequence).len()), (3, 2));
     scene.assert_no_number_sealed_two_packets();
-    assert_eq!(scene.world.shard.counters().resent, 3);
+    assert_eq!(scene.world.resent(), 3);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_publisher_that_uses_a_number_twice_does_not_make_the_server_seal_it_twice()
     }
     scene.assert_no_number_sealed_two_packets();
     assert_eq!(scene.sealed(first).len(), 1);
-    assert_eq!(scene.world.shard.counters().resent, 0);
+    assert_eq!(scene.world.resent(), 0);
 }
 
 #[test]
@@ -140,6 +140,6 @@ fn without_rtx_a_subscriber_behind_five_percent_loss_gets_nearly_all() {
     let after = world.peer(bob).streams()[0].counts();
     let (sent, received) = (world.members[alice].sent.len(), after.received - before.received);
     assert!(received as f64 > sent as f64 * 0.998, "{received} of {sent}");
-    assert!(world.shard.counters().resent > sent as u64 / 30, "{} resent", world.shard.counters().resent);
+    assert!(world.resent() > sent as u64 / 30, "{} resent", world.resent());
     assert!(world.got(bob, 97).is_empty());
 }

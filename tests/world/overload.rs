@@ -71,6 +71,7 @@ fn paused(world: &World) -> usize {
 
 #[test]
 fn a_shard_that_has_too_little_time_leaves_out_videos_and_keeps_the_sound() {
+    crate::sim::places::on_one_shard();
     for (part, least) in [(1.03, 0.85), (1.3, 0.85), (2.0, 0.85)] {
         let mut world = rooms(61);
         let per_datagram = time_per_datagram(&mut world, part);

@@ -109,6 +109,7 @@ fn lost_sound_is_asked_for_and_sent_again_byte_for_byte() {
     assert!(asked.contains(&"Nack 31 [11]".to_owned()), "{asked:?}");
     scene.send(63, 11, 11 * 960, &[0xEF, 0x0F, 0x00, 1, 111, 8, 11]);
     // What Bob and Carol missed on the way: each gets again what it got.
+    scene.world.run_ms(5);
     for who in [scene.bob, scene.carol] {
         let before = scene.world.members[who].got.clone();
         let (ssrc, sequences): (_, Vec<u16>) = (before[0].ssrc, before.iter().map(|got| got.sequence).collect());

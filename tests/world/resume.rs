@@ -37,6 +37,7 @@ fn a_snapshot_is_followed_by_what_is_paused_and_wanted_now() {
     let hide = |world: &mut World, height| {
         let (client, track) = (world.id(bob), first.clone());
         world.command(Command::SetView { client, track, width: 16 * height / 9, height });
+        world.run_ms(1);
     };
     let again = |world: &mut World, who: usize| {
         world.take_words(who);

@@ -109,7 +109,7 @@ fn a_right_to_publish_that_is_taken_ends_what_it_was_for_and_nothing_else() {
     world.run_ms(1_000);
     let kinds: std::collections::BTreeSet<_> = world.members[alice].got.iter().map(|got| got.pt).collect();
     assert_eq!(kinds.len(), 1, "the sound goes on: {kinds:?}");
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn who_has_no_right_is_refused_before_the_script_is_asked() {
     assert_eq!(refused(&mut world, guest, Source::Screen), None);
     say(&mut world, alice, json!({ "who": "guest", "rights": { "publish": true, "message": true } }));
     assert_eq!(refused(&mut world, guest, Source::Camera), None);
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_right_to_receive_that_is_taken_ends_subscriptions_and_later_ones_are_refuse
     assert_eq!(again(&mut world).as_deref(), Some("You may not receive tracks here"));
     say(&mut world, bob, json!({ "who": "alice", "rights": { "subscribe": true } }));
     assert_eq!(again(&mut world), None);
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn single_tracks_and_subscriptions_end_with_the_reason() {
         assert_eq!(told(&mut world, alice), to_alice, "{order}");
         assert_eq!(told(&mut world, bob), to_bob, "{order}");
     }
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn an_encoder_and_a_player_over_http_end_with_what_they_came_for() {
     assert_eq!(world.left(player), Some(&LeaveCause::Kicked("Pay first".into())));
     say(&mut world, alice, json!({ "who": "encoder", "rights": { "publish": false }, "reason": "Not on air" }));
     assert_eq!(world.left(encoder), Some(&LeaveCause::Kicked("Not on air".into())));
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
@@ -278,6 +278,7 @@ fn in_a_room_that_announces_publishers_only_they_are_heard_of() {
 
 #[test]
 fn a_change_of_whom_a_room_is_told_of_is_told_and_takes_its_time() {
+    crate::sim::places::on_one_shard();
     let mut world = World::ruled(910, SCRIPT);
     let (alice, bob) = (world.join("alice"), world.join("bob"));
     world.publish(bob, Opus);
@@ -296,11 +297,12 @@ fn a_change_of_whom_a_room_is_told_of_is_told_and_takes_its_time() {
     world.run_ms(1_100);
     assert_eq!(told(&mut world, alice), ["+carol{}"]);
     assert_eq!(told(&mut world, carol), ["+bob{}", "+alice{}"]);
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
 fn a_large_room_is_told_of_those_who_are_there_a_hundred_a_second() {
+    crate::sim::places::on_one_shard();
     let settings = moonring_core::shard::ShardSettings { max_clients_per_room: 200, ..crate::sim::settings() };
     let mut world = World::with(912, settings, &format!("sfu.announce('none') {SCRIPT}"));
     let alice = world.join("alice");
@@ -318,7 +320,7 @@ fn a_large_room_is_told_of_those_who_are_there_a_hundred_a_second() {
     }
     assert_eq!(heard, [100, 51, 0], "99 beside herself and the newcomer, then the rest");
     assert_eq!(told(&mut world, newcomer), Vec::<String>::new());
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
@@ -350,7 +352,7 @@ fn beyond_two_hundred_clients_only_the_first_and_those_who_publish_are_announced
     let next = world.join("next");
     assert_eq!(told(&mut world, alice), ["+next{}"]);
     assert!(told(&mut world, next)[0].starts_with("joined alice{},c1{},c2{}"));
-    assert_eq!(world.shard.audit(), Vec::<String>::new());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn sent(world: &mut World, now: Instant) -> Vec<Vec<usize>> {
 
 #[test]
 fn sound_of_several_speakers_leaves_the_longest_first_and_nearly_as_long_ones_padded() {
+    crate::sim::places::on_one_shard();
     for (lengths, expected) in [
         // 100 is padded to 120, which takes a fifth of it; the last of a send may be shorter.
         (&[100, 120, 80][..], &[&[40, 40, 0][..]][..]),
@@ -85,6 +86,7 @@ fn sound_of_several_speakers_leaves_the_longest_first_and_nearly_as_long_ones_pa
 
 #[test]
 fn sound_is_held_back_only_where_many_speak_and_the_server_is_told_to() {
+    crate::sim::places::on_one_shard();
     for (speakers, hold_ms, expected_ms) in [(4, 3, 3), (3, 3, 0), (4, 0, 0)] {
         let mut world = room(speakers, Duration::from_millis(hold_ms));
         for index in 0..20 {

@@ -244,7 +244,7 @@ impl Storm {
 
     /// What does not hold, of what always has to.
     fn broken(&mut self) -> Vec<String> {
-        let mut broken = self.world.shard.audit();
+        let mut broken = self.world.audit();
         broken.extend(self.world.seals.repeated().map(|ssrc| format!("an index of SSRC {ssrc} was sealed twice")));
         if self.world.shard.counters().panics > 0 {
             broken.push("the shard has panicked".into());
@@ -291,7 +291,7 @@ fn a_fault_that_is_put_in_and_not_cleaned_up_after_is_found() {
             _ => world.leave(alice),
         }));
         assert!(caught.is_err());
-        found.insert(format!("{stage:?}"), world.shard.audit().len());
+        found.insert(format!("{stage:?}"), world.audit().len());
     }
     assert!(found.values().all(|faults| *faults > 0), "{found:?}");
 }

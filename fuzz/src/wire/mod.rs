@@ -1,6 +1,7 @@
 //! The targets that need moonring-wire alone: what parses a stranger's bytes.
 
 mod dtls;
+mod link;
 mod media;
 mod seal;
 mod text;
@@ -16,6 +17,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "stun", run: seal::stun, seeds: seal::stun_seeds, rounds: 10_000 },
     Target { name: "srtp", run: seal::srtp, seeds: seal::srtp_seeds, rounds: 5_000 },
     Target { name: "dtls", run: dtls::dtls, seeds: dtls::dtls_seeds, rounds: 150 },
+    Target { name: "link", run: link::link, seeds: link::link_seeds, rounds: 20_000 },
     Target { name: "sdp", run: text::sdp, seeds: text::sdp_seeds, rounds: 2_000 },
     Target { name: "signalling", run: text::signalling, seeds: text::signalling_seeds, rounds: 10_000 },
 ];

@@ -163,6 +163,7 @@ impl Peer {
             Ok(Protocol::Rtcp) => self.handle_rtcp(now, bytes, out).map(|()| Handled::Control),
             Ok(Protocol::Stun) => self.handle_stun(now, bytes, out).map(|()| Handled::Control),
             Ok(Protocol::Dtls) => self.handle_dtls(now, bytes, out).map(|()| Handled::Control),
+            Ok(Protocol::Link) => Err(DropReason::LinkUnknown),
             Err(reason) => Err(reason),
         };
         self.counts.dropped += u64::from(handled.is_err());

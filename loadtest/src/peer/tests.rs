@@ -147,6 +147,7 @@ impl World {
                 let event = self.server.handle_dtls(self.now, from, &bytes, &mut self.scratch, out).unwrap();
                 assert!(!matches!(event, Some(TransportEvent::Failed(_))), "{event:?}");
             }
+            Protocol::Link => panic!("a peer is not a shard"),
             Protocol::Rtp => {
                 let header = Header::parse(&bytes).unwrap();
                 let opened = self.server.unprotect_rtp(

@@ -1,6 +1,8 @@
 //! What the control plane asks of a shard, and what a shard tells the control plane.
 
 mod event;
+mod news;
+mod place;
 mod recipient;
 mod weight;
 
@@ -12,11 +14,13 @@ use moonring_policy::client::Connection;
 use moonring_policy::hook::Action;
 use moonring_policy::tape::{Depth, Sink};
 use moonring_policy::{PolicyReply, PolicyRequestId, ScriptLibrary};
-use moonring_wire::id::{ClientId, Mid, RoomId, TrackId};
+use moonring_wire::id::{ClientId, Mid, PlaceId, RoomId, TrackId};
 use moonring_wire::media::Source;
 use moonring_wire::negotiate::{Offer, RequestId};
 
-pub use event::{ClientInfo, Event, LeaveCause, News};
+pub use event::{Event, LeaveCause};
+pub use news::{ClientInfo, News};
+pub use place::{FarCall, FarTrack, PlaceMessage, Roster, SeatGiven, TrafficFigures};
 
 /// A track a client wants to publish in a section of its offer.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +84,25 @@ pub enum PolicyOrder {
 pub enum Command {
     /// A client wants in. Answered by [`Event::Joined`] or [`Event::Left`].
     Join(JoinRequest),
+    /// The same, into a room whose policy is on another shard.
+    JoinWing {
+        /// Which.
+        home: PlaceId,
+        /// The join.
+        request: JoinRequest,
+    },
+    /// What another shard says about rooms: its [`Event::ToPlace`].
+    FromPlace {
+        /// Which shard.
+        from: PlaceId,
+        /// What, in its order: nothing else comes between.
+        messages: Vec<(RoomId, PlaceMessage)>,
+    },
+    /// Messages of another shard were lost: the rooms that are spread over both begin anew.
+    PlaceLost {
+        /// Which shard.
+        from: PlaceId,
+    },
     /// A client's offer. Answered by [`Event::Answered`] or [`Event::Refused`].
     Offer(OfferRequest),
     /// A client stops publishing a track.

@@ -40,6 +40,8 @@ pub struct PathReport {
 /// One shard.
 #[derive(Clone, Debug, Default)]
 pub struct ShardReport {
+    /// The share of its time that it was busy lately, in thousandths.
+    pub busy_permille: u32,
     /// Rooms on it.
     pub rooms: usize,
     /// Clients on it.
@@ -77,6 +79,10 @@ pub struct ShardCounters {
     pub forwarded_bytes: u64,
     /// Retransmissions sent.
     pub resent: u64,
+    /// Packets that came from other shards.
+    pub relayed_in: u64,
+    /// Packets sent to other shards.
+    pub relayed_out: u64,
     /// What was dropped, and why.
     pub drops: Drops,
     /// Events for the control plane that were lost, as it did not take those before.

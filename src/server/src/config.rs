@@ -23,8 +23,8 @@ use moonring_wire::transport::srtp::SrtpProfile;
 
 pub(crate) use values::{DEFAULT_SECRET, Dtls13};
 pub use values::{
-    LogFormat, OnSave, OptionalSecret, PortRange, RequestHeader, RoomScript, SandboxPart, ScriptSetting, Secret,
-    ShutdownSays,
+    LogFormat, OnSave, OptionalSecret, PortRange, RequestHeader, RoomScript, RoomSpread, SandboxPart, ScriptSetting,
+    Secret, ShutdownSays,
 };
 pub use verbs::CanaryVerb;
 pub(crate) use verbs::Verb;
@@ -92,6 +92,8 @@ settings! {
 
     /// Number of shards (pinned threads that forward); 0: one per core less one, at least one
     shards ["MOONRING_SHARDS"]: usize = 0;
+    /// Whether a room may be on several shards: never, load (when its shard is busy) or always (each client on the next shard: for tests)
+    room_spread ["MOONRING_ROOM_SPREAD"]: RoomSpread = RoomSpread::Never;
     /// UDP ports of the shards, one each: the firewall's rule
     media_ports ["MOONRING_MEDIA_PORTS"]: PortRange = PortRange { first: 40_000, last: 40_100 };
     /// Addresses to receive media on, at most one IPv4 and one IPv6; an unspecified IPv6 one is skipped where there is no IPv6

@@ -36,7 +36,7 @@ mod watchdog;
 pub use cli::run;
 pub use config::{
     CanaryVerb, Cli, Config, LogFormat, OnSave, OptionalSecret, Options, PortRange, RequestHeader, RoomScript,
-    SandboxPart, ScriptSetting, Secret, ShutdownSays,
+    RoomSpread, SandboxPart, ScriptSetting, Secret, ShutdownSays,
 };
 pub use io_mode::IoMode;
 pub use server::Server;

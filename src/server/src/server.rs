@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::addresses;
-use crate::config::{Config, Dtls13, OnSave};
+use crate::config::{Config, Dtls13, OnSave, RoomSpread};
 use crate::dtls_certificate;
 use crate::event_loop::{LoopSettings, Pulse, ShardThread, spawn_shard};
 use crate::event_queue::event_queue;
@@ -18,9 +18,11 @@ use crate::watch::{CanaryOrder, Saved, Watch, WatchSettings};
 use crate::watchdog::Watchdog;
 use anyhow::Context;
 use moonring_core::room::history::HistoryLimits;
+use moonring_core::room::links::LinkSettings;
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_policy::library::{ScriptLibrary, ScriptRule};
 use moonring_policy::{PolicyEngine, PolicySettings};
+use moonring_wire::id::PlaceId;
 use moonring_wire::transport::TransportConfig;
 use moonring_wire::transport::dtls::{Certificate, DtlsVersions};
 use sd_notify::NotifyState;
@@ -55,11 +57,12 @@ impl Server {
         let certificate = dtls_certificate::load(&config.data_dir)?;
         let recordings = Recordings::start(config)?;
         let (mut shards, mut ends, mut pulses) = (Vec::new(), Vec::new(), Vec::new());
+        let links = links(config);
         for (n, port) in config.media_ports.iter().take(config.shards()).enumerate() {
             let settings = loop_settings(config, n);
             pulses.push((settings.name.clone(), settings.pulse.clone()));
             let policies = (scripts.library().clone(), recordings.clone());
-            let (shard, end) = start_shard(config, settings, port, &certificate, policies)?;
+            let (shard, end) = start_shard(config, (settings, links(n)), port, &certificate, policies)?;
             shards.push(shard);
             ends.push(end);
         }
@@ -112,7 +115,7 @@ fn still_alive() {
 
 fn start_shard(
     config: &Config,
-    loop_settings: LoopSettings,
+    (loop_settings, links): (LoopSettings, Option<LinkSettings>),
     port: u16,
     certificate: &Certificate,
     (library, recordings): (ScriptLibrary, Option<Recordings>),
@@ -135,7 +138,7 @@ fn start_shard(
     let own = addresses::own().context("cannot list this machine's addresses")?;
     let candidates = addresses::candidates(&bound, &config.announced_ip, &own);
     anyhow::ensure!(!candidates.is_empty(), "there is no address that clients could send media to: set --announced-ip");
-    let settings = shard_settings(config, port, &candidates, certificate.clone());
+    let settings = ShardSettings { links, ..shard_settings(config, port, &candidates, certificate.clone()) };
     let policy = policy_settings(config);
     let build = move || {
         let (now, seed) = (Instant::now(), rand::random::<[u8; 32]>());
@@ -156,6 +159,23 @@ fn start_shard(
     let sender = shard.sender().clone();
     let handle = ShardHandle::new(move |command| sender.send(command));
     Ok((shard, ShardEnd { handle, events: receiver }))
+}
+
+/// What each shard has to know of the others, by its number; nothing where rooms are not spread.
+fn links(config: &Config) -> impl Fn(usize) -> Option<LinkSettings> + use<> {
+    let shards = config.shards();
+    let is_spread = config.room_spread != RoomSpread::Never && shards > 1;
+    let ip = config.media_ip.first().map_or(IpAddr::from([127, 0, 0, 1]), |ip| match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+        ip => *ip,
+    });
+    let addresses: Vec<_> = config.media_ports.iter().take(shards).map(|port| SocketAddr::new(ip, port)).collect();
+    let (run, secret) = (rand::random(), rand::random());
+    move |shard| {
+        let own = PlaceId(u16::try_from(shard).ok()?);
+        is_spread.then(|| LinkSettings { own, run, secret, addresses: addresses.clone() })
+    }
 }
 
 fn loop_settings(config: &Config, n: usize) -> LoopSettings {
@@ -195,6 +215,7 @@ fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certi
         webhooks: !config.webhook_url.is_empty(),
         max_bitrate_bps: base.max_bitrate_bps,
         sound_hold: Duration::from_millis(config.sound_hold_ms),
+        links: None,
         read_ahead_from: base.read_ahead_from,
     }
 }

@@ -67,6 +67,18 @@ drop_reasons! {
     NotLoudest = "not_loudest",
     /// A packet of a muted or unpublished track.
     Muted = "muted",
+    /// A datagram between shards from an address that is none of theirs.
+    LinkUnknown = "link_unknown",
+    /// A datagram between shards that is too short, or whose frames make no sense.
+    LinkMalformed = "link_malformed",
+    /// A datagram between shards whose tag does not hold: of another process, an older run, or changed on the way.
+    LinkBadTag = "link_bad_tag",
+    /// A datagram between shards seen before.
+    LinkReplay = "link_replay",
+    /// A datagram between shards too old for the replay window.
+    LinkTooOld = "link_too_old",
+    /// Media between shards of a track that has just ended, or is not known yet.
+    LinkUnknownTrack = "link_unknown_track",
     /// The tick's bound on work was reached.
     Overload = "overload",
     /// Video that there was no time for: it had waited for too long, or the shard left its layer out.

@@ -13,6 +13,10 @@ slotmap::new_key_type! {
     pub struct RoomKey;
 }
 
+/// A shard's number among those of its process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PlaceId(pub u16);
+
 /// Longest id accepted from outside, in bytes.
 pub const MAX_ID_LEN: usize = 64;
 

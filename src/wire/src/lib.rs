@@ -6,6 +6,7 @@
 
 pub mod drops;
 pub mod id;
+pub mod link;
 pub mod media;
 pub mod message;
 pub mod negotiate;

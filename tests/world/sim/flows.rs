@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::net::Link;
 use super::raw::Raw;
-use super::{Device, Feed, Got, Member, World, certificate, room};
+use super::{Device, Feed, Got, Member, World, certificate, places, room};
 
 impl World {
     /// A load-test peer joins room `demo`.
@@ -84,6 +84,7 @@ impl World {
         self.members.push(Member {
             id: id.clone(),
             address,
+            place: n % places::count(),
             up: Link::GOOD,
             down: Link::GOOD,
             behind: None,

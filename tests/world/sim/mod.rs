@@ -3,7 +3,9 @@
 
 pub(crate) mod cpu;
 pub(crate) mod flows;
+mod got;
 pub(crate) mod net;
+pub(crate) mod places;
 pub(crate) mod raw;
 pub(crate) mod stun;
 
@@ -14,18 +16,18 @@ use std::time::{Duration, Instant};
 
 use moonring_core::command::{Command, Event, LeaveCause};
 use moonring_core::shard::{Shard, ShardSettings};
-use moonring_loadtest::media::{AudioSource, Clock, Packet, Stamp, VideoSource};
+use moonring_loadtest::media::{AudioSource, Clock, Packet, VideoSource};
 use moonring_loadtest::peer::{Handled, Outbox, Peer, PeerConfig, PeerEvent};
 use moonring_policy::client::Via;
 use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
 use moonring_wire::drops::DropReason;
-use moonring_wire::id::{ClientId, Mid, RoomId, Ssrc};
+use moonring_wire::id::{ClientId, Mid, RoomId};
 use moonring_wire::negotiate::SectionOutcome;
 use moonring_wire::packet::SendBatch;
-use moonring_wire::rtp::header::Header;
 use moonring_wire::transport::dtls::Certificate;
 
 use cpu::Cpu;
+pub(crate) use got::Got;
 pub(crate) use net::seed;
 use net::{Link, Net, Seals};
 use raw::Raw;
@@ -34,39 +36,6 @@ pub(crate) const SERVER: &str = "10.0.0.1:40000";
 /// A policy that allows everything: receiving is allowed without being asked for.
 pub(crate) const OPEN: &str =
     "function on_client_connect() return true end function on_publish_request() return true end";
-
-/// What a client received: one packet of media, opened.
-#[derive(Clone, Debug)]
-pub(crate) struct Got {
-    pub(crate) at: Instant,
-    pub(crate) ssrc: Ssrc,
-    pub(crate) pt: u8,
-    pub(crate) sequence: u16,
-    pub(crate) timestamp: u32,
-    pub(crate) marker: bool,
-    /// The publisher's count, of payloads that carry one.
-    pub(crate) counter: Option<u64>,
-    pub(crate) repaired: bool,
-    /// The payload's first bytes.
-    pub(crate) head: Vec<u8>,
-}
-
-impl Got {
-    pub(crate) fn read(at: Instant, header: &Header, bytes: &[u8]) -> Self {
-        let payload = &bytes[header.payload_range(bytes).expect("a payload")];
-        Self {
-            at,
-            ssrc: header.ssrc,
-            pt: header.payload_type.0,
-            sequence: header.sequence,
-            timestamp: header.timestamp,
-            marker: header.marker,
-            counter: Stamp::find(payload).map(|stamp| stamp.counter),
-            repaired: false,
-            head: payload[..payload.len().min(24)].to_vec(),
-        }
-    }
-}
 
 pub(crate) enum Feed {
     Video(VideoSource),
@@ -91,6 +60,8 @@ pub(crate) enum Device {
 pub(crate) struct Member {
     pub(crate) id: ClientId,
     pub(crate) address: SocketAddr,
+    /// The shard that it is on.
+    pub(crate) place: usize,
     pub(crate) up: Link,
     pub(crate) down: Link,
     /// The member whose `down` is this one's as well, when they share a bottleneck.
@@ -113,6 +84,10 @@ pub(crate) struct World {
     pub(crate) start: Instant,
     pub(crate) now: Instant,
     pub(crate) shard: Shard,
+    /// The further shards, where rooms are spread.
+    pub(crate) others: Vec<Shard>,
+    /// The way from one shard to another.
+    pub(crate) between: Link,
     pub(crate) net: Net,
     pub(crate) members: Vec<Member>,
     /// What the control plane was told.
@@ -183,14 +158,19 @@ impl World {
     pub(crate) fn budgeted(fixed_seed: u64, settings: ShardSettings, budgets: PolicySettings, script: &str) -> Self {
         let seed = seed(fixed_seed);
         let now = Instant::now();
-        let mut engine = PolicyEngine::new(budgets, seed);
-        engine.set_clock(now, Duration::from_secs(1_790_000_000));
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&seed.to_be_bytes());
+        let shard = |place: usize| {
+            let mut engine = PolicyEngine::new(budgets.clone(), seed);
+            engine.set_clock(now, Duration::from_secs(1_790_000_000));
+            let mut bytes = [place as u8; 32];
+            bytes[..8].copy_from_slice(&seed.to_be_bytes());
+            Shard::new(now, places::settings(place, &settings), engine, library(script), bytes)
+        };
         Self {
             start: now,
             now,
-            shard: Shard::new(now, settings, engine, library(script), bytes),
+            shard: shard(0),
+            others: (1..places::count()).map(shard).collect(),
+            between: places::BETWEEN,
             net: Net::new(seed),
             members: Vec::new(),
             events: Vec::new(),
@@ -229,16 +209,19 @@ impl World {
 
     /// Sends a command, and lets everything happen that it causes at once.
     pub(crate) fn command(&mut self, command: Command) {
-        self.shard.handle_command(self.now, command, &mut self.out);
+        self.command_at(command);
         self.settle();
     }
 
     /// A datagram from anywhere, at once; why it was dropped.
     pub(crate) fn inject(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<DropReason> {
-        let before = self.shard.counters().drops.clone();
-        self.shard.handle_datagram(self.now, from, &mut bytes.to_vec(), &mut self.out);
-        self.answered = self.out.datagrams();
-        let drops = &self.shard.counters().drops;
+        let place = self.members.iter().find(|member| member.address == from).map_or(0, |member| member.place);
+        let before = self.shard_at(place).counters().drops.clone();
+        self.answered = self.at(place, |shard, now, out| {
+            shard.handle_datagram(now, from, &mut bytes.to_vec(), out);
+            out.datagrams()
+        });
+        let drops = &self.shard_at(place).counters().drops;
         let reason = raw::reasons().find(|reason| drops.get(*reason) > before.get(*reason));
         self.settle();
         reason
@@ -252,29 +235,35 @@ impl World {
             };
             member.feeds.iter().map(|(_, feed)| feed.next_at()).chain(device)
         });
-        let next = members.chain(self.served_at()).chain(self.net.next_at()).min();
+        let others = self.others.iter().filter_map(Shard::poll_timeout);
+        let next = members.chain(others).chain(self.served_at()).chain(self.net.next_at()).min();
         next.map(|at| at.max(self.now))
     }
 
     /// Everything that is due now, in the order of the event loop's tick.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let server: SocketAddr = SERVER.parse().unwrap();
         for round in 0.. {
             assert!(round < 1_000, "somebody's timer is due again and again");
             while let Some(mut datagram) = self.net.due(self.now) {
                 if datagram.to == server {
                     self.arrive(datagram);
+                } else if let Some(place) = places::place_at(datagram.to) {
+                    let (from, mut bytes) = (datagram.from, datagram.bytes);
+                    self.at(place, |shard, now, out| shard.handle_datagram(now, from, &mut bytes, out));
                 } else if let Some(member) = self.members.iter_mut().find(|m| m.address == datagram.to) {
                     member.receive(self.now, &mut datagram.bytes);
                 }
             }
             self.serve(server);
+            self.serve_others();
             self.take_events();
             for member in &mut self.members {
-                member.act(self.now, server, &mut self.net);
+                member.act(self.now, places::address(member.place), &mut self.net);
             }
             let due = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
-            if !due(self.net.next_at()) && !due(self.served_at()) {
+            let is_due = self.others.iter().any(|shard| due(shard.poll_timeout()));
+            if !due(self.net.next_at()) && !due(self.served_at()) && !is_due {
                 return;
             }
         }
@@ -287,28 +276,11 @@ impl World {
             if let Some(place) = self.members.iter().position(|m| m.address == to) {
                 let link = self.members[place].behind.unwrap_or(place);
                 self.net.send(self.now, &mut self.members[link].down, server, to, bytes);
+            } else if places::place_at(to).is_some() {
+                self.net.send(self.now, &mut self.between, server, to, bytes);
             }
         }
         self.out.clear();
-    }
-
-    fn take_events(&mut self) {
-        while let Some(event) = self.shard.poll_event() {
-            if let Event::Answered { client, answer, sections, .. } = &event
-                && let Some(member) = self.members.iter_mut().find(|m| m.id == *client)
-            {
-                member.outcomes.extend(sections.iter().cloned());
-                match &mut member.device {
-                    Device::Peer(peer, _) => peer.accept_answer(self.now, answer).unwrap(),
-                    Device::Raw(raw) => raw.accept(self.now, answer),
-                }
-            }
-            self.events.push(event);
-        }
-    }
-
-    pub(crate) fn drops(&self, reason: DropReason) -> u64 {
-        self.shard.counters().drops.get(reason)
     }
 
     /// Why a client left.

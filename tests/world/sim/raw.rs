@@ -150,6 +150,7 @@ impl Raw {
                 self.handle_timeout(now);
                 None
             }
+            Protocol::Link => None,
             Protocol::Dtls => {
                 let _ = self.dtls.as_mut()?.handle_packet(now, bytes);
                 self.drive();
@@ -227,7 +228,7 @@ impl Raw {
                 srtp.protect_rtp(&mut bytes, header.header_len, plain.len(), header.sequence.into())
             }
             Protocol::Rtcp => srtp.protect_rtcp(&mut bytes, plain.len()),
-            Protocol::Stun | Protocol::Dtls => 0,
+            Protocol::Stun | Protocol::Dtls | Protocol::Link => 0,
         };
         bytes.truncate(len);
         (len > 0).then_some(bytes)

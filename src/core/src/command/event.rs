@@ -2,25 +2,15 @@
 
 use serde_json::Value;
 
-use super::RefusalCode;
+use super::news::{ClientInfo, News};
+use super::{PlaceMessage, RefusalCode};
 use crate::report::{RoomReport, ShardReport};
 use moonring_policy::{PolicyRequest, PolicyRequestId};
-use moonring_wire::id::{ClientId, RoomId, TrackId};
+use moonring_wire::id::{ClientId, PlaceId, RoomId, TrackId};
 use moonring_wire::media::{PauseReason, TrackInfo};
 use moonring_wire::negotiate::{Answer, RequestId, SectionOutcome};
 use moonring_wire::rights::Rights;
 use moonring_wire::shared::{Shared, SharedValue};
-
-/// What a joined client is told of another.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ClientInfo {
-    /// Its id.
-    pub client: ClientId,
-    /// What it said of itself.
-    pub metadata: SharedValue,
-    /// What the policy says of it.
-    pub attributes: SharedValue,
-}
 
 /// Why a client is no longer there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,32 +27,6 @@ pub enum LeaveCause {
     Limit(String),
     /// The server shuts down.
     Shutdown,
-}
-
-/// What a whole room is told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum News {
-    /// Another client came, or is to be seen now.
-    ClientJoined(ClientInfo),
-    /// Another client left, or is not to be seen any more.
-    ClientLeft(ClientId),
-    /// The policy says something else of a client, which is told, too.
-    ClientChanged {
-        /// Of whom.
-        client: ClientId,
-        /// What is said of it now.
-        attributes: SharedValue,
-    },
-    /// A track can be subscribed to.
-    TrackPublished(TrackInfo),
-    /// A track changed (muted): as it is now.
-    TrackChanged(TrackInfo),
-    /// A track is gone.
-    TrackUnpublished(TrackId),
-    /// Who speaks, loudest first.
-    ActiveSpeakers(Vec<ClientId>),
-    /// A message from the policy.
-    Message(SharedValue),
 }
 
 /// From a shard to the control plane. `client` is who is to be told.
@@ -198,6 +162,14 @@ pub enum Event {
         event: String,
         /// More about it.
         data: Value,
+    },
+    /// Something about rooms for another shard, which gets it as [`super::Command::FromPlace`]: all that one call of the core
+    /// had to say. What is for one shard stays in its order.
+    ToPlace {
+        /// Which shard.
+        to: PlaceId,
+        /// What.
+        messages: Vec<(RoomId, PlaceMessage)>,
     },
     /// The answer to [`super::Command::Report`].
     Report {

@@ -33,7 +33,8 @@ impl Event {
             | Self::TrackPaused { client, .. }
             | Self::TrackResumed { client, .. }
             | Self::WantedLayers { client, .. } => Some(client),
-            Self::PolicyRequest { .. }
+            Self::ToPlace { .. }
+            | Self::PolicyRequest { .. }
             | Self::Called { .. }
             | Self::Webhook { .. }
             | Self::Report { .. }

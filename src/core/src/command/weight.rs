@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{ClientInfo, Command, Event, News};
+use super::{ClientInfo, Command, Event, FarCall, News, PlaceMessage};
+use moonring_wire::id::RoomId;
 use moonring_wire::shared::SharedValue;
 
 /// An event or a command without what hangs on it.
@@ -20,7 +21,10 @@ impl Command {
     /// Bytes, about, that the command takes.
     pub fn bytes(&self) -> usize {
         BASE + match self {
-            Self::Join(join) => ID + join.token.len() + value_bytes(&join.metadata),
+            Self::FromPlace { messages, .. } => all_bytes(messages),
+            Self::Join(join) | Self::JoinWing { request: join, .. } => {
+                ID + join.token.len() + value_bytes(&join.metadata)
+            }
             Self::Offer(offer) => {
                 OFFER_SECTION * offer.offer.sections.len() + TRACK * (offer.publish.len() + offer.subscribe.len())
             }
@@ -57,9 +61,39 @@ impl Event {
             Self::Answered { answer, sections, .. } => SECTION * answer.sections.len() + TRACK * sections.len(),
             Self::Refused { message, .. } => message.len(),
             Self::PolicyRequest { request, .. } => ID + request.bytes(),
+            Self::ToPlace { messages, .. } => all_bytes(messages),
             Self::Webhook { data, .. } => ID + value_bytes(data),
             Self::Called { answer: Ok(answer), .. } => value_bytes(answer),
             _ => ID,
+        }
+    }
+}
+
+fn all_bytes(messages: &[(RoomId, PlaceMessage)]) -> usize {
+    messages.iter().map(|(_, message)| BASE + ID + message.bytes()).sum()
+}
+
+impl PlaceMessage {
+    /// Bytes, about, that the message takes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Asked { call, .. } => match &**call {
+                FarCall::Connect { metadata, auth_token, .. } => SECTION + metadata.bytes() + auth_token.len(),
+                FarCall::Message { message, .. } => value_bytes(message),
+                _ => TRACK,
+            },
+            Self::Traffic(figures) => 3 * ID * figures.len(),
+            Self::Loudness(levels) => ID * levels.len(),
+            Self::Roster(roster) => {
+                let infos = roster.clients.iter().map(|info| ID + info.metadata.share() + info.attributes.share());
+                infos.sum::<usize>() + SECTION * roster.tracks.len()
+            }
+            Self::Decided { outcome, .. } => BASE * (1 + outcome.actions.len()),
+            Self::Act(actions) => BASE * actions.len(),
+            Self::News(news) => news.bytes() / news.holders(),
+            Self::Track(_) => SECTION,
+            Self::Loudest(tracks) => ID * tracks.as_ref().map_or(0, Vec::len),
+            Self::Attach | Self::Gone(_) | Self::Detach | Self::Ended(_) => ID,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::congestion::Congestion;
 use super::forward::Forward;
 use moonring_policy::hook::ClientFacts;
 use moonring_wire::drops::DropReason;
-use moonring_wire::id::{ClientId, ClientKey, Mid, RoomKey, Ssrc, TrackKey};
+use moonring_wire::id::{ClientId, ClientKey, Mid, PlaceId, RoomKey, Ssrc, TrackKey};
 use moonring_wire::media::{ExtensionIds, TrackInfo};
 use moonring_wire::negotiate::{AnswerCodec, Fingerprint, IceCredentials, Offer, Setup};
 use moonring_wire::negotiate::{RequestId, SectionOutcome};
@@ -103,6 +103,8 @@ pub struct Client {
     pub id: ClientId,
     /// Where it is.
     pub room: RoomKey,
+    /// The shard that it is on, if that is another one: it has no transport here, and is told nothing.
+    pub far: Option<PlaceId>,
     /// What its policy may know of it.
     pub facts: Rc<ClientFacts>,
     /// True while the others know that it is there.
@@ -251,6 +253,7 @@ impl Client {
             key,
             id: facts.id.clone(),
             room,
+            far: None,
             facts,
             is_announced: false,
             came_early: false,

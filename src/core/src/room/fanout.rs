@@ -13,7 +13,7 @@ use super::forward::{Forward, Outgoing, OutgoingStream};
 use super::history::{History, MAX_DESCRIPTOR, Packet};
 use super::kept_headers::Keeping;
 use super::track::Track;
-use super::{Room, World, sound};
+use super::{Room, World, relay, sound};
 use crate::bandwidth::{MAX_QUEUE_TIME, ProbeId};
 use moonring_wire::drops::{DropReason, Drops};
 use moonring_wire::id::{ClientKey, Pt, RoomKey, Ssrc, TrackKey};
@@ -37,9 +37,20 @@ pub struct Moment {
 
 /// Forwards what waits in `room` into `out`. False when `out` is full and there is more: flush, and call again.
 pub fn fan_out(moment: Moment, key: RoomKey, world: &mut World, out: &mut SendBatch, drops: &mut Drops) -> bool {
-    let World { rooms, clients, tracks } = world;
+    let World { rooms, clients, tracks, links } = world;
     let Some(room) = rooms.get_mut(key) else { return true };
     touch(room, clients, tracks);
+    while let Some(key) = room.hopping.last().copied() {
+        if let Some(track) = tracks.get_mut(key)
+            && !relay::send_waiting(key, track, links, out, drops)
+        {
+            return false;
+        }
+        room.hopping.pop();
+    }
+    if !links.flush(out) {
+        return false;
+    }
     while let Some(key) = room.touched.last().copied() {
         if let Some(client) = clients.get_mut(key) {
             match send_waiting(moment, client, tracks, out, drops) {
@@ -64,6 +75,9 @@ fn touch(room: &mut Room, clients: &mut SlotMap<ClientKey, Client>, tracks: &mut
         for layer in &mut track.layers {
             layer.history.even_out(layer.evened);
             layer.evened = layer.history.end();
+        }
+        if !track.hops.is_empty() {
+            room.hopping.push(key);
         }
         for (subscriber, place) in &track.subscribers {
             let Some(client) = clients.get_mut(*subscriber) else { continue };

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use moonring_wire::rtp::codec::PayloadInfo;
 use moonring_wire::rtp::dependency::Links;
+pub use moonring_wire::rtp::extension::KeptExtensions;
 
 /// Bytes of payload memory that a layer starts with.
 const FIRST_BYTES: usize = 16 * 1024;
@@ -28,17 +29,6 @@ pub struct HistoryLimits {
     pub age: Duration,
     /// Payload bytes at most; rounded up to a power of two.
     pub bytes: usize,
-}
-
-/// Header extension values that are passed on as they came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KeptExtensions {
-    /// RFC 6464.
-    pub audio_level: Option<u8>,
-    /// 3GPP TS 26.114.
-    pub orientation: Option<u8>,
-    /// Playout delay.
-    pub playout_delay: Option<[u8; 3]>,
 }
 
 /// One packet. Build one with `..Packet::new(arrival)`; [`History::push`] fills in where its bytes are.

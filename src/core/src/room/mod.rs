@@ -5,6 +5,7 @@
 //! | [`client`], [`track`], [`forward`] | a connected user; what it publishes; the edge from a track to a receiver |
 //! | [`negotiation`] | chooses codecs and header extensions for an offer |
 //! | [`history`] | keeps the packets of a layer, for forwarding and for retransmissions |
+//! | [`links`], [`hop`], [`relay`] | the ways to other shards; the edge from a track to one of them; the loop that sends there |
 //! | [`fanout`], [`form`] | the loop that writes headers and encrypts; how a payload leaves |
 //! | [`kept_headers`] | what a resend without RTX needs beside the history |
 //! | [`life`] | how long a room is there |
@@ -27,22 +28,26 @@ pub mod form;
 pub mod formats;
 pub mod forward;
 pub mod history;
+pub mod hop;
 pub mod indexes;
 pub mod kept_headers;
 pub mod layering;
 mod left_out;
 pub mod life;
+pub mod links;
 pub mod load;
 pub mod negotiation;
 pub mod pictures;
 pub mod probing;
 pub mod read_ahead;
 pub mod rehearsal;
+pub mod relay;
 pub mod repairs;
 pub mod reports;
 pub mod resends;
 pub mod rungs;
 pub mod selection;
+pub mod sender_clock;
 pub mod sound;
 pub mod speakers;
 pub mod track;
@@ -56,7 +61,7 @@ use moonring_policy::client::Announced;
 use slotmap::SlotMap;
 use track::Track;
 
-use moonring_wire::id::{ClientKey, RoomId, RoomKey, TrackId, TrackKey};
+use moonring_wire::id::{ClientKey, PlaceId, RoomId, RoomKey, TrackId, TrackKey};
 
 /// Everything that a shard owns, by dense keys.
 #[derive(Default)]
@@ -67,17 +72,22 @@ pub struct World {
     pub clients: SlotMap<ClientKey, Client>,
     /// Everything published in them.
     pub tracks: SlotMap<TrackKey, Track>,
+    /// The ways to other shards.
+    pub links: links::Links,
 }
 
 /// A set of clients and tracks with one policy.
 pub struct Room {
     /// Its name.
     pub id: RoomId,
-    /// Its policy's state.
-    pub policy: PolicyKey,
-    /// Everybody in it, also those whose join is not decided yet, in the order of coming.
+    /// Whether its policy is here.
+    pub seat: Seat,
+    /// Everybody in it, also those whose join is not decided yet, in the order of coming; of those who are on other shards
+    /// the ones that this one knows.
     pub clients: Vec<ClientKey>,
-    /// How many of them are admitted.
+    /// How many of them are on this shard.
+    pub here: usize,
+    /// How many are admitted: at home of all, at a wing of those who are here.
     pub members: usize,
     /// Those of them of whom the others are told, in the order of telling.
     pub announced: Vec<ClientKey>,
@@ -85,6 +95,8 @@ pub struct Room {
     pub tracks: Vec<TrackKey>,
     /// Tracks with packets waiting to be forwarded.
     pub dirty: Vec<TrackKey>,
+    /// Tracks with packets waiting for other shards, while a fan-out is under way.
+    pub hopping: Vec<TrackKey>,
     /// Clients with forwards waiting, while a fan-out is under way.
     pub touched: Vec<ClientKey>,
     /// Clients whose pacer has put off what waits; the shard sets their timers.
@@ -103,6 +115,23 @@ pub struct Room {
     pub gone: VecDeque<TrackId>,
 }
 
+/// Where a room's policy is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seat {
+    /// Here.
+    Home {
+        /// The policy's state.
+        policy: PolicyKey,
+        /// The shards that have clients of the room, too.
+        wings: Vec<PlaceId>,
+    },
+    /// On another shard.
+    Wing {
+        /// Which.
+        home: PlaceId,
+    },
+}
+
 /// Of whom the others in a room are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Announcing {
@@ -115,6 +144,28 @@ pub struct Announcing {
 }
 
 impl Room {
+    /// Its policy's state, if that is here.
+    pub fn policy(&self) -> Option<PolicyKey> {
+        match self.seat {
+            Seat::Home { policy, .. } => Some(policy),
+            Seat::Wing { .. } => None,
+        }
+    }
+
+    /// Whether this place and `place` speak to each other about the room.
+    pub fn is_joined_to(&self, place: PlaceId) -> bool {
+        match &self.seat {
+            Seat::Home { wings, .. } => wings.contains(&place),
+            Seat::Wing { home } => *home == place,
+        }
+    }
+
+    /// Whether nobody is in it, nor on its way.
+    pub fn is_empty(&self) -> bool {
+        let has_wings = matches!(&self.seat, Seat::Home { wings, .. } if !wings.is_empty());
+        self.clients.is_empty() && !has_wings
+    }
+
     /// Ended tracks that are remembered.
     pub const GONE_TRACKS: usize = 256;
 

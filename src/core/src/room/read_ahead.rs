@@ -55,7 +55,7 @@ impl ReadAhead {
 
     /// Reads what forwarding in these rooms touches.
     pub fn rooms(&mut self, world: &World, rooms: impl Iterator<Item = RoomKey>) {
-        let World { rooms: known, tracks, clients } = world;
+        let World { rooms: known, tracks, clients, .. } = world;
         self.tracks.clear();
         self.receivers.clear();
         for room in rooms.filter_map(|key| known.get(key)) {

@@ -42,6 +42,10 @@ pub struct Speakers {
     last_n: Option<usize>,
     /// Those, at most `last_n`.
     loudest: Vec<TrackKey>,
+    /// Another shard decides on `loudest`.
+    follows: bool,
+    /// What other shards were told of `loudest`.
+    told: Option<Option<Vec<TrackKey>>>,
 }
 
 /// What becomes of a packet of sound.
@@ -84,7 +88,54 @@ impl Speakers {
         }
         self.next.get_or_insert(now + INTERVAL);
         let Some(n) = self.last_n.filter(|_| !self.loudest.contains(&track)) else { return Heard::Yes };
+        if self.follows {
+            return Heard::No;
+        }
         if self.takes_a_place(now, track, n) { Heard::Again } else { Heard::No }
+    }
+
+    /// Takes the loudness of a track that is heard on another shard, smoothed there.
+    pub fn hear_far(&mut self, now: Instant, track: TrackKey, client: ClientKey, loudness: f32) {
+        match self.voices.iter_mut().find(|v| v.track == track) {
+            Some(voice) => (voice.loudness, voice.heard) = (loudness, now),
+            None => self.voices.push(Voice { track, client, loudness, heard: now, until: None }),
+        }
+        self.next.get_or_insert(now + INTERVAL);
+        if let Some(n) = self.last_n.filter(|_| !self.loudest.contains(&track)) {
+            self.takes_a_place(now, track, n);
+        }
+    }
+
+    /// How loud each track is that was heard lately, and when to look again.
+    pub fn levels(&mut self, now: Instant) -> Vec<(TrackKey, f32)> {
+        let heard = self.voices.iter().filter(|v| now.saturating_duration_since(v.heard) <= STALE);
+        let levels: Vec<_> = heard.map(|voice| (voice.track, voice.loudness)).collect();
+        self.next = (!levels.is_empty()).then_some(now + INTERVAL);
+        levels
+    }
+
+    /// The tracks whose sound is forwarded; `None`: all.
+    pub fn loudest(&self) -> Option<&[TrackKey]> {
+        self.last_n.map(|_| &self.loudest[..])
+    }
+
+    /// The same, when it is not what was given last.
+    pub fn loudest_news(&mut self) -> Option<Option<Vec<TrackKey>>> {
+        let news = self.loudest().map(<[_]>::to_vec);
+        let before = self.told.replace(news.clone());
+        (before.as_ref() != Some(&news)).then_some(news)
+    }
+
+    /// From now on another shard decides whose sound is forwarded: these tracks'.
+    pub fn follow(&mut self, loudest: Option<Vec<TrackKey>>) {
+        self.follows = true;
+        self.last_n = loudest.as_ref().map(Vec::len);
+        self.loudest = loudest.unwrap_or_default();
+    }
+
+    /// Notes who speaks, as another shard has found.
+    pub fn set_current(&mut self, clients: Vec<ClientKey>) {
+        self.current = clients;
     }
 
     /// Makes `track` one of the `n` loudest, if it is.

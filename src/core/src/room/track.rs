@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use super::cap::Cap;
 use super::formats::PublishedFormats;
 use super::history::{History, HistoryLimits, Packet};
+use super::hop::{Far, Hop};
 use super::layering::{Layering, useful_layer};
 use moonring_wire::id::{ClientKey, Mid, Pt, Rid, RoomKey, Ssrc};
 use moonring_wire::media::{Codec, Kind, TrackInfo};
 use moonring_wire::negotiate::{AnswerCodec, Feedback};
 use moonring_wire::rtp::nack::{NackGenerator, PICTURE_PATIENCE, SOUND_PATIENCE};
 use moonring_wire::rtp::receive::ReceiveStats;
+
+pub use super::sender_clock::SenderClock;
 
 /// Least time between two requests for a key frame of one layer: encoders need about that long to answer the first.
 pub const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
@@ -20,33 +23,6 @@ const LAYER_SILENCE: Duration = Duration::from_secs(2);
 const RATE_INTERVAL: Duration = Duration::from_millis(500);
 /// Weight of the newest measurement: a key frame in half a second does not make a layer one that no longer fits.
 const RATE_WEIGHT: f64 = 0.35;
-
-/// The publisher's wall clock at one of its time stamps, from a sender report (RFC 3550 section 6.4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SenderClock {
-    /// NTP, 32.32 bits.
-    pub ntp: u64,
-    /// The RTP time stamp of the same moment.
-    pub timestamp: u32,
-    /// When the report came.
-    pub at: Instant,
-}
-
-impl SenderClock {
-    /// (NTP, RTP time stamp) of `now`, with `rate` ticks per second.
-    pub fn at(&self, now: Instant, rate: u32) -> (u64, u32) {
-        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-        let ntp = self.ntp.wrapping_add((elapsed * 4_294_967_296.0) as u64);
-        (ntp, self.timestamp.wrapping_add((elapsed * f64::from(rate)) as u64 as u32))
-    }
-
-    /// What to subtract from a time stamp of `other` to get this clock's time stamp of the same moment.
-    pub fn shift_to(&self, other: &Self, rate: u32) -> u32 {
-        let seconds = (other.ntp.wrapping_sub(self.ntp) as i64) as f64 / 4_294_967_296.0;
-        let expected = self.timestamp.wrapping_add((seconds * f64::from(rate)).round() as i64 as u32);
-        other.timestamp.wrapping_sub(expected)
-    }
-}
 
 /// One simulcast encoding, or the only one.
 #[derive(Debug)]
@@ -71,6 +47,8 @@ pub struct Layer {
     pub bitrate_bps: u64,
     /// When it last got another SSRC from a packet.
     pub rebound: Option<Instant>,
+    /// How often the publisher has begun it anew, modulo 256.
+    pub restarts: u8,
     /// Packets up to this arrival number have their padding.
     pub evened: u64,
     last_packet: Option<Instant>,
@@ -94,6 +72,7 @@ impl Layer {
             clock: None,
             bitrate_bps: 0,
             rebound: None,
+            restarts: 0,
             evened: 0,
             last_packet: None,
             rate_since: None,
@@ -106,6 +85,7 @@ impl Layer {
 
     /// Another stream of the publisher takes this place: its numbers and time stamps are its own.
     pub fn restart(&mut self, clock_rate: u32) {
+        self.begin_anew();
         self.history.restart();
         self.evened = self.history.end();
         self.stats = ReceiveStats::new(clock_rate);
@@ -159,6 +139,24 @@ impl Layer {
             layering.describe(descriptor, packet);
         }
         layering.count(now, packet, bytes)
+    }
+
+    /// Packets come of it to another shard, at this bit rate: it may be chosen although none come here. At 0 none come at all.
+    pub fn comes_elsewhere(&mut self, now: Instant, bps: u64) {
+        match bps {
+            0 => {
+                self.last_packet = self
+                    .last_packet
+                    .filter(|at| now.saturating_duration_since(*at) >= LAYER_SILENCE)
+                    .or_else(|| self.last_packet.and(now.checked_sub(LAYER_SILENCE)))
+            }
+            bps => (self.last_packet, self.bitrate_bps) = (Some(now), bps),
+        }
+    }
+
+    /// What comes next does not go on where the last packet was, and its numbers show a gap that is no loss.
+    pub fn begin_anew(&mut self) {
+        self.restarts = self.restarts.wrapping_add(1);
     }
 
     /// True when packets came lately.
@@ -252,6 +250,10 @@ pub struct Track {
     pub wanted_layers: Option<Vec<u8>>,
     /// The forwards: client and place in its list.
     pub subscribers: Vec<(ClientKey, u16)>,
+    /// The other shards that know it.
+    pub hops: Vec<Hop>,
+    /// Where it comes from, if its publisher is on another shard.
+    pub far: Option<Box<Far>>,
     /// Muted by its publisher.
     pub muted_by_client: bool,
     /// Muted by the policy.
@@ -292,6 +294,8 @@ impl Track {
             cap: Cap::default(),
             wanted_layers: None,
             subscribers: Vec::new(),
+            hops: Vec::new(),
+            far: None,
             muted_by_client: false,
             muted_by_policy: false,
             dirty: false,
@@ -364,13 +368,6 @@ mod tests {
     use moonring_wire::media::CodecName;
 
     #[test]
-    fn a_senders_clock_runs_on_between_its_reports() {
-        let at = Instant::now();
-        let clock = SenderClock { ntp: 5 << 32, timestamp: u32::MAX - 44_999, at };
-        assert_eq!(clock.at(at + Duration::from_secs(1), 90_000), (6 << 32, 45_000));
-    }
-
-    #[test]
     fn a_layers_rate_is_not_that_of_one_key_frame_nor_of_its_silence() {
         let t0 = Instant::now();
         let codec = Codec { name: CodecName::Vp8, fmtp: String::new() };
@@ -384,16 +381,5 @@ mod tests {
         let before = layer.bitrate_bps;
         layer.count(t0 + Duration::from_secs(60), 1_000);
         assert_eq!(layer.bitrate_bps, before);
-    }
-
-    #[test]
-    fn two_layers_with_unlike_time_stamps_are_aligned_by_their_reports() {
-        let at = Instant::now();
-        let low = SenderClock { ntp: 10 << 32, timestamp: 1_000, at };
-        let high = SenderClock { ntp: 11 << 32, timestamp: 500_000, at };
-        // At NTP 11 the low layer is at 1,000 + 90,000.
-        assert_eq!(high.timestamp.wrapping_sub(low.shift_to(&high, 90_000)), 91_000);
-        let earlier = SenderClock { ntp: 9 << 32, timestamp: 7, at };
-        assert_eq!(7u32.wrapping_sub(low.shift_to(&earlier, 90_000)), 1_000u32.wrapping_sub(90_000));
     }
 }

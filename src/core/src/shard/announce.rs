@@ -24,7 +24,8 @@ impl Shard {
     /// Tells the others of a client if they should know of it and do not, or know of it and should not.
     pub(super) fn announce(&mut self, key: ClientKey) {
         let wanted = self.is_to_be_announced(key);
-        let Some(client) = self.world.clients.get_mut(key) else { return };
+        // Of a client that is elsewhere its own place tells.
+        let Some(client) = self.world.clients.get_mut(key).filter(|client| client.far.is_none()) else { return };
         if std::mem::replace(&mut client.is_announced, wanted) == wanted {
             return;
         }
@@ -73,7 +74,8 @@ impl Shard {
         }
         let clients = room.clients.clone();
         let differs = |client: &ClientKey| {
-            self.world.clients.get(*client).is_some_and(|c| c.is_announced != self.is_to_be_announced(*client))
+            let own = self.world.clients.get(*client).filter(|c| c.far.is_none());
+            own.is_some_and(|c| c.is_announced != self.is_to_be_announced(*client))
         };
         let mut wrong: Vec<_> = clients.into_iter().filter(differs).take(MAX_SLICE + 1).collect();
         let is_more = wrong.len() > MAX_SLICE;

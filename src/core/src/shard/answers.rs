@@ -105,7 +105,7 @@ impl Shard {
     }
 
     /// Lets the forwards of a track go on in its codec; those that cannot.
-    fn repoint_forwards(&mut self, key: TrackKey) -> Vec<(ClientKey, u16)> {
+    pub(super) fn repoint_forwards(&mut self, key: TrackKey) -> Vec<(ClientKey, u16)> {
         let Some(track) = self.world.tracks.get(key) else { return Vec::new() };
         let any_profile = self.settings.h264_any_profile;
         let mut unable = Vec::new();

@@ -22,15 +22,18 @@ impl Shard {
         check(index.clients.len() == world.clients.len(), &|| "clients and their index differ in number".into());
         check(index.tracks.len() == world.tracks.len(), &|| "tracks and their index differ in number".into());
         check(index.rooms.len() == world.rooms.len(), &|| "rooms and their index differ in number".into());
-        let joining = world.clients.values().filter(|client| client.facts.presence.get() != Presence::Joined).count();
+        let is_joining = |client: &&Client| client.far.is_none() && client.facts.presence.get() != Presence::Joined;
+        let joining = world.clients.values().filter(is_joining).count();
+        let far = world.clients.values().filter(|client| client.far.is_some()).count();
+        check(far == index.far, &|| format!("{far} clients are elsewhere, {} are counted", index.far));
         check(joining == index.joining, &|| format!("{joining} clients are joining, {} are counted", index.joining));
-        let timers = 2 * (world.clients.len() + 2 * world.rooms.len() + 2) + FIRST_SWEEP;
+        let timers = 2 * (world.clients.len() + 2 * world.rooms.len() + 3) + FIRST_SWEEP;
         check(self.work.timers.len() <= timers, &|| format!("{} timers wait", self.work.timers.len()));
         for (address, key) in &index.addresses {
             let knows = world.clients.get(*key).is_some_and(|client| client.reach.addresses.contains(address));
             check(knows, &|| format!("{address} leads to a client that does not have it"));
         }
-        for (key, late) in &self.work.late {
+        for (key, _, late) in &self.work.late {
             let is_ending = world.rooms.get(*key).is_some_and(|room| room.life.ending.is_some());
             check(is_ending, &|| format!("{} waits for a room that does not end", late.client));
         }
@@ -43,7 +46,13 @@ impl Shard {
             check(members().all(|client| client.room == key), &|| {
                 format!("room {} has another room's client", room.id)
             });
-            let joined = members().filter(|client| client.facts.presence.get() == Presence::Joined).count();
+            let is_home = room.policy().is_some();
+            let is_member = |c: &&Client| c.facts.presence.get() == Presence::Joined && (is_home || c.far.is_none());
+            let joined = members().filter(is_member).count();
+            let here = members().filter(|client| client.far.is_none()).count();
+            check(here == room.here, &|| {
+                format!("room {} has {here} clients here, {} are counted", room.id, room.here)
+            });
             check(joined == room.members, &|| {
                 format!("room {} has {joined} members, {} are counted", room.id, room.members)
             });
@@ -51,9 +60,8 @@ impl Shard {
             check(announced == room.announced.len(), &|| format!("room {} has {announced} who are told of", room.id));
             let is_kept = room.life.kept_until.is_some();
             check(is_kept == self.work.kept.contains(&key), &|| format!("room {} is kept, or it is not", room.id));
-            check(!room.clients.is_empty() || room.hooks > 0 || is_kept, &|| {
-                format!("room {} is empty and stays", room.id)
-            });
+            let is_used = if is_home { !room.is_empty() } else { room.here > 0 };
+            check(is_used || room.hooks > 0 || is_kept, &|| format!("room {} is empty and stays", room.id));
             let tracks = room.tracks.iter().all(|track| world.tracks.get(*track).is_some_and(|t| t.room == key));
             check(tracks, &|| format!("room {} has a track that is gone or not its own", room.id));
         }

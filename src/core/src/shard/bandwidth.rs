@@ -58,9 +58,11 @@ impl Shard {
     /// layers are chosen anew.
     pub(super) fn layers_seen(&mut self, now: Instant, key: TrackKey) {
         let Some(track) = self.world.tracks.get_mut(key) else { return };
+        // Of a far track its own shard tells.
+        let is_far = track.far.is_some();
         let is_news = track.note_layers();
         let (info, room, owner, subscribers) = (track.info.clone(), track.room, track.owner, track.subscribers.clone());
-        if is_news {
+        if is_news && !is_far {
             self.update_facts(owner);
             self.tell_room(room, None, News::TrackChanged(info));
         }
@@ -126,7 +128,10 @@ impl Shard {
 
     /// Tells the publisher of a track which of its layers anybody wants, when that has changed.
     pub(super) fn tell_wanted_layers(&mut self, key: TrackKey) {
-        let Some(track) = self.world.tracks.get_mut(key).filter(|t| t.is_video()) else { return };
+        let Some(track) = self.world.tracks.get_mut(key).filter(|t| t.is_video() || t.far.is_some()) else { return };
+        if track.far.is_some() {
+            return self.want_far_track(key);
+        }
         let told = track.told_layers();
         let mut wanted = [false; MAX_SPATIAL];
         for (client, place) in &track.subscribers {
@@ -139,6 +144,9 @@ impl Shard {
             if limit == told - 1 {
                 break;
             }
+        }
+        for hop in &track.hops {
+            (0..usize::from(told)).filter(|n| hop.useful >> n & 1 == 1).for_each(|n| wanted[n] = true);
         }
         // What there is no time for counts encodings.
         let kept =

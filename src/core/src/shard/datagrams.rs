@@ -6,10 +6,9 @@ use super::Shard;
 use super::faults::Stage;
 use super::header_extensions::HeaderExtensions;
 use crate::command::Event;
-use crate::room::client::{Incoming, Outbound};
+use crate::room::client::Outbound;
 use crate::room::congestion::Congestion;
 use crate::room::fanout::Destination;
-use crate::room::history::Packet;
 use crate::room::repairs::MAX_SOUND_RTT;
 use crate::room::reports;
 use crate::room::resends;
@@ -18,11 +17,8 @@ use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, Ssrc};
 use moonring_wire::media::Kind;
 use moonring_wire::packet::{AddressPair, SendBatch};
-use moonring_wire::rtp::codec;
-use moonring_wire::rtp::extension::AudioLevel;
 use moonring_wire::rtp::header::Header;
 use moonring_wire::rtp::protocol::{Protocol, classify};
-use moonring_wire::rtp::red;
 use moonring_wire::rtp::rtcp::{self, RtcpMessage};
 use moonring_wire::rtp::rtx;
 use moonring_wire::transport::TransportEvent;
@@ -52,10 +48,10 @@ pub(super) enum Request {
 }
 
 /// A packet that was authenticated and decrypted.
-struct Opened<'a> {
-    header: Header,
-    bytes: &'a [u8],
-    elements: HeaderExtensions,
+pub(super) struct Opened<'a> {
+    pub(super) header: Header,
+    pub(super) bytes: &'a [u8],
+    pub(super) elements: HeaderExtensions,
 }
 
 impl Shard {
@@ -78,6 +74,7 @@ impl Shard {
                 }
                 kept
             }
+            Protocol::Link => self.receive_link(now, from, bytes, out),
             Protocol::Rtcp => self.receive_rtcp(now, (self.client_at(from)?, from), bytes, out),
         }
     }
@@ -132,6 +129,12 @@ impl Shard {
         if client.transport.as_ref().is_none_or(|t| t.srtp_out().is_none()) {
             return;
         }
+        if self.world.links.are_there() {
+            let wanted = client.outbound.forwards.iter().flatten().filter(|f| f.allotted.paused.is_none());
+            let wanted: Vec<_> = wanted.map(|forward| (forward.track, forward.target())).collect();
+            wanted.into_iter().for_each(|(track, layer)| self.want_far_layer(track, layer));
+        }
+        let client = &mut self.world.clients[key];
         let mut waiting = Vec::new();
         for forward in client.outbound.forwards.iter_mut().flatten().filter(|f| f.waits_for_key_frame()) {
             let Some(track) = self.world.tracks.get_mut(forward.track) else { continue };
@@ -199,70 +202,6 @@ impl Shard {
             header = Header::parse(bytes)?;
         }
         self.keep(now, (key, incoming), &Opened { header, bytes, elements })
-    }
-
-    /// Keeps a packet for forwarding.
-    fn keep(
-        &mut self,
-        now: Instant,
-        (key, incoming): (ClientKey, Incoming),
-        opened: &Opened<'_>,
-    ) -> Result<(), DropReason> {
-        let Opened { header, bytes, elements } = opened;
-        let payload = &bytes[header.payload_range(bytes)?];
-        let track = self.world.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
-        if incoming.layer >= track.kept_layers {
-            return Err(DropReason::Shed);
-        }
-        if !track.formats.is_media(header.payload_type) {
-            self.follow_format(now, incoming.track, header.payload_type, (bytes, payload, elements))?;
-        }
-        let track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
-        let is_red = track.formats.is_red(header.payload_type);
-        if is_red && red::primary(payload).is_none() {
-            return Err(DropReason::RtpMalformed);
-        }
-        let asks_again = track.feedback.nack;
-        let layer = &mut track.layers[usize::from(incoming.layer)];
-        let index = layer.stats.received(header.sequence, header.timestamp, now);
-        let was_missing = layer.missing.missing();
-        // What is never asked for would stay due for ever.
-        if asks_again {
-            layer.missing.received(index, now);
-        }
-        let lost_some = layer.missing.missing() > was_missing;
-        layer.count(now, bytes.len());
-        if track.muted_by_client || track.muted_by_policy {
-            return Err(DropReason::Muted);
-        }
-        if layer.history.find(index).is_some() {
-            return Err(DropReason::SrtpReplay);
-        }
-        if lost_some {
-            self.schedule(key);
-        }
-        if let Some(level) = elements.kept.audio_level.and_then(|byte| AudioLevel::parse(&[byte])) {
-            self.hear(now, key, incoming.track, level.level)?;
-        }
-        let track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
-        let layer = &mut track.layers[usize::from(incoming.layer)];
-        let descriptor = elements.descriptor(bytes);
-        let info = codec::inspect(track.codec.name, payload, (!descriptor.is_empty()).then_some(descriptor));
-        if info.key_frame {
-            layer.key_frame_came();
-        }
-        let mut packet = Packet::new(now);
-        (packet.index, packet.timestamp, packet.marker) = (index, header.timestamp, header.marker);
-        (packet.info, packet.kept) = (info, elements.kept);
-        packet.is_red = is_red;
-        let has_grown = layer.look_inside(&mut packet, descriptor, payload.len());
-        layer.history.push(packet, descriptor, payload);
-        self.stage(Stage::Kept);
-        self.mark_dirty(now, incoming.track);
-        if has_grown {
-            self.layers_seen(now, incoming.track);
-        }
-        Ok(())
     }
 
     fn receive_rtcp(

@@ -8,6 +8,7 @@ use super::faults::Stage;
 use super::{Shard, follow};
 use crate::command::News;
 use crate::room::client::SectionUse;
+use crate::room::track::Track;
 use moonring_policy::hook::HookCall;
 use moonring_wire::id::{ClientId, ClientKey, TrackId, TrackKey};
 
@@ -32,7 +33,18 @@ impl Shard {
 
     /// Takes a track out: its forwards, its streams. Everybody and the policy are told.
     pub(super) fn remove_track(&mut self, now: Instant, key: TrackKey) {
-        let Some(track) = self.world.tracks.remove(key) else { return };
+        let Some(track) = self.take_track_out(now, key) else { return };
+        let Some(facts) = self.world.clients.get(track.owner).map(|owner| owner.facts.clone()) else { return };
+        self.update_facts(track.owner);
+        self.tell_room(track.room, Some(track.owner), News::TrackUnpublished(track.info.id.clone()));
+        self.announce(track.owner);
+        self.tell_webhook(track.room, "track_unpublished", || json!(track.info));
+        self.notify_policy(now, track.room, HookCall::TrackUnpublished { client: facts, track: track.info });
+    }
+
+    /// Takes a track out, and tells nobody.
+    pub(super) fn take_track_out(&mut self, now: Instant, key: TrackKey) -> Option<Track> {
+        let track = self.world.tracks.remove(key)?;
         self.stage(Stage::Unpublishing);
         self.index.tracks.remove(&track.info.id);
         for (subscriber, place) in &track.subscribers {
@@ -52,7 +64,7 @@ impl Shard {
             room.speakers.remove(key);
             room.track_ended(track.info.id.clone());
         }
-        let Some(owner) = self.world.clients.get_mut(track.owner) else { return };
+        let Some(owner) = self.world.clients.get_mut(track.owner) else { return Some(track) };
         owner.inbound.published.retain(|k| *k != key);
         owner.negotiated.sections.retain(|(_, used)| *used != SectionUse::Publish(key));
         let ended: Vec<_> =
@@ -63,12 +75,7 @@ impl Shard {
                 transport.retire_ssrc(ssrc.0);
             }
         }
-        let facts = owner.facts.clone();
-        self.update_facts(track.owner);
-        self.tell_room(track.room, Some(track.owner), News::TrackUnpublished(track.info.id.clone()));
-        self.announce(track.owner);
-        self.tell_webhook(track.room, "track_unpublished", || json!(track.info));
-        self.notify_policy(now, track.room, HookCall::TrackUnpublished { client: facts, track: track.info });
+        Some(track)
     }
 
     pub(super) fn remove_forward(&mut self, key: ClientKey, place: u16) {

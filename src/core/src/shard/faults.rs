@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::{Shard, Timer};
-use crate::command::{Command, Event, LeaveCause};
-use crate::room::client::SectionUse;
+use crate::command::{Command, Event, LeaveCause, PlaceMessage};
+use crate::room::client::{Client, SectionUse};
 use crate::room::forward::Forward;
 use moonring_policy::client::CloseReason;
 use moonring_policy::hook::Presence;
@@ -81,7 +81,7 @@ impl Command {
     /// Whom it is about.
     fn client(&self) -> Option<&ClientId> {
         match self {
-            Self::Join(request) => Some(&request.client),
+            Self::Join(request) | Self::JoinWing { request, .. } => Some(&request.client),
             Self::Offer(request) => Some(&request.client),
             Self::Unpublish { client, .. }
             | Self::Unsubscribe { client, .. }
@@ -92,7 +92,9 @@ impl Command {
             | Self::Message { client, .. }
             | Self::LeaveIfSilent { client, .. }
             | Self::Leave { client, .. } => Some(client),
-            Self::PolicyReply { .. }
+            Self::FromPlace { .. }
+            | Self::PlaceLost { .. }
+            | Self::PolicyReply { .. }
             | Self::Scripts(_)
             | Self::Report { .. }
             | Self::Policy { .. }
@@ -151,11 +153,15 @@ impl Shard {
     }
 
     fn end_room(&mut self, now: Instant, key: RoomKey) {
-        self.end_of_room(now, key, CloseReason::Closed);
-        let clients = self.world.rooms.get(key).map(|room| room.clients.clone()).unwrap_or_default();
-        for client in clients {
-            self.remove_client(now, client, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
+        if self.is_wing(key) {
+            return self.end_wing(now, key, FAULT);
         }
+        self.end_of_room(now, key, CloseReason::Closed);
+        for wing in self.other_places(key, None) {
+            self.say(key, wing, PlaceMessage::Ended(FAULT.to_owned()));
+            self.detach(now, key, wing);
+        }
+        self.end_clients_here(now, key, &LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
         self.close_room_if_empty(now, key);
     }
 
@@ -170,7 +176,9 @@ impl Shard {
         }
         index.tracks.retain(|_, key| world.tracks.contains_key(*key));
         index.clients.retain(|_, key| world.clients.contains_key(*key));
-        index.joining = world.clients.values().filter(|client| client.facts.presence.get() != Presence::Joined).count();
+        let is_joining = |client: &&Client| client.far.is_none() && client.facts.presence.get() != Presence::Joined;
+        index.joining = world.clients.values().filter(is_joining).count();
+        index.far = world.clients.values().filter(|client| client.far.is_some()).count();
         index.addresses.retain(|_, key| world.clients.contains_key(*key));
         index.ufrags.retain(|_, key| world.clients.contains_key(*key));
         for client in world.clients.values_mut() {
@@ -198,8 +206,12 @@ impl Shard {
         for (key, room) in &mut world.rooms {
             room.clients = room.clients.iter().copied().filter(|c| world.clients.contains_key(*c)).collect();
             let members = || room.clients.iter().filter_map(|key| world.clients.get(*key));
-            room.members = members().filter(|client| client.facts.presence.get() == Presence::Joined).count();
+            let is_home = room.policy().is_some();
+            let is_member = |c: &&Client| c.facts.presence.get() == Presence::Joined && (is_home || c.far.is_none());
+            room.here = members().filter(|client| client.far.is_none()).count();
+            room.members = members().filter(is_member).count();
             room.announced = members().filter(|client| client.is_announced).map(|client| client.key).collect();
+            room.hopping.retain(|track| world.tracks.contains_key(*track));
             room.touched.retain(|client| world.clients.contains_key(*client));
             room.paced.retain(|client| world.clients.contains_key(*client));
             room.tracks.retain(|track| world.tracks.contains_key(*track));
@@ -244,7 +256,7 @@ impl Shard {
             // The room that panicked is off the queue; the others go on.
             Some(Timer::Reloads) => self.schedule_reloads(now),
             Some(Timer::Speakers(key) | Timer::Sound(key)) => self.end_room(now, key),
-            Some(Timer::Report) => {}
+            Some(Timer::Report | Timer::Places) => {}
             // It was a room's own, or a policy's.
             Some(Timer::Rooms) | None => {
                 self.attend_what_is_left();
@@ -272,10 +284,16 @@ impl Shard {
     pub fn shut_down(&mut self, now: Instant, out: &mut SendBatch) {
         self.end_all_rooms(now);
         for key in self.world.clients.keys().collect::<Vec<_>>() {
-            self.close_transport(now, key, out);
-            self.remove_client(now, key, LeaveCause::Shutdown, "the server shuts down");
+            if self.world.clients.get(key).is_some_and(|client| client.far.is_none()) {
+                self.close_transport(now, key, out);
+                self.remove_client(now, key, LeaveCause::Shutdown, "the server shuts down");
+            }
         }
         for key in self.world.rooms.keys().collect::<Vec<_>>() {
+            // Other shards end by themselves.
+            for wing in if self.is_wing(key) { Vec::new() } else { self.other_places(key, None) } {
+                self.detach(now, key, wing);
+            }
             self.close_room_if_empty(now, key);
         }
         self.drain_policy(now, out);

@@ -11,7 +11,7 @@ use crate::command::{Event, JoinRequest, LeaveCause};
 use crate::room::Room;
 use moonring_policy::client::CloseReason;
 use moonring_policy::hook::HookCall;
-use moonring_wire::id::{RoomId, RoomKey};
+use moonring_wire::id::{PlaceId, RoomId, RoomKey};
 use moonring_wire::shared::SharedValue;
 
 /// How long a room that an operator has opened waits for its first client, if its script does not keep it longer.
@@ -21,7 +21,7 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Shard {
     /// A join that can be decided on now. While a room is ending, who asks for it waits until it is gone.
-    pub(super) fn not_too_late(&mut self, request: JoinRequest) -> Option<JoinRequest> {
+    pub(super) fn not_too_late(&mut self, home: Option<PlaceId>, request: JoinRequest) -> Option<JoinRequest> {
         let key = self.index.rooms.get(&request.room).copied();
         let is_ending = |key: &RoomKey| self.world.rooms.get(*key).is_some_and(|room| room.life.ending.is_some());
         let Some(key) = key.filter(is_ending) else { return Some(request) };
@@ -29,7 +29,7 @@ impl Shard {
             let cause = LeaveCause::Limit("too many wait for a room that is ending".to_owned());
             self.work.events.push(Event::Left { client: request.client, cause });
         } else {
-            self.work.late.push((key, request));
+            self.work.late.push((key, home, request));
         }
         None
     }
@@ -38,6 +38,7 @@ impl Shard {
     pub(super) fn room_lives(&mut self, key: RoomKey) {
         if let Some(room) = self.world.rooms.get_mut(key)
             && !std::mem::replace(&mut room.life.lived, true)
+            && room.policy().is_some()
         {
             tracing::info!(room = %room.id, "room opened");
             self.tell_webhook(key, "room_opened", || Value::Null);
@@ -52,7 +53,8 @@ impl Shard {
         match self.open_room(now, room, SharedValue::from(metadata)) {
             Ok(key) => {
                 self.room_lives(key);
-                let timeout = self.policy.engine.empty_timeout(self.world.rooms[key].policy);
+                let policy = self.world.rooms[key].policy();
+                let timeout = policy.map(|policy| self.policy.engine.empty_timeout(policy)).unwrap_or_default();
                 self.keep_until(now, key, now + timeout.max(OPENED_TIMEOUT));
                 self.called(id, Ok(Value::Null));
             }
@@ -103,7 +105,7 @@ impl Shard {
 
     /// Decides that a room ends, whoever is in it.
     pub(super) fn end_of_room(&mut self, now: Instant, key: RoomKey, reason: CloseReason) {
-        let Some(room) = self.world.rooms.get_mut(key) else { return };
+        let Some(room) = self.world.rooms.get_mut(key).filter(|room| room.policy().is_some()) else { return };
         if room.life.ending.is_none() {
             (room.life.ending, room.life.end_by) = (Some(reason), Some(now + END_PATIENCE));
             self.keep_no_longer(key);
@@ -114,7 +116,8 @@ impl Shard {
     /// A room ends when nobody is in it, its script does not keep it, and its hooks have nothing left to say.
     pub(super) fn close_room_if_empty(&mut self, now: Instant, key: RoomKey) {
         let Some(room) = self.world.rooms.get(key) else { return };
-        if !room.clients.is_empty() {
+        let Some(policy) = room.policy() else { return self.close_wing_if_empty(now, key) };
+        if !room.is_empty() {
             return;
         }
         if room.hooks > 0 {
@@ -128,7 +131,7 @@ impl Shard {
                 Some(until) if until > now => return,
                 Some(_) => {}
                 None if room.life.lived => {
-                    let timeout = self.policy.engine.empty_timeout(room.policy);
+                    let timeout = self.policy.engine.empty_timeout(policy);
                     if !timeout.is_zero() {
                         return self.keep_until(now, key, now + timeout);
                     }
@@ -159,21 +162,33 @@ impl Shard {
         }
         let Some(room) = self.world.rooms.remove(key) else { return };
         self.index.rooms.remove(&room.id);
-        self.policy.rooms.remove(room.policy);
+        let Some(policy) = room.policy() else { return };
+        self.policy.rooms.remove(policy);
         self.work.dirty_rooms.retain(|k| *k != key);
         if room.hooks > 0 {
             self.forget_hooks(key);
         }
-        self.policy.engine.close_room(now, room.policy);
+        self.policy.engine.close_room(now, policy);
         match is_lived {
             true => tracing::info!(room = %room.id, "room closed"),
             false => tracing::debug!(room = %room.id, "room closed: nobody was admitted"),
         }
-        self.work.events.push(Event::RoomClosed(room.id));
-        let (late, others) = std::mem::take(&mut self.work.late).into_iter().partition(|(of, _)| *of == key);
+        self.work.events.push(Event::RoomClosed(room.id.clone()));
+        self.join_late(now, key);
+        self.say_late_messages(now, key, &room.id);
+    }
+
+    /// A room is gone: who waits for that joins now.
+    pub(super) fn join_late(&mut self, now: Instant, key: RoomKey) {
+        let (late, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.work.late).into_iter().partition(|(of, ..)| *of == key);
         self.work.late = others;
-        let late: Vec<(RoomKey, JoinRequest)> = late;
-        late.into_iter().for_each(|(_, request)| self.join(now, request));
+        for (_, home, request) in late {
+            match home {
+                Some(home) => self.join_wing(now, home, request),
+                None => self.join(now, request),
+            }
+        }
     }
 
     /// Hooks of a room that does not wait for them any longer: no outcome comes.
@@ -201,10 +216,7 @@ impl Shard {
     fn due(&self, room: &Room) -> Option<Instant> {
         let announcing = room.announcing.changed.filter(|_| room.announcing.is_pending);
         let announced = announcing.map(|at| at + announce::SLICE_INTERVAL);
-        [room.life.kept_until, room.life.end_by.filter(|_| room.clients.is_empty()), announced]
-            .into_iter()
-            .flatten()
-            .min()
+        [room.life.kept_until, room.life.end_by.filter(|_| room.is_empty()), announced].into_iter().flatten().min()
     }
 
     fn schedule_rooms(&mut self, at: Instant) {
@@ -235,7 +247,7 @@ impl Shard {
     fn look_after(&mut self, now: Instant, key: RoomKey) {
         self.announce_slice(now, key);
         let Some(room) = self.world.rooms.get(key) else { return };
-        let is_late = room.life.end_by.is_some_and(|by| by <= now) && room.clients.is_empty();
+        let is_late = room.life.end_by.is_some_and(|by| by <= now) && room.is_empty();
         if is_late && room.hooks > 0 {
             let (room, hooks) = (&room.id, room.hooks);
             tracing::warn!(%room, hooks, "the room does not wait for its hooks any longer, and ends");
@@ -247,7 +259,7 @@ impl Shard {
 
     /// Every room ends: the server shuts down. Who waits for one that was ending is told.
     pub(super) fn end_all_rooms(&mut self, now: Instant) {
-        for (_, request) in std::mem::take(&mut self.work.late) {
+        for (_, _, request) in std::mem::take(&mut self.work.late) {
             self.work.events.push(Event::Left { client: request.client, cause: LeaveCause::Shutdown });
         }
         for key in self.world.rooms.keys().collect::<Vec<_>>() {

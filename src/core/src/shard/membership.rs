@@ -9,12 +9,12 @@ use serde_json::json;
 use super::announce::MAX_ANNOUNCED;
 use super::faults::Stage;
 use super::{PendingHook, Shard};
-use crate::command::{Event, JoinRequest, LeaveCause, News, RefusalCode};
+use crate::command::{Event, JoinRequest, LeaveCause, News, PlaceMessage, RefusalCode};
 use crate::room::client::Client;
 use crate::room::life::Life;
 use crate::room::sound::SoundHold;
 use crate::room::speakers::Speakers;
-use crate::room::{Announcing, Room};
+use crate::room::{Announcing, Room, Seat};
 use moonring_policy::OpenError;
 use moonring_policy::hook::{ClientFacts, HookCall, Presence, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
@@ -27,15 +27,11 @@ const MAX_JOINING: usize = 4_096;
 
 impl Shard {
     pub(super) fn join(&mut self, now: Instant, request: JoinRequest) {
-        let Some(request) = self.not_too_late(request) else { return };
-        let JoinRequest { room, client, token, metadata, connection } = request;
+        let Some(request) = self.not_too_late(None, request) else { return };
+        let (room, client) = (request.room.clone(), request.client.clone());
         let left = |cause| Event::Left { client: client.clone(), cause };
         if self.members() >= self.settings.max_clients {
             return self.work.events.push(left(LeaveCause::Limit(self.full_shard())));
-        }
-        if self.index.joining >= MAX_JOINING {
-            let words = "too many people are joining at once, please try again".to_owned();
-            return self.work.events.push(left(LeaveCause::Limit(words)));
         }
         let room_key = match self.index.rooms.get(&room) {
             Some(key) => *key,
@@ -52,6 +48,19 @@ impl Shard {
         if self.members_of(room_key) >= self.settings.max_clients_per_room {
             return self.work.events.push(left(LeaveCause::Limit(self.full(&room))));
         }
+        self.take_in(now, room_key, request);
+    }
+
+    /// Takes a client into a room that waits for the verdict on it.
+    pub(super) fn take_in(&mut self, now: Instant, room_key: RoomKey, request: JoinRequest) {
+        let JoinRequest { client, token, metadata, connection, .. } = request;
+        let left = |words: String| Event::Left { client: client.clone(), cause: LeaveCause::Limit(words) };
+        if self.members() >= self.settings.max_clients {
+            return self.work.events.push(left(self.full_shard()));
+        }
+        if self.index.joining >= MAX_JOINING {
+            return self.work.events.push(left("too many people are joining at once, please try again".to_owned()));
+        }
         self.keep_no_longer(room_key);
         let facts = Rc::new(ClientFacts::new(client.clone(), *connection, metadata.into(), now));
         let report_ssrc = self.random_ssrc();
@@ -65,6 +74,7 @@ impl Shard {
         self.index.clients.insert(client, key);
         self.index.joining += 1;
         self.world.rooms[room_key].clients.push(key);
+        self.world.rooms[room_key].here += 1;
         self.stage(Stage::Joining);
         self.ask(
             now,
@@ -76,7 +86,7 @@ impl Shard {
 
     /// Clients that are admitted, in all rooms.
     fn members(&self) -> usize {
-        self.world.clients.len().saturating_sub(self.index.joining)
+        self.world.clients.len().saturating_sub(self.index.joining + self.index.far)
     }
 
     /// Clients of a room that are admitted.
@@ -88,7 +98,7 @@ impl Shard {
         format!("this server is full: {} clients on one shard", self.settings.max_clients)
     }
 
-    fn full(&self, room: &RoomId) -> String {
+    pub(super) fn full(&self, room: &RoomId) -> String {
         format!("room {room} is full: {} clients", self.settings.max_clients_per_room)
     }
 
@@ -98,14 +108,25 @@ impl Shard {
         let opened = self.policy.engine.open_recorded_room(now, (id, metadata), script, sink);
         let policy = opened.inspect_err(|_| self.policy.engine.count_unopened(side))?;
         self.policy.engine.set_side(policy, side);
+        let key = self.add_room(id.clone(), Seat::Home { policy, wings: Vec::new() });
+        self.policy.rooms.insert(policy, key);
+        // An operator hears of it once somebody was admitted: strangers make rooms as fast as they can ask.
+        tracing::debug!(room = %id, "room opened for whoever asks to join");
+        Ok(key)
+    }
+
+    /// An empty room.
+    pub(super) fn add_room(&mut self, id: RoomId, seat: Seat) -> RoomKey {
         let room = Room {
             id: id.clone(),
-            policy,
+            seat,
             clients: Vec::new(),
+            here: 0,
             members: 0,
             announced: Vec::new(),
             tracks: Vec::new(),
             dirty: Vec::new(),
+            hopping: Vec::new(),
             touched: Vec::new(),
             paced: Vec::new(),
             hooks: 0,
@@ -116,11 +137,8 @@ impl Shard {
             gone: VecDeque::new(),
         };
         let key = self.world.rooms.insert(room);
-        self.index.rooms.insert(id.clone(), key);
-        self.policy.rooms.insert(policy, key);
-        // An operator hears of it once somebody was admitted: strangers make rooms as fast as they can ask.
-        tracing::debug!(room = %id, "room opened for whoever asks to join");
-        Ok(key)
+        self.index.rooms.insert(id, key);
+        key
     }
 
     /// Ice credentials whose ufrag nobody here has.
@@ -139,7 +157,8 @@ impl Shard {
             Verdict::Allow => {
                 let (id, room_key) = (client.id.clone(), client.room);
                 // Of those that are decided at the same moment, the first has the place.
-                let words = if self.members_of(room_key) >= self.settings.max_clients_per_room {
+                let is_wing = self.is_wing(room_key);
+                let words = if !is_wing && self.members_of(room_key) >= self.settings.max_clients_per_room {
                     self.world.rooms.get(room_key).map(|room| self.full(&room.id))
                 } else {
                     (self.members() >= self.settings.max_clients).then(|| self.full_shard())
@@ -174,7 +193,10 @@ impl Shard {
             return;
         };
         room.members += 1;
-        client.came_early = room.members <= MAX_ANNOUNCED;
+        // At a wing the home has said so.
+        if let Seat::Home { .. } = room.seat {
+            client.came_early = room.members <= MAX_ANNOUNCED;
+        }
     }
 
     pub(super) fn leave(&mut self, now: Instant, id: &ClientId, reason: String, out: &mut SendBatch) {
@@ -183,7 +205,7 @@ impl Shard {
                 self.close_transport(now, key, out);
                 self.remove_client(now, key, LeaveCause::Left, &reason);
             }
-            None => self.work.late.retain(|(_, late)| late.client != *id),
+            None => self.work.late.retain(|(_, _, late)| late.client != *id),
         }
     }
 
@@ -234,6 +256,7 @@ impl Shard {
             room.clients.retain(|k| *k != key);
             room.announced.retain(|k| *k != key);
             room.members -= usize::from(presence == Presence::Joined);
+            room.here -= 1;
             room.touched.retain(|k| *k != key);
             room.paced.retain(|k| *k != key);
         }
@@ -252,6 +275,9 @@ impl Shard {
         if !was_rejected {
             let call = HookCall::ClientDisconnect { client: facts, reason: reason.to_owned() };
             self.notify_policy(now, room_key, call);
+        }
+        if let Some(Seat::Wing { home }) = self.world.rooms.get(room_key).map(|room| room.seat.clone()) {
+            self.say(room_key, home, PlaceMessage::Gone(id));
         }
         self.close_room_if_empty(now, room_key);
     }

@@ -10,17 +10,22 @@ mod audit;
 mod bandwidth;
 mod datagrams;
 mod endings;
+mod far;
 pub mod faults;
 mod follow;
 #[cfg(test)]
 pub(crate) mod for_tests;
 mod header_extensions;
+mod keeping;
 mod life;
+mod links;
 mod membership;
 mod offers;
 mod operators;
 mod outgoing;
 mod overload;
+mod pending;
+mod places;
 mod policies;
 mod questions;
 mod reachability;
@@ -31,8 +36,11 @@ mod rights;
 mod settings;
 mod snapshot;
 mod sound;
+mod spread;
 mod streams;
 mod timers;
+mod wants;
+mod wings;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -42,17 +50,19 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use slotmap::SecondaryMap;
 
-use crate::command::{Command, Event, JoinRequest};
+use crate::command::{Command, Event, JoinRequest, PlaceMessage};
 use crate::report::{IoStats, ShardCounters};
 use crate::room::World;
 use crate::room::fanout::{self, Moment};
+use crate::room::links::Links;
 use crate::room::load::Load;
 use crate::room::read_ahead::ReadAhead;
 use moonring_policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
-use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey, Ssrc, TrackId, TrackKey};
+use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey, TrackId, TrackKey};
 use moonring_wire::packet::{AddressPair, SendBatch};
 
 pub use operators::SinkFor;
+use pending::PendingHook;
 pub use settings::ShardSettings;
 
 /// Scratch memory for DTLS: dimpl wants a record's size and the peer's certificate to fit.
@@ -67,21 +77,7 @@ enum Timer {
     Rooms,
     Reloads,
     Report,
-}
-
-/// What an answer of a policy is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum PendingHook {
-    Connect(ClientKey),
-    Offer(ClientKey),
-    Message(ClientKey),
-    /// May a receiver go on with another track?
-    Follow(ClientKey, u16, TrackKey),
-    /// An operator's program has called; its number.
-    Call(u64),
-    /// The room is told that it ends.
-    Close,
-    Notice,
+    Places,
 }
 
 /// One shard: rooms, clients and tracks, with everything that happens to them. `examples/two_clients.rs` drives it with
@@ -142,8 +138,10 @@ struct Index {
     addresses: HashMap<AddressPair, ClientKey>,
     ufrags: HashMap<String, ClientKey>,
     checks: reachability::Checks,
-    /// Clients that are not admitted yet.
+    /// Clients of this shard that are not admitted yet.
     joining: usize,
+    /// Clients of other shards that this one knows.
+    far: usize,
 }
 
 /// The rooms' policies, and what they are asked.
@@ -155,6 +153,9 @@ struct Policies {
     reloads: reloads::Reloads,
     recorder: operators::Recorder,
     pending: HashMap<Ticket, (RoomKey, PendingHook)>,
+    /// What homes were asked, by number.
+    far: HashMap<u64, (RoomKey, PendingHook)>,
+    next_far: u64,
 }
 
 /// What waits to be done, and the memory to do it in.
@@ -176,7 +177,15 @@ struct Work {
     /// The timer that is set for them.
     rooms_at: Option<Instant>,
     /// Who waits for a room that is ending.
-    late: Vec<(RoomKey, JoinRequest)>,
+    late: Vec<(RoomKey, Option<PlaceId>, JoinRequest)>,
+    /// What wings say to it meanwhile.
+    late_messages: Vec<(RoomKey, PlaceId, PlaceMessage)>,
+    /// What other shards are to be told.
+    said: Vec<(PlaceId, Vec<(RoomId, PlaceMessage)>)>,
+    /// Far tracks of which something else is wanted.
+    wants: Vec<TrackKey>,
+    /// Whether [`Timer::Places`] is set.
+    places_set: bool,
     /// Whom the command or the policy's words under way are for.
     subject: Option<faults::Subject>,
     /// The client whose datagram names it by more than its address.
@@ -199,6 +208,8 @@ struct Reporting {
     counters: ShardCounters,
     io: IoStats,
     interval: Option<Duration>,
+    /// Time in ticks since the last report.
+    busy: Duration,
 }
 
 impl Shard {
@@ -211,11 +222,12 @@ impl Shard {
         scripts: ScriptLibrary,
         seed: [u8; 32],
     ) -> Self {
+        let links = settings.links.as_ref().map(Links::new).unwrap_or_default();
         Self {
             settings,
             start: now,
             rng: StdRng::from_seed(seed),
-            world: World::default(),
+            world: World { links, ..World::default() },
             index: Index::default(),
             policy: Policies {
                 engine,
@@ -224,6 +236,8 @@ impl Shard {
                 reloads: reloads::Reloads::default(),
                 recorder: operators::Recorder::default(),
                 pending: HashMap::new(),
+                far: HashMap::new(),
+                next_far: 0,
             },
             work: Work {
                 dirty_rooms: VecDeque::new(),
@@ -237,6 +251,10 @@ impl Shard {
                 attended: BTreeSet::new(),
                 rooms_at: None,
                 late: Vec::new(),
+                late_messages: Vec::new(),
+                said: Vec::new(),
+                wants: Vec::new(),
+                places_set: false,
                 subject: None,
                 current: None,
                 fault: None,
@@ -262,6 +280,9 @@ impl Shard {
         if let Err(reason) = self.receive(now, from.into(), bytes, out) {
             self.report.counters.drops.count(reason);
         }
+        if self.has_said() {
+            self.flush_links(out);
+        }
     }
 
     /// Takes a command of the control plane.
@@ -269,6 +290,9 @@ impl Shard {
         self.begin_command(&command);
         match command {
             Command::Join(request) => self.join(now, request),
+            Command::JoinWing { home, request } => self.join_wing(now, home, request),
+            Command::FromPlace { from, messages } => self.hear_place(now, from, messages),
+            Command::PlaceLost { from } => self.place_lost(now, from, out),
             Command::Offer(request) => self.offer(now, request),
             Command::Unpublish { client, track } => self.unpublish(now, &client, &track),
             Command::Unsubscribe { client, track } => self.unsubscribe(&client, &track),
@@ -295,6 +319,7 @@ impl Shard {
         }
         self.drain_policy(now, out);
         self.end_unheard(now);
+        self.flush_links(out);
     }
 
     /// Forwards what came in since the last call. True when `out` is full and there is more: flush, and call again.
@@ -353,38 +378,5 @@ impl Shard {
 
     fn moment(&self, now: Instant) -> Moment {
         Moment { now, since_start: now.saturating_duration_since(self.start) }
-    }
-
-    /// A random SSRC; 0 stands for "none" in some implementations.
-    fn random_ssrc(&mut self) -> Ssrc {
-        Ssrc(rand::Rng::random_range(&mut self.rng, 1..=u32::MAX))
-    }
-
-    /// An SSRC that was not used under the client's keys before: one that was would seal its indexes twice.
-    fn fresh_ssrc(&mut self, key: ClientKey) -> Ssrc {
-        let client = &mut self.world.clients[key];
-        client.outbound.ssrcs.next(client.inbound.report_ssrc)
-    }
-
-    /// Marks `track` as having packets to forward: at the end of the tick, or a moment later when it is one of many
-    /// who speak.
-    fn mark_dirty(&mut self, now: Instant, key: TrackKey) {
-        let Some(track) = self.world.tracks.get_mut(key) else { return };
-        let Some(room) = self.world.rooms.get_mut(track.room) else { return };
-        let hold = self.settings.sound_hold;
-        let is_held = !hold.is_zero() && !track.is_video() && room.sound_hold.count(now);
-        if std::mem::replace(&mut track.dirty, true) {
-            return;
-        }
-        let is_listed = !room.dirty.is_empty() || !room.touched.is_empty();
-        room.dirty.push(key);
-        if is_held && !is_listed {
-            let until = now + hold;
-            room.sound_hold.until = Some(until);
-            let room = track.room;
-            self.set_timer(until, Timer::Sound(room));
-        } else if !is_listed || !is_held && room.sound_hold.until.take().is_some() {
-            self.work.dirty_rooms.push_back(track.room);
-        }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{PendingHook, Shard};
 use crate::command::Event;
+use crate::room::Room;
 use moonring_policy::hook::{Action, HookCall, Outcome};
 use moonring_policy::tape::{Depth, Sink};
 use moonring_wire::id::{RoomId, RoomKey};
@@ -42,7 +43,7 @@ impl Shard {
 
     /// Lets somebody trace or record the policy of a room.
     pub(super) fn watch_room(&mut self, now: Instant, id: u64, room: &RoomId, (sink, depth): (Sink, Depth)) {
-        let key = self.index.rooms.get(room).and_then(|key| self.world.rooms.get(*key)).map(|room| room.policy);
+        let key = self.index.rooms.get(room).and_then(|key| self.world.rooms.get(*key)).and_then(|room| room.policy());
         let answer = match key {
             Some(policy) => self.policy.engine.watch(now, policy, sink, depth).map(|()| Value::Null),
             None => Err(NO_ROOM.to_owned()),
@@ -81,7 +82,9 @@ impl Shard {
             Action::SetMuted { client, track, .. } | Action::Unpublish { client, track, .. } => {
                 self.track_of(key, client, track).is_some()
             }
-            Action::Unsubscribe { client, track, .. } => self.forward_of(key, client, track).is_some(),
+            Action::Unsubscribe { client, track, .. } => {
+                self.is_far(key, client) || self.forward_of(key, client, track).is_some()
+            }
             Action::Kick { client, .. }
             | Action::Send { client, .. }
             | Action::SetMaxBitrate { client, .. }
@@ -94,10 +97,10 @@ impl Shard {
             return self.called(id, Err("there is no such client or track in the room".to_owned()));
         }
         tracing::info!(%room, action = name_of(&action), "an operator acts");
-        if let Some(room) = self.world.rooms.get(key) {
-            self.policy.engine.note_operator(now, room.policy, &action);
+        if let Some(policy) = self.world.rooms.get(key).and_then(Room::policy) {
+            self.policy.engine.note_operator(now, policy, &action);
         }
-        self.apply(now, key, action);
+        self.apply_actions(now, key, vec![action]);
         self.close_room_if_empty(now, key);
         self.called(id, Ok(Value::Null));
     }

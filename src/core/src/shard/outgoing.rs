@@ -78,7 +78,11 @@ impl Outgoing {
 
 /// What each client, room or command has one of.
 fn is_always_kept(event: &Event) -> bool {
-    matches!(event, Event::Left { .. } | Event::RoomClosed(_) | Event::Called { .. } | Event::Report { .. })
+    // Two shards would not agree on a room any more.
+    let is_between_shards = matches!(event, Event::ToPlace { .. });
+    let is_of_one =
+        matches!(event, Event::Left { .. } | Event::RoomClosed(_) | Event::Called { .. } | Event::Report { .. });
+    is_of_one || is_between_shards
 }
 
 impl Shard {

@@ -28,6 +28,7 @@ struct Unit {
 impl Shard {
     /// Takes in a tick that ended at `now` and took `busy`; `is_behind`: it left datagrams in the receive queue.
     pub fn note_tick(&mut self, now: Instant, busy: Duration, is_behind: bool) {
+        self.report.busy += busy;
         if self.work.load.tick(now, busy, is_behind) {
             self.shed(now);
         }
@@ -126,7 +127,7 @@ impl Shard {
             _ => u8::from(is_speaking),
         };
         // Each packet is received once and sent to every subscriber.
-        let copies = 1 + track.subscribers.len() as u64;
+        let copies = 1 + (track.subscribers.len() + track.hops.len()) as u64;
         track.layers.iter().zip(0..).map(move |(layer, n)| {
             let rank = if n > 0 { (0, u8::MAX - n) } else { (1, importance) };
             Unit { rank, track: key, layer: n, cost: layer.bitrate_bps.max(1) * copies }

@@ -8,19 +8,26 @@ use super::faults::{Stage, Subject};
 use super::streams::restart_now;
 use super::{PendingHook, Shard};
 use crate::command::{Event, LeaveCause, News, RefusalCode};
-use moonring_policy::client::CloseReason;
+use crate::room::Seat;
+use crate::room::track::Layer;
 use moonring_policy::hook::{Action, HookCall, MAY_NOT_MESSAGE, Outcome, Presence};
 use moonring_policy::{PolicyKey, PolicyOutput, PolicyRequest, PolicyRequestId};
 use moonring_wire::id::{ClientId, ClientKey, RoomKey, TrackId, TrackKey};
 use moonring_wire::packet::SendBatch;
+use moonring_wire::shared::Shared;
 
 impl Shard {
     /// Asks the room's policy; the answer comes back through [`Shard::drain_policy`].
     pub(super) fn ask(&mut self, now: Instant, room: RoomKey, asked: PendingHook, call: HookCall) {
         let Some(state) = self.world.rooms.get_mut(room) else { return };
-        state.hooks += 1;
-        let ticket = self.policy.engine.submit(now, state.policy, call);
-        self.policy.pending.insert(ticket, (room, asked));
+        match state.seat {
+            Seat::Home { policy, .. } => {
+                state.hooks += 1;
+                let ticket = self.policy.engine.submit(now, policy, call);
+                self.policy.pending.insert(ticket, (room, asked));
+            }
+            Seat::Wing { home } => self.ask_home(room, home, asked, call),
+        }
     }
 
     /// Tells the room's policy of something that is not its to decide.
@@ -65,11 +72,11 @@ impl Shard {
     }
 
     /// Who ends when applying an outcome panics: who asked, or else the room.
-    fn subject_of(&self, room: RoomKey, asked: &PendingHook) -> Subject {
+    pub(super) fn subject_of(&self, room: RoomKey, asked: &PendingHook) -> Subject {
         let client = match asked {
             PendingHook::Connect(key) | PendingHook::Offer(key) | PendingHook::Message(key) => Some(*key),
             PendingHook::Follow(key, ..) => Some(*key),
-            PendingHook::Call(_) | PendingHook::Close | PendingHook::Notice => None,
+            PendingHook::Call(_) | PendingHook::Close | PendingHook::Far(_) | PendingHook::Notice => None,
         };
         let id = client.and_then(|key| self.world.clients.get(key)).map(|client| client.id.clone());
         id.map_or(Subject::Room(room), Subject::Client)
@@ -80,7 +87,7 @@ impl Shard {
     }
 
     /// The verdict and the actions of one hook are one step: nobody sees one without the other.
-    fn apply_outcome(&mut self, now: Instant, room: RoomKey, asked: PendingHook, mut outcome: Outcome) {
+    pub(super) fn apply_outcome(&mut self, now: Instant, room: RoomKey, asked: PendingHook, mut outcome: Outcome) {
         match asked {
             PendingHook::Connect(client) => {
                 self.admit_as_asked(now, room, client, &mut outcome);
@@ -99,6 +106,7 @@ impl Shard {
                 }
             }
             PendingHook::Call(id) => self.call_answered(id, &mut outcome),
+            PendingHook::Far(question) => return self.far_decided(now, room, &question, outcome),
             PendingHook::Close | PendingHook::Notice => {}
         }
         self.apply_actions(now, room, outcome.actions);
@@ -125,9 +133,9 @@ impl Shard {
         }
     }
 
-    fn apply_actions(&mut self, now: Instant, room: RoomKey, actions: Vec<Action>) {
-        for action in actions {
-            self.apply(now, room, action);
+    pub(super) fn apply_actions(&mut self, now: Instant, room: RoomKey, actions: Vec<Action>) {
+        if !actions.is_empty() {
+            self.act_everywhere(now, room, actions, None);
         }
     }
 
@@ -145,7 +153,7 @@ impl Shard {
             }
             Action::Broadcast { value, except } => {
                 let except = except.and_then(|id| self.member(room, &id));
-                self.tell_room(room, except, News::Message(value.into()));
+                self.tell_here(room, except, &Shared::new(News::Message(value.into())));
             }
             Action::SetMaxBitrate { client, bps } => {
                 if let Some(key) = self.member(room, &client) {
@@ -195,19 +203,13 @@ impl Shard {
                     self.end_subscription(now, key, place, &reason);
                 }
             }
-            Action::Announce { who } => self.set_announced(now, room, who),
-            Action::SetAudioLastN { n } => self.set_audio_last_n(room, n),
             Action::Webhook { event, data } => {
                 if let Some(room) = self.world.rooms.get(room) {
                     self.work.events.push(Event::Webhook { room: room.id.clone(), event, data });
                 }
             }
-            Action::CloseRoom { reason } => {
-                self.end_of_room(now, room, CloseReason::Closed);
-                let Some(state) = self.world.rooms.get(room) else { return };
-                for key in state.clients.clone() {
-                    self.remove_client(now, key, LeaveCause::Kicked(reason.clone()), &reason);
-                }
+            Action::Announce { .. } | Action::SetAudioLastN { .. } | Action::CloseRoom { .. } => {
+                self.apply_to_room(now, room, action);
             }
         }
     }
@@ -241,6 +243,7 @@ impl Shard {
         track.info.muted = muted;
         let (info, room, owner) = (track.info.clone(), track.room, track.owner);
         if !muted {
+            track.layers.iter_mut().for_each(Layer::begin_anew);
             for (client, place) in track.subscribers.clone() {
                 let Some(client) = self.world.clients.get_mut(client) else { continue };
                 let Some(forward) = &mut client.outbound.forwards[usize::from(place)] else { continue };

@@ -99,7 +99,7 @@ impl Shard {
     /// The script that a room should run, if it is not the one that it runs.
     fn script_for(&mut self, key: RoomKey) -> Option<(PolicyKey, Arc<Script>)> {
         let room = self.world.rooms.get(key)?;
-        let policy = room.policy;
+        let policy = room.policy()?;
         self.policy.engine.set_side(policy, self.policy.scripts.side(&room.id));
         let script = self.policy.scripts.resolve(&room.id).ok()?;
         self.policy.engine.is_new(policy, &script).then_some((policy, script))
@@ -107,8 +107,7 @@ impl Shard {
 
     /// Does what an operator wants of a room's policy.
     pub(super) fn policy_order(&mut self, now: Instant, room: &RoomId, order: PolicyOrder) {
-        let Some(policy) = self.index.rooms.get(room).and_then(|key| self.world.rooms.get(*key)).map(|r| r.policy)
-        else {
+        let Some(policy) = self.index.rooms.get(room).and_then(|key| self.world.rooms.get(*key)?.policy()) else {
             return;
         };
         match order {

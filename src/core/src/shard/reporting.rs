@@ -19,8 +19,10 @@ impl Shard {
     pub(super) fn report_timer(&mut self, now: Instant) {
         let Some(distance) = self.report.interval else { return };
         self.set_timer(now + distance, Timer::Report);
+        let busy = std::mem::take(&mut self.report.busy);
         if !self.is_backed_up() {
-            let report = Box::new(self.report());
+            let busy_permille = (1_000.0 * busy.as_secs_f64() / distance.as_secs_f64()) as u32;
+            let report = Box::new(ShardReport { busy_permille, ..self.report() });
             self.work.events.push(Event::Counters(report));
         }
     }
@@ -29,14 +31,16 @@ impl Shard {
     pub fn report(&self) -> ShardReport {
         let mut counters = ShardCounters { drops: self.report.counters.drops.clone(), ..self.report.counters };
         counters.events_lost = self.work.events.lost();
-        for client in self.world.clients.values() {
+        counters.relayed_out = self.world.links.relayed;
+        for client in self.world.clients.values().filter(|client| client.far.is_none()) {
             counters.forwarded += client.facts.traffic.packets_out.get();
             counters.forwarded_bytes += client.facts.traffic.bytes_out.get();
         }
         ShardReport {
+            busy_permille: 0,
             rooms: self.world.rooms.len(),
-            clients: self.world.clients.len(),
-            tracks: self.world.tracks.len(),
+            clients: self.world.clients.len() - self.index.far,
+            tracks: self.world.tracks.values().filter(|track| track.far.is_none()).count(),
             counters,
             io: self.report.io,
             policy: *self.policy.engine.stats(),
@@ -51,7 +55,7 @@ impl Shard {
     pub(super) fn report_rooms(&mut self, id: u64, rooms: Vec<RoomId>) {
         let report = |room: RoomId| {
             let state = self.world.rooms.get(*self.index.rooms.get(&room)?)?;
-            let policy = self.policy.engine.room_status(state.policy);
+            let policy = state.policy().and_then(|policy| self.policy.engine.room_status(policy));
             let clients = state.clients.iter().filter_map(|key| self.world.clients.get(*key));
             let paths = clients.filter_map(path).take(MAX_PATHS_PER_ROOM).collect();
             Some(RoomReport { room, clients: state.clients.len(), tracks: state.tracks.len(), policy, paths })

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::room::client;
 use crate::room::history::HistoryLimits;
+use crate::room::links::LinkSettings;
 use moonring_wire::media::CodecName;
 use moonring_wire::transport::TransportConfig;
 use moonring_wire::transport::dtls::Certificate;
@@ -44,6 +45,8 @@ pub struct ShardSettings {
     /// How long the sound of a room in which four or more speak is held back, so that more of it leaves together; zero
     /// for not at all.
     pub sound_hold: Duration,
+    /// The other shards, over which rooms may be spread.
+    pub links: Option<LinkSettings>,
     /// With so many clients and more, what packets will touch is read ahead: with fewer it is in the caches anyway.
     pub read_ahead_from: usize,
 }
@@ -70,6 +73,7 @@ impl ShardSettings {
             webhooks: false,
             max_bitrate_bps: None,
             sound_hold: Duration::ZERO,
+            links: None,
             read_ahead_from: 256,
         }
     }

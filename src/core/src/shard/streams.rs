@@ -26,6 +26,17 @@ struct Place {
 }
 
 impl Shard {
+    /// A random SSRC; 0 stands for "none" in some implementations.
+    pub(super) fn random_ssrc(&mut self) -> Ssrc {
+        Ssrc(rand::Rng::random_range(&mut self.rng, 1..=u32::MAX))
+    }
+
+    /// An SSRC that was not used under the client's keys before: one that was would seal its indexes twice.
+    pub(super) fn fresh_ssrc(&mut self, key: ClientKey) -> Ssrc {
+        let client = &mut self.world.clients[key];
+        client.outbound.ssrcs.next(client.inbound.report_ssrc)
+    }
+
     /// Which stream an authenticated packet is of. A stream that comes with another SSRC than before is bound to it.
     pub(super) fn stream_of(
         &mut self,
@@ -112,7 +123,7 @@ impl Shard {
         }
     }
 
-    fn restart_layer(&mut self, now: Instant, incoming: Incoming) {
+    pub(super) fn restart_layer(&mut self, now: Instant, incoming: Incoming) {
         let Some(track) = self.world.tracks.get_mut(incoming.track) else { return };
         let clock_rate = track.codec.name.clock_rate();
         track.layers[usize::from(incoming.layer)].restart(clock_rate);

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::faults::Stage;
 use super::{Shard, Timer, reporting};
-use crate::command::{Event, LeaveCause, News};
-use crate::room::{probing, reports};
-use moonring_policy::hook::{HookCall, Presence};
+use crate::command::{LeaveCause, News, PlaceMessage};
+use crate::room::{Seat, probing, reports};
+use moonring_policy::hook::HookCall;
 use moonring_wire::id::{ClientKey, RoomKey};
 use moonring_wire::packet::SendBatch;
-use moonring_wire::shared::Shared;
 
 /// A timer that is this late was not held up by work.
 const STANDSTILL: Duration = Duration::from_secs(5);
@@ -28,6 +27,7 @@ impl Shard {
         self.work.running_timer = None;
         self.drain_policy(now, out);
         self.end_unheard(now);
+        self.flush_links(out);
     }
 
     /// True when [`Shard::run_scripts`] has something to do at `now`.
@@ -42,6 +42,7 @@ impl Shard {
         }
         self.drain_policy(now, out);
         self.end_unheard(now);
+        self.flush_links(out);
     }
 
     pub(super) fn run_timers(&mut self, now: Instant, out: &mut SendBatch) {
@@ -59,6 +60,7 @@ impl Shard {
                 Timer::Rooms => self.rooms_timer(now),
                 Timer::Reloads => self.reloads_timer(now),
                 Timer::Report => self.report_timer(now),
+                Timer::Places => self.places_timer(now, out),
             }
         }
     }
@@ -87,6 +89,9 @@ impl Shard {
         client.deadlines.scheduled = None;
         self.stage(Stage::ClientTimer);
         let Some(client) = self.world.clients.get_mut(key) else { return };
+        if client.far.is_some() {
+            return self.ask_far(now, key, out);
+        }
         if client.deadlines.connect_by.is_some_and(|by| by <= now) {
             self.transport_failed(now, key, "the media transport did not come up in time");
             return;
@@ -129,7 +134,7 @@ impl Shard {
                     Timer::Client(key) => world.clients.get(*key).is_some_and(|c| c.deadlines.scheduled == Some(*at)),
                     Timer::Speakers(key) | Timer::Sound(key) => world.rooms.contains_key(*key),
                     Timer::Rooms => rooms_at == Some(*at),
-                    Timer::Reloads | Timer::Report => true,
+                    Timer::Reloads | Timer::Report | Timer::Places => true,
                 };
                 counts && kept.insert((*at, *timer))
             });
@@ -141,6 +146,9 @@ impl Shard {
     /// Sets the client's timer to its next deadline, if that is earlier than the one set.
     pub(super) fn schedule(&mut self, key: ClientKey) {
         let Some(client) = self.world.clients.get_mut(key) else { return };
+        if client.far.is_some() {
+            return self.schedule_far(key);
+        }
         let Some(transport) = &client.transport else { return };
         let report = transport.srtp_out().map(|_| reports::deadline(client, &self.world.tracks));
         let path = client.outbound.congestion.as_ref().filter(|_| report.is_some());
@@ -160,7 +168,17 @@ impl Shard {
 
     fn speakers_timer(&mut self, now: Instant, key: RoomKey) {
         self.stage(Stage::SpeakersTimer);
+        self.tell_loudest(key);
         let Some(room) = self.world.rooms.get_mut(key) else { return };
+        if let Seat::Wing { home } = room.seat {
+            let levels = room.speakers.levels(now);
+            if let Some(at) = room.speakers.deadline() {
+                self.schedule_speakers(key, at);
+            }
+            let id = |(track, level)| Some((self.world.tracks.get(track)?.info.id.clone(), level));
+            let levels = levels.into_iter().filter_map(id).collect();
+            return self.say(key, home, PlaceMessage::Loudness(levels));
+        }
         let changed = room.speakers.evaluate(now).map(<[_]>::to_vec);
         if let Some(at) = room.speakers.deadline() {
             self.schedule_speakers(key, at);
@@ -177,19 +195,6 @@ impl Shard {
         let Some(client) = self.world.clients.get(key) else { return };
         tracing::info!(client = %client.id, reason, "media transport ended");
         self.remove_client(now, key, LeaveCause::TransportFailed(reason.to_owned()), reason);
-    }
-
-    /// Tells everybody who has joined `room`, but `except`.
-    pub(super) fn tell_room(&mut self, room: RoomKey, except: Option<ClientKey>, news: News) {
-        let Some(room) = self.world.rooms.get(room) else { return };
-        let news = Shared::new(news);
-        for key in room.clients.iter().filter(|key| Some(**key) != except) {
-            if let Some(client) = self.world.clients.get(*key)
-                && client.facts.presence.get() == Presence::Joined
-            {
-                self.work.events.push(Event::News { client: client.id.clone(), news: news.clone() });
-            }
-        }
     }
 }
 

@@ -248,6 +248,19 @@ pub enum ShutdownSays {
     Closing,
 }
 
+/// Whether the clients of one room may be on several shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum RoomSpread {
+    /// All are on one.
+    #[default]
+    Never,
+    /// Those who come while it is busy are on others.
+    Load,
+    /// Each is on the next one.
+    Always,
+}
+
 /// What becomes of a script that is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]

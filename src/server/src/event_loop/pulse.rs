@@ -44,6 +44,10 @@ const DOING: &[&str] = &[
     "an operator's act",
     "the opening of a room",
     "the end of an empty room",
+    "a watch on a room",
+    "a join to a spread room",
+    "a message of another shard",
+    "the loss of messages",
 ];
 
 /// Places in [`DOING`].
@@ -111,6 +115,9 @@ fn place_of(command: &Command) -> u8 {
         Command::Open { .. } => 25,
         Command::CloseIfEmpty { .. } => 26,
         Command::Watch { .. } => 27,
+        Command::JoinWing { .. } => 28,
+        Command::FromPlace { .. } => 29,
+        Command::PlaceLost { .. } => 30,
     }
 }
 
@@ -135,6 +142,6 @@ mod tests {
         let leave = Command::Leave { client: ClientId::parse("c").unwrap(), reason: String::new() };
         pulse.begin_command(&leave);
         assert_eq!(pulse.clone().doing(), "a leave");
-        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 6, "what came later stands behind");
+        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 10, "what came later stands behind");
     }
 }

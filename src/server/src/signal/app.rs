@@ -85,7 +85,8 @@ impl App {
             clients_per_address: config.clients_per_address,
             rooms_per_address: config.rooms_per_address,
         };
-        let bounds = Bounds { rooms_max: config.rooms_max, clients_max: config.clients_max, resume, door };
+        let (rooms_max, clients_max, spread) = (config.rooms_max, config.clients_max, config.room_spread);
+        let bounds = Bounds { rooms_max, clients_max, resume, door, spread };
         Self(Arc::new(Inner {
             directory: Directory::new(shards, bounds),
             settings: Settings {

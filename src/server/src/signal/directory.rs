@@ -11,6 +11,7 @@ mod inbox;
 mod placement;
 mod refusal;
 mod resume;
+mod spread;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -26,8 +27,10 @@ pub(crate) use self::refusal::Refusal;
 pub(super) use self::resume::Kept;
 pub(crate) use self::resume::Resumed;
 use self::resume::{Expiry, Kick, Ticket};
+use self::spread::{Load, entry};
 use self::waiting::Waiting;
 use super::door::{Door, DoorLimits, Permit, Thing};
+use crate::config::RoomSpread;
 use crate::shard_handle::{Full, ShardHandle};
 use moonring_core::command::{Command, Event, LeaveCause};
 use moonring_wire::id::{ClientId, RoomId};
@@ -52,6 +55,8 @@ pub(crate) struct Bounds {
     pub resume: Duration,
     /// What one address may hold.
     pub door: DoorLimits,
+    /// Whether a room may be on several shards.
+    pub spread: RoomSpread,
 }
 
 /// A room as the admin page shows it.
@@ -63,6 +68,9 @@ pub(crate) struct RoomEntry {
     pub shard: usize,
     /// How many clients it has, those still joining included.
     pub clients: usize,
+    /// The other shards that have had clients of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub wings: Vec<usize>,
 }
 
 /// Who is where; cheap to clone.
@@ -88,11 +96,18 @@ struct State {
     /// Clients that were kicked lately, for those that come back with their ticket.
     kicked: HashMap<ClientId, Kick>,
     slow_clients: u64,
+    /// How busy the shards are.
+    loads: Vec<Load>,
 }
 
 #[derive(Debug)]
 struct Placement {
+    /// Its home.
     shard: usize,
+    /// Other shards that have had clients of it.
+    wings: Vec<usize>,
+    /// Clients that have come.
+    entered: usize,
     clients: usize,
     /// Those of them whose join has no verdict.
     waiting: Waiting,
@@ -178,11 +193,8 @@ impl Directory {
         }
         let made_way = state.make_way(room, origin).map_err(|()| Refusal::Joins)?;
         let open = || door.admit(now, ip, Thing::Room).map(Some).ok_or(Refusal::Address("rooms"));
-        let Placed { shard, backlog, evicted } =
-            state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, open)?;
-        if let Some(placement) = state.rooms.get_mut(room) {
-            placement.clients += 1;
-        }
+        let Placed { backlog, evicted, .. } = state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, open)?;
+        let shard = state.seat(room, self.0.bounds.spread, self.0.shards.len());
         let (outbox, events) = inbox(&backlog);
         let client = loop {
             let client = random_id();
@@ -338,21 +350,6 @@ impl Route {
 }
 
 impl Membership {
-    /// Sends a command to the client's shard.
-    pub(crate) fn send(&self, command: Command) -> Result<(), Full> {
-        let shard = self.directory.state().current(self).map(|route| route.shard);
-        let is_join = matches!(command, Command::Join(_));
-        let sent = match shard.and_then(|shard| self.directory.0.shards.get(shard)) {
-            Some(handle) => handle.send(command),
-            None => Err(Full(Box::new(command))),
-        };
-        if is_join && sent.is_err() {
-            // The shard has never heard of it, and needs no goodbye.
-            self.directory.state().remove(&self.client);
-        }
-        sent
-    }
-
     /// Sends an offer, whose answer may be for the connection after this one.
     pub(super) fn send_offer(&self, command: Command, offer: PendingOffer) -> Result<(), Full> {
         // Before it is sent, as the answer may come at once.
@@ -384,10 +381,6 @@ impl Drop for Membership {
 /// Letters and digits from a generator that the operating system seeds.
 pub(super) fn random_text(characters: usize) -> String {
     rand::rng().sample_iter(Alphanumeric).take(characters).map(char::from).collect()
-}
-
-fn entry((room, placement): (&RoomId, &Placement)) -> RoomEntry {
-    RoomEntry { room: room.clone(), shard: placement.shard, clients: placement.clients }
 }
 
 fn random_id() -> ClientId {

@@ -1,13 +1,30 @@
 //! Where the events of a shard go.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::app::App;
+use super::between_shards::BetweenShards;
 use crate::event_queue::EventReceiver;
 use moonring_core::command::Event;
 
+/// Pause before messages are offered again to a shard whose queue is full.
+const RETRY: Duration = Duration::from_millis(2);
+
 /// Hands a shard's events to whom they are for, until the shard ends.
 pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) {
-    while let Some(event) = events.recv().await {
+    let mut others = BetweenShards::new(shard);
+    loop {
+        let next = match others.is_waiting() {
+            true => timeout(RETRY, events.recv()).await,
+            false => Ok(events.recv().await),
+        };
+        others.offer(&app.directory);
+        let Ok(next) = next else { continue };
+        let Some(event) = next else { break };
         match event {
+            Event::ToPlace { to, messages } => others.send(&app.directory, to, messages),
             Event::PolicyRequest { id, room, request } => {
                 if let Some(handle) = app.directory.shard(shard) {
                     app.services.serve(handle.clone(), id, room, request);
@@ -20,6 +37,7 @@ pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) 
                 if let (Some(scripts), Some(counts)) = (&app.scripts, report.canary) {
                     scripts.tell_canary(shard, counts);
                 }
+                app.directory.note_load(shard, &report);
                 app.reports.counters(shard, *report);
             }
             event => app.directory.route(shard, event),

@@ -7,6 +7,7 @@
 mod admin;
 mod app;
 mod assets;
+mod between_shards;
 mod calls;
 mod canaries;
 mod connections;

@@ -46,13 +46,20 @@ impl Reports {
     pub(super) async fn rooms(&self, directory: &Directory, rooms: &[RoomEntry]) -> HashMap<RoomId, RoomReport> {
         let mut by_shard: BTreeMap<usize, Vec<RoomId>> = BTreeMap::new();
         for entry in rooms {
-            by_shard.entry(entry.shard).or_default().push(entry.room.clone());
+            for shard in [entry.shard].into_iter().chain(entry.wings.iter().copied()) {
+                by_shard.entry(shard).or_default().push(entry.room.clone());
+            }
         }
-        let mut reports = HashMap::new();
+        let mut reports: HashMap<RoomId, RoomReport> = HashMap::new();
         for (shard, rooms) in by_shard {
             for some in rooms.chunks(MAX_ROOMS_PER_REPORT) {
                 let Some(answer) = self.ask(directory, shard, some.to_vec()).await else { break };
-                reports.extend(answer.into_iter().map(|report| (report.room.clone(), report)));
+                for report in answer {
+                    match reports.remove(&report.room) {
+                        Some(other) => drop(reports.insert(report.room.clone(), joined(report, other))),
+                        None => drop(reports.insert(report.room.clone(), report)),
+                    }
+                }
             }
         }
         reports
@@ -67,6 +74,13 @@ impl Reports {
         lock(&self.waiting).remove(&id);
         answer?.ok()
     }
+}
+
+/// What the shards of a spread room tell of it: its home of its policy, and each of the paths to its own clients.
+fn joined(one: RoomReport, other: RoomReport) -> RoomReport {
+    let (mut home, mut wing) = if one.policy.is_some() { (one, other) } else { (other, one) };
+    home.paths.append(&mut wing.paths);
+    home
 }
 
 /// A panic while it was held left whole entries behind.

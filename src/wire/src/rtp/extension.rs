@@ -30,6 +30,17 @@ pub fn parse_transport_sequence(value: &[u8]) -> Option<u16> {
     value.try_into().ok().map(u16::from_be_bytes)
 }
 
+/// Header extension values that are passed on as they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeptExtensions {
+    /// RFC 6464.
+    pub audio_level: Option<u8>,
+    /// 3GPP TS 26.114.
+    pub orientation: Option<u8>,
+    /// Playout delay.
+    pub playout_delay: Option<[u8; 3]>,
+}
+
 /// How loud a packet of sound is (RFC 6464 section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AudioLevel {

@@ -2,6 +2,9 @@
 
 use crate::drops::DropReason;
 
+/// The first byte of a datagram between shards: of none of the protocols that RFC 7983 lists.
+pub const LINK: u8 = 0xC1;
+
 /// A protocol that shares the media port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -13,6 +16,8 @@ pub enum Protocol {
     Rtp,
     /// RFC 3711, control.
     Rtcp,
+    /// Between shards ([`crate::link`]).
+    Link,
 }
 
 /// The protocol of a datagram. ZRTP and TURN channels, which RFC 7983 also lists, are not spoken here.
@@ -26,6 +31,7 @@ pub fn classify(datagram: &[u8]) -> Result<Protocol, DropReason> {
             Some(second) if is_rtcp(*second) => Ok(Protocol::Rtcp),
             Some(_) => Ok(Protocol::Rtp),
         },
+        Some(&LINK) => Ok(Protocol::Link),
         Some(_) => Err(DropReason::UnknownProtocol),
     }
 }
@@ -61,6 +67,8 @@ mod tests {
             (&[128, 223], Ok(Protocol::Rtcp)),
             (&[128, 224], Ok(Protocol::Rtp)),
             (&[192, 200], Err(DropReason::UnknownProtocol)),
+            (&[193, 1], Ok(Protocol::Link)),
+            (&[194, 1], Err(DropReason::UnknownProtocol)),
         ] {
             assert_eq!(classify(bytes), expected, "{bytes:?}");
         }

@@ -62,7 +62,7 @@ impl World {
 
     fn status(&self, room: &str) -> RoomStatus {
         let key = self.shard.index.rooms[&RoomId::parse(room).unwrap()];
-        self.shard.policy.engine.room_status(self.shard.world.rooms[key].policy).unwrap()
+        self.shard.policy.engine.room_status(self.shard.world.rooms[key].policy().unwrap()).unwrap()
     }
 
     /// The script and version that a room runs.

@@ -74,8 +74,16 @@ impl State {
         let shard = load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(shard, _)| shard);
         let backlog = Backlog::default();
         let (waiting, backlog_of_room) = (Waiting::default(), backlog.clone());
-        let placement =
-            Placement { shard, clients: 0, waiting, lived: false, backlog: backlog_of_room, _permit: permit };
+        let placement = Placement {
+            shard,
+            wings: Vec::new(),
+            entered: 0,
+            clients: 0,
+            waiting,
+            lived: false,
+            backlog: backlog_of_room,
+            _permit: permit,
+        };
         self.rooms.insert(room.clone(), placement);
         Ok(Placed { shard, backlog, evicted })
     }

@@ -24,7 +24,13 @@ fn room(text: &str) -> RoomId {
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-const BOUNDS: Bounds = Bounds { rooms_max: 3, clients_max: 5, resume: Duration::from_secs(15), door: NO_LIMITS };
+const BOUNDS: Bounds = Bounds {
+    rooms_max: 3,
+    clients_max: 5,
+    resume: Duration::from_secs(15),
+    door: NO_LIMITS,
+    spread: RoomSpread::Never,
+};
 const NO_LIMITS: DoorLimits =
     DoorLimits { connections: 0, connections_per_address: 0, clients_per_address: 0, rooms_per_address: 0 };
 

@@ -71,7 +71,8 @@ impl Session {
             Event::TrackPaused { track, reason, .. } => ServerMessage::TrackPaused { track, reason },
             Event::TrackResumed { track, .. } => ServerMessage::TrackResumed { track },
             Event::WantedLayers { track, layers, .. } => ServerMessage::WantedLayers { track, layers },
-            Event::PolicyRequest { .. }
+            Event::ToPlace { .. }
+            | Event::PolicyRequest { .. }
             | Event::Called { .. }
             | Event::Webhook { .. }
             | Event::Report { .. }

@@ -1,0 +1,201 @@
+//! What the shards of a spread room tell each other: its home, which has the policy, and its wings.
+//!
+//! ```text
+//! wing --Attach, Asked, News, Track, Traffic, Loudness, Gone, Detach--> home
+//! wing <--Roster, Decided, Act, News, Track, Loudest, Ended------------ home
+//! ```
+//! Messages between two shards come in order and complete; where that cannot be kept, [`Command::PlaceLost`](super::Command::PlaceLost)
+//! ends what was spread over them.
+
+use std::cell::Cell;
+
+use serde_json::Value;
+
+use super::news::{ClientInfo, News};
+use moonring_policy::client::{Announced, Connection, PathFigures, Traffic};
+use moonring_policy::hook::{Action, HookCall, Outcome};
+use moonring_wire::id::{ClientId, PlaceId, TrackId};
+use moonring_wire::media::TrackInfo;
+use moonring_wire::negotiate::AnswerCodec;
+use moonring_wire::shared::{Shared, SharedValue};
+
+/// One message about one room.
+#[derive(Debug)]
+pub enum PlaceMessage {
+    /// The sender has clients who want into the room. Answered by [`Self::Roster`], or [`Self::Ended`].
+    Attach,
+    /// The room's policy is asked, with a number for the answer, or told of something.
+    Asked {
+        /// For [`Self::Decided`]; `None` when no answer is waited for.
+        ticket: Option<u64>,
+        /// What.
+        call: Box<FarCall>,
+    },
+    /// What passed for the sender's clients, since they came.
+    Traffic(Vec<(ClientId, TrafficFigures)>),
+    /// How loud the sender's tracks are, smoothed, 127 + dBov; those that were heard lately.
+    Loudness(Vec<(TrackId, f32)>),
+    /// A client is gone, or was never admitted: nothing more follows for it.
+    Gone(ClientId),
+    /// Nobody is left at the sender: nothing more follows until it attaches again.
+    Detach,
+    /// The room as it is.
+    Roster(Box<Roster>),
+    /// The policy's answer.
+    Decided {
+        /// The number of the question.
+        ticket: u64,
+        /// What it says; of its actions those that the receiver is to take.
+        outcome: Box<Outcome>,
+        /// The place of a client that has been admitted.
+        seat: Option<SeatGiven>,
+        /// In place of the verdict: there is no seat left, in words.
+        full: Option<String>,
+    },
+    /// What the policy wants done with the receiver's clients.
+    Act(Vec<Action>),
+    /// The tracks whose sound is forwarded; `None`: all.
+    Loudest(Option<Vec<TrackId>>),
+    /// The room has ended at home, or could not begin: with the words for its clients.
+    Ended(String),
+    /// What everybody in the room is told; the receiver notes it and tells its clients.
+    News(Shared<News>),
+    /// A track that can be received, as it is now: new, or changed.
+    Track(Box<FarTrack>),
+}
+
+/// An event of a far client for which a hook is called: as [`HookCall`], in values that may leave the shard.
+#[derive(Debug)]
+pub enum FarCall {
+    /// A client asks to join.
+    Connect {
+        /// Who.
+        client: ClientId,
+        /// The request that it has come with.
+        connection: Box<Connection>,
+        /// What it says of itself.
+        metadata: SharedValue,
+        /// What it shows.
+        auth_token: String,
+    },
+    /// It is gone.
+    Disconnect {
+        /// Who.
+        client: ClientId,
+        /// Why.
+        reason: String,
+    },
+    /// It asks to publish.
+    PublishRequest(TrackInfo),
+    /// It publishes.
+    Published(TrackInfo),
+    /// It publishes no longer.
+    Unpublished(TrackInfo),
+    /// It asks to receive.
+    SubscribeRequest {
+        /// Who.
+        client: ClientId,
+        /// What.
+        track: TrackInfo,
+    },
+    /// It has sent a message.
+    Message {
+        /// Who.
+        client: ClientId,
+        /// What.
+        message: Value,
+    },
+}
+
+impl FarCall {
+    /// The same event; `None` of one that only a home has.
+    pub fn of(call: HookCall) -> Option<Self> {
+        Some(match call {
+            HookCall::ClientConnect { client, auth_token } => Self::Connect {
+                client: client.id.clone(),
+                connection: Box::new(client.connection.clone()),
+                metadata: client.metadata.clone(),
+                auth_token,
+            },
+            HookCall::ClientDisconnect { client, reason } => Self::Disconnect { client: client.id.clone(), reason },
+            HookCall::PublishRequest { track, .. } => Self::PublishRequest(track),
+            HookCall::TrackPublished { track, .. } => Self::Published(track),
+            HookCall::TrackUnpublished { track, .. } => Self::Unpublished(track),
+            HookCall::SubscribeRequest { client, track } => Self::SubscribeRequest { client: client.id.clone(), track },
+            HookCall::Message { client, message } => Self::Message { client: client.id.clone(), message },
+            HookCall::ActiveSpeakers { .. } | HookCall::Admin { .. } | HookCall::Close { .. } => return None,
+        })
+    }
+
+    /// Whose event it is.
+    pub fn client(&self) -> &ClientId {
+        match self {
+            Self::Connect { client, .. }
+            | Self::Disconnect { client, .. }
+            | Self::SubscribeRequest { client, .. }
+            | Self::Message { client, .. } => client,
+            Self::PublishRequest(track) | Self::Published(track) | Self::Unpublished(track) => &track.client,
+        }
+    }
+}
+
+/// What goes with the admission of a far client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeatGiven {
+    /// Who it is, as the policy says.
+    pub identity: Option<String>,
+    /// The room was small enough to be told of everybody.
+    pub came_early: bool,
+}
+
+/// A track as far places have to know it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FarTrack {
+    /// What everybody is told of it.
+    pub info: TrackInfo,
+    /// The shard that has its publisher.
+    pub place: PlaceId,
+    /// Its number on links from there.
+    pub handle: u64,
+    /// The codec that it is sent in.
+    pub codec: AnswerCodec,
+    /// How many encodings it has.
+    pub encodings: u8,
+}
+
+/// A room as a new wing has to know it.
+#[derive(Clone, Debug, Default)]
+pub struct Roster {
+    /// Those who are told of.
+    pub clients: Vec<ClientInfo>,
+    /// What is published.
+    pub tracks: Vec<FarTrack>,
+    /// Whom its policy wants to be told of.
+    pub announcing: Option<Announced>,
+    /// The tracks whose sound is forwarded; `None`: all.
+    pub loudest: Option<Vec<TrackId>>,
+    /// Who speaks.
+    pub speakers: Vec<ClientId>,
+}
+
+/// What passed for a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TrafficFigures {
+    counts: [u64; 4],
+    path: Option<PathFigures>,
+}
+
+impl TrafficFigures {
+    /// As it is counted.
+    pub fn of(traffic: &Traffic) -> Self {
+        let counts = [&traffic.packets_in, &traffic.bytes_in, &traffic.packets_out, &traffic.bytes_out];
+        Self { counts: counts.map(Cell::get), path: traffic.path.get() }
+    }
+
+    /// Notes it where the policy reads it.
+    pub fn note(&self, traffic: &Traffic) {
+        let cells = [&traffic.packets_in, &traffic.bytes_in, &traffic.packets_out, &traffic.bytes_out];
+        cells.into_iter().zip(self.counts).for_each(|(cell, count)| cell.set(count));
+        traffic.path.set(self.path);
+    }
+}

@@ -1,0 +1,104 @@
+//! A packet's way into its layer's history, whether its publisher is here or elsewhere.
+
+use std::time::Instant;
+
+use super::Shard;
+use super::datagrams::Opened;
+use super::faults::Stage;
+use crate::room::client::Incoming;
+use crate::room::history::Packet;
+use moonring_wire::drops::DropReason;
+use moonring_wire::id::{ClientKey, TrackKey};
+use moonring_wire::rtp::codec;
+use moonring_wire::rtp::extension::{AudioLevel, KeptExtensions};
+use moonring_wire::rtp::red;
+
+/// A packet that is to be kept.
+pub(super) struct Arrived<'a> {
+    pub(super) index: u64,
+    pub(super) timestamp: u32,
+    pub(super) marker: bool,
+    pub(super) is_red: bool,
+    pub(super) kept: KeptExtensions,
+    pub(super) descriptor: &'a [u8],
+    pub(super) payload: &'a [u8],
+}
+
+impl Shard {
+    /// Keeps a client's packet for forwarding.
+    pub(super) fn keep(
+        &mut self,
+        now: Instant,
+        (key, incoming): (ClientKey, Incoming),
+        opened: &Opened<'_>,
+    ) -> Result<(), DropReason> {
+        let Opened { header, bytes, elements } = opened;
+        let payload = &bytes[header.payload_range(bytes)?];
+        let track = self.world.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+        if incoming.layer >= track.kept_layers {
+            return Err(DropReason::Shed);
+        }
+        if !track.formats.is_media(header.payload_type) {
+            self.follow_format(now, incoming.track, header.payload_type, (bytes, payload, elements))?;
+        }
+        let track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+        let is_red = track.formats.is_red(header.payload_type);
+        if is_red && red::primary(payload).is_none() {
+            return Err(DropReason::RtpMalformed);
+        }
+        let asks_again = track.feedback.nack;
+        let layer = &mut track.layers[usize::from(incoming.layer)];
+        let index = layer.stats.received(header.sequence, header.timestamp, now);
+        let was_missing = layer.missing.missing();
+        // What is never asked for would stay due for ever.
+        if asks_again {
+            layer.missing.received(index, now);
+        }
+        let lost_some = layer.missing.missing() > was_missing;
+        layer.count(now, bytes.len());
+        if track.muted_by_client || track.muted_by_policy {
+            return Err(DropReason::Muted);
+        }
+        if layer.history.find(index).is_some() {
+            return Err(DropReason::SrtpReplay);
+        }
+        if lost_some {
+            self.schedule(key);
+        }
+        if let Some(level) = elements.kept.audio_level.and_then(|byte| AudioLevel::parse(&[byte])) {
+            self.hear(now, key, incoming.track, level.level)?;
+        }
+        let (timestamp, marker, kept) = (header.timestamp, header.marker, elements.kept);
+        let descriptor = elements.descriptor(bytes);
+        let arrived = Arrived { index, timestamp, marker, is_red, kept, descriptor, payload };
+        self.keep_packet(now, (incoming.track, incoming.layer), &arrived)
+    }
+
+    /// Keeps a packet whose index is known.
+    pub(super) fn keep_packet(
+        &mut self,
+        now: Instant,
+        (key, layer): (TrackKey, u8),
+        arrived: &Arrived<'_>,
+    ) -> Result<(), DropReason> {
+        let track = self.world.tracks.get_mut(key).ok_or(DropReason::RtpUnknownSsrc)?;
+        let layer = &mut track.layers[usize::from(layer)];
+        let Arrived { descriptor, payload, .. } = *arrived;
+        let info = codec::inspect(track.codec.name, payload, (!descriptor.is_empty()).then_some(descriptor));
+        if info.key_frame {
+            layer.key_frame_came();
+        }
+        let mut packet = Packet::new(now);
+        (packet.index, packet.timestamp, packet.marker) = (arrived.index, arrived.timestamp, arrived.marker);
+        (packet.info, packet.kept) = (info, arrived.kept);
+        packet.is_red = arrived.is_red;
+        let has_grown = layer.look_inside(&mut packet, descriptor, payload.len());
+        layer.history.push(packet, descriptor, payload);
+        self.stage(Stage::Kept);
+        self.mark_dirty(now, key);
+        if has_grown {
+            self.layers_seen(now, key);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! Messages between the home of a spread room and its wings.
+
+use std::time::Instant;
+
+use super::Shard;
+use super::announce::{MAX_ANNOUNCED, client_info};
+use super::faults::Subject;
+use super::pending::{FarQuestion, PendingHook};
+use crate::command::{Event, FarCall, LeaveCause, PlaceMessage, Roster, SeatGiven};
+use crate::room::Seat;
+use moonring_policy::client::{ClientFacts, CloseReason, Presence};
+use moonring_policy::hook::{Action, HookCall, Outcome, Verdict};
+use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey};
+use moonring_wire::packet::SendBatch;
+use moonring_wire::shared::SharedValue;
+
+/// What the clients of a wing are told whose home is lost.
+const LOST: &str = "the server lost the room, please join again";
+/// Messages that wait for a room that is ending at home.
+const MAX_LATE: usize = 65_536;
+
+impl Shard {
+    /// Messages of another shard.
+    pub(super) fn hear_place(&mut self, now: Instant, from: PlaceId, messages: Vec<(RoomId, PlaceMessage)>) {
+        for (room, message) in messages {
+            self.work.subject = self.index.rooms.get(&room).copied().map(Subject::Room);
+            self.hear_message(now, from, room, message);
+        }
+    }
+
+    fn hear_message(&mut self, now: Instant, from: PlaceId, id: RoomId, message: PlaceMessage) {
+        let known = self.index.rooms.get(&id).copied();
+        let room = known.and_then(|key| Some((key, self.world.rooms.get(key)?)));
+        match room {
+            Some((key, room)) => {
+                let is_of_it = room.is_joined_to(from);
+                let is_home = matches!(room.seat, Seat::Home { .. });
+                match (is_home, is_of_it) {
+                    (true, true) => self.hear_wing(now, (key, from), message),
+                    (true, false) if room.life.ending.is_some() => self.too_late(key, from, message),
+                    (true, false) if matches!(message, PlaceMessage::Attach) => self.attach(key, from),
+                    (true, false) => self.tell_not_attached(from, id, &message),
+                    (false, true) => self.hear_home(now, (key, from), message),
+                    // Two homes: the sender's question is answered, and it begins anew.
+                    (false, false) => self.tell_not_attached(from, id, &message),
+                }
+            }
+            None if matches!(message, PlaceMessage::Attach) => {
+                match self.open_room(now, &id, SharedValue::empty_object()) {
+                    Ok(key) => self.attach(key, from),
+                    Err(error) => {
+                        let reason = error.reason().to_owned();
+                        self.say_of(id.clone(), from, PlaceMessage::Ended(reason));
+                        self.work.events.push(Event::RoomClosed(id));
+                    }
+                }
+            }
+            None => self.tell_not_attached(from, id, &message),
+        }
+    }
+
+    /// Messages about a room that this place does not have; those that end what they speak of need no answer.
+    fn tell_not_attached(&mut self, from: PlaceId, id: RoomId, message: &PlaceMessage) {
+        if matches!(message, PlaceMessage::Asked { ticket: Some(_), .. } | PlaceMessage::Attach) {
+            self.say_of(id, from, PlaceMessage::Ended(LOST.to_owned()));
+        }
+    }
+
+    /// Says a wing's message again once the room that is ending is gone.
+    fn too_late(&mut self, key: RoomKey, from: PlaceId, message: PlaceMessage) {
+        if let PlaceMessage::Gone(id) = &message {
+            // Who has given up waiting has never been there.
+            let is_of_it =
+                |message: &PlaceMessage| matches!(message, PlaceMessage::Asked { call, .. } if call.client() == id);
+            return self.work.late_messages.retain(|(_, place, message)| *place != from || !is_of_it(message));
+        }
+        if self.work.late_messages.len() < MAX_LATE {
+            self.work.late_messages.push((key, from, message));
+        }
+    }
+
+    /// The room is gone: what came too late for it is for the next one of its name.
+    pub(super) fn say_late_messages(&mut self, now: Instant, key: RoomKey, id: &RoomId) {
+        let (late, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.work.late_messages).into_iter().partition(|(of, ..)| *of == key);
+        self.work.late_messages = others;
+        late.into_iter().for_each(|(_, from, message)| self.hear_message(now, from, id.clone(), message));
+    }
+
+    fn attach(&mut self, key: RoomKey, wing: PlaceId) {
+        self.keep_no_longer(key);
+        let Some(room) = self.world.rooms.get_mut(key) else { return };
+        let Seat::Home { wings, .. } = &mut room.seat else { return };
+        wings.push(wing);
+        let announced = room.announced.iter().filter_map(|key| self.world.clients.get(*key)).map(client_info);
+        let clients = announced.collect();
+        let speaking = room.speakers.current().iter().filter_map(|key| self.world.clients.get(*key));
+        let speakers = speaking.map(|client| client.id.clone()).collect();
+        let (announcing, loudest) = (room.announcing.wanted, room.speakers.loudest().map(<[_]>::to_vec));
+        let tracks = room.tracks.clone().into_iter().filter_map(|key| self.as_far_track(key)).collect();
+        let loudest = loudest.map(|keys| self.track_ids(&keys));
+        let roster = Roster { clients, tracks, announcing, loudest, speakers };
+        self.say(key, wing, PlaceMessage::Roster(Box::new(roster)));
+    }
+
+    /// At home: what a wing says.
+    fn hear_wing(&mut self, now: Instant, (key, wing): (RoomKey, PlaceId), message: PlaceMessage) {
+        match message {
+            PlaceMessage::Asked { ticket, call } => self.far_asks(now, (key, wing), ticket, *call),
+            PlaceMessage::Traffic(figures) => {
+                for (id, figures) in figures {
+                    let client = self.member(key, &id).and_then(|key| self.world.clients.get(key));
+                    if let Some(client) = client.filter(|client| client.far == Some(wing)) {
+                        figures.note(&client.facts.traffic);
+                    }
+                }
+            }
+            PlaceMessage::Loudness(levels) => self.far_loudness(now, key, &levels),
+            PlaceMessage::Gone(id) => {
+                if let Some(client) = self.index.clients.get(&id).copied() {
+                    self.remove_far_client(now, client);
+                }
+                self.close_room_if_empty(now, key);
+            }
+            PlaceMessage::Detach => self.detach(now, key, wing),
+            PlaceMessage::News(news) => {
+                self.far_news(now, (key, wing), &news);
+                self.spread(key, Some(wing), &news);
+            }
+            PlaceMessage::Track(track) => {
+                self.far_track_told(now, key, &track);
+                for place in self.other_places(key, Some(wing)) {
+                    self.say(key, place, PlaceMessage::Track(track.clone()));
+                }
+            }
+            PlaceMessage::Attach
+            | PlaceMessage::Roster(_)
+            | PlaceMessage::Decided { .. }
+            | PlaceMessage::Act(_)
+            | PlaceMessage::Loudest(_)
+            | PlaceMessage::Ended(_) => {}
+        }
+    }
+
+    pub(super) fn detach(&mut self, now: Instant, key: RoomKey, wing: PlaceId) {
+        let Some(room) = self.world.rooms.get_mut(key) else { return };
+        if let Seat::Home { wings, .. } = &mut room.seat {
+            wings.retain(|place| *place != wing);
+        }
+        let left = room.clients.clone();
+        for client in left {
+            if self.world.clients.get(client).is_some_and(|client| client.far == Some(wing)) {
+                self.remove_far_client(now, client);
+            }
+        }
+        self.close_room_if_empty(now, key);
+    }
+
+    /// A wing asks the policy, or tells it of something.
+    fn far_asks(&mut self, now: Instant, (key, wing): (RoomKey, PlaceId), ticket: Option<u64>, call: FarCall) {
+        let id = call.client().clone();
+        let mut question = FarQuestion { wing, ticket, joining: None };
+        if let FarCall::Connect { client, connection, metadata, .. } = &call {
+            if self.index.clients.contains_key(client) {
+                return;
+            }
+            let facts = ClientFacts::new(client.clone(), (**connection).clone(), metadata.clone(), now);
+            question.joining = Some(self.add_far_client(now, key, wing, facts));
+        }
+        let client = self.index.clients.get(&id).and_then(|key| self.world.clients.get(*key));
+        let Some(facts) = client.filter(|client| client.far == Some(wing)).map(|client| client.facts.clone()) else {
+            return;
+        };
+        let call = match call {
+            FarCall::Connect { auth_token, .. } => HookCall::ClientConnect { client: facts, auth_token },
+            FarCall::Disconnect { reason, .. } => {
+                if facts.presence.replace(Presence::Gone) == Presence::Joined
+                    && let Some(room) = self.world.rooms.get_mut(key)
+                {
+                    room.members -= 1;
+                }
+                HookCall::ClientDisconnect { client: facts, reason }
+            }
+            FarCall::PublishRequest(track) => HookCall::PublishRequest { client: facts, track },
+            FarCall::Published(track) => HookCall::TrackPublished { client: facts, track },
+            FarCall::Unpublished(track) => HookCall::TrackUnpublished { client: facts, track },
+            FarCall::SubscribeRequest { track, .. } => HookCall::SubscribeRequest { client: facts, track },
+            FarCall::Message { message, .. } => HookCall::Message { client: facts, message },
+        };
+        self.ask(now, key, PendingHook::Far(question), call);
+    }
+
+    /// At home: the policy has decided on a far client's question.
+    pub(super) fn far_decided(&mut self, now: Instant, room: RoomKey, question: &FarQuestion, mut outcome: Outcome) {
+        let FarQuestion { wing, ticket, joining } = question;
+        let (mut seat, mut full) = (None, None);
+        if let Some(key) = joining
+            && outcome.verdict == Verdict::Allow
+        {
+            match self.give_seat(room, *key) {
+                Ok(given) => seat = given,
+                Err(words) => full = Some(words),
+            }
+        }
+        let actions = std::mem::take(&mut outcome.actions);
+        outcome.actions = self.act_everywhere(now, room, actions, Some(*wing));
+        match ticket {
+            Some(ticket) => {
+                let (ticket, outcome) = (*ticket, Box::new(outcome));
+                self.say(room, *wing, PlaceMessage::Decided { ticket, outcome, seat, full });
+            }
+            None if !outcome.actions.is_empty() => self.say(room, *wing, PlaceMessage::Act(outcome.actions)),
+            None => {}
+        }
+    }
+
+    /// Counts a far client in; in words why not.
+    fn give_seat(&mut self, key: RoomKey, client: ClientKey) -> Result<Option<SeatGiven>, String> {
+        let Some(facts) = self.world.clients.get(client).map(|client| client.facts.clone()) else { return Ok(None) };
+        if facts.presence.get() == Presence::Gone {
+            return Ok(None);
+        }
+        let Some(room) = self.world.rooms.get_mut(key) else { return Ok(None) };
+        if room.members >= self.settings.max_clients_per_room {
+            let words = self.world.rooms.get(key).map(|room| self.full(&room.id));
+            return words.map_or(Ok(None), Err);
+        }
+        facts.presence.set(Presence::Joined);
+        room.members += 1;
+        let came_early = room.members <= MAX_ANNOUNCED;
+        self.room_lives(key);
+        Ok(Some(SeatGiven { identity: facts.identity.get().cloned(), came_early }))
+    }
+
+    /// Messages of another shard were lost: what was spread over both ends, and begins anew.
+    pub(super) fn place_lost(&mut self, now: Instant, place: PlaceId, _out: &mut SendBatch) {
+        tracing::error!(place = place.0, "messages between shards were lost: their common rooms begin anew");
+        for key in self.world.rooms.keys().collect::<Vec<_>>() {
+            let Some(room) = self.world.rooms.get(key).filter(|room| room.is_joined_to(place)) else { continue };
+            match &room.seat {
+                Seat::Wing { .. } => self.end_wing(now, key, LOST),
+                Seat::Home { .. } => {
+                    self.say(key, place, PlaceMessage::Ended(LOST.to_owned()));
+                    self.detach(now, key, place);
+                }
+            }
+        }
+    }
+
+    /// Tells wings which sound is forwarded, when that has changed.
+    pub(super) fn tell_loudest(&mut self, key: RoomKey) {
+        if self.other_places(key, None).is_empty() || self.is_wing(key) {
+            return;
+        }
+        let Some(room) = self.world.rooms.get_mut(key) else { return };
+        let Some(loudest) = room.speakers.loudest_news() else { return };
+        let tracks = loudest.map(|keys| self.track_ids(&keys));
+        for wing in self.other_places(key, None) {
+            self.say(key, wing, PlaceMessage::Loudest(tracks.clone()));
+        }
+    }
+
+    /// An action that ends a room, at home or at a wing.
+    pub(super) fn close_room_by_action(&mut self, now: Instant, key: RoomKey, reason: &str) {
+        if self.is_wing(key) {
+            if let Some(room) = self.world.rooms.get_mut(key) {
+                room.life.ending = Some(CloseReason::Closed);
+            }
+        } else {
+            self.end_of_room(now, key, CloseReason::Closed);
+        }
+        self.end_clients_here(now, key, &LeaveCause::Kicked(reason.to_owned()), reason);
+    }
+
+    /// Whether an action of an operator's is about somebody who is there, as far as this shard can tell.
+    pub(super) fn is_far(&self, room: RoomKey, id: &ClientId) -> bool {
+        self.member(room, id).and_then(|key| self.world.clients.get(key)).is_some_and(|client| client.far.is_some())
+    }
+
+    /// Announces as the policy wants it.
+    pub(super) fn apply_to_room(&mut self, now: Instant, room: RoomKey, action: Action) {
+        match action {
+            Action::Announce { who } => self.set_announced(now, room, who),
+            Action::SetAudioLastN { n } => {
+                self.set_audio_last_n(room, n);
+                self.tell_loudest(room);
+            }
+            Action::CloseRoom { reason } => self.close_room_by_action(now, room, &reason),
+            _ => {}
+        }
+    }
+}

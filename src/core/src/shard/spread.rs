@@ -1,0 +1,205 @@
+//! A room over several shards: what is told to all of it, and whom the policy's actions concern.
+//!
+//! A room has one home, the shard with its policy, and wings on others. A client is wholly on one of them; what the others
+//! have to know of it is a far client there ([`super::far`]). What a place tells its clients of one of its own it says to the
+//! home, which tells its clients and the other wings.
+
+use std::time::Instant;
+
+use super::Shard;
+use crate::command::{Event, FarTrack, News, PlaceMessage, TrafficFigures};
+use crate::room::Seat;
+use crate::room::relay;
+use moonring_policy::client::Presence;
+use moonring_policy::hook::Action;
+use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey, TrackId, TrackKey};
+use moonring_wire::negotiate::AnswerCodec;
+use moonring_wire::shared::Shared;
+
+impl Shard {
+    /// Tells everybody who has joined `room`, wherever they are, but `except`.
+    pub(super) fn tell_room(&mut self, room: RoomKey, except: Option<ClientKey>, news: News) {
+        let news = Shared::new(news);
+        self.tell_here(room, except, &news);
+        self.spread(room, None, &news);
+    }
+
+    /// Tells those who have joined `room` on this shard, but `except`.
+    pub(super) fn tell_here(&mut self, room: RoomKey, except: Option<ClientKey>, news: &Shared<News>) {
+        let Some(room) = self.world.rooms.get(room) else { return };
+        for key in room.clients.iter().filter(|key| Some(**key) != except) {
+            if let Some(client) = self.world.clients.get(*key)
+                && client.far.is_none()
+                && client.facts.presence.get() == Presence::Joined
+            {
+                self.work.events.push(Event::News { client: client.id.clone(), news: news.clone() });
+            }
+        }
+    }
+
+    /// Says it to the other places of the room, but the one that it has come `from`.
+    pub(super) fn spread(&mut self, room: RoomKey, from: Option<PlaceId>, news: &Shared<News>) {
+        for place in self.other_places(room, from) {
+            let message = match &**news {
+                News::TrackPublished(info) | News::TrackChanged(info) => {
+                    let track = self.index.tracks.get(&info.id).and_then(|key| self.as_far_track(*key));
+                    let Some(track) = track else { return };
+                    PlaceMessage::Track(Box::new(track))
+                }
+                _ => PlaceMessage::News(news.clone()),
+            };
+            self.say(room, place, message);
+        }
+    }
+
+    /// The places that a place of the room speaks to.
+    pub(super) fn other_places(&self, room: RoomKey, except: Option<PlaceId>) -> Vec<PlaceId> {
+        match self.world.rooms.get(room).map(|room| &room.seat) {
+            Some(Seat::Home { wings, .. }) => wings.iter().copied().filter(|wing| Some(*wing) != except).collect(),
+            Some(Seat::Wing { home }) => vec![*home],
+            None => Vec::new(),
+        }
+    }
+
+    /// Sends a message about a room to another of its places.
+    pub(super) fn say(&mut self, room: RoomKey, to: PlaceId, message: PlaceMessage) {
+        if let Some(room) = self.world.rooms.get(room) {
+            let id = room.id.clone();
+            self.say_of(id, to, message);
+        }
+    }
+
+    /// The same about a room that is not here.
+    pub(super) fn say_of(&mut self, room: RoomId, to: PlaceId, message: PlaceMessage) {
+        match self.work.said.iter_mut().find(|(place, _)| *place == to) {
+            Some((_, messages)) => messages.push((room, message)),
+            None => self.work.said.push((to, vec![(room, message)])),
+        }
+    }
+
+    /// A track as other places have to know it.
+    pub(super) fn as_far_track(&self, key: TrackKey) -> Option<FarTrack> {
+        let track = self.world.tracks.get(key)?;
+        let (place, handle) = match track.far.as_deref() {
+            Some(far) => (far.link, far.handle),
+            None => (self.world.links.own, relay::handle(key)),
+        };
+        let codec = AnswerCodec { pt: track.pt, codec: track.codec.clone(), rtx: None, feedback: track.feedback };
+        Some(FarTrack { info: track.info.clone(), place, handle, codec, encodings: track.layers.len() as u8 })
+    }
+
+    /// Has actions of a home's policy done where their clients are. Those for here are done at once; those for `answered`
+    /// are given back, for the answer that they belong to.
+    pub(super) fn act_everywhere(
+        &mut self,
+        now: Instant,
+        room: RoomKey,
+        actions: Vec<Action>,
+        answered: Option<PlaceId>,
+    ) -> Vec<Action> {
+        let wings = match self.world.rooms.get(room).map(|room| &room.seat) {
+            Some(Seat::Home { wings, .. }) if !wings.is_empty() => wings.clone(),
+            _ => {
+                actions.into_iter().for_each(|action| self.apply(now, room, action));
+                return Vec::new();
+            }
+        };
+        let mut theirs: Vec<(PlaceId, Vec<Action>)> = wings.into_iter().map(|wing| (wing, Vec::new())).collect();
+        let mut ours = Vec::new();
+        for action in actions {
+            match concerns(&action) {
+                Concerns::Everybody => {
+                    theirs.iter_mut().for_each(|(_, actions)| actions.push(action.clone()));
+                    ours.push(action);
+                }
+                Concerns::Home => ours.push(action),
+                Concerns::Client(id) => match self.far_place(room, id) {
+                    Some((key, place)) => {
+                        self.foresee(key, &action);
+                        if let Some((_, actions)) = theirs.iter_mut().find(|(wing, _)| *wing == place) {
+                            actions.push(action);
+                        }
+                    }
+                    None => ours.push(action),
+                },
+            }
+        }
+        let mut kept = Vec::new();
+        for (wing, actions) in theirs.into_iter().filter(|(_, actions)| !actions.is_empty()) {
+            match answered == Some(wing) {
+                true => kept = actions,
+                false => self.say(room, wing, PlaceMessage::Act(actions)),
+            }
+        }
+        ours.into_iter().for_each(|action| self.apply(now, room, action));
+        kept
+    }
+
+    /// Where a client of the room is, if elsewhere.
+    fn far_place(&self, room: RoomKey, id: &ClientId) -> Option<(ClientKey, PlaceId)> {
+        let key = self.member(room, id)?;
+        Some((key, self.world.clients.get(key)?.far?))
+    }
+
+    /// The policy reads at once what its action will have done.
+    fn foresee(&mut self, key: ClientKey, action: &Action) {
+        let Some(facts) = self.world.clients.get(key).map(|client| client.facts.clone()) else { return };
+        match action {
+            Action::SetAttributes { attributes, .. } => drop(facts.attributes.replace(attributes.clone().into())),
+            Action::SetRights { change, .. } => facts.rights.set(change.applied_to(facts.rights.get())),
+            Action::SetHidden { hidden, .. } => {
+                let may_be = facts.presence.get() != Presence::Joined || facts.is_hidden.get();
+                facts.is_hidden.set(*hidden && may_be);
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells homes of the traffic of their far clients; whether this shard has a wing.
+    pub(super) fn tell_traffic(&mut self) -> bool {
+        let wing = |(key, room): (RoomKey, &crate::room::Room)| match room.seat {
+            Seat::Wing { home } => Some((key, home)),
+            Seat::Home { .. } => None,
+        };
+        let wings: Vec<_> = self.world.rooms.iter().filter_map(wing).collect();
+        for (room, home) in &wings {
+            let clients = self.world.rooms[*room].clients.iter().filter_map(|key| self.world.clients.get(*key));
+            let own = clients.filter(|client| client.far.is_none());
+            let figures: Vec<_> =
+                own.map(|client| (client.id.clone(), TrafficFigures::of(&client.facts.traffic))).collect();
+            if !figures.is_empty() {
+                self.say(*room, *home, PlaceMessage::Traffic(figures));
+            }
+        }
+        !wings.is_empty()
+    }
+
+    /// The ids of tracks that are here.
+    pub(super) fn track_ids(&self, keys: &[TrackKey]) -> Vec<TrackId> {
+        keys.iter().filter_map(|key| self.world.tracks.get(*key)).map(|track| track.info.id.clone()).collect()
+    }
+}
+
+/// Whom an action is about.
+enum Concerns<'a> {
+    Client(&'a ClientId),
+    Everybody,
+    Home,
+}
+
+fn concerns(action: &Action) -> Concerns<'_> {
+    match action {
+        Action::Kick { client, .. }
+        | Action::Send { client, .. }
+        | Action::SetMaxBitrate { client, .. }
+        | Action::SetMaxLayer { client, .. }
+        | Action::SetMuted { client, .. }
+        | Action::SetAttributes { client, .. }
+        | Action::SetRights { client, .. }
+        | Action::SetHidden { client, .. }
+        | Action::Unpublish { client, .. }
+        | Action::Unsubscribe { client, .. } => Concerns::Client(client),
+        Action::Broadcast { .. } | Action::Announce { .. } | Action::CloseRoom { .. } => Concerns::Everybody,
+        Action::SetAudioLastN { .. } | Action::Webhook { .. } => Concerns::Home,
+    }
+}

@@ -1,0 +1,165 @@
+//! A room at a place that is not its home: how it begins there, what the home says, and how it ends.
+
+use std::time::Instant;
+
+use super::{PendingHook, Shard};
+use crate::command::{FarCall, JoinRequest, LeaveCause, PlaceMessage, Roster, SeatGiven};
+use crate::room::Seat;
+use moonring_policy::client::CloseReason;
+use moonring_policy::hook::{HookCall, Outcome, SCRIPT_ERROR, Verdict};
+use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey};
+
+impl Shard {
+    /// A client wants into a room whose home is another shard.
+    pub(super) fn join_wing(&mut self, now: Instant, home: PlaceId, request: JoinRequest) {
+        if home == self.world.links.own {
+            return self.join(now, request);
+        }
+        let Some(request) = self.not_too_late(Some(home), request) else { return };
+        let key = self.index.rooms.get(&request.room).copied();
+        let key = key.unwrap_or_else(|| self.open_wing(now, &request.room, home));
+        self.take_in(now, key, request);
+    }
+
+    fn open_wing(&mut self, now: Instant, id: &RoomId, home: PlaceId) -> RoomKey {
+        let key = self.add_room(id.clone(), Seat::Wing { home });
+        tracing::debug!(room = %id, home = home.0, "spreads to this shard");
+        self.say(key, home, PlaceMessage::Attach);
+        self.schedule_places(now);
+        key
+    }
+
+    /// Asks the home's policy, or tells it of something.
+    pub(super) fn ask_home(&mut self, room: RoomKey, home: PlaceId, asked: PendingHook, call: HookCall) {
+        let Some(call) = FarCall::of(call).map(Box::new) else { return };
+        let ticket = (asked != PendingHook::Notice).then_some(self.policy.next_far);
+        if let Some(ticket) = ticket {
+            self.policy.next_far += 1;
+            self.policy.far.insert(ticket, (room, asked));
+            if let Some(room) = self.world.rooms.get_mut(room) {
+                room.hooks += 1;
+            }
+        }
+        self.say(room, home, PlaceMessage::Asked { ticket, call });
+    }
+
+    /// At a wing: what the home says.
+    pub(super) fn hear_home(&mut self, now: Instant, (key, home): (RoomKey, PlaceId), message: PlaceMessage) {
+        match message {
+            PlaceMessage::Roster(roster) => self.take_roster(now, (key, home), *roster),
+            PlaceMessage::Decided { ticket, outcome, seat, full } => {
+                let Some((room, asked)) = self.policy.far.remove(&ticket) else { return };
+                self.work.subject = Some(self.subject_of(room, &asked));
+                if let Some(room) = self.world.rooms.get_mut(room) {
+                    room.hooks -= 1;
+                }
+                if let (PendingHook::Connect(client), Some(seat)) = (&asked, seat) {
+                    self.take_seat(*client, seat);
+                }
+                match (&asked, full) {
+                    (PendingHook::Connect(client), Some(words)) => {
+                        self.remove_client(now, *client, LeaveCause::Limit(words.clone()), &words);
+                    }
+                    _ => self.apply_outcome(now, room, asked, *outcome),
+                }
+                self.close_room_if_empty(now, room);
+            }
+            PlaceMessage::Act(actions) => {
+                actions.into_iter().for_each(|action| self.apply(now, key, action));
+                self.close_room_if_empty(now, key);
+            }
+            PlaceMessage::Loudest(tracks) => self.set_loudest(key, tracks),
+            PlaceMessage::Ended(reason) => self.end_wing(now, key, &reason),
+            PlaceMessage::News(news) => self.far_news(now, (key, home), &news),
+            PlaceMessage::Track(track) => self.far_track_told(now, key, &track),
+            PlaceMessage::Attach
+            | PlaceMessage::Asked { .. }
+            | PlaceMessage::Traffic(_)
+            | PlaceMessage::Loudness(_)
+            | PlaceMessage::Gone(_)
+            | PlaceMessage::Detach => {}
+        }
+    }
+
+    pub(super) fn take_seat(&mut self, key: ClientKey, seat: SeatGiven) {
+        let Some(client) = self.world.clients.get_mut(key) else { return };
+        client.came_early = seat.came_early;
+        if let Some(identity) = seat.identity {
+            // It is said once.
+            let _ = client.facts.identity.set(identity);
+        }
+    }
+
+    fn take_roster(&mut self, now: Instant, (key, home): (RoomKey, PlaceId), roster: Roster) {
+        let Roster { clients, tracks, announcing, loudest, speakers } = roster;
+        for info in clients {
+            self.far_client_announced(now, (key, home), &info);
+        }
+        for track in tracks {
+            self.add_far_track(now, key, &track);
+        }
+        let speaking = speakers.iter().filter_map(|id: &ClientId| self.index.clients.get(id).copied()).collect();
+        if let Some(room) = self.world.rooms.get_mut(key) {
+            room.announcing.wanted = announcing;
+            room.speakers.set_current(speaking);
+        }
+        self.set_loudest(key, loudest);
+    }
+
+    /// A wing ends: its clients are told why, and nothing is waited for.
+    pub(super) fn end_wing(&mut self, now: Instant, key: RoomKey, reason: &str) {
+        let waiting: Vec<_> =
+            self.policy.far.iter().filter(|(_, (room, _))| *room == key).map(|(ticket, _)| *ticket).collect();
+        let Some(room) = self.world.rooms.get_mut(key) else { return };
+        room.life.ending = Some(CloseReason::Closed);
+        for ticket in waiting {
+            let Some((_, asked)) = self.policy.far.remove(&ticket) else { continue };
+            if let Some(room) = self.world.rooms.get_mut(key) {
+                room.hooks -= 1;
+            }
+            let reason = if matches!(asked, PendingHook::Connect(_)) { reason } else { SCRIPT_ERROR };
+            self.apply_outcome(now, key, asked, refusing(reason.to_owned()));
+        }
+        self.end_clients_here(now, key, &LeaveCause::Kicked(reason.to_owned()), reason);
+        self.close_room_if_empty(now, key);
+    }
+
+    /// Ends the clients of a room that are on this shard.
+    pub(super) fn end_clients_here(&mut self, now: Instant, key: RoomKey, cause: &LeaveCause, reason: &str) {
+        let clients = self.world.rooms.get(key).map(|room| room.clients.clone()).unwrap_or_default();
+        for client in clients {
+            if self.world.clients.get(client).is_some_and(|client| client.far.is_none()) {
+                self.remove_client(now, client, cause.clone(), reason);
+            }
+        }
+    }
+
+    /// A wing without clients of its own is gone, with all that it knew of the others.
+    pub(super) fn close_wing_if_empty(&mut self, now: Instant, key: RoomKey) {
+        let Some(room) = self.world.rooms.get(key) else { return };
+        let (Seat::Wing { home }, 0, 0) = (&room.seat, room.here, room.hooks) else { return };
+        let (home, id) = (*home, room.id.clone());
+        for client in room.clients.clone() {
+            self.remove_far_client(now, client);
+        }
+        self.say(key, home, PlaceMessage::Detach);
+        self.work.attended.remove(&key);
+        self.work.dirty_rooms.retain(|k| *k != key);
+        self.world.rooms.remove(key);
+        self.index.rooms.remove(&id);
+        tracing::debug!(room = %id, "is no longer spread to this shard");
+        self.join_late(now, key);
+    }
+}
+
+/// What stands for the answer of a home that is gone.
+fn refusing(reason: String) -> Outcome {
+    Outcome {
+        verdict: Verdict::Reject(reason.clone()),
+        actions: Vec::new(),
+        failed: false,
+        missing: false,
+        refused: Some(reason),
+        answer: None,
+    }
+}

@@ -1,0 +1,131 @@
+//! Frames into sealed datagrams and back.
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
+
+use super::window::Window;
+use crate::drops::DropReason;
+use crate::rtp::protocol::LINK;
+
+/// Bytes in front of the frames.
+pub const HEAD: usize = 12;
+/// Bytes behind the frames.
+const TAG: usize = 16;
+/// Bytes of a datagram beside its frames.
+pub const OVERHEAD: usize = HEAD + TAG;
+/// The version of the key derivation and of the frames.
+const EPOCH: u8 = 1;
+const LABEL: &[u8] = b"moonring link 1";
+const KEY: usize = 32;
+const SALT: usize = 12;
+
+/// One shard of one run of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Random, made when the process starts.
+    pub run: u128,
+    /// The shard's number in the process.
+    pub shard: u16,
+}
+
+impl Place {
+    fn bytes(self) -> [u8; 18] {
+        let mut bytes = [0; 18];
+        bytes[..16].copy_from_slice(&self.run.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.shard.to_be_bytes());
+        bytes
+    }
+}
+
+/// The length of what is derived: a key and a salt.
+struct KeyAndSalt;
+
+impl KeyType for KeyAndSalt {
+    fn len(&self) -> usize {
+        KEY + SALT
+    }
+}
+
+/// The key of one direction of a link.
+struct Key {
+    key: LessSafeKey,
+    salt: [u8; SALT],
+}
+
+impl Key {
+    /// HKDF-SHA256 (RFC 5869) of the secret, with both places as the context.
+    fn derive(secret: &[u8; 32], from: Place, to: Place) -> Self {
+        let (from, to) = (from.bytes(), to.bytes());
+        let mut bytes = [0; KEY + SALT];
+        let derived = Salt::new(HKDF_SHA256, LABEL).extract(secret);
+        let filled = derived.expand(&[&from, &to], KeyAndSalt).and_then(|okm| okm.fill(&mut bytes));
+        filled.expect("44 bytes are less than HKDF-SHA256 gives");
+        let key = UnboundKey::new(&AES_256_GCM, &bytes[..KEY]).expect("a key of AES-256 has 32 bytes");
+        let mut salt = [0; SALT];
+        salt.copy_from_slice(&bytes[KEY..]);
+        Self { key: LessSafeKey::new(key), salt }
+    }
+
+    fn nonce(&self, counter: u64) -> Nonce {
+        let mut nonce = self.salt;
+        nonce[SALT - 8..].iter_mut().zip(counter.to_be_bytes()).for_each(|(byte, own)| *byte ^= own);
+        Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+/// Seals what one shard sends to another.
+pub struct Sealer {
+    key: Key,
+    counter: u64,
+}
+
+impl Sealer {
+    /// For `from`, which sends to `to`. There is one of them in a run: its counter must not go back.
+    pub fn new(secret: &[u8; 32], from: Place, to: Place) -> Self {
+        Self { key: Key::derive(secret, from, to), counter: 0 }
+    }
+
+    /// Seals the frames in `datagram[HEAD..end]`, behind which there is room for [`OVERHEAD`]; the datagram's length.
+    pub fn seal(&mut self, datagram: &mut [u8], end: usize) -> usize {
+        let nonce = self.key.nonce(self.counter);
+        let (head, rest) = datagram.split_at_mut(HEAD);
+        head[..4].copy_from_slice(&[LINK, EPOCH, 0, 0]);
+        head[4..].copy_from_slice(&self.counter.to_be_bytes());
+        self.counter += 1;
+        let (frames, behind) = rest.split_at_mut(end - HEAD);
+        let tag = self.key.key.seal_in_place_separate_tag(nonce, Aad::from(&*head), frames);
+        // ring refuses only plaintexts of 64 GiB and more.
+        behind[..TAG].copy_from_slice(tag.expect("a datagram is short enough for AES-GCM").as_ref());
+        end + TAG
+    }
+}
+
+/// Opens what one shard gets from another.
+pub struct Opener {
+    key: Key,
+    window: Window,
+}
+
+impl Opener {
+    /// For `to`, which gets it from `from`.
+    pub fn new(secret: &[u8; 32], from: Place, to: Place) -> Self {
+        Self { key: Key::derive(secret, from, to), window: Window::default() }
+    }
+
+    /// The frames of a datagram, opened in place. Nothing is noted of one that does not open.
+    pub fn open<'d>(&mut self, datagram: &'d mut [u8]) -> Result<&'d [u8], DropReason> {
+        if datagram.len() < OVERHEAD || datagram[0] != LINK {
+            return Err(DropReason::LinkMalformed);
+        }
+        if datagram[1] != EPOCH {
+            return Err(DropReason::LinkBadTag);
+        }
+        let (head, rest) = datagram.split_at_mut(HEAD);
+        let counter = head[4..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        self.window.check(counter)?;
+        let nonce = self.key.nonce(counter);
+        let frames = self.key.key.open_in_place(nonce, Aad::from(&*head), rest).map_err(|_| DropReason::LinkBadTag)?;
+        self.window.mark(counter);
+        Ok(frames)
+    }
+}
