@@ -229,6 +229,7 @@ export type ServerMessage =
       sections: SectionResult[];
     }
   | { type: 'connected' }
+  | { type: 'restart_ice' }
   | {
       type: 'client_joined';
       /** Its id. */

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+mod state;
+
 use super::cap::Cap;
 use super::formats::PublishedFormats;
 use super::history::{History, HistoryLimits, Packet};
-use super::hop::{Far, Hop};
+use super::hop::{Far, Former, Hop};
 use super::layering::{Layering, useful_layer};
 use moonring_wire::id::{ClientKey, Mid, Pt, Rid, RoomKey, Ssrc};
 use moonring_wire::media::{Codec, Kind, TrackInfo};
@@ -14,6 +16,7 @@ use moonring_wire::rtp::nack::{NackGenerator, PICTURE_PATIENCE, SOUND_PATIENCE};
 use moonring_wire::rtp::receive::ReceiveStats;
 
 pub use super::sender_clock::SenderClock;
+pub use state::TrackState;
 
 /// Least time between two requests for a key frame of one layer: encoders need about that long to answer the first.
 pub const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
@@ -254,6 +257,10 @@ pub struct Track {
     pub hops: Vec<Hop>,
     /// Where it comes from, if its publisher is on another shard.
     pub far: Option<Box<Far>>,
+    /// How often its publisher has moved from shard to shard: what is told of an earlier place is out of date.
+    pub moves: u32,
+    /// Where it came from until its publisher moved, for a while.
+    pub former: Option<Box<Former>>,
     /// Muted by its publisher.
     pub muted_by_client: bool,
     /// Muted by the policy.
@@ -296,6 +303,8 @@ impl Track {
             subscribers: Vec::new(),
             hops: Vec::new(),
             far: None,
+            moves: 0,
+            former: None,
             muted_by_client: false,
             muted_by_policy: false,
             dirty: false,
