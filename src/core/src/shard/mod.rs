@@ -64,6 +64,7 @@ use moonring_wire::packet::{AddressPair, SendBatch};
 
 pub use moves::{ClientState, MAX_STATE, StateError};
 pub use operators::SinkFor;
+use overload::Cuts;
 use pending::PendingHook;
 pub use settings::ShardSettings;
 
@@ -201,8 +202,8 @@ struct Work {
     read_ahead: ReadAhead,
     /// Whose datagrams come next.
     expected: Vec<ClientKey>,
-    /// Some track's video was dropped because it had waited for too long.
-    has_cuts: bool,
+    /// Tracks that go on with their next key frames.
+    cuts: Cuts,
 }
 
 /// What the shard tells of itself.
@@ -265,7 +266,7 @@ impl Shard {
                 load: Load::new(now),
                 read_ahead: ReadAhead::default(),
                 expected: Vec::new(),
-                has_cuts: false,
+                cuts: Cuts::default(),
             },
             report: Reporting::default(),
         }

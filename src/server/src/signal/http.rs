@@ -18,6 +18,7 @@ use super::connections::{self, Acceptor, HEADER_TIMEOUT};
 use super::dispatch::dispatch;
 use super::door::{Door, DoorLimits};
 use super::http1::Http1Only;
+use super::peak::{self, GiveBack};
 use super::services::{AllowList, Authorities, Services, WebhookTarget};
 use super::{admin, assets, tls, websocket, whip};
 use crate::config::Config;
@@ -49,6 +50,7 @@ pub(crate) struct Listeners {
     webhook: Option<WebhookTarget>,
     scripts: Option<WatchHandle>,
     connections: usize,
+    give_back: Option<GiveBack>,
 }
 
 impl Listeners {
@@ -73,6 +75,7 @@ impl Listeners {
             webhook,
             scripts: None,
             connections,
+            give_back: None,
         })
     }
 
@@ -84,6 +87,11 @@ impl Listeners {
     /// Bounds the connections in all, so that descriptors are left for the rest.
     pub(crate) fn with_connections(self, connections: usize) -> Self {
         Self { connections, ..self }
+    }
+
+    /// Gives free memory back with this after each peak of clients.
+    pub(crate) fn with_give_back(self, give_back: GiveBack) -> Self {
+        Self { give_back: Some(give_back), ..self }
     }
 
     /// Where clients connect to.
@@ -111,6 +119,9 @@ impl Listeners {
         let mut dispatchers = tokio::task::JoinSet::new();
         for (shard, events) in events.into_iter().enumerate() {
             dispatchers.spawn(dispatch(app.clone(), shard, events));
+        }
+        if let Some(give_back) = self.give_back {
+            dispatchers.spawn(peak::give_back_after_peaks(app.directory.clone(), give_back));
         }
         self.announce()?;
 

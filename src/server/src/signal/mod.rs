@@ -22,6 +22,7 @@ pub(crate) mod operator;
 pub(crate) mod operator_canary;
 pub(crate) mod operator_streams;
 mod orders;
+mod peak;
 mod problem;
 mod reports;
 mod resources;

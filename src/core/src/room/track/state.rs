@@ -1,11 +1,12 @@
-//! A track whose publisher goes on at another place: everybody who receives it goes on with the same numbers, as the
+//! A track whose publisher is at another place, or goes on at one: everybody who receives it goes on with the same numbers, as the
 //! publisher's own indexes are the same at both places.
 
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{SenderClock, Track};
+use super::{LAYER_SILENCE, Layer, SenderClock, Track};
+use crate::room::fading::most_lately;
 use crate::room::formats::PublishedFormats;
 use crate::room::layering::{Layering, LayeringState};
 use moonring_wire::id::{Mid, Pt, Rid, Ssrc};
@@ -60,6 +61,25 @@ pub struct LayerState {
     /// How long ago the last packet came, in microseconds.
     silence: Option<u64>,
     layering: Option<LayeringState>,
+}
+
+impl Layer {
+    /// Packets come of it to another shard, at this bit rate: it may be chosen although none come here. At 0 none come at all.
+    pub fn comes_elsewhere(&mut self, now: Instant, bps: u64) {
+        match bps {
+            0 => {
+                self.last_packet = self
+                    .last_packet
+                    .filter(|at| now.saturating_duration_since(*at) >= LAYER_SILENCE)
+                    .or_else(|| self.last_packet.and(now.checked_sub(LAYER_SILENCE)))
+            }
+            bps => {
+                let age = self.silence(now).unwrap_or_default();
+                self.most_bps = most_lately(self.most_bps, age, bps);
+                (self.last_packet, self.bitrate_bps) = (Some(now), bps);
+            }
+        }
+    }
 }
 
 impl Track {
