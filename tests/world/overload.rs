@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use moonring_core::command::Event;
+use moonring_loadtest::peer::PeerEvent;
 use moonring_wire::drops::DropReason;
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use moonring_wire::media::PauseReason;
@@ -93,4 +94,30 @@ fn a_shard_that_has_too_little_time_leaves_out_videos_and_keeps_the_sound() {
         let (_, sound_lost) = received(&mut world, 2);
         assert!(sound_lost < 0.01 && world.drops(DropReason::Shed) == drops, "{part}");
     }
+}
+
+/// Key frames asked for of everybody.
+fn asked(world: &World) -> usize {
+    let told = world.members.iter().flat_map(|member| &member.told);
+    told.filter(|event| matches!(event, PeerEvent::KeyFrameRequested(..))).count()
+}
+
+#[test]
+fn after_a_standstill_the_videos_go_on_one_after_the_other() {
+    crate::sim::places::on_one_shard();
+    let mut world = rooms(62);
+    let per_datagram = time_per_datagram(&mut world, 0.5);
+    world.cpu = Some(Cpu::new(world.now, per_datagram * 5, BUFFER));
+    world.run_ms(1_200);
+    assert!(world.drops(DropReason::Shed) > 0, "nothing was dropped in the queue");
+    world.cpu.as_mut().unwrap().per_datagram = per_datagram;
+    let steps: Vec<usize> = (0..75)
+        .map(|_| {
+            let before = asked(&world);
+            world.run_ms(20);
+            asked(&world) - before
+        })
+        .collect();
+    assert!(steps.iter().all(|asked| *asked <= 3), "{steps:?}");
+    assert!(steps.iter().sum::<usize>() >= ROOMS * PER_ROOM / 2, "{steps:?}");
 }

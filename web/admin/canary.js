@@ -1,5 +1,6 @@
 // @ts-check
 /** The canary on the operators' page: which rooms try the newest scripts, and what they do beside the rest. */
+import { tableOf } from './rows.js';
 
 /**
  * @typedef {{rooms: number, failing: number, hooks: number, failures: number, allowed: number, rejected: number, mean_us: number}} Side
@@ -28,14 +29,7 @@ function stateOf({ state, reason, seconds, of_seconds }) {
 
 /** @param {Canary} canary */
 function table({ canary, rest }) {
-  const made = document.createElement('table');
-  const head = made.createTHead().insertRow();
-  for (const name of ['', 'Rooms', 'Failing', 'Hooks', 'Failed', 'Allowed', 'Rejected', 'A step']) {
-    const cell = document.createElement('th');
-    cell.scope = 'col';
-    cell.textContent = name;
-    head.append(cell);
-  }
+  const made = tableOf(['', 'Rooms', 'Failing', 'Hooks', 'Failed', 'Allowed', 'Rejected', 'A step']);
   const body = made.createTBody();
   for (const [name, side] of /** @type {[string, Side][]} */ ([['Canary', canary], ['Rest', rest]])) {
     const row = body.insertRow();

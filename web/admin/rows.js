@@ -60,16 +60,23 @@ export function innerRow(room, columns, seen) {
   return row;
 }
 
-/** @param {Path[]} list @param {(client: string) => Look[]} seen */
-function paths(list, seen) {
+/** A table with a head and no rows yet. @param {string[]} headings */
+export function tableOf(headings) {
   const table = document.createElement('table');
   const head = table.createTHead().insertRow();
-  for (const name of ['Client', 'Estimate', 'Target', 'Paused', 'Round trip', 'Loss', 'Resent', 'Last five minutes']) {
+  for (const name of headings) {
     const cell = document.createElement('th');
     cell.scope = 'col';
     cell.textContent = name;
     head.append(cell);
   }
+  return table;
+}
+
+/** @param {Path[]} list @param {(client: string) => Look[]} seen */
+function paths(list, seen) {
+  const headings = ['Client', 'Estimate', 'Target', 'Paused', 'Round trip', 'Loss', 'Resent', 'Last five minutes'];
+  const table = tableOf(headings);
   const body = table.createTBody();
   for (const path of list) {
     const row = body.insertRow();

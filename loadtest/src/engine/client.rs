@@ -37,6 +37,23 @@ struct Track {
     codec: CodecName,
     /// One for each layer, from the lowest to the highest, once it sends.
     sources: Vec<Source>,
+    /// The layers that somebody receives, once that was told.
+    wanted: Option<Vec<u8>>,
+}
+
+impl Track {
+    fn want(&mut self, layers: Vec<u8>) {
+        let before = self.wanted.replace(layers);
+        for (source, layer) in self.sources.iter_mut().zip(0u8..) {
+            let was = before.as_ref().is_none_or(|before| before.contains(&layer));
+            if let Source::Video(video) = source
+                && !was
+                && self.wanted.as_ref().is_some_and(|wanted| wanted.contains(&layer))
+            {
+                video.request_key_frame();
+            }
+        }
+    }
 }
 
 enum Source {
@@ -69,8 +86,16 @@ impl Client {
     pub(super) fn publish(&mut self, config: &EngineConfig, codec: CodecName) -> Mid {
         let layers = if codec.kind() == Kind::Video { config.layers } else { 1 };
         let mid = self.peer.publish_layers(codec, layers);
-        self.tracks.push(Track { mid: mid.clone(), codec, sources: Vec::new() });
+        self.tracks.push(Track { mid: mid.clone(), codec, sources: Vec::new(), wanted: None });
         mid
+    }
+
+    /// Sends only these layers of a section, each from a key frame on, as client.js does.
+    pub(super) fn wanted(&mut self, mid: &Mid, layers: Vec<u8>) {
+        let is_meant = |track: &&mut Track| track.mid == *mid && track.codec.kind() == Kind::Video;
+        if let Some(track) = self.tracks.iter_mut().find(is_meant) {
+            track.want(layers);
+        }
     }
 
     /// When there is something to do.
@@ -90,14 +115,18 @@ impl Client {
         self.peer.handle_timeout(now, out);
         self.take_events(config, now, snapshot);
         let mut packets: Vec<Packet> = Vec::new();
-        let sources = self.tracks.iter_mut().flat_map(|track| track.sources.iter_mut().map(|s| (&track.mid, s)));
-        for (mid, source) in sources {
+        let sources = self.tracks.iter_mut().flat_map(|track| {
+            let (mid, wanted) = (&track.mid, track.wanted.as_deref());
+            let is_wanted = move |layer| wanted.is_none_or(|wanted| wanted.contains(&layer));
+            track.sources.iter_mut().zip(0u8..).map(move |(source, layer)| (mid, source, is_wanted(layer)))
+        });
+        for (mid, source, is_wanted) in sources {
             let mut frames = 0;
             while source.next_at() <= now {
                 packets.clear();
                 source.make(now, &mut packets);
                 frames += 1;
-                if frames > MAX_LATE_FRAMES {
+                if frames > MAX_LATE_FRAMES || !is_wanted {
                     continue;
                 }
                 let sent_at = Instant::now();
@@ -201,6 +230,39 @@ impl Source {
                 video.frame(now, out);
             }
             Self::Audio(audio) => out.push(audio.packet()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::media::VideoSettings;
+
+    #[test]
+    fn a_layer_that_is_wanted_again_begins_with_a_key_frame() {
+        let start = Instant::now();
+        let source = |layer| {
+            let settings = VideoSettings { layer, ..VideoSettings::default() };
+            Source::Video(VideoSource::new(settings, start, SmallRng::seed_from_u64(1)))
+        };
+        let mid = Mid::parse("0").unwrap();
+        let mut track = Track { mid, codec: CodecName::Vp8, sources: vec![source(0), source(1)], wanted: None };
+        let frames = |track: &mut Track, after: u64| {
+            let made = track.sources.iter_mut().map(|source| match source {
+                Source::Video(video) => video.frame(start + Duration::from_secs(after), &mut Vec::new()),
+                Source::Audio(_) => unreachable!("is a video"),
+            });
+            made.collect::<Vec<_>>()
+        };
+        assert_eq!(frames(&mut track, 0), [true, true]);
+        for (after, layers, keys) in
+            [(1, vec![0, 1], [false, false]), (2, vec![0], [false, false]), (3, vec![0, 1], [false, true])]
+        {
+            track.want(layers);
+            assert_eq!(frames(&mut track, after), keys, "{after}");
         }
     }
 }

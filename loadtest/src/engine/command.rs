@@ -38,6 +38,15 @@ pub enum Command {
         /// The answer's text.
         sdp: String,
     },
+    /// Says which layers of a published section somebody receives.
+    Wanted {
+        /// The peer's number.
+        client: usize,
+        /// The section.
+        mid: Mid,
+        /// The layers, 0 the lowest.
+        layers: Vec<u8>,
+    },
     /// Ends a peer.
     Close {
         /// The peer's number.

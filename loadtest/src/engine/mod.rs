@@ -187,6 +187,11 @@ impl Engine {
                     let _ = reply.send(description);
                 }
                 Command::Answer { client, sdp } => self.answer(client, &sdp),
+                Command::Wanted { client, mid, layers } => {
+                    if let Some(Some(client)) = self.clients.get_mut(client) {
+                        client.wanted(&mid, layers);
+                    }
+                }
                 Command::Close { client } => self.close(client),
                 Command::Snapshot(reply) => {
                     let _ = reply.send(self.snapshot());

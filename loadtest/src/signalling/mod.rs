@@ -7,7 +7,7 @@ mod websocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moonring_wire::id::RoomId;
+use moonring_wire::id::{Mid, RoomId};
 use moonring_wire::media::{CodecName, Kind};
 use tokio::sync::{oneshot, watch};
 
@@ -142,6 +142,11 @@ impl Context {
     fn answer(&self, client: usize, sdp: String) {
         let (engine, client) = self.engine(client);
         engine.send(Command::Answer { client, sdp });
+    }
+
+    fn wanted(&self, client: usize, mid: Mid, layers: Vec<u8>) {
+        let (engine, client) = self.engine(client);
+        engine.send(Command::Wanted { client, mid, layers });
     }
 
     fn close(&self, client: usize) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
+use moonring_wire::id::{Mid, TrackId};
 use moonring_wire::media::{Source, TrackInfo};
 use moonring_wire::message::{ClientMessage, ErrorCode, PROTOCOL_VERSION, Publish, ServerMessage, Subscribe};
 use serde_json::json;
@@ -61,6 +62,8 @@ struct Session<'a> {
     socket: Socket,
     /// Tracks to receive with the next offer.
     wanted: VecDeque<TrackInfo>,
+    /// Its own sections, and their tracks.
+    published: Vec<(Mid, Option<TrackId>)>,
     offers: u64,
     /// An offer waits for its answer.
     busy: bool,
@@ -100,8 +103,18 @@ impl<'a> Session<'a> {
     ) -> anyhow::Result<Self> {
         let connecting = tokio_tungstenite::connect_async_tls_with_config(url, None, true, context.tls.connector()?);
         let (socket, _) = timeout(PATIENCE, connecting).await.context("connecting takes too long")??;
-        let wanted = VecDeque::new();
-        Ok(Self { context, plan, client, began, socket, wanted, offers: 0, busy: false, gather: false })
+        Ok(Self {
+            context,
+            plan,
+            client,
+            began,
+            socket,
+            wanted: VecDeque::new(),
+            published: Vec::new(),
+            offers: 0,
+            busy: false,
+            gather: false,
+        })
     }
 
     async fn join(&mut self) -> anyhow::Result<Entry> {
@@ -141,6 +154,7 @@ impl<'a> Session<'a> {
         let description = self.context.describe((self.client, self.plan), self.began, publish, &receive).await?;
         self.offers += 1;
         self.busy = true;
+        self.published.extend(description.published.iter().map(|mid| (mid.clone(), None)));
         let publish = description.published.into_iter().map(|mid| Publish { mid, source: Source::Camera }).collect();
         let subscribe = description.received.into_iter().zip(wanted);
         let subscribe = subscribe.map(|(mid, track)| Subscribe { mid, track: track.id }).collect();
@@ -152,6 +166,10 @@ impl<'a> Session<'a> {
             ServerMessage::Answer { sdp, sections, .. } => {
                 self.busy = false;
                 self.context.answer(self.client, sdp);
+                for (mid, track) in &mut self.published {
+                    let section = sections.iter().find(|section| section.mid == *mid);
+                    *track = section.and_then(|section| Some(section.track.as_ref()?.id.clone())).or(track.take());
+                }
                 if let Some(reason) = sections.into_iter().find_map(|section| section.reason) {
                     let _ = self.context.failures.send(format!("a section is refused: {reason}"));
                 }
@@ -164,6 +182,11 @@ impl<'a> Session<'a> {
             ServerMessage::Roster { tracks, .. } => {
                 self.gather = self.plan.receive == Receive::Everything && !tracks.is_empty();
                 tracks.into_iter().for_each(|track| self.want(track));
+            }
+            ServerMessage::WantedLayers { track, layers } => {
+                if let Some((mid, _)) = self.published.iter().find(|(_, own)| own.as_ref() == Some(&track)) {
+                    self.context.wanted(self.client, mid.clone(), layers);
+                }
             }
             ServerMessage::TrackUnpublished { track, .. } => self.wanted.retain(|wanted| wanted.id != track),
             ServerMessage::Error { code, message, request } => {

@@ -14,7 +14,7 @@ use crate::recordings::Recordings;
 use crate::scripts::ScriptFolder;
 use crate::shard_handle::ShardHandle;
 use crate::signal::http::{Listeners, ShardEnd};
-use crate::udp::{UdpSettings, bind};
+use crate::udp::{UdpSettings, bind, heap};
 use crate::watch::{CanaryOrder, Saved, Watch, WatchSettings};
 use crate::watchdog::Watchdog;
 use anyhow::Context;
@@ -53,7 +53,7 @@ impl Server {
         probe::check(config.shards())?;
         let cluster = ClusterSettings::load(config)?;
         let connections = probe::connections(config.clients_max);
-        let listeners = Listeners::open(config)?.with_connections(connections);
+        let listeners = Listeners::open(config)?.with_connections(connections).with_give_back(heap::give_back);
         let rules = config.room_scripts.iter().map(|rule| ScriptRule::new(&rule.pattern, &rule.script));
         let scripts = ScriptFolder::open(&config.scripts_dir, rules.collect())
             .with_context(|| format!("scripts folder {}", config.scripts_dir.display()))?;

@@ -4,6 +4,7 @@
 
 mod arrival;
 mod cmsg;
+pub(crate) mod heap;
 mod inbox;
 mod mmsg;
 mod pages;

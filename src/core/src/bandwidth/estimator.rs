@@ -292,7 +292,7 @@ impl Estimator {
 
     /// Reads what a packet touches of this.
     pub fn glance(&self) -> u64 {
-        self.sent.len() ^ self.sending.bps().to_bits() ^ u64::from(self.started) ^ u64::from(self.is_starved)
+        self.sent.glance_head() ^ self.sending.bps().to_bits() ^ u64::from(self.started) ^ u64::from(self.is_starved)
     }
 
     /// Reads where the next packet is noted.

@@ -69,8 +69,8 @@ impl SentRing {
         u64::from(self.slots[(self.next as usize) & (self.slots.len() - 1)].at)
     }
 
-    /// Reads where it is.
-    pub(super) fn len(&self) -> u64 {
+    /// Reads where the ring itself is.
+    pub(super) fn glance_head(&self) -> u64 {
         self.slots.len() as u64 ^ self.next
     }
 

@@ -27,6 +27,10 @@ use moonring_wire::media::{PauseReason, Source};
 const RAISE_INTO: f64 = 0.9;
 /// What is probed for, relative to the rates of the layers: more than raising to them takes, as they vary.
 const WANTED_ABOVE: f64 = 1.25;
+/// What another encoding's key frame is reckoned at: this part of its rate, or of this many bit/s if that is less. On a narrow
+/// link a key frame takes long, and a raise that fails takes two.
+const KEY_FRAME_PART: u64 = 4;
+const KEY_FRAME_OF_BPS: u64 = 300_000;
 /// Least time between two raises of one track.
 const RAISE_INTERVAL: Duration = Duration::from_secs(5);
 const HELD_RAISE_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,6 +38,9 @@ const HELD_RAISE_INTERVAL: Duration = Duration::from_secs(1);
 const UNKNOWN_BPS: u64 = 100_000;
 /// What a path is taken to carry at the start, in bit/s.
 const START_BPS: u64 = 300_000;
+
+/// What a step of a choice takes, in bit/s.
+type Price = fn(&Choice, u8) -> u64;
 
 /// One choice to make: a video track of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +63,19 @@ struct Choice {
 impl Choice {
     fn rate(&self, rung: u8) -> u64 {
         self.rungs.get(usize::from(rung)).map_or(0, |rung| rung.bps)
+    }
+
+    /// What a step is taken to take, in bit/s, by who would raise to it: the most that it took lately and, of another encoding,
+    /// the key frame that it begins with.
+    fn price(&self, rung: u8) -> u64 {
+        let at = |rung: u8| self.rungs.get(usize::from(rung));
+        match (self.current, at(rung)) {
+            (Some(current), Some(higher)) if rung > current && higher.bps > 0 => {
+                let is_other = at(current).is_some_and(|current| current.layer != higher.layer);
+                higher.most_bps + if is_other { higher.most_bps.min(KEY_FRAME_OF_BPS) / KEY_FRAME_PART } else { 0 }
+            }
+            _ => self.rate(rung),
+        }
     }
 
     /// The lowest step from `from` on, up to the limit, that packets come of.
@@ -96,20 +116,23 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
         }
     };
     let (ramping, starts_low, climbing) = (path.is_ramping(now), path.starts_low(), path.is_new(now));
-    let mut kept = allocate(keep, &choices);
+    // The way up at the start is short, and its key frames are on their way anyhow.
+    let price = if climbing { Choice::rate } else { Choice::price };
+    let mut kept = allocate(keep, &choices, Choice::rate);
     keep_on(now, path, (keep, sound), &choices, &mut kept, &mut outbound.forwards);
-    let raised = if starts_low { choices.iter().map(Choice::start).collect() } else { allocate(raise, &choices) };
+    let raised =
+        if starts_low { choices.iter().map(Choice::start).collect() } else { allocate(raise, &choices, price) };
     let decide = |((choice, keep), raise): ((&Choice, Option<u8>), Option<u8>)| {
         let forward = outbound.forwards[choice.place].as_ref()?;
         decide((now, climbing), forward, choice, keep, raise).or(choice.start().filter(|_| ramping))
     };
     let mut layers: Vec<_> = choices.iter().zip(kept.iter().copied()).zip(raised).map(decide).collect();
-    if raised_bps(&choices, &layers).is_none() && path.promises_more(now) {
+    if raised_bps(&choices, &layers, price).is_none() && path.promises_more(now) {
         // Whether the path carries more than the estimate, a rehearsal tells: of all that there is.
-        let raised = allocate(u64::MAX, &choices);
+        let raised = allocate(u64::MAX, &choices, price);
         layers = choices.iter().zip(kept.iter().copied()).zip(raised).map(decide).collect();
     }
-    if let Some(bps) = raised_bps(&choices, &layers)
+    if let Some(bps) = raised_bps(&choices, &layers, price)
         && !path.may_raise_to(now, bps + sound, current_bps(&choices) + sound)
     {
         put_off(&choices, &mut layers);
@@ -171,16 +194,16 @@ fn sound_bps(now: Instant, outbound: &Outbound, tracks: &SlotMap<TrackKey, Track
     tracks.flat_map(|t| &t.layers).filter(|layer| layer.is_active(now)).map(|layer| layer.bitrate_bps).sum()
 }
 
-/// The highest layer of each choice so that all together fit `budget_bps`: everybody's lowest first, then a layer more
+/// The highest layer of each choice so that all together, at what `price` says of each, fit `budget_bps`: everybody's lowest first, then a layer more
 /// in turn, most important first. `None`: not even its lowest fits.
-fn allocate(budget_bps: u64, choices: &[Choice]) -> Vec<Option<u8>> {
+fn allocate(budget_bps: u64, choices: &[Choice], price: Price) -> Vec<Option<u8>> {
     let mut used = 0;
     let mut layers: Vec<Option<u8>> = Vec::with_capacity(choices.len());
     for choice in choices {
         // Of a track that is silent nothing is sent, whatever its layer.
         let lowest = choice.active(0).unwrap_or(choice.limit);
-        let fits = used + choice.rate(lowest) <= budget_bps;
-        used += if fits { choice.rate(lowest) } else { 0 };
+        let fits = used + price(choice, lowest) <= budget_bps;
+        used += if fits { price(choice, lowest) } else { 0 };
         layers.push(fits.then_some(lowest));
     }
     loop {
@@ -188,7 +211,7 @@ fn allocate(budget_bps: u64, choices: &[Choice]) -> Vec<Option<u8>> {
         for (choice, layer) in choices.iter().zip(&mut layers) {
             let Some(current) = *layer else { continue };
             let Some(next) = choice.active(current + 1) else { continue };
-            let more = choice.rate(next).saturating_sub(choice.rate(current));
+            let more = price(choice, next).saturating_sub(price(choice, current));
             if used + more <= budget_bps {
                 used += more;
                 *layer = Some(next);
@@ -225,10 +248,10 @@ fn decide(
 }
 
 /// What all layers take together, in bit/s, if one of them is higher than the one sent now.
-fn raised_bps(choices: &[Choice], layers: &[Option<u8>]) -> Option<u64> {
+fn raised_bps(choices: &[Choice], layers: &[Option<u8>], price: Price) -> Option<u64> {
     // What is paused begins low, which is its own rehearsal.
     let is_raised = choices.iter().zip(layers).any(|(choice, layer)| *layer > choice.current.or(choice.start()));
-    let rate = |(choice, layer): (&Choice, &Option<u8>)| layer.map_or(0, |layer| choice.rate(layer));
+    let rate = |(choice, layer): (&Choice, &Option<u8>)| layer.map_or(0, |layer| price(choice, layer));
     is_raised.then(|| choices.iter().zip(layers).map(rate).sum())
 }
 
@@ -285,7 +308,7 @@ mod tests {
     use super::*;
 
     fn choice(rates_bps: &[u64], limit: u8) -> Choice {
-        let rung = |(layer, bps): (u8, &u64)| Rung { layer, point: Point::ALL, told: layer, bps: *bps };
+        let rung = |(layer, bps): (u8, &u64)| Rung { layer, point: Point::ALL, told: layer, bps: *bps, most_bps: *bps };
         Choice {
             place: 0,
             rungs: (0..).zip(rates_bps).map(rung).collect(),
@@ -331,7 +354,7 @@ mod tests {
             (0, vec![choice(&[0, 0], 1)], vec![Some(1)]),
             (5, vec![], vec![]),
         ] {
-            assert_eq!(allocate(budget, &choices), expected, "{budget} {choices:?}");
+            assert_eq!(allocate(budget, &choices, Choice::price), expected, "{budget} {choices:?}");
         }
     }
 }

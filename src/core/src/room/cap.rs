@@ -7,12 +7,16 @@
 
 use std::time::{Duration, Instant};
 
+use super::fading::most_lately;
+
 /// How long no receiver has had all of the encoding before its publisher is held.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Never held to less, in bit/s: a picture of less is none.
 const LEAST_BPS: u64 = 80_000;
 /// The cap ends when there is room for this many times what was sent before it: encoders vary.
 pub const RELEASE: f64 = 1.15;
+/// A publisher that has to be held again within this long after the end of its cap is let go only with more room than then.
+const RELAPSE: Duration = Duration::from_secs(30);
 
 /// What a receiver's path has room for of a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,10 @@ struct Held {
 pub struct Cap {
     held: Option<Held>,
     short_since: Option<Instant>,
+    /// The most that came of the encoding lately, in bit/s: at the moment of a hold it may happen to send little.
+    most: Option<(Instant, u64)>,
+    /// When the last cap ended, and with room for how much, in bit/s.
+    ended: Option<(Instant, u64)>,
 }
 
 impl Cap {
@@ -63,22 +71,33 @@ impl Cap {
     pub fn update(&mut self, now: Instant, rate_bps: u64, best: Option<Room>) {
         let Some(room) = best else { return *self = Self::default() };
         let Some(held) = &mut self.held else {
+            let most_bps = self.most_lately(now, rate_bps);
             if room.is_whole || rate_bps == 0 {
                 self.short_since = None;
                 return;
             }
             let since = *self.short_since.get_or_insert(now);
             if now.saturating_duration_since(since) >= PATIENCE {
-                self.held =
-                    Some(Held { bps: room.bps.clamp(LEAST_BPS, rate_bps.max(LEAST_BPS)), before_bps: rate_bps });
+                let relapse = self.ended.filter(|(ended, _)| now.saturating_duration_since(*ended) < RELAPSE);
+                let before_bps = relapse.map_or(most_bps, |(_, bps)| most_bps.max(bps));
+                self.held = Some(Held { bps: room.bps.clamp(LEAST_BPS, rate_bps.max(LEAST_BPS)), before_bps });
             }
             return;
         };
         if room.bps as f64 >= held.before_bps as f64 * RELEASE {
-            *self = Self::default();
+            *self = Self { ended: Some((now, room.bps)), ..Self::default() };
         } else {
             held.bps = room.bps.max(LEAST_BPS);
         }
+    }
+
+    /// Takes in what comes of the encoding; returns the most of it that counts.
+    fn most_lately(&mut self, now: Instant, rate_bps: u64) -> u64 {
+        let before = self.most.map_or(0, |(since, bps)| most_lately(bps, now.saturating_duration_since(since), 0));
+        if rate_bps >= before {
+            self.most = Some((now, rate_bps));
+        }
+        before.max(rate_bps)
     }
 }
 
@@ -110,6 +129,43 @@ mod tests {
             (7_000, 530_000, whole(1_140_000), Some(1_140_000)),
             (8_000, 900_000, whole(1_150_000), None),
             (9_000, 900_000, short(500_000), None),
+        ] {
+            cap.update(t0 + Duration::from_millis(ms), rate, best);
+            assert_eq!(cap.bps(), expected, "{ms}");
+        }
+    }
+
+    #[test]
+    fn a_publisher_that_happens_to_send_little_when_it_is_held_is_not_let_go_for_as_little() {
+        let t0 = Instant::now();
+        let mut cap = Cap::default();
+        for (ms, rate, best, expected) in [
+            (0, 1_000_000, short(450_000), None),
+            (1_000, 400_000, short(450_000), Some(400_000)),
+            (2_000, 400_000, whole(575_000), Some(575_000)),
+            (3_000, 500_000, whole(1_000_000), Some(1_000_000)),
+            (4_000, 900_000, whole(1_100_000), None),
+        ] {
+            cap.update(t0 + Duration::from_millis(ms), rate, best);
+            assert_eq!(cap.bps(), expected, "{ms}");
+        }
+    }
+
+    #[test]
+    fn a_publisher_that_was_let_go_too_early_is_let_go_next_with_more_room() {
+        let t0 = Instant::now();
+        let mut cap = Cap::default();
+        for (ms, rate, best, expected) in [
+            (0, 400_000, short(300_000), None),
+            (1_000, 400_000, short(300_000), Some(300_000)),
+            (2_000, 300_000, whole(500_000), None),
+            (3_000, 420_000, short(300_000), None),
+            (4_000, 420_000, short(300_000), Some(300_000)),
+            (5_000, 300_000, whole(574_000), Some(574_000)),
+            (6_000, 300_000, whole(576_000), None),
+            (60_000, 400_000, short(300_000), None),
+            (61_000, 400_000, short(300_000), Some(300_000)),
+            (62_000, 300_000, whole(461_000), None),
         ] {
             cap.update(t0 + Duration::from_millis(ms), rate, best);
             assert_eq!(cap.bps(), expected, "{ms}");

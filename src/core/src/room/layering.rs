@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::fading::most_lately;
 use super::history::Packet;
 use moonring_wire::rtp::dependency::{Frame, Structure};
 
@@ -50,6 +51,8 @@ pub(super) fn useful_layer(height: u32) -> u8 {
 struct Cell {
     bytes: u64,
     bps: u64,
+    /// The most that it was lately.
+    most_bps: u64,
     /// Intervals since something came; [`SILENT_INTERVALS`] at the beginning.
     silent: u8,
 }
@@ -129,6 +132,7 @@ impl Layering {
             if cell.silent >= SILENT_INTERVALS {
                 cell.bps = 0;
             }
+            cell.most_bps = most_lately(cell.most_bps, elapsed, cell.bps);
         }
         let (spatial, temporal) = self.measured();
         self.sent = (spatial, temporal);
@@ -171,10 +175,18 @@ impl Layering {
 
     /// What `point` takes, in bit/s; 0 before it is known.
     pub fn bps(&self, point: Point) -> u64 {
+        self.cells(point).map(|cell| cell.bps).sum()
+    }
+
+    /// The most that it took lately.
+    pub fn most_bps(&self, point: Point) -> u64 {
+        self.cells(point).map(|cell| cell.most_bps).sum()
+    }
+
+    fn cells(&self, point: Point) -> impl Iterator<Item = &Cell> {
         let (spatial, temporal) = self.active();
         let rows = self.cells.iter().take(usize::from(spatial.min(point.spatial.saturating_add(1))));
-        let cells = rows.flat_map(|row| row.iter().take(usize::from(temporal.min(point.temporal.saturating_add(1)))));
-        cells.map(|cell| cell.bps).sum()
+        rows.flat_map(move |row| row.iter().take(usize::from(temporal.min(point.temporal.saturating_add(1)))))
     }
 
     /// The lowest spatial layer whose pictures are at least `height` pixels high, or the highest; `None` where nobody says

@@ -23,6 +23,7 @@ pub mod allocation;
 pub mod cap;
 pub mod client;
 pub mod congestion;
+mod fading;
 pub mod fanout;
 pub mod form;
 pub mod formats;

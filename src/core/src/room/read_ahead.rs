@@ -26,7 +26,7 @@ pub struct ReadAhead {
 
 impl ReadAhead {
     /// Reads what the next packets of these clients touch on their way in.
-    pub fn clients(&mut self, world: &World, clients: &[ClientKey]) {
+    pub fn clients(world: &World, clients: &[ClientKey]) {
         let World { clients: known, tracks, .. } = world;
         let all = || clients.iter().filter_map(|key| known.get(*key));
         let mut seen = 0;

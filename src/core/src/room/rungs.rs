@@ -20,6 +20,8 @@ pub struct Rung {
     pub told: u8,
     /// What it takes, in bit/s; 0 for an encoding that is silent.
     pub bps: u64,
+    /// The most that it took lately.
+    pub most_bps: u64,
 }
 
 /// The steps of a track from the lowest to the highest; at least one for each encoding.
@@ -37,7 +39,9 @@ pub fn rungs(now: Instant, track: &Track) -> Vec<Rung> {
 }
 
 fn whole(layer: &Layer, n: u8, is_active: bool) -> Rung {
-    Rung { layer: n, point: Point::ALL, told: n, bps: if is_active { layer.bitrate_bps.max(1) } else { 0 } }
+    let of = |bps: u64| if is_active { bps.max(1) } else { 0 };
+    let (bps, most_bps) = (of(layer.bitrate_bps), of(layer.most_bps));
+    Rung { layer: n, point: Point::ALL, told: n, bps, most_bps }
 }
 
 /// The steps inside an encoding. Of one of several the spatial layers are not separate ones.
@@ -59,7 +63,8 @@ fn add_inner(layering: &Layering, (layer, is_one_of_several): (u8, bool), rungs:
             let open = |n: u8, is_top: bool| if is_top { u8::MAX } else { n };
             let point =
                 Point { spatial: open(spatial, spatial + 1 == spatial_layers), temporal: open(temporal, is_whole) };
-            rungs.push(Rung { layer, point, told, bps });
+            let most_bps = layering.most_bps(Point { spatial, temporal }).max(bps);
+            rungs.push(Rung { layer, point, told, bps, most_bps });
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::cap::Cap;
+use super::fading::most_lately;
 use super::formats::PublishedFormats;
 use super::history::{History, HistoryLimits, Packet};
 use super::hop::{Far, Hop};
@@ -45,6 +46,8 @@ pub struct Layer {
     pub clock: Option<SenderClock>,
     /// Measured, in bit/s.
     pub bitrate_bps: u64,
+    /// The most that it was lately.
+    pub most_bps: u64,
     /// When it last got another SSRC from a packet.
     pub rebound: Option<Instant>,
     /// How often the publisher has begun it anew, modulo 256.
@@ -71,6 +74,7 @@ impl Layer {
             layering: None,
             clock: None,
             bitrate_bps: 0,
+            most_bps: 0,
             rebound: None,
             restarts: 0,
             evened: 0,
@@ -123,6 +127,7 @@ impl Layer {
             let rate = self.rate_bytes as f64 * 8.0 / elapsed.as_secs_f64();
             let before = if self.bitrate_bps == 0 { rate } else { self.bitrate_bps as f64 };
             self.bitrate_bps = (before + RATE_WEIGHT * (rate - before)) as u64;
+            self.most_bps = most_lately(self.most_bps, elapsed, self.bitrate_bps);
             (self.rate_since, self.rate_bytes) = (Some(now), 0);
         }
     }
@@ -150,7 +155,11 @@ impl Layer {
                     .filter(|at| now.saturating_duration_since(*at) >= LAYER_SILENCE)
                     .or_else(|| self.last_packet.and(now.checked_sub(LAYER_SILENCE)))
             }
-            bps => (self.last_packet, self.bitrate_bps) = (Some(now), bps),
+            bps => {
+                let age = self.silence(now).unwrap_or_default();
+                self.most_bps = most_lately(self.most_bps, age, bps);
+                (self.last_packet, self.bitrate_bps) = (Some(now), bps);
+            }
         }
     }
 

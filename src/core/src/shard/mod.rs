@@ -62,6 +62,7 @@ use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey, TrackId, 
 use moonring_wire::packet::{AddressPair, SendBatch};
 
 pub use operators::SinkFor;
+use overload::Cuts;
 use pending::PendingHook;
 pub use settings::ShardSettings;
 
@@ -198,8 +199,8 @@ struct Work {
     read_ahead: ReadAhead,
     /// Whose datagrams come next.
     expected: Vec<ClientKey>,
-    /// Some track's video was dropped because it had waited for too long.
-    has_cuts: bool,
+    /// Tracks that go on with their next key frames.
+    cuts: Cuts,
 }
 
 /// What the shard tells of itself.
@@ -261,7 +262,7 @@ impl Shard {
                 load: Load::new(now),
                 read_ahead: ReadAhead::default(),
                 expected: Vec::new(),
-                has_cuts: false,
+                cuts: Cuts::default(),
             },
             report: Reporting::default(),
         }

@@ -14,6 +14,33 @@ use moonring_wire::media::Source;
 /// Of what is left out, one packet in so many is decrypted all the same: SRTP's rollover counter has to stay in step
 /// (RFC 3711 section 3.3.1), and whether the layer is still sent has to be known.
 const STILL_TAKEN: u16 = 64;
+/// Tracks of which video was dropped in the receive queue go on over so long, a few at a time: their key frames, several times as
+/// large as other pictures, would fill the queue again if they came together.
+const MEND_FOR: Duration = Duration::from_millis(600);
+/// Between two times of a few.
+const MEND_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Tracks of which video was dropped in the receive queue.
+#[derive(Default)]
+pub(super) struct Cuts {
+    /// There are some ([`Track::is_cut`]).
+    any: bool,
+    /// Those that are to go on, once the queue is short again.
+    waiting: Vec<TrackKey>,
+    /// How many at a time, and when the next ones.
+    at_once: usize,
+    next_at: Option<Instant>,
+}
+
+impl Cuts {
+    /// Another one, or one more packet of one.
+    fn note(&mut self) {
+        self.any = true;
+        // The queue is long again: all anew.
+        self.waiting.clear();
+        self.next_at = None;
+    }
+}
 
 /// A layer of a track, as something that can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +59,8 @@ impl Shard {
         if self.work.load.tick(now, busy, is_behind) {
             self.shed(now);
         }
-        if self.work.has_cuts && !self.work.load.is_stale(now) {
-            self.work.has_cuts = false;
-            self.mend_cuts(now);
+        if self.work.cuts.any && !is_behind {
+            self.mend_some_cuts(now);
         }
     }
 
@@ -42,7 +68,7 @@ impl Shard {
     /// leave out. Looks at nothing that is not authenticated but to drop the packet that says so.
     pub(super) fn is_left_out(&mut self, now: Instant, key: ClientKey, ssrc: Ssrc, sequence: u16) -> bool {
         let is_stale = self.work.load.is_stale(now);
-        if (!is_stale && self.work.load.kept() >= 1.0) || sequence.is_multiple_of(STILL_TAKEN) {
+        if (!is_stale && !self.work.cuts.any && self.work.load.kept() >= 1.0) || sequence.is_multiple_of(STILL_TAKEN) {
             return false;
         }
         let Some(incoming) = self.world.clients[key].inbound.streams.get(&ssrc) else { return false };
@@ -50,33 +76,48 @@ impl Shard {
         let is_shed = incoming.layer >= track.kept_layers;
         if is_stale && !is_shed {
             track.is_cut = true;
-            self.work.has_cuts = true;
+            self.work.cuts.note();
         }
-        is_stale || is_shed
+        is_stale || is_shed || track.is_cut
     }
 
     /// Tracks of which video was dropped in the receive queue go on with their next key frame: nobody is to ask for what
     /// was dropped.
-    fn mend_cuts(&mut self, now: Instant) {
-        let cut: Vec<_> = self.world.tracks.iter().filter(|(_, t)| t.is_cut).map(|(key, _)| key).collect();
-        for key in cut {
-            let track = &mut self.world.tracks[key];
-            track.is_cut = false;
-            for layer in &mut track.layers {
-                layer.forget_missing();
-                layer.history.forget_key_frame();
-            }
-            let owner = track.owner;
-            for (client, place) in self.world.tracks[key].subscribers.clone() {
-                let track = &mut self.world.tracks[key];
-                let forward = self.world.clients.get_mut(client);
-                let forward = forward.and_then(|c| c.outbound.forwards[usize::from(place)].as_mut());
-                if let Some(forward) = forward.filter(|f| f.allotted.paused.is_none()) {
-                    restart_now(now, forward, track);
-                }
-            }
-            self.schedule(owner);
+    fn mend_some_cuts(&mut self, now: Instant) {
+        let cuts = &mut self.work.cuts;
+        if cuts.next_at.is_some_and(|at| now < at) {
+            return;
         }
+        if cuts.next_at.is_none() {
+            cuts.waiting.extend(self.world.tracks.iter().filter(|(_, t)| t.is_cut).map(|(key, _)| key));
+            let times = MEND_FOR.as_millis() / MEND_INTERVAL.as_millis();
+            cuts.at_once = cuts.waiting.len().div_ceil(times as usize);
+        }
+        cuts.next_at = Some(now + MEND_INTERVAL);
+        let some = cuts.waiting.split_off(cuts.waiting.len().saturating_sub(cuts.at_once));
+        if cuts.waiting.is_empty() {
+            *cuts = Cuts::default();
+        }
+        some.into_iter().for_each(|key| self.mend_cut(now, key));
+    }
+
+    fn mend_cut(&mut self, now: Instant, key: TrackKey) {
+        let Some(track) = self.world.tracks.get_mut(key) else { return };
+        track.is_cut = false;
+        for layer in &mut track.layers {
+            layer.forget_missing();
+            layer.history.forget_key_frame();
+        }
+        let owner = track.owner;
+        for (client, place) in track.subscribers.clone() {
+            let track = &mut self.world.tracks[key];
+            let forward = self.world.clients.get_mut(client);
+            let forward = forward.and_then(|c| c.outbound.forwards[usize::from(place)].as_mut());
+            if let Some(forward) = forward.filter(|f| f.allotted.paused.is_none()) {
+                restart_now(now, forward, track);
+            }
+        }
+        self.schedule(owner);
     }
 
     /// Decides anew which layers of which tracks there is time for, and has everybody's layers chosen who is concerned.

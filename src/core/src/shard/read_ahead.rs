@@ -1,7 +1,7 @@
 //! Reads ahead on a shard with more clients than the caches hold.
 
 use super::Shard;
-use crate::room::read_ahead::{CLIENTS, ROOMS};
+use crate::room::read_ahead::{CLIENTS, ROOMS, ReadAhead};
 use moonring_wire::packet::AddressPair;
 
 impl Shard {
@@ -15,7 +15,7 @@ impl Shard {
         expected.extend(addresses.into_iter().filter_map(|address| self.index.addresses.get(&address)));
         expected.dedup();
         for clients in expected.chunks(CLIENTS) {
-            self.work.read_ahead.clients(&self.world, clients);
+            ReadAhead::clients(&self.world, clients);
         }
     }
 

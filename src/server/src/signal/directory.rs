@@ -327,7 +327,6 @@ impl Directory {
     }
 
     /// How many clients have a place.
-    #[cfg(test)]
     pub(crate) fn client_count(&self) -> usize {
         self.state().clients.len()
     }

@@ -21,6 +21,7 @@ use super::connections::{self, Acceptor, HEADER_TIMEOUT};
 use super::dispatch::dispatch;
 use super::door::{Door, DoorLimits};
 use super::http1::Http1Only;
+use super::peak::{self, GiveBack};
 use super::services::{AllowList, Authorities, Services, WebhookTarget};
 use super::{admin, assets, tls, websocket, whip};
 use crate::cluster::{Cluster, RUN_HEADER};
@@ -54,6 +55,7 @@ pub(crate) struct Listeners {
     scripts: Option<WatchHandle>,
     cluster: Option<Cluster>,
     connections: usize,
+    give_back: Option<GiveBack>,
 }
 
 impl Listeners {
@@ -79,6 +81,7 @@ impl Listeners {
             scripts: None,
             cluster: None,
             connections,
+            give_back: None,
         })
     }
 
@@ -95,6 +98,11 @@ impl Listeners {
     /// Bounds the connections in all, so that descriptors are left for the rest.
     pub(crate) fn with_connections(self, connections: usize) -> Self {
         Self { connections, ..self }
+    }
+
+    /// Gives free memory back with this after each peak of clients.
+    pub(crate) fn with_give_back(self, give_back: GiveBack) -> Self {
+        Self { give_back: Some(give_back), ..self }
     }
 
     /// Where clients connect to.
@@ -124,6 +132,9 @@ impl Listeners {
         let mut dispatchers = tokio::task::JoinSet::new();
         for (shard, events) in events.into_iter().enumerate() {
             dispatchers.spawn(dispatch(app.clone(), shard, events));
+        }
+        if let Some(give_back) = self.give_back {
+            dispatchers.spawn(peak::give_back_after_peaks(app.directory.clone(), give_back));
         }
         self.announce()?;
 

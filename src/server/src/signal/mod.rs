@@ -25,6 +25,7 @@ pub(crate) mod operator_canary;
 pub(crate) mod operator_nodes;
 pub(crate) mod operator_streams;
 mod orders;
+mod peak;
 mod problem;
 mod reports;
 mod resources;

@@ -32,7 +32,7 @@ pub(super) fn keep_on(
 ) {
     let within = |factor: f64| {
         let all = (keep.saturating_add(sound) as f64 * factor) as u64;
-        allocate(all.saturating_sub(sound), choices)
+        allocate(all.saturating_sub(sound), choices, Choice::rate)
     };
     let (nearly, almost) = (within(NEARLY), within(ALMOST));
     let (is_calm, is_carried) = (path.is_calm(), path.carries_what_is_sent());

@@ -27,16 +27,16 @@ impl Run<'_> {
 
     fn decided(&mut self, Ticket(ticket): Ticket, outcome: Outcome) {
         let is_allowed = outcome.verdict == Verdict::Allow;
-        if let Some(client) = self.connects.remove(&ticket)
+        if let Some(client) = self.asked.connects.remove(&ticket)
             && client.presence.get() != Presence::Gone
         {
             client.presence.set(if is_allowed { Presence::Joined } else { Presence::Gone });
             self.let_in(&client.id);
         }
-        if let Some(track) = self.publishes.remove(&ticket)
+        if let Some(track) = self.asked.publishes.remove(&ticket)
             && !is_allowed
         {
-            self.refused_tracks.insert(track);
+            self.asked.refused_tracks.insert(track);
         }
         self.act(&outcome.actions);
     }

@@ -28,7 +28,7 @@ impl<'a> Run<'a> {
             return;
         }
         let is_gone = facts.as_ref().is_some_and(|facts| facts.is_none() || is_in(facts.as_ref(), Presence::Gone));
-        let is_refused = event.call.track().is_some_and(|track| self.refused_tracks.contains(track));
+        let is_refused = event.call.track().is_some_and(|track| self.asked.refused_tracks.contains(track));
         let call = if is_gone || is_refused { None } else { self.call_of(&event.call, facts.flatten()) };
         let Some(call) = call else {
             self.skipped.insert(line);
@@ -46,14 +46,14 @@ impl<'a> Run<'a> {
         self.account.tickets.insert(ticket, cause);
         self.account.current = Some(cause);
         match &call {
-            HookCall::ClientConnect { client, .. } => drop(self.connects.insert(ticket, client.clone())),
-            HookCall::PublishRequest { track, .. } => drop(self.publishes.insert(ticket, track.id.clone())),
+            HookCall::ClientConnect { client, .. } => drop(self.asked.connects.insert(ticket, client.clone())),
+            HookCall::PublishRequest { track, .. } => drop(self.asked.publishes.insert(ticket, track.id.clone())),
             _ => {}
         }
         if let Some(recorded) = recorded {
-            self.tickets.insert(recorded, ticket);
+            self.here.tickets.insert(recorded, ticket);
             if self.index.tickets_with_end.contains(&recorded) {
-                self.reserved.insert(Of::Ticket(ticket));
+                self.steps.reserved.insert(Of::Ticket(ticket));
             }
         }
         self.engine.submit(self.now, self.key, call);

@@ -11,11 +11,11 @@ use crate::tape::words;
 impl Run<'_> {
     /// Brings an answer.
     pub(super) fn answer(&mut self, id: PolicyRequestId, reply: PolicyReply, is_recorded: bool) {
-        if let (Some(request), PolicyReply::Shared(answer)) = (self.requests.remove(&id), &reply) {
+        if let (Some(request), PolicyReply::Shared(answer)) = (self.services.requests.remove(&id), &reply) {
             self.store.borrow_mut().learn(self.now, &self.room, request, answer);
         }
         if is_recorded {
-            self.reserved.insert(Of::Wait(id.0));
+            self.steps.reserved.insert(Of::Wait(id.0));
         }
         self.engine.resume(self.now, id, reply);
         self.absorb();
@@ -23,16 +23,16 @@ impl Run<'_> {
 
     /// A request of the script: its answer is in the recording, or is made up.
     pub(super) fn requested(&mut self, id: PolicyRequestId, request: PolicyRequest) {
-        if self.paired.contains(&id) {
-            self.requests.insert(id, request);
+        if self.here.paired.contains(&id) {
+            self.services.requests.insert(id, request);
             return;
         }
         let asked = normal(&words::request(&request)).to_string();
-        let same = self.index.asked.get(&asked).into_iter().flatten().find(|wait| !self.used.contains(wait));
+        let same = self.index.asked.get(&asked).into_iter().flatten().find(|wait| !self.here.used.contains(wait));
         let answered = same.and_then(|wait| self.index.answers.get(wait).map(|answered| (*wait, answered)));
         let (after, reply) = match (answered, request) {
             (Some((wait, answered)), _) => {
-                self.used.insert(wait);
+                self.here.used.insert(wait);
                 (Duration::from_nanos(answered.after), words::reply_of(&answered.reply))
             }
             (None, PolicyRequest::Http(_)) => {
@@ -45,7 +45,7 @@ impl Run<'_> {
             }
         };
         if let Some(reply) = reply {
-            self.answers.insert((self.now + after, id.0), reply);
+            self.services.answers.insert((self.now + after, id.0), reply);
         }
     }
 }

@@ -81,7 +81,18 @@ pub(super) struct Run<'a> {
     pub(super) clients: HashMap<ClientId, Rc<ClientFacts>>,
     /// Events of clients that are not let in yet.
     pub(super) held: HashMap<ClientId, Vec<(usize, &'a EventLine)>>,
-    /// What the recording's numbers are here.
+    pub(super) here: Counterparts,
+    pub(super) services: Services,
+    pub(super) steps: Steps,
+    pub(super) asked: Asked,
+    pub(super) skipped: HashSet<usize>,
+    pub(super) store: RefCell<Store>,
+    pub(super) room: RoomId,
+}
+
+/// What the recording's numbers are in this run.
+#[derive(Default)]
+pub(super) struct Counterparts {
     pub(super) tickets: HashMap<u64, u64>,
     pub(super) timers: HashMap<u32, u32>,
     pub(super) waits: HashMap<u64, PolicyRequestId>,
@@ -89,22 +100,33 @@ pub(super) struct Run<'a> {
     pub(super) paired: HashSet<PolicyRequestId>,
     /// Recorded waits that have their counterpart here.
     pub(super) used: HashSet<u64>,
+}
+
+/// What the script has asked of services.
+#[derive(Default)]
+pub(super) struct Services {
     pub(super) requests: HashMap<PolicyRequestId, PolicyRequest>,
     /// Answers that are on their way.
     pub(super) answers: BTreeMap<(Instant, u64), PolicyReply>,
+}
+
+/// Which steps wait for their place in the recording.
+#[derive(Default)]
+pub(super) struct Steps {
     /// Steps that the recording has further down.
     pub(super) reserved: HashSet<Of>,
     /// Timers that are due, of which the recording has no step: something stopped them there, perhaps.
     pub(super) reluctant: HashSet<Of>,
     /// Lines of deadlines that are still to come.
     pub(super) dues: HashMap<i64, usize>,
-    /// Who asks to join, and which tracks are asked for, by ticket.
+}
+
+/// Who asks to join, and which tracks are asked for, by ticket; and what was refused.
+#[derive(Default)]
+pub(super) struct Asked {
     pub(super) connects: HashMap<u64, Rc<ClientFacts>>,
     pub(super) publishes: HashMap<u64, TrackId>,
     pub(super) refused_tracks: HashSet<TrackId>,
-    pub(super) skipped: HashSet<usize>,
-    pub(super) store: RefCell<Store>,
-    pub(super) room: RoomId,
 }
 
 impl<'a> Run<'a> {
@@ -157,19 +179,13 @@ impl<'a> Run<'a> {
             account: Account { current: Some(Cause::Line(1)), ..Account::default() },
             clients,
             held: HashMap::new(),
-            tickets: HashMap::new(),
-            timers: HashMap::new(),
-            waits: HashMap::new(),
-            paired: HashSet::new(),
-            used: HashSet::new(),
-            requests: HashMap::new(),
-            answers: BTreeMap::new(),
-            reserved: HashSet::new(),
-            reluctant: HashSet::new(),
-            dues: index.dues.iter().map(|(at, lines)| (*at, lines.len())).collect(),
-            connects: HashMap::new(),
-            publishes: HashMap::new(),
-            refused_tracks: HashSet::new(),
+            here: Counterparts::default(),
+            services: Services::default(),
+            steps: Steps {
+                dues: index.dues.iter().map(|(at, lines)| (*at, lines.len())).collect(),
+                ..Steps::default()
+            },
+            asked: Asked::default(),
             skipped: HashSet::new(),
             store: RefCell::default(),
             room,
@@ -189,7 +205,7 @@ impl<'a> Run<'a> {
             Line::Event(event) => self.event(self.line, event),
             Line::Due { at, timer, wait, .. } => self.due(*at, *timer, *wait),
             Line::Reply { wait, reply, .. } => {
-                let Some(id) = self.waits.get(wait).copied() else { return };
+                let Some(id) = self.here.waits.get(wait).copied() else { return };
                 if let Some(reply) = words::reply_of(reply) {
                     self.answer(id, reply, self.index.waits_with_step.contains(wait));
                 }
@@ -197,8 +213,8 @@ impl<'a> Run<'a> {
             Line::Step(step) => self.step(step),
             Line::Outcome { ticket, .. } => {
                 // It was decided without a step; in this version it has one now.
-                if let Some(ticket) = self.tickets.get(ticket) {
-                    self.reserved.remove(&Of::Ticket(*ticket));
+                if let Some(ticket) = self.here.tickets.get(ticket) {
+                    self.steps.reserved.remove(&Of::Ticket(*ticket));
                 }
             }
             Line::Operator { action, .. } => {
@@ -235,14 +251,14 @@ impl<'a> Run<'a> {
                 let t = on_clock(self.start, *at);
                 let before = passed.entry(t).or_insert(0);
                 *before += 1;
-                *before > self.dues.get(&t).copied().unwrap_or(0)
+                *before > self.steps.dues.get(&t).copied().unwrap_or(0)
             });
             let own = own.map(|(id, deadline)| (id, *deadline));
-            let answer = self.answers.keys().next().copied().filter(|(at, _)| *at <= until);
+            let answer = self.services.answers.keys().next().copied().filter(|(at, _)| *at <= until);
             match (own, answer) {
                 (own, Some((at, id))) if own.is_none_or(|(due, _)| at <= due.0) => {
                     self.now = self.now.max(at);
-                    if let Some(reply) = self.answers.remove(&(at, id)) {
+                    if let Some(reply) = self.services.answers.remove(&(at, id)) {
                         self.answer(PolicyRequestId(id), reply, false);
                     }
                 }
@@ -265,14 +281,14 @@ impl<'a> Run<'a> {
         let until = self.now.checked_add(LONGEST_END).unwrap_or(self.now);
         for _ in 0..MAX_STEPS {
             let asleep = self.engine.deadlines(until).find_map(|(id, deadline)| match deadline {
-                Deadline::Wait(_, wait) if !self.requests.contains_key(wait) => Some(id),
+                Deadline::Wait(_, wait) if !self.services.requests.contains_key(wait) => Some(id),
                 _ => None,
             });
-            let answer = self.answers.keys().next().copied();
+            let answer = self.services.answers.keys().next().copied();
             match (asleep, answer) {
                 (asleep, Some((at, id))) if asleep.is_none_or(|due| at <= due.0) => {
                     self.now = self.now.max(at);
-                    if let Some(reply) = self.answers.remove(&(at, id)) {
+                    if let Some(reply) = self.services.answers.remove(&(at, id)) {
                         self.answer(PolicyRequestId(id), reply, false);
                     }
                 }
@@ -289,10 +305,10 @@ impl<'a> Run<'a> {
 
     /// A deadline that the recording has.
     fn due(&mut self, at: i64, timer: Option<u32>, wait: Option<u64>) {
-        if let Some(left) = self.dues.get_mut(&at) {
+        if let Some(left) = self.steps.dues.get_mut(&at) {
             *left = left.saturating_sub(1);
         }
-        let wait_here = wait.map(|wait| self.waits.get(&wait).copied());
+        let wait_here = wait.map(|wait| self.here.waits.get(&wait).copied());
         let is_meant = |deadline: &Deadline| match (deadline, timer, wait_here) {
             (Deadline::Wait(_, id), None, Some(here)) => Some(*id) == here,
             (Deadline::Timer(..), Some(_), None) | (Deadline::Resume(_), None, None) => true,
@@ -303,15 +319,18 @@ impl<'a> Run<'a> {
         let Some((id, deadline)) = found.map(|(id, deadline)| (id, *deadline)) else { return };
         if let (Deadline::Timer(_, handle), Some(timer)) = (deadline, timer) {
             self.account.timers.insert(handle, Cause::Line(self.line));
-            self.timers.insert(timer, handle);
-            let steps =
-                if self.index.dues_with_step.contains(&self.line) { &mut self.reserved } else { &mut self.reluctant };
+            self.here.timers.insert(timer, handle);
+            let steps = if self.index.dues_with_step.contains(&self.line) {
+                &mut self.steps.reserved
+            } else {
+                &mut self.steps.reluctant
+            };
             steps.insert(Of::Timer(handle));
         }
         if let (Deadline::Wait(_, id), Some(wait)) = (deadline, wait)
             && self.index.waits_with_step.contains(&wait)
         {
-            self.reserved.insert(Of::Wait(id.0));
+            self.steps.reserved.insert(Of::Wait(id.0));
         }
         self.engine.meet_deadline(self.now, id);
         self.absorb();
@@ -320,13 +339,13 @@ impl<'a> Run<'a> {
     /// A step that the recording has.
     fn step(&mut self, step: &StepLine) {
         let here = match step.of {
-            Of::Ticket(ticket) => self.tickets.get(&ticket).copied().map(Of::Ticket),
-            Of::Timer(timer) => self.timers.get(&timer).copied().map(Of::Timer),
-            Of::Wait(wait) => self.waits.get(&wait).map(|wait| Of::Wait(wait.0)),
+            Of::Ticket(ticket) => self.here.tickets.get(&ticket).copied().map(Of::Ticket),
+            Of::Timer(timer) => self.here.timers.get(&timer).copied().map(Of::Timer),
+            Of::Wait(wait) => self.here.waits.get(&wait).map(|wait| Of::Wait(wait.0)),
         };
         step.seen.iter().for_each(|seen| self.see(seen));
         let Some(here) = here else { return };
-        self.reserved.remove(&here);
+        self.steps.reserved.remove(&here);
         let wait = self.engine.next_wait();
         let unix = Duration::from_nanos(step.unix);
         if !self.engine.run_chosen(self.now, Some(unix), self.key, here) {
@@ -337,9 +356,9 @@ impl<'a> Run<'a> {
             && id == wait.0
             && normal(what) == normal(&asked)
         {
-            self.waits.insert(*recorded, wait);
-            self.paired.insert(wait);
-            self.used.insert(*recorded);
+            self.here.waits.insert(*recorded, wait);
+            self.here.paired.insert(wait);
+            self.here.used.insert(*recorded);
         }
         self.drain();
     }
@@ -348,10 +367,10 @@ impl<'a> Run<'a> {
     pub(super) fn run_free(&mut self) {
         for _ in 0..MAX_STEPS {
             let runnable = self.engine.runnable(self.key);
-            let is_held_up = runnable.iter().any(|of| self.reserved.contains(of));
-            let waits = |of: &Of| self.reserved.contains(of) || is_held_up && self.reluctant.contains(of);
+            let is_held_up = runnable.iter().any(|of| self.steps.reserved.contains(of));
+            let waits = |of: &Of| self.steps.reserved.contains(of) || is_held_up && self.steps.reluctant.contains(of);
             let Some(of) = runnable.into_iter().find(|of| !waits(of)) else { return };
-            self.reluctant.remove(&of);
+            self.steps.reluctant.remove(&of);
             if !self.engine.run_chosen(self.now, None, self.key, of) {
                 return;
             }
