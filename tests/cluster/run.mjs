@@ -100,6 +100,22 @@ const SCENARIOS = {
     leaveAll(people);
   },
 
+  /** The home's process is told to end, as by a deploy. */
+  async restart(servers) {
+    const people = await gather('restart', 'n1');
+    const since = performance.now();
+    await servers.signal('n1', 'SIGTERM');
+    const times = await back(people, since);
+    await together(people);
+    const taken = (await Promise.all(['n2', 'n3'].map((node) => servers.rooms(node)))).flat().filter(({ room }) => room.startsWith('restart-'));
+    check(taken.length === ROOMS, `${taken.length} rooms are on the other nodes`);
+    row('SIGTERM of the home', times, 'rooms on the other nodes');
+    await servers.exited('n1');
+    await servers.start('n1');
+    await servers.settled();
+    leaveAll(people);
+  },
+
   /** The home hangs. */
   async stop(servers) {
     const people = await gather('stop', 'n1');

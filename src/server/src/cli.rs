@@ -131,6 +131,11 @@ fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result
 fn start_logging(config: &Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter)
         .with_context(|| format!("log_filter {:?}", config.log_filter))?;
+    // NATS' client tells of each attempt to connect; the cluster says what comes of them.
+    let filter = match config.log_filter.contains("async_nats") {
+        true => filter,
+        false => filter.add_directive("async_nats=error".parse()?),
+    };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines(stderr));
     match config.log_format {
         LogFormat::Text => builder.init(),

@@ -102,7 +102,7 @@ settings! {
     node ["MOONRING_NODE"]: String = String::new();
     /// Where this node stands: new rooms go to nodes of the same region first
     region ["MOONRING_REGION"]: String = String::new();
-    /// Where clients reach this very node: https://n1.example.com:8080/
+    /// Where clients and other nodes reach this very node, as https with its host and port
     advertised_url ["MOONRING_ADVERTISED_URL"]: String = String::new();
 
     /// Number of shards (pinned threads that forward); 0: one per core less one, at least one

@@ -45,6 +45,11 @@ export class Servers {
     if (signal === 'SIGKILL') await child.exited;
   }
 
+  /** Waits until a process has ended. */
+  exited(place) {
+    return this.#running.get(place).exited;
+  }
+
   /** The nodes as one of them sees them. */
   async nodes(place) {
     return this.#ask(place, 'nodes');

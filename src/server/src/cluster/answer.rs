@@ -31,8 +31,9 @@ impl Cluster {
                 None => send(no("the room is not here")),
             },
             Ask::Who {} => {
-                if question.from.name == self.0.own.name && question.from.run != self.0.own.run {
-                    let (name, own, other) = (&self.0.own.name, &self.0.own.url, &question.from.url);
+                let (name, own, other) = (&self.0.own.name, &self.0.own.url, &question.from.url);
+                let is_namesake = question.from.name == *name && question.from.run != self.0.own.run;
+                if is_namesake && self.state().warns(format!("namesake {name} {}", question.from.run.0)) {
                     tracing::error!("two nodes have the name {name}: this one at {own}, and one at {other}");
                 }
                 send(Answer::Me { node: self.0.own.clone(), age_ms: age_ms(self.0.started) });
