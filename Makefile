@@ -72,11 +72,11 @@ test-benches: tools-build
 	cargo test --locked --workspace $(BENCHES)
 
 .PHONY: test-browsers
-test-browsers: tools-build tools-browser ## Real browsers against the server; pictures in artifacts/
+test-browsers: tools-build tools-browser ## Real browsers against the server; pictures in artifacts/; SPREAD=always: every room over two shards
 	@$(SAY) "Building the server for the browsers"
 	cargo build --locked --workspace --bin moonring
 	@$(SAY) "Browsers in rooms (tests/e2e)"
-	MOONRING_BIN="$(CURDIR)/$(BIN)" npm --prefix tests/e2e test
+	MOONRING_BIN="$(CURDIR)/$(BIN)" MOONRING_SPREAD="$(SPREAD)" npm --prefix tests/e2e test
 
 .PHONY: test-clients
 test-clients: tools-build tools-node ## Foreign clients against the server, frames counted: make test-clients ARGS="gstreamer firefox"

@@ -229,6 +229,8 @@ export class Client extends ClientEventTarget {
         return this.#enter(message);
       case 'answer':
         return this.#media?.answered(message); // between the server and these files
+      case 'restart_ice': // we go on at another address of the server's
+        return this.restartIce();
       case 'error':
         if (message.request != null && this.#media?.failed(message.request, new ClientError(message.code, message.message))) return;
         break;

@@ -230,6 +230,7 @@ export type ServerMessage =
       sections: SectionResult[];
     }
   | { type: 'connected' }
+  | { type: 'restart_ice' }
   | {
       type: 'client_joined';
       /** Its id. */

@@ -18,6 +18,8 @@ export const ARTIFACTS = join(ROOT, 'artifacts');
 export const TOKEN = 'let-me-in';
 export const BINARY = process.env.MOONRING_BIN ?? join(ROOT, 'target/debug/moonring');
 export const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+/** `room_spread` of every server, over two shards; empty: one shard. */
+const SPREAD = process.env.MOONRING_SPREAD ?? '';
 /** Long, because CI machines are small; nothing asserts on how long things take. */
 const PATIENCE_MS = Number(process.env.MOONRING_E2E_PATIENCE_S ?? 30) * 1000;
 
@@ -38,7 +40,9 @@ export async function startServer({ scripts = join(HERE, 'scripts'), flags = [],
   const ports = `${mediaPorts}-${mediaPorts + 9}`;
   mediaPorts += 10;
   const args = ['--listen', `127.0.0.1:${port}`, '--admin-listen', `127.0.0.1:${admin}`, '--media-ip', mediaIp, '--media-ports', ports];
-  args.push('--scripts-dir', scripts, '--data-dir', data, '--shards', '1', ...flags);
+  const spread = SPREAD ? ['--shards', '2', '--room-spread', SPREAD] : ['--shards', '1'];
+  const own = flags.includes('--shards') ? [] : spread;
+  args.push('--scripts-dir', scripts, '--data-dir', data, ...own, ...flags);
   const url = `https://127.0.0.1:${port}`;
   let run = await launch(args, url);
   return {

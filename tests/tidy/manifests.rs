@@ -4,10 +4,7 @@ use crate::modules::{Crate, crates};
 use crate::{code, files};
 
 /// Dependencies that no source names: the package, the dependency, why it is there all the same.
-const UNNAMED: &[(&str, &str, &str)] = &[
-    ("src/core", "thiserror", "typed errors: the change of the core that is under way"),
-    ("src/core", "proptest", "sequences of events: likewise"),
-];
+const UNNAMED: &[(&str, &str, &str)] = &[("src/core", "proptest", "sequences of events: likewise")];
 
 #[test]
 fn every_dependency_says_what_it_is_for() {

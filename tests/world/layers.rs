@@ -10,6 +10,7 @@ use moonring_wire::negotiate::{AnswerSection, Direction};
 use moonring_wire::rtp::codec::{vp8, vp9};
 
 use crate::sim::flows::{assert_unbroken, sends, wants};
+use crate::sim::places::over_three_shards;
 use crate::sim::raw::{Fields, MID_ID, section};
 use crate::sim::{Got, World};
 
@@ -200,4 +201,50 @@ fn the_dependency_descriptor_is_agreed_on_towards_both() {
         let AnswerSection::Accepted { extensions, .. } = &answer.sections[0] else { panic!("{answer:?}") };
         assert!(extensions.contains(&(DESCRIPTOR_ID, Extension::DependencyDescriptor)), "{extensions:?}");
     }
+}
+
+#[test]
+fn a_receiver_of_some_spatial_layers_goes_on_with_them_at_another_shard_without_a_gap() {
+    over_three_shards();
+    let mut scene = Scene::new(314, Vp9);
+    scene.run(3);
+    for (layer, highest, to) in [(Some(0), 0, 2), (Some(1), 1, 0), (None, 2, 1), (Some(1), 1, 2)] {
+        let (client, track) = (scene.world.id(scene.bob), scene.track.clone());
+        scene.world.command(Command::SetLayer { client, track, layer });
+        scene.run(3);
+        scene.world.move_raw(scene.bob, to);
+        scene.run(2);
+        assert_eq!(scene.last_layers().iter().map(|(spatial, _)| *spatial).max(), Some(highest), "{layer:?}");
+    }
+    // And so does its publisher.
+    for to in [1, 2, 0] {
+        scene.world.move_raw(scene.alice, to);
+        scene.run(2);
+    }
+    let got = scene.world.got(scene.bob, 96);
+    assert_unbroken(&got);
+    for pair in got.windows(2) {
+        assert_eq!(pair[0].marker, pair[0].timestamp != pair[1].timestamp, "the last of a picture says so");
+    }
+    assert!(scene.world.seals.repeated().next().is_none());
+}
+
+#[test]
+fn pictures_of_a_receiver_of_some_temporal_layers_that_moves_are_numbered_without_a_gap() {
+    over_three_shards();
+    let mut scene = Scene::new(315, Vp8);
+    scene.run(3);
+    for to in [2, 0, 1] {
+        scene.estimate(80_000, 9);
+        scene.world.move_raw(scene.bob, to);
+        scene.estimate(80_000, 9);
+        assert_eq!(scene.last_layers(), [(0, 0)]);
+    }
+    let got = scene.world.got(scene.bob, 96);
+    assert_unbroken(&got);
+    for pair in got.windows(2) {
+        let id = |got: &Got| vp8::Descriptor::parse(&got.head).unwrap().ids.picture_id.unwrap().value;
+        assert_eq!(id(&pair[1]), (id(&pair[0]) + 1) % 0x8000);
+    }
+    assert!(scene.world.seals.repeated().next().is_none());
 }

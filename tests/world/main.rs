@@ -20,6 +20,8 @@ mod life;
 mod lipsync;
 mod loss;
 mod loudest;
+mod moves;
+mod moves_random;
 mod mute;
 mod nack;
 mod offers;

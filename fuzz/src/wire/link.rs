@@ -48,10 +48,11 @@ pub(super) fn link_seeds() -> Vec<Vec<u8>> {
         Frame::Media(media),
         Frame::Media(Media { kept: KeptExtensions::default(), descriptor: &[], payload: &[], ..media }),
         Frame::Missing { stream, first: 70_000, others: 5 },
-        Frame::Want { handle: 3, layers: 5, useful: 7 },
+        Frame::Want { handle: 3, layers: 5, useful: 7, room: 900 },
         Frame::Key(stream),
         Frame::Clock { stream, ntp: 5 << 32, timestamp: 6, age_ms: 7 },
         Frame::Rates { handle: 3, kbps: [150, 500, 1_500, 0, 0, 0, 0, 0] },
+        Frame::Stray { client: b"ada", is_selected: false, datagram: b"datagram" },
     ];
     let mut written = Vec::new();
     for frame in &all {

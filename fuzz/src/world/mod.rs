@@ -3,6 +3,7 @@
 mod crowd;
 mod estimator;
 mod messages;
+mod moved;
 mod pictures;
 mod records;
 mod shard;
@@ -16,6 +17,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "messages", run: messages::messages, seeds: messages::messages_seeds, rounds: 5_000 },
     Target { name: "shard", run: shard::shard, seeds: shard::shard_seeds, rounds: 150 },
     Target { name: "crowd", run: crowd::crowd, seeds: crowd::crowd_seeds, rounds: 60 },
+    Target { name: "moved", run: moved::moved, seeds: moved::moved_seeds, rounds: 60 },
     Target { name: "records", run: records::records, seeds: records::records_seeds, rounds: 100 },
     Target { name: "estimator", run: estimator::estimator, seeds: estimator::estimator_seeds, rounds: 5_000 },
 ];

@@ -185,8 +185,9 @@ impl Ice {
         if request.local_ufrag() != self.local.ufrag.as_bytes() {
             return Err(DropReason::StunUnknownUser);
         }
-        // Until one is selected: the candidate that it asked last, as the server may ask before it answers.
-        let asked = self.selected.or_else(|| self.pending.last().map(|(_, to)| *to));
+        // Until one is selected with these credentials: the candidate that it asked last, as the server may ask before it answers.
+        let pending = self.pending.last().map(|(_, to)| *to);
+        let asked = if self.nominated { self.selected } else { pending.or(self.selected) };
         let to = asked.filter(|_| request.verify(&key)).ok_or(DropReason::StunBadIntegrity)?;
         let mut response = [0; MAX_RESPONSE];
         let len = request.respond(&key, to, &mut response);

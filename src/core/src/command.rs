@@ -1,6 +1,7 @@
 //! What the control plane asks of a shard, and what a shard tells the control plane.
 
 mod event;
+mod moved;
 mod news;
 mod place;
 mod recipient;
@@ -19,6 +20,7 @@ use moonring_wire::media::Source;
 use moonring_wire::negotiate::{Offer, RequestId};
 
 pub use event::{Event, LeaveCause};
+pub use moved::{ExpectedClient, ForMoved, MovedClient};
 pub use news::{ClientInfo, News};
 pub use place::{FarCall, FarTrack, PlaceMessage, Roster, SeatGiven, TrafficFigures};
 
@@ -102,6 +104,21 @@ pub enum Command {
     PlaceLost {
         /// Which shard.
         from: PlaceId,
+    },
+    /// A client is to go on at another shard of the process. Answered by [`Event::Called`] once it is told to restart ICE, which
+    /// its move begins with.
+    Move {
+        /// Its number.
+        id: u64,
+        /// Who.
+        client: ClientId,
+        /// Which shard.
+        to: PlaceId,
+    },
+    /// All that was sent here for a client before its [`Event::Moved`] has been sent: nothing more comes for it.
+    RouteMoved {
+        /// Who.
+        client: ClientId,
     },
     /// A client's offer. Answered by [`Event::Answered`] or [`Event::Refused`].
     Offer(OfferRequest),

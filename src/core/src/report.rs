@@ -81,6 +81,8 @@ pub struct ShardCounters {
     pub resent: u64,
     /// Packets that came from other shards.
     pub relayed_in: u64,
+    /// Clients that have moved to other shards.
+    pub moved: u64,
     /// Packets sent to other shards.
     pub relayed_out: u64,
     /// What was dropped, and why.

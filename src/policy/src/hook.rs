@@ -147,6 +147,29 @@ pub enum Action {
     Webhook { event: String, data: Value },
 }
 
+impl Action {
+    /// The client that it is done to; `None` for what is done to a room.
+    pub fn client(&self) -> Option<&ClientId> {
+        match self {
+            Self::Kick { client, .. }
+            | Self::Send { client, .. }
+            | Self::SetMaxBitrate { client, .. }
+            | Self::SetMaxLayer { client, .. }
+            | Self::SetMuted { client, .. }
+            | Self::SetAttributes { client, .. }
+            | Self::SetRights { client, .. }
+            | Self::SetHidden { client, .. }
+            | Self::Unpublish { client, .. }
+            | Self::Unsubscribe { client, .. } => Some(client),
+            Self::Broadcast { .. }
+            | Self::Announce { .. }
+            | Self::SetAudioLastN { .. }
+            | Self::CloseRoom { .. }
+            | Self::Webhook { .. } => None,
+        }
+    }
+}
+
 /// The result of one hook. A hook that failed has no actions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {

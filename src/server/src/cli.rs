@@ -58,6 +58,7 @@ fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
         Verb::Mute { room, client, track, undo } => {
             act(cli, &room, "mute", &json!({ "client": client, "track": track, "muted": !undo }))
         }
+        Verb::Move { room, client, shard } => act(cli, &room, "move", &json!({ "client": client, "shard": shard })),
         Verb::Attributes { room, client, attributes } => {
             let attributes = json_of("value of the attributes", &attributes)?;
             act(cli, &room, "attributes", &json!({ "client": client, "attributes": attributes }))

@@ -146,6 +146,11 @@ fn start_shard(
     let own = addresses::own().context("cannot list this machine's addresses")?;
     let candidates = addresses::candidates(&bound, &config.announced_ip, &own);
     anyhow::ensure!(!candidates.is_empty(), "there is no address that clients could send media to: set --announced-ip");
+    let at = |port: u16| candidates.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+    let links = links.map(|links| {
+        let candidates = config.media_ports.iter().take(config.shards()).map(at).collect();
+        LinkSettings { candidates, ..links }
+    });
     let settings = ShardSettings { links, ..shard_settings(config, port, &candidates, certificate.clone()) };
     let policy = policy_settings(config);
     let build = move || {
@@ -182,7 +187,7 @@ fn links(config: &Config) -> impl Fn(usize) -> Option<LinkSettings> + use<> {
     let (run, secret) = (rand::random(), rand::random());
     move |shard| {
         let own = PlaceId(u16::try_from(shard).ok()?);
-        is_spread.then(|| LinkSettings { own, run, secret, addresses: addresses.clone() })
+        is_spread.then(|| LinkSettings { own, run, secret, addresses: addresses.clone(), candidates: Vec::new() })
     }
 }
 

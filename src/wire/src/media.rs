@@ -117,7 +117,7 @@ impl CodecName {
 }
 
 /// A codec with its format parameters: what a track is made of, and what a receiver must understand.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Codec {
     /// Which one.
     pub name: CodecName,
@@ -196,7 +196,7 @@ impl Extension {
 
 /// The ids that one client gave to the header extensions; 0 where it has none. Ids are 1..=14 (one-byte form) or up
 /// to 255 (two-byte form); one client uses one id per URI in all its sections (RFC 8843 section 9.2 in a bundle).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtensionIds([u8; Extension::ALL.len()]);
 
 impl ExtensionIds {

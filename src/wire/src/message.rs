@@ -237,6 +237,9 @@ pub enum ServerMessage {
     },
     /// The media transport is up.
     Connected {},
+    /// The client is to restart ICE, as after a change of networks: the answer to its next offer names other addresses, and
+    /// media goes on there without a new handshake. A client that cannot, or does not know this message, stays where it is.
+    RestartIce {},
     /// Somebody came, or is to be seen now.
     ClientJoined {
         /// Who.

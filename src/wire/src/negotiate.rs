@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::{Mid, Pt, Rid, Ssrc};
 use crate::media::{Codec, Extension, Kind, TrackInfo};
 
@@ -13,7 +15,7 @@ pub use fingerprint::{Fingerprint, MalformedFingerprint};
 pub const MAX_SECTIONS: usize = 256;
 
 /// `a=ice-ufrag` and `a=ice-pwd` (RFC 8839 section 5.4).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct IceCredentials {
     /// 4 to 256 characters.
     pub ufrag: String,
@@ -28,7 +30,7 @@ impl std::fmt::Debug for IceCredentials {
 }
 
 /// `a=setup` (RFC 8842 section 5.2): who sends the DTLS ClientHello.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Setup {
     /// This side does.
     Active,
@@ -83,7 +85,7 @@ pub struct MediaLine {
 }
 
 /// The `a=rtcp-fb` lines of one payload type that the forwarder has a use for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Feedback {
     /// `nack`.
     pub nack: bool,
@@ -167,7 +169,7 @@ pub struct Offer {
 }
 
 /// What a section of an answer says of one codec.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerCodec {
     /// The client's payload type.
     pub pt: Pt,

@@ -9,7 +9,7 @@ use moonring_core::command::{
 use moonring_loadtest::media::{AudioSettings, AudioSource, VideoSettings, VideoSource};
 use moonring_loadtest::peer::{Outbox, Peer};
 use moonring_policy::client::{Connection, Via};
-use moonring_wire::id::{ClientId, Mid, Ssrc, TrackId};
+use moonring_wire::id::{ClientId, Mid, PlaceId, Ssrc, TrackId};
 use moonring_wire::media::{CodecName, Source};
 use moonring_wire::negotiate::{Offer, SectionOutcome};
 use rand::SeedableRng;
@@ -178,6 +178,49 @@ impl World {
         let outcomes = self.offer(who, vec![], vec![wants(&mid, Some(track))]);
         assert_eq!(outcomes[0].reason, None);
         mid
+    }
+
+    /// Has a peer told to move to another shard, and lets it restart ICE; why it is not.
+    pub(crate) fn begin_move(&mut self, who: usize, to: usize) -> Result<(), String> {
+        let client = self.id(who);
+        let before = self.events.len();
+        self.command(Command::Move { id: 9, client: client.clone(), to: PlaceId(to as u16) });
+        let fresh = self.events.split_off(before);
+        let answer = fresh.iter().find_map(|event| match event {
+            Event::Called { id: 9, answer } => Some(answer.clone()),
+            _ => None,
+        });
+        let is_told = fresh.iter().any(|event| matches!(event, Event::Restart { client: told } if *told == client));
+        self.events.extend(fresh);
+        answer.expect("an answer")?;
+        assert!(is_told, "{client} is told to restart ICE");
+        self.peer(who).restart_ice();
+        self.offer(who, vec![], vec![]);
+        Ok(())
+    }
+
+    /// Moves a client made by hand, which from its restart on sends to the other shard only.
+    pub(crate) fn move_raw(&mut self, who: usize, to: usize) {
+        let client = self.id(who);
+        self.command(Command::Move { id: 9, client, to: PlaceId(to as u16) });
+        self.members[who].requests += 1;
+        let count = self.members[who].requests;
+        let raw = self.raw(who);
+        raw.ice.ufrag = format!("{}{count}", raw.ice.ufrag);
+        raw.holds = true;
+        self.offer(who, vec![], vec![]);
+        self.members[who].place = to;
+        self.raw(who).holds = false;
+        let moved = self.moved;
+        self.run_ms(100);
+        assert_eq!(self.moved, moved + 1, "{} has moved", self.members[who].id);
+    }
+
+    /// The same as [`Self::begin_move`], and waits until it is there.
+    pub(crate) fn move_to(&mut self, who: usize, to: usize) {
+        self.begin_move(who, to).unwrap();
+        self.run_ms(300);
+        assert_eq!(self.members[who].place, to, "{} has moved", self.members[who].id);
     }
 
     pub(crate) fn leave(&mut self, who: usize) {

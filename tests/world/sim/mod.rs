@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use moonring_core::command::{Command, Event, LeaveCause};
+use moonring_core::command::{Command, Event, LeaveCause, PlaceMessage};
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_loadtest::media::{AudioSource, Clock, Packet, VideoSource};
 use moonring_loadtest::peer::{Handled, Outbox, Peer, PeerConfig, PeerEvent};
@@ -88,6 +88,14 @@ pub(crate) struct World {
     pub(crate) others: Vec<Shard>,
     /// The way from one shard to another.
     pub(crate) between: Link,
+    /// Clients that have moved from one shard to another.
+    pub(crate) moved: usize,
+    /// The states of those that have, as bytes.
+    pub(crate) states: Vec<Vec<u8>>,
+    /// While set, states of clients are changed on their way, so that nobody can read them.
+    pub(crate) spoils_states: bool,
+    /// Messages between shards that get lost.
+    pub(crate) lose: Option<fn(&PlaceMessage) -> bool>,
     pub(crate) net: Net,
     pub(crate) members: Vec<Member>,
     /// What the control plane was told.
@@ -171,6 +179,10 @@ impl World {
             shard: shard(0),
             others: (1..places::count()).map(shard).collect(),
             between: places::BETWEEN,
+            moved: 0,
+            states: Vec::new(),
+            spoils_states: false,
+            lose: None,
             net: Net::new(seed),
             members: Vec::new(),
             events: Vec::new(),
@@ -272,7 +284,7 @@ impl World {
     fn flush(&mut self, server: SocketAddr) {
         for (to, bytes) in self.out.iter() {
             *self.sent_to.entry(to).or_default() += bytes.len() as u64;
-            self.seals.note(bytes);
+            self.seals.note(to, bytes);
             if let Some(place) = self.members.iter().position(|m| m.address == to) {
                 let link = self.members[place].behind.unwrap_or(place);
                 self.net.send(self.now, &mut self.members[link].down, server, to, bytes);
@@ -347,7 +359,8 @@ impl Member {
                     }
                 }
                 for (to, bytes) in outbox.batch.iter() {
-                    assert_eq!(to, server);
+                    // One that moves sends to two of them for a while.
+                    assert!(to == server || places::place_at(to).is_some());
                     net.send(now, &mut self.up, self.address, to, bytes);
                 }
                 outbox.batch.clear();

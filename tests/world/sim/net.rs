@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use moonring_wire::rtp::sequence::Extender;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -115,28 +116,42 @@ impl Net {
 }
 
 /// The packets that the server has sealed: none may be sealed twice under one key and index with other bytes. SSRCs are
-/// random, so that one stands for one key; worlds are shorter than a round of sequence numbers.
+/// random, so that one stands for one key, and of reports the address does.
 #[derive(Debug, Default)]
 pub(crate) struct Seals {
-    seen: HashMap<(u32, u16), u64>,
+    seen: HashMap<(u32, u64), u64>,
+    /// Sequence numbers go round.
+    streams: HashMap<u32, Extender>,
+    reports: HashMap<(SocketAddr, u32), u64>,
     repeated: Vec<u32>,
 }
 
 impl Seals {
-    pub(crate) fn note(&mut self, datagram: &[u8]) {
-        let is_rtp =
-            matches!(datagram.first(), Some(128..=191)) && datagram.len() > 12 && !(192..=223).contains(&datagram[1]);
-        if !is_rtp {
+    pub(crate) fn note(&mut self, to: SocketAddr, datagram: &[u8]) {
+        if !matches!(datagram.first(), Some(128..=191)) || datagram.len() <= 12 {
             return;
         }
-        let ssrc = u32::from_be_bytes([datagram[8], datagram[9], datagram[10], datagram[11]]);
         let mut hasher = DefaultHasher::new();
         datagram.hash(&mut hasher);
         let hash = hasher.finish();
-        let before = *self.seen.entry((ssrc, u16::from_be_bytes([datagram[2], datagram[3]]))).or_insert(hash);
+        let word = |at: usize| u32::from_be_bytes([datagram[at], datagram[at + 1], datagram[at + 2], datagram[at + 3]]);
+        let (before, stream) = if (192..=223).contains(&datagram[1]) {
+            // With AES-GCM, which all peers negotiate, the index is the last word.
+            let key = (to, word(datagram.len() - 4));
+            (*self.reports.entry(key).or_insert(hash), 0)
+        } else {
+            let ssrc = word(8);
+            let index = self.streams.entry(ssrc).or_default().extend(u16::from_be_bytes([datagram[2], datagram[3]]));
+            (*self.seen.entry((ssrc, index)).or_insert(hash), ssrc)
+        };
         if before != hash {
-            self.repeated.push(ssrc);
+            self.repeated.push(stream);
         }
+    }
+
+    /// How many were sealed.
+    pub(crate) fn sealed(&self) -> usize {
+        self.seen.len() + self.reports.len()
     }
 
     pub(crate) fn repeated(&self) -> impl Iterator<Item = u32> + '_ {

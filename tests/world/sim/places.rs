@@ -60,6 +60,7 @@ pub(super) fn settings(place: usize, settings: &ShardSettings) -> ShardSettings 
         run: 7,
         secret: [9; 32],
         addresses: (0..count()).map(address).collect(),
+        candidates: (0..count()).map(|place| vec![address(place)]).collect(),
     };
     let candidates = if place == 0 { settings.candidates.clone() } else { vec![address(place)] };
     ShardSettings { candidates, links: (count() > 1).then_some(links), ..settings.clone() }
@@ -124,6 +125,10 @@ impl World {
                             more = true;
                             self.deliver(place, to, messages);
                         }
+                        Event::Moved { client, to } => {
+                            more = true;
+                            self.route_moved(place, client, to);
+                        }
                         event => self.take_event(event),
                     }
                 }
@@ -131,7 +136,25 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, from: usize, to: PlaceId, messages: Vec<(RoomId, PlaceMessage)>) {
+    /// What is for a client goes to another shard from now on; what went to the one before has all gone.
+    fn route_moved(&mut self, from: usize, client: ClientId, to: PlaceId) {
+        if let Some(member) = self.members.iter_mut().find(|member| member.id == client) {
+            member.place = to.0.into();
+        }
+        self.moved += 1;
+        self.at(from, |shard, now, out| shard.handle_command(now, Command::RouteMoved { client }, out));
+    }
+
+    fn deliver(&mut self, from: usize, to: PlaceId, mut messages: Vec<(RoomId, PlaceMessage)>) {
+        if let Some(lose) = self.lose {
+            messages.retain(|(_, message)| !lose(message));
+        }
+        for (_, message) in &mut messages {
+            if let PlaceMessage::Moved(moved) = message {
+                moved.state[1] ^= u8::from(self.spoils_states) << 1;
+                self.states.push(moved.state.to_vec());
+            }
+        }
         let command = Command::FromPlace { from: PlaceId(from as u16), messages };
         self.at(to.0.into(), |shard, now, out| shard.handle_command(now, command, out));
     }
@@ -169,17 +192,7 @@ impl World {
 /// The client that a command is about.
 fn client_of(command: &Command) -> Option<&ClientId> {
     match command {
-        Command::Join(request) => Some(&request.client),
-        Command::Offer(request) => Some(&request.client),
-        Command::Unpublish { client, .. }
-        | Command::Unsubscribe { client, .. }
-        | Command::SetMuted { client, .. }
-        | Command::SetLayer { client, .. }
-        | Command::SetView { client, .. }
-        | Command::Snapshot { client }
-        | Command::Message { client, .. }
-        | Command::LeaveIfSilent { client, .. }
-        | Command::Leave { client, .. } => Some(client),
-        _ => None,
+        Command::Move { client, .. } => Some(client),
+        command => command.client(),
     }
 }

@@ -173,6 +173,18 @@ pub enum Event {
         /// What.
         messages: Vec<(RoomId, PlaceMessage)>,
     },
+    /// It is to restart ICE: the answer to its offer names another shard's addresses.
+    Restart {
+        /// Who is told.
+        client: ClientId,
+    },
+    /// Another shard has the client from here on: what is for it goes there. Answered by [`super::Command::RouteMoved`].
+    Moved {
+        /// Who.
+        client: ClientId,
+        /// Which shard.
+        to: PlaceId,
+    },
     /// The answer to [`super::Command::Report`].
     Report {
         /// Its number.

@@ -3,14 +3,19 @@
 //! ```text
 //! wing --Attach, Asked, News, Track, Traffic, Loudness, Gone, Detach--> home
 //! wing <--Roster, Decided, Act, News, Track, Loudest, Ended------------ home
+//!
+//! a client moves:   former place --Expect-> new <-Freeze-- --Moved-> --Passed...-> --Complete->
+//!                   former place --MovedTo-> home --MoveNoted-> former place
 //! ```
 //! Messages between two shards come in order and complete; where that cannot be kept, [`Command::PlaceLost`](super::Command::PlaceLost)
 //! ends what was spread over them.
 
 use std::cell::Cell;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::moved::{ExpectedClient, ForMoved, MovedClient};
 use super::news::{ClientInfo, News};
 use moonring_policy::client::{Announced, Connection, PathFigures, Traffic};
 use moonring_policy::hook::{Action, HookCall, Outcome};
@@ -60,8 +65,28 @@ pub enum PlaceMessage {
     Ended(String),
     /// What everybody in the room is told; the receiver notes it and tells its clients.
     News(Shared<News>),
-    /// A track that can be received, as it is now: new, or changed.
+    /// A track that can be received, as it is now: new, changed, or at another place.
     Track(Box<FarTrack>),
+    /// A client of the sender's is asked to come to the receiver.
+    Expect(Box<ExpectedClient>),
+    /// The client has proven to reach the sender, which goes on with it when the receiver has stopped: answered by
+    /// [`Self::Moved`]. Asked again until it is.
+    Freeze(ClientId),
+    /// The sender does not seal for the client any more.
+    Moved(Box<MovedClient>),
+    /// To the home: a client of the sender's is at another place now. Answered by [`Self::MoveNoted`].
+    MovedTo {
+        /// Who.
+        client: ClientId,
+        /// Where.
+        to: PlaceId,
+    },
+    /// From the home: nothing more comes from there for a client that has moved.
+    MoveNoted(ClientId),
+    /// What came to the sender for a client that has moved to the receiver.
+    Passed(Box<ForMoved>),
+    /// That was all of it.
+    Complete(ClientId),
 }
 
 /// An event of a far client for which a hook is called: as [`HookCall`], in values that may leave the shard.
@@ -161,6 +186,8 @@ pub struct FarTrack {
     pub codec: AnswerCodec,
     /// How many encodings it has.
     pub encodings: u8,
+    /// How often its publisher has moved from shard to shard.
+    pub moves: u32,
 }
 
 /// A room as a new wing has to know it.
@@ -179,7 +206,7 @@ pub struct Roster {
 }
 
 /// What passed for a client.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrafficFigures {
     counts: [u64; 4],
     path: Option<PathFigures>,

@@ -1,8 +1,40 @@
-//! Whom an event is for, and what it tells them.
+//! Whom an event or a command is for, and what events tell them.
 
-use super::{Event, News};
+use super::{Command, Event, News};
 use moonring_wire::id::ClientId;
 use moonring_wire::shared::{Shared, SharedValue};
+
+impl Command {
+    /// The client that it is about; `None` for what is about a room, or the shard.
+    pub fn client(&self) -> Option<&ClientId> {
+        match self {
+            Self::Join(request) | Self::JoinWing { request, .. } => Some(&request.client),
+            Self::Offer(request) => Some(&request.client),
+            Self::Unpublish { client, .. }
+            | Self::Unsubscribe { client, .. }
+            | Self::SetMuted { client, .. }
+            | Self::SetLayer { client, .. }
+            | Self::SetView { client, .. }
+            | Self::Snapshot { client }
+            | Self::Message { client, .. }
+            | Self::LeaveIfSilent { client, .. }
+            | Self::Leave { client, .. } => Some(client),
+            Self::FromPlace { .. }
+            | Self::PlaceLost { .. }
+            | Self::Move { .. }
+            | Self::RouteMoved { .. }
+            | Self::PolicyReply { .. }
+            | Self::Scripts(_)
+            | Self::Report { .. }
+            | Self::Policy { .. }
+            | Self::Call { .. }
+            | Self::Open { .. }
+            | Self::CloseIfEmpty { .. }
+            | Self::Act { .. }
+            | Self::Watch { .. } => None,
+        }
+    }
+}
 
 impl Event {
     /// A message from the policy to one client.
@@ -32,8 +64,10 @@ impl Event {
             | Self::Unsubscribed { client, .. }
             | Self::TrackPaused { client, .. }
             | Self::TrackResumed { client, .. }
-            | Self::WantedLayers { client, .. } => Some(client),
+            | Self::WantedLayers { client, .. }
+            | Self::Restart { client } => Some(client),
             Self::ToPlace { .. }
+            | Self::Moved { .. }
             | Self::PolicyRequest { .. }
             | Self::Called { .. }
             | Self::Webhook { .. }

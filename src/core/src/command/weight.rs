@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ClientInfo, Command, Event, FarCall, News, PlaceMessage};
+use super::{ClientInfo, Command, Event, FarCall, ForMoved, News, PlaceMessage};
 use moonring_wire::id::RoomId;
 use moonring_wire::shared::SharedValue;
 
@@ -93,6 +93,13 @@ impl PlaceMessage {
             Self::News(news) => news.bytes() / news.holders(),
             Self::Track(_) => SECTION,
             Self::Loudest(tracks) => ID * tracks.as_ref().map_or(0, Vec::len),
+            Self::Moved(moved) => moved.state.len(),
+            Self::Expect(expected) => SECTION + TRACK * expected.receives.len(),
+            Self::Passed(passed) => match &**passed {
+                ForMoved::Command(command) => command.bytes(),
+                ForMoved::Action(_) => BASE,
+            },
+            Self::Freeze(_) | Self::MovedTo { .. } | Self::MoveNoted(_) | Self::Complete(_) => ID,
             Self::Attach | Self::Gone(_) | Self::Detach | Self::Ended(_) => ID,
         }
     }

@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LEAST_BPS: u64 = 80_000;
 /// The cap ends when there is room for this many times what was sent before it: encoders vary.
 pub const RELEASE: f64 = 1.15;
+/// The bit that says that a receiver gets all.
+const WHOLE: u32 = 1 << 31;
 /// A publisher that has to be held again within this long after the end of its cap is let go only with more room than then.
 const RELAPSE: Duration = Duration::from_secs(30);
 
@@ -30,6 +32,22 @@ pub struct Room {
 impl Room {
     /// A path that nothing is known against.
     pub const UNLIMITED: Self = Self { bps: u64::MAX, is_whole: true };
+
+    /// As other shards are told of it: kbit/s, and [`WHOLE`].
+    pub fn to_word(self) -> u32 {
+        let kbps = u32::try_from(self.bps / 1_000).unwrap_or(u32::MAX).clamp(1, !WHOLE);
+        if self.is_whole { kbps | WHOLE } else { kbps }
+    }
+
+    /// What another shard has told; `None`: nothing is known there.
+    pub fn from_word(word: u32) -> Option<Self> {
+        let bps = match word & !WHOLE {
+            0 => return None,
+            kbps if kbps == !WHOLE => u64::MAX,
+            kbps => u64::from(kbps) * 1_000,
+        };
+        Some(Self { bps, is_whole: word & WHOLE != 0 })
+    }
 
     /// The better of two: of those who get less than all the cap goes by the one with the most room.
     pub fn best(self, other: Self) -> Self {

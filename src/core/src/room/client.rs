@@ -199,6 +199,11 @@ impl FreshSsrcs {
     /// ratio, so that neighbours are far apart.
     const STEP: u32 = 0x9E37_79B1;
 
+    /// The last one, behind which another place goes on.
+    pub fn last(&self) -> Ssrc {
+        Ssrc(self.last)
+    }
+
     /// Begins anywhere.
     pub fn from(start: Ssrc) -> Self {
         Self { last: start.0 }
@@ -222,6 +227,8 @@ pub struct Deadlines {
     pub report: Instant,
     /// Transport-wide feedback; `None` while nothing came.
     pub feedback: Option<Instant>,
+    /// When packets are asked for again that came to the shard it has moved from.
+    pub former: Option<Instant>,
     /// When its pacer lets pictures pass again.
     pub pace: Option<Instant>,
     /// When the handshake must be done.
@@ -284,6 +291,7 @@ impl Client {
             deadlines: Deadlines {
                 report: now + REPORT_INTERVAL,
                 feedback: None,
+                former: None,
                 pace: None,
                 connect_by: None,
                 scheduled: None,

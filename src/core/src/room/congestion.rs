@@ -7,6 +7,10 @@
 
 use std::time::{Duration, Instant};
 
+mod state;
+
+pub use state::PathState;
+
 use super::rehearsal::{Rehearsals, Seen, Verdict};
 use super::repairs::{ASSUMED_RTT, RepairBudget};
 use crate::bandwidth::{Estimator, Pacer, Probe, ProbeId, Settings};
@@ -121,15 +125,6 @@ impl Congestion {
         if self.control == Control::None {
             self.control = Control::Expected(None);
         }
-    }
-
-    /// The client is somewhere else now, and nothing came through to where it was: what was known is of another path. The
-    /// numbers go on, and what is still told of packets sent before counts for nothing.
-    pub fn restart(&mut self, now: Instant) {
-        // Nobody says when the next REMB comes: until then it is as before the first one.
-        let is_expected = self.has_feedback || self.starts_low();
-        let control = if is_expected { Control::Expected(None) } else { Control::None };
-        *self = Self { control, next_sequence: self.next_sequence, ..Self::new(now) };
     }
 
     /// Reads what a packet touches of this.

@@ -1,11 +1,13 @@
 //! Which payload type may carry what: profiles of codecs, and the payload types that were answered for a section.
 
+use serde::{Deserialize, Serialize};
+
 use moonring_wire::id::Pt;
 use moonring_wire::media::{Codec, CodecName};
 use moonring_wire::negotiate::AnswerCodec;
 
 /// What decides on whether a decoder that was set up for one format decodes another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     name: CodecName,
     /// H.264: profile_idc and profile-iop, the first two bytes of `profile-level-id`; VP9's and AV1's profile number.
@@ -114,7 +116,7 @@ fn parameter<'a>(codec: &'a Codec, name: &str) -> Option<&'a str> {
 }
 
 /// A payload type, and the one of its retransmissions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Format {
     /// The payload type.
     pub pt: Pt,
@@ -166,6 +168,11 @@ impl PublishedFormats {
         let mut formats = Self { answered, media: 0, rtx: 0, red: 0 };
         formats.set_current(current);
         formats
+    }
+
+    /// Every codec that was answered.
+    pub fn answered(&self) -> &[AnswerCodec] {
+        &self.answered
     }
 
     /// Takes what suits `current` as it comes from now on.

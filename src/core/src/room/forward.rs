@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 mod numbering;
+mod state;
 mod stream;
 
 use numbering::{Numbering, Numberings};
-pub use stream::{Outgoing, OutgoingStream, Rtx, SentCounts};
+pub use state::ForwardState;
+pub use stream::{LayerLimits, Outgoing, OutgoingStream, Rtx, SentCounts};
 
 use super::cap::Room;
 use super::form::Redundancy;
@@ -19,17 +21,6 @@ use super::pictures::LastPicture;
 use super::track::{KEY_FRAME_INTERVAL, Track};
 use moonring_wire::id::{Mid, TrackKey};
 use moonring_wire::media::{CodecName, Kind, PauseReason};
-
-/// The highest layers that somebody allows; `None` is no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LayerLimits {
-    /// What the client asked for.
-    pub client: Option<u8>,
-    /// What the policy allows.
-    pub policy: Option<u8>,
-    /// What is enough for the size at which the client shows it.
-    pub view: Option<u8>,
-}
 
 /// What the allocation has decided on a forward.
 #[derive(Clone, Copy, Debug, Default)]

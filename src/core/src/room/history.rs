@@ -171,6 +171,12 @@ impl History {
         self.get(n).filter(|p| p.index == index)
     }
 
+    /// The arrival number of the first packet that is here whose index is `index` or later; the end when there is none.
+    pub fn arrival_from(&self, index: u64) -> u64 {
+        let is_from = |n: &u64| self.get(*n).is_some_and(|packet| packet.index >= index);
+        (self.oldest..self.end).find(is_from).unwrap_or(self.end)
+    }
+
     /// The payload of a packet that is here.
     pub fn payload(&self, packet: &Packet) -> &[u8] {
         let start = self.place(packet) + usize::from(packet.descriptor_len);

@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::cap::Room;
 use super::history::History;
 use moonring_wire::id::PlaceId;
 use moonring_wire::link::MAX_LAYERS;
+use moonring_wire::rtp::nack::NackGenerator;
 
 /// How long a want holds that is not repeated.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -21,6 +23,8 @@ pub struct Hop {
     pub wanted: u8,
     /// The layers that clients there would have use for: bit `n` is the `n`th of those that clients are told of.
     pub useful: u8,
+    /// What the paths of its receivers there have room for.
+    pub room: Option<Room>,
     until: Instant,
     /// Arrival number of the next packet to send, of each encoding.
     pub(super) cursors: [u64; MAX_LAYERS],
@@ -29,7 +33,7 @@ pub struct Hop {
 impl Hop {
     /// To a shard that has just asked for the first time.
     pub fn new(now: Instant, link: PlaceId) -> Self {
-        Self { link, wanted: 0, useful: 0, until: now + PATIENCE, cursors: [0; MAX_LAYERS] }
+        Self { link, wanted: 0, useful: 0, room: None, until: now + PATIENCE, cursors: [0; MAX_LAYERS] }
     }
 
     /// Whether the shard has not repeated what it wants for too long.
@@ -70,6 +74,8 @@ pub struct Far {
     pub wanted: u8,
     /// The layers that clients here have use for.
     pub useful: u8,
+    /// What their paths have room for, as it was told last.
+    pub room: u32,
     /// How often the publisher has begun each encoding anew, as its last packet said.
     pub restarts: [Option<u8>; MAX_LAYERS],
 }
@@ -77,6 +83,20 @@ pub struct Far {
 impl Far {
     /// Nothing of it is wanted yet.
     pub fn new(link: PlaceId, handle: u64) -> Self {
-        Self { link, handle, wanted: 0, useful: 0, restarts: [None; MAX_LAYERS] }
+        Self { link, handle, wanted: 0, useful: 0, room: 0, restarts: [None; MAX_LAYERS] }
     }
+}
+
+/// The shard that a track came from before its publisher moved: what was under way then still comes from there, and is asked
+/// for there.
+#[derive(Clone, Debug)]
+pub struct Former {
+    /// The shard.
+    pub link: PlaceId,
+    /// The track's number there.
+    pub handle: u64,
+    /// For how long it is asked.
+    pub until: Instant,
+    /// Where the publisher is here: what has not come of each encoding that was wanted, and had come there.
+    pub missing: Vec<Option<NackGenerator>>,
 }

@@ -1,11 +1,13 @@
 //! Which extended sequence numbers of an outgoing stream were used.
 
+use serde::{Deserialize, Serialize};
+
 /// Indexes remembered as used, so that none is ever sealed twice.
 const WINDOW: u64 = 512;
 
 /// The outgoing indexes of one stream: the next one, and which of those shortly before it were used. An SRTP index must
 /// never seal two different packets (RFC 7714 section 8.1: the IV would repeat).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SentIndexes {
     next: u64,
     used: [u64; (WINDOW / 64) as usize],
@@ -25,6 +27,12 @@ impl SentIndexes {
     /// Reads what the next index touches.
     pub(super) fn glance(&self) -> u64 {
         self.next ^ self.used[((self.next % WINDOW) / 64) as usize]
+    }
+
+    /// Whether an index was used, or is too old to know.
+    pub fn is_used(&self, index: u64) -> bool {
+        let (word, bit) = (((index % WINDOW) / 64) as usize, 1u64 << (index % 64));
+        index < self.next && (self.next - index > WINDOW || self.used[word] & bit != 0)
     }
 
     /// Marks an index as used; false when it was, or is too old to know.

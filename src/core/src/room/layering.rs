@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::fading::most_lately;
 use super::history::Packet;
 use moonring_wire::rtp::dependency::{Frame, Structure};
@@ -21,7 +23,7 @@ const UPPER_INTERVAL: Duration = Duration::from_secs(5);
 const SILENT_INTERVALS: u8 = 4;
 
 /// A spatial and a temporal layer, and with them all below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Point {
     /// The highest spatial layer.
     pub spatial: u8,
@@ -57,10 +59,28 @@ struct Cell {
     silent: u8,
 }
 
+/// What is known of an encoding's layers, as far as another place needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayeringState {
+    /// The last dependency descriptor with a structure; empty without one.
+    brought_by: Vec<u8>,
+    sent: (u8, u8),
+    seen: (u8, u8),
+}
+
+impl LayeringState {
+    /// Nothing but a structure is known.
+    pub fn brought_by(descriptor: &[u8]) -> Self {
+        Self { brought_by: descriptor.to_vec(), sent: (1, 1), seen: (1, 1) }
+    }
+}
+
 /// What is known of an encoding's layers.
 #[derive(Debug)]
 pub struct Layering {
     structure: Option<Box<Structure>>,
+    /// The descriptor that has brought it.
+    brought_by: Vec<u8>,
     /// The spatial and temporal layers that the publisher says it sends, and the frame that said so.
     active: Option<((u8, u8), u16)>,
     cells: [[Cell; MAX_TEMPORAL]; MAX_SPATIAL],
@@ -81,6 +101,7 @@ impl Layering {
         let cell = Cell { silent: SILENT_INTERVALS, ..Cell::default() };
         Self {
             structure: None,
+            brought_by: Vec::new(),
             active: None,
             cells: [[cell; MAX_TEMPORAL]; MAX_SPATIAL],
             since: now,
@@ -89,6 +110,29 @@ impl Layering {
             sent: (1, 1),
             seen: (1, 1),
         }
+    }
+
+    /// The last dependency descriptor with a structure; empty without one.
+    pub fn brought_by(&self) -> &[u8] {
+        &self.brought_by
+    }
+
+    /// What another place has to know to read the packets that follow.
+    pub fn state(&self) -> LayeringState {
+        LayeringState { brought_by: self.brought_by.clone(), sent: self.sent, seen: self.seen }
+    }
+
+    /// Takes in what another place knows, where this one knows nothing.
+    pub fn learn(&mut self, state: &LayeringState) {
+        let within = |(spatial, temporal): (u8, u8)| {
+            (spatial.clamp(1, MAX_SPATIAL as u8), temporal.clamp(1, MAX_TEMPORAL as u8))
+        };
+        let more = |a: (u8, u8), b: (u8, u8)| (a.0.max(b.0), a.1.max(b.1));
+        if self.structure.is_none() {
+            self.structure = Structure::parse(&state.brought_by).map(Box::new);
+            self.brought_by.clone_from(&state.brought_by);
+        }
+        (self.sent, self.seen) = (more(self.sent, within(state.sent)), more(self.seen, within(state.seen)));
     }
 
     /// Adds to a packet what its dependency descriptor says; one that cannot be read says nothing.
@@ -100,6 +144,8 @@ impl Layering {
         if frame.structure.is_some() {
             self.has_changed |= self.structure != frame.structure;
             (self.structure, self.active) = (frame.structure, None);
+            self.brought_by.clear();
+            self.brought_by.extend_from_slice(descriptor);
         }
         // A frame that comes late says what was before.
         let is_newer = self.active.is_none_or(|(_, said)| number.wrapping_sub(said) as i16 >= 0);

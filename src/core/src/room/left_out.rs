@@ -1,5 +1,7 @@
 //! Which packets and frames of an encoding a forward has left out lately, so that its own numbers have no gaps.
 
+use serde::{Deserialize, Serialize};
+
 /// Packets remembered behind the newest.
 const PACKETS: u64 = 1_024;
 const WORDS: usize = (PACKETS / 64) as usize;
@@ -7,7 +9,7 @@ const WORDS: usize = (PACKETS / 64) as usize;
 const FRAMES: i16 = 128;
 
 /// The packets, by the publisher's index.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct LeftOut {
     newest: Option<u64>,
     total: u64,
@@ -34,6 +36,17 @@ impl LeftOut {
         }
         self.total += u64::from(is_left_out);
         self.newest = Some(index);
+    }
+
+    /// Whether it can be of a stream whose first packet was `first`, and none beyond `highest`.
+    pub(super) fn is_sound(&self, first: u64, highest: u64) -> bool {
+        let known: u64 = self.bits.iter().map(|word| u64::from(word.count_ones())).sum();
+        match self.newest {
+            None => self.total == 0 && known == 0,
+            Some(newest) => {
+                newest <= highest && known <= self.total && self.total <= (newest + 1).saturating_sub(first)
+            }
+        }
     }
 
     fn set(&mut self, index: u64, to: bool) {
@@ -88,7 +101,7 @@ fn place(index: u64) -> (usize, u64) {
 }
 
 /// What became of frames, by the numbers of the dependency descriptor.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Frames {
     newest: Option<u16>,
     /// Bit `k`: the frame whose number is smaller than the newest by `k` was left out.

@@ -24,6 +24,8 @@ pub struct LinkSettings {
     pub secret: [u8; 32],
     /// The addresses of all shards by their numbers, its own among them.
     pub addresses: Vec<SocketAddr>,
+    /// Those that clients of each shard send media to.
+    pub candidates: Vec<Vec<SocketAddr>>,
 }
 
 /// The way to one other shard, and back.
@@ -143,6 +145,11 @@ impl Links {
     /// Whether something was gathered.
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// How many shards there are, this one counted; 0 where rooms are not spread.
+    pub fn places(&self) -> usize {
+        self.links.len()
     }
 
     /// Whether there are other shards.

@@ -153,6 +153,14 @@ impl Room {
         }
     }
 
+    /// The place of its policy; `None`: here.
+    pub fn home(&self) -> Option<PlaceId> {
+        match self.seat {
+            Seat::Home { .. } => None,
+            Seat::Wing { home } => Some(home),
+        }
+    }
+
     /// Whether this place and `place` speak to each other about the room.
     pub fn is_joined_to(&self, place: PlaceId) -> bool {
         match &self.seat {

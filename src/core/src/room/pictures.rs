@@ -1,6 +1,8 @@
 //! Picture ids (VP8, VP9) and frame numbers (dependency descriptor) that go on without a jump when a forward switches from
 //! one encoding to another.
 
+use serde::{Deserialize, Serialize};
+
 use moonring_wire::media::CodecName;
 use moonring_wire::rtp::codec::{PictureIds, vp8, vp9};
 use moonring_wire::rtp::dependency::{Links, shift_frame_number};
@@ -9,7 +11,7 @@ use moonring_wire::rtp::dependency::{Links, shift_frame_number};
 const ROUND: u16 = 1 << 15;
 
 /// What is added (wrapping) to the picture id, to TL0PICIDX and to the frame number of every packet of one numbering.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PictureShift {
     id: u16,
     tl0: u8,
@@ -17,7 +19,7 @@ pub struct PictureShift {
 }
 
 /// The last numbers sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastPicture {
     id: Option<u16>,
     tl0: Option<u8>,

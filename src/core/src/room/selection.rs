@@ -9,6 +9,8 @@
 //! number that was free for it; is it one to be left out, then a packet without payload fills that number. TL0PICIDX counts
 //! pictures that are never left out; VP9's picture ids are what its references are told by, and stay.
 
+use serde::{Deserialize, Serialize};
+
 use super::history::Packet;
 use super::layering::{MAX_SPATIAL, Point};
 use super::left_out::{Frames, LeftOut};
@@ -38,7 +40,7 @@ impl Leaves {
 }
 
 /// What was decided on a picture: the frames of all spatial layers with one time stamp.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Picture {
     timestamp: u32,
     /// Pictures left out before it.
@@ -60,7 +62,7 @@ struct Picture {
 }
 
 /// The newest packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Newest {
     timestamp: u32,
     spatial: usize,
@@ -69,12 +71,13 @@ struct Newest {
 }
 
 /// See the module's words.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Selection {
     wanted: Point,
     /// The highest spatial layer that is forwarded, and the highest temporal layer of each.
     spatial: u8,
     temporal: [u8; MAX_SPATIAL],
+    #[serde(with = "serial")]
     pictures: [Picture; PICTURES],
     next_place: usize,
     newest_picture: Option<usize>,
@@ -367,5 +370,6 @@ impl Selection {
     }
 }
 
+mod serial;
 #[cfg(test)]
 mod tests;

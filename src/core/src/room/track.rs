@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+mod state;
+
 use super::cap::Cap;
 use super::fading::most_lately;
 use super::formats::PublishedFormats;
 use super::history::{History, HistoryLimits, Packet};
-use super::hop::{Far, Hop};
+use super::hop::{Far, Former, Hop};
 use super::layering::{Layering, useful_layer};
 use moonring_wire::id::{ClientKey, Mid, Pt, Rid, RoomKey, Ssrc};
 use moonring_wire::media::{Codec, Kind, TrackInfo};
@@ -15,6 +17,7 @@ use moonring_wire::rtp::nack::{NackGenerator, PICTURE_PATIENCE, SOUND_PATIENCE};
 use moonring_wire::rtp::receive::ReceiveStats;
 
 pub use super::sender_clock::SenderClock;
+pub use state::TrackState;
 
 /// Least time between two requests for a key frame of one layer: encoders need about that long to answer the first.
 pub const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
@@ -146,23 +149,6 @@ impl Layer {
         layering.count(now, packet, bytes)
     }
 
-    /// Packets come of it to another shard, at this bit rate: it may be chosen although none come here. At 0 none come at all.
-    pub fn comes_elsewhere(&mut self, now: Instant, bps: u64) {
-        match bps {
-            0 => {
-                self.last_packet = self
-                    .last_packet
-                    .filter(|at| now.saturating_duration_since(*at) >= LAYER_SILENCE)
-                    .or_else(|| self.last_packet.and(now.checked_sub(LAYER_SILENCE)))
-            }
-            bps => {
-                let age = self.silence(now).unwrap_or_default();
-                self.most_bps = most_lately(self.most_bps, age, bps);
-                (self.last_packet, self.bitrate_bps) = (Some(now), bps);
-            }
-        }
-    }
-
     /// What comes next does not go on where the last packet was, and its numbers show a gap that is no loss.
     pub fn begin_anew(&mut self) {
         self.restarts = self.restarts.wrapping_add(1);
@@ -263,6 +249,10 @@ pub struct Track {
     pub hops: Vec<Hop>,
     /// Where it comes from, if its publisher is on another shard.
     pub far: Option<Box<Far>>,
+    /// How often its publisher has moved from shard to shard: what is told of an earlier place is out of date.
+    pub moves: u32,
+    /// Where it came from until its publisher moved, for a while.
+    pub former: Option<Box<Former>>,
     /// Muted by its publisher.
     pub muted_by_client: bool,
     /// Muted by the policy.
@@ -305,6 +295,8 @@ impl Track {
             subscribers: Vec::new(),
             hops: Vec::new(),
             far: None,
+            moves: 0,
+            former: None,
             muted_by_client: false,
             muted_by_policy: false,
             dirty: false,

@@ -15,7 +15,7 @@ use moonring_wire::shared::{Shared, SharedValue};
 /// times. Who comes beyond them is told of once it publishes.
 pub(super) const MAX_ANNOUNCED: usize = 200;
 /// Clients of whom a room is told at once, or no longer told, when that changes: each is a message to everybody, and a
-/// connection's queue has an end.
+/// connection's queue has an end. A room that may be over several shards shares them out.
 const MAX_SLICE: usize = 100;
 /// Time until the next ones.
 pub(super) const SLICE_INTERVAL: Duration = Duration::from_secs(1);
@@ -77,9 +77,10 @@ impl Shard {
             let own = self.world.clients.get(*client).filter(|c| c.far.is_none());
             own.is_some_and(|c| c.is_announced != self.is_to_be_announced(*client))
         };
-        let mut wrong: Vec<_> = clients.into_iter().filter(differs).take(MAX_SLICE + 1).collect();
-        let is_more = wrong.len() > MAX_SLICE;
-        wrong.truncate(MAX_SLICE);
+        let slice = (MAX_SLICE / self.world.links.places().max(1)).max(1);
+        let mut wrong: Vec<_> = clients.into_iter().filter(differs).take(slice + 1).collect();
+        let is_more = wrong.len() > slice;
+        wrong.truncate(slice);
         let told = !wrong.is_empty();
         wrong.into_iter().for_each(|client| self.announce(client));
         if let Some(room) = self.world.rooms.get_mut(key) {

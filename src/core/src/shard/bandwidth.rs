@@ -6,8 +6,11 @@ use super::Shard;
 use crate::command::{Event, News};
 use crate::room::allocation;
 use crate::room::cap::Room;
+use crate::room::client::Client;
 use crate::room::layering::MAX_SPATIAL;
-use moonring_wire::id::{ClientId, ClientKey, RoomKey, TrackId, TrackKey};
+use crate::room::track::Track;
+use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomKey, TrackId, TrackKey};
+use slotmap::SlotMap;
 
 /// Least time between two choices of layers that feedback causes.
 const CHOICE_INTERVAL: Duration = Duration::from_millis(100);
@@ -36,7 +39,26 @@ impl Shard {
                 None => Event::TrackResumed { client, track },
             });
         }
+        self.tell_rooms(key);
         self.begin_forwards(now, key);
+    }
+
+    /// Tells other shards at once what the paths of their tracks' receivers have room for, when that has changed.
+    fn tell_rooms(&mut self, key: ClientKey) {
+        if !self.world.links.are_there() {
+            return;
+        }
+        let Some(client) = self.world.clients.get(key) else { return };
+        for key in client.outbound.forwards.iter().flatten().map(|forward| forward.track) {
+            let track = self.world.tracks.get(key).filter(|track| track.far.is_some() && track.is_video());
+            let Some(word) = track.and_then(|track| best_room(&self.world.clients, track)).map(Room::to_word) else {
+                continue;
+            };
+            let far = self.world.tracks.get_mut(key).and_then(|track| track.far.as_deref_mut());
+            if far.is_some_and(|far| std::mem::replace(&mut far.room, word) != word) {
+                self.work.wants.push(key);
+            }
+        }
     }
 
     /// Takes the size at which a client shows a track: layers above it are of no use, and 0 x 0 pauses it.
@@ -93,12 +115,23 @@ impl Shard {
             let Some(track) = self.world.tracks.get_mut(*track).filter(|t| t.is_video()) else { continue };
             let [only] = &track.layers[..] else { continue };
             let rate_bps = if only.is_active(now) { only.bitrate_bps } else { 0 };
-            let rooms = track.subscribers.iter().filter_map(|(client, place)| {
-                let forward = self.world.clients.get(*client)?.outbound.forwards.get(usize::from(*place))?.as_ref()?;
-                forward.allotted.room
-            });
-            let best = rooms.reduce(Room::best).filter(|_| track.told_layers() == 1);
+            let elsewhere = track.hops.iter().filter_map(|hop| hop.room);
+            let best = best_room(&self.world.clients, track).into_iter().chain(elsewhere).reduce(Room::best);
+            let best = best.filter(|_| track.told_layers() == 1);
             track.cap.update(now, rate_bps, best);
+        }
+    }
+
+    /// What the best path of a track's receivers on this shard has room for of it.
+    pub(super) fn best_room(&self, track: &Track) -> Option<Room> {
+        best_room(&self.world.clients, track)
+    }
+
+    /// What another shard says of its receivers' paths.
+    pub(super) fn room_told(&mut self, place: PlaceId, key: TrackKey, word: u32) {
+        let hops = self.world.tracks.get_mut(key).map(|track| &mut track.hops);
+        if let Some(hop) = hops.and_then(|hops| hops.iter_mut().find(|hop| hop.link == place)) {
+            hop.room = Room::from_word(word);
         }
     }
 
@@ -160,4 +193,12 @@ impl Shard {
             }
         }
     }
+}
+
+fn best_room(clients: &SlotMap<ClientKey, Client>, track: &Track) -> Option<Room> {
+    let rooms = track.subscribers.iter().filter_map(|(client, place)| {
+        let forward = clients.get(*client)?.outbound.forwards.get(usize::from(*place))?.as_ref()?;
+        forward.allotted.room
+    });
+    rooms.reduce(Room::best)
 }

@@ -66,17 +66,30 @@ impl Shard {
         match classify(bytes)? {
             Protocol::Stun => self.receive_stun(now, from, bytes, out),
             Protocol::Dtls => self.receive_dtls(now, from, bytes, out),
-            Protocol::Rtp => {
-                let key = self.client_at(from)?;
-                let kept = self.receive_rtp(now, (key, from), bytes);
-                if let Err(reason) = kept {
-                    self.explain_drop(key, reason);
-                }
-                kept
-            }
+            Protocol::Rtp => match self.client_at(from) {
+                Ok(key) => self.receive_rtp_of(now, (key, from), bytes),
+                Err(_) => self.stray(from, bytes, out),
+            },
             Protocol::Link => self.receive_link(now, from, bytes, out),
-            Protocol::Rtcp => self.receive_rtcp(now, (self.client_at(from)?, from), bytes, out),
+            Protocol::Rtcp => match self.client_at(from) {
+                Ok(key) => self.receive_rtcp(now, (key, from, None), bytes, out),
+                Err(_) => self.stray(from, bytes, out),
+            },
         }
+    }
+
+    /// A packet of a client's, which is told why if it is dropped again and again.
+    pub(super) fn receive_rtp_of(
+        &mut self,
+        now: Instant,
+        (key, from): (ClientKey, AddressPair),
+        bytes: &mut [u8],
+    ) -> Result<(), DropReason> {
+        let kept = self.receive_rtp(now, (key, from), bytes);
+        if let Err(reason) = kept {
+            self.explain_drop(key, reason);
+        }
+        kept
     }
 
     /// The client whose address ICE has validated.
@@ -204,10 +217,12 @@ impl Shard {
         self.keep(now, (key, incoming), &Opened { header, bytes, elements })
     }
 
-    fn receive_rtcp(
+    /// Reports and requests. `selected` says of those that another shard has passed on whether they have come from the
+    /// address that the client is sent to.
+    pub(super) fn receive_rtcp(
         &mut self,
         now: Instant,
-        (key, from): (ClientKey, AddressPair),
+        (key, from, selected): (ClientKey, AddressPair, Option<bool>),
         bytes: &mut [u8],
         out: &mut SendBatch,
     ) -> Result<(), DropReason> {
@@ -215,7 +230,7 @@ impl Shard {
         let transport = client.transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
         let len = transport.unprotect_rtcp((now, from), bytes)?;
         // What makes the server or others send counts from the address that is sent to, and from no other.
-        let is_selected = transport.selected() == Some(from);
+        let is_selected = selected.unwrap_or(transport.selected() == Some(from));
         let Outbound { forwards, congestion: path, .. } = &mut client.outbound;
         let mut told = false;
         let mut requests = std::mem::take(&mut self.work.requests);

@@ -133,7 +133,7 @@ impl Shard {
     }
 
     /// A wing forgets a far client that nobody is told of and that publishes nothing. A home's policy knows them all.
-    fn forget_unknown(&mut self, now: Instant, key: ClientKey) {
+    pub(super) fn forget_unknown(&mut self, now: Instant, key: ClientKey) {
         let Some(client) = self.world.clients.get(key).filter(|client| client.far.is_some()) else { return };
         if !client.is_announced && client.inbound.published.is_empty() && self.is_wing(client.room) {
             self.remove_far_client(now, key);
@@ -149,7 +149,14 @@ impl Shard {
         let info = told.info.clone();
         let news = match self.index.tracks.get(&info.id).copied() {
             Some(key) => {
+                let is_news = self.world.tracks.get(key).is_some_and(|track| track.info != info);
+                if !self.track_is_elsewhere(now, key, told) {
+                    return;
+                }
                 self.change_far_track(now, key, told);
+                if !is_news {
+                    return;
+                }
                 News::TrackChanged(info)
             }
             None => {
@@ -186,6 +193,7 @@ impl Shard {
         let mut track = Track::new(publication, limits);
         track.muted_by_client = told.info.muted;
         track.far = Some(Box::new(Far::new(told.place, told.handle)));
+        track.moves = told.moves;
         let key = self.world.tracks.insert(track);
         self.index.tracks.insert(told.info.id.clone(), key);
         if let Some(link) = self.world.links.get_mut(told.place) {
@@ -200,6 +208,7 @@ impl Shard {
         self.update_facts(owner);
         // So that the other place tells how much comes of it.
         self.work.wants.push(key);
+        self.await_receiver_of(now, key);
         self.schedule_places(now);
     }
 

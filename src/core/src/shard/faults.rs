@@ -77,36 +77,6 @@ impl Stage {
     ];
 }
 
-impl Command {
-    /// Whom it is about.
-    fn client(&self) -> Option<&ClientId> {
-        match self {
-            Self::Join(request) | Self::JoinWing { request, .. } => Some(&request.client),
-            Self::Offer(request) => Some(&request.client),
-            Self::Unpublish { client, .. }
-            | Self::Unsubscribe { client, .. }
-            | Self::SetMuted { client, .. }
-            | Self::SetLayer { client, .. }
-            | Self::SetView { client, .. }
-            | Self::Snapshot { client }
-            | Self::Message { client, .. }
-            | Self::LeaveIfSilent { client, .. }
-            | Self::Leave { client, .. } => Some(client),
-            Self::FromPlace { .. }
-            | Self::PlaceLost { .. }
-            | Self::PolicyReply { .. }
-            | Self::Scripts(_)
-            | Self::Report { .. }
-            | Self::Policy { .. }
-            | Self::Call { .. }
-            | Self::Open { .. }
-            | Self::CloseIfEmpty { .. }
-            | Self::Act { .. }
-            | Self::Watch { .. } => None,
-        }
-    }
-}
-
 impl Shard {
     /// Lets the next pass through `stage` panic, in builds with debug assertions.
     pub fn arm(&mut self, stage: Stage) {

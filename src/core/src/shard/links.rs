@@ -7,6 +7,7 @@ use slotmap::KeyData;
 use super::keeping::Arrived;
 use super::{Shard, Timer};
 use crate::command::Event;
+use crate::room::cap::Room;
 use crate::room::client::Incoming;
 use crate::room::hop::Hop;
 use crate::room::relay;
@@ -19,7 +20,7 @@ use moonring_wire::packet::{AddressPair, SendBatch};
 /// Time between two looks at what is wanted of far tracks, and of what is told of this shard's.
 pub(super) const INTERVAL: Duration = Duration::from_millis(500);
 /// Round-trip time assumed for asking again over a link: within one machine.
-const LINK_RTT: Duration = Duration::from_millis(20);
+pub(super) const LINK_RTT: Duration = Duration::from_millis(20);
 /// Packets sent again for one datagram.
 const MAX_AGAIN: usize = 200;
 /// Bits of [`Frame::Missing`] beside its first number.
@@ -41,8 +42,10 @@ impl Shard {
                 Frame::Missing { stream, first, others } => {
                     self.send_again(place, stream, (first, others), &mut again, out);
                 }
-                Frame::Want { handle, layers, useful } => {
-                    self.wanted_by(now, (place, layers, useful), own_key(handle), out);
+                Frame::Want { handle, layers, useful, room } => {
+                    let key = own_key(handle);
+                    self.wanted_by(now, (place, layers, useful), key, out);
+                    self.room_told(place, key, room);
                 }
                 Frame::Key(stream) => self.key_frame_wanted(now, stream),
                 Frame::Clock { stream, ntp, timestamp, age_ms } => {
@@ -53,6 +56,9 @@ impl Shard {
                     }
                 }
                 Frame::Rates { handle, kbps } => self.far_rates(now, (place, handle), &kbps),
+                Frame::Stray { client, is_selected, datagram } => {
+                    self.stray_came(now, (place, client, is_selected), datagram, out)?;
+                }
             }
         }
         Ok(())
@@ -68,7 +74,7 @@ impl Shard {
         // One that has just ended, or is to be told of in a moment.
         let key = self.far_track(place, handle).ok_or(DropReason::LinkUnknownTrack)?;
         let track = self.world.tracks.get_mut(key).ok_or(DropReason::LinkUnknownTrack)?;
-        let far = track.far.as_deref_mut().ok_or(DropReason::LinkUnknownTrack)?;
+        let Some(far) = track.far.as_deref_mut() else { return self.former_media(now, (place, key), media) };
         if usize::from(layer) >= track.layers.len() {
             return Err(DropReason::LinkMalformed);
         }
@@ -160,7 +166,8 @@ impl Shard {
         out: &mut SendBatch,
     ) {
         let key = own_key(stream.handle);
-        let Some(track) = self.world.tracks.get(key).filter(|track| track.far.is_none()) else { return };
+        // Also of a track whose publisher has left.
+        let Some(track) = self.world.tracks.get(key) else { return };
         let place = usize::from(stream.layer);
         let Some(layer) = track.layers.get(place) else { return };
         let others = (0..OTHERS).filter(|bit| others >> bit & 1 == 1).map(|bit| first + 1 + bit);
@@ -215,20 +222,24 @@ impl Shard {
 
     /// Sends what is newly wanted, everything that was gathered, and what other shards are told beside the links.
     pub(super) fn flush_links(&mut self, out: &mut SendBatch) {
-        for (to, messages) in std::mem::take(&mut self.work.said) {
-            self.work.events.push(Event::ToPlace { to, messages });
-        }
+        self.send_last_hops(out);
+        self.flush_said();
         while let Some(key) = self.work.wants.pop() {
-            let far = self.world.tracks.get(key).and_then(|track| track.far.as_deref());
-            if let Some(far) = far {
-                let _ = self.world.links.gather(
-                    far.link,
-                    &Frame::Want { handle: far.handle, layers: far.wanted, useful: far.useful },
-                    out,
-                );
+            let Some(track) = self.world.tracks.get(key) else { continue };
+            if let Some(far) = track.far.as_deref() {
+                let room = self.best_room(track).map_or(0, Room::to_word);
+                let (handle, layers, useful) = (far.handle, far.wanted, far.useful);
+                let _ = self.world.links.gather(far.link, &Frame::Want { handle, layers, useful, room }, out);
             }
         }
         self.world.links.flush(out);
+    }
+
+    /// Hands over what other shards are told.
+    pub(super) fn flush_said(&mut self) {
+        for (to, messages) in std::mem::take(&mut self.work.said) {
+            self.work.events.push(Event::ToPlace { to, messages });
+        }
     }
 
     /// Sets the timer that looks after what is spread.
@@ -261,7 +272,8 @@ impl Shard {
             }
         }
         let wings = self.tell_traffic();
-        if wings || !far.is_empty() || !self.world.links.hopped.is_empty() {
+        self.sweep_moves(now);
+        if wings || self.moves.are_under_way() || !far.is_empty() || !self.world.links.hopped.is_empty() {
             self.schedule_places(now);
         }
     }
@@ -290,6 +302,7 @@ impl Shard {
         for track in client.inbound.published.clone() {
             let Some(track) = self.world.tracks.get_mut(track) else { continue };
             let Some((link, handle)) = track.far.as_deref().map(|far| (far.link, far.handle)) else { continue };
+            let former = track.former.as_deref().map(|former| (former.link, former.handle));
             let (is_video, is_muted) = (track.is_video(), track.is_muted());
             for (n, layer) in track.layers.iter_mut().enumerate() {
                 let stream = Stream { handle, layer: n as u8 };
@@ -301,7 +314,11 @@ impl Shard {
                 if let Some(newest) = newest.map(|packet| packet.index) {
                     let indexes = sequences.iter().map(|sequence| near(newest, *sequence));
                     for (first, others) in grouped(indexes) {
-                        let _ = self.world.links.gather(link, &Frame::Missing { stream, first, others }, out);
+                        // What was sent before the publisher moved may be where it was only.
+                        for (link, handle) in [Some((link, handle)), former].into_iter().flatten() {
+                            let stream = Stream { handle, ..stream };
+                            let _ = self.world.links.gather(link, &Frame::Missing { stream, first, others }, out);
+                        }
                     }
                 }
                 if is_video && !is_muted && layer.take_key_frame_request(now).is_some() {
@@ -322,13 +339,13 @@ fn own_key(handle: u64) -> TrackKey {
 }
 
 /// The index with the low bits `sequence` that is nearest to `newest`.
-fn near(newest: u64, sequence: u16) -> u64 {
+pub(super) fn near(newest: u64, sequence: u16) -> u64 {
     let ahead = sequence.wrapping_sub(newest as u16) as i16;
     newest.saturating_add_signed(i64::from(ahead))
 }
 
 /// Indexes in their order as first ones and those up to 64 after each.
-fn grouped(indexes: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
+pub(super) fn grouped(indexes: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
     let mut groups: Vec<(u64, u64)> = Vec::new();
     for index in indexes {
         match groups.last_mut() {

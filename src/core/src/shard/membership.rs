@@ -85,7 +85,7 @@ impl Shard {
     }
 
     /// Clients that are admitted, in all rooms.
-    fn members(&self) -> usize {
+    pub(super) fn members(&self) -> usize {
         self.world.clients.len().saturating_sub(self.index.joining + self.index.far)
     }
 
@@ -94,7 +94,7 @@ impl Shard {
         self.world.rooms.get(room).map_or(0, |room| room.members)
     }
 
-    fn full_shard(&self) -> String {
+    pub(super) fn full_shard(&self) -> String {
         format!("this server is full: {} clients on one shard", self.settings.max_clients)
     }
 
@@ -244,6 +244,7 @@ impl Shard {
         self.report.counters.forwarded += facts.traffic.packets_out.get();
         self.report.counters.forwarded_bytes += facts.traffic.bytes_out.get();
         self.index.clients.remove(&id);
+        self.moves.forget_client(&id);
         for ufrag in &client.reach.ufrags {
             self.index.ufrags.remove(ufrag);
         }

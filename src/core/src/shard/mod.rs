@@ -20,6 +20,7 @@ mod keeping;
 mod life;
 mod links;
 mod membership;
+mod moves;
 mod offers;
 mod operators;
 mod outgoing;
@@ -61,6 +62,7 @@ use moonring_policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
 use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey, TrackId, TrackKey};
 use moonring_wire::packet::{AddressPair, SendBatch};
 
+pub use moves::{ClientState, MAX_STATE, StateError};
 pub use operators::SinkFor;
 use overload::Cuts;
 use pending::PendingHook;
@@ -126,6 +128,7 @@ pub struct Shard {
     world: World,
     index: Index,
     policy: Policies,
+    moves: moves::Moves,
     work: Work,
     report: Reporting,
 }
@@ -240,6 +243,7 @@ impl Shard {
                 far: HashMap::new(),
                 next_far: 0,
             },
+            moves: moves::Moves::default(),
             work: Work {
                 dirty_rooms: VecDeque::new(),
                 timers: BinaryHeap::new(),
@@ -289,11 +293,23 @@ impl Shard {
     /// Takes a command of the control plane.
     pub fn handle_command(&mut self, now: Instant, command: Command, out: &mut SendBatch) {
         self.begin_command(&command);
+        if let Some(command) = self.command_here(now, command) {
+            self.carry_out(now, command, out);
+        }
+        self.do_what_is_due(now, out);
+        self.drain_policy(now, out);
+        self.end_unheard(now);
+        self.flush_links(out);
+    }
+
+    fn carry_out(&mut self, now: Instant, command: Command, out: &mut SendBatch) {
         match command {
             Command::Join(request) => self.join(now, request),
             Command::JoinWing { home, request } => self.join_wing(now, home, request),
             Command::FromPlace { from, messages } => self.hear_place(now, from, messages),
             Command::PlaceLost { from } => self.place_lost(now, from, out),
+            Command::Move { id, client, to } => self.begin_move(now, id, &client, to),
+            Command::RouteMoved { client } => self.route_moved(&client),
             Command::Offer(request) => self.offer(now, request),
             Command::Unpublish { client, track } => self.unpublish(now, &client, &track),
             Command::Unsubscribe { client, track } => self.unsubscribe(&client, &track),
@@ -318,9 +334,6 @@ impl Shard {
             }
             Command::Leave { client, reason } => self.leave(now, &client, reason, out),
         }
-        self.drain_policy(now, out);
-        self.end_unheard(now);
-        self.flush_links(out);
     }
 
     /// Forwards what came in since the last call. True when `out` is full and there is more: flush, and call again.

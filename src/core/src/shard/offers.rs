@@ -201,6 +201,7 @@ impl Shard {
             }
         }
         let sections = pending.offer.sections.iter().map(|s| self.answer_section(key, s)).collect();
+        let candidates = self.candidates_for(now, &self.world.clients[key].id);
         let client = &mut self.world.clients[key];
         client.negotiated.answers += 1;
         let answer = Answer {
@@ -208,7 +209,7 @@ impl Shard {
             ice: client.negotiated.local_ice.clone(),
             fingerprint: self.settings.transport.certificate.fingerprint(),
             setup: client.negotiated.setup,
-            candidates: self.settings.candidates.clone(),
+            candidates,
             sections,
         };
         self.work.events.push(Event::Answered {
@@ -241,6 +242,7 @@ impl Shard {
         let fresh = restarts.then(|| self.new_ice_credentials());
         let client = &mut self.world.clients[key];
         client.negotiated.remote_ice = Some(offer.ice.clone());
+        let has_transport = client.transport.is_some();
         match (&mut client.transport, fresh) {
             (Some(transport), Some(fresh)) => {
                 client.negotiated.local_ice = fresh.clone();
@@ -267,6 +269,9 @@ impl Shard {
                 client.transport = Some(Transport::new(now, config, local, remote, offer.fingerprint, role));
                 client.deadlines.connect_by = Some(now + self.settings.connect_timeout);
             }
+        }
+        if restarts && has_transport {
+            self.announce_move(now, key, &offer.ice);
         }
     }
 

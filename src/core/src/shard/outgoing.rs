@@ -79,7 +79,7 @@ impl Outgoing {
 /// What each client, room or command has one of.
 fn is_always_kept(event: &Event) -> bool {
     // Two shards would not agree on a room any more.
-    let is_between_shards = matches!(event, Event::ToPlace { .. });
+    let is_between_shards = matches!(event, Event::ToPlace { .. } | Event::Moved { .. });
     let is_of_one =
         matches!(event, Event::Left { .. } | Event::RoomClosed(_) | Event::Called { .. } | Event::Report { .. });
     is_of_one || is_between_shards

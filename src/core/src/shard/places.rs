@@ -29,6 +29,7 @@ impl Shard {
     }
 
     fn hear_message(&mut self, now: Instant, from: PlaceId, id: RoomId, message: PlaceMessage) {
+        let Some(message) = self.hear_of_move(now, (from, &id), message) else { return };
         let known = self.index.rooms.get(&id).copied();
         let room = known.and_then(|key| Some((key, self.world.rooms.get(key)?)));
         match room {
@@ -139,6 +140,14 @@ impl Shard {
             | PlaceMessage::Act(_)
             | PlaceMessage::Loudest(_)
             | PlaceMessage::Ended(_) => {}
+            // Heard by `hear_of_move`.
+            PlaceMessage::Expect(_)
+            | PlaceMessage::Freeze(_)
+            | PlaceMessage::Moved(_)
+            | PlaceMessage::MovedTo { .. }
+            | PlaceMessage::MoveNoted(_)
+            | PlaceMessage::Passed(_)
+            | PlaceMessage::Complete(_) => {}
         }
     }
 
@@ -168,7 +177,8 @@ impl Shard {
             question.joining = Some(self.add_far_client(now, key, wing, facts));
         }
         let client = self.index.clients.get(&id).and_then(|key| self.world.clients.get(*key));
-        let Some(facts) = client.filter(|client| client.far == Some(wing)).map(|client| client.facts.clone()) else {
+        // It may have moved there, which its former place has not said yet.
+        let Some(facts) = client.filter(|client| client.far.is_some()).map(|client| client.facts.clone()) else {
             return;
         };
         let call = match call {

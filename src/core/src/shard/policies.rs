@@ -139,7 +139,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn apply(&mut self, now: Instant, room: RoomKey, action: Action) {
+    /// Does it on this shard: see [`Self::apply`].
+    pub(super) fn apply_here(&mut self, now: Instant, room: RoomKey, action: Action) {
         match action {
             Action::Kick { client, reason } => {
                 if let Some(key) = self.member(room, &client) {

@@ -71,7 +71,10 @@ impl Shard {
         }
         let request = stun::parse(bytes)?;
         let ufrag = std::str::from_utf8(request.local_ufrag()).map_err(|_| DropReason::StunUnknownUser)?;
-        let key = *self.index.ufrags.get(ufrag).ok_or(DropReason::StunUnknownUser)?;
+        let Some(key) = self.index.ufrags.get(ufrag).copied() else {
+            let id = self.moves.named(ufrag).ok_or(DropReason::StunUnknownUser)?;
+            return self.moving_checks(now, (from, id), &request, out);
+        };
         let client = self.world.clients.get_mut(key).ok_or(DropReason::StunUnknownUser)?;
         let transport = client.transport.as_mut().ok_or(DropReason::StunUnknownUser)?;
         if self.index.addresses.get(&from).is_some_and(|holder| *holder != key) {
@@ -108,7 +111,7 @@ impl Shard {
     fn check_answered(&mut self, now: Instant, from: AddressPair, bytes: &[u8]) -> Result<(), DropReason> {
         let answer = check::read(bytes)?;
         let asked = self.index.checks.asked.get(&answer.transaction());
-        let key = *asked.ok_or(DropReason::StunUnexpectedAnswer)?;
+        let Some(key) = asked.copied() else { return self.moving_answers(now, from, &answer) };
         let client = self.world.clients.get_mut(key).ok_or(DropReason::StunUnexpectedAnswer)?;
         let transport = client.transport.as_mut().ok_or(DropReason::StunUnexpectedAnswer)?;
         let before = Selection::of(now, transport);
@@ -150,7 +153,7 @@ impl Shard {
     }
 
     /// Lets the shard know a client by the addresses that its ICE believes. What another client has stays with that.
-    fn note_addresses(&mut self, key: ClientKey) {
+    pub(super) fn note_addresses(&mut self, key: ClientKey) {
         let Some(client) = self.world.clients.get_mut(key) else { return };
         let Some(transport) = &client.transport else { return };
         let mut is_same = client.reach.addresses.iter().copied().eq(transport.ice().validated());

@@ -85,7 +85,8 @@ impl Shard {
             None => (self.world.links.own, relay::handle(key)),
         };
         let codec = AnswerCodec { pt: track.pt, codec: track.codec.clone(), rtx: None, feedback: track.feedback };
-        Some(FarTrack { info: track.info.clone(), place, handle, codec, encodings: track.layers.len() as u8 })
+        let (encodings, moves) = (track.layers.len() as u8, track.moves);
+        Some(FarTrack { info: track.info.clone(), place, handle, codec, encodings, moves })
     }
 
     /// Has actions of a home's policy done where their clients are. Those for here are done at once; those for `answered`
@@ -188,18 +189,9 @@ enum Concerns<'a> {
 }
 
 fn concerns(action: &Action) -> Concerns<'_> {
-    match action {
-        Action::Kick { client, .. }
-        | Action::Send { client, .. }
-        | Action::SetMaxBitrate { client, .. }
-        | Action::SetMaxLayer { client, .. }
-        | Action::SetMuted { client, .. }
-        | Action::SetAttributes { client, .. }
-        | Action::SetRights { client, .. }
-        | Action::SetHidden { client, .. }
-        | Action::Unpublish { client, .. }
-        | Action::Unsubscribe { client, .. } => Concerns::Client(client),
-        Action::Broadcast { .. } | Action::Announce { .. } | Action::CloseRoom { .. } => Concerns::Everybody,
-        Action::SetAudioLastN { .. } | Action::Webhook { .. } => Concerns::Home,
+    match (action.client(), action) {
+        (Some(client), _) => Concerns::Client(client),
+        (None, Action::SetAudioLastN { .. } | Action::Webhook { .. }) => Concerns::Home,
+        (None, _) => Concerns::Everybody,
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::faults::Stage;
 use super::{Shard, Timer, reporting};
 use crate::command::{LeaveCause, News, PlaceMessage};
+use crate::room::client::Deadlines;
 use crate::room::{Seat, probing, reports};
 use moonring_policy::hook::HookCall;
 use moonring_wire::id::{ClientKey, RoomKey};
@@ -113,6 +114,9 @@ impl Shard {
         if client.deadlines.pace.take_if(|at| *at <= now).is_some() {
             self.touch(key);
         }
+        if self.world.clients[key].deadlines.former.is_some_and(|at| at <= now) {
+            self.ask_former(now, key, out);
+        }
         if is_report_due {
             self.choose_layers(now, key);
             let client = &self.world.clients[key];
@@ -153,7 +157,8 @@ impl Shard {
         let report = transport.srtp_out().map(|_| reports::deadline(client, &self.world.tracks));
         let path = client.outbound.congestion.as_ref().filter(|_| report.is_some());
         let probe = path.and_then(|path| path.poll_timeout());
-        let deadlines = [transport.poll_timeout(), report, client.deadlines.connect_by, client.deadlines.pace, probe];
+        let Deadlines { connect_by, pace, former, .. } = client.deadlines;
+        let deadlines = [transport.poll_timeout(), report, connect_by, pace, former, probe];
         let Some(at) = deadlines.into_iter().flatten().min() else { return };
         if client.deadlines.scheduled.is_none_or(|scheduled| at < scheduled) {
             client.deadlines.scheduled = Some(at);

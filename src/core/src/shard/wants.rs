@@ -32,11 +32,15 @@ impl Shard {
     }
 
     /// The encodings of a track that somebody here receives or is about to, and the layers that they have use for.
-    fn wanted_of(&self, key: TrackKey) -> (u8, u8) {
+    pub(super) fn wanted_of(&self, key: TrackKey) -> (u8, u8) {
         let Some(track) = self.world.tracks.get(key) else { return (0, 0) };
         let told = track.told_layers().max(track.info.layers).clamp(1, MAX_LAYERS as u8);
         let (mut wanted, mut useful) = (0, 0);
         let all = all_of(track.layers.len());
+        // Whichever it receives by then.
+        if self.moves.awaits_receiver_of(&track.info.id) {
+            return (all, all_of(told.into()));
+        }
         for (client, place) in &track.subscribers {
             let client = self.world.clients.get(*client);
             let forward = client.and_then(|c| c.outbound.forwards.get(usize::from(*place))?.as_ref());

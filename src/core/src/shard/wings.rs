@@ -21,7 +21,7 @@ impl Shard {
         self.take_in(now, key, request);
     }
 
-    fn open_wing(&mut self, now: Instant, id: &RoomId, home: PlaceId) -> RoomKey {
+    pub(super) fn open_wing(&mut self, now: Instant, id: &RoomId, home: PlaceId) -> RoomKey {
         let key = self.add_room(id.clone(), Seat::Wing { home });
         tracing::debug!(room = %id, home = home.0, "spreads to this shard");
         self.say(key, home, PlaceMessage::Attach);
@@ -78,6 +78,14 @@ impl Shard {
             | PlaceMessage::Loudness(_)
             | PlaceMessage::Gone(_)
             | PlaceMessage::Detach => {}
+            // Heard by `hear_of_move`.
+            PlaceMessage::Expect(_)
+            | PlaceMessage::Freeze(_)
+            | PlaceMessage::Moved(_)
+            | PlaceMessage::MovedTo { .. }
+            | PlaceMessage::MoveNoted(_)
+            | PlaceMessage::Passed(_)
+            | PlaceMessage::Complete(_) => {}
         }
     }
 
@@ -112,6 +120,7 @@ impl Shard {
             self.policy.far.iter().filter(|(_, (room, _))| *room == key).map(|(ticket, _)| *ticket).collect();
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         room.life.ending = Some(CloseReason::Closed);
+        self.expect_nobody_in(now, key);
         for ticket in waiting {
             let Some((_, asked)) = self.policy.far.remove(&ticket) else { continue };
             if let Some(room) = self.world.rooms.get_mut(key) {
@@ -139,6 +148,9 @@ impl Shard {
         let Some(room) = self.world.rooms.get(key) else { return };
         let (Seat::Wing { home }, 0, 0) = (&room.seat, room.here, room.hooks) else { return };
         let (home, id) = (*home, room.id.clone());
+        if self.moves.hold(&id) {
+            return;
+        }
         for client in room.clients.clone() {
             self.remove_far_client(now, client);
         }

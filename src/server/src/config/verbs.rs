@@ -105,6 +105,16 @@ pub enum Verb {
         #[arg(long)]
         undo: bool,
     },
+    /// Move a client to another shard of the server, where rooms are spread; its media goes on
+    Move {
+        /// The room
+        room: String,
+        /// The client
+        client: String,
+        /// The shard, 0 the first
+        #[arg(long, value_name = "N")]
+        shard: u16,
+    },
     /// Say of a client what others can trust, in the place of what was said before
     Attributes {
         /// The room

@@ -48,6 +48,8 @@ const DOING: &[&str] = &[
     "a join to a spread room",
     "a message of another shard",
     "the loss of messages",
+    "the beginning of a move",
+    "the end of a move",
 ];
 
 /// Places in [`DOING`].
@@ -118,6 +120,8 @@ fn place_of(command: &Command) -> u8 {
         Command::JoinWing { .. } => 28,
         Command::FromPlace { .. } => 29,
         Command::PlaceLost { .. } => 30,
+        Command::Move { .. } => 31,
+        Command::RouteMoved { .. } => 32,
     }
 }
 
@@ -142,6 +146,6 @@ mod tests {
         let leave = Command::Leave { client: ClientId::parse("c").unwrap(), reason: String::new() };
         pulse.begin_command(&leave);
         assert_eq!(pulse.clone().doing(), "a leave");
-        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 10, "what came later stands behind");
+        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 12, "what came later stands behind");
     }
 }

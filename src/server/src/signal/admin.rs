@@ -51,6 +51,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/rooms/{room}/rights", post(orders::rights))
         .route("/rooms/{room}/kick", post(orders::kick))
         .route("/rooms/{room}/mute", post(orders::mute))
+        .route("/rooms/{room}/move", post(orders::move_client))
         .route("/rooms/{room}/message", post(orders::message))
         .route("/rooms/{room}/close", post(orders::close))
         .route("/rooms/{room}/trace", get(streams::trace))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::directory::Directory;
 use crate::shard_handle::Full;
 use moonring_core::command::{Command, PlaceMessage};
-use moonring_wire::id::{PlaceId, RoomId};
+use moonring_wire::id::{ClientId, PlaceId, RoomId};
 
 /// Messages that wait for one shard whose queue is full.
 const MAX_WAITING: usize = 65_536;
@@ -15,6 +15,8 @@ const MAX_WAITING: usize = 65_536;
 pub(super) struct BetweenShards {
     from: PlaceId,
     waiting: BTreeMap<usize, Waiting>,
+    /// Clients that have left the shard, which it has not been told that nothing more comes for.
+    moved: VecDeque<ClientId>,
 }
 
 #[derive(Debug, Default)]
@@ -26,18 +28,28 @@ struct Waiting {
 
 impl BetweenShards {
     pub(super) fn new(from: usize) -> Self {
-        Self { from: PlaceId(from as u16), waiting: BTreeMap::new() }
+        Self { from: PlaceId(from as u16), waiting: BTreeMap::new(), moved: VecDeque::new() }
     }
 
     /// Whether something waits to be taken.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || !self.moved.is_empty()
+    }
+
+    /// Another shard has a client from here on.
+    pub(super) fn client_moved(&mut self, directory: &Directory, client: ClientId, to: PlaceId) {
+        directory.client_moved(usize::from(self.from.0), &client, to);
+        self.moved.push_back(client);
+        self.offer(directory);
     }
 
     pub(super) fn send(&mut self, directory: &Directory, to: PlaceId, messages: Vec<(RoomId, PlaceMessage)>) {
         let waiting = self.waiting.entry(to.0.into()).or_default();
         if waiting.commands.len() >= MAX_WAITING {
             tracing::error!(from = self.from.0, to = to.0, "a shard takes no messages of another: some are lost");
+            // A client on its way is nowhere any more.
+            let lost = waiting.commands.iter().flat_map(moved_in).chain(messages.iter().filter_map(moved));
+            lost.for_each(|client| directory.lose(client));
             waiting.commands.clear();
             waiting.is_lost = true;
         }
@@ -50,6 +62,12 @@ impl BetweenShards {
     /// Offers again what waits.
     pub(super) fn offer(&mut self, directory: &Directory) {
         let from = self.from;
+        while let (Some(client), Some(handle)) = (self.moved.front(), directory.shard(from.0.into())) {
+            if handle.send(Command::RouteMoved { client: client.clone() }).is_err() {
+                break;
+            }
+            self.moved.pop_front();
+        }
         self.waiting.retain(|to, waiting| {
             let Some(handle) = directory.shard(*to) else { return false };
             if waiting.is_lost {
@@ -65,4 +83,14 @@ impl BetweenShards {
             false
         });
     }
+}
+
+/// The clients that move with the messages of a command.
+fn moved_in(command: &Command) -> impl Iterator<Item = &ClientId> {
+    let messages = if let Command::FromPlace { messages, .. } = command { &messages[..] } else { &[] };
+    messages.iter().filter_map(moved)
+}
+
+fn moved((_, message): &(RoomId, PlaceMessage)) -> Option<&ClientId> {
+    if let PlaceMessage::Moved(moved) = message { Some(&moved.client) } else { None }
 }

@@ -250,7 +250,13 @@ impl Directory {
                     // A connection that does not keep up, or is gone, misses its goodbye too.
                     let _ = outbox.push(event);
                 }
-                self.remember_kick(&mut state, client, route, cause);
+                let elsewhere = Some(route.shard).filter(|on| *on != shard);
+                self.remember_kick(&mut state, client.clone(), route, cause);
+                drop(state);
+                // It was to move from there, and could not.
+                if let Some(elsewhere) = elsewhere {
+                    self.say_goodbye(elsewhere, client, "could not move to another shard");
+                }
             }
             return;
         }
@@ -280,7 +286,8 @@ impl Directory {
 
     /// Sends a command to the shard of a client that is somebody else's.
     pub(super) fn send(&self, client: &ClientId, command: Command) -> Result<(), Full> {
-        let shard = self.state().clients.get(client).map(|route| route.shard);
+        let state = self.state();
+        let shard = state.clients.get(client).map(|route| route.shard);
         match shard.and_then(|shard| self.0.shards.get(shard)) {
             Some(handle) => handle.send(command),
             None => Err(Full(Box::new(command))),

@@ -25,6 +25,7 @@ pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) 
         let Some(event) = next else { break };
         match event {
             Event::ToPlace { to, messages } => others.send(&app.directory, to, messages),
+            Event::Moved { client, to } => others.client_moved(&app.directory, client, to),
             Event::PolicyRequest { id, room, request } => {
                 if let Some(handle) = app.directory.shard(shard) {
                     app.services.serve(handle.clone(), id, room, request);

@@ -41,6 +41,7 @@ const READINGS: &[Reading] = &[
     ("packets_resent", Counter, "RTP packets sent again on request", |s| s.counters.resent),
     ("packets_relayed_out", Counter, "RTP packets sent to other shards", |s| s.counters.relayed_out),
     ("packets_relayed_in", Counter, "RTP packets that came from other shards", |s| s.counters.relayed_in),
+    ("clients_moved", Counter, "Clients that have moved to other shards", |s| s.counters.moved),
     ("events_lost", Counter, "Events that were lost, and their clients ended, as signalling did not keep up", |s| {
         s.counters.events_lost
     }),

@@ -1,8 +1,8 @@
 //! What operators order about one room: `POST /rooms/{room}/…`.
 //!
 //! `resume` and `reload` (which drops the state of the version that runs) are answered with the room's policy afterwards,
-//! `call` with what its `on_admin` answers to the body, `kick`, `mute`, `message`, `attributes`, `rights` and `close` with
-//! null. `open` is about a room that is not there yet.
+//! `call` with what its `on_admin` answers to the body, `kick`, `mute`, `message`, `attributes`, `rights`, `move` and `close`
+//! with null. `open` is about a room that is not there yet.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -19,7 +19,7 @@ use moonring_core::command::{Command, PolicyOrder};
 use moonring_policy::check_object;
 use moonring_policy::client::RightsChange;
 use moonring_policy::hook::Action;
-use moonring_wire::id::{ClientId, RoomId, TrackId};
+use moonring_wire::id::{ClientId, PlaceId, RoomId, TrackId};
 use moonring_wire::rights::Sources;
 
 /// What clients are told when the operator gives no reason.
@@ -85,6 +85,14 @@ pub(super) struct RightsOf {
     reason: Option<String>,
 }
 
+/// The body of `move`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Move {
+    client: ClientId,
+    shard: u16,
+}
+
 fn yes() -> bool {
     true
 }
@@ -122,6 +130,24 @@ pub(super) async fn kick(
 ) -> Response {
     let action = Action::Kick { client: body.client, reason: reason(body.reason) };
     ask(&app, &room, &headers, |id, room| Command::Act { id, room, action }).await
+}
+
+/// Moves a client to another shard; answered once it is told to restart ICE.
+pub(super) async fn move_client(
+    State(app): State<App>,
+    Path(room): Path<String>,
+    headers: HeaderMap,
+    Json(Move { client, shard }): Json<Move>,
+) -> Response {
+    let entry = match room_of(&app, &room, &headers) {
+        Ok(entry) => entry,
+        Err(response) => return *response,
+    };
+    let on = app.directory.shard_of(&entry.room, &client);
+    match on.and_then(|on| app.directory.shard(on)) {
+        Some(handle) => app.calls.ask(handle, |id| Command::Move { id, client, to: PlaceId(shard) }).await,
+        None => refused(format!("there is no client {client} in the room")),
+    }
 }
 
 pub(super) async fn close(

@@ -24,6 +24,7 @@ const WANT: u8 = 3;
 const KEY: u8 = 4;
 const CLOCK: u8 = 5;
 const RATES: u8 = 6;
+const STRAY: u8 = 7;
 
 const LAYER: u16 = 7;
 const AGAIN: u16 = 1 << 3;
@@ -114,6 +115,9 @@ pub enum Frame<'a> {
         layers: u8,
         /// The layers that receivers would have use for if their paths carried them, as clients are told of layers.
         useful: u8,
+        /// What the best of the receivers' paths has room for of the track, in kbit/s; the highest bit is set where one gets all.
+        /// 0 while nothing is known.
+        room: u32,
     },
     /// A key frame is wanted.
     Key(Stream),
@@ -136,6 +140,15 @@ pub enum Frame<'a> {
         /// Each encoding's.
         kbps: [u32; MAX_LAYERS],
     },
+    /// A client's datagram that has come to a shard where the client is not, or not yet.
+    Stray {
+        /// The client's id; at most 255 bytes.
+        client: &'a [u8],
+        /// It has come from where the client is sent to.
+        is_selected: bool,
+        /// As it came.
+        datagram: &'a [u8],
+    },
 }
 
 impl Frame<'_> {
@@ -153,9 +166,10 @@ impl Frame<'_> {
                 writer.put(&others.to_be_bytes())?;
                 MISSING
             }
-            Self::Want { handle, layers, useful } => {
+            Self::Want { handle, layers, useful, room } => {
                 writer.put(&handle.to_be_bytes())?;
                 writer.put(&[*layers, *useful])?;
+                writer.put(&room.to_be_bytes())?;
                 WANT
             }
             Self::Key(stream) => {
@@ -175,6 +189,12 @@ impl Frame<'_> {
                     writer.put(&rate.to_be_bytes())?;
                 }
                 RATES
+            }
+            Self::Stray { client, is_selected, datagram } => {
+                writer.put(&[u8::from(*is_selected), u8::try_from(client.len()).ok()?])?;
+                writer.put(client)?;
+                writer.put(datagram)?;
+                STRAY
             }
         };
         let (end, body) = (writer.at, writer.at - FRAME_HEAD);
@@ -272,7 +292,7 @@ fn read(kind: u8, body: &[u8]) -> Result<Frame<'_>, FrameError> {
         WANT => (|| {
             let handle = u64::from_be_bytes(reader.take()?);
             let [layers, useful] = reader.take()?;
-            Some(Frame::Want { handle, layers, useful })
+            Some(Frame::Want { handle, layers, useful, room: u32::from_be_bytes(reader.take()?) })
         })()
         .ok_or(wrong_length),
         KEY => reader.stream().map(Frame::Key).ok_or(wrong_length),
@@ -291,12 +311,18 @@ fn read(kind: u8, body: &[u8]) -> Result<Frame<'_>, FrameError> {
             Some(Frame::Rates { handle, kbps })
         })()
         .ok_or(wrong_length),
+        STRAY => (|| {
+            let [is_selected, length] = reader.take()?;
+            let (client, datagram) = std::mem::take(&mut reader.0).split_at_checked(length.into())?;
+            Some(Frame::Stray { client, is_selected: is_selected != 0, datagram })
+        })()
+        .ok_or(wrong_length),
         kind => Err(FrameError::UnknownKind(kind)),
     }?;
     let layer = match &frame {
         Frame::Media(media) => media.stream.layer,
         Frame::Missing { stream, .. } | Frame::Key(stream) | Frame::Clock { stream, .. } => stream.layer,
-        Frame::Want { .. } | Frame::Rates { .. } => 0,
+        Frame::Want { .. } | Frame::Rates { .. } | Frame::Stray { .. } => 0,
     };
     if usize::from(layer) >= MAX_LAYERS {
         return Err(FrameError::Layer(layer));

@@ -25,15 +25,16 @@ fn media(payload: &[u8]) -> Media<'_> {
     }
 }
 
-fn frames() -> [Frame<'static>; 7] {
+fn frames() -> [Frame<'static>; 8] {
     [
         Frame::Media(media(b"payload")),
         Frame::Media(Media { kept: KeptExtensions::default(), descriptor: &[], hop: true, ..media(b"") }),
         Frame::Missing { stream: STREAM, first: 70_000, others: 1 << 63 | 1 },
-        Frame::Want { handle: 4, layers: 0b101, useful: 0b111 },
+        Frame::Want { handle: 4, layers: 0b101, useful: 0b111, room: 700 },
         Frame::Key(STREAM),
         Frame::Clock { stream: STREAM, ntp: 5 << 32, timestamp: 6, age_ms: 700 },
         Frame::Rates { handle: 4, kbps: [0, 150, 500, 1_500, 0, 0, 0, u32::MAX] },
+        Frame::Stray { client: b"ada", is_selected: true, datagram: &[0x80, 96, 0, 1] },
     ]
 }
 
@@ -76,7 +77,9 @@ fn what_is_no_frame_is_named_and_ends_the_datagram() {
         (vec![1], FrameError::Short(1)),
         (vec![1, 0], FrameError::Short(2)),
         (vec![1, 0, 9, 1], FrameError::Short(4)),
-        (body(7, 4), FrameError::UnknownKind(7)),
+        (body(7, 1), FrameError::Length { kind: 7, bytes: 1 }),
+        (vec![7, 0, 3, 1, 2, 9], FrameError::Length { kind: 7, bytes: 3 }),
+        (body(8, 4), FrameError::UnknownKind(8)),
         (body(1, 21), FrameError::Length { kind: 1, bytes: 21 }),
         (body(2, 22), FrameError::Length { kind: 2, bytes: 22 }),
         (body(2, 24), FrameError::Length { kind: 2, bytes: 24 }),
@@ -100,8 +103,8 @@ fn a_datagram_opens_once_at_the_place_that_it_is_for() {
         let mut datagram = datagram.to_vec();
         opener.open(&mut datagram).map(|frames| Frames(frames).filter(Result::is_ok).count())
     };
-    assert_eq!(open(&second), Ok(4));
-    assert_eq!(open(&first), Ok(7));
+    assert_eq!(open(&second), Ok(5));
+    assert_eq!(open(&first), Ok(8));
     assert_eq!(open(&first), Err(DropReason::LinkReplay));
 }
 

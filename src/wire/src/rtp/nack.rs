@@ -126,6 +126,45 @@ impl NackGenerator {
         self.given_up = false;
     }
 
+    /// The packets that are missing, by their indexes, in order.
+    pub fn missing_indexes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.missing.iter().map(|missing| missing.index)
+    }
+
+    /// The highest index that came; 0 before the first.
+    pub fn highest(&self) -> u64 {
+        self.highest.unwrap_or_default()
+    }
+
+    /// Goes on behind `highest`, with nothing missing: everything up to there came elsewhere.
+    pub fn resume(&mut self, highest: Option<u64>) {
+        self.forget_missing();
+        self.highest = highest;
+    }
+
+    /// Another one for the same kind of packets, in which nothing is missing.
+    pub fn emptied(&self) -> Self {
+        Self::new(self.patience)
+    }
+
+    /// Goes on behind `highest` if nothing as high has come; what lies between is not missed.
+    pub fn reach(&mut self, highest: u64) {
+        self.highest = self.highest.max(Some(highest));
+    }
+
+    /// These are missing, too, and waited for from `now` on; of more than [`MAX_MISSING`] the last.
+    pub fn miss(&mut self, indexes: &[u64], now: Instant) {
+        let highest = self.highest.unwrap_or_default();
+        for index in indexes.iter().copied().filter(|index| *index < highest) {
+            if self.missing.len() == MAX_MISSING {
+                self.missing.pop_front();
+            }
+            if let Err(at) = self.missing.binary_search_by_key(&index, |m| m.index) {
+                self.missing.insert(at, Missing { index, since: now, tries: 0, asked: now });
+            }
+        }
+    }
+
     /// Number of packets that are missing.
     pub fn missing(&self) -> usize {
         self.missing.len()

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::rtcp::ReportBlock;
 use super::sequence::Extender;
 use crate::id::Ssrc;
@@ -29,7 +31,41 @@ pub struct ReceiveStats {
     last_sr: Option<(u32, Instant)>,
 }
 
+/// The counts of a stream, to go on elsewhere: what its clock has to do with arrival times is found out anew there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiveCounts {
+    /// The highest index so far.
+    pub highest: Option<u64>,
+    base: u64,
+    received: u64,
+    expected_prior: u64,
+    received_prior: u64,
+    jitter: u32,
+}
+
 impl ReceiveStats {
+    /// What goes on elsewhere.
+    pub fn counts(&self) -> ReceiveCounts {
+        let Self { base, received, expected_prior, received_prior, jitter, .. } = *self;
+        let highest = self.sequences.highest();
+        ReceiveCounts { highest, base, received, expected_prior, received_prior, jitter }
+    }
+
+    /// Goes on with the counts of another place.
+    pub fn resumed(clock_rate: u32, counts: ReceiveCounts) -> Self {
+        let highest = counts.highest.unwrap_or_default();
+        let (expected_prior, received_prior) = (counts.expected_prior, counts.received_prior);
+        Self {
+            sequences: Extender::resumed(counts.highest),
+            base: counts.base.min(highest),
+            received: counts.received,
+            expected_prior: expected_prior.min(highest - counts.base.min(highest) + 1),
+            received_prior: received_prior.min(counts.received),
+            jitter: counts.jitter,
+            ..Self::new(clock_rate)
+        }
+    }
+
     /// Reads what a packet touches of this: see `read_ahead` in moonring-core.
     pub fn glance(&self) -> u32 {
         self.jitter ^ self.received as u32
@@ -55,11 +91,12 @@ impl ReceiveStats {
     pub fn received(&mut self, sequence: u16, timestamp: u32, now: Instant) -> u64 {
         let index = self.sequences.extend(sequence);
         self.received += 1;
+        let is_first_here = self.epoch.is_none();
         let epoch = *self.epoch.get_or_insert(now);
         let transit = ticks(now.saturating_duration_since(epoch), self.clock_rate).wrapping_sub(timestamp);
         if self.received == 1 {
             self.base = index;
-        } else {
+        } else if !is_first_here {
             let change = (transit.wrapping_sub(self.transit) as i32).unsigned_abs();
             if change < self.clock_rate.saturating_mul(MAX_JUMP_SECS) {
                 // RFC 3550 appendix A.8: J += (|D| - J) / 16, kept in sixteenths.

@@ -16,6 +16,12 @@ pub struct Extender {
 }
 
 impl Extender {
+    /// Goes on behind `highest`, where something has come.
+    pub fn resumed(highest: Option<u64>) -> Self {
+        // The first round is there for what comes late.
+        Self { highest: highest.map(|highest| highest.max(1 << 16)) }
+    }
+
     /// The index of `sequence`: the one nearest to the highest so far.
     pub fn extend(&mut self, sequence: u16) -> u64 {
         let index = self.peek(sequence);

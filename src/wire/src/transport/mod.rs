@@ -11,6 +11,7 @@ pub mod dtls;
 mod handshake;
 pub mod ice;
 pub mod srtp;
+mod state;
 pub mod stun;
 #[cfg(test)]
 mod tests;
@@ -18,9 +19,11 @@ mod tests;
 use dtls::{Certificate, Dtls, DtlsEvent, DtlsRole, DtlsTerms, DtlsVersions};
 use handshake::Handshake;
 use ice::{IceEvent, IceLite};
-use srtp::{SrtpIn, SrtpOut, SrtpProfile};
+use srtp::{SrtpIn, SrtpKeys, SrtpOut, SrtpProfile};
 use stun::BindingRequest;
 use stun::check::{Answer, MAX_CHECK, Transaction};
+
+pub use state::{TransportState, UnfitState};
 
 /// Datagrams that one step of a handshake may send: a flight with its certificate, twice.
 const FLIGHT: usize = 8;
@@ -74,8 +77,9 @@ pub enum TransportEvent {
 #[derive(Debug)]
 pub struct Transport {
     ice: IceLite,
-    /// Large, and not on the packet path: apart from the clients' table, which keeps its size when they are gone.
-    dtls: Box<Dtls>,
+    /// Large, and not on the packet path: apart from the clients' table, which keeps its size when they are gone. None where
+    /// the handshake was elsewhere: see [`TransportState`].
+    dtls: Option<Box<Dtls>>,
     srtp: Option<Srtp>,
     idle_timeout: Duration,
     max_ssrcs: usize,
@@ -91,6 +95,8 @@ pub struct Transport {
 struct Srtp {
     out: SrtpOut,
     incoming: SrtpIn,
+    /// What both were made of, to go on elsewhere.
+    keys: Box<SrtpKeys>,
 }
 
 impl Transport {
@@ -106,7 +112,7 @@ impl Transport {
         let terms = DtlsTerms { role, versions: config.versions, profiles: config.profiles.clone(), fingerprint };
         Self {
             ice: IceLite::new(now, local, remote),
-            dtls: Box::new(Dtls::new(now, &config.certificate, terms)),
+            dtls: Some(Box::new(Dtls::new(now, &config.certificate, terms))),
             srtp: None,
             idle_timeout: config.idle_timeout,
             max_ssrcs: config.max_ssrcs,
@@ -247,7 +253,7 @@ impl Transport {
             return Err(DropReason::Overload);
         }
         self.handshake.bytes_in += bytes.len();
-        match self.dtls.handle_packet(now, bytes) {
+        match self.dtls.as_mut().ok_or(DropReason::Dtls)?.handle_packet(now, bytes) {
             Ok(()) => Ok(self.drive_dtls(scratch, out)),
             // The packet that ends a handshake is counted by whoever hears of the end.
             Err(reason) => self.drive_dtls(scratch, out).map(Some).ok_or(reason),
@@ -311,18 +317,16 @@ impl Transport {
             let seconds = self.idle_timeout.as_secs_f32();
             return Some(self.end(TransportEvent::Closed(format!("nothing came from the client for {seconds} s"))));
         }
-        let due = self.dtls.poll_timeout().is_some_and(|at| at <= now);
-        if due && self.selected().is_some() && out.has_room(FLIGHT) {
-            self.dtls.handle_timeout(now);
-            return self.drive_dtls(scratch, out);
-        }
-        None
+        let may_send = self.ice.selected().is_some() && out.has_room(FLIGHT);
+        let dtls = self.dtls.as_mut().filter(|dtls| may_send && dtls.poll_timeout().is_some_and(|at| at <= now));
+        dtls?.handle_timeout(now);
+        self.drive_dtls(scratch, out)
     }
 
     /// When [`Transport::handle_timeout`] is due; `None` after the end.
     pub fn poll_timeout(&self) -> Option<Instant> {
         // Without an address there is nobody to send a flight to.
-        let flight = self.dtls.poll_timeout().filter(|_| self.selected().is_some());
+        let flight = self.dtls.as_ref().and_then(|dtls| dtls.poll_timeout()).filter(|_| self.selected().is_some());
         (!self.ended).then(|| flight.map_or(self.idle_at, |at| at.min(self.idle_at)))
     }
 
@@ -331,8 +335,10 @@ impl Transport {
         if self.ended {
             return;
         }
-        self.dtls.handle_timeout(now);
-        self.dtls.close(now);
+        if let Some(dtls) = &mut self.dtls {
+            dtls.handle_timeout(now);
+            dtls.close(now);
+        }
         let _ = self.drive_dtls(scratch, out);
         self.ended = true;
         self.srtp = None;
@@ -343,7 +349,7 @@ impl Transport {
         let to = self.selected();
         let is_handshake = self.srtp.is_none();
         let mut last = None;
-        while let Some(event) = self.dtls.poll(scratch, |datagram| {
+        while let Some(event) = self.dtls.as_mut()?.poll(scratch, |datagram| {
             // What does not fit is lost and sent again, as on any network.
             let mut may_send = |to| !is_handshake || self.handshake.may_send(to, datagram.len());
             let _ = to.filter(|to| may_send(*to)).is_some_and(|to| out.push(to, datagram));
@@ -351,7 +357,8 @@ impl Transport {
             last = Some(match event {
                 DtlsEvent::Connected(keys) => {
                     let incoming = SrtpIn::new(keys.profile, &keys.remote, self.max_ssrcs);
-                    self.srtp = Some(Srtp { out: SrtpOut::new(keys.profile, &keys.local), incoming });
+                    let out = SrtpOut::new(keys.profile, &keys.local);
+                    self.srtp = Some(Srtp { out, incoming, keys: Box::new(keys) });
                     self.ice.settle(self.handshake.proven());
                     TransportEvent::Connected
                 }

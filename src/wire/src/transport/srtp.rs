@@ -17,7 +17,7 @@ mod tests;
 #[cfg(test)]
 mod vectors;
 
-pub use incoming::SrtpIn;
+pub use incoming::{SrtpIn, SrtpInState};
 pub use keys::{MasterKey, SrtpKeys, SrtpProfile};
 
 use cipher::Cipher;
@@ -53,6 +53,16 @@ impl SrtpOut {
             rtcp: Cipher::new(profile, &SessionKeys::derive(profile, master, Labels::RTCP)),
             rtcp_index: 0,
         }
+    }
+
+    /// Goes on with SRTCP behind `rtcp_index`, the index that was used last under this key.
+    pub(super) fn resumed(profile: SrtpProfile, master: &MasterKey, rtcp_index: u32) -> Self {
+        Self { rtcp_index: rtcp_index.min(MAX_RTCP_INDEX), ..Self::new(profile, master) }
+    }
+
+    /// The SRTCP index that was used last.
+    pub(super) fn rtcp_index(&self) -> u32 {
+        self.rtcp_index
     }
 
     /// What was negotiated.

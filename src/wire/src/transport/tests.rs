@@ -4,6 +4,7 @@
 mod foreign;
 mod forged;
 mod handshake;
+mod moved;
 mod mutated;
 mod openssl;
 
@@ -107,7 +108,7 @@ impl World {
         let own = dimpl::certificate::generate_self_signed_certificate().unwrap();
         let mut transport = transport(now, config, CLIENT, announce(&own.certificate), case.role());
         if case == Case::Dimpl12 {
-            transport.dtls.begin_with_dimpl12(now);
+            transport.dtls.as_mut().unwrap().begin_with_dimpl12(now);
         }
         let theirs = Arc::new(dimpl::Config::default());
         let new = if case == Case::Dimpl13 { dimpl::Dtls::new_13 } else { dimpl::Dtls::new_12 };

@@ -1,8 +1,11 @@
 //! How the publisher's numbers become the client's: one numbering from each switch to the next.
 
+use serde::{Deserialize, Serialize};
+
 use super::Outgoing;
 use crate::room::form::Redundancy;
 use crate::room::history::{History, Packet};
+use crate::room::indexes::SentIndexes;
 use crate::room::layering::Point;
 use crate::room::pictures::PictureShift;
 use crate::room::selection::{Leaves, Selection};
@@ -11,9 +14,11 @@ use moonring_wire::media::CodecName;
 
 /// Numberings remembered for resending: each layer switch or pause starts a new one.
 const NUMBERINGS: usize = 4;
+/// Indexes of a stream stay far below this: half of what SRTP has.
+const MAX_SOUND: u64 = 1 << 47;
 
 /// From one switch to the next.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Numbering {
     pub(super) layer: u8,
     /// The publisher's index of the first packet; older ones do not pass.
@@ -40,7 +45,7 @@ impl Numbering {
 }
 
 /// The current numbering and those before it, each with what was left out, where the encoding has layers inside.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Numberings {
     all: [Option<Numbering>; NUMBERINGS],
     selections: [Option<Box<Selection>>; NUMBERINGS],
@@ -68,6 +73,22 @@ impl Numberings {
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// Forgets those that cannot be of an encoding with so many layers, or would give numbers that no packet has.
+    pub(super) fn keep_sound(&mut self, layers: usize) {
+        for (numbering, selection) in self.all.iter_mut().zip(&mut self.selections) {
+            let is_sound = numbering.is_some_and(|n| {
+                let begins_at = n.first.wrapping_add(n.index_offset);
+                let is_within = n.first <= MAX_SOUND && begins_at <= MAX_SOUND;
+                is_within
+                    && usize::from(n.layer) < layers
+                    && selection.as_deref().is_none_or(|selection| selection.is_sound(n.first, MAX_SOUND))
+            });
+            if !is_sound {
+                (*numbering, *selection) = (None, None);
+            }
+        }
     }
 
     /// Forgets those of `layer`.
@@ -104,6 +125,26 @@ impl Numberings {
             Some(selection) => selection.judge(packet, following)?,
         };
         Some(numbering.leave(packet, leaves))
+    }
+
+    /// Whether a packet has left, or was left out.
+    pub(super) fn is_done(&self, packet: &Packet, used: &SentIndexes) -> bool {
+        let Some(numbering) = self.all[0].as_ref().filter(|n| packet.index >= n.first) else { return true };
+        let leaves = match &self.selections[0] {
+            None => Leaves::unchanged(packet),
+            Some(selection) if selection.has_left_out(packet) => return true,
+            Some(selection) => match selection.left(packet) {
+                Some(leaves) => leaves,
+                None => return false,
+            },
+        };
+        used.is_used(numbering.leave(packet, leaves).index)
+    }
+
+    /// Whether the packet with the publisher's index `index` has left, or would not leave; likewise where that cannot be told.
+    pub(super) fn has_left(&self, index: u64, used: &SentIndexes) -> bool {
+        let numbering = self.all[0].as_ref().filter(|n| index >= n.first && self.selections[0].is_none());
+        numbering.is_none_or(|n| used.is_used(index.wrapping_add(n.index_offset)))
     }
 
     /// The packet that left with the extended sequence number `index`, and how.

@@ -1,11 +1,24 @@
 //! The stream that a client knows a forward by, and its packets.
 
+use serde::{Deserialize, Serialize};
+
 use crate::room::form::Redundancy;
 use crate::room::pictures::PictureShift;
 use moonring_wire::id::{Pt, Ssrc};
 
+/// The highest layers that somebody allows; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerLimits {
+    /// What the client asked for.
+    pub client: Option<u8>,
+    /// What the policy allows.
+    pub policy: Option<u8>,
+    /// What is enough for the size at which the client shows it.
+    pub view: Option<u8>,
+}
+
 /// Retransmissions of one forward (RFC 4588): a stream of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rtx {
     /// Its SSRC.
     pub ssrc: Ssrc,
@@ -33,7 +46,7 @@ pub struct Outgoing {
 }
 
 /// The stream that a client knows a forward by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutgoingStream {
     /// Its SSRC.
     pub ssrc: Ssrc,
@@ -50,7 +63,7 @@ pub struct OutgoingStream {
 }
 
 /// What a forward has sent, for sender reports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentCounts {
     /// Packets forwarded.
     pub packets: u32,

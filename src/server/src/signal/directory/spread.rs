@@ -5,10 +5,17 @@ use crate::config::RoomSpread;
 use crate::shard_handle::Full;
 use moonring_core::command::Command;
 use moonring_core::report::ShardReport;
-use moonring_wire::id::{PlaceId, RoomId};
+use moonring_wire::id::{ClientId, PlaceId, RoomId};
+use rand::seq::IteratorRandom;
 
 /// A shard takes further clients of its rooms while it is busy for less than this share of its time, in thousandths.
 const BUSY: u32 = 600;
+/// A shard that is busy for more than this share is left by some of its clients, in thousandths.
+const FULL: u32 = 900;
+/// Clients that are asked to leave it with each of its reports, one a second.
+const AWAY: usize = 10;
+/// The number of a call whose answer nobody waits for.
+const UNASKED: u64 = u64::MAX;
 /// What a client adds to that until the shard tells of it, about.
 const CLIENT: u32 = 5;
 
@@ -30,7 +37,45 @@ impl Load {
 impl Directory {
     /// Takes in how busy a shard is.
     pub(in crate::signal) fn note_load(&self, shard: usize, report: &ShardReport) {
-        *self.state().load(shard) = Load { told: report.busy_permille, sent: 0 };
+        let mut state = self.state();
+        *state.load(shard) = Load { told: report.busy_permille, sent: 0 };
+        if self.0.bounds.spread != RoomSpread::Load || report.busy_permille < FULL {
+            return;
+        }
+        let Some((to, away)) = state.away_from(shard, self.0.shards.len()) else { return };
+        drop(state);
+        let Some(handle) = self.0.shards.get(shard) else { return };
+        tracing::info!(shard, to = to.0, clients = away.len(), "is too busy: some of its clients are asked to move");
+        for client in away {
+            // Those that cannot move stay: nobody waits for the answer.
+            let _ = handle.send(Command::Move { id: UNASKED, client, to });
+        }
+    }
+
+    /// The shard that a client is on.
+    pub(in crate::signal) fn shard_of(&self, room: &RoomId, client: &ClientId) -> Option<usize> {
+        self.state().clients.get(client).filter(|route| route.room == *room).map(|route| route.shard)
+    }
+
+    /// What is for a client goes to another shard from here on. What was sent before is in the queue of the one it was on.
+    pub(in crate::signal) fn client_moved(&self, from: usize, client: &ClientId, to: PlaceId) {
+        let (mut state, to) = (self.state(), usize::from(to.0));
+        let Some(route) = state.clients.get_mut(client).filter(|route| route.shard == from) else { return };
+        route.shard = to;
+        let room = route.room.clone();
+        if let Some(placement) = state.rooms.get_mut(&room)
+            && to != placement.shard
+            && !placement.wings.contains(&to)
+        {
+            placement.wings.push(to);
+        }
+    }
+
+    /// A client was lost on its way from one shard to another: it joins anew.
+    pub(in crate::signal) fn lose(&self, client: &ClientId) {
+        let reason = "the server lost the client while it moved, please join again";
+        let route = self.state().remove(client);
+        route.into_iter().for_each(|route| self.turn_out(client.clone(), route, reason));
     }
 }
 
@@ -40,6 +85,16 @@ impl State {
             self.loads.resize(shard + 1, Load::default());
         }
         &mut self.loads[shard]
+    }
+
+    /// Some clients of a shard that is too busy, at random, and a shard that has time for them; `None` where none has.
+    fn away_from(&mut self, shard: usize, shards: usize) -> Option<(PlaceId, Vec<ClientId>)> {
+        let scores = (0..shards).filter(|other| *other != shard).map(|other| (self.load(other).score(), other));
+        let (_, to) = scores.min().filter(|(score, _)| *score < BUSY)?;
+        let are_there = self.clients.iter().filter(|(_, route)| route.shard == shard && route.joining.is_none());
+        let away = are_there.map(|(client, _)| client.clone()).choose_multiple(&mut rand::rng(), AWAY);
+        self.load(to).sent += u32::try_from(away.len()).ok()?;
+        Some((PlaceId(u16::try_from(to).ok()?), away)).filter(|(_, away)| !away.is_empty())
     }
 
     /// The shard for one more client of a room that has been placed.
@@ -80,7 +135,9 @@ fn quietest(home: usize, wings: &[usize], scores: &[u32]) -> usize {
 impl Membership {
     /// Sends a command to the client's shard.
     pub(crate) fn send(&self, command: Command) -> Result<(), Full> {
-        let way = self.directory.state().way(self);
+        // Held until it is sent: a client that moves has all of it on one shard, or on the other.
+        let mut state = self.directory.state();
+        let way = state.way(self);
         let is_join = matches!(command, Command::Join(_));
         let command = match (command, way) {
             (Command::Join(request), Some((shard, home))) if usize::from(home.0) != shard => {
@@ -94,7 +151,7 @@ impl Membership {
         };
         if is_join && sent.is_err() {
             // The shard has never heard of it, and needs no goodbye.
-            self.directory.state().remove(&self.client);
+            state.remove(&self.client);
         }
         sent
     }

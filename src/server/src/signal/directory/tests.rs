@@ -6,6 +6,8 @@ use super::inbox::CLIENT_QUEUE;
 use super::waiting::{MAX_WAITING, MAX_WAITING_PER_ROOM};
 use super::*;
 use moonring_core::command::{ClientInfo, LeaveCause};
+use moonring_core::report::ShardReport;
+use moonring_wire::id::PlaceId;
 
 mod resume;
 
@@ -216,4 +218,42 @@ async fn a_goodbye_waits_for_a_shard_that_is_full() {
     assert!(receiver.try_recv().is_ok());
     let late = tokio::task::spawn_blocking(move || receiver.recv()).await.unwrap();
     assert!(matches!(late, Ok(Command::Leave { .. })));
+}
+
+#[test]
+fn clients_of_a_shard_that_is_too_busy_are_asked_to_move_to_one_that_has_time() {
+    let bounds = Bounds { spread: RoomSpread::Load, clients_max: 99, ..BOUNDS };
+    for (loads, expected) in [([0, 0, 899], 0), ([700, 0, 950], 10), ([700, 650, 950], 0)] {
+        let (directory, receivers) = directory(3, 99, bounds);
+        let members: Vec<_> = (0..15).map(|_| admitted(&directory, "busy")).collect();
+        for member in &members {
+            directory.client_moved(0, &member.client, PlaceId(2));
+        }
+        for (shard, busy_permille) in loads.into_iter().enumerate() {
+            directory.note_load(shard, &ShardReport { busy_permille, ..ShardReport::default() });
+        }
+        let asked = receivers[2].try_iter().filter(|command| matches!(command, Command::Move { to: PlaceId(1), .. }));
+        assert_eq!(asked.count(), expected, "{loads:?}");
+        assert!(receivers[..2].iter().all(|receiver| receiver.try_iter().count() == 0));
+    }
+}
+
+#[test]
+fn what_is_for_a_client_that_has_moved_goes_to_its_new_shard_and_so_does_its_goodbye() {
+    let (directory, receivers) = directory(2, 99, BOUNDS);
+    let member = admitted(&directory, "a");
+    let client = member.client.clone();
+    assert_eq!(directory.shard_of(&room("a"), &client), Some(0));
+    // Of a shard that does not have it this means nothing.
+    directory.client_moved(1, &client, PlaceId(1));
+    member.send(Command::Snapshot { client: client.clone() }).unwrap();
+    directory.client_moved(0, &client, PlaceId(1));
+    assert_eq!((directory.shard_of(&room("a"), &client), directory.shard_of(&room("b"), &client)), (Some(1), None));
+    member.send(Command::Snapshot { client }).unwrap();
+    drop(member);
+    assert!(matches!(receivers[0].try_iter().collect::<Vec<_>>()[..], [Command::Snapshot { .. }]));
+    assert!(matches!(
+        receivers[1].try_iter().collect::<Vec<_>>()[..],
+        [Command::Snapshot { .. }, Command::Leave { .. }]
+    ));
 }

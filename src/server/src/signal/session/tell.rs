@@ -64,6 +64,7 @@ impl Session {
                 ServerMessage::Error { code: error_code(code), message, request }
             }
             Event::Connected { .. } => ServerMessage::Connected {},
+            Event::Restart { .. } => ServerMessage::RestartIce {},
             Event::News { news, .. } => return Told::Text(news.text(|news| text(&news_message(news)))),
             Event::Rights { rights, .. } => ServerMessage::Rights { rights },
             Event::TrackEnded { track, reason, .. } => ServerMessage::TrackUnpublished { track, reason: Some(reason) },
@@ -72,6 +73,7 @@ impl Session {
             Event::TrackResumed { track, .. } => ServerMessage::TrackResumed { track },
             Event::WantedLayers { track, layers, .. } => ServerMessage::WantedLayers { track, layers },
             Event::ToPlace { .. }
+            | Event::Moved { .. }
             | Event::PolicyRequest { .. }
             | Event::Called { .. }
             | Event::Webhook { .. }

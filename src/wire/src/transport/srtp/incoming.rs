@@ -1,5 +1,7 @@
 //! Opening what a client sends. Nothing is kept of a packet that is not authenticated.
 
+use serde::{Deserialize, Serialize};
+
 use super::cipher::Cipher;
 use super::keys::{Labels, MasterKey, SessionKeys, SrtpProfile};
 use super::replay::ReplayWindow;
@@ -21,6 +23,21 @@ const ENCRYPTED: u32 = 1 << 31;
 /// Highest index (RFC 3711 section 3.3.1).
 const MAX_INDEX: u64 = (1 << 48) - 1;
 
+/// What is known of the streams of one client, to go on elsewhere.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct SrtpInState {
+    rtp: Vec<StreamState>,
+    rtcp: Vec<StreamState>,
+}
+
+/// One SSRC.
+#[derive(Debug, Serialize, Deserialize)]
+struct StreamState {
+    ssrc: u32,
+    window: ReplayWindow,
+    is_retired: bool,
+}
+
 /// Opens what one client sends.
 pub struct SrtpIn {
     profile: SrtpProfile,
@@ -41,6 +58,16 @@ impl SrtpIn {
             rtp_streams: Streams::new(max_ssrcs),
             rtcp_streams: Streams::new(max_ssrcs),
         }
+    }
+
+    /// The streams so far.
+    pub(in super::super) fn state(&self) -> SrtpInState {
+        SrtpInState { rtp: self.rtp_streams.state(), rtcp: self.rtcp_streams.state() }
+    }
+
+    /// Goes on with streams that were opened elsewhere; false when they cannot be those of a client.
+    pub(in super::super) fn resume(&mut self, state: SrtpInState) -> bool {
+        self.rtp_streams.resume(state.rtp) && self.rtcp_streams.resume(state.rtcp)
     }
 
     /// Opens an RTP packet in place. `header_len`, `ssrc` and `seq` are what its header says. Returns the length
@@ -171,6 +198,29 @@ impl Streams {
     /// No SSRC more is taken: neither into use nor, once it goes out of use, into what is remembered.
     fn is_full(&self) -> bool {
         self.ssrcs.len() >= self.max || self.ssrcs.len() + self.retired.len() >= self.max + MAX_RETIRED
+    }
+
+    fn state(&self) -> Vec<StreamState> {
+        let state = |ssrc: u32, stream: &Stream, is_retired| StreamState { ssrc, window: stream.window, is_retired };
+        // Those out of use take no place of those in use when they come first.
+        let retired = self.retired.iter().map(|(ssrc, stream)| state(*ssrc, stream, true));
+        let used = self.ssrcs.iter().zip(&self.streams).map(|(ssrc, stream)| state(*ssrc, stream, false));
+        retired.chain(used).collect()
+    }
+
+    fn resume(&mut self, state: Vec<StreamState>) -> bool {
+        for StreamState { ssrc, window, is_retired } in state {
+            let is_known = self.find(ssrc).is_some();
+            if is_known || window.highest() > MAX_INDEX || self.is_full() {
+                return false;
+            }
+            self.ssrcs.push(ssrc);
+            self.streams.push(Stream { window, failures: 0 });
+            if is_retired {
+                self.retire(ssrc);
+            }
+        }
+        true
     }
 
     fn add(&mut self, ssrc: u32, index: u64) {

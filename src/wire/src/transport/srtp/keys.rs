@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use aes::cipher::{Block, BlockEncrypt, KeyInit};
 use aes::{Aes128, Aes256};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 /// Longest master key.
@@ -65,6 +65,15 @@ impl SrtpProfile {
         }
     }
 
+    /// Its number in `use_srtp`.
+    pub fn id(self) -> u16 {
+        match self {
+            Self::Aes128CmHmacSha1_80 => 1,
+            Self::AeadAes128Gcm => 7,
+            Self::AeadAes256Gcm => 8,
+        }
+    }
+
     /// True for AES-GCM, which costs a quarter of AES-CM.
     pub fn is_aead(self) -> bool {
         self != Self::Aes128CmHmacSha1_80
@@ -101,7 +110,7 @@ impl SrtpProfile {
 }
 
 /// One direction's master key and salt.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct MasterKey {
     key: [u8; MAX_KEY],
     salt: [u8; MAX_SALT],

@@ -1,12 +1,14 @@
 //! Which packet indices of a stream were seen (RFC 3711 section 3.3.2).
 
+use serde::{Deserialize, Serialize};
+
 use crate::drops::DropReason;
 
 /// Packets that may arrive late; RFC 3711 section 3.3.2 wants 64 at least.
 pub(super) const WINDOW: u64 = 128;
 
 /// The highest index that was authenticated, and which of the [`WINDOW`] up to it were seen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct ReplayWindow {
     highest: u64,
     /// Bit n: `highest - n` was seen.

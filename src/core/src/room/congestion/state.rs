@@ -1,0 +1,52 @@
+//! A path that begins anew, or goes on from another place.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Congestion, Control};
+use crate::bandwidth::{Estimator, Settings};
+
+/// What goes on of a path. The numbers of packets do, so that the receiver sees no loss; what is still told of packets that
+/// left elsewhere counts for nothing.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct PathState {
+    next_sequence: u16,
+    /// The client gives transport-wide feedback, or is expected to.
+    is_expected: bool,
+    /// What the path carried, in bit/s, as feedback has told.
+    estimate_bps: Option<u64>,
+}
+
+impl Congestion {
+    /// The client is somewhere else now, and nothing came through to where it was: what was known is of another path. The
+    /// numbers go on, and what is still told of packets sent before counts for nothing.
+    pub fn restart(&mut self, now: Instant) {
+        // Nobody says when the next REMB comes: until then it is as before the first one.
+        let is_expected = self.has_feedback || self.starts_low();
+        let control = if is_expected { Control::Expected(None) } else { Control::None };
+        *self = Self { control, next_sequence: self.next_sequence, ..Self::new(now) };
+    }
+
+    /// What goes on elsewhere.
+    pub fn state(&self) -> PathState {
+        let is_expected = self.has_feedback || self.starts_low();
+        let estimate_bps = self.has_feedback.then(|| self.estimator.stable_bps());
+        PathState { next_sequence: self.next_sequence, is_expected, estimate_bps }
+    }
+
+    /// The path to a client that was sent to from elsewhere until now: another port of this server's, and all else as it was.
+    pub fn resumed(now: Instant, state: PathState) -> Self {
+        let fresh = Self { next_sequence: state.next_sequence, ..Self::new(now) };
+        let limits = Settings::default();
+        match state.estimate_bps {
+            Some(bps) => {
+                let start_bps = bps.clamp(limits.min_bps, limits.max_bps);
+                let estimator = Estimator::new(now, Settings { start_bps, ..limits });
+                Self { estimator, control: Control::Estimated, has_feedback: true, ..fresh }
+            }
+            None if state.is_expected => Self { control: Control::Expected(None), ..fresh },
+            None => fresh,
+        }
+    }
+}

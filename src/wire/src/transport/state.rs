@@ -1,0 +1,100 @@
+//! A connected transport that goes on elsewhere: the keys and counters that the client has on its side, too.
+//!
+//! With AES-GCM a pair of key and index must never seal two packets (RFC 7714 section 8.4). So a state is taken by
+//! [`Transport::freeze`], after which nothing is sealed here any more, and is used once, by [`Transport::thaw`].
+
+use std::fmt;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::handshake::Handshake;
+use super::ice::IceLite;
+use super::srtp::{SrtpIn, SrtpInState, SrtpKeys, SrtpOut, SrtpProfile};
+use super::{Srtp, Transport, TransportConfig};
+use crate::negotiate::IceCredentials;
+
+/// What goes on of a transport. The keys are overwritten when it is dropped, and it does not show them.
+#[derive(Serialize, Deserialize)]
+pub struct TransportState {
+    profile: u16,
+    keys: [super::srtp::MasterKey; 2],
+    rtcp_index: u32,
+    incoming: SrtpInState,
+    local: IceCredentials,
+    remote: IceCredentials,
+}
+
+impl fmt::Debug for TransportState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TransportState({})", self.local.ufrag)
+    }
+}
+
+/// A state that is not of the transport that it was given to, or of none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnfitState {
+    /// There is no SRTP profile with this number.
+    #[error("has the unknown SRTP profile {0}")]
+    Profile(u16),
+    /// Streams that one client cannot have had.
+    #[error("has streams that are out of bounds")]
+    Streams,
+    /// ICE credentials of another restart.
+    #[error("is of another ICE restart")]
+    Restart,
+}
+
+impl Transport {
+    /// Waits for a client that is connected elsewhere to prove that it reaches this place, with the credentials of its ICE
+    /// restart. Nothing is opened or sealed before [`Self::thaw`].
+    pub fn awaiting(now: Instant, config: &TransportConfig, local: IceCredentials, remote: IceCredentials) -> Self {
+        let mut ice = IceLite::new(now, local, remote);
+        // There is no handshake that would prove an address.
+        ice.settle(None);
+        Self {
+            ice,
+            dtls: None,
+            srtp: None,
+            idle_timeout: config.idle_timeout,
+            max_ssrcs: config.max_ssrcs,
+            idle_at: now + config.idle_timeout,
+            heard_media: now,
+            handshake: Handshake::default(),
+            ended: false,
+        }
+    }
+
+    /// Stops sealing and opening, for ever; what goes on elsewhere, or `None` when it is not connected. Connectivity checks
+    /// are still answered.
+    pub fn freeze(&mut self) -> Option<TransportState> {
+        let Srtp { out, incoming, keys } = self.srtp.take()?;
+        self.dtls = None;
+        Some(TransportState {
+            profile: keys.profile.id(),
+            keys: [keys.local.clone(), keys.remote.clone()],
+            rtcp_index: out.rtcp_index(),
+            incoming: incoming.state(),
+            local: self.ice.local().clone(),
+            remote: self.ice.remote().clone(),
+        })
+    }
+
+    /// Goes on where another place has stopped.
+    pub fn thaw(&mut self, now: Instant, state: TransportState) -> Result<(), UnfitState> {
+        let TransportState { profile, keys, rtcp_index, incoming: streams, local, remote } = state;
+        let profile = SrtpProfile::from_id(profile).ok_or(UnfitState::Profile(profile))?;
+        if (&local, &remote) != (self.ice.local(), self.ice.remote()) {
+            return Err(UnfitState::Restart);
+        }
+        let [local, remote] = keys;
+        let mut incoming = SrtpIn::new(profile, &remote, self.max_ssrcs);
+        if !incoming.resume(streams) {
+            return Err(UnfitState::Streams);
+        }
+        let out = SrtpOut::resumed(profile, &local, rtcp_index);
+        self.srtp = Some(Srtp { out, incoming, keys: Box::new(SrtpKeys { profile, local, remote }) });
+        self.forgive_silence(now);
+        Ok(())
+    }
+}
