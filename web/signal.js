@@ -1,7 +1,8 @@
 // @ts-check
 /**
  * The signalling connection of one stay, over as many WebSockets as it takes: when one is lost, the next goes on with the
- * ticket of the last `joined`, or joins anew when the ticket is no longer good.
+ * ticket of the last `joined`, or joins anew when the ticket is no longer good. In a cluster the room is on one of several
+ * servers: `moved` says on which, and when that one is gone, the addresses that the page has given are tried in turn.
  *
  * @typedef {import('./protocol.js').ClientMessage} ClientMessage
  * @typedef {import('./protocol.js').ServerMessage} ServerMessage
@@ -17,16 +18,24 @@ import { Watchdog } from './watchdog.js';
 const CONNECT_MS = 10_000;
 /** The same for the very first time, when the room's policy may take a while to decide. */
 const JOIN_MS = 30_000;
+/** Time for a socket to open where there are other servers to try. */
+const OPEN_MS = 2000;
 /** Pauses between attempts double from the first to the last of these. The very first attempt is made at once. */
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 8000;
 /** After `restarting` everybody comes back: spread over this long. */
 const RESTART_SPREAD_MS = 1000;
+/** From server to server without a pause, before it begins anew at the first address: whoever sends us on has to know better. */
+const MOST_HOPS = 3;
 /** A stay that could not be taken up again for this long is over, unless `giveUpAfterS` says otherwise. */
 export const GIVE_UP_AFTER_S = 300;
 
 export class Signal {
-  #url;
+  /** The page's addresses. @type {string[]} */ #entries;
+  /** Where the room is, as far as we know. @type {string} */ #at;
+  /** Which address is next: 0 is `#at`. */ #turn = 0;
+  /** How often we were sent on since we were last in. */ #hops = 0;
+  /** There are several servers: one that is gone does not end the first join. */ #patient;
   #join;
   #host;
   #giveUpMs;
@@ -43,16 +52,19 @@ export class Signal {
   #deadline = 0;
 
   /**
-   * @param {string} url
+   * @param {string | string[]} url
    * @param {Extract<ClientMessage, {type: 'join'}>} join
    * @param {Host} host
    * @param {number} [giveUpAfterS]
    */
   constructor(url, join, host, giveUpAfterS = GIVE_UP_AFTER_S) {
-    this.#url = url;
+    this.#entries = [url].flat();
+    this.#at = this.#entries[0];
+    this.#patient = this.#entries.length > 1;
     this.#join = join;
     this.#host = host;
     this.#giveUpMs = giveUpAfterS * 1000;
+    this.#lostAt = performance.now();
     this.#open();
   }
 
@@ -90,26 +102,39 @@ export class Signal {
   #open() {
     clearTimeout(this.#retry);
     this.#detach();
+    const addresses = [...new Set([this.#at, ...this.#entries])];
+    const url = addresses[this.#turn % addresses.length];
+    const others = addresses.length > 1;
+    const wait = (/** @type {number} */ ms) => {
+      this.#deadline = setTimeout(() => this.#fail('The server does not answer'), ms);
+    };
     /** @type {WebSocket} */ let socket;
     try {
-      socket = new WebSocket(this.#url);
+      socket = new WebSocket(url);
     } catch (error) {
-      return void Promise.resolve().then(() => this.#end('lost', `No WebSocket to ${this.#url}: ${error}`));
+      return void Promise.resolve().then(() => this.#end('lost', `No WebSocket to ${url}: ${error}`));
     }
     this.#roster = undefined;
     this.#socket = socket;
     socket.onopen = () => {
+      clearTimeout(this.#deadline);
+      wait(this.#stays ? CONNECT_MS : JOIN_MS);
       const first = this.#ticket ? { type: 'resume', ticket: this.#ticket } : this.#join;
       socket.send(JSON.stringify(first));
     };
-    socket.onmessage = ({ data }) => this.#receive(data);
-    socket.onclose = ({ code, reason }) => this.#lose(reason || words(code, this.#stays));
-    const patience = this.#stays ? CONNECT_MS : JOIN_MS;
-    this.#deadline = setTimeout(() => this.#lose('The server does not answer'), patience);
+    socket.onmessage = ({ data }) => this.#receive(data, url);
+    socket.onclose = ({ code, reason }) => this.#fail(reason || words(code, this.#stays));
+    wait(others ? OPEN_MS : this.#stays ? CONNECT_MS : JOIN_MS);
   }
 
-  /** @param {unknown} data */
-  #receive(data) {
+  /** The connection is lost, or could not be made: then the next address has its turn. @param {string} reason */
+  #fail(reason) {
+    this.#turn = this.#up ? 0 : this.#turn + 1;
+    this.#lose(reason);
+  }
+
+  /** @param {unknown} data @param {string} url */
+  #receive(data, url) {
     // After a sleep the socket still has what the server said long ago, for example that we are gone.
     if (this.#watchdog?.check()) return;
     /** @type {ServerMessage} */ let message;
@@ -125,10 +150,12 @@ export class Signal {
     }
     switch (message.type) {
       case 'joined':
-        this.#joined(message);
+        this.#joined(message, url);
         break;
+      case 'moved':
+        return this.#move(message.url);
       case 'error':
-        if (!this.#up && this.#stays) return this.#refusedAgain(message);
+        if (!this.#up && (this.#stays || message.code === 'try_again')) return this.#refusedAgain(message);
         if (!this.#up) {
           this.#host.receive(message);
           return this.#end(message.code, message.message);
@@ -142,6 +169,7 @@ export class Signal {
       case 'restarting':
         this.#host.receive(message);
         this.#ticket = undefined; // of a server that will not know it
+        this.#turn = 1; // another one, if there is one
         return this.#lose(message.reason, Math.random() * RESTART_SPREAD_MS);
     }
     this.#host.receive(message);
@@ -163,9 +191,27 @@ export class Signal {
     return whole;
   }
 
-  /** @param {Joined} message */
-  #joined(message) {
+  /** The room is on another server. @param {string} url */
+  #move(url) {
+    this.#patient = true;
+    if (this.#up) this.#ticket = undefined; // the stay here has ended
+    this.#turn = 0;
+    if (++this.#hops > MOST_HOPS) {
+      this.#hops = 0;
+      this.#at = this.#entries[0];
+      return this.#lose('The servers do not agree on where the room is');
+    }
+    this.#at = url;
+    this.#attempt--; // it is the same attempt
+    this.#lose('The room is on another server', 0);
+  }
+
+  /** @param {Joined} message @param {string} url */
+  #joined(message, url) {
     clearTimeout(this.#deadline);
+    this.#at = url;
+    this.#turn = 0;
+    this.#hops = 0;
     this.#ticket = message.ticket;
     this.#up = true;
     this.#stays = true;
@@ -176,6 +222,7 @@ export class Signal {
   /** An attempt to come back was answered with an error. @param {Extract<ServerMessage, {type: 'error'}>} error */
   #refusedAgain(error) {
     if (error.code === 'protocol') return this.#end(error.code, error.message);
+    this.#patient = true;
     const expired = this.#ticket !== undefined;
     this.#ticket = undefined;
     this.#lose(error.message, expired ? 0 : undefined);
@@ -184,7 +231,7 @@ export class Signal {
   /** @param {string} reason @param {number} [pause] @param {boolean} [moved] The media path is doubtful, too. */
   #lose(reason, pause, moved = false) {
     this.#detach();
-    if (!this.#stays) return this.#end('lost', reason);
+    if (!this.#stays && !this.#patient) return this.#end('lost', reason);
     const wasUp = this.#up;
     this.#up = false;
     if (wasUp) {
@@ -192,13 +239,14 @@ export class Signal {
       this.#host.reconnecting(reason, moved);
     }
     if (this.#over) return; // the host has had enough
-    if (performance.now() - this.#lostAt > this.#giveUpMs) return this.#end('lost', reason);
+    const patience = this.#stays ? this.#giveUpMs : Math.min(JOIN_MS, this.#giveUpMs);
+    if (performance.now() - this.#lostAt > patience) return this.#end('lost', reason);
     this.#schedule(pause ?? this.#pause());
   }
 
   /** The next pause, at random between a half and the whole of it. */
   #pause() {
-    if (this.#attempt === 0) return 0;
+    if (this.#attempt <= 0) return 0;
     return Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (this.#attempt - 1)) * (0.5 + Math.random() / 2);
   }
 
@@ -231,7 +279,7 @@ export class Signal {
 
   /** Who leaves while the connection is lost does not stay in the room until the ticket expires. @param {string} ticket */
   #leaveByTicket(ticket) {
-    const socket = new WebSocket(this.#url);
+    const socket = new WebSocket(this.#at);
     const give = setTimeout(() => socket.close(), CONNECT_MS);
     socket.onopen = () => socket.send(JSON.stringify({ type: 'resume', ticket }));
     socket.onmessage = () => {

@@ -41,9 +41,12 @@ enum Verb {
 struct Run {
     /// The load.
     scenario: Scenario,
-    /// wss://host:8080/ws, or for WHIP and WHEP whip+https://host/{kind}/{room}.
+    /// wss://host:8080/ws (of a cluster several, with commas between them), or for WHIP and WHEP whip+https://host/{kind}/{room}.
     #[arg(long, visible_alias = "target", default_value = "wss://127.0.0.1:8080/ws")]
     url: String,
+    /// Who loses its connection comes again as somebody else, at the next address.
+    #[arg(long)]
+    rejoin: bool,
     /// The room, or the common begin of the rooms' names.
     #[arg(long, default_value = "load")]
     room: String,
@@ -297,6 +300,7 @@ impl Run {
             plans: self.scenario.plan(size).map_err(|error| anyhow!("{error}"))?,
             target,
             url: self.url.clone(),
+            rejoin: self.rejoin,
             token: self.token.clone(),
             tls: if believe_anybody { TlsTrust::Anybody } else { TlsTrust::WellKnown },
             video: VideoSettings {

@@ -36,6 +36,8 @@ pub struct Settings {
     pub target: Target,
     /// The target as it was given.
     pub url: String,
+    /// Who loses its connection comes again as somebody else.
+    pub rejoin: bool,
     /// The token that clients show.
     pub token: String,
     /// Which servers are trusted.
@@ -167,7 +169,8 @@ impl Load {
         let (stop, stopped) = watch::channel(false);
         let (failure, failures) = mpsc::unbounded_channel();
         let handles = engines.iter().map(|(handle, _)| handle.clone()).collect();
-        let (target, token, tls) = (settings.target.clone(), settings.token.clone(), settings.tls.clone());
+        let (target, token, tls) =
+            ((settings.target.clone(), settings.rejoin), settings.token.clone(), settings.tls.clone());
         let context = Arc::new(Context::new(target, token, tls, handles, stopped, failure)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let signalling = std::thread::Builder::new().name("load-signal".into()).spawn(move || {
@@ -310,6 +313,7 @@ mod tests {
             plans: Vec::new(),
             target: Target::parse("ws://127.0.0.1:1/ws").unwrap(),
             url: String::new(),
+            rejoin: false,
             token: String::new(),
             tls: TlsTrust::Anybody,
             video: VideoSettings::default(),

@@ -79,6 +79,7 @@ fn settings(url: &str, scenario: Scenario, token: &str) -> Settings {
         plans: scenario.plan(&size()).unwrap(),
         target: Target::parse(url).unwrap(),
         url: url.into(),
+        rejoin: false,
         token: token.into(),
         tls: TlsTrust::Anybody,
         video: VideoSettings { bitrate_bps: 300_000, ..VideoSettings::default() },

@@ -6,10 +6,18 @@ import { test } from 'node:test';
 const nothing = () => {};
 Object.assign(globalThis, {
   WebSocket: class {
-    constructor() {
+    static OPEN = 1;
+    readyState = 1;
+    /** @type {any[]} */ sent = [];
+    /** @param {string} url */
+    constructor(url) {
+      this.url = url;
       sockets.push(this);
     }
-    send() {}
+    /** @param {string} text */
+    send(text) {
+      this.sent.push(JSON.parse(text));
+    }
     close() {}
   },
   document: { visibilityState: 'visible', addEventListener: nothing, removeEventListener: nothing },
@@ -49,4 +57,119 @@ test('a roster that comes in pages is heard as one joined, before anything else'
 test('a joined with everybody in it is heard at once, and a page of nothing not at all', () => {
   assert.deepEqual(heard([joined]), [joined]);
   assert.deepEqual(heard([{ type: 'roster', clients: [], tracks: [] }]), []);
+});
+
+// ---- clusters ----
+
+const HOME = { type: 'join', room: 'demo' };
+const tryAgain = { type: 'error', code: 'try_again', message: 'its home does not answer' };
+
+/** A connection that is opened at these addresses, and what becomes of it. @param {string | string[]} url */
+function connect(url) {
+  const from = sockets.length;
+  /** @type {string[]} */ const ends = [];
+  /** @type {string[]} */ const states = [];
+  const host = {
+    receive: nothing,
+    reconnecting: (/** @type {string} */ reason) => states.push(reason),
+    ended: (/** @type {string} */ code) => ends.push(code),
+  };
+  const signal = new Signal(url, /** @type {any} */ (HOME), host);
+  return {
+    ends,
+    states,
+    close: () => signal.close(),
+    /** The nth socket, once it was made and opened. @param {number} n */
+    async socket(n) {
+      while (sockets.length <= from + n) await new Promise((done) => setTimeout(done, 1));
+      const socket = sockets[from + n];
+      socket.onopen?.();
+      return {
+        url: socket.url,
+        first: socket.sent[0],
+        say: (/** @type {any} */ message) => socket.onmessage({ data: JSON.stringify(message) }),
+        cut: () => socket.onclose({ code: 1006, reason: '' }),
+      };
+    },
+  };
+}
+
+test('a join that is sent on goes to the other server as it is, and the ticket to where the stay is', async () => {
+  const client = connect('ws://a/ws');
+  (await client.socket(0)).say({ type: 'moved', url: 'ws://b/ws' });
+  const there = await client.socket(1);
+  assert.deepEqual([there.url, there.first], ['ws://b/ws', HOME]);
+  there.say(joined);
+  there.cut();
+  const again = await client.socket(2);
+  assert.deepEqual([again.url, again.first], ['ws://b/ws', { type: 'resume', ticket: 'x' }]);
+  again.say({ type: 'moved', url: 'ws://c/ws' });
+  const third = await client.socket(3);
+  assert.deepEqual([third.url, third.first], ['ws://c/ws', { type: 'resume', ticket: 'x' }]);
+  assert.deepEqual([client.states.length, client.ends], [1, []]);
+  third.say(joined);
+  client.close();
+});
+
+test('a client whose room has another home joins there without its ticket', async () => {
+  const client = connect('ws://a/ws');
+  const here = await client.socket(0);
+  here.say(joined);
+  here.say({ type: 'moved', url: 'ws://b/ws' });
+  const there = await client.socket(1);
+  assert.deepEqual([there.url, there.first], ['ws://b/ws', HOME]);
+  assert.deepEqual(client.states, ['The room is on another server']);
+  there.say(joined);
+  client.close();
+});
+
+test('servers that send a client round in a circle are left after three hops', async () => {
+  const client = connect('ws://a/ws');
+  for (const [n, next] of ['b', 'c', 'b', 'c'].entries()) (await client.socket(n)).say({ type: 'moved', url: `ws://${next}/ws` });
+  const urls = await Promise.all([0, 1, 2, 3, 4].map(async (n) => (await client.socket(n)).url));
+  assert.deepEqual(urls, ['a', 'b', 'c', 'b', 'a'].map((name) => `ws://${name}/ws`));
+  assert.deepEqual(client.ends, []);
+  client.close();
+});
+
+test('when the server of the room is gone, the addresses that the page has given are tried in turn', async () => {
+  const client = connect(['ws://a/ws', 'ws://b/ws']);
+  (await client.socket(0)).say({ type: 'moved', url: 'ws://c/ws' });
+  (await client.socket(1)).say(joined);
+  (await client.socket(1)).cut();
+  const urls = [];
+  for (const n of [2, 3, 4, 5]) {
+    const socket = await client.socket(n);
+    urls.push(socket.url);
+    socket.cut();
+  }
+  assert.deepEqual(urls, ['c', 'a', 'b', 'c'].map((name) => `ws://${name}/ws`));
+  const last = await client.socket(6);
+  last.say({ type: 'error', code: 'ticket', message: 'of a server that is gone' });
+  const anew = await client.socket(7);
+  assert.deepEqual(anew.first, HOME);
+  client.close();
+});
+
+test('a first join tries another server, and again, where there is one; a single one that is gone ends it', async () => {
+  const alone = connect('ws://a/ws');
+  (await alone.socket(0)).cut();
+  assert.deepEqual(alone.ends, ['lost']);
+  const client = connect(['ws://a/ws', 'ws://b/ws']);
+  (await client.socket(0)).cut();
+  const second = await client.socket(1);
+  assert.equal(second.url, 'ws://b/ws');
+  second.say(tryAgain);
+  const third = await client.socket(2);
+  assert.deepEqual([third.url, third.first, client.ends], ['ws://b/ws', HOME, []]);
+  client.close();
+});
+
+test('`try_again` is tried again at a single server, too', async () => {
+  const client = connect('ws://a/ws');
+  for (const n of [0, 1, 2]) (await client.socket(n)).say(tryAgain);
+  const last = await client.socket(3);
+  last.say(joined);
+  assert.deepEqual([last.url, client.ends], ['ws://a/ws', []]);
+  client.close();
 });

@@ -1,6 +1,8 @@
 // @ts-check
-/** The operators' page: the canary, the rooms, their policies and the paths to their clients, as `/canary` and `/rooms` tell. */
+/** The operators' page: the canary, the cluster's nodes, the rooms, their policies and the paths to their clients, as
+ *  `/canary`, `/nodes` and `/rooms` tell. */
 import { showCanary } from './canary.js';
+import { showNodes } from './nodes.js';
 import { describeRoom, describeScript, innerRow } from './rows.js';
 
 const PERIOD_MS = 2000;
@@ -15,7 +17,7 @@ const KEPT = 150;
  *            hooks: number, failures: number, hook_p99_us: number, memory_bytes: number, host_bytes: number, queued: number,
  *            queued_joins: number, waiting: number, timers: number, reloads: number, reloads_failed: number,
  *            counters: Record<string, number>}} Policy
- * @typedef {{room: string, shard: number, clients: number, tracks: number | null, policy: Policy | null, paths: Path[]}} Room
+ * @typedef {{room: string, node?: string, shard: number, clients: number, tracks: number | null, policy: Policy | null, paths: Path[]}} Room
  * @typedef {{estimate: number | null, paused: boolean}} Look
  */
 
@@ -35,8 +37,10 @@ async function look() {
     try {
       const page = await rooms();
       const canary = page && (await canaryNow());
+      const nodes = page && (await nodesNow());
       if (mine !== asked) return; // another look was begun meanwhile
       showCanary($('canary'), canary);
+      showNodes($('nodes'), nodes);
       if (page) show(page);
     } catch (error) {
       if (mine === asked) totals(`The server does not answer: ${error}`, true);
@@ -58,9 +62,15 @@ async function canaryNow() {
   return reply.ok ? reply.json() : undefined; // 503: the scripts folder is not watched
 }
 
+/** @returns {Promise<import('./nodes.js').Node[]>} */
+async function nodesNow() {
+  const reply = await ask('/nodes');
+  return reply.ok ? reply.json() : [];
+}
+
 /** @returns {Promise<{rooms: Room[], next: string | null} | undefined>} */
 async function rooms() {
-  const reply = await ask(`/rooms?limit=${limit}&named=${encodeURIComponent($('filter').value)}`);
+  const reply = await ask(`/rooms?everywhere=true&limit=${limit}&named=${encodeURIComponent($('filter').value)}`);
   $('login').hidden = reply.status !== 401;
   if (reply.status === 401) {
     $('refused').textContent = sessionStorage.getItem('admin_token') ? 'That is not the admin_token.' : '';

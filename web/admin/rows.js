@@ -10,8 +10,8 @@
  */
 
 /** @param {Room} room @returns {Cell[]} */
-export function describeRoom({ shard, clients, tracks }) {
-  return [{ text: String(shard) }, { text: String(clients) }, { text: String(tracks ?? '?') }];
+export function describeRoom({ node, shard, clients, tracks }) {
+  return [{ text: node === undefined ? String(shard) : `${node}/${shard}` }, { text: String(clients) }, { text: String(tracks ?? '?') }];
 }
 
 /** @param {Policy | null} policy @returns {Cell[]} */

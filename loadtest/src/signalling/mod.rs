@@ -18,20 +18,23 @@ pub use tls::TlsTrust;
 /// Time for a server to answer a request.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Pause before a lost client comes again.
+const REJOIN: Duration = Duration::from_millis(250);
+
 /// Where to join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Our protocol: `wss://host:8080/ws`.
-    WebSocket(String),
+    /// Our protocol: `wss://host:8080/ws`, or several nodes of a cluster, of which clients take one in turn.
+    WebSocket(Vec<String>),
     /// WHIP to publish and WHEP to receive: a URL in which `{kind}` (whip or whep) and `{room}` are put in.
     Http(String),
 }
 
 impl Target {
-    /// Reads `wss://...`, `ws://...`, `whip+https://...` or `whip+http://...`.
+    /// Reads `wss://...`, `ws://...` (several with commas between them), `whip+https://...` or `whip+http://...`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text.starts_with("wss://") || text.starts_with("ws://") {
-            return Ok(Self::WebSocket(text.into()));
+        if text.split(',').all(|url| url.starts_with("wss://") || url.starts_with("ws://")) {
+            return Ok(Self::WebSocket(text.split(',').map(str::to_owned).collect()));
         }
         match text.strip_prefix("whip+").filter(|url| url.starts_with("https://") || url.starts_with("http://")) {
             Some(url) if url.contains("{room}") || url.contains("{kind}") => Ok(Self::Http(url.into())),
@@ -40,9 +43,12 @@ impl Target {
         }
     }
 
-    /// The host that is joined, without port.
+    /// The host that is joined first, without port.
     pub fn host(&self) -> Option<&str> {
-        let (Self::WebSocket(url) | Self::Http(url)) = self;
+        let url = match self {
+            Self::WebSocket(urls) => urls.first()?,
+            Self::Http(url) => url,
+        };
         let authority = url.split_once("://")?.1.split('/').next()?;
         if let Some(v6) = authority.strip_prefix('[') {
             return v6.split(']').next();
@@ -90,6 +96,8 @@ pub struct Context {
     pub tls: TlsTrust,
     /// The engines; a client is on the one of its number.
     pub engines: Vec<Handle>,
+    /// Who loses its connection comes again as somebody else.
+    pub rejoin: bool,
     /// Numbers of clients.
     pub next_client: std::sync::atomic::AtomicUsize,
     /// True when all are to leave.
@@ -102,7 +110,7 @@ pub struct Context {
 impl Context {
     /// For one run.
     pub fn new(
-        target: Target,
+        (target, rejoin): (Target, bool),
         token: String,
         tls: TlsTrust,
         engines: Vec<Handle>,
@@ -110,7 +118,7 @@ impl Context {
         failures: tokio::sync::mpsc::UnboundedSender<String>,
     ) -> anyhow::Result<Self> {
         let http = tls.http_client()?;
-        Ok(Self { target, token, tls, engines, next_client: Default::default(), stop, failures, http })
+        Ok(Self { target, rejoin, token, tls, engines, next_client: Default::default(), stop, failures, http })
     }
 
     fn engine(&self, client: usize) -> (&Handle, usize) {
@@ -155,22 +163,29 @@ pub async fn run(context: Arc<Context>, plan: ClientPlan) {
         () = begin => {}
         _ = stop.wait_for(|stop| *stop) => return,
     }
-    loop {
+    for life in 0.. {
         let client = context.next_client.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let life = async {
+        let living = async {
             match &context.target {
-                Target::WebSocket(url) => websocket::live(&context, url, client, &plan).await,
+                Target::WebSocket(urls) => {
+                    websocket::live(&context, &urls[(client + life) % urls.len()], client, &plan).await
+                }
                 Target::Http(url) => http::live(&context, url, client, &plan).await,
             }
         };
-        let outcome = life.await;
+        let outcome = living.await;
+        let is_lost = outcome.is_err();
         context.close(client);
         if let Err(error) = outcome {
             // The run counts them; when it is gone nobody wants to know.
             let _ = context.failures.send(format!("{error:#}"));
         }
-        if plan.stays.is_none() || *stop.borrow_and_update() {
+        let comes_again = plan.stays.is_some() || (is_lost && context.rejoin);
+        if !comes_again || *stop.borrow_and_update() {
             return;
+        }
+        if is_lost {
+            tokio::time::sleep(REJOIN).await;
         }
     }
 }
@@ -200,8 +215,9 @@ mod tests {
     #[test]
     fn a_target_is_a_websocket_or_whip() {
         for (text, expected, host) in [
-            ("wss://127.0.0.1:8080/ws", Target::WebSocket("wss://127.0.0.1:8080/ws".into()), "127.0.0.1"),
-            ("ws://[::1]:80/ws", Target::WebSocket("ws://[::1]:80/ws".into()), "::1"),
+            ("wss://127.0.0.1:8080/ws", Target::WebSocket(vec!["wss://127.0.0.1:8080/ws".into()]), "127.0.0.1"),
+            ("ws://[::1]:80/ws", Target::WebSocket(vec!["ws://[::1]:80/ws".into()]), "::1"),
+            ("wss://a/ws,wss://b/ws", Target::WebSocket(vec!["wss://a/ws".into(), "wss://b/ws".into()]), "a"),
             ("whip+https://sfu.test/", Target::Http("https://sfu.test/{kind}/{room}".into()), "sfu.test"),
             ("whip+http://a:1/{room}/{kind}", Target::Http("http://a:1/{room}/{kind}".into()), "a"),
         ] {

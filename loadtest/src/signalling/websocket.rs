@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
 use moonring_wire::id::{Mid, TrackId};
 use moonring_wire::media::{Source, TrackInfo};
-use moonring_wire::message::{ClientMessage, PROTOCOL_VERSION, Publish, ServerMessage, Subscribe};
+use moonring_wire::message::{ClientMessage, ErrorCode, PROTOCOL_VERSION, Publish, ServerMessage, Subscribe};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -19,26 +19,24 @@ use super::{ClientPlan, Context, PATIENCE, Receive, codec_for, told_to_leave};
 /// What else is published in this time after a track is received with the same offer.
 const GATHER: Duration = Duration::from_millis(50);
 
+/// From server to server without a pause.
+const MOST_HOPS: u32 = 3;
+/// Pause before a join is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// What a join is answered with.
+enum Entry {
+    In,
+    /// The room is at this address.
+    Moved(String),
+    TryAgain(String),
+}
 
 /// Joins, publishes, receives, and leaves when told to.
 pub(super) async fn live(context: &Context, url: &str, client: usize, plan: &ClientPlan) -> anyhow::Result<()> {
-    let began = Instant::now();
-    let connecting = tokio_tungstenite::connect_async_tls_with_config(url, None, true, context.tls.connector()?);
-    let (socket, _) = timeout(PATIENCE, connecting).await.context("connecting takes too long")??;
-    let mut session = Session {
-        context,
-        plan,
-        client,
-        began,
-        socket,
-        wanted: VecDeque::new(),
-        published: Vec::new(),
-        offers: 0,
-        busy: false,
-        gather: false,
-    };
-    session.join().await?;
+    let mut session = Session::find(context, url, client, plan).await?;
     let leave = told_to_leave(context, plan);
     tokio::pin!(leave);
     loop {
@@ -73,8 +71,53 @@ struct Session<'a> {
     gather: bool,
 }
 
-impl Session<'_> {
-    async fn join(&mut self) -> anyhow::Result<()> {
+impl<'a> Session<'a> {
+    /// Joins wherever the room is.
+    async fn find(context: &'a Context, url: &str, client: usize, plan: &'a ClientPlan) -> anyhow::Result<Self> {
+        let began = Instant::now();
+        let (mut at, mut hops) = (url.to_owned(), 0);
+        loop {
+            let mut session = Self::connect(context, &at, (client, began), plan).await?;
+            let why = match session.join().await? {
+                Entry::In => return Ok(session),
+                Entry::Moved(url) if hops < MOST_HOPS => {
+                    (at, hops) = (url, hops + 1);
+                    continue;
+                }
+                Entry::Moved(_) => "sent from server to server".to_owned(),
+                Entry::TryAgain(why) => why,
+            };
+            if began.elapsed() > PATIENCE {
+                bail!("not in after {} s: {why}", PATIENCE.as_secs());
+            }
+            (at, hops) = (url.to_owned(), 0);
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn connect(
+        context: &'a Context,
+        url: &str,
+        (client, began): (usize, Instant),
+        plan: &'a ClientPlan,
+    ) -> anyhow::Result<Self> {
+        let connecting = tokio_tungstenite::connect_async_tls_with_config(url, None, true, context.tls.connector()?);
+        let (socket, _) = timeout(PATIENCE, connecting).await.context("connecting takes too long")??;
+        Ok(Self {
+            context,
+            plan,
+            client,
+            began,
+            socket,
+            wanted: VecDeque::new(),
+            published: Vec::new(),
+            offers: 0,
+            busy: false,
+            gather: false,
+        })
+    }
+
+    async fn join(&mut self) -> anyhow::Result<Entry> {
         let join = ClientMessage::Join {
             room: self.plan.room.clone(),
             token: self.context.token.clone(),
@@ -85,8 +128,10 @@ impl Session<'_> {
         match timeout(PATIENCE, self.receive()).await.context("the join is not answered")?? {
             ServerMessage::Joined { tracks, .. } => {
                 tracks.into_iter().for_each(|track| self.want(track));
-                Ok(())
+                Ok(Entry::In)
             }
+            ServerMessage::Moved { url } => Ok(Entry::Moved(url)),
+            ServerMessage::Error { code: ErrorCode::TryAgain, message, .. } => Ok(Entry::TryAgain(message)),
             ServerMessage::Rejected { reason } => Err(anyhow!("rejected: {reason}")),
             other => Err(anyhow!("the join is answered with {other:?}")),
         }
@@ -152,6 +197,7 @@ impl Session<'_> {
             }
             ServerMessage::Kicked { reason } => bail!("kicked: {reason}"),
             ServerMessage::Restarting { reason } | ServerMessage::Closing { reason } => bail!("{reason}"),
+            ServerMessage::Moved { url } => bail!("the room has moved to {url}"),
             _ => {}
         }
         Ok(())

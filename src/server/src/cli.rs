@@ -11,7 +11,7 @@ use crate::config::{CanaryVerb, Cli, Config, LogFormat, Verb};
 use crate::log_lines::LogLines;
 use crate::sandbox;
 use crate::server::Server;
-use crate::signal::{operator, operator_canary, operator_streams};
+use crate::signal::{operator, operator_canary, operator_nodes, operator_streams};
 use crate::tools;
 
 /// The exit code of a replay whose files cannot be read.
@@ -36,6 +36,9 @@ pub fn run(mut cli: Cli) -> ExitCode {
 fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
     match verb {
         Verb::Run => serve(&cli.load()?).map(|()| true),
+        Verb::Nodes { json } => ask(operator_nodes::nodes(&cli.load()?, json)).map(|()| true),
+        Verb::Drain => ask(operator_nodes::drain(&cli.load()?, true)).map(|()| true),
+        Verb::Undrain => ask(operator_nodes::drain(&cli.load()?, false)).map(|()| true),
         Verb::Rooms { json } => ask(operator::rooms(&cli.load()?, json)).map(|()| true),
         Verb::Reload { drop_state: Some(room), .. } => order(cli, &room, "reload").map(|()| true),
         Verb::Reload { canary: Some(rooms), seconds, .. } => {
@@ -129,6 +132,11 @@ fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result
 fn start_logging(config: &Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter)
         .with_context(|| format!("log_filter {:?}", config.log_filter))?;
+    // NATS' client tells of each attempt to connect; the cluster says what comes of them.
+    let filter = match config.log_filter.contains("async_nats") {
+        true => filter,
+        false => filter.add_directive("async_nats=error".parse()?),
+    };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines(stderr));
     match config.log_format {
         LogFormat::Text => builder.init(),

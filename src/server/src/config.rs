@@ -90,6 +90,21 @@ settings! {
     /// What is logged, as tracing's EnvFilter has it: info, or moonring=debug,info
     log_filter ["MOONRING_LOG_FILTER"]: String = "info".into();
 
+    /// NATS servers of the cluster that this server is a node of, nats://host:4222 or tls://host:4222; none: it is alone
+    cluster ["MOONRING_CLUSTER", value_delimiter = ',']: Vec<String> = vec![];
+    /// File with the secret that all nodes of the cluster share, at least 16 bytes
+    cluster_secret_file ["MOONRING_CLUSTER_SECRET_FILE"]: PathBuf = PathBuf::new();
+    /// File with what NATS asks for: a token, or user:password; empty: nothing
+    cluster_login_file ["MOONRING_CLUSTER_LOGIN_FILE"]: PathBuf = PathBuf::new();
+    /// Certificate authorities of the NATS servers beside the machine's, PEM
+    cluster_ca ["MOONRING_CLUSTER_CA"]: PathBuf = PathBuf::new();
+    /// The name of this node in the cluster: letters, digits, - and _
+    node ["MOONRING_NODE"]: String = String::new();
+    /// Where this node stands: new rooms go to nodes of the same region first
+    region ["MOONRING_REGION"]: String = String::new();
+    /// Where clients and other nodes reach this very node, as https with its host and port
+    advertised_url ["MOONRING_ADVERTISED_URL"]: String = String::new();
+
     /// Number of shards (pinned threads that forward); 0: one per core less one, at least one
     shards ["MOONRING_SHARDS"]: usize = 0;
     /// Whether a room may be on several shards: never, load (when its shard is busy) or always (each client on the next shard: for tests)

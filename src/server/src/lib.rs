@@ -13,6 +13,7 @@
 
 mod addresses;
 mod cli;
+mod cluster;
 mod config;
 mod data_dir;
 mod dtls_certificate;

@@ -100,8 +100,9 @@ fn paths(config: &Config) -> (Vec<PathBuf>, Option<PathBuf>) {
     // A certificate that is renewed is often another file of the same folder, or behind a link into another one. A folder
     // of scripts that is replaced as a whole is found again in the folder above it.
     let folder = |path: &Path| path.parent().filter(|folder| !folder.as_os_str().is_empty()).map(Path::to_owned);
-    let own = [&config.scripts_dir, &config.tls_cert, &config.tls_key, &config.http_ca];
-    let named = own.into_iter().filter(|path| !path.as_os_str().is_empty());
+    let cluster = [&config.cluster_secret_file, &config.cluster_login_file, &config.cluster_ca];
+    let own = [&config.scripts_dir, &config.tls_cert, &config.tls_key, &config.http_ca].into_iter().chain(cluster);
+    let named = own.filter(|path| !path.as_os_str().is_empty());
     let mut read: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     for path in named {
         let target = std::fs::canonicalize(path).ok();

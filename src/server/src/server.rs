@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::addresses;
+use crate::cluster::{Cluster, ClusterSettings};
 use crate::config::{Config, Dtls13, OnSave, RoomSpread};
 use crate::dtls_certificate;
 use crate::event_loop::{LoopSettings, Pulse, ShardThread, spawn_shard};
@@ -39,6 +40,7 @@ pub struct Server {
     ends: Vec<ShardEnd>,
     scripts: ScriptFolder,
     on_save: Saved,
+    cluster: Option<ClusterSettings>,
     pulses: Vec<(String, Pulse)>,
     watchdog_s: u32,
 }
@@ -49,6 +51,7 @@ impl Server {
     pub fn start(config: &Config) -> anyhow::Result<Self> {
         config.check_scripts_dir()?;
         probe::check(config.shards())?;
+        let cluster = ClusterSettings::load(config)?;
         let connections = probe::connections(config.clients_max);
         let listeners = Listeners::open(config)?.with_connections(connections).with_give_back(heap::give_back);
         let rules = config.room_scripts.iter().map(|rule| ScriptRule::new(&rule.pattern, &rule.script));
@@ -66,8 +69,8 @@ impl Server {
             shards.push(shard);
             ends.push(end);
         }
-        let on_save = on_save(config)?;
-        Ok(Self { listeners, shards, ends, scripts, on_save, pulses, watchdog_s: config.watchdog_s })
+        let (on_save, watchdog_s) = (on_save(config)?, config.watchdog_s);
+        Ok(Self { listeners, shards, ends, scripts, on_save, cluster, pulses, watchdog_s })
     }
 
     /// Where clients connect to.
@@ -86,7 +89,12 @@ impl Server {
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             tracing::warn!(%error, "systemd cannot be told that the server is ready");
         }
-        let served = self.listeners.with_scripts(scripts).serve(self.ends, shutdown).await;
+        let cluster = match self.cluster {
+            Some(settings) => Some(Cluster::connect(settings).await?),
+            None => None,
+        };
+        let listeners = self.listeners.with_scripts(scripts).with_cluster(cluster);
+        let served = listeners.serve(self.ends, shutdown).await;
         watch.abort();
         for shard in self.shards {
             shard.stop();

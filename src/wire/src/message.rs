@@ -12,6 +12,12 @@
 //! the room as it is now and replace what the client knew. Application messages and the answer of an offer that was
 //! waiting follow it. A ticket is good for one use; each [`ServerMessage::Joined`] brings the next one.
 //!
+//! # Clusters
+//!
+//! Where several servers are one cluster, a room is on one of them. Whoever joins at another is told
+//! [`ServerMessage::Moved`] with its address; so is a client that resumes elsewhere, and one whose room has another home
+//! after a partition. While it cannot be said where a room is, a join is refused with [`ErrorCode::TryAgain`].
+//!
 //! # Rosters
 //!
 //! [`ServerMessage::Joined`] names at most [`ROSTER_PAGE`] clients and as many tracks. When there are more, it says
@@ -331,6 +337,12 @@ pub enum ServerMessage {
     Closing {
         /// For the user.
         reason: String,
+    },
+    /// The room, or the stay of the ticket, is on another node of the cluster. The server closes; the client is expected to
+    /// send the same first message there: the ticket or, without one, the join.
+    Moved {
+        /// The address of that node's WebSockets: `wss://n2.example.com:8080/ws`.
+        url: String,
     },
     /// Something the client sent was refused, and changed nothing.
     Error {

@@ -152,7 +152,8 @@ fn clients(seed: u64) -> anyhow::Result<Clients> {
     let (stop, stopped) = watch::channel(false);
     let (failure, failures) = mpsc::unbounded_channel();
     let target = Target::parse(&format!("ws://{}/ws", net::http())).map_err(anyhow::Error::msg)?;
-    let context = Context::new(target, SECRET.into(), TlsTrust::Anybody, vec![engine.clone()], stopped, failure)?;
+    let context =
+        Context::new((target, false), SECRET.into(), TlsTrust::Anybody, vec![engine.clone()], stopped, failure)?;
     Ok((engine, Arc::new(context), stop, failures))
 }
 

@@ -27,6 +27,8 @@ pub enum LeaveCause {
     Limit(String),
     /// The server shuts down.
     Shutdown,
+    /// Its room is on another node of the cluster, whose WebSockets are at this address. Shards never say it.
+    Moved(String),
 }
 
 /// From a shard to the control plane. `client` is who is to be told.

@@ -23,7 +23,17 @@ pub enum Verb {
     /// Run the server
     #[default]
     Run,
-    /// Show the rooms of a running server, asked at admin-listen
+    /// Show the nodes of the cluster, as a running server sees them, asked at admin-listen
+    Nodes {
+        /// One JSON object per line instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a node of a cluster, asked at admin-listen, take no new rooms: they go to the other nodes, its calls go on
+    Drain,
+    /// Let it take new rooms again
+    Undrain,
+    /// Show the rooms of a running server, and of all nodes of its cluster, asked at admin-listen
     Rooms {
         /// One JSON object per line instead of a table
         #[arg(long)]

@@ -23,6 +23,7 @@ use super::metrics::Counts;
 use super::orders;
 use super::rooms::{self, RoomsPage, RoomsQuery};
 use super::streams;
+use crate::cluster::{Cluster, NodeLine};
 
 /// Bytes of an order: a message to a room has as many.
 const MAX_BODY: usize = 64 * 1024;
@@ -35,6 +36,9 @@ pub(super) fn router(app: App) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics_page))
         .route("/rooms", get(rooms_page))
+        .route("/nodes", get(nodes_page))
+        .route("/drain", post(async |State(app): State<App>, headers: HeaderMap| drain(&app, &headers, true)))
+        .route("/undrain", post(async |State(app): State<App>, headers: HeaderMap| drain(&app, &headers, false)))
         .route("/reload", post(reload))
         .route("/canary", get(canaries::status).post(canaries::begin))
         .route("/canary/promote", post(canaries::promote))
@@ -95,7 +99,26 @@ fn is_local_name(host: &str) -> bool {
 }
 
 async fn rooms_page(State(app): State<App>, Query(query): Query<RoomsQuery>) -> Json<RoomsPage> {
-    Json(rooms::page(&app, &query).await)
+    Json(if query.everywhere { rooms::page_of_all(&app, &query).await } else { rooms::page(&app, &query).await })
+}
+
+/// The nodes of the cluster as this one sees them, itself first; none where there is no cluster.
+async fn nodes_page(State(app): State<App>) -> Json<Vec<NodeLine>> {
+    Json(app.cluster.as_ref().map(Cluster::nodes).unwrap_or_default())
+}
+
+/// Lets this node take no new rooms, or take them again; what it is then.
+fn drain(app: &App, headers: &HeaderMap, is_draining: bool) -> Response {
+    if headers.contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "not from a browser\n").into_response();
+    }
+    let Some(cluster) = &app.cluster else {
+        return (StatusCode::CONFLICT, "the server is alone: there is no node that its rooms could go to\n")
+            .into_response();
+    };
+    cluster.drain(is_draining);
+    tracing::info!(is_draining, "ordered by the operator");
+    Json(cluster.own_line()).into_response()
 }
 
 /// Reads the scripts folder now. A page of some website that a browser on this machine shows cannot ask for it.
@@ -117,7 +140,8 @@ async fn metrics_page(State(app): State<App>) -> Response {
     let mut registry = Registry::with_prefix("moonring");
     register_control_plane(&mut registry, &app);
     let scripts = app.scripts.as_ref().map(|scripts| scripts.counts());
-    let counts = Counts { shards: app.reports.shards(), services: app.services.counts(), scripts };
+    let cluster = app.cluster.as_ref().map(Cluster::counts).unwrap_or_default();
+    let counts = Counts { shards: app.reports.shards(), services: app.services.counts(), scripts, cluster };
     registry.register_collector(Box::new(counts));
     let mut page = String::new();
     // Writing to a String does not fail.

@@ -16,6 +16,7 @@ use super::resources::Resources;
 use super::services::Services;
 use super::session::SessionSettings;
 use super::watchers::Watchers;
+use crate::cluster::Cluster;
 use crate::config::{Config, OptionalSecret};
 use crate::shard_handle::ShardHandle;
 use crate::watch::WatchHandle;
@@ -39,6 +40,8 @@ pub(super) struct Inner {
     pub(super) admin_token: OptionalSecret,
     /// The watch on the scripts folder.
     pub(super) scripts: Option<WatchHandle>,
+    /// The cluster that this server is a node of.
+    pub(super) cluster: Option<Cluster>,
     /// Becomes true when the server shuts down.
     pub(super) shutdown: watch::Receiver<bool>,
 }
@@ -75,7 +78,7 @@ impl App {
         (config, connections): (&Config, usize),
         shards: Vec<ShardHandle>,
         services: Services,
-        scripts: Option<WatchHandle>,
+        (scripts, cluster): (Option<WatchHandle>, Option<Cluster>),
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         let resume = Duration::from_secs(config.resume_s);
@@ -109,6 +112,7 @@ impl App {
             watchers: Watchers::new(config.record_room_kib),
             admin_token: config.admin_token.clone(),
             scripts,
+            cluster,
             shutdown,
         }))
     }

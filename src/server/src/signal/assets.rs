@@ -1,7 +1,10 @@
 //! The pages, embedded in the binary: the demo's, and the operators'.
 
+use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+
+use super::app::App;
 
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -11,6 +14,9 @@ const TYPES: &str = "application/typescript; charset=utf-8";
 /// The page needs its own files, the WebSocket beside them, pictures of streams and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; media-src blob:; \
      connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'self'";
+/// On a node of a cluster also the WebSockets of the others.
+const POLICY_OF_NODES: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; media-src blob:; \
+     connect-src 'self' ws: wss:; worker-src blob:; base-uri 'none'; form-action 'self'";
 /// What stands in the folder for npm or for operators.
 #[cfg(test)]
 const NOT_SERVED: [&str; 3] = ["/package.json", "/types", "/admin"];
@@ -58,34 +64,36 @@ const ADMIN: &[Asset] = &[
     ("/admin.css", STYLE, include_bytes!("../../../../web/admin/admin.css")),
     ("/canary.js", SCRIPT, include_bytes!("../../../../web/admin/canary.js")),
     ("/admin.js", SCRIPT, include_bytes!("../../../../web/admin/admin.js")),
+    ("/nodes.js", SCRIPT, include_bytes!("../../../../web/admin/nodes.js")),
     ("/rows.js", SCRIPT, include_bytes!("../../../../web/admin/rows.js")),
 ];
 
 /// The asset of a path, else 404.
-pub(super) async fn serve(uri: Uri) -> Response {
+pub(super) async fn serve(State(app): State<App>, uri: Uri) -> Response {
     let Some(asset) = ASSETS.iter().find(|(path, ..)| *path == uri.path()) else {
         return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
     };
     // Other sites may use the client.
-    ([(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], response(asset)).into_response()
+    let policy = if app.cluster.is_some() { POLICY_OF_NODES } else { POLICY };
+    ([(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], response(asset, policy)).into_response()
 }
 
 /// The operators' asset of a path that [`admin_paths`] names, else 404.
 pub(super) async fn serve_admin(uri: Uri) -> Response {
     match ADMIN.iter().find(|(path, ..)| *path == uri.path()) {
-        Some(asset) => response(asset),
+        Some(asset) => response(asset, POLICY),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-fn response((_, content_type, content): &Asset) -> Response {
+fn response((_, content_type, content): &Asset, policy: &'static str) -> Response {
     let headers: [(HeaderName, &str); 5] = [
         (header::CONTENT_TYPE, content_type),
         // Another version of the binary has another page.
         (header::CACHE_CONTROL, "no-cache"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_SECURITY_POLICY, policy),
     ];
     (headers, *content).into_response()
 }

@@ -7,6 +7,7 @@
 //! Nobody waits for anybody slow: a full queue towards a shard refuses the request, a full queue towards a client ends
 //! that client. A client whose connection is lost may stay for a while and resume on another one: see [`resume`].
 
+mod give_way;
 mod inbox;
 mod placement;
 mod refusal;

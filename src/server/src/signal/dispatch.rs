@@ -41,6 +41,12 @@ pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) 
                 app.directory.note_load(shard, &report);
                 app.reports.counters(shard, *report);
             }
+            Event::RoomClosed(room) => {
+                app.directory.route(shard, Event::RoomClosed(room.clone()));
+                if let Some(cluster) = &app.cluster {
+                    cluster.room_ended(&room);
+                }
+            }
             event => app.directory.route(shard, event),
         }
     }

@@ -3,11 +3,14 @@
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
@@ -21,6 +24,7 @@ use super::http1::Http1Only;
 use super::peak::{self, GiveBack};
 use super::services::{AllowList, Authorities, Services, WebhookTarget};
 use super::{admin, assets, tls, websocket, whip};
+use crate::cluster::{Cluster, RUN_HEADER};
 use crate::config::Config;
 use crate::event_queue::EventReceiver;
 use crate::shard_handle::ShardHandle;
@@ -49,6 +53,7 @@ pub(crate) struct Listeners {
     http_ca: Authorities,
     webhook: Option<WebhookTarget>,
     scripts: Option<WatchHandle>,
+    cluster: Option<Cluster>,
     connections: usize,
     give_back: Option<GiveBack>,
 }
@@ -74,6 +79,7 @@ impl Listeners {
             http_ca,
             webhook,
             scripts: None,
+            cluster: None,
             connections,
             give_back: None,
         })
@@ -82,6 +88,11 @@ impl Listeners {
     /// Lets operators reload scripts through the watch, and shows what it knows.
     pub(crate) fn with_scripts(self, scripts: WatchHandle) -> Self {
         Self { scripts: Some(scripts), ..self }
+    }
+
+    /// Makes the server a node of a cluster.
+    pub(crate) fn with_cluster(self, cluster: Option<Cluster>) -> Self {
+        Self { cluster, ..self }
     }
 
     /// Bounds the connections in all, so that descriptors are left for the rest.
@@ -115,7 +126,9 @@ impl Listeners {
             Services::new(self.http_allow.clone(), &self.http_ca, self.config.data_dir.clone(), self.webhook.clone());
         let (down, is_down) = watch::channel(false);
         let (handles, events): (Vec<_>, Vec<_>) = shards.into_iter().map(|s| (s.handle, s.events)).unzip();
-        let app = App::new((&self.config, self.connections), handles, services, self.scripts.clone(), is_down);
+        let orders = (self.scripts.clone(), self.cluster.clone());
+        let app = App::new((&self.config, self.connections), handles, services, orders, is_down);
+        let cluster = self.cluster.clone().map(|cluster| tokio::spawn(cluster.run(Arc::new(app.clone()))));
         let mut dispatchers = tokio::task::JoinSet::new();
         for (shard, events) in events.into_iter().enumerate() {
             dispatchers.spawn(dispatch(app.clone(), shard, events));
@@ -148,18 +161,22 @@ impl Listeners {
         let close = async {
             shutdown.await;
             tracing::info!("shutting down");
+            if let Some(cluster) = &app.cluster {
+                cluster.drain(true);
+            }
             // An error says that nobody is connected.
             let _ = down.send(true);
             wait_for_websockets(&app, grace).await;
             app.directory.expire_all();
+            if let Some(cluster) = &app.cluster {
+                cluster.leave().await;
+            }
             public.graceful_shutdown(Some(grace));
             operators.graceful_shutdown(Some(Duration::ZERO));
             Ok(())
         };
         let served = tokio::try_join!(serve_public, serve_admin, close).context("listener");
-        if let Some(follow) = follow {
-            follow.abort();
-        }
+        [follow, cluster].into_iter().flatten().for_each(|task| task.abort());
         served?;
         Ok(())
     }
@@ -189,14 +206,20 @@ fn bounded(listener: TcpListener, handle: &Handle<SocketAddr>) -> io::Result<Ser
 
 /// What clients see.
 pub(super) fn router(app: App) -> Router {
-    let mut router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/ws", any(websocket::upgrade))
-        .merge(whip::router());
+    let mut router =
+        Router::new().route("/healthz", get(healthz)).route("/ws", any(websocket::upgrade)).merge(whip::router());
     for path in assets::paths() {
         router = router.route(path, get(assets::serve));
     }
     router.fallback(assets::serve).with_state(app)
+}
+
+/// Says that the process lives, and in a cluster, which run of which node it is.
+async fn healthz(State(app): State<App>) -> Response {
+    match &app.cluster {
+        Some(cluster) => ([(RUN_HEADER, cluster.run_header())], "ok\n").into_response(),
+        None => "ok\n".into_response(),
+    }
 }
 
 /// Binds a listener. An unspecified IPv6 address takes IPv4 too, and becomes its IPv4 like where there is no IPv6.

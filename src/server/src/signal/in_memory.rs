@@ -78,7 +78,7 @@ impl InMemory {
         let app = runtime.block_on(async {
             let authorities = Authorities::load(&PathBuf::new())?;
             let services = Services::new(AllowList::default(), &authorities, PathBuf::new(), None);
-            let app = App::new((&config, 0), vec![handle], services, None, is_down);
+            let app = App::new((&config, 0), vec![handle], services, (None, None), is_down);
             tokio::spawn(dispatch(app.clone(), 0, receiver));
             anyhow::Ok(app)
         })?;

@@ -8,6 +8,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType::{self, Counter, Gauge};
 
 use super::services::ServiceCounts;
+use crate::cluster::{CLUSTER_COUNTERS, ClusterCounts};
 use crate::watch::WatchCounts;
 use moonring_core::report::ShardReport;
 use moonring_policy::stats::LATENCY_BOUNDS_NS;
@@ -91,6 +92,8 @@ pub(super) struct Counts {
     pub(super) services: ServiceCounts,
     /// `None` where the scripts folder is not watched.
     pub(super) scripts: Option<WatchCounts>,
+    /// All zero where the server is alone.
+    pub(super) cluster: ClusterCounts,
 }
 
 impl Collector for Counts {
@@ -116,6 +119,7 @@ impl Collector for Counts {
         page.reload_slices(&shards)?;
         page.latency(&shards)?;
         page.script_counters(self.shards.values())?;
+        page.cluster(&self.cluster)?;
         page.services(self.services)?;
         self.scripts.as_ref().map_or(Ok(()), |scripts| page.scripts(scripts))
     }
@@ -162,6 +166,16 @@ impl Page<'_> {
             }
         }
         Ok(())
+    }
+
+    fn cluster(&mut self, counts: &ClusterCounts) -> fmt::Result {
+        self.one("cluster_connected", Gauge, "Whether the cluster's messages can be reached", counts.connected.into())?;
+        self.one("cluster_rooms", Gauge, "Rooms that this node is the home of", counts.rooms as u64)?;
+        let mut nodes = self.family("cluster_nodes", "Nodes of the cluster, by how they are", Gauge)?;
+        for (verdict, count) in &counts.nodes {
+            sample(&mut nodes, Gauge, &[("verdict", verdict.label())], *count)?;
+        }
+        CLUSTER_COUNTERS.iter().try_for_each(|(name, help, read)| self.one(name, Counter, help, read(counts)))
     }
 
     fn reload_slices(&mut self, shards: &[(String, &ShardReport)]) -> fmt::Result {

@@ -44,7 +44,8 @@ pub(crate) async fn rooms(admin: impl Into<Admin>, json: bool) -> anyhow::Result
     let (mut rooms, mut next) = (Vec::new(), None);
     loop {
         // A room's id has no character that means something in a URL.
-        let path = next.map_or("rooms".to_owned(), |after| format!("rooms?after={after}"));
+        let path =
+            next.map_or("rooms?everywhere=true".to_owned(), |after| format!("rooms?everywhere=true&after={after}"));
         let page: RoomsPage = answered(&admin, client.get(url(&admin, &path)).send().await).await?.json().await?;
         rooms.extend(page.rooms);
         match page.next {
@@ -100,7 +101,7 @@ pub(crate) async fn act(admin: impl Into<Admin>, room: &str, verb: &str, body: &
     Ok(if answer.is_null() { String::new() } else { format!("{answer}\n") })
 }
 
-fn client(admin: &Admin) -> anyhow::Result<Client> {
+pub(super) fn client(admin: &Admin) -> anyhow::Result<Client> {
     client_with(admin, Some(TIMEOUT))
 }
 
@@ -151,13 +152,24 @@ fn lines(rooms: &[RoomLine]) -> anyhow::Result<String> {
 
 fn table(rooms: &[RoomLine]) -> String {
     let width = rooms.iter().map(|line| line.room.as_str().len()).max().unwrap_or(0).max(4);
+    let node_width = rooms.iter().filter_map(|line| line.node.as_deref()).map(|node| node.len().max(4)).max();
+    let node_column = |node: &str| node_width.map_or(String::new(), |width| format!("{node:width$} "));
     let mut text = format!(
-        "{:width$} {:>5} {:>7} {:>6} {:>8} {:>8} {:>8}  {:8} SCRIPT\n",
-        "ROOM", "SHARD", "CLIENTS", "TRACKS", "P50 µs", "P99 µs", "KiB", "VERSION"
+        "{:width$} {}{:>5} {:>7} {:>6} {:>8} {:>8} {:>8}  {:8} SCRIPT\n",
+        "ROOM",
+        node_column("NODE"),
+        "SHARD",
+        "CLIENTS",
+        "TRACKS",
+        "P50 µs",
+        "P99 µs",
+        "KiB",
+        "VERSION"
     );
-    for RoomLine { room, shard, clients, tracks, policy, paths } in rooms {
+    for RoomLine { room, node, shard, clients, tracks, policy, paths } in rooms {
+        let node = node_column(node.as_deref().unwrap_or_default());
         let tracks = tracks.map_or("?".to_owned(), |tracks| tracks.to_string());
-        let _ = write!(text, "{:width$} {shard:>5} {clients:>7} {tracks:>6} ", room.as_str());
+        let _ = write!(text, "{:width$} {node}{shard:>5} {clients:>7} {tracks:>6} ", room.as_str());
         let _ = match policy {
             Some(policy) => writeln!(text, "{}", policy_columns(policy)),
             None => writeln!(text, "(the shard does not answer)"),

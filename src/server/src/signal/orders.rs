@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::app::App;
 use super::directory::RoomEntry;
+use super::homes;
 use super::rooms::PolicyLine;
 use moonring_core::command::{Command, PolicyOrder};
 use moonring_policy::check_object;
@@ -200,6 +201,10 @@ pub(super) async fn open(
     if let Err(why) = check_object("metadata", &metadata) {
         return refused(why);
     }
+    let _hold = match homes::to_open(&app, &room).await {
+        Ok(hold) => hold,
+        Err(line) => return (StatusCode::CONFLICT, line).into_response(),
+    };
     let shard = match app.directory.open(&room) {
         Ok(shard) => shard,
         Err(refusal) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{refusal}\n")).into_response(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::directory::{Directory, RoomEntry};
+use crate::cluster::ShardLoad;
 use moonring_core::command::Command;
 use moonring_core::report::{MAX_ROOMS_PER_REPORT, RoomReport, ShardReport};
 use moonring_wire::id::RoomId;
@@ -40,6 +41,16 @@ impl Reports {
     /// The last counters of every shard.
     pub(super) fn shards(&self) -> BTreeMap<usize, ShardReport> {
         lock(&self.shards).clone()
+    }
+
+    /// How the shards do.
+    pub(super) fn loads(&self) -> Vec<ShardLoad> {
+        let load = |report: &ShardReport| ShardLoad {
+            busy: report.busy_permille,
+            clients: report.clients,
+            packets: report.counters.forwarded,
+        };
+        lock(&self.shards).values().map(load).collect()
     }
 
     /// Asks the shards about these rooms, a few at a time; those that nobody answers for are left out.

@@ -24,6 +24,16 @@ pub(super) struct RoomsQuery {
     limit: Option<usize>,
     /// Only rooms whose names begin so.
     named: Option<String>,
+    /// The rooms of all nodes of the cluster.
+    #[serde(default)]
+    pub(super) everywhere: bool,
+}
+
+impl RoomsQuery {
+    /// At most so many rooms behind one.
+    pub(super) fn behind(after: Option<String>, named: Option<String>, limit: usize) -> Self {
+        Self { after, limit: Some(limit), named, everywhere: false }
+    }
 }
 
 /// Some rooms, in the order of their names.
@@ -40,6 +50,9 @@ pub(crate) struct RoomsPage {
 pub(crate) struct RoomLine {
     /// Its id.
     pub room: RoomId,
+    /// The node that it is on, in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Which shard owns it.
     pub shard: usize,
     /// How many clients it has, those still joining included.
@@ -141,9 +154,38 @@ pub(super) async fn page(app: &App, query: &RoomsQuery) -> RoomsPage {
         let tracks = report.as_ref().map(|report| report.tracks);
         let (policy, paths) = report.map_or((None, Vec::new()), |report| (report.policy, report.paths));
         let (policy, paths) = (policy.map(PolicyLine::from), paths.into_iter().map(PathLine::from).collect());
-        RoomLine { room: entry.room, shard: entry.shard, clients, tracks, policy, paths }
+        let node = app.cluster.as_ref().map(|cluster| cluster.name().to_owned());
+        RoomLine { room: entry.room, node, shard: entry.shard, clients, tracks, policy, paths }
     };
     RoomsPage { rooms: rooms.into_iter().map(line).collect(), next }
+}
+
+/// The same of all nodes: those that do not answer are left out.
+pub(super) async fn page_of_all(app: &App, query: &RoomsQuery) -> RoomsPage {
+    let Some(cluster) = &app.cluster else { return page(app, query).await };
+    let after = query.after.as_deref().and_then(|after| RoomId::parse(after).ok());
+    let (own, others) = tokio::join!(page(app, query), cluster.rooms_of_others(after, query.named.clone()));
+    let lines = |rooms: Vec<serde_json::Value>| rooms.into_iter().filter_map(|room| serde_json::from_value(room).ok());
+    let others = others.into_iter().map(|(rooms, next)| RoomsPage { rooms: lines(rooms).collect(), next });
+    merged(
+        [own].into_iter().chain(others).collect(),
+        query.limit.unwrap_or(ROOMS_PER_PAGE).clamp(1, MAX_ROOMS_PER_PAGE),
+    )
+}
+
+/// Pages of several nodes as one: up to where all of them are known.
+fn merged(pages: Vec<RoomsPage>, limit: usize) -> RoomsPage {
+    let mut next = pages.iter().filter_map(|page| page.next.clone()).min();
+    let mut rooms: Vec<RoomLine> = pages.into_iter().flat_map(|page| page.rooms).collect();
+    rooms.sort_by(|a, b| (&a.room, &a.node).cmp(&(&b.room, &b.node)));
+    if let Some(next) = &next {
+        rooms.retain(|line| line.room <= *next);
+    }
+    if rooms.len() > limit {
+        rooms.truncate(limit);
+        next = rooms.last().map(|line| line.room.clone());
+    }
+    RoomsPage { rooms, next }
 }
 
 impl From<PathReport> for PathLine {
@@ -180,6 +222,41 @@ impl From<RoomStatus> for PolicyLine {
             reloads_failed: status.stats.reloads_failed,
             counters: status.counters.into_iter().collect(),
             script: status.script,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(node: &str, rooms: &[&str], next: Option<&str>) -> RoomsPage {
+        let line = |room: &&str| RoomLine {
+            room: RoomId::parse(room).unwrap(),
+            node: Some(node.to_owned()),
+            shard: 0,
+            clients: 0,
+            tracks: None,
+            policy: None,
+            paths: vec![],
+        };
+        RoomsPage { rooms: rooms.iter().map(line).collect(), next: next.map(|next| RoomId::parse(next).unwrap()) }
+    }
+
+    #[test]
+    fn pages_of_several_nodes_are_one_up_to_where_all_are_known() {
+        let names = |page: &RoomsPage| page.rooms.iter().map(|line| line.room.as_str().to_owned()).collect::<Vec<_>>();
+        for (pages, limit, rooms, next) in [
+            (vec![page("a", &["b", "d"], None), page("b", &["a", "c"], None)], 9, &["a", "b", "c", "d"][..], None),
+            (vec![page("a", &["b", "d"], None), page("b", &["a", "c"], Some("c"))], 9, &["a", "b", "c"], Some("c")),
+            (vec![page("a", &["b", "d"], Some("d")), page("b", &["a", "c"], Some("c"))], 2, &["a", "b"], Some("b")),
+            (vec![page("a", &[], None)], 1, &[], None),
+        ] {
+            let found = merged(pages, limit);
+            assert_eq!(
+                (names(&found), found.next.as_ref().map(RoomId::as_str)),
+                (rooms.iter().map(|r| (*r).to_owned()).collect(), next)
+            );
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::app::App;
 use super::directory::{Membership, PendingOffer, Refusal, Resumed};
 use super::door::Thing;
+use super::homes::{self, Elsewhere};
 use super::problem::Problem;
 use super::session::{self, Join, Refused, Session, Step, Told, refused};
 use super::visit;
@@ -186,10 +187,17 @@ impl Connection {
     }
 
     async fn join(&mut self, join: Join) -> Result<(), Closed> {
+        let hold = match homes::here(&self.app, &join.room, self.visit.ip).await {
+            Ok(hold) => hold,
+            Err(elsewhere) => return self.go_elsewhere(elsewhere).await,
+        };
         let member = match self.app.directory.enter(&join.room, self.visit.ip) {
             Ok(member) => member,
             Err(refusal) => return self.end(refusal.to_string()).await,
         };
+        if hold.as_ref().is_some_and(|hold| !hold.is_good()) {
+            return self.go_elsewhere(Elsewhere::TryAgain(homes::CHANGES)).await;
+        }
         let command = Command::Join(JoinRequest {
             room: join.room.clone(),
             client: member.client.clone(),
@@ -208,6 +216,12 @@ impl Connection {
     }
 
     async fn resume(&mut self, ticket: &str) -> Result<(), Closed> {
+        let ticket = match homes::ticket_of(&self.app, ticket).await {
+            Ok(ticket) => ticket,
+            Err(Some(elsewhere)) => return self.go_elsewhere(elsewhere).await,
+            // Of a node that does not live, or is of another cluster.
+            Err(None) => "",
+        };
         let stay = match self.app.directory.resume(ticket) {
             Resumed::Stay(stay) => *stay,
             Resumed::Kicked(reason) => return self.last(&ServerMessage::Kicked { reason }).await,
@@ -227,6 +241,14 @@ impl Connection {
             tokio::time::sleep(SNAPSHOT_RETRY).await;
         }
         self.end("The server is overloaded".into()).await
+    }
+
+    /// The room is another node's, or nobody's for now.
+    async fn go_elsewhere(&mut self, elsewhere: Elsewhere) -> Result<(), Closed> {
+        match elsewhere {
+            Elsewhere::Moved(url) => self.last(&ServerMessage::Moved { url: homes::websocket_url(&url) }).await,
+            Elsewhere::TryAgain(why) => self.refuse(refused(ErrorCode::TryAgain, format!("{why}: try again"))).await,
+        }
     }
 
     async fn command(&mut self, command: Command) -> Result<(), Closed> {
@@ -260,7 +282,7 @@ impl Connection {
 
     async fn pass_on(&mut self, event: Event) -> Result<(), Closed> {
         let Some(member) = &self.member else { return Ok(()) };
-        match self.session.tell(event, || member.new_ticket()) {
+        match self.session.tell(event, || homes::ticket(&self.app, member.new_ticket())) {
             Told::Message(message) => self.tell(&message).await,
             // What comes from a `String` is text.
             Told::Text(text) => match Utf8Bytes::try_from(text) {

@@ -27,6 +27,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use self::request::Request;
 use self::session::Created;
 use super::app::App;
+use super::homes;
 use super::problem::Problem;
 use super::resources::Protocol;
 use super::visit;
@@ -91,8 +92,16 @@ fn create(protocol: Protocol) -> MethodRouter<App> {
             let ip = app.client_ip(peer, &headers);
             let location = Location { path: uri.path().to_owned(), room: target.room.clone() };
             let visit = visit::connection(&app, ip, protocol.via(), &headers)?;
+            let hold = match homes::of_request(&app, protocol, &target.room, ip, &uri).await? {
+                Ok(hold) => hold,
+                Err(redirect) => return Ok(redirect),
+            };
             let request = Request::read(protocol, &target, visit, &headers, request::Body { body, limit }).await?;
             let created = replace::open(&app, &request).await?;
+            if hold.is_some_and(|hold| !hold.is_good()) {
+                app.resources.delete(protocol, &target.room, &created.name);
+                return Err(homes::problem(homes::CHANGES));
+            }
             Ok::<_, Problem>(respond(&location, created))
         },
     )

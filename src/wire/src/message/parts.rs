@@ -85,4 +85,6 @@ pub enum ErrorCode {
     Protocol,
     /// The ticket of a resume is unknown, used or expired: join instead. The server closes.
     Ticket,
+    /// The room cannot be joined for the moment: try again by yourself, after a pause of seconds. The server closes.
+    TryAgain,
 }

@@ -20,6 +20,7 @@ use moonring_wire::negotiate::*;
 use moonring_wire::rights::Rights;
 use moonring_wire::shared::SharedValue;
 
+mod cluster;
 mod resume;
 mod visits;
 mod whip;
@@ -154,7 +155,11 @@ fn config() -> Config {
 }
 
 fn start(config: &Config) -> World {
-    let listeners = Listeners::open(config).unwrap();
+    start_in(config, None)
+}
+
+fn start_in(config: &Config, cluster: Option<Cluster>) -> World {
+    let listeners = Listeners::open(config).unwrap().with_cluster(cluster);
     let (address, admin) = (listeners.address().unwrap(), listeners.admin_address().unwrap());
     let (sender, commands) = sync_channel(64);
     let (events_in, events) = event_queue(64);

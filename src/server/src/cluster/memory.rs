@@ -1,0 +1,277 @@
+//! An engine in the memory of a test: all nodes share a [`Bus`], from which each can be cut, and on which each can hang.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use super::Cluster;
+use super::engine::{Change, Engine, Entry, IsGood, Message, Offline, Pending, Reply, Serving, Unanswered, Unwritten};
+use super::messages::{Node, NodeName, Run};
+use super::seal::{MIN_SECRET, Seal};
+use super::settings::{ClusterSettings, Login};
+use super::witness::Witness;
+
+/// What all nodes share; cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Bus(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    served: BTreeMap<u64, (usize, String, mpsc::Sender<Message>)>,
+    watchers: BTreeMap<u64, (usize, mpsc::Sender<Change>)>,
+    next: u64,
+    table: BTreeMap<String, Entry>,
+    revision: u64,
+    connections: Vec<watch::Sender<bool>>,
+    /// Nodes that take nothing and say nothing, and are not known to be gone.
+    hanging: BTreeSet<usize>,
+    delay: Duration,
+}
+
+/// One node's connection.
+pub(super) struct Memory {
+    bus: Bus,
+    who: usize,
+}
+
+/// Answers for nobody.
+struct Nobody;
+
+impl Witness for Nobody {
+    fn answers(&self, _: Node) -> Pending<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+}
+
+/// Nodes of these names on one bus, at `http://NAME/`; the nth is the bus' nth.
+pub(crate) fn nodes(names: &[&str]) -> (Bus, Vec<Cluster>) {
+    let bus = Bus::default();
+    let node = |name: &&str| {
+        let node =
+            Node { name: NodeName::parse(name).unwrap(), run: Run(rand::random()), url: format!("http://{name}/") };
+        let seal = Seal::new(&[1; MIN_SECRET]);
+        let (servers, login, ca, region) = (vec![], Login::None, None, "here".to_owned());
+        let settings = ClusterSettings { servers, login, ca, seal, node, region };
+        Cluster::new(settings, Box::new(bus.connect()), Box::new(Nobody))
+    };
+    let nodes = names.iter().map(node).collect();
+    (bus, nodes)
+}
+
+impl Bus {
+    /// A further node's connection.
+    pub(super) fn connect(&self) -> Memory {
+        let mut state = self.state();
+        state.connections.push(watch::channel(true).0);
+        Memory { bus: self.clone(), who: state.connections.len() - 1 }
+    }
+
+    /// Takes a node off the bus, which notices, or puts it back.
+    pub(crate) fn cut(&self, who: usize, is_cut: bool) {
+        self.state().connections[who].send_replace(!is_cut);
+    }
+
+    /// Lets a node hang, which nobody is told, or go on.
+    pub(super) fn hang(&self, who: usize, hangs: bool) {
+        let mut state = self.state();
+        if hangs {
+            state.hanging.insert(who)
+        } else {
+            state.hanging.remove(&who)
+        };
+    }
+
+    /// Delays every message by so much.
+    pub(super) fn delay(&self, by: Duration) {
+        self.state().delay = by;
+    }
+
+    /// Loses the table.
+    pub(super) fn forget(&self) {
+        let mut state = self.state();
+        state.table.clear();
+        state.revision = 0;
+    }
+
+    /// What a stranger writes.
+    pub(super) fn write(&self, key: &str, value: Option<&'static [u8]>) {
+        self.state().write(key, value.map(Bytes::from_static));
+    }
+
+    /// What a stranger says.
+    pub(super) fn shout(&self, subject: &str, body: Bytes) {
+        self.state().send(subject, &body, None);
+    }
+
+    /// The keys of the table.
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.state().table.keys().cloned().collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl State {
+    fn is_online(&self, who: usize) -> bool {
+        *self.connections[who].borrow()
+    }
+
+    /// How many serve the subject, whether they hang or not.
+    fn send(&self, subject: &str, body: &Bytes, reply: Option<&mpsc::Sender<Bytes>>) -> usize {
+        let listeners = self.served.values().filter(|(who, served, _)| served == subject && self.is_online(*who));
+        let mut found = 0;
+        for (who, _, into) in listeners {
+            found += 1;
+            if self.hanging.contains(who) {
+                continue;
+            }
+            let reply = reply.cloned().map(|reply| -> Reply {
+                Box::new(move |answer| {
+                    let _ = reply.try_send(answer);
+                })
+            });
+            let message = Message { subject: subject.to_owned(), body: body.clone(), reply };
+            let (into, delay) = (into.clone(), self.delay);
+            tokio::spawn(async move {
+                sleep(delay).await;
+                let _ = into.try_send(message);
+            });
+        }
+        found
+    }
+
+    fn write(&mut self, key: &str, value: Option<Bytes>) -> u64 {
+        self.revision += 1;
+        let revision = self.revision;
+        match &value {
+            Some(value) => drop(self.table.insert(key.to_owned(), Entry { value: value.clone(), revision })),
+            None => drop(self.table.remove(key)),
+        }
+        let change = Change { key: key.to_owned(), value, revision };
+        for (who, into) in self.watchers.values() {
+            if self.is_online(*who) && !self.hanging.contains(who) {
+                let _ = into.try_send(change.clone());
+            }
+        }
+        revision
+    }
+}
+
+impl Memory {
+    /// What goes on until it is dropped.
+    fn serving(&self, add: impl FnOnce(&mut State, u64), remove: fn(&mut State, u64)) -> Serving {
+        let id = {
+            let mut state = self.bus.state();
+            state.next += 1;
+            let id = state.next;
+            add(&mut state, id);
+            id
+        };
+        struct Removal(Bus, u64, fn(&mut State, u64));
+        impl Drop for Removal {
+            fn drop(&mut self) {
+                (self.2)(&mut self.0.state(), self.1);
+            }
+        }
+        let removal = Removal(self.bus.clone(), id, remove);
+        let task = tokio::spawn(async move {
+            let _removal = removal;
+            std::future::pending::<()>().await;
+        });
+        Serving(task.abort_handle())
+    }
+
+    fn is_online(&self) -> bool {
+        self.bus.state().is_online(self.who)
+    }
+}
+
+impl Engine for Memory {
+    fn connected(&self) -> watch::Receiver<bool> {
+        self.bus.state().connections[self.who].subscribe()
+    }
+
+    fn tell(&self, subject: &str, body: Bytes) -> Pending<'_, ()> {
+        let state = self.bus.state();
+        if state.is_online(self.who) && !state.hanging.contains(&self.who) {
+            state.send(subject, &body, None);
+        }
+        Box::pin(std::future::ready(()))
+    }
+
+    fn serve(&self, subject: &str, into: mpsc::Sender<Message>) -> Serving {
+        let (who, subject) = (self.who, subject.to_owned());
+        let remove = |state: &mut State, id: u64| drop(state.served.remove(&id));
+        self.serving(|state, id| drop(state.served.insert(id, (who, subject, into))), remove)
+    }
+
+    fn ask<'a>(
+        &'a self,
+        subject: &str,
+        question: Bytes,
+        is_good: IsGood<'a>,
+    ) -> Pending<'a, Result<Bytes, Unanswered>> {
+        let subject = subject.to_owned();
+        Box::pin(async move {
+            if !self.is_online() {
+                return Err(Unanswered::Offline);
+            }
+            let (reply, mut answers) = mpsc::channel(16);
+            if self.bus.state().send(&subject, &question, Some(&reply)) == 0 {
+                return Err(Unanswered::Nobody);
+            }
+            let good = async {
+                while let Some(answer) = answers.recv().await {
+                    if (is_good.check)(&answer) {
+                        return Some(answer);
+                    }
+                }
+                None
+            };
+            let answer = tokio::time::timeout(is_good.patience, good).await;
+            answer.ok().flatten().ok_or(Unanswered::Silence)
+        })
+    }
+
+    fn read(&self, key: &str) -> Pending<'_, Result<Option<Entry>, Offline>> {
+        let found = if self.is_online() { Ok(self.bus.state().table.get(key).cloned()) } else { Err(Offline) };
+        Box::pin(std::future::ready(found))
+    }
+
+    fn claim(&self, key: &str, value: Bytes, over: Option<u64>) -> Pending<'_, Result<u64, Unwritten>> {
+        let mut state = self.bus.state();
+        let claimed = match state.table.get(key).map(|entry| entry.revision) {
+            _ if !state.is_online(self.who) => Err(Unwritten::Offline),
+            revision if revision == over => Ok(state.write(key, Some(value))),
+            _ => Err(Unwritten::Taken),
+        };
+        drop(state);
+        Box::pin(std::future::ready(claimed))
+    }
+
+    fn release(&self, key: &str, revision: u64) -> Pending<'_, Result<(), Unwritten>> {
+        let mut state = self.bus.state();
+        let released = match state.table.get(key).map(|entry| entry.revision) {
+            _ if !state.is_online(self.who) => Err(Unwritten::Offline),
+            Some(found) if found == revision => {
+                state.write(key, None);
+                Ok(())
+            }
+            _ => Err(Unwritten::Taken),
+        };
+        drop(state);
+        Box::pin(std::future::ready(released))
+    }
+
+    fn watch(&self, into: mpsc::Sender<Change>) -> Serving {
+        let who = self.who;
+        let remove = |state: &mut State, id: u64| drop(state.watchers.remove(&id));
+        self.serving(|state, id| drop(state.watchers.insert(id, (who, into))), remove)
+    }
+}

@@ -1,0 +1,215 @@
+//! What nodes say to each other, and under which subjects.
+
+use serde::{Deserialize, Serialize};
+
+use moonring_wire::id::{MAX_ID_LEN, RoomId};
+
+/// The subject of all nodes' beats.
+pub(super) const BEATS: &str = "mr.beat";
+/// Bytes of an advertised URL.
+pub(super) const MAX_URL: usize = 512;
+/// Bytes of a region's name.
+pub(super) const MAX_REGION: usize = 64;
+
+/// The name of a node: 1 to 64 letters, digits, `-` and `_`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct NodeName(String);
+
+impl NodeName {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if text.is_empty() || text.len() > MAX_ID_LEN || !text.chars().all(fits) {
+            return Err(format!("{text:?} is not the name of a node: 1 to {MAX_ID_LEN} letters, digits, '-' and '_'"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for NodeName {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<NodeName> for String {
+    fn from(name: NodeName) -> Self {
+        name.0
+    }
+}
+
+impl std::fmt::Display for NodeName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One run of a process: a random number, new at each start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Run(pub u64);
+
+/// A node, during one run of its process, as others reach it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// The run.
+    pub run: Run,
+    /// Where clients reach it: `https://host:port/`.
+    pub url: String,
+}
+
+/// Whether a node takes rooms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum NodeState {
+    /// It does.
+    Serving,
+    /// It gets no new rooms; those that it has go on.
+    Draining,
+}
+
+/// How one shard does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShardLoad {
+    /// The share of its time that it is busy, in thousandths.
+    pub busy: u32,
+    /// Clients on it.
+    pub clients: usize,
+    /// Packets forwarded since its start.
+    pub packets: u64,
+}
+
+/// What a node says of itself, four times a second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Beat {
+    /// Who.
+    #[serde(flatten)]
+    pub node: Node,
+    /// Counts its beats: one that was heard before is not heard again.
+    pub seq: u64,
+    /// Where it stands, in the operator's words.
+    pub region: String,
+    /// The program's version.
+    pub version: String,
+    /// Whether it takes rooms.
+    pub state: NodeState,
+    /// Its shards, by number.
+    pub shards: Vec<ShardLoad>,
+    /// Rooms that it is the home of.
+    pub rooms: usize,
+}
+
+/// What a claim of a room says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claim {
+    /// The room's home.
+    #[serde(flatten)]
+    pub node: Node,
+}
+
+/// A question to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Question {
+    /// Makes the answer this question's own.
+    pub nonce: u64,
+    /// Who asks.
+    pub from: Node,
+    /// What.
+    pub ask: Ask,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Ask {
+    /// The room's home, which alone serves its subject: where it is.
+    Where { room: RoomId },
+    /// Who has this name.
+    Who {},
+    /// To become the room's home. `seen` is the last beat that was heard of the node asked: an old question is refused.
+    Take { room: RoomId, seen: u64 },
+    /// Its rooms behind this one, in the order of their names.
+    Rooms { after: Option<RoomId>, named: Option<String> },
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Answer {
+    /// The room's home.
+    Home { node: Node, term: u64 },
+    /// Who has the name, and for how many milliseconds it has run.
+    Me { node: Node, age_ms: u64 },
+    /// No: why.
+    No { why: String },
+    /// Some rooms, each as its own admin page tells of it, and what to ask next.
+    Rooms { rooms: Vec<serde_json::Value>, next: Option<RoomId> },
+}
+
+/// A room's id as one part of a subject or a key: `.`, which separates parts, becomes `=`, which no id has.
+pub(super) fn part_of(room: &RoomId) -> String {
+    room.as_str().replace('.', "=")
+}
+
+/// The room that a key stands for.
+pub(super) fn room_of(key: &str) -> Option<RoomId> {
+    RoomId::parse(&key.replace('=', ".")).ok().filter(|room| part_of(room) == key)
+}
+
+/// The subject that a room's home serves.
+pub(super) fn room_subject(room: &RoomId) -> String {
+    format!("mr.room.{}", part_of(room))
+}
+
+/// The subject that a node serves.
+pub(super) fn node_subject(name: &NodeName) -> String {
+    format!("mr.node.{name}")
+}
+
+/// What the proof of a question is about.
+pub(super) fn question_topic(subject: &str) -> String {
+    format!("question {subject}")
+}
+
+/// What the proof of the answer to a question is about.
+pub(super) fn answer_topic(nonce: u64) -> String {
+    format!("answer {nonce}")
+}
+
+/// What the proof of a claim is about.
+pub(super) fn claim_topic(key: &str) -> String {
+    format!("claim {key}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_is_one_part_of_a_subject_and_found_again() {
+        for (id, part) in [("demo", "demo"), ("a.b", "a=b"), ("a..b.", "a==b="), ("x_-9", "x_-9")] {
+            let room = RoomId::parse(id).unwrap();
+            assert_eq!(part_of(&room), part);
+            assert_eq!(room_of(part), Some(room));
+        }
+        for stranger in ["", "a.b", "=a", "a b", "ä", "*", ">"] {
+            assert_eq!(room_of(stranger), None, "{stranger:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_node_is_a_word() {
+        for name in ["n1", "eu-west_3", &"x".repeat(64)] {
+            assert_eq!(NodeName::parse(name).unwrap().as_str(), name);
+        }
+        for name in ["", "a.b", "a b", "ä", "*", &"x".repeat(65)] {
+            assert!(NodeName::parse(name).unwrap_err().contains("is not the name of a node"), "{name}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Against the real server.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use super::super::messages::{Node, NodeName, Run};
+use super::super::seal::Seal;
+use super::*;
+
+/// A NATS server of the test's own.
+struct Server {
+    child: Child,
+    port: u16,
+    folder: tempfile::TempDir,
+    binary: PathBuf,
+}
+
+impl Server {
+    /// `None` where there is none, which `make tools-nats` changes; in CI it has to be there.
+    fn start() -> Option<Self> {
+        let built = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/nats/bin/nats-server"));
+        let Some(binary) = built.exists().then_some(built) else {
+            assert!(std::env::var_os("CI").is_none(), "there is no nats-server: make tools-nats");
+            eprintln!("NOT TESTED: there is no nats-server: make tools-nats");
+            return None;
+        };
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        let child = run(&binary, port, &folder);
+        Some(Self { child, port, folder, binary })
+    }
+
+    fn stop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn start_again(&mut self) {
+        self.child = run(&self.binary, self.port, &self.folder);
+    }
+
+    async fn connect(&self) -> Nats {
+        let settings = ClusterSettings {
+            servers: vec![format!("nats://127.0.0.1:{}", self.port)],
+            login: Login::Token("hush".into()),
+            ca: None,
+            seal: Seal::new(&[0; 16]),
+            node: Node { name: NodeName::parse("n1").unwrap(), run: Run(1), url: "https://n1/".into() },
+            region: String::new(),
+        };
+
+        let nats = Nats::connect(&settings).await.unwrap();
+        nats.connected().wait_for(|connected| *connected).await.unwrap();
+        nats
+    }
+}
+
+fn run(binary: &PathBuf, port: u16, folder: &tempfile::TempDir) -> Child {
+    let mut command = Command::new(binary);
+    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "--auth", "hush", "-js", "-sd"]).arg(folder.path());
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn bytes(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+async fn ask(nats: &Nats, subject: &str, good: &'static str) -> Result<Bytes, Unanswered> {
+    let check = |answer: &[u8]| answer == good.as_bytes();
+    nats.ask(subject, bytes("?"), IsGood { patience: Duration::from_millis(500), check: &check }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_claim_wins_and_only_its_revision_is_written_over() {
+    let Some(server) = Server::start() else { return };
+    let (a, b) = (server.connect().await, server.connect().await);
+    let (changed, mut changes) = mpsc::channel(16);
+    // The bucket is there from the first claim on.
+    let first = a.claim("other", bytes("x"), None).await.unwrap();
+    let _watch = b.watch(changed);
+    sleep(RETRY).await;
+    let (won, lost) = tokio::join!(a.claim("demo", bytes("a"), None), b.claim("demo", bytes("b"), None));
+    let term = won.or(lost).unwrap();
+    assert!(term > first);
+    assert_eq!([won, lost].iter().filter(|claim| **claim == Err(Unwritten::Taken)).count(), 1);
+    assert_eq!(b.claim("demo", bytes("c"), Some(term - 1)).await, Err(Unwritten::Taken));
+    let over = b.claim("demo", bytes("c"), Some(term)).await.unwrap();
+    assert_eq!(a.read("demo").await, Ok(Some(Entry { value: bytes("c"), revision: over })));
+    assert_eq!(a.release("demo", term).await, Err(Unwritten::Taken));
+    assert_eq!(b.release("demo", over).await, Ok(()));
+    assert_eq!(a.read("demo").await, Ok(None));
+    let anew = a.claim("demo", bytes("d"), None).await.unwrap();
+    assert!(anew > over, "terms only grow");
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        let Change { key, value, revision } = changes.recv().await.unwrap();
+        assert_eq!(key, "demo");
+        told.push((value, revision));
+    }
+    assert_eq!((told[0].1, &told[1]), (term, &(Some(bytes("c")), over)));
+    assert_eq!((&told[2].0, &told[3]), (&None, &(Some(bytes("d")), anew)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_is_answered_by_who_serves_its_subject_and_a_strangers_answer_is_passed_over() {
+    let Some(server) = Server::start() else { return };
+    let (a, b) = (server.connect().await, server.connect().await);
+    assert_eq!(ask(&a, "mr.room.demo", "yes").await, Err(Unanswered::Nobody));
+    let (into, mut messages) = mpsc::channel(16);
+    let serving = b.serve("mr.room.demo", into.clone());
+    let _stranger = b.serve("mr.room.demo", into);
+    tokio::spawn(async move {
+        let mut n = 0;
+        while let Some(Message { subject, body, reply }) = messages.recv().await {
+            assert_eq!((subject.as_str(), &body), ("mr.room.demo", &bytes("?")));
+            n += 1;
+            reply.unwrap()(bytes(if n % 2 == 1 { "no" } else { "yes" }));
+        }
+    });
+    while ask(&a, "mr.room.demo", "yes").await == Err(Unanswered::Nobody) {}
+    assert_eq!(ask(&a, "mr.room.demo", "yes").await, Ok(bytes("yes")));
+    assert_eq!(ask(&a, "mr.room.demo", "other").await, Err(Unanswered::Silence));
+    drop((serving, _stranger));
+    while ask(&a, "mr.room.demo", "yes").await != Err(Unanswered::Nobody) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_server_nothing_is_waited_for_and_afterwards_everything_is_there() {
+    let Some(mut server) = Server::start() else { return };
+    let nats = server.connect().await;
+    let (into, mut messages) = mpsc::channel(16);
+    let _serving = nats.serve("mr.beat", into);
+    let term = nats.claim("demo", bytes("a"), None).await.unwrap();
+    server.stop();
+    let mut connected = nats.connected();
+    connected.wait_for(|connected| !*connected).await.unwrap();
+    assert_eq!(nats.read("demo").await, Err(Offline));
+    assert_eq!(nats.claim("demo", bytes("b"), Some(term)).await, Err(Unwritten::Offline));
+    assert_eq!(ask(&nats, "mr.beat", "yes").await, Err(Unanswered::Offline));
+    nats.tell("mr.beat", bytes("lost")).await;
+    server.start_again();
+    connected.wait_for(|connected| *connected).await.unwrap();
+    while nats.read("demo").await.is_err() {}
+    assert_eq!(nats.read("demo").await, Ok(Some(Entry { value: bytes("a"), revision: term })));
+    nats.tell("mr.beat", bytes("heard")).await;
+    assert_eq!(messages.recv().await.unwrap().body, bytes("heard"));
+}

@@ -1,0 +1,362 @@
+//! Nodes in one process, on a bus in memory.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::memory::Bus;
+use super::messages::{BEATS, Run, node_subject};
+use super::seal::MIN_SECRET;
+use super::settings::Login;
+use super::*;
+
+/// What a node's server would do.
+#[derive(Default)]
+struct Server {
+    rooms: Mutex<BTreeSet<RoomId>>,
+    gave_way: Mutex<Vec<(RoomId, String)>>,
+    load: Mutex<ShardLoad>,
+}
+
+impl Host for Server {
+    fn has_room(&self, room: &RoomId) -> bool {
+        self.rooms.lock().unwrap().contains(room)
+    }
+    fn loads(&self) -> Vec<ShardLoad> {
+        vec![*self.load.lock().unwrap()]
+    }
+    fn give_way(&self, room: &RoomId, url: &str) {
+        self.rooms.lock().unwrap().remove(room);
+        self.gave_way.lock().unwrap().push((room.clone(), url.to_owned()));
+    }
+    fn rooms(&self, _: Option<RoomId>, _: Option<String>) -> RoomsTold<'_> {
+        let rooms = self.rooms.lock().unwrap().iter().map(|room| json!({"room": room})).collect();
+        Box::pin(std::future::ready((rooms, None)))
+    }
+}
+
+/// Which nodes answer over HTTP.
+#[derive(Clone, Default)]
+struct Ports(Arc<Mutex<HashSet<Run>>>);
+
+impl Witness for Ports {
+    fn answers(&self, node: Node) -> Pending<'_, bool> {
+        Box::pin(std::future::ready(self.0.lock().unwrap().contains(&node.run)))
+    }
+}
+
+/// One node.
+struct Peer {
+    cluster: Cluster,
+    server: Arc<Server>,
+    task: JoinHandle<()>,
+    who: usize,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Nodes that can reach each other.
+#[derive(Default)]
+struct World {
+    bus: Bus,
+    ports: Ports,
+    nodes: usize,
+}
+
+impl World {
+    fn start(&mut self, name: &str) -> Peer {
+        self.start_with(name, 1)
+    }
+
+    fn start_with(&mut self, name: &str, secret: u8) -> Peer {
+        let (who, run) = (self.nodes, Run(100 + self.nodes as u64));
+        self.nodes += 1;
+        let node = Node { name: NodeName::parse(name).unwrap(), run, url: format!("https://{name}/") };
+        let seal = Seal::new(&[secret; MIN_SECRET]);
+        let (servers, login, ca, region) = (vec![], Login::None, None, String::new());
+        let settings = ClusterSettings { servers, login, ca, seal, node, region };
+        self.ports.0.lock().unwrap().insert(run);
+        let cluster = Cluster::new(settings, Box::new(self.bus.connect()), Box::new(self.ports.clone()));
+        let server = Arc::new(Server::default());
+        let task = tokio::spawn(cluster.clone().run(server.clone()));
+        Peer { cluster, server, task, who }
+    }
+
+    /// Two nodes that know each other.
+    async fn pair(&mut self) -> (Peer, Peer) {
+        let (a, b) = (self.start("a"), self.start("b"));
+        eventually(|| a.sees("b") == Some(Verdict::Alive) && b.sees("a") == Some(Verdict::Alive)).await;
+        (a, b)
+    }
+
+    /// The process of a node is killed.
+    fn kill(&self, peer: &Peer) {
+        peer.task.abort();
+        self.ports.0.lock().unwrap().remove(&peer.cluster.0.own.run);
+        let mut state = peer.cluster.state();
+        state.rooms = Rooms::new(peer.cluster.0.own.clone());
+    }
+}
+
+impl Peer {
+    fn sees(&self, name: &str) -> Option<Verdict> {
+        let nodes = self.cluster.nodes();
+        nodes.iter().find(|line| line.node.as_str() == name).map(|line| line.verdict)
+    }
+
+    /// Somebody joins the room, and stays if it is here; where it is.
+    async fn join(&self, room: &RoomId) -> String {
+        match self.cluster.place(room).await {
+            Place::Here(hold) => {
+                self.server.rooms.lock().unwrap().insert(room.clone());
+                assert!(hold.is_good());
+                "here".to_owned()
+            }
+            Place::There(url) => url,
+            Place::TryAgain(_) => "try again".to_owned(),
+        }
+    }
+
+    async fn joins_in_the_end(&self, room: &RoomId) -> String {
+        loop {
+            match self.join(room).await.as_str() {
+                "try again" => sleep(Duration::from_millis(20)).await,
+                found => return found.to_owned(),
+            }
+        }
+    }
+}
+
+fn room(id: &str) -> RoomId {
+    RoomId::parse(id).unwrap()
+}
+
+async fn eventually(mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), wait).await.expect("it becomes so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_joins_anywhere_lands_on_the_rooms_home_and_its_end_frees_it() {
+    let mut world = World::default();
+    let (a, b) = world.pair().await;
+    let (one, other) = (room("one"), room("x.y"));
+    assert_eq!(a.join(&one).await, "here");
+    assert_eq!(b.join(&one).await, "https://a/");
+    assert_eq!(b.join(&one).await, "https://a/", "remembered");
+    assert_eq!(b.join(&other).await, "here");
+    assert_eq!(a.join(&other).await, "https://b/");
+    assert_eq!(world.bus.keys(), ["one", "x=y"]);
+    a.server.rooms.lock().unwrap().clear();
+    a.cluster.room_ended(&one);
+    eventually(|| world.bus.keys() == ["x=y"]).await;
+    assert_eq!(b.join(&one).await, "here");
+    assert_eq!(a.join(&one).await, "https://b/");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_begin_a_room_at_once_on_all_nodes_one_wins() {
+    let mut world = World::default();
+    let (a, b) = world.pair().await;
+    let demo = room("demo");
+    let join = |peer: &Peer| {
+        let (cluster, demo) = (peer.cluster.clone(), demo.clone());
+        tokio::spawn(async move {
+            loop {
+                match cluster.place(&demo).await {
+                    Place::Here(_) => return cluster.0.own.url.clone(),
+                    Place::There(url) => return url,
+                    Place::TryAgain(_) => {}
+                }
+            }
+        })
+    };
+    let joins: Vec<_> = (0..50).flat_map(|_| [join(&a), join(&b)]).collect();
+    let mut homes = BTreeSet::new();
+    for join in joins {
+        homes.insert(join.await.unwrap());
+    }
+    assert_eq!(homes.len(), 1, "{homes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_room_of_a_killed_node_is_taken_over_and_that_of_one_that_answers_is_not() {
+    let mut world = World::default();
+    let (a, b) = world.pair().await;
+    let demo = room("demo");
+    assert_eq!(a.join(&demo).await, "here");
+    world.bus.hang(a.who, true);
+    eventually(|| b.sees("a") == Some(Verdict::Silent)).await;
+    assert_eq!(b.join(&demo).await, "try again", "it is silent, and answers over HTTP");
+    world.kill(&a);
+    assert_eq!(b.joins_in_the_end(&demo).await, "here");
+    eventually(|| b.sees("a") == Some(Verdict::Dead)).await;
+    let counts = b.cluster.0.counts.taken_over.load(Ordering::Relaxed);
+    assert_eq!(counts, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_reach_the_bus_keeps_its_rooms_and_takes_no_new_ones() {
+    let mut world = World::default();
+    let (a, b) = world.pair().await;
+    let demo = room("demo");
+    assert_eq!(a.join(&demo).await, "here");
+    world.bus.cut(a.who, true);
+    world.bus.cut(b.who, true);
+    eventually(|| a.sees("b") == Some(Verdict::Unheard)).await;
+    assert_eq!(a.join(&demo).await, "here");
+    assert_eq!((a.join(&room("new")).await, b.join(&room("new")).await), ("try again".into(), "try again".into()));
+    for who in [a.who, b.who] {
+        world.bus.cut(who, false);
+    }
+    assert_eq!(b.joins_in_the_end(&demo).await, "https://a/");
+    assert_eq!(a.joins_in_the_end(&room("new")).await, "here");
+    assert_eq!(*a.server.gave_way.lock().unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_partition_the_home_with_the_lower_term_gives_way() {
+    let mut world = World::default();
+    let (a, b) = world.pair().await;
+    let demo = room("demo");
+    assert_eq!(a.join(&demo).await, "here");
+    // The others reach neither its messages nor its port.
+    world.bus.cut(a.who, true);
+    world.ports.0.lock().unwrap().remove(&a.cluster.0.own.run);
+    assert_eq!(b.joins_in_the_end(&demo).await, "here");
+    assert_eq!(a.join(&demo).await, "here", "its own go on");
+    world.bus.cut(a.who, false);
+    eventually(|| *a.server.gave_way.lock().unwrap() == [(demo.clone(), "https://b/".to_owned())]).await;
+    assert_eq!((a.join(&demo).await, b.join(&demo).await), ("https://b/".into(), "here".into()));
+    assert_eq!(*b.server.gave_way.lock().unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_has_begun_anew_is_written_again_and_the_homes_stay() {
+    let mut world = World::default();
+    let (a, b) = world.pair().await;
+    let rooms = ["r1", "r2", "r3"].map(room);
+    for room in &rooms {
+        assert_eq!(a.join(room).await, "here");
+    }
+    world.bus.cut(a.who, true);
+    world.bus.forget();
+    world.bus.cut(a.who, false);
+    eventually(|| world.bus.keys() == ["r1", "r2", "r3"]).await;
+    for room in &rooms {
+        assert_eq!(b.joins_in_the_end(room).await, "https://a/");
+    }
+    assert_eq!(*a.server.gave_way.lock().unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_nodes_with_one_name_the_younger_takes_no_part() {
+    let mut world = World::default();
+    let (a, _b) = world.pair().await;
+    let younger = world.start("a");
+    sleep(2 * Duration::from_millis(500)).await;
+    assert_eq!(younger.join(&room("demo")).await, "try again");
+    assert_eq!(a.join(&room("demo")).await, "here");
+    world.kill(&a);
+    world.bus.cut(a.who, true);
+    assert_eq!(younger.joins_in_the_end(&room("demo")).await, "here", "the name is free");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_change_nothing() {
+    let mut world = World::default();
+    let (a, b) = world.pair().await;
+    let demo = room("demo");
+    assert_eq!(a.join(&demo).await, "here");
+    // A node with another secret is nobody's peer, and finds nobody.
+    let stranger = world.start_with("c", 2);
+    let seal = Seal::new(&[2; MIN_SECRET]);
+    for (subject, body) in [
+        (BEATS.to_owned(), Bytes::from_static(b"nonsense")),
+        (BEATS.to_owned(), seal.close(BEATS, &json!({"name": "a", "run": 1, "url": "https://evil/"}))),
+        (node_subject(&a.cluster.0.own.name), Bytes::from_static(b"\x01")),
+    ] {
+        world.bus.shout(&subject, body);
+    }
+    // A claim that nobody has sealed, in the place of one of ours: it is written over.
+    world.bus.write("demo", Some(b"nonsense"));
+    world.bus.write("other", Some(b"nonsense"));
+    world.bus.write("*not a key*", Some(b"nonsense"));
+    assert_eq!(b.joins_in_the_end(&room("other")).await, "here");
+    assert_eq!(b.joins_in_the_end(&demo).await, "https://a/");
+    assert_eq!(*a.server.gave_way.lock().unwrap(), []);
+    eventually(|| {
+        a.cluster.counts() != ClusterCounts::default() && a.cluster.0.counts.strangers.load(Ordering::Relaxed) >= 3
+    })
+    .await;
+    assert_eq!((a.sees("c"), stranger.sees("a"), b.sees("a")), (None, None, Some(Verdict::Alive)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_an_old_beat_makes_no_node() {
+    let mut world = World::default();
+    let (a, b) = world.pair().await;
+    let copy = a.cluster.0.seal.close(BEATS, &a.cluster.state().beat.clone());
+    world.kill(&a);
+    world.bus.cut(a.who, true);
+    let fresh = world.start("c");
+    eventually(|| fresh.sees("b") == Some(Verdict::Alive)).await;
+    for _ in 0..10 {
+        world.bus.shout(BEATS, copy.clone());
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(fresh.sees("a"), None);
+    eventually(|| b.sees("a") == Some(Verdict::Dead)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_answers_late_is_found_within_its_time() {
+    let mut world = World::default();
+    let (a, b) = world.pair().await;
+    assert_eq!(a.join(&room("demo")).await, "here");
+    world.bus.delay(Duration::from_millis(600));
+    assert_eq!(b.joins_in_the_end(&room("demo")).await, "https://a/");
+    assert_eq!(*a.server.gave_way.lock().unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_or_draining_node_gives_new_rooms_to_others_and_keeps_its_own() {
+    let mut world = World::default();
+    let (a, b) = world.pair().await;
+    assert_eq!(a.join(&room("mine")).await, "here");
+    a.server.load.lock().unwrap().busy = 700;
+    eventually(|| a.cluster.nodes()[0].busy == 700).await;
+    assert_eq!(a.join(&room("busy")).await, "https://b/");
+    assert!(b.cluster.is_home(&room("busy")), "it is there before its first client");
+    assert_eq!(a.join(&room("mine")).await, "here");
+    a.server.load.lock().unwrap().busy = 0;
+    a.cluster.drain(true);
+    eventually(|| b.sees("a") == Some(Verdict::Draining)).await;
+    assert_eq!(a.join(&room("draining")).await, "https://b/");
+    b.cluster.drain(true);
+    eventually(|| a.sees("b") == Some(Verdict::Draining)).await;
+    assert_eq!(a.join(&room("last")).await, "here", "there is nobody else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_gives_its_rooms_up() {
+    let mut world = World::default();
+    let (a, b) = world.pair().await;
+    assert_eq!(a.join(&room("demo")).await, "here");
+    a.cluster.leave().await;
+    assert_eq!(world.bus.keys(), Vec::<String>::new());
+    let nodes: Value = serde_json::to_value(b.cluster.nodes()).unwrap();
+    assert_eq!((&nodes[0]["verdict"], &nodes[1]["verdict"]), (&json!("own"), &json!("alive")));
+}

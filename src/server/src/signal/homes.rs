@@ -1,0 +1,115 @@
+//! Where somebody who wants to join goes, when this server is a node of a cluster: each room is on one node.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+
+use super::app::App;
+use super::problem::Problem;
+use super::resources::Protocol;
+use crate::cluster::{Hold, Place, RETRY_S};
+use moonring_wire::id::RoomId;
+
+/// Why nobody gets in while a room changes its home.
+pub(super) const CHANGES: &str = "the room's home changes";
+
+/// Not here.
+#[derive(Debug)]
+pub(super) enum Elsewhere {
+    /// At the node at this URL, which ends with a slash.
+    Moved(String),
+    /// It cannot be said now: why.
+    TryAgain(&'static str),
+}
+
+/// What keeps the room here until the join has its place; `None` for a server that is alone.
+pub(super) async fn here(app: &App, room: &RoomId, ip: IpAddr) -> Result<Option<Hold>, Elsewhere> {
+    let Some(cluster) = &app.cluster else { return Ok(None) };
+    // Whoever may not join is told so by the directory, and makes no room.
+    if app.directory.door().may_join(Instant::now(), ip).is_err() {
+        return Ok(None);
+    }
+    match cluster.place(room).await {
+        Place::Here(hold) => Ok(Some(hold)),
+        Place::There(url) => Err(Elsewhere::Moved(url)),
+        Place::TryAgain(why) => Err(Elsewhere::TryAgain(why)),
+    }
+}
+
+/// The same for a request of WHIP or WHEP, whose `uri` is that below `/whip` or `/whep`: the response that leads it to its node (RFC 9725 section 4.5).
+pub(super) async fn of_request(
+    app: &App,
+    protocol: Protocol,
+    room: &str,
+    ip: IpAddr,
+    uri: &Uri,
+) -> Result<Result<Option<Hold>, Response>, Problem> {
+    // An id that is none is refused where it is read.
+    let Ok(room) = RoomId::parse(room) else { return Ok(Ok(None)) };
+    match here(app, &room, ip).await {
+        Ok(hold) => Ok(Ok(hold)),
+        Err(Elsewhere::Moved(url)) => {
+            let path = uri.path_and_query().map_or(uri.path(), |path| path.as_str());
+            let location = format!("{url}{}{path}", protocol.name());
+            Ok(Err((StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response()))
+        }
+        Err(Elsewhere::TryAgain(why)) => Err(problem(why)),
+    }
+}
+
+/// The room cannot be joined for the moment.
+pub(super) fn problem(why: &str) -> Problem {
+    Problem::try_again(format!("{why}: try again"), RETRY_S)
+}
+
+/// The same for an operator who opens a room; the line says why not.
+pub(super) async fn to_open(app: &App, room: &RoomId) -> Result<Option<Hold>, String> {
+    let Some(cluster) = &app.cluster else { return Ok(None) };
+    match cluster.place(room).await {
+        Place::Here(hold) => Ok(Some(hold)),
+        Place::There(url) => Err(format!("the room is on the node at {url}: ask there\n")),
+        Place::TryAgain(why) => Err(format!("{why}: try again\n")),
+    }
+}
+
+/// The address of a node's WebSockets.
+pub(super) fn websocket_url(url: &str) -> String {
+    // https becomes wss, http becomes ws.
+    format!("ws{}ws", url.strip_prefix("http").unwrap_or(url))
+}
+
+/// A ticket, as clients get it: it says on which node the stay is.
+pub(super) fn ticket(app: &App, ticket: String) -> String {
+    match &app.cluster {
+        Some(cluster) if !ticket.is_empty() => format!("{}.{ticket}", cluster.name()),
+        _ => ticket,
+    }
+}
+
+/// This node's part of a ticket, or where the stay is; `None`: nowhere.
+pub(super) async fn ticket_of<'a>(app: &App, ticket: &'a str) -> Result<&'a str, Option<Elsewhere>> {
+    let Some(cluster) = &app.cluster else { return Ok(ticket) };
+    match ticket.split_once('.') {
+        Some((node, rest)) if node == cluster.name() => Ok(rest),
+        Some((node, _)) => Err(cluster.url_of(node).await.map(Elsewhere::Moved)),
+        None => Err(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_websockets_of_a_node_are_below_its_url() {
+        for (url, expected) in [
+            ("https://n1.example:8080/", "wss://n1.example:8080/ws"),
+            ("http://127.0.0.1:1/", "ws://127.0.0.1:1/ws"),
+            ("https://sfu.example/n1/", "wss://sfu.example/n1/ws"),
+        ] {
+            assert_eq!(websocket_url(url), expected);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `moonring nodes`.
+
+use std::fmt::Write;
+
+use super::operator::{Admin, answered, client, url};
+use crate::cluster::NodeLine;
+
+/// The nodes of the cluster, as the server whose admin pages are at `admin` sees them: a table, or one JSON object per line.
+pub(crate) async fn nodes(admin: impl Into<Admin>, json: bool) -> anyhow::Result<String> {
+    let admin = admin.into();
+    let sent = client(&admin)?.get(url(&admin, "nodes")).send().await;
+    let nodes: Vec<NodeLine> = answered(&admin, sent).await?.json().await?;
+    let mut text = String::new();
+    if json {
+        for node in &nodes {
+            let _ = writeln!(text, "{}", serde_json::to_string(node)?);
+        }
+        return Ok(text);
+    }
+    anyhow::ensure!(!nodes.is_empty(), "the server is alone: it was started without --cluster");
+    Ok(table(&nodes))
+}
+
+/// Lets the server take no new rooms, or take them again.
+pub(crate) async fn drain(admin: impl Into<Admin>, is_draining: bool) -> anyhow::Result<String> {
+    let admin = admin.into();
+    let path = if is_draining { "drain" } else { "undrain" };
+    let sent = client(&admin)?.post(url(&admin, path)).send().await;
+    let NodeLine { node, rooms, .. } = answered(&admin, sent).await?.json().await?;
+    let does = if is_draining { "takes no new rooms" } else { "takes new rooms" };
+    Ok(format!("node {node} {does}; it has {rooms}\n"))
+}
+
+fn table(nodes: &[NodeLine]) -> String {
+    let width = nodes.iter().map(|line| line.node.as_str().len()).max().unwrap_or(0).max(4);
+    let mut text = format!(
+        "{:width$} {:8} {:>9} {:>6} {:>5} {:>7} {:8} {:8} URL\n",
+        "NODE", "IS", "BEAT", "BUSY", "ROOMS", "CLIENTS", "REGION", "VERSION"
+    );
+    for NodeLine { node, url, region, version, verdict, heard_ms, busy, rooms, shards } in nodes {
+        let clients: usize = shards.iter().map(|shard| shard.clients).sum();
+        let (node, verdict, busy) = (node.as_str(), verdict.label(), f64::from(*busy) / 10.0);
+        let _ = writeln!(
+            text,
+            "{node:width$} {verdict:8} {heard_ms:>6} ms {busy:>4.1} % {rooms:>5} {clients:>7} {region:8} {version:8} {url}"
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_table_has_a_row_for_each_node() {
+        let node = json!({
+            "node": "n1", "url": "https://n1/", "region": "eu", "version": "0.1.0", "verdict": "silent", "heard_ms": 1234,
+            "busy": 123, "rooms": 4, "shards": [{"busy": 123, "clients": 7, "packets": 0}],
+        });
+        let table = table(&[serde_json::from_value(node).unwrap()]);
+        assert_eq!(
+            table,
+            "NODE IS            BEAT   BUSY ROOMS CLIENTS REGION   VERSION  URL\n\
+             n1   silent     1234 ms 12.3 %     4       7 eu       0.1.0    https://n1/\n"
+        );
+    }
+}
