@@ -8,6 +8,7 @@
 
 mod circles;
 mod code;
+mod crates;
 mod files;
 mod imports;
 mod lengths;
