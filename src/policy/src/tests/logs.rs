@@ -24,6 +24,7 @@ pub(super) fn errors(test: impl FnOnce()) -> Vec<Value> {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+    keep_listening();
     tracing::subscriber::with_default(subscriber, test);
     let text = String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

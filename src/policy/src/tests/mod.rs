@@ -42,6 +42,30 @@ pub(crate) struct World {
     pub(super) key: PolicyKey,
 }
 
+/// Keeps events from being switched off for good. Tracing remembers of each place in the code whether anybody listens; a test
+/// that comes there first on a thread without a collector, while another one sets up its own, leaves it at "nobody".
+pub(crate) fn keep_listening() {
+    struct Somebody;
+    impl tracing::Subscriber for Somebody {
+        fn register_callsite(&self, _: &'static tracing::Metadata<'static>) -> tracing::subscriber::Interest {
+            tracing::subscriber::Interest::sometimes()
+        }
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            false
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn event(&self, _: &tracing::Event<'_>) {}
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+    // An error says that another test was first.
+    let _ = tracing::subscriber::set_global_default(Somebody);
+}
+
 /// Budgets for tests: nothing is throttled or suspended unless a test is about that.
 pub(crate) fn generous() -> PolicySettings {
     PolicySettings {

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use self::room::{Recorded, narrow};
+use self::room::{Recorded, narrow, patient};
 use super::{Recording, Report, replay};
 use crate::PolicySettings;
 use crate::hook::HookCall;
-use crate::tests::{compiled, generous, on_a_shards_stack};
+use crate::tests::{compiled, on_a_shards_stack};
 
 /// A script that does a bit of everything.
 const BUSY: &str = r#"
@@ -120,7 +120,7 @@ fn unlike(text: &str, script: &str) -> String {
 fn a_recorded_room_replayed_with_its_own_script_shows_no_difference() {
     on_a_shards_stack(|| {
         for seed in 0..24 {
-            let settings = if seed % 2 == 0 { narrow() } else { generous() };
+            let settings = if seed % 2 == 0 { narrow() } else { patient() };
             let text = recorded(settings, seed, 150);
             assert_same(&text, BUSY);
         }
@@ -166,7 +166,7 @@ function on_load(state) n, kicked = state[1], state[2] end
 #[test]
 fn a_changed_script_shows_exactly_the_verdicts_and_actions_that_differ() {
     on_a_shards_stack(|| {
-        let text = recorded(generous(), 40, 400);
+        let text = recorded(patient(), 40, 400);
         let voices: Vec<_> =
             (1..).zip(text.lines()).filter(|(_, line)| line.contains("on_subscribe_request")).collect();
         let changed = BUSY.replace("return not track.muted, \"Muted\"", "return false, \"Nobody\"");
@@ -184,7 +184,7 @@ fn a_changed_script_shows_exactly_the_verdicts_and_actions_that_differ() {
 #[test]
 fn who_is_not_let_in_any_more_does_nothing_more_and_who_is_thrown_out_leaves() {
     on_a_shards_stack(|| {
-        let text = recorded(generous(), 41, 300);
+        let text = recorded(patient(), 41, 300);
         let strict = BUSY.replace("return token == \"good\"", "return false");
         let report = replayed(&text, &strict);
         assert!(report.not_compared > 20, "{report}");
@@ -206,7 +206,7 @@ fn a_version_that_waits_for_what_is_not_recorded_is_answered_by_a_store_and_refu
     on_a_shards_stack(|| {
         let mut room = Recorded::open(
             "function on_client_connect() return true end\nfunction on_message() end",
-            generous(),
+            patient(),
             42,
             true,
         );
@@ -229,7 +229,7 @@ fn a_version_that_waits_for_what_is_not_recorded_is_answered_by_a_store_and_refu
 #[test]
 fn a_recording_goes_through_reloads_and_ends_with_its_room() {
     on_a_shards_stack(|| {
-        let mut room = Recorded::open(BUSY, generous(), 43, true);
+        let mut room = Recorded::open(BUSY, patient(), 43, true);
         for n in 0..120 {
             room.happen(&messages());
             if n % 40 == 20 {
@@ -262,7 +262,7 @@ fn secrets_are_left_out_and_tokens_are_checked_all_the_same() {
         end
         function on_message(client, message) sfu.broadcast({ message, password = message }) end";
     on_a_shards_stack(|| {
-        let mut settings = PolicySettings { ..generous() };
+        let mut settings = patient();
         settings.config.insert("secret".into(), "correct horse".into());
         settings.config.insert("jwt_key".into(), "battery staple".into());
         let mut room = Recorded::open(SCRIPT, settings, 44, true);

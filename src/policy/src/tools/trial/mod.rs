@@ -93,6 +93,8 @@ fn indented(text: &str) -> String {
 /// Runs a test file. It needs a shard's stack (64 MiB): LuaJIT does not check how deep C code nests.
 pub fn run(name: &str, source: &[u8], load: Load, now: Instant) -> Vec<Case> {
     let log = Collector::default();
+    #[cfg(test)]
+    crate::tests::keep_listening();
     tracing::subscriber::with_default(log.clone(), || {
         let bridge = Bridge::new(load, now, log);
         let ended = run_file(name, source, now, &bridge);

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::super::as_test::as_test;
-use super::room::Recorded;
+use super::room::{Recorded, patient};
 use super::{messages, read, recorded};
-use crate::PolicySettings;
 use crate::hook::HookCall;
-use crate::tests::{generous, on_a_shards_stack};
+use crate::tests::on_a_shards_stack;
 use crate::tools::trial::{self, Case};
 use moonring_wire::media::Kind;
 
@@ -58,7 +57,7 @@ fn failure(cases: &[Case]) -> Option<String> {
 #[test]
 fn a_recording_becomes_a_test_that_its_script_passes_with_all_that_it_expects() {
     on_a_shards_stack(|| {
-        let mut settings = PolicySettings { ..generous() };
+        let mut settings = patient();
         settings.config.insert("secret".into(), "correct horse".into());
         for seed in 60..68 {
             let mut room = Recorded::open(PLAIN, settings.clone(), seed, true);
@@ -83,7 +82,7 @@ fn a_recording_becomes_a_test_that_its_script_passes_with_all_that_it_expects() 
 fn what_hangs_on_chance_is_left_out_of_a_test_and_the_rest_holds() {
     on_a_shards_stack(|| {
         for seed in 70..76 {
-            let text = recorded(generous(), seed, 150);
+            let text = recorded(patient(), seed, 150);
             let test = as_test(&read(&text), "room.lua", Instant::now()).unwrap_or_else(|why| panic!("{seed}: {why}"));
             assert_eq!(failure(&run(&test, super::BUSY)), None, "{test}");
             assert!(test.contains("lines are left out") && test.matches("test.eq(").count() > 20, "{test}");
@@ -97,7 +96,7 @@ fn what_an_operator_does_is_done_in_the_test_too_and_a_room_that_had_begun_makes
         function on_publish_request(c) return c:attributes().role == 'host', 'Hosts only' end
         function on_message(c) c:send(c:rights().subscribe) end";
     on_a_shards_stack(|| {
-        let mut room = Recorded::open(SCRIPT, generous(), 77, true);
+        let mut room = Recorded::open(SCRIPT, patient(), 77, true);
         room.join("ada");
         for action in [
             json!({ "set_attributes": { "role": "host" }, "client": "c1" }),
@@ -118,7 +117,7 @@ fn what_an_operator_does_is_done_in_the_test_too_and_a_room_that_had_begun_makes
         assert_eq!(failure(&run(&test, SCRIPT)), None, "{test}");
         assert!(!test.contains("left out") && test.contains("room:operator({"), "{test}");
         assert!(test.contains("{ true }, \"line") && test.contains("value = false"), "{test}");
-        let mut later = Recorded::open(SCRIPT, generous(), 78, false);
+        let mut later = Recorded::open(SCRIPT, patient(), 78, false);
         later.join("ada");
         later.record();
         let why = as_test(&read(&later.text()), "room.lua", Instant::now()).unwrap_err();

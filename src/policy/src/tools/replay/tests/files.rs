@@ -8,7 +8,7 @@ use crate::Script;
 
 #[test]
 fn a_file_that_is_no_recording_says_which_line_and_why() {
-    let text = recorded(generous(), 45, 20);
+    let text = recorded(patient(), 45, 20);
     let lines: Vec<_> = text.lines().collect();
     let with = |number: usize, line: &str| {
         let mut lines = lines.clone();
@@ -68,7 +68,7 @@ fn edited_lines_never_panic() {
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
     on_a_shards_stack(|| {
-        let text = recorded(generous(), 47, 40);
+        let text = recorded(patient(), 47, 40);
         let mut random = StdRng::seed_from_u64(1);
         for _ in 0..150 {
             let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
@@ -100,7 +100,7 @@ fn edited_lines_never_panic() {
 #[test]
 fn a_million_lines_are_replayed() {
     on_a_shards_stack(|| {
-        let mut room = Recorded::open("function on_client_connect() return true end", generous(), 48, true);
+        let mut room = Recorded::open("function on_client_connect() return true end", patient(), 48, true);
         room.join("x");
         let mut text = room.text();
         let t = text.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok()).unwrap()["t"].clone();

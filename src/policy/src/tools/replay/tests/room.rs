@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::hook::{Action, ClientFacts, HookCall, PathFigures, Presence, Verdict};
 use crate::output::HttpReply;
 use crate::tape::{Delivery, Depth, Sink};
-use crate::tests::{client, compiled, room, track};
+use crate::tests::{client, compiled, generous, room, track};
 use crate::tools::trial::Store;
 use crate::{
     PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings, Ticket,
@@ -54,10 +54,15 @@ pub(super) fn narrow() -> PolicySettings {
         cpu_burst: Duration::from_micros(200),
         shard_share: 0.25,
         slice: Duration::from_micros(20),
-        strikes: 0,
         client_strikes: 5,
-        ..PolicySettings::default()
+        ..patient()
     }
+}
+
+/// Settings with which no step is stopped, however busy the machine is: one that was would be another in the next run.
+pub(super) fn patient() -> PolicySettings {
+    let patience = Duration::from_secs(1);
+    PolicySettings { step_budget: patience, load_budget: patience, ..generous() }
 }
 
 impl Recorded {
