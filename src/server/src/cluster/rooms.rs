@@ -63,6 +63,11 @@ impl<S> Rooms<S> {
         self.owned.iter().map(|(room, owned)| (room.clone(), owned.term)).collect()
     }
 
+    /// Gives all of them up; the terms that their claims have. A claim that goes then is nobody's to write again.
+    pub(super) fn leave(&mut self) -> Vec<(RoomId, u64)> {
+        self.owned.drain().map(|(room, owned)| (room, owned.term)).collect()
+    }
+
     /// Keeps a room of this node's from being given up until [`Rooms::let_go`]; false when it is not this node's.
     pub(super) fn hold(&mut self, room: &RoomId) -> bool {
         let owned = self.owned.get_mut(room);

@@ -159,7 +159,7 @@ impl Cluster {
 
     /// The process ends: what it still has is free for others.
     pub(crate) async fn leave(&self) {
-        let rooms = self.state().rooms.all();
+        let rooms = self.state().rooms.leave();
         let release = |(room, term): (RoomId, u64)| async move {
             let _ = self.0.engine.release(&part_of(&room), term).await;
         };

@@ -92,3 +92,12 @@ fn other_homes_are_remembered_for_a_while_and_within_a_bound() {
     assert!(rooms.far.len() <= MAX_FAR);
     assert!(rooms.far(now, &room(&format!("r{}", MAX_FAR + 9))).is_some());
 }
+
+#[test]
+fn claims_that_are_given_up_at_the_end_are_not_written_again() {
+    let now = Instant::now();
+    let mut rooms = rooms(now);
+    assert_eq!(rooms.leave(), [(room("demo"), 7)]);
+    assert_eq!(rooms.changed(now, &room("demo"), 8, None), Effect::None);
+    assert_eq!((rooms.len(), rooms.hold(&room("demo"))), (0, false));
+}
