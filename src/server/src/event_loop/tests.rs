@@ -264,7 +264,7 @@ fn events_that_the_full_queue_does_not_take_come_later_in_order() {
             world.send("event");
             world.next();
         }
-        assert_eq!(world.echo(b"still there"), b"still there", "a full event queue stops no packet");
+        assert_eq!(world.echo(b"echoed still"), b"echoed still", "a full event queue stops no packet");
         for _ in 0..100 {
             assert!(matches!(world.events.blocking_recv(), Some(Event::Left { .. })), "{mode:?}");
         }
@@ -290,7 +290,7 @@ fn a_shard_whose_events_nobody_takes_takes_no_commands_and_goes_on_when_somebody
             }
         }
         assert!((BACKED_UP..BACKED_UP + 60).contains(&taken), "{mode:?} {taken}");
-        assert_eq!(world.echo(b"still there"), b"still there", "packets go on");
+        assert_eq!(world.echo(b"echoed still"), b"echoed still", "packets go on");
         assert!((0..taken).all(|_| matches!(world.events.blocking_recv(), Some(Event::Left { .. }))));
         assert!(world.shard.stop());
     }

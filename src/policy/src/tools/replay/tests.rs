@@ -139,6 +139,8 @@ fn a_recording_that_begins_in_the_middle_starts_from_the_state() {
             for _ in 0..80 {
                 room.happen(&messages());
             }
+            // What its share has held up is done.
+            room.pass(Duration::from_secs(1));
             let text = room.text();
             assert!(read(&text).warning.is_some_and(|warning| warning.contains("cut short")), "the room goes on");
             let text = text + "{\"line\":\"end\",\"reason\":\"by the operator\"}\n";
