@@ -1,6 +1,6 @@
 //! A client goes on at another shard: nothing is lost, doubled or sealed twice, and nobody notices.
 
-use moonring_core::command::{Command, LeaveCause, PlaceMessage};
+use moonring_core::command::{Command, LeaveCause, MoveMessage, PlaceMessage};
 use moonring_wire::id::TrackId;
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use serde_json::json;
@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::sim::flows::assert_unbroken;
 use crate::sim::places::over_three_shards;
 use crate::sim::{OPEN, World};
+use crate::spread::OBEDIENT;
 
 /// Packets at the beginning and at the end that may still be on their way, overtaken by others.
 const UNDER_WAY: usize = 10;
@@ -179,7 +180,7 @@ fn a_client_that_does_not_restart_or_does_not_reach_the_shard_stays_where_it_is(
 #[test]
 fn a_client_whose_former_shard_is_silent_joins_anew() {
     let (mut world, [_, bob, carol], _) = call(1_206);
-    world.lose = Some(|message| matches!(message, PlaceMessage::Freeze(_)));
+    world.lose = Some(|message| matches!(message, PlaceMessage::Move(MoveMessage::Freeze(_))));
     world.begin_move(bob, 2).unwrap();
     world.run_ms(20_000);
     assert!(
@@ -227,18 +228,7 @@ fn who_cannot_move_is_told_why() {
 
 #[test]
 fn a_policy_kicks_and_mutes_a_client_wherever_it_is() {
-    let script = "
-function on_client_connect() return true end
-function on_publish_request() return true end
-function on_message(client, order)
-  for _, who in ipairs(sfu.clients()) do
-    if who:get_id() == order.who then
-      if order.kick then who:kick('Out') end
-      if order.mute ~= nil then for _, track in ipairs(who:tracks()) do who:mute(track.id) end end
-    end
-  end
-end";
-    let (mut world, [alice, bob, carol]) = three(1_214, script);
+    let (mut world, [alice, bob, carol]) = three(1_214, OBEDIENT);
     let track = world.publish(carol, Opus);
     world.subscribe(bob, &track, Opus);
     world.run_ms(1_000);

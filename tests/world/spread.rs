@@ -124,9 +124,8 @@ end";
     }
 }
 
-#[test]
-fn a_script_reaches_clients_wherever_they_are() {
-    let script = "
+/// Does what messages say to the client `who`.
+pub(crate) const OBEDIENT: &str = "
 function on_client_connect() return true end
 function on_publish_request() return true end
 function on_message(client, order)
@@ -134,10 +133,14 @@ function on_message(client, order)
     if who:get_id() == order.who then
       if order.kick then who:kick('Out') end
       if order.say then who:send(#who:tracks()) end
+      if order.mute ~= nil then for _, track in ipairs(who:tracks()) do who:mute(track.id) end end
     end
   end
 end";
-    let (mut world, [alice, bob, carol]) = three(975, script);
+
+#[test]
+fn a_script_reaches_clients_wherever_they_are() {
+    let (mut world, [alice, bob, carol]) = three(975, OBEDIENT);
     world.publish(carol, Opus);
     world.take_words(carol);
     let order = |world: &mut World, order| {

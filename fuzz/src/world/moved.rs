@@ -1,6 +1,6 @@
 //! The state of a client from another shard.
 
-use moonring_core::command::{Command, MovedClient, PlaceMessage};
+use moonring_core::command::{Command, MoveMessage, MovedClient, PlaceMessage};
 use moonring_core::shard::ClientState;
 use moonring_wire::id::PlaceId;
 use moonring_wire::media::CodecName::{Opus, Vp8};
@@ -32,10 +32,10 @@ pub(super) fn moved(bytes: &[u8]) {
         return;
     }
     let (mut world, who) = expected(*who);
-    world.lose = Some(|message| matches!(message, PlaceMessage::Freeze(_)));
+    world.lose = Some(|message| matches!(message, PlaceMessage::Move(MoveMessage::Freeze(_))));
     world.run_ms(60);
     let moved = MovedClient { client: world.id(who), home: PlaceId(0), state: bytes.to_vec().into() };
-    let messages = vec![(room("demo"), PlaceMessage::Moved(Box::new(moved)))];
+    let messages = vec![(room("demo"), PlaceMessage::Move(MoveMessage::Moved(Box::new(moved))))];
     world.command_to(2, Command::FromPlace { from: PlaceId(world.members[who].place as u16), messages });
     world.members[who].place = 2;
     world.run_ms(300);

@@ -41,14 +41,18 @@ struct Track {
     wanted: Option<Vec<u8>>,
 }
 
+/// Whether somebody receives a layer, as far as that was told.
+fn is_wanted(wanted: Option<&[u8]>, layer: u8) -> bool {
+    wanted.is_none_or(|wanted| wanted.contains(&layer))
+}
+
 impl Track {
     fn want(&mut self, layers: Vec<u8>) {
         let before = self.wanted.replace(layers);
         for (source, layer) in self.sources.iter_mut().zip(0u8..) {
-            let was = before.as_ref().is_none_or(|before| before.contains(&layer));
             if let Source::Video(video) = source
-                && !was
-                && self.wanted.as_ref().is_some_and(|wanted| wanted.contains(&layer))
+                && !is_wanted(before.as_deref(), layer)
+                && is_wanted(self.wanted.as_deref(), layer)
             {
                 video.request_key_frame();
             }
@@ -117,16 +121,15 @@ impl Client {
         let mut packets: Vec<Packet> = Vec::new();
         let sources = self.tracks.iter_mut().flat_map(|track| {
             let (mid, wanted) = (&track.mid, track.wanted.as_deref());
-            let is_wanted = move |layer| wanted.is_none_or(|wanted| wanted.contains(&layer));
-            track.sources.iter_mut().zip(0u8..).map(move |(source, layer)| (mid, source, is_wanted(layer)))
+            track.sources.iter_mut().zip(0u8..).map(move |(source, layer)| (mid, source, is_wanted(wanted, layer)))
         });
-        for (mid, source, is_wanted) in sources {
+        for (mid, source, is_received) in sources {
             let mut frames = 0;
             while source.next_at() <= now {
                 packets.clear();
                 source.make(now, &mut packets);
                 frames += 1;
-                if frames > MAX_LATE_FRAMES || !is_wanted {
+                if frames > MAX_LATE_FRAMES || !is_received {
                     continue;
                 }
                 let sent_at = Instant::now();

@@ -22,7 +22,7 @@ use moonring_wire::negotiate::{Offer, RequestId};
 pub use event::{Event, LeaveCause};
 pub use moved::{ExpectedClient, ForMoved, MovedClient};
 pub use news::{ClientInfo, News};
-pub use place::{FarCall, FarTrack, PlaceMessage, Roster, SeatGiven, TrafficFigures};
+pub use place::{FarCall, FarTrack, MoveMessage, PlaceMessage, Roster, SeatGiven, TrafficFigures};
 
 /// A track a client wants to publish in a section of its offer.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use moonring_core::command::{Command, Event, PlaceMessage};
+use moonring_core::command::{Command, Event, MoveMessage, PlaceMessage};
 use moonring_core::room::links::LinkSettings;
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_wire::drops::DropReason;
@@ -150,7 +150,7 @@ impl World {
             messages.retain(|(_, message)| !lose(message));
         }
         for (_, message) in &mut messages {
-            if let PlaceMessage::Moved(moved) = message {
+            if let PlaceMessage::Move(MoveMessage::Moved(moved)) = message {
                 moved.state[1] ^= u8::from(self.spoils_states) << 1;
                 self.states.push(moved.state.to_vec());
             }

@@ -67,6 +67,13 @@ pub enum PlaceMessage {
     News(Shared<News>),
     /// A track that can be received, as it is now: new, changed, or at another place.
     Track(Box<FarTrack>),
+    /// A client moves between the two.
+    Move(MoveMessage),
+}
+
+/// What two places say to each other of a client that moves from one to the other, and to its room's home.
+#[derive(Debug)]
+pub enum MoveMessage {
     /// A client of the sender's is asked to come to the receiver.
     Expect(Box<ExpectedClient>),
     /// The client has proven to reach the sender, which goes on with it when the receiver has stopped: answered by
@@ -74,7 +81,7 @@ pub enum PlaceMessage {
     Freeze(ClientId),
     /// The sender does not seal for the client any more.
     Moved(Box<MovedClient>),
-    /// To the home: a client of the sender's is at another place now. Answered by [`Self::MoveNoted`].
+    /// To the home: a client of the sender's is at another place now. Answered by [`Self::Noted`].
     MovedTo {
         /// Who.
         client: ClientId,
@@ -82,7 +89,7 @@ pub enum PlaceMessage {
         to: PlaceId,
     },
     /// From the home: nothing more comes from there for a client that has moved.
-    MoveNoted(ClientId),
+    Noted(ClientId),
     /// What came to the sender for a client that has moved to the receiver.
     Passed(Box<ForMoved>),
     /// That was all of it.

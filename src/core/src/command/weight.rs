@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ClientInfo, Command, Event, FarCall, ForMoved, News, PlaceMessage};
+use super::{ClientInfo, Command, Event, FarCall, ForMoved, MoveMessage, News, PlaceMessage};
 use moonring_wire::id::RoomId;
 use moonring_wire::shared::SharedValue;
 
@@ -93,14 +93,22 @@ impl PlaceMessage {
             Self::News(news) => news.bytes() / news.holders(),
             Self::Track(_) => SECTION,
             Self::Loudest(tracks) => ID * tracks.as_ref().map_or(0, Vec::len),
+            Self::Move(message) => message.bytes(),
+            Self::Attach | Self::Gone(_) | Self::Detach | Self::Ended(_) => ID,
+        }
+    }
+}
+
+impl MoveMessage {
+    fn bytes(&self) -> usize {
+        match self {
             Self::Moved(moved) => moved.state.len(),
             Self::Expect(expected) => SECTION + TRACK * expected.receives.len(),
             Self::Passed(passed) => match &**passed {
                 ForMoved::Command(command) => command.bytes(),
                 ForMoved::Action(_) => BASE,
             },
-            Self::Freeze(_) | Self::MovedTo { .. } | Self::MoveNoted(_) | Self::Complete(_) => ID,
-            Self::Attach | Self::Gone(_) | Self::Detach | Self::Ended(_) => ID,
+            Self::Freeze(_) | Self::MovedTo { .. } | Self::Noted(_) | Self::Complete(_) => ID,
         }
     }
 }

@@ -67,7 +67,7 @@ struct Held {
 pub struct Cap {
     held: Option<Held>,
     short_since: Option<Instant>,
-    /// The most that came of the encoding lately, in bit/s: at the moment of a hold it may happen to send little.
+    /// The most that came of the encoding lately, in bit/s, and when that was reckoned: at the moment of a hold it may happen to send little.
     most: Option<(Instant, u64)>,
     /// When the last cap ended, and with room for how much, in bit/s.
     ended: Option<(Instant, u64)>,
@@ -111,11 +111,10 @@ impl Cap {
 
     /// Takes in what comes of the encoding; returns the most of it that counts.
     fn most_lately(&mut self, now: Instant, rate_bps: u64) -> u64 {
-        let before = self.most.map_or(0, |(since, bps)| most_lately(bps, now.saturating_duration_since(since), 0));
-        if rate_bps >= before {
-            self.most = Some((now, rate_bps));
-        }
-        before.max(rate_bps)
+        let (since, before) = self.most.unwrap_or((now, 0));
+        let most = most_lately(before, now.saturating_duration_since(since), rate_bps);
+        self.most = Some((now, most));
+        most
     }
 }
 

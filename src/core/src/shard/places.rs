@@ -29,7 +29,9 @@ impl Shard {
     }
 
     fn hear_message(&mut self, now: Instant, from: PlaceId, id: RoomId, message: PlaceMessage) {
-        let Some(message) = self.hear_of_move(now, (from, &id), message) else { return };
+        if let PlaceMessage::Move(message) = message {
+            return self.hear_of_move(now, (from, &id), message);
+        }
         let known = self.index.rooms.get(&id).copied();
         let room = known.and_then(|key| Some((key, self.world.rooms.get(key)?)));
         match room {
@@ -139,15 +141,8 @@ impl Shard {
             | PlaceMessage::Decided { .. }
             | PlaceMessage::Act(_)
             | PlaceMessage::Loudest(_)
-            | PlaceMessage::Ended(_) => {}
-            // Heard by `hear_of_move`.
-            PlaceMessage::Expect(_)
-            | PlaceMessage::Freeze(_)
-            | PlaceMessage::Moved(_)
-            | PlaceMessage::MovedTo { .. }
-            | PlaceMessage::MoveNoted(_)
-            | PlaceMessage::Passed(_)
-            | PlaceMessage::Complete(_) => {}
+            | PlaceMessage::Ended(_)
+            | PlaceMessage::Move(_) => {}
         }
     }
 

@@ -77,15 +77,8 @@ impl Shard {
             | PlaceMessage::Traffic(_)
             | PlaceMessage::Loudness(_)
             | PlaceMessage::Gone(_)
-            | PlaceMessage::Detach => {}
-            // Heard by `hear_of_move`.
-            PlaceMessage::Expect(_)
-            | PlaceMessage::Freeze(_)
-            | PlaceMessage::Moved(_)
-            | PlaceMessage::MovedTo { .. }
-            | PlaceMessage::MoveNoted(_)
-            | PlaceMessage::Passed(_)
-            | PlaceMessage::Complete(_) => {}
+            | PlaceMessage::Detach
+            | PlaceMessage::Move(_) => {}
         }
     }
 

@@ -109,8 +109,8 @@ async fn nodes_page(State(app): State<App>) -> Json<Vec<NodeLine>> {
 
 /// Lets this node take no new rooms, or take them again; what it is then.
 fn drain(app: &App, headers: &HeaderMap, is_draining: bool) -> Response {
-    if headers.contains_key(header::ORIGIN) {
-        return (StatusCode::FORBIDDEN, "not from a browser\n").into_response();
+    if let Some(refusal) = orders::of_a_browser(headers) {
+        return refusal;
     }
     let Some(cluster) = &app.cluster else {
         return (StatusCode::CONFLICT, "the server is alone: there is no node that its rooms could go to\n")
@@ -121,10 +121,10 @@ fn drain(app: &App, headers: &HeaderMap, is_draining: bool) -> Response {
     Json(cluster.own_line()).into_response()
 }
 
-/// Reads the scripts folder now. A page of some website that a browser on this machine shows cannot ask for it.
+/// Reads the scripts folder now.
 async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
-    if headers.contains_key(header::ORIGIN) {
-        return (StatusCode::FORBIDDEN, "not from a browser\n").into_response();
+    if let Some(refusal) = orders::of_a_browser(&headers) {
+        return refusal;
     }
     let report = match &app.scripts {
         Some(scripts) => scripts.reload().await,

@@ -11,12 +11,19 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const TYPES: &str = "application/typescript; charset=utf-8";
 
-/// The page needs its own files, the WebSocket beside them, pictures of streams and nothing else.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; media-src blob:; \
-     connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'self'";
+/// The page needs its own files, the WebSocket beside them or those of `$connect`, pictures of streams and nothing else.
+macro_rules! policy {
+    ($connect:literal) => {
+        concat!(
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; media-src blob:; connect-src ",
+            $connect,
+            "; worker-src blob:; base-uri 'none'; form-action 'self'"
+        )
+    };
+}
+const POLICY: &str = policy!("'self'");
 /// On a node of a cluster also the WebSockets of the others.
-const POLICY_OF_NODES: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; media-src blob:; \
-     connect-src 'self' ws: wss:; worker-src blob:; base-uri 'none'; form-action 'self'";
+const POLICY_OF_NODES: &str = policy!("'self' ws: wss:");
 /// What stands in the folder for npm or for operators.
 #[cfg(test)]
 const NOT_SERVED: [&str; 3] = ["/package.json", "/types", "/admin"];

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::directory::Directory;
 use crate::shard_handle::Full;
-use moonring_core::command::{Command, PlaceMessage};
+use moonring_core::command::{Command, MoveMessage, PlaceMessage};
 use moonring_wire::id::{ClientId, PlaceId, RoomId};
 
 /// Messages that wait for one shard whose queue is full.
@@ -92,5 +92,5 @@ fn moved_in(command: &Command) -> impl Iterator<Item = &ClientId> {
 }
 
 fn moved((_, message): &(RoomId, PlaceMessage)) -> Option<&ClientId> {
-    if let PlaceMessage::Moved(moved) = message { Some(&moved.client) } else { None }
+    if let PlaceMessage::Move(MoveMessage::Moved(moved)) = message { Some(&moved.client) } else { None }
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::app::App;
+use super::orders;
 use crate::watch::{CanaryOrder, Wanted};
 
 /// Most seconds of a canary.
@@ -44,10 +45,9 @@ pub(super) async fn abort(State(app): State<App>, headers: HeaderMap) -> Respons
     from_programs(&app, &headers, Wanted::Abort).await
 }
 
-/// A page of some website that a browser on this machine shows cannot ask for it.
 async fn from_programs(app: &App, headers: &HeaderMap, wanted: Wanted) -> Response {
-    if headers.contains_key(header::ORIGIN) {
-        return (StatusCode::FORBIDDEN, "not from a browser\n").into_response();
+    if let Some(refusal) = orders::of_a_browser(headers) {
+        return refusal;
     }
     serve(app, wanted).await
 }

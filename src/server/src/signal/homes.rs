@@ -26,11 +26,15 @@ pub(super) enum Elsewhere {
 
 /// What keeps the room here until the join has its place; `None` for a server that is alone.
 pub(super) async fn here(app: &App, room: &RoomId, ip: IpAddr) -> Result<Option<Hold>, Elsewhere> {
-    let Some(cluster) = &app.cluster else { return Ok(None) };
     // Whoever may not join is told so by the directory, and makes no room.
-    if app.directory.door().may_join(Instant::now(), ip).is_err() {
+    if app.cluster.is_some() && app.directory.door().may_join(Instant::now(), ip).is_err() {
         return Ok(None);
     }
+    placed(app, room).await
+}
+
+async fn placed(app: &App, room: &RoomId) -> Result<Option<Hold>, Elsewhere> {
+    let Some(cluster) = &app.cluster else { return Ok(None) };
     match cluster.place(room).await {
         Place::Here(hold) => Ok(Some(hold)),
         Place::There(url) => Err(Elsewhere::Moved(url)),
@@ -66,12 +70,10 @@ pub(super) fn problem(why: &str) -> Problem {
 
 /// The same for an operator who opens a room; the line says why not.
 pub(super) async fn to_open(app: &App, room: &RoomId) -> Result<Option<Hold>, String> {
-    let Some(cluster) = &app.cluster else { return Ok(None) };
-    match cluster.place(room).await {
-        Place::Here(hold) => Ok(Some(hold)),
-        Place::There(url) => Err(format!("the room is on the node at {url}: ask there\n")),
-        Place::TryAgain(why) => Err(format!("{why}: try again\n")),
-    }
+    placed(app, room).await.map_err(|elsewhere| match elsewhere {
+        Elsewhere::Moved(url) => format!("the room is on the node at {url}: ask there\n"),
+        Elsewhere::TryAgain(why) => format!("{why}: try again\n"),
+    })
 }
 
 /// The address of a node's WebSockets.

@@ -44,8 +44,8 @@ pub(crate) async fn rooms(admin: impl Into<Admin>, json: bool) -> anyhow::Result
     let (mut rooms, mut next) = (Vec::new(), None);
     loop {
         // A room's id has no character that means something in a URL.
-        let path =
-            next.map_or("rooms?everywhere=true".to_owned(), |after| format!("rooms?everywhere=true&after={after}"));
+        let after = next.map_or(String::new(), |after| format!("&after={after}"));
+        let path = format!("rooms?everywhere=true{after}");
         let page: RoomsPage = answered(&admin, client.get(url(&admin, &path)).send().await).await?.json().await?;
         rooms.extend(page.rooms);
         match page.next {

@@ -1,4 +1,4 @@
-//! `moonring nodes`.
+//! `moonring nodes`, `drain` and `undrain`.
 
 use std::fmt::Write;
 

@@ -191,8 +191,8 @@ pub(super) async fn open(
     headers: HeaderMap,
     Json(metadata): Json<Value>,
 ) -> Response {
-    if headers.contains_key(header::ORIGIN) {
-        return not_from_a_browser();
+    if let Some(refusal) = of_a_browser(&headers) {
+        return refusal;
     }
     let room = match RoomId::parse(&room) {
         Ok(room) => room,
@@ -242,18 +242,18 @@ pub(super) async fn message(
     ask(&app, &room, &headers, |id, room| Command::Act { id, room, action }).await
 }
 
-/// The room, unless it is not there or the request comes from a browser: a page of some website that a browser on this
-/// machine shows cannot order anything.
+/// The room, unless it is not there or the request comes from a browser.
 pub(super) fn room_of(app: &App, room: &str, headers: &HeaderMap) -> Result<RoomEntry, Box<Response>> {
-    if headers.contains_key(header::ORIGIN) {
-        return Err(Box::new(not_from_a_browser()));
+    if let Some(refusal) = of_a_browser(headers) {
+        return Err(Box::new(refusal));
     }
     let entry = RoomId::parse(room).ok().and_then(|room| app.directory.room(&room));
     entry.ok_or_else(|| Box::new(unknown()))
 }
 
-fn not_from_a_browser() -> Response {
-    (StatusCode::FORBIDDEN, "not from a browser\n").into_response()
+/// What a browser gets: a page of some website that a browser on this machine shows cannot order anything.
+pub(super) fn of_a_browser(headers: &HeaderMap) -> Option<Response> {
+    headers.contains_key(header::ORIGIN).then(|| (StatusCode::FORBIDDEN, "not from a browser\n").into_response())
 }
 
 fn refused(why: String) -> Response {

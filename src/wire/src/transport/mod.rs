@@ -110,9 +110,14 @@ impl Transport {
         role: DtlsRole,
     ) -> Self {
         let terms = DtlsTerms { role, versions: config.versions, profiles: config.profiles.clone(), fingerprint };
+        let dtls = Dtls::new(now, &config.certificate, terms);
+        Self::unconnected(now, config, IceLite::new(now, local, remote), Some(Box::new(dtls)))
+    }
+
+    fn unconnected(now: Instant, config: &TransportConfig, ice: IceLite, dtls: Option<Box<Dtls>>) -> Self {
         Self {
-            ice: IceLite::new(now, local, remote),
-            dtls: Some(Box::new(Dtls::new(now, &config.certificate, terms))),
+            ice,
+            dtls,
             srtp: None,
             idle_timeout: config.idle_timeout,
             max_ssrcs: config.max_ssrcs,

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::handshake::Handshake;
 use super::ice::IceLite;
 use super::srtp::{SrtpIn, SrtpInState, SrtpKeys, SrtpOut, SrtpProfile};
 use super::{Srtp, Transport, TransportConfig};
@@ -52,17 +51,7 @@ impl Transport {
         let mut ice = IceLite::new(now, local, remote);
         // There is no handshake that would prove an address.
         ice.settle(None);
-        Self {
-            ice,
-            dtls: None,
-            srtp: None,
-            idle_timeout: config.idle_timeout,
-            max_ssrcs: config.max_ssrcs,
-            idle_at: now + config.idle_timeout,
-            heard_media: now,
-            handshake: Handshake::default(),
-            ended: false,
-        }
+        Self::unconnected(now, config, ice, None)
     }
 
     /// Stops sealing and opening, for ever; what goes on elsewhere, or `None` when it is not connected. Connectivity checks

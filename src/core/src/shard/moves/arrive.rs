@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Arriving, Due, Expected, MAX_MOVING, PATIENCE};
-use crate::command::{Event, ExpectedClient, LeaveCause, MovedClient, PlaceMessage};
+use crate::command::{Event, ExpectedClient, LeaveCause, MoveMessage, MovedClient, PlaceMessage};
 use crate::room::Seat;
 use crate::room::layering::{Layering, LayeringState};
 use crate::shard::Shard;
@@ -115,7 +115,7 @@ impl Shard {
             }
             expected.asked = Some(now);
             let (room, from) = (expected.room.clone(), expected.from);
-            self.say_of(room, from, PlaceMessage::Freeze(id.clone()));
+            self.say_of(room, from, PlaceMessage::Move(MoveMessage::Freeze(id.clone())));
         }
     }
 
@@ -173,7 +173,7 @@ impl Shard {
         self.moves.due.extend(waiting.into_iter().map(datagram));
         // At home nobody else has anything for it.
         if matches!(self.world.rooms.get(key).map(|room| &room.seat), Some(Seat::Home { .. })) {
-            self.say(key, from, PlaceMessage::MoveNoted(id.clone()));
+            self.say(key, from, PlaceMessage::Move(MoveMessage::Noted(id.clone())));
         }
     }
 

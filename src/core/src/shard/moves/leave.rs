@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::state::{ClientState, add_transport};
 use super::{Departed, Leaving, MAX_MOVING, PATIENCE, STRAY_TIME};
-use crate::command::{Event, ExpectedClient, MovedClient, PlaceMessage};
+use crate::command::{Event, ExpectedClient, MoveMessage, MovedClient, PlaceMessage};
 use crate::room::Seat;
 use crate::room::client::{Outbound, SectionUse};
 use crate::shard::{PendingHook, Shard};
@@ -88,7 +88,7 @@ impl Shard {
             remote: remote.clone(),
             receives: receives.collect(),
         };
-        self.say(client.room, to, PlaceMessage::Expect(Box::new(expected)));
+        self.say(client.room, to, PlaceMessage::Move(MoveMessage::Expect(Box::new(expected))));
     }
 
     /// The addresses that a client's answers name: this shard's, or those of the one that it is to move to.
@@ -128,9 +128,9 @@ impl Shard {
         self.moves.leaving.remove(id);
         self.report.counters.moved += 1;
         let moved = MovedClient { client: id.clone(), home, state };
-        self.say(room_key, from, PlaceMessage::Moved(Box::new(moved)));
+        self.say(room_key, from, PlaceMessage::Move(MoveMessage::Moved(Box::new(moved))));
         if home != from && home != self.world.links.own {
-            self.say(room_key, home, PlaceMessage::MovedTo { client: id.clone(), to: from });
+            self.say(room_key, home, PlaceMessage::Move(MoveMessage::MovedTo { client: id.clone(), to: from }));
         }
         let is_noted = home == self.world.links.own;
         let until = now + STRAY_TIME;

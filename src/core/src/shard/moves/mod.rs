@@ -212,9 +212,7 @@ impl Shard {
         asking.iter().for_each(|id| self.ask_to_freeze(now, id));
         self.sweep_former(now);
     }
-}
 
-impl Shard {
     /// Nothing is passed on any more for a client that has left.
     fn forget_departed(&mut self, now: Instant, id: &ClientId) {
         let room = self.moves.departed.get(id).and_then(|departed| self.index.rooms.get(&departed.room).copied());

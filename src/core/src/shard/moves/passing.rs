@@ -3,46 +3,44 @@
 use std::time::Instant;
 
 use super::{Due, MAX_HELD};
-use crate::command::{Command, ForMoved, LeaveCause, PlaceMessage};
+use crate::command::{Command, ForMoved, LeaveCause, MoveMessage, PlaceMessage};
 use crate::shard::Shard;
 use moonring_policy::hook::Action;
 use moonring_wire::id::{ClientId, PlaceId, RoomId, RoomKey};
 use moonring_wire::packet::SendBatch;
 
 impl Shard {
-    /// A message about a client's move; any other is given back.
+    /// A message about a client's move.
     pub(in crate::shard) fn hear_of_move(
         &mut self,
         now: Instant,
         (from, room): (PlaceId, &RoomId),
-        message: PlaceMessage,
-    ) -> Option<PlaceMessage> {
+        message: MoveMessage,
+    ) {
         match message {
-            PlaceMessage::Expect(expected) => self.expect_client(now, (from, room.clone()), *expected),
-            PlaceMessage::Freeze(id) => self.freeze(now, from, &id),
-            PlaceMessage::Moved(moved) => self.take_moved(now, (from, room.clone()), &moved),
-            PlaceMessage::MovedTo { client, to } => {
+            MoveMessage::Expect(expected) => self.expect_client(now, (from, room.clone()), *expected),
+            MoveMessage::Freeze(id) => self.freeze(now, from, &id),
+            MoveMessage::Moved(moved) => self.take_moved(now, (from, room.clone()), &moved),
+            MoveMessage::MovedTo { client, to } => {
                 if let Some(key) = self.index.clients.get(&client).copied()
                     && let Some(client) = self.world.clients.get_mut(key).filter(|client| client.far.is_some())
                 {
                     client.far = Some(to);
                 }
-                self.say_of(room.clone(), from, PlaceMessage::MoveNoted(client));
+                self.say_of(room.clone(), from, PlaceMessage::Move(MoveMessage::Noted(client)));
             }
-            PlaceMessage::MoveNoted(id) => {
+            MoveMessage::Noted(id) => {
                 if let Some(departed) = self.moves.departed.get_mut(&id) {
                     departed.is_noted = true;
                 }
                 self.tell_complete(&id);
             }
-            PlaceMessage::Passed(told) => self.moves.due.push_back(Due::Told(*told)),
-            PlaceMessage::Complete(id) => {
+            MoveMessage::Passed(told) => self.moves.due.push_back(Due::Told(*told)),
+            MoveMessage::Complete(id) => {
                 let held = self.moves.arriving.remove(&id).map(|arriving| arriving.held);
                 self.moves.due.extend(held.into_iter().flatten().map(Due::Told));
             }
-            message => return Some(message),
         }
-        None
     }
 
     /// The control plane has sent all that it had for a client that has left.
@@ -56,7 +54,7 @@ impl Shard {
     fn tell_complete(&mut self, id: &ClientId) {
         if let Some(departed) = self.moves.departed.get(id).filter(|departed| departed.is_complete()) {
             let (room, to) = (departed.room.clone(), departed.to);
-            self.say_of(room, to, PlaceMessage::Complete(id.clone()));
+            self.say_of(room, to, PlaceMessage::Move(MoveMessage::Complete(id.clone())));
         }
     }
 
@@ -102,7 +100,7 @@ impl Shard {
         // Also what comes after all that was to come: a goodbye that was under way.
         if let Some(departed) = self.moves.departed.get(&id) {
             let (room, to) = (departed.room.clone(), departed.to);
-            self.say_of(room, to, PlaceMessage::Passed(Box::new(told)));
+            self.say_of(room, to, PlaceMessage::Move(MoveMessage::Passed(Box::new(told))));
             return None;
         }
         match (expected, &told) {
