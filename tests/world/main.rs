@@ -41,3 +41,4 @@ mod sound;
 mod spread;
 mod storm;
 mod streams;
+mod take_over;

@@ -172,7 +172,7 @@ impl RightsChange {
 }
 
 /// Of whom the others in a room are told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Announced {
     /// Of everybody.
     #[default]

@@ -227,6 +227,8 @@ impl Shard {
             Some(Timer::Reloads) => self.schedule_reloads(now),
             Some(Timer::Speakers(key) | Timer::Sound(key)) => self.end_room(now, key),
             Some(Timer::Report | Timer::Places) => {}
+            // The room that panicked waits no longer; the others do.
+            Some(Timer::Awaited) => self.await_policies(now),
             // It was a room's own, or a policy's.
             Some(Timer::Rooms) | None => {
                 self.attend_what_is_left();

@@ -62,6 +62,7 @@ impl Shard {
                 Timer::Reloads => self.reloads_timer(now),
                 Timer::Report => self.report_timer(now),
                 Timer::Places => self.places_timer(now, out),
+                Timer::Awaited => self.await_no_longer(now),
             }
         }
     }
@@ -138,7 +139,7 @@ impl Shard {
                     Timer::Client(key) => world.clients.get(*key).is_some_and(|c| c.deadlines.scheduled == Some(*at)),
                     Timer::Speakers(key) | Timer::Sound(key) => world.rooms.contains_key(*key),
                     Timer::Rooms => rooms_at == Some(*at),
-                    Timer::Reloads | Timer::Report | Timer::Places => true,
+                    Timer::Reloads | Timer::Report | Timer::Places | Timer::Awaited => true,
                 };
                 counts && kept.insert((*at, *timer))
             });

@@ -50,6 +50,7 @@ const DOING: &[&str] = &[
     "the loss of messages",
     "the beginning of a move",
     "the end of a move",
+    "a script of the process before",
 ];
 
 /// Places in [`DOING`].
@@ -122,6 +123,7 @@ fn place_of(command: &Command) -> u8 {
         Command::PlaceLost { .. } => 30,
         Command::Move { .. } => 31,
         Command::RouteMoved { .. } => 32,
+        Command::PolicyCarried { .. } => 33,
     }
 }
 
@@ -146,6 +148,6 @@ mod tests {
         let leave = Command::Leave { client: ClientId::parse("c").unwrap(), reason: String::new() };
         pulse.begin_command(&leave);
         assert_eq!(pulse.clone().doing(), "a leave");
-        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 12, "what came later stands behind");
+        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 13, "what came later stands behind");
     }
 }
