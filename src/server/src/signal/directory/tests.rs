@@ -10,6 +10,7 @@ use moonring_core::report::ShardReport;
 use moonring_wire::id::PlaceId;
 
 mod resume;
+mod take_over;
 
 fn directory(shards: usize, queue: usize, bounds: Bounds) -> (Directory, Vec<Receiver<Command>>) {
     let (handles, receivers) = (0..shards)
