@@ -1,14 +1,18 @@
 // @ts-check
 // A call goes on while the server's process is replaced by another one, and by another one again.
 import assert from 'node:assert/strict';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { TOKEN, flows, report, shared, sleep, stats, until } from './lib.mjs';
+import { ROOT, TOKEN, flows, report, shared, sleep, startServer, stats, until } from './lib.mjs';
 
 /** @typedef {import('./lib.mjs').Tab} Tab */
 
+const LOADTEST = process.env.MOONRING_LOADTEST ?? join(ROOT, 'target/debug/moonring-loadtest');
+/** Of the load; for figures of a larger one. */
+const ROOMS = Number(process.env.MOONRING_ROOMS ?? 10);
 const folder = mkdtempSync(join(tmpdir(), 'moonring-take-over-'));
 writeFileSync(
   join(folder, 'default_room.lua'),
@@ -41,7 +45,7 @@ async function note(tab) {
       window.moonring.client.on(name, () => window.told.push(name));
     }
     window.said = [];
-    window.moonring.client.on('message', ({ value }) => window.said.push(value));
+    window.moonring.client.on('message', (/** @type {any} */ { value }) => window.said.push(value));
     window.longest = 0;
     const video = /** @type {HTMLVideoElement} */ (document.querySelector('.tile:not(.mine) video'));
     let last = performance.now();
@@ -109,6 +113,32 @@ test('a new process that is killed while it takes over leaves the running one se
     assert.equal((await say(ada, 'after')).count, count + 1);
     for (const tab of [ada, grace]) assert.deepEqual(await tab.evaluate(() => window.told), []);
   });
+});
+
+test('rooms of four under load lose no packet while the process is replaced, twice', async (t) => {
+  if (!existsSync(LOADTEST)) return t.skip(`${LOADTEST} is missing: run "cargo build --workspace"`);
+  const server = await startServer({ flags: ['--shards', '1', '--take-over', join(folder, 'load')] });
+  try {
+    const found = join(folder, 'load.json');
+    const [rooms, clients] = [ROOMS, 4];
+    const load = ['run', 'rooms', '--rooms', `${rooms}`, '--clients', `${clients}`, '--with-audio', '--bitrate-kbps', '100', '--fps', '10'];
+    const how = ['--token', TOKEN, '--duration-s', '10', '--warm-up-s', '1', '--json', found];
+    const child = spawn(LOADTEST, [...load, ...how, '--url', `${server.url.replace('https', 'wss')}/ws`], { stdio: 'ignore' });
+    const ended = new Promise((done) => child.on('exit', done));
+    const all = rooms * clients;
+    await until('everybody is in', async () => (await server.metrics()).match(/^moonring_clients(?:\{[^}]*\})? (\d+)$/m)?.[1] === `${all}`);
+    await sleep(3000);
+    for (let n = 0; n < 2; n++) {
+      assert.equal(await server.replace(), 0, server.log());
+      await sleep(1000);
+    }
+    assert.equal(await ended, 0);
+    const { lost, latency, resume, longest_gap_ms: gap, failures } = JSON.parse(readFileSync(found, 'utf8'));
+    report(`${all} clients, two take-overs: ${lost} packets lost, longest way of a packet ${Math.round(latency.max_ms)} ms, longest gap of a stream ${Math.round(gap)} ms, ${resume.count} resumes in ${Math.round(resume.max_ms)} ms at most`);
+    assert.deepEqual({ lost, failures, resumed: resume.count }, { lost: 0, failures: {}, resumed: 2 * all });
+  } finally {
+    await server.stop();
+  }
 });
 
 test('a process with other settings is refused with both values', async () => {
