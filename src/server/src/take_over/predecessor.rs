@@ -122,10 +122,13 @@ impl Predecessor {
         let began = Instant::now();
         let asked: Vec<_> = self.shards.iter().map(HandOverHandle::hand_over).collect();
         let parted: Vec<Parted> = asked.into_iter().enumerate().map(stopped).collect::<anyhow::Result<_>>()?;
+        let copied = began.elapsed();
         let clients = parted.iter().flat_map(|parted| parted.state.clients.iter().cloned()).collect();
         let control = self.control.hand_over(&clients)?;
         self.send(channel, &parted, &control).context("the new process does not take it")?;
+        let sent = began.elapsed();
         channel.expect(Kind::Taken)?;
+        tracing::debug!(?copied, ?sent, taken = ?began.elapsed(), "since the shards were asked to stop");
         // From here on this process does not go on, as the other one may have read it.
         channel.send(Kind::Go, &[], &[]).context("the new process has ended")?;
         Ok((parted, began))

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::state::{Head, RoomState, TakeOverError, VERSION};
-use super::{Awaited, Piece};
+use super::{Awaited, CATCH_UP, Piece};
 use crate::room::{Room, Seat};
 use crate::shard::Shard;
 use crate::shard::moves::{ClientState, Newcomer, Receiving, StateError};
@@ -26,6 +26,7 @@ impl Shard {
         if head.version != VERSION {
             return Err(TakeOverError::Version { theirs: head.version });
         }
+        self.work.load.forgive(now + CATCH_UP);
         // Send times go on, or receivers would take the path for another.
         self.start = now.checked_sub(Duration::from_micros(head.since_start)).unwrap_or(now);
         for _ in 0..head.rooms {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use zeroize::Zeroizing;
 
 use super::state::{Head, MAX_ROOM, RoomState, VERSION};
-use super::{HandedOver, Piece};
+use super::{CATCH_UP, HandedOver, Piece};
 use crate::command::{Event, RefusalCode};
 use crate::room::Room;
 use crate::room::client::Client;
@@ -30,6 +30,7 @@ impl Shard {
     /// being decided on have been refused. Call [`Shard::forward_all`] before.
     pub fn hand_over(&mut self, now: Instant) -> HandedOver {
         self.give_up_offers();
+        self.work.load.forgive(now + CATCH_UP);
         let mut scratch = Zeroizing::new(vec![0; MAX_STATE]);
         let (mut pieces, mut clients) = (vec![Piece::default()], Vec::new());
         let mut rooms = 0;

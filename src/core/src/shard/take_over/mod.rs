@@ -20,11 +20,16 @@ mod leave;
 mod policies;
 mod state;
 
+use std::time::Duration;
+
 use moonring_wire::id::ClientId;
 use zeroize::Zeroizing;
 
 pub(super) use policies::Awaited;
 pub use state::{TakeOverError, VERSION};
+
+/// How long a shard may catch up with what has waited meanwhile, before it leaves anything out for lack of time.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// A piece of a shard's state, in bytes that another process reads. Some have keys: they are overwritten when this is dropped.
 pub type Piece = Zeroizing<Vec<u8>>;
