@@ -8,6 +8,7 @@ use super::find::{By, Found};
 use super::messages::{Answer, Ask, NodeState, Question, answer_topic, question_topic};
 use super::seal::Broken;
 use super::{Cluster, Host};
+use crate::config::RoomSpread;
 use moonring_wire::id::RoomId;
 
 /// How many beats old the knowledge of who offers a room may be: ten seconds.
@@ -39,6 +40,13 @@ impl Cluster {
                 send(Answer::Me { node: self.0.own.clone(), age_ms: age_ms(self.0.started) });
             }
             Ask::Take { room, seen } => self.take_room(room, seen, send),
+            Ask::Wing { room } => {
+                let is_home = self.state().rooms.term(&room).is_some() && self.spread() != RoomSpread::Never;
+                match host.shard_of(&room).filter(|_| is_home) {
+                    Some(shard) => send(Answer::Wing { shard }),
+                    None => send(no("the room is not here")),
+                }
+            }
             Ask::Rooms { after, named } => {
                 let host = host.clone();
                 tokio::spawn(async move {
