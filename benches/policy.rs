@@ -1,7 +1,7 @@
 //! What policies cost: memory of an idle room, reloading all rooms while media is forwarded, a hook's latency against
 //! plain mlua and against an HTTP round trip to a decision service on loopback.
 //!
-//! `cargo bench --bench policy [memory|reload|hook|record|http]` prints one line: medians, CPU time but for HTTP, which is wall
+//! `cargo bench --bench policy [memory|reload|hook|store|record|http]` prints one line: medians, CPU time but for HTTP, which is wall
 //! time.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(missing_docs, reason = "not a library")]
@@ -18,6 +18,7 @@ use common::counting::Counting;
 use common::{Way, interleave, is_bench, thread_ns};
 use moonring_core::command::{Command, JoinRequest};
 use moonring_policy::hook::{ClientFacts, HookCall};
+use moonring_policy::output::{PolicyOutput, PolicyReply};
 use moonring_policy::tape::{Delivery, Sink};
 use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
 use moonring_wire::id::{ClientId, RoomId};
@@ -31,6 +32,9 @@ const DEFAULT_ROOM: &[u8] = include_bytes!("../scripts/default_room.lua");
 /// A hook that does nothing, and one that allows everything.
 const NOTHING: &[u8] = b"function on_client_connect() return true end function on_publish_request() return true end
 function on_message(client, message) end";
+/// A hook that keeps something for good.
+const KEEPS: &[u8] = b"function on_client_connect() return true end
+function on_message(client, message) sfu.store.set('n', message) end";
 /// Calls of one round.
 const CALLS: usize = 1_000;
 /// Rooms whose hooks are compared with as many calls by mlua alone.
@@ -57,6 +61,9 @@ fn run() {
     if wanted("hook") {
         let HookLatency { hook_ns, plain_ns, times } = hook_latency();
         print!("hook_ns={hook_ns:.0} plain_mlua_ns={plain_ns:.0} hook_times_plain={times:.2} ");
+    }
+    if wanted("store") {
+        print!("store_set_ns={:.0} ", store_set_ns());
     }
     if wanted("record") {
         let (hook_ns, recorded_ns) = recording_cost();
@@ -162,13 +169,13 @@ fn event(client: &Rc<ClientFacts>) -> HookCall {
     HookCall::Message { client: client.clone(), message: "hello".into() }
 }
 
-/// A round of events of one room, which a sink may record.
-fn events_of_a_room(sink: Option<Sink>) -> impl FnMut() -> (f64, f64) {
+/// A round of events of one room with this script, which a sink may record. What it asks of a store is answered at once.
+fn events_of_a_room(source: &[u8], sink: Option<Sink>) -> impl FnMut() -> (f64, f64) {
     let mut now = Instant::now();
     let mut engine = PolicyEngine::new(PolicySettings::default(), 7);
     let id = RoomId::parse("r").expect("an id");
     let room =
-        engine.open_recorded_room(now, (&id, SharedValue::empty_object()), Ok(script(NOTHING)), sink).expect("a room");
+        engine.open_recorded_room(now, (&id, SharedValue::empty_object()), Ok(script(source)), sink).expect("a room");
     let client = client(now);
     engine.submit(now, room, HookCall::ClientConnect { client: client.clone(), auth_token: String::new() });
     while engine.poll_output().is_some() {}
@@ -177,7 +184,15 @@ fn events_of_a_room(sink: Option<Sink>) -> impl FnMut() -> (f64, f64) {
             // A room may use a share of the time only.
             now += Duration::from_millis(1);
             engine.submit(now, room, event(&client));
-            while engine.poll_output().is_some() {}
+            let mut is_done = false;
+            while let Some(output) = engine.poll_output() {
+                match output {
+                    PolicyOutput::Request { id, .. } => engine.resume(now, id, PolicyReply::Shared(Ok(None))),
+                    PolicyOutput::Outcome { .. } => is_done = true,
+                    _ => {}
+                }
+            }
+            assert!(is_done, "the hook has not ended");
         })
     }
 }
@@ -189,13 +204,23 @@ fn timed(mut call: impl FnMut()) -> (f64, f64) {
     ((thread_ns() - start) / CALLS as f64, 0.0)
 }
 
+/// The shard's part of `sfu.store.set`, in a hook, from event to outcome; what writes to the disk is another thread.
+fn store_set_ns() -> f64 {
+    let mut ways = [Way::new("store_set", events_of_a_room(KEEPS, None))];
+    interleave(&mut ways, if is_bench() { 101 } else { 1 });
+    ways[0].result().0
+}
+
 /// (not recorded, recorded): `on_message(client, "hello")` that does nothing, with its event.
 fn recording_cost() -> (f64, f64) {
     let taken = Sink::new(|line| {
         drop(std::hint::black_box(line));
         Delivery::Taken
     });
-    let mut ways = [Way::new("hook", events_of_a_room(None)), Way::new("recorded", events_of_a_room(Some(taken)))];
+    let mut ways = [
+        Way::new("hook", events_of_a_room(NOTHING, None)),
+        Way::new("recorded", events_of_a_room(NOTHING, Some(taken))),
+    ];
     interleave(&mut ways, if is_bench() { 101 } else { 1 });
     let [hook, recorded] = ways.each_mut().map(|way| way.result().0);
     (hook, recorded)
@@ -220,7 +245,7 @@ fn hook_latency() -> HookLatency {
     let pairs = if is_bench() { PAIRS } else { 1 };
     let mut ways = Vec::new();
     for n in 0..pairs {
-        ways.push(Way::new(format!("hook {n}"), events_of_a_room(None)));
+        ways.push(Way::new(format!("hook {n}"), events_of_a_room(NOTHING, None)));
         ways.push(Way::new(format!("plain {n}"), plain_mlua()));
         let other = client(Instant::now());
         ways.push(Way::new(format!("event {n}"), move || timed(|| drop(std::hint::black_box(event(&other))))));

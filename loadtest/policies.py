@@ -20,6 +20,7 @@ The server runs on the first processor, load and services on the second. Nothing
 
 import argparse
 import json
+import os
 import signal
 import statistics
 import sys
@@ -183,9 +184,9 @@ def store(asked):
         others, _ = load(asked.target, "rooms", "--rooms", str(rooms), "--clients", "1", "--idle", "--room", "metered", "--joins-per-s", "500",
                       "--duration-s", "120", wait=False)
         server.wait_for_clients(rooms)
-        before, began = server.metrics(), time.monotonic()
+        before, busy_before, began = server.metrics(), shard_seconds(server), time.monotonic()
         time.sleep(asked.duration_s)
-        after, elapsed = server.metrics(), time.monotonic() - began
+        after, busy_after, elapsed = server.metrics(), shard_seconds(server), time.monotonic() - began
         server.end(signal.SIGKILL)
         told = dict(service.told)
         others.kill()
@@ -201,12 +202,22 @@ def store(asked):
     lost = {room: (sum_, kept[room]) for room, sum_ in told.items() if kept[room] < sum_}
     per_s = lambda name: (after.get(name, 0) - before.get(name, 0)) / elapsed
     print(f"{rooms} rooms, {per_s('moonring_store_operations_total'):.0f} operations a second in "
-          f"{per_s('moonring_store_commits_total'):.0f} commits a second, {per_s('moonring_store_failed_total'):.0f} failed")
+          f"{per_s('moonring_store_commits_total'):.0f} commits a second, {per_s('moonring_store_failed_total'):.0f} failed; "
+          f"the shard took {100 * (busy_after - busy_before) / elapsed:.1f} % of its core")
     print(f"kill -9: {len(told)} rooms had been told of {sum(told.values())} counts; {len(lost)} rooms have less after the restart, "
           f"{sum(kept[room] - told[room] for room in told if room not in lost)} counts more that nobody had been told of")
     for room, (sum_, found) in list(lost.items())[:10]:
         print(f"LOST: {room} was told of {sum_} and has {found}")
     sys.exit(bool(lost) or not told)
+
+
+def shard_seconds(server):
+    """Processor time of the server's shard."""
+    ticks = 0
+    for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
+        if (thread / "comm").read_text().startswith("shard"):
+            ticks += sum(int(field) for field in (thread / "stat").read_text().rsplit(")", 1)[1].split()[11:13])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ use serde::Deserialize;
 pub enum IoMode {
     /// `recvmmsg` and `sendmmsg`.
     Mmsg,
-    /// `recvmmsg`, and sends over an io_uring beside glommio's, in the call that the shard then sleeps in: no dearer for
-    /// pictures, cheaper for sound (docs/performance.md). A kernel that cannot send this way gets `Mmsg`.
+    /// Single datagrams over an io_uring beside glommio's, in the call that the shard then sleeps in; batches that are
+    /// mostly runs, and all receives, as [`IoMode::Mmsg`] has them: whichever is cheaper (docs/performance.md). A kernel
+    /// that cannot send this way gets `Mmsg`.
     #[default]
     Uring,
 }

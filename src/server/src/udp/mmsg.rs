@@ -1,4 +1,4 @@
-//! Sends by `sendmmsg`, for comparison and for kernels that refuse what the ring's sends need.
+//! Sends by `sendmmsg`: for runs, for comparison, and for kernels that refuse what the ring's sends need.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -13,15 +13,19 @@ use moonring_core::report::IoStats;
 
 /// See the module's words.
 pub(super) struct Mmsg {
+    sends: Sends,
+    sleep: SleepRing,
+}
+
+/// Batches to the kernel, a call for as many sends of one socket as a table holds.
+pub(super) struct Sends {
     fds: Vec<RawFd>,
     table: SendTable,
-    sleep: SleepRing,
 }
 
 impl Mmsg {
     pub(super) fn new(sockets: &Sockets) -> io::Result<Self> {
-        let fds = sockets.fds();
-        Ok(Self { sleep: SleepRing::new(&fds, 0)?, fds, table: SendTable::new() })
+        Ok(Self { sleep: SleepRing::new(&sockets.fds(), 0)?, sends: Sends::new(sockets) })
     }
 
     pub(super) fn watch(&mut self, wake: &WakeFd) {
@@ -32,6 +36,21 @@ impl Mmsg {
         stats.enters += 1;
         self.sleep.sleep(timeout);
         self.sleep.reap(|_| {});
+    }
+
+    pub(super) fn flush(&mut self, flush: &mut Flush<'_>) {
+        self.sends.flush(flush);
+    }
+
+    pub(super) fn flush_and_wait(&mut self, flush: &mut Flush<'_>, timeout: Duration) {
+        self.flush(flush);
+        self.wait(timeout, flush.stats);
+    }
+}
+
+impl Sends {
+    pub(super) fn new(sockets: &Sockets) -> Self {
+        Self { fds: sockets.fds(), table: SendTable::new() }
     }
 
     pub(super) fn flush(&mut self, flush: &mut Flush<'_>) {
@@ -51,11 +70,6 @@ impl Mmsg {
             }
         }
         self.send_table(socket, flush);
-    }
-
-    pub(super) fn flush_and_wait(&mut self, flush: &mut Flush<'_>, timeout: Duration) {
-        self.flush(flush);
-        self.wait(timeout, flush.stats);
     }
 
     fn send_table(&mut self, socket: usize, flush: &mut Flush<'_>) {

@@ -1,7 +1,8 @@
 //! Sends over io_uring, in the call that the shard then sleeps in.
 //!
-//! A single datagram is a `SEND` with its address in the entry; a run of several, or one that has to leave from a certain
-//! address, needs a control message and is a `SENDMSG`: the import of its header is what a ring loses to `sendmmsg` for single datagrams.
+//! A single datagram is a `SEND` with its address in the entry. A run of several, or one that has to leave from a certain
+//! address, needs a control message and is a `SENDMSG`, which costs a ring more than `sendmmsg`: a batch that is mostly of
+//! those goes by `sendmmsg`, all of it, so that it leaves in its order.
 //!
 //! Sends carry `MSG_DONTWAIT`, so a UDP send is over when `io_uring_enter` returns from submitting it: done, or failed with
 //! a completion, which ends the sleep. That, and that an entry is copied when it is submitted, is why the batch may be
@@ -16,6 +17,7 @@ use io_uring::types::{Fd, Fixed};
 use io_uring::{IoUring, opcode, squeue};
 
 use super::Flush;
+use super::mmsg::Sends;
 use super::route::Route;
 use super::sleep_ring::SleepRing;
 use super::sockaddr::RawAddress;
@@ -32,6 +34,8 @@ const SUBMIT_ATTEMPTS: u32 = 16;
 pub(super) struct Uring {
     // It stands first: the ring is closed before the memory that its entries point at goes away.
     sleep: SleepRing,
+    /// For batches that are mostly runs.
+    runs: Sends,
     table: SendTable,
     /// The table's sends as entries; they go to the kernel's queue together.
     entries: Vec<squeue::Entry>,
@@ -62,11 +66,18 @@ pub(super) fn check_send() -> io::Result<()> {
     }
 }
 
+/// Whether half of the sends or more need a header.
+fn is_mostly_runs(flush: &Flush<'_>) -> bool {
+    let runs = flush.batch.runs();
+    2 * runs.iter().filter(|run| flush.sockets.needs_header(run)).count() >= runs.len()
+}
+
 impl Uring {
     /// Must be made on the thread that uses it.
     pub(super) fn new(sockets: &Sockets) -> io::Result<Self> {
         Ok(Self {
             sleep: SleepRing::new(&sockets.fds(), TABLE_SENDS as u32)?,
+            runs: Sends::new(sockets),
             table: SendTable::new(),
             entries: Vec::with_capacity(TABLE_SENDS),
             abandoned: Vec::new(),
@@ -85,12 +96,19 @@ impl Uring {
     }
 
     pub(super) fn flush(&mut self, flush: &mut Flush<'_>) {
+        if is_mostly_runs(flush) {
+            return self.runs.flush(flush);
+        }
         self.queue(flush);
         self.send_table(flush);
     }
 
     /// [`Uring::flush`] and [`Uring::wait`] in one system call.
     pub(super) fn flush_and_wait(&mut self, flush: &mut Flush<'_>, timeout: Duration) {
+        if is_mostly_runs(flush) {
+            self.runs.flush(flush);
+            return self.wait(timeout, flush.stats);
+        }
         self.queue(flush);
         self.push_entries(flush.stats);
         self.wait(timeout, flush.stats);

@@ -76,6 +76,11 @@ impl Sockets {
         if self.gso { Pieces { rest: run, step: run.datagrams } } else { Pieces { rest: run, step: 1 } }
     }
 
+    /// Whether the sends of `run` carry a control message: how long the datagrams of a run are, or where they leave from.
+    pub(super) fn needs_header(&self, run: &Run) -> bool {
+        (self.gso && run.datagrams > 1) || run.to.local.is_some()
+    }
+
     pub(super) fn begin_flush(&mut self) {
         self.retries = RETRIES_PER_FLUSH;
     }
