@@ -20,6 +20,7 @@ const URLS = NODES.map(socketOf);
 /** Every room over two shards of every node. */
 const SPREAD = ['--cluster-spread', 'always', '--shards', '2', '--room-spread', 'always'];
 const VIEWERS = 30;
+const TAKEN = 'moonring_cluster_rooms_taken_over_total';
 
 /** What was found, a row for each scenario. */
 const table = [];
@@ -239,6 +240,25 @@ const SCENARIOS = {
     const report = await load.report;
     row('kill -9 of a node with viewers', [], `all in again after ${took} ms; lost ${report.lost} of ${report.packets_out}; ${JSON.stringify(report.failures)}`);
     await servers.start('n3');
+    await servers.settled();
+    await servers.anew(ONE_SHARD);
+  },
+
+  /** The home of a webinar is killed, with its publisher and a third of the viewers: all come back at the other nodes. */
+  async spread_home(servers) {
+    await servers.anew(SPREAD);
+    const load = webinar({ urls: URLS, room: 'home', viewers: VIEWERS, seconds: 16, args: ['--rejoin'] });
+    await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
+    await sleep(4000);
+    const since = performance.now();
+    await servers.signal('n1', 'SIGKILL');
+    await until('the room is taken over', async () => (await servers.metric('n2', TAKEN)) + (await servers.metric('n3', TAKEN)) > 0);
+    const taken = Math.round(performance.now() - since);
+    await until('all are in again', async () => (await clientsOf(servers, ['n2', 'n3'])) >= VIEWERS + 1);
+    const took = Math.round(performance.now() - since);
+    const report = await load.report;
+    row('kill -9 of the home of a webinar', [], `taken over after ${taken} ms, all in again after ${took} ms; ${JSON.stringify(report.failures)}`);
+    await servers.start('n1');
     await servers.settled();
     await servers.anew(ONE_SHARD);
   },

@@ -304,7 +304,7 @@ mod tests {
         two.say(0, "first");
         (0..3).for_each(|_| two.pass(|_, _| true));
         let long = "x".repeat(1024 * 1024);
-        let lost: Vec<_> = (0..40).filter_map(|_| two.say(0, &long)).collect();
+        let lost: Vec<_> = (0..33).filter_map(|_| two.say(0, &long)).collect();
         assert_eq!(lost, [News::Lost(A)]);
         two.say(0, "anew");
         two.say(0, "and on");

@@ -141,8 +141,9 @@ pub(super) enum Ask {
     Who {},
     /// To become the room's home. `seen` is the last beat that was heard of the node asked: an old question is refused.
     Take { room: RoomId, seen: u64 },
-    /// May the asking node have clients of a room of which the node asked is the home: which shard has it.
-    Wing { room: RoomId },
+    /// May the asking node have clients of a room of which the node asked is the home: which shard has it. Shards of the asking
+    /// node speak this version to those of others.
+    Wing { room: RoomId, version: u8 },
     /// Its rooms behind this one, in the order of their names.
     Rooms { after: Option<RoomId>, named: Option<String> },
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::courier::{Came, Courier, Head, News, Pair};
-use super::engine::{Message, QUEUE};
+use super::engine::Message;
 use super::messages::{Beat, Node, Run, place_subject, shard_of};
 use super::peers::Standing;
 use super::{Cluster, Host};
@@ -21,6 +21,8 @@ use moonring_wire::link::{LinkPeer, Place};
 
 /// Between two looks at what is to be said again.
 const LOOK: Duration = Duration::from_millis(50);
+/// Messages of other nodes' shards that wait to be read, each of at most half a mebibyte; more are lost, and said again.
+const MESSAGES: usize = 256;
 
 /// The shards of all nodes, by this process' own numbers.
 #[derive(Debug)]
@@ -149,7 +151,7 @@ impl Cluster {
         if self.0.links.is_empty() {
             return;
         }
-        let (inbox, mut messages) = mpsc::channel(QUEUE);
+        let (inbox, mut messages) = mpsc::channel(MESSAGES);
         let shards = 0..u16::try_from(self.0.links.len()).unwrap_or(u16::MAX);
         let serve = |shard| self.0.engine.serve(&place_subject(&self.0.own, shard), inbox.clone());
         let _serving: Vec<_> = shards.map(serve).collect();

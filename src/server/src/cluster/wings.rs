@@ -8,6 +8,7 @@ use super::find::ANSWER;
 use super::messages::{Answer, Ask, Node, NodeState, node_subject};
 use super::placement::{Seating, seat};
 use crate::config::RoomSpread;
+use moonring_core::command::PLACE_VERSION;
 use moonring_wire::id::{PlaceId, RoomId};
 
 /// Where somebody goes whose room has its home on another node.
@@ -42,7 +43,10 @@ impl Cluster {
             (home, seating)
         };
         let url = match (home, seating) {
-            (Some(home), Seating::Here) => return self.wing_of(room, &home).await,
+            (Some(home), Seating::Here) => match self.wing_of(room, &home).await {
+                Wing::There(url) => url,
+                wing => return wing,
+            },
             (_, Seating::Other(name)) => {
                 self.state().peers.alive(Instant::now(), &name).map(|node| node.url.clone()).unwrap_or(url)
             }
@@ -54,13 +58,15 @@ impl Cluster {
 
     /// Asks the home which of its shards has the room.
     async fn wing_of(&self, room: &RoomId, home: &Node) -> Wing {
-        match self.ask(&node_subject(&home.name), Ask::Wing { room: room.clone() }, ANSWER).await {
+        let ask = Ask::Wing { room: room.clone(), version: PLACE_VERSION };
+        match self.ask(&node_subject(&home.name), ask, ANSWER).await {
             Ok(Answer::Wing { shard }) => {
                 self.state().begun.add(Instant::now());
                 // Its shards are told of in its beats.
                 self.place_of(home, shard).map_or(Wing::TryAgain("the room's node is not linked yet"), Wing::Here)
             }
-            Ok(_) => Wing::TryAgain("the room's home does not spread it now"),
+            // It does not spread its rooms, or not to this node.
+            Ok(_) => Wing::There(home.url.clone()),
             Err(_) => Wing::TryAgain("the room's home does not answer"),
         }
     }

@@ -91,3 +91,17 @@ async fn what_strangers_say_to_a_shard_is_counted_and_changes_nothing() {
     sleep(Duration::from_millis(100)).await;
     assert_eq!(heard(&a), Vec::<String>::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_shards_speak_another_version_gets_no_wing() {
+    let mut world = World::default();
+    let (a, b) = linked(&mut world).await;
+    a.join(&room("demo")).await;
+    let ask = |version| {
+        let ask = messages::Ask::Wing { room: room("demo"), version };
+        let cluster = b.cluster.clone();
+        async move { cluster.ask(&node_subject(&NodeName::parse("a").unwrap()), ask, Duration::from_secs(5)).await }
+    };
+    assert_eq!(ask(moonring_core::command::PLACE_VERSION).await, Ok(messages::Answer::Wing { shard: 1 }));
+    assert_eq!(ask(99).await, Ok(messages::Answer::No { why: "another version".into() }));
+}
