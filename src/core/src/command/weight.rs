@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{ClientInfo, Command, Event, FarCall, ForMoved, MoveMessage, News, PlaceMessage};
 use moonring_wire::id::RoomId;
+use moonring_wire::link::LinkPeer;
 use moonring_wire::shared::SharedValue;
 
 /// An event or a command without what hangs on it.
@@ -32,6 +33,7 @@ impl Command {
             Self::Call { request: value, .. } | Self::Open { metadata: value, .. } => ID + value_bytes(value),
             Self::PolicyReply { reply, .. } => reply.bytes(),
             Self::Report { rooms, .. } => ID * rooms.len(),
+            Self::Peers(peers) => size_of::<LinkPeer>() * peers.len(),
             _ => ID,
         }
     }
@@ -94,7 +96,7 @@ impl PlaceMessage {
             Self::Track(_) => SECTION,
             Self::Loudest(tracks) => ID * tracks.as_ref().map_or(0, Vec::len),
             Self::Move(message) => message.bytes(),
-            Self::Attach | Self::Gone(_) | Self::Detach | Self::Ended(_) => ID,
+            Self::Attach { .. } | Self::Gone(_) | Self::Detach | Self::Ended(_) => ID,
         }
     }
 }

@@ -62,6 +62,7 @@ impl Shard {
                 Timer::Reloads => self.reloads_timer(now),
                 Timer::Report => self.report_timer(now),
                 Timer::Places => self.places_timer(now, out),
+                Timer::Links => self.links_timer(now, out),
             }
         }
     }
@@ -138,7 +139,7 @@ impl Shard {
                     Timer::Client(key) => world.clients.get(*key).is_some_and(|c| c.deadlines.scheduled == Some(*at)),
                     Timer::Speakers(key) | Timer::Sound(key) => world.rooms.contains_key(*key),
                     Timer::Rooms => rooms_at == Some(*at),
-                    Timer::Reloads | Timer::Report | Timer::Places => true,
+                    Timer::Reloads | Timer::Report | Timer::Places | Timer::Links => true,
                 };
                 counts && kept.insert((*at, *timer))
             });
@@ -175,7 +176,7 @@ impl Shard {
         self.stage(Stage::SpeakersTimer);
         self.tell_loudest(key);
         let Some(room) = self.world.rooms.get_mut(key) else { return };
-        if let Seat::Wing { home } = room.seat {
+        if let Seat::Wing { home, .. } = room.seat {
             let levels = room.speakers.levels(now);
             if let Some(at) = room.speakers.deadline() {
                 self.schedule_speakers(key, at);

@@ -50,6 +50,8 @@ const DOING: &[&str] = &[
     "the loss of messages",
     "the beginning of a move",
     "the end of a move",
+    "the links to other nodes",
+    "a node that is away",
 ];
 
 /// Places in [`DOING`].
@@ -122,6 +124,8 @@ fn place_of(command: &Command) -> u8 {
         Command::PlaceLost { .. } => 30,
         Command::Move { .. } => 31,
         Command::RouteMoved { .. } => 32,
+        Command::Peers(_) => 33,
+        Command::PlaceAway { .. } => 34,
     }
 }
 
@@ -146,6 +150,6 @@ mod tests {
         let leave = Command::Leave { client: ClientId::parse("c").unwrap(), reason: String::new() };
         pulse.begin_command(&leave);
         assert_eq!(pulse.clone().doing(), "a leave");
-        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 12, "what came later stands behind");
+        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 14, "what came later stands behind");
     }
 }
