@@ -101,10 +101,10 @@ test-networks: tools-build tools-browser ## Browsers behind slow links, in names
 .PHONY: test-cluster
 test-cluster: tools-build tools-browser tools-nats ## Three nodes in namespaces, and each way to fail (root): make test-cluster ARGS="kill"
 	@$(call install, ip curl, iproute2 curl)
-	@$(SAY) "Building the server for the cluster"
-	cargo build --locked --workspace --bin moonring
+	@$(SAY) "Building the server and the load for the cluster"
+	cargo build --locked --workspace --bin moonring --bin moonring-loadtest
 	@$(SAY) "Three nodes (tests/cluster)"
-	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" node tests/cluster/run.mjs $(ARGS)
+	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" MOONRING_LOADTEST_BIN="$(CURDIR)/target/debug/moonring-loadtest" node tests/cluster/run.mjs $(ARGS)
 
 .PHONY: attack
 attack: tools-build ## Attacks on a running server, with a call beside them (root): make attack ARGS="spoofed joins"

@@ -152,6 +152,52 @@ fn a_packet_that_goes_to_another_shard_allocates_nothing_there_nor_here() {
 }
 
 #[test]
+fn a_packet_that_goes_to_another_node_and_on_to_its_other_shard_allocates_nothing_anywhere() {
+    sim::places::over_two_nodes();
+    let mut world = World::new(114);
+    let [alice, .., dan] = ["alice", "bob", "carol", "dan"].map(|name| world.join_raw(name));
+    let mut sections = vec![section("0", Vp8, Direction::SendOnly)];
+    sections[0].ssrcs = vec![(Ssrc(32), None)];
+    world.raw(alice).sections = sections;
+    let track = world.offer(alice, vec![sends("0")], vec![])[0].track.clone().unwrap().id;
+    world.raw(dan).sections = vec![section("0", Vp8, Direction::RecvOnly)];
+    world.offer(dan, vec![], vec![wants(&Mid::parse("0").unwrap(), Some(&track))]);
+    world.run_ms(1_000);
+    let mut out = SendBatch::new(1 << 20, 1_024);
+    let address = |place: u8| std::net::SocketAddr::from(([10, 0, 0, 1 + place], 40_000));
+    let mut allocated = Vec::new();
+    for n in 0..1_500_u64 {
+        let fields = Fields { ssrc: 32, pt: 96, index: 100 + n, timestamp: n as u32 * 3_000, ..Fields::default() };
+        let mut payload = vec![0; 1_100];
+        payload[..7].copy_from_slice(&[0x10, u8::from(n > 0), 0, 0, 0x9D, 0x01, 0x2A]);
+        let packet = world.raw(alice).seal(&fields, &payload);
+        let (mut from, now) = (world.members[alice].address, world.now);
+        let mut datagrams = vec![packet];
+        // The home, the lead of the other node, its sibling.
+        for place in [0, 2, 3] {
+            let before = allocations();
+            let shard = world.shard_at(place);
+            for datagram in &mut datagrams {
+                shard.handle_datagram(now, from, datagram, &mut out);
+            }
+            assert!(!shard.forward(now, &mut out));
+            let made = allocations() - before;
+            // After the warm-up: the histories have their size.
+            if n > 1_000 {
+                assert_eq!(out.datagrams(), 1, "packet {n} at shard {place}");
+                allocated.extend((made > 0).then_some((n, place, made)));
+            }
+            datagrams = out.iter().map(|(_, datagram)| datagram.to_vec()).collect();
+            from = address(place as u8);
+            out.clear();
+        }
+        world.run(Duration::from_millis(4));
+        world.members.iter_mut().for_each(|member| member.got.clear());
+    }
+    assert!(allocated.is_empty(), "(packet, shard, allocations) {allocated:?}");
+}
+
+#[test]
 fn whoever_leaves_takes_all_its_memory_along() {
     let mut world = World::new(111);
     let anchor = world.join_raw("anchor");

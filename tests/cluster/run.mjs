@@ -5,8 +5,9 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { NODES, createNet, cutOff, setLink } from './lib/net.mjs';
+import { webinar } from './lib/load.mjs';
 import { Person, ask } from './lib/people.mjs';
-import { Servers, socketOf, until } from './lib/servers.mjs';
+import { ONE_SHARD, Servers, socketOf, until } from './lib/servers.mjs';
 
 /** Rooms, and the people in each. */
 const ROOMS = 10;
@@ -16,6 +17,10 @@ const MEDIA_SILENCE_MS = 1150;
 /** For how long NATS is gone. */
 const NATS_GONE_MS = Number(process.env.CLUSTER_NATS_GONE_S ?? 60) * 1000;
 const URLS = NODES.map(socketOf);
+/** Every room over two shards of every node. */
+const SPREAD = ['--cluster-spread', 'always', '--shards', '2', '--room-spread', 'always'];
+const VIEWERS = 30;
+const TAKEN = 'moonring_cluster_rooms_taken_over_total';
 
 /** What was found, a row for each scenario. */
 const table = [];
@@ -197,7 +202,95 @@ const SCENARIOS = {
     row('partition, from its healing', times, 'one home each: the lower term gave way');
     leaveAll([...people, ...newcomers]);
   },
+
+  /** A webinar over all nodes and their shards: its publisher at n1, viewers everywhere; NATS is gone in its middle. */
+  async spread(servers) {
+    await servers.anew(SPREAD);
+    const load = webinar({ urls: URLS, room: 'spread', viewers: VIEWERS, seconds: 16 });
+    await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
+    await sleep(4000);
+    await servers.signal('nats', 'SIGKILL');
+    await sleep(4000);
+    const refused = await ask(URLS[1], 'spread');
+    await servers.start('nats');
+    const report = await load.report;
+    check(refused !== 'joined', `while NATS is gone nobody comes in at a wing: ${refused}`);
+    check(report.lost === 0 && report.left_out === 0, `${report.lost} packets are lost, ${report.left_out} left out: ${JSON.stringify(report.failures)}`);
+    check(report.connected === VIEWERS + 1, `${report.connected} are connected at the end`);
+    const [sent, lost] = await Promise.all(['moonring_packets_relayed_out_total', 'moonring_link_datagrams_lost_total'].map((name) => ofAll(servers, name)));
+    // From the home to its own other shard and to two leads, and from each of these to their other shard.
+    const published = await servers.metric('n1', 'moonring_packets_in_total');
+    check(sent.n1 <= 3.05 * published && sent.n2 <= 1.05 * published && sent.n3 <= 1.05 * published, `one copy for each node: ${JSON.stringify(sent)} of ${published}`);
+    row('webinar over three nodes, NATS gone for 4 s', [], `${report.packets_out} packets, 0 lost, p99 ${report.latency.p99_ms} ms; published ${published}, relayed ${Object.values(sent)}; lost on links ${Object.values(lost)}`);
+    await servers.settled();
+    await until('who joins at a wing is let in again', async () => (await ask(URLS[1], 'spread-after')) === 'joined');
+    await servers.anew(ONE_SHARD);
+  },
+
+  /** A node with viewers of a webinar is killed: the others notice nothing, and its viewers come back elsewhere. */
+  async spread_kill(servers) {
+    await servers.anew(SPREAD);
+    const load = webinar({ urls: URLS, room: 'killed', viewers: VIEWERS, seconds: 16, args: ['--rejoin'] });
+    await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
+    await sleep(4000);
+    const since = performance.now();
+    await servers.signal('n3', 'SIGKILL');
+    await until('all are in again', async () => (await clientsOf(servers, ['n1', 'n2'])) >= VIEWERS + 1);
+    const took = Math.round(performance.now() - since);
+    const report = await load.report;
+    row('kill -9 of a node with viewers', [], `all in again after ${took} ms; lost ${report.lost} of ${report.packets_out}; ${JSON.stringify(report.failures)}`);
+    await servers.start('n3');
+    await servers.settled();
+    await servers.anew(ONE_SHARD);
+  },
+
+  /** The home of a webinar is killed, with its publisher and a third of the viewers: all come back at the other nodes. */
+  async spread_home(servers) {
+    await servers.anew(SPREAD);
+    const load = webinar({ urls: URLS, room: 'home', viewers: VIEWERS, seconds: 16, args: ['--rejoin'] });
+    await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
+    await sleep(4000);
+    const since = performance.now();
+    await servers.signal('n1', 'SIGKILL');
+    await until('the room is taken over', async () => (await servers.metric('n2', TAKEN)) + (await servers.metric('n3', TAKEN)) > 0);
+    const taken = Math.round(performance.now() - since);
+    await until('all are in again', async () => (await clientsOf(servers, ['n2', 'n3'])) >= VIEWERS + 1);
+    const took = Math.round(performance.now() - since);
+    const report = await load.report;
+    row('kill -9 of the home of a webinar', [], `taken over after ${taken} ms, all in again after ${took} ms; ${JSON.stringify(report.failures)}`);
+    await servers.start('n1');
+    await servers.settled();
+    await servers.anew(ONE_SHARD);
+  },
+
+  /** Two nodes do not reach each other for some seconds; NATS and clients reach both. */
+  async spread_cut(servers, id) {
+    await servers.anew(SPREAD);
+    const load = webinar({ urls: URLS, room: 'cut', viewers: VIEWERS, seconds: 20 });
+    await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
+    await sleep(4000);
+    cutOff(id, 'n3', ['n1', 'n2'], true);
+    await until('the link is silent', async () => (await servers.metric('n1', 'moonring_link_silent')) > 0);
+    await sleep(2000);
+    cutOff(id, 'n3', ['n1', 'n2'], false);
+    await until('the link is heard again', async () => (await servers.metric('n1', 'moonring_link_silent')) === 0);
+    const report = await load.report;
+    check(report.connected === VIEWERS + 1, `${report.connected} are connected at the end`);
+    row('link between two nodes cut', [], `nobody ended; left out ${report.left_out}, lost ${report.lost} of ${report.packets_out}`);
+    await servers.anew(ONE_SHARD);
+  },
 };
+
+/** Clients of all nodes. */
+async function clientsOf(servers, nodes = NODES) {
+  const counts = await Promise.all(nodes.map((node) => servers.metric(node, 'moonring_shard_clients')));
+  return counts.reduce((a, b) => a + b);
+}
+
+/** A metric of each node. */
+async function ofAll(servers, name) {
+  return Object.fromEntries(await Promise.all(NODES.map(async (node) => [node, await servers.metric(node, name)])));
+}
 
 /** Makes the namespaces and runs the rest in the hub. */
 async function outside() {

@@ -122,7 +122,7 @@ const MODULES: &[(&str, &[Row])] = &[
     ("src/server", &[
         ("addresses", &[]),
         ("cli", &["config", "log_lines", "sandbox", "server", "signal", "tools"]),
-        ("cluster", &["config"]),
+        ("cluster", &["addresses", "config"]),
         ("config", &["io_mode"]),
         ("data_dir", &[]),
         ("dtls_certificate", &["data_dir"]),
@@ -148,7 +148,7 @@ const MODULES: &[(&str, &[Row])] = &[
     ("src/wire", &[
         ("drops", &[]),
         ("id", &[]),
-        ("link", &["drops", "packet", "rtp"]),
+        ("link", &["drops", "id", "packet", "rtp"]),
         ("media", &["id"]),
         ("message", &["id", "media", "rights", "shared"]),
         ("negotiate", &["id", "media"]),

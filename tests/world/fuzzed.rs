@@ -8,4 +8,4 @@ mod target;
 #[path = "../../fuzz/src/world/mod.rs"]
 mod world;
 
-series::test_each!(world::TARGETS, pictures offers messages shard crowd moved records estimator);
+series::test_each!(world::TARGETS, pictures offers messages shard crowd moved places records estimator);

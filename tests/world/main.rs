@@ -24,6 +24,7 @@ mod moves;
 mod moves_random;
 mod mute;
 mod nack;
+mod nodes;
 mod offers;
 mod operators;
 mod overload;

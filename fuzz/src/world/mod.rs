@@ -5,6 +5,7 @@ mod estimator;
 mod messages;
 mod moved;
 mod pictures;
+mod places;
 mod records;
 mod shard;
 
@@ -18,6 +19,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "shard", run: shard::shard, seeds: shard::shard_seeds, rounds: 150 },
     Target { name: "crowd", run: crowd::crowd, seeds: crowd::crowd_seeds, rounds: 60 },
     Target { name: "moved", run: moved::moved, seeds: moved::moved_seeds, rounds: 60 },
+    Target { name: "places", run: places::places, seeds: places::places_seeds, rounds: 400 },
     Target { name: "records", run: records::records, seeds: records::records_seeds, rounds: 100 },
     Target { name: "estimator", run: estimator::estimator, seeds: estimator::estimator_seeds, rounds: 5_000 },
 ];

@@ -1,5 +1,6 @@
 //! What the control plane asks of a shard, and what a shard tells the control plane.
 
+mod bytes;
 mod event;
 mod moved;
 mod news;
@@ -16,9 +17,11 @@ use moonring_policy::hook::Action;
 use moonring_policy::tape::{Depth, Sink};
 use moonring_policy::{CarriedPolicy, PolicyReply, PolicyRequestId, ScriptLibrary};
 use moonring_wire::id::{ClientId, Mid, PlaceId, RoomId, TrackId};
+use moonring_wire::link::LinkPeer;
 use moonring_wire::media::Source;
 use moonring_wire::negotiate::{Offer, RequestId};
 
+pub use bytes::{BytesError, MAX_PLACE_BYTES, PLACE_VERSION, read_places, write_places};
 pub use event::{Event, LeaveCause};
 pub use moved::{ExpectedClient, ForMoved, MovedClient};
 pub use news::{ClientInfo, News};
@@ -88,8 +91,11 @@ pub enum Command {
     Join(JoinRequest),
     /// The same, into a room whose policy is on another shard.
     JoinWing {
-        /// Which.
+        /// Which; where that is of another node and this shard does not speak to it itself, the lead: the shard of this node that
+        /// does.
         home: PlaceId,
+        /// The room's home, where `home` is the lead.
+        beyond: Option<PlaceId>,
         /// The join.
         request: JoinRequest,
     },
@@ -99,6 +105,16 @@ pub enum Command {
         from: PlaceId,
         /// What, in its order: nothing else comes between.
         messages: Vec<(RoomId, PlaceMessage)>,
+    },
+    /// The shards of other nodes that there are, all of them: links to those that are new begin, and what was spread over those
+    /// that are gone ends.
+    Peers(Vec<LinkPeer>),
+    /// Messages reach a shard of another node, or do not: what only it can decide is refused meanwhile.
+    PlaceAway {
+        /// Which shard.
+        place: PlaceId,
+        /// Whether they do not reach it.
+        is_away: bool,
     },
     /// Messages of another shard were lost: the rooms that are spread over both begin anew.
     PlaceLost {

@@ -6,7 +6,7 @@ use moonring_policy::canary::CanaryCounts;
 use moonring_policy::hook::PathFigures;
 use moonring_policy::{PolicyStats, RoomStatus};
 use moonring_wire::drops::Drops;
-use moonring_wire::id::{ClientId, RoomId};
+use moonring_wire::id::{ClientId, PlaceId, RoomId};
 
 /// Most rooms that one [`crate::command::Command::Report`] asks for: what a tick has time for.
 pub const MAX_ROOMS_PER_REPORT: usize = 256;
@@ -60,8 +60,29 @@ pub struct ShardReport {
     pub reloads_waiting: usize,
     /// The longest that a tick was held by reloads.
     pub longest_reload_slice: Duration,
+    /// The links to other nodes.
+    pub links: Vec<LinkReport>,
     /// What both sides of the canary have done, if there is one.
     pub canary: Option<CanaryCounts>,
+}
+
+/// The link to a shard of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkReport {
+    /// Which shard.
+    pub place: PlaceId,
+    /// Datagrams sent there.
+    pub sent: u64,
+    /// Datagrams that have come from there.
+    pub received: u64,
+    /// Datagrams that were sent from there and have not come.
+    pub lost: u64,
+    /// So many layers less than receivers have use for are asked for, because of the loss.
+    pub layers_down: u8,
+    /// Nothing is heard from there, although the link is used.
+    pub is_silent: bool,
+    /// The round trip, or what is assumed of it.
+    pub rtt: Duration,
 }
 
 /// Counters of one shard.
@@ -79,6 +100,8 @@ pub struct ShardCounters {
     pub forwarded_bytes: u64,
     /// Retransmissions sent.
     pub resent: u64,
+    /// Packets that were sent again to other shards.
+    pub relayed_again: u64,
     /// Packets that came from other shards.
     pub relayed_in: u64,
     /// Clients that have moved to other shards.

@@ -153,7 +153,7 @@ impl ClientFacts {
 }
 
 /// A change of some rights; `None` leaves a right as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RightsChange {
     pub publish: Option<Sources>,
     pub subscribe: Option<bool>,

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::client::{Announced, CloseReason, RightsChange};
@@ -9,6 +10,7 @@ pub use super::client::{ClientFacts, PathFigures, Presence, Traffic};
 use super::hook_table::{Hook, HookSpec};
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::TrackInfo;
+use moonring_wire::shared::as_text;
 
 /// The reason that a client is given when the script does not define the hook that would decide.
 pub const NOT_DEFINED: &str = "Policy not defined";
@@ -104,7 +106,7 @@ impl HookCall {
 }
 
 /// The decision of a hook.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// The hook returned the boolean `true`, or it is one that does not decide.
     Allow,
@@ -113,14 +115,22 @@ pub enum Verdict {
 }
 
 /// Something that a script asks the room to do. Actions are applied in order, in one step with the hook's verdict.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     /// `client:kick(reason)`.
     Kick { client: ClientId, reason: String },
     /// `client:send(value)`.
-    Send { client: ClientId, value: Value },
+    Send {
+        client: ClientId,
+        #[serde(with = "as_text")]
+        value: Value,
+    },
     /// `sfu.broadcast(value, except?)`.
-    Broadcast { value: Value, except: Option<ClientId> },
+    Broadcast {
+        #[serde(with = "as_text")]
+        value: Value,
+        except: Option<ClientId>,
+    },
     /// `client:set_max_bitrate(bps)`: what it may publish, in bit/s; `None` lifts the limit.
     SetMaxBitrate { client: ClientId, bps: Option<u64> },
     /// `client:set_max_layer(track, n)`: the highest layer it receives of a track, 0 the lowest; `None` lifts the limit.
@@ -128,7 +138,11 @@ pub enum Action {
     /// `client:mute(track)` and `client:unmute(track)`.
     SetMuted { client: ClientId, track: TrackId, muted: bool },
     /// `client:set_attributes(table)`: an object.
-    SetAttributes { client: ClientId, attributes: Value },
+    SetAttributes {
+        client: ClientId,
+        #[serde(with = "as_text")]
+        attributes: Value,
+    },
     /// `client:set_rights(rights, reason?)`; the reason is for what ends because of it.
     SetRights { client: ClientId, change: RightsChange, reason: String },
     /// `client:set_hidden(hidden)`.
@@ -144,7 +158,11 @@ pub enum Action {
     /// `sfu.close(reason)`.
     CloseRoom { reason: String },
     /// `sfu.webhook(event, data)`.
-    Webhook { event: String, data: Value },
+    Webhook {
+        event: String,
+        #[serde(with = "as_text")]
+        data: Value,
+    },
 }
 
 impl Action {
@@ -171,7 +189,7 @@ impl Action {
 }
 
 /// The result of one hook. A hook that failed has no actions.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     pub verdict: Verdict,
     pub actions: Vec<Action>,
@@ -182,5 +200,6 @@ pub struct Outcome {
     /// Why the event was not brought before the script, or not decided by it; the text is for the client.
     pub refused: Option<String>,
     /// What `on_admin` has answered.
+    #[serde(with = "as_text")]
     pub answer: Option<Value>,
 }

@@ -15,6 +15,7 @@
 mod answer;
 mod beating;
 mod counts;
+mod courier;
 mod engine;
 mod find;
 mod lookup;
@@ -24,20 +25,23 @@ mod messages;
 mod nats;
 mod peers;
 mod placement;
+mod places;
 mod rooms;
 mod run;
 mod seal;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod wings;
 mod witness;
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use self::counts::Counts;
 pub(crate) use self::counts::{CLUSTER_COUNTERS, ClusterCounts};
@@ -50,12 +54,17 @@ use self::nats::Nats;
 pub(crate) use self::peers::{NodeLine, Verdict};
 use self::peers::{Peers, Standing, line_of};
 use self::placement::Ramp;
+use self::places::Mail;
 use self::rooms::Rooms;
 use self::seal::Seal;
 pub(crate) use self::settings::ClusterSettings;
+pub(crate) use self::wings::Wing;
 pub(crate) use self::witness::RUN_HEADER;
 use self::witness::{Http, Witness, run_of};
-use moonring_wire::id::RoomId;
+use crate::config::RoomSpread;
+use moonring_core::command::PlaceMessage;
+use moonring_wire::id::{PlaceId, RoomId};
+use moonring_wire::link::LinkPeer;
 
 /// Seconds after which whoever is told to try again does.
 pub(crate) const RETRY_S: u64 = 2;
@@ -70,6 +79,18 @@ pub(crate) trait Host: Send + Sync + 'static {
     fn loads(&self) -> Vec<ShardLoad>;
     /// Sends everybody of a room to the node at this URL, and closes it.
     fn give_way(&self, room: &RoomId, url: &str);
+    /// The shard that has a room, whose home is this node.
+    fn shard_of(&self, room: &RoomId) -> Option<u16>;
+    /// These are the shards of the other nodes.
+    fn peers(&self, peers: Vec<LinkPeer>);
+    /// A shard of another node says something to one of this node; false when that takes nothing now.
+    fn place_heard(&self, shard: usize, from: PlaceId, messages: Vec<(RoomId, PlaceMessage)>) -> bool;
+    /// Messages of a shard of another node were lost.
+    fn place_lost(&self, shard: usize, from: PlaceId);
+    /// Messages of a shard of this node reach one of another, or do not.
+    fn place_away(&self, shard: usize, place: PlaceId, is_away: bool);
+    /// A shard of another node is gone: who is here in its rooms joins anew, at the node at this URL.
+    fn home_lost(&self, place: PlaceId, url: &str);
     /// Some of the rooms, as the admin page tells of them.
     fn rooms(&self, after: Option<RoomId>, named: Option<String>) -> RoomsTold<'_>;
 }
@@ -89,6 +110,12 @@ struct Inner {
     started: Instant,
     counts: Counts,
     state: Mutex<State>,
+    spread: RoomSpread,
+    /// Where the sockets of this node's shards are; none where its rooms are on no other node.
+    links: Vec<SocketAddr>,
+    mail: Mutex<Mail>,
+    /// A shard has said something.
+    said: Notify,
     /// Messages to what is served.
     inbox: mpsc::Sender<Message>,
     /// Rooms that have ended.
@@ -167,6 +194,7 @@ impl Cluster {
             state: NodeState::Serving,
             shards: Vec::new(),
             rooms: 0,
+            links: settings.links.clone(),
         };
         let state = State {
             peers: Peers::new(own.clone(), region),
@@ -186,6 +214,10 @@ impl Cluster {
             started: Instant::now(),
             counts: Counts::default(),
             state: Mutex::new(state),
+            spread: settings.spread,
+            mail: Mutex::new(Mail::new(settings.links.len())),
+            links: settings.links,
+            said: Notify::new(),
             inbox,
             ended,
             ends: Mutex::new(Some(Ends { inbox: inbox_end, ended: ended_end })),
@@ -202,7 +234,7 @@ impl Cluster {
                     return Place::Here(Hold { cluster: self.clone(), room: room.clone() });
                 }
                 if let Some(url) = state.remembered(Instant::now(), room) {
-                    return self.there(url);
+                    return Place::There(url);
                 }
                 match self.search(&mut state, room, find::By::Client) {
                     Some(search) => search,
@@ -212,17 +244,12 @@ impl Cluster {
             let found = search.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
             match found {
                 Some(Found::Here) => {}
-                Some(Found::There(node)) => return self.there(node.url),
+                Some(Found::There(node)) => return Place::There(node.url),
                 Some(Found::TryAgain(why)) => return self.try_again(why),
                 None => return self.try_again(OFFLINE),
             }
         }
         self.try_again("the room ends just now")
-    }
-
-    fn there(&self, url: String) -> Place {
-        self.0.counts.moved.fetch_add(1, Ordering::Relaxed);
-        Place::There(url)
     }
 
     fn try_again(&self, why: &'static str) -> Place {
@@ -249,6 +276,11 @@ impl Cluster {
     /// The name that tickets of this node begin with.
     pub(crate) fn name(&self) -> &str {
         self.0.own.name.as_str()
+    }
+
+    /// Where clients reach this node.
+    pub(crate) fn url(&self) -> &str {
+        &self.0.own.url
     }
 
     /// What `/healthz` says of this run.

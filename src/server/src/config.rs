@@ -105,6 +105,11 @@ settings! {
     /// Where clients and other nodes reach this very node, as https with its host and port
     advertised_url ["MOONRING_ADVERTISED_URL"]: String = String::new();
 
+    /// Whether a room may be on several nodes of the cluster: never, load (when its home is busy or far) or always (each node has its own clients: for tests)
+    cluster_spread ["MOONRING_CLUSTER_SPREAD"]: RoomSpread = RoomSpread::Never;
+    /// Address at which other nodes reach this one's media ports; none: the machine's first one
+    link_ip ["MOONRING_LINK_IP", value_delimiter = ',']: Vec<IpAddr> = vec![];
+
     /// Number of shards (pinned threads that forward); 0: one per core less one, at least one
     shards ["MOONRING_SHARDS"]: usize = 0;
     /// Whether a room may be on several shards: never, load (when its shard is busy) or always (each client on the next shard: for tests)

@@ -75,7 +75,7 @@ impl Server {
         let policies = (scripts.library().clone(), recordings);
         let Started { listeners, shards, ends, pulses, former } = match former {
             Some(former) => inherit::start(config, prepared, (&certificate, policies), former)?,
-            None => start(config, prepared, &certificate, &policies)?,
+            None => start(config, (prepared, cluster.as_ref()), &certificate, &policies)?,
         };
         let connections = probe::connections(config.clients_max);
         let listeners = listeners.with_connections(connections).with_give_back(heap::give_back);
@@ -157,13 +157,13 @@ type Policies = (ScriptLibrary, Option<Recordings>);
 /// Binds every port and starts the shards.
 fn start(
     config: &Config,
-    prepared: Prepared,
+    (prepared, cluster): (Prepared, Option<&ClusterSettings>),
     certificate: &Certificate,
     policies: &Policies,
 ) -> anyhow::Result<Started> {
     let listeners = prepared.bind()?;
     let (mut shards, mut ends, mut pulses) = (Vec::new(), Vec::new(), Vec::new());
-    let links = links(config);
+    let links = links(config, cluster);
     for (n, port) in config.media_ports.iter().take(config.shards()).enumerate() {
         let settings = loop_settings(config, n);
         pulses.push((settings.name.clone(), settings.pulse.clone()));
@@ -257,20 +257,24 @@ impl ShardPlan {
     }
 }
 
-/// What each shard has to know of the others, by its number; nothing where rooms are not spread.
-fn links(config: &Config) -> impl Fn(usize) -> Option<LinkSettings> + use<> {
+/// What each shard has to know of the others of this node, by its number; nothing where rooms are spread neither over shards
+/// nor over nodes.
+fn links(config: &Config, cluster: Option<&ClusterSettings>) -> impl Fn(usize) -> Option<LinkSettings> + use<> {
     let shards = config.shards();
-    let is_spread = config.room_spread != RoomSpread::Never && shards > 1;
+    let nodes = cluster.and_then(ClusterSettings::links);
+    let is_spread = (config.room_spread != RoomSpread::Never && shards > 1) || nodes.is_some();
     let ip = config.media_ip.first().map_or(IpAddr::from([127, 0, 0, 1]), |ip| match ip {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
         ip => *ip,
     });
     let addresses: Vec<_> = config.media_ports.iter().take(shards).map(|port| SocketAddr::new(ip, port)).collect();
-    let (run, secret) = (rand::random(), rand::random());
+    let (run, nodes_secret) = nodes.unwrap_or_else(|| (rand::random(), rand::random()));
+    let secret = rand::random();
     move |shard| {
         let own = PlaceId(u16::try_from(shard).ok()?);
-        is_spread.then(|| LinkSettings { own, run, secret, addresses: addresses.clone(), candidates: Vec::new() })
+        let candidates = Vec::new();
+        is_spread.then(|| LinkSettings { own, run, secret, nodes_secret, addresses: addresses.clone(), candidates })
     }
 }
 

@@ -13,8 +13,9 @@ slotmap::new_key_type! {
     pub struct RoomKey;
 }
 
-/// A shard's number among those of its process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// What a process calls a place, which is a shard of its own or of another node: those of its own have their numbers from 0
+/// on, others get further ones when they are first heard of. Between processes a place is a [`crate::link::Place`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PlaceId(pub u16);
 
 /// Longest id accepted from outside, in bytes.

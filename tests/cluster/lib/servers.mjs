@@ -12,6 +12,7 @@ const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const NATS = join(ROOT, 'target/nats/bin/nats-server');
 const BINARY = process.env.MOONRING_BIN ?? join(ROOT, 'target/debug/moonring');
 const START_MS = 30_000;
+export const ONE_SHARD = ['--shards', '1'];
 const run = promisify(execFile);
 
 /** The address of a node's WebSockets. */
@@ -22,6 +23,7 @@ export class Servers {
   #folder = mkdtempSync(join(tmpdir(), 'cluster-'));
   #running = new Map();
   /** The log of each. */ logs = new Map();
+  /** Further settings of nodes that are started from now on. */ extra = ONE_SHARD;
 
   constructor(id) {
     this.#id = id;
@@ -36,6 +38,14 @@ export class Servers {
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => this.logs.set(place, (this.logs.get(place) ?? '') + text));
     child.exited = new Promise((done) => child.on('exit', done));
     if (place !== 'nats') await until(`${place} takes part`, () => this.nodes(place).then((nodes) => nodes.length > 0));
+  }
+
+  /** Starts all nodes anew with other settings. */
+  async anew(extra) {
+    await Promise.all(NODES.map((node) => this.signal(node, 'SIGKILL')));
+    this.extra = extra;
+    await Promise.all(NODES.map((node) => this.start(node)));
+    await this.settled();
   }
 
   /** Sends a signal; after SIGKILL the process is gone. */
@@ -85,8 +95,9 @@ export class Servers {
     return [
       ...['--cluster', `nats://${ADDRESSES.nats}:4222`, '--cluster-secret-file', join(this.#folder, 'secret'), '--node', place],
       ...['--advertised-url', `http://${address}:8080/`, '--listen', `${address}:8080`, '--insecure-http', '--data-dir', folder],
-      ...['--media-ip', address, '--shards', '1', '--scripts-dir', join(ROOT, 'scripts'), '--shutdown-grace-s', '1'],
+      ...['--media-ip', address, '--scripts-dir', join(ROOT, 'scripts'), '--shutdown-grace-s', '1'],
       ...['--connections-per-address', '0', '--clients-per-address', '0', '--rooms-per-address', '0'],
+      ...this.extra,
     ];
   }
 

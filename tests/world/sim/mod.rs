@@ -91,6 +91,12 @@ pub(crate) struct World {
     fresh: Box<dyn Fn(Instant) -> Shard>,
     /// The way from one shard to another.
     pub(crate) between: Link,
+    /// The way from one node to another.
+    pub(crate) between_nodes: Link,
+    /// What nodes have said to each other about rooms.
+    pub(crate) pieces: Vec<Vec<u8>>,
+    /// While set, none of it arrives.
+    pub(crate) are_nodes_apart: bool,
     /// Clients that have moved from one shard to another.
     pub(crate) moved: usize,
     /// The states of those that have, as bytes.
@@ -167,8 +173,7 @@ impl World {
 
     /// A world whose scripts have these budgets.
     pub(crate) fn budgeted(fixed_seed: u64, settings: ShardSettings, budgets: PolicySettings, script: &str) -> Self {
-        let seed = seed(fixed_seed);
-        let now = Instant::now();
+        let (seed, now) = (seed(fixed_seed), Instant::now());
         let script = script.to_owned();
         let shard = move |place: usize, now: Instant, salt: u8| {
             let mut engine = PolicyEngine::new(budgets.clone(), seed);
@@ -177,13 +182,16 @@ impl World {
             bytes[..8].copy_from_slice(&seed.to_be_bytes());
             Shard::new(now, places::settings(place, &settings), engine, library(&script), bytes)
         };
-        Self {
+        let mut world = Self {
             start: now,
             now,
             shard: shard(0, now, 0),
             others: (1..places::count()).map(|place| shard(place, now, 0)).collect(),
             fresh: Box::new(move |now| shard(0, now, 0xA5)),
             between: places::BETWEEN,
+            between_nodes: places::BETWEEN_NODES,
+            pieces: Vec::new(),
+            are_nodes_apart: false,
             moved: 0,
             states: Vec::new(),
             spoils_states: false,
@@ -199,7 +207,9 @@ impl World {
             seals: Seals::default(),
             cpu: None,
             out: SendBatch::new(1 << 20, 1_024),
-        }
+        };
+        world.link_nodes();
+        world
     }
 
     pub(crate) fn since_start(&self) -> Duration {
@@ -293,8 +303,10 @@ impl World {
             if let Some(place) = self.members.iter().position(|m| m.address == to) {
                 let link = self.members[place].behind.unwrap_or(place);
                 self.net.send(self.now, &mut self.members[link].down, server, to, bytes);
-            } else if places::place_at(to).is_some() {
-                self.net.send(self.now, &mut self.between, server, to, bytes);
+            } else if let (Some(from), Some(place)) = (places::place_at(server), places::place_at(to)) {
+                let is_near = places::node_of(from) == places::node_of(place);
+                let link = if is_near { &mut self.between } else { &mut self.between_nodes };
+                self.net.send(self.now, link, server, to, bytes);
             }
         }
         self.out.clear();

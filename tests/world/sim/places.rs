@@ -1,14 +1,15 @@
-//! A world of several shards: every room is spread over all of them, each client is on the next one.
+//! A world of several shards, of one node or of two: every room is spread over all of them, each client is on the next one.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use moonring_core::command::{Command, Event, MoveMessage, PlaceMessage};
+use moonring_core::command::{Command, Event, MoveMessage, PlaceMessage, read_places, write_places};
 use moonring_core::room::links::LinkSettings;
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientId, PlaceId, RoomId};
+use moonring_wire::link::{LinkPeer, Place};
 use moonring_wire::packet::SendBatch;
 
 use super::net::Link;
@@ -18,19 +19,60 @@ use super::{Device, World};
 const PLACES: usize = 3;
 /// Between shards of one machine.
 pub(super) const BETWEEN: Link = Link { delay: Duration::from_micros(50), ..Link::GOOD };
+/// Between nodes.
+pub(super) const BETWEEN_NODES: Link = Link { delay: Duration::from_millis(10), ..Link::GOOD };
+/// Shards of a world that has the most.
+const MOST: usize = 4;
 
 thread_local! {
     static SHARDS: Cell<Option<usize>> = const { Cell::new(None) };
+    /// Shards of one node; the others are of further ones.
+    static PER_NODE: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 /// Worlds of this test have one shard, whichever test program runs it: it is about what one shard does.
 pub(crate) fn on_one_shard() {
     SHARDS.set(Some(1));
+    PER_NODE.set(usize::MAX);
 }
 
 /// Worlds of this test have three shards, whichever test program runs it.
 pub(crate) fn over_three_shards() {
     SHARDS.set(Some(PLACES));
+    PER_NODE.set(usize::MAX);
+}
+
+/// Worlds of this test have two nodes of two shards each: rooms have their home on the first shard of the first, and the
+/// first of the second is the lead there.
+pub(crate) fn over_two_nodes() {
+    SHARDS.set(Some(4));
+    PER_NODE.set(2);
+}
+
+/// Which node a shard is of.
+pub(crate) fn node_of(place: usize) -> usize {
+    place / PER_NODE.get()
+}
+
+/// What the shard `at` calls the shard `of`: those of its own node come first.
+pub(crate) fn id_at(at: usize, of: usize) -> PlaceId {
+    let per_node = PER_NODE.get().min(count());
+    let id = match node_of(of).cmp(&node_of(at)) {
+        std::cmp::Ordering::Equal => of % per_node,
+        std::cmp::Ordering::Less => per_node + of,
+        std::cmp::Ordering::Greater => of,
+    };
+    PlaceId(id as u16)
+}
+
+/// The shard that the shard `at` calls so.
+pub(crate) fn place_of(at: usize, id: PlaceId) -> usize {
+    (0..count()).find(|of| id_at(at, *of) == id).expect("it is a shard of this world")
+}
+
+/// What a shard is called among nodes.
+fn name_of(place: usize) -> Place {
+    Place { run: 7 + node_of(place) as u128, shard: id_at(place, place).0 }
 }
 
 /// Packets that a shard has got from others.
@@ -50,17 +92,19 @@ pub(super) fn address(place: usize) -> SocketAddr {
 
 /// The shard that has an address.
 pub(super) fn place_at(address: SocketAddr) -> Option<usize> {
-    (0..PLACES).find(|place| self::address(*place) == address)
+    (0..MOST).find(|place| self::address(*place) == address)
 }
 
 /// The settings of one shard of several, or of the only one.
 pub(super) fn settings(place: usize, settings: &ShardSettings) -> ShardSettings {
+    let near: Vec<_> = (0..count()).filter(|other| node_of(*other) == node_of(place)).collect();
     let links = LinkSettings {
-        own: PlaceId(place as u16),
-        run: 7,
+        own: id_at(place, place),
+        run: name_of(place).run,
         secret: [9; 32],
-        addresses: (0..count()).map(address).collect(),
-        candidates: (0..count()).map(|place| vec![address(place)]).collect(),
+        nodes_secret: [10; 32],
+        addresses: near.iter().map(|place| address(*place)).collect(),
+        candidates: near.iter().map(|place| vec![address(*place)]).collect(),
     };
     let candidates = if place == 0 { settings.candidates.clone() } else { vec![address(place)] };
     ShardSettings { candidates, links: (count() > 1).then_some(links), ..settings.clone() }
@@ -90,9 +134,15 @@ impl World {
         }
         let member = |id: &ClientId| self.members.iter().find(|member| member.id == *id);
         let place = client_of(&command).and_then(member).map_or(0, |member| member.place);
-        let command = match command {
-            Command::Join(request) if place > 0 => Command::JoinWing { home: PlaceId(0), request },
-            command => command,
+        let lead = (0..place).find(|other| node_of(*other) == node_of(place)).filter(|lead| *lead > 0);
+        let command = match (command, lead) {
+            (Command::Join(request), Some(lead)) => {
+                Command::JoinWing { home: id_at(place, lead), beyond: Some(id_at(place, 0)), request }
+            }
+            (Command::Join(request), None) if place > 0 => {
+                Command::JoinWing { home: id_at(place, 0), beyond: None, request }
+            }
+            (command, _) => command,
         };
         self.at(place, |shard, now, out| shard.handle_command(now, command, out));
     }
@@ -139,13 +189,17 @@ impl World {
     /// What is for a client goes to another shard from now on; what went to the one before has all gone.
     fn route_moved(&mut self, from: usize, client: ClientId, to: PlaceId) {
         if let Some(member) = self.members.iter_mut().find(|member| member.id == client) {
-            member.place = to.0.into();
+            member.place = place_of(from, to);
         }
         self.moved += 1;
         self.at(from, |shard, now, out| shard.handle_command(now, Command::RouteMoved { client }, out));
     }
 
     fn deliver(&mut self, from: usize, to: PlaceId, mut messages: Vec<(RoomId, PlaceMessage)>) {
+        let to = place_of(from, to);
+        if node_of(from) != node_of(to) {
+            return self.deliver_to_node(from, to, messages);
+        }
         if let Some(lose) = self.lose {
             messages.retain(|(_, message)| !lose(message));
         }
@@ -155,8 +209,36 @@ impl World {
                 self.states.push(moved.state.to_vec());
             }
         }
-        let command = Command::FromPlace { from: PlaceId(from as u16), messages };
-        self.at(to.0.into(), |shard, now, out| shard.handle_command(now, command, out));
+        let command = Command::FromPlace { from: id_at(to, from), messages };
+        self.at(to, |shard, now, out| shard.handle_command(now, command, out));
+    }
+
+    /// Between nodes they travel as bytes.
+    fn deliver_to_node(&mut self, from: usize, to: usize, messages: Vec<(RoomId, PlaceMessage)>) {
+        let (pieces, errors) = write_places(messages, &|id| Some(name_of(place_of(from, id))));
+        assert!(errors.is_empty(), "{errors:?}");
+        let find = |name: Place| (0..count()).find(|of| name_of(*of) == name).map(|of| id_at(to, of));
+        for piece in pieces {
+            let messages = read_places(&piece, &mut find.clone()).unwrap();
+            self.pieces.push(piece);
+            if self.are_nodes_apart {
+                continue;
+            }
+            let command = Command::FromPlace { from: id_at(to, from), messages };
+            self.at(to, |shard, now, out| shard.handle_command(now, command, out));
+        }
+    }
+
+    /// Tells each shard of those of the other node.
+    pub(super) fn link_nodes(&mut self) {
+        for at in 0..count() {
+            let others = (0..count()).filter(|of| node_of(*of) != node_of(at));
+            let peer = |of: usize| LinkPeer { id: id_at(at, of), place: name_of(of), address: address(of) };
+            let peers: Vec<_> = others.map(peer).collect();
+            if !peers.is_empty() {
+                self.at(at, |shard, now, out| shard.handle_command(now, Command::Peers(peers), out));
+            }
+        }
     }
 
     fn take_event(&mut self, event: Event) {

@@ -1,22 +1,26 @@
 //! What rooms are told.
 
+use serde::{Deserialize, Serialize};
+
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::TrackInfo;
-use moonring_wire::shared::SharedValue;
+use moonring_wire::shared::{SharedValue, as_text};
 
 /// What a joined client is told of another.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClientInfo {
     /// Its id.
     pub client: ClientId,
     /// What it said of itself.
+    #[serde(with = "as_text")]
     pub metadata: SharedValue,
     /// What the policy says of it.
+    #[serde(with = "as_text")]
     pub attributes: SharedValue,
 }
 
 /// What a whole room is told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum News {
     /// Another client came, or is to be seen now.
     ClientJoined(ClientInfo),
@@ -27,6 +31,7 @@ pub enum News {
         /// Of whom.
         client: ClientId,
         /// What is said of it now.
+        #[serde(with = "as_text")]
         attributes: SharedValue,
     },
     /// A track can be subscribed to.
@@ -38,5 +43,5 @@ pub enum News {
     /// Who speaks, loudest first.
     ActiveSpeakers(Vec<ClientId>),
     /// A message from the policy.
-    Message(SharedValue),
+    Message(#[serde(with = "as_text")] SharedValue),
 }

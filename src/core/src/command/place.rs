@@ -4,6 +4,8 @@
 //! wing --Attach, Asked, News, Track, Traffic, Loudness, Gone, Detach--> home
 //! wing <--Roster, Decided, Act, News, Track, Loudest, Ended------------ home
 //!
+//! node n1: home, wings <--- links, messages ---> node n2: lead (a wing, the home's in the eyes of the others) <---> wings
+//!
 //! a client moves:   former place --Expect-> new <-Freeze-- --Moved-> --Passed...-> --Complete->
 //!                   former place --MovedTo-> home --MoveNoted-> former place
 //! ```
@@ -22,13 +24,16 @@ use moonring_policy::hook::{Action, HookCall, Outcome};
 use moonring_wire::id::{ClientId, PlaceId, TrackId};
 use moonring_wire::media::TrackInfo;
 use moonring_wire::negotiate::AnswerCodec;
-use moonring_wire::shared::{Shared, SharedValue};
+use moonring_wire::shared::{Shared, SharedValue, as_text};
 
 /// One message about one room.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum PlaceMessage {
     /// The sender has clients who want into the room. Answered by [`Self::Roster`], or [`Self::Ended`].
-    Attach,
+    Attach {
+        /// The room's home, where the receiver is not it but the sender's way there: another shard of the sender's node.
+        home: Option<PlaceId>,
+    },
     /// The room's policy is asked, with a number for the answer, or told of something.
     Asked {
         /// For [`Self::Decided`]; `None` when no answer is waited for.
@@ -67,7 +72,8 @@ pub enum PlaceMessage {
     News(Shared<News>),
     /// A track that can be received, as it is now: new, changed, or at another place.
     Track(Box<FarTrack>),
-    /// A client moves between the two.
+    /// A client moves between the two, which are of one process.
+    #[serde(skip)]
     Move(MoveMessage),
 }
 
@@ -97,7 +103,7 @@ pub enum MoveMessage {
 }
 
 /// An event of a far client for which a hook is called: as [`HookCall`], in values that may leave the shard.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum FarCall {
     /// A client asks to join.
     Connect {
@@ -106,6 +112,7 @@ pub enum FarCall {
         /// The request that it has come with.
         connection: Box<Connection>,
         /// What it says of itself.
+        #[serde(with = "as_text")]
         metadata: SharedValue,
         /// What it shows.
         auth_token: String,
@@ -135,6 +142,7 @@ pub enum FarCall {
         /// Who.
         client: ClientId,
         /// What.
+        #[serde(with = "as_text")]
         message: Value,
     },
 }
@@ -172,7 +180,7 @@ impl FarCall {
 }
 
 /// What goes with the admission of a far client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeatGiven {
     /// Who it is, as the policy says.
     pub identity: Option<String>,
@@ -181,7 +189,7 @@ pub struct SeatGiven {
 }
 
 /// A track as far places have to know it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FarTrack {
     /// What everybody is told of it.
     pub info: TrackInfo,
@@ -198,7 +206,7 @@ pub struct FarTrack {
 }
 
 /// A room as a new wing has to know it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Roster {
     /// Those who are told of.
     pub clients: Vec<ClientInfo>,

@@ -21,6 +21,8 @@ impl Command {
             | Self::Leave { client, .. } => Some(client),
             Self::FromPlace { .. }
             | Self::PlaceLost { .. }
+            | Self::Peers(_)
+            | Self::PlaceAway { .. }
             | Self::Move { .. }
             | Self::RouteMoved { .. }
             | Self::PolicyReply { .. }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{ClientInfo, Command, Event, FarCall, ForMoved, MoveMessage, News, PlaceMessage};
 use moonring_wire::id::RoomId;
+use moonring_wire::link::LinkPeer;
 use moonring_wire::shared::SharedValue;
 
 /// An event or a command without what hangs on it.
@@ -33,6 +34,7 @@ impl Command {
             Self::PolicyReply { reply, .. } => reply.bytes(),
             Self::PolicyCarried { carried, .. } => carried.as_ref().map_or(ID, |carried| ID + carried.bytes()),
             Self::Report { rooms, .. } => ID * rooms.len(),
+            Self::Peers(peers) => size_of::<LinkPeer>() * peers.len(),
             _ => ID,
         }
     }
@@ -95,7 +97,7 @@ impl PlaceMessage {
             Self::Track(_) => SECTION,
             Self::Loudest(tracks) => ID * tracks.as_ref().map_or(0, Vec::len),
             Self::Move(message) => message.bytes(),
-            Self::Attach | Self::Gone(_) | Self::Detach | Self::Ended(_) => ID,
+            Self::Attach { .. } | Self::Gone(_) | Self::Detach | Self::Ended(_) => ID,
         }
     }
 }

@@ -1,11 +1,18 @@
-//! The links of a shard to the other shards: sealed datagrams over the shards' own sockets.
+//! The links of a shard to the other shards, of its own node and of others: sealed datagrams over the shards' own sockets.
+//!
+//! Those of the own node have the first numbers and are there from the start. Those of other nodes come and go
+//! ([`Links::set_peers`]); another run of a process is another place, with other keys.
+
+mod health;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Instant;
 
+pub use self::health::{Change, Health, INTERVAL};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{PlaceId, TrackKey};
-use moonring_wire::link::{Frame, HEAD, MAX_LINK_DATAGRAM, OVERHEAD, Opener, Place, Sealer};
+use moonring_wire::link::{Frame, HEAD, LinkPeer, MAX_LINK_DATAGRAM, OVERHEAD, Opener, Place, Sealer};
 use moonring_wire::packet::SendBatch;
 
 /// Frames are gathered into datagrams of at most this many bytes.
@@ -20,8 +27,10 @@ pub struct LinkSettings {
     pub own: PlaceId,
     /// The process's, random.
     pub run: u128,
-    /// What keys are derived from.
+    /// What the keys between the shards of the process are derived from.
     pub secret: [u8; 32],
+    /// What the keys between nodes are derived from, the same at all of them.
+    pub nodes_secret: [u8; 32],
     /// The addresses of all shards by their numbers, its own among them.
     pub addresses: Vec<SocketAddr>,
     /// Those that clients of each shard send media to.
@@ -30,7 +39,12 @@ pub struct LinkSettings {
 
 /// The way to one other shard, and back.
 pub struct Link {
+    place: Place,
     address: SocketAddr,
+    /// How the way is, to a shard of another node.
+    pub health: Option<Box<Health>>,
+    /// Whether something was sent since this was last looked at.
+    pub was_used: bool,
     sealer: Sealer,
     opener: Opener,
     /// Frames that wait for more, behind room for the datagram's head.
@@ -45,6 +59,10 @@ pub struct Link {
 pub struct Links {
     /// The shard's own number.
     pub own: PlaceId,
+    own_place: Option<Place>,
+    nodes_secret: [u8; 32],
+    /// Shards of the own node, this one counted; the links behind so many lead to other nodes.
+    near: usize,
     links: Vec<Option<Link>>,
     addresses: HashMap<SocketAddr, PlaceId>,
     /// Links with gathered frames.
@@ -73,18 +91,78 @@ impl Links {
         let own = place(usize::from(settings.own.0));
         let link = |(shard, address): (usize, &SocketAddr)| {
             let other = place(shard);
-            (other != own).then(|| Link {
-                address: *address,
-                sealer: Sealer::new(&settings.secret, own, other),
-                opener: Opener::new(&settings.secret, other, own),
-                gathered: vec![0; GATHERED + OVERHEAD].into(),
-                end: HEAD,
-                tracks: HashMap::new(),
-            })
+            (other != own).then(|| Link::new(&settings.secret, (own, other), *address))
         };
         let links: Vec<_> = settings.addresses.iter().enumerate().map(link).collect();
         let known = links.iter().enumerate().filter_map(|(n, link)| Some((link.as_ref()?.address, PlaceId(n as u16))));
-        Self { own: settings.own, addresses: known.collect(), links, ..Self::default() }
+        Self {
+            own: settings.own,
+            own_place: Some(own),
+            nodes_secret: settings.nodes_secret,
+            near: links.len(),
+            addresses: known.collect(),
+            links,
+            ..Self::default()
+        }
+    }
+
+    /// The links to other nodes are these from now on. Those that stay keep their keys and counters. The places that are gone.
+    pub fn set_peers(&mut self, now: Instant, peers: &[LinkPeer]) -> Vec<PlaceId> {
+        let Some(own) = self.own_place else { return Vec::new() };
+        let mut gone = Vec::new();
+        for (n, link) in self.links.iter_mut().enumerate().skip(self.near) {
+            let id = PlaceId(n as u16);
+            let stays = |link: &Link| peers.iter().any(|peer| peer.id == id && peer.place == link.place);
+            if link.take_if(|link| !stays(link)).is_some() {
+                gone.push(id);
+                self.waiting.retain(|waiting| *waiting != id);
+            }
+        }
+        for peer in peers.iter().filter(|peer| usize::from(peer.id.0) >= self.near) {
+            let n = usize::from(peer.id.0);
+            if self.links.len() <= n {
+                self.links.resize_with(n + 1, || None);
+            }
+            let link = self.links[n].get_or_insert_with(|| {
+                let link = Link::new(&self.nodes_secret, (own, peer.place), peer.address);
+                Link { health: Some(Box::new(Health::new(now))), ..link }
+            });
+            link.address = peer.address;
+        }
+        let known =
+            self.links.iter().enumerate().filter_map(|(n, link)| Some((link.as_ref()?.address, PlaceId(n as u16))));
+        self.addresses = known.collect();
+        gone
+    }
+
+    /// Whether a place is of this node.
+    pub fn is_near(&self, place: PlaceId) -> bool {
+        usize::from(place.0) < self.near
+    }
+
+    /// How many layers less than receivers have use for are asked for over a link.
+    pub fn layers_down(&self, place: PlaceId) -> usize {
+        self.health(place).map_or(0, |health| health.layers_down.into())
+    }
+
+    /// How the link to a shard of another node is.
+    pub fn health(&self, place: PlaceId) -> Option<&Health> {
+        self.links.get(usize::from(place.0))?.as_ref()?.health.as_deref()
+    }
+
+    /// How the links to other nodes are, with how many datagrams were sent on each.
+    pub fn healths(&self) -> impl Iterator<Item = (PlaceId, u64, &Health)> {
+        let links = self.links.iter().enumerate().skip(self.near);
+        links.filter_map(|(n, link)| {
+            let link = link.as_ref()?;
+            Some((PlaceId(n as u16), link.sent(), link.health.as_deref()?))
+        })
+    }
+
+    /// The links to other nodes.
+    pub fn to_nodes(&mut self) -> impl Iterator<Item = (PlaceId, &mut Link)> {
+        let links = self.links.iter_mut().enumerate().skip(self.near);
+        links.filter_map(|(n, link)| Some((PlaceId(n as u16), link.as_mut()?)))
     }
 
     /// The link to `place`.
@@ -102,7 +180,11 @@ impl Links {
     pub fn open<'d>(&mut self, from: SocketAddr, datagram: &'d mut [u8]) -> Result<(PlaceId, &'d [u8]), DropReason> {
         let place = *self.addresses.get(&from).ok_or(DropReason::LinkUnknown)?;
         let link = self.get_mut(place).ok_or(DropReason::LinkUnknown)?;
-        Ok((place, link.opener.open(datagram)?))
+        let frames = link.opener.open(datagram)?;
+        if let Some(health) = &mut link.health {
+            health.received += 1;
+        }
+        Ok((place, frames))
     }
 
     /// Sends a frame with `padding` bytes behind it, at once.
@@ -112,6 +194,7 @@ impl Links {
         if !link.flush(out) {
             return Sent::Full;
         }
+        link.was_used = true;
         let Some(mut slot) = out.slot(link.address, MAX_LINK_DATAGRAM) else { return Sent::Full };
         let buf = slot.bytes();
         let room = buf.len() - OVERHEAD + HEAD;
@@ -130,6 +213,7 @@ impl Links {
             let (end, room) = (link.end, GATHERED + HEAD);
             if let Some(len) = frame.write(&mut link.gathered[end..room]) {
                 link.end += len;
+                link.was_used = true;
                 if end == HEAD {
                     self.waiting.push(to);
                 }
@@ -147,14 +231,14 @@ impl Links {
         !self.waiting.is_empty()
     }
 
-    /// How many shards there are, this one counted; 0 where rooms are not spread.
+    /// How many shards this node has, this one counted; 0 where rooms are not spread.
     pub fn places(&self) -> usize {
-        self.links.len()
+        self.near
     }
 
-    /// Whether there are other shards.
+    /// Whether there may be other shards.
     pub fn are_there(&self) -> bool {
-        !self.links.is_empty()
+        self.near > 0
     }
 
     /// Sends what was gathered; false when `out` is full and some is left.
@@ -170,6 +254,25 @@ impl Links {
 }
 
 impl Link {
+    fn new(secret: &[u8; 32], (own, other): (Place, Place), address: SocketAddr) -> Self {
+        Self {
+            place: other,
+            address,
+            health: None,
+            was_used: false,
+            sealer: Sealer::new(secret, own, other),
+            opener: Opener::new(secret, other, own),
+            gathered: vec![0; GATHERED + OVERHEAD].into(),
+            end: HEAD,
+            tracks: HashMap::new(),
+        }
+    }
+
+    /// Datagrams that were sent.
+    pub fn sent(&self) -> u64 {
+        self.sealer.sealed()
+    }
+
     /// False when there is no room for what was gathered.
     fn flush(&mut self, out: &mut SendBatch) -> bool {
         if self.end == HEAD {

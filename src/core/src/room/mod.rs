@@ -123,13 +123,18 @@ pub enum Seat {
     Home {
         /// The policy's state.
         policy: PolicyKey,
-        /// The shards that have clients of the room, too.
+        /// The shards that have clients of the room, too; of another node its lead alone.
         wings: Vec<PlaceId>,
     },
     /// On another shard.
     Wing {
-        /// Which.
+        /// Which; where that is of another node and this shard is not its node's lead, the lead.
         home: PlaceId,
+        /// The home, where `home` is the lead.
+        beyond: Option<PlaceId>,
+        /// Where this shard is its node's lead: the node's other shards that have clients of the room. They ask it what they
+        /// would ask the home.
+        wings: Vec<PlaceId>,
     },
 }
 
@@ -157,7 +162,7 @@ impl Room {
     pub fn home(&self) -> Option<PlaceId> {
         match self.seat {
             Seat::Home { .. } => None,
-            Seat::Wing { home } => Some(home),
+            Seat::Wing { home, .. } => Some(home),
         }
     }
 
@@ -165,14 +170,25 @@ impl Room {
     pub fn is_joined_to(&self, place: PlaceId) -> bool {
         match &self.seat {
             Seat::Home { wings, .. } => wings.contains(&place),
-            Seat::Wing { home } => *home == place,
+            Seat::Wing { home, wings, .. } => *home == place || wings.contains(&place),
         }
+    }
+
+    /// The places that ask this one what they would ask the room's policy.
+    pub fn wings(&self) -> &[PlaceId] {
+        let (Seat::Home { wings, .. } | Seat::Wing { wings, .. }) = &self.seat;
+        wings
+    }
+
+    /// The same, to change it.
+    pub fn wings_mut(&mut self) -> &mut Vec<PlaceId> {
+        let (Seat::Home { wings, .. } | Seat::Wing { wings, .. }) = &mut self.seat;
+        wings
     }
 
     /// Whether nobody is in it, nor on its way.
     pub fn is_empty(&self) -> bool {
-        let has_wings = matches!(&self.seat, Seat::Home { wings, .. } if !wings.is_empty());
-        self.clients.is_empty() && !has_wings
+        self.clients.is_empty() && self.wings().is_empty()
     }
 
     /// Ended tracks that are remembered.

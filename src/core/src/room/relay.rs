@@ -10,14 +10,19 @@ use moonring_wire::id::TrackKey;
 use moonring_wire::link::{Frame, Media, Stream};
 use moonring_wire::packet::SendBatch;
 
-/// A packet of an encoding as it travels.
-pub fn media<'l>(key: TrackKey, (n, layer): (usize, &'l Layer), packet: &Packet, again: bool) -> Frame<'l> {
+/// A packet of an encoding as it travels: `again` when it was asked for, `hop` when it has come over a link itself.
+pub fn media<'l>(
+    key: TrackKey,
+    (n, layer): (usize, &'l Layer),
+    packet: &Packet,
+    (again, hop): (bool, bool),
+) -> Frame<'l> {
     Frame::Media(Media {
         stream: Stream { handle: handle(key), layer: n as u8 },
         restarts: layer.restarts,
         again,
         marker: packet.marker,
-        hop: false,
+        hop,
         is_red: packet.is_red,
         index: packet.index,
         timestamp: packet.timestamp,
@@ -41,13 +46,14 @@ pub fn send_waiting(
     out: &mut SendBatch,
     drops: &mut Drops,
 ) -> bool {
-    let Track { layers, hops, .. } = track;
+    let Track { layers, hops, far, .. } = track;
+    let is_passed_on = far.is_some();
     for hop in hops {
         for (n, layer) in layers.iter().enumerate().filter(|(n, _)| hop.wanted >> n & 1 == 1) {
             let cursor = &mut hop.cursors[n];
             *cursor = (*cursor).max(layer.history.oldest());
             while let Some(packet) = layer.history.get(*cursor) {
-                let frame = media(key, (n, layer), packet, false);
+                let frame = media(key, (n, layer), packet, (false, is_passed_on));
                 let sent = match packet.payload_len() {
                     small if small <= SMALL_PAYLOAD => links.gather(hop.link, &frame, out),
                     _ => links.send(hop.link, &frame, packet.padding, out),

@@ -60,7 +60,7 @@ impl Shard {
             check(announced == room.announced.len(), &|| format!("room {} has {announced} who are told of", room.id));
             let is_kept = room.life.kept_until.is_some();
             check(is_kept == self.work.kept.contains(&key), &|| format!("room {} is kept, or it is not", room.id));
-            let is_used = if is_home { !room.is_empty() } else { room.here > 0 };
+            let is_used = if is_home { !room.is_empty() } else { room.here > 0 || !room.wings().is_empty() };
             let is_used = is_used || self.moves.hold(&room.id);
             check(is_used || room.hooks > 0 || is_kept, &|| format!("room {} is empty and stays", room.id));
             let tracks = room.tracks.iter().all(|track| world.tracks.get(*track).is_some_and(|t| t.room == key));

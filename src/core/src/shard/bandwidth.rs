@@ -115,8 +115,7 @@ impl Shard {
             let Some(track) = self.world.tracks.get_mut(*track).filter(|t| t.is_video()) else { continue };
             let [only] = &track.layers[..] else { continue };
             let rate_bps = if only.is_active(now) { only.bitrate_bps } else { 0 };
-            let elsewhere = track.hops.iter().filter_map(|hop| hop.room);
-            let best = best_room(&self.world.clients, track).into_iter().chain(elsewhere).reduce(Room::best);
+            let best = best_room(&self.world.clients, track);
             let best = best.filter(|_| track.told_layers() == 1);
             track.cap.update(now, rate_bps, best);
         }
@@ -129,9 +128,11 @@ impl Shard {
 
     /// What another shard says of its receivers' paths.
     pub(super) fn room_told(&mut self, place: PlaceId, key: TrackKey, word: u32) {
-        let hops = self.world.tracks.get_mut(key).map(|track| &mut track.hops);
-        if let Some(hop) = hops.and_then(|hops| hops.iter_mut().find(|hop| hop.link == place)) {
-            hop.room = Room::from_word(word);
+        let Some(track) = self.world.tracks.get_mut(key) else { return };
+        let Some(hop) = track.hops.iter_mut().find(|hop| hop.link == place) else { return };
+        let is_news = std::mem::replace(&mut hop.room, Room::from_word(word)) != Room::from_word(word);
+        if is_news && track.far.is_some() {
+            self.work.wants.push(key);
         }
     }
 
@@ -200,5 +201,5 @@ fn best_room(clients: &SlotMap<ClientKey, Client>, track: &Track) -> Option<Room
         let forward = clients.get(*client)?.outbound.forwards.get(usize::from(*place))?.as_ref()?;
         forward.allotted.room
     });
-    rooms.reduce(Room::best)
+    rooms.chain(track.hops.iter().filter_map(|hop| hop.room)).reduce(Room::best)
 }

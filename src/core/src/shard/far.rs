@@ -135,13 +135,25 @@ impl Shard {
     /// A wing forgets a far client that nobody is told of and that publishes nothing. A home's policy knows them all.
     pub(super) fn forget_unknown(&mut self, now: Instant, key: ClientKey) {
         let Some(client) = self.world.clients.get(key).filter(|client| client.far.is_some()) else { return };
-        if !client.is_announced && client.inbound.published.is_empty() && self.is_wing(client.room) {
+        // A lead knows those of its node's shards as a home does.
+        let is_followed = self
+            .world
+            .rooms
+            .get(client.room)
+            .is_some_and(|room| client.far.is_some_and(|far| room.wings().contains(&far)));
+        if !client.is_announced && client.inbound.published.is_empty() && !is_followed && self.is_wing(client.room) {
             self.remove_far_client(now, key);
         }
     }
 
     pub(super) fn is_wing(&self, room: RoomKey) -> bool {
         self.world.rooms.get(room).is_some_and(|room| matches!(room.seat, Seat::Wing { .. }))
+    }
+
+    /// Whether a room's home is another node.
+    pub(super) fn is_of_another_node(&self, room: RoomKey) -> bool {
+        let seat = self.world.rooms.get(room).map(|room| &room.seat);
+        matches!(seat, Some(Seat::Wing { home, beyond, .. }) if beyond.is_some() || !self.world.links.is_near(*home))
     }
 
     /// A track of another place is new, or has changed. The clients here are told.

@@ -226,6 +226,7 @@ impl Shard {
             // The room that panicked is off the queue; the others go on.
             Some(Timer::Reloads) => self.schedule_reloads(now),
             Some(Timer::Speakers(key) | Timer::Sound(key)) => self.end_room(now, key),
+            Some(Timer::Links) => self.schedule_links(now),
             Some(Timer::Report | Timer::Places) => {}
             // The room that panicked waits no longer; the others do.
             Some(Timer::Awaited) => self.await_policies(now),
@@ -263,7 +264,7 @@ impl Shard {
         }
         for key in self.world.rooms.keys().collect::<Vec<_>>() {
             // Other shards end by themselves.
-            for wing in if self.is_wing(key) { Vec::new() } else { self.other_places(key, None) } {
+            for wing in self.world.rooms.get(key).map(|room| room.wings().to_vec()).unwrap_or_default() {
                 self.detach(now, key, wing);
             }
             self.close_room_if_empty(now, key);

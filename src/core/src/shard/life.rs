@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::faults::Subject;
+use super::wings::Way;
 use super::{PendingHook, Shard, Timer, announce};
 use crate::command::{Event, JoinRequest, LeaveCause};
 use crate::room::Room;
 use moonring_policy::client::CloseReason;
 use moonring_policy::hook::HookCall;
-use moonring_wire::id::{PlaceId, RoomId, RoomKey};
+use moonring_wire::id::{RoomId, RoomKey};
 use moonring_wire::shared::SharedValue;
 
 /// How long a room that an operator has opened waits for its first client, if its script does not keep it longer.
@@ -21,7 +22,7 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Shard {
     /// A join that can be decided on now. While a room is ending, who asks for it waits until it is gone.
-    pub(super) fn not_too_late(&mut self, home: Option<PlaceId>, request: JoinRequest) -> Option<JoinRequest> {
+    pub(super) fn not_too_late(&mut self, home: Option<Way>, request: JoinRequest) -> Option<JoinRequest> {
         let key = self.index.rooms.get(&request.room).copied();
         let is_ending = |key: &RoomKey| self.world.rooms.get(*key).is_some_and(|room| room.life.ending.is_some());
         let Some(key) = key.filter(is_ending) else { return Some(request) };
@@ -187,7 +188,7 @@ impl Shard {
         self.work.late = others;
         for (_, home, request) in late {
             match home {
-                Some(home) => self.join_wing(now, home, request),
+                Some(way) => self.join_wing(now, way, request),
                 None => self.join(now, request),
             }
         }

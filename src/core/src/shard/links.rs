@@ -9,9 +9,8 @@ use super::{Shard, Timer};
 use crate::command::Event;
 use crate::room::cap::Room;
 use crate::room::client::Incoming;
-use crate::room::hop::Hop;
 use crate::room::relay;
-use crate::room::track::SenderClock;
+use crate::room::track::{SenderClock, Track};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, PlaceId, TrackKey};
 use moonring_wire::link::{Frame, Frames, MAX_LAYERS, Media, Stream};
@@ -21,10 +20,12 @@ use moonring_wire::packet::{AddressPair, SendBatch};
 pub(super) const INTERVAL: Duration = Duration::from_millis(500);
 /// Round-trip time assumed for asking again over a link: within one machine.
 pub(super) const LINK_RTT: Duration = Duration::from_millis(20);
+/// What is added to the measured round trip between nodes: the event loops' ticks.
+const MARGIN: Duration = Duration::from_millis(5);
 /// Packets sent again for one datagram.
 const MAX_AGAIN: usize = 200;
 /// Bits of [`Frame::Missing`] beside its first number.
-const OTHERS: u64 = 64;
+pub(super) const OTHERS: u64 = 64;
 
 impl Shard {
     pub(super) fn receive_link(
@@ -35,6 +36,9 @@ impl Shard {
         out: &mut SendBatch,
     ) -> Result<(), DropReason> {
         let (place, frames) = self.world.links.open(from.remote, bytes)?;
+        if !self.world.links.is_near(place) {
+            self.peer_heard(now, place);
+        }
         let mut again = MAX_AGAIN;
         for frame in Frames(frames) {
             match frame.map_err(|_| DropReason::LinkMalformed)? {
@@ -47,7 +51,7 @@ impl Shard {
                     self.wanted_by(now, (place, layers, useful), key, out);
                     self.room_told(place, key, room);
                 }
-                Frame::Key(stream) => self.key_frame_wanted(now, stream),
+                Frame::Key(stream) => self.key_frame_wanted(now, place, stream),
                 Frame::Clock { stream, ntp, timestamp, age_ms } => {
                     let at = now.checked_sub(Duration::from_millis(age_ms.into())).unwrap_or(now);
                     let track = self.far_track(place, stream.handle).and_then(|key| self.world.tracks.get_mut(key));
@@ -55,10 +59,11 @@ impl Shard {
                         layer.clock = Some(SenderClock { ntp, timestamp, at });
                     }
                 }
-                Frame::Rates { handle, kbps } => self.far_rates(now, (place, handle), &kbps),
+                Frame::Rates { handle, kbps } => self.far_rates(now, (place, handle), kbps, out),
                 Frame::Stray { client, is_selected, datagram } => {
                     self.stray_came(now, (place, client, is_selected), datagram, out)?;
                 }
+                Frame::Alive { sent, at, echo, held } => self.alive(now, place, (sent, at, echo, held)),
             }
         }
         Ok(())
@@ -71,6 +76,10 @@ impl Shard {
     /// Keeps a packet that has come over a link, as if its publisher were here.
     fn far_media(&mut self, now: Instant, place: PlaceId, media: &Media<'_>) -> Result<(), DropReason> {
         let Stream { handle, layer } = media.stream;
+        if media.hop && !self.world.links.is_near(place) {
+            // It has been over a link between nodes, and goes over no other one.
+            return Err(DropReason::LinkMalformed);
+        }
         // One that has just ended, or is to be told of in a moment.
         let key = self.far_track(place, handle).ok_or(DropReason::LinkUnknownTrack)?;
         let track = self.world.tracks.get_mut(key).ok_or(DropReason::LinkUnknownTrack)?;
@@ -115,88 +124,37 @@ impl Shard {
         Ok(())
     }
 
-    /// Another shard says what it wants of a track of this one.
-    fn wanted_by(
+    /// How much comes of a far track.
+    fn far_rates(
         &mut self,
         now: Instant,
-        (link, layers, useful): (PlaceId, u8, u8),
-        key: TrackKey,
+        (place, handle): (PlaceId, u64),
+        mut kbps: [u32; MAX_LAYERS],
         out: &mut SendBatch,
     ) {
-        let Some(track) = self.world.tracks.get_mut(key).filter(|track| track.far.is_none()) else { return };
-        let is_new = !track.hops.iter().any(|hop| hop.link == link);
-        if is_new {
-            track.hops.push(Hop::new(now, link));
-            if !self.world.links.hopped.contains(&key) {
-                self.world.links.hopped.push(key);
-            }
-        }
-        let Some(hop) = track.hops.iter_mut().find(|hop| hop.link == link) else { return };
-        let before = (hop.wanted, hop.useful);
-        hop.want(now, track.layers.iter().map(|layer| &layer.history), layers);
-        hop.useful = useful;
-        let (wanted, is_other) = (hop.wanted, (hop.wanted, hop.useful) != before);
-        if is_new || is_other {
-            self.tell_rates(now, key, Some(link), out);
-        }
-        if is_other {
-            self.tell_wanted_layers(key);
-        }
-        if wanted != before.0 {
-            self.mark_dirty(now, key);
-        }
-        self.schedule_places(now);
-    }
-
-    fn key_frame_wanted(&mut self, now: Instant, stream: Stream) {
-        let Some(track) = self.world.tracks.get_mut(own_key(stream.handle)).filter(|t| t.far.is_none()) else { return };
-        let (owner, is_video) = (track.owner, track.is_video());
-        if let Some(layer) = track.layers.get_mut(usize::from(stream.layer)).filter(|_| is_video) {
-            layer.want_key_frame(now);
-            self.schedule(owner);
-        }
-    }
-
-    fn send_again(
-        &mut self,
-        to: PlaceId,
-        stream: Stream,
-        (first, others): (u64, u64),
-        left: &mut usize,
-        out: &mut SendBatch,
-    ) {
-        let key = own_key(stream.handle);
-        // Also of a track whose publisher has left.
-        let Some(track) = self.world.tracks.get(key) else { return };
-        let place = usize::from(stream.layer);
-        let Some(layer) = track.layers.get(place) else { return };
-        let others = (0..OTHERS).filter(|bit| others >> bit & 1 == 1).map(|bit| first + 1 + bit);
-        for index in [first].into_iter().chain(others) {
-            let Some(packet) = layer.history.find(index).filter(|_| *left > 0) else { continue };
-            *left -= 1;
-            // What does not fit is asked for again.
-            let _ = self.world.links.send(to, &relay::media(key, (place, layer), packet, true), 0, out);
-        }
-    }
-
-    /// How much comes of a far track.
-    fn far_rates(&mut self, now: Instant, (place, handle): (PlaceId, u64), kbps: &[u32; MAX_LAYERS]) {
         let Some(key) = self.far_track(place, handle) else { return };
+        let down = self.world.links.layers_down(place);
         let Some(track) = self.world.tracks.get_mut(key) else { return };
+        // What is not asked for does not come.
+        kbps.iter_mut().skip(track.layers.len().saturating_sub(down).max(1)).for_each(|kbps| *kbps = 0);
+        let is_passed_on = !track.hops.is_empty();
         let mut is_news = false;
         for (layer, kbps) in track.layers.iter_mut().zip(kbps) {
-            is_news |= layer.is_active(now) != (*kbps > 0);
-            layer.comes_elsewhere(now, u64::from(*kbps) * 1_000);
+            is_news |= layer.is_active(now) != (kbps > 0);
+            layer.comes_elsewhere(now, u64::from(kbps) * 1_000);
         }
         if is_news && track.is_video() {
             for (client, _) in track.subscribers.clone() {
                 self.choose_layers(now, client);
             }
         }
+        if is_passed_on {
+            self.tell_rates(now, key, None, out);
+        }
     }
 
     /// Tells other shards how much comes of a track, and its publisher's clock: one of them, or all that know it.
-    fn tell_rates(&mut self, now: Instant, key: TrackKey, only: Option<PlaceId>, out: &mut SendBatch) {
+    pub(super) fn tell_rates(&mut self, now: Instant, key: TrackKey, only: Option<PlaceId>, out: &mut SendBatch) {
         let Some(track) = self.world.tracks.get(key) else { return };
         let handle = relay::handle(key);
         let mut kbps = [0; MAX_LAYERS];
@@ -278,6 +236,12 @@ impl Shard {
         }
     }
 
+    /// The time that an answer over the link takes that a track comes over.
+    fn link_rtt(&self, track: &Track) -> Duration {
+        let health = track.far.as_deref().and_then(|far| self.world.links.health(far.link));
+        health.map_or(LINK_RTT, |health| health.rtt() + MARGIN)
+    }
+
     /// When something is to be asked for of a far client's tracks.
     pub(super) fn schedule_far(&mut self, key: ClientKey) {
         let Some(client) = self.world.clients.get(key) else { return };
@@ -285,7 +249,7 @@ impl Shard {
         let layers = tracks.flat_map(|track| track.layers.iter().map(move |layer| (track, layer)));
         let due = layers.flat_map(|(track, layer)| {
             let key_frame = layer.key_frame_deadline().filter(|_| track.is_video() && !track.is_muted());
-            [layer.missing.next_due(LINK_RTT), key_frame]
+            [layer.missing.next_due(self.link_rtt(track)), key_frame]
         });
         let Some(at) = due.flatten().min() else { return };
         let Some(client) = self.world.clients.get_mut(key) else { return };
@@ -300,6 +264,7 @@ impl Shard {
         let Some(client) = self.world.clients.get_mut(key) else { return };
         let mut sequences = std::mem::take(&mut client.inbound.sequences);
         for track in client.inbound.published.clone() {
+            let Some(rtt) = self.world.tracks.get(track).map(|track| self.link_rtt(track)) else { continue };
             let Some(track) = self.world.tracks.get_mut(track) else { continue };
             let Some((link, handle)) = track.far.as_deref().map(|far| (far.link, far.handle)) else { continue };
             let former = track.former.as_deref().map(|former| (former.link, former.handle));
@@ -307,7 +272,7 @@ impl Shard {
             for (n, layer) in track.layers.iter_mut().enumerate() {
                 let stream = Stream { handle, layer: n as u8 };
                 sequences.clear();
-                if layer.missing.due(now, LINK_RTT, &mut sequences) && is_video {
+                if layer.missing.due(now, rtt, &mut sequences) && is_video {
                     layer.want_key_frame(now);
                 }
                 let newest = layer.history.end().checked_sub(1).and_then(|n| layer.history.get(n));
@@ -334,7 +299,7 @@ impl Shard {
 }
 
 /// The track of this shard that has this number on links.
-fn own_key(handle: u64) -> TrackKey {
+pub(super) fn own_key(handle: u64) -> TrackKey {
     KeyData::from_ffi(handle).into()
 }
 

@@ -277,9 +277,7 @@ impl Shard {
             let call = HookCall::ClientDisconnect { client: facts, reason: reason.to_owned() };
             self.notify_policy(now, room_key, call);
         }
-        if let Some(Seat::Wing { home }) = self.world.rooms.get(room_key).map(|room| room.seat.clone()) {
-            self.say(room_key, home, PlaceMessage::Gone(id));
-        }
+        self.pass_to_home(room_key, || PlaceMessage::Gone(id));
         self.close_room_if_empty(now, room_key);
     }
 

@@ -6,6 +6,7 @@
 //! drive it, with glommio and the only system calls.
 mod announce;
 mod answers;
+mod asked;
 mod audit;
 mod bandwidth;
 mod datagrams;
@@ -26,6 +27,7 @@ mod offers;
 mod operators;
 mod outgoing;
 mod overload;
+mod peers;
 mod pending;
 mod places;
 mod policies;
@@ -67,6 +69,7 @@ pub use moves::{ClientState, MAX_STATE, StateError};
 pub use operators::SinkFor;
 use overload::Cuts;
 use pending::PendingHook;
+use reporting::Reporting;
 pub use settings::ShardSettings;
 
 /// Scratch memory for DTLS: dimpl wants a record's size and the peer's certificate to fit.
@@ -84,6 +87,7 @@ enum Timer {
     Places,
     /// Scripts that have not come from the process before.
     Awaited,
+    Links,
 }
 
 /// One shard: rooms, clients and tracks, with everything that happens to them. `examples/two_clients.rs` drives it with
@@ -162,6 +166,8 @@ struct Policies {
     pending: HashMap<Ticket, (RoomKey, PendingHook)>,
     /// What homes were asked, by number.
     far: HashMap<u64, (RoomKey, PendingHook)>,
+    /// Homes of other nodes that messages do not reach now.
+    away: BTreeSet<PlaceId>,
     next_far: u64,
     /// Rooms whose scripts are still in the process before.
     awaited: HashMap<RoomKey, take_over::Awaited>,
@@ -186,7 +192,7 @@ struct Work {
     /// The timer that is set for them.
     rooms_at: Option<Instant>,
     /// Who waits for a room that is ending.
-    late: Vec<(RoomKey, Option<PlaceId>, JoinRequest)>,
+    late: Vec<(RoomKey, Option<wings::Way>, JoinRequest)>,
     /// What wings say to it meanwhile.
     late_messages: Vec<(RoomKey, PlaceId, PlaceMessage)>,
     /// What other shards are to be told.
@@ -195,6 +201,8 @@ struct Work {
     wants: Vec<TrackKey>,
     /// Whether [`Timer::Places`] is set.
     places_set: bool,
+    /// Whether [`Timer::Links`] is.
+    links_set: bool,
     /// Whom the command or the policy's words under way are for.
     subject: Option<faults::Subject>,
     /// The client whose datagram names it by more than its address.
@@ -209,16 +217,6 @@ struct Work {
     expected: Vec<ClientKey>,
     /// Tracks that go on with their next key frames.
     cuts: Cuts,
-}
-
-/// What the shard tells of itself.
-#[derive(Default)]
-struct Reporting {
-    counters: ShardCounters,
-    io: IoStats,
-    interval: Option<Duration>,
-    /// Time in ticks since the last report.
-    busy: Duration,
 }
 
 impl Shard {
@@ -246,6 +244,7 @@ impl Shard {
                 recorder: operators::Recorder::default(),
                 pending: HashMap::new(),
                 far: HashMap::new(),
+                away: BTreeSet::new(),
                 next_far: 0,
                 awaited: HashMap::new(),
             },
@@ -266,6 +265,7 @@ impl Shard {
                 said: Vec::new(),
                 wants: Vec::new(),
                 places_set: false,
+                links_set: false,
                 subject: None,
                 current: None,
                 fault: None,
@@ -311,7 +311,9 @@ impl Shard {
     fn carry_out(&mut self, now: Instant, command: Command, out: &mut SendBatch) {
         match command {
             Command::Join(request) => self.join(now, request),
-            Command::JoinWing { home, request } => self.join_wing(now, home, request),
+            Command::JoinWing { home, beyond, request } => self.join_wing(now, (home, beyond), request),
+            Command::PlaceAway { place, is_away } => self.place_away(place, is_away),
+            Command::Peers(peers) => self.set_peers(now, &peers, out),
             Command::FromPlace { from, messages } => self.hear_place(now, from, messages),
             Command::PlaceLost { from } => self.place_lost(now, from, out),
             Command::Move { id, client, to } => self.begin_move(now, id, &client, to),

@@ -13,6 +13,7 @@ use moonring_policy::tape::{Depth, Sink};
 use moonring_wire::id::{RoomId, RoomKey};
 
 const NO_ROOM: &str = "there is no such room";
+const ELSEWHERE: &str = "the room has its home on another node: orders go to its admin pages";
 
 /// Says of a room that is being opened where its recording goes, if it is to be recorded.
 pub type SinkFor = Box<dyn FnMut(&RoomId) -> Option<Sink>>;
@@ -31,6 +32,7 @@ impl Shard {
     /// Calls the policy of a room; the answer comes back through [`Shard::drain_policy`].
     pub(super) fn operator_calls(&mut self, now: Instant, id: u64, room: &RoomId, request: Value) {
         match self.index.rooms.get(room).copied() {
+            Some(room) if self.is_wing(room) => self.called(id, Err(ELSEWHERE.to_owned())),
             Some(room) => self.ask(now, room, PendingHook::Call(id), HookCall::Admin { request }),
             None => self.called(id, Err(NO_ROOM.to_owned())),
         }
@@ -73,6 +75,9 @@ impl Shard {
         let Some(key) = self.index.rooms.get(room).copied() else {
             return self.called(id, Err(NO_ROOM.to_owned()));
         };
+        if self.is_wing(key) {
+            return self.called(id, Err(ELSEWHERE.to_owned()));
+        }
         let is_there = match &action {
             Action::CloseRoom { .. }
             | Action::Broadcast { .. }

@@ -6,7 +6,7 @@ use super::Shard;
 use super::announce::{MAX_ANNOUNCED, client_info};
 use super::faults::Subject;
 use super::pending::{FarQuestion, PendingHook};
-use crate::command::{Event, FarCall, LeaveCause, PlaceMessage, Roster, SeatGiven};
+use crate::command::{Event, FarCall, LeaveCause, News, PlaceMessage, Roster, SeatGiven};
 use crate::room::Seat;
 use moonring_policy::client::{ClientFacts, CloseReason, Presence};
 use moonring_policy::hook::{Action, HookCall, Outcome, Verdict};
@@ -34,37 +34,43 @@ impl Shard {
         }
         let known = self.index.rooms.get(&id).copied();
         let room = known.and_then(|key| Some((key, self.world.rooms.get(key)?)));
+        let attaches = if let PlaceMessage::Attach { home } = &message { Some(*home) } else { None };
         match room {
-            Some((key, room)) => {
-                let is_of_it = room.is_joined_to(from);
-                let is_home = matches!(room.seat, Seat::Home { .. });
-                match (is_home, is_of_it) {
-                    (true, true) => self.hear_wing(now, (key, from), message),
-                    (true, false) if room.life.ending.is_some() => self.too_late(key, from, message),
-                    (true, false) if matches!(message, PlaceMessage::Attach) => self.attach(key, from),
-                    (true, false) => self.tell_not_attached(from, id, &message),
-                    (false, true) => self.hear_home(now, (key, from), message),
-                    // Two homes: the sender's question is answered, and it begins anew.
-                    (false, false) => self.tell_not_attached(from, id, &message),
-                }
+            Some((key, room)) if room.home() == Some(from) => self.hear_home(now, (key, from), message),
+            Some((key, room)) if room.wings().contains(&from) => self.hear_wing(now, (key, from), message),
+            Some((key, room)) if room.life.ending.is_some() && room.home().is_none() => {
+                self.too_late(key, from, message)
             }
-            None if matches!(message, PlaceMessage::Attach) => {
-                match self.open_room(now, &id, SharedValue::empty_object()) {
+            Some((key, room)) => match (room.home(), attaches) {
+                (None, Some(_)) => self.attach(key, from),
+                // This shard is the sender's way to the same home.
+                (Some(home), Some(Some(theirs))) if home == theirs && room.life.ending.is_none() => {
+                    self.attach(key, from)
+                }
+                // Two homes: the sender's question is answered, and it begins anew.
+                _ => self.tell_not_attached(from, id, &message),
+            },
+            None => match attaches {
+                Some(Some(home)) if home != self.world.links.own => {
+                    let key = self.open_wing(now, &id, (home, None));
+                    self.attach(key, from);
+                }
+                Some(_) => match self.open_room(now, &id, SharedValue::empty_object()) {
                     Ok(key) => self.attach(key, from),
                     Err(error) => {
                         let reason = error.reason().to_owned();
                         self.say_of(id.clone(), from, PlaceMessage::Ended(reason));
                         self.work.events.push(Event::RoomClosed(id));
                     }
-                }
-            }
-            None => self.tell_not_attached(from, id, &message),
+                },
+                None => self.tell_not_attached(from, id, &message),
+            },
         }
     }
 
     /// Messages about a room that this place does not have; those that end what they speak of need no answer.
     fn tell_not_attached(&mut self, from: PlaceId, id: RoomId, message: &PlaceMessage) {
-        if matches!(message, PlaceMessage::Asked { ticket: Some(_), .. } | PlaceMessage::Attach) {
+        if matches!(message, PlaceMessage::Asked { ticket: Some(_), .. } | PlaceMessage::Attach { .. }) {
             self.say_of(id, from, PlaceMessage::Ended(LOST.to_owned()));
         }
     }
@@ -93,24 +99,30 @@ impl Shard {
     fn attach(&mut self, key: RoomKey, wing: PlaceId) {
         self.keep_no_longer(key);
         let Some(room) = self.world.rooms.get_mut(key) else { return };
-        let Seat::Home { wings, .. } = &mut room.seat else { return };
-        wings.push(wing);
+        room.wings_mut().push(wing);
+        let roster = self.roster(key, wing);
+        self.say(key, wing, PlaceMessage::Roster(Box::new(roster)));
+    }
+
+    /// A room as the shard `to` has to know it.
+    pub(super) fn roster(&self, key: RoomKey, to: PlaceId) -> Roster {
+        let Some(room) = self.world.rooms.get(key) else { return Roster::default() };
         let announced = room.announced.iter().filter_map(|key| self.world.clients.get(*key)).map(client_info);
         let clients = announced.collect();
         let speaking = room.speakers.current().iter().filter_map(|key| self.world.clients.get(*key));
         let speakers = speaking.map(|client| client.id.clone()).collect();
         let (announcing, loudest) = (room.announcing.wanted, room.speakers.loudest().map(<[_]>::to_vec));
-        let tracks = room.tracks.clone().into_iter().filter_map(|key| self.as_far_track(key)).collect();
+        let tracks = room.tracks.iter().filter_map(|key| self.as_far_track(*key, to)).collect();
         let loudest = loudest.map(|keys| self.track_ids(&keys));
-        let roster = Roster { clients, tracks, announcing, loudest, speakers };
-        self.say(key, wing, PlaceMessage::Roster(Box::new(roster)));
+        Roster { clients, tracks, announcing, loudest, speakers }
     }
 
-    /// At home: what a wing says.
+    /// At home, or at the lead of a node: what a wing says.
     fn hear_wing(&mut self, now: Instant, (key, wing): (RoomKey, PlaceId), message: PlaceMessage) {
         match message {
             PlaceMessage::Asked { ticket, call } => self.far_asks(now, (key, wing), ticket, *call),
             PlaceMessage::Traffic(figures) => {
+                self.pass_to_home(key, || PlaceMessage::Traffic(figures.clone()));
                 for (id, figures) in figures {
                     let client = self.member(key, &id).and_then(|key| self.world.clients.get(key));
                     if let Some(client) = client.filter(|client| client.far == Some(wing)) {
@@ -118,8 +130,12 @@ impl Shard {
                     }
                 }
             }
+            PlaceMessage::Loudness(levels) if self.is_wing(key) => {
+                self.pass_to_home(key, || PlaceMessage::Loudness(levels));
+            }
             PlaceMessage::Loudness(levels) => self.far_loudness(now, key, &levels),
             PlaceMessage::Gone(id) => {
+                self.pass_to_home(key, || PlaceMessage::Gone(id.clone()));
                 if let Some(client) = self.index.clients.get(&id).copied() {
                     self.remove_far_client(now, client);
                 }
@@ -132,11 +148,9 @@ impl Shard {
             }
             PlaceMessage::Track(track) => {
                 self.far_track_told(now, key, &track);
-                for place in self.other_places(key, Some(wing)) {
-                    self.say(key, place, PlaceMessage::Track(track.clone()));
-                }
+                self.spread_track(key, Some(wing), &track);
             }
-            PlaceMessage::Attach
+            PlaceMessage::Attach { .. }
             | PlaceMessage::Roster(_)
             | PlaceMessage::Decided { .. }
             | PlaceMessage::Act(_)
@@ -148,14 +162,12 @@ impl Shard {
 
     pub(super) fn detach(&mut self, now: Instant, key: RoomKey, wing: PlaceId) {
         let Some(room) = self.world.rooms.get_mut(key) else { return };
-        if let Seat::Home { wings, .. } = &mut room.seat {
-            wings.retain(|place| *place != wing);
-        }
-        let left = room.clients.clone();
-        for client in left {
-            if self.world.clients.get(client).is_some_and(|client| client.far == Some(wing)) {
-                self.remove_far_client(now, client);
-            }
+        room.wings_mut().retain(|place| *place != wing);
+        for client in room.clients.clone() {
+            let Some(far) = self.world.clients.get(client).filter(|client| client.far == Some(wing)) else { continue };
+            let id = far.id.clone();
+            self.remove_far_client(now, client);
+            self.pass_to_home(key, || PlaceMessage::Gone(id));
         }
         self.close_room_if_empty(now, key);
     }
@@ -180,6 +192,7 @@ impl Shard {
             FarCall::Connect { auth_token, .. } => HookCall::ClientConnect { client: facts, auth_token },
             FarCall::Disconnect { reason, .. } => {
                 if facts.presence.replace(Presence::Gone) == Presence::Joined
+                    && !self.is_wing(key)
                     && let Some(room) = self.world.rooms.get_mut(key)
                 {
                     room.members -= 1;
@@ -197,6 +210,9 @@ impl Shard {
 
     /// At home: the policy has decided on a far client's question.
     pub(super) fn far_decided(&mut self, now: Instant, room: RoomKey, question: &FarQuestion, mut outcome: Outcome) {
+        if self.is_wing(room) {
+            return self.pass_decided(now, room, question, (outcome, None, None));
+        }
         let FarQuestion { wing, ticket, joining } = question;
         let (mut seat, mut full) = (None, None);
         if let Some(key) = joining
@@ -243,11 +259,38 @@ impl Shard {
         for key in self.world.rooms.keys().collect::<Vec<_>>() {
             let Some(room) = self.world.rooms.get(key).filter(|room| room.is_joined_to(place)) else { continue };
             match &room.seat {
-                Seat::Wing { .. } => self.end_wing(now, key, LOST),
-                Seat::Home { .. } => {
+                Seat::Wing { home, .. } if *home == place => self.end_wing(now, key, LOST),
+                Seat::Home { .. } | Seat::Wing { .. } => {
                     self.say(key, place, PlaceMessage::Ended(LOST.to_owned()));
+                    self.tell_of_lost(now, key, place);
                     self.detach(now, key, place);
                 }
+            }
+        }
+    }
+
+    /// The clients of a wing are gone with it: the others and the policy are told.
+    fn tell_of_lost(&mut self, now: Instant, key: RoomKey, wing: PlaceId) {
+        let lost = |client: &ClientKey| self.world.clients.get(*client).is_some_and(|client| client.far == Some(wing));
+        let clients = self.world.rooms.get(key).map(|room| room.clients.clone()).unwrap_or_default();
+        let lost: Vec<_> = clients.into_iter().filter(lost).collect();
+        for client in lost {
+            let Some(far) = self.world.clients.get(client) else { continue };
+            let (facts, is_announced) = (far.facts.clone(), far.is_announced);
+            for track in self.track_ids(&far.inbound.published.clone()) {
+                if let Some(key) = self.index.tracks.get(&track).copied() {
+                    self.remove_far_track(now, key);
+                }
+                self.tell_room(key, None, News::TrackUnpublished(track));
+            }
+            if is_announced {
+                self.tell_room(key, None, News::ClientLeft(facts.id.clone()));
+            }
+            if facts.presence.replace(Presence::Gone) == Presence::Joined {
+                if let Some(room) = self.world.rooms.get_mut(key).filter(|room| room.home().is_none()) {
+                    room.members -= 1;
+                }
+                self.notify_policy(now, key, HookCall::ClientDisconnect { client: facts, reason: LOST.to_owned() });
             }
         }
     }

@@ -27,7 +27,7 @@ impl Shard {
                 let ticket = self.policy.engine.submit(now, policy, call);
                 self.policy.pending.insert(ticket, (room, asked));
             }
-            Seat::Wing { home } => self.ask_home(room, home, asked, call),
+            Seat::Wing { home, .. } => self.ask_home(room, home, asked, call),
         }
     }
 

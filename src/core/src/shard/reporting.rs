@@ -2,12 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Shard, ShardCounters, Timer};
+use super::{Shard, Timer};
 use crate::command::Event;
-use crate::report::{MAX_PATHS_PER_ROOM, MAX_ROOMS_PER_REPORT, PathReport, RoomReport, ShardReport};
+use crate::report::{
+    IoStats, MAX_PATHS_PER_ROOM, MAX_ROOMS_PER_REPORT, PathReport, RoomReport, ShardCounters, ShardReport,
+};
 use crate::room::client::Client;
 use moonring_policy::hook::PathFigures;
 use moonring_wire::id::RoomId;
+
+/// What the shard tells of itself.
+#[derive(Default)]
+pub(super) struct Reporting {
+    pub(super) counters: ShardCounters,
+    pub(super) io: IoStats,
+    pub(super) interval: Option<Duration>,
+    /// Time in ticks since the last report.
+    pub(super) busy: Duration,
+}
 
 impl Shard {
     /// Tells the control plane of its counters from now on, again and again.
@@ -47,6 +59,7 @@ impl Shard {
             script_counters: self.policy.engine.script_counters().map(|(name, n)| (name.to_owned(), n)).collect(),
             reloads_waiting: self.policy.reloads.waiting(),
             longest_reload_slice: self.policy.reloads.longest(),
+            links: self.link_reports(),
             canary: self.policy.engine.canary().copied(),
         }
     }

@@ -42,7 +42,7 @@ impl Shard {
         for place in self.other_places(room, from) {
             let message = match &**news {
                 News::TrackPublished(info) | News::TrackChanged(info) => {
-                    let track = self.index.tracks.get(&info.id).and_then(|key| self.as_far_track(*key));
+                    let track = self.index.tracks.get(&info.id).and_then(|key| self.as_far_track(*key, place));
                     let Some(track) = track else { return };
                     PlaceMessage::Track(Box::new(track))
                 }
@@ -54,10 +54,23 @@ impl Shard {
 
     /// The places that a place of the room speaks to.
     pub(super) fn other_places(&self, room: RoomKey, except: Option<PlaceId>) -> Vec<PlaceId> {
-        match self.world.rooms.get(room).map(|room| &room.seat) {
-            Some(Seat::Home { wings, .. }) => wings.iter().copied().filter(|wing| Some(*wing) != except).collect(),
-            Some(Seat::Wing { home }) => vec![*home],
-            None => Vec::new(),
+        let Some(room) = self.world.rooms.get(room) else { return Vec::new() };
+        let all = room.home().into_iter().chain(room.wings().iter().copied());
+        all.filter(|place| Some(*place) != except).collect()
+    }
+
+    /// Tells the other places of the room of a track that another place has told of.
+    pub(super) fn spread_track(&mut self, room: RoomKey, from: Option<PlaceId>, told: &FarTrack) {
+        for place in self.other_places(room, from) {
+            let track = self.index.tracks.get(&told.info.id).and_then(|key| self.as_far_track(*key, place));
+            self.say(room, place, PlaceMessage::Track(Box::new(track.unwrap_or_else(|| told.clone()))));
+        }
+    }
+
+    /// At the lead of a node: what a wing says to the home.
+    pub(super) fn pass_to_home(&mut self, room: RoomKey, message: impl FnOnce() -> PlaceMessage) {
+        if let Some(home) = self.world.rooms.get(room).and_then(|room| room.home()) {
+            self.say(room, home, message());
         }
     }
 
@@ -77,19 +90,20 @@ impl Shard {
         }
     }
 
-    /// A track as other places have to know it.
-    pub(super) fn as_far_track(&self, key: TrackKey) -> Option<FarTrack> {
-        let track = self.world.tracks.get(key)?;
+    /// A track as the place `to` has to know it. One copy of what comes from another node comes to a node: its other shards
+    /// get it from the one that has it, and from there it goes no further.
+    pub(super) fn as_far_track(&self, key: TrackKey, to: PlaceId) -> Option<FarTrack> {
+        let (track, links) = (self.world.tracks.get(key)?, &self.world.links);
         let (place, handle) = match track.far.as_deref() {
-            Some(far) => (far.link, far.handle),
-            None => (self.world.links.own, relay::handle(key)),
+            Some(far) if !links.is_near(to) || links.is_near(far.link) => (far.link, far.handle),
+            _ => (links.own, relay::handle(key)),
         };
         let codec = AnswerCodec { pt: track.pt, codec: track.codec.clone(), rtx: None, feedback: track.feedback };
         let (encodings, moves) = (track.layers.len() as u8, track.moves);
         Some(FarTrack { info: track.info.clone(), place, handle, codec, encodings, moves })
     }
 
-    /// Has actions of a home's policy done where their clients are. Those for here are done at once; those for `answered`
+    /// Has actions of a home's policy done where their clients are; at the lead of a node those that the home has sent there. Those for here are done at once; those for `answered`
     /// are given back, for the answer that they belong to.
     pub(super) fn act_everywhere(
         &mut self,
@@ -98,8 +112,8 @@ impl Shard {
         actions: Vec<Action>,
         answered: Option<PlaceId>,
     ) -> Vec<Action> {
-        let wings = match self.world.rooms.get(room).map(|room| &room.seat) {
-            Some(Seat::Home { wings, .. }) if !wings.is_empty() => wings.clone(),
+        let wings = match self.world.rooms.get(room).map(|room| room.wings()) {
+            Some(wings) if !wings.is_empty() => wings.to_vec(),
             _ => {
                 actions.into_iter().for_each(|action| self.apply(now, room, action));
                 return Vec::new();
@@ -159,7 +173,7 @@ impl Shard {
     /// Tells homes of the traffic of their far clients; whether this shard has a wing.
     pub(super) fn tell_traffic(&mut self) -> bool {
         let wing = |(key, room): (RoomKey, &crate::room::Room)| match room.seat {
-            Seat::Wing { home } => Some((key, home)),
+            Seat::Wing { home, .. } => Some((key, home)),
             Seat::Home { .. } => None,
         };
         let wings: Vec<_> = self.world.rooms.iter().filter_map(wing).collect();

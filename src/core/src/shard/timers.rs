@@ -63,6 +63,7 @@ impl Shard {
                 Timer::Report => self.report_timer(now),
                 Timer::Places => self.places_timer(now, out),
                 Timer::Awaited => self.await_no_longer(now),
+                Timer::Links => self.links_timer(now, out),
             }
         }
     }
@@ -139,7 +140,7 @@ impl Shard {
                     Timer::Client(key) => world.clients.get(*key).is_some_and(|c| c.deadlines.scheduled == Some(*at)),
                     Timer::Speakers(key) | Timer::Sound(key) => world.rooms.contains_key(*key),
                     Timer::Rooms => rooms_at == Some(*at),
-                    Timer::Reloads | Timer::Report | Timer::Places | Timer::Awaited => true,
+                    Timer::Reloads | Timer::Report | Timer::Places | Timer::Links | Timer::Awaited => true,
                 };
                 counts && kept.insert((*at, *timer))
             });
@@ -176,7 +177,7 @@ impl Shard {
         self.stage(Stage::SpeakersTimer);
         self.tell_loudest(key);
         let Some(room) = self.world.rooms.get_mut(key) else { return };
-        if let Seat::Wing { home } = room.seat {
+        if let Seat::Wing { home, .. } = room.seat {
             let levels = room.speakers.levels(now);
             if let Some(at) = room.speakers.deadline() {
                 self.schedule_speakers(key, at);

@@ -2,34 +2,42 @@
 
 use std::time::Instant;
 
+use super::pending::FarQuestion;
 use super::{PendingHook, Shard};
 use crate::command::{FarCall, JoinRequest, LeaveCause, PlaceMessage, Roster, SeatGiven};
 use crate::room::Seat;
-use moonring_policy::client::CloseReason;
+use moonring_policy::client::{CloseReason, Presence};
 use moonring_policy::hook::{HookCall, Outcome, SCRIPT_ERROR, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey};
 
+/// What is refused while the home of another node cannot be reached is refused with.
+const AWAY: &str = "the room's home cannot be reached, please try again";
+
+/// The way to a room's home: which place is spoken to, and the home beyond it, where that is the lead of this node.
+pub(super) type Way = (PlaceId, Option<PlaceId>);
+
 impl Shard {
     /// A client wants into a room whose home is another shard.
-    pub(super) fn join_wing(&mut self, now: Instant, home: PlaceId, request: JoinRequest) {
-        if home == self.world.links.own {
+    pub(super) fn join_wing(&mut self, now: Instant, way: Way, request: JoinRequest) {
+        if way.0 == self.world.links.own {
             return self.join(now, request);
         }
-        let Some(request) = self.not_too_late(Some(home), request) else { return };
+        let Some(request) = self.not_too_late(Some(way), request) else { return };
         let key = self.index.rooms.get(&request.room).copied();
-        let key = key.unwrap_or_else(|| self.open_wing(now, &request.room, home));
+        let key = key.unwrap_or_else(|| self.open_wing(now, &request.room, way));
         self.take_in(now, key, request);
     }
 
-    pub(super) fn open_wing(&mut self, now: Instant, id: &RoomId, home: PlaceId) -> RoomKey {
-        let key = self.add_room(id.clone(), Seat::Wing { home });
+    pub(super) fn open_wing(&mut self, now: Instant, id: &RoomId, (home, beyond): Way) -> RoomKey {
+        let key = self.add_room(id.clone(), Seat::Wing { home, beyond, wings: Vec::new() });
         tracing::debug!(room = %id, home = home.0, "spreads to this shard");
-        self.say(key, home, PlaceMessage::Attach);
+        self.say(key, home, PlaceMessage::Attach { home: beyond });
         self.schedule_places(now);
         key
     }
 
-    /// Asks the home's policy, or tells it of something.
+    /// Asks the home's policy, or tells it of something. What is to be decided while the home cannot be reached is not asked: it
+    /// is refused in a moment.
     pub(super) fn ask_home(&mut self, room: RoomKey, home: PlaceId, asked: PendingHook, call: HookCall) {
         let Some(call) = FarCall::of(call).map(Box::new) else { return };
         let ticket = (asked != PendingHook::Notice).then_some(self.policy.next_far);
@@ -39,6 +47,9 @@ impl Shard {
             if let Some(room) = self.world.rooms.get_mut(room) {
                 room.hooks += 1;
             }
+            if self.policy.away.contains(&home) {
+                return;
+            }
         }
         self.say(room, home, PlaceMessage::Asked { ticket, call });
     }
@@ -46,12 +57,22 @@ impl Shard {
     /// At a wing: what the home says.
     pub(super) fn hear_home(&mut self, now: Instant, (key, home): (RoomKey, PlaceId), message: PlaceMessage) {
         match message {
-            PlaceMessage::Roster(roster) => self.take_roster(now, (key, home), *roster),
+            PlaceMessage::Roster(roster) => {
+                self.take_roster(now, (key, home), *roster);
+                for wing in self.other_places(key, Some(home)) {
+                    let roster = self.roster(key, wing);
+                    self.say(key, wing, PlaceMessage::Roster(Box::new(roster)));
+                }
+            }
             PlaceMessage::Decided { ticket, outcome, seat, full } => {
                 let Some((room, asked)) = self.policy.far.remove(&ticket) else { return };
                 self.work.subject = Some(self.subject_of(room, &asked));
                 if let Some(room) = self.world.rooms.get_mut(room) {
                     room.hooks -= 1;
+                }
+                if let PendingHook::Far(question) = &asked {
+                    self.pass_decided(now, room, question, (*outcome, seat, full));
+                    return self.close_room_if_empty(now, room);
                 }
                 if let (PendingHook::Connect(client), Some(seat)) = (&asked, seat) {
                     self.take_seat(*client, seat);
@@ -65,20 +86,98 @@ impl Shard {
                 self.close_room_if_empty(now, room);
             }
             PlaceMessage::Act(actions) => {
-                actions.into_iter().for_each(|action| self.apply(now, key, action));
+                self.act_everywhere(now, key, actions, None);
                 self.close_room_if_empty(now, key);
             }
-            PlaceMessage::Loudest(tracks) => self.set_loudest(key, tracks),
+            PlaceMessage::Loudest(tracks) => {
+                for wing in self.other_places(key, Some(home)) {
+                    self.say(key, wing, PlaceMessage::Loudest(tracks.clone()));
+                }
+                self.set_loudest(key, tracks);
+            }
             PlaceMessage::Ended(reason) => self.end_wing(now, key, &reason),
-            PlaceMessage::News(news) => self.far_news(now, (key, home), &news),
-            PlaceMessage::Track(track) => self.far_track_told(now, key, &track),
-            PlaceMessage::Attach
+            PlaceMessage::News(news) => {
+                self.far_news(now, (key, home), &news);
+                self.spread(key, Some(home), &news);
+            }
+            PlaceMessage::Track(track) => {
+                self.far_track_told(now, key, &track);
+                self.spread_track(key, Some(home), &track);
+            }
+            PlaceMessage::Attach { .. }
             | PlaceMessage::Asked { .. }
             | PlaceMessage::Traffic(_)
             | PlaceMessage::Loudness(_)
             | PlaceMessage::Gone(_)
             | PlaceMessage::Detach
             | PlaceMessage::Move(_) => {}
+        }
+    }
+
+    /// At the lead of a node: the home has decided on what another shard of the node has asked.
+    pub(super) fn pass_decided(
+        &mut self,
+        now: Instant,
+        room: RoomKey,
+        question: &FarQuestion,
+        (mut outcome, seat, full): (Outcome, Option<SeatGiven>, Option<String>),
+    ) {
+        let FarQuestion { wing, ticket, joining } = question;
+        if let Some(client) = joining.and_then(|key| self.world.clients.get(key))
+            && outcome.verdict == Verdict::Allow
+            && full.is_none()
+            && client.facts.presence.get() != Presence::Gone
+        {
+            client.facts.presence.set(Presence::Joined);
+        }
+        outcome.actions = self.act_everywhere(now, room, outcome.actions, Some(*wing));
+        match ticket {
+            Some(ticket) => {
+                let (ticket, outcome) = (*ticket, Box::new(outcome));
+                self.say(room, *wing, PlaceMessage::Decided { ticket, outcome, seat, full });
+            }
+            None if !outcome.actions.is_empty() => self.say(room, *wing, PlaceMessage::Act(outcome.actions)),
+            None => {}
+        }
+    }
+
+    /// A place of another node can be reached by messages, or not any more.
+    pub(super) fn place_away(&mut self, place: PlaceId, is_away: bool) {
+        let is_news = if is_away { self.policy.away.insert(place) } else { self.policy.away.remove(&place) };
+        if is_news && is_away {
+            tracing::warn!(
+                place = place.0,
+                "messages do not reach a shard of another node: what it decides is refused"
+            );
+        } else if is_news {
+            tracing::info!(place = place.0, "messages reach a shard of another node again");
+        }
+    }
+
+    /// Refuses what homes were asked that cannot be reached.
+    pub(super) fn refuse_unreachable(&mut self, now: Instant) {
+        let is_away = |room: RoomKey| {
+            let home = self.world.rooms.get(room).and_then(|room| room.home());
+            home.is_some_and(|home| self.policy.away.contains(&home))
+        };
+        let tickets: Vec<_> =
+            self.policy.far.iter().filter(|(_, (room, _))| is_away(*room)).map(|(ticket, _)| *ticket).collect();
+        for ticket in tickets {
+            let Some((room, asked)) = self.policy.far.remove(&ticket) else { continue };
+            if let Some(room) = self.world.rooms.get_mut(room) {
+                room.hooks -= 1;
+            }
+            match asked {
+                PendingHook::Connect(client) => {
+                    self.remove_client(now, client, LeaveCause::Limit(AWAY.to_owned()), AWAY);
+                }
+                PendingHook::Far(question) => {
+                    let refused = (refusing(AWAY.to_owned()), None, Some(AWAY.to_owned()));
+                    self.pass_decided(now, room, &question, refused);
+                }
+                asked => self.apply_outcome(now, room, asked, refusing(AWAY.to_owned())),
+            }
+            self.close_room_if_empty(now, room);
         }
     }
 
@@ -97,7 +196,10 @@ impl Shard {
             self.far_client_announced(now, (key, home), &info);
         }
         for track in tracks {
-            self.add_far_track(now, key, &track);
+            match self.index.tracks.get(&track.info.id).copied() {
+                Some(_) => self.far_track_told(now, key, &track),
+                None => self.add_far_track(now, key, &track),
+            }
         }
         let speaking = speakers.iter().filter_map(|id: &ClientId| self.index.clients.get(id).copied()).collect();
         if let Some(room) = self.world.rooms.get_mut(key) {
@@ -113,6 +215,10 @@ impl Shard {
             self.policy.far.iter().filter(|(_, (room, _))| *room == key).map(|(ticket, _)| *ticket).collect();
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         room.life.ending = Some(CloseReason::Closed);
+        for wing in room.wings().to_vec() {
+            self.say(key, wing, PlaceMessage::Ended(reason.to_owned()));
+            self.detach(now, key, wing);
+        }
         self.expect_nobody_in(now, key);
         for ticket in waiting {
             let Some((_, asked)) = self.policy.far.remove(&ticket) else { continue };
@@ -139,7 +245,10 @@ impl Shard {
     /// A wing without clients of its own is gone, with all that it knew of the others.
     pub(super) fn close_wing_if_empty(&mut self, now: Instant, key: RoomKey) {
         let Some(room) = self.world.rooms.get(key) else { return };
-        let (Seat::Wing { home }, 0, 0) = (&room.seat, room.here, room.hooks) else { return };
+        let (Seat::Wing { home, wings, .. }, 0, 0) = (&room.seat, room.here, room.hooks) else { return };
+        if !wings.is_empty() {
+            return;
+        }
         let (home, id) = (*home, room.id.clone());
         if self.moves.hold(&id) {
             return;

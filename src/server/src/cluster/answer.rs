@@ -8,6 +8,8 @@ use super::find::{By, Found};
 use super::messages::{Answer, Ask, NodeState, Question, answer_topic, question_topic};
 use super::seal::Broken;
 use super::{Cluster, Host};
+use crate::config::RoomSpread;
+use moonring_core::command::PLACE_VERSION;
 use moonring_wire::id::RoomId;
 
 /// How many beats old the knowledge of who offers a room may be: ten seconds.
@@ -39,6 +41,23 @@ impl Cluster {
                 send(Answer::Me { node: self.0.own.clone(), age_ms: age_ms(self.0.started) });
             }
             Ask::Take { room, seen } => self.take_room(room, seen, send),
+            Ask::Wing { version, .. } if version != PLACE_VERSION => {
+                let name = &question.from.name;
+                if self.state().warns(format!("places {name} {version}")) {
+                    tracing::error!(
+                        "shards of node {name} speak version {version} to others, those of this node version \
+                         {PLACE_VERSION}: rooms do not spread over both"
+                    );
+                }
+                send(no("another version"));
+            }
+            Ask::Wing { room, .. } => {
+                let is_home = self.state().rooms.term(&room).is_some() && self.spread() != RoomSpread::Never;
+                match host.shard_of(&room).filter(|_| is_home) {
+                    Some(shard) => send(Answer::Wing { shard }),
+                    None => send(no("the room is not here")),
+                }
+            }
             Ask::Rooms { after, named } => {
                 let host = host.clone();
                 tokio::spawn(async move {

@@ -35,7 +35,7 @@ impl Cluster {
     }
 
     /// Takes in a beat of another node.
-    pub(super) fn hear_beat(&self, body: &[u8]) {
+    pub(super) fn hear_beat(&self, host: &Arc<dyn Host>, body: &[u8]) {
         let beat: Beat = match self.0.seal.open(BEATS, body) {
             Ok(beat) => beat,
             Err(error) => return self.refuse_message(BEATS, &error),
@@ -45,6 +45,7 @@ impl Cluster {
         match state.peers.hear(Instant::now(), beat.clone()) {
             Heard::GoesOn(comes_back) => {
                 drop(state);
+                self.hear_links(host, &beat);
                 self.0.counts.beats.fetch_add(1, Ordering::Relaxed);
                 if comes_back {
                     tracing::info!(node = %name, "beats again");

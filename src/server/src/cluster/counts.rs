@@ -1,9 +1,11 @@
 //! What the cluster counts.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::{Cluster, Verdict};
+use moonring_wire::id::PlaceId;
 
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -14,6 +16,7 @@ pub(super) struct Counts {
     pub(super) taken_over: AtomicU64,
     pub(super) gave_way: AtomicU64,
     pub(super) deaths: AtomicU64,
+    pub(super) links_ended: AtomicU64,
 }
 
 /// The counts at the time of a scrape.
@@ -25,6 +28,8 @@ pub(crate) struct ClusterCounts {
     pub rooms: usize,
     /// How many nodes are how.
     pub nodes: Vec<(Verdict, u64)>,
+    /// What the shards of other nodes are called: node and number.
+    pub places: BTreeMap<PlaceId, String>,
     beats: u64,
     strangers: u64,
     moved: u64,
@@ -32,6 +37,7 @@ pub(crate) struct ClusterCounts {
     taken_over: u64,
     gave_way: u64,
     deaths: u64,
+    links_ended: u64,
 }
 
 /// A counter: name, help, and how it is read.
@@ -46,6 +52,7 @@ pub(crate) const CLUSTER_COUNTERS: &[Reading] = &[
     ("cluster_rooms_taken_over", "Rooms whose home had died and that began anew here", |c| c.taken_over),
     ("cluster_rooms_given_up", "Rooms of this node that gave way to a higher term", |c| c.gave_way),
     ("cluster_deaths", "Nodes that were found dead by two witnesses", |c| c.deaths),
+    ("cluster_links_ended", "Links to shards of nodes that are gone", |c| c.links_ended),
 ];
 
 impl Cluster {
@@ -63,6 +70,7 @@ impl Cluster {
             connected: self.is_connected(),
             rooms: state.rooms.len(),
             nodes: Verdict::ALL.iter().map(|verdict| (*verdict, count(*verdict))).collect(),
+            places: self.place_names(),
             beats: read(&counts.beats),
             strangers: read(&counts.strangers),
             moved: read(&counts.moved),
@@ -70,6 +78,7 @@ impl Cluster {
             taken_over: read(&counts.taken_over),
             gave_way: read(&counts.gave_way),
             deaths: read(&counts.deaths),
+            links_ended: read(&counts.links_ended),
         }
     }
 }

@@ -10,8 +10,10 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-/// Longest message and longest entry that are taken.
+/// Longest message and longest entry that are taken, but for those of shards.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
+/// Longest message that one shard says to another of another node, sealed.
+pub(super) const MAX_PLACE_MESSAGE: usize = moonring_core::command::MAX_PLACE_BYTES + 256;
 /// Messages of one subject that may wait to be read; what comes then is lost, and asked again.
 pub(super) const QUEUE: usize = 1024;
 

@@ -14,6 +14,7 @@ use super::messages::{Node, NodeName, Run};
 use super::seal::{MIN_SECRET, Seal};
 use super::settings::{ClusterSettings, Login};
 use super::witness::Witness;
+use crate::config::RoomSpread;
 
 /// What all nodes share; cheap to clone.
 #[derive(Clone, Default)]
@@ -55,7 +56,8 @@ pub(crate) fn nodes(names: &[&str]) -> (Bus, Vec<Cluster>) {
             Node { name: NodeName::parse(name).unwrap(), run: Run(rand::random()), url: format!("http://{name}/") };
         let seal = Seal::new(&[1; MIN_SECRET]);
         let (servers, login, ca, region) = (vec![], Login::None, None, "here".to_owned());
-        let settings = ClusterSettings { servers, login, ca, seal, node, region };
+        let settings =
+            ClusterSettings { servers, login, ca, seal, node, region, spread: RoomSpread::Never, links: vec![] };
         Cluster::new(settings, Box::new(bus.connect()), Box::new(Nobody))
     };
     let nodes = names.iter().map(node).collect();

@@ -1,11 +1,15 @@
 //! What nodes say to each other, and under which subjects.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use moonring_wire::id::{MAX_ID_LEN, RoomId};
 
 /// The subject of all nodes' beats.
 pub(super) const BEATS: &str = "mr.beat";
+/// What the subjects of shards begin with.
+pub(super) const PLACES: &str = "mr.place.";
 /// Bytes of an advertised URL.
 pub(super) const MAX_URL: usize = 512;
 /// Bytes of a region's name.
@@ -103,6 +107,9 @@ pub(crate) struct Beat {
     pub shards: Vec<ShardLoad>,
     /// Rooms that it is the home of.
     pub rooms: usize,
+    /// Where the sockets of its shards are, by number, if its rooms may be on several nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<SocketAddr>,
 }
 
 /// What a claim of a room says.
@@ -134,6 +141,9 @@ pub(super) enum Ask {
     Who {},
     /// To become the room's home. `seen` is the last beat that was heard of the node asked: an old question is refused.
     Take { room: RoomId, seen: u64 },
+    /// May the asking node have clients of a room of which the node asked is the home: which shard has it. Shards of the asking
+    /// node speak this version to those of others.
+    Wing { room: RoomId, version: u8 },
     /// Its rooms behind this one, in the order of their names.
     Rooms { after: Option<RoomId>, named: Option<String> },
 }
@@ -146,6 +156,8 @@ pub(super) enum Answer {
     Home { node: Node, term: u64 },
     /// Who has the name, and for how many milliseconds it has run.
     Me { node: Node, age_ms: u64 },
+    /// The shard that is the room's home.
+    Wing { shard: u16 },
     /// No: why.
     No { why: String },
     /// Some rooms, each as its own admin page tells of it, and what to ask next.
@@ -170,6 +182,16 @@ pub(super) fn room_subject(room: &RoomId) -> String {
 /// The subject that a node serves.
 pub(super) fn node_subject(name: &NodeName) -> String {
     format!("mr.node.{name}")
+}
+
+/// The subject that a shard of a node serves during one run.
+pub(super) fn place_subject(node: &Node, shard: u16) -> String {
+    format!("{PLACES}{}.{:016x}.{shard}", node.name, node.run.0)
+}
+
+/// The shard that a subject is of.
+pub(super) fn shard_of(subject: &str) -> Option<u16> {
+    subject.rsplit('.').next()?.parse().ok()
 }
 
 /// What the proof of a question is about.

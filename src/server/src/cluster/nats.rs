@@ -16,8 +16,10 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::engine::{
-    Change, Engine, Entry, IsGood, MAX_BYTES, Message, Offline, Pending, QUEUE, Reply, Serving, Unanswered, Unwritten,
+    Change, Engine, Entry, IsGood, MAX_BYTES, MAX_PLACE_MESSAGE, Message, Offline, Pending, QUEUE, Reply, Serving,
+    Unanswered, Unwritten,
 };
+use super::messages::PLACES;
 use super::settings::{ClusterSettings, Login};
 
 /// The bucket of the claims.
@@ -283,7 +285,8 @@ impl Engine for Nats {
 
 /// Hands a message over; one too many is lost.
 fn take(client: &Client, message: async_nats::Message, into: &mpsc::Sender<Message>) {
-    if message.payload.len() > MAX_BYTES {
+    let most = if message.subject.starts_with(PLACES) { MAX_PLACE_MESSAGE } else { MAX_BYTES };
+    if message.payload.len() > most {
         return;
     }
     let client = client.clone();

@@ -324,7 +324,7 @@ fn bad(beat: &Beat) -> Option<&'static str> {
     match () {
         () if beat.node.url.len() > MAX_URL || !is_url => Some("its URL"),
         () if beat.region.len() > MAX_REGION || beat.version.len() > MAX_REGION => Some("its region or version"),
-        () if beat.shards.len() > MAX_SHARDS => Some("its number of shards"),
+        () if beat.shards.len() > MAX_SHARDS || beat.links.len() > MAX_SHARDS => Some("its number of shards"),
         () => None,
     }
 }

@@ -14,6 +14,8 @@ const MAX_PLACED: usize = 1000;
 
 /// A node takes new rooms of its own clients while it is busy for less than this share of its time, in thousandths.
 pub(super) const BUSY: u32 = 600;
+/// A client is sent on to a node that has more time by at least so much.
+const MARGIN: u32 = 50;
 
 /// A node that a room could be given to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +60,64 @@ pub(super) fn choose(score: u32, is_draining: bool, others: &[Candidate]) -> Opt
     is_better.then(|| best.name.clone())
 }
 
+/// Where somebody goes whose room has its home on another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Seating {
+    /// There.
+    Home,
+    /// To this node.
+    Here,
+    /// To a further one.
+    Other(NodeName),
+}
+
+/// The node for one more client of a room: its home while that has time and is near; else this one if it has clients of the
+/// room and time; else the least busy near one. `own` is this node's score, and whether it has clients of the room.
+pub(super) fn seat(home: &NodeName, (score, has_wing): (u32, bool), others: &[Candidate]) -> Seating {
+    let is_home = |other: &&Candidate| other.name == *home;
+    if others.iter().find(is_home).is_none_or(|home| home.is_near && home.score < BUSY && !home.is_draining) {
+        return Seating::Home;
+    }
+    if has_wing && score < BUSY {
+        return Seating::Here;
+    }
+    let near = others.iter().filter(|other| other.is_near && !other.is_draining);
+    let best = near.min_by_key(|other| other.score);
+    // Nobody is sent further for little: the next node, too, would look for a better one.
+    match best.filter(|best| score >= BUSY && best.score + MARGIN < score) {
+        Some(best) if best.name == *home => Seating::Home,
+        Some(best) => Seating::Other(best.name.clone()),
+        None => Seating::Here,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_more_client_goes_home_then_where_the_room_is_then_where_there_is_most_time() {
+        let other = |name: &str, is_near: bool, score: u32| Candidate {
+            name: NodeName::parse(name).unwrap(),
+            is_near,
+            score,
+            is_draining: false,
+        };
+        let name = |name: &str| NodeName::parse(name).unwrap();
+        for (own, others, expected) in [
+            ((0, false), vec![other("home", true, 599)], Seating::Home),
+            ((0, false), vec![other("home", false, 100)], Seating::Here),
+            ((0, false), vec![other("home", true, 600)], Seating::Here),
+            ((599, true), vec![other("home", true, 600), other("a", true, 0)], Seating::Here),
+            ((700, true), vec![other("home", true, 900), other("a", true, 300)], Seating::Other(name("a"))),
+            ((700, true), vec![other("home", true, 900), other("a", true, 680)], Seating::Here),
+            ((700, true), vec![other("home", true, 900), other("a", false, 0)], Seating::Here),
+            ((900, true), vec![other("home", true, 700), other("a", true, 800)], Seating::Home),
+            ((0, true), vec![], Seating::Home),
+        ] {
+            assert_eq!(seat(&name("home"), own, &others), expected, "{own:?} {others:?}");
+        }
+    }
 
     fn other(name: &str, is_near: bool, score: u32) -> Candidate {
         Candidate { name: NodeName::parse(name).unwrap(), is_near, score, is_draining: false }

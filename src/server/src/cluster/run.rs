@@ -27,6 +27,8 @@ impl Cluster {
     pub(crate) async fn run(self, host: Arc<dyn Host>) {
         let ends = self.0.ends.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let Some(mut ends) = ends else { return };
+        let carrying = tokio::spawn(self.clone().carry(host.clone()));
+        let _carrying = Serving(carrying.abort_handle());
         let engine = &self.0.engine;
         let _beats = engine.serve(BEATS, self.0.inbox.clone());
         let _own = engine.serve(&node_subject(&self.0.own.name), self.0.inbox.clone());
@@ -49,13 +51,14 @@ impl Cluster {
                     }
                     self.say_beat(&host);
                     self.look_at_silent();
+                    self.look_at_places(&host);
                     count = count.wrapping_add(1);
                     if count.is_multiple_of(SWEEP) {
                         self.sweep(&host);
                     }
                 }
                 Some(message) = ends.inbox.recv() => match message.subject == BEATS {
-                    true => self.hear_beat(&message.body),
+                    true => self.hear_beat(&host, &message.body),
                     false => self.answer(&host, message),
                 },
                 Some(room) = ends.ended.recv() => self.end_room(&host, &room),

@@ -54,6 +54,19 @@ impl Seal {
         self.close_as(VERSION, topic, &serde_json::to_vec(body).unwrap_or_default())
     }
 
+    /// The same of bytes.
+    pub(super) fn close_bytes(&self, topic: &str, body: &[u8]) -> Bytes {
+        self.close_as(VERSION, topic, body)
+    }
+
+    /// A key for something else, the same at all nodes.
+    pub(super) fn key_for(&self, purpose: &str) -> [u8; 32] {
+        let mut key = [0; 32];
+        // A message begins with its version, which no purpose does.
+        key.copy_from_slice(hmac::sign(&self.0, purpose.as_bytes()).as_ref());
+        key
+    }
+
     fn close_as(&self, version: u8, topic: &str, body: &[u8]) -> Bytes {
         let mut message = Vec::with_capacity(1 + TAG + body.len());
         message.push(version);
@@ -69,7 +82,12 @@ impl Seal {
     }
 
     fn open_raw<'a>(&self, topic: &str, message: &'a [u8]) -> Result<&'a [u8], Broken> {
-        if message.len() < 1 + TAG || message.len() > MAX_BYTES {
+        if message.len() > MAX_BYTES { Err(Broken::Stranger) } else { self.open_bytes(topic, message) }
+    }
+
+    /// The bytes of a message about `topic`, of any length.
+    pub(super) fn open_bytes<'a>(&self, topic: &str, message: &'a [u8]) -> Result<&'a [u8], Broken> {
+        if message.len() < 1 + TAG {
             return Err(Broken::Stranger);
         }
         let (version, (tag, body)) = (message[0], message[1..].split_at(TAG));

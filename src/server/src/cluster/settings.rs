@@ -1,12 +1,14 @@
 //! What the configuration says of the cluster, read and checked.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
 use super::messages::{MAX_REGION, MAX_URL, Node, NodeName, Run};
 use super::seal::{MIN_SECRET, Seal};
-use crate::config::Config;
+use crate::addresses;
+use crate::config::{Config, RoomSpread};
 
 /// Longest file with a secret.
 const MAX_FILE: u64 = 4096;
@@ -23,6 +25,10 @@ pub(crate) struct ClusterSettings {
     pub(super) seal: Seal,
     pub(super) node: Node,
     pub(super) region: String,
+    /// Whether rooms may be on several nodes.
+    pub(super) spread: RoomSpread,
+    /// Where the sockets of this node's shards are, as the other nodes see them; none where rooms are on one node.
+    pub(super) links: Vec<SocketAddr>,
 }
 
 /// What NATS asks for.
@@ -71,8 +77,25 @@ impl ClusterSettings {
             seal: Seal::new(secret.as_bytes()),
             node: Node { name, run: Run(rand::random()), url },
             region: region.clone(),
+            spread: config.cluster_spread,
+            links: if config.cluster_spread == RoomSpread::Never { Vec::new() } else { links(config)? },
         }))
     }
+
+    /// What the shards' links to other nodes are made of: this run's number, and the secret; `None` where rooms are on one node.
+    pub(crate) fn links(&self) -> Option<(u128, [u8; 32])> {
+        (!self.links.is_empty()).then(|| (self.node.run.0.into(), self.seal.key_for("links between shards")))
+    }
+}
+
+/// Where the sockets of the shards are: at `link_ip`, or at the address that clients would be told on this machine.
+fn links(config: &Config) -> anyhow::Result<Vec<SocketAddr>> {
+    let own = addresses::own().context("cannot list this machine's addresses")?;
+    let ip =
+        config.link_ip.first().copied().or_else(|| addresses::candidates(&config.media_ip, &[], &own).first().copied());
+    let ip = ip.context("cluster_spread needs link_ip, the address at which other nodes reach the media ports")?;
+    ensure!(!ip.is_unspecified(), "link_ip is {ip}, it has to be an address at which other nodes reach this one");
+    Ok(config.media_ports.iter().take(config.shards()).map(|port| SocketAddr::new(ip, port)).collect())
 }
 
 fn check_server(server: &str) -> anyhow::Result<()> {

@@ -14,12 +14,17 @@ use super::seal::MIN_SECRET;
 use super::settings::Login;
 use super::*;
 
+mod places;
+
 /// What a node's server would do.
 #[derive(Default)]
 struct Server {
     rooms: Mutex<BTreeSet<RoomId>>,
     gave_way: Mutex<Vec<(RoomId, String)>>,
     load: Mutex<ShardLoad>,
+    peers: Mutex<Vec<LinkPeer>>,
+    /// What was heard of other nodes' shards.
+    heard: Mutex<Vec<String>>,
 }
 
 impl Host for Server {
@@ -32,6 +37,26 @@ impl Host for Server {
     fn give_way(&self, room: &RoomId, url: &str) {
         self.rooms.lock().unwrap().remove(room);
         self.gave_way.lock().unwrap().push((room.clone(), url.to_owned()));
+    }
+    fn shard_of(&self, room: &RoomId) -> Option<u16> {
+        self.rooms.lock().unwrap().contains(room).then_some(1)
+    }
+    fn peers(&self, peers: Vec<LinkPeer>) {
+        *self.peers.lock().unwrap() = peers;
+    }
+    fn place_heard(&self, shard: usize, from: PlaceId, messages: Vec<(RoomId, PlaceMessage)>) -> bool {
+        let words = messages.iter().map(|(room, message)| format!("{shard} hears {}: {room} {message:?}", from.0));
+        self.heard.lock().unwrap().extend(words);
+        true
+    }
+    fn place_lost(&self, shard: usize, from: PlaceId) {
+        self.heard.lock().unwrap().push(format!("{shard} has lost {}", from.0));
+    }
+    fn place_away(&self, shard: usize, place: PlaceId, is_away: bool) {
+        self.heard.lock().unwrap().push(format!("{shard} {} {}", if is_away { "misses" } else { "reaches" }, place.0));
+    }
+    fn home_lost(&self, place: PlaceId, url: &str) {
+        self.heard.lock().unwrap().push(format!("{} is gone: to {url}", place.0));
     }
     fn rooms(&self, _: Option<RoomId>, _: Option<String>) -> RoomsTold<'_> {
         let rooms = self.rooms.lock().unwrap().iter().map(|room| json!({"room": room})).collect();
@@ -69,6 +94,8 @@ struct World {
     bus: Bus,
     ports: Ports,
     nodes: usize,
+    /// Shards that the links of further nodes lead to.
+    links: u16,
 }
 
 impl World {
@@ -82,7 +109,9 @@ impl World {
         let node = Node { name: NodeName::parse(name).unwrap(), run, url: format!("https://{name}/") };
         let seal = Seal::new(&[secret; MIN_SECRET]);
         let (servers, login, ca, region) = (vec![], Login::None, None, String::new());
-        let settings = ClusterSettings { servers, login, ca, seal, node, region };
+        let links: Vec<_> = (0..self.links).map(|n| ([10, 0, 0, who as u8], 40_000 + n).into()).collect();
+        let spread = if links.is_empty() { RoomSpread::Never } else { RoomSpread::Always };
+        let settings = ClusterSettings { servers, login, ca, seal, node, region, spread, links };
         self.ports.0.lock().unwrap().insert(run);
         let cluster = Cluster::new(settings, Box::new(self.bus.connect()), Box::new(self.ports.clone()));
         let server = Arc::new(Server::default());

@@ -50,6 +50,8 @@ const DOING: &[&str] = &[
     "the loss of messages",
     "the beginning of a move",
     "the end of a move",
+    "the links to other nodes",
+    "a node that is away",
     "a script of the process before",
 ];
 
@@ -123,7 +125,9 @@ fn place_of(command: &Command) -> u8 {
         Command::PlaceLost { .. } => 30,
         Command::Move { .. } => 31,
         Command::RouteMoved { .. } => 32,
-        Command::PolicyCarried { .. } => 33,
+        Command::Peers(_) => 33,
+        Command::PlaceAway { .. } => 34,
+        Command::PolicyCarried { .. } => 35,
     }
 }
 
@@ -148,6 +152,6 @@ mod tests {
         let leave = Command::Leave { client: ClientId::parse("c").unwrap(), reason: String::new() };
         pulse.begin_command(&leave);
         assert_eq!(pulse.clone().doing(), "a leave");
-        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 13, "what came later stands behind");
+        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 15, "what came later stands behind");
     }
 }

@@ -4,7 +4,9 @@ use super::app::App;
 use super::homes;
 use super::rooms::{self, RoomsQuery};
 use crate::cluster::{Host, RoomsTold, ShardLoad};
-use moonring_wire::id::RoomId;
+use moonring_core::command::{Command, PlaceMessage};
+use moonring_wire::id::{PlaceId, RoomId};
+use moonring_wire::link::LinkPeer;
 
 /// Rooms that are told another node at once.
 const ROOMS: usize = 200;
@@ -20,6 +22,70 @@ impl Host for App {
 
     fn give_way(&self, room: &RoomId, url: &str) {
         self.directory.give_way(room, &homes::websocket_url(url));
+        let (shard, wings) = self.directory.take_far_wings(room);
+        for from in wings {
+            let Some(cluster) = &self.cluster else { return };
+            cluster.place_said(shard, from, vec![(room.clone(), PlaceMessage::Ended(homes::CHANGES.to_owned()))]);
+            // As if the wing had left.
+            let messages = vec![(room.clone(), PlaceMessage::Detach)];
+            self.directory.tell_shard(shard, Command::FromPlace { from, messages });
+        }
+    }
+
+    fn shard_of(&self, room: &RoomId) -> Option<u16> {
+        self.directory.home_shard(room).and_then(|shard| u16::try_from(shard).ok())
+    }
+
+    fn peers(&self, peers: Vec<LinkPeer>) {
+        self.directory.tell_all_shards(|| Command::Peers(peers.clone()));
+    }
+
+    fn place_heard(&self, shard: usize, from: PlaceId, messages: Vec<(RoomId, PlaceMessage)>) -> bool {
+        let (mut passed, mut refused) = (Vec::with_capacity(messages.len()), Vec::new());
+        let mut gone = Vec::new();
+        for (room, message) in messages {
+            match &message {
+                // Only a room that is here, and whose claim is this node's, has wings elsewhere.
+                PlaceMessage::Attach { .. } => {
+                    let is_home = self.cluster.as_ref().is_some_and(|cluster| cluster.is_home(&room));
+                    if !is_home || !self.directory.wing_comes(&room, shard, from) {
+                        refused.push((room, PlaceMessage::Ended(homes::CHANGES.to_owned())));
+                        continue;
+                    }
+                }
+                PlaceMessage::Detach => gone.push(room.clone()),
+                // Whoever is here in the room finds its home by joining anew.
+                PlaceMessage::Ended(words) if words == homes::CHANGES => {
+                    let url = self.cluster.as_ref().map(|cluster| homes::websocket_url(cluster.url()));
+                    url.iter().for_each(|url| self.directory.give_way(&room, url));
+                }
+                _ => {}
+            }
+            passed.push((room, message));
+        }
+        let Some(handle) = self.directory.shard(shard) else { return true };
+        if !passed.is_empty() && handle.send(Command::FromPlace { from, messages: passed }).is_err() {
+            return false;
+        }
+        gone.iter().for_each(|room| self.directory.wing_goes(room, from));
+        if let (Some(cluster), false) = (&self.cluster, refused.is_empty()) {
+            cluster.place_said(shard, from, refused);
+        }
+        true
+    }
+
+    fn place_lost(&self, shard: usize, from: PlaceId) {
+        self.directory.tell_shard(shard, Command::PlaceLost { from });
+    }
+
+    fn place_away(&self, shard: usize, place: PlaceId, is_away: bool) {
+        self.directory.tell_shard(shard, Command::PlaceAway { place, is_away });
+    }
+
+    fn home_lost(&self, place: PlaceId, url: &str) {
+        for room in self.directory.place_gone(place) {
+            self.directory.give_way(&room, &homes::websocket_url(url));
+        }
     }
 
     fn rooms(&self, after: Option<RoomId>, named: Option<String>) -> RoomsTold<'_> {

@@ -8,7 +8,9 @@
 //! that client. A client whose connection is lost may stay for a while and resume on another one: see [`resume`].
 
 mod give_way;
+mod goodbye;
 mod inbox;
+mod nodes;
 mod placement;
 mod refusal;
 mod resume;
@@ -24,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::inbox::{Backlog, Inbox, Outbox, inbox};
+pub(crate) use self::nodes::WingHold;
 use self::placement::Placed;
 pub(crate) use self::refusal::Refusal;
 pub(super) use self::resume::Kept;
@@ -36,14 +39,12 @@ use super::door::{Door, DoorLimits, Permit, Thing};
 use crate::config::RoomSpread;
 use crate::shard_handle::{Full, ShardHandle};
 use moonring_core::command::{Command, Event, LeaveCause};
-use moonring_wire::id::{ClientId, RoomId};
+use moonring_wire::id::{ClientId, PlaceId, RoomId};
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
 /// Characters of a client id: 95 bits.
 const ID_CHARACTERS: usize = 16;
-/// Pause before a goodbye is offered again to a shard whose queue is full.
-const GOODBYE_RETRY: Duration = Duration::from_millis(20);
 /// What policies are told of a client whose connection ended without a goodbye.
 const CONNECTION_LOST: &str = "connection lost";
 
@@ -74,6 +75,9 @@ pub(crate) struct RoomEntry {
     /// The other shards that have had clients of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub wings: Vec<usize>,
+    /// Its home is another node.
+    #[serde(skip)]
+    pub is_wing: bool,
 }
 
 /// Who is where; cheap to clone.
@@ -113,6 +117,10 @@ struct Placement {
     shard: usize,
     /// Other shards that have had clients of it.
     wings: Vec<usize>,
+    /// Its home, if that is another node: `shard` is then the shard that speaks to it.
+    far_home: Option<PlaceId>,
+    /// Shards of other nodes that speak to it, if its home is here.
+    far_wings: Vec<PlaceId>,
     /// Clients that have come.
     entered: usize,
     clients: usize,
@@ -301,23 +309,6 @@ impl Directory {
             Some(handle) => handle.send(command),
             None => Err(Full(Box::new(command))),
         }
-    }
-
-    /// Sends a goodbye that must not get lost: tries again while the shard's queue is full.
-    fn say_goodbye(&self, shard: usize, client: ClientId, reason: &str) {
-        let Some(handle) = self.0.shards.get(shard).cloned() else { return };
-        let Err(Full(command)) = handle.send(Command::Leave { client, reason: reason.into() }) else { return };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
-            let mut command = command;
-            for _ in 0..1000 {
-                tokio::time::sleep(GOODBYE_RETRY).await;
-                match handle.send(*command) {
-                    Ok(()) => return,
-                    Err(Full(back)) => command = back,
-                }
-            }
-        });
     }
 
     /// The way to a shard.

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::app::App;
 use super::between_shards::BetweenShards;
 use crate::event_queue::EventReceiver;
-use moonring_core::command::Event;
+use moonring_core::command::{Command, Event};
 
 /// Pause before messages are offered again to a shard whose queue is full.
 const RETRY: Duration = Duration::from_millis(2);
@@ -24,6 +24,13 @@ pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) 
         let Ok(next) = next else { continue };
         let Some(event) = next else { break };
         match event {
+            Event::ToPlace { to, messages } if app.directory.shard(to.0.into()).is_none() => {
+                let is_said = app.cluster.as_ref().is_none_or(|cluster| cluster.place_said(shard, to, messages));
+                if !is_said {
+                    tracing::error!(shard, to = to.0, "a shard of another node takes no messages: they are lost");
+                    app.directory.tell_shard(shard, Command::PlaceLost { from: to });
+                }
+            }
             Event::ToPlace { to, messages } => others.send(&app.directory, to, messages),
             Event::Moved { client, to } => others.client_moved(&app.directory, client, to),
             Event::PolicyRequest { id, room, request } => {

@@ -1,4 +1,4 @@
-//! Where somebody who wants to join goes, when this server is a node of a cluster: each room is on one node.
+//! Where somebody who wants to join goes, when this server is a node of a cluster: a room has one home, and may spread to further nodes.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -7,13 +7,33 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use super::app::App;
+use super::directory::WingHold;
 use super::problem::Problem;
 use super::resources::Protocol;
-use crate::cluster::{Hold, Place, RETRY_S};
+use crate::cluster::{Cluster, Hold, Place, RETRY_S, Wing};
 use moonring_wire::id::RoomId;
 
 /// Why nobody gets in while a room changes its home.
 pub(super) const CHANGES: &str = "the room's home changes";
+
+/// Keeps the room here until the join has its place.
+#[derive(Debug)]
+pub(super) enum Stay {
+    /// This node is its home.
+    Home(Hold),
+    /// Another one is, and this one has clients of it, too.
+    Wing(#[expect(dead_code, reason = "it is held")] WingHold),
+}
+
+impl Stay {
+    /// Whether the room is still here: to be asked once whoever was on the way is in it.
+    pub(super) fn is_good(&self) -> bool {
+        match self {
+            Self::Home(hold) => hold.is_good(),
+            Self::Wing(_) => true,
+        }
+    }
+}
 
 /// Not here.
 #[derive(Debug)]
@@ -25,12 +45,29 @@ pub(super) enum Elsewhere {
 }
 
 /// What keeps the room here until the join has its place; `None` for a server that is alone.
-pub(super) async fn here(app: &App, room: &RoomId, ip: IpAddr) -> Result<Option<Hold>, Elsewhere> {
+pub(super) async fn here(app: &App, room: &RoomId, ip: IpAddr) -> Result<Option<Stay>, Elsewhere> {
     // Whoever may not join is told so by the directory, and makes no room.
     if app.cluster.is_some() && app.directory.door().may_join(Instant::now(), ip).is_err() {
         return Ok(None);
     }
-    placed(app, room).await
+    match (placed(app, room).await, &app.cluster) {
+        (Err(Elsewhere::Moved(url)), Some(cluster)) => spreads(app, cluster, room, url).await,
+        // Its home was another node, and those who are still in its wing here are being sent away.
+        (Ok(Some(_)), _) if app.directory.far_home(room).is_some() => Err(Elsewhere::TryAgain(CHANGES)),
+        (placed, _) => Ok(placed?.map(Stay::Home)),
+    }
+}
+
+/// Somebody wants into a room of the node at `url`: there, or here, where the room then has a wing.
+async fn spreads(app: &App, cluster: &Cluster, room: &RoomId, url: String) -> Result<Option<Stay>, Elsewhere> {
+    match cluster.wing(room, url, app.directory.far_home(room).is_some()).await {
+        Wing::There(url) => Err(Elsewhere::Moved(url)),
+        Wing::TryAgain(why) => Err(Elsewhere::TryAgain(why)),
+        Wing::Here(home) => match app.directory.open_wing(room, home) {
+            Some(hold) => Ok(Some(Stay::Wing(hold))),
+            None => Err(Elsewhere::TryAgain(CHANGES)),
+        },
+    }
 }
 
 async fn placed(app: &App, room: &RoomId) -> Result<Option<Hold>, Elsewhere> {
@@ -49,7 +86,7 @@ pub(super) async fn of_request(
     room: &str,
     ip: IpAddr,
     uri: &Uri,
-) -> Result<Result<Option<Hold>, Response>, Problem> {
+) -> Result<Result<Option<Stay>, Response>, Problem> {
     // An id that is none is refused where it is read.
     let Ok(room) = RoomId::parse(room) else { return Ok(Ok(None)) };
     match here(app, &room, ip).await {

@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType::{self, Counter, Gauge};
 use super::services::ServiceCounts;
 use crate::cluster::{CLUSTER_COUNTERS, ClusterCounts};
 use crate::watch::WatchCounts;
-use moonring_core::report::ShardReport;
+use moonring_core::report::{LinkReport, ShardReport};
 use moonring_policy::stats::LATENCY_BOUNDS_NS;
 use moonring_wire::drops::DropReason;
 
@@ -41,6 +41,7 @@ const READINGS: &[Reading] = &[
     ("packets_resent", Counter, "RTP packets sent again on request", |s| s.counters.resent),
     ("packets_relayed_out", Counter, "RTP packets sent to other shards", |s| s.counters.relayed_out),
     ("packets_relayed_in", Counter, "RTP packets that came from other shards", |s| s.counters.relayed_in),
+    ("packets_relayed_again", Counter, "RTP packets sent again to other shards", |s| s.counters.relayed_again),
     ("clients_moved", Counter, "Clients that have moved to other shards", |s| s.counters.moved),
     ("events_lost", Counter, "Events that were lost, and their clients ended, as signalling did not keep up", |s| {
         s.counters.events_lost
@@ -54,6 +55,18 @@ const READINGS: &[Reading] = &[
     ("policy_disconnected", Counter, "Clients whose events made hooks fail", |s| s.policy.disconnected),
     ("policy_suspensions", Counter, "Scripts suspended after too many failures", |s| s.policy.suspensions),
     ("policy_reloads_waiting", Gauge, "Rooms to be looked at after a change", |s| s.reloads_waiting as u64),
+];
+
+/// A counter or gauge of a link to a shard of another node.
+type LinkReading = (&'static str, MetricType, &'static str, fn(&LinkReport) -> u64);
+
+const LINKS: &[LinkReading] = &[
+    ("link_datagrams_sent", Counter, "Datagrams sent to a shard of another node", |l| l.sent),
+    ("link_datagrams_received", Counter, "Datagrams that came from a shard of another node", |l| l.received),
+    ("link_datagrams_lost", Counter, "Datagrams of a shard of another node that did not come", |l| l.lost),
+    ("link_layers_down", Gauge, "Layers that are not asked for because of the loss", |l| l.layers_down.into()),
+    ("link_silent", Gauge, "1 while nothing is heard of a shard whose link is used", |l| l.is_silent.into()),
+    ("link_rtt_microseconds", Gauge, "The round trip to a shard of another node", |l| l.rtt.as_micros() as u64),
 ];
 
 /// A counter of one shard with a label of its own.
@@ -120,6 +133,7 @@ impl Collector for Counts {
         page.latency(&shards)?;
         page.script_counters(self.shards.values())?;
         page.cluster(&self.cluster)?;
+        page.links(&shards, &self.cluster)?;
         page.services(self.services)?;
         self.scripts.as_ref().map_or(Ok(()), |scripts| page.scripts(scripts))
     }
@@ -176,6 +190,21 @@ impl Page<'_> {
             sample(&mut nodes, Gauge, &[("verdict", verdict.label())], *count)?;
         }
         CLUSTER_COUNTERS.iter().try_for_each(|(name, help, read)| self.one(name, Counter, help, read(counts)))
+    }
+
+    /// `peer` is the node and the shard that the link leads to.
+    fn links(&mut self, shards: &[(String, &ShardReport)], cluster: &ClusterCounts) -> fmt::Result {
+        for (name, kind, help, read) in LINKS {
+            let mut family = self.family(name, help, *kind)?;
+            for (shard, report) in shards {
+                for link in &report.links {
+                    // One that has just ended has no name any more.
+                    let Some(peer) = cluster.places.get(&link.place) else { continue };
+                    sample(&mut family, *kind, &[("shard", shard), ("peer", peer)], read(link))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn reload_slices(&mut self, shards: &[(String, &ShardReport)]) -> fmt::Result {

@@ -138,6 +138,8 @@ pub(crate) enum ReloadLine {
 pub(super) async fn page(app: &App, query: &RoomsQuery) -> RoomsPage {
     let limit = query.limit.unwrap_or(ROOMS_PER_PAGE).clamp(1, MAX_ROOMS_PER_PAGE);
     let mut rooms = app.directory.rooms();
+    // The home tells of a room.
+    rooms.retain(|entry| !entry.is_wing);
     if let Some(after) = &query.after {
         rooms.retain(|entry| entry.room.as_str() > after.as_str());
     }

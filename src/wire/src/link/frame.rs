@@ -1,5 +1,6 @@
 //! Frames as bytes.
 
+use super::error::FrameError;
 use crate::rtp::extension::KeptExtensions;
 
 /// Encodings of a track that a link tells apart.
@@ -25,6 +26,7 @@ const KEY: u8 = 4;
 const CLOCK: u8 = 5;
 const RATES: u8 = 6;
 const STRAY: u8 = 7;
+const ALIVE: u8 = 8;
 
 const LAYER: u16 = 7;
 const AGAIN: u16 = 1 << 3;
@@ -34,28 +36,6 @@ const RED: u16 = 1 << 6;
 const LEVEL: u16 = 1 << 7;
 const ORIENTATION: u16 = 1 << 8;
 const DELAY: u16 = 1 << 9;
-
-/// Why bytes are no frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FrameError {
-    /// The bytes end within a frame.
-    #[error("ends after {0} bytes of a frame")]
-    Short(usize),
-    /// A kind that this version does not know.
-    #[error("has a frame of the unknown kind {0}")]
-    UnknownKind(u8),
-    /// A body that is shorter or longer than its kind allows.
-    #[error("has a frame of kind {kind} with a body of {bytes} bytes")]
-    Length {
-        /// The frame's kind.
-        kind: u8,
-        /// The length of its body.
-        bytes: usize,
-    },
-    /// A layer above the highest.
-    #[error("names layer {0}")]
-    Layer(u8),
-}
 
 /// One encoding of a track, as both ends of a link know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -149,6 +129,17 @@ pub enum Frame<'a> {
         /// As it came.
         datagram: &'a [u8],
     },
+    /// The sender lives: what its peer needs to tell how much is lost on the way, and how long it is.
+    Alive {
+        /// Datagrams that it has sent on this link, this one not counted.
+        sent: u64,
+        /// Microseconds on the sender's own clock, modulo 2^32.
+        at: u32,
+        /// `at` of the last such frame that it has got; 0 before the first.
+        echo: u32,
+        /// Microseconds since that came.
+        held: u32,
+    },
 }
 
 impl Frame<'_> {
@@ -195,6 +186,13 @@ impl Frame<'_> {
                 writer.put(client)?;
                 writer.put(datagram)?;
                 STRAY
+            }
+            Self::Alive { sent, at, echo, held } => {
+                writer.put(&sent.to_be_bytes())?;
+                for word in [at, echo, held] {
+                    writer.put(&word.to_be_bytes())?;
+                }
+                ALIVE
             }
         };
         let (end, body) = (writer.at, writer.at - FRAME_HEAD);
@@ -317,12 +315,18 @@ fn read(kind: u8, body: &[u8]) -> Result<Frame<'_>, FrameError> {
             Some(Frame::Stray { client, is_selected: is_selected != 0, datagram })
         })()
         .ok_or(wrong_length),
+        ALIVE => (|| {
+            let sent = u64::from_be_bytes(reader.take()?);
+            let [at, echo, held] = [reader.take()?, reader.take()?, reader.take()?].map(u32::from_be_bytes);
+            Some(Frame::Alive { sent, at, echo, held })
+        })()
+        .ok_or(wrong_length),
         kind => Err(FrameError::UnknownKind(kind)),
     }?;
     let layer = match &frame {
         Frame::Media(media) => media.stream.layer,
         Frame::Missing { stream, .. } | Frame::Key(stream) | Frame::Clock { stream, .. } => stream.layer,
-        Frame::Want { .. } | Frame::Rates { .. } | Frame::Stray { .. } => 0,
+        Frame::Want { .. } | Frame::Rates { .. } | Frame::Stray { .. } | Frame::Alive { .. } => 0,
     };
     if usize::from(layer) >= MAX_LAYERS {
         return Err(FrameError::Layer(layer));

@@ -11,15 +11,31 @@
 //!
 //! No I/O, no clock, no allocation.
 
+mod error;
 mod frame;
 mod seal;
 #[cfg(test)]
 mod tests;
 mod window;
 
+use std::net::SocketAddr;
+
+use crate::id::PlaceId;
 pub use crate::rtp::protocol::LINK as MARK;
-pub use frame::{Frame, FrameError, Frames, MAX_LAYERS, MAX_MEDIA_HEAD, Media, Stream};
+pub use error::FrameError;
+pub use frame::{Frame, Frames, MAX_LAYERS, MAX_MEDIA_HEAD, Media, Stream};
 pub use seal::{HEAD, OVERHEAD, Opener, Place, Sealer};
+
+/// A shard of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkPeer {
+    /// What this process calls it.
+    pub id: PlaceId,
+    /// What it is called among nodes.
+    pub place: Place,
+    /// Where its socket is, and where its datagrams come from.
+    pub address: SocketAddr,
+}
 
 /// Longest datagram between shards: a packet of the greatest length that clients are sent, with all that is said of it.
 pub const MAX_LINK_DATAGRAM: usize = crate::packet::MAX_DATAGRAM + OVERHEAD + MAX_MEDIA_HEAD;

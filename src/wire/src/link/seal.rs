@@ -2,6 +2,7 @@
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
+use serde::{Deserialize, Serialize};
 
 use super::window::Window;
 use crate::drops::DropReason;
@@ -19,8 +20,9 @@ const LABEL: &[u8] = b"moonring link 1";
 const KEY: usize = 32;
 const SALT: usize = 12;
 
-/// One shard of one run of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// One shard of one run of a process: its name among all nodes. Within a process a [`PlaceId`](crate::id::PlaceId) stands
+/// for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// Random, made when the process starts.
     pub run: u128,
@@ -83,6 +85,11 @@ impl Sealer {
     /// For `from`, which sends to `to`. There is one of them in a run: its counter must not go back.
     pub fn new(secret: &[u8; 32], from: Place, to: Place) -> Self {
         Self { key: Key::derive(secret, from, to), counter: 0 }
+    }
+
+    /// Datagrams that were sealed.
+    pub fn sealed(&self) -> u64 {
+        self.counter
     }
 
     /// Seals the frames in `datagram[HEAD..end]`, behind which there is room for [`OVERHEAD`]; the datagram's length.

@@ -25,7 +25,7 @@ fn media(payload: &[u8]) -> Media<'_> {
     }
 }
 
-fn frames() -> [Frame<'static>; 8] {
+fn frames() -> [Frame<'static>; 9] {
     [
         Frame::Media(media(b"payload")),
         Frame::Media(Media { kept: KeptExtensions::default(), descriptor: &[], hop: true, ..media(b"") }),
@@ -35,6 +35,7 @@ fn frames() -> [Frame<'static>; 8] {
         Frame::Clock { stream: STREAM, ntp: 5 << 32, timestamp: 6, age_ms: 700 },
         Frame::Rates { handle: 4, kbps: [0, 150, 500, 1_500, 0, 0, 0, u32::MAX] },
         Frame::Stray { client: b"ada", is_selected: true, datagram: &[0x80, 96, 0, 1] },
+        Frame::Alive { sent: 1 << 40, at: 7, echo: u32::MAX, held: 9 },
     ]
 }
 
@@ -79,7 +80,9 @@ fn what_is_no_frame_is_named_and_ends_the_datagram() {
         (vec![1, 0, 9, 1], FrameError::Short(4)),
         (body(7, 1), FrameError::Length { kind: 7, bytes: 1 }),
         (vec![7, 0, 3, 1, 2, 9], FrameError::Length { kind: 7, bytes: 3 }),
-        (body(8, 4), FrameError::UnknownKind(8)),
+        (body(8, 19), FrameError::Length { kind: 8, bytes: 19 }),
+        (body(8, 21), FrameError::Length { kind: 8, bytes: 21 }),
+        (body(9, 4), FrameError::UnknownKind(9)),
         (body(1, 21), FrameError::Length { kind: 1, bytes: 21 }),
         (body(2, 22), FrameError::Length { kind: 2, bytes: 22 }),
         (body(2, 24), FrameError::Length { kind: 2, bytes: 24 }),
@@ -103,8 +106,8 @@ fn a_datagram_opens_once_at_the_place_that_it_is_for() {
         let mut datagram = datagram.to_vec();
         opener.open(&mut datagram).map(|frames| Frames(frames).filter(Result::is_ok).count())
     };
-    assert_eq!(open(&second), Ok(5));
-    assert_eq!(open(&first), Ok(8));
+    assert_eq!(open(&second), Ok(6));
+    assert_eq!(open(&first), Ok(9));
     assert_eq!(open(&first), Err(DropReason::LinkReplay));
 }
 

@@ -194,9 +194,9 @@ impl Shard {
             }
         }
         self.foresee_hops(now, key, &state.wanted_at);
-        if let Some(told) = self.as_far_track(key) {
-            for place in self.other_places(room, None) {
-                self.say(room, place, PlaceMessage::Track(Box::new(told.clone())));
+        for place in self.other_places(room, None) {
+            if let Some(told) = self.as_far_track(key, place) {
+                self.say(room, place, PlaceMessage::Track(Box::new(told)));
             }
         }
         key

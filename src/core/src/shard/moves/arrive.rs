@@ -33,7 +33,7 @@ impl Shard {
         let key = match self.index.rooms.get(&id).copied() {
             Some(key) => key,
             None if home == self.world.links.own => return,
-            None => self.open_wing(now, &id, home),
+            None => self.open_wing(now, &id, (home, None)),
         };
         self.keep_no_longer(key);
         let transport = Transport::awaiting(now, &self.settings.transport, local, remote);

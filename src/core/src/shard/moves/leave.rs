@@ -54,6 +54,10 @@ impl Shard {
                 client.facts.connection.via == Via::WebSocket,
                 format!("client {id} has come over HTTP, and stays where it is"),
             ),
+            (
+                !self.is_of_another_node(client.room),
+                format!("client {id} is in a room whose home is another node, and stays where it is"),
+            ),
             (has_media, format!("the media transport of client {id} is not up")),
             (!self.moves.leaving.contains_key(id), format!("client {id} is moving already")),
             (!self.moves.arriving.contains_key(id), format!("client {id} has just come, and is not complete")),
@@ -73,7 +77,7 @@ impl Shard {
         let Some(room) = self.world.rooms.get(client.room) else { return };
         let home = match room.seat {
             Seat::Home { .. } => self.world.links.own,
-            Seat::Wing { home } => home,
+            Seat::Wing { home, .. } => home,
         };
         let receives = client.outbound.forwards.iter().flatten().filter_map(|forward| {
             let track = self.world.tracks.get(forward.track)?;

@@ -48,6 +48,8 @@ impl Server {
             seal: Seal::new(&[0; 16]),
             node: Node { name: NodeName::parse("n1").unwrap(), run: Run(1), url: "https://n1/".into() },
             region: String::new(),
+            spread: crate::config::RoomSpread::Never,
+            links: vec![],
         };
 
         let nats = Nats::connect(&settings).await.unwrap();

@@ -60,8 +60,11 @@ impl State {
         let mut evicted = None;
         if self.rooms_lived >= rooms_max {
             // A room without clients is about to be closed, or is kept by its script: it makes way.
-            let empty =
-                self.rooms.iter().find(|(_, p)| p.clients == 0 && p.lived).map(|(room, p)| (room.clone(), p.shard));
+            let empty = self
+                .rooms
+                .iter()
+                .find(|(_, p)| p.clients == 0 && p.lived && p.far_wings.is_empty())
+                .map(|(room, p)| (room.clone(), p.shard));
             let (room, shard) = empty.ok_or(Refusal::Rooms)?;
             self.forget_room(&room);
             evicted = Some((room, shard));
@@ -77,6 +80,8 @@ impl State {
         let placement = Placement {
             shard,
             wings: Vec::new(),
+            far_home: None,
+            far_wings: Vec::new(),
             entered: 0,
             clients: 0,
             waiting,
@@ -107,6 +112,7 @@ impl State {
                 placement.waiting.remove(origin, client);
             }
         }
+        self.forget_empty_wing(&route.room);
         Some(route)
     }
 
@@ -144,7 +150,7 @@ impl State {
         Ok(())
     }
 
-    fn forget_room(&mut self, room: &RoomId) {
+    pub(super) fn forget_room(&mut self, room: &RoomId) {
         if let Some(placement) = self.rooms.remove(room) {
             self.rooms_lived -= usize::from(placement.lived);
         }
@@ -152,7 +158,7 @@ impl State {
 
     /// Somebody may have been sent there after the shard closed the room: then it is open again.
     pub(super) fn room_closed(&mut self, room: &RoomId, shard: usize) {
-        if self.rooms.get(room).is_some_and(|p| p.shard == shard && p.clients == 0) {
+        if self.rooms.get(room).is_some_and(|p| p.shard == shard && p.clients == 0 && p.far_wings.is_empty()) {
             self.forget_room(room);
         }
     }

@@ -34,6 +34,15 @@ impl Load {
     }
 }
 
+/// The shard of a client, and the way from there to the home of its room.
+#[derive(Clone, Copy)]
+struct Way {
+    shard: usize,
+    home: PlaceId,
+    /// The home, where `home` is the shard of this node that speaks to it.
+    beyond: Option<PlaceId>,
+}
+
 impl Directory {
     /// All rooms, by name.
     pub(crate) fn rooms(&self) -> Vec<RoomEntry> {
@@ -128,12 +137,18 @@ impl State {
         shard
     }
 
-    /// The route of a client and the home of its room.
-    fn way(&mut self, member: &Membership) -> Option<(usize, PlaceId)> {
+    /// The shard of a client and the home of its room.
+    fn way(&mut self, member: &Membership) -> Option<Way> {
         let Route { shard, room, .. } = self.current(member)?;
         let (shard, room) = (*shard, room.clone());
-        let home = self.rooms.get(&room).map_or(shard, |placement| placement.shard);
-        Some((shard, PlaceId(u16::try_from(home).ok()?)))
+        let placement = self.rooms.get(&room);
+        let home = PlaceId(u16::try_from(placement.map_or(shard, |placement| placement.shard)).ok()?);
+        let far_home = placement.and_then(|placement| placement.far_home);
+        Some(match far_home {
+            // This shard speaks to the home on another node itself, or over the one that does.
+            Some(far_home) if usize::from(home.0) == shard => Way { shard, home: far_home, beyond: None },
+            far_home => Way { shard, home, beyond: far_home },
+        })
     }
 }
 
@@ -152,12 +167,12 @@ impl Membership {
         let way = state.way(self);
         let is_join = matches!(command, Command::Join(_));
         let command = match (command, way) {
-            (Command::Join(request), Some((shard, home))) if usize::from(home.0) != shard => {
-                Command::JoinWing { home, request }
+            (Command::Join(request), Some(Way { shard, home, beyond })) if usize::from(home.0) != shard => {
+                Command::JoinWing { home, beyond, request }
             }
             (command, _) => command,
         };
-        let sent = match way.and_then(|(shard, _)| self.directory.0.shards.get(shard)) {
+        let sent = match way.and_then(|way| self.directory.0.shards.get(way.shard)) {
             Some(handle) => handle.send(command),
             None => Err(Full(Box::new(command))),
         };
@@ -170,8 +185,9 @@ impl Membership {
 }
 
 pub(super) fn entry((room, placement): (&RoomId, &Placement)) -> RoomEntry {
-    let Placement { shard, wings, clients, .. } = placement;
-    RoomEntry { room: room.clone(), shard: *shard, clients: *clients, wings: wings.clone() }
+    let Placement { shard, wings, clients, far_home, .. } = placement;
+    let (room, wings, is_wing) = (room.clone(), wings.clone(), far_home.is_some());
+    RoomEntry { room, shard: *shard, clients: *clients, wings, is_wing }
 }
 
 #[cfg(test)]

@@ -94,6 +94,8 @@ impl Directory {
             let placement = Placement {
                 shard,
                 wings: Vec::new(),
+                far_home: None,
+                far_wings: Vec::new(),
                 entered,
                 clients: 0,
                 waiting: Waiting::default(),

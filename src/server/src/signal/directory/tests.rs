@@ -9,6 +9,7 @@ use moonring_core::command::{ClientInfo, LeaveCause};
 use moonring_core::report::ShardReport;
 use moonring_wire::id::PlaceId;
 
+mod nodes;
 mod resume;
 mod take_over;
 

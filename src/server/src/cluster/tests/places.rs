@@ -1,0 +1,107 @@
+//! Rooms over two nodes: who is told what, over the bus.
+
+use super::*;
+
+/// Two nodes of two shards each, whose rooms may be on both, and that know each other's shards.
+async fn linked(world: &mut World) -> (Peer, Peer) {
+    world.links = 2;
+    let (a, b) = world.pair().await;
+    let knows = |peer: &Peer| peer.server.peers.lock().unwrap().len() == 2;
+    eventually(|| knows(&a) && knows(&b)).await;
+    (a, b)
+}
+
+fn heard(peer: &Peer) -> Vec<String> {
+    peer.server.heard.lock().unwrap().clone()
+}
+
+fn message(words: &str) -> (RoomId, PlaceMessage) {
+    (room("demo"), PlaceMessage::Ended(words.to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_at_another_node_stays_there_and_the_shards_speak_to_each_other() {
+    let mut world = World::default();
+    let (a, b) = linked(&mut world).await;
+    assert_eq!(a.join(&room("demo")).await, "here");
+    let url = b.join(&room("demo")).await;
+    assert_eq!(url, "https://a/");
+    let Wing::Here(home) = b.cluster.wing(&room("demo"), url.clone(), false).await else { panic!("it is a wing") };
+    assert_eq!(home, PlaceId(3), "shard 1 of the other node, behind the two own ones");
+    assert_eq!(
+        b.cluster.wing(&room("other"), url, false).await,
+        Wing::There("https://a/".into()),
+        "not asked for lately"
+    );
+    let peers = b.server.peers.lock().unwrap().clone();
+    let addresses: Vec<_> = peers.iter().map(|peer| (peer.id.0, peer.address.to_string(), peer.place)).collect();
+    let place = |shard| moonring_wire::link::Place { run: 100, shard };
+    let expected = [(2, "10.0.0.0:40000".into(), place(0)), (3, "10.0.0.0:40001".into(), place(1))];
+    assert_eq!(addresses, expected);
+    assert!(b.cluster.place_said(0, home, vec![message("one"), (room("demo"), PlaceMessage::Attach { home: None })]));
+    assert!(a.cluster.place_said(1, PlaceId(2), vec![message("two")]));
+    eventually(|| heard(&a).len() == 2 && heard(&b).len() == 1).await;
+    assert_eq!(heard(&a)[0], "1 hears 2: demo Ended(\"one\")");
+    assert_eq!(heard(&b), ["0 hears 3: demo Ended(\"two\")"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_while_the_bus_is_away_is_heard_afterwards_once_and_in_order() {
+    let mut world = World::default();
+    let (a, b) = linked(&mut world).await;
+    world.bus.cut(b.who, true);
+    for n in 0..20 {
+        b.cluster.place_said(0, PlaceId(2), vec![message(&n.to_string())]);
+    }
+    eventually(|| heard(&b) == ["0 misses 2"]).await;
+    assert_eq!(heard(&a), Vec::<String>::new());
+    world.bus.cut(b.who, false);
+    eventually(|| heard(&b) == ["0 misses 2", "0 reaches 2"]).await;
+    let expected: Vec<_> = (0..20).map(|n| format!("0 hears 2: demo Ended(\"{n}\")")).collect();
+    eventually(|| heard(&a).len() >= 20).await;
+    assert_eq!(heard(&a), expected);
+    assert_eq!(a.server.peers.lock().unwrap().len(), 2, "silence alone ends no link");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_links_to_a_node_that_is_dead_end_and_its_next_run_has_others() {
+    let mut world = World::default();
+    let (a, b) = linked(&mut world).await;
+    world.kill(&b);
+    eventually(|| a.server.peers.lock().unwrap().is_empty()).await;
+    assert_eq!(heard(&a), ["2 is gone: to https://a/", "3 is gone: to https://a/"]);
+    let again = world.start("b");
+    eventually(|| a.server.peers.lock().unwrap().len() == 2).await;
+    let peers = a.server.peers.lock().unwrap().clone();
+    assert_eq!(peers.iter().map(|peer| (peer.id.0, peer.place.run)).collect::<Vec<_>>(), [(4, 102), (5, 102)]);
+    drop(again);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_say_to_a_shard_is_counted_and_changes_nothing() {
+    let mut world = World::default();
+    let (a, _b) = linked(&mut world).await;
+    let subject = messages::place_subject(&a.cluster.0.own, 0);
+    let stranger = Seal::new(&[9; MIN_SECRET]);
+    let before = a.cluster.counts();
+    for body in [Bytes::new(), Bytes::from_static(&[1; 200]), stranger.close_bytes(&subject, &[1; 60])] {
+        world.bus.shout(&subject, body);
+    }
+    eventually(|| a.cluster.counts() != before).await;
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(heard(&a), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_shards_speak_another_version_gets_no_wing() {
+    let mut world = World::default();
+    let (a, b) = linked(&mut world).await;
+    a.join(&room("demo")).await;
+    let ask = |version| {
+        let ask = messages::Ask::Wing { room: room("demo"), version };
+        let cluster = b.cluster.clone();
+        async move { cluster.ask(&node_subject(&NodeName::parse("a").unwrap()), ask, Duration::from_secs(5)).await }
+    };
+    assert_eq!(ask(moonring_core::command::PLACE_VERSION).await, Ok(messages::Answer::Wing { shard: 1 }));
+    assert_eq!(ask(99).await, Ok(messages::Answer::No { why: "another version".into() }));
+}

@@ -1,0 +1,56 @@
+//! Rooms over several nodes: whom joins go to, and how long a room stays known.
+
+use super::*;
+
+const HOME: PlaceId = PlaceId(7);
+
+fn join(member: &Membership) -> Command {
+    Command::Join(moonring_core::command::JoinRequest {
+        room: room("a"),
+        client: member.client.clone(),
+        token: String::new(),
+        metadata: serde_json::Value::Null,
+        connection: Box::new(LOOPBACK.into()),
+    })
+}
+
+#[test]
+fn clients_of_a_wing_join_over_its_lead_and_who_comes_after_the_last_one_asks_again_where_the_home_is() {
+    let (directory, receivers) = directory(2, 99, Bounds { spread: RoomSpread::Always, ..BOUNDS });
+    drop(directory.open_wing(&room("a"), HOME).unwrap());
+    assert_eq!(directory.far_home(&room("a")), None, "nobody has come");
+    let hold = directory.open_wing(&room("a"), HOME).unwrap();
+    let members = [(); 2].map(|()| directory.enter(&room("a"), LOOPBACK).unwrap());
+    drop(hold);
+    members.iter().for_each(|member| member.send(join(member)).unwrap());
+    let ways = receivers.iter().map(|receiver| match receiver.try_recv() {
+        Ok(Command::JoinWing { home, beyond, .. }) => (home, beyond),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(ways.collect::<Vec<_>>(), [(HOME, None), (PlaceId(0), Some(HOME))]);
+    assert!(directory.open_wing(&room("a"), PlaceId(8)).is_none(), "it has another home");
+    assert_eq!((directory.far_home(&room("a")), directory.home_shard(&room("a"))), (Some(HOME), None));
+    assert_eq!(directory.place_gone(HOME), [room("a")]);
+    drop(members);
+    assert_eq!((directory.far_home(&room("a")), placements(&directory)), (None, vec![]));
+}
+
+#[test]
+fn a_room_with_wings_elsewhere_stays_when_its_last_client_here_leaves() {
+    let (directory, _receivers) = directory(2, 99, Bounds { rooms_max: 1, ..BOUNDS });
+    assert!(!directory.wing_comes(&room("a"), 0, HOME), "it is not here");
+    let member = admitted(&directory, "a");
+    assert!(!directory.wing_comes(&room("a"), 1, HOME), "it is on another shard");
+    assert!(directory.wing_comes(&room("a"), 0, HOME) && directory.wing_comes(&room("a"), 0, HOME));
+    drop(member);
+    directory.route(0, Event::RoomClosed(room("a")));
+    assert_eq!(directory.enter(&room("b"), LOOPBACK).unwrap_err(), Refusal::Rooms, "it does not make way");
+    assert_eq!(directory.home_shard(&room("a")), Some(0));
+    directory.wing_goes(&room("a"), HOME);
+    directory.route(0, Event::RoomClosed(room("a")));
+    assert_eq!(directory.home_shard(&room("a")), None);
+    let _member = admitted(&directory, "a");
+    assert!(directory.wing_comes(&room("a"), 0, HOME));
+    assert_eq!(directory.take_far_wings(&room("a")), (0, vec![HOME]));
+    assert_eq!(directory.take_far_wings(&room("a")), (0, vec![]));
+}
