@@ -112,7 +112,8 @@ impl<C: Core> Ticker<C> {
         if now >= self.next_drops {
             self.next_drops = now + DROPS_EVERY;
             self.udp.poll_kernel_drops();
-            if std::mem::take(&mut self.has_much_room) {
+            // Not while what has waited fills them: a smaller buffer takes nothing more until it is empty.
+            if !self.is_behind && std::mem::take(&mut self.has_much_room) {
                 self.udp.restore_receive_buffers(&self.settings.udp);
             }
         }
