@@ -324,6 +324,7 @@ export type ServerMessage =
       /** For the user. */
       reason: string;
     }
+  | { type: 'resume' }
   | {
       type: 'closing';
       /** For the user. */

@@ -166,6 +166,9 @@ export class Signal {
       case 'closing':
         this.#host.receive(message);
         return this.#end(message.type, message.reason);
+      case 'resume':
+        this.#turn = 0; // the same address, and the ticket is good
+        return this.#lose('The server goes on in another process', 0);
       case 'restarting':
         this.#host.receive(message);
         this.#ticket = undefined; // of a server that will not know it

@@ -129,6 +129,8 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize)) -> any
                 if moment.at >= from.at + settings.duration {
                     let mut report = Report::between(from, &moment, &latency);
                     (report.scenario, report.target) = (settings.name.clone(), settings.url.clone());
+                    let measured = log.iter().filter(|second| second.measured);
+                    report.longest_gap_ms = measured.map(|second| second.longest_gap_ms).fold(0.0, f64::max);
                     (report.clients, report.seconds_log) = (settings.plans.len(), log);
                     report.limits = report::limits(&load.links, &load.views()?);
                     load.stop()?;

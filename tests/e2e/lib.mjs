@@ -58,6 +58,15 @@ export async function startServer({ scripts = join(HERE, 'scripts'), flags = [],
     async again() {
       run = await launch(args, url);
     },
+    /** Another process with the same arguments takes over; the exit code of the one before. Needs `--take-over`. */
+    async replace() {
+      const before = run;
+      before.expectEnd();
+      run = await launch(args, url);
+      return before.exited;
+    },
+    /** A process beside it with the same arguments, of which nothing is expected. @param {string[]} [more] */
+    beside: (more = []) => spawn(BINARY, [...args, ...more], { stdio: ['ignore', 'ignore', 'pipe'] }),
     async stop() {
       await run.end('SIGTERM');
       rmSync(data, { recursive: true, force: true });
@@ -72,12 +81,18 @@ async function launch(args, url) {
   let log = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (log += text));
   let stopping = false;
-  const exited = new Promise((done) => child.on('exit', done));
+  /** @type {Promise<number|string|null>} */
+  const exited = new Promise((done) => child.on('exit', (code, signal) => done(signal ?? code)));
   child.on('exit', (code, signal) => {
     if (!stopping) console.error(`THE SERVER ENDED BY ITSELF (${signal ?? code}). The end of its log:\n${log.slice(-4000)}`);
   });
   const run = {
     log: () => log,
+    /** Its exit code, or the signal that ended it. */
+    exited,
+    expectEnd() {
+      stopping = true;
+    },
     /** @param {'SIGKILL'|'SIGTERM'} signal */
     async end(signal) {
       stopping = true;

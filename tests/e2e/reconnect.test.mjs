@@ -123,6 +123,16 @@ test('an expired ticket means joining anew: published again as muted as it was, 
   });
 });
 
+test('`resume` goes on with the ticket over another socket at once', async () => {
+  const wires = sockets();
+  await withFakeIn(all, wires.handle, {}, async (tab, fake) => {
+    wires.last().send({ type: 'resume' });
+    await until('it resumed', () => fake.of('resume').length === 1);
+    await tab.waitForFunction(() => window.moonring.client.joined);
+    assert.equal(fake.of('join').length, 1);
+  });
+});
+
 test('`restarting` joins anew without the ticket, after a pause', async () => {
   const wires = sockets();
   await withFakeIn(all, wires.handle, {}, async (tab, fake) => {

@@ -42,3 +42,4 @@ mod sound;
 mod spread;
 mod storm;
 mod streams;
+mod take_over;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Waker;
 use moonring_wire::id::Mid;
@@ -46,6 +46,11 @@ pub enum Command {
         mid: Mid,
         /// The layers, 0 the lowest.
         layers: Vec<u8>,
+    },
+    /// A client has gone on over another connection of its signalling.
+    Resumed {
+        /// What that took.
+        time: Duration,
     },
     /// Ends a peer.
     Close {

@@ -193,6 +193,7 @@ impl Engine {
                         client.wanted(&mid, layers);
                     }
                 }
+                Command::Resumed { time } => self.current.resumed(time),
                 Command::Close { client } => self.close(client),
                 Command::Snapshot(reply) => {
                     let _ = reply.send(self.snapshot());
@@ -255,6 +256,7 @@ impl Engine {
     }
 
     fn snapshot(&mut self) -> Snapshot {
+        self.clients.iter_mut().flatten().for_each(|client| self.current.take_gap(&mut client.peer));
         let mut snapshot = self.current.clone();
         self.clients.iter().flatten().for_each(|client| client.add_to(&mut snapshot));
         let own = self.clients.iter().flatten().filter_map(|client| client.socket.as_ref());

@@ -21,6 +21,8 @@ pub struct Histograms {
     pub join: Histogram<u64>,
     /// From the begin of a join to the first key frame, since the start.
     pub first_picture: Histogram<u64>,
+    /// From being told to resume to going on, since the start.
+    pub resume: Histogram<u64>,
 }
 
 /// Counts since the engine's start; the histogram of latencies since the last snapshot.
@@ -38,6 +40,10 @@ pub struct Snapshot {
     pub sent: TrackCounts,
     /// Joins that came to a media transport.
     pub joins: u64,
+    /// Clients that went on over another connection, as a process of the server has replaced another.
+    pub resumed: u64,
+    /// The longest time without a packet of a stream, between two of it, since the last snapshot; in microseconds.
+    pub longest_gap_us: u64,
     /// Ends that nobody here wanted, and why.
     pub failures: BTreeMap<String, u64>,
     /// Datagrams that this machine did not take.
@@ -51,7 +57,7 @@ pub struct Snapshot {
 impl Default for Histograms {
     fn default() -> Self {
         let new = || Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are in order");
-        Self { latency: new(), join: new(), first_picture: new() }
+        Self { latency: new(), join: new(), first_picture: new(), resume: new() }
     }
 }
 
@@ -70,6 +76,8 @@ impl Snapshot {
         self.order += other.order;
         self.sent = [self.sent, other.sent].into_iter().sum();
         self.joins += other.joins;
+        self.resumed += other.resumed;
+        self.longest_gap_us = self.longest_gap_us.max(other.longest_gap_us);
         self.send_refused += other.send_refused;
         self.overrun += other.overrun;
         for (reason, count) in &other.failures {
@@ -79,6 +87,7 @@ impl Snapshot {
             (&mut self.histograms.latency, &other.histograms.latency),
             (&mut self.histograms.join, &other.histograms.join),
             (&mut self.histograms.first_picture, &other.histograms.first_picture),
+            (&mut self.histograms.resume, &other.histograms.resume),
         ] {
             ours.add(theirs).expect("all have the same bounds");
         }
@@ -96,11 +105,23 @@ impl Snapshot {
         self.histograms.join.saturating_record(time.as_micros() as u64);
     }
 
+    pub(super) fn resumed(&mut self, time: Duration) {
+        self.resumed += 1;
+        self.histograms.resume.saturating_record(time.as_micros() as u64);
+    }
+
     pub(super) fn first_picture(&mut self, time: Duration) {
         self.histograms.first_picture.saturating_record(time.as_micros() as u64);
     }
 
+    /// Takes the longest time without a packet of a stream that a peer receives.
+    pub(super) fn take_gap(&mut self, peer: &mut Peer) {
+        let gap = peer.take_longest_gap().as_micros() as u64;
+        self.longest_gap_us = self.longest_gap_us.max(gap);
+    }
+
     pub(super) fn begin_interval(&mut self) {
+        self.longest_gap_us = 0;
         self.histograms.latency.reset();
     }
 

@@ -259,6 +259,11 @@ impl Peer {
         &self.streams
     }
 
+    /// The longest time without a packet of a stream, between two of it, since the last call.
+    pub fn take_longest_gap(&mut self) -> Duration {
+        self.streams.iter_mut().map(Stream::take_longest_gap).max().unwrap_or_default()
+    }
+
     /// What went through.
     pub fn counts(&self) -> PeerCounts {
         self.counts

@@ -75,6 +75,10 @@ pub struct Stream {
     run: Option<LayerRun>,
     counts: StreamCounts,
     first_at: Option<Instant>,
+    /// When the newest packet came.
+    last_at: Option<Instant>,
+    /// The longest time between two packets, until somebody asked.
+    longest_gap: Duration,
     first_key_at: Option<Instant>,
     asked_key_at: Option<Instant>,
 }
@@ -140,6 +144,8 @@ impl Stream {
             run: None,
             counts: StreamCounts::default(),
             first_at: None,
+            last_at: None,
+            longest_gap: Duration::ZERO,
             first_key_at: None,
             asked_key_at: None,
         }
@@ -163,6 +169,11 @@ impl Stream {
     /// What came.
     pub fn counts(&self) -> StreamCounts {
         self.counts
+    }
+
+    /// The longest time between two packets since the last call.
+    pub fn take_longest_gap(&mut self) -> Duration {
+        std::mem::take(&mut self.longest_gap)
     }
 
     /// When the first packet came.
@@ -281,6 +292,9 @@ impl Stream {
     fn count_index(&mut self, header: &Header, now: Instant) -> bool {
         let previous = self.sequences.highest();
         let index = self.sequences.extend(header.sequence);
+        if let Some(last) = self.last_at.replace(now) {
+            self.longest_gap = self.longest_gap.max(now.saturating_duration_since(last));
+        }
         if self.first_at.is_none() {
             self.first_at = Some(now);
             self.first = index;

@@ -49,6 +49,8 @@ pub struct Second {
     pub loss_percent: f64,
     /// From sending to arrival.
     pub latency: Times,
+    /// The longest time without a packet of a stream, between two of it.
+    pub longest_gap_ms: f64,
     /// Share of one processor that the server used, in percent.
     pub server_cpu_percent: f64,
     /// Its resident memory.
@@ -100,6 +102,10 @@ pub struct Report {
     pub overrun: u64,
     /// From sending to arrival at the receiver's socket.
     pub latency: Times,
+    /// The longest time without a packet of a stream, between two of it.
+    pub longest_gap_ms: f64,
+    /// From being told that another process of the server goes on to going on with it; since the run began.
+    pub resume: Times,
     /// From the begin of a join to the end of the DTLS handshake; since the run began.
     pub join: Times,
     /// From the begin of a join to the first key frame; since the run began.
@@ -173,6 +179,7 @@ impl Second {
             bits_out_per_s: per_s(a.received.bytes_in, b.received.bytes_in) * 8.0,
             loss_percent: loss(a, b).1,
             latency: Times::of(&b.histograms.latency),
+            longest_gap_ms: b.longest_gap_us as f64 / 1_000.0,
             server_cpu_percent: busy.unwrap_or_default() / seconds * 100.0,
             server_memory_bytes: to.server.map_or(0, |usage| usage.memory_bytes),
             measured,
@@ -210,6 +217,7 @@ impl Report {
             send_refused: b.send_refused.saturating_sub(a.send_refused),
             overrun: b.overrun.saturating_sub(a.overrun),
             latency: Times::of(latency),
+            resume: Times::of(&b.histograms.resume),
             join: Times::of(&b.histograms.join),
             first_picture: Times::of(&b.histograms.first_picture),
             failures: b.failures.clone(),

@@ -38,6 +38,10 @@ pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
     row("lost", format!("{} ({:.4} %), {} left out by the server", report.lost, report.loss_percent, report.left_out));
     row("order", format!("{} reordered, {} repaired, {} dropped", report.reordered, report.repaired, report.dropped));
     row("latency", times(&report.latency));
+    row("longest gap", format!("{:.1} ms between two packets of a stream", report.longest_gap_ms));
+    if report.resume.count > 0 {
+        row("resumed", format!("{} clients, {}", report.resume.count, times(&report.resume)));
+    }
     row("time to join", times(&report.join));
     row("first key frame", times(&report.first_picture));
     if let Some(cost) = &report.server {

@@ -149,6 +149,11 @@ impl Context {
         engine.send(Command::Wanted { client, mid, layers });
     }
 
+    fn resumed(&self, client: usize, time: Duration) {
+        let (engine, _) = self.engine(client);
+        engine.send(Command::Resumed { time });
+    }
+
     fn close(&self, client: usize) {
         let (engine, client) = self.engine(client);
         engine.send(Command::Close { client });

@@ -49,7 +49,10 @@ pub(super) async fn live(context: &Context, url: &str, client: usize, plan: &Cli
                 let _ = session.socket.close(None).await;
                 return Ok(());
             }
-            message = session.receive() => session.take(message?).await?,
+            message = session.receive() => match message? {
+                ServerMessage::Resume {} => session.resume(url).await?,
+                message => session.take(message).await?,
+            },
         }
     }
 }
@@ -69,6 +72,8 @@ struct Session<'a> {
     busy: bool,
     /// More may be published soon.
     gather: bool,
+    /// The right to go on over another connection.
+    ticket: String,
 }
 
 impl<'a> Session<'a> {
@@ -114,6 +119,7 @@ impl<'a> Session<'a> {
             offers: 0,
             busy: false,
             gather: false,
+            ticket: String::new(),
         })
     }
 
@@ -126,7 +132,8 @@ impl<'a> Session<'a> {
         };
         self.send(&join).await?;
         match timeout(PATIENCE, self.receive()).await.context("the join is not answered")?? {
-            ServerMessage::Joined { tracks, .. } => {
+            ServerMessage::Joined { tracks, ticket, .. } => {
+                self.ticket = ticket;
                 tracks.into_iter().for_each(|track| self.want(track));
                 Ok(Entry::In)
             }
@@ -137,12 +144,36 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Another process of the server goes on with the stay: over another connection, with everything that there is.
+    async fn resume(&mut self, url: &str) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let connecting =
+            tokio_tungstenite::connect_async_tls_with_config(url, None, true, self.context.tls.connector()?);
+        let (socket, _) = timeout(PATIENCE, connecting).await.context("connecting again takes too long")??;
+        self.socket = socket;
+        let ticket = std::mem::take(&mut self.ticket);
+        self.send(&ClientMessage::Resume { ticket }).await?;
+        match timeout(PATIENCE, self.receive()).await.context("the resume is not answered")?? {
+            ServerMessage::Joined { ticket, resumed: true, .. } => self.ticket = ticket,
+            other => bail!("the resume is answered with {other:?}"),
+        }
+        self.context.resumed(self.client, began.elapsed());
+        // An offer whose answer has not come is made again.
+        if std::mem::take(&mut self.busy) {
+            bail!("the server was replaced while an offer waited for its answer");
+        }
+        Ok(())
+    }
+
     async fn offer(&mut self) -> anyhow::Result<()> {
         // Others publish at the same time: one offer for all of it. What was there at the join need not wait.
         if std::mem::take(&mut self.gather) {
             let deadline = tokio::time::Instant::now() + GATHER;
             while let Ok(message) = tokio::time::timeout_at(deadline, self.receive()).await {
-                self.take(message?).await?;
+                match message? {
+                    ServerMessage::Resume {} => bail!("the server was replaced while this client made an offer"),
+                    message => self.take(message).await?,
+                }
             }
         }
         let publish = if self.offers == 0 { &self.plan.publish[..] } else { &[] };

@@ -15,7 +15,7 @@ use serde_json::Value;
 use moonring_policy::client::Connection;
 use moonring_policy::hook::Action;
 use moonring_policy::tape::{Depth, Sink};
-use moonring_policy::{PolicyReply, PolicyRequestId, ScriptLibrary};
+use moonring_policy::{CarriedPolicy, PolicyReply, PolicyRequestId, ScriptLibrary};
 use moonring_wire::id::{ClientId, Mid, PlaceId, RoomId, TrackId};
 use moonring_wire::link::LinkPeer;
 use moonring_wire::media::Source;
@@ -201,6 +201,14 @@ pub enum Command {
         id: PolicyRequestId,
         /// The answer.
         reply: PolicyReply,
+    },
+    /// A room's script comes from the process that this one takes over from: what it has handed over, or `None` when it has
+    /// handed over nothing and begins anew.
+    PolicyCarried {
+        /// Whose policy.
+        room: RoomId,
+        /// What it has handed over.
+        carried: Option<Box<CarriedPolicy>>,
     },
     /// The scripts there are now: new rooms use them, rooms that run an older version are reloaded.
     Scripts(ScriptLibrary),

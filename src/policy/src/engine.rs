@@ -1,5 +1,6 @@
 //! The policy engine of a shard: rooms, events in, outcomes out.
 
+mod carried;
 pub(crate) mod replayed;
 
 use std::sync::Arc;

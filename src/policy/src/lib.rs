@@ -47,6 +47,7 @@ pub use engine::{OpenError, PolicyEngine};
 pub use failure::{HookFailure, ReloadError, Step};
 pub use library::{ResolveError, ScriptLibrary};
 pub use output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, Ticket};
+pub use reload::CarriedPolicy;
 pub use script::{LoadModule, MODULES_FOLDER, Script, ScriptError, module_file};
 pub use settings::PolicySettings;
 pub use stats::{PolicyStats, RoomStatus};

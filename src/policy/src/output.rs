@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::failure::ReloadError;
+use serde::{Deserialize, Serialize};
+
 use super::hook::{Action, Outcome};
 
 slotmap::new_key_type! {
@@ -95,7 +97,7 @@ pub struct HttpRequest {
 }
 
 /// What the stores hold: scalars (tables cross as JSON text).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum SharedValue {
     /// A number, what `incr` works on.
     Number(f64),

@@ -40,6 +40,7 @@ use super::timers::Timers;
 use super::turns::Turn;
 use super::waits::{WaitingHook, Waits};
 use super::work::{Lane, Work};
+use moonring_wire::shared::SharedValue;
 
 /// The room's claim on CPU time.
 struct Cpu {
@@ -345,6 +346,11 @@ impl Room {
         }
         // Of what is no number nothing is left.
         Duration::from_secs_f64(seconds.max(0.0).min(most))
+    }
+
+    /// What was said of it when it was opened.
+    pub(crate) fn metadata(&self) -> SharedValue {
+        self.facts.metadata.clone()
     }
 
     /// The script that the room runs.

@@ -208,6 +208,8 @@ settings! {
 
     /// What the process gives up: files (but its own), calls (programs and administration), capabilities, dumps (of its memory); none: nothing
     sandbox ["MOONRING_SANDBOX", value_delimiter = ',']: Vec<SandboxPart> = SandboxPart::ALL.to_vec();
+    /// Unix socket at which the next process takes over from this one, as this one does from one that listens there; empty: none does
+    take_over ["MOONRING_TAKE_OVER"]: PathBuf = PathBuf::new();
     /// Seconds that a shard may be stuck before the process ends, for its supervisor to start it anew; 0: for ever
     watchdog_s ["MOONRING_WATCHDOG_S"]: u32 = 10;
 
@@ -309,8 +311,25 @@ impl Config {
         if let Err(error) = Chosen::parse(&self.canary) {
             bail!("canary: {error}");
         }
+        if !self.take_over.as_os_str().is_empty() {
+            self.check_take_over()?;
+        }
         if self.srtp_profiles.is_empty() {
             bail!("srtp_profiles is empty; at least one is needed to encrypt media");
+        }
+        Ok(())
+    }
+
+    /// Refuses what a take-over does not go with.
+    fn check_take_over(&self) -> anyhow::Result<()> {
+        if !self.cluster.is_empty() {
+            bail!("take_over and cluster do not go together yet: drain the node and start the new binary instead");
+        }
+        if self.room_spread != RoomSpread::Never && self.shards() > 1 {
+            bail!("take_over and room_spread do not go together yet: set room_spread to never, or leave take_over out");
+        }
+        if self.resume_s == 0 {
+            bail!("take_over needs resume_s above 0: clients go on with the tickets that they resume with");
         }
         Ok(())
     }

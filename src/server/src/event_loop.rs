@@ -4,6 +4,8 @@
 //! bounded, all that is sent leaves in one flush where it fits, and before scripts run. Then the thread sleeps until a datagram, a command or a timer is due.
 
 mod core;
+mod hand_over;
+mod parting;
 mod pulse;
 mod tick;
 
@@ -14,7 +16,7 @@ use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,8 +24,10 @@ use crate::event_queue::{CommandQueue, Commands, EventSender, command_queue};
 use crate::probe::{self, StartError};
 use crate::udp::{Udp, UdpSettings, WakeFd};
 use glommio::{LocalExecutorBuilder, Placement};
+pub(crate) use hand_over::{HandOverHandle, Parted, Unloaded};
 use moonring_core::command::{Command, Event};
 use moonring_core::report::IoStats;
+use moonring_core::shard::take_over::HandedOver;
 use moonring_wire::packet::{AddressPair, SendBatch};
 pub use pulse::Pulse;
 use tick::Ticker;
@@ -63,6 +67,21 @@ pub trait Core {
     fn is_backed_up(&self) -> bool {
         false
     }
+    /// True when nothing is under way that a hand-over would cut off.
+    fn is_at_rest(&self) -> bool {
+        true
+    }
+    /// [`Core::forward`], with nothing kept back for later.
+    fn forward_all(&mut self, now: Instant, out: &mut SendBatch) -> bool {
+        self.forward(now, out)
+    }
+    /// Everything that another process needs to go on; `None` when none can. Nothing else is called before it is certain that it
+    /// does not.
+    fn hand_over(&mut self, _now: Instant) -> Option<HandedOver> {
+        None
+    }
+    /// Hands out what scripts hand over. The last call.
+    fn hand_over_policies(&mut self, _now: Instant, _each: &mut dyn FnMut(Unloaded)) {}
     /// The socket's counters since the start, once a tick that did something.
     fn record_io(&mut self, _io: &IoStats) {}
     /// A tick ended at `now` and took `busy`; `is_behind`: it left datagrams in the receive queue.
@@ -160,6 +179,7 @@ impl CommandSender {
 #[derive(Debug)]
 pub struct ShardThread {
     sender: CommandSender,
+    requests: mpsc::Sender<hand_over::Request>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -193,11 +213,20 @@ impl Drop for ShardThread {
     }
 }
 
+/// What a shard begins with.
+pub(crate) struct Beginning<C> {
+    /// Bound sockets.
+    pub sockets: Vec<UdpSocket>,
+    /// The core.
+    pub core: C,
+    /// Until this says so nothing is received or sent; let go of without a word, the shard does not begin.
+    pub gate: Option<Receiver<()>>,
+}
+
 /// What a thread needs to start.
 struct Parts<B> {
     settings: LoopSettings,
-    sockets: Vec<UdpSocket>,
-    build: B,
+    begin: B,
     control: ControlEnds,
 }
 
@@ -205,10 +234,35 @@ struct Parts<B> {
 struct ControlEnds {
     commands: Commands,
     events: EventSender,
+    /// What is asked by who hands the shard over.
+    requests: Receiver<hand_over::Request>,
     /// Ends its sleep.
     wake: WakeFd,
     /// Ends its loop.
     stop: Arc<AtomicBool>,
+}
+
+/// A shard that is about to begin.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    shard: ShardThread,
+    outcome: Receiver<Result<(), StartError>>,
+}
+
+impl Starting {
+    /// The way to send commands, which wait until the shard begins.
+    pub(crate) fn sender(&self) -> &CommandSender {
+        &self.shard.sender
+    }
+
+    /// Waits until it runs, or is ready to once its gate opens.
+    pub(crate) fn wait(self) -> Result<ShardThread, StartError> {
+        match self.outcome.recv() {
+            Ok(Ok(())) => Ok(self.shard),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(StartError::Thread(io::Error::other("the thread ended while it started"))),
+        }
+    }
 }
 
 /// Starts a shard on bound sockets and waits until it runs. `build` makes the core on the shard's thread.
@@ -222,31 +276,38 @@ where
     C: Core + 'static,
     B: FnOnce() -> C + Send + 'static,
 {
+    prepare_shard(settings, move || Ok(Beginning { sockets, core: build(), gate: None }), events)?.wait()
+}
+
+/// Starts a shard's thread. `begin` is called there, and may wait for what the shard is to begin with; its error is why it does
+/// not.
+pub(crate) fn prepare_shard<C, B>(settings: LoopSettings, begin: B, events: EventSender) -> Result<Starting, StartError>
+where
+    C: Core + 'static,
+    B: FnOnce() -> Result<Beginning<C>, String> + Send + 'static,
+{
     let wake = WakeFd::new().map_err(StartError::Thread)?;
     let (sender, commands) = command_queue(settings.command_capacity);
+    let (requests, asked) = mpsc::channel();
     let stop = Arc::new(AtomicBool::new(false));
     let name = settings.name.clone();
-    let control = ControlEnds { commands, events, wake: wake.clone(), stop: stop.clone() };
-    let parts = Parts { settings, sockets, build, control };
+    let control = ControlEnds { commands, events, requests: asked, wake: wake.clone(), stop: stop.clone() };
+    let parts = Parts { settings, begin, control };
     let (started, outcome) = sync_channel(1);
     let thread = std::thread::Builder::new()
         .name(name)
         .stack_size(STACK_BYTES)
         .spawn(move || run_shard(parts, &started))
         .map_err(StartError::Thread)?;
-    match outcome.recv() {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(error),
-        Err(_) => return Err(StartError::Thread(io::Error::other("the thread ended while it started"))),
-    }
-    Ok(ShardThread { sender: CommandSender { commands: sender, wake }, stop, thread: Some(thread) })
+    let sender = CommandSender { commands: sender, wake };
+    Ok(Starting { shard: ShardThread { sender, requests, stop, thread: Some(thread) }, outcome })
 }
 
 /// The thread: all of it but the start runs inside glommio's executor.
 fn run_shard<C, B>(parts: Parts<B>, started: &SyncSender<Result<(), StartError>>)
 where
     C: Core + 'static,
-    B: FnOnce() -> C,
+    B: FnOnce() -> Result<Beginning<C>, String>,
 {
     let placement = parts.settings.cpu.map_or(Placement::Unbound, Placement::Fixed);
     // glommio's own preemption timer stays at its default: shorter ones make it park with runnable tasks.
@@ -258,12 +319,20 @@ where
         }
     };
     executor.run(async move {
-        let Parts { settings, sockets, build, control } = parts;
-        match Udp::new(sockets, &settings.udp) {
+        let Parts { settings, begin, control } = parts;
+        let Beginning { sockets, core, gate } = match begin() {
+            Ok(beginning) => beginning,
+            Err(words) => return drop(started.send(Err(StartError::NotTaken(words)))),
+        };
+        let is_inherited = gate.is_some();
+        let udp = if is_inherited { settings.udp.with_much_room() } else { settings.udp.clone() };
+        match Udp::new(sockets, &udp) {
             Ok(udp) => {
-                let ticker = Ticker::new(settings, udp, build(), control);
+                let ticker = Ticker::new((settings, is_inherited), udp, core, control);
                 let _ = started.send(Ok(()));
-                ticker.run().await;
+                if gate.is_none_or(|gate| gate.recv().is_ok()) {
+                    ticker.run().await;
+                }
             }
             Err(error) => {
                 let _ = started.send(Err(probe::ring_error(error)));

@@ -29,6 +29,7 @@ mod scripts;
 mod server;
 mod shard_handle;
 mod signal;
+mod take_over;
 mod tools;
 mod udp;
 mod watch;

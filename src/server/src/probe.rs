@@ -40,6 +40,9 @@ pub enum StartError {
     /// glommio's executor does not start.
     #[error("the shard's executor does not start: {0}")]
     Executor(String),
+    /// What another process has handed over is not taken.
+    #[error("the shard cannot go on where the other process has stopped: {0}")]
+    NotTaken(String),
     /// The thread or its wake-up cannot be made.
     #[error("the shard's thread does not start: {0}")]
     Thread(io::Error),

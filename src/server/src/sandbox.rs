@@ -84,7 +84,9 @@ fn confine_files(config: &Config) -> anyhow::Result<()> {
         .create()?
         .add_rules(path_beneath_rules(read, AccessFs::from_read(LANDLOCK) & !AccessFs::Execute))?
         .add_rules(path_beneath_rules(["/dev/null", "/dev/shm"], AccessFs::from_all(LANDLOCK)))?
-        .add_rules(path_beneath_rules(write, AccessFs::from_all(LANDLOCK) & !AccessFs::Execute))?;
+        .add_rules(path_beneath_rules(write, AccessFs::from_all(LANDLOCK) & !AccessFs::Execute))?
+        // Its socket takes the place of the one before.
+        .add_rules(path_beneath_rules(folder_of(&config.take_over), AccessFs::MakeSock | AccessFs::RemoveFile))?;
     match ruleset.restrict_self()?.ruleset {
         RulesetStatus::FullyEnforced => tracing::debug!("sandbox: files are confined"),
         RulesetStatus::PartiallyEnforced => tracing::info!("sandbox: files are confined as far as this kernel can"),
@@ -93,6 +95,12 @@ fn confine_files(config: &Config) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The folder that a file is in, if one is named.
+fn folder_of(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent()?;
+    Some(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
 }
 
 /// What may be read, and what may be written as well.

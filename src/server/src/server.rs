@@ -1,19 +1,21 @@
 //! The whole server put together: shards, scripts, control plane.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::addresses;
 use crate::cluster::{Cluster, ClusterSettings};
 use crate::config::{Config, Dtls13, OnSave, RoomSpread};
 use crate::dtls_certificate;
-use crate::event_loop::{LoopSettings, Pulse, ShardThread, spawn_shard};
+use crate::event_loop::{CommandSender, LoopSettings, Pulse, ShardThread, spawn_shard};
 use crate::event_queue::event_queue;
 use crate::probe;
 use crate::recordings::Recordings;
 use crate::scripts::ScriptFolder;
 use crate::shard_handle::ShardHandle;
-use crate::signal::http::{Listeners, ShardEnd};
+use crate::signal::http::{AwaitedSuccessor, Listeners, Prepared, ShardEnd};
+use crate::take_over::{Endpoint, Hello, Successor};
 use crate::udp::{UdpSettings, bind, heap};
 use crate::watch::{CanaryOrder, Saved, Watch, WatchSettings};
 use crate::watchdog::Watchdog;
@@ -33,14 +35,21 @@ const EVENT_QUEUE: usize = 16_384;
 /// How often a shard tells of its counters.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
+mod inherit;
+
 /// A server that has its ports and its shards, and serves once [`Server::run`] is called.
 pub struct Server {
     listeners: Listeners,
+    /// Where another process may take over.
+    endpoint: Option<Endpoint>,
+    /// This process has taken over from another one, whose scripts' states are on their way.
+    former: Option<Successor>,
     shards: Vec<ShardThread>,
     ends: Vec<ShardEnd>,
     scripts: ScriptFolder,
     on_save: Saved,
     cluster: Option<ClusterSettings>,
+    hello: Hello,
     pulses: Vec<(String, Pulse)>,
     watchdog_s: u32,
 }
@@ -51,26 +60,31 @@ impl Server {
     pub fn start(config: &Config) -> anyhow::Result<Self> {
         config.check_scripts_dir()?;
         probe::check(config.shards())?;
+        let former = match config.take_over.as_os_str().is_empty() {
+            true => None,
+            false => Successor::connect(&config.take_over, &Hello::of(config))?,
+        };
         let cluster = ClusterSettings::load(config)?;
-        let connections = probe::connections(config.clients_max);
-        let listeners = Listeners::open(config)?.with_connections(connections).with_give_back(heap::give_back);
+        let prepared = Prepared::new(config)?;
         let rules = config.room_scripts.iter().map(|rule| ScriptRule::new(&rule.pattern, &rule.script));
         let scripts = ScriptFolder::open(&config.scripts_dir, rules.collect())
             .with_context(|| format!("scripts folder {}", config.scripts_dir.display()))?;
         let certificate = dtls_certificate::load(&config.data_dir)?;
         let recordings = Recordings::start(config)?;
-        let (mut shards, mut ends, mut pulses) = (Vec::new(), Vec::new(), Vec::new());
-        let links = links(config, cluster.as_ref());
-        for (n, port) in config.media_ports.iter().take(config.shards()).enumerate() {
-            let settings = loop_settings(config, n);
-            pulses.push((settings.name.clone(), settings.pulse.clone()));
-            let policies = (scripts.library().clone(), recordings.clone());
-            let (shard, end) = start_shard(config, (settings, links(n)), port, &certificate, policies)?;
-            shards.push(shard);
-            ends.push(end);
-        }
         let (on_save, watchdog_s) = (on_save(config)?, config.watchdog_s);
-        Ok(Self { listeners, shards, ends, scripts, on_save, cluster, pulses, watchdog_s })
+        let policies = (scripts.library().clone(), recordings);
+        let Started { listeners, shards, ends, pulses, former } = match former {
+            Some(former) => inherit::start(config, prepared, (&certificate, policies), former)?,
+            None => start(config, (prepared, cluster.as_ref()), &certificate, &policies)?,
+        };
+        let connections = probe::connections(config.clients_max);
+        let listeners = listeners.with_connections(connections).with_give_back(heap::give_back);
+        let endpoint = match config.take_over.as_os_str().is_empty() {
+            true => None,
+            false => listen_for_successor(&config.take_over, former.is_some())?,
+        };
+        let hello = Hello::of(config);
+        Ok(Self { listeners, endpoint, former, shards, ends, scripts, on_save, cluster, hello, pulses, watchdog_s })
     }
 
     /// Where clients connect to.
@@ -85,15 +99,20 @@ impl Server {
         let (watch, scripts) = Watch::new(self.scripts, handles, settings);
         let watch = tokio::spawn(watch.run());
         Watchdog::new(self.pulses, self.watchdog_s).start(still_alive).context("the watchdog does not start")?;
-        // Where there is no systemd, nobody is told.
-        if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        // Where there is no systemd, nobody is told. A process that has taken over is the service's main process from now on.
+        if let Err(error) = sd_notify::notify(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]) {
             tracing::warn!(%error, "systemd cannot be told that the server is ready");
         }
         let cluster = match self.cluster {
             Some(settings) => Some(Cluster::connect(settings).await?),
             None => None,
         };
-        let listeners = self.listeners.with_scripts(scripts).with_cluster(cluster);
+        if let Some(former) = self.former {
+            inherit::receive_policies(former, self.ends.iter().map(|end| end.handle.clone()).collect())?;
+        }
+        let shards = self.shards.iter().map(ShardThread::hand_over_handle).collect();
+        let successor = self.endpoint.map(|endpoint| AwaitedSuccessor { endpoint, hello: self.hello, shards });
+        let listeners = self.listeners.with_scripts(scripts).with_cluster(cluster).with_successor(successor);
         let served = listeners.serve(self.ends, shutdown).await;
         watch.abort();
         for shard in self.shards {
@@ -121,57 +140,121 @@ fn still_alive() {
     let _ = sd_notify::notify(&[NotifyState::Watchdog]);
 }
 
-fn start_shard(
+/// What a server has once its shards run.
+struct Started {
+    listeners: Listeners,
+    shards: Vec<ShardThread>,
+    ends: Vec<ShardEnd>,
+    /// By the shards' names.
+    pulses: Vec<(String, Pulse)>,
+    /// The process that this one has taken over from.
+    former: Option<Successor>,
+}
+
+/// Scripts, and who records rooms.
+type Policies = (ScriptLibrary, Option<Recordings>);
+
+/// Binds every port and starts the shards.
+fn start(
     config: &Config,
-    (loop_settings, links): (LoopSettings, Option<LinkSettings>),
-    port: u16,
+    (prepared, cluster): (Prepared, Option<&ClusterSettings>),
     certificate: &Certificate,
-    (library, recordings): (ScriptLibrary, Option<Recordings>),
-) -> anyhow::Result<(ShardThread, ShardEnd)> {
+    policies: &Policies,
+) -> anyhow::Result<Started> {
+    let listeners = prepared.bind()?;
+    let (mut shards, mut ends, mut pulses) = (Vec::new(), Vec::new(), Vec::new());
+    let links = links(config, cluster);
+    for (n, port) in config.media_ports.iter().take(config.shards()).enumerate() {
+        let settings = loop_settings(config, n);
+        pulses.push((settings.name.clone(), settings.pulse.clone()));
+        let sockets = bind_media(config, port)?;
+        let plan = ShardPlan::new(config, (port, links(n)), certificate, policies, &sockets)?;
+        let (events, receiver) = event_queue(EVENT_QUEUE);
+        let shard = spawn_shard(settings, sockets, move || plan.build(), events)?;
+        ends.push(ShardEnd { handle: handle_of(shard.sender()), events: receiver });
+        shards.push(shard);
+    }
+    Ok(Started { listeners, shards, ends, pulses, former: None })
+}
+
+/// Listens for the process that takes over from this one. One that has itself taken over goes on without, if it has to.
+fn listen_for_successor(path: &Path, has_taken_over: bool) -> anyhow::Result<Option<Endpoint>> {
+    match Endpoint::bind(path) {
+        Err(error) if has_taken_over => {
+            tracing::error!("no process can take over from this one: {error:#}");
+            Ok(None)
+        }
+        endpoint => endpoint.map(Some),
+    }
+}
+
+fn handle_of(sender: &CommandSender) -> ShardHandle {
+    let sender = sender.clone();
+    ShardHandle::new(move |command| sender.send(command))
+}
+
+/// A shard's sockets: one for each address, where there are such addresses.
+fn bind_media(config: &Config, port: u16) -> anyhow::Result<Vec<UdpSocket>> {
     let mut sockets = Vec::new();
-    let mut bound = Vec::new();
     for ip in &config.media_ip {
         match bind(SocketAddr::new(*ip, port)) {
-            Ok(socket) => {
-                sockets.push(socket);
-                bound.push(*ip);
-            }
+            Ok(socket) => sockets.push(socket),
             // The default listens on IPv6 too, where there is IPv6.
-            Err(error) if ip.is_ipv6() && ip.is_unspecified() && !bound.is_empty() => {
+            Err(error) if ip.is_ipv6() && ip.is_unspecified() && !sockets.is_empty() => {
                 tracing::debug!(%error, "no media over IPv6");
             }
             Err(error) => return Err(error).context("--media-ip, --media-ports"),
         }
     }
-    let own = addresses::own().context("cannot list this machine's addresses")?;
-    let candidates = addresses::candidates(&bound, &config.announced_ip, &own);
-    anyhow::ensure!(!candidates.is_empty(), "there is no address that clients could send media to: set --announced-ip");
-    let at = |port: u16| candidates.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-    let links = links.map(|links| {
-        let candidates = config.media_ports.iter().take(config.shards()).map(at).collect();
-        LinkSettings { candidates, ..links }
-    });
-    let settings = ShardSettings { links, ..shard_settings(config, port, &candidates, certificate.clone()) };
-    let policy = policy_settings(config);
-    let build = move || {
+    Ok(sockets)
+}
+
+/// Everything that a shard's core is made of, on its own thread.
+struct ShardPlan {
+    settings: ShardSettings,
+    policy: PolicySettings,
+    library: ScriptLibrary,
+    recordings: Option<Recordings>,
+}
+
+impl ShardPlan {
+    /// Of a shard at these sockets.
+    fn new(
+        config: &Config,
+        (port, links): (u16, Option<LinkSettings>),
+        certificate: &Certificate,
+        (library, recordings): &Policies,
+        sockets: &[UdpSocket],
+    ) -> anyhow::Result<Self> {
+        let bound = sockets.iter().map(|socket| Ok(socket.local_addr()?.ip()));
+        let bound: Vec<IpAddr> = bound.collect::<std::io::Result<_>>()?;
+        let own = addresses::own().context("cannot list this machine's addresses")?;
+        let candidates = addresses::candidates(&bound, &config.announced_ip, &own);
+        let advice = "there is no address that clients could send media to: set --announced-ip";
+        anyhow::ensure!(!candidates.is_empty(), advice);
+        tracing::info!(port, addresses = ?candidates, "receives media");
+        let at = |port: u16| candidates.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        let links = links.map(|links| {
+            let candidates = config.media_ports.iter().take(config.shards()).map(at).collect();
+            LinkSettings { candidates, ..links }
+        });
+        let settings = ShardSettings { links, ..shard_settings(config, port, &candidates, certificate.clone()) };
+        let (library, recordings) = (library.clone(), recordings.clone());
+        Ok(Self { settings, policy: policy_settings(config), library, recordings })
+    }
+
+    fn build(self) -> Shard {
         let (now, seed) = (Instant::now(), rand::random::<[u8; 32]>());
-        let mut engine = PolicyEngine::seeded(policy, rand::random());
+        let mut engine = PolicyEngine::seeded(self.policy, rand::random());
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         engine.set_clock(now, unix);
-        let mut shard = Shard::new(now, settings, engine, library, seed);
+        let mut shard = Shard::new(now, self.settings, engine, self.library, seed);
         shard.report_every(now, REPORT_INTERVAL);
-        if let Some(recordings) = recordings {
+        if let Some(recordings) = self.recordings {
             shard.record_rooms(Box::new(move |room| recordings.sink_for(room)));
         }
         shard
-    };
-    let (events, receiver) = event_queue(EVENT_QUEUE);
-    let name = loop_settings.name.clone();
-    let shard = spawn_shard(loop_settings, sockets, build, events)?;
-    tracing::info!(shard = name, port, addresses = ?candidates, "receives media");
-    let sender = shard.sender().clone();
-    let handle = ShardHandle::new(move |command| sender.send(command));
-    Ok((shard, ShardEnd { handle, events: receiver }))
+    }
 }
 
 /// What each shard has to know of the others of this node, by its number; nothing where rooms are spread neither over shards

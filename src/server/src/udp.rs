@@ -22,6 +22,7 @@ mod wake;
 
 use std::io;
 use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::io_mode::IoMode;
@@ -37,6 +38,9 @@ pub(crate) use wake::WakeFd;
 
 /// The longest payload of a UDP datagram, and of what the kernel coalesces (over IPv6 a little more than IPv4's 65,507).
 const LONGEST_PAYLOAD: usize = 65_535;
+
+/// Receive buffer while one process hands a socket to another: a tenth of a second at 100,000 datagrams/s.
+const HAND_OVER_RECEIVE_BYTES: usize = 32 << 20;
 
 /// How a shard's sockets are used.
 #[derive(Clone, Debug)]
@@ -72,6 +76,12 @@ impl Default for UdpSettings {
 }
 
 impl UdpSettings {
+    /// The same with receive buffers for the time in which one process hands a socket to another.
+    pub(crate) fn with_much_room(&self) -> Self {
+        let socket_receive_bytes = self.socket_receive_bytes.max(HAND_OVER_RECEIVE_BYTES);
+        Self { socket_receive_bytes, ..self.clone() }
+    }
+
     /// Bytes of payload that a receive buffer holds. A coalesced receive that does not fit would be cut off.
     fn buffer_bytes(&self, gro: bool) -> usize {
         if gro { LONGEST_PAYLOAD } else { self.receive_buffer_bytes.clamp(1, LONGEST_PAYLOAD) }
@@ -223,6 +233,26 @@ impl Udp {
         if self.inbox.is_empty() {
             either!(&mut self.calls, io => io.wait(timeout, &mut self.stats));
         }
+    }
+
+    /// Whether something was received that nobody has taken yet.
+    pub fn holds_received(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// The sockets once more, for another process.
+    pub fn share_sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        self.sockets.share()
+    }
+
+    /// Makes room for what comes while nobody receives.
+    pub fn enlarge_receive_buffers(&self) {
+        self.sockets.set_receive_buffers(HAND_OVER_RECEIVE_BYTES);
+    }
+
+    /// Gives that room back.
+    pub fn restore_receive_buffers(&self, settings: &UdpSettings) {
+        self.sockets.set_receive_buffers(settings.socket_receive_bytes);
     }
 
     /// Asks the kernel how many datagrams it dropped: a system call a socket, for once a second.

@@ -333,6 +333,9 @@ pub enum ServerMessage {
         /// For the user.
         reason: String,
     },
+    /// Another process goes on with the stay, at the same address. The server closes; the client is expected to send
+    /// [`ClientMessage::Resume`] over a new connection at once. Media goes on meanwhile.
+    Resume {},
     /// The server stops and does not come back. It closes; clients are not expected to try again.
     Closing {
         /// For the user.

@@ -8,6 +8,7 @@ pub(crate) mod net;
 pub(crate) mod places;
 pub(crate) mod raw;
 pub(crate) mod stun;
+mod take_over;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -86,6 +87,8 @@ pub(crate) struct World {
     pub(crate) shard: Shard,
     /// The further shards, where rooms are spread.
     pub(crate) others: Vec<Shard>,
+    /// A shard of another process, in the place of the first one.
+    fresh: Box<dyn Fn(Instant) -> Shard>,
     /// The way from one shard to another.
     pub(crate) between: Link,
     /// The way from one node to another.
@@ -170,20 +173,21 @@ impl World {
 
     /// A world whose scripts have these budgets.
     pub(crate) fn budgeted(fixed_seed: u64, settings: ShardSettings, budgets: PolicySettings, script: &str) -> Self {
-        let seed = seed(fixed_seed);
-        let now = Instant::now();
-        let shard = |place: usize| {
+        let (seed, now) = (seed(fixed_seed), Instant::now());
+        let script = script.to_owned();
+        let shard = move |place: usize, now: Instant, salt: u8| {
             let mut engine = PolicyEngine::new(budgets.clone(), seed);
             engine.set_clock(now, Duration::from_secs(1_790_000_000));
-            let mut bytes = [place as u8; 32];
+            let mut bytes = [place as u8 ^ salt; 32];
             bytes[..8].copy_from_slice(&seed.to_be_bytes());
-            Shard::new(now, places::settings(place, &settings), engine, library(script), bytes)
+            Shard::new(now, places::settings(place, &settings), engine, library(&script), bytes)
         };
         let mut world = Self {
             start: now,
             now,
-            shard: shard(0),
-            others: (1..places::count()).map(shard).collect(),
+            shard: shard(0, now, 0),
+            others: (1..places::count()).map(|place| shard(place, now, 0)).collect(),
+            fresh: Box::new(move |now| shard(0, now, 0xA5)),
             between: places::BETWEEN,
             between_nodes: places::BETWEEN_NODES,
             pieces: Vec::new(),

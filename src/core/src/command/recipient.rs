@@ -26,6 +26,7 @@ impl Command {
             | Self::Move { .. }
             | Self::RouteMoved { .. }
             | Self::PolicyReply { .. }
+            | Self::PolicyCarried { .. }
             | Self::Scripts(_)
             | Self::Report { .. }
             | Self::Policy { .. }

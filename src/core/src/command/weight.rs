@@ -32,6 +32,7 @@ impl Command {
             Self::Message { value, .. } => ID + value_bytes(value),
             Self::Call { request: value, .. } | Self::Open { metadata: value, .. } => ID + value_bytes(value),
             Self::PolicyReply { reply, .. } => reply.bytes(),
+            Self::PolicyCarried { carried, .. } => carried.as_ref().map_or(ID, |carried| ID + carried.bytes()),
             Self::Report { rooms, .. } => ID * rooms.len(),
             Self::Peers(peers) => size_of::<LinkPeer>() * peers.len(),
             _ => ID,

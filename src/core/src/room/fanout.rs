@@ -33,6 +33,8 @@ pub struct Moment {
     pub now: Instant,
     /// Time since the shard started: what `abs-send-time` counts.
     pub since_start: Duration,
+    /// Nothing is kept back for later, as there is none here.
+    pub is_last: bool,
 }
 
 /// Forwards what waits in `room` into `out`. False when `out` is full and there is more: flush, and call again.
@@ -157,7 +159,7 @@ impl Sender<'_> {
             return Progress::Done;
         }
         // Sound does not wait, and counts.
-        let is_paced = track.is_video();
+        let is_paced = track.is_video() && !self.moment.is_last;
         if is_paced {
             self.leave_out_stale(forward, track);
         }

@@ -25,17 +25,28 @@ pub struct Load {
     /// The shard was behind for too long since `began`.
     was_behind: bool,
     kept: f64,
+    /// Until then it catches up with what has waited during a standstill.
+    forgiven: Option<Instant>,
 }
 
 impl Load {
     /// Everything is kept.
     pub fn new(now: Instant) -> Self {
-        Self { began: now, busy: Duration::ZERO, behind_since: None, was_behind: false, kept: 1.0 }
+        Self { began: now, busy: Duration::ZERO, behind_since: None, was_behind: false, kept: 1.0, forgiven: None }
+    }
+
+    /// The shard has stood still, or is about to, and catches up until then: nothing is left out for that.
+    pub fn forgive(&mut self, until: Instant) {
+        self.forgiven = Some(until);
     }
 
     /// Takes in a tick that ended at `now` and took `busy`; `is_behind`: it left datagrams waiting. True when another part
     /// of the video is to be kept from now on; see [`Self::kept`].
     pub fn tick(&mut self, now: Instant, busy: Duration, is_behind: bool) -> bool {
+        if self.forgiven.is_some_and(|until| now < until) {
+            *self = Self { kept: self.kept, forgiven: self.forgiven, ..Self::new(now) };
+            return false;
+        }
         self.busy += busy;
         self.behind_since = is_behind.then(|| self.behind_since.unwrap_or(now));
         self.was_behind |= self.is_stale(now);
@@ -110,6 +121,17 @@ mod tests {
             load.tick(t0 + ms(at), ms(1), is_behind);
             assert_eq!(load.is_stale(t0 + ms(at)), expected, "{at}");
         }
+    }
+
+    #[test]
+    fn a_shard_that_catches_up_behind_a_standstill_leaves_nothing_out_for_it() {
+        let t0 = Instant::now();
+        let mut load = Load::new(t0);
+        load.forgive(t0 + ms(1_000));
+        for at in 1..100 {
+            assert!(!load.tick(t0 + ms(at * 10), ms(10), true) && !load.is_short(t0 + ms(at * 10)));
+        }
+        assert!(second(&mut load, t0, 1, 10, true) < 1.0, "but only for that time");
     }
 
     #[test]

@@ -76,6 +76,11 @@ impl Speakers {
         self.loudest.truncate(last_n.unwrap_or(usize::MAX));
     }
 
+    /// How many are heard at once; `None`: everybody.
+    pub fn last_n(&self) -> Option<usize> {
+        self.last_n
+    }
+
     /// Takes the level of a packet: 0 is the loudest, 127 silence. Whether it is to be forwarded.
     pub fn hear(&mut self, now: Instant, track: TrackKey, client: ClientKey, level: u8) -> Heard {
         let loudness = f32::from(127 - level.min(127));

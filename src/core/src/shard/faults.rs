@@ -228,6 +228,8 @@ impl Shard {
             Some(Timer::Speakers(key) | Timer::Sound(key)) => self.end_room(now, key),
             Some(Timer::Links) => self.schedule_links(now),
             Some(Timer::Report | Timer::Places) => {}
+            // The room that panicked waits no longer; the others do.
+            Some(Timer::Awaited) => self.await_policies(now),
             // It was a room's own, or a policy's.
             Some(Timer::Rooms) | None => {
                 self.attend_what_is_left();

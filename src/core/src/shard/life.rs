@@ -81,7 +81,7 @@ impl Shard {
     }
 
     /// Keeps a room although nobody is in it.
-    fn keep_until(&mut self, now: Instant, key: RoomKey, until: Instant) {
+    pub(super) fn keep_until(&mut self, now: Instant, key: RoomKey, until: Instant) {
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         room.life.kept_until = Some(until);
         tracing::debug!(room = %room.id, for_time = ?until.saturating_duration_since(now), "kept without clients");
@@ -118,7 +118,8 @@ impl Shard {
     pub(super) fn close_room_if_empty(&mut self, now: Instant, key: RoomKey) {
         let Some(room) = self.world.rooms.get(key) else { return };
         let Some(policy) = room.policy() else { return self.close_wing_if_empty(now, key) };
-        if !room.is_empty() {
+        // One whose script is on its way ends, if it does, once that is here.
+        if !room.is_empty() || self.policy.awaited.contains_key(&key) {
             return;
         }
         if room.hooks > 0 {
@@ -165,6 +166,7 @@ impl Shard {
         self.index.rooms.remove(&room.id);
         let Some(policy) = room.policy() else { return };
         self.policy.rooms.remove(policy);
+        self.policy.awaited.remove(&key);
         self.work.dirty_rooms.retain(|k| *k != key);
         if room.hooks > 0 {
             self.forget_hooks(key);

@@ -16,6 +16,7 @@ pub mod faults;
 mod follow;
 #[cfg(test)]
 pub(crate) mod for_tests;
+mod forwarding;
 mod header_extensions;
 mod keeping;
 mod life;
@@ -41,6 +42,7 @@ mod snapshot;
 mod sound;
 mod spread;
 mod streams;
+pub mod take_over;
 mod timers;
 mod wants;
 mod wings;
@@ -56,7 +58,6 @@ use slotmap::SecondaryMap;
 use crate::command::{Command, Event, JoinRequest, PlaceMessage};
 use crate::report::{IoStats, ShardCounters};
 use crate::room::World;
-use crate::room::fanout::{self, Moment};
 use crate::room::links::Links;
 use crate::room::load::Load;
 use crate::room::read_ahead::ReadAhead;
@@ -84,6 +85,8 @@ enum Timer {
     Reloads,
     Report,
     Places,
+    /// Scripts that have not come from the process before.
+    Awaited,
     Links,
 }
 
@@ -166,6 +169,8 @@ struct Policies {
     /// Homes of other nodes that messages do not reach now.
     away: BTreeSet<PlaceId>,
     next_far: u64,
+    /// Rooms whose scripts are still in the process before.
+    awaited: HashMap<RoomKey, take_over::Awaited>,
 }
 
 /// What waits to be done, and the memory to do it in.
@@ -241,6 +246,7 @@ impl Shard {
                 far: HashMap::new(),
                 away: BTreeSet::new(),
                 next_far: 0,
+                awaited: HashMap::new(),
             },
             moves: moves::Moves::default(),
             work: Work {
@@ -329,6 +335,7 @@ impl Shard {
             Command::CloseIfEmpty { room } => self.close_if_empty(now, &room),
             Command::Watch { id, room, sink, depth } => self.watch_room(now, id, &room, (sink, depth)),
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
+            Command::PolicyCarried { room, carried } => self.policy_arrives(now, &room, carried.as_deref()),
             Command::LeaveIfSilent { client, silence, reason } => {
                 if self.publishes_nothing(now, &client, silence) {
                     self.leave(now, &client, reason, out);
@@ -336,26 +343,6 @@ impl Shard {
             }
             Command::Leave { client, reason } => self.leave(now, &client, reason, out),
         }
-    }
-
-    /// Forwards what came in since the last call. True when `out` is full and there is more: flush, and call again.
-    pub fn forward(&mut self, now: Instant, out: &mut SendBatch) -> bool {
-        let moment = self.moment(now);
-        let mut ahead = 0;
-        while let Some(key) = self.work.dirty_rooms.front().copied() {
-            self.stage(faults::Stage::Forward);
-            if ahead == 0 {
-                ahead = self.expect_rooms();
-            }
-            ahead -= 1;
-            let is_done = fanout::fan_out(moment, key, &mut self.world, out, &mut self.report.counters.drops);
-            self.wait_for_pacers(now, key);
-            if !is_done {
-                return true;
-            }
-            self.work.dirty_rooms.pop_front();
-        }
-        false
     }
 
     /// Does what is due at `now`: timers, then scripts.
@@ -390,9 +377,5 @@ impl Shard {
     /// The counters so far.
     pub fn counters(&self) -> &ShardCounters {
         &self.report.counters
-    }
-
-    fn moment(&self, now: Instant) -> Moment {
-        Moment { now, since_start: now.saturating_duration_since(self.start) }
     }
 }

@@ -23,6 +23,7 @@ impl Shard {
         match state.seat {
             Seat::Home { policy, .. } => {
                 state.hooks += 1;
+                let Some((asked, call)) = self.await_policy(room, asked, call) else { return };
                 let ticket = self.policy.engine.submit(now, policy, call);
                 self.policy.pending.insert(ticket, (room, asked));
             }

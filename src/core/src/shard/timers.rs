@@ -62,6 +62,7 @@ impl Shard {
                 Timer::Reloads => self.reloads_timer(now),
                 Timer::Report => self.report_timer(now),
                 Timer::Places => self.places_timer(now, out),
+                Timer::Awaited => self.await_no_longer(now),
                 Timer::Links => self.links_timer(now, out),
             }
         }
@@ -139,7 +140,7 @@ impl Shard {
                     Timer::Client(key) => world.clients.get(*key).is_some_and(|c| c.deadlines.scheduled == Some(*at)),
                     Timer::Speakers(key) | Timer::Sound(key) => world.rooms.contains_key(*key),
                     Timer::Rooms => rooms_at == Some(*at),
-                    Timer::Reloads | Timer::Report | Timer::Places | Timer::Links => true,
+                    Timer::Reloads | Timer::Report | Timer::Places | Timer::Links | Timer::Awaited => true,
                 };
                 counts && kept.insert((*at, *timer))
             });

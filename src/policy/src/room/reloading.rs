@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use super::Room;
 use crate::calls;
-use crate::effects::Effects;
+use crate::effects::{Effects, count};
 use crate::engine_context::{Deadline, EngineContext};
+use crate::failure::ReloadError;
 use crate::faults::Faults;
 use crate::output::PolicyOutput;
-use crate::reload::{OldVersion, Request, transaction};
+use crate::reload::{CarriedPolicy, OldVersion, Request, transaction};
 use crate::script::Script;
 use crate::settings::{FIRST_SUSPENSION, LONGEST_SUSPENSION};
 use crate::state::State;
@@ -89,6 +90,34 @@ impl Room {
         actions.extend(self.commit(context, now, asked));
         self.timers.inherit(context, now, self.key, &named);
         self.act(context, actions);
+    }
+
+    /// What the room hands to another process. Nothing changes here, as `on_unload` changes nothing; what it asks for is not done.
+    pub(crate) fn hand_over(
+        &mut self,
+        context: &mut EngineContext,
+        now: Instant,
+    ) -> Result<CarriedPolicy, ReloadError> {
+        self.set_moment(context, now);
+        let held = self.state.host.effects.take();
+        let old = OldVersion { facts: &self.facts, state: &self.state, is_suspended: self.health.is_suspended };
+        let (state, version) = (old.unload(&context.settings), old.state_version());
+        self.state.host.effects.replace(held);
+        let us = |until: Instant, since: Instant| {
+            u64::try_from(until.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
+        };
+        let timers = self.timers.named().into_iter().map(|(name, due)| (name, us(due, now))).collect();
+        let counters = self.counts.counters.clone();
+        Ok(CarriedPolicy { state: state?, version, timers, counters, age: us(now, self.facts.opened) })
+    }
+
+    /// Goes on with the timers and counters that the room had in another process.
+    pub(crate) fn inherit(&mut self, context: &mut EngineContext, now: Instant, carried: &CarriedPolicy) {
+        self.timers.inherit(context, now, self.key, &carried.due(now));
+        for (name, n) in &carried.counters {
+            context.count(name, *n);
+            count(&mut self.counts.counters, name.clone(), *n);
+        }
     }
 
     /// Ends the hooks that still wait, says which, and answers their clients.

@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod bounds;
+mod carried;
 mod cases;
 mod fairness;
 mod faults;

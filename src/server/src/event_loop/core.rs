@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Core, Phase};
+use super::{Core, Phase, Unloaded};
 use moonring_core::command::{Command, Event};
 use moonring_core::report::IoStats;
 use moonring_core::shard::Shard;
+use moonring_core::shard::take_over::HandedOver;
 use moonring_wire::packet::{AddressPair, SendBatch};
 
 impl Core for Shard {
@@ -50,6 +51,22 @@ impl Core for Shard {
 
     fn is_backed_up(&self) -> bool {
         Self::is_backed_up(self)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.is_at_rest_for_hand_over()
+    }
+
+    fn forward_all(&mut self, now: Instant, out: &mut SendBatch) -> bool {
+        Self::forward_all(self, now, out)
+    }
+
+    fn hand_over(&mut self, now: Instant) -> Option<HandedOver> {
+        Some(Self::hand_over(self, now))
+    }
+
+    fn hand_over_policies(&mut self, now: Instant, each: &mut dyn FnMut(Unloaded)) {
+        Self::hand_over_policies(self, now, |room, carried| each((room.clone(), carried)));
     }
 
     fn record_io(&mut self, io: &IoStats) {

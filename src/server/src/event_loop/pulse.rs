@@ -52,6 +52,7 @@ const DOING: &[&str] = &[
     "the end of a move",
     "the links to other nodes",
     "a node that is away",
+    "a script of the process before",
 ];
 
 /// Places in [`DOING`].
@@ -126,6 +127,7 @@ fn place_of(command: &Command) -> u8 {
         Command::RouteMoved { .. } => 32,
         Command::Peers(_) => 33,
         Command::PlaceAway { .. } => 34,
+        Command::PolicyCarried { .. } => 35,
     }
 }
 
@@ -150,6 +152,6 @@ mod tests {
         let leave = Command::Leave { client: ClientId::parse("c").unwrap(), reason: String::new() };
         pulse.begin_command(&leave);
         assert_eq!(pulse.clone().doing(), "a leave");
-        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 14, "what came later stands behind");
+        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 15, "what came later stands behind");
     }
 }

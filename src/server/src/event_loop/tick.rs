@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
+use super::hand_over::Parting;
 use super::pulse::Doing;
 use super::{BROKEN, ControlEnds, Core, LoopSettings, Phase};
 use crate::udp::{Receiver, Udp};
@@ -21,20 +22,28 @@ const GOODBYE_FLUSHES: usize = 64;
 
 /// The main task of a shard.
 pub(super) struct Ticker<C> {
-    settings: LoopSettings,
-    udp: Udp,
-    core: C,
-    out: SendBatch,
-    control: ControlEnds,
+    pub(super) settings: LoopSettings,
+    pub(super) udp: Udp,
+    pub(super) core: C,
+    pub(super) out: SendBatch,
+    pub(super) control: ControlEnds,
     /// An event that the full queue did not take.
     held: Option<Box<Event>>,
     next_drops: Instant,
     /// The last tick left datagrams in the receive queue.
     is_behind: bool,
+    pub(super) parting: Parting,
+    has_much_room: bool,
 }
 
 impl<C: Core> Ticker<C> {
-    pub(super) fn new(settings: LoopSettings, mut udp: Udp, core: C, control: ControlEnds) -> Self {
+    /// `has_much_room`: the sockets' receive buffers are those of a hand-over, and get their usual size after a second.
+    pub(super) fn new(
+        (settings, has_much_room): (LoopSettings, bool),
+        mut udp: Udp,
+        core: C,
+        control: ControlEnds,
+    ) -> Self {
         udp.watch(&control.wake);
         Self {
             out: SendBatch::new(settings.send_bytes, settings.send_runs),
@@ -45,6 +54,8 @@ impl<C: Core> Ticker<C> {
             held: None,
             next_drops: Instant::now() + DROPS_EVERY,
             is_behind: false,
+            parting: Parting::default(),
+            has_much_room,
         }
     }
 
@@ -66,6 +77,10 @@ impl<C: Core> Ticker<C> {
             self.note_tick(began, ended);
             if !more {
                 self.flush_and_sleep(ended);
+            }
+            if self.is_asked_for() && self.answer_requests() {
+                self.settings.pulse.begin(Doing::Goodbye);
+                return heartbeat.cancel();
             }
             // The reactor's turn, whenever its timer says so.
             glommio::yield_if_needed().await;
@@ -97,6 +112,9 @@ impl<C: Core> Ticker<C> {
         if now >= self.next_drops {
             self.next_drops = now + DROPS_EVERY;
             self.udp.poll_kernel_drops();
+            if std::mem::take(&mut self.has_much_room) {
+                self.udp.restore_receive_buffers(&self.settings.udp);
+            }
         }
         self.core.record_io(&self.udp.stats());
         commands || datagrams || forwards || timeouts
@@ -156,6 +174,17 @@ impl<C: Core> Ticker<C> {
         true
     }
 
+    /// Takes one of the datagrams that were received already.
+    pub(super) fn take_one(&mut self, now: Instant) {
+        self.make_room();
+        let (udp, core, out) = (&mut self.udp, &mut self.core, &mut self.out);
+        let mut intake = Intake { now, core, out, replies: self.settings.reply_datagrams, handled: 0, current: None };
+        let received = catch_unwind(AssertUnwindSafe(|| udp.receive_into(1, &mut intake)));
+        if let (Err(_), Some(from)) = (received, intake.current) {
+            self.report_panic(now, Phase::Datagram(from));
+        }
+    }
+
     fn forward(&mut self, now: Instant) -> bool {
         while self.guarded(now, Phase::Forward, |core, out| core.forward(now, out)).unwrap_or(false) {
             self.flush();
@@ -181,7 +210,7 @@ impl<C: Core> Ticker<C> {
     }
 
     /// Hands events over until there are none or the queue is full; the one that does not fit is kept for the next tick.
-    fn send_events(&mut self, now: Instant) {
+    pub(super) fn send_events(&mut self, now: Instant) {
         loop {
             let next = match self.held.take() {
                 Some(event) => Some(*event),
@@ -201,13 +230,18 @@ impl<C: Core> Ticker<C> {
         }
     }
 
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         self.udp.flush(&self.out);
         self.out.clear();
     }
 
     /// Calls the core; a panic ends what caused it and nothing else.
-    fn guarded<T>(&mut self, now: Instant, phase: Phase, call: impl FnOnce(&mut C, &mut SendBatch) -> T) -> Option<T> {
+    pub(super) fn guarded<T>(
+        &mut self,
+        now: Instant,
+        phase: Phase,
+        call: impl FnOnce(&mut C, &mut SendBatch) -> T,
+    ) -> Option<T> {
         let (core, out) = (&mut self.core, &mut self.out);
         match catch_unwind(AssertUnwindSafe(|| call(core, out))) {
             Ok(value) => Some(value),

@@ -44,6 +44,20 @@ pub(super) struct Inner {
     pub(super) cluster: Option<Cluster>,
     /// Becomes true when the server shuts down.
     pub(super) shutdown: watch::Receiver<bool>,
+    /// Whether another process has taken over.
+    pub(super) replaced: watch::Sender<Replaced>,
+}
+
+/// Whether another process has taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Replaced {
+    /// None has.
+    #[default]
+    No,
+    /// One has, and the rooms' scripts are on their way there.
+    Now,
+    /// It has everything.
+    Done,
 }
 
 /// The settings that connections need.
@@ -114,6 +128,7 @@ impl App {
             scripts,
             cluster,
             shutdown,
+            replaced: watch::Sender::new(Replaced::No),
         }))
     }
 
@@ -130,6 +145,17 @@ impl App {
     /// True once the server shuts down.
     pub(super) fn is_shutting_down(&self) -> bool {
         *self.shutdown.borrow()
+    }
+
+    /// True once another process has taken over.
+    pub(super) fn is_replaced(&self) -> bool {
+        *self.replaced.borrow() != Replaced::No
+    }
+
+    /// Ends when another process has taken over, or has all of what it takes.
+    pub(super) async fn replaced(&self, by: Replaced) {
+        // The sender is in here, too.
+        let _ = self.replaced.subscribe().wait_for(|replaced| *replaced == by || *replaced == Replaced::Done).await;
     }
 
     /// Ends when the server shuts down.

@@ -15,6 +15,7 @@ mod placement;
 mod refusal;
 mod resume;
 mod spread;
+mod take_over;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -31,7 +32,8 @@ pub(crate) use self::refusal::Refusal;
 pub(super) use self::resume::Kept;
 pub(crate) use self::resume::Resumed;
 use self::resume::{Expiry, Kick, Ticket};
-use self::spread::{Load, entry};
+use self::spread::Load;
+pub(super) use self::take_over::Stays;
 use self::waiting::Waiting;
 use super::door::{Door, DoorLimits, Permit, Thing};
 use crate::config::RoomSpread;
@@ -103,6 +105,10 @@ struct State {
     slow_clients: u64,
     /// How busy the shards are.
     loads: Vec<Load>,
+    /// Another process takes over: nobody is let in.
+    is_closed: bool,
+    /// It has been told of everybody: nothing is promised any more that it does not know of.
+    is_frozen: bool,
 }
 
 #[derive(Debug)]
@@ -197,6 +203,9 @@ impl Directory {
         let joining = door.admit(now, ip, Thing::Join).ok_or(Refusal::Address("joins at once"))?;
         let origin = joining.origin();
         let mut state = self.state();
+        if state.is_closed {
+            return Err(Refusal::Replaced);
+        }
         if state.members() >= self.0.bounds.clients_max {
             return Err(Refusal::Clients);
         }
@@ -305,18 +314,6 @@ impl Directory {
     /// The way to a shard.
     pub(super) fn shard(&self, shard: usize) -> Option<&ShardHandle> {
         self.0.shards.get(shard)
-    }
-
-    /// All rooms, by name.
-    pub(crate) fn rooms(&self) -> Vec<RoomEntry> {
-        let mut rooms: Vec<RoomEntry> = self.state().rooms.iter().map(entry).collect();
-        rooms.sort_by(|a, b| a.room.cmp(&b.room));
-        rooms
-    }
-
-    /// One room, if it is there.
-    pub(super) fn room(&self, room: &RoomId) -> Option<RoomEntry> {
-        self.state().rooms.get_key_value(room).map(entry)
     }
 
     /// Clients ended because they did not take their messages.

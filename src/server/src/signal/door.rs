@@ -117,6 +117,15 @@ impl Door {
         Some(Permit { door: self.clone(), origin, thing })
     }
 
+    /// Lets an address hold what it has held in another process, whatever the limits.
+    pub(super) fn readmit(&self, now: Instant, ip: IpAddr, thing: Thing) -> Permit {
+        let origin = Origin::of(ip);
+        let mut state = self.state();
+        state.visitor(now, origin).held[thing as usize] += 1;
+        state.connections += usize::from(thing == Thing::Connection);
+        Permit { door: self.clone(), origin, thing }
+    }
+
     /// Whether an address may ask to join; if not, in how many seconds it may.
     pub(crate) fn may_join(&self, now: Instant, ip: IpAddr) -> Result<(), u64> {
         let origin = Origin::of(ip);
@@ -212,6 +221,15 @@ impl Origin {
                 let [a, b, c, d, ..] = ip.segments();
                 Self::V6([a, b, c, d])
             }
+        }
+    }
+
+    /// An address of it.
+    pub(super) fn ip(self) -> IpAddr {
+        match self {
+            Self::Loopback => Ipv4Addr::LOCALHOST.into(),
+            Self::V4(ip) => ip.into(),
+            Self::V6([a, b, c, d]) => [a, b, c, d, 0, 0, 0, 0].into(),
         }
     }
 }

@@ -16,22 +16,28 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 use tokio::sync::watch;
 
-use super::app::App;
+use super::app::{App, Replaced};
 use super::connections::{self, Acceptor, HEADER_TIMEOUT};
 use super::dispatch::dispatch;
 use super::door::{Door, DoorLimits};
 use super::http1::Http1Only;
 use super::peak::{self, GiveBack};
 use super::services::{AllowList, Authorities, Services, WebhookTarget};
+use super::take_over::{self, ControlState, Leaving};
 use super::{admin, assets, tls, websocket, whip};
 use crate::cluster::{Cluster, RUN_HEADER};
 use crate::config::Config;
+use crate::event_loop::HandOverHandle;
 use crate::event_queue::EventReceiver;
 use crate::shard_handle::ShardHandle;
+use crate::take_over::{Endpoint, Hello, Predecessor};
 use crate::watch::WatchHandle;
 
 /// Connections to the admin pages.
 const ADMIN_CONNECTIONS: usize = 64;
+
+/// Time that a process has, once another one has taken over, for what is under way.
+const REPLACED_GRACE: Duration = Duration::from_secs(5);
 
 /// One shard as the control plane knows it.
 #[derive(Debug)]
@@ -56,22 +62,54 @@ pub(crate) struct Listeners {
     cluster: Option<Cluster>,
     connections: usize,
     give_back: Option<GiveBack>,
+    inherited: Option<ControlState>,
+    successor: Option<AwaitedSuccessor>,
 }
 
-impl Listeners {
-    /// Binds the ports and reads or generates the certificate; fails with one line that says what to do.
-    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+/// How another process may take over from this one.
+#[derive(Debug)]
+pub(crate) struct AwaitedSuccessor {
+    /// Where it asks.
+    pub endpoint: Endpoint,
+    /// What it has to agree with.
+    pub hello: Hello,
+    /// The shards.
+    pub shards: Vec<HandOverHandle>,
+}
+
+/// Everything of [`Listeners`] but the ports.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    config: Config,
+    tls: Option<RustlsConfig>,
+    http_allow: AllowList,
+    http_ca: Authorities,
+    webhook: Option<WebhookTarget>,
+}
+
+impl Prepared {
+    /// Reads or generates the certificate; fails with one line that says what to do.
+    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         tls::install_crypto_provider();
         let tls = if config.insecure_http { None } else { Some(tls::load(config, SystemTime::now())?) };
-        let listener = bind(config.listen, "--listen")?;
-        let admin = bind(config.admin_listen, "--admin-listen")?;
         let http_allow = AllowList::parse(&config.http_allow)?;
         let http_ca = Authorities::load(&config.http_ca)?;
         let webhook = WebhookTarget::of(config)?;
-        // No limit, as long as nobody says how many descriptors there are.
-        let connections = 0;
-        Ok(Self {
-            config: config.clone(),
+        Ok(Self { config: config.clone(), tls, http_allow, http_ca, webhook })
+    }
+
+    /// Binds the ports.
+    pub(crate) fn bind(self) -> anyhow::Result<Listeners> {
+        let public = bind(self.config.listen, "--listen")?;
+        let admin = bind(self.config.admin_listen, "--admin-listen")?;
+        Ok(self.over([public, admin]))
+    }
+
+    /// Listens at these: the public one, and the operators'.
+    pub(crate) fn over(self, [listener, admin]: [TcpListener; 2]) -> Listeners {
+        let Self { config, tls, http_allow, http_ca, webhook } = self;
+        Listeners {
+            config,
             listener,
             admin,
             tls,
@@ -80,9 +118,30 @@ impl Listeners {
             webhook,
             scripts: None,
             cluster: None,
-            connections,
+            // No limit, as long as nobody says how many descriptors there are.
+            connections: 0,
             give_back: None,
-        })
+            inherited: None,
+            successor: None,
+        }
+    }
+}
+
+impl Listeners {
+    /// Prepares everything and binds the ports.
+    #[cfg(test)]
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Self> {
+        Prepared::new(config)?.bind()
+    }
+
+    /// Goes on with the clients of another process.
+    pub(crate) fn with_inherited(self, inherited: Option<ControlState>) -> Self {
+        Self { inherited, ..self }
+    }
+
+    /// Lets another process take over.
+    pub(crate) fn with_successor(self, successor: Option<AwaitedSuccessor>) -> Self {
+        Self { successor, ..self }
     }
 
     /// Lets operators reload scripts through the watch, and shows what it knows.
@@ -118,7 +177,7 @@ impl Listeners {
     /// Serves until `shutdown`, then gives open connections `shutdown_grace_s`. Dropping a shard's events beforehand
     /// is not needed: the dispatchers end with this.
     pub(crate) async fn serve(
-        self,
+        mut self,
         shards: Vec<ShardEnd>,
         shutdown: impl Future<Output = ()> + Send,
     ) -> anyhow::Result<()> {
@@ -128,6 +187,16 @@ impl Listeners {
         let (handles, events): (Vec<_>, Vec<_>) = shards.into_iter().map(|s| (s.handle, s.events)).unzip();
         let orders = (self.scripts.clone(), self.cluster.clone());
         let app = App::new((&self.config, self.connections), handles, services, orders, is_down);
+        if let Some(inherited) = self.inherited.take() {
+            take_over::inherit(&app, inherited);
+        }
+        let mut socket = None;
+        if let Some(AwaitedSuccessor { endpoint, hello, shards }) = self.successor.take() {
+            socket = Some(endpoint.path().to_owned());
+            let listeners = [self.listener.try_clone()?, self.admin.try_clone()?];
+            let control = Arc::new(Leaving(app.clone()));
+            Predecessor { endpoint, hello, listeners, shards, control }.start().context("take_over")?;
+        }
         let cluster = self.cluster.clone().map(|cluster| tokio::spawn(cluster.run(Arc::new(app.clone()))));
         let mut dispatchers = tokio::task::JoinSet::new();
         for (shard, events) in events.into_iter().enumerate() {
@@ -159,13 +228,28 @@ impl Listeners {
             }
         };
         let close = async {
-            shutdown.await;
-            tracing::info!("shutting down");
+            tokio::select! {
+                () = shutdown => {
+                    tracing::info!("shutting down");
+                    socket.iter().for_each(|socket| Endpoint::remove(socket));
+                }
+                () = app.replaced(Replaced::Now) => {
+                    // Who comes from here on comes to the other process.
+                    public.graceful_shutdown(Some(REPLACED_GRACE));
+                    operators.graceful_shutdown(Some(Duration::ZERO));
+                }
+            }
             if let Some(cluster) = &app.cluster {
                 cluster.drain(true);
             }
             // An error says that nobody is connected.
             let _ = down.send(true);
+            if app.is_replaced() {
+                let all = async { tokio::join!(wait_for_websockets(&app, grace), app.replaced(Replaced::Done)) };
+                let _ = tokio::time::timeout(REPLACED_GRACE, all).await;
+                public.graceful_shutdown(Some(Duration::ZERO));
+                return Ok(());
+            }
             wait_for_websockets(&app, grace).await;
             app.directory.expire_all();
             if let Some(cluster) = &app.cluster {

@@ -33,6 +33,7 @@ pub(crate) mod rooms;
 mod services;
 mod session;
 mod streams;
+pub(crate) mod take_over;
 pub(crate) mod tls;
 mod visit;
 mod watchers;

@@ -1,8 +1,9 @@
 //! The sessions of WHIP and WHEP, by the secret names of their resources.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
@@ -14,7 +15,7 @@ use moonring_wire::id::{ClientId, RoomId};
 const NAME_CHARACTERS: usize = 32;
 
 /// Which of the two protocols.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Protocol {
     Whip,
     Whep,
@@ -39,7 +40,7 @@ impl Protocol {
 }
 
 /// A bearer token's digest: tokens themselves are not kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
@@ -60,6 +61,16 @@ pub(super) struct Resource {
     pub(super) deleted: Arc<Notify>,
 }
 
+/// A session, for a process that takes over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct HeldSession {
+    pub(super) name: String,
+    pub(super) protocol: Protocol,
+    pub(super) room: RoomId,
+    pub(super) client: ClientId,
+    pub(super) token: Option<TokenDigest>,
+}
+
 /// The sessions there are.
 #[derive(Debug, Default)]
 pub(super) struct Resources(Mutex<HashMap<String, Resource>>);
@@ -70,6 +81,25 @@ impl Resources {
         let name = random_text(NAME_CHARACTERS);
         self.entries().insert(name.clone(), resource);
         name
+    }
+
+    /// Keeps a session of the process before under its name.
+    pub(super) fn inherit(&self, name: String, resource: Resource) {
+        self.entries().insert(name, resource);
+    }
+
+    /// The sessions of these clients, by name.
+    pub(super) fn of(&self, clients: &HashSet<ClientId>) -> Vec<HeldSession> {
+        let entries = self.entries();
+        let held = entries.iter().filter(|(_, resource)| clients.contains(&resource.client));
+        let session = |(name, resource): (&String, &Resource)| HeldSession {
+            name: name.clone(),
+            protocol: resource.protocol,
+            room: resource.room.clone(),
+            client: resource.client.clone(),
+            token: resource.token,
+        };
+        held.map(session).collect()
     }
 
     /// Ends a session at its client's request; false when there is none of that name in that room.

@@ -227,9 +227,10 @@ impl Session {
         self.errors >= MAX_ERRORS || self.is_new()
     }
 
-    /// The last message of a server that shuts down.
-    pub(super) fn shutdown(&self) -> ServerMessage {
+    /// The last message of a server that shuts down, or that another process has replaced.
+    pub(super) fn shutdown(&self, is_replaced: bool) -> ServerMessage {
         match self.settings.shutdown_says {
+            _ if is_replaced => ServerMessage::Resume {},
             ShutdownSays::Restarting => ServerMessage::Restarting { reason: RESTARTING.into() },
             ShutdownSays::Closing => ServerMessage::Closing { reason: CLOSING.into() },
         }

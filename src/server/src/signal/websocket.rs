@@ -33,6 +33,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Times that a shard whose queue is full is asked for a snapshot, and the pause between.
 const SNAPSHOT_ATTEMPTS: u32 = 50;
 const SNAPSHOT_RETRY: Duration = Duration::from_millis(20);
+/// Pause before it is looked again whether another process takes over.
+const RESUME_RETRY: Duration = Duration::from_millis(10);
 /// Pings in a row without any sign of life after which a client is gone.
 const MISSED_PINGS: u32 = 3;
 
@@ -193,6 +195,7 @@ impl Connection {
         };
         let member = match self.app.directory.enter(&join.room, self.visit.ip) {
             Ok(member) => member,
+            Err(Refusal::Replaced) => return self.refuse(try_again(Refusal::Replaced)).await,
             Err(refusal) => return self.end(refusal.to_string()).await,
         };
         if hold.as_ref().is_some_and(|hold| !hold.is_good()) {
@@ -222,10 +225,18 @@ impl Connection {
             // Of a node that does not live, or is of another cluster.
             Err(None) => "",
         };
-        let stay = match self.app.directory.resume(ticket) {
+        let mut resumed = self.app.directory.resume(ticket);
+        while matches!(resumed, Resumed::Later) {
+            if self.app.is_replaced() {
+                return self.shutdown().await;
+            }
+            tokio::time::sleep(RESUME_RETRY).await;
+            resumed = self.app.directory.resume(ticket);
+        }
+        let stay = match resumed {
             Resumed::Stay(stay) => *stay,
             Resumed::Kicked(reason) => return self.last(&ServerMessage::Kicked { reason }).await,
-            Resumed::Unknown => {
+            Resumed::Unknown | Resumed::Later => {
                 let message = "the ticket is unknown, used or expired: join instead".into();
                 return self.refuse(refused(ErrorCode::Ticket, message)).await;
             }
@@ -318,9 +329,9 @@ impl Connection {
     }
 
     async fn shutdown(&mut self) -> Result<(), Closed> {
-        let message = self.session.shutdown();
+        let message = self.session.shutdown(self.app.is_replaced());
         self.tell(&message).await?;
-        let is_restart = matches!(message, ServerMessage::Restarting { .. });
+        let is_restart = matches!(message, ServerMessage::Restarting { .. } | ServerMessage::Resume {});
         self.close(if is_restart { close_code::RESTART } else { close_code::AWAY }, "").await
     }
 
@@ -345,6 +356,10 @@ impl Connection {
             member.goodbye = reason;
         }
     }
+}
+
+fn try_again(refusal: Refusal) -> Refused {
+    refused(ErrorCode::TryAgain, refusal.to_string())
 }
 
 /// The next event of a client; never, before it joined.

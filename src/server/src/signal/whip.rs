@@ -26,6 +26,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use self::request::Request;
 use self::session::Created;
+pub(super) use self::session::inherit;
 use super::app::App;
 use super::homes;
 use super::problem::Problem;

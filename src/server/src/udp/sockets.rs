@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use super::route::Route;
 use super::socket::{self, Buffer, Fragments};
@@ -61,6 +61,20 @@ impl Sockets {
 
     pub(super) fn fds(&self) -> Vec<RawFd> {
         self.sockets.iter().map(AsRawFd::as_raw_fd).collect()
+    }
+
+    /// The same sockets under further descriptors.
+    pub(super) fn share(&self) -> io::Result<Vec<OwnedFd>> {
+        self.sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned()).collect()
+    }
+
+    /// Asks for receive buffers of this size; the system may grant less, which costs packets in a pause only.
+    pub(super) fn set_receive_buffers(&self, bytes: usize) {
+        for socket in &self.sockets {
+            if let Err(error) = Buffer::Receive.set(socket, bytes, true) {
+                tracing::debug!(%error, bytes, "a receive buffer keeps its size");
+            }
+        }
     }
 
     pub(super) fn route(&self, to: SocketAddr) -> Option<Route> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 
 use self::proof::{Asked, Budget, Claim};
+pub use self::state::IceState;
 use super::stun::check::{self, Answer, MAX_CHECK, Transaction};
 use super::stun::{BindingRequest, MAX_RESPONSE, StunError, StunKey};
 use crate::drops::DropReason;
@@ -16,6 +17,7 @@ use crate::negotiate::IceCredentials;
 use crate::packet::AddressPair;
 
 mod proof;
+mod state;
 #[cfg(test)]
 pub(super) mod tests;
 

@@ -23,7 +23,7 @@ use srtp::{SrtpIn, SrtpKeys, SrtpOut, SrtpProfile};
 use stun::BindingRequest;
 use stun::check::{Answer, MAX_CHECK, Transaction};
 
-pub use state::{TransportState, UnfitState};
+pub use state::{TransportState, UnfitState, WholeTransport};
 
 /// Datagrams that one step of a handshake may send: a flight with its certificate, twice.
 const FLIGHT: usize = 8;

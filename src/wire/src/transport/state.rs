@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::ice::IceLite;
+use super::ice::{IceLite, IceState};
 use super::srtp::{SrtpIn, SrtpInState, SrtpKeys, SrtpOut, SrtpProfile};
 use super::{Srtp, Transport, TransportConfig};
 use crate::negotiate::IceCredentials;
@@ -30,6 +30,13 @@ impl fmt::Debug for TransportState {
     }
 }
 
+/// A connected transport with the addresses of its client, for a process that takes the socket over as well.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WholeTransport {
+    state: TransportState,
+    ice: IceState,
+}
+
 /// A state that is not of the transport that it was given to, or of none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitState {
@@ -42,6 +49,9 @@ pub enum UnfitState {
     /// ICE credentials of another restart.
     #[error("is of another ICE restart")]
     Restart,
+    /// More addresses than one client is believed to have.
+    #[error("has too many addresses")]
+    Addresses,
 }
 
 impl Transport {
@@ -57,8 +67,13 @@ impl Transport {
     /// Stops sealing and opening, for ever; what goes on elsewhere, or `None` when it is not connected. Connectivity checks
     /// are still answered.
     pub fn freeze(&mut self) -> Option<TransportState> {
-        let Srtp { out, incoming, keys } = self.srtp.take()?;
-        self.dtls = None;
+        let state = self.state()?;
+        (self.srtp, self.dtls) = (None, None);
+        Some(state)
+    }
+
+    fn state(&self) -> Option<TransportState> {
+        let Srtp { out, incoming, keys } = self.srtp.as_ref()?;
         Some(TransportState {
             profile: keys.profile.id(),
             keys: [keys.local.clone(), keys.remote.clone()],
@@ -67,6 +82,22 @@ impl Transport {
             local: self.ice.local().clone(),
             remote: self.ice.remote().clone(),
         })
+    }
+
+    /// Everything that goes on in another process with the same socket; `None` when it is not connected. **Nothing may be
+    /// sealed here any more**, unless it is certain that the other process never begins.
+    pub fn whole(&self, now: Instant) -> Option<WholeTransport> {
+        Some(WholeTransport { state: self.state()?, ice: self.ice.state(now) })
+    }
+
+    /// Goes on in this process, with the socket of another one: the client is where it was, and notices nothing.
+    pub fn take_over(now: Instant, config: &TransportConfig, whole: WholeTransport) -> Result<Self, UnfitState> {
+        let WholeTransport { state, ice } = whole;
+        let credentials = (state.local.clone(), state.remote.clone());
+        let ice = IceLite::take_over(now, credentials, ice).ok_or(UnfitState::Addresses)?;
+        let mut transport = Self::unconnected(now, config, ice, None);
+        transport.thaw(now, state)?;
+        Ok(transport)
     }
 
     /// Goes on where another place has stopped.

@@ -19,6 +19,23 @@ use moonring_wire::transport::Transport;
 use serde_json::Value;
 use std::rc::Rc;
 
+/// A client that goes on here.
+pub(in crate::shard) struct Newcomer<'a> {
+    /// Who.
+    pub(in crate::shard) id: &'a ClientId,
+    /// What its policy may know of it, where nothing is known yet.
+    pub(in crate::shard) facts: Rc<ClientFacts>,
+    /// Its secure path; `None` before its first offer.
+    pub(in crate::shard) transport: Option<Transport>,
+}
+
+/// What an adopted client receives, and the tracks that its sections publish.
+pub(in crate::shard) struct Receiving {
+    tracks: Vec<(Mid, TrackKey)>,
+    forwards: Vec<ForwardState>,
+    sections: Vec<(Mid, Option<u16>)>,
+}
+
 impl Shard {
     /// Whether a client may become one of a room here: it is known as another shard's, or, at a wing, not at all.
     pub(super) fn may_be_adopted(&self, room: RoomKey, id: &ClientId) -> bool {
@@ -44,20 +61,40 @@ impl Shard {
         }
         let facts = state.facts.facts(now, moved.client.clone()).map_err(|error| error.to_string())?;
         transport.thaw(now, frozen).map_err(|error| error.to_string())?;
-        let key = self.adopt_bare(now, room, &moved.client);
-        let is_wing = self.is_wing(room);
+        let newcomer = Newcomer { id: &moved.client, facts, transport: Some(transport) };
+        let (key, receiving) = self.adopt_publisher(now, room, newcomer, state);
+        self.adopt_receiver(now, key, receiving);
+        Ok(key)
+    }
+
+    /// Makes a client with all that it publishes. What it receives may be of others that come after it.
+    pub(in crate::shard) fn adopt_publisher(
+        &mut self,
+        now: Instant,
+        room: RoomKey,
+        newcomer: Newcomer<'_>,
+        state: ClientState,
+    ) -> (ClientKey, Receiving) {
+        let Newcomer { id, facts, transport } = newcomer;
+        // The policy knows a client that was there before by the facts of then.
+        let is_known = !self.is_wing(room) && self.index.clients.contains_key(id);
+        let key = self.adopt_bare(now, room, id);
+        let local_ice = match &transport {
+            Some(transport) => transport.ice().local().clone(),
+            None => self.new_ice_credentials(),
+        };
+        let previous = transport.as_ref().and_then(|transport| transport.ice().previous_ufrag());
+        let ufrags: Vec<_> = [Some(local_ice.ufrag.clone()), previous.map(str::to_owned)].into();
         let client = &mut self.world.clients[key];
-        match is_wing {
-            true => client.facts = facts,
-            // The policy knows the client by these.
-            false => state.facts.traffic.note(&client.facts.traffic),
+        match is_known {
+            true => state.facts.traffic.note(&client.facts.traffic),
+            false => client.facts = facts,
         }
         client.came_early = state.came_early;
-        let ice = transport.ice();
-        client.reach = Reach { ufrags: vec![ice.local().ufrag.clone()], addresses: Vec::new() };
+        client.reach = Reach { ufrags: ufrags.into_iter().flatten().collect(), addresses: Vec::new() };
         client.negotiated = Negotiated {
-            local_ice: ice.local().clone(),
-            remote_ice: Some(ice.remote().clone()),
+            local_ice,
+            remote_ice: transport.as_ref().map(|transport| transport.ice().remote().clone()),
             fingerprint: state.fingerprint(),
             setup: state.setup,
             extensions: state.extensions,
@@ -70,19 +107,23 @@ impl Shard {
         let congestion = state.path.map(|path| Box::new(Congestion::resumed(now, path)));
         client.outbound = Outbound { ssrcs: FreshSsrcs::from(state.last_ssrc), congestion, ..Outbound::default() };
         client.deadlines.report = now;
-        client.transport = Some(transport);
-        self.index.ufrags.insert(client.reach.ufrags[0].clone(), key);
+        client.transport = transport;
+        self.index.ufrags.extend(client.reach.ufrags.iter().map(|ufrag| (ufrag.clone(), key)));
         self.note_addresses(key);
         if state.is_announced {
             self.note_announced(key);
         }
-        let tracks: Vec<_> =
+        let tracks =
             state.tracks.iter().map(|track| (track.mid.clone(), self.adopt_track(now, (room, key), track))).collect();
-        self.adopt_forwards(now, key, state.forwards);
-        self.adopt_sections(key, state.sections, &tracks);
+        (key, Receiving { tracks, forwards: state.forwards, sections: state.sections })
+    }
+
+    /// Has an adopted client go on with what it receives.
+    pub(in crate::shard) fn adopt_receiver(&mut self, now: Instant, key: ClientKey, receiving: Receiving) {
+        self.adopt_forwards(now, key, receiving.forwards);
+        self.adopt_sections(key, receiving.sections, &receiving.tracks);
         self.update_facts(key);
         self.goes_on(now, key);
-        Ok(key)
     }
 
     /// A client of this shard, of which nothing is known but its name: a far one until now, or, at a wing, a new one.

@@ -164,7 +164,8 @@ impl Shard {
             && !hooks.filter(|(room, _)| *room == client.room).any(|(_, asked)| is_of_it(asked))
     }
 
-    fn state_of(&self, now: Instant, key: ClientKey) -> ClientState {
+    /// All of a client of this shard but its transport.
+    pub(in crate::shard) fn state_of(&self, now: Instant, key: ClientKey) -> ClientState {
         let client = &self.world.clients[key];
         let mut state = ClientState::of(now, client);
         let tracks = client.inbound.published.iter().filter_map(|key| Some((*key, self.world.tracks.get(*key)?)));

@@ -38,6 +38,8 @@ use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, TrackId, TrackKey}
 use moonring_wire::packet::AddressPair;
 use moonring_wire::transport::Transport;
 
+pub(super) use adopt::{Newcomer, Receiving};
+pub(super) use state::VERSION;
 pub use state::{ClientState, MAX_STATE, StateError};
 
 /// How long a client may take from being told to restart ICE to its first check at the other shard.

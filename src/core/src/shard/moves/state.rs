@@ -9,6 +9,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -23,10 +24,10 @@ use moonring_wire::id::{ClientId, Mid, Ssrc};
 use moonring_wire::media::ExtensionIds;
 use moonring_wire::negotiate::{Fingerprint, Setup};
 use moonring_wire::rights::Rights;
-use moonring_wire::transport::TransportState;
+use moonring_wire::transport::{TransportState, WholeTransport};
 
 /// Counts the changes of the encoding.
-pub(super) const VERSION: u16 = 1;
+pub(in crate::shard) const VERSION: u16 = 1;
 /// Bytes of a version.
 const HEAD: usize = 2;
 /// Longest state: of 256 forwards with layers inside each, which nobody has.
@@ -57,7 +58,7 @@ pub enum StateError {
 /// All of a client but its transport.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ClientState {
-    pub(super) facts: FactsState,
+    pub(in crate::shard) facts: FactsState,
     pub(super) came_early: bool,
     pub(super) is_announced: bool,
     fingerprint: Option<String>,
@@ -78,7 +79,7 @@ pub struct ClientState {
 
 /// What the policy may know of it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct FactsState {
+pub(in crate::shard) struct FactsState {
     connection: Connection,
     metadata: String,
     attributes: String,
@@ -106,7 +107,7 @@ impl FactsState {
     }
 
     /// The same facts at a place that knew nothing of the client.
-    pub(super) fn facts(&self, now: Instant, id: ClientId) -> Result<Rc<ClientFacts>, StateError> {
+    pub(in crate::shard) fn facts(&self, now: Instant, id: ClientId) -> Result<Rc<ClientFacts>, StateError> {
         let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
         let since = now.checked_sub(Duration::from_micros(self.age)).unwrap_or(now);
         let metadata = json(&self.metadata).ok_or(StateError::Unsound("metadata that is not JSON"))?;
@@ -132,7 +133,7 @@ impl ClientState {
     }
 
     /// All that is told beside tracks, forwards and sections.
-    pub(super) fn of(now: Instant, client: &Client) -> Self {
+    pub(in crate::shard) fn of(now: Instant, client: &Client) -> Self {
         Self {
             facts: FactsState::of(now, &client.facts),
             came_early: client.came_early,
@@ -152,6 +153,31 @@ impl ClientState {
         }
     }
 
+    /// Writes it with all of its transport, if it has one, for another process; `None` when it is longer than any may be.
+    /// `scratch` has [`MAX_STATE`] bytes, and keys in it afterwards.
+    pub(in crate::shard) fn write_whole(
+        &self,
+        transport: Option<&WholeTransport>,
+        scratch: &mut [u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let (head, rest) = scratch.split_first_chunk_mut::<HEAD>()?;
+        *head = VERSION.to_be_bytes();
+        let state = postcard::to_slice(self, rest).ok()?.len();
+        let keys = postcard::to_slice(&transport, rest.get_mut(state..)?).ok()?.len();
+        Some(Zeroizing::new(scratch.get(..HEAD + state + keys)?.to_vec()))
+    }
+
+    /// Reads what [`Self::write_whole`] has written.
+    pub(in crate::shard) fn read_whole(bytes: &[u8]) -> Result<(Self, Option<WholeTransport>), StateError> {
+        let (state, transport) = Self::read_parts::<Option<WholeTransport>>(bytes)?;
+        let has_media = !(state.tracks.is_empty() && state.forwards.is_empty() && state.sections.is_empty());
+        let unsound = match &transport {
+            Some(_) => state.unsound(),
+            None => has_media.then_some("media without a transport"),
+        };
+        unsound.map_or(Ok((state, transport)), |words| Err(StateError::Unsound(words)))
+    }
+
     /// Writes it without its transport; `None` when it is longer than any may be.
     pub(super) fn write(&self) -> Option<Zeroizing<Vec<u8>>> {
         let mut bytes = Zeroizing::new(vec![0; MAX_STATE]);
@@ -163,6 +189,14 @@ impl ClientState {
 
     /// Reads what [`Self::write`] and [`add_transport`] have written, and checks what no reader of bytes can.
     pub fn read(bytes: &[u8]) -> Result<(Self, TransportState), StateError> {
+        let (state, transport) = Self::read_parts(bytes)?;
+        match state.unsound() {
+            Some(words) => Err(StateError::Unsound(words)),
+            None => Ok((state, transport)),
+        }
+    }
+
+    fn read_parts<T: DeserializeOwned>(bytes: &[u8]) -> Result<(Self, T), StateError> {
         if bytes.len() > MAX_STATE {
             return Err(StateError::TooLong(bytes.len()));
         }
@@ -172,10 +206,10 @@ impl ClientState {
             return Err(StateError::Version { theirs });
         }
         let (state, rest) = postcard::take_from_bytes::<Self>(rest)?;
-        let (transport, rest) = postcard::take_from_bytes::<TransportState>(rest)?;
-        match state.unsound().or((!rest.is_empty()).then_some("bytes behind its end")) {
-            Some(words) => Err(StateError::Unsound(words)),
-            None => Ok((state, transport)),
+        let (transport, rest) = postcard::take_from_bytes::<T>(rest)?;
+        match rest {
+            [] => Ok((state, transport)),
+            _ => Err(StateError::Unsound("bytes behind its end")),
         }
     }
 

@@ -18,6 +18,9 @@ pub(crate) enum Refusal {
     /// The address has as many of these as it may.
     #[error("too many {0} from your address")]
     Address(&'static str),
+    /// Another process takes over from this one.
+    #[error("the server's program is being replaced: try again")]
+    Replaced,
     /// Too many joins of the address were refused lately.
     #[error("too many refused joins from your address: try again in {0} s")]
     Later(u64),
@@ -29,6 +32,7 @@ impl Refusal {
         match self {
             Self::Later(seconds) => Some(seconds),
             Self::Address(_) => Some(ADDRESS_RETRY_S),
+            Self::Replaced => Some(1),
             Self::Rooms | Self::Clients | Self::Joins => None,
         }
     }

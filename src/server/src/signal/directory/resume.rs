@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tokio::task::AbortHandle;
 
@@ -26,7 +27,7 @@ use moonring_wire::id::{ClientId, RoomId};
 const MAX_KICKS: usize = 4096;
 
 /// The secret part of a ticket.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Ticket([u8; 16]);
 
 /// Events that a detached client's next connection has to know beside the room's snapshot.
@@ -63,6 +64,8 @@ pub(crate) enum Resumed {
     Stay(Box<Stay>),
     /// The client was kicked meanwhile, with this reason.
     Kicked(String),
+    /// Nobody can say yet: another process takes over, or does not.
+    Later,
     /// Nothing: it is malformed, guessed, used or expired.
     Unknown,
 }
@@ -151,7 +154,12 @@ impl Membership {
         }
         let Some(ticket) = Ticket::random() else { return String::new() };
         let text = ticket.text(&self.client);
-        if let Some(route) = self.directory.state().current(self) {
+        let mut state = self.directory.state();
+        // The process that takes over would not know it.
+        if state.is_frozen {
+            return String::new();
+        }
+        if let Some(route) = state.current(self) {
             route.ticket = Some(ticket);
         }
         text
@@ -190,6 +198,9 @@ impl Directory {
     pub(crate) fn resume(&self, ticket: &str) -> Resumed {
         let Some((client, ticket)) = Ticket::parse(ticket) else { return Resumed::Unknown };
         let mut state = self.state();
+        if state.is_frozen {
+            return Resumed::Later;
+        }
         let State { rooms: placements, clients, .. } = &mut *state;
         let Some(route) = clients.get_mut(&client) else { return state.take_kick(&client, &ticket) };
         if !route.ticket.as_ref().is_some_and(|own| own.matches(&ticket)) {
@@ -248,7 +259,7 @@ impl Directory {
         }
     }
 
-    fn expire_later(&self, client: ClientId, generation: u32) -> Expiry {
+    pub(super) fn expire_later(&self, client: ClientId, generation: u32) -> Expiry {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Expiry(None) };
         let directory = self.clone();
         let task = runtime.spawn(async move {

@@ -44,6 +44,18 @@ struct Way {
 }
 
 impl Directory {
+    /// All rooms, by name.
+    pub(crate) fn rooms(&self) -> Vec<RoomEntry> {
+        let mut rooms: Vec<RoomEntry> = self.state().rooms.iter().map(entry).collect();
+        rooms.sort_by(|a, b| a.room.cmp(&b.room));
+        rooms
+    }
+
+    /// One room, if it is there.
+    pub(in crate::signal) fn room(&self, room: &RoomId) -> Option<RoomEntry> {
+        self.state().rooms.get_key_value(room).map(entry)
+    }
+
     /// Takes in how busy a shard is.
     pub(in crate::signal) fn note_load(&self, shard: usize, report: &ShardReport) {
         let mut state = self.state();

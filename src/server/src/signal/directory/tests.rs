@@ -11,6 +11,7 @@ use moonring_wire::id::PlaceId;
 
 mod nodes;
 mod resume;
+mod take_over;
 
 fn directory(shards: usize, queue: usize, bounds: Bounds) -> (Directory, Vec<Receiver<Command>>) {
     let (handles, receivers) = (0..shards)

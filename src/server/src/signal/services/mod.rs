@@ -30,6 +30,7 @@ use webhooks::Webhooks;
 
 pub(super) use allow::AllowList;
 pub(super) use authorities::Authorities;
+pub(super) use shared::SharedEntry;
 pub(super) use webhooks::WebhookTarget;
 
 /// HTTP requests of all rooms that are under way or wait for their turn.
@@ -152,6 +153,21 @@ impl Services {
     pub(super) fn tell(&self, room: RoomId, event: String, data: Value) {
         let inner = self.0.clone();
         tokio::spawn(async move { inner.webhooks.send(&inner.webhook_http, room, event, data).await });
+    }
+
+    /// What `sfu.shared` holds, for another process.
+    pub(super) fn shared_entries(&self) -> Vec<SharedEntry> {
+        self.0.shared.entries(Instant::now())
+    }
+
+    /// Takes in what it held in the process before.
+    pub(super) fn inherit_shared(&self, entries: Vec<SharedEntry>) {
+        self.0.shared.inherit(Instant::now(), entries);
+    }
+
+    /// Lets go of the store's file for another process. Waits for what is under way there.
+    pub(super) fn close_store(&self) {
+        self.0.store.close();
     }
 
     pub(super) fn counts(&self) -> ServiceCounts {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::taken::Taken;
 use moonring_policy::output::{SharedRequest, SharedValue};
 use moonring_wire::id::RoomId;
@@ -16,6 +18,16 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 const ROOM_PART: usize = 8;
 /// What an entry costs beside its key and its text, about.
 const ENTRY_BYTES: usize = 128;
+
+/// An entry, for a process that takes over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::signal) struct SharedEntry {
+    key: String,
+    value: SharedValue,
+    owner: RoomId,
+    /// For how long it is there.
+    ttl: Option<Duration>,
+}
 
 /// The store. Each operation is one step; what has expired makes room, what has not is never pushed out.
 #[derive(Debug)]
@@ -109,6 +121,29 @@ impl SharedStore {
                 };
                 if sum.is_finite() { Ok(Some(SharedValue::Number(sum))) } else { Err("the sum is too large".into()) }
             }
+        }
+    }
+
+    /// All entries, for a process that takes over.
+    pub(super) fn entries(&self, now: Instant) -> Vec<SharedEntry> {
+        let mut state = self.state();
+        state.expire(now);
+        let left = |entry: &Entry| entry.expires.map(|(at, _)| at.saturating_duration_since(now));
+        let entries = state.entries.iter().map(|(key, entry)| SharedEntry {
+            key: key.clone(),
+            value: entry.value.clone(),
+            owner: entry.owner.clone(),
+            ttl: left(entry),
+        });
+        entries.collect()
+    }
+
+    /// Takes in the entries of the process before.
+    pub(super) fn inherit(&self, now: Instant, entries: Vec<SharedEntry>) {
+        let mut state = self.state();
+        for SharedEntry { key, value, owner, ttl } in entries {
+            state.remove(&key);
+            state.insert(now, &owner, (key, value), ttl);
         }
     }
 
@@ -210,6 +245,27 @@ mod tests {
 
     fn compare_and_set(key: &str, expected: Option<SharedValue>, value: Option<SharedValue>) -> SharedRequest {
         CompareAndSet { key: key.into(), expected, value }
+    }
+
+    #[test]
+    fn entries_go_on_in_another_process_for_the_time_that_is_left() {
+        let (old, now, room) = (SharedStore::default(), Instant::now(), RoomId::parse("a").unwrap());
+        let at = |s: u64| now + Duration::from_secs(s);
+        for (key, value, ttl) in
+            [("n", Number(1.5), None), ("t", Text(vec![0, 255]), Some(9)), ("f", Flag(true), Some(2))]
+        {
+            old.serve(now, &room, set(key, value, ttl)).unwrap();
+        }
+        let bytes = postcard::to_extend(&old.entries(at(3)), Vec::new()).unwrap();
+        let new = SharedStore::default();
+        new.inherit(at(3), postcard::from_bytes(&bytes).unwrap());
+        let found = |s, key| new.serve(at(s), &room, get(key)).unwrap();
+        assert_eq!((found(3, "n"), found(8, "t"), found(3, "f")), (Some(Number(1.5)), Some(Text(vec![0, 255])), None));
+        assert_eq!((found(9, "t"), found(9, "n")), (None, Some(Number(1.5))));
+        assert_eq!(new.size(), {
+            old.serve(at(9), &room, get("n")).unwrap();
+            old.size()
+        });
     }
 
     fn get(key: &str) -> SharedRequest {

@@ -52,9 +52,16 @@ type Open = Box<dyn FnMut() -> Result<Box<dyn Engine>, String> + Send>;
 /// Takes the answer.
 type Reply = Box<dyn FnOnce(Answer) + Send>;
 
+/// What the thread does.
+enum Job {
+    Do(Operation, Reply),
+    /// Lets go of the file, says so, and ends.
+    Close(SyncSender<()>),
+}
+
 /// The store; its thread ends with it.
 pub(super) struct LastingStore {
-    jobs: SyncSender<(Operation, Reply)>,
+    jobs: SyncSender<Job>,
     counts: Arc<Counts>,
 }
 
@@ -86,10 +93,20 @@ impl LastingStore {
         Self { jobs, counts }
     }
 
+    /// Lets go of the file, which another process opens now: nothing is kept from here on.
+    pub(super) fn close(&self) {
+        let (closed, is_closed) = sync_channel(1);
+        if self.jobs.send(Job::Close(closed)).is_ok() {
+            // A worker that is gone has let go, too.
+            let _ = is_closed.recv();
+        }
+    }
+
     /// Does an operation; `reply` is called with its answer, on another thread or, when too many wait, on this one.
     pub(super) fn submit(&self, operation: Operation, reply: Reply) {
-        if let Err(TrySendError::Full((_, reply)) | TrySendError::Disconnected((_, reply))) =
-            self.jobs.try_send((operation, reply))
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
+            self.jobs.try_send(Job::Do(operation, reply))
+            && let Job::Do(_, reply) = job
         {
             self.counts.failed.fetch_add(1, Ordering::Relaxed);
             reply(Err("the store is overloaded".to_owned()));
@@ -117,11 +134,35 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, queue: &Receiver<(Operation, Reply)>) {
+    fn run(mut self, queue: &Receiver<Job>) {
+        let mut closed = None;
         while let Ok(first) = queue.recv() {
-            let (batch, replies): (Vec<_>, Vec<_>) =
-                std::iter::once(first).chain(queue.try_iter().take(MAX_BATCH - 1)).unzip();
-            match self.apply(&batch) {
+            let (mut batch, mut replies) = (Vec::new(), Vec::new());
+            for job in std::iter::once(first).chain(queue.try_iter().take(MAX_BATCH - 1)) {
+                match job {
+                    Job::Do(operation, reply) => {
+                        batch.push(operation);
+                        replies.push(reply);
+                    }
+                    Job::Close(by) => {
+                        closed = Some(by);
+                        break;
+                    }
+                }
+            }
+            self.do_all(&batch, replies);
+            if closed.is_some() {
+                break;
+            }
+        }
+        drop(self.engine.take());
+        // Whoever asked for it may have given up.
+        let _ = closed.map(|closed| closed.send(()));
+    }
+
+    fn do_all(&mut self, batch: &[Operation], replies: Vec<Reply>) {
+        if !batch.is_empty() {
+            match self.apply(batch) {
                 Ok(answers) => {
                     self.counts.commits.fetch_add(1, Ordering::Relaxed);
                     replies.into_iter().zip(answers).for_each(|(reply, answer)| reply(answer));

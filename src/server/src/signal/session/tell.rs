@@ -102,7 +102,7 @@ impl Session {
             LeaveCause::Left => return Told::Close,
             LeaveCause::Moved(url) => return Told::Last(ServerMessage::Moved { url }),
             LeaveCause::Kicked(reason) | LeaveCause::TransportFailed(reason) | LeaveCause::Limit(reason) => reason,
-            LeaveCause::Shutdown => return Told::Last(self.shutdown()),
+            LeaveCause::Shutdown => return Told::Last(self.shutdown(false)),
         };
         Told::Last(self.end(reason))
     }

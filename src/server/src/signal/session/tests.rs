@@ -267,7 +267,7 @@ fn an_offer_after_a_resume_waits_for_the_decision_on_the_one_before_it() {
 fn a_shutdown_says_whether_clients_come_back() {
     for (shutdown_says, kind) in [(ShutdownSays::Restarting, "restarting"), (ShutdownSays::Closing, "closing")] {
         let session = Session::new(Instant::now(), SessionSettings { shutdown_says, ..SETTINGS });
-        assert_eq!(serde_json::to_value(session.shutdown()).unwrap()["type"], kind);
+        assert_eq!(serde_json::to_value(session.shutdown(false)).unwrap()["type"], kind);
     }
 }
 

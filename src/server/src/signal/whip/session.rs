@@ -15,7 +15,7 @@ use super::request::{Request, nothing_to_do};
 use crate::signal::app::App;
 use crate::signal::directory::Membership;
 use crate::signal::problem::Problem;
-use crate::signal::resources::{Protocol, Resource};
+use crate::signal::resources::{HeldSession, Protocol, Resource};
 use moonring_core::command::{
     Command, Event, JoinRequest, LeaveCause, News, OfferRequest, RefusalCode, SubscribeIntent,
 };
@@ -191,6 +191,15 @@ impl Chosen {
             None => pending().await,
         }
     }
+}
+
+/// Goes on with a session of the process before. A player that chose its tracks there stays until it leaves or falls silent.
+pub(in crate::signal) fn inherit(app: &App, session: HeldSession) {
+    let HeldSession { name, protocol, room, client, token } = session;
+    let Some(member) = app.directory.attach(&client) else { return };
+    let deleted = Arc::new(Notify::new());
+    app.resources.inherit(name.clone(), Resource { protocol, room, client, token, deleted: deleted.clone() });
+    tokio::spawn(hold(app.clone(), name, member, deleted, None));
 }
 
 /// Holds the client's place until its resource is deleted, the shard ends it, or there is nothing left to watch.

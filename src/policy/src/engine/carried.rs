@@ -1,0 +1,78 @@
+//! Rooms whose scripts come from another process, which this one takes over from.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{OpenError, PolicyEngine};
+use crate::client::ClientFacts;
+use crate::failure::ReloadError;
+use crate::host::{Host, RoomFacts};
+use crate::library::ResolveError;
+use crate::output::PolicyKey;
+use crate::reload::{CarriedPolicy, load, new_state};
+use crate::room::Room;
+use crate::script::Script;
+use moonring_wire::id::RoomId;
+use moonring_wire::shared::SharedValue;
+
+impl PolicyEngine {
+    /// What a room's script hands to another process: the first half of a reload. Nothing changes here. `None`: there is no
+    /// such room.
+    pub fn hand_over(&mut self, now: Instant, key: PolicyKey) -> Option<Result<CarriedPolicy, ReloadError>> {
+        let room = self.rooms.get_mut(key)?;
+        Some(room.hand_over(&mut self.context, now))
+    }
+
+    /// The second half: opens a room with what its script has had in another process. `roster` is who is in it, in the order
+    /// of joining; their hooks have been called there. A script that fails on what it is given begins with `on_init` alone,
+    /// and the log says so.
+    pub fn open_carried(
+        &mut self,
+        now: Instant,
+        (room, metadata, roster): (&RoomId, SharedValue, Vec<Rc<ClientFacts>>),
+        script: Result<Arc<Script>, ResolveError>,
+        carried: Option<&CarriedPolicy>,
+    ) -> Result<PolicyKey, OpenError> {
+        let script = script.inspect_err(|error| tracing::error!(%room, "the room has no script any more: {error}"))?;
+        let age = carried.map_or(Duration::ZERO, |carried| Duration::from_micros(carried.age));
+        let (opened, unix) = (now.checked_sub(age).unwrap_or(now), self.context.unix(now));
+        let moment = (opened, unix.saturating_sub(now.saturating_duration_since(opened)));
+        let facts = RoomFacts::new(room.clone(), metadata, moment, self.context.random.clone());
+        facts.now.set(now);
+        facts.unix.set(unix);
+        facts.roster.replace(roster);
+        let mut begin = |carried: Option<&CarriedPolicy>| -> Result<_, ReloadError> {
+            let seed = self.context.seed();
+            let settings = &self.context.settings;
+            let state = new_state(settings, seed, Host::new(facts.clone(), script.clone()), |_| Ok(()))?;
+            if let Some(carried) = carried {
+                let loaded = load(settings, &state, carried.state.as_deref(), carried.version.as_deref())?;
+                if loaded.is_none() && carried.state.is_some() {
+                    let script = script.name();
+                    tracing::warn!(%room, script, "the script has no on_load: its state in the other process is dropped");
+                }
+            }
+            Ok(state)
+        };
+        let (name, version) = (script.name(), format!("{:016x}", script.version()));
+        let state = begin(carried).or_else(|error| {
+            tracing::error!(%room, script = name, version, "the script begins anew, without the state it had: {error}");
+            begin(None)
+        });
+        let state =
+            state.inspect_err(|error| tracing::error!(%room, script = name, version, "the script fails: {error}"))?;
+        let context = &mut self.context;
+        let key = self.rooms.insert_with_key(|key| Room::new(key, facts, state, context));
+        self.rooms[key].start(context, now);
+        if let Some(carried) = carried {
+            self.rooms[key].inherit(context, now, carried);
+        }
+        Ok(key)
+    }
+
+    /// What was said of a room when it was opened.
+    pub fn metadata(&self, key: PolicyKey) -> Option<SharedValue> {
+        self.rooms.get(key).map(Room::metadata)
+    }
+}
