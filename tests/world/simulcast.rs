@@ -11,6 +11,7 @@ use moonring_wire::rtp::codec::vp8;
 use moonring_wire::rtp::rtcp::SenderInfo;
 
 use crate::sim::flows::{assert_unbroken, sends, wants};
+use crate::sim::places::over_two_nodes;
 use crate::sim::raw::{Fields, MID_ID, RID_ID, section, simulcast};
 use crate::sim::{Got, World};
 
@@ -94,8 +95,17 @@ impl Encoder {
 
 /// Alice's encoder, Bob, and the track.
 fn scene(seed: u64) -> (World, Encoder, usize, TrackId) {
+    scene_with(seed, &[])
+}
+
+/// The same, where others have joined between the two.
+fn scene_with(seed: u64, others: &[&str]) -> (World, Encoder, usize, TrackId) {
     let mut world = World::new(seed);
-    let (alice, bob) = (world.join_raw("alice"), world.join_raw("bob"));
+    let alice = world.join_raw("alice");
+    for other in others {
+        world.join_raw(other);
+    }
+    let bob = world.join_raw("bob");
     world.raw(alice).sections = vec![simulcast("0", &RIDS)];
     let track = world.offer(alice, vec![sends("0")], vec![])[0].track.clone().unwrap();
     assert_eq!(track.layers, 3);
@@ -185,6 +195,32 @@ fn a_layer_that_is_no_longer_sent_is_replaced_by_one_that_is() {
     assert_eq!(layer_of(world.members[bob].got.last().unwrap()), 2);
     let got = world.got(bob, 96);
     assert_unbroken(&got);
+}
+
+#[test]
+fn a_link_between_nodes_that_loses_much_carries_lower_layers_until_it_does_not() {
+    over_two_nodes();
+    for (others, place) in [(&["carol"][..], 2), (&["carol", "dan"], 3)] {
+        let (mut world, mut encoder, bob, _) = scene_with(96, others);
+        assert_eq!(world.members[bob].place, place);
+        // Who says nothing is taken for gone.
+        let seconds = |world: &mut World, encoder: &mut Encoder, seconds: usize| {
+            for _ in 0..seconds {
+                let remb = world.raw(bob).control(|w| w.remb(Ssrc(1), 5_000_000, &[]).unwrap());
+                world.raw(bob).out.push(remb);
+                encoder.run(world, 30);
+            }
+        };
+        seconds(&mut world, &mut encoder, 3);
+        assert_eq!(layer_of(world.members[bob].got.last().unwrap()), 2);
+        world.between_nodes.loss = 0.06;
+        seconds(&mut world, &mut encoder, 10);
+        let down = layer_of(world.members[bob].got.last().unwrap());
+        assert!(down < 2, "{down}");
+        world.between_nodes.loss = 0.0;
+        seconds(&mut world, &mut encoder, 50);
+        assert_eq!(layer_of(world.members[bob].got.last().unwrap()), 2);
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub use bytes::{BytesError, MAX_PLACE_BYTES, PLACE_VERSION, read_places, write_p
 pub use event::{Event, LeaveCause};
 pub use moved::{ExpectedClient, ForMoved, MovedClient};
 pub use news::{ClientInfo, News};
-pub use place::{FarCall, FarTrack, MoveMessage, PlaceMessage, Roster, SeatGiven, TrafficFigures};
+pub use place::{FarCall, FarTrack, MoveMessage, PlaceMessage, ROOM_LOST, Roster, SeatGiven, TrafficFigures};
 
 /// A track a client wants to publish in a section of its offer.
 #[derive(Clone, Debug, PartialEq)]

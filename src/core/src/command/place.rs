@@ -26,6 +26,9 @@ use moonring_wire::media::TrackInfo;
 use moonring_wire::negotiate::AnswerCodec;
 use moonring_wire::shared::{Shared, SharedValue, as_text};
 
+/// What the clients of a wing are told whose home is lost, by [`PlaceMessage::Ended`].
+pub const ROOM_LOST: &str = "the server lost the room, please join again";
+
 /// One message about one room.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum PlaceMessage {

@@ -6,7 +6,7 @@ use super::Shard;
 use super::announce::{MAX_ANNOUNCED, client_info};
 use super::faults::Subject;
 use super::pending::{FarQuestion, PendingHook};
-use crate::command::{Event, FarCall, LeaveCause, News, PlaceMessage, Roster, SeatGiven};
+use crate::command::{Event, FarCall, LeaveCause, News, PlaceMessage, ROOM_LOST as LOST, Roster, SeatGiven};
 use crate::room::Seat;
 use moonring_policy::client::{ClientFacts, CloseReason, Presence};
 use moonring_policy::hook::{Action, HookCall, Outcome, Verdict};
@@ -14,8 +14,6 @@ use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey};
 use moonring_wire::packet::SendBatch;
 use moonring_wire::shared::SharedValue;
 
-/// What the clients of a wing are told whose home is lost.
-const LOST: &str = "the server lost the room, please join again";
 /// Messages that wait for a room that is ending at home.
 const MAX_LATE: usize = 65_536;
 

@@ -4,12 +4,21 @@ use super::app::App;
 use super::homes;
 use super::rooms::{self, RoomsQuery};
 use crate::cluster::{Host, RoomsTold, ShardLoad};
-use moonring_core::command::{Command, PlaceMessage};
+use moonring_core::command::{Command, PlaceMessage, ROOM_LOST};
 use moonring_wire::id::{PlaceId, RoomId};
 use moonring_wire::link::LinkPeer;
 
 /// Rooms that are told another node at once.
 const ROOMS: usize = 200;
+
+impl App {
+    /// Sends those who are in a wing here to this very node again: they find the room's home as it is then.
+    fn join_anew(&self, room: &RoomId) {
+        if let Some(cluster) = &self.cluster {
+            self.directory.give_way(room, &homes::websocket_url(cluster.url()));
+        }
+    }
+}
 
 impl Host for App {
     fn has_room(&self, room: &RoomId) -> bool {
@@ -55,10 +64,7 @@ impl Host for App {
                 }
                 PlaceMessage::Detach => gone.push(room.clone()),
                 // Whoever is here in the room finds its home by joining anew.
-                PlaceMessage::Ended(words) if words == homes::CHANGES => {
-                    let url = self.cluster.as_ref().map(|cluster| homes::websocket_url(cluster.url()));
-                    url.iter().for_each(|url| self.directory.give_way(&room, url));
-                }
+                PlaceMessage::Ended(words) if words == homes::CHANGES || words == ROOM_LOST => self.join_anew(&room),
                 _ => {}
             }
             passed.push((room, message));
@@ -75,6 +81,7 @@ impl Host for App {
     }
 
     fn place_lost(&self, shard: usize, from: PlaceId) {
+        self.directory.place_gone(Some(shard), from).iter().for_each(|room| self.join_anew(room));
         self.directory.tell_shard(shard, Command::PlaceLost { from });
     }
 
@@ -83,7 +90,7 @@ impl Host for App {
     }
 
     fn home_lost(&self, place: PlaceId, url: &str) {
-        for room in self.directory.place_gone(place) {
+        for room in self.directory.place_gone(None, place) {
             self.directory.give_way(&room, &homes::websocket_url(url));
         }
     }

@@ -6,8 +6,9 @@ use tokio::time::timeout;
 
 use super::app::App;
 use super::between_shards::BetweenShards;
+use crate::cluster::Host;
 use crate::event_queue::EventReceiver;
-use moonring_core::command::{Command, Event};
+use moonring_core::command::Event;
 
 /// Pause before messages are offered again to a shard whose queue is full.
 const RETRY: Duration = Duration::from_millis(2);
@@ -28,7 +29,7 @@ pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) 
                 let is_said = app.cluster.as_ref().is_none_or(|cluster| cluster.place_said(shard, to, messages));
                 if !is_said {
                     tracing::error!(shard, to = to.0, "a shard of another node takes no messages: they are lost");
-                    app.directory.tell_shard(shard, Command::PlaceLost { from: to });
+                    app.place_lost(shard, to);
                 }
             }
             Event::ToPlace { to, messages } => others.send(&app.directory, to, messages),

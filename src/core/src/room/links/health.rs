@@ -17,7 +17,7 @@ const ASSUMED_RTT: Duration = Duration::from_millis(40);
 /// A loss is judged over so long.
 const WINDOW: Duration = Duration::from_secs(1);
 /// And over so many datagrams: of a few, one is much.
-const LEAST: u64 = 50;
+const LEAST: u64 = 25;
 /// More than this share lost is bad, in thousandths.
 const BAD: i64 = 20;
 /// Less than this is good.

@@ -70,13 +70,18 @@ impl Directory {
         placement.map(|placement| (placement.shard, std::mem::take(&mut placement.far_wings))).unwrap_or_default()
     }
 
-    /// A shard of another node is gone: it has no wings here. The rooms whose home it was.
-    pub(in crate::signal) fn place_gone(&self, place: PlaceId) -> Vec<RoomId> {
+    /// A shard of another node is gone, or what it said to `shard` is lost: it has no wings there, or nowhere here. The rooms whose
+    /// home it was.
+    pub(in crate::signal) fn place_gone(&self, shard: Option<usize>, place: PlaceId) -> Vec<RoomId> {
         let mut state = self.state();
-        state.rooms.values_mut().for_each(|placement| placement.far_wings.retain(|known| *known != place));
-        let is_of_it =
-            |(room, placement): (&RoomId, &super::Placement)| (placement.far_home == Some(place)).then(|| room.clone());
-        state.rooms.iter().filter_map(is_of_it).collect()
+        let mut homeless = Vec::new();
+        for (room, placement) in &mut state.rooms {
+            if shard.is_none_or(|shard| placement.shard == shard) {
+                placement.far_wings.retain(|known| *known != place);
+                homeless.extend((placement.far_home == Some(place)).then(|| room.clone()));
+            }
+        }
+        homeless
     }
 
     /// Tells all shards.

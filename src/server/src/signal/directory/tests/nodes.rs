@@ -30,7 +30,9 @@ fn clients_of_a_wing_join_over_its_lead_and_who_comes_after_the_last_one_asks_ag
     assert_eq!(ways.collect::<Vec<_>>(), [(HOME, None), (PlaceId(0), Some(HOME))]);
     assert!(directory.open_wing(&room("a"), PlaceId(8)).is_none(), "it has another home");
     assert_eq!((directory.far_home(&room("a")), directory.home_shard(&room("a"))), (Some(HOME), None));
-    assert_eq!(directory.place_gone(HOME), [room("a")]);
+    for (shard, expected) in [(None, vec![room("a")]), (Some(0), vec![room("a")]), (Some(1), vec![])] {
+        assert_eq!(directory.place_gone(shard, HOME), expected, "{shard:?}");
+    }
     drop(members);
     assert_eq!((directory.far_home(&room("a")), placements(&directory)), (None, vec![]));
 }
