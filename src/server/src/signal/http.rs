@@ -35,6 +35,9 @@ use crate::watch::WatchHandle;
 
 /// Connections to the admin pages.
 const ADMIN_CONNECTIONS: usize = 64;
+/// Connections that may wait to be accepted, as far as `net.core.somaxconn` allows: all clients of a process come again at once
+/// when another one takes over from it, and one that finds no place is late by a second.
+const BACKLOG: i32 = 4_096;
 
 /// Time that a process has, once another one has taken over, for what is under way.
 const REPLACED_GRACE: Duration = Duration::from_secs(5);
@@ -315,6 +318,8 @@ fn bind(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
         }
         bound => bound,
     };
+    // The library's own backlog is 128; listening once more sets another.
+    let bound = bound.and_then(|listener| Ok(rustix::net::listen(&listener, BACKLOG).map(|()| listener)?));
     bound.map_err(|error| {
         let advice = if error.kind() == io::ErrorKind::AddrInUse { "stop the program that has it, or " } else { "" };
         anyhow::anyhow!("cannot listen on {address}: {error}; {advice}choose another address with {option}")
