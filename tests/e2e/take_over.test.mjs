@@ -132,10 +132,12 @@ test('rooms of four under load lose no packet while the process is replaced, twi
       assert.equal(await server.replace(), 0, server.log());
       await sleep(1000);
     }
-    assert.equal(await ended, 0);
+    // It ends with 1 when something was lost: what, is said below.
+    const code = await ended;
     const { lost, latency, resume, longest_gap_ms: gap, failures } = JSON.parse(readFileSync(found, 'utf8'));
     report(`${all} clients, two take-overs: ${lost} packets lost, longest way of a packet ${Math.round(latency.max_ms)} ms, longest gap of a stream ${Math.round(gap)} ms, ${resume.count} resumes in ${Math.round(resume.max_ms)} ms at most`);
     assert.deepEqual({ lost, failures, resumed: resume.count }, { lost: 0, failures: {}, resumed: 2 * all });
+    assert.equal(code, 0);
   } finally {
     await server.stop();
   }

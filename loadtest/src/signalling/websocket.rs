@@ -21,6 +21,8 @@ const GATHER: Duration = Duration::from_millis(50);
 
 /// From server to server without a pause.
 const MOST_HOPS: u32 = 3;
+/// Pause before a resume is tried again.
+const ANEW: Duration = Duration::from_millis(20);
 /// Pause before a join is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -147,15 +149,22 @@ impl<'a> Session<'a> {
     /// Another process of the server goes on with the stay: over another connection, with everything that there is.
     async fn resume(&mut self, url: &str) -> anyhow::Result<()> {
         let began = Instant::now();
-        let connecting =
-            tokio_tungstenite::connect_async_tls_with_config(url, None, true, self.context.tls.connector()?);
-        let (socket, _) = timeout(PATIENCE, connecting).await.context("connecting again takes too long")??;
-        self.socket = socket;
         let ticket = std::mem::take(&mut self.ticket);
-        self.send(&ClientMessage::Resume { ticket }).await?;
-        match timeout(PATIENCE, self.receive()).await.context("the resume is not answered")?? {
-            ServerMessage::Joined { ticket, resumed: true, .. } => self.ticket = ticket,
-            other => bail!("the resume is answered with {other:?}"),
+        loop {
+            let connecting =
+                tokio_tungstenite::connect_async_tls_with_config(url, None, true, self.context.tls.connector()?);
+            let (socket, _) = timeout(PATIENCE, connecting).await.context("connecting again takes too long")??;
+            self.socket = socket;
+            self.send(&ClientMessage::Resume { ticket: ticket.clone() }).await?;
+            match timeout(PATIENCE, self.receive()).await.context("the resume is not answered")?? {
+                ServerMessage::Joined { ticket, resumed: true, .. } => {
+                    self.ticket = ticket;
+                    break;
+                }
+                // The process that ends had accepted this connection as well.
+                ServerMessage::Resume {} if began.elapsed() < PATIENCE => tokio::time::sleep(ANEW).await,
+                other => bail!("the resume is answered with {other:?}"),
+            }
         }
         self.context.resumed(self.client, began.elapsed());
         // An offer whose answer has not come is made again.

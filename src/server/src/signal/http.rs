@@ -41,6 +41,8 @@ const BACKLOG: i32 = 4_096;
 
 /// Time that a process has, once another one has taken over, for what is under way.
 const REPLACED_GRACE: Duration = Duration::from_secs(5);
+/// Within this time after it was told to, a listener accepts nobody any more.
+const STOPS_ACCEPTING: Duration = Duration::from_millis(50);
 
 /// One shard as the control plane knows it.
 #[derive(Debug)]
@@ -240,6 +242,8 @@ impl Listeners {
                     // Who comes from here on comes to the other process.
                     public.graceful_shutdown(Some(REPLACED_GRACE));
                     operators.graceful_shutdown(Some(Duration::ZERO));
+                    // Nobody is told to resume before that holds: whom this process accepted still, it would drop.
+                    tokio::time::sleep(STOPS_ACCEPTING).await;
                 }
             }
             if let Some(cluster) = &app.cluster {
