@@ -305,6 +305,22 @@ export async function flows(tab, { videos, audios }) {
   return last;
 }
 
+/** Notes the longest time between two pictures of what is received, as `window.longest` in ms. @param {Tab} tab */
+export async function watchGaps(tab) {
+  await tab.evaluate(() => {
+    const video = /** @type {HTMLVideoElement} */ (document.querySelector('.tile:not(.mine) video'));
+    window.longest = 0;
+    let last = performance.now();
+    const frame = () => {
+      const now = performance.now();
+      window.longest = Math.max(window.longest, now - last);
+      last = now;
+      video.requestVideoFrameCallback(frame);
+    };
+    video.requestVideoFrameCallback(frame);
+  });
+}
+
 /** Keeps a picture of the tab for the artefacts. @param {Tab} tab @param {string} name */
 export async function keepScreenshot(tab, name) {
   mkdirSync(ARTIFACTS, { recursive: true });

@@ -2,7 +2,7 @@
 // Two tabs in a room that is spread over two shards: one is moved to and fro while pictures flow.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { flows, report, shared, sleep, stats, until } from './lib.mjs';
+import { flows, report, shared, sleep, stats, until, watchGaps } from './lib.mjs';
 
 /** @typedef {import('./lib.mjs').Tab} Tab */
 
@@ -34,22 +34,6 @@ async function path(tab) {
 async function figures(tab) {
   const video = Object.values((await stats(tab)).inbound).find(({ kind }) => kind === 'video');
   return { frames: video.framesDecoded, lost: video.packetsLost, freezes: video.freezeCount, frozen: video.totalFreezesDuration };
-}
-
-/** Notes the longest time between two pictures of what is received. @param {Tab} tab */
-async function watchGaps(tab) {
-  await tab.evaluate(() => {
-    const video = /** @type {HTMLVideoElement} */ (document.querySelector('.tile:not(.mine) video'));
-    window.longest = 0;
-    let last = performance.now();
-    const frame = () => {
-      const now = performance.now();
-      window.longest = Math.max(window.longest, now - last);
-      last = now;
-      video.requestVideoFrameCallback(frame);
-    };
-    video.requestVideoFrameCallback(frame);
-  });
 }
 
 test('a tab that is moved to another shard and back five times loses no packet and makes no new handshake', async () => {

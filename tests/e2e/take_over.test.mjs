@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { ROOT, TOKEN, flows, report, shared, sleep, startServer, stats, until } from './lib.mjs';
+import { ROOT, TOKEN, flows, report, shared, sleep, startServer, stats, until, watchGaps } from './lib.mjs';
 
 /** @typedef {import('./lib.mjs').Tab} Tab */
 
@@ -46,17 +46,8 @@ async function note(tab) {
     }
     window.said = [];
     window.moonring.client.on('message', (/** @type {any} */ { value }) => window.said.push(value));
-    window.longest = 0;
-    const video = /** @type {HTMLVideoElement} */ (document.querySelector('.tile:not(.mine) video'));
-    let last = performance.now();
-    const frame = () => {
-      const now = performance.now();
-      window.longest = Math.max(window.longest, now - last);
-      last = now;
-      video.requestVideoFrameCallback(frame);
-    };
-    video.requestVideoFrameCallback(frame);
   });
+  await watchGaps(tab);
 }
 
 /** Says something to the room's script; its answer to everybody. @param {Tab} tab @param {string} text */

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::sim::flows::assert_unbroken;
 use crate::sim::places::{id_at, over_two_nodes, relayed_to};
 use crate::sim::{OPEN, World};
-use crate::spread::OBEDIENT;
+use crate::spread::{OBEDIENT, TELLS_ALL, assert_heard_in_order};
 
 /// Alice at home and Bob at the home's node, Carol and Dan at the other node, each on a shard of their own.
 fn four(seed: u64, script: &str) -> (World, [usize; 4]) {
@@ -159,24 +159,9 @@ fn what_a_node_wants_ends_three_seconds_after_it_says_so_no_more() {
 
 #[test]
 fn there_is_one_policy_for_all_nodes_and_it_hears_each_client_once_and_in_its_order() {
-    let script = "
-local heard = {}
-function on_client_connect() return true end
-function on_message(client, n)
-  heard[#heard + 1] = client:get_id() .. n
-  sfu.broadcast(table.concat(heard, ' '))
-end";
-    let (mut world, members) = four(989, script);
-    for n in 1..=3 {
-        for who in members {
-            world.command(Command::Message { client: world.id(who), value: json!(n) });
-        }
-    }
-    for who in members {
-        let last = world.take_words(who).last().cloned().unwrap_or_default();
-        let all = "alice1 bob1 carol1 dan1 alice2 bob2 carol2 dan2 alice3 bob3 carol3 dan3\"";
-        assert!(last.contains(all), "{last}");
-    }
+    let (mut world, members) = four(989, TELLS_ALL);
+    let all = "alice1 bob1 carol1 dan1 alice2 bob2 carol2 dan2 alice3 bob3 carol3 dan3\"";
+    assert_heard_in_order(&mut world, &members, all);
 }
 
 #[test]

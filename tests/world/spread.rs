@@ -103,25 +103,32 @@ fn a_muted_track_does_not_travel_and_goes_on_without_a_gap() {
     assert_unbroken(&world.got(bob, 111));
 }
 
-#[test]
-fn there_is_one_policy_and_it_hears_each_client_in_its_order() {
-    let script = "
+/// Tells everybody all that it has heard, and of whom.
+pub(crate) const TELLS_ALL: &str = "
 local heard = {}
 function on_client_connect() return true end
 function on_message(client, n)
   heard[#heard + 1] = client:get_id() .. n
   sfu.broadcast(table.concat(heard, ' '))
 end";
-    let (mut world, members) = three(974, script);
+
+/// Each member says 1, then each 2, then each 3: what everybody is told last has `all`.
+pub(crate) fn assert_heard_in_order(world: &mut World, members: &[usize], all: &str) {
     for n in 1..=3 {
         for who in members {
-            world.command(Command::Message { client: world.id(who), value: json!(n) });
+            world.command(Command::Message { client: world.id(*who), value: json!(n) });
         }
     }
     for who in members {
-        let last = world.take_words(who).last().cloned().unwrap_or_default();
-        assert!(last.contains("alice1 bob1 carol1 alice2 bob2 carol2 alice3 bob3 carol3"), "{last}");
+        let last = world.take_words(*who).last().cloned().unwrap_or_default();
+        assert!(last.contains(all), "{last}");
     }
+}
+
+#[test]
+fn there_is_one_policy_and_it_hears_each_client_in_its_order() {
+    let (mut world, members) = three(974, TELLS_ALL);
+    assert_heard_in_order(&mut world, &members, "alice1 bob1 carol1 alice2 bob2 carol2 alice3 bob3 carol3");
 }
 
 /// Does what messages say to the client `who`.

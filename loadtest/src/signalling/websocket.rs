@@ -59,6 +59,12 @@ pub(super) async fn live(context: &Context, url: &str, client: usize, plan: &Cli
     }
 }
 
+async fn open(context: &Context, url: &str) -> anyhow::Result<Socket> {
+    let connecting = tokio_tungstenite::connect_async_tls_with_config(url, None, true, context.tls.connector()?);
+    let (socket, _) = timeout(PATIENCE, connecting).await.context("connecting takes too long")??;
+    Ok(socket)
+}
+
 struct Session<'a> {
     context: &'a Context,
     plan: &'a ClientPlan,
@@ -108,8 +114,7 @@ impl<'a> Session<'a> {
         (client, began): (usize, Instant),
         plan: &'a ClientPlan,
     ) -> anyhow::Result<Self> {
-        let connecting = tokio_tungstenite::connect_async_tls_with_config(url, None, true, context.tls.connector()?);
-        let (socket, _) = timeout(PATIENCE, connecting).await.context("connecting takes too long")??;
+        let socket = open(context, url).await?;
         Ok(Self {
             context,
             plan,
@@ -151,10 +156,7 @@ impl<'a> Session<'a> {
         let began = Instant::now();
         let ticket = std::mem::take(&mut self.ticket);
         loop {
-            let connecting =
-                tokio_tungstenite::connect_async_tls_with_config(url, None, true, self.context.tls.connector()?);
-            let (socket, _) = timeout(PATIENCE, connecting).await.context("connecting again takes too long")??;
-            self.socket = socket;
+            self.socket = open(self.context, url).await?;
             self.send(&ClientMessage::Resume { ticket: ticket.clone() }).await?;
             match timeout(PATIENCE, self.receive()).await.context("the resume is not answered")?? {
                 ServerMessage::Joined { ticket, resumed: true, .. } => {

@@ -57,10 +57,11 @@ impl Shard {
     }
 
     pub(super) fn key_frame_wanted(&mut self, now: Instant, place: PlaceId, stream: Stream) {
-        if !self.may_have(place, own_key(stream.handle)) {
+        let key = own_key(stream.handle);
+        if !self.may_have(place, key) {
             return;
         }
-        let Some(track) = self.world.tracks.get_mut(own_key(stream.handle)) else { return };
+        let Some(track) = self.world.tracks.get_mut(key) else { return };
         let (owner, is_video) = (track.owner, track.is_video());
         if let Some(layer) = track.layers.get_mut(usize::from(stream.layer)).filter(|_| is_video) {
             layer.want_key_frame(now);

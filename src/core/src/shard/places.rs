@@ -140,14 +140,8 @@ impl Shard {
                 self.close_room_if_empty(now, key);
             }
             PlaceMessage::Detach => self.detach(now, key, wing),
-            PlaceMessage::News(news) => {
-                self.far_news(now, (key, wing), &news);
-                self.spread(key, Some(wing), &news);
-            }
-            PlaceMessage::Track(track) => {
-                self.far_track_told(now, key, &track);
-                self.spread_track(key, Some(wing), &track);
-            }
+            PlaceMessage::News(news) => self.news_comes(now, (key, wing), &news),
+            PlaceMessage::Track(track) => self.track_comes(now, (key, wing), &track),
             PlaceMessage::Attach { .. }
             | PlaceMessage::Roster(_)
             | PlaceMessage::Decided { .. }

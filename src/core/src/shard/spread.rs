@@ -37,6 +37,18 @@ impl Shard {
         }
     }
 
+    /// Another place of the room says something that the whole room is told: here, and at the places that it does not speak to.
+    pub(super) fn news_comes(&mut self, now: Instant, (room, from): (RoomKey, PlaceId), news: &Shared<News>) {
+        self.far_news(now, (room, from), news);
+        self.spread(room, Some(from), news);
+    }
+
+    /// The same of a track.
+    pub(super) fn track_comes(&mut self, now: Instant, (room, from): (RoomKey, PlaceId), track: &FarTrack) {
+        self.far_track_told(now, room, track);
+        self.spread_track(room, Some(from), track);
+    }
+
     /// Says it to the other places of the room, but the one that it has come `from`.
     pub(super) fn spread(&mut self, room: RoomKey, from: Option<PlaceId>, news: &Shared<News>) {
         for place in self.other_places(room, from) {

@@ -96,14 +96,8 @@ impl Shard {
                 self.set_loudest(key, tracks);
             }
             PlaceMessage::Ended(reason) => self.end_wing(now, key, &reason),
-            PlaceMessage::News(news) => {
-                self.far_news(now, (key, home), &news);
-                self.spread(key, Some(home), &news);
-            }
-            PlaceMessage::Track(track) => {
-                self.far_track_told(now, key, &track);
-                self.spread_track(key, Some(home), &track);
-            }
+            PlaceMessage::News(news) => self.news_comes(now, (key, home), &news),
+            PlaceMessage::Track(track) => self.track_comes(now, (key, home), &track),
             PlaceMessage::Attach { .. }
             | PlaceMessage::Asked { .. }
             | PlaceMessage::Traffic(_)

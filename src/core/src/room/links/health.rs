@@ -108,7 +108,7 @@ impl Health {
         self.used_until.is_some_and(|until| until > now)
     }
 
-    /// When the peer was heard last.
+    /// The peer was heard at `now`.
     pub fn heard(&mut self, now: Instant) -> Option<Change> {
         self.heard = now;
         std::mem::take(&mut self.is_silent).then_some(Change::Heard)

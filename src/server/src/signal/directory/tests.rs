@@ -105,18 +105,19 @@ fn the_joins_that_wait_on_the_server_are_bounded() {
     drop(strangers);
 }
 
+fn join(member: &Membership) -> Command {
+    Command::Join(moonring_core::command::JoinRequest {
+        room: room("a"),
+        client: member.client.clone(),
+        token: String::new(),
+        metadata: serde_json::Value::Null,
+        connection: Box::new(LOOPBACK.into()),
+    })
+}
+
 #[test]
 fn a_join_that_a_full_shard_did_not_take_needs_no_goodbye() {
     let (directory, receivers) = directory(1, 1, BOUNDS);
-    let join = |member: &Membership| {
-        Command::Join(moonring_core::command::JoinRequest {
-            room: room("a"),
-            client: member.client.clone(),
-            token: String::new(),
-            metadata: serde_json::Value::Null,
-            connection: Box::new(LOOPBACK.into()),
-        })
-    };
     let members = [(); 2].map(|()| directory.enter(&room("a"), LOOPBACK).unwrap());
     assert_eq!(members.each_ref().map(|member| member.send(join(member)).is_ok()), [true, false]);
     assert!(matches!(receivers[0].try_recv(), Ok(Command::Join(_))));

@@ -4,16 +4,6 @@ use super::*;
 
 const HOME: PlaceId = PlaceId(7);
 
-fn join(member: &Membership) -> Command {
-    Command::Join(moonring_core::command::JoinRequest {
-        room: room("a"),
-        client: member.client.clone(),
-        token: String::new(),
-        metadata: serde_json::Value::Null,
-        connection: Box::new(LOOPBACK.into()),
-    })
-}
-
 #[test]
 fn clients_of_a_wing_join_over_its_lead_and_who_comes_after_the_last_one_asks_again_where_the_home_is() {
     let (directory, receivers) = directory(2, 99, Bounds { spread: RoomSpread::Always, ..BOUNDS });
