@@ -8,6 +8,7 @@ import { Person, ask } from './lib/people.mjs';
 import { check, row } from './lib/found.mjs';
 import { run } from './lib/runner.mjs';
 import { ONE_SHARD, socketOf, until } from './lib/servers.mjs';
+import { STORES } from './scenarios/stores.mjs';
 
 /** Rooms, and the people in each. */
 const ROOMS = 10;
@@ -252,6 +253,8 @@ const SCENARIOS = {
     check(report.connected === VIEWERS + 1, `${report.connected} are connected at the end`);
     row('link between two nodes cut', [], `nobody ended; left out ${report.left_out}, lost ${report.lost} of ${report.packets_out}`);
   },
+
+  ...STORES,
 };
 
 /** Clients of all nodes. */

@@ -28,10 +28,13 @@ mod placement;
 mod places;
 mod rooms;
 mod run;
+mod scripts;
 mod seal;
 mod settings;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod values;
 mod wings;
 mod witness;
 
@@ -45,7 +48,8 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use self::counts::Counts;
 pub(crate) use self::counts::{CLUSTER_COUNTERS, ClusterCounts};
-use self::engine::{Engine, Message, Pending, QUEUE, Serving};
+use self::engine::{Engine, Message, QUEUE, Serving};
+pub(crate) use self::engine::{Pending, Unwritten};
 use self::find::Found;
 use self::lookup::OFFLINE;
 pub(crate) use self::messages::ShardLoad;
@@ -56,8 +60,10 @@ use self::peers::{Peers, Standing, line_of};
 use self::placement::Ramp;
 use self::places::Mail;
 use self::rooms::Rooms;
+pub(crate) use self::scripts::{NodeTold, Pushed, ScriptHost};
 use self::seal::Seal;
 pub(crate) use self::settings::ClusterSettings;
+pub(crate) use self::tables::{Kept, Table};
 pub(crate) use self::wings::Wing;
 pub(crate) use self::witness::RUN_HEADER;
 use self::witness::{Http, Witness, run_of};
@@ -72,7 +78,7 @@ pub(crate) const RETRY_S: u64 = 2;
 const ENDED: usize = 1024;
 
 /// What the cluster needs of the server around it.
-pub(crate) trait Host: Send + Sync + 'static {
+pub(crate) trait Host: ScriptHost + Send + Sync + 'static {
     /// Whether somebody is in the room, or its script keeps it.
     fn has_room(&self, room: &RoomId) -> bool;
     /// How the shards do.
@@ -116,6 +122,8 @@ struct Inner {
     mail: Mutex<Mail>,
     /// A shard has said something.
     said: Notify,
+    /// Uploaded scripts change, or are about to.
+    scripts: tokio::sync::Mutex<()>,
     /// Messages to what is served.
     inbox: mpsc::Sender<Message>,
     /// Rooms that have ended.
@@ -195,6 +203,7 @@ impl Cluster {
             shards: Vec::new(),
             rooms: 0,
             links: settings.links.clone(),
+            scripts: String::new(),
         };
         let state = State {
             peers: Peers::new(own.clone(), region),
@@ -218,6 +227,7 @@ impl Cluster {
             mail: Mutex::new(Mail::new(settings.links.len())),
             links: settings.links,
             said: Notify::new(),
+            scripts: tokio::sync::Mutex::default(),
             inbox,
             ended,
             ends: Mutex::new(Some(Ends { inbox: inbox_end, ended: ended_end })),

@@ -141,7 +141,9 @@ impl Cluster {
         match self.ask(subject, ask, patience).await {
             Ok(Answer::Home { node, .. }) => Heard::Home(node),
             Ok(Answer::Me { .. }) => Heard::Somebody,
-            Ok(Answer::No { .. } | Answer::Rooms { .. } | Answer::Wing { .. }) => Heard::Refused,
+            Ok(Answer::No { .. } | Answer::Rooms { .. } | Answer::Wing { .. } | Answer::Scripts { .. }) => {
+                Heard::Refused
+            }
             Err(error) => Heard::No(error),
         }
     }

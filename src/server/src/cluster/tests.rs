@@ -15,6 +15,7 @@ use super::settings::Login;
 use super::*;
 
 mod places;
+mod scripts;
 
 /// What a node's server would do.
 #[derive(Default)]
@@ -25,6 +26,7 @@ struct Server {
     peers: Mutex<Vec<LinkPeer>>,
     /// What was heard of other nodes' shards.
     heard: Mutex<Vec<String>>,
+    scripts: Mutex<scripts::Scripts>,
 }
 
 impl Host for Server {

@@ -37,7 +37,7 @@ fn table(nodes: &[NodeLine]) -> String {
         "{:width$} {:8} {:>9} {:>6} {:>5} {:>7} {:8} {:8} URL\n",
         "NODE", "IS", "BEAT", "BUSY", "ROOMS", "CLIENTS", "REGION", "VERSION"
     );
-    for NodeLine { node, url, region, version, verdict, heard_ms, busy, rooms, shards } in nodes {
+    for NodeLine { node, url, region, version, verdict, heard_ms, busy, rooms, shards, .. } in nodes {
         let clients: usize = shards.iter().map(|shard| shard.clients).sum();
         let (node, verdict, busy) = (node.as_str(), verdict.label(), f64::from(*busy) / 10.0);
         let _ = writeln!(
