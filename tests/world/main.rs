@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod addresses;
+mod anew;
 mod call;
 mod codecs;
 mod door;

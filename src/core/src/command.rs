@@ -25,7 +25,9 @@ pub use bytes::{BytesError, MAX_PLACE_BYTES, PLACE_VERSION, read_places, write_p
 pub use event::{Event, LeaveCause};
 pub use moved::{ExpectedClient, ForMoved, MovedClient};
 pub use news::{ClientInfo, News};
-pub use place::{FarCall, FarTrack, MoveMessage, PlaceMessage, ROOM_LOST, Roster, SeatGiven, TrafficFigures};
+pub use place::{
+    FarCall, FarTrack, Member, Members, MoveMessage, PlaceMessage, ROOM_LOST, Roster, SeatGiven, TrafficFigures,
+};
 
 /// A track a client wants to publish in a section of its offer.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,7 +118,7 @@ pub enum Command {
         /// Whether they do not reach it.
         is_away: bool,
     },
-    /// Messages of another shard were lost: the rooms that are spread over both begin anew.
+    /// Messages of another shard were lost: both say anew what is in the rooms that are spread over them.
     PlaceLost {
         /// Which shard.
         from: PlaceId,

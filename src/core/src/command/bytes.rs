@@ -8,12 +8,12 @@
 
 use serde::Deserialize;
 
-use super::{FarTrack, PlaceMessage, Roster};
+use super::{FarTrack, Members, PlaceMessage, Roster};
 use moonring_wire::id::{PlaceId, RoomId};
 use moonring_wire::link::Place;
 
 /// Counts the changes of the encoding.
-pub const PLACE_VERSION: u8 = 1;
+pub const PLACE_VERSION: u8 = 2;
 /// Longest piece that is written or read: NATS takes 1 MiB unless it is told otherwise.
 pub const MAX_PLACE_BYTES: usize = 512 * 1024;
 /// Places that one piece may name.
@@ -103,18 +103,32 @@ pub fn read_places(
 /// The places that a message names.
 fn named(message: &mut PlaceMessage) -> Vec<&mut PlaceId> {
     match message {
-        PlaceMessage::Attach { home: Some(home) } => vec![home],
+        PlaceMessage::Attach { home: Some(home), .. } => vec![home],
         PlaceMessage::Track(track) => vec![&mut track.place],
         PlaceMessage::Roster(roster) => roster.tracks.iter_mut().map(|track| &mut track.place).collect(),
+        PlaceMessage::Members(members) => members.tracks.iter_mut().map(|track| &mut track.place).collect(),
         _ => Vec::new(),
     }
 }
 
-/// A roster may be longer than a piece: its parts add up at the reader.
+/// A roster may be longer than a piece: its parts add up at the reader. So may be the members of a wing.
 fn small_enough(message: PlaceMessage) -> Vec<PlaceMessage> {
     /// Clients, or tracks, of one part.
     const PART: usize = 16;
-    let PlaceMessage::Roster(roster) = message else { return vec![message] };
+    let roster = match message {
+        PlaceMessage::Roster(roster) => roster,
+        PlaceMessage::Members(members) if members.clients.len() <= PART && members.tracks.len() <= PART => {
+            return vec![PlaceMessage::Members(members)];
+        }
+        PlaceMessage::Members(members) => {
+            let Members { clients, tracks } = *members;
+            let of_clients =
+                clients.chunks(PART).map(|clients| Members { clients: clients.to_vec(), tracks: Vec::new() });
+            let of_tracks = tracks.chunks(PART).map(|tracks| Members { clients: Vec::new(), tracks: tracks.to_vec() });
+            return of_clients.chain(of_tracks).map(|members| PlaceMessage::Members(Box::new(members))).collect();
+        }
+        message => return vec![message],
+    };
     if roster.clients.len() <= PART && roster.tracks.len() <= PART {
         return vec![PlaceMessage::Roster(roster)];
     }

@@ -97,7 +97,12 @@ impl PlaceMessage {
             Self::Track(_) => SECTION,
             Self::Loudest(tracks) => ID * tracks.as_ref().map_or(0, Vec::len),
             Self::Move(message) => message.bytes(),
-            Self::Attach { .. } | Self::Gone(_) | Self::Detach | Self::Ended(_) => ID,
+            Self::Members(members) => {
+                let infos =
+                    members.clients.iter().map(|member| member.info.metadata.share() + member.info.attributes.share());
+                infos.sum::<usize>() + SECTION * (members.clients.len() + members.tracks.len())
+            }
+            Self::Attach { .. } | Self::Gone(_) | Self::Detach | Self::Ended(_) | Self::Lost | Self::Whole => ID,
         }
     }
 }

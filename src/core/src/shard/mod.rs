@@ -4,6 +4,7 @@
 //! [`SendBatch`], events out of [`Shard::poll_event`]. `datagrams` is the way of a packet in, `room::fanout` the way
 //! out; `membership`, `offers` and `policies` are the slow path. `event_loop` and `udp` are not part of the core: they
 //! drive it, with glommio and the only system calls.
+mod anew;
 mod announce;
 mod answers;
 mod asked;
@@ -313,7 +314,7 @@ impl Shard {
             Command::Join(request) => self.join(now, request),
             Command::JoinWing { home, beyond, request } => self.join_wing(now, (home, beyond), request),
             Command::PlaceAway { place, is_away } => self.place_away(place, is_away),
-            Command::Peers(peers) => self.set_peers(now, &peers, out),
+            Command::Peers(peers) => self.set_peers(now, &peers),
             Command::FromPlace { from, messages } => self.hear_place(now, from, messages),
             Command::PlaceLost { from } => self.place_lost(now, from, out),
             Command::Move { id, client, to } => self.begin_move(now, id, &client, to),

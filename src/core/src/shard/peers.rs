@@ -11,11 +11,11 @@ use moonring_wire::packet::SendBatch;
 
 impl Shard {
     /// The control plane says which shards of other nodes there are.
-    pub(super) fn set_peers(&mut self, now: Instant, peers: &[LinkPeer], out: &mut SendBatch) {
+    pub(super) fn set_peers(&mut self, now: Instant, peers: &[LinkPeer]) {
         for place in self.world.links.set_peers(now, peers) {
             tracing::info!(place = place.0, "the link to a shard of another node ends");
             self.policy.away.remove(&place);
-            self.place_lost(now, place, out);
+            self.place_gone(now, place);
         }
         if !peers.is_empty() && !self.work.links_set {
             self.schedule_links(now);

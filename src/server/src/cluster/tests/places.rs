@@ -38,7 +38,11 @@ async fn who_joins_at_another_node_stays_there_and_the_shards_speak_to_each_othe
     let place = |shard| moonring_wire::link::Place { run: 100, shard };
     let expected = [(2, "10.0.0.0:40000".into(), place(0)), (3, "10.0.0.0:40001".into(), place(1))];
     assert_eq!(addresses, expected);
-    assert!(b.cluster.place_said(0, home, vec![message("one"), (room("demo"), PlaceMessage::Attach { home: None })]));
+    assert!(b.cluster.place_said(
+        0,
+        home,
+        vec![message("one"), (room("demo"), PlaceMessage::Attach { home: None, anew: false })]
+    ));
     assert!(a.cluster.place_said(1, PlaceId(2), vec![message("two")]));
     eventually(|| heard(&a).len() == 2 && heard(&b).len() == 1).await;
     assert_eq!(heard(&a)[0], "1 hears 2: demo Ended(\"one\")");
