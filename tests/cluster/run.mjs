@@ -224,19 +224,63 @@ const SCENARIOS = {
     row('kill -9 of a node with viewers', [], `all in again after ${took} ms; lost ${report.lost} of ${report.packets_out}; ${JSON.stringify(report.failures)}`);
   },
 
-  /** The home of a webinar is killed, with its publisher and a third of the viewers: all come back at the other nodes. */
+  /** The home of a webinar is killed, with a third of its viewers: everybody else, the publisher among them, goes on without joining anew. */
   async spread_home(servers) {
-    const load = webinar({ urls: URLS, room: 'home', viewers: VIEWERS, seconds: 16, args: ['--rejoin'] });
-    await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
+    const opener = new Person('home', [socketOf('n1'), ...URLS]);
+    await until('the room is at n1', () => opener.isIn);
+    const stays = ['n2', 'n3'].flatMap((node) => [1, 2, 3].map(() => new Person('home', [socketOf(node), ...URLS])));
+    await until('some are at the other nodes', () => stays.every(({ isIn }) => isIn));
+    // The publisher comes first, through n2.
+    const load = webinar({ urls: [...URLS.slice(1), URLS[0]], room: 'home', viewers: VIEWERS, seconds: 16, args: ['--rejoin'] });
+    await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 2 + stays.length);
     await sleep(4000);
+    const atHome = await servers.metric('n1', 'moonring_shard_clients');
     const since = performance.now();
     await servers.signal('n1', 'SIGKILL');
-    await until('the room is taken over', async () => (await servers.metric('n2', TAKEN)) + (await servers.metric('n3', TAKEN)) > 0);
+    await until('a wing is the home', async () => (await servers.metric('n2', TAKEN)) + (await servers.metric('n3', TAKEN)) > 0);
     const taken = Math.round(performance.now() - since);
-    await until('all are in again', async () => (await clientsOf(servers, ['n2', 'n3'])) >= VIEWERS + 1);
+    await until('all are in again', async () => (await clientsOf(servers, ['n2', 'n3'])) >= VIEWERS + 2 + stays.length);
     const took = Math.round(performance.now() - since);
+    await until('who was at the home is back', () => opener.isIn && opener.joinedAt > since);
+    await until('all see each other', () => stays.every(({ others }) => others.has(opener.id)));
     const report = await load.report;
-    row('kill -9 of the home of a webinar', [], `taken over after ${taken} ms, all in again after ${took} ms; ${JSON.stringify(report.failures)}`);
+    const again = Object.entries(report.failures).filter(([why]) => !why.includes('refused')).reduce((sum, [, n]) => sum + n, 0);
+    check(stays.every(({ isIn, losses, joins }) => isIn && losses === 0 && joins === 1), 'nobody at the other nodes joins anew');
+    check(again < atHome, `of ${VIEWERS + 1} with media only those at the home join anew: ${JSON.stringify(report.failures)}`);
+    check(report.connected === VIEWERS + 1, `${report.connected} are connected at the end`);
+    row('kill -9 of the home of a webinar', [], `a wing is the home after ${taken} ms, all in again after ${took} ms; ${atHome} were at the home: ${JSON.stringify(report.failures)}; lost ${report.lost} of ${report.packets_out}`);
+    [opener, ...stays].forEach((person) => person.leave());
+  },
+
+  /** The home of a room over all nodes is cut off from NATS and the others: its wings go on, and when it is healed the lower term gives way. */
+  async spread_split(servers, id) {
+    const people = [];
+    for (const node of [...NODES, ...NODES]) {
+      people.push(new Person('split', [socketOf(node), ...URLS]));
+      await until('all are in', () => people.every(({ isIn }) => isIn));
+    }
+    await together(people);
+    const [atHome, stays] = [people.filter((_, n) => n % 3 === 0), people.filter((_, n) => n % 3 > 0)];
+    const began = performance.now();
+    cutOff(id, 'n1', ['nats', 'n2', 'n3'], true);
+    await until('a wing is the home', async () => (await servers.metric('n2', TAKEN)) + (await servers.metric('n3', TAKEN)) > 0);
+    const taken = Math.round(performance.now() - began);
+    await until('the wings are without those of n1', () => stays.every(({ others }) => atHome.every((person) => !others.has(person.id))));
+    await together(stays);
+    check(people.every(({ isIn, losses }) => isIn && losses === 0), 'both sides go on');
+    const since = performance.now();
+    cutOff(id, 'n1', ['nats', 'n2', 'n3'], false);
+    const times = await back(atHome, since);
+    await together(people);
+    check(stays.every(({ losses, joins }) => losses === 0 && joins === 1), 'who has the home with the higher term notices nothing');
+    check((await servers.metric('n1', 'moonring_cluster_rooms_given_up_total')) === 1, 'n1 gave the room up');
+    await servers.settled();
+    // The nodes speak to each other about rooms as before.
+    const late = NODES.map((node) => new Person('split', [socketOf(node), ...URLS]));
+    await until('who comes through any node is in', () => late.every(({ isIn }) => isIn));
+    await together([...people, ...late]);
+    row('partition of a room over three nodes, from its healing', times, `a wing was the home ${taken} ms after the cut; ${stays.length} people notice nothing`);
+    leaveAll([...people, ...late]);
   },
 
   /** Two nodes do not reach each other for some seconds; NATS and clients reach both. */

@@ -28,6 +28,7 @@ mod nack;
 mod nodes;
 mod offers;
 mod operators;
+mod orphans;
 mod overload;
 mod policy;
 mod redundancy;

@@ -21,7 +21,7 @@ use moonring_wire::link::LinkPeer;
 use moonring_wire::media::Source;
 use moonring_wire::negotiate::{Offer, RequestId};
 
-pub use bytes::{BytesError, MAX_PLACE_BYTES, PLACE_VERSION, read_places, write_places};
+pub use bytes::{BytesError, MAX_PLACE_BYTES, PLACE_VERSION, empty_piece, read_places, write_places};
 pub use event::{Event, LeaveCause};
 pub use moved::{ExpectedClient, ForMoved, MovedClient};
 pub use news::{ClientInfo, News};
@@ -117,6 +117,19 @@ pub enum Command {
         place: PlaceId,
         /// Whether they do not reach it.
         is_away: bool,
+    },
+    /// This shard, which has a wing of the room, is its home from here on, as the former one is gone. [`Event::RoomClosed`] when that
+    /// cannot be.
+    BecomeHome {
+        /// Which room.
+        room: RoomId,
+    },
+    /// The home of a room of which this shard has a wing is another place from here on.
+    HomeIs {
+        /// Which room.
+        room: RoomId,
+        /// Where.
+        home: PlaceId,
     },
     /// Messages of another shard were lost: both say anew what is in the rooms that are spread over them.
     PlaceLost {

@@ -95,8 +95,8 @@ pub(crate) trait Host: ScriptHost + Send + Sync + 'static {
     fn place_lost(&self, shard: usize, from: PlaceId);
     /// Messages of a shard of this node reach one of another, or do not.
     fn place_away(&self, shard: usize, place: PlaceId, is_away: bool);
-    /// A shard of another node is gone: who is here in its rooms joins anew, at the node at this URL.
-    fn home_lost(&self, place: PlaceId, url: &str);
+    /// A shard of another node is gone: its rooms that have clients here need another home.
+    fn home_lost(&self, place: PlaceId);
     /// Some of the rooms, as the admin page tells of them.
     fn rooms(&self, after: Option<RoomId>, named: Option<String>) -> RoomsTold<'_>;
 }

@@ -87,6 +87,9 @@ pub enum PlaceMessage {
     Members(Box<Members>),
     /// The sender has told all that it has: what it has not named is gone.
     Whole,
+    /// From the lead of a node: the room's home is this node of another one, or the lead itself.
+    #[serde(skip)]
+    HomeIs(Option<PlaceId>),
     /// A client moves between the two, which are of one process.
     #[serde(skip)]
     Move(MoveMessage),

@@ -102,7 +102,13 @@ impl PlaceMessage {
                     members.clients.iter().map(|member| member.info.metadata.share() + member.info.attributes.share());
                 infos.sum::<usize>() + SECTION * (members.clients.len() + members.tracks.len())
             }
-            Self::Attach { .. } | Self::Gone(_) | Self::Detach | Self::Ended(_) | Self::Lost | Self::Whole => ID,
+            Self::Attach { .. }
+            | Self::Gone(_)
+            | Self::Detach
+            | Self::Ended(_)
+            | Self::Lost
+            | Self::Whole
+            | Self::HomeIs(_) => ID,
         }
     }
 }

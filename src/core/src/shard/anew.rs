@@ -100,15 +100,10 @@ impl Shard {
         self.say(key, to, PlaceMessage::Whole);
     }
 
-    /// A place has named these: they are there.
-    pub(super) fn named(
-        &mut self,
-        (key, place): (RoomKey, PlaceId),
-        client: Option<ClientKey>,
-        track: Option<TrackKey>,
-    ) {
+    /// Another place has named these: they are there, by whichever way they were known.
+    pub(super) fn named(&mut self, key: RoomKey, client: Option<ClientKey>, track: Option<TrackKey>) {
         let Some(room) = self.world.rooms.get_mut(key) else { return };
-        if let Some(doubt) = room.doubts.iter_mut().find(|doubt| doubt.place == place) {
+        for doubt in &mut room.doubts {
             if let Some(client) = client {
                 doubt.clients.remove(&client);
             }
@@ -128,7 +123,7 @@ impl Shard {
             let known = self.index.tracks.get(&track.info.id).copied();
             self.track_comes(now, (key, wing), &track);
             match known {
-                Some(known) => self.named((key, wing), None, Some(known)),
+                Some(known) => self.named(key, None, Some(known)),
                 None => self.publication_comes(now, key, &track),
             }
         }
@@ -152,7 +147,8 @@ impl Shard {
                 let _ = client.facts.identity.set(identity.clone());
             }
         }
-        self.named((key, wing), Some(client), None);
+        self.named(key, Some(client), None);
+        self.introduce(now, key, client, &member);
         self.correct((key, wing), client, &member);
         let Some(was_announced) = self.world.clients.get(client).map(|client| client.is_announced) else { return };
         let news = match (was_announced, member.is_announced) {
@@ -165,13 +161,7 @@ impl Shard {
 
     /// A member of a wing that was admitted by a home which is gone, or of whom this one has not heard.
     fn add_member(&mut self, now: Instant, (key, wing): (RoomKey, PlaceId), member: &Member) -> ClientKey {
-        let info = &member.info;
-        let facts = ClientFacts::new(info.client.clone(), member.connection.clone(), info.metadata.clone(), now);
-        facts.presence.set(Presence::Joined);
-        facts.attributes.replace(info.attributes.clone());
-        facts.rights.set(member.rights);
-        facts.is_hidden.set(member.is_hidden);
-        let client = self.add_far_client(now, key, wing, facts);
+        let client = self.add_far_client(now, key, wing, facts_of(now, member));
         let facts = self.world.clients[client].facts.clone();
         let Some(room) = self.world.rooms.get_mut(key) else { return client };
         if let Seat::Home { policy, .. } = room.seat {
@@ -219,6 +209,16 @@ impl Shard {
 
     /// The other place has told all that it has.
     pub(super) fn all_is_told(&mut self, now: Instant, (key, place): (RoomKey, PlaceId)) {
+        self.sweep_doubts(now, (key, place));
+        // Not before: it would be told of those who are gone.
+        if !self.is_told_of_by_home(key, place) {
+            self.say_roster(key, place);
+        }
+        self.close_room_if_empty(now, key);
+    }
+
+    /// What is still in doubt is gone.
+    pub(super) fn sweep_doubts(&mut self, now: Instant, (key, place): (RoomKey, PlaceId)) {
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         let at = room.doubts.iter().position(|doubt| doubt.place == place);
         let Doubt { clients, tracks, .. } = at.map(|at| room.doubts.swap_remove(at)).unwrap_or_default();
@@ -228,11 +228,6 @@ impl Shard {
         for client in clients {
             self.doubted_client_goes(now, (key, place), client);
         }
-        // Not before: it would be told of those who are gone.
-        if !self.is_told_of_by_home(key, place) {
-            self.say_roster(key, place);
-        }
-        self.close_room_if_empty(now, key);
     }
 
     fn doubted_track_goes(&mut self, now: Instant, (key, place): (RoomKey, PlaceId), track: TrackKey) {
@@ -272,4 +267,19 @@ impl Shard {
     fn is_told_of_by_home(&self, key: RoomKey, place: PlaceId) -> bool {
         self.world.rooms.get(key).is_some_and(|room| room.home() == Some(place))
     }
+}
+
+/// What a policy may know of a member of a wing.
+pub(super) fn facts_of(now: Instant, member: &Member) -> ClientFacts {
+    let Member { info, connection, identity, rights, is_hidden, .. } = member;
+    let facts = ClientFacts::new(info.client.clone(), connection.clone(), info.metadata.clone(), now);
+    facts.presence.set(Presence::Joined);
+    facts.attributes.replace(info.attributes.clone());
+    facts.rights.set(*rights);
+    facts.is_hidden.set(*is_hidden);
+    if let Some(identity) = identity {
+        // It is said once.
+        let _ = facts.identity.set(identity.clone());
+    }
+    facts
 }

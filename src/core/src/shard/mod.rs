@@ -26,6 +26,7 @@ mod membership;
 mod moves;
 mod offers;
 mod operators;
+mod orphans;
 mod outgoing;
 mod overload;
 mod peers;
@@ -169,6 +170,8 @@ struct Policies {
     far: HashMap<u64, (RoomKey, PendingHook)>,
     /// Homes of other nodes that messages do not reach now.
     away: BTreeSet<PlaceId>,
+    /// Rooms whose home is gone.
+    orphans: HashMap<RoomKey, orphans::Orphan>,
     next_far: u64,
     /// Rooms whose scripts are still in the process before.
     awaited: HashMap<RoomKey, take_over::Awaited>,
@@ -246,6 +249,7 @@ impl Shard {
                 pending: HashMap::new(),
                 far: HashMap::new(),
                 away: BTreeSet::new(),
+                orphans: HashMap::new(),
                 next_far: 0,
                 awaited: HashMap::new(),
             },
@@ -317,6 +321,8 @@ impl Shard {
             Command::Peers(peers) => self.set_peers(now, &peers),
             Command::FromPlace { from, messages } => self.hear_place(now, from, messages),
             Command::PlaceLost { from } => self.place_lost(now, from, out),
+            Command::BecomeHome { room } => self.become_home(now, &room),
+            Command::HomeIs { room, home } => self.home_is(now, &room, home),
             Command::Move { id, client, to } => self.begin_move(now, id, &client, to),
             Command::RouteMoved { client } => self.route_moved(&client),
             Command::Offer(request) => self.offer(now, request),

@@ -53,8 +53,9 @@ impl Shard {
         }
         changes.into_iter().for_each(|(place, change)| self.link_changed(now, place, change));
         self.refuse_unreachable(now);
+        let is_waiting = self.look_at_orphans(now);
         self.work.links_set = false;
-        if is_there {
+        if is_there || is_waiting {
             self.schedule_links(now);
         }
     }

@@ -149,6 +149,7 @@ impl Shard {
             PlaceMessage::Attach { .. }
             | PlaceMessage::Roster(_)
             | PlaceMessage::Lost
+            | PlaceMessage::HomeIs(_)
             | PlaceMessage::Decided { .. }
             | PlaceMessage::Act(_)
             | PlaceMessage::Loudest(_)
@@ -255,6 +256,9 @@ impl Shard {
         for key in self.world.rooms.keys().collect::<Vec<_>>() {
             let Some(room) = self.world.rooms.get(key).filter(|room| room.is_joined_to(place)) else { continue };
             match &room.seat {
+                Seat::Wing { home, .. } if *home == place && self.is_of_another_node(key) => {
+                    self.orphan(now, key, place);
+                }
                 Seat::Wing { home, .. } if *home == place => self.end_wing(now, key, LOST),
                 Seat::Home { .. } | Seat::Wing { .. } => {
                     self.tell_of_lost(now, key, place);

@@ -103,6 +103,7 @@ impl Shard {
                 self.say_members(key, home);
             }
             PlaceMessage::Whole => self.all_is_told(now, (key, home)),
+            PlaceMessage::HomeIs(beyond) => self.beyond_is((key, home), beyond),
             PlaceMessage::News(news) => self.news_comes(now, (key, home), &news),
             PlaceMessage::Track(track) => self.track_comes(now, (key, home), &track),
             PlaceMessage::Attach { .. }
@@ -212,7 +213,7 @@ impl Shard {
                 }
                 _ => self.far_news(now, (key, home), &Shared::new(News::ClientJoined(info.clone()))),
             }
-            self.named((key, home), self.member(key, &info.client), None);
+            self.named(key, self.member(key, &info.client), None);
         }
         for track in tracks {
             if self.is_ours(key, &track.info.client) {
@@ -221,7 +222,7 @@ impl Shard {
             self.far_track_told(now, key, &track);
             let known = self.index.tracks.get(&track.info.id).copied();
             let owner = self.member(key, &track.info.client);
-            self.named((key, home), owner, known);
+            self.named(key, owner, known);
         }
         let speaking = speakers.iter().filter_map(|id: &ClientId| self.index.clients.get(id).copied()).collect();
         if let Some(room) = self.world.rooms.get_mut(key) {

@@ -173,7 +173,7 @@ impl Cluster {
         };
         let followed: Result<(), String> = followed.await;
         if let Err(why) = followed
-            && self.is_connected()
+            && why != OFFLINE
             && self.state().warns(format!("scripts {why}"))
         {
             tracing::error!("the scripts in use in the cluster cannot be taken: {why}");

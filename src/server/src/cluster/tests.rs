@@ -57,8 +57,8 @@ impl Host for Server {
     fn place_away(&self, shard: usize, place: PlaceId, is_away: bool) {
         self.heard.lock().unwrap().push(format!("{shard} {} {}", if is_away { "misses" } else { "reaches" }, place.0));
     }
-    fn home_lost(&self, place: PlaceId, url: &str) {
-        self.heard.lock().unwrap().push(format!("{} is gone: to {url}", place.0));
+    fn home_lost(&self, place: PlaceId) {
+        self.heard.lock().unwrap().push(format!("{} is gone", place.0));
     }
     fn rooms(&self, _: Option<RoomId>, _: Option<String>) -> RoomsTold<'_> {
         let rooms = self.rooms.lock().unwrap().iter().map(|room| json!({"room": room})).collect();

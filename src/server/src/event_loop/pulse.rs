@@ -128,6 +128,8 @@ fn place_of(command: &Command) -> u8 {
         Command::Peers(_) => 33,
         Command::PlaceAway { .. } => 34,
         Command::PolicyCarried { .. } => 35,
+        Command::BecomeHome { .. } => 36,
+        Command::HomeIs { .. } => 37,
     }
 }
 

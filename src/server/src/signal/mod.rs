@@ -26,6 +26,7 @@ pub(crate) mod operator_nodes;
 pub(crate) mod operator_scripts;
 pub(crate) mod operator_streams;
 mod orders;
+mod orphans;
 mod peak;
 mod problem;
 mod reports;

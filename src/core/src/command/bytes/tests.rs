@@ -147,16 +147,16 @@ fn what_is_no_piece_is_refused_with_the_reason() {
     for (bytes, expected) in [
         (vec![], "messages between shards have version 0, this node reads version 1"),
         (other, "messages between shards have version 9, this node reads version 1"),
-        (vec![1], "messages between shards cannot be read: EOF"),
+        (vec![2], "messages between shards cannot be read: EOF"),
         (piece[..piece.len() - 1].to_vec(), "messages between shards cannot be read: EOF"),
         (vec![1; MAX_PLACE_BYTES + 1], "messages between shards have 524289 bytes"),
         (
-            b"\x01{\"places\":[],\"messages\":[[\"demo\",{\"Attach\":{\"home\":3}}]]}".to_vec(),
+            b"\x02{\"places\":[],\"messages\":[[\"demo\",{\"Attach\":{\"home\":3,\"anew\":false}}]]}".to_vec(),
             "messages between shards name the place 3",
         ),
-        (b"\x01{\"places\":[],\"messages\":[[\"a b\",\"Detach\"]]}".to_vec(), "messages between shards cannot be read"),
+        (b"\x02{\"places\":[],\"messages\":[[\"a b\",\"Detach\"]]}".to_vec(), "messages between shards cannot be read"),
         (
-            b"\x01{\"places\":[],\"messages\":[[\"demo\",{\"Move\":{}}]]}".to_vec(),
+            b"\x02{\"places\":[],\"messages\":[[\"demo\",{\"Move\":{}}]]}".to_vec(),
             "messages between shards cannot be read",
         ),
     ] {
@@ -165,6 +165,7 @@ fn what_is_no_piece_is_refused_with_the_reason() {
     }
     let unknown = read_places(&piece, &mut |place| (place.shard != 2).then_some(PlaceId(0))).unwrap_err();
     assert!(matches!(unknown, BytesError::UnknownPlace(PlaceId(2))), "{unknown}");
+    assert_eq!(read_places(&empty_piece(), &mut find.clone()).unwrap().len(), 0, "it says nothing");
 }
 
 #[test]
