@@ -276,7 +276,14 @@ impl Shard {
                 let place = client.forward_with(ssrc);
                 let forward = place.and_then(|p| client.outbound.forwards[usize::from(p)].as_ref());
                 if let Some((forward, track)) = forward.and_then(|f| Some((f, self.world.tracks.get_mut(f.track)?))) {
+                    // A browser that waits for its first picture asks again five times a second. One that gives no feedback
+                    // may ask only once.
+                    let rtt = client.outbound.congestion.as_deref().and_then(Congestion::told_rtt);
+                    if rtt.is_some_and(|rtt| forward.key_frame_is_under_way(now, rtt)) {
+                        return;
+                    }
                     let layer = forward.layer().unwrap_or(forward.target());
+                    tracing::debug!(client = %client.id, track = %track.info.id, layer, "needs a key frame");
                     track.layers[usize::from(layer)].want_key_frame(now);
                     let owner = track.owner;
                     self.schedule(owner);
