@@ -15,11 +15,11 @@ use crate::sim::{Got, World};
 
 const RIDS: [&str; 3] = ["q", "h", "f"];
 /// Packets of a frame of each layer, and bytes of each.
-type Frames = [(usize, usize); 3];
+pub(crate) type Frames = [(usize, usize); 3];
 /// About 150, 500 and 1,500 kbit/s at 30 frames a second.
 const FRAMES: Frames = [(1, 620), (2, 1_040), (6, 1_040)];
 /// About 100, 350 and 1,400 kbit/s at 15 frames a second, as Chromium makes of 960x540.
-const CHROMIUM: Frames = [(1, 800), (3, 960), (11, 1_040)];
+pub(crate) const CHROMIUM: Frames = [(1, 800), (3, 960), (11, 1_040)];
 /// Packets of a key frame, relative to others.
 const KEY_FRAME: usize = 4;
 /// The same of a picture that is hard to compress.
@@ -28,7 +28,7 @@ const HARD_KEY_FRAME: usize = 18;
 const MARK: usize = 18;
 
 /// A publisher of three layers.
-struct Encoder {
+pub(crate) struct Encoder {
     who: usize,
     layers: [Layer; 3],
     frames: Frames,
@@ -36,7 +36,7 @@ struct Encoder {
     /// As Chromium does with a picture that is hard to compress: whichever layer is asked for, all have a key frame, a large one.
     is_hard: bool,
     /// How often key frames were asked for.
-    asked: usize,
+    pub(crate) asked: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -86,10 +86,12 @@ impl Encoder {
     }
 
     fn run(&mut self, world: &mut World, seconds: usize) {
-        for _ in 0..seconds * self.fps {
-            self.frame(world);
-            world.run(Duration::from_secs(1) / self.fps as u32);
-        }
+        (0..seconds * self.fps).for_each(|_| self.picture(world));
+    }
+
+    pub(crate) fn picture(&mut self, world: &mut World) {
+        self.frame(world);
+        world.run(Duration::from_secs(1) / self.fps as u32);
     }
 }
 
@@ -99,7 +101,7 @@ fn scene(seed: u64, links_bps: &[Option<u64>]) -> (World, Encoder, Vec<usize>, T
 }
 
 /// The same with the frames of another encoder, and token buckets of `burst` bytes on the links.
-fn scene_of(
+pub(crate) fn scene_of(
     seed: u64,
     links_bps: &[Option<u64>],
     (frames, fps, burst): (Frames, usize, usize),

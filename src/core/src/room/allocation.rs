@@ -103,7 +103,7 @@ impl Choice {
     }
 }
 
-/// Chooses the layers of all forwards of `client`; tracks whose new layer needs a key frame are asked for one. The
+/// Chooses the layers of all forwards of `client`; what begins with a key frame is for the caller to begin. The
 /// places of the forwards that were paused or resumed by it.
 pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>) -> Vec<u16> {
     let outbound = &mut client.outbound;
@@ -321,7 +321,7 @@ fn apply(now: Instant, forward: &mut Forward, track: &mut Track, choice: &Choice
             forward.set_target(track, target);
             forward.set_point(rung.point);
         }
-        forward.ask_for_key_frame(now, track);
+        forward.ask_for_spatial_layer(now, track);
     }
     was != paused
 }

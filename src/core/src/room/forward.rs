@@ -157,12 +157,22 @@ impl Forward {
 
     /// Asks for a key frame where one is needed to go on, or to get to a wanted spatial layer.
     pub fn ask_for_key_frame(&self, now: Instant, track: &mut Track) {
-        let upper = !self.waits_for_key_frame() && self.waits_for_spatial_layer(track);
+        if !self.waits_for_key_frame() {
+            self.ask_for_spatial_layer(now, track);
+            return;
+        }
         let layer = &mut track.layers[usize::from(self.position.target)];
-        let may_ask = upper && layer.layering.as_mut().is_some_and(|layering| layering.may_ask_for_upper(now));
         // One that the pacer holds back is here.
-        let is_here = layer.history.key_frame().is_some_and(|at| at >= self.position.target_cursor);
-        if (self.waits_for_key_frame() && !is_here) || may_ask {
+        if layer.history.key_frame().is_none_or(|at| at < self.position.target_cursor) {
+            layer.want_key_frame(now);
+        }
+    }
+
+    /// Asks for a key frame where one is needed to get to a wanted spatial layer.
+    pub fn ask_for_spatial_layer(&self, now: Instant, track: &mut Track) {
+        let is_needed = !self.waits_for_key_frame() && self.waits_for_spatial_layer(track);
+        let layer = &mut track.layers[usize::from(self.position.target)];
+        if is_needed && layer.layering.as_mut().is_some_and(|layering| layering.may_ask_for_upper(now)) {
             layer.want_key_frame(now);
         }
     }

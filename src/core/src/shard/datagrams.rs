@@ -9,6 +9,7 @@ use crate::command::Event;
 use crate::room::client::Outbound;
 use crate::room::congestion::Congestion;
 use crate::room::fanout::Destination;
+use crate::room::forward::Forward;
 use crate::room::repairs::MAX_SOUND_RTT;
 use crate::room::reports;
 use crate::room::resends;
@@ -149,12 +150,11 @@ impl Shard {
         }
         let client = &mut self.world.clients[key];
         let mut waiting = Vec::new();
-        for forward in client.outbound.forwards.iter_mut().flatten().filter(|f| f.waits_for_key_frame()) {
+        let needs_one = |f: &&mut Forward| f.allotted.paused.is_none() && f.waits_for_key_frame();
+        for forward in client.outbound.forwards.iter_mut().flatten().filter(needs_one) {
             let Some(track) = self.world.tracks.get_mut(forward.track) else { continue };
             forward.begin_with_last_key_frame(now, track);
-            if !forward.is_behind(track) {
-                track.layers[usize::from(forward.target())].want_key_frame(now);
-            }
+            forward.ask_for_key_frame(now, track);
             waiting.push((forward.track, track.owner));
         }
         for (track, owner) in waiting {

@@ -8,18 +8,26 @@ use crate::room::history::{History, Packet};
 use crate::room::track::{KEY_FRAME_INTERVAL, Track};
 use moonring_wire::media::Kind;
 
+/// Who has sent nothing yet may begin with an older key frame, when it and all since are no more bytes than this: a joiner
+/// catches up in a moment, and many who join one after the other do not have the encoder begin anew each second.
+const CAUGHT_UP: (Duration, usize) = (Duration::from_secs(1), 32_000);
+
 impl Forward {
     /// Lets a forward that has sent nothing yet, or is to switch, begin with the last key frame, when everything since is
     /// still here and it is so young that no other would be asked for: a late joiner sees a picture at once, and who
-    /// climbs costs nobody another key frame. From an older one it would start behind the others.
+    /// climbs costs nobody another key frame. From an older one it would start behind the others, unless that is little.
     pub fn begin_with_last_key_frame(&mut self, now: Instant, track: &Track) {
         let is_paused = self.layer().is_none() && self.last.is_some();
         if !self.waits_for_key_frame() || is_paused {
             return;
         }
         let history = &track.layers[usize::from(self.position.target)].history;
-        let is_young =
-            |n: &u64| history.get(*n).is_some_and(|p| now.saturating_duration_since(p.arrival) < KEY_FRAME_INTERVAL);
+        let has_begun = self.has_begun();
+        let is_young = |n: &u64| {
+            let age = history.get(*n).map(|packet| now.saturating_duration_since(packet.arrival));
+            let is_little = || !has_begun && history.bytes_since(*n) <= CAUGHT_UP.1;
+            age.is_some_and(|age| age < KEY_FRAME_INTERVAL || (age < CAUGHT_UP.0 && is_little()))
+        };
         self.position.target_cursor = history.key_frame().filter(is_young).unwrap_or(history.end());
     }
 
