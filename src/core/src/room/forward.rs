@@ -246,9 +246,13 @@ impl Forward {
     }
 
     /// How long the oldest packet has waited that [`Self::next`] would look at, but for what a key frame before it took. None
-    /// for a key frame's own: those are worth waiting for, other pictures are stale after a while.
+    /// for a key frame's own: those are worth waiting for, other pictures are stale after a while, and what is no longer
+    /// here is.
     pub fn has_waited(&self, now: Instant, track: &Track) -> Option<Duration> {
         let history = &track.layers[usize::from(self.layer()?)].history;
+        if self.position.cursor < history.oldest() {
+            return Some(Duration::MAX);
+        }
         let packet = history.get(self.position.cursor).filter(|packet| !packet.info.key_frame)?;
         let patience = match &self.last_key_frame {
             Some(key_frame) if key_frame.has(packet) => return None,
