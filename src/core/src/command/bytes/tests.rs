@@ -145,8 +145,8 @@ fn what_is_no_piece_is_refused_with_the_reason() {
     other[0] = 9;
     let find = |place: Place| Some(PlaceId(place.shard));
     for (bytes, expected) in [
-        (vec![], "messages between shards have version 0, this node reads version 1"),
-        (other, "messages between shards have version 9, this node reads version 1"),
+        (vec![], "messages between shards have version 0, this node reads version 2"),
+        (other, "messages between shards have version 9, this node reads version 2"),
         (vec![2], "messages between shards cannot be read: EOF"),
         (piece[..piece.len() - 1].to_vec(), "messages between shards cannot be read: EOF"),
         (vec![1; MAX_PLACE_BYTES + 1], "messages between shards have 524289 bytes"),
