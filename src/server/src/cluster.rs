@@ -22,6 +22,7 @@ mod lookup;
 #[cfg(test)]
 pub(crate) mod memory;
 mod messages;
+mod moving;
 mod nats;
 mod peers;
 mod placement;
@@ -45,11 +46,14 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use self::counts::Counts;
 pub(crate) use self::counts::{CLUSTER_COUNTERS, ClusterCounts};
-use self::engine::{Engine, Message, Pending, QUEUE, Serving};
+pub(crate) use self::engine::Pending;
+use self::engine::{Engine, Message, QUEUE, Serving};
 use self::find::Found;
 use self::lookup::OFFLINE;
+pub(crate) use self::messages::NodeName;
 pub(crate) use self::messages::ShardLoad;
-use self::messages::{Beat, Node, NodeName, NodeState};
+use self::messages::{Beat, Node, NodeState};
+pub(crate) use self::moving::NOT_HERE;
 use self::nats::Nats;
 pub(crate) use self::peers::{NodeLine, Verdict};
 use self::peers::{Peers, Standing, line_of};
@@ -63,7 +67,7 @@ pub(crate) use self::witness::RUN_HEADER;
 use self::witness::{Http, Witness, run_of};
 use crate::config::RoomSpread;
 use moonring_core::command::PlaceMessage;
-use moonring_wire::id::{PlaceId, RoomId};
+use moonring_wire::id::{ClientId, PlaceId, RoomId};
 use moonring_wire::link::LinkPeer;
 
 /// Seconds after which whoever is told to try again does.
@@ -91,6 +95,15 @@ pub(crate) trait Host: Send + Sync + 'static {
     fn place_away(&self, shard: usize, place: PlaceId, is_away: bool);
     /// A shard of another node is gone: who is here in its rooms joins anew, at the node at this URL.
     fn home_lost(&self, place: PlaceId, url: &str);
+    /// The shard for one more client of a room, who comes from another node; `None` when nobody may come.
+    fn shard_for(&self, room: &RoomId) -> Option<u16>;
+    /// Moves a client of this node to a shard of a node; in words why not.
+    fn move_client(
+        &self,
+        room: RoomId,
+        client: ClientId,
+        to: (NodeName, Option<u16>),
+    ) -> Pending<'_, Result<(), String>>;
     /// Some of the rooms, as the admin page tells of them.
     fn rooms(&self, after: Option<RoomId>, named: Option<String>) -> RoomsTold<'_>;
 }
@@ -113,6 +126,8 @@ struct Inner {
     spread: RoomSpread,
     /// Where the sockets of this node's shards are; none where its rooms are on no other node.
     links: Vec<SocketAddr>,
+    /// Where clients send media to each of them.
+    candidates: Vec<Vec<SocketAddr>>,
     mail: Mutex<Mail>,
     /// A shard has said something.
     said: Notify,
@@ -217,6 +232,7 @@ impl Cluster {
             spread: settings.spread,
             mail: Mutex::new(Mail::new(settings.links.len())),
             links: settings.links,
+            candidates: settings.candidates,
             said: Notify::new(),
             inbox,
             ended,

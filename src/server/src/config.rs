@@ -27,7 +27,7 @@ pub use values::{
     Secret, ShutdownSays,
 };
 pub use verbs::CanaryVerb;
-pub(crate) use verbs::Verb;
+pub(crate) use verbs::{DRAIN_S, Verb};
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* $name:ident [$env:literal $(, $arg:ident = $value:expr)*]: $type:ty = $default:expr;)*) => {

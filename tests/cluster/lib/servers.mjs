@@ -70,6 +70,12 @@ export class Servers {
     return (await this.#ask(place, 'rooms?limit=2000')).rooms ?? [];
   }
 
+  /** An order at the admin pages of one node; the status. */
+  async order(place, path, body = {}) {
+    const given = ['-X', 'POST', '-H', 'content-type: application/json', '-d', JSON.stringify(body), '-o', '/dev/null', '-w', '%{http_code}'];
+    return Number(await this.#get(place, path, given));
+  }
+
   /** A metric of one node, all its labels together. */
   async metric(place, name) {
     const page = await this.#get(place, 'metrics');
@@ -105,8 +111,8 @@ export class Servers {
     return JSON.parse((await this.#get(place, path)) || '{}');
   }
 
-  async #get(place, path) {
-    const args = ['netns', 'exec', namespaceOf(this.#id, place), 'curl', '-s', '--max-time', '3', `http://127.0.0.1:8081/${path}`];
+  async #get(place, path, more = []) {
+    const args = ['netns', 'exec', namespaceOf(this.#id, place), 'curl', '-s', '--max-time', '3', ...more, `http://127.0.0.1:8081/${path}`];
     return (await run('ip', args, { maxBuffer: 1 << 26 }).catch(() => ({ stdout: '' }))).stdout;
   }
 }

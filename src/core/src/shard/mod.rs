@@ -65,7 +65,7 @@ use moonring_policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
 use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey, TrackId, TrackKey};
 use moonring_wire::packet::{AddressPair, SendBatch};
 
-pub use moves::{ClientState, MAX_STATE, StateError};
+pub use moves::{ClientState, MAX_STATE, STATE_VERSION, StateError};
 pub use operators::SinkFor;
 use overload::Cuts;
 use pending::PendingHook;
@@ -316,7 +316,7 @@ impl Shard {
             Command::Peers(peers) => self.set_peers(now, &peers, out),
             Command::FromPlace { from, messages } => self.hear_place(now, from, messages),
             Command::PlaceLost { from } => self.place_lost(now, from, out),
-            Command::Move { id, client, to } => self.begin_move(now, id, &client, to),
+            Command::Move { id, order } => self.begin_move(now, id, order),
             Command::RouteMoved { client } => self.route_moved(&client),
             Command::Offer(request) => self.offer(now, request),
             Command::Unpublish { client, track } => self.unpublish(now, &client, &track),

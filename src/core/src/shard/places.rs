@@ -259,6 +259,7 @@ impl Shard {
                 }
             }
         }
+        self.moves_without(now, place);
     }
 
     /// The clients of a wing are gone with it: the others and the policy are told.

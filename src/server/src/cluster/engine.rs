@@ -18,7 +18,7 @@ pub(super) const MAX_PLACE_MESSAGE: usize = moonring_core::command::MAX_PLACE_BY
 pub(super) const QUEUE: usize = 1024;
 
 /// What is waited for.
-pub(super) type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Sends an answer.
 pub(super) type Reply = Box<dyn FnOnce(Bytes) + Send>;
