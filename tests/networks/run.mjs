@@ -81,8 +81,14 @@ for (const name of chosen) {
 const percent = (/** @type {number} */ share) => `${(share * 100).toFixed(1)} %`;
 const cells = (/** @type {Row} */ r) => [
   r.scene, r.link, r.phase, `${r.height}/${r.wanted}`, r.reached === undefined ? 'never' : `${r.reached.toFixed(1)} s`, percent(r.stays), String(r.switches),
-  r.fps.toFixed(1), String(r.freezes), percent(r.frozen), percent(r.dropped), percent(r.resent), r.kbps.toFixed(0), missed(r).join(', ') || 'ok',
+  r.fps.toFixed(1), String(r.freezes), percent(r.frozen), percent(r.dropped), percent(r.resent), r.kbps.toFixed(0), keyFrames(r), missed(r).join(', ') || 'ok',
 ];
+
+/** How many key frames the publisher made in the whole scene, after the first: each stops all of its layers for a moment. @param {Row} row */
+function keyFrames({ sending = [] }) {
+  const made = (/** @type {any} */ sent) => Math.max(0, ...(sent?.layers ?? []).map((/** @type {any} */ layer) => layer.keyFramesEncoded ?? 0));
+  return sending.length > 0 ? String(made(sending.at(-1)) - made(sending[0])) : '-';
+}
 
 /** The goals that a row misses. A direct connection is a yardstick and misses none. @param {Row} row */
 function missed({ scene, phase, reached, stays, frozen, dropped }) {
@@ -100,7 +106,7 @@ function missed({ scene, phase, reached, stays, frozen, dropped }) {
 }
 
 if (rows.length === 0) process.exit();
-const head = ['SCENE', 'LINK', 'PHASE', 'HEIGHT', 'REACHED', 'STAYS', 'SWITCHES', 'FPS', 'FREEZES', 'FROZEN', 'DROPPED', 'RESENT', 'KBIT/S', 'MISSED'];
+const head = ['SCENE', 'LINK', 'PHASE', 'HEIGHT', 'REACHED', 'STAYS', 'SWITCHES', 'FPS', 'FREEZES', 'FROZEN', 'DROPPED', 'RESENT', 'KBIT/S', 'KEYS', 'MISSED'];
 const table = [head, ...rows.map(cells)];
 const widths = head.map((_, n) => Math.max(...table.map((line) => line[n].length)));
 for (const line of table) console.log(line.map((cell, n) => cell.padEnd(widths[n])).join('  ').trimEnd());

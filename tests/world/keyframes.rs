@@ -10,6 +10,7 @@ use moonring_wire::rtp::codec::inspect;
 use crate::sim::World;
 use crate::sim::flows::{assert_unbroken, wants};
 use crate::sim::raw::section;
+use crate::slow::{CHROMIUM, scene_of};
 
 fn asked(world: &World, who: usize) -> usize {
     world.members[who].told.iter().filter(|event| matches!(event, PeerEvent::KeyFrameRequested(..))).count()
@@ -33,6 +34,25 @@ fn five_late_joiners_cause_one_request_and_begin_with_a_key_frame() {
         assert_unbroken(&got);
         assert!(inspect(Vp8, &got[0].head, None).key_frame, "the first packet starts a key frame");
         assert!(got[0].at < world.now - std::time::Duration::from_millis(100), "soon");
+    }
+}
+
+#[test]
+fn who_comes_within_a_second_of_a_key_frame_begins_with_that_if_little_has_come_since() {
+    // At a shard that had nobody for it before, a layer has no past.
+    let is_far = usize::from(crate::sim::places::count() > 1);
+    for (pictures, requests) in [(9, 0), (13, is_far), (22, 1)] {
+        let (mut world, mut encoder, _, track) = scene_of(12, &[Some(300_000)], (CHROMIUM, 15, 0));
+        (0..pictures).for_each(|_| encoder.picture(&mut world));
+        let late = world.join("late");
+        let mid = world.peer(late).receive(Vp8);
+        world.offer(late, vec![], vec![wants(&mid, Some(&track))]);
+        world.members[late].down.rate_bps = Some(300_000);
+        encoder.asked = 0;
+        (0..10).for_each(|_| encoder.picture(&mut world));
+        assert_eq!(encoder.asked, requests, "after {pictures} pictures at 15 a second");
+        let got = world.got(late, 96);
+        assert!(inspect(Vp8, &got[0].head, None).key_frame, "{pictures}: the first packet starts a key frame");
     }
 }
 

@@ -43,20 +43,20 @@ export async function startSampling(tab) {
 /** @param {Tab} tab @returns {Promise<Sample[]>} */
 export const samplesOf = (tab) => tab.evaluate(() => window.samples);
 
-/** What the publisher's `tab` sends, once a second, in `window.sending`: if it falls short, no path is to blame. @param {Tab} tab */
+/** What the publisher's `tab` sends, four times a second, in `window.sending`: if it falls short, no path is to blame. @param {Tab} tab */
 export async function watchSending(tab) {
-  await tab.evaluate(() => {
+  await tab.evaluate((every) => {
     window.sending = [];
     window.watching = setInterval(async () => {
       const all = [...(await window.moonring.client.peerConnection.getStats()).values()];
       const layers = all.filter((report) => report.type === 'outbound-rtp' && report.kind === 'video');
       const pair = all.find((report) => report.type === 'candidate-pair' && report.nominated);
       const source = all.find((report) => report.type === 'media-source' && report.kind === 'video');
-      const rate = (/** @type {any} */ { rid, framesPerSecond, frameHeight, active, targetBitrate, qualityLimitationReason }) =>
-        ({ rid, framesPerSecond, frameHeight, active, targetBitrate, qualityLimitationReason });
+      const kept = ['rid', 'framesPerSecond', 'frameHeight', 'active', 'targetBitrate', 'qualityLimitationReason', 'framesEncoded', 'keyFramesEncoded'];
+      const rate = (/** @type {any} */ report) => Object.fromEntries(kept.map((name) => [name, report[name]]));
       window.sending.push({ estimate: pair?.availableOutgoingBitrate, fps: source?.framesPerSecond, layers: layers.map(rate) });
-    }, 1000);
-  });
+    }, every);
+  }, EVERY_MS);
 }
 
 /** Asks the server once a second what it knows of the paths, until `stop()`.

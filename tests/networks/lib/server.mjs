@@ -19,6 +19,7 @@ const run = promisify(execFile);
 export async function startServer(hub) {
   const data = mkdtempSync(join(tmpdir(), 'net-server-'));
   const args = ['--listen', `${SERVER_ADDRESS}:${PORT}`, '--admin-listen', `127.0.0.1:${ADMIN}`, '--media-ip', SERVER_ADDRESS];
+  if (process.env.NETWORKS_LOG) args.push('--log-filter', 'info,moonring_core=debug');
   args.push('--media-ports', '18310-18319', '--scripts-dir', join(E2E, 'scripts'), '--data-dir', data, '--shards', '1');
   const child = spawn('ip', ['netns', 'exec', hub, 'nice', '-n', process.env.NETWORKS_NICE ?? '0', BINARY, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 /// A run that may overdraw the budget: what one GSO send takes.
 pub const MAX_RUN: usize = 64 * 1024;
-/// What has waited longer than this is stale: dropped rather than sent late.
-pub const MAX_QUEUE_TIME: Duration = Duration::from_millis(250);
+/// What has waited longer than this is stale: dropped rather than sent late. Not less, as the key frame that goes on behind it
+/// takes a slow path as long, and its encoder, and with it everybody's picture, longer.
+pub const MAX_QUEUE_TIME: Duration = Duration::from_secs(1);
 /// The pace relative to the target, as libwebrtc's: frames leave in 40 % of their time, and what is ahead of the
 /// estimate for an instant (key frames) is not held up.
 pub const PACE_PER_TARGET: f64 = 2.5;
@@ -113,16 +114,6 @@ impl Pacer {
     /// leave a debt that holds up what comes next.
     pub fn run_bytes(&self) -> usize {
         (self.burst() as usize).min(MAX_RUN)
-    }
-
-    /// True for what has waited in the queue since `queued_since` for longer than [`MAX_QUEUE_TIME`].
-    pub fn is_stale(&self, now: Instant, queued_since: Instant) -> bool {
-        now.saturating_duration_since(queued_since) > MAX_QUEUE_TIME
-    }
-
-    /// Bytes that leave within [`MAX_QUEUE_TIME`] at this pace: a queue longer than that gets stale.
-    pub fn queue_bytes(&self) -> usize {
-        (self.pace * MAX_QUEUE_TIME.as_secs_f64()) as usize
     }
 
     fn refill(&mut self, now: Instant) {

@@ -16,6 +16,7 @@ use rooms::note_rooms;
 use slotmap::SlotMap;
 
 use super::client::{Client, Outbound};
+use super::congestion::Congestion;
 use super::forward::Forward;
 use super::layering::Point;
 use super::rungs::{Rung, rungs};
@@ -36,6 +37,9 @@ const RAISE_INTERVAL: Duration = Duration::from_secs(5);
 const HELD_RAISE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most that a track of unknown rate is taken for, in bit/s, when what the path carries is being probed for.
 const UNKNOWN_BPS: u64 = 100_000;
+/// What a higher step is reckoned at that packets come of, but of which it is not known yet how much: more than any path
+/// that is known carries.
+const UNMEASURED_BPS: u64 = 1 << 40;
 /// What a path is taken to carry at the start, in bit/s.
 const START_BPS: u64 = 300_000;
 
@@ -56,6 +60,8 @@ struct Choice {
     priority: u32,
     /// The step that is sent now, `None` while it is paused.
     current: Option<u8>,
+    /// The step to wait for while nothing is sent.
+    awaited: u8,
     /// What it would take, in bit/s, if its publisher was not held.
     before_bps: Option<u64>,
 }
@@ -65,16 +71,21 @@ impl Choice {
         self.rungs.get(usize::from(rung)).map_or(0, |rung| rung.bps)
     }
 
-    /// What a step is taken to take, in bit/s, by who would raise to it: the most that it took lately and, of another encoding,
-    /// the key frame that it begins with.
+    /// What a step takes, in bit/s, to who would raise to it.
+    fn raised_rate(&self, rung: u8) -> u64 {
+        let is_unmeasured = self.rungs.get(usize::from(rung)).is_some_and(Rung::is_unmeasured);
+        if is_unmeasured && self.active(0) < Some(rung) { UNMEASURED_BPS } else { self.rate(rung) }
+    }
+
+    /// The same with a margin: the most that it took lately and, of another encoding, the key frame that it begins with.
     fn price(&self, rung: u8) -> u64 {
         let at = |rung: u8| self.rungs.get(usize::from(rung));
         match (self.current, at(rung)) {
-            (Some(current), Some(higher)) if rung > current && higher.bps > 0 => {
+            (Some(current), Some(higher)) if rung > current && higher.bps > 0 && !higher.is_unmeasured() => {
                 let is_other = at(current).is_some_and(|current| current.layer != higher.layer);
                 higher.most_bps + if is_other { higher.most_bps.min(KEY_FRAME_OF_BPS) / KEY_FRAME_PART } else { 0 }
             }
-            _ => self.rate(rung),
+            _ => self.raised_rate(rung),
         }
     }
 
@@ -92,7 +103,7 @@ impl Choice {
     }
 }
 
-/// Chooses the layers of all forwards of `client`; tracks whose new layer needs a key frame are asked for one. The
+/// Chooses the layers of all forwards of `client`; what begins with a key frame is for the caller to begin. The
 /// places of the forwards that were paused or resumed by it.
 pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>) -> Vec<u16> {
     let outbound = &mut client.outbound;
@@ -117,7 +128,7 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     };
     let (ramping, starts_low, climbing) = (path.is_ramping(now), path.starts_low(), path.is_new(now));
     // The way up at the start is short, and its key frames are on their way anyhow.
-    let price = if climbing { Choice::rate } else { Choice::price };
+    let price = if climbing { Choice::raised_rate } else { Choice::price };
     let mut kept = allocate(keep, &choices, Choice::rate);
     keep_on(now, path, (keep, sound), &choices, &mut kept, &mut outbound.forwards);
     let raised =
@@ -129,7 +140,7 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     let mut layers: Vec<_> = choices.iter().zip(kept.iter().copied()).zip(raised).map(decide).collect();
     if raised_bps(&choices, &layers, price).is_none() && path.promises_more(now) {
         // Whether the path carries more than the estimate, a rehearsal tells: of all that there is.
-        let raised = allocate(u64::MAX, &choices, price);
+        let raised = allocate(UNMEASURED_BPS - 1, &choices, price);
         layers = choices.iter().zip(kept.iter().copied()).zip(raised).map(decide).collect();
     }
     if let Some(bps) = raised_bps(&choices, &layers, price)
@@ -159,6 +170,11 @@ fn choices(now: Instant, outbound: &Outbound, tracks: &SlotMap<TrackKey, Track>)
     let forwards = outbound.forwards.iter().enumerate().filter_map(|(place, f)| Some((place, f.as_ref()?)));
     let videos = forwards.filter_map(|(place, f)| Some((place, f, tracks.get(f.track).filter(|t| t.is_video())?)));
     let mut choices: Vec<_> = videos.map(|(place, forward, track)| choice(now, place, forward, track)).collect();
+    if outbound.congestion.as_deref().is_some_and(Congestion::is_controlled) {
+        let has_begun = |place: usize| outbound.forwards[place].as_ref().is_some_and(Forward::has_begun);
+        // Nobody watched it before: a publisher may begin with all layers at once, of which the highest comes first.
+        choices.iter_mut().filter(|choice| !has_begun(choice.place)).for_each(|choice| choice.awaited = 0);
+    }
     choices.sort_by_key(|choice| std::cmp::Reverse(choice.priority));
     choices
 }
@@ -177,7 +193,7 @@ fn choice(now: Instant, place: usize, forward: &Forward, track: &Track) -> Choic
     let priority = if track.info.source == Source::Screen { area.saturating_mul(4) } else { area };
     let current = forward.allotted.paused.is_none().then(|| current(&rungs, forward));
     let before_bps = track.cap.before_bps();
-    Choice { place, rungs, base: base.min(limit), limit, priority, current, before_bps }
+    Choice { place, rungs, base: base.min(limit), limit, priority, current, awaited: limit, before_bps }
 }
 
 /// The highest step that a forward lets pass.
@@ -201,7 +217,7 @@ fn allocate(budget_bps: u64, choices: &[Choice], price: Price) -> Vec<Option<u8>
     let mut layers: Vec<Option<u8>> = Vec::with_capacity(choices.len());
     for choice in choices {
         // Of a track that is silent nothing is sent, whatever its layer.
-        let lowest = choice.active(0).unwrap_or(choice.limit);
+        let lowest = choice.active(0).unwrap_or(choice.awaited);
         let fits = used + price(choice, lowest) <= budget_bps;
         used += if fits { price(choice, lowest) } else { 0 };
         layers.push(fits.then_some(lowest));
@@ -294,11 +310,18 @@ fn apply(now: Instant, forward: &mut Forward, track: &mut Track, choice: &Choice
         if (forward.target(), forward.point()) != (target, rung.point) {
             // The way up at the start is not held up: only the changes of a picture that is seen are.
             let is_first = forward.layer().is_none() || choice.current.is_none();
-            forward.allotted.changed = if is_first { forward.allotted.changed } else { Some(now) };
+            // More pictures of the same size cost no key frame, and the next size does not wait for them.
+            let (point, to) = (forward.point(), rung.point);
+            let has_size = forward.target() == target && point.spatial == to.spatial;
+            let is_more = has_size && to.temporal > point.temporal && choice.before_bps.is_none();
+            if !is_first && !is_more {
+                forward.allotted.changed = Some(now);
+            }
+            tracing::debug!(track = %track.info.id, to_ssrc = forward.stream.ssrc.0, mid = %forward.mid, from = forward.target(), to = target, "another layer");
             forward.set_target(track, target);
             forward.set_point(rung.point);
         }
-        forward.ask_for_key_frame(now, track);
+        forward.ask_for_spatial_layer(now, track);
     }
     was != paused
 }
@@ -316,6 +339,7 @@ mod tests {
             limit,
             priority: 1,
             current: None,
+            awaited: limit,
             before_bps: None,
         }
     }

@@ -322,6 +322,11 @@ impl Congestion {
         self.estimator.rtt()
     }
 
+    /// The same, or a guess, of a client that tells what arrives; `None` of others.
+    pub fn told_rtt(&self) -> Option<Duration> {
+        self.has_feedback.then(|| self.rtt().unwrap_or(ASSUMED_RTT))
+    }
+
     /// The part of the packets that was lost lately, 0 to 1.
     pub fn loss(&self) -> f32 {
         self.estimator.loss()

@@ -185,9 +185,9 @@ impl Sender<'_> {
 
     /// Pictures that have waited for longer than anybody wants to see them go, up to the next key frame.
     fn leave_out_stale(&mut self, forward: &mut Forward, track: &Track) {
-        let now = self.moment.now;
-        let is_stale = |at: Instant| now.saturating_duration_since(at) > MAX_QUEUE_TIME;
-        if self.congestion.is_some() && forward.waits_since(track).is_some_and(is_stale) {
+        let has_waited = || forward.has_waited(self.moment.now, track);
+        if self.congestion.is_some() && has_waited().is_some_and(|waited| waited > MAX_QUEUE_TIME) {
+            tracing::debug!(track = %track.info.id, mid = %forward.mid, layer = forward.target(), "has waited too long");
             forward.restart(track);
         }
     }

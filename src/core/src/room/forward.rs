@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+mod key_frame;
 mod numbering;
 mod state;
 mod stream;
+mod switching;
 
-use numbering::{Numbering, Numberings};
+use key_frame::SentKeyFrame;
+use numbering::Numberings;
 pub use state::ForwardState;
 pub use stream::{LayerLimits, Outgoing, OutgoingStream, Rtx, SentCounts};
 
@@ -18,7 +21,7 @@ use super::indexes::SentIndexes;
 use super::kept_headers::{Keeping, KeptHeaders};
 use super::layering::Point;
 use super::pictures::LastPicture;
-use super::track::{KEY_FRAME_INTERVAL, Track};
+use super::track::Track;
 use moonring_wire::id::{Mid, TrackKey};
 use moonring_wire::media::{CodecName, Kind, PauseReason};
 
@@ -84,6 +87,7 @@ pub struct Forward {
     indexes: SentIndexes,
     last: Option<(u32, Instant)>,
     last_picture: LastPicture,
+    last_key_frame: Option<SentKeyFrame>,
 }
 
 impl Forward {
@@ -109,20 +113,8 @@ impl Forward {
             indexes: SentIndexes::new(first_index),
             last: None,
             last_picture: LastPicture::default(),
+            last_key_frame: None,
         }
-    }
-
-    /// Lets a forward that has sent nothing yet begin with the last key frame, when everything since is still here
-    /// and it is so young that no other would be asked for: a late joiner sees a picture at once. From an older one
-    /// it would start behind the others.
-    pub fn begin_with_last_key_frame(&mut self, now: Instant, track: &Track) {
-        if self.codec.kind() != Kind::Video || self.layer().is_some() || self.last.is_some() {
-            return;
-        }
-        let history = &track.layers[usize::from(self.position.target)].history;
-        let is_young =
-            |n: &u64| history.get(*n).is_some_and(|p| now.saturating_duration_since(p.arrival) < KEY_FRAME_INTERVAL);
-        self.position.target_cursor = history.key_frame().filter(is_young).unwrap_or(history.end());
     }
 
     /// The layer being forwarded.
@@ -165,10 +157,22 @@ impl Forward {
 
     /// Asks for a key frame where one is needed to go on, or to get to a wanted spatial layer.
     pub fn ask_for_key_frame(&self, now: Instant, track: &mut Track) {
-        let upper = !self.waits_for_key_frame() && self.waits_for_spatial_layer(track);
+        if !self.waits_for_key_frame() {
+            self.ask_for_spatial_layer(now, track);
+            return;
+        }
         let layer = &mut track.layers[usize::from(self.position.target)];
-        let may_ask = upper && layer.layering.as_mut().is_some_and(|layering| layering.may_ask_for_upper(now));
-        if self.waits_for_key_frame() || may_ask {
+        // One that the pacer holds back is here.
+        if layer.history.key_frame().is_none_or(|at| at < self.position.target_cursor) {
+            layer.want_key_frame(now);
+        }
+    }
+
+    /// Asks for a key frame where one is needed to get to a wanted spatial layer.
+    pub fn ask_for_spatial_layer(&self, now: Instant, track: &mut Track) {
+        let is_needed = !self.waits_for_key_frame() && self.waits_for_spatial_layer(track);
+        let layer = &mut track.layers[usize::from(self.position.target)];
+        if is_needed && layer.layering.as_mut().is_some_and(|layering| layering.may_ask_for_upper(now)) {
             layer.want_key_frame(now);
         }
     }
@@ -241,11 +245,26 @@ impl Forward {
         self.numberings.forget_layer(layer);
     }
 
-    /// When the oldest packet came that [`Self::next`] would look at, if it is a picture that is not a key frame's:
-    /// those are worth waiting for, others are stale after a while.
-    pub fn waits_since(&self, track: &Track) -> Option<Instant> {
+    /// How long the oldest packet has waited that [`Self::next`] would look at, but for what a key frame before it took. None
+    /// for a key frame's own: those are worth waiting for, other pictures are stale after a while, and what is no longer
+    /// here is.
+    pub fn has_waited(&self, now: Instant, track: &Track) -> Option<Duration> {
         let history = &track.layers[usize::from(self.layer()?)].history;
-        history.get(self.position.cursor).filter(|p| !p.info.key_frame).map(|p| p.arrival)
+        if self.position.cursor < history.oldest() {
+            return Some(Duration::MAX);
+        }
+        let packet = history.get(self.position.cursor).filter(|packet| !packet.info.key_frame)?;
+        let patience = match &self.last_key_frame {
+            Some(key_frame) if key_frame.has(packet) => return None,
+            Some(key_frame) => key_frame.patience(now),
+            None => Duration::ZERO,
+        };
+        Some(now.saturating_duration_since(packet.arrival).saturating_sub(patience))
+    }
+
+    /// True while the last key frame may still be on its way to the client.
+    pub fn key_frame_is_under_way(&self, now: Instant, rtt: Duration) -> bool {
+        self.last_key_frame.is_some_and(|key_frame| key_frame.is_under_way(now, rtt))
     }
 
     /// Leaves out all that has come, for a pause.
@@ -267,63 +286,14 @@ impl Forward {
         }
     }
 
-    /// Takes the target layer's packets up to its first key frame, and switches there.
-    fn look_for_switch(&mut self, now: Instant, track: &Track) {
-        if self.layer() == Some(self.position.target) {
-            return;
-        }
-        let history = &track.layers[usize::from(self.position.target)].history;
-        self.position.target_cursor = self.position.target_cursor.max(history.oldest());
-        while let Some(packet) = history.get(self.position.target_cursor) {
-            let starts = self.codec.kind() == Kind::Audio || (packet.info.key_frame && packet.info.frame_start);
-            if starts && packet.payload_len() > 0 {
-                self.switch(now, track, packet, history);
-                return;
-            }
-            self.position.target_cursor += 1;
-        }
-    }
-
-    fn switch(&mut self, now: Instant, track: &Track, packet: &Packet, history: &History) {
-        let timestamp = match self.last {
-            None => packet.timestamp,
-            Some((timestamp, at)) => self.timestamp_after(now, track, packet, timestamp, at),
-        };
-        let pictures = self.last_picture.shift_for(self.codec, history.payload(packet), packet.links);
-        self.numberings.begin(Numbering {
-            layer: self.position.target,
-            first: packet.index,
-            index_offset: self.indexes.next().wrapping_sub(packet.index),
-            timestamp_offset: timestamp.wrapping_sub(packet.timestamp),
-            pictures,
-        });
-        self.position.cursor = self.position.target_cursor;
-    }
-
-    /// The time stamp that the first packet after a switch gets: by the publisher's sender reports where both layers
-    /// have one, else by the time that passed.
-    fn timestamp_after(&self, now: Instant, track: &Track, packet: &Packet, last: u32, at: Instant) -> u32 {
-        let new = &track.layers[usize::from(self.position.target)];
-        let rate = self.codec.clock_rate();
-        let aligned = self.numberings.current().and_then(|old| {
-            let from = track.layers[usize::from(old.layer)].clock?;
-            let shift = from.shift_to(new.clock.as_ref()?, rate);
-            Some(packet.timestamp.wrapping_sub(shift).wrapping_add(old.timestamp_offset))
-        });
-        let elapsed = now.saturating_duration_since(at).max(Duration::from_millis(1));
-        let by_time = last.wrapping_add((elapsed.as_secs_f64() * f64::from(rate)) as u32);
-        match aligned {
-            // Never backwards, and never far ahead: a report that lies is worth less than the clock.
-            Some(t) if t.wrapping_sub(last) > 0 && t.wrapping_sub(last) < rate * 10 => t,
-            _ => by_time,
-        }
-    }
-
     fn number(&mut self, now: Instant, packet: &Packet, history: &History) -> Option<Outgoing> {
         let mut outgoing = self.numberings.number(packet, history.get(self.position.cursor))?;
         outgoing.redundancy = self.redundancy(packet);
         if !self.indexes.mark(outgoing.index) {
             return None;
+        }
+        if self.codec.kind() == Kind::Video {
+            SentKeyFrame::note(&mut self.last_key_frame, now, packet);
         }
         if outgoing.index + 1 == self.indexes.next() {
             self.last = Some((outgoing.timestamp, now));
@@ -367,6 +337,11 @@ impl Forward {
             ^ self.indexes.glance()
             ^ u64::from(self.last.is_some())
             ^ u64::from(self.allotted.paused.is_some())
+    }
+
+    /// True when something was sent.
+    pub fn has_begun(&self) -> bool {
+        self.last.is_some()
     }
 
     /// The sequence number of the newest packet that was sent.

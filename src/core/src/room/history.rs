@@ -138,6 +138,11 @@ impl History {
         self.key_frame.filter(|n| *n >= self.oldest)
     }
 
+    /// Bytes of the payloads of all packets here from arrival `first` on.
+    pub fn bytes_since(&self, first: u64) -> usize {
+        (first.max(self.oldest)..self.end).filter_map(|n| self.get(n)).map(Packet::payload_len).sum()
+    }
+
     /// Forgets all packets, not the numbers of their arrivals: the publisher's stream begins anew, with other indexes.
     pub fn restart(&mut self) {
         self.oldest = self.end;

@@ -193,6 +193,7 @@ fn requests(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Tr
                 }
             }
             if asks_for_pictures && let Some((ssrc, number)) = layer.take_key_frame_request(now) {
+                tracing::debug!(client = %client.id, ssrc = ssrc.0, "asked for a key frame");
                 client.inbound.key_frames_from = Some(now + KEY_FRAMES_INTERVAL);
                 let by_pli = feedback.pli || !feedback.fir;
                 let _ = if by_pli { writer.pli(from, ssrc) } else { writer.fir(from, ssrc, number) };

@@ -24,6 +24,16 @@ pub struct Rung {
     pub most_bps: u64,
 }
 
+/// What a step is noted with of which packets come, but which has not been measured yet, in bit/s.
+const UNMEASURED_BPS: u64 = 1;
+
+impl Rung {
+    /// True when packets come of it, and it is not known yet how much.
+    pub fn is_unmeasured(&self) -> bool {
+        self.bps == UNMEASURED_BPS
+    }
+}
+
 /// The steps of a track from the lowest to the highest; at least one for each encoding.
 pub fn rungs(now: Instant, track: &Track) -> Vec<Rung> {
     let mut rungs = Vec::with_capacity(track.layers.len());
@@ -39,7 +49,7 @@ pub fn rungs(now: Instant, track: &Track) -> Vec<Rung> {
 }
 
 fn whole(layer: &Layer, n: u8, is_active: bool) -> Rung {
-    let of = |bps: u64| if is_active { bps.max(1) } else { 0 };
+    let of = |bps: u64| if is_active { bps.max(UNMEASURED_BPS) } else { 0 };
     let (bps, most_bps) = (of(layer.bitrate_bps), of(layer.most_bps));
     Rung { layer: n, point: Point::ALL, told: n, bps, most_bps }
 }
@@ -54,7 +64,7 @@ fn add_inner(layering: &Layering, (layer, is_one_of_several): (u8, bool), rungs:
         let lowest = if is_lowest { 0 } else { temporal_layers.saturating_sub(1 + MAX_LEFT_OUT) };
         for temporal in lowest..temporal_layers {
             let is_whole = temporal + 1 == temporal_layers;
-            let bps = layering.bps(Point { spatial, temporal }).max(1);
+            let bps = layering.bps(Point { spatial, temporal }).max(UNMEASURED_BPS);
             // Fewer pictures that take as much are of no use.
             if !is_whole && rungs.last().is_some_and(|last| bps <= last.bps) {
                 continue;

@@ -9,6 +9,7 @@ use crate::command::Event;
 use crate::room::client::Outbound;
 use crate::room::congestion::Congestion;
 use crate::room::fanout::Destination;
+use crate::room::forward::Forward;
 use crate::room::repairs::MAX_SOUND_RTT;
 use crate::room::reports;
 use crate::room::resends;
@@ -149,12 +150,11 @@ impl Shard {
         }
         let client = &mut self.world.clients[key];
         let mut waiting = Vec::new();
-        for forward in client.outbound.forwards.iter_mut().flatten().filter(|f| f.waits_for_key_frame()) {
+        let needs_one = |f: &&mut Forward| f.allotted.paused.is_none() && f.waits_for_key_frame();
+        for forward in client.outbound.forwards.iter_mut().flatten().filter(needs_one) {
             let Some(track) = self.world.tracks.get_mut(forward.track) else { continue };
             forward.begin_with_last_key_frame(now, track);
-            if !forward.is_behind(track) {
-                track.layers[usize::from(forward.target())].want_key_frame(now);
-            }
+            forward.ask_for_key_frame(now, track);
             waiting.push((forward.track, track.owner));
         }
         for (track, owner) in waiting {
@@ -276,7 +276,14 @@ impl Shard {
                 let place = client.forward_with(ssrc);
                 let forward = place.and_then(|p| client.outbound.forwards[usize::from(p)].as_ref());
                 if let Some((forward, track)) = forward.and_then(|f| Some((f, self.world.tracks.get_mut(f.track)?))) {
+                    // A browser that waits for its first picture asks again five times a second. One that gives no feedback
+                    // may ask only once.
+                    let rtt = client.outbound.congestion.as_deref().and_then(Congestion::told_rtt);
+                    if rtt.is_some_and(|rtt| forward.key_frame_is_under_way(now, rtt)) {
+                        return;
+                    }
                     let layer = forward.layer().unwrap_or(forward.target());
+                    tracing::debug!(client = %client.id, track = %track.info.id, layer, "needs a key frame");
                     track.layers[usize::from(layer)].want_key_frame(now);
                     let owner = track.owner;
                     self.schedule(owner);

@@ -69,14 +69,6 @@ fn a_target_of_nothing_still_pays_debts_off() {
 }
 
 #[test]
-fn the_queue_is_bounded_in_time() {
-    let (pacer, now) = pacer();
-    assert_eq!(pacer.queue_bytes(), 250_000);
-    assert!(!pacer.is_stale(now + ms(250), now));
-    assert!(pacer.is_stale(now + ms(251), now));
-}
-
-#[test]
 fn a_clock_that_goes_back_gives_nothing_away() {
     let (mut pacer, now) = pacer();
     pacer.force(now + ms(50), 30_000);

@@ -124,6 +124,7 @@ impl Forward {
             indexes: state.indexes,
             last: state.last.map(|(timestamp, age)| (timestamp, at(age))),
             last_picture: state.last_picture,
+            last_key_frame: None,
         };
         forward.numberings.keep_sound(layers);
         forward.stand(now, track, (state.seen, state.target_from, state.restarts));

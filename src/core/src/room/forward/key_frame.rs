@@ -1,0 +1,100 @@
+//! The key frame that a forward has sent last, or is sending. It is several times as large as other pictures: on a slow path
+//! it takes long to leave and to arrive, and the pictures behind it wait. Who drops them, or asks for another because this
+//! one is not there yet, makes the path fuller, and everybody's encoder begin anew.
+
+use std::time::{Duration, Instant};
+
+use crate::room::history::Packet;
+
+/// The most that pictures may wait behind one, beyond what is stale otherwise.
+const MAX_DELAY: Duration = Duration::from_secs(2);
+/// What a key frame has delayed catches up in so many times that delay at the slowest pace (a quarter above the target).
+const CATCHES_UP_IN: u32 = 4;
+/// It, or what was lost of it, may come within so many round trips.
+const ROUND_TRIPS: u32 = 2;
+/// The range of that time.
+const ARRIVES_IN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// See the module's words.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SentKeyFrame {
+    /// The publisher's.
+    timestamp: u32,
+    /// When its last packet left, so far, and how long that had waited here.
+    left: Instant,
+    delay: Duration,
+}
+
+impl SentKeyFrame {
+    /// Takes in a packet that leaves now, of whichever picture.
+    pub(super) fn note(last: &mut Option<Self>, now: Instant, packet: &Packet) {
+        let begins = packet.info.key_frame && packet.info.frame_start;
+        if begins || last.is_some_and(|key_frame| key_frame.has(packet)) {
+            let delay = now.saturating_duration_since(packet.arrival).min(MAX_DELAY);
+            *last = Some(Self { timestamp: packet.timestamp, left: now, delay });
+        }
+    }
+
+    /// True for one of its packets.
+    pub(super) fn has(&self, packet: &Packet) -> bool {
+        self.timestamp == packet.timestamp
+    }
+
+    /// How much longer than others the pictures behind it may wait.
+    pub(super) fn patience(&self, now: Instant) -> Duration {
+        self.delay.saturating_sub(now.saturating_duration_since(self.left) / CATCHES_UP_IN)
+    }
+
+    /// True while it may still be on its way, or a packet of it that was lost.
+    pub(super) fn is_under_way(&self, now: Instant, rtt: Duration) -> bool {
+        let (least, most) = ARRIVES_IN;
+        now.saturating_duration_since(self.left) < (rtt * ROUND_TRIPS).clamp(least, most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn packet(arrival: Instant, timestamp: u32, begins: bool) -> Packet {
+        let mut packet = Packet::new(arrival);
+        packet.timestamp = timestamp;
+        (packet.info.key_frame, packet.info.frame_start) = (begins, begins);
+        packet
+    }
+
+    #[test]
+    fn what_a_key_frame_has_delayed_may_catch_up() {
+        let t0 = Instant::now();
+        let mut last = None;
+        SentKeyFrame::note(&mut last, t0, &packet(t0, 7, false));
+        assert!(last.is_none(), "a picture between is none");
+        SentKeyFrame::note(&mut last, t0 + ms(10), &packet(t0, 10, true));
+        SentKeyFrame::note(&mut last, t0 + ms(410), &packet(t0 + ms(10), 10, false));
+        SentKeyFrame::note(&mut last, t0 + ms(600), &packet(t0 + ms(100), 11, false));
+        let last = last.expect("noted");
+        assert!(last.has(&packet(t0, 10, false)) && !last.has(&packet(t0, 11, false)));
+        let patience = [410, 810, 2_010, 9_000].map(|at| last.patience(t0 + ms(at)));
+        assert_eq!(patience, [ms(400), ms(300), ms(0), ms(0)]);
+        // However long it took.
+        let mut slow = None;
+        SentKeyFrame::note(&mut slow, t0 + ms(9_000), &packet(t0, 10, true));
+        assert_eq!(slow.expect("noted").patience(t0 + ms(9_000)), MAX_DELAY);
+    }
+
+    #[test]
+    fn a_key_frame_is_under_way_for_two_round_trips() {
+        let t0 = Instant::now();
+        let mut last = None;
+        SentKeyFrame::note(&mut last, t0, &packet(t0, 10, true));
+        let last = last.expect("noted");
+        for (rtt, until) in [(10, 100), (200, 400), (3_000, 1_000)] {
+            assert!(last.is_under_way(t0 + ms(until - 1), ms(rtt)), "{rtt} ms");
+            assert!(!last.is_under_way(t0 + ms(until), ms(rtt)), "{rtt} ms");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Where a forward begins, and goes on in another layer: at a key frame, with time stamps that go on.
+
+use std::time::{Duration, Instant};
+
+use super::Forward;
+use super::numbering::Numbering;
+use crate::room::history::{History, Packet};
+use crate::room::track::{KEY_FRAME_INTERVAL, Track};
+use moonring_wire::media::Kind;
+
+/// Who has sent nothing yet may begin with an older key frame, when it and all since are no more bytes than this: a joiner
+/// catches up in a moment, and many who join one after the other do not have the encoder begin anew each second.
+const CAUGHT_UP: (Duration, usize) = (Duration::from_secs(1), 32_000);
+
+impl Forward {
+    /// Lets a forward that has sent nothing yet, or is to switch, begin with the last key frame, when everything since is
+    /// still here and it is so young that no other would be asked for: a late joiner sees a picture at once, and who
+    /// climbs costs nobody another key frame. From an older one it would start behind the others, unless that is little.
+    pub fn begin_with_last_key_frame(&mut self, now: Instant, track: &Track) {
+        let is_paused = self.layer().is_none() && self.last.is_some();
+        if !self.waits_for_key_frame() || is_paused {
+            return;
+        }
+        let history = &track.layers[usize::from(self.position.target)].history;
+        let has_begun = self.has_begun();
+        let is_young = |n: &u64| {
+            let age = history.get(*n).map(|packet| now.saturating_duration_since(packet.arrival));
+            let is_little = || !has_begun && history.bytes_since(*n) <= CAUGHT_UP.1;
+            age.is_some_and(|age| age < KEY_FRAME_INTERVAL || (age < CAUGHT_UP.0 && is_little()))
+        };
+        self.position.target_cursor = history.key_frame().filter(is_young).unwrap_or(history.end());
+    }
+
+    /// Takes the target layer's packets up to its first key frame, and switches there.
+    pub(super) fn look_for_switch(&mut self, now: Instant, track: &Track) {
+        if self.layer() == Some(self.position.target) {
+            return;
+        }
+        let history = &track.layers[usize::from(self.position.target)].history;
+        self.position.target_cursor = self.position.target_cursor.max(history.oldest());
+        while let Some(packet) = history.get(self.position.target_cursor) {
+            let starts = self.codec.kind() == Kind::Audio || (packet.info.key_frame && packet.info.frame_start);
+            if starts && packet.payload_len() > 0 {
+                self.switch(now, track, packet, history);
+                return;
+            }
+            self.position.target_cursor += 1;
+        }
+    }
+
+    fn switch(&mut self, now: Instant, track: &Track, packet: &Packet, history: &History) {
+        let timestamp = match self.last {
+            None => packet.timestamp,
+            Some((timestamp, at)) => self.timestamp_after(now, track, packet, timestamp, at),
+        };
+        let pictures = self.last_picture.shift_for(self.codec, history.payload(packet), packet.links);
+        self.numberings.begin(Numbering {
+            layer: self.position.target,
+            first: packet.index,
+            index_offset: self.indexes.next().wrapping_sub(packet.index),
+            timestamp_offset: timestamp.wrapping_sub(packet.timestamp),
+            pictures,
+        });
+        self.position.cursor = self.position.target_cursor;
+    }
+
+    /// The time stamp that the first packet after a switch gets: by the publisher's sender reports where both layers
+    /// have one, else by the time that passed.
+    fn timestamp_after(&self, now: Instant, track: &Track, packet: &Packet, last: u32, at: Instant) -> u32 {
+        let new = &track.layers[usize::from(self.position.target)];
+        let rate = self.codec.clock_rate();
+        let aligned = self.numberings.current().and_then(|old| {
+            let from = track.layers[usize::from(old.layer)].clock?;
+            let shift = from.shift_to(new.clock.as_ref()?, rate);
+            Some(packet.timestamp.wrapping_sub(shift).wrapping_add(old.timestamp_offset))
+        });
+        let elapsed = now.saturating_duration_since(at).max(Duration::from_millis(1));
+        let by_time = last.wrapping_add((elapsed.as_secs_f64() * f64::from(rate)) as u32);
+        match aligned {
+            // Never backwards, and never far ahead: a report that lies is worth less than the clock.
+            Some(t) if t.wrapping_sub(last) > 0 && t.wrapping_sub(last) < rate * 10 => t,
+            _ => by_time,
+        }
+    }
+}
