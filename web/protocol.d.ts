@@ -324,7 +324,11 @@ export type ServerMessage =
       /** For the user. */
       reason: string;
     }
-  | { type: 'resume' }
+  | {
+      type: 'resume';
+      /** The WebSockets of the node of the cluster that goes on, if that is another one. */
+      url?: string;
+    }
   | {
       type: 'closing';
       /** For the user. */

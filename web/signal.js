@@ -166,9 +166,10 @@ export class Signal {
       case 'closing':
         this.#host.receive(message);
         return this.#end(message.type, message.reason);
-      case 'resume':
-        this.#turn = 0; // the same address, and the ticket is good
-        return this.#lose('The server goes on in another process', 0);
+      case 'resume': // the ticket is good, at the same address or at another server's
+        if (message.url) this.#at = message.url;
+        this.#turn = 0;
+        return this.#lose(message.url ? 'Another server goes on' : 'The server goes on in another process', 0);
       case 'restarting':
         this.#host.receive(message);
         this.#ticket = undefined; // of a server that will not know it

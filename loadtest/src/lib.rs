@@ -24,6 +24,8 @@ pub mod engine;
 #[cfg(feature = "load")]
 pub mod limits;
 pub mod media;
+#[cfg(feature = "load")]
+pub mod moving;
 pub mod peer;
 #[cfg(feature = "load")]
 pub mod process;

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use moonring_loadtest::limits::Limits;
 use moonring_loadtest::media::{AudioSettings, VideoSettings};
+use moonring_loadtest::moving::Moves;
 use moonring_loadtest::report::{self, Report, Second};
 use moonring_loadtest::run::{self, Settings};
 use moonring_loadtest::scenario::{Scenario, Size};
@@ -111,6 +112,12 @@ struct Run {
     /// Mean time that a client of churn stays.
     #[arg(long, default_value_t = 10)]
     stay_s: u64,
+    /// The admin pages, for move: http://host:port (of a cluster those of all nodes, with commas between them).
+    #[arg(long, value_delimiter = ',', required_if_eq("scenario", "move"))]
+    admin: Vec<String>,
+    /// Moves in a second of move.
+    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    moves_per_s: f64,
     /// The script that reload writes anew every second.
     #[arg(long, required_if_eq("scenario", "reload"))]
     touch: Option<PathBuf>,
@@ -326,6 +333,11 @@ impl Run {
             warm_up: Duration::from_secs(self.warm_up_s),
             duration: Duration::from_secs(self.duration_s),
             pid: self.pid,
+            moves: (self.scenario == Scenario::Move).then(|| Moves {
+                admin: self.admin.iter().map(|url| url.trim_end_matches('/').to_owned()).collect(),
+                per_s: self.moves_per_s,
+                seed: self.seed,
+            }),
             touch: self.touch.clone(),
             seed: self.seed,
         })

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use crate::engine::{self, Addresses, Command, EngineConfig, Handle, Snapshot, Views};
 use crate::limits::{Limits, LinkPlan, Sending};
 use crate::media::{AudioSettings, Clock, VideoSettings};
+use crate::moving::{self, Moves};
 use crate::peer::PeerConfig;
 use crate::process;
 use crate::report::{self, Moment, Report, Second};
@@ -68,6 +69,8 @@ pub struct Settings {
     pub duration: Duration,
     /// The server's process.
     pub pid: Option<u32>,
+    /// Clients are moved between shards and nodes.
+    pub moves: Option<Moves>,
     /// A file to write anew every second of the measurement.
     pub touch: Option<PathBuf>,
     /// Seeds all generators.
@@ -174,11 +177,15 @@ impl Load {
         let (target, token, tls) =
             ((settings.target.clone(), settings.rejoin), settings.token.clone(), settings.tls.clone());
         let context = Arc::new(Context::new(target, token, tls, handles, stopped, failure)?);
+        let moves = settings.moves.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let signalling = std::thread::Builder::new().name("load-signal".into()).spawn(move || {
             runtime.block_on(async {
                 let lives: Vec<_> =
                     plans.into_iter().map(|plan| tokio::spawn(signalling::run(context.clone(), plan))).collect();
+                if let Some(moves) = moves {
+                    tokio::spawn(moving::run(context.clone(), moves));
+                }
                 for life in lives {
                     // A panic of one client has been printed, and ends that client alone.
                     let _ = life.await;
@@ -331,6 +338,7 @@ mod tests {
             warm_up: SECOND,
             duration: 2 * SECOND,
             pid: None,
+            moves: None,
             touch: None,
             seed: 1,
         };

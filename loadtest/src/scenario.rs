@@ -28,6 +28,8 @@ pub enum Scenario {
     Churn,
     /// A meeting while a script file is touched every second (touch).
     Reload,
+    /// Many meetings whose clients are moved between shards and nodes (rooms, clients each; admin, moves-per-s).
+    Move,
 }
 
 /// How large a load is.
@@ -64,7 +66,7 @@ impl Scenario {
             Self::Churn => webinar(size, size.joins_per_s, Some(size.stay)),
             Self::Meeting | Self::Reload => meetings(size, 1, true),
             Self::AudioRoom => meetings(size, 1, false),
-            Self::Rooms => meetings(size, size.rooms, !size.idle),
+            Self::Rooms | Self::Move => meetings(size, size.rooms, !size.idle),
         }
     }
 
@@ -73,7 +75,7 @@ impl Scenario {
         match self {
             Self::Webinar | Self::JoinStorm | Self::Churn => size.subscribers,
             Self::Meeting | Self::Reload | Self::AudioRoom => size.clients,
-            Self::Rooms => size.rooms,
+            Self::Rooms | Self::Move => size.rooms,
         }
     }
 
@@ -82,7 +84,7 @@ impl Scenario {
         match self {
             Self::Webinar | Self::JoinStorm | Self::Churn => Size { subscribers: load, ..size.clone() },
             Self::Meeting | Self::Reload | Self::AudioRoom => Size { clients: load, ..size.clone() },
-            Self::Rooms => Size { rooms: load, ..size.clone() },
+            Self::Rooms | Self::Move => Size { rooms: load, ..size.clone() },
         }
     }
 }
@@ -174,6 +176,7 @@ pub(crate) mod tests {
             (Scenario::AudioRoom, 3, 1, 3, 20),
             (Scenario::Rooms, 12, 4, 12, 110),
             (Scenario::Reload, 3, 1, 3, 20),
+            (Scenario::Move, 12, 4, 12, 110),
         ] {
             let plans = scenario.plan(&size()).unwrap();
             let mut names: Vec<_> = plans.iter().map(|plan| plan.room.clone()).collect();

@@ -95,6 +95,7 @@ fn settings(url: &str, scenario: Scenario, token: &str) -> Settings {
         warm_up: Duration::from_secs(1),
         duration: Duration::from_secs(1),
         pid: Some(std::process::id()),
+        moves: None,
         touch: None,
         seed: 1,
     }

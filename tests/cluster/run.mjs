@@ -283,6 +283,24 @@ const SCENARIOS = {
     leaveAll([...people, ...late]);
   },
 
+  /** A node with viewers of a webinar is drained: they go on at the others, in the middle of the picture. */
+  async drain(servers) {
+    const load = webinar({ urls: URLS, room: 'drain', viewers: VIEWERS, seconds: 10 });
+    await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
+    await sleep(4000);
+    const there = await clientsOf(servers, ['n3']);
+    const since = performance.now();
+    check((await servers.order('n3', 'drain', { deadline_s: 60 })) === 200, 'n3 is told to drain');
+    await until('nobody is on it', async () => (await clientsOf(servers, ['n3'])) === 0);
+    const took = Math.round(performance.now() - since);
+    check((await servers.nodes('n1')).some(({ node, verdict }) => node === 'n3' && verdict === 'draining'), 'n3 is draining, not dead');
+    const report = await load.report;
+    check(report.lost === 0 && report.left_out === 0, `${report.lost} packets are lost, ${report.left_out} left out: ${JSON.stringify(report.failures)}`);
+    check(report.connected === VIEWERS + 1 && report.resume.count === there, `${report.connected} are connected at the end, ${report.resume.count} of ${there} have resumed`);
+    check((await servers.order('n3', 'undrain')) === 200, 'n3 takes clients again');
+    row('a node with viewers drained', [], `${there} clients gone after ${took} ms; ${report.packets_out} packets, 0 lost; another node in use after ${report.moves.p50_ms} ms (p50), ${report.moves.max_ms} ms (max); longest gap ${Math.round(report.longest_gap_ms)} ms`);
+  },
+
   /** Two nodes do not reach each other for some seconds; NATS and clients reach both. */
   async spread_cut(servers, id) {
     const load = webinar({ urls: URLS, room: 'cut', viewers: VIEWERS, seconds: 20 });
@@ -314,5 +332,5 @@ async function ofAll(servers, name) {
 
 if (!existsSync(new URL('../e2e/node_modules/ws', import.meta.url))) throw new Error('the npm packages of tests/e2e are not installed: make tools-browser');
 /** Those of webinars have media, and their rooms are over all nodes and shards. */
-const hasMedia = (name) => name.startsWith('spread');
+const hasMedia = (name) => name.startsWith('spread') || name === 'drain';
 process.exit(await run({ scenarios: SCENARIOS, settingsOf: (name) => (hasMedia(name) ? SPREAD : ONE_SHARD), placesOf: (name) => (hasMedia(name) ? 2 : 1) }));

@@ -30,10 +30,10 @@ let mediaPorts = 41_000 + (process.pid % 500) * 20;
 /** @typedef {Awaited<ReturnType<typeof startServer>>} Server */
 /** @typedef {import('playwright-core').Page} Tab */
 /** @typedef {import('playwright-core').Browser} Browser */
-/** @typedef {{scripts?: string, flags?: string[], mediaIp?: string}} ServerOptions */
+/** `flags` may depend on the address. @typedef {{scripts?: string, flags?: string[] | ((url: string) => string[]), mediaIp?: string}} ServerOptions */
 
 /** Starts the server; `scripts` is a folder, `flags` are added. Stop it with `stop()`. @param {ServerOptions} [options] */
-export async function startServer({ scripts = join(HERE, 'scripts'), flags = [], mediaIp = '127.0.0.1' } = {}) {
+export async function startServer({ scripts = join(HERE, 'scripts'), flags: more = [], mediaIp = '127.0.0.1' } = {}) {
   if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: run "cargo build", or set MOONRING_BIN`);
   const data = mkdtempSync(join(tmpdir(), 'moonring-e2e-'));
   const [port, admin] = [await freePort(), await freePort()];
@@ -41,9 +41,10 @@ export async function startServer({ scripts = join(HERE, 'scripts'), flags = [],
   mediaPorts += 10;
   const args = ['--listen', `127.0.0.1:${port}`, '--admin-listen', `127.0.0.1:${admin}`, '--media-ip', mediaIp, '--media-ports', ports];
   const spread = SPREAD ? ['--shards', '2', '--room-spread', SPREAD] : ['--shards', '1'];
+  const url = `https://127.0.0.1:${port}`;
+  const flags = typeof more === 'function' ? more(url) : more;
   const own = flags.includes('--shards') ? [] : spread;
   args.push('--scripts-dir', scripts, '--data-dir', data, ...own, ...flags);
-  const url = `https://127.0.0.1:${port}`;
   let run = await launch(args, url);
   return {
     port,
@@ -152,7 +153,7 @@ export async function startProxy(port) {
   };
 }
 
-async function freePort() {
+export async function freePort() {
   const probe = createServer();
   await new Promise((done) => probe.listen(0, '127.0.0.1', () => done(undefined)));
   const { port } = /** @type {import('node:net').AddressInfo} */ (probe.address());

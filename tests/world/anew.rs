@@ -15,11 +15,12 @@ fn count(words: &[String], begin: &str, of: &str) -> usize {
 
 /// The messages of both nodes to each other are lost until [`found_again`].
 fn lost(world: &mut World) {
-    world.are_nodes_apart = true;
+    world.mail.is_cut = true;
 }
 
 fn found_again(world: &mut World) {
-    world.are_nodes_apart = false;
+    world.mail.lose();
+    world.mail.is_cut = false;
     for (at, of) in [(0, 2), (2, 0)] {
         world.command_to(at, Command::PlaceLost { from: id_at(at, of) });
     }

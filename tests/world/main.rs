@@ -22,6 +22,7 @@ mod lipsync;
 mod loss;
 mod loudest;
 mod moves;
+mod moves_nodes;
 mod moves_random;
 mod mute;
 mod nack;

@@ -164,7 +164,7 @@ fn what_is_sent_to_a_client_on_its_way_is_done_in_its_order() {
 #[test]
 fn a_client_that_does_not_restart_or_does_not_reach_the_shard_stays_where_it_is() {
     let (mut world, [alice, bob, _], _) = call(1_205);
-    world.command(Command::Move { id: 1, client: world.id(bob), to: moonring_wire::id::PlaceId(2) });
+    world.command(Command::Move { id: 1, order: world.order_to(bob, 2) });
     world.run_ms(20_000);
     assert_eq!((world.members[bob].place, world.left(bob)), (1, None));
     assert_complete(&world, bob, &[96]);
@@ -255,7 +255,7 @@ fn a_client_whose_state_the_new_shard_cannot_read_joins_anew_and_everybody_is_to
     world.spoils_states = true;
     world.begin_move(alice, 1).unwrap();
     world.run_ms(500);
-    let words = "the server could not move it: the state has version 3, this server reads version 1; please join again";
+    let words = "the server could not move it: the state has version 0, this server reads version 2; please join again";
     assert_eq!(world.left(alice), Some(&LeaveCause::TransportFailed(words.into())));
     for who in [bob, carol] {
         let told = world.take_words(who);

@@ -15,7 +15,7 @@ use crate::sim::{OPEN, World};
 use crate::spread::{OBEDIENT, TELLS_ALL, assert_heard_in_order};
 
 /// Alice at home and Bob at the home's node, Carol and Dan at the other node, each on a shard of their own.
-fn four(seed: u64, script: &str) -> (World, [usize; 4]) {
+pub(crate) fn four(seed: u64, script: &str) -> (World, [usize; 4]) {
     over_two_nodes();
     let mut world = World::ruled(seed, script);
     let members = ["alice", "bob", "carol", "dan"].map(|name| world.join(name));
@@ -209,7 +209,7 @@ fn while_messages_do_not_reach_the_home_media_goes_on_and_what_it_decides_is_to_
     world.subscribe(carol, &track, Vp8);
     world.subscribe(dan, &track, Vp8);
     world.run_ms(2_000);
-    world.are_nodes_apart = true;
+    world.mail.is_cut = true;
     world.command_to(2, Command::PlaceAway { place: id_at(2, 0), is_away: true });
     world.forget_received();
     let late = (0..4).map(|n| world.join(&format!("late{n}"))).collect::<Vec<_>>();
@@ -226,7 +226,7 @@ fn while_messages_do_not_reach_the_home_media_goes_on_and_what_it_decides_is_to_
         let words = "the room's home cannot be reached, please try again";
         assert_eq!(world.left(*who), Some(&LeaveCause::Limit(words.to_owned())));
     }
-    world.are_nodes_apart = false;
+    world.mail.is_cut = false;
     world.command_to(2, Command::PlaceAway { place: id_at(2, 0), is_away: false });
     let again: Vec<_> = (0..4).map(|n| world.join(&format!("again{n}"))).collect();
     world.run_ms(100);
@@ -243,7 +243,7 @@ fn when_a_node_is_gone_its_clients_are_gone_for_the_others_and_those_of_its_room
         world.take_words(who);
     }
     // Each side takes the other for gone.
-    world.are_nodes_apart = true;
+    world.mail.is_cut = true;
     for place in 0..4 {
         world.command_to(place, Command::Peers(Vec::new()));
     }

@@ -34,7 +34,8 @@ pub(super) fn moved(bytes: &[u8]) {
     let (mut world, who) = expected(*who);
     world.lose = Some(|message| matches!(message, PlaceMessage::Move(MoveMessage::Freeze(_))));
     world.run_ms(60);
-    let moved = MovedClient { client: world.id(who), home: PlaceId(0), state: bytes.to_vec().into() };
+    let state = bytes.to_vec().into();
+    let moved = MovedClient { client: world.id(who), receivers: Vec::new(), state, stay: Vec::new().into() };
     let messages = vec![(room("demo"), PlaceMessage::Move(MoveMessage::Moved(Box::new(moved))))];
     world.command_to(2, Command::FromPlace { from: PlaceId(world.members[who].place as u16), messages });
     world.members[who].place = 2;

@@ -39,6 +39,6 @@ pub(super) fn places_seeds() -> Vec<Vec<u8>> {
     world.run_ms(600);
     world.leave(2);
     world.run_ms(200);
-    let pieces = std::mem::take(&mut world.pieces);
+    let pieces = std::mem::take(&mut world.mail.pieces);
     pieces.into_iter().enumerate().map(|(n, piece)| [&[n as u8][..], &piece].concat()).collect()
 }

@@ -1,5 +1,6 @@
 //! One peer on an engine, with what it publishes.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use moonring_wire::id::Mid;
@@ -28,6 +29,8 @@ pub(super) struct Client {
     pub(super) viewer: Option<Viewer>,
     began: Instant,
     has_picture: bool,
+    /// It has been told to move: since when, and from where.
+    moving: Option<(Instant, Option<SocketAddr>)>,
     rng: SmallRng,
     tracks: Vec<Track>,
 }
@@ -82,6 +85,7 @@ impl Client {
             viewer: viewing.map(Viewer::new),
             began,
             has_picture: false,
+            moving: None,
             rng: SmallRng::seed_from_u64(!seed),
             tracks: Vec::new(),
         }
@@ -162,8 +166,18 @@ impl Client {
         snapshot.add(&self.peer);
     }
 
+    /// Looks for another way to the server, or to another one.
+    pub(super) fn restart_ice(&mut self) {
+        self.peer.restart_ice();
+        self.moving = Some((Instant::now(), self.peer.server()));
+    }
+
     /// Takes what the peer tells.
     pub(super) fn take_events(&mut self, config: &EngineConfig, now: Instant, snapshot: &mut Snapshot) {
+        let server = self.peer.server();
+        if let Some((began, _)) = self.moving.take_if(|(_, from)| *from != server) {
+            snapshot.moved(now.saturating_duration_since(began));
+        }
         while let Some(event) = self.peer.poll_event() {
             match event {
                 PeerEvent::Connected => {

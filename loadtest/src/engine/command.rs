@@ -47,6 +47,13 @@ pub enum Command {
         /// The layers, 0 the lowest.
         layers: Vec<u8>,
     },
+    /// Has a peer restart ICE, and describes it.
+    Restart {
+        /// The peer's number.
+        client: usize,
+        /// Gets the description.
+        reply: oneshot::Sender<Description>,
+    },
     /// A client has gone on over another connection of its signalling.
     Resumed {
         /// What that took.

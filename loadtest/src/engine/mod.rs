@@ -193,6 +193,12 @@ impl Engine {
                         client.wanted(&mid, layers);
                     }
                 }
+                Command::Restart { client, reply } => {
+                    if let Some(Some(known)) = self.clients.get_mut(client) {
+                        known.restart_ice();
+                        let _ = reply.send(self.describe(client, &[], &[]));
+                    }
+                }
                 Command::Resumed { time } => self.current.resumed(time),
                 Command::Close { client } => self.close(client),
                 Command::Snapshot(reply) => {

@@ -23,6 +23,8 @@ pub struct Histograms {
     pub first_picture: Histogram<u64>,
     /// From being told to resume to going on, since the start.
     pub resume: Histogram<u64>,
+    /// From being told to restart ICE to media at another address of the server's, since the start.
+    pub moves: Histogram<u64>,
 }
 
 /// Counts since the engine's start; the histogram of latencies since the last snapshot.
@@ -57,7 +59,7 @@ pub struct Snapshot {
 impl Default for Histograms {
     fn default() -> Self {
         let new = || Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are in order");
-        Self { latency: new(), join: new(), first_picture: new(), resume: new() }
+        Self { latency: new(), join: new(), first_picture: new(), resume: new(), moves: new() }
     }
 }
 
@@ -88,6 +90,7 @@ impl Snapshot {
             (&mut self.histograms.join, &other.histograms.join),
             (&mut self.histograms.first_picture, &other.histograms.first_picture),
             (&mut self.histograms.resume, &other.histograms.resume),
+            (&mut self.histograms.moves, &other.histograms.moves),
         ] {
             ours.add(theirs).expect("all have the same bounds");
         }
@@ -108,6 +111,10 @@ impl Snapshot {
     pub(super) fn resumed(&mut self, time: Duration) {
         self.resumed += 1;
         self.histograms.resume.saturating_record(time.as_micros() as u64);
+    }
+
+    pub(super) fn moved(&mut self, time: Duration) {
+        self.histograms.moves.saturating_record(time.as_micros() as u64);
     }
 
     pub(super) fn first_picture(&mut self, time: Duration) {

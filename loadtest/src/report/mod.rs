@@ -106,6 +106,8 @@ pub struct Report {
     pub longest_gap_ms: f64,
     /// From being told that another process of the server goes on to going on with it; since the run began.
     pub resume: Times,
+    /// From being told to restart ICE to media at another shard or node; since the run began.
+    pub moves: Times,
     /// From the begin of a join to the end of the DTLS handshake; since the run began.
     pub join: Times,
     /// From the begin of a join to the first key frame; since the run began.
@@ -218,6 +220,7 @@ impl Report {
             overrun: b.overrun.saturating_sub(a.overrun),
             latency: Times::of(latency),
             resume: Times::of(&b.histograms.resume),
+            moves: Times::of(&b.histograms.moves),
             join: Times::of(&b.histograms.join),
             first_picture: Times::of(&b.histograms.first_picture),
             failures: b.failures.clone(),

@@ -42,6 +42,9 @@ pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
     if report.resume.count > 0 {
         row("resumed", format!("{} clients, {}", report.resume.count, times(&report.resume)));
     }
+    if report.moves.count > 0 {
+        row("moved", format!("{} times, {}", report.moves.count, times(&report.moves)));
+    }
     row("time to join", times(&report.join));
     row("first key frame", times(&report.first_picture));
     if let Some(cost) = &report.server {

@@ -4,10 +4,11 @@ mod http;
 mod tls;
 mod websocket;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use moonring_wire::id::{Mid, RoomId};
+use moonring_wire::id::{ClientId, Mid, RoomId};
 use moonring_wire::media::{CodecName, Kind};
 use tokio::sync::{oneshot, watch};
 
@@ -104,7 +105,9 @@ pub struct Context {
     pub stop: watch::Receiver<bool>,
     /// Gets what went wrong.
     pub failures: tokio::sync::mpsc::UnboundedSender<String>,
-    http: reqwest::Client,
+    /// Those who are in, by number: where, and who they are there.
+    members: Mutex<BTreeMap<usize, (RoomId, ClientId)>>,
+    pub(crate) http: reqwest::Client,
 }
 
 impl Context {
@@ -118,7 +121,22 @@ impl Context {
         failures: tokio::sync::mpsc::UnboundedSender<String>,
     ) -> anyhow::Result<Self> {
         let http = tls.http_client()?;
-        Ok(Self { target, rejoin, token, tls, engines, next_client: Default::default(), stop, failures, http })
+        let (next_client, members) = Default::default();
+        Ok(Self { target, rejoin, token, tls, engines, next_client, stop, failures, members, http })
+    }
+
+    /// Somebody is in, or not any more.
+    fn note(&self, client: usize, who: Option<(RoomId, ClientId)>) {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        match who {
+            Some(who) => drop(members.insert(client, who)),
+            None => drop(members.remove(&client)),
+        }
+    }
+
+    /// Those who are in.
+    pub(crate) fn members(&self) -> Vec<(RoomId, ClientId)> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     fn engine(&self, client: usize) -> (&Handle, usize) {
@@ -139,6 +157,13 @@ impl Context {
         Ok(description.await?)
     }
 
+    async fn restart(&self, client: usize) -> anyhow::Result<String> {
+        let (engine, client) = self.engine(client);
+        let (reply, description) = oneshot::channel();
+        engine.send(Command::Restart { client, reply });
+        Ok(description.await?.sdp)
+    }
+
     fn answer(&self, client: usize, sdp: String) {
         let (engine, client) = self.engine(client);
         engine.send(Command::Answer { client, sdp });
@@ -155,6 +180,7 @@ impl Context {
     }
 
     fn close(&self, client: usize) {
+        self.note(client, None);
         let (engine, client) = self.engine(client);
         engine.send(Command::Close { client });
     }

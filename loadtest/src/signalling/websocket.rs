@@ -42,6 +42,9 @@ pub(super) async fn live(context: &Context, url: &str, client: usize, plan: &Cli
     let leave = told_to_leave(context, plan);
     tokio::pin!(leave);
     loop {
+        if !session.busy && std::mem::take(&mut session.restart) {
+            session.restart_ice().await?;
+        }
         if !session.busy && (session.offers == 0 && !plan.publish.is_empty() || !session.wanted.is_empty()) {
             session.offer().await?;
         }
@@ -52,7 +55,7 @@ pub(super) async fn live(context: &Context, url: &str, client: usize, plan: &Cli
                 return Ok(());
             }
             message = session.receive() => match message? {
-                ServerMessage::Resume {} => session.resume(url).await?,
+                ServerMessage::Resume { url } => session.resume(url).await?,
                 message => session.take(message).await?,
             },
         }
@@ -80,8 +83,12 @@ struct Session<'a> {
     busy: bool,
     /// More may be published soon.
     gather: bool,
+    /// ICE is to be restarted with the next offer: the client moves.
+    restart: bool,
     /// The right to go on over another connection.
     ticket: String,
+    /// Where it is.
+    at: String,
 }
 
 impl<'a> Session<'a> {
@@ -126,7 +133,9 @@ impl<'a> Session<'a> {
             offers: 0,
             busy: false,
             gather: false,
+            restart: false,
             ticket: String::new(),
+            at: url.to_owned(),
         })
     }
 
@@ -139,8 +148,9 @@ impl<'a> Session<'a> {
         };
         self.send(&join).await?;
         match timeout(PATIENCE, self.receive()).await.context("the join is not answered")?? {
-            ServerMessage::Joined { tracks, ticket, .. } => {
+            ServerMessage::Joined { client, tracks, ticket, .. } => {
                 self.ticket = ticket;
+                self.context.note(self.client, Some((self.plan.room.clone(), client)));
                 tracks.into_iter().for_each(|track| self.want(track));
                 Ok(Entry::In)
             }
@@ -151,12 +161,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Another process of the server goes on with the stay: over another connection, with everything that there is.
-    async fn resume(&mut self, url: &str) -> anyhow::Result<()> {
+    /// Another process goes on with the stay, at the same address or at another one: over another connection, with everything that
+    /// there is.
+    async fn resume(&mut self, url: Option<String>) -> anyhow::Result<()> {
         let began = Instant::now();
+        self.at = url.unwrap_or_else(|| std::mem::take(&mut self.at));
         let ticket = std::mem::take(&mut self.ticket);
         loop {
-            self.socket = open(self.context, url).await?;
+            self.socket = open(self.context, &self.at).await?;
             self.send(&ClientMessage::Resume { ticket: ticket.clone() }).await?;
             match timeout(PATIENCE, self.receive()).await.context("the resume is not answered")?? {
                 ServerMessage::Joined { ticket, resumed: true, .. } => {
@@ -164,7 +176,7 @@ impl<'a> Session<'a> {
                     break;
                 }
                 // The process that ends had accepted this connection as well.
-                ServerMessage::Resume {} if began.elapsed() < PATIENCE => tokio::time::sleep(ANEW).await,
+                ServerMessage::Resume { .. } if began.elapsed() < PATIENCE => tokio::time::sleep(ANEW).await,
                 other => bail!("the resume is answered with {other:?}"),
             }
         }
@@ -182,7 +194,7 @@ impl<'a> Session<'a> {
             let deadline = tokio::time::Instant::now() + GATHER;
             while let Ok(message) = tokio::time::timeout_at(deadline, self.receive()).await {
                 match message? {
-                    ServerMessage::Resume {} => bail!("the server was replaced while this client made an offer"),
+                    ServerMessage::Resume { .. } => bail!("the server was replaced while this client made an offer"),
                     message => self.take(message).await?,
                 }
             }
@@ -203,6 +215,15 @@ impl<'a> Session<'a> {
         self.send(&ClientMessage::Offer { request: self.offers, sdp: description.sdp, publish, subscribe }).await
     }
 
+    /// Offers with an ICE restart: the answer names another shard, or another node.
+    async fn restart_ice(&mut self) -> anyhow::Result<()> {
+        let sdp = self.context.restart(self.client).await?;
+        self.offers += 1;
+        self.busy = true;
+        let (publish, subscribe) = (Vec::new(), Vec::new());
+        self.send(&ClientMessage::Offer { request: self.offers, sdp, publish, subscribe }).await
+    }
+
     async fn take(&mut self, message: ServerMessage) -> anyhow::Result<()> {
         match message {
             ServerMessage::Answer { sdp, sections, .. } => {
@@ -216,6 +237,8 @@ impl<'a> Session<'a> {
                     let _ = self.context.failures.send(format!("a section is refused: {reason}"));
                 }
             }
+            // Before the first offer there is nothing to move.
+            ServerMessage::RestartIce {} => self.restart = self.offers > 0,
             ServerMessage::TrackPublished { track } => {
                 self.gather = self.plan.receive == Receive::Everything;
                 self.want(track);

@@ -10,6 +10,7 @@ mod weight;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use moonring_policy::client::Connection;
@@ -20,10 +21,11 @@ use moonring_wire::id::{ClientId, Mid, PlaceId, RoomId, TrackId};
 use moonring_wire::link::LinkPeer;
 use moonring_wire::media::Source;
 use moonring_wire::negotiate::{Offer, RequestId};
+use moonring_wire::shared::as_text;
 
 pub use bytes::{BytesError, MAX_PLACE_BYTES, PLACE_VERSION, empty_piece, read_places, write_places};
 pub use event::{Event, LeaveCause};
-pub use moved::{ExpectedClient, ForMoved, MovedClient};
+pub use moved::{ExpectedClient, ForMoved, MoveOrder, MovedClient};
 pub use news::{ClientInfo, News};
 pub use place::{
     FarCall, FarTrack, Member, Members, MoveMessage, PlaceMessage, ROOM_LOST, Roster, SeatGiven, TrafficFigures,
@@ -86,12 +88,15 @@ pub enum PolicyOrder {
     ReloadWithoutState,
 }
 
-/// From the control plane to the shard that owns the room.
-#[derive(Debug)]
+/// From the control plane to the shard that owns the room. What is about one client may follow it to another node; an offer is
+/// made again there.
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Command {
     /// A client wants in. Answered by [`Event::Joined`] or [`Event::Left`].
+    #[serde(skip)]
     Join(JoinRequest),
     /// The same, into a room whose policy is on another shard.
+    #[serde(skip)]
     JoinWing {
         /// Which; where that is of another node and this shard does not speak to it itself, the lead: the shard of this node that
         /// does.
@@ -102,6 +107,7 @@ pub enum Command {
         request: JoinRequest,
     },
     /// What another shard says about rooms: its [`Event::ToPlace`].
+    #[serde(skip)]
     FromPlace {
         /// Which shard.
         from: PlaceId,
@@ -110,8 +116,10 @@ pub enum Command {
     },
     /// The shards of other nodes that there are, all of them: links to those that are new begin, and what was spread over those
     /// that are gone ends.
+    #[serde(skip)]
     Peers(Vec<LinkPeer>),
     /// Messages reach a shard of another node, or do not: what only it can decide is refused meanwhile.
+    #[serde(skip)]
     PlaceAway {
         /// Which shard.
         place: PlaceId,
@@ -132,26 +140,28 @@ pub enum Command {
         home: PlaceId,
     },
     /// Messages of another shard were lost: both say anew what is in the rooms that are spread over them.
+    #[serde(skip)]
     PlaceLost {
         /// Which shard.
         from: PlaceId,
     },
-    /// A client is to go on at another shard of the process. Answered by [`Event::Called`] once it is told to restart ICE, which
-    /// its move begins with.
+    /// A client is to go on at another shard. Answered by [`Event::Called`] once it is told to restart ICE, which its move
+    /// begins with.
+    #[serde(skip)]
     Move {
         /// Its number.
         id: u64,
-        /// Who.
-        client: ClientId,
-        /// Which shard.
-        to: PlaceId,
+        /// Who, and where to.
+        order: MoveOrder,
     },
     /// All that was sent here for a client before its [`Event::Moved`] has been sent: nothing more comes for it.
+    #[serde(skip)]
     RouteMoved {
         /// Who.
         client: ClientId,
     },
     /// A client's offer. Answered by [`Event::Answered`] or [`Event::Refused`].
+    #[serde(skip)]
     Offer(OfferRequest),
     /// A client stops publishing a track.
     Unpublish {
@@ -208,9 +218,11 @@ pub enum Command {
         /// Who.
         client: ClientId,
         /// What.
+        #[serde(with = "as_text")]
         value: Value,
     },
     /// The answer to [`Event::PolicyRequest`].
+    #[serde(skip)]
     PolicyReply {
         /// Its number.
         id: PolicyRequestId,
@@ -219,6 +231,7 @@ pub enum Command {
     },
     /// A room's script comes from the process that this one takes over from: what it has handed over, or `None` when it has
     /// handed over nothing and begins anew.
+    #[serde(skip)]
     PolicyCarried {
         /// Whose policy.
         room: RoomId,
@@ -226,8 +239,10 @@ pub enum Command {
         carried: Option<Box<CarriedPolicy>>,
     },
     /// The scripts there are now: new rooms use them, rooms that run an older version are reloaded.
+    #[serde(skip)]
     Scripts(ScriptLibrary),
     /// What an operator wants of a room's policy; nothing when there is no such room.
+    #[serde(skip)]
     Policy {
         /// Whose policy.
         room: RoomId,
@@ -235,6 +250,7 @@ pub enum Command {
         order: PolicyOrder,
     },
     /// An operator's program calls the policy of a room. Answered by [`Event::Called`].
+    #[serde(skip)]
     Call {
         /// Its number.
         id: u64,
@@ -244,6 +260,7 @@ pub enum Command {
         request: Value,
     },
     /// An operator does something to a room, or to a client in it. Answered by [`Event::Called`].
+    #[serde(skip)]
     Act {
         /// Its number.
         id: u64,
@@ -253,6 +270,7 @@ pub enum Command {
         action: Action,
     },
     /// An operator's program opens a room before anybody comes. Answered by [`Event::Called`].
+    #[serde(skip)]
     Open {
         /// Its number.
         id: u64,
@@ -262,11 +280,13 @@ pub enum Command {
         metadata: Value,
     },
     /// A room that its script keeps although nobody is in it has to make way.
+    #[serde(skip)]
     CloseIfEmpty {
         /// Which room.
         room: RoomId,
     },
     /// Somebody wants to trace or to record the policy of a room. Answered by [`Event::Called`]; the lines go to `sink`.
+    #[serde(skip)]
     Watch {
         /// Its number.
         id: u64,
@@ -278,6 +298,7 @@ pub enum Command {
         depth: Depth,
     },
     /// What some rooms are and do; at most [`crate::report::MAX_ROOMS_PER_REPORT`]. Answered by [`Event::Report`].
+    #[serde(skip)]
     Report {
         /// Its number.
         id: u64,

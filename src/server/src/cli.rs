@@ -37,8 +37,8 @@ fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
     match verb {
         Verb::Run => serve(&cli.load()?).map(|()| true),
         Verb::Nodes { json } => ask(operator_nodes::nodes(&cli.load()?, json)).map(|()| true),
-        Verb::Drain => ask(operator_nodes::drain(&cli.load()?, true)).map(|()| true),
-        Verb::Undrain => ask(operator_nodes::drain(&cli.load()?, false)).map(|()| true),
+        Verb::Drain { deadline_s, wait } => ask(operator_nodes::drain(&cli.load()?, deadline_s, wait)).map(|()| true),
+        Verb::Undrain => ask(operator_nodes::undrain(&cli.load()?)).map(|()| true),
         Verb::Rooms { json } => ask(operator::rooms(&cli.load()?, json)).map(|()| true),
         Verb::Reload { drop_state: Some(room), .. } => order(cli, &room, "reload").map(|()| true),
         Verb::Reload { canary: Some(rooms), seconds, .. } => {
@@ -66,7 +66,9 @@ fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
         Verb::Mute { room, client, track, undo } => {
             act(cli, &room, "mute", &json!({ "client": client, "track": track, "muted": !undo }))
         }
-        Verb::Move { room, client, shard } => act(cli, &room, "move", &json!({ "client": client, "shard": shard })),
+        Verb::Move { room, client, node, shard } => {
+            act(cli, &room, "move", &json!({ "client": client, "node": node, "shard": shard }))
+        }
         Verb::Attributes { room, client, attributes } => {
             let attributes = json_of("value of the attributes", &attributes)?;
             act(cli, &room, "attributes", &json!({ "client": client, "attributes": attributes }))

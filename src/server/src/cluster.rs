@@ -22,6 +22,7 @@ mod lookup;
 #[cfg(test)]
 pub(crate) mod memory;
 mod messages;
+mod moving;
 mod nats;
 mod peers;
 mod placement;
@@ -52,8 +53,10 @@ use self::engine::{Engine, Message, QUEUE, Serving};
 pub(crate) use self::engine::{Pending, Unwritten};
 use self::find::Found;
 use self::lookup::OFFLINE;
+pub(crate) use self::messages::NodeName;
 pub(crate) use self::messages::ShardLoad;
-use self::messages::{Beat, Node, NodeName, NodeState};
+use self::messages::{Beat, Node, NodeState};
+pub(crate) use self::moving::NOT_HERE;
 use self::nats::Nats;
 pub(crate) use self::peers::{NodeLine, Verdict};
 use self::peers::{Peers, Standing, line_of};
@@ -69,7 +72,7 @@ pub(crate) use self::witness::RUN_HEADER;
 use self::witness::{Http, Witness, run_of};
 use crate::config::RoomSpread;
 use moonring_core::command::PlaceMessage;
-use moonring_wire::id::{PlaceId, RoomId};
+use moonring_wire::id::{ClientId, PlaceId, RoomId};
 use moonring_wire::link::LinkPeer;
 
 /// Seconds after which whoever is told to try again does.
@@ -97,6 +100,15 @@ pub(crate) trait Host: ScriptHost + Send + Sync + 'static {
     fn place_away(&self, shard: usize, place: PlaceId, is_away: bool);
     /// A shard of another node is gone: its rooms that have clients here need another home.
     fn home_lost(&self, place: PlaceId);
+    /// The shard for one more client of a room, who comes from another node; `None` when nobody may come.
+    fn shard_for(&self, room: &RoomId) -> Option<u16>;
+    /// Moves a client of this node to a shard of a node; in words why not.
+    fn move_client(
+        &self,
+        room: RoomId,
+        client: ClientId,
+        to: (NodeName, Option<u16>),
+    ) -> Pending<'_, Result<(), String>>;
     /// Some of the rooms, as the admin page tells of them.
     fn rooms(&self, after: Option<RoomId>, named: Option<String>) -> RoomsTold<'_>;
 }
@@ -119,6 +131,8 @@ struct Inner {
     spread: RoomSpread,
     /// Where the sockets of this node's shards are; none where its rooms are on no other node.
     links: Vec<SocketAddr>,
+    /// Where clients send media to each of them.
+    candidates: Vec<Vec<SocketAddr>>,
     mail: Mutex<Mail>,
     /// A shard has said something.
     said: Notify,
@@ -226,6 +240,7 @@ impl Cluster {
             spread: settings.spread,
             mail: Mutex::new(Mail::new(settings.links.len())),
             links: settings.links,
+            candidates: settings.candidates,
             said: Notify::new(),
             scripts: tokio::sync::Mutex::default(),
             inbox,

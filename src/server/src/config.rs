@@ -26,8 +26,8 @@ pub use values::{
     ScriptSetting, Secret, ShutdownSays,
 };
 pub(crate) use values::{DEFAULT_SECRET, Dtls13};
-pub(crate) use verbs::Verb;
 pub use verbs::{CanaryVerb, ScriptsVerb};
+pub(crate) use verbs::{DRAIN_S, Verb};
 
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* $name:ident [$env:literal $(, $arg:ident = $value:expr)*]: $type:ty = $default:expr;)*) => {

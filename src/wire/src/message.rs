@@ -333,9 +333,14 @@ pub enum ServerMessage {
         /// For the user.
         reason: String,
     },
-    /// Another process goes on with the stay, at the same address. The server closes; the client is expected to send
-    /// [`ClientMessage::Resume`] over a new connection at once. Media goes on meanwhile.
-    Resume {},
+    /// Another process goes on with the stay, at the same address or at `url`. The server closes; the client is expected to send
+    /// [`ClientMessage::Resume`] with the ticket that it has over a new connection at once. Media goes on meanwhile.
+    Resume {
+        /// The WebSockets of the node of the cluster that goes on, if that is another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        url: Option<String>,
+    },
     /// The server stops and does not come back. It closes; clients are not expected to try again.
     Closing {
         /// For the user.

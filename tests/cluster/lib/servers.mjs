@@ -71,11 +71,17 @@ export class Servers {
     return folder;
   }
 
-  /** Gives a node an order, as its operator does: `moonring WORDS...`; the exit code, and what was said. */
-  async order(place, ...words) {
+  /** What a node's operator does: `moonring WORDS...`; the exit code, and what was said. */
+  async command(place, ...words) {
     const args = ['netns', 'exec', namespaceOf(this.#id, place), BINARY, ...words];
     const said = await run('ip', args).catch((error) => error);
     return { code: said.code ?? 0, output: `${said.stdout}${said.stderr}` };
+  }
+
+  /** An order at the admin pages of one node; the status. */
+  async order(place, path, body = {}) {
+    const given = ['-X', 'POST', '-H', 'content-type: application/json', '-d', JSON.stringify(body), '-o', '/dev/null', '-w', '%{http_code}'];
+    return Number(await this.#get(place, path, given));
   }
 
   /** A metric of one node, all its labels together. */
@@ -113,8 +119,8 @@ export class Servers {
     return JSON.parse((await this.#get(place, path)) || '{}');
   }
 
-  async #get(place, path) {
-    const args = ['netns', 'exec', namespaceOf(this.#id, place), 'curl', '-s', '--max-time', '3', `http://127.0.0.1:8081/${path}`];
+  async #get(place, path, more = []) {
+    const args = ['netns', 'exec', namespaceOf(this.#id, place), 'curl', '-s', '--max-time', '3', ...more, `http://127.0.0.1:8081/${path}`];
     return (await run('ip', args, { maxBuffer: 1 << 26 }).catch(() => ({ stdout: '' }))).stdout;
   }
 }

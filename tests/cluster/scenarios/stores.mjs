@@ -35,10 +35,10 @@ export const STORES = {
   async stores(servers) {
     const policy = join(servers.folder('policy'), 'default_room.lua');
     writeFileSync(policy, COUNTS);
-    const pushed = await servers.order('n1', 'scripts', 'push', policy);
+    const pushed = await servers.command('n1', 'scripts', 'push', policy);
     check(pushed.code === 0, pushed.output);
     const call = async (node, room, request = {}) => {
-      const { code, output } = await servers.order(node, 'call', room, JSON.stringify(request));
+      const { code, output } = await servers.command(node, 'call', room, JSON.stringify(request));
       return code === 0 ? JSON.parse(output) : { failed: output };
     };
     const person = new Person('store', NODES.map(socketOf));
@@ -83,7 +83,7 @@ export const STORES = {
       writeFileSync(join(folder, name), text);
       return join(folder, name);
     };
-    const push = (node, path, ...more) => servers.order(node, 'scripts', 'push', path, ...more);
+    const push = (node, path, ...more) => servers.command(node, 'scripts', 'push', path, ...more);
     // A new room each time, which begins at the node that is asked.
     let rooms = 0;
     const answers = () => Promise.all(NODES.map((node) => ask(socketOf(node), `scripts-${rooms++}`)));
@@ -101,9 +101,9 @@ export const STORES = {
     const second = await push('n2', file('demo.lua', LETS_IN), '--as', 'default_room.lua');
     check(second.code === 0 && second.output.includes('n3 is away'), second.output);
     await servers.start('n3');
-    await until('who was away has the script', async () => (await servers.order('n3', 'scripts', 'list')).output.split('\n').filter((line) => line.endsWith(' has them')).length === 3);
+    await until('who was away has the script', async () => (await servers.command('n3', 'scripts', 'list')).output.split('\n').filter((line) => line.endsWith(' has them')).length === 3);
     await until('and runs it', async () => (await ask(socketOf('n3'), `scripts-${rooms++}`)) === 'joined');
-    const dropped = await servers.order('n1', 'scripts', 'drop', 'default_room.lua');
+    const dropped = await servers.command('n1', 'scripts', 'drop', 'default_room.lua');
     check(dropped.code === 0 && dropped.output.includes('0 uploaded scripts'), dropped.output);
     row('scripts by one upload', [], `three nodes run it ${took} ms after the command was given; a broken one nowhere; who was away has it`);
   },

@@ -9,7 +9,7 @@ use moonring_core::command::{
 use moonring_loadtest::media::{AudioSettings, AudioSource, VideoSettings, VideoSource};
 use moonring_loadtest::peer::{Outbox, Peer};
 use moonring_policy::client::{Connection, Via};
-use moonring_wire::id::{ClientId, Mid, PlaceId, Ssrc, TrackId};
+use moonring_wire::id::{ClientId, Mid, Ssrc, TrackId};
 use moonring_wire::media::{CodecName, Source};
 use moonring_wire::negotiate::{Offer, SectionOutcome};
 use rand::SeedableRng;
@@ -184,7 +184,7 @@ impl World {
     pub(crate) fn begin_move(&mut self, who: usize, to: usize) -> Result<(), String> {
         let client = self.id(who);
         let before = self.events.len();
-        self.command(Command::Move { id: 9, client: client.clone(), to: PlaceId(to as u16) });
+        self.command(Command::Move { id: 9, order: self.order_to(who, to) });
         let fresh = self.events.split_off(before);
         let answer = fresh.iter().find_map(|event| match event {
             Event::Called { id: 9, answer } => Some(answer.clone()),
@@ -201,8 +201,7 @@ impl World {
 
     /// Moves a client made by hand, which from its restart on sends to the other shard only.
     pub(crate) fn move_raw(&mut self, who: usize, to: usize) {
-        let client = self.id(who);
-        self.command(Command::Move { id: 9, client, to: PlaceId(to as u16) });
+        self.command(Command::Move { id: 9, order: self.order_to(who, to) });
         self.members[who].requests += 1;
         let count = self.members[who].requests;
         let raw = self.raw(who);

@@ -4,6 +4,7 @@
 pub(crate) mod cpu;
 pub(crate) mod flows;
 mod got;
+mod mail;
 pub(crate) mod net;
 pub(crate) mod places;
 pub(crate) mod raw;
@@ -29,6 +30,7 @@ use moonring_wire::transport::dtls::Certificate;
 
 use cpu::Cpu;
 pub(crate) use got::Got;
+use mail::Mail;
 pub(crate) use net::seed;
 use net::{Link, Net, Seals};
 use raw::Raw;
@@ -93,13 +95,10 @@ pub(crate) struct World {
     pub(crate) between: Link,
     /// The way from one node to another.
     pub(crate) between_nodes: Link,
-    /// What nodes have said to each other about rooms.
-    pub(crate) pieces: Vec<Vec<u8>>,
-    /// While set, none of it arrives.
-    pub(crate) are_nodes_apart: bool,
-    /// Clients that have moved from one shard to another.
+    /// What nodes say to each other about rooms.
+    pub(crate) mail: Mail,
+    /// Clients that have moved from one shard to another, and their states, as bytes.
     pub(crate) moved: usize,
-    /// The states of those that have, as bytes.
     pub(crate) states: Vec<Vec<u8>>,
     /// While set, states of clients are changed on their way, so that nobody can read them.
     pub(crate) spoils_states: bool,
@@ -190,8 +189,7 @@ impl World {
             fresh: Box::new(move |now| shard(0, now, 0xA5)),
             between: places::BETWEEN,
             between_nodes: places::BETWEEN_NODES,
-            pieces: Vec::new(),
-            are_nodes_apart: false,
+            mail: Mail::new(seed),
             moved: 0,
             states: Vec::new(),
             spoils_states: false,
@@ -263,7 +261,8 @@ impl World {
             member.feeds.iter().map(|(_, feed)| feed.next_at()).chain(device)
         });
         let others = self.others.iter().filter_map(Shard::poll_timeout);
-        let next = members.chain(others).chain(self.served_at()).chain(self.net.next_at()).min();
+        let next =
+            members.chain(others).chain(self.served_at()).chain(self.net.next_at()).chain(self.mail.next_at()).min();
         next.map(|at| at.max(self.now))
     }
 
@@ -284,13 +283,14 @@ impl World {
             }
             self.serve(server);
             self.serve_others();
+            self.take_mail();
             self.take_events();
             for member in &mut self.members {
                 member.act(self.now, places::address(member.place), &mut self.net);
             }
             let due = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
             let is_due = self.others.iter().any(|shard| due(shard.poll_timeout()));
-            if !due(self.net.next_at()) && !due(self.served_at()) && !is_due {
+            if !due(self.net.next_at()) && !due(self.served_at()) && !due(self.mail.next_at()) && !is_due {
                 return;
             }
         }

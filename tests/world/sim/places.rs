@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use moonring_core::command::{Command, Event, MoveMessage, PlaceMessage, read_places, write_places};
+use moonring_core::command::{Command, Event, MoveMessage, MoveOrder, PlaceMessage};
 use moonring_core::room::links::LinkSettings;
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_wire::drops::DropReason;
@@ -57,6 +57,11 @@ pub(crate) fn over_three_nodes() {
     PER_NODE.set(1);
 }
 
+/// Whether a shard's node says and hears nothing any more.
+pub(super) fn is_gone(place: usize) -> bool {
+    GONE.get() == Some(node_of(place))
+}
+
 /// Which node a shard is of.
 pub(crate) fn node_of(place: usize) -> usize {
     place / PER_NODE.get()
@@ -78,8 +83,13 @@ pub(crate) fn place_of(at: usize, id: PlaceId) -> usize {
     (0..count()).find(|of| id_at(at, *of) == id).expect("it is a shard of this world")
 }
 
+/// The shard of a place's node that speaks to the home of all rooms, where that is of another node.
+pub(super) fn lead_of(place: usize) -> Option<usize> {
+    (0..count()).find(|other| node_of(*other) == node_of(place)).filter(|lead| *lead > 0)
+}
+
 /// What a shard is called among nodes.
-fn name_of(place: usize) -> Place {
+pub(super) fn name_of(place: usize) -> Place {
     Place { run: 7 + node_of(place) as u128, shard: id_at(place, place).0 }
 }
 
@@ -142,7 +152,7 @@ impl World {
         }
         let member = |id: &ClientId| self.members.iter().find(|member| member.id == *id);
         let place = client_of(&command).and_then(member).map_or(0, |member| member.place);
-        let lead = (0..place).find(|other| node_of(*other) == node_of(place)).filter(|lead| *lead > 0);
+        let lead = lead_of(place).filter(|lead| *lead != place);
         let command = match (command, lead) {
             (Command::Join(request), Some(lead)) => {
                 Command::JoinWing { home: id_at(place, lead), beyond: Some(id_at(place, 0)), request }
@@ -172,7 +182,24 @@ impl World {
         }
     }
 
-    /// Takes the events of all shards; what one says to another arrives at once.
+    /// The order to move a member, as its shard gets it.
+    pub(crate) fn order_to(&self, who: usize, to: usize) -> MoveOrder {
+        let (client, at) = (self.members[who].id.clone(), self.members[who].place);
+        let is_far = to < count() && node_of(at) != node_of(to);
+        let candidates = if is_far { vec![address(to)] } else { Vec::new() };
+        MoveOrder { client, to: if to < count() { id_at(at, to) } else { PlaceId(to as u16) }, candidates }
+    }
+
+    /// The answer to a command.
+    pub(crate) fn called(&self, number: u64) -> Result<serde_json::Value, String> {
+        let answer = self.events.iter().find_map(|event| match event {
+            Event::Called { id, answer } if *id == number => Some(answer.clone()),
+            _ => None,
+        });
+        answer.expect("an answer")
+    }
+
+    /// Takes the events of all shards; what one says to another of its node arrives at once.
     pub(super) fn take_events(&mut self) {
         let mut more = true;
         while std::mem::take(&mut more) {
@@ -208,33 +235,21 @@ impl World {
         if node_of(from) != node_of(to) {
             return self.deliver_to_node(from, to, messages);
         }
-        if let Some(lose) = self.lose {
-            messages.retain(|(_, message)| !lose(message));
-        }
-        for (_, message) in &mut messages {
-            if let PlaceMessage::Move(MoveMessage::Moved(moved)) = message {
-                moved.state[1] ^= u8::from(self.spoils_states) << 1;
-                self.states.push(moved.state.to_vec());
-            }
-        }
+        self.meddle(&mut messages);
         let command = Command::FromPlace { from: id_at(to, from), messages };
         self.at(to, |shard, now, out| shard.handle_command(now, command, out));
     }
 
-    /// Between nodes they travel as bytes.
-    fn deliver_to_node(&mut self, from: usize, to: usize, messages: Vec<(RoomId, PlaceMessage)>) {
-        let (pieces, errors) = write_places(messages, &|id| Some(name_of(place_of(from, id))));
-        assert!(errors.is_empty(), "{errors:?}");
-        let find = |name: Place| (0..count()).find(|of| name_of(*of) == name).map(|of| id_at(to, of));
-        for piece in pieces {
-            let messages = read_places(&piece, &mut find.clone()).unwrap();
-            self.pieces.push(piece);
-            let is_gone = GONE.get().is_some_and(|gone| [node_of(from), node_of(to)].contains(&gone));
-            if self.are_nodes_apart || is_gone {
-                continue;
+    /// Loses some of them, and spoils states of clients, where a test wants it.
+    pub(super) fn meddle(&mut self, messages: &mut Vec<(RoomId, PlaceMessage)>) {
+        if let Some(lose) = self.lose {
+            messages.retain(|(_, message)| !lose(message));
+        }
+        for (_, message) in messages {
+            if let PlaceMessage::Move(MoveMessage::Moved(moved)) = message {
+                moved.state[1] ^= u8::from(self.spoils_states) << 1;
+                self.states.push(moved.state.to_vec());
             }
-            let command = Command::FromPlace { from: id_at(to, from), messages };
-            self.at(to, |shard, now, out| shard.handle_command(now, command, out));
         }
     }
 
@@ -290,7 +305,7 @@ impl World {
 /// The client that a command is about.
 fn client_of(command: &Command) -> Option<&ClientId> {
     match command {
-        Command::Move { client, .. } => Some(client),
+        Command::Move { order, .. } => Some(&order.client),
         command => command.client(),
     }
 }

@@ -4,11 +4,11 @@
 //! version u8 | JSON: { "places": [[number, { run, shard }]...], "messages": [[room, message]...] }
 //! ```
 //! A process has numbers of its own for places ([`PlaceId`]). Those that the messages name are explained in front of them, and
-//! the reader puts its own in. A client that moves does not leave its process.
+//! the reader puts its own in.
 
 use serde::Deserialize;
 
-use super::{FarTrack, Members, PlaceMessage, Roster};
+use super::{FarTrack, Members, MoveMessage, PlaceMessage, Roster};
 use moonring_wire::id::{PlaceId, RoomId};
 use moonring_wire::link::Place;
 
@@ -97,11 +97,15 @@ pub fn read_places(
     if places.len() > MAX_PLACES {
         return Err(BytesError::Places(places.len()));
     }
+    let mut known = |theirs: PlaceId| {
+        let place = places.iter().find(|(id, _)| *id == theirs)?;
+        find(place.1)
+    };
     for (_, message) in &mut messages {
+        keep_receivers(message, &mut |place| known(place).is_some());
         for place in named(message) {
             let theirs = *place;
-            let known = places.iter().find(|(id, _)| *id == theirs);
-            *place = known.and_then(|(_, place)| find(*place)).ok_or(BytesError::UnknownPlace(theirs))?;
+            *place = known(theirs).ok_or(BytesError::UnknownPlace(theirs))?;
         }
     }
     Ok(messages)
@@ -114,7 +118,19 @@ fn named(message: &mut PlaceMessage) -> Vec<&mut PlaceId> {
         PlaceMessage::Track(track) => vec![&mut track.place],
         PlaceMessage::Roster(roster) => roster.tracks.iter_mut().map(|track| &mut track.place).collect(),
         PlaceMessage::Members(members) => members.tracks.iter_mut().map(|track| &mut track.place).collect(),
+        PlaceMessage::Move(MoveMessage::Expect(expected)) => vec![&mut expected.home],
+        PlaceMessage::Move(MoveMessage::Departed { from, .. } | MoveMessage::Noted { from, .. }) => vec![from],
+        PlaceMessage::Move(MoveMessage::Moved(moved)) => {
+            moved.receivers.iter_mut().map(|(_, place, ..)| place).collect()
+        }
         _ => Vec::new(),
+    }
+}
+
+/// A receiver that one of both sides does not know any more, or not yet, says itself what it wants: no client is lost for it.
+fn keep_receivers(message: &mut PlaceMessage, is_known: &mut dyn FnMut(PlaceId) -> bool) {
+    if let PlaceMessage::Move(MoveMessage::Moved(moved)) = message {
+        moved.receivers.retain(|(_, place, ..)| is_known(*place));
     }
 }
 
@@ -167,6 +183,7 @@ impl Pieces {
         message: &mut PlaceMessage,
         name: &dyn Fn(PlaceId) -> Option<Place>,
     ) -> Result<(), BytesError> {
+        keep_receivers(message, &mut |place| name(place).is_some());
         let text = serde_json::to_string(&(room, &*message))?;
         let mut places = Vec::new();
         for id in named(message) {

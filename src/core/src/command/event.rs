@@ -29,6 +29,8 @@ pub enum LeaveCause {
     Shutdown,
     /// Its room is on another node of the cluster, whose WebSockets are at this address. Shards never say it.
     Moved(String),
+    /// Its stay goes on at another node, whose WebSockets are at this address. Shards never say it.
+    GoesOn(String),
 }
 
 /// From a shard to the control plane. `client` is who is to be told.

@@ -9,7 +9,7 @@
 //! node n1: home, wings <--- links, messages ---> node n2: lead (a wing, the home's in the eyes of the others) <---> wings
 //!
 //! a client moves:   former place --Expect-> new <-Freeze-- --Moved-> --Passed...-> --Complete->
-//!                   former place --MovedTo-> home --MoveNoted-> former place
+//!                   former place --Departed-> home <-Arrived-- new,   home --Noted-> former place; by way of their leads
 //! ```
 //! Messages between two shards come in order and complete; where that cannot be kept, both are told by
 //! [`Command::PlaceLost`](super::Command::PlaceLost), and say anew what they have.
@@ -90,13 +90,12 @@ pub enum PlaceMessage {
     /// From the lead of a node: the room's home is this node of another one, or the lead itself.
     #[serde(skip)]
     HomeIs(Option<PlaceId>),
-    /// A client moves between the two, which are of one process.
-    #[serde(skip)]
+    /// A client moves.
     Move(MoveMessage),
 }
 
 /// What two places say to each other of a client that moves from one to the other, and to its room's home.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum MoveMessage {
     /// A client of the sender's is asked to come to the receiver.
     Expect(Box<ExpectedClient>),
@@ -105,15 +104,23 @@ pub enum MoveMessage {
     Freeze(ClientId),
     /// The sender does not seal for the client any more.
     Moved(Box<MovedClient>),
-    /// To the home: a client of the sender's is at another place now. Answered by [`Self::Noted`].
-    MovedTo {
+    /// To the home, by way of the sender's lead: a client is not at the place `from` any more, which has nothing more to say of
+    /// it. Answered by [`Self::Noted`], once [`Self::Arrived`] has come as well.
+    Departed {
         /// Who.
         client: ClientId,
-        /// Where.
-        to: PlaceId,
+        /// Where it was.
+        from: PlaceId,
     },
-    /// From the home: nothing more comes from there for a client that has moved.
-    Noted(ClientId),
+    /// To the home, by way of the sender's lead: a client that has moved is at the sender now, or is reached by it.
+    Arrived(ClientId),
+    /// From the home, by way of its lead, to the place `from`: nothing more comes from there for a client that has moved.
+    Noted {
+        /// Who.
+        client: ClientId,
+        /// Where it was.
+        from: PlaceId,
+    },
     /// What came to the sender for a client that has moved to the receiver.
     Passed(Box<ForMoved>),
     /// That was all of it.

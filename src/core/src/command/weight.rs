@@ -116,13 +116,13 @@ impl PlaceMessage {
 impl MoveMessage {
     fn bytes(&self) -> usize {
         match self {
-            Self::Moved(moved) => moved.state.len(),
+            Self::Moved(moved) => moved.state.len() + moved.stay.len() + ID * moved.receivers.len(),
             Self::Expect(expected) => SECTION + TRACK * expected.receives.len(),
             Self::Passed(passed) => match &**passed {
                 ForMoved::Command(command) => command.bytes(),
                 ForMoved::Action(_) => BASE,
             },
-            Self::Freeze(_) | Self::MovedTo { .. } | Self::Noted(_) | Self::Complete(_) => ID,
+            Self::Freeze(_) | Self::Departed { .. } | Self::Arrived(_) | Self::Noted { .. } | Self::Complete(_) => ID,
         }
     }
 }

@@ -134,6 +134,8 @@ pub struct Negotiated {
     pub remote_ice: Option<IceCredentials>,
     /// Its certificate, from its first offer on.
     pub fingerprint: Option<Fingerprint>,
+    /// The server's certificate that it has made its handshake with, which may be another node's.
+    pub shown: Option<Fingerprint>,
     /// The server's DTLS role towards it.
     pub setup: Setup,
     /// Its ids of header extensions.
@@ -270,6 +272,7 @@ impl Client {
                 local_ice: ice,
                 remote_ice: None,
                 fingerprint: None,
+                shown: None,
                 setup: Setup::Passive,
                 extensions: ExtensionIds::default(),
                 sections: Vec::new(),

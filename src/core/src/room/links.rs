@@ -152,6 +152,11 @@ impl Links {
         usize::from(place.0) < self.near
     }
 
+    /// Whether there is a link to a place.
+    pub fn is_linked(&self, place: PlaceId) -> bool {
+        self.links.get(usize::from(place.0)).is_some_and(Option::is_some)
+    }
+
     /// How many layers less than receivers have use for are asked for over a link.
     pub fn layers_down(&self, place: PlaceId) -> usize {
         self.health(place).map_or(0, |health| health.layers_down.into())

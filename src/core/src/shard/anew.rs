@@ -43,6 +43,7 @@ impl Shard {
                 self.say(key, place, PlaceMessage::Lost);
             }
         }
+        self.moves_without(now, place);
     }
 
     /// What is known by way of a place may be wrong from here on.
@@ -64,6 +65,9 @@ impl Shard {
     /// At a wing: tells the home who is here, and is told who else there is.
     pub(super) fn attach_anew(&mut self, now: Instant, key: RoomKey) {
         self.refuse_asked(now, UNHEARD, |_, room| room == key);
+        if let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) {
+            self.home_says_no_more(&id);
+        }
         let Some(Seat::Wing { home, beyond, .. }) = self.world.rooms.get(key).map(|room| room.seat.clone()) else {
             return;
         };

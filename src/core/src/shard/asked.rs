@@ -71,7 +71,7 @@ impl Shard {
 
     pub(super) fn send_again(
         &mut self,
-        to: PlaceId,
+        (now, to): (Instant, PlaceId),
         stream: Stream,
         (first, others): (u64, u64),
         left: &mut usize,
@@ -83,14 +83,36 @@ impl Shard {
         let place = usize::from(stream.layer);
         let Some(layer) = track.layers.get(place) else { return };
         let others = (0..OTHERS).filter(|bit| others >> bit & 1 == 1).map(|bit| first + 1 + bit);
+        let mut lacking = Vec::new();
         for index in [first].into_iter().chain(others) {
-            let Some(packet) = layer.history.find(index).filter(|_| *left > 0) else { continue };
+            let Some(packet) = layer.history.find(index) else {
+                lacking.push(index);
+                continue;
+            };
+            if *left == 0 {
+                continue;
+            }
             *left -= 1;
-            let frame = relay::media(key, (place, layer), packet, (true, track.far.is_some()));
+            // Another node asks only for what its publisher has sent to here, before it moved.
+            let is_passed_on = track.far.is_some() && self.world.links.is_near(to);
+            let frame = relay::media(key, (place, layer), packet, (true, is_passed_on));
             // What does not fit is asked for again.
             if self.world.links.send(to, &frame, 0, out) == Sent::Yes {
                 self.report.counters.relayed_again += 1;
             }
         }
+        if !lacking.is_empty() && self.world.links.is_near(to) {
+            self.ask_further(now, (key, place), &lacking);
+        }
+    }
+
+    /// Another shard of this node lacks packets of a track that comes by way of this one, and have not come here either: nobody
+    /// wanted them here when they passed. They are asked for where the track comes from.
+    fn ask_further(&mut self, now: Instant, (key, layer): (TrackKey, usize), lacking: &[u64]) {
+        let Some(track) = self.world.tracks.get_mut(key).filter(|track| track.far.is_some()) else { return };
+        let (owner, missing) = (track.owner, &mut track.layers[layer].missing);
+        missing.reach(lacking.iter().copied().max().unwrap_or_default());
+        missing.miss(lacking, now);
+        self.schedule_far(owner);
     }
 }

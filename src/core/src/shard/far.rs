@@ -52,6 +52,7 @@ impl Shard {
             self.remove_far_track(now, track);
         }
         let Some(client) = self.world.clients.remove(key) else { return };
+        self.forget_half(&client.id);
         self.index.far = self.index.far.saturating_sub(1);
         self.index.clients.remove(&client.id);
         let was_joined = client.facts.presence.replace(Presence::Gone) == Presence::Joined;
@@ -148,12 +149,6 @@ impl Shard {
 
     pub(super) fn is_wing(&self, room: RoomKey) -> bool {
         self.world.rooms.get(room).is_some_and(|room| matches!(room.seat, Seat::Wing { .. }))
-    }
-
-    /// Whether a room's home is another node.
-    pub(super) fn is_of_another_node(&self, room: RoomKey) -> bool {
-        let seat = self.world.rooms.get(room).map(|room| &room.seat);
-        matches!(seat, Some(Seat::Wing { home, beyond, .. }) if beyond.is_some() || !self.world.links.is_near(*home))
     }
 
     /// A track of another place is new, or has changed. The clients here are told.

@@ -9,6 +9,7 @@ use super::{Shard, Timer};
 use crate::command::Event;
 use crate::room::cap::Room;
 use crate::room::client::Incoming;
+use crate::room::links::Health;
 use crate::room::relay;
 use crate::room::track::{SenderClock, Track};
 use moonring_wire::drops::DropReason;
@@ -19,7 +20,7 @@ use moonring_wire::packet::{AddressPair, SendBatch};
 /// Time between two looks at what is wanted of far tracks, and of what is told of this shard's.
 pub(super) const INTERVAL: Duration = Duration::from_millis(500);
 /// Round-trip time assumed for asking again over a link: within one machine.
-pub(super) const LINK_RTT: Duration = Duration::from_millis(20);
+const LINK_RTT: Duration = Duration::from_millis(20);
 /// What is added to the measured round trip between nodes: the event loops' ticks.
 const MARGIN: Duration = Duration::from_millis(5);
 /// Packets sent again for one datagram.
@@ -44,7 +45,7 @@ impl Shard {
             match frame.map_err(|_| DropReason::LinkMalformed)? {
                 Frame::Media(media) => self.far_media(now, place, &media)?,
                 Frame::Missing { stream, first, others } => {
-                    self.send_again(place, stream, (first, others), &mut again, out);
+                    self.send_again((now, place), stream, (first, others), &mut again, out);
                 }
                 Frame::Want { handle, layers, useful, room } => {
                     let key = own_key(handle);
@@ -238,8 +239,7 @@ impl Shard {
 
     /// The time that an answer over the link takes that a track comes over.
     fn link_rtt(&self, track: &Track) -> Duration {
-        let health = track.far.as_deref().and_then(|far| self.world.links.health(far.link));
-        health.map_or(LINK_RTT, |health| health.rtt() + MARGIN)
+        rtt_of(track.far.as_deref().and_then(|far| self.world.links.health(far.link)))
     }
 
     /// When something is to be asked for of a far client's tracks.
@@ -296,6 +296,11 @@ impl Shard {
         }
         self.schedule_far(key);
     }
+}
+
+/// The time that an answer takes over a link; between shards of a node it is not measured.
+pub(super) fn rtt_of(health: Option<&Health>) -> Duration {
+    health.map_or(LINK_RTT, |health| health.rtt() + MARGIN)
 }
 
 /// The track of this shard that has this number on links.

@@ -67,7 +67,7 @@ use moonring_policy::{PolicyEngine, PolicyKey, ScriptLibrary, Ticket};
 use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey, TrackId, TrackKey};
 use moonring_wire::packet::{AddressPair, SendBatch};
 
-pub use moves::{ClientState, MAX_STATE, StateError};
+pub use moves::{ClientState, MAX_STATE, STATE_VERSION, StateError};
 pub use operators::SinkFor;
 use overload::Cuts;
 use pending::PendingHook;
@@ -323,7 +323,7 @@ impl Shard {
             Command::PlaceLost { from } => self.place_lost(now, from, out),
             Command::BecomeHome { room } => self.become_home(now, &room),
             Command::HomeIs { room, home } => self.home_is(now, &room, home),
-            Command::Move { id, client, to } => self.begin_move(now, id, &client, to),
+            Command::Move { id, order } => self.begin_move(now, id, order),
             Command::RouteMoved { client } => self.route_moved(&client),
             Command::Offer(request) => self.offer(now, request),
             Command::Unpublish { client, track } => self.unpublish(now, &client, &track),

@@ -207,7 +207,7 @@ impl Shard {
         let answer = Answer {
             version: client.negotiated.answers,
             ice: client.negotiated.local_ice.clone(),
-            fingerprint: self.settings.transport.certificate.fingerprint(),
+            fingerprint: client.negotiated.shown.unwrap_or_else(|| self.settings.transport.certificate.fingerprint()),
             setup: client.negotiated.setup,
             candidates,
             sections,
@@ -263,6 +263,7 @@ impl Shard {
             (None, _) => {
                 client.negotiated.setup = negotiation::answer_setup(offer.setup);
                 client.negotiated.fingerprint = Some(offer.fingerprint);
+                client.negotiated.shown = Some(self.settings.transport.certificate.fingerprint());
                 let role = if client.negotiated.setup == Setup::Active { DtlsRole::Client } else { DtlsRole::Server };
                 let (local, remote) = (client.negotiated.local_ice.clone(), offer.ice.clone());
                 let config = &self.settings.transport;

@@ -41,6 +41,8 @@ impl Shard {
     pub(super) fn orphan(&mut self, now: Instant, key: RoomKey, home: PlaceId) {
         let Some(room) = self.world.rooms.get(key) else { return };
         tracing::info!(room = %room.id, "the node of the room's home is gone: its clients here wait for another home");
+        let id = room.id.clone();
+        self.home_says_no_more(&id);
         self.policy.away.insert(home);
         self.doubt(key, home);
         self.policy.orphans.insert(key, Orphan { until: now + ORPHAN, strangers: None });

@@ -256,7 +256,7 @@ impl Shard {
         for key in self.world.rooms.keys().collect::<Vec<_>>() {
             let Some(room) = self.world.rooms.get(key).filter(|room| room.is_joined_to(place)) else { continue };
             match &room.seat {
-                Seat::Wing { home, .. } if *home == place && self.is_of_another_node(key) => {
+                Seat::Wing { home, .. } if *home == place && !self.world.links.is_near(place) => {
                     self.orphan(now, key, place);
                 }
                 Seat::Wing { home, .. } if *home == place => self.end_wing(now, key, LOST),
@@ -266,6 +266,7 @@ impl Shard {
                 }
             }
         }
+        self.moves_without(now, place);
     }
 
     /// The clients of a wing are gone with it: the others and the policy are told.

@@ -143,8 +143,11 @@ impl Shard {
                 Concerns::Client(id) => match self.far_place(room, id) {
                     Some((key, place)) => {
                         self.foresee(key, &action);
-                        if let Some((_, actions)) = theirs.iter_mut().find(|(wing, _)| *wing == place) {
-                            actions.push(action);
+                        match theirs.iter_mut().find(|(wing, _)| *wing == place) {
+                            Some((_, actions)) => actions.push(action),
+                            // It has moved from here, which its wing has not told yet.
+                            None if self.moves.passes_on(action.client()) => ours.push(action),
+                            None => {}
                         }
                     }
                     None => ours.push(action),

@@ -61,6 +61,7 @@ impl Shard {
         match message {
             PlaceMessage::Roster(roster) => {
                 self.take_roster(now, (key, home), *roster);
+                self.ask_all_to_freeze(now, key);
                 for wing in self.other_places(key, Some(home)) {
                     let roster = self.roster(key, wing);
                     self.say(key, wing, PlaceMessage::Roster(Box::new(roster)));
@@ -250,6 +251,9 @@ impl Shard {
             self.detach(now, key, wing);
         }
         self.expect_nobody_in(now, key);
+        if let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) {
+            self.home_says_no_more(&id);
+        }
         for ticket in waiting {
             let Some((_, asked)) = self.policy.far.remove(&ticket) else { continue };
             if let Some(room) = self.world.rooms.get_mut(key) {

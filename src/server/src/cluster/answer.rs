@@ -58,6 +58,14 @@ impl Cluster {
                     None => send(no("the room is not here")),
                 }
             }
+            Ask::TakeClient { room, shard, version } => send(self.take_client(host, &room, shard, version)),
+            Ask::MoveClient { room, client, node, shard } => {
+                let host = host.clone();
+                tokio::spawn(async move {
+                    let moves = host.move_client(room, client, (node, shard)).await;
+                    send(moves.map_or_else(|why| no(&why), |()| Answer::Moves {}));
+                });
+            }
             Ask::Rooms { after, named } => {
                 let host = host.clone();
                 tokio::spawn(async move {

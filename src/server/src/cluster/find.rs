@@ -141,9 +141,7 @@ impl Cluster {
         match self.ask(subject, ask, patience).await {
             Ok(Answer::Home { node, .. }) => Heard::Home(node),
             Ok(Answer::Me { .. }) => Heard::Somebody,
-            Ok(Answer::No { .. } | Answer::Rooms { .. } | Answer::Wing { .. } | Answer::Scripts { .. }) => {
-                Heard::Refused
-            }
+            Ok(_) => Heard::Refused,
             Err(error) => Heard::No(error),
         }
     }

@@ -80,8 +80,17 @@ pub(crate) fn nodes(names: &[&str]) -> (Bus, Vec<Cluster>) {
             Node { name: NodeName::parse(name).unwrap(), run: Run(rand::random()), url: format!("http://{name}/") };
         let seal = Seal::new(&[1; MIN_SECRET]);
         let (servers, login, ca, region) = (vec![], Login::None, None, "here".to_owned());
-        let settings =
-            ClusterSettings { servers, login, ca, seal, node, region, spread: RoomSpread::Never, links: vec![] };
+        let settings = ClusterSettings {
+            servers,
+            login,
+            ca,
+            seal,
+            node,
+            region,
+            spread: RoomSpread::Never,
+            links: vec![],
+            candidates: vec![],
+        };
         Cluster::new(settings, Box::new(bus.connect()), Box::new(Nobody))
     };
     let nodes = names.iter().map(node).collect();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::script_set::ScriptsTold;
-use moonring_wire::id::{MAX_ID_LEN, RoomId};
+use moonring_wire::id::{ClientId, MAX_ID_LEN, RoomId};
 
 /// The subject of all nodes' beats.
 pub(super) const BEATS: &str = "mr.beat";
@@ -148,6 +148,10 @@ pub(super) enum Ask {
     /// May the asking node have clients of a room of which the node asked is the home: which shard has it. Shards of the asking
     /// node speak this version to those of others.
     Wing { room: RoomId, version: u8 },
+    /// May a client of a room, whose state has this version, go on at the node asked: at this shard, or at one of its choice.
+    TakeClient { room: RoomId, shard: Option<u16>, version: u16 },
+    /// To move a client of its own to a node, at an operator's order.
+    MoveClient { room: RoomId, client: ClientId, node: NodeName, shard: Option<u16> },
     /// Its rooms behind this one, in the order of their names.
     Rooms { after: Option<RoomId>, named: Option<String> },
     /// Whether it could use these uploaded scripts, which stand in the table.
@@ -166,6 +170,10 @@ pub(super) enum Answer {
     Me { node: Node, age_ms: u64 },
     /// The shard that is the room's home.
     Wing { shard: u16 },
+    /// The client may come: to this shard, which it reaches at these addresses.
+    TakesClient { shard: u16, candidates: Vec<SocketAddr> },
+    /// The client is told to move.
+    Moves {},
     /// No: why.
     No { why: String },
     /// Some rooms, each as its own admin page tells of it, and what to ask next.

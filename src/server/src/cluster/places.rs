@@ -205,8 +205,10 @@ impl Cluster {
             due.into_iter().filter_map(to).collect::<Vec<_>>()
         };
         for (subject, bytes) in due {
-            let sealed = self.0.seal.close_bytes(&subject, &bytes);
-            self.0.engine.tell(&subject, sealed).await;
+            // Without randomness nothing is said, and it is tried again.
+            if let Some(sealed) = self.0.seal.encrypt(&subject, &bytes) {
+                self.0.engine.tell(&subject, sealed).await;
+            }
         }
     }
 
@@ -223,13 +225,12 @@ impl Cluster {
     }
 
     fn take_mail(&self, host: &Arc<dyn Host>, message: &Message) {
-        let opened = self.0.seal.open_bytes(&message.subject, &message.body);
-        let body = match opened {
+        let body = match self.0.seal.decrypt(&message.subject, &message.body) {
             Ok(body) => body,
             Err(error) => return self.refuse_message(&message.subject, &error),
         };
         let Some(shard) = shard_of(&message.subject) else { return };
-        let Some((head, piece)) = Head::read(body) else { return };
+        let Some((head, piece)) = Head::read(&body) else { return };
         let now = Instant::now();
         let mut mail = self.mail();
         // Of a node that has not been heard yet, or is gone: it says it again.
@@ -308,6 +309,11 @@ impl Cluster {
     pub(super) fn place_names(&self) -> BTreeMap<PlaceId, String> {
         let mail = self.mail();
         mail.places.far.iter().map(|(id, far)| (*id, format!("{}/{}", far.node.name, far.shard))).collect()
+    }
+
+    /// The node of a shard of another node.
+    pub(super) fn node_at(&self, place: PlaceId) -> Option<Node> {
+        self.mail().places.far.get(&place).map(|far| far.node.clone())
     }
 
     /// By which number this process knows a shard of a node.

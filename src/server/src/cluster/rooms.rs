@@ -109,6 +109,11 @@ impl<S> Rooms<S> {
         self.owned.remove(room).map(|owned| (owned.term, owned.serving))
     }
 
+    /// Gives a room up, whoever is in it; the term that its claim has.
+    pub(super) fn give_up(&mut self, room: &RoomId) -> Option<(u64, S)> {
+        self.owned.remove(room).map(|owned| (owned.term, owned.serving))
+    }
+
     /// The claim of a room has become this; `None`: nobody's.
     pub(super) fn changed(&mut self, now: Instant, room: &RoomId, revision: u64, claim: Option<Claim>) -> Effect<S> {
         let Some(term) = self.term(room) else {

@@ -29,6 +29,8 @@ pub(crate) struct ClusterSettings {
     pub(super) spread: RoomSpread,
     /// Where the sockets of this node's shards are, as the other nodes see them; none where rooms are on one node.
     pub(super) links: Vec<SocketAddr>,
+    /// Where clients send media to each of them.
+    pub(super) candidates: Vec<Vec<SocketAddr>>,
 }
 
 /// What NATS asks for.
@@ -79,6 +81,7 @@ impl ClusterSettings {
             region: region.clone(),
             spread: config.cluster_spread,
             links: if config.cluster_spread == RoomSpread::Never { Vec::new() } else { links(config)? },
+            candidates: candidates(config)?,
         }))
     }
 
@@ -96,6 +99,14 @@ fn links(config: &Config) -> anyhow::Result<Vec<SocketAddr>> {
     let ip = ip.context("cluster_spread needs link_ip, the address at which other nodes reach the media ports")?;
     ensure!(!ip.is_unspecified(), "link_ip is {ip}, it has to be an address at which other nodes reach this one");
     Ok(config.media_ports.iter().take(config.shards()).map(|port| SocketAddr::new(ip, port)).collect())
+}
+
+/// The addresses that clients are told, of each shard.
+fn candidates(config: &Config) -> anyhow::Result<Vec<Vec<SocketAddr>>> {
+    let own = addresses::own().context("cannot list this machine's addresses")?;
+    let ips = addresses::candidates(&config.media_ip, &config.announced_ip, &own);
+    let at = |port: u16| ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+    Ok(config.media_ports.iter().take(config.shards()).map(at).collect())
 }
 
 fn check_server(server: &str) -> anyhow::Result<()> {

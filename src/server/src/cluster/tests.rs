@@ -60,6 +60,12 @@ impl Host for Server {
     fn home_lost(&self, place: PlaceId) {
         self.heard.lock().unwrap().push(format!("{} is gone", place.0));
     }
+    fn shard_for(&self, _: &RoomId) -> Option<u16> {
+        Some(1)
+    }
+    fn move_client(&self, _: RoomId, client: ClientId, _: (NodeName, Option<u16>)) -> Pending<'_, Result<(), String>> {
+        Box::pin(std::future::ready(if client.as_str() == "here" { Ok(()) } else { Err(NOT_HERE.to_owned()) }))
+    }
     fn rooms(&self, _: Option<RoomId>, _: Option<String>) -> RoomsTold<'_> {
         let rooms = self.rooms.lock().unwrap().iter().map(|room| json!({"room": room})).collect();
         Box::pin(std::future::ready((rooms, None)))
@@ -112,8 +118,9 @@ impl World {
         let seal = Seal::new(&[secret; MIN_SECRET]);
         let (servers, login, ca, region) = (vec![], Login::None, None, String::new());
         let links: Vec<_> = (0..self.links).map(|n| ([10, 0, 0, who as u8], 40_000 + n).into()).collect();
+        let candidates = links.iter().map(|link| vec![*link]).collect();
         let spread = if links.is_empty() { RoomSpread::Never } else { RoomSpread::Always };
-        let settings = ClusterSettings { servers, login, ca, seal, node, region, spread, links };
+        let settings = ClusterSettings { servers, login, ca, seal, node, region, spread, links, candidates };
         self.ports.0.lock().unwrap().insert(run);
         let cluster = Cluster::new(settings, Box::new(self.bus.connect()), Box::new(self.ports.clone()));
         let server = Arc::new(Server::default());

@@ -6,6 +6,9 @@ use clap::{Subcommand, ValueEnum};
 use moonring_wire::media::Source;
 use moonring_wire::rights::Sources;
 
+/// Seconds that the draining of a node takes unless it is told otherwise.
+pub(crate) const DRAIN_S: u64 = 600;
+
 /// What is to become of a canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CanaryVerb {
@@ -51,9 +54,17 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Let a node of a cluster, asked at admin-listen, take no new rooms: they go to the other nodes, its calls go on
-    Drain,
-    /// Let it take new rooms again
+    /// Let a node of a cluster, asked at admin-listen, take no new rooms, and its clients of rooms of other nodes go on there; who is
+    /// left at the deadline joins anew elsewhere
+    Drain {
+        /// After so many seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_S)]
+        deadline_s: u64,
+        /// Return when nobody is on the node any more
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Let it take new rooms and clients again
     Undrain,
     /// Show the rooms of a running server, and of all nodes of its cluster, asked at admin-listen
     Rooms {
@@ -133,15 +144,19 @@ pub enum Verb {
         #[arg(long)]
         undo: bool,
     },
-    /// Move a client to another shard of the server, where rooms are spread; its media goes on
+    /// Move a client to another shard of the server, or to another node of its cluster, where rooms are spread; its media goes on
+    #[command(group = clap::ArgGroup::new("to").multiple(true).required(true))]
     Move {
         /// The room
         room: String,
         /// The client
         client: String,
-        /// The shard, 0 the first
-        #[arg(long, value_name = "N")]
-        shard: u16,
+        /// The node; this one when none is named
+        #[arg(long, value_name = "NAME", group = "to")]
+        node: Option<String>,
+        /// The shard, 0 the first; of another node one of its choice when none is named
+        #[arg(long, value_name = "N", group = "to")]
+        shard: Option<u16>,
     },
     /// Say of a client what others can trust, in the place of what was said before
     Attributes {

@@ -3,7 +3,9 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -14,6 +16,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 use super::app::App;
@@ -24,9 +27,12 @@ use super::orders;
 use super::rooms::{self, RoomsPage, RoomsQuery};
 use super::{scripts, streams};
 use crate::cluster::{Cluster, NodeLine};
+use crate::config::DRAIN_S;
 
 /// Bytes of an order: a message to a room has as many.
 const MAX_BODY: usize = 64 * 1024;
+/// Longest deadline of a draining, in seconds.
+const MAX_DRAIN_S: u64 = 24 * 3600;
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The admin pages.
@@ -37,8 +43,8 @@ pub(super) fn router(app: App) -> Router {
         .route("/metrics", get(metrics_page))
         .route("/rooms", get(rooms_page))
         .route("/nodes", get(nodes_page))
-        .route("/drain", post(async |State(app): State<App>, headers: HeaderMap| drain(&app, &headers, true)))
-        .route("/undrain", post(async |State(app): State<App>, headers: HeaderMap| drain(&app, &headers, false)))
+        .route("/drain", post(begin_drain))
+        .route("/undrain", post(async |State(app): State<App>, headers: HeaderMap| drain(&app, &headers, None)))
         .route("/reload", post(reload))
         .route("/scripts", get(scripts::show).post(scripts::push).layer(DefaultBodyLimit::max(scripts::MAX_UPLOAD)))
         .route("/canary", get(canaries::status).post(canaries::begin))
@@ -108,8 +114,27 @@ async fn nodes_page(State(app): State<App>) -> Json<Vec<NodeLine>> {
     Json(app.cluster.as_ref().map(Cluster::nodes).unwrap_or_default())
 }
 
-/// Lets this node take no new rooms, or take them again; what it is then.
-fn drain(app: &App, headers: &HeaderMap, is_draining: bool) -> Response {
+/// The body of `drain`; it may be left out.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drain {
+    /// After so many seconds whoever is still here is sent to other nodes.
+    deadline_s: u64,
+}
+
+async fn begin_drain(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
+    let deadline = match body.is_empty() {
+        true => Ok(DRAIN_S),
+        false => serde_json::from_slice(&body).map(|Drain { deadline_s }| deadline_s),
+    };
+    match deadline {
+        Ok(seconds) => drain(&app, &headers, Some(Duration::from_secs(seconds.min(MAX_DRAIN_S)))),
+        Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Lets this node take no new rooms and has its clients go elsewhere, or lets it take them again; what it is then.
+fn drain(app: &App, headers: &HeaderMap, deadline: Option<Duration>) -> Response {
     if let Some(refusal) = orders::of_a_browser(headers) {
         return refusal;
     }
@@ -117,8 +142,8 @@ fn drain(app: &App, headers: &HeaderMap, is_draining: bool) -> Response {
         return (StatusCode::CONFLICT, "the server is alone: there is no node that its rooms could go to\n")
             .into_response();
     };
-    cluster.drain(is_draining);
-    tracing::info!(is_draining, "ordered by the operator");
+    tracing::info!(is_draining = deadline.is_some(), "ordered by the operator");
+    app.drain(cluster, deadline);
     Json(cluster.own_line()).into_response()
 }
 

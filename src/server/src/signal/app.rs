@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::calls::Calls;
 use super::directory::{Bounds, Directory};
 use super::door::DoorLimits;
+use super::draining::Draining;
 use super::reports::Reports;
 use super::resources::Resources;
 use super::services::Services;
@@ -42,6 +43,7 @@ pub(super) struct Inner {
     pub(super) scripts: Option<WatchHandle>,
     /// The cluster that this server is a node of.
     pub(super) cluster: Option<Cluster>,
+    pub(super) draining: Draining,
     /// Becomes true when the server shuts down.
     pub(super) shutdown: watch::Receiver<bool>,
     /// Whether another process has taken over.
@@ -127,6 +129,7 @@ impl App {
             admin_token: config.admin_token.clone(),
             scripts,
             cluster,
+            draining: Draining::default(),
             shutdown,
             replaced: watch::Sender::new(Replaced::No),
         }))

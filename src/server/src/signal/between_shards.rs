@@ -36,9 +36,11 @@ impl BetweenShards {
         !self.waiting.is_empty() || !self.moved.is_empty()
     }
 
-    /// Another shard has a client from here on.
+    /// Another shard has a client from here on; one of another node has its stay, too.
     pub(super) fn client_moved(&mut self, directory: &Directory, client: ClientId, to: PlaceId) {
-        directory.client_moved(usize::from(self.from.0), &client, to);
+        if directory.shard(to.0.into()).is_some() {
+            directory.client_moved(usize::from(self.from.0), &client, to);
+        }
         self.moved.push_back(client);
         self.offer(directory);
     }

@@ -51,8 +51,17 @@ impl Calls {
         shard: &ShardHandle,
         command: impl FnOnce(u64) -> Command,
     ) -> Result<Value, Box<Response>> {
-        let bad = |status: StatusCode, line: String| Err(Box::new((status, line).into_response()));
-        let overloaded = || bad(StatusCode::SERVICE_UNAVAILABLE, "the server is overloaded\n".to_owned());
+        let line = |(status, words): (StatusCode, String)| Box::new((status, format!("{words}\n")).into_response());
+        self.told(shard, command).await.map_err(line)
+    }
+
+    /// The same; with the status and the words that say why nothing was done.
+    pub(super) async fn told(
+        &self,
+        shard: &ShardHandle,
+        command: impl FnOnce(u64) -> Command,
+    ) -> Result<Value, (StatusCode, String)> {
+        let overloaded = || Err((StatusCode::SERVICE_UNAVAILABLE, "the server is overloaded".to_owned()));
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         {
@@ -70,8 +79,8 @@ impl Calls {
         self.waiting().remove(&id);
         match answer {
             Ok(Ok(Ok(value))) => Ok(value),
-            Ok(Ok(Err(reason))) => bad(StatusCode::UNPROCESSABLE_ENTITY, format!("{reason}\n")),
-            Ok(Err(_)) | Err(_) => bad(StatusCode::GATEWAY_TIMEOUT, "the room does not answer\n".to_owned()),
+            Ok(Ok(Err(reason))) => Err((StatusCode::UNPROCESSABLE_ENTITY, reason)),
+            Ok(Err(_)) | Err(_) => Err((StatusCode::GATEWAY_TIMEOUT, "the room does not answer".to_owned())),
         }
     }
 

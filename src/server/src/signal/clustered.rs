@@ -4,9 +4,9 @@ use super::app::App;
 use super::homes;
 use super::orphans;
 use super::rooms::{self, RoomsQuery};
-use crate::cluster::{Host, RoomsTold, ShardLoad};
+use crate::cluster::{Host, NodeName, Pending, RoomsTold, ShardLoad};
 use moonring_core::command::{Command, PlaceMessage, ROOM_LOST};
-use moonring_wire::id::{PlaceId, RoomId};
+use moonring_wire::id::{ClientId, PlaceId, RoomId};
 use moonring_wire::link::LinkPeer;
 
 /// Rooms that are told another node at once.
@@ -53,7 +53,12 @@ impl Host for App {
     fn place_heard(&self, shard: usize, from: PlaceId, messages: Vec<(RoomId, PlaceMessage)>) -> bool {
         let (mut passed, mut refused) = (Vec::with_capacity(messages.len()), Vec::new());
         let mut gone = Vec::new();
-        for (room, message) in messages {
+        for (room, mut message) in messages {
+            if let PlaceMessage::Move(moves) = &mut message
+                && !self.awaits(shard, &room, moves)
+            {
+                continue;
+            }
             match &message {
                 // Only a room that is here, and whose claim is this node's, has wings elsewhere.
                 PlaceMessage::Attach { .. } => {
@@ -99,6 +104,19 @@ impl Host for App {
         for room in self.directory.place_gone(place) {
             tokio::spawn(orphans::find_home(self.clone(), room, place));
         }
+    }
+
+    fn shard_for(&self, room: &RoomId) -> Option<u16> {
+        self.directory.shard_for(room).and_then(|shard| u16::try_from(shard).ok())
+    }
+
+    fn move_client(
+        &self,
+        room: RoomId,
+        client: ClientId,
+        to: (NodeName, Option<u16>),
+    ) -> Pending<'_, Result<(), String>> {
+        Box::pin(async move { self.move_here(&room, client, (Some(&to.0), to.1)).await })
     }
 
     fn rooms(&self, after: Option<RoomId>, named: Option<String>) -> RoomsTold<'_> {

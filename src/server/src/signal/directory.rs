@@ -10,6 +10,7 @@
 mod give_way;
 mod goodbye;
 mod inbox;
+mod moves;
 mod nodes;
 mod placement;
 mod refusal;
@@ -26,6 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::inbox::{Backlog, Inbox, Outbox, inbox};
+use self::moves::GoneOn;
+pub(super) use self::moves::Movable;
 pub(crate) use self::nodes::WingHold;
 use self::placement::Placed;
 pub(crate) use self::refusal::Refusal;
@@ -102,6 +105,8 @@ struct State {
     rooms_lived: usize,
     /// Clients that were kicked lately, for those that come back with their ticket.
     kicked: HashMap<ClientId, Kick>,
+    /// Clients that have gone on at other nodes lately, for those that ask here.
+    gone_on: HashMap<ClientId, GoneOn>,
     slow_clients: u64,
     /// How busy the shards are.
     loads: Vec<Load>,
@@ -158,6 +163,8 @@ enum Outlet {
     Attached(Outbox),
     /// Its connection is lost: what the next one has to know is kept.
     Detached { kept: Kept, _expiry: Expiry },
+    /// It is to come from another node.
+    Expected(#[expect(dead_code, reason = "it is held")] Expiry),
 }
 
 /// An offer without an answer.
@@ -283,6 +290,7 @@ impl Directory {
                 kept.push(event);
                 false
             }
+            Outlet::Expected(_) => false,
         };
         if slow {
             state.remove(&client);

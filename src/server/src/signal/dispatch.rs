@@ -25,7 +25,8 @@ pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) 
         let Ok(next) = next else { continue };
         let Some(event) = next else { break };
         match event {
-            Event::ToPlace { to, messages } if app.directory.shard(to.0.into()).is_none() => {
+            Event::ToPlace { to, mut messages } if app.directory.shard(to.0.into()).is_none() => {
+                app.with_stays(to, &mut messages);
                 let is_said = app.cluster.as_ref().is_none_or(|cluster| cluster.place_said(shard, to, messages));
                 if !is_said {
                     tracing::error!(shard, to = to.0, "a shard of another node takes no messages: they are lost");

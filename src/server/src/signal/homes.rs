@@ -131,7 +131,8 @@ pub(super) fn ticket(app: &App, ticket: String) -> String {
 pub(super) async fn ticket_of<'a>(app: &App, ticket: &'a str) -> Result<&'a str, Option<Elsewhere>> {
     let Some(cluster) = &app.cluster else { return Ok(ticket) };
     match ticket.split_once('.') {
-        Some((node, rest)) if node == cluster.name() => Ok(rest),
+        // Also one of another node, whose stay has come here.
+        Some((node, rest)) if node == cluster.name() || app.directory.has_stay(rest) => Ok(rest),
         Some((node, _)) => Err(cluster.url_of(node).await.map(Elsewhere::Moved)),
         None => Err(None),
     }

@@ -42,7 +42,9 @@ const READINGS: &[Reading] = &[
     ("packets_relayed_out", Counter, "RTP packets sent to other shards", |s| s.counters.relayed_out),
     ("packets_relayed_in", Counter, "RTP packets that came from other shards", |s| s.counters.relayed_in),
     ("packets_relayed_again", Counter, "RTP packets sent again to other shards", |s| s.counters.relayed_again),
-    ("clients_moved", Counter, "Clients that have moved to other shards", |s| s.counters.moved),
+    ("clients_moved", Counter, "Clients that have moved to other shards, of this node and of others", |s| {
+        s.counters.moved
+    }),
     ("events_lost", Counter, "Events that were lost, and their clients ended, as signalling did not keep up", |s| {
         s.counters.events_lost
     }),

@@ -1,9 +1,15 @@
 //! `moonring nodes`, `drain` and `undrain`.
 
 use std::fmt::Write;
+use std::time::Duration;
+
+use anyhow::Context;
 
 use super::operator::{Admin, answered, client, url};
 use crate::cluster::NodeLine;
+
+/// Between two looks at a node that drains.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The nodes of the cluster, as the server whose admin pages are at `admin` sees them: a table, or one JSON object per line.
 pub(crate) async fn nodes(admin: impl Into<Admin>, json: bool) -> anyhow::Result<String> {
@@ -21,14 +27,33 @@ pub(crate) async fn nodes(admin: impl Into<Admin>, json: bool) -> anyhow::Result
     Ok(table(&nodes))
 }
 
-/// Lets the server take no new rooms, or take them again.
-pub(crate) async fn drain(admin: impl Into<Admin>, is_draining: bool) -> anyhow::Result<String> {
+/// Has the server take no new rooms and its clients go elsewhere until the deadline, in seconds; with `waits`, until nobody is
+/// there any more.
+pub(crate) async fn drain(admin: impl Into<Admin>, deadline_s: u64, waits: bool) -> anyhow::Result<String> {
     let admin = admin.into();
-    let path = if is_draining { "drain" } else { "undrain" };
-    let sent = client(&admin)?.post(url(&admin, path)).send().await;
+    let body = serde_json::json!({ "deadline_s": deadline_s });
+    let sent = client(&admin)?.post(url(&admin, "drain")).json(&body).send().await;
+    let mut line: NodeLine = answered(&admin, sent).await?.json().await?;
+    while waits && clients(&line) > 0 {
+        tokio::time::sleep(LOOK).await;
+        let sent = client(&admin)?.get(url(&admin, "nodes")).send().await;
+        let nodes: Vec<NodeLine> = answered(&admin, sent).await?.json().await?;
+        line = nodes.into_iter().next().context("the server is not part of a cluster any more")?;
+    }
+    let (node, clients) = (line.node.as_str(), clients(&line));
+    Ok(format!("node {node} takes no new rooms; it has {} rooms and {clients} clients\n", line.rooms))
+}
+
+/// Has the server take rooms and clients again.
+pub(crate) async fn undrain(admin: impl Into<Admin>) -> anyhow::Result<String> {
+    let admin = admin.into();
+    let sent = client(&admin)?.post(url(&admin, "undrain")).send().await;
     let NodeLine { node, rooms, .. } = answered(&admin, sent).await?.json().await?;
-    let does = if is_draining { "takes no new rooms" } else { "takes new rooms" };
-    Ok(format!("node {node} {does}; it has {rooms}\n"))
+    Ok(format!("node {node} takes new rooms; it has {rooms}\n"))
+}
+
+fn clients(line: &NodeLine) -> usize {
+    line.shards.iter().map(|shard| shard.clients).sum()
 }
 
 fn table(nodes: &[NodeLine]) -> String {
@@ -37,8 +62,9 @@ fn table(nodes: &[NodeLine]) -> String {
         "{:width$} {:8} {:>9} {:>6} {:>5} {:>7} {:8} {:8} URL\n",
         "NODE", "IS", "BEAT", "BUSY", "ROOMS", "CLIENTS", "REGION", "VERSION"
     );
-    for NodeLine { node, url, region, version, verdict, heard_ms, busy, rooms, shards, .. } in nodes {
-        let clients: usize = shards.iter().map(|shard| shard.clients).sum();
+    for line in nodes {
+        let NodeLine { node, url, region, version, verdict, heard_ms, busy, rooms, .. } = line;
+        let clients = clients(line);
         let (node, verdict, busy) = (node.as_str(), verdict.label(), f64::from(*busy) / 10.0);
         let _ = writeln!(
             text,

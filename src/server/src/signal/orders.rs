@@ -15,11 +15,12 @@ use super::app::App;
 use super::directory::RoomEntry;
 use super::homes;
 use super::rooms::PolicyLine;
+use crate::cluster::{NOT_HERE, NodeName};
 use moonring_core::command::{Command, PolicyOrder};
 use moonring_policy::check_object;
 use moonring_policy::client::RightsChange;
 use moonring_policy::hook::Action;
-use moonring_wire::id::{ClientId, PlaceId, RoomId, TrackId};
+use moonring_wire::id::{ClientId, RoomId, TrackId};
 use moonring_wire::rights::Sources;
 
 /// What clients are told when the operator gives no reason.
@@ -90,7 +91,10 @@ pub(super) struct RightsOf {
 #[serde(deny_unknown_fields)]
 pub(super) struct Move {
     client: ClientId,
-    shard: u16,
+    #[serde(default)]
+    node: Option<NodeName>,
+    #[serde(default)]
+    shard: Option<u16>,
 }
 
 fn yes() -> bool {
@@ -132,22 +136,26 @@ pub(super) async fn kick(
     ask(&app, &room, &headers, |id, room| Command::Act { id, room, action }).await
 }
 
-/// Moves a client to another shard; answered once it is told to restart ICE.
+/// Moves a client to another shard, or to another node; answered once it is told to restart ICE. A client of the room that is on
+/// another node is moved by that one.
 pub(super) async fn move_client(
     State(app): State<App>,
     Path(room): Path<String>,
     headers: HeaderMap,
-    Json(Move { client, shard }): Json<Move>,
+    Json(Move { client, node, shard }): Json<Move>,
 ) -> Response {
     let entry = match room_of(&app, &room, &headers) {
         Ok(entry) => entry,
         Err(response) => return *response,
     };
-    let on = app.directory.shard_of(&entry.room, &client);
-    match on.and_then(|on| app.directory.shard(on)) {
-        Some(handle) => app.calls.ask(handle, |id| Command::Move { id, client, to: PlaceId(shard) }).await,
-        None => refused(format!("there is no client {client} in the room")),
-    }
+    let moved = match (app.move_here(&entry.room, client.clone(), (node.as_ref(), shard)).await, &app.cluster, node) {
+        (Err(why), Some(cluster), Some(node)) if why == NOT_HERE => {
+            cluster.order_elsewhere(&entry.room, &client, (node, shard)).await
+        }
+        (Err(why), ..) if why == NOT_HERE => Err(format!("there is no client {client} in the room")),
+        (moved, ..) => moved,
+    };
+    moved.map_or_else(refused, |()| Json(Value::Null).into_response())
 }
 
 pub(super) async fn close(

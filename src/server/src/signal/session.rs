@@ -230,7 +230,7 @@ impl Session {
     /// The last message of a server that shuts down, or that another process has replaced.
     pub(super) fn shutdown(&self, is_replaced: bool) -> ServerMessage {
         match self.settings.shutdown_says {
-            _ if is_replaced => ServerMessage::Resume {},
+            _ if is_replaced => ServerMessage::Resume { url: None },
             ShutdownSays::Restarting => ServerMessage::Restarting { reason: RESTARTING.into() },
             ShutdownSays::Closing => ServerMessage::Closing { reason: CLOSING.into() },
         }

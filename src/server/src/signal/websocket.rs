@@ -235,6 +235,7 @@ impl Connection {
         }
         let stay = match resumed {
             Resumed::Stay(stay) => *stay,
+            Resumed::Elsewhere(url) => return self.last(&ServerMessage::Moved { url }).await,
             Resumed::Kicked(reason) => return self.last(&ServerMessage::Kicked { reason }).await,
             Resumed::Unknown | Resumed::Later => {
                 let message = "the ticket is unknown, used or expired: join instead".into();
@@ -331,7 +332,7 @@ impl Connection {
     async fn shutdown(&mut self) -> Result<(), Closed> {
         let message = self.session.shutdown(self.app.is_replaced());
         self.tell(&message).await?;
-        let is_restart = matches!(message, ServerMessage::Restarting { .. } | ServerMessage::Resume {});
+        let is_restart = matches!(message, ServerMessage::Restarting { .. } | ServerMessage::Resume { .. });
         self.close(if is_restart { close_code::RESTART } else { close_code::AWAY }, "").await
     }
 

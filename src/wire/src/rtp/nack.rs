@@ -93,10 +93,10 @@ impl NackGenerator {
     /// decoding can't go on without a key frame.
     pub fn due(&mut self, now: Instant, rtt: Duration, out: &mut Vec<u16>) -> bool {
         let Some(highest) = self.highest else { return false };
-        while self.missing.front().is_some_and(|m| m.is_hopeless(now, (highest, self.patience), rtt)) {
-            self.missing.pop_front();
-            self.given_up = true;
-        }
+        let (before, patience) = (self.missing.len(), self.patience);
+        // Some in front may be missed for a shorter time: see `miss`.
+        self.missing.retain(|m| !m.is_hopeless(now, (highest, patience), rtt));
+        self.given_up |= self.missing.len() < before;
         for missing in &mut self.missing {
             if missing.tries < MAX_TRIES && now >= missing.due(highest, rtt) {
                 missing.tries += 1;
@@ -303,5 +303,17 @@ mod tests {
         assert_eq!(generator.next_due(RTT), Some(ms(60)));
         generator.forget_missing();
         assert_eq!(generator.next_due(RTT), None);
+    }
+
+    #[test]
+    fn what_is_missed_later_in_front_of_others_holds_up_none_of_them() {
+        let (start, mut generator) = (Instant::now(), NackGenerator::new(Duration::from_secs(1)));
+        [100, 105].iter().for_each(|index| generator.received(*index, start));
+        let later = start + Duration::from_millis(900);
+        generator.miss(&[50], later);
+        let end = start + Duration::from_millis(1_100);
+        generator.due(end, RTT, &mut Vec::new());
+        assert_eq!(generator.missing_indexes().collect::<Vec<_>>(), [50]);
+        assert!(generator.next_due(RTT).is_some_and(|at| at > end), "it is not due again at once");
     }
 }

@@ -1,12 +1,14 @@
 //! Messages there and back, in pieces, and what is refused.
 
 use super::*;
-use crate::command::{ClientInfo, FarCall, Member, News, SeatGiven, TrafficFigures};
+use crate::command::{
+    ClientInfo, Command, ExpectedClient, FarCall, ForMoved, Member, MovedClient, News, SeatGiven, TrafficFigures,
+};
 use moonring_policy::client::{Announced, Connection, RightsChange};
 use moonring_policy::hook::{Action, Outcome, Verdict};
 use moonring_wire::id::{ClientId, Pt, TrackId};
 use moonring_wire::media::{Codec, CodecName, Kind, Source, TrackInfo};
-use moonring_wire::negotiate::{AnswerCodec, Feedback};
+use moonring_wire::negotiate::{AnswerCodec, Feedback, IceCredentials};
 use moonring_wire::rights::Rights;
 use moonring_wire::shared::{Shared, SharedValue};
 use serde_json::{Value, json};
@@ -78,7 +80,7 @@ pub(super) fn all() -> Vec<PlaceMessage> {
         speakers: vec![client("bob")],
     };
     let seat = Some(SeatGiven { identity: Some("Ada".to_owned()), came_early: true });
-    vec![
+    let messages = vec![
         PlaceMessage::Attach { home: None, anew: false },
         PlaceMessage::Attach { home: Some(PlaceId(2)), anew: true },
         PlaceMessage::Asked { ticket: Some(u64::MAX), call: Box::new(connect) },
@@ -102,6 +104,38 @@ pub(super) fn all() -> Vec<PlaceMessage> {
         PlaceMessage::Lost,
         PlaceMessage::Members(Box::new(Members { clients: vec![member("ada")], tracks: vec![track(3)] })),
         PlaceMessage::Whole,
+    ];
+    messages.into_iter().chain(moves().into_iter().map(PlaceMessage::Move)).collect()
+}
+
+/// What is said of a client that moves.
+fn moves() -> Vec<MoveMessage> {
+    let ice = |ufrag: &str| IceCredentials { ufrag: ufrag.to_owned(), pwd: "secret".to_owned() };
+    let expected = ExpectedClient {
+        client: client("ada"),
+        home: PlaceId(1),
+        lead: None,
+        local: ice("here"),
+        remote: ice("there"),
+        receives: vec![(info().id, vec![vec![1, 255], vec![]])],
+    };
+    let moved = MovedClient {
+        client: client("ada"),
+        receivers: vec![(info().id, PlaceId(1), 7, 3), (info().id, PlaceId(0), 1, 1)],
+        state: (0..=255).collect::<Vec<u8>>().into(),
+        stay: vec![7; 9].into(),
+    };
+    let message = Command::Message { client: client("ada"), value: deep(120) };
+    vec![
+        MoveMessage::Expect(Box::new(expected)),
+        MoveMessage::Freeze(client("ada")),
+        MoveMessage::Moved(Box::new(moved)),
+        MoveMessage::Departed { client: client("ada"), from: PlaceId(2) },
+        MoveMessage::Arrived(client("ada")),
+        MoveMessage::Noted { client: client("ada"), from: PlaceId(2) },
+        MoveMessage::Passed(Box::new(ForMoved::Command(Box::new(message)))),
+        MoveMessage::Passed(Box::new(ForMoved::Action(Action::Send { client: client("ada"), value: deep(100) }))),
+        MoveMessage::Complete(client("ada")),
     ]
 }
 
@@ -139,6 +173,28 @@ fn every_message_is_read_as_it_was_written_with_the_readers_own_numbers_of_place
 }
 
 #[test]
+fn the_state_of_a_client_comes_as_it_was_and_unknown_receivers_of_its_tracks_are_left_out() {
+    let moved = |shift: u16, lost: u16| {
+        let pieces = written(moves().into_iter().map(PlaceMessage::Move).collect());
+        let mut find = |place: Place| (place.shard != lost).then_some(PlaceId(place.shard + shift));
+        let mut messages = read_places(&pieces[0], &mut find).unwrap_or_default().into_iter();
+        messages.find_map(|(_, message)| match message {
+            PlaceMessage::Move(MoveMessage::Moved(moved)) => Some(moved),
+            _ => None,
+        })
+    };
+    let places = |moved: &MovedClient| moved.receivers.iter().map(|(_, place, ..)| place.0).collect::<Vec<_>>();
+    let whole = moved(50, 9).expect("it is there");
+    assert_eq!((&whole.state[..], &whole.stay[..]), (&(0..=255).collect::<Vec<u8>>()[..], &[7; 9][..]));
+    assert_eq!(places(&whole), [51, 50]);
+    assert_eq!(places(&moved(0, 0).expect("it is there")), [1]);
+    let offer = Command::CloseIfEmpty { room: room() };
+    let passed = PlaceMessage::Move(MoveMessage::Passed(Box::new(ForMoved::Command(Box::new(offer)))));
+    let (pieces, errors) = write_places(vec![(room(), passed)], &name);
+    assert!(pieces.is_empty() && matches!(errors[..], [BytesError::Malformed(_)]), "{errors:?}");
+}
+
+#[test]
 fn what_is_no_piece_is_refused_with_the_reason() {
     let piece = written(all()).remove(0);
     let mut other = piece.clone();
@@ -149,7 +205,7 @@ fn what_is_no_piece_is_refused_with_the_reason() {
         (other, "messages between shards have version 9, this node reads version 2"),
         (vec![2], "messages between shards cannot be read: EOF"),
         (piece[..piece.len() - 1].to_vec(), "messages between shards cannot be read: EOF"),
-        (vec![1; MAX_PLACE_BYTES + 1], "messages between shards have 524289 bytes"),
+        (vec![2; MAX_PLACE_BYTES + 1], "messages between shards have 524289 bytes"),
         (
             b"\x02{\"places\":[],\"messages\":[[\"demo\",{\"Attach\":{\"home\":3,\"anew\":false}}]]}".to_vec(),
             "messages between shards name the place 3",

@@ -31,8 +31,6 @@ pub struct TrackState {
     pub codec: Codec,
     /// Its encodings, the lowest first.
     pub layers: Vec<LayerState>,
-    /// The places that receive it: their numbers, and the layers that are wanted and of use there, as bits.
-    pub wanted_at: Vec<(u16, u8, u8)>,
     pt: Pt,
     feedback: Feedback,
     wanted_layers: Option<Vec<u8>>,
@@ -83,8 +81,8 @@ impl Layer {
 }
 
 impl Track {
-    /// What goes on elsewhere; `wanted_at` is what its places want of it.
-    pub fn state(&self, now: Instant, wanted_at: Vec<(u16, u8, u8)>) -> TrackState {
+    /// What goes on elsewhere.
+    pub fn state(&self, now: Instant) -> TrackState {
         let age = |at: Instant| u64::try_from(now.saturating_duration_since(at).as_micros()).unwrap_or(u64::MAX);
         let layers = self.layers.iter().map(|layer| LayerState {
             ssrc: layer.ssrc,
@@ -104,7 +102,6 @@ impl Track {
             answered: self.formats.answered().to_vec(),
             codec: self.codec.clone(),
             layers: layers.collect(),
-            wanted_at,
             pt: self.pt,
             feedback: self.feedback,
             wanted_layers: self.wanted_layers.clone(),

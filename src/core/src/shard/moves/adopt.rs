@@ -63,7 +63,9 @@ impl Shard {
         transport.thaw(now, frozen).map_err(|error| error.to_string())?;
         let newcomer = Newcomer { id: &moved.client, facts, transport: Some(transport) };
         let (key, receiving) = self.adopt_publisher(now, room, newcomer, state);
+        self.foresee_receivers(now, room, &moved.receivers);
         self.adopt_receiver(now, key, receiving);
+        self.tell_arrived(now, room, &moved.client);
         Ok(key)
     }
 
@@ -96,6 +98,7 @@ impl Shard {
             local_ice,
             remote_ice: transport.as_ref().map(|transport| transport.ice().remote().clone()),
             fingerprint: state.fingerprint(),
+            shown: state.shown(),
             setup: state.setup,
             extensions: state.extensions,
             sections: Vec::new(),
@@ -193,7 +196,6 @@ impl Shard {
                 }
             }
         }
-        self.foresee_hops(now, key, &state.wanted_at);
         for place in self.other_places(room, None) {
             if let Some(told) = self.as_far_track(key, place) {
                 self.say(room, place, PlaceMessage::Track(Box::new(told)));

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::{Arriving, Due, Expected, MAX_MOVING, PATIENCE};
 use crate::command::{Event, ExpectedClient, LeaveCause, MoveMessage, MovedClient, PlaceMessage};
-use crate::room::Seat;
 use crate::room::layering::{Layering, LayeringState};
 use crate::shard::Shard;
 use moonring_wire::drops::DropReason;
@@ -17,11 +16,13 @@ use rand::Rng;
 
 /// Time after which a client's former place is asked again to stop.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// How long tracks that a client receives may be unknown before they count as ended.
+const ROSTER_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Shard {
     /// A client of another shard is asked to come: what it receives is received here from now on.
     pub(super) fn expect_client(&mut self, now: Instant, (from, id): (PlaceId, RoomId), expected: ExpectedClient) {
-        let ExpectedClient { client, home, local, remote, receives } = expected;
+        let ExpectedClient { client, home, lead, local, remote, receives } = expected;
         let is_new = !self.moves.expected.contains_key(&client);
         let is_ending = self.index.rooms.get(&id).and_then(|key| self.world.rooms.get(*key)?.life.ending).is_some();
         if is_ending || (is_new && self.moves.expected.len() >= MAX_MOVING) {
@@ -33,7 +34,10 @@ impl Shard {
         let key = match self.index.rooms.get(&id).copied() {
             Some(key) => key,
             None if home == self.world.links.own => return,
-            None => self.open_wing(now, &id, (home, None)),
+            None => match lead.filter(|lead| *lead != self.world.links.own) {
+                Some(lead) => self.open_wing(now, &id, (lead, Some(home))),
+                None => self.open_wing(now, &id, (home, None)),
+            },
         };
         self.keep_no_longer(key);
         let transport = Transport::awaiting(now, &self.settings.transport, local, remote);
@@ -44,6 +48,7 @@ impl Shard {
             from,
             room: id,
             transport,
+            since: now,
             until: now + PATIENCE,
             asked: None,
             receives,
@@ -109,7 +114,10 @@ impl Shard {
     pub(super) fn ask_to_freeze(&mut self, now: Instant, id: &ClientId) {
         let Some(expected) = self.moves.expected.get_mut(id) else { return };
         let is_due = expected.asked.is_none_or(|at| now.saturating_duration_since(at) >= ASK_AGAIN);
-        if expected.transport.selected().is_some() && is_due {
+        // What is not known here could not go on: a new wing waits for the home's roster.
+        let knows_all = expected.receives.iter().all(|(id, _)| self.index.tracks.contains_key(id));
+        let is_ready = knows_all || now.saturating_duration_since(expected.since) >= ROSTER_PATIENCE;
+        if expected.transport.selected().is_some() && is_due && is_ready {
             if expected.asked.is_none() {
                 expected.until = now + PATIENCE;
             }
@@ -117,6 +125,14 @@ impl Shard {
             let (room, from) = (expected.room.clone(), expected.from);
             self.say_of(room, from, PlaceMessage::Move(MoveMessage::Freeze(id.clone())));
         }
+    }
+
+    /// The room's home has told what there is: clients that have waited for it come.
+    pub(in crate::shard) fn ask_all_to_freeze(&mut self, now: Instant, room: RoomKey) {
+        let Some(room) = self.world.rooms.get(room).map(|room| &room.id) else { return };
+        let expected = self.moves.expected.iter().filter(|(_, expected)| expected.room == *room);
+        let expected: Vec<_> = expected.map(|(client, _)| client.clone()).collect();
+        expected.iter().for_each(|client| self.ask_to_freeze(now, client));
     }
 
     /// A client has not come in time. One that has proven to be here is not where it was any more, as far as it knows.
@@ -168,13 +184,9 @@ impl Shard {
             Err(words) => return self.end_moved(now, (key, id), &words),
         };
         tracing::debug!(client = %id, from = from.0, "goes on at this shard");
-        self.moves.arriving.insert(id.clone(), Arriving { held });
+        self.moves.arriving.insert(id.clone(), Arriving { from, held });
         let datagram = |(is_selected, bytes)| Due::Datagram { client, is_selected, bytes };
         self.moves.due.extend(waiting.into_iter().map(datagram));
-        // At home nobody else has anything for it.
-        if matches!(self.world.rooms.get(key).map(|room| &room.seat), Some(Seat::Home { .. })) {
-            self.say(key, from, PlaceMessage::Move(MoveMessage::Noted(id.clone())));
-        }
     }
 
     /// Ends a client that has left where it was and cannot go on here: it joins anew.

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::state::{ClientState, add_transport};
+use super::state::{ClientState, MAX_STATE, add_transport};
 use super::{Departed, Leaving, MAX_MOVING, PATIENCE, STRAY_TIME};
-use crate::command::{Event, ExpectedClient, MoveMessage, MovedClient, PlaceMessage};
+use crate::command::{Event, ExpectedClient, MoveMessage, MoveOrder, MovedClient, PlaceMessage};
 use crate::room::Seat;
 use crate::room::client::{Outbound, SectionUse};
 use crate::shard::{PendingHook, Shard};
@@ -15,13 +15,19 @@ use moonring_policy::client::{Presence, Via};
 use moonring_wire::id::{ClientId, ClientKey, PlaceId};
 use moonring_wire::negotiate::IceCredentials;
 use moonring_wire::transport::Transport;
+use zeroize::Zeroizing;
+
+/// Longest state, but for its transport, of a client that moves to another node: with all that is around it, it has to fit into one
+/// message.
+const MAX_FAR_STATE: usize = 224 * 1024;
 
 impl Shard {
     /// Tells a client to restart ICE, which its move begins with.
-    pub(in crate::shard) fn begin_move(&mut self, now: Instant, id: u64, client: &ClientId, to: PlaceId) {
-        let answer = match self.may_move(client, to) {
+    pub(in crate::shard) fn begin_move(&mut self, now: Instant, id: u64, order: MoveOrder) {
+        let answer = match self.may_move(&order) {
             Ok(()) => {
-                let leaving = Leaving { to, until: now + PATIENCE, is_answered: false };
+                let MoveOrder { client, to, candidates } = order;
+                let leaving = Leaving { to, candidates, until: now + PATIENCE, is_answered: false };
                 self.moves.leaving.insert(client.clone(), leaving);
                 self.work.events.push(Event::Restart { client: client.clone() });
                 self.schedule_places(now);
@@ -33,8 +39,10 @@ impl Shard {
         self.called(id, answer);
     }
 
-    fn may_move(&self, id: &ClientId, to: PlaceId) -> Result<(), String> {
-        let places = self.world.links.places();
+    fn may_move(&self, order: &MoveOrder) -> Result<(), String> {
+        let (id, to, places) = (&order.client, order.to, self.world.links.places());
+        // Of another node it is known only with the addresses that clients reach it at.
+        let is_far = self.world.links.is_linked(to) && !order.candidates.is_empty();
         let own = self.index.clients.get(id).and_then(|key| self.world.clients.get(*key));
         let Some(client) = own.filter(|c| c.far.is_none() && c.facts.presence.get() == Presence::Joined) else {
             return Err(format!("there is no client {id} on this shard"));
@@ -46,7 +54,7 @@ impl Shard {
                 "rooms are not spread: clients move between shards where room_spread is not \"never\"".to_owned(),
             ),
             (
-                usize::from(to.0) < places,
+                usize::from(to.0) < places || is_far,
                 format!("there is no shard {}; there are 0 to {}", to.0, places.saturating_sub(1)),
             ),
             (to != self.world.links.own, format!("client {id} is on shard {} already", to.0)),
@@ -54,10 +62,7 @@ impl Shard {
                 client.facts.connection.via == Via::WebSocket,
                 format!("client {id} has come over HTTP, and stays where it is"),
             ),
-            (
-                !self.is_of_another_node(client.room),
-                format!("client {id} is in a room whose home is another node, and stays where it is"),
-            ),
+            (!self.policy.away.contains(&to), "messages do not reach that node now: try again".to_owned()),
             (has_media, format!("the media transport of client {id} is not up")),
             (!self.moves.leaving.contains_key(id), format!("client {id} is moving already")),
             (!self.moves.arriving.contains_key(id), format!("client {id} has just come, and is not complete")),
@@ -75,9 +80,12 @@ impl Shard {
         leaving.is_answered = true;
         let to = leaving.to;
         let Some(room) = self.world.rooms.get(client.room) else { return };
-        let home = match room.seat {
-            Seat::Home { .. } => self.world.links.own,
-            Seat::Wing { home, .. } => home,
+        let (own, links) = (self.world.links.own, &self.world.links);
+        let (home, lead) = match room.seat {
+            Seat::Home { .. } => (own, None),
+            Seat::Wing { home, beyond: Some(beyond), .. } => (beyond, Some(home)),
+            // This shard is its node's lead, or of the home's node.
+            Seat::Wing { home, beyond: None, .. } => (home, (!links.is_near(home)).then_some(own)),
         };
         let receives = client.outbound.forwards.iter().flatten().filter_map(|forward| {
             let track = self.world.tracks.get(forward.track)?;
@@ -88,6 +96,7 @@ impl Shard {
         let expected = ExpectedClient {
             client: client.id.clone(),
             home,
+            lead,
             local: client.negotiated.local_ice.clone(),
             remote: remote.clone(),
             receives: receives.collect(),
@@ -98,9 +107,9 @@ impl Shard {
     /// The addresses that a client's answers name: this shard's, or those of the one that it is to move to.
     pub(in crate::shard) fn candidates_for(&self, now: Instant, id: &ClientId) -> Vec<SocketAddr> {
         let leaving = self.moves.leaving.get(id).filter(|leaving| leaving.is_answered && leaving.until > now);
-        let others = leaving.and_then(|leaving| {
-            let links = self.settings.links.as_ref()?;
-            links.candidates.get(usize::from(leaving.to.0)).cloned()
+        let others = leaving.and_then(|leaving| match leaving.candidates.is_empty() {
+            true => self.settings.links.as_ref()?.candidates.get(usize::from(leaving.to.0)).cloned(),
+            false => Some(leaving.candidates.clone()),
         });
         others.unwrap_or_else(|| self.settings.candidates.clone())
     }
@@ -112,7 +121,12 @@ impl Shard {
         let Some(key) = self.index.clients.get(id).copied().filter(|key| is_leaving && self.is_at_rest(*key)) else {
             return;
         };
-        let Some(rest) = self.state_of(now, key).write() else {
+        // What is told now would not arrive, and the client would be nowhere.
+        if self.policy.away.contains(&from) {
+            return;
+        }
+        let most = if self.world.links.is_near(from) { MAX_STATE } else { MAX_FAR_STATE };
+        let Some(rest) = self.state_of(now, key).write().filter(|rest| rest.len() <= most) else {
             tracing::warn!(client = %id, "has too much state to move, and stays");
             self.moves.leaving.remove(id);
             return;
@@ -125,25 +139,21 @@ impl Shard {
             return self.transport_failed(now, key, "it has used too many SSRCs to move to another shard");
         };
         let Some(transport) = client.transport.take() else { return };
-        let Some((room, home)) = self.world.rooms.get(room_key).map(|room| (room.id.clone(), room.home())) else {
-            return;
-        };
-        let home = home.unwrap_or(self.world.links.own);
+        let Some(room) = self.world.rooms.get(room_key).map(|room| room.id.clone()) else { return };
         self.moves.leaving.remove(id);
         self.report.counters.moved += 1;
-        let moved = MovedClient { client: id.clone(), home, state };
+        let published = client.inbound.published.clone();
+        let receivers = published.into_iter().flat_map(|track| self.receivers_at(track, from)).collect();
+        let moved = MovedClient { client: id.clone(), receivers, state, stay: Zeroizing::default() };
         self.say(room_key, from, PlaceMessage::Move(MoveMessage::Moved(Box::new(moved))));
-        if home != from && home != self.world.links.own {
-            self.say(room_key, home, PlaceMessage::Move(MoveMessage::MovedTo { client: id.clone(), to: from }));
-        }
-        let is_noted = home == self.world.links.own;
         let until = now + STRAY_TIME;
-        let departed = Departed { to: from, room, transport, until, is_routed: false, is_noted };
+        let departed = Departed { to: from, room, transport, until, is_routed: false, is_noted: false };
         self.moves.departed.insert(id.clone(), departed);
         self.moves.note(id);
         self.flush_said();
         self.work.events.push(Event::Moved { client: id.clone(), to: from });
         tracing::info!(client = %id, to = from.0, "moves to another shard");
+        self.tell_departed(now, room_key, id);
         self.become_far(now, key, from);
         self.close_room_if_empty(now, room_key);
     }
@@ -169,7 +179,7 @@ impl Shard {
         let client = &self.world.clients[key];
         let mut state = ClientState::of(now, client);
         let tracks = client.inbound.published.iter().filter_map(|key| Some((*key, self.world.tracks.get(*key)?)));
-        state.tracks = tracks.map(|(key, track)| track.state(now, self.wanted_everywhere(key))).collect();
+        state.tracks = tracks.map(|(_, track)| track.state(now)).collect();
         let forwards = client.outbound.forwards.iter().enumerate();
         let forwards = forwards.filter_map(|(place, forward)| {
             let forward = forward.as_ref()?;

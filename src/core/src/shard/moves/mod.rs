@@ -1,4 +1,4 @@
-//! A client moves to another shard of the process and goes on there without a new handshake.
+//! A client moves to another shard, of its node or of another one, and goes on there without a new handshake.
 //!
 //! ```text
 //!      former shard A                          client                     new shard B
@@ -18,28 +18,33 @@
 //!
 //! What still comes to the other place is passed on: datagrams over the link, for [`STRAY_TIME`];
 //! commands and actions as messages, in their order, until the control plane and the room's home have said that nothing
-//! more will come. What B is given for the client directly waits until then.
+//! more will come. What B is given for the client directly waits until then. The home says so once it has heard of both
+//! sides ([`chain`]).
 
 mod adopt;
 mod arrive;
+mod chain;
 mod leave;
+mod lost;
 mod passing;
 mod state;
 mod strays;
 mod tracks;
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Shard;
 use crate::command::ForMoved;
 use crate::room::hop::Hop;
+use chain::Half;
 use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, TrackId, TrackKey};
 use moonring_wire::packet::AddressPair;
 use moonring_wire::transport::Transport;
 
 pub(super) use adopt::{Newcomer, Receiving};
-pub(super) use state::VERSION;
+pub use state::VERSION as STATE_VERSION;
 pub use state::{ClientState, MAX_STATE, StateError};
 
 /// How long a client may take from being told to restart ICE to its first check at the other shard.
@@ -65,6 +70,8 @@ pub(super) struct Moves {
     expected: HashMap<ClientId, Expected>,
     /// Those that are here, while something may still come to where they were.
     arriving: HashMap<ClientId, Arriving>,
+    /// Clients of rooms that have their home here, of whose move one side has told so far.
+    halves: HashMap<ClientId, Half>,
     /// Finds departed and expected clients by what arrives.
     ufrags: HashMap<String, ClientId>,
     addresses: HashMap<AddressPair, ClientId>,
@@ -81,6 +88,8 @@ pub(super) struct Moves {
 #[derive(Debug)]
 struct Leaving {
     to: PlaceId,
+    /// Where it is reached; empty for a shard of this node, whose addresses are known.
+    candidates: Vec<SocketAddr>,
     until: Instant,
     /// The other shard was told of it, with the credentials that the client was answered.
     is_answered: bool,
@@ -105,6 +114,7 @@ struct Expected {
     room: RoomId,
     /// Answers checks, and makes its own.
     transport: Transport,
+    since: Instant,
     until: Instant,
     /// When its former place was asked last to stop.
     asked: Option<Instant>,
@@ -117,6 +127,8 @@ struct Expected {
 
 #[derive(Debug)]
 struct Arriving {
+    /// Where it was.
+    from: PlaceId,
     /// What came here directly, and waits for what came to the former place.
     held: Vec<ForMoved>,
 }
@@ -133,8 +145,9 @@ enum Due {
 impl Moves {
     /// Whether anybody is on the way, or was lately.
     pub(super) fn are_under_way(&self) -> bool {
-        let Self { leaving, departed, expected, arriving, former, .. } = self;
-        !(leaving.is_empty() && departed.is_empty() && expected.is_empty() && arriving.is_empty() && former.is_empty())
+        let Self { leaving, departed, expected, arriving, former, halves, .. } = self;
+        let is_nobody = leaving.is_empty() && departed.is_empty() && expected.is_empty() && arriving.is_empty();
+        !(is_nobody && former.is_empty() && halves.is_empty())
     }
 
     /// Whether somebody who receives a track is expected.
@@ -147,6 +160,11 @@ impl Moves {
     pub(super) fn hold(&self, room: &RoomId) -> bool {
         let mut rooms = self.expected.values().map(|expected| &expected.room);
         rooms.any(|expected| expected == room) || self.departed.values().any(|departed| departed.room == *room)
+    }
+
+    /// Whether what comes for a client is passed on to where it is now.
+    pub(super) fn passes_on(&self, client: Option<&ClientId>) -> bool {
+        client.is_some_and(|client| self.departed.contains_key(client))
     }
 
     /// The client of a ufrag that is departed or expected.
@@ -213,6 +231,7 @@ impl Shard {
         let asking: Vec<_> = self.moves.expected.keys().cloned().collect();
         asking.iter().for_each(|id| self.ask_to_freeze(now, id));
         self.sweep_former(now);
+        self.sweep_halves(now);
     }
 
     /// Nothing is passed on any more for a client that has left.

@@ -21,25 +21,11 @@ impl Shard {
             MoveMessage::Expect(expected) => self.expect_client(now, (from, room.clone()), *expected),
             MoveMessage::Freeze(id) => self.freeze(now, from, &id),
             MoveMessage::Moved(moved) => self.take_moved(now, (from, room.clone()), &moved),
-            MoveMessage::MovedTo { client, to } => {
-                if let Some(key) = self.index.clients.get(&client).copied()
-                    && let Some(client) = self.world.clients.get_mut(key).filter(|client| client.far.is_some())
-                {
-                    client.far = Some(to);
-                }
-                self.say_of(room.clone(), from, PlaceMessage::Move(MoveMessage::Noted(client)));
-            }
-            MoveMessage::Noted(id) => {
-                if let Some(departed) = self.moves.departed.get_mut(&id) {
-                    departed.is_noted = true;
-                }
-                self.tell_complete(&id);
-            }
+            MoveMessage::Departed { client, from: place } => self.client_departed(now, (from, room), client, place),
+            MoveMessage::Arrived(client) => self.client_arrived(now, (from, room), &client),
+            MoveMessage::Noted { client, from: place } => self.hear_noted(now, room, client, place),
             MoveMessage::Passed(told) => self.moves.due.push_back(Due::Told(*told)),
-            MoveMessage::Complete(id) => {
-                let held = self.moves.arriving.remove(&id).map(|arriving| arriving.held);
-                self.moves.due.extend(held.into_iter().flatten().map(Due::Told));
-            }
+            MoveMessage::Complete(id) => self.is_complete(&id),
         }
     }
 
@@ -51,7 +37,7 @@ impl Shard {
         self.tell_complete(id);
     }
 
-    fn tell_complete(&mut self, id: &ClientId) {
+    pub(super) fn tell_complete(&mut self, id: &ClientId) {
         if let Some(departed) = self.moves.departed.get(id).filter(|departed| departed.is_complete()) {
             let (room, to) = (departed.room.clone(), departed.to);
             self.say_of(room, to, PlaceMessage::Move(MoveMessage::Complete(id.clone())));
@@ -100,7 +86,11 @@ impl Shard {
         // Also what comes after all that was to come: a goodbye that was under way.
         if let Some(departed) = self.moves.departed.get(&id) {
             let (room, to) = (departed.room.clone(), departed.to);
-            self.say_of(room, to, PlaceMessage::Move(MoveMessage::Passed(Box::new(told))));
+            let is_offer = matches!(&told, ForMoved::Command(command) if matches!(**command, Command::Offer(_)));
+            // At another node it comes over a new connection, for which offers without an answer are made again.
+            if self.world.links.is_near(to) || !is_offer {
+                self.say_of(room, to, PlaceMessage::Move(MoveMessage::Passed(Box::new(told))));
+            }
             return None;
         }
         match (expected, &told) {

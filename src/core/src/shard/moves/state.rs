@@ -27,7 +27,7 @@ use moonring_wire::rights::Rights;
 use moonring_wire::transport::{TransportState, WholeTransport};
 
 /// Counts the changes of the encoding.
-pub(in crate::shard) const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes of a version.
 const HEAD: usize = 2;
 /// Longest state: of 256 forwards with layers inside each, which nobody has.
@@ -62,6 +62,8 @@ pub struct ClientState {
     pub(super) came_early: bool,
     pub(super) is_announced: bool,
     fingerprint: Option<String>,
+    /// The certificate that the client made its handshake with: its answers name that one for ever.
+    shown: Option<String>,
     pub(super) setup: Setup,
     pub(super) extensions: ExtensionIds,
     pub(super) answers: u64,
@@ -132,6 +134,11 @@ impl ClientState {
         self.fingerprint.as_deref().and_then(|text| Fingerprint::parse(text).ok().flatten())
     }
 
+    /// The server's certificate, as the client knows it.
+    pub(super) fn shown(&self) -> Option<Fingerprint> {
+        self.shown.as_deref().and_then(|text| Fingerprint::parse(text).ok().flatten())
+    }
+
     /// All that is told beside tracks, forwards and sections.
     pub(in crate::shard) fn of(now: Instant, client: &Client) -> Self {
         Self {
@@ -139,6 +146,7 @@ impl ClientState {
             came_early: client.came_early,
             is_announced: client.is_announced,
             fingerprint: client.negotiated.fingerprint.map(|fingerprint| fingerprint.to_string()),
+            shown: client.negotiated.shown.map(|fingerprint| fingerprint.to_string()),
             setup: client.negotiated.setup,
             extensions: client.negotiated.extensions,
             answers: client.negotiated.answers,
@@ -258,9 +266,9 @@ mod tests {
         for (bytes, expected) in [
             (vec![], "the state cannot be read"),
             (vec![0], "the state cannot be read"),
-            (vec![0, 2, 1, 2, 3], "the state has version 2, this server reads version 1"),
-            (vec![0, 1], "the state cannot be read"),
-            (vec![0, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], "the state cannot be read"),
+            (vec![0, 3, 1, 2, 3], "the state has version 3, this server reads version 2"),
+            (vec![0, 2], "the state cannot be read"),
+            (vec![0, 2, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], "the state cannot be read"),
             (vec![0; MAX_STATE + 1], "the state has 1048577 bytes, more than 1048576"),
         ] {
             let words = ClientState::read(&bytes).map(drop).unwrap_err().to_string();

@@ -11,15 +11,15 @@ use crate::room::hop::{Far, Former, Hop};
 use crate::room::track::TrackState;
 use crate::shard::Shard;
 use crate::shard::keeping::Arrived;
-use crate::shard::links::{LINK_RTT, grouped, near};
+use crate::shard::links::{grouped, near, rtt_of};
 use moonring_wire::drops::DropReason;
-use moonring_wire::id::{ClientKey, PlaceId, Ssrc, TrackKey};
+use moonring_wire::id::{ClientKey, PlaceId, RoomKey, Ssrc, TrackId, TrackKey};
 use moonring_wire::link::{Frame, Media, Stream};
 use moonring_wire::negotiate::Feedback;
 use moonring_wire::packet::SendBatch;
 
-/// Places that a state tells of; others say again what they want.
-const MAX_PLACES: usize = 32;
+/// Receivers of all tracks of a client that are told of; others say again what they want.
+const MAX_RECEIVERS: usize = 128;
 
 impl Shard {
     /// A track's publisher is at `to` from now on, which has not told its number there yet.
@@ -42,9 +42,18 @@ impl Shard {
         }
         track.muted_by_client = track.info.muted;
         track.muted_by_policy = false;
-        let hops = std::mem::take(&mut track.hops);
-        if !hops.is_empty() {
-            self.moves.last_hops.push((key, hops));
+        let room = track.room;
+        let (kept, leaving): (Vec<_>, Vec<_>) = match self.gate(room, to) {
+            // What comes from another node comes to this shard, for its node's others as well.
+            Some(gate) if gate == self.world.links.own => {
+                let hops = std::mem::take(&mut self.world.tracks[key].hops);
+                hops.into_iter().partition(|hop| self.world.links.is_near(hop.link))
+            }
+            _ => (Vec::new(), std::mem::take(&mut self.world.tracks[key].hops)),
+        };
+        self.world.tracks[key].hops = kept;
+        if !leaving.is_empty() {
+            self.moves.last_hops.push((key, leaving));
         }
         let (wanted, useful) = self.wanted_of(key);
         if let Some(far) = self.world.tracks.get_mut(key).and_then(|track| track.far.as_deref_mut()) {
@@ -57,11 +66,13 @@ impl Shard {
     pub(in crate::shard) fn send_last_hops(&mut self, out: &mut SendBatch) {
         for (key, hops) in std::mem::take(&mut self.moves.last_hops) {
             let Some(track) = self.world.tracks.get_mut(key) else { continue };
-            track.hops = hops;
+            let kept = std::mem::replace(&mut track.hops, hops);
+            // It has come from the publisher itself.
+            let far = track.far.take();
             // What does not fit is asked for.
             let drops = &mut self.report.counters.drops;
             crate::room::relay::send_waiting(key, track, &mut self.world.links, out, drops);
-            track.hops.clear();
+            (track.far, track.hops) = (far, kept);
         }
     }
 
@@ -101,22 +112,19 @@ impl Shard {
     }
 
     /// Knows the other places that receive a track before they say so: they have to hear of its number first.
-    pub(super) fn foresee_hops(&mut self, now: Instant, key: TrackKey, wanted: &[(u16, u8, u8)]) {
-        let own = self.world.links.own;
-        let Some(track) = self.world.tracks.get_mut(key) else { return };
-        for (place, layers, useful) in wanted.iter().map(|(place, layers, useful)| (PlaceId(*place), *layers, *useful))
-        {
-            if place == own {
-                continue;
-            }
-            let mut hop = Hop::new(now, place);
-            hop.want(now, track.layers.iter().map(|layer| &layer.history), layers);
-            hop.useful = useful;
-            track.hops.retain(|known| known.link != place);
+    pub(super) fn foresee_receivers(&mut self, now: Instant, room: RoomKey, receivers: &[(TrackId, PlaceId, u8, u8)]) {
+        for (id, place, layers, useful) in receivers.iter().take(MAX_RECEIVERS) {
+            let own = self.track_in(room, id).filter(|_| self.world.links.is_linked(*place));
+            let Some(key) = own else { continue };
+            let Some(track) = self.world.tracks.get_mut(key).filter(|track| track.far.is_none()) else { continue };
+            let mut hop = Hop::new(now, *place);
+            hop.want(now, track.layers.iter().map(|layer| &layer.history), *layers);
+            hop.useful = *useful;
+            track.hops.retain(|known| known.link != *place);
             track.hops.push(hop);
-        }
-        if !track.hops.is_empty() && !self.world.links.hopped.contains(&key) {
-            self.world.links.hopped.push(key);
+            if !self.world.links.hopped.contains(&key) {
+                self.world.links.hopped.push(key);
+            }
         }
     }
 
@@ -134,7 +142,6 @@ impl Shard {
         }
         let (link, handle) = (far.link, far.handle);
         (far.link, far.handle) = (told.place, told.handle);
-        let owner = track.owner;
         // 0 is the number that nobody has told yet.
         if handle != 0 {
             track.former = Some(Box::new(Former { link, handle, until: now + STRAY_TIME, missing: Vec::new() }));
@@ -143,9 +150,8 @@ impl Shard {
         if let Some(link) = self.world.links.get_mut(told.place) {
             link.tracks.insert(told.handle, key);
         }
-        if let Some(owner) = self.world.clients.get_mut(owner) {
-            owner.far = Some(told.place);
-        }
+        // Nothing of it goes back to where it comes from.
+        track.hops.retain(|hop| hop.link != told.place);
         self.work.wants.push(key);
         self.schedule_places(now);
         true
@@ -163,13 +169,14 @@ impl Shard {
             for (n, generator) in former.missing.iter_mut().enumerate() {
                 let Some(generator) = generator else { continue };
                 let mut sequences = Vec::new();
-                generator.due(now, LINK_RTT, &mut sequences);
+                let rtt = rtt_of(self.world.links.health(former.link));
+                generator.due(now, rtt, &mut sequences);
                 let stream = Stream { handle: former.handle, layer: n as u8 };
                 let indexes = sequences.iter().map(|sequence| near(generator.highest(), *sequence));
                 for (first, others) in grouped(indexes) {
                     let _ = self.world.links.gather(former.link, &Frame::Missing { stream, first, others }, out);
                 }
-                next = [next, generator.next_due(LINK_RTT)].into_iter().flatten().min();
+                next = [next, generator.next_due(rtt)].into_iter().flatten().min();
             }
         }
         if let Some(client) = self.world.clients.get_mut(client) {
@@ -221,12 +228,30 @@ impl Shard {
         }
     }
 
-    /// What other places and this one want of a track of this shard's, for its publisher's next place.
-    pub(super) fn wanted_everywhere(&self, key: TrackKey) -> Vec<(u16, u8, u8)> {
+    /// By which shard of this node a track comes whose publisher is at a place of another one; `None` for places of this node.
+    fn gate(&self, room: RoomKey, publisher: PlaceId) -> Option<PlaceId> {
+        let links = &self.world.links;
+        let home = self.world.rooms.get(room).and_then(|room| room.home());
+        (!links.is_near(publisher)).then(|| home.filter(|home| links.is_near(*home)).unwrap_or(links.own))
+    }
+
+    /// Who receives a track of this shard's from its publisher's next place: that is told before they say so themselves.
+    pub(super) fn receivers_at(&self, key: TrackKey, to: PlaceId) -> Vec<(TrackId, PlaceId, u8, u8)> {
         let Some(track) = self.world.tracks.get(key) else { return Vec::new() };
-        let (wanted, useful) = self.wanted_of(key);
-        let own = (wanted != 0).then_some((self.world.links.own.0, wanted, useful));
-        let others = track.hops.iter().map(|hop| (hop.link.0, hop.wanted, hop.useful));
-        own.into_iter().chain(others).take(MAX_PLACES).collect()
+        let (links, (mut wanted, mut useful)) = (&self.world.links, self.wanted_of(key));
+        let gate = self.gate(track.room, to);
+        let (near, far): (Vec<_>, Vec<_>) = track.hops.iter().partition(|hop| links.is_near(hop.link));
+        let told = |hop: &Hop| (track.info.id.clone(), hop.link, hop.wanted, hop.useful);
+        let mut receivers: Vec<_> = far.into_iter().map(told).collect();
+        match gate {
+            // One copy for all of this node.
+            Some(_) => near.iter().for_each(|hop| (wanted, useful) = (wanted | hop.wanted, useful | hop.useful)),
+            None => receivers.extend(near.into_iter().map(told)),
+        }
+        if wanted != 0 {
+            receivers.push((track.info.id.clone(), gate.unwrap_or(links.own), wanted, useful));
+        }
+        receivers.retain(|(_, place, ..)| *place != to);
+        receivers
     }
 }

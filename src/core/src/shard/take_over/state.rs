@@ -12,7 +12,7 @@ use moonring_wire::id::{ClientId, RoomId, TrackId};
 use moonring_wire::transport::UnfitState;
 
 /// Counts the changes of what a shard hands over, those of a client's state included: another version is not read.
-pub const VERSION: u32 = (1 << 16) | moves::VERSION as u32;
+pub const VERSION: u32 = (1 << 16) | moves::STATE_VERSION as u32;
 /// Longest piece about a room: of its metadata, and of 50,000 clients and tracks.
 pub(super) const MAX_ROOM: usize = 16 * 1024 * 1024;
 

@@ -52,6 +52,7 @@ impl Server {
             region: String::new(),
             spread: crate::config::RoomSpread::Never,
             links: vec![],
+            candidates: vec![],
         };
 
         let nats = Nats::connect(&settings).await.unwrap();

@@ -88,7 +88,7 @@ async fn what_strangers_say_to_a_shard_is_counted_and_changes_nothing() {
     let subject = messages::place_subject(&a.cluster.0.own, 0);
     let stranger = Seal::new(&[9; MIN_SECRET]);
     let before = a.cluster.counts();
-    for body in [Bytes::new(), Bytes::from_static(&[1; 200]), stranger.close_bytes(&subject, &[1; 60])] {
+    for body in [Bytes::new(), Bytes::from_static(&[1; 200]), stranger.encrypt(&subject, &[1; 60]).unwrap()] {
         world.bus.shout(&subject, body);
     }
     eventually(|| a.cluster.counts() != before).await;
@@ -131,4 +131,33 @@ async fn a_node_that_was_thought_dead_and_comes_back_has_the_numbers_that_it_had
     assert!(a.cluster.place_said(0, home, vec![(room("demo"), PlaceMessage::Detach)]));
     eventually(|| heard(&b).iter().any(|words| words.ends_with("demo Detach"))).await;
     drop(c);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_whether_it_takes_a_client_and_at_which_addresses() {
+    let mut world = World::default();
+    let (a, b) = linked(&mut world).await;
+    let name = |name: &str| NodeName::parse(name).unwrap();
+    let ask = |node: &str, shard: Option<u16>| {
+        let (cluster, node) = (b.cluster.clone(), name(node));
+        async move { cluster.destination(&node, &room("demo"), shard).await }
+    };
+    let there = |place: u16, port: u16| {
+        Ok(moving::Destination { place: PlaceId(place), candidates: vec![([10, 0, 0, 0], port).into()] })
+    };
+    assert_eq!(ask("a", None).await, there(3, 40_001), "of its own choice");
+    assert_eq!(ask("a", Some(0)).await, there(2, 40_000));
+    assert_eq!(ask("a", Some(2)).await, Err("node a takes no client: it has no shard 2; it has 0 to 1".into()));
+    assert_eq!(ask("c", None).await, Err("there is no node c that lives".into()));
+    a.cluster.drain(true);
+    assert_eq!(ask("a", None).await, Err("node a takes no client: it drains".into()));
+    let version = messages::Ask::TakeClient { room: room("demo"), shard: None, version: 99 };
+    let answer = b.cluster.ask(&node_subject(&name("a")), version, Duration::from_secs(5)).await;
+    assert!(matches!(&answer, Ok(messages::Answer::No { why }) if why.contains("version 99")), "{answer:?}");
+    let order = |client: &str| {
+        let (cluster, client) = (b.cluster.clone(), ClientId::parse(client).unwrap());
+        async move { cluster.order_elsewhere(&room("demo"), &client, (name("b"), None)).await }
+    };
+    assert_eq!(order("here").await, Ok(()));
+    assert_eq!(order("nobody").await, Err("there is no client nobody in the room".into()));
 }

@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
@@ -64,7 +65,9 @@ pub(crate) enum Resumed {
     Stay(Box<Stay>),
     /// The client was kicked meanwhile, with this reason.
     Kicked(String),
-    /// Nobody can say yet: another process takes over, or does not.
+    /// It goes on at another node, whose WebSockets are at this address.
+    Elsewhere(String),
+    /// Nobody can say yet: another process takes over, or does not; or the client's state is on its way here.
     Later,
     /// Nothing: it is malformed, guessed, used or expired.
     Unknown,
@@ -83,14 +86,14 @@ pub(crate) struct Stay {
 
 impl Ticket {
     /// `None` when the operating system has no randomness to give.
-    fn random() -> Option<Self> {
+    pub(super) fn random() -> Option<Self> {
         let mut secret = [0; 16];
         SystemRandom::new().fill(&mut secret).ok()?;
         Some(Self(secret))
     }
 
     /// Splits a ticket's text into the client and the secret.
-    fn parse(text: &str) -> Option<(ClientId, Self)> {
+    pub(super) fn parse(text: &str) -> Option<(ClientId, Self)> {
         let (client, secret) = text.rsplit_once('.')?;
         let is_secret = secret.len() == 32 && secret.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let secret = u128::from_str_radix(secret, 16).ok().filter(|_| is_secret)?;
@@ -101,7 +104,7 @@ impl Ticket {
         format!("{client}.{:032x}", u128::from_be_bytes(self.0))
     }
 
-    fn matches(&self, other: &Self) -> bool {
+    pub(super) fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }
@@ -202,7 +205,13 @@ impl Directory {
             return Resumed::Later;
         }
         let State { rooms: placements, clients, .. } = &mut *state;
-        let Some(route) = clients.get_mut(&client) else { return state.take_kick(&client, &ticket) };
+        let Some(route) = clients.get_mut(&client) else {
+            let gone = state.gone_to(&client, &ticket);
+            return gone.map_or_else(|| state.take_kick(&client, &ticket), Resumed::Elsewhere);
+        };
+        if matches!(route.outlet, Outlet::Expected(_)) {
+            return Resumed::Later;
+        }
         if !route.ticket.as_ref().is_some_and(|own| own.matches(&ticket)) {
             return Resumed::Unknown;
         }
@@ -211,7 +220,7 @@ impl Directory {
         let backlog = placements.get(&route.room).map(|placement| placement.backlog.clone()).unwrap_or_default();
         let (outbox, events) = inbox(&backlog);
         let kept = match std::mem::replace(&mut route.outlet, Outlet::Attached(outbox)) {
-            Outlet::Attached(_) => Kept::default(),
+            Outlet::Attached(_) | Outlet::Expected(_) => Kept::default(),
             Outlet::Detached { kept, .. } => kept,
         };
         let (room, generation, offer) = (route.room.clone(), route.generation, route.offer);
@@ -225,6 +234,10 @@ impl Directory {
         let mut state = self.state();
         let is_over = |route: &Route| route.generation == generation && matches!(route.outlet, Outlet::Detached { .. });
         match state.clients.get(client) {
+            // Its former node has it, or nobody.
+            Some(Route { outlet: Outlet::Expected(_), generation: of, .. }) if *of == generation => {
+                drop(state.remove(client));
+            }
             Some(route) if is_over(route) => {
                 let route = state.remove(client);
                 drop(state);
@@ -260,10 +273,14 @@ impl Directory {
     }
 
     pub(super) fn expire_later(&self, client: ClientId, generation: u32) -> Expiry {
+        self.expire_after(client, generation, self.0.bounds.resume)
+    }
+
+    pub(super) fn expire_after(&self, client: ClientId, generation: u32, time: Duration) -> Expiry {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Expiry(None) };
         let directory = self.clone();
         let task = runtime.spawn(async move {
-            tokio::time::sleep(directory.0.bounds.resume).await;
+            tokio::time::sleep(time).await;
             directory.expire(&client, generation);
         });
         Expiry(Some(task.abort_handle()))

@@ -1,9 +1,9 @@
 //! On which shard each client of a room is: with all the others, or on one with time to spare.
 
-use super::{Directory, Membership, Placement, RoomEntry, Route, State};
+use super::{Directory, Membership, Outlet, Placement, RoomEntry, Route, State};
 use crate::config::RoomSpread;
 use crate::shard_handle::Full;
-use moonring_core::command::Command;
+use moonring_core::command::{Command, MoveOrder};
 use moonring_core::report::ShardReport;
 use moonring_wire::id::{ClientId, PlaceId, RoomId};
 use rand::seq::IteratorRandom;
@@ -69,13 +69,21 @@ impl Directory {
         tracing::info!(shard, to = to.0, clients = away.len(), "is too busy: some of its clients are asked to move");
         for client in away {
             // Those that cannot move stay: nobody waits for the answer.
-            let _ = handle.send(Command::Move { id: UNASKED, client, to });
+            let order = MoveOrder { client, to, candidates: Vec::new() };
+            let _ = handle.send(Command::Move { id: UNASKED, order });
         }
     }
 
     /// The shard that a client is on.
     pub(in crate::signal) fn shard_of(&self, room: &RoomId, client: &ClientId) -> Option<usize> {
-        self.state().clients.get(client).filter(|route| route.room == *room).map(|route| route.shard)
+        let state = self.state();
+        let route = state.clients.get(client).filter(|route| route.room == *room);
+        route.filter(|route| !matches!(route.outlet, Outlet::Expected(_))).map(|route| route.shard)
+    }
+
+    /// How many shards there are.
+    pub(in crate::signal) fn shards(&self) -> usize {
+        self.0.shards.len()
     }
 
     /// What is for a client goes to another shard from here on. What was sent before is in the queue of the one it was on.
@@ -139,6 +147,9 @@ impl State {
 
     /// The shard of a client and the home of its room.
     fn way(&mut self, member: &Membership) -> Option<Way> {
+        if let Some(shard) = self.passes_on(member) {
+            return Some(Way { shard, home: PlaceId(u16::try_from(shard).ok()?), beyond: None });
+        }
         let Route { shard, room, .. } = self.current(member)?;
         let (shard, room) = (*shard, room.clone());
         let placement = self.rooms.get(&room);

@@ -235,7 +235,9 @@ fn clients_of_a_shard_that_is_too_busy_are_asked_to_move_to_one_that_has_time() 
         for (shard, busy_permille) in loads.into_iter().enumerate() {
             directory.note_load(shard, &ShardReport { busy_permille, ..ShardReport::default() });
         }
-        let asked = receivers[2].try_iter().filter(|command| matches!(command, Command::Move { to: PlaceId(1), .. }));
+        let asked = receivers[2]
+            .try_iter()
+            .filter(|command| matches!(command, Command::Move { order, .. } if order.to == PlaceId(1)));
         assert_eq!(asked.count(), expected, "{loads:?}");
         assert!(receivers[..2].iter().all(|receiver| receiver.try_iter().count() == 0));
     }

@@ -100,6 +100,7 @@ impl Session {
         let reason = match cause {
             LeaveCause::Rejected(reason) => return Told::Last(ServerMessage::Rejected { reason }),
             LeaveCause::Left => return Told::Close,
+            LeaveCause::GoesOn(url) => return Told::Last(ServerMessage::Resume { url: Some(url) }),
             LeaveCause::Moved(url) => return Told::Last(ServerMessage::Moved { url }),
             LeaveCause::Kicked(reason) | LeaveCause::TransportFailed(reason) | LeaveCause::Limit(reason) => reason,
             LeaveCause::Shutdown => return Told::Last(self.shutdown(false)),

@@ -162,7 +162,7 @@ impl Pending<'_> {
             }
             LeaveCause::Limit(reason) | LeaveCause::TransportFailed(reason) => Problem::unavailable(reason),
             LeaveCause::Left => Problem::unavailable("the client left"),
-            LeaveCause::Moved(_) => Problem::unavailable("the room has moved to another node"),
+            LeaveCause::Moved(_) | LeaveCause::GoesOn(_) => Problem::unavailable("the room has moved to another node"),
             LeaveCause::Shutdown => Problem::unavailable(SHUTDOWN),
         }
     }

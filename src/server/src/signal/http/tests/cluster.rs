@@ -121,11 +121,11 @@ async fn operators_see_all_nodes_and_all_rooms_at_any_of_them() {
             rooms["rooms"].as_array().unwrap().iter().map(|r| (r["room"].clone(), r["node"].clone())).collect();
         assert_eq!(found, [(json!("one"), json!("a")), (json!("two"), json!("b"))]);
     }
-    let said = operator_nodes::drain(a.admin, true).await.unwrap();
-    assert_eq!(said, "node a takes no new rooms; it has 1\n");
+    let said = operator_nodes::drain(a.admin, 600, false).await.unwrap();
+    assert!(said.starts_with("node a takes no new rooms; it has 1 rooms and "), "{said}");
     let (_, answer) = first(&a, join("three")).await;
     assert_eq!(answer, json!({"type": "moved", "url": "ws://b/ws"}));
-    assert_eq!(operator_nodes::drain(a.admin, false).await.unwrap(), "node a takes new rooms; it has 1\n");
+    assert_eq!(operator_nodes::undrain(a.admin).await.unwrap(), "node a takes new rooms; it has 1\n");
     let health = reqwest::get(a.url("/healthz")).await.unwrap();
     assert!(health.headers()[RUN_HEADER].to_str().unwrap().starts_with("a "));
     let opened =
@@ -138,6 +138,22 @@ async fn operators_see_all_nodes_and_all_rooms_at_any_of_them() {
     let alone = start(&config());
     let error = operator_nodes::nodes(alone.admin, false).await.unwrap_err().to_string();
     assert!(error.contains("without --cluster"), "{error}");
-    let error = operator_nodes::drain(alone.admin, true).await.unwrap_err().to_string();
+    let error = operator_nodes::drain(alone.admin, 600, false).await.unwrap_err().to_string();
     assert!(error.contains("409") && error.contains("the server is alone"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_on_a_node_at_the_deadline_of_its_draining_joins_anew_at_another() {
+    let (_bus, a, b) = pair().await;
+    let (mut here, _) = first(&a, join("demo")).await;
+    operator_nodes::drain(a.admin, 0, false).await.unwrap();
+    assert_eq!(here.next().await, json!({"type": "moved", "url": "ws://b/ws"}));
+    let (_, answer) = first(&b, join("demo")).await;
+    assert_eq!(answer["type"], "joined", "the room has been given up");
+    let (_, answer) = first(&a, join("demo")).await;
+    assert_eq!(answer, json!({"type": "moved", "url": "ws://b/ws"}));
+    let drain = |body: &'static str| reqwest::Client::new().post(format!("http://{}/drain", a.admin)).body(body).send();
+    for (body, status) in [("{\"deadline_s\": -1}", 422), ("{\"seconds\": 1}", 422), ("soon", 422), ("", 200)] {
+        assert_eq!(drain(body).await.unwrap().status().as_u16(), status, "{body}");
+    }
 }

@@ -1,0 +1,183 @@
+//! How a room's home learns where a client is that has moved, and when its former place hears no more of it.
+//!
+//! ```text
+//! former place --Departed--> its lead --Departed--> home <--Arrived-- lead <--Arrived-- new place
+//!              <---Noted----          <---Noted----
+//! ```
+//! Places of other nodes speak to the home by way of their leads, so that each message is behind all that its sender has said
+//! before. What the home and leads have for a client goes to where they know it to be, so the former place gets nothing more
+//! behind [`MoveMessage::Noted`]; and the home has all that the former place has said of the client before the new one, which
+//! waits for that word, says the first.
+
+use std::time::{Duration, Instant};
+
+use crate::command::{MoveMessage, PlaceMessage};
+use crate::room::Seat;
+use crate::shard::Shard;
+use moonring_policy::client::{ClientFacts, Connection, Presence};
+use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey};
+use serde_json::Value;
+
+/// How long the home waits for the other side's word.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Clients of whose move one side has told.
+const MAX_HALVES: usize = 4_096;
+
+/// One side's word of a move.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Half {
+    word: Word,
+    room: RoomKey,
+    until: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Word {
+    /// It is not at `from` any more, which is reached by way of `wing`.
+    Departed { wing: PlaceId, from: PlaceId },
+    /// It is at its new place.
+    Arrived,
+}
+
+impl Shard {
+    /// The client was here until now: the home is told, when everything before has been said.
+    pub(super) fn tell_departed(&mut self, now: Instant, room: RoomKey, client: &ClientId) {
+        let own = self.world.links.own;
+        match self.world.rooms.get(room).map(|room| room.home()) {
+            Some(Some(home)) => {
+                let departed = MoveMessage::Departed { client: client.clone(), from: own };
+                self.say(room, home, PlaceMessage::Move(departed));
+            }
+            Some(None) => self.half(now, (room, client), Word::Departed { wing: own, from: own }),
+            None => {}
+        }
+    }
+
+    /// The client is here from now on.
+    pub(super) fn tell_arrived(&mut self, now: Instant, room: RoomKey, client: &ClientId) {
+        match self.world.rooms.get(room).map(|room| room.home()) {
+            Some(Some(home)) => self.say(room, home, PlaceMessage::Move(MoveMessage::Arrived(client.clone()))),
+            Some(None) => self.half(now, (room, client), Word::Arrived),
+            None => {}
+        }
+    }
+
+    /// A wing says that a client is not at `from` any more.
+    pub(super) fn client_departed(
+        &mut self,
+        now: Instant,
+        (wing, id): (PlaceId, &RoomId),
+        client: ClientId,
+        from: PlaceId,
+    ) {
+        let known = self.index.rooms.get(id).copied();
+        let home = known.and_then(|room| self.world.rooms.get(room)).map(|room| room.home());
+        match (known, home) {
+            (Some(room), Some(Some(home))) => {
+                self.say(room, home, PlaceMessage::Move(MoveMessage::Departed { client, from }));
+            }
+            (Some(room), Some(None)) if self.member(room, &client).is_some() => {
+                self.half(now, (room, &client), Word::Departed { wing, from });
+            }
+            // It is gone, and so nothing comes for it.
+            _ => self.say_noted(id.clone(), wing, client, from),
+        }
+    }
+
+    /// A wing says that a client has moved there, or to where the wing leads.
+    pub(super) fn client_arrived(&mut self, now: Instant, (wing, id): (PlaceId, &RoomId), client: &ClientId) {
+        let Some(room) = self.index.rooms.get(id).copied() else { return };
+        let key = match self.member(room, client) {
+            Some(key) => Some(key),
+            // A lead has to know where the home's words for it go.
+            None if self.is_wing(room) => Some(self.add_led_client(now, room, wing, client)),
+            None => None,
+        };
+        let Some(known) = key.and_then(|key| self.world.clients.get_mut(key)) else { return };
+        if known.far.is_some() {
+            known.far = Some(wing);
+        }
+        self.tell_arrived(now, room, client);
+    }
+
+    fn add_led_client(&mut self, now: Instant, room: RoomKey, wing: PlaceId, client: &ClientId) -> ClientKey {
+        let facts = ClientFacts::new(client.clone(), Connection::from([0, 0, 0, 0]), Value::Null.into(), now);
+        facts.presence.set(Presence::Joined);
+        self.add_far_client(now, room, wing, facts)
+    }
+
+    /// At home: both sides have told of a move, or one of them has so far.
+    fn half(&mut self, now: Instant, (room, client): (RoomKey, &ClientId), word: Word) {
+        let before = self.moves.halves.remove(client).filter(|half| half.room == room).map(|half| half.word);
+        match (before, word) {
+            (Some(Word::Departed { wing, from }), Word::Arrived)
+            | (Some(Word::Arrived), Word::Departed { wing, from }) => self.note(room, wing, (client, from)),
+            (Some(Word::Departed { wing, from }), Word::Departed { .. }) => {
+                self.note(room, wing, (client, from));
+                self.keep_half(now, (room, client), word);
+            }
+            (Some(Word::Arrived) | None, word) => self.keep_half(now, (room, client), word),
+        }
+    }
+
+    fn keep_half(&mut self, now: Instant, (room, client): (RoomKey, &ClientId), word: Word) {
+        if self.moves.halves.len() >= MAX_HALVES {
+            tracing::warn!(%client, "too many clients of this shard's rooms move at once: one is not waited for");
+            return;
+        }
+        self.moves.halves.insert(client.clone(), Half { word, room, until: now + PATIENCE });
+        self.schedule_places(now);
+    }
+
+    /// At home: a client's former place hears that nothing more comes.
+    fn note(&mut self, room: RoomKey, wing: PlaceId, (client, from): (&ClientId, PlaceId)) {
+        match wing == self.world.links.own {
+            true => self.departed_is_noted(client),
+            false => {
+                let Some(id) = self.world.rooms.get(room).map(|room| room.id.clone()) else { return };
+                self.say_noted(id, wing, client.clone(), from);
+            }
+        }
+    }
+
+    fn say_noted(&mut self, room: RoomId, wing: PlaceId, client: ClientId, from: PlaceId) {
+        self.say_of(room, wing, PlaceMessage::Move(MoveMessage::Noted { client, from }));
+    }
+
+    /// The home has nothing more for the place `from` of a client that has moved from there.
+    pub(super) fn hear_noted(&mut self, now: Instant, id: &RoomId, client: ClientId, from: PlaceId) {
+        if from == self.world.links.own {
+            return self.departed_is_noted(&client);
+        }
+        // It was on another shard of this lead's node.
+        let room = self.index.rooms.get(id).copied();
+        if let Some((room, key)) = room.and_then(|room| Some((room, self.member(room, &client)?)))
+            && let Some(Seat::Wing { home, .. }) = self.world.rooms.get(room).map(|room| &room.seat)
+            && let Some(known) = self.world.clients.get_mut(key).filter(|known| known.far == Some(from))
+        {
+            known.far = Some(*home);
+            self.forget_unknown(now, key);
+        }
+        self.say_noted(id.clone(), from, client, from);
+    }
+
+    fn departed_is_noted(&mut self, client: &ClientId) {
+        if let Some(departed) = self.moves.departed.get_mut(client) {
+            departed.is_noted = true;
+        }
+        self.tell_complete(client);
+    }
+
+    /// At home: a client is gone, and who waits for a word about its move gets it.
+    pub(in crate::shard) fn forget_half(&mut self, client: &ClientId) {
+        if let Some(Half { word: Word::Departed { wing, from }, room, .. }) = self.moves.halves.remove(client) {
+            self.note(room, wing, (client, from));
+        }
+    }
+
+    /// Words that the other side has not answered for too long are answered all the same.
+    pub(super) fn sweep_halves(&mut self, now: Instant) {
+        let over = self.moves.halves.iter().filter(|(_, half)| half.until <= now).map(|(client, _)| client.clone());
+        over.collect::<Vec<_>>().iter().for_each(|client| self.forget_half(client));
+    }
+}

@@ -1,0 +1,132 @@
+//! Clients that go on at another node: whether that takes them, and where they reach it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::find::ANSWER;
+use super::messages::{Answer, Ask, Node, NodeName, NodeState, node_subject, part_of};
+use super::placement::{BUSY, Candidate, choose};
+use super::{Cluster, Host};
+use moonring_core::shard::STATE_VERSION;
+use moonring_wire::id::{ClientId, PlaceId, RoomId};
+
+/// What is answered about a client that is not on this node.
+pub(crate) const NOT_HERE: &str = "the client is not here";
+
+/// Where a client may go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    /// The shard.
+    pub place: PlaceId,
+    /// Where clients send media to it.
+    pub candidates: Vec<SocketAddr>,
+}
+
+impl Cluster {
+    /// Whether a name is this node's.
+    pub(crate) fn is_own(&self, node: &NodeName) -> bool {
+        self.0.own.name == *node
+    }
+
+    /// Asks a node whether a client of a room may go on there, at a shard of its own choice where none is named; in words why not.
+    pub(crate) async fn destination(
+        &self,
+        name: &NodeName,
+        room: &RoomId,
+        shard: Option<u16>,
+    ) -> Result<Destination, String> {
+        if self.0.links.is_empty() {
+            return Err("clients move between nodes where cluster_spread is not \"never\"".to_owned());
+        }
+        let node = self.state().peers.alive(Instant::now(), name).cloned();
+        let node = node.ok_or_else(|| format!("there is no node {name} that lives"))?;
+        let ask = Ask::TakeClient { room: room.clone(), shard, version: STATE_VERSION };
+        match self.ask(&node_subject(name), ask, ANSWER).await {
+            Ok(Answer::TakesClient { shard, candidates }) => match self.place_of(&node, shard) {
+                Some(place) => Ok(Destination { place, candidates }),
+                None => Err(format!("node {name} is not linked yet: try again")),
+            },
+            Ok(Answer::No { why }) => Err(format!("node {name} takes no client: {why}")),
+            Ok(_) | Err(_) => Err(format!("node {name} does not answer")),
+        }
+    }
+
+    /// Whether this node takes a client of another one.
+    pub(super) fn take_client(&self, host: &Arc<dyn Host>, room: &RoomId, shard: Option<u16>, version: u16) -> Answer {
+        let no = |why: String| Answer::No { why };
+        if version != STATE_VERSION {
+            return no(format!("states of clients have version {version} there and version {STATE_VERSION} here"));
+        }
+        let shards = self.0.candidates.len();
+        if self.0.links.is_empty() {
+            return no("its cluster_spread is \"never\"".to_owned());
+        }
+        if self.state().beat.state == NodeState::Draining {
+            return no("it drains".to_owned());
+        }
+        match host.shard_for(room).map(|free| shard.unwrap_or(free)) {
+            None => no("it keeps no client whose connection is lost (resume_s), or ends".to_owned()),
+            Some(shard) => match self.0.candidates.get(usize::from(shard)) {
+                Some(candidates) => Answer::TakesClient { shard, candidates: candidates.clone() },
+                None => no(format!("it has no shard {shard}; it has 0 to {}", shards.saturating_sub(1))),
+            },
+        }
+    }
+
+    /// Has another node that has the client move it: the first that does; in words why none does.
+    pub(crate) async fn order_elsewhere(
+        &self,
+        room: &RoomId,
+        client: &ClientId,
+        (node, shard): (NodeName, Option<u16>),
+    ) -> Result<(), String> {
+        let nodes = self.state().peers.all_alive(Instant::now());
+        for Node { name, .. } in nodes {
+            let ask = Ask::MoveClient { room: room.clone(), client: client.clone(), node: node.clone(), shard };
+            match self.ask(&node_subject(&name), ask, ANSWER).await {
+                Ok(Answer::Moves {}) => return Ok(()),
+                Ok(Answer::No { why }) if why != NOT_HERE => return Err(why),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Err(format!("there is no client {client} in the room"))
+    }
+
+    /// The node for a client that leaves this one, of a room with this home: the home's, while that has time, or the one that has
+    /// most.
+    pub(crate) fn node_for(&self, home: PlaceId) -> Option<NodeName> {
+        let (home, now) = (self.node_at(home)?.name, Instant::now());
+        let mut state = self.state();
+        let others = state.peers.candidates(now);
+        let has_time = |other: &&Candidate| other.name == home && !other.is_draining && other.score < BUSY;
+        let node = others.iter().find(has_time).map(|home| home.name.clone());
+        let node = node.or_else(|| choose(0, true, &others))?;
+        state.peers.placed(now, &node);
+        Some(node)
+    }
+
+    /// Where whoever cannot stay here joins anew.
+    pub(crate) fn elsewhere(&self) -> Option<String> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let others = state.peers.candidates(now);
+        let name = choose(0, true, &others)?;
+        state.peers.alive(now, &name).map(|node| node.url.clone())
+    }
+
+    /// A room is not this node's any more: another one may claim it.
+    pub(crate) async fn give_up(&self, room: &RoomId) {
+        let given = self.state().rooms.give_up(room);
+        if let Some((term, serving)) = given {
+            drop(serving);
+            // A claim that stays is written over by whoever asks for the room next.
+            let _ = self.0.engine.release(&part_of(room), term).await;
+        }
+    }
+
+    /// Where clients reach the node of a shard.
+    pub(crate) fn url_at(&self, place: PlaceId) -> Option<String> {
+        self.node_at(place).map(|node| node.url)
+    }
+}
