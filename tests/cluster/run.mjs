@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { NODES, createNet, cutOff, setLink } from './lib/net.mjs';
-import { webinar } from './lib/load.mjs';
+import { meetings, webinar } from './lib/load.mjs';
 import { Person, ask } from './lib/people.mjs';
 import { ONE_SHARD, Servers, socketOf, until } from './lib/servers.mjs';
 
@@ -280,6 +280,27 @@ const SCENARIOS = {
     check(report.connected === VIEWERS + 1 && report.resume.count === there, `${report.connected} are connected at the end, ${report.resume.count} of ${there} have resumed`);
     check((await servers.order('n3', 'undrain')) === 200, 'n3 takes clients again');
     row('a node with viewers drained', [], `${there} clients gone after ${took} ms; ${report.packets_out} packets, 0 lost; another node in use after ${report.moves.p50_ms} ms (p50), ${report.moves.max_ms} ms (max); longest gap ${Math.round(report.longest_gap_ms)} ms`);
+    await servers.anew(ONE_SHARD);
+  },
+
+  /** A node with meetings is drained: their clients go on at the others, and their homes follow. */
+  async drain_homes(servers) {
+    await servers.anew(SPREAD);
+    const [rooms, clients] = [4, 3];
+    const load = meetings({ urls: [URLS[0]], room: 'moving', rooms, clients, seconds: 18 });
+    await until('all are in', async () => (await clientsOf(servers)) >= rooms * clients);
+    await sleep(3000);
+    const since = performance.now();
+    check((await servers.order('n1', 'drain', { deadline_s: 60 })) === 200, 'n1 is told to drain');
+    await until('nobody is on it', async () => (await clientsOf(servers, ['n1'])) === 0);
+    const took = Math.round(performance.now() - since);
+    await until('no room has its home there', async () => (await servers.rooms('n1')).length === 0);
+    const homes = Math.round(performance.now() - since);
+    const report = await load.report;
+    check(report.lost === 0 && report.left_out === 0, `${report.lost} packets are lost, ${report.left_out} left out: ${JSON.stringify(report.failures)}`);
+    check(report.connected === rooms * clients && report.resume.count >= rooms * clients, `${report.connected} are connected at the end, ${report.resume.count} have resumed`);
+    check((await servers.order('n1', 'undrain')) === 200, 'n1 takes rooms again');
+    row('a node with the homes of meetings drained', [], `${rooms * clients} clients gone after ${took} ms, ${rooms} homes after ${homes} ms; ${report.packets_out} packets, 0 lost; longest gap ${Math.round(report.longest_gap_ms)} ms`);
     await servers.anew(ONE_SHARD);
   },
 

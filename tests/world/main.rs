@@ -12,6 +12,7 @@ mod forgery;
 mod fuzzed;
 mod handshake;
 mod held;
+mod home_moves;
 mod ice;
 mod keyframes;
 mod layers;

@@ -27,7 +27,9 @@ pub use bytes::{BytesError, MAX_PLACE_BYTES, PLACE_VERSION, read_places, write_p
 pub use event::{Event, LeaveCause};
 pub use moved::{ExpectedClient, ForMoved, MoveOrder, MovedClient};
 pub use news::{ClientInfo, News};
-pub use place::{FarCall, FarTrack, MoveMessage, PlaceMessage, ROOM_LOST, Roster, SeatGiven, TrafficFigures};
+pub use place::{
+    FarCall, FarTrack, HomeMessage, MoveMessage, PlaceMessage, ROOM_LOST, Roster, SeatGiven, TrafficFigures,
+};
 
 /// A track a client wants to publish in a section of its offer.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,6 +140,23 @@ pub enum Command {
         id: u64,
         /// Who, and where to.
         order: MoveOrder,
+    },
+    /// The home of a room, which has no clients of its own here, is to move to its only wing, at another node. Answered by
+    /// [`Event::Called`] when it has, or has not.
+    #[serde(skip)]
+    MoveHome {
+        /// Its number.
+        id: u64,
+        /// Which room.
+        room: RoomId,
+    },
+    /// The answer to [`Event::ClaimHome`].
+    #[serde(skip)]
+    HomeClaimed {
+        /// Which room.
+        room: RoomId,
+        /// Whether its claim is this node's now.
+        is_ours: bool,
     },
     /// All that was sent here for a client before its [`Event::Moved`] has been sent: nothing more comes for it.
     #[serde(skip)]

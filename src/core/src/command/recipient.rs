@@ -25,6 +25,8 @@ impl Command {
             | Self::PlaceAway { .. }
             | Self::Move { .. }
             | Self::RouteMoved { .. }
+            | Self::MoveHome { .. }
+            | Self::HomeClaimed { .. }
             | Self::PolicyReply { .. }
             | Self::PolicyCarried { .. }
             | Self::Scripts(_)
@@ -71,6 +73,7 @@ impl Event {
             | Self::Restart { client } => Some(client),
             Self::ToPlace { .. }
             | Self::Moved { .. }
+            | Self::ClaimHome(_)
             | Self::PolicyRequest { .. }
             | Self::Called { .. }
             | Self::Webhook { .. }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ClientInfo, Command, Event, FarCall, ForMoved, MoveMessage, News, PlaceMessage};
+use super::{ClientInfo, Command, Event, FarCall, ForMoved, HomeMessage, MoveMessage, News, PlaceMessage};
 use moonring_wire::id::RoomId;
 use moonring_wire::link::LinkPeer;
 use moonring_wire::shared::SharedValue;
@@ -97,6 +97,8 @@ impl PlaceMessage {
             Self::Track(_) => SECTION,
             Self::Loudest(tracks) => ID * tracks.as_ref().map_or(0, Vec::len),
             Self::Move(message) => message.bytes(),
+            Self::Home(HomeMessage::Take(state)) => state.len(),
+            Self::Home(_) => ID,
             Self::Attach { .. } | Self::Gone(_) | Self::Detach | Self::Ended(_) => ID,
         }
     }

@@ -18,6 +18,7 @@ mod follow;
 pub(crate) mod for_tests;
 mod forwarding;
 mod header_extensions;
+mod homes;
 mod keeping;
 mod life;
 mod links;
@@ -136,6 +137,7 @@ pub struct Shard {
     index: Index,
     policy: Policies,
     moves: moves::Moves,
+    homes: homes::Homes,
     work: Work,
     report: Reporting,
 }
@@ -249,6 +251,7 @@ impl Shard {
                 awaited: HashMap::new(),
             },
             moves: moves::Moves::default(),
+            homes: homes::Homes::default(),
             work: Work {
                 dirty_rooms: VecDeque::new(),
                 timers: BinaryHeap::new(),
@@ -317,6 +320,8 @@ impl Shard {
             Command::FromPlace { from, messages } => self.hear_place(now, from, messages),
             Command::PlaceLost { from } => self.place_lost(now, from, out),
             Command::Move { id, order } => self.begin_move(now, id, order),
+            Command::MoveHome { id, room } => self.move_home(now, id, &room),
+            Command::HomeClaimed { room, is_ours } => self.home_claimed(now, &room, is_ours),
             Command::RouteMoved { client } => self.route_moved(&client),
             Command::Offer(request) => self.offer(now, request),
             Command::Unpublish { client, track } => self.unpublish(now, &client, &track),

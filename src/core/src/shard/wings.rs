@@ -105,6 +105,7 @@ impl Shard {
             | PlaceMessage::Loudness(_)
             | PlaceMessage::Gone(_)
             | PlaceMessage::Detach
+            | PlaceMessage::Home(_)
             | PlaceMessage::Move(_) => {}
         }
     }

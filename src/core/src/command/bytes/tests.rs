@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::command::{
-    ClientInfo, Command, ExpectedClient, FarCall, ForMoved, MovedClient, News, SeatGiven, TrafficFigures,
+    ClientInfo, Command, ExpectedClient, FarCall, ForMoved, HomeMessage, MovedClient, News, SeatGiven, TrafficFigures,
 };
 use moonring_policy::client::{Announced, Connection, RightsChange};
 use moonring_policy::hook::{Action, Outcome, Verdict};
@@ -101,7 +101,16 @@ pub(super) fn all() -> Vec<PlaceMessage> {
         PlaceMessage::News(Shared::new(News::Message(deep(100).into()))),
         PlaceMessage::Track(Box::new(track(1))),
     ];
-    messages.into_iter().chain(moves().into_iter().map(PlaceMessage::Move)).collect()
+    let homes = [
+        HomeMessage::Prepare,
+        HomeMessage::Ready,
+        HomeMessage::Take((0..=255).collect::<Vec<u8>>().into()),
+        HomeMessage::Taken,
+        HomeMessage::Refused("no".to_owned()),
+        HomeMessage::Cancelled,
+    ];
+    let messages = messages.into_iter().chain(homes.map(PlaceMessage::Home));
+    messages.chain(moves().into_iter().map(PlaceMessage::Move)).collect()
 }
 
 /// What is said of a client that moves.
