@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NODES, cutOff, setLink } from './lib/net.mjs';
-import { webinar } from './lib/load.mjs';
+import { meetings, webinar } from './lib/load.mjs';
 import { Person, ask } from './lib/people.mjs';
 import { check, row } from './lib/found.mjs';
 import { run } from './lib/runner.mjs';
@@ -301,6 +301,25 @@ const SCENARIOS = {
     row('a node with viewers drained', [], `${there} clients gone after ${took} ms; ${report.packets_out} packets, 0 lost; another node in use after ${report.moves.p50_ms} ms (p50), ${report.moves.max_ms} ms (max); longest gap ${Math.round(report.longest_gap_ms)} ms`);
   },
 
+  /** A node with meetings is drained: their clients go on at the others, and their homes follow. */
+  async drain_homes(servers) {
+    const [rooms, clients] = [4, 3];
+    const load = meetings({ urls: [URLS[0]], room: 'moving', rooms, clients, seconds: 18 });
+    await until('all are in', async () => (await clientsOf(servers)) >= rooms * clients);
+    await sleep(3000);
+    const since = performance.now();
+    check((await servers.order('n1', 'drain', { deadline_s: 60 })) === 200, 'n1 is told to drain');
+    await until('nobody is on it', async () => (await clientsOf(servers, ['n1'])) === 0);
+    const took = Math.round(performance.now() - since);
+    await until('no room has its home there', async () => (await servers.rooms('n1')).length === 0);
+    const homes = Math.round(performance.now() - since);
+    const report = await load.report;
+    check(report.lost === 0 && report.left_out === 0, `${report.lost} packets are lost, ${report.left_out} left out: ${JSON.stringify(report.failures)}`);
+    check(report.connected === rooms * clients && report.resume.count >= rooms * clients, `${report.connected} are connected at the end, ${report.resume.count} have resumed`);
+    check((await servers.order('n1', 'undrain')) === 200, 'n1 takes rooms again');
+    row('a node with the homes of meetings drained', [], `${rooms * clients} clients gone after ${took} ms, ${rooms} homes after ${homes} ms; ${report.packets_out} packets, 0 lost; longest gap ${Math.round(report.longest_gap_ms)} ms`);
+  },
+
   /** Two nodes do not reach each other for some seconds; NATS and clients reach both. */
   async spread_cut(servers, id) {
     const load = webinar({ urls: URLS, room: 'cut', viewers: VIEWERS, seconds: 20 });
@@ -332,5 +351,5 @@ async function ofAll(servers, name) {
 
 if (!existsSync(new URL('../e2e/node_modules/ws', import.meta.url))) throw new Error('the npm packages of tests/e2e are not installed: make tools-browser');
 /** Those of webinars have media, and their rooms are over all nodes and shards. */
-const hasMedia = (name) => name.startsWith('spread') || name === 'drain';
+const hasMedia = (name) => name.startsWith('spread') || name.startsWith('drain');
 process.exit(await run({ scenarios: SCENARIOS, settingsOf: (name) => (hasMedia(name) ? SPREAD : ONE_SHARD), placesOf: (name) => (hasMedia(name) ? 2 : 1) }));

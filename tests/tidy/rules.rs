@@ -86,7 +86,7 @@ const MODULES: &[(&str, &[Row])] = &[
         ("deferred_free", &["budget", "settings", "state"]),
         ("effects", &["admission", "hook", "settings"]),
         ("engine", &["budget", "calls", "canary", "client", "deferred_free", "engine_context", "failure", "hook",
-            "host", "library", "output", "reload", "room", "script", "settings", "stats", "tape", "timer_queue"]),
+            "host", "library", "output", "reload", "room", "script", "settings", "state", "stats", "tape", "timer_queue"]),
         ("engine_context", &["canary", "effects", "host", "output", "settings", "state", "stats", "timer_queue",
             "turns"]),
         ("failure", &["plain", "script"]),

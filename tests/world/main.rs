@@ -13,6 +13,7 @@ mod forgery;
 mod fuzzed;
 mod handshake;
 mod held;
+mod home_moves;
 mod ice;
 mod keyframes;
 mod layers;

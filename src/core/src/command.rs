@@ -28,7 +28,8 @@ pub use event::{Event, LeaveCause};
 pub use moved::{ExpectedClient, ForMoved, MoveOrder, MovedClient};
 pub use news::{ClientInfo, News};
 pub use place::{
-    FarCall, FarTrack, Member, Members, MoveMessage, PlaceMessage, ROOM_LOST, Roster, SeatGiven, TrafficFigures,
+    FarCall, FarTrack, HomeMessage, Member, Members, MoveMessage, PlaceMessage, ROOM_LOST, Roster, SeatGiven,
+    TrafficFigures,
 };
 
 /// A track a client wants to publish in a section of its offer.
@@ -153,6 +154,23 @@ pub enum Command {
         id: u64,
         /// Who, and where to.
         order: MoveOrder,
+    },
+    /// The home of a room, which has no clients of its own here, is to move to its only wing, at another node. Answered by
+    /// [`Event::Called`] when it has, or has not.
+    #[serde(skip)]
+    MoveHome {
+        /// Its number.
+        id: u64,
+        /// Which room.
+        room: RoomId,
+    },
+    /// The answer to [`Event::ClaimHome`].
+    #[serde(skip)]
+    HomeClaimed {
+        /// Which room.
+        room: RoomId,
+        /// Whether its claim is this node's now.
+        is_ours: bool,
     },
     /// All that was sent here for a client before its [`Event::Moved`] has been sent: nothing more comes for it.
     #[serde(skip)]

@@ -61,6 +61,8 @@ struct Health {
     resume: Option<TimerId>,
     /// Suspensions since the last reload.
     suspensions: u32,
+    /// Its timers wait: the room is about to go on elsewhere, or to begin here.
+    is_held: bool,
 }
 
 /// What a room counts.
@@ -100,7 +102,13 @@ impl Room {
     pub(crate) fn new(key: PolicyKey, facts: Rc<RoomFacts>, state: State, context: &EngineContext) -> Self {
         let (now, settings) = (facts.opened, &context.settings);
         let share = CpuBucket::new(settings.cpu_share, settings.cpu_burst, now);
-        let health = Health { faults: Faults::new(settings, now), is_suspended: false, resume: None, suspensions: 0 };
+        let health = Health {
+            faults: Faults::new(settings, now),
+            is_suspended: false,
+            resume: None,
+            suspensions: 0,
+            is_held: false,
+        };
         Self {
             key,
             facts,
@@ -145,9 +153,14 @@ impl Room {
         had_joined
     }
 
+    /// Has its timers wait, or go on.
+    pub(crate) fn hold(&mut self, is_held: bool) {
+        self.health.is_held = is_held;
+    }
+
     /// A timer is due. While its function still waits or is queued, it does not queue again.
     pub(crate) fn timer_due(&mut self, context: &mut EngineContext, now: Instant, handle: TimerHandle) {
-        if self.health.is_suspended {
+        if self.health.is_suspended || self.health.is_held {
             return self.timers.postpone(context, now, self.key, handle);
         }
         if !self.timers.rearm(context, now, self.key, handle) {

@@ -10,9 +10,18 @@ const BINARY = process.env.MOONRING_LOADTEST_BIN ?? join(ROOT, 'target/debug/moo
 
 /** Runs a webinar; its report. `urls` are the nodes' WebSockets, `seconds` how long is measured. */
 export function webinar({ urls, room, viewers, seconds, args = [] }) {
+  return run(['webinar', '--subscribers', String(viewers)], { urls, room, seconds, args });
+}
+
+/** Runs meetings, likewise. */
+export function meetings({ urls, room, rooms, clients, seconds, args = [] }) {
+  return run(['rooms', '--rooms', String(rooms), '--clients', String(clients)], { urls, room, seconds, args });
+}
+
+function run(scenario, { urls, room, seconds, args }) {
   const folder = mkdtempSync(join(tmpdir(), 'load-'));
   const json = join(folder, 'report.json');
-  const all = ['run', 'webinar', '--url', urls.join(), '--room', room, '--subscribers', String(viewers), '--bitrate-kbps', '500',
+  const all = ['run', ...scenario, '--url', urls.join(), '--room', room, '--bitrate-kbps', '500',
     '--duration-s', String(seconds), '--joins-per-s', '20', '--json', json, ...args];
   const child = spawn(BINARY, all, { stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';

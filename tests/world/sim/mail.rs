@@ -21,6 +21,8 @@ pub(crate) struct Mail {
     pub(crate) pieces: Vec<Vec<u8>>,
     /// While set, nothing arrives: it waits.
     pub(crate) is_cut: bool,
+    /// While set, no room that comes from another node can be claimed.
+    pub(crate) claims_fail: bool,
     /// Up to so long is a piece on its way, at random: those of two pairs of shards overtake each other.
     pub(crate) delay: Duration,
     waiting: HashMap<(usize, usize), Queue>,
@@ -30,7 +32,14 @@ pub(crate) struct Mail {
 impl Mail {
     pub(super) fn new(seed: u64) -> Self {
         let rng = SmallRng::seed_from_u64(seed);
-        Self { pieces: Vec::new(), is_cut: false, delay: Duration::ZERO, waiting: HashMap::new(), rng }
+        Self {
+            pieces: Vec::new(),
+            is_cut: false,
+            claims_fail: false,
+            delay: Duration::ZERO,
+            waiting: HashMap::new(),
+            rng,
+        }
     }
 
     /// What is under way is lost for good.

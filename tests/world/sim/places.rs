@@ -210,6 +210,11 @@ impl World {
                             more = true;
                             self.deliver(place, to, messages);
                         }
+                        Event::ClaimHome(room) => {
+                            more = true;
+                            let claimed = Command::HomeClaimed { room, is_ours: !self.mail.claims_fail };
+                            self.at(place, |shard, now, out| shard.handle_command(now, claimed, out));
+                        }
                         Event::Moved { client, to } => {
                             more = true;
                             self.route_moved(place, client, to);

@@ -187,6 +187,8 @@ pub enum Event {
         /// Which shard.
         to: PlaceId,
     },
+    /// A room of another node has come here with its script: it is to be claimed. Answered by [`super::Command::HomeClaimed`].
+    ClaimHome(RoomId),
     /// The answer to [`super::Command::Report`].
     Report {
         /// Its number.

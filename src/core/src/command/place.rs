@@ -18,6 +18,7 @@ use std::cell::Cell;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::moved::{ExpectedClient, ForMoved, MovedClient};
 use super::news::{ClientInfo, News};
@@ -92,6 +93,26 @@ pub enum PlaceMessage {
     HomeIs(Option<PlaceId>),
     /// A client moves.
     Move(MoveMessage),
+    /// The home of the room moves.
+    Home(HomeMessage),
+}
+
+/// What a home and the wing that it moves to say to each other.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum HomeMessage {
+    /// From the home: nothing more is to be asked until it says what becomes of it. Answered by [`Self::Ready`] or
+    /// [`Self::Refused`].
+    Prepare,
+    /// Nothing more is asked.
+    Ready,
+    /// From the home: what its script has had, and who is in the room. Answered by [`Self::Taken`] or [`Self::Refused`].
+    Take(#[serde(with = "super::moved::as_base64")] Zeroizing<Vec<u8>>),
+    /// The sender is the home now.
+    Taken,
+    /// It does not become the home: why.
+    Refused(String),
+    /// From the home: it stays.
+    Cancelled,
 }
 
 /// What two places say to each other of a client that moves from one to the other, and to its room's home.

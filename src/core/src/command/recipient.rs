@@ -27,6 +27,8 @@ impl Command {
             | Self::HomeIs { .. }
             | Self::Move { .. }
             | Self::RouteMoved { .. }
+            | Self::MoveHome { .. }
+            | Self::HomeClaimed { .. }
             | Self::PolicyReply { .. }
             | Self::PolicyCarried { .. }
             | Self::Scripts(_)
@@ -73,6 +75,7 @@ impl Event {
             | Self::Restart { client } => Some(client),
             Self::ToPlace { .. }
             | Self::Moved { .. }
+            | Self::ClaimHome(_)
             | Self::PolicyRequest { .. }
             | Self::Called { .. }
             | Self::Webhook { .. }

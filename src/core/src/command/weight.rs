@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ClientInfo, Command, Event, FarCall, ForMoved, MoveMessage, News, PlaceMessage};
+use super::{ClientInfo, Command, Event, FarCall, ForMoved, HomeMessage, MoveMessage, News, PlaceMessage};
 use moonring_wire::id::RoomId;
 use moonring_wire::link::LinkPeer;
 use moonring_wire::shared::SharedValue;
@@ -109,6 +109,8 @@ impl PlaceMessage {
             | Self::Lost
             | Self::Whole
             | Self::HomeIs(_) => ID,
+            Self::Home(HomeMessage::Take(state)) => state.len(),
+            Self::Home(_) => ID,
         }
     }
 }

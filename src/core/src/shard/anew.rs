@@ -44,6 +44,7 @@ impl Shard {
             }
         }
         self.moves_without(now, place);
+        self.homes_without(now, place);
     }
 
     /// What is known by way of a place may be wrong from here on.

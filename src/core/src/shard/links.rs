@@ -232,7 +232,13 @@ impl Shard {
         }
         let wings = self.tell_traffic();
         self.sweep_moves(now);
-        if wings || self.moves.are_under_way() || !far.is_empty() || !self.world.links.hopped.is_empty() {
+        self.sweep_homes(now);
+        if wings
+            || self.homes_are_under_way()
+            || self.moves.are_under_way()
+            || !far.is_empty()
+            || !self.world.links.hopped.is_empty()
+        {
             self.schedule_places(now);
         }
     }

@@ -19,6 +19,7 @@ mod follow;
 pub(crate) mod for_tests;
 mod forwarding;
 mod header_extensions;
+mod homes;
 mod keeping;
 mod life;
 mod links;
@@ -138,6 +139,7 @@ pub struct Shard {
     index: Index,
     policy: Policies,
     moves: moves::Moves,
+    homes: homes::Homes,
     work: Work,
     report: Reporting,
 }
@@ -254,6 +256,7 @@ impl Shard {
                 awaited: HashMap::new(),
             },
             moves: moves::Moves::default(),
+            homes: homes::Homes::default(),
             work: Work {
                 dirty_rooms: VecDeque::new(),
                 timers: BinaryHeap::new(),
@@ -321,9 +324,11 @@ impl Shard {
             Command::Peers(peers) => self.set_peers(now, &peers),
             Command::FromPlace { from, messages } => self.hear_place(now, from, messages),
             Command::PlaceLost { from } => self.place_lost(now, from, out),
-            Command::BecomeHome { room } => self.become_home(now, &room),
+            Command::BecomeHome { room } => self.take_over_home(now, &room),
             Command::HomeIs { room, home } => self.home_is(now, &room, home),
             Command::Move { id, order } => self.begin_move(now, id, order),
+            Command::MoveHome { id, room } => self.move_home(now, id, &room),
+            Command::HomeClaimed { room, is_ours } => self.home_claimed(now, &room, is_ours),
             Command::RouteMoved { client } => self.route_moved(&client),
             Command::Offer(request) => self.offer(now, request),
             Command::Unpublish { client, track } => self.unpublish(now, &client, &track),

@@ -29,6 +29,9 @@ impl Shard {
         if let PlaceMessage::Move(message) = message {
             return self.hear_of_move(now, (from, &id), message);
         }
+        if let PlaceMessage::Home(message) = message {
+            return self.hear_of_home(now, (from, &id), message);
+        }
         let known = self.index.rooms.get(&id).copied();
         let room = known.and_then(|key| Some((key, self.world.rooms.get(key)?)));
         let attaches = if let PlaceMessage::Attach { home, anew } = &message { Some((*home, *anew)) } else { None };
@@ -154,6 +157,7 @@ impl Shard {
             | PlaceMessage::Act(_)
             | PlaceMessage::Loudest(_)
             | PlaceMessage::Ended(_)
+            | PlaceMessage::Home(_)
             | PlaceMessage::Move(_) => {}
         }
     }
@@ -267,6 +271,7 @@ impl Shard {
             }
         }
         self.moves_without(now, place);
+        self.homes_without(now, place);
     }
 
     /// The clients of a wing are gone with it: the others and the policy are told.

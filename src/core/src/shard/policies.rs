@@ -19,6 +19,7 @@ use moonring_wire::shared::Shared;
 impl Shard {
     /// Asks the room's policy; the answer comes back through [`Shard::drain_policy`].
     pub(super) fn ask(&mut self, now: Instant, room: RoomKey, asked: PendingHook, call: HookCall) {
+        let Some((asked, call)) = self.await_home(room, asked, call) else { return };
         let Some(state) = self.world.rooms.get_mut(room) else { return };
         match state.seat {
             Seat::Home { policy, .. } => {
@@ -47,6 +48,7 @@ impl Shard {
                         state.hooks -= 1;
                     }
                     self.apply_outcome(now, room, asked, outcome);
+                    self.give_homes(now);
                     self.close_room_if_empty(now, room);
                 }
                 PolicyOutput::Actions { key, actions } => {

@@ -114,6 +114,7 @@ impl Shard {
             | PlaceMessage::Gone(_)
             | PlaceMessage::Detach
             | PlaceMessage::Members(_)
+            | PlaceMessage::Home(_)
             | PlaceMessage::Move(_) => {}
         }
     }

@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::engine::Serving;
 use super::find::ANSWER;
-use super::messages::{Answer, Ask, Node, NodeName, NodeState, node_subject, part_of};
+use super::messages::{
+    Answer, Ask, Claim, Node, NodeName, NodeState, claim_topic, node_subject, part_of, room_subject,
+};
 use super::placement::{BUSY, Candidate, choose};
 use super::{Cluster, Host};
 use moonring_core::shard::STATE_VERSION;
@@ -21,6 +24,16 @@ pub(crate) struct Destination {
     pub place: PlaceId,
     /// Where clients send media to it.
     pub candidates: Vec<SocketAddr>,
+}
+
+/// How long a room that has come here is kept at least.
+const KEPT: Duration = Duration::from_secs(2);
+
+/// A room that is being handed over to another node.
+#[derive(Debug)]
+pub(crate) struct Given {
+    term: u64,
+    serving: Serving,
 }
 
 impl Cluster {
@@ -93,13 +106,19 @@ impl Cluster {
         Err(format!("there is no client {client} in the room"))
     }
 
+    /// The name of a shard's node.
+    pub(crate) fn name_at(&self, place: PlaceId) -> Option<NodeName> {
+        self.node_at(place).map(|node| node.name)
+    }
+
     /// The node for a client that leaves this one, of a room with this home: the home's, while that has time, or the one that has
     /// most.
-    pub(crate) fn node_for(&self, home: PlaceId) -> Option<NodeName> {
-        let (home, now) = (self.node_at(home)?.name, Instant::now());
+    pub(crate) fn node_for(&self, home: Option<PlaceId>) -> Option<NodeName> {
+        let (home, now) = (home.and_then(|home| self.name_at(home)), Instant::now());
         let mut state = self.state();
         let others = state.peers.candidates(now);
-        let has_time = |other: &&Candidate| other.name == home && !other.is_draining && other.score < BUSY;
+        let has_time =
+            |other: &&Candidate| home.as_ref() == Some(&other.name) && !other.is_draining && other.score < BUSY;
         let node = others.iter().find(has_time).map(|home| home.name.clone());
         let node = node.or_else(|| choose(0, true, &others))?;
         state.peers.placed(now, &node);
@@ -113,6 +132,38 @@ impl Cluster {
         let others = state.peers.candidates(now);
         let name = choose(0, true, &others)?;
         state.peers.alive(now, &name).map(|node| node.url.clone())
+    }
+
+    /// A room of this node's is nobody's, as far as this node is concerned, until it is clear whether another one takes it: its
+    /// claim stays as it is.
+    pub(crate) fn hand_over(&self, room: &RoomId) -> Option<Given> {
+        self.state().rooms.give_up(room).map(|(term, serving)| Given { term, serving })
+    }
+
+    /// No other node has taken it; or one has all the same, and then everybody who is here is sent there.
+    pub(crate) async fn keep(&self, host: Arc<dyn Host>, room: &RoomId, given: Given) {
+        let Given { term, serving } = given;
+        self.state().rooms.won(room, term, Instant::now(), || serving);
+        self.check_claim(&host, room.clone()).await;
+    }
+
+    /// Claims a room that has come here from `home`, which has its claim; whether it is this node's now.
+    pub(crate) async fn claim_from(&self, home: PlaceId, room: &RoomId) -> bool {
+        let key = part_of(room);
+        let Some(home) = self.node_at(home) else { return false };
+        let Ok(Some(entry)) = self.0.engine.read(&key).await else { return false };
+        let claim = self.0.seal.open::<Claim>(&claim_topic(&key), &entry.value);
+        if claim.is_ok_and(|claim| claim.node.run != home.run) {
+            return false;
+        }
+        match self.0.engine.claim(&key, self.claim_of(&key), Some(entry.revision)).await {
+            Ok(term) => {
+                let serve = || self.0.engine.serve(&room_subject(room), self.0.inbox.clone());
+                self.state().rooms.won(room, term, Instant::now() + KEPT, serve);
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     /// A room is not this node's any more: another one may claim it.

@@ -94,7 +94,7 @@ impl Cluster {
         checks.collect::<()>().await;
     }
 
-    async fn check_claim(&self, host: &Arc<dyn Host>, room: RoomId) {
+    pub(super) async fn check_claim(&self, host: &Arc<dyn Host>, room: RoomId) {
         let key = part_of(&room);
         // Who cannot read it now will, when the engine is there again.
         let Ok(found) = self.0.engine.read(&key).await else { return };

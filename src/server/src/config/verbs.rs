@@ -54,8 +54,8 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Let a node of a cluster, asked at admin-listen, take no new rooms, and its clients of rooms of other nodes go on there; who is
-    /// left at the deadline joins anew elsewhere
+    /// Let a node of a cluster, asked at admin-listen, take no new rooms, and its clients go on at other nodes, where their rooms'
+    /// homes follow; who is left at the deadline joins anew there
     Drain {
         /// After so many seconds
         #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_S)]

@@ -53,6 +53,8 @@ const DOING: &[&str] = &[
     "the links to other nodes",
     "a node that is away",
     "a script of the process before",
+    "the move of a home",
+    "the claim of a home",
 ];
 
 /// Places in [`DOING`].
@@ -128,8 +130,10 @@ fn place_of(command: &Command) -> u8 {
         Command::Peers(_) => 33,
         Command::PlaceAway { .. } => 34,
         Command::PolicyCarried { .. } => 35,
-        Command::BecomeHome { .. } => 36,
-        Command::HomeIs { .. } => 37,
+        Command::BecomeHome { .. } => 38,
+        Command::HomeIs { .. } => 39,
+        Command::MoveHome { .. } => 36,
+        Command::HomeClaimed { .. } => 37,
     }
 }
 
@@ -154,6 +158,6 @@ mod tests {
         let leave = Command::Leave { client: ClientId::parse("c").unwrap(), reason: String::new() };
         pulse.begin_command(&leave);
         assert_eq!(pulse.clone().doing(), "a leave");
-        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 15, "what came later stands behind");
+        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 17, "what came later stands behind");
     }
 }

@@ -1,5 +1,5 @@
-//! A node that is about to be stopped: clients of rooms whose home is elsewhere go on at other nodes, slowly; whoever is still
-//! here at the deadline joins anew at one.
+//! A node that is about to be stopped: its clients go on at other nodes, slowly, and when all of a room have gone its home
+//! follows them; whoever is still here at the deadline joins anew at one.
 //!
 //! Nothing of this makes the node unhealthy: it serves everybody who is here until the end, and takes clients again when it is
 //! told to (`undrain`).
@@ -14,17 +14,30 @@ use super::app::App;
 use super::directory::Movable;
 use super::draining::Task;
 use super::homes;
-use crate::cluster::{Cluster, Host};
-use moonring_wire::id::ClientId;
+use crate::cluster::{Cluster, Host, NodeName};
+use moonring_wire::id::{ClientId, RoomId};
 
 /// Between two steps.
 const STEP: Duration = Duration::from_millis(100);
 /// Clients that are asked to move with each: a hundred a second.
 const CLIENTS: usize = 10;
+/// Homes that are asked to move with each: fifty a second.
+const HOMES: usize = 5;
+/// A home that has not moved is asked again after this time: its other shards let go of it only after some seconds.
+const HOME_AGAIN: Duration = Duration::from_secs(2);
 /// A client that has not moved is asked again after this time.
 const AGAIN: Duration = Duration::from_secs(20);
 /// At the deadline, for each client that is told to join anew: a hundred a second as well.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// What a draining has done.
+#[derive(Default)]
+struct Done {
+    clients: HashMap<ClientId, Instant>,
+    homes: HashMap<RoomId, Instant>,
+    /// The node that all clients of a room go to, so that its home can follow.
+    nodes: HashMap<RoomId, NodeName>,
+}
 
 impl App {
     /// Takes no new rooms and has clients go on elsewhere until `deadline`, at which the rest is sent away; or, without one, takes
@@ -39,11 +52,23 @@ impl App {
     }
 
     /// One client is asked to go on where its room is, or where there is time.
-    async fn ask_to_go(&self, cluster: &Cluster, Movable { room, client, home }: Movable) {
-        let Some(node) = cluster.node_for(home) else { return };
+    async fn ask_to_go(&self, (room, client, node): (RoomId, ClientId, NodeName)) {
         if let Err(why) = self.move_here(&room, client.clone(), (Some(&node), None)).await {
             tracing::debug!(%room, %client, %node, "does not move while this node drains: {why}");
         }
+    }
+
+    /// A room without clients here has its home where they are.
+    async fn send_home(&self, cluster: &Cluster, room: RoomId) {
+        let (app, cluster) = (self.clone(), cluster.clone());
+        // By itself: a home that has begun to move comes to an end of it, although the draining is called off.
+        let moving = tokio::spawn(async move {
+            if let Err(why) = app.move_home(&cluster, &room).await {
+                tracing::debug!(%room, "its home does not move while this node drains: {why}");
+            }
+        });
+        // A panic in it has been told of.
+        let _ = moving.await;
     }
 
     /// Everybody who is still here joins anew at other nodes.
@@ -70,18 +95,41 @@ impl App {
     }
 }
 
+impl Done {
+    /// Notes that a client is asked to move, and where to; `None` when it has to stay.
+    fn node_of(&mut self, cluster: &Cluster, movable: Movable) -> Option<(RoomId, ClientId, NodeName)> {
+        let Movable { room, client, home, wings } = movable;
+        self.clients.insert(client.clone(), Instant::now());
+        let node = match (home, &wings[..]) {
+            (Some(home), _) => cluster.node_for(Some(home)),
+            (None, [wing]) => cluster.name_at(*wing),
+            // Its home could follow to one node only.
+            (None, [_, _, ..]) => None,
+            (None, []) => match self.nodes.get(&room) {
+                Some(node) => Some(node.clone()),
+                None => cluster.node_for(None).inspect(|node| _ = self.nodes.insert(room.clone(), node.clone())),
+            },
+        };
+        Some((room, client, node?))
+    }
+}
+
 async fn drained(app: &App, cluster: &Cluster, deadline: Duration) {
     let end = Instant::now() + deadline;
-    let mut asked: HashMap<ClientId, Instant> = HashMap::new();
+    let mut done = Done::default();
     let mut steps = interval(STEP);
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tracing::info!(deadline_s = deadline.as_secs(), clients = app.directory.client_count(), "drains");
     while Instant::now() < end && app.directory.is_used() {
         steps.tick().await;
-        asked.retain(|_, at| at.elapsed() < AGAIN);
-        let next = app.directory.movable(CLIENTS, |client| !asked.contains_key(client));
-        asked.extend(next.iter().map(|movable| (movable.client.clone(), Instant::now())));
-        join_all(next.into_iter().map(|movable| app.ask_to_go(cluster, movable))).await;
+        done.clients.retain(|_, at| at.elapsed() < AGAIN);
+        done.homes.retain(|_, at| at.elapsed() < HOME_AGAIN);
+        let next = app.directory.movable(CLIENTS, |client| !done.clients.contains_key(client));
+        let next: Vec<_> = next.into_iter().filter_map(|movable| done.node_of(cluster, movable)).collect();
+        join_all(next.into_iter().map(|moves| app.ask_to_go(moves))).await;
+        let homes = app.directory.movable_homes(HOMES, |room| !done.homes.contains_key(room));
+        done.homes.extend(homes.iter().map(|room| (room.clone(), Instant::now())));
+        join_all(homes.into_iter().map(|room| app.send_home(cluster, room))).await;
     }
     let left = app.directory.client_count();
     if left > 0 {

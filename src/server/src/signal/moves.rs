@@ -1,8 +1,10 @@
 //! Clients that move to another shard or to another node, at an operator's order, and their stays, which go along.
 
+use std::sync::Arc;
+
 use super::app::App;
 use super::homes;
-use crate::cluster::{NOT_HERE, NodeName};
+use crate::cluster::{Cluster, NOT_HERE, NodeName};
 use moonring_core::command::{Command, MoveMessage, MoveOrder, PlaceMessage};
 use moonring_wire::id::{ClientId, PlaceId, RoomId};
 
@@ -34,6 +36,40 @@ impl App {
         let handle = self.directory.shard(on).ok_or_else(|| NOT_HERE.to_owned())?;
         let told = self.calls.told(handle, |id| Command::Move { id, order }).await;
         told.map(drop).map_err(|(_, words)| words)
+    }
+
+    /// Moves the home of a room, whose clients are all at one other node, to that one; in words why it stays.
+    pub(super) async fn move_home(&self, cluster: &Cluster, room: &RoomId) -> Result<(), String> {
+        let shard = self.directory.home_shard(room).and_then(|shard| self.directory.shard(shard));
+        let handle = shard.ok_or("the room is not here")?;
+        // Nobody comes in here from now on: who asks is told to try again, until it is clear where the room is.
+        let given = cluster.hand_over(room).ok_or("the room is not this node's")?;
+        let (on, wings) = self.directory.take_far_wings(room);
+        let name = room.clone();
+        match self.calls.told(handle, |id| Command::MoveHome { id, room: name }).await {
+            Ok(_) => Ok(()),
+            Err((_, words)) => {
+                wings.into_iter().for_each(|wing| _ = self.directory.wing_comes(room, on, wing));
+                cluster.keep(Arc::new(self.clone()), room, given).await;
+                Err(words)
+            }
+        }
+    }
+
+    /// A room has come to a shard of this node with its script: it is this node's if its claim is.
+    pub(super) fn claim_home(&self, shard: usize, room: RoomId) {
+        let app = self.clone();
+        tokio::spawn(async move {
+            let home = app.directory.far_home(&room);
+            let is_ours = match (&app.cluster, home) {
+                (Some(cluster), Some(home)) => cluster.claim_from(home, &room).await,
+                _ => false,
+            };
+            if is_ours {
+                app.directory.home_comes(&room);
+            }
+            app.directory.tell_shard(shard, Command::HomeClaimed { room, is_ours });
+        });
     }
 
     /// Messages of a shard of this node to one of another: the stays of clients that go on there go along, and are not here any

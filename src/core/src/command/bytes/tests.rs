@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::command::{
-    ClientInfo, Command, ExpectedClient, FarCall, ForMoved, Member, MovedClient, News, SeatGiven, TrafficFigures,
+    ClientInfo, Command, ExpectedClient, FarCall, ForMoved, HomeMessage, Member, MovedClient, News, SeatGiven,
+    TrafficFigures,
 };
 use moonring_policy::client::{Announced, Connection, RightsChange};
 use moonring_policy::hook::{Action, Outcome, Verdict};
@@ -105,7 +106,16 @@ pub(super) fn all() -> Vec<PlaceMessage> {
         PlaceMessage::Members(Box::new(Members { clients: vec![member("ada")], tracks: vec![track(3)] })),
         PlaceMessage::Whole,
     ];
-    messages.into_iter().chain(moves().into_iter().map(PlaceMessage::Move)).collect()
+    let homes = [
+        HomeMessage::Prepare,
+        HomeMessage::Ready,
+        HomeMessage::Take((0..=255).collect::<Vec<u8>>().into()),
+        HomeMessage::Taken,
+        HomeMessage::Refused("no".to_owned()),
+        HomeMessage::Cancelled,
+    ];
+    let messages = messages.into_iter().chain(homes.map(PlaceMessage::Home));
+    messages.chain(moves().into_iter().map(PlaceMessage::Move)).collect()
 }
 
 /// What is said of a client that moves.

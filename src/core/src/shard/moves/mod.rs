@@ -44,6 +44,7 @@ use moonring_wire::packet::AddressPair;
 use moonring_wire::transport::Transport;
 
 pub(super) use adopt::{Newcomer, Receiving};
+pub(super) use state::FactsState;
 pub use state::VERSION as STATE_VERSION;
 pub use state::{ClientState, MAX_STATE, StateError};
 

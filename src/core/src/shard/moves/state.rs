@@ -94,7 +94,7 @@ pub(in crate::shard) struct FactsState {
 }
 
 impl FactsState {
-    pub(super) fn of(now: Instant, facts: &ClientFacts) -> Self {
+    pub(in crate::shard) fn of(now: Instant, facts: &ClientFacts) -> Self {
         let age = now.saturating_duration_since(facts.since).as_micros();
         Self {
             connection: facts.connection.clone(),

@@ -161,3 +161,25 @@ async fn a_node_says_whether_it_takes_a_client_and_at_which_addresses() {
     assert_eq!(order("here").await, Ok(()));
     assert_eq!(order("nobody").await, Err("there is no client nobody in the room".into()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_is_handed_over_is_the_node_s_that_claims_it_or_stays_where_it_was() {
+    let mut world = World::default();
+    let (a, b) = linked(&mut world).await;
+    for name in ["demo", "other"] {
+        assert_eq!(a.join(&room(name)).await, "here");
+    }
+    let stays = a.cluster.hand_over(&room("other")).unwrap();
+    assert!(!a.cluster.is_home(&room("other")));
+    a.cluster.keep(a.server.clone(), &room("other"), stays).await;
+    assert!(a.cluster.is_home(&room("other")), "nobody else has claimed it");
+    let goes = a.cluster.hand_over(&room("demo")).unwrap();
+    assert!(b.cluster.claim_from(PlaceId(2), &room("demo")).await);
+    assert!(b.cluster.is_home(&room("demo")));
+    assert!(!b.cluster.claim_from(PlaceId(9), &room("other")).await, "of a node that is not there");
+    assert_eq!(a.server.gave_way.lock().unwrap().len(), 0, "nobody is sent anywhere");
+    // Who thinks that it has kept a room that another node has claimed gives way.
+    a.cluster.keep(a.server.clone(), &room("demo"), goes).await;
+    assert!(!a.cluster.is_home(&room("demo")));
+    assert_eq!(*a.server.gave_way.lock().unwrap(), [(room("demo"), "https://b/".to_owned())]);
+}

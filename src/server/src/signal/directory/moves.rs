@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::resume::Ticket;
-use super::{Directory, Kept, Membership, Outlet, Route, State};
+use super::{Directory, Kept, Membership, Outlet, Placement, Route, State};
 use crate::signal::door::Thing;
 use moonring_core::command::{Event, LeaveCause, News};
 use moonring_wire::id::{ClientId, PlaceId, RoomId};
@@ -58,8 +58,10 @@ pub(crate) struct Movable {
     pub(crate) room: RoomId,
     /// Who.
     pub(crate) client: ClientId,
-    /// Its room's home.
-    pub(crate) home: PlaceId,
+    /// Its room's home, where that is another node.
+    pub(crate) home: Option<PlaceId>,
+    /// Where else its room is, where its home is here.
+    pub(crate) wings: Vec<PlaceId>,
 }
 
 impl Directory {
@@ -188,13 +190,24 @@ impl Directory {
         !state.clients.is_empty() || state.rooms.values().any(|placement| !placement.far_wings.is_empty())
     }
 
-    /// Some clients of rooms whose home is another node that could go on elsewhere.
+    /// Some rooms that have their home here, and all their clients at one other place.
+    pub(in crate::signal) fn movable_homes(&self, most: usize, is_wanted: impl Fn(&RoomId) -> bool) -> Vec<RoomId> {
+        let state = self.state();
+        let can = |placement: &Placement| {
+            placement.far_home.is_none() && placement.clients == 0 && placement.far_wings.len() == 1
+        };
+        let rooms = state.rooms.iter().filter(|(room, placement)| can(placement) && is_wanted(room));
+        rooms.map(|(room, _)| room.clone()).take(most).collect()
+    }
+
+    /// Some clients that could go on elsewhere.
     pub(in crate::signal) fn movable(&self, most: usize, is_wanted: impl Fn(&ClientId) -> bool) -> Vec<Movable> {
         let state = self.state();
         let movable = |(client, route): (&ClientId, &Route)| {
             let can = matches!(route.outlet, Outlet::Attached(_)) && route.ticket.is_some() && is_wanted(client);
-            let home = state.rooms.get(&route.room).filter(|_| can)?.far_home?;
-            Some(Movable { room: route.room.clone(), client: client.clone(), home })
+            let placement = state.rooms.get(&route.room).filter(|_| can)?;
+            let (home, wings) = (placement.far_home, placement.far_wings.clone());
+            Some(Movable { room: route.room.clone(), client: client.clone(), home, wings })
         };
         state.clients.iter().filter_map(movable).take(most).collect()
     }

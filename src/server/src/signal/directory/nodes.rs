@@ -39,6 +39,13 @@ impl Directory {
         self.state().rooms.get(room)?.far_home
     }
 
+    /// A room that had its home at another node has it here from now on.
+    pub(in crate::signal) fn home_comes(&self, room: &RoomId) {
+        if let Some(placement) = self.state().rooms.get_mut(room) {
+            placement.far_home = None;
+        }
+    }
+
     /// The shard that has a room whose home is here.
     pub(in crate::signal) fn home_shard(&self, room: &RoomId) -> Option<usize> {
         let state = self.state();

@@ -74,6 +74,7 @@ impl Session {
             Event::WantedLayers { track, layers, .. } => ServerMessage::WantedLayers { track, layers },
             Event::ToPlace { .. }
             | Event::Moved { .. }
+            | Event::ClaimHome(_)
             | Event::PolicyRequest { .. }
             | Event::Called { .. }
             | Event::Webhook { .. }
