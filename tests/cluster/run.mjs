@@ -1,13 +1,14 @@
 #!/usr/bin/env node
 // Three nodes and NATS in network namespaces, and what happens when each of them fails: node run.mjs [scenario]... (README.md)
-import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { NODES, createNet, cutOff, setLink } from './lib/net.mjs';
+import { NODES, cutOff, setLink } from './lib/net.mjs';
 import { meetings, webinar } from './lib/load.mjs';
 import { Person, ask } from './lib/people.mjs';
-import { ONE_SHARD, Servers, socketOf, until } from './lib/servers.mjs';
+import { check, row } from './lib/found.mjs';
+import { run } from './lib/runner.mjs';
+import { ONE_SHARD, socketOf, until } from './lib/servers.mjs';
+import { STORES } from './scenarios/stores.mjs';
 
 /** Rooms, and the people in each. */
 const ROOMS = 10;
@@ -21,9 +22,6 @@ const URLS = NODES.map(socketOf);
 const SPREAD = ['--cluster-spread', 'always', '--shards', '2', '--room-spread', 'always'];
 const VIEWERS = 30;
 const TAKEN = 'moonring_cluster_rooms_taken_over_total';
-
-/** What was found, a row for each scenario. */
-const table = [];
 
 /** The addresses, another one first for each person. */
 const urlsFrom = (n) => [...URLS.slice(n % 3), ...URLS.slice(0, n % 3)];
@@ -61,20 +59,8 @@ async function back(people, since) {
   return people.map(({ joinedAt }) => joinedAt - since);
 }
 
-function row(scenario, times, words, goalMs) {
-  const sorted = times.toSorted((a, b) => a - b);
-  const at = (share) => (sorted.length === 0 ? undefined : Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]));
-  const p95 = at(0.95);
-  const goal = goalMs === undefined ? '' : `${goalMs} ${p95 <= goalMs ? 'met' : 'MISSED'}`;
-  table.push({ scenario, people: times.length, 'p50 ms': at(0.5), 'p95 ms': p95, 'goal p95': goal, found: words });
-}
-
 function leaveAll(people) {
   people.forEach((person) => person.leave());
-}
-
-function check(isSo, words) {
-  if (!isSo) throw new Error(`it is not so: ${words}`);
 }
 
 const SCENARIOS = {
@@ -205,7 +191,6 @@ const SCENARIOS = {
 
   /** A webinar over all nodes and their shards: its publisher at n1, viewers everywhere; NATS is gone in its middle. */
   async spread(servers) {
-    await servers.anew(SPREAD);
     const load = webinar({ urls: URLS, room: 'spread', viewers: VIEWERS, seconds: 16 });
     await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
     await sleep(4000);
@@ -224,12 +209,10 @@ const SCENARIOS = {
     row('webinar over three nodes, NATS gone for 4 s', [], `${report.packets_out} packets, 0 lost, p99 ${report.latency.p99_ms} ms; published ${published}, relayed ${Object.values(sent)}; lost on links ${Object.values(lost)}`);
     await servers.settled();
     await until('who joins at a wing is let in again', async () => (await ask(URLS[1], 'spread-after')) === 'joined');
-    await servers.anew(ONE_SHARD);
   },
 
   /** A node with viewers of a webinar is killed: the others notice nothing, and its viewers come back elsewhere. */
   async spread_kill(servers) {
-    await servers.anew(SPREAD);
     const load = webinar({ urls: URLS, room: 'killed', viewers: VIEWERS, seconds: 16, args: ['--rejoin'] });
     await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
     await sleep(4000);
@@ -239,33 +222,69 @@ const SCENARIOS = {
     const took = Math.round(performance.now() - since);
     const report = await load.report;
     row('kill -9 of a node with viewers', [], `all in again after ${took} ms; lost ${report.lost} of ${report.packets_out}; ${JSON.stringify(report.failures)}`);
-    await servers.start('n3');
-    await servers.settled();
-    await servers.anew(ONE_SHARD);
   },
 
-  /** The home of a webinar is killed, with its publisher and a third of the viewers: all come back at the other nodes. */
+  /** The home of a webinar is killed, with a third of its viewers: everybody else, the publisher among them, goes on without joining anew. */
   async spread_home(servers) {
-    await servers.anew(SPREAD);
-    const load = webinar({ urls: URLS, room: 'home', viewers: VIEWERS, seconds: 16, args: ['--rejoin'] });
-    await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
+    const opener = new Person('home', [socketOf('n1'), ...URLS]);
+    await until('the room is at n1', () => opener.isIn);
+    const stays = ['n2', 'n3'].flatMap((node) => [1, 2, 3].map(() => new Person('home', [socketOf(node), ...URLS])));
+    await until('some are at the other nodes', () => stays.every(({ isIn }) => isIn));
+    // The publisher comes first, through n2.
+    const load = webinar({ urls: [...URLS.slice(1), URLS[0]], room: 'home', viewers: VIEWERS, seconds: 16, args: ['--rejoin'] });
+    await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 2 + stays.length);
     await sleep(4000);
+    const atHome = await servers.metric('n1', 'moonring_shard_clients');
     const since = performance.now();
     await servers.signal('n1', 'SIGKILL');
-    await until('the room is taken over', async () => (await servers.metric('n2', TAKEN)) + (await servers.metric('n3', TAKEN)) > 0);
+    await until('a wing is the home', async () => (await servers.metric('n2', TAKEN)) + (await servers.metric('n3', TAKEN)) > 0);
     const taken = Math.round(performance.now() - since);
-    await until('all are in again', async () => (await clientsOf(servers, ['n2', 'n3'])) >= VIEWERS + 1);
+    await until('all are in again', async () => (await clientsOf(servers, ['n2', 'n3'])) >= VIEWERS + 2 + stays.length);
     const took = Math.round(performance.now() - since);
+    await until('who was at the home is back', () => opener.isIn && opener.joinedAt > since);
+    await until('all see each other', () => stays.every(({ others }) => others.has(opener.id)));
     const report = await load.report;
-    row('kill -9 of the home of a webinar', [], `taken over after ${taken} ms, all in again after ${took} ms; ${JSON.stringify(report.failures)}`);
-    await servers.start('n1');
+    const again = Object.entries(report.failures).filter(([why]) => !why.includes('refused')).reduce((sum, [, n]) => sum + n, 0);
+    check(stays.every(({ isIn, losses, joins }) => isIn && losses === 0 && joins === 1), 'nobody at the other nodes joins anew');
+    check(again < atHome, `of ${VIEWERS + 1} with media only those at the home join anew: ${JSON.stringify(report.failures)}`);
+    check(report.connected === VIEWERS + 1, `${report.connected} are connected at the end`);
+    row('kill -9 of the home of a webinar', [], `a wing is the home after ${taken} ms, all in again after ${took} ms; ${atHome} were at the home: ${JSON.stringify(report.failures)}; lost ${report.lost} of ${report.packets_out}`);
+    [opener, ...stays].forEach((person) => person.leave());
+  },
+
+  /** The home of a room over all nodes is cut off from NATS and the others: its wings go on, and when it is healed the lower term gives way. */
+  async spread_split(servers, id) {
+    const people = [];
+    for (const node of [...NODES, ...NODES]) {
+      people.push(new Person('split', [socketOf(node), ...URLS]));
+      await until('all are in', () => people.every(({ isIn }) => isIn));
+    }
+    await together(people);
+    const [atHome, stays] = [people.filter((_, n) => n % 3 === 0), people.filter((_, n) => n % 3 > 0)];
+    const began = performance.now();
+    cutOff(id, 'n1', ['nats', 'n2', 'n3'], true);
+    await until('a wing is the home', async () => (await servers.metric('n2', TAKEN)) + (await servers.metric('n3', TAKEN)) > 0);
+    const taken = Math.round(performance.now() - began);
+    await until('the wings are without those of n1', () => stays.every(({ others }) => atHome.every((person) => !others.has(person.id))));
+    await together(stays);
+    check(people.every(({ isIn, losses }) => isIn && losses === 0), 'both sides go on');
+    const since = performance.now();
+    cutOff(id, 'n1', ['nats', 'n2', 'n3'], false);
+    const times = await back(atHome, since);
+    await together(people);
+    check(stays.every(({ losses, joins }) => losses === 0 && joins === 1), 'who has the home with the higher term notices nothing');
+    check((await servers.metric('n1', 'moonring_cluster_rooms_given_up_total')) === 1, 'n1 gave the room up');
     await servers.settled();
-    await servers.anew(ONE_SHARD);
+    // The nodes speak to each other about rooms as before.
+    const late = NODES.map((node) => new Person('split', [socketOf(node), ...URLS]));
+    await until('who comes through any node is in', () => late.every(({ isIn }) => isIn));
+    await together([...people, ...late]);
+    row('partition of a room over three nodes, from its healing', times, `a wing was the home ${taken} ms after the cut; ${stays.length} people notice nothing`);
+    leaveAll([...people, ...late]);
   },
 
   /** A node with viewers of a webinar is drained: they go on at the others, in the middle of the picture. */
   async drain(servers) {
-    await servers.anew(SPREAD);
     const load = webinar({ urls: URLS, room: 'drain', viewers: VIEWERS, seconds: 10 });
     await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
     await sleep(4000);
@@ -280,12 +299,10 @@ const SCENARIOS = {
     check(report.connected === VIEWERS + 1 && report.resume.count === there, `${report.connected} are connected at the end, ${report.resume.count} of ${there} have resumed`);
     check((await servers.order('n3', 'undrain')) === 200, 'n3 takes clients again');
     row('a node with viewers drained', [], `${there} clients gone after ${took} ms; ${report.packets_out} packets, 0 lost; another node in use after ${report.moves.p50_ms} ms (p50), ${report.moves.max_ms} ms (max); longest gap ${Math.round(report.longest_gap_ms)} ms`);
-    await servers.anew(ONE_SHARD);
   },
 
   /** A node with meetings is drained: their clients go on at the others, and their homes follow. */
   async drain_homes(servers) {
-    await servers.anew(SPREAD);
     const [rooms, clients] = [4, 3];
     const load = meetings({ urls: [URLS[0]], room: 'moving', rooms, clients, seconds: 18 });
     await until('all are in', async () => (await clientsOf(servers)) >= rooms * clients);
@@ -301,12 +318,10 @@ const SCENARIOS = {
     check(report.connected === rooms * clients && report.resume.count >= rooms * clients, `${report.connected} are connected at the end, ${report.resume.count} have resumed`);
     check((await servers.order('n1', 'undrain')) === 200, 'n1 takes rooms again');
     row('a node with the homes of meetings drained', [], `${rooms * clients} clients gone after ${took} ms, ${rooms} homes after ${homes} ms; ${report.packets_out} packets, 0 lost; longest gap ${Math.round(report.longest_gap_ms)} ms`);
-    await servers.anew(ONE_SHARD);
   },
 
   /** Two nodes do not reach each other for some seconds; NATS and clients reach both. */
   async spread_cut(servers, id) {
-    await servers.anew(SPREAD);
     const load = webinar({ urls: URLS, room: 'cut', viewers: VIEWERS, seconds: 20 });
     await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
     await sleep(4000);
@@ -318,8 +333,9 @@ const SCENARIOS = {
     const report = await load.report;
     check(report.connected === VIEWERS + 1, `${report.connected} are connected at the end`);
     row('link between two nodes cut', [], `nobody ended; left out ${report.left_out}, lost ${report.lost} of ${report.packets_out}`);
-    await servers.anew(ONE_SHARD);
   },
+
+  ...STORES,
 };
 
 /** Clients of all nodes. */
@@ -333,50 +349,7 @@ async function ofAll(servers, name) {
   return Object.fromEntries(await Promise.all(NODES.map(async (node) => [node, await servers.metric(node, name)])));
 }
 
-/** Makes the namespaces and runs the rest in the hub. */
-async function outside() {
-  if (process.getuid() !== 0) {
-    console.log('NOT TESTED: three nodes in network namespaces need root: run this as root or with sudo');
-    return 0;
-  }
-  const id = process.pid;
-  const net = createNet(id);
-  const hub = spawn('ip', ['netns', 'exec', net.hub, process.execPath, fileURLToPath(import.meta.url), '--inside', String(id), ...process.argv.slice(2)], { stdio: 'inherit' });
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => hub.kill('SIGTERM'));
-  const code = await new Promise((done) => hub.on('exit', done));
-  net.remove();
-  return code ?? 1;
-}
-
-async function inside(id, wanted) {
-  const unknown = wanted.filter((name) => !(name in SCENARIOS));
-  if (unknown.length > 0) throw new Error(`there is no scenario ${unknown}; there are: ${Object.keys(SCENARIOS)}`);
-  const servers = new Servers(id);
-  try {
-    await servers.start('nats');
-    await Promise.all(NODES.map((node) => servers.start(node)));
-    await servers.settled();
-    for (const [name, scenario] of Object.entries(SCENARIOS)) {
-      if (wanted.length > 0 && !wanted.includes(name)) continue;
-      const began = performance.now();
-      await scenario(servers, id);
-      console.log(`${name}: ok, ${((performance.now() - began) / 1000).toFixed(1)} s`);
-    }
-    console.table(table);
-    return 0;
-  } catch (error) {
-    for (const [place, log] of servers.logs) console.error(`-- ${place}\n${log.split('\n').slice(-60).join('\n')}`);
-    throw error;
-  } finally {
-    servers.stop();
-  }
-}
-
 if (!existsSync(new URL('../e2e/node_modules/ws', import.meta.url))) throw new Error('the npm packages of tests/e2e are not installed: make tools-browser');
-const isInside = process.argv[2] === '--inside';
-process.exit(
-  await (isInside ? inside(Number(process.argv[3]), process.argv.slice(4)) : outside()).catch((error) => {
-    console.error(`\n${error.stack}`);
-    return 1;
-  }),
-);
+/** Those of webinars have media, and their rooms are over all nodes and shards. */
+const hasMedia = (name) => name.startsWith('spread') || name.startsWith('drain');
+process.exit(await run({ scenarios: SCENARIOS, settingsOf: (name) => (hasMedia(name) ? SPREAD : ONE_SHARD), placesOf: (name) => (hasMedia(name) ? 2 : 1) }));

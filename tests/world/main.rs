@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod addresses;
+mod anew;
 mod call;
 mod codecs;
 mod door;
@@ -29,6 +30,7 @@ mod nack;
 mod nodes;
 mod offers;
 mod operators;
+mod orphans;
 mod overload;
 mod policy;
 mod redundancy;

@@ -234,7 +234,7 @@ fn while_messages_do_not_reach_the_home_media_goes_on_and_what_it_decides_is_to_
 }
 
 #[test]
-fn when_a_node_is_gone_its_clients_are_gone_for_the_others_and_those_of_its_rooms_join_anew() {
+fn when_a_node_is_gone_its_clients_are_gone_for_the_others_and_those_of_its_rooms_wait_for_another_home() {
     let (mut world, [alice, bob, carol, dan]) = four(992, OPEN);
     let track = world.publish(dan, Opus);
     world.subscribe(alice, &track, Opus);
@@ -256,6 +256,8 @@ fn when_a_node_is_gone_its_clients_are_gone_for_the_others_and_those_of_its_room
         assert_eq!(told, [1, 1, 1], "{words:?}");
         assert_eq!(world.left(who), None);
     }
+    assert_eq!([carol, dan].map(|who| world.left(who).cloned()), [None, None]);
+    world.run_ms(16_000);
     for who in [carol, dan] {
         assert!(matches!(world.left(who), Some(LeaveCause::Kicked(reason)) if reason.contains("join again")));
     }
@@ -283,6 +285,37 @@ fn a_link_that_loses_for_long_has_a_layer_less_and_gets_it_back() {
     let lost: u64 = world.shard_at(2).report().links.iter().map(|link| link.lost).sum();
     assert!(lost > 20, "{lost}");
     assert!(world.got(carol, 96).len() > 1_000, "a track of one encoding is never without it");
+}
+
+#[test]
+fn a_link_that_begins_again_between_the_same_runs_goes_on_counting_and_seals_nothing_twice() {
+    let (mut world, [alice, _, carol, _]) = four(995, OPEN);
+    let track = world.publish(alice, Vp8);
+    world.subscribe(carol, &track, Vp8);
+    world.run_ms(1_000);
+    let sent = |world: &mut World| -> Vec<u64> {
+        [0, 2]
+            .into_iter()
+            .flat_map(|place| world.shard_at(place).report().links.into_iter().map(|link| link.sent))
+            .collect()
+    };
+    let before = sent(&mut world);
+    assert!(before.iter().max() > Some(&50), "{before:?}");
+    world.link_nodes_but(Some(0));
+    assert_eq!(sent(&mut world), Vec::<u64>::new());
+    world.link_nodes_but(None);
+    let after = sent(&mut world);
+    assert!(
+        after.len() == before.len() && after.iter().zip(&before).all(|(after, before)| after >= before),
+        "{before:?} {after:?}"
+    );
+    // And the other side takes what is sent from there on.
+    world.run_ms(1_000);
+    assert_eq!(
+        [DropReason::LinkReplay, DropReason::LinkTooOld, DropReason::LinkBadTag].map(|why| world.drops(why)),
+        [0; 3]
+    );
+    assert!(world.shard_at(2).report().links.iter().all(|link| !link.is_silent));
 }
 
 /// A datagram with one frame.

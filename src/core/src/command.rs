@@ -23,12 +23,13 @@ use moonring_wire::media::Source;
 use moonring_wire::negotiate::{Offer, RequestId};
 use moonring_wire::shared::as_text;
 
-pub use bytes::{BytesError, MAX_PLACE_BYTES, PLACE_VERSION, read_places, write_places};
+pub use bytes::{BytesError, MAX_PLACE_BYTES, PLACE_VERSION, empty_piece, read_places, write_places};
 pub use event::{Event, LeaveCause};
 pub use moved::{ExpectedClient, ForMoved, MoveOrder, MovedClient};
 pub use news::{ClientInfo, News};
 pub use place::{
-    FarCall, FarTrack, HomeMessage, MoveMessage, PlaceMessage, ROOM_LOST, Roster, SeatGiven, TrafficFigures,
+    FarCall, FarTrack, HomeMessage, Member, Members, MoveMessage, PlaceMessage, ROOM_LOST, Roster, SeatGiven,
+    TrafficFigures,
 };
 
 /// A track a client wants to publish in a section of its offer.
@@ -126,7 +127,20 @@ pub enum Command {
         /// Whether they do not reach it.
         is_away: bool,
     },
-    /// Messages of another shard were lost: the rooms that are spread over both begin anew.
+    /// This shard, which has a wing of the room, is its home from here on, as the former one is gone. [`Event::RoomClosed`] when that
+    /// cannot be.
+    BecomeHome {
+        /// Which room.
+        room: RoomId,
+    },
+    /// The home of a room of which this shard has a wing is another place from here on.
+    HomeIs {
+        /// Which room.
+        room: RoomId,
+        /// Where.
+        home: PlaceId,
+    },
+    /// Messages of another shard were lost: both say anew what is in the rooms that are spread over them.
     #[serde(skip)]
     PlaceLost {
         /// Which shard.

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::config::{CanaryVerb, Cli, Config, LogFormat, Verb};
+use crate::config::{CanaryVerb, Cli, Config, LogFormat, ScriptsVerb, Verb};
 use crate::log_lines::LogLines;
 use crate::sandbox;
 use crate::server::Server;
-use crate::signal::{operator, operator_canary, operator_nodes, operator_streams};
+use crate::signal::{operator, operator_canary, operator_nodes, operator_scripts, operator_streams};
 use crate::tools;
 
 /// The exit code of a replay whose files cannot be read.
@@ -49,6 +49,14 @@ fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
         Verb::Reload { .. } => ask(operator::reload(&cli.load()?)).map(|()| true),
         Verb::Canary { order } => {
             ask(operator_canary::order(&cli.load()?, order.unwrap_or(CanaryVerb::Status))).map(|()| true)
+        }
+        Verb::Scripts { order: ScriptsVerb::List } => ask(operator_scripts::list(&cli.load()?)).map(|()| true),
+        Verb::Scripts { order: ScriptsVerb::Push { path, name } } => {
+            let (scripts, is_folder) = tools::to_upload(&path, name)?;
+            ask(operator_scripts::push(&cli.load()?, &scripts, is_folder)).map(|()| true)
+        }
+        Verb::Scripts { order: ScriptsVerb::Drop { names } } => {
+            ask(operator_scripts::drop_scripts(&cli.load()?, &names)).map(|()| true)
         }
         Verb::Resume { room } => order(cli, &room, "resume").map(|()| true),
         Verb::Call { room, request } => act(cli, &room, "call", &json_of("request", &request)?),

@@ -29,10 +29,13 @@ mod placement;
 mod places;
 mod rooms;
 mod run;
+mod scripts;
 mod seal;
 mod settings;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod values;
 mod wings;
 mod witness;
 
@@ -46,8 +49,8 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use self::counts::Counts;
 pub(crate) use self::counts::{CLUSTER_COUNTERS, ClusterCounts};
-pub(crate) use self::engine::Pending;
 use self::engine::{Engine, Message, QUEUE, Serving};
+pub(crate) use self::engine::{Pending, Unwritten};
 use self::find::Found;
 use self::lookup::OFFLINE;
 pub(crate) use self::messages::NodeName;
@@ -60,8 +63,10 @@ use self::peers::{Peers, Standing, line_of};
 use self::placement::Ramp;
 use self::places::Mail;
 use self::rooms::Rooms;
+pub(crate) use self::scripts::{NodeTold, Pushed, ScriptHost};
 use self::seal::Seal;
 pub(crate) use self::settings::ClusterSettings;
+pub(crate) use self::tables::{Kept, Table};
 pub(crate) use self::wings::Wing;
 pub(crate) use self::witness::RUN_HEADER;
 use self::witness::{Http, Witness, run_of};
@@ -76,7 +81,7 @@ pub(crate) const RETRY_S: u64 = 2;
 const ENDED: usize = 1024;
 
 /// What the cluster needs of the server around it.
-pub(crate) trait Host: Send + Sync + 'static {
+pub(crate) trait Host: ScriptHost + Send + Sync + 'static {
     /// Whether somebody is in the room, or its script keeps it.
     fn has_room(&self, room: &RoomId) -> bool;
     /// How the shards do.
@@ -93,8 +98,8 @@ pub(crate) trait Host: Send + Sync + 'static {
     fn place_lost(&self, shard: usize, from: PlaceId);
     /// Messages of a shard of this node reach one of another, or do not.
     fn place_away(&self, shard: usize, place: PlaceId, is_away: bool);
-    /// A shard of another node is gone: who is here in its rooms joins anew, at the node at this URL.
-    fn home_lost(&self, place: PlaceId, url: &str);
+    /// A shard of another node is gone: its rooms that have clients here need another home.
+    fn home_lost(&self, place: PlaceId);
     /// The shard for one more client of a room, who comes from another node; `None` when nobody may come.
     fn shard_for(&self, room: &RoomId) -> Option<u16>;
     /// Moves a client of this node to a shard of a node; in words why not.
@@ -131,6 +136,8 @@ struct Inner {
     mail: Mutex<Mail>,
     /// A shard has said something.
     said: Notify,
+    /// Uploaded scripts change, or are about to.
+    scripts: tokio::sync::Mutex<()>,
     /// Messages to what is served.
     inbox: mpsc::Sender<Message>,
     /// Rooms that have ended.
@@ -210,6 +217,7 @@ impl Cluster {
             shards: Vec::new(),
             rooms: 0,
             links: settings.links.clone(),
+            scripts: String::new(),
         };
         let state = State {
             peers: Peers::new(own.clone(), region),
@@ -234,6 +242,7 @@ impl Cluster {
             links: settings.links,
             candidates: settings.candidates,
             said: Notify::new(),
+            scripts: tokio::sync::Mutex::default(),
             inbox,
             ended,
             ends: Mutex::new(Some(Ends { inbox: inbox_end, ended: ended_end })),

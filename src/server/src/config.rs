@@ -21,12 +21,12 @@ use crate::io_mode::IoMode;
 use moonring_policy::canary::Chosen;
 use moonring_wire::transport::srtp::SrtpProfile;
 
-pub(crate) use values::{DEFAULT_SECRET, Dtls13};
 pub use values::{
-    LogFormat, OnSave, OptionalSecret, PortRange, RequestHeader, RoomScript, RoomSpread, SandboxPart, ScriptSetting,
-    Secret, ShutdownSays,
+    ClusterStore, LogFormat, OnSave, OptionalSecret, PortRange, RequestHeader, RoomScript, RoomSpread, SandboxPart,
+    ScriptSetting, Secret, ShutdownSays,
 };
-pub use verbs::CanaryVerb;
+pub(crate) use values::{DEFAULT_SECRET, Dtls13};
+pub use verbs::{CanaryVerb, ScriptsVerb};
 pub(crate) use verbs::{DRAIN_S, Verb};
 
 macro_rules! settings {
@@ -109,6 +109,9 @@ settings! {
     cluster_spread ["MOONRING_CLUSTER_SPREAD"]: RoomSpread = RoomSpread::Never;
     /// Address at which other nodes reach this one's media ports; none: the machine's first one
     link_ip ["MOONRING_LINK_IP", value_delimiter = ',']: Vec<IpAddr> = vec![];
+
+    /// Which stores of the policies all nodes of the cluster share: store (sfu.store), shared (sfu.shared); none: each node has its own
+    cluster_stores ["MOONRING_CLUSTER_STORES", value_delimiter = ',']: Vec<ClusterStore> = ClusterStore::ALL.to_vec();
 
     /// Number of shards (pinned threads that forward); 0: one per core less one, at least one
     shards ["MOONRING_SHARDS"]: usize = 0;

@@ -25,6 +25,7 @@ mod probe;
 mod recordings;
 mod sandbox;
 mod script_files;
+mod script_set;
 mod scripts;
 mod server;
 mod shard_handle;
@@ -37,8 +38,8 @@ mod watchdog;
 
 pub use cli::run;
 pub use config::{
-    CanaryVerb, Cli, Config, LogFormat, OnSave, OptionalSecret, Options, PortRange, RequestHeader, RoomScript,
-    RoomSpread, SandboxPart, ScriptSetting, Secret, ShutdownSays,
+    CanaryVerb, Cli, ClusterStore, Config, LogFormat, OnSave, OptionalSecret, Options, PortRange, RequestHeader,
+    RoomScript, RoomSpread, SandboxPart, ScriptSetting, ScriptsVerb, Secret, ShutdownSays,
 };
 pub use io_mode::IoMode;
 pub use server::Server;

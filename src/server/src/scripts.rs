@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -12,14 +13,18 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::script_files::{self, Listing, Wanted};
+use crate::script_set::{FailedScript, ScriptSet};
 use moonring_policy::library::{DEFAULT_SCRIPT, ScriptLibrary, ScriptRule};
 use moonring_policy::settings::MAX_SOURCE_BYTES;
 use moonring_policy::{MODULES_FOLDER, Script, ScriptError, module_file};
+pub(crate) use uploads::Uploads;
 
 /// The scripts folder, as it was when it was last read.
 #[derive(Debug)]
 pub(crate) struct ScriptFolder {
     path: PathBuf,
+    /// Scripts that stand in the place of files of the same name; none where nothing can be kept.
+    uploads: Option<Uploads>,
     library: ScriptLibrary,
     /// What each file held.
     texts: HashMap<String, Text>,
@@ -58,10 +63,11 @@ pub(crate) struct Refresh {
 }
 
 impl ScriptFolder {
-    /// Reads the folder for the first time.
-    pub(crate) fn open(path: &Path, rules: Vec<ScriptRule>) -> io::Result<Self> {
+    /// Reads the folder, and what was uploaded beside it, for the first time.
+    pub(crate) fn open(path: &Path, rules: Vec<ScriptRule>, uploads: Option<Uploads>) -> io::Result<Self> {
         let mut folder = Self {
             path: path.to_owned(),
+            uploads,
             library: ScriptLibrary::new(rules),
             texts: HashMap::new(),
             failed: BTreeMap::new(),
@@ -99,8 +105,58 @@ impl ScriptFolder {
 
     /// What the files hold now; not yet in use.
     pub(crate) fn look(&self) -> io::Result<Texts> {
+        let files = self.files(&script_files::list(&self.path, Wanted::Scripts)?)?;
+        Ok(Texts(files.into_iter().map(|(name, path)| (name, Text::of(&read(&path)))).collect()))
+    }
+
+    /// The files of a listing by the names of their scripts, uploaded ones in the place of those of the folder.
+    fn files(&self, listing: &Listing) -> io::Result<BTreeMap<String, PathBuf>> {
+        let mut files: BTreeMap<_, _> =
+            listing.files.iter().map(|path| (name_of(&self.path, path), path.clone())).collect();
+        let Some(current) = self.uploads.as_ref().map(Uploads::current) else { return Ok(files) };
+        match script_files::list(&current, Wanted::Scripts) {
+            Ok(uploaded) => files.extend(uploaded.files.into_iter().map(|path| (name_of(&current, &path), path))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(files)
+    }
+
+    /// What was uploaded.
+    pub(crate) fn uploaded(&self) -> io::Result<ScriptSet> {
+        self.uploads.as_ref().map_or_else(|| Ok(ScriptSet::default()), Uploads::read)
+    }
+
+    /// What would not compile if these were the uploaded scripts, and does so now.
+    pub(crate) fn check(&self, set: &ScriptSet) -> io::Result<Vec<FailedScript>> {
         let listing = script_files::list(&self.path, Wanted::Scripts)?;
-        Ok(Texts(listing.files.iter().map(|path| (name_of(&self.path, path), Text::of(&read(path)))).collect()))
+        let own = listing.files.iter().map(|path| (name_of(&self.path, path), path));
+        let (modules, scripts): (Vec<_>, Vec<_>) =
+            own.filter(|(name, _)| set.text(name).is_none()).partition(|(name, _)| is_module(name));
+        let mut sources: Sources = modules.into_iter().map(|(name, path)| (name, read(path))).collect();
+        let uploaded = || set.scripts().map(|(name, text)| (name.to_owned(), Ok(text.as_bytes().to_vec())));
+        sources.extend(uploaded().filter(|(name, _)| is_module(name)));
+        let depend =
+            scripts.into_iter().map(|(name, path)| (name, read(path))).filter(|(_, source)| may_require(source));
+        let compiled = uploaded().filter(|(name, _)| !is_module(name)).chain(depend);
+        let error = |(name, source): (String, io::Result<Vec<u8>>)| {
+            let is_uploaded = set.text(&name).is_some();
+            let error = compile(&name, source, &sources).err()?.to_string();
+            (is_uploaded || !self.failed.contains_key(&name)).then_some(FailedScript { script: name, error })
+        };
+        Ok(compiled.filter_map(error).collect())
+    }
+
+    /// Puts these in the place of what was uploaded. They are in use once [`ScriptFolder::refresh`] has read them.
+    pub(crate) fn upload(&self, set: &ScriptSet) -> io::Result<()> {
+        let uploads = self.uploads.as_ref();
+        uploads.ok_or_else(|| io::Error::other("data_dir is empty: uploaded scripts have no place"))?.write(set)?;
+        let hidden: Vec<_> = set.scripts().map(|(name, _)| name).filter(|name| self.path.join(name).exists()).collect();
+        if !hidden.is_empty() {
+            let names = hidden.join(" ");
+            tracing::info!(names, "uploaded scripts stand in the place of files in the scripts folder");
+        }
+        Ok(())
     }
 
     /// Whether the library was made of these texts.
@@ -117,11 +173,11 @@ impl ScriptFolder {
         }
         let mut refresh = Refresh::default();
         let mut there = HashMap::with_capacity(listing.files.len());
-        let named = listing.files.iter().map(|path| (name_of(&self.path, path), path));
-        let (modules, scripts): (Vec<_>, Vec<_>) = named.partition(|(name, _)| is_module(name));
+        let (modules, scripts): (Vec<_>, Vec<_>) =
+            self.files(&listing)?.into_iter().partition(|(name, _)| is_module(name));
         let mut sources = Sources::new();
         for (name, path) in modules {
-            let source = read(path);
+            let source = read(&path);
             let text = Text::of(&source);
             if self.texts.get(&name) != Some(&text) {
                 refresh.changed.push(name.clone());
@@ -132,7 +188,7 @@ impl ScriptFolder {
         let is_one_gone = self.texts.keys().any(|name| is_module(name) && !there.contains_key(name));
         let have_modules_changed = is_one_gone || !refresh.changed.is_empty();
         for (name, path) in scripts {
-            let source = read(path);
+            let source = read(&path);
             let text = Text::of(&source);
             let is_changed = self.texts.get(&name) != Some(&text);
             if is_changed || have_modules_changed && may_require(&source) {
@@ -158,13 +214,7 @@ impl ScriptFolder {
 
     /// A file, or a module that it requires, has another text. True when the library has changed.
     fn replace(&mut self, name: &str, source: io::Result<Vec<u8>>, modules: &Sources) -> bool {
-        let source = source.map_err(|error| ScriptError::unreadable(name, &error));
-        let load = |module: &str| match modules.get(&module_file(module)) {
-            Some(Ok(source)) => Ok(source.clone()),
-            Some(Err(error)) => Err(format!("{}: {error}", module_file(module))),
-            None => Err(format!("there is no {} in the scripts folder", module_file(module))),
-        };
-        let error = match source.and_then(|source| Script::compile_with(name, &source, &load)) {
+        let error = match compile(name, source, modules) {
             Ok(script) => {
                 self.failed.remove(name);
                 tracing::info!(script = name, version = format!("{:016x}", script.version()), "compiled");
@@ -195,6 +245,16 @@ impl ScriptFolder {
         tracing::info!(script = name, "was deleted; rooms that run it are given the script that is now theirs");
         self.library.remove(name)
     }
+}
+
+/// Compiles a script with the modules that it requires.
+fn compile(name: &str, source: io::Result<Vec<u8>>, modules: &Sources) -> Result<Script, ScriptError> {
+    let source = source.map_err(|error| ScriptError::unreadable(name, &error))?;
+    Script::compile_with(name, &source, &|module: &str| match modules.get(&module_file(module)) {
+        Some(Ok(source)) => Ok(source.clone()),
+        Some(Err(error)) => Err(format!("{}: {error}", module_file(module))),
+        None => Err(format!("there is no {} in the scripts folder", module_file(module))),
+    })
 }
 
 /// The modules' sources, by file name.

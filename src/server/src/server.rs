@@ -12,7 +12,7 @@ use crate::event_loop::{CommandSender, LoopSettings, Pulse, ShardThread, spawn_s
 use crate::event_queue::event_queue;
 use crate::probe;
 use crate::recordings::Recordings;
-use crate::scripts::ScriptFolder;
+use crate::scripts::{ScriptFolder, Uploads};
 use crate::shard_handle::ShardHandle;
 use crate::signal::http::{AwaitedSuccessor, Listeners, Prepared, ShardEnd};
 use crate::take_over::{Endpoint, Hello, Successor};
@@ -67,7 +67,7 @@ impl Server {
         let cluster = ClusterSettings::load(config)?;
         let prepared = Prepared::new(config)?;
         let rules = config.room_scripts.iter().map(|rule| ScriptRule::new(&rule.pattern, &rule.script));
-        let scripts = ScriptFolder::open(&config.scripts_dir, rules.collect())
+        let scripts = ScriptFolder::open(&config.scripts_dir, rules.collect(), Uploads::of(&config.data_dir))
             .with_context(|| format!("scripts folder {}", config.scripts_dir.display()))?;
         let certificate = dtls_certificate::load(&config.data_dir)?;
         let recordings = Recordings::start(config)?;

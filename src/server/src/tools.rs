@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::script_files::{self, Wanted};
 use moonring_policy::tools::check::{self, Level, Report, Role};
@@ -122,6 +122,19 @@ pub(crate) fn test_file(path: &Path, now: Instant) -> anyhow::Result<Vec<Case>> 
         trial::run(&name, &source, Rc::new(load), now)
     };
     on_a_deep_stack(run).with_context(|| path.display().to_string())
+}
+
+/// The scripts to upload, each with its name, and whether they are those of a folder.
+pub(crate) fn to_upload(path: &Path, name: Option<String>) -> anyhow::Result<(Vec<(String, PathBuf)>, bool)> {
+    let below = |file: &Path| file.strip_prefix(path).ok().and_then(Path::to_str).map(str::to_owned);
+    let named = |file: PathBuf| Some((below(&file)?, file));
+    if path.is_dir() {
+        ensure!(name.is_none(), "--as names one script, and {} is a folder", path.display());
+        return Ok((scripts(&[path.to_owned()], Wanted::Scripts)?.into_iter().filter_map(named).collect(), true));
+    }
+    let own = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    let name = name.or(own).context("the script's name is not text")?;
+    Ok((vec![(name, path.to_owned())], false))
 }
 
 /// A module's source: of the nearest `lib` folder beside or above the script.

@@ -8,6 +8,7 @@ mod orders;
 mod script_watch;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::script_set::FailedScript;
 use crate::scripts::ScriptFolder;
 use crate::shard_handle::ShardHandle;
 use canary::{Canary, Told};
@@ -87,15 +89,6 @@ pub(crate) struct ReloadReport {
     pub error: Option<String>,
 }
 
-/// A script whose newest version is not in use.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FailedScript {
-    /// Its name.
-    pub script: String,
-    /// Why, with file and line where there is one.
-    pub error: String,
-}
-
 /// What the watch has done, for the metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WatchCounts {
@@ -115,6 +108,8 @@ pub(crate) struct WatchHandle {
     requests: mpsc::Sender<Request>,
     told: Told,
     counts: Arc<Mutex<WatchCounts>>,
+    /// What is uploaded, by its [`Manifest::id`](crate::script_set::Manifest::id).
+    uploaded: Arc<Mutex<String>>,
 }
 
 impl WatchHandle {
@@ -164,6 +159,7 @@ pub(crate) struct Watch {
     told: Told,
     requests: mpsc::Receiver<Request>,
     counts: Arc<Mutex<WatchCounts>>,
+    uploaded: Arc<Mutex<String>>,
 }
 
 /// Why the folder is looked at.
@@ -182,7 +178,9 @@ impl Watch {
         let counts = WatchCounts { readable: true, ..count(&folder) };
         let counts = Arc::new(Mutex::new(counts));
         let told = Told::default();
-        let handle = WatchHandle { requests: sender, told: told.clone(), counts: counts.clone() };
+        let uploaded = Arc::new(Mutex::new(uploads::id_of(&folder)));
+        let (kept, id) = (counts.clone(), uploaded.clone());
+        let handle = WatchHandle { requests: sender, told: told.clone(), counts: kept, uploaded: id };
         let library = folder.library().clone();
         let (before, behind) = (library.clone(), BTreeSet::new());
         let watch = Self {
@@ -200,6 +198,7 @@ impl Watch {
             told,
             requests,
             counts,
+            uploaded,
         };
         (watch, handle)
     }
@@ -241,6 +240,10 @@ impl Watch {
                     }
                 },
                 Reason::Asked(request) => Some(request),
+            };
+            let request = match request {
+                Some(request) => self.prepare(request).await,
+                None => None,
             };
             let report = self.read(&mut inotify).await;
             next_poll = Instant::now() + self.settings.poll;

@@ -1,6 +1,6 @@
 // NATS and the nodes, each in its namespace.
 import { execFile, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -23,10 +23,12 @@ export class Servers {
   #folder = mkdtempSync(join(tmpdir(), 'cluster-'));
   #running = new Map();
   /** The log of each. */ logs = new Map();
-  /** Further settings of nodes that are started from now on. */ extra = ONE_SHARD;
+  #extra;
 
-  constructor(id) {
+  /** `extra` are further settings of the nodes. */
+  constructor(id, extra) {
     this.#id = id;
+    this.#extra = extra;
     writeFileSync(join(this.#folder, 'secret'), 'the secret of the test cluster');
   }
 
@@ -38,14 +40,6 @@ export class Servers {
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => this.logs.set(place, (this.logs.get(place) ?? '') + text));
     child.exited = new Promise((done) => child.on('exit', done));
     if (place !== 'nats') await until(`${place} takes part`, () => this.nodes(place).then((nodes) => nodes.length > 0));
-  }
-
-  /** Starts all nodes anew with other settings. */
-  async anew(extra) {
-    await Promise.all(NODES.map((node) => this.signal(node, 'SIGKILL')));
-    this.extra = extra;
-    await Promise.all(NODES.map((node) => this.start(node)));
-    await this.settled();
   }
 
   /** Sends a signal; after SIGKILL the process is gone. */
@@ -68,6 +62,20 @@ export class Servers {
   /** The rooms of one node, by name. */
   async rooms(place) {
     return (await this.#ask(place, 'rooms?limit=2000')).rooms ?? [];
+  }
+
+  /** A folder for what a scenario writes. */
+  folder(name) {
+    const folder = join(this.#folder, name);
+    mkdirSync(folder, { recursive: true });
+    return folder;
+  }
+
+  /** What a node's operator does: `moonring WORDS...`; the exit code, and what was said. */
+  async command(place, ...words) {
+    const args = ['netns', 'exec', namespaceOf(this.#id, place), BINARY, ...words];
+    const said = await run('ip', args).catch((error) => error);
+    return { code: said.code ?? 0, output: `${said.stdout}${said.stderr}` };
   }
 
   /** An order at the admin pages of one node; the status. */
@@ -103,7 +111,7 @@ export class Servers {
       ...['--advertised-url', `http://${address}:8080/`, '--listen', `${address}:8080`, '--insecure-http', '--data-dir', folder],
       ...['--media-ip', address, '--scripts-dir', join(ROOT, 'scripts'), '--shutdown-grace-s', '1'],
       ...['--connections-per-address', '0', '--clients-per-address', '0', '--rooms-per-address', '0'],
-      ...this.extra,
+      ...this.#extra,
     ];
   }
 

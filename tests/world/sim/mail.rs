@@ -42,6 +42,11 @@ impl Mail {
         }
     }
 
+    /// What is under way is lost for good.
+    pub(crate) fn lose(&mut self) {
+        self.waiting.clear();
+    }
+
     pub(super) fn next_at(&self) -> Option<Instant> {
         let first = |queue: &Queue| queue.front().map(|(at, _)| *at);
         if self.is_cut { None } else { self.waiting.values().filter_map(first).min() }
@@ -64,7 +69,7 @@ impl World {
         self.meddle(&mut messages);
         let (pieces, errors) = write_places(messages, &|id| Some(name_of(place_of(from, id))));
         assert!(errors.is_empty(), "{errors:?}");
-        for piece in pieces {
+        for piece in pieces.into_iter().filter(|_| !places::is_gone(from) && !places::is_gone(to)) {
             self.mail.pieces.push(piece.clone());
             let delay = self.mail.delay.mul_f64(self.mail.rng.random_range(0.0..1.0));
             let queue = self.mail.waiting.entry((from, to)).or_default();

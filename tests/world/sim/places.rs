@@ -28,6 +28,8 @@ thread_local! {
     static SHARDS: Cell<Option<usize>> = const { Cell::new(None) };
     /// Shards of one node; the others are of further ones.
     static PER_NODE: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// A node that says and hears nothing any more.
+    static GONE: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
 /// Worlds of this test have one shard, whichever test program runs it: it is about what one shard does.
@@ -47,6 +49,17 @@ pub(crate) fn over_three_shards() {
 pub(crate) fn over_two_nodes() {
     SHARDS.set(Some(4));
     PER_NODE.set(2);
+}
+
+/// Worlds of this test have three nodes of one shard each: rooms have their home on the first.
+pub(crate) fn over_three_nodes() {
+    SHARDS.set(Some(PLACES));
+    PER_NODE.set(1);
+}
+
+/// Whether a shard's node says and hears nothing any more.
+pub(super) fn is_gone(place: usize) -> bool {
+    GONE.get() == Some(node_of(place))
 }
 
 /// Which node a shard is of.
@@ -245,13 +258,20 @@ impl World {
         }
     }
 
-    /// Tells each shard of those of the other node.
+    /// Tells each shard of those of the other nodes.
     pub(super) fn link_nodes(&mut self) {
+        self.link_nodes_but(None);
+    }
+
+    /// The same where one node is gone for the others, and they are for it.
+    pub(crate) fn link_nodes_but(&mut self, gone: Option<usize>) {
+        GONE.set(gone);
+        let is_there = |at: usize, of: usize| gone.is_none_or(|gone| (node_of(at) == gone) == (node_of(of) == gone));
         for at in 0..count() {
-            let others = (0..count()).filter(|of| node_of(*of) != node_of(at));
+            let others = (0..count()).filter(|of| node_of(*of) != node_of(at) && is_there(at, *of));
             let peer = |of: usize| LinkPeer { id: id_at(at, of), place: name_of(of), address: address(of) };
             let peers: Vec<_> = others.map(peer).collect();
-            if !peers.is_empty() {
+            if !peers.is_empty() || gone.is_some() {
                 self.at(at, |shard, now, out| shard.handle_command(now, Command::Peers(peers), out));
             }
         }

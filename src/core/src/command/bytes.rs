@@ -8,7 +8,7 @@
 
 use serde::Deserialize;
 
-use super::{FarTrack, MoveMessage, PlaceMessage, Roster};
+use super::{FarTrack, Members, MoveMessage, PlaceMessage, Roster};
 use moonring_wire::id::{PlaceId, RoomId};
 use moonring_wire::link::Place;
 
@@ -74,6 +74,13 @@ pub fn write_places(
     (pieces.done(), errors)
 }
 
+/// A piece that says nothing: what reads it learns that pieces before it are lost.
+pub fn empty_piece() -> Vec<u8> {
+    let mut piece = vec![PLACE_VERSION];
+    piece.extend_from_slice(b"{\"places\":[],\"messages\":[]}");
+    piece
+}
+
 /// Reads a piece; `find` says by which number this process knows a place.
 pub fn read_places(
     bytes: &[u8],
@@ -107,9 +114,10 @@ pub fn read_places(
 /// The places that a message names.
 fn named(message: &mut PlaceMessage) -> Vec<&mut PlaceId> {
     match message {
-        PlaceMessage::Attach { home: Some(home) } => vec![home],
+        PlaceMessage::Attach { home: Some(home), .. } => vec![home],
         PlaceMessage::Track(track) => vec![&mut track.place],
         PlaceMessage::Roster(roster) => roster.tracks.iter_mut().map(|track| &mut track.place).collect(),
+        PlaceMessage::Members(members) => members.tracks.iter_mut().map(|track| &mut track.place).collect(),
         PlaceMessage::Move(MoveMessage::Expect(expected)) => vec![&mut expected.home],
         PlaceMessage::Move(MoveMessage::Departed { from, .. } | MoveMessage::Noted { from, .. }) => vec![from],
         PlaceMessage::Move(MoveMessage::Moved(moved)) => {
@@ -126,11 +134,24 @@ fn keep_receivers(message: &mut PlaceMessage, is_known: &mut dyn FnMut(PlaceId) 
     }
 }
 
-/// A roster may be longer than a piece: its parts add up at the reader.
+/// A roster may be longer than a piece: its parts add up at the reader. So may be the members of a wing.
 fn small_enough(message: PlaceMessage) -> Vec<PlaceMessage> {
     /// Clients, or tracks, of one part.
     const PART: usize = 16;
-    let PlaceMessage::Roster(roster) = message else { return vec![message] };
+    let roster = match message {
+        PlaceMessage::Roster(roster) => roster,
+        PlaceMessage::Members(members) if members.clients.len() <= PART && members.tracks.len() <= PART => {
+            return vec![PlaceMessage::Members(members)];
+        }
+        PlaceMessage::Members(members) => {
+            let Members { clients, tracks } = *members;
+            let of_clients =
+                clients.chunks(PART).map(|clients| Members { clients: clients.to_vec(), tracks: Vec::new() });
+            let of_tracks = tracks.chunks(PART).map(|tracks| Members { clients: Vec::new(), tracks: tracks.to_vec() });
+            return of_clients.chain(of_tracks).map(|members| PlaceMessage::Members(Box::new(members))).collect();
+        }
+        message => return vec![message],
+    };
     if roster.clients.len() <= PART && roster.tracks.len() <= PART {
         return vec![PlaceMessage::Roster(roster)];
     }

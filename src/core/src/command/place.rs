@@ -4,13 +4,15 @@
 //! wing --Attach, Asked, News, Track, Traffic, Loudness, Gone, Detach--> home
 //! wing <--Roster, Decided, Act, News, Track, Loudest, Ended------------ home
 //!
+//! messages were lost:   wing --Attach, Members, Whole--> home --Lost, Roster, Whole--> wing
+//!
 //! node n1: home, wings <--- links, messages ---> node n2: lead (a wing, the home's in the eyes of the others) <---> wings
 //!
 //! a client moves:   former place --Expect-> new <-Freeze-- --Moved-> --Passed...-> --Complete->
 //!                   former place --Departed-> home <-Arrived-- new,   home --Noted-> former place; by way of their leads
 //! ```
-//! Messages between two shards come in order and complete; where that cannot be kept, [`Command::PlaceLost`](super::Command::PlaceLost)
-//! ends what was spread over them.
+//! Messages between two shards come in order and complete; where that cannot be kept, both are told by
+//! [`Command::PlaceLost`](super::Command::PlaceLost), and say anew what they have.
 
 use std::cell::Cell;
 
@@ -25,6 +27,7 @@ use moonring_policy::hook::{Action, HookCall, Outcome};
 use moonring_wire::id::{ClientId, PlaceId, TrackId};
 use moonring_wire::media::TrackInfo;
 use moonring_wire::negotiate::AnswerCodec;
+use moonring_wire::rights::Rights;
 use moonring_wire::shared::{Shared, SharedValue, as_text};
 
 /// What the clients of a wing are told whose home is lost, by [`PlaceMessage::Ended`].
@@ -37,6 +40,9 @@ pub enum PlaceMessage {
     Attach {
         /// The room's home, where the receiver is not it but the sender's way there: another shard of the sender's node.
         home: Option<PlaceId>,
+        /// The sender has clients who are in it already: it says who by [`Self::Members`] and [`Self::Whole`], and is told the room
+        /// then.
+        anew: bool,
     },
     /// The room's policy is asked, with a number for the answer, or told of something.
     Asked {
@@ -76,6 +82,15 @@ pub enum PlaceMessage {
     News(Shared<News>),
     /// A track that can be received, as it is now: new, changed, or at another place.
     Track(Box<FarTrack>),
+    /// Messages of the receiver's, a wing, were lost: it says anew who is there, by [`Self::Members`] and [`Self::Whole`].
+    Lost,
+    /// Admitted clients of the sender's, a wing, and what they publish.
+    Members(Box<Members>),
+    /// The sender has told all that it has: what it has not named is gone.
+    Whole,
+    /// From the lead of a node: the room's home is this node of another one, or the lead itself.
+    #[serde(skip)]
+    HomeIs(Option<PlaceId>),
     /// A client moves.
     Move(MoveMessage),
     /// The home of the room moves.
@@ -249,6 +264,32 @@ pub struct Roster {
     pub loudest: Option<Vec<TrackId>>,
     /// Who speaks.
     pub speakers: Vec<ClientId>,
+}
+
+/// Clients of a wing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Members {
+    /// Those that were admitted.
+    pub clients: Vec<Member>,
+    /// What they publish.
+    pub tracks: Vec<FarTrack>,
+}
+
+/// A client of a wing, as its home has to know it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// What others are told of it.
+    pub info: ClientInfo,
+    /// The request that it has come with.
+    pub connection: Connection,
+    /// Who it is, as the policy says.
+    pub identity: Option<String>,
+    /// What it may do.
+    pub rights: Rights,
+    /// Others do not hear of it.
+    pub is_hidden: bool,
+    /// They have.
+    pub is_announced: bool,
 }
 
 /// What passed for a client.

@@ -23,6 +23,8 @@ impl Command {
             | Self::PlaceLost { .. }
             | Self::Peers(_)
             | Self::PlaceAway { .. }
+            | Self::BecomeHome { .. }
+            | Self::HomeIs { .. }
             | Self::Move { .. }
             | Self::RouteMoved { .. }
             | Self::MoveHome { .. }

@@ -99,7 +99,18 @@ impl PlaceMessage {
             Self::Move(message) => message.bytes(),
             Self::Home(HomeMessage::Take(state)) => state.len(),
             Self::Home(_) => ID,
-            Self::Attach { .. } | Self::Gone(_) | Self::Detach | Self::Ended(_) => ID,
+            Self::Members(members) => {
+                let infos =
+                    members.clients.iter().map(|member| member.info.metadata.share() + member.info.attributes.share());
+                infos.sum::<usize>() + SECTION * (members.clients.len() + members.tracks.len())
+            }
+            Self::Attach { .. }
+            | Self::Gone(_)
+            | Self::Detach
+            | Self::Ended(_)
+            | Self::Lost
+            | Self::Whole
+            | Self::HomeIs(_) => ID,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 mod health;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -17,6 +17,8 @@ use moonring_wire::packet::SendBatch;
 
 /// Frames are gathered into datagrams of at most this many bytes.
 const GATHERED: usize = 1_200;
+/// Links that have ended and are remembered: a node that was only thought to be gone goes on under the same keys.
+const MAX_ENDED: usize = 4_096;
 /// A frame of media with a longer payload leaves in a datagram of its own.
 pub const SMALL_PAYLOAD: usize = 400;
 
@@ -64,6 +66,8 @@ pub struct Links {
     /// Shards of the own node, this one counted; the links behind so many lead to other nodes.
     near: usize,
     links: Vec<Option<Link>>,
+    /// Those that have ended: were one made anew for the same two runs, its counter would go back, and seal twice under one nonce.
+    ended: VecDeque<Link>,
     addresses: HashMap<SocketAddr, PlaceId>,
     /// Links with gathered frames.
     waiting: Vec<PlaceId>,
@@ -113,7 +117,11 @@ impl Links {
         for (n, link) in self.links.iter_mut().enumerate().skip(self.near) {
             let id = PlaceId(n as u16);
             let stays = |link: &Link| peers.iter().any(|peer| peer.id == id && peer.place == link.place);
-            if link.take_if(|link| !stays(link)).is_some() {
+            if let Some(ended) = link.take_if(|link| !stays(link)) {
+                if self.ended.len() == MAX_ENDED {
+                    self.ended.pop_front();
+                }
+                self.ended.push_back(ended);
                 gone.push(id);
                 self.waiting.retain(|waiting| *waiting != id);
             }
@@ -123,9 +131,13 @@ impl Links {
             if self.links.len() <= n {
                 self.links.resize_with(n + 1, || None);
             }
+            let (ended, secret) = (&mut self.ended, &self.nodes_secret);
             let link = self.links[n].get_or_insert_with(|| {
-                let link = Link::new(&self.nodes_secret, (own, peer.place), peer.address);
-                Link { health: Some(Box::new(Health::new(now))), ..link }
+                let before = ended.iter().position(|link| link.place == peer.place);
+                let before = before.and_then(|at| ended.remove(at));
+                let link = before.unwrap_or_else(|| Link::new(secret, (own, peer.place), peer.address));
+                let health = Some(Box::new(Health::new(now)));
+                Link { health, tracks: HashMap::new(), end: HEAD, was_used: false, ..link }
             });
             link.address = peer.address;
         }

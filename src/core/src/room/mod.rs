@@ -53,7 +53,7 @@ pub mod sound;
 pub mod speakers;
 pub mod track;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
 use client::Client;
@@ -114,6 +114,19 @@ pub struct Room {
     pub speakers: speakers::Speakers,
     /// Tracks that ended lately, the last at the end: at most [`Room::GONE_TRACKS`].
     pub gone: VecDeque<TrackId>,
+    /// What is known by way of places whose messages were lost, until they have told it anew.
+    pub doubts: Vec<Doubt>,
+}
+
+/// What is known of a room by way of another place, and may be wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doubt {
+    /// Which place.
+    pub place: PlaceId,
+    /// Clients.
+    pub clients: HashSet<ClientKey>,
+    /// What they publish.
+    pub tracks: HashSet<TrackKey>,
 }
 
 /// Where a room's policy is.

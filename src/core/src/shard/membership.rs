@@ -135,6 +135,7 @@ impl Shard {
             sound_hold: SoundHold::default(),
             speakers: Speakers::new(self.settings.audio_last_n),
             gone: VecDeque::new(),
+            doubts: Vec::new(),
         };
         let key = self.world.rooms.insert(room);
         self.index.rooms.insert(id, key);

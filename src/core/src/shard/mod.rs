@@ -4,6 +4,7 @@
 //! [`SendBatch`], events out of [`Shard::poll_event`]. `datagrams` is the way of a packet in, `room::fanout` the way
 //! out; `membership`, `offers` and `policies` are the slow path. `event_loop` and `udp` are not part of the core: they
 //! drive it, with glommio and the only system calls.
+mod anew;
 mod announce;
 mod answers;
 mod asked;
@@ -26,6 +27,7 @@ mod membership;
 mod moves;
 mod offers;
 mod operators;
+mod orphans;
 mod outgoing;
 mod overload;
 mod peers;
@@ -170,6 +172,8 @@ struct Policies {
     far: HashMap<u64, (RoomKey, PendingHook)>,
     /// Homes of other nodes that messages do not reach now.
     away: BTreeSet<PlaceId>,
+    /// Rooms whose home is gone.
+    orphans: HashMap<RoomKey, orphans::Orphan>,
     next_far: u64,
     /// Rooms whose scripts are still in the process before.
     awaited: HashMap<RoomKey, take_over::Awaited>,
@@ -247,6 +251,7 @@ impl Shard {
                 pending: HashMap::new(),
                 far: HashMap::new(),
                 away: BTreeSet::new(),
+                orphans: HashMap::new(),
                 next_far: 0,
                 awaited: HashMap::new(),
             },
@@ -316,9 +321,11 @@ impl Shard {
             Command::Join(request) => self.join(now, request),
             Command::JoinWing { home, beyond, request } => self.join_wing(now, (home, beyond), request),
             Command::PlaceAway { place, is_away } => self.place_away(place, is_away),
-            Command::Peers(peers) => self.set_peers(now, &peers, out),
+            Command::Peers(peers) => self.set_peers(now, &peers),
             Command::FromPlace { from, messages } => self.hear_place(now, from, messages),
             Command::PlaceLost { from } => self.place_lost(now, from, out),
+            Command::BecomeHome { room } => self.become_home(now, &room),
+            Command::HomeIs { room, home } => self.home_is(now, &room, home),
             Command::Move { id, order } => self.begin_move(now, id, order),
             Command::MoveHome { id, room } => self.move_home(now, id, &room),
             Command::HomeClaimed { room, is_ours } => self.home_claimed(now, &room, is_ours),

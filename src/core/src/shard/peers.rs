@@ -11,11 +11,11 @@ use moonring_wire::packet::SendBatch;
 
 impl Shard {
     /// The control plane says which shards of other nodes there are.
-    pub(super) fn set_peers(&mut self, now: Instant, peers: &[LinkPeer], out: &mut SendBatch) {
+    pub(super) fn set_peers(&mut self, now: Instant, peers: &[LinkPeer]) {
         for place in self.world.links.set_peers(now, peers) {
             tracing::info!(place = place.0, "the link to a shard of another node ends");
             self.policy.away.remove(&place);
-            self.place_lost(now, place, out);
+            self.place_gone(now, place);
         }
         if !peers.is_empty() && !self.work.links_set {
             self.schedule_links(now);
@@ -53,8 +53,9 @@ impl Shard {
         }
         changes.into_iter().for_each(|(place, change)| self.link_changed(now, place, change));
         self.refuse_unreachable(now);
+        let is_waiting = self.look_at_orphans(now);
         self.work.links_set = false;
-        if is_there {
+        if is_there || is_waiting {
             self.schedule_links(now);
         }
     }

@@ -11,7 +11,6 @@ use crate::room::Seat;
 use moonring_policy::client::{ClientFacts, CloseReason, Presence};
 use moonring_policy::hook::{Action, HookCall, Outcome, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey};
-use moonring_wire::packet::SendBatch;
 use moonring_wire::shared::SharedValue;
 
 /// Messages that wait for a room that is ending at home.
@@ -35,7 +34,7 @@ impl Shard {
         }
         let known = self.index.rooms.get(&id).copied();
         let room = known.and_then(|key| Some((key, self.world.rooms.get(key)?)));
-        let attaches = if let PlaceMessage::Attach { home } = &message { Some(*home) } else { None };
+        let attaches = if let PlaceMessage::Attach { home, anew } = &message { Some((*home, *anew)) } else { None };
         match room {
             Some((key, room)) if room.home() == Some(from) => self.hear_home(now, (key, from), message),
             Some((key, room)) if room.wings().contains(&from) => self.hear_wing(now, (key, from), message),
@@ -43,21 +42,21 @@ impl Shard {
                 self.too_late(key, from, message)
             }
             Some((key, room)) => match (room.home(), attaches) {
-                (None, Some(_)) => self.attach(key, from),
+                (None, Some((_, anew))) => self.attach(key, from, anew),
                 // This shard is the sender's way to the same home.
-                (Some(home), Some(Some(theirs))) if home == theirs && room.life.ending.is_none() => {
-                    self.attach(key, from)
+                (Some(home), Some((Some(theirs), anew))) if home == theirs && room.life.ending.is_none() => {
+                    self.attach(key, from, anew)
                 }
                 // Two homes: the sender's question is answered, and it begins anew.
                 _ => self.tell_not_attached(from, id, &message),
             },
             None => match attaches {
-                Some(Some(home)) if home != self.world.links.own => {
+                Some((Some(home), anew)) if home != self.world.links.own => {
                     let key = self.open_wing(now, &id, (home, None));
-                    self.attach(key, from);
+                    self.attach(key, from, anew);
                 }
-                Some(_) => match self.open_room(now, &id, SharedValue::empty_object()) {
-                    Ok(key) => self.attach(key, from),
+                Some((_, anew)) => match self.open_room(now, &id, SharedValue::empty_object()) {
+                    Ok(key) => self.attach(key, from, anew),
                     Err(error) => {
                         let reason = error.reason().to_owned();
                         self.say_of(id.clone(), from, PlaceMessage::Ended(reason));
@@ -97,10 +96,13 @@ impl Shard {
         late.into_iter().for_each(|(_, from, message)| self.hear_message(now, from, id.clone(), message));
     }
 
-    fn attach(&mut self, key: RoomKey, wing: PlaceId) {
+    fn attach(&mut self, key: RoomKey, wing: PlaceId, anew: bool) {
         self.keep_no_longer(key);
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         room.wings_mut().push(wing);
+        if anew {
+            return;
+        }
         let roster = self.roster(key, wing);
         self.say(key, wing, PlaceMessage::Roster(Box::new(roster)));
     }
@@ -143,10 +145,14 @@ impl Shard {
                 self.close_room_if_empty(now, key);
             }
             PlaceMessage::Detach => self.detach(now, key, wing),
+            PlaceMessage::Members(members) => self.members_come(now, (key, wing), *members),
+            PlaceMessage::Whole => self.all_is_told(now, (key, wing)),
             PlaceMessage::News(news) => self.news_comes(now, (key, wing), &news),
             PlaceMessage::Track(track) => self.track_comes(now, (key, wing), &track),
             PlaceMessage::Attach { .. }
             | PlaceMessage::Roster(_)
+            | PlaceMessage::Lost
+            | PlaceMessage::HomeIs(_)
             | PlaceMessage::Decided { .. }
             | PlaceMessage::Act(_)
             | PlaceMessage::Loudest(_)
@@ -249,15 +255,16 @@ impl Shard {
         Ok(Some(SeatGiven { identity: facts.identity.get().cloned(), came_early }))
     }
 
-    /// Messages of another shard were lost: what was spread over both ends, and begins anew.
-    pub(super) fn place_lost(&mut self, now: Instant, place: PlaceId, _out: &mut SendBatch) {
-        tracing::error!(place = place.0, "messages between shards were lost: their common rooms begin anew");
+    /// A place is gone: what was spread over both ends.
+    pub(super) fn place_gone(&mut self, now: Instant, place: PlaceId) {
         for key in self.world.rooms.keys().collect::<Vec<_>>() {
             let Some(room) = self.world.rooms.get(key).filter(|room| room.is_joined_to(place)) else { continue };
             match &room.seat {
+                Seat::Wing { home, .. } if *home == place && !self.world.links.is_near(place) => {
+                    self.orphan(now, key, place);
+                }
                 Seat::Wing { home, .. } if *home == place => self.end_wing(now, key, LOST),
                 Seat::Home { .. } | Seat::Wing { .. } => {
-                    self.say(key, place, PlaceMessage::Ended(LOST.to_owned()));
                     self.tell_of_lost(now, key, place);
                     self.detach(now, key, place);
                 }

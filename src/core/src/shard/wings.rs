@@ -2,13 +2,15 @@
 
 use std::time::Instant;
 
+use super::announce::client_info;
 use super::pending::FarQuestion;
 use super::{PendingHook, Shard};
-use crate::command::{FarCall, JoinRequest, LeaveCause, PlaceMessage, Roster, SeatGiven};
+use crate::command::{FarCall, JoinRequest, LeaveCause, News, PlaceMessage, Roster, SeatGiven};
 use crate::room::Seat;
 use moonring_policy::client::{CloseReason, Presence};
 use moonring_policy::hook::{HookCall, Outcome, SCRIPT_ERROR, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey};
+use moonring_wire::shared::Shared;
 
 /// What is refused while the home of another node cannot be reached is refused with.
 const AWAY: &str = "the room's home cannot be reached, please try again";
@@ -31,7 +33,7 @@ impl Shard {
     pub(super) fn open_wing(&mut self, now: Instant, id: &RoomId, (home, beyond): Way) -> RoomKey {
         let key = self.add_room(id.clone(), Seat::Wing { home, beyond, wings: Vec::new() });
         tracing::debug!(room = %id, home = home.0, "spreads to this shard");
-        self.say(key, home, PlaceMessage::Attach { home: beyond });
+        self.say(key, home, PlaceMessage::Attach { home: beyond, anew: false });
         self.schedule_places(now);
         key
     }
@@ -97,6 +99,12 @@ impl Shard {
                 self.set_loudest(key, tracks);
             }
             PlaceMessage::Ended(reason) => self.end_wing(now, key, &reason),
+            PlaceMessage::Lost => {
+                self.refuse_asked(now, AWAY, |_, room| room == key);
+                self.say_members(key, home);
+            }
+            PlaceMessage::Whole => self.all_is_told(now, (key, home)),
+            PlaceMessage::HomeIs(beyond) => self.beyond_is((key, home), beyond),
             PlaceMessage::News(news) => self.news_comes(now, (key, home), &news),
             PlaceMessage::Track(track) => self.track_comes(now, (key, home), &track),
             PlaceMessage::Attach { .. }
@@ -106,6 +114,7 @@ impl Shard {
             | PlaceMessage::Gone(_)
             | PlaceMessage::Detach
             | PlaceMessage::Home(_)
+            | PlaceMessage::Members(_)
             | PlaceMessage::Move(_) => {}
         }
     }
@@ -152,12 +161,16 @@ impl Shard {
 
     /// Refuses what homes were asked that cannot be reached.
     pub(super) fn refuse_unreachable(&mut self, now: Instant) {
-        let is_away = |room: RoomKey| {
-            let home = self.world.rooms.get(room).and_then(|room| room.home());
-            home.is_some_and(|home| self.policy.away.contains(&home))
-        };
-        let tickets: Vec<_> =
-            self.policy.far.iter().filter(|(_, (room, _))| is_away(*room)).map(|(ticket, _)| *ticket).collect();
+        self.refuse_asked(now, AWAY, |shard, room| {
+            let home = shard.world.rooms.get(room).and_then(|room| room.home());
+            home.is_some_and(|home| shard.policy.away.contains(&home))
+        });
+    }
+
+    /// Refuses what the homes of some rooms were asked.
+    pub(super) fn refuse_asked(&mut self, now: Instant, words: &str, is_one: impl Fn(&Self, RoomKey) -> bool) {
+        let of_one = self.policy.far.iter().filter(|(_, (room, _))| is_one(self, *room));
+        let tickets: Vec<_> = of_one.map(|(ticket, _)| *ticket).collect();
         for ticket in tickets {
             let Some((room, asked)) = self.policy.far.remove(&ticket) else { continue };
             if let Some(room) = self.world.rooms.get_mut(room) {
@@ -165,13 +178,13 @@ impl Shard {
             }
             match asked {
                 PendingHook::Connect(client) => {
-                    self.remove_client(now, client, LeaveCause::Limit(AWAY.to_owned()), AWAY);
+                    self.remove_client(now, client, LeaveCause::Limit(words.to_owned()), words);
                 }
                 PendingHook::Far(question) => {
-                    let refused = (refusing(AWAY.to_owned()), None, Some(AWAY.to_owned()));
+                    let refused = (refusing(words.to_owned()), None, Some(words.to_owned()));
                     self.pass_decided(now, room, &question, refused);
                 }
-                asked => self.apply_outcome(now, room, asked, refusing(AWAY.to_owned())),
+                asked => self.apply_outcome(now, room, asked, refusing(words.to_owned())),
             }
             self.close_room_if_empty(now, room);
         }
@@ -188,14 +201,30 @@ impl Shard {
 
     fn take_roster(&mut self, now: Instant, (key, home): (RoomKey, PlaceId), roster: Roster) {
         let Roster { clients, tracks, announcing, loudest, speakers } = roster;
+        // Whoever is there before the first roster has come has not been told that it has joined.
         for info in clients {
-            self.far_client_announced(now, (key, home), &info);
+            let known = self.member(key, &info.client);
+            match known.and_then(|known| self.world.clients.get(known)) {
+                Some(_) if self.is_ours(key, &info.client) => continue,
+                Some(client) if client.is_announced && client_info(client) == info => {}
+                Some(client) if client.is_announced => {
+                    let (client, attributes) = (info.client.clone(), info.attributes.clone());
+                    let news = Shared::new(News::ClientChanged { client, attributes });
+                    self.far_client_announced(now, (key, home), &info);
+                    self.tell_here(key, None, &news);
+                }
+                _ => self.far_news(now, (key, home), &Shared::new(News::ClientJoined(info.clone()))),
+            }
+            self.named(key, self.member(key, &info.client), None);
         }
         for track in tracks {
-            match self.index.tracks.get(&track.info.id).copied() {
-                Some(_) => self.far_track_told(now, key, &track),
-                None => self.add_far_track(now, key, &track),
+            if self.is_ours(key, &track.info.client) {
+                continue;
             }
+            self.far_track_told(now, key, &track);
+            let known = self.index.tracks.get(&track.info.id).copied();
+            let owner = self.member(key, &track.info.client);
+            self.named(key, owner, known);
         }
         let speaking = speakers.iter().filter_map(|id: &ClientId| self.index.clients.get(id).copied()).collect();
         if let Some(room) = self.world.rooms.get_mut(key) {
@@ -203,6 +232,13 @@ impl Shard {
             room.speakers.set_current(speaking);
         }
         self.set_loudest(key, loudest);
+    }
+
+    /// Whether a client is here, or at another shard of this node that speaks to the home by way of this one.
+    fn is_ours(&self, key: RoomKey, id: &ClientId) -> bool {
+        let client = self.member(key, id).and_then(|client| self.world.clients.get(client));
+        let wings = self.world.rooms.get(key).map(|room| room.wings()).unwrap_or_default();
+        client.is_some_and(|client| client.far.is_none_or(|far| wings.contains(&far)))
     }
 
     /// A wing ends: its clients are told why, and nothing is waited for.

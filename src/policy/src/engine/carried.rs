@@ -110,6 +110,13 @@ impl PolicyEngine {
         key
     }
 
+    /// A client is in the room whom another policy has admitted: no hook is called.
+    pub fn admit_without_asking(&mut self, key: PolicyKey, client: Rc<ClientFacts>) {
+        if let Some(room) = self.rooms.get(key) {
+            room.know(client);
+        }
+    }
+
     /// What was said of a room when it was opened.
     pub fn metadata(&self, key: PolicyKey) -> Option<SharedValue> {
         self.rooms.get(key).map(Room::metadata)

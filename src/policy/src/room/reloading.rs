@@ -1,10 +1,12 @@
 //! A room's part in a reload ([`crate::reload`]), and the way back of a script that is suspended.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Room;
 use crate::calls;
+use crate::client::ClientFacts;
 use crate::effects::{Effects, count};
 use crate::engine_context::{Deadline, EngineContext};
 use crate::failure::ReloadError;
@@ -109,6 +111,11 @@ impl Room {
         let timers = self.timers.named().into_iter().map(|(name, due)| (name, us(due, now))).collect();
         let counters = self.counts.counters.clone();
         Ok(CarriedPolicy { state: state?, version, timers, counters, age: us(now, self.facts.opened) })
+    }
+
+    /// A client is in the room, as if its join had been allowed here.
+    pub(crate) fn know(&self, client: Rc<ClientFacts>) {
+        self.facts.roster.borrow_mut().push(client);
     }
 
     /// Goes on with the timers and counters that the room had in another process.

@@ -73,7 +73,23 @@ impl Cluster {
                     send(bounded(rooms, next));
                 });
             }
+            Ask::CheckScripts { id } => self.tell_of_scripts(host, id, false, send),
+            Ask::TakeScripts { id } => self.tell_of_scripts(host, id, true, send),
         }
+    }
+
+    fn tell_of_scripts(
+        &self,
+        host: &Arc<dyn Host>,
+        id: String,
+        is_taken: bool,
+        send: impl FnOnce(Answer) + Send + 'static,
+    ) {
+        let (cluster, host) = (self.clone(), host.clone());
+        tokio::spawn(async move {
+            let told = cluster.serve_scripts(&*host, &id, is_taken).await;
+            send(Answer::Scripts { told: told.bounded() });
+        });
     }
 
     /// Becomes a room's home, unless it has one.

@@ -22,6 +22,7 @@ impl Cluster {
         let beat = {
             let mut state = self.state();
             state.beat.shards = host.loads();
+            state.beat.scripts = host.scripts_id();
             state.beat.rooms = state.rooms.len();
             if !state.is_accepted {
                 return;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::messages::Run;
+use moonring_core::command::empty_piece;
 use moonring_wire::id::PlaceId;
 
 /// Pieces that may wait for one shard.
@@ -53,6 +54,8 @@ struct Stream {
     theirs: (u32, u64),
     /// The other side is to be told what has come.
     owes_word: bool,
+    /// Everything that was spread over the two has ended here: what the other side has lost since is nobody's loss.
+    has_ended: bool,
 }
 
 #[derive(Debug)]
@@ -145,6 +148,7 @@ impl Courier {
         let (number, next) = stream.theirs;
         match (head.stream.cmp(&number), head.seq == next, head.seq == 0) {
             (std::cmp::Ordering::Equal, true, _) => Came::Next(piece),
+            (std::cmp::Ordering::Greater, _, true) if stream.has_ended => Came::Next(piece),
             // What came before it is still on its way, or is said again.
             (std::cmp::Ordering::Greater, _, true) => Came::Lost(piece),
             _ => Came::Nothing,
@@ -155,6 +159,24 @@ impl Courier {
     pub(super) fn took(&mut self, pair: Pair, head: &Head) {
         if let Some(stream) = self.streams.get_mut(&pair) {
             stream.theirs = (head.stream, head.seq + 1);
+            stream.has_ended = false;
+        }
+    }
+
+    /// A place is thought to be gone, and may come back: what waits for it is lost, and a new stream begins then.
+    pub(super) fn suspend(&mut self, place: PlaceId) {
+        for (_, stream) in self.streams.iter_mut().filter(|((_, of), _)| *of == place) {
+            stream.begin_anew();
+            (stream.is_away, stream.owes_word, stream.has_ended) = (false, false, true);
+        }
+    }
+
+    /// A place that was thought to be gone is there: it is to learn at once what it has missed, not with the next message of a room.
+    pub(super) fn greet(&mut self, now: Instant, place: PlaceId) {
+        let pairs: Vec<Pair> = self.streams.keys().filter(|(_, of)| *of == place).copied().collect();
+        for pair in pairs {
+            // Nothing waits for it yet.
+            let _ = self.say(now, pair, vec![empty_piece()]);
         }
     }
 
@@ -310,6 +332,36 @@ mod tests {
         two.say(0, "and on");
         (0..10).for_each(|_| two.pass(|_, _| true));
         assert_eq!(two.took[1], ["first", "lost, anew", "and on"]);
+    }
+
+    #[test]
+    fn with_a_shard_that_was_only_thought_to_be_gone_both_directions_go_on() {
+        let mut two = Two::new();
+        for side in [0, 1] {
+            two.say(side, "before");
+        }
+        (0..3).for_each(|_| two.pass(|_, _| true));
+        // One of them does not see the other any more, which speaks on.
+        two.say(0, "lost");
+        two.sides[0].suspend(A.1);
+        two.say(1, "meanwhile");
+        (0..3).for_each(|_| two.pass(|_, _| false));
+        two.sides[0].greet(two.now, A.1);
+        two.say(0, "afterwards");
+        (0..20).for_each(|_| two.pass(|_, _| true));
+        assert_eq!(two.took[0], ["before", "meanwhile"]);
+        let greeting = String::from_utf8(empty_piece()).unwrap();
+        assert_eq!(two.took[1], ["before", &format!("lost, {greeting}"), "afterwards"]);
+        // When both have ended what they had in common, nothing is lost.
+        two.sides[0].suspend(A.1);
+        two.sides[1].suspend(B.1);
+        two.say(0, "new");
+        two.say(1, "new");
+        (0..20).for_each(|_| two.pass(|_, _| true));
+        assert_eq!(
+            [two.took[0].last(), two.took[1].last()].map(|last| last.map(String::as_str)),
+            [Some("new"), Some("new")]
+        );
     }
 
     #[test]

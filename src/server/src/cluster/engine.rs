@@ -2,11 +2,12 @@
 //!
 //! [`super::nats`] is the one there is; tests have one in memory, which can be cut, delayed and stopped.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+use super::tables::Tables;
+pub(crate) use super::tables::{Offline, Pending, Unwritten};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
@@ -16,9 +17,6 @@ pub(super) const MAX_BYTES: usize = 64 * 1024;
 pub(super) const MAX_PLACE_MESSAGE: usize = moonring_core::command::MAX_PLACE_BYTES + 256;
 /// Messages of one subject that may wait to be read; what comes then is lost, and asked again.
 pub(super) const QUEUE: usize = 1024;
-
-/// What is waited for.
-pub(crate) type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Sends an answer.
 pub(super) type Reply = Box<dyn FnOnce(Bytes) + Send>;
@@ -62,21 +60,8 @@ pub(super) enum Unanswered {
     Offline,
 }
 
-/// Why nothing was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unwritten {
-    /// Somebody else has written meanwhile.
-    Taken,
-    /// The engine cannot be reached, or cannot decide; the write may have been done.
-    Offline,
-}
-
-/// The engine cannot be reached, or does not answer in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Offline;
-
 /// The bus and the table that all nodes share. What cannot be reached is said, never waited for without a bound.
-pub(super) trait Engine: Send + Sync + 'static {
+pub(super) trait Engine: Tables {
     /// Whether it can be reached; a change to true says that messages may have been missed.
     fn connected(&self) -> watch::Receiver<bool>;
     /// Says something to all who serve a subject. Lost while the engine cannot be reached.

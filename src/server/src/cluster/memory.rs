@@ -1,8 +1,10 @@
 //! An engine in the memory of a test: all nodes share a [`Bus`], from which each can be cut, and on which each can hang.
 
+mod tables;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -13,6 +15,7 @@ use super::engine::{Change, Engine, Entry, IsGood, Message, Offline, Pending, Re
 use super::messages::{Node, NodeName, Run};
 use super::seal::{MIN_SECRET, Seal};
 use super::settings::{ClusterSettings, Login};
+use super::tables::{Kept, Table};
 use super::witness::Witness;
 use crate::config::RoomSpread;
 
@@ -20,7 +23,6 @@ use crate::config::RoomSpread;
 #[derive(Clone, Default)]
 pub(crate) struct Bus(Arc<Mutex<State>>);
 
-#[derive(Default)]
 struct State {
     served: BTreeMap<u64, (usize, String, mpsc::Sender<Message>)>,
     watchers: BTreeMap<u64, (usize, mpsc::Sender<Change>)>,
@@ -31,6 +33,28 @@ struct State {
     /// Nodes that take nothing and say nothing, and are not known to be gone.
     hanging: BTreeSet<usize>,
     delay: Duration,
+    /// Values of the other tables, each with the time at which it goes.
+    tables: BTreeMap<(Table, String), (Kept, Option<SystemTime>)>,
+    full: BTreeSet<Table>,
+    clock: SystemTime,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            served: BTreeMap::new(),
+            watchers: BTreeMap::new(),
+            next: 0,
+            table: BTreeMap::new(),
+            revision: 0,
+            connections: Vec::new(),
+            hanging: BTreeSet::new(),
+            delay: Duration::ZERO,
+            tables: BTreeMap::new(),
+            full: BTreeSet::new(),
+            clock: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
+        }
+    }
 }
 
 /// One node's connection.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::script_set::ScriptsTold;
 use moonring_wire::id::{ClientId, MAX_ID_LEN, RoomId};
 
 /// The subject of all nodes' beats.
@@ -110,6 +111,9 @@ pub(crate) struct Beat {
     /// Where the sockets of its shards are, by number, if its rooms may be on several nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<SocketAddr>,
+    /// Which scripts were uploaded to it ([`Manifest::id`](crate::script_set::Manifest::id)).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub scripts: String,
 }
 
 /// What a claim of a room says.
@@ -150,6 +154,10 @@ pub(super) enum Ask {
     MoveClient { room: RoomId, client: ClientId, node: NodeName, shard: Option<u16> },
     /// Its rooms behind this one, in the order of their names.
     Rooms { after: Option<RoomId>, named: Option<String> },
+    /// Whether it could use these uploaded scripts, which stand in the table.
+    CheckScripts { id: String },
+    /// To use them from now on.
+    TakeScripts { id: String },
 }
 
 /// What is answered.
@@ -170,6 +178,8 @@ pub(super) enum Answer {
     No { why: String },
     /// Some rooms, each as its own admin page tells of it, and what to ask next.
     Rooms { rooms: Vec<serde_json::Value>, next: Option<RoomId> },
+    /// What it says of uploaded scripts.
+    Scripts { told: ScriptsTold },
 }
 
 /// A room's id as one part of a subject or a key: `.`, which separates parts, becomes `=`, which no id has.

@@ -1,13 +1,16 @@
 //! The engine on NATS, server 2.11 or newer: messages and requests on core NATS, claims in one bucket of JetStream's
 //! key-value store.
 
+mod tables;
+
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::client::PublishErrorKind;
 use async_nats::jetstream::kv::{self, CreateErrorKind, Operation, Store, UpdateErrorKind};
-use async_nats::jetstream::stream::StorageType;
+use async_nats::jetstream::stream::{StorageType, Stream};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event, StatusCode};
 use bytes::Bytes;
@@ -21,6 +24,7 @@ use super::engine::{
 };
 use super::messages::PLACES;
 use super::settings::{ClusterSettings, Login};
+use super::tables::Table;
 
 /// The bucket of the claims.
 const BUCKET: &str = "mr_rooms";
@@ -43,6 +47,8 @@ pub(super) struct Nats {
     jetstream: Context,
     /// The bucket, once it was found or made.
     store: Mutex<Option<Store>>,
+    /// The streams of the other tables, once they were found or made.
+    tables: Mutex<BTreeMap<Table, Stream>>,
     connected: watch::Receiver<bool>,
 }
 
@@ -74,7 +80,7 @@ impl Nats {
         let client = options.connect(servers.context("cluster")?).await.context("cluster")?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(PATIENCE);
-        Ok(Self { client, jetstream, store: Mutex::new(None), connected })
+        Ok(Self { client, jetstream, store: Mutex::new(None), tables: Mutex::default(), connected })
     }
 
     /// Does something with the bucket, within a bound of time. After a failure the bucket is looked for anew.

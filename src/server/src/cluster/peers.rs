@@ -142,6 +142,9 @@ pub(crate) struct NodeLine {
     pub rooms: usize,
     /// Its shards.
     pub shards: Vec<ShardLoad>,
+    /// Which scripts were uploaded to it; empty: none.
+    #[serde(default)]
+    pub scripts: String,
 }
 
 impl Peers {
@@ -309,6 +312,7 @@ pub(super) fn line_of(beat: &Beat, verdict: Verdict, heard_ms: u64) -> NodeLine 
         busy: busy(&beat.shards),
         rooms: beat.rooms,
         shards: beat.shards.clone(),
+        scripts: beat.scripts.clone(),
     }
 }
 
@@ -324,6 +328,7 @@ fn bad(beat: &Beat) -> Option<&'static str> {
     match () {
         () if beat.node.url.len() > MAX_URL || !is_url => Some("its URL"),
         () if beat.region.len() > MAX_REGION || beat.version.len() > MAX_REGION => Some("its region or version"),
+        () if beat.scripts.len() > MAX_REGION => Some("which scripts it has"),
         () if beat.shards.len() > MAX_SHARDS || beat.links.len() > MAX_SHARDS => Some("its number of shards"),
         () => None,
     }

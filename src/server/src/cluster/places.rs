@@ -1,6 +1,6 @@
 //! The shards of other nodes: by which number this process knows each, and what is said to them about rooms that both have.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +19,8 @@ use moonring_core::command::{PlaceMessage, read_places, write_places};
 use moonring_wire::id::{PlaceId, RoomId};
 use moonring_wire::link::{LinkPeer, Place};
 
+/// Shards of dead nodes that are remembered.
+const MAX_DEAD: usize = 1024;
 /// Between two looks at what is to be said again.
 const LOOK: Duration = Duration::from_millis(50);
 /// Messages of other nodes' shards that wait to be read, each of at most half a mebibyte; more are lost, and said again.
@@ -31,6 +33,10 @@ pub(super) struct Places {
     near: u16,
     next: u16,
     far: BTreeMap<PlaceId, Far>,
+    /// Shards of nodes that were found dead: one that comes back in the same run has the number that it had.
+    dead: VecDeque<(PlaceId, Run, u16)>,
+    /// Those of them that are not, since this was last asked.
+    risen: Vec<PlaceId>,
     /// Those that messages do not reach.
     away: HashSet<PlaceId>,
 }
@@ -46,7 +52,7 @@ struct Far {
 impl Places {
     pub(super) fn new(near: usize) -> Self {
         let near = u16::try_from(near).unwrap_or(u16::MAX);
-        Self { near, next: near, far: BTreeMap::new(), away: HashSet::new() }
+        Self { near, next: near, far: BTreeMap::new(), dead: VecDeque::new(), risen: Vec::new(), away: HashSet::new() }
     }
 
     /// Takes in where a node's shards are; whether that is news.
@@ -58,7 +64,7 @@ impl Places {
             match self.far.values_mut().find(|known| is_it(known)) {
                 Some(known) if *known == far => continue,
                 Some(known) => *known = far,
-                None => match self.free() {
+                None => match self.risen(far.node.run, shard).or_else(|| self.free()) {
                     Some(id) => drop(self.far.insert(id, far)),
                     None => continue,
                 },
@@ -68,26 +74,47 @@ impl Places {
         is_news
     }
 
+    /// The number of a shard of a node that was found dead, and is not.
+    fn risen(&mut self, run: Run, shard: u16) -> Option<PlaceId> {
+        let at = self.dead.iter().position(|(_, of, number)| (*of, *number) == (run, shard))?;
+        let (id, ..) = self.dead.remove(at)?;
+        self.risen.push(id);
+        Some(id)
+    }
+
     /// A number that was not given out for as long as there are others.
     fn free(&mut self) -> Option<PlaceId> {
         for _ in self.near..u16::MAX {
             let id = PlaceId(self.next);
             self.next = if self.next >= u16::MAX - 1 { self.near } else { self.next + 1 };
-            if !self.far.contains_key(&id) {
+            if !self.far.contains_key(&id) && self.dead.iter().all(|(dead, ..)| *dead != id) {
                 return Some(id);
             }
         }
         None
     }
 
-    /// Forgets the shards of the nodes that are gone; which.
-    fn forget(&mut self, is_gone: impl Fn(&Node) -> bool) -> Vec<PlaceId> {
-        let gone: Vec<_> = self.far.iter().filter(|(_, far)| is_gone(&far.node)).map(|(id, _)| *id).collect();
-        for id in &gone {
-            self.far.remove(id);
+    /// Takes out the shards of the nodes that are gone: which, and whether they may come back.
+    fn take_gone(&mut self, standing: impl Fn(&Node) -> Standing) -> Vec<(PlaceId, bool)> {
+        let gone = self.far.iter().filter_map(|(id, far)| match standing(&far.node) {
+            Standing::Dead => Some((*id, true)),
+            Standing::Replaced => Some((*id, false)),
+            _ => None,
+        });
+        let gone: Vec<_> = gone.collect();
+        for (id, may_rise) in &gone {
             self.away.remove(id);
+            if let Some(far) = self.far.remove(id).filter(|_| *may_rise) {
+                self.dead.push_back((*id, far.node.run, far.shard));
+            }
         }
         gone
+    }
+
+    /// The shards that have been gone for longer than there is room to remember.
+    fn forgotten(&mut self) -> Vec<PlaceId> {
+        let over = self.dead.len().saturating_sub(MAX_DEAD);
+        self.dead.drain(..over).map(|(id, ..)| id).collect()
     }
 
     fn find(&self, run: Run, shard: u16) -> Option<PlaceId> {
@@ -248,7 +275,8 @@ impl Cluster {
         }
         let mut mail = self.mail();
         if mail.places.hear(beat) {
-            let peers = mail.places.peers();
+            let (peers, risen) = (mail.places.peers(), std::mem::take(&mut mail.places.risen));
+            risen.into_iter().for_each(|place| mail.courier.greet(Instant::now(), place));
             drop(mail);
             host.peers(peers);
         }
@@ -258,21 +286,23 @@ impl Cluster {
     pub(super) fn look_at_places(&self, host: &Arc<dyn Host>) {
         let now = Instant::now();
         let state = self.state();
-        let is_gone = |node: &Node| {
-            matches!(state.peers.standing(now, &node.name, Some(node.run)), Standing::Dead | Standing::Replaced)
-        };
+        let standing = |node: &Node| state.peers.standing(now, &node.name, Some(node.run));
         let mut mail = self.mail();
-        let gone = mail.places.forget(is_gone);
+        let gone = mail.places.take_gone(standing);
         if gone.is_empty() {
             return;
         }
-        gone.iter().for_each(|place| mail.courier.forget(*place));
+        for (place, may_rise) in &gone {
+            if *may_rise { mail.courier.suspend(*place) } else { mail.courier.forget(*place) }
+        }
+        for place in mail.places.forgotten() {
+            mail.courier.forget(place);
+        }
         let peers = mail.places.peers();
         drop((mail, state));
         self.0.counts.links_ended.fetch_add(gone.len() as u64, Ordering::Relaxed);
-        // Those who are in their rooms are sent away before the shards end them.
-        gone.iter().for_each(|place| host.home_lost(*place, &self.0.own.url));
         host.peers(peers);
+        gone.iter().for_each(|(place, _)| host.home_lost(*place));
     }
 
     /// What the shards of other nodes are called.

@@ -84,6 +84,7 @@ impl Cluster {
         tokio::spawn(async move {
             cluster.ask_for_namesakes().await;
             cluster.check_claims(&host).await;
+            cluster.follow_scripts(host).await;
         });
     }
 
@@ -154,10 +155,16 @@ impl Cluster {
     fn sweep(&self, host: &Arc<dyn Host>) {
         let rooms = self.state().rooms.all();
         rooms.iter().for_each(|(room, _)| self.end_room(host, room));
-        if self.is_connected() && !self.state().is_accepted {
-            let cluster = self.clone();
-            tokio::spawn(async move { cluster.ask_for_namesakes().await });
+        if !self.is_connected() {
+            return;
         }
+        let (cluster, host, is_accepted) = (self.clone(), host.clone(), self.state().is_accepted);
+        tokio::spawn(async move {
+            match is_accepted {
+                true => cluster.follow_scripts(host).await,
+                false => cluster.ask_for_namesakes().await,
+            }
+        });
     }
 
     /// The process ends: what it still has is free for others.

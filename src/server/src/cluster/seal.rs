@@ -66,6 +66,11 @@ impl Seal {
         self.close_as(VERSION, topic, &serde_json::to_vec(body).unwrap_or_default())
     }
 
+    /// The same of bytes.
+    pub(super) fn close_bytes(&self, topic: &str, body: &[u8]) -> Bytes {
+        self.close_as(VERSION, topic, body)
+    }
+
     /// Bytes about a topic that nobody reads without the secret; `None` when the operating system has no randomness to give.
     pub(super) fn encrypt(&self, topic: &str, body: &[u8]) -> Option<Bytes> {
         let mut nonce = [0; NONCE_LEN];
@@ -116,12 +121,13 @@ impl Seal {
 
     /// What a message about `topic` says.
     pub(super) fn open<T: DeserializeOwned>(&self, topic: &str, message: &[u8]) -> Result<T, Broken> {
-        let body = self.open_bytes(topic, message)?;
+        let body = if message.len() > MAX_BYTES { Err(Broken::Stranger) } else { self.open_bytes(topic, message) }?;
         serde_json::from_slice(body).map_err(|error| Broken::Malformed(error.to_string()))
     }
 
-    fn open_bytes<'a>(&self, topic: &str, message: &'a [u8]) -> Result<&'a [u8], Broken> {
-        if !(1 + TAG..=MAX_BYTES).contains(&message.len()) {
+    /// The bytes of a message about `topic`, of any length.
+    pub(super) fn open_bytes<'a>(&self, topic: &str, message: &'a [u8]) -> Result<&'a [u8], Broken> {
+        if message.len() < 1 + TAG {
             return Err(Broken::Stranger);
         }
         let (version, (tag, body)) = (message[0], message[1..].split_at(TAG));

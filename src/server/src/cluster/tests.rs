@@ -15,6 +15,7 @@ use super::settings::Login;
 use super::*;
 
 mod places;
+mod scripts;
 
 /// What a node's server would do.
 #[derive(Default)]
@@ -25,6 +26,7 @@ struct Server {
     peers: Mutex<Vec<LinkPeer>>,
     /// What was heard of other nodes' shards.
     heard: Mutex<Vec<String>>,
+    scripts: Mutex<scripts::Scripts>,
 }
 
 impl Host for Server {
@@ -55,8 +57,8 @@ impl Host for Server {
     fn place_away(&self, shard: usize, place: PlaceId, is_away: bool) {
         self.heard.lock().unwrap().push(format!("{shard} {} {}", if is_away { "misses" } else { "reaches" }, place.0));
     }
-    fn home_lost(&self, place: PlaceId, url: &str) {
-        self.heard.lock().unwrap().push(format!("{} is gone: to {url}", place.0));
+    fn home_lost(&self, place: PlaceId) {
+        self.heard.lock().unwrap().push(format!("{} is gone", place.0));
     }
     fn shard_for(&self, _: &RoomId) -> Option<u16> {
         Some(1)

@@ -56,6 +56,16 @@ impl Cluster {
         Wing::There(url)
     }
 
+    /// The shard that has a room whose home is the node at `url`, as [`Cluster::place`] has found; `None` when that cannot be said
+    /// now.
+    pub(crate) async fn wing_at(&self, room: &RoomId, url: &str) -> Option<PlaceId> {
+        let home = self.state().rooms.far(Instant::now(), room).filter(|home| home.url == url).cloned()?;
+        match self.wing_of(room, &home).await {
+            Wing::Here(place) => Some(place),
+            Wing::There(_) | Wing::TryAgain(_) => None,
+        }
+    }
+
     /// Asks the home which of its shards has the room.
     async fn wing_of(&self, room: &RoomId, home: &Node) -> Wing {
         let ask = Ask::Wing { room: room.clone(), version: PLACE_VERSION };

@@ -198,6 +198,23 @@ impl SandboxPart {
     pub const ALL: [Self; 4] = [Self::Files, Self::Calls, Self::Capabilities, Self::Dumps];
 }
 
+/// A store of policies that all nodes of a cluster share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterStore {
+    /// `sfu.store`.
+    Store,
+    /// `sfu.shared`.
+    Shared,
+    /// Neither: for a list that is otherwise empty.
+    None,
+}
+
+impl ClusterStore {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Store, Self::Shared];
+}
+
 /// A text that is not shown in logs; empty: there is none.
 #[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(transparent)]

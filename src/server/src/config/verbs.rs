@@ -20,6 +20,28 @@ pub enum CanaryVerb {
     Abort,
 }
 
+/// What is to become of uploaded scripts.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum ScriptsVerb {
+    /// Show which scripts are uploaded, and which nodes have them
+    List,
+    /// Upload a script, or all of a folder in the place of all that were uploaded; used by all nodes, or by none
+    Push {
+        /// The script, or the folder
+        #[arg(value_name = "FILE|FOLDER")]
+        path: PathBuf,
+        /// The name of a script in the scripts folder, such as rooms/demo.lua; the file's own when nothing is said
+        #[arg(long = "as", value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Take uploaded scripts back; files of the scripts folder with the same name hold again
+    Drop {
+        /// The scripts, as moonring scripts list names them
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
 /// What the program is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Subcommand)]
 pub enum Verb {
@@ -61,6 +83,12 @@ pub enum Verb {
         /// How long the canary is watched; canary-s when nothing is said
         #[arg(long = "for", value_name = "SECONDS", requires = "canary")]
         seconds: Option<u64>,
+    },
+    /// Scripts that are uploaded to a running server, asked at admin-listen, and with it to all nodes of its cluster
+    Scripts {
+        /// What is to be done
+        #[command(subcommand)]
+        order: ScriptsVerb,
     },
     /// Show the canary of a running server, or how the last one ended
     Canary {

@@ -23,7 +23,7 @@ impl World {
     }
 
     fn open(&self) -> ScriptFolder {
-        ScriptFolder::open(self.0.path(), vec![]).unwrap()
+        ScriptFolder::open(self.0.path(), vec![], None).unwrap()
     }
 }
 
@@ -46,13 +46,13 @@ fn every_script_below_the_folder_is_there_under_its_path_or_with_its_error() {
         ("default_room_test.lua", "x = 1"),
         ("notes.txt", "no script"),
     ]);
-    let library = ScriptFolder::open(world.0.path(), vec![]).unwrap().library;
+    let library = ScriptFolder::open(world.0.path(), vec![], None).unwrap().library;
     let mut names: Vec<_> = library.scripts().map(|(name, script)| (name.to_owned(), script.is_ok())).collect();
     names.sort();
     assert_eq!(names, [("default_room.lua".to_owned(), true), ("rooms/a.lua".to_owned(), false)]);
     let error = library.resolve(&RoomId::parse("a").unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "rooms/a.lua:1: unexpected symbol near '<eof>'");
-    assert!(ScriptFolder::open(&world.path("missing"), vec![]).is_err());
+    assert!(ScriptFolder::open(&world.path("missing"), vec![], None).is_err());
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_new_script_that_does_not_compile_rejects_until_it_does() {
 #[test]
 fn a_folder_that_is_gone_for_a_while_changes_nothing() {
     let world = World::new(&[("scripts/default_room.lua", "x = 1")]);
-    let mut folder = ScriptFolder::open(&world.path("scripts"), vec![]).unwrap();
+    let mut folder = ScriptFolder::open(&world.path("scripts"), vec![], None).unwrap();
     fs::rename(world.path("scripts"), world.path("old")).unwrap();
     assert!(folder.refresh().is_err());
     assert_eq!(resolve(&folder, "a"), Ok(("default_room.lua".into(), version("x = 1"))));
@@ -165,4 +165,78 @@ fn a_module_that_changes_gives_the_scripts_that_require_it_a_new_version() {
     world.write("lib/words.lua", "return 1");
     assert!(folder.refresh().unwrap().library && folder.failed().is_empty());
     assert_eq!((resolve(&folder, "a"), resolve(&folder, "plain")), (Ok(first), plain));
+}
+
+fn set(scripts: &[(&str, &str)]) -> ScriptSet {
+    ScriptSet::new(scripts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()).unwrap()
+}
+
+#[test]
+fn uploaded_scripts_stand_in_the_place_of_files_and_outlast_the_process() {
+    let world = World::new(&[("scripts/default_room.lua", "x = 1"), ("scripts/rooms/a.lua", "x = 2")]);
+    let open = || ScriptFolder::open(&world.path("scripts"), vec![], Uploads::of(&world.path("data"))).unwrap();
+    let mut folder = open();
+    let runs = |folder: &ScriptFolder, room: &str| resolve(folder, room).map(|(_, version)| version);
+    let first = set(&[("rooms/a.lua", "x = 3"), ("rooms/b.lua", "x = 4")]);
+    assert_eq!(folder.check(&first).unwrap(), []);
+    folder.upload(&first).unwrap();
+    let changed = vec!["rooms/a.lua".to_owned(), "rooms/b.lua".to_owned()];
+    assert_eq!(folder.refresh().unwrap(), Refresh { changed, library: true });
+    for folder in [&folder, &open()] {
+        let found = ["a", "b", "c"].map(|room| runs(folder, room).unwrap());
+        assert_eq!(found, ["x = 3", "x = 4", "x = 1"].map(version));
+        assert_eq!(folder.uploaded().unwrap(), first);
+    }
+    // What stands behind an uploaded script changes nothing.
+    world.write("scripts/rooms/a.lua", "x = 5");
+    assert_eq!(folder.refresh().unwrap(), Refresh::default());
+    for (scripts, expected) in [(set(&[("rooms/b.lua", "x = 6")]), ["x = 5", "x = 6"]), (set(&[]), ["x = 5", "x = 1"])]
+    {
+        folder.upload(&scripts).unwrap();
+        assert!(folder.refresh().unwrap().library);
+        assert_eq!(["a", "b"].map(|room| runs(&folder, room).unwrap()), expected.map(version));
+        assert_eq!(folder.uploaded().unwrap(), scripts);
+    }
+    let left: Vec<_> =
+        fs::read_dir(world.path("data/scripts")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn an_upload_is_checked_with_the_modules_and_scripts_that_it_meets() {
+    let world = World::new(&[
+        ("default_room.lua", "local words = require('words')"),
+        ("lib/words.lua", "return 1"),
+        ("rooms/old.lua", "x = "),
+    ]);
+    let folder = world.open();
+    for (scripts, errors) in [
+        (set(&[("rooms/a.lua", "local words = require('words')")]), ""),
+        (set(&[("rooms/a.lua", "x = 1\ny = = 2")]), "rooms/a.lua:2: unexpected symbol near '='"),
+        (set(&[("lib/words.lua", "return =")]), "lib/words.lua:1: unexpected symbol near '='"),
+        (set(&[("rooms/a.lua", "require('more')"), ("lib/more.lua", "return 1")]), ""),
+        (set(&[("rooms/a.lua", "require('none')")]), "rooms/a.lua:1: there is no lib/none.lua in the scripts folder"),
+    ] {
+        let found: Vec<_> = folder.check(&scripts).unwrap().into_iter().map(|failed| failed.error).collect();
+        assert_eq!(found.join("; "), errors, "{scripts:?}");
+    }
+    let error = folder.upload(&set(&[])).unwrap_err().to_string();
+    assert_eq!(error, "data_dir is empty: uploaded scripts have no place");
+}
+
+#[test]
+fn an_upload_that_a_crash_has_cut_off_leaves_the_set_of_before() {
+    let world = World::new(&[("scripts/default_room.lua", "x = 1")]);
+    let open = || ScriptFolder::open(&world.path("scripts"), vec![], Uploads::of(&world.path("data"))).unwrap();
+    let (first, second) = (set(&[("rooms/a.lua", "x = 2")]), set(&[("rooms/a.lua", "x = 3")]));
+    open().upload(&first).unwrap();
+    let half = format!("data/scripts/{}", second.manifest().id());
+    world.write(&format!("{half}/rooms/a.lua"), "x =");
+    world.write(&format!("{half}/rooms/more.lua"), "x = 1");
+    std::os::unix::fs::symlink("nowhere", world.path("data/scripts/next")).unwrap();
+    let mut folder = open();
+    assert_eq!((folder.uploaded().unwrap(), resolve(&folder, "a").unwrap().1), (first, version("x = 2")));
+    folder.upload(&second).unwrap();
+    folder.refresh().unwrap();
+    assert_eq!((folder.uploaded().unwrap(), resolve(&folder, "a").unwrap().1), (second, version("x = 3")));
 }

@@ -25,7 +25,7 @@ use super::canaries;
 use super::metrics::Counts;
 use super::orders;
 use super::rooms::{self, RoomsPage, RoomsQuery};
-use super::streams;
+use super::{scripts, streams};
 use crate::cluster::{Cluster, NodeLine};
 use crate::config::DRAIN_S;
 
@@ -46,6 +46,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/drain", post(begin_drain))
         .route("/undrain", post(async |State(app): State<App>, headers: HeaderMap| drain(&app, &headers, None)))
         .route("/reload", post(reload))
+        .route("/scripts", get(scripts::show).post(scripts::push).layer(DefaultBodyLimit::max(scripts::MAX_UPLOAD)))
         .route("/canary", get(canaries::status).post(canaries::begin))
         .route("/canary/promote", post(canaries::promote))
         .route("/canary/abort", post(canaries::abort))

@@ -2,6 +2,7 @@
 
 use super::app::App;
 use super::homes;
+use super::orphans;
 use super::rooms::{self, RoomsQuery};
 use crate::cluster::{Host, NodeName, Pending, RoomsTold, ShardLoad};
 use moonring_core::command::{Command, PlaceMessage, ROOM_LOST};
@@ -13,7 +14,7 @@ const ROOMS: usize = 200;
 
 impl App {
     /// Sends those who are in a wing here to this very node again: they find the room's home as it is then.
-    fn join_anew(&self, room: &RoomId) {
+    pub(super) fn join_anew(&self, room: &RoomId) {
         if let Some(cluster) = &self.cluster {
             self.directory.give_way(room, &homes::websocket_url(cluster.url()));
         }
@@ -69,7 +70,12 @@ impl Host for App {
                 }
                 PlaceMessage::Detach => gone.push(room.clone()),
                 // Whoever is here in the room finds its home by joining anew.
-                PlaceMessage::Ended(words) if words == homes::CHANGES || words == ROOM_LOST => self.join_anew(&room),
+                PlaceMessage::Ended(words)
+                    if (words == homes::CHANGES || words == ROOM_LOST)
+                        && self.directory.far_home(&room) == Some(from) =>
+                {
+                    self.join_anew(&room);
+                }
                 _ => {}
             }
             passed.push((room, message));
@@ -86,7 +92,7 @@ impl Host for App {
     }
 
     fn place_lost(&self, shard: usize, from: PlaceId) {
-        self.directory.place_gone(Some(shard), from).iter().for_each(|room| self.join_anew(room));
+        // Both sides say anew what they have: nobody has to leave.
         self.directory.tell_shard(shard, Command::PlaceLost { from });
     }
 
@@ -94,9 +100,9 @@ impl Host for App {
         self.directory.tell_shard(shard, Command::PlaceAway { place, is_away });
     }
 
-    fn home_lost(&self, place: PlaceId, url: &str) {
-        for room in self.directory.place_gone(None, place) {
-            self.directory.give_way(&room, &homes::websocket_url(url));
+    fn home_lost(&self, place: PlaceId) {
+        for room in self.directory.place_gone(place) {
+            tokio::spawn(orphans::find_home(self.clone(), room, place));
         }
     }
 

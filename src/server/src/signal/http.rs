@@ -22,11 +22,11 @@ use super::dispatch::dispatch;
 use super::door::{Door, DoorLimits};
 use super::http1::Http1Only;
 use super::peak::{self, GiveBack};
-use super::services::{AllowList, Authorities, Services, WebhookTarget};
+use super::services::{AllowList, Authorities, Services, Stores, WebhookTarget};
 use super::take_over::{self, ControlState, Leaving};
 use super::{admin, assets, tls, websocket, whip};
 use crate::cluster::{Cluster, RUN_HEADER};
-use crate::config::Config;
+use crate::config::{ClusterStore, Config};
 use crate::event_loop::HandOverHandle;
 use crate::event_queue::EventReceiver;
 use crate::shard_handle::ShardHandle;
@@ -186,8 +186,13 @@ impl Listeners {
         shards: Vec<ShardEnd>,
         shutdown: impl Future<Output = ()> + Send,
     ) -> anyhow::Result<()> {
-        let services =
-            Services::new(self.http_allow.clone(), &self.http_ca, self.config.data_dir.clone(), self.webhook.clone());
+        let kept = |part| self.cluster.clone().filter(|_| self.config.cluster_stores.contains(&part));
+        let stores = Stores {
+            data_dir: self.config.data_dir.clone(),
+            store: kept(ClusterStore::Store),
+            shared: kept(ClusterStore::Shared),
+        };
+        let services = Services::new(self.http_allow.clone(), &self.http_ca, stores, self.webhook.clone());
         let (down, is_down) = watch::channel(false);
         let (handles, events): (Vec<_>, Vec<_>) = shards.into_iter().map(|s| (s.handle, s.events)).unzip();
         let orders = (self.scripts.clone(), self.cluster.clone());

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::app::App;
 use super::dispatch::dispatch;
 use super::http1::Http1;
-use super::services::{AllowList, Authorities, Services};
+use super::services::{AllowList, Authorities, Services, Stores};
 use super::{connections, http};
 use crate::config::Config;
 use crate::event_queue::{Commands, EventSender, command_queue, event_queue};
@@ -77,7 +77,7 @@ impl InMemory {
         let handle = ShardHandle::new(move |command| queue.try_send(command));
         let app = runtime.block_on(async {
             let authorities = Authorities::load(&PathBuf::new())?;
-            let services = Services::new(AllowList::default(), &authorities, PathBuf::new(), None);
+            let services = Services::new(AllowList::default(), &authorities, Stores::default(), None);
             let app = App::new((&config, 0), vec![handle], services, (None, None), is_down);
             tokio::spawn(dispatch(app.clone(), 0, receiver));
             anyhow::Ok(app)

@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 
 use super::canary::{Canary, CanaryOrder, CanaryReport};
 use super::{ReloadReport, Watch};
+use crate::script_set::{FailedScript, ScriptSet};
 use moonring_policy::ScriptLibrary;
 use moonring_policy::canary::{Judgement, Reason as Why};
 
@@ -19,6 +20,14 @@ pub(super) enum Request {
     /// All rooms are to have the newest scripts.
     Reload(oneshot::Sender<ReloadReport>),
     Canary(Wanted, oneshot::Sender<Result<CanaryReport, String>>),
+    /// What would not compile if these were the uploaded scripts.
+    Check(ScriptSet, oneshot::Sender<Result<Vec<FailedScript>, String>>),
+    /// These are to be the uploaded scripts.
+    Take(ScriptSet, oneshot::Sender<Result<ReloadReport, String>>),
+    /// They are, on the disk.
+    Taken(oneshot::Sender<Result<ReloadReport, String>>),
+    /// The uploaded scripts themselves.
+    Uploaded(oneshot::Sender<Result<ScriptSet, String>>),
 }
 
 /// What an operator wants of a canary.
@@ -44,6 +53,11 @@ impl Watch {
             Request::Canary(wanted, reply) => {
                 let _ = reply.send(self.serve_canary(wanted));
             }
+            Request::Taken(reply) => {
+                let _ = reply.send(Ok(report));
+            }
+            // Answered before the folder was read.
+            Request::Check(..) | Request::Take(..) | Request::Uploaded(..) => {}
         }
     }
 

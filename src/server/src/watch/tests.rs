@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::*;
+use crate::script_set::ScriptSet;
+use crate::scripts::Uploads;
 use moonring_policy::Script;
 use moonring_wire::id::RoomId;
 
@@ -30,7 +32,7 @@ impl World {
     async fn new(settings: WatchSettings, prepare: impl FnOnce(&Path)) -> Self {
         let root = tempfile::tempdir().unwrap();
         prepare(root.path());
-        let folder = ScriptFolder::open(&root.path().join("scripts"), vec![]).unwrap();
+        let folder = ScriptFolder::open(&root.path().join("scripts"), vec![], None).unwrap();
         let (sender, commands) = sync_channel(64);
         let shards = vec![ShardHandle::over(sender, Arc::new(|| {}))];
         let (watch, handle) = Watch::new(folder, shards, settings);
@@ -261,7 +263,7 @@ async fn what_inotify_does_not_show_is_found_by_looking() {
 async fn a_shard_whose_queue_is_full_gets_the_newest_library_later() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("default_room.lua"), "x = 1").unwrap();
-    let folder = ScriptFolder::open(root.path(), vec![]).unwrap();
+    let folder = ScriptFolder::open(root.path(), vec![], None).unwrap();
     let (sender, commands) = sync_channel(1);
     let leave = || Command::Leave { client: moonring_wire::id::ClientId::parse("a").unwrap(), reason: String::new() };
     sender.send(leave()).unwrap();
@@ -274,4 +276,26 @@ async fn a_shard_whose_queue_is_full_gets_the_newest_library_later() {
     assert!(matches!(commands.try_recv(), Ok(Command::Leave { .. })));
     let world = World { root, commands, handle };
     assert_eq!(world.runs("a", "x = 3").await, 1);
+}
+
+#[tokio::test]
+async fn uploaded_scripts_reach_the_shards_once_they_were_found_good() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("scripts")).unwrap();
+    fs::write(root.path().join("scripts/default_room.lua"), "x = 1").unwrap();
+    let uploads = Uploads::of(&root.path().join("data"));
+    let folder = ScriptFolder::open(&root.path().join("scripts"), vec![], uploads).unwrap();
+    let (sender, commands) = sync_channel(64);
+    let (watch, handle) = Watch::new(folder, vec![ShardHandle::over(sender, Arc::new(|| {}))], BY_EVENT);
+    tokio::spawn(watch.run());
+    let world = World { root, commands, handle };
+    let set = |text: &str| ScriptSet::new([("rooms/a.lua".to_owned(), text.to_owned())].into()).unwrap();
+    let failed = world.handle.check(set("x =")).await.unwrap();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!((world.handle.uploaded().await.unwrap().is_empty(), world.handle.uploaded_id()), (true, String::new()));
+    let report = world.handle.take(set("x = 2")).await.unwrap();
+    assert_eq!((report.changed, report.failed, report.error), (vec!["rooms/a.lua".to_owned()], vec![], None));
+    world.runs("a", "x = 2").await;
+    assert_eq!(world.handle.uploaded().await, Ok(set("x = 2")));
+    assert_eq!(world.handle.uploaded_id(), set("x = 2").manifest().id());
 }

@@ -2,13 +2,15 @@
 
 use super::*;
 use crate::command::{
-    ClientInfo, Command, ExpectedClient, FarCall, ForMoved, HomeMessage, MovedClient, News, SeatGiven, TrafficFigures,
+    ClientInfo, Command, ExpectedClient, FarCall, ForMoved, HomeMessage, Member, MovedClient, News, SeatGiven,
+    TrafficFigures,
 };
 use moonring_policy::client::{Announced, Connection, RightsChange};
 use moonring_policy::hook::{Action, Outcome, Verdict};
 use moonring_wire::id::{ClientId, Pt, TrackId};
 use moonring_wire::media::{Codec, CodecName, Kind, Source, TrackInfo};
 use moonring_wire::negotiate::{AnswerCodec, Feedback, IceCredentials};
+use moonring_wire::rights::Rights;
 use moonring_wire::shared::{Shared, SharedValue};
 use serde_json::{Value, json};
 
@@ -80,8 +82,8 @@ pub(super) fn all() -> Vec<PlaceMessage> {
     };
     let seat = Some(SeatGiven { identity: Some("Ada".to_owned()), came_early: true });
     let messages = vec![
-        PlaceMessage::Attach { home: None },
-        PlaceMessage::Attach { home: Some(PlaceId(2)) },
+        PlaceMessage::Attach { home: None, anew: false },
+        PlaceMessage::Attach { home: Some(PlaceId(2)), anew: true },
         PlaceMessage::Asked { ticket: Some(u64::MAX), call: Box::new(connect) },
         PlaceMessage::Asked { ticket: None, call: Box::new(FarCall::Published(info())) },
         PlaceMessage::Asked {
@@ -100,6 +102,9 @@ pub(super) fn all() -> Vec<PlaceMessage> {
         PlaceMessage::News(Shared::new(News::ClientJoined(who("eve")))),
         PlaceMessage::News(Shared::new(News::Message(deep(100).into()))),
         PlaceMessage::Track(Box::new(track(1))),
+        PlaceMessage::Lost,
+        PlaceMessage::Members(Box::new(Members { clients: vec![member("ada")], tracks: vec![track(3)] })),
+        PlaceMessage::Whole,
     ];
     let homes = [
         HomeMessage::Prepare,
@@ -144,6 +149,12 @@ fn moves() -> Vec<MoveMessage> {
     ]
 }
 
+fn member(name: &str) -> Member {
+    let connection = Connection::from([192, 0, 2, 1]);
+    let rights = Rights::default();
+    Member { info: who(name), connection, identity: None, rights, is_hidden: false, is_announced: true }
+}
+
 fn name(id: PlaceId) -> Option<Place> {
     (id.0 < 9).then_some(Place { run: u128::MAX - 1, shard: id.0 })
 }
@@ -168,7 +179,7 @@ fn every_message_is_read_as_it_was_written_with_the_readers_own_numbers_of_place
     let other = read_places(&pieces[0], &mut |place| Some(PlaceId(place.shard + 100))).unwrap();
     let PlaceMessage::Roster(roster) = &other[9].1 else { panic!("{other:?}") };
     assert_eq!(roster.tracks.iter().map(|track| track.place.0).collect::<Vec<_>>(), [102, 100]);
-    assert!(matches!(other[1].1, PlaceMessage::Attach { home: Some(PlaceId(102)) }));
+    assert!(matches!(other[1].1, PlaceMessage::Attach { home: Some(PlaceId(102)), .. }));
 }
 
 #[test]
@@ -206,7 +217,7 @@ fn what_is_no_piece_is_refused_with_the_reason() {
         (piece[..piece.len() - 1].to_vec(), "messages between shards cannot be read: EOF"),
         (vec![2; MAX_PLACE_BYTES + 1], "messages between shards have 524289 bytes"),
         (
-            b"\x02{\"places\":[],\"messages\":[[\"demo\",{\"Attach\":{\"home\":3}}]]}".to_vec(),
+            b"\x02{\"places\":[],\"messages\":[[\"demo\",{\"Attach\":{\"home\":3,\"anew\":false}}]]}".to_vec(),
             "messages between shards name the place 3",
         ),
         (b"\x02{\"places\":[],\"messages\":[[\"a b\",\"Detach\"]]}".to_vec(), "messages between shards cannot be read"),
@@ -220,6 +231,7 @@ fn what_is_no_piece_is_refused_with_the_reason() {
     }
     let unknown = read_places(&piece, &mut |place| (place.shard != 2).then_some(PlaceId(0))).unwrap_err();
     assert!(matches!(unknown, BytesError::UnknownPlace(PlaceId(2))), "{unknown}");
+    assert_eq!(read_places(&empty_piece(), &mut find.clone()).unwrap().len(), 0, "it says nothing");
 }
 
 #[test]
@@ -241,6 +253,17 @@ fn a_large_roster_leaves_in_parts_and_what_is_too_long_is_told_of_and_stops_noth
         }
     }
     assert_eq!((clients, tracks), (100, 40));
+    let clients = (0..40).map(|n| Member { info: large(n), ..member("ada") }).collect();
+    let members = Members { clients, tracks: (0..40).map(|n| track(n % 3)).collect() };
+    let pieces = written(vec![PlaceMessage::Members(Box::new(members)), PlaceMessage::Whole]);
+    let (mut clients, mut tracks, mut last) = (0, 0, false);
+    for (_, message) in pieces.iter().flat_map(read) {
+        if let PlaceMessage::Members(part) = &message {
+            (clients, tracks) = (clients + part.clients.len(), tracks + part.tracks.len());
+        }
+        last = matches!(message, PlaceMessage::Whole);
+    }
+    assert_eq!((clients, tracks, last), (40, 40, true));
     let long = PlaceMessage::News(Shared::new(News::Message(json!("x".repeat(MAX_PLACE_BYTES)).into())));
     let unknown = PlaceMessage::Track(Box::new(track(9)));
     let messages = [long, unknown, PlaceMessage::Detach].map(|message| (room(), message)).into();

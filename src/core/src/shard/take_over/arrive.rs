@@ -125,7 +125,7 @@ impl Shard {
     }
 
     /// Who is in a room, in the order of coming, for its policy.
-    pub(super) fn roster_of(&self, key: RoomKey) -> Vec<Rc<ClientFacts>> {
+    pub(in crate::shard) fn roster_of(&self, key: RoomKey) -> Vec<Rc<ClientFacts>> {
         let clients = self.world.rooms.get(key).into_iter().flat_map(|room| &room.clients);
         let joined = clients.filter_map(|client| self.world.clients.get(*client));
         let joined = joined.filter(|client| client.facts.presence.get() == Presence::Joined);

@@ -108,7 +108,7 @@ impl Shard {
     }
 
     /// A room that is recorded is recorded from here on.
-    fn record_carried(&mut self, now: Instant, id: &RoomId, policy: PolicyKey) {
+    pub(in crate::shard) fn record_carried(&mut self, now: Instant, id: &RoomId, policy: PolicyKey) {
         if let Some(sink) = self.policy.recorder.sink_for(id)
             && let Err(words) = self.policy.engine.watch(now, policy, sink, Depth::Recording)
         {

@@ -3,9 +3,11 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
 
 use super::super::messages::{Node, NodeName, Run};
 use super::super::seal::Seal;
+use super::super::tables::{Kept, Table, Tables};
 use super::*;
 
 /// A NATS server of the test's own.
@@ -155,4 +157,47 @@ async fn without_the_server_nothing_is_waited_for_and_afterwards_everything_is_t
     assert_eq!(nats.read("demo").await, Ok(Some(Entry { value: bytes("a"), revision: term })));
     nats.tell("mr.beat", bytes("heard")).await;
     assert_eq!(messages.recv().await.unwrap().body, bytes("heard"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_writers_of_a_value_one_is_told_and_what_is_written_is_read_by_all() {
+    let Some(server) = Server::start() else { return };
+    let (a, b) = (server.connect().await, server.connect().await);
+    for table in [Table::Store, Table::Shared, Table::Scripts] {
+        assert_eq!(a.look(table, "x.k").await, Ok(Kept::NOTHING), "the table is not there yet");
+        assert_eq!(b.all(table, "x.").await, Ok(vec![]));
+        let (won, lost) = tokio::join!(
+            a.put(table, "x.k", Some(bytes("a")), 0, None),
+            b.put(table, "x.k", Some(bytes("b")), 0, None)
+        );
+        let first = won.or(lost).unwrap();
+        assert_eq!([won, lost].iter().filter(|put| **put == Err(Unwritten::Taken)).count(), 1);
+        let second = b.put(table, "x.k", Some(bytes("c")), first, None).await.unwrap();
+        assert!(second > first);
+        assert_eq!(a.put(table, "x.k", Some(bytes("d")), first, None).await, Err(Unwritten::Taken));
+        let found = a.look(table, "x.k").await.unwrap();
+        assert_eq!((found.value, found.revision), (Some(bytes("c")), second));
+        let other = a.put(table, "y.k", Some(bytes("e")), 0, None).await.unwrap();
+        let all: Vec<_> =
+            b.all(table, "x.").await.unwrap().into_iter().map(|(key, found)| (key, found.value)).collect();
+        assert_eq!(all, [("x.k".to_owned(), Some(bytes("c")))]);
+        assert_eq!(a.put(table, "x.k", None, first, None).await, Err(Unwritten::Taken));
+        let gone = a.put(table, "x.k", None, second, None).await.unwrap();
+        let found = b.look(table, "x.k").await.unwrap();
+        assert_eq!((found.value, found.revision), (None, gone));
+        assert!(b.put(table, "x.k", Some(bytes("f")), gone, None).await.unwrap() > other, "over what is left of it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_goes_by_itself_when_its_time_is_over() {
+    let Some(server) = Server::start() else { return };
+    let nats = server.connect().await;
+    let first = nats.put(Table::Shared, "x.k", Some(bytes("a")), 0, Some(Duration::from_millis(900))).await.unwrap();
+    assert!(nats.look(Table::Shared, "x.k").await.unwrap().written > SystemTime::UNIX_EPOCH);
+    while nats.look(Table::Shared, "x.k").await.unwrap().value.is_some() {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let found = nats.look(Table::Shared, "x.k").await.unwrap();
+    assert!(nats.put(Table::Shared, "x.k", Some(bytes("b")), found.revision, None).await.unwrap() > first);
 }

@@ -14,6 +14,7 @@ fn beat(name: &str, run: u64, seq: u64) -> Beat {
         shards: vec![ShardLoad { busy: 100, clients: 1, packets: 0 }],
         rooms: 1,
         links: vec![],
+        scripts: String::new(),
     }
 }
 

@@ -38,7 +38,11 @@ async fn who_joins_at_another_node_stays_there_and_the_shards_speak_to_each_othe
     let place = |shard| moonring_wire::link::Place { run: 100, shard };
     let expected = [(2, "10.0.0.0:40000".into(), place(0)), (3, "10.0.0.0:40001".into(), place(1))];
     assert_eq!(addresses, expected);
-    assert!(b.cluster.place_said(0, home, vec![message("one"), (room("demo"), PlaceMessage::Attach { home: None })]));
+    assert!(b.cluster.place_said(
+        0,
+        home,
+        vec![message("one"), (room("demo"), PlaceMessage::Attach { home: None, anew: false })]
+    ));
     assert!(a.cluster.place_said(1, PlaceId(2), vec![message("two")]));
     eventually(|| heard(&a).len() == 2 && heard(&b).len() == 1).await;
     assert_eq!(heard(&a)[0], "1 hears 2: demo Ended(\"one\")");
@@ -69,7 +73,7 @@ async fn the_links_to_a_node_that_is_dead_end_and_its_next_run_has_others() {
     let (a, b) = linked(&mut world).await;
     world.kill(&b);
     eventually(|| a.server.peers.lock().unwrap().is_empty()).await;
-    assert_eq!(heard(&a), ["2 is gone: to https://a/", "3 is gone: to https://a/"]);
+    assert_eq!(heard(&a), ["2 is gone", "3 is gone"]);
     let again = world.start("b");
     eventually(|| a.server.peers.lock().unwrap().len() == 2).await;
     let peers = a.server.peers.lock().unwrap().clone();
@@ -104,6 +108,29 @@ async fn a_node_whose_shards_speak_another_version_gets_no_wing() {
     };
     assert_eq!(ask(moonring_core::command::PLACE_VERSION).await, Ok(messages::Answer::Wing { shard: 1 }));
     assert_eq!(ask(99).await, Ok(messages::Answer::No { why: "another version".into() }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_thought_dead_and_comes_back_has_the_numbers_that_it_had() {
+    let mut world = World::default();
+    let (a, b) = linked(&mut world).await;
+    let before = a.server.peers.lock().unwrap().clone();
+    world.bus.cut(b.who, true);
+    world.ports.0.lock().unwrap().remove(&b.cluster.0.own.run);
+    eventually(|| heard(&a) == ["2 is gone", "3 is gone"]).await;
+    // One that is new meanwhile gets others.
+    let c = world.start("c");
+    eventually(|| a.server.peers.lock().unwrap().len() == 2).await;
+    let numbers = |peer: &Peer| peer.server.peers.lock().unwrap().iter().map(|peer| peer.id.0).collect::<Vec<_>>();
+    assert_eq!(numbers(&a), [4, 5]);
+    world.ports.0.lock().unwrap().insert(b.cluster.0.own.run);
+    world.bus.cut(b.who, false);
+    eventually(|| a.server.peers.lock().unwrap().len() == 4).await;
+    assert_eq!(a.server.peers.lock().unwrap()[..2], before[..]);
+    let home = PlaceId(2);
+    assert!(a.cluster.place_said(0, home, vec![(room("demo"), PlaceMessage::Detach)]));
+    eventually(|| heard(&b).iter().any(|words| words.ends_with("demo Detach"))).await;
+    drop(c);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 //! they call.
 
 mod orders;
+mod scripts;
 mod streams;
 
 use super::is_local_name;
@@ -17,7 +18,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::config::Config;
 use crate::event_queue::event_queue;
-use crate::scripts::ScriptFolder;
+use crate::scripts::{ScriptFolder, Uploads};
 use crate::shard_handle::ShardHandle;
 use crate::signal::http::{Listeners, ShardEnd};
 use crate::signal::operator;
@@ -59,7 +60,8 @@ impl World {
         let service = service().await;
         let scripts = tempfile::tempdir().unwrap();
         fs::write(scripts.path().join("default_room.lua"), SCRIPT).unwrap();
-        let folder = ScriptFolder::open(scripts.path(), vec![]).unwrap();
+        let uploads = Uploads::of(&scripts.path().join(".data"));
+        let folder = ScriptFolder::open(scripts.path(), vec![], uploads).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
         let config = Config {
             listen: any,

@@ -77,18 +77,35 @@ impl Directory {
         placement.map(|placement| (placement.shard, std::mem::take(&mut placement.far_wings))).unwrap_or_default()
     }
 
-    /// A shard of another node is gone, or what it said to `shard` is lost: it has no wings there, or nowhere here. The rooms whose
-    /// home it was.
-    pub(in crate::signal) fn place_gone(&self, shard: Option<usize>, place: PlaceId) -> Vec<RoomId> {
+    /// A shard of another node is gone: it has no wings here. The rooms whose home it was.
+    pub(in crate::signal) fn place_gone(&self, place: PlaceId) -> Vec<RoomId> {
         let mut state = self.state();
         let mut homeless = Vec::new();
         for (room, placement) in &mut state.rooms {
-            if shard.is_none_or(|shard| placement.shard == shard) {
-                placement.far_wings.retain(|known| *known != place);
-                homeless.extend((placement.far_home == Some(place)).then(|| room.clone()));
-            }
+            placement.far_wings.retain(|known| *known != place);
+            homeless.extend((placement.far_home == Some(place)).then(|| room.clone()));
         }
         homeless
+    }
+
+    /// A room whose home is gone has it here from now on.
+    pub(in crate::signal) fn becomes_home(&self, room: &RoomId, former: PlaceId) {
+        self.change_home(room, former, None, Command::BecomeHome { room: room.clone() });
+    }
+
+    /// A room whose home is gone has it at a shard of another node from now on.
+    pub(in crate::signal) fn has_home(&self, room: &RoomId, former: PlaceId, home: PlaceId) {
+        self.change_home(room, former, Some(home), Command::HomeIs { room: room.clone(), home });
+    }
+
+    fn change_home(&self, room: &RoomId, former: PlaceId, home: Option<PlaceId>, command: Command) {
+        let mut state = self.state();
+        let Some(placement) = state.rooms.get_mut(room).filter(|placement| placement.far_home == Some(former)) else {
+            return;
+        };
+        placement.far_home = home;
+        // Before anybody can speak to the shard as the home.
+        self.tell_shard(placement.shard, command);
     }
 
     /// Tells all shards.

@@ -18,9 +18,11 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use crate::cluster::{Cluster, Table};
 use crate::shard_handle::{Full, ShardHandle};
 use http::HttpService;
 use moonring_core::command::Command;
+use moonring_policy::output::StoreSpace;
 use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId};
 use moonring_wire::id::RoomId;
 use serde_json::Value;
@@ -47,6 +49,8 @@ pub(super) struct Services(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     shared: SharedStore,
+    /// In a cluster: the one of all nodes, in the place of `shared`.
+    shared_everywhere: Option<LastingStore>,
     store: LastingStore,
     http: HttpService,
     webhooks: Webhooks,
@@ -54,6 +58,17 @@ struct Inner {
     webhook_http: HttpService,
     places: Arc<Semaphore>,
     counts: Counts,
+}
+
+/// Where the stores are.
+#[derive(Debug, Default)]
+pub(super) struct Stores {
+    /// The folder of the file of `sfu.store`, unless a cluster keeps it.
+    pub(super) data_dir: PathBuf,
+    /// The cluster that keeps `sfu.store`.
+    pub(super) store: Option<Cluster>,
+    /// The cluster that keeps `sfu.shared`; without, it is this process' own.
+    pub(super) shared: Option<Cluster>,
 }
 
 /// What was asked for since the start.
@@ -93,16 +108,21 @@ pub(super) struct ServiceCounts {
 }
 
 impl Services {
-    /// `data_dir` is where the store that lasts has its file.
+    /// Must be called inside a tokio runtime where stores are those of a cluster.
     pub(super) fn new(
         http_allow: AllowList,
         http_ca: &Authorities,
-        data_dir: PathBuf,
+        stores: Stores,
         webhook: Option<WebhookTarget>,
     ) -> Self {
+        let Stores { data_dir, store, shared } = stores;
         Self(Arc::new(Inner {
             shared: SharedStore::default(),
-            store: LastingStore::in_folder(data_dir),
+            shared_everywhere: shared.map(|cluster| LastingStore::in_cluster(&cluster, Table::Shared)),
+            store: store.map_or_else(
+                || LastingStore::in_folder(data_dir),
+                |cluster| LastingStore::in_cluster(&cluster, Table::Store),
+            ),
             webhook_http: HttpService::new(
                 if webhook.is_some() { http_allow.clone() } else { AllowList::default() },
                 http_ca,
@@ -120,17 +140,15 @@ impl Services {
         match request {
             PolicyRequest::Shared(request) => {
                 inner.counts.shared.fetch_add(1, Ordering::Relaxed);
-                reply(&shard, id, PolicyReply::Shared(inner.shared.serve(Instant::now(), &room, request)));
+                match &inner.shared_everywhere {
+                    // Whose script it is does not matter there.
+                    Some(store) => submit(store, shard, id, Operation { room, space: StoreSpace::Global, request }),
+                    None => reply(&shard, id, PolicyReply::Shared(inner.shared.serve(Instant::now(), &room, request))),
+                }
             }
             PolicyRequest::Store(space, request) => {
                 inner.counts.store.fetch_add(1, Ordering::Relaxed);
-                // The store answers on a thread of its own.
-                let runtime = Handle::current();
-                let answered = move |answer| {
-                    let _entered = runtime.enter();
-                    reply(&shard, id, PolicyReply::Shared(answer));
-                };
-                inner.store.submit(Operation { room, space, request }, Box::new(answered));
+                submit(&inner.store, shard, id, Operation { room, space, request });
             }
             PolicyRequest::Http(request) => {
                 let Ok(place) = inner.places.clone().try_acquire_owned() else {
@@ -189,6 +207,17 @@ impl Services {
             store_commits,
         }
     }
+}
+
+/// Lets a store do an operation; its reply goes to the shard.
+fn submit(store: &LastingStore, shard: ShardHandle, id: PolicyRequestId, operation: Operation) {
+    // The store answers on a thread of its own.
+    let runtime = Handle::current();
+    let answered = move |answer| {
+        let _entered = runtime.enter();
+        reply(&shard, id, PolicyReply::Shared(answer));
+    };
+    store.submit(operation, Box::new(answered));
 }
 
 /// Hands a reply to the shard, again and again while its queue is full.

@@ -1,4 +1,5 @@
-//! `sfu.store`: what lasts over a restart, kept by an engine on a thread of its own.
+//! `sfu.store`: what lasts over a restart, kept by an engine on a thread of its own; in a cluster, and there `sfu.shared` as
+//! well, by one that all nodes share ([`everywhere`]).
 //!
 //! Operations that come while the engine works are one batch, and one batch is one commit: the disk is waited for once,
 //! however many rooms ask. An operation is answered when it is on the disk, so what a script has been answered is still
@@ -6,6 +7,8 @@
 //! operation is an error in its script, and the engine is opened anew from time to time.
 
 mod disk;
+mod everywhere;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +20,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::Handle;
+
+use crate::cluster::{Cluster, Table};
+use everywhere::EverywhereStore;
 use moonring_policy::output::{SharedRequest, SharedValue, StoreSpace};
 use moonring_wire::id::RoomId;
 
@@ -40,11 +47,15 @@ pub(super) struct Operation {
     pub(super) request: SharedRequest,
 }
 
-/// Keeps what scripts store. In a cluster, the cluster's engine stands in this place.
+/// Keeps what scripts store.
 trait Engine: Send {
     /// Does operations, in order; they are kept all together when this returns, or not at all when it is an error, after
     /// which the engine is not asked again. `now` is the time since 1970.
     fn apply(&mut self, now: Duration, batch: &[Operation]) -> Result<Vec<Answer>, String>;
+    /// How many operations it could not do in batches that it has answered, since this was last asked.
+    fn take_failed(&mut self) -> u64 {
+        0
+    }
 }
 
 /// Opens the engine.
@@ -81,6 +92,12 @@ impl LastingStore {
             }
             Ok(Box::new(disk::DiskStore::open(&path)?))
         }))
+    }
+
+    /// The store that all nodes of a cluster share. Must be called inside a tokio runtime.
+    pub(super) fn in_cluster(cluster: &Cluster, table: Table) -> Self {
+        let (cluster, runtime) = (cluster.clone(), Handle::current());
+        Self::over(Box::new(move || Ok(Box::new(EverywhereStore::new(cluster.clone(), runtime.clone(), table)))))
     }
 
     fn over(open: Open) -> Self {
@@ -165,6 +182,8 @@ impl Worker {
             match self.apply(batch) {
                 Ok(answers) => {
                     self.counts.commits.fetch_add(1, Ordering::Relaxed);
+                    let failed = self.engine.as_mut().map_or(0, |engine| engine.take_failed());
+                    self.counts.failed.fetch_add(failed, Ordering::Relaxed);
                     replies.into_iter().zip(answers).for_each(|(reply, answer)| reply(answer));
                 }
                 Err(message) => {

@@ -166,7 +166,8 @@ async fn replies_reach_the_shard_also_when_its_queue_was_full() {
     let (sender, commands) = sync_channel(1);
     let shard = ShardHandle::over(sender, Arc::new(|| {}));
     let folder = tempfile::tempdir().unwrap();
-    let services = Services::new(AllowList::default(), &Authorities::default(), folder.path().into(), None);
+    let stores = Stores { data_dir: folder.path().into(), ..Stores::default() };
+    let services = Services::new(AllowList::default(), &Authorities::default(), stores, None);
     let room = || RoomId::parse("a").unwrap();
     for n in 0..3 {
         let request = SharedRequest::Incr { key: "n".into(), by: 1.0, ttl: None };

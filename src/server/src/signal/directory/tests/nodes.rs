@@ -20,10 +20,24 @@ fn clients_of_a_wing_join_over_its_lead_and_who_comes_after_the_last_one_asks_ag
     assert_eq!(ways.collect::<Vec<_>>(), [(HOME, None), (PlaceId(0), Some(HOME))]);
     assert!(directory.open_wing(&room("a"), PlaceId(8)).is_none(), "it has another home");
     assert_eq!((directory.far_home(&room("a")), directory.home_shard(&room("a"))), (Some(HOME), None));
-    for (shard, expected) in [(None, vec![room("a")]), (Some(0), vec![room("a")]), (Some(1), vec![])] {
-        assert_eq!(directory.place_gone(shard, HOME), expected, "{shard:?}");
-    }
+    assert_eq!((directory.place_gone(PlaceId(8)), directory.place_gone(HOME)), (vec![], vec![room("a")]));
+    // Its home is another one from here on, and then this node itself: the shard that spoke to the home is told.
+    let told = || match receivers[0].try_recv() {
+        Ok(Command::HomeIs { room, home }) => format!("{room} {}", home.0),
+        Ok(Command::BecomeHome { room }) => format!("{room} here"),
+        other => format!("{other:?}"),
+    };
+    directory.has_home(&room("a"), PlaceId(8), PlaceId(9));
+    assert_eq!(told(), "Err(Empty)", "it is not the former home");
+    directory.has_home(&room("a"), HOME, PlaceId(9));
+    assert_eq!((told(), directory.far_home(&room("a"))), ("a 9".to_owned(), Some(PlaceId(9))));
+    directory.becomes_home(&room("a"), HOME);
+    assert_eq!(told(), "Err(Empty)", "it was the home before that one");
+    directory.becomes_home(&room("a"), PlaceId(9));
+    assert_eq!((told(), directory.far_home(&room("a"))), ("a here".to_owned(), None));
+    assert_eq!(directory.home_shard(&room("a")), Some(0));
     drop(members);
+    directory.route(0, Event::RoomClosed(room("a")));
     assert_eq!((directory.far_home(&room("a")), placements(&directory)), (None, vec![]));
 }
 

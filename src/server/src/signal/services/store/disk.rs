@@ -10,8 +10,9 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, Error, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
 use super::super::taken::Taken;
+use super::stored::{Change, NEVER, Stored, step};
 use super::{Answer, Engine, Operation};
-use moonring_policy::output::{SharedRequest, SharedValue, StoreSpace};
+use moonring_policy::output::{SharedRequest, StoreSpace};
 
 /// Space and key to the moment of expiry and the value.
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
@@ -24,15 +25,6 @@ const CACHE_BYTES: usize = 16 * 1024 * 1024;
 const ENTRY_BYTES: usize = 64;
 /// Expired entries that a commit removes beside as many as it has operations.
 const SWEPT: usize = 64;
-/// The expiry of what lives until it is deleted.
-const NEVER: u64 = 0;
-
-// The first byte of a value.
-const FALSE: u8 = 0;
-const TRUE: u8 = 1;
-const NUMBER: u8 = 2;
-const TEXT: u8 = 3;
-
 /// Bounds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -108,7 +100,7 @@ impl DiskStore {
         let entries = self.database.begin_read()?.open_table(ENTRIES)?;
         let one = |operation: &Operation| {
             let stored = match entries.get(&*key_of(operation))? {
-                Some(stored) => Some(Stored::decode(stored.value())?),
+                Some(stored) => Some(read(stored.value())?),
                 None => None,
             };
             Ok(Ok(stored.filter(|stored| stored.lives(now)).map(|stored| stored.value)))
@@ -138,46 +130,9 @@ impl Engine for DiskStore {
     }
 }
 
-/// A value with the moment at which it expires.
-struct Stored {
-    value: SharedValue,
-    expires: u64,
-}
-
-impl Stored {
-    fn lives(&self, now: u64) -> bool {
-        self.expires == NEVER || self.expires > now
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = self.expires.to_le_bytes().to_vec();
-        match &self.value {
-            SharedValue::Flag(false) => bytes.push(FALSE),
-            SharedValue::Flag(true) => bytes.push(TRUE),
-            SharedValue::Number(number) => {
-                bytes.push(NUMBER);
-                bytes.extend(number.to_le_bytes());
-            }
-            SharedValue::Text(text) => {
-                bytes.push(TEXT);
-                bytes.extend(text);
-            }
-        }
-        bytes
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let damaged = || Error::Corrupted("an entry is damaged".to_owned());
-        let (expires, value) = bytes.split_first_chunk().ok_or_else(damaged)?;
-        let value = match value.split_first().ok_or_else(damaged)? {
-            (&FALSE, []) => SharedValue::Flag(false),
-            (&TRUE, []) => SharedValue::Flag(true),
-            (&NUMBER, number) => SharedValue::Number(f64::from_le_bytes(number.try_into().map_err(|_| damaged())?)),
-            (&TEXT, text) => SharedValue::Text(text.to_owned()),
-            _ => return Err(damaged()),
-        };
-        Ok(Self { value, expires: u64::from_le_bytes(*expires) })
-    }
+/// A value as it stands in the file.
+fn read(bytes: &[u8]) -> Result<Stored, Error> {
+    Stored::decode(bytes).ok_or_else(|| Error::Corrupted("an entry is damaged".to_owned()))
 }
 
 /// The tables of one transaction.
@@ -192,50 +147,23 @@ impl Tables<'_> {
     fn apply(&mut self, now: u64, operation: &Operation) -> Result<Answer, Error> {
         let key = key_of(operation);
         let before = self.get(now, &key)?;
-        match &operation.request {
-            SharedRequest::Get { .. } => Ok(Ok(before.map(|stored| stored.value))),
-            SharedRequest::Delete { .. } => {
-                self.remove(&key)?;
-                Ok(Ok(None))
-            }
-            SharedRequest::Set { value, ttl, .. } => {
-                let stored = Stored { value: value.clone(), expires: expiry(now, *ttl) };
-                Ok(self.put(&key, &stored)?.map(|()| None))
-            }
-            SharedRequest::Incr { key: name, by, ttl } => {
-                let (number, expires) = match before {
-                    Some(Stored { value: SharedValue::Number(number), expires }) => (number, expires),
-                    Some(_) => return Ok(Err(format!("{name:?} holds no number"))),
-                    None => (0.0, expiry(now, *ttl)),
-                };
-                let sum = number + by;
-                if !sum.is_finite() {
-                    return Ok(Err("the sum is too large".to_owned()));
+        let (change, answer) = step(now, &operation.request, before.as_ref());
+        match change {
+            Change::Nothing => {}
+            Change::Remove => self.remove(&key)?,
+            Change::Put(stored) => {
+                if let Err(message) = self.put(&key, &stored)? {
+                    return Ok(Err(message));
                 }
-                let value = SharedValue::Number(sum);
-                let put = self.put(&key, &Stored { value: value.clone(), expires })?;
-                Ok(put.map(|()| Some(value)))
-            }
-            SharedRequest::CompareAndSet { expected, value, .. } => {
-                let is_expected = before.as_ref().map(|stored| &stored.value) == expected.as_ref();
-                let done = Ok(Some(SharedValue::Flag(is_expected)));
-                if !is_expected {
-                    return Ok(done);
-                }
-                let Some(value) = value else {
-                    self.remove(&key)?;
-                    return Ok(done);
-                };
-                let expires = before.map_or(NEVER, |stored| stored.expires);
-                Ok(self.put(&key, &Stored { value: value.clone(), expires })?.and(done))
             }
         }
+        Ok(answer)
     }
 
     /// The entry of a key; one that has expired is removed.
     fn get(&mut self, now: u64, key: &[u8]) -> Result<Option<Stored>, Error> {
         let stored = match self.entries.get(key)? {
-            Some(stored) => Stored::decode(stored.value())?,
+            Some(stored) => read(stored.value())?,
             None => return Ok(None),
         };
         if stored.lives(now) {
@@ -262,7 +190,7 @@ impl Tables<'_> {
 
     fn remove(&mut self, key: &[u8]) -> Result<(), Error> {
         let Some(removed) = self.entries.remove(key)? else { return Ok(()) };
-        let (expires, bytes) = (Stored::decode(removed.value())?.expires, removed.value().len());
+        let (expires, bytes) = (read(removed.value())?.expires, removed.value().len());
         drop(removed);
         self.usage.take(key, bytes);
         if expires != NEVER {
@@ -339,10 +267,4 @@ fn key_of(operation: &Operation) -> Vec<u8> {
 fn space_of(key: &[u8]) -> &[u8] {
     let zeros = key.iter().enumerate().filter(|(_, byte)| **byte == 0);
     zeros.map(|(at, _)| at).nth(1).map_or(key, |second| &key[..=second])
-}
-
-/// A moment beyond what can be said is never.
-fn expiry(now: u64, ttl: Option<Duration>) -> u64 {
-    let after = |ttl: Duration| now.checked_add(u64::try_from(ttl.as_millis()).ok()?);
-    ttl.and_then(after).unwrap_or(NEVER)
 }

@@ -1,0 +1,289 @@
+//! Messages between two places of a room were lost for good: both say anew what is there, and what neither has named is gone.
+//!
+//! ```text
+//! wing <--Lost----------------------- home          whichever side has noticed it
+//! wing --Attach, Members..., Whole--> home
+//! wing <--Roster..., Whole----------- home
+//! ```
+//! What a place knows by way of another one is **in doubt** from the loss on, until the other has named it; nobody is told
+//! anything meanwhile, and media goes on. When the other has told all (`Whole`), what is still in doubt is gone. So clients learn
+//! the difference and nothing else. What a policy was asked and had not answered is refused, as nobody can tell whether it was
+//! heard.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use super::Shard;
+use super::announce::client_info;
+use crate::command::{FarTrack, Member, Members, News, PlaceMessage, ROOM_LOST};
+use crate::room::{Doubt, Seat};
+use moonring_policy::client::{ClientFacts, Presence, RightsChange};
+use moonring_policy::hook::{Action, HookCall};
+use moonring_wire::id::{ClientKey, PlaceId, RoomKey, TrackKey};
+use moonring_wire::packet::SendBatch;
+use moonring_wire::shared::Shared;
+
+/// What a client is told that waits for a policy which may not have heard of it.
+const UNHEARD: &str = "a message between the room's servers was lost, please try again";
+
+impl Shard {
+    /// Messages of another place were lost.
+    pub(super) fn place_lost(&mut self, now: Instant, place: PlaceId, _out: &mut SendBatch) {
+        tracing::warn!(
+            place = place.0,
+            "messages between shards were lost: both say anew what is in their common rooms"
+        );
+        for key in self.world.rooms.keys().collect::<Vec<_>>() {
+            let Some(room) = self.world.rooms.get(key).filter(|room| room.is_joined_to(place)) else { continue };
+            let is_home = room.home() == Some(place);
+            self.doubt(key, place);
+            if is_home {
+                self.attach_anew(now, key);
+            } else {
+                self.say(key, place, PlaceMessage::Lost);
+            }
+        }
+        self.moves_without(now, place);
+    }
+
+    /// What is known by way of a place may be wrong from here on.
+    pub(super) fn doubt(&mut self, key: RoomKey, place: PlaceId) {
+        let Some(room) = self.world.rooms.get(key) else { return };
+        let is_through = |client: &&ClientKey| {
+            let far = self.world.clients.get(**client).and_then(|client| client.far);
+            far.is_some_and(|far| if room.home() == Some(place) { !room.wings().contains(&far) } else { far == place })
+        };
+        let clients: HashSet<ClientKey> = room.clients.iter().filter(is_through).copied().collect();
+        let published = clients.iter().filter_map(|client| self.world.clients.get(*client));
+        let tracks = published.flat_map(|client| client.inbound.published.iter().copied()).collect();
+        if let Some(room) = self.world.rooms.get_mut(key) {
+            room.doubts.retain(|doubt| doubt.place != place);
+            room.doubts.push(Doubt { place, clients, tracks });
+        }
+    }
+
+    /// At a wing: tells the home who is here, and is told who else there is.
+    pub(super) fn attach_anew(&mut self, now: Instant, key: RoomKey) {
+        self.refuse_asked(now, UNHEARD, |_, room| room == key);
+        if let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) {
+            self.home_says_no_more(&id);
+        }
+        let Some(Seat::Wing { home, beyond, .. }) = self.world.rooms.get(key).map(|room| room.seat.clone()) else {
+            return;
+        };
+        self.say(key, home, PlaceMessage::Attach { home: beyond, anew: true });
+        self.say_members(key, home);
+    }
+
+    /// Tells the place on the way to the home of those who are here, and at the other shards of this node.
+    pub(super) fn say_members(&mut self, key: RoomKey, to: PlaceId) {
+        let Some(room) = self.world.rooms.get(key) else { return };
+        let is_ours = |far: Option<PlaceId>| far.is_none_or(|far| room.wings().contains(&far));
+        let clients = room.clients.iter().filter_map(|client| self.world.clients.get(*client));
+        let ours: Vec<_> =
+            clients.filter(|client| is_ours(client.far) && client.facts.presence.get() == Presence::Joined).collect();
+        let published = ours.iter().flat_map(|client| client.inbound.published.iter());
+        let tracks = published.filter_map(|track| self.as_far_track(*track, to)).collect();
+        let member = |client: &&crate::room::client::Client| Member {
+            info: client_info(client),
+            connection: client.facts.connection.clone(),
+            identity: client.facts.identity.get().cloned(),
+            rights: client.facts.rights.get(),
+            is_hidden: client.facts.is_hidden.get(),
+            is_announced: client.is_announced,
+        };
+        let members = Members { clients: ours.iter().map(member).collect(), tracks };
+        self.say(key, to, PlaceMessage::Members(Box::new(members)));
+        self.say(key, to, PlaceMessage::Whole);
+    }
+
+    /// The whole room, for a place that has not got all of it.
+    pub(super) fn say_roster(&mut self, key: RoomKey, to: PlaceId) {
+        let roster = self.roster(key, to);
+        self.say(key, to, PlaceMessage::Roster(Box::new(roster)));
+        self.say(key, to, PlaceMessage::Whole);
+    }
+
+    /// Another place has named these: they are there, by whichever way they were known.
+    pub(super) fn named(&mut self, key: RoomKey, client: Option<ClientKey>, track: Option<TrackKey>) {
+        let Some(room) = self.world.rooms.get_mut(key) else { return };
+        for doubt in &mut room.doubts {
+            if let Some(client) = client {
+                doubt.clients.remove(&client);
+            }
+            if let Some(track) = track {
+                doubt.tracks.remove(&track);
+            }
+        }
+    }
+
+    /// At the home, or on the way there: who is at a wing.
+    pub(super) fn members_come(&mut self, now: Instant, (key, wing): (RoomKey, PlaceId), members: Members) {
+        let Members { clients, tracks } = members;
+        for member in clients {
+            self.member_comes(now, (key, wing), member);
+        }
+        for track in tracks {
+            let known = self.index.tracks.get(&track.info.id).copied();
+            self.track_comes(now, (key, wing), &track);
+            match known {
+                Some(known) => self.named(key, None, Some(known)),
+                None => self.publication_comes(now, key, &track),
+            }
+        }
+    }
+
+    fn member_comes(&mut self, now: Instant, (key, wing): (RoomKey, PlaceId), member: Member) {
+        let id = member.info.client.clone();
+        let known = self.index.clients.get(&id).copied();
+        let known = known.filter(|known| self.world.clients.get(*known).is_some_and(|client| client.room == key));
+        let client = match known {
+            Some(known) if self.world.clients[known].far.is_none() => return,
+            Some(known) => known,
+            None if self.index.clients.contains_key(&id) => return,
+            None => self.add_member(now, (key, wing), &member),
+        };
+        if let Some(client) = self.world.clients.get_mut(client) {
+            // It may have been known by way of the former home.
+            client.far = Some(wing);
+            if let Some(identity) = &member.identity {
+                // It is said once.
+                let _ = client.facts.identity.set(identity.clone());
+            }
+        }
+        self.named(key, Some(client), None);
+        self.introduce(now, key, client, &member);
+        self.correct((key, wing), client, &member);
+        let Some(was_announced) = self.world.clients.get(client).map(|client| client.is_announced) else { return };
+        let news = match (was_announced, member.is_announced) {
+            (false, true) => News::ClientJoined(member.info),
+            (true, false) => News::ClientLeft(id),
+            _ => return,
+        };
+        self.news_comes(now, (key, wing), &Shared::new(news));
+    }
+
+    /// A member of a wing that was admitted by a home which is gone, or of whom this one has not heard.
+    fn add_member(&mut self, now: Instant, (key, wing): (RoomKey, PlaceId), member: &Member) -> ClientKey {
+        let client = self.add_far_client(now, key, wing, facts_of(now, member));
+        let facts = self.world.clients[client].facts.clone();
+        let Some(room) = self.world.rooms.get_mut(key) else { return client };
+        if let Seat::Home { policy, .. } = room.seat {
+            room.members += 1;
+            room.life.lived = true;
+            self.policy.engine.admit_without_asking(policy, facts);
+        }
+        let one = Member { is_announced: false, ..member.clone() };
+        self.pass_to_home(key, || PlaceMessage::Members(Box::new(Members { clients: vec![one], tracks: Vec::new() })));
+        client
+    }
+
+    /// What the policy has said of a client while messages were lost, it is told again. The home knows it.
+    fn correct(&mut self, (key, wing): (RoomKey, PlaceId), client: ClientKey, member: &Member) {
+        if self.is_wing(key) {
+            return;
+        }
+        let Some(facts) = self.world.clients.get(client).map(|client| client.facts.clone()) else { return };
+        let client = || member.info.client.clone();
+        let mut actions = Vec::new();
+        if *facts.attributes.borrow() != member.info.attributes {
+            let attributes = (**facts.attributes.borrow()).clone();
+            actions.push(Action::SetAttributes { client: client(), attributes });
+        }
+        let rights = facts.rights.get();
+        if rights != member.rights {
+            let (publish, subscribe, message) = (Some(rights.publish), Some(rights.subscribe), Some(rights.message));
+            let change = RightsChange { publish, subscribe, message };
+            actions.push(Action::SetRights { client: client(), change, reason: String::new() });
+        }
+        if facts.is_hidden.get() != member.is_hidden {
+            actions.push(Action::SetHidden { client: client(), hidden: facts.is_hidden.get() });
+        }
+        if !actions.is_empty() {
+            self.say(key, wing, PlaceMessage::Act(actions));
+        }
+    }
+
+    /// The policy has not heard of a track.
+    fn publication_comes(&mut self, now: Instant, key: RoomKey, track: &FarTrack) {
+        let owner = self.index.clients.get(&track.info.client).and_then(|key| self.world.clients.get(*key));
+        let Some(client) = owner.map(|owner| owner.facts.clone()) else { return };
+        self.notify_policy(now, key, HookCall::TrackPublished { client, track: track.info.clone() });
+    }
+
+    /// The other place has told all that it has.
+    pub(super) fn all_is_told(&mut self, now: Instant, (key, place): (RoomKey, PlaceId)) {
+        self.sweep_doubts(now, (key, place));
+        // Not before: it would be told of those who are gone.
+        if !self.is_told_of_by_home(key, place) {
+            self.say_roster(key, place);
+        }
+        self.close_room_if_empty(now, key);
+    }
+
+    /// What is still in doubt is gone.
+    pub(super) fn sweep_doubts(&mut self, now: Instant, (key, place): (RoomKey, PlaceId)) {
+        let Some(room) = self.world.rooms.get_mut(key) else { return };
+        let at = room.doubts.iter().position(|doubt| doubt.place == place);
+        let Doubt { clients, tracks, .. } = at.map(|at| room.doubts.swap_remove(at)).unwrap_or_default();
+        for track in tracks {
+            self.doubted_track_goes(now, (key, place), track);
+        }
+        for client in clients {
+            self.doubted_client_goes(now, (key, place), client);
+        }
+    }
+
+    fn doubted_track_goes(&mut self, now: Instant, (key, place): (RoomKey, PlaceId), track: TrackKey) {
+        let Some(found) = self.world.tracks.get(track).filter(|found| found.far.is_some() && found.room == key) else {
+            return;
+        };
+        let (info, owner) = (found.info.clone(), found.owner);
+        let facts = self.world.clients.get(owner).map(|owner| owner.facts.clone());
+        self.news_comes(now, (key, place), &Shared::new(News::TrackUnpublished(info.id.clone())));
+        if let Some(client) = facts.filter(|_| !self.is_told_of_by_home(key, place)) {
+            self.notify_policy(now, key, HookCall::TrackUnpublished { client, track: info });
+        }
+    }
+
+    fn doubted_client_goes(&mut self, now: Instant, (key, place): (RoomKey, PlaceId), client: ClientKey) {
+        let is_it = |found: &&crate::room::client::Client| found.far.is_some() && found.room == key;
+        let Some(found) = self.world.clients.get(client).filter(is_it) else { return };
+        let (facts, is_announced) = (found.facts.clone(), found.is_announced);
+        if is_announced {
+            self.news_comes(now, (key, place), &Shared::new(News::ClientLeft(facts.id.clone())));
+        }
+        if self.is_told_of_by_home(key, place) {
+            return self.remove_far_client(now, client);
+        }
+        if facts.presence.replace(Presence::Gone) == Presence::Joined {
+            if let Some(room) = self.world.rooms.get_mut(key).filter(|room| room.home().is_none()) {
+                room.members -= 1;
+            }
+            let call = HookCall::ClientDisconnect { client: facts.clone(), reason: ROOM_LOST.to_owned() };
+            self.notify_policy(now, key, call);
+        }
+        self.remove_far_client(now, client);
+        self.pass_to_home(key, || PlaceMessage::Gone(facts.id.clone()));
+    }
+
+    /// Whether a place is the way to the home, which tells its policy itself.
+    fn is_told_of_by_home(&self, key: RoomKey, place: PlaceId) -> bool {
+        self.world.rooms.get(key).is_some_and(|room| room.home() == Some(place))
+    }
+}
+
+/// What a policy may know of a member of a wing.
+pub(super) fn facts_of(now: Instant, member: &Member) -> ClientFacts {
+    let Member { info, connection, identity, rights, is_hidden, .. } = member;
+    let facts = ClientFacts::new(info.client.clone(), connection.clone(), info.metadata.clone(), now);
+    facts.presence.set(Presence::Joined);
+    facts.attributes.replace(info.attributes.clone());
+    facts.rights.set(*rights);
+    facts.is_hidden.set(*is_hidden);
+    if let Some(identity) = identity {
+        // It is said once.
+        let _ = facts.identity.set(identity.clone());
+    }
+    facts
+}

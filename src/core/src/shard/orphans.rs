@@ -1,0 +1,152 @@
+//! A room whose home's node is gone, at a wing: media between the wings goes on, and one of them becomes the home.
+//!
+//! ```text
+//! node gone ──▶ orphan: what the policy decides is refused, everybody stays
+//!                 │ the control plane has claimed the room          │ another node has
+//!                 ▼                                                 ▼
+//!               BecomeHome: a policy that begins anew,            HomeIs: Attach, Members, Whole to the new home,
+//!               with those who are here and at the node's         whose roster tells who else is left
+//!               other shards; the other wings name theirs
+//! ```
+//! Whoever no wing has named after a while was on the node that is gone.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::Shard;
+use crate::command::{Event, Member, PlaceMessage, ROOM_LOST};
+use crate::room::Seat;
+use moonring_policy::CarriedPolicy;
+use moonring_policy::client::ClientFacts;
+use moonring_wire::id::{ClientKey, PlaceId, RoomId, RoomKey};
+use moonring_wire::shared::SharedValue;
+
+/// How long a wing without a home waits for another one; then its clients join anew.
+const ORPHAN: Duration = Duration::from_secs(15);
+/// How long a new home waits for the other wings to name their clients.
+const ADOPTION: Duration = Duration::from_secs(5);
+
+/// A room that has lost its home.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    /// When it is waited for no longer.
+    until: Instant,
+    /// At the new home: clients that its policy does not know, and the place by way of which they were known.
+    strangers: Option<(HashSet<ClientKey>, PlaceId)>,
+}
+
+impl Shard {
+    /// The home of a wing is gone with its node.
+    pub(super) fn orphan(&mut self, now: Instant, key: RoomKey, home: PlaceId) {
+        let Some(room) = self.world.rooms.get(key) else { return };
+        tracing::info!(room = %room.id, "the node of the room's home is gone: its clients here wait for another home");
+        let id = room.id.clone();
+        self.home_says_no_more(&id);
+        self.policy.away.insert(home);
+        self.doubt(key, home);
+        self.policy.orphans.insert(key, Orphan { until: now + ORPHAN, strangers: None });
+        self.schedule_links(now);
+    }
+
+    /// This shard is the home of a room from here on, of which it has had a wing.
+    pub(super) fn become_home(&mut self, now: Instant, id: &RoomId) {
+        // Nobody is left here: whoever asks for the room begins it anew.
+        let Some(key) = self.index.rooms.get(id).copied() else {
+            return self.work.events.push(Event::RoomClosed(id.clone()));
+        };
+        let Seat::Wing { home: former, wings, .. } = self.world.rooms[key].seat.clone() else { return };
+        self.doubt(key, former);
+        self.refuse_asked(now, ROOM_LOST, |_, room| room == key);
+        let strangers = self.world.rooms[key].doubts.iter().find(|doubt| doubt.place == former);
+        let strangers = strangers.map(|doubt| doubt.clients.clone()).unwrap_or_default();
+        let is_known = |facts: &Rc<ClientFacts>| {
+            self.index.clients.get(&facts.id).is_some_and(|client| !strangers.contains(client))
+        };
+        let roster = self.roster_of(key).into_iter().filter(is_known).collect();
+        let script = self.policy.scripts.resolve(id);
+        let begun = CarriedPolicy::default();
+        let opened =
+            self.policy.engine.open_carried(now, (id, SharedValue::empty_object(), roster), script, Some(&begun));
+        let Ok(policy) = opened else {
+            self.end_wing(now, key, "the room's script does not start");
+            return self.work.events.push(Event::RoomClosed(id.clone()));
+        };
+        let side = self.policy.scripts.side(id);
+        self.policy.engine.set_side(policy, side);
+        self.policy.rooms.insert(policy, key);
+        self.policy.away.remove(&former);
+        self.record_carried(now, id, policy);
+        let joined = self.roster_of(key).len();
+        if let Some(room) = self.world.rooms.get_mut(key) {
+            room.seat = Seat::Home { policy, wings: wings.clone() };
+            (room.members, room.life.lived) = (joined, true);
+        }
+        for wing in wings {
+            self.say(key, wing, PlaceMessage::HomeIs(None));
+        }
+        let strangers = Some((strangers, former));
+        self.policy.orphans.insert(key, Orphan { until: now + ADOPTION, strangers });
+        self.schedule_links(now);
+        tracing::info!(room = %id, clients = joined, "is the room's home now; its script begins anew");
+        self.close_room_if_empty(now, key);
+    }
+
+    /// The home of a wing here is another place from here on.
+    pub(super) fn home_is(&mut self, now: Instant, id: &RoomId, new: PlaceId) {
+        let Some(key) = self.index.rooms.get(id).copied() else { return };
+        let Some(Seat::Wing { home, beyond, wings }) = self.world.rooms.get_mut(key).map(|room| &mut room.seat) else {
+            return;
+        };
+        let former = std::mem::replace(home, new);
+        *beyond = None;
+        let wings = wings.clone();
+        self.policy.orphans.remove(&key);
+        self.policy.away.remove(&former);
+        self.doubt(key, new);
+        for wing in wings {
+            self.say(key, wing, PlaceMessage::HomeIs(Some(new)));
+        }
+        tracing::info!(room = %id, home = new.0, "has another home");
+        self.attach_anew(now, key);
+    }
+
+    /// At a shard of a node whose lead has, or is, another home.
+    pub(super) fn beyond_is(&mut self, (key, lead): (RoomKey, PlaceId), new: Option<PlaceId>) {
+        if let Some(Seat::Wing { beyond, .. }) = self.world.rooms.get_mut(key).map(|room| &mut room.seat) {
+            *beyond = new;
+            self.say_members(key, lead);
+        }
+    }
+
+    /// A client of another wing that this home's policy does not know: it does from here on.
+    pub(super) fn introduce(&mut self, now: Instant, key: RoomKey, client: ClientKey, member: &Member) {
+        let strangers = self.policy.orphans.get_mut(&key).and_then(|orphan| orphan.strangers.as_mut());
+        if !strangers.is_some_and(|(strangers, _)| strangers.remove(&client)) {
+            return;
+        }
+        let facts = Rc::new(super::anew::facts_of(now, member));
+        let Some(known) = self.world.clients.get_mut(client) else { return };
+        facts.tracks.replace(known.facts.tracks.take());
+        known.facts = facts.clone();
+        if let Some(policy) = self.world.rooms.get(key).and_then(|room| room.policy()) {
+            self.policy.engine.admit_without_asking(policy, facts);
+        }
+    }
+
+    /// Ends what was waited for long enough. Whether something still is.
+    pub(super) fn look_at_orphans(&mut self, now: Instant) -> bool {
+        let over: Vec<_> =
+            self.policy.orphans.iter().filter(|(_, orphan)| orphan.until <= now).map(|(key, _)| *key).collect();
+        for key in over {
+            match self.policy.orphans.remove(&key).and_then(|orphan| orphan.strangers) {
+                Some((_, former)) => {
+                    self.sweep_doubts(now, (key, former));
+                    self.close_room_if_empty(now, key);
+                }
+                None => self.end_wing(now, key, ROOM_LOST),
+            }
+        }
+        !self.policy.orphans.is_empty()
+    }
+}

@@ -1,0 +1,65 @@
+//! Values of policies in the tables that nodes share, sealed.
+
+use std::time::{Duration, SystemTime};
+
+use super::Cluster;
+use super::engine::{Offline, Unwritten};
+use super::tables::{Kept, Table};
+
+impl Cluster {
+    /// What stands under a key. What no node of the cluster has written is nothing.
+    pub(crate) async fn value(&self, table: Table, key: &str) -> Result<Kept, Offline> {
+        let found = self.0.engine.look(table, key).await?;
+        Ok(self.opened(table, key, found))
+    }
+
+    /// All that stands under keys which begin so, up to a dot.
+    pub(crate) async fn values(&self, table: Table, prefix: &str) -> Result<Vec<(String, Kept)>, Offline> {
+        let all = self.0.engine.all(table, prefix).await?;
+        let opened = all.into_iter().map(|(key, found)| {
+            let found = self.opened(table, &key, found);
+            (key, found)
+        });
+        Ok(opened.collect())
+    }
+
+    /// Writes a value over the revision that was found, or takes it out. It goes by itself after `ttl`.
+    pub(crate) async fn put_value(
+        &self,
+        table: Table,
+        key: &str,
+        value: Option<Vec<u8>>,
+        over: u64,
+        ttl: Option<Duration>,
+    ) -> Result<(), Unwritten> {
+        let sealed = value.map(|value| self.0.seal.close_bytes(&topic(table, key), &value));
+        self.0.engine.put(table, key, sealed, over, ttl).await.map(|_| ())
+    }
+
+    /// What the engine's clock says, which all nodes go by; `None` when it cannot be read now.
+    pub(crate) async fn engine_time(&self, table: Table) -> Option<SystemTime> {
+        let key = format!("clock.{}", self.name());
+        let before = self.value(table, &key).await.ok()?;
+        self.put_value(table, &key, Some(Vec::new()), before.revision, None).await.ok()?;
+        self.value(table, &key).await.ok().map(|found| found.written)
+    }
+
+    fn opened(&self, table: Table, key: &str, found: Kept) -> Kept {
+        let Some(sealed) = &found.value else { return found };
+        match self.0.seal.open_bytes(&topic(table, key), sealed) {
+            Ok(value) => {
+                let value = Some(sealed.slice_ref(value));
+                Kept { value, ..found }
+            }
+            Err(error) => {
+                self.refuse_message(&topic(table, key), &error);
+                Kept { value: None, ..found }
+            }
+        }
+    }
+}
+
+/// What the proof of a value is about.
+fn topic(table: Table, key: &str) -> String {
+    format!("value {} {key}", table.name())
+}

@@ -1,0 +1,106 @@
+// Runs scenarios, each with namespaces, NATS and nodes of its own, some of them at the same time.
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { rows } from './found.mjs';
+import { NODES, createNet } from './net.mjs';
+import { Servers } from './servers.mjs';
+
+const RUN = fileURLToPath(new URL('../run.mjs', import.meta.url));
+/** Scenarios that run at the same time, those with media counting as two: more of them only wait for two cores. */
+const PLACES = 3;
+const IN_TURN = '--in-turn';
+const INSIDE = '--inside';
+
+/**
+ * Does what the command line asks for; the exit code. `scenarios` are functions of the servers and their net's id by name, `settingsOf`
+ * says with which settings the nodes of one start, `placesOf` how many of the places it takes.
+ */
+export async function run(all) {
+  const args = process.argv.slice(2);
+  if (args[0] === INSIDE) return inside(all, Number(args[1]), args[2]);
+  const places = args.includes(IN_TURN) ? 1 : PLACES;
+  const wanted = args.filter((arg) => arg !== IN_TURN);
+  const unknown = wanted.filter((name) => !(name in all.scenarios));
+  if (unknown.length > 0) {
+    console.error(`there is no scenario ${unknown}; there are: ${Object.keys(all.scenarios)}; ${IN_TURN} runs one after the other`);
+    return 1;
+  }
+  if (process.getuid() !== 0) {
+    console.log('NOT TESTED: three nodes in network namespaces need root: run this as root or with sudo');
+    return 0;
+  }
+  return outside(all, wanted.length > 0 ? wanted : Object.keys(all.scenarios), places);
+}
+
+/** Runs them as places become free, those that take most first. */
+async function outside({ placesOf }, names, places) {
+  const costOf = (name) => Math.min(placesOf(name), places);
+  const waiting = names.toSorted((a, b) => costOf(b) - costOf(a));
+  const running = new Map();
+  const results = [];
+  let ended = false;
+  for (const signal of ['SIGINT', 'SIGTERM']) {
+    process.on(signal, () => {
+      ended = true;
+      for (const { stop } of running.values()) stop();
+    });
+  }
+  let number = 0;
+  while (!ended && (waiting.length > 0 || running.size > 0)) {
+    const free = places - [...running.keys()].reduce((sum, name) => sum + costOf(name), 0);
+    const next = waiting.findIndex((name) => costOf(name) <= free);
+    if (next < 0) {
+      await Promise.race([...running.values()].map(({ done }) => done));
+      continue;
+    }
+    const [name] = waiting.splice(next, 1);
+    const { stop, result } = start(process.pid * 100 + number++, name);
+    const done = result.then((found) => {
+      running.delete(name);
+      results.push(found);
+      console.log(found.code === 0 ? found.output.trimEnd() : `-- ${name} FAILED\n${found.output}-- end of ${name}`);
+    });
+    running.set(name, { stop, done });
+  }
+  await Promise.all([...running.values()].map(({ done }) => done));
+  console.table(results.flatMap((result) => result.rows));
+  const failed = results.filter(({ code }) => code !== 0).map(({ name }) => name);
+  if (failed.length > 0) console.error(`failed: ${failed.join(', ')}`);
+  return failed.length > 0 || ended ? 1 : 0;
+}
+
+/** Makes the namespaces of one scenario and runs it in their hub, with what it says kept apart. */
+function start(id, name) {
+  const net = createNet(id);
+  const args = ['netns', 'exec', net.hub, process.execPath, RUN, INSIDE, String(id), name];
+  const hub = spawn('ip', args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  let output = '';
+  for (const stream of [hub.stdout, hub.stderr]) stream.on('data', (text) => (output += text));
+  let found = [];
+  hub.on('message', (message) => (found = message));
+  const result = new Promise((done) => hub.on('close', done)).then((code) => {
+    net.remove();
+    return { name, code: code ?? 1, output, rows: found };
+  });
+  return { stop: () => hub.kill('SIGTERM'), result };
+}
+
+async function inside({ scenarios, settingsOf }, id, name) {
+  const servers = new Servers(id, settingsOf(name));
+  const began = performance.now();
+  try {
+    await servers.start('nats');
+    await Promise.all(NODES.map((node) => servers.start(node)));
+    await servers.settled();
+    await scenarios[name](servers, id);
+    console.log(`${name}: ok, ${((performance.now() - began) / 1000).toFixed(1)} s`);
+    await new Promise((done) => process.send(rows, done));
+    return 0;
+  } catch (error) {
+    for (const [place, log] of servers.logs) console.error(`-- ${place}\n${log.split('\n').slice(-60).join('\n')}`);
+    console.error(`\n${error.stack}`);
+    return 1;
+  } finally {
+    servers.stop();
+  }
+}

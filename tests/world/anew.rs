@@ -1,0 +1,152 @@
+//! Messages between two places of a room were lost for good: the room goes on, and its clients learn the difference.
+
+use moonring_core::command::{Command, LeaveCause};
+use moonring_wire::media::CodecName::{Opus, Vp8};
+use serde_json::json;
+
+use crate::sim::flows::assert_unbroken;
+use crate::sim::places::{id_at, over_two_nodes};
+use crate::sim::{OPEN, World};
+
+/// How many of these words begin so and speak of somebody.
+fn count(words: &[String], begin: &str, of: &str) -> usize {
+    words.iter().filter(|words| words.starts_with(begin) && words.contains(of)).count()
+}
+
+/// The messages of both nodes to each other are lost until [`found_again`].
+fn lost(world: &mut World) {
+    world.mail.is_cut = true;
+}
+
+fn found_again(world: &mut World) {
+    world.mail.lose();
+    world.mail.is_cut = false;
+    for (at, of) in [(0, 2), (2, 0)] {
+        world.command_to(at, Command::PlaceLost { from: id_at(at, of) });
+    }
+    world.run_ms(100);
+}
+
+fn four(seed: u64, script: &str) -> (World, [usize; 4]) {
+    over_two_nodes();
+    let mut world = World::ruled(seed, script);
+    let members = ["alice", "bob", "carol", "dan"].map(|name| world.join(name));
+    (world, members)
+}
+
+#[test]
+fn what_both_sides_missed_they_are_told_and_nothing_else() {
+    let (mut world, [alice, bob, carol, dan]) = four(1_100, OPEN);
+    let kept = world.publish(alice, Vp8);
+    let gone = world.publish(dan, Opus);
+    for who in [carol, dan] {
+        world.subscribe(who, &kept, Vp8);
+    }
+    world.run_ms(2_000);
+    lost(&mut world);
+    let erin = world.join("erin");
+    world.command(Command::Leave { client: world.id(bob), reason: "gone".into() });
+    world.command(Command::Unpublish { client: world.id(dan), track: gone.clone() });
+    world.command(Command::Leave { client: world.id(carol), reason: "gone".into() });
+    world.run_ms(1_000);
+    let late = ["fay", "gil"].map(|name| world.join(name));
+    assert_eq!(late.map(|who| world.members[who].place), [1, 2]);
+    for who in [alice, dan, erin] {
+        world.take_words(who);
+    }
+    world.forget_received();
+    found_again(&mut world);
+    let words = world.take_words(dan);
+    let told = |begin, of| count(&words, begin, of);
+    assert_eq!(
+        (told("ClientJoined", "erin"), told("ClientLeft", "bob"), told("ClientJoined", "fay")),
+        (1, 1, 1),
+        "{words:?}"
+    );
+    assert_eq!(
+        (told("ClientJoined", "alice"), told("TrackPublished", ""), told("TrackUnpublished", "")),
+        (0, 0, 0),
+        "{words:?}"
+    );
+    for who in [alice, erin] {
+        let words = world.take_words(who);
+        let told = |begin, of| count(&words, begin, of);
+        assert_eq!((told("ClientLeft", "carol"), told("TrackUnpublished", "")), (1, 1), "{words:?}");
+        assert_eq!(
+            (told("ClientLeft", "dan"), told("ClientJoined", "dan"), told("ClientLeft", "bob")),
+            (0, 0, 0),
+            "{words:?}"
+        );
+    }
+    // Whoever waited for the policy does not know whether it has heard.
+    assert!(matches!(world.left(late[1]), Some(LeaveCause::Limit(words)) if words.contains("please try again")));
+    assert_eq!([alice, dan, erin, late[0]].map(|who| world.left(who).cloned()), [None, None, None, None]);
+    world.run_ms(2_000);
+    assert!(world.got(dan, 96).len() > 150);
+    assert_unbroken(&world.got(dan, 96));
+    assert_eq!(world.audit(), Vec::<String>::new());
+    // And the room is one: who comes now is told of by all.
+    let hal = world.join("hal");
+    world.run_ms(200);
+    assert_eq!(world.left(hal), None);
+    for who in [alice, dan, erin] {
+        assert_eq!(count(&world.take_words(who), "ClientJoined", "hal"), 1);
+    }
+    assert_eq!(world.audit(), Vec::<String>::new());
+}
+
+#[test]
+fn a_loss_of_nothing_changes_nothing() {
+    let (mut world, members) = four(1_101, OPEN);
+    let track = world.publish(members[3], Vp8);
+    for who in &members[..3] {
+        world.subscribe(*who, &track, Vp8);
+    }
+    world.run_ms(1_000);
+    for who in members {
+        world.take_words(who);
+    }
+    world.forget_received();
+    for _ in 0..3 {
+        found_again(&mut world);
+    }
+    world.run_ms(2_000);
+    for who in members {
+        assert_eq!(world.left(who), None);
+        assert_eq!(world.take_words(who), Vec::<String>::new());
+    }
+    for who in &members[..3] {
+        assert!(world.got(*who, 96).len() > 150);
+        assert_unbroken(&world.got(*who, 96));
+    }
+    assert_eq!(world.audit(), Vec::<String>::new());
+}
+
+/// Notes who comes and goes, and says it when it is asked.
+const NOTES: &str = "
+local heard = {}
+function on_client_connect(client) heard[#heard + 1] = '+' .. client:get_id() return true end
+function on_client_disconnect(client) heard[#heard + 1] = '-' .. client:get_id() end
+function on_message() sfu.broadcast(table.concat(heard, ' ') .. ' are ' .. #sfu.clients()) end";
+
+#[test]
+fn the_policy_hears_of_those_who_went_unheard_and_of_nobody_twice() {
+    let (mut world, [alice, _, carol, dan]) = four(1_102, NOTES);
+    world.run_ms(200);
+    lost(&mut world);
+    world.command(Command::Leave { client: world.id(dan), reason: "gone".into() });
+    world.run_ms(500);
+    found_again(&mut world);
+    let erin = world.join("erin");
+    world.run_ms(200);
+    for who in [carol, alice, erin] {
+        world.take_words(who);
+    }
+    world.command(Command::Message { client: world.id(carol), value: json!(1) });
+    for who in [alice, carol, erin] {
+        let words = world.take_words(who);
+        assert_eq!(count(&words, "Message", "+alice +bob +carol +dan -dan +erin are 4"), 1, "{words:?}");
+        assert_eq!(world.left(who), None);
+    }
+    assert_eq!(world.audit(), Vec::<String>::new());
+}
