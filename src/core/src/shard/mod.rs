@@ -191,6 +191,8 @@ struct Work {
     requests: Vec<datagrams::Request>,
     /// The timer being run, for when it panics.
     running_timer: Option<Timer>,
+    /// When the timers were last looked at.
+    timers_seen: Option<Instant>,
     /// Rooms that are kept without clients, the longest kept first.
     kept: VecDeque<RoomKey>,
     /// Rooms where something is due.
@@ -265,6 +267,7 @@ impl Shard {
                 dtls_scratch: vec![0; DTLS_SCRATCH].into(),
                 requests: Vec::new(),
                 running_timer: None,
+                timers_seen: None,
                 kept: VecDeque::new(),
                 attended: BTreeSet::new(),
                 rooms_at: None,
