@@ -97,6 +97,8 @@ impl PlaceMessage {
             Self::Track(_) => SECTION,
             Self::Loudest(tracks) => ID * tracks.as_ref().map_or(0, Vec::len),
             Self::Move(message) => message.bytes(),
+            Self::Home(HomeMessage::Take(state)) => state.len(),
+            Self::Home(_) => ID,
             Self::Members(members) => {
                 let infos =
                     members.clients.iter().map(|member| member.info.metadata.share() + member.info.attributes.share());
@@ -109,8 +111,6 @@ impl PlaceMessage {
             | Self::Lost
             | Self::Whole
             | Self::HomeIs(_) => ID,
-            Self::Home(HomeMessage::Take(state)) => state.len(),
-            Self::Home(_) => ID,
         }
     }
 }

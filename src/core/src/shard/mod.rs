@@ -191,6 +191,8 @@ struct Work {
     requests: Vec<datagrams::Request>,
     /// The timer being run, for when it panics.
     running_timer: Option<Timer>,
+    /// When the timers were last looked at.
+    timers_seen: Option<Instant>,
     /// Rooms that are kept without clients, the longest kept first.
     kept: VecDeque<RoomKey>,
     /// Rooms where something is due.
@@ -265,6 +267,7 @@ impl Shard {
                 dtls_scratch: vec![0; DTLS_SCRATCH].into(),
                 requests: Vec::new(),
                 running_timer: None,
+                timers_seen: None,
                 kept: VecDeque::new(),
                 attended: BTreeSet::new(),
                 rooms_at: None,
@@ -324,7 +327,7 @@ impl Shard {
             Command::Peers(peers) => self.set_peers(now, &peers),
             Command::FromPlace { from, messages } => self.hear_place(now, from, messages),
             Command::PlaceLost { from } => self.place_lost(now, from, out),
-            Command::BecomeHome { room } => self.take_over_home(now, &room),
+            Command::BecomeHome { room } => self.become_home(now, &room),
             Command::HomeIs { room, home } => self.home_is(now, &room, home),
             Command::Move { id, order } => self.begin_move(now, id, order),
             Command::MoveHome { id, room } => self.move_home(now, id, &room),

@@ -50,7 +50,7 @@ impl Shard {
     }
 
     /// This shard is the home of a room from here on, of which it has had a wing.
-    pub(super) fn take_over_home(&mut self, now: Instant, id: &RoomId) {
+    pub(super) fn become_home(&mut self, now: Instant, id: &RoomId) {
         // Nobody is left here: whoever asks for the room begins it anew.
         let Some(key) = self.index.rooms.get(id).copied() else {
             return self.work.events.push(Event::RoomClosed(id.clone()));

@@ -68,9 +68,11 @@ impl Shard {
         }
     }
 
-    /// A process that stood still (SIGSTOP, a suspended machine) has heard nobody: silence counts from now.
+    /// A process that stood still (SIGSTOP, a suspended machine) has heard nobody: silence counts from now. A deadline that
+    /// was long over when it was set, as those of a client that has come from another shard may be, says nothing of that.
     pub(super) fn forgive_a_standstill(&mut self, now: Instant) {
-        let due = self.work.timers.peek().map(|Reverse((at, _))| *at);
+        let seen = self.work.timers_seen.replace(now);
+        let due = self.work.timers.peek().map(|Reverse((at, _))| seen.map_or(*at, |seen| seen.max(*at)));
         if due.is_none_or(|at| now.saturating_duration_since(at) < STANDSTILL) {
             return;
         }

@@ -113,8 +113,8 @@ impl Shard {
             | PlaceMessage::Loudness(_)
             | PlaceMessage::Gone(_)
             | PlaceMessage::Detach
-            | PlaceMessage::Members(_)
             | PlaceMessage::Home(_)
+            | PlaceMessage::Members(_)
             | PlaceMessage::Move(_) => {}
         }
     }

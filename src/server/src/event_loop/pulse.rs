@@ -55,6 +55,8 @@ const DOING: &[&str] = &[
     "a script of the process before",
     "the move of a home",
     "the claim of a home",
+    "a room whose home is gone",
+    "the news of a home",
 ];
 
 /// Places in [`DOING`].
@@ -130,10 +132,10 @@ fn place_of(command: &Command) -> u8 {
         Command::Peers(_) => 33,
         Command::PlaceAway { .. } => 34,
         Command::PolicyCarried { .. } => 35,
-        Command::BecomeHome { .. } => 38,
-        Command::HomeIs { .. } => 39,
         Command::MoveHome { .. } => 36,
         Command::HomeClaimed { .. } => 37,
+        Command::BecomeHome { .. } => 38,
+        Command::HomeIs { .. } => 39,
     }
 }
 

@@ -85,7 +85,7 @@ impl Shard {
         }
         let Some(ComingHome { from, calls, .. }) = self.homes.coming.remove(&key) else { return };
         self.say(key, from, PlaceMessage::Home(HomeMessage::Taken));
-        self.become_home(now, key, policy, &state);
+        self.become_home_with(now, key, policy, &state);
         for (asked, call) in calls {
             self.ask(now, key, asked, call);
         }
@@ -93,7 +93,7 @@ impl Shard {
         self.close_room_if_empty(now, key);
     }
 
-    fn become_home(&mut self, now: Instant, key: RoomKey, policy: PolicyKey, state: &HomeState) {
+    fn become_home_with(&mut self, now: Instant, key: RoomKey, policy: PolicyKey, state: &HomeState) {
         let joined = |room: &Room| {
             let clients = room.clients.iter().filter_map(|client| self.world.clients.get(*client));
             clients.filter(|client| client.facts.presence.get() == Presence::Joined).count()
