@@ -262,9 +262,9 @@ impl Forward {
         Some(now.saturating_duration_since(packet.arrival).saturating_sub(patience))
     }
 
-    /// True while the last key frame may still be on its way to the client.
-    pub fn key_frame_is_under_way(&self, now: Instant, rtt: Duration) -> bool {
-        self.last_key_frame.is_some_and(|key_frame| key_frame.is_under_way(now, rtt))
+    /// True while the last key frame may still be on its way to the client, over a path of this round trip and rate in bit/s.
+    pub fn key_frame_is_under_way(&self, now: Instant, rtt: Duration, bps: u64) -> bool {
+        self.last_key_frame.is_some_and(|key_frame| key_frame.is_under_way(now, rtt, bps))
     }
 
     /// Leaves out all that has come, for a pause.

@@ -278,8 +278,12 @@ impl Shard {
                 if let Some((forward, track)) = forward.and_then(|f| Some((f, self.world.tracks.get_mut(f.track)?))) {
                     // A browser that waits for its first picture asks again five times a second. One that gives no feedback
                     // may ask only once.
-                    let rtt = client.outbound.congestion.as_deref().and_then(Congestion::told_rtt);
-                    if rtt.is_some_and(|rtt| forward.key_frame_is_under_way(now, rtt)) {
+                    let path = client
+                        .outbound
+                        .congestion
+                        .as_deref()
+                        .and_then(|path| Some((path.told_rtt()?, path.target_bps()?)));
+                    if path.is_some_and(|(rtt, bps)| forward.key_frame_is_under_way(now, rtt, bps)) {
                         return;
                     }
                     let layer = forward.layer().unwrap_or(forward.target());

@@ -10,10 +10,10 @@ use crate::room::history::Packet;
 const MAX_DELAY: Duration = Duration::from_secs(2);
 /// What a key frame has delayed catches up in so many times that delay at the slowest pace (a quarter above the target).
 const CATCHES_UP_IN: u32 = 4;
-/// It, or what was lost of it, may come within so many round trips.
+/// It, or what was lost of it, may come within so many round trips, and the time that the path takes for its bytes.
 const ROUND_TRIPS: u32 = 2;
 /// The range of that time.
-const ARRIVES_IN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+const ARRIVES_IN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// See the module's words.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,8 @@ pub(super) struct SentKeyFrame {
     /// When its last packet left, so far, and how long that had waited here.
     left: Instant,
     delay: Duration,
+    /// Of its payloads, so far.
+    bytes: usize,
 }
 
 impl SentKeyFrame {
@@ -31,7 +33,9 @@ impl SentKeyFrame {
         let begins = packet.info.key_frame && packet.info.frame_start;
         if begins || last.is_some_and(|key_frame| key_frame.has(packet)) {
             let delay = now.saturating_duration_since(packet.arrival).min(MAX_DELAY);
-            *last = Some(Self { timestamp: packet.timestamp, left: now, delay });
+            let before = last.filter(|key_frame| key_frame.has(packet)).map_or(0, |key_frame| key_frame.bytes);
+            let bytes = before + packet.payload_len();
+            *last = Some(Self { timestamp: packet.timestamp, left: now, delay, bytes });
         }
     }
 
@@ -45,16 +49,18 @@ impl SentKeyFrame {
         self.delay.saturating_sub(now.saturating_duration_since(self.left) / CATCHES_UP_IN)
     }
 
-    /// True while it may still be on its way, or a packet of it that was lost.
-    pub(super) fn is_under_way(&self, now: Instant, rtt: Duration) -> bool {
+    /// True while it may still be on its way, or a packet of it that was lost, on a path of this round trip and rate in bit/s.
+    pub(super) fn is_under_way(&self, now: Instant, rtt: Duration, bps: u64) -> bool {
         let (least, most) = ARRIVES_IN;
-        now.saturating_duration_since(self.left) < (rtt * ROUND_TRIPS).clamp(least, most)
+        let takes = Duration::from_millis(self.bytes as u64 * 8_000 / bps.max(1));
+        now.saturating_duration_since(self.left) < (rtt * ROUND_TRIPS + takes).clamp(least, most)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::room::history::{History, HistoryLimits};
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -87,14 +93,20 @@ mod tests {
     }
 
     #[test]
-    fn a_key_frame_is_under_way_for_two_round_trips() {
+    fn a_key_frame_is_under_way_for_two_round_trips_and_as_long_as_the_path_takes_for_its_bytes() {
         let t0 = Instant::now();
+        let mut history = History::new(HistoryLimits { age: ms(1_000), bytes: 65_536 });
+        for _ in 0..15 {
+            history.push(packet(t0, 10, history.end() == 0), &[], &[0; 1_000]);
+        }
         let mut last = None;
-        SentKeyFrame::note(&mut last, t0, &packet(t0, 10, true));
+        (0..15).for_each(|n| SentKeyFrame::note(&mut last, t0, history.get(n).expect("kept")));
         let last = last.expect("noted");
-        for (rtt, until) in [(10, 100), (200, 400), (3_000, 1_000)] {
-            assert!(last.is_under_way(t0 + ms(until - 1), ms(rtt)), "{rtt} ms");
-            assert!(!last.is_under_way(t0 + ms(until), ms(rtt)), "{rtt} ms");
+        for (rtt, bps, until) in
+            [(10, 100_000_000, 100), (200, 100_000_000, 401), (10, 200_000, 620), (3_000, 10_000, 2_000)]
+        {
+            assert!(last.is_under_way(t0 + ms(until - 1), ms(rtt), bps), "{rtt} ms");
+            assert!(!last.is_under_way(t0 + ms(until + 1), ms(rtt), bps), "{rtt} ms");
         }
     }
 }
