@@ -336,7 +336,7 @@ fn slow_links_with_token_buckets_do_not_freeze_while_the_server_finds_out_what_t
 fn a_bottleneck_with_a_short_queue_drops_little() {
     let mut missed = Vec::new();
     // Over several shards rates are known a little later.
-    let most = if crate::sim::places::count() > 1 { 0.07 } else { 0.05 };
+    let most = if crate::sim::places::count() > 1 { 0.06 } else { 0.05 };
     for (frames, fps) in [(FRAMES, 30), (CHROMIUM, 15)] {
         for (seed, bps, layer) in [(81, 700_000, 1), (82, 900_000, 1), (83, 2_000_000, 2), (84, 3_000_000, 2)] {
             let (mut world, mut encoder, subscribers, _) = scene_of(seed, &[Some(bps)], (frames, fps, 0));
@@ -378,9 +378,7 @@ fn all_subscribers_that_share_a_link_get_the_layer_that_fits_for_all() {
             log.push(subscribers.iter().map(|who| layer_lately(&world, *who, 3)).collect::<Vec<_>>());
         }
         let all_have_it = |layers: &Vec<Option<u8>>| layers.iter().all(|layer| *layer == Some(1));
-        // Over several shards, where rates are known later, one may begin lower, and a link as full as this is searched slowly.
-        let from = if crate::sim::places::count() > 1 { 7 } else { 0 };
-        assert!(log[from..].iter().all(all_have_it), "seed {seed}, {bps} bit/s, every 3 s: {log:?}");
+        assert!(log.iter().all(all_have_it), "seed {seed}, {bps} bit/s, every 3 s: {log:?}");
     }
 }
 

@@ -103,7 +103,7 @@ impl Choice {
     }
 }
 
-/// Chooses the layers of all forwards of `client`; what begins with a key frame is for the caller to begin. The
+/// Chooses the layers of all forwards of `client`; tracks whose new layer needs a key frame are asked for one. The
 /// places of the forwards that were paused or resumed by it.
 pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>) -> Vec<u16> {
     let outbound = &mut client.outbound;
@@ -169,17 +169,14 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
 fn choices(now: Instant, outbound: &Outbound, tracks: &SlotMap<TrackKey, Track>) -> Vec<Choice> {
     let forwards = outbound.forwards.iter().enumerate().filter_map(|(place, f)| Some((place, f.as_ref()?)));
     let videos = forwards.filter_map(|(place, f)| Some((place, f, tracks.get(f.track).filter(|t| t.is_video())?)));
-    let mut choices: Vec<_> = videos.map(|(place, forward, track)| choice(now, place, forward, track)).collect();
-    if outbound.congestion.as_deref().is_some_and(Congestion::is_controlled) {
-        let has_begun = |place: usize| outbound.forwards[place].as_ref().is_some_and(Forward::has_begun);
-        // Nobody watched it before: a publisher may begin with all layers at once, of which the highest comes first.
-        choices.iter_mut().filter(|choice| !has_begun(choice.place)).for_each(|choice| choice.awaited = 0);
-    }
+    let is_controlled = outbound.congestion.as_deref().is_some_and(Congestion::is_controlled);
+    let choice = |(place, forward, track)| choice((now, is_controlled), place, forward, track);
+    let mut choices: Vec<_> = videos.map(choice).collect();
     choices.sort_by_key(|choice| std::cmp::Reverse(choice.priority));
     choices
 }
 
-fn choice(now: Instant, place: usize, forward: &Forward, track: &Track) -> Choice {
+fn choice((now, is_controlled): (Instant, bool), place: usize, forward: &Forward, track: &Track) -> Choice {
     let limits = forward.limits;
     let told = [limits.client, limits.policy, limits.view].into_iter().flatten().fold(u8::MAX, u8::min);
     let rungs = rungs(now, track);
@@ -192,8 +189,10 @@ fn choice(now: Instant, place: usize, forward: &Forward, track: &Track) -> Choic
     // A shared screen is what a meeting is about.
     let priority = if track.info.source == Source::Screen { area.saturating_mul(4) } else { area };
     let current = forward.allotted.paused.is_none().then(|| current(&rungs, forward));
+    // Where nobody watched it before: a publisher may begin with all layers at once, of which the highest comes first.
+    let awaited = if is_controlled && !forward.has_begun() { 0 } else { limit };
     let before_bps = track.cap.before_bps();
-    Choice { place, rungs, base: base.min(limit), limit, priority, current, awaited: limit, before_bps }
+    Choice { place, rungs, base: base.min(limit), limit, priority, current, awaited, before_bps }
 }
 
 /// The highest step that a forward lets pass.
@@ -321,7 +320,12 @@ fn apply(now: Instant, forward: &mut Forward, track: &mut Track, choice: &Choice
             forward.set_target(track, target);
             forward.set_point(rung.point);
         }
-        forward.ask_for_spatial_layer(now, track);
+        if track.far.is_none() {
+            // It is on its way while the client's transport comes up. From another place it comes once it is wanted there.
+            forward.begin_or_ask(now, track);
+        } else {
+            forward.ask_for_spatial_layer(now, track);
+        }
     }
     was != paused
 }

@@ -153,8 +153,7 @@ impl Shard {
         let needs_one = |f: &&mut Forward| f.allotted.paused.is_none() && f.waits_for_key_frame();
         for forward in client.outbound.forwards.iter_mut().flatten().filter(needs_one) {
             let Some(track) = self.world.tracks.get_mut(forward.track) else { continue };
-            forward.begin_with_last_key_frame(now, track);
-            forward.ask_for_key_frame(now, track);
+            forward.begin_or_ask(now, track);
             waiting.push((forward.track, track.owner));
         }
         for (track, owner) in waiting {

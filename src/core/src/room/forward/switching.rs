@@ -13,22 +13,33 @@ use moonring_wire::media::Kind;
 const CAUGHT_UP: (Duration, usize) = (Duration::from_secs(1), 32_000);
 
 impl Forward {
+    /// Begins with the last key frame, or goes on in another layer with it, or asks for one.
+    pub fn begin_or_ask(&mut self, now: Instant, track: &mut Track) {
+        self.begin_with_last_key_frame(now, track);
+        self.ask_for_key_frame(now, track);
+    }
+
     /// Lets a forward that has sent nothing yet, or is to switch, begin with the last key frame, when everything since is
     /// still here and it is so young that no other would be asked for: a late joiner sees a picture at once, and who
     /// climbs costs nobody another key frame. From an older one it would start behind the others, unless that is little.
-    pub fn begin_with_last_key_frame(&mut self, now: Instant, track: &Track) {
-        let is_paused = self.layer().is_none() && self.last.is_some();
+    fn begin_with_last_key_frame(&mut self, now: Instant, track: &Track) {
+        let has_begun = self.has_begun();
+        let is_paused = self.layer().is_none() && has_begun;
         if !self.waits_for_key_frame() || is_paused {
             return;
         }
         let history = &track.layers[usize::from(self.position.target)].history;
-        let has_begun = self.has_begun();
         let is_young = |n: &u64| {
             let age = history.get(*n).map(|packet| now.saturating_duration_since(packet.arrival));
             let is_little = || !has_begun && history.bytes_since(*n) <= CAUGHT_UP.1;
             age.is_some_and(|age| age < KEY_FRAME_INTERVAL || (age < CAUGHT_UP.0 && is_little()))
         };
-        self.position.target_cursor = history.key_frame().filter(is_young).unwrap_or(history.end());
+        match history.key_frame().filter(is_young) {
+            Some(at) => self.position.target_cursor = at,
+            None if !has_begun => self.position.target_cursor = history.end(),
+            // What has not been looked at yet is what the pacer holds back: a key frame among that is as good as any.
+            None => {}
+        }
     }
 
     /// Takes the target layer's packets up to its first key frame, and switches there.
