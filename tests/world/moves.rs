@@ -117,9 +117,8 @@ fn publisher_and_subscriber_may_move_at_once() {
     assert_eq!(world.audit(), Vec::<String>::new());
 }
 
-#[test]
-fn hooks_hear_nothing_of_a_move_and_reach_the_client_after_it() {
-    let script = "
+/// A script that answers a message with the hooks that it has heard since it began.
+pub(crate) const HEARD: &str = "
 local heard = {}
 local function note(what) return function(client) heard[#heard + 1] = what return true end end
 on_client_connect, on_client_disconnect = note('connect'), note('disconnect')
@@ -127,7 +126,10 @@ on_publish_request, on_track_published, on_track_unpublished = note('request'), 
 function on_message(client, value)
   client:send({ id = client:get_id(), heard = table.concat(heard, ' '), value = value, tracks = #client:tracks() })
 end";
-    let (mut world, [alice, bob, _]) = three(1_203, script);
+
+#[test]
+fn hooks_hear_nothing_of_a_move_and_reach_the_client_after_it() {
+    let (mut world, [alice, bob, _]) = three(1_203, HEARD);
     let track = world.publish(alice, Opus);
     world.subscribe(bob, &track, Opus);
     world.run_ms(500);

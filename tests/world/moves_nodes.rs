@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
-use crate::moves::{assert_complete, assert_sealed_once};
+use crate::moves::{HEARD, assert_complete, assert_sealed_once};
 use crate::nodes::four;
 use crate::sim::places::id_at;
 use crate::sim::{OPEN, World};
@@ -144,15 +144,7 @@ fn what_a_client_and_its_script_say_during_a_move_is_done_in_its_order() {
 
 #[test]
 fn hooks_hear_nothing_of_a_move_between_nodes_and_reach_the_client_after_it() {
-    let script = "
-local heard = {}
-local function note(what) return function(client) heard[#heard + 1] = what return true end end
-on_client_connect, on_client_disconnect = note('connect'), note('disconnect')
-on_publish_request, on_track_published, on_track_unpublished = note('request'), note('published'), note('unpublished')
-function on_message(client, value)
-  client:send({ id = client:get_id(), heard = table.concat(heard, ' '), value = value, tracks = #client:tracks() })
-end";
-    let (mut world, members, _) = call(1_445, script);
+    let (mut world, members, _) = call(1_445, HEARD);
     for (n, to) in [(0, 3), (1, 2), (3, 0), (0, 1), (2, 1), (0, 0)] {
         world.move_to(members[n], to);
         world.run_ms(500);

@@ -20,7 +20,6 @@ use crate::room::{Doubt, Seat};
 use moonring_policy::client::{ClientFacts, Presence, RightsChange};
 use moonring_policy::hook::{Action, HookCall};
 use moonring_wire::id::{ClientKey, PlaceId, RoomKey, TrackKey};
-use moonring_wire::packet::SendBatch;
 use moonring_wire::shared::Shared;
 
 /// What a client is told that waits for a policy which may not have heard of it.
@@ -28,7 +27,7 @@ const UNHEARD: &str = "a message between the room's servers was lost, please try
 
 impl Shard {
     /// Messages of another place were lost.
-    pub(super) fn place_lost(&mut self, now: Instant, place: PlaceId, _out: &mut SendBatch) {
+    pub(super) fn place_lost(&mut self, now: Instant, place: PlaceId) {
         tracing::warn!(
             place = place.0,
             "messages between shards were lost: both say anew what is in their common rooms"

@@ -156,25 +156,37 @@ impl Shard {
     }
 
     fn remove_room(&mut self, now: Instant, key: RoomKey) {
-        self.keep_no_longer(key);
-        self.work.attended.remove(&key);
         let is_lived = self.world.rooms.get(key).is_some_and(|room| room.life.lived);
         if is_lived {
             self.tell_webhook(key, "room_closed", || Value::Null);
         }
-        let Some(room) = self.world.rooms.remove(key) else { return };
-        self.index.rooms.remove(&room.id);
-        let Some(policy) = room.policy() else { return };
-        self.policy.rooms.remove(policy);
+        let Some(room) = self.take_out_room(key) else { return };
         self.policy.awaited.remove(&key);
-        self.work.dirty_rooms.retain(|k| *k != key);
         if room.hooks > 0 {
             self.forget_hooks(key);
         }
-        self.policy.engine.close_room(now, policy);
         match is_lived {
             true => tracing::info!(room = %room.id, "room closed"),
             false => tracing::debug!(room = %room.id, "room closed: nobody was admitted"),
+        }
+        self.close_home(now, key, &room);
+    }
+
+    /// Takes a room, or a wing, out of all that this shard has of rooms.
+    pub(super) fn take_out_room(&mut self, key: RoomKey) -> Option<Room> {
+        self.keep_no_longer(key);
+        self.work.attended.remove(&key);
+        self.work.dirty_rooms.retain(|k| *k != key);
+        let room = self.world.rooms.remove(key)?;
+        self.index.rooms.remove(&room.id);
+        Some(room)
+    }
+
+    /// A room that was taken out has its home here no longer: its policy ends here, and what has waited for that goes on.
+    pub(super) fn close_home(&mut self, now: Instant, key: RoomKey, room: &Room) {
+        if let Some(policy) = room.policy() {
+            self.policy.rooms.remove(policy);
+            self.policy.engine.close_room(now, policy);
         }
         self.work.events.push(Event::RoomClosed(room.id.clone()));
         self.join_late(now, key);

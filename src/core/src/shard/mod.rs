@@ -10,6 +10,7 @@ mod answers;
 mod asked;
 mod audit;
 mod bandwidth;
+mod carried_room;
 mod datagrams;
 mod endings;
 mod far;
@@ -326,7 +327,7 @@ impl Shard {
             Command::PlaceAway { place, is_away } => self.place_away(place, is_away),
             Command::Peers(peers) => self.set_peers(now, &peers),
             Command::FromPlace { from, messages } => self.hear_place(now, from, messages),
-            Command::PlaceLost { from } => self.place_lost(now, from, out),
+            Command::PlaceLost { from } => self.place_lost(now, from),
             Command::BecomeHome { room } => self.become_home(now, &room),
             Command::HomeIs { room, home } => self.home_is(now, &room, home),
             Command::Move { id, order } => self.begin_move(now, id, order),

@@ -292,10 +292,7 @@ impl Shard {
             self.remove_far_client(now, client);
         }
         self.say(key, home, PlaceMessage::Detach);
-        self.work.attended.remove(&key);
-        self.work.dirty_rooms.retain(|k| *k != key);
-        self.world.rooms.remove(key);
-        self.index.rooms.remove(&id);
+        self.take_out_room(key);
         tracing::debug!(room = %id, "is no longer spread to this shard");
         self.join_late(now, key);
     }

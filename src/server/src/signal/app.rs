@@ -1,17 +1,17 @@
 //! What all connections share.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::calls::Calls;
 use super::directory::{Bounds, Directory};
 use super::door::DoorLimits;
-use super::draining::Draining;
 use super::reports::Reports;
 use super::resources::Resources;
 use super::services::Services;
@@ -43,7 +43,8 @@ pub(super) struct Inner {
     pub(super) scripts: Option<WatchHandle>,
     /// The cluster that this server is a node of.
     pub(super) cluster: Option<Cluster>,
-    pub(super) draining: Draining,
+    /// The draining of this node, if one goes on; dropping it calls it off.
+    pub(super) draining: Mutex<JoinSet<()>>,
     /// Becomes true when the server shuts down.
     pub(super) shutdown: watch::Receiver<bool>,
     /// Whether another process has taken over.
@@ -129,7 +130,7 @@ impl App {
             admin_token: config.admin_token.clone(),
             scripts,
             cluster,
-            draining: Draining::default(),
+            draining: Mutex::default(),
             shutdown,
             replaced: watch::Sender::new(Replaced::No),
         }))

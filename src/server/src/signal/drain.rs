@@ -5,14 +5,15 @@
 //! told to (`undrain`).
 
 use std::collections::HashMap;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::app::App;
 use super::directory::Movable;
-use super::draining::Task;
 use super::homes;
 use crate::cluster::{Cluster, Host, NodeName};
 use moonring_wire::id::{ClientId, RoomId};
@@ -44,11 +45,12 @@ impl App {
     /// rooms and clients again.
     pub(super) fn drain(&self, cluster: &Cluster, deadline: Option<Duration>) {
         cluster.drain(deadline.is_some());
-        let task = deadline.map(|deadline| {
+        let mut draining = JoinSet::new();
+        if let Some(deadline) = deadline {
             let (app, cluster) = (self.clone(), cluster.clone());
-            Task::new(tokio::spawn(async move { drained(&app, &cluster, deadline).await }).abort_handle())
-        });
-        self.draining.set(task);
+            draining.spawn(async move { drained(&app, &cluster, deadline).await });
+        }
+        *self.draining.lock().unwrap_or_else(PoisonError::into_inner) = draining;
     }
 
     /// One client is asked to go on where its room is, or where there is time.

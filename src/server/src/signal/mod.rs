@@ -16,7 +16,6 @@ pub(crate) mod directory;
 mod dispatch;
 mod door;
 mod drain;
-mod draining;
 mod homes;
 pub(crate) mod http;
 mod http1;

@@ -99,24 +99,11 @@ impl Shard {
             clients.filter(|client| client.facts.presence.get() == Presence::Joined).count()
         };
         let Some(members) = self.world.rooms.get(key).map(joined) else { return };
-        let (index, clients) = (&self.index, &self.world.clients);
-        let announced = state.announced.iter().filter_map(|id| index.clients.get(id).copied());
-        let announced: Vec<_> = announced.filter(|key| clients.get(*key).is_some_and(|c| c.is_announced)).collect();
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         let wings = room.wings().to_vec();
         room.seat = Seat::Home { policy, wings };
         room.members = members;
-        if announced.len() == room.announced.len() {
-            room.announced = announced;
-        }
-        room.life.lived = true;
-        (room.announcing.wanted, room.announcing.is_pending) = (state.announcing, state.is_announcing);
-        room.gone = state.gone.iter().take(Room::GONE_TRACKS).cloned().collect();
-        room.speakers.set_last_n(state.audio_last_n.map(|n| n as usize));
-        if state.is_announcing {
-            room.announcing.changed = Some(now);
-            self.attend(key);
-        }
+        self.carry_on(now, key, &state.room);
         self.policy.rooms.insert(policy, key);
         self.policy.engine.hold(policy, false);
         self.set_timer(now, Timer::Speakers(key));

@@ -22,14 +22,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::carried_room::CarriedRoom;
 use super::moves::FactsState;
 use super::{PendingHook, Shard};
-use crate::command::{Event, HomeMessage, LeaveCause, PlaceMessage};
+use crate::command::{HomeMessage, LeaveCause, PlaceMessage};
 use crate::room::Seat;
-use moonring_policy::client::{Announced, Presence};
+use moonring_policy::client::Presence;
 use moonring_policy::hook::HookCall;
 use moonring_policy::{CarriedPolicy, PolicyKey};
-use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey, TrackId};
+use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey};
 
 /// How long each side waits for the other; A also for the hooks that are under way.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -85,27 +86,20 @@ struct HomeState {
     carried: CarriedPolicy,
     /// Who has joined, in that order, and what the script knows of them.
     clients: Vec<(ClientId, FactsState)>,
-    /// Who is told of, in the order of telling.
-    announced: Vec<ClientId>,
-    announcing: Option<Announced>,
-    is_announcing: bool,
-    audio_last_n: Option<u32>,
-    gone: Vec<TrackId>,
+    room: CarriedRoom,
 }
 
 impl Shard {
     /// At A: orders a home to move to its wing.
     pub(in crate::shard) fn move_home(&mut self, now: Instant, id: u64, room: &RoomId) {
         let found = self.index.rooms.get(room).copied();
-        let to = match found.map(|key| (key, self.may_move_home(key))) {
+        let (key, to) = match found.map(|key| (key, self.may_move_home(key))) {
             Some((key, Ok(to))) => (key, to),
             Some((_, Err(words))) => return self.called(id, Err(words.to_owned())),
             None => return self.called(id, Err("there is no such room".to_owned())),
         };
-        let (key, to) = to;
-        self.homes
-            .leaving
-            .insert(key, LeavingHome { id, to, step: Step::Prepared, until: now + PATIENCE, calls: Vec::new() });
+        let leaving = LeavingHome { id, to, step: Step::Prepared, until: now + PATIENCE, calls: Vec::new() };
+        self.homes.leaving.insert(key, leaving);
         self.say(key, to, PlaceMessage::Home(HomeMessage::Prepare));
         self.schedule_places(now);
     }
@@ -213,6 +207,7 @@ impl Shard {
         let room = &self.world.rooms[key];
         let client = |key: &ClientKey| self.world.clients.get(*key);
         let joined = room.clients.iter().filter_map(client).filter(|c| c.facts.presence.get() == Presence::Joined);
+        let announced = room.announced.iter().filter_map(client);
         HomeState {
             metadata: self
                 .policy
@@ -221,11 +216,7 @@ impl Shard {
                 .map_or_else(|| "{}".to_owned(), |metadata| metadata.to_string()),
             carried,
             clients: joined.map(|client| (client.id.clone(), FactsState::of(now, &client.facts))).collect(),
-            announced: room.announced.iter().filter_map(client).map(|client| client.id.clone()).collect(),
-            announcing: room.announcing.wanted,
-            is_announcing: room.announcing.is_pending,
-            audio_last_n: room.speakers.last_n().map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
-            gone: room.gone.iter().cloned().collect(),
+            room: CarriedRoom::of(room, announced.map(|client| client.id.clone()).collect()),
         }
     }
 
@@ -262,19 +253,9 @@ impl Shard {
             }
         }
         let Some(leaving) = self.homes.leaving.remove(&key) else { return };
-        self.keep_no_longer(key);
-        self.work.attended.remove(&key);
-        self.work.dirty_rooms.retain(|k| *k != key);
-        let Some(room) = self.world.rooms.remove(key) else { return };
-        self.index.rooms.remove(&room.id);
-        if let Some(policy) = room.policy() {
-            self.policy.rooms.remove(policy);
-            self.policy.engine.close_room(now, policy);
-        }
+        let Some(room) = self.take_out_room(key) else { return };
         tracing::info!(room = %room.id, "has its home at another node now");
-        self.work.events.push(Event::RoomClosed(room.id.clone()));
-        self.join_late(now, key);
-        self.say_late_messages(now, key, &room.id);
+        self.close_home(now, key, &room);
         for (asked, _) in leaving.calls {
             if let PendingHook::Call(id) = asked {
                 self.called(id, Err("the room has its home at another node now".to_owned()));

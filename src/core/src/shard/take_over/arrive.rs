@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::state::{Head, RoomState, TakeOverError, VERSION};
 use super::{Awaited, CATCH_UP, Piece};
-use crate::room::{Room, Seat};
+use crate::room::Seat;
 use crate::shard::Shard;
 use crate::shard::moves::{ClientState, Newcomer, Receiving, StateError};
 use crate::shard::outgoing::Outgoing;
@@ -95,24 +95,12 @@ impl Shard {
 
     /// All that is known of a room beside its clients.
     fn finish_room(&mut self, now: Instant, key: RoomKey, state: &RoomState) {
-        let clients = state.announced.iter().filter_map(|id| self.index.clients.get(id).copied());
-        let announced: Vec<_> = clients.filter(|key| self.world.clients[*key].is_announced).collect();
+        self.carry_on(now, key, &state.carried);
         let tracks: Vec<_> = state.tracks.iter().filter_map(|id| self.index.tracks.get(id).copied()).collect();
         let Some(room) = self.world.rooms.get_mut(key) else { return };
-        // In the order that newcomers are told in, which is that of coming and of publishing.
-        if announced.len() == room.announced.len() {
-            room.announced = announced;
-        }
+        // In the order that newcomers are told in, which is that of publishing.
         if tracks.len() == room.tracks.len() {
             room.tracks = tracks;
-        }
-        room.life.lived = true;
-        (room.announcing.wanted, room.announcing.is_pending) = (state.announcing, state.is_announcing);
-        room.gone = state.gone.iter().take(Room::GONE_TRACKS).cloned().collect();
-        room.speakers.set_last_n(state.audio_last_n.map(|n| n as usize));
-        if state.is_announcing {
-            room.announcing.changed = Some(now);
-            self.attend(key);
         }
         if let Some(us) = state.kept_for {
             self.keep_until(now, key, now + Duration::from_micros(us));

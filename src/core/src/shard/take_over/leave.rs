@@ -10,6 +10,7 @@ use crate::command::{Event, RefusalCode};
 use crate::room::Room;
 use crate::room::client::Client;
 use crate::shard::Shard;
+use crate::shard::carried_room::CarriedRoom;
 use crate::shard::moves::MAX_STATE;
 use moonring_policy::hook::{CUT_OFF, Presence};
 use moonring_wire::id::{ClientId, ClientKey, RoomKey};
@@ -91,13 +92,9 @@ impl Shard {
             id: room.id.clone(),
             metadata: metadata.map_or_else(|| "{}".to_owned(), |metadata| metadata.to_string()),
             kept_for: kept_for.map(|us| u64::try_from(us).unwrap_or(u64::MAX)),
-            announcing: room.announcing.wanted,
-            is_announcing: room.announcing.is_pending,
-            audio_last_n: room.speakers.last_n().map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
             clients: states.iter().filter_map(|(key, _)| id(key)).collect(),
-            announced: room.announced.iter().filter(is_carried).filter_map(id).collect(),
             tracks: tracks.map(|track| track.info.id.clone()).collect(),
-            gone: room.gone.iter().cloned().collect(),
+            carried: CarriedRoom::of(room, room.announced.iter().filter(is_carried).filter_map(id).collect()),
         };
         let piece = postcard::to_extend(&state, Vec::new()).ok().filter(|piece: &Vec<u8>| piece.len() <= MAX_ROOM);
         if piece.is_none() {

@@ -6,13 +6,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::shard::carried_room::CarriedRoom;
 use crate::shard::moves::{self, StateError};
-use moonring_policy::client::Announced;
 use moonring_wire::id::{ClientId, RoomId, TrackId};
 use moonring_wire::transport::UnfitState;
 
 /// Counts the changes of what a shard hands over, those of a client's state included: another version is not read.
-pub const VERSION: u32 = (1 << 16) | moves::STATE_VERSION as u32;
+pub const VERSION: u32 = (2 << 16) | moves::STATE_VERSION as u32;
 /// Longest piece about a room: of its metadata, and of 50,000 clients and tracks.
 pub(super) const MAX_ROOM: usize = 16 * 1024 * 1024;
 
@@ -69,13 +69,8 @@ pub(super) struct RoomState {
     pub(super) metadata: String,
     /// The microseconds for which it is kept although nobody is in it.
     pub(super) kept_for: Option<u64>,
-    pub(super) announcing: Option<Announced>,
-    /// Not all who are in it are told of as it says yet.
-    pub(super) is_announcing: bool,
-    pub(super) audio_last_n: Option<u32>,
     /// Everybody in it, in the order of coming: as many pieces follow.
     pub(super) clients: Vec<ClientId>,
-    pub(super) announced: Vec<ClientId>,
     pub(super) tracks: Vec<TrackId>,
-    pub(super) gone: Vec<TrackId>,
+    pub(super) carried: CarriedRoom,
 }

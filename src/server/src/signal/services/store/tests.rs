@@ -13,28 +13,28 @@ use super::*;
 /// The folder of a store, for a test that runs this program a second time.
 const CHILD: &str = "MOONRING_STORE_OF_CHILD";
 
-fn operation(room: &str, request: SharedRequest) -> Operation {
+pub(super) fn operation(room: &str, request: SharedRequest) -> Operation {
     let space = StoreSpace::Room { script: "a.lua".into() };
     Operation { room: RoomId::parse(room).unwrap(), space, request }
 }
 
-fn global(request: SharedRequest) -> Operation {
+pub(super) fn global(request: SharedRequest) -> Operation {
     Operation { space: StoreSpace::Global, ..operation("any", request) }
 }
 
-fn get(key: &str) -> SharedRequest {
+pub(super) fn get(key: &str) -> SharedRequest {
     SharedRequest::Get { key: key.into() }
 }
 
-fn set(key: &str, value: SharedValue, ttl: Option<u64>) -> SharedRequest {
+pub(super) fn set(key: &str, value: SharedValue, ttl: Option<u64>) -> SharedRequest {
     SharedRequest::Set { key: key.into(), value, ttl: ttl.map(Duration::from_secs) }
 }
 
-fn incr(key: &str, by: f64, ttl: Option<u64>) -> SharedRequest {
+pub(super) fn incr(key: &str, by: f64, ttl: Option<u64>) -> SharedRequest {
     SharedRequest::Incr { key: key.into(), by, ttl: ttl.map(Duration::from_secs) }
 }
 
-fn compare_and_set(key: &str, expected: Option<SharedValue>, value: Option<SharedValue>) -> SharedRequest {
+pub(super) fn compare_and_set(key: &str, expected: Option<SharedValue>, value: Option<SharedValue>) -> SharedRequest {
     SharedRequest::CompareAndSet { key: key.into(), expected, value }
 }
 

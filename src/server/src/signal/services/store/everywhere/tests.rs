@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::super::tests::{compare_and_set, get, global, incr, operation, set};
 use super::*;
 use crate::cluster::memory::{Bus, nodes};
-use moonring_policy::output::SharedRequest::{CompareAndSet, Delete, Get, Incr, Set};
-use moonring_policy::output::SharedValue::{self, Flag, Number, Text};
-use moonring_wire::id::RoomId;
+use moonring_policy::output::SharedRequest::Delete;
+use moonring_policy::output::SharedValue::{Flag, Number, Text};
 
 const BEGIN: u64 = 1_000_000;
 
@@ -37,33 +37,8 @@ impl World {
     }
 }
 
-fn operation(room: &str, request: SharedRequest) -> Operation {
-    let space = StoreSpace::Room { script: "a.lua".into() };
-    Operation { room: RoomId::parse(room).unwrap(), space, request }
-}
-
-fn global(request: SharedRequest) -> Operation {
-    Operation { space: StoreSpace::Global, ..operation("any", request) }
-}
-
-fn get(key: &str) -> SharedRequest {
-    Get { key: key.into() }
-}
-
-fn set(key: &str, value: SharedValue, ttl: Option<u64>) -> SharedRequest {
-    Set { key: key.into(), value, ttl: ttl.map(Duration::from_secs) }
-}
-
-fn incr(key: &str, by: f64, ttl: Option<u64>) -> SharedRequest {
-    Incr { key: key.into(), by, ttl: ttl.map(Duration::from_secs) }
-}
-
 fn delete(key: &str) -> SharedRequest {
     Delete { key: key.into() }
-}
-
-fn compare_and_set(key: &str, expected: Option<SharedValue>, value: Option<SharedValue>) -> SharedRequest {
-    CompareAndSet { key: key.into(), expected, value }
 }
 
 /// One operation.
