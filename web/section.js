@@ -69,13 +69,28 @@ async function attach(section, { media, options }) {
   await sender.setParameters(parameters);
 }
 
+/** Sections whose parameters are being set, and whether they have to be set again. @type {Map<Section, boolean>} */
+const underWay = new Map();
+
 /**
  * Makes what a section sends fit its picture and who receives it. Sound is sent whether somebody receives it or not: the
  * server tells from it who speaks.
+ *
+ * Parameters are set one after the other: those that are read while others are being set are of before, and what differs
+ * from both would stay as it is.
  * @param {Section} section
  */
-export function tune(section) {
-  const { transceiver, role, kind, state, wanted, told, options } = section;
+export async function tune(section) {
+  if (underWay.has(section)) return void underWay.set(section, true);
+  do {
+    underWay.set(section, false);
+    await setParameters(section);
+  } while (underWay.get(section));
+  underWay.delete(section);
+}
+
+/** @param {Section} section */
+async function setParameters({ transceiver, role, kind, state, wanted, told, options }) {
   if (role !== 'send' || kind !== 'video' || state !== 'used') return;
   const { sender } = transceiver;
   const parameters = sender.getParameters();
@@ -83,7 +98,7 @@ export function tune(section) {
   const target = { size: sizeOf(sender.track), wanted, maxBitrate, scalabilityMode, told };
   if (!parameters.encodings?.length || !adapt(parameters.encodings, target)) return;
   // It fails only for a sender that has been stopped, or that another answer is about to change: then it is tuned again.
-  sender.setParameters(parameters).catch(() => {});
+  await sender.setParameters(parameters).catch(() => {});
 }
 
 /** The next offer says that it is not used any more. @param {Section} section */

@@ -275,6 +275,12 @@ test('the network’s quality, the pauses and the layers that are wanted reach t
     await until('both are off', async () => (await active()).join() === 'false,false');
     send({ type: 'wanted_layers', track: camera, layers: [0, 1] });
     await until('both are on', async () => (await active()).join() === 'true,true');
+    // What is told while parameters are being set counts as well.
+    for (let n = 0; n < 10; n++) {
+      for (const layers of [[], [0, 1]]) send({ type: 'wanted_layers', track: camera, layers });
+      await sleep(100);
+      assert.deepEqual(await active(), [true, true]);
+    }
     // The fake server has no media path, which is as bad as it gets.
     await tab.locator('.tile.mine .network[data-quality="1"]').waitFor();
   });

@@ -83,6 +83,31 @@ fn a_subscriber_that_moves_gets_every_packet_once_under_the_same_numbers() {
 }
 
 #[test]
+fn a_publisher_is_not_told_to_stop_while_its_only_receiver_moves() {
+    let (mut world, [alice, bob, _]) = three(1_210, OPEN);
+    let track = world.publish(alice, Vp8);
+    world.subscribe(bob, &track, Vp8);
+    world.run_ms(3_000);
+    let told = |world: &mut World| {
+        let mut words = world.take_words(alice);
+        words.retain(|words| words.starts_with("WantedLayers"));
+        words
+    };
+    told(&mut world);
+    for to in [2, 0, 1, 0] {
+        world.move_to(bob, to);
+        world.run_ms(500);
+    }
+    assert_eq!(told(&mut world), Vec::<String>::new());
+    let hide = Command::SetView { client: world.id(bob), track, width: 0, height: 0 };
+    world.command(hide);
+    world.run_ms(500);
+    assert_eq!(told(&mut world), Vec::<String>::new(), "it may be wanted again at once");
+    world.run_ms(2_000);
+    assert!(matches!(&told(&mut world)[..], [only] if only.contains("layers: []")));
+}
+
+#[test]
 fn a_publisher_that_moves_is_received_everywhere_without_a_gap() {
     let (mut world, [alice, bob, carol], _) = call(1_201);
     for to in [1, 2, 0, 2, 1] {

@@ -37,7 +37,8 @@ fn a_snapshot_is_followed_by_what_is_paused_and_wanted_now() {
     let hide = |world: &mut World, height| {
         let (client, track) = (world.id(bob), first.clone());
         world.command(Command::SetView { client, track, width: 16 * height / 9, height });
-        world.run_ms(1);
+        // A publisher is told of what nobody wants after a while.
+        world.run_ms(2_500);
     };
     let again = |world: &mut World, who: usize| {
         world.take_words(who);

@@ -243,6 +243,8 @@ pub struct Track {
     pub cap: Cap,
     /// The layers that its publisher was told somebody receives.
     pub wanted_layers: Option<Vec<u8>>,
+    /// So many reports of its publisher's ago somebody wanted more than now; 0 when it was told all.
+    pub unwanted_for: u8,
     /// The forwards: client and place in its list.
     pub subscribers: Vec<(ClientKey, u16)>,
     /// The other shards that know it.
@@ -292,6 +294,7 @@ impl Track {
             layers: (0..layers.max(1)).map(layer).collect(),
             cap: Cap::default(),
             wanted_layers: None,
+            unwanted_for: 0,
             subscribers: Vec::new(),
             hops: Vec::new(),
             far: None,

@@ -14,6 +14,8 @@ use slotmap::SlotMap;
 
 /// Least time between two choices of layers that feedback causes.
 const CHOICE_INTERVAL: Duration = Duration::from_millis(100);
+/// Reports to a publisher after which it is told of a layer that nobody wants any more: one to two seconds.
+const LINGER: u8 = 2;
 
 impl Shard {
     /// Transport-wide feedback told of something: the client's layers follow, at most every [`CHOICE_INTERVAL`].
@@ -160,12 +162,59 @@ impl Shard {
         room.touched.push(key);
     }
 
-    /// Tells the publisher of a track which of its layers anybody wants, when that has changed.
+    /// Tells the publisher of a track which of its layers anybody wants, when that has changed. What nobody wants any more is
+    /// told by [`Self::release_layers`].
     pub(super) fn tell_wanted_layers(&mut self, key: TrackKey) {
-        let Some(track) = self.world.tracks.get_mut(key).filter(|t| t.is_video() || t.far.is_some()) else { return };
+        self.tell_layers(key, false);
+    }
+
+    /// Tells a publisher of the layers that nobody has wanted for a while: an encoder that is switched off and on again takes a
+    /// moment and a key frame for it, and who receives may be about to come back from another shard.
+    pub(super) fn release_layers(&mut self, key: ClientKey) {
+        let Some(client) = self.world.clients.get(key) else { return };
+        let mut due = Vec::new();
+        for key in &client.inbound.published {
+            let Some(track) = self.world.tracks.get_mut(*key).filter(|track| track.unwanted_for > 0) else { continue };
+            track.unwanted_for += 1;
+            if track.unwanted_for > LINGER {
+                due.push(*key);
+            }
+        }
+        due.into_iter().for_each(|key| self.tell_layers(key, true));
+    }
+
+    fn tell_layers(&mut self, key: TrackKey, may_release: bool) {
+        let Some(track) = self.world.tracks.get(key).filter(|t| t.is_video() || t.far.is_some()) else { return };
         if track.far.is_some() {
             return self.want_far_track(key);
         }
+        let told = track.told_layers();
+        let wanted = self.layers_wanted_of(track);
+        // What there is no time for counts encodings.
+        let kept =
+            0..if track.layers.len() > 1 { told.min(track.kept_layers) } else { told * track.kept_layers.min(1) };
+        // A publisher that was told nothing sends all.
+        let is_sent = |layer: &u8| track.wanted_layers.as_ref().is_none_or(|layers| layers.contains(layer));
+        let lingers = |layer: &u8| !may_release && is_sent(layer);
+        let layers: Vec<u8> = kept.clone().filter(|n| wanted[usize::from(*n)] || lingers(n)).collect();
+        let is_released = layers.iter().all(|n| wanted[usize::from(*n)]);
+        let is_news = match &track.wanted_layers {
+            Some(before) => *before != layers,
+            None => is_released || layers.len() < usize::from(told),
+        };
+        let Some(track) = self.world.tracks.get_mut(key) else { return };
+        track.unwanted_for = if is_released { 0 } else { track.unwanted_for.max(1) };
+        if is_news {
+            track.wanted_layers = Some(layers.clone());
+            let (owner, track) = (track.owner, track.info.id.clone());
+            if let Some(owner) = self.world.clients.get(owner) {
+                self.work.events.push(Event::WantedLayers { client: owner.id.clone(), track, layers });
+            }
+        }
+    }
+
+    /// The layers of a track of this shard's that somebody has use for.
+    fn layers_wanted_of(&self, track: &Track) -> [bool; MAX_SPATIAL] {
         let told = track.told_layers();
         let mut wanted = [false; MAX_SPATIAL];
         for (client, place) in &track.subscribers {
@@ -182,17 +231,7 @@ impl Shard {
         for hop in &track.hops {
             (0..usize::from(told)).filter(|n| hop.useful >> n & 1 == 1).for_each(|n| wanted[n] = true);
         }
-        // What there is no time for counts encodings.
-        let kept =
-            0..if track.layers.len() > 1 { told.min(track.kept_layers) } else { told * track.kept_layers.min(1) };
-        let layers: Vec<u8> = kept.filter(|n| wanted[usize::from(*n)]).collect();
-        if track.wanted_layers.as_ref() != Some(&layers) {
-            track.wanted_layers = Some(layers.clone());
-            let (owner, track) = (track.owner, track.info.id.clone());
-            if let Some(owner) = self.world.clients.get(owner) {
-                self.work.events.push(Event::WantedLayers { client: owner.id.clone(), track, layers });
-            }
-        }
+        wanted
     }
 }
 

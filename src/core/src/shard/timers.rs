@@ -111,6 +111,7 @@ impl Shard {
         let is_report_due = client.deadlines.report <= now;
         if is_report_due {
             self.hold_publisher(now, key);
+            self.release_layers(key);
         }
         let Some(client) = self.world.clients.get_mut(key) else { return };
         reports::send_due(now, client, &mut self.world.tracks, out);

@@ -119,6 +119,8 @@ impl Track {
         self.formats = PublishedFormats::new(state.answered.clone(), &self.codec);
         self.info = state.info.clone();
         self.wanted_layers.clone_from(&state.wanted_layers);
+        // Who receives it is looked at anew.
+        self.unwanted_for = 1;
         (self.muted_by_client, self.muted_by_policy) = (state.is_muted_by_client, state.is_muted_by_policy);
         let clock_rate = self.codec.name.clock_rate();
         for (layer, state) in self.layers.iter_mut().zip(&state.layers) {
