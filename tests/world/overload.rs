@@ -80,6 +80,7 @@ fn a_shard_that_has_too_little_time_leaves_out_videos_and_keeps_the_sound() {
         world.run(Duration::from_secs(8));
         let (before, dropped) = (world.drops(DropReason::Shed), world.cpu.as_ref().unwrap().dropped);
         let (came, sound_lost) = received(&mut world, 10);
+        assert_eq!(world.drops(DropReason::ResendShed), 0, "{part}: asked for what was left out");
         let most = 10.0 / per_datagram.as_secs_f64() * (PER_ROOM - 1) as f64 / PER_ROOM as f64;
         let share = came as f64 / most;
         assert!(share >= least, "{part}: {came} of {most}");
@@ -110,6 +111,7 @@ fn after_a_standstill_the_videos_go_on_one_after_the_other() {
     world.cpu = Some(Cpu::new(world.now, per_datagram * 5, BUFFER));
     world.run_ms(1_200);
     assert!(world.drops(DropReason::Shed) > 0, "nothing was dropped in the queue");
+    assert_eq!(world.drops(DropReason::ResendShed), 0, "nobody asks for what was dropped");
     world.cpu.as_mut().unwrap().per_datagram = per_datagram;
     let steps: Vec<usize> = (0..75)
         .map(|_| {

@@ -8,6 +8,7 @@ mod hand_over;
 mod parting;
 mod pulse;
 mod tick;
+mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -84,7 +85,8 @@ pub trait Core {
     fn hand_over_policies(&mut self, _now: Instant, _each: &mut dyn FnMut(Unloaded)) {}
     /// The socket's counters since the start, once a tick that did something.
     fn record_io(&mut self, _io: &IoStats) {}
-    /// A tick ended at `now` and took `busy`; `is_behind`: it left datagrams in the receive queue.
+    /// A tick ended at `now`. `busy`: what has been used of the core's time since this was told last; `is_behind`: it left
+    /// datagrams in the receive queue.
     fn note_tick(&mut self, _now: Instant, _busy: Duration, _is_behind: bool) {}
     /// A call panicked: end what caused it. A datagram's sender is named, the rest the core knows.
     fn handle_panic(&mut self, now: Instant, phase: Phase, out: &mut SendBatch);

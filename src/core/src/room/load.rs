@@ -12,7 +12,12 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// The part of the time that is to be used: what is free takes up the bursts.
 const AIM: (f64, f64) = (0.9, 0.97);
 /// The largest change: down when the shard is behind, and up.
-const LARGEST: (f64, f64) = (0.3, 0.02);
+const LARGEST: (f64, f64) = (0.3, 0.08);
+/// The smallest one up.
+const LEAST_UP: f64 = 0.02;
+/// What of the time that seems to be free is given back at once: publishers take some tenths of a second to begin again, and
+/// begin with key frames.
+const CAREFUL: f64 = 0.3;
 /// The smallest part of the video that is kept.
 const LEAST_KEPT: f64 = 0.05;
 
@@ -40,8 +45,8 @@ impl Load {
         self.forgiven = Some(until);
     }
 
-    /// Takes in a tick that ended at `now` and took `busy`; `is_behind`: it left datagrams waiting. True when another part
-    /// of the video is to be kept from now on; see [`Self::kept`].
+    /// Takes in a tick that ended at `now`, and the time that was used since the last one that told of any; `is_behind`: it left
+    /// datagrams waiting. True when another part of the video is to be kept from now on; see [`Self::kept`].
     pub fn tick(&mut self, now: Instant, busy: Duration, is_behind: bool) -> bool {
         if self.forgiven.is_some_and(|until| now < until) {
             *self = Self { kept: self.kept, forgiven: self.forgiven, ..Self::new(now) };
@@ -58,14 +63,16 @@ impl Load {
         let was_behind = std::mem::take(&mut self.was_behind);
         (self.began, self.busy) = (now, Duration::ZERO);
         let before = self.kept;
-        self.kept = if was_behind {
+        self.kept = if was_behind && used >= AIM.0 {
             // How far it is beyond what can be done is not known while all of the time is used.
             before * (1.0 - LARGEST.0 / 2.0)
         } else if used > AIM.1 {
             before * (1.0 - (used - AIM.1).min(LARGEST.0))
-        } else if used < AIM.0 {
-            before + LARGEST.1
+        } else if used < AIM.0 && !was_behind {
+            let all = before * AIM.0 / used.max(f64::EPSILON);
+            before + ((all - before) * CAREFUL).clamp(LEAST_UP, LARGEST.1)
         } else {
+            // Or it has stood still, and there is time for what has come meanwhile.
             before
         };
         self.kept = self.kept.clamp(LEAST_KEPT, 1.0);
@@ -124,6 +131,17 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_was_long_for_a_moment_of_a_shard_with_time_to_spare_is_no_overload() {
+        let t0 = Instant::now();
+        let mut load = Load::new(t0);
+        let before = second(&mut load, t0, 0, 10, true);
+        for (busy, expected) in [(5, before), (8, before), (10, before * 0.53)] {
+            let kept = second(&mut load.clone(), t0, 1, busy, true);
+            assert!((kept - expected).abs() < 0.01, "{busy} of 10 ms: {before} -> {kept}");
+        }
+    }
+
+    #[test]
     fn a_shard_that_catches_up_behind_a_standstill_leaves_nothing_out_for_it() {
         let t0 = Instant::now();
         let mut load = Load::new(t0);
@@ -144,8 +162,10 @@ mod tests {
         assert!(full < behind && full > behind * 0.8, "{full}");
         assert_eq!(second(&mut load, t0, 2, 9, false), full, "as it should be");
         let free = second(&mut load, t0, 3, 5, false);
-        assert!((free - full - 0.08).abs() < 0.001, "{free}");
-        for n in 4..12 {
+        assert!((free - full - 4.0 * LARGEST.1).abs() < 0.001, "quickly where much is free: {free}");
+        let nearly = second(&mut load, t0, 4, 8, false);
+        assert!(nearly > free && nearly < free + 2.0 * LARGEST.1, "slowly where little is: {nearly}");
+        for n in 5..12 {
             second(&mut load, t0, n, 5, false);
         }
         assert_eq!(load.kept(), 1.0);

@@ -35,7 +35,8 @@ impl Shard {
         let Opened { header, bytes, elements } = opened;
         let payload = &bytes[header.payload_range(bytes)?];
         let track = self.world.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
-        if incoming.layer >= track.kept_layers {
+        // Behind a cut there is a gap, which all receivers would ask about.
+        if incoming.layer >= track.kept_layers || track.is_cut {
             return Err(DropReason::Shed);
         }
         if !track.formats.is_media(header.payload_type) {

@@ -53,7 +53,8 @@ struct Unit {
 }
 
 impl Shard {
-    /// Takes in a tick that ended at `now` and took `busy`; `is_behind`: it left datagrams in the receive queue.
+    /// Takes in a tick that ended at `now`. `busy`: what has been used of the core's time since the last one that told of any;
+    /// `is_behind`: it left datagrams in the receive queue.
     pub fn note_tick(&mut self, now: Instant, busy: Duration, is_behind: bool) {
         self.report.busy += busy;
         if self.work.load.tick(now, busy, is_behind) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::hand_over::Parting;
 use super::pulse::Doing;
+use super::usage::Usage;
 use super::{BROKEN, ControlEnds, Core, LoopSettings, Phase};
 use crate::udp::{Receiver, Udp};
 use moonring_core::command::Event;
@@ -32,6 +33,7 @@ pub(super) struct Ticker<C> {
     next_drops: Instant,
     /// The last tick left datagrams in the receive queue.
     is_behind: bool,
+    usage: Usage,
     pub(super) parting: Parting,
     has_much_room: bool,
 }
@@ -54,6 +56,7 @@ impl<C: Core> Ticker<C> {
             held: None,
             next_drops: Instant::now() + DROPS_EVERY,
             is_behind: false,
+            usage: Usage::of_this_thread(Instant::now()),
             parting: Parting::default(),
             has_much_room,
         }
@@ -121,9 +124,10 @@ impl<C: Core> Ticker<C> {
         commands || datagrams || forwards || timeouts
     }
 
-    /// Tells the core what the tick took. The flush of one that sleeps afterwards is part of the sleep.
+    /// Tells the core of a tick, and what of the core's time has been used.
     fn note_tick(&mut self, began: Instant, now: Instant) {
-        let (busy, is_behind) = (now.saturating_duration_since(began), self.is_behind);
+        let busy = self.usage.take(now, now.saturating_duration_since(began));
+        let is_behind = self.is_behind;
         let _: Option<()> = self.guarded(now, Phase::Event, |core, _| core.note_tick(now, busy, is_behind));
     }
 
