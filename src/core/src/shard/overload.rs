@@ -123,8 +123,12 @@ impl Shard {
 
     /// Decides anew which layers of which tracks there is time for, and has everybody's layers chosen who is concerned.
     fn shed(&mut self, now: Instant) {
-        let mut units: Vec<_> =
-            self.world.tracks.iter().filter(|(_, t)| t.is_video()).flat_map(|(key, t)| self.units(key, t)).collect();
+        let videos = self.world.tracks.iter().filter(|(_, t)| t.is_video());
+        // What has come while it was left out is taken for one like the others: for nothing, it would all be let in at once.
+        let known = videos.clone().flat_map(|(_, t)| &t.layers).map(|layer| layer.bitrate_bps).filter(|bps| *bps > 0);
+        let (sum, count) = known.fold((0, 0), |(sum, count), bps| (sum + bps, count + 1));
+        let usual_bps = (sum / count.max(1)).max(1);
+        let mut units: Vec<_> = videos.flat_map(|(key, t)| self.units(usual_bps, key, t)).collect();
         units.sort_by_key(|unit| (unit.rank, unit.track, Reverse(unit.layer)));
         let all: u64 = units.iter().map(|unit| unit.cost).sum();
         let mut excess = (all as f64 * (1.0 - self.work.load.kept())) as u64;
@@ -162,7 +166,7 @@ impl Shard {
         }
     }
 
-    fn units(&self, key: TrackKey, track: &Track) -> impl Iterator<Item = Unit> {
+    fn units(&self, usual_bps: u64, key: TrackKey, track: &Track) -> impl Iterator<Item = Unit> {
         let is_speaking = self.world.rooms.get(track.room).is_some_and(|room| room.speakers.is_speaking(track.owner));
         let importance = match track.info.source {
             Source::Screen => 2,
@@ -172,7 +176,8 @@ impl Shard {
         let copies = 1 + (track.subscribers.len() + track.hops.len()) as u64;
         track.layers.iter().zip(0..).map(move |(layer, n)| {
             let rank = if n > 0 { (0, u8::MAX - n) } else { (1, importance) };
-            Unit { rank, track: key, layer: n, cost: layer.bitrate_bps.max(1) * copies }
+            let bps = if layer.bitrate_bps > 0 { layer.bitrate_bps } else { usual_bps };
+            Unit { rank, track: key, layer: n, cost: bps * copies }
         })
     }
 }

@@ -103,6 +103,10 @@ mod tests {
         let slept = before.elapsed();
         let used = usage.take(looked_at + INTERVAL, Duration::MAX);
         assert!(used < slept / 2, "{used:?} of {slept:?}");
-        assert_eq!(usage.take(looked_at + INTERVAL, Duration::MAX), Duration::ZERO, "it is looked at from time to time");
+        assert_eq!(
+            usage.take(looked_at + INTERVAL, Duration::MAX),
+            Duration::ZERO,
+            "it is looked at from time to time"
+        );
     }
 }
