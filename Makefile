@@ -52,7 +52,7 @@ check: tools-build tools-lua ## The fast ones: formatting, lints, the house rule
 
 .PHONY: deny
 deny: tools-build ## Licences, banned crates and sources of all dependencies (cargo-deny)
-	@command -v cargo-deny >/dev/null || { $(SAY) "Installing cargo-deny (several minutes)"; cargo install --locked cargo-deny; }
+	@command -v cargo-deny >/dev/null || { $(SAY) "Installing cargo-deny (several minutes)"; cargo install --locked --debug cargo-deny; } # it runs for a second: a quick build is worth more
 	@$(SAY) "Licences, bans, sources (deny.toml)"
 	cargo deny check licenses bans sources
 
@@ -63,8 +63,9 @@ doc: tools-build ## The documentation of the source, in target/doc/moonring/
 
 .PHONY: test-rust
 test-rust: tools-build tools-nats ## Unit and integration tests
-	@$(SAY) "Unit and integration tests"
-	cargo test --locked --workspace
+	@$(SAY) "Unit and integration tests; what the next ones need is built while they run"
+	cargo test --locked --workspace & tests=$$!; sleep 2; \
+	  nice cargo build --locked --workspace --bin moonring --bin moonring-loadtest --bin moonring-attack; wait $$tests
 
 .PHONY: test-benches
 test-benches: tools-build

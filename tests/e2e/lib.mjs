@@ -25,7 +25,7 @@ const PATIENCE_MS = Number(process.env.MOONRING_E2E_PATIENCE_S ?? 30) * 1000;
 
 process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'; // the server's certificate is self-signed
 process.removeAllListeners('warning'); // node's warning about the line above
-let mediaPorts = 41_000 + (process.pid % 500) * 20;
+let mediaPorts = await ownPorts();
 
 /** @typedef {Awaited<ReturnType<typeof startServer>>} Server */
 /** @typedef {import('playwright-core').Page} Tab */
@@ -151,6 +151,17 @@ export async function startProxy(port) {
       proxy.close();
     },
   };
+}
+
+/** The first of a hundred ports for media that no other test file takes at the same time: who listens at the first has them. */
+async function ownPorts() {
+  for (let n = 0; n < 100; n++) {
+    const first = 21_000 + ((process.pid + n) % 100) * 100;
+    const holder = createServer().unref();
+    const isOwn = await new Promise((done) => holder.once('error', () => done(false)).listen(first, '127.0.0.1', () => done(true)));
+    if (isOwn) return first;
+  }
+  throw new Error('all ports for media are taken: are other tests running?');
 }
 
 export async function freePort() {

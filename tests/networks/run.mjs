@@ -8,6 +8,7 @@ import { behindHarm } from './lib/harm.mjs';
 import { moveNetwork } from './lib/move.mjs';
 import { createNet } from './lib/net.mjs';
 import { directly, throughServer, twoParty } from './lib/scene.mjs';
+import { skipped } from './lib/sample.mjs';
 import { startServer } from './lib/server.mjs';
 
 /** @typedef {import('./lib/scene.mjs').Row} Row */
@@ -81,7 +82,7 @@ for (const name of chosen) {
 const percent = (/** @type {number} */ share) => `${(share * 100).toFixed(1)} %`;
 const cells = (/** @type {Row} */ r) => [
   r.scene, r.link, r.phase, `${r.height}/${r.wanted}`, r.reached === undefined ? 'never' : `${r.reached.toFixed(1)} s`, percent(r.stays), String(r.switches),
-  r.fps.toFixed(1), String(r.freezes), percent(r.frozen), percent(r.dropped), percent(r.resent), r.kbps.toFixed(0), keyFrames(r), missed(r).join(', ') || 'ok',
+  r.fps.toFixed(1), String(r.freezes), percent(r.frozen), encoderSkipped(r), percent(r.dropped), percent(r.resent), r.kbps.toFixed(0), keyFrames(r), missed(r).join(', ') || 'ok',
 ];
 
 /** How many key frames the publisher made in the whole scene, after the first: each stops all of its layers for a moment. @param {Row} row */
@@ -89,6 +90,9 @@ function keyFrames({ sending = [] }) {
   const made = (/** @type {any} */ sent) => Math.max(0, ...(sent?.layers ?? []).map((/** @type {any} */ layer) => layer.keyFramesEncoded ?? 0));
   return sending.length > 0 ? String(made(sending.at(-1)) - made(sending[0])) : '-';
 }
+
+/** How long the publisher's encoder made no pictures of the layer: nobody could have seen any. @param {Row} row */
+const encoderSkipped = (row) => (row.encoded ? percent(skipped(row.encoded, row)) : '-');
 
 /** The goals that a row misses. A direct connection is a yardstick and misses none. @param {Row} row */
 function missed({ scene, phase, reached, stays, frozen, dropped }) {
@@ -106,7 +110,7 @@ function missed({ scene, phase, reached, stays, frozen, dropped }) {
 }
 
 if (rows.length === 0) process.exit();
-const head = ['SCENE', 'LINK', 'PHASE', 'HEIGHT', 'REACHED', 'STAYS', 'SWITCHES', 'FPS', 'FREEZES', 'FROZEN', 'DROPPED', 'RESENT', 'KBIT/S', 'KEYS', 'MISSED'];
+const head = ['SCENE', 'LINK', 'PHASE', 'HEIGHT', 'REACHED', 'STAYS', 'SWITCHES', 'FPS', 'FREEZES', 'FROZEN', 'SKIPPED', 'DROPPED', 'RESENT', 'KBIT/S', 'KEYS', 'MISSED'];
 const table = [head, ...rows.map(cells)];
 const widths = head.map((_, n) => Math.max(...table.map((line) => line[n].length)));
 for (const line of table) console.log(line.map((cell, n) => cell.padEnd(widths[n])).join('  ').trimEnd());

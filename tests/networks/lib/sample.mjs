@@ -3,12 +3,14 @@
 import { sleep } from '../../e2e/lib.mjs';
 
 const EVERY_MS = 250;
+/** How often it is looked whether the publisher's encoder makes pictures: a pause is told from a low rate. */
+const ENCODED_EVERY_MS = 100;
 /** A height is reached when it stays for so long. */
 const STAYS_S = 3;
 
 /** @typedef {import('../../e2e/lib.mjs').Tab} Tab */
-/** `t` in seconds since the sampling began, `frozen` and all counts since the stream did.
- *  @typedef {{t: number, height: number, frames: number, freezes: number, frozen: number, bytes: number, resent: number,
+/** `t` in seconds since the sampling began, `at` in milliseconds since 1970, `frozen` and all counts since the stream did.
+ *  @typedef {{t: number, at: number, height: number, frames: number, freezes: number, frozen: number, bytes: number, resent: number,
  *    packets: number, lost: number}} Sample */
 /** @typedef {{at: number, estimate: number | null, target: number | null, paused: number, resends: number, loss: number, rtt: number | null}} Known */
 
@@ -27,6 +29,7 @@ export async function startSampling(tab) {
       const s = all.find((report) => report.type === 'inbound-rtp' && report.kind === 'video') ?? {};
       window.samples.push({
         t,
+        at: Date.now(),
         height: s.frameHeight ?? 0,
         frames: s.framesDecoded ?? 0,
         freezes: s.freezeCount ?? 0,
@@ -43,8 +46,21 @@ export async function startSampling(tab) {
 /** @param {Tab} tab @returns {Promise<Sample[]>} */
 export const samplesOf = (tab) => tab.evaluate(() => window.samples);
 
-/** What the publisher's `tab` sends, four times a second, in `window.sending`: if it falls short, no path is to blame. @param {Tab} tab */
+/** What the publisher's `tab` sends, four times a second, in `window.sending`: if it falls short, no path is to blame. When its
+ *  encoder made pictures of each layer is in `window.encoded`, in milliseconds since 1970. @param {Tab} tab */
 export async function watchSending(tab) {
+  await tab.evaluate((every) => {
+    /** @type {Record<string, {height: number, seen: number, at: number[]}>} */ const encoded = (window.encoded = {});
+    window.counting = setInterval(async () => {
+      const all = [...(await window.moonring.client.peerConnection.getStats()).values()];
+      for (const { type, kind, rid, framesEncoded = 0, frameHeight = 0 } of all) {
+        if (type !== 'outbound-rtp' || kind !== 'video') continue;
+        const layer = (encoded[rid ?? ''] ??= { height: 0, seen: 0, at: [] });
+        if (framesEncoded > layer.seen) layer.at.push(Date.now());
+        Object.assign(layer, { seen: framesEncoded, height: Math.max(layer.height, frameHeight) });
+      }
+    }, every);
+  }, ENCODED_EVERY_MS);
   await tab.evaluate((every) => {
     window.sending = [];
     window.watching = setInterval(async () => {
@@ -94,6 +110,8 @@ export function figures(samples, { from, to, wanted }) {
   const after = start ? within.filter(({ t }) => t >= start.t) : [];
   const time = last.t - first.t;
   return {
+    began: first.at,
+    ended: last.at,
     reached: start && start.t - from,
     stays: after.length > 0 ? after.filter(has).length / after.length : 0,
     height: median(within.slice(-12).map(({ height }) => height)),
@@ -105,6 +123,19 @@ export function figures(samples, { from, to, wanted }) {
     resent: last.bytes > first.bytes ? (last.resent - first.resent) / (last.bytes - first.bytes) : 0,
     lost: last.lost - first.lost,
   };
+}
+
+/** The share of the time from `began` to `ended` in which the encoder skipped pictures of the layer of that height, by what a
+ *  browser calls a freeze: three times as long as usual, and 150 ms longer.
+ *  @param {Record<string, {height: number, at: number[]}>} encoded @param {{began: number, ended: number, height: number}} of */
+export function skipped(encoded, { began, ended, height }) {
+  const far = (/** @type {{height: number}} */ layer) => Math.abs(layer.height - height);
+  const [nearest] = Object.values(encoded).sort((a, b) => far(a) - far(b));
+  const within = (nearest?.at ?? []).filter((at) => at >= began && at <= ended);
+  const gaps = [began, ...within, ended].slice(1).map((at, n) => at - [began, ...within][n]);
+  const usual = median([...gaps]);
+  const long = gaps.filter((gap) => gap > Math.max(3 * usual, usual + 150));
+  return long.reduce((sum, gap) => sum + gap, 0) / (ended - began);
 }
 
 /** A freeze that has not ended is not counted by the browser yet: seconds without a picture at the end, beyond one.

@@ -102,7 +102,8 @@ mod tests {
         std::thread::sleep(Duration::from_millis(200));
         let slept = before.elapsed();
         let used = usage.take(looked_at + INTERVAL, Duration::MAX);
-        assert!(used < slept / 2, "{used:?} of {slept:?}");
+        // How late it woke is in both.
+        assert!(used + Duration::from_millis(100) < slept, "{used:?} of {slept:?}");
         assert_eq!(
             usage.take(looked_at + INTERVAL, Duration::MAX),
             Duration::ZERO,
