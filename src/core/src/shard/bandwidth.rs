@@ -193,15 +193,12 @@ impl Shard {
         // What there is no time for counts encodings.
         let kept =
             0..if track.layers.len() > 1 { told.min(track.kept_layers) } else { told * track.kept_layers.min(1) };
-        // A publisher that was told nothing sends all.
-        let is_sent = |layer: &u8| track.wanted_layers.as_ref().is_none_or(|layers| layers.contains(layer));
+        // Who has just begun to publish is told at once: it begins with a key frame when somebody comes.
+        let is_sent = |layer: &u8| track.wanted_layers.as_ref().is_some_and(|layers| layers.contains(layer));
         let lingers = |layer: &u8| !may_release && is_sent(layer);
         let layers: Vec<u8> = kept.clone().filter(|n| wanted[usize::from(*n)] || lingers(n)).collect();
         let is_released = layers.iter().all(|n| wanted[usize::from(*n)]);
-        let is_news = match &track.wanted_layers {
-            Some(before) => *before != layers,
-            None => is_released || layers.len() < usize::from(told),
-        };
+        let is_news = track.wanted_layers.as_ref() != Some(&layers);
         let Some(track) = self.world.tracks.get_mut(key) else { return };
         track.unwanted_for = if is_released { 0 } else { track.unwanted_for.max(1) };
         if is_news {
