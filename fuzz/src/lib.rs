@@ -18,12 +18,12 @@
 
 #[cfg(feature = "policy")]
 mod policy;
+#[cfg(feature = "config")]
+mod server;
 #[cfg(feature = "world")]
 #[path = "../../tests/world/sim/mod.rs"]
 #[allow(dead_code, reason = "a part of the simulated world is enough")]
 mod sim;
-#[cfg(feature = "config")]
-mod server;
 mod target;
 mod wire;
 #[cfg(feature = "world")]
