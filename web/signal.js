@@ -20,9 +20,11 @@ const CONNECT_MS = 10_000;
 const JOIN_MS = 30_000;
 /** Time for a socket to open where there are other servers to try. */
 const OPEN_MS = 2000;
-/** Pauses between attempts double from the first to the last of these. The very first attempt is made at once. */
+/** Pauses between attempts grow from the first to the last of these. The very first attempt is made at once. */
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 8000;
+/** A room whose home died is elsewhere after about a second: who has just missed that is to try again soon. */
+const PAUSE_GROWTH = 1.5;
 /** After `restarting` everybody comes back: spread over this long. */
 const RESTART_SPREAD_MS = 1000;
 /** From server to server without a pause, before it begins anew at the first address: whoever sends us on has to know better. */
@@ -251,7 +253,7 @@ export class Signal {
   /** The next pause, at random between a half and the whole of it. */
   #pause() {
     if (this.#attempt <= 0) return 0;
-    return Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (this.#attempt - 1)) * (0.5 + Math.random() / 2);
+    return Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * PAUSE_GROWTH ** (this.#attempt - 1)) * (0.5 + Math.random() / 2);
   }
 
   /** @param {number} pause */
