@@ -76,17 +76,20 @@ const underWay = new Map();
  * Makes what a section sends fit its picture and who receives it. Sound is sent whether somebody receives it or not: the
  * server tells from it who speaks.
  *
- * Parameters are set one after the other: those that are read while others are being set are of before, and what differs
- * from both would stay as it is.
+ * Parameters are set one after the other: Chromium refuses those that are set while others are, and the layers would stay as
+ * they are.
  * @param {Section} section
  */
 export async function tune(section) {
   if (underWay.has(section)) return void underWay.set(section, true);
-  do {
-    underWay.set(section, false);
-    await setParameters(section);
-  } while (underWay.get(section));
-  underWay.delete(section);
+  try {
+    do {
+      underWay.set(section, false);
+      await setParameters(section);
+    } while (underWay.get(section));
+  } finally {
+    underWay.delete(section);
+  }
 }
 
 /** @param {Section} section */

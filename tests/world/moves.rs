@@ -108,6 +108,18 @@ fn a_publisher_is_not_told_to_stop_while_its_only_receiver_moves() {
 }
 
 #[test]
+fn a_voice_that_has_moved_is_heard_for_as_long_as_somebody_speaks() {
+    let (mut world, [alice, bob, _]) = three(1_211, OPEN);
+    let voice = world.publish(alice, Opus);
+    world.subscribe(bob, &voice, Opus);
+    world.run_ms(500);
+    world.move_to(alice, 2);
+    // More reports than fit into what counts them for pictures.
+    world.run_ms(300_000);
+    assert_eq!((world.left(alice), world.shard.counters().panics), (None, 0));
+}
+
+#[test]
 fn a_publisher_that_moves_is_received_everywhere_without_a_gap() {
     let (mut world, [alice, bob, carol], _) = call(1_201);
     for to in [1, 2, 0, 2, 1] {

@@ -131,8 +131,8 @@ export function figures(samples, { from, to, wanted }) {
 export function skipped(encoded, { began, ended, height }) {
   const far = (/** @type {{height: number}} */ layer) => Math.abs(layer.height - height);
   const [nearest] = Object.values(encoded).sort((a, b) => far(a) - far(b));
-  const within = (nearest?.at ?? []).filter((at) => at >= began && at <= ended);
-  const gaps = [began, ...within, ended].slice(1).map((at, n) => at - [began, ...within][n]);
+  const times = [began, ...(nearest?.at ?? []).filter((at) => at >= began && at <= ended), ended];
+  const gaps = times.slice(1).map((at, n) => at - times[n]);
   const usual = median([...gaps]);
   const long = gaps.filter((gap) => gap > Math.max(3 * usual, usual + 150));
   return long.reduce((sum, gap) => sum + gap, 0) / (ended - began);

@@ -71,9 +71,8 @@ export async function throughServer(net, server, { name, kbps, times, sending = 
     }
     const told = await measure(name, receivers, { times, heights }, rows);
     const known = await watching.stop();
-    const sent = await from.evaluate(() => window.sending);
-    const encoded = await from.evaluate(() => window.encoded);
-    rows.forEach((row) => Object.assign(row, { sending: sent, encoded }));
+    const sent = await from.evaluate(() => ({ sending: window.sending, encoded: window.encoded }));
+    rows.forEach((row) => Object.assign(row, sent));
     for (const [n, { tab }] of receivers.entries()) {
       const id = await tab.evaluate(() => window.moonring.client.id);
       for (const row of rows.filter(({ link }) => link === told[n])) row.known = known[id] ?? [];

@@ -174,7 +174,8 @@ impl Shard {
         let Some(client) = self.world.clients.get(key) else { return };
         let mut due = Vec::new();
         for key in &client.inbound.published {
-            let Some(track) = self.world.tracks.get_mut(*key).filter(|track| track.unwanted_for > 0) else { continue };
+            let unwanted = |track: &&mut Track| track.is_video() && track.unwanted_for > 0;
+            let Some(track) = self.world.tracks.get_mut(*key).filter(unwanted) else { continue };
             track.unwanted_for += 1;
             if track.unwanted_for > LINGER {
                 due.push(*key);

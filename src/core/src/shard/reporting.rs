@@ -17,7 +17,7 @@ pub(super) struct Reporting {
     pub(super) counters: ShardCounters,
     pub(super) io: IoStats,
     pub(super) interval: Option<Duration>,
-    /// Time in ticks since the last report.
+    /// What has been used of the core's time since the last report.
     pub(super) busy: Duration,
 }
 
