@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::delay::{DelayObserver, Usage};
 use super::feedback::{Feedback, FeedbackError, MAX_STATUSES};
 use super::loss::LossObserver;
-use super::probe::{Probe, ProbeId, Prober};
+use super::probe::{Path, Probe, ProbeId, Prober};
 use super::rate::{RateControl, Signals};
 use super::sent::{Fate, SentRing};
 use super::throughput::{Acked, Throughput};
@@ -87,6 +87,8 @@ pub struct Estimator {
     start: f64,
     max: f64,
     wanted: f64,
+    /// The same without its small changes.
+    wish: f64,
     probe_interval: i64,
     /// Until then short probes are not believed.
     misled_until: i64,
@@ -125,6 +127,7 @@ impl Estimator {
             start,
             max,
             wanted: 0.0,
+            wish: 0.0,
             probe_interval: PROBE_INTERVAL_US,
             misled_until: 0,
             promised_at: None,
@@ -148,7 +151,7 @@ impl Estimator {
         self.silence.on_sent(now);
         match probe {
             Some(id) => self.probes.on_sent(id, index, bytes.min(usize::from(u16::MAX)) as u32),
-            None => self.sending.on_sent(now, bytes),
+            None => self.sending.on_sent(now, bytes, self.rate.target()),
         }
     }
 
@@ -265,7 +268,9 @@ impl Estimator {
         }
         self.probes.expire(now);
         self.plan_when_due(now);
-        self.probes.take(now, self.delay.variation_us())
+        let carried_bps = self.throughput.bps(STEADY_US).unwrap_or(f64::MAX);
+        let (jitter_us, target_bps) = (self.delay.variation_us(), self.rate.target());
+        self.probes.take(now, Path { jitter_us, carried_bps, target_bps })
     }
 
     /// When `poll_probe` has something to do next; `None`: nothing has been sent or wanted.

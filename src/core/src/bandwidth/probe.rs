@@ -6,6 +6,10 @@ use std::num::NonZeroU8;
 const START_US: i64 = 15_000;
 /// And later: the time of a frame, because a shorter one fits between the frames of others and sees an empty link.
 const DURATION_US: i64 = 33_000;
+/// It has no more bytes than have arrived of late in this time: where it does not get through, that is the queue that it leaves.
+const QUEUE_US: f64 = 250_000.0;
+/// A plan for more than this factor of the target is given up, at the start and later: it was made for another target.
+const HIGHEST: (f64, f64) = (8.0, 2.5);
 /// How many packets it has at least.
 const MIN_PACKETS: u16 = 5;
 /// The least bytes: five small packets.
@@ -69,6 +73,16 @@ pub(super) struct ProbeResult {
     pub(super) bps: f64,
     /// It was slowed down on its way.
     pub(super) congested: bool,
+}
+
+/// What a probe's length depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Path {
+    /// How much its delay varies.
+    pub(super) jitter_us: i64,
+    /// What has arrived of late.
+    pub(super) carried_bps: f64,
+    pub(super) target_bps: f64,
 }
 
 /// Some packets of a probe: sums, relative to the first packet of it.
@@ -168,13 +182,13 @@ impl Prober {
     }
 
     /// Hands out the next planned probe.
-    pub(super) fn take(&mut self, now: i64, jitter_us: i64) -> Option<Probe> {
-        let plan = self.planned[0].take()?;
-        self.planned.rotate_left(1);
-        let shortest = if plan.purpose == Purpose::Start { START_US } else { DURATION_US };
+    pub(super) fn take(&mut self, now: i64, path: Path) -> Option<Probe> {
+        let plan = self.next_plan(path.target_bps)?;
+        let is_start = plan.purpose == Purpose::Start;
         let longest = ((LONGER_BITS * 1e6 / plan.bps) as i64).clamp(MIN_LONGER_US, MAX_LONGER_US);
-        let duration = shortest + (2 * jitter_us).clamp(0, longest);
-        let min_bytes = (plan.bps / 8e6 * duration as f64).max(MIN_BYTES);
+        let duration = (2 * path.jitter_us).clamp(0, longest) + if is_start { START_US } else { DURATION_US };
+        let most = if is_start { f64::MAX } else { path.carried_bps / 8e6 * QUEUE_US };
+        let min_bytes = (plan.bps / 8e6 * duration as f64).min(most).max(MIN_BYTES);
         let duration = (min_bytes * 8e6 / plan.bps) as i64;
         let (id, min_bytes) = (ProbeId(self.next_id), min_bytes as u32);
         self.next_id = self.next_id.checked_add(1).unwrap_or(NonZeroU8::MIN);
@@ -182,6 +196,17 @@ impl Prober {
         let oldest = self.clusters.iter_mut().min_by_key(|cluster| cluster.map_or(i64::MIN, |cluster| cluster.at))?;
         *oldest = Some(Cluster::new(id, plan, min_bytes, now, duration));
         Some(Probe { id, bps: plan.bps as u64, min_bytes, min_packets: MIN_PACKETS })
+    }
+
+    /// The next plan that has not been overtaken by what became known since.
+    fn next_plan(&mut self, target_bps: f64) -> Option<Plan> {
+        loop {
+            let plan = self.planned[0].take()?;
+            self.planned.rotate_left(1);
+            if plan.bps <= target_bps * if plan.purpose == Purpose::Start { HIGHEST.0 } else { HIGHEST.1 } {
+                return Some(plan);
+            }
+        }
     }
 
     fn find(&mut self, id: ProbeId) -> Option<&mut Cluster> {
@@ -322,4 +347,51 @@ impl Cluster {
 
 fn rate(bytes: u32, us: i64) -> Option<f64> {
     (us > 0).then(|| f64::from(bytes) * 8e6 / us as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: Path = Path { jitter_us: 0, carried_bps: 300_000.0, target_bps: 400_000.0 };
+
+    /// The probe that comes of a plan for `bps` where the path is like `path`: its rate and bytes.
+    fn taken(purpose: Purpose, bps: f64, path: Path) -> Option<(u64, u32)> {
+        let mut prober = Prober::new();
+        prober.plan(bps, purpose);
+        prober.take(0, path).map(|probe| (probe.bps, probe.min_bytes))
+    }
+
+    #[test]
+    fn a_probe_takes_the_time_of_a_frame_and_longer_where_the_delay_varies() {
+        for (purpose, jitter_us, expected) in [
+            (Purpose::Start, 0, (800_000, 1_500)),
+            (Purpose::Search, 0, (800_000, 3_300)),
+            (Purpose::Search, 10_000, (800_000, 5_300)),
+            // 90 ms longer at most, and no more than has arrived in 250 ms.
+            (Purpose::Verify, 500_000, (800_000, 9_375)),
+        ] {
+            assert_eq!(
+                taken(purpose, 800_000.0, Path { jitter_us, ..PATH }),
+                Some(expected),
+                "{purpose:?} {jitter_us}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_plan_for_far_more_than_the_target_that_there_is_by_now_is_given_up() {
+        for (purpose, bps, is_taken) in [
+            (Purpose::Search, 1_000_000.0, true),
+            (Purpose::Verify, 1_000_001.0, false),
+            (Purpose::Start, 3_200_000.0, true),
+            (Purpose::Start, 3_200_001.0, false),
+        ] {
+            assert_eq!(taken(purpose, bps, PATH).is_some(), is_taken, "{purpose:?} {bps}");
+        }
+        let mut prober = Prober::new();
+        prober.plan(9e9, Purpose::Search);
+        prober.plan(800_000.0, Purpose::Verify);
+        assert_eq!(prober.take(0, PATH).map(|probe| probe.bps), Some(800_000), "the next one is not");
+    }
 }

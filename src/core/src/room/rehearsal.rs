@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 const BUCKET_BITS: f64 = 64_000.0;
 /// How often it is sent, so that what goes beyond the link shows, though it is little more than the link carries.
 const BUCKETS: f64 = 5.0;
-/// And on the way up in large steps: what goes beyond the link goes far beyond it.
-const BUCKETS_OF_STEP: f64 = 3.0;
+/// And on the way up in large steps, below [`NARROW_BPS`] and above: what goes beyond the link goes far beyond it. Of a step by a half
+/// a third is too much, when all before was not: three buckets would just fill one.
+const BUCKETS_OF_STEP: (f64, f64) = (4.0, 3.0);
 /// The range of how long a rehearsal takes. In less time a queue that grows by a fifth of the time, as one does that others fill as
 /// well, is not seen to stand; and what others give way for is not there.
 const DURATION_S: (f64, f64) = (0.5, 1.5);
@@ -117,7 +118,11 @@ impl Rehearsals {
         let fails =
             self.failed.is_some_and(|(until, failed)| now < until && step as f64 > failed as f64 * CLEARLY_LESS);
         if self.running.is_none() && !fails && is_calm {
-            let buckets = if step < bps && !is_careful { BUCKETS_OF_STEP } else { BUCKETS };
+            let buckets = match known {
+                _ if step >= bps || is_careful => BUCKETS,
+                ..NARROW_BPS => BUCKETS_OF_STEP.0,
+                _ => BUCKETS_OF_STEP.1,
+            };
             let seconds = (buckets * BUCKET_BITS / step.max(1) as f64).clamp(DURATION_S.0, DURATION_S.1);
             let seconds = if self.is_thorough { seconds * THOROUGH } else { seconds };
             let ends = now + Duration::from_secs_f64(seconds);
@@ -263,7 +268,7 @@ mod tests {
             assert!(steps.len() < 9);
         }
         // 300, 450, 900 and 1,500 kbit/s, to the next feedback each.
-        assert_eq!(steps, [660, 550, 550, 550]);
+        assert_eq!(steps, [910, 600, 550, 550]);
     }
 
     #[test]

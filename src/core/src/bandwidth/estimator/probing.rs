@@ -14,6 +14,12 @@ pub(super) const PROBE_INTERVAL_US: i64 = 2_200_000;
 const MAX_PROBE_INTERVAL_US: i64 = 2_800_000;
 /// The soonest that a greater wish is probed for after the last probe.
 const WISH_INTERVAL_US: i64 = 500_000;
+/// A wish is another one from this factor on.
+const OTHER_WISH: f64 = 1.2;
+/// A probe waits for what was sent beyond the target, a key frame perhaps, while that takes longer than this, ...
+const WAITING_US: f64 = 90_000.0;
+/// ... but not for long: who is sent more than the target all the time would never learn that it is wrong.
+const PATIENCE_US: i64 = 500_000;
 /// A probe relative to the target: when the target is used up, and when it is not.
 const PROBE_STEP: (f64, f64) = (1.5, 2.0);
 /// A probe for less than this factor of the target is not worth it: to verify, and to search.
@@ -33,8 +39,12 @@ impl Estimator {
     /// Sets what would be sent if it could, in bit/s. Nothing is probed for beyond it.
     pub fn set_wanted(&mut self, now: Instant, bps: u64) {
         let now = self.micros(now);
-        let more = bps as f64 > self.wanted;
         self.wanted = bps as f64;
+        // The rates of layers vary all the time.
+        let more = self.wanted > self.wish * OTHER_WISH;
+        if more || self.wanted * OTHER_WISH < self.wish {
+            self.wish = self.wanted;
+        }
         let last = self.probes.last_at().unwrap_or(now - WISH_INTERVAL_US);
         if more && self.started && self.wanted > self.rate.target() {
             self.next_probe_at = self.next_probe_at.min(last + WISH_INTERVAL_US);
@@ -124,7 +134,9 @@ impl Estimator {
         let calm = !self.silence.is_silent()
             && self.rate.is_calm(now)
             && self.delay.usage() != Usage::Over
-            && self.is_calm_for_probes();
+            && self.is_calm_for_probes()
+            && (now >= self.next_probe_at + PATIENCE_US
+                || self.sending.waiting_us(now, self.rate.target()) < WAITING_US);
         if calm && self.feedback_at.is_some() {
             let step = if self.is_application_limited() { PROBE_STEP.1 } else { PROBE_STEP.0 };
             self.plan(self.rate.target() * step, Purpose::Search);
