@@ -10,7 +10,7 @@ use super::rate::{RateControl, Signals};
 use super::sent::{Fate, SentRing};
 use super::throughput::{Acked, Throughput};
 use clock::ArrivalClock;
-use probing::PROBE_INTERVAL_US;
+use probing::{PROBE_INTERVAL_US, Wanted};
 use sending::SendRate;
 use silence::Silence;
 
@@ -86,9 +86,7 @@ pub struct Estimator {
     rtt: Option<i64>,
     start: f64,
     max: f64,
-    wanted: f64,
-    /// The same without its small changes.
-    wish: f64,
+    wanted: Wanted,
     probe_interval: i64,
     /// Until then short probes are not believed.
     misled_until: i64,
@@ -126,8 +124,7 @@ impl Estimator {
             rtt: None,
             start,
             max,
-            wanted: 0.0,
-            wish: 0.0,
+            wanted: Wanted::default(),
             probe_interval: PROBE_INTERVAL_US,
             misled_until: 0,
             promised_at: None,
@@ -275,10 +272,10 @@ impl Estimator {
 
     /// When `poll_probe` has something to do next; `None`: nothing has been sent or wanted.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let probe = if self.probes.has_planned() || (!self.started && self.wanted > 0.0) {
+        let probe = if self.probes.has_planned() || (!self.started && self.wanted.bps > 0.0) {
             Some(0)
         } else {
-            (self.started && self.wanted > self.rate.target()).then_some(self.next_probe_at)
+            (self.started && self.wanted.bps > self.rate.target()).then_some(self.next_probe_at)
         };
         let silence = self.silence.due(self.rtt_us());
         let at = probe.into_iter().chain(silence).min()?;

@@ -35,18 +35,33 @@ const PROMISE_US: i64 = 4_000_000;
 /// What a probe that is not believed raises the target to at most, relative to it.
 const DOUBTED_STEP: f64 = 1.08;
 
+/// What would be sent if it could.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) bps: f64,
+    /// The same without its small changes: the rates of layers vary all the time.
+    wish: f64,
+}
+
+impl Wanted {
+    /// Says whether that is clearly more than it was.
+    fn set(&mut self, bps: f64) -> bool {
+        self.bps = bps;
+        let more = bps > self.wish * OTHER_WISH;
+        if more || bps * OTHER_WISH < self.wish {
+            self.wish = bps;
+        }
+        more
+    }
+}
+
 impl Estimator {
     /// Sets what would be sent if it could, in bit/s. Nothing is probed for beyond it.
     pub fn set_wanted(&mut self, now: Instant, bps: u64) {
         let now = self.micros(now);
-        self.wanted = bps as f64;
-        // The rates of layers vary all the time.
-        let more = self.wanted > self.wish * OTHER_WISH;
-        if more || self.wanted * OTHER_WISH < self.wish {
-            self.wish = self.wanted;
-        }
+        let more = self.wanted.set(bps as f64);
         let last = self.probes.last_at().unwrap_or(now - WISH_INTERVAL_US);
-        if more && self.started && self.wanted > self.rate.target() {
+        if more && self.started && self.wanted.bps > self.rate.target() {
             self.next_probe_at = self.next_probe_at.min(last + WISH_INTERVAL_US);
         }
     }
@@ -112,7 +127,7 @@ impl Estimator {
     }
 
     fn plan(&mut self, bps: f64, purpose: Purpose) {
-        let highest = (self.wanted * ABOVE_WANTED).min(self.max);
+        let highest = (self.wanted.bps * ABOVE_WANTED).min(self.max);
         let bps = bps.min(highest);
         let least = if purpose == Purpose::Verify { LEAST_STEP.0 } else { LEAST_STEP.1 };
         if bps > self.rate.target() * least {
@@ -122,7 +137,7 @@ impl Estimator {
 
     pub(super) fn plan_when_due(&mut self, now: i64) {
         if !self.started {
-            if self.wanted > 0.0 {
+            if self.wanted.bps > 0.0 {
                 self.started = true;
                 FIRST_PROBES.iter().for_each(|factor| self.plan(self.start * factor, Purpose::Start));
             }
@@ -145,5 +160,18 @@ impl Estimator {
             let interval = if self.is_starved { STARVED_INTERVAL_US } else { self.probe_interval };
             self.next_probe_at = now + interval - spread;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_wish_that_is_clearly_greater_is_another_one() {
+        let mut wanted = Wanted::default();
+        let more = [1e6, 1.1e6, 1.19e6, 0.9e6, 1.19e6, 1.21e6, 0.5e6, 0.7e6].map(|bps| wanted.set(bps));
+        assert_eq!(more, [true, false, false, false, false, true, false, true]);
+        assert_eq!(wanted.bps, 0.7e6);
     }
 }
