@@ -63,9 +63,10 @@ doc: tools-build ## The documentation of the source, in target/doc/moonring/
 
 .PHONY: test-rust
 test-rust: tools-build tools-nats ## Unit and integration tests
-	@$(SAY) "Unit and integration tests; what the next ones need is built while they run"
-	cargo test --locked --workspace & tests=$$!; sleep 2; \
-	  nice cargo build --locked --workspace --bin moonring --bin moonring-loadtest --bin moonring-attack; wait $$tests
+	@$(SAY) "Unit and integration tests"
+	cargo test --locked --workspace
+	@$(SAY) "The simulated world again, with rooms that are spread over three shards"
+	MOONRING_WORLD_SPREAD=1 cargo test --locked --workspace --test world
 
 .PHONY: test-benches
 test-benches: tools-build

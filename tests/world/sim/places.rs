@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use moonring_core::command::{Command, Event, MoveMessage, MoveOrder, PlaceMessage};
@@ -98,10 +99,11 @@ pub(crate) fn relayed_to(world: &mut World, place: usize) -> u64 {
     world.shard_at(place).counters().relayed_in
 }
 
-/// How many shards worlds have: one, or in the second run of the same tests several.
+/// How many shards worlds have: one, or in the second run of the same tests, where `MOONRING_WORLD_SPREAD` is set, several.
 pub(crate) fn count() -> usize {
-    let usual = if env!("CARGO_CRATE_NAME") == "world_spread" { PLACES } else { 1 };
-    SHARDS.get().unwrap_or(usual)
+    static USUAL: LazyLock<usize> =
+        LazyLock::new(|| if std::env::var_os("MOONRING_WORLD_SPREAD").is_some() { PLACES } else { 1 });
+    SHARDS.get().unwrap_or(*USUAL)
 }
 
 pub(super) fn address(place: usize) -> SocketAddr {
