@@ -1,6 +1,6 @@
 //! The command line's verbs: the server itself, questions to a running one, and the tools for scripts.
 
-use std::io::{Write, stderr, stdout};
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -148,6 +148,8 @@ fn start_logging(config: &Config) -> anyhow::Result<()> {
         false => filter.add_directive("async_nats=error".parse()?),
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines(stderr));
+    // Colours are for eyes: a file or the journal has the plain text.
+    let builder = if stderr().is_terminal() { builder } else { builder.with_ansi(false) };
     match config.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
