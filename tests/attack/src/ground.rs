@@ -16,6 +16,8 @@ use crate::net::{HTTP_PORT, MEDIA_PORT, SERVER};
 /// The secret that clients show.
 pub(crate) const SECRET: &str = "attacked";
 const SCRIPT: &str = "default_room.lua";
+/// What of the log is shown when an attack was not held off.
+const LAST_LINES: usize = 30;
 const ADMIN: &str = "127.0.0.1:8081";
 
 /// A running server.
@@ -78,6 +80,13 @@ impl Ground {
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The end of that.
+    pub(crate) fn last_lines(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 
     /// Changes the script, so that every room reloads it.

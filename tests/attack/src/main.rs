@@ -16,7 +16,7 @@ mod soak;
 mod table;
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -69,13 +69,16 @@ async fn attack(names: &[String]) -> anyhow::Result<bool> {
         }
         // What one attack leaves behind is not counted for the next.
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let before = (call.sample()?, ground.sample()?);
+        let (began, before) = (Instant::now(), (call.sample()?, ground.sample()?));
         let watch = ground.watch_memory();
         let outcome = (attack.run)(&ground).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         let after = (call.sample()?, ground.sample()?);
         let row = table::Row::new(&attack, outcome, before, after, watch.peak());
         println!("{}", row.line());
+        if !row.is_good() {
+            eprintln!("the server's last lines after {:.1} s:\n{}", began.elapsed().as_secs_f64(), ground.last_lines());
+        }
         table.push(row);
         if attack.ends_server {
             drop(call);

@@ -65,9 +65,13 @@ impl Row {
         Self { name: attack.name, sent, did, cpu: 100.0 * used / elapsed, growth, lost, p99: after.0.p99, wrong }
     }
 
+    pub(crate) fn is_good(&self) -> bool {
+        self.wrong.is_empty()
+    }
+
     /// The row as a line of a Markdown table.
     pub(crate) fn line(&self) -> String {
-        let verdict = if self.wrong.is_empty() { "held".to_owned() } else { self.wrong.join("; ") };
+        let verdict = if self.is_good() { "held".to_owned() } else { self.wrong.join("; ") };
         format!(
             "| {} | {} | {} | {:.0} % | {:.1} MiB | {} | {:.1} ms | {verdict} |",
             self.name,
@@ -88,11 +92,11 @@ impl Table {
 
     /// True when every attack was held off.
     pub(crate) fn is_good(&self) -> bool {
-        self.0.iter().all(|row| row.wrong.is_empty())
+        self.0.iter().all(Row::is_good)
     }
 
     pub(crate) fn summary(&self) -> String {
-        let held = self.0.iter().filter(|row| row.wrong.is_empty()).count();
+        let held = self.0.iter().filter(|row| row.is_good()).count();
         let most = self.0.iter().map(|row| row.growth).max().unwrap_or(0) >> 20;
         let lost: u64 = self.0.iter().map(|row| row.lost).sum();
         format!(
