@@ -247,7 +247,8 @@ fn a_script_that_fails_again_and_again_is_suspended() {
 
 #[test]
 fn a_room_that_used_its_share_waits_for_more() {
-    let settings = PolicySettings { cpu_burst: Duration::from_millis(4), cpu_share: 0.02, strikes: 0, ..generous() };
+    let (cpu_burst, step_budget) = (Duration::from_millis(4), Duration::from_millis(5));
+    let settings = PolicySettings { cpu_burst, step_budget, cpu_share: 0.02, strikes: 0, ..generous() };
     let mut world = World::with(settings, &format!("{OPEN}function on_message(c, m) while true do end end"));
     let client = world.join("c1");
     assert!(world.message(&client, json!(1)).failed);

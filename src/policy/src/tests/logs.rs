@@ -54,7 +54,7 @@ fn a_failure_is_logged_with_room_script_version_hook_client_and_traceback() {
             "spin",
             "on_message",
             "c1",
-            "more than its CPU time of 5ms",
+            "more than its CPU time of 100ms",
             ["room.lua:5: in function 'on_message'", "stack traceback:"],
         ),
         ("later", "timer", "", "room.lua:1: boom", ["room.lua:1: in function", "stack traceback:"]),

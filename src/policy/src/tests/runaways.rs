@@ -113,10 +113,11 @@ pub(super) const BOMBS: &[&str] = &[
 ];
 
 pub(super) fn in_room(body: &str) -> World {
-    World::new(&format!(
+    let script = format!(
         "function on_client_connect() return true end
          function on_message(c, m) C = c if m == 'run' then {body} end c:send(m) end"
-    ))
+    );
+    World::with(PolicySettings { step_budget: Duration::from_millis(5), ..generous() }, &script)
 }
 
 #[test]

@@ -12,3 +12,6 @@ mod nearest;
 pub mod replay;
 pub mod told;
 pub mod trial;
+
+/// How much more CPU time a script has here than in a room: the machine may be slower, or busy with other things.
+const PATIENCE: u32 = 20;

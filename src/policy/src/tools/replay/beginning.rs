@@ -8,10 +8,8 @@ use serde_json::Value;
 use crate::PolicySettings;
 use crate::client::{ClientFacts, Presence};
 use crate::tape::line::{ClientLine, Start};
+use crate::tools::PATIENCE;
 
-/// How much more CPU time a hook has than in the room: the machine may be slower, and what a recorded hook had time for is
-/// to be had here, too.
-const PATIENCE: u32 = 20;
 /// How long before the recording a room, or a client, can have come.
 pub(super) const PAST: Duration = Duration::from_secs(400 * 86_400);
 /// Memory of the script, whatever the recording says.

@@ -210,7 +210,7 @@ fn what_fails_says_where_and_both_values() {
         (
             "function on_message() while true do end end",
             "room:connect():message(0)",
-            "  message: |\n    on_message failed: stopped: it used more than its CPU time of 5ms\n    stack traceback:\n",
+            "  message: |\n    on_message failed: stopped: it used more than its CPU time of 100ms\n    stack traceback:\n",
         ),
     ] {
         let text = words(&one(script, body));

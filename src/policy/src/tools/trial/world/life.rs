@@ -10,6 +10,7 @@ use super::acts::Asked;
 use super::{SEED, START, World};
 use crate::client::CloseReason;
 use crate::hook::{HookCall, Presence};
+use crate::tools::PATIENCE;
 use crate::{PolicyEngine, PolicyKey, PolicySettings, Script};
 use moonring_wire::id::RoomId;
 
@@ -45,9 +46,11 @@ impl Opening {
     pub(super) fn engine(&self, now: Instant) -> PolicyEngine {
         // The time of a test stands still, and a share of it would be nothing; a script is never suspended.
         let cpu_burst = Duration::from_secs(3600);
-        let budgets =
-            PolicySettings { cpu_share: 0.0, shard_share: 0.0, slice: cpu_burst, cpu_burst, ..Default::default() };
-        let settings = PolicySettings { strikes: 0, client_strikes: 0, config: self.config.clone(), ..budgets };
+        let usual = PolicySettings::default();
+        let (step_budget, load_budget) = (usual.step_budget * PATIENCE, usual.load_budget * PATIENCE);
+        let free = PolicySettings { cpu_share: 0.0, shard_share: 0.0, slice: cpu_burst, cpu_burst, ..usual };
+        let budgets = PolicySettings { step_budget, load_budget, strikes: 0, client_strikes: 0, ..free };
+        let settings = PolicySettings { config: self.config.clone(), ..budgets };
         let mut engine = PolicyEngine::new(settings, SEED);
         engine.set_clock(now, START);
         engine
