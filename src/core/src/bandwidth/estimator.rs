@@ -265,6 +265,9 @@ impl Estimator {
         }
         self.probes.expire(now);
         self.plan_when_due(now);
+        if !self.probes.has_planned() {
+            return None;
+        }
         let carried_bps = self.throughput.bps(STEADY_US).unwrap_or(f64::MAX);
         let (jitter_us, target_bps) = (self.delay.variation_us(), self.rate.target());
         self.probes.take(now, Path { jitter_us, carried_bps, target_bps })
