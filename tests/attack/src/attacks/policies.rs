@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -50,12 +50,15 @@ impl Witness {
         self.member.socket.send(Message::text(message.to_string())).await?;
         let mut noticed = Vec::new();
         loop {
-            let heard = receive(&mut self.member.socket).await.context("the member is not answered any more")?;
+            let Some(heard) = receive(&mut self.member.socket).await else {
+                bail!("the member is not answered any more; it has noticed {noticed:?}");
+            };
             match heard["type"].as_str().unwrap_or_default() {
                 "message" if heard["value"]["who"] == self.asked => break,
                 // Who comes and goes, and what the others say.
                 "message" | "client_joined" | "client_left" | "active_speakers" | "track_published"
                 | "track_unpublished" | "track_changed" => {}
+                "error" => noticed.push(heard["message"].to_string()),
                 other => noticed.push(other.to_owned()),
             }
         }
