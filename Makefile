@@ -52,7 +52,7 @@ check: tools-build tools-lua ## The fast ones: formatting, lints, the house rule
 
 .PHONY: deny
 deny: tools-build ## Licences, banned crates and sources of all dependencies (cargo-deny)
-	@command -v cargo-deny >/dev/null || { $(SAY) "Installing cargo-deny (several minutes)"; cargo install --locked --debug cargo-deny; } # it runs for a second: a quick build is worth more
+	@command -v cargo-deny >/dev/null || { $(SAY) "Installing cargo-deny (several minutes)"; CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug cargo-deny; } # it runs for a second: a quick build is worth more
 	@$(SAY) "Licences, bans, sources (deny.toml)"
 	cargo deny check licenses bans sources
 
