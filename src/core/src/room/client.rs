@@ -1,6 +1,6 @@
 //! One connected user: its transport, what it publishes, what it receives.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -152,7 +152,7 @@ pub struct Negotiated {
 #[derive(Debug)]
 pub struct Inbound {
     /// Which stream each SSRC is.
-    pub streams: HashMap<Ssrc, Incoming>,
+    pub streams: BTreeMap<Ssrc, Incoming>,
     /// What it publishes.
     pub published: Vec<TrackKey>,
     /// When its transport-wide sequence numbers came; `None` until the first.
@@ -280,7 +280,7 @@ impl Client {
                 answers: 0,
             },
             inbound: Inbound {
-                streams: HashMap::new(),
+                streams: BTreeMap::new(),
                 published: Vec::new(),
                 arrivals: None,
                 max_bitrate_bps: None,

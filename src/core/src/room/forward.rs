@@ -330,13 +330,12 @@ impl Forward {
 
     /// Reads what a packet touches of this.
     pub(super) fn glance(&self) -> u64 {
-        let numbers = self.numberings.current().map_or(0, |numbering| numbering.first);
         let position = self.position.cursor ^ u64::from(self.sent.packets) ^ u64::from(self.stream.ssrc.0);
-        numbers
+        self.numberings.glance()
             ^ position
             ^ self.indexes.glance()
-            ^ u64::from(self.last.is_some())
-            ^ u64::from(self.allotted.paused.is_some())
+            ^ u64::from(self.last.is_some() ^ self.last_key_frame.is_some() ^ self.allotted.paused.is_some())
+            ^ self.codec as u64
     }
 
     /// True when something was sent.

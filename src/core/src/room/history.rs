@@ -228,8 +228,15 @@ impl History {
             return 0;
         }
         let (at, mask) = ((self.head as usize) & (self.bytes.len() - 1), self.packets.len() - 1);
-        let next = &self.packets[(self.end as usize) & mask];
-        u64::from(self.bytes[at]) ^ next.start ^ u64::from(next.timestamp) ^ self.by_index[(self.end as usize) & mask]
+        let packet = |n: u64| &self.packets[(n as usize) & mask];
+        let (next, last, oldest) = (packet(self.end), packet(self.end.wrapping_sub(1)), packet(self.oldest));
+        let mut seen =
+            next.start ^ u64::from(next.timestamp) ^ oldest.start ^ u64::from(oldest.arrival == next.arrival);
+        seen ^= self.by_index[(last.index as usize + 1) & mask];
+        for byte in self.bytes[at..].iter().take(last.stored_len()).step_by(64) {
+            seen ^= u64::from(*byte);
+        }
+        seen
     }
 
     /// Bytes of memory held.

@@ -27,7 +27,7 @@ pub struct ReadAhead {
 impl ReadAhead {
     /// Reads what the next packets of these clients touch on their way in.
     pub fn clients(world: &World, clients: &[ClientKey]) {
-        let World { clients: known, tracks, .. } = world;
+        let World { clients: known, tracks, rooms, .. } = world;
         let all = || clients.iter().filter_map(|key| known.get(*key));
         let mut seen = 0;
         for client in all() {
@@ -36,12 +36,18 @@ impl ReadAhead {
         }
         for client in all() {
             seen ^= client.transport.as_ref().map_or(0, |t| t.glance_in_keys()) ^ client.facts.traffic.packets_in.get();
-            seen ^= client.inbound.streams.len() as u64 ^ u64::from(client.deadlines.feedback.is_some());
+            seen ^= u64::from(client.deadlines.feedback.is_some());
+            if let Some((ssrc, incoming)) = client.inbound.streams.first_key_value() {
+                seen ^= u64::from(ssrc.0) ^ u64::from(incoming.layer);
+            }
+            if let Some(room) = rooms.get(client.room) {
+                seen ^= room.dirty.len() as u64 ^ room.touched.len() as u64 ^ room.hopping.len() as u64;
+            }
             if let Some(arrivals) = &client.inbound.arrivals {
                 seen ^= arrivals.glance();
             }
             if let Some(track) = client.inbound.published.first().and_then(|key| tracks.get(*key)) {
-                seen ^= track.layers.len() as u64 ^ u64::from(track.dirty);
+                seen ^= track.glance();
             }
         }
         for track in all().filter_map(|client| tracks.get(*client.inbound.published.first()?)) {
@@ -75,7 +81,7 @@ impl ReadAhead {
         for (client, place) in all() {
             seen ^=
                 client.transport.as_ref().map_or(0, |t| t.glance_out_keys()) ^ client.facts.traffic.packets_out.get();
-            seen ^= client.outbound.todo.capacity() as u64;
+            seen ^= client.outbound.todo.capacity() as u64 ^ u64::from(client.outbound.is_touched);
             if let Some(Some(forward)) = client.outbound.forwards.get(place) {
                 seen ^= forward.glance();
             }

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 mod state;
 
+use slotmap::Key;
+
 use super::cap::Cap;
 use super::fading::most_lately;
 use super::formats::PublishedFormats;
@@ -109,7 +111,8 @@ impl Layer {
     /// Reads what a packet touches of this.
     pub(super) fn glance(&self) -> u64 {
         let counts = self.rate_bytes ^ self.bitrate_bps ^ self.missing.missing() as u64;
-        counts ^ self.history.end() ^ u64::from(self.stats.glance())
+        let times = self.last_packet.is_some() ^ self.rate_since.is_some() ^ self.layering.is_some();
+        counts ^ self.history.end() ^ self.evened ^ u64::from(self.stats.glance()) ^ u64::from(times)
     }
 
     /// How long nothing has come.
@@ -273,6 +276,13 @@ fn patience(kind: Kind) -> Duration {
 }
 
 impl Track {
+    /// Reads what a packet touches of this, but for its layer.
+    pub(super) fn glance(&self) -> u64 {
+        let flags =
+            self.dirty ^ self.is_cut ^ self.muted_by_client ^ self.feedback.nack ^ self.formats.is_media(self.pt);
+        self.layers.len() as u64 ^ self.subscribers.len() as u64 ^ self.room.data().as_ffi() ^ u64::from(flags)
+    }
+
     /// A track without packets; `limits` are each layer's.
     pub fn new(publication: Publication<'_>, limits: HistoryLimits) -> Self {
         let Publication { info, room, owner, mid, codec, answered, layers, rids, ssrcs } = publication;

@@ -166,7 +166,7 @@ impl Transport {
 
     /// Reads the key for packets to the client, and what is known of its address.
     pub fn glance_out_keys(&self) -> u64 {
-        self.srtp.as_ref().map_or(0, |srtp| srtp.out.glance()) ^ u64::from(self.ice.glance_validated())
+        self.srtp.as_ref().map_or(0, |srtp| srtp.out.glance()) ^ self.ice.glance_validated()
     }
 
     /// Reads what a packet from the client touches of this.
@@ -178,7 +178,7 @@ impl Transport {
 
     /// Reads the key for packets from the client, and what was seen of them.
     pub fn glance_in_keys(&self) -> u64 {
-        self.srtp.as_ref().map_or(0, |srtp| srtp.incoming.glance()) ^ u64::from(self.ice.glance_validated())
+        self.srtp.as_ref().map_or(0, |srtp| srtp.incoming.glance()) ^ self.ice.glance_validated()
     }
 
     /// Answers a STUN request.

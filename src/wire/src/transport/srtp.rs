@@ -72,7 +72,7 @@ impl SrtpOut {
 
     /// Reads what sealing touches first.
     pub(super) fn glance(&self) -> u64 {
-        self.rtp.glance()
+        self.rtp.glance() ^ self.profile.tag_len() as u64
     }
 
     /// Bytes that [`SrtpOut::protect_rtp`] adds.

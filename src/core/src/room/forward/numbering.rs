@@ -100,6 +100,11 @@ impl Numberings {
         }
     }
 
+    /// Reads what the next packet touches.
+    pub(super) fn glance(&self) -> u64 {
+        self.all[0].as_ref().map_or(0, |numbering| numbering.first) ^ u64::from(self.selections[0].is_some())
+    }
+
     /// Has the layers inside the encoding looked at from here on.
     pub(super) fn select(&mut self, codec: CodecName, wanted: Point) {
         self.selections[0].get_or_insert_with(|| Box::new(Selection::new(codec, wanted)));

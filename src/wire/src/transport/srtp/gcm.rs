@@ -26,7 +26,9 @@ impl Gcm {
     }
 
     pub(super) fn glance(&self) -> u64 {
-        u64::from(self.salt[0]) ^ std::ptr::from_ref(self.key.algorithm()) as u64
+        // The key schedule and the table of GHASH take nine cache lines, which only a copy reads.
+        std::hint::black_box(self.key.clone());
+        u64::from(self.salt[0])
     }
 
     pub(super) fn seal_rtp(&self, packet: &mut [u8], header_len: usize, index: u64) {

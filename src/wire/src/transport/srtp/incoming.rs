@@ -138,8 +138,11 @@ impl SrtpIn {
 
     /// Reads what opening touches first.
     pub(in super::super) fn glance(&self) -> u64 {
-        let stream = self.rtp_streams.streams.first().map_or(0, |stream| stream.window.highest());
-        self.rtp.glance() ^ stream ^ self.rtp_streams.ssrcs.first().map_or(0, |ssrc| u64::from(*ssrc))
+        let stream = self.rtp_streams.streams.first().map_or(0, |s| s.window.highest() ^ u64::from(s.failures));
+        self.rtp.glance()
+            ^ self.profile.tag_len() as u64
+            ^ stream
+            ^ self.rtp_streams.ssrcs.first().map_or(0, |ssrc| u64::from(*ssrc))
     }
 
     /// SSRCs that RTP came from.
