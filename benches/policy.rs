@@ -172,7 +172,10 @@ fn event(client: &Rc<ClientFacts>) -> HookCall {
 /// A round of events of one room with this script, which a sink may record. What it asks of a store is answered at once.
 fn events_of_a_room(source: &[u8], sink: Option<Sink>) -> impl FnMut() -> (f64, f64) {
     let mut now = Instant::now();
-    let mut engine = PolicyEngine::new(PolicySettings::default(), 7);
+    // On a machine that stands still for a moment a hook would use up what it may use at once, and wait.
+    let patience = Duration::from_secs(1);
+    let settings = PolicySettings { slice: patience, cpu_burst: patience, ..PolicySettings::default() };
+    let mut engine = PolicyEngine::new(settings, 7);
     let id = RoomId::parse("r").expect("an id");
     let room =
         engine.open_recorded_room(now, (&id, SharedValue::empty_object()), Ok(script(source)), sink).expect("a room");

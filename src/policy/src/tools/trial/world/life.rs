@@ -47,10 +47,18 @@ impl Opening {
         // The time of a test stands still, and a share of it would be nothing; a script is never suspended.
         let cpu_burst = Duration::from_secs(3600);
         let usual = PolicySettings::default();
-        let (step_budget, load_budget) = (usual.step_budget * PATIENCE, usual.load_budget * PATIENCE);
-        let free = PolicySettings { cpu_share: 0.0, shard_share: 0.0, slice: cpu_burst, cpu_burst, ..usual };
-        let budgets = PolicySettings { step_budget, load_budget, strikes: 0, client_strikes: 0, ..free };
-        let settings = PolicySettings { config: self.config.clone(), ..budgets };
+        let settings = PolicySettings {
+            cpu_share: 0.0,
+            shard_share: 0.0,
+            slice: cpu_burst,
+            cpu_burst,
+            step_budget: usual.step_budget * PATIENCE,
+            load_budget: usual.load_budget * PATIENCE,
+            strikes: 0,
+            client_strikes: 0,
+            config: self.config.clone(),
+            ..usual
+        };
         let mut engine = PolicyEngine::new(settings, SEED);
         engine.set_clock(now, START);
         engine
