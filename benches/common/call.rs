@@ -71,10 +71,7 @@ impl Call {
             max_tracks_per_client: 4,
             ..ShardSettings::new(certificate.clone())
         };
-        // Scripts are charged real time, which is not the time that passes here: they may take what they take.
-        let (slice, cpu_burst) = (PATIENCE, PATIENCE);
-        let shares = PolicySettings { cpu_share: 0.0, shard_share: 0.0, ..PolicySettings::default() };
-        let mut policies = PolicySettings { slice, cpu_burst, ..shares };
+        let mut policies = PolicySettings::unhurried();
         policies.config.insert("secret".into(), secret.into());
         let before = live_bytes();
         let mut scripts = ScriptLibrary::new(vec![]);

@@ -86,18 +86,7 @@ impl World {
         let mut scripts = ScriptLibrary::new(Vec::new());
         let script = Script::compile("default_room.lua", POLICY.as_bytes()).map(Arc::new);
         scripts.insert("default_room.lua".to_owned(), script);
-        // Scripts are charged real processor time, which on a busy machine is more than the time that passes here.
-        let generous = Duration::from_secs(60);
-        let settings_of_policies = PolicySettings {
-            cpu_share: 1.0,
-            cpu_burst: generous,
-            shard_share: 0.0, // no share, no waiting for it
-            slice: generous,
-            step_budget: generous,
-            load_budget: generous,
-            ..PolicySettings::default()
-        };
-        let engine = PolicyEngine::new(settings_of_policies, 1);
+        let engine = PolicyEngine::new(PolicySettings::unhurried(), 1);
         Ok(Self {
             now,
             shard: Shard::new(now, settings, engine, scripts, [7; 32]),

@@ -157,17 +157,7 @@ impl World {
     }
 
     pub(crate) fn with(fixed_seed: u64, settings: ShardSettings, script: &str) -> Self {
-        // Processor time is not virtual: no test may depend on it.
-        let generous = PolicySettings {
-            cpu_share: 0.0,
-            shard_share: 0.0,
-            slice: Duration::from_secs(60),
-            cpu_burst: Duration::from_secs(60),
-            step_budget: Duration::from_secs(1),
-            load_budget: Duration::from_secs(1),
-            ..PolicySettings::default()
-        };
-        Self::budgeted(fixed_seed, settings, generous, script)
+        Self::budgeted(fixed_seed, settings, PolicySettings::unhurried(), script)
     }
 
     /// A world whose scripts have these budgets.

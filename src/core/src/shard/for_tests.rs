@@ -9,5 +9,5 @@ use moonring_wire::transport::dtls::Certificate;
 /// A shard whose rooms run the scripts of `library`; no media goes through it.
 pub(crate) fn shard(now: Instant, library: ScriptLibrary) -> Shard {
     let settings = ShardSettings::new(Certificate::generate().unwrap());
-    Shard::new(now, settings, PolicyEngine::new(PolicySettings::default(), 1), library, [7; 32])
+    Shard::new(now, settings, PolicyEngine::new(PolicySettings::unhurried(), 1), library, [7; 32])
 }

@@ -68,9 +68,8 @@ impl InMemory {
         let (events, receiver) = event_queue(QUEUE);
         let mut scripts = ScriptLibrary::new(Vec::new());
         scripts.insert("default_room.lua".into(), Script::compile("default_room.lua", script.as_bytes()).map(Arc::new));
-        let free = PolicySettings { cpu_share: 0.0, shard_share: 0.0, ..PolicySettings::default() };
         let (now, settings) = (Instant::now(), ShardSettings::new(Certificate::generate()?));
-        let shard = Shard::new(now, settings, PolicyEngine::new(free, 1), scripts, [7; 32]);
+        let shard = Shard::new(now, settings, PolicyEngine::new(PolicySettings::unhurried(), 1), scripts, [7; 32]);
         let back = Back { shard, now, commands, events, held: None, out: SendBatch::new(1 << 16, 64) };
         let config = Config { resume_s: 3_600, messages_per_s: 1_000, ..Config::default() };
         let (down, is_down) = watch::channel(false);

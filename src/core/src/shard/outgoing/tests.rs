@@ -34,10 +34,8 @@ impl World {
     fn new() -> Self {
         let mut scripts = ScriptLibrary::new(Vec::new());
         scripts.insert("default_room.lua".into(), Script::compile("default_room.lua", SCRIPT.as_bytes()).map(Arc::new));
-        let (slice, step_budget) = (Duration::from_secs(60), Duration::from_secs(60));
-        let free = PolicySettings { cpu_share: 0.0, shard_share: 0.0, slice, step_budget, ..PolicySettings::default() };
         let (now, settings) = (Instant::now(), ShardSettings::new(Certificate::generate().unwrap()));
-        let shard = Shard::new(now, settings, PolicyEngine::new(free, 1), scripts, [7; 32]);
+        let shard = Shard::new(now, settings, PolicyEngine::new(PolicySettings::unhurried(), 1), scripts, [7; 32]);
         let mut world = Self { shard, now, out: SendBatch::new(1 << 16, 64) };
         for name in ["ada", "bob", "eve"] {
             let (room, client) = (RoomId::parse("demo").unwrap(), id(name));

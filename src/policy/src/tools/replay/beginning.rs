@@ -35,10 +35,8 @@ pub(super) fn settings_of(start: &Start) -> PolicySettings {
         max_queued_joins: budgets.max_queued_joins,
         strikes: budgets.strikes,
         client_strikes: budgets.client_strikes,
-        cpu_share: 0.0,
-        shard_share: 0.0,
         config: start.config.clone(),
-        ..PolicySettings::default()
+        ..PolicySettings::unhurried()
     }
 }
 

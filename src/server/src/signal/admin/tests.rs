@@ -136,7 +136,7 @@ fn shard(library: ScriptLibrary) -> ShardEnd {
     std::thread::spawn(move || {
         let mut out = SendBatch::new(1 << 16, 64);
         let settings = ShardSettings::new(Certificate::generate().unwrap());
-        let engine = PolicyEngine::new(PolicySettings::default(), 1);
+        let engine = PolicyEngine::new(PolicySettings::unhurried(), 1);
         let mut shard = Shard::new(Instant::now(), settings, engine, library, [7; 32]);
         shard.report_every(Instant::now(), Duration::from_millis(20));
         loop {

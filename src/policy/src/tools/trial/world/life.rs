@@ -2,7 +2,7 @@
 //! the next client finds a fresh one.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
@@ -44,20 +44,15 @@ pub(in super::super) struct Opening {
 impl Opening {
     /// A shard's engine for it.
     pub(super) fn engine(&self, now: Instant) -> PolicyEngine {
-        // The time of a test stands still, and a share of it would be nothing; a script is never suspended.
-        let cpu_burst = Duration::from_secs(3600);
+        // The time of a test stands still; a script is never suspended.
         let usual = PolicySettings::default();
         let settings = PolicySettings {
-            cpu_share: 0.0,
-            shard_share: 0.0,
-            slice: cpu_burst,
-            cpu_burst,
             step_budget: usual.step_budget * PATIENCE,
             load_budget: usual.load_budget * PATIENCE,
             strikes: 0,
             client_strikes: 0,
             config: self.config.clone(),
-            ..usual
+            ..PolicySettings::unhurried()
         };
         let mut engine = PolicyEngine::new(settings, SEED);
         engine.set_clock(now, START);
