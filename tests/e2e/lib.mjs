@@ -64,7 +64,11 @@ export async function startServer({ scripts = join(HERE, 'scripts'), flags: more
       const before = run;
       before.expectEnd();
       run = await launch(args, url);
-      return before.exited;
+      // The one before answers as well, and goes on when the new one fails.
+      const failed = run.exited.then((code) => ({ failed: code }));
+      const ended = await Promise.race([before.exited.then((code) => ({ code })), failed]);
+      if ('failed' in ended) throw new Error(`the new process ended with ${ended.failed}:\n${run.log()}`);
+      return ended.code;
     },
     /** A process beside it with the same arguments, of which nothing is expected. @param {string[]} [more] */
     beside: (more = []) => spawn(BINARY, [...args, ...more], { stdio: ['ignore', 'ignore', 'pipe'] }),

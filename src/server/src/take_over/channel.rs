@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rustix::cmsg_space;
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
@@ -105,7 +106,8 @@ impl Channel {
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(io::Error::other("too many descriptors"));
         }
-        let sent = sendmsg(&self.0, &[IoSlice::new(&head)], &mut control, SendFlags::NOSIGNAL)?;
+        // A call with a time-out is interrupted by any signal, of a process that was stopped for a moment too (signal(7)).
+        let sent = retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(&head)], &mut control, SendFlags::NOSIGNAL))?;
         self.0.write_all(head.get(sent..).unwrap_or_default())?;
         self.0.write_all(body)
     }
@@ -142,7 +144,7 @@ impl Channel {
             let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut rest = [IoSliceMut::new(&mut head[got..])];
-            let received = recvmsg(&self.0, &mut rest, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+            let received = retry_on_intr(|| recvmsg(&self.0, &mut rest, &mut control, RecvFlags::CMSG_CLOEXEC))?;
             for message in control.drain() {
                 if let RecvAncillaryMessage::ScmRights(rights) = message {
                     descriptors.extend(rights);
