@@ -3,10 +3,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { ROOT, TOKEN, flows, report, shared, sleep, startServer, stats, until, watchGaps } from './lib.mjs';
+import { BINARY, ROOT, TOKEN, flows, report, shared, sleep, startServer, stats, until, watchGaps } from './lib.mjs';
 
 /** @typedef {import('./lib.mjs').Tab} Tab */
 
@@ -132,6 +133,23 @@ test('rooms of four under load lose no packet while the process is replaced, twi
   } finally {
     await server.stop();
   }
+});
+
+test('a new process that is stopped for a moment still waits for the running one', async () => {
+  const silent = createServer();
+  await new Promise((done) => silent.listen(join(folder, 'silent'), () => done(undefined)));
+  const asked = new Promise((done) => silent.once('connection', done));
+  const flags = ['--data-dir', join(folder, 'data'), '--scripts-dir', folder, '--take-over', join(folder, 'silent')];
+  const child = spawn(BINARY, flags, { stdio: ['ignore', 'ignore', 'pipe'] });
+  let log = '';
+  child.stderr?.on('data', (text) => (log += text));
+  const exited = new Promise((done) => child.on('exit', done));
+  await asked;
+  await sleep(500);
+  for (const signal of /** @type {const} */ (['SIGSTOP', 'SIGCONT'])) child.kill(signal);
+  assert.equal(await exited, 1);
+  silent.close();
+  assert.match(log, /the running process goes on: the other process does not answer/);
 });
 
 test('a process with other settings is refused with both values', async () => {
