@@ -128,11 +128,11 @@ def one_run(asked, command, ready, url, load):
 
 def in_namespaces():
     """Runs this program again in a namespace whose peer the load gets, with a link between them that segments in software."""
-    missing = [program for program in ("ip", "ethtool") if not shutil.which(program)]
-    if missing or os.geteuid():
-        packages = " ".join({"ip": "iproute2", "ethtool": "ethtool"}[program] for program in missing)
-        what = f"{' and '.join(missing)}: apt install {packages}" if missing else "root: run it with sudo"
-        sys.exit(f"--path veth needs {what}")
+    if os.geteuid():
+        sys.exit("--path veth needs root: run it with sudo")
+    for program, package in (("ip", "iproute2"), ("ethtool", "ethtool")):
+        if not shutil.which(program):
+            sys.exit(f"--path veth needs {program}: apt install {package}")
     here, there = (f"compare-{os.getpid()}-{side}" for side in ("server", "load"))
     link = f"cmp{os.getpid() % 1_000_000}"
     ip = lambda *words: subprocess.run(["ip", *words], check=True)

@@ -63,11 +63,12 @@ export async function startServer({ scripts = join(HERE, 'scripts'), flags: more
     async replace() {
       const before = run;
       before.expectEnd();
-      run = await launch(args, url);
+      const next = await launch(args, url);
       // The one before answers as well, and goes on when the new one fails.
-      const failed = run.exited.then((code) => ({ failed: code }));
+      const failed = next.exited.then((code) => ({ failed: code }));
       const ended = await Promise.race([before.exited.then((code) => ({ code })), failed]);
-      if ('failed' in ended) throw new Error(`the new process ended with ${ended.failed}:\n${run.log()}`);
+      if ('failed' in ended) throw new Error(`the new process ended with ${ended.failed}:\n${next.log()}`);
+      run = next;
       return ended.code;
     },
     /** A process beside it with the same arguments, of which nothing is expected. @param {string[]} [more] */

@@ -136,7 +136,7 @@ test('rooms of four under load lose no packet while the process is replaced, twi
 });
 
 test('a new process that is stopped for a moment still waits for the running one', async () => {
-  const silent = createServer();
+  const silent = createServer((socket) => socket.resume());
   await new Promise((done) => silent.listen(join(folder, 'silent'), () => done(undefined)));
   const asked = new Promise((done) => silent.once('connection', done));
   const flags = ['--data-dir', join(folder, 'data'), '--scripts-dir', folder, '--take-over', join(folder, 'silent')];
@@ -144,11 +144,12 @@ test('a new process that is stopped for a moment still waits for the running one
   let log = '';
   child.stderr?.on('data', (text) => (log += text));
   const exited = new Promise((done) => child.on('exit', done));
-  await asked;
+  await Promise.race([asked, exited]);
   await sleep(500);
   for (const signal of /** @type {const} */ (['SIGSTOP', 'SIGCONT'])) child.kill(signal);
-  assert.equal(await exited, 1);
+  const code = await exited;
   silent.close();
+  assert.equal(code, 1, log);
   assert.match(log, /the running process goes on: the other process does not answer/);
 });
 

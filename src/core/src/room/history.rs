@@ -222,7 +222,7 @@ impl History {
         }
     }
 
-    /// Reads what the next packet touches.
+    /// Reads what the next packet touches, if it is as long as the last one.
     pub(super) fn glance(&self) -> u64 {
         if self.bytes.is_empty() {
             return 0;

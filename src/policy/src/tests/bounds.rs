@@ -110,7 +110,7 @@ fn too_many_events_are_refused_with_a_reason_and_a_goodbye_never_is() {
 
 #[test]
 fn what_the_host_holds_for_a_room_is_bounded() {
-    let settings = PolicySettings { host_bytes: 1 << 20, ..generous() };
+    let settings = PolicySettings { host_bytes: 1 << 20, step_budget: Duration::from_secs(1), ..generous() };
     let mut world = World::with(
         settings,
         "function on_client_connect() return true end

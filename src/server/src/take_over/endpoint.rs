@@ -64,14 +64,9 @@ impl Endpoint {
 
 /// Connects to the process that listens at `path`; `None` when none does.
 pub(super) fn connect(path: &Path) -> anyhow::Result<Option<UnixStream>> {
-    let connected = loop {
-        match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            connected => break connected,
-        }
-    };
-    match connected {
+    match UnixStream::connect(path) {
         Ok(stream) => Ok(Some(stream)),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => connect(path),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("take_over: cannot connect to {}", path.display())),
     }

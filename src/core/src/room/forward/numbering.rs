@@ -102,7 +102,7 @@ impl Numberings {
 
     /// Reads what the next packet touches.
     pub(super) fn glance(&self) -> u64 {
-        self.all[0].as_ref().map_or(0, |numbering| numbering.first) ^ u64::from(self.selections[0].is_some())
+        self.current().map_or(0, |numbering| numbering.first) ^ u64::from(self.selections[0].is_some())
     }
 
     /// Has the layers inside the encoding looked at from here on.
