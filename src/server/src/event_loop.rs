@@ -8,6 +8,7 @@ mod hand_over;
 mod parting;
 mod pulse;
 mod tick;
+mod turns;
 mod usage;
 
 #[cfg(test)]
@@ -312,8 +313,8 @@ where
     B: FnOnce() -> Result<Beginning<C>, String>,
 {
     let placement = parts.settings.cpu.map_or(Placement::Unbound, Placement::Fixed);
-    // glommio's own preemption timer stays at its default: shorter ones make it park with runnable tasks.
-    let executor = match LocalExecutorBuilder::new(placement).io_memory(IO_MEMORY_BYTES).make() {
+    let builder = LocalExecutorBuilder::new(placement).io_memory(IO_MEMORY_BYTES).preempt_timer(turns::NEVER);
+    let executor = match builder.make() {
         Ok(executor) => executor,
         Err(error) => {
             let _ = started.send(Err(probe::executor_error(&error.to_string())));

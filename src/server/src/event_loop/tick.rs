@@ -7,15 +7,13 @@ use std::time::{Duration, Instant};
 
 use super::hand_over::Parting;
 use super::pulse::Doing;
+use super::turns::Turns;
 use super::usage::Usage;
 use super::{BROKEN, ControlEnds, Core, LoopSettings, Phase};
 use crate::udp::{Receiver, Udp};
 use moonring_core::command::Event;
 use moonring_wire::packet::{AddressPair, SendBatch};
 
-/// A timer that is always set: glommio may park while tasks are runnable, and then only a timer that is still to fire
-/// wakes it.
-const HEARTBEAT: Duration = Duration::from_millis(97);
 /// How often the kernel is asked what it dropped.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
 /// Flushes of a core that says goodbye.
@@ -63,12 +61,7 @@ impl<C: Core> Ticker<C> {
     }
 
     pub(super) async fn run(mut self) {
-        let heartbeat = glommio::spawn_local(async {
-            loop {
-                glommio::timer::sleep(HEARTBEAT).await;
-            }
-        })
-        .detach();
+        let mut turns = Turns::new().await;
         while !self.control.stop.load(Ordering::Acquire) {
             let began = Instant::now();
             let more = self.tick(began);
@@ -83,14 +76,11 @@ impl<C: Core> Ticker<C> {
             }
             if self.is_asked_for() && self.answer_requests() {
                 self.settings.pulse.begin(Doing::Goodbye);
-                return heartbeat.cancel();
+                return;
             }
-            // The reactor's turn, whenever its timer says so.
-            glommio::yield_if_needed().await;
+            turns.take(ended).await;
         }
         self.say_goodbye();
-        drop(self.udp);
-        heartbeat.cancel();
     }
 
     /// Everything that is due, as far as the bounds allow, up to the last flush; true when there is more.
@@ -272,8 +262,8 @@ impl<C: Core> Ticker<C> {
     }
 
     /// Sends what is left of the tick and blocks the thread until a datagram is there, a command comes or a timer is
-    /// due: one system call, on the media sockets' own ring. The executor's reactor gets its turn whenever the heartbeat
-    /// says so; nothing that a shard waits for is there. (Sleeping in the reactor instead, woken through the eventfd,
+    /// due: one system call, on the media sockets' own ring. The executor's reactor gets its turns beside it ([`Turns`]);
+    /// nothing that a shard waits for is there. (Sleeping in the reactor instead, woken through the eventfd,
     /// cost three times the CPU time per wake-up. Sockets that come later, such as ICE over TCP, can be polled on the
     /// same ring.)
     fn flush_and_sleep(&mut self, now: Instant) {

@@ -2,17 +2,27 @@
 
 use std::time::Duration;
 
+use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::{Attack, Outcome, attack};
 use crate::ground::Ground;
 
+/// How often a shard's thread is stopped, and for how long: longer than glommio lets a task run.
+const STOPS: usize = 60;
+const STOP: Duration = Duration::from_millis(110);
+
 pub(super) fn all() -> Vec<Attack> {
     vec![
         attack("process: what it can still do", |g| Box::pin(confined(g))),
         Attack { ends_server: true, ..attack("fault: the process stands still for 4 s", |g| Box::pin(standstill(g))) },
+        Attack {
+            ends_server: true,
+            ..attack("fault: a shard that waits for a core again and again", |g| Box::pin(slow_shard(g)))
+        },
         Attack { ends_server: true, ..attack("fault: a shard that stops answering", |g| Box::pin(stuck_shard(g))) },
     ]
 }
@@ -42,8 +52,8 @@ async fn standstill(ground: &Ground) -> anyhow::Result<Outcome> {
     Ok(Outcome::new("SIGSTOP, SIGCONT", format!("goes on: {answers}"), answers))
 }
 
-/// Stops one thread alone, as a debugger does.
-async fn stuck_shard(ground: &Ground) -> anyhow::Result<Outcome> {
+/// The thread of the first shard.
+fn shard(ground: &Ground) -> anyhow::Result<Pid> {
     let mut shard: Option<i32> = None;
     for task in std::fs::read_dir(format!("/proc/{}/task", ground.pid()))? {
         let task = task?.path();
@@ -53,7 +63,39 @@ async fn stuck_shard(ground: &Ground) -> anyhow::Result<Outcome> {
             shard = shard.map_or(id, |first: i32| id.map(|id| id.min(first)));
         }
     }
-    let shard = Pid::from_raw(shard.ok_or_else(|| anyhow::anyhow!("there is no thread shard-0"))?);
+    Ok(Pid::from_raw(shard.ok_or_else(|| anyhow::anyhow!("there is no thread shard-0"))?))
+}
+
+/// Has one thread wait before and behind each call of a ring of its, as a machine with too few cores does at some of them,
+/// for longer than any timer of its executor runs.
+async fn slow_shard(ground: &Ground) -> anyhow::Result<Outcome> {
+    let shard = shard(ground)?;
+    let slow = move || {
+        ptrace::attach(shard)?;
+        waitpid(shard, Some(WaitPidFlag::__WALL))?;
+        let mut stops = 0;
+        while stops < STOPS {
+            ptrace::syscall(shard, None)?;
+            waitpid(shard, Some(WaitPidFlag::__WALL))?;
+            if ptrace::getregs(shard)?.orig_rax == libc::SYS_io_uring_enter as u64 {
+                std::thread::sleep(STOP);
+                stops += 1;
+            }
+        }
+        ptrace::detach(shard, None)
+    };
+    // A blocking task stays on one thread, which alone may order the traced one.
+    tokio::task::spawn_blocking(slow).await??;
+    // The watchdog's time, when the thread does not go on.
+    let code = ground.exit_code(Duration::from_secs(5)).await;
+    let answers = code.is_none() && ground.get("/healthz").await.is_ok();
+    let did = format!("ended with {code:?}, goes on: {answers}");
+    Ok(Outcome::new(format!("{STOPS} stops of {} ms", STOP.as_millis()), did, answers))
+}
+
+/// Stops one thread alone, as a debugger does.
+async fn stuck_shard(ground: &Ground) -> anyhow::Result<Outcome> {
+    let shard = shard(ground)?;
     // Attaching and waiting have to happen on one thread, which then holds it.
     let (done, wait) = std::sync::mpsc::channel::<()>();
     let holder = std::thread::spawn(move || {
