@@ -8,7 +8,6 @@ mod hand_over;
 mod parting;
 mod pulse;
 mod tick;
-mod turns;
 mod usage;
 
 #[cfg(test)]
@@ -16,6 +15,7 @@ mod tests;
 
 use std::io;
 use std::net::UdpSocket;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError, sync_channel};
@@ -40,6 +40,10 @@ const STACK_BYTES: usize = 64 << 20;
 pub(crate) const BROKEN: i32 = 70;
 /// What glommio pins for file I/O, which a shard has none of; three times this is registered.
 const IO_MEMORY_BYTES: usize = 64 << 10;
+/// When glommio is to interrupt a task. It gives its reactor a turn then, and in glommio 0.9 a shard may be lost in one: if
+/// its thread waits for a core until that timer fires again before the first task has run, it sleeps with a task that could
+/// run, for ever; if the kernel refuses a call of its rings (EAGAIN, ENOMEM), it panics. Nothing of a shard waits there.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What a shard does, without socket, clock or thread.
 pub trait Core {
@@ -306,6 +310,15 @@ where
     Ok(Starting { shard: ShardThread { sender, requests, stop, thread: Some(thread) }, outcome })
 }
 
+/// A panic that the loop does not catch is none of a client's or a room's: the shard cannot go on, nor can its clients.
+#[expect(clippy::disallowed_methods, reason = "a shard that nothing puts right does not unwind to main")]
+fn run_or_exit<C: Core>(ticker: Ticker<C>) {
+    if catch_unwind(AssertUnwindSafe(|| ticker.run())).is_err() {
+        tracing::error!("a panic in the shard's loop: the process ends");
+        std::process::exit(BROKEN);
+    }
+}
+
 /// The thread: all of it but the start runs inside glommio's executor.
 fn run_shard<C, B>(parts: Parts<B>, started: &SyncSender<Result<(), StartError>>)
 where
@@ -313,7 +326,7 @@ where
     B: FnOnce() -> Result<Beginning<C>, String>,
 {
     let placement = parts.settings.cpu.map_or(Placement::Unbound, Placement::Fixed);
-    let builder = LocalExecutorBuilder::new(placement).io_memory(IO_MEMORY_BYTES).preempt_timer(turns::NEVER);
+    let builder = LocalExecutorBuilder::new(placement).io_memory(IO_MEMORY_BYTES).preempt_timer(NEVER);
     let executor = match builder.make() {
         Ok(executor) => executor,
         Err(error) => {
@@ -334,7 +347,7 @@ where
                 let ticker = Ticker::new((settings, is_inherited), udp, core, control);
                 let _ = started.send(Ok(()));
                 if gate.is_none_or(|gate| gate.recv().is_ok()) {
-                    ticker.run().await;
+                    run_or_exit(ticker);
                 }
             }
             Err(error) => {

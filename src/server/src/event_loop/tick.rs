@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::hand_over::Parting;
 use super::pulse::Doing;
-use super::turns::Turns;
 use super::usage::Usage;
 use super::{BROKEN, ControlEnds, Core, LoopSettings, Phase};
 use crate::udp::{Receiver, Udp};
@@ -60,8 +59,8 @@ impl<C: Core> Ticker<C> {
         }
     }
 
-    pub(super) async fn run(mut self) {
-        let mut turns = Turns::new().await;
+    /// Runs until the shard is told to stop, without ever giving way to the executor.
+    pub(super) fn run(mut self) {
         while !self.control.stop.load(Ordering::Acquire) {
             let began = Instant::now();
             let more = self.tick(began);
@@ -78,7 +77,6 @@ impl<C: Core> Ticker<C> {
                 self.settings.pulse.begin(Doing::Goodbye);
                 return;
             }
-            turns.take(ended).await;
         }
         self.say_goodbye();
     }
@@ -262,8 +260,7 @@ impl<C: Core> Ticker<C> {
     }
 
     /// Sends what is left of the tick and blocks the thread until a datagram is there, a command comes or a timer is
-    /// due: one system call, on the media sockets' own ring. The executor's reactor gets its turns beside it ([`Turns`]);
-    /// nothing that a shard waits for is there. (Sleeping in the reactor instead, woken through the eventfd,
+    /// due: one system call, on the media sockets' own ring. (Sleeping in glommio's reactor instead, woken through the eventfd,
     /// cost three times the CPU time per wake-up. Sockets that come later, such as ICE over TCP, can be polled on the
     /// same ring.)
     fn flush_and_sleep(&mut self, now: Instant) {

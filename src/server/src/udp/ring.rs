@@ -6,7 +6,8 @@
 //!
 //! Sends carry `MSG_DONTWAIT`, so a UDP send is over when `io_uring_enter` returns from submitting it: done, or failed with
 //! a completion, which ends the sleep. That, and that an entry is copied when it is submitted, is why the batch may be
-//! reused after [`Uring::flush`].
+//! reused after [`Uring::flush`]. Entries that the kernel does not take, as it has no memory or no room for completions, are
+//! made harmless, and until it has taken them all batches go by `sendmmsg`.
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -43,7 +44,12 @@ pub(super) struct Uring {
     abandoned: Vec<SendTable>,
     /// Index in the table and errno.
     failures: Vec<(usize, i32)>,
+    /// Which filling of the table it is: of earlier ones nothing is wanted any more. Part of an entry's number.
+    filling: u16,
 }
+
+/// Where the filling stands in an entry's number; the index in the table is below it.
+const FILLING_SHIFT: u32 = 16;
 
 /// Sends a datagram from a socket to itself, as [`Uring`] does it: kernels before 6.1 refuse the address.
 pub(super) fn check_send() -> io::Result<()> {
@@ -82,6 +88,7 @@ impl Uring {
             entries: Vec::with_capacity(TABLE_SENDS),
             abandoned: Vec::new(),
             failures: Vec::with_capacity(TABLE_SENDS),
+            filling: 0,
         })
     }
 
@@ -90,29 +97,49 @@ impl Uring {
     }
 
     pub(super) fn wait(&mut self, timeout: Duration, stats: &mut IoStats) {
-        stats.enters += 1;
-        self.sleep.sleep(timeout);
-        self.reap();
+        self.submit_and_wait(timeout, stats);
     }
 
     pub(super) fn flush(&mut self, flush: &mut Flush<'_>) {
-        if is_mostly_runs(flush) {
+        if is_mostly_runs(flush) || self.is_stuck(flush.stats) {
             return self.runs.flush(flush);
         }
         self.queue(flush);
-        self.send_table(flush);
+        let is_queued = self.push_entries(flush.stats);
+        self.finish_table(flush, is_queued, 0);
     }
 
     /// [`Uring::flush`] and [`Uring::wait`] in one system call.
     pub(super) fn flush_and_wait(&mut self, flush: &mut Flush<'_>, timeout: Duration) {
-        if is_mostly_runs(flush) {
+        if is_mostly_runs(flush) || self.is_stuck(flush.stats) {
             self.runs.flush(flush);
             return self.wait(timeout, flush.stats);
         }
         self.queue(flush);
-        self.push_entries(flush.stats);
-        self.wait(timeout, flush.stats);
-        self.send_table(flush);
+        let is_queued = self.push_entries(flush.stats);
+        let behind = self.submit_and_wait(timeout, flush.stats);
+        self.finish_table(flush, is_queued, behind);
+    }
+
+    /// Returns how many entries that are not sends it has queued.
+    fn submit_and_wait(&mut self, timeout: Duration, stats: &mut IoStats) -> usize {
+        stats.enters += 1;
+        let own = self.sleep.sleep(timeout);
+        self.reap();
+        own
+    }
+
+    /// Whether the kernel has not taken all of an earlier batch, and does not now.
+    fn is_stuck(&mut self, stats: &mut IoStats) -> bool {
+        if self.abandoned.is_empty() {
+            return false;
+        }
+        self.submit(stats);
+        let is_stuck = !self.sleep.ring.submission().is_empty();
+        if !is_stuck {
+            self.abandoned.clear();
+        }
+        is_stuck
     }
 
     /// Puts the batch into the table and the submission queue; full tables are sent, the last one is yet to be.
@@ -120,7 +147,8 @@ impl Uring {
         for run in flush.batch.runs() {
             for piece in flush.sockets.pieces(*run) {
                 if self.table.is_full() {
-                    self.send_table(flush);
+                    let is_queued = self.push_entries(flush.stats);
+                    self.finish_table(flush, is_queued, 0);
                 }
                 match flush.sockets.route(piece.to.remote) {
                     Some(route) => self.add(flush.batch.bytes(), piece, route),
@@ -144,29 +172,33 @@ impl Uring {
             let header = self.table.push(bytes, piece, route);
             opcode::SendMsg::new(socket, header).flags(libc::MSG_DONTWAIT as u32).build()
         };
-        self.entries.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(index as u64));
+        let number = u64::from(self.filling) << FILLING_SHIFT | index as u64;
+        self.entries.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(number));
     }
 
-    /// Moves the table's entries into the kernel's queue.
-    fn push_entries(&mut self, stats: &mut IoStats) {
+    /// Moves the table's entries into the kernel's queue; false when it has no room for them.
+    fn push_entries(&mut self, stats: &mut IoStats) -> bool {
         // SAFETY: what the entries point at is in the table, which is boxed, or in the batch of this flush, which submits
         // them before it returns or makes them harmless.
         let pushed = unsafe { self.sleep.ring.submission().push_multiple(&self.entries) };
-        // The queue has room for a table, and a table is submitted before the next one is filled.
+        // It has room for a table; not when entries of another one are left.
         if pushed.is_err() {
             stats.submit_errors += 1;
         }
         self.entries.clear();
+        pushed.is_ok()
     }
 
-    /// Submits what is not submitted yet, and settles what failed of the table.
-    fn send_table(&mut self, flush: &mut Flush<'_>) {
-        if self.table.pieces().is_empty() {
+    /// Submits what is not submitted yet, and settles what failed of the table. `is_queued`: its entries are in the kernel's
+    /// queue, and `behind` others behind them.
+    fn finish_table(&mut self, flush: &mut Flush<'_>, is_queued: bool, behind: usize) {
+        let all = self.table.pieces().len();
+        if all == 0 {
             return;
         }
-        self.push_entries(flush.stats);
-        let unsent = self.submit(flush.stats);
-        let submitted = self.table.pieces().len().saturating_sub(unsent);
+        let left = self.submit(flush.stats);
+        let unsent = if is_queued { left.saturating_sub(behind).min(all) } else { all };
+        let submitted = all - unsent;
         flush.stats.sends += submitted as u64;
         for (index, piece) in self.table.pieces().iter().enumerate() {
             let datagrams = usize::from(piece.datagrams);
@@ -178,11 +210,17 @@ impl Uring {
                 flush.settle(*piece, errno);
             }
         }
+        self.filling = self.filling.wrapping_add(1);
+        if unsent > 0 && is_queued {
+            // The batch that its entries point into is reused.
+            let mut table = std::mem::replace(&mut self.table, SendTable::new());
+            table.defuse();
+            self.abandoned.push(table);
+        }
         self.table.clear();
     }
 
-    /// Hands the queue to the kernel; returns how many entries it did not take. Those are made harmless: the batch that
-    /// they point into is reused.
+    /// Hands the queue to the kernel; returns how many entries it did not take.
     fn submit(&mut self, stats: &mut IoStats) -> usize {
         let mut attempts = 0..SUBMIT_ATTEMPTS;
         while !self.sleep.ring.submission().is_empty() && attempts.next().is_some() {
@@ -192,20 +230,17 @@ impl Uring {
             }
             self.reap();
         }
-        let left = self.sleep.ring.submission().len();
-        if left == 0 {
-            self.abandoned.clear();
-            return 0;
-        }
-        let fresh = SendTable::with_pieces_of(&self.table);
-        let mut table = std::mem::replace(&mut self.table, fresh);
-        table.defuse();
-        self.abandoned.push(table);
-        left
+        self.sleep.ring.submission().len()
     }
 
+    /// Takes completions; those of earlier fillings are of sends that were given up.
     fn reap(&mut self) {
-        let failures = &mut self.failures;
-        self.sleep.reap(|entry| failures.push((entry.user_data() as usize, -entry.result())));
+        let (failures, filling) = (&mut self.failures, u64::from(self.filling));
+        self.sleep.reap(|entry| {
+            let (of, index) = (entry.user_data() >> FILLING_SHIFT, entry.user_data() & ((1 << FILLING_SHIFT) - 1));
+            if of == filling {
+                failures.push((index as usize, -entry.result()));
+            }
+        });
     }
 }

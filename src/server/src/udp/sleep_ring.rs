@@ -44,8 +44,9 @@ impl SleepRing {
     }
 
     /// Submits what is queued and blocks until a socket has something, the eventfd is written, an entry of the owner's
-    /// completes or the time is over.
-    pub(super) fn sleep(&mut self, timeout: Duration) {
+    /// completes or the time is over. How many entries of its own it has put behind those of the owner.
+    pub(super) fn sleep(&mut self, timeout: Duration) -> usize {
+        let queued = self.ring.submission().len();
         self.watch.arm(&mut self.ring);
         for socket in 0..self.polled.len() {
             if !self.polled[socket] {
@@ -55,7 +56,9 @@ impl SleepRing {
                 self.polled[socket] = pushed.is_ok();
             }
         }
+        let own = self.ring.submission().len() - queued;
         block(&self.ring, timeout);
+        own
     }
 
     /// Takes all completions; those that are the owner's are handed to `each`.

@@ -81,11 +81,6 @@ impl SendTable {
         Single { bytes: payload.as_ptr(), name: name.bytes.as_ptr().cast(), name_len: name.len }
     }
 
-    /// A new table for the same pieces: their headers stay where they are, in the old one.
-    pub(super) fn with_pieces_of(other: &Self) -> Self {
-        Self { pieces: other.pieces.clone(), ..Self::new() }
-    }
-
     pub(super) fn is_full(&self) -> bool {
         self.pieces.len() == TABLE_SENDS
     }
