@@ -5,9 +5,9 @@
     sudo loadtest/overload.py --levels 1.03,1.3,2
 
 The server is held to a share of its core (a quota of its control group, so that it needs root), that it and not the load is
-what is full. First the highest clean load is looked for: meetings of four of which less than 0.1 % of the packets is lost. Then
-they run with more meetings beside them, which join, stay and leave, one level after the other; between two levels it is the
-highest clean load again. Beside them all is a room of four who only talk. Printed for each level:
+what is full. First the highest clean load is looked for: meetings of four of which less than 0.1 % of the packets is lost, and
+none of the video left out. Then they run with more meetings beside them, which join, stay and leave, one level after the other;
+between two levels it is the highest clean load again. Beside them all is a room of four who only talk. Printed for each level:
 
     forwarded   packets a second, relative to the highest clean load
     sound lost  of the room that only talks
@@ -31,6 +31,7 @@ from harness import TARGET, Server, load
 
 CLEAN_PERCENT = 0.1
 PERIOD_US = 10_000
+MEASURED_S = 5
 SETTLE_S = 12
 QUIET_S = 3
 
@@ -78,10 +79,10 @@ class Group:
         self.path.rmdir()
 
 
-def meetings(asked, name, count, seconds, wait=False):
+def meetings(asked, name, count, seconds):
     arguments = ("rooms", "--rooms", str(count), "--clients", "4", "--with-audio", "--room", name, "--joins-per-s", "200",
                  "--open-one-in", "16", "--warm-up-s", "4", "--duration-s", str(seconds))
-    return load(asked.target, *arguments, wait=wait)
+    return load(asked.target, *arguments, wait=False)
 
 
 def highest(asked, group):
@@ -91,17 +92,30 @@ def highest(asked, group):
         with tempfile.TemporaryDirectory() as data:
             server = Server(asked.target, data)
             group.add(server.process.pid)
-            report = meetings(asked, "meeting", count, 6, wait=True)
+            process, path = meetings(asked, "meeting", count, 6)
+            kept = kept_until_end(server, process, 4 * count)
             server.end(signal.SIGKILL)
-        clean = report["loss_percent"] < CLEAN_PERCENT and report["connected"] == report["clients"]
+        report = json.loads(path.read_text())
+        clean = report["loss_percent"] < CLEAN_PERCENT and report["connected"] == report["clients"] and kept == 100
         overrun = f", {report['overrun']} lost by the load itself" if report["overrun"] else ""
-        print(f"{count} meetings: {report['packets_out_per_s']:.0f} packets/s, {report['loss_percent']:.3f} % lost{overrun}",
-              file=sys.stderr, flush=True)
+        print(f"{count} meetings: {report['packets_out_per_s']:.0f} packets/s, {report['loss_percent']:.3f} % lost, "
+              f"{kept:.1f} % of the video kept{overrun}", file=sys.stderr, flush=True)
         good, bad = (count, bad) if clean else (good, count)
         count = good * 2 if bad is None else (good + bad) // 2
         if good == 0 and bad == 1:
             sys.exit("not even one meeting is clean")
     return good
+
+
+def kept_until_end(server, process, clients):
+    """The smallest part of the video, in per cent, that the server had time for in the last seconds of a load."""
+    kept = [0]
+    while process.poll() is None:
+        time.sleep(1)
+        figures = server.metrics()
+        if figures["moonring_shard_clients"] >= clients:
+            kept.append(figures["moonring_shard_video_kept_permille"] / 10)
+    return min(kept[-MEASURED_S:])
 
 
 def curve(asked, group):

@@ -97,6 +97,23 @@ fn a_shard_that_has_too_little_time_leaves_out_videos_and_keeps_the_sound() {
     }
 }
 
+#[test]
+fn a_receive_buffer_that_is_full_before_its_video_is_old_loses_no_sound() {
+    crate::sim::places::on_one_shard();
+    for part in [1.3, 2.0] {
+        let mut world = rooms(63);
+        let per_datagram = time_per_datagram(&mut world, part);
+        // As long as a large shard's: 60 ms of what comes, in some fifteen ticks.
+        let mut cpu = Cpu::new(world.now, per_datagram, BUFFER / 8);
+        cpu.per_tick = 10;
+        world.cpu = Some(cpu);
+        let (_, sound_lost) = received(&mut world, 10);
+        let dropped = world.cpu.as_ref().unwrap().dropped;
+        assert!(sound_lost < 0.001 && dropped < 20, "{part}: {sound_lost} of the sound, {dropped} by the kernel");
+        assert!(world.drops(DropReason::Shed) > 0, "{part}");
+    }
+}
+
 /// Key frames asked for of everybody.
 fn asked(world: &World) -> usize {
     let told = world.members.iter().flat_map(|member| &member.told);

@@ -42,6 +42,8 @@ pub struct PathReport {
 pub struct ShardReport {
     /// The share of its time that it was busy lately, in thousandths.
     pub busy_permille: u32,
+    /// The part of the video that there is time for, in thousandths.
+    pub video_kept_permille: u32,
     /// Rooms on it.
     pub rooms: usize,
     /// Clients on it.

@@ -29,6 +29,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 pub(crate) use hand_over::{HandOverHandle, Parted, Unloaded};
 use moonring_core::command::{Command, Event};
 use moonring_core::report::IoStats;
+use moonring_core::room::load::Backlog;
 use moonring_core::shard::take_over::HandedOver;
 use moonring_wire::packet::{AddressPair, SendBatch};
 pub use pulse::Pulse;
@@ -90,9 +91,8 @@ pub trait Core {
     fn hand_over_policies(&mut self, _now: Instant, _each: &mut dyn FnMut(Unloaded)) {}
     /// The socket's counters since the start, once a tick that did something.
     fn record_io(&mut self, _io: &IoStats) {}
-    /// A tick ended at `now`. `busy`: what has been used of the core's time since this was told last; `is_behind`: it left
-    /// datagrams in the receive queue.
-    fn note_tick(&mut self, _now: Instant, _busy: Duration, _is_behind: bool) {}
+    /// A tick ended at `now`. `busy`: what has been used of the core's time since this was told last.
+    fn note_tick(&mut self, _now: Instant, _busy: Duration, _backlog: Backlog) {}
     /// A call panicked: end what caused it. A datagram's sender is named, the rest the core knows.
     fn handle_panic(&mut self, now: Instant, phase: Phase, out: &mut SendBatch);
     /// [`Core::handle_panic`] panicked, too: throw away what cannot be trusted any more.

@@ -260,6 +260,11 @@ impl Udp {
         self.stats.kernel_drops = self.sockets.kernel_drops();
     }
 
+    /// How much of a socket's receive buffer is full, in per cent; of several sockets the fullest. A system call each.
+    pub fn receive_fill(&self) -> u8 {
+        self.sockets.receive_fill()
+    }
+
     /// The counters.
     pub fn stats(&self) -> IoStats {
         self.stats

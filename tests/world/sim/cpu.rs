@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use moonring_core::room::load::Backlog;
 use moonring_wire::drops::DropReason;
 
 use super::World;
@@ -18,6 +19,8 @@ const DROP_PART: u32 = 8;
 pub(crate) struct Cpu {
     /// What a datagram takes that comes or leaves.
     pub(crate) per_datagram: Duration,
+    /// Datagrams that one tick takes in.
+    pub(crate) per_tick: usize,
     /// Bytes that may wait.
     pub(crate) buffer: usize,
     /// What the kernel dropped because of that.
@@ -29,7 +32,8 @@ pub(crate) struct Cpu {
 
 impl Cpu {
     pub(crate) fn new(now: Instant, per_datagram: Duration, buffer: usize) -> Self {
-        Self { per_datagram, buffer, dropped: 0, busy_until: now, inbox: VecDeque::new(), bytes: 0 }
+        let (dropped, bytes, inbox) = Default::default();
+        Self { per_datagram, per_tick: PER_TICK, buffer, dropped, busy_until: now, inbox, bytes }
     }
 
     fn receive(&mut self, datagram: Datagram) {
@@ -39,6 +43,15 @@ impl Cpu {
         }
         self.bytes += datagram.bytes.len();
         self.inbox.push_back(datagram);
+    }
+
+    /// As the event loop sees it.
+    fn backlog(&self) -> Backlog {
+        match self.inbox.is_empty() {
+            true => Backlog::Empty,
+            false if 4 * self.bytes < 3 * self.buffer => Backlog::Some,
+            false => Backlog::Much,
+        }
     }
 }
 
@@ -71,7 +84,7 @@ impl World {
         let dropped = self.drops(DropReason::Shed);
         let mut taken = 0;
         while let Some(mut datagram) =
-            self.cpu.as_mut().filter(|_| taken < PER_TICK).and_then(|cpu| cpu.inbox.pop_front())
+            self.cpu.as_mut().filter(|cpu| taken < cpu.per_tick).and_then(|cpu| cpu.inbox.pop_front())
         {
             taken += 1;
             self.cpu.iter_mut().for_each(|cpu| cpu.bytes -= datagram.bytes.len());
@@ -89,7 +102,8 @@ impl World {
             let whole = (taken + sent) as u32 - dropped.min(taken as u32);
             let busy = cpu.per_datagram * whole + cpu.per_datagram * dropped / DROP_PART;
             cpu.busy_until = now + busy;
-            self.shard.note_tick(now + busy, busy, !cpu.inbox.is_empty());
+            let backlog = cpu.backlog();
+            self.shard.note_tick(now + busy, busy, backlog);
         }
     }
 

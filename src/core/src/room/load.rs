@@ -21,12 +21,25 @@ const CAREFUL: f64 = 0.3;
 /// The smallest part of the video that is kept.
 const LEAST_KEPT: f64 = 0.05;
 
+/// What a tick has left in the sockets' receive queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backlog {
+    /// Nothing: there was a moment in which they were empty.
+    Empty,
+    /// Datagrams.
+    Some,
+    /// So many that the kernel will soon drop what comes, whatever it is.
+    Much,
+}
+
 /// What a shard has time for.
 #[derive(Clone, Debug)]
 pub struct Load {
     began: Instant,
     busy: Duration,
     behind_since: Option<Instant>,
+    /// There has been too much in the queues since they were empty.
+    is_much: bool,
     /// The shard was behind for too long since `began`.
     was_behind: bool,
     kept: f64,
@@ -37,7 +50,8 @@ pub struct Load {
 impl Load {
     /// Everything is kept.
     pub fn new(now: Instant) -> Self {
-        Self { began: now, busy: Duration::ZERO, behind_since: None, was_behind: false, kept: 1.0, forgiven: None }
+        let (busy, kept) = (Duration::ZERO, 1.0);
+        Self { began: now, busy, behind_since: None, is_much: false, was_behind: false, kept, forgiven: None }
     }
 
     /// The shard has stood still, or is about to, and catches up until then: nothing is left out for that.
@@ -45,15 +59,16 @@ impl Load {
         self.forgiven = Some(until);
     }
 
-    /// Takes in a tick that ended at `now`, and the time that was used since the last one that told of any; `is_behind`: it left
-    /// datagrams waiting. True when another part of the video is to be kept from now on; see [`Self::kept`].
-    pub fn tick(&mut self, now: Instant, busy: Duration, is_behind: bool) -> bool {
+    /// Takes in a tick that ended at `now`, and the time that was used since the last one that told of any. True when
+    /// another part of the video is to be kept from now on; see [`Self::kept`].
+    pub fn tick(&mut self, now: Instant, busy: Duration, backlog: Backlog) -> bool {
         if self.forgiven.is_some_and(|until| now < until) {
             *self = Self { kept: self.kept, forgiven: self.forgiven, ..Self::new(now) };
             return false;
         }
         self.busy += busy;
-        self.behind_since = is_behind.then(|| self.behind_since.unwrap_or(now));
+        self.behind_since = (backlog != Backlog::Empty).then(|| self.behind_since.unwrap_or(now));
+        self.is_much = backlog == Backlog::Much || (self.is_much && backlog == Backlog::Some);
         self.was_behind |= self.is_stale(now);
         let elapsed = now.saturating_duration_since(self.began);
         if elapsed < INTERVAL {
@@ -84,9 +99,9 @@ impl Load {
         self.kept
     }
 
-    /// True while what is in the receive queue has waited for too long.
+    /// True while what is in the receive queue has waited for too long, or there is too much of it.
     pub fn is_stale(&self, now: Instant) -> bool {
-        self.behind_since.is_some_and(|since| now.saturating_duration_since(since) > STALE)
+        self.is_much || self.behind_since.is_some_and(|since| now.saturating_duration_since(since) > STALE)
     }
 
     /// True when not all can be done: what was asked for again is not sent.
@@ -103,10 +118,14 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    fn backlog(is_behind: bool) -> Backlog {
+        if is_behind { Backlog::Some } else { Backlog::Empty }
+    }
+
     /// Ticks of 10 ms for a second, of which `busy` ms are used, while `is_behind`.
     fn second(load: &mut Load, t0: Instant, second: u64, busy: u64, is_behind: bool) -> f64 {
         for tick in 1..=100 {
-            load.tick(t0 + ms(second * 1_000 + tick * 10), ms(busy), is_behind);
+            load.tick(t0 + ms(second * 1_000 + tick * 10), ms(busy), backlog(is_behind));
         }
         load.kept()
     }
@@ -125,7 +144,23 @@ mod tests {
         let mut load = Load::new(t0);
         for (at, is_behind, expected) in [(10, true, false), (100, true, false), (111, true, true), (120, false, false)]
         {
-            load.tick(t0 + ms(at), ms(1), is_behind);
+            load.tick(t0 + ms(at), ms(1), backlog(is_behind));
+            assert_eq!(load.is_stale(t0 + ms(at)), expected, "{at}");
+        }
+    }
+
+    #[test]
+    fn what_waits_in_a_queue_that_is_nearly_full_is_stale_until_it_is_empty() {
+        let t0 = Instant::now();
+        let mut load = Load::new(t0);
+        for (at, backlog, expected) in [
+            (1, Backlog::Some, false),
+            (2, Backlog::Much, true),
+            (3, Backlog::Some, true),
+            (4, Backlog::Empty, false),
+            (5, Backlog::Some, false),
+        ] {
+            load.tick(t0 + ms(at), ms(1), backlog);
             assert_eq!(load.is_stale(t0 + ms(at)), expected, "{at}");
         }
     }
@@ -147,7 +182,7 @@ mod tests {
         let mut load = Load::new(t0);
         load.forgive(t0 + ms(1_000));
         for at in 1..100 {
-            assert!(!load.tick(t0 + ms(at * 10), ms(10), true) && !load.is_short(t0 + ms(at * 10)));
+            assert!(!load.tick(t0 + ms(at * 10), ms(10), Backlog::Much) && !load.is_short(t0 + ms(at * 10)));
         }
         assert!(second(&mut load, t0, 1, 10, true) < 1.0, "but only for that time");
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::streams::restart_now;
+use crate::room::load::Backlog;
 use crate::room::track::Track;
 use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
 use moonring_wire::media::Source;
@@ -53,14 +54,13 @@ struct Unit {
 }
 
 impl Shard {
-    /// Takes in a tick that ended at `now`. `busy`: what has been used of the core's time since the last one that told of any;
-    /// `is_behind`: it left datagrams in the receive queue.
-    pub fn note_tick(&mut self, now: Instant, busy: Duration, is_behind: bool) {
+    /// Takes in a tick that ended at `now`. `busy`: what has been used of the core's time since the last one that told of any.
+    pub fn note_tick(&mut self, now: Instant, busy: Duration, backlog: Backlog) {
         self.report.busy += busy;
-        if self.work.load.tick(now, busy, is_behind) {
+        if self.work.load.tick(now, busy, backlog) {
             self.shed(now);
         }
-        if self.work.cuts.any && !is_behind {
+        if self.work.cuts.any && backlog == Backlog::Empty {
             self.mend_some_cuts(now);
         }
     }

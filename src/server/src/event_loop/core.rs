@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{Core, Phase, Unloaded};
 use moonring_core::command::{Command, Event};
 use moonring_core::report::IoStats;
+use moonring_core::room::load::Backlog;
 use moonring_core::shard::Shard;
 use moonring_core::shard::take_over::HandedOver;
 use moonring_wire::packet::{AddressPair, SendBatch};
@@ -73,8 +74,8 @@ impl Core for Shard {
         self.set_io(*io);
     }
 
-    fn note_tick(&mut self, now: Instant, busy: Duration, is_behind: bool) {
-        Self::note_tick(self, now, busy, is_behind);
+    fn note_tick(&mut self, now: Instant, busy: Duration, backlog: Backlog) {
+        Self::note_tick(self, now, busy, backlog);
     }
 
     fn handle_panic(&mut self, now: Instant, phase: Phase, _out: &mut SendBatch) {

@@ -11,10 +11,13 @@ use super::usage::Usage;
 use super::{BROKEN, ControlEnds, Core, LoopSettings, Phase};
 use crate::udp::{Receiver, Udp};
 use moonring_core::command::Event;
+use moonring_core::room::load::Backlog;
 use moonring_wire::packet::{AddressPair, SendBatch};
 
 /// How often the kernel is asked what it dropped.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
+/// Per cent of a socket's receive buffer: more is too much. The kernel gives back what was taken in quarters of it.
+const MUCH_FILL: u8 = 75;
 /// Flushes of a core that says goodbye.
 const GOODBYE_FLUSHES: usize = 64;
 
@@ -115,8 +118,17 @@ impl<C: Core> Ticker<C> {
     /// Tells the core of a tick, and what of the core's time has been used.
     fn note_tick(&mut self, began: Instant, now: Instant) {
         let busy = self.usage.take(now, now.saturating_duration_since(began));
-        let is_behind = self.is_behind;
-        let _: Option<()> = self.guarded(now, Phase::Event, |core, _| core.note_tick(now, busy, is_behind));
+        let backlog = self.backlog();
+        let _: Option<()> = self.guarded(now, Phase::Event, |core, _| core.note_tick(now, busy, backlog));
+    }
+
+    /// What the tick has left in the receive queues. A system call a socket, when there is any.
+    fn backlog(&self) -> Backlog {
+        match self.is_behind {
+            false => Backlog::Empty,
+            true if self.udp.receive_fill() < MUCH_FILL => Backlog::Some,
+            true => Backlog::Much,
+        }
     }
 
     fn handle_commands(&mut self, now: Instant) -> bool {

@@ -21,6 +21,10 @@ const READINGS: &[Reading] = &[
     ("shard_rooms", Gauge, "Rooms on the shard", |s| s.rooms as u64),
     ("shard_clients", Gauge, "Clients on the shard", |s| s.clients as u64),
     ("shard_tracks", Gauge, "Tracks published on the shard", |s| s.tracks as u64),
+    ("shard_busy_permille", Gauge, "The share of its time that the shard was busy", |s| s.busy_permille.into()),
+    ("shard_video_kept_permille", Gauge, "The part of the video that there is time for", |s| {
+        s.video_kept_permille.into()
+    }),
     ("datagrams_received", Counter, "Datagrams received", |s| s.io.datagrams_in),
     ("datagram_bytes_received", Counter, "Bytes of datagrams received", |s| s.io.bytes_in),
     ("receives", Counter, "Receives that brought datagrams", |s| s.io.receives),

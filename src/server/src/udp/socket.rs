@@ -11,6 +11,9 @@ const BIND_ATTEMPTS: u32 = 40;
 const BIND_PAUSE: Duration = Duration::from_millis(50);
 /// Index of the dropped datagrams in `SO_MEMINFO`'s answer: `SK_MEMINFO_DROPS` of linux/sock_diag.h.
 const MEMINFO_DROPS: usize = 8;
+/// Those of what the receive buffer holds, and may hold, in bytes of the kernel's: `SK_MEMINFO_RMEM_ALLOC` and `SK_MEMINFO_RCVBUF`.
+const MEMINFO_RECEIVED: usize = 0;
+const MEMINFO_RECEIVE_BUFFER: usize = 1;
 const MEMINFO_WORDS: usize = 9;
 /// `SO_MEMINFO` of asm-generic/socket.h.
 const SO_MEMINFO: i32 = 55;
@@ -123,11 +126,19 @@ pub(super) fn ask_for_local_addresses(socket: &UdpSocket, is_ipv4: bool) -> io::
 
 /// How many datagrams the kernel dropped because the socket's buffer was full.
 pub(super) fn kernel_drops(socket: &UdpSocket) -> u64 {
+    memory_of(socket).map_or(0, |words| u64::from(words[MEMINFO_DROPS]))
+}
+
+/// How much of the receive buffer is full, in per cent, up to 100; 0 where the kernel does not say.
+pub(super) fn receive_fill(socket: &UdpSocket) -> u8 {
+    let Some(words) = memory_of(socket) else { return 0 };
+    let (used, size) = (u64::from(words[MEMINFO_RECEIVED]), u64::from(words[MEMINFO_RECEIVE_BUFFER]));
+    (100 * used / size.max(1)).min(100) as u8
+}
+
+fn memory_of(socket: &UdpSocket) -> Option<[u32; MEMINFO_WORDS]> {
     let mut words = [0u32; MEMINFO_WORDS];
-    match read_option(socket.as_raw_fd(), SO_MEMINFO, &mut words) {
-        Ok(()) => u64::from(words[MEMINFO_DROPS]),
-        Err(_) => 0,
-    }
+    read_option(socket.as_raw_fd(), SO_MEMINFO, &mut words).ok().map(|()| words)
 }
 
 /// Reads a socket option that nix does not know.
@@ -182,5 +193,20 @@ mod tests {
         }
         let drops = kernel_drops(&receiver);
         assert!(drops > 0 && drops < 100, "{drops}");
+    }
+
+    #[test]
+    fn a_receive_buffer_fills_with_what_waits_in_it() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Buffer::Receive.set(&receiver, 100_000, false).unwrap();
+        assert_eq!(receive_fill(&receiver), 0);
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let fills: Vec<u8> = (0..200)
+            .map(|_| {
+                sender.send_to(&[0; 1_200], receiver.local_addr().unwrap()).unwrap();
+                receive_fill(&receiver)
+            })
+            .collect();
+        assert!(fills[0] < 5 && fills.is_sorted() && fills[199] > 90, "{fills:?}");
     }
 }

@@ -85,6 +85,11 @@ impl Sockets {
         self.sockets.iter().map(socket::kernel_drops).sum()
     }
 
+    /// The fullest receive buffer, in per cent.
+    pub(super) fn receive_fill(&self) -> u8 {
+        self.sockets.iter().map(socket::receive_fill).max().unwrap_or(0)
+    }
+
     /// What one send can carry of `run`: all of it, or one datagram after another where GSO does not work.
     pub(super) fn pieces(&self, run: Run) -> Pieces {
         if self.gso { Pieces { rest: run, step: run.datagrams } } else { Pieces { rest: run, step: 1 } }
