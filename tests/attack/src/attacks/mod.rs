@@ -9,6 +9,8 @@ mod requests;
 mod resources;
 mod sockets;
 mod strangers;
+#[cfg(target_arch = "x86_64")]
+mod traced;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -52,6 +54,13 @@ where
 /// All of them, in their order; what ends the server comes last.
 pub(crate) fn all() -> Vec<Attack> {
     let strangers = [datagrams::all(), strangers::all(), sockets::all(), requests::all(), resources::all()];
-    let members = [insiders::all(), orders::all(), policies::all(), faults::all()];
+    let members = [
+        insiders::all(),
+        orders::all(),
+        policies::all(),
+        faults::all(),
+        #[cfg(target_arch = "x86_64")]
+        traced::all(),
+    ];
     strangers.into_iter().chain(members).flatten().collect()
 }
