@@ -47,11 +47,7 @@ impl Cpu {
 
     /// As the event loop sees it.
     fn backlog(&self) -> Backlog {
-        match self.inbox.is_empty() {
-            true => Backlog::Empty,
-            false if 4 * self.bytes < 3 * self.buffer => Backlog::Some,
-            false => Backlog::Much,
-        }
+        if self.inbox.is_empty() { Backlog::Empty } else { Backlog::with_fill((100 * self.bytes / self.buffer) as u8) }
     }
 }
 

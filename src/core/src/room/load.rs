@@ -18,6 +18,8 @@ const LEAST_UP: f64 = 0.02;
 /// What of the time that seems to be free is given back at once: publishers take some tenths of a second to begin again, and
 /// begin with key frames.
 const CAREFUL: f64 = 0.3;
+/// Per cent of a receive buffer: more is too much. The kernel gives back what was taken in quarters of it.
+const MUCH_FILL: u8 = 75;
 /// The smallest part of the video that is kept.
 const LEAST_KEPT: f64 = 0.05;
 
@@ -30,6 +32,13 @@ pub enum Backlog {
     Some,
     /// So many that the kernel will soon drop what comes, whatever it is.
     Much,
+}
+
+impl Backlog {
+    /// Of queues that are not empty; `fill`: per cent of the fullest.
+    pub fn with_fill(fill: u8) -> Self {
+        if fill < MUCH_FILL { Self::Some } else { Self::Much }
+    }
 }
 
 /// What a shard has time for.

@@ -16,8 +16,6 @@ use moonring_wire::packet::{AddressPair, SendBatch};
 
 /// How often the kernel is asked what it dropped.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
-/// Per cent of a socket's receive buffer: more is too much. The kernel gives back what was taken in quarters of it.
-const MUCH_FILL: u8 = 75;
 /// Flushes of a core that says goodbye.
 const GOODBYE_FLUSHES: usize = 64;
 
@@ -124,11 +122,7 @@ impl<C: Core> Ticker<C> {
 
     /// What the tick has left in the receive queues. A system call a socket, when there is any.
     fn backlog(&self) -> Backlog {
-        match self.is_behind {
-            false => Backlog::Empty,
-            true if self.udp.receive_fill() < MUCH_FILL => Backlog::Some,
-            true => Backlog::Much,
-        }
+        if self.is_behind { Backlog::with_fill(self.udp.receive_fill()) } else { Backlog::Empty }
     }
 
     fn handle_commands(&mut self, now: Instant) -> bool {

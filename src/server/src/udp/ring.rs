@@ -105,8 +105,7 @@ impl Uring {
             return self.runs.flush(flush);
         }
         self.queue(flush);
-        let is_queued = self.push_entries(flush.stats);
-        self.finish_table(flush, is_queued, 0);
+        self.send_table(flush);
     }
 
     /// [`Uring::flush`] and [`Uring::wait`] in one system call.
@@ -134,8 +133,7 @@ impl Uring {
         if self.abandoned.is_empty() {
             return false;
         }
-        self.submit(stats);
-        let is_stuck = !self.sleep.ring.submission().is_empty();
+        let is_stuck = self.submit(stats) > 0;
         if !is_stuck {
             self.abandoned.clear();
         }
@@ -147,8 +145,7 @@ impl Uring {
         for run in flush.batch.runs() {
             for piece in flush.sockets.pieces(*run) {
                 if self.table.is_full() {
-                    let is_queued = self.push_entries(flush.stats);
-                    self.finish_table(flush, is_queued, 0);
+                    self.send_table(flush);
                 }
                 match flush.sockets.route(piece.to.remote) {
                     Some(route) => self.add(flush.batch.bytes(), piece, route),
@@ -174,6 +171,12 @@ impl Uring {
         };
         let number = u64::from(self.filling) << FILLING_SHIFT | index as u64;
         self.entries.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(number));
+    }
+
+    /// Hands the table to the kernel at once.
+    fn send_table(&mut self, flush: &mut Flush<'_>) {
+        let is_queued = self.push_entries(flush.stats);
+        self.finish_table(flush, is_queued, 0);
     }
 
     /// Moves the table's entries into the kernel's queue; false when it has no room for them.
