@@ -103,13 +103,14 @@ fn a_receive_buffer_that_is_full_before_its_video_is_old_loses_no_sound() {
     for part in [1.3, 2.0] {
         let mut world = rooms(63);
         let per_datagram = time_per_datagram(&mut world, part);
-        // As long as a large shard's: 60 ms of what comes, in some fifteen ticks.
-        let mut cpu = Cpu::new(world.now, per_datagram, BUFFER / 8);
+        // 100 ms of what comes, in some twenty-five ticks.
+        let mut cpu = Cpu::new(world.now, per_datagram, BUFFER / 5);
         cpu.per_tick = 10;
         world.cpu = Some(cpu);
         let (_, sound_lost) = received(&mut world, 10);
         let dropped = world.cpu.as_ref().unwrap().dropped;
-        assert!(sound_lost < 0.001 && dropped < 20, "{part}: {sound_lost} of the sound, {dropped} by the kernel");
+        // The last packet of everybody may wait for others.
+        assert!(sound_lost < 0.0025 && dropped < 40, "{part}: {sound_lost} of the sound, {dropped} by the kernel");
         assert!(world.drops(DropReason::Shed) > 0, "{part}");
     }
 }

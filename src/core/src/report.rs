@@ -44,6 +44,8 @@ pub struct ShardReport {
     pub busy_permille: u32,
     /// The part of the video that there is time for, in thousandths.
     pub video_kept_permille: u32,
+    /// How long it lets datagrams wait for others, in microseconds.
+    pub coalescing_us: u32,
     /// Rooms on it.
     pub rooms: usize,
     /// Clients on it.

@@ -93,6 +93,11 @@ pub trait Core {
     fn record_io(&mut self, _io: &IoStats) {}
     /// A tick ended at `now`. `busy`: what has been used of the core's time since this was told last.
     fn note_tick(&mut self, _now: Instant, _busy: Duration, _backlog: Backlog) {}
+    /// How long after the beginning of a tick the next one is to begin when no datagrams wait: what comes meanwhile is
+    /// handled together, timers and commands too.
+    fn coalescing(&self) -> Duration {
+        Duration::ZERO
+    }
     /// A call panicked: end what caused it. A datagram's sender is named, the rest the core knows.
     fn handle_panic(&mut self, now: Instant, phase: Phase, out: &mut SendBatch);
     /// [`Core::handle_panic`] panicked, too: throw away what cannot be trusted any more.
@@ -133,9 +138,11 @@ pub struct LoopSettings {
     pub commands_per_tick: usize,
     /// Most datagrams handled in one tick.
     pub datagrams_per_tick: usize,
+    /// The same while forwarding is put off.
+    pub datagrams_beside_forwards: usize,
     /// Room in the batch before each datagram and command, in datagrams: for the answers, which are not forwards.
     pub reply_datagrams: usize,
-    /// No further command is begun, and forwarding is put off to the next tick, when a tick took this long.
+    /// No further command or part of the datagrams is begun, and forwarding is put off to the next tick, when a tick took this long.
     pub tick_budget: Duration,
     /// Bytes of one flush.
     pub send_bytes: usize,
@@ -155,7 +162,8 @@ impl Default for LoopSettings {
             udp: UdpSettings::default(),
             command_capacity: 4_096,
             commands_per_tick: 32,
-            datagrams_per_tick: 256,
+            datagrams_per_tick: 2_048,
+            datagrams_beside_forwards: 256,
             reply_datagrams: 8,
             tick_budget: Duration::from_millis(5),
             send_bytes: 1 << 20,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use moonring_core::room::load::Backlog;
+use moonring_core::room::pauses::Pauses;
 use moonring_wire::drops::DropReason;
 
 use super::World;
@@ -28,12 +29,14 @@ pub(crate) struct Cpu {
     busy_until: Instant,
     inbox: VecDeque<Datagram>,
     bytes: usize,
+    pauses: Pauses,
 }
 
 impl Cpu {
     pub(crate) fn new(now: Instant, per_datagram: Duration, buffer: usize) -> Self {
         let (dropped, bytes, inbox) = Default::default();
-        Self { per_datagram, per_tick: PER_TICK, buffer, dropped, busy_until: now, inbox, bytes }
+        let pauses = Pauses::new(now);
+        Self { per_datagram, per_tick: PER_TICK, buffer, dropped, busy_until: now, inbox, bytes, pauses }
     }
 
     fn receive(&mut self, datagram: Datagram) {
@@ -45,9 +48,9 @@ impl Cpu {
         self.inbox.push_back(datagram);
     }
 
-    /// As the event loop sees it.
-    fn backlog(&self) -> Backlog {
-        if self.inbox.is_empty() { Backlog::Empty } else { Backlog::with_fill((100 * self.bytes / self.buffer) as u8) }
+    /// How full the receive buffer is, in per cent.
+    fn fill(&self) -> u8 {
+        (100 * self.bytes / self.buffer) as u8
     }
 }
 
@@ -77,6 +80,10 @@ impl World {
         if self.cpu.as_ref().is_some_and(|cpu| now < cpu.busy_until) {
             return;
         }
+        if let Some(cpu) = &mut self.cpu {
+            let fill = cpu.fill();
+            cpu.pauses.begin(now, fill);
+        }
         let dropped = self.drops(DropReason::Shed);
         let mut taken = 0;
         while let Some(mut datagram) =
@@ -98,8 +105,10 @@ impl World {
             let whole = (taken + sent) as u32 - dropped.min(taken as u32);
             let busy = cpu.per_datagram * whole + cpu.per_datagram * dropped / DROP_PART;
             cpu.busy_until = now + busy;
-            let backlog = cpu.backlog();
-            self.shard.note_tick(now + busy, busy, backlog);
+            self.shard.note_tick(cpu.busy_until, busy, Backlog::with_fill(cpu.fill()));
+            if cpu.inbox.is_empty() {
+                cpu.busy_until = cpu.busy_until.max(cpu.pauses.next(self.shard.coalescing()));
+            }
         }
     }
 

@@ -35,13 +35,15 @@ pub struct Moment {
     pub since_start: Duration,
     /// Nothing is kept back for later, as there is none here.
     pub is_last: bool,
+    /// There is so little time that sends are saved at the expense of bytes.
+    pub is_pressed: bool,
 }
 
 /// Forwards what waits in `room` into `out`. False when `out` is full and there is more: flush, and call again.
 pub fn fan_out(moment: Moment, key: RoomKey, world: &mut World, out: &mut SendBatch, drops: &mut Drops) -> bool {
     let World { rooms, clients, tracks, links } = world;
     let Some(room) = rooms.get_mut(key) else { return true };
-    touch(room, clients, tracks);
+    touch(moment, room, clients, tracks);
     while let Some(key) = room.hopping.last().copied() {
         if let Some(track) = tracks.get_mut(key)
             && !relay::send_waiting(key, track, links, out, drops)
@@ -68,14 +70,22 @@ pub fn fan_out(moment: Moment, key: RoomKey, world: &mut World, out: &mut SendBa
 }
 
 /// Turns "these tracks have packets" into "these clients have forwards to look at".
-fn touch(room: &mut Room, clients: &mut SlotMap<ClientKey, Client>, tracks: &mut SlotMap<TrackKey, Track>) {
+fn touch(
+    moment: Moment,
+    room: &mut Room,
+    clients: &mut SlotMap<ClientKey, Client>,
+    tracks: &mut SlotMap<TrackKey, Track>,
+) {
     // Taken from the back below: sound first.
-    sound::gather(&mut room.dirty, tracks);
+    sound::gather(&mut room.dirty, tracks, moment.is_pressed);
     for key in room.dirty.drain(..) {
         let Some(track) = tracks.get_mut(key) else { continue };
         track.dirty = false;
+        let is_video = track.is_video();
         for layer in &mut track.layers {
-            layer.history.even_out(layer.evened);
+            if is_video {
+                layer.history.even_out(layer.evened);
+            }
             layer.evened = layer.history.end();
         }
         if !track.hops.is_empty() {

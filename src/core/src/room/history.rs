@@ -214,12 +214,24 @@ impl History {
         }
     }
 
-    /// Gives a packet that is here this much padding.
-    pub fn pad(&mut self, number: u64, padding: u8) {
-        if (self.oldest..self.end).contains(&number) {
-            let mask = self.packets.len() - 1;
-            self.packets[(number as usize) & mask].padding = padding;
+    /// Gives the packets from arrival number `first` on the padding that makes them `target` bytes long or, where that is
+    /// too little or takes more than `most` says for a packet's length, as long as their longest. Returns how long that is,
+    /// `target` without packets.
+    pub fn pad_to(&mut self, first: u64, target: usize, most: impl Fn(usize) -> usize) -> usize {
+        let new = first.max(self.oldest)..self.end;
+        let len = |n: u64| self.get(n).map_or(0, Packet::payload_len);
+        let Some(longest) = new.clone().map(len).max() else { return target };
+        let fits = |len: usize| target.checked_sub(len).is_some_and(|missing| missing <= most(len));
+        let target = if new.clone().map(len).all(fits) { target } else { longest };
+        let mask = self.packets.len() - 1;
+        for n in new {
+            let packet = &mut self.packets[(n as usize) & mask];
+            let (len, missing) = (packet.payload_len(), target - packet.payload_len());
+            if missing <= most(len) {
+                packet.padding = u8::try_from(missing).unwrap_or(0);
+            }
         }
+        target
     }
 
     /// Reads what the next packet touches, if it is as long as the last one.

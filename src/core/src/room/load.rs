@@ -1,14 +1,25 @@
-//! How much of the video a shard has time for. When its ticks take all of the time, datagrams wait in the socket's
+//! How much of the video a shard has time for.
+//!
+//! A packet costs less the more of them leave together, so that a shard that is short of time first lets what comes wait for
+//! others (as a network card does with its interrupts): [`Load::coalescing`].
+//!
+//! When its ticks take all of the time even so, datagrams wait in the socket's
 //! receive queue until the kernel drops some of them, whichever they are; so the shard drops what it chooses before that:
 //! first the video that has waited in the queue, then, for as long as it takes, the higher layers of tracks and whole
 //! videos. Sound, STUN and DTLS are never among it.
 
 use std::time::{Duration, Instant};
 
-/// How long datagrams may wait in the receive queue without a moment in which it is empty: then the video in it is stale.
+/// How long more than a little may wait in the receive queue: then the video in it is stale.
 const STALE: Duration = Duration::from_millis(100);
 /// Between two changes of what is kept.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// The longest pause from the beginning of a tick to that of the next one: a packet of each speaker's.
+const LONGEST: Duration = Duration::from_millis(20);
+/// The shortest one, and by how much it becomes shorter.
+const STEP: Duration = Duration::from_millis(1);
+/// The part of the time below which it does.
+const RELAXED: f64 = 0.75;
 /// The part of the time that is to be used: what is free takes up the bursts.
 const AIM: (f64, f64) = (0.9, 0.97);
 /// The largest change: down when the shard is behind, and up.
@@ -18,26 +29,35 @@ const LEAST_UP: f64 = 0.02;
 /// What of the time that seems to be free is given back at once: publishers take some tenths of a second to begin again, and
 /// begin with key frames.
 const CAREFUL: f64 = 0.3;
-/// Per cent of a receive buffer: more is too much. The kernel gives back what was taken in quarters of it.
+/// Per cent of a receive buffer: less is next to nothing. The kernel gives back what was taken in quarters of it.
+const LITTLE_FILL: u8 = 40;
+/// More is too much.
 const MUCH_FILL: u8 = 75;
+/// For so long nothing is let in again behind a moment in which too much waited: what it dropped, and what is missing until
+/// the next key frames, looks like time to spare.
+const CAUTION: Duration = Duration::from_secs(3);
 /// The smallest part of the video that is kept.
 const LEAST_KEPT: f64 = 0.05;
 
 /// What a tick has left in the sockets' receive queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backlog {
-    /// Nothing: there was a moment in which they were empty.
-    Empty,
-    /// Datagrams.
+    /// Next to nothing.
+    Little,
+    /// Datagrams that came some ticks ago.
     Some,
     /// So many that the kernel will soon drop what comes, whatever it is.
     Much,
 }
 
 impl Backlog {
-    /// Of queues that are not empty; `fill`: per cent of the fullest.
+    /// `fill`: per cent of the fullest queue.
     pub fn with_fill(fill: u8) -> Self {
-        if fill < MUCH_FILL { Self::Some } else { Self::Much }
+        match fill {
+            ..LITTLE_FILL => Self::Little,
+            LITTLE_FILL..MUCH_FILL => Self::Some,
+            MUCH_FILL.. => Self::Much,
+        }
     }
 }
 
@@ -47,11 +67,14 @@ pub struct Load {
     began: Instant,
     busy: Duration,
     behind_since: Option<Instant>,
-    /// There has been too much in the queues since they were empty.
+    /// There has been too much in the queues since there was little.
     is_much: bool,
     /// The shard was behind for too long since `began`.
     was_behind: bool,
     kept: f64,
+    coalescing: Duration,
+    /// Nothing is let in again until then.
+    cautious: Option<Instant>,
     /// Until then it catches up with what has waited during a standstill.
     forgiven: Option<Instant>,
 }
@@ -59,8 +82,9 @@ pub struct Load {
 impl Load {
     /// Everything is kept.
     pub fn new(now: Instant) -> Self {
-        let (busy, kept) = (Duration::ZERO, 1.0);
-        Self { began: now, busy, behind_since: None, is_much: false, was_behind: false, kept, forgiven: None }
+        let (busy, coalescing, kept) = (Duration::ZERO, Duration::ZERO, 1.0);
+        let (behind_since, cautious, forgiven) = (None, None, None);
+        Self { began: now, busy, behind_since, is_much: false, was_behind: false, kept, coalescing, cautious, forgiven }
     }
 
     /// The shard has stood still, or is about to, and catches up until then: nothing is left out for that.
@@ -72,11 +96,12 @@ impl Load {
     /// another part of the video is to be kept from now on; see [`Self::kept`].
     pub fn tick(&mut self, now: Instant, busy: Duration, backlog: Backlog) -> bool {
         if self.forgiven.is_some_and(|until| now < until) {
-            *self = Self { kept: self.kept, forgiven: self.forgiven, ..Self::new(now) };
+            let Self { kept, coalescing, cautious, forgiven, .. } = *self;
+            *self = Self { kept, coalescing, cautious, forgiven, ..Self::new(now) };
             return false;
         }
         self.busy += busy;
-        self.behind_since = (backlog != Backlog::Empty).then(|| self.behind_since.unwrap_or(now));
+        self.behind_since = (backlog != Backlog::Little).then(|| self.behind_since.unwrap_or(now));
         self.is_much = backlog == Backlog::Much || (self.is_much && backlog == Backlog::Some);
         self.was_behind |= self.is_stale(now);
         let elapsed = now.saturating_duration_since(self.began);
@@ -87,12 +112,18 @@ impl Load {
         let was_behind = std::mem::take(&mut self.was_behind);
         (self.began, self.busy) = (now, Duration::ZERO);
         let before = self.kept;
+        let was_pressed = self.is_pressed();
+        self.coalesce(used, was_behind);
+        if was_behind {
+            self.cautious = Some(now + CAUTION);
+        }
+        let is_cautious = self.cautious.is_some_and(|until| now < until);
         self.kept = if was_behind && used >= AIM.0 {
             // How far it is beyond what can be done is not known while all of the time is used.
             before * (1.0 - LARGEST.0 / 2.0)
-        } else if used > AIM.1 {
+        } else if used > AIM.1 && was_pressed {
             before * (1.0 - (used - AIM.1).min(LARGEST.0))
-        } else if used < AIM.0 && !was_behind {
+        } else if used < AIM.0 && !is_cautious {
             let all = before * AIM.0 / used.max(f64::EPSILON);
             before + ((all - before) * CAREFUL).clamp(LEAST_UP, LARGEST.1)
         } else {
@@ -101,6 +132,25 @@ impl Load {
         };
         self.kept = self.kept.clamp(LEAST_KEPT, 1.0);
         self.kept != before
+    }
+
+    /// What is gained by leaving more together is gained before anything is left out, and given back last.
+    fn coalesce(&mut self, used: f64, was_behind: bool) {
+        if was_behind || used >= AIM.0 {
+            self.coalescing = (2 * self.coalescing).clamp(STEP, LONGEST);
+        } else if used < RELAXED && self.kept >= 1.0 {
+            self.coalescing = self.coalescing.saturating_sub(STEP);
+        }
+    }
+
+    /// How long after the beginning of a tick the next one begins, at the earliest, when nothing waits.
+    pub fn coalescing(&self) -> Duration {
+        self.coalescing
+    }
+
+    /// Whether that is as long as it may be.
+    pub fn is_pressed(&self) -> bool {
+        self.coalescing == LONGEST
     }
 
     /// The part of the video that there is time for, 0 to 1.
@@ -128,7 +178,7 @@ mod tests {
     }
 
     fn backlog(is_behind: bool) -> Backlog {
-        if is_behind { Backlog::Some } else { Backlog::Empty }
+        if is_behind { Backlog::Some } else { Backlog::Little }
     }
 
     /// Ticks of 10 ms for a second, of which `busy` ms are used, while `is_behind`.
@@ -148,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_longer_than_100_ms_is_stale_until_the_queue_is_empty() {
+    fn what_waits_for_longer_than_100_ms_is_stale_until_the_queue_is_short() {
         let t0 = Instant::now();
         let mut load = Load::new(t0);
         for (at, is_behind, expected) in [(10, true, false), (100, true, false), (111, true, true), (120, false, false)]
@@ -159,14 +209,14 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_in_a_queue_that_is_nearly_full_is_stale_until_it_is_empty() {
+    fn what_waits_in_a_queue_that_is_nearly_full_is_stale_until_it_is_short() {
         let t0 = Instant::now();
         let mut load = Load::new(t0);
         for (at, backlog, expected) in [
             (1, Backlog::Some, false),
             (2, Backlog::Much, true),
             (3, Backlog::Some, true),
-            (4, Backlog::Empty, false),
+            (4, Backlog::Little, false),
             (5, Backlog::Some, false),
         ] {
             load.tick(t0 + ms(at), ms(1), backlog);
@@ -197,6 +247,25 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_that_is_short_of_time_lets_datagrams_wait_for_others_before_it_leaves_anything_out() {
+        let t0 = Instant::now();
+        let mut load = Load::new(t0);
+        let mut quarters = (0..).map(|n| t0 + ms(250 * n));
+        let mut after = |busy: u64| {
+            load.tick(quarters.next().unwrap(), ms(busy), Backlog::Little);
+            (load.coalescing().as_millis(), load.kept())
+        };
+        assert_eq!(after(0), (0, 1.0));
+        let steps: Vec<_> = (0..7).map(|_| after(250)).collect();
+        let waits: Vec<_> = steps.iter().map(|(wait, _)| *wait).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 20, 20]);
+        assert!(steps[..6].iter().all(|(_, kept)| *kept == 1.0) && steps[6].1 < 1.0, "{steps:?}");
+        while after(200).1 < 1.0 {}
+        assert_eq!(after(200), (20, 1.0), "that is what it gains");
+        assert_eq!([after(180), after(180), after(200)], [(19, 1.0), (18, 1.0), (18, 1.0)]);
+    }
+
+    #[test]
     fn less_and_less_is_kept_while_it_is_behind_and_more_again_when_there_is_time() {
         let t0 = Instant::now();
         let mut load = Load::new(t0);
@@ -204,16 +273,17 @@ mod tests {
         assert!((0.5..0.6).contains(&behind), "{behind}");
         let full = second(&mut load, t0, 1, 10, false);
         assert!(full < behind && full > behind * 0.8, "{full}");
-        assert_eq!(second(&mut load, t0, 2, 9, false), full, "as it should be");
-        let free = second(&mut load, t0, 3, 5, false);
+        assert_eq!(second(&mut load, t0, 2, 5, false), full, "not at once behind a queue that was too long");
+        assert_eq!(second(&mut load, t0, 3, 9, false), full, "as it should be");
+        let free = second(&mut load, t0, 4, 5, false);
         assert!((free - full - 4.0 * LARGEST.1).abs() < 0.001, "quickly where much is free: {free}");
-        let nearly = second(&mut load, t0, 4, 8, false);
+        let nearly = second(&mut load, t0, 5, 8, false);
         assert!(nearly > free && nearly < free + 2.0 * LARGEST.1, "slowly where little is: {nearly}");
-        for n in 5..12 {
+        for n in 6..13 {
             second(&mut load, t0, n, 5, false);
         }
         assert_eq!(load.kept(), 1.0);
-        for n in 12..30 {
+        for n in 13..30 {
             second(&mut load, t0, n, 10, true);
         }
         assert_eq!(load.kept(), LEAST_KEPT);

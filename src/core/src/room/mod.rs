@@ -15,7 +15,7 @@
 //! | [`congestion`], [`allocation`] | what a receiver's path carries; which layers it gets of that |
 //! | [`cap`] | what a publisher is held to whose single stream fits none of its receivers |
 //! | [`rehearsal`] | a higher layer's rate, tried with padding before the layer is sent |
-//! | [`load`] | how much of the video a shard has time for |
+//! | [`load`], [`pauses`] | how much of the video a shard has time for; how long what comes waits for others |
 //! | [`sound`] | makes one send of the sound of several speakers |
 //! | [`probing`], [`resends`], [`repairs`] | what is sent beyond the media: probes for more, packets asked for again, and how many of them |
 //! | [`reports`], [`speakers`] | RTCP reports and feedback; who speaks |
@@ -38,6 +38,7 @@ pub mod life;
 pub mod links;
 pub mod load;
 pub mod negotiation;
+pub mod pauses;
 pub mod pictures;
 pub mod probing;
 pub mod read_ahead;

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use slotmap::SlotMap;
 
+use super::history::Packet;
 use super::track::Track;
 use moonring_wire::id::TrackKey;
 
-/// A packet is padded by at most this share of its length.
+/// A packet is padded by at most this share of its length, while there is time for everything.
 const MAX_PADDING_SHARE: usize = 4;
 /// How long packets are counted to tell whether many speak.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -19,31 +20,28 @@ const WINDOW: Duration = Duration::from_millis(100);
 const MANY: u32 = 18;
 
 /// Sorts tracks with packets waiting so that the last one is sent first: pictures, then sound, its longest packet last.
-/// Gives the sound packets the padding that makes one send of them.
-pub fn gather(waiting: &mut [TrackKey], tracks: &mut SlotMap<TrackKey, Track>) {
+/// Gives the sound packets the padding that makes one send of them; `is_pressed`: bytes matter less than sends.
+pub fn gather(waiting: &mut [TrackKey], tracks: &mut SlotMap<TrackKey, Track>, is_pressed: bool) {
     waiting.sort_unstable_by_key(|key| {
         let sound = tracks.get(*key).filter(|track| !track.is_video());
-        sound.map(|track| new_packet(track).map_or(0, |(_, len)| len))
+        sound.map(longest_new)
     });
-    let mut longest = 0_usize;
+    let share = if is_pressed { 1 } else { MAX_PADDING_SHARE };
+    let most = |len: usize| (len / share).min(usize::from(u8::MAX));
+    let mut target = 0;
     for key in waiting.iter().rev() {
         let Some(track) = tracks.get_mut(*key).filter(|track| !track.is_video()) else { return };
-        let Some((number, len)) = new_packet(track) else { continue };
-        match longest.checked_sub(len) {
-            Some(missing) if missing <= len / MAX_PADDING_SHARE && missing <= usize::from(u8::MAX) => {
-                track.layers[0].history.pad(number, missing as u8);
-            }
-            _ => longest = len,
+        for layer in &mut track.layers {
+            target = layer.history.pad_to(layer.evened, target, most);
         }
     }
 }
 
-/// The packet of a sound track that came since it was last looked at, if it is only one: its number and length.
-fn new_packet(track: &Track) -> Option<(u64, usize)> {
-    let layer = track.layers.first()?;
-    let number = layer.evened;
-    let packet = layer.history.get(number).filter(|_| number + 1 == layer.history.end())?;
-    Some((number, packet.payload_len()))
+/// Bytes of the longest packet of a sound track that came since it was last looked at.
+fn longest_new(track: &Track) -> usize {
+    let Some(layer) = track.layers.first() else { return 0 };
+    let new = (layer.evened..layer.history.end()).filter_map(|n| layer.history.get(n));
+    new.map(Packet::payload_len).max().unwrap_or(0)
 }
 
 /// Decides when a room's sound is held back for a moment.

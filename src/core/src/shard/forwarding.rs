@@ -45,6 +45,7 @@ impl Shard {
     }
 
     pub(super) fn moment(&self, now: Instant) -> Moment {
-        Moment { now, since_start: now.saturating_duration_since(self.start), is_last: false }
+        let since_start = now.saturating_duration_since(self.start);
+        Moment { now, since_start, is_last: false, is_pressed: self.work.load.is_pressed() }
     }
 }

@@ -60,9 +60,14 @@ impl Shard {
         if self.work.load.tick(now, busy, backlog) {
             self.shed(now);
         }
-        if self.work.cuts.any && backlog == Backlog::Empty {
+        if self.work.cuts.any && backlog == Backlog::Little {
             self.mend_some_cuts(now);
         }
+    }
+
+    /// How long after the beginning of a tick the next one is to begin, unless datagrams wait already.
+    pub fn coalescing(&self) -> Duration {
+        self.work.load.coalescing()
     }
 
     /// True for media that there is no time for: video that has waited for too long, and what the shard has chosen to

@@ -51,6 +51,7 @@ impl Shard {
         ShardReport {
             busy_permille: 0,
             video_kept_permille: (1_000.0 * self.work.load.kept()) as u32,
+            coalescing_us: self.work.load.coalescing().as_micros() as u32,
             rooms: self.world.rooms.len(),
             clients: self.world.clients.len() - self.index.far,
             tracks: self.world.tracks.values().filter(|track| track.far.is_none()).count(),

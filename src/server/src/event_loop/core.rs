@@ -78,6 +78,10 @@ impl Core for Shard {
         Self::note_tick(self, now, busy, backlog);
     }
 
+    fn coalescing(&self) -> Duration {
+        Self::coalescing(self)
+    }
+
     fn handle_panic(&mut self, now: Instant, phase: Phase, _out: &mut SendBatch) {
         match phase {
             Phase::Datagram(from) => self.end_client_at(now, from),

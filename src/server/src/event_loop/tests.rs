@@ -1,5 +1,7 @@
 //! The loop over loopback with a core that echoes, in both io modes.
 
+mod pauses;
+
 use std::net::SocketAddr;
 use std::sync::mpsc::{self as std_mpsc, Receiver};
 
@@ -149,8 +151,7 @@ fn world_with_events(mode: IoMode, event_capacity: usize, change: impl FnOnce(&m
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     peer.connect(address).unwrap();
     peer.set_read_timeout(Some(WAIT)).unwrap();
-    let peer_address = peer.local_addr().unwrap();
-    World { shard, address, seen, events, peer, peer_address, go_on }
+    World { peer_address: peer.local_addr().unwrap(), shard, address, seen, events, peer, go_on }
 }
 
 impl World {

@@ -12,6 +12,7 @@ use super::{BROKEN, ControlEnds, Core, LoopSettings, Phase};
 use crate::udp::{Receiver, Udp};
 use moonring_core::command::Event;
 use moonring_core::room::load::Backlog;
+use moonring_core::room::pauses::Pauses;
 use moonring_wire::packet::{AddressPair, SendBatch};
 
 /// How often the kernel is asked what it dropped.
@@ -31,6 +32,9 @@ pub(super) struct Ticker<C> {
     next_drops: Instant,
     /// The last tick left datagrams in the receive queue.
     is_behind: bool,
+    /// The last tick left packets to be forwarded.
+    is_forwarding: bool,
+    pauses: Pauses,
     usage: Usage,
     pub(super) parting: Parting,
     has_much_room: bool,
@@ -54,6 +58,8 @@ impl<C: Core> Ticker<C> {
             held: None,
             next_drops: Instant::now() + DROPS_EVERY,
             is_behind: false,
+            is_forwarding: false,
+            pauses: Pauses::new(Instant::now()),
             usage: Usage::of_this_thread(Instant::now()),
             parting: Parting::default(),
             has_much_room,
@@ -64,6 +70,9 @@ impl<C: Core> Ticker<C> {
     pub(super) fn run(mut self) {
         while !self.control.stop.load(Ordering::Acquire) {
             let began = Instant::now();
+            if !self.core.coalescing().is_zero() {
+                self.pauses.begin(began, self.udp.receive_fill());
+            }
             let more = self.tick(began);
             if more {
                 self.settings.pulse.begin(Doing::Flush);
@@ -72,7 +81,10 @@ impl<C: Core> Ticker<C> {
             let ended = Instant::now();
             self.note_tick(began, ended);
             if !more {
-                self.flush_and_sleep(ended);
+                match self.core.coalescing() {
+                    Duration::ZERO => self.flush_and_sleep(ended),
+                    wanted => self.flush_and_pause(wanted),
+                }
             }
             if self.is_asked_for() && self.answer_requests() {
                 self.settings.pulse.begin(Doing::Goodbye);
@@ -98,7 +110,7 @@ impl<C: Core> Ticker<C> {
             forwards |= self.run_scripts(now);
         }
         let timeouts = self.core.poll_timeout().is_some_and(|due| due <= now);
-        self.is_behind = datagrams;
+        (self.is_behind, self.is_forwarding) = (datagrams, forwards);
         self.settings.pulse.begin(Doing::Events);
         self.send_events(now);
         if now >= self.next_drops {
@@ -122,7 +134,7 @@ impl<C: Core> Ticker<C> {
 
     /// What the tick has left in the receive queues. A system call a socket, when there is any.
     fn backlog(&self) -> Backlog {
-        if self.is_behind { Backlog::with_fill(self.udp.receive_fill()) } else { Backlog::Empty }
+        if self.is_behind { Backlog::with_fill(self.udp.receive_fill()) } else { Backlog::Little }
     }
 
     fn handle_commands(&mut self, now: Instant) -> bool {
@@ -154,17 +166,20 @@ impl<C: Core> Ticker<C> {
     }
 
     fn handle_datagrams(&mut self, now: Instant) -> bool {
-        let mut left = self.settings.datagrams_per_tick;
+        let settings = &self.settings;
+        let part = settings.datagrams_beside_forwards;
+        let mut left = if self.is_forwarding { part } else { settings.datagrams_per_tick };
         while left > 0 {
             self.make_room();
             let (udp, core, out) = (&mut self.udp, &mut self.core, &mut self.out);
             let mut intake =
                 Intake { now, core, out, replies: self.settings.reply_datagrams, handled: 0, current: None };
             // One guard around the whole call: the receive goes on behind the datagram that panicked.
-            let received = catch_unwind(AssertUnwindSafe(|| udp.receive_into(left, &mut intake)));
+            let received = catch_unwind(AssertUnwindSafe(|| udp.receive_into(left.min(part), &mut intake)));
             left -= intake.handled.min(left);
             match (received, intake.current) {
                 (Ok(received), _) if !received.more => return false,
+                (Ok(_), _) if now.elapsed() > self.settings.tick_budget => return true,
                 (Ok(_), _) => {}
                 (Err(_), Some(from)) => self.report_panic(now, Phase::Datagram(from)),
                 (Err(panic), None) => std::panic::resume_unwind(panic),
@@ -275,6 +290,13 @@ impl<C: Core> Ticker<C> {
         let until = self.core.poll_timeout().map_or(longest, |due| due.min(longest));
         self.udp.flush_and_wait(&self.out, until.saturating_duration_since(now));
         self.out.clear();
+    }
+
+    /// Sends what is left of the tick, and lets what comes wait for others.
+    fn flush_and_pause(&mut self, wanted: Duration) {
+        self.settings.pulse.begin(Doing::Sleep);
+        self.flush();
+        std::thread::sleep(self.pauses.next(wanted).saturating_duration_since(Instant::now()));
     }
 
     fn say_goodbye(&mut self) {

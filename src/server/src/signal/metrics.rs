@@ -25,6 +25,9 @@ const READINGS: &[Reading] = &[
     ("shard_video_kept_permille", Gauge, "The part of the video that there is time for", |s| {
         s.video_kept_permille.into()
     }),
+    ("shard_coalescing_microseconds", Gauge, "How long the shard lets datagrams wait for others", |s| {
+        s.coalescing_us.into()
+    }),
     ("datagrams_received", Counter, "Datagrams received", |s| s.io.datagrams_in),
     ("datagram_bytes_received", Counter, "Bytes of datagrams received", |s| s.io.bytes_in),
     ("receives", Counter, "Receives that brought datagrams", |s| s.io.receives),

@@ -129,9 +129,9 @@ pub(super) fn kernel_drops(socket: &UdpSocket) -> u64 {
     memory_of(socket).map_or(0, |words| u64::from(words[MEMINFO_DROPS]))
 }
 
-/// How much of the receive buffer is full, in per cent, up to 100; 0 where the kernel does not say.
+/// How much of the receive buffer is full, in per cent, up to 100; where the kernel does not say, half of it.
 pub(super) fn receive_fill(socket: &UdpSocket) -> u8 {
-    let Some(words) = memory_of(socket) else { return 0 };
+    let Some(words) = memory_of(socket) else { return 50 };
     let (used, size) = (u64::from(words[MEMINFO_RECEIVED]), u64::from(words[MEMINFO_RECEIVE_BUFFER]));
     (100 * used / size.max(1)).min(100) as u8
 }
