@@ -214,13 +214,18 @@ impl History {
         }
     }
 
+    /// Bytes of the longest payload from arrival number `first` on.
+    pub fn longest_from(&self, first: u64) -> Option<usize> {
+        (first.max(self.oldest)..self.end).filter_map(|n| self.get(n)).map(Packet::payload_len).max()
+    }
+
     /// Gives the packets from arrival number `first` on the padding that makes them `target` bytes long or, where that is
     /// too little or takes more than `most` says for a packet's length, as long as their longest. Returns how long that is,
     /// `target` without packets.
     pub fn pad_to(&mut self, first: u64, target: usize, most: impl Fn(usize) -> usize) -> usize {
         let new = first.max(self.oldest)..self.end;
         let len = |n: u64| self.get(n).map_or(0, Packet::payload_len);
-        let Some(longest) = new.clone().map(len).max() else { return target };
+        let Some(longest) = self.longest_from(first) else { return target };
         let fits = |len: usize| target.checked_sub(len).is_some_and(|missing| missing <= most(len));
         let target = if new.clone().map(len).all(fits) { target } else { longest };
         let mask = self.packets.len() - 1;

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use slotmap::SlotMap;
 
-use super::history::Packet;
 use super::track::Track;
 use moonring_wire::id::TrackKey;
 
@@ -24,7 +23,7 @@ const MANY: u32 = 18;
 pub fn gather(waiting: &mut [TrackKey], tracks: &mut SlotMap<TrackKey, Track>, is_pressed: bool) {
     waiting.sort_unstable_by_key(|key| {
         let sound = tracks.get(*key).filter(|track| !track.is_video());
-        sound.map(longest_new)
+        sound.map(|track| track.layers.first().and_then(|layer| layer.history.longest_from(layer.evened)))
     });
     let share = if is_pressed { 1 } else { MAX_PADDING_SHARE };
     let most = |len: usize| (len / share).min(usize::from(u8::MAX));
@@ -35,13 +34,6 @@ pub fn gather(waiting: &mut [TrackKey], tracks: &mut SlotMap<TrackKey, Track>, i
             target = layer.history.pad_to(layer.evened, target, most);
         }
     }
-}
-
-/// Bytes of the longest packet of a sound track that came since it was last looked at.
-fn longest_new(track: &Track) -> usize {
-    let Some(layer) = track.layers.first() else { return 0 };
-    let new = (layer.evened..layer.history.end()).filter_map(|n| layer.history.get(n));
-    new.map(Packet::payload_len).max().unwrap_or(0)
 }
 
 /// Decides when a room's sound is held back for a moment.
