@@ -123,7 +123,9 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize)) -> any
         progress(&second, settings.plans.len());
         log.push(second);
         let all_there = moment.snapshot.connected as usize >= settings.plans.len();
-        if last_join.is_none() && (all_there || moment.at >= settings.join_timeout) {
+        // When all have ended nobody comes any more: what they failed with is wanted now.
+        let nobody_comes = moment.at >= settings.join_timeout || load.signalling.is_finished();
+        if last_join.is_none() && (all_there || nobody_comes) {
             last_join = Some(moment.at);
         }
         match &first {

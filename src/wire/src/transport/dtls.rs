@@ -20,7 +20,7 @@ mod with_rtc;
 
 pub use certificate::{Certificate, CertificateError};
 
-use hello::{Choice, Hello, HelloCollector};
+use hello::{Choice, HelloCollector, Whole};
 use stack::{NO_COMMON_PROFILE, Stack, StackEvent};
 use with_dimpl::DimplStack;
 use with_rtc::RtcStack;
@@ -36,6 +36,8 @@ const MAX_HANDSHAKE_DATAGRAMS: usize = 128;
 /// Records taken from a client before its handshake is complete: putting fragments together takes time that grows with
 /// the cube of their number.
 const MAX_HANDSHAKE_RECORDS: usize = 256;
+/// Handshakes of one client that wait for their cookie: more than one only when somebody else sends in its name.
+const MAX_ASKED: usize = 8;
 /// Largest datagram sent: fits the smallest MTU of IPv6 (RFC 8200 section 5) with IP and UDP headers.
 const MTU: usize = 1_200;
 /// First wait before a flight is sent again. RFC 6347 section 4.2.4.1 has 1 s and allows less where time matters.
@@ -104,8 +106,10 @@ pub struct Dtls {
     taken: Taken,
     /// When an incomplete handshake has failed; `None` before its first datagram.
     deadline: Option<Instant>,
-    /// A cookie was asked for, and nothing has come since.
-    awaits_cookie: bool,
+    /// Handshakes that wait for their cookie, the oldest first.
+    asked: Vec<Asked>,
+    /// Requests for cookies, to be sent at the next [`Dtls::poll`].
+    requests: Vec<Vec<u8>>,
     /// The last alert in the clear, and the deadline before it.
     warned: Option<(u8, Instant)>,
     /// An alert of this side that the library does not send.
@@ -120,6 +124,24 @@ enum Stage {
     Hello(HelloCollector),
     Begun(Box<dyn Stack>),
     Over,
+}
+
+/// A handshake of `rtc-dtls` that wants a cookie before it begins (RFC 6347 section 4.2.1).
+///
+/// The library makes another cookie for each ClientHello without one. A ClientHello that comes twice, or once more because
+/// the request was slow, is the same as before and gets the same request, or the client would show the cookie of another.
+#[derive(Debug)]
+struct Asked {
+    random: [u8; 32],
+    cookie: Vec<u8>,
+    /// The datagram that asks for it. It is not sent again by itself.
+    request: Vec<u8>,
+    stack: RtcStack,
+}
+
+/// Lets a library have datagrams. What is wrong with them ends the handshake, and is told by [`Stack::poll`].
+fn give(now: Instant, stack: &mut dyn Stack, datagrams: &[Vec<u8>]) {
+    datagrams.iter().for_each(|datagram| _ = stack.receive(now, datagram));
 }
 
 /// What a client has sent before its handshake is complete.
@@ -158,7 +180,8 @@ impl Dtls {
             connected: false,
             taken: Taken::default(),
             deadline: None,
-            awaits_cookie: false,
+            asked: Vec::new(),
+            requests: Vec::new(),
             warned: None,
             farewell: None,
             ending: None,
@@ -182,20 +205,12 @@ impl Dtls {
             }
             self.taken.add(datagram.len(), summary.records)?;
         }
-        // The request for a cookie is not sent again by itself (RFC 6347 section 4.2.1): a client that repeats its first
-        // ClientHello has not received it.
-        if self.awaits_cookie {
-            self.awaits_cookie = false;
-            if hello::is_first_client_hello(datagram) {
-                self.stage = Stage::Hello(HelloCollector::default());
-            }
-        }
         match &mut self.stage {
             Stage::Over => return Err(DropReason::Dtls),
             Stage::Begun(stack) => stack.receive(now, datagram)?,
             Stage::Hello(collector) => {
-                if let Some(hello) = collector.push(datagram)? {
-                    self.begin(now, &hello);
+                if let Some(whole) = collector.push(datagram, !self.asked.is_empty())? {
+                    self.begin(now, whole)?;
                 }
             }
         }
@@ -239,6 +254,7 @@ impl Dtls {
                 None => {}
             }
         }
+        self.requests.drain(..).for_each(|request| sink(&request));
         if let Some(alert) = self.farewell.take() {
             sink(&alert);
         }
@@ -252,23 +268,54 @@ impl Dtls {
         }
     }
 
-    /// The ClientHello is complete: its library gets all that came so far.
-    fn begin(&mut self, now: Instant, hello: &Hello) {
-        let Stage::Hello(collector) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
-        let (certificate, fingerprint) = (&self.certificate, self.terms.fingerprint);
-        let choice = hello::choose(hello, &self.terms);
-        self.awaits_cookie = matches!(choice, Some(Choice::Rtc(_)));
-        let mut stack: Box<dyn Stack> = match choice {
-            None => return self.fail(NO_COMMON_PROFILE.to_owned(), Some(alert::HANDSHAKE_FAILURE)),
-            Some(Choice::Rtc(profile)) => Box::new(RtcStack::server(certificate, fingerprint, profile)),
-            Some(Choice::Dimpl12) => Box::new(DimplStack::server(now, certificate, fingerprint, false)),
-            Some(Choice::Dimpl13) => Box::new(DimplStack::server(now, certificate, fingerprint, true)),
-        };
-        for datagram in collector.into_datagrams() {
-            // What is wrong with it ends the handshake, and is told by `poll`.
-            let _ = stack.receive(now, &datagram);
+    /// A ClientHello is complete: its library gets it, unless the client has to show its cookie first.
+    fn begin(&mut self, now: Instant, whole: Whole) -> Result<(), DropReason> {
+        let Whole { hello, is_second, datagrams } = whole;
+        if let Some(at) = self.asked.iter().position(|asked| asked.random == hello.random) {
+            // RFC 6347 section 4.2.1: a wrong cookie is none.
+            if !is_second || self.asked[at].cookie != hello.cookie {
+                self.requests.push(self.asked[at].request.clone());
+                return Ok(());
+            }
+            let stack = self.asked.swap_remove(at).stack;
+            self.asked.clear();
+            self.hand_over(now, Box::new(stack), &datagrams);
+            return Ok(());
         }
+        if is_second {
+            return Err(DropReason::Dtls);
+        }
+        let (certificate, fingerprint) = (&self.certificate, self.terms.fingerprint);
+        match hello::choose(&hello, &self.terms) {
+            None => self.fail(NO_COMMON_PROFILE.to_owned(), Some(alert::HANDSHAKE_FAILURE)),
+            Some(Choice::Rtc(profile)) => {
+                let mut stack = RtcStack::server(certificate, fingerprint, profile);
+                give(now, &mut stack, &datagrams);
+                match stack.take_request() {
+                    Some((request, cookie)) => self.ask(Asked { random: hello.random, cookie, request, stack }),
+                    None => self.stage = Stage::Begun(Box::new(stack)),
+                }
+            }
+            Some(choice) => {
+                let is_1_3 = choice == Choice::Dimpl13;
+                let stack = DimplStack::server(now, certificate, fingerprint, is_1_3);
+                self.hand_over(now, Box::new(stack), &datagrams);
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, now: Instant, mut stack: Box<dyn Stack>, datagrams: &[Vec<u8>]) {
+        give(now, &mut *stack, datagrams);
         self.stage = Stage::Begun(stack);
+    }
+
+    fn ask(&mut self, asked: Asked) {
+        if self.asked.len() == MAX_ASKED {
+            self.asked.remove(0);
+        }
+        self.requests.push(asked.request.clone());
+        self.asked.push(asked);
     }
 
     /// As for a client that offers DTLS 1.3 with AES-CM first; those of the tests do not.

@@ -7,6 +7,7 @@ mod handshake;
 mod moved;
 mod mutated;
 mod openssl;
+mod ours;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -90,6 +91,18 @@ struct World {
     /// Datagrams so far, either way, and those of them that are lost.
     count: usize,
     lost: Vec<usize>,
+    /// Those of them that come twice.
+    twice: Vec<usize>,
+    /// Those that come later than what is sent meanwhile, and by how much.
+    late: Vec<(usize, Duration)>,
+    /// On their way, and when they come.
+    held: Vec<(Instant, Way, Vec<u8>)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    ToServer,
+    ToClient,
 }
 
 impl World {
@@ -124,6 +137,9 @@ impl World {
             out: SendBatch::new(1 << 20, 1 << 10),
             count: 0,
             lost: vec![],
+            twice: vec![],
+            late: vec![],
+            held: vec![],
         }
     }
 
@@ -131,7 +147,8 @@ impl World {
     fn run(&mut self, seconds: u64) {
         let end = self.now + Duration::from_secs(seconds);
         while self.now < end {
-            let at = self.transport.poll_timeout().into_iter().chain(self.client.next_timeout).min();
+            let held = self.held.iter().map(|(at, ..)| *at);
+            let at = self.transport.poll_timeout().into_iter().chain(self.client.next_timeout).chain(held).min();
             self.now = at.unwrap_or(end).clamp(self.now, end);
             let event = self.transport.handle_timeout(self.now, &mut self.scratch, &mut self.out);
             self.events.extend(event);
@@ -145,23 +162,42 @@ impl World {
 
     /// Carries datagrams to and fro until there are none.
     fn exchange(&mut self) {
+        let now = self.now;
+        for (_, way, datagram) in self.held.extract_if(.., |(at, ..)| *at <= now).collect::<Vec<_>>() {
+            self.arrive(way, &datagram);
+        }
         loop {
             let to_server = self.client.poll(&mut self.scratch);
             let to_client = self.sent();
             if to_server.is_empty() && to_client.is_empty() {
                 return;
             }
-            for datagram in to_server {
-                if self.arrives() {
-                    let outcome = self.receive(&datagram);
-                    self.events.extend(outcome.ok().flatten());
-                }
+            to_server.into_iter().for_each(|datagram| self.carry(Way::ToServer, datagram));
+            to_client.into_iter().for_each(|datagram| self.carry(Way::ToClient, datagram));
+        }
+    }
+
+    fn carry(&mut self, way: Way, datagram: Vec<u8>) {
+        let number = self.count;
+        self.count += 1;
+        if self.lost.contains(&number) {
+            return;
+        }
+        if let Some((_, by)) = self.late.iter().find(|(late, _)| *late == number) {
+            return self.held.push((self.now + *by, way, datagram));
+        }
+        for _ in 0..1 + usize::from(self.twice.contains(&number)) {
+            self.arrive(way, &datagram);
+        }
+    }
+
+    fn arrive(&mut self, way: Way, datagram: &[u8]) {
+        match way {
+            Way::ToServer => {
+                let outcome = self.receive(datagram);
+                self.events.extend(outcome.ok().flatten());
             }
-            for datagram in to_client {
-                if self.arrives() {
-                    self.client.receive(&datagram);
-                }
-            }
+            Way::ToClient => self.client.receive(datagram),
         }
     }
 
@@ -175,11 +211,6 @@ impl World {
     /// Lets the transport have a datagram.
     fn receive(&mut self, datagram: &[u8]) -> Result<Option<TransportEvent>, DropReason> {
         self.transport.handle_dtls(self.now, CLIENT, datagram, &mut self.scratch, &mut self.out)
-    }
-
-    fn arrives(&mut self) -> bool {
-        self.count += 1;
-        !self.lost.contains(&(self.count - 1))
     }
 
     /// Media that the client seals is opened by the transport, and the other way round.

@@ -7,6 +7,7 @@ use super::record::{self, Fragment, HANDSHAKE};
 use super::{DtlsTerms, DtlsVersions};
 
 const CLIENT_HELLO: u8 = 1;
+const HELLO_VERIFY_REQUEST: u8 = 3;
 /// Longest ClientHello: those of browsers have 1.4 KB, most of it a post-quantum key share.
 const MAX_HELLO: usize = 8 * 1024;
 /// Datagrams kept until the ClientHello is complete.
@@ -16,15 +17,6 @@ const DTLS_1_3: u16 = 0xFEFC;
 const USE_SRTP: u16 = 14;
 const SUPPORTED_VERSIONS: u16 = 43;
 
-/// True for a ClientHello, or its first part, that begins a handshake: message number 0, in the clear.
-pub(super) fn is_first_client_hello(datagram: &[u8]) -> bool {
-    // Record: type, version (2), epoch (2), number (6), length (2); message: type, length (3), number (2).
-    datagram.first() == Some(&22)
-        && datagram.get(3..5) == Some(&[0, 0])
-        && datagram.get(13) == Some(&1)
-        && datagram.get(17..19) == Some(&[0, 0])
-}
-
 /// Keeps datagrams until a whole ClientHello is there.
 #[derive(Debug, Default)]
 pub(super) struct HelloCollector {
@@ -32,46 +24,61 @@ pub(super) struct HelloCollector {
 }
 
 impl HelloCollector {
-    /// Takes a datagram; returns the ClientHello with the last missing part.
-    pub(super) fn push(&mut self, datagram: &[u8]) -> Result<Option<Hello>, DropReason> {
-        let length = fragments_of(datagram).map(|f| f.length).next().ok_or(DropReason::Dtls)?;
+    /// Takes a datagram; returns the ClientHello with the last missing part, and every datagram of it, for the library that
+    /// is chosen. `may_be_second`: the client may have been asked for a cookie.
+    pub(super) fn push(&mut self, datagram: &[u8], may_be_second: bool) -> Result<Option<Whole>, DropReason> {
+        let first = fragments_of(datagram).find(|f| f.sequence == 0 || may_be_second).ok_or(DropReason::Dtls)?;
+        let (sequence, length) = (first.sequence, first.length);
+        let is_part = move |f: &Fragment<'_>| (f.sequence, f.length) == (sequence, length);
         // A client that begins anew, or somebody else: what was collected is of no more use.
-        let other = self.datagrams.first().is_some_and(|first| fragments_of(first).any(|f| f.length != length));
+        let other = self.datagrams.first().is_some_and(|first| !fragments_of(first).all(|f| is_part(&f)));
         if other || self.datagrams.len() == MAX_DATAGRAMS {
             self.datagrams.clear();
         }
         self.datagrams.push(datagram.to_vec());
-        let Some(message) = self.message(length) else { return Ok(None) };
-        match Hello::parse(&message) {
-            Some(hello) => Ok(Some(hello)),
-            None => {
-                self.datagrams.clear();
-                Err(DropReason::Dtls)
-            }
-        }
+        let Some(message) = self.message(length, is_part) else { return Ok(None) };
+        let datagrams = std::mem::take(&mut self.datagrams);
+        let hello = Hello::parse(&message).ok_or(DropReason::Dtls)?;
+        Ok(Some(Whole { hello, is_second: sequence > 0, datagrams }))
     }
 
-    /// Every datagram that the library that is chosen gets.
-    pub(super) fn into_datagrams(self) -> Vec<Vec<u8>> {
-        self.datagrams
-    }
-
-    fn message(&self, length: usize) -> Option<Vec<u8>> {
+    fn message(&self, length: usize, is_part: impl Fn(&Fragment<'_>) -> bool) -> Option<Vec<u8>> {
         let mut message = Vec::new();
         while message.len() < length {
             let next = |f: &Fragment<'_>| f.offset <= message.len() && f.offset + f.bytes.len() > message.len();
-            let fragment = self.datagrams.iter().flat_map(|d| fragments_of(d)).find(next)?;
+            let mut parts = self.datagrams.iter().flat_map(|d| fragments_of(d)).filter(&is_part);
+            let fragment = parts.find(next)?;
             message.extend_from_slice(&fragment.bytes[message.len() - fragment.offset..]);
         }
         Some(message)
     }
 }
 
-/// The parts of a client's first ClientHello in a datagram.
+/// A ClientHello that is complete.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Whole {
+    pub(super) hello: Hello,
+    /// It is the client's second message, with which it shows the cookie that it was asked for.
+    pub(super) is_second: bool,
+    /// The datagrams that it came in.
+    pub(super) datagrams: Vec<Vec<u8>>,
+}
+
+/// The parts of a client's first or second ClientHello in a datagram.
 fn fragments_of(datagram: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
+    messages_of(datagram, CLIENT_HELLO).filter(|f| f.sequence < 2 && (1..=MAX_HELLO).contains(&f.length))
+}
+
+fn messages_of(datagram: &[u8], kind: u8) -> impl Iterator<Item = Fragment<'_>> {
     let in_the_clear = record::records(datagram).filter(|r| r.kind == HANDSHAKE && r.epoch == 0);
     let fragments = in_the_clear.filter_map(|r| record::fragments(r.fragment)).flatten();
-    fragments.filter(|f| f.kind == CLIENT_HELLO && f.sequence == 0 && (1..=MAX_HELLO).contains(&f.length))
+    fragments.filter(move |f| f.kind == kind)
+}
+
+/// The cookie of a HelloVerifyRequest: version (2) | cookie <1> (RFC 6347 section 4.2.1).
+pub(super) fn requested_cookie(datagram: &[u8]) -> Option<Vec<u8>> {
+    let request = messages_of(datagram, HELLO_VERIFY_REQUEST).next()?;
+    Some(vector(&mut request.bytes.get(2..)?, 1)?.to_vec())
 }
 
 /// The parts of a ClientHello that matter here (RFC 5246 section 7.4.1.2).
@@ -84,6 +91,10 @@ fn fragments_of(datagram: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hello {
+    /// What tells one handshake from another.
+    pub(super) random: [u8; 32],
+    /// Empty when the client was not asked for one.
+    pub(super) cookie: Vec<u8>,
     /// DTLS 1.3 is among the versions.
     pub(super) offers_1_3: bool,
     /// The SRTP profiles that this server knows, in the client's order.
@@ -94,11 +105,12 @@ impl Hello {
     fn parse(message: &[u8]) -> Option<Self> {
         let mut rest = message.get(34..)?;
         vector(&mut rest, 1)?;
-        vector(&mut rest, 1)?;
+        let cookie = vector(&mut rest, 1)?.to_vec();
         vector(&mut rest, 2)?;
         vector(&mut rest, 1)?;
         let mut extensions = if rest.is_empty() { rest } else { vector(&mut rest, 2)? };
-        let mut hello = Self::default();
+        let random = *message.get(2..)?.first_chunk()?;
+        let mut hello = Self { random, cookie, ..Self::default() };
         while !extensions.is_empty() {
             let kind = word(take(&mut extensions, 2)?);
             let mut data = vector(&mut extensions, 2)?;

@@ -1,6 +1,7 @@
 //! DTLS 1.2 by `rtc-dtls`: takes RSA certificates, and is the side that sends the ClientHello where the client wants that.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use rtc_shared::TransportProtocol;
 use rtc_shared::error::Error;
 
 use super::certificate::Certificate;
+use super::hello;
 use super::record::{self, ALERT, CHANGE_CIPHER_SPEC, HANDSHAKE, Record};
 use super::stack::{NO_CERTIFICATE, NO_COMMON_PROFILE, OTHER_CERTIFICATE, Stack, StackEvent};
 use super::{FIRST_RETRY, MTU, RETRIES};
@@ -36,6 +38,8 @@ pub(super) struct RtcStack {
     over: bool,
     event: Option<StackEvent>,
     late_records: usize,
+    /// Hashes of the handshake records in the clear that the library has got; as few as a handshake may have records.
+    given: Vec<u64>,
     retries: usize,
     /// The datagrams of the last flight, to be sent again as they were.
     flight: Vec<BytesMut>,
@@ -67,6 +71,17 @@ impl RtcStack {
         stack
     }
 
+    /// The datagram that asks the client for its cookie, and the cookie, when that is what is to be sent. It is not sent
+    /// again by itself.
+    pub(super) fn take_request(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let [request] = self.outbox.make_contiguous() else { return None };
+        let cookie = hello::requested_cookie(request)?;
+        let request = request.to_vec();
+        self.outbox.clear();
+        (self.flight, self.retry_at) = (Vec::new(), None);
+        Some((request, cookie))
+    }
+
     fn new(
         certificate: &Certificate,
         expected: Fingerprint,
@@ -87,6 +102,7 @@ impl RtcStack {
             over: false,
             event: None,
             late_records: 0,
+            given: Vec::new(),
             retries: 0,
             flight: Vec::new(),
             wait: FIRST_RETRY,
@@ -108,7 +124,7 @@ impl RtcStack {
             (HANDSHAKE, 0) => {
                 let whole = |parts: &[record::Fragment<'_>]| parts.iter().all(|p| p.bytes.len() == p.length);
                 let admits = |parts: Vec<_>| !parts.is_empty() && (parts.len() == 1 || whole(&parts));
-                !self.connected && record::fragments(record.fragment).is_some_and(admits)
+                !self.connected && record::fragments(record.fragment).is_some_and(admits) && self.is_new(record)
             }
             (HANDSHAKE, 1) if self.connected => {
                 self.late_records += 1;
@@ -118,6 +134,17 @@ impl RtcStack {
             // Application data among them: this server offers no data channels.
             _ => false,
         }
+    }
+
+    /// False for what the library has got already. A repeated message would stop its timer for good, and with that the only
+    /// way to send a flight again under new record numbers.
+    fn is_new(&mut self, record: &Record<'_>) -> bool {
+        let mut hasher = DefaultHasher::new();
+        record.fragment.hash(&mut hasher);
+        let hash = hasher.finish();
+        let is_new = !self.given.contains(&hash);
+        self.given.extend(is_new.then_some(hash));
+        is_new
     }
 
     /// Takes what the library has to send.

@@ -33,6 +33,78 @@ fn any_one_or_two_lost_datagrams_of_a_handshake_are_made_up_for() {
 }
 
 #[test]
+fn any_datagram_of_a_handshake_may_come_twice_or_after_it_was_sent_again() {
+    for case in Case::ALL {
+        for number in 0..10 {
+            let mut world = World::new(case);
+            world.twice = vec![number];
+            world.run(20);
+            assert_eq!(world.events, [TransportEvent::Connected], "{case:?} {number} twice");
+            world.assert_media_flows();
+            // Behind the first retry of this side, and of both.
+            for late in [260, 1_100].map(Duration::from_millis) {
+                for lost in 0..10 {
+                    let mut world = World::new(case);
+                    (world.late, world.lost) = (vec![(number, late)], vec![lost]);
+                    world.run(20);
+                    assert_eq!(
+                        world.events,
+                        [TransportEvent::Connected],
+                        "{case:?} {number} late by {late:?}, {lost} lost"
+                    );
+                    world.assert_media_flows();
+                }
+            }
+        }
+    }
+}
+
+/// A ClientHello with another random or, when it has one, another cookie.
+fn altered(hello: &[u8], at: usize) -> Vec<u8> {
+    let mut other = hello.to_vec();
+    other[at] ^= 0x55;
+    other
+}
+
+#[test]
+fn client_hellos_of_somebody_else_do_not_keep_the_client_from_its_handshake() {
+    // Behind the headers of record and message: version (2), random (32), length of the session's id, and of the cookie.
+    const RANDOM: usize = 13 + 12 + 2;
+    const COOKIE: usize = RANDOM + 32 + 2;
+    for (before, after) in [(1, 0), (0, 1), (8, 0), (0, 7), (3, 3)] {
+        for is_heard in [true, false] {
+            let mut world = World::new(Case::Rtc);
+            let _ = world.client.dtls.handle_timeout(world.now);
+            let hello = world.client.poll(&mut world.scratch).remove(0);
+            let foreign: Vec<_> = (0..before + after).map(|n| altered(&hello, RANDOM + n)).collect();
+            let (first, last) = foreign.split_at(before);
+            first.iter().for_each(|other| assert_eq!(world.receive(other), Ok(None)));
+            let others = world.sent();
+            assert_eq!(world.receive(&hello), Ok(None));
+            let own = world.sent();
+            assert_eq!(world.receive(&hello), Ok(None));
+            assert_eq!(world.sent(), own, "the same request for the same ClientHello");
+            last.iter().for_each(|other| assert_eq!(world.receive(other), Ok(None)));
+            let more = world.sent();
+            assert_eq!((others.len(), own.len(), more.len()), (before, 1, after));
+            world.client.receive(&own[0]);
+            let second = world.client.poll(&mut world.scratch).pop().unwrap();
+            // The client is asked for the cookies of all of them.
+            others.iter().chain(&more).filter(|_| is_heard).for_each(|request| world.client.receive(request));
+            for wrong in [altered(&second, COOKIE), altered(&second, RANDOM)] {
+                let outcome = world.receive(&wrong);
+                assert!(matches!(outcome, Ok(None) | Err(DropReason::Dtls)), "{outcome:?}");
+            }
+            assert_eq!(world.receive(&second), Ok(None));
+            world.exchange();
+            world.run(20);
+            assert_eq!(world.events, [TransportEvent::Connected], "{before} before, {after} after, {is_heard}");
+            world.assert_media_flows();
+        }
+    }
+}
+
+#[test]
 fn certificates_are_known_by_each_hash_function() {
     use sha2::{Digest, Sha384, Sha512};
     let hashes: [fn(&[u8]) -> Fingerprint; 2] =

@@ -39,7 +39,12 @@ fn datagram(message: &[u8], offset: usize, len: usize) -> Vec<u8> {
 }
 
 fn hello(offers_1_3: bool, profiles: &[SrtpProfile]) -> Hello {
-    Hello { offers_1_3, profiles: profiles.to_vec() }
+    Hello { random: [7; 32], cookie: vec![], offers_1_3, profiles: profiles.to_vec() }
+}
+
+/// What comes of a datagram of a client that was not asked for a cookie.
+fn push(collector: &mut HelloCollector, datagram: &[u8]) -> Result<Option<Hello>, DropReason> {
+    Ok(collector.push(datagram, false)?.map(|whole| whole.hello))
 }
 
 #[test]
@@ -50,13 +55,37 @@ fn a_client_hello_in_parts_is_read_in_any_order_and_with_repetitions() {
         let mut collector = HelloCollector::default();
         let (last, first) = order.split_last().unwrap();
         for part in first {
-            assert_eq!(collector.push(&parts[*part]), Ok(None));
+            assert_eq!(push(&mut collector, &parts[*part]), Ok(None));
         }
-        assert_eq!(collector.push(&parts[*last]), Ok(Some(expected.clone())), "{order:?}");
-        assert_eq!(collector.into_datagrams().len(), order.len());
+        let whole = collector.push(&parts[*last], false).unwrap().unwrap();
+        assert_eq!(
+            (&whole.hello, whole.is_second, whole.datagrams.len()),
+            (&expected, false, order.len()),
+            "{order:?}"
+        );
     }
     let whole = [datagram(&message, 0, 700), datagram(&message, 700, message.len() - 700)].concat();
-    assert_eq!(HelloCollector::default().push(&whole), Ok(Some(expected)));
+    assert_eq!(push(&mut HelloCollector::default(), &whole), Ok(Some(expected)));
+}
+
+#[test]
+fn a_second_client_hello_is_taken_of_a_client_that_may_have_been_asked_for_a_cookie() {
+    let message = chromium();
+    let second = |offset, len| {
+        let mut bytes = datagram(&message, offset, len);
+        bytes[18] = 1;
+        bytes
+    };
+    let (one, two) = (second(0, 800), second(800, message.len() - 800));
+    let mut collector = HelloCollector::default();
+    assert_eq!(collector.push(&one, false), Err(DropReason::Dtls));
+    // Parts of the first one are no parts of the second.
+    for part in [&datagram(&message, 800, message.len() - 800), &one] {
+        assert_eq!(collector.push(part, true), Ok(None));
+    }
+    let whole = collector.push(&two, true).unwrap().unwrap();
+    assert_eq!((whole.is_second, whole.datagrams.len()), (true, 2));
+    assert_eq!(whole.hello, hello(true, &[Cm, Gcm256, Gcm128]));
 }
 
 #[test]
@@ -65,11 +94,11 @@ fn parts_of_another_client_hello_do_not_keep_the_true_one_out() {
     let (one, two) = (datagram(&message, 0, 800), datagram(&message, 800, message.len() - 800));
     let mut collector = HelloCollector::default();
     for _ in 0..40 {
-        assert_eq!(collector.push(&datagram(&[9; 300], 0, 10)), Ok(None));
+        assert_eq!(push(&mut collector, &datagram(&[9; 300], 0, 10)), Ok(None));
     }
     assert!(collector.datagrams.len() <= MAX_DATAGRAMS);
-    assert_eq!(collector.push(&one), Ok(None));
-    assert!(matches!(collector.push(&two), Ok(Some(_))));
+    assert_eq!(push(&mut collector, &one), Ok(None));
+    assert!(matches!(push(&mut collector, &two), Ok(Some(_))));
 }
 
 #[test]
@@ -83,13 +112,13 @@ fn what_is_not_a_client_hello_is_refused() {
     encrypted[4] = 1; // the epoch
     let huge = vec![0; MAX_HELLO + 1];
     for wrong in [second, finished, encrypted, datagram(&huge, 0, 100), vec![21; 30], vec![]] {
-        assert_eq!(HelloCollector::default().push(&wrong), Err(DropReason::Dtls));
+        assert_eq!(push(&mut HelloCollector::default(), &wrong), Err(DropReason::Dtls));
     }
     for cut in 1..message.len() {
         let short = &message[..cut];
-        let read = HelloCollector::default().push(&datagram(short, 0, cut));
+        let read = push(&mut HelloCollector::default(), &datagram(short, 0, cut));
         // Without extensions it is one of a client that does not want SRTP.
-        assert!(read == Err(DropReason::Dtls) || (cut == 42 && read == Ok(Some(Hello::default()))), "{cut} {read:?}");
+        assert!(read == Err(DropReason::Dtls) || (cut == 42 && read == Ok(Some(hello(false, &[])))), "{cut} {read:?}");
     }
 }
 
