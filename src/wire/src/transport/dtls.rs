@@ -286,16 +286,21 @@ impl Dtls {
             return Err(DropReason::Dtls);
         }
         let (certificate, fingerprint) = (&self.certificate, self.terms.fingerprint);
-        match hello::choose(&hello, &self.terms) {
-            None => self.fail(NO_COMMON_PROFILE.to_owned(), Some(alert::HANDSHAKE_FAILURE)),
-            Some(Choice::Rtc(profile)) => {
-                let mut stack = RtcStack::server(certificate, fingerprint, profile);
-                give(now, &mut stack, &datagrams);
-                match stack.take_request() {
-                    Some((request, cookie)) => self.ask(Asked { random: hello.random, cookie, request, stack }),
-                    None => self.stage = Stage::Begun(Box::new(stack)),
-                }
+        let choice = hello::choose(&hello, &self.terms);
+        if let Some(Choice::Rtc(profile)) = choice {
+            let mut stack = RtcStack::server(certificate, fingerprint, profile);
+            give(now, &mut stack, &datagrams);
+            if let Some((request, cookie)) = stack.take_request() {
+                self.ask(Asked { random: hello.random, cookie, request, stack });
+                return Ok(());
             }
+            self.check_alone()?;
+            self.stage = Stage::Begun(Box::new(stack));
+            return Ok(());
+        }
+        self.check_alone()?;
+        match choice {
+            None => self.fail(NO_COMMON_PROFILE.to_owned(), Some(alert::HANDSHAKE_FAILURE)),
             Some(choice) => {
                 let is_1_3 = choice == Choice::Dimpl13;
                 let stack = DimplStack::server(now, certificate, fingerprint, is_1_3);
@@ -303,6 +308,12 @@ impl Dtls {
             }
         }
         Ok(())
+    }
+
+    /// While others wait for their cookie, a ClientHello that is not asked for one may be somebody else's: it neither begins a
+    /// handshake nor ends one.
+    fn check_alone(&self) -> Result<(), DropReason> {
+        if self.asked.is_empty() { Ok(()) } else { Err(DropReason::Dtls) }
     }
 
     fn hand_over(&mut self, now: Instant, mut stack: Box<dyn Stack>, datagrams: &[Vec<u8>]) {

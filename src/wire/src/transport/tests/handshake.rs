@@ -85,6 +85,11 @@ fn client_hellos_of_somebody_else_do_not_keep_the_client_from_its_handshake() {
             assert_eq!(world.receive(&hello), Ok(None));
             assert_eq!(world.sent(), own, "the same request for the same ClientHello");
             last.iter().for_each(|other| assert_eq!(world.receive(other), Ok(None)));
+            // One that nothing can come of, as it offers no SRTP.
+            let mut useless = altered(&hello, RANDOM + 31);
+            let srtp = useless.windows(3).position(|bytes| bytes == [0, 14, 0]).unwrap();
+            useless[srtp] = 0xEE;
+            assert_eq!(world.receive(&useless), Err(DropReason::Dtls));
             let more = world.sent();
             assert_eq!((others.len(), own.len(), more.len()), (before, 1, after));
             world.client.receive(&own[0]);
