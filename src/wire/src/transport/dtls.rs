@@ -268,57 +268,60 @@ impl Dtls {
         }
     }
 
-    /// A ClientHello is complete: its library gets it, unless the client has to show its cookie first.
+    /// A ClientHello is complete.
     fn begin(&mut self, now: Instant, whole: Whole) -> Result<(), DropReason> {
-        let Whole { hello, is_second, datagrams } = whole;
-        if let Some(at) = self.asked.iter().position(|asked| asked.random == hello.random) {
-            // RFC 6347 section 4.2.1: a wrong cookie is none.
-            if !is_second || self.asked[at].cookie != hello.cookie {
-                self.requests.push(self.asked[at].request.clone());
-                return Ok(());
+        match self.asked.iter().position(|asked| asked.random == whole.hello.random) {
+            Some(at) => {
+                self.go_on_with(now, at, &whole);
+                Ok(())
             }
-            let stack = self.asked.swap_remove(at).stack;
-            self.asked.clear();
-            self.hand_over(now, Box::new(stack), &datagrams);
-            return Ok(());
+            None if whole.is_second => Err(DropReason::Dtls),
+            None => self.begin_anew(now, &whole),
         }
-        if is_second {
-            return Err(DropReason::Dtls);
+    }
+
+    /// The handshake begins if the client shows the cookie that it was asked for.
+    fn go_on_with(&mut self, now: Instant, at: usize, whole: &Whole) {
+        // RFC 6347 section 4.2.1: a wrong cookie is none.
+        if !whole.is_second || self.asked[at].cookie != whole.hello.cookie {
+            return self.requests.push(self.asked[at].request.clone());
         }
+        let mut stack = self.asked.swap_remove(at).stack;
+        self.asked.clear();
+        give(now, &mut stack, &whole.datagrams);
+        self.stage = Stage::Begun(Box::new(stack));
+    }
+
+    /// The library that is chosen gets the ClientHello; the handshake begins if it asks for no cookie.
+    fn begin_anew(&mut self, now: Instant, whole: &Whole) -> Result<(), DropReason> {
         let (certificate, fingerprint) = (&self.certificate, self.terms.fingerprint);
-        let choice = hello::choose(&hello, &self.terms);
-        if let Some(Choice::Rtc(profile)) = choice {
-            let mut stack = RtcStack::server(certificate, fingerprint, profile);
-            give(now, &mut stack, &datagrams);
-            if let Some((request, cookie)) = stack.take_request() {
-                self.ask(Asked { random: hello.random, cookie, request, stack });
-                return Ok(());
+        let stack: Option<Box<dyn Stack>> = match hello::choose(&whole.hello, &self.terms) {
+            Some(Choice::Rtc(profile)) => {
+                let mut stack = RtcStack::server(certificate, fingerprint, profile);
+                give(now, &mut stack, &whole.datagrams);
+                if let Some((request, cookie)) = stack.take_request() {
+                    self.ask(Asked { random: whole.hello.random, cookie, request, stack });
+                    return Ok(());
+                }
+                Some(Box::new(stack))
             }
-            self.check_alone()?;
-            self.stage = Stage::Begun(Box::new(stack));
-            return Ok(());
-        }
-        self.check_alone()?;
-        match choice {
-            None => self.fail(NO_COMMON_PROFILE.to_owned(), Some(alert::HANDSHAKE_FAILURE)),
             Some(choice) => {
                 let is_1_3 = choice == Choice::Dimpl13;
-                let stack = DimplStack::server(now, certificate, fingerprint, is_1_3);
-                self.hand_over(now, Box::new(stack), &datagrams);
+                let mut stack = DimplStack::server(now, certificate, fingerprint, is_1_3);
+                give(now, &mut stack, &whole.datagrams);
+                Some(Box::new(stack))
             }
+            None => None,
+        };
+        // It may be somebody else's: it neither begins a handshake nor ends one that waits for its cookie.
+        if !self.asked.is_empty() {
+            return Err(DropReason::Dtls);
+        }
+        match stack {
+            Some(stack) => self.stage = Stage::Begun(stack),
+            None => self.fail(NO_COMMON_PROFILE.to_owned(), Some(alert::HANDSHAKE_FAILURE)),
         }
         Ok(())
-    }
-
-    /// While others wait for their cookie, a ClientHello that is not asked for one may be somebody else's: it neither begins a
-    /// handshake nor ends one.
-    fn check_alone(&self) -> Result<(), DropReason> {
-        if self.asked.is_empty() { Ok(()) } else { Err(DropReason::Dtls) }
-    }
-
-    fn hand_over(&mut self, now: Instant, mut stack: Box<dyn Stack>, datagrams: &[Vec<u8>]) {
-        give(now, &mut *stack, datagrams);
-        self.stage = Stage::Begun(stack);
     }
 
     fn ask(&mut self, asked: Asked) {
