@@ -5,6 +5,9 @@ import { connectDirectly } from './direct.mjs';
 import { flows, report, shared, sleep } from './lib.mjs';
 
 const WARM_UP_MS = 15_000;
+/** How much longer than that a sender may need. */
+const PATIENCE_MS = 20_000;
+const ATTEMPTS = 3;
 
 const { withTabs } = shared({});
 
@@ -31,24 +34,38 @@ test('a picture that is hard to compress gets 90 % of the bitrate of a direct co
 
 /** Two tabs, first through the server, measured both ways at once; then the same two connected to each other.
  *  @param {import('./lib.mjs').Query & {room: string}} query @param {number} time @param {number} directTime */
-function compare({ room, ...query }, time, directTime) {
-  return withTabs(room, ['Ada', 'Grace'], async ([ada, grace]) => {
-    for (const tab of [ada, grace]) {
-      await flows(tab, { videos: 1, audios: 1 });
-      await tab.evaluate(() => (window.connection = window.moonring.client.peerConnection));
-    }
-    await sleep(WARM_UP_MS);
-    const [there, back] = await Promise.all([measure(ada, grace, time), measure(grace, ada, time)]);
+async function compare({ room, ...query }, time, directTime) {
+  for (let left = ATTEMPTS; left > 0; left -= 1) {
+    const measured = await withTabs(room, ['Ada', 'Grace'], async ([ada, grace]) => {
+      for (const tab of [ada, grace]) {
+        await flows(tab, { videos: 1, audios: 1 });
+        await tab.evaluate(() => (window.connection = window.moonring.client.peerConnection));
+      }
+      if (!(await settled(ada, grace))) return null;
+      const [there, back] = await Promise.all([measure(ada, grace, time), measure(grace, ada, time)]);
 
-    // The room is left, copies of the camera and microphone stay, and the two tabs connect to each other.
-    for (const tab of [ada, grace]) {
-      await tab.evaluate(() => (window.kept = Object.values(/** @type {Record<string, MediaStreamTrack>} */ (window.moonring.media)).map((track) => track.clone())));
-      await tab.getByRole('button', { name: 'Leave' }).click();
-    }
-    await connectDirectly(ada, grace);
-    await sleep(WARM_UP_MS);
-    return { there, back, direct: await measure(ada, grace, directTime) };
-  }, query);
+      // The room is left, copies of the camera and microphone stay, and the two tabs connect to each other.
+      for (const tab of [ada, grace]) {
+        await tab.evaluate(() => (window.kept = Object.values(/** @type {Record<string, MediaStreamTrack>} */ (window.moonring.media)).map((track) => track.clone())));
+        await tab.getByRole('button', { name: 'Leave' }).click();
+      }
+      await connectDirectly(ada, grace);
+      return (await settled(ada, grace)) && { there, back, direct: await measure(ada, grace, directTime) };
+    }, query);
+    if (measured) return measured;
+  }
+  throw new Error(`a sender was held back by its bandwidth in each of ${ATTEMPTS} calls`);
+}
+
+/** Waits until the senders have found what bandwidth they have, and says whether they did: a browser that has other things
+ *  to do while it probes, at the start, begins at 300 kbit/s with a smaller picture, and may stay there. Beside two busy
+ *  processes 1 of 18 did connected directly, 3 of 30 to the server. @param {Tab[]} tabs */
+async function settled(...tabs) {
+  await sleep(WARM_UP_MS);
+  const held = async () => (await Promise.all(tabs.map((tab) => counters(tab, 'outbound-rtp')))).filter((s) => s.qualityLimitationReason !== 'none');
+  for (const end = Date.now() + PATIENCE_MS; Date.now() < end; await sleep(500)) if ((await held()).length === 0) return true;
+  report(`held back: ${JSON.stringify(await held())}`);
+  return false;
 }
 
 const percent = (/** @type {number} */ value) => `${(value * 100).toFixed(1)} %`;
@@ -73,12 +90,12 @@ async function measure(from, to, time) {
   };
 }
 
-/** The video counters of one direction of `window.connection`. @param {Tab} tab @param {string} type @returns {Promise<Record<string, number>>} */
+/** The video counters of one direction of `window.connection`. @param {Tab} tab @param {string} type @returns {Promise<Record<string, any>>} */
 function counters(tab, type) {
   return tab.evaluate(async (wanted) => {
     const all = [...(await window.connection.getStats()).values()];
     const s = all.find((report) => report.type === wanted && report.kind === 'video');
-    const { timestamp, framesSent, framesDecoded, bytesReceived, freezeCount } = s;
-    return { timestamp, framesSent, framesDecoded, bytesReceived, freezeCount };
+    const { timestamp, framesSent, framesDecoded, bytesReceived, freezeCount, frameHeight, qualityLimitationReason } = s;
+    return { timestamp, framesSent, framesDecoded, bytesReceived, freezeCount, frameHeight, qualityLimitationReason };
   }, type);
 }
