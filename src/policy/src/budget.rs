@@ -13,7 +13,8 @@
 //! Two things follow for the rest of the crate. Host functions never call back into Lua, since a count hook cannot yield
 //! across a frame of Rust; and host functions that loop poll [`should_stop`], since no Lua instruction runs in them.
 //!
-//! Beginning a step costs two reads of the monotonic clock and a few stores, no system call.
+//! Beginning a step costs two reads of the monotonic clock and a few stores; one that comes milliseconds after all others also
+//! wakes the watchdog, a system call.
 
 use std::cell::OnceCell;
 use std::ffi::{c_int, c_long};
@@ -28,8 +29,9 @@ use mlua::{Lua, ffi};
 
 /// How often the watchdog looks. A step is stopped at most about this long after its budget.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-/// Rounds without any step after which the watchdog sleeps until the next one starts.
-const IDLE_ROUNDS: u32 = 64;
+/// Rounds without any step after which the watchdog sleeps until the next one starts: waking it is cheaper than looking on for
+/// nothing, where steps are further apart than that.
+const IDLE_ROUNDS: u32 = 2;
 /// A step shorter than this is charged by the wall clock: reading the CPU clock is a system call.
 const SHORT: u64 = 100_000;
 /// The most that a step can have used before the watchdog first saw it, in case the watchdog itself was late.
