@@ -8,6 +8,7 @@ pub(crate) mod heap;
 mod inbox;
 mod mmsg;
 mod pages;
+mod refusals;
 mod ring;
 mod route;
 mod sleep_ring;

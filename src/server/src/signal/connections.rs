@@ -157,14 +157,14 @@ pub(super) fn http() -> Builder<TokioExecutor> {
     builder
 }
 
-/// Logs what goes wrong with accepting: without a peer it is this machine that lacks something, descriptors mostly, and
-/// an operator has to know.
+/// Logs what goes wrong with accepting: what is not the peer's doing is something that this machine lacks, descriptors mostly,
+/// and an operator has to know.
 pub(super) fn log_accept_errors() -> impl Fn(Option<&SocketAddr>, &io::Error) + Send + Sync + 'static {
     let last: Arc<Mutex<Option<Instant>>> = Arc::default();
     let unsaid = AtomicU64::new(0);
     move |peer, error| {
-        if let Some(peer) = peer {
-            return tracing::debug!(%peer, %error, "connection not taken");
+        if peer.is_some() || is_of_the_peer(error) {
+            return tracing::debug!(?peer, %error, "connection not taken");
         }
         let now = Instant::now();
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,5 +175,42 @@ pub(super) fn log_accept_errors() -> impl Fn(Option<&SocketAddr>, &io::Error) + 
         *last = Some(now);
         let unsaid = unsaid.swap(0, Ordering::Relaxed);
         tracing::error!(%error, unsaid, "cannot accept a connection");
+    }
+}
+
+/// Whether accepting failed because the connection, or the network behind it, was gone by then: accept(2) lists these.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    const GONE: [i32; 9] = [
+        libc::ECONNABORTED,
+        libc::ECONNRESET,
+        libc::EPROTO,
+        libc::ENOPROTOOPT,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::ETIMEDOUT,
+    ];
+    error.raw_os_error().is_some_and(|errno| GONE.contains(&errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_gone_is_no_error_of_the_machine() {
+        for (errno, expected) in [
+            (libc::ECONNABORTED, true),
+            (libc::ECONNRESET, true),
+            (libc::EHOSTUNREACH, true),
+            (libc::EMFILE, false),
+            (libc::ENFILE, false),
+            (libc::ENOMEM, false),
+            (libc::EPERM, false),
+        ] {
+            assert_eq!(is_of_the_peer(&io::Error::from_raw_os_error(errno)), expected, "{errno}");
+        }
+        assert!(!is_of_the_peer(&io::Error::other("no errno")));
     }
 }

@@ -3,7 +3,9 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::Instant;
 
+use super::refusals::Refusals;
 use super::route::Route;
 use super::socket::{self, Buffer, Fragments};
 use super::{SendReport, UdpSettings};
@@ -21,6 +23,7 @@ pub(super) struct Sockets {
     gso: bool,
     pub(super) gro: bool,
     retries: u32,
+    refusals: Refusals,
 }
 
 impl Sockets {
@@ -56,7 +59,7 @@ impl Sockets {
         let v4 = of(true).map(|socket| Route { socket, mapped: false });
         // An IPv6 socket is dual-stack unless told otherwise.
         let v4 = v4.or(v6.map(|route| Route { mapped: true, ..route }));
-        Ok(Self { sockets, v4, v6, gso: settings.gso, gro, retries: 0 })
+        Ok(Self { sockets, v4, v6, gso: settings.gso, gro, retries: 0, refusals: Refusals::default() })
     }
 
     pub(super) fn fds(&self) -> Vec<RawFd> {
@@ -127,11 +130,16 @@ impl Sockets {
             // A segment over the path MTU: alone it may be fragmented.
             libc::EINVAL | libc::EMSGSIZE if datagrams > 1 => self.send_each(batch, piece, report),
             libc::EMSGSIZE if self.send_in_fragments(batch, piece) => report.sent += datagrams,
-            _ => {
-                report.failed += datagrams;
-                report.last_error = errno;
-            }
+            _ => self.refuse(piece, errno, report),
         }
+    }
+
+    #[cold]
+    fn refuse(&mut self, piece: Run, errno: i32, report: &mut SendReport) {
+        let datagrams = usize::from(piece.datagrams);
+        report.failed += datagrams;
+        report.last_error = errno;
+        self.refusals.note(Instant::now(), (datagrams, piece.to.remote), errno);
     }
 
     /// One datagram that is longer than the interface's MTU; true when it has left.
@@ -144,16 +152,13 @@ impl Sockets {
         sent
     }
 
-    fn send_each(&self, batch: &SendBatch, run: Run, report: &mut SendReport) {
+    fn send_each(&mut self, batch: &SendBatch, run: Run, report: &mut SendReport) {
         report.without_gso += usize::from(run.datagrams);
         for piece in (Pieces { rest: run, step: 1 }) {
             match self.send(batch, piece) {
                 Ok(()) => report.sent += 1,
                 Err(libc::EAGAIN | libc::ENOBUFS) => report.would_block += 1,
-                Err(errno) => {
-                    report.failed += 1;
-                    report.last_error = errno;
-                }
+                Err(errno) => self.refuse(piece, errno, report),
             }
         }
     }
