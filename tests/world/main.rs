@@ -19,6 +19,7 @@ mod keyframes;
 mod layers;
 mod leaving;
 mod life;
+mod lifted;
 mod lipsync;
 mod loss;
 mod loudest;

@@ -8,9 +8,11 @@
 use std::time::{Duration, Instant};
 
 mod keeping;
+mod raises;
 mod rooms;
 
 use keeping::keep_on;
+use raises::Decision;
 use rooms::note_rooms;
 
 use slotmap::SlotMap;
@@ -133,21 +135,16 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     keep_on(now, path, (keep, sound), &choices, &mut kept, &mut outbound.forwards);
     let raised =
         if starts_low { choices.iter().map(Choice::start).collect() } else { allocate(raise, &choices, price) };
-    let decide = |((choice, keep), raise): ((&Choice, Option<u8>), Option<u8>)| {
-        let forward = outbound.forwards[choice.place].as_ref()?;
-        decide((now, climbing), forward, choice, keep, raise).or(choice.start().filter(|_| ramping))
+    let decision = Decision {
+        choices: &choices,
+        forwards: &outbound.forwards,
+        kept: &kept,
+        raised: &raised,
+        price,
+        climbing,
+        ramping,
     };
-    let mut layers: Vec<_> = choices.iter().zip(kept.iter().copied()).zip(raised).map(decide).collect();
-    if raised_bps(&choices, &layers, price).is_none() && path.promises_more(now) {
-        // Whether the path carries more than the estimate, a rehearsal tells: of all that there is.
-        let raised = allocate(UNMEASURED_BPS - 1, &choices, price);
-        layers = choices.iter().zip(kept.iter().copied()).zip(raised).map(decide).collect();
-    }
-    if let Some(bps) = raised_bps(&choices, &layers, price)
-        && !path.may_raise_to(now, bps + sound, current_bps(&choices) + sound)
-    {
-        put_off(&choices, &mut layers);
-    }
+    let layers = decision.layers(now, path, sound);
     note_rooms((now, raise, sound), path, &choices, &layers, &mut outbound.forwards);
     let mut changed = Vec::new();
     for (choice, layer) in choices.iter().zip(layers) {
@@ -259,32 +256,6 @@ fn decide(
         // A layer that fell silent is not waited for.
         _ if choice.rate(current) == 0 => Some(keep.unwrap_or(current)),
         _ => Some(current),
-    }
-}
-
-/// What all layers take together, in bit/s, if one of them is higher than the one sent now.
-fn raised_bps(choices: &[Choice], layers: &[Option<u8>], price: Price) -> Option<u64> {
-    // What is paused begins low, which is its own rehearsal.
-    let is_raised = choices.iter().zip(layers).any(|(choice, layer)| *layer > choice.current.or(choice.start()));
-    let rate = |(choice, layer): (&Choice, &Option<u8>)| layer.map_or(0, |layer| price(choice, layer));
-    is_raised.then(|| choices.iter().zip(layers).map(rate).sum())
-}
-
-/// What the layers that are sent now take together, in bit/s.
-fn current_bps(choices: &[Choice]) -> u64 {
-    choices.iter().filter_map(|choice| choice.current.map(|layer| choice.rate(layer))).sum()
-}
-
-/// Leaves what would be raised as it is. What is paused begins with its lowest layer.
-fn put_off(choices: &[Choice], layers: &mut [Option<u8>]) {
-    for (choice, layer) in choices.iter().zip(layers) {
-        let lowest = choice.start();
-        let stays = match choice.current {
-            Some(current) if choice.rate(current) > 0 => Some(current),
-            Some(current) => lowest.or(Some(current)),
-            None => lowest,
-        };
-        *layer = (*layer).min(stays);
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+mod raises;
 mod state;
 
 pub use state::PathState;
@@ -274,29 +275,6 @@ impl Congestion {
     /// The most to send right now, in bit/s.
     pub fn target_bps(&self) -> Option<u64> {
         self.is_controlled().then(|| self.estimator.target_bps())
-    }
-
-    /// Whether layers that take `bps` together may be sent instead of lower ones, that take `before`. If that is more
-    /// than the path has carried of late, it is rehearsed first, and the answer is yes some tenths of a second later.
-    pub fn may_raise_to(&mut self, now: Instant, bps: u64, before: u64) -> bool {
-        // Without transport-wide feedback nothing would tell how it went.
-        let Some(arrived) = self.estimator.throughput_bps() else { return true };
-        // While a probe is under way the answer may be another in a moment.
-        let is_calm = self.running.is_none() && self.estimator.is_calm() && !self.estimator.is_starved();
-        (arrived >= bps && is_calm) || self.rehearsals.may_send(now, bps, before, is_calm)
-    }
-
-    /// The same for a stream that its publisher makes larger, little by little.
-    pub fn may_grow_to(&mut self, now: Instant, bps: u64, before: u64) -> bool {
-        self.rehearsals.is_thorough = true;
-        let may = self.may_raise_to(now, bps, before);
-        self.rehearsals.is_thorough = false;
-        may
-    }
-
-    /// What all that is sent together may take, as a rehearsal has shown of late, in bit/s.
-    pub fn rehearsed_bps(&self, now: Instant) -> Option<u64> {
-        self.rehearsals.passed_bps(now)
     }
 
     /// True when what is sent gets through without a queue, as transport-wide feedback tells.

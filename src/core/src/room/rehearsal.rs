@@ -34,6 +34,10 @@ const LOSS: f32 = 0.08;
 const FEEDBACK_GAP: Duration = Duration::from_millis(110);
 /// The end of a rehearsal of which feedback need not tell: the last packet leaves a moment before.
 const LAST: Duration = Duration::from_millis(20);
+/// How long after its end the feedback that tells how it went comes, about.
+const VERDICT: Duration = Duration::from_millis(60);
+/// The least that steps are reckoned from.
+const LEAST_BPS: u64 = 10_000;
 /// How long the result holds.
 const HOLDS: Duration = Duration::from_secs(1);
 /// The pause after one that failed: the first, and at most.
@@ -63,6 +67,13 @@ pub enum Verdict {
     Passed(u64),
     /// It carries less.
     Failed,
+}
+
+/// One rehearsal on the way up.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    bps: u64,
+    time: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +118,29 @@ impl Rehearsals {
         if bps as f64 <= passed as f64 * NEAR {
             return true;
         }
-        let known = before.max(passed);
+        let step = self.step(before.max(passed), bps);
+        let fails =
+            self.failed.is_some_and(|(until, failed)| now < until && step.bps as f64 > failed as f64 * CLEARLY_LESS);
+        if self.running.is_none() && !fails && is_calm {
+            let (bps, ends) = (step.bps, now + step.time);
+            self.running = Some(Running { bps, queue: self.queue, ends, planned: 0.0, at: now, sent: 0, heard: now });
+        }
+        false
+    }
+
+    /// How long it takes until [`Self::may_send`] says yes, if all goes well.
+    pub fn time_for(&self, now: Instant, bps: u64, before: u64) -> Duration {
+        let mut known = before.max(self.passed_bps(now).unwrap_or(0)).max(LEAST_BPS);
+        let mut time = Duration::ZERO;
+        while bps as f64 > known as f64 * NEAR {
+            let step = self.step(known, bps);
+            (known, time) = (step.bps, time + step.time + VERDICT);
+        }
+        time
+    }
+
+    /// The next step on the way to `bps`, where `known` bit/s are known to pass.
+    fn step(&self, known: u64, bps: u64) -> Step {
         let is_careful = self.failed.is_some_and(|(_, failed)| known < failed);
         let factor = match known {
             _ if is_careful => CAREFUL_STEP,
@@ -115,21 +148,14 @@ impl Rehearsals {
             _ => STEP.1,
         };
         let step = (known as f64 * factor).min(bps as f64) as u64;
-        let fails =
-            self.failed.is_some_and(|(until, failed)| now < until && step as f64 > failed as f64 * CLEARLY_LESS);
-        if self.running.is_none() && !fails && is_calm {
-            let buckets = match known {
-                _ if step >= bps || is_careful => BUCKETS,
-                ..NARROW_BPS => BUCKETS_OF_STEP.0,
-                _ => BUCKETS_OF_STEP.1,
-            };
-            let seconds = (buckets * BUCKET_BITS / step.max(1) as f64).clamp(DURATION_S.0, DURATION_S.1);
-            let seconds = if self.is_thorough { seconds * THOROUGH } else { seconds };
-            let ends = now + Duration::from_secs_f64(seconds);
-            self.running =
-                Some(Running { bps: step, queue: self.queue, ends, planned: 0.0, at: now, sent: 0, heard: now });
-        }
-        false
+        let buckets = match known {
+            _ if step >= bps || is_careful => BUCKETS,
+            ..NARROW_BPS => BUCKETS_OF_STEP.0,
+            _ => BUCKETS_OF_STEP.1,
+        };
+        let seconds = (buckets * BUCKET_BITS / step.max(1) as f64).clamp(DURATION_S.0, DURATION_S.1);
+        let seconds = if self.is_thorough { seconds * THOROUGH } else { seconds };
+        Step { bps: step, time: Duration::from_secs_f64(seconds) }
     }
 
     /// What one has shown of late that the path carries, in bit/s.
@@ -269,6 +295,9 @@ mod tests {
         }
         // 300, 450, 900 and 1,500 kbit/s, to the next feedback each.
         assert_eq!(steps, [910, 600, 550, 550]);
+        let expected = Rehearsals::default().time_for(t0, 1_500_000, 200_000).as_millis();
+        assert!(expected.abs_diff(steps.iter().sum::<u64>().into()) < 100, "{expected} ms reckoned");
+        assert!(rehearsals.time_for(t0 + ms(at), 1_500_000, 200_000).is_zero(), "nothing is left to rehearse");
     }
 
     #[test]

@@ -1,0 +1,86 @@
+//! Which layers are sent from now on: what the path may be raised to, where it is known or shown to carry that.
+
+use std::time::{Duration, Instant};
+
+use super::{Choice, Price, RAISE_INTERVAL, UNMEASURED_BPS, allocate, decide};
+use crate::room::congestion::Congestion;
+use crate::room::forward::Forward;
+
+/// What it is decided from.
+#[derive(Clone, Copy)]
+pub(super) struct Decision<'a> {
+    pub(super) choices: &'a [Choice],
+    pub(super) forwards: &'a [Option<Forward>],
+    /// The highest steps that may be kept.
+    pub(super) kept: &'a [Option<u8>],
+    /// Those that the estimate has room to raise to.
+    pub(super) raised: &'a [Option<u8>],
+    pub(super) price: Price,
+    pub(super) climbing: bool,
+    pub(super) ramping: bool,
+}
+
+impl Decision<'_> {
+    /// The steps from `now` on, over a path that carries `sound` bit/s beside them. What is beyond what the path has carried of
+    /// late is rehearsed first; what is not to change yet is rehearsed meanwhile, so that it changes as soon as it may.
+    pub(super) fn layers(&self, now: Instant, path: &mut Congestion, sound: u64) -> Vec<Option<u8>> {
+        let promises_more = path.promises_more(now);
+        let after = |pause: Duration| self.at(now + pause, promises_more);
+        let current = current_bps(self.choices) + sound;
+        let mut layers = after(Duration::ZERO);
+        if let Some(bps) = self.raised_bps(&layers) {
+            if !path.may_raise_to(now, bps + sound, current) {
+                put_off(self.choices, &mut layers);
+            }
+            return layers;
+        }
+        if let Some(all) = self.raised_bps(&after(RAISE_INTERVAL)) {
+            let lead = path.rehearsal_time(now, all + sound, current);
+            if let Some(bps) = self.raised_bps(&after(lead)) {
+                path.may_raise_to(now, bps + sound, current);
+            }
+        }
+        layers
+    }
+
+    /// What would be decided at `now`. `promises_more`: the path may carry more than the estimate, which a rehearsal will tell.
+    fn at(&self, now: Instant, promises_more: bool) -> Vec<Option<u8>> {
+        let layers = self.within(now, self.raised);
+        let is_all = promises_more && self.raised_bps(&layers).is_none();
+        if is_all { self.within(now, &allocate(UNMEASURED_BPS - 1, self.choices, self.price)) } else { layers }
+    }
+
+    fn within(&self, now: Instant, raised: &[Option<u8>]) -> Vec<Option<u8>> {
+        let decide = |((choice, keep), raise): ((&Choice, &Option<u8>), &Option<u8>)| {
+            let forward = self.forwards[choice.place].as_ref()?;
+            decide((now, self.climbing), forward, choice, *keep, *raise).or(choice.start().filter(|_| self.ramping))
+        };
+        self.choices.iter().zip(self.kept).zip(raised).map(decide).collect()
+    }
+
+    /// What all layers take together, in bit/s, if one of them is higher than the one sent now.
+    fn raised_bps(&self, layers: &[Option<u8>]) -> Option<u64> {
+        let all = || self.choices.iter().zip(layers);
+        // What is paused begins low, which is its own rehearsal.
+        let is_raised = all().any(|(choice, layer)| *layer > choice.current.or(choice.start()));
+        is_raised.then(|| all().map(|(choice, layer)| layer.map_or(0, |layer| (self.price)(choice, layer))).sum())
+    }
+}
+
+/// What the layers that are sent now take together, in bit/s.
+fn current_bps(choices: &[Choice]) -> u64 {
+    choices.iter().filter_map(|choice| choice.current.map(|layer| choice.rate(layer))).sum()
+}
+
+/// Leaves what would be raised as it is. What is paused begins with its lowest layer.
+fn put_off(choices: &[Choice], layers: &mut [Option<u8>]) {
+    for (choice, layer) in choices.iter().zip(layers) {
+        let lowest = choice.start();
+        let stays = match choice.current {
+            Some(current) if choice.rate(current) > 0 => Some(current),
+            Some(current) => lowest.or(Some(current)),
+            None => lowest,
+        };
+        *layer = (*layer).min(stays);
+    }
+}

@@ -1,0 +1,35 @@
+//! What a path is to carry more of is rehearsed first.
+
+use std::time::{Duration, Instant};
+
+use super::Congestion;
+
+impl Congestion {
+    /// Whether layers that take `bps` together may be sent instead of lower ones, that take `before`. If that is more
+    /// than the path has carried of late, it is rehearsed first, and the answer is yes some tenths of a second later.
+    pub fn may_raise_to(&mut self, now: Instant, bps: u64, before: u64) -> bool {
+        // Without transport-wide feedback nothing would tell how it went.
+        let Some(arrived) = self.estimator.throughput_bps() else { return true };
+        // While a probe is under way the answer may be another in a moment.
+        let is_calm = self.running.is_none() && self.estimator.is_calm() && !self.estimator.is_starved();
+        (arrived >= bps && is_calm) || self.rehearsals.may_send(now, bps, before, is_calm)
+    }
+
+    /// The same for a stream that its publisher makes larger, little by little.
+    pub fn may_grow_to(&mut self, now: Instant, bps: u64, before: u64) -> bool {
+        self.rehearsals.is_thorough = true;
+        let may = self.may_raise_to(now, bps, before);
+        self.rehearsals.is_thorough = false;
+        may
+    }
+
+    /// What all that is sent together may take, as a rehearsal has shown of late, in bit/s.
+    pub fn rehearsed_bps(&self, now: Instant) -> Option<u64> {
+        self.rehearsals.passed_bps(now)
+    }
+
+    /// How long it takes until [`Self::may_raise_to`] says yes, if the path carries that much.
+    pub fn rehearsal_time(&self, now: Instant, bps: u64, before: u64) -> Duration {
+        self.rehearsals.time_for(now, bps, before)
+    }
+}

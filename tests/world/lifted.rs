@@ -1,0 +1,44 @@
+//! Links that get better: the subscriber has the top layer back within seconds.
+
+use std::time::Duration;
+
+use crate::slow::{CHROMIUM, MARK, layer_lately, longest_gap, scene, scene_of};
+
+#[test]
+fn a_link_that_recovers_gets_the_top_layer_back() {
+    let (mut world, mut encoder, subscribers, _) = scene(43, &[None]);
+    encoder.run(&mut world, 6);
+    let who = subscribers[0];
+    assert_eq!(layer_lately(&world, who, 1), Some(2));
+    world.members[who].down.rate_bps = Some(600_000);
+    encoder.run(&mut world, 15);
+    assert!(layer_lately(&world, who, 3) <= Some(1));
+    assert!(longest_gap(&world, who, 8) < Duration::from_millis(400), "{:?}", longest_gap(&world, who, 8));
+    world.members[who].down.rate_bps = None;
+    encoder.run(&mut world, 15);
+    assert_eq!(layer_lately(&world, who, 3), Some(2));
+}
+
+/// From the lowest layer to the middle one, and five seconds later to the top: the two seconds that it takes to find out whether
+/// the link carries that are among the five.
+#[test]
+fn what_is_to_be_raised_next_is_rehearsed_while_raises_are_held_up() {
+    for seed in 200..206 {
+        let (mut world, mut encoder, subscribers, _) = scene_of(seed, &[Some(200_000)], (CHROMIUM, 15, 8_000));
+        let who = subscribers[0];
+        encoder.run(&mut world, 20);
+        world.members[who].down.rate_bps = None;
+        let mut until = |layer: u8| {
+            for _ in 0..20 * encoder.fps {
+                let newest = world.members[who].got.iter().rev().find(|got| !got.head.is_empty() && !got.repaired);
+                if newest.is_some_and(|got| got.head[MARK] == layer) {
+                    break;
+                }
+                encoder.picture(&mut world);
+            }
+            world.since_start().as_millis()
+        };
+        let between = until(1).abs_diff(until(2));
+        assert!((5_000..5_600).contains(&between), "seed {seed}: {between} ms from the middle layer to the top");
+    }
+}
