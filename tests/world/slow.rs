@@ -31,10 +31,10 @@ pub(crate) const MARK: usize = 18;
 pub(crate) struct Encoder {
     who: usize,
     layers: [Layer; 3],
-    frames: Frames,
+    pub(crate) frames: Frames,
     pub(crate) fps: usize,
     /// As Chromium does with a picture that is hard to compress: whichever layer is asked for, all have a key frame, a large one.
-    is_hard: bool,
+    pub(crate) is_hard: bool,
     /// How often key frames were asked for.
     pub(crate) asked: usize,
 }
@@ -148,7 +148,7 @@ pub(crate) fn longest_gap(world: &World, who: usize, seconds: u64) -> Duration {
 
 /// Freezes as Chromium counts them, from `since` on: pictures that come 150 ms later than the mean, or three times. Their
 /// times in ms, from the start of the world, and lengths.
-fn freezes(world: &World, who: usize, since: Instant) -> Vec<(u128, u128)> {
+pub(crate) fn freezes(world: &World, who: usize, since: Instant) -> Vec<(u128, u128)> {
     let ends: Vec<_> = world.members[who].got.iter().filter(|g| g.marker && !g.head.is_empty()).map(|g| g.at).collect();
     let (mut mean, mut found) = (0.07, Vec::new());
     for pair in ends.windows(2).filter(|pair| pair[0] >= since) {

@@ -40,6 +40,12 @@ const FIRST_RTT_US: i64 = 200_000;
 /// Windows of the arrival rate.
 const RECENT_US: i64 = 150_000;
 const STEADY_US: i64 = 500_000;
+/// The part of a rate that is not to have come out of a token bucket.
+const STEADY_PART: f64 = 0.75;
+/// A higher rate than this does not fit into a token bucket for half a second.
+const NARROW_BPS: f64 = 450_000.0;
+/// What a token bucket on the way, as of a shaped access line, may let pass at any rate.
+pub const BUCKET_BYTES: u64 = 8_000;
 
 /// The range of the target, in bit/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -345,9 +351,12 @@ impl Estimator {
         self.delay.standing_queue_us() < queue_us + self.delay.jitter_us()
     }
 
-    /// What arrived over the last half a second, in bit/s.
-    pub fn throughput_bps(&self) -> Option<u64> {
-        self.throughput.bps(STEADY_US).map(|bps| bps as u64)
+    /// Whether so many bit/s arrived over the last half a second; of a low rate, most of it not at once, out of a token bucket.
+    pub fn has_carried(&self, bps: u64) -> Option<bool> {
+        let bps = bps as f64;
+        let all = self.throughput.bps(STEADY_US)?;
+        let steady = self.throughput.bps_beyond(BUCKET_BYTES, STEADY_US)?;
+        Some(all >= bps && (bps >= NARROW_BPS || steady >= STEADY_PART * bps))
     }
 
     /// True when clearly less is sent than the target would allow.

@@ -77,6 +77,18 @@ impl Throughput {
     /// Bit/s over the last `window_us` or so, and the last ten packets at least. The rate at which the same packets
     /// were sent, if that is lower: nothing can arrive faster than it was sent for long.
     pub(super) fn bps(&self, window_us: i64) -> Option<f64> {
+        let (sum, longest) = self.over(window_us)?;
+        Some(sum.bytes as f64 * 8e6 / longest as f64)
+    }
+
+    /// The same without `bucket` bytes, that a token bucket on the way may have let pass at any rate.
+    pub(super) fn bps_beyond(&self, bucket: u64, window_us: i64) -> Option<f64> {
+        let (sum, longest) = self.over(window_us)?;
+        Some(sum.bytes.saturating_sub(bucket) as f64 * 8e6 / longest as f64)
+    }
+
+    /// What arrived over the last `window_us` or so, and how long it took.
+    fn over(&self, window_us: i64) -> Option<(Span, i64)> {
         let mut sum = Span::default();
         for back in 0..REPORTS {
             let span = self.spans[(self.newest + REPORTS - back) % REPORTS];
@@ -92,11 +104,35 @@ impl Throughput {
             }
         }
         let longest = sum.arrival_us.max(sum.sent_us);
-        (longest >= SHORTEST_US && sum.packets > 0).then(|| sum.bytes as f64 * 8e6 / longest as f64)
+        (longest >= SHORTEST_US && sum.packets > 0).then_some((sum, longest))
     }
 
     /// Forgets everything: the receiver's clock stepped.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_bucket_may_have_let_pass_is_no_rate() {
+        let mut throughput = Throughput::default();
+        // Feedback every 50 ms for half a second, of ten packets each after the first, that marks the time.
+        for feedback in 0..11 {
+            throughput.begin(true);
+            for packet in 0..10 {
+                let at = feedback * 50_000 + packet * 5_000;
+                throughput.on_packet(Acked { sent: at, arrived: at + 9_000, bytes: 250 });
+            }
+            throughput.end();
+        }
+        for (window_us, bucket, expected) in
+            [(500_000, 0, 400_000.0), (500_000, 8_000, 272_000.0), (50_000, 2_500, 0.0), (50_000, 8_000, 0.0)]
+        {
+            assert_eq!(throughput.bps_beyond(bucket, window_us), Some(expected), "{bucket} bytes in {window_us} us");
+        }
     }
 }

@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-/// What a token bucket on the way may hold, in bits: a multiple of it is sent.
-const BUCKET_BITS: f64 = 64_000.0;
-/// How often it is sent, so that what goes beyond the link shows, though it is little more than the link carries.
+use crate::bandwidth::BUCKET_BYTES;
+
+/// How often a token bucket is sent, so that what goes beyond the link shows, though it is little more than the link carries.
 const BUCKETS: f64 = 5.0;
 /// And on the way up in large steps, below [`NARROW_BPS`] and above: what goes beyond the link goes far beyond it. Of a step by a half
 /// a third is too much, when all before was not: three buckets would just fill one.
@@ -153,7 +153,7 @@ impl Rehearsals {
             ..NARROW_BPS => BUCKETS_OF_STEP.0,
             _ => BUCKETS_OF_STEP.1,
         };
-        let seconds = (buckets * BUCKET_BITS / step.max(1) as f64).clamp(DURATION_S.0, DURATION_S.1);
+        let seconds = (buckets * BUCKET_BYTES as f64 * 8.0 / step.max(1) as f64).clamp(DURATION_S.0, DURATION_S.1);
         let seconds = if self.is_thorough { seconds * THOROUGH } else { seconds };
         Step { bps: step, time: Duration::from_secs_f64(seconds) }
     }

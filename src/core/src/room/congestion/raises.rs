@@ -9,10 +9,10 @@ impl Congestion {
     /// than the path has carried of late, it is rehearsed first, and the answer is yes some tenths of a second later.
     pub fn may_raise_to(&mut self, now: Instant, bps: u64, before: u64) -> bool {
         // Without transport-wide feedback nothing would tell how it went.
-        let Some(arrived) = self.estimator.throughput_bps() else { return true };
+        let Some(carried) = self.estimator.has_carried(bps) else { return true };
         // While a probe is under way the answer may be another in a moment.
         let is_calm = self.running.is_none() && self.estimator.is_calm() && !self.estimator.is_starved();
-        (arrived >= bps && is_calm) || self.rehearsals.may_send(now, bps, before, is_calm)
+        (carried && is_calm) || self.rehearsals.may_send(now, bps, before, is_calm)
     }
 
     /// The same for a stream that its publisher makes larger, little by little.
