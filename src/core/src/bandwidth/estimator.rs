@@ -42,8 +42,8 @@ const RECENT_US: i64 = 150_000;
 const STEADY_US: i64 = 500_000;
 /// The part of a rate that is not to have come out of a token bucket.
 const STEADY_PART: f64 = 0.75;
-/// A higher rate than this does not fit into a token bucket for half a second.
-const NARROW_BPS: f64 = 450_000.0;
+/// A link that carries no more bit/s is narrow: much of what arrives in half a second may come out of a token bucket.
+pub const NARROW_BPS: u64 = 450_000;
 /// What a token bucket on the way, as of a shaped access line, may let pass at any rate.
 pub const BUCKET_BYTES: u64 = 8_000;
 
@@ -351,12 +351,13 @@ impl Estimator {
         self.delay.standing_queue_us() < queue_us + self.delay.jitter_us()
     }
 
-    /// Whether so many bit/s arrived over the last half a second; of a low rate, most of it not at once, out of a token bucket.
+    /// Whether so many bit/s arrived over the last half a second, and over a narrow link most of it not at once, out of a token
+    /// bucket. `None`: nothing tells what arrives.
     pub fn has_carried(&self, bps: u64) -> Option<bool> {
-        let bps = bps as f64;
         let all = self.throughput.bps(STEADY_US)?;
         let steady = self.throughput.bps_beyond(BUCKET_BYTES, STEADY_US)?;
-        Some(all >= bps && (bps >= NARROW_BPS || steady >= STEADY_PART * bps))
+        let is_steady = bps > NARROW_BPS || steady >= STEADY_PART * bps as f64;
+        Some(all >= bps as f64 && is_steady)
     }
 
     /// True when clearly less is sent than the target would allow.

@@ -23,7 +23,7 @@ mod rate;
 mod sent;
 mod throughput;
 
-pub use estimator::{Acknowledged, BUCKET_BYTES, Estimator, Settings};
+pub use estimator::{Acknowledged, BUCKET_BYTES, Estimator, NARROW_BPS, Settings};
 pub use feedback::{Arrival, Feedback, FeedbackError};
 pub use pacer::{MAX_QUEUE_TIME, MAX_RUN, PACE_PER_TARGET, Pacer};
 pub use probe::{Probe, ProbeId};

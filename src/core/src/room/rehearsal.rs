@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bandwidth::BUCKET_BYTES;
+use crate::bandwidth::{BUCKET_BYTES, NARROW_BPS};
 
 /// How often a token bucket is sent, so that what goes beyond the link shows, though it is little more than the link carries.
 const BUCKETS: f64 = 5.0;
@@ -19,7 +19,6 @@ const DURATION_S: (f64, f64) = (0.5, 1.5);
 /// The next step, relative to what is known to pass, below [`NARROW_BPS`] and above: on a narrow link a moment of too
 /// much is a long queue.
 const STEP: (f64, f64) = (1.5, 2.0);
-const NARROW_BPS: u64 = 450_000;
 /// The same where more has failed before: what is beyond the link by little leaves a short queue.
 const CAREFUL_STEP: f64 = 1.4;
 /// A queue longer than this ends it: the link carries less.
