@@ -292,10 +292,12 @@ impl Dtls {
         self.stage = Stage::Begun(Box::new(stack));
     }
 
-    /// The library that is chosen gets the ClientHello; the handshake begins if it asks for no cookie.
+    /// The library that is chosen gets the ClientHello; the handshake begins if it asks for no cookie. While others wait for
+    /// theirs it may be somebody else's: then it neither begins a handshake nor ends one.
     fn begin_anew(&mut self, now: Instant, whole: &Whole) -> Result<(), DropReason> {
         let (certificate, fingerprint) = (&self.certificate, self.terms.fingerprint);
-        let stack: Option<Box<dyn Stack>> = match hello::choose(&whole.hello, &self.terms) {
+        let others_wait = !self.asked.is_empty();
+        let stack: Box<dyn Stack> = match hello::choose(&whole.hello, &self.terms) {
             Some(Choice::Rtc(profile)) => {
                 let mut stack = RtcStack::server(certificate, fingerprint, profile);
                 give(now, &mut stack, &whole.datagrams);
@@ -303,24 +305,25 @@ impl Dtls {
                     self.ask(Asked { random: whole.hello.random, cookie, request, stack });
                     return Ok(());
                 }
-                Some(Box::new(stack))
+                if others_wait {
+                    return Err(DropReason::Dtls);
+                }
+                Box::new(stack)
             }
+            // Before any work is done for it.
+            _ if others_wait => return Err(DropReason::Dtls),
             Some(choice) => {
                 let is_1_3 = choice == Choice::Dimpl13;
                 let mut stack = DimplStack::server(now, certificate, fingerprint, is_1_3);
                 give(now, &mut stack, &whole.datagrams);
-                Some(Box::new(stack))
+                Box::new(stack)
             }
-            None => None,
+            None => {
+                self.fail(NO_COMMON_PROFILE.to_owned(), Some(alert::HANDSHAKE_FAILURE));
+                return Ok(());
+            }
         };
-        // It may be somebody else's: it neither begins a handshake nor ends one that waits for its cookie.
-        if !self.asked.is_empty() {
-            return Err(DropReason::Dtls);
-        }
-        match stack {
-            Some(stack) => self.stage = Stage::Begun(stack),
-            None => self.fail(NO_COMMON_PROFILE.to_owned(), Some(alert::HANDSHAKE_FAILURE)),
-        }
+        self.stage = Stage::Begun(stack);
         Ok(())
     }
 
