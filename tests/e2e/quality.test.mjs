@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connectDirectly } from './direct.mjs';
-import { flows, report, shared, sleep } from './lib.mjs';
+import { flows, report, shared, sleep, until } from './lib.mjs';
 
 const WARM_UP_MS = 15_000;
 /** How much longer than that a sender may need. */
@@ -63,9 +63,13 @@ async function compare({ room, ...query }, time, directTime) {
 async function settled(...tabs) {
   await sleep(WARM_UP_MS);
   const held = async () => (await Promise.all(tabs.map((tab) => counters(tab, 'outbound-rtp')))).filter((s) => s.qualityLimitationReason !== 'none');
-  for (const end = Date.now() + PATIENCE_MS; Date.now() < end; await sleep(500)) if ((await held()).length === 0) return true;
-  report(`held back: ${JSON.stringify(await held())}`);
-  return false;
+  try {
+    await until('no sender is held back by its bandwidth', async () => (await held()).length === 0, PATIENCE_MS);
+    return true;
+  } catch {
+    report(`held back: ${JSON.stringify(await held())}`);
+    return false;
+  }
 }
 
 const percent = (/** @type {number} */ value) => `${(value * 100).toFixed(1)} %`;

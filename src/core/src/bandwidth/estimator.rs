@@ -354,10 +354,9 @@ impl Estimator {
     /// Whether so many bit/s arrived over the last half a second, and over a narrow link most of it not at once, out of a token
     /// bucket. `None`: nothing tells what arrives.
     pub fn has_carried(&self, bps: u64) -> Option<bool> {
-        let all = self.throughput.bps(STEADY_US)?;
-        let steady = self.throughput.bps_beyond(BUCKET_BYTES, STEADY_US)?;
-        let is_steady = bps > NARROW_BPS || steady >= STEADY_PART * bps as f64;
-        Some(all >= bps as f64 && is_steady)
+        let carries = |bucket, part| Some(self.throughput.bps_beyond(bucket, STEADY_US)? >= part * bps as f64);
+        let is_narrow = bps <= NARROW_BPS;
+        Some(carries(0, 1.0)? && (!is_narrow || carries(BUCKET_BYTES, STEADY_PART)?))
     }
 
     /// True when clearly less is sent than the target would allow.

@@ -77,18 +77,11 @@ impl Throughput {
     /// Bit/s over the last `window_us` or so, and the last ten packets at least. The rate at which the same packets
     /// were sent, if that is lower: nothing can arrive faster than it was sent for long.
     pub(super) fn bps(&self, window_us: i64) -> Option<f64> {
-        let (sum, longest) = self.over(window_us)?;
-        Some(sum.bytes as f64 * 8e6 / longest as f64)
+        self.bps_beyond(0, window_us)
     }
 
     /// The same without `bucket` bytes, that a token bucket on the way may have let pass at any rate.
     pub(super) fn bps_beyond(&self, bucket: u64, window_us: i64) -> Option<f64> {
-        let (sum, longest) = self.over(window_us)?;
-        Some(sum.bytes.saturating_sub(bucket) as f64 * 8e6 / longest as f64)
-    }
-
-    /// What arrived over the last `window_us` or so, and how long it took.
-    fn over(&self, window_us: i64) -> Option<(Span, i64)> {
         let mut sum = Span::default();
         for back in 0..REPORTS {
             let span = self.spans[(self.newest + REPORTS - back) % REPORTS];
@@ -104,7 +97,8 @@ impl Throughput {
             }
         }
         let longest = sum.arrival_us.max(sum.sent_us);
-        (longest >= SHORTEST_US && sum.packets > 0).then_some((sum, longest))
+        let steady = sum.bytes.saturating_sub(bucket);
+        (longest >= SHORTEST_US && sum.packets > 0).then(|| steady as f64 * 8e6 / longest as f64)
     }
 
     /// Forgets everything: the receiver's clock stepped.

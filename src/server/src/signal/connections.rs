@@ -178,7 +178,8 @@ pub(super) fn log_accept_errors() -> impl Fn(Option<&SocketAddr>, &io::Error) + 
     }
 }
 
-/// Whether accepting failed because the connection, or the network behind it, was gone by then: accept(2) lists these.
+/// Whether accepting failed because the connection, or the network behind it, was gone by then; accept(2) has
+/// most of these.
 fn is_of_the_peer(error: &io::Error) -> bool {
     const GONE: [i32; 9] = [
         libc::ECONNABORTED,

@@ -7,7 +7,6 @@ use crate::room::congestion::Congestion;
 use crate::room::forward::Forward;
 
 /// What it is decided from.
-#[derive(Clone, Copy)]
 pub(super) struct Decision<'a> {
     pub(super) choices: &'a [Choice],
     pub(super) forwards: &'a [Option<Forward>],
@@ -34,6 +33,9 @@ impl Decision<'_> {
             }
             return layers;
         }
+        if !self.is_held_up(now) {
+            return layers;
+        }
         if let Some(all) = self.raised_bps(&after(RAISE_INTERVAL)) {
             let lead = path.rehearsal_time(now, all + sound, current);
             if let Some(bps) = self.raised_bps(&after(lead)) {
@@ -41,6 +43,13 @@ impl Decision<'_> {
             }
         }
         layers
+    }
+
+    /// True while a picture has changed so lately that it is not raised: later something else may be decided than now.
+    fn is_held_up(&self, now: Instant) -> bool {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < RAISE_INTERVAL;
+        let changed = |choice: &Choice| self.forwards[choice.place].as_ref()?.allotted.changed;
+        !self.climbing && self.choices.iter().filter_map(changed).any(is_recent)
     }
 
     /// What would be decided at `now`. `promises_more`: the path may carry more than the estimate, which a rehearsal will tell.
