@@ -9,11 +9,13 @@ what is full. First the highest clean load is looked for: meetings of four of wh
 of the video left out, and as many packets forwarded for each as of the first 16. Then they run with more meetings beside them, which join, stay and leave, one level after the other;
 between two levels it is the highest clean load again. Beside them all is a room of four who only talk. Printed for each level:
 
-    forwarded   packets a second, relative to the highest clean load
+    usual       packets a second of the highest clean load, in the seconds before the level and after it
+    forwarded   packets a second, relative to that
     sound lost  of the room that only talks
     resent      share of what was sent
     back        seconds after the level until the meetings lose nothing for three seconds
 
+With --with-audio those in the meetings talk, too, all of them: nothing of that is left out, so that twice the load is sound first.
 Nothing but Python's library is needed.
 """
 
@@ -37,7 +39,7 @@ PERIOD_US = 2_000
 MEASURED_S = 5
 SETTLE_S = 12
 QUIET_S = 3
-REFERENCE_S = 10
+REFERENCE_S = 6
 
 
 def main():
@@ -55,6 +57,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--share", type=float, default=0.5, help="of a core that the server may use")
     parser.add_argument("--meetings", type=int, help="the highest clean load, where it is known")
+    parser.add_argument("--with-audio", action="store_true", help="everybody in the meetings talks")
     parser.add_argument("--levels", default="1.03,1.3,2", help="of that load, with commas")
     parser.add_argument("--hold-s", type=int, default=15, help="how long each level lasts")
     parser.add_argument("--json", type=Path, help="writes the curve")
@@ -84,8 +87,8 @@ class Group:
 
 
 def meetings(asked, name, count, seconds):
-    arguments = ("rooms", "--rooms", str(count), "--clients", "4", "--with-audio", "--room", name, "--joins-per-s", "200",
-                 "--open-one-in", "16", "--warm-up-s", "4", "--duration-s", str(seconds))
+    arguments = ("rooms", "--rooms", str(count), "--clients", "4", "--room", name, "--joins-per-s", "200", "--open-one-in", "16",
+                 "--warm-up-s", "4", "--duration-s", str(seconds), *(["--with-audio"] if asked.with_audio else []))
     return load(asked.target, *arguments, wait=False)
 
 
@@ -176,23 +179,23 @@ def rates(seconds, start, end):
 
 
 def usual(seconds, start, end):
-    """Packets forwarded a second, between two moments: the median, as a second in which the machine stood still is no measure."""
-    within = [figures for figures in seconds if start <= figures["at"] <= end]
-    return statistics.median(rates(within, before["at"], after["at"])[0] for before, after in zip(within, within[1:]))
+    """Packets forwarded a second before a level and after it: the median, as a second in which the machine stood still is no measure."""
+    after = end + SETTLE_S
+    spans = [[figures for figures in seconds if begin <= figures["at"] <= begin + REFERENCE_S] for begin in (start - REFERENCE_S, after - REFERENCE_S)]
+    return statistics.median(rates(within, one["at"], next_one["at"])[0] for within in spans for one, next_one in zip(within, within[1:]))
 
 
 def tell(asked, seconds, spans, base, probe):
-    highest_rate = usual(seconds, spans[0][1] - REFERENCE_S, spans[0][1])
     loss = lambda report, start, end: [s["loss_percent"] for s in report["seconds_log"] if start <= s["at_s"] <= end]
-    print(f"the server has {asked.share:.0%} of a core; highest clean load: {asked.meetings} meetings of four, "
-          f"{highest_rate:.0f} packets/s forwarded")
-    print(f"{'load':>6} {'forwarded':>10} {'sound lost %':>13} {'resent %':>9} {'meetings lost %':>16} {'back s':>7}")
+    print(f"the server has {asked.share:.0%} of a core; highest clean load: {asked.meetings} meetings of four")
+    print(f"{'load':>6} {'usual':>9} {'forwarded':>10} {'sound lost %':>13} {'resent %':>9} {'meetings lost %':>16} {'back s':>7}")
     for level, start, end in spans:
         # The joins are within: only the first two seconds, in which next to nobody has come, are left out.
         forwarded, resent = rates(seconds, start + 2, end)
+        highest_rate = usual(seconds, start, end)
         sound = statistics.mean(loss(probe, start, end))
         lost = statistics.mean(loss(base, start, end))
-        print(f"{level:>6.0%} {forwarded / highest_rate:>10.3f} {sound:>13.3f} {100 * resent / (forwarded + resent):>9.2f} "
+        print(f"{level:>6.0%} {highest_rate:>9.0f} {forwarded / highest_rate:>10.3f} {sound:>13.3f} {100 * resent / (forwarded + resent):>9.2f} "
               f"{lost:>16.3f} {back(base, end):>7}")
     if asked.json:
         asked.json.write_text(json.dumps({"seconds": seconds, "spans": spans, "base": base, "probe": probe}, indent=1))
