@@ -123,6 +123,24 @@ fn a_receive_buffer_that_is_full_before_its_video_is_old_loses_no_sound() {
     }
 }
 
+#[test]
+fn a_short_receive_buffer_does_not_cut_all_videos_again_and_again() {
+    crate::sim::places::on_one_shard();
+    for (seed, part) in [(62, 1.3), (62, 2.0), (64, 1.3), (64, 2.0)] {
+        let mut world = rooms(seed);
+        let per_datagram = time_per_datagram(&mut world, part);
+        // As above: full as soon as all videos go on with their key frames.
+        let mut cpu = Cpu::new(world.now, per_datagram, BUFFER / 5);
+        cpu.per_tick = 10;
+        world.cpu = Some(cpu);
+        world.run(Duration::from_secs(6));
+        let (came, _) = received(&mut world, 5);
+        let most = 5.0 / per_datagram.as_secs_f64() * (PER_ROOM - 1) as f64 / PER_ROOM as f64;
+        let share = came as f64 / most;
+        assert!(share > 0.8, "{seed}, {part}: {share} of what there is time for");
+    }
+}
+
 /// Key frames asked for of everybody.
 fn asked(world: &World) -> usize {
     let told = world.members.iter().flat_map(|member| &member.told);

@@ -10,10 +10,17 @@
 
 use std::time::{Duration, Instant};
 
-/// How long more than a little may wait in the receive queue: then the video in it is stale.
+/// How long more than a little may wait in the receive queue: then videos are cut short, a part of them at a time.
 const STALE: Duration = Duration::from_millis(100);
+/// Between two parts, of how many.
+const CUT_INTERVAL: Duration = Duration::from_millis(50);
+const CUTS: f64 = 4.0;
 /// Between two changes of what is kept.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// The shortest time that tells what is used.
+const SHORT_INTERVAL: Duration = Duration::from_millis(50);
+/// Videos that are cut short twice within such a time are too many, whatever is used: they are not read half of the time.
+const AGAIN: Duration = Duration::from_secs(2);
 /// The longest pause from the beginning of a tick to that of the next one: a packet of each speaker's.
 const LONGEST: Duration = Duration::from_millis(20);
 /// The shortest one, and by how much it becomes shorter.
@@ -21,21 +28,21 @@ const STEP: Duration = Duration::from_millis(1);
 /// The part of the time below which it does.
 const RELAXED: f64 = 0.75;
 /// The part of the time that is to be used: what is free takes up the bursts.
-const AIM: (f64, f64) = (0.9, 0.97);
-/// The largest change: down when the shard is behind, and up.
-const LARGEST: (f64, f64) = (0.3, 0.08);
-/// The smallest one up.
-const LEAST_UP: f64 = 0.02;
+const AIM: (f64, f64) = (0.93, 0.97);
+/// What is left out besides when videos are cut short, and when they are again: how far it is beyond what can be done is not known then.
+const BEHIND: (f64, f64) = (0.15, 0.25);
+/// The smallest and the largest step up.
+const UP: (f64, f64) = (0.02, 0.08);
 /// What of the time that seems to be free is given back at once: publishers take some tenths of a second to begin again, and
 /// begin with key frames.
-const CAREFUL: f64 = 0.3;
+const CAREFUL: f64 = 0.5;
 /// Per cent of a receive buffer: less is next to nothing. The kernel gives back what was taken in quarters of it.
 const LITTLE_FILL: u8 = 40;
 /// More is too much.
 const MUCH_FILL: u8 = 75;
 /// For so long nothing is let in again behind a moment in which too much waited: what it dropped, and what is missing until
 /// the next key frames, looks like time to spare.
-const CAUTION: Duration = Duration::from_secs(3);
+const CAUTION: Duration = Duration::from_secs(1);
 /// The smallest part of the video that is kept.
 const LEAST_KEPT: f64 = 0.05;
 
@@ -69,7 +76,11 @@ pub struct Load {
     behind_since: Option<Instant>,
     /// There has been too much in the queues since there was little.
     is_much: bool,
-    /// The shard was behind for too long since `began`.
+    /// Videos are cut short, as of the last tick.
+    is_cutting: bool,
+    /// When that began last.
+    cut_at: Option<Instant>,
+    /// They were at some time since `began`.
     was_behind: bool,
     kept: f64,
     coalescing: Duration,
@@ -83,8 +94,21 @@ impl Load {
     /// Everything is kept.
     pub fn new(now: Instant) -> Self {
         let (busy, coalescing, kept) = (Duration::ZERO, Duration::ZERO, 1.0);
-        let (behind_since, cautious, forgiven) = (None, None, None);
-        Self { began: now, busy, behind_since, is_much: false, was_behind: false, kept, coalescing, cautious, forgiven }
+        let (behind_since, cut_at, cautious, forgiven) = (None, None, None, None);
+        let (is_much, is_cutting, was_behind) = (false, false, false);
+        Self {
+            began: now,
+            busy,
+            behind_since,
+            is_much,
+            is_cutting,
+            cut_at,
+            was_behind,
+            kept,
+            coalescing,
+            cautious,
+            forgiven,
+        }
     }
 
     /// The shard has stood still, or is about to, and catches up until then: nothing is left out for that.
@@ -103,35 +127,46 @@ impl Load {
         self.busy += busy;
         self.behind_since = (backlog != Backlog::Little).then(|| self.behind_since.unwrap_or(now));
         self.is_much = backlog == Backlog::Much || (self.is_much && backlog == Backlog::Some);
-        self.was_behind |= self.is_stale(now);
+        let is_behind = self.is_behind(now);
+        let is_new = !std::mem::replace(&mut self.is_cutting, is_behind) && is_behind;
+        self.was_behind |= is_behind;
         let elapsed = now.saturating_duration_since(self.began);
-        if elapsed < INTERVAL {
+        // What follows is not read, and takes no time: a queue that has become too long tells of the time before.
+        if elapsed < if is_new { SHORT_INTERVAL } else { INTERVAL } {
             return false;
         }
         let used = self.busy.as_secs_f64() / elapsed.as_secs_f64();
-        let was_behind = std::mem::take(&mut self.was_behind);
         (self.began, self.busy) = (now, Duration::ZERO);
+        let is_again = is_new && self.cut_at.replace(now).is_some_and(|at| now < at + AGAIN);
         let before = self.kept;
+        self.adapt(now, used, is_again);
+        self.kept != before
+    }
+
+    /// Keeps more or less of the video, behind a time of which `used` was used; `is_again`: videos are cut short again.
+    fn adapt(&mut self, now: Instant, used: f64, is_again: bool) {
         let was_pressed = self.is_pressed();
+        let was_behind = std::mem::take(&mut self.was_behind);
         self.coalesce(used, was_behind);
         if was_behind {
             self.cautious = Some(now + CAUTION);
         }
         let is_cautious = self.cautious.is_some_and(|until| now < until);
-        self.kept = if was_behind && used >= AIM.0 {
-            // How far it is beyond what can be done is not known while all of the time is used.
-            before * (1.0 - LARGEST.0 / 2.0)
+        let before = self.kept;
+        let kept = if is_again {
+            before * (1.0 - BEHIND.1)
+        } else if was_behind && used >= AIM.0 {
+            before * (1.0 - BEHIND.0)
         } else if used > AIM.1 && was_pressed {
-            before * (1.0 - (used - AIM.1).min(LARGEST.0))
+            before * (1.0 - (used - AIM.1))
         } else if used < AIM.0 && !is_cautious {
             let all = before * AIM.0 / used.max(f64::EPSILON);
-            before + ((all - before) * CAREFUL).clamp(LEAST_UP, LARGEST.1)
+            before + ((all - before) * CAREFUL).clamp(UP.0, UP.1)
         } else {
             // Or it has stood still, and there is time for what has come meanwhile.
             before
         };
-        self.kept = self.kept.clamp(LEAST_KEPT, 1.0);
-        self.kept != before
+        self.kept = kept.clamp(LEAST_KEPT, 1.0);
     }
 
     /// What is gained by leaving more together is gained before anything is left out, and given back last.
@@ -159,13 +194,24 @@ impl Load {
     }
 
     /// True while what is in the receive queue has waited for too long, or there is too much of it.
-    pub fn is_stale(&self, now: Instant) -> bool {
-        self.is_much || self.behind_since.is_some_and(|since| now.saturating_duration_since(since) > STALE)
+    fn is_behind(&self, now: Instant) -> bool {
+        self.cut(now) > 0.0
+    }
+
+    /// The part of the videos that is to be cut short, so that what waits of them takes no time: the more, the longer it has
+    /// waited for too long; all where there is too much of it.
+    pub fn cut(&self, now: Instant) -> f64 {
+        let over = self.behind_since.and_then(|since| now.checked_duration_since(since + STALE));
+        match over {
+            _ if self.is_much => 1.0,
+            Some(over) => (f64::from(1 + (over.as_millis() / CUT_INTERVAL.as_millis()) as u32) / CUTS).min(1.0),
+            None => 0.0,
+        }
     }
 
     /// True when not all can be done: what was asked for again is not sent.
     pub fn is_short(&self, now: Instant) -> bool {
-        self.kept < 1.0 || self.is_stale(now)
+        self.kept < 1.0 || self.is_behind(now)
     }
 }
 
@@ -181,10 +227,10 @@ mod tests {
         if is_behind { Backlog::Some } else { Backlog::Little }
     }
 
-    /// Ticks of 10 ms for a second, of which `busy` ms are used, while `is_behind`.
+    /// Ticks of 10 ms for a second, of which `busy` per cent are used, while `is_behind`.
     fn second(load: &mut Load, t0: Instant, second: u64, busy: u64, is_behind: bool) -> f64 {
         for tick in 1..=100 {
-            load.tick(t0 + ms(second * 1_000 + tick * 10), ms(busy), backlog(is_behind));
+            load.tick(t0 + ms(second * 1_000 + tick * 10), ms(busy) / 10, backlog(is_behind));
         }
         load.kept()
     }
@@ -193,34 +239,41 @@ mod tests {
     fn a_shard_that_keeps_up_keeps_everything() {
         let t0 = Instant::now();
         let mut load = Load::new(t0);
-        assert_eq!([second(&mut load, t0, 0, 5, false), second(&mut load, t0, 1, 9, false)], [1.0, 1.0]);
+        assert_eq!([second(&mut load, t0, 0, 50, false), second(&mut load, t0, 1, 90, false)], [1.0, 1.0]);
         assert!(!load.is_short(t0 + ms(2_000)));
     }
 
     #[test]
-    fn what_waits_for_longer_than_100_ms_is_stale_until_the_queue_is_short() {
+    fn the_longer_datagrams_wait_the_more_videos_are_cut_until_the_queue_is_short() {
         let t0 = Instant::now();
         let mut load = Load::new(t0);
-        for (at, is_behind, expected) in [(10, true, false), (100, true, false), (111, true, true), (120, false, false)]
-        {
+        for (at, is_behind, expected) in [
+            (10, true, 0.0),
+            (100, true, 0.0),
+            (111, true, 0.25),
+            (159, true, 0.25),
+            (161, true, 0.5),
+            (300, true, 1.0),
+            (310, false, 0.0),
+        ] {
             load.tick(t0 + ms(at), ms(1), backlog(is_behind));
-            assert_eq!(load.is_stale(t0 + ms(at)), expected, "{at}");
+            assert_eq!(load.cut(t0 + ms(at)), expected, "{at}");
         }
     }
 
     #[test]
-    fn what_waits_in_a_queue_that_is_nearly_full_is_stale_until_it_is_short() {
+    fn all_videos_are_cut_at_once_where_the_queue_is_nearly_full() {
         let t0 = Instant::now();
         let mut load = Load::new(t0);
         for (at, backlog, expected) in [
-            (1, Backlog::Some, false),
-            (2, Backlog::Much, true),
-            (3, Backlog::Some, true),
-            (4, Backlog::Little, false),
-            (5, Backlog::Some, false),
+            (1, Backlog::Some, 0.0),
+            (2, Backlog::Much, 1.0),
+            (3, Backlog::Some, 1.0),
+            (4, Backlog::Little, 0.0),
+            (5, Backlog::Some, 0.0),
         ] {
             load.tick(t0 + ms(at), ms(1), backlog);
-            assert_eq!(load.is_stale(t0 + ms(at)), expected, "{at}");
+            assert_eq!(load.cut(t0 + ms(at)), expected, "{at}");
         }
     }
 
@@ -228,11 +281,26 @@ mod tests {
     fn a_queue_that_was_long_for_a_moment_of_a_shard_with_time_to_spare_is_no_overload() {
         let t0 = Instant::now();
         let mut load = Load::new(t0);
-        let before = second(&mut load, t0, 0, 10, true);
-        for (busy, expected) in [(5, before), (8, before), (10, before * 0.53)] {
+        let before = second(&mut load, t0, 0, 100, true);
+        for (busy, expected) in [(50, before), (80, before), (100, before * 0.53)] {
             let kept = second(&mut load.clone(), t0, 1, busy, true);
-            assert!((kept - expected).abs() < 0.01, "{busy} of 10 ms: {before} -> {kept}");
+            assert!((kept - expected).abs() < 0.01, "{busy} %: {before} -> {kept}");
         }
+    }
+
+    #[test]
+    fn videos_that_are_cut_short_again_and_again_are_too_many_even_where_there_is_time_to_spare() {
+        let t0 = Instant::now();
+        let mut load = Load::new(t0);
+        // A short receive buffer: it is full as soon as all of them go on.
+        let kept = [0, 1, 2].map(|n| {
+            load.tick(t0 + ms(n * 1_000 + 700), ms(300), Backlog::Much);
+            load.tick(t0 + ms(n * 1_000 + 750), ms(10), Backlog::Little);
+            load.kept()
+        });
+        assert_eq!(kept, [1.0, 0.75, 0.75 * 0.75]);
+        load.tick(t0 + ms(5_000), ms(100), Backlog::Much);
+        assert!(load.kept() >= kept[2], "once is no overload");
     }
 
     #[test]
@@ -243,7 +311,7 @@ mod tests {
         for at in 1..100 {
             assert!(!load.tick(t0 + ms(at * 10), ms(10), Backlog::Much) && !load.is_short(t0 + ms(at * 10)));
         }
-        assert!(second(&mut load, t0, 1, 10, true) < 1.0, "but only for that time");
+        assert!(second(&mut load, t0, 1, 100, true) < 1.0, "but only for that time");
     }
 
     #[test]
@@ -269,22 +337,27 @@ mod tests {
     fn less_and_less_is_kept_while_it_is_behind_and_more_again_when_there_is_time() {
         let t0 = Instant::now();
         let mut load = Load::new(t0);
-        let behind = second(&mut load, t0, 0, 10, true);
+        let behind = second(&mut load, t0, 0, 100, true);
         assert!((0.5..0.6).contains(&behind), "{behind}");
-        let full = second(&mut load, t0, 1, 10, false);
-        assert!(full < behind && full > behind * 0.8, "{full}");
-        assert_eq!(second(&mut load, t0, 2, 5, false), full, "not at once behind a queue that was too long");
-        assert_eq!(second(&mut load, t0, 3, 9, false), full, "as it should be");
-        let free = second(&mut load, t0, 4, 5, false);
-        assert!((free - full - 4.0 * LARGEST.1).abs() < 0.001, "quickly where much is free: {free}");
-        let nearly = second(&mut load, t0, 5, 8, false);
-        assert!(nearly > free && nearly < free + 2.0 * LARGEST.1, "slowly where little is: {nearly}");
+        let mut free = load.clone();
+        for quarter in 1..=5 {
+            free.tick(t0 + ms(1_000 + quarter * 250), ms(125), Backlog::Little);
+            assert_eq!(free.kept() > behind, quarter == 5, "not at once behind a queue that was too long: {quarter}");
+        }
+        let full = second(&mut load, t0, 1, 100, false);
+        assert!(full < behind && full > behind * 0.75, "{full}");
+        let full = second(&mut load, t0, 2, 95, false);
+        assert_eq!(second(&mut load, t0, 3, 95, false), full, "as it should be");
+        let free = second(&mut load, t0, 4, 50, false);
+        assert!(free > full + 3.0 * UP.1 && free < full + 4.01 * UP.1, "quickly where much is free: {free}");
+        let nearly = second(&mut load, t0, 5, 88, false);
+        assert!(nearly > free && nearly < free + 2.0 * UP.1, "slowly where little is: {nearly}");
         for n in 6..13 {
-            second(&mut load, t0, n, 5, false);
+            second(&mut load, t0, n, 50, false);
         }
         assert_eq!(load.kept(), 1.0);
         for n in 13..30 {
-            second(&mut load, t0, n, 10, true);
+            second(&mut load, t0, n, 100, true);
         }
         assert_eq!(load.kept(), LEAST_KEPT);
     }

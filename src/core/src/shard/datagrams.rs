@@ -169,7 +169,7 @@ impl Shard {
         bytes: &mut [u8],
     ) -> Result<(), DropReason> {
         let mut header = Header::parse(bytes)?;
-        if self.is_left_out(now, key, header.ssrc, header.sequence) {
+        if self.is_left_out(key, header.ssrc, header.sequence) {
             return Err(DropReason::Shed);
         }
         let client = &mut self.world.clients[key];

@@ -21,26 +21,16 @@ const MEND_FOR: Duration = Duration::from_millis(600);
 /// Between two times of a few.
 const MEND_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Tracks of which video was dropped in the receive queue.
+/// Tracks whose video is dropped in the receive queue ([`Track::is_cut`]).
 #[derive(Default)]
 pub(super) struct Cuts {
-    /// There are some ([`Track::is_cut`]).
-    any: bool,
+    /// The part of all that was cut since the queue became long; none is cut where it is 0.
+    part: f64,
     /// Those that are to go on, once the queue is short again.
     waiting: Vec<TrackKey>,
     /// How many at a time, and when the next ones.
     at_once: usize,
     next_at: Option<Instant>,
-}
-
-impl Cuts {
-    /// Another one, or one more packet of one.
-    fn note(&mut self) {
-        self.any = true;
-        // The queue is long again: all anew.
-        self.waiting.clear();
-        self.next_at = None;
-    }
 }
 
 /// A layer of a track, as something that can be left out.
@@ -60,8 +50,10 @@ impl Shard {
         if self.work.load.tick(now, busy, backlog) {
             self.shed(now);
         }
-        if self.work.cuts.any && backlog == Backlog::Little {
-            self.mend_some_cuts(now);
+        match self.work.load.cut(now) {
+            part if part > 0.0 => self.cut_some(part),
+            _ if self.work.cuts.part > 0.0 && backlog == Backlog::Little => self.mend_some_cuts(now),
+            _ => {}
         }
     }
 
@@ -70,21 +62,36 @@ impl Shard {
         self.work.load.coalescing()
     }
 
-    /// True for media that there is no time for: video that has waited for too long, and what the shard has chosen to
-    /// leave out. Looks at nothing that is not authenticated but to drop the packet that says so.
-    pub(super) fn is_left_out(&mut self, now: Instant, key: ClientKey, ssrc: Ssrc, sequence: u16) -> bool {
-        let is_stale = self.work.load.is_stale(now);
-        if (!is_stale && !self.work.cuts.any && self.work.load.kept() >= 1.0) || sequence.is_multiple_of(STILL_TAKEN) {
+    /// True for media that there is no time for: video that is cut short, and what the shard has chosen to leave out. Looks
+    /// at nothing that is not authenticated but to drop the packet that says so.
+    pub(super) fn is_left_out(&self, key: ClientKey, ssrc: Ssrc, sequence: u16) -> bool {
+        if (self.work.cuts.part == 0.0 && self.work.load.kept() >= 1.0) || sequence.is_multiple_of(STILL_TAKEN) {
             return false;
         }
         let Some(incoming) = self.world.clients[key].inbound.streams.get(&ssrc) else { return false };
-        let Some(track) = self.world.tracks.get_mut(incoming.track).filter(|t| t.is_video()) else { return false };
-        let is_shed = incoming.layer >= track.kept_layers;
-        if is_stale && !is_shed {
-            track.is_cut = true;
-            self.work.cuts.note();
+        let Some(track) = self.world.tracks.get(incoming.track).filter(|t| t.is_video()) else { return false };
+        track.is_cut || incoming.layer >= track.kept_layers
+    }
+
+    /// The queue is long: `part` of the videos is cut short, those first that would be left out first.
+    fn cut_some(&mut self, part: f64) {
+        let cuts = &mut self.work.cuts;
+        if cuts.next_at.take().is_some() {
+            // It is long again: all anew.
+            cuts.waiting.clear();
+            cuts.part = 0.0;
         }
-        is_stale || is_shed || track.is_cut
+        if part <= cuts.part {
+            return;
+        }
+        let of_the_whole = (part - cuts.part) / (1.0 - cuts.part);
+        cuts.part = part;
+        let is_whole = |track: &Track| track.is_video() && track.kept_layers > 0 && !track.is_cut;
+        let whole = self.world.tracks.iter().filter(|(_, track)| is_whole(track));
+        let mut whole: Vec<_> = whole.map(|(key, track)| (self.importance(track), key)).collect();
+        whole.sort_unstable();
+        whole.truncate((whole.len() as f64 * of_the_whole).ceil() as usize);
+        whole.into_iter().for_each(|(_, key)| self.world.tracks[key].is_cut = true);
     }
 
     /// Tracks of which video was dropped in the receive queue go on with their next key frame: nobody is to ask for what
@@ -171,12 +178,18 @@ impl Shard {
         }
     }
 
-    fn units(&self, usual_bps: u64, key: TrackKey, track: &Track) -> impl Iterator<Item = Unit> {
-        let is_speaking = self.world.rooms.get(track.room).is_some_and(|room| room.speakers.is_speaking(track.owner));
-        let importance = match track.info.source {
+    /// Videos in which nobody speaks count least, screens most.
+    fn importance(&self, track: &Track) -> u8 {
+        let is_speaking =
+            || self.world.rooms.get(track.room).is_some_and(|room| room.speakers.is_speaking(track.owner));
+        match track.info.source {
             Source::Screen => 2,
-            _ => u8::from(is_speaking),
-        };
+            _ => u8::from(is_speaking()),
+        }
+    }
+
+    fn units(&self, usual_bps: u64, key: TrackKey, track: &Track) -> impl Iterator<Item = Unit> {
+        let importance = self.importance(track);
         // Each packet is received once and sent to every subscriber.
         let copies = 1 + (track.subscribers.len() + track.hops.len()) as u64;
         track.layers.iter().zip(0..).map(move |(layer, n)| {
