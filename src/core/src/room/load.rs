@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 /// How long more than a little may wait in the receive queue: then videos are cut short, a part of them at a time.
 const STALE: Duration = Duration::from_millis(100);
-/// Between two parts, of how many.
-const CUT_INTERVAL: Duration = Duration::from_millis(50);
-const CUTS: f64 = 4.0;
+/// The parts of them that are cut at once: at first, and where the queue is nearly full.
+const CUT: (f64, f64) = (0.25, 0.5);
+/// What is cut besides, and how often.
+const CUT_MORE: (f64, Duration) = (0.25, Duration::from_millis(50));
 /// Between two changes of what is kept.
 const INTERVAL: Duration = Duration::from_millis(250);
 /// The shortest time that tells what is used.
@@ -28,7 +29,7 @@ const STEP: Duration = Duration::from_millis(1);
 /// The part of the time below which it does.
 const RELAXED: f64 = 0.75;
 /// The part of the time that is to be used: what is free takes up the bursts.
-const AIM: (f64, f64) = (0.93, 0.97);
+const AIM: (f64, f64) = (0.9, 0.97);
 /// What is left out besides when videos are cut short, and when they are again: how far it is beyond what can be done is not known then.
 const BEHIND: (f64, f64) = (0.15, 0.25);
 /// The smallest and the largest step up.
@@ -39,7 +40,7 @@ const CAREFUL: f64 = 0.5;
 /// Per cent of a receive buffer: less is next to nothing. The kernel gives back what was taken in quarters of it.
 const LITTLE_FILL: u8 = 40;
 /// More is too much.
-const MUCH_FILL: u8 = 75;
+const MUCH_FILL: u8 = 70;
 /// For so long nothing is let in again behind a moment in which too much waited: what it dropped, and what is missing until
 /// the next key frames, looks like time to spare.
 const CAUTION: Duration = Duration::from_secs(1);
@@ -74,8 +75,8 @@ pub struct Load {
     began: Instant,
     busy: Duration,
     behind_since: Option<Instant>,
-    /// There has been too much in the queues since there was little.
-    is_much: bool,
+    /// There has been too much in the queues since then, and never little.
+    much_since: Option<Instant>,
     /// Videos are cut short, as of the last tick.
     is_cutting: bool,
     /// When that began last.
@@ -94,13 +95,13 @@ impl Load {
     /// Everything is kept.
     pub fn new(now: Instant) -> Self {
         let (busy, coalescing, kept) = (Duration::ZERO, Duration::ZERO, 1.0);
-        let (behind_since, cut_at, cautious, forgiven) = (None, None, None, None);
-        let (is_much, is_cutting, was_behind) = (false, false, false);
+        let (behind_since, much_since, cut_at, cautious, forgiven) = (None, None, None, None, None);
+        let (is_cutting, was_behind) = (false, false);
         Self {
             began: now,
             busy,
             behind_since,
-            is_much,
+            much_since,
             is_cutting,
             cut_at,
             was_behind,
@@ -126,7 +127,11 @@ impl Load {
         }
         self.busy += busy;
         self.behind_since = (backlog != Backlog::Little).then(|| self.behind_since.unwrap_or(now));
-        self.is_much = backlog == Backlog::Much || (self.is_much && backlog == Backlog::Some);
+        self.much_since = match backlog {
+            Backlog::Little => None,
+            Backlog::Some => self.much_since,
+            Backlog::Much => self.much_since.or(Some(now)),
+        };
         let is_behind = self.is_behind(now);
         let is_new = !std::mem::replace(&mut self.is_cutting, is_behind) && is_behind;
         self.was_behind |= is_behind;
@@ -199,14 +204,15 @@ impl Load {
     }
 
     /// The part of the videos that is to be cut short, so that what waits of them takes no time: the more, the longer it has
-    /// waited for too long; all where there is too much of it.
+    /// waited for too long, or there has been too much of it.
     pub fn cut(&self, now: Instant) -> f64 {
-        let over = self.behind_since.and_then(|since| now.checked_duration_since(since + STALE));
-        match over {
-            _ if self.is_much => 1.0,
-            Some(over) => (f64::from(1 + (over.as_millis() / CUT_INTERVAL.as_millis()) as u32) / CUTS).min(1.0),
-            None => 0.0,
-        }
+        let part = |since: Instant, at_once: f64| {
+            let over = now.checked_duration_since(since)?;
+            Some(at_once + CUT_MORE.0 * (over.as_nanos() / CUT_MORE.1.as_nanos()) as f64)
+        };
+        let for_its_age = self.behind_since.and_then(|since| part(since + STALE, CUT.0));
+        let for_its_length = self.much_since.and_then(|since| part(since, CUT.1));
+        for_its_age.unwrap_or(0.0).max(for_its_length.unwrap_or(0.0)).min(1.0)
     }
 
     /// True when not all can be done: what was asked for again is not sent.
@@ -262,15 +268,16 @@ mod tests {
     }
 
     #[test]
-    fn all_videos_are_cut_at_once_where_the_queue_is_nearly_full() {
+    fn half_of_the_videos_are_cut_at_once_where_the_queue_is_nearly_full() {
         let t0 = Instant::now();
         let mut load = Load::new(t0);
         for (at, backlog, expected) in [
             (1, Backlog::Some, 0.0),
-            (2, Backlog::Much, 1.0),
-            (3, Backlog::Some, 1.0),
-            (4, Backlog::Little, 0.0),
-            (5, Backlog::Some, 0.0),
+            (2, Backlog::Much, 0.5),
+            (3, Backlog::Some, 0.5),
+            (52, Backlog::Some, 0.75),
+            (53, Backlog::Little, 0.0),
+            (54, Backlog::Some, 0.0),
         ] {
             load.tick(t0 + ms(at), ms(1), backlog);
             assert_eq!(load.cut(t0 + ms(at)), expected, "{at}");
@@ -282,7 +289,7 @@ mod tests {
         let t0 = Instant::now();
         let mut load = Load::new(t0);
         let before = second(&mut load, t0, 0, 100, true);
-        for (busy, expected) in [(50, before), (80, before), (100, before * 0.53)] {
+        for (busy, expected) in [(50, before), (70, before), (100, before * 0.53)] {
             let kept = second(&mut load.clone(), t0, 1, busy, true);
             assert!((kept - expected).abs() < 0.01, "{busy} %: {before} -> {kept}");
         }

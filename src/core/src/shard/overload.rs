@@ -15,7 +15,7 @@ use moonring_wire::media::Source;
 /// Of what is left out, one packet in so many is decrypted all the same: SRTP's rollover counter has to stay in step
 /// (RFC 3711 section 3.3.1), and whether the layer is still sent has to be known.
 const STILL_TAKEN: u16 = 64;
-/// Tracks of which video was dropped in the receive queue go on over so long, a few at a time: their key frames, several times as
+/// Videos that were cut short go on over so long if all were, a few at a time: their key frames, several times as
 /// large as other pictures, would fill the queue again if they came together.
 const MEND_FOR: Duration = Duration::from_millis(600);
 /// Between two times of a few.
@@ -102,9 +102,10 @@ impl Shard {
             return;
         }
         if cuts.next_at.is_none() {
-            cuts.waiting.extend(self.world.tracks.iter().filter(|(_, t)| t.is_cut).map(|(key, _)| key));
+            let videos = || self.world.tracks.iter().filter(|(_, track)| track.is_video());
+            cuts.waiting.extend(videos().filter(|(_, track)| track.is_cut).map(|(key, _)| key));
             let times = MEND_FOR.as_millis() / MEND_INTERVAL.as_millis();
-            cuts.at_once = cuts.waiting.len().div_ceil(times as usize);
+            cuts.at_once = videos().count().div_ceil(times as usize);
         }
         cuts.next_at = Some(now + MEND_INTERVAL);
         let some = cuts.waiting.split_off(cuts.waiting.len().saturating_sub(cuts.at_once));
