@@ -134,10 +134,10 @@ fn a_short_receive_buffer_does_not_cut_all_videos_again_and_again() {
         cpu.per_tick = 10;
         world.cpu = Some(cpu);
         world.run(Duration::from_secs(6));
-        let (came, _) = received(&mut world, 5);
-        let most = 5.0 / per_datagram.as_secs_f64() * (PER_ROOM - 1) as f64 / PER_ROOM as f64;
+        let (came, _) = received(&mut world, 10);
+        let most = 10.0 / per_datagram.as_secs_f64() * (PER_ROOM - 1) as f64 / PER_ROOM as f64;
         let share = came as f64 / most;
-        assert!(share > 0.8, "{seed}, {part}: {share} of what there is time for");
+        assert!(share > 0.75, "{seed}, {part}: {share} of what there is time for");
     }
 }
 
