@@ -86,7 +86,9 @@ impl Shard {
         }
         let of_the_whole = (part - cuts.part) / (1.0 - cuts.part);
         cuts.part = part;
-        let is_whole = |track: &Track| track.is_video() && track.kept_layers > 0 && !track.is_cut;
+        // What comes from another shard does not wait in this queue.
+        let is_whole =
+            |track: &Track| track.is_video() && track.far.is_none() && track.kept_layers > 0 && !track.is_cut;
         let whole = self.world.tracks.iter().filter(|(_, track)| is_whole(track));
         let mut whole: Vec<_> = whole.map(|(key, track)| (self.importance(track), key)).collect();
         whole.sort_unstable();
