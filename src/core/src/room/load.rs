@@ -18,8 +18,8 @@ const CUT: (f64, f64) = (0.25, 0.5);
 const CUT_MORE: (f64, Duration) = (0.25, Duration::from_millis(50));
 /// Between two changes of what is kept.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// The shortest time that tells what is used.
-const SHORT_INTERVAL: Duration = Duration::from_millis(50);
+/// The shortest time that tells what is used, which is looked at every 25 ms.
+const SHORT_INTERVAL: Duration = Duration::from_millis(100);
 /// Videos that are cut short twice within such a time are too many, whatever is used: they are not read half of the time.
 const AGAIN: Duration = Duration::from_secs(2);
 /// The longest pause from the beginning of a tick to that of the next one: a packet of each speaker's.
@@ -81,6 +81,8 @@ pub struct Load {
     is_cutting: bool,
     /// When that began last.
     cut_at: Option<Instant>,
+    /// It did since `began`, soon after the time before.
+    is_again: bool,
     /// They were at some time since `began`.
     was_behind: bool,
     kept: f64,
@@ -96,7 +98,7 @@ impl Load {
     pub fn new(now: Instant) -> Self {
         let (busy, coalescing, kept) = (Duration::ZERO, Duration::ZERO, 1.0);
         let (behind_since, much_since, cut_at, cautious, forgiven) = (None, None, None, None, None);
-        let (is_cutting, was_behind) = (false, false);
+        let (is_cutting, is_again, was_behind) = (false, false, false);
         Self {
             began: now,
             busy,
@@ -104,6 +106,7 @@ impl Load {
             much_since,
             is_cutting,
             cut_at,
+            is_again,
             was_behind,
             kept,
             coalescing,
@@ -135,6 +138,9 @@ impl Load {
         let is_behind = self.is_behind(now);
         let is_new = !std::mem::replace(&mut self.is_cutting, is_behind) && is_behind;
         self.was_behind |= is_behind;
+        if is_new {
+            self.is_again |= self.cut_at.replace(now).is_some_and(|at| now < at + AGAIN);
+        }
         let elapsed = now.saturating_duration_since(self.began);
         // What follows is not read, and takes no time: a queue that has become too long tells of the time before.
         if elapsed < if is_new { SHORT_INTERVAL } else { INTERVAL } {
@@ -142,16 +148,16 @@ impl Load {
         }
         let used = self.busy.as_secs_f64() / elapsed.as_secs_f64();
         (self.began, self.busy) = (now, Duration::ZERO);
-        let is_again = is_new && self.cut_at.replace(now).is_some_and(|at| now < at + AGAIN);
         let before = self.kept;
-        self.adapt(now, used, is_again);
+        self.adapt(now, used);
         self.kept != before
     }
 
-    /// Keeps more or less of the video, behind a time of which `used` was used; `is_again`: videos are cut short again.
-    fn adapt(&mut self, now: Instant, used: f64, is_again: bool) {
+    /// Keeps more or less of the video, behind a time of which the part `used` was used.
+    fn adapt(&mut self, now: Instant, used: f64) {
         let was_pressed = self.is_pressed();
         let was_behind = std::mem::take(&mut self.was_behind);
+        let is_again = std::mem::take(&mut self.is_again);
         self.coalesce(used, was_behind);
         if was_behind {
             self.cautious = Some(now + CAUTION);
@@ -163,7 +169,7 @@ impl Load {
         } else if was_behind && used >= AIM.0 {
             before * (1.0 - BEHIND.0)
         } else if used > AIM.1 && was_pressed {
-            before * (1.0 - (used - AIM.1))
+            before * (1.0 - (used - AIM.1).min(BEHIND.1))
         } else if used < AIM.0 && !is_cautious {
             let all = before * AIM.0 / used.max(f64::EPSILON);
             before + ((all - before) * CAREFUL).clamp(UP.0, UP.1)
