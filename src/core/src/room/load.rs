@@ -5,8 +5,8 @@
 //!
 //! When its ticks take all of the time even so, datagrams wait in the socket's
 //! receive queue until the kernel drops some of them, whichever they are; so the shard drops what it chooses before that:
-//! first the video that has waited in the queue, then, for as long as it takes, the higher layers of tracks and whole
-//! videos. Sound, STUN and DTLS are never among it.
+//! first what waits of some of the videos, until their next key frames, then, for as long as it takes, the higher layers of
+//! tracks and whole videos. Sound, STUN and DTLS are never among it.
 
 use std::time::{Duration, Instant};
 
