@@ -1,7 +1,6 @@
 //! Key frames are asked for once, however many need one, and whoever comes late gets a picture soon.
 
 use moonring_core::command::Command;
-use moonring_loadtest::peer::PeerEvent;
 use moonring_wire::id::Mid;
 use moonring_wire::media::CodecName::Vp8;
 use moonring_wire::negotiate::Direction;
@@ -11,10 +10,6 @@ use crate::sim::World;
 use crate::sim::flows::{assert_unbroken, wants};
 use crate::sim::raw::section;
 use crate::slow::{CHROMIUM, scene_of};
-
-fn asked(world: &World, who: usize) -> usize {
-    world.members[who].told.iter().filter(|event| matches!(event, PeerEvent::KeyFrameRequested(..))).count()
-}
 
 #[test]
 fn five_late_joiners_cause_one_request_and_begin_with_a_key_frame() {
@@ -28,7 +23,7 @@ fn five_late_joiners_cause_one_request_and_begin_with_a_key_frame() {
         world.subscribe(*who, &track, Vp8);
     }
     world.run_ms(450);
-    assert_eq!(asked(&world, alice), 1, "one for all who came at the same time");
+    assert_eq!(world.members[alice].key_frames_asked(), 1, "one for all who came at the same time");
     for who in &late {
         let got = world.got(*who, 96);
         assert_unbroken(&got);
@@ -78,7 +73,7 @@ fn a_storm_of_requests_is_one_request_a_second() {
         }
         world.run_ms(50);
     }
-    let asked = asked(&world, alice);
+    let asked = world.members[alice].key_frames_asked();
     assert!((3..=4).contains(&asked), "{asked} requests in 3 s of 240 wishes");
 }
 
@@ -93,9 +88,9 @@ fn nobody_is_asked_for_key_frames_of_a_muted_track_and_unmuting_asks_at_once() {
     world.forget_received();
     world.subscribe(bob, &track, Vp8);
     world.run_ms(5_000);
-    assert_eq!(asked(&world, alice), 0);
+    assert_eq!(world.members[alice].key_frames_asked(), 0);
     world.command(Command::SetMuted { client: world.id(alice), track, muted: false });
     world.run_ms(100);
-    assert_eq!(asked(&world, alice), 1);
+    assert_eq!(world.members[alice].key_frames_asked(), 1);
     assert!(inspect(Vp8, &world.got(bob, 96)[0].head, None).key_frame);
 }

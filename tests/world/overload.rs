@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use moonring_core::command::Event;
-use moonring_loadtest::peer::PeerEvent;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::Ssrc;
 use moonring_wire::media::CodecName::{Opus, Vp8};
@@ -12,7 +11,7 @@ use moonring_wire::media::PauseReason;
 
 use crate::sim::cpu::Cpu;
 use crate::sim::flows::unwrapped;
-use crate::sim::{Got, World};
+use crate::sim::{Got, Member, World};
 
 const ROOMS: usize = 3;
 const PER_ROOM: usize = 4;
@@ -62,6 +61,18 @@ fn time_per_datagram(world: &mut World, part: f64) -> Duration {
     Duration::from_secs_f64(2.0 * part / all as f64)
 }
 
+/// Packets of media that there is time to forward: each is received once and sent to the others of its room.
+fn most(seconds: u32, per_datagram: Duration) -> f64 {
+    f64::from(seconds) / per_datagram.as_secs_f64() * (PER_ROOM - 1) as f64 / PER_ROOM as f64
+}
+
+/// A receive buffer for 100 ms of what comes, in some twenty-five ticks.
+fn with_short_buffer(world: &World, per_datagram: Duration) -> Cpu {
+    let mut cpu = Cpu::new(world.now, per_datagram, BUFFER / 5);
+    cpu.per_tick = 10;
+    cpu
+}
+
 /// Tracks that are paused for lack of time, as the clients were told.
 fn paused(world: &World) -> usize {
     let mut paused = HashMap::new();
@@ -90,7 +101,7 @@ fn a_shard_that_has_too_little_time_leaves_out_videos_and_keeps_the_sound() {
         let (before, dropped) = (world.drops(DropReason::Shed), world.cpu.as_ref().unwrap().dropped);
         let (came, sound_lost) = received(&mut world, 10);
         assert_eq!(world.drops(DropReason::ResendShed), 0, "{part}: asked for what was left out");
-        let most = 10.0 / per_datagram.as_secs_f64() * (PER_ROOM - 1) as f64 / PER_ROOM as f64;
+        let most = most(10, per_datagram);
         let share = came as f64 / most;
         assert!(share >= least, "{part}: {came} of {most}");
         assert!(sound_lost < 0.01, "{part}: {sound_lost} of the sound is lost");
@@ -112,10 +123,7 @@ fn a_receive_buffer_that_is_full_before_its_video_is_old_loses_no_sound() {
     for part in [1.3, 2.0] {
         let mut world = rooms(63);
         let per_datagram = time_per_datagram(&mut world, part);
-        // 100 ms of what comes, in some twenty-five ticks.
-        let mut cpu = Cpu::new(world.now, per_datagram, BUFFER / 5);
-        cpu.per_tick = 10;
-        world.cpu = Some(cpu);
+        world.cpu = Some(with_short_buffer(&world, per_datagram));
         let (_, sound_lost) = received(&mut world, 10);
         let dropped = world.cpu.as_ref().unwrap().dropped;
         assert!(sound_lost < 0.001 && dropped < 30, "{part}: {sound_lost} of the sound, {dropped} by the kernel");
@@ -129,22 +137,18 @@ fn a_short_receive_buffer_does_not_cut_all_videos_again_and_again() {
     for (seed, part) in [(62, 1.3), (62, 2.0), (64, 1.3), (64, 2.0)] {
         let mut world = rooms(seed);
         let per_datagram = time_per_datagram(&mut world, part);
-        // As above: full as soon as all videos go on with their key frames.
-        let mut cpu = Cpu::new(world.now, per_datagram, BUFFER / 5);
-        cpu.per_tick = 10;
-        world.cpu = Some(cpu);
+        // It is full as soon as all videos go on with their key frames.
+        world.cpu = Some(with_short_buffer(&world, per_datagram));
         world.run(Duration::from_secs(6));
         let (came, _) = received(&mut world, 10);
-        let most = 10.0 / per_datagram.as_secs_f64() * (PER_ROOM - 1) as f64 / PER_ROOM as f64;
-        let share = came as f64 / most;
+        let share = came as f64 / most(10, per_datagram);
         assert!(share > 0.75, "{seed}, {part}: {share} of what there is time for");
     }
 }
 
 /// Key frames asked for of everybody.
 fn asked(world: &World) -> usize {
-    let told = world.members.iter().flat_map(|member| &member.told);
-    told.filter(|event| matches!(event, PeerEvent::KeyFrameRequested(..))).count()
+    world.members.iter().map(Member::key_frames_asked).sum()
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use moonring_core::command::{Command, LeaveCause};
 use moonring_core::room::load::Backlog;
-use moonring_loadtest::peer::PeerEvent;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::PlaceId;
 use moonring_wire::link::{Frame, HEAD, MAX_LINK_DATAGRAM, OVERHEAD, Place, Sealer, Stream};
@@ -60,17 +59,13 @@ fn a_full_receive_queue_cuts_no_video_that_comes_from_another_shard() {
     let track = world.publish(alice, Vp8);
     world.subscribe(bob, &track, Vp8);
     world.run_ms(3_000);
-    let asked = |world: &World| {
-        let told = world.members[alice].told.iter();
-        told.filter(|event| matches!(event, PeerEvent::KeyFrameRequested(..))).count()
-    };
-    let before = asked(&world);
+    let before = world.members[alice].key_frames_asked();
     let now = world.now;
     for (place, backlog) in [(1, Backlog::Much), (1, Backlog::Little)] {
         world.shard_at(place).note_tick(now, Duration::ZERO, backlog);
     }
     world.run_ms(1_000);
-    assert_eq!(asked(&world), before, "key frames, as behind a cut");
+    assert_eq!(world.members[alice].key_frames_asked(), before, "key frames, as behind a cut");
     assert_unbroken(&world.got(bob, 96));
 }
 

@@ -313,6 +313,11 @@ impl World {
 }
 
 impl Member {
+    /// How often it was asked for a key frame.
+    pub(crate) fn key_frames_asked(&self) -> usize {
+        self.told.iter().filter(|event| matches!(event, PeerEvent::KeyFrameRequested(..))).count()
+    }
+
     fn receive(&mut self, now: Instant, bytes: &mut [u8]) {
         self.datagrams_in += 1;
         match &mut self.device {

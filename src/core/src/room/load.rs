@@ -77,13 +77,13 @@ pub struct Load {
     behind_since: Option<Instant>,
     /// There has been too much in the queues since then, and never little.
     much_since: Option<Instant>,
-    /// Videos are cut short, as of the last tick.
-    is_cutting: bool,
-    /// When that began last.
+    /// The part of the videos that is cut short, as of the last tick.
+    cut: f64,
+    /// When some were last, and none had been.
     cut_at: Option<Instant>,
-    /// It did since `began`, soon after the time before.
+    /// That was since `began`, and soon after the time before.
     is_again: bool,
-    /// They were at some time since `began`.
+    /// Some were cut short since `began`.
     was_behind: bool,
     kept: f64,
     coalescing: Duration,
@@ -98,13 +98,13 @@ impl Load {
     pub fn new(now: Instant) -> Self {
         let (busy, coalescing, kept) = (Duration::ZERO, Duration::ZERO, 1.0);
         let (behind_since, much_since, cut_at, cautious, forgiven) = (None, None, None, None, None);
-        let (is_cutting, is_again, was_behind) = (false, false, false);
+        let (cut, is_again, was_behind) = (0.0, false, false);
         Self {
             began: now,
             busy,
             behind_since,
             much_since,
-            is_cutting,
+            cut,
             cut_at,
             is_again,
             was_behind,
@@ -135,9 +135,10 @@ impl Load {
             Backlog::Some => self.much_since,
             Backlog::Much => self.much_since.or(Some(now)),
         };
-        let is_behind = self.is_behind(now);
-        let is_new = !std::mem::replace(&mut self.is_cutting, is_behind) && is_behind;
-        self.was_behind |= is_behind;
+        let cut = self.part_to_cut(now);
+        let is_new = cut > 0.0 && self.cut == 0.0;
+        self.cut = cut;
+        self.was_behind |= cut > 0.0;
         if is_new {
             self.is_again |= self.cut_at.replace(now).is_some_and(|at| now < at + AGAIN);
         }
@@ -204,14 +205,13 @@ impl Load {
         self.kept
     }
 
-    /// True while what is in the receive queue has waited for too long, or there is too much of it.
-    fn is_behind(&self, now: Instant) -> bool {
-        self.cut(now) > 0.0
+    /// The part of the videos that is to be cut short, 0 to 1, so that what waits of them takes no time.
+    pub fn cut(&self) -> f64 {
+        self.cut
     }
 
-    /// The part of the videos that is to be cut short, so that what waits of them takes no time: the more, the longer it has
-    /// waited for too long, or there has been too much of it.
-    pub fn cut(&self, now: Instant) -> f64 {
+    /// The more, the longer something has waited for too long, or there has been too much of it.
+    fn part_to_cut(&self, now: Instant) -> f64 {
         let part = |since: Instant, at_once: f64| {
             let over = now.checked_duration_since(since)?;
             Some(at_once + CUT_MORE.0 * (over.as_nanos() / CUT_MORE.1.as_nanos()) as f64)
@@ -223,7 +223,7 @@ impl Load {
 
     /// True when not all can be done: what was asked for again is not sent.
     pub fn is_short(&self, now: Instant) -> bool {
-        self.kept < 1.0 || self.is_behind(now)
+        self.kept < 1.0 || self.part_to_cut(now) > 0.0
     }
 }
 
@@ -269,7 +269,7 @@ mod tests {
             (310, false, 0.0),
         ] {
             load.tick(t0 + ms(at), ms(1), backlog(is_behind));
-            assert_eq!(load.cut(t0 + ms(at)), expected, "{at}");
+            assert_eq!(load.cut(), expected, "{at}");
         }
     }
 
@@ -286,7 +286,7 @@ mod tests {
             (54, Backlog::Some, 0.0),
         ] {
             load.tick(t0 + ms(at), ms(1), backlog);
-            assert_eq!(load.cut(t0 + ms(at)), expected, "{at}");
+            assert_eq!(load.cut(), expected, "{at}");
         }
     }
 

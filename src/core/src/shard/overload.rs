@@ -50,7 +50,7 @@ impl Shard {
         if self.work.load.tick(now, busy, backlog) {
             self.shed(now);
         }
-        match self.work.load.cut(now) {
+        match self.work.load.cut() {
             part if part > 0.0 => self.cut_some(part),
             _ if self.work.cuts.part > 0.0 && backlog == Backlog::Little => self.mend_some_cuts(now),
             _ => {}
@@ -76,10 +76,9 @@ impl Shard {
     /// The queue is long: `part` of the videos is cut short, those first that would be left out first.
     fn cut_some(&mut self, part: f64) {
         let cuts = &mut self.work.cuts;
-        if cuts.next_at.take().is_some() {
+        if cuts.next_at.is_some() {
             // It is long again: all anew.
-            cuts.waiting.clear();
-            cuts.part = 0.0;
+            *cuts = Cuts::default();
         }
         if part <= cuts.part {
             return;
