@@ -38,6 +38,8 @@ WHOLE = 0.98
 PERIOD_US = 2_000
 MEASURED_S = 5
 SETTLE_S = 12
+# Clients that have gone without a word are kept for a while, for a resume.
+GONE_S = 30
 QUIET_S = 3
 REFERENCE_S = 6
 
@@ -132,7 +134,7 @@ def kept_until_end(server, process, clients):
 
 def curve(asked, group):
     levels = [float(level) for level in asked.levels.split(",")]
-    total = 30 + len(levels) * (asked.hold_s + SETTLE_S + 10)
+    total = 30 + len(levels) * (asked.hold_s + SETTLE_S + 20)
     with tempfile.TemporaryDirectory() as data:
         server = Server(asked.target, data)
         group.add(server.process.pid)
@@ -150,6 +152,7 @@ def curve(asked, group):
             extra.terminate()
             extra.wait()
             watch(server, began, seconds, SETTLE_S)
+            watch_until_gone(server, began, seconds, start)
         for process in (base, probe):
             process.wait()
         server.end(signal.SIGKILL)
@@ -167,6 +170,17 @@ def watch(server, began, seconds, duration):
             continue
         figures["at"] = time.monotonic() - began
         seconds.append(figures)
+
+
+def watch_until_gone(server, began, seconds, start):
+    """Until those of the level that began at `start` are no clients any more: they have gone without a word, and would be part of the next level's load."""
+    clients = lambda figures: figures["moonring_shard_clients"]
+    usual_clients = clients([figures for figures in seconds if figures["at"] <= start][-1])
+    for _ in range(GONE_S):
+        if clients(seconds[-1]) <= usual_clients:
+            return
+        watch(server, began, seconds, 1)
+    sys.exit(f"{clients(seconds[-1]) - usual_clients:.0f} clients of a level are still there after {SETTLE_S + GONE_S} s")
 
 
 def rates(seconds, start, end):
