@@ -352,11 +352,12 @@ impl Estimator {
     }
 
     /// Whether so many bit/s arrived over the last half a second, and over a narrow link most of it not at once, out of a token
-    /// bucket. `None`: nothing tells what arrives.
-    pub fn has_carried(&self, bps: u64) -> Option<bool> {
-        let carries = |bucket, part| Some(self.throughput.bps_beyond(bucket, STEADY_US)? >= part * bps as f64);
-        let is_narrow = bps <= NARROW_BPS;
-        Some(carries(0, 1.0)? && (!is_narrow || carries(BUCKET_BYTES, STEADY_PART)?))
+    /// bucket. Not, as far as is known, where the first feedback tells of a burst, which is no rate.
+    pub fn has_carried(&self, bps: u64) -> bool {
+        let carries = |bucket, part| {
+            self.throughput.bps_beyond(bucket, STEADY_US).is_some_and(|arrived| arrived >= part * bps as f64)
+        };
+        carries(0, 1.0) && (bps > NARROW_BPS || carries(BUCKET_BYTES, STEADY_PART))
     }
 
     /// True when clearly less is sent than the target would allow.

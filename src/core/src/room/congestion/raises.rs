@@ -9,7 +9,10 @@ impl Congestion {
     /// than the path has carried of late, it is rehearsed first, and the answer is yes some tenths of a second later.
     pub fn may_raise_to(&mut self, now: Instant, bps: u64, before: u64) -> bool {
         // Without transport-wide feedback nothing would tell how it went.
-        let Some(carried) = self.estimator.has_carried(bps) else { return true };
+        if !self.has_feedback {
+            return true;
+        }
+        let carried = self.estimator.has_carried(bps);
         // While a probe is under way the answer may be another in a moment.
         let is_calm = self.running.is_none() && self.estimator.is_calm() && !self.estimator.is_starved();
         (carried && is_calm) || self.rehearsals.may_send(now, bps, before, is_calm)

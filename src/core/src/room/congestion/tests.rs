@@ -1,3 +1,7 @@
+use moonring_wire::id::Ssrc;
+use moonring_wire::rtp::rtcp::Writer;
+use moonring_wire::rtp::twcc::ArrivalRecorder;
+
 use super::*;
 
 #[test]
@@ -60,4 +64,31 @@ fn what_was_sent_beyond_the_pace_waits() {
         assert!(sent < 10, "250 kB a second let 2.5 kB pass at once");
     }
     assert!(path.ready_at() > t0 && path.ready_at() < t0 + Duration::from_millis(20));
+}
+
+/// Chromium behind 200 kbit/s: its first feedback told of a burst, and the middle layer was raised to after 45 ms. Its key frame
+/// took more than a second.
+#[test]
+fn a_first_feedback_that_tells_of_a_burst_is_no_reason_to_raise_a_layer_without_a_rehearsal() {
+    let t0 = Instant::now();
+    let at = |ms: u64| t0 + Duration::from_millis(ms);
+    for (burst_ms, name) in [(10, "a burst"), (0, "one packet's time"), (40, "a little longer")] {
+        let mut path = Congestion::new(t0);
+        path.expect_feedback();
+        let mut arrivals = ArrivalRecorder::new();
+        for n in 0..6 {
+            let sequence = path.next_sequence();
+            path.sent(at(burst_ms * n / 5), 1_200, true, None);
+            arrivals.record(sequence, at(5 + burst_ms * n / 5));
+        }
+        let mut packet = [0; 100];
+        let mut writer = Writer::new(&mut packet);
+        assert!(arrivals.build(Ssrc(1), Ssrc(2), &mut writer));
+        let length = writer.len();
+        assert!(path.feedback(at(45), &packet[..length]));
+        assert!(!path.may_raise_to(at(45), 350_000, 150_000), "{name}");
+    }
+    let mut without = Congestion::new(t0);
+    without.remb(t0, 1_000_000, true);
+    assert!(without.may_raise_to(t0, 350_000, 150_000), "a REMB tells nothing of a rehearsal");
 }
