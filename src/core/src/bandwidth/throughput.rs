@@ -80,7 +80,8 @@ impl Throughput {
         self.bps_beyond(0, window_us)
     }
 
-    /// The same without `bucket` bytes, that a token bucket on the way may have let pass at any rate.
+    /// The same without `bucket` bytes, that a token bucket on the way may have let pass at any rate, and over no less than
+    /// `window_us` then: what is left of a burst is no rate.
     pub(super) fn bps_beyond(&self, bucket: u64, window_us: i64) -> Option<f64> {
         let mut sum = Span::default();
         for back in 0..REPORTS {
@@ -98,7 +99,8 @@ impl Throughput {
         }
         let longest = sum.arrival_us.max(sum.sent_us);
         let steady = sum.bytes.saturating_sub(bucket);
-        (longest >= SHORTEST_US && sum.packets > 0).then(|| steady as f64 * 8e6 / longest as f64)
+        let time = if bucket > 0 { longest.max(window_us) } else { longest };
+        (longest >= SHORTEST_US && sum.packets > 0).then(|| steady as f64 * 8e6 / time as f64)
     }
 
     /// Forgets everything: the receiver's clock stepped.

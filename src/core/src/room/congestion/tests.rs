@@ -72,14 +72,14 @@ fn what_was_sent_beyond_the_pace_waits() {
 fn a_first_feedback_that_tells_of_a_burst_is_no_reason_to_raise_a_layer_without_a_rehearsal() {
     let t0 = Instant::now();
     let at = |ms: u64| t0 + Duration::from_millis(ms);
-    for (burst_ms, name) in [(10, "a burst"), (0, "one packet's time"), (40, "a little longer")] {
+    for (burst_ms, packets, name) in [(10, 6, "a burst"), (0, 6, "one packet's time"), (40, 12, "more than a bucket")] {
         let mut path = Congestion::new(t0);
         path.expect_feedback();
         let mut arrivals = ArrivalRecorder::new();
-        for n in 0..6 {
+        for n in 0..packets {
             let sequence = path.next_sequence();
-            path.sent(at(burst_ms * n / 5), 1_200, true, None);
-            arrivals.record(sequence, at(5 + burst_ms * n / 5));
+            path.sent(at(burst_ms * n / packets), 1_200, true, None);
+            arrivals.record(sequence, at(5 + burst_ms * n / packets));
         }
         let mut packet = [0; 100];
         let mut writer = Writer::new(&mut packet);
