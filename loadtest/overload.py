@@ -39,7 +39,7 @@ PERIOD_US = 2_000
 MEASURED_S = 5
 SETTLE_S = 12
 # Clients that have gone without a word are kept for a while, for a resume.
-GONE_S = 30
+GONE_S = 20
 QUIET_S = 3
 REFERENCE_S = 6
 
@@ -134,7 +134,7 @@ def kept_until_end(server, process, clients):
 
 def curve(asked, group):
     levels = [float(level) for level in asked.levels.split(",")]
-    total = 30 + len(levels) * (asked.hold_s + SETTLE_S + 20)
+    total = 30 + len(levels) * (asked.hold_s + SETTLE_S + GONE_S)
     with tempfile.TemporaryDirectory() as data:
         server = Server(asked.target, data)
         group.add(server.process.pid)

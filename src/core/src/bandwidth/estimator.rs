@@ -354,10 +354,9 @@ impl Estimator {
     /// Whether so many bit/s arrived over the last half a second, and over a narrow link most of it not at once, out of a token
     /// bucket. Not, as far as is known, where the first feedback tells of a burst, which is no rate.
     pub fn has_carried(&self, bps: u64) -> bool {
-        let carries = |bucket, part| {
-            self.throughput.bps_beyond(bucket, STEADY_US).is_some_and(|arrived| arrived >= part * bps as f64)
-        };
-        carries(0, 1.0) && (bps > NARROW_BPS || carries(BUCKET_BYTES, STEADY_PART))
+        let carried = self.throughput.bps(STEADY_US).is_some_and(|arrived| arrived >= bps as f64);
+        let steadily = || self.throughput.bps_beyond(BUCKET_BYTES, STEADY_US);
+        carried && (bps > NARROW_BPS || steadily().is_some_and(|arrived| arrived >= STEADY_PART * bps as f64))
     }
 
     /// True when clearly less is sent than the target would allow.

@@ -77,12 +77,19 @@ impl Throughput {
     /// Bit/s over the last `window_us` or so, and the last ten packets at least. The rate at which the same packets
     /// were sent, if that is lower: nothing can arrive faster than it was sent for long.
     pub(super) fn bps(&self, window_us: i64) -> Option<f64> {
-        self.bps_beyond(0, window_us)
+        let (bytes, time_us) = self.last(window_us)?;
+        Some(bytes as f64 * 8e6 / time_us as f64)
     }
 
     /// The same without `bucket` bytes, that a token bucket on the way may have let pass at any rate, and over no less than
-    /// `window_us` then: what is left of a burst is no rate.
+    /// `window_us`: what is left of a burst is no rate.
     pub(super) fn bps_beyond(&self, bucket: u64, window_us: i64) -> Option<f64> {
+        let (bytes, time_us) = self.last(window_us)?;
+        Some(bytes.saturating_sub(bucket) as f64 * 8e6 / time_us.max(window_us) as f64)
+    }
+
+    /// What has arrived over the last `window_us` or so, in bytes, and the time that it took to, or to be sent.
+    fn last(&self, window_us: i64) -> Option<(u64, i64)> {
         let mut sum = Span::default();
         for back in 0..REPORTS {
             let span = self.spans[(self.newest + REPORTS - back) % REPORTS];
@@ -98,9 +105,7 @@ impl Throughput {
             }
         }
         let longest = sum.arrival_us.max(sum.sent_us);
-        let steady = sum.bytes.saturating_sub(bucket);
-        let time = if bucket > 0 { longest.max(window_us) } else { longest };
-        (longest >= SHORTEST_US && sum.packets > 0).then(|| steady as f64 * 8e6 / time as f64)
+        (longest >= SHORTEST_US && sum.packets > 0).then_some((sum.bytes, longest))
     }
 
     /// Forgets everything: the receiver's clock stepped.
