@@ -287,7 +287,10 @@ fn apply(now: Instant, forward: &mut Forward, track: &mut Track, choice: &Choice
             if !is_first && !is_more {
                 forward.allotted.changed = Some(now);
             }
-            tracing::debug!(track = %track.info.id, to_ssrc = forward.stream.ssrc.0, mid = %forward.mid, from = forward.target(), to = target, "another layer");
+            tracing::debug!(
+                track = %track.info.id, to_ssrc = forward.stream.ssrc.0, mid = %forward.mid,
+                from = forward.target(), to = target, bps = rung.bps, most_bps = rung.most_bps, "another layer"
+            );
             forward.set_target(track, target);
             forward.set_point(rung.point);
         }

@@ -3,6 +3,7 @@
 
 mod decoder;
 mod encoder;
+mod held;
 
 use std::time::{Duration, Instant};
 
