@@ -4,6 +4,7 @@
 
 mod addresses;
 mod anew;
+mod beginnings;
 mod call;
 mod codecs;
 mod door;

@@ -17,7 +17,7 @@ const RIDS: [&str; 3] = ["q", "h", "f"];
 /// Packets of a frame of each layer, and bytes of each.
 pub(crate) type Frames = [(usize, usize); 3];
 /// About 150, 500 and 1,500 kbit/s at 30 frames a second.
-const FRAMES: Frames = [(1, 620), (2, 1_040), (6, 1_040)];
+pub(crate) const FRAMES: Frames = [(1, 620), (2, 1_040), (6, 1_040)];
 /// About 100, 350 and 1,400 kbit/s at 15 frames a second, as Chromium makes of 960x540.
 pub(crate) const CHROMIUM: Frames = [(1, 800), (3, 960), (11, 1_040)];
 /// Packets of a key frame, relative to others.

@@ -25,7 +25,7 @@ pub struct Rung {
 }
 
 /// What a step is noted with of which packets come, but which has not been measured yet, in bit/s.
-const UNMEASURED_BPS: u64 = 1;
+pub const UNMEASURED_BPS: u64 = 1;
 
 impl Rung {
     /// True when packets come of it, and it is not known yet how much.
@@ -38,7 +38,7 @@ impl Rung {
 pub fn rungs(now: Instant, track: &Track) -> Vec<Rung> {
     let mut rungs = Vec::with_capacity(track.layers.len());
     for (n, layer) in track.layers.iter().enumerate() {
-        let is_active = track.kept_layers > 0 && layer.is_active(now);
+        let is_active = track.kept_layers > 0 && track.is_sent(now, n as u8);
         let layering = layer.layering.as_deref().filter(|layering| is_active && layering.bps(Point::ALL) > 0);
         match layering {
             Some(layering) => add_inner(layering, (n as u8, track.layers.len() > 1), &mut rungs),

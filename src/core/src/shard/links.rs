@@ -11,6 +11,7 @@ use crate::room::cap::Room;
 use crate::room::client::Incoming;
 use crate::room::links::Health;
 use crate::room::relay;
+use crate::room::rungs::UNMEASURED_BPS;
 use crate::room::track::{SenderClock, Track};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, PlaceId, TrackKey};
@@ -142,7 +143,7 @@ impl Shard {
         let mut is_news = false;
         for (layer, kbps) in track.layers.iter_mut().zip(kbps) {
             is_news |= layer.is_active(now) != (kbps > 0);
-            layer.comes_elsewhere(now, u64::from(kbps) * 1_000);
+            layer.comes_elsewhere(now, if kbps == 1 { UNMEASURED_BPS } else { u64::from(kbps) * 1_000 });
         }
         if is_news && track.is_video() {
             for (client, _) in track.subscribers.clone() {

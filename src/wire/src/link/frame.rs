@@ -113,7 +113,7 @@ pub enum Frame<'a> {
         age_ms: u16,
     },
     /// How much comes of each encoding of a track, in kbit/s, so that receivers can choose among those that they do not
-    /// get; 0 of one that is not sent.
+    /// get; 0 of one that is not sent, 1 of one of which it is not known yet.
     Rates {
         /// The track.
         handle: u64,

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{LAYER_SILENCE, Layer, SenderClock, Track};
+use super::layer::{LAYER_SILENCE, Layer};
+use super::{SenderClock, Track};
 use crate::room::fading::most_lately;
 use crate::room::formats::PublishedFormats;
 use crate::room::layering::{Layering, LayeringState};
@@ -75,6 +76,7 @@ impl Layer {
                 let age = self.silence(now).unwrap_or_default();
                 self.most_bps = most_lately(self.most_bps, age, bps);
                 (self.last_packet, self.bitrate_bps) = (Some(now), bps);
+                self.first_packet.get_or_insert(now);
             }
         }
     }
