@@ -117,15 +117,20 @@ pub(crate) fn scene_of(
     encoder.run(&mut world, 2);
     let mut subscribers = Vec::new();
     for (n, bps) in links_bps.iter().enumerate() {
-        let who = world.join(&format!("s{n}"));
-        world.members[who].down.rate_bps = *bps;
-        world.members[who].down.burst = burst;
-        world.members[who].down.queue = Duration::from_millis(400);
-        let mid = world.peer(who).receive(Vp8);
-        world.offer(who, vec![], vec![wants(&mid, Some(&track.id))]);
-        subscribers.push(who);
+        subscribers.push(subscriber(&mut world, &format!("s{n}"), &track.id, (*bps, burst)));
     }
     (world, encoder, subscribers, track.id)
+}
+
+/// Joins and receives a track over a link of this rate and token bucket.
+pub(crate) fn subscriber(world: &mut World, name: &str, track: &TrackId, (bps, burst): (Option<u64>, usize)) -> usize {
+    let who = world.join(name);
+    world.members[who].down.rate_bps = bps;
+    world.members[who].down.burst = burst;
+    world.members[who].down.queue = Duration::from_millis(400);
+    let mid = world.peer(who).receive(Vp8);
+    world.offer(who, vec![], vec![wants(&mid, Some(track))]);
+    who
 }
 
 /// The layer of most of the packets that came in the last `seconds`.

@@ -177,13 +177,14 @@ impl Track {
         news != before
     }
 
-    /// True for a layer that packets come of or, of a publisher that has just begun, will: one below those that have come. Who
-    /// took what came first for all there is would send the largest pictures down the narrowest path.
+    /// True for a layer that packets come of or, of a publisher that has just begun, or gone on, will: one below those that have
+    /// come. Who took what came first for all there is would send the largest pictures down the narrowest path.
     pub fn is_sent(&self, now: Instant, layer: u8) -> bool {
+        let is_active = |layer: &Layer| layer.is_active(now);
         let (below, from) = self.layers.split_at(usize::from(layer));
         let [layer, above @ ..] = from else { return false };
-        let is_first = || below.iter().chain([layer]).all(Layer::is_untouched);
-        layer.is_active(now) || is_first() && above.iter().any(|layer| layer.has_just_begun(now))
+        let is_lowest = || !below.iter().any(is_active) && above.iter().any(|layer| layer.has_just_begun(now));
+        is_active(layer) || is_lowest()
     }
 
     /// The highest layer up to `limit` that packets come of; the lowest active one when there is none up to it.

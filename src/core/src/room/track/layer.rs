@@ -52,8 +52,8 @@ pub struct Layer {
     /// Packets up to this arrival number have their padding.
     pub evened: u64,
     pub(super) last_packet: Option<Instant>,
-    /// When the first packet came here.
-    pub(super) first_packet: Option<Instant>,
+    /// When packets came again after a silence, or first.
+    pub(super) began: Option<Instant>,
     rate_since: Option<Instant>,
     rate_bytes: u64,
     key_frame_wanted: Option<Instant>,
@@ -83,7 +83,7 @@ impl Layer {
             restarts: 0,
             evened: 0,
             last_packet: None,
-            first_packet: None,
+            began: None,
             rate_since: None,
             rate_bytes: 0,
             key_frame_wanted: None,
@@ -122,8 +122,10 @@ impl Layer {
 
     /// Counts a packet of `bytes` bytes towards the bit rate.
     pub fn count(&mut self, now: Instant, bytes: usize) {
+        if !self.is_active(now) {
+            self.began = Some(now);
+        }
         self.last_packet = Some(now);
-        self.first_packet.get_or_insert(now);
         self.rate_bytes += bytes as u64;
         let since = *self.rate_since.get_or_insert(now);
         let elapsed = now.saturating_duration_since(since);
@@ -163,14 +165,9 @@ impl Layer {
         self.last_packet.is_some_and(|at| now.saturating_duration_since(at) < LAYER_SILENCE)
     }
 
-    /// True for one of which nothing has come yet.
-    pub(super) fn is_untouched(&self) -> bool {
-        self.last_packet.is_none()
-    }
-
-    /// True when its first packet came here within [`BEGINS_WITHIN`].
+    /// True when its first packet, or the first after a silence, came here within [`BEGINS_WITHIN`].
     pub(super) fn has_just_begun(&self, now: Instant) -> bool {
-        self.first_packet.is_some_and(|at| now.saturating_duration_since(at) < BEGINS_WITHIN)
+        self.began.is_some_and(|at| now.saturating_duration_since(at) < BEGINS_WITHIN)
     }
 
     /// Asks for a key frame; [`Self::take_key_frame_request`] says when the request is to be sent.
