@@ -53,10 +53,12 @@ impl Scene {
     /// A picture of one packet of a layer comes.
     fn picture(&mut self, at: u64, layer: u8, is_key: bool) {
         let mut packet = Packet::new(self.t0 + Duration::from_millis(at));
+        let n = at / PICTURE_MS;
+        (packet.index, packet.timestamp, packet.marker) = (n, n as u32 * TICKS, true);
+        (packet.info.key_frame, packet.info.frame_start) = (is_key, true);
         let history = &mut self.track.layers[usize::from(layer)].history;
-        // What was not made has no number.
-        (packet.index, packet.timestamp) = (history.end(), (at / PICTURE_MS) as u32 * TICKS);
-        (packet.marker, packet.info.key_frame, packet.info.frame_start) = (true, is_key, true);
+        // Numbers without holes: what was not made has none.
+        packet.index = history.end();
         history.push(packet, &[], &[layer; 20]);
     }
 
