@@ -105,29 +105,6 @@ pub struct History {
     end: u64,
     /// Arrival number of the packet that starts the last key frame.
     key_frame: Option<u64>,
-    pause: Pause,
-}
-
-/// How long no picture comes behind a key frame: an encoder that holds its rate makes up for what it took.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pause {
-    /// When the last key frame came, while nothing has come behind it.
-    since: Option<Instant>,
-    /// How long it was the last time.
-    last: Option<Duration>,
-}
-
-impl Pause {
-    fn note(&mut self, packet: &Packet, begins_key_frame: bool) {
-        if begins_key_frame {
-            self.since = Some(packet.arrival);
-        } else if packet.info.frame_start
-            && !packet.info.key_frame
-            && let Some(since) = self.since.take()
-        {
-            self.last = Some(packet.arrival.saturating_duration_since(since));
-        }
-    }
 }
 
 impl History {
@@ -143,7 +120,6 @@ impl History {
             oldest: 0,
             end: 0,
             key_frame: None,
-            pause: Pause::default(),
         }
     }
 
@@ -162,21 +138,6 @@ impl History {
         self.key_frame.filter(|n| *n >= self.oldest)
     }
 
-    /// How long no picture came behind the last key frame behind which one has come.
-    pub fn last_pause(&self) -> Option<Duration> {
-        self.pause.last
-    }
-
-    /// True while no picture has come behind the last key frame.
-    pub fn is_pausing(&self) -> bool {
-        self.pause.since.is_some()
-    }
-
-    /// For how long a packet is sure to be here, unless all are of more bytes than there is room for.
-    pub fn keeps(&self) -> Duration {
-        self.limits.age
-    }
-
     /// Bytes of the payloads of all packets here from arrival `first` on.
     pub fn bytes_since(&self, first: u64) -> usize {
         (first.max(self.oldest)..self.end).filter_map(|n| self.get(n)).map(Packet::payload_len).sum()
@@ -186,7 +147,6 @@ impl History {
     pub fn restart(&mut self) {
         self.oldest = self.end;
         self.key_frame = None;
-        self.pause = Pause::default();
         self.by_index.fill(u64::MAX);
     }
 
@@ -319,11 +279,9 @@ impl History {
         self.bytes[at..at + descriptor.len()].copy_from_slice(descriptor);
         self.bytes[at + descriptor.len()..at + need].copy_from_slice(payload);
         self.head += need as u64;
-        let begins_key_frame = packet.info.key_frame && packet.info.frame_start && !self.is_of_last_key_frame(&packet);
-        if begins_key_frame {
+        if packet.info.key_frame && packet.info.frame_start && !self.is_of_last_key_frame(&packet) {
             self.key_frame = Some(self.end);
         }
-        self.pause.note(&packet, begins_key_frame);
         let mask = self.packets.len() - 1;
         self.by_index[(packet.index as usize) & mask] = self.end;
         self.packets[(self.end as usize) & mask] = packet;
@@ -362,7 +320,6 @@ impl History {
         let places = (bytes / 1024 * PACKETS_PER_KIB).next_power_of_two().max(16);
         let mut grown = Self { bytes: vec![0; bytes], ..Self::new(self.limits) };
         (grown.oldest, grown.end, grown.key_frame) = (self.oldest, self.end, self.key_frame);
-        grown.pause = self.pause;
         grown.by_index = vec![u64::MAX; places];
         grown.packets = vec![Packet::new(now); places];
         for n in self.oldest..self.end {

@@ -29,44 +29,13 @@ pub(super) struct Numbering {
     pub(super) timestamp_offset: u32,
     /// Added to the payload's picture numbers, less the pictures that were left out before.
     pub(super) pictures: PictureShift,
-    /// Where it begins later than its pictures say.
-    pub(super) catch_up: Option<CatchUp>,
-}
-
-/// The time stamps of pictures that leave late, but not for long: those of the first `delay` lie close together behind it, and those
-/// of the next `delay` come back to what they are.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct CatchUp {
-    /// The publisher's time stamp of the first picture.
-    pub(super) from: u32,
-    /// By how much that one is later, in the units of time stamps.
-    pub(super) delay: u32,
-}
-
-impl CatchUp {
-    /// Of so many units, one is left where pictures lie close together.
-    const CLOSE: u32 = 256;
-
-    /// By how much the picture with the publisher's time stamp is later.
-    fn later(self, timestamp: u32) -> u32 {
-        let passed = timestamp.wrapping_sub(self.from);
-        match passed.checked_sub(self.delay) {
-            None => self.delay - passed + passed / Self::CLOSE,
-            Some(since) => self.delay.saturating_sub(since) / Self::CLOSE,
-        }
-    }
 }
 
 impl Numbering {
-    fn timestamp(&self, packet: &Packet) -> u32 {
-        let later = self.catch_up.map_or(0, |catch_up| catch_up.later(packet.timestamp));
-        packet.timestamp.wrapping_add(self.timestamp_offset).wrapping_add(later)
-    }
-
     fn leave(&self, packet: &Packet, leaves: Leaves) -> Outgoing {
         Outgoing {
             index: packet.index.wrapping_sub(leaves.packets_before).wrapping_add(self.index_offset),
-            timestamp: self.timestamp(packet),
+            timestamp: packet.timestamp.wrapping_add(self.timestamp_offset),
             pictures: self.pictures.without(leaves.pictures_before),
             marker: leaves.marker,
             redundancy: Redundancy::None,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Forward;
-use super::numbering::{CatchUp, Numbering};
+use super::numbering::Numbering;
 use crate::room::history::{History, Packet};
 use crate::room::track::{KEY_FRAME_INTERVAL, Track};
 use moonring_wire::media::Kind;
@@ -11,10 +11,6 @@ use moonring_wire::media::Kind;
 /// Who has sent nothing yet may begin with an older key frame, when it and all since are no more bytes than this: a joiner
 /// catches up in a moment, and many who join one after the other do not have the encoder begin anew each second.
 const CAUGHT_UP: (Duration, usize) = (Duration::from_secs(1), 32_000);
-/// A pause behind a key frame that is longer than another one's by this is seen.
-const LONGER: Duration = Duration::from_millis(150);
-/// The present layer goes on for so long at most behind a key frame of the next: what follows leaves at once then.
-const LONGEST_HOLD: Duration = Duration::from_millis(800);
 
 impl Forward {
     /// Begins with the last key frame, or goes on in another layer with it, or asks for one.
@@ -46,7 +42,7 @@ impl Forward {
         }
     }
 
-    /// Takes the target layer's packets up to its first key frame, and switches there, at once or when its encoder goes on.
+    /// Takes the target layer's packets up to its first key frame, and switches there.
     pub(super) fn look_for_switch(&mut self, now: Instant, track: &Track) {
         if self.layer() == Some(self.position.target) {
             return;
@@ -56,33 +52,17 @@ impl Forward {
         while let Some(packet) = history.get(self.position.target_cursor) {
             let starts = self.codec.kind() == Kind::Audio || (packet.info.key_frame && packet.info.frame_start);
             if starts && packet.payload_len() > 0 {
-                if !self.is_held(now, track, packet) {
-                    self.switch(now, track, packet, history);
-                }
+                self.switch(now, track, packet, history);
                 return;
             }
             self.position.target_cursor += 1;
         }
     }
 
-    /// Whether the present layer goes on for a moment though `packet` begins a key frame of the target. An encoder that holds its
-    /// rate makes no pictures for up to a second behind a large key frame, and so does that of each layer when one is asked
-    /// (Chromium's). While the target's does, the present layer's pictures are better than none: if some come, or are about to
-    /// by what it did the last time.
-    fn is_held(&self, now: Instant, track: &Track, packet: &Packet) -> bool {
-        let Some(layer) = self.layer().filter(|layer| *layer < self.position.target) else { return false };
-        let [current, target] = [layer, self.position.target].map(|layer| &track.layers[usize::from(layer)].history);
-        let age = now.saturating_duration_since(packet.arrival);
-        let may_wait = target.is_pausing() && age < LONGEST_HOLD.min(target.keeps() * 4 / 5);
-        may_wait
-            && (!current.is_pausing() || age < patience(current, target))
-            && self.timestamp_of(track, packet).is_some()
-    }
-
     fn switch(&mut self, now: Instant, track: &Track, packet: &Packet, history: &History) {
-        let (timestamp, delay) = match self.last {
-            None => (packet.timestamp, None),
-            Some((last, _)) => self.timestamp_after(now, track, packet, last),
+        let timestamp = match self.last {
+            None => packet.timestamp,
+            Some((timestamp, at)) => self.timestamp_after(now, track, packet, timestamp, at),
         };
         let pictures = self.last_picture.shift_for(self.codec, history.payload(packet), packet.links);
         self.numberings.begin(Numbering {
@@ -91,45 +71,26 @@ impl Forward {
             index_offset: self.indexes.next().wrapping_sub(packet.index),
             timestamp_offset: timestamp.wrapping_sub(packet.timestamp),
             pictures,
-            catch_up: delay.map(|delay| CatchUp { from: packet.timestamp, delay }),
         });
         self.position.cursor = self.position.target_cursor;
     }
 
-    /// The time stamp of the first packet after a switch, and by how much it leaves later than that: by the publisher's sender
-    /// reports where both layers have one, else by the time that passed.
-    fn timestamp_after(&self, now: Instant, track: &Track, packet: &Packet, last: u32) -> (u32, Option<u32>) {
+    /// The time stamp that the first packet after a switch gets: by the publisher's sender reports where both layers
+    /// have one, else by the time that passed.
+    fn timestamp_after(&self, now: Instant, track: &Track, packet: &Packet, last: u32, at: Instant) -> u32 {
+        let new = &track.layers[usize::from(self.position.target)];
         let rate = self.codec.clock_rate();
-        // Never far behind or ahead: a report that lies is worth less than the clock.
-        let Some(timestamp) = self.timestamp_of(track, packet) else { return (self.timestamp_by_time(now), None) };
-        let (ahead, behind) = (timestamp.wrapping_sub(last), last.wrapping_sub(timestamp));
-        if ahead > 0 && ahead < rate * 10 {
-            (timestamp, None)
-        } else if behind < rate {
-            (timestamp, Some(behind + 1))
-        } else {
-            (self.timestamp_by_time(now), None)
+        let aligned = self.numberings.current().and_then(|old| {
+            let from = track.layers[usize::from(old.layer)].clock?;
+            let shift = from.shift_to(new.clock.as_ref()?, rate);
+            Some(packet.timestamp.wrapping_sub(shift).wrapping_add(old.timestamp_offset))
+        });
+        let elapsed = now.saturating_duration_since(at).max(Duration::from_millis(1));
+        let by_time = last.wrapping_add((elapsed.as_secs_f64() * f64::from(rate)) as u32);
+        match aligned {
+            // Never backwards, and never far ahead: a report that lies is worth less than the clock.
+            Some(t) if t.wrapping_sub(last) > 0 && t.wrapping_sub(last) < rate * 10 => t,
+            _ => by_time,
         }
     }
-
-    /// The time stamp of a packet of the target in the present layer's time; `None` without the publisher's sender reports of both.
-    fn timestamp_of(&self, track: &Track, packet: &Packet) -> Option<u32> {
-        let current = self.numberings.current()?;
-        let clock = |layer: u8| track.layers[usize::from(layer)].clock;
-        let shift = clock(current.layer)?.shift_to(&clock(self.position.target)?, self.codec.clock_rate());
-        Some(packet.timestamp.wrapping_sub(shift).wrapping_add(current.timestamp_offset))
-    }
-
-    /// The time stamp of now, by the time that has passed since the last packet left.
-    fn timestamp_by_time(&self, now: Instant) -> u32 {
-        let Some((last, at)) = self.last else { return 0 };
-        let elapsed = now.saturating_duration_since(at).max(Duration::from_millis(1));
-        last.wrapping_add((elapsed.as_secs_f64() * f64::from(self.codec.clock_rate())) as u32)
-    }
-}
-
-/// How long pictures of the present layer are waited for that go on while the target's encoder pauses.
-fn patience(current: &History, target: &History) -> Duration {
-    let [current, target] = [current, target].map(|history| history.last_pause().unwrap_or_default());
-    if current > target + LONGER { Duration::ZERO } else { current + LONGER }
 }

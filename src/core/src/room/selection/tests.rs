@@ -3,7 +3,6 @@
 
 mod decoder;
 mod encoder;
-mod held;
 
 use std::time::{Duration, Instant};
 
