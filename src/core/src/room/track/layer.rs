@@ -53,7 +53,7 @@ pub struct Layer {
     pub evened: u64,
     pub(super) last_packet: Option<Instant>,
     /// When packets came again after a silence, or first.
-    pub(super) began: Option<Instant>,
+    began: Option<Instant>,
     rate_since: Option<Instant>,
     rate_bytes: u64,
     key_frame_wanted: Option<Instant>,
@@ -120,12 +120,17 @@ impl Layer {
         self.last_packet.map(|at| now.saturating_duration_since(at))
     }
 
-    /// Counts a packet of `bytes` bytes towards the bit rate.
-    pub fn count(&mut self, now: Instant, bytes: usize) {
+    /// Notes that packets come of it, here or elsewhere.
+    pub(super) fn comes(&mut self, now: Instant) {
         if !self.is_active(now) {
             self.began = Some(now);
         }
         self.last_packet = Some(now);
+    }
+
+    /// Counts a packet of `bytes` bytes towards the bit rate.
+    pub fn count(&mut self, now: Instant, bytes: usize) {
+        self.comes(now);
         self.rate_bytes += bytes as u64;
         let since = *self.rate_since.get_or_insert(now);
         let elapsed = now.saturating_duration_since(since);

@@ -75,10 +75,8 @@ impl Layer {
             bps => {
                 let age = self.silence(now).unwrap_or_default();
                 self.most_bps = most_lately(self.most_bps, age, bps);
-                if !self.is_active(now) {
-                    self.began = Some(now);
-                }
-                (self.last_packet, self.bitrate_bps) = (Some(now), bps);
+                self.bitrate_bps = bps;
+                self.comes(now);
             }
         }
     }
