@@ -29,6 +29,8 @@ struct Scene {
     index: u64,
     picture: u16,
     tl0: u8,
+    /// How many spatial layers of a picture the encoder does not drop; the marker bit is that of the highest one there is.
+    kept: u8,
 }
 
 impl Scene {
@@ -46,7 +48,7 @@ impl Scene {
         world.raw(bob).sections = vec![with_descriptor(Direction::RecvOnly)];
         world.offer(bob, vec![], vec![wants(&Mid::parse("0").unwrap(), Some(&track.id))]);
         world.run_ms(300);
-        Self { world, alice, bob, track: track.id, codec, index: 100, picture: 0x7FF0, tl0: 250 }
+        Self { world, alice, bob, track: track.id, codec, index: 100, picture: 0x7FF0, tl0: 250, kept: u8::MAX }
     }
 
     /// A picture: one packet, of three spatial layers with VP9 one packet each.
@@ -60,7 +62,7 @@ impl Scene {
         self.tl0 = self.tl0.wrapping_add(u8::from(temporal == 0));
         let [high, low] = ((self.picture % 0x8000) | 0x8000).to_be_bytes();
         let spatial_layers = if self.codec == Vp9 { 3 } else { 1 };
-        for spatial in 0..spatial_layers {
+        for spatial in 0..spatial_layers.min(self.kept) {
             let mut payload = match self.codec {
                 Vp9 => {
                     let flags = 0xAC | if is_key { 0 } else { 0x40 };
@@ -175,6 +177,27 @@ fn spatial_layers_are_chosen_by_their_number_and_everybody_is_told_how_many_ther
         assert_eq!(pair[0].marker, pair[0].timestamp != pair[1].timestamp, "the last of a picture says so");
     }
     assert!(scene.told().is_empty(), "nothing was paused");
+}
+
+#[test]
+fn a_picture_of_which_the_encoder_has_dropped_the_upper_layers_ends_before_the_next_one_and_by_itself() {
+    let mut scene = Scene::new(315, Vp9);
+    scene.run(3);
+    let first = scene.world.got(scene.bob, 96).len();
+    for kept in [1, 2, 3, 1, 1, 3, 2, 1] {
+        scene.kept = kept;
+        scene.picture();
+        scene.world.run_ms(33);
+    }
+    let got = scene.world.got(scene.bob, 96);
+    assert_unbroken(&got);
+    assert_eq!(got.len() - first, 13, "the last one is held: more may follow");
+    for pair in got.windows(2) {
+        assert_eq!(pair[0].marker, pair[0].timestamp != pair[1].timestamp, "the last of a picture says so");
+    }
+    scene.world.run_ms(150);
+    let got = scene.world.got(scene.bob, 96);
+    assert_eq!((got.len() - first, got.last().map(|got| got.marker)), (14, Some(true)));
 }
 
 #[test]

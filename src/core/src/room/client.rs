@@ -182,6 +182,8 @@ pub struct Outbound {
     pub ssrcs: FreshSsrcs,
     /// True while the client is in its room's list of those with packets waiting.
     pub is_touched: bool,
+    /// When a packet has waited long enough for what is behind it.
+    pub held_until: Option<Instant>,
     /// Since when nothing is left of what the server chose for it.
     pub lost_at: Option<Instant>,
     /// When its layers were chosen last.
@@ -231,7 +233,7 @@ pub struct Deadlines {
     pub feedback: Option<Instant>,
     /// When packets are asked for again that came to the shard it has moved from.
     pub former: Option<Instant>,
-    /// When its pacer lets pictures pass again.
+    /// When its pacer lets pictures pass again, or a packet has waited long enough for what is behind it.
     pub pace: Option<Instant>,
     /// When the handshake must be done.
     pub connect_by: Option<Instant>,

@@ -60,6 +60,10 @@ pub fn fan_out(moment: Moment, key: RoomKey, world: &mut World, out: &mut SendBa
             match send_waiting(moment, client, tracks, out, drops) {
                 Progress::Full => return false,
                 Progress::Paced => room.paced.push(key),
+                Progress::Held(until) => {
+                    client.outbound.held_until = Some(until);
+                    room.paced.push(key);
+                }
                 Progress::Done => {}
             }
             client.outbound.is_touched = false;
@@ -112,6 +116,8 @@ enum Progress {
     Full,
     /// The client's pacer holds back the rest.
     Paced,
+    /// Only what waits for what is behind it has not, until then at most.
+    Held(Instant),
 }
 
 /// Everything that waits for one client.
@@ -129,7 +135,9 @@ fn send_waiting(
     };
     let mut sender = Sender { moment, to, congestion: congestion.as_deref_mut(), packets: 0, bytes: 0 };
     let mut progress = Progress::Done;
-    while let Some(place) = todo.last().copied() {
+    // Forwards of which a packet is held come first in the list, and are looked at once.
+    let (mut held, mut held_until) = (0, None);
+    while let Some(place) = todo[held..].last().copied() {
         let forward = forwards[usize::from(place)].as_mut();
         if let Some((forward, track)) = forward.and_then(|f| tracks.get_mut(f.track).map(|t| (f, t))) {
             progress = sender.send_forward(forward, track, out);
@@ -138,10 +146,19 @@ fn send_waiting(
                 forward.ask_for_key_frame(moment.now, track);
             }
         }
-        if progress != Progress::Done {
-            break;
+        match progress {
+            Progress::Done => drop(todo.pop()),
+            Progress::Held(until) => {
+                let last = todo.len() - 1;
+                todo.swap(held, last);
+                (held, held_until) = (held + 1, held_until.into_iter().chain([until]).min());
+                progress = Progress::Done;
+            }
+            Progress::Full | Progress::Paced => break,
         }
-        todo.pop();
+    }
+    if let (Progress::Done, Some(until)) = (progress, held_until) {
+        progress = Progress::Held(until);
     }
     if progress == Progress::Paced {
         // Another track is first in line when the pacer lets the next packet pass.
@@ -180,7 +197,10 @@ impl Sender<'_> {
             if is_paced && self.congestion.as_mut().is_some_and(|path| !path.may_send(self.moment.now)) {
                 return Progress::Paced;
             }
-            let Some((history, packet, outgoing)) = forward.next(self.moment.now, track) else { break };
+            let moment = (self.moment.now, !self.moment.is_last);
+            let Some((history, packet, outgoing)) = forward.next(moment, track) else {
+                return forward.held_until(track).map_or(Progress::Done, Progress::Held);
+            };
             let stream = forward.stream;
             let pt = if let Redundancy::Kept { red, .. } = outgoing.redundancy { red } else { stream.pt };
             let header = header(pt, outgoing.index, &outgoing, stream.ssrc);

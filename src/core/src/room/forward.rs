@@ -21,6 +21,7 @@ use super::indexes::SentIndexes;
 use super::kept_headers::{Keeping, KeptHeaders};
 use super::layering::Point;
 use super::pictures::LastPicture;
+use super::selection::{Behind, SAME_PICTURE};
 use super::track::Track;
 use moonring_wire::id::{Mid, TrackKey};
 use moonring_wire::media::{CodecName, Kind, PauseReason};
@@ -210,8 +211,13 @@ impl Forward {
         self.stream.rtx = self.stream.rtx.zip(format.rtx).map(|(rtx, pt)| Rtx { pt, ..rtx });
     }
 
-    /// The next packet of `track` that goes to the client, and how. `None` when all that came is dealt with.
-    pub fn next<'t>(&mut self, now: Instant, track: &'t Track) -> Option<(&'t History, &'t Packet, Outgoing)> {
+    /// The next packet of `track` that goes to the client, and how. `None` when all that came is dealt with, or when it waits for
+    /// what is behind it, if it may: see [`Self::held_until`].
+    pub fn next<'t>(
+        &mut self,
+        (now, may_wait): (Instant, bool),
+        track: &'t Track,
+    ) -> Option<(&'t History, &'t Packet, Outgoing)> {
         loop {
             self.look_for_switch(now, track);
             let layer = self.layer()?;
@@ -221,14 +227,27 @@ impl Forward {
                 self.position.cursor = history.oldest();
             }
             let packet = history.get(self.position.cursor)?;
-            self.position.cursor += 1;
             if track.layers[usize::from(layer)].layering.is_some() {
                 self.numberings.select(self.codec, self.point);
+                let may_wait = may_wait && now < packet.arrival + SAME_PICTURE;
+                if may_wait && self.numberings.awaits_what_is_behind(packet) {
+                    let next = history.get(self.position.cursor + 1);
+                    if !matches!(Behind::of(packet, (next, false), history), Behind::Packet(_)) {
+                        return None;
+                    }
+                }
             }
+            self.position.cursor += 1;
             if let Some(outgoing) = self.number(now, packet, history) {
                 return Some((history, packet, outgoing));
             }
         }
+    }
+
+    /// Until when the packet waits for what is behind it with which [`Self::next`] has ended, if there is one.
+    pub fn held_until(&self, track: &Track) -> Option<Instant> {
+        let history = &track.layers[usize::from(self.layer()?)].history;
+        history.get(self.position.cursor).map(|packet| packet.arrival + SAME_PICTURE)
     }
 
     /// Goes on with another track, as `format`, from its next key frame on.
@@ -287,7 +306,9 @@ impl Forward {
     }
 
     fn number(&mut self, now: Instant, packet: &Packet, history: &History) -> Option<Outgoing> {
-        let mut outgoing = self.numberings.number(packet, history.get(self.position.cursor))?;
+        let next = history.get(self.position.cursor);
+        let is_over = now >= packet.arrival + SAME_PICTURE;
+        let mut outgoing = self.numberings.number(packet, || Behind::of(packet, (next, is_over), history))?;
         outgoing.redundancy = self.redundancy(packet);
         if !self.indexes.mark(outgoing.index) {
             return None;

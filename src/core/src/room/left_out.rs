@@ -108,15 +108,25 @@ pub(super) struct Frames {
     left_out: u128,
     /// The same of those that were forwarded. Neither is what has not come.
     forwarded: u128,
+    /// The same of those that frames which were forwarded need.
+    needed: u128,
 }
 
 impl Frames {
+    /// A key frame comes: nothing behind it needs what was before it, which may have had other numbers.
+    pub(super) fn begin(&mut self, number: u16) {
+        if self.newest.is_some_and(|newest| !(1..FRAMES).contains(&(number.wrapping_sub(newest) as i16))) {
+            *self = Self::default();
+        }
+    }
+
     /// Notes what became of a frame.
     pub(super) fn note(&mut self, number: u16, is_left_out: bool) {
         let ahead = number.wrapping_sub(self.newest.unwrap_or(number)) as i16;
         if ahead > 0 || self.newest.is_none() {
             let shifted = |bits: u128| if ahead < FRAMES { bits << ahead } else { 0 };
             (self.left_out, self.forwarded) = (shifted(self.left_out), shifted(self.forwarded));
+            self.needed = shifted(self.needed);
             self.newest = Some(number);
         }
         let behind = self.newest.unwrap_or(number).wrapping_sub(number);
@@ -124,6 +134,25 @@ impl Frames {
             let bits = if is_left_out { &mut self.left_out } else { &mut self.forwarded };
             *bits |= 1 << behind;
         }
+    }
+
+    /// Notes what the newest frame needs, which is forwarded.
+    pub(super) fn note_needs(&mut self, number: u16, needs: u64) {
+        if self.newest == Some(number) {
+            self.needed |= u128::from(needs) << 1;
+        }
+    }
+
+    /// Whether one that was forwarded needs a frame.
+    pub(super) fn is_counted_on(&self, number: u16) -> bool {
+        let behind = self.newest.map_or(u16::MAX, |newest| newest.wrapping_sub(number));
+        behind < FRAMES as u16 && self.needed >> behind & 1 == 1
+    }
+
+    /// Whether it was noted what became of a frame.
+    pub(super) fn is_known(&self, number: u16) -> bool {
+        let behind = self.newest.map_or(u16::MAX, |newest| newest.wrapping_sub(number));
+        behind < FRAMES as u16 && (self.left_out | self.forwarded) >> behind & 1 == 1
     }
 
     /// Whether a frame needs one that was left out; bit `k` of `needs` is the frame before it by `k + 1`.

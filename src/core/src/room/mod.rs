@@ -101,7 +101,7 @@ pub struct Room {
     pub hopping: Vec<TrackKey>,
     /// Clients with forwards waiting, while a fan-out is under way.
     pub touched: Vec<ClientKey>,
-    /// Clients whose pacer has put off what waits; the shard sets their timers.
+    /// Clients of which something waits for later: for their pacer, or for what is behind it. The shard sets their timers.
     pub paced: Vec<ClientKey>,
     /// Hooks under way.
     pub hooks: u32,

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::history::Packet;
 use super::layering::{MAX_SPATIAL, Point};
 use super::left_out::{Frames, LeftOut};
+pub use marker::{Behind, SAME_PICTURE};
 use moonring_wire::media::CodecName;
 
 /// Pictures remembered: two seconds at 30 a second, as long as packets are sent again.
@@ -48,9 +49,9 @@ struct Picture {
     /// A bit for each spatial layer that was decided on, and for each that is forwarded.
     decided: u8,
     passes: u8,
-    /// The highest spatial and temporal layer that was forwarded then.
+    /// The highest spatial layer that was forwarded then, and the highest temporal layer of each.
     spatial: u8,
-    temporal: u8,
+    temporal: [u8; MAX_SPATIAL],
     /// The spatial layer that is the last one of it.
     last: u8,
     /// It was left out, and those behind it count on that.
@@ -73,6 +74,9 @@ struct Newest {
 /// See the module's words.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Selection {
+    /// What is wanted from the next picture on.
+    wanted_next: Point,
+    /// What was wanted when the newest picture began.
     wanted: Point,
     /// The highest spatial layer that is forwarded, and the highest temporal layer of each.
     spatial: u8,
@@ -92,6 +96,7 @@ impl Selection {
     /// Everything that comes is forwarded, up to now.
     pub fn new(codec: CodecName, wanted: Point) -> Self {
         Self {
+            wanted_next: wanted,
             wanted,
             spatial: u8::MAX,
             temporal: [u8::MAX; MAX_SPATIAL],
@@ -108,7 +113,7 @@ impl Selection {
 
     /// Chooses the layers from the next picture, or the next switch, on.
     pub fn set_wanted(&mut self, wanted: Point) {
-        self.wanted = wanted;
+        self.wanted_next = wanted;
     }
 
     /// The highest spatial layer that is forwarded.
@@ -116,8 +121,8 @@ impl Selection {
         self.spatial
     }
 
-    /// The next packet of the encoding by its arrival, and the one that came after it, if it is here. `None`: it is left out.
-    pub fn judge(&mut self, packet: &Packet, following: Option<&Packet>) -> Option<Leaves> {
+    /// The next packet of the encoding by its arrival, and what is behind it. `None`: it is left out.
+    pub fn judge(&mut self, packet: &Packet, behind: Behind<'_>) -> Option<Leaves> {
         let is_late = self.packets.is_late(packet.index);
         if is_late && self.packets.contains(packet.index) {
             return None;
@@ -131,7 +136,8 @@ impl Selection {
             }
         }
         let packets_before = self.packets.before(packet.index)?;
-        let marker = passes && (packet.marker || self.ends_picture(place, packet, following));
+        let behind = if is_late { behind.of_late() } else { behind };
+        let marker = passes && (packet.marker || self.ends_picture(place, packet, behind));
         let pictures_before = self.pictures[place].before;
         Some(Leaves { packets_before, pictures_before, marker, is_filler: !passes })
     }
@@ -179,15 +185,16 @@ impl Selection {
             timestamp: packet.timestamp,
             before: self.pictures_left_out,
             spatial: self.spatial,
-            temporal: self.temporal[0],
+            temporal: self.temporal,
             last: self.spatial,
             ..Picture::default()
         };
         if is_newer {
+            self.wanted = self.wanted_next;
             // Of the very first one some may have left before.
             if newest.is_some() {
                 self.lower();
-                (picture.spatial, picture.temporal) = (self.spatial, self.temporal[0]);
+                (picture.spatial, picture.temporal) = (self.spatial, self.temporal);
                 picture.last = self.last_of_picture(packet);
             }
         } else if let Some(older) = self.older(packet.timestamp) {
@@ -231,7 +238,7 @@ impl Selection {
         if packet.info.key_frame && is_current {
             self.spatial = self.wanted.spatial;
             self.temporal = [self.wanted.temporal; MAX_SPATIAL];
-            self.frames = Frames::default();
+            self.frames.begin(packet.links.number);
         }
         let passes = self.passes_then(place, packet, is_current);
         let picture = &mut self.pictures[place];
@@ -257,8 +264,12 @@ impl Selection {
             self.raise(packet, (spatial, temporal));
             let last = self.last_of_picture(packet);
             let picture = &mut self.pictures[place];
-            (picture.spatial, picture.last) = (self.spatial, last);
-            picture.temporal = picture.temporal.max(self.temporal[spatial]);
+            (picture.spatial, picture.temporal, picture.last) = (self.spatial, self.temporal, last);
+            match packet.links.described {
+                true => self.frames.note_needs(packet.links.number, packet.links.needs),
+                // It may need the frames of its picture below it.
+                false => picture.temporal[..spatial].iter_mut().for_each(|t| *t = (*t).max(temporal as u8)),
+            }
         }
         passes
     }
@@ -282,7 +293,8 @@ impl Selection {
         spatial < MAX_SPATIAL
             && !is_complete
             && spatial <= usize::from(picture.spatial)
-            && temporal <= usize::from(picture.temporal)
+            && (temporal <= usize::from(picture.temporal[spatial])
+                || links.described && self.frames.is_counted_on(links.number))
             && !(links.described && self.frames.are_needed(links.number, links.needs))
     }
 
@@ -297,11 +309,19 @@ impl Selection {
             return false;
         }
         let lower_is_out = |lower: usize| is_in(picture.decided, lower) && !is_in(picture.passes, lower);
-        let needs_what_is_out = match links.described {
-            true => self.frames.are_needed(links.number, links.needs),
-            false => info.inter_layer && spatial > 0 && lower_is_out(spatial - 1),
+        let (needs_what_is_out, needs_what_is_missing) = match links.described {
+            true => (
+                self.frames.are_needed(links.number, links.needs),
+                links.needs & 1 == 1 && !self.frames.is_known(links.number.wrapping_sub(1)),
+            ),
+            false => {
+                let needs_lower = info.inter_layer && spatial > 0;
+                (needs_lower && lower_is_out(spatial - 1), needs_lower && !is_in(picture.decided, spatial - 1))
+            }
         };
-        if needs_what_is_out {
+        // What it needs of the layers below comes late, and is left out then.
+        let is_out_then = needs_what_is_missing && self.temporal[..spatial].iter().any(|t| usize::from(*t) < temporal);
+        if needs_what_is_out || is_out_then {
             return false;
         }
         if spatial > usize::from(self.spatial) {
@@ -338,38 +358,9 @@ impl Selection {
         let wanted = (0..8).rev().find(|t| switches >> t & 1 == 1 && *t <= self.wanted.temporal).unwrap_or(0);
         self.temporal[spatial] = self.temporal[spatial].max(temporal as u8).max(wanted);
     }
-
-    /// Whether a packet that is forwarded is the last one of its picture that is, though it was not for the publisher.
-    fn ends_picture(&mut self, place: usize, packet: &Packet, following: Option<&Packet>) -> bool {
-        if self.pictures[place].marked == Some(packet.index) {
-            return true;
-        }
-        let (spatial, _) = packet.layers();
-        if packet.info.frame_end != Some(true) || self.pictures[place].is_over {
-            return false;
-        }
-        let next = following.filter(|next| next.index == packet.index + 1);
-        let is_last = match next {
-            Some(next) if next.timestamp == packet.timestamp => {
-                let (layer, _) = next.layers();
-                let (picture, bit) = (&self.pictures[place], 1_u8 << (layer % MAX_SPATIAL));
-                let passes = match picture.decided & bit {
-                    0 => self.passes_then(place, next, self.newest_picture == Some(place)),
-                    _ => picture.passes & bit != 0,
-                };
-                layer > spatial && !passes
-            }
-            Some(_) => true,
-            None => spatial >= usize::from(self.pictures[place].last),
-        };
-        if is_last {
-            let picture = &mut self.pictures[place];
-            (picture.is_over, picture.marked) = (true, Some(packet.index));
-        }
-        is_last
-    }
 }
 
+mod marker;
 mod serial;
 #[cfg(test)]
 mod tests;

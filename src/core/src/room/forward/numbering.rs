@@ -8,7 +8,7 @@ use crate::room::history::{History, Packet};
 use crate::room::indexes::SentIndexes;
 use crate::room::layering::Point;
 use crate::room::pictures::PictureShift;
-use crate::room::selection::{Leaves, Selection};
+use crate::room::selection::{Behind, Leaves, Selection};
 use crate::room::track::Track;
 use moonring_wire::media::CodecName;
 
@@ -122,12 +122,17 @@ impl Numberings {
         self.selections[0].as_ref().map(|selection| selection.spatial())
     }
 
-    /// How the next packet leaves; `None` when it does not. `following` came after it.
-    pub(super) fn number(&mut self, packet: &Packet, following: Option<&Packet>) -> Option<Outgoing> {
+    /// Whether the next packet has to wait for what is behind it.
+    pub(super) fn awaits_what_is_behind(&self, packet: &Packet) -> bool {
+        self.selections[0].as_ref().is_some_and(|selection| selection.awaits_what_is_behind(packet))
+    }
+
+    /// How the next packet leaves; `None` when it does not. `behind` says what is behind it, where that is asked.
+    pub(super) fn number<'p>(&mut self, packet: &Packet, behind: impl FnOnce() -> Behind<'p>) -> Option<Outgoing> {
         let numbering = self.all[0].as_ref().filter(|n| packet.index >= n.first)?;
         let leaves = match &mut self.selections[0] {
             None => Leaves::unchanged(packet),
-            Some(selection) => selection.judge(packet, following)?,
+            Some(selection) => selection.judge(packet, behind())?,
         };
         Some(numbering.leave(packet, leaves))
     }

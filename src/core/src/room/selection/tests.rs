@@ -19,6 +19,7 @@ use super::super::forward::{Forward, OutgoingStream};
 use super::super::history::{HistoryLimits, Packet};
 use super::super::layering::Point;
 use super::super::track::{Publication, Track};
+use super::SAME_PICTURE;
 
 /// Time from one picture to the next.
 const PICTURE: Duration = Duration::from_millis(33);
@@ -119,7 +120,8 @@ impl Scene {
         let waits = self.forward.waits_for_key_frame() || self.forward.waits_for_spatial_layer(&self.track);
         for n in 0..self.encoders.len() {
             let is_asked = n == usize::from(self.forward.target()) && waits && self.random.random_ratio(1, 2);
-            let sent = self.encoders[n].picture(is_asked, self.random.random_range(1..3));
+            let packets = self.random.random_range(1..3);
+            let sent = self.encoders[n].picture(is_asked, packets, &mut self.random);
             self.decoder.knows(&sent);
             for packet in sent {
                 let Uplink { late_one_in, lost_one_in } = self.uplink;
@@ -160,7 +162,7 @@ impl Scene {
     }
 
     fn forward(&mut self) {
-        while let Some((history, packet, outgoing)) = self.forward.next(self.now, &self.track) {
+        while let Some((history, packet, outgoing)) = self.forward.next((self.now, true), &self.track) {
             let mut payload = history.payload(packet).to_vec();
             let mut descriptor = history.descriptor(packet).to_vec();
             outgoing.pictures.apply(self.mode.codec, &mut payload);
@@ -170,6 +172,12 @@ impl Scene {
             let again = self.forward.find_sent(&self.track, outgoing.index as u16);
             assert_eq!(again.map(|(_, _, again)| again), Some(outgoing), "as it would be sent again");
         }
+    }
+
+    /// Nothing comes for so long that nothing waits for it any more.
+    fn forward_what_waits(&mut self) {
+        self.now += SAME_PICTURE;
+        self.forward();
     }
 
     /// Another choice of layers.
@@ -215,10 +223,12 @@ fn check(mode: Mode, uplink: Uplink) {
             scene.picture();
             scene.forward();
             if n == 20 {
+                scene.forward_what_waits();
                 scene.decoder.check_all();
                 scene.decoder.seen.clear();
             }
         }
+        scene.forward_what_waits();
         scene.decoder.check_all();
         let highest = scene.decoder.seen.keys().max().copied();
         let (s, t) = if temporal == 0 { (0, 0) } else { (scene.mode.spatial - 1, scene.mode.temporal - 1) };
@@ -246,6 +256,9 @@ layers_are_switched_without_a_gap_that_breaks_decoding! {
     vp9_with_late_packets: Mode::spatial(CodecName::Vp9, false, false), BAD;
     vp9_whose_layers_are_independent: Mode::spatial(CodecName::Vp9, true, false), GOOD;
     vp9_with_descriptors: Mode::spatial(CodecName::Vp9, true, true), BAD;
+    vp9_with_dropped_frames: Mode::short_of_bits(CodecName::Vp9), GOOD;
+    vp9_with_dropped_frames_and_late_packets: Mode::short_of_bits(CodecName::Vp9), BAD;
+    vp9_with_dropped_frames_and_lost_packets: Mode::short_of_bits(CodecName::Vp9), LOSSY;
     av1: Mode::spatial(CodecName::Av1, false, true), GOOD;
     av1_whose_layers_are_independent: Mode::spatial(CodecName::Av1, true, true), BAD;
     av1_simulcast: Mode::flat(CodecName::Av1, 3, true), GOOD;

@@ -16,18 +16,26 @@ pub(super) struct Mode {
     pub(super) independent: bool,
     /// With dependency descriptors.
     pub(super) described: bool,
+    /// One in so many frames of layers that do not need each other is dropped, 0 for none: as of Chromium's VP9, the marker bit
+    /// is that of the highest spatial layer, and goes with it.
+    pub(super) drops_one_in: u32,
 }
 
 impl Mode {
     /// Temporal layers only: two for H.264, which marks no more, else three.
     pub(super) fn flat(codec: CodecName, encodings: usize, described: bool) -> Self {
         let temporal = if codec == CodecName::H264 { 2 } else { 3 };
-        Self { codec, encodings, spatial: 1, temporal, independent: false, described }
+        Self { codec, encodings, spatial: 1, temporal, independent: false, described, drops_one_in: 0 }
     }
 
     /// Three spatial layers with three temporal ones.
     pub(super) fn spatial(codec: CodecName, independent: bool, described: bool) -> Self {
-        Self { codec, encodings: 1, spatial: 3, temporal: 3, independent, described }
+        Self { codec, encodings: 1, spatial: 3, temporal: 3, independent, described, drops_one_in: 0 }
+    }
+
+    /// Independent spatial layers whose encoder has not bits enough for all frames.
+    pub(super) fn short_of_bits(codec: CodecName) -> Self {
+        Self { drops_one_in: 4, ..Self::spatial(codec, true, true) }
     }
 }
 
@@ -101,7 +109,7 @@ impl Encoder {
     }
 
     /// The packets of the next picture.
-    pub(super) fn picture(&mut self, is_key_wanted: bool, packets: u8) -> Vec<Sent> {
+    pub(super) fn picture(&mut self, is_key_wanted: bool, packets: u8, random: &mut SmallRng) -> Vec<Sent> {
         let is_key = self.picture == 0 || is_key_wanted;
         if is_key {
             (self.age, self.last) = (0, Default::default());
@@ -118,6 +126,10 @@ impl Encoder {
         let mut sent = Vec::new();
         let mut below = None;
         for spatial in 0..self.mode.spatial {
+            let drops = self.mode.drops_one_in;
+            if drops > 0 && !is_key && random.random_ratio(1, drops) {
+                continue;
+            }
             let frame = self.frame(spatial, temporal, below, packets);
             below = Some(frame.id);
             sent.extend(self.packets(&frame));
