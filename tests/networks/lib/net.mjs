@@ -100,23 +100,18 @@ async function startRelay(ends, { delayMs = 0, jitterMs = 0, lossPercent = 0, se
 /** The way to one browser. @param {string} hub @param {string} device */
 function createLink(hub, device) {
   const tc = (/** @type {string[]} */ ...args) => run('tc', ['-n', hub, ...args]);
-  /** @type {Passed} */ let gone = { packets: 0, drops: 0, bytes: 0 };
-  const now = () => {
-    const [queue] = JSON.parse(tc('-s', '-j', 'qdisc', 'show', 'dev', device, 'root') || '[]');
-    return queue?.kind === 'tbf' ? { packets: queue.packets, drops: queue.drops, bytes: queue.bytes } : { packets: 0, drops: 0, bytes: 0 };
-  };
-  const total = () => {
-    const { packets, drops, bytes } = now();
-    return { packets: gone.packets + packets, drops: gone.drops + drops, bytes: gone.bytes + bytes };
-  };
+  const queue = () => JSON.parse(tc('-s', '-j', 'qdisc', 'show', 'dev', device, 'root') || '[]').find((/** @type {any} */ { kind }) => kind === 'tbf');
   return {
-    /** What went through the limit so far, and what it dropped. */
-    passed: total,
-    /** Limits the link, or no more. @param {number | null} kbps */
+    /** What went through the limit so far, and what it dropped. @returns {Passed} */
+    passed() {
+      const { packets = 0, drops = 0, bytes = 0 } = queue() ?? {};
+      return { packets, drops, bytes };
+    },
+    /** Limits the link, or no more: then the queue stays, so that what is in it is not lost. @param {number | null} kbps */
     limit(kbps) {
-      gone = total();
-      if (JSON.parse(tc('-j', 'qdisc', 'show', 'dev', device, 'root') || '[]')[0]?.kind === 'tbf') tc('qdisc', 'del', 'dev', device, 'root');
-      if (kbps) tc('qdisc', 'add', 'dev', device, 'root', 'tbf', 'rate', `${kbps}kbit`, 'burst', '8kb', 'latency', `${QUEUE_MS}ms`);
+      if (!kbps && !queue()) return;
+      const rate = kbps ? ['rate', `${kbps}kbit`, 'burst', '8kb'] : ['rate', '10gbit', 'burst', '10mb'];
+      tc('qdisc', queue() ? 'change' : 'add', 'dev', device, 'root', 'tbf', ...rate, 'latency', `${QUEUE_MS}ms`);
     },
   };
 }
