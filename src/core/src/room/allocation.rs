@@ -30,7 +30,7 @@ use moonring_wire::media::{PauseReason, Source};
 const RAISE_INTO: f64 = 0.9;
 /// What is probed for, relative to the rates of the layers: more than raising to them takes, as they vary.
 const WANTED_ABOVE: f64 = 1.25;
-/// What another encoding's key frame is reckoned at: this part of its rate, or of this many bit/s if that is less. On a narrow
+/// What the key frame of a larger picture is reckoned at: this part of its rate, or of this many bit/s if that is less. On a narrow
 /// link a key frame takes long, and a raise that fails takes two.
 const KEY_FRAME_PART: u64 = 4;
 const KEY_FRAME_OF_BPS: u64 = 300_000;
@@ -79,12 +79,13 @@ impl Choice {
         if is_unmeasured && self.active(0) < Some(rung) { UNMEASURED_BPS } else { self.rate(rung) }
     }
 
-    /// The same with a margin: the most that it took lately and, of another encoding, the key frame that it begins with.
+    /// The same with a margin: the most that it took lately and, of pictures of another size, the key frame that they begin with.
     fn price(&self, rung: u8) -> u64 {
         let at = |rung: u8| self.rungs.get(usize::from(rung));
         match (self.current, at(rung)) {
             (Some(current), Some(higher)) if rung > current && higher.bps > 0 && !higher.is_unmeasured() => {
-                let is_other = at(current).is_some_and(|current| current.layer != higher.layer);
+                let size = |rung: &Rung| (rung.layer, rung.point.spatial);
+                let is_other = at(current).is_some_and(|current| size(current) != size(higher));
                 higher.most_bps + if is_other { higher.most_bps.min(KEY_FRAME_OF_BPS) / KEY_FRAME_PART } else { 0 }
             }
             _ => self.raised_rate(rung),
@@ -334,6 +335,18 @@ mod tests {
         ] {
             let choice = Choice { base, ..choice(rates, rates.len() as u8 - 1) };
             assert_eq!(choice.start(), expected, "{rates:?}");
+        }
+    }
+
+    #[test]
+    fn a_raise_to_larger_pictures_is_charged_with_a_key_frame_and_one_to_more_of_them_is_not() {
+        let rung = |(layer, spatial, temporal): (u8, u8, u8)| {
+            let (point, bps) = (Point { spatial, temporal }, 100_000 * (1 + u64::from(layer + spatial + temporal)));
+            Rung { layer, point, told: spatial, bps, most_bps: bps + 20_000 }
+        };
+        for (to, expected) in [((0, 0, 1), 220_000), ((0, 1, 0), 275_000), ((1, 0, 0), 275_000), ((2, 0, 0), 395_000)] {
+            let choice = Choice { rungs: vec![rung((0, 0, 0)), rung(to)], current: Some(0), ..choice(&[], 1) };
+            assert_eq!(choice.price(1), expected, "{to:?}");
         }
     }
 
