@@ -27,7 +27,7 @@ use moonring_wire::rights::Rights;
 use moonring_wire::transport::{TransportState, WholeTransport};
 
 /// Counts the changes of the encoding.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// Bytes of a version.
 const HEAD: usize = 2;
 /// Longest state: of 256 forwards with layers inside each, which nobody has.
@@ -266,9 +266,9 @@ mod tests {
         for (bytes, expected) in [
             (vec![], "the state cannot be read"),
             (vec![0], "the state cannot be read"),
-            (vec![0, 4, 1, 2, 3], "the state has version 4, this server reads version 3"),
-            (vec![0, 3], "the state cannot be read"),
-            (vec![0, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], "the state cannot be read"),
+            (vec![0, 5, 1, 2, 3], "the state has version 5, this server reads version 4"),
+            (vec![0, 4], "the state cannot be read"),
+            (vec![0, 4, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], "the state cannot be read"),
             (vec![0; MAX_STATE + 1], "the state has 1048577 bytes, more than 1048576"),
         ] {
             let words = ClientState::read(&bytes).map(drop).unwrap_err().to_string();
