@@ -109,9 +109,10 @@ function createLink(hub, device) {
     },
     /** Limits the link, or no more: then the queue stays, so that what is in it is not lost. @param {number | null} kbps */
     limit(kbps) {
-      if (!kbps && !queue()) return;
+      const isLimited = queue() !== undefined;
+      if (!kbps && !isLimited) return;
       const rate = kbps ? ['rate', `${kbps}kbit`, 'burst', '8kb'] : ['rate', '10gbit', 'burst', '10mb'];
-      tc('qdisc', queue() ? 'change' : 'add', 'dev', device, 'root', 'tbf', ...rate, 'latency', `${QUEUE_MS}ms`);
+      tc('qdisc', isLimited ? 'change' : 'add', 'dev', device, 'root', 'tbf', ...rate, 'latency', `${QUEUE_MS}ms`);
     },
   };
 }

@@ -182,8 +182,6 @@ pub struct Outbound {
     pub ssrcs: FreshSsrcs,
     /// True while the client is in its room's list of those with packets waiting.
     pub is_touched: bool,
-    /// When a packet has waited long enough for what is behind it.
-    pub held_until: Option<Instant>,
     /// Since when nothing is left of what the server chose for it.
     pub lost_at: Option<Instant>,
     /// When its layers were chosen last.

@@ -59,11 +59,7 @@ pub fn fan_out(moment: Moment, key: RoomKey, world: &mut World, out: &mut SendBa
         if let Some(client) = clients.get_mut(key) {
             match send_waiting(moment, client, tracks, out, drops) {
                 Progress::Full => return false,
-                Progress::Paced => room.paced.push(key),
-                Progress::Held(until) => {
-                    client.outbound.held_until = Some(until);
-                    room.paced.push(key);
-                }
+                Progress::Paced(until) | Progress::Held(until) => room.waiting.push((key, until)),
                 Progress::Done => {}
             }
             client.outbound.is_touched = false;
@@ -114,8 +110,8 @@ enum Progress {
     Done,
     /// The batch is full.
     Full,
-    /// The client's pacer holds back the rest.
-    Paced,
+    /// The client's pacer holds back the rest until then.
+    Paced(Instant),
     /// Only what waits for what is behind it has not, until then at most.
     Held(Instant),
 }
@@ -154,13 +150,13 @@ fn send_waiting(
                 (held, held_until) = (held + 1, held_until.into_iter().chain([until]).min());
                 progress = Progress::Done;
             }
-            Progress::Full | Progress::Paced => break,
+            Progress::Full | Progress::Paced(_) => break,
         }
     }
     if let (Progress::Done, Some(until)) = (progress, held_until) {
         progress = Progress::Held(until);
     }
-    if progress == Progress::Paced {
+    if matches!(progress, Progress::Paced(_)) {
         // Another track is first in line when the pacer lets the next packet pass.
         todo.rotate_right(1);
     }
@@ -194,8 +190,10 @@ impl Sender<'_> {
             if !out.has_room(1) {
                 return Progress::Full;
             }
-            if is_paced && self.congestion.as_mut().is_some_and(|path| !path.may_send(self.moment.now)) {
-                return Progress::Paced;
+            if let Some(path) = self.congestion.as_mut().filter(|_| is_paced)
+                && !path.may_send(self.moment.now)
+            {
+                return Progress::Paced(path.ready_at());
             }
             let moment = (self.moment.now, !self.moment.is_last);
             let Some((history, packet, outgoing)) = forward.next(moment, track) else {

@@ -21,7 +21,7 @@ use super::indexes::SentIndexes;
 use super::kept_headers::{Keeping, KeptHeaders};
 use super::layering::Point;
 use super::pictures::LastPicture;
-use super::selection::{Behind, SAME_PICTURE};
+use super::selection::{Behind, waits_until};
 use super::track::Track;
 use moonring_wire::id::{Mid, TrackKey};
 use moonring_wire::media::{CodecName, Kind, PauseReason};
@@ -229,12 +229,13 @@ impl Forward {
             let packet = history.get(self.position.cursor)?;
             if track.layers[usize::from(layer)].layering.is_some() {
                 self.numberings.select(self.codec, self.point);
-                let may_wait = may_wait && now < packet.arrival + SAME_PICTURE;
-                if may_wait && self.numberings.awaits_what_is_behind(packet) {
-                    let next = history.get(self.position.cursor + 1);
-                    if !matches!(Behind::of(packet, (next, false), history), Behind::Packet(_)) {
-                        return None;
-                    }
+                let may_wait = may_wait && now < waits_until(packet);
+                let next = || history.get(self.position.cursor + 1);
+                if may_wait
+                    && self.numberings.awaits_what_is_behind(packet)
+                    && matches!(Behind::of(now, packet, next(), history), Behind::Missing)
+                {
+                    return None;
                 }
             }
             self.position.cursor += 1;
@@ -247,7 +248,7 @@ impl Forward {
     /// Until when the packet waits for what is behind it with which [`Self::next`] has ended, if there is one.
     pub fn held_until(&self, track: &Track) -> Option<Instant> {
         let history = &track.layers[usize::from(self.layer()?)].history;
-        history.get(self.position.cursor).map(|packet| packet.arrival + SAME_PICTURE)
+        history.get(self.position.cursor).map(waits_until)
     }
 
     /// Goes on with another track, as `format`, from its next key frame on.
@@ -307,8 +308,7 @@ impl Forward {
 
     fn number(&mut self, now: Instant, packet: &Packet, history: &History) -> Option<Outgoing> {
         let next = history.get(self.position.cursor);
-        let is_over = now >= packet.arrival + SAME_PICTURE;
-        let mut outgoing = self.numberings.number(packet, || Behind::of(packet, (next, is_over), history))?;
+        let mut outgoing = self.numberings.number(packet, || Behind::of(now, packet, next, history))?;
         outgoing.redundancy = self.redundancy(packet);
         if !self.indexes.mark(outgoing.index) {
             return None;

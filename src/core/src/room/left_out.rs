@@ -145,14 +145,17 @@ impl Frames {
 
     /// Whether one that was forwarded needs a frame.
     pub(super) fn is_counted_on(&self, number: u16) -> bool {
-        let behind = self.newest.map_or(u16::MAX, |newest| newest.wrapping_sub(number));
-        behind < FRAMES as u16 && self.needed >> behind & 1 == 1
+        self.is_in(self.needed, number)
     }
 
     /// Whether it was noted what became of a frame.
     pub(super) fn is_known(&self, number: u16) -> bool {
+        self.is_in(self.left_out | self.forwarded, number)
+    }
+
+    fn is_in(&self, bits: u128, number: u16) -> bool {
         let behind = self.newest.map_or(u16::MAX, |newest| newest.wrapping_sub(number));
-        behind < FRAMES as u16 && (self.left_out | self.forwarded) >> behind & 1 == 1
+        behind < FRAMES as u16 && bits >> behind & 1 == 1
     }
 
     /// Whether a frame needs one that was left out; bit `k` of `needs` is the frame before it by `k + 1`.

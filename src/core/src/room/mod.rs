@@ -101,8 +101,8 @@ pub struct Room {
     pub hopping: Vec<TrackKey>,
     /// Clients with forwards waiting, while a fan-out is under way.
     pub touched: Vec<ClientKey>,
-    /// Clients of which something waits for later: for their pacer, or for what is behind it. The shard sets their timers.
-    pub paced: Vec<ClientKey>,
+    /// Clients of which something waits, for their pacer or for what is behind it, and until when. The shard sets their timers.
+    pub waiting: Vec<(ClientKey, Instant)>,
     /// Hooks under way.
     pub hooks: u32,
     /// How it came about, and how it ends.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::history::Packet;
 use super::layering::{MAX_SPATIAL, Point};
 use super::left_out::{Frames, LeftOut};
-pub use marker::{Behind, SAME_PICTURE};
+pub use marker::{Behind, waits_until};
 use moonring_wire::media::CodecName;
 
 /// Pictures remembered: two seconds at 30 a second, as long as packets are sent again.

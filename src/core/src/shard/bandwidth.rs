@@ -139,14 +139,11 @@ impl Shard {
     }
 
     /// Sets the timers of the clients of which something waits for later.
-    pub(super) fn wait_for_pacers(&mut self, now: Instant, room: RoomKey) {
+    pub(super) fn wake_later(&mut self, now: Instant, room: RoomKey) {
         let Some(room) = self.world.rooms.get_mut(room) else { return };
-        for key in std::mem::take(&mut room.paced) {
+        for (key, until) in std::mem::take(&mut room.waiting) {
             let Some(client) = self.world.clients.get_mut(key) else { continue };
-            let held = client.outbound.held_until.take();
-            let paced = || client.outbound.congestion.as_ref().map(|path| path.ready_at());
-            let Some(at) = held.or_else(paced) else { continue };
-            client.deadlines.pace = Some(at.max(now));
+            client.deadlines.pace = Some(until.max(now));
             self.schedule(key);
         }
     }

@@ -183,7 +183,7 @@ impl Shard {
             room.announced = members().filter(|client| client.is_announced).map(|client| client.key).collect();
             room.hopping.retain(|track| world.tracks.contains_key(*track));
             room.touched.retain(|client| world.clients.contains_key(*client));
-            room.paced.retain(|client| world.clients.contains_key(*client));
+            room.waiting.retain(|(client, _)| world.clients.contains_key(*client));
             room.tracks.retain(|track| world.tracks.contains_key(*track));
             room.dirty.retain(|track| world.tracks.contains_key(*track));
             if !room.dirty.is_empty() && !self.work.dirty_rooms.contains(&key) {

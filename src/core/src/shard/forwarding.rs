@@ -35,7 +35,7 @@ impl Shard {
             }
             ahead -= 1;
             let is_done = fanout::fan_out(moment, key, &mut self.world, out, &mut self.report.counters.drops);
-            self.wait_for_pacers(moment.now, key);
+            self.wake_later(moment.now, key);
             if !is_done {
                 return true;
             }

@@ -128,7 +128,7 @@ impl Shard {
             dirty: Vec::new(),
             hopping: Vec::new(),
             touched: Vec::new(),
-            paced: Vec::new(),
+            waiting: Vec::new(),
             hooks: 0,
             life: Life::default(),
             announcing: Announcing::default(),
@@ -261,7 +261,7 @@ impl Shard {
             room.members -= usize::from(presence == Presence::Joined);
             room.here -= 1;
             room.touched.retain(|k| *k != key);
-            room.paced.retain(|k| *k != key);
+            room.waiting.retain(|(k, _)| *k != key);
         }
         if presence == Presence::Joined {
             let room = self.world.rooms.get(room_key).map_or("", |room| room.id.as_str());

@@ -4,13 +4,18 @@
 //! encoder has dropped a picture's upper layers, Chromium's VP9 sets none at all. Whether anything of a picture follows behind a
 //! frame, only the packet behind it tells: the frame's last packet waits for that.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{MAX_SPATIAL, Selection};
 use crate::room::history::{History, Packet};
 
 /// How long the frame of a layer may come after the one below: the encoder makes them one after the other.
-pub const SAME_PICTURE: Duration = Duration::from_millis(150);
+pub(super) const SAME_PICTURE: Duration = Duration::from_millis(150);
+
+/// Until when a packet waits for what is behind it.
+pub fn waits_until(packet: &Packet) -> Instant {
+    packet.arrival + SAME_PICTURE
+}
 
 /// What is behind a packet.
 #[derive(Clone, Copy, Debug)]
@@ -19,13 +24,13 @@ pub enum Behind<'p> {
     Packet(&'p Packet),
     /// Something that has not come yet.
     Missing,
-    /// Nothing of its picture: nothing has come for [`SAME_PICTURE`].
+    /// Nothing of its picture: nothing came until [`waits_until`].
     Nothing,
 }
 
 impl<'p> Behind<'p> {
-    /// What is behind `packet`; `next` came after it. `is_over`: its picture has had its time.
-    pub fn of(packet: &Packet, (next, is_over): (Option<&'p Packet>, bool), history: &'p History) -> Self {
+    /// What is behind `packet`; `next` came after it.
+    pub fn of(now: Instant, packet: &Packet, next: Option<&'p Packet>, history: &'p History) -> Self {
         // The next number may have come before, and a frame may be followed by another one of which the first packet is missing.
         let is_next = |behind: &&Packet| behind.index == packet.index + 1;
         let is_next_frame = |behind: &&Packet| {
@@ -35,7 +40,7 @@ impl<'p> Behind<'p> {
         let found = next.filter(is_next).or_else(|| history.find(packet.index + 1)).or(next.filter(is_next_frame));
         match found {
             Some(behind) => Self::Packet(behind),
-            None if next.is_none() && is_over => Self::Nothing,
+            None if next.is_none() && now >= waits_until(packet) => Self::Nothing,
             None => Self::Missing,
         }
     }

@@ -19,7 +19,7 @@ use super::super::forward::{Forward, OutgoingStream};
 use super::super::history::{HistoryLimits, Packet};
 use super::super::layering::Point;
 use super::super::track::{Publication, Track};
-use super::SAME_PICTURE;
+use super::marker::SAME_PICTURE;
 
 /// Time from one picture to the next.
 const PICTURE: Duration = Duration::from_millis(33);

@@ -218,7 +218,7 @@ impl Shard {
         if let Some(room) = self.world.rooms.get_mut(room_key) {
             room.here -= 1;
             room.touched.retain(|k| *k != key);
-            room.paced.retain(|k| *k != key);
+            room.waiting.retain(|(k, _)| *k != key);
             if matches!(room.seat, Seat::Wing { .. }) {
                 room.members -= 1;
             }
