@@ -1,5 +1,5 @@
 // @ts-check
-// Real browsers behind slow links: node tests/networks/run.mjs [scene ...] [--seconds N] [--lifted N] [--call N] [--alive N]. See README.md.
+// Real browsers behind slow links: node tests/networks/run.mjs [scene ...] [--seconds N] [--lifted N] [--call N] [--alive N] [--cut MS]. See README.md.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ARTIFACTS } from '../e2e/lib.mjs';
@@ -7,6 +7,7 @@ import { chart } from './lib/chart.mjs';
 import { behindHarm } from './lib/harm.mjs';
 import { moveNetwork } from './lib/move.mjs';
 import { createNet } from './lib/net.mjs';
+import { outages } from './lib/outage.mjs';
 import { directly, throughServer, twoParty } from './lib/scene.mjs';
 import { skipped } from './lib/sample.mjs';
 import { startServer } from './lib/server.mjs';
@@ -22,6 +23,7 @@ const option = (name, otherwise) => {
 const times = { limited: option('seconds', 24), lifted: option('lifted', 25) };
 const call = option('call', 30);
 const alive = option('alive', 30);
+const cut = option('cut', 0);
 
 /** @type {Record<string, (net: import('./lib/net.mjs').Net, server: import('./lib/server.mjs').Server) => Promise<Row[]>>} */
 const SCENES = {
@@ -52,6 +54,8 @@ function withLayersInside(net, server, svc, codec, { bitrate = 0, heights }) {
 /** Scenes with a line of figures of their own. @type {Record<string, (net: import('./lib/net.mjs').Net, server: import('./lib/server.mjs').Server) => Promise<void>>} */
 const OTHERS = {
   move: (net, server) => moveNetwork(net, server, alive),
+  outage: (net, server) => outages(net, server, { isDirect: false, length: cut }),
+  'direct-outage': (net, server) => outages(net, server, { isDirect: true, length: cut }),
   loss: (net, server) => behindHarm(net, server, { name: 'loss', harm: { delayMs: 10, lossPercent: 5 }, goal: { frames: 0.99, concealed: 0.02, frozen: 0.01 }, seconds: call }),
   jitter: (net, server) => behindHarm(net, server, { name: 'jitter', harm: { delayMs: 50, jitterMs: 30 }, goal: { frames: 0.99, concealed: 0.02, frozen: 0 }, seconds: call }),
 };

@@ -33,6 +33,7 @@ mod nodes;
 mod offers;
 mod operators;
 mod orphans;
+mod outages;
 mod overload;
 mod policy;
 mod redundancy;

@@ -20,7 +20,7 @@ use crate::media::Stamp;
 const WINDOW: u64 = 512;
 const WORDS: usize = (WINDOW / 64) as usize;
 /// Packets asked for again at a time.
-const MAX_MISSING: usize = 64;
+const MAX_MISSING: usize = 500;
 /// A packet is missed when this many later ones came, or after this time.
 const REORDER_PACKETS: u64 = 3;
 const NACK_INTERVAL: Duration = Duration::from_millis(30);

@@ -51,7 +51,8 @@ export function createNet() {
       const n = names.length;
       const [name, link] = [`net-${id}-${n}`, `net${id % 1_000_000}-${n}`];
       add(name);
-      if (harm) relays.push(await startRelay([hub, `${link}h`, name, `${link}c`], { ...harm, seed: n }));
+      const relay = harm && (await startRelay([hub, `${link}h`, name, `${link}c`], { ...harm, seed: n }));
+      if (relay) relays.push(relay);
       else ip('-n', hub, 'link', 'add', `${link}h`, 'type', 'veth', 'peer', 'name', `${link}c`, 'netns', name);
       ip('-n', hub, 'addr', 'add', `10.183.${n}.1/30`, 'dev', `${link}h`);
       ip('-n', hub, 'link', 'set', `${link}h`, 'up');
@@ -62,6 +63,11 @@ export function createNet() {
       return {
         wrap: (/** @type {string} */ program) => wrapper(scripts, name, program),
         ...createLink(hub, `${link}h`),
+        /** Loses everything for a while, on a link that has a harm. @param {number} ms */
+        cut(ms) {
+          if (!relay || relay.exitCode !== null) throw new Error('no program runs this link that could cut it');
+          relay.stdin.write(`cut ${ms}\n`);
+        },
         /** Gives the place another address, as a change from one access network to another does. */
         move() {
           const before = subnet;

@@ -6,7 +6,7 @@ program between them.
 
 Both ways alike, and each packet for itself: it is lost, or it comes after the delay plus or minus up to the jitter. What comes
 later than its successor is not held back for it: jitter reorders, as it does on radio links. Prints "ready" when the devices
-are there, and ends with its standard input.
+are there. "cut N" on its standard input loses everything for N milliseconds; it ends with that input.
 """
 
 import argparse
@@ -34,15 +34,20 @@ def main():
     devices = [tun(*asked.ends[:2]), tun(*asked.ends[2:])]
     other = dict(zip(devices, reversed(devices)))
     print("ready", flush=True)
-    under_way, number = [], 0
+    under_way, number, cut_until = [], 0, 0
     while True:
         wait = max(0, under_way[0][0] - time.monotonic()) if under_way else None
         readable, _, _ = select.select([sys.stdin, *devices], [], [], wait)
         if sys.stdin in readable:
-            return
-        for device in readable:
+            order = sys.stdin.readline().split()
+            if not order:
+                return
+            cut_until = time.monotonic() + float(order[1]) / 1000
+            under_way.clear()
+        for device in set(readable) & set(devices):
             packet = os.read(device, MAX_PACKET)
-            if chance.random() * 100 < asked.loss or len(under_way) >= 2 * MAX_QUEUE:
+            is_lost = time.monotonic() < cut_until or chance.random() * 100 < asked.loss
+            if is_lost or len(under_way) >= 2 * MAX_QUEUE:
                 continue
             late = (asked.delay_ms + asked.jitter_ms * chance.uniform(-1, 1)) / 1000
             number += 1

@@ -11,13 +11,18 @@ use super::sent::{Fate, SentRing};
 use super::throughput::{Acked, Throughput};
 use clock::ArrivalClock;
 use probing::{PROBE_INTERVAL_US, Wanted};
+use report::Report;
 use sending::SendRate;
-use silence::Silence;
+use silence::{After, Silence};
 
 mod clock;
+mod outage;
 mod probing;
+mod report;
 mod sending;
 mod silence;
+
+pub use report::Acknowledged;
 
 /// A shorter queue than this, in microseconds, is none.
 const CALM_QUEUE_US: i64 = 15_000;
@@ -62,17 +67,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self { min_bps: 30_000, start_bps: 300_000, max_bps: 20_000_000 }
     }
-}
-
-/// What a feedback told of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Acknowledged {
-    /// Packets that arrived.
-    pub received: u32,
-    /// Packets that did not.
-    pub lost: u32,
-    /// Numbers that were never sent, were told of before, or are forgotten.
-    pub unknown: u32,
 }
 
 /// Estimates how much may be sent to one receiver.
@@ -185,6 +179,7 @@ impl Estimator {
             self.told = self.told.max(packet.index + 1);
             let Some(ticks) = arrival.at else {
                 report.said.lost += 1;
+                self.silence.outages.on_lost(packet.index, packet.at);
                 continue;
             };
             let Some(arrived) = self.clock.micros(now, ticks) else {
@@ -194,6 +189,7 @@ impl Estimator {
                 continue;
             };
             report.said.received += 1;
+            report.said.lost_in_outage += self.silence.outages.on_arrived(packet.index, packet.at);
             report.recovered += u32::from(packet.before == Fate::Lost);
             report.newest_sent = report.newest_sent.max(Some(packet.at));
             report.over |= self.delay.on_packet(packet.at, arrived);
@@ -211,15 +207,20 @@ impl Estimator {
         self.throughput.end();
         self.sent.grow_if_needed();
         self.feedback_at = Some(now);
-        self.loss.on_report(now, report.said.received, report.said.lost, report.recovered);
+        self.loss.on_report(now, report.said.received, report.lost_otherwise(), report.recovered);
         if let Some(sent) = report.newest_sent {
             let sample = (now - sent).max(0);
             self.acknowledged = self.acknowledged.max(sent);
             self.rtt = Some(self.rtt.map_or(sample, |rtt| rtt + (sample - rtt) / 8));
         }
-        if let Some(before) = self.silence.on_feedback(now, report.lost_much()) {
-            self.rate.replace(before);
-            self.next_probe_at = now;
+        let is_heard = report.said.received > 0;
+        match is_heard.then(|| self.silence.on_feedback(now, report.lost_much())).flatten() {
+            Some(After::Same(before)) => {
+                self.rate.replace(before);
+                self.next_probe_at = now;
+            }
+            Some(After::Another) => self.rate.lower(self.rate.target()),
+            None => {}
         }
         let (rtt_us, queue_us) = (self.rtt_us(), self.delay.standing_queue_us());
         if !self.rate.is_growing() {
@@ -265,9 +266,9 @@ impl Estimator {
         let now = self.micros(now);
         self.sending.advance(now);
         self.rate.advance(now);
-        if let Some(factor) = self.silence.poll(now, self.rtt_us(), self.rate.target()) {
+        if let Some(step) = self.silence.poll(now, self.rtt_us(), self.rate.target()) {
             self.probes.cancel();
-            self.rate.lower(self.rate.target() * factor);
+            if step.is_for_good { self.rate.lower(step.bps) } else { self.rate.hold_back(step.bps) }
         }
         self.probes.expire(now);
         self.plan_when_due(now);
@@ -375,23 +376,6 @@ impl Estimator {
 
     fn micros(&self, now: Instant) -> i64 {
         now.saturating_duration_since(self.epoch).as_micros() as i64
-    }
-}
-
-/// What one feedback told.
-#[derive(Clone, Copy, Debug, Default)]
-struct Report {
-    said: Acknowledged,
-    begun: bool,
-    over: bool,
-    /// Of the received ones: reported lost before.
-    recovered: u32,
-    newest_sent: Option<i64>,
-}
-
-impl Report {
-    fn lost_much(&self) -> bool {
-        self.said.lost > self.said.received / 4
     }
 }
 

@@ -369,6 +369,11 @@ impl RateControl {
         self.stable = self.stable.min(self.target);
     }
 
+    /// Lowers the target for the moment: layers are chosen by what it was.
+    pub(super) fn hold_back(&mut self, bps: f64) {
+        self.target = self.target.min(bps).max(self.min);
+    }
+
     /// Raises the target.
     fn set(&mut self, bps: f64) {
         self.target = bps.clamp(self.min, self.max);

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 mod raises;
 mod state;
+mod told;
 
 pub use state::PathState;
+pub use told::Told;
 
 use super::rehearsal::{Rehearsals, Seen, Verdict};
 use super::repairs::{ASSUMED_RTT, RepairBudget};
@@ -181,10 +183,11 @@ impl Congestion {
         self.pacer.ready_at()
     }
 
-    /// Takes in transport-wide feedback, whole, from its RTCP header on. True when it told of something.
-    pub fn feedback(&mut self, now: Instant, packet: &[u8]) -> bool {
-        let told = self.estimator.on_feedback(now, packet).is_ok_and(|said| said.received + said.lost > 0);
-        if told {
+    /// Takes in transport-wide feedback, whole, from its RTCP header on.
+    pub fn feedback(&mut self, now: Instant, packet: &[u8]) -> Told {
+        let was_silent = self.estimator.is_silent();
+        let said = self.estimator.on_feedback(now, packet).unwrap_or_default();
+        if said.received + said.lost > 0 {
             self.control = Control::Estimated;
             (self.has_feedback, self.remb) = (true, None);
             self.pacer.note_loss(now, self.estimator.loss());
@@ -198,7 +201,7 @@ impl Congestion {
                 None => {}
             }
         }
-        told
+        Told::of(said, was_silent)
     }
 
     /// Takes in a REMB. It counts while no transport-wide feedback comes, and for [`REMB_LIFE`]. `covers_sound`: it is an
@@ -346,10 +349,19 @@ impl Congestion {
         Some(ProbeSlice { probe: Some(probe.id), bytes: due.saturating_sub(bytes) as usize, packet_bytes })
     }
 
-    /// While all that is wanted is paused, nothing would tell that the path has recovered.
+    /// True while feedback has stopped: there may be nobody.
+    pub fn is_silent(&self) -> bool {
+        self.estimator.is_silent()
+    }
+
+    /// While all that is wanted is paused or waits, nothing would tell that the path has recovered.
+    fn is_kept_measured(&self) -> bool {
+        self.estimator.is_starved() || self.is_silent()
+    }
+
     fn trickle(&self, now: Instant) -> Option<ProbeSlice> {
         let is_quiet = self.last_sent.is_none_or(|at| now.saturating_duration_since(at) >= TRICKLE_INTERVAL);
-        (self.estimator.is_starved() && is_quiet).then_some(ProbeSlice { probe: None, bytes: 1, packet_bytes: 0 })
+        (self.is_kept_measured() && is_quiet).then_some(ProbeSlice { probe: None, bytes: 1, packet_bytes: 0 })
     }
 
     /// When [`Self::poll_probe`] has something to do.
@@ -369,7 +381,7 @@ impl Congestion {
         };
         // A probe that is due waits for a calm moment, which time alone does not bring.
         let least = self.polled + POLL_INTERVAL;
-        let trickle = self.last_sent.filter(|_| self.estimator.is_starved()).map(|at| at + TRICKLE_INTERVAL);
+        let trickle = self.last_sent.filter(|_| self.is_kept_measured()).map(|at| at + TRICKLE_INTERVAL);
         [self.estimator.poll_timeout(), patience, trickle].into_iter().flatten().min().map(|at| at.max(least))
     }
 }

@@ -138,7 +138,7 @@ fn send_waiting(
         if let Some((forward, track)) = forward.and_then(|f| tracks.get_mut(f.track).map(|t| (f, t))) {
             progress = sender.send_forward(forward, track, out);
             drops.add(DropReason::Overload, std::mem::take(&mut forward.sent.skipped));
-            if forward.allotted.paused.is_none() {
+            if forward.allotted.paused.is_none() && !forward.awaits_return(sender.congestion.as_deref()) {
                 forward.ask_for_key_frame(moment.now, track);
             }
         }

@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+mod given_up;
 mod key_frame;
 mod numbering;
 mod state;
 mod stream;
 mod switching;
 
+use given_up::GivenUp;
+pub use given_up::{Cure, Means};
 use key_frame::SentKeyFrame;
 use numbering::Numberings;
 pub use state::ForwardState;
@@ -89,6 +92,7 @@ pub struct Forward {
     last: Option<(u32, Instant)>,
     last_picture: LastPicture,
     last_key_frame: Option<SentKeyFrame>,
+    given_up: GivenUp,
 }
 
 impl Forward {
@@ -115,6 +119,7 @@ impl Forward {
             last: None,
             last_picture: LastPicture::default(),
             last_key_frame: None,
+            given_up: GivenUp::default(),
         }
     }
 
@@ -314,7 +319,10 @@ impl Forward {
             return None;
         }
         if self.codec.kind() == Kind::Video {
-            SentKeyFrame::note(&mut self.last_key_frame, now, packet);
+            SentKeyFrame::note(&mut self.last_key_frame, now, (packet, outgoing.index));
+            if packet.info.key_frame && packet.info.frame_start {
+                self.given_up.key_frame_begins(outgoing.index);
+            }
         }
         if outgoing.index + 1 == self.indexes.next() {
             self.last = Some((outgoing.timestamp, now));
@@ -327,11 +335,15 @@ impl Forward {
 
     /// Finds the packet that went out with `sequence`, to resend it.
     pub fn find_sent<'t>(&self, track: &'t Track, sequence: u16) -> Option<(&'t History, &'t Packet, Outgoing)> {
+        let (history, packet, outgoing) = self.numberings.find(self.index_of(sequence)?, track)?;
+        Some((history, packet, Outgoing { redundancy: self.redundancy(packet), ..outgoing }))
+    }
+
+    /// The newest index so far with these low 16 bits.
+    fn index_of(&self, sequence: u16) -> Option<u64> {
         let newest = self.indexes.next().checked_sub(1)?;
         let behind = (newest as u16).wrapping_sub(sequence);
-        let index = newest.checked_sub(u64::from(behind))?;
-        let (history, packet, outgoing) = self.numberings.find(index, track)?;
-        Some((history, packet, Outgoing { redundancy: self.redundancy(packet), ..outgoing }))
+        newest.checked_sub(u64::from(behind))
     }
 
     fn redundancy(&self, packet: &Packet) -> Redundancy {

@@ -58,6 +58,11 @@ impl RepairBudget {
         self.saved = (self.saved + bytes as f64 * SHARE).min(self.most);
     }
 
+    /// Bytes that may be sent again now, and at most after a while.
+    pub fn bytes(&self) -> (usize, usize) {
+        (self.saved as usize, self.most as usize)
+    }
+
     /// Whether packet `sequence` of the stream `ssrc`, `bytes` long, may be sent again; it counts when it may.
     pub fn allow(&mut self, now: Instant, (ssrc, sequence): (u32, u16), bytes: usize, rtt: Option<Duration>) -> bool {
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();

@@ -7,12 +7,9 @@ use super::faults::Stage;
 use super::header_extensions::HeaderExtensions;
 use crate::command::Event;
 use crate::room::client::Outbound;
-use crate::room::congestion::Congestion;
-use crate::room::fanout::Destination;
+use crate::room::congestion::Told;
 use crate::room::forward::Forward;
-use crate::room::repairs::MAX_SOUND_RTT;
 use crate::room::reports;
-use crate::room::resends;
 use crate::room::track::SenderClock;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, Ssrc};
@@ -46,6 +43,17 @@ pub(super) enum Request {
         ssrc: Ssrc,
         since: u32,
     },
+}
+
+impl Request {
+    /// Whether two that follow each other are for packets of one stream.
+    fn are_of_one_loss(&self, next: &Self) -> bool {
+        matches!((self, next), (Self::Resend(one, _), Self::Resend(other, _)) if one == other)
+    }
+
+    fn sequence(&self) -> Option<u16> {
+        if let Self::Resend(_, sequence) = self { Some(*sequence) } else { None }
+    }
 }
 
 /// A packet that was authenticated and decrypted.
@@ -148,10 +156,12 @@ impl Shard {
             let wanted: Vec<_> = wanted.map(|forward| (forward.track, forward.target())).collect();
             wanted.into_iter().for_each(|(track, layer)| self.want_far_layer(track, layer));
         }
-        let client = &mut self.world.clients[key];
+        let Outbound { forwards, congestion, .. } = &mut self.world.clients[key].outbound;
         let mut waiting = Vec::new();
-        let needs_one = |f: &&mut Forward| f.allotted.paused.is_none() && f.waits_for_key_frame();
-        for forward in client.outbound.forwards.iter_mut().flatten().filter(needs_one) {
+        let path = congestion.as_deref();
+        let needs_one =
+            |f: &&mut Forward| f.allotted.paused.is_none() && f.waits_for_key_frame() && !f.awaits_return(path);
+        for forward in forwards.iter_mut().flatten().filter(needs_one) {
             let Some(track) = self.world.tracks.get_mut(forward.track) else { continue };
             forward.begin_or_ask(now, track);
             waiting.push((forward.track, track.owner));
@@ -231,13 +241,13 @@ impl Shard {
         // What makes the server or others send counts from the address that is sent to, and from no other.
         let is_selected = selected.unwrap_or(transport.selected() == Some(from));
         let Outbound { forwards, congestion: path, .. } = &mut client.outbound;
-        let mut told = false;
+        let mut told = Told::Nothing;
         let mut requests = std::mem::take(&mut self.work.requests);
         let parsed = rtcp::parse(&bytes[..len], &mut |message| match message {
             RtcpMessage::SenderReport { .. } => note_request(message, &mut requests),
             _ if !is_selected => {}
             RtcpMessage::TransportFeedback { packet } => {
-                told |= path.as_deref_mut().is_some_and(|path| path.feedback(now, packet));
+                told = told.max(path.as_deref_mut().map_or(Told::Nothing, |path| path.feedback(now, packet)));
             }
             RtcpMessage::Remb { bitrate_bps, ssrcs } => {
                 // Some estimate what their pictures may take and leave sound out (aiortc).
@@ -249,18 +259,26 @@ impl Shard {
             message => note_request(message, &mut requests),
         });
         self.stage(Stage::Rtcp);
-        if told {
+        if told != Told::Nothing {
             self.feedback_came(now, key);
         }
-        for request in requests.drain(..) {
-            self.act_on(now, key, request, out);
+        if told == Told::Outage {
+            self.begin_after_outage(now, key);
         }
+        for group in requests.chunk_by(Request::are_of_one_loss) {
+            match group {
+                [Request::Resend(ssrc, _), ..] => {
+                    self.resend(now, (key, *ssrc), group.iter().filter_map(Request::sequence), out);
+                }
+                others => others.iter().for_each(|request| self.act_on(now, key, *request)),
+            }
+        }
+        requests.clear();
         self.work.requests = requests;
         parsed
     }
 
-    fn act_on(&mut self, now: Instant, key: ClientKey, request: Request, out: &mut SendBatch) {
-        let moment = self.moment(now);
+    fn act_on(&mut self, now: Instant, key: ClientKey, request: Request) {
         let client = &mut self.world.clients[key];
         match request {
             Request::Clock { ssrc, ntp, timestamp } => {
@@ -272,45 +290,12 @@ impl Shard {
                 }
             }
             Request::KeyFrame(ssrc) => {
-                let place = client.forward_with(ssrc);
-                let forward = place.and_then(|p| client.outbound.forwards[usize::from(p)].as_ref());
-                if let Some((forward, track)) = forward.and_then(|f| Some((f, self.world.tracks.get_mut(f.track)?))) {
-                    // A browser that waits for its first picture asks again five times a second. One that gives no feedback
-                    // may ask only once.
-                    let path = client
-                        .outbound
-                        .congestion
-                        .as_deref()
-                        .and_then(|path| Some((path.told_rtt()?, path.target_bps()?)));
-                    if path.is_some_and(|(rtt, bps)| forward.key_frame_is_under_way(now, rtt, bps)) {
-                        return;
-                    }
-                    let layer = forward.layer().unwrap_or(forward.target());
-                    tracing::debug!(client = %client.id, track = %track.info.id, layer, "needs a key frame");
-                    track.layers[usize::from(layer)].want_key_frame(now);
-                    let owner = track.owner;
-                    self.schedule(owner);
+                if let Some(place) = client.forward_with(ssrc) {
+                    self.need_key_frame(now, (key, place));
                 }
             }
-            Request::Resend(..) if self.work.load.is_short(now) => {
-                self.report.counters.drops.count(DropReason::ResendShed);
-            }
-            Request::Resend(ssrc, sequence) => {
-                let Some(place) = client.forward_with(ssrc) else { return };
-                let Some(to) = Destination::of(client.transport.as_ref(), &client.negotiated.extensions) else {
-                    return;
-                };
-                let (outbound, tracks) = (&mut client.outbound, &self.world.tracks);
-                let is_sound =
-                    outbound.forwards[usize::from(place)].as_ref().is_some_and(|f| f.codec.kind() == Kind::Audio);
-                let rtt = outbound.congestion.as_deref().and_then(Congestion::rtt);
-                if is_sound && rtt.is_some_and(|rtt| rtt > MAX_SOUND_RTT) {
-                    return;
-                }
-                if resends::resend(moment, (outbound, place), (tracks, to), (sequence, None), out) > 0 {
-                    self.report.counters.resent += 1;
-                }
-            }
+            // Those of one loss are looked at together.
+            Request::Resend(..) => {}
             Request::RoundTrip { ssrc, since } => {
                 let forward = client.forward_with(ssrc).and_then(|p| client.outbound.forwards[usize::from(p)].as_ref());
                 let clock = forward.and_then(|f| f.report_times(now, self.world.tracks.get(f.track)?));

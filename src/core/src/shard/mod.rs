@@ -40,6 +40,7 @@ mod reachability;
 mod read_ahead;
 mod reloads;
 mod reporting;
+mod resending;
 mod rights;
 mod settings;
 mod snapshot;

@@ -1,6 +1,8 @@
 //! Feedback that stops while packets are sent: the target is held for a moment, then halved again and again, so that
 //! a dead link is not flooded. Back at once when it was the feedback that got lost and not what was sent.
 
+use super::outage::Outages;
+
 /// The target is held for this long, or three round trips if they are longer, up to [`MAX_HOLD_US`].
 const HOLD_US: i64 = 500_000;
 const MAX_HOLD_US: i64 = 1_500_000;
@@ -15,9 +17,30 @@ const RESTORE_WITHIN_US: i64 = 10_000_000;
 /// Silence does not count when nothing has been sent for so long.
 const IDLE_US: i64 = 300_000;
 
+/// What to do about a silence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Step {
+    /// The target.
+    pub(super) bps: f64,
+    /// The silence is so long that nothing can be expected of the path any more. Before that only what is sent is held back, and
+    /// nothing is paused: most silences are over soon, and the path is what it was.
+    pub(super) is_for_good: bool,
+}
+
+/// The path after a silence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum After {
+    /// It is as good as before: the target to go back to.
+    Same(f64),
+    /// What was lost or how long it took says that it may be another.
+    Another,
+}
+
 /// Watches for feedback.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Silence {
+    /// What feedback tells of it afterwards.
+    pub(super) outages: Outages,
     /// The first packet sent since the last feedback.
     waiting_since: Option<i64>,
     sent_at: i64,
@@ -35,22 +58,23 @@ impl Silence {
         }
     }
 
-    /// Feedback came. Returns the target to go back to, if it had been lowered without need.
-    pub(super) fn on_feedback(&mut self, now: i64, lost_much: bool) -> Option<f64> {
+    /// Feedback came. Returns how the path is after a silence for which the target was lowered.
+    pub(super) fn on_feedback(&mut self, now: i64, lost_much: bool) -> Option<After> {
         self.waiting_since = None;
         self.stepped_at = None;
         let (bps, at) = self.before.take()?;
-        (!lost_much && now - at < RESTORE_WITHIN_US).then_some(bps * RESTORE)
+        let is_same = !lost_much && now - at < RESTORE_WITHIN_US;
+        Some(if is_same { After::Same(bps * RESTORE) } else { After::Another })
     }
 
-    /// The factor to lower the target by now.
-    pub(super) fn poll(&mut self, now: i64, rtt_us: i64, target: f64) -> Option<f64> {
+    /// The step to take now.
+    pub(super) fn poll(&mut self, now: i64, rtt_us: i64, target: f64) -> Option<Step> {
         if self.due(rtt_us)? > now || now - self.sent_at > IDLE_US {
             return None;
         }
-        self.before.get_or_insert((target, now));
+        let (_, since) = *self.before.get_or_insert((target, now));
         self.stepped_at = Some(now);
-        Some(STEP)
+        Some(Step { bps: target * STEP, is_for_good: now - since >= RESTORE_WITHIN_US })
     }
 
     /// When the next step is due, in microseconds.

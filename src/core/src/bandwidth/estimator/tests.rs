@@ -145,6 +145,22 @@ fn feedback_that_stops_lowers_the_target_step_by_step_to_the_minimum_and_back_wh
 }
 
 #[test]
+fn after_an_outage_the_target_is_back_at_once_and_after_losses_between_what_arrives_it_is_not() {
+    for (every, expected) in [(u16::MAX, 80..=100), (3, 0..=60)] {
+        let arrives = |sequence: u16| sequence % every == 1;
+        let mut bench = Bench::new(4_500_000);
+        bench.run(5000, true, |_| true);
+        let before = bench.estimator.target_bps();
+        bench.run(2000, false, arrives);
+        assert!(bench.estimator.target_bps() <= before / 4);
+        bench.run(200, true, |_| true);
+        let share = bench.estimator.target_bps() * 100 / before;
+        assert!(expected.contains(&share), "{share} % of {before}");
+        assert_eq!(bench.estimator.loss() > 0.0, *expected.start() == 0);
+    }
+}
+
+#[test]
 fn silence_of_our_own_is_no_silence() {
     let mut bench = Bench::new(4_500_000);
     bench.run(5000, true, |_| true);

@@ -85,7 +85,7 @@ fn a_first_feedback_that_tells_of_a_burst_is_no_reason_to_raise_a_layer_without_
         let mut writer = Writer::new(&mut packet);
         assert!(arrivals.build(Ssrc(1), Ssrc(2), &mut writer));
         let length = writer.len();
-        assert!(path.feedback(at(45), &packet[..length]));
+        assert_eq!(path.feedback(at(45), &packet[..length]), Told::News);
         assert!(!path.may_raise_to(at(45), 350_000, 150_000), "{name}");
     }
     let mut without = Congestion::new(t0);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::given_up::GivenUp;
 use super::numbering::Numberings;
 use super::{Allotted, Forward, LayerLimits, OutgoingStream, Position, SentCounts};
 use crate::room::formats::Format;
@@ -125,6 +126,7 @@ impl Forward {
             last: state.last.map(|(timestamp, age)| (timestamp, at(age))),
             last_picture: state.last_picture,
             last_key_frame: None,
+            given_up: GivenUp::default(),
         };
         forward.numberings.keep_sound(layers);
         forward.stand(now, track, (state.seen, state.target_from, state.restarts));
