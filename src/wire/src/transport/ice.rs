@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use self::proof::{Asked, Budget, Claim};
+use self::proof::{Asked, Budget, Claim, Named};
 pub use self::state::IceState;
 use super::stun::check::{self, Answer, MAX_CHECK, Transaction};
 use super::stun::{BindingRequest, MAX_RESPONSE, StunError, StunKey};
@@ -215,9 +215,7 @@ impl IceLite {
         }
         let len = request.respond(key, from.remote, out);
         self.last_heard = now;
-        // Credentials before the current ones are the last ones before.
-        let generation = self.generation - u32::from(!self.current.is_named_by(request));
-        Ok((len, self.note(now, from, request, generation)))
+        Ok((len, self.note(now, from, request)))
     }
 
     /// Finds the credentials that a request uses, and checks it under them.
@@ -238,14 +236,18 @@ impl IceLite {
     }
 
     /// Notes an authenticated request.
-    fn note(&mut self, now: Instant, from: AddressPair, request: &BindingRequest<'_>, generation: u32) -> IceEvent {
+    fn note(&mut self, now: Instant, from: AddressPair, request: &BindingRequest<'_>) -> IceEvent {
         let (nominates, priority) = (request.use_candidate(), request.priority().unwrap_or(0));
+        let named = self.named_by(request);
+        // Credentials before the current ones are the last ones before.
+        let generation = self.generation - u32::from(named == Named::Previous);
         let is_new = !self.is_validated(from);
         if is_new {
             self.add(now, from);
         }
         if let Some(known) = self.validated.iter_mut().find(|known| known.address == from) {
             (known.heard, known.priority, known.generation) = (now, priority, generation);
+            known.asked.named = named;
             if nominates {
                 known.nominated = Some(now);
             }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Answer, IceEvent, IceLite, MAX_CHECK, Transaction, check};
+use super::{Answer, IceEvent, IceLite, Login, MAX_CHECK, Transaction, check};
 use crate::drops::DropReason;
 use crate::packet::AddressPair;
 use crate::transport::stun::BindingRequest;
@@ -31,6 +31,21 @@ pub(super) struct Budget {
 pub(super) struct Asked {
     last: Option<(Transaction, Instant)>,
     count: u32,
+    /// What the client's last request from there was in.
+    pub(super) named: Named,
+}
+
+/// The credentials of a request around an ICE restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Named {
+    /// Both sides' current ones.
+    #[default]
+    Current,
+    /// Those of before.
+    Previous,
+    /// The client's current ones and this server's of before: the client has restarted and not got the answer yet. It takes no
+    /// check from this server under a name that it does not know.
+    Restarting,
 }
 
 /// An address of another client that this one says is its own.
@@ -104,8 +119,10 @@ impl IceLite {
             return Err(DropReason::StunAddressTaken);
         }
         let (nominated, priority) = (request.use_candidate(), request.priority().unwrap_or(0));
+        let named = self.named_by(request);
         if let Some(claim) = self.claims.iter_mut().find(|claim| claim.address == from) {
             (claim.nominated, claim.priority) = (claim.nominated || nominated, priority);
+            claim.asked.named = named;
             return Ok(());
         }
         if !self.budget.take(now) {
@@ -114,7 +131,7 @@ impl IceLite {
         if self.claims.len() == MAX_CLAIMS {
             self.claims.remove(0);
         }
-        self.claims.push(Claim { address: from, nominated, priority, asked: Asked::default() });
+        self.claims.push(Claim { address: from, nominated, priority, asked: Asked { named, ..Asked::default() } });
         Ok(())
     }
 
@@ -139,8 +156,30 @@ impl IceLite {
         let (_, asked) = known.chain(claims).find(|(of, _)| *of == address)?;
         asked.last = Some((transaction, now));
         asked.count += 1;
-        let login = &self.current;
-        check::write((&login.local, &login.remote), &login.remote_key, &transaction, out)
+        let named = asked.named;
+        let (ours, theirs) = self.logins(named);
+        check::write((&ours.local, &theirs.remote), &theirs.remote_key, &transaction, out)
+    }
+
+    /// Whose credentials stand for this server's side and whose for the client's.
+    fn logins(&self, named: Named) -> (&Login, &Login) {
+        let previous = self.previous.as_ref().unwrap_or(&self.current);
+        match named {
+            Named::Current => (&self.current, &self.current),
+            Named::Previous => (previous, previous),
+            Named::Restarting => (previous, &self.current),
+        }
+    }
+
+    /// What a request that is authenticated is in.
+    pub(super) fn named_by(&self, request: &BindingRequest<'_>) -> Named {
+        if self.current.is_named_by(request) {
+            Named::Current
+        } else if request.remote_ufrag() == self.current.remote.ufrag.as_bytes() {
+            Named::Restarting
+        } else {
+            Named::Previous
+        }
     }
 
     /// Takes the answer to a check: the client is at that address.
@@ -157,7 +196,9 @@ impl IceLite {
         if claim.is_none() && known.is_none() {
             return Err(DropReason::StunUnexpectedAnswer);
         }
-        if !answer.verify(&self.current.remote_key) {
+        let asked =
+            known.map(|at| self.validated[at].asked).or(claim.map(|at| self.claims[at].asked)).unwrap_or_default();
+        if !answer.verify(&self.logins(asked.named).1.remote_key) {
             return Err(DropReason::StunBadIntegrity);
         }
         if let Some(claim) = claim.map(|at| self.claims.remove(at)) {
@@ -165,8 +206,7 @@ impl IceLite {
             self.add(now, from);
             if let Some(known) = self.validated.last_mut() {
                 (known.priority, known.nominated) = (claim.priority, claim.nominated.then_some(now));
-                // The answer is in the current credentials.
-                known.generation = self.generation;
+                known.generation = self.generation - u32::from(asked.named == Named::Previous);
             }
         }
         Ok(self.prove(now, from))

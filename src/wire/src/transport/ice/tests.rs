@@ -14,6 +14,7 @@ use webrtc_ice::use_candidate::UseCandidateAttr;
 
 use super::*;
 use crate::transport::stun;
+use crate::transport::stun::check as stun_check;
 
 /// A request as webrtc-ice's agent builds it.
 fn check(username: &str, password: &str, more: Vec<Box<dyn Setter>>) -> Vec<u8> {
@@ -217,5 +218,39 @@ fn after_a_restart_a_silent_address_gives_way_at_once_and_one_that_is_heard_does
         ice.heard_media(at(heard_until), address(1));
         let new = plain_check("new:newer", &credentials("new").pwd);
         assert_eq!(handle(&mut ice, at(checked), 2, &new), Ok(expected), "{heard_until} {checked}");
+    }
+}
+
+/// Found with Chromium after an outage of two seconds: it checked a new address with its new credentials and the server's old ones,
+/// as the answer to its restart was under way, and refused the server's checks, which had the new ones. It was sent to the
+/// old address for ten seconds, and its feedback from the new one did not count.
+#[test]
+fn an_address_is_proven_in_the_credentials_that_the_client_names_while_it_waits_for_the_answer_to_its_restart() {
+    let t0 = Instant::now();
+    let at = |ms: u64| t0 + Duration::from_millis(ms);
+    for (named, expected) in
+        [("here:newer", ("newer", "here")), ("new:newer", ("newer", "new")), ("here:there", ("there", "here"))]
+    {
+        let mut ice = ice(t0);
+        let old = nomination("here:there", &credentials("here").pwd);
+        assert_eq!(handle(&mut ice, at(0), 1, &old), Ok(IceEvent::Selected(address(1))));
+        ice.settle(Some(address(1)));
+        ice.restart(credentials("new"), credentials("newer"));
+        let (ours, _) = named.split_once(':').unwrap();
+        let request = nomination(named, &credentials(ours).pwd);
+        assert_eq!(handle(&mut ice, at(100), 2, &request), Ok(IceEvent::Validated(address(2))), "not proven yet");
+
+        let mut out = [0; MAX_CHECK];
+        let len = ice.check(at(100), address(2), [7; 12], &mut out).unwrap();
+        let check = stun::parse(&out[..len]).unwrap();
+        let (theirs, ours) = expected;
+        assert_eq!((check.local_ufrag(), check.remote_ufrag()), (theirs.as_bytes(), ours.as_bytes()), "{named}");
+        let key = StunKey::new(&credentials(theirs).pwd);
+        assert!(check.verify(&key), "{named}");
+        let mut response = [0; MAX_RESPONSE];
+        let len = check.respond(&key, address(9).remote, &mut response);
+        let answer = stun_check::read(&response[..len]).unwrap();
+        assert_eq!(ice.handle_answer(at(120), address(2), &answer), Ok(IceEvent::Selected(address(2))), "{named}");
+        assert_eq!(ice.selected(), Some(address(2)), "{named}");
     }
 }
