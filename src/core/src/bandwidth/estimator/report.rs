@@ -30,8 +30,8 @@ impl Report {
         self.said.lost.saturating_sub(self.said.lost_in_outage)
     }
 
-    /// Whether what is lost says something against the rate.
+    /// Whether what is lost says something against the rate. Right behind an outage it does not: little is sent then.
     pub(super) fn lost_much(&self) -> bool {
-        self.lost_otherwise() > self.said.received / 4
+        self.said.lost_in_outage == 0 && self.said.lost > self.said.received / 4
     }
 }

@@ -161,6 +161,18 @@ fn after_an_outage_the_target_is_back_at_once_and_after_losses_between_what_arri
 }
 
 #[test]
+fn what_is_lost_right_behind_an_outage_does_not_leave_the_target_at_the_minimum() {
+    let mut bench = Bench::new(4_500_000);
+    bench.run(5000, true, |_| true);
+    let before = bench.estimator.target_bps();
+    bench.run(2000, false, |_| false);
+    bench.run(50, true, |sequence| sequence % 3 > 0);
+    bench.run(50, true, |_| true);
+    let share = bench.estimator.target_bps() * 100 / before;
+    assert!((40..=100).contains(&share), "{share} % of {before}");
+}
+
+#[test]
 fn silence_of_our_own_is_no_silence() {
     let mut bench = Bench::new(4_500_000);
     bench.run(5000, true, |_| true);
