@@ -43,8 +43,8 @@ pub(super) enum Named {
     Current,
     /// Those of before.
     Previous,
-    /// The client's current ones and this server's of before: the client has restarted and not got the answer yet. It takes no
-    /// check from this server under a name that it does not know.
+    /// The client's current ones and this server's of before: the client has restarted and paired its new address with a
+    /// candidate that it knew. Chromium keeps to that name, also when it has the answer, and takes no check under another.
     Restarting,
 }
 
