@@ -3,6 +3,14 @@
 
 /** @typedef {import('./lib.mjs').Tab} Tab */
 
+/** Leaves the room; copies of the camera and microphone stay, in `window.kept`. @param {Tab[]} tabs */
+export async function leaveWithMedia(tabs) {
+  for (const tab of tabs) {
+    await tab.evaluate(() => (window.kept = Object.values(/** @type {Record<string, MediaStreamTrack>} */ (window.moonring.media)).map((track) => track.clone())));
+    await tab.getByRole('button', { name: 'Leave' }).click();
+  }
+}
+
 /** Connects two tabs without a server, both ways, with the media they had in the room. `window.kept` are the tracks of each.
  *  `sending`: what the first one sends its video as, instead of one stream as browsers do by themselves.
  *  @param {Tab} one @param {Tab} other @param {{codec?: string, svc?: string, bitrate?: number}} [sending] */

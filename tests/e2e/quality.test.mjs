@@ -1,7 +1,7 @@
 // What the forwarder costs the picture: against a direct peer connection of the same two tabs, in the same run.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { connectDirectly } from './direct.mjs';
+import { connectDirectly, leaveWithMedia } from './direct.mjs';
 import { flows, report, shared, sleep, until } from './lib.mjs';
 
 const WARM_UP_MS = 15_000;
@@ -44,11 +44,7 @@ async function compare({ room, ...query }, time, directTime) {
       if (!(await settled(ada, grace))) return null;
       const [there, back] = await Promise.all([measure(ada, grace, time), measure(grace, ada, time)]);
 
-      // The room is left, copies of the camera and microphone stay, and the two tabs connect to each other.
-      for (const tab of [ada, grace]) {
-        await tab.evaluate(() => (window.kept = Object.values(/** @type {Record<string, MediaStreamTrack>} */ (window.moonring.media)).map((track) => track.clone())));
-        await tab.getByRole('button', { name: 'Leave' }).click();
-      }
+      await leaveWithMedia([ada, grace]);
       await connectDirectly(ada, grace);
       return (await settled(ada, grace)) && { there, back, direct: await measure(ada, grace, directTime) };
     }, query);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use moonring_core::command::Event;
+use moonring_wire::rtp::sequence::Extender;
 
 use crate::sim::World;
 use crate::slow::{CHROMIUM, Encoder, FRAMES, Frames, MARK, layer_lately, scene_of};
@@ -20,7 +21,7 @@ struct Packet {
 /// Decodes pictures in their order, and goes on at a key frame where packets are missing.
 #[derive(Default)]
 struct Decoder {
-    highest: Option<u64>,
+    sequences: Extender,
     packets: BTreeMap<u64, Packet>,
     /// The index that the next picture begins with.
     next: Option<u64>,
@@ -32,9 +33,7 @@ impl Decoder {
     fn of(world: &World, who: usize) -> Vec<Instant> {
         let mut decoder = Self::default();
         for got in world.members[who].got.iter().filter(|got| got.head.len() > MARK) {
-            let highest = decoder.highest.unwrap_or(0x1_0000 + u64::from(got.sequence));
-            let index = highest.wrapping_add_signed(i64::from(got.sequence.wrapping_sub(highest as u16) as i16));
-            decoder.highest = Some(highest.max(index));
+            let index = decoder.sequences.extend(got.sequence);
             let begins = got.head[0] & 0x10 != 0;
             decoder.packets.insert(index, Packet { begins, is_key: begins && got.head[6] == 0, ends: got.marker });
             decoder.decode(got.at);
@@ -116,11 +115,8 @@ fn a_burst_of_losses_beyond_what_may_be_sent_again_is_answered_with_a_key_frame(
     world.members[who].down.loss = 0.0;
     let asked = encoder.asked;
     encoder.run(&mut world, 5);
-    assert!(
-        stood(&world, who, at + Duration::from_millis(100)) < 1_300,
-        "{}",
-        stood(&world, who, at + Duration::from_millis(100))
-    );
+    let stood = stood(&world, who, at + Duration::from_millis(100));
+    assert!(stood < 1_300, "{stood}");
     assert_eq!(encoder.asked - asked, 1);
 }
 

@@ -1,7 +1,7 @@
 // @ts-check
 // Two people in a call, one of whom is behind a link that carries nothing at all for a while, as a phone's does between two
 // cells: how much longer than the outage the pictures stand still.
-import { connectDirectly } from '../../e2e/direct.mjs';
+import { connectDirectly, leaveWithMedia } from '../../e2e/direct.mjs';
 import { openTab, sleep, until } from '../../e2e/lib.mjs';
 import { browserIn } from './browser.mjs';
 
@@ -48,7 +48,10 @@ export async function outages(net, server, { isDirect, length }) {
     const query = { room: name, media: 'camera', width: 640, height: 360, fps: 20 };
     const tabs = [];
     for (const [n, browser] of browsers.entries()) tabs.push(await openTab(browser, server, { ...query, name: `person ${n}` }));
-    if (isDirect) await withoutServer(tabs);
+    if (isDirect) {
+      await leaveWithMedia(tabs);
+      await connectDirectly(tabs[0], tabs[1]);
+    }
     for (const tab of tabs) await watchFrames(tab);
     for (const tab of tabs) await until('pictures flow', () => tab.evaluate(() => window.moved.length > 30));
     await sleep(PAUSE_MS);
@@ -72,13 +75,4 @@ export async function outages(net, server, { isDirect, length }) {
   } finally {
     await Promise.all(browsers.map((browser) => browser.close()));
   }
-}
-
-/** Connects the two to each other with the media they have in the room, and leaves it. @param {Tab[]} tabs */
-async function withoutServer(tabs) {
-  for (const tab of tabs) {
-    await tab.evaluate(() => (window.kept = Object.values(/** @type {Record<string, MediaStreamTrack>} */ (window.moonring.media)).map((track) => track.clone())));
-    await tab.getByRole('button', { name: 'Leave' }).click();
-  }
-  await connectDirectly(tabs[0], tabs[1]);
 }

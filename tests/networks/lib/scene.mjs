@@ -1,7 +1,7 @@
 // @ts-check
 // A publisher of a picture that is hard to compress, subscribers behind links of their own, and what they get of it.
 import { join } from 'node:path';
-import { connectDirectly } from '../../e2e/direct.mjs';
+import { connectDirectly, leaveWithMedia } from '../../e2e/direct.mjs';
 import { openTab, ROOT, sleep, until } from '../../e2e/lib.mjs';
 import { browserIn } from './browser.mjs';
 import { FPS, HEIGHT, WIDTH, writePicture } from './picture.mjs';
@@ -91,10 +91,7 @@ export async function directly(net, server, { name, kbps, times, sending }) {
     const query = { room: name.replaceAll(' ', '-'), ...PICTURE };
     const from = await openTab(one, server, { ...query, name: 'publisher', media: 'camera' });
     const to = await openTab(other, server, { ...query, name: 'receiver', media: 'none' });
-    for (const tab of [from, to]) {
-      await tab.evaluate(() => (window.kept = Object.values(/** @type {Record<string, MediaStreamTrack>} */ (window.moonring.media)).map((track) => track.clone())));
-      await tab.getByRole('button', { name: 'Leave' }).click();
-    }
+    await leaveWithMedia([from, to]);
     places[1].limit(kbps);
     await startSampling(to);
     await connectDirectly(from, to, sending);

@@ -187,7 +187,8 @@ impl Congestion {
     pub fn feedback(&mut self, now: Instant, packet: &[u8]) -> Told {
         let was_silent = self.estimator.is_silent();
         let said = self.estimator.on_feedback(now, packet).unwrap_or_default();
-        if said.received + said.lost > 0 {
+        let told = Told::of(said, was_silent);
+        if told != Told::Nothing {
             self.control = Control::Estimated;
             (self.has_feedback, self.remb) = (true, None);
             self.pacer.note_loss(now, self.estimator.loss());
@@ -201,7 +202,7 @@ impl Congestion {
                 None => {}
             }
         }
-        Told::of(said, was_silent)
+        told
     }
 
     /// Takes in a REMB. It counts while no transport-wide feedback comes, and for [`REMB_LIFE`]. `covers_sound`: it is an

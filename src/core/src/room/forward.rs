@@ -320,7 +320,7 @@ impl Forward {
         }
         if self.codec.kind() == Kind::Video {
             SentKeyFrame::note(&mut self.last_key_frame, now, (packet, outgoing.index));
-            if packet.info.key_frame && packet.info.frame_start {
+            if packet.info.begins_key_frame() {
                 self.given_up.key_frame_begins(outgoing.index);
             }
         }

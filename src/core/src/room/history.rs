@@ -279,7 +279,7 @@ impl History {
         self.bytes[at..at + descriptor.len()].copy_from_slice(descriptor);
         self.bytes[at + descriptor.len()..at + need].copy_from_slice(payload);
         self.head += need as u64;
-        if packet.info.key_frame && packet.info.frame_start && !self.is_of_last_key_frame(&packet) {
+        if packet.info.begins_key_frame() && !self.is_of_last_key_frame(&packet) {
             self.key_frame = Some(self.end);
         }
         let mask = self.packets.len() - 1;

@@ -80,9 +80,9 @@ impl Shard {
         let track = self.world.tracks.get_mut(key).ok_or(DropReason::RtpUnknownSsrc)?;
         let answered = track.formats.codec(pt).cloned().ok_or(DropReason::RtpUnknownPayloadType)?;
         let descriptor = Some(elements.descriptor(bytes)).filter(|descriptor| !descriptor.is_empty());
-        let begins = codec::inspect(answered.codec.name, payload, descriptor);
+        let info = codec::inspect(answered.codec.name, payload, descriptor);
         let is_early = track.followed.is_some_and(|at| now.saturating_duration_since(at) < FOLLOW_INTERVAL);
-        if is_early || !(begins.key_frame && begins.frame_start) {
+        if is_early || !info.begins_key_frame() {
             return Err(DropReason::RtpUnknownPayloadType);
         }
         let before = track.info.codec;

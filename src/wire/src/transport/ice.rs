@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use self::proof::{Asked, Budget, Claim, Named};
+use self::proof::{Asked, Budget, Claim};
 pub use self::state::IceState;
 use super::stun::check::{self, Answer, MAX_CHECK, Transaction};
 use super::stun::{BindingRequest, MAX_RESPONSE, StunError, StunKey};
@@ -239,8 +239,7 @@ impl IceLite {
     fn note(&mut self, now: Instant, from: AddressPair, request: &BindingRequest<'_>) -> IceEvent {
         let (nominates, priority) = (request.use_candidate(), request.priority().unwrap_or(0));
         let named = self.named_by(request);
-        // Credentials before the current ones are the last ones before.
-        let generation = self.generation - u32::from(named == Named::Previous);
+        let generation = self.generation_of(named);
         let is_new = !self.is_validated(from);
         if is_new {
             self.add(now, from);

@@ -33,7 +33,7 @@ impl SentKeyFrame {
     /// Takes in a packet that leaves now as number `index`, of whichever picture.
     pub(super) fn note(last: &mut Option<Self>, now: Instant, (packet, index): (&Packet, u64)) {
         let of_it = last.filter(|key_frame| key_frame.has(packet));
-        if of_it.is_some() || (packet.info.key_frame && packet.info.frame_start) {
+        if of_it.is_some() || packet.info.begins_key_frame() {
             let delay = now.saturating_duration_since(packet.arrival).min(MAX_DELAY);
             let (begins, before) = of_it.map_or((index, 0), |key_frame| (key_frame.begins, key_frame.bytes));
             let bytes = before + packet.payload_len();

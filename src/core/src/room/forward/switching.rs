@@ -50,7 +50,7 @@ impl Forward {
         let history = &track.layers[usize::from(self.position.target)].history;
         self.position.target_cursor = self.position.target_cursor.max(history.oldest());
         while let Some(packet) = history.get(self.position.target_cursor) {
-            let starts = self.codec.kind() == Kind::Audio || (packet.info.key_frame && packet.info.frame_start);
+            let starts = self.codec.kind() == Kind::Audio || packet.info.begins_key_frame();
             if starts && packet.payload_len() > 0 {
                 self.switch(now, track, packet, history);
                 return;

@@ -33,6 +33,11 @@ pub struct PayloadInfo {
 }
 
 impl PayloadInfo {
+    /// Whether a key frame begins with the packet.
+    pub fn begins_key_frame(&self) -> bool {
+        self.key_frame && self.frame_start
+    }
+
     /// Adds what the frame's dependency descriptor says.
     pub fn complete(&mut self, frame: &Frame) {
         (self.spatial, self.temporal) = (Some(frame.spatial), Some(frame.temporal));

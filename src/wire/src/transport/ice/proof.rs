@@ -171,6 +171,11 @@ impl IceLite {
         }
     }
 
+    /// How often the client has restarted. Credentials before the current ones are the last ones before.
+    pub(super) fn generation_of(&self, named: Named) -> u32 {
+        self.generation - u32::from(named == Named::Previous)
+    }
+
     /// What a request that is authenticated is in.
     pub(super) fn named_by(&self, request: &BindingRequest<'_>) -> Named {
         if self.current.is_named_by(request) {
@@ -201,12 +206,13 @@ impl IceLite {
         if !answer.verify(&self.logins(asked.named).1.remote_key) {
             return Err(DropReason::StunBadIntegrity);
         }
+        let generation = self.generation_of(asked.named);
         if let Some(claim) = claim.map(|at| self.claims.remove(at)) {
             self.forget(from);
             self.add(now, from);
             if let Some(known) = self.validated.last_mut() {
                 (known.priority, known.nominated) = (claim.priority, claim.nominated.then_some(now));
-                known.generation = self.generation - u32::from(asked.named == Named::Previous);
+                known.generation = generation;
             }
         }
         Ok(self.prove(now, from))
