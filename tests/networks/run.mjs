@@ -89,10 +89,13 @@ const cells = (/** @type {Row} */ r) => [
   r.fps.toFixed(1), String(r.freezes), percent(r.frozen), encoderSkipped(r), percent(r.dropped), percent(r.resent), r.kbps.toFixed(0), keyFrames(r), missed(r).join(', ') || 'ok',
 ];
 
-/** How many key frames the publisher made in the whole scene, after the first: each stops all of its layers for a moment. @param {Row} row */
-function keyFrames({ sending = [] }) {
+/** How many key frames the publisher made in the whole scene, after the first, as each stops all of its layers for a moment; and what
+ *  the server has asked it for them for. @param {Row} row */
+function keyFrames({ sending = [], asked = {} }) {
   const made = (/** @type {any} */ sent) => Math.max(0, ...(sent?.layers ?? []).map((/** @type {any} */ layer) => layer.keyFramesEncoded ?? 0));
-  return sending.length > 0 ? String(made(sending.at(-1)) - made(sending[0])) : '-';
+  const needs = Object.entries(asked).filter(([, count]) => count > 0);
+  const count = sending.length > 0 ? String(made(sending.at(-1)) - made(sending[0])) : '-';
+  return needs.length > 0 ? `${count} (${needs.map((need) => need.join(' ')).join(', ')})` : count;
 }
 
 /** How long the publisher's encoder made no pictures of the layer: nobody could have seen any. @param {Row} row */

@@ -71,7 +71,7 @@ const MODULES: &[(&str, &[Row])] = &[
     ("src/core", &[
         ("bandwidth", &[]),
         ("command", &["report"]),
-        ("report", &[]),
+        ("report", &["room"]),
         ("room", &["bandwidth"]),
         ("shard", &["command", "report", "room"]),
     ]),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub use crate::room::track::{KeyFrameCounts, KeyFrameNeed};
 use moonring_policy::canary::CanaryCounts;
 use moonring_policy::hook::PathFigures;
 use moonring_policy::{PolicyStats, RoomStatus};
@@ -102,6 +103,8 @@ pub struct ShardCounters {
     pub forwarded: u64,
     /// Bytes of RTP packets forwarded, likewise.
     pub forwarded_bytes: u64,
+    /// Requests for key frames sent to publishers.
+    pub key_frames: KeyFrameCounts,
     /// Retransmissions sent.
     pub resent: u64,
     /// Packets that were sent again to other shards.

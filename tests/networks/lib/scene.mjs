@@ -17,7 +17,7 @@ const PICTURE = { width: WIDTH, height: HEIGHT, fps: FPS };
 /** @typedef {{kbps: number | null, place: Place, tab: Tab}} Receiver */
 /** @typedef {{limited: number, lifted: number}} Times seconds */
 /** @typedef {{scene: string, link: string, phase: string, wanted: number, dropped: number, samples: import('./sample.mjs').Sample[],
- *    known: import('./sample.mjs').Known[], lifted: number, sending?: any[], encoded?: Record<string, {height: number, at: number[]}>} & ReturnType<typeof figures>} Row */
+ *    known: import('./sample.mjs').Known[], lifted: number, sending?: any[], asked?: Record<string, number>, encoded?: Record<string, {height: number, at: number[]}>} & ReturnType<typeof figures>} Row */
 
 process.env.MOONRING_WEB ??= `${ROOT}/web`; // the page does not come through the link that is measured
 
@@ -72,7 +72,8 @@ export async function throughServer(net, server, { name, kbps, times, sending = 
     const told = await measure(name, receivers, { times, heights }, rows);
     const known = await watching.stop();
     const sent = await from.evaluate(() => ({ sending: window.sending, encoded: window.encoded }));
-    rows.forEach((row) => Object.assign(row, sent));
+    const asked = await server.keyFrames();
+    rows.forEach((row) => Object.assign(row, sent, { asked }));
     for (const [n, { tab }] of receivers.entries()) {
       const id = await tab.evaluate(() => window.moonring.client.id);
       for (const row of rows.filter(({ link }) => link === told[n])) row.known = known[id] ?? [];

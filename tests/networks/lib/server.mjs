@@ -45,6 +45,12 @@ export async function startServer(hub) {
       const page = JSON.parse(await get(`http://127.0.0.1:${ADMIN}/rooms`).catch(() => '{}') || '{}');
       return (page.rooms ?? []).flatMap((/** @type {any} */ room) => room.paths ?? []);
     },
+    /** How many key frames publishers were asked for, by what they were needed for. @returns {Promise<Record<string, number>>} */
+    async keyFrames() {
+      const page = await get(`http://127.0.0.1:${ADMIN}/metrics`);
+      const lines = [...page.matchAll(/^moonring_key_frame_requests_total\{.*need="(\w+)"\} (\d+)$/gm)];
+      return Object.fromEntries(lines.map(([, need, count]) => [need, Number(count)]));
+    },
     async stop() {
       child.kill('SIGTERM');
       await exited;

@@ -25,7 +25,7 @@ use super::kept_headers::{Keeping, KeptHeaders};
 use super::layering::Point;
 use super::pictures::LastPicture;
 use super::selection::{Behind, waits_until};
-use super::track::Track;
+use super::track::{KeyFrameNeed, Track};
 use moonring_wire::id::{Mid, TrackKey};
 use moonring_wire::media::{CodecName, Kind, PauseReason};
 
@@ -170,7 +170,8 @@ impl Forward {
         let layer = &mut track.layers[usize::from(self.position.target)];
         // One that the pacer holds back is here.
         if layer.history.key_frame().is_none_or(|at| at < self.position.target_cursor) {
-            layer.want_key_frame(now);
+            let need = if self.layer().is_some() { KeyFrameNeed::Switch } else { KeyFrameNeed::Begin };
+            layer.want_key_frame(now, need);
         }
     }
 
@@ -179,7 +180,7 @@ impl Forward {
         let is_needed = !self.waits_for_key_frame() && self.waits_for_spatial_layer(track);
         let layer = &mut track.layers[usize::from(self.position.target)];
         if is_needed && layer.layering.as_mut().is_some_and(|layering| layering.may_ask_for_upper(now)) {
-            layer.want_key_frame(now);
+            layer.want_key_frame(now, KeyFrameNeed::Switch);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use slotmap::SlotMap;
 
 use super::client::{Client, FEEDBACK_INTERVAL, REPORT_INTERVAL};
-use super::track::{Layer, Track};
+use super::track::{KeyFrameCounts, KeyFrameNeed, Layer, Track};
 use moonring_wire::id::{Ssrc, TrackKey};
 use moonring_wire::packet::{MAX_DATAGRAM, SendBatch};
 use moonring_wire::rtp::rtcp::{ReportBlock, SenderInfo, Writer};
@@ -48,8 +48,15 @@ fn send(client: &mut Client, writer: Writer<'_>, out: &mut SendBatch) {
     }
 }
 
-/// Sends what is due to `client` at `now`; [`deadline`] says when the next is.
-pub fn send_due(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>, out: &mut SendBatch) {
+/// Sends what is due to `client` at `now`; [`deadline`] says when the next is. Requests for key frames are counted in
+/// `asked`.
+pub fn send_due(
+    now: Instant,
+    client: &mut Client,
+    tracks: &mut SlotMap<TrackKey, Track>,
+    asked: &mut KeyFrameCounts,
+    out: &mut SendBatch,
+) {
     if client.transport.as_ref().is_none_or(|t| t.srtp_out().is_none()) {
         return;
     }
@@ -62,7 +69,7 @@ pub fn send_due(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey
         sender_reports(now, client, tracks, out);
         receiver_reports(now, client, tracks, out);
     }
-    requests(now, client, tracks, out);
+    requests(now, client, tracks, asked, out);
 }
 
 fn transport_feedback(client: &mut Client, tracks: &SlotMap<TrackKey, Track>, out: &mut SendBatch) {
@@ -168,8 +175,14 @@ fn report(client: &mut Client, blocks: &[ReportBlock], remb: Option<(u64, &[Ssrc
     }
 }
 
-/// Key frames and missing packets.
-fn requests(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>, out: &mut SendBatch) {
+/// Key frames, which are counted in `asked`, and missing packets.
+fn requests(
+    now: Instant,
+    client: &mut Client,
+    tracks: &mut SlotMap<TrackKey, Track>,
+    asked: &mut KeyFrameCounts,
+    out: &mut SendBatch,
+) {
     let from = client.inbound.report_ssrc;
     let may_ask = client.inbound.key_frames_from.is_none_or(|at| at <= now);
     for n in 0..client.inbound.published.len() {
@@ -185,15 +198,16 @@ fn requests(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Tr
                 client.inbound.sequences.clear();
                 let gave_up = layer.missing.due(now, ASSUMED_RTT, &mut client.inbound.sequences);
                 if gave_up && is_video {
-                    layer.want_key_frame(now);
+                    layer.want_key_frame(now, KeyFrameNeed::Gap);
                 }
                 if !client.inbound.sequences.is_empty() {
                     // What does not fit is asked for at its next turn.
                     let _ = writer.nack(from, ssrc, &client.inbound.sequences);
                 }
             }
-            if asks_for_pictures && let Some((ssrc, number)) = layer.take_key_frame_request(now) {
-                tracing::debug!(client = %client.id, ssrc = ssrc.0, "asked for a key frame");
+            if asks_for_pictures && let Some((ssrc, number, need)) = layer.take_key_frame_request(now) {
+                tracing::debug!(client = %client.id, ssrc = ssrc.0, need = need.label(), "asked for a key frame");
+                asked.count(need);
                 client.inbound.key_frames_from = Some(now + KEY_FRAMES_INTERVAL);
                 let by_pli = feedback.pli || !feedback.fir;
                 let _ = if by_pli { writer.pli(from, ssrc) } else { writer.fir(from, ssrc, number) };

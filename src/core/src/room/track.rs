@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+mod key_frames;
 mod layer;
 mod state;
 
@@ -17,7 +18,8 @@ use moonring_wire::media::{Codec, Kind, TrackInfo};
 use moonring_wire::negotiate::{AnswerCodec, Feedback};
 
 pub use super::sender_clock::SenderClock;
-pub use layer::{KEY_FRAME_INTERVAL, Layer};
+pub use key_frames::{KEY_FRAME_INTERVAL, KeyFrameCounts, KeyFrameNeed};
+pub use layer::Layer;
 pub use state::TrackState;
 
 /// What is known of a track when it is published.

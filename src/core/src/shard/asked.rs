@@ -7,6 +7,7 @@ use super::links::{OTHERS, own_key};
 use crate::room::hop::Hop;
 use crate::room::links::Sent;
 use crate::room::relay;
+use crate::room::track::KeyFrameNeed;
 use moonring_wire::id::{PlaceId, TrackKey};
 use moonring_wire::link::Stream;
 use moonring_wire::packet::SendBatch;
@@ -64,7 +65,7 @@ impl Shard {
         let Some(track) = self.world.tracks.get_mut(key) else { return };
         let (owner, is_video) = (track.owner, track.is_video());
         if let Some(layer) = track.layers.get_mut(usize::from(stream.layer)).filter(|_| is_video) {
-            layer.want_key_frame(now);
+            layer.want_key_frame(now, KeyFrameNeed::Relay);
             self.schedule(owner);
         }
     }

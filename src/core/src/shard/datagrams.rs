@@ -10,7 +10,7 @@ use crate::room::client::Outbound;
 use crate::room::congestion::Told;
 use crate::room::forward::Forward;
 use crate::room::reports;
-use crate::room::track::SenderClock;
+use crate::room::track::{KeyFrameNeed, SenderClock};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, Ssrc};
 use moonring_wire::media::Kind;
@@ -291,7 +291,7 @@ impl Shard {
             }
             Request::KeyFrame(ssrc) => {
                 if let Some(place) = client.forward_with(ssrc) {
-                    self.need_key_frame(now, (key, place));
+                    self.need_key_frame(now, (key, place), KeyFrameNeed::Asked);
                 }
             }
             // Those of one loss are looked at together.

@@ -12,7 +12,7 @@ use crate::room::client::Incoming;
 use crate::room::links::Health;
 use crate::room::relay;
 use crate::room::rungs::UNMEASURED_BPS;
-use crate::room::track::{SenderClock, Track};
+use crate::room::track::{KeyFrameNeed, SenderClock, Track};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, PlaceId, TrackKey};
 use moonring_wire::link::{Frame, Frames, MAX_LAYERS, Media, Stream};
@@ -280,7 +280,7 @@ impl Shard {
                 let stream = Stream { handle, layer: n as u8 };
                 sequences.clear();
                 if layer.missing.due(now, rtt, &mut sequences) && is_video {
-                    layer.want_key_frame(now);
+                    layer.want_key_frame(now, KeyFrameNeed::Gap);
                 }
                 let newest = layer.history.end().checked_sub(1).and_then(|n| layer.history.get(n));
                 if let Some(newest) = newest.map(|packet| packet.index) {

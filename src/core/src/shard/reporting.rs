@@ -41,7 +41,7 @@ impl Shard {
 
     /// The shard as it is.
     pub fn report(&self) -> ShardReport {
-        let mut counters = ShardCounters { drops: self.report.counters.drops.clone(), ..self.report.counters };
+        let mut counters = self.report.counters.clone();
         counters.events_lost = self.work.events.lost();
         counters.relayed_out = self.world.links.relayed;
         for client in self.world.clients.values().filter(|client| client.far.is_none()) {

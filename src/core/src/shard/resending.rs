@@ -9,6 +9,7 @@ use crate::room::fanout::Destination;
 use crate::room::forward::{Cure, Means};
 use crate::room::repairs::{ASSUMED_RTT, MAX_SOUND_RTT};
 use crate::room::resends;
+use crate::room::track::KeyFrameNeed;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, Ssrc};
 use moonring_wire::media::Kind;
@@ -29,7 +30,7 @@ impl Shard {
         }
         let Some(place) = self.world.clients[key].forward_with(ssrc) else { return };
         let cure = self.cure(now, (key, place), sequences.clone());
-        let is_asked = cure != Cure::Resends && self.need_key_frame(now, (key, place));
+        let is_asked = cure != Cure::Resends && self.need_key_frame(now, (key, place), KeyFrameNeed::Lost);
         if is_asked
             && cure == Cure::KeyFrame
             && let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)]
@@ -78,7 +79,7 @@ impl Shard {
 
     /// Asks for a key frame of what a client is sent, unless one is under way: a browser that waits for its first picture asks
     /// again five times a second. One that gives no feedback may ask only once. Whether one is asked for.
-    pub(super) fn need_key_frame(&mut self, now: Instant, (key, place): (ClientKey, u16)) -> bool {
+    pub(super) fn need_key_frame(&mut self, now: Instant, (key, place): (ClientKey, u16), need: KeyFrameNeed) -> bool {
         let client = &self.world.clients[key];
         let Some(forward) = client.outbound.forwards[usize::from(place)].as_ref() else { return false };
         let Some(track) = self.world.tracks.get_mut(forward.track) else { return false };
@@ -87,8 +88,8 @@ impl Shard {
             return false;
         }
         let layer = forward.layer().unwrap_or(forward.target());
-        tracing::debug!(client = %client.id, track = %track.info.id, layer, "needs a key frame");
-        track.layers[usize::from(layer)].want_key_frame(now);
+        tracing::debug!(client = %client.id, track = %track.info.id, layer, need = need.label(), "needs a key frame");
+        track.layers[usize::from(layer)].want_key_frame(now, need);
         let owner = track.owner;
         self.schedule(owner);
         true

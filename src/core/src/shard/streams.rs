@@ -8,7 +8,7 @@ use super::Shard;
 use super::header_extensions::{HeaderExtensions, Names};
 use crate::room::client::{Incoming, MAX_SSRCS};
 use crate::room::forward::Forward;
-use crate::room::track::{Layer, Track};
+use crate::room::track::{KeyFrameNeed, Layer, Track};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
 use moonring_wire::negotiate::OfferSection;
@@ -135,7 +135,7 @@ impl Shard {
                 forward.restart(track);
                 forward.forget_layer(incoming.layer);
                 if is_video {
-                    track.layers[usize::from(incoming.layer)].want_key_frame(now);
+                    track.layers[usize::from(incoming.layer)].want_key_frame(now, KeyFrameNeed::Anew);
                 }
             }
         }
@@ -202,6 +202,6 @@ fn is_named(layer: &Layer, rid: Option<&str>) -> bool {
 pub(super) fn restart_now(now: Instant, forward: &mut Forward, track: &mut Track) {
     forward.restart(track);
     if track.is_video() {
-        track.layers[usize::from(forward.target())].want_key_frame(now);
+        track.layers[usize::from(forward.target())].want_key_frame(now, KeyFrameNeed::Anew);
     }
 }

@@ -114,7 +114,7 @@ impl Shard {
             self.release_layers(key);
         }
         let Some(client) = self.world.clients.get_mut(key) else { return };
-        reports::send_due(now, client, &mut self.world.tracks, out);
+        reports::send_due(now, client, &mut self.world.tracks, &mut self.report.counters.key_frames, out);
         probing::send_due(moment, client, &self.world.tracks, out);
         if client.deadlines.pace.take_if(|at| *at <= now).is_some() {
             self.touch(key);

@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType::{self, Counter, Gauge};
 use super::services::ServiceCounts;
 use crate::cluster::{CLUSTER_COUNTERS, ClusterCounts};
 use crate::watch::WatchCounts;
-use moonring_core::report::{LinkReport, ShardReport};
+use moonring_core::report::{KeyFrameNeed, LinkReport, ShardReport};
 use moonring_policy::stats::LATENCY_BOUNDS_NS;
 use moonring_wire::drops::DropReason;
 
@@ -138,6 +138,7 @@ impl Collector for Counts {
             }
         }
         page.drops(&shards)?;
+        page.key_frames(&shards)?;
         page.reload_slices(&shards)?;
         page.latency(&shards)?;
         page.script_counters(self.shards.values())?;
@@ -186,6 +187,18 @@ impl Page<'_> {
             for reason in DropReason::ALL {
                 let labels = [("shard", shard.as_str()), ("reason", reason.label())];
                 sample(&mut family, Counter, &labels, report.counters.drops.get(*reason))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn key_frames(&mut self, shards: &[(String, &ShardReport)]) -> fmt::Result {
+        let help = "Requests for key frames sent to publishers, by what they were needed for";
+        let mut family = self.family("key_frame_requests", help, Counter)?;
+        for (shard, report) in shards {
+            for need in KeyFrameNeed::ALL {
+                let labels = [("shard", shard.as_str()), ("need", need.label())];
+                sample(&mut family, Counter, &labels, report.counters.key_frames.get(*need))?;
             }
         }
         Ok(())

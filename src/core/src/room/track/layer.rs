@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::SenderClock;
+use super::key_frames::{KeyFrameNeed, KeyFrameRequests};
 use crate::room::fading::most_lately;
 use crate::room::history::{History, HistoryLimits, Packet};
 use crate::room::layering::Layering;
@@ -11,8 +12,6 @@ use moonring_wire::media::{Codec, Kind};
 use moonring_wire::rtp::nack::{NackGenerator, PICTURE_PATIENCE, SOUND_PATIENCE};
 use moonring_wire::rtp::receive::ReceiveStats;
 
-/// Least time between two requests for a key frame of one layer: encoders need about that long to answer the first.
-pub const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(500);
 /// A layer that was silent for this long is not chosen.
 pub(super) const LAYER_SILENCE: Duration = Duration::from_secs(2);
 /// The layers of a publisher begin within this time: the first packets of some may have been lost, and their encoders pause then.
@@ -56,9 +55,7 @@ pub struct Layer {
     began: Option<Instant>,
     rate_since: Option<Instant>,
     rate_bytes: u64,
-    key_frame_wanted: Option<Instant>,
-    key_frame_asked: Option<Instant>,
-    key_frames_asked: u8,
+    key_frames: KeyFrameRequests,
 }
 
 impl Layer {
@@ -86,9 +83,7 @@ impl Layer {
             began: None,
             rate_since: None,
             rate_bytes: 0,
-            key_frame_wanted: None,
-            key_frame_asked: None,
-            key_frames_asked: 0,
+            key_frames: KeyFrameRequests::default(),
         }
     }
 
@@ -176,36 +171,27 @@ impl Layer {
     }
 
     /// Asks for a key frame; [`Self::take_key_frame_request`] says when the request is to be sent.
-    pub fn want_key_frame(&mut self, now: Instant) {
-        self.key_frame_wanted.get_or_insert(now);
+    pub fn want_key_frame(&mut self, now: Instant, need: KeyFrameNeed) {
+        self.key_frames.want(now, need);
     }
 
     /// Notes that one came.
     pub fn key_frame_came(&mut self) {
-        self.key_frame_wanted = None;
+        self.key_frames.came();
     }
 
-    /// The SSRC to ask for a key frame and the number of the request, if one is due now: requests of all subscribers
-    /// are one, and not sent too often.
-    pub fn take_key_frame_request(&mut self, now: Instant) -> Option<(Ssrc, u8)> {
+    /// The SSRC to ask for a key frame, the number of the request and what it is for, if one is due now.
+    pub fn take_key_frame_request(&mut self, now: Instant) -> Option<(Ssrc, u8, KeyFrameNeed)> {
         let ssrc = self.ssrc?;
-        if self.key_frame_deadline()? > now {
-            return None;
-        }
-        self.key_frame_asked = Some(now);
-        // Of a layer that is not sent any more none can come: looked at again when another could be asked for.
-        if self.last_packet.is_some() && !self.is_active(now) {
-            return None;
-        }
-        self.key_frames_asked = self.key_frames_asked.wrapping_add(1);
-        Some((ssrc, self.key_frames_asked))
+        let is_sent = self.last_packet.is_none() || self.is_active(now);
+        let (number, need) = self.key_frames.take(now, is_sent)?;
+        Some((ssrc, number, need))
     }
 
     /// When a request may be sent that somebody waits for.
     pub fn key_frame_deadline(&self) -> Option<Instant> {
         self.ssrc?;
-        let wanted = self.key_frame_wanted?;
-        Some(self.key_frame_asked.map_or(wanted, |at| wanted.max(at + KEY_FRAME_INTERVAL)))
+        self.key_frames.deadline()
     }
 }
 
