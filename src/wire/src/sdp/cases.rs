@@ -1,5 +1,6 @@
 //! Offers that failed once, or that nobody sends but in bad faith, and what is read in them.
 
+use super::limits::MAX_ATTRIBUTES;
 use super::*;
 use crate::id::{Mid, Ssrc};
 use crate::media::Extension;
@@ -97,6 +98,30 @@ fn as_many_sections_as_are_allowed_are_read_and_two_of_a_name_are_not() {
         let error = parse_offer(&twice).unwrap_err();
         assert_eq!(error.problem, Problem::DuplicateMid(name.into()), "{of}");
         assert_eq!(error.section, Some(3));
+    }
+}
+
+#[test]
+fn a_section_has_as_many_attributes_as_are_allowed_and_no_more_beside_its_candidates() {
+    let own = EXTMAP.rsplit("m=").next().unwrap().lines().filter(|line| line.starts_with("a=")).count();
+    let padded = |n: usize| format!("{EXTMAP}{}{}", "a=x:y\r\n".repeat(n), "a=candidate:1\r\n".repeat(MAX_ATTRIBUTES));
+    assert_eq!(read(&padded(MAX_ATTRIBUTES - own)), read(EXTMAP));
+    let error = parse_offer(&padded(MAX_ATTRIBUTES - own + 1)).unwrap_err();
+    assert_eq!(error.problem, Problem::TooMany("attributes", MAX_ATTRIBUTES));
+    assert_eq!((error.section, error.line), (Some(1), Some(EXTMAP.lines().count() + MAX_ATTRIBUTES - own + 1)));
+}
+
+#[test]
+fn redundancy_of_anything_but_opus_is_no_codec_of_ours() {
+    let sound = |red: &str| {
+        let maps = "a=rtpmap:111 opus/48000/2\r\na=rtpmap:9 G722/8000\r\na=rtpmap:63 red/48000/2\r\n";
+        let text = format!("{NO_MID}m=audio 9 UDP/TLS/RTP/SAVPF 63 111 9\r\na=mid:s\r\n{maps}a=fmtp:63 {red}\r\n");
+        let offer = parse_offer(&text).unwrap();
+        offer.sections.last().unwrap().codecs.iter().map(|codec| codec.pt.0).collect::<Vec<_>>()
+    };
+    assert_eq!(sound("111/111"), [63, 111]);
+    for other in ["111/9", "9/9", "111/", "", "111/x", "111/300"] {
+        assert_eq!(sound(other), [111], "{other}");
     }
 }
 

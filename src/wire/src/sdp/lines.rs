@@ -6,7 +6,7 @@ use sdp::description::common::Attribute;
 use sdp::description::session::SessionDescription;
 
 use super::error::{Problem, SdpError};
-use super::limits::{MAX_LINE_BYTES, MAX_LINES};
+use super::limits::{MAX_ATTRIBUTES, MAX_LINE_BYTES, MAX_LINES};
 use crate::negotiate::{MAX_SECTIONS, MediaLine};
 
 /// One `m=` line with its attributes; the session part is one without `m=`.
@@ -106,6 +106,9 @@ pub(super) fn split(text: &str) -> Result<(Part, Vec<Part>), SdpError> {
                     continue;
                 }
                 if let Some(part) = parts.last_mut() {
+                    if part.attribute_lines.len() == MAX_ATTRIBUTES {
+                        return refuse(Problem::TooMany("attributes", MAX_ATTRIBUTES));
+                    }
                     part.attribute_lines.push(number);
                 }
                 kept.push_str(line);

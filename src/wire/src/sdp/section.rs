@@ -76,7 +76,7 @@ fn direction(part: &Part) -> Option<Direction> {
 
 /// Known codecs in the order of the `m=` line.
 fn codecs(part: &Part, kind: Kind) -> Vec<OfferedCodec> {
-    let rtx = rtx_of(part);
+    let (rtx, opus) = (rtx_of(part), opus_of(part));
     let mut codecs: Vec<OfferedCodec> = Vec::new();
     for format in &part.media.formats {
         let Some(pt) = payload_type(format) else { continue };
@@ -85,7 +85,7 @@ fn codecs(part: &Part, kind: Kind) -> Vec<OfferedCodec> {
         }
         let fmtp = attribute_of(part, "fmtp", format).collect::<Vec<_>>().join(";");
         let known = attribute_of(part, "rtpmap", format).find_map(known_codec);
-        let Some(name) = known.or_else(|| red(part, format, &fmtp)) else { continue };
+        let Some(name) = known.or_else(|| red(part, format, &fmtp, &opus)) else { continue };
         if name.kind() != kind {
             continue;
         }
@@ -115,6 +115,20 @@ fn rtx_of(part: &Part) -> Vec<(Pt, Pt)> {
     part.media.formats.iter().filter_map(pair).collect()
 }
 
+/// The payload types of Opus: what stands first of one that is named more than once counts.
+fn opus_of(part: &Part) -> Vec<Pt> {
+    let mut known: Vec<(Pt, CodecName)> = Vec::new();
+    for (_, value) in part.all("rtpmap") {
+        let Some((format, map)) = value.split_once(' ') else { continue };
+        if let (Some(pt), Some(name)) = (payload_type(format), known_codec(map.trim()))
+            && known.iter().all(|(of, _)| *of != pt)
+        {
+            known.push((pt, name));
+        }
+    }
+    known.into_iter().filter(|(_, name)| *name == CodecName::Opus).map(|(pt, _)| pt).collect()
+}
+
 /// `a=<name>:<format> <value>`, the values.
 fn attribute_of<'a>(part: &'a Part, name: &'a str, format: &'a str) -> impl Iterator<Item = &'a str> {
     part.all(name).filter_map(move |(_, value)| {
@@ -133,10 +147,10 @@ fn known_codec(map: &str) -> Option<CodecName> {
 }
 
 /// Opus for redundant Opus (`red/48000/2`, RFC 2198) whose parameters name nothing but Opus's payload types.
-fn red(part: &Part, format: &str, fmtp: &str) -> Option<CodecName> {
+fn red(part: &Part, format: &str, fmtp: &str, opus: &[Pt]) -> Option<CodecName> {
     let is_red = |map: &str| map.to_ascii_lowercase().starts_with("red/48000");
     attribute_of(part, "rtpmap", format).find(|map| is_red(map))?;
-    let is_opus = |inner: &str| attribute_of(part, "rtpmap", inner).find_map(known_codec) == Some(CodecName::Opus);
+    let is_opus = |inner: &str| payload_type(inner).is_some_and(|pt| opus.contains(&pt));
     fmtp.split('/').all(is_opus).then_some(CodecName::Opus)
 }
 

@@ -217,7 +217,8 @@ fn what_is_wrong_with_an_offer_is_said_with_its_section_and_line() {
         (&ffmpeg.replacen("a=rtcp-mux", &long, 1), Some(0), "a=xxx", "is 70002 bytes long"),
         (&ffmpeg.replacen("a=rtcp-mux", "a=rtcp\rmux", 1), Some(0), "a=rtcp\rmux", "is not of the form"),
         (&many, Some(256), "m=video 0", "more than 256 media sections"),
-        (&"a=x\n".repeat(20_000), None, "a=x", "more than 16384 lines"),
+        (&"i=x\n".repeat(20_000), None, "i=x", "more than 16384 lines"),
+        (&"a=x\n".repeat(20_000), None, "a=x", "more than 1024 attributes"),
     ] {
         let error = parse_offer(text).expect_err(words);
         let shown = error.to_string();
