@@ -50,3 +50,4 @@ mod spread;
 mod storm;
 mod streams;
 mod take_over;
+mod timers;

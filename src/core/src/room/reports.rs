@@ -88,15 +88,17 @@ fn transport_feedback(client: &mut Client, tracks: &SlotMap<TrackKey, Track>, ou
     client.inbound.arrivals = Some(arrivals);
 }
 
-/// When [`send_due`] has something to do.
+/// When [`send_due`] has something to do: what it would not do then is not waited for, or it would be due again and again.
 pub fn deadline(client: &Client, tracks: &SlotMap<TrackKey, Track>) -> Instant {
     let published = client.inbound.published.iter().filter_map(|key| tracks.get(*key));
     let requests = published.flat_map(|track| {
         let key_frame = |layer: &Layer| {
-            let at = layer.key_frame_deadline().filter(|_| !track.is_muted())?;
+            let at = layer.key_frame_deadline().filter(|_| track.asks_for_pictures())?;
             Some(client.inbound.key_frames_from.map_or(at, |from| at.max(from)))
         };
-        track.layers.iter().flat_map(move |layer| [key_frame(layer), layer.missing.next_due(ASSUMED_RTT)])
+        let missing = |layer: &Layer| layer.missing.next_due().filter(|_| track.feedback.nack);
+        let layers = track.layers.iter().filter(|layer| layer.ssrc.is_some());
+        layers.flat_map(move |layer| [key_frame(layer), missing(layer)])
     });
     requests.flatten().chain(client.deadlines.feedback).fold(client.deadlines.report, Instant::min)
 }
@@ -188,8 +190,7 @@ fn requests(
     for n in 0..client.inbound.published.len() {
         let Some(track) = tracks.get_mut(client.inbound.published[n]) else { continue };
         let (feedback, is_video) = (track.feedback, track.is_video());
-        // A muted track's key frame would be dropped, and asked for again and again.
-        let asks_for_pictures = may_ask && is_video && !track.is_muted();
+        let asks_for_pictures = may_ask && track.asks_for_pictures();
         for layer in &mut track.layers {
             let Some(ssrc) = layer.ssrc else { continue };
             let mut compound: Compound = [0; MAX_COMPOUND];

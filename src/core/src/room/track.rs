@@ -143,6 +143,9 @@ impl Track {
     pub fn follow(&mut self, codec: &AnswerCodec) {
         self.codec = codec.codec.clone();
         (self.pt, self.feedback) = (codec.pt, codec.feedback);
+        if !self.feedback.nack {
+            self.layers.iter_mut().for_each(|layer| layer.missing.forget_missing());
+        }
         self.formats.set_current(&codec.codec);
         if self.info.codec != codec.codec.name {
             self.info.codec = codec.codec.name;
@@ -199,6 +202,11 @@ impl Track {
     /// True when its packets are dropped.
     pub fn is_muted(&self) -> bool {
         self.muted_by_client || self.muted_by_policy
+    }
+
+    /// True when key frames of it may be asked for: those of a muted one would be dropped, and asked for again and again.
+    pub fn asks_for_pictures(&self) -> bool {
+        self.is_video() && !self.is_muted()
     }
 
     /// True for pictures.

@@ -50,12 +50,7 @@ impl Shard {
         let asks_again = track.feedback.nack;
         let layer = &mut track.layers[usize::from(incoming.layer)];
         let index = layer.stats.received(header.sequence, header.timestamp, now);
-        let was_missing = layer.missing.missing();
-        // What is never asked for would stay due for ever.
-        if asks_again {
-            layer.missing.received(index, now);
-        }
-        let lost_some = layer.missing.missing() > was_missing;
+        let is_due_sooner = asks_again && layer.missing.received(index, now);
         layer.count(now, bytes.len());
         if track.muted_by_client || track.muted_by_policy {
             return Err(DropReason::Muted);
@@ -63,7 +58,7 @@ impl Shard {
         if layer.history.find(index).is_some() {
             return Err(DropReason::SrtpReplay);
         }
-        if lost_some {
+        if is_due_sooner {
             self.schedule(key);
         }
         if let Some(level) = elements.kept.audio_level.and_then(|byte| AudioLevel::parse(&[byte])) {

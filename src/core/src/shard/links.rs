@@ -106,14 +106,12 @@ impl Shard {
         let Some(track) = self.world.tracks.get_mut(key) else { return Ok(()) };
         self.report.counters.relayed_in += 1;
         let (owner, held) = (track.owner, &mut track.layers[usize::from(layer)]);
-        let was_missing = held.missing.missing();
-        held.missing.received(media.index, now);
-        let lost_some = held.missing.missing() > was_missing;
+        let is_due_sooner = held.missing.received(media.index, now);
         held.count(now, media.payload.len());
         if held.history.find(media.index).is_some() {
             return Ok(());
         }
-        if lost_some {
+        if is_due_sooner {
             self.schedule(owner);
         }
         let Media { index, timestamp, marker, is_red, kept, descriptor, payload, .. } = *media;
@@ -255,8 +253,8 @@ impl Shard {
         let tracks = client.inbound.published.iter().filter_map(|track| self.world.tracks.get(*track));
         let layers = tracks.flat_map(|track| track.layers.iter().map(move |layer| (track, layer)));
         let due = layers.flat_map(|(track, layer)| {
-            let key_frame = layer.key_frame_deadline().filter(|_| track.is_video() && !track.is_muted());
-            [layer.missing.next_due(self.link_rtt(track)), key_frame]
+            let key_frame = layer.key_frame_deadline().filter(|_| track.asks_for_pictures());
+            [layer.missing.next_due(), key_frame]
         });
         let Some(at) = due.flatten().min() else { return };
         let Some(client) = self.world.clients.get_mut(key) else { return };
@@ -275,7 +273,7 @@ impl Shard {
             let Some(track) = self.world.tracks.get_mut(track) else { continue };
             let Some((link, handle)) = track.far.as_deref().map(|far| (far.link, far.handle)) else { continue };
             let former = track.former.as_deref().map(|former| (former.link, former.handle));
-            let (is_video, is_muted) = (track.is_video(), track.is_muted());
+            let (is_video, asks_for_pictures) = (track.is_video(), track.asks_for_pictures());
             for (n, layer) in track.layers.iter_mut().enumerate() {
                 let stream = Stream { handle, layer: n as u8 };
                 sequences.clear();
@@ -293,7 +291,7 @@ impl Shard {
                         }
                     }
                 }
-                if is_video && !is_muted && layer.take_key_frame_request(now).is_some() {
+                if asks_for_pictures && layer.take_key_frame_request(now).is_some() {
                     let _ = self.world.links.gather(link, &Frame::Key(stream), out);
                 }
             }

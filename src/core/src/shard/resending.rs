@@ -82,7 +82,9 @@ impl Shard {
     pub(super) fn need_key_frame(&mut self, now: Instant, (key, place): (ClientKey, u16), need: KeyFrameNeed) -> bool {
         let client = &self.world.clients[key];
         let Some(forward) = client.outbound.forwards[usize::from(place)].as_ref() else { return false };
-        let Some(track) = self.world.tracks.get_mut(forward.track) else { return false };
+        let Some(track) = self.world.tracks.get_mut(forward.track).filter(|track| track.is_video()) else {
+            return false;
+        };
         let path = client.outbound.congestion.as_deref().and_then(|path| Some((path.told_rtt()?, path.target_bps()?)));
         if path.is_some_and(|(rtt, bps)| forward.key_frame_is_under_way(now, rtt, bps)) {
             return false;

@@ -110,6 +110,9 @@ impl Shard {
         {
             let layer = &mut track.layers[usize::from(elsewhere.layer)];
             *slot(layer, elsewhere.rtx) = None;
+            if !elsewhere.rtx {
+                layer.forget_missing();
+            }
         }
         let Some(track) = self.world.tracks.get_mut(incoming.track) else { return };
         let former = slot(&mut track.layers[usize::from(incoming.layer)], incoming.rtx).replace(ssrc);

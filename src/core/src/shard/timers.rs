@@ -17,6 +17,8 @@ use moonring_wire::packet::SendBatch;
 const STANDSTILL: Duration = Duration::from_secs(5);
 /// Timers run in one call; the rest wait for the next tick.
 const MAX_TIMERS: usize = 4_096;
+/// How long a timer waits that is due again at once.
+const TIMER_PAUSE: Duration = Duration::from_millis(10);
 /// The least number of timers at which those that no longer count are taken out of the heap.
 pub(super) const FIRST_SWEEP: usize = 4_096;
 
@@ -131,6 +133,18 @@ impl Shard {
             }
         }
         self.schedule(key);
+        self.delay_what_is_due_again(now, key);
+    }
+
+    /// What is due again although its time has come and gone would keep all other timers of the shard waiting.
+    fn delay_what_is_due_again(&mut self, now: Instant, key: ClientKey) {
+        let Some(client) = self.world.clients.get_mut(key) else { return };
+        if client.deadlines.scheduled.is_none_or(|at| at > now) {
+            return;
+        }
+        debug_assert!(false, "a timer of {} is due again at once: {:?}", client.id, client.deadlines);
+        client.deadlines.scheduled = Some(now + TIMER_PAUSE);
+        self.set_timer(now + TIMER_PAUSE, Timer::Client(key));
     }
 
     /// Adds a timer. Those that no longer count are left in the heap until they are due, but only so many of them: whoever

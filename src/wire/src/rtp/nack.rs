@@ -25,6 +25,8 @@ pub struct NackGenerator {
     /// In the order of their indices; never more than [`MAX_MISSING`].
     missing: VecDeque<Missing>,
     given_up: bool,
+    /// When there may be something to do, not later than there is: all that is missing is looked at only then.
+    next: Option<Instant>,
     patience: Duration,
 }
 
@@ -61,38 +63,55 @@ impl NackGenerator {
     /// Nothing received, nothing missing; what is missing is given up after `patience`. Most streams never miss anything: memory is allocated at the first gap, all
     /// that there will be.
     pub fn new(patience: Duration) -> Self {
-        Self { highest: None, missing: VecDeque::new(), given_up: false, patience }
+        Self { highest: None, missing: VecDeque::new(), given_up: false, next: None, patience }
     }
 
-    /// Takes note of the packet with `index` (its sequence number without wraps), first sent or repeated.
-    pub fn received(&mut self, index: u64, now: Instant) {
+    /// Takes note of the packet with `index` (its sequence number without wraps), first sent or repeated. True when
+    /// [`NackGenerator::next_due`] is sooner than before.
+    pub fn received(&mut self, index: u64, now: Instant) -> bool {
         let Some(highest) = self.highest else {
             self.highest = Some(index);
-            return;
+            return false;
         };
         if index <= highest {
             if let Ok(at) = self.missing.binary_search_by_key(&index, |m| m.index) {
                 self.missing.remove(at);
             }
-            return;
+            return false;
         }
         self.highest = Some(index);
         let gap = index - highest - 1;
         if gap == 0 {
-            return;
+            // What is not asked for yet is the last of what is missing, but for what another shard has missed.
+            let is_asked = self.missing.back().is_none_or(|last| last.tries > 0);
+            return !is_asked && self.sooner(now);
         }
         if gap as usize > MAX_MISSING - self.missing.len() {
             self.give_up();
-            return;
+            return self.sooner(now);
         }
         self.missing.reserve_exact(MAX_MISSING - self.missing.len());
         self.missing.extend((highest + 1..index).map(|index| Missing { index, since: now, tries: 0, asked: now }));
+        // Of more than one, the first has two later ones behind it when the last has one.
+        let is_new_due = gap >= REORDER_PACKETS || self.missing.len() as u64 > gap;
+        self.sooner(if is_new_due { now } else { now + REORDER_TIME })
+    }
+
+    fn sooner(&mut self, at: Instant) -> bool {
+        let is_sooner = self.next.is_none_or(|next| at < next);
+        if is_sooner {
+            self.next = Some(at);
+        }
+        is_sooner
     }
 
     /// Appends the sequence numbers to ask for now to `out`, in their order. True once after packets were given up:
     /// decoding can't go on without a key frame.
     pub fn due(&mut self, now: Instant, rtt: Duration, out: &mut Vec<u16>) -> bool {
         let Some(highest) = self.highest else { return false };
+        if self.next.is_none_or(|next| now < next) {
+            return false;
+        }
         let (before, patience) = (self.missing.len(), self.patience);
         // Some in front may be missed for a shorter time: see `miss`.
         self.missing.retain(|m| !m.is_hopeless(now, (highest, patience), rtt));
@@ -104,14 +123,14 @@ impl NackGenerator {
                 out.push(missing.index as u16);
             }
         }
+        let soonest = |m: &Missing| m.due(highest, rtt).min(m.since + patience);
+        self.next = self.missing.iter().map(soonest).min();
         std::mem::take(&mut self.given_up)
     }
 
-    /// When [`NackGenerator::due`] has something to do next, as things are.
-    pub fn next_due(&self, rtt: Duration) -> Option<Instant> {
-        let highest = self.highest?;
-        let soonest = |m: &Missing| m.due(highest, rtt).min(m.since + self.patience);
-        self.missing.iter().map(soonest).min()
+    /// When [`NackGenerator::due`] may have something to do: after it was called, later than that.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.next
     }
 
     /// Begins anew with the next packet, whatever its number.
@@ -123,7 +142,7 @@ impl NackGenerator {
     /// Forgets what is missing, because a key frame makes it useless or nobody needs the stream.
     pub fn forget_missing(&mut self) {
         self.missing.clear();
-        self.given_up = false;
+        (self.given_up, self.next) = (false, None);
     }
 
     /// The packets that are missing, by their indexes, in order.
@@ -152,15 +171,24 @@ impl NackGenerator {
         self.highest = self.highest.max(Some(highest));
     }
 
-    /// These are missing, too, and waited for from `now` on; of more than [`MAX_MISSING`] the last.
-    pub fn miss(&mut self, indexes: &[u64], now: Instant) {
-        let highest = self.highest.unwrap_or_default();
-        for index in indexes.iter().copied().filter(|index| *index < highest) {
+    /// Others have seen that `highest` was sent: what lies between is missing, `highest` as well.
+    pub fn expect(&mut self, highest: u64, now: Instant) {
+        let first = self.highest.map_or(highest, |came| came + 1).max((highest + 1).saturating_sub(MAX_MISSING as u64));
+        self.reach(highest);
+        self.miss(first..=highest, now);
+    }
+
+    /// These are missing, too, if they are not behind the highest, and waited for from `now` on; of more than
+    /// [`MAX_MISSING`] the last.
+    pub fn miss(&mut self, indexes: impl IntoIterator<Item = u64>, now: Instant) {
+        let Some(highest) = self.highest else { return };
+        for index in indexes.into_iter().filter(|index| *index <= highest) {
             if self.missing.len() == MAX_MISSING {
                 self.missing.pop_front();
             }
             if let Err(at) = self.missing.binary_search_by_key(&index, |m| m.index) {
                 self.missing.insert(at, Missing { index, since: now, tries: 0, asked: now });
+                self.sooner(now);
             }
         }
     }
@@ -195,7 +223,9 @@ mod tests {
         let (mut generator, mut now) = (NackGenerator::new(PICTURE_PATIENCE), start);
         for (n, step) in steps.iter().enumerate() {
             match step {
-                Got(index) => generator.received(*index, now),
+                Got(index) => {
+                    generator.received(*index, now);
+                }
                 Due(at, sequences, key_frame) => {
                     now = start + Duration::from_millis(*at);
                     let mut out = Vec::new();
@@ -295,25 +325,43 @@ mod tests {
         let start = Instant::now();
         let ms = |n| start + Duration::from_millis(n);
         let mut generator = NackGenerator::new(PICTURE_PATIENCE);
-        assert_eq!(generator.next_due(RTT), None);
+        assert_eq!(generator.next_due(), None);
         generator.received(1, start);
         generator.received(3, start);
-        assert_eq!(generator.next_due(RTT), Some(ms(10)));
+        assert_eq!(generator.next_due(), Some(ms(10)));
         generator.due(ms(10), RTT, &mut Vec::new());
-        assert_eq!(generator.next_due(RTT), Some(ms(60)));
+        assert_eq!(generator.next_due(), Some(ms(60)));
         generator.forget_missing();
-        assert_eq!(generator.next_due(RTT), None);
+        assert_eq!(generator.next_due(), None);
     }
 
     #[test]
     fn what_is_missed_later_in_front_of_others_holds_up_none_of_them() {
         let (start, mut generator) = (Instant::now(), NackGenerator::new(Duration::from_secs(1)));
-        [100, 105].iter().for_each(|index| generator.received(*index, start));
+        for index in [100, 105] {
+            generator.received(index, start);
+        }
         let later = start + Duration::from_millis(900);
-        generator.miss(&[50], later);
+        generator.miss([50], later);
         let end = start + Duration::from_millis(1_100);
         generator.due(end, RTT, &mut Vec::new());
         assert_eq!(generator.missing_indexes().collect::<Vec<_>>(), [50]);
-        assert!(generator.next_due(RTT).is_some_and(|at| at > end), "it is not due again at once");
+        assert!(generator.next_due().is_some_and(|at| at > end), "it is not due again at once");
+    }
+
+    #[test]
+    fn what_others_have_seen_sent_is_missed_up_to_there_and_no_more_of_it_than_fits() {
+        let start = Instant::now();
+        for (came, sent, missing) in [(10, 13, 11..14), (10, 10_000, 9_751..10_001), (10, 10, 11..11)] {
+            let mut generator = NackGenerator::new(PICTURE_PATIENCE);
+            generator.received(came, start);
+            generator.expect(sent, start);
+            assert_eq!(generator.missing_indexes().collect::<Vec<_>>(), missing.clone().collect::<Vec<_>>());
+            assert_eq!(generator.next_due().is_some(), !missing.is_empty());
+            // It may be on its way.
+            generator.received(sent, start);
+            assert!(generator.missing_indexes().all(|index| index < sent));
+            assert_eq!(generator.highest(), sent);
+        }
     }
 }

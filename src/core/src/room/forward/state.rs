@@ -193,6 +193,6 @@ impl Forward {
             (None, None) => return,
         };
         missing.reach(highest);
-        missing.miss(&lacking, now);
+        missing.miss(lacking, now);
     }
 }

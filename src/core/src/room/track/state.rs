@@ -129,7 +129,7 @@ impl Track {
             (layer.rid, layer.ssrc, layer.rtx_ssrc) = (state.rid.clone(), state.ssrc, state.rtx_ssrc);
             layer.stats = ReceiveStats::resumed(clock_rate, state.counts);
             layer.missing.resume(state.counts.highest);
-            layer.missing.miss(&state.missing, now);
+            layer.missing.miss(state.missing.iter().copied(), now);
             layer.restarts = state.restarts;
             layer.clock = state.clock.map(|(ntp, timestamp, age)| SenderClock { ntp, timestamp, at: at(age) });
             (layer.bitrate_bps, layer.last_packet) = (state.bitrate_bps, state.silence.map(at));

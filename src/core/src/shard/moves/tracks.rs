@@ -38,7 +38,7 @@ impl Shard {
             let highest = layer.stats.counts().highest;
             let missing: Vec<_> = layer.missing.missing_indexes().collect();
             layer.missing.resume(highest);
-            layer.missing.miss(&missing, now);
+            layer.missing.miss(missing, now);
         }
         track.muted_by_client = track.info.muted;
         track.muted_by_policy = false;
@@ -87,7 +87,9 @@ impl Shard {
             if let Some(highest) = state.counts.highest.filter(|_| wanted >> n & 1 == 1) {
                 // Everything up to there that is not here is there, but for what is missing there, too.
                 generator.received(highest + 1, now);
-                state.missing.iter().for_each(|index| generator.received(*index, now));
+                for index in &state.missing {
+                    generator.received(*index, now);
+                }
                 missing.push(Some(generator));
             } else {
                 missing.push(None);
@@ -176,7 +178,7 @@ impl Shard {
                 for (first, others) in grouped(indexes) {
                     let _ = self.world.links.gather(former.link, &Frame::Missing { stream, first, others }, out);
                 }
-                next = [next, generator.next_due(rtt)].into_iter().flatten().min();
+                next = [next, generator.next_due()].into_iter().flatten().min();
             }
         }
         if let Some(client) = self.world.clients.get_mut(client) {
