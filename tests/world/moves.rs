@@ -22,10 +22,13 @@ pub(crate) fn three(seed: u64, script: &str) -> (World, [usize; 3]) {
     (world, members)
 }
 
-/// What somebody lacks of all that was sent from the first packet on that came: the packets before and behind each gap.
+/// What somebody lacks of all that was sent from the first packet on that came, without repairs of what came before it was
+/// forgotten: the packets before and behind each gap.
 pub(crate) fn lacking(world: &World, who: usize, pts: &[u8]) -> Vec<(u64, u64)> {
     let got = world.members[who].got.iter().filter(|got| pts.contains(&got.pt));
-    let mut counters: Vec<u64> = got.filter_map(|got| got.counter).collect();
+    let before = pts.iter().filter_map(|pt| world.members[who].forgotten.get(pt)).max();
+    let counters = got.filter_map(|got| got.counter).filter(|counter| before.is_none_or(|before| counter > before));
+    let mut counters: Vec<u64> = counters.collect();
     assert!(counters.len() > 3 * UNDER_WAY, "{} got {} of {pts:?}", world.members[who].id, counters.len());
     counters.sort_unstable();
     // At both ends one may be under way.

@@ -9,6 +9,7 @@ use moonring_wire::link::{Frame, HEAD, LinkPeer, MAX_LINK_DATAGRAM, Media, OVERH
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use serde_json::json;
 
+use crate::moves::lacking;
 use crate::sim::flows::assert_unbroken;
 use crate::sim::places::{id_at, over_two_nodes, relayed_to};
 use crate::sim::{OPEN, World};
@@ -99,8 +100,14 @@ fn what_is_lost_or_overtaken_between_nodes_is_repaired() {
         let mut counters: Vec<u64> = world.got(who, pt).iter().filter_map(|got| got.counter).collect();
         counters.sort_unstable();
         let doubles = counters.windows(2).filter(|pair| pair[0] == pair[1]).count();
-        let missing = counters.windows(2).filter(|pair| pair[1] > pair[0] + 1).count();
-        assert!(counters.len() > 200 && missing <= 1 && doubles == 0, "{missing}, {doubles} of {}", counters.len());
+        let gaps = lacking(&world, who, &[pt]);
+        // Sound is not waited for as long as pictures.
+        let most = usize::from(pt == 111);
+        assert!(
+            counters.len() > 200 && gaps.len() <= most && doubles == 0,
+            "{gaps:?}, {doubles} of {}",
+            counters.len()
+        );
     }
     let again: u64 = [0, 3].iter().map(|place| world.shard_at(*place).counters().relayed_again).sum();
     assert!(again > 30, "{again}");

@@ -1,5 +1,6 @@
 //! What clients do, step by step: join, publish, subscribe, leave.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -92,6 +93,7 @@ impl World {
             feeds: Vec::new(),
             paused: false,
             got: Vec::new(),
+            forgotten: HashMap::new(),
             told: Vec::new(),
             sent: Vec::new(),
             outcomes: Vec::new(),
@@ -230,6 +232,10 @@ impl World {
     /// Forgets what was received so far.
     pub(crate) fn forget_received(&mut self) {
         for member in &mut self.members {
+            for got in &member.got {
+                let highest = member.forgotten.entry(got.pt).or_default();
+                *highest = got.counter.map_or(*highest, |counter| counter.max(*highest));
+            }
             member.got.clear();
             member.sent.clear();
             member.told.clear();

@@ -74,6 +74,8 @@ pub(crate) struct Member {
     /// While set, what the feeds make is thrown away.
     pub(crate) paused: bool,
     pub(crate) got: Vec<Got>,
+    /// The highest counter, by payload type, of what it had received when that was forgotten.
+    pub(crate) forgotten: HashMap<u8, u64>,
     pub(crate) told: Vec<PeerEvent>,
     /// Packets of media that its feeds sent.
     pub(crate) sent: Vec<(Mid, Packet)>,

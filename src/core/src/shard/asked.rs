@@ -107,13 +107,20 @@ impl Shard {
         }
     }
 
-    /// Another shard of this node lacks packets of a track that comes by way of this one, and have not come here either: nobody
-    /// wanted them here when they passed. They are asked for where the track comes from.
+    /// Another shard of this node lacks packets of a track that comes by way of this one, and have not come here either: they
+    /// were lost, or nobody wanted them here when they passed. They are asked for where the track comes from.
     fn ask_further(&mut self, now: Instant, (key, layer): (TrackKey, usize), lacking: &[u64]) {
-        let Some(track) = self.world.tracks.get_mut(key).filter(|track| track.far.is_some()) else { return };
+        let Some(track) = self.world.tracks.get_mut(key) else { return };
+        let Some(far) = track.far.as_deref() else { return };
         let (owner, missing) = (track.owner, &mut track.layers[layer].missing);
-        missing.reach(lacking.iter().copied().max().unwrap_or_default());
-        missing.miss(lacking, now);
+        let last = lacking.iter().copied().max().unwrap_or_default();
+        // What is wanted here as well is missed here as well, up to where the other is.
+        if far.wanted >> layer & 1 == 1 && last > missing.highest() {
+            missing.expect(last, now);
+        } else {
+            missing.reach(last);
+        }
+        missing.miss(lacking.iter().copied(), now);
         self.schedule_far(owner);
     }
 }
