@@ -9,6 +9,8 @@
 --
 -- Hosts hear { type = "knock", client = "<id>", user = "<sub>" } and { type = "gone", client = "<id>" }.
 -- Bans stand in sfu.store: who is banned is so in every room that runs this script or asks `sfu.store.global`.
+--
+-- Configuration, in `script_config`: `jwt_key`, `patience_s`.
 
 local PATIENCE_S = sfu.config.patience_s or 120
 local LOOK_MS = 200

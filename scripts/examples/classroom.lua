@@ -11,8 +11,9 @@
 -- and `hand`, the time at which it was raised, or false.
 --
 -- Who had the floor and is back within `keep_s` seconds (by default 60) has it again, also when the room was empty in
--- between: pupils are known by the `name` in their metadata. Configuration: `teacher_token`, `pupil_token`, `max_floor`
--- (at once, by default 3), `keep_s`.
+-- between: pupils are known by the `name` in their metadata.
+--
+-- Configuration, in `script_config`: `teacher_token`, `pupil_token`, `max_floor` (at once, by default 3), `keep_s`.
 
 local MAX_FLOOR, KEEP_S = sfu.config.max_floor or 3, sfu.config.keep_s or 60
 local PUPILS = { publish = { "camera", "microphone" } }

@@ -10,8 +10,8 @@
 --   * A user (`sub`) is in the room once: who joins again takes the place of their older connection.
 --   * A host may throw somebody out with the message { type = "kick", client = "<id>" }.
 --
--- Configuration: `jwt_key`, the secret (HS256) or the public key in PEM (RS256, ES256, EdDSA), and, if your tokens
--- have them, `jwt_issuer` and `jwt_audience`.
+-- Configuration, in `script_config`: `jwt_key`, the secret (HS256) or the public key in PEM (RS256, ES256, EdDSA), and,
+-- if your tokens have them, `jwt_issuer` and `jwt_audience`.
 
 local KEY = sfu.config.jwt_key
 local OPTIONS = { iss = sfu.config.jwt_issuer, aud = sfu.config.jwt_audience, leeway = 30 }

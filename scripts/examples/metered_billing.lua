@@ -10,8 +10,8 @@
 -- A reload of this file loses nothing: what was counted but not yet reported crosses with on_unload and on_load. When
 -- the service does not answer, what was counted is kept, and goes along with the next report.
 --
--- Configuration: `billing_url`, and the service's host in `http_allow`. The user is what the client shows as token
--- (in earnest: a JWT, as in jwt_roles.lua).
+-- Configuration: `billing_url` in `script_config`, and the service's host in `http_allow`. The user is what the client
+-- shows as token (in earnest: a JWT, as in jwt_roles.lua).
 
 local URL = sfu.config.billing_url or "http://127.0.0.1:9000"
 local REPORT_EVERY = 60000 -- milliseconds

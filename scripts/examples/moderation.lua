@@ -11,7 +11,7 @@
 --
 -- A ban is by IP address and kept in sfu.shared: it holds in every room that runs this policy, and survives a reload.
 --
--- Configuration: `moderator_token`, `secret` (the participants' token; none: everybody may come into the lobby).
+-- Configuration: `moderator_token` in `script_config`; the server's `secret` is the participants' token.
 
 local MODERATOR_TOKEN = sfu.config.moderator_token
 local SECRET = sfu.config.secret

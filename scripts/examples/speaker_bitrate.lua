@@ -9,7 +9,8 @@
 --   * Who does not speak gets a share of the rest, between LISTENER_MIN and _MAX.
 --   * Only what changes by more than a tenth is told to a browser: its encoder needs time to settle.
 --
--- Configuration: `secret` (the token), `room_bps` (the room's budget), `speaker_part` (of it, 0 to 1).
+-- Configuration, in `script_config`: `room_bps` (the room's budget), `speaker_part` (of it, 0 to 1). The token is the
+-- server's `secret`.
 
 local SECRET = sfu.config.secret
 local ROOM_BPS = sfu.config.room_bps or 8000000

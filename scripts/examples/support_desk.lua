@@ -11,7 +11,9 @@
 --   { "do": "end", "customer": "<id>", "reason": "..." }       the customer is disconnected
 --   { "do": "close", "reason": "..." }                         the desk is closed; everybody is disconnected
 --
--- What went wrong is answered as { "error": "..." }. Configuration: `customer_token`, `agent_token`.
+-- What went wrong is answered as { "error": "..." }.
+--
+-- Configuration, in `script_config`: `customer_token`, `agent_token`.
 
 STATE_VERSION = 1
 

@@ -9,7 +9,7 @@
 --   to all       { type = "hands", clients = { "<id>", ... } }      who has raised a hand, in order
 --                { type = "stage", clients = { "<id>", ... } }      who is on the stage as a guest
 --
--- Configuration: `presenter_token`, `audience_token`, `max_guests` (on the stage at the same time).
+-- Configuration, in `script_config`: `presenter_token`, `audience_token`, `max_guests` (on the stage at the same time).
 
 local PRESENTER_TOKEN = sfu.config.presenter_token
 local AUDIENCE_TOKEN = sfu.config.audience_token
