@@ -1,7 +1,7 @@
 //! What a shard's loop costs around its core: idle, woken by single datagrams, and busy. An echo, in both io modes, beside
 //! a thread that blocks in plain calls.
 //!
-//! `cargo bench --bench event_loop`; without `--bench` a moment of each.
+//! `cargo bench -p moonring-benches --bench event_loop`; without `--bench` a moment of each.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(missing_docs, reason = "not a library")]
 

@@ -2,7 +2,7 @@
 //! makes, and no SFU. CPU time per forwarded packet, medians of interleaved rounds.
 //!
 //! `open_ns` is a receiver's share of opening the packet once, `seal_ns` header, copy and encryption, `send_ns` the
-//! kernel's. `--bench forward` measures the shard against it. `cargo bench --bench floor [case]`.
+//! kernel's. `--bench forward` measures the shard against it. `cargo bench -p moonring-benches --bench floor [case]`.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(missing_docs, reason = "not a library")]
 

@@ -1,7 +1,8 @@
 //! What forwarding costs: the shard's core, packets in, packets out, through real sends; against the floor, the same
 //! decryption, encryption, bytes and sends without any SFU. CPU time per forwarded packet, medians of interleaved rounds.
 //!
-//! `forward/...` includes the kernel's sends, `core/...` leaves them out. `cargo bench --bench forward [case]`.
+//! `forward/...` includes the kernel's sends, `core/...` leaves them out.
+//! `cargo bench -p moonring-benches --bench forward [case]`.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(missing_docs, reason = "not a library")]
 

@@ -3,7 +3,7 @@
 //! client, as mallinfo2 sees it) is not counted.
 //!
 //! `after_end` is what an empty shard holds more than a new one: tables that keep their size for the next rooms. The
-//! second time it must not be more. `cargo bench --bench memory`.
+//! second time it must not be more. `cargo bench -p moonring-benches --bench memory`.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(missing_docs, reason = "not a library")]
 

@@ -1,8 +1,8 @@
 //! What policies cost: memory of an idle room, reloading all rooms while media is forwarded, a hook's latency against
 //! plain mlua and against an HTTP round trip to a decision service on loopback.
 //!
-//! `cargo bench --bench policy [memory|reload|hook|store|record|http]` prints one line: medians, CPU time but for HTTP, which is wall
-//! time.
+//! `cargo bench -p moonring-benches --bench policy [memory|reload|hook|store|record|http]` prints one line: medians,
+//! CPU time but for HTTP, which is wall time.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(missing_docs, reason = "not a library")]
 

@@ -1,6 +1,6 @@
 //! What a packet costs that goes from one shard to another, in a room that is spread: out (frames, sealing, the kernel's
 //! sends) and in (opening, keeping), against the floor: sealing and sending the same bytes, and opening them. CPU time per
-//! packet of 1,200 bytes in bursts of 50, medians of interleaved rounds. `cargo bench --bench relay`.
+//! packet of 1,200 bytes in bursts of 50, medians of interleaved rounds. `cargo bench -p moonring-benches --bench relay`.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(missing_docs, reason = "not a library")]
 

@@ -3,7 +3,7 @@
 //!
 //! `seal` is what forwarding does: a header is written into the send slot, the shared payload comes behind it and is
 //! encrypted there, once per receiver. The others protect and unprotect a whole packet: ours and libsrtp2 in place,
-//! webrtc-srtp into a buffer that it allocates. `cargo bench --bench srtp [case]`.
+//! webrtc-srtp into a buffer that it allocates. `cargo bench -p moonring-benches --bench srtp [case]`.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(missing_docs, reason = "not a library")]
 

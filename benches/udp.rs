@@ -1,6 +1,6 @@
 //! What a datagram costs on its way to and from the kernel: CPU time of the calling thread, loopback included.
 //!
-//! `cargo bench --bench udp` interleaves all ways and prints medians; without `--bench` each way runs once.
+//! `cargo bench -p moonring-benches --bench udp` interleaves all ways and prints medians; without `--bench` each way runs once.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![allow(missing_docs, reason = "not a library")]
 
