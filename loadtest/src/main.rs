@@ -72,7 +72,7 @@ struct Run {
     /// Rooms.
     #[arg(long, default_value_t = 100)]
     rooms: usize,
-    /// Webinars and meetings have sound as well.
+    /// Webinars and meetings have sound as well: without, they have video alone.
     #[arg(long)]
     with_audio: bool,
     /// Webinars have sound only.

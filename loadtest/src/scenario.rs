@@ -14,9 +14,9 @@ const AUDIENCE_WAITS: Duration = Duration::from_millis(500);
 /// A kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
-    /// A few publish video and sound, many receive (publishers, subscribers).
+    /// A few publish video (with-audio: and sound), many receive (publishers, subscribers).
     Webinar,
-    /// Everybody publishes video and sound and receives everybody (clients).
+    /// Everybody publishes video (with-audio: and sound) and receives everybody (clients).
     Meeting,
     /// Everybody publishes sound and receives everybody (clients).
     AudioRoom,
