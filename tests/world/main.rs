@@ -24,6 +24,7 @@ mod lifted;
 mod lipsync;
 mod loss;
 mod loudest;
+mod means;
 mod moves;
 mod moves_nodes;
 mod moves_random;

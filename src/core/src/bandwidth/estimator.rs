@@ -14,6 +14,7 @@ use probing::{PROBE_INTERVAL_US, Wanted};
 use report::Report;
 use sending::SendRate;
 use silence::{After, Silence};
+use unprobed::GROWTH_INTERVAL_US;
 
 mod clock;
 mod outage;
@@ -21,6 +22,7 @@ mod probing;
 mod report;
 mod sending;
 mod silence;
+mod unprobed;
 
 pub use report::Acknowledged;
 
@@ -92,7 +94,8 @@ pub struct Estimator {
     misled_until: i64,
     /// When the last of those probes got through.
     promised_at: Option<i64>,
-    is_starved: bool,
+    /// Nothing can be sent but media; until when its target has grown unheard.
+    unprobed: Option<i64>,
     next_probe_at: i64,
     /// Statuses that may still be told.
     credit: u32,
@@ -128,7 +131,7 @@ impl Estimator {
             probe_interval: PROBE_INTERVAL_US,
             misled_until: 0,
             promised_at: None,
-            is_starved: false,
+            unprobed: None,
             next_probe_at: PROBE_INTERVAL_US,
             credit: MAX_CREDIT,
             told: 0,
@@ -270,6 +273,9 @@ impl Estimator {
             self.probes.cancel();
             if step.is_for_good { self.rate.lower(step.bps) } else { self.rate.hold_back(step.bps) }
         }
+        if self.grow_unprobed(now) {
+            return None;
+        }
         self.probes.expire(now);
         self.plan_when_due(now);
         if !self.probes.has_planned() {
@@ -282,7 +288,9 @@ impl Estimator {
 
     /// When `poll_probe` has something to do next; `None`: nothing has been sent or wanted.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let probe = if self.probes.has_planned() || (!self.started && self.wanted.bps > 0.0) {
+        let probe = if let Some(until) = self.unprobed {
+            self.wanted.is_starved.then_some(until + GROWTH_INTERVAL_US)
+        } else if self.probes.has_planned() || (!self.started && self.wanted.bps > 0.0) {
             Some(0)
         } else {
             (self.started && self.wanted.bps > self.rate.target()).then_some(self.next_probe_at)
@@ -304,7 +312,10 @@ impl Estimator {
 
     /// Reads what a packet touches of this.
     pub fn glance(&self) -> u64 {
-        self.sent.glance_head() ^ self.sending.bps().to_bits() ^ u64::from(self.started) ^ u64::from(self.is_starved)
+        self.sent.glance_head()
+            ^ self.sending.bps().to_bits()
+            ^ u64::from(self.started)
+            ^ u64::from(self.wanted.is_starved)
     }
 
     /// Reads where the next packet is noted.

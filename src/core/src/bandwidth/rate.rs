@@ -64,8 +64,10 @@ const LOSS_HOLD_US: i64 = 1_300_000;
 const LINK_RANGE: f64 = 0.15;
 /// Weight of a new observation of it.
 const LINK_WEIGHT: f64 = 0.3;
-/// The target does not grow beyond this factor of what is used of it (plus 10 kbit/s): nothing speaks for more.
+/// The target does not grow beyond this factor of what is used of it (plus 10 kbit/s): nothing speaks for more. Where nothing
+/// can be sent but media, a step up to the next layer is all that can tell.
 const AHEAD: f64 = 1.2;
+const AHEAD_UNPROBED: f64 = 5.0;
 const AHEAD_BPS: f64 = 10_000.0;
 
 /// What the observers say after a feedback. Times in microseconds, rates in bit/s.
@@ -123,6 +125,8 @@ pub(super) struct RateControl {
     stable: f64,
     min: f64,
     max: f64,
+    /// How far ahead of what is used of it the target may be.
+    ahead: f64,
     /// The rate at which the link was full, over the last times.
     link: Option<f64>,
     phase: Phase,
@@ -144,6 +148,7 @@ impl RateControl {
             stable: start,
             min,
             max,
+            ahead: AHEAD,
             link: None,
             phase: Phase::Grow,
             began_at: now,
@@ -180,6 +185,18 @@ impl RateControl {
         {
             self.phase = Phase::Grow;
             self.set(self.target.max(resume_bps));
+        }
+    }
+
+    /// Whether probes can be sent.
+    pub(super) fn set_probed(&mut self, is_probed: bool) {
+        self.ahead = if is_probed { AHEAD } else { AHEAD_UNPROBED };
+    }
+
+    /// Grows although nothing is heard, up to `most`: nothing is sent that could be heard of, as nothing fits.
+    pub(super) fn grow_unheard(&mut self, seconds: f64, most: f64) {
+        if self.phase == Phase::Grow && self.target < most {
+            self.set((self.target * (1.0 + FAR_GROWTH * seconds)).min(most));
         }
     }
 
@@ -298,7 +315,7 @@ impl RateControl {
                 self.target * FAR_GROWTH * seconds
             };
         let used = signals.steady_bps.map(|arrived| arrived / (1.0 - signals.loss.min(0.5)));
-        let limit = used.map_or(self.target, |used| AHEAD * used + AHEAD_BPS);
+        let limit = used.map_or(self.target, |used| self.ahead * used + AHEAD_BPS);
         if self.target < limit {
             self.set((self.target + step).min(limit));
         }

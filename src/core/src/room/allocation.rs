@@ -7,10 +7,12 @@
 
 use std::time::{Duration, Instant};
 
+mod aside;
 mod keeping;
 mod raises;
 mod rooms;
 
+use aside::{put_away, unsendable};
 use keeping::keep_on;
 use raises::Decision;
 use rooms::note_rooms;
@@ -118,7 +120,9 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
         (0..=choice.limit).map(|n| choice.rate(n)).chain(choice.before_bps).max().unwrap_or(0).max(UNKNOWN_BPS)
     };
     let wanted: u64 = choices.iter().map(top).sum();
-    let floor: u64 = choices.iter().filter_map(|c| c.start().map(|rung| c.rate(rung))).sum();
+    // What is paused needs no room in front of the bottleneck.
+    let may_be_sent = |choice: &&Choice| choice.current.is_some() || path.is_ramping(now);
+    let floor = choices.iter().filter(may_be_sent).filter_map(|c| c.start().map(|rung| c.rate(rung))).sum::<u64>();
     // A little more than the lowest layers' mean rates: key frames are larger.
     let wanted = if choices.is_empty() { 0 } else { ((wanted + sound) as f64 * WANTED_ABOVE) as u64 };
     path.set_wanted(now, wanted, (floor + sound) * 3 / 2);
@@ -147,11 +151,13 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     };
     let layers = decision.layers(now, path, sound);
     note_rooms((now, raise, sound), path, &choices, &layers, &mut outbound.forwards);
-    let mut changed = Vec::new();
+    let mut changed = put_away(outbound, tracks);
     for (choice, layer) in choices.iter().zip(layers) {
         let Some(forward) = &mut outbound.forwards[choice.place] else { continue };
         let Some(track) = tracks.get_mut(forward.track) else { continue };
-        if apply(now, forward, track, choice, layer) {
+        // A key frame that nobody gets would stop everybody's pictures for a moment.
+        let may_ask = !forward.awaits_return(outbound.congestion.as_deref());
+        if apply((now, may_ask), forward, track, choice, layer) {
             changed.push(choice.place as u16);
         }
     }
@@ -163,11 +169,12 @@ pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, 
     changed
 }
 
-/// The video forwards, most important first.
+/// The video forwards of which something may be sent, most important first.
 fn choices(now: Instant, outbound: &Outbound, tracks: &SlotMap<TrackKey, Track>) -> Vec<Choice> {
     let forwards = outbound.forwards.iter().enumerate().filter_map(|(place, f)| Some((place, f.as_ref()?)));
     let videos = forwards.filter_map(|(place, f)| Some((place, f, tracks.get(f.track).filter(|t| t.is_video())?)));
     let is_controlled = outbound.congestion.as_deref().is_some_and(Congestion::is_controlled);
+    let videos = videos.filter(|(_, forward, track)| unsendable(forward, track).is_none());
     let choice = |(place, forward, track)| choice((now, is_controlled), place, forward, track);
     let mut choices: Vec<_> = videos.map(choice).collect();
     choices.sort_by_key(|choice| std::cmp::Reverse(choice.priority));
@@ -260,15 +267,15 @@ fn decide(
     }
 }
 
-/// Sets a forward's layer or pauses it. True when it was paused or resumed.
-fn apply(now: Instant, forward: &mut Forward, track: &mut Track, choice: &Choice, layer: Option<u8>) -> bool {
-    let is_hidden = forward.allotted.view == Some((0, 0));
-    let paused = match layer {
-        _ if is_hidden => Some(PauseReason::Hidden),
-        _ if track.kept_layers == 0 => Some(PauseReason::Overload),
-        None => Some(PauseReason::Bandwidth),
-        Some(_) => None,
-    };
+/// Sets a forward's layer or pauses it; `may_ask` for a key frame of it. True when it was paused or resumed.
+fn apply(
+    (now, may_ask): (Instant, bool),
+    forward: &mut Forward,
+    track: &mut Track,
+    choice: &Choice,
+    layer: Option<u8>,
+) -> bool {
+    let paused = if layer.is_none() { Some(PauseReason::Bandwidth) } else { None };
     let was = std::mem::replace(&mut forward.allotted.paused, paused);
     let rung = layer.and_then(|rung| choice.rungs.get(usize::from(rung)));
     if let Some(rung) = rung.filter(|_| paused.is_none()) {
@@ -295,7 +302,9 @@ fn apply(now: Instant, forward: &mut Forward, track: &mut Track, choice: &Choice
             forward.set_target(track, target);
             forward.set_point(rung.point);
         }
-        if track.far.is_none() {
+        if !may_ask {
+            // It is asked for when the path is back.
+        } else if track.far.is_none() {
             // It is on its way while the client's transport comes up. From another place it comes once it is wanted there.
             forward.begin_or_ask(now, track);
         } else {

@@ -7,33 +7,26 @@
 
 use std::time::{Duration, Instant};
 
+mod probes;
 mod raises;
 mod state;
 mod told;
 
+pub use probes::ProbeSlice;
+use probes::RunningProbe;
 pub use state::PathState;
 pub use told::Told;
 
 use super::rehearsal::{Rehearsals, Seen, Verdict};
 use super::repairs::{ASSUMED_RTT, RepairBudget};
-use crate::bandwidth::{Estimator, Pacer, Probe, ProbeId, Settings};
+use crate::bandwidth::{Estimator, Pacer, ProbeId, Settings};
 
 /// Bytes of IP and UDP headers around each datagram.
 const DATAGRAM_OVERHEAD: usize = 28;
-/// How long feedback is waited for after the first numbered packet, before a client is taken for one that gives none.
-const FEEDBACK_PATIENCE: Duration = Duration::from_secs(2);
-/// Least time between two looks at whether a probe is due.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// How long nothing may be sent on a path that starves.
-const TRICKLE_INTERVAL: Duration = Duration::from_millis(100);
 /// More lost than this is not calm.
 const TOLERATED_LOSS: f32 = 0.1;
 /// What a path may lose of what it carries.
 const UNNOTICED_LOSS: f32 = 0.03;
-/// Between two slices of a probe.
-const PROBE_SLICE: Duration = Duration::from_millis(1);
-/// Between two slices of a rehearsal.
-const REHEARSAL_SLICE: Duration = Duration::from_millis(5);
 /// How long the lowest layers are sent at whatever rate they have, while the first probes find out what the path carries.
 const RAMP: Duration = Duration::from_millis(1_500);
 /// How long layers may follow the first probes up one after the other.
@@ -60,27 +53,6 @@ struct Remb {
     covers_sound: bool,
 }
 
-/// A probe that is being sent.
-#[derive(Clone, Copy, Debug)]
-struct RunningProbe {
-    probe: Probe,
-    began: Instant,
-    bytes: u32,
-    packets: u16,
-    next_slice: Instant,
-}
-
-/// What is to leave now beyond the media.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProbeSlice {
-    /// The probe it belongs to; none for a trickle, that only keeps the feedback coming.
-    pub probe: Option<ProbeId>,
-    /// How much.
-    pub bytes: usize,
-    /// How long its packets may be: a probe that is to be short takes no more than so many bytes in each.
-    pub packet_bytes: usize,
-}
-
 /// One client's path.
 #[derive(Debug)]
 pub struct Congestion {
@@ -96,6 +68,11 @@ pub struct Congestion {
     floor_bps: u64,
     /// Transport-wide feedback has come: a REMB no longer counts.
     has_feedback: bool,
+    /// The same of this path or of one before it.
+    gives_feedback: bool,
+    /// Nothing can be sent but media: there is no stream of retransmissions, and padding in that of media would take its
+    /// numbers.
+    is_unprobed: bool,
     /// The last REMB, while it counts.
     remb: Option<Remb>,
     rehearsals: Rehearsals,
@@ -117,6 +94,8 @@ impl Congestion {
             last_sent: None,
             floor_bps: 0,
             has_feedback: false,
+            gives_feedback: false,
+            is_unprobed: false,
             remb: None,
             rehearsals: Rehearsals::default(),
             repairs: RepairBudget::new(now),
@@ -190,7 +169,7 @@ impl Congestion {
         let told = Told::of(said, was_silent);
         if told != Told::Nothing {
             self.control = Control::Estimated;
-            (self.has_feedback, self.remb) = (true, None);
+            (self.has_feedback, self.gives_feedback, self.remb) = (true, true, None);
             self.pacer.note_loss(now, self.estimator.loss());
             self.pace(now);
             let sent = self.estimator.acknowledged_until();
@@ -312,78 +291,6 @@ impl Congestion {
     /// The part of the packets that was lost lately, 0 to 1.
     pub fn loss(&self) -> f32 {
         self.estimator.loss()
-    }
-
-    /// Lets time pass. What of a probe is to leave now; the rest later.
-    pub fn poll_probe(&mut self, now: Instant) -> Option<ProbeSlice> {
-        self.polled = now;
-        if let Control::Expected(Some(since)) = self.control
-            && now.saturating_duration_since(since) > FEEDBACK_PATIENCE
-        {
-            self.control = Control::None;
-        }
-        if !self.is_controlled() {
-            return None;
-        }
-        self.rehearsals.expire(now);
-        if let Some(bytes) = self.rehearsals.due(now, self.estimator.rtt().unwrap_or(ASSUMED_RTT)) {
-            let slice = ProbeSlice { probe: None, bytes, packet_bytes: 0 };
-            return if bytes > 0 { Some(slice) } else { self.trickle(now) };
-        }
-        if self.running.is_none() {
-            let Some(probe) = self.estimator.poll_probe(now) else { return self.trickle(now) };
-            self.running = Some(RunningProbe { probe, began: now, bytes: 0, packets: 0, next_slice: now });
-        }
-        let running = self.running.as_mut()?;
-        running.next_slice = now + PROBE_SLICE;
-        let RunningProbe { probe, began, bytes, packets, .. } = *running;
-        let elapsed = now.saturating_duration_since(began) + PROBE_SLICE;
-        let due = (probe.bps as f64 / 8.0 * elapsed.as_secs_f64()) as u32;
-        let is_over = bytes >= probe.min_bytes && packets >= probe.min_packets;
-        // Nothing could be sent for it: given up rather than tried for ever.
-        let is_stuck = elapsed > Duration::from_millis(200);
-        if is_over || is_stuck {
-            self.running = None;
-            return None;
-        }
-        let packet_bytes = (probe.min_bytes / u32::from(probe.min_packets)) as usize;
-        Some(ProbeSlice { probe: Some(probe.id), bytes: due.saturating_sub(bytes) as usize, packet_bytes })
-    }
-
-    /// True while feedback has stopped: there may be nobody.
-    pub fn is_silent(&self) -> bool {
-        self.estimator.is_silent()
-    }
-
-    /// While all that is wanted is paused or waits, nothing would tell that the path has recovered.
-    fn is_kept_measured(&self) -> bool {
-        self.estimator.is_starved() || self.is_silent()
-    }
-
-    fn trickle(&self, now: Instant) -> Option<ProbeSlice> {
-        let is_quiet = self.last_sent.is_none_or(|at| now.saturating_duration_since(at) >= TRICKLE_INTERVAL);
-        (self.is_kept_measured() && is_quiet).then_some(ProbeSlice { probe: None, bytes: 1, packet_bytes: 0 })
-    }
-
-    /// When [`Self::poll_probe`] has something to do.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        if !self.is_controlled() {
-            return None;
-        }
-        if self.rehearsals.is_running() {
-            return Some(self.polled + REHEARSAL_SLICE);
-        }
-        if let Some(running) = &self.running {
-            return Some(running.next_slice);
-        }
-        let patience = match self.control {
-            Control::Expected(Some(since)) => Some(since + FEEDBACK_PATIENCE + PROBE_SLICE),
-            _ => None,
-        };
-        // A probe that is due waits for a calm moment, which time alone does not bring.
-        let least = self.polled + POLL_INTERVAL;
-        let trickle = self.last_sent.filter(|_| self.is_kept_measured()).map(|at| at + TRICKLE_INTERVAL);
-        [self.estimator.poll_timeout(), patience, trickle].into_iter().flatten().min().map(|at| at.max(least))
     }
 }
 

@@ -4,7 +4,7 @@ use super::formats::{self, Profile};
 use moonring_wire::id::Mid;
 use moonring_wire::media::{Codec, CodecName, Extension, ExtensionIds, Kind};
 use moonring_wire::negotiate::{
-    AnswerCodec, AnswerSection, AnswerStream, Direction, OfferSection, OfferedCodec, SectionKind, Setup,
+    AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, OfferSection, OfferedCodec, SectionKind, Setup,
 };
 
 /// Most simulcast layers taken of one publisher.
@@ -47,7 +47,14 @@ fn common_codecs(section: &OfferSection, allowed: &[CodecName]) -> Vec<AnswerCod
     let is_common = |c: &&OfferedCodec| {
         c.codec.name.kind() == kind && allowed.contains(&c.codec.name) && Profile::of(&c.codec).can_be_forwarded()
     };
-    let answer = |c: &OfferedCodec| AnswerCodec { pt: c.pt, codec: c.codec.clone(), rtx: c.rtx, feedback: c.feedback };
+    // Feedback on packets by a number that none of them has never comes: GStreamer names it without the extension.
+    let is_numbered = section.extensions.iter().any(|(_, extension)| *extension == Extension::TransportSequence);
+    let answer = |c: &OfferedCodec| AnswerCodec {
+        pt: c.pt,
+        codec: c.codec.clone(),
+        rtx: c.rtx,
+        feedback: Feedback { transport_cc: c.feedback.transport_cc && is_numbered, ..c.feedback },
+    };
     section.codecs.iter().filter(is_common).map(answer).collect()
 }
 
@@ -153,7 +160,7 @@ pub fn idle(section: &OfferSection, allowed: &[CodecName]) -> AnswerSection {
 mod tests {
     use super::*;
     use moonring_wire::id::Pt;
-    use moonring_wire::negotiate::{Feedback, MediaLine};
+    use moonring_wire::negotiate::MediaLine;
 
     fn offered(list: &[(u8, CodecName, &str)]) -> OfferSection {
         let codec = |(pt, name, fmtp): &(u8, CodecName, &str)| OfferedCodec {
@@ -200,6 +207,17 @@ mod tests {
         ] {
             assert_eq!(payload_types(&publish_codecs(&offer, allowed)), expected, "{allowed:?}");
             assert_eq!(payload_types(&receive_codecs(&offer, allowed)), expected, "{allowed:?}");
+        }
+    }
+
+    #[test]
+    fn feedback_by_transport_wide_numbers_is_agreed_on_only_with_the_extension_that_has_them() {
+        let mut offer = offered(&[(96, CodecName::Vp8, "")]);
+        for expected in [true, false] {
+            for codecs in [publish_codecs(&offer, &CodecName::ALL), receive_codecs(&offer, &CodecName::ALL)] {
+                assert_eq!((codecs[0].feedback.transport_cc, codecs[0].feedback.nack), (expected, true));
+            }
+            offer.extensions.retain(|(_, extension)| *extension != Extension::TransportSequence);
         }
     }
 

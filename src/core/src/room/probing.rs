@@ -5,6 +5,7 @@ use slotmap::SlotMap;
 
 use super::client::{Client, Outbound};
 use super::fanout::{Destination, Moment};
+use super::forward::Forward;
 use super::resends;
 use super::track::Track;
 use crate::bandwidth::ProbeId;
@@ -27,15 +28,16 @@ const MAX_PACKETS: usize = 64;
 pub fn send_due(moment: Moment, client: &mut Client, tracks: &SlotMap<TrackKey, Track>, out: &mut SendBatch) {
     let outbound = &mut client.outbound;
     let Some(path) = outbound.congestion.as_deref_mut() else { return };
-    let Some(due) = path.poll_probe(moment.now) else { return };
-    let Some(to) = Destination::of(client.transport.as_ref(), &client.negotiated.extensions) else { return };
-    let Some(place) = outbound.forwards.iter().position(|f| {
-        f.as_ref().is_some_and(|f| {
-            f.stream.rtx.is_some() && f.stream.numbered && tracks.get(f.track).is_some_and(Track::is_video)
-        })
-    }) else {
-        return;
+    let ids = &client.negotiated.extensions;
+    let is_padded = |f: &Forward| {
+        let is_numbered = f.stream.numbered && ids.get(Extension::TransportSequence).is_some();
+        is_numbered && f.stream.rtx.is_some() && tracks.get(f.track).is_some_and(Track::is_video)
     };
+    let place = outbound.forwards.iter().position(|f| f.as_ref().is_some_and(is_padded));
+    path.set_probed(moment.now, place.is_some());
+    let Some(due) = path.poll_probe(moment.now) else { return };
+    let Some(to) = Destination::of(client.transport.as_ref(), ids) else { return };
+    let Some(place) = place else { return };
     let mut sent = 0;
     for n in 0..MAX_PACKETS {
         if sent >= due.bytes || !out.has_room(1) {

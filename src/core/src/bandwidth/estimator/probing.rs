@@ -41,6 +41,8 @@ pub(super) struct Wanted {
     pub(super) bps: f64,
     /// The same without its small changes: the rates of layers vary all the time.
     wish: f64,
+    /// Something is paused, as it does not fit.
+    pub(super) is_starved: bool,
 }
 
 impl Wanted {
@@ -73,12 +75,12 @@ impl Estimator {
             let last = self.probes.last_at().unwrap_or(now - STARVED_INTERVAL_US);
             self.next_probe_at = self.next_probe_at.min(last + STARVED_INTERVAL_US);
         }
-        self.is_starved = is_starved;
+        self.wanted.is_starved = is_starved;
     }
 
     /// Whether something is paused because it does not fit.
     pub fn is_starved(&self) -> bool {
-        self.is_starved
+        self.wanted.is_starved
     }
 
     /// More was sent for a while than the path carries, because a probe had got through: there is a token bucket on
@@ -157,7 +159,7 @@ impl Estimator {
             self.plan(self.rate.target() * step, Purpose::Search);
             // Several senders should not probe at the same time for ever.
             let spread = (now.wrapping_mul(0x9E37_79B9) >> 8 & 0xFF) * self.probe_interval / 1024;
-            let interval = if self.is_starved { STARVED_INTERVAL_US } else { self.probe_interval };
+            let interval = if self.wanted.is_starved { STARVED_INTERVAL_US } else { self.probe_interval };
             self.next_probe_at = now + interval - spread;
         }
     }

@@ -69,7 +69,7 @@ impl Silence {
 
     /// The step to take now.
     pub(super) fn poll(&mut self, now: i64, rtt_us: i64, target: f64) -> Option<Step> {
-        if self.due(rtt_us)? > now || now - self.sent_at > IDLE_US {
+        if self.due(rtt_us)? > now {
             return None;
         }
         let (_, since) = *self.before.get_or_insert((target, now));
@@ -77,10 +77,11 @@ impl Silence {
         Some(Step { bps: target * STEP, is_for_good: now - since >= RESTORE_WITHIN_US })
     }
 
-    /// When the next step is due, in microseconds.
+    /// When the next step is due, in microseconds; `None` while nothing is sent that feedback could tell of.
     pub(super) fn due(&self, rtt_us: i64) -> Option<i64> {
         let hold = (3 * rtt_us).clamp(HOLD_US, MAX_HOLD_US);
-        Some(self.stepped_at.map_or(self.waiting_since? + hold, |at| at + STEP_US))
+        let at = self.stepped_at.map_or(self.waiting_since? + hold, |at| at + STEP_US);
+        (at <= self.sent_at + IDLE_US).then_some(at)
     }
 
     /// Stops waiting.

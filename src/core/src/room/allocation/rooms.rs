@@ -31,7 +31,7 @@ pub(super) fn note_rooms(
     for (n, choice) in choices.iter().enumerate() {
         let Some(forward) = &mut forwards[choice.place] else { continue };
         let allotted = &mut forward.allotted;
-        if !is_known || allotted.view == Some((0, 0)) {
+        if !is_known {
             allotted.room = None;
             continue;
         }

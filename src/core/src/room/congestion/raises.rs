@@ -12,6 +12,9 @@ impl Congestion {
         if !self.has_feedback {
             return true;
         }
+        if self.is_unprobed {
+            return self.estimator.is_calm();
+        }
         let carried = self.estimator.has_carried(bps);
         // While a probe is under way the answer may be another in a moment.
         let is_calm = self.running.is_none() && self.estimator.is_calm() && !self.estimator.is_starved();

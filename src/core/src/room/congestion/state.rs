@@ -23,14 +23,15 @@ impl Congestion {
     /// numbers go on, and what is still told of packets sent before counts for nothing.
     pub fn restart(&mut self, now: Instant) {
         // Nobody says when the next REMB comes: until then it is as before the first one.
-        let is_expected = self.has_feedback || self.starts_low();
+        let Self { gives_feedback, next_sequence, .. } = *self;
+        let is_expected = gives_feedback || self.starts_low();
         let control = if is_expected { Control::Expected(None) } else { Control::None };
-        *self = Self { control, next_sequence: self.next_sequence, ..Self::new(now) };
+        *self = Self { control, gives_feedback, next_sequence, ..Self::new(now) };
     }
 
     /// What goes on elsewhere.
     pub fn state(&self) -> PathState {
-        let is_expected = self.has_feedback || self.starts_low();
+        let is_expected = self.gives_feedback || self.starts_low();
         let estimate_bps = self.has_feedback.then(|| self.estimator.stable_bps());
         PathState { next_sequence: self.next_sequence, is_expected, estimate_bps }
     }
@@ -43,7 +44,7 @@ impl Congestion {
             Some(bps) => {
                 let start_bps = bps.clamp(limits.min_bps, limits.max_bps);
                 let estimator = Estimator::new(now, Settings { start_bps, ..limits });
-                Self { estimator, control: Control::Estimated, has_feedback: true, ..fresh }
+                Self { estimator, control: Control::Estimated, has_feedback: true, gives_feedback: true, ..fresh }
             }
             None if state.is_expected => Self { control: Control::Expected(None), ..fresh },
             None => fresh,

@@ -53,6 +53,27 @@ fn a_client_that_is_elsewhere_is_not_held_to_the_silence_of_its_former_path() {
 }
 
 #[test]
+fn who_has_given_feedback_and_gives_none_elsewhere_is_not_sent_everything() {
+    let t0 = Instant::now();
+    let mut path = Congestion::new(t0);
+    path.expect_feedback();
+    path.sent(t0, 1_000, true, None);
+    let (mut recorder, mut bytes) = (ArrivalRecorder::default(), [0; 100]);
+    recorder.record(0, t0);
+    let mut writer = Writer::new(&mut bytes);
+    assert!(recorder.build(Ssrc(1), Ssrc(2), &mut writer));
+    path.feedback(t0 + Duration::from_millis(50), writer.as_bytes());
+    let at = |ms: u64| t0 + Duration::from_millis(ms);
+    path.restart(at(100));
+    for ms in (100..12_000).step_by(20) {
+        path.sent(at(ms), 1_000, true, None);
+        path.poll_probe(at(ms));
+    }
+    assert!(path.is_silent());
+    assert!(path.target_bps().is_some_and(|bps| bps < 50_000), "{:?}", path.target_bps());
+}
+
+#[test]
 fn what_was_sent_beyond_the_pace_waits() {
     let t0 = Instant::now();
     let mut path = Congestion::new(t0);

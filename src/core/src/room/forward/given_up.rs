@@ -46,6 +46,11 @@ impl GivenUp {
         self.asked.is_some_and(|at| now.saturating_duration_since(at) < time)
     }
 
+    /// No key frame has begun since something was given up.
+    fn is_open(&self) -> bool {
+        self.until_then > 0
+    }
+
     fn begin(&mut self, now: Instant, next: u64) {
         (self.asked, self.until_then) = (Some(now), next);
     }
@@ -91,7 +96,9 @@ impl Forward {
         }
         let (at_once, most) = means.bytes;
         let has_waited = now.saturating_duration_since(oldest) > PATIENCE + means.rtt;
-        let is_time = || self.last_key_frame.is_none_or(|key_frame| key_frame.age(now) > BETWEEN);
+        // From a publisher that makes no key frame when it is asked for one, nothing but resends can be had.
+        let is_time =
+            || !self.given_up.is_open() && self.last_key_frame.is_none_or(|key_frame| key_frame.age(now) > BETWEEN);
         let is_too_much = (bytes > most || (bytes > at_once && has_waited)) && is_time();
         match (is_too_much, is_gone) {
             (true, _) => Cure::KeyFrame,
