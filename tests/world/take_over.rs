@@ -5,12 +5,14 @@ use moonring_core::shard::take_over::{HandedOver, VERSION};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::TrackId;
 use moonring_wire::media::CodecName::{Opus, Vp8};
+use moonring_wire::negotiate::Direction;
 use serde_json::json;
 
 use crate::moves::{assert_complete, assert_sealed_once, lacking};
-use crate::sim::flows::assert_unbroken;
+use crate::sim::flows::{assert_unbroken, sends};
 use crate::sim::net::Link;
 use crate::sim::places::on_one_shard;
+use crate::sim::raw::section;
 use crate::sim::{OPEN, World};
 
 /// Counts messages, and whatever else calls a hook.
@@ -219,6 +221,26 @@ fn who_is_in_a_handshake_or_waits_for_a_verdict_does_not_go_along() {
     let expected: Vec<_> = [alice, bob, carol, raw].map(|who| world.id(who)).into();
     assert_eq!(handed.clients, expected, "raw has not offered anything");
     assert!(!world.shard.is_at_rest_for_hand_over());
+}
+
+#[test]
+fn scripts_are_told_of_members_that_do_not_go_along_before_they_hand_over() {
+    let (mut world, [alice, ..], _) = call(1_409, COUNTS);
+    let raw = world.join_raw("raw");
+    world.raw(raw).sections = vec![section("0", Vp8, Direction::SendOnly)];
+    world.raw(raw).holds = true;
+    world.offer(raw, vec![sends("0")], vec![]);
+    world.take_over();
+    world.take_words(alice);
+    say(&mut world, alice, "who is here?");
+    world.run_ms(100);
+    let told = world.take_words(alice).join("\n");
+    let id = world.id(raw);
+    for words in ["\"connect\": Number(4)", "\"gone\": Number(1)"] {
+        assert!(told.contains(words), "{words} in {told}");
+    }
+    assert!(!told.contains(id.as_str()), "{told}");
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]

@@ -158,9 +158,10 @@ impl Estimator {
     /// Takes in a feedback packet, whole, from its RTCP header on. An error means that nothing in it was used.
     pub fn on_feedback(&mut self, now: Instant, packet: &[u8]) -> Result<Acknowledged, FeedbackError> {
         let now = self.micros(now);
-        let feedback = Feedback::parse(packet)?;
-        self.credit = self.credit.checked_sub(u32::from(feedback.statuses())).ok_or(FeedbackError::TooMuch)?;
-        let report = self.take_in(now, feedback);
+        // First of all: a few bytes may tell of thousands, again and again.
+        let count = u32::from(Feedback::count(packet)?);
+        self.credit = self.credit.checked_sub(count).ok_or(FeedbackError::TooMuch)?;
+        let report = self.take_in(now, Feedback::parse(packet)?);
         let said = report.said;
         if said.received + said.lost > 0 {
             self.conclude(now, &report);

@@ -66,29 +66,32 @@ pub struct Feedback<'a> {
 }
 
 impl<'a> Feedback<'a> {
+    /// How many packets a whole RTCP packet says that it tells of, 1 to 8,192: more costs more to read.
+    pub fn count(packet: &[u8]) -> Result<u16, FeedbackError> {
+        let head = head(packet)?;
+        match u16::from_be_bytes([head[14], head[15]]) {
+            count @ 1..=MAX_STATUSES => Ok(count),
+            _ => Err(FeedbackError::BadCount),
+        }
+    }
+
     /// Checks a whole RTCP packet, from its header on. What follows it in a compound is ignored.
     pub fn parse(packet: &'a [u8]) -> Result<Self, FeedbackError> {
-        let head = packet.first_chunk::<FIXED_LEN>().ok_or(FeedbackError::Truncated)?;
-        if head[0] >> 6 != 2 || head[0] & 0x1F != 15 || head[1] != 205 {
-            return Err(FeedbackError::NotTransportFeedback);
-        }
+        let (head, count) = (head(packet)?, Self::count(packet)?);
         let len = 4 + usize::from(u16::from_be_bytes([head[2], head[3]])) * 4;
         let body = packet.get(FIXED_LEN..len).ok_or(FeedbackError::Truncated)?;
-        let count = u16::from_be_bytes([head[14], head[15]]);
-        if count == 0 || count > MAX_STATUSES {
-            return Err(FeedbackError::BadCount);
-        }
         let chunks = Chunks { bytes: body, left: count, chunk: 0, in_chunk: 0 };
         let deltas = deltas_behind(chunks.clone())?;
         let reference = u32::from_be_bytes([0, head[16], head[17], head[18]]);
         let sequence = u16::from_be_bytes([head[12], head[13]]);
         Ok(Self { chunks, deltas, sequence, ticks: reference.wrapping_mul(TICKS_PER_REFERENCE) })
     }
+}
 
-    /// How many packets it tells of; 1 to 8,192 before the first call of `next`.
-    pub fn statuses(&self) -> u16 {
-        self.chunks.left
-    }
+fn head(packet: &[u8]) -> Result<&[u8; FIXED_LEN], FeedbackError> {
+    let head = packet.first_chunk::<FIXED_LEN>().ok_or(FeedbackError::Truncated)?;
+    let is_feedback = head[0] >> 6 == 2 && head[0] & 0x1F == 15 && head[1] == 205;
+    if is_feedback { Ok(head) } else { Err(FeedbackError::NotTransportFeedback) }
 }
 
 impl Iterator for Feedback<'_> {

@@ -76,6 +76,8 @@ pub struct Far {
     pub useful: u8,
     /// What their paths have room for, as it was told last.
     pub room: u32,
+    /// When that was last looked at.
+    pub room_seen: Option<Instant>,
     /// How often the publisher has begun each encoding anew, as its last packet said.
     pub restarts: [Option<u8>; MAX_LAYERS],
 }
@@ -83,7 +85,7 @@ pub struct Far {
 impl Far {
     /// Nothing of it is wanted yet.
     pub fn new(link: PlaceId, handle: u64) -> Self {
-        Self { link, handle, wanted: 0, useful: 0, room: 0, restarts: [None; MAX_LAYERS] }
+        Self { link, handle, wanted: 0, useful: 0, room: 0, room_seen: None, restarts: [None; MAX_LAYERS] }
     }
 }
 

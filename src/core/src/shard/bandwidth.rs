@@ -14,6 +14,10 @@ use slotmap::SlotMap;
 
 /// Least time between two choices of layers that feedback causes.
 const CHOICE_INTERVAL: Duration = Duration::from_millis(100);
+/// The same that an estimate of the receiver's own causes: it comes once a second, and at once when it falls.
+const REMB_INTERVAL: Duration = Duration::from_millis(20);
+/// Between two looks at what all receivers of a track of another shard have room for.
+const ROOM_INTERVAL: Duration = Duration::from_millis(100);
 /// Reports to a publisher after which it is told of a layer that nobody wants any more: one to two seconds.
 const LINGER: u8 = 2;
 
@@ -25,6 +29,17 @@ impl Shard {
             self.choose_layers(now, key);
         }
         self.schedule(key);
+    }
+
+    /// The client has sent an estimate of its own, in bit/s, and said whether sound is part of it.
+    pub(super) fn remb_came(&mut self, now: Instant, key: ClientKey, (bps, covers_sound): (u64, bool)) {
+        let outbound = &mut self.world.clients[key].outbound;
+        let Some(path) = outbound.congestion.as_deref_mut() else { return };
+        path.remb(now, bps, covers_sound);
+        let counts = path.told_rtt().is_none();
+        if counts && outbound.chosen.is_none_or(|at| now.saturating_duration_since(at) >= REMB_INTERVAL) {
+            self.choose_layers(now, key);
+        }
     }
 
     /// Chooses the layers of all that a client receives, and tells it what is paused by it.
@@ -41,22 +56,29 @@ impl Shard {
                 None => Event::TrackResumed { client, track },
             });
         }
-        self.tell_rooms(key);
+        self.tell_rooms(now, key);
         self.begin_forwards(now, key);
     }
 
-    /// Tells other shards at once what the paths of their tracks' receivers have room for, when that has changed.
-    fn tell_rooms(&mut self, key: ClientKey) {
+    /// Tells other shards what the paths of their tracks' receivers have room for, when that has changed: their publishers are
+    /// held to it where they send a single encoding.
+    fn tell_rooms(&mut self, now: Instant, key: ClientKey) {
         if !self.world.links.are_there() {
             return;
         }
         let Some(client) = self.world.clients.get(key) else { return };
         for key in client.outbound.forwards.iter().flatten().map(|forward| forward.track) {
-            let track = self.world.tracks.get(key).filter(|track| track.far.is_some() && track.is_video());
-            let Some(word) = track.and_then(|track| best_room(&self.world.clients, track)).map(Room::to_word) else {
+            let Some(track) = self.world.tracks.get_mut(key).filter(|t| t.is_video() && t.layers.len() == 1) else {
                 continue;
             };
-            let far = self.world.tracks.get_mut(key).and_then(|track| track.far.as_deref_mut());
+            let Some(far) = track.far.as_deref_mut() else { continue };
+            // Each of thousands who receive it would go through all of them.
+            if far.room_seen.is_some_and(|at| now.saturating_duration_since(at) < ROOM_INTERVAL) {
+                continue;
+            }
+            far.room_seen = Some(now);
+            let Some(word) = best_room(&self.world.clients, track).map(Room::to_word) else { continue };
+            let far = track.far.as_deref_mut();
             if far.is_some_and(|far| std::mem::replace(&mut far.room, word) != word) {
                 self.work.wants.push(key);
             }

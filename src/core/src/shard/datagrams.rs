@@ -34,10 +34,6 @@ pub(super) enum Request {
     },
     KeyFrame(Ssrc),
     Resend(Ssrc, u16),
-    Estimate {
-        bps: u64,
-        covers_sound: bool,
-    },
     /// A report block: the middle 32 bits of the NTP time that its round trip began at.
     RoundTrip {
         ssrc: Ssrc,
@@ -241,7 +237,7 @@ impl Shard {
         // What makes the server or others send counts from the address that is sent to, and from no other.
         let is_selected = selected.unwrap_or(transport.selected() == Some(from));
         let Outbound { forwards, congestion: path, .. } = &mut client.outbound;
-        let mut told = Told::Nothing;
+        let (mut told, mut estimate) = (Told::Nothing, None);
         let mut requests = std::mem::take(&mut self.work.requests);
         let parsed = rtcp::parse(&bytes[..len], &mut |message| match message {
             RtcpMessage::SenderReport { .. } => note_request(message, &mut requests),
@@ -254,13 +250,16 @@ impl Shard {
                 let all: Vec<_> = ssrcs.collect();
                 let mut sound = forwards.iter().flatten().filter(|f| f.codec.kind() == Kind::Audio);
                 let covers_sound = all.is_empty() || sound.all(|forward| all.contains(&forward.stream.ssrc));
-                requests.push(Request::Estimate { bps: bitrate_bps, covers_sound });
+                estimate = Some((bitrate_bps, covers_sound));
             }
             message => note_request(message, &mut requests),
         });
         self.stage(Stage::Rtcp);
         if told != Told::Nothing {
             self.feedback_came(now, key);
+        }
+        if let Some(estimate) = estimate {
+            self.remb_came(now, key, estimate);
         }
         if told == Told::Outage {
             self.begin_after_outage(now, key);
@@ -305,12 +304,6 @@ impl Shard {
                     if elapsed < 10 << 16 {
                         path.round_trip(Duration::from_secs_f64(f64::from(elapsed) / 65_536.0));
                     }
-                }
-            }
-            Request::Estimate { bps, covers_sound } => {
-                if let Some(path) = client.outbound.congestion.as_deref_mut() {
-                    path.remb(now, bps, covers_sound);
-                    self.choose_layers(now, key);
                 }
             }
         }

@@ -63,6 +63,8 @@ const MAX_WAITING: usize = 256;
 /// The clients that are on their way.
 #[derive(Default)]
 pub(super) struct Moves {
+    /// Members of rooms that do not go along to the process that takes over.
+    pub(super) left_behind: Vec<ClientKey>,
     /// Clients of this shard that were told to move.
     leaving: HashMap<ClientId, Leaving>,
     /// Those that are somewhere else now.

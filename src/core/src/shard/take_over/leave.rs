@@ -34,13 +34,19 @@ impl Shard {
         self.work.load.forgive(now + CATCH_UP);
         let mut scratch = Zeroizing::new(vec![0; MAX_STATE]);
         let (mut pieces, mut clients) = (vec![Piece::default()], Vec::new());
-        let mut rooms = 0;
+        let (mut rooms, mut left_behind) = (0, Vec::new());
         for (key, room) in &self.world.rooms {
             // One that ends has told its script, or is about to.
             if room.life.ending.is_some() || room.policy().is_none() {
                 continue;
             }
             let states = self.clients_of(now, room, &mut scratch);
+            let goes_on = |key: &ClientKey| states.iter().any(|(carried, _)| carried == key);
+            let is_member = |key: &&ClientKey| {
+                let client = self.world.clients.get(**key).filter(|client| client.far.is_none());
+                client.is_some_and(|client| client.facts.presence.get() == Presence::Joined)
+            };
+            left_behind.extend(room.clients.iter().filter(is_member).copied().filter(|key| !goes_on(key)));
             if states.is_empty() && room.life.kept_until.is_none() {
                 continue;
             }
@@ -52,6 +58,7 @@ impl Shard {
                 clients.extend(self.world.clients.get(key).map(|client| client.id.clone()));
             }
         }
+        self.moves.left_behind = left_behind;
         let since_start = now.saturating_duration_since(self.start).as_micros();
         let head = Head { version: VERSION, since_start: u64::try_from(since_start).unwrap_or(u64::MAX), rooms };
         // It has no keys, and no bound that it could exceed.

@@ -10,12 +10,18 @@ use moonring_policy::hook::HookCall;
 use moonring_policy::tape::Depth;
 use moonring_policy::{CarriedPolicy, PolicyKey};
 use moonring_wire::id::{RoomId, RoomKey};
+use moonring_wire::packet::SendBatch;
 use moonring_wire::shared::SharedValue;
 
 /// How long a room waits for its script's state; then it begins without.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Hook calls of one room that wait for its script, as many as may wait for a hook.
 const MAX_CALLS: usize = 1_024;
+
+/// Slices of scripts that run at the end, at most.
+const LAST_SLICES: usize = 256;
+/// What scripts and the log are told of members that do not go along.
+const LEFT_BEHIND: &str = "its media transport was not up when another process took over";
 
 /// A room whose script is on its way.
 pub(in crate::shard) struct Awaited {
@@ -33,8 +39,9 @@ impl Awaited {
 
 impl Shard {
     /// Calls `on_unload` of each room and hands out what it returns; an error says why a room has nothing to hand over.
-    /// Everything else of this shard has ended.
+    /// Everything else of this shard has ended. Scripts are told first of members that do not go along.
     pub fn hand_over_policies(&mut self, now: Instant, mut each: impl FnMut(&RoomId, Result<CarriedPolicy, String>)) {
+        self.end_left_behind(now);
         let rooms: Vec<RoomKey> = self.world.rooms.keys().collect();
         for key in rooms {
             let Some(room) = self.world.rooms.get(key).filter(|room| room.life.ending.is_none()) else { continue };
@@ -42,6 +49,18 @@ impl Shard {
             if let Some(carried) = self.policy.engine.hand_over(now, policy) {
                 each(&room.id, carried.map_err(|error| error.to_string()));
             }
+        }
+    }
+
+    fn end_left_behind(&mut self, now: Instant) {
+        for key in std::mem::take(&mut self.moves.left_behind) {
+            self.remove_client(now, key, LeaveCause::Shutdown, LEFT_BEHIND);
+        }
+        for _ in 0..LAST_SLICES {
+            if !self.has_scripts_due(now) {
+                break;
+            }
+            self.run_scripts(now, &mut SendBatch::new(0, 0));
         }
     }
 
