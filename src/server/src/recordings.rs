@@ -2,7 +2,8 @@
 //! that somebody was let into.
 //!
 //! The shards hand lines over and never wait; a thread writes them. A room's file has a bound, and so have all files
-//! together: the oldest make room for new ones. What comes faster than the disk takes it is not kept: the recordings
+//! together: the oldest that are no longer written make room, and where there are none the recording that has no room
+//! ends. What comes faster than the disk takes it is not kept: the recordings
 //! that it is of end there.
 
 use std::collections::HashMap;
@@ -82,7 +83,8 @@ impl Recordings {
         let (sender, messages) = channel();
         let ends = Arc::new(Ends { sender, waiting: AtomicUsize::new(0), next: AtomicU64::new(0) });
         let max_bytes = config.record_all_mib as u64 * 1024 * 1024;
-        let writer = Writer { folder, max_bytes, files: HashMap::new(), ends: Arc::downgrade(&ends) };
+        let bytes = finished(&folder, &[]).with_context(|| format!("recordings: {}", folder.display()))?.1;
+        let writer = Writer { folder, max_bytes, bytes, files: HashMap::new(), ends: Arc::downgrade(&ends) };
         let thread = std::thread::Builder::new().name("recordings".into());
         thread.spawn(move || writer.run(&messages)).context("the thread of recordings does not start")?;
         Ok(Some(Self { rooms: rooms.build()?, room_bytes: config.record_room_kib * 1024, ends }))
@@ -118,12 +120,14 @@ struct Recording {
     /// What has come before somebody was let in; then the file has it.
     held: Vec<u8>,
     has_connect: bool,
-    file: Option<File>,
+    file: Option<(File, PathBuf)>,
 }
 
 struct Writer {
     folder: PathBuf,
     max_bytes: u64,
+    /// Bytes of all files.
+    bytes: u64,
     files: HashMap<u64, Recording>,
     ends: std::sync::Weak<Ends>,
 }
@@ -152,58 +156,79 @@ impl Writer {
 
     fn write(&mut self, number: u64, line: &[u8]) -> io::Result<()> {
         let Some(recording) = self.files.get_mut(&number) else { return Ok(()) };
-        if let Some(file) = &mut recording.file {
-            return file.write_all(line);
+        if recording.file.is_some() {
+            return self.append(number, line);
         }
         recording.held.extend_from_slice(line);
         recording.has_connect |= contains(line, CONNECT);
         if recording.has_connect && contains(line, ADMITTED) {
-            let (room, held) = (recording.room.clone(), std::mem::take(&mut recording.held));
-            let mut file = self.create(&room)?;
-            file.write_all(&held)?;
-            if let Some(recording) = self.files.get_mut(&number) {
-                recording.file = Some(file);
-            }
+            let held = std::mem::take(&mut recording.held);
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let path = self.folder.join(format!("{}.{}.jsonl", since.as_millis(), recording.room));
+            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+            recording.file = Some((file, path));
+            return self.append(number, &held);
         } else if recording.held.len() > MAX_UNADMITTED {
             self.files.remove(&number);
         }
         Ok(())
     }
 
-    /// A new file, after the oldest have made room for it.
-    fn create(&self, room: &RoomId) -> io::Result<File> {
-        make_room(&self.folder, self.max_bytes)?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let name = format!("{}.{room}.jsonl", since.as_millis());
-        OpenOptions::new().append(true).create(true).mode(0o600).open(self.folder.join(name))
+    fn append(&mut self, number: u64, lines: &[u8]) -> io::Result<()> {
+        let more = lines.len() as u64;
+        if self.bytes + more > self.max_bytes {
+            self.make_room(more)?;
+        }
+        let file = self.files.get_mut(&number).and_then(|recording| recording.file.as_mut());
+        if let Some((file, _)) = file {
+            file.write_all(lines)?;
+            self.bytes += more;
+        }
+        Ok(())
     }
+
+    /// Deletes the oldest recordings that are no longer written until there is room for `more` bytes.
+    fn make_room(&mut self, more: u64) -> io::Result<()> {
+        let open: Vec<&Path> = self.files.values().filter_map(|r| Some(r.file.as_ref()?.1.as_path())).collect();
+        let (files, bytes) = finished(&self.folder, &open)?;
+        self.bytes = bytes;
+        for (_, size, path) in files {
+            if self.bytes + more <= self.max_bytes {
+                break;
+            }
+            fs::remove_file(&path)?;
+            self.bytes -= size;
+            tracing::info!(path = %path.display(), "an old recording has made room");
+        }
+        if self.bytes + more <= self.max_bytes {
+            return Ok(());
+        }
+        Err(io::Error::other("the recordings that are being written take all that record_all_mib allows"))
+    }
+}
+
+/// A recording that has ended: when it was written last, its bytes and its path.
+type Finished = (SystemTime, u64, PathBuf);
+
+/// The files that are not `open`, the oldest first, and the bytes of all.
+fn finished(folder: &Path, open: &[&Path]) -> io::Result<(Vec<Finished>, u64)> {
+    let (mut files, mut bytes) = (Vec::new(), 0);
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (metadata, path) = (entry.metadata()?, entry.path());
+        if metadata.is_file() {
+            bytes += metadata.len();
+            if !open.contains(&path.as_path()) {
+                files.push((metadata.modified()?, metadata.len(), path));
+            }
+        }
+    }
+    files.sort();
+    Ok((files, bytes))
 }
 
 fn contains(line: &[u8], wanted: &[u8]) -> bool {
     line.windows(wanted.len()).any(|window| window == wanted)
-}
-
-/// Deletes the oldest recordings until all together have fewer bytes than they may.
-fn make_room(folder: &Path, max_bytes: u64) -> io::Result<()> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        if metadata.is_file() {
-            files.push((metadata.modified()?, metadata.len(), entry.path()));
-        }
-    }
-    files.sort();
-    let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
-    for (_, size, path) in files {
-        if bytes < max_bytes {
-            break;
-        }
-        fs::remove_file(&path)?;
-        bytes -= size;
-        tracing::info!(path = %path.display(), "an old recording has made room");
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -257,15 +282,33 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_recordings_make_room() {
+    fn the_oldest_recordings_make_room_and_those_being_written_end_at_the_bound_of_all() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join(FOLDER)).unwrap();
         for n in 0..4 {
             fs::write(folder.path().join(FOLDER).join(format!("{n}.x.jsonl")), vec![b'0' + n; 300 * 1024]).unwrap();
         }
-        make_room(&folder.path().join(FOLDER), 1024 * 1024).unwrap();
-        let first: Vec<_> = files(folder.path()).iter().map(|file| file[0]).collect();
-        assert_eq!(first.len(), 3, "{first:?}");
+        let (folder, recordings) = (folder.path(), Recordings::start(&config(folder.path(), 1)).unwrap().unwrap());
+        let mut sinks: Vec<_> =
+            (0..20).map(|n| recordings.sink_for(&RoomId::parse(&format!("demo-{n}")).unwrap()).unwrap()).collect();
+        let line = |n: usize| vec![b'a' + n as u8; 20 * 1024];
+        for sink in &mut sinks {
+            sink.put(b"{\"hook\":\"on_client_connect\",\"allowed\":true}\n".to_vec());
+        }
+        // All at once, and more than there may be together.
+        for _ in 0..3 {
+            for (n, sink) in sinks.iter_mut().enumerate() {
+                sink.put(line(n));
+            }
+        }
+        ended(recordings, sinks);
+        let files = files(folder);
+        let bytes: usize = files.iter().map(Vec::len).sum();
+        assert!(bytes <= 1024 * 1024 && bytes > 1000 * 1024, "{bytes}");
+        // One that has ended at the bound makes room for the next, and then that one is whole.
+        let whole = files.iter().filter(|file| file.len() > 60 * 1024).count();
+        assert!(files.iter().all(|file| file.starts_with(b"{")), "all old ones are gone");
+        assert!(whole >= 10 && files.len() >= 15, "{whole} whole of {}", files.len());
     }
 
     #[test]

@@ -49,13 +49,14 @@ impl BetweenShards {
         let waiting = self.waiting.entry(to.0.into()).or_default();
         if waiting.commands.len() >= MAX_WAITING {
             tracing::error!(from = self.from.0, to = to.0, "a shard takes no messages of another: some are lost");
-            // A client on its way is nowhere any more.
-            let lost = waiting.commands.iter().flat_map(moved_in).chain(messages.iter().filter_map(moved));
-            lost.for_each(|client| directory.lose(client));
+            waiting.commands.iter().flat_map(moved_in).for_each(|client| directory.lose(client));
             waiting.commands.clear();
             waiting.is_lost = true;
         }
-        if !waiting.is_lost {
+        if waiting.is_lost {
+            // A client on its way is nowhere any more.
+            messages.iter().filter_map(moved).for_each(|client| directory.lose(client));
+        } else {
             waiting.commands.push_back(Command::FromPlace { from: self.from, messages });
         }
         self.offer(directory);

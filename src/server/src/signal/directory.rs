@@ -37,7 +37,7 @@ pub(crate) use self::resume::Resumed;
 use self::resume::{Expiry, Kick, Ticket};
 use self::spread::Load;
 pub(super) use self::take_over::Stays;
-use self::waiting::Waiting;
+use self::waiting::{Waiting, is_refusal};
 use super::door::{Door, DoorLimits, Permit, Thing};
 use crate::config::RoomSpread;
 use crate::shard_handle::{Full, ShardHandle};
@@ -216,9 +216,11 @@ impl Directory {
         if state.members() >= self.0.bounds.clients_max {
             return Err(Refusal::Clients);
         }
-        let made_way = state.make_way(room, origin).map_err(|()| Refusal::Joins)?;
+        let gives_way = state.gives_way(room, origin).map_err(|()| Refusal::Joins)?;
         let open = || door.admit(now, ip, Thing::Room).map(Some).ok_or(Refusal::Address("rooms"));
         let Placed { backlog, evicted, .. } = state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, open)?;
+        // Not before the newcomer has its place: it may still be refused.
+        let made_way = gives_way.and_then(|client| state.remove(&client).map(|route| (client, route)));
         let shard = state.seat(room, self.0.bounds.spread, self.0.shards.len());
         let (outbox, events) = inbox(&backlog);
         let client = loop {
@@ -267,7 +269,7 @@ impl Directory {
         if let Event::Left { cause, .. } = &event {
             let cause = cause.clone();
             if let Some(route) = state.remove(&client) {
-                if route.joining.is_some() && matches!(cause, LeaveCause::Rejected(_)) {
+                if route.joining.is_some() && is_refusal(&cause) {
                     route.permit.refused(Instant::now());
                 }
                 if let Outlet::Attached(outbox) = &route.outlet {

@@ -141,6 +141,14 @@ impl Door {
         Err(seconds.max(1))
     }
 
+    /// Whether an address may open a WebSocket; if not, in how many seconds it may. One that has clients may: they come back
+    /// over another one when theirs is cut, whoever else was refused behind the same address.
+    pub(super) fn may_connect(&self, now: Instant, ip: IpAddr) -> Result<(), u64> {
+        let has_clients = |visitor: &Visitor| visitor.held[Thing::Client as usize] > 0;
+        let may_resume = self.state().origins.get(&Origin::of(ip)).is_some_and(has_clients);
+        if may_resume { Ok(()) } else { self.may_join(now, ip) }
+    }
+
     /// Connections and joins that met a limit of their address, or of the server.
     pub(crate) fn turned_away(&self) -> u64 {
         self.0.turned_away.load(Ordering::Relaxed)
@@ -283,7 +291,9 @@ mod tests {
         assert_eq!(refused.count(), REFUSALS as usize);
         assert_eq!(door.may_join(now, ip("192.0.2.1")), Err(2));
         assert_eq!(door.may_join(now, ip("192.0.2.2")), Ok(()));
+        assert_eq!(door.may_connect(now, ip("192.0.2.1")), Ok(()), "its client may be about to resume");
         drop(permit);
+        assert_eq!(door.may_connect(now, ip("192.0.2.1")), Err(2));
         assert_eq!(door.may_join(now, ip("192.0.2.1")), Err(2), "leaving does not forgive");
         assert_eq!(door.may_join(now + Duration::from_secs(2), ip("192.0.2.1")), Ok(()));
     }

@@ -40,7 +40,11 @@ pub fn install_crypto_provider() {
 /// The TLS settings of the listener.
 pub(super) fn load(config: &Config, now: SystemTime) -> anyhow::Result<RustlsConfig> {
     let (certificate, key) = if config.tls_cert.as_os_str().is_empty() {
-        self_signed(&config.data_dir, &names(&config.announced_ip), now)?
+        let names = names(&config.announced_ip);
+        match config.data_dir.as_os_str().is_empty() {
+            true => generate(&names, now).context("generating a certificate")?,
+            false => self_signed(&config.data_dir, &names, now)?,
+        }
     } else {
         let advice = |what: &str, path: &Path| {
             format!("{what} {}: cannot be read; check --tls-cert and --tls-key", path.display())

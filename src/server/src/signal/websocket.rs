@@ -51,7 +51,7 @@ pub(super) async fn upgrade(
         Err(problem) => return problem.into_response(),
     };
     let (door, now) = (app.directory.door(), Instant::now());
-    if let Err(seconds) = door.may_join(now, ip) {
+    if let Err(seconds) = door.may_connect(now, ip) {
         return Problem::too_many(Refusal::Later(seconds).to_string(), seconds).into_response();
     }
     // Behind a proxy the connection itself was not counted for its address.
@@ -265,7 +265,7 @@ impl Connection {
 
     async fn command(&mut self, command: Command) -> Result<(), Closed> {
         match self.member.as_ref().map(|member| member.send(command)) {
-            Some(Err(full)) => self.refuse(refused(ErrorCode::Limit, full.to_string())).await,
+            Some(Err(full)) => self.tell_overload(refused(ErrorCode::Limit, full.to_string())).await,
             Some(Ok(())) | None => Ok(()),
         }
     }
@@ -275,7 +275,7 @@ impl Connection {
         let Some(Err(full)) = sent else { return Ok(()) };
         self.session.offer_lost();
         let request = Some(offer.request);
-        self.refuse(Refused { code: ErrorCode::Limit, message: full.to_string(), request }).await
+        self.tell_overload(Refused { code: ErrorCode::Limit, message: full.to_string(), request }).await
     }
 
     async fn event(&mut self, event: Event) -> Result<(), Closed> {
@@ -305,6 +305,12 @@ impl Connection {
             Told::Last(message) => self.last(&message).await,
             Told::Close => self.close(close_code::NORMAL, "").await,
         }
+    }
+
+    /// What the server has no room for is not the client's error.
+    async fn tell_overload(&mut self, refused: Refused) -> Result<(), Closed> {
+        self.app.counters.errors_sent.fetch_add(1, Ordering::Relaxed);
+        self.tell(&refused.into_message()).await
     }
 
     async fn refuse(&mut self, refused: Refused) -> Result<(), Closed> {

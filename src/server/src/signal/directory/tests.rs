@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use super::inbox::CLIENT_QUEUE;
 use super::waiting::{MAX_WAITING, MAX_WAITING_PER_ROOM};
 use super::*;
+use crate::signal::door::REFUSALS;
 use moonring_core::command::{ClientInfo, LeaveCause};
 use moonring_core::report::ShardReport;
 use moonring_wire::id::PlaceId;
@@ -103,6 +104,34 @@ fn the_joins_that_wait_on_the_server_are_bounded() {
     let _member = directory.enter(&room("a"), address(5_000)).unwrap();
     assert_eq!(directory.client_count(), MAX_WAITING);
     drop(strangers);
+}
+
+#[test]
+fn nobody_makes_way_for_a_join_that_is_refused_then() {
+    let bounds = Bounds { rooms_max: 20, clients_max: 9_999, ..BOUNDS };
+    let (directory, _receivers) = directory(1, 9_999, bounds);
+    let waiting: Vec<_> = (0..MAX_WAITING)
+        .map(|n| directory.enter(&room(&format!("room{}", n % 20)), address(n % 1_000)).unwrap())
+        .collect();
+    waiting.iter().take(20).for_each(|member| directory.route(0, joined(&member.client)));
+    let others: Vec<_> = (0..20).map(|n| directory.enter(&room("room0"), address(2_000 + n)).unwrap()).collect();
+    let before = directory.client_count();
+    assert_eq!(directory.enter(&room("new"), address(5_000)).unwrap_err(), Refusal::Rooms);
+    assert_eq!(directory.client_count(), before, "all who waited still do");
+    drop((waiting, others));
+}
+
+#[test]
+fn a_script_that_fails_is_no_refusal_of_who_wanted_in() {
+    for (words, expected) in [("Ask Ada for the link", true), ("Internal script error", false)] {
+        let (directory, _receivers) = directory(1, 99, BOUNDS);
+        for _ in 0..REFUSALS {
+            let member = directory.enter(&room("a"), address(7)).unwrap();
+            let cause = LeaveCause::Rejected(words.to_owned());
+            directory.route(0, Event::Left { client: member.client.clone(), cause });
+        }
+        assert_eq!(directory.door().may_join(Instant::now(), address(7)).is_err(), expected, "{words}");
+    }
 }
 
 fn join(member: &Membership) -> Command {

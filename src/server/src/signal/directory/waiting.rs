@@ -4,8 +4,10 @@
 
 use std::collections::HashMap;
 
-use super::{Route, State};
+use super::State;
 use crate::signal::door::Origin;
+use moonring_core::command::LeaveCause;
+use moonring_policy::hook::SCRIPT_ERROR;
 use moonring_wire::id::{ClientId, RoomId};
 
 /// Joins that may wait on all shards together.
@@ -49,16 +51,18 @@ impl Waiting {
     }
 }
 
+/// Whether a join was refused for who asked. A script that fails says nothing of that.
+pub(super) fn is_refusal(cause: &LeaveCause) -> bool {
+    matches!(cause, LeaveCause::Rejected(words) if words != SCRIPT_ERROR)
+}
+
 impl State {
-    /// Makes a place for a join from `origin` to wait in: with whose join makes way for it, if one has to. An error when
-    /// there is none.
-    pub(super) fn make_way(&mut self, room: &RoomId, origin: Origin) -> Result<Option<(ClientId, Route)>, ()> {
+    /// Whose join makes way for one from `origin`, if one has to, so that it has a place to wait in. An error when none does.
+    pub(super) fn gives_way(&self, room: &RoomId, origin: Origin) -> Result<Option<ClientId>, ()> {
         let of_room = self.rooms.get(room).map(|placement| &placement.waiting);
         let full = of_room.filter(|waiting| waiting.len() >= MAX_WAITING_PER_ROOM);
         let Some(full) = full.or((self.waiting.len() >= MAX_WAITING).then_some(&self.waiting)) else { return Ok(None) };
-        let client = full.gives_way_to(origin).cloned().ok_or(())?;
-        let route = self.remove(&client).ok_or(())?;
-        Ok(Some((client, route)))
+        full.gives_way_to(origin).cloned().map(Some).ok_or(())
     }
 }
 
