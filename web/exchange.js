@@ -1,9 +1,13 @@
 // @ts-check
 /**
- * One offer until its answer. Over a lost connection it is sent again under another number: any of its numbers answers it.
+ * One offer until its answer. Who has lost the connection meanwhile does not know what became of it: the server may not have
+ * it, may still decide on it, may have kept its answer for the next connection, or has said it to the one before. What the
+ * offer has brought about may be taken back in the last case only, so the server is asked first: with the same description,
+ * no section of which is named. That brings nothing about, and its answer comes after all that is to come of the offer.
  *
  * @typedef {import('./protocol.js').ClientMessage} ClientMessage
  * @typedef {Extract<import('./protocol.js').ServerMessage, {type: 'answer'}>} Answer
+ * @typedef {{sdp: string, publish: import('./protocol.js').Publish[], subscribe: import('./protocol.js').Subscribe[]}} Offer
  *
  * @typedef {{tell: (message: ClientMessage) => void, number: () => number, isHealthy: () => boolean,
  *            silent: () => void}} Host
@@ -26,43 +30,84 @@ export class Exchange {
     this.resolve = resolve;
     this.reject = reject;
   });
-  /** @type {Set<number>} */ #requests = new Set();
+  /** The numbers under which it was sent: any of them answers it. @type {Set<number>} */ #requests = new Set();
+  /** The number of the question what became of it; 0 while there is none. */ #question = 0;
+  /** What came of the offer while the question is open. @type {((now?: Answer) => void) | undefined} */ #verdict;
+  #takeBack = () => {};
   #host;
   #timer = 0;
   #busy = 0;
 
-  /**
-   * @param {{sdp: string, publish: import('./protocol.js').Publish[], subscribe: import('./protocol.js').Subscribe[]}} message
-   * @param {Host} host
-   */
+  /** @param {Offer} message @param {Host} host */
   constructor(message, host) {
     this.message = message;
     this.#host = host;
   }
 
   send() {
-    const request = this.#host.number();
-    this.#requests.add(request);
-    this.#host.tell({ type: 'offer', request, ...this.message });
-    this.#wait(this.#host.isHealthy() ? PATIENCE_MS : SHORT_PATIENCE_MS, this.#host.silent);
+    this.#requests.add(this.#tell(this.message));
   }
 
-  /** Stops waiting, for the end or until `send` is called again. */
+  /** Stops waiting, for the end or until `resume` is called. */
   suspend() {
     clearTimeout(this.#timer);
   }
 
-  /** @param {number} request */
-  is(request) {
-    return this.#requests.has(request);
+  /** Goes on over another connection. @param {() => void} takeBack Undoes what the offer has brought about: its answer is lost. */
+  resume(takeBack) {
+    const { publish, subscribe } = this.message;
+    this.#takeBack = takeBack;
+    if (this.#verdict) this.#verdict();
+    else if (this.#requests.size > 0 && publish.length + subscribe.length > 0) this.#ask();
+    else this.send(); // nobody has it, or it makes no difference
   }
 
-  /** The server's error; true if it is dealt with here. @param {ClientError} error */
-  failed(error) {
+  /** @param {number} request */
+  is(request) {
+    return this.#requests.has(request) || (request > 0 && request === this.#question);
+  }
+
+  /** @param {Answer} message */
+  answered(message) {
+    if (message.request === this.#question) this.#told(message);
+    else this.#settle((now = message) => this.resolve({ ...message, sdp: now.sdp }));
+  }
+
+  /** The server's error; true if it is dealt with here. @param {number} request @param {ClientError} error */
+  failed(request, error) {
+    const isQuestion = request === this.#question;
     const again = error.code === 'busy' && this.#busy++ < MOST_BUSY;
-    if (again) this.#wait(BUSY_MS, () => this.send());
-    else this.reject(error);
-    return again;
+    if (again) this.#wait(BUSY_MS, () => (this.#question ? this.#ask() : this.send()));
+    else if (isQuestion) this.#told();
+    else this.#settle(() => this.reject(error));
+    return again || isQuestion;
+  }
+
+  #ask() {
+    this.#question = this.#tell({ ...this.message, publish: [], subscribe: [] });
+  }
+
+  /** Nothing more comes of what was sent over earlier connections. @param {Answer} [now] how things stand now */
+  #told(now) {
+    this.#question = 0;
+    if (this.#verdict) return this.#verdict(now);
+    this.#requests.clear();
+    this.#takeBack();
+    this.send();
+  }
+
+  /** @param {(now?: Answer) => void} verdict */
+  #settle(verdict) {
+    if (this.#question) this.#verdict = verdict;
+    else verdict();
+  }
+
+  /** @param {Offer} message */
+  #tell(message) {
+    const request = this.#host.number();
+    this.#host.tell({ type: 'offer', request, ...message });
+    this.#wait(this.#host.isHealthy() ? PATIENCE_MS : SHORT_PATIENCE_MS, this.#host.silent);
+    return request;
   }
 
   /** @param {number} time @param {() => void} then */

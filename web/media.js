@@ -48,6 +48,7 @@ export class Media {
   /** @type {Intent[]} */ #intents = [];
   /** The offer that waits for its answer. @type {Exchange | undefined} */ #exchange;
   #requests = 0;
+  /** Own tracks of the last resume, until it is known of each whether it is wanted. @type {string[]} */ #own = [];
   #negotiating = false;
   /** Something but an intent asks for an offer: a restart, a retired section. */
   #stale = false;
@@ -105,13 +106,13 @@ export class Media {
 
   /** The server's answer to an offer. @param {Answer} message */
   answered(message) {
-    if (this.#exchange?.is(message.request)) this.#exchange.resolve(message);
+    if (this.#exchange?.is(message.request)) this.#exchange.answered(message);
   }
 
   /** The server's error about an offer; true if it is dealt with. @param {number} request @param {ClientError} error */
   failed(request, error) {
     if (!this.#exchange?.is(request)) return false;
-    return this.#exchange.failed(error);
+    return this.#exchange.failed(request, error);
   }
 
   /** The signalling is lost: offers wait. */
@@ -126,14 +127,13 @@ export class Media {
    */
   resume({ own, moved }) {
     this.#suspended = false;
-    // What is taken from us without our knowing is of an offer whose answer was lost, or was unpublished meanwhile.
-    const known = new Set(this.#sections.map(({ track }) => track));
-    for (const { id } of own) if (!known.has(id)) this.#host.tell({ type: 'unpublish', track: id });
-    if (this.#exchange) {
-      // The same for what it subscribes to, then the offer is sent again.
-      for (const { track } of this.#exchange.message.subscribe) this.#host.tell({ type: 'unsubscribe', track });
-      this.#exchange.send();
-    }
+    this.#own = own.map(({ id }) => id);
+    if (!this.#negotiating) this.#takeBack(); // else once the answer is used that there may be
+    const exchange = this.#exchange;
+    exchange?.resume(() => {
+      this.#takeBack();
+      for (const { track } of exchange.message.subscribe) this.#host.tell({ type: 'unsubscribe', track });
+    });
     for (const section of this.#sections) {
       section.wanted = null; // until the server says it again: what it said meanwhile may be lost
       tune(section);
@@ -150,6 +150,7 @@ export class Media {
     clearTimeout(this.#disconnectTimer);
     this.#pc.close();
     this.#exchange?.reject(error);
+    this.#own = [];
     for (const intent of this.#intents.splice(0)) intent.reject(error);
   }
 
@@ -188,6 +189,12 @@ export class Media {
     }, RETIRE_DELAY_MS);
   }
 
+  /** What is taken from us without our knowing is of an offer whose answer was lost, or was unpublished without a connection. */
+  #takeBack() {
+    const known = new Set(this.#sections.map(({ track }) => track));
+    for (const track of this.#own.splice(0)) if (!known.has(track)) this.#host.tell({ type: 'unpublish', track });
+  }
+
   // ---- offers: one at a time ----
 
   async #negotiate() {
@@ -197,8 +204,10 @@ export class Media {
     while (!this.#closed && !this.#suspended && (this.#intents.length > 0 || this.#stale)) {
       this.#stale = false;
       await this.#offerOnce(this.#intents.splice(0));
+      this.#takeBack();
     }
     this.#negotiating = false;
+    this.#takeBack();
   }
 
   /** @param {Intent[]} batch */

@@ -208,12 +208,60 @@ test('an offer whose answer was lost is sent again, and what it had brought abou
   };
   await withFakeIn(all, handle, { media: 'test' }, async (tab, fake) => {
     await tab.waitForFunction(() => window.moonring.published.camera && window.moonring.published.mic && window.moonring.received.has('a'));
-    const [first, second] = fake.of('offer');
-    assert.equal(second.sdp, first.sdp);
-    assert.notEqual(second.request, first.request);
-    assert.deepEqual(second.publish, first.publish);
+    const [first, question, second] = fake.of('offer');
+    assert.deepEqual(question, { ...first, request: question.request, publish: [], subscribe: [] });
+    assert.deepEqual(second, { ...first, request: second.request });
+    assert.equal(new Set([first, question, second].map(({ request }) => request)).size, 3);
     assert.deepEqual(fake.of('unpublish'), [{ type: 'unpublish', track: 'ghost' }]);
+    const order = [question, fake.of('unpublish')[0], second].map((message) => fake.log.indexOf(message));
+    assert.deepEqual(order, [...order].sort((a, b) => a - b), 'nothing is taken back before it is asked');
   });
+});
+
+test('an answer is not undone by a resume: still decided on, kept for it, or just being used', async () => {
+  const slowly = () => {
+    const { prototype } = /** @type {any} */ (RTCPeerConnection);
+    const set = prototype.setRemoteDescription;
+    prototype.setRemoteDescription = async function (/** @type {any} */ description) {
+      await new Promise((done) => setTimeout(done, 500));
+      return set.call(this, description);
+    };
+  };
+  for (const is of ['undecided', 'kept', 'used']) {
+    const wires = sockets();
+    /** @type {any} */ let decision;
+    /** @type {Handle} */
+    const handle = (message, send, socket) => {
+      wires.handle(message, send, socket);
+      if (message.type === 'join') return send(joined('demo', people, [track('a')])), true;
+      if (message.type === 'offer' && !decision) {
+        decision = answer(message);
+        if (is === 'used') send(decision), setTimeout(() => socket.terminate(), 100);
+        else socket.terminate();
+        return true;
+      }
+      if (message.type === 'offer' && is === 'undecided') return setTimeout(() => send(answer(message)), 600), true; // it is held
+      if (message.type !== 'resume') return false;
+      const own = decision.sections.map((/** @type {any} */ section) => section.track).filter((/** @type {any} */ { client }) => client === 'me');
+      // One thing after the other is decided on: a part of it may be there already.
+      send({ ...joined('demo', people, [track('a')], is === 'undecided' ? own.slice(0, 1) : own), resumed: true });
+      if (is === 'kept') send(decision);
+      if (is === 'undecided') setTimeout(() => send(decision), 300);
+      return true;
+    };
+    await withFakeIn(all, handle, { media: 'test' }, async (tab, fake) => {
+      await tab.waitForFunction(() => window.moonring.published.camera && window.moonring.published.mic && window.moonring.received.has('a'));
+      assert.equal(fake.of('resume').length, 1);
+      const [{ publish, subscribe }, ...others] = fake.of('offer');
+      assert.deepEqual([publish.length, subscribe.length], [2, 1]);
+      assert.deepEqual(others.flatMap((offer) => [...offer.publish, ...offer.subscribe]), []);
+      assert.deepEqual([...fake.of('unpublish'), ...fake.of('unsubscribe')], []);
+      await tab.getByRole('button', { name: 'Mute', exact: true }).click();
+      await until('it is muted', () => fake.of('mute').length === 1);
+      const microphone = decision.sections.find((/** @type {any} */ section) => section.track.kind === 'audio');
+      assert.equal(fake.of('mute')[0].track, microphone.track.id);
+    }, is === 'used' ? { init: slowly } : {});
+  }
 });
 
 test('a network that comes back, and a machine that wakes, make the client resume and restart ICE', async () => {

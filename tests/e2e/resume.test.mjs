@@ -2,7 +2,7 @@
 // Lost connections and restarts with the real server: the call goes on, as muted as it was.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { flows, keepScreenshot, openTab, report, shared, startProxy, startServer, stats, until } from './lib.mjs';
+import { flows, keepScreenshot, openTab, report, shared, sleep, startProxy, startServer, stats, until } from './lib.mjs';
 
 /** @typedef {import('./lib.mjs').Tab} Tab */
 
@@ -64,6 +64,40 @@ test('a WebSocket that is cut while media flows costs no frame, and nobody is to
     await ada.getByRole('button', { name: 'Mute', exact: true }).click();
     await grace.locator('.tile:not(.mine) .note', { hasText: 'muted' }).waitFor();
   });
+});
+
+test('tracks that are decided on while the connection is lost are the page’s own, once it is back', async (t) => {
+  // Back while the first of two tracks is decided on, and once both are.
+  for (const [room, decided] of /** @type {[string, number][]} */ ([['slow-1', 1], ['slow-2', 2]])) {
+    const proxy = await startProxy(all.server.port);
+    const grace = await openTab(all.browser, all.server, { room, name: 'Grace', media: 'none' });
+    const ada = await openTab(all.browser, proxy, { room, name: 'Ada' }, { init: noteTicket });
+    try {
+      if (!(await canResume(ada))) return t.skip('the server gives no tickets');
+      const me = await id(ada);
+      await grace.evaluate(() => {
+        window.gone = 0;
+        window.moonring.client.on('track_unpublished', () => window.gone++);
+      });
+      await ada.waitForFunction(() => window.moonring.client.peerConnection.signalingState === 'have-local-offer');
+      await sleep(200); // it is on its way
+      proxy.cut({ open: false });
+      const tracks = () => grace.evaluate(() => [...window.moonring.client.tracks.keys()].sort());
+      await until('it is decided', async () => (await tracks()).length === decided);
+      proxy.open();
+      await ada.evaluate(() => window.moonring.client.reconnect());
+      await ada.waitForFunction(() => window.moonring.published.camera && window.moonring.published.mic);
+      assert.equal(await id(ada), me, 'the same stay');
+      assert.deepEqual(await ada.evaluate(() => [window.moonring.published.camera.id, window.moonring.published.mic.id].sort()), await tracks());
+      await flows(grace, { videos: 1, audios: 1 });
+      await ada.getByRole('button', { name: 'Mute', exact: true }).click();
+      await grace.locator('.tile:not(.mine) .note', { hasText: 'muted' }).waitFor();
+      assert.equal(await grace.evaluate(() => window.gone), 0);
+    } finally {
+      await Promise.all([ada, grace].map((tab) => tab.context().close()));
+      proxy.stop();
+    }
+  }
 });
 
 test('who comes back after the stay has ended joins anew, as muted as before', async (t) => {

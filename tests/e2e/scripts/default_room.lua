@@ -1,4 +1,5 @@
--- The policy of the end-to-end tests. Rooms whose id begins with "limit" take two video publishers.
+-- The policy of the end-to-end tests. Rooms whose id begins with "limit" take two video publishers, those whose id begins
+-- with "slow" a second to decide on each track.
 local TOKEN = "let-me-in"
 local VIDEO_LIMIT = 2
 
@@ -18,6 +19,7 @@ function on_client_connect(client, auth_token)
 end
 
 function on_publish_request(client, track)
+  if sfu.room_id:sub(1, 4) == "slow" then sfu.sleep(1000) end
   if track.kind ~= "video" or sfu.room_id:sub(1, 5) ~= "limit" then
     return true
   end
