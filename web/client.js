@@ -70,6 +70,8 @@ export class Client extends ClientEventTarget {
   #quality = new Quality((client, quality) => this.emit('quality', { client, quality }));
   #qualityTimer = 0;
   #moved = false;
+  /** What was said of own tracks that nobody here knows yet. @type {{track: string, tell: (to: Publication) => void}[]} */
+  #early = [];
   /** @type {{resolve: (joined: Joined) => void, reject: (error: ClientError) => void} | undefined} */ #joining;
   #onPageHide = () => this.leave();
 
@@ -138,6 +140,7 @@ export class Client extends ClientEventTarget {
     const publication = new Publication(media, options, {
       tell: (message) => this.#signal?.tell(message),
       media: () => this.#media,
+      known: (p) => this.#repeatEarly(p),
       mutedByRoom: (p) => this.emit('muted_by_room', { publication: p, muted: p.mutedByRoom }),
       ended: (p, reason) => this.emit('publication_ended', { publication: p, reason }),
       forget: (p) => this.publications.delete(p),
@@ -235,14 +238,14 @@ export class Client extends ClientEventTarget {
         if (message.request != null && this.#media?.failed(message.request, new ClientError(message.code, message.message))) return;
         break;
       case 'track_changed':
-        if (message.track.client === this.id) this.#own(message.track.id)?.changed(message.track);
+        if (message.track.client === this.id) this.#tellOwn(message.track.id, (own) => own.changed(message.track));
         break;
       case 'wanted_layers':
-        this.#own(message.track)?.want(message.layers);
+        this.#tellOwn(message.track, (own) => own.want(message.layers));
         break;
       case 'track_unpublished':
         this.#views.forget(message.track);
-        this.#own(message.track)?.refused(new ClientError('refused', message.reason ?? 'The room has ended it'));
+        this.#tellOwn(message.track, (own) => own.refused(new ClientError('refused', message.reason ?? 'The room has ended it')));
         break;
       case 'unsubscribed':
         this.#views.forget(message.track);
@@ -259,9 +262,19 @@ export class Client extends ClientEventTarget {
     this.#room.heard(message, this.id);
   }
 
-  /** @param {string} id */
-  #own(id) {
-    return [...this.publications].find((publication) => publication.id === id);
+  /** Says something of an own track; later, while the answer that makes it known is awaited or just being used.
+   *  @param {string} track @param {(to: Publication) => void} tell */
+  #tellOwn(track, tell) {
+    const publications = [...this.publications];
+    const known = publications.find(({ id }) => id === track);
+    if (known) tell(known);
+    else if (publications.some(({ id }) => !id) && !this.tracks.has(track)) this.#early.push({ track, tell });
+  }
+
+  /** @param {Publication} publication which was just published */
+  #repeatEarly(publication) {
+    for (const { track, tell } of this.#early) if (track === publication.id) tell(publication);
+    if ([...this.publications].every(({ id }) => id)) this.#early = []; // the rest is of tracks that we have ended
   }
 
   /** @param {Joined} joined */
@@ -271,6 +284,7 @@ export class Client extends ClientEventTarget {
     this.attributes = joined.attributes ?? {};
     this.rights = joined.rights ?? this.rights;
     const resumed = Boolean(joined.resumed) && this.#media !== undefined;
+    this.#early = [];
     const changes = this.#room.update(joined);
     if (!resumed) this.#beginMedia();
     this.#views.repeat();
@@ -310,12 +324,14 @@ export class Client extends ClientEventTarget {
 
   /** The server has kept us: what it takes from us may have changed meanwhile. @param {TrackInfo[]} own */
   #takeUp(own) {
+    const known = [...this.publications].map(({ id }) => id);
     for (const publication of [...this.publications]) {
-      if (!publication.id) continue; // its offer has no answer yet
+      if (!publication.id) continue; // its answer is not used yet
       const info = own.find(({ id }) => id === publication.id);
       if (info) publication.reconcile(info);
       else publication.refused(new ClientError('refused', 'The room has ended it'));
     }
+    for (const info of own) if (!known.includes(info.id)) this.#tellOwn(info.id, (to) => to.changed(info));
     this.#media?.resume({ own, moved: this.#moved });
   }
 

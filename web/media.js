@@ -262,10 +262,12 @@ export class Media {
     section.state = 'used';
     section.track = result?.track?.id;
     // A track that ended, or that the page let go, while its answer was on the way.
-    const gone = wish.role === 'receive' && !this.#host.wants(wish.track);
+    const ended = section.transceiver.currentDirection === 'inactive';
+    const gone = ended || (wish.role === 'receive' && !this.#host.wants(wish.track));
     if (!result?.track || gone) {
       this.#retire(section);
-      reject(new ClientError('refused', result?.reason ?? 'The track is gone'));
+      const words = wish.role === 'send' ? 'The room has ended it' : 'The track is gone';
+      reject(new ClientError('refused', result?.reason ?? words));
     } else {
       resolve(wish.role === 'send' ? result.track : section.transceiver.receiver.track);
     }

@@ -8,9 +8,10 @@
  * @typedef {import('./layers.js').VideoOptions & {source?: import('./protocol.js').Source}} PublishOptions
  * @typedef {import('./protocol.js').TrackInfo} TrackInfo
  *
- * What a `Publication` needs of who owns it.
+ * What a `Publication` needs of who owns it. `known`: its id is; what was said of it before is to be said now.
  * @typedef {{tell: (message: import('./protocol.js').ClientMessage) => void,
  *            media: () => import('./media.js').Media | undefined,
+ *            known: (publication: Publication) => void,
  *            mutedByRoom: (publication: Publication) => void,
  *            ended: (publication: Publication, reason: string) => void,
  *            forget: (publication: Publication) => void}} Host
@@ -105,6 +106,8 @@ export class Publication {
       this.id = track.id;
       if (media.section('send', track.id)?.transceiver.sender.track !== this.media) await this.replace(this.media);
       this.reconcile(track);
+      this.#host.known(this);
+      if (!this.#live) return;
       this.#settled = true;
       this.#resolve(this);
     } catch (error) {
