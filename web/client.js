@@ -316,7 +316,6 @@ export class Client extends ClientEventTarget {
       end: (reason) => this.#close('media', reason),
       silent: () => this.#signal?.renew('Nothing comes from the server'),
       codecOf: (track) => this.tracks.get(track)?.codec,
-      wants: (track) => this.#room.wants(track),
     });
     clearInterval(this.#qualityTimer);
     this.#qualityTimer = setInterval(() => this.#look(), PERIOD_MS);

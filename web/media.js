@@ -14,13 +14,12 @@
  * comes from it any more.
  * @typedef {{tell: (message: ClientMessage) => void, connectionState: (state: RTCPeerConnectionState) => void,
  *            problem: (error: ClientError) => void, end: (reason: string) => void, silent: () => void,
- *            codecOf: (track: string) => import('./protocol.js').CodecName | undefined,
- *            wants: (track: string) => boolean}} Host
+ *            codecOf: (track: string) => import('./protocol.js').CodecName | undefined}} Host
  *
- * What is to be sent or received with the next offer.
+ * What is to be sent or received with the next offer. `isWanted`: the page may let it go, and ask for the same anew.
  * @typedef {{role: 'send', kind: 'audio'|'video', media: MediaStreamTrack,
  *            options: import('./publication.js').PublishOptions}} Sending
- * @typedef {{role: 'receive', kind: 'audio'|'video', track: string}} Receiving
+ * @typedef {{role: 'receive', kind: 'audio'|'video', track: string, isWanted: () => boolean}} Receiving
  * @typedef {Sending | Receiving} Wish
  * @typedef {{wish: Wish, section?: Section, resolve: (value: any) => void, reject: (error: ClientError) => void}} Intent
  */
@@ -54,7 +53,7 @@ export class Media {
   #stale = false;
   #restarts = 0;
   #retireTimer = 0;
-  #disconnectTimer = 0;
+  #repairTimer = 0;
   /** @type {PathWatch} */ #watch;
 
   /** @param {Host} host */
@@ -147,7 +146,7 @@ export class Media {
     this.#closed = true;
     this.#watch.stop();
     clearTimeout(this.#retireTimer);
-    clearTimeout(this.#disconnectTimer);
+    clearTimeout(this.#repairTimer);
     this.#pc.close();
     this.#exchange?.reject(error);
     this.#own = [];
@@ -156,9 +155,9 @@ export class Media {
 
   /** @param {RTCPeerConnectionState} state */
   #onConnectionState(state) {
-    clearTimeout(this.#disconnectTimer);
+    clearTimeout(this.#repairTimer);
     if (state === 'connected') this.#restarts = 0;
-    if (state === 'disconnected') this.#disconnectTimer = setTimeout(() => this.restartIce(), DISCONNECTED_MS);
+    if (state === 'disconnected') this.#repairLater(() => this.restartIce(), DISCONNECTED_MS);
     this.#host.connectionState(state);
     if (state !== 'failed') return;
     if (this.#suspended) return; // `resume` restarts it
@@ -167,6 +166,12 @@ export class Media {
     } else {
       this.restartIce();
     }
+  }
+
+  /** Unless the path's state changes, or this ends. @param {() => void} repair @param {number} time */
+  #repairLater(repair, time) {
+    clearTimeout(this.#repairTimer);
+    this.#repairTimer = setTimeout(repair, time);
   }
 
   /** @param {Wish} wish @returns {Promise<any>} */
@@ -202,12 +207,21 @@ export class Media {
     this.#negotiating = true;
     await null; // intents of one task share an offer
     while (!this.#closed && !this.#suspended && (this.#intents.length > 0 || this.#stale)) {
+      const batch = this.#intents.splice(0).filter((intent) => this.#isWanted(intent));
+      if (batch.length === 0 && !this.#stale) continue;
       this.#stale = false;
-      await this.#offerOnce(this.#intents.splice(0));
+      await this.#offerOnce(batch);
       this.#takeBack();
     }
     this.#negotiating = false;
     this.#takeBack();
+  }
+
+  /** @param {Intent} intent */
+  #isWanted({ wish, reject }) {
+    const isWanted = wish.role === 'send' || wish.isWanted();
+    if (!isWanted) reject(new ClientError('refused', 'The track is gone'));
+    return isWanted;
   }
 
   /** @param {Intent[]} batch */
@@ -263,8 +277,9 @@ export class Media {
     section.track = result?.track?.id;
     // A track that ended, or that the page let go, while its answer was on the way.
     const ended = section.transceiver.currentDirection === 'inactive';
-    const gone = ended || (wish.role === 'receive' && !this.#host.wants(wish.track));
-    if (!result?.track || gone) {
+    const unwanted = wish.role === 'receive' && !wish.isWanted();
+    if (!result?.track || ended || unwanted) {
+      if (result?.track && unwanted) this.#host.tell({ type: 'unsubscribe', track: wish.track });
       this.#retire(section);
       const words = wish.role === 'send' ? 'The room has ended it' : 'The track is gone';
       reject(new ClientError('refused', result?.reason ?? words));
@@ -286,7 +301,7 @@ export class Media {
       else if (section) free(section);
     }
     // A restart that got no answer leaves the path `failed` without another event.
-    if (this.#pc.connectionState === 'failed') setTimeout(() => this.#onConnectionState('failed'), RETIRE_DELAY_MS);
+    if (this.#pc.connectionState === 'failed') this.#repairLater(() => this.#onConnectionState('failed'), RETIRE_DELAY_MS);
     if (!(error instanceof ClientError)) this.#host.problem(failure);
   }
 }

@@ -105,6 +105,7 @@ export class Publication {
       }
       this.id = track.id;
       if (media.section('send', track.id)?.transceiver.sender.track !== this.media) await this.replace(this.media);
+      if (this.id !== track.id) return; // it was ended, or is published anew
       this.reconcile(track);
       this.#host.known(this);
       if (!this.#live) return;

@@ -146,11 +146,6 @@ export class Room {
     this.#drop(track, new ClientError('refused', 'It was unsubscribed'));
   }
 
-  /** Whether a track that an answer brings is still wanted. @param {string} track */
-  wants(track) {
-    return this.tracks.has(track) && this.#subscriptions.has(track);
-  }
-
   /** The clients of whom something is paused for want of bandwidth. */
   starved() {
     const tracks = [...this.paused].filter(([, reason]) => reason === 'bandwidth').map(([track]) => this.tracks.get(track));
@@ -175,8 +170,9 @@ export class Room {
     const media = this.#host.media();
     if (!subscription || !track || !media) return;
     try {
-      const received = await media.receive({ kind: track.kind, track: id });
-      if (this.#subscriptions.get(id) !== subscription) return;
+      const isWanted = () => this.tracks.has(id) && this.#subscriptions.get(id) === subscription;
+      const received = await media.receive({ kind: track.kind, track: id, isWanted });
+      if (!isWanted()) return;
       const layer = this.#layers.get(id);
       if (layer !== undefined) this.#host.tell({ type: 'layer', track: id, layer });
       if (subscription.settled) subscription.promise = Promise.resolve(received);

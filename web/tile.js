@@ -80,7 +80,7 @@ export class Tile {
     audio.play().catch(() => {
       if (!audio.isConnected) return;
       notify('The browser wants a click before it plays sound', 'note');
-      addEventListener('click', () => audio.play().catch(() => {}), { once: true });
+      addEventListener('click', () => audio.isConnected && audio.play().catch(() => {}), { once: true });
     });
   }
 

@@ -106,6 +106,7 @@ export class PathWatch {
     this.#last = performance.now();
     const isWatched = this.#pc.connectionState === 'connected' && document.visibilityState === 'visible';
     const packets = isWatched ? await packetsOf(this.#pc) : undefined;
+    if (this.#stopped) return;
     if (packets === undefined) {
       this.#packets = -1; // nothing is known of the time until the next look
       this.#silence = 0;

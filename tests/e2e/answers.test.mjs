@@ -3,8 +3,8 @@
 // while it is awaited. Against a server that answers as each test wants.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { answer, joined, withFakeIn } from './fake.mjs';
-import { shared, until } from './lib.mjs';
+import { answer, joined, track, withFakeIn } from './fake.mjs';
+import { shared, sleep, until } from './lib.mjs';
 
 /** @typedef {import('./fake.mjs').Handle} Handle */
 /** @typedef {import('./fake.mjs').Message} Message */
@@ -72,4 +72,71 @@ test('of tracks whose answer was kept over a lost connection, what the room has 
     assert.equal(await tab.evaluate(() => window.moonring.published.mic.id), own(decision, 'audio').id);
     assert.deepEqual(fake.of('unpublish'), []);
   });
+});
+
+test('a track that is let go and taken again while its answer is on the way is received', async () => {
+  /** @type {Set<string>} */ const received = new Set();
+  /** @type {(() => void)[]} */ const held = [];
+  /** As the server does: a track is received once. @type {Handle} */
+  const handle = (message, send) => {
+    if (message.type === 'join') return send(joined('demo', [{ client: 'other', metadata: {} }])), true;
+    if (message.type === 'unsubscribe') received.delete(message.track);
+    if (message.type !== 'offer') return false;
+    held.push(() => {
+      const twice = message.subscribe.filter((/** @type {Message} */ { track: id }) => received.has(id) || !received.add(id));
+      send(answer(message, Object.fromEntries(twice.map((/** @type {Message} */ { mid }) => [mid, 'it is received already']))));
+    });
+    return true;
+  };
+  await withFakeIn(all, handle, {}, async (tab, fake) => {
+    await tab.evaluate((info) => {
+      const { client } = window.moonring;
+      client.tracks.set('a', info);
+      const again = () => {
+        client.unsubscribe('a');
+        window.media = client.subscribe('a').then((/** @type {MediaStreamTrack} */ { readyState }) => readyState, String);
+      };
+      client.subscribe('a').catch(() => {});
+      again(); // before it is offered, and, below, after that
+      window.again = again;
+    }, track('a'));
+    await until('it is offered', () => held.length === 1);
+    assert.equal(fake.of('offer')[0].subscribe.length, 1);
+    await tab.evaluate(() => window.again());
+    await until('the server was told', () => fake.of('unsubscribe').length === 2);
+    held[0]();
+    await until('it is offered again', () => held.length === 2);
+    held[1]();
+    assert.equal(await tab.evaluate(() => window.media), 'live');
+    assert.deepEqual([...received], ['a']);
+    const direction = await tab.evaluate(() => window.moonring.client.peerConnection.getTransceivers().map((/** @type {any} */ t) => t.currentDirection));
+    assert.deepEqual(direction, ['inactive', 'recvonly']);
+    assert.equal(await tab.evaluate(() => window.moonring.client.receiver('a').track.readyState), 'live');
+  });
+});
+
+test('nothing is said any more of a track that the page ends while its answer is used', async () => {
+  const slowly = () => {
+    const { prototype } = RTCRtpSender;
+    const replace = prototype.replaceTrack;
+    prototype.replaceTrack = async function (media) {
+      if (media) await new Promise((done) => setTimeout(done, 300));
+      return replace.call(this, media);
+    };
+  };
+  await withFakeIn(all, undefined, {}, async (tab, fake) => {
+    await tab.evaluate(async () => {
+      const { client } = window.moonring;
+      const picture = () => document.createElement('canvas').captureStream().getVideoTracks()[0];
+      const published = client.publish(picture(), { muted: true }).catch(() => {});
+      const [publication] = client.publications;
+      publication.replace(picture()); // once the answer is there
+      while (!publication.id) await new Promise((done) => setTimeout(done, 10));
+      publication.unpublish();
+      await published;
+    });
+    await until('the server knows', () => fake.of('unpublish').length === 1);
+    await sleep(500);
+    assert.deepEqual(fake.of('mute'), []);
+  }, { init: slowly });
 });
