@@ -8,6 +8,7 @@
  * `codec`, `svc` (a scalability mode), `muted=1`, `autojoin=1`, `noise=1` (a test picture that is hard to compress, so that
  * the bitrate shows what the network allows).
  */
+import { callOff } from './capture.js';
 import { hearMessage } from './chat.js';
 import { Client } from './client.js';
 import { changeDevice, mutedByRoom, publish, reset, showOwn, takenOut } from './controls.js';
@@ -22,12 +23,9 @@ import { Tile, forget, mark, tileOf, welcome } from './tile.js';
 /** @typedef {import('./page.js').What} What */
 /** @typedef {import('./client.js').TrackInfo} TrackInfo */
 
-/** The button is not disabled meanwhile: it would lose the focus. */
-let isJoining = false;
-
 async function join() {
-  if (isJoining) return;
-  isJoining = true;
+  if (page.isJoining) return;
+  page.isJoining = true;
   status('Joining …');
   $('reason').hidden = true;
   await mediaForCall();
@@ -46,7 +44,7 @@ async function join() {
   } catch {
     return; // `closed` follows, with the reason
   } finally {
-    isJoining = false;
+    page.isJoining = false;
   }
   for (const what of Object.keys(page.media)) publish(client, /** @type {What} */ (what));
 }
@@ -152,6 +150,7 @@ function closed(reason, code) {
   page.tiles.clear();
   page.received.clear();
   page.speakers = [];
+  callOff();
   reset();
   for (const track of Object.values(page.media)) track.stop();
   page.media = {};

@@ -1,12 +1,51 @@
 // @ts-check
-/** What the page sends: the camera and the microphone, or a test picture and tone. */
+/**
+ * What the page sends: the camera and the microphone, or a test picture and tone, and the screen.
+ *
+ * The user may choose something else, or leave, while the browser opens a device or asks whether it may. What comes then of
+ * the former choice is switched off here, and nobody else hears of it.
+ */
 import { constraint } from './devices.js';
 import { notify, number, page, parameters, words } from './page.js';
 
 /** @typedef {Partial<Record<import('./page.js').What, MediaStreamTrack>>} Captured */
 
+/** The last request of each kind: the one whose result is wanted. @type {Map<string, object>} */ const wanted = new Map();
+/** Devices are opened one after the other: some machines have a camera opened once only. */
+let opening = Promise.resolve();
+
+/** The tracks of a stream; nothing if the same kind was asked for again meanwhile, or it was called off.
+ *  @param {string} kind @param {(isLate: () => boolean) => Promise<MediaStream | undefined>} open */
+async function unlessLate(kind, open) {
+  const request = {};
+  wanted.set(kind, request);
+  const isLate = () => wanted.get(kind) !== request;
+  try {
+    const tracks = (await open(isLate))?.getTracks();
+    if (!isLate()) return tracks;
+    for (const track of tracks ?? []) track.stop();
+  } catch (error) {
+    if (!isLate()) throw error;
+  }
+  return undefined;
+}
+
+/** @param {string} kind @param {MediaStreamConstraints} constraints */
+function openDevices(kind, constraints) {
+  return unlessLate(kind, (isLate) => {
+    const opened = opening.then(() => (isLate() ? undefined : navigator.mediaDevices.getUserMedia(constraints)));
+    opening = opened.then(() => {}, () => {});
+    return opened;
+  });
+}
+
+/** Nobody wants any more what was asked for. */
+export function callOff() {
+  wanted.clear();
+}
+
 /** The camera's picture as the address asks for it. */
-export function cameraConstraints() {
+function cameraConstraints() {
   return {
     width: { ideal: number('width', 1280) },
     height: { ideal: number('height', 720) },
@@ -15,18 +54,32 @@ export function cameraConstraints() {
   };
 }
 
-/** @param {string} media `camera`, `audio`, `test` or `none` @returns {Promise<Captured>} */
+/** What the form asks for; nothing if it is not wanted any more.
+ *  @param {string} media `camera`, `audio`, `test` or `none` @returns {Promise<Captured | undefined>} */
 export async function capture(media) {
+  callOff();
   if (media === 'none') return {};
   if (media === 'test') return testMedia();
   try {
     const audio = constraint('audioinput');
-    const stream = await navigator.mediaDevices.getUserMedia({ audio, video: media === 'camera' && cameraConstraints() });
-    return Object.fromEntries(stream.getTracks().map((track) => [track.kind === 'video' ? 'camera' : 'mic', track]));
+    const tracks = await openDevices('all', { audio, video: media === 'camera' && cameraConstraints() });
+    return tracks && Object.fromEntries(tracks.map((track) => [track.kind === 'video' ? 'camera' : 'mic', track]));
   } catch (error) {
     notify(`No ${media === 'camera' ? 'camera or microphone' : 'microphone'}: ${words(error)}. You only watch.`);
     return {};
   }
+}
+
+/** The camera or the microphone that is chosen now; nothing if it is not wanted any more. @param {'camera'|'mic'} what */
+export async function captureDevice(what) {
+  const constraints = what === 'camera' ? { video: cameraConstraints() } : { audio: constraint('audioinput') };
+  return (await openDevices(what, constraints))?.[0];
+}
+
+/** What the user chooses to share; nothing if it is not wanted any more. */
+export async function captureScreen() {
+  const options = { video: { frameRate: { max: 30 } } };
+  return (await unlessLate('screen', () => navigator.mediaDevices.getDisplayMedia(options)))?.[0];
 }
 
 /** A clock, a moving ball and a tone that comes and goes. */

@@ -1,7 +1,6 @@
 // @ts-check
 /** The buttons of a call that are about the own tracks, what the room does to them, and the own tile. */
-import { cameraConstraints } from './capture.js';
-import { constraint } from './devices.js';
+import { captureDevice, captureScreen } from './capture.js';
 import { $, notify, number, page, parameters, words, write } from './page.js';
 import { showPeople } from './people.js';
 import { route } from './tile.js';
@@ -37,8 +36,15 @@ export async function publish(client, what) {
   if (!media) return false;
   try {
     const publication = await client.publish(media, { ...options(what), muted: page.off.has(what) });
+    // While the room decided, the sharing may have ended, or another device was chosen.
+    const now = page.media[what];
+    if (!now || (what === 'screen' && now !== media)) {
+      publication.unpublish();
+      return false;
+    }
     page.published[what] = publication;
     delete page.refused[what];
+    if (now !== media) publication.replace(now).catch((error) => notify(words(error)));
     if (publication.muted !== page.off.has(what)) publication.setMuted(page.off.has(what)); // clicked meanwhile
     return true;
   } catch (error) {
@@ -109,6 +115,8 @@ export async function toggle(what) {
   if ($(what).disabled || !client) return;
   if (refused[what]) {
     off.delete(what);
+    delete refused[what]; // the next click is about what is sent
+    showOwn();
     await publish(client, what);
     return;
   }
@@ -122,16 +130,14 @@ export async function toggleScreen() {
   const { client } = page;
   if (page.media.screen) return stopScreen();
   if (!client || $('screen').hidden) return;
-  try {
-    const stream = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { max: 30 } } });
-    page.media.screen = stream.getVideoTracks()[0];
-  } catch {
-    return; // the user thought better of it
-  }
-  page.media.screen.contentHint = 'detail';
-  page.media.screen.onended = stopScreen;
+  const screen = await captureScreen().catch(() => undefined); // the user thought better of it
+  if (!screen) return;
+  const stop = () => page.media.screen === screen && stopScreen();
+  page.media.screen = screen;
+  screen.contentHint = 'detail';
+  screen.onended = stop;
   showOwn();
-  if (!(await publish(client, 'screen'))) stopScreen();
+  if (!(await publish(client, 'screen'))) stop();
 }
 
 function stopScreen() {
@@ -152,14 +158,14 @@ export async function changeDevice(kind) {
   if (!page.media[what] || page.form.media === 'test') return;
   page.media[what]?.stop(); // some machines have a camera opened once only
   try {
-    const wanted = what === 'camera' ? { video: cameraConstraints() } : { audio: constraint('audioinput') };
-    const [media] = (await navigator.mediaDevices.getUserMedia(wanted)).getTracks();
+    const media = await captureDevice(what);
+    if (!media) return; // yet another one was chosen, or the call is over
     media.enabled = !page.off.has(what);
     page.media[what] = media;
-    await page.published[what]?.replace(media);
     if (what === 'camera') page.tiles.get('me')?.show(media);
+    await page.published[what]?.replace(media);
   } catch (error) {
-    notify(`That ${what === 'camera' ? 'camera' : 'microphone'} cannot be used: ${words(error)}`);
+    if (page.media[what]) notify(`That ${what === 'camera' ? 'camera' : 'microphone'} cannot be used: ${words(error)}`);
   }
 }
 

@@ -7,6 +7,7 @@ import { kept, notify, page, words } from './page.js';
 const NAMES = { videoinput: 'Camera', audioinput: 'Microphone', audiooutput: 'Speaker' };
 const selects = /** @type {HTMLSelectElement[]} */ ([...document.querySelectorAll('select[data-device]')]);
 /** @type {(kind: DeviceKind) => void} */ let chosen = () => {};
+/** How often the devices were asked for: of two answers the later one counts. */ let times = 0;
 
 /** What is asked of `getUserMedia` for a kind of device. @param {DeviceKind} kind */
 export function constraint(kind) {
@@ -25,7 +26,9 @@ export function onDeviceChosen(action) {
 
 /** Fills the choices; their names are known once the user has allowed a camera or a microphone. */
 export async function listDevices() {
+  const time = ++times;
   const devices = (await navigator.mediaDevices?.enumerateDevices().catch(() => [])) ?? [];
+  if (time !== times) return;
   for (const select of selects) {
     const kind = /** @type {DeviceKind} */ (select.dataset.device);
     const known = devices.filter((device) => device.kind === kind && device.deviceId);

@@ -1,6 +1,6 @@
 // @ts-check
 /** The lobby: the form, the preview of what would be sent, and what is kept for the next visit. */
-import { capture } from './capture.js';
+import { callOff, capture } from './capture.js';
 import { listDevices } from './devices.js';
 import { $, kept, number, page, parameters } from './page.js';
 
@@ -11,6 +11,7 @@ let isPreviewing = false;
 
 /** Starts or stops the preview. */
 async function preview() {
+  if (page.isJoining) return; // it is the call's from now on
   if (isPreviewing) {
     release();
     return hidePreview();
@@ -25,7 +26,7 @@ async function take(media) {
   release();
   page.form.name = $('join').elements.name.value;
   const captured = await capture(media);
-  if (!isPreviewing) return Object.values(captured).forEach((track) => track.stop());
+  if (!captured) return; // something else was chosen, or the preview is over
   page.media = captured;
   const { camera, mic } = captured;
   $('mirror').srcObject = camera ? new MediaStream([camera]) : null;
@@ -49,6 +50,7 @@ export function previewDevice(kind) {
 }
 
 function hidePreview() {
+  callOff();
   isPreviewing = false;
   stopLevel?.();
   stopLevel = undefined;
@@ -63,7 +65,7 @@ function hidePreview() {
 export async function mediaForCall() {
   const live = Object.values(page.media).some((track) => track.readyState === 'live');
   hidePreview();
-  if (!live) page.media = await capture(page.form.media);
+  if (!live) page.media = (await capture(page.form.media)) ?? {};
   page.off = new Set();
   if ($('join-muted').checked) page.off.add('mic');
   if ($('join-dark').checked) page.off.add('camera');
@@ -125,5 +127,6 @@ function fillIn() {
 async function previewIfAllowed() {
   const name = /** @type {PermissionName} */ ('camera');
   const permission = await navigator.permissions?.query({ name }).catch(() => undefined);
-  if (permission?.state === 'granted' && document.body.dataset.state === 'lobby' && chosenMedia() === 'camera') preview();
+  const isWaiting = document.body.dataset.state === 'lobby' && !isPreviewing; // the user may have been quicker
+  if (permission?.state === 'granted' && isWaiting && chosenMedia() === 'camera') preview();
 }

@@ -28,6 +28,7 @@ export const page = {
   /** What the policy or the network did to us, in order. @type {string[]} */ notices: [],
   /** What the policy sent. @type {any[]} */ messages: [],
   /** @type {string[]} */ speakers: [],
+  /** From the click on it until it is decided: the button is not disabled, it would lose the focus. */ isJoining: false,
   /** When the last join began (performance.now). */ joinStarted: 0,
 };
 /** @type {any} */ (window).moonring = page;
