@@ -22,6 +22,9 @@ use crate::waits::WaitingHook;
 use crate::work::Work;
 use moonring_wire::id::ClientId;
 
+/// What the log says of a hook for whose arguments there is no memory.
+const NOT_CALLED: &str = "no memory is left for what it is called with: it is not called";
+
 impl Room {
     pub(super) fn after_step(
         &mut self,
@@ -61,6 +64,9 @@ impl Room {
     /// There was no memory for the arguments of the hook: it has not been called, or not been resumed.
     fn no_memory(&mut self, context: &mut EngineContext, work: Work) {
         self.count(context, |stats| stats.refused += 1);
+        if self.facts.may_log() {
+            self.log_failure(&work, &HookFailure::Memory(NOT_CALLED.to_owned()));
+        }
         self.state.clean_up(context.settings.memory_bytes);
         if let Work::Call { ticket, call } = work {
             self.conclude(context, ticket, &call, calls::refused(&call, &Refusal::NoMemory.to_string()));
