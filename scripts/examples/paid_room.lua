@@ -6,9 +6,10 @@
 --
 -- `minutes` is what the customer has paid for. What they have used stands in sfu.store: neither leaving nor a crash
 -- of the server gives it back, and it counts in every room that runs this script. A minute before the end they are
--- told, at the end they are disconnected. When they leave, the shop's webhook gets the minutes of this visit, signed.
+-- told, at the end they are disconnected. When they leave, the shop gets the minutes of this visit at `shop_url`, signed.
 --
--- Configuration: `jwks_url`, `jwt_issuer`, `jwt_audience`, `webhook_url` and `webhook_secret`.
+-- Configuration (`script_config`): `jwks_url`, `jwt_issuer`, `jwt_audience`, `shop_url` and `shop_secret`. The hosts of both
+-- URLs have to stand in `http_allow`.
 
 local OPTIONS = { iss = sfu.config.jwt_issuer, aud = sfu.config.jwt_audience, leeway = 30 }
 local MINUTE = 60000
@@ -79,10 +80,10 @@ local function report(person, reason)
     id = sfu.uuid(), room = sfu.room_id, customer = person.user, minutes = person.minutes, reason = reason,
   })
   local request = {
-    url = sfu.config.webhook_url, method = "POST", body = body,
+    url = sfu.config.shop_url, method = "POST", body = body,
     headers = {
       ["content-type"] = "application/json",
-      ["x-signature"] = "sha256=" .. sfu.hmac_sha256(sfu.config.webhook_secret, body),
+      ["x-signature"] = "sha256=" .. sfu.hmac_sha256(sfu.config.shop_secret, body),
     },
   }
   for pause = 1, 3 do
@@ -96,7 +97,7 @@ end
 function on_client_disconnect(client, reason)
   local person = people[client:get_id()]
   people[client:get_id()] = nil
-  if person and sfu.config.webhook_url then report(person, reason) end
+  if person and sfu.config.shop_url then report(person, reason) end
 end
 
 function on_unload()

@@ -11,7 +11,7 @@ local OTHER_KEY = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImsyIn0.eyJzdWIiO
 
 local CONFIG = {
   jwks_url = "https://id.example.com/keys", jwt_issuer = "https://id.example.com", jwt_audience = "moonring",
-  webhook_url = "https://shop.example.com/minutes", webhook_secret = "w",
+  shop_url = "https://shop.example.com/minutes", shop_secret = "w",
 }
 
 -- A room, and what the shop has been told.

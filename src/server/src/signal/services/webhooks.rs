@@ -1,7 +1,8 @@
 //! The operator's webhook: what happens in rooms, posted to one URL, signed, and repeated until it is taken.
 //!
 //! The form is that of Standard Webhooks: `webhook-id`, `webhook-timestamp` and `webhook-signature`, which is `v1,` and the
-//! base64 of HMAC-SHA256 over `id.timestamp.body`. A message keeps its id when it is repeated. Messages may come in
+//! base64 of HMAC-SHA256 over `id.timestamp.body`. A secret that begins with `whsec_` is base64, as the libraries of that
+//! form have it; any other is the key itself. A message keeps its id when it is repeated. Messages may come in
 //! another order than they were sent, and twice; each has the time at which it happened.
 
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use moonring_wire::id::RoomId;
 const MAX_WAITING_KIB: usize = 64 * 1024;
 /// What a message counts at least, in KiB: no more than 4,096 wait.
 const LEAST_KIB: usize = 16;
+/// How a secret begins that is base64.
+const BASE64_SECRET: &str = "whsec_";
 /// Tries of one message.
 const MAX_TRIES: u32 = 8;
 /// The pause after the first try; each further one is twice as long, two minutes together.
@@ -49,21 +52,28 @@ impl WebhookTarget {
         }
         let url = reqwest::Url::parse(&config.webhook_url).context("webhook_url")?;
         ensure!(matches!(url.scheme(), "http" | "https"), "webhook_url: {url} is neither http nor https");
-        Ok(Some(Self::new(url.into(), config.webhook_secret.0.as_bytes(), (FIRST_PAUSE, PATIENCE))))
+        let key = key_of(&config.webhook_secret.0)?;
+        Ok(Some(Self::new(url.into(), &key, (FIRST_PAUSE, PATIENCE))))
     }
 
-    pub(super) fn new(url: String, secret: &[u8], (first_pause, patience): (Duration, Duration)) -> Self {
-        Self { url, key: hmac::Key::new(hmac::HMAC_SHA256, secret), first_pause, patience }
+    pub(super) fn new(url: String, key: &[u8], (first_pause, patience): (Duration, Duration)) -> Self {
+        Self { url, key: hmac::Key::new(hmac::HMAC_SHA256, key), first_pause, patience }
+    }
+
+    /// The value of `webhook-signature`.
+    fn signature(&self, id: &str, now: &str, body: &str) -> String {
+        let tag = hmac::sign(&self.key, format!("{id}.{now}.{body}").as_bytes());
+        format!("v1,{}", STANDARD.encode(tag))
     }
 
     fn request(&self, id: &str, body: &str) -> HttpRequest {
         let now = unix().to_string();
-        let signature = hmac::sign(&self.key, format!("{id}.{now}.{body}").as_bytes());
+        let signature = self.signature(id, &now, body);
         let headers = [
             ("content-type", "application/json".to_owned()),
             ("webhook-id", id.to_owned()),
             ("webhook-timestamp", now),
-            ("webhook-signature", format!("v1,{}", STANDARD.encode(signature))),
+            ("webhook-signature", signature),
         ];
         HttpRequest {
             method: "POST".into(),
@@ -72,6 +82,14 @@ impl WebhookTarget {
             body: body.as_bytes().to_vec(),
             timeout: self.patience,
         }
+    }
+}
+
+/// The bytes that messages are signed with.
+fn key_of(secret: &str) -> anyhow::Result<Vec<u8>> {
+    match secret.strip_prefix(BASE64_SECRET) {
+        Some(text) => STANDARD.decode(text).context("webhook_secret: what follows whsec_ is not base64"),
+        None => Ok(secret.as_bytes().to_vec()),
     }
 }
 
@@ -134,4 +152,24 @@ impl Webhooks {
 /// Seconds since 1970.
 fn unix() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the reference implementations.
+    const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    #[test]
+    fn a_message_has_the_signature_that_libraries_of_standard_webhooks_expect() {
+        let target =
+            |secret: &str| WebhookTarget::new(String::new(), &key_of(secret).unwrap(), (FIRST_PAUSE, PATIENCE));
+        let signature = target(SECRET).signature(ID, "1614265330", "{\"test\": 2432232314}");
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert_ne!(target("any other").signature(ID, "1614265330", "{\"test\": 2432232314}"), signature);
+        let error = key_of("whsec_not/base64!").unwrap_err().to_string();
+        assert_eq!(error, "webhook_secret: what follows whsec_ is not base64");
+    }
 }
