@@ -34,7 +34,7 @@ impl Way {
     }
 }
 
-/// True under `cargo bench`; `cargo test --benches` runs everything once.
+/// True under `cargo bench`; `cargo test -p moonring-benches --benches` runs everything once.
 pub fn is_bench() -> bool {
     std::env::args().any(|arg| arg == "--bench")
 }

@@ -7,7 +7,8 @@ use moonring_wire::id::{ClientId, RoomId};
 use moonring_wire::media::CodecName::Opus;
 use serde_json::{Value, json};
 
-use crate::sim::{World, settings};
+use crate::sim::places::count;
+use crate::sim::{OPEN, World, settings};
 
 const SCRIPT: &str = "
     function on_client_connect() return true end
@@ -40,6 +41,42 @@ fn calls_are_answered_once_by_the_room_or_with_the_reason() {
     world.run_ms(100);
     let expected = || Ok(json!([name.as_str(), 1]));
     assert_eq!(answers(&world), [(3, Err("there is no such room".into())), (1, expected()), (2, expected())]);
+}
+
+#[test]
+fn an_operator_sees_who_is_in_a_room_page_by_page_and_what_each_publishes_and_receives() {
+    let mut world = World::ruled(104, OPEN);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let track = world.publish(alice, Opus);
+    world.subscribe(bob, &track, Opus);
+    world.run_ms(1_000);
+    for n in 0..40 {
+        world.join(&format!("guest{n:02}"));
+    }
+    let list = |world: &mut World, name: &str, after: Option<&str>| {
+        let after = after.map(|after| ClientId::parse(after).unwrap());
+        world.command(Command::ListClients { id: 7, room: room(name), after });
+        answers(world).pop().unwrap().1
+    };
+    let first = list(&mut world, "demo", None).unwrap();
+    let ids = |page: &Value| {
+        let clients = page["clients"].as_array().unwrap();
+        clients.iter().map(|client| client["client"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((ids(&first).len(), first["next"].as_str()), (32, Some("guest29")));
+    let (alice, bob) = (&first["clients"][0], &first["clients"][1]);
+    assert_eq!([&alice["client"], &bob["client"]], ["alice", "bob"]);
+    let published = &alice["publishes"][0];
+    assert_eq!((&published["track"], &published["source"]), (&json!(track), &json!("microphone")));
+    assert_eq!((&published["muted"], &alice["joined"]), (&json!(false), &json!(true)));
+    let second = list(&mut world, "demo", Some("guest29")).unwrap();
+    assert_eq!((ids(&second).len(), ids(&second)[0].as_str(), &second["next"]), (10, "guest30", &Value::Null));
+    // What somebody at another shard receives, that shard knows.
+    if count() == 1 {
+        assert_eq!(bob["receives"][0]["track"], json!(track));
+        assert_eq!((&bob["receives"][0]["client"], &bob["connected"]), (&json!("alice"), &json!(true)));
+    }
+    assert_eq!(list(&mut world, "none", None), Err("there is no such room".into()));
 }
 
 #[test]

@@ -323,6 +323,16 @@ pub enum Command {
         /// Which rooms.
         rooms: Vec<RoomId>,
     },
+    /// Who is in a room. Answered by [`Event::Called`], with some of them.
+    #[serde(skip)]
+    ListClients {
+        /// Its number.
+        id: u64,
+        /// Which room.
+        room: RoomId,
+        /// Those behind this one, in the order of their ids.
+        after: Option<ClientId>,
+    },
     /// A client ends as by [`Command::Leave`] if nothing that it publishes has come for as long as this: its encoder
     /// is back on another connection.
     LeaveIfSilent {

@@ -13,7 +13,7 @@ use crate::config::{CanaryVerb, Cli, Config, LogFormat, ScriptsVerb, Verb};
 use crate::log_lines::LogLines;
 use crate::sandbox;
 use crate::server::Server;
-use crate::signal::{operator, operator_canary, operator_nodes, operator_scripts, operator_streams};
+use crate::signal::{operator, operator_canary, operator_clients, operator_nodes, operator_scripts, operator_streams};
 use crate::tools;
 
 /// The exit code of a replay whose files cannot be read.
@@ -44,6 +44,7 @@ fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
         Verb::Drain { deadline_s, wait } => ask(operator_nodes::drain(&cli.load()?, deadline_s, wait)).map(|()| true),
         Verb::Undrain => ask(operator_nodes::undrain(&cli.load()?)).map(|()| true),
         Verb::Rooms { json } => ask(operator::rooms(&cli.load()?, json)).map(|()| true),
+        Verb::Clients { room, json } => ask(operator_clients::clients(&cli.load()?, &room, json)).map(|()| true),
         Verb::Reload { drop_state: Some(room), .. } => order(cli, &room, "reload").map(|()| true),
         Verb::Reload { canary: Some(rooms), seconds, .. } => {
             let config = cli.load()?;

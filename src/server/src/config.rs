@@ -75,7 +75,7 @@ settings! {
     tls_cert ["MOONRING_TLS_CERT"]: PathBuf = PathBuf::new();
     /// Private key of tls-cert in PEM form
     tls_key ["MOONRING_TLS_KEY"]: PathBuf = PathBuf::new();
-    /// Folder of what is kept over a restart: the generated certificate of HTTPS, the one of DTLS; empty: nothing is kept
+    /// Folder of what is kept over a restart: certificates, what scripts store, uploaded scripts, recordings; empty: nothing is kept
     data_dir ["MOONRING_DATA_DIR"]: PathBuf = PathBuf::from("./certs");
     /// Plain HTTP, for running behind a proxy that does TLS; browsers give cameras only to https: and localhost
     insecure_http ["MOONRING_INSECURE_HTTP", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;

@@ -1,4 +1,4 @@
-//! What the server keeps over a restart: certificates and their keys, in `data_dir`.
+//! Writes what the server keeps over a restart, in `data_dir`: a file is whole or as it was, and keys are the server's alone.
 
 use std::fs;
 use std::io::{self, Write};

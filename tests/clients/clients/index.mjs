@@ -24,7 +24,7 @@ export const PARTNER = 'chromium';
  * - `publish`, `receive`: video codecs, in the order they are tried; sound (Opus) goes with the first.
  * - `raw`: it has no encoder and no decoder, frames come from and go to files.
  * - `apt`: Debian packages; `python`: needs the virtual environment; `build()`: what has to be compiled.
- * - `fast`: part of the subset that `make test` runs.
+ * - `fast`: part of `make test-clients-fast`.
  */
 export const CLIENTS = [
   {

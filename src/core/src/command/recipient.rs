@@ -33,6 +33,7 @@ impl Command {
             | Self::PolicyCarried { .. }
             | Self::Scripts(_)
             | Self::Report { .. }
+            | Self::ListClients { .. }
             | Self::Policy { .. }
             | Self::Call { .. }
             | Self::Open { .. }

@@ -24,6 +24,7 @@ mod homes;
 mod keeping;
 mod life;
 mod links;
+mod listing;
 mod membership;
 mod moves;
 mod offers;
@@ -352,6 +353,7 @@ impl Shard {
             Command::CloseIfEmpty { room } => self.close_if_empty(now, &room),
             Command::Watch { id, room, sink, depth } => self.watch_room(now, id, &room, (sink, depth)),
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
+            Command::ListClients { id, room, after } => self.list_clients(id, &room, after.as_ref()),
             Command::PolicyCarried { room, carried } => self.policy_arrives(now, &room, carried.as_deref()),
             Command::LeaveIfSilent { client, silence, reason } => {
                 if self.publishes_nothing(now, &client, silence) {

@@ -12,7 +12,7 @@ use moonring_policy::hook::{Action, HookCall, Outcome};
 use moonring_policy::tape::{Depth, Sink};
 use moonring_wire::id::{RoomId, RoomKey};
 
-const NO_ROOM: &str = "there is no such room";
+pub(super) const NO_ROOM: &str = "there is no such room";
 const ELSEWHERE: &str = "the room has its home on another node: orders go to its admin pages";
 
 /// Says of a room that is being opened where its recording goes, if it is to be recorded.

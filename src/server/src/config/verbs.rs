@@ -72,6 +72,14 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Show who is in a room of a running server, asked at admin-listen, and what each publishes and receives
+    Clients {
+        /// Which room
+        room: String,
+        /// One JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
     /// Let a running server, asked at admin-listen, read its scripts again
     Reload {
         /// Give this room its script's newest version without the state of the one that runs: when on_unload fails

@@ -57,6 +57,7 @@ const DOING: &[&str] = &[
     "the claim of a home",
     "a room whose home is gone",
     "the news of a home",
+    "a list of clients",
 ];
 
 /// Places in [`DOING`].
@@ -136,6 +137,7 @@ fn place_of(command: &Command) -> u8 {
         Command::HomeClaimed { .. } => 37,
         Command::BecomeHome { .. } => 38,
         Command::HomeIs { .. } => 39,
+        Command::ListClients { .. } => 40,
     }
 }
 
@@ -160,6 +162,6 @@ mod tests {
         let leave = Command::Leave { client: ClientId::parse("c").unwrap(), reason: String::new() };
         pulse.begin_command(&leave);
         assert_eq!(pulse.clone().doing(), "a leave");
-        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 19, "what came later stands behind");
+        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 20, "what came later stands behind");
     }
 }

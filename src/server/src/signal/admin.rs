@@ -50,6 +50,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/canary", get(canaries::status).post(canaries::begin))
         .route("/canary/promote", post(canaries::promote))
         .route("/canary/abort", post(canaries::abort))
+        .route("/rooms/{room}/clients", get(orders::clients))
         .route("/rooms/{room}/resume", post(orders::resume))
         .route("/rooms/{room}/reload", post(orders::reload_without_state))
         .route("/rooms/{room}/open", post(orders::open))

@@ -24,6 +24,7 @@ mod metrics;
 mod moves;
 pub(crate) mod operator;
 pub(crate) mod operator_canary;
+pub(crate) mod operator_clients;
 pub(crate) mod operator_nodes;
 pub(crate) mod operator_scripts;
 pub(crate) mod operator_streams;

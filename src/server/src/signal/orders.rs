@@ -2,10 +2,10 @@
 //!
 //! `resume` and `reload` (which drops the state of the version that runs) are answered with the room's policy afterwards,
 //! `call` with what its `on_admin` answers to the body, `kick`, `mute`, `message`, `attributes`, `rights`, `move` and `close`
-//! with null. `open` is about a room that is not there yet.
+//! with null. `open` is about a room that is not there yet, and `GET /rooms/{room}/clients` tells who is in one.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -103,6 +103,24 @@ fn yes() -> bool {
 
 fn reason(given: Option<String>) -> String {
     given.unwrap_or_else(|| BY_OPERATOR.to_owned())
+}
+
+/// Which clients: those behind one.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientsQuery {
+    #[serde(default)]
+    after: Option<ClientId>,
+}
+
+/// `GET /rooms/{room}/clients`: who is in a room, what each publishes and receives.
+pub(super) async fn clients(
+    State(app): State<App>,
+    Path(room): Path<String>,
+    Query(ClientsQuery { after }): Query<ClientsQuery>,
+    headers: HeaderMap,
+) -> Response {
+    ask(&app, &room, &headers, |id, room| Command::ListClients { id, room, after }).await
 }
 
 pub(super) async fn resume(State(app): State<App>, Path(room): Path<String>, headers: HeaderMap) -> Response {

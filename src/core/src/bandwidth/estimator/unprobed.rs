@@ -20,9 +20,11 @@ impl Estimator {
 
     /// Lets the target of such a path grow while nothing fits into it; false for a path that is probed.
     pub(super) fn grow_unprobed(&mut self, now: i64) -> bool {
+        let rtt_us = self.rtt_us();
         let Some(until) = self.unprobed.as_mut() else { return false };
         let seconds = (now - std::mem::replace(until, now)).clamp(0, 1_000_000) as f64 / 1e6;
-        if self.wanted.is_starved && !self.silence.is_silent() {
+        // While something is sent of which nothing is heard, there may be nobody.
+        if self.wanted.is_starved && self.silence.due(rtt_us).is_none() {
             self.rate.grow_unheard(seconds, self.wanted.bps);
         }
         true

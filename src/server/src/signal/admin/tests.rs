@@ -21,7 +21,7 @@ use crate::event_queue::event_queue;
 use crate::scripts::{ScriptFolder, Uploads};
 use crate::shard_handle::ShardHandle;
 use crate::signal::http::{Listeners, ShardEnd};
-use crate::signal::operator;
+use crate::signal::{operator, operator_clients};
 use crate::watch::{Watch, WatchSettings};
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_policy::ScriptLibrary;
@@ -210,6 +210,12 @@ async fn operators_see_rooms_scripts_reloads_and_what_policies_do() {
         table.contains("demo") && table.contains("RELOAD FAILED: on_init") && table.ends_with("1 rooms\n"),
         "{table}"
     );
+    let listed = operator_clients::clients(world.admin, "demo", false).await.unwrap();
+    assert!(listed.contains(", 127.0.0.1, has not offered any media\n") && listed.ends_with("1 clients\n"), "{listed}");
+    let lines = operator_clients::clients(world.admin, "demo", true).await.unwrap();
+    let line: Value = serde_json::from_str(&lines).unwrap();
+    assert_eq!((&line["joined"], &line["publishes"]), (&json!(true), &json!([])));
+    assert!(operator_clients::clients(world.admin, "none", true).await.unwrap_err().to_string().contains("404"));
 }
 
 #[tokio::test]
