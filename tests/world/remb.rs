@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use moonring_core::command::Event;
 use moonring_loadtest::media::{VideoSettings, VideoSource};
 use moonring_wire::id::{Mid, Ssrc};
 use moonring_wire::media::CodecName::{Opus, Vp8};
@@ -82,4 +83,19 @@ fn pictures_that_an_old_estimate_paused_are_tried_again() {
     assert_eq!(scene.rates()[0], 0);
     scene.world.run_ms(6_000);
     assert!(scene.rates()[0] > 10);
+}
+
+#[test]
+fn of_several_estimates_in_one_datagram_the_last_counts() {
+    let mut scene = Scene::new(34);
+    let streams = [scene.sound, scene.picture];
+    let estimates = [10_000, 5_000_000].repeat(10);
+    let control = scene.world.raw(scene.bob).control(|w| {
+        estimates.iter().for_each(|bps| w.remb(Ssrc(1), *bps, &streams).unwrap());
+    });
+    scene.world.raw(scene.bob).out.push(control);
+    scene.world.run_ms(1_000);
+    let told = scene.world.events.iter();
+    let told: Vec<_> = told.filter(|e| matches!(e, Event::TrackPaused { .. } | Event::TrackResumed { .. })).collect();
+    assert!(told.is_empty(), "{told:?}");
 }

@@ -171,6 +171,8 @@ fn generate(names: &[String], now: SystemTime) -> anyhow::Result<(Vec<u8>, Vec<u
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -191,6 +193,14 @@ mod tests {
         let mode =
             std::os::unix::fs::PermissionsExt::mode(&fs::metadata(dir.path().join(KEY_FILE)).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn without_a_data_folder_a_certificate_is_generated_and_kept_nowhere() {
+        let before = Path::new(CERTIFICATE_FILE).exists();
+        let config = Config { data_dir: PathBuf::new(), ..Config::default() };
+        load(&config, SystemTime::now()).map(drop).unwrap();
+        assert_eq!((before, Path::new(CERTIFICATE_FILE).exists()), (false, false));
     }
 
     #[test]

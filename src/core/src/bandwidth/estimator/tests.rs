@@ -211,6 +211,18 @@ fn more_feedback_than_packets_is_refused() {
 }
 
 #[test]
+fn feedback_that_is_not_whole_counts_for_as_many_packets_as_it_says() {
+    let mut bench = Bench::new(0);
+    bench.run(1000, true, |_| true);
+    let mut told = encode(&[(65_000, 1, true); 40]);
+    told[14..16].copy_from_slice(&8_000_u16.to_be_bytes());
+    let now = bench.now();
+    let results: Vec<_> = (0..100).map(|_| bench.estimator.on_feedback(now, &told)).collect();
+    assert_eq!(results[0], Err(FeedbackError::Truncated));
+    assert_eq!(results[99], Err(FeedbackError::TooMuch), "it is not read any more");
+}
+
+#[test]
 fn packets_that_were_never_sent_change_nothing() {
     let mut bench = Bench::new(0);
     bench.run(1000, true, |_| true);
