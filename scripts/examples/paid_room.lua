@@ -6,10 +6,11 @@
 --
 -- `minutes` is what the customer has paid for. What they have used stands in sfu.store: neither leaving nor a crash
 -- of the server gives it back, and it counts in every room that runs this script. A minute before the end they are
--- told, at the end they are disconnected. When they leave, the shop gets the minutes of this visit at `shop_url`, signed.
+-- told, at the end they are disconnected. When they leave, the shop gets the minutes of this visit at `shop_url`,
+-- signed with `shop_secret`.
 --
--- Configuration (`script_config`): `jwks_url`, `jwt_issuer`, `jwt_audience`, `shop_url` and `shop_secret`. The hosts of both
--- URLs have to stand in `http_allow`.
+-- Configuration, in `script_config`: `jwks_url`, `jwt_issuer`, `jwt_audience`, `shop_url` and `shop_secret`. The hosts
+-- of both URLs have to stand in `http_allow`.
 
 local OPTIONS = { iss = sfu.config.jwt_issuer, aud = sfu.config.jwt_audience, leeway = 30 }
 local MINUTE = 60000
