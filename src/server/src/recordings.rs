@@ -176,7 +176,7 @@ impl Writer {
 
     fn append(&mut self, number: u64, lines: &[u8]) -> io::Result<()> {
         let more = lines.len() as u64;
-        if self.bytes + more > self.max_bytes {
+        if !self.fits(more) {
             self.make_room(more)?;
         }
         let file = self.files.get_mut(&number).and_then(|recording| recording.file.as_mut());
@@ -187,20 +187,24 @@ impl Writer {
         Ok(())
     }
 
+    fn fits(&self, more: u64) -> bool {
+        self.bytes + more <= self.max_bytes
+    }
+
     /// Deletes the oldest recordings that are no longer written until there is room for `more` bytes.
     fn make_room(&mut self, more: u64) -> io::Result<()> {
         let open: Vec<&Path> = self.files.values().filter_map(|r| Some(r.file.as_ref()?.1.as_path())).collect();
         let (files, bytes) = finished(&self.folder, &open)?;
         self.bytes = bytes;
         for (_, size, path) in files {
-            if self.bytes + more <= self.max_bytes {
+            if self.fits(more) {
                 break;
             }
             fs::remove_file(&path)?;
             self.bytes -= size;
             tracing::info!(path = %path.display(), "an old recording has made room");
         }
-        if self.bytes + more <= self.max_bytes {
+        if self.fits(more) {
             return Ok(());
         }
         Err(io::Error::other("the recordings that are being written take all that record_all_mib allows"))

@@ -68,16 +68,13 @@ pub struct Feedback<'a> {
 impl<'a> Feedback<'a> {
     /// How many packets a whole RTCP packet says that it tells of, 1 to 8,192: more costs more to read.
     pub fn count(packet: &[u8]) -> Result<u16, FeedbackError> {
-        let head = head(packet)?;
-        match u16::from_be_bytes([head[14], head[15]]) {
-            count @ 1..=MAX_STATUSES => Ok(count),
-            _ => Err(FeedbackError::BadCount),
-        }
+        count_in(head(packet)?)
     }
 
     /// Checks a whole RTCP packet, from its header on. What follows it in a compound is ignored.
     pub fn parse(packet: &'a [u8]) -> Result<Self, FeedbackError> {
-        let (head, count) = (head(packet)?, Self::count(packet)?);
+        let head = head(packet)?;
+        let count = count_in(head)?;
         let len = 4 + usize::from(u16::from_be_bytes([head[2], head[3]])) * 4;
         let body = packet.get(FIXED_LEN..len).ok_or(FeedbackError::Truncated)?;
         let chunks = Chunks { bytes: body, left: count, chunk: 0, in_chunk: 0 };
@@ -92,6 +89,13 @@ fn head(packet: &[u8]) -> Result<&[u8; FIXED_LEN], FeedbackError> {
     let head = packet.first_chunk::<FIXED_LEN>().ok_or(FeedbackError::Truncated)?;
     let is_feedback = head[0] >> 6 == 2 && head[0] & 0x1F == 15 && head[1] == 205;
     if is_feedback { Ok(head) } else { Err(FeedbackError::NotTransportFeedback) }
+}
+
+fn count_in(head: &[u8; FIXED_LEN]) -> Result<u16, FeedbackError> {
+    match u16::from_be_bytes([head[14], head[15]]) {
+        count @ 1..=MAX_STATUSES => Ok(count),
+        _ => Err(FeedbackError::BadCount),
+    }
 }
 
 impl Iterator for Feedback<'_> {

@@ -70,9 +70,6 @@ pub struct Congestion {
     has_feedback: bool,
     /// The same of this path or of one before it.
     gives_feedback: bool,
-    /// Nothing can be sent but media: there is no stream of retransmissions, and padding in that of media would take its
-    /// numbers.
-    is_unprobed: bool,
     /// The last REMB, while it counts.
     remb: Option<Remb>,
     rehearsals: Rehearsals,
@@ -95,7 +92,6 @@ impl Congestion {
             floor_bps: 0,
             has_feedback: false,
             gives_feedback: false,
-            is_unprobed: false,
             remb: None,
             rehearsals: Rehearsals::default(),
             repairs: RepairBudget::new(now),

@@ -229,8 +229,7 @@ impl Sender<'_> {
         (probe, keeping): (Option<ProbeId>, Option<Keeping<'_>>),
         out: &mut SendBatch,
     ) -> bool {
-        let is_numbered = stream.numbered && self.to.ids.get(Extension::TransportSequence).is_some();
-        let path = self.congestion.as_deref_mut().filter(|_| is_numbered);
+        let path = self.congestion.as_deref_mut().filter(|_| stream.is_numbered(self.to.ids));
         let number = path.map(|path| path.next_sequence());
         let len = seal(self.moment, packet, (number, keeping), self.to, out);
         if len == 0 {

@@ -30,8 +30,7 @@ pub fn send_due(moment: Moment, client: &mut Client, tracks: &SlotMap<TrackKey, 
     let Some(path) = outbound.congestion.as_deref_mut() else { return };
     let ids = &client.negotiated.extensions;
     let is_padded = |f: &Forward| {
-        let is_numbered = f.stream.numbered && ids.get(Extension::TransportSequence).is_some();
-        is_numbered && f.stream.rtx.is_some() && tracks.get(f.track).is_some_and(Track::is_video)
+        f.stream.is_numbered(ids) && f.stream.rtx.is_some() && tracks.get(f.track).is_some_and(Track::is_video)
     };
     let place = outbound.forwards.iter().position(|f| f.as_ref().is_some_and(is_padded));
     path.set_probed(moment.now, place.is_some());

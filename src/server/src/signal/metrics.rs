@@ -130,12 +130,7 @@ impl Collector for Counts {
             }
         }
         for (name, help, label, values) in LABELLED {
-            let mut family = page.family(name, help, Counter)?;
-            for (shard, report) in &shards {
-                for (value, read) in *values {
-                    sample(&mut family, Counter, &[("shard", shard), (label, value)], read(report))?;
-                }
-            }
+            page.counted((name, help, label), &shards, values, |report, (value, read)| (value, read(report)))?;
         }
         page.drops(&shards)?;
         page.key_frames(&shards)?;
@@ -181,27 +176,34 @@ impl Page<'_> {
         }
     }
 
-    fn drops(&mut self, shards: &[(String, &ShardReport)]) -> fmt::Result {
-        let mut family = self.family("drops", "Datagrams and packets not believed or not forwarded", Counter)?;
+    /// A counter of each shard for each of `all`, which `label` names.
+    fn counted<T: Copy>(
+        &mut self,
+        (name, help, label): (&str, &str, &str),
+        shards: &[(String, &ShardReport)],
+        all: &[T],
+        read: impl Fn(&ShardReport, T) -> (&'static str, u64),
+    ) -> fmt::Result {
+        let mut family = self.family(name, help, Counter)?;
         for (shard, report) in shards {
-            for reason in DropReason::ALL {
-                let labels = [("shard", shard.as_str()), ("reason", reason.label())];
-                sample(&mut family, Counter, &labels, report.counters.drops.get(*reason))?;
+            for item in all {
+                let (value, count) = read(report, *item);
+                sample(&mut family, Counter, &[("shard", shard), (label, value)], count)?;
             }
         }
         Ok(())
     }
 
+    fn drops(&mut self, shards: &[(String, &ShardReport)]) -> fmt::Result {
+        let about = ("drops", "Datagrams and packets not believed or not forwarded", "reason");
+        let read = |report: &ShardReport, reason: DropReason| (reason.label(), report.counters.drops.get(reason));
+        self.counted(about, shards, DropReason::ALL, read)
+    }
+
     fn key_frames(&mut self, shards: &[(String, &ShardReport)]) -> fmt::Result {
         let help = "Requests for key frames sent to publishers, by what they were needed for";
-        let mut family = self.family("key_frame_requests", help, Counter)?;
-        for (shard, report) in shards {
-            for need in KeyFrameNeed::ALL {
-                let labels = [("shard", shard.as_str()), ("need", need.label())];
-                sample(&mut family, Counter, &labels, report.counters.key_frames.get(*need))?;
-            }
-        }
-        Ok(())
+        let read = |report: &ShardReport, need: KeyFrameNeed| (need.label(), report.counters.key_frames.get(need));
+        self.counted(("key_frame_requests", help, "need"), shards, KeyFrameNeed::ALL, read)
     }
 
     fn cluster(&mut self, counts: &ClusterCounts) -> fmt::Result {

@@ -40,11 +40,7 @@ pub fn install_crypto_provider() {
 /// The TLS settings of the listener.
 pub(super) fn load(config: &Config, now: SystemTime) -> anyhow::Result<RustlsConfig> {
     let (certificate, key) = if config.tls_cert.as_os_str().is_empty() {
-        let names = names(&config.announced_ip);
-        match config.data_dir.as_os_str().is_empty() {
-            true => generate(&names, now).context("generating a certificate")?,
-            false => self_signed(&config.data_dir, &names, now)?,
-        }
+        self_signed(&config.data_dir, &names(&config.announced_ip), now)?
     } else {
         let advice = |what: &str, path: &Path| {
             format!("{what} {}: cannot be read; check --tls-cert and --tls-key", path.display())
@@ -120,15 +116,20 @@ fn names(announced: &[IpAddr]) -> Vec<String> {
     names
 }
 
-/// The kept certificate and key, or new ones when there are none, or they are for other names or about to expire.
+/// The kept certificate and key, or new ones when there are none, or they are for other names or about to expire. With an empty
+/// `dir` nothing is kept.
 fn self_signed(dir: &Path, names: &[String], now: SystemTime) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+    let generate = || generate(names, now).context("generating a certificate");
+    if dir.as_os_str().is_empty() {
+        return generate();
+    }
     let (certificate_path, key_path) = (dir.join(CERTIFICATE_FILE), dir.join(KEY_FILE));
     if let (Ok(certificate), Ok(key)) = (fs::read(&certificate_path), fs::read(&key_path))
         && is_current(&certificate, names, now)
     {
         return Ok((certificate, key));
     }
-    let (certificate, key) = generate(names, now).context("generating a certificate")?;
+    let (certificate, key) = generate()?;
     let advice = || format!("data folder {}: cannot be written; choose another with --data-dir", dir.display());
     data_dir::replace(&key_path, Readers::Owner, &key).with_context(advice)?;
     data_dir::replace(&certificate_path, Readers::All, &certificate).with_context(advice)?;

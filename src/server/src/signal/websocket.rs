@@ -265,7 +265,7 @@ impl Connection {
 
     async fn command(&mut self, command: Command) -> Result<(), Closed> {
         match self.member.as_ref().map(|member| member.send(command)) {
-            Some(Err(full)) => self.tell_overload(refused(ErrorCode::Limit, full.to_string())).await,
+            Some(Err(full)) => self.tell_refusal(refused(ErrorCode::Limit, full.to_string())).await,
             Some(Ok(())) | None => Ok(()),
         }
     }
@@ -275,7 +275,7 @@ impl Connection {
         let Some(Err(full)) = sent else { return Ok(()) };
         self.session.offer_lost();
         let request = Some(offer.request);
-        self.tell_overload(Refused { code: ErrorCode::Limit, message: full.to_string(), request }).await
+        self.tell_refusal(Refused { code: ErrorCode::Limit, message: full.to_string(), request }).await
     }
 
     async fn event(&mut self, event: Event) -> Result<(), Closed> {
@@ -307,16 +307,15 @@ impl Connection {
         }
     }
 
-    /// What the server has no room for is not the client's error.
-    async fn tell_overload(&mut self, refused: Refused) -> Result<(), Closed> {
+    /// Says no, without counting it as the client's error.
+    async fn tell_refusal(&mut self, refused: Refused) -> Result<(), Closed> {
         self.app.counters.errors_sent.fetch_add(1, Ordering::Relaxed);
         self.tell(&refused.into_message()).await
     }
 
     async fn refuse(&mut self, refused: Refused) -> Result<(), Closed> {
-        self.app.counters.errors_sent.fetch_add(1, Ordering::Relaxed);
         let enough = self.session.count_error();
-        self.tell(&refused.into_message()).await?;
+        self.tell_refusal(refused).await?;
         if enough {
             self.set_goodbye("too many errors");
             return self.close(close_code::POLICY, "too many errors").await;

@@ -11,11 +11,16 @@ pub(super) const GROWTH_INTERVAL_US: i64 = 200_000;
 impl Estimator {
     /// Says whether anything but media can be sent: probes, and what keeps feedback coming. It can by default.
     pub fn set_probed(&mut self, now: Instant, is_probed: bool) {
-        if is_probed == self.unprobed.is_some() {
+        if is_probed != self.is_probed() {
             self.unprobed = (!is_probed).then(|| self.micros(now));
             self.rate.set_probed(is_probed);
             self.probes.cancel();
         }
+    }
+
+    /// Whether anything but media can be sent.
+    pub fn is_probed(&self) -> bool {
+        self.unprobed.is_none()
     }
 
     /// Lets the target of such a path grow while nothing fits into it; false for a path that is probed.

@@ -39,9 +39,8 @@ pub struct ProbeSlice {
 }
 
 impl Congestion {
-    /// Says whether anything can be sent but media.
+    /// Says whether anything can be sent but media: without a stream of retransmissions padding would take the media's numbers.
     pub fn set_probed(&mut self, now: Instant, is_probed: bool) {
-        self.is_unprobed = !is_probed;
         self.estimator.set_probed(now, is_probed);
     }
 
@@ -57,7 +56,7 @@ impl Congestion {
         if !self.is_controlled() {
             return None;
         }
-        if self.is_unprobed {
+        if !self.estimator.is_probed() {
             return self.estimator.poll_probe(now).and(None);
         }
         self.rehearsals.expire(now);
@@ -92,7 +91,7 @@ impl Congestion {
 
     /// While all that is wanted is paused or waits, nothing would tell that the path has recovered.
     fn is_kept_measured(&self) -> bool {
-        !self.is_unprobed && (self.estimator.is_starved() || self.is_silent())
+        self.estimator.is_probed() && (self.estimator.is_starved() || self.is_silent())
     }
 
     fn trickle(&self, now: Instant) -> Option<ProbeSlice> {

@@ -12,7 +12,7 @@ impl Congestion {
         if !self.has_feedback {
             return true;
         }
-        if self.is_unprobed {
+        if !self.estimator.is_probed() {
             return self.estimator.is_calm();
         }
         let carried = self.estimator.has_carried(bps);

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::room::form::Redundancy;
 use crate::room::pictures::PictureShift;
 use moonring_wire::id::{Pt, Ssrc};
+use moonring_wire::media::{Extension, ExtensionIds};
 
 /// The highest layers that somebody allows; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,13 @@ pub struct OutgoingStream {
     pub nack: bool,
     /// The client's payload type for sound with packets of the past in it.
     pub red: Option<Pt>,
+}
+
+impl OutgoingStream {
+    /// Whether its packets carry transport-wide sequence numbers to a client with these header extensions.
+    pub fn is_numbered(&self, ids: &ExtensionIds) -> bool {
+        self.numbered && ids.get(Extension::TransportSequence).is_some()
+    }
 }
 
 /// What a forward has sent, for sender reports.

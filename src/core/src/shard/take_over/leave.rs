@@ -40,13 +40,7 @@ impl Shard {
             if room.life.ending.is_some() || room.policy().is_none() {
                 continue;
             }
-            let states = self.clients_of(now, room, &mut scratch);
-            let goes_on = |key: &ClientKey| states.iter().any(|(carried, _)| carried == key);
-            let is_member = |key: &&ClientKey| {
-                let client = self.world.clients.get(**key).filter(|client| client.far.is_none());
-                client.is_some_and(|client| client.facts.presence.get() == Presence::Joined)
-            };
-            left_behind.extend(room.clients.iter().filter(is_member).copied().filter(|key| !goes_on(key)));
+            let states = self.clients_of(now, room, &mut left_behind, &mut scratch);
             if states.is_empty() && room.life.kept_until.is_none() {
                 continue;
             }
@@ -66,8 +60,14 @@ impl Shard {
         HandedOver { pieces, clients }
     }
 
-    /// Those of a room's clients that go on, with their states.
-    fn clients_of(&self, now: Instant, room: &Room, scratch: &mut [u8]) -> Vec<(ClientKey, Piece)> {
+    /// Those of a room's clients that go on, with their states; its other members go to `left_behind`.
+    fn clients_of(
+        &self,
+        now: Instant,
+        room: &Room,
+        left_behind: &mut Vec<ClientKey>,
+        scratch: &mut [u8],
+    ) -> Vec<(ClientKey, Piece)> {
         let mut states = Vec::with_capacity(room.clients.len());
         for key in &room.clients {
             let Some(client) = self.world.clients.get(*key) else { continue };
@@ -75,12 +75,18 @@ impl Shard {
                 continue;
             }
             let whole = match &client.transport {
-                Some(transport) if !transport.is_connected() => continue,
+                Some(transport) if !transport.is_connected() => {
+                    left_behind.push(*key);
+                    continue;
+                }
                 transport => transport.as_ref().and_then(|transport| transport.whole(now)),
             };
             match self.state_of(now, *key).write_whole(whole.as_ref(), scratch) {
                 Some(state) => states.push((*key, state)),
-                None => tracing::warn!(client = %client.id, "has too much state to go on, and has to join again"),
+                None => {
+                    left_behind.push(*key);
+                    tracing::warn!(client = %client.id, "has too much state to go on, and has to join again");
+                }
             }
         }
         states
