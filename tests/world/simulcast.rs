@@ -61,7 +61,8 @@ impl Encoder {
             let key = layer.frames == 0 || asked;
             let [high, low] = layer.picture.to_be_bytes();
             let mut payload = vec![0x90, 0xE0, high | 0x80, low, layer.tl0, 0x20, u8::from(!key), 0, 0];
-            payload.extend([0x9D, 0x01, 0x2A, 0x80, 0x02, 0xE0, 0x01]);
+            // 160x90, 320x180, 640x360.
+            payload.extend([0x9D, 0x01, 0x2A, [0xA0, 0x40, 0x80][n], n as u8, [0x5A, 0xB4, 0x68][n], (n / 2) as u8]);
             payload.resize(BYTES[n], 0);
             payload[MARK] = n as u8;
             let names: [(u8, &[u8]); 2] = [(MID_ID, b"0"), (RID_ID, RIDS[n].as_bytes())];
@@ -100,13 +101,18 @@ fn scene(seed: u64) -> (World, Encoder, usize, TrackId) {
 
 /// The same, where others have joined between the two.
 fn scene_with(seed: u64, others: &[&str]) -> (World, Encoder, usize, TrackId) {
+    scene_of(seed, &RIDS, others)
+}
+
+/// The same, with the names in this order in the offer.
+fn scene_of(seed: u64, rids: &[&str], others: &[&str]) -> (World, Encoder, usize, TrackId) {
     let mut world = World::new(seed);
     let alice = world.join_raw("alice");
     for other in others {
         world.join_raw(other);
     }
     let bob = world.join_raw("bob");
-    world.raw(alice).sections = vec![simulcast("0", &RIDS)];
+    world.raw(alice).sections = vec![simulcast("0", rids)];
     let track = world.offer(alice, vec![sends("0")], vec![])[0].track.clone().unwrap();
     assert_eq!(track.layers, 3);
     world.raw(bob).sections = vec![section("0", Vp8, Direction::RecvOnly)];
@@ -171,7 +177,11 @@ fn a_client_chooses_a_layer_and_the_picture_goes_on() {
 
 #[test]
 fn an_estimate_of_the_receiver_chooses_the_layer_that_fits() {
-    let (mut world, mut encoder, bob, _) = scene(92);
+    assert_fitting_layers(scene(92));
+}
+
+/// The layer that fits is chosen at each estimate, and the picture goes on.
+fn assert_fitting_layers((mut world, mut encoder, bob, _): (World, Encoder, usize, TrackId)) {
     for (bps, expected) in [(60_000, 0), (150_000, 1), (5_000_000, 2), (10_000, 0)] {
         // A layer is not raised twice within five seconds.
         for _ in 0..6 {
@@ -182,6 +192,13 @@ fn an_estimate_of_the_receiver_chooses_the_layer_that_fits() {
         assert_eq!(layer_of(world.members[bob].got.last().unwrap()), expected, "{bps} bit/s");
     }
     assert_continuous(&world.got(bob, 96));
+}
+
+#[test]
+fn layers_offered_from_the_largest_on_are_known_by_their_pictures() {
+    let scene = scene_of(97, &["f", "h", "q"], &[]);
+    assert_eq!(layer_of(scene.0.members[scene.2].got.last().unwrap()), 2);
+    assert_fitting_layers(scene);
 }
 
 #[test]
@@ -227,14 +244,14 @@ fn a_link_between_nodes_that_loses_much_carries_lower_layers_until_it_does_not()
 fn more_rids_than_layers_are_answered_with_the_layers_that_are_taken() {
     let mut world = World::new(94);
     let alice = world.join_raw("alice");
-    world.raw(alice).sections = vec![simulcast("0", &["a", "b", "c", "d"])];
+    world.raw(alice).sections = vec![simulcast("0", &["a", "b", "c", "d", "e"])];
     let track = world.offer(alice, vec![sends("0")], vec![])[0].track.clone().unwrap();
-    assert_eq!(track.layers, 3);
+    assert_eq!(track.layers, 4);
     let answer = world.raw(alice).answer.clone().unwrap();
     let moonring_wire::negotiate::AnswerSection::Accepted { rids, .. } = &answer.sections[0] else {
         panic!("{answer:?}")
     };
-    assert_eq!(rids.iter().map(|rid| rid.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(rids.iter().map(|rid| rid.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
 }
 
 #[test]

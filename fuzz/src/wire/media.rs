@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use moonring_wire::id::{Pt, Ssrc};
 use moonring_wire::media::CodecName;
-use moonring_wire::rtp::codec::{PayloadInfo, inspect, vp8, vp9};
+use moonring_wire::rtp::codec::{PayloadInfo, inspect, picture_size, vp8, vp9};
 use moonring_wire::rtp::dependency::{Frame, MAX_SPATIAL, MAX_TEMPORAL, shift_frame_number};
 use moonring_wire::rtp::header::{Header, NewHeader, write_header};
 use moonring_wire::rtp::rtcp::{ReportBlock, RtcpMessage, SenderInfo, Writer, parse};
@@ -58,6 +58,7 @@ pub(super) fn payload(bytes: &[u8]) {
     while let (Some(descriptor), Some(payload)) = (parts.next(), parts.next()) {
         for codec in CodecName::ALL {
             inspect(codec, payload, Some(descriptor));
+            picture_size(codec, payload);
         }
         let mut rewritten = payload.to_vec();
         vp8::rewrite(&mut rewritten, 1, 2);

@@ -8,7 +8,7 @@ use moonring_wire::negotiate::{
 };
 
 /// Most simulcast layers taken of one publisher.
-pub const MAX_LAYERS: usize = 3;
+pub const MAX_LAYERS: usize = 4;
 /// Header extensions the server reads from publishers.
 const FROM_PUBLISHERS: [Extension; 8] = [
     Extension::Mid,

@@ -66,8 +66,10 @@ pub struct Track {
     pub formats: PublishedFormats,
     /// When the owner last went on in another codec.
     pub followed: Option<Instant>,
-    /// From the lowest to the highest.
+    /// From the lowest to the highest, whatever the order of their names in the offer: see [`Track::is_upside_down`].
     pub layers: Vec<Layer>,
+    /// When its layers were put into order last.
+    pub ordered: Option<Instant>,
     /// What its publisher is held to, where it is a single encoding.
     pub cap: Cap,
     /// The layers that its publisher was told somebody receives.
@@ -123,6 +125,7 @@ impl Track {
             formats: PublishedFormats::new(answered, &codec.codec),
             followed: None,
             layers: (0..layers.max(1)).map(layer).collect(),
+            ordered: None,
             cap: Cap::default(),
             wanted_layers: None,
             unwanted_for: 0,
@@ -151,6 +154,21 @@ impl Track {
             self.info.codec = codec.codec.name;
             self.layers.iter_mut().for_each(|layer| layer.history.forget_key_frame());
         }
+    }
+
+    /// True when its layers, told apart by RIDs, turn out to be from the highest to the lowest. The order of the names in an offer
+    /// says which layer is preferred (RFC 8853 section 5.2), and senders read that either way: browsers' applications begin with
+    /// the smallest picture, OBS with the largest.
+    pub fn is_upside_down(&self) -> bool {
+        let known: Vec<u64> = self.layers.iter().filter_map(|layer| layer.pixels).collect();
+        known.len() > 1 && known.is_sorted_by(|a, b| a > b) && self.layers.iter().all(|layer| layer.rid.is_some())
+    }
+
+    /// Each layer goes on as the one that it really is. Nothing that was kept is of use.
+    pub fn turn_over(&mut self) {
+        let middle = self.layers.len() / 2;
+        let (lower, upper) = self.layers.split_at_mut(middle);
+        lower.iter_mut().zip(upper.iter_mut().rev()).for_each(|(low, high)| low.change_places(high));
     }
 
     /// The highest layer.

@@ -74,16 +74,19 @@ impl Shard {
     pub(super) fn keep_packet(
         &mut self,
         now: Instant,
-        (key, layer): (TrackKey, u8),
+        (key, place): (TrackKey, u8),
         arrived: &Arrived<'_>,
     ) -> Result<(), DropReason> {
         let track = self.world.tracks.get_mut(key).ok_or(DropReason::RtpUnknownSsrc)?;
-        let layer = &mut track.layers[usize::from(layer)];
+        let is_one_of_several = track.layers.len() > 1;
+        let layer = &mut track.layers[usize::from(place)];
         let Arrived { descriptor, payload, .. } = *arrived;
         let info = codec::inspect(track.codec.name, payload, (!descriptor.is_empty()).then_some(descriptor));
         if info.key_frame {
             layer.key_frame_came();
         }
+        let size =
+            if info.key_frame && is_one_of_several { codec::picture_size(track.codec.name, payload) } else { None };
         let mut packet = Packet::new(now);
         (packet.index, packet.timestamp, packet.marker) = (arrived.index, arrived.timestamp, arrived.marker);
         (packet.info, packet.kept) = (info, arrived.kept);
@@ -94,6 +97,9 @@ impl Shard {
         self.mark_dirty(now, key);
         if has_grown {
             self.layers_seen(now, key);
+        }
+        if let Some(size) = size {
+            self.size_came(now, (key, place), size.pixels());
         }
         Ok(())
     }

@@ -18,6 +18,9 @@ use moonring_wire::rtp::header::Header;
 /// that alternate are not one stream.
 const SILENCE: Duration = Duration::from_millis(100);
 
+/// Layers that were put into order keep it for this long at least.
+const ORDERED_FOR: Duration = Duration::from_secs(10);
+
 /// Where a packet belongs: a track of the client, and the layer.
 struct Place {
     track: TrackKey,
@@ -142,6 +145,29 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Notes the size of the pictures of a layer, and puts the layers of its track into their order. Everybody who receives one
+    /// begins anew; whoever changes sizes again and again has that after a while only.
+    pub(super) fn size_came(&mut self, now: Instant, (key, layer): (TrackKey, u8), pixels: u64) {
+        let Some(track) = self.world.tracks.get_mut(key) else { return };
+        track.layers[usize::from(layer)].pixels = Some(pixels);
+        let is_early = track.ordered.is_some_and(|at| now.saturating_duration_since(at) < ORDERED_FOR);
+        if is_early || !track.is_upside_down() {
+            return;
+        }
+        track.ordered = Some(now);
+        track.turn_over();
+        let (owner, layers) = (track.owner, track.layers.len() as u8);
+        tracing::info!(track = %track.info.id, "its layers are in the offer from the largest to the smallest");
+        if let Some(client) = self.world.clients.get_mut(owner) {
+            let streams = client.inbound.streams.values_mut().filter(|incoming| incoming.track == key);
+            streams.for_each(|incoming| incoming.layer = layers - 1 - incoming.layer);
+        }
+        for layer in 0..layers {
+            self.restart_layer(now, Incoming { track: key, layer, rtx: false });
+        }
+        self.schedule(owner);
     }
 
     /// A later offer announces other SSRCs or gives other payload types to a section that publishes: they hold.

@@ -14,6 +14,7 @@
 //! | [`red`] | sound with the packets of the past in it (RFC 2198) |
 //! | [`rtx`] | retransmissions (RFC 4588) and back |
 //! | [`twcc`] | transport-wide arrival times, for the sender's bandwidth estimation |
+mod bits;
 pub mod codec;
 pub mod dependency;
 pub mod extension;

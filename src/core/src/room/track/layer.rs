@@ -46,6 +46,8 @@ pub struct Layer {
     pub most_bps: u64,
     /// When it last got another SSRC from a packet.
     pub rebound: Option<Instant>,
+    /// Of its last key frame's picture, as far as that says.
+    pub pixels: Option<u64>,
     /// How often the publisher has begun it anew, modulo 256.
     pub restarts: u8,
     /// Packets up to this arrival number have their padding.
@@ -77,6 +79,7 @@ impl Layer {
             bitrate_bps: 0,
             most_bps: 0,
             rebound: None,
+            pixels: None,
             restarts: 0,
             evened: 0,
             last_packet: None,
@@ -96,6 +99,15 @@ impl Layer {
         self.missing.restart();
         self.layering = None;
         self.clock = None;
+    }
+
+    /// Changes places with another layer of its track: each sends what the other did. What is kept here is of the stream that was
+    /// here; [`Self::restart`] is due for both.
+    pub(super) fn change_places(&mut self, other: &mut Self) {
+        std::mem::swap(self, other);
+        std::mem::swap(&mut self.history, &mut other.history);
+        std::mem::swap(&mut self.restarts, &mut other.restarts);
+        std::mem::swap(&mut self.evened, &mut other.evened);
     }
 
     /// Nothing of what has not come so far is asked for any more.

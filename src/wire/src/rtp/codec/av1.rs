@@ -7,7 +7,8 @@
 //! +-+-+-+-+-+-+-+-+
 //! ```
 
-use super::PayloadInfo;
+use super::{PayloadInfo, PictureSize};
+use crate::rtp::bits::Bits;
 use crate::rtp::dependency::Mandatory;
 
 const SEQUENCE_HEADER: u8 = 1;
@@ -49,29 +50,11 @@ struct Obus {
 }
 
 impl Obus {
-    /// Walks over the OBU elements of a payload; `None` when it is empty. What comes after a broken length is ignored.
+    /// Looks at the OBUs of a payload; `None` when it is empty.
     fn read(payload: &[u8]) -> Option<Self> {
-        let (head, mut rest) = payload.split_first()?;
-        let (continued, count) = (head & 0x80 != 0, usize::from(head >> 4 & 0x03));
         // Section 4.4: N "MUST be set to 1 if the packet is the first packet of a coded video sequence".
-        let mut obus = Self { sequence_start: head & 0x08 != 0, ..Self::default() };
-        for n in 1..=MAX_OBUS {
-            if rest.is_empty() || count != 0 && n > count {
-                break;
-            }
-            // Section 4.4: every element has its length in front, but the last when W says which that is.
-            let element;
-            if n == count {
-                (element, rest) = (rest, &[][..]);
-            } else {
-                let Some((len, after)) = leb128(rest) else { break };
-                let Some(parts) = after.split_at_checked(len) else { break };
-                (element, rest) = parts;
-            }
-            if n > 1 || !continued {
-                obus.add(element);
-            }
-        }
+        let mut obus = Self { sequence_start: payload.first()? & 0x08 != 0, ..Self::default() };
+        Elements::of(payload).for_each(|obu| obus.add(obu));
         Some(obus)
     }
 
@@ -91,6 +74,101 @@ impl Obus {
             self.spatial = Some(layers >> 3 & 0x03);
         }
     }
+}
+
+/// The OBUs that begin in a payload, each without what other packets have of it. What comes after a broken length is ignored.
+struct Elements<'a> {
+    rest: &'a [u8],
+    /// What the payload says of their number; 0 when it does not.
+    count: usize,
+    looked_at: usize,
+    /// The first one began in another packet.
+    is_continued: bool,
+}
+
+impl<'a> Elements<'a> {
+    fn of(payload: &'a [u8]) -> Self {
+        let (head, rest) = payload.split_first().unwrap_or((&0, &[]));
+        Self { rest, count: usize::from(head >> 4 & 0x03), looked_at: 0, is_continued: head & 0x80 != 0 }
+    }
+
+    /// Section 4.4: every element has its length in front, but the last when W says which that is.
+    fn step(&mut self) -> Option<&'a [u8]> {
+        self.looked_at += 1;
+        if self.rest.is_empty() || self.looked_at > MAX_OBUS || self.count != 0 && self.looked_at > self.count {
+            return None;
+        }
+        if self.looked_at == self.count {
+            return Some(std::mem::take(&mut self.rest));
+        }
+        let (element, rest) = leb128(self.rest).and_then(|(len, after)| after.split_at_checked(len))?;
+        self.rest = rest;
+        Some(element)
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if std::mem::take(&mut self.is_continued) {
+            self.step()?;
+        }
+        self.step()
+    }
+}
+
+/// The largest picture that the sequence header in a payload tells of (AV1 section 5.5), if one begins there.
+pub fn picture_size(payload: &[u8]) -> Option<PictureSize> {
+    let obu = Elements::of(payload).find(|obu| obu.first().is_some_and(|head| head >> 3 & 0x0F == SEQUENCE_HEADER))?;
+    let head = obu[0];
+    // The extension, and the size that is left out in RTP but may be there (section 5.3).
+    let mut body = obu.get(1 + usize::from(head & 0x04 != 0)..)?;
+    if head & 0x02 != 0 {
+        body = leb128(body)?.1;
+    }
+    let mut bits = Bits::new(body, 0);
+    // seq_profile, still_picture.
+    bits.read(4)?;
+    let is_reduced = bits.read(1)? == 1;
+    if is_reduced { bits.read(5).map(drop) } else { skip_operating_points(&mut bits) }?;
+    let (width_bits, height_bits) = (bits.read(4)? + 1, bits.read(4)? + 1);
+    let (width, height) = (bits.read(width_bits as usize)?, bits.read(height_bits as usize)?);
+    Some(PictureSize { width: width as u32 + 1, height: height as u32 + 1 })
+}
+
+/// From timing_info_present_flag to the last operating point.
+fn skip_operating_points(bits: &mut Bits<'_>) -> Option<()> {
+    let mut delay_bits = None;
+    if bits.read(1)? == 1 {
+        bits.read(64)?;
+        // equal_picture_interval, with a number in the form uvlc() behind it.
+        if bits.read(1)? == 1 {
+            let zeros = (0..32).take_while(|_| bits.read(1) == Some(0)).count();
+            bits.read(zeros)?;
+        }
+        if bits.read(1)? == 1 {
+            delay_bits = Some(bits.read(5)? as usize + 1);
+            bits.read(32 + 5 + 5)?;
+        }
+    }
+    let has_display_delay = bits.read(1)? == 1;
+    for _ in 0..=bits.read(5)? {
+        bits.read(12)?;
+        // seq_level_idx, and above 4.x a bit for the tier.
+        if bits.read(5)? > 7 {
+            bits.read(1)?;
+        }
+        if let Some(delay_bits) = delay_bits
+            && bits.read(1)? == 1
+        {
+            bits.read(2 * delay_bits + 1)?;
+        }
+        if has_display_delay && bits.read(1)? == 1 {
+            bits.read(4)?;
+        }
+    }
+    Some(())
 }
 
 /// A number in AV1's leb128 form, of at most four bytes here (no element is longer than a packet), and what follows.
@@ -120,6 +198,28 @@ mod tests {
         intra_picture: false,
         inter_layer: false,
     };
+
+    #[test]
+    fn a_sequence_header_tells_the_size_of_pictures() {
+        // By SVT-AV1, without and with the settings for calls.
+        let headers: [(&[u8], (u32, u32)); 2] = [
+            (&[0x0A, 0x0B, 0, 0, 0, 0x24, 0xCF, 0x7F, 0x0D, 0x89, 0x5F, 0x20, 0x08], (960, 540)),
+            (&[0x0A, 0x0B, 0, 0, 0, 0x04, 0x3C, 0xFE, 0xCC, 0x4A, 0xF9, 0x00, 0x40], (320, 180)),
+        ];
+        for (header, (width, height)) in headers {
+            let size = Some(PictureSize { width, height });
+            let alone = [&[0x18], header].concat();
+            assert_eq!(picture_size(&alone), size);
+            let without_size = [&[0x18, 0x08], &header[2..]].concat();
+            assert_eq!(picture_size(&without_size), size, "its size left out");
+            let behind = [&[0x28, 2, 0x12, 0][..], header].concat();
+            assert_eq!(picture_size(&behind), size, "behind another OBU");
+            assert_eq!(picture_size(&[&[0x98], header].concat()), None, "a later part that looks like one");
+            for len in 0..9 {
+                assert_eq!(picture_size(&alone[..len]), None, "cut to {len}");
+            }
+        }
+    }
 
     #[test]
     fn a_payload_tells_its_frame() {

@@ -116,7 +116,7 @@ fn starts_i_picture(head: u8) -> bool {
 
 /// Looks through the messages of an SEI unit (H.264 section 7.3.2.3.1), as far as they are here.
 fn has_recovery_point(body: &[u8]) -> bool {
-    let mut bytes = Rbsp { bytes: body, zeros: 0 };
+    let mut bytes = Rbsp::new(body);
     // The trailing bits, 0x80, look like a message without a size.
     while let (Some(kind), Some(size)) = (sei_number(&mut bytes), sei_number(&mut bytes)) {
         if kind == RECOVERY_POINT {
@@ -142,9 +142,16 @@ fn sei_number(bytes: &mut Rbsp<'_>) -> Option<usize> {
 }
 
 /// The bytes of a unit without the emulation prevention bytes: the 3 in 0, 0, 3 (H.264 section 7.4.1.1).
-struct Rbsp<'a> {
+pub(super) struct Rbsp<'a> {
     bytes: &'a [u8],
     zeros: u8,
+}
+
+impl<'a> Rbsp<'a> {
+    /// Of what follows a unit's header.
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, zeros: 0 }
+    }
 }
 
 impl Iterator for Rbsp<'_> {

@@ -3,6 +3,7 @@
 
 pub mod av1;
 pub mod h264;
+mod sps;
 pub mod vp8;
 pub mod vp9;
 
@@ -64,6 +65,33 @@ pub fn inspect(codec: CodecName, payload: &[u8], dependency_descriptor: Option<&
         CodecName::Vp9 => vp9::inspect(payload),
         CodecName::H264 => h264::inspect(payload),
         CodecName::Av1 => av1::inspect(payload, dependency_descriptor),
+    }
+}
+
+/// The pixels of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PictureSize {
+    /// In a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+impl PictureSize {
+    /// All of them.
+    pub fn pixels(self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+}
+
+/// The size of the pictures that begin with this packet of a key frame, where it says so.
+pub fn picture_size(codec: CodecName, payload: &[u8]) -> Option<PictureSize> {
+    match codec {
+        CodecName::Opus => None,
+        CodecName::Vp8 => vp8::picture_size(payload),
+        CodecName::Vp9 => vp9::picture_size(payload),
+        CodecName::H264 => sps::picture_size(payload),
+        CodecName::Av1 => av1::picture_size(payload),
     }
 }
 

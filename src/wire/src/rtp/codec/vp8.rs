@@ -11,7 +11,7 @@
 //!     +-+-+-+-+-+-+-+-+
 //! ```
 
-use super::{PayloadInfo, PictureId, PictureIds};
+use super::{PayloadInfo, PictureId, PictureIds, PictureSize};
 
 /// What the descriptor in front of a VP8 payload says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,6 +107,19 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
     }
 }
 
+/// The size in the head of a key frame (RFC 6386 section 9.1): three bytes of frame tag, a start code, width and height with
+/// two bits of scaling each, low byte first.
+pub fn picture_size(payload: &[u8]) -> Option<PictureSize> {
+    let descriptor = Descriptor::parse(payload).filter(Descriptor::starts_frame)?;
+    match payload.get(descriptor.len..)? {
+        [tag, _, _, 0x9D, 0x01, 0x2A, size @ ..] if tag & 0x01 == 0 => {
+            let side = |at: usize| Some(u32::from(u16::from_le_bytes([*size.get(at)?, *size.get(at + 1)?]) & 0x3FFF));
+            Some(PictureSize { width: side(0)?, height: side(2)? })
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -114,6 +127,21 @@ mod tests {
 
     use super::*;
     use crate::rtp::random::Random;
+
+    #[test]
+    fn a_key_frame_tells_its_size() {
+        // By libvpx.
+        let frame = [0x70, 0xC8, 0x00, 0x9D, 0x01, 0x2A, 0x42, 0x01, 0xB6, 0x00, 0x04, 0x70];
+        let size = Some(PictureSize { width: 322, height: 182 });
+        let with = |descriptor: &[u8], frame: &[u8]| picture_size(&[descriptor, frame].concat());
+        assert_eq!(with(&[0x10], &frame), size);
+        assert_eq!(with(&[0x90, 0x80, 0x12], &frame), size, "behind a picture id");
+        assert_eq!(with(&[0x00], &frame), None, "a later packet that looks like one");
+        assert_eq!(with(&[0x10], &frame[..9]), None, "cut");
+        let scaled = [0x70, 0xC8, 0x00, 0x9D, 0x01, 0x2A, 0x42, 0x41, 0xB6, 0x80];
+        assert_eq!(with(&[0x10], &scaled), size, "to be shown larger");
+        assert_eq!(with(&[0x10], &[0x71, 0xC8, 0x00, 0x9D, 0x01, 0x2A, 0x42, 0x01, 0xB6, 0x00]), None, "no key frame");
+    }
 
     #[test]
     fn a_descriptor_is_read_as_another_implementation_reads_it() {

@@ -12,7 +12,7 @@
 //!     +-+-+-+-+-+-+-+-+
 //! ```
 
-use super::{PayloadInfo, PictureId, PictureIds};
+use super::{PayloadInfo, PictureId, PictureIds, PictureSize};
 use crate::rtp::u16_at;
 
 /// RFC 9628 section 4.2: "up to 3" reference pictures.
@@ -158,6 +158,12 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
         intra_picture: !descriptor.inter_predicted,
         inter_layer: descriptor.inter_layer,
     }
+}
+
+/// The size in the scalability structure: that of the lowest spatial layer.
+pub fn picture_size(payload: &[u8]) -> Option<PictureSize> {
+    let (width, height) = Descriptor::parse(payload)?.resolution?;
+    Some(PictureSize { width: width.into(), height: height.into() })
 }
 
 #[cfg(test)]

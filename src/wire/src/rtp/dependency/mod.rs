@@ -10,11 +10,11 @@
 //!                      I: own indications, D: own differences to the frames it needs, C: own chains
 //! ```
 
-mod bits;
 mod structure;
 
-use bits::Bits;
 pub use structure::{MAX_SPATIAL, MAX_TEMPORAL, Structure};
+
+use super::bits::Bits;
 
 /// How a frame takes part in a decode target (appendix A.4).
 const DISCARDABLE: u64 = 1;

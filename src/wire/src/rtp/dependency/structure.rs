@@ -1,8 +1,8 @@
 //! The template dependency structure (appendix A.8.3): the templates, which decode targets there are, and how large the
 //! pictures of the spatial layers are.
 
-use super::bits::Bits;
 use super::{EXTENDED_FLAGS, SWITCH};
+use crate::rtp::bits::Bits;
 
 /// Template ids have six bits.
 const MAX_TEMPLATES: usize = 64;
