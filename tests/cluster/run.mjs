@@ -308,9 +308,11 @@ const SCENARIOS = {
     await until('all are in', async () => (await clientsOf(servers)) >= rooms * clients);
     await sleep(3000);
     const since = performance.now();
-    check((await servers.order('n1', 'drain', { deadline_s: 60 })) === 200, 'n1 is told to drain');
+    const waits = servers.command('n1', 'drain', '--deadline-s', '60', '--wait');
     await until('nobody is on it', async () => (await clientsOf(servers, ['n1'])) === 0);
     const took = Math.round(performance.now() - since);
+    const { code, output } = await waits;
+    check(code === 0 && output.includes('it has 0 rooms and 0 clients'), `drain --wait returns when the homes have gone: ${output}`);
     await until('no room has its home there', async () => (await servers.rooms('n1')).length === 0);
     const homes = Math.round(performance.now() - since);
     const report = await load.report;

@@ -319,9 +319,10 @@ impl Cluster {
         [own].into_iter().chain(self.state().peers.lines(Instant::now())).collect()
     }
 
-    /// This node, as it says itself that it is.
+    /// This node, as it says itself that it is; the rooms are those of now.
     pub(crate) fn own_line(&self) -> NodeLine {
-        line_of(&self.state().beat, Verdict::Own, 0)
+        let state = self.state();
+        NodeLine { rooms: state.rooms.len(), ..line_of(&state.beat, Verdict::Own, 0) }
     }
 
     /// A panic while it was held left whole entries behind.

@@ -60,7 +60,7 @@ pub enum Verb {
         /// After so many seconds
         #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_S)]
         deadline_s: u64,
-        /// Return when nobody is on the node any more
+        /// Return when clients and homes have gone, or the deadline is over
         #[arg(long)]
         wait: bool,
     },

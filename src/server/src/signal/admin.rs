@@ -43,7 +43,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/metrics", get(metrics_page))
         .route("/rooms", get(rooms_page))
         .route("/nodes", get(nodes_page))
-        .route("/drain", post(begin_drain))
+        .route("/drain", get(async |State(app): State<App>| Json(app.drain_line())).post(begin_drain))
         .route("/undrain", post(async |State(app): State<App>, headers: HeaderMap| drain(&app, &headers, None)))
         .route("/reload", post(reload))
         .route("/scripts", get(scripts::show).post(scripts::push).layer(DefaultBodyLimit::max(scripts::MAX_UPLOAD)))

@@ -43,8 +43,8 @@ pub(super) struct Inner {
     pub(super) scripts: Option<WatchHandle>,
     /// The cluster that this server is a node of.
     pub(super) cluster: Option<Cluster>,
-    /// The draining of this node, if one goes on; dropping it calls it off.
-    pub(super) draining: Mutex<JoinSet<()>>,
+    /// The draining of this node, if it was told to; empty when that is over. Dropping it calls it off.
+    pub(super) draining: Mutex<Option<JoinSet<()>>>,
     /// Becomes true when the server shuts down.
     pub(super) shutdown: watch::Receiver<bool>,
     /// Whether another process has taken over.

@@ -9,6 +9,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -31,6 +32,29 @@ const AGAIN: Duration = Duration::from_secs(20);
 /// At the deadline, for each client that is told to join anew: a hundred a second as well.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How far the draining of a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum DrainState {
+    /// It takes rooms and clients: it was never told to drain, or that was called off.
+    No,
+    /// Clients or homes may still go, or the deadline is not over.
+    GoesOn,
+    /// Whoever and whatever could go has gone.
+    Over,
+}
+
+/// The draining of a node, as operators are told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DrainLine {
+    /// How far it is.
+    pub(super) state: DrainState,
+    /// Rooms whose home is still here.
+    pub(super) rooms: usize,
+    /// Clients that are still here.
+    pub(super) clients: usize,
+}
+
 /// What a draining has done.
 #[derive(Default)]
 struct Done {
@@ -45,12 +69,26 @@ impl App {
     /// rooms and clients again.
     pub(super) fn drain(&self, cluster: &Cluster, deadline: Option<Duration>) {
         cluster.drain(deadline.is_some());
-        let mut draining = JoinSet::new();
-        if let Some(deadline) = deadline {
+        let draining = deadline.map(|deadline| {
             let (app, cluster) = (self.clone(), cluster.clone());
+            let mut draining = JoinSet::new();
             draining.spawn(async move { drained(&app, &cluster, deadline).await });
-        }
+            draining
+        });
         *self.draining.lock().unwrap_or_else(PoisonError::into_inner) = draining;
+    }
+
+    /// How far the draining is, and what is still here.
+    pub(super) fn drain_line(&self) -> DrainLine {
+        let state = match &mut *self.draining.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => DrainState::No,
+            Some(draining) => {
+                while draining.try_join_next().is_some() {}
+                if draining.is_empty() { DrainState::Over } else { DrainState::GoesOn }
+            }
+        };
+        let rooms = self.cluster.as_ref().map_or(0, |cluster| cluster.own_line().rooms);
+        DrainLine { state, rooms, clients: self.directory.client_count() }
     }
 
     /// One client is asked to go on where its room is, or where there is time.
@@ -143,3 +181,6 @@ async fn drained(app: &App, cluster: &Cluster, deadline: Duration) {
     app.send_away(cluster).await;
     tracing::info!("has drained");
 }
+
+#[cfg(test)]
+mod tests;

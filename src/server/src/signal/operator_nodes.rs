@@ -3,13 +3,14 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::bail;
 
+use super::drain::{DrainLine, DrainState};
 use super::operator::{Admin, answered, client, url};
 use crate::cluster::NodeLine;
 
 /// Between two looks at a node that drains.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// The nodes of the cluster, as the server whose admin pages are at `admin` sees them: a table, or one JSON object per line.
 pub(crate) async fn nodes(admin: impl Into<Admin>, json: bool) -> anyhow::Result<String> {
@@ -27,21 +28,22 @@ pub(crate) async fn nodes(admin: impl Into<Admin>, json: bool) -> anyhow::Result
     Ok(table(&nodes))
 }
 
-/// Has the server take no new rooms and its clients go elsewhere until the deadline, in seconds; with `waits`, until nobody is
-/// there any more.
+/// Has the server take no new rooms and its clients go elsewhere until the deadline, in seconds; with `waits`, until they have and
+/// the homes of their rooms as well. Nobody being there is not enough: homes follow some seconds later.
 pub(crate) async fn drain(admin: impl Into<Admin>, deadline_s: u64, waits: bool) -> anyhow::Result<String> {
     let admin = admin.into();
     let body = serde_json::json!({ "deadline_s": deadline_s });
     let sent = client(&admin)?.post(url(&admin, "drain")).json(&body).send().await;
-    let mut line: NodeLine = answered(&admin, sent).await?.json().await?;
-    while waits && clients(&line) > 0 {
-        tokio::time::sleep(LOOK).await;
-        let sent = client(&admin)?.get(url(&admin, "nodes")).send().await;
-        let nodes: Vec<NodeLine> = answered(&admin, sent).await?.json().await?;
-        line = nodes.into_iter().next().context("the server is not part of a cluster any more")?;
+    let NodeLine { node, .. } = answered(&admin, sent).await?.json().await?;
+    loop {
+        let sent = client(&admin)?.get(url(&admin, "drain")).send().await;
+        let DrainLine { state, rooms, clients } = answered(&admin, sent).await?.json().await?;
+        match state {
+            DrainState::GoesOn if waits => tokio::time::sleep(LOOK).await,
+            DrainState::No if waits => bail!("the draining of node {node} was called off"),
+            _ => return Ok(format!("node {node} takes no new rooms; it has {rooms} rooms and {clients} clients\n")),
+        }
     }
-    let (node, clients) = (line.node.as_str(), clients(&line));
-    Ok(format!("node {node} takes no new rooms; it has {} rooms and {clients} clients\n", line.rooms))
 }
 
 /// Has the server take rooms and clients again.
