@@ -35,6 +35,7 @@ mod settings;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod values;
 mod wings;
 mod witness;
@@ -43,7 +44,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -66,7 +67,7 @@ use self::rooms::Rooms;
 pub(crate) use self::scripts::{NodeTold, Pushed, ScriptHost};
 use self::seal::Seal;
 pub(crate) use self::settings::ClusterSettings;
-pub(crate) use self::tables::{Kept, Table};
+pub(crate) use self::tables::{Kept, Table, Unread};
 pub(crate) use self::wings::Wing;
 pub(crate) use self::witness::RUN_HEADER;
 use self::witness::{Http, Witness, run_of};
@@ -163,8 +164,8 @@ struct State {
     begun: Ramp,
     /// Nodes that are asked whether they are there.
     proving: HashSet<NodeName>,
-    /// Nodes of which something was logged, so that it is not again.
-    warned: HashSet<String>,
+    /// What was logged, and when last, so that it is not all the time.
+    warned: HashMap<String, Instant>,
 }
 
 /// Where somebody who wants to join goes.
@@ -227,7 +228,7 @@ impl Cluster {
             is_accepted: false,
             begun: Ramp::default(),
             proving: HashSet::new(),
-            warned: HashSet::new(),
+            warned: HashMap::new(),
         };
         Self(Arc::new(Inner {
             own,
@@ -345,11 +346,20 @@ impl State {
 
     /// True the first time that something is said, within a bound.
     fn warns(&mut self, of: String) -> bool {
+        self.warns_every(of, Duration::MAX)
+    }
+
+    /// The same, and true again when it was said so long ago.
+    fn warns_every(&mut self, of: String, pause: Duration) -> bool {
         const MOST: usize = 1024;
+        if self.warned.get(&of).is_some_and(|said| said.elapsed() < pause) {
+            return false;
+        }
         if self.warned.len() >= MOST {
             self.warned.clear();
         }
-        self.warned.insert(of)
+        self.warned.insert(of, Instant::now());
+        true
     }
 }
 

@@ -46,7 +46,7 @@ type Reading = (&'static str, &'static str, fn(&ClusterCounts) -> u64);
 /// The counters.
 pub(crate) const CLUSTER_COUNTERS: &[Reading] = &[
     ("cluster_beats", "Beats heard of other nodes", |c| c.beats),
-    ("cluster_strangers", "Messages that no node of the cluster has sealed", |c| c.strangers),
+    ("cluster_strangers", "Messages and entries that no node of the cluster has sealed", |c| c.strangers),
     ("cluster_moved", "Joins that were sent to another node", |c| c.moved),
     ("cluster_try_again", "Joins that were told to try again", |c| c.try_again),
     ("cluster_rooms_taken_over", "Rooms whose home had died and that began anew here", |c| c.taken_over),

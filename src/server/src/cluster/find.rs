@@ -192,15 +192,12 @@ impl Cluster {
         match self.0.engine.read(&key).await {
             Err(_) => Heard::Offline,
             Ok(None) => Heard::Unclaimed,
-            Ok(Some(entry)) => match self.0.seal.open::<Claim>(&claim_topic(&key), &entry.value) {
-                Ok(Claim { node }) => {
+            Ok(Some(entry)) => match self.claim_in(&key, &entry.value) {
+                Some(Claim { node }) => {
                     let standing = self.state().peers.standing(Instant::now(), &node.name, Some(node.run));
                     Heard::Claimed(node, standing, entry.revision)
                 }
-                Err(error) => {
-                    tracing::warn!(%room, ?error, "its claim was not written by a node of this cluster");
-                    Heard::Nonsense(entry)
-                }
+                None => Heard::Unreadable,
             },
         }
     }

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::engine::{Entry, Unanswered, Unwritten};
+use super::engine::{Unanswered, Unwritten};
 use super::messages::{Node, NodeName};
 use super::peers::Standing;
 
@@ -69,8 +69,8 @@ pub(super) enum Heard {
     Unclaimed,
     /// Of `ReadClaim`: a process that is so has the room, by this revision.
     Claimed(Node, Standing, u64),
-    /// Of `ReadClaim`: something that no node of this cluster has written.
-    Nonsense(Entry),
+    /// Of `ReadClaim`: something that this node cannot read. It is somebody's claim, and only an operator knows whether it holds.
+    Unreadable,
     /// Of `Look`: whether the run answers.
     Answers(bool),
     /// Of `Place`: to whom the room goes; `None`: it stays here.
@@ -89,6 +89,7 @@ pub(super) enum Heard {
 pub(super) const OFFLINE: &str = "the cluster's messages cannot be reached";
 const NO_ANSWER: &str = "the room's home does not answer";
 const CONTESTED: &str = "the room's home changes";
+const UNREADABLE: &str = "the room's claim cannot be read";
 
 /// One search.
 #[derive(Debug)]
@@ -128,7 +129,7 @@ impl Lookup {
             (Step::Offer(_), Heard::No(_) | Heard::Refused) => Step::Claim(None),
             (Step::ReadClaim, Heard::Unclaimed) if self.may_offer => Step::Place,
             (Step::ReadClaim, Heard::Unclaimed) => Step::Claim(None),
-            (Step::ReadClaim, Heard::Nonsense(entry)) => Step::Claim(Some(entry.revision)),
+            (Step::ReadClaim, Heard::Unreadable) => try_again(UNREADABLE),
             (Step::ReadClaim, Heard::Claimed(node, standing, revision)) => self.claimed(node, standing, revision),
             (Step::AskNode(_), Heard::No(_)) => self.look(),
             (Step::AskNode(_), _) => self.again(NO_ANSWER),

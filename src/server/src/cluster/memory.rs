@@ -142,6 +142,11 @@ impl Bus {
         self.state().send(subject, &body, None);
     }
 
+    /// The revision of an entry; 0 where nothing stands.
+    pub(super) fn revision(&self, key: &str) -> u64 {
+        self.state().table.get(key).map_or(0, |entry| entry.revision)
+    }
+
     /// The keys of the table.
     pub(super) fn keys(&self) -> Vec<String> {
         self.state().table.keys().cloned().collect()

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::Serving;
 use super::find::ANSWER;
-use super::messages::{
-    Answer, Ask, Claim, Node, NodeName, NodeState, claim_topic, node_subject, part_of, room_subject,
-};
+use super::messages::{Answer, Ask, Node, NodeName, NodeState, node_subject, part_of, room_subject};
 use super::placement::{BUSY, Candidate, choose};
 use super::{Cluster, Host};
 use moonring_core::shard::STATE_VERSION;
@@ -152,8 +150,7 @@ impl Cluster {
         let key = part_of(room);
         let Some(home) = self.node_at(home) else { return false };
         let Ok(Some(entry)) = self.0.engine.read(&key).await else { return false };
-        let claim = self.0.seal.open::<Claim>(&claim_topic(&key), &entry.value);
-        if claim.is_ok_and(|claim| claim.node.run != home.run) {
+        if self.claim_in(&key, &entry.value).is_none_or(|claim| claim.node.run != home.run) {
             return false;
         }
         match self.0.engine.claim(&key, self.claim_of(&key), Some(entry.revision)).await {

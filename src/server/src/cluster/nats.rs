@@ -27,7 +27,7 @@ use super::settings::{ClusterSettings, Login};
 use super::tables::Table;
 
 /// The bucket of the claims.
-const BUCKET: &str = "mr_rooms";
+pub(super) const BUCKET: &str = "mr_rooms";
 /// Bytes of the bucket: a claim has about 200.
 const BUCKET_BYTES: i64 = 256 * 1024 * 1024;
 /// What is left of an entry that was taken out goes after this time.

@@ -133,16 +133,15 @@ impl<S> Rooms<S> {
     }
 
     /// The claim of a room of this node's was read, after a time in which changes may have been missed.
-    pub(super) fn checked(&mut self, now: Instant, room: &RoomId, found: Option<(u64, Option<Claim>)>) -> Effect<S> {
+    pub(super) fn checked(&mut self, now: Instant, room: &RoomId, found: Option<(u64, Claim)>) -> Effect<S> {
         let Some(term) = self.term(room) else { return Effect::None };
         match found {
             None => Effect::Rewrite(None),
-            Some((revision, None)) => Effect::Rewrite(Some(revision)),
-            Some((revision, Some(claim))) if revision > term || claim.node.run == self.own.run => {
+            Some((revision, claim)) if revision > term || claim.node.run == self.own.run => {
                 self.contested(now, room, revision, claim)
             }
             // A table that has begun anew, or a copy that lags behind: the write decides.
-            Some((revision, Some(_))) => Effect::Rewrite(Some(revision)),
+            Some((revision, _)) => Effect::Rewrite(Some(revision)),
         }
     }
 

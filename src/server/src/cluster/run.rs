@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::engine::{Change, QUEUE, Serving};
-use super::messages::{BEATS, Claim, claim_topic, node_subject, part_of, room_of};
+use super::messages::{BEATS, node_subject, part_of, room_of};
 use super::peers::{BEAT, SILENCE};
 use super::rooms::Effect;
 use super::{Cluster, Host};
@@ -98,22 +98,23 @@ impl Cluster {
         let key = part_of(&room);
         // Who cannot read it now will, when the engine is there again.
         let Ok(found) = self.0.engine.read(&key).await else { return };
-        let found =
-            found.map(|entry| (entry.revision, self.0.seal.open::<Claim>(&claim_topic(&key), &entry.value).ok()));
+        let found = match found.map(|entry| (entry.revision, self.claim_in(&key, &entry.value))) {
+            Some((_, None)) => return,
+            Some((revision, Some(claim))) => Some((revision, claim)),
+            None => None,
+        };
         let effect = self.state().rooms.checked(Instant::now(), &room, found);
         self.take_effect(host, room, effect);
     }
 
     fn take_change(&self, host: &Arc<dyn Host>, change: &Change) {
         let Some(room) = room_of(&change.key) else { return };
-        // What no node has written stands in nobody's way.
-        let open = |value| self.0.seal.open::<Claim>(&claim_topic(&change.key), value).ok();
-        let claim = change.value.as_deref().and_then(open);
-        let effect = self.state().rooms.changed(Instant::now(), &room, change.revision, claim);
-        let effect = match effect {
-            Effect::Rewrite(_) if change.value.is_some() => Effect::Rewrite(Some(change.revision)),
-            effect => effect,
+        let claim = match change.value.as_deref().map(|value| self.claim_in(&change.key, value)) {
+            // Somebody's; of a room of this node's the home stays here all the same.
+            Some(None) => return,
+            claim => claim.flatten(),
         };
+        let effect = self.state().rooms.changed(Instant::now(), &room, change.revision, claim);
         self.take_effect(host, room, effect);
     }
 

@@ -23,7 +23,7 @@ use super::engine::{Offline, Pending, Unwritten};
 use super::lookup::OFFLINE;
 use super::messages::{Answer, Ask, Node, node_subject};
 use super::peers::Verdict;
-use super::tables::{Kept, Table};
+use super::tables::{Kept, Table, bucket_of};
 use super::{Cluster, Host};
 use crate::script_set::{FailedScript, Manifest, ScriptChange, ScriptSet, ScriptsTold, hash_of};
 
@@ -38,7 +38,8 @@ const TURN: Duration = Duration::from_secs(2);
 /// Why an upload comes to nothing.
 const BUSY: &str = "another upload is under way; nothing was changed";
 const CONTESTED: &str = "somebody else has uploaded scripts meanwhile: nothing was changed, try again";
-const STRANGERS: &str = "no node of this cluster has written it";
+const UNREADABLE: &str = "the bucket mr_scripts holds what a node with another cluster_secret_file or version has written: give all nodes \
+                          the same, or delete the bucket if that is gone";
 
 /// What the cluster needs of a server that has scripts.
 pub(crate) trait ScriptHost {
@@ -184,17 +185,18 @@ impl Cluster {
     async fn manifest(&self, key: &str) -> Result<(Option<Manifest>, Kept), String> {
         let found = self.0.engine.look(Table::Scripts, key).await.map_err(|Offline| OFFLINE.to_owned())?;
         let Some(value) = &found.value else { return Ok((None, found)) };
-        let manifest = self.0.seal.open_bytes(&topic(key), value).ok();
-        let manifest = manifest.and_then(|bytes| serde_json::from_slice::<Manifest>(bytes).ok());
-        match manifest {
-            Some(manifest) => Ok((Some(manifest), found)),
-            // Whoever uploads next writes over it.
-            None if key == CURRENT => {
-                tracing::warn!("the table of scripts holds what no node of this cluster has written");
-                Ok((None, found))
-            }
-            None => Err(STRANGERS.to_owned()),
-        }
+        let manifest = serde_json::from_slice::<Manifest>(self.opened_script(key, value)?);
+        let manifest = manifest.map_err(|error| format!("{key} is no set of scripts: {error}"))?;
+        Ok((Some(manifest), found))
+    }
+
+    /// What was written under a key. What cannot be read stays as it is.
+    fn opened_script<'a>(&self, key: &str, value: &'a [u8]) -> Result<&'a [u8], String> {
+        let opened = self.0.seal.open_bytes(&topic(key), value);
+        opened.map_err(|error| {
+            self.leave_entry(&bucket_of(Table::Scripts), key, &error);
+            UNREADABLE.to_owned()
+        })
     }
 
     /// The texts of a set, as far as `own` has them from there.
@@ -220,9 +222,8 @@ impl Cluster {
         let key = format!("file.{hash}");
         let found = self.0.engine.look(Table::Scripts, &key).await.map_err(|Offline| OFFLINE.to_owned())?;
         let value = found.value.ok_or("it is not in the cluster's table")?;
-        let bytes = self.0.seal.open_bytes(&topic(&key), &value).map_err(|_| STRANGERS)?;
-        let text = String::from_utf8(bytes.to_vec()).map_err(|error| error.to_string())?;
-        if hash_of(&text) == hash { Ok(text) } else { Err(STRANGERS.to_owned()) }
+        let text = String::from_utf8(self.opened_script(&key, &value)?.to_vec()).map_err(|error| error.to_string())?;
+        if hash_of(&text) == hash { Ok(text) } else { Err("it is not the text that was uploaded".to_owned()) }
     }
 
     async fn write_set(&self, set: &ScriptSet, manifest: &Manifest) -> Result<(), String> {
@@ -241,8 +242,11 @@ impl Cluster {
     /// Writes what may stand there already.
     async fn write_value(&self, key: &str, sealed: Bytes) -> Result<(), String> {
         let found = self.0.engine.look(Table::Scripts, key).await.map_err(|Offline| OFFLINE.to_owned())?;
-        if found.value.as_ref() == Some(&sealed) {
-            return Ok(());
+        if let Some(value) = &found.value {
+            self.opened_script(key, value)?;
+            if *value == sealed {
+                return Ok(());
+            }
         }
         match self.0.engine.put(Table::Scripts, key, Some(sealed), found.revision, None).await {
             Ok(_) => Ok(()),
@@ -260,8 +264,11 @@ impl Cluster {
         let texts = manifest.0.values().map(|hash| format!("file.{hash}"));
         let kept: BTreeSet<_> = texts.chain([key_of(&manifest.id()), CURRENT.to_owned()]).collect();
         let all = [engine.all(Table::Scripts, "file.").await, engine.all(Table::Scripts, "set.").await];
-        let stale =
-            all.into_iter().flatten().flatten().filter(|(key, found)| found.value.is_some() && !kept.contains(key));
+        let is_ours = |(key, found): &(String, Kept)| {
+            let value = found.value.as_deref().filter(|_| !kept.contains(key));
+            value.is_some_and(|value| self.opened_script(key, value).is_ok())
+        };
+        let stale = all.into_iter().flatten().flatten().filter(is_ours);
         for (key, found) in stale {
             let _ = engine.put(Table::Scripts, &key, None, found.revision, None).await;
         }

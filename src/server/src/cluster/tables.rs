@@ -30,6 +30,15 @@ pub(crate) enum Unwritten {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Offline;
 
+/// Why it cannot be said what stands under a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// The engine cannot be reached, or does not answer in time.
+    Offline,
+    /// It was written with another secret, or by another version: it is not to be written over.
+    Unreadable,
+}
+
 /// One of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Table {
@@ -50,6 +59,11 @@ impl Table {
             Self::Shared => "shared",
         }
     }
+}
+
+/// The bucket of a table.
+pub(super) fn bucket_of(table: Table) -> String {
+    format!("mr_{}", table.name())
 }
 
 /// What stands under a key.

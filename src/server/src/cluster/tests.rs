@@ -16,6 +16,7 @@ use super::*;
 
 mod places;
 mod scripts;
+mod strangers;
 
 /// What a node's server would do.
 #[derive(Default)]
@@ -310,36 +311,6 @@ async fn of_two_nodes_with_one_name_the_younger_takes_no_part() {
     world.kill(&a);
     world.bus.cut(a.who, true);
     assert_eq!(younger.joins_in_the_end(&room("demo")).await, "here", "the name is free");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn strangers_change_nothing() {
-    let mut world = World::default();
-    let (a, b) = world.pair().await;
-    let demo = room("demo");
-    assert_eq!(a.join(&demo).await, "here");
-    // A node with another secret is nobody's peer, and finds nobody.
-    let stranger = world.start_with("c", 2);
-    let seal = Seal::new(&[2; MIN_SECRET]);
-    for (subject, body) in [
-        (BEATS.to_owned(), Bytes::from_static(b"nonsense")),
-        (BEATS.to_owned(), seal.close(BEATS, &json!({"name": "a", "run": 1, "url": "https://evil/"}))),
-        (node_subject(&a.cluster.0.own.name), Bytes::from_static(b"\x01")),
-    ] {
-        world.bus.shout(&subject, body);
-    }
-    // A claim that nobody has sealed, in the place of one of ours: it is written over.
-    world.bus.write("demo", Some(b"nonsense"));
-    world.bus.write("other", Some(b"nonsense"));
-    world.bus.write("*not a key*", Some(b"nonsense"));
-    assert_eq!(b.joins_in_the_end(&room("other")).await, "here");
-    assert_eq!(b.joins_in_the_end(&demo).await, "https://a/");
-    assert_eq!(*a.server.gave_way.lock().unwrap(), []);
-    eventually(|| {
-        a.cluster.counts() != ClusterCounts::default() && a.cluster.0.counts.strangers.load(Ordering::Relaxed) >= 3
-    })
-    .await;
-    assert_eq!((a.sees("c"), stranger.sees("a"), b.sees("a")), (None, None, Some(Verdict::Alive)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

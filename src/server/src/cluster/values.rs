@@ -4,21 +4,21 @@ use std::time::{Duration, SystemTime};
 
 use super::Cluster;
 use super::engine::{Offline, Unwritten};
-use super::tables::{Kept, Table};
+use super::tables::{Kept, Table, Unread, bucket_of};
 
 impl Cluster {
-    /// What stands under a key. What no node of the cluster has written is nothing.
-    pub(crate) async fn value(&self, table: Table, key: &str) -> Result<Kept, Offline> {
-        let found = self.0.engine.look(table, key).await?;
-        Ok(self.opened(table, key, found))
+    /// What stands under a key.
+    pub(crate) async fn value(&self, table: Table, key: &str) -> Result<Kept, Unread> {
+        let found = self.0.engine.look(table, key).await.map_err(|Offline| Unread::Offline)?;
+        self.opened(table, key, found).ok_or(Unread::Unreadable)
     }
 
-    /// All that stands under keys which begin so, up to a dot.
+    /// All that stands under keys which begin so, up to a dot, and can be read.
     pub(crate) async fn values(&self, table: Table, prefix: &str) -> Result<Vec<(String, Kept)>, Offline> {
         let all = self.0.engine.all(table, prefix).await?;
-        let opened = all.into_iter().map(|(key, found)| {
-            let found = self.opened(table, &key, found);
-            (key, found)
+        let opened = all.into_iter().filter_map(|(key, found)| {
+            let found = self.opened(table, &key, found)?;
+            Some((key, found))
         });
         Ok(opened.collect())
     }
@@ -44,16 +44,16 @@ impl Cluster {
         self.value(table, &key).await.ok().map(|found| found.written)
     }
 
-    fn opened(&self, table: Table, key: &str, found: Kept) -> Kept {
-        let Some(sealed) = &found.value else { return found };
+    fn opened(&self, table: Table, key: &str, found: Kept) -> Option<Kept> {
+        let Some(sealed) = &found.value else { return Some(found) };
         match self.0.seal.open_bytes(&topic(table, key), sealed) {
             Ok(value) => {
                 let value = Some(sealed.slice_ref(value));
-                Kept { value, ..found }
+                Some(Kept { value, ..found })
             }
             Err(error) => {
-                self.refuse_message(&topic(table, key), &error);
-                Kept { value: None, ..found }
+                self.leave_entry(&bucket_of(table), key, &error);
+                None
             }
         }
     }

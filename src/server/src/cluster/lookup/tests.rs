@@ -113,9 +113,8 @@ fn without_the_engine_nothing_is_begun() {
 }
 
 #[test]
-fn a_claim_that_no_node_has_written_is_written_over() {
-    let nonsense = Heard::Nonsense(Entry { value: bytes::Bytes::from_static(b"x"), revision: 5 });
-    assert_eq!(outcome(&[NOBODY, nonsense]), Step::Claim(Some(5)));
+fn a_claim_that_cannot_be_read_is_somebodys() {
+    assert_eq!(outcome(&[NOBODY, Heard::Unreadable]), try_again(UNREADABLE));
 }
 
 #[test]

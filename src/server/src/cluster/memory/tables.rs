@@ -33,6 +33,18 @@ impl Bus {
         };
     }
 
+    /// What was written under all keys of a table, sealed.
+    pub(crate) fn table_values(&self, table: Table) -> Vec<Kept> {
+        let state = self.state();
+        let of = state.tables.iter().filter(|((of, _), _)| *of == table);
+        of.map(|(_, (found, _))| found.clone()).collect()
+    }
+
+    /// Takes out what stands under a key, as an operator does.
+    pub(crate) fn drop_value(&self, table: Table, key: &str) {
+        self.state().tables.remove(&(table, key.to_owned()));
+    }
+
     /// The keys of a table.
     pub(crate) fn table_keys(&self, table: Table) -> Vec<String> {
         let state = self.state();

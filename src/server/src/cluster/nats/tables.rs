@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::super::engine::{Offline, Pending, Unwritten};
-use super::super::tables::{Kept, MAX_VALUE, Table, Tables};
+use super::super::tables::{Kept, MAX_VALUE, Table, Tables, bucket_of};
 use super::{MARKERS, Nats, PATIENCE};
 
 /// The header that says what a write is, and its value for one that takes out.
@@ -39,10 +39,6 @@ fn bytes_of(table: Table) -> i64 {
         Table::Store => 256 * MIB,
         Table::Shared => 64 * MIB,
     }
-}
-
-fn bucket_of(table: Table) -> String {
-    format!("mr_{}", table.name())
 }
 
 fn subject_of(table: Table, key: &str) -> String {

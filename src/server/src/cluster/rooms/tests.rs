@@ -43,12 +43,11 @@ fn after_a_time_of_deafness_the_higher_term_is_the_home_and_what_is_lost_is_writ
     let now = Instant::now();
     for (found, expected, term) in [
         (None, Effect::Rewrite(None), Some(7)),
-        (Some((7, claim("a", 1))), Effect::None, Some(7)),
-        (Some((9, claim("a", 1))), Effect::None, Some(9)),
-        (Some((3, claim("a", 1))), Effect::None, Some(3)),
-        (Some((9, claim("b", 2))), Effect::GiveWay(node("b", 2), ()), None),
-        (Some((3, claim("b", 2))), Effect::Rewrite(Some(3)), Some(7)),
-        (Some((9, None)), Effect::Rewrite(Some(9)), Some(7)),
+        (Some((7, claim("a", 1).unwrap())), Effect::None, Some(7)),
+        (Some((9, claim("a", 1).unwrap())), Effect::None, Some(9)),
+        (Some((3, claim("a", 1).unwrap())), Effect::None, Some(3)),
+        (Some((9, claim("b", 2).unwrap())), Effect::GiveWay(node("b", 2), ()), None),
+        (Some((3, claim("b", 2).unwrap())), Effect::Rewrite(Some(3)), Some(7)),
     ] {
         let mut rooms = rooms(now);
         assert_eq!(rooms.checked(now, &room("demo"), found.clone()), expected, "{found:?}");

@@ -130,6 +130,9 @@ async fn of_two_uploads_at_once_one_counts_and_strangers_upload_nothing() {
     world.bus.put_value(Table::Scripts, "current", b"nonsense");
     sleep(Duration::from_secs(3)).await;
     assert_eq!((a.has(), b.has()), (before.clone(), before));
+    let refused = a.push(files(&[("x.lua", "4")])).await.unwrap_err();
+    assert!(refused.contains("another cluster_secret_file") && refused.ends_with("nothing was changed"), "{refused}");
+    world.bus.drop_value(Table::Scripts, "current");
     assert!(a.push(files(&[("x.lua", "4")])).await.unwrap().starts_with("true"));
     assert_eq!((a.has(), b.has()), ("x.lua 4".to_owned(), "x.lua 4".to_owned()));
 }

@@ -28,7 +28,7 @@ use self::taken::{Owner, TakenBy};
 use super::super::taken::Taken;
 use super::stored::{Change, NEVER, Stored, step};
 use super::{Answer, Engine, Operation};
-use crate::cluster::{Cluster, Kept, Table, Unwritten};
+use crate::cluster::{Cluster, Kept, Table, Unread, Unwritten};
 use moonring_policy::output::{SharedRequest, StoreSpace};
 
 /// Keys that are worked on at once.
@@ -48,6 +48,8 @@ const HASH: usize = 16;
 const AWAY: &str = "the store cannot be reached: the cluster's messages are away";
 const UNKNOWN: &str = "the store does not answer: whether this was kept is not known";
 const CONTESTED: &str = "other nodes write this key all the time";
+const UNREADABLE: &str =
+    "a node with another cluster_secret_file or version has written this key: it stays as it is, see the server's log";
 const FULL: &str = "the store is full: delete entries, or give them a ttl";
 
 /// See the module.
@@ -108,7 +110,8 @@ impl EverywhereStore {
         let worked: Vec<_> = stream::iter(worked).buffer_unordered(AT_ONCE).collect().await;
         for (group, found) in worked {
             for ((n, _), answer) in group.operations.iter().zip(found) {
-                let is_failed = answer.as_ref().is_err_and(|why| [AWAY, UNKNOWN, CONTESTED].contains(&why.as_str()));
+                let is_failed =
+                    answer.as_ref().is_err_and(|why| [AWAY, UNKNOWN, CONTESTED, UNREADABLE].contains(&why.as_str()));
                 self.failed.set(self.failed.get() + u64::from(is_failed));
                 answers[*n] = answer;
             }
@@ -121,7 +124,11 @@ impl EverywhereStore {
         let (end, mut pause) = (Instant::now() + PATIENCE, Duration::ZERO);
         let mut is_looked_through = false;
         loop {
-            let Some((found, before)) = self.look(&group.key).await else { return self.without_engine(group) };
+            let (found, before) = match self.look(&group.key).await {
+                Ok(found) => found,
+                Err(Unread::Offline) => return self.without_engine(group),
+                Err(Unread::Unreadable) => return vec![Err(UNREADABLE.to_owned()); group.operations.len()],
+            };
             if let Some(owner) = group.owner
                 && !self.meet(owner, group).await
             {
@@ -156,11 +163,12 @@ impl EverywhereStore {
     }
 
     /// The entry, and what lives in it.
-    async fn look(&self, key: &str) -> Option<(Kept, Option<Stored>)> {
-        let found = self.cluster.value(self.table, key).await.ok()?;
-        let stored = found.value.as_deref().and_then(Stored::decode);
+    async fn look(&self, key: &str) -> Result<(Kept, Option<Stored>), Unread> {
+        let found = self.cluster.value(self.table, key).await?;
+        let decode = |bytes| Stored::decode(bytes).ok_or(Unread::Unreadable);
+        let stored = found.value.as_deref().map(decode).transpose()?;
         let now = self.now();
-        Some((found, stored.filter(|stored| stored.lives(now))))
+        Ok((found, stored.filter(|stored| stored.lives(now))))
     }
 
     fn make(&self, group: &Group<'_>, before: Option<&Stored>) -> Made {
@@ -243,7 +251,7 @@ impl EverywhereStore {
         let keys = self.taken.borrow_mut().oldest(owner, AT_ONCE);
         let looked = keys.into_iter().map(|key| async move {
             let found = self.look(&key).await;
-            (key, found.is_some_and(|(_, stored)| stored.is_none()))
+            (key, found.is_ok_and(|(_, stored)| stored.is_none()))
         });
         let looked: Vec<_> = stream::iter(looked).buffer_unordered(AT_ONCE).collect().await;
         for (key, is_gone) in looked {

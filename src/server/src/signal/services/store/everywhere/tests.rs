@@ -206,7 +206,7 @@ fn a_room_that_moves_takes_its_share_with_it_and_what_others_delete_makes_room()
 }
 
 #[test]
-fn a_full_table_refuses_what_is_new_and_what_strangers_write_is_nothing() {
+fn a_full_table_refuses_what_is_new_and_what_strangers_write_is_neither_read_nor_written_over() {
     let world = World::new();
     let mut store = world.store(0, Table::Store);
     assert_eq!(ask(&mut store, global(set("a", Flag(true), None))), Ok(None));
@@ -217,9 +217,14 @@ fn a_full_table_refuses_what_is_new_and_what_strangers_write_is_nothing() {
         [Ok(Some(Flag(true))), Err(FULL.to_owned()), Ok(None)].map(|answer| answer)
     );
     world.bus.fill(Table::Store, false);
+    assert_eq!(ask(&mut store, global(set("a", Flag(true), None))), Ok(None));
     for key in world.bus.table_keys(Table::Store) {
         world.bus.put_value(Table::Store, &key, b"nonsense");
     }
-    assert_eq!(ask(&mut store, global(get("a"))), Ok(None));
-    assert_eq!(ask(&mut store, global(incr("a", 1.0, None))), Ok(Some(Number(1.0))));
+    let before = world.bus.table_values(Table::Store);
+    for operation in [get("a"), incr("a", 1.0, None), set("a", Flag(true), None), delete("a")] {
+        assert_eq!(ask(&mut store, global(operation)), Err(UNREADABLE.to_owned()));
+    }
+    assert_eq!(store.take_failed(), 4);
+    assert_eq!(world.bus.table_values(Table::Store), before);
 }
