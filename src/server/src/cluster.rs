@@ -156,6 +156,8 @@ struct State {
     peers: Peers,
     rooms: Rooms<Serving>,
     searches: HashMap<RoomId, watch::Receiver<Option<Found>>>,
+    /// The look at the claims of all own rooms, while it goes on.
+    checking: Option<Serving>,
     /// What this node said last of itself.
     beat: Beat,
     /// No other process has its name.
@@ -224,6 +226,7 @@ impl Cluster {
             peers: Peers::new(own.clone(), region),
             rooms: Rooms::new(own.clone()),
             searches: HashMap::new(),
+            checking: None,
             beat,
             is_accepted: false,
             begun: Ramp::default(),

@@ -49,6 +49,15 @@ pub(super) struct Change {
     pub revision: u64,
 }
 
+/// What a watch tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Watched {
+    /// It begins, or begins anew after a failure: what was written before may not have been told.
+    Opened,
+    /// An entry has changed.
+    Changed(Change),
+}
+
 /// Why a question has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unanswered {
@@ -77,8 +86,8 @@ pub(super) trait Engine: Tables {
     fn claim(&self, key: &str, value: Bytes, over: Option<u64>) -> Pending<'_, Result<u64, Unwritten>>;
     /// Takes an entry out that must have this revision.
     fn release(&self, key: &str, revision: u64) -> Pending<'_, Result<(), Unwritten>>;
-    /// Tells of all changes from now on, until what is returned is dropped.
-    fn watch(&self, into: mpsc::Sender<Change>) -> Serving;
+    /// Tells of all changes from when it says that it is open, until what is returned is dropped.
+    fn watch(&self, into: mpsc::Sender<Watched>) -> Serving;
 }
 
 /// How long an answer is waited for, and whether it is from one of us.

@@ -11,7 +11,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::Cluster;
-use super::engine::{Change, Engine, Entry, IsGood, Message, Offline, Pending, Reply, Serving, Unanswered, Unwritten};
+use super::engine::{
+    Change, Engine, Entry, IsGood, Message, Offline, Pending, Reply, Serving, Unanswered, Unwritten, Watched,
+};
 use super::messages::{Node, NodeName, Run};
 use super::seal::{MIN_SECRET, Seal};
 use super::settings::{ClusterSettings, Login};
@@ -25,7 +27,11 @@ pub(crate) struct Bus(Arc<Mutex<State>>);
 
 struct State {
     served: BTreeMap<u64, (usize, String, mpsc::Sender<Message>)>,
-    watchers: BTreeMap<u64, (usize, mpsc::Sender<Change>)>,
+    watchers: BTreeMap<u64, (usize, mpsc::Sender<Watched>)>,
+    /// Nodes whose watch has ended, and that have not begun another.
+    deaf: BTreeSet<usize>,
+    /// Nodes whose table does not answer.
+    blind: BTreeSet<usize>,
     next: u64,
     table: BTreeMap<String, Entry>,
     revision: u64,
@@ -44,6 +50,8 @@ impl Default for State {
         Self {
             served: BTreeMap::new(),
             watchers: BTreeMap::new(),
+            deaf: BTreeSet::new(),
+            blind: BTreeSet::new(),
             next: 0,
             table: BTreeMap::new(),
             revision: 0,
@@ -117,6 +125,28 @@ impl Bus {
             state.hanging.insert(who)
         } else {
             state.hanging.remove(&who)
+        };
+    }
+
+    /// Ends a node's watch, or lets it begin another.
+    pub(super) fn deafen(&self, who: usize, is_deaf: bool) {
+        let mut state = self.state();
+        if is_deaf {
+            state.deaf.insert(who);
+            return;
+        }
+        state.deaf.remove(&who);
+        let of = state.watchers.values().filter(|(watcher, _)| *watcher == who);
+        of.for_each(|(_, into)| into.try_send(Watched::Opened).unwrap());
+    }
+
+    /// Lets a node read no entries, as when the table elects its leader, or read them again.
+    pub(super) fn blind(&self, who: usize, is_blind: bool) {
+        let blind = &mut self.state().blind;
+        if is_blind {
+            blind.insert(who)
+        } else {
+            blind.remove(&who)
         };
     }
 
@@ -195,8 +225,8 @@ impl State {
         }
         let change = Change { key: key.to_owned(), value, revision };
         for (who, into) in self.watchers.values() {
-            if self.is_online(*who) && !self.hanging.contains(who) {
-                let _ = into.try_send(change.clone());
+            if self.is_online(*who) && !self.hanging.contains(who) && !self.deaf.contains(who) {
+                let _ = into.try_send(Watched::Changed(change.clone()));
             }
         }
         revision
@@ -280,7 +310,10 @@ impl Engine for Memory {
     }
 
     fn read(&self, key: &str) -> Pending<'_, Result<Option<Entry>, Offline>> {
-        let found = if self.is_online() { Ok(self.bus.state().table.get(key).cloned()) } else { Err(Offline) };
+        let state = self.bus.state();
+        let can_read = state.is_online(self.who) && !state.blind.contains(&self.who);
+        let found = if can_read { Ok(state.table.get(key).cloned()) } else { Err(Offline) };
+        drop(state);
         Box::pin(std::future::ready(found))
     }
 
@@ -309,8 +342,9 @@ impl Engine for Memory {
         Box::pin(std::future::ready(released))
     }
 
-    fn watch(&self, into: mpsc::Sender<Change>) -> Serving {
+    fn watch(&self, into: mpsc::Sender<Watched>) -> Serving {
         let who = self.who;
+        let _ = into.try_send(Watched::Opened);
         let remove = |state: &mut State, id: u64| drop(state.watchers.remove(&id));
         self.serving(|state, id| drop(state.watchers.insert(id, (who, into))), remove)
     }

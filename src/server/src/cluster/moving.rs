@@ -142,7 +142,10 @@ impl Cluster {
     pub(crate) async fn keep(&self, host: Arc<dyn Host>, room: &RoomId, given: Given) {
         let Given { term, serving } = given;
         self.state().rooms.won(room, term, Instant::now(), || serving);
-        self.check_claim(&host, room.clone()).await;
+        if !self.check_claim(&host, room).await {
+            let (cluster, room) = (self.clone(), room.clone());
+            tokio::spawn(async move { cluster.check_claims(&host, vec![room]).await });
+        }
     }
 
     /// Claims a room that has come here from `home`, which has its claim; whether it is this node's now.

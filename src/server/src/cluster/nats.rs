@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use super::engine::{
     Change, Engine, Entry, IsGood, MAX_BYTES, MAX_PLACE_MESSAGE, Message, Offline, Pending, QUEUE, Reply, Serving,
-    Unanswered, Unwritten,
+    Unanswered, Unwritten, Watched,
 };
 use super::messages::PLACES;
 use super::settings::{ClusterSettings, Login};
@@ -266,7 +266,7 @@ impl Engine for Nats {
         ))
     }
 
-    fn watch(&self, into: mpsc::Sender<Change>) -> Serving {
+    fn watch(&self, into: mpsc::Sender<Watched>) -> Serving {
         let (jetstream, mut connected) = (self.jetstream.clone(), self.connected.clone());
         let task = tokio::spawn(async move {
             while !into.is_closed() {
@@ -274,10 +274,14 @@ impl Engine for Nats {
                 if let Ok(store) = jetstream.get_key_value(BUCKET).await
                     && let Ok(mut changes) = store.watch_all().await
                 {
+                    if into.send(Watched::Opened).await.is_err() {
+                        return;
+                    }
+                    // An error is one of silence, too: the server has forgotten who watches.
                     while let Some(Ok(entry)) = changes.next().await {
                         let value = (entry.operation == Operation::Put).then_some(entry.value);
                         let change = Change { key: entry.key, value, revision: entry.revision };
-                        if into.send(change).await.is_err() {
+                        if into.send(Watched::Changed(change)).await.is_err() {
                             return;
                         }
                     }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::engine::{Change, QUEUE, Serving};
+use super::engine::{Change, QUEUE, Serving, Unwritten, Watched};
 use super::messages::{BEATS, node_subject, part_of, room_of};
 use super::peers::{BEAT, SILENCE};
 use super::rooms::Effect;
@@ -19,6 +19,8 @@ use moonring_wire::id::RoomId;
 const SWEEP: u32 = 8;
 /// Claims that are read or given up at once.
 const AT_ONCE: usize = 32;
+/// Pause before claims that could not be read or written are looked at again.
+const CHECK_AGAIN: Duration = Duration::from_secs(1);
 /// Longest that the end of the process waits for its claims to be given up.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -62,7 +64,10 @@ impl Cluster {
                     false => self.answer(&host, message),
                 },
                 Some(room) = ends.ended.recv() => self.end_room(&host, &room),
-                Some(change) = changes.recv() => self.take_change(&host, &change),
+                Some(watched) = changes.recv() => match watched {
+                    Watched::Opened => self.check_all_claims(&host),
+                    Watched::Changed(change) => self.take_change(&host, &change),
+                },
                 Ok(()) = connected.changed() => {
                     let is_connected = *connected.borrow_and_update();
                     match is_connected {
@@ -76,35 +81,57 @@ impl Cluster {
 
     /// Messages may have been missed: nobody is judged by silence from before, and all own claims are read.
     fn hear_anew(&self, host: &Arc<dyn Host>) {
-        let mut state = self.state();
-        state.peers.hearing(Instant::now(), self.is_connected());
-        state.rooms.forget_far();
-        drop(state);
-        let (cluster, host) = (self.clone(), host.clone());
+        self.state().peers.hearing(Instant::now(), self.is_connected());
+        let (cluster, for_scripts) = (self.clone(), host.clone());
         tokio::spawn(async move {
             cluster.ask_for_namesakes().await;
-            cluster.check_claims(&host).await;
-            cluster.follow_scripts(host).await;
+            cluster.follow_scripts(for_scripts).await;
         });
+        self.check_all_claims(host);
     }
 
-    async fn check_claims(&self, host: &Arc<dyn Host>) {
-        let rooms = self.state().rooms.all();
-        let checks = stream::iter(rooms).map(|(room, _)| self.check_claim(host, room)).buffer_unordered(AT_ONCE);
-        checks.collect::<()>().await;
+    /// Changes of claims may have been missed: all own ones are read, and nothing is remembered of others.
+    fn check_all_claims(&self, host: &Arc<dyn Host>) {
+        let mut state = self.state();
+        state.rooms.forget_far();
+        let rooms = state.rooms.all().into_iter().map(|(room, _)| room).collect();
+        drop(state);
+        let (cluster, host) = (self.clone(), host.clone());
+        let checking = tokio::spawn(async move { cluster.check_claims(&host, rooms).await });
+        // One that still goes on has read less.
+        let former = self.state().checking.replace(Serving(checking.abort_handle()));
+        drop(former);
     }
 
-    pub(super) async fn check_claim(&self, host: &Arc<dyn Host>, room: RoomId) {
-        let key = part_of(&room);
-        // Who cannot read it now will, when the engine is there again.
-        let Ok(found) = self.0.engine.read(&key).await else { return };
+    /// Reads the claims of rooms, and again those that cannot be read now.
+    pub(super) async fn check_claims(&self, host: &Arc<dyn Host>, mut rooms: Vec<RoomId>) {
+        loop {
+            let checks = rooms.into_iter().map(|room| async move {
+                let is_read = self.check_claim(host, &room).await;
+                (!is_read).then_some(room)
+            });
+            let checks = stream::iter(checks).buffer_unordered(AT_ONCE);
+            rooms = checks.filter_map(std::future::ready).collect().await;
+            // All are read when the engine is there again.
+            if rooms.is_empty() || !self.is_connected() {
+                return;
+            }
+            sleep(CHECK_AGAIN).await;
+        }
+    }
+
+    /// Reads the claim of a room of this node's, and does what follows from it; false when it cannot be read now.
+    pub(super) async fn check_claim(&self, host: &Arc<dyn Host>, room: &RoomId) -> bool {
+        let key = part_of(room);
+        let Ok(found) = self.0.engine.read(&key).await else { return false };
         let found = match found.map(|entry| (entry.revision, self.claim_in(&key, &entry.value))) {
-            Some((_, None)) => return,
+            Some((_, None)) => return true,
             Some((revision, Some(claim))) => Some((revision, claim)),
             None => None,
         };
-        let effect = self.state().rooms.checked(Instant::now(), &room, found);
-        self.take_effect(host, room, effect);
+        let effect = self.state().rooms.checked(Instant::now(), room, found);
+        self.take_effect(host, room.clone(), effect);
+        true
     }
 
     fn take_change(&self, host: &Arc<dyn Host>, change: &Change) {
@@ -128,11 +155,17 @@ impl Cluster {
                 host.give_way(&room, &node.url);
             }
             Effect::Rewrite(over) => {
-                let cluster = self.clone();
+                let (cluster, host) = (self.clone(), host.clone());
                 tokio::spawn(async move {
                     let key = part_of(&room);
-                    if let Ok(term) = cluster.0.engine.claim(&key, cluster.claim_of(&key), over).await {
-                        cluster.state().rooms.rewritten(&room, term);
+                    match cluster.0.engine.claim(&key, cluster.claim_of(&key), over).await {
+                        Ok(term) => cluster.state().rooms.rewritten(&room, term),
+                        // The watch tells of who was first.
+                        Err(Unwritten::Taken) => {}
+                        Err(Unwritten::Full | Unwritten::Offline) => {
+                            sleep(CHECK_AGAIN).await;
+                            cluster.check_claims(&host, vec![room]).await;
+                        }
                     }
                 });
             }

@@ -17,6 +17,7 @@ use super::*;
 mod places;
 mod scripts;
 mod strangers;
+mod watch;
 
 /// What a node's server would do.
 #[derive(Default)]

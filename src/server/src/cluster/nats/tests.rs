@@ -91,7 +91,7 @@ async fn the_first_claim_wins_and_only_its_revision_is_written_over() {
     // The bucket is there from the first claim on.
     let first = a.claim("other", bytes("x"), None).await.unwrap();
     let _watch = b.watch(changed);
-    sleep(RETRY).await;
+    assert_eq!(changes.recv().await, Some(Watched::Opened));
     let (won, lost) = tokio::join!(a.claim("demo", bytes("a"), None), b.claim("demo", bytes("b"), None));
     let term = won.or(lost).unwrap();
     assert!(term > first);
@@ -106,7 +106,7 @@ async fn the_first_claim_wins_and_only_its_revision_is_written_over() {
     assert!(anew > over, "terms only grow");
     let mut told = Vec::new();
     while told.len() < 4 {
-        let Change { key, value, revision } = changes.recv().await.unwrap();
+        let Some(Watched::Changed(Change { key, value, revision })) = changes.recv().await else { panic!("{told:?}") };
         assert_eq!(key, "demo");
         told.push((value, revision));
     }
@@ -157,6 +157,23 @@ async fn without_the_server_nothing_is_waited_for_and_afterwards_everything_is_t
     assert_eq!(nats.read("demo").await, Ok(Some(Entry { value: bytes("a"), revision: term })));
     nats.tell("mr.beat", bytes("heard")).await;
     assert_eq!(messages.recv().await.unwrap().body, bytes("heard"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_begins_anew_says_so_before_what_is_written_then() {
+    let Some(mut server) = Server::start() else { return };
+    let nats = server.connect().await;
+    let term = nats.claim("demo", bytes("a"), None).await.unwrap();
+    let (changed, mut changes) = mpsc::channel(16);
+    let _watch = nats.watch(changed);
+    assert_eq!(changes.recv().await, Some(Watched::Opened));
+    server.stop();
+    nats.connected().wait_for(|connected| !*connected).await.unwrap();
+    server.start_again();
+    assert_eq!(changes.recv().await, Some(Watched::Opened), "the server has forgotten who watches");
+    while nats.claim("demo", bytes("b"), Some(term)).await == Err(Unwritten::Offline) {}
+    let Some(Watched::Changed(change)) = changes.recv().await else { panic!("it is told") };
+    assert_eq!((change.key.as_str(), change.value), ("demo", Some(bytes("b"))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,7 @@ async fn strangers_change_nothing() {
     let written = world.bus.revision("demo");
     assert_eq!(b.join(&room("other")).await, "try again");
     assert_eq!(b.joins_in_the_end(&demo).await, "https://a/");
-    a.cluster.check_claim(&(a.server.clone() as Arc<dyn Host>), demo.clone()).await;
+    a.cluster.check_claim(&(a.server.clone() as Arc<dyn Host>), &demo).await;
     sleep(Duration::from_millis(100)).await;
     assert_eq!((world.bus.revision("demo"), a.join(&demo).await), (written, "here".into()));
     assert!(!b.cluster.claim_from(PlaceId(2), &demo).await, "nor does it move to another node");
