@@ -39,6 +39,8 @@ struct State {
     /// Nodes that take nothing and say nothing, and are not known to be gone.
     hanging: BTreeSet<usize>,
     delay: Duration,
+    /// How late the word comes that an entry was taken out.
+    release_delay: Duration,
     /// Values of the other tables, each with the time at which it goes.
     tables: BTreeMap<(Table, String), (Kept, Option<SystemTime>)>,
     full: BTreeSet<Table>,
@@ -58,6 +60,7 @@ impl Default for State {
             connections: Vec::new(),
             hanging: BTreeSet::new(),
             delay: Duration::ZERO,
+            release_delay: Duration::ZERO,
             tables: BTreeMap::new(),
             full: BTreeSet::new(),
             clock: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
@@ -153,6 +156,11 @@ impl Bus {
     /// Delays every message by so much.
     pub(super) fn delay(&self, by: Duration) {
         self.state().delay = by;
+    }
+
+    /// Delays the word that an entry was taken out.
+    pub(crate) fn delay_release(&self, by: Duration) {
+        self.state().release_delay = by;
     }
 
     /// Loses the table.
@@ -338,8 +346,12 @@ impl Engine for Memory {
             }
             _ => Err(Unwritten::Taken),
         };
+        let delay = state.release_delay;
         drop(state);
-        Box::pin(std::future::ready(released))
+        Box::pin(async move {
+            sleep(delay).await;
+            released
+        })
     }
 
     fn watch(&self, into: mpsc::Sender<Watched>) -> Serving {

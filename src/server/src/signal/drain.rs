@@ -111,6 +111,18 @@ impl App {
         let _ = moving.await;
     }
 
+    /// Everybody of a room whose home is here joins anew at the node at `url`.
+    async fn send_room(&self, cluster: &Cluster, room: RoomId, url: String) {
+        let (app, cluster) = (self.clone(), cluster.clone());
+        // By itself: a room that is not this node's any more has nobody here, although the draining is called off.
+        let sending = tokio::spawn(async move {
+            cluster.give_up(&room).await;
+            Host::give_way(&app, &room, &url);
+        });
+        // A panic in it has been told of.
+        let _ = sending.await;
+    }
+
     /// Everybody who is still here joins anew at other nodes.
     async fn send_away(&self, cluster: &Cluster) {
         for entry in self.directory.rooms() {
@@ -125,10 +137,7 @@ impl App {
             };
             match home {
                 Some(_) => self.directory.give_way(&entry.room, &homes::websocket_url(&url)),
-                None => {
-                    cluster.give_up(&entry.room).await;
-                    Host::give_way(self, &entry.room, &url);
-                }
+                None => self.send_room(cluster, entry.room, url).await,
             }
             sleep(PAUSE * u32::try_from(entry.clients).unwrap_or(u32::MAX)).await;
         }

@@ -15,6 +15,7 @@ use crate::cluster::memory::{Bus, nodes};
 use crate::config::Config;
 use crate::shard_handle::ShardHandle;
 use crate::signal::admin;
+use crate::signal::directory::Membership;
 use crate::signal::operator_nodes::{self, LOOK};
 use crate::signal::services::{AllowList, Authorities, Services, Stores};
 use moonring_core::command::{Command, Event, PlaceMessage};
@@ -26,8 +27,9 @@ const WING: PlaceId = PlaceId(1);
 
 /// A node with the home of the room demo, beside another one.
 struct World {
-    _bus: Bus,
+    bus: Bus,
     cluster: Cluster,
+    other: Cluster,
     app: App,
     commands: Receiver<Command>,
     admin: SocketAddr,
@@ -51,20 +53,19 @@ impl World {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin = listener.local_addr().unwrap();
         tokio::spawn(axum::serve(listener, admin::router(own.clone())).into_future());
-        while cluster.nodes().len() + other.nodes().len() < 4 {
-            sleep(Duration::from_millis(10)).await;
-        }
-        Self { _bus: bus, cluster, app: own, commands, admin, _down: down }
+        eventually(|| cluster.nodes().len() + other.nodes().len() == 4).await;
+        Self { bus, cluster, other, app: own, commands, admin, _down: down }
     }
 
-    /// Somebody is in the room, whose home is here; `then`, before that ends.
-    async fn opened(&self, then: impl FnOnce()) {
+    /// Somebody is in the room, whose home is here; `then`, while it is not given up.
+    async fn opened(&self, then: impl FnOnce()) -> Membership {
         let Place::Here(_hold) = self.cluster.place(&demo()).await else { panic!("it begins here") };
         let member = self.app.directory.enter(&demo(), Ipv4Addr::LOCALHOST.into()).unwrap();
         let (client, attributes, rights) = (member.client.clone(), json!({}).into(), Rights::default());
         let (clients, tracks, own) = (vec![], vec![], vec![]);
         self.app.directory.route(0, Event::Joined { client, clients, tracks, own, attributes, rights });
         then();
+        member
     }
 
     /// A shard of the other node has clients of the room.
@@ -98,7 +99,7 @@ fn demo() -> RoomId {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_a_draining_waits_for_the_homes_that_follow_their_clients() {
     let world = World::new().await;
-    world.opened(|| world.attach()).await;
+    drop(world.opened(|| world.attach()).await);
     assert_eq!(world.app.directory.client_count(), 0, "they are all at the other node");
     let mut waits = world.drain();
     let id = world.asked_to_move().await;
@@ -110,11 +111,34 @@ async fn who_waits_for_a_draining_waits_for_the_homes_that_follow_their_clients(
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_a_draining_that_is_called_off_is_told_so() {
     let world = World::new().await;
-    world.opened(|| world.attach()).await;
+    drop(world.opened(|| world.attach()).await);
     let waits = world.drain();
     let id = world.asked_to_move().await;
     operator_nodes::undrain(world.admin).await.unwrap();
     world.app.calls.answer(id, Err("it stays".into()));
     let error = waits.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("called off"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_is_being_sent_away_when_the_draining_is_called_off_goes_as_a_whole() {
+    for again in [None, Some(Duration::from_secs(600))] {
+        let world = World::new().await;
+        let _member = world.opened(|| {}).await;
+        world.bus.delay_release(Duration::from_millis(200));
+        world.app.drain(&world.cluster, Some(Duration::ZERO));
+        eventually(|| !world.cluster.is_home(&demo())).await;
+        world.app.drain(&world.cluster, again);
+        eventually(|| world.app.directory.client_count() == 0).await;
+        assert!(matches!(world.other.place(&demo()).await, Place::Here(_)), "its claim is free");
+    }
+}
+
+async fn eventually(mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), wait).await.expect("it becomes so");
 }
