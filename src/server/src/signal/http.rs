@@ -257,8 +257,13 @@ impl Listeners {
             // An error says that nobody is connected.
             let _ = down.send(true);
             if app.is_replaced() {
-                let all = async { tokio::join!(wait_for_websockets(&app, grace), app.replaced(Replaced::Done)) };
+                let all = async {
+                    tokio::join!(wait_for_websockets(&app, grace), app.replaced(Replaced::Done));
+                    // What was said in the moment of the copy does not go along.
+                    app.services.all_told().await;
+                };
                 let _ = tokio::time::timeout(REPLACED_GRACE, all).await;
+                app.services.note_untold();
                 public.graceful_shutdown(Some(Duration::ZERO));
                 return Ok(());
             }
@@ -267,6 +272,7 @@ impl Listeners {
             if let Some(cluster) = &app.cluster {
                 cluster.leave().await;
             }
+            app.services.note_untold();
             public.graceful_shutdown(Some(grace));
             operators.graceful_shutdown(Some(Duration::ZERO));
             Ok(())

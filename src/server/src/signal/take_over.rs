@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::app::{App, Replaced};
 use super::directory::Stays;
 use super::resources::HeldSession;
-use super::services::SharedEntry;
+use super::services::{SharedEntry, WaitingMessage};
 use super::whip;
 use crate::take_over::ControlPlane;
 use moonring_wire::id::ClientId;
@@ -21,21 +21,33 @@ pub(crate) struct ControlState {
     sessions: Vec<HeldSession>,
     /// `sfu.shared`.
     shared: Vec<SharedEntry>,
+    /// To the webhook. Behind the rest: a process that does not know of it reads none, and one that knows finds none.
+    #[serde(skip)]
+    messages: Vec<WaitingMessage>,
 }
 
 impl ControlState {
     /// Reads what another process has handed over.
     pub(crate) fn read(bytes: &[u8], shards: usize) -> anyhow::Result<Self> {
-        let state: Self = postcard::from_bytes(bytes).context("the control plane's state cannot be read")?;
+        let unread = "the control plane's state cannot be read";
+        let (mut state, behind): (Self, _) = postcard::take_from_bytes(bytes).context(unread)?;
         ensure!(state.stays.fits(shards), "the control plane's state is of a server with more shards");
+        if !behind.is_empty() {
+            state.messages = postcard::from_bytes(behind).context(unread)?;
+        }
         Ok(state)
+    }
+
+    fn write(&self) -> anyhow::Result<Vec<u8>> {
+        Ok(postcard::to_extend(&self.messages, postcard::to_extend(self, Vec::new())?)?)
     }
 }
 
 /// Goes on with the clients of the process before. Inside a tokio runtime.
 pub(super) fn inherit(app: &App, state: ControlState) {
-    let ControlState { stays, sessions, shared } = state;
+    let ControlState { stays, sessions, shared, messages } = state;
     app.services.inherit_shared(shared);
+    app.services.inherit_messages(messages);
     tracing::info!(
         clients = stays.clients(),
         sessions = sessions.len(),
@@ -56,7 +68,7 @@ impl ControlPlane for Leaving {
     fn hand_over(&self, clients: &HashSet<ClientId>) -> anyhow::Result<Vec<u8>> {
         let stays = self.0.directory.freeze(clients);
         let (sessions, shared) = (self.0.resources.of(clients), self.0.services.shared_entries());
-        Ok(postcard::to_extend(&ControlState { stays, sessions, shared }, Vec::new())?)
+        ControlState { stays, sessions, shared, messages: self.0.services.waiting_messages() }.write()
     }
 
     fn go_on(&self) {
@@ -65,6 +77,7 @@ impl ControlPlane for Leaving {
 
     fn is_taken_over(&self) {
         self.0.services.close_store();
+        self.0.services.let_messages_go();
         self.0.replaced.send_replace(Replaced::Now);
     }
 
@@ -72,3 +85,6 @@ impl ControlPlane for Leaving {
         self.0.replaced.send_replace(Replaced::Done);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ use webhooks::Webhooks;
 pub(super) use allow::AllowList;
 pub(super) use authorities::Authorities;
 pub(super) use shared::SharedEntry;
-pub(super) use webhooks::WebhookTarget;
+pub(super) use webhooks::{WaitingMessage, WebhookTarget};
 
 /// HTTP requests of all rooms that are under way or wait for their turn.
 const MAX_REQUESTS: usize = 2_048;
@@ -171,6 +171,40 @@ impl Services {
     pub(super) fn tell(&self, room: RoomId, event: String, data: Value) {
         let inner = self.0.clone();
         tokio::spawn(async move { inner.webhooks.send(&inner.webhook_http, room, event, data).await });
+    }
+
+    /// The messages to the webhook that wait, for another process.
+    pub(super) fn waiting_messages(&self) -> Vec<WaitingMessage> {
+        self.0.webhooks.hand_over()
+    }
+
+    /// Another process goes on with them.
+    pub(super) fn let_messages_go(&self) {
+        self.0.webhooks.let_go();
+    }
+
+    /// Goes on with those of the process before. Must be called inside a tokio runtime.
+    pub(super) fn inherit_messages(&self, messages: Vec<WaitingMessage>) {
+        for message in messages {
+            let inner = self.0.clone();
+            tokio::spawn(async move { inner.webhooks.go_on(&inner.webhook_http, message).await });
+        }
+    }
+
+    /// Ends when no message to the webhook waits.
+    pub(super) async fn all_told(&self) {
+        self.0.webhooks.rest().await;
+    }
+
+    /// Says how many messages to the webhook are lost with this process.
+    pub(super) fn note_untold(&self) {
+        let messages = self.0.webhooks.left();
+        if messages > 0 {
+            tracing::error!(
+                messages,
+                "messages to the webhook are lost: they wait to be repeated, and this process ends"
+            );
+        }
     }
 
     /// What `sfu.shared` holds, for another process.

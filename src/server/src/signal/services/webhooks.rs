@@ -3,16 +3,19 @@
 //! The form is that of Standard Webhooks: `webhook-id`, `webhook-timestamp` and `webhook-signature`, which is `v1,` and the
 //! base64 of HMAC-SHA256 over `id.timestamp.body`. A secret that begins with `whsec_` is base64, as the libraries of that
 //! form have it; any other is the key itself. A message keeps its id when it is repeated. Messages may come in
-//! another order than they were sent, and twice; each has the time at which it happened.
+//! another order than they were sent, and twice; each has the time at which it happened. A process that takes over goes on
+//! with those that wait.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -25,6 +28,10 @@ use moonring_wire::id::RoomId;
 const MAX_WAITING_KIB: usize = 64 * 1024;
 /// What a message counts at least, in KiB: no more than 4,096 wait.
 const LEAST_KIB: usize = 16;
+/// Bytes of the messages that another process goes on with: they are copied while media stands still.
+const MAX_HANDED_OVER: usize = 4 * 1024 * 1024;
+/// Between two looks whether a message waits.
+const LOOK: Duration = Duration::from_millis(10);
 /// How a secret begins that is base64.
 const BASE64_SECRET: &str = "whsec_";
 /// Tries of one message.
@@ -99,11 +106,23 @@ impl std::fmt::Debug for WebhookTarget {
     }
 }
 
+/// A message under way, or between two tries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::signal) struct WaitingMessage {
+    id: String,
+    room: RoomId,
+    event: String,
+    body: String,
+    /// How often it was tried, the try under way included.
+    tries: u32,
+}
+
 /// The webhook; nothing is sent without a target.
 #[derive(Debug)]
 pub(super) struct Webhooks {
     target: Option<WebhookTarget>,
     places: Arc<Semaphore>,
+    waiting: Mutex<Waiting>,
     delivered: AtomicU64,
     failed: AtomicU64,
 }
@@ -111,7 +130,8 @@ pub(super) struct Webhooks {
 impl Webhooks {
     pub(super) fn new(target: Option<WebhookTarget>) -> Self {
         let places = Arc::new(Semaphore::new(MAX_WAITING_KIB));
-        Self { target, places, delivered: AtomicU64::new(0), failed: AtomicU64::new(0) }
+        let waiting = Mutex::default();
+        Self { target, places, waiting, delivered: AtomicU64::new(0), failed: AtomicU64::new(0) }
     }
 
     /// Messages that were taken, and messages that were given up, since the start.
@@ -121,18 +141,31 @@ impl Webhooks {
 
     /// Sends a message, again and again until it is taken or given up.
     pub(super) async fn send(&self, http: &HttpService, room: RoomId, event: String, data: Value) {
-        let Some(target) = &self.target else { return };
-        let failed = |why: &str| {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(%room, event, "the webhook has not been told: {why}");
-        };
         let body = json!({ "type": event, "room": room, "timestamp": unix(), "data": data }).to_string();
-        let kib = u32::try_from(LEAST_KIB.max(body.len() / 1024)).unwrap_or(u32::MAX);
-        let Ok(_place) = self.places.try_acquire_many(kib) else { return failed("too many messages wait") };
         let id = format!("msg_{:032x}", rand::random::<u128>());
-        let (mut pause, mut why) = (target.first_pause, String::new());
-        for tries in 1..=MAX_TRIES {
-            match http.serve(&room, target.request(&id, &body)).await {
+        self.go_on(http, WaitingMessage { id, room, event, body, tries: 0 }).await;
+    }
+
+    /// The same with a message that was tried before.
+    pub(super) async fn go_on(&self, http: &HttpService, mut message: WaitingMessage) {
+        let Some(target) = &self.target else { return };
+        let failed = |message: &WaitingMessage, why: &str| {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(room = %message.room, event = message.event, "the webhook has not been told: {why}");
+        };
+        let kib = u32::try_from(LEAST_KIB.max(message.body.len() / 1024)).unwrap_or(u32::MAX);
+        let Ok(_place) = self.places.try_acquire_many(kib) else { return failed(&message, "too many messages wait") };
+        let place = Place::new(self, &message);
+        let mut why = String::new();
+        while message.tries < MAX_TRIES {
+            if message.tries > 0 {
+                tokio::time::sleep(target.first_pause * 2_u32.pow(message.tries - 1)).await;
+            }
+            message.tries += 1;
+            if !place.is_tried(message.tries) {
+                return;
+            }
+            match http.serve(&message.room, target.request(&message.id, &message.body)).await {
                 Ok(reply) if (200..300).contains(&reply.status) => {
                     self.delivered.fetch_add(1, Ordering::Relaxed);
                     return;
@@ -140,12 +173,88 @@ impl Webhooks {
                 Ok(reply) => why = format!("status {}", reply.status),
                 Err(error) => why = error,
             }
-            if tries < MAX_TRIES {
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
         }
-        failed(&why);
+        failed(&message, &why);
+    }
+
+    /// Those that another process may go on with, the oldest first.
+    pub(super) fn hand_over(&self) -> Vec<WaitingMessage> {
+        let mut waiting = self.waiting();
+        let mut bytes = 0;
+        let (mut handed_over, mut messages) = (Vec::new(), Vec::new());
+        for (n, message) in waiting.messages.iter().filter(|(_, message)| message.tries < MAX_TRIES) {
+            bytes += message.body.len();
+            if bytes > MAX_HANDED_OVER {
+                break;
+            }
+            handed_over.push(*n);
+            messages.push(message.clone());
+        }
+        waiting.handed_over = handed_over;
+        messages
+    }
+
+    /// Another process goes on with what was handed over last.
+    pub(super) fn let_go(&self) {
+        let mut waiting = self.waiting();
+        for n in std::mem::take(&mut waiting.handed_over) {
+            waiting.messages.remove(&n);
+        }
+    }
+
+    /// Ends when no message waits.
+    pub(super) async fn rest(&self) {
+        while self.left() > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// How many messages wait that nobody else goes on with.
+    pub(super) fn left(&self) -> usize {
+        self.waiting().messages.len()
+    }
+
+    /// A panic while it was held left whole entries behind.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What waits, by the order in which it came.
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    messages: BTreeMap<u64, WaitingMessage>,
+    handed_over: Vec<u64>,
+}
+
+/// One message's entry among those that wait.
+struct Place<'a> {
+    webhooks: &'a Webhooks,
+    n: u64,
+}
+
+impl<'a> Place<'a> {
+    fn new(webhooks: &'a Webhooks, message: &WaitingMessage) -> Self {
+        let mut waiting = webhooks.waiting();
+        let n = waiting.next;
+        waiting.next += 1;
+        waiting.messages.insert(n, message.clone());
+        drop(waiting);
+        Self { webhooks, n }
+    }
+
+    /// Notes how often it was tried; false when another process goes on with it.
+    fn is_tried(&self, tries: u32) -> bool {
+        let mut waiting = self.webhooks.waiting();
+        let message = waiting.messages.get_mut(&self.n);
+        message.map(|message| message.tries = tries).is_some()
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.webhooks.waiting().messages.remove(&self.n);
     }
 }
 
