@@ -120,19 +120,19 @@ impl Cluster {
         state.is_accepted = accepted;
     }
 
-    /// Looks at the HTTP ports of the nodes that are silent.
+    /// Looks whether the nodes that are silent are there.
     pub(super) fn look_at_silent(&self) {
         let due = self.state().peers.due(Instant::now());
         for node in due {
             let cluster = self.clone();
             tokio::spawn(async move {
-                let answers = cluster.0.witness.answers(node.clone()).await;
+                let answers = cluster.is_there(&node).await;
                 let changes = cluster.state().peers.looked(Instant::now(), &node, answers);
                 if changes && answers {
-                    tracing::info!(node = %node.name, "answers over HTTP again, and does not beat: its rooms stay its own");
+                    tracing::info!(node = %node.name, "is there again, over HTTP or on a link, and does not beat: its rooms stay its own");
                 } else if changes {
                     cluster.0.counts.deaths.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(node = %node.name, url = node.url, "is dead: it does not beat, and does not answer over HTTP");
+                    tracing::warn!(node = %node.name, url = node.url, "is dead: it does not beat, does not answer over HTTP, and is not heard on a link");
                 }
             });
         }

@@ -119,7 +119,7 @@ impl Cluster {
             }
             Step::ReadClaim => self.read_claim(room).await,
             Step::AskNode(name) => self.heard(&node_subject(name), Ask::Who {}, ANSWER).await,
-            Step::Look(node) => Heard::Answers(self.0.witness.answers(node.clone()).await),
+            Step::Look(node) => Heard::Answers(self.is_there(node).await),
             Step::Place => Heard::Placed(self.choose()),
             Step::Offer(name) => self.offer(room, name).await,
             Step::Claim(over) => {

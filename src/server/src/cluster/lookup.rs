@@ -7,7 +7,7 @@
 //!  read the key ───────────────────────────────▶ of a node that: beats, and answers ──▶ again, three times; try again
 //!                                                      │ does not (the first witness)
 //!                                                      ▼
-//!                            its HTTP port: answers ──▶ try again     does not (the second) ──▶ claim over its revision
+//!              its HTTP port, or the link: answers ──▶ try again     does not (the second) ──▶ claim over its revision
 //! ```
 
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) enum Step {
     ReadClaim,
     /// Ask whether anybody has this name.
     AskNode(NodeName),
-    /// Look whether the run of a node answers over HTTP.
+    /// Look whether the run of a node is there: answers over HTTP, or is heard on a link.
     Look(Node),
     /// Choose where a new room goes.
     Place,
@@ -71,7 +71,7 @@ pub(super) enum Heard {
     Claimed(Node, Standing, u64),
     /// Of `ReadClaim`: something that this node cannot read. It is somebody's claim, and only an operator knows whether it holds.
     Unreadable,
-    /// Of `Look`: whether the run answers.
+    /// Of `Look`: whether the run is there.
     Answers(bool),
     /// Of `Place`: to whom the room goes; `None`: it stays here.
     Placed(Option<NodeName>),

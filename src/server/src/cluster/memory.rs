@@ -18,7 +18,7 @@ use super::messages::{Node, NodeName, Run};
 use super::seal::{MIN_SECRET, Seal};
 use super::settings::{ClusterSettings, Login};
 use super::tables::{Kept, Table};
-use super::witness::Witness;
+use super::witness::{Port, Witness};
 use crate::config::RoomSpread;
 
 /// What all nodes share; cheap to clone.
@@ -78,8 +78,8 @@ pub(super) struct Memory {
 struct Nobody;
 
 impl Witness for Nobody {
-    fn answers(&self, _: Node) -> Pending<'_, bool> {
-        Box::pin(std::future::ready(false))
+    fn look(&self, _: Node) -> Pending<'_, Port> {
+        Box::pin(std::future::ready(Port::Refuses))
     }
 }
 

@@ -7,11 +7,11 @@
 //!                                       no beat for 1 s    ▼ │ a beat
 //!                                                         silent
 //!                                                          │ ▲
-//!                    its HTTP port, too, has no answer     ▼ │ a beat
+//!       its HTTP port, too, has no answer, and no link     ▼ │ a beat
 //!                                                          dead
 //! ```
-//! Silence alone kills nobody: whoever has only lost the engine still answers over HTTP. No clocks of two machines are
-//! compared: all times are this process' own.
+//! Silence alone kills nobody: whoever has only lost the engine still answers over HTTP, and whoever has no time for either
+//! is heard on the links between shards. No clocks of two machines are compared: all times are this process' own.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

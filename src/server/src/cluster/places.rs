@@ -13,6 +13,7 @@ use super::courier::{Came, Courier, Head, News, Pair};
 use super::engine::Message;
 use super::messages::{Beat, Node, Run, place_subject, shard_of};
 use super::peers::Standing;
+use super::witness::LinksHeard;
 use super::{Cluster, Host};
 use crate::config::RoomSpread;
 use moonring_core::command::{PlaceMessage, read_places, write_places};
@@ -121,6 +122,11 @@ impl Places {
         self.far.iter().find(|(_, far)| (far.node.run, far.shard) == (run, shard)).map(|(id, _)| *id)
     }
 
+    /// The shards of a run of a node.
+    pub(super) fn of(&self, node: &Node) -> impl Iterator<Item = PlaceId> {
+        self.far.iter().filter(move |(_, far)| far.node.run == node.run).map(|(id, _)| *id)
+    }
+
     fn peers(&self) -> Vec<LinkPeer> {
         let peer = |(id, far): (&PlaceId, &Far)| LinkPeer {
             id: *id,
@@ -135,12 +141,13 @@ impl Places {
 #[derive(Debug)]
 pub(super) struct Mail {
     pub(super) places: Places,
+    pub(super) heard: LinksHeard,
     courier: Courier,
 }
 
 impl Mail {
     pub(super) fn new(near: usize) -> Self {
-        Self { places: Places::new(near), courier: Courier::default() }
+        Self { places: Places::new(near), heard: LinksHeard::default(), courier: Courier::default() }
     }
 }
 
@@ -155,7 +162,7 @@ impl Cluster {
         let Ok(shard) = u16::try_from(shard) else { return false };
         let own = self.0.own.run;
         let mut mail = self.mail();
-        let Mail { places, courier } = &mut *mail;
+        let Mail { places, courier, .. } = &mut *mail;
         if !places.far.contains_key(&to) {
             return true;
         }
@@ -293,6 +300,7 @@ impl Cluster {
             return;
         }
         for (place, may_rise) in &gone {
+            mail.heard.forget(*place);
             if *may_rise { mail.courier.suspend(*place) } else { mail.courier.forget(*place) }
         }
         for place in mail.places.forgotten() {
@@ -322,7 +330,7 @@ impl Cluster {
     }
 
     /// A panic while it was held left whole entries behind.
-    fn mail(&self) -> std::sync::MutexGuard<'_, Mail> {
+    pub(super) fn mail(&self) -> std::sync::MutexGuard<'_, Mail> {
         self.0.mail.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -12,6 +12,7 @@ use super::memory::Bus;
 use super::messages::{BEATS, Run, node_subject};
 use super::seal::MIN_SECRET;
 use super::settings::Login;
+use super::witness::Port;
 use super::*;
 
 mod places;
@@ -79,8 +80,9 @@ impl Host for Server {
 struct Ports(Arc<Mutex<HashSet<Run>>>);
 
 impl Witness for Ports {
-    fn answers(&self, node: Node) -> Pending<'_, bool> {
-        Box::pin(std::future::ready(self.0.lock().unwrap().contains(&node.run)))
+    fn look(&self, node: Node) -> Pending<'_, Port> {
+        let answers = self.0.lock().unwrap().contains(&node.run);
+        Box::pin(std::future::ready(if answers { Port::Answers } else { Port::Silent }))
     }
 }
 

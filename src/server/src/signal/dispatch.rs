@@ -48,6 +48,9 @@ pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) 
                 if let (Some(scripts), Some(counts)) = (&app.scripts, report.canary) {
                     scripts.tell_canary(shard, counts);
                 }
+                if let Some(cluster) = &app.cluster {
+                    cluster.links_told(shard, &report.links);
+                }
                 app.directory.note_load(shard, &report);
                 app.reports.counters(shard, *report);
             }

@@ -1,6 +1,7 @@
 //! Rooms over two nodes: who is told what, over the bus.
 
 use super::*;
+use moonring_core::report::LinkReport;
 
 /// Two nodes of two shards each, whose rooms may be on both, and that know each other's shards.
 async fn linked(world: &mut World) -> (Peer, Peer) {
@@ -182,4 +183,40 @@ async fn a_room_that_is_handed_over_is_the_node_s_that_claims_it_or_stays_where_
     a.cluster.keep(a.server.clone(), &room("demo"), goes).await;
     assert!(!a.cluster.is_home(&room("demo")));
     eventually(|| *a.server.gave_way.lock().unwrap() == [(room("demo"), "https://b/".to_owned())]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_heard_on_a_link_is_not_dead_although_it_neither_beats_nor_answers_over_http() {
+    let mut world = World::default();
+    let (a, b) = linked(&mut world).await;
+    assert_eq!(b.join(&room("demo")).await, "here");
+    // Its media comes to a shard of a, and then to nobody.
+    let reporter = a.cluster.clone();
+    let media = tokio::spawn(async move {
+        for received in 1.. {
+            let report = LinkReport {
+                place: PlaceId(3),
+                sent: 0,
+                received,
+                lost: 0,
+                layers_down: 0,
+                is_silent: false,
+                rtt: Duration::ZERO,
+            };
+            reporter.links_told(0, &[report]);
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    sleep(Duration::from_millis(300)).await;
+    world.bus.cut(b.who, true);
+    world.ports.0.lock().unwrap().remove(&b.cluster.0.own.run);
+    eventually(|| a.sees("b") == Some(Verdict::Silent)).await;
+    for _ in 0..30 {
+        assert_eq!((a.sees("b"), a.join(&room("demo")).await), (Some(Verdict::Silent), "try again".into()));
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(heard(&a), Vec::<String>::new(), "its links go on");
+    media.abort();
+    eventually(|| a.sees("b") == Some(Verdict::Dead)).await;
+    assert_eq!(a.joins_in_the_end(&room("demo")).await, "here");
 }
