@@ -1,6 +1,7 @@
 //! The node of a room's home is gone: the wings go on, and one of them becomes the home.
 
 use moonring_core::command::{Command, LeaveCause};
+use moonring_wire::drops::DropReason;
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use serde_json::json;
 
@@ -117,5 +118,40 @@ fn a_wing_that_finds_no_home_within_its_time_lets_its_clients_join_anew() {
     for who in [bob, carol] {
         assert!(matches!(world.left(who), Some(LeaveCause::Kicked(words)) if words.contains("join again")));
     }
+    assert_eq!(world.audit(), Vec::<String>::new());
+}
+
+#[test]
+fn what_came_from_a_home_that_was_only_thought_to_be_gone_comes_again() {
+    over_two_nodes();
+    let mut world = World::ruled(1_204, COUNTS);
+    let [alice, _, carol, dan] = ["alice", "bob", "carol", "dan"].map(|name| world.join(name));
+    let track = world.publish(alice, Vp8);
+    for who in [carol, dan] {
+        world.subscribe(who, &track, Vp8);
+    }
+    world.run_ms(1_000);
+    // The home goes on seeing the other node, which does not see the home.
+    for place in [2, 3] {
+        world.command_to(place, Command::Peers(Vec::new()));
+    }
+    world.run_ms(5_000);
+    let dropped = world.drops(DropReason::LinkUnknownTrack);
+    world.link_nodes_but(None);
+    world.command_to(2, Command::HomeIs { room: room("demo"), home: id_at(2, 0) });
+    world.forget_received();
+    world.run_ms(4_000);
+    for who in [carol, dan] {
+        assert!(world.got(who, 96).len() > 200, "{}", world.got(who, 96).len());
+        assert_unbroken(&world.got(who, 96));
+        assert_eq!(world.left(who), None);
+    }
+    assert_eq!(world.drops(DropReason::LinkUnknownTrack), dropped);
+    // And whoever receives it only now.
+    let [_, _, gil] = ["erin", "fay", "gil"].map(|name| world.join(name));
+    world.run_ms(200);
+    world.subscribe(gil, &track, Vp8);
+    world.run_ms(1_000);
+    assert!(world.got(gil, 96).len() > 50);
     assert_eq!(world.audit(), Vec::<String>::new());
 }

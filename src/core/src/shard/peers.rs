@@ -12,14 +12,35 @@ use moonring_wire::packet::SendBatch;
 impl Shard {
     /// The control plane says which shards of other nodes there are.
     pub(super) fn set_peers(&mut self, now: Instant, peers: &[LinkPeer]) {
+        let known: Vec<_> = self.world.links.to_nodes().map(|(place, _)| place).collect();
         for place in self.world.links.set_peers(now, peers) {
             tracing::info!(place = place.0, "the link to a shard of another node ends");
             self.policy.away.remove(&place);
             self.place_gone(now, place);
         }
+        let begun: Vec<_> =
+            self.world.links.to_nodes().map(|(place, _)| place).filter(|p| !known.contains(p)).collect();
+        if !begun.is_empty() {
+            self.link_far_tracks(now, &begun);
+        }
         if !peers.is_empty() && !self.work.links_set {
             self.schedule_links(now);
         }
+    }
+
+    /// What came from places that were only thought to be gone, and is still known here, comes from there again.
+    fn link_far_tracks(&mut self, now: Instant, places: &[PlaceId]) {
+        for (key, track) in &self.world.tracks {
+            let far = track.far.as_deref().map(|far| (far.link, far.handle));
+            let former = track.former.as_deref().map(|former| (former.link, former.handle));
+            for (place, handle) in [far, former].into_iter().flatten().filter(|(place, _)| places.contains(place)) {
+                if let Some(link) = self.world.links.get_mut(place) {
+                    link.tracks.insert(handle, key);
+                }
+            }
+        }
+        // It is wanted from there on.
+        self.schedule_places(now);
     }
 
     /// Sets the timer that looks after the links.
