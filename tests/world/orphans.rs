@@ -119,6 +119,26 @@ fn a_wing_that_finds_no_home_within_its_time_lets_its_clients_join_anew() {
         assert!(matches!(world.left(who), Some(LeaveCause::Kicked(words)) if words.contains("join again")));
     }
     assert_eq!(world.audit(), Vec::<String>::new());
+    // The home was only thought to be gone.
+    world.link_nodes_but(None);
+    let again = ["dan", "erin", "fay"].map(|name| world.join(name));
+    world.run_ms(500);
+    assert_eq!(again.map(|who| (world.members[who].place, world.left(who).cloned())), [0, 1, 2].map(|n| (n, None)));
+    assert_all_hear(&mut world, &[again[2], again[1]], ": alice dan erin fay");
+}
+
+#[test]
+fn whoever_comes_after_an_orphan_that_its_last_client_has_left_is_asked_for_at_the_home() {
+    over_three_nodes();
+    let mut world = World::ruled(1_203, COUNTS);
+    let [_, bob, _] = ["alice", "bob", "carol"].map(|name| world.join(name));
+    world.run_ms(500);
+    world.link_nodes_but(Some(0));
+    world.leave(bob);
+    world.link_nodes_but(None);
+    let [_, erin] = ["dan", "erin"].map(|name| world.join(name));
+    world.run_ms(500);
+    assert_eq!((world.members[erin].place, world.left(erin)), (1, None));
 }
 
 #[test]

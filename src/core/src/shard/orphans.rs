@@ -43,10 +43,15 @@ impl Shard {
         tracing::info!(room = %room.id, "the node of the room's home is gone: its clients here wait for another home");
         let id = room.id.clone();
         self.home_says_no_more(&id);
-        self.policy.away.insert(home);
         self.doubt(key, home);
         self.policy.orphans.insert(key, Orphan { until: now + ORPHAN, strangers: None });
         self.schedule_links(now);
+    }
+
+    /// Whether what only the home of a wing decides is refused: no message reaches it, or it is gone.
+    pub(super) fn is_out_of_reach(&self, key: RoomKey, home: PlaceId) -> bool {
+        let is_orphan = self.policy.orphans.get(&key).is_some_and(|orphan| orphan.strangers.is_none());
+        is_orphan || self.policy.away.contains(&home)
     }
 
     /// This shard is the home of a room from here on, of which it has had a wing.
@@ -75,7 +80,6 @@ impl Shard {
         let side = self.policy.scripts.side(id);
         self.policy.engine.set_side(policy, side);
         self.policy.rooms.insert(policy, key);
-        self.policy.away.remove(&former);
         self.record_carried(now, id, policy);
         let joined = self.roster_of(key).len();
         if let Some(room) = self.world.rooms.get_mut(key) {
@@ -98,11 +102,9 @@ impl Shard {
         let Some(Seat::Wing { home, beyond, wings }) = self.world.rooms.get_mut(key).map(|room| &mut room.seat) else {
             return;
         };
-        let former = std::mem::replace(home, new);
-        *beyond = None;
+        (*home, *beyond) = (new, None);
         let wings = wings.clone();
         self.policy.orphans.remove(&key);
-        self.policy.away.remove(&former);
         self.doubt(key, new);
         for wing in wings {
             self.say(key, wing, PlaceMessage::HomeIs(Some(new)));

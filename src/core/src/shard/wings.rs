@@ -49,7 +49,7 @@ impl Shard {
             if let Some(room) = self.world.rooms.get_mut(room) {
                 room.hooks += 1;
             }
-            if self.policy.away.contains(&home) {
+            if self.is_out_of_reach(room, home) {
                 return;
             }
         }
@@ -163,7 +163,7 @@ impl Shard {
     pub(super) fn refuse_unreachable(&mut self, now: Instant) {
         self.refuse_asked(now, AWAY, |shard, room| {
             let home = shard.world.rooms.get(room).and_then(|room| room.home());
-            home.is_some_and(|home| shard.policy.away.contains(&home))
+            home.is_some_and(|home| shard.is_out_of_reach(room, home))
         });
     }
 
