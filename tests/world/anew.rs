@@ -1,6 +1,6 @@
 //! Messages between two places of a room were lost for good: the room goes on, and its clients learn the difference.
 
-use moonring_core::command::{Command, LeaveCause};
+use moonring_core::command::{Command, Event, LeaveCause};
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use serde_json::json;
 
@@ -149,4 +149,74 @@ fn the_policy_hears_of_those_who_went_unheard_and_of_nobody_twice() {
         assert_eq!(world.left(who), None);
     }
     assert_eq!(world.audit(), Vec::<String>::new());
+}
+
+/// Everybody at the second node leaves while its words do not arrive.
+fn a_node_empties_unheard(world: &mut World, [carol, dan]: [usize; 2]) {
+    lost(world);
+    let away = |is_away| Command::PlaceAway { place: id_at(2, 0), is_away };
+    world.command_to(2, away(true));
+    for who in [carol, dan] {
+        world.leave(who);
+    }
+    world.run_ms(1_000);
+    assert_eq!(world.shard_at(2).report().rooms, 0);
+    world.command_to(2, away(false));
+}
+
+#[test]
+fn a_wing_that_ended_unheard_is_gone_for_the_home_and_for_its_policy() {
+    let (mut world, [alice, bob, carol, dan]) = four(1_103, NOTES);
+    world.run_ms(200);
+    a_node_empties_unheard(&mut world, [carol, dan]);
+    for who in [alice, bob] {
+        world.take_words(who);
+    }
+    found_again(&mut world);
+    for who in [alice, bob] {
+        let words = world.take_words(who);
+        assert_eq!(["carol", "dan"].map(|of| count(&words, "ClientLeft", of)), [1, 1], "{words:?}");
+    }
+    world.command(Command::Message { client: world.id(alice), value: json!(1) });
+    let words = world.take_words(bob);
+    let gone = ["-carol -dan are 2", "-dan -carol are 2"].map(|heard| count(&words, "Message", heard));
+    assert_eq!(gone.iter().sum::<usize>(), 1, "{words:?}");
+    // With them the room ends.
+    for who in [alice, bob] {
+        world.leave(who);
+    }
+    world.run_ms(500);
+    assert_eq!(world.events.iter().filter(|event| matches!(event, Event::RoomClosed(_))).count(), 1);
+    assert_eq!(world.audit(), Vec::<String>::new());
+}
+
+#[test]
+fn whoever_comes_where_a_wing_ended_unheard_sees_the_whole_room() {
+    // The loss is noticed before somebody comes, or by what is said for that.
+    for (seed, is_noticed) in [(1_104, true), (1_105, false)] {
+        let script = format!("{NOTES} function on_publish_request() return true end");
+        let (mut world, [alice, _, carol, dan]) = four(seed, &script);
+        let track = world.publish(alice, Vp8);
+        world.run_ms(200);
+        a_node_empties_unheard(&mut world, [carol, dan]);
+        if is_noticed {
+            found_again(&mut world);
+        }
+        world.mail.lose();
+        world.mail.is_cut = false;
+        let [erin, _, gil] = ["erin", "fay", "gil"].map(|name| world.join(name));
+        assert_eq!(world.members[gil].place, 2);
+        world.run_ms(200);
+        assert_eq!(world.left(gil), None);
+        let words = world.take_words(erin);
+        assert_eq!(
+            ["carol", "dan"].map(|of| count(&words, "ClientLeft", of)),
+            [1 - usize::from(is_noticed); 2],
+            "{words:?}"
+        );
+        world.subscribe(gil, &track, Vp8);
+        world.run_ms(1_000);
+        assert!(world.got(gil, 96).len() > 50);
+        assert_eq!(world.audit(), Vec::<String>::new());
+    }
 }

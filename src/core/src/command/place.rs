@@ -82,7 +82,8 @@ pub enum PlaceMessage {
     News(Shared<News>),
     /// A track that can be received, as it is now: new, changed, or at another place.
     Track(Box<FarTrack>),
-    /// Messages of the receiver's, a wing, were lost: it says anew who is there, by [`Self::Members`] and [`Self::Whole`].
+    /// Messages of the receiver's, a wing, were lost: it says anew who is there, by [`Self::Members`] and [`Self::Whole`], or, if it
+    /// has ended meanwhile, [`Self::Detach`].
     Lost,
     /// Admitted clients of the sender's, a wing, and what they publish.
     Members(Box<Members>),

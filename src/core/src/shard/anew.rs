@@ -5,6 +5,8 @@
 //! wing --Attach, Members..., Whole--> home
 //! wing <--Roster..., Whole----------- home
 //! ```
+//! Who has no wing any more answers `Lost` with `Detach`.
+//!
 //! What a place knows by way of another one is **in doubt** from the loss on, until the other has named it; nobody is told
 //! anything meanwhile, and media goes on. When the other has told all (`Whole`), what is still in doubt is gone. So clients learn
 //! the difference and nothing else. What a policy was asked and had not answered is refused, as nobody can tell whether it was

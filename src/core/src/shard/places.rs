@@ -70,8 +70,13 @@ impl Shard {
 
     /// Messages about a room that this place does not have; those that end what they speak of need no answer.
     fn tell_not_attached(&mut self, from: PlaceId, id: RoomId, message: &PlaceMessage) {
-        if matches!(message, PlaceMessage::Asked { ticket: Some(_), .. } | PlaceMessage::Attach { .. }) {
-            self.say_of(id, from, PlaceMessage::Ended(LOST.to_owned()));
+        match message {
+            PlaceMessage::Asked { ticket: Some(_), .. } | PlaceMessage::Attach { .. } => {
+                self.say_of(id, from, PlaceMessage::Ended(LOST.to_owned()));
+            }
+            // The wing has ended, and that was among what was lost.
+            PlaceMessage::Lost => self.say_of(id, from, PlaceMessage::Detach),
+            _ => {}
         }
     }
 
@@ -144,7 +149,13 @@ impl Shard {
                 }
                 self.close_room_if_empty(now, key);
             }
-            PlaceMessage::Detach => self.detach(now, key, wing),
+            PlaceMessage::Detach => self.lose_wing(now, key, wing),
+            // It had ended, which has not been heard.
+            PlaceMessage::Attach { anew: false, .. } => {
+                let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) else { return };
+                self.lose_wing(now, key, wing);
+                self.hear_message(now, wing, id, message);
+            }
             PlaceMessage::Members(members) => self.members_come(now, (key, wing), *members),
             PlaceMessage::Whole => self.all_is_told(now, (key, wing)),
             PlaceMessage::News(news) => self.news_comes(now, (key, wing), &news),
@@ -255,6 +266,16 @@ impl Shard {
         Ok(Some(SeatGiven { identity: facts.identity.get().cloned(), came_early }))
     }
 
+    /// A wing is gone, and with it those of its clients of whom nobody has said so.
+    fn lose_wing(&mut self, now: Instant, key: RoomKey, wing: PlaceId) {
+        if let Some(room) = self.world.rooms.get_mut(key) {
+            room.wings_mut().retain(|place| *place != wing);
+            room.doubts.retain(|doubt| doubt.place != wing);
+        }
+        self.tell_of_lost(now, key, wing);
+        self.detach(now, key, wing);
+    }
+
     /// A place is gone: what was spread over both ends.
     pub(super) fn place_gone(&mut self, now: Instant, place: PlaceId) {
         for key in self.world.rooms.keys().collect::<Vec<_>>() {
@@ -265,8 +286,7 @@ impl Shard {
                 }
                 Seat::Wing { home, .. } if *home == place => self.end_wing(now, key, LOST),
                 Seat::Home { .. } | Seat::Wing { .. } => {
-                    self.tell_of_lost(now, key, place);
-                    self.detach(now, key, place);
+                    self.lose_wing(now, key, place);
                 }
             }
         }
