@@ -194,3 +194,44 @@ fn a_home_with_clients_or_with_further_places_stays_and_says_why() {
     world.command_to(0, Command::MoveHome { id: 3, room: room("other") });
     assert_eq!(world.called(3), Err("there is no such room".into()));
 }
+
+/// Tells the webhook who has left, and that the room ends.
+const LEAVES: &str = "
+function on_client_connect() return true end
+function on_publish_request() return true end
+function on_client_disconnect(client) sfu.webhook('left', client:get_id()) end
+function on_close(reason) sfu.webhook('closing', reason) end
+function on_unload() return {} end
+function on_load() end";
+
+/// What webhooks were told by the script.
+fn webhooks(world: &World) -> Vec<String> {
+    let told = |event: &Event| match event {
+        Event::Webhook { event, data, .. } => Some(format!("{event} {}", data.as_str().unwrap_or_default())),
+        _ => None,
+    };
+    world.events.iter().filter_map(told).collect()
+}
+
+#[test]
+fn its_last_client_may_leave_at_any_moment_and_the_script_hears_of_that_and_of_the_end_once() {
+    for (n, claims_fail) in (0..12).flat_map(|n| [(n, false), (n, true)]) {
+        let (mut world, [alice, bob, carol, dan], _) = gathered(1_530 + n, LEAVES);
+        for who in [bob, carol, dan] {
+            world.leave(who);
+        }
+        world.run_ms(8_000);
+        world.events.clear();
+        world.mail.claims_fail = claims_fail;
+        move_home(&mut world, 1);
+        world.run_ms(5 * n);
+        world.leave(alice);
+        world.run_ms(20_000);
+        assert_eq!(webhooks(&world), ["left alice", "closing empty"], "after {} ms, {claims_fail}", 5 * n);
+        for place in 0..4 {
+            let report = world.shard_at(place).report();
+            assert_eq!((report.rooms, report.clients), (0, 0), "after {} ms, {claims_fail}", 5 * n);
+        }
+        assert_eq!(world.audit(), Vec::<String>::new());
+    }
+}

@@ -266,7 +266,7 @@ impl Shard {
             self.notify_policy(now, key, call);
         }
         self.remove_far_client(now, client);
-        self.pass_to_home(key, || PlaceMessage::Gone(facts.id.clone()));
+        self.tell_gone(key, facts.id.clone());
     }
 
     /// Whether a place is the way to the home, which tells its policy itself.

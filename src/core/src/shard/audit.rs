@@ -37,6 +37,9 @@ impl Shard {
             let is_ending = world.rooms.get(*key).is_some_and(|room| room.life.ending.is_some());
             check(is_ending, &|| format!("{} waits for a room that does not end", late.client));
         }
+        for key in self.homes.rooms() {
+            check(world.rooms.contains_key(key), &|| "the home of a room that is gone is on its way".into());
+        }
         for key in index.ufrags.values() {
             check(world.clients.contains_key(*key), &|| "a ufrag leads to nobody".into());
         }
@@ -61,7 +64,7 @@ impl Shard {
             let is_kept = room.life.kept_until.is_some();
             check(is_kept == self.work.kept.contains(&key), &|| format!("room {} is kept, or it is not", room.id));
             let is_used = if is_home { !room.is_empty() } else { room.here > 0 || !room.wings().is_empty() };
-            let is_used = is_used || self.moves.hold(&room.id);
+            let is_used = is_used || self.moves.hold(&room.id) || self.homes.comes_to(key);
             check(is_used || room.hooks > 0 || is_kept, &|| format!("room {} is empty and stays", room.id));
             let tracks = room.tracks.iter().all(|track| world.tracks.get(*track).is_some_and(|t| t.room == key));
             check(tracks, &|| format!("room {} has a track that is gone or not its own", room.id));

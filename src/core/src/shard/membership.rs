@@ -9,7 +9,7 @@ use serde_json::json;
 use super::announce::MAX_ANNOUNCED;
 use super::faults::Stage;
 use super::{PendingHook, Shard};
-use crate::command::{Event, JoinRequest, LeaveCause, News, PlaceMessage, RefusalCode};
+use crate::command::{Event, JoinRequest, LeaveCause, News, RefusalCode};
 use crate::room::client::Client;
 use crate::room::life::Life;
 use crate::room::sound::SoundHold;
@@ -279,7 +279,7 @@ impl Shard {
             let call = HookCall::ClientDisconnect { client: facts, reason: reason.to_owned() };
             self.notify_policy(now, room_key, call);
         }
-        self.pass_to_home(room_key, || PlaceMessage::Gone(id));
+        self.tell_gone(room_key, id);
         self.close_room_if_empty(now, room_key);
     }
 

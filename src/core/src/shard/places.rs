@@ -143,7 +143,7 @@ impl Shard {
             }
             PlaceMessage::Loudness(levels) => self.far_loudness(now, key, &levels),
             PlaceMessage::Gone(id) => {
-                self.pass_to_home(key, || PlaceMessage::Gone(id.clone()));
+                self.tell_gone(key, id.clone());
                 if let Some(client) = self.index.clients.get(&id).copied() {
                     self.remove_far_client(now, client);
                 }
@@ -180,7 +180,7 @@ impl Shard {
             let Some(far) = self.world.clients.get(client).filter(|client| client.far == Some(wing)) else { continue };
             let id = far.id.clone();
             self.remove_far_client(now, client);
-            self.pass_to_home(key, || PlaceMessage::Gone(id));
+            self.tell_gone(key, id);
         }
         self.close_room_if_empty(now, key);
     }

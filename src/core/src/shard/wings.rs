@@ -285,7 +285,8 @@ impl Shard {
             return;
         }
         let (home, id) = (*home, room.id.clone());
-        if self.moves.hold(&id) {
+        // A home that is on its way here comes to a room.
+        if self.moves.hold(&id) || self.homes.comes_to(key) {
             return;
         }
         for client in room.clients.clone() {

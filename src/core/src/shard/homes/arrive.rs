@@ -12,6 +12,7 @@ use crate::shard::moves::FactsState;
 use crate::shard::{Shard, Timer};
 use moonring_policy::PolicyKey;
 use moonring_policy::client::{ClientFacts, Presence};
+use moonring_policy::hook::HookCall;
 use moonring_wire::id::{ClientId, PlaceId, RoomId, RoomKey};
 use moonring_wire::shared::SharedValue;
 
@@ -21,7 +22,7 @@ impl Shard {
             self.world.rooms.get(key).is_some_and(|room| room.home() == Some(from) && room.life.ending.is_none());
         let answer = match is_home && !self.homes.coming.contains_key(&key) {
             true => {
-                self.homes.coming.insert(key, ComingHome { from, policy: None, calls: Vec::new() });
+                self.homes.coming.insert(key, ComingHome { from, policy: None, calls: Vec::new(), gone: Vec::new() });
                 HomeMessage::Ready
             }
             false => HomeMessage::Refused("the room is not there with this home".to_owned()),
@@ -38,7 +39,10 @@ impl Shard {
         for (client, facts) in &state.clients {
             self.know_client(now, key, client, facts);
         }
-        let roster = state.clients.iter().filter_map(|(id, _)| self.joined_facts(key, id)).collect();
+        let known = state.clients.iter();
+        let known = known
+            .filter_map(|(id, facts)| self.joined_facts(key, id).or_else(|| self.know_leaver(now, key, id, facts)));
+        let roster = known.collect();
         let metadata: Value = serde_json::from_str(&state.metadata).unwrap_or_default();
         let script = self.policy.scripts.resolve(&id);
         let opened =
@@ -58,6 +62,25 @@ impl Shard {
     fn joined_facts(&self, room: RoomKey, id: &ClientId) -> Option<Rc<ClientFacts>> {
         let client = self.world.clients.get(self.member(room, id)?)?;
         (client.facts.presence.get() == Presence::Joined).then(|| client.facts.clone())
+    }
+
+    /// Of a client that has left meanwhile the script has yet to hear.
+    fn know_leaver(
+        &mut self,
+        now: Instant,
+        room: RoomKey,
+        id: &ClientId,
+        state: &FactsState,
+    ) -> Option<Rc<ClientFacts>> {
+        let calls = &mut self.homes.coming.get_mut(&room)?.calls;
+        let known = calls.iter_mut().find_map(|(_, call)| match call {
+            HookCall::ClientDisconnect { client, .. } if client.id == *id => Some(client),
+            _ => None,
+        })?;
+        let facts = state.facts(now, id.clone()).ok()?;
+        facts.presence.set(Presence::Gone);
+        *known = facts;
+        Some(known.clone())
     }
 
     /// What the home's script knows of a client that is at another shard of this node, or here.
@@ -125,5 +148,7 @@ impl Shard {
         for (asked, call) in coming.calls {
             self.ask(now, key, asked, call);
         }
+        coming.gone.into_iter().for_each(|client| self.tell_gone(key, client));
+        self.close_room_if_empty(now, key);
     }
 }

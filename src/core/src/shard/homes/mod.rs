@@ -76,6 +76,8 @@ struct ComingHome {
     policy: Option<(PolicyKey, HomeState)>,
     /// What would have been asked meanwhile, in its order.
     calls: Vec<(PendingHook, HookCall)>,
+    /// Clients that are gone, of whom the home hears behind that.
+    gone: Vec<ClientId>,
 }
 
 /// What a home knows of its room beside what its wing knows as well.
@@ -87,6 +89,18 @@ struct HomeState {
     /// Who has joined, in that order, and what the script knows of them.
     clients: Vec<(ClientId, FactsState)>,
     room: CarriedRoom,
+}
+
+impl Homes {
+    /// Whether the home of a room is on its way here.
+    pub(super) fn comes_to(&self, room: RoomKey) -> bool {
+        self.coming.contains_key(&room)
+    }
+
+    /// The rooms whose homes are on their way.
+    pub(super) fn rooms(&self) -> impl Iterator<Item = RoomKey> {
+        self.leaving.keys().chain(self.coming.keys()).copied()
+    }
 }
 
 impl Shard {
@@ -166,6 +180,14 @@ impl Shard {
                 None
             }
             _ => Some((asked, call)),
+        }
+    }
+
+    /// At a wing: the home hears that a client is gone, behind all that it is asked of it.
+    pub(in crate::shard) fn tell_gone(&mut self, room: RoomKey, client: ClientId) {
+        match self.homes.coming.get_mut(&room) {
+            Some(coming) => coming.gone.push(client),
+            None => self.pass_to_home(room, || PlaceMessage::Gone(client)),
         }
     }
 
