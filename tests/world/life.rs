@@ -1,12 +1,13 @@
 //! How rooms begin and end.
 
-use moonring_core::command::{Command, Event, LeaveCause, News};
+use moonring_core::command::{Command, Event, LeaveCause, News, PlaceMessage};
 use moonring_core::shard::ShardSettings;
 use moonring_policy::PolicyReply;
 use moonring_policy::hook::Action;
 use moonring_wire::id::RoomId;
 use serde_json::{Value, json};
 
+use crate::sim::places::{id_at, over_two_nodes};
 use crate::sim::{World, settings};
 
 const SCRIPT: &str = r#"
@@ -83,6 +84,23 @@ fn a_room_that_was_closed_says_so() {
 }
 
 #[test]
+fn a_room_that_gives_way_ends_with_its_last_wing_even_if_its_script_keeps_it() {
+    over_two_nodes();
+    let mut world = World::ruled(958, &script("EMPTY_TIMEOUT_S = 600"));
+    let [alice, bob, ..] = ["alice", "bob", "carol", "dan"].map(|name| world.join(name));
+    world.run_ms(500);
+    happened(&mut world);
+    world.leave(alice);
+    // Its other shard is slower, and the other node's wing is told of last.
+    world.command_to(0, Command::CloseIfEmpty { room: room(), gives_way: true });
+    world.leave(bob);
+    assert_eq!(happened(&mut world), ["left alice", "left bob"]);
+    let messages = vec![(room(), PlaceMessage::Detach)];
+    world.command_to(0, Command::FromPlace { from: id_at(0, 2), messages });
+    assert_eq!(happened(&mut world), ["left carol", "left dan", "closing empty", "gone demo"]);
+}
+
+#[test]
 fn nobody_hears_of_a_room_that_only_strangers_have_asked_for() {
     let mut world = World::with(952, webhooks(), &script("EMPTY_TIMEOUT_S = 600"));
     world.join("stranger");
@@ -127,8 +145,8 @@ fn a_shard_keeps_so_many_rooms_and_the_one_that_waits_longest_makes_way() {
     world.leave(four);
     let gone: Vec<_> = happened(&mut world).into_iter().filter(|words| words.starts_with("gone")).collect();
     assert_eq!(gone, ["gone three"]);
-    world.command(Command::CloseIfEmpty { room: RoomId::parse("four").unwrap() });
-    world.command(Command::CloseIfEmpty { room: RoomId::parse("none").unwrap() });
+    world.command(Command::CloseIfEmpty { room: RoomId::parse("four").unwrap(), gives_way: false });
+    world.command(Command::CloseIfEmpty { room: RoomId::parse("none").unwrap(), gives_way: false });
     let gone: Vec<_> = happened(&mut world).into_iter().filter(|words| words.starts_with("gone")).collect();
     assert_eq!(gone, ["gone four"]);
     assert_eq!(world.audit(), Vec::<String>::new());

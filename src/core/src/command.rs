@@ -302,6 +302,8 @@ pub enum Command {
     CloseIfEmpty {
         /// Which room.
         room: RoomId,
+        /// Another node is its home: it ends also when its last clients and wings are still on their way out.
+        gives_way: bool,
     },
     /// Somebody wants to trace or to record the policy of a room. Answered by [`Event::Called`]; the lines go to `sink`.
     #[serde(skip)]

@@ -66,11 +66,13 @@ impl Shard {
         }
     }
 
-    /// A room that nobody is in has to make way for another.
-    pub(super) fn close_if_empty(&mut self, now: Instant, room: &RoomId) {
-        if let Some(key) = self.index.rooms.get(room).copied() {
-            self.keep_not_beyond(now, key);
+    /// A room that nobody is in has to make way for another; one that gives way ends as soon as nobody is in it.
+    pub(super) fn close_if_empty(&mut self, now: Instant, room: &RoomId, gives_way: bool) {
+        let Some(key) = self.index.rooms.get(room).copied() else { return };
+        if gives_way {
+            self.end_of_room(now, key, CloseReason::Empty);
         }
+        self.keep_not_beyond(now, key);
     }
 
     fn keep_not_beyond(&mut self, now: Instant, key: RoomKey) {

@@ -350,7 +350,7 @@ impl Shard {
             Command::Call { id, room, request } => self.operator_calls(now, id, &room, request),
             Command::Act { id, room, action } => self.operator_acts(now, id, &room, action),
             Command::Open { id, room, metadata } => self.operator_opens(now, id, &room, metadata),
-            Command::CloseIfEmpty { room } => self.close_if_empty(now, &room),
+            Command::CloseIfEmpty { room, gives_way } => self.close_if_empty(now, &room, gives_way),
             Command::Watch { id, room, sink, depth } => self.watch_room(now, id, &room, (sink, depth)),
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
             Command::ListClients { id, room, after } => self.list_clients(id, &room, after.as_ref()),

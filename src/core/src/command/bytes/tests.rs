@@ -198,7 +198,7 @@ fn the_state_of_a_client_comes_as_it_was_and_unknown_receivers_of_its_tracks_are
     assert_eq!((&whole.state[..], &whole.stay[..]), (&(0..=255).collect::<Vec<u8>>()[..], &[7; 9][..]));
     assert_eq!(places(&whole), [51, 50]);
     assert_eq!(places(&moved(0, 0).expect("it is there")), [1]);
-    let offer = Command::CloseIfEmpty { room: room() };
+    let offer = Command::CloseIfEmpty { room: room(), gives_way: false };
     let passed = PlaceMessage::Move(MoveMessage::Passed(Box::new(ForMoved::Command(Box::new(offer)))));
     let (pieces, errors) = write_places(vec![(room(), passed)], &name);
     assert!(pieces.is_empty() && matches!(errors[..], [BytesError::Malformed(_)]), "{errors:?}");

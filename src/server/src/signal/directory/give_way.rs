@@ -26,7 +26,7 @@ impl Directory {
         }
         if let Some(handle) = shard.and_then(|shard| self.0.shards.get(shard)) {
             // A room that its script keeps ends, too; a full queue leaves it to its time.
-            let _ = handle.send(Command::CloseIfEmpty { room: room.clone() });
+            let _ = handle.send(Command::CloseIfEmpty { room: room.clone(), gives_way: true });
         }
     }
 }

@@ -32,7 +32,7 @@ impl Directory {
         if let Some((room, shard)) = evicted
             && let Some(handle) = self.0.shards.get(shard)
         {
-            let _ = handle.send(Command::CloseIfEmpty { room });
+            let _ = handle.send(Command::CloseIfEmpty { room, gives_way: false });
         }
     }
 

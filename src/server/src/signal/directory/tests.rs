@@ -189,7 +189,7 @@ fn a_room_without_clients_makes_way_and_its_shard_is_told() {
     assert_eq!(directory.open(&room("x")), Ok(0), "it is there already");
     let _member = directory.enter(&room("a"), LOOPBACK).unwrap();
     let told: Vec<Command> = receivers[0].try_iter().collect();
-    let [Command::CloseIfEmpty { room }] = &told[..] else { panic!("{told:?}") };
+    let [Command::CloseIfEmpty { room, gives_way: false }] = &told[..] else { panic!("{told:?}") };
     let left: Vec<_> = placements(&directory).into_iter().map(|(name, ..)| name).collect();
     assert!(opened.contains(&room.as_str()) && !left.contains(&room.to_string()) && left.len() == 3, "{left:?}");
 }
