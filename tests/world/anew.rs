@@ -220,3 +220,30 @@ fn whoever_comes_where_a_wing_ended_unheard_sees_the_whole_room() {
         assert_eq!(world.audit(), Vec::<String>::new());
     }
 }
+
+#[test]
+fn whoever_a_home_has_told_to_be_gone_comes_in_anew_and_its_policy_hears_of_it() {
+    let (mut world, [alice, bob, carol, dan]) = four(1_106, NOTES);
+    world.run_ms(200);
+    // The home does not see the other node for a while, which goes on as if nothing had been.
+    world.command_to(0, Command::Peers(Vec::new()));
+    world.run_ms(500);
+    world.link_nodes_but(None);
+    world.command_to(2, Command::PlaceLost { from: id_at(2, 0) });
+    world.run_ms(500);
+    for who in [carol, dan] {
+        assert!(matches!(world.left(who), Some(LeaveCause::Kicked(words)) if words.contains("join again")));
+    }
+    let [_, _, carla, dana] = ["erin", "fay", "carla", "dana"].map(|name| world.join(name));
+    world.run_ms(500);
+    world.leave(carla);
+    world.run_ms(500);
+    world.take_words(bob);
+    world.command(Command::Message { client: world.id(alice), value: json!(1) });
+    let words = world.take_words(bob);
+    let heard = |names: &str| format!("+alice +bob +carol +dan {names} +erin +fay +carla +dana -carla are 5");
+    let told = ["-carol -dan", "-dan -carol"].map(|names| count(&words, "Message", &heard(names)));
+    assert_eq!(told.iter().sum::<usize>(), 1, "{words:?}");
+    assert_eq!(world.left(dana), None);
+    assert_eq!(world.audit(), Vec::<String>::new());
+}

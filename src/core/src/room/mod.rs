@@ -117,6 +117,8 @@ pub struct Room {
     pub gone: VecDeque<TrackId>,
     /// What is known by way of places whose messages were lost, until they have told it anew.
     pub doubts: Vec<Doubt>,
+    /// Places of nodes that were taken for gone: of their clients the policy has heard that they are.
+    pub lost: Vec<PlaceId>,
 }
 
 /// What is known of a room by way of another place, and may be wrong.

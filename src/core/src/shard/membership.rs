@@ -136,6 +136,7 @@ impl Shard {
             speakers: Speakers::new(self.settings.audio_last_n),
             gone: VecDeque::new(),
             doubts: Vec::new(),
+            lost: Vec::new(),
         };
         let key = self.world.rooms.insert(room);
         self.index.rooms.insert(id, key);

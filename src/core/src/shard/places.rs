@@ -102,9 +102,14 @@ impl Shard {
     }
 
     fn attach(&mut self, key: RoomKey, wing: PlaceId, anew: bool) {
-        self.keep_no_longer(key);
         let Some(room) = self.world.rooms.get_mut(key) else { return };
+        if anew && room.lost.contains(&wing) {
+            // They are let in as everybody is, or not.
+            return self.say(key, wing, PlaceMessage::Ended(LOST.to_owned()));
+        }
+        room.lost.retain(|lost| *lost != wing);
         room.wings_mut().push(wing);
+        self.keep_no_longer(key);
         if anew {
             return;
         }
@@ -287,6 +292,9 @@ impl Shard {
                 Seat::Wing { home, .. } if *home == place => self.end_wing(now, key, LOST),
                 Seat::Home { .. } | Seat::Wing { .. } => {
                     self.lose_wing(now, key, place);
+                    if let Some(room) = self.world.rooms.get_mut(key) {
+                        room.lost.push(place);
+                    }
                 }
             }
         }
