@@ -1,13 +1,14 @@
 //! The node of a room's home is gone: the wings go on, and one of them becomes the home.
 
-use moonring_core::command::{Command, LeaveCause};
+use moonring_core::command::{Command, Event, LeaveCause};
+use moonring_core::shard::ShardSettings;
 use moonring_wire::drops::DropReason;
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use serde_json::json;
 
 use crate::sim::flows::assert_unbroken;
 use crate::sim::places::{id_at, over_three_nodes, over_two_nodes};
-use crate::sim::{World, room};
+use crate::sim::{World, room, settings};
 
 /// Says who is there, and how it began, when it is asked.
 const COUNTS: &str = "
@@ -174,4 +175,45 @@ fn what_came_from_a_home_that_was_only_thought_to_be_gone_comes_again() {
     world.run_ms(1_000);
     assert!(world.got(gil, 96).len() > 50);
     assert_eq!(world.audit(), Vec::<String>::new());
+}
+
+/// What webhooks were told of what has ended, sorted.
+fn ended(world: &mut World) -> Vec<String> {
+    let told = |event: Event| match event {
+        Event::Webhook { event, data, .. } if event == "client_left" => Some(format!("{event} {}", data["client"])),
+        Event::Webhook { event, data, .. } if event == "track_unpublished" => Some(format!("{event} {}", data["id"])),
+        _ => None,
+    };
+    let mut told: Vec<_> = std::mem::take(&mut world.events).into_iter().filter_map(told).collect();
+    told.sort_unstable();
+    told
+}
+
+#[test]
+fn the_webhook_hears_of_those_who_were_at_a_node_that_is_gone_from_the_home() {
+    let webhooks = || ShardSettings { webhooks: true, ..settings() };
+    over_two_nodes();
+    let mut world = World::with(1_205, webhooks(), COUNTS);
+    let [_, _, _, dan] = ["alice", "bob", "carol", "dan"].map(|name| world.join(name));
+    let his = world.publish(dan, Opus);
+    world.run_ms(500);
+    ended(&mut world);
+    world.link_nodes_but(Some(1));
+    world.run_ms(1_000);
+    let track = format!("track_unpublished \"{his}\"");
+    assert_eq!(ended(&mut world), ["client_left \"carol\"", "client_left \"dan\"", track.as_str()]);
+    // The home's own node is gone, and another one is the home.
+    over_three_nodes();
+    let mut world = World::with(1_206, webhooks(), COUNTS);
+    let [alice, ..] = ["alice", "bob", "carol"].map(|name| world.join(name));
+    let hers = world.publish(alice, Opus);
+    world.run_ms(500);
+    world.link_nodes_but(Some(0));
+    world.run_ms(100);
+    // Also what that node says of the others.
+    ended(&mut world);
+    world.command_to(1, Command::BecomeHome { room: room("demo") });
+    world.command_to(2, Command::HomeIs { room: room("demo"), home: id_at(2, 1) });
+    world.run_ms(6_000);
+    assert_eq!(ended(&mut world), ["client_left \"alice\"".to_owned(), format!("track_unpublished \"{hers}\"")]);
 }

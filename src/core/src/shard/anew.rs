@@ -13,7 +13,10 @@
 //! heard.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::time::Instant;
+
+use serde_json::json;
 
 use super::Shard;
 use super::announce::client_info;
@@ -22,6 +25,7 @@ use crate::room::{Doubt, Seat};
 use moonring_policy::client::{ClientFacts, Presence, RightsChange};
 use moonring_policy::hook::{Action, HookCall};
 use moonring_wire::id::{ClientKey, PlaceId, RoomKey, TrackKey};
+use moonring_wire::media::TrackInfo;
 use moonring_wire::shared::Shared;
 
 /// What a client is told that waits for a policy which may not have heard of it.
@@ -244,7 +248,7 @@ impl Shard {
         let facts = self.world.clients.get(owner).map(|owner| owner.facts.clone());
         self.news_comes(now, (key, place), &Shared::new(News::TrackUnpublished(info.id.clone())));
         if let Some(client) = facts.filter(|_| !self.is_told_of_by_home(key, place)) {
-            self.notify_policy(now, key, HookCall::TrackUnpublished { client, track: info });
+            self.far_track_lost(now, (key, place), client, info);
         }
     }
 
@@ -258,15 +262,38 @@ impl Shard {
         if self.is_told_of_by_home(key, place) {
             return self.remove_far_client(now, client);
         }
-        if facts.presence.replace(Presence::Gone) == Presence::Joined {
-            if let Some(room) = self.world.rooms.get_mut(key).filter(|room| room.home().is_none()) {
-                room.members -= 1;
-            }
-            let call = HookCall::ClientDisconnect { client: facts.clone(), reason: ROOM_LOST.to_owned() };
-            self.notify_policy(now, key, call);
-        }
+        self.far_client_lost(now, (key, place), facts.clone());
         self.remove_far_client(now, client);
         self.tell_gone(key, facts.id.clone());
+    }
+
+    /// A track of another place has ended, which that has not said: the policy is told, and the webhook if it cannot be told there.
+    pub(super) fn far_track_lost(
+        &mut self,
+        now: Instant,
+        (key, place): (RoomKey, PlaceId),
+        client: Rc<ClientFacts>,
+        track: TrackInfo,
+    ) {
+        if !self.world.links.is_linked(place) {
+            self.tell_webhook(key, "track_unpublished", || json!(track));
+        }
+        self.notify_policy(now, key, HookCall::TrackUnpublished { client, track });
+    }
+
+    /// The same of a client.
+    pub(super) fn far_client_lost(&mut self, now: Instant, (key, place): (RoomKey, PlaceId), client: Rc<ClientFacts>) {
+        if client.presence.replace(Presence::Gone) != Presence::Joined {
+            return;
+        }
+        if let Some(room) = self.world.rooms.get_mut(key).filter(|room| room.home().is_none()) {
+            room.members -= 1;
+        }
+        let reason = ROOM_LOST.to_owned();
+        if !self.world.links.is_linked(place) {
+            self.tell_webhook(key, "client_left", || json!({ "client": client.id, "reason": reason }));
+        }
+        self.notify_policy(now, key, HookCall::ClientDisconnect { client, reason });
     }
 
     /// Whether a place is the way to the home, which tells its policy itself.

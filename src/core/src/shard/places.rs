@@ -310,21 +310,18 @@ impl Shard {
         for client in lost {
             let Some(far) = self.world.clients.get(client) else { continue };
             let (facts, is_announced) = (far.facts.clone(), far.is_announced);
-            for track in self.track_ids(&far.inbound.published.clone()) {
-                if let Some(key) = self.index.tracks.get(&track).copied() {
+            let tracks = far.inbound.published.iter().filter_map(|track| self.world.tracks.get(*track));
+            for info in tracks.map(|track| track.info.clone()).collect::<Vec<_>>() {
+                if let Some(key) = self.index.tracks.get(&info.id).copied() {
                     self.remove_far_track(now, key);
                 }
-                self.tell_room(key, None, News::TrackUnpublished(track));
+                self.tell_room(key, None, News::TrackUnpublished(info.id.clone()));
+                self.far_track_lost(now, (key, wing), facts.clone(), info);
             }
             if is_announced {
                 self.tell_room(key, None, News::ClientLeft(facts.id.clone()));
             }
-            if facts.presence.replace(Presence::Gone) == Presence::Joined {
-                if let Some(room) = self.world.rooms.get_mut(key).filter(|room| room.home().is_none()) {
-                    room.members -= 1;
-                }
-                self.notify_policy(now, key, HookCall::ClientDisconnect { client: facts, reason: LOST.to_owned() });
-            }
+            self.far_client_lost(now, (key, wing), facts);
         }
     }
 
