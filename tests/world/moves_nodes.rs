@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::moves::{HEARD, assert_complete, assert_sealed_once};
 use crate::nodes::four;
 use crate::sim::places::id_at;
-use crate::sim::{OPEN, World};
+use crate::sim::{OPEN, World, room};
 use crate::spread::OBEDIENT;
 
 /// The longest that a message between nodes is on its way.
@@ -310,4 +310,39 @@ fn who_cannot_move_to_another_node_is_told_why() {
     world.command(Command::Move { id: 3, order });
     let words = world.called(3).unwrap_err();
     assert_eq!(words, "there is no shard 2; there are 0 to 1");
+}
+
+#[test]
+fn whoever_moves_off_a_nodes_other_shard_is_heard_again_when_the_home_hears_nothing_of_it() {
+    for (seed, is_gone) in [(1_450, true), (1_451, false)] {
+        let (mut world, [_, bob, carol, dan], [_, voice]) = call(seed, OPEN);
+        world.mail.is_cut = true;
+        world.begin_move(dan, 2).unwrap();
+        world.run_ms(500);
+        assert_eq!(world.members[dan].place, 2);
+        if is_gone {
+            world.link_nodes_but(Some(0));
+            world.command_to(2, Command::BecomeHome { room: room("demo") });
+        } else {
+            world.mail.lose();
+            world.mail.is_cut = false;
+            for (at, of) in [(0, 2), (2, 0)] {
+                world.command_to(at, Command::PlaceLost { from: id_at(at, of) });
+            }
+        }
+        world.run_ms(500);
+        for who in [bob, carol] {
+            world.take_words(who);
+        }
+        world.command(Command::SetMuted { client: world.id(dan), track: voice, muted: true });
+        world.run_ms(200);
+        for who in if is_gone { vec![carol] } else { vec![bob, carol] } {
+            let words = world.take_words(who);
+            assert_eq!(words.iter().filter(|words| words.starts_with("TrackChanged")).count(), 1, "{words:?}");
+        }
+        world.run_ms(30_000);
+        assert_eq!(world.shard_at(3).report().rooms, 0);
+        assert_eq!(world.left(dan), None);
+        assert_eq!(world.audit(), Vec::<String>::new());
+    }
 }

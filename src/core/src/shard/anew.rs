@@ -72,7 +72,7 @@ impl Shard {
     pub(super) fn attach_anew(&mut self, now: Instant, key: RoomKey) {
         self.refuse_asked(now, UNHEARD, |_, room| room == key);
         if let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) {
-            self.home_says_no_more(&id);
+            self.home_says_no_more(now, &id);
         }
         let Some(Seat::Wing { home, beyond, .. }) = self.world.rooms.get(key).map(|room| room.seat.clone()) else {
             return;

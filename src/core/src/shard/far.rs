@@ -52,7 +52,7 @@ impl Shard {
             self.remove_far_track(now, track);
         }
         let Some(client) = self.world.clients.remove(key) else { return };
-        self.forget_half(&client.id);
+        self.forget_half(now, &client.id);
         self.index.far = self.index.far.saturating_sub(1);
         self.index.clients.remove(&client.id);
         let was_joined = client.facts.presence.replace(Presence::Gone) == Presence::Joined;

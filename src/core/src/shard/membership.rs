@@ -247,7 +247,7 @@ impl Shard {
         self.report.counters.forwarded_bytes += facts.traffic.bytes_out.get();
         self.index.clients.remove(&id);
         self.moves.forget_client(&id);
-        self.forget_half(&id);
+        self.forget_half(now, &id);
         for ufrag in &client.reach.ufrags {
             self.index.ufrags.remove(ufrag);
         }

@@ -42,7 +42,7 @@ impl Shard {
         let Some(room) = self.world.rooms.get(key) else { return };
         tracing::info!(room = %room.id, "the node of the room's home is gone: its clients here wait for another home");
         let id = room.id.clone();
-        self.home_says_no_more(&id);
+        self.home_says_no_more(now, &id);
         self.doubt(key, home);
         self.policy.orphans.insert(key, Orphan { until: now + ORPHAN, strangers: None });
         self.schedule_links(now);
@@ -61,6 +61,7 @@ impl Shard {
             return self.work.events.push(Event::RoomClosed(id.clone()));
         };
         let Seat::Wing { home: former, wings, .. } = self.world.rooms[key].seat.clone() else { return };
+        self.home_says_no_more(now, id);
         self.doubt(key, former);
         self.refuse_asked(now, ROOM_LOST, |_, room| room == key);
         let strangers = self.world.rooms[key].doubts.iter().find(|doubt| doubt.place == former);

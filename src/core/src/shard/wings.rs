@@ -101,6 +101,9 @@ impl Shard {
             PlaceMessage::Ended(reason) => self.end_wing(now, key, &reason),
             PlaceMessage::Lost => {
                 self.refuse_asked(now, AWAY, |_, room| room == key);
+                if let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) {
+                    self.home_says_no_more(now, &id);
+                }
                 self.say_members(key, home);
             }
             PlaceMessage::Whole => self.all_is_told(now, (key, home)),
@@ -253,7 +256,7 @@ impl Shard {
         }
         self.expect_nobody_in(now, key);
         if let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) {
-            self.home_says_no_more(&id);
+            self.home_says_no_more(now, &id);
         }
         for ticket in waiting {
             let Some((_, asked)) = self.policy.far.remove(&ticket) else { continue };

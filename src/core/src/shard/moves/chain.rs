@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Clients of whose move one side has told.
 const MAX_HALVES: usize = 4_096;
 
-/// One side's word of a move.
+/// One side's word of a move; at a lead a word that the home has yet to answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Half {
     word: Word,
@@ -74,6 +74,7 @@ impl Shard {
         let home = known.and_then(|room| self.world.rooms.get(room)).map(|room| room.home());
         match (known, home) {
             (Some(room), Some(Some(home))) => {
+                self.await_note(now, (room, &client), Word::Departed { wing, from });
                 self.say(room, home, PlaceMessage::Move(MoveMessage::Departed { client, from }));
             }
             (Some(room), Some(None)) if self.member(room, &client).is_some() => {
@@ -120,6 +121,19 @@ impl Shard {
         }
     }
 
+    /// At a lead: the home is to note what another shard of this node has said. If it is lost before, this one does.
+    fn await_note(&mut self, now: Instant, (room, client): (RoomKey, &ClientId), word: Word) {
+        self.forget_half(now, client);
+        self.keep_half(now, (room, client), word);
+    }
+
+    /// The home of a room notes nothing more: what this lead has passed on to it counts as noted.
+    pub(super) fn home_notes_no_more(&mut self, now: Instant, room: &RoomId) {
+        let Some(room) = self.index.rooms.get(room).copied().filter(|room| self.is_wing(*room)) else { return };
+        let passed = self.moves.halves.iter().filter(|(_, half)| half.room == room).map(|(client, _)| client.clone());
+        passed.collect::<Vec<_>>().iter().for_each(|client| self.forget_half(now, client));
+    }
+
     fn keep_half(&mut self, now: Instant, (room, client): (RoomKey, &ClientId), word: Word) {
         if self.moves.halves.len() >= MAX_HALVES {
             tracing::warn!(%client, "too many clients of this shard's rooms move at once: one is not waited for");
@@ -150,6 +164,15 @@ impl Shard {
             return self.departed_is_noted(&client);
         }
         // It was on another shard of this lead's node.
+        let is_of_it = |half: &Half| matches!(half.word, Word::Departed { from: place, .. } if place == from);
+        if self.moves.halves.get(&client).is_some_and(is_of_it) {
+            self.moves.halves.remove(&client);
+        }
+        self.pass_noted(now, id, client, from);
+    }
+
+    /// At a lead: the client is known by way of the home from here on, and its former place hears that.
+    fn pass_noted(&mut self, now: Instant, id: &RoomId, client: ClientId, from: PlaceId) {
         let room = self.index.rooms.get(id).copied();
         if let Some((room, key)) = room.and_then(|room| Some((room, self.member(room, &client)?)))
             && let Some(Seat::Wing { home, .. }) = self.world.rooms.get(room).map(|room| &room.seat)
@@ -168,16 +191,21 @@ impl Shard {
         self.tell_complete(client);
     }
 
-    /// At home: a client is gone, and who waits for a word about its move gets it.
-    pub(in crate::shard) fn forget_half(&mut self, client: &ClientId) {
-        if let Some(Half { word: Word::Departed { wing, from }, room, .. }) = self.moves.halves.remove(client) {
-            self.note(room, wing, (client, from));
+    /// At home: a client is gone, and who waits for a word about its move gets it. At a lead: without the home's.
+    pub(in crate::shard) fn forget_half(&mut self, now: Instant, client: &ClientId) {
+        let Some(Half { word: Word::Departed { wing, from }, room, .. }) = self.moves.halves.remove(client) else {
+            return;
+        };
+        match self.world.rooms.get(room).filter(|room| room.home().is_some()).map(|room| room.id.clone()) {
+            Some(id) => self.pass_noted(now, &id, client.clone(), from),
+            None => self.note(room, wing, (client, from)),
         }
     }
 
-    /// Words that the other side has not answered for too long are answered all the same.
+    /// Words that the other side has not answered for too long are answered all the same. Leads wait for the home.
     pub(super) fn sweep_halves(&mut self, now: Instant) {
-        let over = self.moves.halves.iter().filter(|(_, half)| half.until <= now).map(|(client, _)| client.clone());
-        over.collect::<Vec<_>>().iter().for_each(|client| self.forget_half(client));
+        let is_over = |half: &Half| half.until <= now && !self.is_wing(half.room);
+        let over = self.moves.halves.iter().filter(|(_, half)| is_over(half)).map(|(client, _)| client.clone());
+        over.collect::<Vec<_>>().iter().for_each(|client| self.forget_half(now, client));
     }
 }

@@ -27,8 +27,8 @@ impl Shard {
         self.moves.due.extend(held.into_iter().flatten().map(Due::Told));
     }
 
-    /// The home of a room is lost: it has nothing more for those who were in its wing here.
-    pub(in crate::shard) fn home_says_no_more(&mut self, room: &RoomId) {
+    /// The home of a room is lost, or what it has said or heard: it has nothing more for those who were in its wing here.
+    pub(in crate::shard) fn home_says_no_more(&mut self, now: Instant, room: &RoomId) {
         let waiting = self.moves.departed.iter_mut().filter(|(_, departed)| departed.room == *room);
         let waiting: Vec<_> = waiting
             .map(|(id, departed)| {
@@ -37,5 +37,6 @@ impl Shard {
             })
             .collect();
         waiting.iter().for_each(|id| self.tell_complete(id));
+        self.home_notes_no_more(now, room);
     }
 }
