@@ -6,13 +6,15 @@ use std::time::Duration;
 use moonring_core::command::Command;
 use moonring_wire::id::{Mid, Ssrc, TrackId};
 use moonring_wire::media::CodecName::Vp8;
+use moonring_wire::media::Extension;
 use moonring_wire::negotiate::Direction;
 use moonring_wire::rtp::codec::vp8;
 use moonring_wire::rtp::rtcp::SenderInfo;
+use moonring_wire::sdp;
 
 use crate::sim::flows::{assert_unbroken, sends, wants};
 use crate::sim::places::over_two_nodes;
-use crate::sim::raw::{Fields, MID_ID, RID_ID, section, simulcast};
+use crate::sim::raw::{Fields, MID_ID, REPAIRED_RID_ID, RID_ID, section, simulcast};
 use crate::sim::{Got, World};
 
 const RIDS: [&str; 3] = ["q", "h", "f"];
@@ -252,6 +254,40 @@ fn more_rids_than_layers_are_answered_with_the_layers_that_are_taken() {
         panic!("{answer:?}")
     };
     assert_eq!(rids.iter().map(|rid| rid.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn a_section_that_is_refused_or_given_up_keeps_its_layers_for_a_later_track() {
+    const PUBLISHERS_ARE_ALLOWED_LATER: &str = r#"
+        local allowed = false
+        function on_client_connect() return true end
+        function on_publish_request() if not allowed then allowed = true return false, "Not yet" end return true end
+    "#;
+    let mut world = World::ruled(99, PUBLISHERS_ARE_ALLOWED_LATER);
+    let alice = world.join_raw("alice");
+    let answered = |world: &mut World| {
+        let text = sdp::render_answer(&world.raw(alice).answer.clone().unwrap());
+        let (_, section) = text.split_once("m=video").unwrap();
+        let names = ["a=inactive", "a=recvonly", "a=rid:", "a=simulcast:", "a=extmap:10 ", "a=extmap:11 "];
+        let is_told = |line: &&str| names.iter().any(|name| line.starts_with(name));
+        section.lines().filter(is_told).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let expected = |direction: &str| {
+        let [rid, repaired] = [Extension::Rid, Extension::RepairedRid].map(Extension::uri);
+        let extensions = [format!("a=extmap:{RID_ID} {rid}"), format!("a=extmap:{REPAIRED_RID_ID} {repaired}")];
+        let layers = ["a=rid:q recv", "a=rid:h recv", "a=rid:f recv", "a=simulcast:recv q;h;f"].map(String::from);
+        [&extensions[..], &[direction.to_owned()], &layers].concat()
+    };
+    world.raw(alice).sections = vec![simulcast("0", &RIDS)];
+    assert_eq!(world.offer(alice, vec![sends("0")], vec![])[0].reason.as_deref(), Some("Not yet"));
+    assert_eq!(answered(&mut world), expected("a=inactive"));
+    let track = world.offer(alice, vec![sends("0")], vec![])[0].track.clone().unwrap();
+    assert_eq!(answered(&mut world), expected("a=recvonly"));
+    // libwebrtc writes the layers of a sender that does not send, too.
+    world.command(Command::Unpublish { client: world.id(alice), track: track.id });
+    world.raw(alice).sections[0].direction = Direction::Inactive;
+    world.offer(alice, vec![], vec![]);
+    assert_eq!(answered(&mut world), expected("a=inactive"));
 }
 
 #[test]

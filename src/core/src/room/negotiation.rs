@@ -1,7 +1,7 @@
 //! What to answer to an offer's sections: codecs, feedback, header extensions. Pure functions.
 
 use super::formats::{self, Profile};
-use moonring_wire::id::Mid;
+use moonring_wire::id::{Mid, Rid};
 use moonring_wire::media::{Codec, CodecName, Extension, ExtensionIds, Kind};
 use moonring_wire::negotiate::{
     AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, OfferSection, OfferedCodec, SectionKind, Setup,
@@ -95,6 +95,11 @@ fn extensions(section: &OfferSection, wanted: &[Extension], ids: &mut ExtensionI
     agreed
 }
 
+/// The layers of a section that are taken.
+fn layers(section: &OfferSection) -> Vec<Rid> {
+    section.rids.iter().take(MAX_LAYERS).cloned().collect()
+}
+
 /// The answer to a section that a client publishes in.
 pub fn publishing(
     section: &OfferSection,
@@ -109,7 +114,7 @@ pub fn publishing(
         direction: Direction::RecvOnly,
         codecs,
         extensions: extensions(section, &FROM_PUBLISHERS, ids),
-        rids: section.rids.iter().take(MAX_LAYERS).cloned().collect(),
+        rids: layers(section),
         stream: None,
         max_bitrate_bps,
     }
@@ -136,7 +141,8 @@ pub fn receiving(
 }
 
 /// The answer to a section that nothing flows in: inactive where it can be used later, else refused with the offer's
-/// own words.
+/// own words. It has all that the section may be used with later: libwebrtc takes an answer without layers, or without
+/// the extension that names them, as the end of simulcast in that sender for good, whatever the direction.
 pub fn idle(section: &OfferSection, allowed: &[CodecName]) -> AnswerSection {
     let codecs = receive_codecs(section, allowed);
     match section.kind {
@@ -146,8 +152,8 @@ pub fn idle(section: &OfferSection, allowed: &[CodecName]) -> AnswerSection {
                 kind,
                 direction: Direction::Inactive,
                 codecs,
-                extensions: Vec::new(),
-                rids: Vec::new(),
+                extensions: section.extensions.clone(),
+                rids: layers(section),
                 stream: None,
                 max_bitrate_bps: None,
             }
