@@ -248,6 +248,7 @@ export class Client extends ClientEventTarget {
         this.#tellOwn(message.track, (own) => own.refused(new ClientError('refused', message.reason ?? 'The room has ended it')));
         break;
       case 'unsubscribed':
+        if (this.#room.renew(message.track)) return this.#views.repeat();
         this.#views.forget(message.track);
         break;
       case 'client_changed':

@@ -13,9 +13,11 @@
  *            media: () => import('./media.js').Media | undefined,
  *            tell: (message: import('./protocol.js').ClientMessage) => void}} Host
  *
- * A wish to receive a track; it outlives the peer connection. `settled`: the promise is.
+ * A wish to receive a track; it outlives the peer connection. `settled`: the promise is. `codec`: of the track when it was
+ * asked for, the only one that its section takes.
  * @typedef {{promise: Promise<MediaStreamTrack>, resolve: (media: MediaStreamTrack) => void,
- *            reject: (error: Error) => void, settled: boolean}} Subscription
+ *            reject: (error: Error) => void, settled: boolean,
+ *            codec?: import('./protocol.js').CodecName}} Subscription
  */
 import { ClientError, clientError } from './errors.js';
 
@@ -111,6 +113,11 @@ export class Room {
   /** The server has kept us: it is told what it may have missed. @param {ServerMessage[]} fresh what is new in the room */
   resume(fresh) {
     for (const [track, layer] of this.#layers) this.#host.tell({ type: 'layer', track, layer });
+    for (const [track, { codec }] of this.#subscriptions) {
+      if (!codec || codec === this.tracks.get(track)?.codec) continue;
+      this.#host.tell({ type: 'unsubscribe', track }); // that the server has ended it may have been lost
+      this.renew(track);
+    }
     for (const message of fresh) if (message.type === 'track_published') this.#offerTo(message.track);
   }
 
@@ -146,6 +153,22 @@ export class Room {
     this.#drop(track, new ClientError('refused', 'It was unsubscribed'));
   }
 
+  /**
+   * The server has ended a subscription: as the track has another codec now, which its section does not take, it is received
+   * anew. False if that is not why.
+   * @param {string} track
+   */
+  renew(track) {
+    const known = this.#subscriptions.get(track);
+    const info = this.tracks.get(track);
+    if (!known || !info || known.codec === info.codec) return false;
+    this.paused.delete(track);
+    this.#host.media()?.stop('receive', track);
+    this.#subscriptions.set(track, { ...known }); // what is under way for the one before is not used
+    this.#receive(track);
+    return true;
+  }
+
   /** The clients of whom something is paused for want of bandwidth. */
   starved() {
     const tracks = [...this.paused].filter(([, reason]) => reason === 'bandwidth').map(([track]) => this.tracks.get(track));
@@ -169,6 +192,7 @@ export class Room {
     const track = this.tracks.get(id);
     const media = this.#host.media();
     if (!subscription || !track || !media) return;
+    subscription.codec = track.codec;
     try {
       const isWanted = () => this.tracks.has(id) && this.#subscriptions.get(id) === subscription;
       const received = await media.receive({ kind: track.kind, track: id, isWanted });

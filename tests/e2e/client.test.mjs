@@ -85,6 +85,31 @@ test('a refused section tells its reason, on the page too, and the others go on'
   });
 });
 
+test('a track that goes on in another codec is received anew, and one that the script ends is not', async () => {
+  /** @type {import('./fake.mjs').Send} */ let say = () => {};
+  /** @type {Handle} */
+  const handle = (message, send) => {
+    say = send;
+    return message.type === 'join' && (send(joined('demo', people, [track('a')])), true);
+  };
+  await withFake(handle, {}, async (tab, fake) => {
+    await tab.waitForFunction(() => window.moonring.received.has('a'));
+    const before = await tab.evaluate(() => window.moonring.received.get('a').id);
+    say({ type: 'track_changed', track: { ...track('a'), codec: 'h264' } });
+    say({ type: 'unsubscribed', track: 'a', reason: 'the track goes on as H264, which its section does not take' });
+    const offer = await until('it is asked for again', () => offers(fake).slice(1).find(({ subscribe }) => subscribe.length > 0));
+    assert.deepEqual(offer.subscribe.map((/** @type {any} */ s) => s.track), ['a']);
+    const section = offer.sdp.split(/^(?=m=)/m).find((/** @type {string} */ part) => part.includes(`a=mid:${offer.subscribe[0].mid}\r`));
+    const codecs = [...section.matchAll(/^a=rtpmap:\d+ (\w+)/gm)].map(([, name]) => name.toLowerCase());
+    assert.deepEqual([...new Set(codecs)].sort(), ['h264', 'rtx']);
+    await tab.waitForFunction((id) => ![undefined, id].includes(window.moonring.received.get('a')?.id), before);
+    say({ type: 'unsubscribed', track: 'a', reason: 'Enough seen' });
+    await tab.waitForFunction(() => !window.moonring.received.has('a'));
+    await until('its section is given up', () => offers(fake).length > 2);
+    assert.deepEqual(offers(fake).at(-1).subscribe, []);
+  });
+});
+
 test('an offer that the server cannot answer fails its intents only', async () => {
   let failed = false;
   /** @type {Handle} */

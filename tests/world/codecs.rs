@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use moonring_core::command::LeaveCause;
+use moonring_policy::client::Via;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{Mid, Pt};
 use moonring_wire::media::CodecName::{self, H264, Opus, Vp8};
@@ -125,6 +127,12 @@ fn a_track_follows_the_payload_type_that_comes_and_its_forwards_go_on_as_they_ca
     scene.send(104, &H264_DELTA);
     assert_eq!((scene.told(), scene.payload_types(scene.bob)), (vec![], vec![(102, 4)]));
 
+    let words = scene.world.take_words(scene.carol);
+    let at = |word: &str| words.iter().position(|words| words.starts_with(word));
+    assert!(at("TrackChanged") < at("Unsubscribed"), "told what it is now, then that she does not get it: {words:?}");
+    let reason = "the track goes on as H264, which its section does not take";
+    assert!(at("TrackChanged").is_some() && words[at("Unsubscribed").unwrap()].contains(reason), "{words:?}");
+
     scene.world.run_ms(1_000);
     scene.send(96, &VP8_DELTA);
     scene.send(96, &VP8_KEY);
@@ -133,6 +141,19 @@ fn a_track_follows_the_payload_type_that_comes_and_its_forwards_go_on_as_they_ca
     assert_eq!(scene.payload_types(scene.bob), [(102, 4), (96, 2)]);
     assert_unbroken(&scene.world.members[scene.bob].got);
     assert_eq!(scene.payload_types(scene.carol), [], "her forward ended");
+}
+
+#[test]
+fn a_player_over_http_whose_codec_ends_ends() {
+    let mut scene = Scene::new(98);
+    let player = scene.world.join_via("player", Via::Whep);
+    let mid = scene.world.peer(player).receive(Vp8);
+    assert!(scene.world.offer(player, vec![], vec![wants(&mid, None)])[0].track.is_some());
+    scene.world.run_ms(300);
+    scene.send(102, &H264_KEY);
+    let reason = "the track goes on as H264, which its section does not take";
+    assert_eq!(scene.world.left(player), Some(&LeaveCause::Kicked(reason.into())));
+    assert_eq!(scene.world.audit(), Vec::<String>::new());
 }
 
 #[test]

@@ -278,7 +278,7 @@ pub enum ServerMessage {
         #[cfg_attr(test, ts(optional))]
         reason: Option<String>,
     },
-    /// The room's policy has ended a subscription; the track itself may go on.
+    /// A subscription has ended, as the room's policy or another codec of the track has it; the track itself may go on.
     Unsubscribed {
         /// Which.
         track: TrackId,

@@ -99,7 +99,7 @@ pub enum Event {
         /// What, kept once for all who are told.
         news: Shared<News>,
     },
-    /// Its own track, which the policy has ended, is gone.
+    /// Its own track, which it has not ended itself, is gone.
     TrackEnded {
         /// Who is told.
         client: ClientId,
@@ -108,7 +108,7 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// The policy has ended a subscription.
+    /// A subscription has ended, and not as the client wanted it to.
     Unsubscribed {
         /// Who is told.
         client: ClientId,

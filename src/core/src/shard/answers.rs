@@ -90,9 +90,6 @@ impl Shard {
         track.follow(&answered);
         let (room, owner, info) = (track.room, track.owner, track.info.clone());
         let unable = self.repoint_forwards(key);
-        for (client, place) in unable {
-            self.remove_forward(client, place);
-        }
         tracing::info!(
             track = %info.id, client = %info.client, "sends {} (payload type {}) instead of {}",
             answered.codec.name.as_sdp(), pt.0, before.as_sdp()
@@ -101,6 +98,7 @@ impl Shard {
         if info.codec != before {
             self.tell_room(room, None, News::TrackChanged(info));
         }
+        self.end_unable(now, unable);
         Ok(())
     }
 
@@ -119,5 +117,17 @@ impl Shard {
             }
         }
         unable
+    }
+
+    /// Ends the forwards that cannot go on in their track's codec. Who is told of that has to know the codec already: its
+    /// client may receive the track in a section that takes it.
+    pub(super) fn end_unable(&mut self, now: Instant, unable: Vec<(ClientKey, u16)>) {
+        for (client, place) in unable {
+            let forward = self.world.clients.get(client).and_then(|c| c.outbound.forwards[usize::from(place)].as_ref());
+            let Some(track) = forward.and_then(|forward| self.world.tracks.get(forward.track)) else { continue };
+            let name = track.codec.name.as_sdp();
+            let reason = format!("the track goes on as {name}, which its section does not take");
+            self.end_subscription(now, client, place, &reason);
+        }
     }
 }

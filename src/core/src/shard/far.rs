@@ -160,11 +160,11 @@ impl Shard {
                 if !self.track_is_elsewhere(now, key, told) {
                     return;
                 }
-                self.change_far_track(now, key, told);
-                if !is_news {
-                    return;
+                let unable = self.change_far_track(now, key, told);
+                if is_news {
+                    self.tell_here(room, None, &Shared::new(News::TrackChanged(info)));
                 }
-                News::TrackChanged(info)
+                return self.end_unable(now, unable);
             }
             None => {
                 self.add_far_track(now, room, told);
@@ -219,8 +219,10 @@ impl Shard {
         self.schedule_places(now);
     }
 
-    fn change_far_track(&mut self, now: Instant, key: TrackKey, told: &FarTrack) {
-        let Some(track) = self.world.tracks.get_mut(key).filter(|track| track.far.is_some()) else { return };
+    /// Takes over what is told of a track; its forwards that cannot go on with it.
+    fn change_far_track(&mut self, now: Instant, key: TrackKey, told: &FarTrack) -> Vec<(ClientKey, u16)> {
+        let track = self.world.tracks.get_mut(key).filter(|track| track.far.is_some());
+        let Some(track) = track else { return Vec::new() };
         let was_muted = track.info.muted;
         let has_other_codec = track.codec != told.codec.codec;
         if has_other_codec {
@@ -230,14 +232,10 @@ impl Shard {
         track.info = told.info.clone();
         track.muted_by_client = told.info.muted;
         let (owner, subscribers) = (track.owner, track.subscribers.clone());
-        if has_other_codec {
-            for (client, place) in self.repoint_forwards(key) {
-                self.remove_forward(client, place);
-            }
-        }
+        let unable = if has_other_codec { self.repoint_forwards(key) } else { Vec::new() };
         if was_muted && !told.info.muted {
             for (client, place) in subscribers {
-                let Some(track) = self.world.tracks.get_mut(key) else { return };
+                let Some(track) = self.world.tracks.get_mut(key) else { continue };
                 let forward = self.world.clients.get_mut(client);
                 let forward = forward.and_then(|c| c.outbound.forwards[usize::from(place)].as_mut());
                 if let Some(forward) = forward {
@@ -247,6 +245,7 @@ impl Shard {
             self.schedule(owner);
         }
         self.update_facts(owner);
+        unable
     }
 
     /// Takes out a track of another place; nobody is told here.

@@ -62,18 +62,18 @@ impl Shard {
         self.announce(key);
     }
 
-    /// The policy ends a client's track.
+    /// Ends a client's track, which it has not asked for, and tells it why.
     pub(super) fn end_track(&mut self, now: Instant, key: TrackKey, reason: &str) {
         let Some(track) = self.world.tracks.get(key) else { return };
         let (owner, id) = (track.owner, track.info.id.clone());
         self.remove_track(now, key);
         let Some(client) = self.world.clients.get(owner).map(|client| client.id.clone()) else { return };
-        tracing::info!(%client, track = %id, reason, "the policy has ended a track");
+        tracing::info!(%client, track = %id, reason, "a track is ended");
         self.work.events.push(Event::TrackEnded { client, track: id, reason: reason.to_owned() });
         self.end_session_without_use(now, owner, reason);
     }
 
-    /// The policy ends what a client receives.
+    /// Ends what a client receives, which it has not asked for, and tells it why.
     pub(super) fn end_subscription(&mut self, now: Instant, key: ClientKey, place: u16, reason: &str) {
         let Some(client) = self.world.clients.get(key) else { return };
         let forward = client.outbound.forwards.get(usize::from(place)).and_then(Option::as_ref);
@@ -83,7 +83,7 @@ impl Shard {
         self.remove_forward(key, place);
         // A player's place that waits for its next track has none to name.
         if let Some(track) = track {
-            tracing::info!(%client, %track, reason, "the policy has ended a subscription");
+            tracing::info!(%client, %track, reason, "a subscription is ended");
             self.work.events.push(Event::Unsubscribed { client, track, reason: reason.to_owned() });
         }
         self.end_session_without_use(now, key, reason);
