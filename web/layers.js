@@ -144,30 +144,3 @@ export function narrowCodecs(transceiver, kind, codec) {
 function named(kind, codec) {
   return ({ mimeType }) => mimeType.toLowerCase() === `${kind}/${codec}`;
 }
-
-/**
- * The answer with the layers marked paused that the offer said are paused. The server's answers name layers without that
- * mark, and an answer's word on it is what browsers act on: each offer would switch everything on again.
- * @param {string} answer @param {string} offer
- */
-export function keepPaused(answer, offer) {
-  if (!/^a=simulcast:send .*~/m.test(offer)) return answer;
-  const [, ...offered] = offer.split(/^(?=m=)/m);
-  const paused = new Map(offered.map((section) => [midOf(section), pausedIn(section)]));
-  const [session, ...sections] = answer.split(/^(?=m=)/m);
-  const mark = (/** @type {string} */ section) =>
-    section.replace(/^a=simulcast:recv (\S+)/m, (_, /** @type {string} */ rids) => {
-      const are = paused.get(midOf(section)) ?? [];
-      return `a=simulcast:recv ${rids.split(';').map((rid) => (are.includes(rid) ? `~${rid}` : rid)).join(';')}`;
-    });
-  return session + sections.map(mark).join('');
-}
-
-/** @param {string} section */
-const midOf = (section) => /^a=mid:(\S+)/m.exec(section)?.[1];
-
-/** @param {string} section */
-function pausedIn(section) {
-  const rids = /^a=simulcast:send (\S+)/m.exec(section)?.[1].split(';') ?? [];
-  return rids.filter((rid) => rid.startsWith('~')).map((rid) => rid.slice(1));
-}

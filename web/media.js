@@ -24,7 +24,6 @@
  * @typedef {{wish: Wish, section?: Section, resolve: (value: any) => void, reject: (error: ClientError) => void}} Intent
  */
 import { ClientError, clientError } from './errors.js';
-import { keepPaused } from './layers.js';
 import { Exchange } from './exchange.js';
 import { free, place, retire, tune } from './section.js';
 import { askForLostSound } from './sound.js';
@@ -235,7 +234,7 @@ export class Media {
       await pc.setLocalDescription();
       const sdp = askForLostSound(pc.localDescription?.sdp ?? '');
       const answer = await this.#ask(sdp, batch);
-      await pc.setRemoteDescription({ type: 'answer', sdp: keepPaused(answer.sdp, sdp) });
+      await pc.setRemoteDescription({ type: 'answer', sdp: answer.sdp });
       for (const section of retired) section.state = 'free';
       for (const intent of batch) this.#settle(intent, answer.sections);
       for (const section of this.#sections) tune(section); // an answer may have switched layers on

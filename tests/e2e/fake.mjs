@@ -120,8 +120,8 @@ function describe(offer, refused) {
     const mid = /^a=mid:(\S+)/m.exec(part)?.[1] ?? '';
     const direction = /^a=(sendonly|recvonly|sendrecv|inactive)/m.exec(part)?.[1] ?? '';
     const keep = part.split('\r\n').filter((line) => /^(m=|c=|a=(mid|rtpmap|fmtp|rtcp-fb|rtcp-mux|extmap):?)/.test(line));
-    const layers = /^a=simulcast:send (\S+)/m.exec(part)?.[1].replaceAll('~', '');
-    for (const rid of layers?.split(';') ?? []) keep.push(`a=rid:${rid} recv`);
+    const layers = /^a=simulcast:send (\S+)/m.exec(part)?.[1];
+    for (const rid of layers?.replaceAll('~', '').split(';') ?? []) keep.push(`a=rid:${rid} recv`);
     if (layers) keep.push(`a=simulcast:recv ${layers}`);
     const own = [`a=${refused[mid] ? 'inactive' : flip[direction]}`, 'a=setup:passive', `a=fingerprint:sha-256 ${print}`];
     own.push('a=ice-ufrag:fake', 'a=ice-pwd:fakefakefakefakefakefake');

@@ -251,6 +251,19 @@ fn each_reported_offer_is_answered_and_what_it_sends_is_published() {
 }
 
 #[test]
+fn a_layer_that_the_offer_pauses_is_paused_in_the_answer() {
+    let paused = case!("chrome_simulcast").replace("a=simulcast:send l;m;h", "a=simulcast:send l;~m;~h");
+    for (text, expected) in [(case!("chrome_simulcast"), "l;m;h"), (&paused, "l;~m;~h")] {
+        let (outcomes, _, answer) = posted(text);
+        assert_eq!(outcomes, ["0 ok"]);
+        let layers: Vec<_> =
+            answer.lines().filter(|line| line.contains("=rid:") || line.contains("simulcast")).collect();
+        let expected = format!("a=simulcast:recv {expected}");
+        assert_eq!(layers, ["a=rid:l recv", "a=rid:m recv", "a=rid:h recv", &expected]);
+    }
+}
+
+#[test]
 fn sections_of_hostile_offers_come_out_one_by_one() {
     let many: String = (2..256).map(|n| format!("m=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:x{n}\r\n")).collect();
     let (outcomes, lines, _) = posted(&format!("{}{many}", case!("rejected_section_with_mid_no_formats")));

@@ -253,7 +253,7 @@ fn more_rids_than_layers_are_answered_with_the_layers_that_are_taken() {
     let moonring_wire::negotiate::AnswerSection::Accepted { rids, .. } = &answer.sections[0] else {
         panic!("{answer:?}")
     };
-    assert_eq!(rids.iter().map(|rid| rid.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+    assert_eq!(rids.iter().map(|layer| layer.rid.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
 }
 
 #[test]

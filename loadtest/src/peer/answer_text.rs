@@ -6,7 +6,7 @@ use moonring_wire::id::{Mid, Pt, Rid, Ssrc};
 use moonring_wire::media::{Codec, CodecName, Extension, Kind};
 use moonring_wire::negotiate::{
     Answer, AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, Fingerprint, IceCredentials, MediaLine,
-    Setup,
+    Setup, SimulcastLayer,
 };
 
 use super::AnswerError;
@@ -79,10 +79,14 @@ fn section(lines: Lines<'_>) -> Result<AnswerSection, AnswerError> {
         direction: lines.direction(),
         codecs: codecs(lines, &formats),
         extensions: lines.values("extmap").filter_map(extension).collect(),
-        rids: lines.values("rid").filter_map(|value| Rid::parse(value.split(' ').next()?).ok()).collect(),
+        rids: lines.values("rid").filter_map(layer).collect(),
         stream: stream(lines),
         max_bitrate_bps: lines.0.lines().find_map(|line| line.trim_end().strip_prefix("b=TIAS:")?.parse().ok()),
     })
+}
+
+fn layer(value: &str) -> Option<SimulcastLayer> {
+    Some(SimulcastLayer { rid: Rid::parse(value.split(' ').next()?).ok()?, is_paused: false })
 }
 
 fn codecs(lines: Lines<'_>, formats: &[String]) -> Vec<AnswerCodec> {

@@ -62,11 +62,11 @@ fn write_section(text: &mut String, offer: &Offer, section: &OfferSection) {
             line(text, format_args!("a=ssrc:{} msid:load track{}", ssrc.0, section.mid));
         }
     }
-    for rid in &section.rids {
-        line(text, format_args!("a=rid:{rid} send"));
+    for layer in &section.rids {
+        line(text, format_args!("a=rid:{} send", layer.rid));
     }
     if !section.rids.is_empty() {
-        let rids: Vec<_> = section.rids.iter().map(|rid| rid.as_str()).collect();
+        let rids: Vec<_> = section.rids.iter().map(|layer| layer.rid.as_str()).collect();
         line(text, format_args!("a=simulcast:send {}", rids.join(";")));
     }
 }

@@ -112,6 +112,15 @@ pub struct OfferedCodec {
     pub feedback: Feedback,
 }
 
+/// One stream of `a=simulcast` (RFC 8853 section 5.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimulcastLayer {
+    /// Its name.
+    pub rid: Rid,
+    /// `~`: nothing is sent of it for now.
+    pub is_paused: bool,
+}
+
 /// One media section of an offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferSection {
@@ -137,7 +146,7 @@ pub struct OfferSection {
     /// `ssrcs` are the simulcast layers of an `a=ssrc-group:SIM`, in its order; else only the first one is used.
     pub ssrcs_are_layers: bool,
     /// `a=simulcast:send` layers in the offer's order, which is the order of `a=rid` lines. Empty without simulcast.
-    pub rids: Vec<Rid>,
+    pub rids: Vec<SimulcastLayer>,
     /// The `m=` line, repeated when the section is refused.
     pub line: MediaLine,
 }
@@ -219,7 +228,7 @@ pub enum AnswerSection {
         /// The header extensions both sides use, with the client's ids.
         extensions: Vec<(u8, Extension)>,
         /// The layers that the server wants to receive, in the offer's order.
-        rids: Vec<Rid>,
+        rids: Vec<SimulcastLayer>,
         /// What the server sends, when it sends.
         stream: Option<AnswerStream>,
         /// `b=TIAS` for the client's sending, in bit/s.

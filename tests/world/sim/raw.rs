@@ -7,7 +7,7 @@ use moonring_wire::id::{Mid, Pt, Rid, Ssrc};
 use moonring_wire::media::{Codec, CodecName, Extension, Kind};
 use moonring_wire::negotiate::{
     Answer, AnswerSection, AnswerStream, Direction, Feedback, IceCredentials, MediaLine, Offer, OfferSection,
-    OfferedCodec, SectionKind, Setup,
+    OfferedCodec, SectionKind, Setup, SimulcastLayer,
 };
 use moonring_wire::rtp::header::{Header, NewHeader, write_header};
 use moonring_wire::rtp::protocol::{Protocol, classify};
@@ -287,7 +287,7 @@ pub(crate) fn section(mid: &str, codec: CodecName, direction: Direction) -> Offe
 /// A section that sends layers `rids`, from the lowest.
 pub(crate) fn simulcast(mid: &str, rids: &[&str]) -> OfferSection {
     let mut section = section(mid, CodecName::Vp8, Direction::SendOnly);
-    section.rids = rids.iter().map(|rid| Rid::parse(rid).unwrap()).collect();
+    section.rids = rids.iter().map(|rid| SimulcastLayer { rid: Rid::parse(rid).unwrap(), is_paused: false }).collect();
     section.extensions.extend([(RID_ID, Extension::Rid), (REPAIRED_RID_ID, Extension::RepairedRid)]);
     section
 }

@@ -1,10 +1,11 @@
 //! What to answer to an offer's sections: codecs, feedback, header extensions. Pure functions.
 
 use super::formats::{self, Profile};
-use moonring_wire::id::{Mid, Rid};
+use moonring_wire::id::Mid;
 use moonring_wire::media::{Codec, CodecName, Extension, ExtensionIds, Kind};
 use moonring_wire::negotiate::{
     AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, OfferSection, OfferedCodec, SectionKind, Setup,
+    SimulcastLayer,
 };
 
 /// Most simulcast layers taken of one publisher.
@@ -96,7 +97,7 @@ fn extensions(section: &OfferSection, wanted: &[Extension], ids: &mut ExtensionI
 }
 
 /// The layers of a section that are taken.
-fn layers(section: &OfferSection) -> Vec<Rid> {
+fn layers(section: &OfferSection) -> Vec<SimulcastLayer> {
     section.rids.iter().take(MAX_LAYERS).cloned().collect()
 }
 

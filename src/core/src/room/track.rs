@@ -13,9 +13,9 @@ use super::formats::PublishedFormats;
 use super::history::HistoryLimits;
 use super::hop::{Far, Former, Hop};
 use super::layering::useful_layer;
-use moonring_wire::id::{ClientKey, Mid, Pt, Rid, RoomKey, Ssrc};
+use moonring_wire::id::{ClientKey, Mid, Pt, RoomKey, Ssrc};
 use moonring_wire::media::{Codec, Kind, TrackInfo};
-use moonring_wire::negotiate::{AnswerCodec, Feedback};
+use moonring_wire::negotiate::{AnswerCodec, Feedback, SimulcastLayer};
 
 pub use super::sender_clock::SenderClock;
 pub use key_frames::{KEY_FRAME_INTERVAL, KeyFrameCounts, KeyFrameNeed};
@@ -40,7 +40,7 @@ pub struct Publication<'a> {
     /// How many layers it has.
     pub layers: usize,
     /// Its layers' names from the lowest to the highest; empty where SSRCs tell them apart, and without simulcast.
-    pub rids: &'a [Rid],
+    pub rids: &'a [SimulcastLayer],
     /// The SSRCs, with those of retransmissions, that the offer announced for them.
     pub ssrcs: &'a [(Ssrc, Option<Ssrc>)],
 }
@@ -113,7 +113,8 @@ impl Track {
             Some((ssrc, rtx)) => (Some(*ssrc), *rtx),
             None => (None, None),
         };
-        let layer = |n: usize| Layer::new(rids.get(n).cloned(), announced(n), &codec.codec, limits);
+        let layer =
+            |n: usize| Layer::new(rids.get(n).map(|layer| layer.rid.clone()), announced(n), &codec.codec, limits);
         Self {
             info,
             room,

@@ -9,9 +9,9 @@ use webrtc_ice::candidate::candidate_base::CandidateBaseConfig;
 use webrtc_ice::candidate::candidate_host::CandidateHostConfig;
 use webrtc_ice::candidate::{Candidate, candidate_base::CandidateBase};
 
-use crate::id::{Mid, Pt, Rid, Ssrc};
+use crate::id::{Mid, Pt, Ssrc};
 use crate::media::{CodecName, Extension};
-use crate::negotiate::{Answer, AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, Setup};
+use crate::negotiate::{Answer, AnswerCodec, AnswerSection, AnswerStream, Direction, Feedback, Setup, SimulcastLayer};
 
 /// The port of sections in use: the discard port, since addresses are in candidates (RFC 8840 section 4.1.1).
 const DISCARD_PORT: isize = 9;
@@ -210,12 +210,15 @@ fn feedback(a: &mut Vec<Attribute>, pt: Pt, feedback: Feedback) {
     }
 }
 
-fn simulcast(a: &mut Vec<Attribute>, rids: &[Rid]) {
+/// The layers that are received. Those that the offer pauses stay so: clients take what is not said to be paused here as
+/// switched on (libwebrtc does).
+fn simulcast(a: &mut Vec<Attribute>, rids: &[SimulcastLayer]) {
     if rids.is_empty() {
         return;
     }
-    rids.iter().for_each(|rid| value(a, "rid", format!("{rid} recv")));
-    let list: Vec<&str> = rids.iter().map(Rid::as_str).collect();
+    rids.iter().for_each(|layer| value(a, "rid", format!("{} recv", layer.rid)));
+    let name = |layer: &SimulcastLayer| format!("{}{}", if layer.is_paused { "~" } else { "" }, layer.rid);
+    let list: Vec<String> = rids.iter().map(name).collect();
     value(a, "simulcast", format!("recv {}", list.join(";")));
 }
 

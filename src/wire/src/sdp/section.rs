@@ -5,7 +5,7 @@ use super::limits::{MAX_FORMATS, MAX_RIDS, MAX_SSRCS};
 use super::lines::Part;
 use crate::id::{Mid, Pt, Rid, Ssrc};
 use crate::media::{Codec, CodecName, Extension, Kind};
-use crate::negotiate::{Direction, Feedback, OfferSection, OfferedCodec, SectionKind};
+use crate::negotiate::{Direction, Feedback, OfferSection, OfferedCodec, SectionKind, SimulcastLayer};
 
 /// Media SSRCs, each with that of its retransmissions.
 type Ssrcs = Vec<(Ssrc, Option<Ssrc>)>;
@@ -243,24 +243,25 @@ fn announced_ssrcs(part: &Part) -> Result<Vec<Ssrc>, SdpError> {
 }
 
 /// The layers of `a=simulcast:send` that an `a=rid` line describes (RFC 8853 section 5.1).
-fn rids(part: &Part) -> Result<Vec<Rid>, SdpError> {
+fn rids(part: &Part) -> Result<Vec<SimulcastLayer>, SdpError> {
     let Some((line, value)) = part.first("simulcast") else { return Ok(Vec::new()) };
     let mut words = value.split_ascii_whitespace();
     let Some(streams) = words.by_ref().find(|word| *word == "send").and_then(|_| words.next()) else {
         return Ok(Vec::new());
     };
-    let mut rids: Vec<Rid> = Vec::new();
+    let mut rids: Vec<SimulcastLayer> = Vec::new();
     if streams.split(';').count() > MAX_RIDS {
         return Err(part.error(Some(line), Problem::TooMany("simulcast layers", MAX_RIDS)));
     }
     for stream in streams.split(';') {
         // Alternatives are separated by commas, a paused one begins with "~".
-        let text = stream.split(',').next().unwrap_or("").trim_start_matches('~');
+        let first = stream.split(',').next().unwrap_or("");
+        let text = first.trim_start_matches('~');
         let rid = Rid::parse(text).map_err(|error| part.error(Some(line), Problem::Id("rid", error)))?;
         let mut described = part.all("rid").map(|(_, value)| value.split_ascii_whitespace());
         let sends = described.any(|mut words| words.next() == Some(text) && words.next() == Some("send"));
-        if sends && !rids.contains(&rid) {
-            rids.push(rid);
+        if sends && rids.iter().all(|known| known.rid != rid) {
+            rids.push(SimulcastLayer { rid, is_paused: first.starts_with('~') });
         }
     }
     Ok(rids)

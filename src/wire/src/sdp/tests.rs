@@ -26,6 +26,10 @@ fn fixture(name: &str) -> &'static str {
     FIXTURES.iter().find(|(n, _)| *n == name).unwrap().1
 }
 
+fn layer(rid: &str) -> SimulcastLayer {
+    SimulcastLayer { rid: Rid::parse(rid).unwrap(), is_paused: false }
+}
+
 /// One line per section: what a room decides on.
 fn summary(offer: &Offer) -> Vec<String> {
     let section = |s: &OfferSection| {
@@ -47,7 +51,7 @@ fn summary(offer: &Offer) -> Vec<String> {
             .collect();
         let extensions: Vec<String> = s.extensions.iter().map(|(id, e)| format!("{id}={e:?}")).collect();
         let ssrcs: Vec<String> = s.ssrcs.iter().map(|(m, r)| format!("{}/{}", m.0, r.map_or(0, |r| r.0))).collect();
-        let rids: Vec<&str> = s.rids.iter().map(Rid::as_str).collect();
+        let rids: Vec<&str> = s.rids.iter().map(|layer| layer.rid.as_str()).collect();
         let stopped = if s.stopped { " stopped" } else { "" };
         format!(
             "{} {kind} {:?}{stopped} [{}] [{}] [{}] [{}]",
@@ -149,7 +153,7 @@ fn chromes_offers_keep_what_is_forwarded_and_leave_out_fec() {
     assert_eq!(directions, [Direction::SendOnly, Direction::SendOnly, Direction::RecvOnly, Direction::RecvOnly]);
 
     let offer = parse_offer(fixture("chrome_simulcast")).unwrap();
-    assert_eq!(offer.sections[0].rids, ["l", "m", "h"].map(|rid| Rid::parse(rid).unwrap()));
+    assert_eq!(offer.sections[0].rids, ["l", "m", "h"].map(layer));
     assert_eq!(offer.sections[0].ssrcs, []);
     assert_eq!(offer.sections[1].kind, SectionKind::Other);
     let rid = offer.sections[0].extensions.iter().find(|(_, e)| *e == Extension::Rid);
@@ -304,7 +308,7 @@ fn answer() -> Answer {
                 direction: Direction::RecvOnly,
                 codecs: vec![AnswerCodec { pt: Pt(96), codec: vp8, rtx: Some(Pt(97)), feedback: all }],
                 extensions: vec![(4, Extension::TransportSequence), (9, Extension::Mid)],
-                rids: ["l", "m", "h"].map(|rid| Rid::parse(rid).unwrap()).into(),
+                rids: vec![layer("l"), layer("m"), SimulcastLayer { is_paused: true, ..layer("h") }],
                 stream: None,
                 max_bitrate_bps: Some(2_500_000),
             },
