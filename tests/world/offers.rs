@@ -3,11 +3,12 @@
 use moonring_core::command::{Event, PublishIntent, RefusalCode, SubscribeIntent};
 use moonring_wire::id::{Mid, TrackId};
 use moonring_wire::media::CodecName::{H264, Opus, Vp8};
+use moonring_wire::media::Extension;
 use moonring_wire::negotiate::{AnswerSection, Direction, Fingerprint, OfferSection, SectionKind};
 use moonring_wire::sdp;
 
 use crate::sim::flows::{sends, wants};
-use crate::sim::raw::section;
+use crate::sim::raw::{MID_ID, REPAIRED_RID_ID, RID_ID, section, simulcast};
 use crate::sim::{OPEN, World};
 
 fn mid(text: &str) -> Mid {
@@ -260,6 +261,26 @@ fn a_layer_that_the_offer_pauses_is_paused_in_the_answer() {
             answer.lines().filter(|line| line.contains("=rid:") || line.contains("simulcast")).collect();
         let expected = format!("a=simulcast:recv {expected}");
         assert_eq!(layers, ["a=rid:l recv", "a=rid:m recv", "a=rid:h recv", &expected]);
+    }
+}
+
+#[test]
+fn each_section_of_an_answer_has_the_extensions_that_name_streams() {
+    // RFC 8843 section 9.1: in every section of a bundle. Chromium leaves out of later offers what a section ended without.
+    let mut world = World::new(77);
+    let (alice, bob) = (world.join("alice"), world.join_raw("bob"));
+    let track = world.publish(alice, Vp8);
+    let mut received = simulcast("0", &[]);
+    received.direction = Direction::RecvOnly;
+    world.raw(bob).sections = vec![received, simulcast("1", &[]), simulcast("2", &[])];
+    world.offer(bob, vec![sends("1")], vec![wants(&mid("0"), Some(&track))]);
+    let answer = world.raw(bob).answer.clone().unwrap();
+    for (section, expected) in
+        answer.sections.iter().zip([Direction::SendOnly, Direction::RecvOnly, Direction::Inactive])
+    {
+        let AnswerSection::Accepted { direction, extensions, .. } = section else { panic!("{section:?}") };
+        let names = [(MID_ID, Extension::Mid), (RID_ID, Extension::Rid), (REPAIRED_RID_ID, Extension::RepairedRid)];
+        assert_eq!((*direction, &extensions[..]), (expected, &names[..]));
     }
 }
 

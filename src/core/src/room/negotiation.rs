@@ -21,9 +21,14 @@ const FROM_PUBLISHERS: [Extension; 8] = [
     Extension::PlayoutDelay,
     Extension::DependencyDescriptor,
 ];
-/// Header extensions the server writes to subscribers. Browsers estimate what they can receive themselves (REMB, by
+/// Header extensions of sections that subscribers receive in: those that the server writes, and the names of streams. Every
+/// section of a bundle has the MID (RFC 8843 section 9.1), and Chromium leaves out of a new section's offer what the one
+/// before of its kind ended without. Browsers estimate what they can receive themselves (REMB, by
 /// the send time) until the first packet with a transport-wide number, and leave it to the sender from then on.
-const TO_SUBSCRIBERS: [Extension; 6] = [
+const TO_SUBSCRIBERS: [Extension; 9] = [
+    Extension::Mid,
+    Extension::Rid,
+    Extension::RepairedRid,
     Extension::TransportSequence,
     Extension::AudioLevel,
     Extension::AbsSendTime,
