@@ -266,7 +266,7 @@ export type ServerMessage =
       type: 'track_unpublished';
       /** Which. */
       track: TrackId;
-      /** Of the client's own track, which the room's policy has ended: why. */
+      /** Of the client's own track, which it has not ended itself: why. */
       reason?: string;
     }
   | {

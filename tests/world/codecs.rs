@@ -157,6 +157,34 @@ fn a_player_over_http_whose_codec_ends_ends() {
 }
 
 #[test]
+fn an_offer_without_the_codec_that_a_section_is_used_with_ends_the_use() {
+    let mut scene = Scene::new(99);
+    let (alice, carol) = (scene.alice, scene.carol);
+    let told = |scene: &mut Scene, who: usize, name: &str, reason: &str| {
+        let words = scene.world.take_words(who);
+        assert!(words.iter().any(|words| words.starts_with(name) && words.contains(reason)), "{words:?}");
+    };
+    scene.send(96, &VP8_KEY);
+    scene.world.raw(carol).sections[0].codecs.splice(.., both(Direction::RecvOnly).codecs.drain(1..));
+    scene.world.offer(carol, vec![], vec![]);
+    told(&mut scene, carol, "Unsubscribed", "section 0 does not offer VP8");
+    let before = scene.payload_types(carol);
+    scene.send(96, &VP8_DELTA);
+    assert_eq!(scene.payload_types(carol), before);
+    scene.world.raw(carol).sections = vec![both(Direction::RecvOnly)];
+    let again = wants(&mid(), Some(&scene.track.id));
+    assert_eq!(scene.world.offer(carol, vec![], vec![again])[0].reason, None);
+
+    // Of H.265 alone nothing is known to the server.
+    scene.world.raw(alice).sections[0].codecs.clear();
+    scene.world.offer(alice, vec![], vec![]);
+    told(&mut scene, alice, "TrackEnded", "section 0 offers no codec that this server takes");
+    let bob = scene.bob;
+    told(&mut scene, bob, "TrackUnpublished", "");
+    assert_eq!(scene.world.audit(), Vec::<String>::new());
+}
+
+#[test]
 fn who_comes_later_is_chosen_for_the_codec_that_is_sent() {
     let mut scene = Scene::new(92);
     scene.send(102, &H264_KEY);

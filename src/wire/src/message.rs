@@ -273,7 +273,7 @@ pub enum ServerMessage {
     TrackUnpublished {
         /// Which.
         track: TrackId,
-        /// Of the client's own track, which the room's policy has ended: why.
+        /// Of the client's own track, which it has not ended itself: why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(test, ts(optional))]
         reason: Option<String>,

@@ -92,6 +92,11 @@ pub fn mismatch(mid: &Mid, codecs: &[AnswerCodec], sent: &Codec) -> String {
     }
 }
 
+/// Why nothing can be published in section `mid`.
+pub fn nothing_taken(mid: &Mid) -> String {
+    format!("section {mid} offers no codec that this server takes")
+}
+
 /// The extensions of a section that both sides use; `ids` learns the client's numbers.
 fn extensions(section: &OfferSection, wanted: &[Extension], ids: &mut ExtensionIds) -> Vec<(u8, Extension)> {
     let agreed: Vec<_> = section.extensions.iter().copied().filter(|(_, e)| wanted.contains(e)).collect();

@@ -63,6 +63,21 @@ impl Shard {
         Some(negotiation::receiving(section, track.info.kind, codecs, stream, ids))
     }
 
+    /// Why a client cannot go on publishing in `section`.
+    pub(super) fn no_codec_to_publish(&self, section: &OfferSection) -> Option<String> {
+        let has_none = negotiation::publish_codecs(section, &self.settings.codecs).is_empty();
+        has_none.then(|| negotiation::nothing_taken(&section.mid))
+    }
+
+    /// Why what `key` receives at `place` cannot go on in `section`.
+    pub(super) fn no_codec_to_receive(&self, key: ClientKey, place: u16, section: &OfferSection) -> Option<String> {
+        let forward = self.world.clients.get(key)?.outbound.forwards[usize::from(place)].as_ref()?;
+        let track = self.world.tracks.get(forward.track)?;
+        let codecs = negotiation::receive_codecs(section, &self.settings.codecs);
+        let chosen = negotiation::codec_for(&codecs, &track.codec, self.settings.h264_any_profile);
+        chosen.is_none().then(|| negotiation::mismatch(&section.mid, &codecs, &track.codec))
+    }
+
     /// Lets a track go on in the codec of a packet that came with `pt`, another answered payload type.
     ///
     /// A publisher may send with any payload type of the answer. Pion sends what its application gives it, whichever

@@ -193,6 +193,9 @@ impl Shard {
     fn answer(&mut self, now: Instant, key: ClientKey) {
         let Some(pending) = self.world.clients.get_mut(key).and_then(|c| c.negotiated.pending.take()) else { return };
         self.drop_ended_sections(now, key, &pending.offer);
+        if !self.world.clients.contains_key(key) {
+            return; // nothing was left of its session
+        }
         self.set_up_transport(now, key, &pending.offer);
         for (mid, used) in self.world.clients[key].negotiated.sections.clone() {
             let section = pending.offer.sections.iter().find(|s| s.mid == mid && !s.stopped);
@@ -221,7 +224,8 @@ impl Shard {
         self.schedule(key);
     }
 
-    /// What the offer no longer sends or receives is unpublished or unsubscribed.
+    /// What the offer no longer sends or receives is unpublished or unsubscribed; so is, with a word to the client, what it
+    /// has the codec no longer for (RFC 3264 section 8.3.2).
     fn drop_ended_sections(&mut self, now: Instant, key: ClientKey, offer: &Offer) {
         for (mid, used) in self.world.clients[key].negotiated.sections.clone() {
             let section = offer.sections.iter().find(|s| s.mid == mid).filter(|s| !s.stopped && !s.unbundled);
@@ -232,7 +236,16 @@ impl Shard {
                 SectionUse::Receive(place) if section.is_none_or(|s| !s.direction.receives()) => {
                     self.remove_forward(key, place);
                 }
-                SectionUse::Publish(_) | SectionUse::Receive(_) => {}
+                SectionUse::Publish(track) => {
+                    if let Some(reason) = section.and_then(|section| self.no_codec_to_publish(section)) {
+                        self.end_track(now, track, &reason);
+                    }
+                }
+                SectionUse::Receive(place) => {
+                    if let Some(reason) = section.and_then(|section| self.no_codec_to_receive(key, place, section)) {
+                        self.end_subscription(now, key, place, &reason);
+                    }
+                }
             }
         }
     }

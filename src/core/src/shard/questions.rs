@@ -36,7 +36,7 @@ impl Shard {
         let codec = negotiation::publish_codecs(section, &self.settings.codecs)
             .into_iter()
             .find(|codec| !codec.codec.is_red())
-            .ok_or_else(|| format!("section {} offers no codec that this server takes", intent.mid))?;
+            .ok_or_else(|| negotiation::nothing_taken(&intent.mid))?;
         let info = TrackInfo {
             id: self.new_track_id(),
             client: self.world.clients[key].id.clone(),
