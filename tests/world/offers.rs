@@ -265,6 +265,14 @@ fn a_layer_that_the_offer_pauses_is_paused_in_the_answer() {
 }
 
 #[test]
+fn an_answers_section_has_the_protocol_of_the_offers() {
+    for protocol in ["UDP/TLS/RTP/SAVPF", "TCP/TLS/RTP/SAVPF", "RTP/SAVPF"] {
+        let (outcomes, lines, _) = posted(&case!("h264_no_fmtp").replace("UDP/TLS/RTP/SAVPF", protocol));
+        assert_eq!((outcomes, lines), (vec!["0 ok".to_owned()], vec![format!("video 9 {protocol} 96")]));
+    }
+}
+
+#[test]
 fn each_section_of_an_answer_has_the_extensions_that_name_streams() {
     // RFC 8843 section 9.1: in every section of a bundle. Chromium leaves out of later offers what a section ended without.
     let mut world = World::new(77);

@@ -76,6 +76,7 @@ fn section(lines: Lines<'_>) -> Result<AnswerSection, AnswerError> {
     Ok(AnswerSection::Accepted {
         mid,
         kind,
+        protocol: protocol.to_owned(),
         direction: lines.direction(),
         codecs: codecs(lines, &formats),
         extensions: lines.values("extmap").filter_map(extension).collect(),

@@ -59,6 +59,7 @@ fn answer(offer: &Offer, ice: IceCredentials, config: &TransportConfig, setup: S
         AnswerSection::Accepted {
             mid: section.shown_mid(),
             kind,
+            protocol: "UDP/TLS/RTP/SAVPF".into(),
             direction: if receives { Direction::SendOnly } else { Direction::RecvOnly },
             codecs: vec![AnswerCodec {
                 pt: codec.pt,

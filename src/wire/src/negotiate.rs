@@ -221,6 +221,8 @@ pub enum AnswerSection {
         mid: Option<Mid>,
         /// Sound or pictures.
         kind: Kind,
+        /// The `<proto>` of the offer's `m=` line, as it stands there (RFC 8829 section 5.3.1).
+        protocol: String,
         /// As the server sees it.
         direction: Direction,
         /// Every codec that both sides know, in the order of the offer.

@@ -122,6 +122,7 @@ pub fn publishing(
     AnswerSection::Accepted {
         mid: section.shown_mid(),
         kind,
+        protocol: section.line.protocol.clone(),
         direction: Direction::RecvOnly,
         codecs,
         extensions: extensions(section, &FROM_PUBLISHERS, ids),
@@ -142,6 +143,7 @@ pub fn receiving(
     AnswerSection::Accepted {
         mid: section.shown_mid(),
         kind,
+        protocol: section.line.protocol.clone(),
         direction: Direction::SendOnly,
         codecs,
         extensions: extensions(section, &TO_SUBSCRIBERS, ids),
@@ -161,6 +163,7 @@ pub fn idle(section: &OfferSection, allowed: &[CodecName]) -> AnswerSection {
             AnswerSection::Accepted {
                 mid: section.shown_mid(),
                 kind,
+                protocol: section.line.protocol.clone(),
                 direction: Direction::Inactive,
                 codecs,
                 extensions: section.extensions.clone(),

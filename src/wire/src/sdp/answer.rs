@@ -78,7 +78,17 @@ fn media_description(answer: &Answer, section: &AnswerSection, with_candidates: 
             flag(&mut a, "inactive");
             media_line(&line.media, 0, &line.protocol, line.formats.clone(), a)
         }
-        AnswerSection::Accepted { mid, kind, direction, codecs, extensions, rids, stream, max_bitrate_bps } => {
+        AnswerSection::Accepted {
+            mid,
+            kind,
+            protocol,
+            direction,
+            codecs,
+            extensions,
+            rids,
+            stream,
+            max_bitrate_bps,
+        } => {
             let mut a = Vec::new();
             if with_candidates {
                 answer.candidates.iter().zip(0..).for_each(|(address, at)| candidate(&mut a, *address, at));
@@ -101,7 +111,7 @@ fn media_description(answer: &Answer, section: &AnswerSection, with_candidates: 
                 ssrcs(&mut a, stream, rtx);
             }
             let formats = codecs.iter().flat_map(|c| [Some(c.pt), c.rtx]).flatten().map(|pt| pt.0.to_string());
-            let mut media = media_line(kind.as_str(), DISCARD_PORT, "UDP/TLS/RTP/SAVPF", formats.collect(), a);
+            let mut media = media_line(kind.as_str(), DISCARD_PORT, protocol, formats.collect(), a);
             media.bandwidth.extend(max_bitrate_bps.map(|bandwidth| Bandwidth {
                 bandwidth_type: "TIAS".into(),
                 bandwidth,

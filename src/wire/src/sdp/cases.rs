@@ -210,6 +210,7 @@ fn answer_refusing_all_but_the_first(offer: &Offer) -> String {
         (0, crate::negotiate::SectionKind::Media(kind)) => AnswerSection::Accepted {
             mid: s.shown_mid(),
             kind,
+            protocol: s.line.protocol.clone(),
             direction: Direction::RecvOnly,
             codecs: vec![],
             extensions: vec![],

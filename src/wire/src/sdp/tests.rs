@@ -305,6 +305,7 @@ fn answer() -> Answer {
             AnswerSection::Accepted {
                 mid: mid("1"),
                 kind: Kind::Video,
+                protocol: "UDP/TLS/RTP/SAVPF".into(),
                 direction: Direction::RecvOnly,
                 codecs: vec![AnswerCodec { pt: Pt(96), codec: vp8, rtx: Some(Pt(97)), feedback: all }],
                 extensions: vec![(4, Extension::TransportSequence), (9, Extension::Mid)],
@@ -315,6 +316,7 @@ fn answer() -> Answer {
             AnswerSection::Accepted {
                 mid: mid("2"),
                 kind: Kind::Audio,
+                protocol: "UDP/TLS/RTP/SAVPF".into(),
                 direction: Direction::SendOnly,
                 codecs: vec![AnswerCodec { pt: Pt(111), codec: opus, rtx: None, feedback: Feedback::default() }],
                 extensions: vec![],
@@ -325,6 +327,7 @@ fn answer() -> Answer {
             AnswerSection::Accepted {
                 mid: mid("3"),
                 kind: Kind::Video,
+                protocol: "UDP/TLS/RTP/SAVPF".into(),
                 direction: Direction::SendOnly,
                 codecs: vec![AnswerCodec { pt: Pt(98), codec: vp9, rtx: Some(Pt(99)), feedback: Feedback::default() }],
                 extensions: vec![],

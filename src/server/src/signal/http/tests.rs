@@ -127,6 +127,7 @@ fn answer(offer: &Offer) -> Answer {
     let section = |s: &OfferSection| AnswerSection::Accepted {
         mid: s.shown_mid(),
         kind: s.codecs[0].codec.name.kind(),
+        protocol: "UDP/TLS/RTP/SAVPF".into(),
         direction: Direction::RecvOnly,
         codecs: s
             .codecs
