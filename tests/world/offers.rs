@@ -94,6 +94,26 @@ fn a_section_in_use_is_not_given_to_another_track() {
 }
 
 #[test]
+fn who_publishes_where_it_receives_or_receives_where_it_publishes_is_told_what_to_do() {
+    // addTrack reuses a transceiver that receives.
+    let (_, mut world) =
+        outcomes(vec![section("0", Vp8, Direction::RecvOnly)], &[], |t| vec![wants(&mid("0"), Some(&t[1]))]);
+    let bob = 1;
+    world.raw(bob).sections[0].direction = Direction::SendRecv;
+    world.raw(bob).sections.push(section("1", Vp8, Direction::SendOnly));
+    let reason = world.offer(bob, vec![sends("0")], vec![])[0].reason.clone();
+    let expected =
+        "section 0 is in use for receiving; publish in one of its own (addTransceiver with the direction sendonly)";
+    assert_eq!(reason.as_deref(), Some(expected));
+    let own = world.offer(bob, vec![sends("1")], vec![])[0].track.clone().unwrap();
+    world.raw(bob).sections[1].direction = Direction::SendRecv;
+    let reason = world.offer(bob, vec![], vec![wants(&mid("1"), Some(&own.id))])[0].reason.clone();
+    let expected =
+        "section 1 is in use for publishing; receive in one of its own (addTransceiver with the direction recvonly)";
+    assert_eq!(reason.as_deref(), Some(expected));
+}
+
+#[test]
 fn an_answer_has_the_offers_sections_in_its_order_whatever_became_of_them() {
     let mut data = section("d", Vp8, Direction::SendRecv);
     (data.kind, data.codecs) = (SectionKind::Other, vec![]);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Shard;
 use crate::command::{PublishIntent, SubscribeIntent};
-use crate::room::client::{MAX_FORWARDS, PendingOffer, PolicyQuestion};
+use crate::room::client::{Client, MAX_FORWARDS, PendingOffer, PolicyQuestion, SectionUse};
 use crate::room::negotiation;
 use crate::room::track::Track;
 use moonring_wire::id::{ClientKey, Mid, TrackKey};
@@ -26,9 +26,7 @@ impl Shard {
             return Err(format!("section {} does not send", intent.mid));
         }
         let client = &self.world.clients[key];
-        if client.section(&intent.mid).is_some() || pending.questions.iter().any(|q| q.mid() == &intent.mid) {
-            return Err(format!("section {} is in use", intent.mid));
-        }
+        is_free(client, pending, &intent.mid, true)?;
         let asked = pending.questions.len();
         if client.inbound.published.len() + asked >= self.settings.max_tracks_per_client {
             return Err(format!("a client may publish at most {} tracks", self.settings.max_tracks_per_client));
@@ -65,9 +63,7 @@ impl Shard {
             return Err(format!("section {} does not receive", intent.mid));
         }
         let client = &self.world.clients[key];
-        if client.section(&intent.mid).is_some() || pending.questions.iter().any(|q| q.mid() == &intent.mid) {
-            return Err(format!("section {} is in use", intent.mid));
-        }
+        is_free(client, pending, &intent.mid, false)?;
         let track_key = match &intent.track {
             Some(id) => self.index.tracks.get(id).copied().filter(|k| self.world.tracks[*k].room == client.room),
             None => self.next_track_for(now, key, pending, (kind, section)),
@@ -129,6 +125,21 @@ impl Shard {
         });
         self.best_track(now, client.room, (kind, preferred), taken)
     }
+}
+
+/// A section carries one track, whatever its direction: browsers reuse one that receives for `addTrack`.
+fn is_free(client: &Client, pending: &PendingOffer, mid: &Mid, publishes: bool) -> Result<(), String> {
+    let hint = match client.section(mid) {
+        Some(SectionUse::Receive(_)) if publishes => {
+            " for receiving; publish in one of its own (addTransceiver with the direction sendonly)"
+        }
+        Some(SectionUse::Publish(_)) if !publishes => {
+            " for publishing; receive in one of its own (addTransceiver with the direction recvonly)"
+        }
+        None if pending.questions.iter().all(|question| question.mid() != mid) => return Ok(()),
+        _ => "",
+    };
+    Err(format!("section {mid} is in use{hint}"))
 }
 
 fn is_asked_for(pending: &PendingOffer, key: TrackKey) -> bool {
