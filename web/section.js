@@ -26,7 +26,8 @@ export async function place(pc, sections, wish, codecOf) {
   const direction = role === 'send' ? 'sendonly' : 'recvonly';
   const sendEncodings = role === 'send' && kind === 'video' ? encodings(wish.options, sizeOf(wish.media)) : [{}];
   const shape = shapeOf(wish, sendEncodings);
-  let section = sections.find((s) => s.state === 'free' && s.role === role && s.kind === kind && s.shape === shape);
+  const fits = (/** @type {Section} */ s) => s.role === role && s.kind === kind && s.shape === shape;
+  let section = sections.find((s) => s.state === 'free' && fits(s) && hasLayers(s, sendEncodings.length));
   if (section) {
     section.transceiver.direction = direction;
     section.state = 'fresh';
@@ -46,6 +47,14 @@ export async function place(pc, sections, wish, codecOf) {
     await attach(section, wish);
   }
   return section;
+}
+
+/**
+ * Chromium forgets the layers of a sender, for good, once an offer has said `inactive`: such a section is not used again.
+ * @param {Section} section @param {number} count
+ */
+function hasLayers({ transceiver }, count) {
+  return count === 1 || transceiver.sender.getParameters().encodings?.length === count;
 }
 
 /** What of a wish cannot be changed in a section later. @param {Wish} wish @param {import('./layers.js').Encoding[]} layers */

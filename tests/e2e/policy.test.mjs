@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { flows, keepScreenshot, openTab, ROOT, shared, startServer, stats, until } from './lib.mjs';
+import { flows, keepScreenshot, openTab, ROOT, shared, sleep, startServer, stats, until } from './lib.mjs';
 
 const all = shared({});
 
@@ -30,6 +30,34 @@ test('the third publisher’s video is refused, its sound is not', async () => {
   );
   await flows(ada, { videos: 1, audios: 1 });
   for (const tab of [ada, linus]) await tab.context().close();
+});
+
+test('a camera that was refused, and one that was unpublished, is sent in all its layers later', async () => {
+  const query = { room: 'limit-2', width: 1280, height: 720, simulcast: 1 };
+  const tabs = [];
+  for (const name of ['Ada', 'Grace']) tabs.push(await openTab(all.browser, all.server, { room: query.room, name }));
+  const [, grace] = tabs;
+  const linus = await openTab(all.browser, all.server, { ...query, name: 'Linus' });
+  await linus.getByText('Your video was refused: Only 2 cameras in this room').first().waitFor();
+  await sleep(2000); // its section is offered inactive
+  await grace.context().close();
+  const publish = () => linus.evaluate(() =>
+    window.moonring.client.publish(window.moonring.media.camera, { source: 'camera', simulcast: true }).then(
+      (/** @type {any} */ publication) => Boolean(window.again = publication), () => false));
+  const sent = () => linus.evaluate(() => {
+    const transceivers = window.moonring.client.peerConnection.getTransceivers();
+    const videos = transceivers.filter((/** @type {RTCRtpTransceiver} */ { sender, currentDirection }) => sender.track?.kind === 'video' && currentDirection === 'sendonly');
+    return videos.map((/** @type {RTCRtpTransceiver} */ { sender }) =>
+      sender.getParameters().encodings.map(({ rid, scaleResolutionDownBy }) => `${rid} ${scaleResolutionDownBy}`).join());
+  });
+  await until('Linus may publish', publish);
+  assert.deepEqual(await sent(), ['q 4,h 2,f 1']);
+  await linus.evaluate(() => window.again.unpublish());
+  await sleep(2000);
+  assert.deepEqual(await sent(), []);
+  assert.ok(await publish());
+  assert.deepEqual(await sent(), ['q 4,h 2,f 1']);
+  for (const tab of [tabs[0], linus]) await tab.context().close();
 });
 
 test('a kick ends the call of the one, with its reason, and of nobody else', async () => {
