@@ -5,7 +5,7 @@
 //! 201 with the answer; `POST /whep/{room}` receives the room's tracks in every receiving section, and
 //! `POST /whep/{room}/{track or client}` only that track or that client's. `Location` names a resource whose secret
 //! path is the right to `DELETE` it, which leaves the room. It is relative to the request, so that it holds behind a
-//! proxy that serves this server below a path of its own.
+//! proxy that serves this server below a path of its own, and leads through the root, so that OBS finds it.
 
 mod replace;
 mod request;
@@ -91,7 +91,7 @@ fn create(protocol: Protocol) -> MethodRouter<App> {
               body: Body| async move {
             let limit = app.settings.join_timeout;
             let ip = app.client_ip(peer, &headers);
-            let location = Location { path: uri.path().to_owned(), room: target.room.clone() };
+            let location = Location { protocol, path: uri.path().to_owned(), room: target.room.clone() };
             let visit = visit::connection(&app, ip, protocol.via(), &headers)?;
             let hold = match homes::of_request(&app, protocol, &target.room, ip, &uri).await? {
                 Ok(hold) => hold,
@@ -110,19 +110,16 @@ fn create(protocol: Protocol) -> MethodRouter<App> {
 
 /// What the resource's URL is relative to.
 struct Location {
+    protocol: Protocol,
     path: String,
     room: String,
 }
 
 impl Location {
-    /// The reference that leads from the request's path to `/whip/{room}/{name}` (RFC 3986 section 5.2).
+    /// The reference that leads from the request's path to `/whip/{room}/{name}` (RFC 3986 section 5.2). It goes up to where
+    /// the endpoints are, for OBS: that does not resolve it but sets it as the whole path, whose ".." curl takes out.
     fn of(&self, name: &str) -> String {
-        let below = self.path.trim_matches('/').contains('/');
-        match (below, self.path.ends_with('/')) {
-            (false, false) => format!("{}/{name}", self.room),
-            (false, true) | (true, false) => name.to_owned(),
-            (true, true) => format!("../{name}"),
-        }
+        format!("{}{}/{}/{name}", "../".repeat(self.path.matches('/').count()), self.protocol.name(), self.room)
     }
 }
 
@@ -161,7 +158,8 @@ mod tests {
             ("https://a.example/sfu/7/whip/demo", "/demo", "/sfu/7/whip/demo/secret"),
             ("https://a.example/sfu/whep/demo/t1?x=/", "/demo/t1", "/sfu/whep/demo/secret"),
         ] {
-            let location = Location { path: path.into(), room: "demo".into() };
+            let protocol = if asked.contains("/whip/") { Protocol::Whip } else { Protocol::Whep };
+            let location = Location { protocol, path: path.into(), room: "demo".into() };
             let led = Url::parse(asked).unwrap().join(&location.of("secret")).unwrap();
             assert_eq!(led.as_str(), format!("https://a.example{resource}"), "{asked}");
         }
