@@ -56,7 +56,7 @@ fn with_and_without_slash(router: Router<App>, path: &str, methods: MethodRouter
 fn with_layers(router: Router<App>) -> Router<App> {
     let cors = CorsLayer::new()
         .allow_origin(Any)
-        .allow_methods([Method::POST, Method::DELETE, Method::OPTIONS])
+        .allow_methods([Method::POST, Method::PATCH, Method::DELETE, Method::OPTIONS])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_MATCH])
         .expose_headers([header::LOCATION, header::ETAG, header::RETRY_AFTER])
         .max_age(PREFLIGHT_AGE);

@@ -13,7 +13,7 @@ use crate::signal::resources::{Protocol, TokenDigest};
 use moonring_core::command::{PublishIntent, SubscribeIntent};
 use moonring_policy::client::Connection;
 use moonring_wire::id::RoomId;
-use moonring_wire::media::{Kind, Source, TrackInfo};
+use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
 use moonring_wire::message::{MAX_MESSAGE_BYTES, MAX_TOKEN_BYTES};
 use moonring_wire::negotiate::{Offer, OfferSection, SectionKind};
 use moonring_wire::sdp;
@@ -57,13 +57,30 @@ impl Request {
         let token = bearer(headers)?.map(str::to_owned);
         let bytes = body.read().await?;
         let text = std::str::from_utf8(&bytes).map_err(|error| bad(error.to_string()))?;
-        let offer = sdp::parse_offer(text).map_err(|error| bad(error.to_string()))?;
+        let offer = sdp::parse_offer(text).map_err(|error| match error.problem {
+            sdp::Problem::NothingUsable => Problem::new(StatusCode::NOT_ACCEPTABLE, error.to_string()),
+            _ => bad(error.to_string()),
+        })?;
         let (bundled, selector) = (sdp::has_bundle(text), target.resource.clone());
         let request = Self { protocol, room, selector, token, visit, offer, bundled };
         if request.used_sections().next().is_none() {
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, nothing_to_do(protocol)));
         }
-        Ok(request)
+        match request.kind_without_codec() {
+            Some(kind) => Err(Problem::new(StatusCode::NOT_ACCEPTABLE, no_codec(kind))),
+            None => Ok(request),
+        }
+    }
+
+    /// WHIP: what an encoder sends and nobody could be sent. It would go on without, and believe that all is well.
+    fn kind_without_codec(&self) -> Option<Kind> {
+        let is_taken = |section: &OfferSection| section.codecs.iter().any(|offered| !offered.codec.is_red());
+        let lacks = |wanted: &Kind| {
+            let mut of_kind = self.used_sections().filter(|(_, kind)| kind == wanted).peekable();
+            of_kind.peek().is_some() && of_kind.all(|(section, _)| !is_taken(section))
+        };
+        let kinds = [Kind::Audio, Kind::Video].into_iter().filter(|_| self.protocol == Protocol::Whip);
+        kinds.into_iter().find(lacks)
     }
 
     /// The right that the request shows, to be compared with others'.
@@ -136,6 +153,11 @@ impl Body {
             Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the offer did not arrive in time")),
         }
     }
+}
+
+fn no_codec(kind: Kind) -> String {
+    let taken: Vec<_> = CodecName::ALL.iter().filter(|name| name.kind() == kind).map(|name| name.as_sdp()).collect();
+    format!("the offer sends {} in no codec that this server takes: {}", kind.as_str(), taken.join(", "))
 }
 
 /// Why a session without any section in use is refused.

@@ -50,6 +50,8 @@ async fn whip_requests_that_cannot_be_met_say_why() {
     let response = world.whip("/whip/demo", Some("yes"), &unbundled).await;
     assert_eq!(response.status(), 201);
     assert!(!response.text().await.unwrap().contains("BUNDLE"));
+    let hevc = OFFER.replace("H264/90000", "H265/90000");
+    let hevc_alone = hevc.replace("opus/48000/2", "ilbc/8000");
     let receiving = receiving();
     let receiving_audio = receiving[..receiving.find("m=video").unwrap()].replace("BUNDLE 0 1", "BUNDLE 0");
     for (path, token, body, status, detail) in [
@@ -61,6 +63,8 @@ async fn whip_requests_that_cannot_be_met_say_why() {
         ("/whep/demo", Some("yes"), OFFER, 422, "no section that receives"),
         ("/whep/demo/t5", Some("yes"), &receiving, 404, "no client with a track, of the name \"t5\""),
         ("/whep/demo/t0", Some("yes"), &receiving_audio, 409, "nothing of the kind"),
+        ("/whip/demo", Some("yes"), &hevc, 406, "sends video in no codec that this server takes: VP8, H264, VP9, AV1"),
+        ("/whip/demo", Some("yes"), &hevc_alone, 406, "no audio or video section with a codec"),
         ("/whip/.demo", Some("yes"), OFFER, 400, "the room id has the character '.'"),
         ("/whip/demo", Some("yes"), &"x".repeat(300_000), 413, "longer than 262144 bytes"),
     ] {
@@ -92,7 +96,7 @@ async fn requests_of_another_form_are_refused_as_http_has_it() {
     assert_eq!(preflight.status(), 200);
     for (name, value) in [
         ("access-control-allow-origin", "*"),
-        ("access-control-allow-methods", "POST,DELETE,OPTIONS"),
+        ("access-control-allow-methods", "POST,PATCH,DELETE,OPTIONS"),
         ("access-control-allow-headers", "authorization,content-type,if-match"),
         ("accept-post", "application/sdp"),
     ] {
