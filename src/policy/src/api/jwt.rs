@@ -22,7 +22,7 @@ use crate::host::Host;
 /// Bytes of a token.
 const MAX_TOKEN: usize = 16 * 1024;
 /// Bytes of a key, or of a set of keys.
-const MAX_KEY: usize = 64 * 1024;
+pub(super) const MAX_KEY: usize = 64 * 1024;
 /// Bytes of an option.
 const MAX_OPTION: usize = 1024;
 /// Algorithms that one verification accepts.

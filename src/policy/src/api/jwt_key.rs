@@ -1,11 +1,15 @@
 //! The kinds of keys of JSON Web Tokens, told from the key's own bytes.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
+
+use crate::tape::secrets;
 
 /// The beginning of every PEM section (RFC 7468).
 const PEM: &[u8] = b"-----BEGIN";
+/// Byte order marks of UTF-8 and UTF-16.
+const MARKS: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
 /// Object identifiers in DER: rsaEncryption, the curves P-256 and P-384, Ed25519.
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -39,8 +43,8 @@ pub(super) fn name_of(algorithm: Algorithm) -> String {
     format!("{algorithm:?}")
 }
 
-/// The kind of a key. Whatever looks like PEM, also behind a byte order mark or in UTF-16, or like a JWK, is never a
-/// secret: its text may be public.
+/// The kind of a key. What looks like PEM, JSON or a page, also behind a byte order mark or in UTF-16, or is a key in DER
+/// or its base64, is never a secret: its text may be public.
 pub(super) fn kind_of(key: &[u8]) -> Result<KeyKind, String> {
     if key.is_empty() {
         return Err("the key is empty".to_owned());
@@ -54,8 +58,39 @@ pub(super) fn kind_of(key: &[u8]) -> Result<KeyKind, String> {
         return pem_kind(&narrow[at..])
             .ok_or_else(|| "the key is not an RSA, P-256, P-384 or Ed25519 key in PEM".into());
     }
-    let is_jwk = narrow.trim_ascii_start().starts_with(b"{") && find(&narrow, b"\"kty\"").is_some();
-    if is_jwk { Err("the key is a JWK: give it in PEM".into()) } else { Ok(KeyKind::Secret) }
+    let text = MARKS.iter().find_map(|mark| narrow.strip_prefix(*mark)).unwrap_or(&narrow).trim_ascii();
+    match text.first() {
+        Some(b'{') if find(text, b"\"kty\"").is_some() => Err("the key is a JWK: give it in PEM".into()),
+        Some(b'{' | b'[') if !is_placeholder(text) => Err("the key is JSON, and no set of keys".into()),
+        Some(b'<') => Err("the key is a page (HTML or XML)".into()),
+        _ if is_der(key) || is_base64_of_der(text) => Err("the key is DER: give it in PEM".into()),
+        _ => Ok(KeyKind::Secret),
+    }
+}
+
+/// True for what stands in a recording in the place of a secret.
+fn is_placeholder(text: &[u8]) -> bool {
+    let number =
+        text.strip_prefix(secrets::OPEN.as_bytes()).and_then(|rest| rest.strip_suffix(secrets::CLOSE.as_bytes()));
+    number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+}
+
+/// True for what is one sequence in DER and nothing else, as keys and certificates are: it begins with a further
+/// sequence (SPKI, X.509) or a number (PKCS #1, PKCS #8).
+fn is_der(bytes: &[u8]) -> bool {
+    let (length, body) = match bytes {
+        [0x30, 0x81, length, body @ ..] => (usize::from(*length), body),
+        [0x30, 0x82, high, low, body @ ..] => (usize::from(*high) << 8 | usize::from(*low), body),
+        [0x30, length @ ..=0x7f, body @ ..] => (usize::from(*length), body),
+        _ => return false,
+    };
+    body.len() == length && matches!(body, [0x30 | 0x02, ..])
+}
+
+fn is_base64_of_der(text: &[u8]) -> bool {
+    let text: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'=').collect();
+    let decoded = STANDARD_NO_PAD.decode(&text).or_else(|_| URL_SAFE_NO_PAD.decode(&text));
+    decoded.is_ok_and(|bytes| is_der(&bytes))
 }
 
 /// True for the PEM of a public key, with which nothing can be signed.
@@ -96,9 +131,12 @@ mod tests {
     fn what_may_be_public_is_never_a_secret() {
         const PUBLIC: &str = include_str!("../tests/data/rs256.pub.pem");
         let utf16: Vec<u8> = PUBLIC.bytes().flat_map(|byte| [byte, 0]).collect();
+        let body: String = PUBLIC.lines().filter(|line| !line.starts_with('-')).collect::<Vec<_>>().join("\n");
         let marked = [b"\xef\xbb\xbf", PUBLIC.as_bytes()].concat();
         for (key, expected) in [
             (b"s3cret".to_vec(), Ok(KeyKind::Secret)),
+            (b"[secret 12]".to_vec(), Ok(KeyKind::Secret)),
+            (b"[secret ]".to_vec(), Err("is JSON")),
             (vec![0, 1, 2, 255], Ok(KeyKind::Secret)),
             (PUBLIC.into(), Ok(KeyKind::Rsa)),
             (format!("\n  {PUBLIC}").into(), Ok(KeyKind::Rsa)),
@@ -108,6 +146,14 @@ mod tests {
             (format!("x{PUBLIC}").into(), Err("other bytes before it")),
             (b"-----BEGIN PUBLIC KEY-----\nx".to_vec(), Err("is not an RSA")),
             (b" {\"kty\":\"oct\",\"k\":\"AAAA\"}".to_vec(), Err("is a JWK")),
+            (b"\xef\xbb\xbf{\"keys\":[]}".to_vec(), Err("is JSON")),
+            (b"\xff\xfe{\0\"\0".to_vec(), Err("is JSON")),
+            (b" [{\"kid\":\"a\"}]".to_vec(), Err("is JSON")),
+            (b"\n<html>maintenance</html>".to_vec(), Err("is a page")),
+            (body.clone().into(), Err("is DER")),
+            (body.replace('+', "-").replace('/', "_").into(), Err("is DER")),
+            (STANDARD.decode(body.replace('\n', "")).unwrap(), Err("is DER")),
+            (b"MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0".to_vec(), Ok(KeyKind::Secret)),
             (Vec::new(), Err("is empty")),
         ] {
             let found = kind_of(&key);

@@ -5,6 +5,7 @@ use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use serde_json::Value as Json;
 
+use super::jwt::MAX_KEY;
 use super::jwt_key::KeyKind;
 
 /// Keys of one set that are looked at.
@@ -15,11 +16,27 @@ pub(super) fn is_set(key: &[u8]) -> bool {
     key.trim_ascii_start().starts_with(b"{") && key.windows(6).any(|window| window == b"\"keys\"")
 }
 
+/// Why a text is no set of keys that can be asked; `None` for one that is.
+pub(super) fn why_no_set(text: &[u8]) -> Option<String> {
+    if text.len() > MAX_KEY {
+        return Some(format!("the set of keys is {} bytes long, at most {MAX_KEY} are allowed", text.len()));
+    }
+    list_of(text).err()
+}
+
+/// The keys of a set, of whatever form each is.
+fn list_of(set: &[u8]) -> Result<Vec<Json>, String> {
+    let mut set: Json = serde_json::from_slice(set).map_err(|error| format!("the set of keys is not JSON: {error}"))?;
+    match set.get_mut("keys").map(Json::take) {
+        Some(Json::Array(keys)) => Ok(keys),
+        _ => Err("the set of keys has no list of keys".to_owned()),
+    }
+}
+
 /// The key of that id; without an id the only one that there is. Secrets and keys for encryption don't count: what is in
 /// a set may be public. Keys of kinds that are not known here are passed over (RFC 7517 section 5).
 pub(super) fn key_of_set(set: &[u8], kid: Option<&str>) -> Result<(KeyKind, DecodingKey), String> {
-    let set: Json = serde_json::from_slice(set).map_err(|error| format!("the set of keys is not JSON: {error}"))?;
-    let keys = set["keys"].as_array().ok_or("the set of keys has no list of keys")?;
+    let keys = list_of(set)?;
     let known = keys.iter().take(MAX_KEYS).filter_map(|key| serde_json::from_value::<Jwk>(key.clone()).ok());
     let mut usable: Vec<_> = known.filter_map(|key| Some((kind_of(&key)?, key))).collect();
     match kid {

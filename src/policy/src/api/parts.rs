@@ -2,13 +2,20 @@
 
 use std::sync::OnceLock;
 
+use mlua::Value;
 use mlua::chunk::ChunkMode;
 
+use super::jwt_set::why_no_set;
 use super::log::PRELUDE_NAME;
 use super::{Functions, Kind, refused};
 use crate::script::stripped_bytecode_of;
 
 pub(super) fn register(functions: &mut Functions) {
+    // Why a text is no set of keys; nil for one that is.
+    functions.add_as(Kind::Internal, "no_set", |_, _, text: Value| {
+        let Value::String(text) = text else { return Ok(Some("the set of keys is no text".to_owned())) };
+        Ok(why_no_set(&text.as_bytes()))
+    });
     functions.add_as(Kind::Part, "sfu.jwks", |lua, _, ()| {
         static BYTECODE: OnceLock<Result<Box<[u8]>, String>> = OnceLock::new();
         let compile = || stripped_bytecode_of(PRELUDE_NAME, include_bytes!("../prelude/jwks.lua"));

@@ -1,6 +1,7 @@
 -- `sfu.jwks`: sets of public keys by their URL, fetched again when they are old, and sooner when a key is missing. Gets
--- what it needs of the prelude and of the host.
-local type, error, now, http = ...
+-- what it needs of the prelude and of the host; `call(NO_SET, text)` says why a text is no set of keys. Any other text is
+-- never handed on: it would be taken for a secret that whoever reads the same page knows.
+local type, error, now, http, call, NO_SET = ...
 local KEPT, PAUSE, STALE, MAX = 600, 10, 86400, 8
 local sets, count = {}, 0
 return function(url, again)
@@ -9,9 +10,12 @@ return function(url, again)
   local age = known and now() - known.at
   if known and age < (again and PAUSE or KEPT) then return known.text end
   local reply, why = http(url)
-  if not reply or reply.status ~= 200 then
+  if reply then
+    why = reply.status ~= 200 and "the keys' server answers with status " .. reply.status or call(NO_SET, reply.body)
+  end
+  if why then
     if known and age < STALE then return known.text end
-    return nil, why or "the keys' server answers with status " .. reply.status
+    return nil, why
   end
   if not sets[url] then
     if count == MAX then sets, count = {}, 0 end

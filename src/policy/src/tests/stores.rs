@@ -168,16 +168,21 @@ fn a_set_of_keys_is_fetched_once_and_again_when_it_is_old_or_a_key_is_missing() 
     ));
     let c = world.join("c1");
     let reply = |status, body: &str| Ok(HttpReply { status, headers: Vec::new(), body: body.as_bytes().to_vec() });
+    let set = |kid: &str| json!({ "keys": [{ "kid": kid }] }).to_string();
+    let too_large = format!("{{\"keys\":[]{}}}", " ".repeat(64 * 1024 + 2));
     // Seconds that pass, whether the key is missing, the answer if the set is fetched, and what the script gets.
     for (seconds, again, answer, expected) in [
         (0, false, Some(Err("no route".to_owned())), "no route"),
         (0, false, Some(reply(404, "?")), "the keys' server answers with status 404"),
-        (0, false, Some(reply(200, "v1")), "v1"),
-        (599, false, None, "v1"),
-        (1, false, Some(reply(200, "v2")), "v2"),
-        (9, true, None, "v2"),
-        (1, true, Some(reply(200, "v3")), "v3"),
-        (600, false, Some(Err("no route".to_owned())), "v3"),
+        (0, false, Some(reply(200, "[]")), "the set of keys has no list of keys"),
+        (0, false, Some(reply(200, &too_large)), "the set of keys is 65549 bytes long, at most 65536 are allowed"),
+        (0, false, Some(reply(200, &set("v1"))), &set("v1")),
+        (599, false, None, &set("v1")),
+        (1, false, Some(reply(200, &set("v2"))), &set("v2")),
+        (9, true, None, &set("v2")),
+        (1, true, Some(reply(200, &set("v3"))), &set("v3")),
+        (600, false, Some(reply(200, "<html>maintenance</html>")), &set("v3")),
+        (0, false, Some(Err("no route".to_owned())), &set("v3")),
         (86_400, false, Some(Err("no route".to_owned())), "no route"),
     ] {
         world.pass(Duration::from_secs(seconds));
@@ -196,6 +201,30 @@ fn a_set_of_keys_is_fetched_once_and_again_when_it_is_old_or_a_key_is_missing() 
             _ => outputs,
         };
         let said = format!("{outputs:?}");
-        assert!(said.contains(&format!("Array [String(\"{expected}\")]")), "{expected}: {said}");
+        assert!(said.contains(&format!("Array [String({expected:?})]")), "{expected}: {said}");
     }
+}
+
+#[test]
+fn a_page_in_the_place_of_a_set_of_keys_is_no_secret_that_tokens_can_be_signed_with() {
+    const PAGE: &str = "<html>maintenance</html>";
+    let forged = token(None, Algorithm::HS256, &EncodingKey::from_secret(PAGE.as_bytes()));
+    let config = json!({ "token": forged, "page": PAGE }).as_object().cloned().unwrap_or_default();
+    let mut world = World::with(
+        PolicySettings { config, ..generous() },
+        &format!(
+            "{OPEN}function on_message(c)
+               local keys, why = sfu.jwks('https://id.example/keys')
+               local claims, no_claims = sfu.jwt_verify(sfu.config.token, keys or sfu.config.page)
+               c:send(claims and claims.sub or (tostring(why) .. '; ' .. no_claims))
+             end"
+        ),
+    );
+    let c = world.join("c1");
+    world.submit(HookCall::Message { client: c, message: json!(1) });
+    let (id, _) = world.request();
+    let reply = HttpReply { status: 200, headers: Vec::new(), body: PAGE.into() };
+    world.resume(id, PolicyReply::Http(Ok(reply)));
+    let said = format!("{:?}", world.outputs());
+    assert!(said.contains("the set of keys is not JSON") && said.contains("the key is a page"), "{said}");
 }
