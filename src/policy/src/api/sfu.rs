@@ -32,7 +32,12 @@ pub(super) fn register(functions: &mut Functions) {
         lua.create_sequence_from(joined.iter().map(|client| numbers.number(client))).map_err(refused)
     });
     functions.add_as(Kind::Client, "sfu.client", |_, host, id: Value| {
-        let id = arg("sfu.client", "id", &id).text(moonring_wire::id::MAX_ID_LEN)?;
+        // Ids come from messages: one that no client can have is nobody's, not an error.
+        let id = match &id {
+            Value::String(text) if text.as_bytes().len() > moonring_wire::id::MAX_ID_LEN => return Ok(None),
+            id => arg("sfu.client", "id", id).bytes(moonring_wire::id::MAX_ID_LEN)?,
+        };
+        let Ok(id) = String::from_utf8(id) else { return Ok(None) };
         Ok(host.room.client(&id).map(|client| host.clients.borrow_mut().number(&client)))
     });
     functions.add_as(Kind::Except, "sfu.broadcast", |_, host, (value, except): (Value, Value)| {

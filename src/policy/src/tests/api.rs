@@ -23,6 +23,16 @@ fn assert_lua(lines: &str) {
 }
 
 #[test]
+fn an_id_that_no_client_can_have_is_nobodys() {
+    let mut world = World::new(
+        "function on_client_connect() return true end
+         function on_message(c) c:send({ sfu.client(('x'):rep(65)) == nil, sfu.client('\\255') == nil }) end",
+    );
+    let c = world.join("c1");
+    assert_eq!(world.eval(&c, "m"), json!([true, true]));
+}
+
+#[test]
 fn json_is_written_and_read() {
     for line in [
         "assert(sfu.json.encode({ 1, 2, 'a' }) == '[1,2,\"a\"]')",
