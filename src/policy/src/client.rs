@@ -1,7 +1,7 @@
 //! The facts about a client, shared by its room and the room's policy.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use moonring_wire::id::ClientId;
@@ -143,6 +143,14 @@ impl ClientFacts {
             is_hidden: Cell::new(false),
             tracks: RefCell::default(),
             traffic: Traffic::default(),
+        }
+    }
+
+    /// Its IPv4 address or its IPv6 /64, as providers give one to each customer.
+    pub(crate) fn network(&self) -> IpAddr {
+        match self.connection.ip.to_canonical() {
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+            ip => ip,
         }
     }
 

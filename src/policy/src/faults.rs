@@ -2,25 +2,29 @@
 //!
 //! A failing hook counts as strikes, for a minute or so. As long as only one client's events make a hook fail in a
 //! certain way, the strikes are that client's, and too many of them disconnect it: no member can stop a script by what
-//! it sends. When the events of another client fail alike, that is, in the same hook at the same line or for the same
-//! reason, the strikes are the script's, of each client only so many; too many of them suspend the script. Failures
+//! it sends. When the events of another person's client fail alike, that is, in the same hook at the same line or for the same
+//! reason, the strikes are the script's, of each person only so many; too many of them suspend the script. A person is an
+//! identity that the script has given, else a network: who leaves and comes back under another id is no other one. Failures
 //! that are about no client (timers, `on_active_speakers`) are the script's. Failures of `on_client_connect` are
 //! nobody's: who is not in the room yet is rejected, and strangers come with a new name each time. Nor are those of
 //! `on_admin`: the operator's program is told.
 
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::time::Instant;
 
+use super::client::ClientFacts;
 use super::failure::HookFailure;
 use super::hook_table::Hook;
 use super::settings::{PolicySettings, STRIKE_WINDOW, STRIKES_OF_ERROR, STRIKES_OF_KILL};
 use moonring_wire::id::ClientId;
 
-/// Strikes of one client that count against the script.
+/// Strikes of one person that count against the script.
 const MAX_SHARED_STRIKES: u32 = 10;
 /// Ways of failing that are told apart; the failures of further ones are the script's.
 const MAX_WAYS: usize = 64;
-/// Clients whose strikes are counted; those of further ones count in full.
+/// Clients, and people, whose strikes are counted; those of further ones count in full.
 const MAX_CLIENTS: usize = 1024;
 
 /// What follows from a failure.
@@ -36,6 +40,26 @@ pub(crate) enum Consequence {
 /// A way of failing: the hook, and the line or the budget.
 type Way = (&'static str, String);
 
+/// Who stands behind a client, as far as that can be told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Person {
+    Named(String),
+    Network(IpAddr),
+    /// Behind the loopback address is whoever comes by a proxy.
+    Client(ClientId),
+}
+
+impl Person {
+    fn of(client: &ClientFacts) -> Self {
+        let network = client.network();
+        match client.identity.get() {
+            Some(identity) => Self::Named(identity.clone()),
+            None if network.is_loopback() => Self::Client(client.id.clone()),
+            None => Self::Network(network),
+        }
+    }
+}
+
 /// The failures of one room within the last minute or so.
 #[derive(Debug)]
 pub(crate) struct Faults {
@@ -43,15 +67,12 @@ pub(crate) struct Faults {
     client_limit: u32,
     since: Instant,
     script: u32,
-    clients: HashMap<ClientId, Strikes>,
-    /// The first client that failed this way; `None` once there was another.
-    ways: HashMap<Way, Option<ClientId>>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Strikes {
-    own: u32,
-    shared: u32,
+    /// Strikes that are a client's own.
+    clients: HashMap<ClientId, u32>,
+    /// Strikes of a person that count against the script.
+    people: HashMap<Person, u32>,
+    /// The first person whose events failed this way; `None` once there was another.
+    ways: HashMap<Way, Option<Person>>,
 }
 
 impl Faults {
@@ -62,6 +83,7 @@ impl Faults {
             since: now,
             script: 0,
             clients: HashMap::new(),
+            people: HashMap::new(),
             ways: HashMap::new(),
         }
     }
@@ -71,12 +93,13 @@ impl Faults {
         &mut self,
         now: Instant,
         name: &'static str,
-        client: Option<&ClientId>,
+        client: Option<&ClientFacts>,
         failure: &HookFailure,
     ) -> Consequence {
         if now.saturating_duration_since(self.since) >= STRIKE_WINDOW {
             (self.since, self.script) = (now, 0);
             self.clients.clear();
+            self.people.clear();
             self.ways.clear();
         }
         if [Hook::ClientConnect, Hook::Admin].iter().any(|hook| hook.spec().name == name) {
@@ -84,19 +107,22 @@ impl Faults {
         }
         let strikes = if matches!(failure, HookFailure::Error(_)) { STRIKES_OF_ERROR } else { STRIKES_OF_KILL };
         let Some(client) = client else { return self.blame_script(strikes) };
-        let is_shared = self.is_shared((name, place_of(failure)), client);
-        if !self.clients.contains_key(client) && self.clients.len() >= MAX_CLIENTS {
-            return if is_shared { self.blame_script(strikes) } else { Consequence::Nothing };
-        }
-        let counted = self.clients.entry(client.clone()).or_default();
-        if is_shared {
-            let more = strikes.min(MAX_SHARED_STRIKES.saturating_sub(counted.shared));
-            counted.shared += more;
+        let person = Person::of(client);
+        if self.is_shared((name, place_of(failure)), &person) {
+            let more = match counted(&mut self.people, person) {
+                Some(shared) => {
+                    let more = strikes.min(MAX_SHARED_STRIKES.saturating_sub(*shared));
+                    *shared += more;
+                    more
+                }
+                None => strikes,
+            };
             return self.blame_script(more);
         }
-        counted.own = counted.own.saturating_add(strikes);
-        if self.client_limit > 0 && counted.own >= self.client_limit {
-            counted.own = 0;
+        let Some(own) = counted(&mut self.clients, client.id.clone()) else { return Consequence::Nothing };
+        *own = own.saturating_add(strikes);
+        if self.client_limit > 0 && *own >= self.client_limit {
+            *own = 0;
             return Consequence::Disconnect;
         }
         Consequence::Nothing
@@ -108,22 +134,30 @@ impl Faults {
         if is_enough { Consequence::Suspend } else { Consequence::Nothing }
     }
 
-    /// True when the events of different clients have failed this way.
-    fn is_shared(&mut self, way: Way, client: &ClientId) -> bool {
+    /// True when the events of different people have failed this way.
+    fn is_shared(&mut self, way: Way, person: &Person) -> bool {
         let is_full = self.ways.len() >= MAX_WAYS;
         match self.ways.get_mut(&way) {
-            Some(Some(first)) if first == client => false,
+            Some(Some(first)) if first == person => false,
             Some(known) => {
                 *known = None;
                 true
             }
             None if is_full => true,
             None => {
-                self.ways.insert(way, Some(client.clone()));
+                self.ways.insert(way, Some(person.clone()));
                 false
             }
         }
     }
+}
+
+/// The strikes of one; `None` for one too many.
+fn counted<K: Eq + Hash>(strikes: &mut HashMap<K, u32>, whose: K) -> Option<&mut u32> {
+    if !strikes.contains_key(&whose) && strikes.len() >= MAX_CLIENTS {
+        return None;
+    }
+    Some(strikes.entry(whose).or_default())
 }
 
 /// `room.lua:12` of an error; else the kind of failure.
@@ -140,10 +174,14 @@ fn place_of(failure: &HookFailure) -> String {
 mod tests {
     use std::time::Duration;
 
+    use serde_json::json;
+
     use super::*;
 
-    fn client(id: &str) -> ClientId {
-        ClientId::parse(id).unwrap()
+    /// A client with an address of its own.
+    fn client(id: &str) -> ClientFacts {
+        let ip = [192, 0, 2, id.as_bytes()[0]];
+        ClientFacts::new(ClientId::parse(id).unwrap(), IpAddr::from(ip).into(), json!({}).into(), Instant::now())
     }
 
     fn error(line: u32) -> HookFailure {

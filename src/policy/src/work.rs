@@ -1,6 +1,6 @@
 //! One call of a hook or of a timer's function, and the lane that it keeps its order in.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::effects::TimerHandle;
@@ -51,12 +51,9 @@ impl Work {
         }
     }
 
-    /// The IPv4 address or the IPv6 /64 of the client that it is about.
+    /// The network of the client that it is about.
     pub(crate) fn network(&self) -> Option<IpAddr> {
-        self.client().map(|client| match client.connection.ip.to_canonical() {
-            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-            ip => ip,
-        })
+        self.client().map(|client| client.network())
     }
 
     pub(crate) fn is_of(&self, client: &ClientFacts) -> bool {

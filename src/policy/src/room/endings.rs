@@ -132,7 +132,7 @@ impl Room {
         self.state.clean_up(context.settings.memory_bytes);
         self.pay(context, elapsed());
         let client = work.client().map(|client| client.id.clone());
-        let consequence = self.health.faults.add(now, work.name(), client.as_ref(), failure);
+        let consequence = self.health.faults.add(now, work.name(), work.client().map(|client| &**client), failure);
         self.give_up(context, work, calls::failed);
         match (consequence, client) {
             (Consequence::Suspend, _) => self.suspend(context, now),

@@ -31,6 +31,35 @@ fn say(world: &mut World, client: &Rc<ClientFacts>, value: Value) -> (bool, bool
     seen
 }
 
+/// Joins a client that comes from this address.
+fn join_from(world: &mut World, id: &str, ip: [u8; 4]) -> Rc<ClientFacts> {
+    let facts = Rc::into_inner(client(world.now, id)).unwrap();
+    let client = Rc::new(ClientFacts { connection: Ipv4Addr::from(ip).into(), ..facts });
+    let outcome = world.call(HookCall::ClientConnect { client: client.clone(), auth_token: "good".into() });
+    assert_eq!(outcome.verdict, Verdict::Allow, "{id}");
+    client.presence.set(Presence::Joined);
+    client
+}
+
+#[test]
+fn one_person_who_comes_back_under_other_ids_does_not_suspend_a_script() {
+    let open = "function on_client_connect(c) if NAMED then c:set_identity('mallory') end return true end";
+    for named in [false, true] {
+        let mut world = World::with(
+            strict(),
+            &format!("NAMED = {named} {open} function on_message(c, m) c:send(m.text:upper()) end"),
+        );
+        for n in 1..=6 {
+            let mallory = join_from(&mut world, &format!("x{n}"), [192, 0, 2, if named { n } else { 1 }]);
+            let messages = (1..100).find(|_| say(&mut world, &mallory, json!(7)).2);
+            assert_eq!(messages, Some(25), "{n} is disconnected");
+            world.leave(&mallory);
+            world.outputs();
+        }
+        assert!(!status(&world).is_suspended);
+    }
+}
+
 #[test]
 fn messages_beyond_a_bound_are_refused_before_any_hook_and_are_no_failure() {
     let mut world = World::with(strict(), &format!("{OPEN}function on_message(c, m) c:send(type(m)) end"));
@@ -125,7 +154,7 @@ fn a_suspended_script_comes_back_by_itself_by_an_order_and_by_a_reload() {
     );
     let suspended = || {
         let mut world = World::with(PolicySettings { strikes: 4, ..generous() }, &script);
-        let clients = ["a", "b", "c"].map(|id| world.join(id));
+        let clients = [("a", 1), ("b", 2), ("c", 3)].map(|(id, host)| join_from(&mut world, id, [192, 0, 2, host]));
         for client in clients.iter().cycle().take(12) {
             world.message(client, json!(1));
         }

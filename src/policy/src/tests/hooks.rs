@@ -228,7 +228,8 @@ fn what_on_init_asks_for_is_done_once_the_room_is_open() {
 #[test]
 fn a_script_that_fails_again_and_again_is_suspended() {
     let settings = PolicySettings { strikes: 3, ..generous() };
-    let mut world = World::with(settings, &format!("{OPEN}function on_message() error('boom') end"));
+    let named = "function on_client_connect(c) c:set_identity(c:get_id()) return true end";
+    let mut world = World::with(settings, &format!("{named} function on_message() error('boom') end"));
     let member = world.join("c1");
     for id in ["d1", "d2"] {
         world.message(&member, json!(1));
