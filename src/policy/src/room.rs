@@ -265,7 +265,7 @@ impl Room {
 
     /// Sets what the script is to see of the moment.
     fn set_moment(&mut self, context: &mut EngineContext, now: Instant) {
-        self.tapes.at(now);
+        self.settle_tapes(context, now);
         self.facts.now.set(now);
         self.facts.unix.set(context.unix(now));
         self.facts.host_bytes_left.set(context.settings.host_bytes.saturating_sub(self.host_bytes()));

@@ -33,7 +33,7 @@ impl Room {
         (of, work): (Of, Work),
         (end, spent): (End, Spent),
     ) {
-        self.note_step(context, of, &work, (&end, spent));
+        self.note_step(context, now, of, &work, (&end, spent));
         self.pay(context, charge_of(spent));
         self.count(context, |stats| stats.step(spent.cpu));
         self.state.adapt_collector(context.settings.memory_bytes);

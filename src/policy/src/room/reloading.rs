@@ -52,13 +52,13 @@ impl Room {
     }
 
     fn replace(&mut self, context: &mut EngineContext, now: Instant, request: &Request) {
+        self.settle_tapes(context, now);
         self.facts.now.set(now);
         self.facts.unix.set(context.unix(now));
         self.facts.host_bytes_left.set(context.settings.host_bytes);
         self.state.host.effects.take();
         let old = OldVersion { facts: &self.facts, state: &self.state, is_suspended: self.health.is_suspended };
         let seed = context.seed();
-        self.tapes.at(now);
         self.tapes.reload(&request.script, request.drops_state, (seed, self.facts.unix.get()));
         let result = transaction(context, &old, request, seed);
         let effects = self.state.host.effects.take();

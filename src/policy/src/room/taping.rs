@@ -134,7 +134,14 @@ impl Room {
     }
 
     /// A step has ended.
-    pub(super) fn note_step(&mut self, context: &EngineContext, of: Of, work: &Work, (end, spent): (&End, Spent)) {
+    pub(super) fn note_step(
+        &mut self,
+        context: &EngineContext,
+        now: Instant,
+        of: Of,
+        work: &Work,
+        (end, spent): (&End, Spent),
+    ) {
         if self.tapes.is_empty() {
             return;
         }
@@ -154,10 +161,18 @@ impl Room {
             },
         };
         self.tapes.step(&read, &ran);
-        if self.tapes.is_empty() {
-            // Nobody watches any more.
-            self.facts.reads.set_on(false);
+        self.settle_tapes(context, now);
+    }
+
+    /// Before and after each step: what the script draws from here on is in no recording that has ended meanwhile, and
+    /// what it reads is kept for nobody who has gone.
+    pub(super) fn settle_tapes(&mut self, context: &EngineContext, now: Instant) {
+        self.tapes.at(now);
+        if self.tapes.take_end_of_recordings() {
             self.facts.set_random(context.random.clone());
+        }
+        if self.tapes.is_empty() {
+            self.facts.reads.set_on(false);
         }
     }
 }

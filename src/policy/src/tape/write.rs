@@ -38,6 +38,8 @@ struct Tape {
 pub(crate) struct Tapes {
     tapes: Vec<Tape>,
     now: Option<Instant>,
+    /// True while the room draws its random numbers from seeds that stand in a recording.
+    is_seeded: bool,
 }
 
 /// What a recording starts from.
@@ -73,6 +75,13 @@ impl Tapes {
         self.tapes.len()
     }
 
+    /// True once after the last recording has ended.
+    pub(crate) fn take_end_of_recordings(&mut self) -> bool {
+        let is_over = self.is_seeded && !self.tapes.iter().any(|tape| tape.depth == Depth::Recording);
+        self.is_seeded &= !is_over;
+        is_over
+    }
+
     /// Sets the time of the lines to come.
     pub(crate) fn at(&mut self, now: Instant) {
         self.now = Some(now);
@@ -98,6 +107,7 @@ impl Tapes {
         if depth == Depth::Recording {
             self.each(|tape, t| (tape.depth == depth).then(|| Line::Reseeded { t, seeds: seeds.clone() }));
         }
+        self.is_seeded |= depth == Depth::Recording;
         self.tapes.push(tape);
         self.tapes.retain(|tape| !tape.is_gone);
     }

@@ -1,6 +1,15 @@
 //! The functions scripts call: what they answer, and what they say to wrong arguments.
 
+use std::sync::mpsc::channel;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+
 use super::*;
+use crate::tape::line::Line;
+use crate::tape::{Delivery, Depth, Sink};
 
 /// Runs Lua lines that assert; the room's secret ways to fail are their messages.
 fn assert_lua(lines: &str) {
@@ -247,4 +256,26 @@ fn randomness_follows_the_engines_seed_and_differs_between_rooms() {
     assert_ne!(first, random(&mut world));
     let again = random(&mut World::new("function on_client_connect(c) return false, tostring(math.random()) end"));
     assert_eq!(first, again);
+}
+
+#[test]
+fn what_a_script_draws_after_a_recording_has_ended_does_not_follow_from_the_recording() {
+    let mut world = World::new(
+        "function on_client_connect() return true end
+         function on_message(c) c:send(sfu.base64.encode(sfu.random_bytes(16))) end",
+    );
+    let c = world.join("c1");
+    let (sender, lines) = channel();
+    let mut is_first = true;
+    let sink = Sink::new(move |line| {
+        // Whoever records goes after the first line, which has the seeds.
+        if std::mem::take(&mut is_first) && sender.send(line).is_ok() { Delivery::Taken } else { Delivery::Gone }
+    });
+    world.engine.watch(world.now, world.key, sink, Depth::Recording).unwrap();
+    let first: Line = serde_json::from_slice(&lines.recv().unwrap()).unwrap();
+    let Line::Start(start) = first else { panic!("{first:?}") };
+    let seed = std::array::from_fn(|at| u8::from_str_radix(&start.seeds.bytes[2 * at..2 * at + 2], 16).unwrap());
+    let mut bytes = [0; 16];
+    StdRng::from_seed(seed).fill_bytes(&mut bytes);
+    assert_ne!(world.eval(&c, "m"), json!(STANDARD.encode(bytes)));
 }
