@@ -115,6 +115,19 @@ impl Timers {
         }
     }
 
+    /// The same of one that was due before, and queued: one that repeats has its next deadline already.
+    pub(crate) fn postpone_queued(
+        &mut self,
+        context: &mut EngineContext,
+        now: Instant,
+        room: PolicyKey,
+        handle: TimerHandle,
+    ) {
+        if self.timers.get(&handle).is_some_and(|timer| timer.every.is_none()) {
+            self.postpone(context, now, room, handle);
+        }
+    }
+
     /// The function of a timer that is due. One that does not repeat is gone afterwards.
     pub(crate) fn take_function(&mut self, handle: TimerHandle) -> Option<Rc<RegistryKey>> {
         let timer = self.timers.get(&handle)?;

@@ -16,6 +16,7 @@ use crate::reload::{CarriedPolicy, OldVersion, Request, transaction};
 use crate::script::Script;
 use crate::settings::{FIRST_SUSPENSION, LONGEST_SUSPENSION};
 use crate::state::State;
+use crate::work::Work;
 
 impl Room {
     /// Begins a reload; it happens at once unless hooks wait.
@@ -155,6 +156,10 @@ impl Room {
             self.give_up(context, hook.work, calls::failed);
         }
         for work in self.mailbox.take_all() {
+            if let Work::Timer(handle) = &work {
+                // One that rings once has no other deadline: it rings when the script runs again.
+                self.timers.postpone_queued(context, now, self.key, *handle);
+            }
             self.give_up(context, work, calls::failed);
         }
     }

@@ -86,3 +86,28 @@ fn what_is_made_of_a_message_is_charged_to_its_room() {
     assert!(world.outcomes().len() < tickets.len(), "its hook does nothing, but its share is used up");
     assert!(world.engine.stats().throttled > 0);
 }
+
+#[test]
+fn a_timer_that_was_due_and_queued_when_its_script_was_suspended_rings_later() {
+    let settings = PolicySettings { cpu_share: 0.02, cpu_burst: Duration::from_millis(2), strikes: 1, ..generous() };
+    let mut world = World::with(
+        settings,
+        "function on_client_connect() return true end
+         function on_message(c, m)
+           if m ~= 'set' then return end
+           sfu.set_timeout(1, function() error('boom') end)
+           sfu.set_timeout(1, function() sfu.broadcast('rung') end)
+         end",
+    );
+    let c = world.join("c1");
+    world.message(&c, json!("set"));
+    for _ in 0..50 {
+        world.submit(HookCall::Message { client: c.clone(), message: json!(vec![json!([1]); 4_900]) });
+    }
+    world.pass(Duration::from_secs(20));
+    assert!(world.engine.room_status(world.key).unwrap().is_suspended);
+    assert!(!format!("{:?}", world.outputs()).contains("rung"));
+    world.pass(Duration::from_secs(60));
+    assert!(format!("{:?}", world.outputs()).contains("rung"));
+    assert_eq!(world.engine.room_status(world.key).unwrap().timers, 0, "it has given its place back");
+}
