@@ -57,9 +57,10 @@ end
 
 -- One timer for all: a minute that has begun is paid.
 local function meter()
-  for id, person in pairs(people) do
-    local client = sfu.client(id)
-    if client then
+  -- Not over `people` itself: it changes while the store is waited for.
+  for _, client in ipairs(sfu.clients()) do
+    local person = people[client:get_id()]
+    if person then
       person.minutes = person.minutes + 1
       local left = person.paid - sfu.store.global.incr(used_key(person.user), 1)
       if left <= 0 then
