@@ -8,7 +8,8 @@
 --   POST <billing_url>/users/<user>/usage    <- { "room": "demo", "seconds": 60, "bytes": 123456 }
 --
 -- A reload of this file loses nothing: what was counted but not yet reported crosses with on_unload and on_load. When
--- the service does not answer, what was counted is kept, and goes along with the next report.
+-- the service does not answer, what was counted is kept, and goes along with the next report; also that of
+-- who has left, while the room goes on.
 --
 -- Configuration: `billing_url` in `script_config`, and the service's host in `http_allow`. The user is what the client
 -- shows as token (in earnest: a JWT, as in jwt_roles.lua).
@@ -17,11 +18,14 @@ local URL = sfu.config.billing_url or "http://127.0.0.1:9000"
 local REPORT_EVERY = 60000 -- milliseconds
 local WARN_AT = 0.9 -- of the quota
 
--- 2: bytes and seconds in one table; 1 had only seconds.
-STATE_VERSION = 2
+-- 3: what is owed beside the meters; 2: bytes and seconds in one table; 1 had only seconds.
+STATE_VERSION = 3
 
 -- By client id: { user =, used = { seconds =, bytes = }, max = { ... }, reported = { ... } (of stats), warned = }
 local meters = {}
+-- What is still to be reported of those who have left: { user =, usage = }.
+local owed = {}
+local MAX_OWED = 1000
 
 local function reading(client)
   local stats = client:stats()
@@ -40,19 +44,26 @@ local function ask(method, path, body)
   return sfu.json.decode(response.body ~= "" and response.body or "{}")
 end
 
+-- Reports usage; false when that failed.
+local function tell(user, usage)
+  local answer, why = ask("POST", "/users/" .. user .. "/usage", usage)
+  if not answer then
+    sfu.log_warn("usage of " .. user .. " not reported: " .. why)
+    sfu.count("billing_failures")
+  end
+  return answer ~= nil
+end
+
 -- Reports what has been used since the last report. Waits, so the client may have left meanwhile.
-local function report(client)
-  local id = client:get_id()
-  local meter = meters[id]
-  if not meter then return end
+local function report(client, meter)
   local now, before = reading(client), meter.reported
   local used = { room = sfu.room_id, seconds = now.seconds - before.seconds, bytes = now.bytes - before.bytes }
   -- Written down before the wait, taken back if it fails: a second report on the way must not bill twice.
   meter.reported = now
-  local answer, why = ask("POST", "/users/" .. meter.user .. "/usage", used)
-  if not answer then
-    sfu.log_warn("usage of " .. meter.user .. " not reported: " .. why)
-    sfu.count("billing_failures")
+  if tell(meter.user, used) then return end
+  if meters[client:get_id()] ~= meter then
+    if #owed < MAX_OWED then owed[#owed + 1] = { user = meter.user, usage = used } end
+  else
     meter.reported.seconds = meter.reported.seconds - used.seconds
     meter.reported.bytes = meter.reported.bytes - used.bytes
   end
@@ -79,7 +90,16 @@ local function check_quotas()
 end
 
 local function report_all()
-  for _, client in ipairs(sfu.clients()) do report(client) end
+  -- Taken out before the waits: a second round on the way must not bill twice.
+  local left = owed
+  owed = {}
+  for _, debt in ipairs(left) do
+    if not tell(debt.user, debt.usage) then owed[#owed + 1] = debt end
+  end
+  for _, client in ipairs(sfu.clients()) do
+    local meter = meters[client:get_id()]
+    if meter then report(client, meter) end
+  end
 end
 
 function on_init()
@@ -111,8 +131,9 @@ function on_client_connect(client, auth_token)
 end
 
 function on_client_disconnect(client, reason)
-  report(client)
+  local meter = meters[client:get_id()]
   meters[client:get_id()] = nil
+  if meter then report(client, meter) end
 end
 
 function on_publish_request(client, track)
@@ -120,7 +141,7 @@ function on_publish_request(client, track)
 end
 
 function on_unload()
-  return meters
+  return { meters = meters, owed = owed }
 end
 
 function on_load(state, old_version)
@@ -135,7 +156,9 @@ function on_load(state, old_version)
         reported = client and reading(client) or { seconds = 0, bytes = 0 },
       }
     end
-  elseif old_version == STATE_VERSION then
+  elseif old_version == 2 then
     meters = state
+  elseif old_version == STATE_VERSION then
+    meters, owed = state.meters, state.owed
   end
 end
