@@ -1,7 +1,7 @@
 //! The part of the world that host functions reach: the room of their script, nothing else.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use mlua::{Table, Value};
 use rand::rngs::StdRng;
 
-use super::effects::{Effects, TimerHandle};
+use super::effects::{Effects, TimerHandle, count};
 use super::hook::{Action, ClientFacts, Presence};
 use super::output::PolicyRequest;
 use super::reads::Reads;
 use super::script::Script;
-use super::settings::{LOG_WINDOW, MAX_LOG_LINES};
+use super::settings::{LOG_WINDOW, MAX_COUNTERS, MAX_LOG_LINES};
 use moonring_wire::id::RoomId;
 use moonring_wire::shared::SharedValue;
 
@@ -49,6 +49,8 @@ pub(crate) struct RoomFacts {
     random: RefCell<Random>,
     /// What recordings want to know of the script's steps.
     pub(crate) reads: Reads,
+    /// What the script has counted with `sfu.count`.
+    pub(crate) counters: RefCell<Vec<(String, f64)>>,
     next_timer: Cell<TimerHandle>,
     log_window: Cell<(Instant, u32)>,
 }
@@ -65,6 +67,7 @@ impl RoomFacts {
             opened_unix: unix,
             host_bytes_left: Cell::new(usize::MAX),
             random: RefCell::new(random),
+            counters: RefCell::default(),
             reads: Reads::default(),
             next_timer: Cell::new(1),
             log_window: Cell::new((now, 0)),
@@ -147,6 +150,16 @@ impl Host {
             timers: Cell::new(0),
             clients: RefCell::default(),
         })
+    }
+
+    /// Counts, once the hook that runs has ended well; false when the name would be one too many for the room.
+    pub(crate) fn count(&self, name: String, n: f64) -> bool {
+        let mut effects = self.effects.borrow_mut();
+        let (known, flushed) = (self.room.counters.borrow(), self.flushed.borrow());
+        let pending = flushed.iter().flat_map(|flushed| &flushed.counts).chain(&effects.counts);
+        let mut names: HashSet<&str> = known.iter().chain(pending).map(|(name, _)| name.as_str()).collect();
+        names.insert(&name);
+        names.len() <= MAX_COUNTERS && count(&mut effects.counts, name, n)
     }
 
     /// Adds an action of the hook that runs. Its value has `bytes` bytes as text.

@@ -69,8 +69,6 @@ struct Health {
 #[derive(Default)]
 struct Counts {
     stats: PolicyStats,
-    /// `sfu.count`.
-    counters: Vec<(String, f64)>,
 }
 
 /// A step that can run now.
@@ -389,7 +387,7 @@ impl Room {
             waiting: self.waits.len(),
             timers: self.timers.len(),
             stats: self.counts.stats,
-            counters: self.counts.counters.clone(),
+            counters: self.facts.counters.borrow().clone(),
         }
     }
 }

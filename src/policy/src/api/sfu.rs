@@ -6,7 +6,6 @@ use super::args::arg;
 use super::json::{from_json, to_json};
 use super::{Functions, HostResult, Kind, refused};
 use crate::client::Announced;
-use crate::effects::count;
 use crate::hook::Action;
 use crate::hook_table::may_wait;
 use crate::host::Host;
@@ -100,8 +99,7 @@ pub(super) fn register(functions: &mut Functions) {
         }
         let n = arg("sfu.count", "n", &n);
         let n = if n.absent() { 1.0 } else { n.number(0.0..=1e15)? };
-        let fits = count(&mut host.effects.borrow_mut().counts, text, n);
-        if fits { Ok(()) } else { Err(name.bad("too many counters")) }
+        if host.count(text, n) { Ok(()) } else { Err(name.bad("too many counters")) }
     });
 }
 

@@ -228,7 +228,7 @@ impl Room {
         self.state.host.timers.set(self.timers.len());
         for (name, n) in effects.counts {
             context.count(&name, n);
-            count(&mut self.counts.counters, name, n);
+            count(&mut self.facts.counters.borrow_mut(), name, n);
         }
         effects.actions
     }

@@ -110,7 +110,7 @@ impl Room {
             u64::try_from(until.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
         };
         let timers = self.timers.named().into_iter().map(|(name, due)| (name, us(due, now))).collect();
-        let counters = self.counts.counters.clone();
+        let counters = self.facts.counters.borrow().clone();
         Ok(CarriedPolicy { state: state?, version, timers, counters, age: us(now, self.facts.opened) })
     }
 
@@ -124,7 +124,7 @@ impl Room {
         self.timers.inherit(context, now, self.key, &carried.due(now));
         for (name, n) in &carried.counters {
             context.count(name, *n);
-            count(&mut self.counts.counters, name.clone(), *n);
+            count(&mut self.facts.counters.borrow_mut(), name.clone(), *n);
         }
     }
 

@@ -242,3 +242,36 @@ fn a_join_from_elsewhere_is_decided_on_though_a_crowd_of_few_addresses_waits() {
     let told = knock(&mut world, 1, [192, 0, 2, 2], "slow");
     assert_eq!(told.iter().map(|(_, verdict)| verdict.clone()).collect::<Vec<_>>(), [crowded]);
 }
+
+#[test]
+fn a_room_has_so_many_counters_whatever_hooks_count_them() {
+    let mut world = World::new(
+        "function on_client_connect() return true end
+         function on_message(c, from)
+           for i = from, from + 39 do
+             local ok, why = pcall(sfu.count, 'n' .. i)
+             if not ok then return c:send({ i, why }) end
+           end
+           c:send('all')
+         end",
+    );
+    let c = world.join("c1");
+    assert_eq!(world.message(&c, json!(1)).actions.len(), 1);
+    let outcome = world.message(&c, json!(41));
+    assert!(format!("{:?}", outcome.actions).contains("65"), "{outcome:?}");
+    assert_eq!(world.engine.room_status(world.key).unwrap().counters.len(), 64);
+}
+
+#[test]
+fn timers_that_are_flushed_count_towards_the_bound() {
+    let mut world = World::new(
+        "function on_client_connect() return true end
+         function on_message(c)
+           c:send({ pcall(function() for i = 1, 2000 do sfu.set_timeout(1e6, print) sfu.flush() end end) })
+         end",
+    );
+    let c = world.join("c1");
+    let outcome = world.message(&c, json!(1));
+    assert!(format!("{outcome:?}").contains("more than 256 timers in one room"), "{outcome:?}");
+    assert_eq!(world.engine.room_status(world.key).unwrap().timers, 256);
+}
