@@ -14,11 +14,13 @@
 
 local PATIENCE_S = sfu.config.patience_s or 120
 local LOOK_MS = 200
+local SILENCE_S = 5
 
 STATE_VERSION = 1
 
 local people = {} -- client id -> { user =, role = }
 local answers = {} -- client id -> what the host has said of a knock; "waits" until then
+local looked = {} -- client id -> when whoever knocks has last looked for an answer
 
 local function ban_key(user) return "banned:" .. user end
 
@@ -36,11 +38,28 @@ local function knock(client, user)
   tell_hosts({ type = "knock", client = id, user = user })
   sfu.flush() -- the hosts hear it now, not when this has ended
   local ends = sfu.now() + PATIENCE_S
-  while answers[id] == "waits" and sfu.now() < ends do sfu.sleep(LOOK_MS) end
+  while answers[id] == "waits" and sfu.now() < ends do
+    looked[id] = sfu.now()
+    sfu.sleep(LOOK_MS)
+  end
   local answer = answers[id]
-  answers[id] = nil
+  answers[id], looked[id] = nil, nil
   if answer == true then return true end
   return false, answer == "waits" and "Nobody has answered" or "The host has not let you in"
+end
+
+-- Who gives up at the door calls no hook: a knock that looks for no answer any more is over.
+local function sweep()
+  for id, at in pairs(looked) do
+    if sfu.now() - at > SILENCE_S then
+      answers[id], looked[id] = nil, nil
+      tell_hosts({ type = "gone", client = id })
+    end
+  end
+end
+
+function on_init()
+  sfu.set_interval("sweep", SILENCE_S * 1000, sweep)
 end
 
 function on_client_connect(client, auth_token)
