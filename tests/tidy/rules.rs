@@ -77,7 +77,7 @@ const MODULES: &[(&str, &[Row])] = &[
     ]),
     ("src/policy", &[
         ("admission", &["hook", "settings"]),
-        ("api", &["budget", "client", "effects", "hook", "hook_table", "host", "output", "plain", "script", "settings"]),
+        ("api", &["budget", "client", "effects", "hook", "hook_table", "host", "output", "plain", "script", "settings", "tape"]),
         ("bucket", &[]),
         ("budget", &[]),
         ("calls", &["api", "budget", "client", "hook", "hook_table", "plain", "settings", "state"]),
@@ -90,7 +90,7 @@ const MODULES: &[(&str, &[Row])] = &[
         ("engine_context", &["canary", "effects", "host", "output", "settings", "state", "stats", "timer_queue",
             "turns"]),
         ("failure", &["plain", "script"]),
-        ("faults", &["failure", "hook_table", "settings"]),
+        ("faults", &["client", "failure", "hook_table", "settings"]),
         ("hook", &["client", "hook_table"]),
         ("hook_table", &[]),
         ("host", &["client", "effects", "hook", "output", "reads", "script", "settings"]),

@@ -14,15 +14,13 @@ use serde_json::Value as Json;
 
 use super::args::{Arg, arg, type_name};
 use super::json::{from_json, to_json};
-use super::jwt_key::{KeyKind, algorithms_of, is_public, kind_of, name_of};
+use super::jwt_key::{KeyKind, MAX_KEY, algorithms_of, is_public, kind_of, name_of};
 use super::jwt_set::{is_set, key_of_set};
 use super::{Functions, HostResult, refused};
 use crate::host::Host;
 
 /// Bytes of a token.
 const MAX_TOKEN: usize = 16 * 1024;
-/// Bytes of a key, or of a set of keys.
-pub(super) const MAX_KEY: usize = 64 * 1024;
 /// Bytes of an option.
 const MAX_OPTION: usize = 1024;
 /// Algorithms that one verification accepts.

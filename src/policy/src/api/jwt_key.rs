@@ -6,6 +6,8 @@ use jsonwebtoken::Algorithm;
 
 use crate::tape::secrets;
 
+/// Bytes of a key, or of a set of keys.
+pub(super) const MAX_KEY: usize = 64 * 1024;
 /// The beginning of every PEM section (RFC 7468).
 const PEM: &[u8] = b"-----BEGIN";
 /// Byte order marks of UTF-8 and UTF-16.

@@ -5,8 +5,7 @@ use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use serde_json::Value as Json;
 
-use super::jwt::MAX_KEY;
-use super::jwt_key::KeyKind;
+use super::jwt_key::{KeyKind, MAX_KEY};
 
 /// Keys of one set that are looked at.
 const MAX_KEYS: usize = 64;
