@@ -61,10 +61,12 @@ pub(super) fn kind_of(key: &[u8]) -> Result<KeyKind, String> {
             .ok_or_else(|| "the key is not an RSA, P-256, P-384 or Ed25519 key in PEM".into());
     }
     let text = MARKS.iter().find_map(|mark| narrow.strip_prefix(*mark)).unwrap_or(&narrow).trim_ascii();
+    // Random bytes begin with one of these, too, now and then, and are no text.
+    let is_text = std::str::from_utf8(text).is_ok();
     match text.first() {
         Some(b'{') if find(text, b"\"kty\"").is_some() => Err("the key is a JWK: give it in PEM".into()),
-        Some(b'{' | b'[') if !is_placeholder(text) => Err("the key is JSON, and no set of keys".into()),
-        Some(b'<') => Err("the key is a page (HTML or XML)".into()),
+        Some(b'{' | b'[') if is_text && !is_placeholder(text) => Err("the key is JSON, and no set of keys".into()),
+        Some(b'<') if is_text => Err("the key is a page (HTML or XML)".into()),
         _ if is_der(key) || is_base64_of_der(text) => Err("the key is DER: give it in PEM".into()),
         _ => Ok(KeyKind::Secret),
     }
@@ -139,6 +141,8 @@ mod tests {
             (b"s3cret".to_vec(), Ok(KeyKind::Secret)),
             (b"[secret 12]".to_vec(), Ok(KeyKind::Secret)),
             (b"[secret ]".to_vec(), Err("is JSON")),
+            (b"{\xc3\x28\x9e\xff\x01\xe2".to_vec(), Ok(KeyKind::Secret)),
+            (b"<\xc3\x28\x9e\xff\x01\xe2".to_vec(), Ok(KeyKind::Secret)),
             (vec![0, 1, 2, 255], Ok(KeyKind::Secret)),
             (PUBLIC.into(), Ok(KeyKind::Rsa)),
             (format!("\n  {PUBLIC}").into(), Ok(KeyKind::Rsa)),
