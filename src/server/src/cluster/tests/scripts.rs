@@ -102,7 +102,7 @@ async fn a_node_that_was_away_or_is_new_takes_the_scripts_in_use() {
     eventually(|| a.sees("b") == Some(Verdict::Dead)).await;
     assert_eq!(a.push(files(&[("x.lua", "1")])).await.unwrap(), "true of 1: a: 0 failed, b is away");
     let again = world.start("b");
-    eventually(|| again.has() == "x.lua 1").await;
+    eventually(|| again.has() == "x.lua 1" && a.sees("b") == Some(Verdict::Alive)).await;
     // A node that has lost only the bus takes them when it has it again.
     world.bus.cut(again.who, true);
     let refused = again.push(files(&[("x.lua", "2")])).await.unwrap_err();
