@@ -54,6 +54,19 @@ impl std::fmt::Debug for Client {
     }
 }
 
+/// A reference as it stands to the path of the request (RFC 3986 section 5.2).
+fn resolve(path: &str, reference: &str) -> String {
+    let (folder, _) = path.rsplit_once('/').expect("an absolute path");
+    let mut steps: Vec<&str> = folder.split('/').collect();
+    for step in reference.split('/') {
+        match step {
+            ".." => drop(steps.pop()),
+            step => steps.push(step),
+        }
+    }
+    steps.join("/")
+}
+
 impl Client {
     pub(crate) fn publish(server: &TestServer, room: &str, kinds: &[MediaKind]) -> Self {
         Self::connect(server, &format!("/whip/{room}"), make(kinds, Direction::SendOnly, Some(RTX)))
@@ -91,12 +104,8 @@ impl Client {
             socket,
             mids,
             sends: direction == Direction::SendOnly,
-            // RFC 9725 section 4.2; relative to the request (RFC 3986 section 5.2).
-            resource: {
-                let location = response.location.expect("a Location");
-                let (folder, _) = path.rsplit_once('/').expect("an absolute path");
-                format!("{folder}/{location}")
-            },
+            // RFC 9725 section 4.2.
+            resource: resolve(path, &response.location.expect("a Location")),
             frames: HashMap::new(),
             next: [(now, 0); 2],
             key_wanted: true,
