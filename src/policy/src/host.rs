@@ -155,11 +155,14 @@ impl Host {
     /// Counts, once the hook that runs has ended well; false when the name would be one too many for the room.
     pub(crate) fn count(&self, name: String, n: f64) -> bool {
         let mut effects = self.effects.borrow_mut();
-        let (known, flushed) = (self.room.counters.borrow(), self.flushed.borrow());
-        let pending = flushed.iter().flat_map(|flushed| &flushed.counts).chain(&effects.counts);
-        let mut names: HashSet<&str> = known.iter().chain(pending).map(|(name, _)| name.as_str()).collect();
-        names.insert(&name);
-        names.len() <= MAX_COUNTERS && count(&mut effects.counts, name, n)
+        let fits = {
+            let (known, flushed) = (self.room.counters.borrow(), self.flushed.borrow());
+            let pending = flushed.iter().flat_map(|flushed| &flushed.counts).chain(&effects.counts);
+            let names = known.iter().chain(pending).map(|(name, _)| name.as_str()).chain([name.as_str()]);
+            // With few, it does not matter which of them are the same.
+            names.clone().count() <= MAX_COUNTERS || names.collect::<HashSet<_>>().len() <= MAX_COUNTERS
+        };
+        fits && count(&mut effects.counts, name, n)
     }
 
     /// Adds an action of the hook that runs. Its value has `bytes` bytes as text.

@@ -65,12 +65,6 @@ struct Health {
     is_held: bool,
 }
 
-/// What a room counts.
-#[derive(Default)]
-struct Counts {
-    stats: PolicyStats,
-}
-
 /// A step that can run now.
 enum NextStep {
     Resume,
@@ -88,7 +82,7 @@ pub(crate) struct Room {
     reload: Reload,
     cpu: Cpu,
     health: Health,
-    counts: Counts,
+    stats: PolicyStats,
     tapes: Tapes,
     /// Its side of the canary.
     pub(crate) side: Option<Side>,
@@ -117,7 +111,7 @@ impl Room {
             reload: Reload::default(),
             cpu: Cpu { share, wake: None, turn: None, used: Duration::ZERO },
             health,
-            counts: Counts::default(),
+            stats: PolicyStats::default(),
             tapes: Tapes::default(),
             side: None,
             has_failed: false,
@@ -386,7 +380,7 @@ impl Room {
             queued_joins: self.mailbox.joins(),
             waiting: self.waits.len(),
             timers: self.timers.len(),
-            stats: self.counts.stats,
+            stats: self.stats,
             counters: self.facts.counters.borrow().clone(),
         }
     }

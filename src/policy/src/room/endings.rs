@@ -157,7 +157,7 @@ impl Room {
 
     /// Counts for the room and for the shard.
     pub(super) fn count(&mut self, context: &mut EngineContext, mut add: impl FnMut(&mut PolicyStats)) {
-        add(&mut self.counts.stats);
+        add(&mut self.stats);
         add(&mut context.stats);
         if let Some(side) = context.side(self.side) {
             add(&mut side.stats);

@@ -147,25 +147,24 @@ impl Webhooks {
     }
 
     /// The same with a message that was tried before.
-    pub(super) async fn go_on(&self, http: &HttpService, mut message: WaitingMessage) {
+    pub(super) async fn go_on(&self, http: &HttpService, message: WaitingMessage) {
         let Some(target) = &self.target else { return };
-        let failed = |message: &WaitingMessage, why: &str| {
+        let (room, event, mut tries) = (message.room.clone(), message.event.clone(), message.tries);
+        let failed = |why: &str| {
             self.failed.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(room = %message.room, event = message.event, "the webhook has not been told: {why}");
+            tracing::warn!(%room, event, "the webhook has not been told: {why}");
         };
         let kib = u32::try_from(LEAST_KIB.max(message.body.len() / 1024)).unwrap_or(u32::MAX);
-        let Ok(_place) = self.places.try_acquire_many(kib) else { return failed(&message, "too many messages wait") };
-        let place = Place::new(self, &message);
+        let Ok(_place) = self.places.try_acquire_many(kib) else { return failed("too many messages wait") };
+        let place = Place::new(self, message);
         let mut why = String::new();
-        while message.tries < MAX_TRIES {
-            if message.tries > 0 {
-                tokio::time::sleep(target.first_pause * 2_u32.pow(message.tries - 1)).await;
+        while tries < MAX_TRIES {
+            if tries > 0 {
+                tokio::time::sleep(target.first_pause * 2_u32.pow(tries - 1)).await;
             }
-            message.tries += 1;
-            if !place.is_tried(message.tries) {
-                return;
-            }
-            match http.serve(&message.room, target.request(&message.id, &message.body)).await {
+            tries += 1;
+            let Some(request) = place.begin_try(tries, target) else { return };
+            match http.serve(&room, request).await {
                 Ok(reply) if (200..300).contains(&reply.status) => {
                     self.delivered.fetch_add(1, Ordering::Relaxed);
                     return;
@@ -174,7 +173,7 @@ impl Webhooks {
                 Err(error) => why = error,
             }
         }
-        failed(&message, &why);
+        failed(&why);
     }
 
     /// Those that another process may go on with, the oldest first.
@@ -235,20 +234,21 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn new(webhooks: &'a Webhooks, message: &WaitingMessage) -> Self {
+    fn new(webhooks: &'a Webhooks, message: WaitingMessage) -> Self {
         let mut waiting = webhooks.waiting();
         let n = waiting.next;
         waiting.next += 1;
-        waiting.messages.insert(n, message.clone());
+        waiting.messages.insert(n, message);
         drop(waiting);
         Self { webhooks, n }
     }
 
-    /// Notes how often it was tried; false when another process goes on with it.
-    fn is_tried(&self, tries: u32) -> bool {
+    /// Notes how often it was tried, this time included; `None` when another process goes on with it.
+    fn begin_try(&self, tries: u32, target: &WebhookTarget) -> Option<HttpRequest> {
         let mut waiting = self.webhooks.waiting();
-        let message = waiting.messages.get_mut(&self.n);
-        message.map(|message| message.tries = tries).is_some()
+        let message = waiting.messages.get_mut(&self.n)?;
+        message.tries = tries;
+        Some(target.request(&message.id, &message.body))
     }
 }
 

@@ -79,8 +79,7 @@ impl Request {
             let mut of_kind = self.used_sections().filter(|(_, kind)| kind == wanted).peekable();
             of_kind.peek().is_some() && of_kind.all(|(section, _)| !is_taken(section))
         };
-        let kinds = [Kind::Audio, Kind::Video].into_iter().filter(|_| self.protocol == Protocol::Whip);
-        kinds.into_iter().find(lacks)
+        [Kind::Audio, Kind::Video].into_iter().filter(|_| self.protocol == Protocol::Whip).find(lacks)
     }
 
     /// The right that the request shows, to be compared with others'.

@@ -6,10 +6,10 @@ use crate::rtp::u16_at;
 const SLICE: u8 = 1;
 const IDR: u8 = 5;
 const SEI: u8 = 6;
-const SPS: u8 = 7;
+pub(super) const SPS: u8 = 7;
 const PPS: u8 = 8;
 const AUD: u8 = 9;
-const STAP_A: u8 = 24;
+pub(super) const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 
 /// SEI payload type of a recovery point (H.264 section D.1).
@@ -22,15 +22,7 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
     let Some(first) = payload.first() else { return PayloadInfo::default() };
     let mut seen = Seen::default();
     match first & 0x1F {
-        // RFC 6184 section 5.7.1: pairs of a 16-bit size and a NAL unit.
-        STAP_A => {
-            let mut rest = &payload[1..];
-            while let Some(size) = u16_at(rest, 0) {
-                let Some((unit, after)) = rest[2..].split_at_checked(usize::from(size)) else { break };
-                seen.add_unit(unit);
-                rest = after;
-            }
-        }
+        STAP_A => units(&payload[1..]).for_each(|unit| seen.add_unit(unit)),
         // RFC 6184 section 5.8: NRI in the first byte, start bit and type in the second.
         FU_A => {
             if let Some(head) = payload.get(1) {
@@ -55,6 +47,16 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
         discardable,
         ..PayloadInfo::default()
     }
+}
+
+/// The NAL units of a STAP-A behind its first byte, each with its size in 16 bits in front (RFC 6184 section 5.7.1), up to one
+/// that is cut.
+pub(super) fn units(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (unit, after) = rest.get(2..)?.split_at_checked(u16_at(rest, 0)?.into())?;
+        rest = after;
+        Some(unit)
+    })
 }
 
 /// What the NAL units of one packet are.

@@ -1,12 +1,9 @@
 //! The size in an H.264 sequence parameter set (H.264 section 7.3.2.1.1).
 
 use super::PictureSize;
-use super::h264::Rbsp;
+use super::h264::{Rbsp, SPS, STAP_A, units};
 use crate::rtp::bits::Bits;
-use crate::rtp::u16_at;
 
-const SPS: u8 = 7;
-const STAP_A: u8 = 24;
 /// So much of a unit is read: what stands in front of the size is shorter.
 const MAX_READ: usize = 512;
 /// The profiles whose parameters tell of chroma and of scaling lists.
@@ -25,15 +22,6 @@ pub(super) fn picture_size(payload: &[u8]) -> Option<PictureSize> {
     };
     let bytes: Vec<u8> = Rbsp::new(unit.get(1..)?).take(MAX_READ).collect();
     Parameters { bits: Bits::new(&bytes, 0) }.size()
-}
-
-/// The units of a STAP-A behind its first byte (RFC 6184 section 5.7.1).
-fn units(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (unit, after) = rest.get(2..)?.split_at_checked(u16_at(rest, 0)?.into())?;
-        rest = after;
-        Some(unit)
-    })
 }
 
 struct Parameters<'a> {
