@@ -250,7 +250,11 @@ fn what_there_is_to_send_leaves_before_scripts_run() {
 fn commands_over_the_capacity_are_refused_and_those_under_it_all_handled() {
     for mode in MODES {
         let world = world(mode, |settings| (settings.command_capacity, settings.commands_per_tick) = (50, 3));
+        // Its scripts hold the shard until all of them are sent.
+        assert_eq!(world.echo(b"scripts"), b"scripts", "{mode:?}");
         let taken = (0..2_000).filter(|_| world.shard.sender().send(leave("many")).is_ok()).count();
+        assert_eq!(taken, 50, "{mode:?}");
+        world.go_on.send(()).unwrap();
         assert!((0..taken).all(|_| world.next() == Seen::Command("many".into())), "{mode:?}");
         assert!(world.shard.stop());
         assert_eq!(world.seen.try_recv(), Ok(Seen::Stop));
