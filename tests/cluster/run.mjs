@@ -8,6 +8,7 @@ import { Person, ask } from './lib/people.mjs';
 import { check, row } from './lib/found.mjs';
 import { run } from './lib/runner.mjs';
 import { ONE_SHARD, socketOf, until } from './lib/servers.mjs';
+import { ROLLING } from './scenarios/rolling.mjs';
 import { STORES } from './scenarios/stores.mjs';
 
 /** Rooms, and the people in each. */
@@ -337,6 +338,7 @@ const SCENARIOS = {
     row('link between two nodes cut', [], `nobody ended; left out ${report.left_out}, lost ${report.lost} of ${report.packets_out}`);
   },
 
+  ...ROLLING,
   ...STORES,
 };
 

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::moves::{assert_complete, assert_sealed_once};
 use crate::nodes::four;
+use crate::sim::places::id_at;
 use crate::sim::{World, room};
 
 /// Counts the messages, whichever process it runs in.
@@ -72,7 +73,7 @@ fn answers(world: &mut World, who: usize) -> Vec<serde_json::Value> {
 }
 
 fn move_home(world: &mut World, number: u64) {
-    world.command_to(0, Command::MoveHome { id: number, room: room("demo") });
+    world.command_to(0, Command::MoveHome { id: number, room: room("demo"), to: id_at(0, 2) });
 }
 
 #[test]
@@ -190,8 +191,8 @@ fn a_home_with_clients_or_with_further_places_stays_and_says_why() {
     assert_eq!(world.called(1), Err("clients of the room are still here".into()));
     world.move_to(alice, 2);
     move_home(&mut world, 2);
-    assert_eq!(world.called(2), Err("the room is at more than one other place".into()));
-    world.command_to(0, Command::MoveHome { id: 3, room: room("other") });
+    assert_eq!(world.called(2), Err("clients of the room are still at other shards of this node".into()));
+    world.command_to(0, Command::MoveHome { id: 3, room: room("other"), to: id_at(0, 2) });
     assert_eq!(world.called(3), Err("there is no such room".into()));
 }
 

@@ -15,6 +15,7 @@ mod fuzzed;
 mod handshake;
 mod held;
 mod home_moves;
+mod home_moves_further;
 mod ice;
 mod keyframes;
 mod layers;

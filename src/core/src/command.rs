@@ -155,14 +155,16 @@ pub enum Command {
         /// Who, and where to.
         order: MoveOrder,
     },
-    /// The home of a room, which has no clients of its own here, is to move to its only wing, at another node. Answered by
-    /// [`Event::Called`] when it has, or has not.
+    /// The home of a room, which has no clients of its own here, is to move to one of its wings, at another node. Answered by
+    /// [`Event::Called`] when it has and all its wings know, or has not.
     #[serde(skip)]
     MoveHome {
         /// Its number.
         id: u64,
         /// Which room.
         room: RoomId,
+        /// Which wing.
+        to: PlaceId,
     },
     /// The answer to [`Event::ClaimHome`].
     #[serde(skip)]

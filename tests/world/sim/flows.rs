@@ -163,6 +163,12 @@ impl World {
 
     /// Publishes and starts sending; the track's id.
     pub(crate) fn publish(&mut self, who: usize, codec: CodecName) -> TrackId {
+        let outcomes = self.ask_to_publish(who, codec);
+        outcomes[0].track.as_ref().unwrap_or_else(|| panic!("{outcomes:?}")).id.clone()
+    }
+
+    /// The same where the answer comes later.
+    pub(crate) fn ask_to_publish(&mut self, who: usize, codec: CodecName) -> Vec<SectionOutcome> {
         let mid = self.peer(who).publish(codec);
         let outcomes = self.offer(who, vec![PublishIntent { mid: mid.clone(), source: source_of(codec) }], vec![]);
         let rng = SmallRng::seed_from_u64(self.seed ^ (who as u64 + 77));
@@ -171,7 +177,7 @@ impl World {
             _ => Feed::Video(VideoSource::new(VideoSettings::default(), self.now, rng)),
         };
         self.members[who].feeds.push((mid, feed));
-        outcomes[0].track.as_ref().unwrap_or_else(|| panic!("{outcomes:?}")).id.clone()
+        outcomes
     }
 
     /// Receives a track; the section.

@@ -23,7 +23,7 @@ pub(super) const BETWEEN: Link = Link { delay: Duration::from_micros(50), ..Link
 /// Between nodes.
 pub(super) const BETWEEN_NODES: Link = Link { delay: Duration::from_millis(10), ..Link::GOOD };
 /// Shards of a world that has the most.
-const MOST: usize = 4;
+const MOST: usize = 6;
 
 thread_local! {
     static SHARDS: Cell<Option<usize>> = const { Cell::new(None) };
@@ -58,6 +58,13 @@ pub(crate) fn over_three_nodes() {
     PER_NODE.set(1);
 }
 
+/// Worlds of this test have three nodes of two shards each: rooms have their home on the first shard of the first, and the
+/// first ones of the others are the leads there.
+pub(crate) fn over_three_nodes_of_two() {
+    SHARDS.set(Some(MOST));
+    PER_NODE.set(2);
+}
+
 /// Whether a shard's node says and hears nothing any more.
 pub(super) fn is_gone(place: usize) -> bool {
     GONE.get() == Some(node_of(place))
@@ -90,7 +97,7 @@ pub(super) fn lead_of(place: usize) -> Option<usize> {
 }
 
 /// What a shard is called among nodes.
-pub(super) fn name_of(place: usize) -> Place {
+pub(crate) fn name_of(place: usize) -> Place {
     Place { run: 7 + node_of(place) as u128, shard: id_at(place, place).0 }
 }
 

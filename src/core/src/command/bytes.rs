@@ -7,13 +7,14 @@
 //! the reader puts its own in.
 
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
-use super::{FarTrack, Members, MoveMessage, PlaceMessage, Roster};
+use super::{FarTrack, HomeMessage, Members, MoveMessage, PlaceMessage, Roster};
 use moonring_wire::id::{PlaceId, RoomId};
 use moonring_wire::link::Place;
 
 /// Counts the changes of the encoding.
-pub const PLACE_VERSION: u8 = 2;
+pub const PLACE_VERSION: u8 = 3;
 /// Longest piece that is written or read: NATS takes 1 MiB unless it is told otherwise.
 pub const MAX_PLACE_BYTES: usize = 512 * 1024;
 /// Places that one piece may name.
@@ -114,7 +115,7 @@ pub fn read_places(
 /// The places that a message names.
 fn named(message: &mut PlaceMessage) -> Vec<&mut PlaceId> {
     match message {
-        PlaceMessage::Attach { home: Some(home), .. } => vec![home],
+        PlaceMessage::Attach { home: Some(home), .. } | PlaceMessage::Home(HomeMessage::Moved(home)) => vec![home],
         PlaceMessage::Track(track) => vec![&mut track.place],
         PlaceMessage::Roster(roster) => roster.tracks.iter_mut().map(|track| &mut track.place).collect(),
         PlaceMessage::Members(members) => members.tracks.iter_mut().map(|track| &mut track.place).collect(),
@@ -134,10 +135,12 @@ fn keep_receivers(message: &mut PlaceMessage, is_known: &mut dyn FnMut(PlaceId) 
     }
 }
 
-/// A roster may be longer than a piece: its parts add up at the reader. So may be the members of a wing.
+/// A roster may be longer than a piece: its parts add up at the reader. So may be the members of a wing, and the state of a room.
 fn small_enough(message: PlaceMessage) -> Vec<PlaceMessage> {
     /// Clients, or tracks, of one part.
     const PART: usize = 16;
+    /// Bytes of one part of a state, which is text of four thirds of them.
+    const STATE_PART: usize = 256 * 1024;
     let roster = match message {
         PlaceMessage::Roster(roster) => roster,
         PlaceMessage::Members(members) if members.clients.len() <= PART && members.tracks.len() <= PART => {
@@ -149,6 +152,16 @@ fn small_enough(message: PlaceMessage) -> Vec<PlaceMessage> {
                 clients.chunks(PART).map(|clients| Members { clients: clients.to_vec(), tracks: Vec::new() });
             let of_tracks = tracks.chunks(PART).map(|tracks| Members { clients: Vec::new(), tracks: tracks.to_vec() });
             return of_clients.chain(of_tracks).map(|members| PlaceMessage::Members(Box::new(members))).collect();
+        }
+        PlaceMessage::Home(HomeMessage::Take(state)) => {
+            let part = |part: &[u8]| HomeMessage::Part(Zeroizing::new(part.to_vec()));
+            let mut parts: Vec<_> = state.chunks(STATE_PART).map(part).collect();
+            let last = match parts.pop() {
+                Some(HomeMessage::Part(last)) => last,
+                _ => state,
+            };
+            parts.push(HomeMessage::Take(last));
+            return parts.into_iter().map(PlaceMessage::Home).collect();
         }
         message => return vec![message],
     };

@@ -189,6 +189,13 @@ pub enum Event {
     },
     /// A room of another node has come here with its script: it is to be claimed. Answered by [`super::Command::HomeClaimed`].
     ClaimHome(RoomId),
+    /// A room of which this shard has a wing has another home from here on.
+    HomeMoved {
+        /// Which room.
+        room: RoomId,
+        /// Where.
+        home: PlaceId,
+    },
     /// The answer to [`super::Command::Report`].
     Report {
         /// Its number.

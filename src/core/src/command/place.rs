@@ -98,7 +98,7 @@ pub enum PlaceMessage {
     Home(HomeMessage),
 }
 
-/// What a home and the wing that it moves to say to each other.
+/// What a home that moves to one of its wings and all its wings say to each other.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum HomeMessage {
     /// From the home: nothing more is to be asked until it says what becomes of it. Answered by [`Self::Ready`] or
@@ -106,7 +106,9 @@ pub enum HomeMessage {
     Prepare,
     /// Nothing more is asked.
     Ready,
-    /// From the home: what its script has had, and who is in the room. Answered by [`Self::Taken`] or [`Self::Refused`].
+    /// From the home: what its script has had, and who is in the room, up to where [`Self::Take`] goes on.
+    Part(#[serde(with = "super::moved::as_base64")] Zeroizing<Vec<u8>>),
+    /// The last part of it. Answered by [`Self::Taken`] or [`Self::Refused`].
     Take(#[serde(with = "super::moved::as_base64")] Zeroizing<Vec<u8>>),
     /// The sender is the home now.
     Taken,
@@ -114,6 +116,10 @@ pub enum HomeMessage {
     Refused(String),
     /// From the home: it stays.
     Cancelled,
+    /// From the former home, to the other wings: another place is the home. Answered by [`Self::Left`].
+    Moved(PlaceId),
+    /// The sender speaks to the new home: nothing more comes from it.
+    Left,
 }
 
 /// What two places say to each other of a client that moves from one to the other, and to its room's home.

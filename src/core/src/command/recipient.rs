@@ -77,6 +77,7 @@ impl Event {
             Self::ToPlace { .. }
             | Self::Moved { .. }
             | Self::ClaimHome(_)
+            | Self::HomeMoved { .. }
             | Self::PolicyRequest { .. }
             | Self::Called { .. }
             | Self::Webhook { .. }

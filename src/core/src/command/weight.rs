@@ -97,7 +97,7 @@ impl PlaceMessage {
             Self::Track(_) => SECTION,
             Self::Loudest(tracks) => ID * tracks.as_ref().map_or(0, Vec::len),
             Self::Move(message) => message.bytes(),
-            Self::Home(HomeMessage::Take(state)) => state.len(),
+            Self::Home(HomeMessage::Part(state) | HomeMessage::Take(state)) => state.len(),
             Self::Home(_) => ID,
             Self::Members(members) => {
                 let infos =

@@ -24,7 +24,7 @@ use crate::command::{FarTrack, Member, Members, News, PlaceMessage, ROOM_LOST};
 use crate::room::{Doubt, Seat};
 use moonring_policy::client::{ClientFacts, Presence, RightsChange};
 use moonring_policy::hook::{Action, HookCall};
-use moonring_wire::id::{ClientKey, PlaceId, RoomKey, TrackKey};
+use moonring_wire::id::{ClientKey, PlaceId, RoomKey, TrackId, TrackKey};
 use moonring_wire::media::TrackInfo;
 use moonring_wire::shared::Shared;
 
@@ -78,6 +78,8 @@ impl Shard {
             return;
         };
         self.say(key, home, PlaceMessage::Attach { home: beyond, anew: true });
+        // Before it is told who is there: of what it is told of here it has not heard otherwise.
+        self.home_comes_not(now, key);
         self.say_members(key, home);
     }
 
@@ -171,7 +173,7 @@ impl Shard {
 
     /// A member of a wing that was admitted by a home which is gone, or of whom this one has not heard.
     fn add_member(&mut self, now: Instant, (key, wing): (RoomKey, PlaceId), member: &Member) -> ClientKey {
-        let client = self.add_far_client(now, key, wing, facts_of(now, member));
+        let client = self.add_far_client(now, key, wing, Rc::new(facts_of(now, member)));
         let facts = self.world.clients[client].facts.clone();
         let Some(room) = self.world.rooms.get_mut(key) else { return client };
         if let Seat::Home { policy, .. } = room.seat {
@@ -210,11 +212,35 @@ impl Shard {
         }
     }
 
-    /// The policy has not heard of a track.
+    /// The policy may not have heard of a track.
     fn publication_comes(&mut self, now: Instant, key: RoomKey, track: &FarTrack) {
+        if self.has_heard_of(key, &track.info.id) {
+            return;
+        }
         let owner = self.index.clients.get(&track.info.client).and_then(|key| self.world.clients.get(*key));
         let Some(client) = owner.map(|owner| owner.facts.clone()) else { return };
         self.notify_policy(now, key, HookCall::TrackPublished { client, track: track.info.clone() });
+    }
+
+    /// A client is gone by whose way it was known until the home moved: the news of it may have gone to the former one.
+    pub(super) fn tell_of_doubted(&mut self, now: Instant, way: (RoomKey, PlaceId), client: ClientKey) {
+        let is_doubted = |room: &crate::room::Room| room.doubts.iter().any(|doubt| doubt.clients.contains(&client));
+        let is_it = self.world.rooms.get(way.0).is_some_and(is_doubted);
+        let found = self.world.clients.get(client).filter(|found| is_it && found.is_announced);
+        if let Some(id) = found.map(|found| found.id.clone()) {
+            self.news_comes(now, way, &Shared::new(News::ClientLeft(id)));
+        }
+    }
+
+    /// The same of a track.
+    pub(super) fn tell_of_doubted_track(&mut self, now: Instant, way: (RoomKey, PlaceId), track: &TrackId) {
+        let known = self.index.tracks.get(track);
+        let is_doubted = |room: &crate::room::Room| {
+            known.is_some_and(|known| room.doubts.iter().any(|doubt| doubt.tracks.contains(known)))
+        };
+        if self.world.rooms.get(way.0).is_some_and(is_doubted) {
+            self.news_comes(now, way, &Shared::new(News::TrackUnpublished(track.clone())));
+        }
     }
 
     /// The other place has told all that it has.

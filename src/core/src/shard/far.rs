@@ -26,10 +26,9 @@ impl Shard {
         now: Instant,
         room: RoomKey,
         place: PlaceId,
-        facts: ClientFacts,
+        facts: Rc<ClientFacts>,
     ) -> ClientKey {
         let id = facts.id.clone();
-        let facts = Rc::new(facts);
         let none = IceCredentials { ufrag: String::new(), pwd: String::new() };
         let key = self.world.clients.insert_with_key(|key| {
             let mut client = Client::new(key, room, facts, none, Ssrc(0), now);
@@ -73,7 +72,7 @@ impl Shard {
         let connection = Connection::from([0, 0, 0, 0]);
         let facts = ClientFacts::new(id.clone(), connection, Value::Null.into(), now);
         facts.presence.set(Presence::Joined);
-        Some(self.add_far_client(now, room, place, facts))
+        Some(self.add_far_client(now, room, place, Rc::new(facts)))
     }
 
     /// Notes what another place says, and tells the clients here.
@@ -136,6 +135,9 @@ impl Shard {
     /// A wing forgets a far client that nobody is told of and that publishes nothing. A home's policy knows them all.
     pub(super) fn forget_unknown(&mut self, now: Instant, key: ClientKey) {
         let Some(client) = self.world.clients.get(key).filter(|client| client.far.is_some()) else { return };
+        if self.homes.knows_all_of(client.room) {
+            return;
+        }
         // A lead knows those of its node's shards as a home does.
         let is_followed = self
             .world
@@ -145,6 +147,12 @@ impl Shard {
         if !client.is_announced && client.inbound.published.is_empty() && !is_followed && self.is_wing(client.room) {
             self.remove_far_client(now, key);
         }
+    }
+
+    /// The same of all far clients of a room.
+    pub(super) fn forget_all_unknown(&mut self, now: Instant, room: RoomKey) {
+        let clients = self.world.rooms.get(room).map(|room| room.clients.clone()).unwrap_or_default();
+        clients.into_iter().for_each(|client| self.forget_unknown(now, client));
     }
 
     pub(super) fn is_wing(&self, room: RoomKey) -> bool {

@@ -333,7 +333,7 @@ impl Shard {
             Command::BecomeHome { room } => self.become_home(now, &room),
             Command::HomeIs { room, home } => self.home_is(now, &room, home),
             Command::Move { id, order } => self.begin_move(now, id, order),
-            Command::MoveHome { id, room } => self.move_home(now, id, &room),
+            Command::MoveHome { id, room, to } => self.move_home(now, id, (&room, to)),
             Command::HomeClaimed { room, is_ours } => self.home_claimed(now, &room, is_ours),
             Command::RouteMoved { client } => self.route_moved(&client),
             Command::Offer(request) => self.offer(now, request),

@@ -19,7 +19,7 @@ use crate::command::{Event, Member, PlaceMessage, ROOM_LOST};
 use crate::room::Seat;
 use moonring_policy::CarriedPolicy;
 use moonring_policy::client::ClientFacts;
-use moonring_wire::id::{ClientKey, PlaceId, RoomId, RoomKey};
+use moonring_wire::id::{ClientKey, PlaceId, RoomId, RoomKey, TrackId};
 use moonring_wire::shared::SharedValue;
 
 /// How long a wing without a home waits for another one; then its clients join anew.
@@ -34,6 +34,14 @@ pub(super) struct Orphan {
     until: Instant,
     /// At the new home: clients that its policy does not know, and the place by way of which they were known.
     strangers: Option<(HashSet<ClientKey>, PlaceId)>,
+    /// There, too: tracks that its policy has heard of and nobody else yet, as the news went to the former home.
+    published: HashSet<TrackId>,
+}
+
+impl Orphan {
+    fn new(until: Instant, strangers: Option<(HashSet<ClientKey>, PlaceId)>) -> Self {
+        Self { until, strangers, published: HashSet::new() }
+    }
 }
 
 impl Shard {
@@ -44,7 +52,7 @@ impl Shard {
         let id = room.id.clone();
         self.home_says_no_more(now, &id);
         self.doubt(key, home);
-        self.policy.orphans.insert(key, Orphan { until: now + ORPHAN, strangers: None });
+        self.policy.orphans.insert(key, Orphan::new(now + ORPHAN, None));
         self.schedule_links(now);
     }
 
@@ -91,10 +99,21 @@ impl Shard {
             self.say(key, wing, PlaceMessage::HomeIs(None));
         }
         let strangers = Some((strangers, former));
-        self.policy.orphans.insert(key, Orphan { until: now + ADOPTION, strangers });
+        self.policy.orphans.insert(key, Orphan::new(now + ADOPTION, strangers));
         self.schedule_links(now);
         tracing::info!(room = %id, clients = joined, "is the room's home now; its script begins anew");
         self.close_room_if_empty(now, key);
+    }
+
+    /// This shard becomes the home in the place of `former`, which has told of clients of other wings: these name them, or they are gone.
+    pub(super) fn await_members(&mut self, now: Instant, key: RoomKey, former: PlaceId) {
+        self.doubt(key, former);
+        let Some(room) = self.world.rooms.get_mut(key) else { return };
+        room.doubts.retain(|doubt| !doubt.clients.is_empty());
+        if room.doubts.iter().any(|doubt| doubt.place == former) {
+            self.policy.orphans.insert(key, Orphan::new(now + ADOPTION, Some((HashSet::new(), former))));
+            self.schedule_links(now);
+        }
     }
 
     /// The home of a wing here is another place from here on.
@@ -135,6 +154,19 @@ impl Shard {
         if let Some(policy) = self.world.rooms.get(key).and_then(|room| room.policy()) {
             self.policy.engine.admit_without_asking(policy, facts);
         }
+    }
+
+    /// The policy hears of a track of another wing.
+    pub(super) fn note_published(&mut self, key: RoomKey, track: &TrackId) {
+        let orphan = self.policy.orphans.get_mut(&key).filter(|_| !self.index.tracks.contains_key(track));
+        if let Some(orphan) = orphan {
+            orphan.published.insert(track.clone());
+        }
+    }
+
+    /// Whether the policy has heard of a track that a wing names.
+    pub(super) fn has_heard_of(&self, key: RoomKey, track: &TrackId) -> bool {
+        self.policy.orphans.get(&key).is_some_and(|orphan| orphan.published.contains(track))
     }
 
     /// Ends what was waited for long enough. Whether something still is.

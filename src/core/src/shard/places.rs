@@ -1,5 +1,6 @@
 //! Messages between the home of a spread room and its wings.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::Shard;
@@ -150,6 +151,7 @@ impl Shard {
             PlaceMessage::Gone(id) => {
                 self.tell_gone(key, id.clone());
                 if let Some(client) = self.index.clients.get(&id).copied() {
+                    self.tell_of_doubted(now, (key, wing), client);
                     self.remove_far_client(now, client);
                 }
                 self.close_room_if_empty(now, key);
@@ -199,7 +201,7 @@ impl Shard {
                 return;
             }
             let facts = ClientFacts::new(client.clone(), (**connection).clone(), metadata.clone(), now);
-            question.joining = Some(self.add_far_client(now, key, wing, facts));
+            question.joining = Some(self.add_far_client(now, key, wing, Rc::new(facts)));
         }
         let client = self.index.clients.get(&id).and_then(|key| self.world.clients.get(*key));
         // It may have moved there, which its former place has not said yet.
@@ -218,8 +220,14 @@ impl Shard {
                 HookCall::ClientDisconnect { client: facts, reason }
             }
             FarCall::PublishRequest(track) => HookCall::PublishRequest { client: facts, track },
-            FarCall::Published(track) => HookCall::TrackPublished { client: facts, track },
-            FarCall::Unpublished(track) => HookCall::TrackUnpublished { client: facts, track },
+            FarCall::Published(track) => {
+                self.note_published(key, &track.id);
+                HookCall::TrackPublished { client: facts, track }
+            }
+            FarCall::Unpublished(track) => {
+                self.tell_of_doubted_track(now, (key, wing), &track.id);
+                HookCall::TrackUnpublished { client: facts, track }
+            }
             FarCall::SubscribeRequest { track, .. } => HookCall::SubscribeRequest { client: facts, track },
             FarCall::Message { message, .. } => HookCall::Message { client: facts, message },
         };

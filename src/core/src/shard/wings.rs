@@ -75,6 +75,7 @@ impl Shard {
                 }
                 if let PendingHook::Far(question) = &asked {
                     self.pass_decided(now, room, question, (*outcome, seat, full));
+                    self.ready_for_home(room);
                     return self.close_room_if_empty(now, room);
                 }
                 if let (PendingHook::Connect(client), Some(seat)) = (&asked, seat) {
@@ -86,6 +87,7 @@ impl Shard {
                     }
                     _ => self.apply_outcome(now, room, asked, *outcome),
                 }
+                self.ready_for_home(room);
                 self.close_room_if_empty(now, room);
             }
             PlaceMessage::Act(actions) => {

@@ -85,8 +85,17 @@ impl Witness for Nobody {
 
 /// Nodes of these names on one bus, at `http://NAME/`; the nth is the bus' nth.
 pub(crate) fn nodes(names: &[&str]) -> (Bus, Vec<Cluster>) {
+    nodes_of(names, RoomSpread::Never)
+}
+
+/// The same, each with one shard that the others' shards speak to.
+pub(crate) fn linked_nodes(names: &[&str]) -> (Bus, Vec<Cluster>) {
+    nodes_of(names, RoomSpread::Always)
+}
+
+fn nodes_of(names: &[&str], spread: RoomSpread) -> (Bus, Vec<Cluster>) {
     let bus = Bus::default();
-    let node = |name: &&str| {
+    let node = |(n, name): (usize, &&str)| {
         let node =
             Node { name: NodeName::parse(name).unwrap(), run: Run(rand::random()), url: format!("http://{name}/") };
         let seal = Seal::new(&[1; MIN_SECRET]);
@@ -98,13 +107,13 @@ pub(crate) fn nodes(names: &[&str]) -> (Bus, Vec<Cluster>) {
             seal,
             node,
             region,
-            spread: RoomSpread::Never,
-            links: vec![],
+            spread,
+            links: if spread == RoomSpread::Never { vec![] } else { vec![([10, 0, 0, n as u8], 40_000).into()] },
             candidates: vec![],
         };
         Cluster::new(settings, Box::new(bus.connect()), Box::new(Nobody))
     };
-    let nodes = names.iter().map(node).collect();
+    let nodes = names.iter().enumerate().map(node).collect();
     (bus, nodes)
 }
 

@@ -123,6 +123,15 @@ impl Cluster {
         Some(node)
     }
 
+    /// Of the nodes of these shards the one for a room's home, and its shard: the least busy that does not drain.
+    pub(crate) fn node_among(&self, shards: &[PlaceId]) -> Option<(NodeName, PlaceId)> {
+        let named: Vec<_> = shards.iter().filter_map(|shard| Some((self.name_at(*shard)?, *shard))).collect();
+        let others = self.state().peers.candidates(Instant::now());
+        let takes = others.iter().filter(|other| !other.is_draining);
+        let known = takes.filter_map(|other| Some((other.score, named.iter().find(|(name, _)| *name == other.name)?)));
+        known.min_by_key(|(score, _)| *score).map(|(_, node)| node.clone())
+    }
+
     /// Where whoever cannot stay here joins anew.
     pub(crate) fn elsewhere(&self) -> Option<String> {
         let now = Instant::now();

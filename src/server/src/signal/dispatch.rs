@@ -35,6 +35,7 @@ pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) 
             }
             Event::ToPlace { to, messages } => others.send(&app.directory, to, messages),
             Event::ClaimHome(room) => app.claim_home(shard, room),
+            Event::HomeMoved { room, home } => app.directory.home_moved(&room, home),
             Event::Moved { client, to } => others.client_moved(&app.directory, client, to),
             Event::PolicyRequest { id, room, request } => {
                 if let Some(handle) = app.directory.shard(shard) {

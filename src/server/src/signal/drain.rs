@@ -25,10 +25,11 @@ const STEP: Duration = Duration::from_millis(100);
 const CLIENTS: usize = 10;
 /// Homes that are asked to move with each: fifty a second.
 const HOMES: usize = 5;
-/// A home that has not moved is asked again after this time: its other shards let go of it only after some seconds.
-const HOME_AGAIN: Duration = Duration::from_secs(2);
-/// A client that has not moved is asked again after this time.
-const AGAIN: Duration = Duration::from_secs(20);
+/// A home that has not moved, or a client that could not be asked to, is asked again after this time: a room's other shards let go of it
+/// only after some seconds, and the other node may have begun just then.
+const SOON: Duration = Duration::from_secs(2);
+/// A client that was asked and has not moved is asked again after this time.
+const LATER: Duration = Duration::from_secs(20);
 /// At the deadline, for each client that is told to join anew: a hundred a second as well.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -58,9 +59,11 @@ pub(super) struct DrainLine {
 /// What a draining has done.
 #[derive(Default)]
 struct Done {
+    /// Who was asked, and when they are asked again.
     clients: HashMap<ClientId, Instant>,
+    /// The same of homes.
     homes: HashMap<RoomId, Instant>,
-    /// The node that all clients of a room go to, so that its home can follow.
+    /// The node that all clients of a room go to: one that has clients of it, where there is such a one.
     nodes: HashMap<RoomId, NodeName>,
 }
 
@@ -91,11 +94,16 @@ impl App {
         DrainLine { state, rooms, clients: self.directory.client_count() }
     }
 
-    /// One client is asked to go on where its room is, or where there is time.
-    async fn ask_to_go(&self, (room, client, node): (RoomId, ClientId, NodeName)) {
-        if let Err(why) = self.move_here(&room, client.clone(), (Some(&node), None)).await {
-            tracing::debug!(%room, %client, %node, "does not move while this node drains: {why}");
-        }
+    /// One client is asked to go on where its room is, or where there is time; who, and when it is asked again.
+    async fn ask_to_go(&self, (room, client, node): (RoomId, ClientId, NodeName)) -> (ClientId, Instant) {
+        let again = match self.move_here(&room, client.clone(), (Some(&node), None)).await {
+            Ok(()) => LATER,
+            Err(why) => {
+                tracing::debug!(%room, %client, %node, "does not move while this node drains: {why}");
+                SOON
+            }
+        };
+        (client, Instant::now() + again)
     }
 
     /// A room without clients here has its home where they are.
@@ -145,20 +153,22 @@ impl App {
 }
 
 impl Done {
-    /// Notes that a client is asked to move, and where to; `None` when it has to stay.
+    /// Where a client is asked to move; `None` when it has to stay.
     fn node_of(&mut self, cluster: &Cluster, movable: Movable) -> Option<(RoomId, ClientId, NodeName)> {
         let Movable { room, client, home, wings } = movable;
-        self.clients.insert(client.clone(), Instant::now());
-        let node = match (home, &wings[..]) {
-            (Some(home), _) => cluster.node_for(Some(home)),
-            (None, [wing]) => cluster.name_at(*wing),
-            // Its home could follow to one node only.
-            (None, [_, _, ..]) => None,
-            (None, []) => match self.nodes.get(&room) {
+        let there = || cluster.node_among(&wings).map(|(node, _)| node);
+        let node = match home {
+            Some(home) => cluster.node_for(Some(home)),
+            None => match self.nodes.get(&room) {
                 Some(node) => Some(node.clone()),
-                None => cluster.node_for(None).inspect(|node| _ = self.nodes.insert(room.clone(), node.clone())),
+                None => there().or_else(|| cluster.node_for(None)).inspect(|node| {
+                    self.nodes.insert(room.clone(), node.clone());
+                }),
             },
         };
+        if node.is_none() {
+            self.clients.insert(client.clone(), Instant::now() + SOON);
+        }
         Some((room, client, node?))
     }
 }
@@ -171,13 +181,14 @@ async fn drained(app: &App, cluster: &Cluster, deadline: Duration) {
     tracing::info!(deadline_s = deadline.as_secs(), clients = app.directory.client_count(), "drains");
     while Instant::now() < end && app.directory.is_used() {
         steps.tick().await;
-        done.clients.retain(|_, at| at.elapsed() < AGAIN);
-        done.homes.retain(|_, at| at.elapsed() < HOME_AGAIN);
+        let now = Instant::now();
+        done.clients.retain(|_, again| now < *again);
+        done.homes.retain(|_, again| now < *again);
         let next = app.directory.movable(CLIENTS, |client| !done.clients.contains_key(client));
         let next: Vec<_> = next.into_iter().filter_map(|movable| done.node_of(cluster, movable)).collect();
-        join_all(next.into_iter().map(|moves| app.ask_to_go(moves))).await;
+        done.clients.extend(join_all(next.into_iter().map(|moves| app.ask_to_go(moves))).await);
         let homes = app.directory.movable_homes(HOMES, |room| !done.homes.contains_key(room));
-        done.homes.extend(homes.iter().map(|room| (room.clone(), Instant::now())));
+        done.homes.extend(homes.iter().map(|room| (room.clone(), now + SOON)));
         join_all(homes.into_iter().map(|room| app.send_home(cluster, room))).await;
     }
     let left = app.directory.client_count();

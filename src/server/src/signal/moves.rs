@@ -38,15 +38,16 @@ impl App {
         told.map(drop).map_err(|(_, words)| words)
     }
 
-    /// Moves the home of a room, whose clients are all at one other node, to that one; in words why it stays.
+    /// Moves the home of a room, whose clients are all at other nodes, to one of these; in words why it stays.
     pub(super) async fn move_home(&self, cluster: &Cluster, room: &RoomId) -> Result<(), String> {
         let shard = self.directory.home_shard(room).and_then(|shard| self.directory.shard(shard));
         let handle = shard.ok_or("the room is not here")?;
+        let (_, to) = cluster.node_among(&self.directory.far_wings(room)).ok_or("the room's other nodes drain, too")?;
         // Nobody comes in here from now on: who asks is told to try again, until it is clear where the room is.
         let given = cluster.hand_over(room).ok_or("the room is not this node's")?;
         let (on, wings) = self.directory.take_far_wings(room);
         let name = room.clone();
-        match self.calls.told(handle, |id| Command::MoveHome { id, room: name }).await {
+        match self.calls.told(handle, |id| Command::MoveHome { id, room: name, to }).await {
             Ok(_) => Ok(()),
             Err((_, words)) => {
                 wings.into_iter().for_each(|wing| _ = self.directory.wing_comes(room, on, wing));

@@ -113,6 +113,9 @@ pub(super) fn all() -> Vec<PlaceMessage> {
         HomeMessage::Taken,
         HomeMessage::Refused("no".to_owned()),
         HomeMessage::Cancelled,
+        HomeMessage::Part(vec![1, 2, 3].into()),
+        HomeMessage::Moved(PlaceId(3)),
+        HomeMessage::Left,
     ];
     let messages = messages.into_iter().chain(homes.map(PlaceMessage::Home));
     messages.chain(moves().into_iter().map(PlaceMessage::Move)).collect()
@@ -205,24 +208,46 @@ fn the_state_of_a_client_comes_as_it_was_and_unknown_receivers_of_its_tracks_are
 }
 
 #[test]
+fn the_state_of_a_room_goes_in_parts_that_add_up() {
+    for bytes in [0, 1, 256 * 1024, 256 * 1024 + 1, 3 << 20] {
+        let state: Vec<u8> = (0..bytes).map(|n| (n % 251) as u8).collect();
+        let message = PlaceMessage::Home(HomeMessage::Take(state.clone().into()));
+        let (pieces, errors) = write_places(vec![(room(), message)], &name);
+        assert!(errors.is_empty(), "{errors:?}");
+        let (mut read, mut ends) = (Vec::new(), 0);
+        for (_, message) in pieces.iter().flat_map(|piece| read_places(piece, &mut |_| None).unwrap()) {
+            let (part, is_last) = match message {
+                PlaceMessage::Home(HomeMessage::Part(part)) => (part, false),
+                PlaceMessage::Home(HomeMessage::Take(part)) => (part, true),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(ends, 0, "nothing comes behind the last part");
+            read.extend_from_slice(&part);
+            ends += usize::from(is_last);
+        }
+        assert!(read == state && ends == 1, "{bytes}");
+    }
+}
+
+#[test]
 fn what_is_no_piece_is_refused_with_the_reason() {
     let piece = written(all()).remove(0);
     let mut other = piece.clone();
     other[0] = 9;
     let find = |place: Place| Some(PlaceId(place.shard));
     for (bytes, expected) in [
-        (vec![], "messages between shards have version 0, this node reads version 2"),
-        (other, "messages between shards have version 9, this node reads version 2"),
-        (vec![2], "messages between shards cannot be read: EOF"),
+        (vec![], "messages between shards have version 0, this node reads version 3"),
+        (other, "messages between shards have version 9, this node reads version 3"),
+        (vec![3], "messages between shards cannot be read: EOF"),
         (piece[..piece.len() - 1].to_vec(), "messages between shards cannot be read: EOF"),
-        (vec![2; MAX_PLACE_BYTES + 1], "messages between shards have 524289 bytes"),
+        (vec![3; MAX_PLACE_BYTES + 1], "messages between shards have 524289 bytes"),
         (
-            b"\x02{\"places\":[],\"messages\":[[\"demo\",{\"Attach\":{\"home\":3,\"anew\":false}}]]}".to_vec(),
+            b"\x03{\"places\":[],\"messages\":[[\"demo\",{\"Attach\":{\"home\":3,\"anew\":false}}]]}".to_vec(),
             "messages between shards name the place 3",
         ),
-        (b"\x02{\"places\":[],\"messages\":[[\"a b\",\"Detach\"]]}".to_vec(), "messages between shards cannot be read"),
+        (b"\x03{\"places\":[],\"messages\":[[\"a b\",\"Detach\"]]}".to_vec(), "messages between shards cannot be read"),
         (
-            b"\x02{\"places\":[],\"messages\":[[\"demo\",{\"Move\":{}}]]}".to_vec(),
+            b"\x03{\"places\":[],\"messages\":[[\"demo\",{\"Move\":{}}]]}".to_vec(),
             "messages between shards cannot be read",
         ),
     ] {

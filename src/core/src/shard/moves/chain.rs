@@ -9,6 +9,7 @@
 //! behind [`MoveMessage::Noted`]; and the home has all that the former place has said of the client before the new one, which
 //! waits for that word, says the first.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::command::{MoveMessage, PlaceMessage};
@@ -104,7 +105,7 @@ impl Shard {
     fn add_led_client(&mut self, now: Instant, room: RoomKey, wing: PlaceId, client: &ClientId) -> ClientKey {
         let facts = ClientFacts::new(client.clone(), Connection::from([0, 0, 0, 0]), Value::Null.into(), now);
         facts.presence.set(Presence::Joined);
-        self.add_far_client(now, room, wing, facts)
+        self.add_far_client(now, room, wing, Rc::new(facts))
     }
 
     /// At home: both sides have told of a move, or one of them has so far.

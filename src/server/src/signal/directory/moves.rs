@@ -190,11 +190,11 @@ impl Directory {
         !state.clients.is_empty() || state.rooms.values().any(|placement| !placement.far_wings.is_empty())
     }
 
-    /// Some rooms that have their home here, and all their clients at one other place.
+    /// Some rooms that have their home here, and all their clients at other nodes.
     pub(in crate::signal) fn movable_homes(&self, most: usize, is_wanted: impl Fn(&RoomId) -> bool) -> Vec<RoomId> {
         let state = self.state();
         let can = |placement: &Placement| {
-            placement.far_home.is_none() && placement.clients == 0 && placement.far_wings.len() == 1
+            placement.far_home.is_none() && placement.clients == 0 && !placement.far_wings.is_empty()
         };
         let rooms = state.rooms.iter().filter(|(room, placement)| can(placement) && is_wanted(room));
         rooms.map(|(room, _)| room.clone()).take(most).collect()

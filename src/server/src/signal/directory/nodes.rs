@@ -46,6 +46,14 @@ impl Directory {
         }
     }
 
+    /// A room that has its home at another node has it at this shard of a further one from now on, which the shard here knows.
+    pub(in crate::signal) fn home_moved(&self, room: &RoomId, home: PlaceId) {
+        let mut state = self.state();
+        if let Some(far_home) = state.rooms.get_mut(room).and_then(|placement| placement.far_home.as_mut()) {
+            *far_home = home;
+        }
+    }
+
     /// The shard that has a room whose home is here.
     pub(in crate::signal) fn home_shard(&self, room: &RoomId) -> Option<usize> {
         let state = self.state();
@@ -61,6 +69,11 @@ impl Directory {
             placement.far_wings.push(wing);
         }
         is_there
+    }
+
+    /// The shards of other nodes that speak to a room here.
+    pub(in crate::signal) fn far_wings(&self, room: &RoomId) -> Vec<PlaceId> {
+        self.state().rooms.get(room).map(|placement| placement.far_wings.clone()).unwrap_or_default()
     }
 
     /// It does no more.

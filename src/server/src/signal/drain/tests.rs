@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::cluster::Place;
-use crate::cluster::memory::{Bus, nodes};
+use crate::cluster::memory::{Bus, linked_nodes};
 use crate::config::Config;
 use crate::shard_handle::ShardHandle;
 use crate::signal::admin;
@@ -22,14 +22,12 @@ use moonring_core::command::{Command, Event, PlaceMessage};
 use moonring_wire::id::PlaceId;
 use moonring_wire::rights::Rights;
 
-/// The shard of another node that has a wing.
-const WING: PlaceId = PlaceId(1);
-
-/// A node with the home of the room demo, beside another one.
+/// A node with the home of the room demo, beside two others.
 struct World {
     bus: Bus,
     cluster: Cluster,
     other: Cluster,
+    third: Cluster,
     app: App,
     commands: Receiver<Command>,
     admin: SocketAddr,
@@ -38,8 +36,8 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let (bus, clusters) = nodes(&["a", "b"]);
-        let [cluster, other] = <[Cluster; 2]>::try_from(clusters).unwrap();
+        let (bus, clusters) = linked_nodes(&["a", "b", "c"]);
+        let [cluster, other, third] = <[Cluster; 3]>::try_from(clusters).unwrap();
         let (sender, commands) = sync_channel(64);
         let (down, is_down) = tokio::sync::watch::channel(false);
         let authorities = Authorities::load(&PathBuf::new()).unwrap();
@@ -49,12 +47,16 @@ impl World {
         };
         let own = app(&cluster, vec![ShardHandle::new(move |command| sender.try_send(command))]);
         tokio::spawn(cluster.clone().run(Arc::new(own.clone())));
-        tokio::spawn(other.clone().run(Arc::new(app(&other, vec![]))));
+        for further in [&other, &third] {
+            tokio::spawn(further.clone().run(Arc::new(app(further, vec![]))));
+        }
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin = listener.local_addr().unwrap();
         tokio::spawn(axum::serve(listener, admin::router(own.clone())).into_future());
-        eventually(|| cluster.nodes().len() + other.nodes().len() == 4).await;
-        Self { bus, cluster, other, app: own, commands, admin, _down: down }
+        let all = [&cluster, &other, &third];
+        eventually(|| all.iter().all(|node| node.nodes().len() == 3)).await;
+        eventually(|| [1, 2].map(PlaceId).iter().all(|place| cluster.name_at(*place).is_some())).await;
+        Self { bus, cluster, other, third, app: own, commands, admin, _down: down }
     }
 
     /// Somebody is in the room, whose home is here; `then`, while it is not given up.
@@ -68,18 +70,24 @@ impl World {
         member
     }
 
-    /// A shard of the other node has clients of the room.
-    fn attach(&self) {
+    /// The shard of another node.
+    fn shard_of(&self, name: &str) -> PlaceId {
+        let is_it = |place: &PlaceId| self.cluster.name_at(*place).is_some_and(|found| found.to_string() == name);
+        [1, 2].map(PlaceId).into_iter().find(is_it).unwrap()
+    }
+
+    /// A shard of another node has clients of the room.
+    fn attach(&self, name: &str) {
         let attach = PlaceMessage::Attach { home: None, anew: false };
-        assert!(self.app.place_heard(0, WING, vec![(demo(), attach)]));
+        assert!(self.app.place_heard(0, self.shard_of(name), vec![(demo(), attach)]));
         assert!(self.app.directory.is_used());
     }
 
-    /// The shard is asked to move the home of the room.
-    async fn asked_to_move(&self) -> u64 {
+    /// The shard is asked to move the home of the room: the number of the order, and where to.
+    async fn asked_to_move(&self) -> (u64, PlaceId) {
         loop {
             match self.commands.try_recv() {
-                Ok(Command::MoveHome { id, .. }) => return id,
+                Ok(Command::MoveHome { id, to, .. }) => return (id, to),
                 Ok(_) => {}
                 Err(_) => sleep(Duration::from_millis(10)).await,
             }
@@ -99,10 +107,10 @@ fn demo() -> RoomId {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_a_draining_waits_for_the_homes_that_follow_their_clients() {
     let world = World::new().await;
-    drop(world.opened(|| world.attach()).await);
+    drop(world.opened(|| world.attach("b")).await);
     assert_eq!(world.app.directory.client_count(), 0, "they are all at the other node");
     let mut waits = world.drain();
-    let id = world.asked_to_move().await;
+    let (id, _) = world.asked_to_move().await;
     assert!(timeout(2 * LOOK, &mut waits).await.is_err(), "the script is still here");
     world.app.calls.answer(id, Ok(Value::Null));
     assert_eq!(waits.await.unwrap().unwrap(), "node a takes no new rooms; it has 0 rooms and 0 clients\n");
@@ -111,13 +119,33 @@ async fn who_waits_for_a_draining_waits_for_the_homes_that_follow_their_clients(
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_a_draining_that_is_called_off_is_told_so() {
     let world = World::new().await;
-    drop(world.opened(|| world.attach()).await);
+    drop(world.opened(|| world.attach("b")).await);
     let waits = world.drain();
-    let id = world.asked_to_move().await;
+    let (id, _) = world.asked_to_move().await;
     operator_nodes::undrain(world.admin).await.unwrap();
     world.app.calls.answer(id, Err("it stays".into()));
     let error = waits.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("called off"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_goes_to_the_one_of_its_further_nodes_that_does_not_drain() {
+    for (draining, takes) in [("b", "c"), ("c", "b")] {
+        let world = World::new().await;
+        drop(world.opened(|| ["b", "c"].iter().for_each(|name| world.attach(name))).await);
+        let drains = if draining == "b" { &world.other } else { &world.third };
+        drains.drain(true);
+        let is_known = || {
+            let nodes = serde_json::to_value(world.cluster.nodes()).unwrap();
+            nodes.as_array().unwrap().iter().any(|node| node["node"] == draining && node["verdict"] == "draining")
+        };
+        eventually(is_known).await;
+        let waits = world.drain();
+        let (id, to) = world.asked_to_move().await;
+        assert_eq!(to, world.shard_of(takes));
+        world.app.calls.answer(id, Ok(Value::Null));
+        assert!(waits.await.unwrap().is_ok());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,6 +75,7 @@ impl Session {
             Event::ToPlace { .. }
             | Event::Moved { .. }
             | Event::ClaimHome(_)
+            | Event::HomeMoved { .. }
             | Event::PolicyRequest { .. }
             | Event::Called { .. }
             | Event::Webhook { .. }

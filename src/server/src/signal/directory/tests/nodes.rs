@@ -31,11 +31,21 @@ fn clients_of_a_wing_join_over_its_lead_and_who_comes_after_the_last_one_asks_ag
     assert_eq!(told(), "Err(Empty)", "it is not the former home");
     directory.has_home(&room("a"), HOME, PlaceId(9));
     assert_eq!((told(), directory.far_home(&room("a"))), ("a 9".to_owned(), Some(PlaceId(9))));
+    directory.home_moved(&room("a"), PlaceId(10));
+    assert_eq!(
+        (told(), directory.far_home(&room("a"))),
+        ("Err(Empty)".to_owned(), Some(PlaceId(10))),
+        "its shard has said so"
+    );
+    directory.has_home(&room("a"), PlaceId(10), PlaceId(9));
+    assert_eq!(told(), "a 9");
     directory.becomes_home(&room("a"), HOME);
     assert_eq!(told(), "Err(Empty)", "it was the home before that one");
     directory.becomes_home(&room("a"), PlaceId(9));
     assert_eq!((told(), directory.far_home(&room("a"))), ("a here".to_owned(), None));
     assert_eq!(directory.home_shard(&room("a")), Some(0));
+    directory.home_moved(&room("a"), HOME);
+    assert_eq!(directory.far_home(&room("a")), None, "it is this node that says so of its rooms");
     drop(members);
     directory.route(0, Event::RoomClosed(room("a")));
     assert_eq!((directory.far_home(&room("a")), placements(&directory)), (None, vec![]));
