@@ -161,6 +161,28 @@ fn a_bitrate_set_by_the_policy_reaches_the_publisher_as_an_estimate() {
 }
 
 #[test]
+fn a_publisher_that_gives_transport_wide_numbers_is_told_when_its_limit_is_lifted() {
+    let script = "function on_client_connect() return true end function on_publish_request() return true end
+        function on_message(client, bps) client:set_max_bitrate(bps > 0 and bps or nil) end";
+    let mut world = World::ruled(88, script);
+    let who = world.join_raw("alice");
+    let mut video = crate::sim::raw::section("0", Vp8, moonring_wire::negotiate::Direction::SendOnly);
+    video.codecs[0].feedback.transport_cc = true;
+    video.extensions.push((5, moonring_wire::media::Extension::TransportSequence));
+    video.ssrcs = vec![(moonring_wire::id::Ssrc(5), None)];
+    world.raw(who).sections = vec![video];
+    world.offer(who, vec![crate::sim::flows::sends("0")], vec![]);
+    world.run_ms(1_000);
+    for (bps, expected) in [(250_000, "bitrate_bps: 250000"), (0, "bitrate_bps: 49999872")] {
+        world.raw(who).reports.clear();
+        world.command(Command::Message { client: world.id(who), value: json!(bps) });
+        world.run_ms(50);
+        let reports = format!("{:?}", world.raw(who).reports);
+        assert!(reports.contains(expected), "{bps}: {reports}");
+    }
+}
+
+#[test]
 fn what_a_script_says_to_a_goodbye_by_dtls_is_heard_at_once() {
     let mut world = World::ruled(89, MEETING);
     let (alice, bob) = (world.join("alice"), world.join_raw("bob"));

@@ -128,8 +128,9 @@ fn sender_reports(now: Instant, client: &mut Client, tracks: &SlotMap<TrackKey, 
 fn receiver_reports(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>, out: &mut SendBatch) {
     let (mut blocks, mut ssrcs) = (Vec::new(), Vec::new());
     let held = held_bps(now, client, tracks);
-    client.inbound.was_held |= held.is_some();
-    let mut wants_remb = client.inbound.max_bitrate_bps.is_some() || client.inbound.was_held;
+    let limit = client.inbound.max_bitrate_bps.into_iter().chain(held).min();
+    client.inbound.was_held |= limit.is_some();
+    let mut wants_remb = client.inbound.was_held;
     for key in &client.inbound.published {
         let Some(track) = tracks.get_mut(*key) else { continue };
         wants_remb |= track.feedback.remb && !track.feedback.transport_cc;
@@ -143,7 +144,7 @@ fn receiver_reports(now: Instant, client: &mut Client, tracks: &mut SlotMap<Trac
         report(client, chunk, None, out);
     }
     if wants_remb && !ssrcs.is_empty() {
-        let bps = client.inbound.max_bitrate_bps.into_iter().chain(held).fold(UNLIMITED_BPS, u64::min);
+        let bps = limit.map_or(UNLIMITED_BPS, |limit| limit.min(UNLIMITED_BPS));
         ssrcs.truncate(MAX_REMB_SSRCS);
         report(client, &[], Some((bps, &ssrcs)), out);
     }
