@@ -216,6 +216,11 @@ impl Rehearsals {
         Some(Verdict::Passed(bps))
     }
 
+    /// Gives up what is under way: there is nothing any more that it can be sent in.
+    pub fn give_up(&mut self) {
+        self.running = None;
+    }
+
     /// Gives up one of which nothing is heard.
     pub fn expire(&mut self, now: Instant) {
         if let Some(running) = self.running.filter(|running| now > running.heard + HOLDS) {

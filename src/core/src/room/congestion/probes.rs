@@ -41,6 +41,10 @@ pub struct ProbeSlice {
 impl Congestion {
     /// Says whether anything can be sent but media: without a stream of retransmissions padding would take the media's numbers.
     pub fn set_probed(&mut self, now: Instant, is_probed: bool) {
+        if !is_probed {
+            self.running = None;
+            self.rehearsals.give_up();
+        }
         self.estimator.set_probed(now, is_probed);
     }
 

@@ -113,3 +113,29 @@ fn a_first_feedback_that_tells_of_a_burst_is_no_reason_to_raise_a_layer_without_
     without.remb(t0, 1_000_000, true);
     assert!(without.may_raise_to(t0, 350_000, 150_000), "a REMB tells nothing of a rehearsal");
 }
+
+#[test]
+fn a_probe_and_a_rehearsal_end_with_the_last_stream_that_they_can_be_sent_in() {
+    let t0 = Instant::now();
+    let at = |ms: u64| t0 + Duration::from_millis(ms);
+    for rehearses in [false, true] {
+        let mut path = Congestion::new(t0);
+        path.expect_feedback();
+        path.set_wanted(t0, 5_000_000, 100_000);
+        path.sent(t0, 1_000, true, None);
+        if rehearses {
+            let (mut recorder, mut bytes) = (ArrivalRecorder::default(), [0; 100]);
+            recorder.record(0, t0);
+            let mut writer = Writer::new(&mut bytes);
+            assert!(recorder.build(Ssrc(1), Ssrc(2), &mut writer));
+            path.feedback(at(1), writer.as_bytes());
+            assert!(!path.may_raise_to(at(1), 800_000, 150_000), "a rehearsal begins");
+        } else {
+            assert!(path.poll_probe(t0).is_some(), "a probe begins");
+        }
+        assert!(path.poll_timeout().is_some_and(|due| due < at(10)));
+        path.set_probed(at(5), false);
+        assert_eq!(path.poll_probe(at(5)), None);
+        assert!(path.poll_timeout().is_none_or(|due| due > at(100)), "it is due again and again: {rehearses}");
+    }
+}
