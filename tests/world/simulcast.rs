@@ -318,3 +318,24 @@ fn what_is_missing_after_a_switch_is_not_made_up_from_the_layer_before() {
     world.run_ms(50);
     assert_eq!(world.got(bob, 97).len(), 0);
 }
+
+#[test]
+fn what_is_missing_of_a_stream_that_is_over_is_not_made_up_from_another_layer() {
+    let (mut world, mut encoder, bob, track) = scene(98);
+    for layer in [Some(0), None] {
+        world.command(Command::SetLayer { client: world.id(bob), track: track.clone(), layer });
+        encoder.run(&mut world, 45);
+    }
+    let last = world.members[bob].got.last().unwrap().clone();
+    assert_eq!(layer_of(&last), 2);
+    let layer = &mut encoder.layers[2];
+    (layer.ssrc, layer.index, layer.frames) = (750, 30_000, 0);
+    encoder.run(&mut world, 10);
+    assert_eq!(layer_of(world.members[bob].got.last().unwrap()), 2, "it goes on");
+    let missing: Vec<u16> = (0..5).map(|n| last.sequence.wrapping_sub(n)).collect();
+    let nack = world.raw(bob).control(|w| w.nack(Ssrc(1), last.ssrc, &missing).unwrap());
+    world.raw(bob).out.push(nack);
+    world.run_ms(50);
+    let repaired: Vec<_> = world.got(bob, 97).iter().map(|got| got.head.get(MARK + 2).copied()).collect();
+    assert_eq!(repaired, [], "layers");
+}

@@ -91,13 +91,12 @@ impl Numberings {
         }
     }
 
-    /// Forgets those of `layer`.
+    /// Forgets those of `layer`, and those before them, as the numbers of what is forgotten would be taken for theirs.
     pub(super) fn forget_layer(&mut self, layer: u8) {
-        for (numbering, selection) in self.all.iter_mut().zip(&mut self.selections) {
-            if numbering.take_if(|n| n.layer == layer).is_some() {
-                *selection = None;
-            }
-        }
+        let newest = self.all.iter().position(|numbering| numbering.is_some_and(|n| n.layer == layer));
+        let from = newest.unwrap_or(NUMBERINGS);
+        self.all[from..].fill(None);
+        self.selections[from..].fill_with(Default::default);
     }
 
     /// Reads what the next packet touches.
