@@ -44,6 +44,7 @@ mod replay;
 mod resume;
 mod rights;
 mod runaways;
+mod shares;
 mod sim;
 mod simulcast;
 mod slow;

@@ -85,6 +85,11 @@ impl Encoder {
         }
     }
 
+    /// Its next pictures are key frames, as behind a pause.
+    pub(crate) fn begin_anew(&mut self) {
+        self.layers.iter_mut().for_each(|layer| layer.frames = 0);
+    }
+
     pub(crate) fn run(&mut self, world: &mut World, seconds: usize) {
         (0..seconds * self.fps).for_each(|_| self.picture(world));
     }
@@ -104,9 +109,17 @@ pub(crate) fn scene(seed: u64, links_bps: &[Option<u64>]) -> (World, Encoder, Ve
 pub(crate) fn scene_of(
     seed: u64,
     links_bps: &[Option<u64>],
+    encoder: (Frames, usize, usize),
+) -> (World, Encoder, Vec<usize>, TrackId) {
+    scene_in(World::new(seed), links_bps, encoder)
+}
+
+/// The same in a world in which nobody is yet.
+pub(crate) fn scene_in(
+    mut world: World,
+    links_bps: &[Option<u64>],
     (frames, fps, burst): (Frames, usize, usize),
 ) -> (World, Encoder, Vec<usize>, TrackId) {
-    let mut world = World::new(seed);
     let config = PeerConfig { transport_feedback: true, ..(*world.config).clone() };
     world.config = Arc::new(config);
     let alice = world.join_raw("alice");

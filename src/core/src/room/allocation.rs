@@ -11,11 +11,13 @@ mod aside;
 mod keeping;
 mod raises;
 mod rooms;
+mod sound;
 
 use aside::{put_away, unsendable};
 use keeping::keep_on;
 use raises::Decision;
 use rooms::note_rooms;
+use sound::sound_bps;
 
 use slotmap::SlotMap;
 
@@ -109,11 +111,16 @@ impl Choice {
 }
 
 /// Chooses the layers of all forwards of `client`; tracks whose new layer needs a key frame are asked for one. The
-/// places of the forwards that were paused or resumed by it.
-pub fn choose(now: Instant, client: &mut Client, tracks: &mut SlotMap<TrackKey, Track>) -> Vec<u16> {
+/// places of the forwards that were paused or resumed by it. `most_heard`: the sound of so many is forwarded at once; `None`: of all.
+pub fn choose(
+    now: Instant,
+    client: &mut Client,
+    tracks: &mut SlotMap<TrackKey, Track>,
+    most_heard: Option<usize>,
+) -> Vec<u16> {
     let outbound = &mut client.outbound;
     let choices = choices(now, outbound, tracks);
-    let sound = sound_bps(now, outbound, tracks);
+    let sound = sound_bps(now, outbound, tracks, most_heard);
     let Some(path) = outbound.congestion.as_deref_mut() else { return Vec::new() };
     let sound = if path.leaves_out_sound() { 0 } else { sound };
     let top = |choice: &Choice| {
@@ -206,12 +213,6 @@ fn current(rungs: &[Rung], forward: &Forward) -> u8 {
     let passes = |rung: &Rung| rung.layer == layer && rung.point.spatial <= spatial && rung.point.temporal <= temporal;
     let lowest = || rungs.iter().position(|rung| rung.layer == layer);
     rungs.iter().rposition(passes).or_else(lowest).unwrap_or(0) as u8
-}
-
-/// What sound takes of the path, in bit/s.
-fn sound_bps(now: Instant, outbound: &Outbound, tracks: &SlotMap<TrackKey, Track>) -> u64 {
-    let tracks = outbound.forwards.iter().flatten().filter_map(|f| tracks.get(f.track)).filter(|t| !t.is_video());
-    tracks.flat_map(|t| &t.layers).filter(|layer| layer.is_active(now)).map(|layer| layer.bitrate_bps).sum()
 }
 
 /// The highest layer of each choice so that all together, at what `price` says of each, fit `budget_bps`: everybody's lowest first, then a layer more

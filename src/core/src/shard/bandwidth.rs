@@ -46,7 +46,8 @@ impl Shard {
     pub(super) fn choose_layers(&mut self, now: Instant, key: ClientKey) {
         let Some(client) = self.world.clients.get_mut(key) else { return };
         client.outbound.chosen = Some(now);
-        let changed = allocation::choose(now, client, &mut self.world.tracks);
+        let most_heard = self.world.rooms.get(client.room).and_then(|room| room.speakers.last_n());
+        let changed = allocation::choose(now, client, &mut self.world.tracks, most_heard);
         for place in changed {
             let Some(forward) = &client.outbound.forwards[usize::from(place)] else { continue };
             let Some(track) = self.world.tracks.get(forward.track) else { continue };

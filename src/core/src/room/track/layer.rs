@@ -177,6 +177,13 @@ impl Layer {
         self.last_packet.is_some_and(|at| now.saturating_duration_since(at) < LAYER_SILENCE)
     }
 
+    /// True when packets were kept lately, and forwarded: of a muted track, or one that others are louder than, some come and
+    /// none are.
+    pub fn is_kept(&self, now: Instant) -> bool {
+        let newest = self.history.end().checked_sub(1).and_then(|n| self.history.get(n));
+        newest.is_some_and(|packet| now.saturating_duration_since(packet.arrival) < LAYER_SILENCE)
+    }
+
     /// True when its first packet, or the first after a silence, came here within [`BEGINS_WITHIN`].
     pub(super) fn has_just_begun(&self, now: Instant) -> bool {
         self.began.is_some_and(|at| now.saturating_duration_since(at) < BEGINS_WITHIN)
