@@ -1,10 +1,14 @@
 //! What is not sent takes no share of a path, and what is sent takes its own.
 
+use moonring_core::command::Command;
 use moonring_core::shard::ShardSettings;
-use moonring_wire::media::CodecName::Opus;
+use moonring_loadtest::media::{VideoSettings, VideoSource};
+use moonring_wire::media::CodecName::{Opus, Vp8};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 
-use crate::sim::{OPEN, World, settings};
-use crate::slow::{FRAMES, layer_lately, scene_in, subscriber};
+use crate::sim::{Feed, OPEN, World, settings};
+use crate::slow::{FRAMES, layer_lately, scene, scene_in, subscriber};
 
 const RATE: Option<u64> = Some(900_000);
 
@@ -20,6 +24,22 @@ fn sound_that_is_not_heard_takes_nothing_of_what_a_path_carries() {
     for sound in &sounds {
         world.subscribe(who, sound, Opus);
     }
+    encoder.run(&mut world, 15);
+    assert_eq!(layer_lately(&world, who, 3), Some(1));
+}
+
+#[test]
+fn a_muted_video_takes_nothing_of_what_a_path_carries() {
+    let (mut world, mut encoder, _, track) = scene(102, &[]);
+    let carol = world.join("carol");
+    let other = world.publish(carol, Vp8);
+    let rng = SmallRng::seed_from_u64(7);
+    let source = VideoSource::new(VideoSettings { bitrate_bps: 500_000, ..VideoSettings::default() }, world.now, rng);
+    world.members[carol].feeds[0].1 = Feed::Video(source);
+    encoder.run(&mut world, 2);
+    world.command(Command::SetMuted { client: world.id(carol), track: other.clone(), muted: true });
+    let who = subscriber(&mut world, "bob", &track, (RATE, 0));
+    world.subscribe(who, &other, Vp8);
     encoder.run(&mut world, 15);
     assert_eq!(layer_lately(&world, who, 3), Some(1));
 }

@@ -18,7 +18,7 @@ pub struct Rung {
     pub point: Point,
     /// The layer that clients are told it is: the encoding or, where there is only one, its spatial layer.
     pub told: u8,
-    /// What it takes, in bit/s; 0 for an encoding that is silent.
+    /// What it takes, in bit/s; 0 for an encoding that is silent or muted.
     pub bps: u64,
     /// The most that it took lately.
     pub most_bps: u64,
@@ -38,7 +38,7 @@ impl Rung {
 pub fn rungs(now: Instant, track: &Track) -> Vec<Rung> {
     let mut rungs = Vec::with_capacity(track.layers.len());
     for (n, layer) in track.layers.iter().enumerate() {
-        let is_active = track.kept_layers > 0 && track.is_sent(now, n as u8);
+        let is_active = track.kept_layers > 0 && !track.is_muted() && track.is_sent(now, n as u8);
         let layering = layer.layering.as_deref().filter(|layering| is_active && layering.bps(Point::ALL) > 0);
         match layering {
             Some(layering) => add_inner(layering, (n as u8, track.layers.len() > 1), &mut rungs),
