@@ -1,8 +1,9 @@
 //! What is not sent takes no share of a path, and what is sent takes its own.
 
-use moonring_core::command::Command;
+use moonring_core::command::{Command, Event};
 use moonring_core::shard::ShardSettings;
 use moonring_loadtest::media::{VideoSettings, VideoSource};
+use moonring_wire::id::TrackId;
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -42,4 +43,34 @@ fn a_muted_video_takes_nothing_of_what_a_path_carries() {
     world.subscribe(who, &other, Vp8);
     encoder.run(&mut world, 15);
     assert_eq!(layer_lately(&world, who, 3), Some(1));
+}
+
+/// When a client was told that a track is paused (true) or goes on.
+fn told(world: &World, track: &TrackId) -> Vec<bool> {
+    let of = |event: &Event| match event {
+        Event::TrackPaused { track: t, .. } => (t == track).then_some(true),
+        Event::TrackResumed { track: t, .. } => (t == track).then_some(false),
+        _ => None,
+    };
+    world.events.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_track_of_which_only_larger_pictures_come_than_are_wanted_is_paused_where_they_do_not_fit() {
+    let (mut world, mut encoder, _, track) = scene(103, &[]);
+    encoder.frames[0] = (0, 0);
+    encoder.frames[1] = (0, 0);
+    encoder.run(&mut world, 3);
+    for (name, bps, is_paused) in [("bob", Some(500_000), true), ("carol", Some(3_000_000), false)] {
+        let who = subscriber(&mut world, name, &track, (bps, 0));
+        world.command(Command::SetView { client: world.id(who), track: track.clone(), width: 160, height: 90 });
+        encoder.run(&mut world, 12);
+        let (passed, dropped) = world.members[who].down.passed;
+        assert_eq!(
+            (told(&world, &track).last() == Some(&true), layer_lately(&world, who, 3)),
+            (is_paused, (!is_paused).then_some(2)),
+            "{name}: {dropped} of {passed} dropped"
+        );
+        world.events.clear();
+    }
 }

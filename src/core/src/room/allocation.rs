@@ -192,9 +192,7 @@ fn choice((now, is_controlled): (Instant, bool), place: usize, forward: &Forward
     let limits = forward.limits;
     let told = [limits.client, limits.policy, limits.view].into_iter().flatten().fold(u8::MAX, u8::min);
     let rungs = rungs(now, track);
-    let is_allowed = |rung: &Rung| rung.told <= told && rung.layer <= track.kept_layers.saturating_sub(1);
-    // Of a single layer there is always something.
-    let limit = rungs.iter().rposition(is_allowed).unwrap_or(0) as u8;
+    let limit = limit(&rungs, track, told);
     let lowest = rungs.first().map_or(0, |rung| rung.told);
     let base = rungs.iter().rposition(|rung| rung.told == lowest).unwrap_or(0) as u8;
     let area = forward.allotted.view.map_or(320 * 180, |(width, height)| width.saturating_mul(height));
@@ -205,6 +203,17 @@ fn choice((now, is_controlled): (Instant, bool), place: usize, forward: &Forward
     let awaited = if is_controlled && !forward.has_begun() { 0 } else { limit };
     let before_bps = track.cap.before_bps();
     Choice { place, rungs, base: base.min(limit), limit, priority, current, awaited, before_bps }
+}
+
+/// The highest step of layers up to `told`; where none of these come, the lowest that does, as it is sent in their place: see
+/// [`Track::best_layer`].
+fn limit(rungs: &[Rung], track: &Track, told: u8) -> u8 {
+    let is_kept = |rung: &Rung| rung.layer < track.kept_layers.max(1);
+    // Of a single layer there is always something.
+    let allowed = rungs.iter().rposition(|rung| rung.told <= told && is_kept(rung)).unwrap_or(0);
+    let comes = |rung: &Rung| rung.bps > 0 && is_kept(rung);
+    let is_silent = !rungs.iter().take(allowed + 1).any(comes);
+    rungs.iter().position(comes).filter(|_| is_silent).unwrap_or(allowed) as u8
 }
 
 /// The highest step that a forward lets pass.
