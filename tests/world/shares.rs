@@ -1,5 +1,7 @@
 //! What is not sent takes no share of a path, and what is sent takes its own.
 
+use std::time::Duration;
+
 use moonring_core::command::{Command, Event};
 use moonring_core::shard::ShardSettings;
 use moonring_loadtest::media::{VideoSettings, VideoSource};
@@ -9,7 +11,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::sim::{Feed, OPEN, World, settings};
-use crate::slow::{FRAMES, layer_lately, scene, scene_in, subscriber};
+use crate::slow::{FRAMES, layer_lately, longest_gap, scene, scene_in, subscriber};
 
 const RATE: Option<u64> = Some(900_000);
 
@@ -73,4 +75,25 @@ fn a_track_of_which_only_larger_pictures_come_than_are_wanted_is_paused_where_th
         );
         world.events.clear();
     }
+}
+
+#[test]
+fn behind_a_pause_a_slow_link_is_not_sent_the_largest_pictures_first() {
+    let (mut world, mut encoder, subscribers, _) = scene(104, &[Some(300_000)]);
+    let who = subscribers[0];
+    encoder.run(&mut world, 10);
+    assert_eq!(layer_lately(&world, who, 3), Some(0));
+    world.run(Duration::from_secs(5));
+    let (since, before) = (world.now, world.members[who].down.passed.1);
+    encoder.begin_anew();
+    encoder.run(&mut world, 4);
+    let larger = world.members[who]
+        .got
+        .iter()
+        .filter(|got| got.at >= since && !got.head.is_empty() && got.head[crate::slow::MARK] > 0)
+        .count();
+    let dropped = world.members[who].down.passed.1 - before;
+    assert_eq!((larger, dropped), (0, 0));
+    let gap = longest_gap(&world, who, 3);
+    assert!(gap < Duration::from_millis(300), "{gap:?}");
 }

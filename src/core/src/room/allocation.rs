@@ -199,8 +199,12 @@ fn choice((now, is_controlled): (Instant, bool), place: usize, forward: &Forward
     // A shared screen is what a meeting is about.
     let priority = if track.info.source == Source::Screen { area.saturating_mul(4) } else { area };
     let current = forward.allotted.paused.is_none().then(|| current(&rungs, forward));
-    // Where nobody watched it before: a publisher may begin with all layers at once, of which the highest comes first.
-    let awaited = if is_controlled && !forward.has_begun() { 0 } else { limit };
+    // A publisher may go on with all layers at once, of which the highest comes first: behind a pause what fitted before fits.
+    let awaited = match current.filter(|_| forward.has_begun()) {
+        _ if !is_controlled => limit,
+        Some(current) => current.min(limit),
+        None => 0,
+    };
     let before_bps = track.cap.before_bps();
     Choice { place, rungs, base: base.min(limit), limit, priority, current, awaited, before_bps }
 }
