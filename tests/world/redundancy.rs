@@ -99,6 +99,29 @@ fn who_takes_redundancy_gets_it_and_who_does_not_gets_the_packet_without() {
 }
 
 #[test]
+fn what_is_sent_again_by_rtx_is_what_its_payload_type_says() {
+    let mut scene = Scene::new(324);
+    let dave = scene.world.join_raw("dave");
+    let mut section = microphone(Direction::RecvOnly, 101, Some(100));
+    section.codecs[1].rtx = Some(Pt(102));
+    scene.world.raw(dave).sections = vec![section];
+    let track = scene.world.published_by(scene.alice).remove(0);
+    scene.world.offer(dave, vec![], vec![wants(&Mid::parse("0").unwrap(), Some(&track))]);
+    scene.world.run_ms(500);
+    scene.send(111, 10, 960, &[1, 2, 3]);
+    scene.send(63, 11, 1_920, &[0xEF, 0x0F, 0x00, 3, 111, 1, 2, 3, 4, 5, 6]);
+    let before = scene.world.members[dave].got.clone();
+    let sequences: Vec<u16> = before.iter().map(|got| got.sequence).collect();
+    assert_eq!(before.iter().map(|got| got.pt).collect::<Vec<_>>(), [101, 100]);
+    let nack = scene.world.raw(dave).control(|w| w.nack(Ssrc(1), before[0].ssrc, &sequences).unwrap());
+    scene.world.raw(dave).out.push(nack);
+    scene.world.run_ms(50);
+    // Behind the original sequence number: Opus, as the offer says of that payload type.
+    let again: Vec<_> = scene.world.got(dave, 102).iter().map(|got| got.head[2..].to_vec()).collect();
+    assert_eq!(again, [vec![1, 2, 3], vec![4, 5, 6]]);
+}
+
+#[test]
 fn lost_sound_is_asked_for_and_sent_again_byte_for_byte() {
     let mut scene = Scene::new(322);
     scene.send(111, 10, 960, &[1, 2, 3]);

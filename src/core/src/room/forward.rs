@@ -334,10 +334,12 @@ impl Forward {
         Some(outgoing)
     }
 
-    /// Finds the packet that went out with `sequence`, to resend it.
+    /// Finds the packet that went out with `sequence`, to resend it by RTX: without packets of the past, as the payload type
+    /// of retransmissions is that of media without them.
     pub fn find_sent<'t>(&self, track: &'t Track, sequence: u16) -> Option<(&'t History, &'t Packet, Outgoing)> {
         let (history, packet, outgoing) = self.numberings.find(self.index_of(sequence)?, track)?;
-        Some((history, packet, Outgoing { redundancy: self.redundancy(packet), ..outgoing }))
+        let redundancy = if packet.is_red { Redundancy::Removed } else { Redundancy::None };
+        Some((history, packet, Outgoing { redundancy, ..outgoing }))
     }
 
     /// The newest index so far with these low 16 bits.
