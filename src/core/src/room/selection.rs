@@ -20,6 +20,10 @@ use moonring_wire::media::CodecName;
 /// Pictures remembered: two seconds at 30 a second, as long as packets are sent again.
 const PICTURES: usize = 64;
 
+/// How far behind others a picture is shown that is sent after them, in ticks of the time stamp: ten seconds. What comes with a
+/// smaller one goes on elsewhere.
+const MOST_BEHIND: i32 = 900_000;
+
 /// How a packet leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaves {
@@ -127,7 +131,7 @@ impl Selection {
         if is_late && self.packets.contains(packet.index) {
             return None;
         }
-        let place = self.picture(packet);
+        let place = self.picture(packet, is_late);
         let passes = self.decide(place, packet, is_late);
         if !is_late {
             self.advance(packet, passes);
@@ -169,14 +173,15 @@ impl Selection {
     }
 
     /// The place of the packet's picture, which is new or known.
-    fn picture(&mut self, packet: &Packet) -> usize {
+    fn picture(&mut self, packet: &Packet, is_late: bool) -> usize {
         let newest = self.newest_picture.map(|place| (place, self.pictures[place].timestamp));
         if let Some((place, timestamp)) = newest
             && timestamp == packet.timestamp
         {
             return place;
         }
-        let is_newer = newest.is_none_or(|(_, timestamp)| packet.timestamp.wrapping_sub(timestamp) as i32 > 0);
+        let ahead = newest.map_or(1, |(_, timestamp)| packet.timestamp.wrapping_sub(timestamp) as i32);
+        let is_newer = ahead > 0 || (ahead < -MOST_BEHIND && !is_late);
         let is_it = |p: &Picture| p.decided != 0 && p.timestamp == packet.timestamp;
         if !is_newer && let Some(place) = self.pictures.iter().position(is_it) {
             return place;

@@ -297,3 +297,29 @@ fn a_packet_that_came_too_late_to_be_left_out_without_a_gap_leaves_empty() {
     assert!(scene.decoder.fillers > 5, "{}", scene.decoder.fillers);
     scene.decoder.check_all();
 }
+
+#[test]
+fn a_choice_takes_effect_after_the_publishers_time_stamps_have_jumped() {
+    for hours in [-1, 10] {
+        let mut scene = Scene::new(Mode::flat(CodecName::Vp8, 1, false), GOOD, 5);
+        let pictures = |scene: &mut Scene| {
+            for _ in 0..40 {
+                scene.picture();
+                scene.forward();
+            }
+        };
+        pictures(&mut scene);
+        scene.encoders[0].jump(hours * 3_600 * 90_000);
+        scene.decoder.forget_time();
+        for temporal in [0, u8::MAX] {
+            scene.forward.set_point(Point { spatial: 0, temporal });
+            pictures(&mut scene);
+            scene.decoder.check_all();
+            scene.decoder.seen.clear();
+            pictures(&mut scene);
+            scene.decoder.check_all();
+            let highest = scene.decoder.seen.keys().max().copied();
+            assert_eq!(highest, Some((0, temporal.min(2))), "{hours} h: {:?}", scene.decoder.seen);
+        }
+    }
+}

@@ -117,6 +117,12 @@ impl Decoder {
         assert!(self.got.insert(outgoing.index, got).is_none(), "a number is used once");
     }
 
+    /// Its time goes on elsewhere.
+    pub(super) fn forget_time(&mut self) {
+        self.check_all();
+        self.last_picture = None;
+    }
+
     /// Decodes what nothing comes before any more.
     pub(super) fn check_old(&mut self) {
         self.check_below(self.newest.saturating_sub(OLD));

@@ -108,6 +108,11 @@ impl Encoder {
         }
     }
 
+    /// Its time stamps go on elsewhere.
+    pub(super) fn jump(&mut self, ticks: i64) {
+        self.timestamp = self.timestamp.wrapping_add(ticks as u32);
+    }
+
     /// The packets of the next picture.
     pub(super) fn picture(&mut self, is_key_wanted: bool, packets: u8, random: &mut SmallRng) -> Vec<Sent> {
         let is_key = self.picture == 0 || is_key_wanted;
