@@ -339,3 +339,21 @@ fn what_is_missing_of_a_stream_that_is_over_is_not_made_up_from_another_layer() 
     let repaired: Vec<_> = world.got(bob, 97).iter().map(|got| got.head.get(MARK + 2).copied()).collect();
     assert_eq!(repaired, [], "layers");
 }
+
+#[test]
+fn a_picture_goes_on_while_the_layer_that_it_is_to_switch_to_begins_anew() {
+    let (mut world, mut encoder, bob, track) = scene(99);
+    world.command(Command::SetLayer { client: world.id(bob), track: track.clone(), layer: Some(0) });
+    encoder.run(&mut world, 45);
+    world.command(Command::SetLayer { client: world.id(bob), track, layer: None });
+    // Its key frame, the first one, does not get through.
+    let layer = &mut encoder.layers[2];
+    (layer.ssrc, layer.index, layer.frames) = (750, 30_000, 1);
+    let before = world.members[bob].got.len();
+    encoder.run(&mut world, 10);
+    assert_eq!(layers(&world.members[bob].got[before..]), [0]);
+    assert!(world.members[bob].got.len() >= before + 9, "{}", world.members[bob].got.len() - before);
+    encoder.run(&mut world, 60);
+    assert_eq!(layer_of(world.members[bob].got.last().unwrap()), 2);
+    assert_continuous(&world.got(bob, 96));
+}

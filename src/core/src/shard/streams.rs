@@ -138,7 +138,10 @@ impl Shard {
             let Some(client) = self.world.clients.get_mut(client) else { continue };
             let Some(forward) = &mut client.outbound.forwards[usize::from(place)] else { continue };
             if forward.layer() == Some(incoming.layer) || forward.target() == incoming.layer {
-                forward.restart(track);
+                // Who is still sent another layer goes on with that until it can switch.
+                if forward.layer().is_none_or(|layer| layer == incoming.layer) {
+                    forward.restart(track);
+                }
                 forward.forget_layer(incoming.layer);
                 if is_video {
                     track.layers[usize::from(incoming.layer)].want_key_frame(now, KeyFrameNeed::Anew);
