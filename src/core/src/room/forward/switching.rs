@@ -86,7 +86,7 @@ impl Forward {
             Some(packet.timestamp.wrapping_sub(shift).wrapping_add(old.timestamp_offset))
         });
         let elapsed = now.saturating_duration_since(at).max(Duration::from_millis(1));
-        let by_time = last.wrapping_add((elapsed.as_secs_f64() * f64::from(rate)) as u32);
+        let by_time = last.wrapping_add((elapsed.as_secs_f64() * f64::from(rate)) as u64 as u32);
         match aligned {
             // Never backwards, and never far ahead: a report that lies is worth less than the clock.
             Some(t) if t.wrapping_sub(last) > 0 && t.wrapping_sub(last) < rate * 10 => t,

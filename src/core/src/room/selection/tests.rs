@@ -323,3 +323,20 @@ fn a_choice_takes_effect_after_the_publishers_time_stamps_have_jumped() {
         }
     }
 }
+
+#[test]
+fn time_stamps_go_on_behind_a_pause_of_any_length() {
+    for hours in [1, 10, 14, 100] {
+        let mut scene = Scene::new(Mode::flat(CodecName::Vp8, 1, false), GOOD, 6);
+        scene.picture();
+        scene.forward();
+        let before = scene.forward.last_timestamp().unwrap();
+        scene.now += Duration::from_secs(hours * 3_600);
+        scene.forward.restart(&scene.track);
+        let sent = scene.encoders[0].picture(true, 1, &mut scene.random);
+        sent.iter().for_each(|packet| scene.receive(0, packet));
+        scene.forward();
+        let after = scene.forward.last_timestamp().unwrap();
+        assert_eq!(after.wrapping_sub(before), (hours * 3_600 * 90_000) as u32, "{hours} h");
+    }
+}
