@@ -254,10 +254,10 @@ impl PolicyEngine {
         self.rooms.get(key).and_then(Room::last_tried)
     }
 
-    /// Whether a reload with `script` would be something new: it is not what the room runs, nor what its last reload
-    /// was about.
-    pub fn is_new(&mut self, key: PolicyKey, script: &Script) -> bool {
-        self.rooms.get_mut(key).is_some_and(|room| room.is_new(script))
+    /// Whether a room is to be reloaded with `script`: it is not what the room runs, nor what its last reload was about.
+    /// When operators order it, a script that failed is due again: one that could not be loaded, or is suspended.
+    pub fn is_due(&mut self, key: PolicyKey, script: &Script, is_ordered: bool) -> bool {
+        self.rooms.get_mut(key).is_some_and(|room| room.is_due(script, is_ordered))
     }
 
     /// Begins to count for a canary, or ends it.

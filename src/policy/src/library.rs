@@ -62,6 +62,8 @@ pub struct ScriptLibrary {
     scripts: Arc<Scripts>,
     rules: Arc<[ScriptRule]>,
     canary: Option<Arc<Canary>>,
+    /// How often operators have ordered a reload: an order holds also where no text has changed.
+    orders: u64,
 }
 
 type Scripts = HashMap<String, Result<Arc<Script>, ScriptError>>;
@@ -77,7 +79,7 @@ struct Canary {
 impl ScriptLibrary {
     /// A library without scripts.
     pub fn new(rules: Vec<ScriptRule>) -> Self {
-        Self { scripts: Arc::default(), rules: rules.into(), canary: None }
+        Self { scripts: Arc::default(), rules: rules.into(), canary: None, orders: 0 }
     }
 
     /// These scripts, but those of `newer` for the chosen rooms.
@@ -89,6 +91,16 @@ impl ScriptLibrary {
     /// The number of the canary that there is.
     pub fn canary(&self) -> Option<u64> {
         self.canary.as_ref().map(|canary| canary.number)
+    }
+
+    /// The same scripts, after so many orders to reload.
+    pub fn with_orders(self, orders: u64) -> Self {
+        Self { orders, ..self }
+    }
+
+    /// How often operators have ordered a reload.
+    pub fn orders(&self) -> u64 {
+        self.orders
     }
 
     /// The names of the scripts that are others than in `older`.

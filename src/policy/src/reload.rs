@@ -124,8 +124,7 @@ impl Reload {
         }
     }
 
-    /// True when a reload with `script` would change something: it is neither what the room runs, nor what the last
-    /// reload was about.
+    /// True when `script` is neither what the room runs, nor what the last reload was about.
     pub(crate) fn is_new(&mut self, running: &Script, script: &Script) -> bool {
         if self.pending.is_none() && running.is(script) {
             // The script is back at what runs: what was tried in between may be tried again.

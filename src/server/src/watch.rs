@@ -113,7 +113,7 @@ pub(crate) struct WatchHandle {
 }
 
 impl WatchHandle {
-    /// Reads the folder now, and gives all rooms what is new; `None` when the watch has ended or is not keeping up.
+    /// Reads the folder now, and gives all rooms what is new, and once more what failed in them; `None` when the watch has ended or is not keeping up.
     pub(crate) async fn reload(&self) -> Option<ReloadReport> {
         let (reply, report) = oneshot::channel();
         self.requests.try_send(Request::Reload(reply)).ok()?;
@@ -152,6 +152,8 @@ pub(crate) struct Watch {
     before: ScriptLibrary,
     /// The newest scripts of the folder are what all rooms run, or have been refused.
     is_given: bool,
+    /// Orders of operators to reload.
+    orders: u64,
     canary: Option<Canary>,
     /// How the last canary ended.
     last_canary: CanaryReport,
@@ -191,6 +193,7 @@ impl Watch {
             library,
             before,
             is_given: true,
+            orders: 0,
             canary: None,
             last_canary: CanaryReport { state: "none".to_owned(), ..CanaryReport::default() },
             // Other rooms than after the last start.
@@ -245,6 +248,7 @@ impl Watch {
                 Some(request) => self.prepare(request).await,
                 None => None,
             };
+            self.orders += u64::from(matches!(request, Some(Request::Reload(_))));
             let report = self.read(&mut inotify).await;
             next_poll = Instant::now() + self.settings.poll;
             if let Some(request) = request {

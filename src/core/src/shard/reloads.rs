@@ -32,6 +32,8 @@ pub(super) struct Reloads {
     queue: VecDeque<RoomKey>,
     /// True while the timer is set.
     scheduled: bool,
+    /// An operator has ordered them: what failed before is tried again.
+    is_ordered: bool,
     /// Reloads since the last change of scripts.
     begun: usize,
     /// Those of them that failed.
@@ -58,10 +60,13 @@ impl Shard {
         if self.policy.scripts.canary() != library.canary() {
             self.policy.engine.set_canary(library.canary());
         }
+        let Reloads { longest, scheduled, .. } = self.policy.reloads;
+        // An order that has not reached all rooms yet still holds.
+        let is_under_way = self.policy.reloads.is_ordered && !self.policy.reloads.queue.is_empty();
+        let is_ordered = is_under_way || self.policy.scripts.orders() != library.orders();
         self.policy.scripts = library;
-        let longest = self.policy.reloads.longest;
-        let (queue, scheduled) = (self.world.rooms.keys().collect(), self.policy.reloads.scheduled);
-        self.policy.reloads = Reloads { queue, scheduled, longest, ..Reloads::default() };
+        let queue = self.world.rooms.keys().collect();
+        self.policy.reloads = Reloads { queue, scheduled, is_ordered, longest, ..Reloads::default() };
         if !scheduled {
             self.schedule_reloads(now);
         }
@@ -96,13 +101,14 @@ impl Shard {
         }
     }
 
-    /// The script that a room should run, if it is not the one that it runs.
+    /// The script that a room should run, if it does not run it, or not any more, and may be given it.
     fn script_for(&mut self, key: RoomKey) -> Option<(PolicyKey, Arc<Script>)> {
         let room = self.world.rooms.get(key)?;
         let policy = room.policy()?;
         self.policy.engine.set_side(policy, self.policy.scripts.side(&room.id));
         let script = self.policy.scripts.resolve(&room.id).ok()?;
-        self.policy.engine.is_new(policy, &script).then_some((policy, script))
+        let is_ordered = self.policy.reloads.is_ordered;
+        self.policy.engine.is_due(policy, &script, is_ordered).then_some((policy, script))
     }
 
     /// Does what an operator wants of a room's policy.

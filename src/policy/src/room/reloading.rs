@@ -31,9 +31,14 @@ impl Room {
         self.pump(context, now);
     }
 
-    /// See [`crate::reload::Reload::is_new`].
-    pub(crate) fn is_new(&mut self, script: &Script) -> bool {
-        self.reload.is_new(&self.state.host.script, script)
+    /// Whether the room is to be reloaded with `script`: when that is new to it, or when an operator orders it and the
+    /// script has failed here, be it that it could not be loaded or that it is suspended.
+    pub(crate) fn is_due(&mut self, script: &Script, is_ordered: bool) -> bool {
+        let running = &self.state.host.script;
+        if self.reload.is_new(running, script) {
+            return true;
+        }
+        is_ordered && !self.reload.is_pending() && (self.health.is_suspended || !running.is(script))
     }
 
     /// The script of the last reload.

@@ -45,7 +45,9 @@ impl Watch {
         // Who asked may have gone.
         match request {
             Request::Reload(reply) => {
-                if !self.is_given || self.canary.is_some() {
+                // Rooms where it failed are given it again, also when nothing is new.
+                let has_told = self.library.orders() == self.orders;
+                if !self.is_given || self.canary.is_some() || !has_told {
                     self.give_newest();
                 }
                 let _ = reply.send(report);
@@ -84,7 +86,7 @@ impl Watch {
 
     /// Hands other scripts to all shards.
     fn give(&mut self, library: ScriptLibrary) {
-        self.before = std::mem::replace(&mut self.library, library);
+        self.before = std::mem::replace(&mut self.library, library.with_orders(self.orders));
         self.behind = (0..self.shards.len()).collect();
         self.deliver();
     }

@@ -40,6 +40,8 @@ impl World {
         let world = Self { root, commands, handle };
         // Answered when the first watches are set: by then it runs.
         assert_eq!(world.handle.reload().await.unwrap().changed, Vec::<String>::new());
+        // What this order has told the shard is no test's.
+        world.commands.try_iter().for_each(drop);
         world
     }
 
@@ -276,6 +278,30 @@ async fn a_shard_whose_queue_is_full_gets_the_newest_library_later() {
     assert!(matches!(commands.try_recv(), Ok(Command::Leave { .. })));
     let world = World { root, commands, handle };
     assert_eq!(world.runs("a", "x = 3").await, 1);
+}
+
+#[tokio::test]
+async fn an_order_to_reload_reaches_the_shards_once_whether_or_not_a_text_is_new() {
+    let world = World::plain(BY_EVENT).await;
+    let orders = |world: &World| {
+        let told = std::iter::from_fn(|| world.commands.try_recv().ok());
+        let orders = told.filter_map(|command| match command {
+            Command::Scripts(library) => Some(library.orders()),
+            _ => None,
+        });
+        orders.collect::<Vec<_>>()
+    };
+    world.handle.reload().await.unwrap();
+    assert_eq!(orders(&world), [2]);
+    fs::write(world.path("scripts/default_room.lua"), "x = 2").unwrap();
+    assert_eq!(world.handle.reload().await.unwrap().changed, ["default_room.lua"]);
+    assert_eq!(orders(&world), [3]);
+    fs::write(world.path("scripts/default_room.lua"), "x = 3").unwrap();
+    world.runs("a", "x = 3").await;
+    world.handle.canary(Wanted::Status).await.unwrap().unwrap();
+    fs::write(world.path("scripts/default_room.lua"), "x = 3").unwrap();
+    world.handle.canary(Wanted::Status).await.unwrap().unwrap();
+    assert_eq!(orders(&world), Vec::<u64>::new(), "a text that is written anew is no order");
 }
 
 #[tokio::test]

@@ -158,6 +158,47 @@ fn a_version_that_fails_leaves_the_old_one_is_tried_once_and_told() {
 }
 
 #[test]
+fn an_order_to_reload_tries_again_what_has_failed_and_a_change_of_another_script_does_not() {
+    let mut world = World::new(library(&[("default_room.lua", COUNTER)]));
+    world.join("a", "a");
+    let failing = format!("{COUNTER}function on_init() error('no database') end");
+    let broken = library(&[("default_room.lua", &failing)]);
+    let failed = |world: &World| world.status("a").stats.reloads_failed;
+    world.change(&broken);
+    for orders in 1..3 {
+        let ordered = broken.clone().with_orders(orders);
+        world.change(&ordered);
+        assert_eq!(failed(&world), orders + 1, "each order is a try");
+        let other = library(&[("default_room.lua", &failing), ("rooms/other.lua", OPEN)]).with_orders(orders);
+        world.change(&other);
+        assert_eq!(failed(&world), orders + 1, "what is saved elsewhere is none");
+    }
+    let working = library(&[("default_room.lua", COUNTER)]);
+    for orders in 3..5 {
+        world.change(&working.clone().with_orders(orders));
+        assert_eq!((world.status("a").stats.reloads, failed(&world)), (0, 3), "what runs well runs on");
+    }
+}
+
+#[test]
+fn an_order_to_reload_brings_a_suspended_script_back_and_a_change_of_another_script_does_not() {
+    const FAILING: &str = "n = 0\nfunction on_client_connect() return true end
+        function on_init() sfu.set_interval(10, function() n = n + 1 if n <= 50 then error('x') end end) end
+        function on_unload() return n end\nfunction on_load(was) n = was end\n";
+    let mut world = World::new(library(&[("default_room.lua", FAILING)]));
+    world.join("a", "a");
+    while !world.status("a").is_suspended {
+        assert!(world.tick());
+    }
+    let scripts = library(&[("default_room.lua", FAILING), ("rooms/other.lua", OPEN)]);
+    world.change(&scripts);
+    assert!(world.status("a").is_suspended);
+    world.change(&scripts.with_orders(1));
+    let status = world.status("a");
+    assert_eq!((status.is_suspended, status.stats.reloads), (false, 1));
+}
+
+#[test]
 fn a_room_that_could_not_be_opened_opens_once_its_script_compiles() {
     let mut world = World::new(library(&[("default_room.lua", "x = ")]));
     let events = world.join("a", "a");
