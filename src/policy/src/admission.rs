@@ -8,7 +8,7 @@ use super::settings::{
 };
 
 /// Bytes that an event takes in a queue beside a message or a token.
-const EVENT_BYTES: usize = 256;
+pub(crate) const EVENT_BYTES: usize = 256;
 /// Bytes of a `serde_json::Value`.
 const VALUE_BYTES: usize = size_of::<Value>();
 /// Bytes of a table of LuaJIT without its parts, of a slot of its list, of a slot of its hash, and of a string.
@@ -24,6 +24,8 @@ pub(crate) enum Refusal {
     TooManyJoins,
     #[error("too many events wait for the room's script, please try again")]
     TooManyEvents,
+    #[error("too many of your messages wait for the room's script, please try again")]
+    TooManyOfYours,
     #[error("the {what} is nested more than {most} levels deep")]
     TooDeep { what: &'static str, most: usize },
     #[error("the {what} has more than {most} values")]
@@ -51,7 +53,9 @@ pub(crate) fn needs_of(call: &HookCall) -> Result<Needs, Refusal> {
         }
         HookCall::Admin { request: message } | HookCall::Message { message, .. } => {
             let needs = measure("message", message, MAX_VALUE_DEPTH, MAX_MESSAGE_VALUES)?;
-            Ok(Needs { host: EVENT_BYTES + needs.host, ..needs })
+            // The name of the person in whose share it is counted.
+            let name = call.client().map_or(0, |client| client.identity().len());
+            Ok(Needs { host: EVENT_BYTES + name + needs.host, ..needs })
         }
         _ => Ok(Needs { host: EVENT_BYTES, lua: 0 }),
     }

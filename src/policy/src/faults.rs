@@ -11,12 +11,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::time::Instant;
 
 use super::client::ClientFacts;
 use super::failure::HookFailure;
 use super::hook_table::Hook;
+use super::person::Person;
 use super::settings::{PolicySettings, STRIKE_WINDOW, STRIKES_OF_ERROR, STRIKES_OF_KILL};
 use moonring_wire::id::ClientId;
 
@@ -39,26 +39,6 @@ pub(crate) enum Consequence {
 
 /// A way of failing: the hook, and the line or the budget.
 type Way = (&'static str, String);
-
-/// Who stands behind a client, as far as that can be told.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Person {
-    Named(String),
-    Network(IpAddr),
-    /// Behind the loopback address is whoever comes by a proxy.
-    Client(ClientId),
-}
-
-impl Person {
-    fn of(client: &ClientFacts) -> Self {
-        let network = client.network();
-        match client.identity.get() {
-            Some(identity) => Self::Named(identity.clone()),
-            None if network.is_loopback() => Self::Client(client.id.clone()),
-            None => Self::Network(network),
-        }
-    }
-}
 
 /// The failures of one room within the last minute or so.
 #[derive(Debug)]
@@ -172,6 +152,7 @@ fn place_of(failure: &HookFailure) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::time::Duration;
 
     use serde_json::json;

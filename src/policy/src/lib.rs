@@ -25,6 +25,7 @@ pub mod library;
 mod mailbox;
 pub mod output;
 pub mod pattern;
+mod person;
 pub mod plain;
 mod reads;
 mod reload;

@@ -2,11 +2,14 @@
 //!
 //! Work of one lane runs in the order in which it came, and only when no earlier work of the lane waits. Work of other
 //! lanes goes on meanwhile. Joins have a queue of their own: a crowd at the door does not hold up the members' events,
-//! and the other way round.
+//! and the other way round. What members can send as they like, messages, is counted for each person, so that nobody's
+//! messages take all the room there is.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
+use super::admission::EVENT_BYTES;
 use super::hook::ClientFacts;
+use super::person::Person;
 use super::waits::Waits;
 use super::work::{Lane, Work};
 
@@ -16,6 +19,8 @@ pub(crate) struct Mailbox {
     joins: VecDeque<Queued>,
     events: VecDeque<Queued>,
     bytes: usize,
+    /// What waits of each person's messages.
+    shares: HashMap<Person, Share>,
     /// True when an event ran last: joins and events take turns.
     is_joins_turn: bool,
 }
@@ -23,6 +28,15 @@ pub(crate) struct Mailbox {
 struct Queued {
     work: Work,
     bytes: usize,
+    /// Whose share it is counted in, if it is a message.
+    person: Option<Person>,
+}
+
+/// The messages of one person that wait.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Share {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
 }
 
 /// Where work that can start stands.
@@ -31,6 +45,8 @@ pub(crate) enum Place {
     Join(usize),
     Event(usize),
 }
+
+const _: () = assert!(size_of::<Queued>() <= EVENT_BYTES, "what is charged for an event is no less than it takes");
 
 impl Mailbox {
     /// Joins that wait.
@@ -55,8 +71,32 @@ impl Mailbox {
 
     pub(crate) fn push(&mut self, work: Work, bytes: usize) {
         self.bytes += bytes;
+        let person = work.sender().map(|client| Person::of(client));
+        if let Some(person) = &person {
+            let share = self.shares.entry(person.clone()).or_default();
+            (share.messages, share.bytes) = (share.messages + 1, share.bytes + bytes);
+        }
         let queue = if work.is_join() { &mut self.joins } else { &mut self.events };
-        queue.push_back(Queued { work, bytes });
+        queue.push_back(Queued { work, bytes, person });
+    }
+
+    /// What waits of the messages of the person behind a client.
+    pub(crate) fn share_of(&self, client: &ClientFacts) -> Share {
+        self.shares.get(&Person::of(client)).copied().unwrap_or_default()
+    }
+
+    /// Counts what is no longer queued.
+    fn taken(&mut self, queued: Queued) -> Work {
+        self.bytes -= queued.bytes;
+        if let Some(person) = queued.person
+            && let Some(share) = self.shares.get_mut(&person)
+        {
+            (share.messages, share.bytes) = (share.messages - 1, share.bytes - queued.bytes);
+            if share.messages == 0 {
+                self.shares.remove(&person);
+            }
+        }
+        queued.work
     }
 
     pub(crate) fn has_lane(&self, lane: &Lane) -> bool {
@@ -100,8 +140,7 @@ impl Mailbox {
             Place::Join(at) => self.joins.remove(at)?,
             Place::Event(at) => self.events.remove(at)?,
         };
-        self.bytes -= queued.bytes;
-        Some(queued.work)
+        Some(self.taken(queued))
     }
 
     /// Everything that waits.
@@ -117,14 +156,12 @@ impl Mailbox {
 
     /// Takes out the first work that is meant.
     pub(crate) fn take_chosen(&mut self, is_meant: impl Fn(&Work) -> bool) -> Option<Work> {
-        for queue in [&mut self.joins, &mut self.events] {
-            if let Some(at) = queue.iter().position(|queued| is_meant(&queued.work)) {
-                let queued = queue.remove(at)?;
-                self.bytes -= queued.bytes;
-                return Some(queued.work);
-            }
-        }
-        None
+        let place = |queue: &VecDeque<Queued>| queue.iter().position(|queued| is_meant(&queued.work));
+        let queued = match place(&self.joins) {
+            Some(at) => self.joins.remove(at),
+            None => place(&self.events).and_then(|at| self.events.remove(at)),
+        };
+        queued.map(|queued| self.taken(queued))
     }
 
     /// Takes out everything that is about a client.
@@ -135,13 +172,11 @@ impl Mailbox {
             *queue = kept;
             taken.extend::<VecDeque<Queued>>(of_client);
         }
-        self.bytes -= taken.iter().map(|queued| queued.bytes).sum::<usize>();
-        taken.into_iter().map(|queued| queued.work).collect()
+        taken.into_iter().map(|queued| self.taken(queued)).collect()
     }
 
     pub(crate) fn take_all(&mut self) -> Vec<Work> {
-        let queued = self.joins.drain(..).chain(self.events.drain(..));
-        self.bytes = 0;
-        queued.map(|queued| queued.work).collect()
+        let queued: Vec<_> = self.joins.drain(..).chain(self.events.drain(..)).collect();
+        queued.into_iter().map(|queued| self.taken(queued)).collect()
     }
 }

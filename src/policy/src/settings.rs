@@ -67,6 +67,10 @@ pub(crate) const EMPTY_TIMEOUT: &str = "EMPTY_TIMEOUT_S";
 pub const MAX_EMPTY_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Values in a client's message, keys aside.
 pub(crate) const MAX_MESSAGE_VALUES: usize = 10_000;
+/// Messages of one person that wait for their hook: a quarter of what may wait in a room.
+pub(crate) const MAX_PERSON_MESSAGES: usize = 256;
+/// Bytes of the host that they take: a quarter of what it holds for a room.
+pub(crate) const MAX_PERSON_BYTES: usize = 1024 * 1024;
 /// The first pause of a script that is suspended; each further one is twice as long.
 pub(crate) const FIRST_SUSPENSION: Duration = Duration::from_secs(30);
 /// The longest pause of a script that is suspended.
@@ -83,6 +87,10 @@ pub(crate) const SLICED_FREE_BYTES: usize = 256 * 1024;
 pub(crate) const FREE_SLICE: Duration = Duration::from_micros(200);
 
 const _: () = assert!(MAX_REQUESTS <= MAX_WAITING, "a request always has a hook that waits for it");
+const _: () = assert!(
+    MAX_MESSAGE_VALUES * size_of::<Value>() + MAX_VALUE_BYTES < MAX_PERSON_BYTES,
+    "a person can send a message of the greatest size"
+);
 const _: () = assert!(MAX_SENT_BYTES >= MAX_VALUE_BYTES, "a hook can send a value of the greatest size");
 const _: () = assert!(STRIKES_OF_KILL >= STRIKES_OF_ERROR);
 

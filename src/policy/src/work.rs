@@ -51,6 +51,14 @@ impl Work {
         }
     }
 
+    /// Whose message it is.
+    pub(crate) fn sender(&self) -> Option<&Rc<ClientFacts>> {
+        match self {
+            Self::Call { call: HookCall::Message { client, .. }, .. } => Some(client),
+            _ => None,
+        }
+    }
+
     /// The network of the client that it is about.
     pub(crate) fn network(&self) -> Option<IpAddr> {
         self.client().map(|client| client.network())

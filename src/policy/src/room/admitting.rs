@@ -9,7 +9,8 @@ use crate::calls;
 use crate::engine_context::EngineContext;
 use crate::hook::{ClientFacts, HookCall};
 use crate::output::{PolicyReply, Ticket};
-use crate::work::Work;
+use crate::settings::{MAX_PERSON_BYTES, MAX_PERSON_MESSAGES};
+use crate::work::{Lane, Work};
 
 /// The part of the memory that a value needs which must be free beside it: its hook needs some, too.
 const SPARE_PART: usize = 4;
@@ -81,12 +82,23 @@ impl Room {
             }
             HookCall::ClientConnect { .. } => {}
             _ if self.mailbox.events() >= max_events => return Err(Refusal::TooManyEvents),
+            HookCall::Message { client, .. } if self.has_used_its_share(client, needs) => {
+                return Err(Refusal::TooManyOfYours);
+            }
             _ => {}
         }
         if self.host_bytes() + needs.host > host_bytes {
             return Err(Refusal::TooManyEvents);
         }
         if self.has_memory(context, needs.lua) { Ok(needs) } else { Err(Refusal::NoMemory) }
+    }
+
+    /// True when as much of a person's messages waits as may, and this one would have to wait for others of its client.
+    fn has_used_its_share(&self, client: &ClientFacts, needs: Needs) -> bool {
+        let share = self.mailbox.share_of(client);
+        let is_used = share.messages >= MAX_PERSON_MESSAGES || share.bytes + needs.host > MAX_PERSON_BYTES;
+        let lane = Lane::Client(client.id.clone());
+        is_used && (self.waits.has_lane(&lane) || self.mailbox.has_lane(&lane))
     }
 
     /// True when the state has this much memory free, if need be after a collection.
@@ -103,7 +115,7 @@ impl Room {
     }
 
     fn refuse(&mut self, context: &mut EngineContext, ticket: Ticket, call: &HookCall, refusal: &Refusal) {
-        let is_overflow = matches!(refusal, Refusal::TooManyJoins | Refusal::TooManyEvents);
+        let is_overflow = matches!(refusal, Refusal::TooManyJoins | Refusal::TooManyEvents | Refusal::TooManyOfYours);
         self.count(context, |stats| {
             stats.overflows += u64::from(is_overflow);
             stats.refused += u64::from(!is_overflow);

@@ -18,6 +18,7 @@ mod reloads;
 mod rights;
 mod runaways;
 mod sandbox;
+mod shares;
 mod stores;
 mod waits;
 
