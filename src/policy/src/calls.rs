@@ -8,7 +8,9 @@ use mlua::{IntoLuaMulti, Lua, Value};
 use super::api::log::truncated;
 use super::api::value_from_json;
 use super::budget::Spent;
-use super::hook::{Action, CUT_OFF, ClientFacts, DENIED, HookCall, NOT_DEFINED, Outcome, SCRIPT_ERROR, Verdict};
+use super::hook::{
+    Action, CUT_OFF, ClientFacts, DENIED, HookCall, NOT_DEFINED, Outcome, Presence, SCRIPT_ERROR, Verdict,
+};
 use super::hook_table::WhenMissing;
 use super::plain::{Limits, PlainError, to_json};
 use super::settings::{MAX_REASON_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH};
@@ -35,7 +37,9 @@ pub(crate) fn start(call: &HookCall, state: &State, budget: Duration) -> (End, S
         HookCall::Admin { request } => state.start_hook(hook, |lua| value_from_json(lua, request), budget),
         HookCall::Close { reason } => state.start_hook(hook, |lua| lua.create_string(reason.as_str()), budget),
         HookCall::ActiveSpeakers { clients } => {
-            state.start_hook(hook, |lua| lua.create_sequence_from(clients.iter().map(number)), budget)
+            // Who has left while this was queued is forgotten, and none of them any more.
+            let here = clients.iter().filter(|client| client.presence.get() != Presence::Gone);
+            state.start_hook(hook, |lua| lua.create_sequence_from(here.map(number)), budget)
         }
     }
 }
@@ -80,6 +84,12 @@ pub(crate) fn failed(call: &HookCall) -> Outcome {
 pub(crate) fn left(call: &HookCall) -> Outcome {
     let verdict = if call.decides() { Verdict::Reject("The client has left".to_owned()) } else { Verdict::Allow };
     Outcome { verdict, actions: Vec::new(), failed: false, missing: false, refused: None, answer: None }
+}
+
+/// The outcome of a call that tells of what is not so any more.
+pub(crate) fn overtaken(call: &HookCall) -> Outcome {
+    debug_assert!(!call.decides());
+    Outcome { missing: false, ..missing(call) }
 }
 
 /// The outcome of a call that has not been brought before the script, or whose hook has been cut off.

@@ -164,6 +164,13 @@ impl Mailbox {
         queued.map(|queued| self.taken(queued))
     }
 
+    /// Takes out a list of who speaks that waits.
+    pub(crate) fn take_speakers(&mut self) -> Option<Work> {
+        let at = self.events.iter().position(|queued| queued.work.is_of_speakers())?;
+        let queued = self.events.remove(at)?;
+        Some(self.taken(queued))
+    }
+
     /// Takes out everything that is about a client.
     pub(crate) fn take_of(&mut self, client: &ClientFacts) -> Vec<Work> {
         let mut taken = Vec::new();

@@ -59,6 +59,10 @@ impl Work {
         }
     }
 
+    pub(crate) fn is_of_speakers(&self) -> bool {
+        matches!(self, Self::Call { call: HookCall::ActiveSpeakers { .. }, .. })
+    }
+
     /// The network of the client that it is about.
     pub(crate) fn network(&self) -> Option<IpAddr> {
         self.client().map(|client| client.network())

@@ -35,6 +35,11 @@ impl Room {
         if self.health.is_suspended {
             return self.conclude(context, ticket, &call, calls::failed(&call));
         }
+        if matches!(call, HookCall::ActiveSpeakers { .. })
+            && let Some(older) = self.mailbox.take_speakers()
+        {
+            self.give_up(context, older, calls::overtaken);
+        }
         match self.admit(context, &call) {
             Ok(needs) => {
                 let work = Work::Call { ticket, call };

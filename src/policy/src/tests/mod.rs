@@ -19,6 +19,7 @@ mod rights;
 mod runaways;
 mod sandbox;
 mod shares;
+mod speakers;
 mod stores;
 mod waits;
 
