@@ -16,6 +16,11 @@ const ACTION_BYTES: usize = 96;
 /// Timers set or cleared by one hook.
 const MAX_TIMER_CHANGES: usize = 4 * MAX_TIMERS;
 
+/// What a hook is told that has waited while others have set timers.
+pub(crate) fn too_many_timers() -> String {
+    format!("more than {MAX_TIMERS} timers in one room: others were set while this hook waited")
+}
+
 /// A timer to be set.
 pub(crate) struct NewTimer {
     pub(crate) handle: TimerHandle,
@@ -30,6 +35,36 @@ pub(crate) enum TimerChange {
     Set(NewTimer),
     Clear(TimerHandle),
     ClearNamed(String),
+}
+
+/// What timers are set, for the bound on their number.
+#[derive(Clone, Default)]
+pub(crate) struct SetTimers(Vec<(TimerHandle, Option<String>)>);
+
+impl SetTimers {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// One more; one of the same name ends.
+    pub(crate) fn set(&mut self, handle: TimerHandle, name: Option<&str>) {
+        self.0.retain(|(_, set)| name.is_none() || set.as_deref() != name);
+        self.0.push((handle, name.map(ToOwned::to_owned)));
+    }
+
+    pub(crate) fn change(&mut self, change: &TimerChange) {
+        match change {
+            TimerChange::Set(timer) => self.set(timer.handle, timer.name.as_deref()),
+            TimerChange::Clear(handle) => self.0.retain(|(set, _)| set != handle),
+            TimerChange::ClearNamed(name) => self.0.retain(|(_, set)| set.as_ref() != Some(name)),
+        }
+    }
+}
+
+impl FromIterator<(TimerHandle, Option<String>)> for SetTimers {
+    fn from_iter<I: IntoIterator<Item = (TimerHandle, Option<String>)>>(timers: I) -> Self {
+        Self(timers.into_iter().collect())
+    }
 }
 
 /// Everything that takes effect when a hook ends without an error, and is dropped when it fails.

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use mlua::{Table, Value};
 use rand::rngs::StdRng;
 
-use super::effects::{Effects, TimerHandle, count};
+use super::effects::{Effects, SetTimers, TimerHandle, count};
 use super::hook::{Action, ClientFacts, Presence};
 use super::output::PolicyRequest;
 use super::reads::Reads;
 use super::script::Script;
-use super::settings::{LOG_WINDOW, MAX_COUNTERS, MAX_LOG_LINES};
+use super::settings::{LOG_WINDOW, MAX_COUNTERS, MAX_LOG_LINES, MAX_TIMERS};
 use moonring_wire::id::RoomId;
 use moonring_wire::shared::SharedValue;
 
@@ -133,7 +133,7 @@ pub(crate) struct Host {
     /// What the hook that runs wants to wait for.
     pub(crate) wait: RefCell<Option<Box<WaitFor>>>,
     /// Timers that are set.
-    pub(crate) timers: Cell<usize>,
+    pub(crate) timers: RefCell<SetTimers>,
     /// The clients that the script may hold objects of.
     pub(crate) clients: RefCell<Clients>,
 }
@@ -147,7 +147,7 @@ impl Host {
             effects: RefCell::default(),
             flushed: RefCell::default(),
             wait: RefCell::default(),
-            timers: Cell::new(0),
+            timers: RefCell::default(),
             clients: RefCell::default(),
         })
     }
@@ -163,6 +163,24 @@ impl Host {
             names.clone().count() <= MAX_COUNTERS || names.collect::<HashSet<_>>().len() <= MAX_COUNTERS
         };
         fits && count(&mut effects.counts, name, n)
+    }
+
+    /// Whether the room has no more timers than it may once what was asked for so far has taken effect, `effects` last;
+    /// `more` is the name, if it has one, of a timer that would be set then.
+    pub(crate) fn timers_fit(&self, effects: &Effects, more: Option<Option<&str>>) -> bool {
+        let (set, flushed) = (self.timers.borrow(), self.flushed.borrow());
+        let asked_for = || flushed.iter().chain([effects]);
+        let new: usize = asked_for().map(Effects::new_timers).sum();
+        // With few, it does not matter which of them take another's place.
+        if set.len() + new + usize::from(more.is_some()) <= MAX_TIMERS {
+            return true;
+        }
+        let mut set = set.clone();
+        asked_for().flat_map(|asked| &asked.timers).for_each(|change| set.change(change));
+        if let Some(name) = more {
+            set.set(TimerHandle::MAX, name);
+        }
+        set.len() <= MAX_TIMERS
     }
 
     /// Adds an action of the hook that runs. Its value has `bytes` bytes as text.

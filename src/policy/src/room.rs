@@ -269,7 +269,9 @@ impl Room {
             Work::Call { call, .. } => calls::start(call, &self.state, budget),
             Work::Timer(handle) => {
                 let Some(function) = self.timers.take_function(*handle) else { return };
-                self.state.host.timers.set(self.timers.len());
+                if self.timers.len() != self.state.host.timers.borrow().len() {
+                    self.state.host.timers.replace(self.timers.all());
+                }
                 match self.state.lua.registry_value::<Function>(&function) {
                     Ok(function) => self.state.start(work.name(), function, no_args, budget),
                     Err(error) => (End::Failed(HookFailure::of_error(&error)), Spent::default()),

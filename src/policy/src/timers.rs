@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mlua::RegistryKey;
 
-use super::effects::{NewTimer, TimerHandle};
+use super::effects::{NewTimer, SetTimers, TimerHandle};
 use super::engine_context::{Deadline, EngineContext};
 use super::output::PolicyKey;
 use super::timer_queue::TimerId;
@@ -33,6 +33,11 @@ pub(crate) struct Timers {
 impl Timers {
     pub(crate) fn len(&self) -> usize {
         self.timers.len()
+    }
+
+    /// What is set.
+    pub(crate) fn all(&self) -> SetTimers {
+        self.timers.iter().map(|(handle, timer)| (*handle, timer.name.clone())).collect()
     }
 
     /// Sets a timer; one of the same name ends.

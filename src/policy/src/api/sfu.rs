@@ -6,6 +6,7 @@ use super::args::arg;
 use super::json::{from_json, to_json};
 use super::{Functions, HostResult, Kind, refused};
 use crate::client::Announced;
+use crate::effects::too_many_timers;
 use crate::hook::Action;
 use crate::hook_table::may_wait;
 use crate::host::Host;
@@ -67,7 +68,11 @@ pub(super) fn register(functions: &mut Functions) {
                 "sfu.flush cannot be called in {hook}: it would take effect although the version may fail"
             ));
         }
-        let flushed = host.effects.borrow_mut().flush();
+        let mut effects = host.effects.borrow_mut();
+        if !host.timers_fit(&effects, None) {
+            return Err(format!("sfu.flush: {}", too_many_timers()));
+        }
+        let flushed = effects.flush();
         host.flushed.borrow_mut().push(flushed);
         Ok(())
     });

@@ -6,7 +6,7 @@ use mlua::{Lua, Value};
 
 use super::args::arg;
 use super::{Functions, HostResult, refused};
-use crate::effects::{Effects, NewTimer, TimerChange};
+use crate::effects::{NewTimer, TimerChange};
 use crate::host::Host;
 use crate::settings::{MAX_DELAY, MAX_TIMERS, MIN_INTERVAL};
 
@@ -61,9 +61,7 @@ fn set(
         return Err(arg(function_name, "fn", &function).bad("function expected"));
     };
     let mut effects = host.effects.borrow_mut();
-    // What has been flushed is set when the step ends.
-    let flushed: usize = host.flushed.borrow().iter().map(Effects::new_timers).sum();
-    if host.timers.get() + flushed + effects.new_timers() >= MAX_TIMERS {
+    if !host.timers_fit(&effects, Some(name.as_deref())) {
         return Err(format!("'{function_name}': more than {MAX_TIMERS} timers in one room"));
     }
     let function = lua.create_registry_value(function).map_err(refused)?;

@@ -9,7 +9,7 @@ use crate::admission::Refusal;
 use crate::budget::{Spent, stopwatch};
 use crate::calls;
 use crate::canary::Side;
-use crate::effects::{Effects, TimerChange, count};
+use crate::effects::{Effects, TimerChange, count, too_many_timers};
 use crate::engine_context::EngineContext;
 use crate::failure::HookFailure;
 use crate::faults::Consequence;
@@ -93,6 +93,9 @@ impl Room {
             Ok(answer) => answer,
             Err(failure) => return self.failed(context, now, work, &failure),
         };
+        if !self.state.host.timers_fit(&effects, None) {
+            return self.failed(context, now, work, &HookFailure::Error(too_many_timers()));
+        }
         self.count(context, |stats| stats.hooks += 1);
         let actions = self.commit(context, now, effects);
         let (ticket, call) = match work {
@@ -218,14 +221,16 @@ impl Room {
 
     /// Does what a hook that has ended well asked for. The actions are for the room.
     pub(super) fn commit(&mut self, context: &mut EngineContext, now: Instant, effects: Effects) -> Vec<Action> {
-        for change in effects.timers {
-            match change {
-                TimerChange::Set(timer) => self.timers.set(context, now, self.key, timer),
-                TimerChange::Clear(handle) => self.timers.clear(context, handle),
-                TimerChange::ClearNamed(name) => self.timers.clear_named(context, &name),
+        if !effects.timers.is_empty() {
+            for change in effects.timers {
+                match change {
+                    TimerChange::Set(timer) => self.timers.set(context, now, self.key, timer),
+                    TimerChange::Clear(handle) => self.timers.clear(context, handle),
+                    TimerChange::ClearNamed(name) => self.timers.clear_named(context, &name),
+                }
             }
+            self.state.host.timers.replace(self.timers.all());
         }
-        self.state.host.timers.set(self.timers.len());
         for (name, n) in effects.counts {
             context.count(&name, n);
             count(&mut self.facts.counters.borrow_mut(), name, n);

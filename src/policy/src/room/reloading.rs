@@ -88,7 +88,7 @@ impl Room {
     fn swap(&mut self, context: &mut EngineContext, now: Instant, state: State, effects: Effects) {
         let named = self.timers.named();
         self.timers.clear_all(context);
-        self.state.host.timers.set(0);
+        self.state.host.timers.take();
         self.cut_off_waits(context, now);
         context.closed.push(std::mem::replace(&mut self.state, state));
         self.health.suspensions = 0;

@@ -261,17 +261,3 @@ fn a_room_has_so_many_counters_whatever_hooks_count_them() {
     assert!(format!("{:?}", outcome.actions).contains("65"), "{outcome:?}");
     assert_eq!(world.engine.room_status(world.key).unwrap().counters.len(), 64);
 }
-
-#[test]
-fn timers_that_are_flushed_count_towards_the_bound() {
-    let mut world = World::new(
-        "function on_client_connect() return true end
-         function on_message(c)
-           c:send({ pcall(function() for i = 1, 2000 do sfu.set_timeout(1e6, print) sfu.flush() end end) })
-         end",
-    );
-    let c = world.join("c1");
-    let outcome = world.message(&c, json!(1));
-    assert!(format!("{outcome:?}").contains("more than 256 timers in one room"), "{outcome:?}");
-    assert_eq!(world.engine.room_status(world.key).unwrap().timers, 256);
-}

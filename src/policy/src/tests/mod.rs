@@ -21,6 +21,7 @@ mod sandbox;
 mod shares;
 mod speakers;
 mod stores;
+mod timers;
 mod waits;
 
 use std::net::Ipv4Addr;
