@@ -257,3 +257,52 @@ fn a_shutdown_ends_every_room_also_those_that_are_kept() {
     assert_eq!(told, ["closing shutdown", "closing shutdown", "gone demo", "gone kept", "left alice"]);
     assert_eq!(world.audit(), Vec::<String>::new());
 }
+
+#[test]
+fn a_room_that_everybody_has_left_waits_a_minute_for_what_its_hooks_have_to_say() {
+    let report = |more: &str| {
+        script(&format!(
+            "{more}
+             function on_client_disconnect(client, reason)
+               sfu.sleep(reason == 'long' and 50000 or 6e8)
+               sfu.webhook('billed', client:get_id())
+             end"
+        ))
+    };
+    let leave = |world: &mut World, who: usize, reason: &str| {
+        world.command(Command::Leave { client: world.id(who), reason: reason.to_owned() });
+    };
+    let mut world = World::ruled(961, &report(""));
+    let alice = world.join("alice");
+    happened(&mut world);
+    leave(&mut world, alice, "long");
+    world.run_ms(49_000);
+    assert_eq!(happened(&mut world), Vec::<String>::new());
+    world.run_ms(2_000);
+    assert_eq!(happened(&mut world), ["billed alice", "closing empty", "gone demo"]);
+
+    let bob = world.join("bob");
+    leave(&mut world, bob, "for ever");
+    world.run_ms(50_000);
+    let carol = world.join("carol");
+    assert_eq!(happened(&mut world), ["bob 1", "carol 2"], "it is the same room");
+    leave(&mut world, carol, "for ever");
+    world.run_ms(59_000);
+    assert_eq!(happened(&mut world), Vec::<String>::new(), "the minute begins anew");
+    assert_eq!(world.audit(), Vec::<String>::new());
+    world.run_ms(2_000);
+    assert_eq!(happened(&mut world), ["closing empty"], "it does not wait for ever");
+    world.run_ms(10_000);
+    assert_eq!(happened(&mut world), ["gone demo"]);
+    assert_eq!(world.audit(), Vec::<String>::new());
+
+    let mut world = World::ruled(962, &report("EMPTY_TIMEOUT_S = 30"));
+    let dora = world.join("dora");
+    happened(&mut world);
+    leave(&mut world, dora, "for ever");
+    world.run_ms(89_000);
+    assert_eq!(happened(&mut world), Vec::<String>::new(), "then it is kept as its script says");
+    world.run_ms(72_000);
+    assert_eq!(happened(&mut world), ["closing empty", "gone demo"]);
+    assert_eq!(world.audit(), Vec::<String>::new());
+}

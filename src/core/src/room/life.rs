@@ -5,6 +5,7 @@
 //!   |                            |
 //!   +---closed by the script-----+--time is over--> ending: on_close --> gone
 //! ```
+//! It is kept, or ends, once the hooks that its clients have left behind have nothing left to say, or have had a minute.
 //! While a room is ending nobody comes in any more: who asks to waits until it is gone, and finds a new one.
 
 use std::time::Instant;
@@ -22,6 +23,6 @@ pub struct Life {
     pub ending: Option<CloseReason>,
     /// Its script has been told of the end.
     pub is_told: bool,
-    /// When it ends even if hooks still wait.
+    /// When it is kept, or ends, even if hooks still wait.
     pub end_by: Option<Instant>,
 }

@@ -17,6 +17,8 @@ use moonring_wire::shared::SharedValue;
 
 /// How long a room that an operator has opened waits for its first client, if its script does not keep it longer.
 const OPENED_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a room that everybody has left waits for its hooks: they may have something to report that takes some tries.
+const HOOKS_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a room that ends waits for its hooks, `on_close` among them.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -99,9 +101,11 @@ impl Shard {
 
     /// Somebody comes, or the room ends.
     pub(super) fn keep_no_longer(&mut self, key: RoomKey) {
-        if let Some(room) = self.world.rooms.get_mut(key)
-            && room.life.kept_until.take().is_some()
-        {
+        let Some(room) = self.world.rooms.get_mut(key) else { return };
+        if room.life.ending.is_none() {
+            room.life.end_by = None;
+        }
+        if room.life.kept_until.take().is_some() {
             self.work.kept.retain(|kept| *kept != key);
         }
     }
@@ -116,21 +120,33 @@ impl Shard {
         }
     }
 
-    /// A room ends when nobody is in it, its script does not keep it, and its hooks have nothing left to say.
+    /// A room ends when nobody is in it, its script does not keep it, and its hooks have nothing left to say, or have had
+    /// their time.
     pub(super) fn close_room_if_empty(&mut self, now: Instant, key: RoomKey) {
-        let Some(room) = self.world.rooms.get(key) else { return };
-        let Some(policy) = room.policy() else { return self.close_wing_if_empty(now, key) };
+        let Some(room) = self.world.rooms.get_mut(key) else { return };
+        if room.policy().is_none() {
+            return self.close_wing_if_empty(now, key);
+        }
         // One whose script is on its way ends, if it does, once that is here.
         if !room.is_empty() || self.policy.awaited.contains_key(&key) {
             return;
         }
         if room.hooks > 0 {
-            if room.life.ending.is_some() {
-                self.attend(key);
+            let is_kept = room.life.kept_until.is_some_and(|until| until > now);
+            if room.life.ending.is_none() && !is_kept {
+                room.life.end_by.get_or_insert(now + HOOKS_PATIENCE);
             }
-            return;
+            return self.attend(key);
         }
+        self.end_if_not_kept(now, key);
+    }
+
+    /// The same of one whose hooks are waited for no longer.
+    fn end_if_not_kept(&mut self, now: Instant, key: RoomKey) {
+        let Some(room) = self.world.rooms.get_mut(key) else { return };
+        let Some(policy) = room.policy() else { return };
         if room.life.ending.is_none() {
+            room.life.end_by = None;
             match room.life.kept_until {
                 Some(until) if until > now => return,
                 Some(_) => {}
@@ -233,7 +249,9 @@ impl Shard {
     fn due(&self, room: &Room) -> Option<Instant> {
         let announcing = room.announcing.changed.filter(|_| room.announcing.is_pending);
         let announced = announcing.map(|at| at + announce::SLICE_INTERVAL);
-        [room.life.kept_until, room.life.end_by.filter(|_| room.is_empty()), announced].into_iter().flatten().min()
+        let end_by = room.life.end_by.filter(|_| room.is_empty());
+        let kept_until = room.life.kept_until.filter(|_| end_by.is_none());
+        [kept_until, end_by, announced].into_iter().flatten().min()
     }
 
     fn schedule_rooms(&mut self, at: Instant) {
@@ -267,8 +285,8 @@ impl Shard {
         let is_late = room.life.end_by.is_some_and(|by| by <= now) && room.is_empty();
         if is_late && room.hooks > 0 {
             let (room, hooks) = (&room.id, room.hooks);
-            tracing::warn!(%room, hooks, "the room does not wait for its hooks any longer, and ends");
-            self.tell_of_end_or_end(now, key);
+            tracing::warn!(%room, hooks, "the room does not wait for its hooks any longer");
+            self.end_if_not_kept(now, key);
         } else {
             self.close_room_if_empty(now, key);
         }
