@@ -46,9 +46,60 @@ const NAMES: &[&str] = &[
 pub(super) struct Secrets {
     whole: HashMap<String, usize>,
     /// By their first bytes.
-    parts: HashMap<[u8; SHORTEST_PART], Vec<(String, usize)>>,
+    parts: HashMap<[u8; SHORTEST_PART], Alike>,
     bytes: usize,
     count: usize,
+}
+
+/// Secrets that begin with the same bytes. What a text begins with is found without a look at each of them: who sends what
+/// is recorded also chooses the secrets, and how many there are.
+#[derive(Default)]
+struct Alike {
+    secrets: Vec<Secret>,
+    /// Places in `secrets`, in the order of their texts.
+    order: Vec<usize>,
+}
+
+struct Secret {
+    text: String,
+    number: usize,
+    /// The place of the longest other one with which this one begins.
+    within: Option<usize>,
+}
+
+impl Alike {
+    /// Adds one that is not among them.
+    fn add(&mut self, text: &str, number: usize) {
+        let new = self.secrets.len();
+        let at = self.order.partition_point(|place| self.secrets[*place].text.as_str() < text);
+        let within = self.place_in(text.as_bytes());
+        // Those that begin with the new one come next.
+        for place in &self.order[at..] {
+            let longer = &self.secrets[*place];
+            if !longer.text.starts_with(text) {
+                break;
+            }
+            if longer.within == within {
+                self.secrets[*place].within = Some(new);
+            }
+        }
+        self.secrets.push(Secret { text: text.to_owned(), number, within });
+        self.order.insert(at, new);
+    }
+
+    /// The longest of them with which `rest` begins.
+    fn longest_in(&self, rest: &[u8]) -> Option<&Secret> {
+        self.place_in(rest).map(|place| &self.secrets[place])
+    }
+
+    /// Whatever `rest` begins with is also what the last one before it begins with, or is that one.
+    fn place_in(&self, rest: &[u8]) -> Option<usize> {
+        let after = self.order.partition_point(|place| self.secrets[*place].text.as_bytes() <= rest);
+        let last = self.order[..after].last().copied()?;
+        let common = self.secrets[last].text.bytes().zip(rest).take_while(|(a, b)| a == *b).count();
+        let mut chain = std::iter::successors(Some(last), |place| self.secrets[*place].within);
+        chain.find(|place| self.secrets[*place].text.len() <= common)
+    }
 }
 
 /// Whether what has this name is secret.
@@ -85,10 +136,7 @@ impl Secrets {
             self.bytes += text.len();
             self.whole.insert(text.to_owned(), number);
             if let Some(first) = text.as_bytes().first_chunk::<SHORTEST_PART>() {
-                let same = self.parts.entry(*first).or_default();
-                same.push((text.to_owned(), number));
-                // Of two that begin alike, the longer one is tried first.
-                same.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+                self.parts.entry(*first).or_default().add(text, number);
             }
         }
         placeholder(number)
@@ -106,12 +154,11 @@ impl Secrets {
         let (mut out, mut kept, mut at) = (String::new(), 0, 0);
         while let Some(first) = text.as_bytes().get(at..).and_then(|rest| rest.first_chunk::<SHORTEST_PART>()) {
             let rest = &text.as_bytes()[at..];
-            let mut same = self.parts.get(first).into_iter().flatten();
-            match same.find(|(secret, _)| rest.starts_with(secret.as_bytes())) {
-                Some((secret, number)) => {
+            match self.parts.get(first).and_then(|alike| alike.longest_in(rest)) {
+                Some(secret) => {
                     out.push_str(&text[kept..at]);
-                    out.push_str(&placeholder(*number));
-                    at += secret.len();
+                    out.push_str(&placeholder(secret.number));
+                    at += secret.text.len();
                     kept = at;
                 }
                 None => at += 1,
@@ -263,6 +310,52 @@ mod tests {
         ] {
             assert_eq!(hidden(&mut secrets, given), expected);
         }
+    }
+
+    #[test]
+    fn of_many_secrets_that_begin_alike_the_longest_is_found() {
+        // Texts of few letters, so that many begin with one another; a generator without a library.
+        let mut random = 1_u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % below
+        };
+        let mut text = |longest: u64| {
+            let letters = next(longest);
+            (0..letters).fold("sk_live_".to_owned(), |text, _| text + ["a", "b", "ñ"][next(3) as usize])
+        };
+        let mut secrets = Secrets::default();
+        let mut known: Vec<(String, String)> = Vec::new();
+        for _ in 0..2_000 {
+            let given = text(9);
+            let shown = secrets.add(&given, SCRIPT);
+            known.push((given, shown));
+            let message = format!("{}{}", text(14), text(14));
+            // Naively: at each place the longest that fits.
+            let (mut expected, mut rest) = (String::new(), message.as_str());
+            while let Some(first) = rest.chars().next() {
+                let longest = known.iter().filter(|(secret, _)| rest.starts_with(secret.as_str()));
+                match longest.max_by_key(|(secret, _)| secret.len()) {
+                    Some((secret, shown)) => (expected, rest) = (expected + shown, &rest[secret.len()..]),
+                    None => (expected, rest) = (expected + &rest[..first.len_utf8()], &rest[first.len_utf8()..]),
+                }
+            }
+            assert_eq!(hidden(&mut secrets, json!(message)), json!(expected));
+        }
+    }
+
+    #[test]
+    #[ignore = "prints figures"]
+    #[allow(clippy::print_stdout, reason = "prints figures")]
+    fn the_time_that_many_secrets_that_begin_alike_take() {
+        let mut secrets = Secrets::default();
+        for n in 0..MAX_SECRETS {
+            secrets.add(&format!("aaaaaaaa{n:05}"), SCRIPT);
+        }
+        let mut message = "a".repeat(64 * 1024);
+        let began = std::time::Instant::now();
+        secrets.hide_text(&mut message);
+        println!("secrets={MAX_SECRETS} bytes={} took={:?}", message.len(), began.elapsed());
     }
 
     #[test]
