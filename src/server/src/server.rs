@@ -16,7 +16,7 @@ use crate::scripts::{ScriptFolder, Uploads};
 use crate::shard_handle::ShardHandle;
 use crate::signal::http::{AwaitedSuccessor, Listeners, Prepared, ShardEnd};
 use crate::take_over::{Endpoint, Hello, Successor};
-use crate::udp::{UdpSettings, bind, heap};
+use crate::udp::{UdpSettings, bind_all, heap};
 use crate::watch::{CanaryOrder, Saved, Watch, WatchSettings};
 use crate::watchdog::Watchdog;
 use anyhow::Context;
@@ -167,7 +167,7 @@ fn start(
     for (n, port) in config.media_ports.iter().take(config.shards()).enumerate() {
         let settings = loop_settings(config, n);
         pulses.push((settings.name.clone(), settings.pulse.clone()));
-        let sockets = bind_media(config, port)?;
+        let sockets = bind_all(&config.media_ip, port).context("--media-ip, --media-ports")?;
         let plan = ShardPlan::new(config, (port, links(n)), certificate, policies, &sockets)?;
         let (events, receiver) = event_queue(EVENT_QUEUE);
         let shard = spawn_shard(settings, sockets, move || plan.build(), events)?;
@@ -191,22 +191,6 @@ fn listen_for_successor(path: &Path, has_taken_over: bool) -> anyhow::Result<Opt
 fn handle_of(sender: &CommandSender) -> ShardHandle {
     let sender = sender.clone();
     ShardHandle::new(move |command| sender.send(command))
-}
-
-/// A shard's sockets: one for each address, where there are such addresses.
-fn bind_media(config: &Config, port: u16) -> anyhow::Result<Vec<UdpSocket>> {
-    let mut sockets = Vec::new();
-    for ip in &config.media_ip {
-        match bind(SocketAddr::new(*ip, port)) {
-            Ok(socket) => sockets.push(socket),
-            // The default listens on IPv6 too, where there is IPv6.
-            Err(error) if ip.is_ipv6() && ip.is_unspecified() && !sockets.is_empty() => {
-                tracing::debug!(%error, "no media over IPv6");
-            }
-            Err(error) => return Err(error).context("--media-ip, --media-ports"),
-        }
-    }
-    Ok(sockets)
 }
 
 /// Everything that a shard's core is made of, on its own thread.

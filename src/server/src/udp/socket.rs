@@ -1,11 +1,13 @@
 //! The sockets themselves: bound, given large buffers, asked how much they dropped.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+use rustix::net::sockopt::set_ipv6_v6only;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 const BIND_ATTEMPTS: u32 = 40;
 const BIND_PAUSE: Duration = Duration::from_millis(50);
@@ -26,22 +28,64 @@ pub struct BindError {
     source: io::Error,
 }
 
+impl BindError {
+    /// Whether this machine has no IPv6, if the address is of it.
+    fn is_without_v6(&self) -> bool {
+        matches!(self.source.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+    }
+}
+
 /// Binds `address` for one shard alone (no `SO_REUSEPORT`: two shards on one port would share traffic unnoticed).
 /// `[::]` takes IPv4 too. A port that is in use is asked for again for two seconds: a ring holds its port for a moment
 /// after its process is gone.
 pub fn bind(address: SocketAddr) -> Result<UdpSocket, BindError> {
-    bind_patiently(address, BIND_ATTEMPTS, BIND_PAUSE)
+    bind_patiently(address, BIND_ATTEMPTS, BIND_PAUSE, UdpSocket::bind)
 }
 
-fn bind_patiently(address: SocketAddr, attempts: u32, pause: Duration) -> Result<UdpSocket, BindError> {
+/// Binds a port at each of these addresses, of which one may be of each family. An unspecified IPv6 one beside an IPv4 one
+/// is left out where there is no IPv6.
+pub(crate) fn bind_all(ips: &[IpAddr], port: u16) -> Result<Vec<UdpSocket>, BindError> {
+    let has_v4 = ips.iter().any(IpAddr::is_ipv4);
+    let mut sockets = Vec::with_capacity(ips.len());
+    for ip in ips {
+        let address = SocketAddr::new(*ip, port);
+        let bound = match ip.is_ipv6() && has_v4 {
+            true => bind_patiently(address, BIND_ATTEMPTS, BIND_PAUSE, bind_v6_only),
+            false => bind(address),
+        };
+        match bound {
+            Ok(socket) => sockets.push(socket),
+            Err(error) if has_v4 && ip.is_ipv6() && ip.is_unspecified() && error.is_without_v6() => {
+                tracing::info!(%error, "no media over IPv6");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sockets)
+}
+
+/// A socket that leaves IPv4 to another one: `[::]` would ask for the port of that one, too, and not get it.
+fn bind_v6_only(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    set_ipv6_v6only(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket.into())
+}
+
+fn bind_patiently(
+    address: SocketAddr,
+    attempts: u32,
+    pause: Duration,
+    bind: impl Fn(SocketAddr) -> io::Result<UdpSocket>,
+) -> Result<UdpSocket, BindError> {
     for _ in 1..attempts {
-        match UdpSocket::bind(address) {
+        match bind(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => std::thread::sleep(pause),
             Err(source) => return Err(BindError { address, source }),
             Ok(socket) => return Ok(socket),
         }
     }
-    UdpSocket::bind(address).map_err(|source| BindError { address, source })
+    bind(address).map_err(|source| BindError { address, source })
 }
 
 /// One of a socket's two buffers.
@@ -178,8 +222,45 @@ mod tests {
     fn a_taken_port_is_an_error_of_one_line_that_names_it() {
         let first = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = first.local_addr().unwrap();
-        let error = bind_patiently(address, 2, Duration::ZERO).unwrap_err().to_string();
+        let error = bind_patiently(address, 2, Duration::ZERO, UdpSocket::bind).unwrap_err().to_string();
         assert_eq!(error, format!("UDP {address} cannot be bound: Address already in use (os error 98)"));
+    }
+
+    /// A port that no socket has, neither of IPv4 nor of IPv6.
+    fn free_port() -> u16 {
+        UdpSocket::bind("[::]:0").unwrap().local_addr().unwrap().port()
+    }
+
+    #[test]
+    fn unspecified_addresses_of_both_families_share_a_port() {
+        if UdpSocket::bind("[::1]:0").is_err() {
+            return eprintln!("skipped: there is no IPv6 here");
+        }
+        let ips = ["0.0.0.0", "::"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        for order in [ips, [ips[1], ips[0]]] {
+            let port = free_port();
+            let sockets = bind_all(&order, port).unwrap();
+            let bound: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
+            assert_eq!(bound, order.map(|ip| SocketAddr::new(ip, port)));
+            for (socket, from) in sockets.iter().zip(order.map(|ip| if ip.is_ipv4() { "127.0.0.1" } else { "::1" })) {
+                socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+                let peer = UdpSocket::bind((from, 0)).unwrap();
+                peer.send_to(b"ping", (from, port)).unwrap();
+                assert_eq!(socket.recv_from(&mut [0; 9]).unwrap(), (4, peer.local_addr().unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn an_ipv6_port_that_is_in_use_is_no_want_of_ipv6() {
+        let Ok(other) = UdpSocket::bind("[::1]:0") else { return eprintln!("skipped: there is no IPv6 here") };
+        let address = other.local_addr().unwrap();
+        let ips = ["0.0.0.0", "::"].map(|ip| ip.parse().unwrap());
+        let error = bind_all(&ips, address.port()).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("UDP [::]:{} cannot be bound: Address already in use", address.port())),
+            "{error}"
+        );
     }
 
     #[test]
