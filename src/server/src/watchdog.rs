@@ -58,7 +58,8 @@ impl Watchdog {
             let ticks = shard.pulse.ticks();
             shard.silent = if ticks == shard.ticks { shard.silent + 1 } else { 0 };
             shard.ticks = ticks;
-            if self.limit > 0 && shard.silent >= self.limit && !shard.pulse.is_ending() {
+            let is_excused = shard.pulse.is_ending() || shard.pulse.is_handing_over();
+            if self.limit > 0 && shard.silent >= self.limit && !is_excused {
                 let (name, seconds, doing) = (&shard.name, shard.silent, shard.pulse.doing());
                 return Some(format!("{name} has not answered for {seconds} s; it was at: {doing}"));
             }
@@ -86,6 +87,8 @@ mod tests {
         }
         well.beat();
         assert_eq!(watchdog.look().unwrap(), "shard-1 has not answered for 3 s; it was at: starting");
+        stuck.begin_hand_over();
+        assert_eq!(watchdog.look(), None, "who hands it over has patience of its own");
         let mut never = Watchdog::new(vec![("shard-0".into(), stuck)], 0);
         assert!((0..1000).all(|_| never.look().is_none()));
     }

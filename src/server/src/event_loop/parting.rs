@@ -42,7 +42,7 @@ impl<C: Core> Ticker<C> {
     }
 
     fn part(&mut self, now: Instant, reply: &SyncSender<io::Result<Parted>>) -> bool {
-        self.settings.pulse.begin(Doing::Goodbye);
+        self.settings.pulse.begin_hand_over();
         // What comes from here on waits in the kernel for whoever goes on.
         self.udp.enlarge_receive_buffers();
         while self.udp.holds_received() {
@@ -69,6 +69,7 @@ impl<C: Core> Ticker<C> {
         };
         match verdict {
             Some(Verdict::End(unloaded)) => {
+                self.settings.pulse.begin(Doing::Goodbye);
                 let each = &mut |room| drop(unloaded.send(room));
                 let _: Option<()> = self.guarded(now, Phase::Stop, |core, _| core.hand_over_policies(now, each));
                 true

@@ -58,6 +58,7 @@ const DOING: &[&str] = &[
     "a room whose home is gone",
     "the news of a home",
     "a list of clients",
+    "the hand-over to another process",
 ];
 
 /// Places in [`DOING`].
@@ -71,6 +72,7 @@ pub(super) enum Doing {
     Flush,
     Events,
     Goodbye,
+    HandOver = 41,
 }
 
 impl Pulse {
@@ -95,6 +97,16 @@ impl Pulse {
     /// Whether the shard was told to stop, and says goodbye.
     pub fn is_ending(&self) -> bool {
         self.0.doing.load(Ordering::Relaxed) == Doing::Goodbye as u8
+    }
+
+    /// It stands still until it is known whether another process goes on with it.
+    pub(crate) fn begin_hand_over(&self) {
+        self.begin(Doing::HandOver);
+    }
+
+    /// Whether it stands still for that.
+    pub(crate) fn is_handing_over(&self) -> bool {
+        self.0.doing.load(Ordering::Relaxed) == Doing::HandOver as u8
     }
 
     /// What it does now, in words.
@@ -155,6 +167,7 @@ mod tests {
             (Doing::Sleep, "sleeping until something comes"),
             (Doing::Flush, "sending"),
             (Doing::Goodbye, "the goodbye"),
+            (Doing::HandOver, "the hand-over to another process"),
         ] {
             pulse.begin(doing);
             assert_eq!((pulse.ticks(), pulse.doing()), (1, words));
@@ -162,6 +175,6 @@ mod tests {
         let leave = Command::Leave { client: ClientId::parse("c").unwrap(), reason: String::new() };
         pulse.begin_command(&leave);
         assert_eq!(pulse.clone().doing(), "a leave");
-        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 20, "what came later stands behind");
+        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 21, "what came later stands behind");
     }
 }

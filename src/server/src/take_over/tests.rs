@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,8 +15,9 @@ use std::time::{Duration, Instant};
 use super::channel::{Channel, Kind, MAX_BODY};
 use super::*;
 use crate::config::Config;
-use crate::event_loop::{Core, HandOverHandle, LoopSettings, Phase, ShardThread, Unloaded, spawn_shard};
+use crate::event_loop::{Core, HandOverHandle, LoopSettings, Phase, Pulse, ShardThread, Unloaded, spawn_shard};
 use crate::event_queue::event_queue;
+use crate::watchdog::Watchdog;
 use moonring_core::command::{Command, Event};
 use moonring_core::shard::take_over::HandedOver;
 use moonring_policy::CarriedPolicy;
@@ -186,6 +188,7 @@ struct Running {
     path: std::path::PathBuf,
     hello: Hello,
     shard: ShardThread,
+    pulse: Pulse,
     seen: Arc<Mutex<Vec<String>>>,
     told: Arc<Told>,
     media: std::net::SocketAddr,
@@ -202,7 +205,9 @@ impl Running {
         let (media, seen, told) = (socket.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default(), Arc::default());
         let core = Counting { count: 0, seen: Arc::clone(&seen) };
         let (events, _) = event_queue(8);
-        let shard = spawn_shard(LoopSettings::default(), vec![socket], move || core, events).unwrap();
+        let settings = LoopSettings::default();
+        let pulse = settings.pulse.clone();
+        let shard = spawn_shard(settings, vec![socket], move || core, events).unwrap();
         let [public, admin] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let address = public.local_addr().unwrap();
         let control: Arc<Told> = Arc::clone(&told);
@@ -211,7 +216,7 @@ impl Running {
         let listeners = [public, admin];
         Predecessor { endpoint, hello: hello.clone(), listeners, shards, control }.start().unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        Self { _folder: folder, path, hello, shard, seen, told, media, client, public: address }
+        Self { _folder: folder, path, hello, shard, pulse, seen, told, media, client, public: address }
     }
 
     fn send(&self, text: &str) {
@@ -317,4 +322,22 @@ fn a_process_that_does_not_agree_is_refused_in_words_and_the_running_one_goes_on
     successor.receive(|_, _| Ok(())).unwrap();
     successor.take().unwrap();
     running.wait_until_told("done");
+}
+
+#[test]
+fn the_watchdog_goes_on_behind_a_take_over_that_came_to_nothing() {
+    let looks = Arc::<AtomicU64>::default();
+    let running = Running::start();
+    let alive = Arc::clone(&looks);
+    let watched = vec![("shard-0".to_owned(), running.pulse.clone())];
+    Watchdog::new(watched, 0).start(move || _ = alive.fetch_add(1, Ordering::Relaxed)).unwrap();
+    let parted = running.shard.hand_over_handle().hand_over().recv().unwrap().unwrap();
+    // It looks once a second, at all shards that stand still.
+    std::thread::sleep(3 * SECOND);
+    drop(parted);
+    let (seen, until) = (looks.load(Ordering::Relaxed), Instant::now() + 20 * SECOND);
+    while looks.load(Ordering::Relaxed) < seen + 2 {
+        assert!(Instant::now() < until, "it has ended");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
