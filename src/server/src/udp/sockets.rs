@@ -158,6 +158,7 @@ impl Sockets {
             match self.send(batch, piece) {
                 Ok(()) => report.sent += 1,
                 Err(libc::EAGAIN | libc::ENOBUFS) => report.would_block += 1,
+                Err(libc::EMSGSIZE) if self.send_in_fragments(batch, piece) => report.sent += 1,
                 Err(errno) => self.refuse(piece, errno, report),
             }
         }

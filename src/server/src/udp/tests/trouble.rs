@@ -163,3 +163,22 @@ fn a_full_send_buffer_drops_and_counts_and_never_waits() {
         }
     }
 }
+
+/// `unshare -n sh -c 'ip link set lo up mtu 900; cargo test --lib over_the_interfaces_mtu -- --ignored'`.
+#[test]
+#[ignore = "needs a narrow loopback in a network namespace"]
+fn datagrams_over_the_interfaces_mtu_leave_in_fragments_alone_and_in_runs() {
+    for io in MODES {
+        let (mut udp, _) = udp_on("127.0.0.1:0", &settings(io));
+        let (peer, peer_address) = peer();
+        let lengths = [1_200, 1_200, 1_200, 700, 1_300];
+        let sent: Vec<_> = lengths.iter().enumerate().map(|(n, len)| (peer_address, payload(n, *len))).collect();
+        let report = udp.flush(&batch_of(&sent));
+        assert_eq!((report.sent, report.failed, report.would_block), (lengths.len(), 0, 0), "{io} {report:?}");
+        let mut buffer = [0; 2_000];
+        for (_, bytes) in &sent {
+            let len = recv(&peer, &mut buffer);
+            assert_eq!(buffer[..len], *bytes, "{io}");
+        }
+    }
+}
