@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use super::*;
 use moonring_wire::id::RoomId;
@@ -239,4 +240,17 @@ fn an_upload_that_a_crash_has_cut_off_leaves_the_set_of_before() {
     folder.upload(&second).unwrap();
     folder.refresh().unwrap();
     assert_eq!((folder.uploaded().unwrap(), resolve(&folder, "a").unwrap().1), (second, version("x = 3")));
+}
+
+#[test]
+fn a_set_that_is_uploaded_again_stays_in_its_place() {
+    let world = World::new(&[("scripts/default_room.lua", "x = 1")]);
+    let folder = ScriptFolder::open(&world.path("scripts"), vec![], Uploads::of(&world.path("data"))).unwrap();
+    let scripts = set(&[("rooms/a.lua", "x = 2")]);
+    folder.upload(&scripts).unwrap();
+    // A second name for the file: it goes along only if nothing is removed and written anew, for which there may be no room.
+    fs::hard_link(world.path("data/scripts/current/rooms/a.lua"), world.path("same")).unwrap();
+    folder.upload(&scripts).unwrap();
+    let names = fs::metadata(world.path("data/scripts/current/rooms/a.lua")).unwrap().nlink();
+    assert_eq!((folder.uploaded().unwrap(), names), (scripts, 2));
 }

@@ -65,6 +65,10 @@ impl Uploads {
             remove(&current)?;
             return self.sweep(None);
         }
+        if self.read().is_ok_and(|used| used == *set) {
+            // Written anew, it would be gone until it is whole again, which a full disk may prevent.
+            return Ok(());
+        }
         let name = set.manifest().id();
         let folder = self.folder.join(&name);
         // What a process has left behind that died in the middle.
