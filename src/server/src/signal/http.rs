@@ -60,6 +60,8 @@ pub(crate) struct Listeners {
     listener: TcpListener,
     admin: TcpListener,
     tls: Option<RustlsConfig>,
+    /// What `tls` is of.
+    followed: Option<tls::Followed>,
     http_allow: AllowList,
     http_ca: Authorities,
     webhook: Option<WebhookTarget>,
@@ -87,6 +89,8 @@ pub(crate) struct AwaitedSuccessor {
 pub(crate) struct Prepared {
     config: Config,
     tls: Option<RustlsConfig>,
+    /// What `tls` is of.
+    followed: Option<tls::Followed>,
     http_allow: AllowList,
     http_ca: Authorities,
     webhook: Option<WebhookTarget>,
@@ -96,11 +100,14 @@ impl Prepared {
     /// Reads or generates the certificate; fails with one line that says what to do.
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         tls::install_crypto_provider();
-        let tls = if config.insecure_http { None } else { Some(tls::load(config, SystemTime::now())?) };
+        let (tls, followed) = match config.insecure_http {
+            true => (None, None),
+            false => tls::load(config, SystemTime::now()).map(|(tls, followed)| (Some(tls), followed))?,
+        };
         let http_allow = AllowList::parse(&config.http_allow)?;
         let http_ca = Authorities::load(&config.http_ca)?;
         let webhook = WebhookTarget::of(config)?;
-        Ok(Self { config: config.clone(), tls, http_allow, http_ca, webhook })
+        Ok(Self { config: config.clone(), tls, followed, http_allow, http_ca, webhook })
     }
 
     /// Binds the ports.
@@ -112,12 +119,13 @@ impl Prepared {
 
     /// Listens at these: the public one, and the operators'.
     pub(crate) fn over(self, [listener, admin]: [TcpListener; 2]) -> Listeners {
-        let Self { config, tls, http_allow, http_ca, webhook } = self;
+        let Self { config, tls, followed, http_allow, http_ca, webhook } = self;
         Listeners {
             config,
             listener,
             admin,
             tls,
+            followed,
             http_allow,
             http_ca,
             webhook,
@@ -226,8 +234,8 @@ impl Listeners {
         let admin_server = admin_server.acceptor(Http1Only(Acceptor::new(admin_door, false)));
         let serve_admin = admin_server.serve(admin::router(app.clone()).into_make_service());
         let acceptor = Acceptor::new(app.directory.door().clone(), self.config.trust_proxy);
-        let followed = (!self.config.tls_cert.as_os_str().is_empty()).then_some(self.tls.clone()).flatten();
-        let follow = followed.map(|tls| tokio::spawn(tls::follow(self.config.clone(), tls)));
+        let followed = self.followed.take().zip(self.tls.clone());
+        let follow = followed.map(|(files, tls)| tokio::spawn(tls::follow(files, tls)));
         let serve_public = async {
             match self.tls {
                 Some(tls) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -37,50 +37,70 @@ pub fn install_crypto_provider() {
     let _ = ring::default_provider().install_default();
 }
 
-/// The TLS settings of the listener.
-pub(super) fn load(config: &Config, now: SystemTime) -> anyhow::Result<RustlsConfig> {
-    let (certificate, key) = if config.tls_cert.as_os_str().is_empty() {
-        self_signed(&config.data_dir, &names(&config.announced_ip), now)?
-    } else {
-        let advice = |what: &str, path: &Path| {
-            format!("{what} {}: cannot be read; check --tls-cert and --tls-key", path.display())
-        };
-        let certificate = fs::read(&config.tls_cert).with_context(|| advice("certificate", &config.tls_cert))?;
-        let key = fs::read(&config.tls_key).with_context(|| advice("private key", &config.tls_key))?;
-        (certificate, key)
-    };
-    server_config(&certificate, &key).map(|c| RustlsConfig::from_config(Arc::new(c))).with_context(|| {
-        if config.tls_cert.as_os_str().is_empty() {
-            format!("the generated certificate in {}: delete it to get a new one", config.data_dir.display())
-        } else {
-            format!("certificate {} with key {}", config.tls_cert.display(), config.tls_key.display())
-        }
-    })
+/// The TLS settings of the listener, and the operator's files that they are of.
+pub(super) fn load(config: &Config, now: SystemTime) -> anyhow::Result<(RustlsConfig, Option<Followed>)> {
+    let shared = |new| RustlsConfig::from_config(Arc::new(new));
+    if config.tls_cert.as_os_str().is_empty() {
+        let (certificate, key) = self_signed(&config.data_dir, &names(&config.announced_ip), now)?;
+        let data_dir = config.data_dir.display();
+        let words = || format!("the generated certificate in {data_dir}: delete it to get a new one");
+        return Ok((server_config(&certificate, &key).map(shared).with_context(words)?, None));
+    }
+    let mut files = Followed { certificate: config.tls_cert.clone(), key: config.tls_key.clone(), seen: None };
+    let (certificate, key) = files.read()?;
+    let words = || format!("certificate {} with key {}", config.tls_cert.display(), config.tls_key.display());
+    let loaded = server_config(&certificate, &key).map(shared).with_context(words)?;
+    files.seen = Some((certificate, key));
+    Ok((loaded, Some(files)))
 }
 
 /// Takes the operator's certificate anew whenever its files change; what cannot be used is logged, and the one before
 /// stays. Ends with the server.
-pub(super) async fn follow(config: Config, tls: RustlsConfig) {
-    let read = || Some((fs::read(&config.tls_cert).ok()?, fs::read(&config.tls_key).ok()?));
-    let mut seen = read();
+pub(super) async fn follow(mut files: Followed, tls: RustlsConfig) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let files = read();
-        if files == seen {
-            continue;
-        }
-        let Some((certificate, key)) = &files else { continue };
-        let name = config.tls_cert.display();
-        match server_config(certificate, key) {
-            Ok(new) => {
+        let (look, name) = (files.look(), files.certificate.display());
+        match look {
+            None => {}
+            Some(Ok(new)) => {
                 tls.reload_from_config(Arc::new(new));
                 tracing::info!(certificate = %name, "took the certificate's new version");
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 tracing::error!(certificate = %name, "the new version cannot be used, the one before stays: {error:#}")
             }
         }
-        seen = files;
+    }
+}
+
+/// The files of the operator's certificate, as they were when they were last looked at.
+#[derive(Debug)]
+pub(super) struct Followed {
+    certificate: PathBuf,
+    key: PathBuf,
+    /// `None` when they could not be read.
+    seen: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Followed {
+    fn read(&self) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+        let read = |what: &str, path: &Path| {
+            let advice = || format!("{what} {}: cannot be read; check --tls-cert and --tls-key", path.display());
+            fs::read(path).with_context(advice)
+        };
+        Ok((read("certificate", &self.certificate)?, read("private key", &self.key)?))
+    }
+
+    /// What is new since the last look; an error, which is told once, says why it cannot be used.
+    fn look(&mut self) -> Option<anyhow::Result<ServerConfig>> {
+        match self.read() {
+            Ok(files) if self.seen.as_ref() == Some(&files) => None,
+            Ok(files) => {
+                let (certificate, key) = self.seen.insert(files);
+                Some(server_config(certificate, key))
+            }
+            Err(error) => self.seen.take().map(|_| Err(error)),
+        }
     }
 }
 
@@ -172,8 +192,6 @@ fn generate(names: &[String], now: SystemTime) -> anyhow::Result<(Vec<u8>, Vec<u
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     #[test]
@@ -202,6 +220,34 @@ mod tests {
         let config = Config { data_dir: PathBuf::new(), ..Config::default() };
         load(&config, SystemTime::now()).map(drop).unwrap();
         assert_eq!((before, Path::new(CERTIFICATE_FILE).exists()), (false, false));
+    }
+
+    #[test]
+    fn a_new_version_of_the_certificate_is_taken_and_one_that_cannot_be_used_is_told_of_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let write = |(certificate, key): &(Vec<u8>, Vec<u8>)| {
+            fs::write(path("crt"), certificate).unwrap();
+            fs::write(path("key"), key).unwrap();
+        };
+        let names = ["localhost".to_owned()];
+        let [first, second, third] = [(); 3].map(|()| generate(&names, SystemTime::now()).unwrap());
+        let config = Config { tls_cert: path("crt"), tls_key: path("key"), ..Config::default() };
+        write(&first);
+        let (_, files) = load(&config, SystemTime::now()).unwrap();
+        let mut files = files.unwrap();
+        // Before anybody looks for the first time.
+        write(&second);
+        let mut look = || files.look().map(|new| new.map(drop).map_err(|error| format!("{error:#}")));
+        assert_eq!([look(), look()], [Some(Ok(())), None]);
+        fs::remove_file(path("key")).unwrap();
+        let told = look().unwrap().unwrap_err();
+        assert!(told.contains("key: cannot be read") && told.contains("No such file"), "{told}");
+        assert_eq!(look(), None, "once");
+        fs::write(path("key"), &third.1).unwrap();
+        assert!(look().unwrap().unwrap_err().contains("KeyMismatch"));
+        write(&third);
+        assert_eq!([look(), look()], [Some(Ok(())), None]);
     }
 
     #[test]
