@@ -11,7 +11,7 @@ const CONTINUATION: &[u8] = b"\n    | ";
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LogLines<M>(pub(crate) M);
 
-/// See [`LogLines`].
+/// See [`LogLines`]. Writing never fails: a line that cannot be written is lost.
 #[derive(Debug)]
 pub(crate) struct Escaping<W>(W);
 
@@ -40,12 +40,15 @@ impl<W: Write> Write for Escaping<W> {
             }
         }
         line.extend_from_slice(end);
-        self.0.write_all(&line)?;
+        // What calls this would tell of the error on the standard error output, and panic where that cannot be written
+        // either: a full disk or a closed pipe would end clients, rooms and the process.
+        let _ = self.0.write_all(&line);
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        let _ = self.0.flush();
+        Ok(())
     }
 }
 
@@ -65,6 +68,21 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_is_lost_and_is_no_error() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        let mut line = Escaping(Full);
+        assert_eq!((line.write(b"event\n").ok(), line.flush().ok()), (Some(6), Some(())));
     }
 
     #[test]
