@@ -199,7 +199,8 @@ impl ScriptFolder {
             }
             there.insert(name, text);
         }
-        let hidden = |name: &str| listing.unreadable.iter().any(|f| name.starts_with(&name_of(&self.path, f)));
+        let hidden =
+            |name: &str| listing.unreadable.iter().any(|f| Path::new(name).starts_with(name_of(&self.path, f)));
         let (kept, gone): (Vec<_>, Vec<_>) =
             self.texts.drain().filter(|(name, _)| !there.contains_key(name)).partition(|(name, _)| hidden(name));
         there.extend(kept);

@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
 use moonring_wire::id::RoomId;
@@ -253,4 +253,23 @@ fn a_set_that_is_uploaded_again_stays_in_its_place() {
     folder.upload(&scripts).unwrap();
     let names = fs::metadata(world.path("data/scripts/current/rooms/a.lua")).unwrap().nlink();
     assert_eq!((folder.uploaded().unwrap(), names), (scripts, 2));
+}
+
+#[test]
+fn a_folder_that_cannot_be_read_hides_its_own_scripts_alone() {
+    let world = World::new(&[("default_room.lua", "x = 1"), ("room/a.lua", "x = 2"), ("room_b.lua", "x = 3")]);
+    let mut folder = world.open();
+    fs::remove_file(world.path("room_b.lua")).unwrap();
+    fs::set_permissions(world.path("room"), fs::Permissions::from_mode(0o000)).unwrap();
+    // Root reads everything; a thread that has given up its capabilities does not.
+    let refreshed = std::thread::scope(|scope| {
+        let refresh = || {
+            caps::clear(None, caps::CapSet::Effective).unwrap();
+            folder.refresh().unwrap()
+        };
+        scope.spawn(refresh).join().unwrap()
+    });
+    fs::set_permissions(world.path("room"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(refreshed, Refresh { changed: vec!["room_b.lua".into()], library: true });
+    assert_eq!(resolve(&folder, "a").map(|(name, _)| name), Ok("default_room.lua".into()));
 }
