@@ -11,8 +11,10 @@ const MEMLOCK_LEAST_BYTES: u64 = 512 << 10;
 /// What a shard locks: three times 64 KiB of glommio's, a few pages for rings.
 const MEMLOCK_BYTES_PER_SHARD: u64 = 256 << 10;
 
-/// Descriptors that are not for clients' connections: shards, scripts, their HTTP requests, the admin pages.
+/// Descriptors that are not for clients' connections: scripts, their HTTP requests, the admin pages.
 const OTHER_DESCRIPTORS: u64 = 256;
+/// Those of a shard: its rings and glommio's, what wakes them, its sockets. Nine were counted.
+const DESCRIPTORS_PER_SHARD: u64 = 10;
 
 /// Why no shard can run here.
 #[derive(Debug, thiserror::Error)]
@@ -48,21 +50,28 @@ pub enum StartError {
     Thread(io::Error),
 }
 
-/// Checks that `shards` shards can run here. To be called before the first one is started.
+/// Checks that `shards` shards can run here, and lets them have as many descriptors as are allowed. To be called before the
+/// first one is started.
 pub(crate) fn check(shards: usize) -> Result<(), StartError> {
+    raise_descriptors();
     check_io_uring()?;
     let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(u64::MAX, |(soft, _)| soft);
     check_memlock(shards, limit)
 }
 
-/// Raises the soft limit of descriptors to the hard one, and says how many connections there may be; warns when those
-/// are fewer than the clients that the settings allow.
-pub(crate) fn connections(clients_max: usize) -> usize {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return clients_max };
-    let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
-    let connections = connections_within(limit);
+/// Raises the soft limit of descriptors to the hard one; the limit that then holds.
+fn raise_descriptors() -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    Some(if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft })
+}
+
+/// Says how many connections there may be beside so many shards; warns when those are fewer than the clients that the
+/// settings allow.
+pub(crate) fn connections(clients_max: usize, shards: usize) -> usize {
+    let Some(limit) = raise_descriptors() else { return clients_max };
+    let connections = connections_within(limit, shards);
     if connections < clients_max {
-        let wanted = (clients_max as u64).saturating_add(OTHER_DESCRIPTORS);
+        let wanted = (clients_max as u64).saturating_add(others(shards));
         tracing::warn!(
             clients_max,
             connections,
@@ -73,10 +82,14 @@ pub(crate) fn connections(clients_max: usize) -> usize {
     connections
 }
 
+/// Descriptors that are not for connections.
+fn others(shards: usize) -> u64 {
+    OTHER_DESCRIPTORS + DESCRIPTORS_PER_SHARD * shards as u64
+}
+
 /// How many connections fit within a limit of descriptors.
-fn connections_within(limit: u64) -> usize {
-    let others = OTHER_DESCRIPTORS.min(limit / 2);
-    usize::try_from(limit - others).unwrap_or(usize::MAX)
+fn connections_within(limit: u64, shards: usize) -> usize {
+    usize::try_from(limit - others(shards).min(limit / 2)).unwrap_or(usize::MAX)
 }
 
 /// How many cores this process may use, and so how many shards make sense.
@@ -138,9 +151,26 @@ mod tests {
     }
 
     #[test]
+    fn shards_start_with_as_many_descriptors_as_are_allowed() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        // One less does no harm to other tests.
+        setrlimit(Resource::RLIMIT_NOFILE, hard - 1, hard).unwrap();
+        check(1).unwrap();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
+    }
+
+    #[test]
     fn some_descriptors_are_kept_for_what_is_no_connection() {
-        for (limit, connections) in [(1024, 768), (1_048_576, 1_048_320), (100, 50), (0, 0)] {
-            assert_eq!(connections_within(limit), connections, "{limit}");
+        for (limit, shards, connections) in [
+            (1024, 0, 768),
+            (1024, 20, 568),
+            (1_048_576, 0, 1_048_320),
+            (4096, 127, 2_570),
+            (100, 0, 50),
+            (100, 1, 50),
+            (0, 1, 0),
+        ] {
+            assert_eq!(connections_within(limit, shards), connections, "{limit} {shards}");
         }
     }
 

@@ -77,7 +77,7 @@ impl Server {
             Some(former) => inherit::start(config, prepared, (&certificate, policies), former)?,
             None => start(config, (prepared, cluster.as_ref()), &certificate, &policies)?,
         };
-        let connections = probe::connections(config.clients_max);
+        let connections = probe::connections(config.clients_max, config.shards());
         let listeners = listeners.with_connections(connections).with_give_back(heap::give_back);
         let endpoint = match config.take_over.as_os_str().is_empty() {
             true => None,
