@@ -22,16 +22,16 @@ const SO_MEMINFO: i32 = 55;
 
 /// A UDP address that cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("UDP {address} cannot be bound: {source}")]
+#[error("UDP {address} cannot be bound: {error}")]
 pub struct BindError {
     address: SocketAddr,
-    source: io::Error,
+    error: io::Error,
 }
 
 impl BindError {
     /// Whether this machine has no IPv6, if the address is of it.
     fn is_without_v6(&self) -> bool {
-        matches!(self.source.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+        matches!(self.error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
     }
 }
 
@@ -81,11 +81,11 @@ fn bind_patiently(
     for _ in 1..attempts {
         match bind(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => std::thread::sleep(pause),
-            Err(source) => return Err(BindError { address, source }),
+            Err(error) => return Err(BindError { address, error }),
             Ok(socket) => return Ok(socket),
         }
     }
-    bind(address).map_err(|source| BindError { address, source })
+    bind(address).map_err(|error| BindError { address, error })
 }
 
 /// One of a socket's two buffers.
@@ -222,8 +222,12 @@ mod tests {
     fn a_taken_port_is_an_error_of_one_line_that_names_it() {
         let first = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = first.local_addr().unwrap();
-        let error = bind_patiently(address, 2, Duration::ZERO, UdpSocket::bind).unwrap_err().to_string();
-        assert_eq!(error, format!("UDP {address} cannot be bound: Address already in use (os error 98)"));
+        let error = anyhow::Error::from(bind_patiently(address, 2, Duration::ZERO, UdpSocket::bind).unwrap_err());
+        // With its causes, as it is shown.
+        assert_eq!(
+            format!("{error:#}"),
+            format!("UDP {address} cannot be bound: Address already in use (os error 98)")
+        );
     }
 
     /// A port that no socket has, neither of IPv4 nor of IPv6.
