@@ -2,7 +2,8 @@
 /**
  * The events of a client, with the type of each one's `detail`.
  *
- * Each message of the server is an event named after its `type`, with the message as `detail`. Of the client's own:
+ * Each message of the server that is not between it and these files is an event named after its `type`, with the message as
+ * `detail`. Of the client's own:
  * - `state`: the stay's state, and why it changed;
  * - `closed`: once, whatever ended the stay;
  * - `connection_state`: the RTCPeerConnection's connectionState;
@@ -19,7 +20,8 @@
  * @typedef {import('./errors.js').ClientError} ClientError
  * @typedef {'new'|'joining'|'joined'|'reconnecting'|'closed'} State
  *
- * @typedef {{[Name in Exclude<ServerMessage['type'], 'answer'>]: Extract<ServerMessage, {type: Name}>}} ServerEvents
+ * @typedef {'answer' | 'moved' | 'restart_ice' | 'resume' | 'roster'} Hidden what is between the server and these files
+ * @typedef {{[Name in Exclude<ServerMessage['type'], Hidden>]: Extract<ServerMessage, {type: Name}>}} ServerEvents
  * @typedef {{
  *   state: {state: State, reason?: string},
  *   closed: {reason: string, code: import('./errors.js').ClientErrorCode},

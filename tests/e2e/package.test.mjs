@@ -39,6 +39,10 @@ test('the package has all it needs, and its types catch mistakes', () => {
     for (const [mistake, words] of [
       ["client.on('medai', () => {});", 'medai'],
       ["client.on('media', ({ stream }) => stream);", 'stream'],
+      ["client.on('moved', () => {});", 'moved'], // these are between the server and the client
+      ["client.on('resume', () => {});", 'resume'],
+      ["client.on('roster', () => {});", 'roster'],
+      ["client.on('restart_ice', () => {});", 'restart_ice'],
       ["client.publish(new MediaStream().getTracks()[0], { source: 'webcam' });", 'webcam'],
       ["if (client.state === 'connected') client.leave();", 'connected'],
     ]) {
