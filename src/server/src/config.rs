@@ -26,6 +26,7 @@ pub use values::{
     ScriptSetting, Secret, ShutdownSays,
 };
 pub(crate) use values::{DEFAULT_SECRET, Dtls13};
+use values::{NO_IP, NO_SOCKET, ip_address, path, socket_address};
 pub use verbs::{CanaryVerb, ScriptsVerb};
 pub(crate) use verbs::{DRAIN_S, Verb};
 
@@ -70,19 +71,19 @@ macro_rules! settings {
 
 settings! {
     /// Address of HTTPS, WebSocket, WHIP and WHEP; an unspecified IPv6 one takes IPv4 too, and becomes 0.0.0.0 where there is no IPv6
-    listen ["MOONRING_LISTEN"]: SocketAddr = SocketAddr::from(([0_u16; 8], 8080));
+    listen ["MOONRING_LISTEN", value_parser = socket_address]: SocketAddr = SocketAddr::from(([0_u16; 8], 8080));
     /// Certificate chain in PEM form; empty: a self-signed one is generated and kept in data-dir
-    tls_cert ["MOONRING_TLS_CERT"]: PathBuf = PathBuf::new();
+    tls_cert ["MOONRING_TLS_CERT", value_parser = path()]: PathBuf = PathBuf::new();
     /// Private key of tls-cert in PEM form
-    tls_key ["MOONRING_TLS_KEY"]: PathBuf = PathBuf::new();
+    tls_key ["MOONRING_TLS_KEY", value_parser = path()]: PathBuf = PathBuf::new();
     /// Folder of what is kept over a restart: certificates, what scripts store, uploaded scripts, recordings; empty: nothing is kept
-    data_dir ["MOONRING_DATA_DIR"]: PathBuf = PathBuf::from("./certs");
+    data_dir ["MOONRING_DATA_DIR", value_parser = path()]: PathBuf = PathBuf::from("./certs");
     /// Plain HTTP, for running behind a proxy that does TLS; browsers give cameras only to https: and localhost
     insecure_http ["MOONRING_INSECURE_HTTP", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;
     /// Believe the last address of X-Forwarded-For: only when every request comes through a proxy that appends it
     trust_proxy ["MOONRING_TRUST_PROXY", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;
     /// Address of the admin pages: metrics, rooms, orders; beyond loopback only with an admin-token
-    admin_listen ["MOONRING_ADMIN_LISTEN"]: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8081));
+    admin_listen ["MOONRING_ADMIN_LISTEN", value_parser = socket_address]: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8081));
     /// What the admin pages ask for as bearer token; empty: nothing
     admin_token ["MOONRING_ADMIN_TOKEN", hide_env_values = true]: OptionalSecret = OptionalSecret::default();
     /// Form of the log: text or json
@@ -93,11 +94,11 @@ settings! {
     /// NATS servers of the cluster that this server is a node of, nats://host:4222 or tls://host:4222; none: it is alone
     cluster ["MOONRING_CLUSTER", value_delimiter = ',']: Vec<String> = vec![];
     /// File with the secret that all nodes of the cluster share, at least 16 bytes
-    cluster_secret_file ["MOONRING_CLUSTER_SECRET_FILE"]: PathBuf = PathBuf::new();
+    cluster_secret_file ["MOONRING_CLUSTER_SECRET_FILE", value_parser = path()]: PathBuf = PathBuf::new();
     /// File with what NATS asks for: a token, or user:password; empty: nothing
-    cluster_login_file ["MOONRING_CLUSTER_LOGIN_FILE"]: PathBuf = PathBuf::new();
+    cluster_login_file ["MOONRING_CLUSTER_LOGIN_FILE", value_parser = path()]: PathBuf = PathBuf::new();
     /// Certificate authorities of the NATS servers beside the machine's, PEM
-    cluster_ca ["MOONRING_CLUSTER_CA"]: PathBuf = PathBuf::new();
+    cluster_ca ["MOONRING_CLUSTER_CA", value_parser = path()]: PathBuf = PathBuf::new();
     /// The name of this node in the cluster: letters, digits, - and _
     node ["MOONRING_NODE"]: String = String::new();
     /// Where this node stands: new rooms go to nodes of the same region first
@@ -108,7 +109,7 @@ settings! {
     /// Whether a room may be on several nodes of the cluster: never, load (when its home is busy or far) or always (each node has its own clients: for tests)
     cluster_spread ["MOONRING_CLUSTER_SPREAD"]: RoomSpread = RoomSpread::Never;
     /// Address at which other nodes reach this one's media ports; none: the machine's first one
-    link_ip ["MOONRING_LINK_IP", value_delimiter = ',']: Vec<IpAddr> = vec![];
+    link_ip ["MOONRING_LINK_IP", value_delimiter = ',', value_parser = ip_address]: Vec<IpAddr> = vec![];
 
     /// Which stores of the policies all nodes of the cluster share: store (sfu.store), shared (sfu.shared); none: each node has its own
     cluster_stores ["MOONRING_CLUSTER_STORES", value_delimiter = ',']: Vec<ClusterStore> = ClusterStore::ALL.to_vec();
@@ -120,9 +121,9 @@ settings! {
     /// UDP ports of the shards, one each: the firewall's rule
     media_ports ["MOONRING_MEDIA_PORTS"]: PortRange = PortRange { first: 40_000, last: 40_100 };
     /// Addresses to receive media on, at most one IPv4 and one IPv6; an unspecified IPv6 one is skipped where there is no IPv6
-    media_ip ["MOONRING_MEDIA_IP", value_delimiter = ',']: Vec<IpAddr> = vec![[0, 0, 0, 0].into(), [0_u16; 8].into()];
+    media_ip ["MOONRING_MEDIA_IP", value_delimiter = ',', value_parser = ip_address]: Vec<IpAddr> = vec![[0, 0, 0, 0].into(), [0_u16; 8].into()];
     /// Addresses that clients are told to send media to (behind NAT: the outer ones); none: the machine's own
-    announced_ip ["MOONRING_ANNOUNCED_IP", value_delimiter = ',']: Vec<IpAddr> = vec![];
+    announced_ip ["MOONRING_ANNOUNCED_IP", value_delimiter = ',', value_parser = ip_address]: Vec<IpAddr> = vec![];
     /// How datagrams enter and leave: mmsg or uring
     io ["MOONRING_IO"]: IoMode = IoMode::Uring;
     /// SRTP protection profiles that are accepted; the first one that a client offers is used (DTLS 1.3: the client's first)
@@ -165,7 +166,7 @@ settings! {
     /// Hosts that scripts may call with sfu.http: "auth.example.com", "10.0.0.7:8443"; a name may lead to a private address only if that (or its network, "10.0.0.0/8") is listed too
     http_allow ["MOONRING_HTTP_ALLOW", value_delimiter = ',']: Vec<String> = vec![];
     /// Certificate authorities that sfu.http trusts beside the machine's, PEM: for a decision service with a certificate of your own
-    http_ca ["MOONRING_HTTP_CA"]: PathBuf = PathBuf::new();
+    http_ca ["MOONRING_HTTP_CA", value_parser = path()]: PathBuf = PathBuf::new();
     /// Rooms whose policy's events are recorded, in data_dir/recordings: globs of room ids, such as demo-*; none: no room
     record ["MOONRING_RECORD", value_delimiter = ',']: Vec<String> = vec![];
     /// Bytes of one room's recording, in KiB
@@ -212,7 +213,7 @@ settings! {
     /// What the process gives up: files (but its own), calls (programs and administration), capabilities, dumps (of its memory); none: nothing
     sandbox ["MOONRING_SANDBOX", value_delimiter = ',']: Vec<SandboxPart> = SandboxPart::ALL.to_vec();
     /// Unix socket at which the next process takes over from this one, as this one does from one that listens there; empty: none does
-    take_over ["MOONRING_TAKE_OVER"]: PathBuf = PathBuf::new();
+    take_over ["MOONRING_TAKE_OVER", value_parser = path()]: PathBuf = PathBuf::new();
     /// Seconds that a shard may be stuck before the process ends, for its supervisor to start it anew; 0: for ever
     watchdog_s ["MOONRING_WATCHDOG_S"]: u32 = 10;
 
@@ -366,7 +367,17 @@ fn parse_file(text: &str) -> anyhow::Result<Options> {
     toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         // serde lists all known keys after an unknown one, which buries it.
-        let message = error.message().split(", expected one of").next().unwrap_or_default().to_owned();
+        let message = error.message();
+        let message = if message.starts_with("unknown field") {
+            message.split(", expected one of").next().unwrap_or_default()
+        } else {
+            message
+        };
+        // The words of Rust's parsers, in those of whoever writes the file.
+        let message = message
+            .replace("invalid socket address syntax", NO_SOCKET)
+            .replace("invalid IP address syntax", NO_IP)
+            .replace("expected a sequence", "expected a list in [ ]");
         anyhow::anyhow!("line {line}: {message}")
     })
 }

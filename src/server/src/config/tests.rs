@@ -46,6 +46,10 @@ fn an_error_in_the_file_names_the_file_the_line_and_the_key() {
         ("room_scripts = [\"x=../../etc/passwd\"]", "is not a .lua file below the folder of scripts"),
         ("shards = -1", "moonring.toml: line 1: invalid value"),
         ("shards = ", "moonring.toml: line 1:"),
+        ("on_save = \"relod\"", "unknown variant `relod`, expected one of `reload`, `canary`, `nothing`"),
+        ("listen = \":8080\"", "line 1: not an IP address with a port, such as 127.0.0.1:8080 or [::]:8080"),
+        ("announced_ip = [\"sfu.example.com\"]", "line 1: not an IP address, such as 203.0.113.7 or 2001:db8::7"),
+        ("announced_ip = \"203.0.113.7\"", "string \"203.0.113.7\", expected a list in [ ]"),
     ] {
         std::fs::write(&path, text).unwrap();
         let error = format!("{:#}", read_file(&path).unwrap_err());
@@ -53,6 +57,30 @@ fn an_error_in_the_file_names_the_file_the_line_and_the_key() {
     }
     let error = format!("{:#}", read_file(&dir.path().join("absent")).unwrap_err());
     assert!(error.contains("absent: No such file"), "{error}");
+}
+
+#[test]
+fn a_path_that_may_be_empty_is_so_on_the_command_line_too() {
+    let empty =
+        ["tls-cert", "tls-key", "data-dir", "cluster-secret-file", "cluster-login-file", "cluster-ca", "http-ca"];
+    let empty = empty.iter().chain(&["take-over"]).map(|name| format!("--{name}="));
+    let cli = Cli::try_parse_from(["moonring".to_owned()].into_iter().chain(empty)).unwrap();
+    let config = cli.options.or(parse_file("data_dir = \"/srv\"\ntake_over = \"/run/x\"").unwrap()).or_default();
+    assert_eq!((config.data_dir, config.take_over), (PathBuf::new(), PathBuf::new()));
+}
+
+#[test]
+fn an_address_on_the_command_line_that_is_none_is_answered_with_the_form_of_one() {
+    for (given, words) in [
+        ("--listen=localhost:8080", "not an IP address with a port, such as 127.0.0.1:8080 or [::]:8080"),
+        ("--admin-listen=8081", "not an IP address with a port"),
+        ("--announced-ip=203.0.113.7,sfu.example.com", "not an IP address, such as 203.0.113.7 or 2001:db8::7"),
+        ("--media-ip=eth0", "not an IP address, such as"),
+        ("--link-ip=n1", "not an IP address, such as"),
+    ] {
+        let error = Cli::try_parse_from(["moonring", given]).unwrap_err().to_string();
+        assert!(error.contains(words), "{given}: {error}");
+    }
 }
 
 #[test]

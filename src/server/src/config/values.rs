@@ -1,15 +1,34 @@
 //! The types of settings that have a form of their own.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use axum::http::HeaderName;
 use clap::ValueEnum;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use globset::Glob;
 use serde::Deserialize;
 
 /// The secret as long as nobody chose one; the server warns of it loudly.
 pub(crate) const DEFAULT_SECRET: &str = "moonring";
+
+pub(super) const NO_SOCKET: &str = "not an IP address with a port, such as 127.0.0.1:8080 or [::]:8080";
+pub(super) const NO_IP: &str = "not an IP address, such as 203.0.113.7 or 2001:db8::7";
+
+/// A path that may be empty, which clap's own parser of paths refuses.
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| NO_SOCKET)
+}
+
+pub(super) fn ip_address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| NO_IP)
+}
 
 /// A range of ports, both ends included: `40000-40100`, or one: `40000`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
