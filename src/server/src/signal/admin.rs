@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -64,6 +64,11 @@ pub(super) fn router(app: App) -> Router {
         .route("/rooms/{room}/close", post(orders::close))
         .route("/rooms/{room}/trace", get(streams::trace))
         .route("/rooms/{room}/record", get(streams::record))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is no such page\n") })
+        .method_not_allowed_fallback(|method: Method| async move {
+            let line = format!("this page does not take {method}: docs/policy.md has the requests\n");
+            (StatusCode::METHOD_NOT_ALLOWED, line)
+        })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(app.clone(), authorized))
         .layer(middleware::from_fn_with_state(app.clone(), refuse_other_hosts))

@@ -316,3 +316,23 @@ async fn a_room_that_on_unload_locks_in_takes_the_newest_version_when_its_state_
     let order = reqwest::Client::new().post(format!("http://{}/rooms/demo/resume", world.admin));
     assert_eq!(order.header("origin", "https://evil.example").send().await.unwrap().status(), 403);
 }
+
+#[tokio::test]
+async fn a_page_that_is_not_there_and_a_wrong_method_are_answered_with_a_line_that_says_so() {
+    let world = World::new().await;
+    let client = reqwest::Client::new();
+    for (method, path, status, words) in [
+        ("GET", "/nosuch", 404, "there is no such page\n"),
+        ("DELETE", "/rooms/demo", 404, "there is no such page\n"),
+        ("GET", "/rooms/demo/kick", 405, "this page does not take GET: docs/policy.md has the requests\n"),
+        ("DELETE", "/rooms", 405, "this page does not take DELETE: docs/policy.md has the requests\n"),
+    ] {
+        let request = client.request(method.parse().unwrap(), format!("http://{}{path}", world.admin));
+        let answer = request.send().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), answer.text().await.unwrap().as_str()),
+            (status, words),
+            "{method} {path}"
+        );
+    }
+}
