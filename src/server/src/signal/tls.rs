@@ -22,6 +22,8 @@ use crate::data_dir::{self, Readers};
 
 const CERTIFICATE_FILE: &str = "self-signed.crt";
 const KEY_FILE: &str = "self-signed.key";
+/// What both forms of an encrypted key in PEM say of themselves.
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
 /// How long a generated certificate is valid: what Apple's clients accept at most is 825 days.
 const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A certificate with less time left is replaced at start.
@@ -110,6 +112,9 @@ pub(super) fn server_config(certificate: &[u8], key: &[u8]) -> anyhow::Result<Se
         .context("the certificate is not in PEM form")?;
     if chain.is_empty() {
         bail!("the certificate file has no CERTIFICATE block");
+    }
+    if key.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) {
+        bail!("the private key is encrypted: openssl pkey takes the password off");
     }
     let key = PrivateKeyDer::from_pem_slice(key).context("the private key is not in PEM form")?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -260,6 +265,8 @@ mod tests {
         fs::write(path("a.key"), key).unwrap();
         fs::write(path("other.key"), other).unwrap();
         fs::write(path("garbage"), "garbage").unwrap();
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        fs::write(path("encrypted.key"), encrypted).unwrap();
         for (certificate, key, words) in [
             ("a.crt", "a.key", ""),
             ("absent", "a.key", "absent: cannot be read"),
@@ -267,6 +274,7 @@ mod tests {
             ("garbage", "a.key", "has no CERTIFICATE block"),
             ("a.crt", "garbage", "the private key is not in PEM form"),
             ("a.crt", "other.key", "KeyMismatch"),
+            ("a.crt", "encrypted.key", "the private key is encrypted: openssl pkey takes the password off"),
         ] {
             let config = Config { tls_cert: path(certificate), tls_key: path(key), ..Config::default() };
             let error = load(&config, SystemTime::now()).err().map(|e| format!("{e:#}")).unwrap_or_default();
