@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use moonring_loadtest::limits::Limits;
@@ -61,16 +62,16 @@ struct Run {
     #[arg(long)]
     insecure: bool,
     /// Publishers of a webinar.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one())]
     publishers: usize,
     /// Subscribers of a webinar.
     #[arg(long, default_value_t = 50)]
     subscribers: usize,
     /// Clients of a meeting or of each room.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = at_least_one())]
     clients: usize,
     /// Rooms.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = at_least_one())]
     rooms: usize,
     /// Webinars and meetings have sound as well: without, they have video alone.
     #[arg(long)]
@@ -134,7 +135,7 @@ struct Run {
     #[arg(long)]
     pid: Option<u32>,
     /// Threads that carry packets.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one())]
     threads: usize,
     /// Open one packet in so many; the rest is counted by its headers (cheaper).
     #[arg(long, default_value_t = 1)]
@@ -191,6 +192,11 @@ fn main() -> ExitCode {
 /// True when all clients were there to the end.
 fn execute(run: &Run) -> anyhow::Result<bool> {
     raise_file_limit();
+    // Before a load that may take minutes.
+    for path in run.json.iter().chain(&run.html) {
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        opened.with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let reports = if run.ramp { ramp(run)? } else { vec![step(run, &run.size()?)?] };
     let last = reports.last().context("nothing was run")?;
     show(&report::table(last));
@@ -356,6 +362,10 @@ fn raise_file_limit() {
         // With the limit as it was, large loads fail with words that say so.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 fn positive(text: &str) -> Result<f64, String> {

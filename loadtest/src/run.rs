@@ -102,7 +102,7 @@ impl Settings {
     }
 }
 
-/// Runs it; `progress` is told every second.
+/// Runs it; `progress` is told every second. Where not one client gets in there is nothing to report but why: an error.
 pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize)) -> anyhow::Result<Report> {
     let mut load = Load::start(settings)?;
     let mut log: Vec<Second> = Vec::new();
@@ -124,7 +124,12 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize)) -> any
         log.push(second);
         let all_there = moment.snapshot.connected as usize >= settings.plans.len();
         // When all have ended nobody comes any more: what they failed with is wanted now.
-        let nobody_comes = moment.at >= settings.join_timeout || load.signalling.is_finished();
+        let have_ended = load.signalling.is_finished();
+        if first.is_none() && have_ended && moment.snapshot.connected == 0 {
+            load.stop()?;
+            bail!("{}", nobody_came(&settings.url, &moment.snapshot));
+        }
+        let nobody_comes = moment.at >= settings.join_timeout || have_ended;
         if last_join.is_none() && (all_there || nobody_comes) {
             last_join = Some(moment.at);
         }
@@ -250,6 +255,13 @@ impl Load {
         }
         Ok(())
     }
+}
+
+/// Why there is nothing to measure.
+fn nobody_came(url: &str, snapshot: &Snapshot) -> String {
+    let (reason, count) = snapshot.failures.iter().max_by_key(|(_, count)| **count).unzip();
+    let reason = reason.map_or("they ended without a word", String::as_str);
+    format!("none of the clients is connected to {url}: {reason} ({} times)", count.unwrap_or(&0))
 }
 
 fn engine_config(

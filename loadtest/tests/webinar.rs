@@ -124,9 +124,21 @@ fn clients_join_the_real_server_by_websocket_and_by_whip_and_whep() {
         assert!(report.packets_out > 0 && report.latency.count > 0, "{scenario:?} {report:?}");
         assert_eq!(report.limits.len(), 0, "{report:?}");
     }
-    let rejected = run(&websocket, Scenario::Webinar, "wrong");
-    assert_eq!(rejected.failures.get("rejected: Wrong token"), Some(&6), "{rejected:?}");
-    assert!(rejected.seconds_log.len() < 20, "it waits for those who have been rejected");
+    let (mut seconds, wrong) = (0, settings(&websocket, Scenario::Webinar, "wrong"));
+    let rejected = run::run(&wrong, |_, _| seconds += 1).unwrap_err().to_string();
+    let words = format!("none of the clients is connected to {websocket}: rejected: Wrong token (6 times)");
+    assert_eq!(rejected, words);
+    assert!(seconds < 20, "it waits for those who have been rejected");
+}
+
+#[test]
+fn where_there_is_no_server_the_load_says_so() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
+    for url in [format!("wss://{free}/ws"), format!("whip+https://{free}")] {
+        let error = run::run(&settings(&url, Scenario::Webinar, "secret"), |_, _| {}).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("none of the clients is connected to {url}: ")), "{error}");
+        assert!(error.contains("refused"), "{error}");
+    }
 }
 
 #[test]
