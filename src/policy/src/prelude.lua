@@ -10,7 +10,7 @@ local strsub, strfind, strformat, strrep = string.sub, plain_find, string.format
 local concat, insert = table.concat, table.insert
 local newproxy = newproxy
 -- How a hook ends; section 6 says what they mean.
-local MISSING, ALLOWED, RETURNED, FAILED, WAITS = 0, 1, 2, 3, 4
+local MISSING, ALLOWED, RETURNED, FAILED, WAITS, UNDECIDED = 0, 1, 2, 3, 4, 5
 local create, resume, yield, running = coroutine.create, coroutine.resume, coroutine.yield, coroutine.running
 local status = coroutine.status
 
@@ -325,6 +325,7 @@ end
 -- 6. The body of the coroutines that hooks run in, one hook after the other: gets a hook's number or a function, and
 -- yields how it ended: MISSING there is no such hook; ALLOWED it decided and said true, or does not decide and said
 -- nothing; RETURNED otherwise: RESULT[1] is the reason, or its first value; FAILED: it is the traceback. WAITS is a wait.
+-- UNDECIDED: it decides and has returned neither a boolean nor a reason; RESULT[1] is the type.
 local traceback, RESULT = H.traceback, {}
 local NAMES, ARGUMENTS, DECIDES = HOOKS.names, HOOKS.arguments, HOOKS.decides
 local function track(id, client_id, kind, source, quality, layers, codec, muted)
@@ -355,7 +356,8 @@ local function loop(what, a, b, ...)
   if ok then
     code = ALLOWED
     if DECIDES[what] then
-      if x ~= true then RESULT[1], code = y, RETURNED end
+      if x == false or x ~= true and y ~= nil then RESULT[1], code = y, RETURNED
+      elseif x ~= true then RESULT[1], code = type(x), UNDECIDED end
     elseif x ~= nil then
       RESULT[1], code = x, RETURNED
     end

@@ -41,6 +41,7 @@ const ALLOWED: i64 = 1;
 const RETURNED: i64 = 2;
 const FAILED: i64 = 3;
 const WAITS: i64 = 4;
+const UNDECIDED: i64 = 5;
 
 /// How one step of a hook ended.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub(crate) enum End {
     Allowed,
     /// The reason of a hook that decided otherwise; the first value of another.
     Returned(Value),
+    /// The hook decides, and has returned a value of this type in the place of a boolean, without a reason.
+    Undecided(String),
     /// The hook failed; its coroutine is gone.
     Failed(HookFailure),
     /// The hook was not called: there is no memory for its arguments.
@@ -69,6 +72,8 @@ pub(crate) struct State {
     /// The table in which the prelude leaves what a hook returned.
     returned: Table,
     relaxed: Cell<bool>,
+    /// Hooks that were told of for returning nothing to decide by.
+    undecided: RefCell<Vec<&'static str>>,
     pub(crate) host: Rc<Host>,
     pub(crate) lua: Lua,
 }
@@ -106,7 +111,8 @@ impl State {
         lua.set_memory_limit(settings.memory_bytes)?;
         lua.gc_restart();
         set_pause(&lua, GC_PAUSE_TIGHT);
-        Ok(Self { idle: RefCell::default(), runner, randomseed, returned, relaxed: Cell::new(false), host, lua })
+        let (idle, undecided) = (RefCell::default(), RefCell::default());
+        Ok(Self { idle, runner, randomseed, returned, relaxed: Cell::new(false), undecided, host, lua })
     }
 
     /// Runs the script's main chunk.
@@ -148,6 +154,7 @@ impl State {
         let result = match end {
             End::Missing => Ok(None),
             End::Returned(value) => Ok(Some(value)),
+            End::Undecided(_) => Ok(Some(Value::Nil)),
             End::Allowed => Ok(Some(Value::Nil)),
             End::Failed(failure) => Err(failure),
             End::NoMemory => Err(HookFailure::Memory(OUT_OF_MEMORY.to_owned())),
@@ -244,6 +251,10 @@ impl State {
             MISSING => End::Missing,
             ALLOWED => End::Allowed,
             RETURNED => End::Returned(self.take_returned()),
+            UNDECIDED => End::Undecided(match self.take_returned() {
+                Value::String(kind) => kind.to_string_lossy(),
+                _ => "nil".into(),
+            }),
             FAILED => End::Failed(HookFailure::of_message(match self.take_returned() {
                 Value::String(traceback) => traceback.to_string_lossy(),
                 _ => "error without a message".into(),
@@ -259,6 +270,16 @@ impl State {
             idle.push(thread);
         }
         end
+    }
+
+    /// Whether this is the first time that a hook has returned nothing to decide by.
+    pub(crate) fn is_first_undecided(&self, hook: &'static str) -> bool {
+        let mut told = self.undecided.borrow_mut();
+        let is_first = !told.contains(&hook);
+        if is_first {
+            told.push(hook);
+        }
+        is_first
     }
 
     fn take_returned(&self) -> Value {

@@ -1,5 +1,6 @@
 //! The scripts folder: read whole, compiled where its text changed. Plain file system calls; `watch` says when.
 
+mod mistakes;
 #[cfg(test)]
 mod tests;
 mod uploads;
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::script_files::{self, Listing, Wanted};
 use crate::script_set::{FailedScript, ScriptSet};
+use mistakes::Mistakes;
 use moonring_policy::library::{DEFAULT_SCRIPT, ScriptLibrary, ScriptRule};
 use moonring_policy::settings::MAX_SOURCE_BYTES;
 use moonring_policy::{MODULES_FOLDER, Script, ScriptError, module_file};
@@ -31,6 +33,7 @@ pub(crate) struct ScriptFolder {
     /// Scripts whose newest version is not in use, with the reason.
     failed: BTreeMap<String, String>,
     listing: Listing,
+    mistakes: Mistakes,
 }
 
 /// What a file held, as far as two readings are compared.
@@ -72,6 +75,7 @@ impl ScriptFolder {
             texts: HashMap::new(),
             failed: BTreeMap::new(),
             listing: Listing::default(),
+            mistakes: Mistakes::new(),
         };
         folder.refresh()?;
         if !folder.library.contains(DEFAULT_SCRIPT) {
@@ -215,10 +219,12 @@ impl ScriptFolder {
 
     /// A file, or a module that it requires, has another text. True when the library has changed.
     fn replace(&mut self, name: &str, source: io::Result<Vec<u8>>, modules: &Sources) -> bool {
+        let text = source.as_ref().ok().cloned();
         let error = match compile(name, source, modules) {
             Ok(script) => {
                 self.failed.remove(name);
                 tracing::info!(script = name, version = format!("{:016x}", script.version()), "compiled");
+                self.mistakes.tell(name, &text.unwrap_or_default(), &|module| load(module, modules));
                 self.library.insert(name.to_owned(), Ok(Arc::new(script)));
                 return true;
             }
@@ -251,11 +257,16 @@ impl ScriptFolder {
 /// Compiles a script with the modules that it requires.
 fn compile(name: &str, source: io::Result<Vec<u8>>, modules: &Sources) -> Result<Script, ScriptError> {
     let source = source.map_err(|error| ScriptError::unreadable(name, &error))?;
-    Script::compile_with(name, &source, &|module: &str| match modules.get(&module_file(module)) {
+    Script::compile_with(name, &source, &|module| load(module, modules))
+}
+
+/// The source of a module that a script requires; in words why there is none.
+fn load(module: &str, modules: &Sources) -> Result<Vec<u8>, String> {
+    match modules.get(&module_file(module)) {
         Some(Ok(source)) => Ok(source.clone()),
         Some(Err(error)) => Err(format!("{}: {error}", module_file(module))),
         None => Err(format!("there is no {} in the scripts folder", module_file(module))),
-    })
+    }
 }
 
 /// The modules' sources, by file name.

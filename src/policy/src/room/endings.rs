@@ -48,6 +48,10 @@ impl Room {
             End::Missing => self.missing(context, work),
             End::Allowed => self.returned(context, now, work, (true, Value::Nil), effects),
             End::Returned(value) => self.returned(context, now, work, (false, value), effects),
+            End::Undecided(kind) => {
+                self.tell_of_undecided(&work, &kind);
+                self.returned(context, now, work, (false, Value::Nil), effects);
+            }
             End::NoMemory => self.no_memory(context, work),
             End::Failed(failure) => self.failed(context, now, work, &failure),
         }
@@ -156,6 +160,19 @@ impl Room {
         let client = work.client().map_or("", |client| client.id.as_str());
         let version = format_args!("{:016x}", script.version());
         tracing::error!(room = %self.facts.id, script = script.name(), %version, hook, client, "the script failed: {failure}");
+    }
+
+    /// Whoever forgets to return is told once, not for each client that is turned away by it.
+    fn tell_of_undecided(&self, work: &Work, kind: &str) {
+        let (script, hook) = (&self.state.host.script, work.name());
+        if self.state.is_first_undecided(hook) {
+            let client = work.client().map_or("", |client| client.id.as_str());
+            let version = format_args!("{:016x}", script.version());
+            tracing::warn!(
+                room = %self.facts.id, script = script.name(), %version, hook, client,
+                "the hook has returned {kind} and no reason: only true allows, and whoever asks is turned away; return true or false"
+            );
+        }
     }
 
     /// Counts for the room and for the shard.

@@ -21,6 +21,11 @@ impl io::Write for Log {
 
 /// The fields of the errors that a test logged, the words as `message`.
 pub(super) fn errors(test: impl FnOnce()) -> Vec<Value> {
+    logged("ERROR", test)
+}
+
+/// The same of the lines of a level.
+fn logged(level: &str, test: impl FnOnce()) -> Vec<Value> {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
@@ -28,7 +33,7 @@ pub(super) fn errors(test: impl FnOnce()) -> Vec<Value> {
     tracing::subscriber::with_default(subscriber, test);
     let text = String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter(|line| line["level"] == "ERROR").map(|line| line["fields"].clone()).collect()
+    lines.filter(|line| line["level"] == level).map(|line| line["fields"].clone()).collect()
 }
 
 const SCRIPT: &str = "local function deeper() error('boom') end
@@ -89,4 +94,30 @@ fn a_script_that_does_not_start_is_logged_with_its_room_and_line() {
         line["message"].as_str().unwrap().contains("room.lua:1: attempt to perform arithmetic on a nil value"),
         "{line}"
     );
+}
+
+fn connect(world: &mut World, name: &str) -> Verdict {
+    let client = client(world.now, name);
+    world.call(HookCall::ClientConnect { client, auth_token: String::new() }).verdict
+}
+
+#[test]
+fn a_hook_that_decides_and_returns_nothing_to_decide_by_is_told_of_once() {
+    for (returned, kind) in [("", "nil"), ("return 1", "number"), ("return 'yes'", "string"), ("return nil", "nil")] {
+        let lines = logged("WARN", || {
+            let mut world = World::new(&format!("function on_client_connect() {returned} end"));
+            let verdicts = ["c1", "c2"].map(|name| connect(&mut world, name));
+            assert_eq!(verdicts, [(); 2].map(|()| Verdict::Reject("Permission denied by script".into())));
+        });
+        let [line] = &lines[..] else { panic!("{returned}: {lines:?}") };
+        assert_eq!((&line["hook"], &line["client"]), (&json!("on_client_connect"), &json!("c1")), "{line}");
+        assert!(line["message"].as_str().unwrap().starts_with(&format!("the hook has returned {kind} ")), "{line}");
+    }
+    for returned in ["return false", "return nil, 'no'", "return false, 'no'", "return true"] {
+        let lines = logged("WARN", || {
+            let mut world = World::new(&format!("function on_client_connect() {returned} end"));
+            connect(&mut world, "c1");
+        });
+        assert_eq!(lines, Vec::<Value>::new(), "{returned}");
+    }
 }
