@@ -264,20 +264,26 @@ function Client:traffic(counts) call("traffic", self.room.number, self.id, count
 -- The last thing the client was sent.
 function Client:last() return self.sent[#self.sent] end
 
+-- What the first hook said that failed and that the test has not asked for.
+local function first_failure()
+  for _, room in ipairs(rooms) do
+    local first = room.failed[1]
+    if first then return first.hook .. " failed: " .. first.text end
+  end
+end
+
 function test.it(name, body)
   call("begin")
   for _, room in ipairs(rooms) do room.failed = {} end
   local ok, problem = pcall(body)
-  if ok then
-    for _, room in ipairs(rooms) do
-      local first = room.failed[1]
-      if first then
-        ok, problem = false, { message = first.hook .. " failed: " .. first.text }
-        break
-      end
-    end
-  end
   if type(problem) ~= "table" then problem = { message = call("error_text", problem) } end
+  -- Also behind an assertion, which mostly fails for this.
+  local failure = first_failure()
+  if failure and ok then
+    ok, problem = false, { message = failure }
+  elseif failure then
+    problem.message = (problem.message or "error value is a table") .. "\n" .. failure
+  end
   call("result", tostring(name), ok, problem.at or "", problem.message or "error value is a table", problem.got,
     problem.expected)
 end

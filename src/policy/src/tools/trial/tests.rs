@@ -208,6 +208,11 @@ fn what_fails_says_where_and_both_values() {
             "  message: there is a client 'c1' already\n  at: x_test.lua:3\n",
         ),
         (
+            "function on_message() error('oh') end",
+            "room:connect():message(0) test.eq(1, 2)",
+            "  message: |\n    not equal\n    on_message failed: room.lua:2: oh\n",
+        ),
+        (
             "function on_message() while true do end end",
             "room:connect():message(0)",
             "  message: |\n    on_message failed: stopped: it used more than its CPU time of 100ms\n    stack traceback:\n",
