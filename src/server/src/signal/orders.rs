@@ -274,7 +274,11 @@ pub(super) fn room_of(app: &App, room: &str, headers: &HeaderMap) -> Result<Room
         return Err(Box::new(refusal));
     }
     let entry = RoomId::parse(room).ok().and_then(|room| app.directory.room(&room));
-    entry.ok_or_else(|| Box::new(unknown()))
+    let elsewhere = || {
+        let words = "there is no such room at this node: `moonring rooms` says which node has it\n";
+        (StatusCode::NOT_FOUND, words).into_response()
+    };
+    entry.ok_or_else(|| Box::new(if app.cluster.is_some() { elsewhere() } else { unknown() }))
 }
 
 /// What a browser gets: a page of some website that a browser on this machine shows cannot order anything.
