@@ -318,3 +318,37 @@ fn a_wing_that_the_former_home_does_not_tell_any_more_asks_the_new_one_what_has_
     assert_eq!([alice, bob, carol, dan].map(|who| world.left(who).cloned()), [const { None }; 4]);
     assert_eq!(world.audit(), Vec::<String>::new());
 }
+
+#[test]
+fn who_moves_while_the_home_moves_gets_there_and_the_script_goes_on() {
+    let all = (0..48).flat_map(|n| [(n, gathered as Gathered), (n, gathered_on_two_shards)]);
+    for (n, gathered) in all {
+        let ms = 5 * (n / 2) as i64 - 60;
+        let when = format!("{ms} ms behind the order");
+        let (mut world, [alice, bob, carol, dan], _) = gathered(1_650 + n, KEEPS);
+        // To the new home's node, or away from there.
+        let (who, to) = if n % 2 == 0 { (dan, alice) } else { (bob, carol) };
+        let to = world.members[to].place;
+        if ms < 0 {
+            world.begin_move(who, to).unwrap();
+            world.run_ms(ms.unsigned_abs());
+            move_home(&mut world);
+        } else {
+            move_home(&mut world);
+            world.run_ms(ms.unsigned_abs());
+            world.begin_move(who, to).unwrap();
+        }
+        world.run_ms(15_000);
+        assert_eq!((world.called(1), world.members[who].place), (Ok(Value::Null), to), "{when}");
+        for who in [bob, carol, dan] {
+            assert_complete(&world, who, &[96]);
+            assert_eq!(world.left(who), None, "{when}");
+        }
+        assert_eq!(told(&world), Vec::<String>::new(), "{when}");
+        for who in [alice, bob, carol, dan] {
+            let answer = say(&mut world, who, json!({})).pop();
+            assert_eq!(answer.unwrap_or_default()["who"], "alice1 bob0 carol0 dan0", "{who} {when}");
+        }
+        assert_eq!(world.audit(), Vec::<String>::new(), "{when}");
+    }
+}

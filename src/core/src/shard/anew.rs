@@ -160,6 +160,7 @@ impl Shard {
             }
         }
         self.named(key, Some(client), None);
+        self.moved_client_is_named(now, key, &id);
         self.introduce(now, key, client, &member);
         self.correct((key, wing), client, &member);
         let Some(was_announced) = self.world.clients.get(client).map(|client| client.is_announced) else { return };

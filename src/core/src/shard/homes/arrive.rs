@@ -157,6 +157,7 @@ impl Shard {
         }
         let Some(ComingHome { from, calls, strangers, .. }) = self.homes.coming.remove(&key) else { return };
         self.say(key, from, PlaceMessage::Home(HomeMessage::Taken));
+        self.home_says_no_more(now, id);
         self.meet(now, (key, from), strangers);
         self.await_members(now, key, from);
         self.become_home_with(now, key, policy, &state);

@@ -102,6 +102,16 @@ impl Shard {
         self.tell_arrived(now, room, client);
     }
 
+    /// At home: a wing names a client of which its former place has said that it is gone. That it is there may have been said to
+    /// the former home.
+    pub(in crate::shard) fn moved_client_is_named(&mut self, now: Instant, room: RoomKey, client: &ClientId) {
+        // A lead keeps words, too, until the home has answered them.
+        let half = self.moves.halves.get(client).filter(|half| half.room == room && !self.is_wing(room));
+        if half.is_some_and(|half| matches!(half.word, Word::Departed { .. })) {
+            self.half(now, (room, client), Word::Arrived);
+        }
+    }
+
     fn add_led_client(&mut self, now: Instant, room: RoomKey, wing: PlaceId, client: &ClientId) -> ClientKey {
         let facts = ClientFacts::new(client.clone(), Connection::from([0, 0, 0, 0]), Value::Null.into(), now);
         facts.presence.set(Presence::Joined);
