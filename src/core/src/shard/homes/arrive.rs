@@ -226,8 +226,9 @@ impl Shard {
         let Some(coming) = self.homes.coming.remove(&key) else { return };
         if let Some((policy, _)) = coming.policy {
             self.policy.engine.close_room(now, policy);
-            self.forget_all_unknown(now, key);
         }
+        // Those who have left meanwhile, while it was not clear whose they are.
+        self.forget_all_unknown(now, key);
         for (asked, call) in coming.calls {
             self.ask(now, key, asked, call);
         }
