@@ -58,7 +58,7 @@ fn say(world: &mut World, who: usize, value: serde_json::Value) -> Vec<serde_jso
 }
 
 /// What the script has answered since the last look.
-fn answers(world: &mut World, who: usize) -> Vec<serde_json::Value> {
+pub(crate) fn answers(world: &mut World, who: usize) -> Vec<serde_json::Value> {
     let id = world.id(who);
     let (mine, others) = std::mem::take(&mut world.events).into_iter().partition(|event: &Event| {
         matches!(event, Event::News { client, news } if *client == id && matches!(**news, moonring_core::command::News::Message(_)))
@@ -113,19 +113,23 @@ fn what_is_said_to_the_script_meanwhile_is_heard_once_and_in_its_order() {
     let (mut world, [alice, bob, ..], _) = gathered(1_501, COUNTS);
     world.take_words(alice);
     world.take_words(bob);
+    assert_heard_once(&mut world, [alice, bob], |world| move_home(world, 1));
+}
+
+/// Two talk to the script, in turn, while its home moves.
+pub(crate) fn assert_heard_once(world: &mut World, who: [usize; 2], move_home: impl Fn(&mut World)) {
     for n in 0..200 {
         if n == 50 {
-            move_home(&mut world, 1);
+            move_home(world);
         }
-        let who = [alice, bob][n % 2];
-        world.command(Command::Message { client: world.id(who), value: json!({ "n": n }) });
+        world.command(Command::Message { client: world.id(who[n % 2]), value: json!({ "n": n }) });
         world.run_ms(1);
     }
     world.run_ms(1_000);
     assert_eq!(world.called(1), Ok(serde_json::Value::Null));
     let mut counts = Vec::new();
-    for (first, who) in [alice, bob].into_iter().enumerate() {
-        let answers = answers(&mut world, who);
+    for (first, who) in who.into_iter().enumerate() {
+        let answers = answers(world, who);
         let said: Vec<_> = answers.iter().map(|answer| answer["said"].as_u64().unwrap()).collect();
         assert_eq!(said, (first as u64..200).step_by(2).collect::<Vec<_>>());
         counts.extend(answers.iter().map(|answer| answer["count"].as_u64().unwrap()));
@@ -206,7 +210,7 @@ function on_unload() return {} end
 function on_load() end";
 
 /// What webhooks were told by the script.
-fn webhooks(world: &World) -> Vec<String> {
+pub(crate) fn webhooks(world: &World) -> Vec<String> {
     let told = |event: &Event| match event {
         Event::Webhook { event, data, .. } => Some(format!("{event} {}", data.as_str().unwrap_or_default())),
         _ => None,

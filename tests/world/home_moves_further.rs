@@ -7,6 +7,7 @@ use moonring_wire::id::TrackId;
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use serde_json::{Value, json};
 
+use crate::home_moves::{answers, assert_heard_once, webhooks};
 use crate::moves::{assert_complete, assert_sealed_once};
 use crate::sim::places::{id_at, name_of, node_of, over_three_nodes, over_three_nodes_of_two};
 use crate::sim::{World, room};
@@ -91,26 +92,9 @@ fn say(world: &mut World, who: usize, value: Value) -> Vec<Value> {
     answers(world, who)
 }
 
-/// What the script has answered.
-fn answers(world: &World, who: usize) -> Vec<Value> {
-    let id = world.id(who);
-    let value = |event: &Event| match event {
-        Event::News { client, news } if *client == id => match &**news {
-            News::Message(value) => Some((**value).clone()),
-            _ => None,
-        },
-        _ => None,
-    };
-    world.events.iter().filter_map(value).collect()
-}
-
 /// What the script has told the webhook, sorted.
 fn told(world: &World) -> Vec<String> {
-    let told = |event: &Event| match event {
-        Event::Webhook { event, data, .. } => Some(format!("{event} {}", data.as_str().unwrap_or_default())),
-        _ => None,
-    };
-    let mut told: Vec<_> = world.events.iter().filter_map(told).collect();
+    let mut told = webhooks(world);
     told.sort_unstable();
     told
 }
@@ -172,26 +156,7 @@ fn goes_on((mut world, [alice, bob, carol, dan], _): (World, [usize; 4], TrackId
 #[test]
 fn what_is_said_to_the_script_meanwhile_is_heard_once_and_in_its_order() {
     let (mut world, [_, bob, carol, _], _) = gathered_on_two_shards(1_551, KEEPS);
-    for n in 0..200 {
-        if n == 50 {
-            move_home(&mut world);
-        }
-        let who = [bob, carol][n % 2];
-        world.command(Command::Message { client: world.id(who), value: json!({ "n": n }) });
-        world.run_ms(1);
-    }
-    world.run_ms(1_000);
-    assert_eq!(world.called(1), Ok(Value::Null));
-    let mut counts = Vec::new();
-    for (first, who) in [bob, carol].into_iter().enumerate() {
-        let answers = answers(&world, who);
-        let said: Vec<_> = answers.iter().map(|answer| answer["said"].as_u64().unwrap()).collect();
-        assert_eq!(said, (first as u64..200).step_by(2).collect::<Vec<_>>());
-        counts.extend(answers.iter().map(|answer| answer["count"].as_u64().unwrap()));
-    }
-    counts.sort_unstable();
-    assert_eq!(counts, (1..=200).collect::<Vec<_>>(), "each is counted once");
-    assert_eq!(world.audit(), Vec::<String>::new());
+    assert_heard_once(&mut world, [bob, carol], move_home);
 }
 
 #[test]
@@ -212,7 +177,7 @@ fn what_somebody_of_a_further_wing_does_meanwhile_everybody_and_the_script_hear_
         world.run_ms(9_000);
         assert_eq!(world.called(1), Ok(Value::Null), "after {} ms", 5 * n);
         assert_eq!(told(&world), ["left dan", "unpublished carol"], "after {} ms", 5 * n);
-        assert_eq!(answers(&world, carol).len(), 1, "after {} ms", 5 * n);
+        assert_eq!(answers(&mut world, carol).len(), 1, "after {} ms", 5 * n);
         for who in [alice, bob, carol] {
             let left = news(&world, who, |news| matches!(news, News::ClientLeft(_)));
             let ended = news(&world, who, |news| matches!(news, News::TrackUnpublished(_)));
@@ -290,7 +255,7 @@ fn a_home_that_cannot_move_stays_and_all_its_wings_ask_it_as_before() {
         let error = world.called(1).unwrap_err();
         assert!(error.contains(words), "{what}: {error}");
         for who in [bob, carol, dan] {
-            assert_eq!(answers(&world, who).len(), 1, "{what}");
+            assert_eq!(answers(&mut world, who).len(), 1, "{what}");
         }
         assert_eq!(say(&mut world, alice, json!({})).pop().unwrap()["count"], 4, "{what}");
         assert_eq!(told(&world), Vec::<String>::new(), "{what}");
@@ -313,7 +278,7 @@ fn a_wing_that_the_former_home_does_not_tell_any_more_asks_the_new_one_what_has_
     world.command_to(2, Command::HomeIs { room: room("demo"), home: id_at(2, 1) });
     world.run_ms(10_000);
     assert_eq!(world.called(1), Ok(Value::Null), "it does not wait for ever");
-    assert_eq!(answers(&world, carol).pop().unwrap()["who"], "alice1 bob0 carol0 dan0");
+    assert_eq!(answers(&mut world, carol).pop().unwrap()["who"], "alice1 bob0 carol0 dan0");
     assert_eq!(told(&world), Vec::<String>::new());
     assert_eq!([alice, bob, carol, dan].map(|who| world.left(who).cloned()), [const { None }; 4]);
     assert_eq!(world.audit(), Vec::<String>::new());

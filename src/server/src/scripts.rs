@@ -145,7 +145,7 @@ impl ScriptFolder {
         let compiled = uploaded().filter(|(name, _)| !is_module(name)).chain(depend);
         let error = |(name, source): (String, io::Result<Vec<u8>>)| {
             let is_uploaded = set.text(&name).is_some();
-            let error = compile(&name, source, &sources).err()?.to_string();
+            let error = compile(&name, &source, &sources).err()?.to_string();
             (is_uploaded || !self.failed.contains_key(&name)).then_some(FailedScript { script: name, error })
         };
         Ok(compiled.filter_map(error).collect())
@@ -219,12 +219,11 @@ impl ScriptFolder {
 
     /// A file, or a module that it requires, has another text. True when the library has changed.
     fn replace(&mut self, name: &str, source: io::Result<Vec<u8>>, modules: &Sources) -> bool {
-        let text = source.as_ref().ok().cloned();
-        let error = match compile(name, source, modules) {
+        let error = match compile(name, &source, modules) {
             Ok(script) => {
                 self.failed.remove(name);
                 tracing::info!(script = name, version = format!("{:016x}", script.version()), "compiled");
-                self.mistakes.tell(name, &text.unwrap_or_default(), &|module| load(module, modules));
+                self.mistakes.tell(&script, source.as_deref().unwrap_or_default());
                 self.library.insert(name.to_owned(), Ok(Arc::new(script)));
                 return true;
             }
@@ -255,18 +254,13 @@ impl ScriptFolder {
 }
 
 /// Compiles a script with the modules that it requires.
-fn compile(name: &str, source: io::Result<Vec<u8>>, modules: &Sources) -> Result<Script, ScriptError> {
-    let source = source.map_err(|error| ScriptError::unreadable(name, &error))?;
-    Script::compile_with(name, &source, &|module| load(module, modules))
-}
-
-/// The source of a module that a script requires; in words why there is none.
-fn load(module: &str, modules: &Sources) -> Result<Vec<u8>, String> {
-    match modules.get(&module_file(module)) {
+fn compile(name: &str, source: &io::Result<Vec<u8>>, modules: &Sources) -> Result<Script, ScriptError> {
+    let source = source.as_ref().map_err(|error| ScriptError::unreadable(name, error))?;
+    Script::compile_with(name, source, &|module: &str| match modules.get(&module_file(module)) {
         Some(Ok(source)) => Ok(source.clone()),
         Some(Err(error)) => Err(format!("{}: {error}", module_file(module))),
         None => Err(format!("there is no {} in the scripts folder", module_file(module))),
-    }
+    })
 }
 
 /// The modules' sources, by file name.

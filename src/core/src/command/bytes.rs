@@ -154,14 +154,10 @@ fn small_enough(message: PlaceMessage) -> Vec<PlaceMessage> {
             return of_clients.chain(of_tracks).map(|members| PlaceMessage::Members(Box::new(members))).collect();
         }
         PlaceMessage::Home(HomeMessage::Take(state)) => {
-            let part = |part: &[u8]| HomeMessage::Part(Zeroizing::new(part.to_vec()));
-            let mut parts: Vec<_> = state.chunks(STATE_PART).map(part).collect();
-            let last = match parts.pop() {
-                Some(HomeMessage::Part(last)) => last,
-                _ => state,
-            };
-            parts.push(HomeMessage::Take(last));
-            return parts.into_iter().map(PlaceMessage::Home).collect();
+            let (parts, last) = state.split_at(state.len().saturating_sub(1) / STATE_PART * STATE_PART);
+            let part = |part: &[u8]| Zeroizing::new(part.to_vec());
+            let parts = parts.chunks(STATE_PART).map(|bytes| HomeMessage::Part(part(bytes)));
+            return parts.chain([HomeMessage::Take(part(last))]).map(PlaceMessage::Home).collect();
         }
         message => return vec![message],
     };

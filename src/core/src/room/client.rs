@@ -249,6 +249,12 @@ pub struct Reach {
 }
 
 impl Client {
+    /// More is known of a client that is elsewhere; what it publishes stays.
+    pub fn know_as(&mut self, facts: Rc<ClientFacts>) {
+        facts.tracks.replace(self.facts.tracks.take());
+        self.facts = facts;
+    }
+
     /// A client that has not offered yet.
     pub fn new(
         key: ClientKey,

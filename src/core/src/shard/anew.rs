@@ -21,7 +21,7 @@ use serde_json::json;
 use super::Shard;
 use super::announce::client_info;
 use crate::command::{FarTrack, Member, Members, News, PlaceMessage, ROOM_LOST};
-use crate::room::{Doubt, Seat};
+use crate::room::{Doubt, Room, Seat};
 use moonring_policy::client::{ClientFacts, Presence, RightsChange};
 use moonring_policy::hook::{Action, HookCall};
 use moonring_wire::id::{ClientKey, PlaceId, RoomKey, TrackId, TrackKey};
@@ -78,7 +78,7 @@ impl Shard {
             return;
         };
         self.say(key, home, PlaceMessage::Attach { home: beyond, anew: true });
-        // Before it is told who is there: of what it is told of here it has not heard otherwise.
+        // What has waited for a home on its way goes first: of what is told in it, the members have no word any more.
         self.home_comes_not(now, key);
         self.say_members(key, home);
     }
@@ -225,7 +225,7 @@ impl Shard {
 
     /// A client is gone by whose way it was known until the home moved: the news of it may have gone to the former one.
     pub(super) fn tell_of_doubted(&mut self, now: Instant, way: (RoomKey, PlaceId), client: ClientKey) {
-        let is_doubted = |room: &crate::room::Room| room.doubts.iter().any(|doubt| doubt.clients.contains(&client));
+        let is_doubted = |room: &Room| room.doubts.iter().any(|doubt| doubt.clients.contains(&client));
         let is_it = self.world.rooms.get(way.0).is_some_and(is_doubted);
         let found = self.world.clients.get(client).filter(|found| is_it && found.is_announced);
         if let Some(id) = found.map(|found| found.id.clone()) {
@@ -235,10 +235,8 @@ impl Shard {
 
     /// The same of a track.
     pub(super) fn tell_of_doubted_track(&mut self, now: Instant, way: (RoomKey, PlaceId), track: &TrackId) {
-        let known = self.index.tracks.get(track);
-        let is_doubted = |room: &crate::room::Room| {
-            known.is_some_and(|known| room.doubts.iter().any(|doubt| doubt.tracks.contains(known)))
-        };
+        let Some(known) = self.index.tracks.get(track) else { return };
+        let is_doubted = |room: &Room| room.doubts.iter().any(|doubt| doubt.tracks.contains(known));
         if self.world.rooms.get(way.0).is_some_and(is_doubted) {
             self.news_comes(now, way, &Shared::new(News::TrackUnpublished(track.clone())));
         }

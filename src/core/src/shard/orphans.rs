@@ -149,8 +149,7 @@ impl Shard {
         }
         let facts = Rc::new(super::anew::facts_of(now, member));
         let Some(known) = self.world.clients.get_mut(client) else { return };
-        facts.tracks.replace(known.facts.tracks.take());
-        known.facts = facts.clone();
+        known.know_as(facts.clone());
         if let Some(policy) = self.world.rooms.get(key).and_then(|room| room.policy()) {
             self.policy.engine.admit_without_asking(policy, facts);
         }

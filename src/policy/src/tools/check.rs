@@ -118,14 +118,18 @@ pub fn check(name: &str, source: &[u8], names: &Names) -> Report {
 
 /// Checks a script or a module; `load` reads the modules that it requires.
 pub fn check_with(name: &str, source: &[u8], names: &Names, role: Role, load: LoadModule<'_>) -> Report {
-    let mut report = Report { name: name.to_owned(), ..Report::default() };
-    let script = match Script::compile_with(name, source, load) {
-        Ok(script) => script,
+    match Script::compile_with(name, source, load) {
+        Ok(script) => check_compiled(name, (&script, source), names, role),
         Err(error) => {
-            report.findings.push(compile_error(name, &error.to_string()));
-            return report;
+            let findings = vec![compile_error(name, &error.to_string())];
+            Report { name: name.to_owned(), findings, ..Report::default() }
         }
-    };
+    }
+}
+
+/// Checks a script or a module that was compiled of this source.
+pub fn check_compiled(name: &str, (script, source): (&Script, &[u8]), names: &Names, role: Role) -> Report {
+    let mut report = Report { name: name.to_owned(), ..Report::default() };
     match uses(script.bytecode()) {
         Some(uses) => globals(&mut report, &uses, names),
         None => report.warn(0, "its globals could not be looked at: the bytecode has an unknown form".into()),

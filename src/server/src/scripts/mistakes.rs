@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use moonring_policy::LoadModule;
-use moonring_policy::tools::check::{Level, Role, check_with};
+use moonring_policy::Script;
+use moonring_policy::tools::check::{Level, Role, check_compiled};
 use moonring_policy::tools::names::Names;
 
 /// Warnings about one script that are told; `moonring check` tells all.
@@ -19,16 +19,17 @@ impl Mistakes {
         Self(Names::of_sandbox(Instant::now()).ok())
     }
 
-    /// Tells of what a script that compiles probably does not mean.
-    pub(super) fn tell(&self, name: &str, source: &[u8], load: LoadModule<'_>) {
-        for warning in self.lines(name, source, load) {
-            tracing::warn!(script = name, "{warning}");
+    /// Tells of what a script, which was compiled of this source, probably does not mean.
+    pub(super) fn tell(&self, script: &Script, source: &[u8]) {
+        for warning in self.lines(script, source) {
+            tracing::warn!(script = script.name(), "{warning}");
         }
     }
 
-    fn lines(&self, name: &str, source: &[u8], load: LoadModule<'_>) -> Vec<String> {
+    fn lines(&self, script: &Script, source: &[u8]) -> Vec<String> {
         let Some(names) = &self.0 else { return Vec::new() };
-        let report = check_with(name, source, names, Role::Script, load);
+        let name = script.name();
+        let report = check_compiled(name, (script, source), names, Role::Script);
         let warnings = report.findings.iter().filter(|finding| finding.level == Level::Warning);
         let mut lines: Vec<_> =
             warnings.map(|finding| format!("{name}:{}: {}", finding.line.max(1), finding.message)).collect();
@@ -48,7 +49,10 @@ mod tests {
     #[test]
     fn a_misspelt_hook_is_told_of_and_of_many_mistakes_the_first() {
         let mistakes = Mistakes::new();
-        let lines = |source: &str| mistakes.lines("a.lua", source.as_bytes(), &|_| Err("there is none".into()));
+        let lines = |source: &str| {
+            let script = Script::compile("a.lua", source.as_bytes()).unwrap();
+            mistakes.lines(&script, source.as_bytes())
+        };
         let good = "function on_client_connect() return true end function on_publish_request() return true end\n";
         assert_eq!(lines(good), Vec::<String>::new());
         let misspelt = lines(&format!("{good}function on_client_disconect() end"));

@@ -74,10 +74,8 @@ impl Shard {
             self.know_client(now, key, client, facts);
         }
         let known = state.clients.iter();
-        let known = known.filter_map(|(id, facts)| {
-            let known = self.joined_facts(key, id).or_else(|| self.know_leaver(now, key, id, facts));
-            known.or_else(|| self.know_stranger(now, key, id, facts))
-        });
+        let known = known
+            .filter_map(|(id, facts)| self.joined_facts(key, id).or_else(|| self.know_unseen(now, key, id, facts)));
         let roster = known.collect();
         let metadata: Value = serde_json::from_str(&state.metadata).unwrap_or_default();
         let script = self.policy.scripts.resolve(&id);
@@ -100,35 +98,28 @@ impl Shard {
         (client.facts.presence.get() == Presence::Joined).then(|| client.facts.clone())
     }
 
-    /// Of a client that has left meanwhile the script has yet to hear.
-    fn know_leaver(
+    /// What only the home has known: of a client that has left meanwhile the script has yet to hear, and one of another wing nobody
+    /// may have been told of.
+    fn know_unseen(
         &mut self,
         now: Instant,
         room: RoomKey,
         id: &ClientId,
         state: &FactsState,
     ) -> Option<Rc<ClientFacts>> {
-        let calls = &mut self.homes.coming.get_mut(&room)?.calls;
-        let known = calls.iter_mut().find_map(|(_, call)| match call {
+        let coming = self.homes.coming.get_mut(&room)?;
+        let facts = state.facts(now, id.clone()).ok()?;
+        let leaver = coming.calls.iter_mut().find_map(|(_, call)| match call {
             HookCall::ClientDisconnect { client, .. } if client.id == *id => Some(client),
             _ => None,
-        })?;
-        let facts = state.facts(now, id.clone()).ok()?;
-        facts.presence.set(Presence::Gone);
-        *known = facts;
-        Some(known.clone())
-    }
-
-    /// Of a client of another wing that nobody is told of only the home has known.
-    fn know_stranger(
-        &mut self,
-        now: Instant,
-        room: RoomKey,
-        id: &ClientId,
-        state: &FactsState,
-    ) -> Option<Rc<ClientFacts>> {
-        let facts = state.facts(now, id.clone()).ok()?;
-        self.homes.coming.get_mut(&room)?.strangers.push(facts.clone());
+        });
+        match leaver {
+            Some(leaver) => {
+                facts.presence.set(Presence::Gone);
+                *leaver = facts.clone();
+            }
+            None => coming.strangers.push(facts.clone()),
+        }
         Some(facts)
     }
 
@@ -178,8 +169,7 @@ impl Shard {
             let it = self.world.clients.get_mut(known).filter(|client| client.room == key && client.far.is_some());
             if let Some(client) = it {
                 // It may have begun to publish meanwhile.
-                facts.tracks.replace(client.facts.tracks.take());
-                client.facts = facts;
+                client.know_as(facts);
             }
         }
     }

@@ -183,10 +183,8 @@ impl Shard {
 
     /// Says that homes have gone, once all their wings have heard where to, or do not hear it any more.
     pub(super) fn end_gone_homes(&mut self, now: Instant) {
-        let (over, gone) = std::mem::take(&mut self.homes.gone).into_iter().partition(|(_, gone)| gone.is_over(now));
-        self.homes.gone = gone;
-        let over: std::collections::HashMap<RoomId, GoneHome> = over;
-        over.into_values().for_each(|gone| self.called(gone.id, Ok(Value::Null)));
+        let over: Vec<_> = self.homes.gone.extract_if(|_, gone| gone.is_over(now)).collect();
+        over.into_iter().for_each(|(_, gone)| self.called(gone.id, Ok(Value::Null)));
     }
 
     /// Another place is lost: what was on its way there stays, and so does what it may still ask.
