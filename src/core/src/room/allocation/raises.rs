@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Choice, Price, RAISE_INTERVAL, UNMEASURED_BPS, allocate, decide};
+use super::choice::UNMEASURED_BPS;
+use super::{Choice, Price, RAISE_INTERVAL, allocate, decide};
 use crate::room::congestion::Congestion;
 use crate::room::forward::Forward;
 
@@ -77,7 +78,7 @@ impl Decision<'_> {
 }
 
 /// What the layers that are sent now take together, in bit/s.
-fn current_bps(choices: &[Choice]) -> u64 {
+pub(super) fn current_bps(choices: &[Choice]) -> u64 {
     choices.iter().filter_map(|choice| choice.current.map(|layer| choice.rate(layer))).sum()
 }
 
