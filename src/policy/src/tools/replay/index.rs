@@ -43,7 +43,7 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn of(recording: &Recording) -> Self {
         let mut index = Self::default();
-        let mut timers = HashMap::new();
+        let mut timers: HashMap<u32, Vec<usize>> = HashMap::new();
         let mut sent = HashMap::new();
         for (number, line) in &recording.lines {
             match line {
@@ -51,7 +51,8 @@ impl Index {
                     match step.of {
                         Of::Ticket(ticket) => drop(index.tickets_with_end.insert(ticket)),
                         Of::Wait(wait) => drop(index.waits_with_step.insert(wait)),
-                        Of::Timer(timer) => index.dues_with_step.extend(timers.remove(&timer)),
+                        // One that repeats is due again while its step waits, which is then the step of both.
+                        Of::Timer(timer) => index.dues_with_step.extend(timers.remove(&timer).into_iter().flatten()),
                     }
                     index.signatures.extend(step.signatures.iter().cloned());
                     if let Some((wait, what)) = &step.waits {
@@ -63,7 +64,7 @@ impl Index {
                 Line::Due { at, timer, .. } => {
                     index.dues.entry(*at).or_default().push_back(*number);
                     if let Some(timer) = timer {
-                        timers.insert(*timer, *number);
+                        timers.entry(*timer).or_default().push(*number);
                     }
                 }
                 Line::Reply { t, wait, reply } => {

@@ -128,6 +128,30 @@ fn a_recorded_room_replayed_with_its_own_script_shows_no_difference() {
 }
 
 #[test]
+fn an_interval_that_is_due_again_while_it_waits_for_its_share_is_one_step_in_both() {
+    let script = r#"
+        local n = 0
+        function on_init() sfu.set_interval(40, function() n = n + 1 sfu.broadcast(n) end) end
+        function on_client_connect() return true end
+        function on_client_disconnect() local sum = 0 for i = 1, 2e6 do sum = (sum + i) % 7 end sfu.broadcast(sum) end
+    "#;
+    on_a_shards_stack(|| {
+        let mut room = Recorded::open(script, narrow(), 70, true);
+        room.join("good");
+        let client = room.members().remove(0);
+        room.join("good");
+        room.remove(&client, "left");
+        room.pass(Duration::from_secs(30));
+        room.close();
+        let text = room.text();
+        let steps = text.lines().filter(|line| line.contains("\"step\"") && line.contains("\"timer\"")).count();
+        let dues = text.lines().filter(|line| line.contains("\"due\"") && line.contains("\"timer\"")).count();
+        assert!(steps + 2 < dues, "{steps} steps of {dues}");
+        assert_same(&text, script);
+    });
+}
+
+#[test]
 fn a_recording_that_begins_in_the_middle_starts_from_the_state() {
     on_a_shards_stack(|| {
         for seed in 30..36 {
