@@ -37,6 +37,7 @@ mod operators;
 mod orphans;
 mod outages;
 mod overload;
+mod overtaken;
 mod policy;
 mod redundancy;
 mod remb;
