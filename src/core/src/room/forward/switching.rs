@@ -17,6 +17,9 @@ use moonring_wire::rtp::codec::h264;
 /// catches up in a moment, and many who join one after the other do not have the encoder begin anew each second.
 const CAUGHT_UP: (Duration, usize) = (Duration::from_secs(1), 32_000);
 
+/// Packets that may be in front of a picture's first slice: parameter sets, and what else is told of it.
+const MAX_PARAMETERS: u64 = 16;
+
 /// Where a forward is in the layers' histories.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Position {
@@ -160,7 +163,10 @@ impl Forward {
 /// sets are in front of its first slice, which may have overtaken them. `None` while it is missing.
 fn first_of_picture(at: u64, history: &History) -> Option<u64> {
     let (mut first, mut packet) = (at, history.get(at)?);
-    while !h264::has_parameters(history.payload(packet)) {
+    for _ in 0..MAX_PARAMETERS {
+        if h264::has_parameters(history.payload(packet)) {
+            break;
+        }
         let before = history.arrival_of(packet.index.checked_sub(1)?)?;
         let preceding = history.get(before)?;
         if preceding.timestamp != packet.timestamp {
@@ -169,4 +175,32 @@ fn first_of_picture(at: u64, history: &History) -> Option<u64> {
         (first, packet) = (before, preceding);
     }
     Some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::history::HistoryLimits;
+
+    #[test]
+    fn a_picture_begins_with_its_parameters_and_is_not_looked_through_for_them_without_end() {
+        let t0 = Instant::now();
+        let slices = |count: u64| (0..count).map(|n| (100 + n, 10, [0x65, 0x88]));
+        let with = |index: u64, timestamp: u32, payload: [u8; 2]| slices(3).chain([(index, timestamp, payload)]);
+        for (packets, at, expected) in [
+            (with(99, 10, [0x67, 0x42]).collect::<Vec<_>>(), 0, Some(3)),
+            (with(99, 10, [0x68, 0xCE]).collect(), 0, None),
+            (with(99, 7, [0x41, 0x9A]).collect(), 0, Some(0)),
+            (with(98, 10, [0x67, 0x42]).collect(), 0, None),
+            (slices(400).collect(), 399, Some(399 - MAX_PARAMETERS)),
+        ] {
+            let mut history = History::new(HistoryLimits { age: Duration::from_secs(1), bytes: 1 << 20 });
+            for (index, timestamp, payload) in &packets {
+                let mut packet = Packet::new(t0);
+                (packet.index, packet.timestamp) = (*index, *timestamp);
+                history.push(packet, &[], payload);
+            }
+            assert_eq!(first_of_picture(at, &history), expected, "{:?}", packets.last());
+        }
+    }
 }
