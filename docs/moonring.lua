@@ -257,6 +257,13 @@ function Client:set_max_bitrate(bps) end
 ---@return string? why_not
 function Client:set_max_layer(track, n) end
 
+---Which of the tracks that the client receives come first where its path does not carry all of them; 1 is the default.
+---@param track Track|string
+---@param n? integer 0 to 255, higher ones first
+---@return boolean done
+---@return string? why_not
+function Client:set_priority(track, n) end
+
 ---Mutes a track that the client publishes.
 ---@param track Track|string
 ---@return boolean done
@@ -645,6 +652,7 @@ function TestRoom:counter(name) end
 ---@field kicked string?
 ---@field max_bitrate integer?
 ---@field max_layers table<string, integer>
+---@field priorities table<string, integer>
 ---@field muted table<string, true>
 local TestClient = {}
 

@@ -10,7 +10,7 @@ use crate::sim::flows::{sends, wants};
 use crate::sim::raw::{Fields, section};
 
 /// A viewer that takes whatever there is.
-fn viewer(world: &mut World, name: &str) -> usize {
+pub(crate) fn viewer(world: &mut World, name: &str) -> usize {
     let who = world.join(name);
     let mid = world.peer(who).receive(Vp8);
     world.offer(who, vec![], vec![wants(&mid, None)]);

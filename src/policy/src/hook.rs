@@ -114,6 +114,9 @@ pub enum Verdict {
     Reject(String),
 }
 
+/// The priority of tracks that the script has said nothing of.
+pub const DEFAULT_PRIORITY: u8 = 1;
+
 /// Something that a script asks the room to do. Actions are applied in order, in one step with the hook's verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Action {
@@ -135,6 +138,9 @@ pub enum Action {
     SetMaxBitrate { client: ClientId, bps: Option<u64> },
     /// `client:set_max_layer(track, n)`: the highest layer it receives of a track, 0 the lowest; `None` lifts the limit.
     SetMaxLayer { client: ClientId, track: TrackId, layer: Option<u8> },
+    /// `client:set_priority(track, n)`: of what it receives, tracks of a higher priority are served first; `None` is
+    /// [`DEFAULT_PRIORITY`].
+    SetPriority { client: ClientId, track: TrackId, priority: Option<u8> },
     /// `client:mute(track)` and `client:unmute(track)`.
     SetMuted { client: ClientId, track: TrackId, muted: bool },
     /// `client:set_attributes(table)`: an object.
@@ -173,6 +179,7 @@ impl Action {
             | Self::Send { client, .. }
             | Self::SetMaxBitrate { client, .. }
             | Self::SetMaxLayer { client, .. }
+            | Self::SetPriority { client, .. }
             | Self::SetMuted { client, .. }
             | Self::SetAttributes { client, .. }
             | Self::SetRights { client, .. }

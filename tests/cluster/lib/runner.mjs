@@ -64,8 +64,9 @@ async function outside({ placesOf }, names, places) {
   }
   await Promise.all([...running.values()].map(({ done }) => done));
   console.table(results.flatMap((result) => result.rows));
-  const failed = results.filter(({ code }) => code !== 0).map(({ name }) => name);
-  if (failed.length > 0) console.error(`failed: ${failed.join(', ')}`);
+  const failed = results.filter(({ code }) => code !== 0);
+  // Behind everything else: of a long log often only the end is kept.
+  for (const { name, why } of failed) console.error(`failed: ${name}: ${why}`);
   return failed.length > 0 || ended ? 1 : 0;
 }
 
@@ -76,14 +77,17 @@ function start(id, name) {
   const hub = spawn('ip', args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
   let output = '';
   for (const stream of [hub.stdout, hub.stderr]) stream.on('data', (text) => (output += text));
-  let found = [];
+  let found = { rows: [], why: 'it ended before it said anything' };
   hub.on('message', (message) => (found = message));
   const result = new Promise((done) => hub.on('close', done)).then((code) => {
     net.remove();
-    return { name, code: code ?? 1, output, rows: found };
+    return { name, code: code ?? 1, output, ...found };
   });
   return { stop: () => hub.kill('SIGTERM'), result };
 }
+
+/** Tells the runner outside what was found. */
+const tell = (found) => new Promise((done) => process.send(found, done));
 
 async function inside({ scenarios, settingsOf }, id, name) {
   const servers = new Servers(id, settingsOf(name));
@@ -94,11 +98,12 @@ async function inside({ scenarios, settingsOf }, id, name) {
     await servers.settled();
     await scenarios[name](servers, id);
     console.log(`${name}: ok, ${((performance.now() - began) / 1000).toFixed(1)} s`);
-    await new Promise((done) => process.send(rows, done));
+    await tell({ rows });
     return 0;
   } catch (error) {
     for (const [place, log] of servers.logs) console.error(`-- ${place}\n${log.split('\n').slice(-60).join('\n')}`);
     console.error(`\n${error.stack}`);
+    await tell({ rows, why: error.message });
     return 1;
   } finally {
     servers.stop();

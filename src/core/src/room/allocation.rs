@@ -1,23 +1,30 @@
 //! Which layer of each track a client gets, and what is paused: as much as it, the policy and its path allow.
 //!
 //! Sound is served first. Of what the path then has left, every picture gets its lowest layer before any gets a higher
-//! one, in the order of priority: what the client shows large before what it shows small. Of what does not fit the upper
+//! one, in the order of priority: what the policy says, then what the client shows large before what it shows small, where a
+//! shared screen and the pictures of who speaks count for larger than they are. Of what does not fit the upper
 //! temporal layers are left out; what does not fit without them is paused, and comes back. Layers are raised into nine tenths of the stable estimate and lowered only when they no longer fit
 //! into all of it, and not raised twice within [`RAISE_INTERVAL`], so that a picture does not flip.
 
 use std::time::{Duration, Instant};
 
 mod aside;
+mod choice;
 mod keeping;
+mod priority;
 mod raises;
 mod rooms;
 mod sound;
+mod swap;
 
 use aside::{put_away, unsendable};
+use choice::Choice;
 use keeping::keep_on;
+use priority::{Priority, weight};
 use raises::Decision;
 use rooms::note_rooms;
 use sound::sound_bps;
+use swap::{give_way, swap};
 
 use slotmap::SlotMap;
 
@@ -26,101 +33,34 @@ use super::congestion::Congestion;
 use super::forward::Forward;
 use super::layering::Point;
 use super::rungs::{Rung, rungs};
+use super::speakers::Speakers;
 use super::track::Track;
 use moonring_wire::id::TrackKey;
-use moonring_wire::media::{PauseReason, Source};
+use moonring_wire::media::PauseReason;
 
 /// Share of the estimate into which layers are raised: the rest lets probes find more.
 const RAISE_INTO: f64 = 0.9;
 /// What is probed for, relative to the rates of the layers: more than raising to them takes, as they vary.
 const WANTED_ABOVE: f64 = 1.25;
-/// What the key frame of a larger picture is reckoned at: this part of its rate, or of this many bit/s if that is less. On a narrow
-/// link a key frame takes long, and a raise that fails takes two.
-const KEY_FRAME_PART: u64 = 4;
-const KEY_FRAME_OF_BPS: u64 = 300_000;
 /// Least time between two raises of one track.
 const RAISE_INTERVAL: Duration = Duration::from_secs(5);
 const HELD_RAISE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most that a track of unknown rate is taken for, in bit/s, when what the path carries is being probed for.
 const UNKNOWN_BPS: u64 = 100_000;
-/// What a higher step is reckoned at that packets come of, but of which it is not known yet how much: more than any path
-/// that is known carries.
-const UNMEASURED_BPS: u64 = 1 << 40;
-/// What a path is taken to carry at the start, in bit/s.
-const START_BPS: u64 = 300_000;
-
 /// What a step of a choice takes, in bit/s.
 type Price = fn(&Choice, u8) -> u64;
 
-/// One choice to make: a video track of a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Choice {
-    place: usize,
-    /// The steps of its quality; what follows counts them.
-    rungs: Vec<Rung>,
-    /// The step to begin with: all pictures of the lowest layer.
-    base: u8,
-    /// The highest step that is allowed and of use.
-    limit: u8,
-    /// Higher ones are served first.
-    priority: u32,
-    /// The step that is sent now, `None` while it is paused.
-    current: Option<u8>,
-    /// The step to wait for while nothing is sent.
-    awaited: u8,
-    /// What it would take, in bit/s, if its publisher was not held.
-    before_bps: Option<u64>,
-}
-
-impl Choice {
-    fn rate(&self, rung: u8) -> u64 {
-        self.rungs.get(usize::from(rung)).map_or(0, |rung| rung.bps)
-    }
-
-    /// What a step takes, in bit/s, to who would raise to it.
-    fn raised_rate(&self, rung: u8) -> u64 {
-        let is_unmeasured = self.rungs.get(usize::from(rung)).is_some_and(Rung::is_unmeasured);
-        if is_unmeasured && self.active(0) < Some(rung) { UNMEASURED_BPS } else { self.rate(rung) }
-    }
-
-    /// The same with a margin: the most that it took lately and, of pictures of another size, the key frame that they begin with.
-    fn price(&self, rung: u8) -> u64 {
-        let at = |rung: u8| self.rungs.get(usize::from(rung));
-        match (self.current, at(rung)) {
-            (Some(current), Some(higher)) if rung > current && higher.bps > 0 && !higher.is_unmeasured() => {
-                let size = |rung: &Rung| (rung.layer, rung.point.spatial);
-                let is_other = at(current).is_some_and(|current| size(current) != size(higher));
-                higher.most_bps + if is_other { higher.most_bps.min(KEY_FRAME_OF_BPS) / KEY_FRAME_PART } else { 0 }
-            }
-            _ => self.raised_rate(rung),
-        }
-    }
-
-    /// The lowest step from `from` on, up to the limit, that packets come of.
-    fn active(&self, from: u8) -> Option<u8> {
-        (from..=self.limit).find(|rung| self.rate(*rung) > 0)
-    }
-
-    /// The step to begin with: all pictures of the lowest layer, or fewer, where that is more than a path of which nothing is
-    /// known is taken to carry.
-    fn start(&self) -> Option<u8> {
-        let lowest = self.active(0)?;
-        let fits = |rung: &u8| self.rate(*rung) > 0 && self.rate(*rung) <= START_BPS;
-        (lowest..=self.base).rev().find(fits).or(Some(lowest))
-    }
-}
-
 /// Chooses the layers of all forwards of `client`; tracks whose new layer needs a key frame are asked for one. The
-/// places of the forwards that were paused or resumed by it. `most_heard`: the sound of so many is forwarded at once; `None`: of all.
+/// places of the forwards that were paused or resumed by it. `speakers` are its room's.
 pub fn choose(
     now: Instant,
     client: &mut Client,
     tracks: &mut SlotMap<TrackKey, Track>,
-    most_heard: Option<usize>,
+    speakers: Option<&Speakers>,
 ) -> Vec<u16> {
     let outbound = &mut client.outbound;
-    let choices = choices(now, outbound, tracks);
-    let sound = sound_bps(now, outbound, tracks, most_heard);
+    let choices = choices(now, outbound, tracks, speakers);
+    let sound = sound_bps(now, outbound, tracks, speakers.and_then(Speakers::last_n));
     let Some(path) = outbound.congestion.as_deref_mut() else { return Vec::new() };
     let sound = if path.leaves_out_sound() { 0 } else { sound };
     let top = |choice: &Choice| {
@@ -143,7 +83,8 @@ pub fn choose(
     let (ramping, starts_low, climbing) = (path.is_ramping(now), path.starts_low(), path.is_new(now));
     // The way up at the start is short, and its key frames are on their way anyhow.
     let price = if climbing { Choice::raised_rate } else { Choice::price };
-    let mut kept = allocate(keep, &choices, Choice::rate);
+    let sent: Vec<_> = choices.iter().map(Choice::sent).collect();
+    let mut kept = allocate_to(keep, &choices, Choice::rate, &sent);
     keep_on(now, path, (keep, sound), &choices, &mut kept, &mut outbound.forwards);
     let raised =
         if starts_low { choices.iter().map(Choice::start).collect() } else { allocate(raise, &choices, price) };
@@ -156,7 +97,13 @@ pub fn choose(
         climbing,
         ramping,
     };
-    let layers = decision.layers(now, path, sound);
+    let is_settled = !(starts_low || climbing || ramping);
+    let swapped = if is_settled { swap(now, keep, &choices, &outbound.forwards) } else { None };
+    let layers = swapped.unwrap_or_else(|| {
+        let mut layers = decision.layers(now, path, sound);
+        give_way(keep, &choices, &mut layers);
+        layers
+    });
     note_rooms((now, raise, sound), path, &choices, &layers, &mut outbound.forwards);
     let mut changed = put_away(outbound, tracks);
     for (choice, layer) in choices.iter().zip(layers) {
@@ -177,27 +124,41 @@ pub fn choose(
 }
 
 /// The video forwards of which something may be sent, most important first.
-fn choices(now: Instant, outbound: &Outbound, tracks: &SlotMap<TrackKey, Track>) -> Vec<Choice> {
+fn choices(
+    now: Instant,
+    outbound: &Outbound,
+    tracks: &SlotMap<TrackKey, Track>,
+    speakers: Option<&Speakers>,
+) -> Vec<Choice> {
     let forwards = outbound.forwards.iter().enumerate().filter_map(|(place, f)| Some((place, f.as_ref()?)));
     let videos = forwards.filter_map(|(place, f)| Some((place, f, tracks.get(f.track).filter(|t| t.is_video())?)));
     let is_controlled = outbound.congestion.as_deref().is_some_and(Congestion::is_controlled);
     let videos = videos.filter(|(_, forward, track)| unsendable(forward, track).is_none());
-    let choice = |(place, forward, track)| choice((now, is_controlled), place, forward, track);
+    let speaks = |track: &Track| speakers.is_some_and(|speakers| speakers.has_spoken_lately(now, track.owner));
+    let choice = |(place, forward, track): (_, &Forward, &Track)| {
+        choice((now, is_controlled), place, forward, (track, speaks(track)))
+    };
     let mut choices: Vec<_> = videos.map(choice).collect();
-    choices.sort_by_key(|choice| std::cmp::Reverse(choice.priority));
+    // Nobody gives way to somebody who is no more important.
+    choices.sort_by_key(|choice| std::cmp::Reverse((choice.priority, choice.current)));
     choices
 }
 
-fn choice((now, is_controlled): (Instant, bool), place: usize, forward: &Forward, track: &Track) -> Choice {
-    let limits = forward.limits;
-    let told = [limits.client, limits.policy, limits.view].into_iter().flatten().fold(u8::MAX, u8::min);
+fn choice(
+    (now, is_controlled): (Instant, bool),
+    place: usize,
+    forward: &Forward,
+    (track, speaks): (&Track, bool),
+) -> Choice {
+    let told = forward.limits.highest().unwrap_or(u8::MAX);
     let rungs = rungs(now, track);
     let limit = limit(&rungs, track, told);
     let lowest = rungs.first().map_or(0, |rung| rung.told);
     let base = rungs.iter().rposition(|rung| rung.told == lowest).unwrap_or(0) as u8;
-    let area = forward.allotted.view.map_or(320 * 180, |(width, height)| width.saturating_mul(height));
-    // A shared screen is what a meeting is about.
-    let priority = if track.info.source == Source::Screen { area.saturating_mul(4) } else { area };
+    let priority = Priority {
+        policy: forward.limits.policy.priority,
+        weight: weight(forward.allotted.view, track.info.source, speaks),
+    };
     let current = forward.allotted.paused.is_none().then(|| current(&rungs, forward));
     // A publisher may go on with all layers at once, of which the highest comes first: behind a pause what fitted before fits.
     let awaited = match current.filter(|_| forward.has_begun()) {
@@ -231,6 +192,11 @@ fn current(rungs: &[Rung], forward: &Forward) -> u8 {
 /// The highest layer of each choice so that all together, at what `price` says of each, fit `budget_bps`: everybody's lowest first, then a layer more
 /// in turn, most important first. `None`: not even its lowest fits.
 fn allocate(budget_bps: u64, choices: &[Choice], price: Price) -> Vec<Option<u8>> {
+    allocate_to(budget_bps, choices, price, &choices.iter().map(|choice| choice.limit).collect::<Vec<_>>())
+}
+
+/// The same up to the step in `limits` of each choice.
+fn allocate_to(budget_bps: u64, choices: &[Choice], price: Price, limits: &[u8]) -> Vec<Option<u8>> {
     let mut used = 0;
     let mut layers: Vec<Option<u8>> = Vec::with_capacity(choices.len());
     for choice in choices {
@@ -242,9 +208,9 @@ fn allocate(budget_bps: u64, choices: &[Choice], price: Price) -> Vec<Option<u8>
     }
     loop {
         let mut raised = false;
-        for (choice, layer) in choices.iter().zip(&mut layers) {
+        for ((choice, layer), limit) in choices.iter().zip(&mut layers).zip(limits) {
             let Some(current) = *layer else { continue };
-            let Some(next) = choice.active(current + 1) else { continue };
+            let Some(next) = choice.active(current + 1).filter(|next| next <= limit) else { continue };
             let more = price(choice, next).saturating_sub(price(choice, current));
             if used + more <= budget_bps {
                 used += more;
@@ -339,7 +305,7 @@ mod tests {
             rungs: (0..).zip(rates_bps).map(rung).collect(),
             base: 0,
             limit,
-            priority: 1,
+            priority: Priority { policy: 1, weight: 1 },
             current: None,
             awaited: limit,
             before_bps: None,

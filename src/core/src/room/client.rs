@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::congestion::Congestion;
-use super::forward::Forward;
+use super::forward::{Forward, Terms};
 use moonring_policy::hook::ClientFacts;
 use moonring_wire::drops::DropReason;
-use moonring_wire::id::{ClientId, ClientKey, Mid, PlaceId, RoomKey, Ssrc, TrackKey};
+use moonring_wire::id::{ClientId, ClientKey, Mid, PlaceId, RoomKey, Ssrc, TrackId, TrackKey};
 use moonring_wire::media::{ExtensionIds, TrackInfo};
 use moonring_wire::negotiate::{AnswerCodec, Fingerprint, IceCredentials, Offer, Setup};
 use moonring_wire::negotiate::{RequestId, SectionOutcome};
@@ -184,10 +184,19 @@ pub struct Outbound {
     pub is_touched: bool,
     /// Since when nothing is left of what the server chose for it.
     pub lost_at: Option<Instant>,
+    /// What the policy says of tracks of its room, received or not, where that is not the default.
+    pub terms: BTreeMap<TrackId, Terms>,
     /// When its layers were chosen last.
     pub chosen: Option<Instant>,
     /// What its path carries; from its first forward on.
     pub congestion: Option<Box<Congestion>>,
+}
+
+impl Outbound {
+    /// What the policy says of a track, which may be received or not.
+    pub fn terms_of(&self, track: &TrackId) -> Terms {
+        self.terms.get(track).copied().unwrap_or_default()
+    }
 }
 
 /// SSRCs that do not repeat, without a list of those that were given out: a client may subscribe and unsubscribe for days.

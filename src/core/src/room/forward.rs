@@ -14,7 +14,7 @@ pub use given_up::{Cure, Means};
 use key_frame::SentKeyFrame;
 use numbering::Numberings;
 pub use state::ForwardState;
-pub use stream::{LayerLimits, Outgoing, OutgoingStream, Rtx, SentCounts};
+pub use stream::{LayerLimits, Outgoing, OutgoingStream, Rtx, SentCounts, Terms};
 use switching::Position;
 
 use super::cap::Room;

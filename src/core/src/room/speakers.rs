@@ -19,6 +19,8 @@ const STALE: Duration = Duration::from_millis(400);
 /// Somebody takes the place of one of the loudest who is quieter by so much (in dB): two who are equally loud do not
 /// take turns.
 const LOUDER: f32 = 3.0;
+/// For so long the pictures of who has spoken go on before those of others: in a conversation people take turns.
+const LATELY: Duration = Duration::from_secs(10);
 /// Most speakers told of.
 pub const MAX_SPEAKERS: usize = 8;
 
@@ -37,6 +39,8 @@ struct Voice {
 pub struct Speakers {
     voices: Vec<Voice>,
     current: Vec<ClientKey>,
+    /// Who has stopped to speak, and when, the last one last.
+    former: Vec<(ClientKey, Instant)>,
     next: Option<Instant>,
     /// How many are heard at once; `None`: everybody.
     last_n: Option<usize>,
@@ -138,9 +142,23 @@ impl Speakers {
         self.loudest = loudest.unwrap_or_default();
     }
 
-    /// Notes who speaks, as another shard has found.
-    pub fn set_current(&mut self, clients: Vec<ClientKey>) {
-        self.current = clients;
+    /// Notes who speaks from now on.
+    pub fn set_current(&mut self, now: Instant, clients: Vec<ClientKey>) {
+        let before = std::mem::replace(&mut self.current, clients);
+        let stopped: Vec<_> = before.into_iter().filter(|client| !self.current.contains(client)).collect();
+        // Of several who stop at once the loudest is the last.
+        for client in stopped.into_iter().rev() {
+            self.former.retain(|(other, at)| *other != client && now.saturating_duration_since(*at) < LATELY);
+            self.former.push((client, now));
+        }
+    }
+
+    /// Whether `client` speaks, has spoken a moment ago, or was the last one who has.
+    pub fn has_spoken_lately(&self, now: Instant, client: ClientKey) -> bool {
+        let is_last = || self.current.is_empty() && self.former.last().is_some_and(|(last, _)| *last == client);
+        let lately = |(_, at): &(_, Instant)| now.saturating_duration_since(*at) < LATELY;
+        let has_stopped = || self.former.iter().find(|(other, _)| *other == client).is_some_and(lately);
+        self.is_speaking(client) || has_stopped() || is_last()
     }
 
     /// Makes `track` one of the `n` loudest, if it is.
@@ -214,7 +232,7 @@ impl Speakers {
         if before == after {
             return None;
         }
-        self.current = clients;
+        self.set_current(now, clients);
         Some(&self.current)
     }
 }
@@ -276,6 +294,31 @@ mod tests {
         assert_eq!(speakers.hear(now, people[0].0, people[0].1, 127), Heard::Again);
         speakers.set_last_n(None);
         assert_eq!(speakers.hear(now, people[1].0, people[1].1, 127), Heard::Yes);
+    }
+
+    #[test]
+    fn who_has_spoken_counts_for_ten_seconds_and_the_last_one_until_somebody_else_speaks() {
+        let mut clients = SlotMap::<ClientKey, ()>::with_key();
+        let [a, b, c] = [(); 3].map(|()| clients.insert(()));
+        let start = Instant::now();
+        let mut speakers = Speakers::default();
+        // (second, who speaks from then on, and who has spoken lately a second later)
+        for (second, speaking, expected) in [
+            (0, vec![a], [true, false, false]),
+            (100, vec![], [true, false, false]),
+            (200, vec![], [true, false, false]),
+            (201, vec![b], [false, true, false]),
+            (203, vec![b, a], [true, true, false]),
+            (204, vec![c], [true, true, true]),
+            (212, vec![c, a], [true, true, true]),
+            (300, vec![], [true, false, true]),
+            (320, vec![], [false, false, true]),
+        ] {
+            speakers.set_current(start + Duration::from_secs(second), speaking);
+            let now = start + Duration::from_secs(second + 1);
+            let lately = [a, b, c].map(|client| speakers.has_spoken_lately(now, client));
+            assert_eq!(lately, expected, "{second}");
+        }
     }
 
     #[test]

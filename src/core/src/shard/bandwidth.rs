@@ -46,8 +46,8 @@ impl Shard {
     pub(super) fn choose_layers(&mut self, now: Instant, key: ClientKey) {
         let Some(client) = self.world.clients.get_mut(key) else { return };
         client.outbound.chosen = Some(now);
-        let most_heard = self.world.rooms.get(client.room).and_then(|room| room.speakers.last_n());
-        let changed = allocation::choose(now, client, &mut self.world.tracks, most_heard);
+        let speakers = self.world.rooms.get(client.room).map(|room| &room.speakers);
+        let changed = allocation::choose(now, client, &mut self.world.tracks, speakers);
         for place in changed {
             let Some(forward) = &client.outbound.forwards[usize::from(place)] else { continue };
             let Some(track) = self.world.tracks.get(forward.track) else { continue };
@@ -241,7 +241,7 @@ impl Shard {
             let forward =
                 self.world.clients.get(*client).and_then(|c| c.outbound.forwards[usize::from(*place)].as_ref());
             let Some(limits) = forward.filter(|f| f.allotted.view != Some((0, 0))).map(|f| f.limits) else { continue };
-            let limit = [limits.client, limits.policy, limits.view].into_iter().flatten().fold(told - 1, u8::min);
+            let limit = limits.highest().map_or(told - 1, |limit| limit.min(told - 1));
             wanted.iter_mut().take(usize::from(limit) + 1).for_each(|layer| *layer = true);
             // Nobody wants more: an audience of thousands is not gone through for each who comes.
             if limit == told - 1 {

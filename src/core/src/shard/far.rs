@@ -87,7 +87,7 @@ impl Shard {
             News::ActiveSpeakers(clients) => {
                 let keys = clients.iter().filter_map(|id| self.index.clients.get(id).copied()).collect();
                 if let Some(room) = self.world.rooms.get_mut(room) {
-                    room.speakers.set_current(keys);
+                    room.speakers.set_current(now, keys);
                 }
             }
             News::TrackUnpublished(track) => {

@@ -124,6 +124,7 @@ impl Shard {
     ) {
         let has_right = self.no_right_to_subscribe(key).is_none();
         let Some(client) = self.world.clients.get_mut(key) else { return };
+        let terms = self.world.tracks.get(next).map(|track| client.outbound.terms_of(&track.info.id));
         let Some(forward) = client.outbound.forwards.get_mut(usize::from(place)).and_then(Option::as_mut) else {
             return;
         };
@@ -136,6 +137,7 @@ impl Shard {
         let any_profile = self.settings.h264_any_profile;
         let Some(format) = formats::format_for(&forward.formats, &track.codec, any_profile) else { return };
         forward.move_to(next, track, format);
+        forward.limits.policy = terms.unwrap_or_default();
         track.subscribers.push((key, place));
         if let Some(former) = self.world.tracks.get_mut(former) {
             former.subscribers.retain(|s| *s != (key, place));

@@ -175,9 +175,10 @@ impl Shard {
         let numbered = codec.feedback.transport_cc;
         let rtx = codec.rtx.map(|pt| Rtx { ssrc: rtx_ssrc, pt, next_index: first });
         let stream = OutgoingStream { ssrc, pt: codec.pt, rtx, numbered, nack: codec.feedback.nack, red: None };
-        let forward = Forward::new((track_key, track), mid.clone(), stream, first);
+        let mut forward = Forward::new((track_key, track), mid.clone(), stream, first);
         let info = track.info.clone();
         let outbound = &mut self.world.clients[key].outbound;
+        forward.limits.policy = outbound.terms_of(&info.id);
         let path = outbound.congestion.get_or_insert_with(|| Box::new(Congestion::new(now)));
         if numbered {
             path.expect_feedback();

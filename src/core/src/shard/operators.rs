@@ -96,7 +96,8 @@ impl Shard {
             | Action::SetAttributes { client, .. }
             | Action::SetRights { client, .. }
             | Action::SetHidden { client, .. }
-            | Action::SetMaxLayer { client, .. } => self.member(key, client).is_some(),
+            | Action::SetMaxLayer { client, .. }
+            | Action::SetPriority { client, .. } => self.member(key, client).is_some(),
         };
         if !is_there {
             return self.called(id, Err("there is no such client or track in the room".to_owned()));
@@ -132,6 +133,7 @@ fn name_of(action: &Action) -> &'static str {
         Action::Send { .. } | Action::Broadcast { .. } => "message",
         Action::SetMaxBitrate { .. } => "set_max_bitrate",
         Action::SetMaxLayer { .. } => "set_max_layer",
+        Action::SetPriority { .. } => "set_priority",
         Action::SetMuted { .. } => "mute",
         Action::SetAudioLastN { .. } => "set_audio_last_n",
         Action::SetAttributes { .. } => "set_attributes",

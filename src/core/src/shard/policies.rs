@@ -9,8 +9,9 @@ use super::streams::restart_now;
 use super::{PendingHook, Shard};
 use crate::command::{Event, LeaveCause, News, RefusalCode};
 use crate::room::Seat;
+use crate::room::forward::Terms;
 use crate::room::track::Layer;
-use moonring_policy::hook::{Action, HookCall, MAY_NOT_MESSAGE, Outcome, Presence};
+use moonring_policy::hook::{Action, DEFAULT_PRIORITY, HookCall, MAY_NOT_MESSAGE, Outcome, Presence};
 use moonring_policy::{PolicyKey, PolicyOutput, PolicyRequest, PolicyRequestId};
 use moonring_wire::id::{ClientId, ClientKey, RoomKey, TrackId, TrackKey};
 use moonring_wire::packet::SendBatch;
@@ -168,13 +169,11 @@ impl Shard {
                 }
             }
             Action::SetMaxLayer { client, track, layer } => {
-                if let Some((key, place)) = self.forward_of(room, &client, &track) {
-                    if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
-                        forward.limits.policy = layer;
-                        forward.allotted.changed = None;
-                    }
-                    self.choose_layers(now, key);
-                }
+                self.change_terms(now, room, (&client, &track), |terms| terms.max_layer = layer);
+            }
+            Action::SetPriority { client, track, priority } => {
+                let priority = priority.unwrap_or(DEFAULT_PRIORITY);
+                self.change_terms(now, room, (&client, &track), |terms| terms.priority = priority);
             }
             Action::SetMuted { client, track, muted } => {
                 if let Some(key) = self.track_of(room, &client, &track) {
@@ -216,6 +215,36 @@ impl Shard {
                 self.apply_to_room(now, room, action);
             }
         }
+    }
+
+    /// Changes what the policy says of a track to a client, which may receive it now or later.
+    fn change_terms(
+        &mut self,
+        now: Instant,
+        room: RoomKey,
+        (client, id): (&ClientId, &TrackId),
+        change: impl FnOnce(&mut Terms),
+    ) {
+        let (Some(key), Some(track)) = (self.member(room, client), self.track_in(room, id)) else { return };
+        let in_room = self.world.rooms.get(room).map_or(0, |room| room.tracks.len());
+        let outbound = &mut self.world.clients[key].outbound;
+        // Those of tracks that have ended.
+        if outbound.terms.len() >= 2 * in_room.max(8) {
+            outbound.terms.retain(|id, _| self.index.tracks.contains_key(id));
+        }
+        let terms = outbound.terms.entry(id.clone()).or_default();
+        change(terms);
+        let terms = *terms;
+        if terms == Terms::default() {
+            outbound.terms.remove(id);
+        }
+        let Some(place) = self.world.clients[key].forward_of(track) else { return };
+        if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
+            forward.limits.policy = terms;
+            forward.allotted.changed = None;
+        }
+        self.choose_layers(now, key);
+        self.tell_wanted_layers(track);
     }
 
     /// The client `id`, if it is in `room`: a policy reaches nobody else.

@@ -234,7 +234,7 @@ impl Shard {
         let speaking = speakers.iter().filter_map(|id: &ClientId| self.index.clients.get(id).copied()).collect();
         if let Some(room) = self.world.rooms.get_mut(key) {
             room.announcing.wanted = announcing;
-            room.speakers.set_current(speaking);
+            room.speakers.set_current(now, speaking);
         }
         self.set_loudest(key, loudest);
     }

@@ -49,6 +49,13 @@ pub(super) fn register(functions: &mut Functions) {
         let layer = if n.absent() { None } else { Some(n.whole(u8::MAX.into())? as u8) };
         act(host, client, 0, |client| Action::SetMaxLayer { client, track, layer })
     });
+    functions.add("client:set_priority", |_, host, (this, track, n): (Value, Value, Value)| {
+        let client = this_client(host, "client:set_priority", &this)?;
+        let track = arg("client:set_priority", "track", &track).track()?;
+        let n = arg("client:set_priority", "n", &n);
+        let priority = if n.absent() { None } else { Some(n.whole(u8::MAX.into())? as u8) };
+        act(host, client, 0, |client| Action::SetPriority { client, track, priority })
+    });
     for (function, muted) in [("client:mute", true), ("client:unmute", false)] {
         functions.add(function, move |_, host, (this, track): (Value, Value)| {
             let client = this_client(host, function, &this)?;

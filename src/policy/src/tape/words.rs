@@ -23,6 +23,9 @@ pub(crate) fn action(action: &Action) -> Value {
         Action::SetMaxLayer { client, track, layer } => {
             json!({ "set_max_layer": layer, "client": client, "track": track })
         }
+        Action::SetPriority { client, track, priority } => {
+            json!({ "set_priority": priority, "client": client, "track": track })
+        }
         Action::SetMuted { client, track, muted: true } => json!({ "mute": track, "client": client }),
         Action::SetMuted { client, track, muted: false } => json!({ "unmute": track, "client": client }),
         Action::SetAttributes { client, attributes } => json!({ "set_attributes": attributes, "client": client }),

@@ -107,6 +107,7 @@ fn wrong_arguments_are_named() {
         ("C.set_max_bitrate, C, 1.5", "'bps' to 'client:set_max_bitrate' (1.5 is not a whole number)"),
         ("C.set_max_bitrate, C, '1'", "'bps' to 'client:set_max_bitrate' (number expected, got string)"),
         ("C.set_max_layer, C, 't1', 256", "'n' to 'client:set_max_layer' (256 is not within"),
+        ("C.set_priority, C, 't1', -1", "'n' to 'client:set_priority' (-1 is not within"),
         ("C.set_max_layer, C, nil, 1", "'track' to 'client:set_max_layer' (track or track id expected, got nil)"),
         ("C.mute, C, 'a/b'", "'track' to 'client:mute' (the track id has the character '/'"),
         ("C.mute, C, {}", "'track' to 'client:mute' (track or track id expected, got table)"),

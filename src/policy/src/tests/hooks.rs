@@ -150,6 +150,7 @@ fn actions_come_in_order_and_only_from_hooks_that_end_well() {
         c:send(m) c:kick('out') sfu.broadcast({ a = 1 }, c) sfu.close('done') c:mute('t1') c:unmute({ id = 't1' })
         sfu.set_audio_last_n(3) sfu.set_audio_last_n()
         c:set_max_bitrate(500000) c:set_max_layer('t1', 1) c:set_max_layer('t1') c:set_max_bitrate()
+        c:set_priority('t1', 7) c:set_priority('t1')
         if m == 'fail' then error('late') end
       end";
     let mut world = World::new(&format!("{OPEN}{script}"));
@@ -167,8 +168,10 @@ fn actions_come_in_order_and_only_from_hooks_that_end_well() {
         Action::SetAudioLastN { n: None },
         Action::SetMaxBitrate { client: id.clone(), bps: Some(500_000) },
         Action::SetMaxLayer { client: id.clone(), track: t1.clone(), layer: Some(1) },
-        Action::SetMaxLayer { client: id.clone(), track: t1, layer: None },
-        Action::SetMaxBitrate { client: id, bps: None },
+        Action::SetMaxLayer { client: id.clone(), track: t1.clone(), layer: None },
+        Action::SetMaxBitrate { client: id.clone(), bps: None },
+        Action::SetPriority { client: id.clone(), track: t1.clone(), priority: Some(7) },
+        Action::SetPriority { client: id, track: t1, priority: None },
     ];
     assert_eq!((outcome.failed, outcome.actions.as_slice()), (false, &expected[..]));
     let outcome = world.message(&client, json!("fail"));

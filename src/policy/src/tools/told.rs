@@ -115,6 +115,7 @@ pub(crate) fn told_action(action: &Value) -> String {
         "broadcast",
         "set_max_bitrate",
         "set_max_layer",
+        "set_priority",
         "mute",
         "unmute",
         "set_attributes",

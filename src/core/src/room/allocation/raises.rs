@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Choice, Price, RAISE_INTERVAL, UNMEASURED_BPS, allocate, decide};
+use super::choice::UNMEASURED_BPS;
+use super::{Choice, Price, RAISE_INTERVAL, allocate, decide};
 use crate::room::congestion::Congestion;
 use crate::room::forward::Forward;
 
@@ -77,7 +78,7 @@ impl Decision<'_> {
 }
 
 /// What the layers that are sent now take together, in bit/s; `None` while that of one is not known yet.
-fn current_bps(choices: &[Choice]) -> Option<u64> {
+pub(super) fn current_bps(choices: &[Choice]) -> Option<u64> {
     let sent = |choice: &Choice| choice.rungs.get(usize::from(choice.current?)).copied();
     choices.iter().filter_map(sent).map(|rung| (!rung.is_unmeasured()).then_some(rung.bps)).sum()
 }

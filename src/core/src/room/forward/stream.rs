@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::room::form::Redundancy;
 use crate::room::pictures::PictureShift;
+use moonring_policy::hook::DEFAULT_PRIORITY;
 use moonring_wire::id::{Pt, Ssrc};
 use moonring_wire::media::{Extension, ExtensionIds};
 
@@ -13,9 +14,31 @@ pub struct LayerLimits {
     /// What the client asked for.
     pub client: Option<u8>,
     /// What the policy allows.
-    pub policy: Option<u8>,
+    pub policy: Terms,
     /// What is enough for the size at which the client shows it.
     pub view: Option<u8>,
+}
+
+impl LayerLimits {
+    /// The highest layer that all of them allow; `None`: all layers.
+    pub fn highest(&self) -> Option<u8> {
+        [self.client, self.policy.max_layer, self.view].into_iter().flatten().min()
+    }
+}
+
+/// What the policy says of a track to a client that may receive it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The highest layer that it may have; `None` is no limit.
+    pub max_layer: Option<u8>,
+    /// Of what does not all fit, tracks of a higher one are served first.
+    pub priority: u8,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { max_layer: None, priority: DEFAULT_PRIORITY }
+    }
 }
 
 /// Retransmissions of one forward (RFC 4588): a stream of its own.

@@ -108,7 +108,8 @@ impl Shard {
         (client.inbound.max_bitrate_bps, client.inbound.was_held) = (state.max_bitrate_bps, state.was_held);
         client.inbound.report_ssrc = state.report_ssrc;
         let congestion = state.path.map(|path| Box::new(Congestion::resumed(now, path)));
-        client.outbound = Outbound { ssrcs: FreshSsrcs::from(state.last_ssrc), congestion, ..Outbound::default() };
+        let (ssrcs, terms) = (FreshSsrcs::from(state.last_ssrc), state.terms);
+        client.outbound = Outbound { ssrcs, terms, congestion, ..Outbound::default() };
         client.deadlines.report = now;
         client.transport = transport;
         self.index.ufrags.extend(client.reach.ufrags.iter().map(|ufrag| (ufrag.clone(), key)));

@@ -6,6 +6,7 @@
 //! The version counts up with every change of what is inside: another one is not read, as a state that is misread would
 //! seal under indexes that were used.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -16,18 +17,18 @@ use zeroize::Zeroizing;
 use crate::command::TrafficFigures;
 use crate::room::client::{Client, MAX_FORWARDS, MAX_SSRCS};
 use crate::room::congestion::PathState;
-use crate::room::forward::ForwardState;
+use crate::room::forward::{ForwardState, Terms};
 use crate::room::negotiation::MAX_LAYERS;
 use crate::room::track::TrackState;
 use moonring_policy::client::{ClientFacts, Connection, Presence};
-use moonring_wire::id::{ClientId, Mid, Ssrc};
+use moonring_wire::id::{ClientId, Mid, Ssrc, TrackId};
 use moonring_wire::media::ExtensionIds;
 use moonring_wire::negotiate::{Fingerprint, Setup};
 use moonring_wire::rights::Rights;
 use moonring_wire::transport::{TransportState, WholeTransport};
 
 /// Counts the changes of the encoding.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 /// Bytes of a version.
 const HEAD: usize = 2;
 /// Longest state: of 256 forwards with layers inside each, which nobody has.
@@ -72,6 +73,7 @@ pub struct ClientState {
     pub(super) report_ssrc: Ssrc,
     /// Behind which further SSRCs are given out: none twice under one key.
     pub(super) last_ssrc: Ssrc,
+    pub(super) terms: BTreeMap<TrackId, Terms>,
     pub(super) path: Option<PathState>,
     pub(super) tracks: Vec<TrackState>,
     pub(super) forwards: Vec<ForwardState>,
@@ -154,6 +156,7 @@ impl ClientState {
             was_held: client.inbound.was_held,
             report_ssrc: client.inbound.report_ssrc,
             last_ssrc: client.outbound.ssrcs.last(),
+            terms: client.outbound.terms.clone(),
             path: client.outbound.congestion.as_ref().map(|path| path.state()),
             tracks: Vec::new(),
             forwards: Vec::new(),
@@ -266,9 +269,9 @@ mod tests {
         for (bytes, expected) in [
             (vec![], "the state cannot be read"),
             (vec![0], "the state cannot be read"),
-            (vec![0, 5, 1, 2, 3], "the state has version 5, this server reads version 4"),
-            (vec![0, 4], "the state cannot be read"),
-            (vec![0, 4, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], "the state cannot be read"),
+            (vec![0, 4, 1, 2, 3], "the state has version 4, this server reads version 5"),
+            (vec![0, 5], "the state cannot be read"),
+            (vec![0, 5, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], "the state cannot be read"),
             (vec![0; MAX_STATE + 1], "the state has 1048577 bytes, more than 1048576"),
         ] {
             let words = ClientState::read(&bytes).map(drop).unwrap_err().to_string();

@@ -87,6 +87,7 @@ function happen.audio_last_n(room, event) room.audio_last_n = event.n end
 function happen.gone(room, event) client_of(room, event).joined = false end
 function happen.bitrate(room, event) client_of(room, event).max_bitrate = event.n end
 function happen.layer(room, event) client_of(room, event).max_layers[event.track] = event.n end
+function happen.priority(room, event) client_of(room, event).priorities[event.track] = event.n end
 function happen.mute(room, event) client_of(room, event).muted[event.track] = event.muted or nil end
 function happen.attributes(room, event) client_of(room, event).attributes = event.attributes end
 function happen.rights(room, event) client_of(room, event).rights = event.rights end
@@ -144,7 +145,7 @@ function Room:connect(options)
   local connection = { ip = options.ip or "192.0.2.1", kind = options.kind, origin = options.origin,
     user_agent = options.user_agent, headers = options.headers }
   local ticket = call("connect", self.number, id, connection, options.token or "", metadata)
-  local client = setmetatable({ room = self, id = id, sent = {}, max_layers = {}, muted = {}, joined = false,
+  local client = setmetatable({ room = self, id = id, sent = {}, max_layers = {}, priorities = {}, muted = {}, joined = false,
     attributes = {}, hidden = false, ended = {},
     rights = { publish = { "camera", "microphone", "screen", "screen_audio", "other" }, subscribe = true, message = true },
   }, Client)

@@ -194,6 +194,9 @@ impl World {
             Action::SetMaxLayer { client, track, layer } => {
                 with_number("layer", &client, Some(&track), layer.map(u64::from))
             }
+            Action::SetPriority { client, track, priority } => {
+                with_number("priority", &client, Some(&track), priority.map(u64::from))
+            }
             Action::SetAudioLastN { n: Some(n) } => json!({ "op": "audio_last_n", "n": n }),
             Action::SetAudioLastN { n: None } => json!({ "op": "audio_last_n" }),
             Action::SetMuted { client, track, muted } => {

@@ -1,0 +1,51 @@
+//! Who is more important takes the place of who is less so.
+
+use std::time::Instant;
+
+use super::raises::current_bps;
+use super::{Choice, RAISE_INTERVAL, allocate, allocate_to};
+use crate::room::forward::Forward;
+
+/// What is sent instead may take so much more than what was, as a part of it: rates vary.
+const TOLERANCE: u64 = 16;
+
+/// The steps that fit into `keep` bit/s by priority, where some of them are in the place of less important ones that are sent now
+/// and all together take no more than before: nothing is to be tried for that. `None`: it stays as it is for now.
+pub(super) fn swap(
+    now: Instant,
+    keep: u64,
+    choices: &[Choice],
+    forwards: &[Option<Forward>],
+) -> Option<Vec<Option<u8>>> {
+    let target = allocate(keep, choices, Choice::raised_rate);
+    let all = || choices.iter().zip(&target);
+    let raised = || all().filter(|(choice, step)| **step > choice.current);
+    let lowered = all().filter(|(choice, step)| **step < choice.current);
+    let least = raised().map(|(choice, _)| choice.priority).min()?;
+    let most = lowered.map(|(choice, _)| choice.priority).max()?;
+    let rested = |choice: &Choice| {
+        let changed = forwards[choice.place].as_ref().and_then(|forward| forward.allotted.changed);
+        changed.is_none_or(|at| now.saturating_duration_since(at) >= RAISE_INTERVAL)
+    };
+    let (sent, bps) = (current_bps(choices)?, total_bps(choices, &target));
+    let may_swap = least > most && bps <= sent + sent / TOLERANCE && raised().all(|(choice, _)| rested(choice));
+    may_swap.then_some(target)
+}
+
+/// Lowers what is less important than what `layers` raise as far as it takes to fit all into `keep` bit/s.
+pub(super) fn give_way(keep: u64, choices: &[Choice], layers: &mut [Option<u8>]) {
+    let raised = choices.iter().zip(&*layers).filter(|(choice, layer)| **layer > choice.current);
+    let Some(most) = raised.map(|(choice, _)| choice.priority).max() else { return };
+    let limits: Vec<_> = layers.iter().map(|layer| layer.unwrap_or(0)).collect();
+    let fits = allocate_to(keep, choices, Choice::rate, &limits);
+    let less = choices.iter().zip(layers).zip(fits).filter(|((choice, _), _)| choice.priority < most);
+    for ((_, layer), fits) in less {
+        *layer = (*layer).min(fits);
+    }
+}
+
+/// What steps take together, in bit/s.
+fn total_bps(choices: &[Choice], steps: &[Option<u8>]) -> u64 {
+    let rates = choices.iter().zip(steps).filter_map(|(choice, step)| Some(choice.rate((*step)?)));
+    rates.sum()
+}
