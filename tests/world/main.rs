@@ -38,6 +38,7 @@ mod operators;
 mod orphans;
 mod outages;
 mod overload;
+mod overtaken;
 mod policy;
 mod priorities;
 mod redundancy;

@@ -183,6 +183,24 @@ fn a_publisher_that_gives_transport_wide_numbers_is_told_when_its_limit_is_lifte
 }
 
 #[test]
+fn a_limit_of_the_policy_is_in_the_answer_only_to_who_takes_no_estimates() {
+    let script = "function on_client_connect() return true end
+        function on_publish_request(client) client:set_max_bitrate(250000) return true end";
+    for (remb, expected) in [(true, None), (false, Some("b=TIAS:250000"))] {
+        let mut world = World::ruled(90, script);
+        let who = world.join_raw("alice");
+        let mut video = crate::sim::raw::section("0", Vp8, moonring_wire::negotiate::Direction::SendOnly);
+        video.codecs[0].feedback.remb = remb;
+        world.raw(who).sections = vec![video];
+        for _ in 0..2 {
+            world.offer(who, vec![crate::sim::flows::sends("0")], vec![]);
+        }
+        let answer = moonring_wire::sdp::render_answer(&world.raw(who).answer.clone().unwrap());
+        assert_eq!(answer.lines().find(|line| line.starts_with("b=")), expected);
+    }
+}
+
+#[test]
 fn what_a_script_says_to_a_goodbye_by_dtls_is_heard_at_once() {
     let mut world = World::ruled(89, MEETING);
     let (alice, bob) = (world.join("alice"), world.join_raw("bob"));

@@ -233,9 +233,13 @@ fn a_link_between_nodes_that_loses_much_carries_lower_layers_until_it_does_not()
         seconds(&mut world, &mut encoder, 3);
         assert_eq!(layer_of(world.members[bob].got.last().unwrap()), 2);
         world.between_nodes.loss = 0.06;
-        seconds(&mut world, &mut encoder, 10);
-        let down = layer_of(world.members[bob].got.last().unwrap());
-        assert!(down < 2, "{down}");
+        // It has to be bad for five seconds on end, and of thirty datagrams a second none may be lost in one of them.
+        let layer = |world: &World| layer_of(world.members[bob].got.last().unwrap());
+        let lasted = (0..25).find(|_| {
+            seconds(&mut world, &mut encoder, 1);
+            layer(&world) < 2
+        });
+        assert!(lasted.is_some_and(|lasted| lasted >= 5), "{lasted:?}");
         world.between_nodes.loss = 0.0;
         seconds(&mut world, &mut encoder, 50);
         assert_eq!(layer_of(world.members[bob].got.last().unwrap()), 2);

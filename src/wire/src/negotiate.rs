@@ -233,7 +233,7 @@ pub enum AnswerSection {
         rids: Vec<SimulcastLayer>,
         /// What the server sends, when it sends.
         stream: Option<AnswerStream>,
-        /// `b=TIAS` for the client's sending, in bit/s.
+        /// `b=TIAS` for the client's sending, in bit/s, which holds until another answer.
         max_bitrate_bps: Option<u64>,
     },
 }

@@ -15,6 +15,7 @@ use key_frame::SentKeyFrame;
 use numbering::Numberings;
 pub use state::ForwardState;
 pub use stream::{LayerLimits, Outgoing, OutgoingStream, Rtx, SentCounts, Terms};
+use switching::Position;
 
 use super::cap::Room;
 use super::form::Redundancy;
@@ -46,17 +47,6 @@ pub struct Allotted {
     pub room: Option<Room>,
     /// What of it the path has shown in a rehearsal to carry, in bit/s, and when.
     pub shown: Option<(Instant, u64)>,
-}
-
-/// Where a forward is in the layers' histories.
-#[derive(Clone, Copy, Debug)]
-struct Position {
-    /// The layer to switch to at its next key frame.
-    target: u8,
-    /// Arrival number of the next packet to look at, in the current layer or, before the first key frame, the target.
-    cursor: u64,
-    /// The same, in the target while it is another than the current layer.
-    target_cursor: u64,
 }
 
 /// One edge.
@@ -112,7 +102,7 @@ impl Forward {
             is_asked: false,
             formats: Vec::new(),
             kept: None,
-            position: Position { target, cursor: 0, target_cursor: track.layers[usize::from(target)].history.end() },
+            position: Position::new(target, track.layers[usize::from(target)].history.end()),
             point: Point::ALL,
             numberings: Numberings::default(),
             indexes: SentIndexes::new(first_index),
@@ -225,13 +215,14 @@ impl Forward {
         track: &'t Track,
     ) -> Option<(&'t History, &'t Packet, Outgoing)> {
         loop {
-            self.look_for_switch(now, track);
+            self.look_for_switch((now, may_wait), track);
             let layer = self.layer()?;
             let history = &track.layers[usize::from(layer)].history;
             if self.position.cursor < history.oldest() {
                 self.sent.skipped += history.oldest() - self.position.cursor;
                 self.position.cursor = history.oldest();
             }
+            self.position.pass_beginning();
             let packet = history.get(self.position.cursor)?;
             if track.layers[usize::from(layer)].layering.is_some() {
                 self.numberings.select(self.codec, self.point);
@@ -246,21 +237,25 @@ impl Forward {
             }
             self.position.cursor += 1;
             if let Some(outgoing) = self.number(now, packet, history) {
+                self.position.gave(packet, history);
                 return Some((history, packet, outgoing));
             }
         }
     }
 
-    /// Until when the packet waits for what is behind it with which [`Self::next`] has ended, if there is one.
+    /// Until when the packet waits for what is behind it, or before it, with which [`Self::next`] has ended, if there is one.
     pub fn held_until(&self, track: &Track) -> Option<Instant> {
-        let history = &track.layers[usize::from(self.layer()?)].history;
-        history.get(self.position.cursor).map(waits_until)
+        let (layer, at) = match self.layer() {
+            Some(layer) => (layer, self.position.cursor),
+            None => (self.position.target, self.position.target_cursor),
+        };
+        track.layers[usize::from(layer)].history.get(at).map(waits_until)
     }
 
     /// Goes on with another track, as `format`, from its next key frame on.
     pub fn move_to(&mut self, key: TrackKey, track: &Track, format: Format) {
         let target = track.top_layer();
-        self.position = Position { target, cursor: 0, target_cursor: 0 };
+        self.position = Position::new(target, 0);
         self.point = Point::ALL;
         self.track = key;
         self.follow(track, format);
@@ -361,7 +356,7 @@ impl Forward {
     pub fn keeping(&mut self) -> Option<Keeping<'_>> {
         let layer = self.layer().filter(|_| self.stream.nack && self.stream.rtx.is_none())?;
         let headers = self.kept.get_or_insert_default();
-        Some(Keeping { headers, track: self.track, layer, arrival: self.position.cursor - 1 })
+        Some(Keeping { headers, track: self.track, layer, arrival: self.position.given })
     }
 
     /// Reads what a packet touches of this.

@@ -17,6 +17,8 @@ pub use moonring_wire::rtp::extension::KeptExtensions;
 const FIRST_BYTES: usize = 16 * 1024;
 /// Packets that a layer has room for per KiB of payload memory.
 const PACKETS_PER_KIB: usize = 2;
+/// Packets that may overtake one: so many may come while a lost one is asked for.
+const MAX_OVERTAKING: u64 = 256;
 /// Most bytes of padding that evening out may add to a packet.
 const MAX_PADDING: usize = 8;
 /// Longest dependency descriptor kept with a packet: a structure of three by three layers takes about 100 bytes.
@@ -169,11 +171,26 @@ impl History {
 
     /// The packet with the publisher's index `index`, if it is here.
     pub fn find(&self, index: u64) -> Option<&Packet> {
+        self.arrival_of(index).and_then(|n| self.get(n))
+    }
+
+    /// The arrival number of the packet with the publisher's index `index`, if it is here.
+    pub fn arrival_of(&self, index: u64) -> Option<u64> {
         if self.by_index.is_empty() {
             return None;
         }
         let n = self.by_index[(index as usize) & (self.by_index.len() - 1)];
-        self.get(n).filter(|p| p.index == index)
+        self.get(n).filter(|p| p.index == index).map(|_| n)
+    }
+
+    /// The arrival number of the first packet here that has overtaken `packet`, which came as number `n`.
+    pub fn first_to_overtake(&self, n: u64, packet: &Packet) -> Option<u64> {
+        let is_later = |other: &Packet| {
+            // Where a publisher's numbers have jumped back, those of the past are larger.
+            other.index > packet.index && other.timestamp.wrapping_sub(packet.timestamp) as i32 >= 0
+        };
+        let from = n.saturating_sub(MAX_OVERTAKING).max(self.oldest);
+        (from..n).find(|n| self.get(*n).is_some_and(is_later))
     }
 
     /// The arrival number of the first packet that is here whose index is `index` or later; the end when there is none.

@@ -37,6 +37,8 @@ const LAST: Duration = Duration::from_millis(20);
 const VERDICT: Duration = Duration::from_millis(60);
 /// The least that steps are reckoned from.
 const LEAST_BPS: u64 = 10_000;
+/// One of which less than this part has left, as the shard has stood still, shows nothing.
+const ENOUGH: f64 = 0.8;
 /// How long the result holds.
 const HOLDS: Duration = Duration::from_secs(1);
 /// The pause after one that failed: the first, and at most.
@@ -81,6 +83,8 @@ struct Running {
     /// How long packets waited before.
     queue: Duration,
     ends: Instant,
+    /// Bytes that are to leave in all.
+    all: f64,
     /// Bytes that should have left by `at`, and bytes of everything that left.
     planned: f64,
     at: Instant,
@@ -121,8 +125,9 @@ impl Rehearsals {
         let fails =
             self.failed.is_some_and(|(until, failed)| now < until && step.bps as f64 > failed as f64 * CLEARLY_LESS);
         if self.running.is_none() && !fails && is_calm {
-            let (bps, ends) = (step.bps, now + step.time);
-            self.running = Some(Running { bps, queue: self.queue, ends, planned: 0.0, at: now, sent: 0, heard: now });
+            let (bps, ends, all) = (step.bps, now + step.time, step.bps as f64 / 8.0 * step.time.as_secs_f64());
+            let queue = self.queue;
+            self.running = Some(Running { bps, queue, ends, all, planned: 0.0, at: now, sent: 0, heard: now });
         }
         false
     }
@@ -200,7 +205,7 @@ impl Rehearsals {
             return None;
         };
         running.heard = now;
-        let Running { bps, ends, .. } = *running;
+        let Running { bps, ends, all, planned, sent, .. } = *running;
         let longest = QUEUE.max(running.queue + MORE_QUEUE);
         if seen.queue > longest || seen.loss > LOSS || seen.is_draining {
             self.fail(now, bps);
@@ -211,6 +216,7 @@ impl Rehearsals {
             return None;
         }
         self.running = None;
+        (planned.min(sent as f64) >= ENOUGH * all).then_some(())?;
         self.passed = Some((now, bps));
         self.pause = PAUSE.0;
         Some(Verdict::Passed(bps))
@@ -273,8 +279,10 @@ mod tests {
         assert!(!rehearsals.may_send(t0, 800_000, 500_000, true));
         rehearsals.sent(4_000);
         assert_eq!(rehearsals.due(t0 + ms(100), RTT), Some(6_000));
-        assert_eq!(rehearsals.observe(t0 + ms(300), good(t0 + ms(300))), None);
-        assert!(!rehearsals.may_send(t0 + ms(300), 800_000, 500_000, true), "it takes 500 ms");
+        rehearsals.sent(6_000);
+        assert_eq!(rehearsals.observe(t0 + ms(100), good(t0 + ms(80))), None);
+        rehearse(&mut rehearsals, t0, 110, 500);
+        assert!(!rehearsals.may_send(t0 + ms(490), 800_000, 500_000, true), "it takes 500 ms");
         assert_eq!(rehearsals.observe(t0 + ms(510), good(t0 + ms(470))), None, "what left last is still under way");
         assert_eq!(rehearsals.observe(t0 + ms(530), good(t0 + ms(490))), Some(Verdict::Passed(800_000)));
         assert_eq!(rehearsals.due(t0 + ms(530), RTT), None);
@@ -352,9 +360,25 @@ mod tests {
         let t0 = Instant::now();
         let mut rehearsals = Rehearsals { is_thorough: true, ..Rehearsals::default() };
         rehearsals.may_send(t0, 800_000, 500_000, true);
-        for (at, passed) in [(510, None), (990, Some(Verdict::Passed(800_000)))] {
+        for (from, at, passed) in [(0, 510, None), (510, 990, Some(Verdict::Passed(800_000)))] {
+            rehearse(&mut rehearsals, t0, from, at);
             assert_eq!(rehearsals.observe(t0 + ms(at), good(t0 + ms(at))), passed, "{at}");
         }
+    }
+
+    #[test]
+    fn one_of_which_most_has_not_left_shows_nothing_and_begins_again() {
+        let t0 = Instant::now();
+        let mut rehearsals = Rehearsals::default();
+        rehearsals.may_send(t0, 800_000, 500_000, true);
+        rehearse(&mut rehearsals, t0, 0, 110);
+        assert_eq!(rehearsals.due(t0 + ms(600), RTT), Some(0));
+        rehearsals.sent(1_000);
+        assert_eq!(rehearsals.observe(t0 + ms(620), good(t0 + ms(600))), None);
+        assert!(!rehearsals.is_running() && rehearsals.passed_bps(t0 + ms(620)).is_none());
+        assert!(!rehearsals.may_send(t0 + ms(620), 800_000, 500_000, true));
+        rehearse(&mut rehearsals, t0, 620, 1_120);
+        assert_eq!(rehearsals.observe(t0 + ms(1_140), good(t0 + ms(1_110))), Some(Verdict::Passed(800_000)));
     }
 
     #[test]

@@ -38,7 +38,11 @@ impl Shard {
         if let Some(codec) = negotiation::codec_for(&codecs, &track.codec, false) {
             track.follow(codec);
         }
-        let limit = client.inbound.max_bitrate_bps.or(self.settings.max_bitrate_bps).filter(|_| track.is_video());
+        // A browser keeps to `b=` until the next answer, whatever feedback allows it meanwhile: nothing would lift the limit. So it
+        // is only for who takes no estimates.
+        let takes_estimates = codecs.iter().any(|codec| codec.feedback.remb);
+        let limit = client.inbound.max_bitrate_bps.or(self.settings.max_bitrate_bps);
+        let limit = limit.filter(|_| track.is_video() && !takes_estimates);
         let ids = &mut client.negotiated.extensions;
         Some(negotiation::publishing(section, track.info.kind, codecs, limit, ids))
     }

@@ -1,5 +1,7 @@
 //! How much is sent.
 
+use super::Estimator;
+
 /// How long it is measured.
 const SEND_WINDOW_US: i64 = 500_000;
 /// The path is taken to carry this many times what is sent all the time, if that is more than the target: the target is wrong.
@@ -50,6 +52,13 @@ impl SendRate {
     /// Bytes in a microsecond.
     fn carried(&self, target_bps: f64) -> f64 {
         target_bps.max(USUAL * self.bps) / 8e6
+    }
+}
+
+impl Estimator {
+    /// What has been sent over the last half a second, probes aside, in bit/s; `None` while nothing is known of that.
+    pub fn sent_bps(&self) -> Option<u64> {
+        Some(self.sending.bps() as u64).filter(|bps| *bps > 0)
     }
 }
 

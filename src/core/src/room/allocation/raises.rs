@@ -26,7 +26,7 @@ impl Decision<'_> {
     pub(super) fn layers(&self, now: Instant, path: &mut Congestion, sound: u64) -> Vec<Option<u8>> {
         let promises_more = path.promises_more(now);
         let after = |pause: Duration| self.at(now + pause, promises_more);
-        let current = current_bps(self.choices) + sound;
+        let current = current_bps(self.choices).map(|bps| bps + sound);
         let mut layers = after(Duration::ZERO);
         if let Some(bps) = self.raised_bps(&layers) {
             if !path.may_raise_to(now, bps + sound, current) {
@@ -77,9 +77,10 @@ impl Decision<'_> {
     }
 }
 
-/// What the layers that are sent now take together, in bit/s.
-pub(super) fn current_bps(choices: &[Choice]) -> u64 {
-    choices.iter().filter_map(|choice| choice.current.map(|layer| choice.rate(layer))).sum()
+/// What the layers that are sent now take together, in bit/s; `None` while that of one is not known yet.
+pub(super) fn current_bps(choices: &[Choice]) -> Option<u64> {
+    let sent = |choice: &Choice| choice.rungs.get(usize::from(choice.current?)).copied();
+    choices.iter().filter_map(sent).map(|rung| (!rung.is_unmeasured()).then_some(rung.bps)).sum()
 }
 
 /// Leaves what would be raised as it is. What is paused begins with its lowest layer.

@@ -61,7 +61,7 @@ fn room_for_more(
     let wish = if left < before { left } else { wish };
     let known = (rate as f64 * MORE) as u64;
     if wish as f64 > rate as f64 * WORTHWHILE {
-        let may_all = path.may_grow_to(now, others + wish, others + rate);
+        let may_all = path.may_grow_to(now, others + wish, Some(others + rate));
         let passed = if may_all { Some(wish) } else { path.rehearsed_bps(now).map(|bps| bps.saturating_sub(others)) };
         allotted.shown = passed.map(|bps| (now, (bps as f64 * FILLED * FILLED) as u64)).or(allotted.shown);
     }

@@ -27,7 +27,7 @@ pub(super) fn swap(
         let changed = forwards[choice.place].as_ref().and_then(|forward| forward.allotted.changed);
         changed.is_none_or(|at| now.saturating_duration_since(at) >= RAISE_INTERVAL)
     };
-    let (sent, bps) = (current_bps(choices), total_bps(choices, &target));
+    let (sent, bps) = (current_bps(choices)?, total_bps(choices, &target));
     let may_swap = least > most && bps <= sent + sent / TOLERANCE && raised().all(|(choice, _)| rested(choice));
     may_swap.then_some(target)
 }

@@ -6,8 +6,9 @@ use super::Congestion;
 
 impl Congestion {
     /// Whether layers that take `bps` together may be sent instead of lower ones, that take `before`. If that is more
-    /// than the path has carried of late, it is rehearsed first, and the answer is yes some tenths of a second later.
-    pub fn may_raise_to(&mut self, now: Instant, bps: u64, before: u64) -> bool {
+    /// than the path has carried of late, it is rehearsed first, and the answer is yes some tenths of a second later. Where
+    /// it is not known what the lower ones take, the rehearsal begins with what has been sent, once that is.
+    pub fn may_raise_to(&mut self, now: Instant, bps: u64, before: Option<u64>) -> bool {
         // Without transport-wide feedback nothing would tell how it went.
         if !self.has_feedback {
             return true;
@@ -18,11 +19,12 @@ impl Congestion {
         let carried = self.estimator.has_carried(bps);
         // While a probe is under way the answer may be another in a moment.
         let is_calm = self.running.is_none() && self.estimator.is_calm() && !self.estimator.is_starved();
-        (carried && is_calm) || self.rehearsals.may_send(now, bps, before, is_calm)
+        let before = before.or_else(|| self.estimator.sent_bps());
+        (carried && is_calm) || before.is_some_and(|before| self.rehearsals.may_send(now, bps, before, is_calm))
     }
 
     /// The same for a stream that its publisher makes larger, little by little.
-    pub fn may_grow_to(&mut self, now: Instant, bps: u64, before: u64) -> bool {
+    pub fn may_grow_to(&mut self, now: Instant, bps: u64, before: Option<u64>) -> bool {
         self.rehearsals.is_thorough = true;
         let may = self.may_raise_to(now, bps, before);
         self.rehearsals.is_thorough = false;
@@ -35,7 +37,8 @@ impl Congestion {
     }
 
     /// How long it takes until [`Self::may_raise_to`] says yes, if the path carries that much.
-    pub fn rehearsal_time(&self, now: Instant, bps: u64, before: u64) -> Duration {
-        self.rehearsals.time_for(now, bps, before)
+    pub fn rehearsal_time(&self, now: Instant, bps: u64, before: Option<u64>) -> Duration {
+        let before = before.or_else(|| self.estimator.sent_bps());
+        self.rehearsals.time_for(now, bps, before.unwrap_or_default())
     }
 }

@@ -107,11 +107,38 @@ fn a_first_feedback_that_tells_of_a_burst_is_no_reason_to_raise_a_layer_without_
         assert!(arrivals.build(Ssrc(1), Ssrc(2), &mut writer));
         let length = writer.len();
         assert_eq!(path.feedback(at(45), &packet[..length]), Told::News);
-        assert!(!path.may_raise_to(at(45), 350_000, 150_000), "{name}");
+        assert!(!path.may_raise_to(at(45), 350_000, Some(150_000)), "{name}");
     }
     let mut without = Congestion::new(t0);
     without.remb(t0, 1_000_000, true);
-    assert!(without.may_raise_to(t0, 350_000, 150_000), "a REMB tells nothing of a rehearsal");
+    assert!(without.may_raise_to(t0, 350_000, Some(150_000)), "a REMB tells nothing of a rehearsal");
+}
+
+#[test]
+fn what_is_raised_from_a_layer_of_unknown_rate_is_rehearsed_from_what_is_sent_once_that_is_known() {
+    let t0 = Instant::now();
+    let at = |ms: u64| t0 + Duration::from_millis(ms);
+    let mut path = Congestion::new(t0);
+    path.expect_feedback();
+    let mut rehearses = Vec::new();
+    for ms in (0..700).step_by(20) {
+        // 500 kbit/s on the wire.
+        path.sent(at(ms), 1_250 - DATAGRAM_OVERHEAD, true, None);
+        let (mut recorder, mut bytes) = (ArrivalRecorder::default(), [0; 100]);
+        recorder.record(path.next_sequence().wrapping_sub(1), at(ms));
+        let mut writer = Writer::new(&mut bytes);
+        assert!(recorder.build(Ssrc(1), Ssrc(2), &mut writer));
+        path.feedback(at(ms), writer.as_bytes());
+        if ms % 300 == 0 {
+            assert!(!path.may_raise_to(at(ms), 2_000_000, None), "{ms}");
+            rehearses.push(path.rehearsals.is_running());
+        }
+    }
+    assert_eq!(rehearses, [false, false, true]);
+    // From 600 ms on, twice that.
+    let sent = 4 * 1_250;
+    let slice = path.poll_probe(at(700)).expect("a slice of the rehearsal");
+    assert!(slice.probe.is_none() && (11_500..13_500).contains(&(slice.bytes + sent)), "{slice:?}");
 }
 
 #[test]
@@ -129,7 +156,7 @@ fn a_probe_and_a_rehearsal_end_with_the_last_stream_that_they_can_be_sent_in() {
             let mut writer = Writer::new(&mut bytes);
             assert!(recorder.build(Ssrc(1), Ssrc(2), &mut writer));
             path.feedback(at(1), writer.as_bytes());
-            assert!(!path.may_raise_to(at(1), 800_000, 150_000), "a rehearsal begins");
+            assert!(!path.may_raise_to(at(1), 800_000, Some(150_000)), "a rehearsal begins");
         } else {
             assert!(path.poll_probe(t0).is_some(), "a probe begins");
         }

@@ -119,7 +119,7 @@ impl Forward {
             is_asked: false,
             formats: state.formats,
             kept: None,
-            position: Position { target, cursor: 0, target_cursor: 0 },
+            position: Position::new(target, 0),
             point: state.point,
             numberings: state.numberings,
             indexes: state.indexes,

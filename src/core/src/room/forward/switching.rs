@@ -1,16 +1,73 @@
 //! Where a forward begins, and goes on in another layer: at a key frame, with time stamps that go on.
+//!
+//! Packets overtake each other on the way here. What has overtaken the first packet of a key frame came before it, and is
+//! looked at once that has left: without it the receiver has to ask for it or, where it can't, for another key frame.
 
 use std::time::{Duration, Instant};
 
 use super::Forward;
 use super::numbering::Numbering;
 use crate::room::history::{History, Packet};
+use crate::room::selection::waits_until;
 use crate::room::track::{KEY_FRAME_INTERVAL, Track};
-use moonring_wire::media::Kind;
+use moonring_wire::media::{CodecName, Kind};
+use moonring_wire::rtp::codec::h264;
 
 /// Who has sent nothing yet may begin with an older key frame, when it and all since are no more bytes than this: a joiner
 /// catches up in a moment, and many who join one after the other do not have the encoder begin anew each second.
 const CAUGHT_UP: (Duration, usize) = (Duration::from_secs(1), 32_000);
+
+/// Packets that may be in front of a picture's first slice: parameter sets, and what else is told of it.
+const MAX_PARAMETERS: u64 = 16;
+
+/// Where a forward is in the layers' histories.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Position {
+    /// The layer to switch to at its next key frame.
+    pub(super) target: u8,
+    /// Arrival number of the next packet to look at, in the current layer or, before the first key frame, the target.
+    pub(super) cursor: u64,
+    /// The same, in the target while it is another than the current layer.
+    pub(super) target_cursor: u64,
+    /// Arrival number of the packet that was given last.
+    pub(super) given: u64,
+    beginning: Beginning,
+}
+
+/// The first packet behind a switch, by its arrival number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beginning {
+    /// It is the next one to leave.
+    Next(u64),
+    /// It has left, and what has overtaken it is looked at.
+    Left(u64),
+    /// That is over.
+    Over,
+}
+
+impl Position {
+    pub(super) fn new(target: u8, target_cursor: u64) -> Self {
+        Self { target, cursor: 0, target_cursor, given: 0, beginning: Beginning::Over }
+    }
+
+    /// Notes that `packet`, the one before the cursor, was given. Behind the first one, what has overtaken it is next.
+    pub(super) fn gave(&mut self, packet: &Packet, history: &History) {
+        self.given = self.cursor - 1;
+        if self.beginning == Beginning::Next(self.given) {
+            let overtaken = history.first_to_overtake(self.given, packet);
+            self.beginning = overtaken.map_or(Beginning::Over, |_| Beginning::Left(self.given));
+            self.cursor = overtaken.unwrap_or(self.cursor);
+        }
+    }
+
+    /// The packet after the cursor is looked at, unless it has left before what has overtaken it.
+    pub(super) fn pass_beginning(&mut self) {
+        if self.beginning == Beginning::Left(self.cursor) {
+            self.beginning = Beginning::Over;
+            self.cursor += 1;
+        }
+    }
+}
 
 impl Forward {
     /// Begins with the last key frame, or goes on in another layer with it, or asks for one.
@@ -42,8 +99,9 @@ impl Forward {
         }
     }
 
-    /// Takes the target layer's packets up to its first key frame, and switches there.
-    pub(super) fn look_for_switch(&mut self, now: Instant, track: &Track) {
+    /// Takes the target layer's packets up to its first key frame, and switches there, unless that waits for a packet of it that
+    /// was overtaken, if it may.
+    pub(super) fn look_for_switch(&mut self, (now, may_wait): (Instant, bool), track: &Track) {
         if self.layer() == Some(self.position.target) {
             return;
         }
@@ -52,14 +110,20 @@ impl Forward {
         while let Some(packet) = history.get(self.position.target_cursor) {
             let starts = self.codec.kind() == Kind::Audio || packet.info.begins_key_frame();
             if starts && packet.payload_len() > 0 {
-                self.switch(now, track, packet, history);
+                let at = self.position.target_cursor;
+                let first = if self.codec == CodecName::H264 { first_of_picture(at, history) } else { Some(at) };
+                // What was lost before it may have been of another picture.
+                if let Some(first) = first.or_else(|| (!may_wait || now >= waits_until(packet)).then_some(at)) {
+                    self.switch(now, track, first, history);
+                }
                 return;
             }
             self.position.target_cursor += 1;
         }
     }
 
-    fn switch(&mut self, now: Instant, track: &Track, packet: &Packet, history: &History) {
+    fn switch(&mut self, now: Instant, track: &Track, at: u64, history: &History) {
+        let Some(packet) = history.get(at) else { return };
         let timestamp = match self.last {
             None => packet.timestamp,
             Some((timestamp, at)) => self.timestamp_after(now, track, packet, timestamp, at),
@@ -72,7 +136,7 @@ impl Forward {
             timestamp_offset: timestamp.wrapping_sub(packet.timestamp),
             pictures,
         });
-        self.position.cursor = self.position.target_cursor;
+        (self.position.cursor, self.position.beginning) = (at, Beginning::Next(at));
     }
 
     /// The time stamp that the first packet after a switch gets: by the publisher's sender reports where both layers
@@ -91,6 +155,52 @@ impl Forward {
             // Never backwards, and never far ahead: a report that lies is worth less than the clock.
             Some(t) if t.wrapping_sub(last) > 0 && t.wrapping_sub(last) < rate * 10 => t,
             _ => by_time,
+        }
+    }
+}
+
+/// The first packet of the picture of H.264 of which packet `at` says that it is a key frame, by arrival numbers: its parameter
+/// sets are in front of its first slice, which may have overtaken them. `None` while it is missing.
+fn first_of_picture(at: u64, history: &History) -> Option<u64> {
+    let (mut first, mut packet) = (at, history.get(at)?);
+    for _ in 0..MAX_PARAMETERS {
+        if h264::has_parameters(history.payload(packet)) {
+            break;
+        }
+        let before = history.arrival_of(packet.index.checked_sub(1)?)?;
+        let preceding = history.get(before)?;
+        if preceding.timestamp != packet.timestamp {
+            break;
+        }
+        (first, packet) = (before, preceding);
+    }
+    Some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::history::HistoryLimits;
+
+    #[test]
+    fn a_picture_begins_with_its_parameters_and_is_not_looked_through_for_them_without_end() {
+        let t0 = Instant::now();
+        let slices = |count: u64| (0..count).map(|n| (100 + n, 10, [0x65, 0x88]));
+        let with = |index: u64, timestamp: u32, payload: [u8; 2]| slices(3).chain([(index, timestamp, payload)]);
+        for (packets, at, expected) in [
+            (with(99, 10, [0x67, 0x42]).collect::<Vec<_>>(), 0, Some(3)),
+            (with(99, 10, [0x68, 0xCE]).collect(), 0, None),
+            (with(99, 7, [0x41, 0x9A]).collect(), 0, Some(0)),
+            (with(98, 10, [0x67, 0x42]).collect(), 0, None),
+            (slices(400).collect(), 399, Some(399 - MAX_PARAMETERS)),
+        ] {
+            let mut history = History::new(HistoryLimits { age: Duration::from_secs(1), bytes: 1 << 20 });
+            for (index, timestamp, payload) in &packets {
+                let mut packet = Packet::new(t0);
+                (packet.index, packet.timestamp) = (*index, *timestamp);
+                history.push(packet, &[], payload);
+            }
+            assert_eq!(first_of_picture(at, &history), expected, "{:?}", packets.last());
         }
     }
 }

@@ -94,3 +94,23 @@ fn a_payload_that_can_never_fit_is_left_out() {
     history.push(Packet::new(Instant::now()), &[], &[0; 1025]);
     assert_eq!(history.end(), 0);
 }
+
+#[test]
+fn what_has_overtaken_a_packet_is_found_and_what_was_before_a_jump_back_is_not() {
+    let t0 = Instant::now();
+    for (indexes, timestamps, of, expected) in [
+        ([9, 11, 10, 12], [0, 10, 10, 10], 2, Some(1)),
+        ([9, 12, 11, 10], [0, 20, 10, 10], 3, Some(1)),
+        ([9, 10, 11, 12], [0, 10, 10, 10], 1, None),
+        ([12, 11, 9, 10], [10, 10, 0, 10], 3, Some(0)),
+        ([90, 91, 10, 11], [10, 20, 30, 30], 2, None),
+    ] {
+        let mut history = History::new(limits(1 << 20));
+        for (index, timestamp) in indexes.into_iter().zip(timestamps) {
+            history.push(Packet { index, timestamp, ..Packet::new(t0) }, &[], &[0]);
+        }
+        let packet = *history.get(of).unwrap();
+        assert_eq!(history.first_to_overtake(of, &packet), expected, "{indexes:?}");
+        assert_eq!(history.arrival_of(packet.index), Some(of));
+    }
+}

@@ -49,6 +49,17 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
     }
 }
 
+/// Whether a payload has a sequence parameter set: nothing that its picture needs comes before it.
+pub fn has_parameters(payload: &[u8]) -> bool {
+    let is_sps = |head: u8| head & 0x1F == SPS;
+    payload.first().is_some_and(|head| match head & 0x1F {
+        STAP_A => units(&payload[1..]).any(|unit| unit.first().copied().is_some_and(is_sps)),
+        // What begins a unit that is cut.
+        FU_A => payload.get(1).is_some_and(|head| head & 0x80 != 0 && is_sps(*head)),
+        _ => is_sps(*head),
+    })
+}
+
 /// The NAL units of a STAP-A behind its first byte, each with its size in 16 bits in front (RFC 6184 section 5.7.1), up to one
 /// that is cut.
 pub(super) fn units(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -226,6 +237,25 @@ mod tests {
             ("reserved", &[0x1F, 0xFF], none),
         ] {
             assert_eq!(inspect(payload), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_payload_tells_whether_it_has_the_parameters_of_its_pictures() {
+        for (payload, expected) in [
+            (&[][..], false),
+            (&[0x67, 0x42], true),
+            (&[0x68, 0xCE], false),
+            (&[0x65, 0x88], false),
+            (&[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x68, 0xCE], true),
+            (&[0x78, 0, 1, 9, 0, 2, 0x67, 0x42], true),
+            (&[0x78, 0, 2, 0x06, 0x05, 0, 2, 0x65, 0x88], false),
+            (&[0x7C, 0x87, 0x42], true),
+            (&[0x7C, 0x07, 0x42], false),
+            (&[0x7C, 0x85, 0x88], false),
+            (&[0x7C], false),
+        ] {
+            assert_eq!(has_parameters(payload), expected, "{payload:x?}");
         }
     }
 }
