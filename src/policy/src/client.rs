@@ -112,6 +112,8 @@ pub struct ClientFacts {
     pub metadata: SharedValue,
     /// The time at which it asked to join.
     pub since: Instant,
+    /// The time at which it left, as its policy was told.
+    pub left: Cell<Option<Instant>>,
     /// The policy engine sets `Admitted` in the step in which `on_client_connect` allows it, the room sets `Joined` and
     /// `Gone`.
     pub presence: Cell<Presence>,
@@ -136,6 +138,7 @@ impl ClientFacts {
             connection,
             metadata,
             since,
+            left: Cell::default(),
             presence: Cell::new(Presence::Pending),
             identity: OnceCell::new(),
             attributes: RefCell::new(SharedValue::empty_object()),
@@ -144,6 +147,11 @@ impl ClientFacts {
             tracks: RefCell::default(),
             traffic: Traffic::default(),
         }
+    }
+
+    /// How long it has been here, or was.
+    pub(crate) fn stay(&self, now: Instant) -> Duration {
+        self.left.get().unwrap_or(now).saturating_duration_since(self.since)
     }
 
     /// Its IPv4 address or its IPv6 /64, as providers give one to each customer.

@@ -102,7 +102,7 @@ fn stats(lua: &Lua, host: &Host, client: &ClientFacts) -> mlua::Result<Table> {
     table.raw_set("bytes_in", traffic.bytes_in.get() as f64)?;
     table.raw_set("packets_out", traffic.packets_out.get() as f64)?;
     table.raw_set("bytes_out", traffic.bytes_out.get() as f64)?;
-    table.raw_set("seconds", host.room.now.get().saturating_duration_since(client.since).as_secs_f64())?;
+    table.raw_set("seconds", client.stay(host.room.now.get()).as_secs_f64())?;
     if let Some(path) = traffic.path.get() {
         table.raw_set("path", path_table(lua, &path)?)?;
     }

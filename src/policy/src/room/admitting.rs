@@ -25,6 +25,7 @@ impl Room {
             self.tapes.event(ticket, &call);
         }
         if let HookCall::ClientDisconnect { client, .. } = &call {
+            client.left.set(Some(now));
             let had_joined = self.leave(context, &client.clone());
             if !had_joined {
                 // Its connect has not been allowed, so the script has never had it as a member.

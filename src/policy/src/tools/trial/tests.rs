@@ -138,6 +138,11 @@ fn what_a_script_does_is_seen_by_its_test() {
              test.eq(c:last(), { packets_in = 0, bytes_in = 7, packets_out = 0, bytes_out = 0, seconds = 2 })",
         ),
         (
+            "function on_client_disconnect(c) sfu.sleep(5000) sfu.broadcast(c:stats().seconds) end",
+            "local a, b = room:connect(), room:connect() room:advance(2000) a:disconnect() room:advance(5000)
+             test.eq(b:last(), 2, 'what is billed does not grow while the bill is sent')",
+        ),
+        (
             "function on_message(c) c:send(c:stats().path or 'none') end",
             "local c = room:connect() c:message(0) c:traffic{ path = { estimate = 600000, rtt = 40, paused = 1 } } c:message(0)
              test.eq(c.sent, { 'none', { estimate = 600000, rtt = 40, paused = 1, loss = 0, resends = 0 } })
