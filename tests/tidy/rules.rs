@@ -117,7 +117,7 @@ const MODULES: &[(&str, &[Row])] = &[
         ("tools", &["api", "budget", "client", "engine", "engine_context", "hook", "hook_table", "host", "output",
             "plain", "reload", "script", "settings", "state", "tape", "tokens"]),
         ("turns", &["bucket", "output", "settings"]),
-        ("waits", &["client", "effects", "engine_context", "host", "output", "settings", "timer_queue", "work"]),
+        ("waits", &["client", "effects", "engine_context", "host", "output", "person", "settings", "timer_queue", "work"]),
         ("work", &["client", "effects", "hook", "hook_table", "output"]),
     ]),
     ("src/server", &[

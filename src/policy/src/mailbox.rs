@@ -11,7 +11,7 @@ use super::admission::EVENT_BYTES;
 use super::hook::ClientFacts;
 use super::person::Person;
 use super::waits::Waits;
-use super::work::{Lane, Work};
+use super::work::{LANE_BYTES, Lane, Work};
 
 /// The queues of one room.
 #[derive(Default)]
@@ -46,7 +46,10 @@ pub(crate) enum Place {
     Event(usize),
 }
 
-const _: () = assert!(size_of::<Queued>() <= EVENT_BYTES, "what is charged for an event is no less than it takes");
+const _: () = assert!(
+    size_of::<Queued>() + LANE_BYTES <= EVENT_BYTES,
+    "what is charged for an event is no less than it takes, its place in a set of lanes included"
+);
 
 impl Mailbox {
     /// Joins that wait.
@@ -69,7 +72,8 @@ impl Mailbox {
         self.bytes
     }
 
-    pub(crate) fn push(&mut self, work: Work, bytes: usize) {
+    pub(crate) fn push(&mut self, work: Work) {
+        let bytes = work.bytes();
         self.bytes += bytes;
         let person = work.sender().map(|client| Person::of(client));
         if let Some(person) = &person {
@@ -99,8 +103,8 @@ impl Mailbox {
         queued.work
     }
 
-    pub(crate) fn has_lane(&self, lane: &Lane) -> bool {
-        self.events.iter().any(|queued| queued.work.lane() == *lane)
+    pub(crate) fn has_lane(&self, lane: Lane<'_>) -> bool {
+        self.events.iter().any(|queued| queued.work.lane() == lane)
     }
 
     /// The work that may start next. Nothing of a client can be before its join.
@@ -130,7 +134,7 @@ impl Mailbox {
 
     /// The first event that has nothing of its lane before it.
     fn first_free(&self, waits: &Waits) -> Option<usize> {
-        let mut busy: HashSet<Lane> = waits.lanes().collect();
+        let mut busy: HashSet<Lane<'_>> = waits.lanes().collect();
         self.events.iter().position(|queued| busy.insert(queued.work.lane()))
     }
 
@@ -150,7 +154,7 @@ impl Mailbox {
 
     /// The work that may start now: of each lane the first, unless something of the lane waits.
     pub(crate) fn startables<'a>(&'a self, waits: &'a Waits) -> impl Iterator<Item = &'a Work> {
-        let mut busy: HashSet<Lane> = waits.lanes().collect();
+        let mut busy: HashSet<Lane<'_>> = waits.lanes().collect();
         self.works().filter(move |work| busy.insert(work.lane()))
     }
 

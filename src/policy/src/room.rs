@@ -159,8 +159,8 @@ impl Room {
             return;
         }
         let lane = Lane::Timer(handle);
-        if !self.waits.has_lane(&lane) && !self.mailbox.has_lane(&lane) {
-            self.mailbox.push(Work::Timer(handle), size_of::<Work>());
+        if !self.waits.has_lane(lane) && !self.mailbox.has_lane(lane) {
+            self.mailbox.push(Work::Timer(handle));
             self.pump(context, now);
         }
     }

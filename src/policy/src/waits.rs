@@ -15,12 +15,17 @@ use super::engine_context::{Deadline, EngineContext};
 use super::hook::ClientFacts;
 use super::host::WaitFor;
 use super::output::{PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId};
+use super::person::Person;
 use super::settings::{MAX_REQUEST_TIME, MAX_REQUESTS, MAX_WAITING, MAX_WAITING_JOINS, REQUEST_GRACE};
 use super::timer_queue::TimerId;
-use super::work::{Lane, Work};
+use super::work::{LANE_BYTES, Lane, Work};
 
 /// The shortest wait. A script that sleeps for no time, again and again, gets one step per tick.
 pub(crate) const MIN_WAIT: Duration = Duration::from_millis(1);
+
+/// Bytes that a wait takes, its place in a set of lanes included, beside the event of its hook, what that has asked for, its
+/// request and the reply.
+const WAIT_BYTES: usize = size_of::<Wait>() + LANE_BYTES;
 
 /// A hook that has yielded, with what it needs to go on.
 pub(crate) struct WaitingHook {
@@ -71,7 +76,15 @@ impl Waits {
         self.waits.is_empty()
     }
 
-    /// Bytes of the host that the hooks and their requests and replies take.
+    /// Bytes of the host that the messages of a person take whose hooks wait.
+    pub(crate) fn bytes_of(&self, client: &ClientFacts) -> usize {
+        let person = Person::of(client);
+        let senders =
+            self.waits.iter().filter_map(|wait| Some((wait.hook.work.sender()?, wait.hook.work.held_bytes())));
+        senders.filter(|(sender, _)| Person::of(sender) == person).map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Bytes of the host that the hooks and their events, requests and replies take.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -113,12 +126,12 @@ impl Waits {
     }
 
     /// The lanes whose next work has to wait.
-    pub(crate) fn lanes(&self) -> impl Iterator<Item = Lane> {
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = Lane<'_>> {
         self.waits.iter().map(|wait| wait.hook.work.lane())
     }
 
-    pub(crate) fn has_lane(&self, lane: &Lane) -> bool {
-        self.lanes().any(|busy| busy == *lane)
+    pub(crate) fn has_lane(&self, lane: Lane<'_>) -> bool {
+        self.lanes().any(|busy| busy == lane)
     }
 
     /// Begins a wait: sets its deadline, and sends its request, or lets it wait for its turn.
@@ -144,7 +157,7 @@ impl Waits {
             }
         };
         let deadline = context.deadlines.add(now + after, Deadline::Wait(room, id));
-        let bytes = bytes + hook.effects.bytes();
+        let bytes = WAIT_BYTES + hook.work.held_bytes() + hook.effects.bytes() + bytes;
         self.bytes += bytes;
         self.joins += usize::from(hook.work.is_join());
         self.waits.push(Wait { id, hook, stage, deadline, if_late, bytes });

@@ -12,28 +12,49 @@ use moonring_wire::id::ClientId;
 /// One call of a hook or of a timer's function.
 #[derive(Debug)]
 pub(crate) enum Work {
-    Call { ticket: Ticket, call: HookCall },
+    /// `bytes` is what the host holds for it, queued or while its hook waits.
+    Call {
+        ticket: Ticket,
+        call: HookCall,
+        bytes: usize,
+    },
     Timer(TimerHandle),
 }
 
-/// Work of one lane keeps its order.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Lane {
-    Client(ClientId),
+/// Work of one lane keeps its order. Borrowed, so that a set of lanes holds no texts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Lane<'a> {
+    Client(&'a ClientId),
     Speakers,
     Admin,
     Close,
     Timer(TimerHandle),
 }
 
+/// What a lane takes in a set of lanes, which is at least three sevenths full: an entry and its byte of control.
+pub(crate) const LANE_BYTES: usize = 3 * (size_of::<Lane<'_>>() + 1);
+
 impl Work {
-    pub(crate) fn lane(&self) -> Lane {
+    pub(crate) fn lane(&self) -> Lane<'_> {
         match self {
             Self::Call { call: HookCall::Admin { .. }, .. } => Lane::Admin,
             Self::Call { call: HookCall::Close { .. }, .. } => Lane::Close,
-            Self::Call { call, .. } => call.client().map_or(Lane::Speakers, |client| Lane::Client(client.id.clone())),
+            Self::Call { call, .. } => call.client().map_or(Lane::Speakers, |client| Lane::Client(&client.id)),
             Self::Timer(handle) => Lane::Timer(*handle),
         }
+    }
+
+    /// Bytes of the host that it takes, queued or while its hook waits.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Call { bytes, .. } => *bytes,
+            Self::Timer(_) => size_of::<Self>(),
+        }
+    }
+
+    /// The same while its hook waits. What a client that joins says of itself is its own by then, as it stays with it.
+    pub(crate) fn held_bytes(&self) -> usize {
+        if self.is_join() { size_of::<Self>() } else { self.bytes() }
     }
 
     /// The name in log lines.

@@ -43,12 +43,12 @@ impl Room {
         }
         match self.admit(context, &call) {
             Ok(needs) => {
-                let work = Work::Call { ticket, call };
+                let work = Work::Call { ticket, call, bytes: needs.host };
                 if self.is_free(context, now) {
                     return self.step_of(context, now, work);
                 }
                 let newcomer = work.is_join().then(|| work.network());
-                self.mailbox.push(work, needs.host);
+                self.mailbox.push(work);
                 if let Some(client) = newcomer.and_then(|newcomer| self.waits.join_that_gives_way(newcomer)) {
                     self.crowd_out(context, &client);
                 }
@@ -99,12 +99,16 @@ impl Room {
         if self.has_memory(context, needs.lua) { Ok(needs) } else { Err(Refusal::NoMemory) }
     }
 
-    /// True when as much of a person's messages waits as may, and this one would have to wait for others of its client.
+    /// True when as much of a person's messages waits as may, and this one would have to wait for others of its client; or
+    /// when hooks of theirs that wait hold as much already.
     fn has_used_its_share(&self, client: &ClientFacts, needs: Needs) -> bool {
         let share = self.mailbox.share_of(client);
         let is_used = share.messages >= MAX_PERSON_MESSAGES || share.bytes + needs.host > MAX_PERSON_BYTES;
-        let lane = Lane::Client(client.id.clone());
-        is_used && (self.waits.has_lane(&lane) || self.mailbox.has_lane(&lane))
+        let lane = Lane::Client(&client.id);
+        let most = MAX_PERSON_BYTES.saturating_sub(needs.host);
+        // The sum of all is at hand.
+        let is_held = self.waits.bytes() > most && self.waits.bytes_of(client) > most;
+        is_held || is_used && (self.waits.has_lane(lane) || self.mailbox.has_lane(lane))
     }
 
     /// True when the state has this much memory free, if need be after a collection.

@@ -72,14 +72,14 @@ impl Room {
             self.log_failure(&work, &HookFailure::Memory(NOT_CALLED.to_owned()));
         }
         self.state.clean_up(context.settings.memory_bytes);
-        if let Work::Call { ticket, call } = work {
+        if let Work::Call { ticket, call, .. } = work {
             self.conclude(context, ticket, &call, calls::refused(&call, &Refusal::NoMemory.to_string()));
         }
     }
 
     fn missing(&mut self, context: &mut EngineContext, work: Work) {
         self.count(context, |stats| stats.missing += 1);
-        if let Work::Call { ticket, call } = work {
+        if let Work::Call { ticket, call, .. } = work {
             self.conclude(context, ticket, &call, calls::missing(&call));
         }
     }
@@ -104,7 +104,7 @@ impl Room {
         let actions = self.commit(context, now, effects);
         let (ticket, call) = match work {
             Work::Timer(_) => return self.act(context, actions),
-            Work::Call { ticket, call } => (ticket, call),
+            Work::Call { ticket, call, .. } => (ticket, call),
         };
         let mut outcome = calls::decided(&call, returned.0, &returned.1, actions);
         outcome.answer = answer;
@@ -205,7 +205,7 @@ impl Room {
 
     /// Ends a piece of work whose hook has not decided.
     pub(super) fn give_up(&mut self, context: &mut EngineContext, work: Work, outcome: fn(&HookCall) -> Outcome) {
-        if let Work::Call { ticket, call } = work {
+        if let Work::Call { ticket, call, .. } = work {
             self.conclude(context, ticket, &call, outcome(&call));
         }
     }

@@ -72,7 +72,7 @@ impl Room {
         if depth == Depth::Recording {
             for work in self.mailbox.works() {
                 match work {
-                    Work::Call { ticket, call } => self.tapes.earlier_event(*ticket, call),
+                    Work::Call { ticket, call, .. } => self.tapes.earlier_event(*ticket, call),
                     Work::Timer(handle) => self.tapes.earlier_timer(*handle),
                 }
             }

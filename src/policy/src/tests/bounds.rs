@@ -89,6 +89,34 @@ fn hooks_beyond_the_bound_begin_when_others_have_ended() {
     assert_eq!(allowed, 300);
 }
 
+/// What a hook holds while it waits counts towards the room's bound and its person's share, as what is queued does.
+#[test]
+fn the_message_of_a_hook_that_waits_is_charged_to_the_room_and_to_its_sender() {
+    let script = "function on_client_connect(c) c:set_identity(c:get_id():sub(1, 3)) return true end
+        function on_message() sfu.sleep(1000) end";
+    let mut world = World::new(script);
+    let clients: Vec<_> = (0..20).map(|n| world.join(&format!("ann{n}"))).collect();
+    let bob = world.join("bob");
+    let held = |world: &World| world.engine.room_status(world.key).unwrap().host_bytes;
+    let before = held(&world);
+    let text = json!("x".repeat(60_000));
+    world.submit(message(&clients[0], text.clone()));
+    let one = held(&world) - before;
+    assert!((60_000..62_000).contains(&one), "{one}");
+    for client in &clients[1..] {
+        world.submit(message(client, text.clone()));
+    }
+    world.submit(message(&bob, text));
+    let refused = world.outputs().into_iter().filter_map(|output| match output {
+        PolicyOutput::Outcome { outcome, .. } => outcome.refused,
+        _ => None,
+    });
+    let reason = "too many of your messages wait for the room's script, please try again";
+    assert_eq!(refused.collect::<Vec<_>>(), [reason; 3], "17 are a MiB, and there is room for others");
+    world.pass(SECOND * 2);
+    assert_eq!(held(&world), before, "all is given back");
+}
+
 #[test]
 fn too_many_events_are_refused_with_a_reason_and_a_goodbye_never_is() {
     let settings = PolicySettings { max_queued_events: 4, ..generous() };
@@ -192,8 +220,8 @@ fn what_joins_that_wait_say_of_themselves_counts_for_the_room() {
     let status = world.engine.room_status(world.key).unwrap();
     assert_eq!(
         (status.waiting, status.queued_joins),
-        (128, (1 << 20) / 15_400),
-        "those that are being decided on aside"
+        (128, ((1 << 20) - 128 * 600) / 15_400),
+        "of those that are being decided on, only what a wait takes"
     );
 }
 
