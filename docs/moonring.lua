@@ -589,7 +589,7 @@ function test.jwt(claims, secret) end
 ---A new room.
 ---@param script string|{name?: string, source: string} a file beside the test, or the text itself
 ---@param config? table what the script finds as sfu.config
----@param options? {id?: string}
+---@param options? {id?: string, metadata?: table}
 ---@return TestRoom
 function test.room(script, config, options) end
 
@@ -602,7 +602,7 @@ function test.room(script, config, options) end
 local TestRoom = {}
 
 ---`allowed` is nil while the hook waits.
----@param options? {id?: string, token?: string, ip?: string, metadata?: Json}
+---@param options? {id?: string, token?: string, ip?: string, metadata?: Json, kind?: string, origin?: string, user_agent?: string, headers?: table<string, string>}
 ---@return TestClient client
 ---@return boolean? allowed
 ---@return string? reason
@@ -615,7 +615,8 @@ function TestRoom:advance(ms) end
 ---@return number seconds since 1970
 function TestRoom:now() end
 
----Answers sfu.http from now on, after `delay` milliseconds; nil and a message are a failure.
+---Answers sfu.http from now on, after `delay` milliseconds of the room's time; nil and a message are a failure. An answer
+---that takes longer than the request's timeout comes as nil and "timed out".
 ---@param handler fun(request: HttpRequest): {status?: integer, headers?: table<string, string>, body?: string, delay?: number}?, string?
 ---@param options? {delay?: number}
 function TestRoom:http(handler, options) end
@@ -656,7 +657,7 @@ function TestRoom:counter(name) end
 ---@field muted table<string, true>
 local TestClient = {}
 
----@param track {kind: "audio"|"video", source?: string, quality?: string, simulcast?: integer, codec?: string, id?: string}
+---@param track {kind: "audio"|"video", source?: string, quality?: string, simulcast?: integer, codec?: string, id?: string, muted?: boolean}
 ---@return {id: string} track
 ---@return boolean? allowed
 ---@return string? reason

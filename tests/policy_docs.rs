@@ -9,6 +9,7 @@ use moonring_policy::Script;
 use moonring_policy::hook_table::HOOKS;
 use moonring_policy::tools::check::{Role, check_with};
 use moonring_policy::tools::names::Names;
+use moonring_policy::tools::trial::OPTIONS;
 
 fn read(name: &str) -> String {
     fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(name)).unwrap()
@@ -80,6 +81,17 @@ fn the_editors_file_declares_each_function_and_none_too_many() {
         }
     }
     assert_eq!(declared, offered());
+}
+
+#[test]
+fn every_option_that_a_test_may_give_is_in_the_reference() {
+    let text = read("docs/policy.md");
+    let section = text.split("\n# ").find(|section| section.starts_with("Testing a policy\n")).unwrap();
+    for (of, options) in OPTIONS {
+        for option in *options {
+            assert!(section.contains(&format!(" {option} =")), "{of}: {option}");
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,28 +12,24 @@ use mlua::{FromLuaMulti, IntoLuaMulti, Lua, MultiValue, Table, Value};
 use serde_json::{Value as Json, json};
 use sha2::Sha256;
 
+use super::given::{BridgeResult, check_options, connection_of, figures, http_reply, track_of, unknown};
 use super::log::Collector;
 use super::store::Store;
 use super::world::{Opening, START, World};
 use super::{Case, Failing, HARNESS, Load, milliseconds};
 use crate::api::{refused, value_from_json};
 use crate::budget::should_stop;
-use crate::client::{Connection, Via};
-use crate::hook::PathFigures;
-use crate::output::HttpReply;
 use crate::plain::{Limits, to_json};
 use crate::script::message_of;
 use crate::tape::words::action_of;
+use crate::tools::file_kind::{FileKind, kind_of};
 use crate::{Script, module_file};
-use moonring_wire::id::{ClientId, RoomId, TrackId};
-use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
+use moonring_wire::id::RoomId;
 
 /// What a test may pass to a script.
 const LIMITS: Limits = Limits { bytes: 16 << 20, depth: 64, values: 1 << 20 };
 /// How many of the harness's frames may lie above a test's line.
-const MAX_LEVEL: usize = 12;
-
-type BridgeResult<R> = Result<R, String>;
+const MAX_LEVEL: usize = 32;
 
 /// The rooms and results of one test file.
 #[derive(Clone)]
@@ -87,6 +83,12 @@ impl Bridge {
             })
         })?;
         self.add(lua, table, "place", |_, lua, ()| Ok(place(lua)))?;
+        self.add(lua, table, "options", |_, _, (of, options, shown): (String, Value, String)| {
+            check_options(&of, &options, &shown)
+        })?;
+        self.add(lua, table, "unknown", |_, _, (what, name, known): (String, String, Vec<String>)| {
+            Ok(unknown(&what, &name, &known.iter().map(String::as_str).collect::<Vec<_>>()))
+        })?;
         self.add(lua, table, "jwt", |_, _, (claims, key): (Value, mlua::LuaString)| {
             jwt(&json_of("claims", &claims)?, &key.as_bytes())
         })
@@ -162,7 +164,7 @@ impl Bridge {
             session.try_with(room, |world| world.disconnect(&id, reason))
         })?;
         self.add(lua, table, "publish", |session, _, (room, client, track): (usize, String, Value)| {
-            let track = track_of(&client, json_of("track", &track)?)?;
+            let track = track_of(&client, &json_of("track", &track)?)?;
             session.try_with(room, |world| Ok(world.publish(&client, track)?.0))
         })?;
         self.add(lua, table, "unpublish", |session, _, (room, client, track): (usize, String, String)| {
@@ -232,69 +234,16 @@ impl Session {
             _ => (self.load)(name)?,
         };
         let load = |module: &str| (self.load)(&module_file(module));
-        Script::compile_with(name, &source, &load).map(Arc::new).map_err(|error| error.to_string())
+        let script = Script::compile_with(name, &source, &load).map_err(|error| error.to_string())?;
+        match kind_of(script.bytecode()) {
+            FileKind::Test => Err(format!("{name} is a test, not a policy: name the script that is to be tested")),
+            _ => Ok(Arc::new(script)),
+        }
     }
 }
 
 fn json_of(what: &str, value: &Value) -> BridgeResult<Json> {
     to_json(value, LIMITS, &mut should_stop).map_err(|error| format!("{what}: {error}"))
-}
-
-/// `{ ip =, kind =, origin =, user_agent =, headers = }`.
-fn connection_of(json: &Json) -> BridgeResult<Connection> {
-    let text = |name: &str| json[name].as_str().map(str::to_owned);
-    let (ip, kind) = (text("ip").unwrap_or_default(), text("kind").unwrap_or_else(|| "websocket".to_owned()));
-    let via = Via::ALL.into_iter().find(|via| via.as_str() == kind);
-    let headers = json["headers"].as_object().into_iter().flatten();
-    Ok(Connection {
-        ip: ip.parse().map_err(|_| format!("'{ip}' is no IP address"))?,
-        via: via.ok_or_else(|| format!("'{kind}' is no kind of connection: websocket, whip or whep"))?,
-        origin: text("origin"),
-        user_agent: text("user_agent"),
-        headers: headers
-            .filter_map(|(name, value)| Some((name.to_ascii_lowercase(), value.as_str()?.to_owned())))
-            .collect(),
-    })
-}
-
-/// `{ id =, kind =, source =, codec =, quality = or simulcast = }`.
-fn track_of(client: &str, track: Json) -> BridgeResult<TrackInfo> {
-    let word = |name: &str, default: &str| track[name].as_str().unwrap_or(default).to_owned();
-    let kind = match word("kind", "audio").as_str() {
-        "audio" => Kind::Audio,
-        "video" => Kind::Video,
-        other => return Err(format!("'{other}' is no kind of track: audio or video")),
-    };
-    let (source, codec) = if kind == Kind::Audio { ("microphone", "opus") } else { ("camera", "VP8") };
-    let (source, codec) = (word("source", source), word("codec", codec));
-    let layers = match word("quality", "").as_str() {
-        "hd" => 2,
-        "fhd" => 3,
-        _ => track["simulcast"].as_u64().unwrap_or(1).min(3) as u8,
-    };
-    Ok(TrackInfo {
-        id: TrackId::parse(&word("id", "")).map_err(|error| format!("the track id {error}"))?,
-        client: ClientId::parse(client).map_err(|error| format!("the client id {error}"))?,
-        kind,
-        source: serde_json::from_value::<Source>(json!(source)).map_err(|_| format!("'{source}' is no source"))?,
-        codec: CodecName::from_sdp(&codec).ok_or_else(|| format!("'{codec}' is no codec"))?,
-        layers,
-        temporal_layers: 1,
-        muted: track["muted"] == json!(true),
-    })
-}
-
-fn http_reply(reply: &Table) -> mlua::Result<HttpReply> {
-    let mut headers = Vec::new();
-    if let Some(table) = reply.raw_get::<Option<Table>>("headers")? {
-        for pair in table.pairs::<String, String>() {
-            let (name, value) = pair?;
-            headers.push((name.to_ascii_lowercase(), value));
-        }
-    }
-    let body: Option<mlua::LuaString> = reply.raw_get("body")?;
-    let body = body.map(|body| body.as_bytes().to_vec()).unwrap_or_default();
-    Ok(HttpReply { status: reply.raw_get::<Option<u16>>("status")?.unwrap_or(200), headers, body })
 }
 
 /// A token signed with HS256 (RFC 7515 section 3.1).
@@ -318,19 +267,4 @@ fn place(lua: &Lua) -> String {
         place.flatten()
     };
     (1..MAX_LEVEL).find_map(frame).unwrap_or_default()
-}
-
-/// The path to a client, as `client:stats().path` tells of it.
-fn figures(table: &Table) -> mlua::Result<PathFigures> {
-    let milliseconds: Option<f64> = table.raw_get("rtt")?;
-    let rtt =
-        milliseconds.map(|ms| Duration::try_from_secs_f64(ms / 1000.0)).transpose().map_err(mlua::Error::external)?;
-    Ok(PathFigures {
-        estimate_bps: table.raw_get("estimate")?,
-        target_bps: table.raw_get("target")?,
-        paused: table.raw_get::<Option<usize>>("paused")?.unwrap_or_default(),
-        rtt,
-        loss: table.raw_get::<Option<f32>>("loss")?.unwrap_or_default(),
-        resends: table.raw_get::<Option<u64>>("resends")?.unwrap_or_default(),
-    })
 }

@@ -5,7 +5,6 @@ local json = sfu.json
 local null = json.null
 
 local test, Room, Client = {}, {}, {}
-Room.__index, Client.__index = Room, Client
 Room.__tostring = function(room) return "room " .. room.id end
 Client.__tostring = function(client) return "client " .. client.id end
 
@@ -15,6 +14,30 @@ local function check(ok, ...)
   error({ at = place, message = tostring((...)) }, 0)
 end
 local function call(name, ...) return check(H[name](...)) end
+local function fail(message, got, expected)
+  local _, place = H.place()
+  error({ at = place, message = message, got = got, expected = expected }, 0)
+end
+
+-- A misspelt field would be nil, and `test.eq(client.kickd, nil)` would hold for ever. `unset` are those that may be nil.
+local function fields_of(what, methods, unset)
+  return function(object, name)
+    if methods[name] ~= nil or unset[name] or tostring(name):find("^_") then return methods[name] end
+    local known = {}
+    for _, names in ipairs({ object, methods, unset }) do
+      for field in pairs(names) do if type(field) == "string" and not field:find("^_") then known[#known + 1] = field end end
+    end
+    table.sort(known)
+    fail(call("unknown", what .. " has no", tostring(name), known))
+  end
+end
+local function set(...)
+  local names = {}
+  for _, name in ipairs({ ... }) do names[name] = true end
+  return names
+end
+Room.__index = fields_of("a room", Room, set("closed", "over", "audio_last_n", "handler"))
+Client.__index = fields_of("a client", Client, set("allowed", "reason", "kicked", "max_bitrate"))
 
 -- Rooms and clients; an empty array of JSON has a metatable, too.
 local function is_object(value)
@@ -48,9 +71,18 @@ local function same(a, b)
   return true
 end
 
-local function fail(message, got, expected)
-  local _, place = H.place()
-  error({ at = place, message = message, got = got, expected = expected }, 0)
+-- What a test gives to the harness: of the right type, and a table of options with names that there are.
+local function need(of, kind, value)
+  if type(value) ~= kind then fail(of .. " is a " .. kind .. ", not " .. show(value, 0)) end
+  return value
+end
+local function options_of(of, options)
+  if options ~= nil then call("options", of, options, show(options, 0)) end
+  return options or {}
+end
+local function id_of(of, value)
+  if type(value) == "table" then value = rawget(value, "id") end
+  return need(of, "string", value)
 end
 
 function test.eq(got, expected, what)
@@ -60,6 +92,7 @@ function test.ok(value, what)
   if not value then fail(what or "not true", show(value, 0), "true") end
 end
 function test.match(text, pattern, what)
+  need("test.match: the pattern", "string", pattern)
   if type(text) ~= "string" or not text:find(pattern) then fail(what or "does not match", show(text, 0), pattern) end
 end
 function test.jwt(claims, key) return call("jwt", claims, key) end
@@ -95,63 +128,74 @@ function happen.hidden(room, event) client_of(room, event).hidden = event.hidden
 function happen.ended(room, event) client_of(room, event).ended[event.track] = event.reason end
 function happen.announce(room, event) room.announced = event.who end
 function happen.over(room, event) room.over = event.reason end
-function happen.reloaded(room, event) room.reloaded = event end
+function happen.reloaded(room, event) room._reloaded = event end
 function happen.log(room, event)
-  local lines = event.level == "failure" and room.failed or room.log
+  local lines = event.level == "failure" and room._failed or room.log
   lines[#lines + 1] = { level = event.level, text = event.text, hook = event.hook }
 end
 function happen.outcome(room, event)
-  local settle = room.settle[event.ticket]
-  room.settle[event.ticket] = nil
+  local settle = room._settle[event.ticket]
+  room._settle[event.ticket] = nil
   if settle then settle(event) end
 end
 function happen.http(room, event)
   room.requests[#room.requests + 1] = event.request
-  local reply, message
-  if room.handler then reply, message = room.handler(event.request) end
-  local delay = reply and reply.delay or room.http_delay or 0
-  call("reply", room.number, event.id, reply, message or "no route to the host: the test has no room:http(function)", delay)
+  local reply, message = nil, "no route to the host: the test has no room:http(function)"
+  if room.handler then
+    reply, message = room.handler(event.request)
+    message = message or "no route to the host: the test's room:http(function) returned nothing"
+  end
+  if reply ~= nil then
+    options_of("reply", reply)
+    if reply.body ~= nil then need("reply: the body (test.json.encode makes one)", "string", reply.body) end
+  end
+  local delay, timeout = reply and reply.delay or room._http_delay, event.request.timeout
+  -- As the server's client does it: an answer that comes too late is none.
+  if delay > timeout then reply, message, delay = nil, "timed out", timeout end
+  call("reply", room._number, event.id, reply, message, delay)
 end
 
 local function pump(room)
   repeat
-    local events = call("drain", room.number)
+    local events = call("drain", room._number)
     for _, event in ipairs(events) do happen[event.op](room, event) end
   until #events == 0
 end
 
 local rooms = {}
 local function named(script)
-  if type(script) == "table" then return script.name or "room.lua", script.source end
-  return script
+  if type(script) ~= "table" then return need("test.room: the script", "string", script) end
+  options_of("script", script)
+  return script.name or "room.lua", need("test.room: the script's source", "string", script.source)
 end
 
 function test.room(script, config, options)
   local name, source = named(script)
-  local id = options and options.id or "test"
-  local number = call("open", name, source, config, id, options and options.metadata)
-  local room = setmetatable({ id = id, number = number, clients = {}, broadcasts = {}, sends = {}, log = {}, failed = {}, settle = {},
-    requests = {}, webhooks = {}, joined = 0, tracks = 0, announced = "all" }, Room)
+  options = options_of("test.room", options)
+  local id = options.id or "test"
+  local number = call("open", name, source, config, id, options.metadata)
+  local room = setmetatable({ id = id, clients = {}, broadcasts = {}, sends = {}, log = {}, requests = {}, webhooks = {},
+    announced = "all", _number = number, _failed = {}, _settle = {}, _joined = 0, _tracks = 0, _http_delay = 0 }, Room)
   rooms[#rooms + 1] = room
   pump(room)
   return room
 end
 
 function Room:connect(options)
-  options = options or {}
-  self.joined = self.joined + 1
-  local id = options.id or "c" .. self.joined
+  options = options_of("room:connect", options)
+  self._joined = self._joined + 1
+  local id = options.id or "c" .. self._joined
   local metadata = options.metadata == nil and {} or options.metadata
   local connection = { ip = options.ip or "192.0.2.1", kind = options.kind, origin = options.origin,
     user_agent = options.user_agent, headers = options.headers }
-  local ticket = call("connect", self.number, id, connection, options.token or "", metadata)
+  local ticket = call("connect", self._number, id, connection, options.token or "", metadata)
   local client = setmetatable({ room = self, id = id, sent = {}, max_layers = {}, priorities = {}, muted = {}, joined = false,
     attributes = {}, hidden = false, ended = {},
     rights = { publish = { "camera", "microphone", "screen", "screen_audio", "other" }, subscribe = true, message = true },
   }, Client)
   self.over = nil
   self.clients[id] = client
-  self.settle[ticket] = function(outcome)
+  self._settle[ticket] = function(outcome)
     client.allowed, client.joined = outcome.allowed, outcome.allowed
     client.reason = not outcome.allowed and outcome.reason or nil
   end
@@ -160,41 +204,44 @@ function Room:connect(options)
 end
 
 function Room:advance(ms)
-  call("pass", self.number, ms)
+  call("pass", self._number, need("room:advance: the time in milliseconds", "number", ms))
   local more
   repeat
-    more = call("step", self.number)
+    more = call("step", self._number)
     pump(self)
   until not more
 end
 
-function Room:now() return call("now", self.number) end
+function Room:now() return call("now", self._number) end
 function Room:http(handler, options)
-  self.handler, self.http_delay = handler, options and options.delay
+  if handler ~= nil then need("room:http: what answers", "function", handler) end
+  self.handler, self._http_delay = handler, options_of("room:http", options).delay or 0
 end
-function Room:counter(name) return call("counter", self.number, name) end
+function Room:counter(name) return call("counter", self._number, name) end
 
 function Room:reload(script, options)
   local name, source = named(script)
-  self.reloaded = nil
-  local message = call("reload", self.number, name, source, options and options.drop_state or false)
+  self._reloaded = nil
+  local message = call("reload", self._number, name, source, options_of("room:reload", options).drop_state or false)
   if message then return false, message end
   pump(self)
-  if not self.reloaded then return nil, "the reload waits for hooks that wait" end
-  return self.reloaded.ok, not self.reloaded.ok and self.reloaded.text or nil
+  if not self._reloaded then return nil, "the reload waits for hooks that wait" end
+  return self._reloaded.ok, not self._reloaded.ok and self._reloaded.text or nil
 end
 
 function Room:speakers(clients)
   local ids = {}
-  for i, client in ipairs(clients) do ids[i] = client.id end
-  call("speakers", self.number, ids)
+  for i, client in ipairs(need("room:speakers: who speaks", "table", clients)) do
+    ids[i] = id_of("room:speakers: who speaks", client)
+  end
+  call("speakers", self._number, ids)
   pump(self)
 end
 
 -- What an operator's program is answered; nil and a reason when there is no answer.
 function Room:call(request)
   local answer, reason
-  self.settle[call("call", self.number, request)] = function(outcome)
+  self._settle[call("call", self._number, request)] = function(outcome)
     if outcome.missing then reason = "the room's script has no on_admin" return end
     if outcome.failed then reason = "the script failed" return end
     if outcome.refused ~= null then reason = outcome.refused return end
@@ -207,22 +254,22 @@ end
 -- What an operator does past the script, by HTTP or by a command, in the words of a recording:
 -- { set_attributes = {…}, client = id }, { set_rights = {…}, client = id, reason = }, { kick = id, reason = } and so on.
 function Room:operator(action)
-  call("operator", self.number, action)
+  call("operator", self._number, action)
   pump(self)
 end
 
 -- The failures of hooks so far; a test that asks for them says that it expected them.
 function Room:failures()
-  local failed = self.failed
-  self.failed = {}
+  local failed = self._failed
+  self._failed = {}
   return failed
 end
 
 -- Asks, and answers what the script says: allowed, reason; nil while the hook waits.
 local function ask(client, name, argument, settled)
   local room, answer = client.room, {}
-  local ticket = call(name, room.number, client.id, argument)
-  room.settle[ticket] = function(outcome)
+  local ticket = call(name, room._number, client.id, argument)
+  room._settle[ticket] = function(outcome)
     answer.allowed = outcome.allowed
     answer.reason = not outcome.allowed and outcome.reason or nil
     answer.missing, answer.failed = outcome.missing, outcome.failed
@@ -235,18 +282,18 @@ end
 
 function Client:publish(options)
   local track = {}
-  for key, value in pairs(options or {}) do track[key] = value end
-  self.room.tracks = self.room.tracks + 1
-  track.id = track.id or "t" .. self.room.tracks
+  for key, value in pairs(options_of("client:publish", options)) do track[key] = value end
+  self.room._tracks = self.room._tracks + 1
+  track.id = track.id or "t" .. self.room._tracks
   local answer = ask(self, "publish", track)
   return track, answer.allowed, answer.reason
 end
 function Client:unpublish(track)
-  call("unpublish", self.room.number, self.id, type(track) == "table" and track.id or track)
+  call("unpublish", self.room._number, self.id, id_of("client:unpublish: the track", track))
   pump(self.room)
 end
 function Client:subscribe(track)
-  local answer = ask(self, "subscribe", type(track) == "table" and track.id or track)
+  local answer = ask(self, "subscribe", id_of("client:subscribe: the track", track))
   return answer.allowed, answer.reason
 end
 -- True when the script has taken the message; false when it has no on_message, or failed, or the message was refused:
@@ -257,25 +304,30 @@ function Client:message(value)
   return not (answer.missing or answer.failed or answer.refused), answer.refused
 end
 function Client:disconnect(reason)
-  call("disconnect", self.room.number, self.id, reason or "left")
+  call("disconnect", self.room._number, self.id, reason or "left")
   pump(self.room)
 end
 -- What the client has sent and received by now: { bytes_in =, bytes_out =, packets_in =, packets_out = }.
-function Client:traffic(counts) call("traffic", self.room.number, self.id, counts) end
+function Client:traffic(counts)
+  counts = options_of("client:traffic", counts)
+  options_of("path", counts.path)
+  call("traffic", self.room._number, self.id, counts)
+end
 -- The last thing the client was sent.
 function Client:last() return self.sent[#self.sent] end
 
 -- What the first hook said that failed and that the test has not asked for.
 local function first_failure()
   for _, room in ipairs(rooms) do
-    local first = room.failed[1]
+    local first = room._failed[1]
     if first then return first.hook .. " failed: " .. first.text end
   end
 end
 
 function test.it(name, body)
+  need("test.it: the test", "function", body)
   call("begin")
-  for _, room in ipairs(rooms) do room.failed = {} end
+  for _, room in ipairs(rooms) do room._failed = {} end
   local ok, problem = pcall(body)
   if type(problem) ~= "table" then problem = { message = call("error_text", problem) } end
   -- Also behind an assertion, which mostly fails for this.
@@ -287,6 +339,27 @@ function test.it(name, body)
   end
   call("result", tostring(name), ok, problem.at or "", problem.message or "error value is a table", problem.got,
     problem.expected)
+end
+
+-- What goes wrong in the harness itself is told at the test's line; what a test does wrong there stands above.
+local function passed(ok, ...)
+  if ok then return ... end
+  local problem = ...
+  local message = type(problem) == "string" and problem:match("^moonring test:%d+: (.*)")
+  if message then fail(message) end
+  error(problem, 0)
+end
+for prefix, functions in pairs({ ["test."] = test, ["room:"] = Room, ["client:"] = Client }) do
+  for name, f in pairs(functions) do
+    if type(f) == "function" and not name:find("^__") then
+      functions[name] = function(...)
+        if functions ~= test and getmetatable((...)) ~= functions then
+          fail(prefix .. name .. " is called with a colon, as in " .. prefix .. name .. "(…)")
+        end
+        return passed(pcall(f, ...))
+      end
+    end
+  end
 end
 
 sfu = nil

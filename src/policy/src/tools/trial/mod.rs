@@ -5,6 +5,7 @@
 //! hundred clients are made up in no time, and the same way in every run.
 
 mod bridge;
+mod given;
 mod log;
 mod store;
 mod world;
@@ -22,14 +23,16 @@ use mlua::{Function, HookTriggers, Lua, VmState};
 use self::bridge::Bridge;
 #[cfg(test)]
 pub(super) use self::bridge::jwt;
+pub use self::given::OPTIONS;
 use self::log::Collector;
 pub(super) use self::store::Store;
+use super::file_kind::{FileKind, kind_of};
 use super::names::sandbox;
 use crate::script::{ScriptError, bytecode_of, message_of};
 use crate::settings::PolicySettings;
 
-/// The harness as it stands in tracebacks.
-const HARNESS: &str = "test.lua";
+/// The harness as it stands in tracebacks: no file of anybody's has this name.
+const HARNESS: &str = "moonring test";
 /// Memory of a test file's own state.
 const MEMORY: usize = 256 * 1024 * 1024;
 /// Instructions between two looks at how many there have been.
@@ -113,6 +116,12 @@ pub fn run(name: &str, source: &[u8], load: Load, now: Instant) -> Vec<Case> {
 fn run_file(name: &str, source: &[u8], now: Instant, bridge: &Bridge) -> Result<(), Failing> {
     let failing = |error: ScriptError| Failing::of(error.to_string());
     let bytecode = bytecode_of(name, source).map_err(failing)?;
+    if let FileKind::Policy(hook) = kind_of(&bytecode) {
+        return Err(Failing::of(format!(
+            "this is a policy, not a test: it defines {hook}, and has no test.it(name, function() … end). The tests of \
+             room.lua stand beside it, in room_test.lua; `moonring check` is what looks at a policy"
+        )));
+    }
     let harness = bytecode_of(HARNESS, include_bytes!("harness.lua")).map_err(failing)?;
     let settings = PolicySettings { memory_bytes: MEMORY, ..PolicySettings::default() };
     let state = sandbox(now, &settings).map_err(failing)?;

@@ -160,6 +160,14 @@ fn what_a_script_does_is_seen_by_its_test() {
              room:advance(1) test.eq(c.allowed, true)",
         ),
         (
+            "function on_client_connect() local r, why = sfu.http{ url = 'https://a/', timeout = 2000 } return r ~= nil, why end",
+            "room:http(function() return { delay = 2001 } end)
+             local c = room:connect() room:advance(1999) test.eq(c.allowed, nil)
+             room:advance(1) test.eq({ c.allowed, c.reason }, { false, 'timed out' })
+             room:http(function() return {} end, { delay = 2000 }) local d = room:connect() room:advance(2000) test.eq(d.allowed, true)
+             room:http(function() end) local _, _, why = room:connect() test.match(why, 'returned nothing')",
+        ),
+        (
             "local people = {} function on_client_connect(c) people[1] = c return true end
              function on_unload() return people end",
             "room:connect() local ok, why = room:reload('room.lua') test.eq(ok, false) test.match(why, 'drop%-state')
@@ -226,6 +234,94 @@ fn what_fails_says_where_and_both_values() {
         let text = words(&one(script, body));
         let start = format!("not ok 1 - it\n  ---\n{expected}");
         assert!(text.starts_with(&start), "{text}\n{start}");
+    }
+}
+
+/// What the harness is given and does not understand is said at the test's line, in the test's words.
+#[test]
+fn what_the_harness_does_not_know_is_an_error_at_the_tests_line() {
+    for (body, expected) in [
+        (
+            "room:connect{ tokn = 'x' }",
+            "room:connect has no option 'tokn': did you mean 'token'? (there is id, token, ip, metadata, kind, origin, \
+             user_agent, headers)",
+        ),
+        (
+            "room:connect():publish{ sorce = 'screen' }",
+            "client:publish has no option 'sorce': did you mean 'source'? (there is kind, source, quality, codec, id, \
+             simulcast, muted)",
+        ),
+        ("room:http(nil, { after = 3 })", "room:http has no option 'after' (there is delay)"),
+        ("room:reload('room.lua', { drop = true })", "room:reload has no option 'drop' (there is drop_state)"),
+        ("test.room('room.lua', {}, { meta = 1 })", "test.room has no option 'meta' (there is id, metadata)"),
+        ("test.room{ txt = '' }", "script has no option 'txt' (there is name, source)"),
+        (
+            "room:connect():traffic{ path = { ms = 1 } }",
+            "path has no option 'ms' (there is estimate, target, paused, rtt, loss, resends)",
+        ),
+        (
+            "room:connect('ada')",
+            "room:connect takes a table, { id =, token =, ip =, metadata =, kind =, origin =, user_agent =, headers = }, \
+             not \"ada\"",
+        ),
+        ("room:connect{ kind = 'wip' }", "kind: 'wip': did you mean 'whip'? (there is websocket, whip, whep)"),
+        ("room:connect{ origin = 7 }", "origin is a text, not 7"),
+        (
+            "room:connect():publish{ kind = 'video', quality = 'uhd' }",
+            "quality: 'uhd': did you mean 'fhd'? (there is sd, hd, fhd)",
+        ),
+        ("room.connect{}", "room:connect is called with a colon, as in room:connect(…)"),
+        ("room:advance('x')", "room:advance: the time in milliseconds is a number, not \"x\""),
+        ("room:connect():subscribe(nil)", "client:subscribe: the track is a string, not nil"),
+        ("room:speakers(7)", "room:speakers: who speaks is a table, not 7"),
+        ("room:http(7)", "room:http: what answers is a function, not 7"),
+        ("test.match('x', nil)", "test.match: the pattern is a string, not nil"),
+        ("test.eq(room:connect().kickd, nil)", "a client has no 'kickd': did you mean 'kicked'? (there is "),
+        ("test.eq(room.webhook, nil)", "a room has no 'webhook': did you mean 'webhooks'? (there is "),
+        ("room:advance(1e400, test.jwt())", ""),
+    ] {
+        let failure = one("", &format!("\n{body}")).failure.unwrap_or_default();
+        assert!(failure.message.starts_with(expected), "{body}: {failure:?}");
+        assert_eq!(failure.at, "x_test.lua:4", "{body}: {failure:?}");
+    }
+    let asks = "function on_message() sfu.http('https://a/') end";
+    for (reply, expected) in [
+        (
+            "{ stauts = 1 }",
+            "reply has no option 'stauts': did you mean 'status'? (there is status, headers, body, delay)",
+        ),
+        ("{ body = {} }", "reply: the body (test.json.encode makes one) is a string, not {}"),
+        ("7", "reply takes a table, { status =, headers =, body =, delay = }, not 7"),
+    ] {
+        let failure =
+            one(asks, &format!("room:http(function() return {reply} end)\nroom:connect():message(1)")).failure;
+        let failure = failure.unwrap_or_default();
+        assert_eq!((failure.message.as_str(), failure.at.as_str()), (expected, "x_test.lua:4"), "{reply}");
+    }
+}
+
+#[test]
+fn a_policy_in_the_place_of_a_test_and_a_test_in_the_place_of_a_policy_are_told_apart() {
+    let policy = "this is a policy, not a test: it defines on_message, and has no test.it(name, function() … end). The \
+        tests of room.lua stand beside it, in room_test.lua; `moonring check` is what looks at a policy";
+    for (source, name, expected) in [
+        ("function on_message() sfu.broadcast(1) end", "x_test.lua", policy),
+        ("local secret = sfu.config.secret function on_message() end", "x_test.lua", policy),
+        (
+            "test.it('it', function() test.room{ name = 'y_test.lua', source = 'test.it(\"x\", print)' } end)",
+            "it",
+            "y_test.lua is a test, not a policy: name the script that is to be tested",
+        ),
+        (
+            "test.it('it', function() test.room{ source = 'local x = sfu.nothing.at_all' } end)",
+            "it",
+            "main chunk: room.lua:1: attempt to index field 'nothing' (a nil value)",
+        ),
+    ] {
+        let cases = file("", source.to_owned());
+        let failure = cases[0].failure.clone().unwrap_or_default();
+        let first = failure.message.lines().next().unwrap_or_default();
+        assert_eq!((cases.len(), cases[0].name.as_str(), first), (1, name, expected), "{source}");
     }
 }
 

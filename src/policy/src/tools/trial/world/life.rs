@@ -62,7 +62,7 @@ impl Opening {
     /// Opens the room.
     pub(super) fn open(&self, engine: &mut PolicyEngine, now: Instant) -> Result<PolicyKey, String> {
         let opened = engine.open_room_with(now, &self.room, Ok(self.script.clone()), self.metadata.clone().into());
-        opened.map_err(|error| error.reason().to_owned())
+        opened.map_err(|error| error.to_string())
     }
 }
 
