@@ -27,7 +27,7 @@ const STACK: usize = 64 << 20;
 pub(crate) fn check(paths: &[PathBuf], strict: bool, now: Instant, out: &mut dyn Write) -> anyhow::Result<bool> {
     let names = Names::of_sandbox(now)?;
     let (mut errors, mut warnings) = (0, 0);
-    for path in scripts(paths, Wanted::Scripts)? {
+    for path in some_scripts(paths, Wanted::Scripts)? {
         let report = check_file(&path, &names);
         errors += report.count(Level::Error);
         warnings += report.count(Level::Warning);
@@ -51,8 +51,9 @@ pub(crate) fn check_file(path: &Path, names: &Names) -> Report {
 /// Runs test files and writes TAP; folders stand for the test files in them. True when every test passed.
 pub(crate) fn test(paths: &[PathBuf], now: Instant, out: &mut dyn Write) -> anyhow::Result<bool> {
     let (mut count, mut failed) = (0, 0);
+    let files = some_scripts(paths, Wanted::Tests)?;
     writeln!(out, "TAP version 14")?;
-    for path in scripts(paths, Wanted::Tests)? {
+    for path in files {
         let mut text = format!("# {}\n", path.display());
         for case in test_file(&path, now)? {
             count += 1;
@@ -144,6 +145,22 @@ fn read_module(script: &Path, module: &str) -> Result<Vec<u8>, String> {
     let path = folders.find_map(|folder| Some(folder.join(&file)).filter(|path| path.is_file()));
     let path = path.ok_or_else(|| format!("there is no {file} beside the script or above it"))?;
     fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The same as [`scripts`]; a folder without any is an error: whoever names it means another one, or has not written
+/// them yet, and a check of nothing would pass for ever.
+fn some_scripts(paths: &[PathBuf], wanted: Wanted) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in paths {
+        let files = scripts(std::slice::from_ref(path), wanted)?;
+        let what = match wanted {
+            Wanted::Scripts => "script (*.lua, other than *_test.lua)",
+            Wanted::Tests => "test file (*_test.lua)",
+        };
+        ensure!(!files.is_empty(), "there is no {what} in {}", path.display());
+        found.extend(files);
+    }
+    Ok(found)
 }
 
 /// The files that are named, and the wanted ones of the folders that are named.

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::bytecode::{Use, uses};
+use super::fields::unknown_fields;
+use super::file_kind::{FileKind, kind_of};
 use super::maps::counted_maps;
 use super::methods::misspelt;
 use super::mistakes::mistakes;
@@ -130,6 +132,10 @@ pub fn check_with(name: &str, source: &[u8], names: &Names, role: Role, load: Lo
 /// Checks a script or a module that was compiled of this source.
 pub fn check_compiled(name: &str, (script, source): (&Script, &[u8]), names: &Names, role: Role) -> Report {
     let mut report = Report { name: name.to_owned(), ..Report::default() };
+    if kind_of(script.bytecode()) == FileKind::Test {
+        report.warn(0, "this is a test, not a policy: `moonring test` is what runs it".into());
+        return report;
+    }
     match uses(script.bytecode()) {
         Some(uses) => globals(&mut report, &uses, names),
         None => report.warn(0, "its globals could not be looked at: the bytecode has an unknown form".into()),
@@ -145,7 +151,7 @@ pub fn check_compiled(name: &str, (script, source): (&Script, &[u8]), names: &Na
     for (line, name, meant) in misspelt(&tokens, &names.methods) {
         report.warn(line, format!("clients have no method '{name}': did you mean ':{meant}'?"));
     }
-    for (line, message) in mistakes(&tokens, &names.methods) {
+    for (line, message) in mistakes(&tokens).into_iter().chain(unknown_fields(&tokens, &names.methods)) {
         report.warn(line, message);
     }
     for three in tokens.windows(3) {
@@ -208,8 +214,8 @@ fn assignment(name: &str, names: &Names) -> Option<String> {
     if DECLARED.contains(&name) {
         return None;
     }
-    if name.starts_with("on_") {
-        let meant = nearest(name, HOOKS.iter().map(|spec| spec.name));
+    let meant = meant_hook(name);
+    if name.starts_with("on_") || meant.is_some() {
         let meant = meant.map_or_else(String::new, |hook| format!(": did you mean '{hook}'?"));
         return Some(format!("'{name}' is no hook, so it is never called{meant}"));
     }
@@ -220,6 +226,26 @@ fn assignment(name: &str, names: &Names) -> Option<String> {
         return Some(format!("global '{name}' is assigned, and nobody reads it: did you mean '{meant}'?"));
     }
     Some(format!("global '{name}' is assigned: say 'local {name}'"))
+}
+
+/// The hook that is meant by a name of another spelling: `onClientConect`, `on_connect`.
+fn meant_hook(name: &str) -> Option<&'static str> {
+    let names = || HOOKS.iter().map(|spec| spec.name);
+    let (mut snake, mut before) = (String::new(), '_');
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && before.is_ascii_lowercase() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+        before = c;
+    }
+    if let Some(hook) = nearest(&snake, names()) {
+        return Some(hook);
+    }
+    // `on_connect`: words of one hook alone.
+    let words = snake.strip_prefix("on_")?;
+    let mut fitting = names().filter(|hook| words.split('_').all(|word| hook.split('_').skip(1).any(|of| of == word)));
+    fitting.next().filter(|_| fitting.next().is_none())
 }
 
 fn reading(name: &str, names: &Names) -> Option<String> {
@@ -278,6 +304,24 @@ mod tests {
             ),
             ("function on_tuesday() end", "1: warning: 'on_tuesday' is no hook, so it is never called"),
             (
+                "function onClientDisconect() end",
+                "1: warning: 'onClientDisconect' is no hook, so it is never called: did you mean 'on_client_disconnect'?",
+            ),
+            (
+                "OnMessage = print",
+                "1: warning: 'OnMessage' is no hook, so it is never called: did you mean 'on_message'?",
+            ),
+            (
+                "function on_disconnect() end",
+                "1: warning: 'on_disconnect' is no hook, so it is never called: did you mean 'on_client_disconnect'?",
+            ),
+            ("function on_track() end", "1: warning: 'on_track' is no hook, so it is never called"),
+            ("function online() end", "1: warning: global 'online' is assigned: say 'local online'"),
+            (
+                "function on_message(c) print(c.id) end",
+                "1: warning: clients have no field 'id': did you mean 'c:get_id()'?",
+            ),
+            (
                 "local function on_load() end",
                 "1: warning: 'on_load' is local, so it is never called: hooks are global functions",
             ),
@@ -315,6 +359,10 @@ mod tests {
         ] {
             assert_eq!(findings(source), [expected], "{source}");
         }
+        assert_eq!(
+            findings("test.it('x', function() test.room('room.lua') end)"),
+            ["1: warning: this is a test, not a policy: `moonring test` is what runs it"]
+        );
         assert_eq!(
             findings("return 1"),
             [

@@ -1,36 +1,25 @@
-//! Mistakes that the tokens of a script show: fields that tracks do not have, methods called with a dot, options that
-//! there are not, rights and sources that there are not, waits where nothing may wait, and metadata that is trusted to have a form.
-
-use std::collections::BTreeSet;
+//! Mistakes that the tokens of a script show: options that there are not, rights and sources that there are not, waits where nothing may wait, and metadata that is trusted to have a form.
 
 use super::nearest::nearest;
-use crate::api::client::TRACK_FIELDS;
 use crate::api::jwt::{SIGN_OPTIONS, VERIFY_OPTIONS};
 use crate::api::rights::RIGHTS;
-use crate::hook_table::{Arguments, HOOKS, HookSpec};
+use crate::hook_table::{HOOKS, HookSpec};
 use crate::tokens::{Kind, Token, content};
 use moonring_wire::media::Source;
 
 /// Functions of `sfu` that wait, and `sfu.flush`, which has to be where a hook may wait.
 const WAITING: &[&str] = &["flush", "http", "jwks", "shared", "sleep", "store"];
 
-/// The definition of a hook: its parameters and the tokens of its body.
+/// The definition of a hook, and the tokens of its body.
 struct Definition<'t, 'a> {
     spec: &'static HookSpec,
-    parameters: Vec<&'a str>,
     body: &'t [Token<'a>],
 }
 
 /// Line and message of each mistake.
-pub(super) fn mistakes(tokens: &[Token<'_>], methods: &BTreeSet<String>) -> Vec<(u32, String)> {
+pub(super) fn mistakes(tokens: &[Token<'_>]) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for definition in definitions(tokens) {
-        if definition.spec.arguments == Arguments::ClientAndTrack {
-            track_fields(&definition, &mut found);
-        }
-        if matches!(definition.spec.arguments, Arguments::Client | Arguments::ClientAndTrack) {
-            dotted_methods(&definition, methods, &mut found);
-        }
         if !definition.spec.may_wait {
             waits(&definition, &mut found);
         }
@@ -49,18 +38,14 @@ fn definitions<'t, 'a>(tokens: &'t [Token<'a>]) -> Vec<Definition<'t, 'a>> {
         let Some(spec) = HOOKS.iter().find(|spec| spec.name == name) else { continue };
         let rest = &tokens[at + 3..];
         let Some(close) = rest.iter().position(|token| token.kind == Kind::Sign(")")) else { continue };
-        let names = rest[..close].iter().filter_map(|token| match token.kind {
-            Kind::Name(name) => Some(name),
-            _ => None,
-        });
         let body = &rest[close + 1..];
-        found.push(Definition { spec, parameters: names.collect(), body: &body[..block_length(body)] });
+        found.push(Definition { spec, body: &body[..block_length(body)] });
     }
     found
 }
 
 /// Tokens until the `end` that closes the block which has just been opened.
-fn block_length(tokens: &[Token<'_>]) -> usize {
+pub(super) fn block_length(tokens: &[Token<'_>]) -> usize {
     let mut open = 1_usize;
     for (at, token) in tokens.iter().enumerate() {
         match token.kind {
@@ -76,45 +61,12 @@ fn block_length(tokens: &[Token<'_>]) -> usize {
 }
 
 /// The kinds of the tokens from `at` on; `Kind::Number` where there is none.
-fn kinds<'a, const N: usize>(tokens: &[Token<'a>], at: usize) -> [Kind<'a>; N] {
+pub(super) fn kinds<'a, const N: usize>(tokens: &[Token<'a>], at: usize) -> [Kind<'a>; N] {
     std::array::from_fn(|n| tokens.get(at + n).map_or(Kind::Number, |token| token.kind))
 }
 
-fn is_field(tokens: &[Token<'_>], at: usize) -> bool {
+pub(super) fn is_field(tokens: &[Token<'_>], at: usize) -> bool {
     at > 0 && matches!(tokens[at - 1].kind, Kind::Sign("." | ":"))
-}
-
-fn track_fields(definition: &Definition<'_, '_>, found: &mut Vec<(u32, String)>) {
-    let Some(track) = definition.parameters.get(1) else { return };
-    for (at, token) in definition.body.iter().enumerate() {
-        let [Kind::Name(name), Kind::Sign("."), Kind::Name(field), next] = kinds::<4>(definition.body, at) else {
-            continue;
-        };
-        let is_assigned = next == Kind::Sign("=");
-        if name != *track || is_field(definition.body, at) || TRACK_FIELDS.contains(&field) || is_assigned {
-            continue;
-        }
-        let meant = nearest(field, TRACK_FIELDS.iter().copied());
-        let meant = meant.map_or_else(String::new, |field| format!(": did you mean '{name}.{field}'?"));
-        found.push((token.line, format!("a track has no '{field}'{meant}")));
-    }
-}
-
-fn dotted_methods(definition: &Definition<'_, '_>, methods: &BTreeSet<String>, found: &mut Vec<(u32, String)>) {
-    let Some(client) = definition.parameters.first() else { return };
-    for (at, token) in definition.body.iter().enumerate() {
-        let [Kind::Name(name), Kind::Sign("."), Kind::Name(method), Kind::Sign("("), first] =
-            kinds::<5>(definition.body, at)
-        else {
-            continue;
-        };
-        if name == *client && methods.contains(method) && first != Kind::Name(name) && !is_field(definition.body, at) {
-            found.push((
-                token.line,
-                format!("'{name}.{method}(...)': methods are called with ':', '{name}:{method}(...)'"),
-            ));
-        }
-    }
 }
 
 fn waits(definition: &Definition<'_, '_>, found: &mut Vec<(u32, String)>) {
@@ -255,19 +207,12 @@ mod tests {
     use crate::tokens::tokens;
 
     fn found(source: &str) -> Vec<(u32, String)> {
-        mistakes(&tokens(source), &["kick", "send"].map(str::to_owned).into())
+        mistakes(&tokens(source))
     }
 
     #[test]
     fn each_mistake_is_named_with_its_line() {
         for (source, line, expected) in [
-            ("function on_publish_request(c, t)\n return t.type == 'audio' end", 2, "a track has no 'type'"),
-            ("function on_publish_request(c, t) return t.knd end", 1, "a track has no 'knd': did you mean 't.kind'?"),
-            (
-                "function on_message(c, m)\n\n c.kick('y') end",
-                3,
-                "'c.kick(...)': methods are called with ':', 'c:kick(...)'",
-            ),
             ("function on_init() sfu.sleep(1) end", 1, "on_init cannot wait, so 'sfu.sleep' is an error here"),
             (
                 "function on_load() if x then sfu.shared.get('k') end end",
@@ -297,8 +242,6 @@ mod tests {
     #[test]
     fn what_is_right_is_left_alone() {
         for source in [
-            "function on_publish_request(c, t) t.note = 1 return t.kind == 'audio' and x.t.type end local t = {} return t.type",
-            "function on_message(c, m) c.kick(c, 'y') c:kick() m.kick() end",
             "function on_init() sfu.set_timeout(1, function() if x then sfu.sleep(1) end end) sfu.now() end",
             "function on_init() end function on_message() sfu.sleep(1) end",
             "sfu.jwt_verify(t, k, { aud = f({ audience = 1 }), alg = 'HS256' })",

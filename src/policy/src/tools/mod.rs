@@ -4,6 +4,7 @@
 
 mod bytecode;
 pub mod check;
+mod fields;
 mod file_kind;
 mod maps;
 mod methods;

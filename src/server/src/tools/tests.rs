@@ -7,8 +7,12 @@ use super::{check, check_file, scripts, test, test_file};
 use crate::script_files::Wanted;
 use moonring_policy::tools::names::Names;
 
+fn folder_of_ours() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts")
+}
+
 fn folder() -> Vec<PathBuf> {
-    vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts")]
+    vec![folder_of_ours()]
 }
 
 #[test]
@@ -56,6 +60,19 @@ fn errors_fail_a_check_and_warnings_only_a_strict_one() {
     }
     let mut out = Vec::new();
     assert!(!check(&[PathBuf::from("/nowhere/room.lua")], false, Instant::now(), &mut out).unwrap());
+}
+
+#[test]
+fn a_folder_without_scripts_or_tests_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, shown) = (vec![folder.path().to_owned()], folder.path().display().to_string());
+    std::fs::write(folder.path().join("notes.txt"), "x").unwrap();
+    let checked = |paths: &[PathBuf]| check(paths, false, Instant::now(), &mut Vec::new()).map_err(|e| e.to_string());
+    let none = format!("there is no script (*.lua, other than *_test.lua) in {shown}");
+    assert_eq!(checked(&path), Err(none.clone()));
+    assert_eq!(checked(&[folder_of_ours(), folder.path().to_owned()]), Err(none));
+    let tested = test(&path, Instant::now(), &mut Vec::new()).map_err(|error| error.to_string());
+    assert_eq!(tested, Err(format!("there is no test file (*_test.lua) in {shown}")));
 }
 
 #[test]
