@@ -177,19 +177,38 @@ fn who_comes_while_a_room_ends_waits_and_finds_a_new_one() {
 
 #[test]
 fn a_room_does_not_wait_for_ever_for_its_hooks() {
-    for more in ["function on_close() sfu.sleep(60000) end", "function on_client_disconnect() sfu.sleep(60000) end"] {
+    for more in ["function on_close() sfu.sleep(6e8) end", "function on_client_disconnect() sfu.sleep(6e8) end"] {
         let mut world = World::ruled(956, &script(more));
         let alice = world.join("alice");
         happened(&mut world);
         say(&mut world, alice, "close");
         let bob = world.join("bob");
         world.command(Command::Call { id: 1, room: room(), request: Value::Null });
-        world.run_ms(25_000);
+        world.run_ms(125_000);
         let all = happened(&mut world);
         assert!(all.contains(&"gone demo".to_owned()) && all.contains(&"bob 1".to_owned()), "{more}: {all:?}");
         assert!(world.left(bob).is_none());
         assert_eq!(world.audit(), Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_room_that_was_closed_waits_a_minute_for_what_its_hooks_have_to_say_and_lets_nobody_in_meanwhile() {
+    let more = "function on_client_disconnect(client) sfu.sleep(50000) sfu.webhook('billed', client:get_id()) end
+                function on_close(reason) sfu.sleep(50000) sfu.webhook('closing', reason) end";
+    let mut world = World::ruled(957, &script(more));
+    let alice = world.join("alice");
+    happened(&mut world);
+    say(&mut world, alice, "close");
+    world.run_ms(40_000);
+    let bob = world.join("bob");
+    assert_eq!(happened(&mut world), Vec::<String>::new());
+    world.run_ms(12_000);
+    assert_eq!(happened(&mut world), ["billed alice"]);
+    world.run_ms(51_000);
+    assert_eq!(happened(&mut world), ["closing closed", "gone demo", "bob 1"]);
+    assert!(world.left(bob).is_none());
+    assert_eq!(world.audit(), Vec::<String>::new());
 }
 
 #[test]
