@@ -63,6 +63,8 @@ pub struct ShardReport {
     pub script_counters: Vec<(String, f64)>,
     /// Rooms that wait to be looked at after a change of scripts.
     pub reloads_waiting: usize,
+    /// How far its rooms are with the last change of scripts.
+    pub reloads: ReloadProgress,
     /// The longest that a tick was held by reloads.
     pub longest_reload_slice: Duration,
     /// The links to other nodes.
@@ -70,6 +72,24 @@ pub struct ShardReport {
     /// What both sides of the canary have done, if there is one.
     pub canary: Option<CanaryCounts>,
 }
+
+/// How far the rooms of a shard are with the last change of scripts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadProgress {
+    /// Orders of operators to reload that had been given by then.
+    pub orders: u64,
+    /// Rooms that wait to be looked at, or for their hooks.
+    pub waiting: usize,
+    /// Rooms that run the new version of their script.
+    pub reloaded: usize,
+    /// Rooms where the old version runs on.
+    pub failed: usize,
+    /// The first [`MAX_FAILED_ROOMS`] of these, and why.
+    pub failures: Vec<(RoomId, String)>,
+}
+
+/// Rooms whose failed reload is told with all words.
+pub const MAX_FAILED_ROOMS: usize = 16;
 
 /// The link to a shard of another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

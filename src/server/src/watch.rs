@@ -114,7 +114,8 @@ pub(crate) struct WatchHandle {
 
 impl WatchHandle {
     /// Reads the folder now, and gives all rooms what is new, and once more what failed in them; `None` when the watch has ended or is not keeping up.
-    pub(crate) async fn reload(&self) -> Option<ReloadReport> {
+    /// With the number of the order, by which shards tell how far they are with it.
+    pub(crate) async fn reload(&self) -> Option<(u64, ReloadReport)> {
         let (reply, report) = oneshot::channel();
         self.requests.try_send(Request::Reload(reply)).ok()?;
         report.await.ok()

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{Shard, Timer};
 use crate::command::PolicyOrder;
+use crate::report::{MAX_FAILED_ROOMS, ReloadProgress};
 use moonring_policy::{PolicyKey, ReloadError, Script, ScriptLibrary};
 use moonring_wire::id::{RoomId, RoomKey};
 
@@ -24,6 +25,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Failures that are logged with all words after one change of scripts; the others are counted, and each room keeps its own.
 const MAX_LOGGED: u32 = 8;
 
+/// Of the words of a failure, so many bytes are told to operators; the log and the room have all of them.
+const MAX_TOLD_BYTES: usize = 512;
+
 const _: () = assert!(MAX_COMPARED > MAX_RELOADS, "rooms that need nothing cost less than those that do");
 
 /// Rooms that are to be looked at, and how it went.
@@ -36,8 +40,12 @@ pub(super) struct Reloads {
     is_ordered: bool,
     /// Reloads since the last change of scripts.
     begun: usize,
+    /// Those of them that have ended well.
+    done: usize,
     /// Those of them that failed.
     failed: u32,
+    /// The first of these.
+    failures: Vec<(RoomId, String)>,
     /// The longest slice since the start.
     longest: Duration,
 }
@@ -46,6 +54,14 @@ impl Reloads {
     /// Rooms that wait to be looked at.
     pub(super) fn waiting(&self) -> usize {
         self.queue.len()
+    }
+
+    /// What has become of them, after so many orders.
+    pub(super) fn progress(&self, orders: u64) -> ReloadProgress {
+        let (reloaded, failed) = (self.done, self.failed as usize);
+        let under_way = self.begun.saturating_sub(reloaded + failed);
+        let (waiting, failures) = (self.queue.len() + under_way, self.failures.clone());
+        ReloadProgress { orders, waiting, reloaded, failed, failures }
     }
 
     /// The longest that a tick was held by reloads.
@@ -83,6 +99,7 @@ impl Shard {
         for _ in 0..MAX_COMPARED {
             let Some(room) = self.policy.reloads.queue.pop_front() else { break };
             let Some((policy, script)) = self.script_for(room) else { continue };
+            self.policy.reloads.begun += 1;
             let took = self.policy.engine.reload(now, policy, script);
             (spent, reloads) = (spent + took, reloads + 1);
             if reloads == MAX_RELOADS || spent + took > SLICE {
@@ -91,7 +108,6 @@ impl Shard {
         }
         self.policy.reloads.longest = self.policy.reloads.longest.max(spent);
         self.policy.reloads.scheduled = false;
-        self.policy.reloads.begun += reloads;
         if !self.policy.reloads.queue.is_empty() {
             return self.schedule_reloads(now + PAUSE);
         }
@@ -135,9 +151,17 @@ impl Shard {
         let tried = self.policy.engine.last_tried(policy);
         let (room, script) = (&room.id, tried.map_or("", |script| script.name()));
         match result {
-            Ok(_) => tracing::debug!(%room, script, "reloaded"),
+            Ok(_) => {
+                self.policy.reloads.done += 1;
+                tracing::debug!(%room, script, "reloaded");
+            }
             Err(error) => {
                 self.policy.reloads.failed += 1;
+                if self.policy.reloads.failures.len() < MAX_FAILED_ROOMS {
+                    let mut words = error.to_string();
+                    words.truncate(words.floor_char_boundary(MAX_TOLD_BYTES));
+                    self.policy.reloads.failures.push((room.clone(), words));
+                }
                 let version = tried.map_or(0, |script| script.version());
                 let version = format_args!("{version:016x}");
                 if self.policy.reloads.failed <= MAX_LOGGED {

@@ -60,6 +60,7 @@ impl Shard {
             policy: *self.policy.engine.stats(),
             script_counters: self.policy.engine.script_counters().map(|(name, n)| (name.to_owned(), n)).collect(),
             reloads_waiting: self.policy.reloads.waiting(),
+            reloads: self.policy.reloads.progress(self.policy.scripts.orders()),
             longest_reload_slice: self.policy.reloads.longest(),
             links: self.link_reports(),
             canary: self.policy.engine.canary().copied(),

@@ -24,6 +24,7 @@ use super::assets;
 use super::canaries;
 use super::metrics::Counts;
 use super::orders;
+use super::reloads;
 use super::rooms::{self, RoomsPage, RoomsQuery};
 use super::{scripts, streams};
 use crate::cluster::{Cluster, NodeLine};
@@ -45,7 +46,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/nodes", get(nodes_page))
         .route("/drain", get(async |State(app): State<App>| Json(app.drain_line())).post(begin_drain))
         .route("/undrain", post(async |State(app): State<App>, headers: HeaderMap| drain(&app, &headers, None)))
-        .route("/reload", post(reload))
+        .route("/reload", post(reloads::reload))
         .route("/scripts", get(scripts::show).post(scripts::push).layer(DefaultBodyLimit::max(scripts::MAX_UPLOAD)))
         .route("/canary", get(canaries::status).post(canaries::begin))
         .route("/canary/promote", post(canaries::promote))
@@ -151,21 +152,6 @@ fn drain(app: &App, headers: &HeaderMap, deadline: Option<Duration>) -> Response
     tracing::info!(is_draining = deadline.is_some(), "ordered by the operator");
     app.drain(cluster, deadline);
     Json(cluster.own_line()).into_response()
-}
-
-/// Reads the scripts folder now.
-async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
-    if let Some(refusal) = orders::of_a_browser(&headers) {
-        return refusal;
-    }
-    let report = match &app.scripts {
-        Some(scripts) => scripts.reload().await,
-        None => None,
-    };
-    match report {
-        Some(report) => Json(report).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the scripts folder is not watched\n").into_response(),
-    }
 }
 
 async fn metrics_page(State(app): State<App>) -> Response {

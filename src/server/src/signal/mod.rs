@@ -32,6 +32,7 @@ mod orders;
 mod orphans;
 mod peak;
 mod problem;
+mod reloads;
 mod reports;
 mod resources;
 pub(crate) mod rooms;

@@ -9,10 +9,10 @@ use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, Response};
 use serde_json::Value;
 
+use super::reloads::Reloaded;
 use super::rooms::{PathLine, PolicyLine, ReloadLine, RoomLine, RoomsPage};
 use super::tls;
 use crate::config::{Config, OptionalSecret};
-use crate::watch::ReloadReport;
 use moonring_wire::id::RoomId;
 
 /// Longer than the server lets a shard take.
@@ -56,23 +56,16 @@ pub(crate) async fn rooms(admin: impl Into<Admin>, json: bool) -> anyhow::Result
     if json { lines(&rooms) } else { Ok(table(&rooms)) }
 }
 
-/// Lets the server read its scripts now; what it found. An error when a script is not in use in its newest version.
+/// Lets the server read its scripts now; what it found. An error when a script, or a room's, is not in use in its newest
+/// version.
 pub(crate) async fn reload(admin: impl Into<Admin>) -> anyhow::Result<String> {
     let admin = admin.into();
     let sent = client(&admin)?.post(url(&admin, "reload")).send().await;
-    let report: ReloadReport = answered(&admin, sent).await?.json().await?;
-    if let Some(error) = report.error {
+    let report: Reloaded = answered(&admin, sent).await?.json().await?;
+    if let Some(error) = report.folder.error {
         bail!("the scripts folder cannot be read: {error}; the scripts stay as they were");
     }
-    let mut text = format!("{} scripts, {} changed\n", report.scripts, report.changed.len());
-    for name in &report.changed {
-        let _ = writeln!(text, "changed {name}");
-    }
-    if report.failed.is_empty() {
-        return Ok(text);
-    }
-    let failed: Vec<_> = report.failed.iter().map(|failed| failed.error.as_str()).collect();
-    bail!("{text}these are not in use in their newest version:\n{}", failed.join("\n"));
+    report.told().map_err(anyhow::Error::msg)
 }
 
 /// Gives an order about the policy of one room: `resume`, or `reload` without the state of the version that runs. What

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::directory::{Directory, RoomEntry};
 use crate::cluster::ShardLoad;
 use moonring_core::command::Command;
-use moonring_core::report::{MAX_ROOMS_PER_REPORT, RoomReport, ShardReport};
+use moonring_core::report::{MAX_ROOMS_PER_REPORT, ReloadProgress, RoomReport, ShardReport};
 use moonring_wire::id::RoomId;
 
 /// How long a shard may take to answer; a shard that ticks takes milliseconds.
@@ -41,6 +41,11 @@ impl Reports {
     /// The last counters of every shard.
     pub(super) fn shards(&self) -> BTreeMap<usize, ShardReport> {
         lock(&self.shards).clone()
+    }
+
+    /// How far the rooms of the shards are with the last change of scripts.
+    pub(super) fn reloads(&self) -> Vec<ReloadProgress> {
+        lock(&self.shards).values().map(|report| report.reloads.clone()).collect()
     }
 
     /// How the shards do.

@@ -18,7 +18,7 @@ const NO_CANARY: &str = "there is no canary";
 #[derive(Debug)]
 pub(super) enum Request {
     /// All rooms are to have the newest scripts.
-    Reload(oneshot::Sender<ReloadReport>),
+    Reload(oneshot::Sender<(u64, ReloadReport)>),
     Canary(Wanted, oneshot::Sender<Result<CanaryReport, String>>),
     /// What would not compile if these were the uploaded scripts.
     Check(ScriptSet, oneshot::Sender<Result<Vec<FailedScript>, String>>),
@@ -50,7 +50,7 @@ impl Watch {
                 if !self.is_given || self.canary.is_some() || !has_told {
                     self.give_newest();
                 }
-                let _ = reply.send(report);
+                let _ = reply.send((self.orders, report));
             }
             Request::Canary(wanted, reply) => {
                 let _ = reply.send(self.serve_canary(wanted));

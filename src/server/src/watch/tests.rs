@@ -39,7 +39,7 @@ impl World {
         tokio::spawn(watch.run());
         let world = Self { root, commands, handle };
         // Answered when the first watches are set: by then it runs.
-        assert_eq!(world.handle.reload().await.unwrap().changed, Vec::<String>::new());
+        assert_eq!(world.handle.reload().await.unwrap().1.changed, Vec::<String>::new());
         // What this order has told the shard is no test's.
         world.commands.try_iter().for_each(drop);
         world
@@ -123,7 +123,7 @@ async fn a_checkout_that_unlinks_and_writes_many_files_is_one_change() {
     fs::remove_file(world.path("scripts/default_room.lua")).unwrap();
     fs::write(world.path("scripts/default_room.lua"), "x = 2").unwrap();
     world.runs("r49", "x = 5").await;
-    let report = world.handle.reload().await.unwrap();
+    let (_, report) = world.handle.reload().await.unwrap();
     assert_eq!((report.scripts, report.failed), (51, vec![]));
 }
 
@@ -194,7 +194,7 @@ async fn a_folder_that_is_deleted_and_returns_is_watched_again() {
         }
         sleep(Duration::from_millis(5)).await;
     }
-    assert!(world.handle.reload().await.unwrap().error.is_some());
+    assert!(world.handle.reload().await.unwrap().1.error.is_some());
     fs::create_dir(world.path("scripts")).unwrap();
     fs::write(world.path("scripts/default_room.lua"), "x = 2").unwrap();
     world.runs("a", "x = 2").await;
@@ -273,7 +273,7 @@ async fn a_shard_whose_queue_is_full_gets_the_newest_library_later() {
     tokio::spawn(watch.run());
     for text in ["x = 2", "x = 3"] {
         fs::write(root.path().join("default_room.lua"), text).unwrap();
-        assert_eq!(handle.reload().await.unwrap().changed, ["default_room.lua"]);
+        assert_eq!(handle.reload().await.unwrap().1.changed, ["default_room.lua"]);
     }
     assert!(matches!(commands.try_recv(), Ok(Command::Leave { .. })));
     let world = World { root, commands, handle };
@@ -294,7 +294,7 @@ async fn an_order_to_reload_reaches_the_shards_once_whether_or_not_a_text_is_new
     world.handle.reload().await.unwrap();
     assert_eq!(orders(&world), [2]);
     fs::write(world.path("scripts/default_room.lua"), "x = 2").unwrap();
-    assert_eq!(world.handle.reload().await.unwrap().changed, ["default_room.lua"]);
+    assert_eq!(world.handle.reload().await.unwrap().1.changed, ["default_room.lua"]);
     assert_eq!(orders(&world), [3]);
     fs::write(world.path("scripts/default_room.lua"), "x = 3").unwrap();
     world.runs("a", "x = 3").await;

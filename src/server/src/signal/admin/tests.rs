@@ -177,14 +177,19 @@ async fn operators_see_rooms_scripts_reloads_and_what_policies_do() {
     assert_eq!(before.len(), 16);
 
     world.write(&format!("{SCRIPT}-- newer"));
-    assert_eq!(operator::reload(world.admin).await.unwrap(), "1 scripts, 1 changed\nchanged default_room.lua\n");
+    assert_eq!(
+        operator::reload(world.admin).await.unwrap(),
+        "1 scripts, 1 changed\nchanged default_room.lua\n1 rooms run the new version\n"
+    );
     world.says("metrics", "\nmoonring_policy_reloads_total{shard=\"0\",outcome=\"ok\"} 1\n").await;
     let after = world.rooms("").await["rooms"][0]["policy"]["version"].as_str().unwrap().to_owned();
     assert_ne!(before, after);
     assert_eq!(world.rooms("").await["rooms"][0]["policy"]["last_reload"], json!({"ok": after}));
 
     world.write(&format!("{SCRIPT}\nfunction on_init() error('no database') end"));
-    operator::reload(world.admin).await.unwrap();
+    let words = operator::reload(world.admin).await.unwrap_err().to_string();
+    let start = "1 scripts, 1 changed\nchanged default_room.lua\n1 rooms were not reloaded, the old version runs on there:\ndemo: ";
+    assert!(words.starts_with(start) && words.contains("no database"), "{words}");
     world.says("metrics", "\nmoonring_policy_reloads_total{shard=\"0\",outcome=\"failed\"} 1\n").await;
     let policy = world.rooms("").await["rooms"][0]["policy"].clone();
     assert_eq!(policy["version"], json!(after));
@@ -192,7 +197,7 @@ async fn operators_see_rooms_scripts_reloads_and_what_policies_do() {
 
     world.write("x = ");
     let words = operator::reload(world.admin).await.unwrap_err().to_string();
-    assert!(words.ends_with("default_room.lua:1: unexpected symbol near '<eof>'"), "{words}");
+    assert!(words.contains("\ndefault_room.lua:1: unexpected symbol near '<eof>'"), "{words}");
     for line in [
         "moonring_scripts_failed 1",
         "moonring_script_counter{name=\"connects\"} 1.0",
@@ -301,7 +306,7 @@ async fn a_room_that_on_unload_locks_in_takes_the_newest_version_when_its_state_
     let url = format!("http://{}/yes", world.service);
     let (_, _ada) = world.join("demo", &url).await;
     world.write(&format!("{SCRIPT}-- newer"));
-    operator::reload(world.admin).await.unwrap();
+    operator::reload(world.admin).await.unwrap_err();
     world.says("metrics", "\nmoonring_policy_reloads_total{shard=\"0\",outcome=\"failed\"} 1\n").await;
     let failed = world.rooms("").await["rooms"][0]["policy"]["last_reload"]["failed"].to_string();
     assert!(failed.contains("stuck") && failed.contains("moonring reload --drop-state ROOM"), "{failed}");
