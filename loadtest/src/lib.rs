@@ -16,11 +16,14 @@
 //! | [`limits`] | which subscribers are behind which slow link, and what fits there |
 //! | [`run`] | one run: starts all of it, watches, reports |
 //! | [`report`] | numbers, a table, a page with plots |
+//! | [`interrupt`] | Ctrl-C ends a run with what it has measured |
 //! | [`process`] | processor time and memory from `/proc` |
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "load")]
 pub mod engine;
+#[cfg(feature = "load")]
+pub mod interrupt;
 #[cfg(feature = "load")]
 pub mod limits;
 pub mod media;
@@ -37,3 +40,5 @@ pub mod run;
 pub mod scenario;
 #[cfg(feature = "load")]
 pub mod signalling;
+#[cfg(feature = "load")]
+mod touch;

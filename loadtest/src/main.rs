@@ -1,5 +1,6 @@
 //! The command.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use anyhow::{Context, anyhow};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use moonring_loadtest::interrupt::{self, Interrupt};
 use moonring_loadtest::limits::Limits;
 use moonring_loadtest::media::{AudioSettings, VideoSettings};
 use moonring_loadtest::moving::Moves;
@@ -176,11 +178,11 @@ struct Run {
 
 fn main() -> ExitCode {
     let Verb::Run(run) = Cli::parse().command;
-    match execute(&run) {
-        Ok(all_there) if all_there => ExitCode::SUCCESS,
-        Ok(_) => {
-            eprintln!("moonring-loadtest: not all clients were connected");
-            ExitCode::FAILURE
+    match Interrupt::listen().context("cannot listen for Ctrl-C").and_then(|interrupt| execute(&run, &interrupt)) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some((why, code))) => {
+            eprintln!("moonring-loadtest: {why}");
+            code
         }
         Err(error) => {
             eprintln!("moonring-loadtest: {error:#}");
@@ -189,15 +191,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// True when all clients were there to the end.
-fn execute(run: &Run) -> anyhow::Result<bool> {
+/// What is wrong with the report that was shown, and the exit code for it.
+fn execute(run: &Run, interrupt: &Interrupt) -> anyhow::Result<Option<(&'static str, ExitCode)>> {
     raise_file_limit();
     // Before a load that may take minutes.
     for path in run.json.iter().chain(&run.html) {
         let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
         opened.with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let reports = if run.ramp { ramp(run)? } else { vec![step(run, &run.size()?)?] };
+    let reports = if run.ramp { ramp(run, interrupt)? } else { vec![step(run, &run.size()?, interrupt)?] };
     let last = reports.last().context("nothing was run")?;
     show(&report::table(last));
     if let Some(path) = &run.json {
@@ -207,17 +209,31 @@ fn execute(run: &Run) -> anyhow::Result<bool> {
     if let Some(path) = &run.html {
         std::fs::write(path, report::page(&reports)).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    if interrupt.is_pressed() {
+        return Ok(Some(("cut short: the report is of what was measured until then", interrupt::EXIT_CODE.into())));
+    }
     // Of an audience that comes and goes some are always on their way.
-    Ok(last.connected as usize >= last.clients || run.scenario == Scenario::Churn && last.connected > 0)
+    let all_there = last.connected as usize >= last.clients || run.scenario == Scenario::Churn && last.connected > 0;
+    let nobody_moved = run.scenario == Scenario::Move && last.moves.count == 0;
+    let wrong = match (all_there, nobody_moved) {
+        (false, _) => Some("not all clients were connected"),
+        (true, true) => Some("nobody was moved"),
+        (true, false) => None,
+    };
+    Ok(wrong.map(|why| (why, ExitCode::FAILURE)))
 }
 
 /// The reports of all steps; the best one is the last.
-fn ramp(run: &Run) -> anyhow::Result<Vec<Report>> {
+fn ramp(run: &Run, interrupt: &Interrupt) -> anyhow::Result<Vec<Report>> {
     let (mut reports, mut best): (Vec<Report>, Option<Report>) = (Vec::new(), None);
     let size = run.size()?;
     let (mut good, mut bad, mut load) = (0, None, run.scenario.load(&size).max(1));
     for _ in 0..32 {
-        let report = step(run, &run.scenario.with_load(&size, load))?;
+        let report = step(run, &run.scenario.with_load(&size, load), interrupt)?;
+        if report.cut_short {
+            reports.push(report);
+            break;
+        }
         let is_good = report.is_good(MOST_LOSS_PERCENT, LONGEST_P99_MS);
         eprintln!(
             "{load}: {}, {:.0} packets/s, loss {:.4} %, p99 {:.2} ms",
@@ -248,13 +264,14 @@ fn ramp(run: &Run) -> anyhow::Result<Vec<Report>> {
     Ok(reports)
 }
 
-fn step(run: &Run, size: &Size) -> anyhow::Result<Report> {
+fn step(run: &Run, size: &Size, interrupt: &Interrupt) -> anyhow::Result<Report> {
     let settings = run.settings(size)?;
     let bar = if run.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     bar.set_style(ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}")?);
     let report = run::run(&settings, |second, clients| {
         bar.set_message(line(second, clients));
         bar.tick();
+        if interrupt.is_pressed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     bar.finish_and_clear();
     report

@@ -17,6 +17,10 @@ const NOBODY: Duration = Duration::from_millis(100);
 /// Words of a server that refuses a move of somebody who has just come, or is on the way.
 const PASSING: [&str; 3] = ["moving already", "has just come", "is not up"];
 
+/// Why nobody moves at a server of one shard.
+const NOWHERE: &str =
+    "there is nowhere to move to: the server has one shard. Start it with --shards 2 or more, or load a cluster";
+
 /// Who moves, and how often.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moves {
@@ -38,18 +42,28 @@ enum Place {
 /// Moves somebody somewhere, again and again, until the run stops.
 pub(crate) async fn run(context: Arc<Context>, moves: Moves) {
     let mut stop = context.stop.clone();
+    let places = match places(&context, &moves).await {
+        Ok(places) if places.len() > 1 => Ok(places),
+        Ok(_) => Err(NOWHERE.to_owned()),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    let places = match places {
+        Ok(places) => places,
+        Err(why) => {
+            let _ = context.hopeless.set(why);
+            return;
+        }
+    };
     tokio::select! {
-        outcome = wander(&context, &moves) => if let Err(error) = outcome {
+        outcome = wander(&context, &moves, &places) => if let Err(error) = outcome {
             let _ = context.failures.send(format!("moves: {error:#}"));
         },
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }
 
-async fn wander(context: &Context, moves: &Moves) -> anyhow::Result<()> {
+async fn wander(context: &Context, moves: &Moves, places: &[Place]) -> anyhow::Result<()> {
     let mut rng = SmallRng::seed_from_u64(moves.seed);
-    let places = places(context, moves).await?;
-    anyhow::ensure!(places.len() > 1, "the server has one shard: there is nowhere to go");
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / moves.per_s));
     loop {
         ticks.tick().await;

@@ -1,6 +1,7 @@
 //! One run of a load: starts engines and clients, watches them second by second, and reports.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -20,11 +21,14 @@ use crate::peer::PeerConfig;
 use crate::process;
 use crate::report::{self, Moment, Report, Second};
 use crate::signalling::{self, ClientPlan, Context, Target, TlsTrust};
+use crate::touch::touch;
 
 /// Distance of two lines of the log.
 const SECOND: Duration = Duration::from_secs(1);
 /// Time for clients to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(10);
+/// Why a run that was cut short has no report.
+const CUT_TOO_EARLY: &str = "cut short before the measurement began: nothing was measured";
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -102,8 +106,9 @@ impl Settings {
     }
 }
 
-/// Runs it; `progress` is told every second. Where not one client gets in there is nothing to report but why: an error.
-pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize)) -> anyhow::Result<Report> {
+/// Runs it; `progress` is told every second, and may cut the run short. Where not one client gets in, or the run is cut
+/// before the measurement, there is nothing to report but why: an error.
+pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize) -> ControlFlow<()>) -> anyhow::Result<Report> {
     let mut load = Load::start(settings)?;
     let mut log: Vec<Second> = Vec::new();
     let mut before = load.moment()?;
@@ -120,8 +125,13 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize)) -> any
             load.lift();
         }
         let second = Second::between(&before, &moment, first.is_some());
-        progress(&second, settings.plans.len());
+        let is_cut = progress(&second, settings.plans.len()).is_break();
         log.push(second);
+        let why_not = load.context.hopeless.get().cloned();
+        if let Some(why) = why_not.or_else(|| (is_cut && first.is_none()).then(|| CUT_TOO_EARLY.to_owned())) {
+            load.stop()?;
+            bail!(why);
+        }
         let all_there = moment.snapshot.connected as usize >= settings.plans.len();
         // When all have ended nobody comes any more: what they failed with is wanted now.
         let have_ended = load.signalling.is_finished();
@@ -136,9 +146,10 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize)) -> any
         match &first {
             Some(from) => {
                 latency.add(&moment.snapshot.histograms.latency).expect("all have the same bounds");
-                if moment.at >= from.at + settings.duration {
+                if is_cut || moment.at >= from.at + settings.duration {
                     let mut report = Report::between(from, &moment, &latency);
                     (report.scenario, report.target) = (settings.name.clone(), settings.url.clone());
+                    report.cut_short = is_cut;
                     let measured = log.iter().filter(|second| second.measured);
                     report.longest_gap_ms = measured.map(|second| second.longest_gap_ms).fold(0.0, f64::max);
                     (report.clients, report.seconds_log) = (settings.plans.len(), log);
@@ -157,6 +168,7 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize)) -> any
 /// The parts of a run that is under way.
 struct Load {
     began: Instant,
+    context: Arc<Context>,
     engines: Vec<(Handle, JoinHandle<io::Result<()>>)>,
     signalling: JoinHandle<()>,
     stop: watch::Sender<bool>,
@@ -184,7 +196,7 @@ impl Load {
         let (target, token, tls) =
             ((settings.target.clone(), settings.rejoin), settings.token.clone(), settings.tls.clone());
         let context = Arc::new(Context::new(target, token, tls, handles, stopped, failure)?);
-        let moves = settings.moves.clone();
+        let (moves, shared) = (settings.moves.clone(), context.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let signalling = std::thread::Builder::new().name("load-signal".into()).spawn(move || {
             runtime.block_on(async {
@@ -200,7 +212,7 @@ impl Load {
             });
         })?;
         let (failed, pid) = (Snapshot::default(), settings.pid);
-        Ok(Self { began, engines, signalling, stop, failures, failed, links, pid })
+        Ok(Self { began, context: shared, engines, signalling, stop, failures, failed, links, pid })
     }
 
     /// Lifts the limits of all links.
@@ -304,30 +316,9 @@ fn addresses_for(target: &Target) -> Addresses {
     }
 }
 
-/// Writes a file anew with what is in it and a comment that changes, as an editor would.
-fn touch(path: &PathBuf) -> io::Result<()> {
-    const MARK: &str = "-- touched by moonring-loadtest";
-    let text = std::fs::read_to_string(path)?;
-    let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with(MARK)).collect();
-    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-    std::fs::write(path, format!("{}\n{MARK} {time}\n", kept.join("\n")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn touching_a_script_changes_one_comment() {
-        let path = std::env::temp_dir().join(format!("moonring-loadtest-touch-{}", std::process::id()));
-        std::fs::write(&path, "a = 1\nb = 2\n").unwrap();
-        touch(&path).unwrap();
-        touch(&path).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!((&lines[..2], lines.len()), (&["a = 1", "b = 2"][..], 3));
-    }
 
     #[test]
     fn settings_that_do_not_go_together_are_named() {
@@ -362,7 +353,7 @@ mod tests {
             (Settings { open_one_in: 8, ..good.clone() }, "not one in 8"),
             (Settings { duration: SECOND, ..good.clone() }, "lifted 1 s into a measurement of 1 s"),
         ] {
-            let error = run(&bad, |_, _| {}).unwrap_err().to_string();
+            let error = run(&bad, |_, _| ControlFlow::Continue(())).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
             assert!(Settings { limits: Limits::default(), ..bad }.check().is_ok(), "without links it is no matter");
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use moonring::Server;
 use moonring::{Config, PortRange, Secret};
 use moonring_loadtest::limits::Limits;
 use moonring_loadtest::media::{AudioSettings, VideoSettings};
-use moonring_loadtest::report::{LimitReport, Report};
+use moonring_loadtest::moving::Moves;
+use moonring_loadtest::report::{LimitReport, Report, Second};
 use moonring_loadtest::run::{self, Settings};
 use moonring_loadtest::scenario::{Scenario, Size};
 use moonring_loadtest::signalling::{Target, TlsTrust};
@@ -35,6 +37,7 @@ fn size() -> Size {
 /// A server on a port of media of its own, until it is dropped.
 struct Running {
     address: SocketAddr,
+    admin: SocketAddr,
     folder: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -43,9 +46,10 @@ struct Running {
 impl Running {
     fn start(media_port: u16) -> Self {
         let folder = std::env::temp_dir().join(format!("moonring-loadtest-{}-{media_port}", std::process::id()));
+        let admin = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
         let config = Config {
             listen: "127.0.0.1:0".parse().unwrap(),
-            admin_listen: "127.0.0.1:0".parse().unwrap(),
+            admin_listen: admin,
             media_ip: vec!["127.0.0.1".parse().unwrap()],
             media_ports: PortRange { first: media_port, last: media_port + 50 },
             data_dir: folder.clone(),
@@ -61,7 +65,7 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(server.run(async { drop(stopped.await) })).unwrap();
         });
-        Self { address, folder, stop: Some(stop), thread: Some(thread) }
+        Self { address, admin, folder, stop: Some(stop), thread: Some(thread) }
     }
 }
 
@@ -102,8 +106,13 @@ fn settings(url: &str, scenario: Scenario, token: &str) -> Settings {
     }
 }
 
+/// The run goes on.
+fn on(_: &Second, _: usize) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 fn run(url: &str, scenario: Scenario, token: &str) -> Report {
-    run::run(&settings(url, scenario, token), |_, _| {}).unwrap()
+    run::run(&settings(url, scenario, token), on).unwrap()
 }
 
 #[test]
@@ -125,17 +134,68 @@ fn clients_join_the_real_server_by_websocket_and_by_whip_and_whep() {
         assert_eq!(report.limits.len(), 0, "{report:?}");
     }
     let (mut seconds, wrong) = (0, settings(&websocket, Scenario::Webinar, "wrong"));
-    let rejected = run::run(&wrong, |_, _| seconds += 1).unwrap_err().to_string();
+    let rejected = run::run(&wrong, |second, clients| {
+        seconds += 1;
+        on(second, clients)
+    })
+    .unwrap_err()
+    .to_string();
     let words = format!("none of the clients is connected to {websocket}: rejected: Wrong token (6 times)");
     assert_eq!(rejected, words);
     assert!(seconds < 20, "it waits for those who have been rejected");
 }
 
 #[test]
+fn who_leaves_in_order_has_not_failed() {
+    let server = Running::start(43_300);
+    for url in [format!("wss://{}/ws", server.address), format!("whip+https://{}", server.address)] {
+        let churn = Settings { duration: Duration::from_secs(4), ..settings(&url, Scenario::Churn, "secret") };
+        let report = run::run(&churn, on).unwrap();
+        assert_eq!(report.failures, BTreeMap::new(), "{url}");
+        assert!(report.join.count > 6, "somebody came again: {report:?}");
+    }
+}
+
+#[test]
+fn a_run_that_is_cut_short_reports_what_it_has_measured() {
+    let server = Running::start(43_400);
+    let long = Settings {
+        duration: Duration::from_secs(3600),
+        ..settings(&format!("wss://{}/ws", server.address), Scenario::Webinar, "secret")
+    };
+    let report = run::run(&long, |second, _| match second.measured {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    });
+    let report = report.unwrap();
+    assert!(report.cut_short && report.packets_out > 0 && report.seconds < 60.0, "{report:?}");
+    let early = run::run(&long, |_, _| ControlFlow::Break(())).unwrap_err().to_string();
+    assert_eq!(early, "cut short before the measurement began: nothing was measured");
+}
+
+#[test]
+fn where_nobody_can_move_the_load_says_what_to_do() {
+    let server = Running::start(43_500);
+    let url = format!("wss://{}/ws", server.address);
+    for (admin, expected) in [
+        (
+            format!("http://{}", server.admin),
+            "there is nowhere to move to: the server has one shard. Start it with --shards 2",
+        ),
+        ("http://127.0.0.1:1".to_owned(), "no admin pages at http://127.0.0.1:1"),
+    ] {
+        let moves = Some(Moves { admin: vec![admin], per_s: 5.0, seed: 1 });
+        let error =
+            run::run(&Settings { moves, ..settings(&url, Scenario::Move, "secret") }, on).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
 fn where_there_is_no_server_the_load_says_so() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
     for url in [format!("wss://{free}/ws"), format!("whip+https://{free}")] {
-        let error = run::run(&settings(&url, Scenario::Webinar, "secret"), |_, _| {}).unwrap_err().to_string();
+        let error = run::run(&settings(&url, Scenario::Webinar, "secret"), on).unwrap_err().to_string();
         assert!(error.starts_with(&format!("none of the clients is connected to {url}: ")), "{error}");
         assert!(error.contains("refused"), "{error}");
     }
@@ -158,7 +218,7 @@ fn subscribers_behind_links_of_the_real_server_are_watched_until_and_after_the_l
             duration: Duration::from_secs(3),
             ..settings(&url, Scenario::Webinar, "secret")
         };
-        let report = run::run(&settings, |_, _| {}).unwrap();
+        let report = run::run(&settings, on).unwrap();
         assert_eq!(report.failures, BTreeMap::new());
         assert_eq!((report.connected, report.streams), (6, 10), "{report:?}");
         let row = |row: &LimitReport| (row.limit_kbps, row.sharers, row.lifted, row.subscribers, row.layer);

@@ -25,6 +25,8 @@ pub(super) struct Client {
     pub(super) scheduled: Option<Instant>,
     pub(super) connected: bool,
     pub(super) ended: bool,
+    /// It says goodbye.
+    is_leaving: bool,
     /// Of a subscriber that is watched.
     pub(super) viewer: Option<Viewer>,
     began: Instant,
@@ -82,6 +84,7 @@ impl Client {
             scheduled: None,
             connected: false,
             ended: false,
+            is_leaving: false,
             viewer: viewing.map(Viewer::new),
             began,
             has_picture: false,
@@ -203,10 +206,17 @@ impl Client {
                 PeerEvent::Failed(reason) | PeerEvent::Closed(reason) => {
                     self.ended = true;
                     self.tracks.clear();
-                    snapshot.fail(reason);
+                    if !self.is_leaving {
+                        snapshot.fail(reason);
+                    }
                 }
             }
         }
+    }
+
+    /// It is about to say goodbye: the server may end it before this side does.
+    pub(super) fn leaves(&mut self) {
+        self.is_leaving = true;
     }
 
     /// Cameras don't run in step: each begins somewhere within its first frame's time.

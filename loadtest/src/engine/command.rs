@@ -59,6 +59,11 @@ pub enum Command {
         /// What that took.
         time: Duration,
     },
+    /// A peer is about to leave: that the server ends it is no failure any more.
+    Leaves {
+        /// The peer's number.
+        client: usize,
+    },
     /// Ends a peer.
     Close {
         /// The peer's number.

@@ -200,6 +200,9 @@ impl Engine {
                     }
                 }
                 Command::Resumed { time } => self.current.resumed(time),
+                Command::Leaves { client } => {
+                    self.clients.get_mut(client).into_iter().flatten().for_each(Client::leaves)
+                }
                 Command::Close { client } => self.close(client),
                 Command::Snapshot(reply) => {
                     let _ = reply.send(self.snapshot());

@@ -74,6 +74,8 @@ pub struct Report {
     pub streams: u64,
     /// Length of the measurement.
     pub seconds: f64,
+    /// True when it was to be longer.
+    pub cut_short: bool,
     /// Packets published in it.
     pub packets_in: u64,
     /// Packets received in it.

@@ -31,7 +31,7 @@ pub(super) fn rows(report: &Report) -> Vec<(String, String)> {
     let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
     row("scenario", format!("{} at {}", report.scenario, report.target));
     row("clients", format!("{} of {} connected, {} streams", report.connected, report.clients, report.streams));
-    row("measured", format!("{:.1} s", report.seconds));
+    row("measured", format!("{:.1} s{}", report.seconds, if report.cut_short { ", then cut short" } else { "" }));
     row("packets in", format!("{:.0}/s ({})", report.packets_in_per_s, report.packets_in));
     let megabits = report.bits_out_per_s / 1e6;
     row("packets out", format!("{:.0}/s ({}), {megabits:.1} Mbit/s", report.packets_out_per_s, report.packets_out));

@@ -5,7 +5,7 @@ mod tls;
 mod websocket;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use moonring_wire::id::{ClientId, Mid, RoomId};
@@ -105,6 +105,8 @@ pub struct Context {
     pub stop: watch::Receiver<bool>,
     /// Gets what went wrong.
     pub failures: tokio::sync::mpsc::UnboundedSender<String>,
+    /// Why the run can measure nothing.
+    pub hopeless: OnceLock<String>,
     /// Those who are in, by number: where, and who they are there.
     members: Mutex<BTreeMap<usize, (RoomId, ClientId)>>,
     pub(crate) http: reqwest::Client,
@@ -121,8 +123,8 @@ impl Context {
         failures: tokio::sync::mpsc::UnboundedSender<String>,
     ) -> anyhow::Result<Self> {
         let http = tls.http_client()?;
-        let (next_client, members) = Default::default();
-        Ok(Self { target, rejoin, token, tls, engines, next_client, stop, failures, members, http })
+        let (next_client, members, hopeless) = Default::default();
+        Ok(Self { target, rejoin, token, tls, engines, next_client, stop, failures, hopeless, members, http })
     }
 
     /// Somebody is in, or not any more.
@@ -177,6 +179,12 @@ impl Context {
     fn resumed(&self, client: usize, time: Duration) {
         let (engine, _) = self.engine(client);
         engine.send(Command::Resumed { time });
+    }
+
+    /// It is about to say goodbye: that the server then ends its transport is no failure.
+    fn leaves(&self, client: usize) {
+        let (engine, client) = self.engine(client);
+        engine.send(Command::Leaves { client });
     }
 
     fn close(&self, client: usize) {

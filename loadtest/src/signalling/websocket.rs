@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
 use moonring_wire::id::{Mid, TrackId};
-use moonring_wire::media::{Source, TrackInfo};
+use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
 use moonring_wire::message::{ClientMessage, ErrorCode, PROTOCOL_VERSION, Publish, ServerMessage, Subscribe};
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -50,6 +50,7 @@ pub(super) async fn live(context: &Context, url: &str, client: usize, plan: &Cli
         }
         tokio::select! {
             () = &mut leave => {
+                context.leaves(client);
                 session.send(&ClientMessage::Leave {}).await?;
                 let _ = session.socket.close(None).await;
                 return Ok(());
@@ -209,7 +210,8 @@ impl<'a> Session<'a> {
         self.offers += 1;
         self.busy = true;
         self.published.extend(description.published.iter().map(|mid| (mid.clone(), None)));
-        let publish = description.published.into_iter().map(|mid| Publish { mid, source: Source::Camera }).collect();
+        let publish = description.published.into_iter().zip(publish);
+        let publish = publish.map(|(mid, codec)| Publish { mid, source: source_of(*codec) }).collect();
         let subscribe = description.received.into_iter().zip(wanted);
         let subscribe = subscribe.map(|(mid, track)| Subscribe { mid, track: track.id }).collect();
         self.send(&ClientMessage::Offer { request: self.offers, sdp: description.sdp, publish, subscribe }).await
@@ -287,5 +289,24 @@ impl<'a> Session<'a> {
                 _ => {}
             }
         }
+    }
+}
+
+/// What sends a track of this codec.
+fn source_of(codec: CodecName) -> Source {
+    match codec.kind() {
+        Kind::Audio => Source::Microphone,
+        Kind::Video => Source::Camera,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sound_comes_from_a_microphone_and_pictures_from_a_camera() {
+        let sources = [CodecName::Opus, CodecName::Vp8].map(source_of);
+        assert_eq!(sources, [Source::Microphone, Source::Camera]);
     }
 }
