@@ -202,10 +202,11 @@ fn is_declared_in_list(scope: &[Token<'_>], at: usize) -> bool {
         match scope[at].kind {
             Kind::Name("local" | "for" | "function") => return true,
             Kind::Name(_) | Kind::Sign("," | "." | ":") => {}
-            // `function name(`, `function(`: no call of anything else has a name and `function` before it.
+            // `function(`, `function name(`, `function a.name(`: a call of anything else has no `function` before its name.
             Kind::Sign("(") => {
-                return matches!(at.checked_sub(1).map(|at| scope[at].kind), Some(Kind::Name("function")))
-                    || at >= 2 && matches!(scope[at - 2].kind, Kind::Name("function"));
+                let names = scope[..at].iter().rev().map(|token| token.kind);
+                let mut names = names.take_while(|kind| matches!(kind, Kind::Name(_) | Kind::Sign("." | ":")));
+                return names.any(|kind| kind == Kind::Name("function"));
             }
             _ => return false,
         }
@@ -326,6 +327,7 @@ mod tests {
             "function on_message(client) each(function(a, client) return client.id end) end",
             "function on_message(client) for id, client in pairs(people) do print(client.id) end end",
             "function on_message(client) local function f(client) return client.name end end",
+            "function on_message(client) function box.add(a, client) return client.name end end",
             "function on_message(client) local other other, client = 1, { id = 1 } return client.id end",
             "function on_message(client) send{ client = client:get_id() } x.client.id = 1 end",
             "local client = sfu.client(a) and { id = 1 }\nprint(client.id)",
