@@ -63,6 +63,8 @@ pub enum Command {
     Leaves {
         /// The peer's number.
         client: usize,
+        /// Told when the engine knows: the goodbye can be said.
+        known: oneshot::Sender<()>,
     },
     /// Ends a peer.
     Close {

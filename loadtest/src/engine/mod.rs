@@ -200,8 +200,9 @@ impl Engine {
                     }
                 }
                 Command::Resumed { time } => self.current.resumed(time),
-                Command::Leaves { client } => {
-                    self.clients.get_mut(client).into_iter().flatten().for_each(Client::leaves)
+                Command::Leaves { client, known } => {
+                    self.clients.get_mut(client).into_iter().flatten().for_each(Client::leaves);
+                    let _ = known.send(());
                 }
                 Command::Close { client } => self.close(client),
                 Command::Snapshot(reply) => {

@@ -30,7 +30,7 @@ pub(super) async fn live(context: &Context, url: &str, client: usize, plan: &Cli
     }
     context.answer(client, body);
     told_to_leave(context, plan).await;
-    context.leaves(client);
+    context.leaves(client).await;
     let resource = base.join(&location.context("the answer has no Location")?)?;
     context.http.delete(resource).bearer_auth(&context.token).send().await?;
     Ok(())

@@ -182,9 +182,12 @@ impl Context {
     }
 
     /// It is about to say goodbye: that the server then ends its transport is no failure.
-    fn leaves(&self, client: usize) {
+    async fn leaves(&self, client: usize) {
         let (engine, client) = self.engine(client);
-        engine.send(Command::Leaves { client });
+        let (known, is_known) = oneshot::channel();
+        engine.send(Command::Leaves { client, known });
+        // An engine that is gone counts nothing any more.
+        let _ = is_known.await;
     }
 
     fn close(&self, client: usize) {

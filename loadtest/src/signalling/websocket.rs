@@ -50,7 +50,7 @@ pub(super) async fn live(context: &Context, url: &str, client: usize, plan: &Cli
         }
         tokio::select! {
             () = &mut leave => {
-                context.leaves(client);
+                context.leaves(client).await;
                 session.send(&ClientMessage::Leave {}).await?;
                 let _ = session.socket.close(None).await;
                 return Ok(());
