@@ -1,6 +1,6 @@
 //! The command line's verbs: the server itself, questions to a running one, and the tools for scripts.
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,14 @@ use rustix::process::{getpriority_process, setpriority_process};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::{CanaryVerb, Cli, Config, LogFormat, ScriptsVerb, Verb};
-use crate::log_lines::LogLines;
+use crate::config::{CanaryVerb, Cli, Config, ScriptsVerb, Verb};
+use crate::log_queue;
 use crate::sandbox;
 use crate::server::Server;
 use crate::signal::{operator, operator_canary, operator_clients, operator_nodes, operator_scripts, operator_streams};
 use crate::tools;
+
+mod logging;
 
 /// The exit code of a replay whose files cannot be read.
 const UNREADABLE: u8 = 2;
@@ -24,13 +26,20 @@ const CONTROL_PLANE_NICENESS: i32 = 5;
 /// Does what the command line asks for, and says how the process is to end.
 pub fn run(mut cli: Cli) -> ExitCode {
     let verb = cli.command.take().unwrap_or_default();
+    let is_server = matches!(verb, Verb::Run);
+    let _written = is_server.then_some(logging::Finish);
     let failed = if matches!(verb, Verb::Replay { .. }) { ExitCode::from(UNREADABLE) } else { ExitCode::FAILURE };
     match done(cli, verb) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // Nobody may read what went wrong.
-            let _ = writeln!(stderr(), "moonring: {error:#}");
+            let line = format!("moonring: {error:#}\n").into_bytes();
+            if is_server {
+                log_queue::queue_of_the_log().say(line);
+            } else {
+                // Nobody may read what went wrong.
+                let _ = stderr().write_all(&line);
+            }
             failed
         }
     }
@@ -104,8 +113,9 @@ fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
 }
 
 fn serve(config: &Config) -> anyhow::Result<()> {
-    start_logging(config)?;
+    logging::start(config)?;
     sandbox::before_start(config)?;
+    log_queue::start().context("cannot start the thread of the log")?;
     let server = Server::start(config)?;
     let runtime = control_plane().context("cannot start the control plane")?;
     sandbox::after_start(config);
@@ -154,24 +164,6 @@ fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write the answer"),
     }
-}
-
-fn start_logging(config: &Config) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter)
-        .with_context(|| format!("log_filter {:?}", config.log_filter))?;
-    // NATS' client tells of each attempt to connect; the cluster says what comes of them.
-    let filter = match config.log_filter.contains("async_nats") {
-        true => filter,
-        false => filter.add_directive("async_nats=error".parse()?),
-    };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines(stderr));
-    // Colours are for eyes: a file or the journal has the plain text.
-    let builder = if stderr().is_terminal() { builder } else { builder.with_ansi(false) };
-    match config.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
 }
 
 /// Ready at Ctrl-C or SIGTERM.

@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::event_queue::{CommandQueue, Commands, EventSender, command_queue};
+use crate::log_queue;
 use crate::probe::{self, StartError};
 use crate::udp::{Udp, UdpSettings, WakeFd};
 use glommio::{LocalExecutorBuilder, Placement};
@@ -319,11 +320,10 @@ where
 }
 
 /// A panic that the loop does not catch is none of a client's or a room's: the shard cannot go on, nor can its clients.
-#[expect(clippy::disallowed_methods, reason = "a shard that nothing puts right does not unwind to main")]
 fn run_or_exit<C: Core>(ticker: Ticker<C>) {
     if catch_unwind(AssertUnwindSafe(|| ticker.run())).is_err() {
         tracing::error!("a panic in the shard's loop: the process ends");
-        std::process::exit(BROKEN);
+        log_queue::end_process(BROKEN);
     }
 }
 

@@ -21,6 +21,7 @@ mod event_loop;
 mod event_queue;
 mod io_mode;
 mod log_lines;
+mod log_queue;
 mod probe;
 mod recordings;
 mod sandbox;

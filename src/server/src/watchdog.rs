@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::event_loop::{BROKEN, Pulse};
+use crate::log_queue;
 
 /// How often is looked. Looks are counted instead of time passed, so that a process that stood still as a whole (SIGSTOP,
 /// a suspended machine) is not taken for one that hangs.
@@ -35,7 +36,6 @@ impl Watchdog {
     }
 
     /// Starts its thread, which lives as long as the shards; `alive` is called after each look that found all well.
-    #[expect(clippy::disallowed_methods, reason = "a shard that is stuck would be waited for on the way out")]
     pub(crate) fn start(mut self, alive: impl Fn() + Send + 'static) -> std::io::Result<()> {
         let look = move || {
             while !self.shards.iter().all(|shard| shard.pulse.is_ending()) {
@@ -44,7 +44,7 @@ impl Watchdog {
                     None => alive(),
                     Some(words) => {
                         tracing::error!("{words}: the process ends");
-                        std::process::exit(BROKEN);
+                        log_queue::end_process(BROKEN);
                     }
                 }
             }

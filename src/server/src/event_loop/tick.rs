@@ -9,6 +9,7 @@ use super::hand_over::Parting;
 use super::pulse::Doing;
 use super::usage::Usage;
 use super::{BROKEN, ControlEnds, Core, LoopSettings, Phase};
+use crate::log_queue;
 use crate::udp::{Receiver, Udp};
 use moonring_core::command::Event;
 use moonring_core::room::load::Backlog;
@@ -266,7 +267,6 @@ impl<C: Core> Ticker<C> {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a shard that nothing puts right does not unwind to main")]
     fn report_panic(&mut self, now: Instant, phase: Phase) {
         tracing::error!(?phase, "a panic on the shard: what caused it is ended");
         self.make_room();
@@ -275,7 +275,7 @@ impl<C: Core> Ticker<C> {
             tracing::error!(?phase, "and another one while ending it");
             if catch_unwind(AssertUnwindSafe(|| self.core.handle_second_panic(now))).is_err() {
                 tracing::error!(?phase, "the shard cannot be put right again: the process ends");
-                std::process::exit(BROKEN);
+                log_queue::end_process(BROKEN);
             }
         }
     }

@@ -29,6 +29,7 @@ use super::rooms::{self, RoomsPage, RoomsQuery};
 use super::{scripts, streams};
 use crate::cluster::{Cluster, NodeLine};
 use crate::config::DRAIN_S;
+use crate::log_queue;
 
 /// Bytes of an order: a message to a room has as many.
 const MAX_BODY: usize = 64 * 1024;
@@ -159,7 +160,8 @@ async fn metrics_page(State(app): State<App>) -> Response {
     register_control_plane(&mut registry, &app);
     let scripts = app.scripts.as_ref().map(|scripts| scripts.counts());
     let cluster = app.cluster.as_ref().map(Cluster::counts).unwrap_or_default();
-    let counts = Counts { shards: app.reports.shards(), services: app.services.counts(), scripts, cluster };
+    let (shards, services) = (app.reports.shards(), app.services.counts());
+    let counts = Counts { shards, services, scripts, cluster, log_lost: log_queue::lost() };
     registry.register_collector(Box::new(counts));
     let mut page = String::new();
     // Writing to a String does not fail.

@@ -116,6 +116,8 @@ pub(super) struct Counts {
     pub(super) scripts: Option<WatchCounts>,
     /// All zero where the server is alone.
     pub(super) cluster: ClusterCounts,
+    /// Lines.
+    pub(super) log_lost: u64,
 }
 
 impl Collector for Counts {
@@ -139,6 +141,12 @@ impl Collector for Counts {
         page.script_counters(self.shards.values())?;
         page.cluster(&self.cluster)?;
         page.links(&shards, &self.cluster)?;
+        page.one(
+            "log_lines_lost",
+            Counter,
+            "Lines of the log that the standard error output did not take",
+            self.log_lost,
+        )?;
         page.services(self.services)?;
         self.scripts.as_ref().map_or(Ok(()), |scripts| page.scripts(scripts))
     }

@@ -1,0 +1,79 @@
+//! A standard error output that takes nothing.
+
+use std::io::{BufRead, BufReader, PipeWriter, Read, Write, pipe};
+
+use crate::process::{Server, Setup};
+
+/// Lets everybody in, with so many lines of 1,000 characters in the log.
+fn talkative(lines: usize) -> String {
+    format!(
+        "function on_client_connect() for _ = 1, {lines} do sfu.log_info(string.rep('x', 1000)) end return true end"
+    )
+}
+
+/// Writes as much into a pipe as it holds.
+fn fill(pipe: &mut PipeWriter) {
+    // What it holds at the start of a process (pipe(7)).
+    pipe.write_all(&[b'\n'; 64 << 10]).unwrap();
+}
+
+#[test]
+fn nobody_waits_for_who_does_not_read_the_log() {
+    let setup = Setup::new();
+    setup.policy(&talkative(10));
+    let (mut unread, stderr) = pipe().unwrap();
+    let mut server = Server::spawn(&setup, setup.command(&["--log-filter", "debug"]).stderr(stderr));
+    server.wait_until_it_serves();
+    // A pipe holds 64 KiB.
+    for n in 0..20 {
+        assert_eq!(server.join(&format!("room-{n}"))["type"], "joined");
+        assert!(server.get("/healthz").starts_with("HTTP/1.1 200"));
+    }
+    // The log's own queue holds 1 MiB.
+    for n in 0..200 {
+        assert_eq!(server.join(&format!("room-{n}"))["type"], "joined");
+    }
+    let lost = server.metric("moonring_log_lines_lost_total");
+    assert!(lost > 0.0);
+    assert!(server.get("/healthz").starts_with("HTTP/1.1 200"));
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0), "the process ends, with the pipe still full");
+    let mut log = String::new();
+    unread.read_to_string(&mut log).unwrap();
+    assert!(log.contains("receives media"), "{log}");
+}
+
+#[test]
+fn a_log_with_a_gap_says_how_many_lines_it_lacks() {
+    let setup = Setup::new();
+    setup.policy(&talkative(10));
+    let (unread, stderr) = pipe().unwrap();
+    let mut server = Server::spawn(&setup, setup.command(&[]).stderr(stderr));
+    server.wait_until_it_serves();
+    for n in 0.. {
+        if server.metric("moonring_log_lines_lost_total") > 0.0 {
+            break;
+        }
+        assert_eq!(server.join(&format!("room-{n}"))["type"], "joined");
+    }
+    let lost = server.metric("moonring_log_lines_lost_total");
+    let mut lines = BufReader::new(unread).lines().map(Result::unwrap);
+    let told = lines.find(|line| line.contains("lines of the log are missing before this one")).unwrap();
+    assert!(told.ends_with(&format!("lines={lost}")), "{told}, and {lost} are lost");
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0));
+    let last = lines.last().unwrap();
+    assert!(last.ends_with("the server shuts down\""), "{last}");
+}
+
+#[test]
+fn why_it_did_not_start_is_said_and_kept_for_nobody_who_does_not_read() {
+    let setup = Setup::new();
+    let (code, log) = setup.fail(&["--log-filter", "moonring=debug", "--scripts-dir", "/nowhere"]);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.lines().last().unwrap().starts_with("moonring: scripts folder /nowhere: "), "{log}");
+    let (_unread, mut stderr) = pipe().unwrap();
+    fill(&mut stderr);
+    let mut server = Server::spawn(&setup, setup.command(&["--scripts-dir", "/nowhere"]).stderr(stderr));
+    assert_eq!(server.wait().code(), Some(1), "the process ends, with the pipe full from its start");
+}

@@ -1,0 +1,6 @@
+//! The server as its operators have it: a process with settings, files, signals and a standard error output.
+
+#![allow(missing_docs, reason = "tests")]
+
+mod log;
+mod process;

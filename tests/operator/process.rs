@@ -1,0 +1,192 @@
+//! A server that a test starts, talks to and ends.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+/// How long anything is waited for before the test fails; nothing depends on how long it takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Lets everybody in.
+const POLICY: &str = "function on_client_connect() return true end";
+
+/// A server's settings and files, before it is started.
+pub(crate) struct Setup {
+    dir: TempDir,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    media_port: u16,
+}
+
+impl Setup {
+    pub(crate) fn new() -> Self {
+        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (listen, admin) = (free(), free());
+        let media = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let setup = Self {
+            dir: tempfile::tempdir().unwrap(),
+            listen: listen.local_addr().unwrap(),
+            admin: admin.local_addr().unwrap(),
+            media_port: media.local_addr().unwrap().port(),
+        };
+        fs::create_dir(setup.path("scripts")).unwrap();
+        setup.policy(POLICY);
+        setup
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The text of the policy of all rooms.
+    pub(crate) fn policy(&self, text: &str) {
+        fs::write(self.path("scripts/default_room.lua"), text).unwrap();
+    }
+
+    /// The command that starts it, with further arguments, also in the place of these.
+    pub(crate) fn command(&self, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moonring"));
+        let own: [(&'static str, OsString); 7] = [
+            ("--listen", self.listen.to_string().into()),
+            ("--admin-listen", self.admin.to_string().into()),
+            ("--media-ip", "127.0.0.1".into()),
+            ("--media-ports", format!("{0}-{0}", self.media_port).into()),
+            ("--shards", "1".into()),
+            ("--data-dir", self.path("data").into()),
+            ("--scripts-dir", self.path("scripts").into()),
+        ];
+        command.arg("run").arg("--insecure-http").current_dir(self.dir.path());
+        let own = own.into_iter().filter(|(name, _)| !more.contains(name));
+        command.args(own.flat_map(|(name, value)| [name.into(), value])).args(more);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    /// Starts it with a log that is read, and waits until it serves.
+    pub(crate) fn start(&self, more: &[&str]) -> Server {
+        let mut server = Server::spawn(self, self.command(more).stderr(Stdio::piped()));
+        server.read_log();
+        server.wait_until_it_serves();
+        server
+    }
+
+    /// Starts one that is to end by itself: its exit code and its log.
+    pub(crate) fn fail(&self, more: &[&str]) -> (Option<i32>, String) {
+        let mut server = Server::spawn(self, self.command(more).stderr(Stdio::piped()));
+        server.read_log();
+        let status = server.wait();
+        (status.code(), server.log())
+    }
+}
+
+/// A running server; killed when this is dropped.
+pub(crate) struct Server {
+    child: Child,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    log: Option<JoinHandle<String>>,
+}
+
+impl Server {
+    /// Starts the process and does not wait for anything.
+    pub(crate) fn spawn(setup: &Setup, command: &mut Command) -> Self {
+        Self { child: command.spawn().unwrap(), listen: setup.listen, admin: setup.admin, log: None }
+    }
+
+    fn read_log(&mut self) {
+        let mut pipe = self.child.stderr.take().unwrap();
+        let read = move || {
+            let mut text = Vec::new();
+            pipe.read_to_end(&mut text).unwrap();
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        self.log = Some(thread::spawn(read));
+    }
+
+    pub(crate) fn wait_until_it_serves(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.listen).is_err() {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("{status}: {}", self.log());
+            }
+            assert!(Instant::now() < deadline, "it does not serve");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// All that it has logged; waits for its end.
+    pub(crate) fn log(&mut self) -> String {
+        self.log.take().map_or_else(|| "(the log is not read)".into(), |log| log.join().unwrap())
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to end, as systemd does.
+    pub(crate) fn terminate(&self) {
+        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The answer of a page, head and body.
+    pub(crate) fn get(&self, path: &str) -> String {
+        ask(self.listen, path)
+    }
+
+    /// A counter without labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let page = ask(self.admin, "/metrics");
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {page}")).trim().parse().unwrap()
+    }
+
+    /// Joins a room and leaves it; what the server has said to the join.
+    pub(crate) fn join(&self, room: &str) -> Value {
+        let stream = TcpStream::connect(self.listen).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (mut socket, _) = tungstenite::client(format!("ws://{}/ws", self.listen), stream).unwrap();
+        let join = json!({ "type": "join", "room": room, "token": "", "metadata": null, "protocol": 1 });
+        socket.send(Message::text(join.to_string())).unwrap();
+        let said = socket.read().unwrap();
+        serde_json::from_str(said.to_text().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ask(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
