@@ -2,5 +2,6 @@
 
 #![allow(missing_docs, reason = "tests")]
 
+mod data_dir;
 mod log;
 mod process;

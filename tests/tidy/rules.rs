@@ -138,7 +138,7 @@ const MODULES: &[(&str, &[Row])] = &[
         ("script_set", &[]),
         ("sandbox", &["config"]),
         ("scripts", &["script_files", "script_set"]),
-        ("server", &["addresses", "cluster", "config", "dtls_certificate", "event_loop", "event_queue", "probe", "recordings", "scripts", "shard_handle",
+        ("server", &["addresses", "cluster", "config", "data_dir", "dtls_certificate", "event_loop", "event_queue", "probe", "recordings", "scripts", "shard_handle",
             "signal", "take_over", "udp", "watch", "watchdog"]),
         ("shard_handle", &[]),
         ("signal", &["cluster", "config", "data_dir", "event_loop", "event_queue", "log_queue", "script_set", "shard_handle", "take_over",

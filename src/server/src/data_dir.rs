@@ -1,9 +1,20 @@
 //! Writes what the server keeps over a restart, in `data_dir`: a file is whole or as it was, and keys are the server's alone.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+/// The file that a server locks (flock(2)); it says which one has.
+const LOCK: &str = "lock";
+/// How often, and how long, a server is waited for that is about to end.
+const LOCK_ATTEMPTS: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug)]
@@ -29,4 +40,99 @@ pub(crate) fn replace(path: &Path, readers: Readers, content: &[u8]) -> io::Resu
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&temporary, path)
+}
+
+/// Keeps other servers out of a `data_dir` for as long as this lives: two of them would write over each other's files.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "it is held")] Option<Arc<File>>);
+
+impl Lock {
+    /// Takes a folder, which is made if there is none; an error says who has it. An empty one is nothing to take, nor is one
+    /// that cannot be written: what is to be kept there says so itself.
+    pub(crate) fn take(folder: &Path) -> anyhow::Result<Self> {
+        let Some(file) = open_lock(folder) else { return Ok(Self(None)) };
+        for attempt in 1.. {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS => thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) => bail!("{}", in_use(folder)),
+                Err(TryLockError::Error(error)) => {
+                    tracing::warn!(folder = %folder.display(), %error, "this file system has no locks: nothing keeps another server out of data_dir");
+                    break;
+                }
+            }
+        }
+        sign(&file);
+        Ok(Self(Some(Arc::new(file))))
+    }
+
+    /// Takes a folder once the process that has it has ended, which this one has taken over from.
+    pub(crate) fn take_after(folder: &Path) -> anyhow::Result<Self> {
+        let Some(file) = open_lock(folder).map(Arc::new) else { return Ok(Self(None)) };
+        let waiting = file.clone();
+        let wait = move || match waiting.lock() {
+            Ok(()) => sign(&waiting),
+            Err(error) => tracing::warn!(%error, "nothing keeps another server out of data_dir"),
+        };
+        thread::Builder::new().name("data-dir".into()).spawn(wait).context("data_dir: the thread does not start")?;
+        Ok(Self(Some(file)))
+    }
+}
+
+fn open_lock(folder: &Path) -> Option<File> {
+    if folder.as_os_str().is_empty() {
+        return None;
+    }
+    fs::create_dir_all(folder).ok()?;
+    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(folder.join(LOCK)).ok()
+}
+
+/// Says in the file who has it.
+fn sign(file: &File) {
+    // In containers many processes have the same number.
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let signature = format!("process {} on {}\n", std::process::id(), host.trim());
+    // The lock holds without, too.
+    let _ = file.set_len(0).and_then(|()| file.write_all_at(signature.as_bytes(), 0));
+}
+
+fn in_use(folder: &Path) -> String {
+    let signature = fs::read_to_string(folder.join(LOCK)).unwrap_or_default();
+    let who = match signature.trim() {
+        "" => "another process",
+        signature => signature,
+    };
+    let folder = folder.display();
+    format!("data folder {folder} is in use by {who}: end that server, or give this one a --data-dir of its own")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_one_servers_until_that_ends_and_then_the_next_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("data");
+        let first = Lock::take(&folder).unwrap();
+        let second = open_lock(&folder).unwrap();
+        assert!(matches!(second.try_lock(), Err(TryLockError::WouldBlock)));
+        let refusal = in_use(&folder);
+        assert!(refusal.contains(&format!("process {} on ", std::process::id())), "{refusal}");
+        let next = Lock::take_after(&folder).unwrap();
+        drop(first);
+        while second.try_lock().is_ok() {
+            second.unlock().unwrap();
+            thread::yield_now();
+        }
+        drop(next);
+        drop(Lock::take(&folder).unwrap());
+    }
+
+    #[test]
+    fn there_is_nothing_to_take_where_nothing_can_be_kept() {
+        Lock::take(Path::new("")).unwrap();
+        Lock::take(Path::new("/proc/data")).unwrap();
+        Lock::take_after(Path::new("/dev/null/data")).unwrap();
+    }
 }

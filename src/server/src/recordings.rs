@@ -13,8 +13,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -29,6 +29,8 @@ const FOLDER: &str = "recordings";
 const MAX_WAITING: usize = 16 * 1024 * 1024;
 /// Bytes of a room in which nobody has been let in yet that are kept: strangers open rooms as fast as they can ask.
 const MAX_UNADMITTED: usize = 64 * 1024;
+/// How long the end of the process is put off for what waits to be written.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
 /// What stands in a recording once somebody is let in.
 const ADMITTED: &[u8] = b"\"allowed\":true";
 const CONNECT: &[u8] = b"\"hook\":\"on_client_connect\"";
@@ -54,6 +56,8 @@ enum Message {
     Open(u64, RoomId),
     Line(u64, Vec<u8>),
     Close(u64),
+    /// Told once everything before it has been written.
+    Mark(SyncSender<()>),
 }
 
 /// Tells the writer that a room's sink is gone.
@@ -88,6 +92,16 @@ impl Recordings {
         let thread = std::thread::Builder::new().name("recordings".into());
         thread.spawn(move || writer.run(&messages)).context("the thread of recordings does not start")?;
         Ok(Some(Self { rooms: rooms.build()?, room_bytes: config.record_room_kib * 1024, ends }))
+    }
+
+    /// Waits until what the rooms have told is written, for the end of the process; not for ever where the disk hangs.
+    pub(crate) fn finish(&self) {
+        let (written, wait) = sync_channel(1);
+        // Without a writer nothing waits.
+        let _ = self.ends.sender.send(Message::Mark(written));
+        if wait.recv_timeout(LAST_PATIENCE).is_err() {
+            tracing::error!("the last lines of recordings are not written");
+        }
     }
 
     /// Where the recording of a room goes that is being opened.
@@ -150,6 +164,8 @@ impl Writer {
                     }
                 }
                 Message::Close(number) => drop(self.files.remove(&number)),
+                // Who has given up does not hear it.
+                Message::Mark(written) => drop(written.try_send(())),
             }
         }
     }
@@ -258,10 +274,11 @@ mod tests {
 
     /// Ends the writer, so that everything is written.
     fn ended(recordings: Recordings, sinks: Vec<Sink>) {
+        drop(sinks);
+        recordings.finish();
         let waiting = Arc::downgrade(&recordings.ends);
-        drop((recordings, sinks));
+        drop(recordings);
         assert!(waiting.upgrade().is_none());
-        std::thread::sleep(std::time::Duration::from_millis(200));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::addresses;
 use crate::cluster::{Cluster, ClusterSettings};
 use crate::config::{Config, Dtls13, OnSave, RoomSpread};
+use crate::data_dir;
 use crate::dtls_certificate;
 use crate::event_loop::{CommandSender, LoopSettings, Pulse, ShardThread, spawn_shard};
 use crate::event_queue::event_queue;
@@ -52,6 +53,13 @@ pub struct Server {
     hello: Hello,
     pulses: Vec<(String, Pulse)>,
     watchdog_s: u32,
+    kept: Kept,
+}
+
+/// What is on the disk.
+struct Kept {
+    recordings: Option<Recordings>,
+    _data_dir: data_dir::Lock,
 }
 
 impl Server {
@@ -64,6 +72,10 @@ impl Server {
             true => None,
             false => Successor::connect(&config.take_over, &Hello::of(config))?,
         };
+        let data_dir = match &former {
+            None => data_dir::Lock::take(&config.data_dir)?,
+            Some(_) => data_dir::Lock::take_after(&config.data_dir)?,
+        };
         let cluster = ClusterSettings::load(config)?;
         let prepared = Prepared::new(config)?;
         let rules = config.room_scripts.iter().map(|rule| ScriptRule::new(&rule.pattern, &rule.script));
@@ -71,6 +83,7 @@ impl Server {
             .with_context(|| format!("scripts folder {}", config.scripts_dir.display()))?;
         let certificate = dtls_certificate::load(&config.data_dir)?;
         let recordings = Recordings::start(config)?;
+        let kept = Kept { recordings: recordings.clone(), _data_dir: data_dir };
         let (on_save, watchdog_s) = (on_save(config)?, config.watchdog_s);
         let policies = (scripts.library().clone(), recordings);
         let Started { listeners, shards, ends, pulses, former } = match former {
@@ -84,7 +97,20 @@ impl Server {
             false => listen_for_successor(&config.take_over, former.is_some())?,
         };
         let hello = Hello::of(config);
-        Ok(Self { listeners, endpoint, former, shards, ends, scripts, on_save, cluster, hello, pulses, watchdog_s })
+        Ok(Self {
+            listeners,
+            endpoint,
+            former,
+            shards,
+            ends,
+            scripts,
+            on_save,
+            cluster,
+            hello,
+            pulses,
+            watchdog_s,
+            kept,
+        })
     }
 
     /// Where clients connect to.
@@ -117,6 +143,9 @@ impl Server {
         watch.abort();
         for shard in self.shards {
             shard.stop();
+        }
+        if let Some(recordings) = self.kept.recordings {
+            recordings.finish();
         }
         served
     }

@@ -1,0 +1,37 @@
+//! What is kept on the disk belongs to one server at a time.
+
+use crate::process::Setup;
+
+#[test]
+fn a_second_server_on_the_same_data_does_not_start_and_names_the_first() {
+    let (setup, other) = (Setup::new(), Setup::new());
+    let mut first = setup.start(&[]);
+    let folder = setup.path("data");
+    let folder = folder.to_str().unwrap();
+    let (code, log) = other.fail(&["--data-dir", folder]);
+    assert_eq!(code, Some(1), "{log}");
+    let last = log.lines().last().unwrap();
+    assert!(
+        last.starts_with(&format!("moonring: data folder {folder} is in use by process {} on ", first.id())),
+        "{last}"
+    );
+    first.terminate();
+    first.wait();
+    let mut second = other.start(&["--data-dir", folder]);
+    second.terminate();
+    second.wait();
+}
+
+#[test]
+fn a_process_that_takes_over_has_the_data_as_well() {
+    let (setup, other) = (Setup::new(), Setup::new());
+    let socket = setup.path("take-over.sock");
+    let with_socket = ["--take-over", socket.to_str().unwrap()];
+    let mut before = setup.start(&with_socket);
+    let after = setup.start(&with_socket);
+    assert_eq!(before.wait().code(), Some(0), "{}", before.log());
+    assert_eq!(after.join("room")["type"], "joined");
+    let (code, log) = other.fail(&["--data-dir", setup.path("data").to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.lines().last().unwrap().contains(&format!("is in use by process {} on ", after.id())), "{log}");
+}
