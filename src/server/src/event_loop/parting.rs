@@ -76,7 +76,10 @@ impl<C: Core> Ticker<C> {
             }
             None => {
                 self.settings.pulse.begin(Doing::Datagrams);
-                self.udp.restore_receive_buffers(&self.settings.udp);
+                // What has come meanwhile fills them: they get their usual size later. The other process may have made them
+                // smaller than they were, if it is not allowed as much as this one.
+                self.udp.enlarge_receive_buffers();
+                self.expect_much(now);
                 false
             }
         }

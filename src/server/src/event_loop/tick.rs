@@ -239,6 +239,11 @@ impl<C: Core> Ticker<C> {
         }
     }
 
+    /// The sockets' buffers stay as they are for a second, and until the loop has caught up.
+    pub(super) fn expect_much(&mut self, now: Instant) {
+        (self.has_much_room, self.next_drops) = (true, now + DROPS_EVERY);
+    }
+
     fn make_room(&mut self) {
         if !self.out.has_room(self.settings.reply_datagrams) {
             self.flush();

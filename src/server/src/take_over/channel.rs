@@ -15,8 +15,8 @@ use anyhow::{Context, bail, ensure};
 use rustix::cmsg_space;
 use rustix::io::retry_on_intr;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 use zeroize::Zeroizing;
 
@@ -26,6 +26,9 @@ const HEAD: usize = 5;
 pub(super) const MAX_BODY: usize = 256 * 1024 * 1024;
 /// Most descriptors with one frame: a shard has two sockets, the control plane two listeners.
 pub(super) const MAX_DESCRIPTORS: usize = 8;
+
+/// Why descriptors are missing: the kernel leaves out those that the process may not have (unix(7), `MSG_CTRUNC`).
+const CUT_OFF: &str = "not all sockets have come: this process may open no more files (`ulimit -n`, LimitNOFILE)";
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +152,10 @@ impl Channel {
                 if let RecvAncillaryMessage::ScmRights(rights) = message {
                     descriptors.extend(rights);
                 }
+            }
+            // Those that have come are closed.
+            if received.flags.contains(ReturnFlags::CTRUNC) {
+                return Err(io::Error::other(CUT_OFF));
             }
             if received.bytes == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

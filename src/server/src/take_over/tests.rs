@@ -1,5 +1,7 @@
 //! Two processes in one: frames and descriptors cross, and whatever fails before the last word leaves the first one going on.
 
+mod trouble;
+
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
@@ -17,6 +19,7 @@ use super::*;
 use crate::config::Config;
 use crate::event_loop::{Core, HandOverHandle, LoopSettings, Phase, Pulse, ShardThread, Unloaded, spawn_shard};
 use crate::event_queue::event_queue;
+use crate::udp::UdpSettings;
 use crate::watchdog::Watchdog;
 use moonring_core::command::{Command, Event};
 use moonring_core::shard::take_over::HandedOver;
@@ -192,6 +195,7 @@ struct Running {
     seen: Arc<Mutex<Vec<String>>>,
     told: Arc<Told>,
     media: std::net::SocketAddr,
+    media_socket: UdpSocket,
     client: UdpSocket,
     public: std::net::SocketAddr,
 }
@@ -205,7 +209,10 @@ impl Running {
         let (media, seen, told) = (socket.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default(), Arc::default());
         let core = Counting { count: 0, seen: Arc::clone(&seen) };
         let (events, _) = event_queue(8);
-        let settings = LoopSettings::default();
+        // Less than every system grants.
+        let udp = UdpSettings { socket_receive_bytes: 50_000, ..UdpSettings::default() };
+        let settings = LoopSettings { udp, ..LoopSettings::default() };
+        let media_socket = socket.try_clone().unwrap();
         let pulse = settings.pulse.clone();
         let shard = spawn_shard(settings, vec![socket], move || core, events).unwrap();
         let [public, admin] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -216,7 +223,7 @@ impl Running {
         let listeners = [public, admin];
         Predecessor { endpoint, hello: hello.clone(), listeners, shards, control }.start().unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        Self { _folder: folder, path, hello, shard, pulse, seen, told, media, client, public: address }
+        Self { _folder: folder, path, hello, shard, pulse, seen, told, media, media_socket, client, public: address }
     }
 
     fn send(&self, text: &str) {
