@@ -110,8 +110,18 @@ pub struct SendReport {
     pub would_block: usize,
     /// Of all these, sent one by one because the kernel refused a GSO send.
     pub without_gso: usize,
+    /// Bytes of those that were refused or dropped.
+    pub unsent_bytes: usize,
     /// The last refusal's errno, 0 for none.
     pub last_error: i32,
+}
+
+impl SendReport {
+    /// The socket's buffer has no room for `piece`.
+    fn drop_for_room(&mut self, piece: Run) {
+        self.would_block += usize::from(piece.datagrams);
+        self.unsent_bytes += piece.len as usize;
+    }
 }
 
 /// A shard's sockets. Made and used on one thread.
@@ -144,7 +154,7 @@ impl Flush<'_> {
 
     fn finish(self) -> SendReport {
         self.stats.datagrams_out += self.report.sent as u64;
-        self.stats.bytes_out += self.batch.bytes().len() as u64;
+        self.stats.bytes_out += self.batch.bytes().len().saturating_sub(self.report.unsent_bytes) as u64;
         self.stats.send_failed += self.report.failed as u64;
         self.stats.would_block += self.report.would_block as u64;
         self.stats.without_gso += self.report.without_gso as u64;

@@ -204,8 +204,10 @@ impl Uring {
         let submitted = all - unsent;
         flush.stats.sends += submitted as u64;
         for (index, piece) in self.table.pieces().iter().enumerate() {
-            let datagrams = usize::from(piece.datagrams);
-            if index < submitted { flush.report.sent += datagrams } else { flush.report.would_block += datagrams }
+            match index < submitted {
+                true => flush.report.sent += usize::from(piece.datagrams),
+                false => flush.report.drop_for_room(*piece),
+            }
         }
         while let Some((index, errno)) = self.failures.pop() {
             if let Some(piece) = self.table.pieces().get(index).filter(|_| index < submitted) {

@@ -115,10 +115,10 @@ impl Sockets {
                 self.retries -= 1;
                 match self.send(batch, piece) {
                     Ok(()) => report.sent += datagrams,
-                    Err(_) => report.would_block += datagrams,
+                    Err(_) => report.drop_for_room(piece),
                 }
             }
-            libc::EAGAIN | libc::ENOBUFS => report.would_block += datagrams,
+            libc::EAGAIN | libc::ENOBUFS => report.drop_for_room(piece),
             // The interface cannot compute checksums, so the kernel refuses GSO: for good.
             libc::EIO if datagrams > 1 => {
                 if self.gso {
@@ -138,6 +138,7 @@ impl Sockets {
     fn refuse(&mut self, piece: Run, errno: i32, report: &mut SendReport) {
         let datagrams = usize::from(piece.datagrams);
         report.failed += datagrams;
+        report.unsent_bytes += piece.len as usize;
         report.last_error = errno;
         self.refusals.note(Instant::now(), (datagrams, piece.to.remote), errno);
     }
@@ -157,7 +158,7 @@ impl Sockets {
         for piece in (Pieces { rest: run, step: 1 }) {
             match self.send(batch, piece) {
                 Ok(()) => report.sent += 1,
-                Err(libc::EAGAIN | libc::ENOBUFS) => report.would_block += 1,
+                Err(libc::EAGAIN | libc::ENOBUFS) => report.drop_for_room(piece),
                 Err(libc::EMSGSIZE) if self.send_in_fragments(batch, piece) => report.sent += 1,
                 Err(errno) => self.refuse(piece, errno, report),
             }
@@ -252,7 +253,7 @@ mod tests {
     #[test]
     fn a_single_datagram_that_is_refused_is_a_failure() {
         for errno in [libc::EIO, libc::EINVAL, libc::EPERM, libc::ENETUNREACH] {
-            let expected = SendReport { failed: 1, last_error: errno, ..SendReport::default() };
+            let expected = SendReport { failed: 1, unsent_bytes: 100, last_error: errno, ..SendReport::default() };
             assert_eq!(settled(&mut sockets(), errno, 1), (expected, 0));
         }
     }
@@ -269,7 +270,7 @@ mod tests {
         let mut sockets = sockets();
         sockets.begin_flush();
         let sent = (SendReport { sent: 3, ..SendReport::default() }, 3);
-        let dropped = (SendReport { would_block: 3, ..SendReport::default() }, 0);
+        let dropped = (SendReport { would_block: 3, unsent_bytes: 300, ..SendReport::default() }, 0);
         for errno in [libc::EAGAIN, libc::ENOBUFS].repeat(RETRIES_PER_FLUSH as usize / 2) {
             assert_eq!(settled(&mut sockets, errno, 3), sent);
         }

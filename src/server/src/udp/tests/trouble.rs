@@ -130,6 +130,7 @@ fn a_send_that_the_kernel_refuses_is_counted_and_the_others_leave() {
         ];
         let report = udp.flush(&batch_of(&datagrams));
         assert_eq!((report.sent, report.failed, report.would_block), (3, 4, 0), "{io}");
+        assert_eq!((udp.stats().datagrams_out, udp.stats().bytes_out), (3, 30), "{io}");
         for expected in [1, 3, 6] {
             let mut buffer = [0; 20];
             assert_eq!((peer.recv(&mut buffer).unwrap(), buffer[0]), (10, expected), "{io}");
