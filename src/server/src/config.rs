@@ -3,6 +3,7 @@
 //! A key has one name everywhere: `step_budget_ms` in the file, `--step-budget-ms`, `MOONRING_STEP_BUDGET_MS`.
 //! `moonring.example.toml` documents them all.
 
+mod help;
 mod values;
 mod verbs;
 
@@ -14,7 +15,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser};
+use clap::{Args, FromArgMatches, Parser};
 use serde::Deserialize;
 
 use crate::io_mode::IoMode;
@@ -241,6 +242,12 @@ pub struct Cli {
 }
 
 impl Cli {
+    /// Reads the process's own command line; ends the process where that is wrong, or help was asked for.
+    pub fn from_command_line() -> Self {
+        let matches = help::command_line().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     /// The settings in force: command line and environment, then file, then defaults.
     pub fn load(self) -> anyhow::Result<Config> {
         let file = match &self.config {

@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use moonring::Cli;
 
 fn main() -> ExitCode {
-    moonring::run(Cli::parse())
+    moonring::run(Cli::from_command_line())
 }

@@ -1,3 +1,4 @@
+use super::help::{TO_ASK, TO_RELOAD, command_line};
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../../../moonring.example.toml");
@@ -31,6 +32,40 @@ fn every_key_is_an_option_and_an_environment_variable_of_the_same_name() {
         assert_eq!(argument.get_env().unwrap(), format!("MOONRING_{}", name.to_uppercase()).as_str());
     }
     command.debug_assert();
+}
+
+#[test]
+fn a_verbs_help_lists_the_settings_that_it_reads_and_no_others() {
+    let mut all = vec!["config"];
+    all.extend(Options::NAMES);
+    for (verb, read) in [
+        ("", &all[..]),
+        ("run", &all),
+        ("rooms", TO_ASK),
+        ("kick", TO_ASK),
+        ("scripts push", TO_ASK),
+        ("reload", TO_RELOAD),
+        ("check", &[]),
+        ("test", &[]),
+        ("replay", &[]),
+    ] {
+        let mut command = &mut command_line();
+        for name in verb.split_whitespace() {
+            command = command.find_subcommand_mut(name).unwrap();
+        }
+        let help = command.render_long_help().to_string();
+        let options = help.lines().filter_map(|line| line.trim_start().strip_prefix("--")?.split([' ', '[']).next());
+        let mut listed: Vec<_> = options.map(|name| name.replace('-', "_")).collect();
+        listed.retain(|name| all.contains(&name.as_str()));
+        listed.sort();
+        let mut read = read.to_vec();
+        read.sort_unstable();
+        assert_eq!(listed, read, "{verb}");
+        assert!(help.contains("--help"), "{help}");
+    }
+    let kick = ["moonring", "kick", "room", "client", "--admin-listen=127.0.0.1:9", "--shards=3"];
+    let cli = Cli::from_arg_matches(&command_line().try_get_matches_from(kick).unwrap()).unwrap();
+    assert_eq!((cli.options.shards, cli.options.admin_listen.map(|at| at.port())), (Some(3), Some(9)));
 }
 
 #[test]
