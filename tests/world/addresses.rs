@@ -2,15 +2,16 @@
 
 use std::net::SocketAddr;
 
+use moonring_core::command::{Command, Event};
 use moonring_loadtest::peer::PeerEvent;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::Mid;
 use moonring_wire::media::CodecName::Vp8;
 use moonring_wire::negotiate::Direction;
 
-use crate::sim::World;
 use crate::sim::flows::{assert_unbroken, wants};
 use crate::sim::raw::section;
+use crate::sim::{SERVER, World};
 
 /// Alice publishes to Bob; Mallory is a member of the same room who receives Alice, too.
 fn scene(seed: u64) -> (World, usize, usize, usize) {
@@ -131,4 +132,26 @@ fn an_address_that_was_claimed_before_its_client_came_does_not_keep_that_out() {
     world.publish(late, Vp8);
     world.run_ms(8_000);
     assert!(world.members[late].told.contains(&PeerEvent::Connected), "{:?}", world.members[late].told);
+}
+
+#[test]
+fn who_comes_after_the_machine_has_got_another_address_is_told_that_one() {
+    crate::sim::places::on_one_shard();
+    let mut world = World::new(705);
+    let told = |world: &World| {
+        let answer = world.events.iter().rev().find_map(|event| match event {
+            Event::Answered { answer, .. } => Some(answer.candidates.clone()),
+            _ => None,
+        });
+        answer.unwrap()
+    };
+    let alice = world.join("alice");
+    world.publish(alice, Vp8);
+    let before = told(&world);
+    // The peers of this world send to the first one.
+    let own: Vec<SocketAddr> = [SERVER, "198.51.100.7:40000"].map(|address| address.parse().unwrap()).into();
+    world.command(Command::Candidates { own: own.clone(), all: vec![own.clone()] });
+    let bob = world.join("bob");
+    world.publish(bob, Vp8);
+    assert_eq!((before, told(&world)), (vec![SERVER.parse().unwrap()], own));
 }

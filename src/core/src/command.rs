@@ -8,6 +8,7 @@ mod place;
 mod recipient;
 mod weight;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -326,6 +327,14 @@ pub enum Command {
         id: u64,
         /// Which rooms.
         rooms: Vec<RoomId>,
+    },
+    /// Clients that come from now on are to send media to other addresses than those before.
+    #[serde(skip)]
+    Candidates {
+        /// Of this shard.
+        own: Vec<SocketAddr>,
+        /// Of all shards of this node, by number.
+        all: Vec<Vec<SocketAddr>>,
     },
     /// Who is in a room. Answered by [`Event::Called`], with some of them.
     #[serde(skip)]

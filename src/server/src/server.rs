@@ -29,6 +29,7 @@ use moonring_policy::{PolicyEngine, PolicySettings};
 use moonring_wire::id::PlaceId;
 use moonring_wire::transport::TransportConfig;
 use moonring_wire::transport::dtls::{Certificate, DtlsVersions};
+use readdress::Readdressing;
 use sd_notify::NotifyState;
 
 /// Events of one shard that may wait for the control plane: a room of 500 that ends tells 500 clients of 500.
@@ -37,6 +38,7 @@ const EVENT_QUEUE: usize = 16_384;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 mod inherit;
+mod readdress;
 
 /// A server that has its ports and its shards, and serves once [`Server::run`] is called.
 pub struct Server {
@@ -54,6 +56,7 @@ pub struct Server {
     pulses: Vec<(String, Pulse)>,
     watchdog_s: u32,
     kept: Kept,
+    readdressing: Option<Readdressing>,
 }
 
 /// What is on the disk.
@@ -86,7 +89,7 @@ impl Server {
         let kept = Kept { recordings: recordings.clone(), _data_dir: data_dir };
         let (on_save, watchdog_s) = (on_save(config)?, config.watchdog_s);
         let policies = (scripts.library().clone(), recordings);
-        let Started { listeners, shards, ends, pulses, former } = match former {
+        let Started { listeners, shards, ends, bound, pulses, former } = match former {
             Some(former) => inherit::start(config, prepared, (&certificate, policies), former)?,
             None => start(config, (prepared, cluster.as_ref()), &certificate, &policies)?,
         };
@@ -97,6 +100,8 @@ impl Server {
             false => listen_for_successor(&config.take_over, former.is_some())?,
         };
         let hello = Hello::of(config);
+        let handles = ends.iter().map(|end| end.handle.clone()).collect();
+        let readdressing = Readdressing::new(config, bound, handles);
         Ok(Self {
             listeners,
             endpoint,
@@ -110,6 +115,7 @@ impl Server {
             pulses,
             watchdog_s,
             kept,
+            readdressing,
         })
     }
 
@@ -136,11 +142,15 @@ impl Server {
         if let Some(former) = self.former {
             inherit::receive_policies(former, self.ends.iter().map(|end| end.handle.clone()).collect())?;
         }
+        let readdressing = self.readdressing.map(|addresses| tokio::spawn(addresses.run()));
         let shards = self.shards.iter().map(ShardThread::hand_over_handle).collect();
         let successor = self.endpoint.map(|endpoint| AwaitedSuccessor { endpoint, hello: self.hello, shards });
         let listeners = self.listeners.with_scripts(scripts).with_cluster(cluster).with_successor(successor);
         let served = listeners.serve(self.ends, shutdown).await;
         watch.abort();
+        if let Some(readdressing) = readdressing {
+            readdressing.abort();
+        }
         for shard in self.shards {
             shard.stop();
         }
@@ -174,6 +184,8 @@ struct Started {
     listeners: Listeners,
     shards: Vec<ShardThread>,
     ends: Vec<ShardEnd>,
+    /// What the sockets of each shard are bound to.
+    bound: Vec<IpAddr>,
     /// By the shards' names.
     pulses: Vec<(String, Pulse)>,
     /// The process that this one has taken over from.
@@ -192,18 +204,19 @@ fn start(
 ) -> anyhow::Result<Started> {
     let listeners = prepared.bind()?;
     let (mut shards, mut ends, mut pulses) = (Vec::new(), Vec::new(), Vec::new());
-    let links = links(config, cluster);
+    let (links, mut bound) = (links(config, cluster), Vec::new());
     for (n, port) in config.media_ports.iter().take(config.shards()).enumerate() {
         let settings = loop_settings(config, n);
         pulses.push((settings.name.clone(), settings.pulse.clone()));
         let sockets = bind_all(&config.media_ip, port).context("--media-ip, --media-ports")?;
+        bound = readdress::bound(&sockets)?;
         let plan = ShardPlan::new(config, (port, links(n)), certificate, policies, &sockets)?;
         let (events, receiver) = event_queue(EVENT_QUEUE);
         let shard = spawn_shard(settings, sockets, move || plan.build(), events)?;
         ends.push(ShardEnd { handle: handle_of(shard.sender()), events: receiver });
         shards.push(shard);
     }
-    Ok(Started { listeners, shards, ends, pulses, former: None })
+    Ok(Started { listeners, shards, ends, bound, pulses, former: None })
 }
 
 /// Listens for the process that takes over from this one. One that has itself taken over goes on without, if it has to.
@@ -239,10 +252,8 @@ impl ShardPlan {
         (library, recordings): &Policies,
         sockets: &[UdpSocket],
     ) -> anyhow::Result<Self> {
-        let bound = sockets.iter().map(|socket| Ok(socket.local_addr()?.ip()));
-        let bound: Vec<IpAddr> = bound.collect::<std::io::Result<_>>()?;
         let own = addresses::own().context("cannot list this machine's addresses")?;
-        let candidates = addresses::candidates(&bound, &config.announced_ip, &own);
+        let candidates = addresses::candidates(&readdress::bound(sockets)?, &config.announced_ip, &own);
         let advice = "there is no address that clients could send media to: set --announced-ip";
         anyhow::ensure!(!candidates.is_empty(), advice);
         tracing::info!(port, addresses = ?candidates, "receives media");

@@ -34,6 +34,7 @@ impl Command {
             | Self::Scripts(_)
             | Self::Report { .. }
             | Self::ListClients { .. }
+            | Self::Candidates { .. }
             | Self::Policy { .. }
             | Self::Call { .. }
             | Self::Open { .. }

@@ -218,8 +218,21 @@ impl Shard {
         }
     }
 
+    /// See [`Command::LeaveIfSilent`](crate::command::Command::LeaveIfSilent).
+    pub(super) fn leave_if_silent(
+        &mut self,
+        now: Instant,
+        (id, silence): (&ClientId, Duration),
+        reason: String,
+        out: &mut SendBatch,
+    ) {
+        if self.publishes_nothing(now, id, silence) {
+            self.leave(now, id, reason, out);
+        }
+    }
+
     /// True for a client that has been there for `silence` and from whose tracks nothing came in that time.
-    pub(super) fn publishes_nothing(&self, now: Instant, id: &ClientId, silence: Duration) -> bool {
+    fn publishes_nothing(&self, now: Instant, id: &ClientId, silence: Duration) -> bool {
         let client = self.index.clients.get(id).and_then(|key| self.world.clients.get(*key));
         let Some(client) = client else { return false };
         let tracks = client.inbound.published.iter().filter_map(|key| self.world.tracks.get(*key));

@@ -355,10 +355,9 @@ impl Shard {
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
             Command::ListClients { id, room, after } => self.list_clients(id, &room, after.as_ref()),
             Command::PolicyCarried { room, carried } => self.policy_arrives(now, &room, carried.as_deref()),
+            Command::Candidates { own, all } => self.settings.tell_candidates(own, all),
             Command::LeaveIfSilent { client, silence, reason } => {
-                if self.publishes_nothing(now, &client, silence) {
-                    self.leave(now, &client, reason, out);
-                }
+                self.leave_if_silent(now, (&client, silence), reason, out);
             }
             Command::Leave { client, reason } => self.leave(now, &client, reason, out),
         }

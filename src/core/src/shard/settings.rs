@@ -52,6 +52,14 @@ pub struct ShardSettings {
 }
 
 impl ShardSettings {
+    /// From now on clients are told these addresses: `own` of this shard, `all` of all shards of this node.
+    pub(super) fn tell_candidates(&mut self, own: Vec<SocketAddr>, all: Vec<Vec<SocketAddr>>) {
+        self.candidates = own;
+        if let Some(links) = &mut self.links {
+            links.candidates = all;
+        }
+    }
+
     /// What the server's own defaults are: every codec, a second of each layer kept. Without `candidates`, which the
     /// answers to offers need.
     pub fn new(certificate: Certificate) -> Self {

@@ -59,6 +59,7 @@ const DOING: &[&str] = &[
     "the news of a home",
     "a list of clients",
     "the hand-over to another process",
+    "new addresses for clients",
 ];
 
 /// Places in [`DOING`].
@@ -150,6 +151,7 @@ fn place_of(command: &Command) -> u8 {
         Command::BecomeHome { .. } => 38,
         Command::HomeIs { .. } => 39,
         Command::ListClients { .. } => 40,
+        Command::Candidates { .. } => 42,
     }
 }
 
@@ -175,6 +177,6 @@ mod tests {
         let leave = Command::Leave { client: ClientId::parse("c").unwrap(), reason: String::new() };
         pulse.begin_command(&leave);
         assert_eq!(pulse.clone().doing(), "a leave");
-        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 21, "what came later stands behind");
+        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 22, "what came later stands behind");
     }
 }

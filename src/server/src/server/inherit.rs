@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use super::{EVENT_QUEUE, Policies, ShardPlan, Started, handle_of, loop_settings};
+use super::{EVENT_QUEUE, Policies, ShardPlan, Started, handle_of, loop_settings, readdress};
 use crate::config::Config;
 use crate::event_loop::{Beginning, ShardThread, Starting, prepare_shard};
 use crate::event_queue::event_queue;
@@ -69,7 +69,9 @@ fn take_over(
         ends.push(ShardEnd { handle: handle_of(starting.sender()), events: receiver });
         waiting.push(Waiting { starting, feed, gate });
     }
+    let mut bound = Vec::new();
     let (listeners, control) = former.receive(|n, shard| {
+        bound = readdress::bound(&shard.sockets)?;
         let waiting = waiting.get(n).with_context(|| format!("there is no shard {n} here"))?;
         // One that has ended says why below.
         let _ = waiting.feed.send(shard);
@@ -89,7 +91,7 @@ fn take_over(
         let _ = gate.send(());
     }
     let listeners = prepared.over(listeners).with_inherited(Some(control));
-    Ok(Started { listeners, shards, ends, pulses, former: None })
+    Ok(Started { listeners, shards, ends, bound, pulses, former: None })
 }
 
 /// On a shard's own thread: waits for its sockets and its state, and becomes that.
