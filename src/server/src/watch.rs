@@ -11,7 +11,6 @@ mod tests;
 mod uploads;
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -212,15 +211,14 @@ impl Watch {
         let mut inotify = ScriptWatch::new();
         let mut next_poll = Instant::now();
         let mut next_look = Instant::now();
-        while let Some(folder) = &self.folder {
-            let name = folder.path().file_name().map(ToOwned::to_owned);
+        while self.folder.is_some() {
             let reason = tokio::select! {
                 biased;
                 Some(request) = self.requests.recv() => Reason::Asked(request),
                 () = sleep_until(next_look), if self.canary.is_some() => Reason::Judge,
                 () = sleep(RETRY), if !self.behind.is_empty() => Reason::Retry,
                 () = sleep_until(next_poll) => Reason::Poll,
-                change = inotify.next_change(name.as_ref()) => Reason::Seen(change),
+                change = inotify.next_change() => Reason::Seen(change),
             };
             let request = match reason {
                 Reason::Judge => {
@@ -234,7 +232,7 @@ impl Watch {
                 }
                 // The writer's closing is still to come.
                 Reason::Seen(Change::Writing | Change::Nothing) => continue,
-                Reason::Seen(Change::Changed) => self.settle(&mut inotify, name.as_ref()).await,
+                Reason::Seen(Change::Changed) => self.settle(&mut inotify).await,
                 Reason::Poll => match self.poll().await {
                     Some(request) => request,
                     None => {
@@ -260,7 +258,7 @@ impl Watch {
     }
 
     /// Waits until nothing has happened for a moment, or an operator asks.
-    async fn settle(&mut self, inotify: &mut ScriptWatch, name: Option<&OsString>) -> Option<Request> {
+    async fn settle(&mut self, inotify: &mut ScriptWatch) -> Option<Request> {
         let at_last = Instant::now() + LONGEST_DEBOUNCE.max(self.settings.debounce);
         loop {
             let until = (Instant::now() + self.settings.debounce).min(at_last);
@@ -268,7 +266,7 @@ impl Watch {
                 biased;
                 Some(request) = self.requests.recv() => return Some(request),
                 () = sleep_until(until) => return None,
-                _ = inotify.next_change(name) => {}
+                _ = inotify.next_change() => {}
             }
         }
     }

@@ -1,13 +1,13 @@
-//! inotify on the scripts folder, its subfolders, its files and the folder above.
+//! inotify on the scripts folder, its subfolders, its files and whatever leads there.
 //!
 //! The files have watches of their own because a file that a link leads to is written somewhere else; the folder above
-//! has one because the scripts folder may be replaced. Whoever renames or unlinks takes a file's watch away, so all
-//! are set again after every reading.
+//! has one because the scripts folder may be replaced, and so has each folder with a link on the way to it. Whoever
+//! renames or unlinks takes a file's watch away, so all are set again after every reading.
 
-use std::collections::HashSet;
-use std::ffi::OsString;
-use std::io;
-use std::path::Path;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 use tokio::io::unix::AsyncFd;
@@ -16,6 +16,12 @@ use tokio::io::unix::AsyncFd;
 const MAX_WATCHES: usize = 8_192;
 /// Buffer for events: some hundred of them.
 const EVENT_BYTES: usize = 16 * 1024;
+
+/// Most links on the way to the scripts folder, as the kernel has it (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// Names of which another file may lead to other scripts, by the watch on their folder.
+type Turns = HashMap<WatchDescriptor, Vec<OsString>>;
 
 /// What an event says of the scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +46,7 @@ pub(super) struct ScriptWatch {
 pub(super) struct Places {
     watches: Watches,
     known: HashSet<WatchDescriptor>,
-    above: Option<WatchDescriptor>,
+    turns: Turns,
     warned: bool,
 }
 
@@ -54,7 +60,7 @@ impl ScriptWatch {
         });
         match opened {
             Ok((inotify, watches)) => {
-                let places = Places { watches, known: HashSet::new(), above: None, warned: false };
+                let places = Places { watches, known: HashSet::new(), turns: Turns::new(), warned: false };
                 Self { inotify: Some(inotify), places: Some(places) }
             }
             Err(error) => {
@@ -72,16 +78,16 @@ impl ScriptWatch {
         self.places = places;
     }
 
-    /// Waits for the next events that concern scripts. `folder` is the scripts folder's name in the one above.
-    pub(super) async fn next_change(&mut self, folder: Option<&OsString>) -> Change {
-        let above = self.places.as_ref().and_then(|places| places.above.clone());
+    /// Waits for the next events that concern scripts.
+    pub(super) async fn next_change(&mut self) -> Change {
+        let turns = self.places.as_ref().map(|places| places.turns.clone()).unwrap_or_default();
         loop {
             let Some(inotify) = &mut self.inotify else { return std::future::pending().await };
             let Ok(mut ready) = inotify.readable_mut().await else { return std::future::pending().await };
             let read = ready.try_io(|inotify| {
                 let mut buffer = [0; EVENT_BYTES];
                 let events = inotify.get_mut().read_events(&mut buffer)?;
-                Ok(events.map(|event| change_of(&event, above.as_ref(), folder)).max().unwrap_or(Change::Nothing))
+                Ok(events.map(|event| change_of(&event, &turns)).max().unwrap_or(Change::Nothing))
             });
             match read {
                 Ok(Ok(Change::Nothing)) | Err(_) => {}
@@ -95,9 +101,9 @@ impl ScriptWatch {
     }
 }
 
-fn change_of(event: &Event<&std::ffi::OsStr>, above: Option<&WatchDescriptor>, folder: Option<&OsString>) -> Change {
-    if Some(&event.wd) == above {
-        let ours = event.name.is_some() && event.name == folder.map(OsString::as_os_str);
+fn change_of(event: &Event<&OsStr>, turns: &Turns) -> Change {
+    if let Some(names) = turns.get(&event.wd) {
+        let ours = names.iter().any(|name| event.name == Some(name));
         return if ours { Change::Changed } else { Change::Nothing };
     }
     // The end of a watch that we took away.
@@ -109,7 +115,7 @@ fn change_of(event: &Event<&std::ffi::OsStr>, above: Option<&WatchDescriptor>, f
 }
 
 impl Places {
-    /// Watches these paths and the folder above the first one, nothing else. True when there is one that was not
+    /// Watches these paths and what leads to `folder`, nothing else. True when there is one that was not
     /// watched before: what happened to it until now went unseen.
     pub(super) fn set<'a>(&mut self, folder: &Path, paths: impl Iterator<Item = &'a Path>) -> bool {
         let mask = WatchMask::CREATE
@@ -121,13 +127,21 @@ impl Places {
             | WatchMask::MOVE_SELF
             | WatchMask::ATTRIB;
         let mut now = HashSet::new();
-        let above = folder.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
         let coming = WatchMask::CREATE | WatchMask::MOVED_TO;
-        self.above = above.and_then(|above| self.watches.add(above, coming).ok());
-        now.extend(self.above.clone());
+        self.turns.clear();
+        for (place, name) in turns_on_the_way(folder) {
+            if let Ok(watch) = self.watches.add(place, coming) {
+                self.turns.entry(watch).or_default().push(name);
+            }
+        }
+        now.extend(self.turns.keys().cloned());
         for path in paths.take(MAX_WATCHES) {
             match self.watches.add(path, mask) {
-                Ok(watch) => drop(now.insert(watch)),
+                Ok(watch) => {
+                    // A folder of scripts that has a link to them as well: all in it concerns them.
+                    self.turns.remove(&watch);
+                    now.insert(watch);
+                }
                 // Gone again, or not to be read: an event or the poll tells more.
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
                 Err(error) => {
@@ -150,5 +164,65 @@ impl Places {
             tracing::warn!(%error, "not every script can be watched (fs.inotify.max_user_watches); changes of the \
                 others are found by looking every few seconds");
         }
+    }
+}
+
+/// Where the way to a folder may come to lead elsewhere: at the folder itself and at each link before it, by the folder
+/// that it is in and its name there.
+fn turns_on_the_way(folder: &Path) -> Vec<(PathBuf, OsString)> {
+    let parts = |path: &Path| -> Vec<OsString> { path.iter().map(OsStr::to_owned).collect() };
+    let (mut turns, mut links) = (Vec::new(), 0);
+    let mut at = PathBuf::from(".");
+    let mut rest = VecDeque::from(parts(folder));
+    while let Some(name) = rest.pop_front() {
+        if name == "/" || name == "." || name == ".." {
+            at.push(name);
+            continue;
+        }
+        let here = at.join(&name);
+        match fs::read_link(&here) {
+            Ok(target) if links < MAX_LINKS => {
+                links += 1;
+                turns.push((at.clone(), name));
+                parts(&target).into_iter().rev().for_each(|part| rest.push_front(part));
+            }
+            _ => {
+                if rest.is_empty() {
+                    turns.push((at.clone(), name));
+                }
+                at = here;
+            }
+        }
+    }
+    turns
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn the_way_to_a_folder_turns_at_links_and_at_its_end() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("v1/scripts")).unwrap();
+        symlink("v1", root.join("current")).unwrap();
+        symlink(root.join("current/scripts"), root.join("link")).unwrap();
+        let turns = |path: PathBuf| -> Vec<String> {
+            turns_on_the_way(&path).iter().map(|(at, name)| format!("{}", at.join(name).display())).collect()
+        };
+        let below = |names: &[&str]| -> Vec<String> {
+            names.iter().map(|name| root.join(name).display().to_string()).collect()
+        };
+        assert_eq!(turns(root.join("v1/scripts")), below(&["v1/scripts"]));
+        assert_eq!(turns(root.join("current/scripts")), below(&["current", "v1/scripts"]));
+        assert_eq!(turns(root.join("link")), below(&["link", "current", "v1/scripts"]));
+        assert_eq!(turns(root.join("v2/scripts")), below(&["v2/scripts"]), "nothing is there yet");
+        assert_eq!(turns("scripts".into()), ["./scripts"]);
+        assert_eq!(turns(".".into()), Vec::<String>::new());
+        symlink("round", root.join("round")).unwrap();
+        assert_eq!(turns(root.join("round")).len(), MAX_LINKS + 1);
     }
 }

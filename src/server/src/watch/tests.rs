@@ -128,6 +128,39 @@ async fn a_checkout_that_unlinks_and_writes_many_files_is_one_change() {
 }
 
 #[tokio::test]
+async fn another_target_of_a_link_on_the_way_to_the_folder_is_seen() {
+    // As with `scripts_dir` at a folder of a ConfigMap, or below the link to the current release.
+    let world = World::new(BY_EVENT, |root| {
+        for (version, text) in [("..v1", "x = 1"), ("..v2", "x = 2")] {
+            fs::create_dir_all(root.join(version).join("scripts")).unwrap();
+            fs::write(root.join(version).join("scripts/default_room.lua"), text).unwrap();
+        }
+        symlink("..v1", root.join("..data")).unwrap();
+        symlink("..data/scripts", root.join("scripts")).unwrap();
+    })
+    .await;
+    symlink("..v2", world.path("..data_tmp")).unwrap();
+    fs::rename(world.path("..data_tmp"), world.path("..data")).unwrap();
+    world.runs("a", "x = 2").await;
+}
+
+#[tokio::test]
+async fn a_new_file_is_seen_where_the_folder_is_named_from_within() {
+    // As with `scripts_dir` as ".".
+    let world = World::new(BY_EVENT, |root| {
+        symlink(".", root.join("scripts")).unwrap();
+        fs::write(root.join("default_room.lua"), "x = 1").unwrap();
+        fs::create_dir(root.join("rooms")).unwrap();
+    })
+    .await;
+    fs::rename(world.path("default_room.lua"), world.path("old")).unwrap();
+    world.fails(1).await;
+    fs::write(world.path(".new"), "x = 2").unwrap();
+    fs::rename(world.path(".new"), world.path("default_room.lua")).unwrap();
+    world.runs("a", "x = 2").await;
+}
+
+#[tokio::test]
 async fn kubernetes_swap_of_its_data_link_is_seen() {
     let world = World::new(BY_EVENT, |root| {
         fs::create_dir_all(root.join("scripts/..v1")).unwrap();
