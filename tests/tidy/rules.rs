@@ -136,7 +136,7 @@ const MODULES: &[(&str, &[Row])] = &[
         ("recordings", &["config"]),
         ("script_files", &[]),
         ("script_set", &[]),
-        ("sandbox", &["config"]),
+        ("sandbox", &["config", "script_files"]),
         ("scripts", &["script_files", "script_set"]),
         ("server", &["addresses", "cluster", "config", "data_dir", "dtls_certificate", "event_loop", "event_queue", "probe", "recordings", "scripts", "shard_handle",
             "signal", "take_over", "udp", "watch", "watchdog"]),
@@ -146,7 +146,7 @@ const MODULES: &[(&str, &[Row])] = &[
         ("take_over", &["config", "event_loop"]),
         ("tools", &["script_files"]),
         ("udp", &["io_mode"]),
-        ("watch", &["script_set", "scripts", "shard_handle"]),
+        ("watch", &["script_files", "script_set", "scripts", "shard_handle"]),
         ("watchdog", &["event_loop", "log_queue"]),
     ]),
     ("src/wire", &[

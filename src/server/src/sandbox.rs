@@ -13,6 +13,7 @@ use landlock::{
 };
 
 use crate::config::{Config, SandboxPart};
+use crate::script_files::turns_on_the_way;
 
 mod calls;
 
@@ -106,16 +107,17 @@ fn folder_of(path: &Path) -> Option<PathBuf> {
 /// What may be read, and what may be written as well.
 fn paths(config: &Config) -> (Vec<PathBuf>, Option<PathBuf>) {
     // A certificate that is renewed is often another file of the same folder, or behind a link into another one. A folder
-    // of scripts that is replaced as a whole is found again in the folder above it.
-    let folder = |path: &Path| path.parent().filter(|folder| !folder.as_os_str().is_empty()).map(Path::to_owned);
+    // of scripts that is replaced as a whole is found again in the folder above it, and where a link on the way to it leads
+    // next, below the folder that the link is in.
     let cluster = [&config.cluster_secret_file, &config.cluster_login_file, &config.cluster_ca];
     let own = [&config.scripts_dir, &config.tls_cert, &config.tls_key, &config.http_ca].into_iter().chain(cluster);
     let named = own.filter(|path| !path.as_os_str().is_empty());
     let mut read: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     for path in named {
         let target = std::fs::canonicalize(path).ok();
-        read.extend([Some(path.clone()), folder(path), target.as_deref().and_then(folder)].into_iter().flatten());
+        read.extend([Some(path.clone()), folder_of(path), target.as_deref().and_then(folder_of)].into_iter().flatten());
     }
+    read.extend(turns_on_the_way(&config.scripts_dir).into_iter().map(|(place, _)| place));
     let write = Some(&config.data_dir).filter(|path| !path.as_os_str().is_empty()).cloned();
     (read, write)
 }
@@ -123,6 +125,27 @@ fn paths(config: &Config) -> (Vec<PathBuf>, Option<PathBuf>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scripts_are_read_wherever_the_links_to_them_lead_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().to_owned();
+        for version in ["v1", "v2"] {
+            std::fs::create_dir_all(root.join(version).join("scripts")).unwrap();
+            std::fs::write(root.join(version).join("scripts/file"), version).unwrap();
+        }
+        std::os::unix::fs::symlink("v1", root.join("current")).unwrap();
+        let config =
+            Config { scripts_dir: root.join("current/scripts"), data_dir: root.join("data"), ..Config::default() };
+        let read = move || {
+            let before = confine_files(&config).map(|()| std::fs::read_to_string(root.join("current/scripts/file")));
+            (before.unwrap().unwrap(), std::fs::read_to_string(root.join("v2/scripts/file")).unwrap())
+        };
+        assert_eq!(std::thread::spawn(read).join().unwrap(), ("v1".to_owned(), "v2".to_owned()));
+        // A name without a folder is one in the folder that the server was started in.
+        let here = Config { scripts_dir: "scripts".into(), ..Config::default() };
+        assert!(paths(&here).0.contains(&".".into()));
+    }
 
     /// Landlock holds for the thread that asks for it, so a thread of its own can try it.
     #[test]

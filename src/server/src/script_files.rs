@@ -1,8 +1,10 @@
 //! Which files below a folder are scripts, and which are tests of scripts: one walk for the server and for the tools, so
 //! that a script that was checked is also one that is loaded.
 
-use std::io;
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use walkdir::{DirEntry, WalkDir};
 
@@ -10,6 +12,8 @@ use walkdir::{DirEntry, WalkDir};
 const MAX_FILES: usize = 100_000;
 /// Deepest folder below the given one that is looked into.
 pub(crate) const MAX_DEPTH: usize = 4;
+/// Most links on the way to the scripts folder, as the kernel has it (path_resolution(7)).
+const MAX_LINKS: usize = 40;
 /// The end of a script's name, and of a test's.
 const SCRIPT: &str = ".lua";
 const TEST: &str = "_test.lua";
@@ -85,9 +89,38 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
+/// Where the way to a folder may come to lead elsewhere: at the folder itself and at each link before it, by the folder
+/// that it is in and its name there.
+pub(crate) fn turns_on_the_way(folder: &Path) -> Vec<(PathBuf, OsString)> {
+    let parts = |path: &Path| -> Vec<OsString> { path.iter().map(OsStr::to_owned).collect() };
+    let (mut turns, mut links) = (Vec::new(), 0);
+    let mut at = PathBuf::from(".");
+    let mut rest = VecDeque::from(parts(folder));
+    while let Some(name) = rest.pop_front() {
+        if name == "/" || name == "." || name == ".." {
+            at.push(name);
+            continue;
+        }
+        let here = at.join(&name);
+        match fs::read_link(&here) {
+            Ok(target) if links < MAX_LINKS => {
+                links += 1;
+                turns.push((at.clone(), name));
+                parts(&target).into_iter().rev().for_each(|part| rest.push_front(part));
+            }
+            _ => {
+                if rest.is_empty() {
+                    turns.push((at.clone(), name));
+                }
+                at = here;
+            }
+        }
+    }
+    turns
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -118,5 +151,28 @@ mod tests {
         assert_eq!(folders, ["", "a", "a/b", "a/b/c", "a/b/c/d"]);
         assert_eq!(names(&list(folder.path(), Wanted::Tests).unwrap().files), ["x_test.lua"]);
         assert!(list(&path("nowhere"), Wanted::Scripts).is_err());
+    }
+
+    #[test]
+    fn the_way_to_a_folder_turns_at_links_and_at_its_end() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("v1/scripts")).unwrap();
+        symlink("v1", root.join("current")).unwrap();
+        symlink(root.join("current/scripts"), root.join("link")).unwrap();
+        let turns = |path: PathBuf| -> Vec<String> {
+            turns_on_the_way(&path).iter().map(|(at, name)| format!("{}", at.join(name).display())).collect()
+        };
+        let below = |names: &[&str]| -> Vec<String> {
+            names.iter().map(|name| root.join(name).display().to_string()).collect()
+        };
+        assert_eq!(turns(root.join("v1/scripts")), below(&["v1/scripts"]));
+        assert_eq!(turns(root.join("current/scripts")), below(&["current", "v1/scripts"]));
+        assert_eq!(turns(root.join("link")), below(&["link", "current", "v1/scripts"]));
+        assert_eq!(turns(root.join("v2/scripts")), below(&["v2/scripts"]), "nothing is there yet");
+        assert_eq!(turns("scripts".into()), ["./scripts"]);
+        assert_eq!(turns(".".into()), Vec::<String>::new());
+        symlink("round", root.join("round")).unwrap();
+        assert_eq!(turns(root.join("round")).len(), MAX_LINKS + 1);
     }
 }

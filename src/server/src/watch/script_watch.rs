@@ -4,21 +4,20 @@
 //! has one because the scripts folder may be replaced, and so has each folder with a link on the way to it. Whoever
 //! renames or unlinks takes a file's watch away, so all are set again after every reading.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::io;
+use std::path::Path;
 
 use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 use tokio::io::unix::AsyncFd;
+
+use crate::script_files::turns_on_the_way;
 
 /// Most watches: the kernel bounds them per user; files beyond are found by the poll.
 const MAX_WATCHES: usize = 8_192;
 /// Buffer for events: some hundred of them.
 const EVENT_BYTES: usize = 16 * 1024;
-
-/// Most links on the way to the scripts folder, as the kernel has it (path_resolution(7)).
-const MAX_LINKS: usize = 40;
 
 /// Names of which another file may lead to other scripts, by the watch on their folder.
 type Turns = HashMap<WatchDescriptor, Vec<OsString>>;
@@ -164,65 +163,5 @@ impl Places {
             tracing::warn!(%error, "not every script can be watched (fs.inotify.max_user_watches); changes of the \
                 others are found by looking every few seconds");
         }
-    }
-}
-
-/// Where the way to a folder may come to lead elsewhere: at the folder itself and at each link before it, by the folder
-/// that it is in and its name there.
-fn turns_on_the_way(folder: &Path) -> Vec<(PathBuf, OsString)> {
-    let parts = |path: &Path| -> Vec<OsString> { path.iter().map(OsStr::to_owned).collect() };
-    let (mut turns, mut links) = (Vec::new(), 0);
-    let mut at = PathBuf::from(".");
-    let mut rest = VecDeque::from(parts(folder));
-    while let Some(name) = rest.pop_front() {
-        if name == "/" || name == "." || name == ".." {
-            at.push(name);
-            continue;
-        }
-        let here = at.join(&name);
-        match fs::read_link(&here) {
-            Ok(target) if links < MAX_LINKS => {
-                links += 1;
-                turns.push((at.clone(), name));
-                parts(&target).into_iter().rev().for_each(|part| rest.push_front(part));
-            }
-            _ => {
-                if rest.is_empty() {
-                    turns.push((at.clone(), name));
-                }
-                at = here;
-            }
-        }
-    }
-    turns
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    #[test]
-    fn the_way_to_a_folder_turns_at_links_and_at_its_end() {
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path().canonicalize().unwrap();
-        fs::create_dir_all(root.join("v1/scripts")).unwrap();
-        symlink("v1", root.join("current")).unwrap();
-        symlink(root.join("current/scripts"), root.join("link")).unwrap();
-        let turns = |path: PathBuf| -> Vec<String> {
-            turns_on_the_way(&path).iter().map(|(at, name)| format!("{}", at.join(name).display())).collect()
-        };
-        let below = |names: &[&str]| -> Vec<String> {
-            names.iter().map(|name| root.join(name).display().to_string()).collect()
-        };
-        assert_eq!(turns(root.join("v1/scripts")), below(&["v1/scripts"]));
-        assert_eq!(turns(root.join("current/scripts")), below(&["current", "v1/scripts"]));
-        assert_eq!(turns(root.join("link")), below(&["link", "current", "v1/scripts"]));
-        assert_eq!(turns(root.join("v2/scripts")), below(&["v2/scripts"]), "nothing is there yet");
-        assert_eq!(turns("scripts".into()), ["./scripts"]);
-        assert_eq!(turns(".".into()), Vec::<String>::new());
-        symlink("round", root.join("round")).unwrap();
-        assert_eq!(turns(root.join("round")).len(), MAX_LINKS + 1);
     }
 }
