@@ -32,21 +32,37 @@ export async function run(all) {
   return outside(all, wanted.length > 0 ? wanted : Object.keys(all.scenarios), places);
 }
 
-/** Runs them as places become free, those that take most first. */
+/** Runs them, and those that have failed beside others once more alone: what fails then has failed. */
 async function outside({ placesOf }, names, places) {
-  const costOf = (name) => Math.min(placesOf(name), places);
-  const waiting = names.toSorted((a, b) => costOf(b) - costOf(a));
   const running = new Map();
-  const results = [];
-  let ended = false;
+  const all = { placesOf, running, ended: false, number: 0 };
   for (const signal of ['SIGINT', 'SIGTERM']) {
     process.on(signal, () => {
-      ended = true;
+      all.ended = true;
       for (const { stop } of running.values()) stop();
     });
   }
-  let number = 0;
-  while (!ended && (waiting.length > 0 || running.size > 0)) {
+  const results = await runAll(all, names, places);
+  const doubted = results.filter(({ code }) => code !== 0);
+  const again = places > 1 ? await runAll(all, doubted.map(({ name }) => name), 1) : doubted;
+  const failed = again.filter(({ code }) => code !== 0);
+  console.table([...results, ...again].filter(({ code }) => code === 0).flatMap((result) => result.rows));
+  // Behind everything else: of a long log often only the end is kept.
+  for (const { name, why } of doubted) {
+    const passed = again.some((other) => other.name === name && other.code === 0);
+    if (passed) console.error(`passed alone, failed beside others: ${name}: ${why}`);
+  }
+  for (const { name, why } of failed) console.error(`failed: ${name}: ${why}`);
+  return failed.length > 0 || all.ended ? 1 : 0;
+}
+
+/** Runs scenarios as places become free, those that take most first; what came of each. */
+async function runAll(all, names, places) {
+  const { placesOf, running } = all;
+  const costOf = (name) => Math.min(placesOf(name), places);
+  const waiting = names.toSorted((a, b) => costOf(b) - costOf(a));
+  const results = [];
+  while (!all.ended && (waiting.length > 0 || running.size > 0)) {
     const free = places - [...running.keys()].reduce((sum, name) => sum + costOf(name), 0);
     const next = waiting.findIndex((name) => costOf(name) <= free);
     if (next < 0) {
@@ -54,7 +70,7 @@ async function outside({ placesOf }, names, places) {
       continue;
     }
     const [name] = waiting.splice(next, 1);
-    const { stop, result } = start(process.pid * 100 + number++, name);
+    const { stop, result } = start(process.pid * 100 + all.number++, name);
     const done = result.then((found) => {
       running.delete(name);
       results.push(found);
@@ -63,11 +79,7 @@ async function outside({ placesOf }, names, places) {
     running.set(name, { stop, done });
   }
   await Promise.all([...running.values()].map(({ done }) => done));
-  console.table(results.flatMap((result) => result.rows));
-  const failed = results.filter(({ code }) => code !== 0);
-  // Behind everything else: of a long log often only the end is kept.
-  for (const { name, why } of failed) console.error(`failed: ${name}: ${why}`);
-  return failed.length > 0 || ended ? 1 : 0;
+  return results;
 }
 
 /** Makes the namespaces of one scenario and runs it in their hub, with what it says kept apart. */
