@@ -49,3 +49,41 @@ fn total_bps(choices: &[Choice], steps: &[Option<u8>]) -> u64 {
     let rates = choices.iter().zip(steps).filter_map(|(choice, step)| Some(choice.rate((*step)?)));
     rates.sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::allocation::priority::Priority;
+    use crate::room::layering::Point;
+    use crate::room::rungs::Rung;
+
+    /// Of 150 and 500 bit/s.
+    fn choice(place: usize, policy: u8, current: u8) -> Choice {
+        let rung = |(layer, bps)| Rung { layer, point: Point::ALL, told: layer, bps, most_bps: bps };
+        Choice {
+            place,
+            rungs: [(0, 150), (1, 500)].map(rung).to_vec(),
+            base: 0,
+            limit: 1,
+            priority: Priority { policy, weight: 1 },
+            current: Some(current),
+            awaited: 0,
+            before_bps: None,
+        }
+    }
+
+    #[test]
+    fn only_who_is_less_important_gives_way_to_a_raise_that_does_not_fit_beside_it() {
+        for (keep, priority, first, expected) in [
+            (1_000, 2, Some(1), [Some(1), Some(1)]),
+            (999, 2, Some(1), [Some(1), Some(0)]),
+            (299, 2, Some(1), [Some(1), None]),
+            (999, 1, Some(1), [Some(1), Some(1)]),
+            (999, 2, Some(0), [Some(0), Some(1)]),
+        ] {
+            let mut layers = [first, Some(1)];
+            give_way(keep, &[choice(0, priority, 0), choice(1, 1, 1)], &mut layers);
+            assert_eq!(layers, expected, "{keep} {priority}");
+        }
+    }
+}
