@@ -3,9 +3,6 @@
 
 use super::delay::Usage;
 use super::probe::{ProbeResult, Purpose};
-pub(super) use signals::Signals;
-
-mod signals;
 
 /// Decrease: the target while the queue drains, as a part of what arrived. A longer queue drains faster.
 const DRAIN: (f64, f64) = (0.55, 0.88);
@@ -73,6 +70,25 @@ const AHEAD: f64 = 1.2;
 const AHEAD_UNPROBED: f64 = 5.0;
 const AHEAD_BPS: f64 = 10_000.0;
 
+/// What the observers say after a feedback. Times in microseconds, rates in bit/s.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Signals {
+    pub(super) now: i64,
+    /// The worst that any group of this feedback showed.
+    pub(super) usage: Usage,
+    pub(super) queue_us: i64,
+    pub(super) jitter_us: i64,
+    pub(super) rtt_us: i64,
+    /// Arrived in the last 150 ms.
+    pub(super) recent_bps: Option<f64>,
+    /// Arrived in the last 500 ms.
+    pub(super) steady_bps: Option<f64>,
+    /// The part that is lost, if that is too much.
+    pub(super) too_much_lost: Option<f64>,
+    /// The part that is lost.
+    pub(super) loss: f64,
+}
+
 /// What the rate control wants its caller to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Wishes {
@@ -91,6 +107,11 @@ enum Phase {
         /// It was a probe that left the queue.
         probe: bool,
     },
+}
+
+/// What is added to the tolerated queue for the noise of its measurement.
+fn slack_us(signals: &Signals) -> i64 {
+    signals.jitter_us * 2 / 3
 }
 
 fn drain_until(signals: &Signals) -> i64 {
@@ -195,7 +216,7 @@ impl RateControl {
             }
         } else if let Phase::Drain { until, resume_bps, .. } = self.phase {
             self.changed_at = signals.now;
-            let drained = signals.queue_us <= tolerated / DRAINED + signals.slack_us();
+            let drained = signals.queue_us <= tolerated / DRAINED + slack_us(signals);
             if drained || signals.now > until {
                 self.phase = Phase::Grow;
                 self.set(self.target.max(resume_bps));
@@ -227,7 +248,7 @@ impl RateControl {
 
     /// The queue that is tolerated at this rate, in microseconds.
     fn tolerated_us(&self, signals: &Signals) -> i64 {
-        self.tolerated_queue_us() as i64 + signals.slack_us()
+        self.tolerated_queue_us() as i64 + slack_us(signals)
     }
 
     /// The same without what the noise of its measurement adds.
