@@ -83,8 +83,7 @@ pub fn choose(
     let (ramping, starts_low, climbing) = (path.is_ramping(now), path.starts_low(), path.is_new(now));
     // The way up at the start is short, and its key frames are on their way anyhow.
     let price = if climbing { Choice::raised_rate } else { Choice::price };
-    let sent: Vec<_> = choices.iter().map(Choice::sent).collect();
-    let mut kept = allocate_to(keep, &choices, Choice::rate, &sent);
+    let mut kept = allocate_to(keep, &choices, Choice::rate, |n| choices[n].sent());
     keep_on(now, path, (keep, sound), &choices, &mut kept, &mut outbound.forwards);
     let raised =
         if starts_low { choices.iter().map(Choice::start).collect() } else { allocate(raise, &choices, price) };
@@ -150,7 +149,7 @@ fn choice(
     forward: &Forward,
     (track, speaks): (&Track, bool),
 ) -> Choice {
-    let told = forward.limits.highest().unwrap_or(u8::MAX);
+    let told = forward.limits.highest();
     let rungs = rungs(now, track);
     let limit = limit(&rungs, track, told);
     let lowest = rungs.first().map_or(0, |rung| rung.told);
@@ -192,11 +191,11 @@ fn current(rungs: &[Rung], forward: &Forward) -> u8 {
 /// The highest layer of each choice so that all together, at what `price` says of each, fit `budget_bps`: everybody's lowest first, then a layer more
 /// in turn, most important first. `None`: not even its lowest fits.
 fn allocate(budget_bps: u64, choices: &[Choice], price: Price) -> Vec<Option<u8>> {
-    allocate_to(budget_bps, choices, price, &choices.iter().map(|choice| choice.limit).collect::<Vec<_>>())
+    allocate_to(budget_bps, choices, price, |n| choices[n].limit)
 }
 
-/// The same up to the step in `limits` of each choice.
-fn allocate_to(budget_bps: u64, choices: &[Choice], price: Price, limits: &[u8]) -> Vec<Option<u8>> {
+/// The same up to the step that `limit` says for each choice, by its place among them.
+fn allocate_to(budget_bps: u64, choices: &[Choice], price: Price, limit: impl Fn(usize) -> u8) -> Vec<Option<u8>> {
     let mut used = 0;
     let mut layers: Vec<Option<u8>> = Vec::with_capacity(choices.len());
     for choice in choices {
@@ -208,9 +207,9 @@ fn allocate_to(budget_bps: u64, choices: &[Choice], price: Price, limits: &[u8])
     }
     loop {
         let mut raised = false;
-        for ((choice, layer), limit) in choices.iter().zip(&mut layers).zip(limits) {
+        for (n, (choice, layer)) in choices.iter().zip(&mut layers).enumerate() {
             let Some(current) = *layer else { continue };
-            let Some(next) = choice.active(current + 1).filter(|next| next <= limit) else { continue };
+            let Some(next) = choice.active(current + 1).filter(|next| *next <= limit(n)) else { continue };
             let more = price(choice, next).saturating_sub(price(choice, current));
             if used + more <= budget_bps {
                 used += more;
@@ -235,8 +234,7 @@ fn decide(
     let Some(current) = choice.current.map(|layer| layer.min(choice.limit)) else { return raise };
     // Of a stream that its publisher makes smaller to fit, all pictures are to come again soon.
     let interval = if choice.before_bps.is_some() { HELD_RAISE_INTERVAL } else { RAISE_INTERVAL };
-    let rested = |at: Instant| now.saturating_duration_since(at) >= interval;
-    let may_raise = climbing || forward.allotted.changed.is_none_or(rested);
+    let may_raise = climbing || forward.allotted.has_rested(now, interval);
     match (keep, raise) {
         (None, _) => None,
         (Some(keep), _) if keep < current => Some(keep),

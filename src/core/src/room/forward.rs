@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+mod allotted;
 mod given_up;
 mod key_frame;
 mod numbering;
@@ -9,6 +10,7 @@ mod state;
 mod stream;
 mod switching;
 
+pub use allotted::Allotted;
 use given_up::GivenUp;
 pub use given_up::{Cure, Means};
 use key_frame::SentKeyFrame;
@@ -17,7 +19,6 @@ pub use state::ForwardState;
 pub use stream::{LayerLimits, Outgoing, OutgoingStream, Rtx, SentCounts, Terms};
 use switching::Position;
 
-use super::cap::Room;
 use super::form::Redundancy;
 use super::formats::Format;
 use super::history::{History, Packet};
@@ -28,26 +29,7 @@ use super::pictures::LastPicture;
 use super::selection::{Behind, waits_until};
 use super::track::{KeyFrameNeed, Track};
 use moonring_wire::id::{Mid, TrackKey};
-use moonring_wire::media::{CodecName, Kind, PauseReason};
-
-/// What the allocation has decided on a forward.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Allotted {
-    /// Nothing is sent: it does not fit, or the client does not show it.
-    pub paused: Option<PauseReason>,
-    /// When its layer was last changed, unless somebody has changed its limits since.
-    pub changed: Option<Instant>,
-    /// Since when not even its lowest layer fits.
-    pub tight: Option<Instant>,
-    /// Since when the layer that is sent has not fit.
-    pub squeezed: Option<Instant>,
-    /// The size at which the client shows it, in pixels; `None` until it says.
-    pub view: Option<(u32, u32)>,
-    /// What the path has room for of a single encoding; `None` while that is not known.
-    pub room: Option<Room>,
-    /// What of it the path has shown in a rehearsal to carry, in bit/s, and when.
-    pub shown: Option<(Instant, u64)>,
-}
+use moonring_wire::media::{CodecName, Kind};
 
 /// One edge.
 #[derive(Debug)]

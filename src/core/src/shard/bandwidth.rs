@@ -7,6 +7,7 @@ use crate::command::{Event, News};
 use crate::room::allocation;
 use crate::room::cap::Room;
 use crate::room::client::Client;
+use crate::room::forward::Forward;
 use crate::room::layering::MAX_SPATIAL;
 use crate::room::track::Track;
 use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomKey, TrackId, TrackKey};
@@ -92,13 +93,28 @@ impl Shard {
         let place = key.and_then(|k| self.world.clients[k].forward_of(*self.index.tracks.get(track)?));
         // A view of a track that has just ended crosses the news of it.
         let (Some(key), Some(place)) = (key, place) else { return };
-        if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
+        self.limit_forward(now, (key, place), |forward, track| {
             forward.allotted.view = Some(size);
-            forward.limits.view = self.world.tracks.get(forward.track).map(|track| track.useful_layer(size.1));
-            forward.allotted.changed = None;
-        }
+            forward.limits.view = Some(track.useful_layer(size.1));
+        });
+    }
+
+    /// Changes what a client may have of a track, or has use for: its layers follow, and the publisher is told.
+    pub(super) fn limit_forward(
+        &mut self,
+        now: Instant,
+        (key, place): (ClientKey, u16),
+        change: impl FnOnce(&mut Forward, &Track),
+    ) {
+        let client = self.world.clients.get_mut(key);
+        let forward = client.and_then(|client| client.outbound.forwards[usize::from(place)].as_mut());
+        let Some(forward) = forward else { return };
+        let track_key = forward.track;
+        let Some(track) = self.world.tracks.get(track_key) else { return };
+        change(forward, track);
+        forward.allotted.changed = None;
         self.choose_layers(now, key);
-        self.tell_wanted_of(track);
+        self.tell_wanted_layers(track_key);
     }
 
     /// More layers inside the encodings of a track have been seen, or other ones: of more everybody is told, and its receivers'
@@ -123,13 +139,6 @@ impl Shard {
             self.choose_layers(now, client);
         }
         self.tell_wanted_layers(key);
-    }
-
-    /// Tells the publisher of the track `id` which of its layers anybody wants now.
-    pub(super) fn tell_wanted_of(&mut self, id: &TrackId) {
-        if let Some(key) = self.index.tracks.get(id).copied() {
-            self.tell_wanted_layers(key);
-        }
     }
 
     /// Holds the single encodings of a publisher to what the best of their receivers' paths has room for; of one with spatial layers
@@ -241,7 +250,7 @@ impl Shard {
             let forward =
                 self.world.clients.get(*client).and_then(|c| c.outbound.forwards[usize::from(*place)].as_ref());
             let Some(limits) = forward.filter(|f| f.allotted.view != Some((0, 0))).map(|f| f.limits) else { continue };
-            let limit = limits.highest().map_or(told - 1, |limit| limit.min(told - 1));
+            let limit = limits.highest().min(told - 1);
             wanted.iter_mut().take(usize::from(limit) + 1).for_each(|layer| *layer = true);
             // Nobody wants more: an audience of thousands is not gone through for each who comes.
             if limit == told - 1 {

@@ -239,12 +239,7 @@ impl Shard {
             outbound.terms.remove(id);
         }
         let Some(place) = self.world.clients[key].forward_of(track) else { return };
-        if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
-            forward.limits.policy = terms;
-            forward.allotted.changed = None;
-        }
-        self.choose_layers(now, key);
-        self.tell_wanted_layers(track);
+        self.limit_forward(now, (key, place), |forward, _| forward.limits.policy = terms);
     }
 
     /// The client `id`, if it is in `room`: a policy reaches nobody else.
@@ -302,12 +297,7 @@ impl Shard {
         let key = self.index.clients.get(id).copied();
         let place = key.and_then(|k| self.world.clients[k].forward_of(*self.index.tracks.get(track)?));
         let (Some(key), Some(place)) = (key, place) else { return self.refuse_unknown_track(id, track) };
-        if let Some(forward) = &mut self.world.clients[key].outbound.forwards[usize::from(place)] {
-            forward.limits.client = layer;
-            forward.allotted.changed = None;
-        }
-        self.choose_layers(now, key);
-        self.tell_wanted_of(track);
+        self.limit_forward(now, (key, place), |forward, _| forward.limits.client = layer);
     }
 
     pub(super) fn message(&mut self, now: Instant, id: &ClientId, value: Value) {

@@ -62,7 +62,7 @@ impl Shard {
                 wanted |= 1 << forward.target() | forward.layer().map_or(0, |layer| 1 << layer);
             }
             if forward.allotted.view != Some((0, 0)) {
-                let limit = forward.limits.highest().map_or(told - 1, |limit| limit.min(told - 1));
+                let limit = forward.limits.highest().min(told - 1);
                 useful |= all_of(usize::from(limit) + 1);
             }
             if (wanted, useful) == (all, all_of(told.into())) {

@@ -11,6 +11,7 @@ use super::{Functions, HostResult, refused};
 use crate::hook::{Action, ClientFacts, PathFigures, Presence};
 use crate::host::Host;
 use crate::settings::MAX_REASON_BYTES;
+use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::TrackInfo;
 
 /// What an action on a client that is not in the room answers.
@@ -21,6 +22,8 @@ const MAX_BITRATE: u64 = 100_000_000_000;
 /// The fields of a track as scripts see it.
 pub(crate) const TRACK_FIELDS: &[&str] =
     &["id", "client_id", "kind", "source", "quality", "simulcast", "codec", "codecs", "muted"];
+/// Says a number of a track that a client receives; `None` takes back what was said.
+type TrackAction = fn(ClientId, TrackId, Option<u8>) -> Action;
 /// What an action answers: `true`, or `false` and why.
 pub(super) type Done = (bool, Option<&'static str>);
 
@@ -42,20 +45,17 @@ pub(super) fn register(functions: &mut Functions) {
         let bps = if bps.absent() { None } else { Some(bps.whole(MAX_BITRATE)?) };
         act(host, client, 0, |client| Action::SetMaxBitrate { client, bps })
     });
-    functions.add("client:set_max_layer", |_, host, (this, track, n): (Value, Value, Value)| {
-        let client = this_client(host, "client:set_max_layer", &this)?;
-        let track = arg("client:set_max_layer", "track", &track).track()?;
-        let n = arg("client:set_max_layer", "n", &n);
-        let layer = if n.absent() { None } else { Some(n.whole(u8::MAX.into())? as u8) };
-        act(host, client, 0, |client| Action::SetMaxLayer { client, track, layer })
-    });
-    functions.add("client:set_priority", |_, host, (this, track, n): (Value, Value, Value)| {
-        let client = this_client(host, "client:set_priority", &this)?;
-        let track = arg("client:set_priority", "track", &track).track()?;
-        let n = arg("client:set_priority", "n", &n);
-        let priority = if n.absent() { None } else { Some(n.whole(u8::MAX.into())? as u8) };
-        act(host, client, 0, |client| Action::SetPriority { client, track, priority })
-    });
+    let max_layer: TrackAction = |client, track, layer| Action::SetMaxLayer { client, track, layer };
+    let priority: TrackAction = |client, track, priority| Action::SetPriority { client, track, priority };
+    for (function, action) in [("client:set_max_layer", max_layer), ("client:set_priority", priority)] {
+        functions.add(function, move |_, host, (this, track, n): (Value, Value, Value)| {
+            let client = this_client(host, function, &this)?;
+            let track = arg(function, "track", &track).track()?;
+            let n = arg(function, "n", &n);
+            let n = if n.absent() { None } else { Some(n.whole(u8::MAX.into())? as u8) };
+            act(host, client, 0, |client| action(client, track, n))
+        });
+    }
     for (function, muted) in [("client:mute", true), ("client:unmute", false)] {
         functions.add(function, move |_, host, (this, track): (Value, Value)| {
             let client = this_client(host, function, &this)?;
@@ -146,7 +146,7 @@ pub(super) fn act(
     host: &Host,
     client: Rc<ClientFacts>,
     bytes: usize,
-    action: impl FnOnce(moonring_wire::id::ClientId) -> Action,
+    action: impl FnOnce(ClientId) -> Action,
 ) -> HostResult<Done> {
     if client.presence.get() == Presence::Gone {
         return Ok((false, Some(LEFT)));

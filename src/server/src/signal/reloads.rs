@@ -67,12 +67,10 @@ pub(super) async fn reload(State(app): State<App>, headers: HeaderMap) -> Respon
 /// What the shards tell of an order, once all of them are through with it, or time is over.
 async fn rooms(app: &App, order: u64) -> RoomsReloaded {
     let until = Instant::now() + PATIENCE;
-    let shards = (0..).take_while(|shard| app.directory.shard(*shard).is_some()).count();
     loop {
         let progress = app.reports.reloads();
         let through = progress.iter().filter(|shard| shard.orders >= order && shard.waiting == 0).count();
-        let are_through = through >= shards;
-        if are_through || Instant::now() >= until {
+        if through >= app.directory.shards() || Instant::now() >= until {
             return sum(progress, order);
         }
         sleep(LOOK).await;
@@ -119,7 +117,7 @@ impl Reloaded {
             );
             wrong += &format!("{} rooms were not reloaded, the old version runs on there:\n{failed}", rooms.failed);
         }
-        let more = rooms.failed - rooms.failures.len().min(rooms.failed);
+        let more = rooms.failed.saturating_sub(rooms.failures.len());
         if more > 0 {
             wrong += &format!("and {more} more: moonring rooms tells of all\n");
         }

@@ -48,9 +48,8 @@ impl Decision<'_> {
 
     /// True while a picture has changed so lately that it is not raised: later something else may be decided than now.
     fn is_held_up(&self, now: Instant) -> bool {
-        let is_recent = |at: Instant| now.saturating_duration_since(at) < RAISE_INTERVAL;
-        let changed = |choice: &Choice| self.forwards[choice.place].as_ref()?.allotted.changed;
-        !self.climbing && self.choices.iter().filter_map(changed).any(is_recent)
+        let mut forwards = self.choices.iter().filter_map(|choice| self.forwards[choice.place].as_ref());
+        !self.climbing && !forwards.all(|forward| forward.allotted.has_rested(now, RAISE_INTERVAL))
     }
 
     /// What would be decided at `now`. `promises_more`: the path may carry more than the estimate, which a rehearsal will tell.
@@ -70,11 +69,16 @@ impl Decision<'_> {
 
     /// What all layers take together, in bit/s, if one of them is higher than the one sent now.
     fn raised_bps(&self, layers: &[Option<u8>]) -> Option<u64> {
-        let all = || self.choices.iter().zip(layers);
         // What is paused begins low, which is its own rehearsal.
-        let is_raised = all().any(|(choice, layer)| *layer > choice.current.or(choice.start()));
-        is_raised.then(|| all().map(|(choice, layer)| layer.map_or(0, |layer| (self.price)(choice, layer))).sum())
+        let is_raised =
+            self.choices.iter().zip(layers).any(|(choice, layer)| *layer > choice.current.or(choice.start()));
+        is_raised.then(|| total_bps(self.choices, layers, self.price))
     }
+}
+
+/// What steps take together, in bit/s, at what `price` says of each.
+pub(super) fn total_bps(choices: &[Choice], steps: &[Option<u8>], price: Price) -> u64 {
+    choices.iter().zip(steps).filter_map(|(choice, step)| Some(price(choice, (*step)?))).sum()
 }
 
 /// What the layers that are sent now take together, in bit/s; `None` while that of one is not known yet.

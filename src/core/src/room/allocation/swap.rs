@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::raises::current_bps;
+use super::raises::{current_bps, total_bps};
 use super::{Choice, RAISE_INTERVAL, allocate, allocate_to};
 use crate::room::forward::Forward;
 
@@ -24,10 +24,9 @@ pub(super) fn swap(
     let least = raised().map(|(choice, _)| choice.priority).min()?;
     let most = lowered.map(|(choice, _)| choice.priority).max()?;
     let rested = |choice: &Choice| {
-        let changed = forwards[choice.place].as_ref().and_then(|forward| forward.allotted.changed);
-        changed.is_none_or(|at| now.saturating_duration_since(at) >= RAISE_INTERVAL)
+        forwards[choice.place].as_ref().is_none_or(|forward| forward.allotted.has_rested(now, RAISE_INTERVAL))
     };
-    let (sent, bps) = (current_bps(choices)?, total_bps(choices, &target));
+    let (sent, bps) = (current_bps(choices)?, total_bps(choices, &target, Choice::rate));
     let may_swap = least > most && bps <= sent + sent / TOLERANCE && raised().all(|(choice, _)| rested(choice));
     may_swap.then_some(target)
 }
@@ -36,18 +35,11 @@ pub(super) fn swap(
 pub(super) fn give_way(keep: u64, choices: &[Choice], layers: &mut [Option<u8>]) {
     let raised = choices.iter().zip(&*layers).filter(|(choice, layer)| **layer > choice.current);
     let Some(most) = raised.map(|(choice, _)| choice.priority).max() else { return };
-    let limits: Vec<_> = layers.iter().map(|layer| layer.unwrap_or(0)).collect();
-    let fits = allocate_to(keep, choices, Choice::rate, &limits);
+    let fits = allocate_to(keep, choices, Choice::rate, |n| layers[n].unwrap_or(0));
     let less = choices.iter().zip(layers).zip(fits).filter(|((choice, _), _)| choice.priority < most);
     for ((_, layer), fits) in less {
         *layer = (*layer).min(fits);
     }
-}
-
-/// What steps take together, in bit/s.
-fn total_bps(choices: &[Choice], steps: &[Option<u8>]) -> u64 {
-    let rates = choices.iter().zip(steps).filter_map(|(choice, step)| Some(choice.rate((*step)?)));
-    rates.sum()
 }
 
 #[cfg(test)]

@@ -20,9 +20,9 @@ pub struct LayerLimits {
 }
 
 impl LayerLimits {
-    /// The highest layer that all of them allow; `None`: all layers.
-    pub fn highest(&self) -> Option<u8> {
-        [self.client, self.policy.max_layer, self.view].into_iter().flatten().min()
+    /// The highest layer that all of them allow; the highest number where there is no limit.
+    pub fn highest(&self) -> u8 {
+        [self.client, self.policy.max_layer, self.view].into_iter().flatten().fold(u8::MAX, u8::min)
     }
 }
 
