@@ -338,6 +338,28 @@ const SCENARIOS = {
     row('link between two nodes cut', [], `nobody ended; left out ${report.left_out}, lost ${report.lost} of ${report.packets_out}`);
   },
 
+  /** Two nodes do not reach each other, neither way, for as long as the call lasts. */
+  async spread_dead_link(servers, id) {
+    const cut = (isCut) => {
+      cutOff(id, 'n3', ['n1', 'n2'], isCut);
+      for (const other of ['n1', 'n2']) cutOff(id, other, ['n3'], isCut);
+    };
+    const load = webinar({ urls: URLS, room: 'apart', viewers: VIEWERS, seconds: 20 });
+    await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
+    await sleep(4000);
+    const there = await clientsOf(servers, ['n3']);
+    check(there >= VIEWERS / NODES.length, `${there} are at n3`);
+    const since = performance.now();
+    cut(true);
+    await until('nobody is on it', async () => (await clientsOf(servers, ['n3'])) === 0);
+    const took = Math.round(performance.now() - since);
+    const report = await load.report;
+    cut(false);
+    check(report.connected === VIEWERS + 1 && report.resume.count === there, `${report.connected} are connected at the end, ${report.resume.count} of ${there} have resumed`);
+    const gap = Math.round(report.longest_gap_ms);
+    row('link between two nodes dead', [], `${there} clients at the home after ${took} ms; longest gap ${gap} ms; left out ${report.left_out}, lost ${report.lost} of ${report.packets_out}`);
+  },
+
   ...ROLLING,
   ...STORES,
 };

@@ -92,7 +92,7 @@ pub struct ReloadProgress {
 pub const MAX_FAILED_ROOMS: usize = 16;
 
 /// The link to a shard of another node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkReport {
     /// Which shard.
     pub place: PlaceId,
@@ -106,6 +106,8 @@ pub struct LinkReport {
     pub layers_down: u8,
     /// Nothing is heard from there, although the link is used.
     pub is_silent: bool,
+    /// While it is silent: the rooms with tracks that should come from there.
+    pub rooms: Vec<RoomId>,
     /// The round trip, or what is assumed of it.
     pub rtt: Duration,
 }

@@ -16,6 +16,7 @@ mod answer;
 mod beating;
 mod counts;
 mod courier;
+mod dead_links;
 mod engine;
 mod find;
 mod lookup;
@@ -221,6 +222,7 @@ impl Cluster {
             rooms: 0,
             links: settings.links.clone(),
             scripts: String::new(),
+            unheard: Vec::new(),
         };
         let state = State {
             peers: Peers::new(own.clone(), region),

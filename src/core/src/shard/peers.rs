@@ -1,11 +1,12 @@
 //! The links to the shards of other nodes: which there are, and how they are.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::{Shard, Timer};
 use crate::report::LinkReport;
 use crate::room::links::{Change, Health, INTERVAL};
-use moonring_wire::id::{PlaceId, TrackKey};
+use moonring_wire::id::{PlaceId, RoomId, TrackKey};
 use moonring_wire::link::{Frame, LinkPeer};
 use moonring_wire::packet::SendBatch;
 
@@ -148,8 +149,17 @@ impl Shard {
             lost: health.lost,
             layers_down: health.layers_down,
             is_silent: health.is_silent,
+            rooms: if health.is_silent { self.rooms_from(place) } else { Vec::new() },
             rtt: health.rtt(),
         };
         self.world.links.healths().map(report).collect()
+    }
+
+    /// The rooms with tracks of a place.
+    fn rooms_from(&self, place: PlaceId) -> Vec<RoomId> {
+        let tracks = self.world.links.far_tracks().filter(|(from, _)| *from == place);
+        let keys = tracks.filter_map(|(_, key)| Some(self.world.tracks.get(key)?.room));
+        let rooms: BTreeSet<_> = keys.filter_map(|key| Some(&self.world.rooms.get(key)?.id)).collect();
+        rooms.into_iter().cloned().collect()
     }
 }

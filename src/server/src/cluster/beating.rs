@@ -24,6 +24,7 @@ impl Cluster {
             state.beat.shards = host.loads();
             state.beat.scripts = host.scripts_id();
             state.beat.rooms = state.rooms.len();
+            state.beat.unheard = self.mail().dead.unheard(Instant::now());
             if !state.is_accepted {
                 return;
             }
@@ -47,6 +48,7 @@ impl Cluster {
             Heard::GoesOn(comes_back) => {
                 drop(state);
                 self.hear_links(host, &beat);
+                self.hear_unheard(&beat);
                 self.0.counts.beats.fetch_add(1, Ordering::Relaxed);
                 if comes_back {
                     tracing::info!(node = %name, "beats again");

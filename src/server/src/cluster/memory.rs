@@ -100,6 +100,10 @@ fn nodes_of(names: &[&str], spread: RoomSpread) -> (Bus, Vec<Cluster>) {
             Node { name: NodeName::parse(name).unwrap(), run: Run(rand::random()), url: format!("http://{name}/") };
         let seal = Seal::new(&[1; MIN_SECRET]);
         let (servers, login, ca, region) = (vec![], Login::None, None, "here".to_owned());
+        let links = match spread {
+            RoomSpread::Never => Vec::new(),
+            _ => vec![([10, 0, 0, n as u8], 40_000).into()],
+        };
         let settings = ClusterSettings {
             servers,
             login,
@@ -108,8 +112,8 @@ fn nodes_of(names: &[&str], spread: RoomSpread) -> (Bus, Vec<Cluster>) {
             node,
             region,
             spread,
-            links: if spread == RoomSpread::Never { vec![] } else { vec![([10, 0, 0, n as u8], 40_000).into()] },
-            candidates: vec![],
+            candidates: links.iter().map(|link| vec![*link]).collect(),
+            links,
         };
         Cluster::new(settings, Box::new(bus.connect()), Box::new(Nobody))
     };

@@ -114,6 +114,9 @@ pub(crate) struct Beat {
     /// Which scripts were uploaded to it ([`Manifest::id`](crate::script_set::Manifest::id)).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scripts: String,
+    /// Nodes of whose shards nothing comes to its own, although they are asked for something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unheard: Vec<NodeName>,
 }
 
 /// What a claim of a room says.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::engine::Serving;
 use super::find::ANSWER;
 use super::messages::{Answer, Ask, Node, NodeName, NodeState, node_subject, part_of, room_subject};
-use super::placement::{BUSY, Candidate, choose};
+use super::placement::{Candidate, choose};
 use super::{Cluster, Host};
 use moonring_core::shard::STATE_VERSION;
 use moonring_wire::id::{ClientId, PlaceId, RoomId};
@@ -115,12 +115,21 @@ impl Cluster {
         let (home, now) = (home.and_then(|home| self.name_at(home)), Instant::now());
         let mut state = self.state();
         let others = state.peers.candidates(now);
-        let has_time =
-            |other: &&Candidate| home.as_ref() == Some(&other.name) && !other.is_draining && other.score < BUSY;
+        let has_time = |other: &&Candidate| home.as_ref() == Some(&other.name) && other.has_time();
         let node = others.iter().find(has_time).map(|home| home.name.clone());
         let node = node.or_else(|| choose(0, true, &others))?;
         state.peers.placed(now, &node);
         Some(node)
+    }
+
+    /// The node of a room's home, if that has time for one more client.
+    pub(crate) fn home_with_time(&self, home: PlaceId) -> Option<NodeName> {
+        let (home, now) = (self.name_at(home)?, Instant::now());
+        let mut state = self.state();
+        let others = state.peers.candidates(now);
+        others.iter().find(|other| other.name == home && other.has_time())?;
+        state.peers.placed(now, &home);
+        Some(home)
     }
 
     /// Of the nodes of these shards the one for a room's home, and its shard: the least busy that does not drain.

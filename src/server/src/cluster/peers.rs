@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::dead_links::MAX_NAMED;
 use super::messages::{Beat, MAX_REGION, MAX_URL, Node, NodeName, NodeState, Run, ShardLoad};
 use super::placement::{Candidate, Ramp};
 
@@ -329,6 +330,7 @@ fn bad(beat: &Beat) -> Option<&'static str> {
         () if beat.node.url.len() > MAX_URL || !is_url => Some("its URL"),
         () if beat.region.len() > MAX_REGION || beat.version.len() > MAX_REGION => Some("its region or version"),
         () if beat.scripts.len() > MAX_REGION => Some("which scripts it has"),
+        () if beat.unheard.len() > MAX_NAMED => Some("of how many nodes it hears nothing"),
         () if beat.shards.len() > MAX_SHARDS || beat.links.len() > MAX_SHARDS => Some("its number of shards"),
         () => None,
     }

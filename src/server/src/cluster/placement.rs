@@ -28,6 +28,13 @@ pub(super) struct Candidate {
     pub is_draining: bool,
 }
 
+impl Candidate {
+    /// Whether it takes one more client without being busy.
+    pub(super) fn has_time(&self) -> bool {
+        !self.is_draining && self.score < BUSY
+    }
+}
+
 /// The rooms that were placed on a node lately.
 #[derive(Debug, Default)]
 pub(super) struct Ramp(VecDeque<Instant>);

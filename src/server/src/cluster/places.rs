@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::courier::{Came, Courier, Head, News, Pair};
+use super::dead_links::DeadLinks;
 use super::engine::Message;
-use super::messages::{Beat, Node, Run, place_subject, shard_of};
+use super::messages::{Beat, Node, NodeName, Run, place_subject, shard_of};
 use super::peers::Standing;
 use super::witness::LinksHeard;
 use super::{Cluster, Host};
@@ -127,6 +128,16 @@ impl Places {
         self.far.iter().filter(move |(_, far)| far.node.run == node.run).map(|(id, _)| *id)
     }
 
+    /// The shards of the nodes of this name.
+    pub(super) fn of_name(&self, name: &NodeName) -> impl Iterator<Item = PlaceId> {
+        self.far.iter().filter(move |(_, far)| far.node.name == *name).map(|(id, _)| *id)
+    }
+
+    /// Whose shard a place is.
+    pub(super) fn name_of(&self, place: PlaceId) -> Option<NodeName> {
+        self.far.get(&place).map(|far| far.node.name.clone())
+    }
+
     fn peers(&self) -> Vec<LinkPeer> {
         let peer = |(id, far): (&PlaceId, &Far)| LinkPeer {
             id: *id,
@@ -142,12 +153,18 @@ impl Places {
 pub(super) struct Mail {
     pub(super) places: Places,
     pub(super) heard: LinksHeard,
+    pub(super) dead: DeadLinks,
     courier: Courier,
 }
 
 impl Mail {
     pub(super) fn new(near: usize) -> Self {
-        Self { places: Places::new(near), heard: LinksHeard::default(), courier: Courier::default() }
+        Self {
+            places: Places::new(near),
+            heard: LinksHeard::default(),
+            dead: DeadLinks::default(),
+            courier: Courier::default(),
+        }
     }
 }
 
@@ -301,6 +318,7 @@ impl Cluster {
         }
         for (place, may_rise) in &gone {
             mail.heard.forget(*place);
+            mail.dead.forget(*place);
             if *may_rise { mail.courier.suspend(*place) } else { mail.courier.forget(*place) }
         }
         for place in mail.places.forgotten() {

@@ -34,9 +34,10 @@ impl Cluster {
             let is_draining = state.beat.state == NodeState::Draining;
             let others = state.peers.candidates(now);
             let home = home.filter(|home| home.url == url);
+            let is_severed = |home: &Node| self.mail().dead.concern(now, room, &home.name);
             let seating = match (&home, self.spread()) {
                 (None, _) | (_, RoomSpread::Never) => Seating::Home,
-                (Some(_), _) if is_draining => Seating::Home,
+                (Some(home), _) if is_draining || is_severed(home) => Seating::Home,
                 (Some(_), RoomSpread::Always) => Seating::Here,
                 (Some(home), RoomSpread::Load) => seat(&home.name, (own, has_wing), &others),
             };

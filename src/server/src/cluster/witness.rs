@@ -10,7 +10,6 @@ use reqwest::Client;
 use super::Cluster;
 use super::engine::Pending;
 use super::messages::Node;
-use moonring_core::report::LinkReport;
 use moonring_wire::id::PlaceId;
 
 /// The header of `/healthz` that says which run of which node answers.
@@ -50,7 +49,7 @@ struct Link {
 
 impl LinksHeard {
     /// So many datagrams have come from `place` to a shard of this node.
-    fn told(&mut self, now: Instant, (shard, place): (usize, PlaceId), received: u64) {
+    pub(super) fn told(&mut self, now: Instant, (shard, place): (usize, PlaceId), received: u64) {
         let link = self.0.entry(place).or_default();
         if link.received.insert(shard, received).is_some_and(|before| before < received) {
             link.heard = Some(now);
@@ -69,12 +68,6 @@ impl LinksHeard {
 }
 
 impl Cluster {
-    /// A shard of this node says how many datagrams have come over each of its links.
-    pub(crate) fn links_told(&self, shard: usize, links: &[LinkReport]) {
-        let (now, mut mail) = (Instant::now(), self.mail());
-        links.iter().for_each(|link| mail.heard.told(now, (shard, link.place), link.received));
-    }
-
     /// Whether the run of a node that does not beat is there all the same.
     pub(super) async fn is_there(&self, node: &Node) -> bool {
         match self.0.witness.look(node.clone()).await {

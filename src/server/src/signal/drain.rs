@@ -20,14 +20,14 @@ use crate::cluster::{Cluster, Host, NodeName};
 use moonring_wire::id::{ClientId, RoomId};
 
 /// Between two steps.
-const STEP: Duration = Duration::from_millis(100);
+pub(super) const STEP: Duration = Duration::from_millis(100);
 /// Clients that are asked to move with each: a hundred a second.
-const CLIENTS: usize = 10;
+pub(super) const CLIENTS: usize = 10;
 /// Homes that are asked to move with each: fifty a second.
 const HOMES: usize = 5;
 /// A home that has not moved, or a client that could not be asked to, is asked again after this time: a room's other shards let go of it
 /// only after some seconds, and the other node may have begun just then.
-const SOON: Duration = Duration::from_secs(2);
+pub(super) const SOON: Duration = Duration::from_secs(2);
 /// A client that was asked and has not moved is asked again after this time.
 const LATER: Duration = Duration::from_secs(20);
 /// At the deadline, for each client that is told to join anew: a hundred a second as well.
@@ -95,11 +95,11 @@ impl App {
     }
 
     /// One client is asked to go on where its room is, or where there is time; who, and when it is asked again.
-    async fn ask_to_go(&self, (room, client, node): (RoomId, ClientId, NodeName)) -> (ClientId, Instant) {
+    pub(super) async fn ask_to_go(&self, (room, client, node): (RoomId, ClientId, NodeName)) -> (ClientId, Instant) {
         let again = match self.move_here(&room, client.clone(), (Some(&node), None)).await {
             Ok(()) => LATER,
             Err(why) => {
-                tracing::debug!(%room, %client, %node, "does not move while this node drains: {why}");
+                tracing::debug!(%room, %client, %node, "does not go on elsewhere now: {why}");
                 SOON
             }
         };
@@ -184,7 +184,7 @@ async fn drained(app: &App, cluster: &Cluster, deadline: Duration) {
         let now = Instant::now();
         done.clients.retain(|_, again| now < *again);
         done.homes.retain(|_, again| now < *again);
-        let next = app.directory.movable(CLIENTS, |client| !done.clients.contains_key(client));
+        let next = app.directory.movable(CLIENTS, |client, _, _| !done.clients.contains_key(client));
         let next: Vec<_> = next.into_iter().filter_map(|movable| done.node_of(cluster, movable)).collect();
         done.clients.extend(join_all(next.into_iter().map(|moves| app.ask_to_go(moves))).await);
         let homes = app.directory.movable_homes(HOMES, |room| !done.homes.contains_key(room));
@@ -203,4 +203,4 @@ async fn drained(app: &App, cluster: &Cluster, deadline: Duration) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

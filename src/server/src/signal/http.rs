@@ -24,9 +24,9 @@ use super::http1::Http1Only;
 use super::peak::{self, GiveBack};
 use super::services::{AllowList, Authorities, Services, Stores, WebhookTarget};
 use super::take_over::{self, ControlState, Leaving};
-use super::{admin, assets, tls, websocket, whip};
+use super::{admin, assets, dead_links, tls, websocket, whip};
 use crate::cluster::{Cluster, RUN_HEADER};
-use crate::config::{ClusterStore, Config};
+use crate::config::{ClusterStore, Config, RoomSpread};
 use crate::event_loop::HandOverHandle;
 use crate::event_queue::EventReceiver;
 use crate::shard_handle::ShardHandle;
@@ -219,6 +219,9 @@ impl Listeners {
         let mut dispatchers = tokio::task::JoinSet::new();
         for (shard, events) in events.into_iter().enumerate() {
             dispatchers.spawn(dispatch(app.clone(), shard, events));
+        }
+        if let Some(cluster) = self.cluster.clone().filter(|cluster| cluster.spread() != RoomSpread::Never) {
+            dispatchers.spawn(dead_links::send_home(app.clone(), cluster));
         }
         if let Some(give_back) = self.give_back {
             dispatchers.spawn(peak::give_back_after_peaks(app.directory.clone(), give_back));

@@ -12,6 +12,7 @@ mod calls;
 mod canaries;
 mod clustered;
 mod connections;
+mod dead_links;
 pub(crate) mod directory;
 mod dispatch;
 mod door;

@@ -15,6 +15,7 @@ fn beat(name: &str, run: u64, seq: u64) -> Beat {
         rooms: 1,
         links: vec![],
         scripts: String::new(),
+        unheard: Vec::new(),
     }
 }
 

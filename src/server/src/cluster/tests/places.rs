@@ -201,6 +201,7 @@ async fn a_node_that_is_heard_on_a_link_is_not_dead_although_it_neither_beats_no
                 lost: 0,
                 layers_down: 0,
                 is_silent: false,
+                rooms: vec![],
                 rtt: Duration::ZERO,
             };
             reporter.links_told(0, &[report]);

@@ -200,14 +200,24 @@ impl Directory {
         rooms.map(|(room, _)| room.clone()).take(most).collect()
     }
 
-    /// Some clients that could go on elsewhere.
-    pub(in crate::signal) fn movable(&self, most: usize, is_wanted: impl Fn(&ClientId) -> bool) -> Vec<Movable> {
+    /// Some clients that could go on elsewhere; `is_wanted` is asked of each with its room, and the room's home where that is another
+    /// node.
+    pub(in crate::signal) fn movable(
+        &self,
+        most: usize,
+        is_wanted: impl Fn(&ClientId, &RoomId, Option<PlaceId>) -> bool,
+    ) -> Vec<Movable> {
         let state = self.state();
         let movable = |(client, route): (&ClientId, &Route)| {
-            let can = matches!(route.outlet, Outlet::Attached(_)) && route.ticket.is_some() && is_wanted(client);
+            let can = matches!(route.outlet, Outlet::Attached(_)) && route.ticket.is_some();
             let placement = state.rooms.get(&route.room).filter(|_| can)?;
-            let (home, wings) = (placement.far_home, placement.far_wings.clone());
-            Some(Movable { room: route.room.clone(), client: client.clone(), home, wings })
+            let home = placement.far_home;
+            is_wanted(client, &route.room, home).then(|| Movable {
+                room: route.room.clone(),
+                client: client.clone(),
+                home,
+                wings: placement.far_wings.clone(),
+            })
         };
         state.clients.iter().filter_map(movable).take(most).collect()
     }

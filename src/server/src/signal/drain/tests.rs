@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -31,7 +32,7 @@ struct World {
     app: App,
     commands: Receiver<Command>,
     admin: SocketAddr,
-    _down: tokio::sync::watch::Sender<bool>,
+    _down: watch::Sender<bool>,
 }
 
 impl World {
@@ -39,16 +40,11 @@ impl World {
         let (bus, clusters) = linked_nodes(&["a", "b", "c"]);
         let [cluster, other, third] = <[Cluster; 3]>::try_from(clusters).unwrap();
         let (sender, commands) = sync_channel(64);
-        let (down, is_down) = tokio::sync::watch::channel(false);
-        let authorities = Authorities::load(&PathBuf::new()).unwrap();
-        let app = |cluster: &Cluster, shards| {
-            let services = Services::new(AllowList::default(), &authorities, Stores::default(), None);
-            App::new((&Config::default(), 0), shards, services, (None, Some(cluster.clone())), is_down.clone())
-        };
-        let own = app(&cluster, vec![ShardHandle::new(move |command| sender.try_send(command))]);
+        let (down, is_down) = watch::channel(false);
+        let own = app_of(&cluster, vec![ShardHandle::new(move |command| sender.try_send(command))], is_down.clone());
         tokio::spawn(cluster.clone().run(Arc::new(own.clone())));
         for further in [&other, &third] {
-            tokio::spawn(further.clone().run(Arc::new(app(further, vec![]))));
+            tokio::spawn(further.clone().run(Arc::new(app_of(further, vec![], is_down.clone()))));
         }
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin = listener.local_addr().unwrap();
@@ -62,10 +58,7 @@ impl World {
     /// Somebody is in the room, whose home is here; `then`, while it is not given up.
     async fn opened(&self, then: impl FnOnce()) -> Membership {
         let Place::Here(_hold) = self.cluster.place(&demo()).await else { panic!("it begins here") };
-        let member = self.app.directory.enter(&demo(), Ipv4Addr::LOCALHOST.into()).unwrap();
-        let (client, attributes, rights) = (member.client.clone(), json!({}).into(), Rights::default());
-        let (clients, tracks, own) = (vec![], vec![], vec![]);
-        self.app.directory.route(0, Event::Joined { client, clients, tracks, own, attributes, rights });
+        let member = somebody_in(&self.app);
         then();
         member
     }
@@ -100,7 +93,23 @@ impl World {
     }
 }
 
-fn demo() -> RoomId {
+/// The control plane of a node with these shards.
+pub(in crate::signal) fn app_of(cluster: &Cluster, shards: Vec<ShardHandle>, down: watch::Receiver<bool>) -> App {
+    let authorities = Authorities::load(&PathBuf::new()).unwrap();
+    let services = Services::new(AllowList::default(), &authorities, Stores::default(), None);
+    App::new((&Config::default(), 0), shards, services, (None, Some(cluster.clone())), down)
+}
+
+/// One more client in the room, at the node's first shard.
+pub(in crate::signal) fn somebody_in(app: &App) -> Membership {
+    let member = app.directory.enter(&demo(), Ipv4Addr::LOCALHOST.into()).unwrap();
+    let (client, attributes, rights) = (member.client.clone(), json!({}).into(), Rights::default());
+    let (clients, tracks, own) = (vec![], vec![], vec![]);
+    app.directory.route(0, Event::Joined { client, clients, tracks, own, attributes, rights });
+    member
+}
+
+pub(in crate::signal) fn demo() -> RoomId {
     RoomId::parse("demo").unwrap()
 }
 
@@ -162,7 +171,7 @@ async fn a_room_that_is_being_sent_away_when_the_draining_is_called_off_goes_as_
     }
 }
 
-async fn eventually(mut is_so: impl FnMut() -> bool) {
+pub(in crate::signal) async fn eventually(mut is_so: impl FnMut() -> bool) {
     let wait = async {
         while !is_so() {
             sleep(Duration::from_millis(10)).await;

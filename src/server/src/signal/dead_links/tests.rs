@@ -1,0 +1,78 @@
+//! A node with clients of a room of another node, to which the link is dead; queues in the shards' places.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::*;
+use crate::cluster::Place;
+use crate::cluster::memory::linked_nodes;
+use crate::shard_handle::ShardHandle;
+use crate::signal::drain::tests::{app_of, demo, eventually, somebody_in};
+use crate::signal::homes::{self, Elsewhere, Stay};
+use moonring_core::command::Command;
+use moonring_core::report::LinkReport;
+use moonring_wire::id::{ClientId, PlaceId};
+
+/// The other node's shard, as each of them knows it.
+const OTHER: PlaceId = PlaceId(1);
+
+fn node(cluster: &Cluster, down: &watch::Receiver<bool>) -> (App, Receiver<Command>) {
+    let (sender, commands) = sync_channel(64);
+    let app = app_of(cluster, vec![ShardHandle::new(move |command| sender.try_send(command))], down.clone());
+    tokio::spawn(cluster.clone().run(Arc::new(app.clone())));
+    (app, commands)
+}
+
+/// What a shard says of the link to the other node's.
+fn link(is_silent: bool) -> LinkReport {
+    let (sent, received, lost, layers_down) = (0, 0, 0, 0);
+    LinkReport { place: OTHER, sent, received, lost, layers_down, is_silent, rooms: vec![], rtt: Duration::ZERO }
+}
+
+/// Who is asked to go to the other node.
+async fn asked_to_go(commands: &Receiver<Command>) -> ClientId {
+    let mut asked = None;
+    eventually(|| {
+        asked = commands.try_iter().find_map(|command| match command {
+            Command::Move { order, .. } if order.to == OTHER => Some(order.client),
+            _ => None,
+        });
+        asked.is_some()
+    })
+    .await;
+    asked.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_in_a_room_whose_home_cannot_be_heard_or_does_not_hear_is_asked_to_go_there_and_nobody_comes() {
+    for hears_nothing in ["the wing", "the home"] {
+        let (_bus, clusters) = linked_nodes(&["wing", "home"]);
+        let [cluster, other] = <[Cluster; 2]>::try_from(clusters).unwrap();
+        let (_down, is_down) = watch::channel(false);
+        let ((app, commands), (home, _kept)) = (node(&cluster, &is_down), node(&other, &is_down));
+        eventually(|| cluster.name_at(OTHER).is_some() && other.name_at(OTHER).is_some()).await;
+        let Place::Here(_hold) = other.place(&demo()).await else { panic!("it begins there") };
+        let _there = somebody_in(&home);
+        let stay = homes::here(&app, &demo(), Ipv4Addr::LOCALHOST.into()).await;
+        assert!(matches!(stay, Ok(Some(Stay::Wing(_)))), "{stay:?}");
+        let member = somebody_in(&app);
+        assert!(!member.new_ticket().is_empty(), "who cannot resume stays");
+        tokio::spawn(send_home(app.clone(), cluster.clone()));
+        let deaf = if hears_nothing == "the wing" { cluster.clone() } else { other.clone() };
+        let telling = tokio::spawn(async move {
+            loop {
+                deaf.links_told(0, &[link(true)]);
+                sleep(Duration::from_millis(200)).await;
+            }
+        });
+        assert_eq!(asked_to_go(&commands).await, member.client, "{hears_nothing}");
+        telling.abort();
+        let newcomer = homes::here(&app, &demo(), Ipv4Addr::LOCALHOST.into()).await;
+        assert!(matches!(&newcomer, Err(Elsewhere::Moved(url)) if url == "http://home/"), "{newcomer:?}");
+    }
+}
