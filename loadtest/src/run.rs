@@ -132,7 +132,7 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize) -> Cont
             load.stop()?;
             bail!(why);
         }
-        let all_there = moment.snapshot.connected as usize >= settings.plans.len();
+        let all_there = are_there(&settings.plans, &moment);
         // When all have ended nobody comes any more: what they failed with is wanted now.
         let have_ended = load.signalling.is_finished();
         if first.is_none() && have_ended && moment.snapshot.connected == 0 {
@@ -163,6 +163,15 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&Second, usize) -> Cont
         }
         before = moment;
     }
+}
+
+/// Whether everybody is there. Of an audience that comes and goes some are always on their way: whether as many have come.
+fn are_there(plans: &[ClientPlan], moment: &Moment) -> bool {
+    let snapshot = &moment.snapshot;
+    let comes_and_goes = plans.iter().any(|plan| plan.stays.is_some());
+    let have_begun = plans.iter().all(|plan| plan.starts <= moment.at);
+    let there = if comes_and_goes && have_begun { snapshot.joins } else { snapshot.connected };
+    there >= plans.len() as u64
 }
 
 /// The parts of a run that is under way.
@@ -319,6 +328,24 @@ fn addresses_for(target: &Target) -> Addresses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::{self, Scenario};
+
+    #[test]
+    fn a_measurement_begins_when_all_are_there_or_of_those_who_come_and_go_as_many_have_come() {
+        for (scenario, seconds, connected, joins, expected) in [
+            (Scenario::Webinar, 9, 51, 51, true),
+            (Scenario::Webinar, 9, 50, 60, false),
+            (Scenario::Churn, 9, 45, 51, true),
+            (Scenario::Churn, 9, 45, 50, false),
+            // Some have come twice before the last ones come.
+            (Scenario::Churn, 0, 45, 60, false),
+        ] {
+            let plans = scenario.plan(&scenario::tests::size()).unwrap();
+            let snapshot = Snapshot { connected, joins, ..Snapshot::default() };
+            let moment = Moment { at: seconds * SECOND, snapshot, ..Moment::default() };
+            assert_eq!(are_there(&plans, &moment), expected, "{scenario:?} after {seconds} s, {connected}, {joins}");
+        }
+    }
 
     #[test]
     fn settings_that_do_not_go_together_are_named() {

@@ -25,7 +25,8 @@ pub(crate) enum Readers {
     All,
 }
 
-/// Replaces a file as a whole, so that a crash leaves the old one or the new one; makes its folder if there is none.
+/// Replaces a file as a whole, so that a crash leaves the old one or the new one; makes its folder if there is none. An error,
+/// of a full disk for one, leaves the old one alone.
 pub(crate) fn replace(path: &Path, readers: Readers, content: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -36,10 +37,13 @@ pub(crate) fn replace(path: &Path, readers: Readers, content: &[u8]) -> io::Resu
         Readers::Owner => 0o600,
         Readers::All => 0o644,
     };
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
+    let write = || {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().inspect_err(|_| _ = fs::remove_file(&temporary))
 }
 
 /// Keeps other servers out of a `data_dir` for as long as this lives: two of them would write over each other's files.
@@ -127,6 +131,17 @@ mod tests {
         }
         drop(next);
         drop(Lock::take(&folder).unwrap());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_stays_and_nothing_is_left_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        // A folder with something in it takes no file's place.
+        let path = dir.path().join("kept");
+        fs::create_dir_all(path.join("inside")).unwrap();
+        assert!(replace(&path, Readers::All, b"new").is_err());
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["kept"]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ const SO_MEMINFO: i32 = 55;
 
 /// A UDP address that cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("UDP {address} cannot be bound: {error}")]
+#[error("UDP {address} cannot be bound: {error}{}", self.advice())]
 pub struct BindError {
     address: SocketAddr,
     error: io::Error,
@@ -32,6 +32,15 @@ impl BindError {
     /// Whether this machine has no IPv6, if the address is of it.
     fn is_without_v6(&self) -> bool {
         matches!(self.error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+    }
+
+    fn advice(&self) -> &'static str {
+        match self.error.kind() {
+            io::ErrorKind::AddrInUse => "; stop the program that has it, or choose other ports",
+            io::ErrorKind::AddrNotAvailable => "; this machine does not have the address: choose one that it has",
+            io::ErrorKind::PermissionDenied => "; choose ports from 1024 on",
+            _ => "",
+        }
     }
 }
 
@@ -219,15 +228,20 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_an_error_of_one_line_that_names_it() {
+    fn a_port_that_cannot_be_had_is_an_error_of_one_line_that_says_which_and_what_to_do() {
         let first = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = first.local_addr().unwrap();
         let error = anyhow::Error::from(bind_patiently(address, 2, Duration::ZERO, UdpSocket::bind).unwrap_err());
         // With its causes, as it is shown.
         assert_eq!(
             format!("{error:#}"),
-            format!("UDP {address} cannot be bound: Address already in use (os error 98)")
+            format!(
+                "UDP {address} cannot be bound: Address already in use (os error 98); stop the program that has it, or choose other ports"
+            )
         );
+        let nowhere = "192.0.2.1:0".parse().unwrap();
+        let error = bind_patiently(nowhere, 2, Duration::ZERO, UdpSocket::bind).unwrap_err().to_string();
+        assert!(error.ends_with("; this machine does not have the address: choose one that it has"), "{error}");
     }
 
     /// A port that no socket has, neither of IPv4 nor of IPv6.
