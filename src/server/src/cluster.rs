@@ -131,10 +131,8 @@ struct Inner {
     counts: Counts,
     state: Mutex<State>,
     spread: RoomSpread,
-    /// Where the sockets of this node's shards are; none where its rooms are on no other node.
-    links: Vec<SocketAddr>,
-    /// Where clients send media to each of them.
-    candidates: Vec<Vec<SocketAddr>>,
+    /// Shards of this node that others are linked to; none where its rooms are on no other node.
+    linked: u16,
     mail: Mutex<Mail>,
     /// A shard has said something.
     said: Notify,
@@ -161,6 +159,8 @@ struct State {
     checking: Option<Serving>,
     /// What this node said last of itself.
     beat: Beat,
+    /// Where clients send media to each of its shards.
+    candidates: Vec<Vec<SocketAddr>>,
     /// No other process has its name.
     is_accepted: bool,
     /// Rooms that were begun here.
@@ -211,6 +211,7 @@ impl Cluster {
     fn new(settings: ClusterSettings, engine: Box<dyn Engine>, witness: Box<dyn Witness>) -> Self {
         let (own, region) = (settings.node, settings.region);
         let (inbox, inbox_end) = mpsc::channel(QUEUE);
+        let linked = u16::try_from(settings.links.len()).unwrap_or(u16::MAX);
         let (ended, ended_end) = mpsc::channel(ENDED);
         let beat = Beat {
             node: own.clone(),
@@ -220,7 +221,7 @@ impl Cluster {
             state: NodeState::Serving,
             shards: Vec::new(),
             rooms: 0,
-            links: settings.links.clone(),
+            links: settings.links,
             scripts: String::new(),
             unheard: Vec::new(),
         };
@@ -230,6 +231,7 @@ impl Cluster {
             searches: HashMap::new(),
             checking: None,
             beat,
+            candidates: settings.candidates,
             is_accepted: false,
             begun: Ramp::default(),
             proving: HashSet::new(),
@@ -244,9 +246,8 @@ impl Cluster {
             counts: Counts::default(),
             state: Mutex::new(state),
             spread: settings.spread,
-            mail: Mutex::new(Mail::new(settings.links.len())),
-            links: settings.links,
-            candidates: settings.candidates,
+            mail: Mutex::new(Mail::new(linked)),
+            linked,
             said: Notify::new(),
             scripts: tokio::sync::Mutex::default(),
             inbox,

@@ -142,7 +142,8 @@ impl Server {
         if let Some(former) = self.former {
             inherit::receive_policies(former, self.ends.iter().map(|end| end.handle.clone()).collect())?;
         }
-        let readdressing = self.readdressing.map(|addresses| tokio::spawn(addresses.run()));
+        let readdressing = self.readdressing.map(|addresses| addresses.with_cluster(cluster.clone()));
+        let readdressing = readdressing.map(|addresses| tokio::spawn(addresses.run()));
         let shards = self.shards.iter().map(ShardThread::hand_over_handle).collect();
         let successor = self.endpoint.map(|endpoint| AwaitedSuccessor { endpoint, hello: self.hello, shards });
         let listeners = self.listeners.with_scripts(scripts).with_cluster(cluster).with_successor(successor);

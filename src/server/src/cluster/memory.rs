@@ -3,6 +3,7 @@
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -119,6 +120,14 @@ fn nodes_of(names: &[&str], spread: RoomSpread) -> (Bus, Vec<Cluster>) {
     };
     let nodes = names.iter().enumerate().map(node).collect();
     (bus, nodes)
+}
+
+impl Cluster {
+    /// Where clients are said to reach each shard, and where other nodes are.
+    pub(crate) fn addresses(&self) -> (Vec<Vec<SocketAddr>>, Vec<SocketAddr>) {
+        let state = self.state();
+        (state.candidates.clone(), state.beat.links.clone())
+    }
 }
 
 impl Bus {

@@ -47,7 +47,7 @@ impl Cluster {
         room: &RoomId,
         shard: Option<u16>,
     ) -> Result<Destination, String> {
-        if self.0.links.is_empty() {
+        if self.0.linked == 0 {
             return Err("clients move between nodes where cluster_spread is not \"never\"".to_owned());
         }
         let node = self.state().peers.alive(Instant::now(), name).cloned();
@@ -69,19 +69,32 @@ impl Cluster {
         if version != STATE_VERSION {
             return no(format!("states of clients have version {version} there and version {STATE_VERSION} here"));
         }
-        let shards = self.0.candidates.len();
-        if self.0.links.is_empty() {
+        if self.0.linked == 0 {
             return no("its cluster_spread is \"never\"".to_owned());
         }
         if self.state().beat.state == NodeState::Draining {
             return no("it drains".to_owned());
         }
-        match host.shard_for(room).map(|free| shard.unwrap_or(free)) {
-            None => no("it keeps no client whose connection is lost (resume_s), or ends".to_owned()),
-            Some(shard) => match self.0.candidates.get(usize::from(shard)) {
-                Some(candidates) => Answer::TakesClient { shard, candidates: candidates.clone() },
-                None => no(format!("it has no shard {shard}; it has 0 to {}", shards.saturating_sub(1))),
-            },
+        let Some(shard) = host.shard_for(room).map(|free| shard.unwrap_or(free)) else {
+            return no("it keeps no client whose connection is lost (resume_s), or ends".to_owned());
+        };
+        let candidates = &self.state().candidates;
+        match candidates.get(usize::from(shard)) {
+            Some(candidates) => Answer::TakesClient { shard, candidates: candidates.clone() },
+            None => no(format!("it has no shard {shard}; it has 0 to {}", candidates.len().saturating_sub(1))),
+        }
+    }
+
+    /// This machine has other addresses: where clients that come here by a move send media to each shard, and where the shards of
+    /// other nodes reach them; `None`: as before.
+    pub(crate) fn readdressed(&self, candidates: Option<Vec<Vec<SocketAddr>>>, links: Option<Vec<SocketAddr>>) {
+        let mut state = self.state();
+        if let Some(candidates) = candidates {
+            state.candidates = candidates;
+        }
+        // In the next beat.
+        if let Some(links) = links.filter(|_| self.0.linked > 0) {
+            state.beat.links = links;
         }
     }
 

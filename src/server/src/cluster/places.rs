@@ -52,8 +52,7 @@ struct Far {
 }
 
 impl Places {
-    pub(super) fn new(near: usize) -> Self {
-        let near = u16::try_from(near).unwrap_or(u16::MAX);
+    pub(super) fn new(near: u16) -> Self {
         Self { near, next: near, far: BTreeMap::new(), dead: VecDeque::new(), risen: Vec::new(), away: HashSet::new() }
     }
 
@@ -158,7 +157,7 @@ pub(super) struct Mail {
 }
 
 impl Mail {
-    pub(super) fn new(near: usize) -> Self {
+    pub(super) fn new(near: u16) -> Self {
         Self {
             places: Places::new(near),
             heard: LinksHeard::default(),
@@ -199,13 +198,12 @@ impl Cluster {
 
     /// Carries messages between shards for as long as the server runs.
     pub(super) async fn carry(self, host: Arc<dyn Host>) {
-        if self.0.links.is_empty() {
+        if self.0.linked == 0 {
             return;
         }
         let (inbox, mut messages) = mpsc::channel(MESSAGES);
-        let shards = 0..u16::try_from(self.0.links.len()).unwrap_or(u16::MAX);
         let serve = |shard| self.0.engine.serve(&place_subject(&self.0.own, shard), inbox.clone());
-        let _serving: Vec<_> = shards.map(serve).collect();
+        let _serving: Vec<_> = (0..self.0.linked).map(serve).collect();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -294,7 +292,7 @@ impl Cluster {
 
     /// Takes in where a node's shards are.
     pub(super) fn hear_links(&self, host: &Arc<dyn Host>, beat: &Beat) {
-        if self.0.links.is_empty() {
+        if self.0.linked == 0 {
             return;
         }
         let mut mail = self.mail();

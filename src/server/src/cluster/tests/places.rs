@@ -135,6 +135,23 @@ async fn a_node_that_was_thought_dead_and_comes_back_has_the_numbers_that_it_had
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_other_addresses_is_reached_at_these_over_the_same_links() {
+    let mut world = World::default();
+    let (a, b) = linked(&mut world).await;
+    let at = |ip: [u8; 4]| [40_000, 40_001].map(|port| SocketAddr::from((ip, port)));
+    let peers = || b.server.peers.lock().unwrap().clone();
+    let before: Vec<_> = peers().iter().map(|peer| (peer.id, peer.place)).collect();
+    a.cluster.readdressed(None, Some(at([10, 0, 0, 7]).to_vec()));
+    eventually(|| peers().iter().map(|peer| peer.address).eq(at([10, 0, 0, 7]))).await;
+    assert_eq!(peers().iter().map(|peer| (peer.id, peer.place)).collect::<Vec<_>>(), before);
+    let (name, demo) = (&a.cluster.0.own.name, room("demo"));
+    let destination = || b.cluster.destination(name, &demo, Some(1));
+    assert_eq!(destination().await.unwrap().candidates, [at([10, 0, 0, 0])[1]]);
+    a.cluster.readdressed(Some(at([192, 0, 2, 7]).map(|at| vec![at]).to_vec()), None);
+    assert_eq!(destination().await.unwrap().candidates, [at([192, 0, 2, 7])[1]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_says_whether_it_takes_a_client_and_at_which_addresses() {
     let mut world = World::default();
     let (a, b) = linked(&mut world).await;
