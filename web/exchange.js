@@ -18,7 +18,7 @@ import { ClientError } from './errors.js';
 const PATIENCE_MS = 20_000;
 /** With a media path that is silent, too, it is the connection that is gone. */
 const SHORT_PATIENCE_MS = 5000;
-/** Pause before an offer is sent again that came while the server had not decided on the one before. */
+/** Pause before an offer is sent again that came while the server had not decided on the one before, or was busy. */
 const BUSY_MS = 300;
 const MOST_BUSY = 60;
 
@@ -76,7 +76,8 @@ export class Exchange {
   /** The server's error; true if it is dealt with here. @param {number} request @param {ClientError} error */
   failed(request, error) {
     const isQuestion = request === this.#question;
-    const again = error.code === 'busy' && this.#busy++ < MOST_BUSY;
+    // `limit`: too many messages, or a queue is full; both pass.
+    const again = ['busy', 'limit'].includes(error.code) && this.#busy++ < MOST_BUSY;
     if (again) this.#wait(BUSY_MS, () => (this.#question ? this.#ask() : this.send()));
     else if (isQuestion) this.#told();
     else this.#settle(() => this.reject(error));

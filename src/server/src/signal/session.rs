@@ -6,9 +6,11 @@ mod offers;
 mod roster;
 mod tell;
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::Value;
 
 use self::bucket::Bucket;
@@ -154,8 +156,13 @@ impl Session {
         self.bucket.take(now, bytes)
     }
 
-    /// Reads one text message.
+    /// Reads one text message. Whatever is wrong with an offer, its number is told with it: its client waits for that.
     pub(super) fn read(&mut self, now: Instant, text: &str) -> Result<Step, Refused> {
+        self.step(now, text)
+            .map_err(|refused| Refused { request: refused.request.or_else(|| number_of(text)), ..refused })
+    }
+
+    fn step(&mut self, now: Instant, text: &str) -> Result<Step, Refused> {
         if !self.bucket.take(now, text.len()) {
             let most = self.settings.messages_per_s;
             return Err(refused(ErrorCode::Limit, format!("more than {most} messages per second")));
@@ -177,13 +184,9 @@ impl Session {
             (ClientMessage::Join { .. } | ClientMessage::Resume { .. }, _) => Err(out_of_order("a second join")),
             (ClientMessage::Leave {}, _) => Ok(Step::Leave),
             (ClientMessage::Offer { request, sdp, publish, subscribe }, Phase::Joined { client }) => {
-                let intents = Intents { publish, subscribe };
-                let (client, refuse) = (client.clone(), |r: Refused| Refused { request: Some(request), ..r });
-                self.offer(client, request, &sdp, intents).map_err(refuse)
+                self.offer(client.clone(), request, &sdp, Intents { publish, subscribe })
             }
-            (ClientMessage::Offer { request, .. }, _) => {
-                Err(Refused { request: Some(request), ..out_of_order("an offer before joined") })
-            }
+            (ClientMessage::Offer { .. }, _) => Err(out_of_order("an offer before joined")),
             (message, Phase::Joined { client }) => command(client.clone(), message).map(Step::Command),
             (_, _) => Err(out_of_order("a message before joined")),
         }
@@ -279,6 +282,17 @@ impl Refused {
 
 pub(super) fn refused(code: ErrorCode, message: String) -> Refused {
     Refused { code, message, request: None }
+}
+
+/// The number of an offer that is otherwise not as it should be.
+fn number_of(text: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Offer<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+        request: u64,
+    }
+    serde_json::from_str::<Offer<'_>>(text).ok().filter(|offer| offer.kind == "offer").map(|offer| offer.request)
 }
 
 fn out_of_order(what: &str) -> Refused {

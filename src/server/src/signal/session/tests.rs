@@ -102,6 +102,34 @@ fn what_breaks_a_rule_is_refused_with_its_code_and_named() {
     assert_eq!(joined(now).read(now, &bad_sdp).unwrap_err().request, Some(9));
 }
 
+#[test]
+fn an_offer_that_is_refused_unread_is_told_by_its_number_and_nothing_else_is() {
+    let now = Instant::now();
+    let offer = |fields: Value| {
+        let mut message = json!({"type": "offer", "request": 7, "sdp": OFFER});
+        message.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        message.to_string()
+    };
+    let long = "x".repeat(MAX_MESSAGE_BYTES);
+    for (text, code, request) in [
+        (offer(json!({"publish": [{"mid": "0", "source": "webcam"}]})), ErrorCode::BadMessage, Some(7)),
+        (offer(json!({"subscribe": [{"mid": "0"}]})), ErrorCode::BadMessage, Some(7)),
+        (offer(json!({"sdp": 1})), ErrorCode::BadMessage, Some(7)),
+        (offer(json!({"candidates": []})), ErrorCode::BadMessage, Some(7)),
+        (offer(json!({"sdp": long})), ErrorCode::TooLarge, Some(7)),
+        (offer(json!({"request": -1})), ErrorCode::BadMessage, None),
+        (offer(json!({"type": "answer"})), ErrorCode::BadMessage, None),
+        (json!({"type": "message", "request": 7, "value": 1}).to_string(), ErrorCode::BadMessage, None),
+        ("{".to_owned(), ErrorCode::BadMessage, None),
+    ] {
+        let refused = joined(now).read(now, &text).unwrap_err();
+        assert_eq!((refused.code, refused.request), (code, request), "{}", refused.message);
+    }
+    let mut session = Session::new(now, SessionSettings { messages_per_s: 0, ..SETTINGS });
+    let refused = session.read(now, &offer(json!({}))).unwrap_err();
+    assert_eq!((refused.code, refused.request), (ErrorCode::Limit, Some(7)));
+}
+
 fn offer_refused(request: Option<u64>) -> Event {
     Event::Refused { client: client(), request, code: RefusalCode::BadOffer, message: "no common codec".into() }
 }
