@@ -72,12 +72,12 @@ export class Signal {
 
   /** Whether a message would reach the room now. */
   get up() {
-    return this.#up;
+    return this.#up && this.#isOpen();
   }
 
   /** Sends, if the connection is up. @param {ClientMessage} message */
   tell(message) {
-    if (this.#up && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+    if (this.up) this.#socket?.send(JSON.stringify(message));
   }
 
   /** The socket is not to be trusted any more: another one takes over. @param {string} why */
@@ -91,12 +91,18 @@ export class Signal {
   /** Ends the connection without another word to the host; the server is told unless it has ended the stay itself. */
   close() {
     if (this.#over) return;
-    if (this.#up) this.tell({ type: 'leave' });
-    else if (this.#stays && this.#ticket) this.#leaveByTicket(this.#ticket);
+    // Also behind a `join` or a `resume` whose answer is on its way: we would be in the room, and its ticket lost.
+    if (this.#isOpen()) this.#socket?.send(JSON.stringify({ type: 'leave' }));
+    else if (this.#ticket) this.#leaveByTicket(this.#ticket);
+    this.#up = false;
     this.#over = true;
     clearTimeout(this.#retry);
     this.#watchdog?.stop();
     this.#detach();
+  }
+
+  #isOpen() {
+    return this.#socket?.readyState === WebSocket.OPEN;
   }
 
   // ---- one socket after the other ----
@@ -174,6 +180,7 @@ export class Signal {
         return this.#lose(message.url ? 'Another server goes on' : 'The server goes on in another process', 0);
       case 'restarting':
         this.#host.receive(message);
+        if (this.#over) return; // the host has had enough
         this.#ticket = undefined; // of a server that will not know it
         this.#turn = 1; // another one, if there is one
         return this.#lose(message.reason, Math.random() * RESTART_SPREAD_MS);
@@ -186,8 +193,10 @@ export class Signal {
    * @param {Joined | Extract<ServerMessage, {type: 'roster'}>} message
    */
   #paged(message) {
-    if (message.type === 'joined') this.#roster = message;
-    else if (this.#roster) {
+    if (message.type === 'joined') {
+      this.#roster = message;
+      this.#ticket = message.ticket; // the one before is used
+    } else if (this.#roster) {
       this.#roster.clients.push(...message.clients);
       this.#roster.tracks.push(...message.tracks);
     }
@@ -268,7 +277,7 @@ export class Signal {
   /** @param {import('./errors.js').ClientErrorCode} code @param {string} reason */
   #end(code, reason) {
     if (this.#over) return;
-    this.#up = false;
+    this.#detach();
     this.#ticket = undefined;
     this.close();
     this.#host.ended(code, reason);

@@ -43,6 +43,8 @@ function heard(messages) {
 
 const joined = { type: 'joined', client: 'me', clients: [{ client: 'a' }], tracks: [{ id: 't' }], own: [], ticket: 'x' };
 
+const HOME = { type: 'join', room: 'demo' };
+
 test('a roster that comes in pages is heard as one joined, before anything else', () => {
   const pages = [
     { ...joined, more: true },
@@ -59,9 +61,45 @@ test('a joined with everybody in it is heard at once, and a page of nothing not 
   assert.deepEqual(heard([{ type: 'roster', clients: [], tracks: [] }]), []);
 });
 
+test('who leaves before the answer to the first message has come says so over the same connection', async () => {
+  const joining = connect('ws://a/ws');
+  const first = await joining.socket(0);
+  joining.close();
+  assert.deepEqual(first.sent, [HOME, { type: 'leave' }]);
+  const resuming = connect('ws://a/ws');
+  const before = await resuming.socket(0);
+  before.say(joined);
+  before.cut();
+  const after = await resuming.socket(1);
+  const count = sockets.length;
+  resuming.close();
+  assert.deepEqual(after.sent, [{ type: 'resume', ticket: 'x' }, { type: 'leave' }]);
+  assert.equal(sockets.length, count, 'no other one is opened for it');
+});
+
+test('a roster that is cut off between its pages is taken up with its own ticket', async () => {
+  const client = connect('ws://a/ws');
+  (await client.socket(0)).say(joined);
+  (await client.socket(0)).cut();
+  const cut = await client.socket(1);
+  cut.say({ ...joined, ticket: 'y', resumed: true, more: true });
+  cut.cut();
+  assert.deepEqual((await client.socket(2)).first, { type: 'resume', ticket: 'y' });
+  client.close();
+});
+
+test('a connection that closes takes no messages', async () => {
+  const client = connect('ws://a/ws');
+  const socket = await client.socket(0);
+  socket.say(joined);
+  assert.equal(client.signal.up, true);
+  sockets[sockets.length - 1].readyState = 2; // nobody has told us yet
+  assert.equal(client.signal.up, false);
+  client.close();
+});
+
 // ---- clusters ----
 
-const HOME = { type: 'join', room: 'demo' };
 const tryAgain = { type: 'error', code: 'try_again', message: 'its home does not answer' };
 
 /** A connection that is opened at these addresses, and what becomes of it. @param {string | string[]} url */
@@ -76,6 +114,7 @@ function connect(url) {
   };
   const signal = new Signal(url, /** @type {any} */ (HOME), host);
   return {
+    signal,
     ends,
     states,
     close: () => signal.close(),
@@ -87,6 +126,7 @@ function connect(url) {
       return {
         url: socket.url,
         first: socket.sent[0],
+        sent: socket.sent,
         say: (/** @type {any} */ message) => socket.onmessage({ data: JSON.stringify(message) }),
         cut: () => socket.onclose({ code: 1006, reason: '' }),
       };
