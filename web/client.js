@@ -221,6 +221,7 @@ export class Client extends ClientEventTarget {
 
   /** @param {State} state @param {string} [reason] */
   #setState(state, reason) {
+    if (this.state === 'closed') return;
     this.state = state;
     this.emit('state', { state, reason });
   }
@@ -260,7 +261,7 @@ export class Client extends ClientEventTarget {
     }
     this.#room.hear(message, this.id);
     this.emit(/** @type {any} */ (message.type), message);
-    this.#room.heard(message, this.id);
+    if (this.#isIn()) this.#room.heard(message, this.id);
   }
 
   /** Says something of an own track; later, while the answer that makes it known is awaited or just being used.
@@ -281,26 +282,31 @@ export class Client extends ClientEventTarget {
   /** @param {Joined} joined */
   #enter(joined) {
     const isFirst = this.state === 'joining';
+    const before = { attributes: this.attributes, rights: this.rights };
     this.id = joined.client;
     this.attributes = joined.attributes ?? {};
     this.rights = joined.rights ?? this.rights;
     const resumed = Boolean(joined.resumed) && this.#media !== undefined;
     this.#early = [];
     const changes = this.#room.update(joined);
+    if (isChanged(before.attributes, this.attributes)) changes.fresh.push({ type: 'client_changed', client: this.id, attributes: this.attributes });
+    if (isChanged(before.rights, this.rights)) changes.fresh.push({ type: 'rights', ...this.rights });
     if (!resumed) this.#beginMedia();
     this.#views.repeat();
     for (const gone of changes.gone) {
       if (gone.type === 'track_unpublished') this.#views.forget(gone.track);
       this.emit(/** @type {any} */ (gone.type), gone);
     }
+    if (!this.#isIn() && !isFirst) return; // who heard of it has left
     this.#setState('joined');
     this.emit('joined', joined);
     this.#joining?.resolve(joined);
     this.#joining = undefined;
     if (!isFirst) for (const fresh of changes.fresh) this.emit(/** @type {any} */ (fresh.type), fresh);
+    if (!this.#isIn()) return;
     if (resumed) {
       this.#takeUp(joined.own);
-      this.#room.resume(changes.fresh);
+      this.#room.resume(changes.fresh, this.id);
     } else {
       this.#room.restart();
       for (const publication of this.publications) publication.start();
@@ -379,5 +385,9 @@ export class Client extends ClientEventTarget {
     this.#joining?.reject(error);
     this.#setState('closed', reason);
     this.emit('closed', { reason, code });
+    this.emit = () => {}; // it was the last one, whatever is still under way
   }
 }
+
+/** @param {any} before @param {any} now */
+const isChanged = (before, now) => JSON.stringify(before) !== JSON.stringify(now);

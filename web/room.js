@@ -60,11 +60,11 @@ export class Room {
         this.#forget(message.track);
         break;
       case 'unsubscribed':
-        this.paused.delete(message.track);
         this.#drop(message.track, new ClientError('refused', message.reason));
         break;
       case 'track_paused':
-        this.paused.set(message.track, message.reason);
+        // One that was let go meanwhile is not waited for.
+        if (this.#subscriptions.has(message.track)) this.paused.set(message.track, message.reason);
         break;
       case 'track_resumed':
         this.paused.delete(message.track);
@@ -110,15 +110,15 @@ export class Room {
     return { gone, fresh };
   }
 
-  /** The server has kept us: it is told what it may have missed. @param {ServerMessage[]} fresh what is new in the room */
-  resume(fresh) {
+  /** The server has kept us: it is told what it may have missed. @param {ServerMessage[]} fresh what is new in the room @param {string} me */
+  resume(fresh, me) {
     for (const [track, layer] of this.#layers) this.#host.tell({ type: 'layer', track, layer });
     for (const [track, { codec }] of this.#subscriptions) {
       if (!codec || codec === this.tracks.get(track)?.codec) continue;
       this.#host.tell({ type: 'unsubscribe', track }); // that the server has ended it may have been lost
       this.renew(track);
     }
-    for (const message of fresh) if (message.type === 'track_published') this.#offerTo(message.track);
+    for (const message of fresh) this.heard(message, me);
   }
 
   /** The server does not know us: what was subscribed is subscribed again, and what `autoSubscribe` chooses. */
@@ -215,12 +215,12 @@ export class Room {
   /** @param {string} track */
   #forget(track) {
     this.tracks.delete(track);
-    this.paused.delete(track);
     this.#drop(track, new ClientError('refused', 'The track is gone'));
   }
 
   /** @param {string} track @param {ClientError} error */
   #drop(track, error) {
+    this.paused.delete(track);
     this.#layers.delete(track);
     this.#subscriptions.get(track)?.reject(error);
     this.#subscriptions.delete(track);
