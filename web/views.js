@@ -48,7 +48,11 @@ export class Views {
   /** From now on the track is shown in the element, and no other one there. @param {string} track @param {HTMLElement} element */
   watch(track, element) {
     this.unwatch(element);
-    if (this.#elements.size === 0) document.addEventListener('visibilitychange', this.#onVisibility);
+    if (this.#elements.size === 0) {
+      document.addEventListener('visibilitychange', this.#onVisibility);
+      clearTimeout(this.#hiddenTimer);
+      this.#pageHidden = document.visibilityState === 'hidden'; // nobody has looked since the last one
+    }
     const onresize = () => this.#soon();
     // Until the browser has looked it counts as visible, so that the picture does not begin with a pause.
     this.#elements.set(element, { track, visible: true, onresize });

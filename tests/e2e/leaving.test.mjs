@@ -119,3 +119,26 @@ test('a track that was paused and let go is not paused when it is received again
     await until('it is paused', async () => (await paused()).length === 1);
   });
 });
+
+test('who comes when the page is looked at again is sent, though everybody else left while it was hidden', async () => {
+  const { wire, handle } = room((message) => message);
+  const look = (/** @type {Tab} */ tab, /** @type {string} */ state) =>
+    tab.evaluate((now) => {
+      Object.defineProperty(document, 'visibilityState', { configurable: true, value: now });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, state);
+  await withFakeIn(all, handle, {}, async (tab, fake) => {
+    const last = (/** @type {string} */ id) => fake.of('view').filter((view) => view.track === id).at(-1);
+    await until('it is shown', () => last('a')?.width > 0);
+    await look(tab, 'hidden');
+    await until('it is hidden', () => last('a')?.width === 0);
+    wire.send({ type: 'track_unpublished', track: 'a' });
+    wire.send({ type: 'client_left', client: 'other' });
+    await tab.waitForFunction(() => window.moonring.tiles.size === 1);
+    await look(tab, 'visible');
+    wire.send({ type: 'client_joined', client: 'new', metadata: { name: 'Linus' } });
+    wire.send({ type: 'track_published', track: track('b', 'video', 'new') });
+    await until('it is told', () => last('b'));
+    assert.ok(last('b').width > 0, 'it is shown');
+  });
+});
