@@ -40,7 +40,7 @@ const MAX_RESTARTS = 5;
 export class Media {
   /** @type {Host} */ #host;
   /** @type {RTCPeerConnection} */ #pc;
-  #closed = false;
+  /** Why there is no more of it, once that is so. @type {ClientError | undefined} */ #over;
   /** No offers are made while there is nobody to send them to. */ #suspended = false;
   /** @type {Section[]} */ #sections = [];
   /** @type {Intent[]} */ #intents = [];
@@ -96,7 +96,7 @@ export class Media {
 
   /** Looks for a new network path; media goes on meanwhile if the old one still works. */
   restartIce() {
-    if (this.#closed || !this.#pc.remoteDescription) return;
+    if (this.#over || !this.#pc.remoteDescription) return;
     this.#pc.restartIce();
     this.#stale = true;
     this.#negotiate();
@@ -142,7 +142,7 @@ export class Media {
 
   /** @param {ClientError} error What promises that are open are told. */
   close(error) {
-    this.#closed = true;
+    this.#over = error;
     this.#watch.stop();
     clearTimeout(this.#retireTimer);
     clearTimeout(this.#repairTimer);
@@ -175,7 +175,7 @@ export class Media {
 
   /** @param {Wish} wish @returns {Promise<any>} */
   #intend(wish) {
-    if (this.#closed) return Promise.reject(new ClientError('closed', 'Not in a room'));
+    if (this.#over) return Promise.reject(new ClientError('closed', 'Not in a room'));
     return new Promise((resolve, reject) => {
       this.#intents.push({ wish, resolve, reject });
       this.#negotiate();
@@ -184,7 +184,7 @@ export class Media {
 
   /** @param {Section | undefined} section */
   #retire(section) {
-    if (!section || this.#closed) return;
+    if (!section || this.#over) return;
     retire(section);
     clearTimeout(this.#retireTimer);
     this.#retireTimer = setTimeout(() => {
@@ -205,9 +205,9 @@ export class Media {
     if (this.#negotiating) return; // the loop below will see to it
     this.#negotiating = true;
     await null; // intents of one task share an offer
-    while (!this.#closed && !this.#suspended && (this.#intents.length > 0 || this.#stale)) {
-      const batch = this.#intents.splice(0).filter((intent) => this.#isWanted(intent));
-      if (batch.length === 0 && !this.#stale) continue;
+    while (!this.#over && !this.#suspended && (this.#intents.length > 0 || this.#stale)) {
+      const batch = await this.#place(this.#intents.splice(0).filter((intent) => this.#isWanted(intent)));
+      if (this.#over || (batch.length === 0 && !this.#stale)) continue;
       this.#stale = false;
       await this.#offerOnce(batch);
       this.#takeBack();
@@ -223,13 +223,27 @@ export class Media {
     return isWanted;
   }
 
+  /** Those that have a section now. What the browser cannot do for one of them is not the others' fault. @param {Intent[]} batch */
+  async #place(batch) {
+    /** @type {Intent[]} */ const placed = [];
+    for (const intent of batch) {
+      try {
+        intent.section = await place(this.#pc, this.#sections, intent.wish, (track) => this.#host.codecOf(track));
+        placed.push(intent);
+      } catch (error) {
+        const failure = this.#over ?? clientError(error);
+        intent.reject(failure);
+        if (!this.#over) this.#host.problem(failure);
+      }
+    }
+    if (this.#over) for (const { reject } of placed) reject(this.#over);
+    return placed;
+  }
+
   /** @param {Intent[]} batch */
   async #offerOnce(batch) {
     const pc = this.#pc;
     try {
-      for (const intent of batch) {
-        intent.section = await place(pc, this.#sections, intent.wish, (track) => this.#host.codecOf(track));
-      }
       const retired = this.#sections.filter((s) => s.state === 'retiring');
       await pc.setLocalDescription();
       const sdp = askForLostSound(pc.localDescription?.sdp ?? '');
@@ -290,9 +304,9 @@ export class Media {
   /** The server refused the offer as a whole, or the browser could not make or use a description.
    *  @param {Intent[]} batch @param {unknown} error */
   async #undo(batch, error) {
-    const failure = clientError(error);
+    const failure = this.#over ?? clientError(error);
     for (const intent of batch) intent.reject(failure);
-    if (this.#closed) return;
+    if (this.#over) return;
     if (this.#pc.signalingState === 'have-local-offer') await this.#pc.setLocalDescription({ type: 'rollback' });
     for (const { section } of batch) {
       // One that no answer knows is kept for later: Chromium mixes up the mids after a transceiver that was stopped then.

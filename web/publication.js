@@ -73,11 +73,20 @@ export class Publication {
 
   /** Sends other media instead, without an offer; as muted as it was. @param {MediaStreamTrack} media */
   async replace(media) {
+    const before = this.media;
     media.enabled = !this.muted;
     this.media = media;
     const section = this.#section;
     if (!section) return;
-    await section.transceiver.sender.replaceTrack(media);
+    try {
+      await section.transceiver.sender.replaceTrack(media);
+    } catch (error) {
+      if (this.media === media) {
+        this.media = before; // it is sent still: muting has to be about it
+        before.enabled = !this.muted;
+      }
+      throw error;
+    }
     tune(section);
   }
 

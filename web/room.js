@@ -183,7 +183,18 @@ export class Room {
 
   /** @param {TrackInfo} track */
   #offerTo(track) {
-    if (this.autoSubscribe(track)) this.subscribe(track.id);
+    if (this.#isChosen(track)) this.subscribe(track.id);
+  }
+
+  /** Whether the page wants it by itself; as with listeners, a mistake of the page's there is told and stops nothing else.
+   *  @param {TrackInfo} track */
+  #isChosen(track) {
+    try {
+      return this.autoSubscribe(track);
+    } catch (error) {
+      reportError(error);
+      return false;
+    }
   }
 
   /** @param {string} id */
@@ -206,7 +217,7 @@ export class Room {
     } catch (thrown) {
       const error = clientError(thrown);
       if (error.code === 'reconnecting' || this.#subscriptions.get(id) !== subscription) return;
-      const isSilent = subscription.settled || this.autoSubscribe(track);
+      const isSilent = subscription.settled || this.#isChosen(track);
       this.#drop(id, error);
       if (isSilent) this.#host.emit('subscription_failed', { track, error });
     }

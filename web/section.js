@@ -34,19 +34,26 @@ export async function place(pc, sections, wish, codecOf) {
   } else {
     const init = role === 'send' ? { direction, sendEncodings } : { direction };
     const transceiver = pc.addTransceiver(kind, /** @type {RTCRtpTransceiverInit} */ (init));
-    negotiateExtensions(transceiver);
     section = { transceiver, role, kind, shape, state: 'fresh', options: {}, wanted: null, told: 0 };
     sections.push(section);
+    negotiateExtensions(transceiver);
   }
-  if (wish.role === 'receive') {
-    narrowCodecs(section.transceiver, kind, codecOf(wish.track));
-  } else {
-    section.options = wish.options;
-    [section.wanted, section.told] = [null, 0];
-    preferCodec(section.transceiver, kind, wish.options.codec);
-    await attach(section, wish);
+  try {
+    await prepare(section, wish, codecOf);
+  } catch (error) {
+    free(section); // or the next offer would send in it
+    throw error;
   }
   return section;
+}
+
+/** @param {Section} section @param {Wish} wish @param {(track: string) => CodecName | undefined} codecOf */
+async function prepare(section, wish, codecOf) {
+  if (wish.role === 'receive') return narrowCodecs(section.transceiver, section.kind, codecOf(wish.track));
+  section.options = wish.options;
+  [section.wanted, section.told] = [null, 0];
+  preferCodec(section.transceiver, section.kind, wish.options.codec);
+  await attach(section, wish);
 }
 
 /**

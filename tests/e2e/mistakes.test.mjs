@@ -2,13 +2,14 @@
 // What a page gets wrong, or a browser cannot do, ends with a word to the page, and nothing else ends with it.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { withFakeIn } from './fake.mjs';
-import { flows, shared, sleep, TOKEN } from './lib.mjs';
+import { joined, track, withFakeIn } from './fake.mjs';
+import { flows, shared, sleep, TOKEN, until } from './lib.mjs';
 
 /** @typedef {import('./fake.mjs').Handle} Handle */
 /** @typedef {import('./lib.mjs').Tab} Tab */
 
 const all = shared({});
+const people = [{ client: 'other', metadata: { name: 'Grace' } }];
 const outside = { outside: 1, autojoin: 0 };
 
 /** Puts into the page: `enter(options)`, a client of its own in a room, `picture()` and `sound()`. @param {Tab} tab */
@@ -28,6 +29,93 @@ async function embed(tab) {
     window.end = (/** @type {Promise<any>} */ promise) => promise.then(() => 'done', (error) => error.code ?? error.name);
   });
 }
+
+test('what the browser cannot publish fails alone, and nothing is sent of it', async () => {
+  /** @type {Handle} */
+  const handle = (message, send) => message.type === 'join' && (send(joined('demo', people, [track('a')])), true);
+  for (const when of ['made', 'prepared']) {
+    await withFakeIn(all, handle, outside, async (tab, fake) => {
+      await embed(tab);
+      const ends = await tab.evaluate(async (moment) => {
+        const { prototype } = RTCRtpSender;
+        const set = prototype.setParameters;
+        // A mode that no codec has is refused at once, one that the codec does not have when it is set.
+        if (moment === 'prepared') {
+          prototype.setParameters = function (/** @type {any} */ parameters) {
+            const isBad = parameters.encodings[0].scalabilityMode;
+            return isBad ? Promise.reject(new DOMException('Not this mode', 'OperationError')) : set.call(this, parameters);
+          };
+        }
+        await window.enter({ autoSubscribe: true });
+        const { client } = window;
+        const scalabilityMode = moment === 'made' ? 'L9T9' : 'L1T2';
+        window.bad = window.picture();
+        const result = [client.publish(window.sound(), { source: 'microphone' }), client.publish(window.bad, { scalabilityMode })];
+        const ended = await Promise.all(result.map(window.end));
+        prototype.setParameters = set;
+        while (!window.heard.includes('a')) await new Promise((done) => setTimeout(done, 10));
+        ended.push(await window.end(client.publish(window.picture(), { source: 'camera' })));
+        return ended;
+      }, when);
+      assert.deepEqual(ends, ['done', 'browser', 'done'], when);
+      assert.deepEqual(fake.of('offer').map(({ publish }) => publish.length).filter(Boolean), [1, 1], when);
+      const sent = await tab.evaluate(() => window.client.peerConnection.getSenders().some((/** @type {any} */ { track: sends }) => sends === window.bad));
+      assert.equal(sent, false, when);
+      assert.equal(await tab.evaluate(() => window.client.publications.size), 2);
+      assert.deepEqual((await tab.evaluate(() => window.heard)).sort(), ['a', 'browser'], when);
+    });
+  }
+});
+
+test('a choice of tracks that throws is not made, and the others are', async () => {
+  let joins = 0;
+  /** @type {import('ws').WebSocket} */ let wire;
+  /** @type {Handle} */
+  const handle = (message, send, socket) => {
+    wire = socket;
+    if (message.type === 'join') return joins++, send(joined('demo', people, [track('a'), track('b')])), true;
+    return message.type === 'resume' && (send({ type: 'error', code: 'ticket', message: 'expired' }), true);
+  };
+  await withFakeIn(all, handle, outside, async (tab) => {
+    await embed(tab);
+    await tab.evaluate(async () => {
+      window.told = [];
+      addEventListener('error', (event) => {
+        window.told.push(event.error?.message);
+        event.preventDefault();
+      });
+      await window.enter({
+        autoSubscribe: (/** @type {any} */ { id }) => {
+          if (id === 'a') throw new Error('a mistake of the page');
+          return true;
+        },
+      });
+      await window.client.publish(window.sound());
+      while (!window.heard.includes('b')) await new Promise((done) => setTimeout(done, 10));
+      window.first = [...window.client.publications][0].id;
+    });
+    assert.deepEqual(await tab.evaluate(() => [...new Set(window.told)]), ['a mistake of the page']);
+    wire.terminate();
+    await until('it joined anew', () => joins === 2);
+    await tab.waitForFunction(() => ![window.first, ''].includes([...window.client.publications][0]?.id));
+    await tab.waitForFunction(() => window.heard.filter((/** @type {string} */ id) => id === 'b').length === 2);
+  });
+});
+
+test('muting is about what is sent, also after a track that cannot take its place', async () => {
+  await withFakeIn(all, undefined, outside, async (tab) => {
+    await embed(tab);
+    const result = await tab.evaluate(async () => {
+      await window.enter({});
+      const [camera, other] = [window.picture(), window.sound()];
+      const publication = await window.client.publish(camera);
+      const end = await window.end(publication.replace(other));
+      publication.setMuted(true);
+      return [end, publication.media === camera, publication.sender.track === camera, camera.enabled];
+    });
+    assert.deepEqual(result, ['TypeError', true, true, false]);
+  });
+});
 
 test('an offer that meets a limit of the server is made again', async () => {
   let limits = 2;
