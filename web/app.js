@@ -11,7 +11,7 @@
 import { callOff } from './capture.js';
 import { hearMessage } from './chat.js';
 import { Client } from './client.js';
-import { changeDevice, mutedByRoom, publish, reset, showOwn, takenOut } from './controls.js';
+import { changeDevice, keepDevices, mutedByRoom, publish, reset, showOwn, takenOut } from './controls.js';
 import { onDeviceChosen } from './devices.js';
 import { mediaForCall, openLobby, previewDevice } from './lobby.js';
 import { $, nameOf, notify, page, status } from './page.js';
@@ -46,6 +46,7 @@ async function join() {
   } finally {
     page.isJoining = false;
   }
+  keepDevices();
   for (const what of Object.keys(page.media)) publish(client, /** @type {What} */ (what));
 }
 

@@ -16,6 +16,15 @@ const SOURCES = { mic: 'microphone', camera: 'camera', screen: 'screen' };
 /** Of each button: while it is sent, and while it is not. @type {Record<What, string[]>} */
 const BUTTONS = { mic: ['Mute', 'Unmute'], camera: ['Stop video', 'Start video'], screen: ['Stop sharing', 'Share screen'] };
 
+/** The kind of device of each. @type {{mic: import('./devices.js').DeviceKind, camera: import('./devices.js').DeviceKind}} */
+const DEVICES = { mic: 'audioinput', camera: 'videoinput' };
+/** As users call them. */
+const NAMES = { mic: 'microphone', camera: 'camera' };
+const CAPTURED = /** @type {('mic'|'camera')[]} */ (['mic', 'camera']);
+
+/** Whether its device was unplugged, or is not allowed any more. @param {'mic'|'camera'} what */
+const isGone = (what) => page.media[what]?.readyState === 'ended';
+
 /** What this page sends of each. @param {What} what @returns {import('./client.js').PublishOptions} */
 function options(what) {
   if (what !== 'camera') return { source: SOURCES[what] };
@@ -72,11 +81,12 @@ export function showOwn() {
   const notes = [];
   for (const what of /** @type {What[]} */ (['mic', 'camera', 'screen'])) {
     if (refused[what] && what !== 'screen') notes.push(refused[what]);
+    else if (what !== 'screen' && isGone(what)) notes.push(`no ${NAMES[what]}`);
     else if (published[what]?.mutedByRoom) notes.push(`${LABELS[what]} muted by the room`);
     else if (what === 'mic' && media.mic && off.has('mic')) notes.push('muted');
   }
   own.say(notes.join(', '));
-  own.hide(off.has('camera') || Boolean(refused.camera) || Boolean(published.camera?.mutedByRoom));
+  own.hide(off.has('camera') || isGone('camera') || Boolean(refused.camera) || Boolean(published.camera?.mutedByRoom));
 }
 
 /** The policy mutes an own track, or does so no more. @param {{publication: Publication, muted: boolean}} change */
@@ -122,7 +132,7 @@ export async function toggle(what) {
   }
   if (off.has(what)) off.delete(what);
   else off.add(what);
-  published[what]?.setMuted(off.has(what));
+  published[what]?.setMuted(off.has(what) || isGone(what));
   showOwn();
 }
 
@@ -148,6 +158,27 @@ function stopScreen() {
   showOwn();
 }
 
+/** Notices when the devices go while the call lasts, and takes others. */
+export function keepDevices() {
+  for (const what of CAPTURED) {
+    const media = page.media[what];
+    if (media) media.onended = () => media === page.media[what] && lost(what);
+  }
+}
+
+/** @param {'mic'|'camera'} what */
+function lost(what) {
+  notify(`Your ${NAMES[what]} has stopped: was it unplugged?`);
+  rest(what);
+  changeDevice(DEVICES[what]);
+}
+
+/** Others see that there is nothing. @param {'mic'|'camera'} what */
+function rest(what) {
+  if (page.published[what]?.muted === false) page.published[what]?.setMuted(true);
+  showOwn();
+}
+
 /** Another camera, microphone or speaker in the middle of the call. @param {string} kind */
 export async function changeDevice(kind) {
   if (kind === 'audiooutput') {
@@ -162,16 +193,25 @@ export async function changeDevice(kind) {
     if (!media) return; // yet another one was chosen, or the call is over
     media.enabled = !page.off.has(what);
     page.media[what] = media;
+    keepDevices();
     if (what === 'camera') page.tiles.get('me')?.show(media);
-    await page.published[what]?.replace(media);
+    const publication = page.published[what];
+    await publication?.replace(media);
+    if (publication && publication.muted !== page.off.has(what)) publication.setMuted(page.off.has(what));
+    showOwn();
   } catch (error) {
-    if (page.media[what]) notify(`That ${what === 'camera' ? 'camera' : 'microphone'} cannot be used: ${words(error)}`);
+    if (!page.media[what]) return;
+    notify(`That ${NAMES[what]} cannot be used: ${words(error)}`);
+    rest(what);
   }
 }
 
-for (const what of /** @type {('mic'|'camera')[]} */ (['mic', 'camera'])) {
+for (const what of CAPTURED) {
   $(what).addEventListener('click', () => toggle(what));
 }
+navigator.mediaDevices?.addEventListener('devicechange', () => {
+  if (document.body.dataset.state === 'call') for (const what of CAPTURED) if (isGone(what)) changeDevice(DEVICES[what]);
+});
 $('screen').addEventListener('click', toggleScreen);
 $('screen').hidden = !navigator.mediaDevices?.getDisplayMedia;
 $('leave').addEventListener('click', () => page.client?.leave());

@@ -46,11 +46,12 @@ export function write(node, text) {
 /** @param {string} text @param {'bad'|'note'} level */
 export function notify(text, level = 'bad') {
   page.notices.push(text);
+  if (level === 'bad') status(text, level);
+  if ([...$('toasts').children].some((shown) => shown.textContent === text)) return; // of everybody in a big room, for one
   const toast = element('p', '', text);
   toast.dataset.level = level;
   $('toasts').append(toast);
   setTimeout(() => toast.remove(), TOAST_MS);
-  if (level === 'bad') status(text, level);
 }
 
 /** @param {string} text @param {string} [level] */

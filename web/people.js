@@ -34,8 +34,8 @@ function add(id) {
 
 function own() {
   const parts = [];
-  if (page.media.camera && !page.off.has('camera') && !page.refused.camera) parts.push('camera');
-  if (page.media.mic) parts.push(page.off.has('mic') ? 'muted' : 'microphone');
+  if (page.media.camera?.readyState === 'live' && !page.off.has('camera') && !page.refused.camera) parts.push('camera');
+  if (page.media.mic?.readyState === 'live') parts.push(page.off.has('mic') ? 'muted' : 'microphone');
   if (page.media.screen) parts.push('screen');
   return parts.join(', ') || 'watches';
 }

@@ -213,3 +213,49 @@ test('a click while the room decides on “Start video” publishes nothing twic
     assert.deepEqual(fake.of('unpublish'), []);
   }, handle);
 });
+
+test('a device that is unplugged is told, others see that nothing comes, and another one takes its place', async () => {
+  await withHeld({}, async (tab, fake) => {
+    await published(tab);
+    const mic = await tab.evaluate(() => window.moonring.published.mic.id);
+    /** The browser has no microphone from now on, or has one again. @param {boolean} isThere */
+    const plug = (isThere) =>
+      tab.evaluate((there) => {
+        window.unplugged ??= MediaDevices.prototype.getUserMedia;
+        MediaDevices.prototype.getUserMedia = there ? window.unplugged : () => Promise.reject(new DOMException('Requested device not found', 'NotFoundError'));
+        const { mic: track } = window.moonring.media;
+        if (!there) {
+          track.stop();
+          track.dispatchEvent(new Event('ended'));
+        }
+        navigator.mediaDevices.dispatchEvent(new Event('devicechange'));
+      }, isThere);
+    await plug(false);
+    await tab.getByText('Your microphone has stopped').first().waitFor();
+    await tab.locator('.tile.mine .note', { hasText: 'no microphone' }).waitFor();
+    const mutes = () => fake.of('mute').map(({ track, muted }) => [track, muted]);
+    await until('others see it', () => mutes().length > 0);
+    assert.deepEqual(mutes(), [[mic, true]]);
+    await button(tab, 'Mute').click();
+    await button(tab, 'Unmute').click();
+    assert.ok(mutes().every(([, muted]) => muted), 'there is nothing to unmute');
+    await plug(true);
+    await until('it is sent again', async () => mutes().at(-1)?.[1] === false);
+    await until('the note is gone', async () => (await tab.textContent('.tile.mine .note')) === '');
+    const sent = await tab.evaluate(() => {
+      const { media, published: { mic: publication } } = window.moonring;
+      return [publication.media === media.mic, publication.sender.track === media.mic, media.mic.readyState, media.mic.enabled];
+    });
+    assert.deepEqual(sent, [true, true, 'live', true]);
+    assert.deepEqual((await on(tab)).sort(), both);
+    // With another one at hand nothing is missed but the time in between.
+    await tab.evaluate(() => {
+      const { camera } = window.moonring.media;
+      camera.stop();
+      camera.dispatchEvent(new Event('ended'));
+    });
+    await until('another camera is sent', () => tab.evaluate(() => window.moonring.published.camera.sender.track?.readyState === 'live'));
+    await until('others see it', () => mutes().at(-1)?.[1] === false);
+    assert.deepEqual((await on(tab)).sort(), both);
+  });
+});
