@@ -233,7 +233,7 @@ export class Media {
       } catch (error) {
         const failure = this.#over ?? clientError(error);
         intent.reject(failure);
-        if (!this.#over) this.#host.problem(failure);
+        if (!this.#over && !(error instanceof ClientError)) this.#host.problem(failure);
       }
     }
     if (this.#over) for (const { reject } of placed) reject(this.#over);

@@ -13,8 +13,15 @@
  * @typedef {import('./media.js').Sending} Sending
  * @typedef {import('./protocol.js').CodecName} CodecName
  */
+import { ClientError } from './errors.js';
 import { negotiateExtensions } from './extensions.js';
 import { adapt, encodings, narrowCodecs, preferCodec, sizeOf } from './layers.js';
+
+/** The server takes so many sections in one offer, and a section is never taken out again: of an offer with one more nothing
+ *  would come, nor of those after it. */
+const MOST_SECTIONS = 256;
+/** So many of them are left for what is sent. */
+const SENDING_SECTIONS = 16;
 
 /**
  * Gives a wish a section: a free one if it fits, else a new one.
@@ -32,6 +39,7 @@ export async function place(pc, sections, wish, codecOf) {
     section.transceiver.direction = direction;
     section.state = 'fresh';
   } else {
+    checkRoom(sections, role);
     const init = role === 'send' ? { direction, sendEncodings } : { direction };
     const transceiver = pc.addTransceiver(kind, /** @type {RTCRtpTransceiverInit} */ (init));
     section = { transceiver, role, kind, shape, state: 'fresh', options: {}, wanted: null, told: 0 };
@@ -45,6 +53,13 @@ export async function place(pc, sections, wish, codecOf) {
     throw error;
   }
   return section;
+}
+
+/** @param {Section[]} sections @param {Wish['role']} role */
+function checkRoom(sections, role) {
+  const most = role === 'send' ? MOST_SECTIONS : MOST_SECTIONS - SENDING_SECTIONS;
+  const count = role === 'send' ? sections.length : sections.filter((s) => s.role === role).length;
+  if (count >= most) throw new ClientError('limit', `A client ${role}s at most ${most} tracks`);
 }
 
 /** @param {Section} section @param {Wish} wish @param {(track: string) => CodecName | undefined} codecOf */

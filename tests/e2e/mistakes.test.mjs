@@ -135,6 +135,41 @@ test('an offer that meets a limit of the server is made again', async () => {
   });
 });
 
+test('of more tracks than a client can receive the rest is refused, and it can still publish', async () => {
+  const tracks = [...Array(300)].map((_, n) => track(`v${n}`));
+  /** As the server does. @type {Handle} */
+  const handle = (message, send) => {
+    if (message.type === 'join') return send(joined('demo', people, tracks)), true;
+    const { subscribe, sdp } = message;
+    const isLong = JSON.stringify(message).length > 512 * 1024;
+    const isTooLarge = message.type === 'offer' && (isLong || subscribe.length > 256 || sdp.match(/^m=/gm).length > 256);
+    return isTooLarge && (send({ type: 'error', code: 'too_large', message: 'more than 256 sections', request: message.request }), true);
+  };
+  await withFakeIn(all, handle, outside, async (tab) => {
+    await embed(tab);
+    const end = await tab.evaluate(async () => {
+      window.refused = [];
+      const entered = window.enter({ autoSubscribe: true });
+      window.client.on('subscription_failed', (/** @type {any} */ { error }) => window.refused.push(error.code));
+      await entered;
+      while (window.heard.length + window.refused.length < 300) await new Promise((done) => setTimeout(done, 50));
+      return window.end(window.client.publish(window.picture(), { source: 'camera', simulcast: true }));
+    });
+    assert.equal(end, 'done');
+    assert.equal(await tab.evaluate(() => window.heard.length), 240);
+    assert.deepEqual(await tab.evaluate(() => window.refused), Array(60).fill('limit'));
+    // One that is let go makes room for another one.
+    const again = await tab.evaluate(async () => {
+      const { client, heard } = window;
+      client.unsubscribe(heard[0]);
+      while (client.peerConnection.getTransceivers()[0].currentDirection !== 'inactive') await new Promise((done) => setTimeout(done, 50));
+      await new Promise((done) => setTimeout(done, 200));
+      return window.end(client.subscribe('v299'));
+    });
+    assert.equal(again, 'done');
+  });
+});
+
 test('a publication that the real server cannot read is refused at once, and the call goes on', async () => {
   await all.withTabs('mistakes', ['Ada', 'Grace'], async ([ada, grace]) => {
     await flows(grace, { videos: 1, audios: 1 });

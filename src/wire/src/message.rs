@@ -75,8 +75,8 @@ pub use parts::{ErrorCode, Participant, Publish, SectionResult, Subscribe};
 
 /// The version this file describes; [`ClientMessage::Join::protocol`] may name it.
 pub const PROTOCOL_VERSION: u32 = 1;
-/// Longest message, in bytes of JSON text.
-pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
+/// Longest message, in bytes of JSON text. An offer of as many sections as there may be has room in it, as Chromium writes them.
+pub const MAX_MESSAGE_BYTES: usize = 512 * 1024;
 /// Longest token, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Longest metadata, in bytes of JSON text.

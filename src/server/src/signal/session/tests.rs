@@ -74,7 +74,7 @@ fn what_breaks_a_rule_is_refused_with_its_code_and_named() {
         (false, &join(json!({"protocol": 2})), ErrorCode::Protocol, "not 2"),
         (false, &join(json!({"token": long(8193)})), ErrorCode::TooLarge, "token has 8193 bytes"),
         (false, &join(json!({"metadata": long(16_384)})), ErrorCode::TooLarge, "metadata has 16386 bytes"),
-        (false, &long(256 * 1024 + 1), ErrorCode::TooLarge, "the message has 262145 bytes"),
+        (false, &long(512 * 1024 + 1), ErrorCode::TooLarge, "the message has 524289 bytes"),
         (false, &offer(1), ErrorCode::OutOfOrder, "an offer before joined"),
         (false, r#"{"type":"message","value":1}"#, ErrorCode::OutOfOrder, "a message before joined"),
         (true, &join(json!({})), ErrorCode::OutOfOrder, "a second join"),
