@@ -308,7 +308,7 @@ export class Client extends ClientEventTarget {
       this.#takeUp(joined.own);
       this.#room.resume(changes.fresh, this.id);
     } else {
-      this.#room.restart();
+      this.#room.restart(this.rights.subscribe);
       for (const publication of this.publications) publication.start();
     }
     this.#moved = false;

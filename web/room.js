@@ -30,6 +30,8 @@ export class Room {
   /** @type {Map<string, import('./protocol.js').PauseReason>} */ paused = new Map();
   /** @type {(track: TrackInfo) => boolean} */ autoSubscribe = () => false;
   /** @type {Map<string, Subscription>} */ #subscriptions = new Map();
+  /** Tracks that the page has let go: `autoSubscribe` does not choose them again. @type {Set<string>} */ #declined = new Set();
+  #mayReceive = true;
   /** What `setLayer` was asked. @type {Map<string, number | null>} */ #layers = new Map();
   #host;
 
@@ -75,7 +77,10 @@ export class Room {
   /** After everybody has heard of a message. @param {ServerMessage} message @param {string} me */
   heard(message, me) {
     if (message.type === 'track_published' && message.track.client !== me) this.#offerTo(message.track);
-    if (message.type === 'rights' && message.subscribe) for (const track of this.tracks.values()) this.#offerTo(track);
+    if (message.type !== 'rights') return;
+    const isNew = message.subscribe && !this.#mayReceive;
+    this.#mayReceive = message.subscribe;
+    if (isNew) for (const track of this.tracks.values()) this.#offerTo(track);
   }
 
   /**
@@ -121,8 +126,9 @@ export class Room {
     for (const message of fresh) this.heard(message, me);
   }
 
-  /** The server does not know us: what was subscribed is subscribed again, and what `autoSubscribe` chooses. */
-  restart() {
+  /** The server does not know us: what was subscribed is subscribed again, and what `autoSubscribe` chooses. @param {boolean} mayReceive */
+  restart(mayReceive) {
+    this.#mayReceive = mayReceive;
     for (const track of this.#subscriptions.keys()) this.#receive(track);
     for (const track of this.tracks.values()) this.#offerTo(track);
   }
@@ -135,6 +141,7 @@ export class Room {
 
   /** @param {string} track @returns {Promise<MediaStreamTrack>} */
   subscribe(track) {
+    this.#declined.delete(track);
     const known = this.#subscriptions.get(track);
     if (known) return known.promise;
     if (!this.tracks.has(track)) return Promise.reject(new ClientError('unknown_track', `There is no track ${track}`));
@@ -148,6 +155,7 @@ export class Room {
 
   /** @param {string} track */
   unsubscribe(track) {
+    if (this.tracks.has(track)) this.#declined.add(track);
     if (!this.#subscriptions.has(track)) return;
     this.#host.tell({ type: 'unsubscribe', track });
     this.#drop(track, new ClientError('refused', 'It was unsubscribed'));
@@ -183,7 +191,7 @@ export class Room {
 
   /** @param {TrackInfo} track */
   #offerTo(track) {
-    if (this.#isChosen(track)) this.subscribe(track.id);
+    if (!this.#declined.has(track.id) && this.#isChosen(track)) this.subscribe(track.id);
   }
 
   /** Whether the page wants it by itself; as with listeners, a mistake of the page's there is told and stops nothing else.
@@ -226,6 +234,7 @@ export class Room {
   /** @param {string} track */
   #forget(track) {
     this.tracks.delete(track);
+    this.#declined.delete(track);
     this.#drop(track, new ClientError('refused', 'The track is gone'));
   }
 

@@ -142,3 +142,40 @@ test('who comes when the page is looked at again is sent, though everybody else 
     assert.ok(last('b').width > 0, 'it is shown');
   });
 });
+
+test('a track that the page has let go stays away until the page asks for it', async () => {
+  /** @type {{send: Send, socket: import('ws').WebSocket | undefined}} */ const wire = { send: () => {}, socket: undefined };
+  /** @type {Handle} */
+  const handle = (message, send, socket) => {
+    Object.assign(wire, { send, socket });
+    if (message.type === 'join') return send(joined('demo', people, ['a', 'b', 'c'].map((id) => track(id)))), true;
+    if (message.type === 'resume') return send({ type: 'error', code: 'ticket', message: 'expired' }), true;
+    if (message.type !== 'offer') return false;
+    const refused = message.subscribe.filter((/** @type {Message} */ { track: id }) => id === 'c');
+    return send(answer(message, Object.fromEntries(refused.map((/** @type {Message} */ { mid }) => [mid, 'Not c'])))), true;
+  };
+  await withFakeIn(all, handle, {}, async (tab, fake) => {
+    await received(tab, 'b');
+    const asked = () => fake.of('offer').flatMap(({ subscribe }) => subscribe.map((/** @type {Message} */ { track: id }) => id));
+    const rights = async (/** @type {boolean} */ subscribe) => {
+      const count = await tab.evaluate(() => window.moonring.messages.length);
+      wire.send({ type: 'rights', publish: ALL, subscribe, message: true });
+      wire.send({ type: 'message', value: 'after it' });
+      await tab.waitForFunction((n) => window.moonring.messages.length > n, count);
+      await sleep(200);
+    };
+    await tab.evaluate(() => window.moonring.client.unsubscribe('a'));
+    await rights(true);
+    assert.deepEqual(asked(), ['a', 'b', 'c'], 'nothing was taken away, so nothing is given back');
+    await rights(false);
+    await rights(true);
+    assert.deepEqual(asked().slice(3), ['c']);
+    wire.socket?.terminate();
+    await until('it joined anew', () => asked().length === 6);
+    assert.deepEqual(asked().slice(4).sort(), ['b', 'c']);
+    await tab.evaluate(() => window.moonring.client.subscribe('a'));
+    wire.socket?.terminate();
+    await until('it joined anew', () => asked().length === 10);
+    assert.deepEqual(asked().slice(7).sort(), ['a', 'b', 'c']);
+  });
+});
