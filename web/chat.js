@@ -2,6 +2,9 @@
 /** Messages: what the policy passes on or says itself, and what the user writes. */
 import { $, element, nameOf, notify, page } from './page.js';
 
+/** So many lines stay in the list. */
+const MOST_LINES = 500;
+
 let unread = 0;
 
 /**
@@ -11,6 +14,7 @@ let unread = 0;
  */
 export function hearMessage(value) {
   page.messages.push(value);
+  if (page.messages.length > MOST_LINES) page.messages.shift();
   const text = typeof value === 'string' ? value : (value?.text ?? value?.message);
   if (typeof text !== 'string') return;
   const from = value?.from;
@@ -36,6 +40,7 @@ function write(who, text, mine) {
   const line = element('li', mine ? 'mine' : '', '');
   line.append(element('b', '', who), ` ${text}`);
   $('messages').append(line);
+  if ($('messages').children.length > MOST_LINES) $('messages').firstChild.remove();
   $('messages').scrollTop = $('messages').scrollHeight;
 }
 

@@ -7,6 +7,10 @@
 /** What is sent. @typedef {'mic'|'camera'|'screen'} What */
 
 const TOAST_MS = 7000;
+/** What others say may be as long as the server takes, and come as often: the page stays one that can be used. */
+const MOST_TOASTS = 4;
+const TOAST_CHARACTERS = 160;
+const NAME_CHARACTERS = 60;
 
 export const $ = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
 /** Those of the address; app.js lists them. An invite link has its token behind the `#`, which servers do not see. */
@@ -47,9 +51,12 @@ export function write(node, text) {
 export function notify(text, level = 'bad') {
   page.notices.push(text);
   if (level === 'bad') status(text, level);
-  if ([...$('toasts').children].some((shown) => shown.textContent === text)) return; // of everybody in a big room, for one
-  const toast = element('p', '', text);
+  const shown = cut(text, TOAST_CHARACTERS);
+  const toasts = [...$('toasts').children];
+  if (toasts.some(({ textContent }) => textContent === shown)) return; // of everybody in a big room, for one
+  const toast = element('p', '', shown);
   toast.dataset.level = level;
+  if (toasts.length >= MOST_TOASTS) toasts[0].remove();
   $('toasts').append(toast);
   setTimeout(() => toast.remove(), TOAST_MS);
 }
@@ -68,7 +75,15 @@ export function words(error) {
 /** @param {string} client */
 export function nameOf(client) {
   if (client === page.client?.id) return page.form.name;
-  return String(page.client?.clients.get(client)?.metadata?.name ?? client);
+  const name = page.client?.clients.get(client)?.metadata?.name;
+  return cut(String(name ?? '').trim(), NAME_CHARACTERS) || client;
+}
+
+/** The beginning of a text that is longer. @param {string} text @param {number} most in characters */
+function cut(text, most) {
+  if (text.length <= most) return text;
+  const characters = [...text.slice(0, 2 * most)];
+  return characters.length <= most && text.length <= 2 * most ? text : `${characters.slice(0, most).join('')}…`;
 }
 
 /** What the browser keeps for this page; nothing where it may not. */

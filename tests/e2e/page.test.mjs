@@ -190,6 +190,37 @@ test('messages that the page does not know are not shown, those in words are', a
   });
 });
 
+test('names and messages of any length, number and kind leave the page as it is', async () => {
+  /** @type {Send} */ let send = () => {};
+  const family = '👩‍👩‍👧‍👦';
+  const names = ['<img src=x onerror="window.hacked=1">', 'x'.repeat(16_000), family.repeat(100), '   ', { first: 'Ada' }, null];
+  const who = names.map((name, n) => ({ client: `client-${n}`, metadata: { name } }));
+  /** @type {Handle} */
+  const handle = (message, s) => {
+    send = s;
+    return message.type === 'join' && (send(joined('demo', who, who.map(({ client }) => track(`${client}-v`, 'video', client)))), true);
+  };
+  await withFakeIn(all, handle, {}, async (tab) => {
+    await tab.waitForFunction(() => window.moonring.received.size === 6);
+    const labels = await tab.locator('.tile:not(.mine)').evaluateAll((tiles) => tiles.map((tile) => tile.getAttribute('aria-label') ?? ''));
+    assert.deepEqual(labels.map((label) => [...label].length <= 61), Array(6).fill(true));
+    assert.deepEqual([labels[0], labels[3], labels[5]], [names[0], 'client-3', 'client-5']);
+    assert.ok(labels[2].startsWith(family));
+    assert.equal(await tab.evaluate(() => window.hacked), undefined);
+    for (let n = 0; n < 600; n++) send({ type: 'message', value: { type: 'chat', from: 'client-1', text: `${n} ${'long '.repeat(n < 590 ? 1 : 2000)}` } });
+    await tab.locator('#unread', { hasText: '600' }).waitFor();
+    const toasts = await tab.locator('#toasts p').allTextContents();
+    assert.ok(toasts.length <= 4 && toasts.every((text) => text.length <= 161), `${toasts.map(({ length }) => length)}`);
+    const covered = await tab.locator('#toasts').evaluate((box) => box.getBoundingClientRect().height / innerHeight);
+    assert.ok(covered < 0.6, `${covered} of the page`);
+    await tab.getByRole('button', { name: /^Messages/ }).click();
+    assert.equal(await tab.locator('#messages li').count(), 500);
+    const wide = await tab.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+    assert.equal(wide, false);
+    await keepScreenshot(tab, 'crowded');
+  });
+});
+
 test('on a phone nothing covers the picture but the name, and nothing is wider than the screen', async () => {
   const phone = { viewport: { width: 360, height: 640 }, hasTouch: true, isMobile: true };
   const body = async (/** @type {Tab} */ tab) => {
