@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { HERE, flows, keepScreenshot, openTab, shared, startServer, until } from './lib.mjs';
+import { HERE, ROOT, flows, keepScreenshot, openTab, shared, startServer, until } from './lib.mjs';
 
 const all = shared();
 
@@ -73,5 +73,39 @@ test('an operator sees rooms, their scripts, the canary and the path to each cli
     await Promise.all([...tabs.map((tab) => tab.context().close()), context.close()]);
     await server.stop();
     rmSync(scripts, { recursive: true, force: true });
+  }
+});
+
+test('with more rooms than are told at once the page says so, and says nothing twice', async () => {
+  const context = await all.browser.newContext({ viewport: { width: 1200, height: 700 } });
+  /** @type {string[]} */ const asked = [];
+  await context.route('http://admin.test/**', (route) => {
+    const { pathname, searchParams } = new URL(route.request().url());
+    if (pathname === '/rooms') {
+      asked.push(String(searchParams.get('limit')));
+      const room = { room: 'a', shard: 0, clients: 2, tracks: 1, policy: null, paths: [] };
+      return route.fulfill({ json: { rooms: [room], next: 'a' } });
+    }
+    if (pathname === '/canary' || pathname === '/nodes') return route.fulfill({ status: 503 });
+    return route.fulfill({ path: join(ROOT, 'web/admin', pathname === '/' ? 'index.html' : pathname) });
+  });
+  const page = await context.newPage();
+  try {
+    await page.goto('http://admin.test/');
+    for (const [limit, words] of [['100', '1 room and more, 2 clients'], ['400', ''], ['1600', ''], ['2000', '1 room and more (name the ones to see), 2 clients']]) {
+      await until(`${limit} were asked for`, () => asked.at(-1) === limit);
+      if (words) await page.locator('#totals', { hasText: words }).waitFor();
+      if (limit !== '2000') await page.click('#more');
+    }
+    assert.equal(await page.isVisible('#more'), false, 'it would do nothing');
+    await page.evaluate(() => {
+      window.said = 0;
+      new MutationObserver(() => window.said++).observe(/** @type {Node} */ (document.getElementById('totals')), { childList: true, characterData: true, subtree: true });
+    });
+    const before = asked.length;
+    await until('it was asked again', () => asked.length >= before + 2);
+    assert.equal(await page.evaluate(() => window.said), 0);
+  } finally {
+    await context.close();
   }
 });

@@ -7,6 +7,8 @@ import { describeRoom, describeScript, innerRow } from './rows.js';
 
 const PERIOD_MS = 2000;
 const PAGE = 100;
+/** The server tells of no more at once. */
+const MOST = 2000;
 /** So many looks the curves go back. */
 const KEPT = 150;
 
@@ -87,13 +89,14 @@ function show({ rooms, next }) {
   note(rooms);
   const clients = rooms.reduce((sum, { clients }) => sum + clients, 0);
   const bad = rooms.filter(({ policy }) => policy && (policy.suspended || 'failed' in (policy.last_reload ?? {}))).length;
-  totals(`${count(rooms.length, 'room')}${next ? ' and more' : ''}, ${count(clients, 'client')}${bad ? `, ${bad} with a script in trouble` : ''}`, bad > 0);
+  const rest = next === null ? '' : limit < MOST ? ' and more' : ' and more (name the ones to see)';
+  totals(`${count(rooms.length, 'room')}${rest}, ${count(clients, 'client')}${bad ? `, ${bad} with a script in trouble` : ''}`, bad > 0);
   const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.dataset.room;
   body.replaceChildren(...rooms.flatMap(rows));
   if (focused !== undefined) [...body.querySelectorAll('button')].find((button) => button.dataset.room === focused)?.focus();
   $('rooms').hidden = rooms.length === 0;
   $('none').hidden = rooms.length > 0;
-  $('more').hidden = next === null;
+  $('more').hidden = next === null || limit >= MOST;
 }
 
 /** Keeps what is drawn, of the paths that are still there. @param {Room[]} rooms */
@@ -130,9 +133,9 @@ function rows(room) {
   return [row, innerRow(room, row.cells.length, (client) => seen.get(`${room.room} ${client}`) ?? [])];
 }
 
-/** @param {string} text @param {boolean} [bad] */
+/** Writes only what is new: what reads the page aloud hears nothing twice. @param {string} text @param {boolean} [bad] */
 function totals(text, bad = false) {
-  $('totals').textContent = text;
+  if ($('totals').textContent !== text) $('totals').textContent = text;
   $('totals').classList.toggle('bad', bad);
 }
 
@@ -149,7 +152,7 @@ $('login').addEventListener('submit', (/** @type {Event} */ event) => {
 });
 $('filter').addEventListener('input', look);
 $('more').addEventListener('click', () => {
-  limit = Math.min(2000, limit * 4);
+  limit = Math.min(MOST, limit * 4);
   look();
 });
 document.addEventListener('visibilitychange', look);
