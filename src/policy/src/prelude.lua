@@ -102,10 +102,18 @@ string.format = function(fmt, ...)
   return strformat(fmt, unpack(args, 1, n))
 end
 
+-- LuaJIT moves what is behind the place in C, where nothing stops it; and `#` of a table with holes can be hundreds of millions.
+local MAX_MOVED = 8192
 table.insert = function(t, ...)
   if select("#", ...) == 2 and type(t) == "table" then
-    local at = tonumber((...))
-    if not at or not (at >= 1 and at <= #t + 1) then error("bad argument #2 to 'insert' (position out of bounds)", 2) end
+    local at, last = tonumber((...)), #t
+    if not at or not (at >= 1 and at <= last + 1) then error("bad argument #2 to 'insert' (position out of bounds)", 2) end
+    if last - at > MAX_MOVED then
+      at = at - at % 1
+      for i = last, at, -1 do rawset(t, i + 1, rawget(t, i)) end
+      rawset(t, at, (select(2, ...)))
+      return
+    end
   end
   return insert(t, ...)
 end

@@ -218,3 +218,37 @@ fn another_room_of_the_same_thread_is_unharmed() {
     }
     assert_eq!(world.engine.stats().kills, 5);
 }
+
+/// `#` of a table with holes can be hundreds of millions, and what LuaJIT does for each of them in C stops for nobody.
+#[test]
+fn an_insert_into_a_table_that_counts_as_huge_is_stopped_on_the_way() {
+    let settings = PolicySettings { step_budget: Duration::from_millis(5), ..generous() };
+    let script = "T = {} T[1], T[2] = 'old', 2 for k = 26, 0, -1 do T[3 * 2 ^ k] = 3 end
+        function on_client_connect() return true end
+        function on_message(c, m) if m == 'run' then table.insert(T, 1, 'new') end c:send({ #T > 2 ^ 26, T[1] }) end";
+    let mut world = World::with(settings, script);
+    let c = world.join("c1");
+    assert_eq!(world.eval(&c, "before"), json!([true, "old"]));
+    assert!(world.message(&c, json!("run")).failed);
+    assert_eq!(world.eval(&c, "after")[1], json!("old"), "it was stopped on the way");
+}
+
+#[test]
+fn an_insert_moves_what_is_behind_it_however_much_that_is() {
+    let mut world = World::new(
+        "function on_client_connect() return true end
+         function on_message(c, n)
+           local t = {} for i = 1, n do t[i] = i end
+           table.insert(t, 2.9, 'a') table.insert(t, #t + 1, 'b') table.insert(t, #t, 'c') table.insert(t, 'd')
+           local is_whole = #t == n + 4
+           for i = 3, n + 1 do is_whole = is_whole and t[i] == i - 1 end
+           c:send({ t[1], t[2], is_whole, t[n + 2], t[n + 3], t[n + 4], pcall(table.insert, t, 1) })
+         end",
+    );
+    let c = world.join("c1");
+    for n in [10, 8_190, 8_193, 8_194, 8_195, 20_000] {
+        let said = world.message(&c, json!(n)).actions;
+        let expected = json!([1, "a", true, "c", "b", "d", true]);
+        assert_eq!(said, [Action::Send { client: c.id.clone(), value: expected }], "{n}");
+    }
+}
