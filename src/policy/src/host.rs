@@ -183,6 +183,20 @@ impl Host {
         set.len() <= MAX_TIMERS
     }
 
+    /// The hook that runs is to wait. A request is held for the room until it is answered, as actions are until the hook
+    /// has ended.
+    pub(crate) fn wait_for(&self, wait_for: WaitFor) -> Result<(), String> {
+        let bytes = match &wait_for {
+            WaitFor::Time(_) => 0,
+            WaitFor::Reply(request) => request.bytes(),
+        };
+        if bytes > 0 && self.effects.borrow().bytes() + bytes > self.room.host_bytes_left.get() {
+            return Err("the room's hooks wait for too much at the same time: its requests do not fit".to_owned());
+        }
+        self.wait.replace(Some(Box::new(wait_for)));
+        Ok(())
+    }
+
     /// Adds an action of the hook that runs. Its value has `bytes` bytes as text.
     pub(crate) fn act(&self, action: Action, bytes: usize) -> Result<(), String> {
         self.effects.borrow_mut().push(action, bytes, self.room.host_bytes_left.get())

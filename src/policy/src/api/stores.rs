@@ -63,25 +63,21 @@ const STORES: [Store; 3] = [
 pub(super) fn register(functions: &mut Functions) {
     for Store { keys, get, set, delete, incr, compare_and_set } in STORES {
         functions.add_as(Kind::Waits, get, move |_, host, key: Value| {
-            wait_for(host, keys, SharedRequest::Get { key: key_of(get, &key)? });
-            Ok(())
+            wait_for(host, keys, SharedRequest::Get { key: key_of(get, &key)? })
         });
         functions.add_as(Kind::Waits, delete, move |_, host, key: Value| {
-            wait_for(host, keys, SharedRequest::Delete { key: key_of(delete, &key)? });
-            Ok(())
+            wait_for(host, keys, SharedRequest::Delete { key: key_of(delete, &key)? })
         });
         functions.add_as(Kind::Waits, set, move |_, host, (key, value, ttl): (Value, Value, Value)| {
             let value = value_of(arg(set, "value", &value))?;
             let ttl = time_to_live(arg(set, "ttl", &ttl))?;
-            wait_for(host, keys, SharedRequest::Set { key: key_of(set, &key)?, value, ttl });
-            Ok(())
+            wait_for(host, keys, SharedRequest::Set { key: key_of(set, &key)?, value, ttl })
         });
         functions.add_as(Kind::Waits, incr, move |_, host, (key, by, ttl): (Value, Value, Value)| {
             let by = arg(incr, "by", &by);
             let by = if by.absent() { 1.0 } else { by.number(-1e15..=1e15)? };
             let ttl = time_to_live(arg(incr, "ttl", &ttl))?;
-            wait_for(host, keys, SharedRequest::Incr { key: key_of(incr, &key)?, by, ttl });
-            Ok(())
+            wait_for(host, keys, SharedRequest::Incr { key: key_of(incr, &key)?, by, ttl })
         });
         functions.add_as(
             Kind::Waits,
@@ -94,20 +90,19 @@ pub(super) fn register(functions: &mut Functions) {
                 };
                 let (expected, value) = (optional("expected", &expected)?, optional("value", &value)?);
                 let key = key_of(function, &key)?;
-                wait_for(host, keys, SharedRequest::CompareAndSet { key, expected, value });
-                Ok(())
+                wait_for(host, keys, SharedRequest::CompareAndSet { key, expected, value })
             },
         );
     }
 }
 
-fn wait_for(host: &Host, keys: Keys, request: SharedRequest) {
+fn wait_for(host: &Host, keys: Keys, request: SharedRequest) -> HostResult<()> {
     let request = match keys {
         Keys::Shared => PolicyRequest::Shared(request),
         Keys::Room => PolicyRequest::Store(StoreSpace::Room { script: host.script.name().to_owned() }, request),
         Keys::Global => PolicyRequest::Store(StoreSpace::Global, request),
     };
-    *host.wait.borrow_mut() = Some(Box::new(WaitFor::Reply(request)));
+    host.wait_for(WaitFor::Reply(request))
 }
 
 fn key_of(function: &'static str, key: &Value) -> HostResult<String> {

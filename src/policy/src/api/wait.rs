@@ -25,14 +25,10 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 pub(super) fn register(functions: &mut Functions) {
-    functions.add_as(Kind::Waits, "sfu.sleep", |_, host, ms: Value| {
-        *host.wait.borrow_mut() = Some(Box::new(WaitFor::Time(delay("sfu.sleep", &ms)?)));
-        Ok(())
-    });
+    functions
+        .add_as(Kind::Waits, "sfu.sleep", |_, host, ms: Value| host.wait_for(WaitFor::Time(delay("sfu.sleep", &ms)?)));
     functions.add_as(Kind::Waits, "sfu.http", |_, host, request: Value| {
-        let request = PolicyRequest::Http(http_request(&request)?);
-        *host.wait.borrow_mut() = Some(Box::new(WaitFor::Reply(request)));
-        Ok(())
+        host.wait_for(WaitFor::Reply(PolicyRequest::Http(http_request(&request)?)))
     });
 }
 

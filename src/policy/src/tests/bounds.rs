@@ -171,6 +171,33 @@ fn what_the_host_holds_for_a_room_is_bounded() {
     assert!(world.engine.room_status(world.key).unwrap().host_bytes < 1000, "all is sent and heard");
 }
 
+/// Timers need nobody's message, and many can be due at the same time.
+#[test]
+fn what_hooks_wait_for_is_held_by_the_host_within_the_same_bound() {
+    for (asks, fit) in [
+        ("sfu.http, { url = 'http://a/', method = 'POST', body = ('x'):rep(100000) }", 10),
+        ("sfu.http, { url = 'http://a/', headers = { a = ('x'):rep(8000), b = ('x'):rep(8000) } }", 63),
+        ("sfu.store.set, 'key', ('x'):rep(50000)", 20),
+        ("sfu.shared.compare_and_set, 'key', ('x'):rep(50000), ('y'):rep(50000)", 10),
+    ] {
+        let settings = PolicySettings { host_bytes: 1 << 20, ..generous() };
+        let mut world = World::with(
+            settings,
+            &format!(
+                "function on_init()
+                   for _ = 1, 200 do sfu.set_timeout(1, function() sfu.broadcast({{ pcall({asks}) }}) end) end
+                 end"
+            ),
+        );
+        world.pass(Duration::from_millis(1));
+        let refused = world.outputs().iter().filter(|o| format!("{o:?}").contains("its requests do not fit")).count();
+        let waiting = world.engine.room_status(world.key).unwrap().waiting;
+        assert_eq!((waiting, refused), (fit, 200 - fit), "{asks}");
+        let held = world.engine.room_status(world.key).unwrap().host_bytes;
+        assert!(held < (1 << 20) + 120_000, "{asks}: {held}");
+    }
+}
+
 #[test]
 fn a_response_that_the_room_has_no_memory_for_is_an_error_in_its_place() {
     let mut world = World::new(
