@@ -78,6 +78,8 @@ pub(crate) struct Room {
     state: State,
     mailbox: Mailbox,
     waits: Waits,
+    /// True when a hook that waited ran last: those that go on and those that begin take turns.
+    is_starts_turn: bool,
     timers: Timers,
     reload: Reload,
     cpu: Cpu,
@@ -107,6 +109,7 @@ impl Room {
             state,
             mailbox: Mailbox::default(),
             waits: Waits::default(),
+            is_starts_turn: false,
             timers: Timers::default(),
             reload: Reload::default(),
             cpu: Cpu { share, wake: None, turn: None, used: Duration::ZERO },
@@ -199,12 +202,12 @@ impl Room {
     /// The step that runs next, if the room's own share allows one. Reloads if that can happen now.
     fn next_step(&mut self, context: &mut EngineContext, now: Instant) -> Option<NextStep> {
         self.reload_if_due(context, now);
-        let step = if self.waits.has_ready() {
-            NextStep::Resume
-        } else if self.reload.is_pending() {
-            return None;
-        } else {
-            NextStep::Start(self.mailbox.startable(&self.waits)?)
+        let has_ready = self.waits.has_ready();
+        let may_start = !self.reload.is_pending() && (!has_ready || self.is_starts_turn);
+        let step = match may_start.then(|| self.mailbox.startable(&self.waits)).flatten() {
+            Some(place) => NextStep::Start(place),
+            None if has_ready => NextStep::Resume,
+            None => return None,
         };
         self.has_cpu(context, now).then_some(step)
     }
@@ -236,6 +239,7 @@ impl Room {
     }
 
     fn step(&mut self, context: &mut EngineContext, now: Instant, step: NextStep) {
+        self.is_starts_turn = matches!(step, NextStep::Resume);
         match step {
             NextStep::Resume => {
                 self.set_moment(context, now);

@@ -341,3 +341,27 @@ fn closing_a_room_leaves_nothing_behind() {
     let call = connect(&world, "c2");
     assert_eq!(world.call(call).verdict, Verdict::Reject(SCRIPT_ERROR.into()));
 }
+
+#[test]
+fn hooks_that_go_on_again_and_again_keep_no_other_from_beginning() {
+    // Each step takes more of the room's share than comes back until the next one.
+    let settings = PolicySettings { cpu_share: 0.0001, cpu_burst: Duration::from_micros(1), ..generous() };
+    let mut world = World::with(
+        settings,
+        "local is_open = false
+         function on_client_connect(c, token)
+           if token == 'good' then return true end
+           repeat sfu.sleep(1) until is_open
+           return true
+         end
+         function on_message(c) is_open = true end",
+    );
+    let host = world.join("host");
+    let knocks: Vec<_> = (0..20).map(|n| world.submit(connect(&world, &format!("c{n}")))).collect();
+    world.pass(SECOND * 1_000);
+    let said = world.submit(message(&host, json!("come in")));
+    world.pass(SECOND * 1_000);
+    let outcomes = world.outcomes();
+    assert_eq!(outcomes.first(), Some(&(said, Verdict::Allow)));
+    assert!(knocks.iter().all(|ticket| outcomes.contains(&(*ticket, Verdict::Allow))), "{outcomes:?}");
+}
