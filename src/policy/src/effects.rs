@@ -115,6 +115,16 @@ impl Effects {
         Ok(())
     }
 
+    /// Takes back a timer that is to be set; false when there is none of that handle. One that had its name has ended all the same.
+    pub(crate) fn take_back_timer(&mut self, handle: TimerHandle) -> bool {
+        let is_meant = |change: &TimerChange| matches!(change, TimerChange::Set(timer) if timer.handle == handle);
+        let Some(at) = self.timers.iter().position(is_meant) else { return false };
+        if let TimerChange::Set(NewTimer { name: Some(name), .. }) = self.timers.remove(at) {
+            self.timers.insert(at, TimerChange::ClearNamed(name));
+        }
+        true
+    }
+
     /// Timers that are to be set.
     pub(crate) fn new_timers(&self) -> usize {
         self.timers.iter().filter(|change| matches!(change, TimerChange::Set(_))).count()

@@ -301,10 +301,17 @@ impl State {
         }
     }
 
+    /// Lets go of the functions of timers that have ended, which would live, with all that they hold, until another timer takes
+    /// their place.
+    pub(crate) fn forget_functions(&self) {
+        self.lua.expire_registry_values();
+    }
+
     /// Collects what a failed hook has left, if it is much: LuaJIT has no collection of last resort, so that the next
     /// hook could meet the memory cap.
     pub(crate) fn clean_up(&self, memory_cap: usize) {
         if self.memory() > memory_cap / 2 {
+            self.forget_functions();
             let collected = catch_unwind(AssertUnwindSafe(|| self.lua.gc_collect()));
             if !matches!(collected, Ok(Ok(()))) {
                 tracing::debug!("the memory of a failed script could not be collected");

@@ -12,7 +12,7 @@ use super::output::PolicyKey;
 use super::timer_queue::TimerId;
 use super::waits::MIN_WAIT;
 
-/// How much later a timer is due that became due while its script was suspended.
+/// How much later a timer is due that became due while it could not run.
 const POSTPONED: Duration = Duration::from_secs(1);
 
 struct Timer {
@@ -71,10 +71,12 @@ impl Timers {
         }
     }
 
-    /// When the named timers are due.
-    pub(crate) fn named(&self) -> HashMap<String, Instant> {
-        let named = self.timers.values().filter_map(|timer| Some((timer.name.clone()?, timer.deadline.0)));
-        named.collect()
+    /// When the named timers are due: `queued` says so of those that were due before.
+    pub(crate) fn named(&self, queued: impl Fn(TimerHandle) -> Option<Instant>) -> HashMap<String, Instant> {
+        let due = |(handle, timer): (&TimerHandle, &Timer)| {
+            Some((timer.name.clone()?, queued(*handle).unwrap_or(timer.deadline.0)))
+        };
+        self.timers.iter().filter_map(due).collect()
     }
 
     /// Lets timers go on that the version before had set: those of the same name are due when they were due there.
@@ -112,24 +114,12 @@ impl Timers {
         true
     }
 
-    /// Sets the deadline of a timer again that is due while its script is suspended.
+    /// Sets the deadline of a timer again that is due, or queued, and cannot run now: also of one that repeats, whose next time
+    /// may be far.
     pub(crate) fn postpone(&mut self, context: &mut EngineContext, now: Instant, room: PolicyKey, handle: TimerHandle) {
         if let Some(timer) = self.timers.get_mut(&handle) {
-            let after = timer.every.unwrap_or_default().max(POSTPONED);
-            timer.deadline = context.deadlines.add(now + after, Deadline::Timer(room, handle));
-        }
-    }
-
-    /// The same of one that was due before, and queued: one that repeats has its next deadline already.
-    pub(crate) fn postpone_queued(
-        &mut self,
-        context: &mut EngineContext,
-        now: Instant,
-        room: PolicyKey,
-        handle: TimerHandle,
-    ) {
-        if self.timers.get(&handle).is_some_and(|timer| timer.every.is_none()) {
-            self.postpone(context, now, room, handle);
+            context.deadlines.remove(timer.deadline);
+            timer.deadline = context.deadlines.add(now + POSTPONED, Deadline::Timer(room, handle));
         }
     }
 

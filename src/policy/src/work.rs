@@ -65,6 +65,14 @@ impl Work {
         }
     }
 
+    /// The timer whose function it is.
+    pub(crate) fn timer(&self) -> Option<TimerHandle> {
+        match self {
+            Self::Call { .. } => None,
+            Self::Timer(handle) => Some(*handle),
+        }
+    }
+
     pub(crate) fn client(&self) -> Option<&Rc<ClientFacts>> {
         match self {
             Self::Call { call, .. } => call.client(),

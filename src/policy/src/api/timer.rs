@@ -27,9 +27,7 @@ pub(super) fn register(functions: &mut Functions) {
             return effects.change_timers(TimerChange::ClearNamed(name));
         }
         let handle = arg("sfu.clear", "handle", &handle).whole(u32::MAX.into())? as u32;
-        let before = effects.timers.len();
-        effects.timers.retain(|change| !matches!(change, TimerChange::Set(timer) if timer.handle == handle));
-        if effects.timers.len() == before { effects.change_timers(TimerChange::Clear(handle)) } else { Ok(()) }
+        if effects.take_back_timer(handle) { Ok(()) } else { effects.change_timers(TimerChange::Clear(handle)) }
     });
 }
 

@@ -53,7 +53,13 @@ impl Room {
                 self.returned(context, now, work, (false, Value::Nil), effects);
             }
             End::NoMemory => self.no_memory(context, work),
-            End::Failed(failure) => self.failed(context, now, work, &failure),
+            End::Failed(failure) => {
+                drop(effects);
+                self.failed(context, now, work, &failure);
+            }
+        }
+        if matches!(of, Of::Timer(_)) {
+            self.state.forget_functions();
         }
     }
 
@@ -247,6 +253,7 @@ impl Room {
                 }
             }
             self.state.host.timers.replace(self.timers.all());
+            self.state.forget_functions();
         }
         for (name, n) in effects.counts {
             context.count(&name, n);

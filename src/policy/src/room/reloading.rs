@@ -1,5 +1,6 @@
 //! A room's part in a reload ([`crate::reload`]), and the way back of a script that is suspended.
 
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -86,7 +87,7 @@ impl Room {
 
     /// The last step of a reload. `effects` is what the old version's `on_unload` asked for.
     fn swap(&mut self, context: &mut EngineContext, now: Instant, state: State, effects: Effects) {
-        let named = self.timers.named();
+        let named = self.named_timers(now);
         self.timers.clear_all(context);
         self.state.host.timers.take();
         self.cut_off_waits(context, now);
@@ -114,9 +115,16 @@ impl Room {
         let us = |until: Instant, since: Instant| {
             u64::try_from(until.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX)
         };
-        let timers = self.timers.named().into_iter().map(|(name, due)| (name, us(due, now))).collect();
+        let timers = self.named_timers(now).into_iter().map(|(name, due)| (name, us(due, now))).collect();
         let counters = self.facts.counters.borrow().clone();
         Ok(CarriedPolicy { state: state?, version, timers, counters, age: us(now, self.facts.opened) })
+    }
+
+    /// When the timers with names are due in the version to come. What was due here and still waits for its turn has not run:
+    /// of one that repeats, the next time would be an interval too late.
+    fn named_timers(&self, now: Instant) -> HashMap<String, Instant> {
+        let queued: HashSet<_> = self.mailbox.works().filter_map(Work::timer).collect();
+        self.timers.named(|handle| queued.contains(&handle).then_some(now))
     }
 
     /// A client is in the room, as if its join had been allowed here.
@@ -161,9 +169,9 @@ impl Room {
             self.give_up(context, hook.work, calls::failed);
         }
         for work in self.mailbox.take_all() {
-            if let Work::Timer(handle) = &work {
-                // One that rings once has no other deadline: it rings when the script runs again.
-                self.timers.postpone_queued(context, now, self.key, *handle);
+            if let Some(handle) = work.timer() {
+                // It rings when the script runs again.
+                self.timers.postpone(context, now, self.key, handle);
             }
             self.give_up(context, work, calls::failed);
         }

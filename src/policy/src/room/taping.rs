@@ -104,7 +104,7 @@ impl Room {
         let state_version = old.state_version();
         self.state.host.effects.replace(held);
         let listed = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| listing::list(&bytes));
-        let timers = self.timers.named().into_iter().map(|(name, due)| (name, on_clock(now, due)));
+        let timers = self.timers.named(|_| None).into_iter().map(|(name, due)| (name, on_clock(now, due)));
         let mut timers: Vec<_> = timers.collect();
         timers.sort();
         let state = listed(state.ok().flatten());

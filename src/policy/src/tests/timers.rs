@@ -1,4 +1,4 @@
-//! The bound on the timers of a room.
+//! The timers of a room: their bound, their ends, and their way through a reload.
 
 use super::waits::{SECOND, message};
 use super::*;
@@ -87,4 +87,92 @@ fn timers_of_hooks_that_have_waited_count_towards_the_bound() {
     assert_eq!(ended.iter().map(|(failed, _)| *failed).collect::<Vec<_>>(), [false, true, true], "{ended:?}");
     assert!(ended[0].1.contains("set"), "{ended:?}");
     assert_eq!(world.engine.room_status(world.key).unwrap().timers, 200, "a hook that fails has done nothing");
+}
+
+#[test]
+fn what_a_timer_held_is_free_when_it_has_rung_or_is_cleared() {
+    let mut world = World::new(
+        "function on_client_connect() return true end
+         function on_message(c, m)
+           if m == 'ring' or m == 'clear' then
+             for i = 1, 100 do
+               local held = ('x'):rep(8000) .. i
+               local timer = sfu.set_timeout(m == 'ring' and 10 or 1e6, function() return held end)
+               if m == 'clear' then sfu.set_timeout(10, function() sfu.clear(timer) end) end
+             end
+           end
+           for i = 1, 20 do local garbage = ('y'):rep(10000) .. math.random() end
+         end",
+    );
+    let c = world.join("c1");
+    for how in ["ring", "clear"] {
+        world.message(&c, json!(how));
+        assert!(world.engine.room_status(world.key).unwrap().memory > 800_000, "{how}");
+        world.pass(SECOND);
+        for _ in 0..100 {
+            world.message(&c, json!("on"));
+        }
+        let status = world.engine.room_status(world.key).unwrap();
+        assert!(status.timers == 0 && status.memory < 700_000, "{how}: {} bytes", status.memory);
+    }
+}
+
+#[test]
+fn a_timer_that_is_cleared_by_its_handle_has_ended_the_one_of_its_name_all_the_same() {
+    let mut world = World::new(
+        "function on_client_connect() return true end
+         function on_init() sfu.set_timeout('t', 1000, function() sfu.broadcast('rung') end) end
+         function on_message(c) sfu.clear(sfu.set_timeout('t', 10, print)) end",
+    );
+    let c = world.join("c1");
+    world.message(&c, json!(1));
+    assert_eq!(world.engine.room_status(world.key).unwrap().timers, 0);
+    world.pass(SECOND * 2);
+    assert_eq!(world.outputs(), []);
+}
+
+/// A hook that waits holds the reload up, and the reload the timers.
+#[test]
+fn a_named_interval_that_is_due_while_a_reload_waits_is_due_in_the_new_version_at_once() {
+    let version = |n: u32| {
+        format!(
+            "function on_client_connect() return true end
+             function on_message() sfu.sleep(60000) end
+             function on_init() sfu.set_interval('bill', 60000, function() sfu.broadcast('bill {n}') end) end"
+        )
+    };
+    let mut world = World::new(&version(1));
+    let c = world.join("c1");
+    world.pass(SECOND * 59);
+    world.submit(message(&c, json!(1)));
+    world.pass(SECOND / 2);
+    world.engine.reload(world.now, world.key, compiled(&version(2)));
+    world.pass(SECOND);
+    let said = |world: &mut World| format!("{:?}", world.outputs()).matches("bill 2").count();
+    assert_eq!(said(&mut world), 1, "due at 60 s, and the reload was at 60.5 s");
+    world.pass(SECOND * 59);
+    assert_eq!(said(&mut world), 0);
+    world.pass(SECOND);
+    assert_eq!(said(&mut world), 1);
+}
+
+#[test]
+fn an_interval_that_is_due_while_its_script_is_suspended_is_due_when_it_runs_again() {
+    let mut world = World::with(
+        PolicySettings { strikes: 1, ..generous() },
+        "function on_client_connect() return true end
+         function on_init() sfu.set_interval(60000, function() sfu.broadcast('tick') end) end
+         function on_message() sfu.set_timeout(1, function() error('boom') end) end",
+    );
+    let c = world.join("c1");
+    world.pass(SECOND * 50);
+    world.message(&c, json!(1));
+    let ticks = |world: &mut World| format!("{:?}", world.outputs()).matches("tick").count();
+    world.pass(SECOND * 29);
+    assert!(world.engine.room_status(world.key).unwrap().is_suspended);
+    assert_eq!(ticks(&mut world), 0);
+    world.pass(SECOND * 3);
+    assert_eq!(ticks(&mut world), 1, "it was due at 60 s, and the script runs again from 80 s on");
+    world.pass(SECOND * 61);
+    assert_eq!(ticks(&mut world), 1);
 }
