@@ -52,9 +52,7 @@ impl<'a> Run<'a> {
         }
         if let Some(recorded) = recorded {
             self.here.tickets.insert(recorded, ticket);
-            if self.index.tickets_with_end.contains(&recorded) {
-                self.steps.reserved.insert(Of::Ticket(ticket));
-            }
+            self.steps.place(Of::Ticket(ticket), self.index.tickets_with_end.contains(&recorded));
         }
         self.engine.submit(self.now, self.key, call);
         self.absorb();

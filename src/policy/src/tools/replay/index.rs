@@ -26,6 +26,8 @@ pub(super) struct Index {
     pub(super) waits_with_step: HashSet<u64>,
     /// Lines of timers' deadlines of which a step is recorded.
     pub(super) dues_with_step: HashSet<usize>,
+    /// The other lines of timers' deadlines.
+    pub(super) dues_without_step: HashSet<usize>,
     /// The lines of deadlines by their time.
     pub(super) dues: HashMap<i64, VecDeque<usize>>,
     /// When clients leave: line and time.
@@ -80,6 +82,7 @@ impl Index {
                 _ => {}
             }
         }
+        index.dues_without_step = timers.into_values().flatten().collect();
         index
     }
 

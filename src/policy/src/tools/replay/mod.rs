@@ -13,6 +13,7 @@ mod index;
 mod read;
 mod requests;
 mod run;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod texts;
@@ -75,7 +76,7 @@ pub fn replay(recording: &Recording, script: Arc<Script>, now: Instant) -> Repor
         .inspect_err(|error| report.warnings.push(format!("the recorded script does not run: {error}")));
     let (before, skipped) = match before {
         Ok(run) => {
-            report.warnings.extend(unlike_recorded(&recorded, &run.account));
+            report.warnings.extend(unlike_recorded((&recorded, &index), &run.account));
             (run.account.came, run.skipped)
         }
         Err(_) => (recorded.came, HashSet::new()),
@@ -97,12 +98,13 @@ pub fn replay(recording: &Recording, script: Arc<Script>, now: Instant) -> Repor
 }
 
 /// A warning if a script that is run again does not do what it did.
-fn unlike_recorded(recorded: &Account, again: &Account) -> Option<String> {
+fn unlike_recorded((recorded, index): (&Account, &Index), again: &Account) -> Option<String> {
     let empty = Came::default();
     let unlike = |cause: &&Cause| {
         let was = recorded.came.get(cause).unwrap_or(&empty);
         // What was still under way when the recording ended has come to nothing that could be compared.
-        let is_open = recorded.tickets.values().any(|open| open == *cause);
+        let is_open = recorded.tickets.values().chain(recorded.waits.values()).any(|open| open == *cause)
+            || matches!(cause, Cause::Line(line) if index.dues_without_step.contains(line));
         !is_open && !again.came.get(cause).unwrap_or(&empty).is_same(was)
     };
     let lines: BTreeSet<_> =

@@ -5,17 +5,13 @@ use std::time::Duration;
 use super::account::normal;
 use super::run::Run;
 use crate::output::{PolicyReply, PolicyRequest, PolicyRequestId};
-use crate::tape::line::Of;
 use crate::tape::words;
 
 impl Run<'_> {
     /// Brings an answer.
-    pub(super) fn answer(&mut self, id: PolicyRequestId, reply: PolicyReply, is_recorded: bool) {
+    pub(super) fn answer(&mut self, id: PolicyRequestId, reply: PolicyReply) {
         if let (Some(request), PolicyReply::Shared(answer)) = (self.services.requests.remove(&id), &reply) {
             self.store.borrow_mut().learn(self.now, &self.room, request, answer);
-        }
-        if is_recorded {
-            self.steps.reserved.insert(Of::Wait(id.0));
         }
         self.engine.resume(self.now, id, reply);
         self.absorb();

@@ -18,6 +18,7 @@ use super::account::{Account, Cause, normal};
 use super::beginning::{PAST, facts_of, moment, settings_of};
 use super::index::Index;
 use super::read::Recording;
+use super::steps::Steps;
 use super::texts::compiled;
 use crate::engine::replayed::{Carried, Opening};
 use crate::engine_context::Deadline;
@@ -110,17 +111,6 @@ pub(super) struct Services {
     pub(super) answers: BTreeMap<(Instant, u64), PolicyReply>,
 }
 
-/// Which steps wait for their place in the recording.
-#[derive(Default)]
-pub(super) struct Steps {
-    /// Steps that the recording has further down.
-    pub(super) reserved: HashSet<Of>,
-    /// Timers that are due, of which the recording has no step: something stopped them there, perhaps.
-    pub(super) reluctant: HashSet<Of>,
-    /// Lines of deadlines that are still to come.
-    pub(super) dues: HashMap<i64, usize>,
-}
-
 /// Who asks to join, and which tracks are asked for, by ticket; and what was refused.
 #[derive(Default)]
 pub(super) struct Asked {
@@ -206,8 +196,9 @@ impl<'a> Run<'a> {
             Line::Due { at, timer, wait, .. } => self.due(*at, *timer, *wait),
             Line::Reply { wait, reply, .. } => {
                 let Some(id) = self.here.waits.get(wait).copied() else { return };
+                self.steps.place(Of::Wait(id.0), self.index.waits_with_step.contains(wait));
                 if let Some(reply) = words::reply_of(reply) {
-                    self.answer(id, reply, self.index.waits_with_step.contains(wait));
+                    self.answer(id, reply);
                 }
             }
             Line::Step(step) => self.step(step),
@@ -259,7 +250,7 @@ impl<'a> Run<'a> {
                 (own, Some((at, id))) if own.is_none_or(|(due, _)| at <= due.0) => {
                     self.now = self.now.max(at);
                     if let Some(reply) = self.services.answers.remove(&(at, id)) {
-                        self.answer(PolicyRequestId(id), reply, false);
+                        self.answer(PolicyRequestId(id), reply);
                     }
                 }
                 (Some((id, deadline)), _) => {
@@ -278,6 +269,8 @@ impl<'a> Run<'a> {
 
     /// Lets hooks end that wait for nothing that would be in the recording: for time, or for what is made up.
     fn finish(&mut self) {
+        self.steps.left_over.clear();
+        self.run_free();
         let until = self.now.checked_add(LONGEST_END).unwrap_or(self.now);
         for _ in 0..MAX_STEPS {
             let asleep = self.engine.deadlines(until).find_map(|(id, deadline)| match deadline {
@@ -289,7 +282,7 @@ impl<'a> Run<'a> {
                 (asleep, Some((at, id))) if asleep.is_none_or(|due| at <= due.0) => {
                     self.now = self.now.max(at);
                     if let Some(reply) = self.services.answers.remove(&(at, id)) {
-                        self.answer(PolicyRequestId(id), reply, false);
+                        self.answer(PolicyRequestId(id), reply);
                     }
                 }
                 (Some(id), _) => {
@@ -327,10 +320,8 @@ impl<'a> Run<'a> {
             };
             steps.insert(Of::Timer(handle));
         }
-        if let (Deadline::Wait(_, id), Some(wait)) = (deadline, wait)
-            && self.index.waits_with_step.contains(&wait)
-        {
-            self.steps.reserved.insert(Of::Wait(id.0));
+        if let (Deadline::Wait(_, id), Some(wait)) = (deadline, wait) {
+            self.steps.place(Of::Wait(id.0), self.index.waits_with_step.contains(&wait));
         }
         self.engine.meet_deadline(self.now, id);
         self.absorb();
@@ -368,7 +359,9 @@ impl<'a> Run<'a> {
         for _ in 0..MAX_STEPS {
             let runnable = self.engine.runnable(self.key);
             let is_held_up = runnable.iter().any(|of| self.steps.reserved.contains(of));
-            let waits = |of: &Of| self.steps.reserved.contains(of) || is_held_up && self.steps.reluctant.contains(of);
+            let steps = &self.steps;
+            let comes_later = |of: &Of| steps.reserved.contains(of) || steps.left_over.contains(of);
+            let waits = |of: &Of| comes_later(of) || is_held_up && steps.reluctant.contains(of);
             let Some(of) = runnable.into_iter().find(|of| !waits(of)) else { return };
             self.steps.reluctant.remove(&of);
             if !self.engine.run_chosen(self.now, None, self.key, of) {
