@@ -82,7 +82,7 @@ const MODULES: &[(&str, &[Row])] = &[
         ("budget", &[]),
         ("calls", &["api", "budget", "client", "hook", "hook_table", "plain", "settings", "state"]),
         ("canary", &["stats"]),
-        ("client", &[]),
+        ("client", &["settings"]),
         ("deferred_free", &["budget", "settings", "state"]),
         ("effects", &["admission", "hook", "settings"]),
         ("engine", &["budget", "calls", "canary", "client", "deferred_free", "engine_context", "failure", "hook",

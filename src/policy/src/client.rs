@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use super::settings::{END_PATIENCE, HOOKS_PATIENCE};
 use moonring_wire::id::ClientId;
 use moonring_wire::media::TrackInfo;
 use moonring_wire::rights::{Rights, Sources};
@@ -232,6 +233,15 @@ impl CloseReason {
             Self::Empty => "empty",
             Self::Closed => "closed",
             Self::Shutdown => "shutdown",
+        }
+    }
+
+    /// How long a room that ends waits for its hooks. One that was closed had clients a moment ago, and its hooks have as much
+    /// to report as those of one that everybody has left.
+    pub fn patience(self) -> Duration {
+        match self {
+            Self::Closed => HOOKS_PATIENCE,
+            Self::Empty | Self::Shutdown => END_PATIENCE,
         }
     }
 }

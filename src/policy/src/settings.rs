@@ -65,6 +65,11 @@ pub(crate) const MAX_IDENTITY_BYTES: usize = 256;
 pub(crate) const EMPTY_TIMEOUT: &str = "EMPTY_TIMEOUT_S";
 /// The longest that a room is kept without clients.
 pub const MAX_EMPTY_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// How long a room that everybody has left, or that was closed, waits for its hooks: they may have something to report
+/// that takes some tries.
+pub const HOOKS_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a room waits for its hooks that ends for want of clients or at a shutdown, `on_close` among them.
+pub(crate) const END_PATIENCE: Duration = Duration::from_secs(10);
 /// Values in a client's message, keys aside.
 pub(crate) const MAX_MESSAGE_VALUES: usize = 10_000;
 /// Messages of one person that wait for their hook: a quarter of what may wait in a room.

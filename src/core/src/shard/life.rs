@@ -12,17 +12,12 @@ use crate::command::{Event, JoinRequest, LeaveCause};
 use crate::room::Room;
 use moonring_policy::client::CloseReason;
 use moonring_policy::hook::HookCall;
+use moonring_policy::settings::HOOKS_PATIENCE;
 use moonring_wire::id::{RoomId, RoomKey};
 use moonring_wire::shared::SharedValue;
 
 /// How long a room that an operator has opened waits for its first client, if its script does not keep it longer.
 const OPENED_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a room that everybody has left, or that was closed, waits for its hooks: they may have something to report
-/// that takes some tries.
-const HOOKS_PATIENCE: Duration = Duration::from_secs(60);
-/// How long a room waits for its hooks that ends for want of clients or at a shutdown, `on_close` among them.
-const END_PATIENCE: Duration = Duration::from_secs(10);
-
 impl Shard {
     /// A join that can be decided on now. While a room is ending, who asks for it waits until it is gone.
     pub(super) fn not_too_late(&mut self, home: Option<Way>, request: JoinRequest) -> Option<JoinRequest> {
@@ -115,7 +110,7 @@ impl Shard {
     pub(super) fn end_of_room(&mut self, now: Instant, key: RoomKey, reason: CloseReason) {
         let Some(room) = self.world.rooms.get_mut(key).filter(|room| room.policy().is_some()) else { return };
         if room.life.ending.is_none() {
-            (room.life.ending, room.life.end_by) = (Some(reason), Some(now + patience(reason)));
+            (room.life.ending, room.life.end_by) = (Some(reason), Some(now + reason.patience()));
             self.keep_no_longer(key);
             self.attend(key);
         }
@@ -169,7 +164,7 @@ impl Shard {
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         let reason = room.life.ending.filter(|_| room.life.lived && !room.life.is_told);
         let Some(reason) = reason else { return self.remove_room(now, key) };
-        (room.life.is_told, room.life.end_by) = (true, Some(now + patience(reason)));
+        (room.life.is_told, room.life.end_by) = (true, Some(now + reason.patience()));
         self.attend(key);
         self.ask(now, key, PendingHook::Close, HookCall::Close { reason });
     }
@@ -301,14 +296,5 @@ impl Shard {
         for key in self.world.rooms.keys().collect::<Vec<_>>() {
             self.end_of_room(now, key, CloseReason::Shutdown);
         }
-    }
-}
-
-/// How long a room that ends for this reason waits for its hooks. One that was closed had clients a moment ago, and its
-/// hooks have as much to report as those of one that everybody has left.
-fn patience(reason: CloseReason) -> Duration {
-    match reason {
-        CloseReason::Closed => HOOKS_PATIENCE,
-        CloseReason::Empty | CloseReason::Shutdown => END_PATIENCE,
     }
 }

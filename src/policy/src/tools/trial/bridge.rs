@@ -12,7 +12,7 @@ use mlua::{FromLuaMulti, IntoLuaMulti, Lua, MultiValue, Table, Value};
 use serde_json::{Value as Json, json};
 use sha2::Sha256;
 
-use super::given::{BridgeResult, check_options, connection_of, figures, http_reply, track_of, unknown};
+use super::given::{BridgeResult, check_options, connection_of, figures, http_reply, operation_of, track_of, unknown};
 use super::log::Collector;
 use super::store::Store;
 use super::world::{Opening, START, World};
@@ -21,7 +21,6 @@ use crate::api::{refused, value_from_json};
 use crate::budget::should_stop;
 use crate::plain::{Limits, to_json};
 use crate::script::message_of;
-use crate::tape::words::action_of;
 use crate::tools::file_kind::{FileKind, kind_of};
 use crate::{Script, module_file};
 use moonring_wire::id::RoomId;
@@ -141,9 +140,8 @@ impl Bridge {
             session.with(room, |world| world.call(request).0)
         })?;
         self.add(lua, table, "operator", |session, _, (room, action): (usize, Value)| {
-            let action = json_of("action", &action)?;
-            let parsed = action_of(&action).ok_or_else(|| format!("{action} is nothing that an operator does"))?;
-            session.try_with(room, |world| world.operator(parsed))
+            let action = operation_of(json_of("action", &action)?)?;
+            session.try_with(room, |world| world.operator(action))
         })?;
         self.add(lua, table, "reply", |session, _, (room, id, reply, error, delay): Reply| {
             let reply = match reply {

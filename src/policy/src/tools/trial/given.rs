@@ -6,9 +6,11 @@ use std::time::Duration;
 use mlua::{Table, Value};
 use serde_json::{Value as Json, json};
 
+use crate::api::rights::RIGHTS;
 use crate::client::{Connection, Via};
-use crate::hook::PathFigures;
+use crate::hook::{Action, PathFigures};
 use crate::output::HttpReply;
+use crate::tape::words::action_of;
 use crate::tools::nearest::nearest;
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
@@ -27,6 +29,18 @@ pub const OPTIONS: &[(&str, &[&str])] = &[
     ("client:publish", &["kind", "source", "quality", "codec", "id", "simulcast", "muted"]),
     ("client:traffic", &["bytes_in", "bytes_out", "packets_in", "packets_out", "path"]),
     ("path", &["estimate", "target", "paused", "rtt", "loss", "resends"]),
+];
+
+/// What operators do, and what else the table of `room:operator` has then.
+const OPERATIONS: &[(&str, &[&str])] = &[
+    ("set_attributes", &["client"]),
+    ("set_rights", &["client", "reason"]),
+    ("mute", &["client"]),
+    ("unmute", &["client"]),
+    ("kick", &["reason"]),
+    ("broadcast", &["except"]),
+    ("send", &["to"]),
+    ("close", &[]),
 ];
 
 /// Says which name in a table of options is none of those that `of` takes.
@@ -110,6 +124,44 @@ pub(super) fn track_of(client: &str, track: &Json) -> BridgeResult<TrackInfo> {
         temporal_layers: 1,
         muted: track["muted"] == json!(true),
     })
+}
+
+/// What an operator does, in the words of a recording.
+pub(super) fn operation_of(mut json: Json) -> BridgeResult<Action> {
+    let names: Vec<_> = json.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    let operation = OPERATIONS.iter().find(|(operation, _)| names.iter().any(|name| name == operation));
+    let Some((operation, others)) = operation else {
+        let known: Vec<_> = OPERATIONS.iter().map(|(operation, _)| *operation).collect();
+        let name = names.iter().find(|name| nearest(name, known.iter().copied()).is_some()).or(names.first());
+        return Err(unknown("room:operator: operators do no", name.map_or("nothing", String::as_str), &known));
+    };
+    let is_known = |name: &&String| name == operation || others.contains(&name.as_str());
+    if let Some(name) = names.iter().find(|name| !is_known(name)) {
+        return Err(unknown(&format!("room:operator: {operation} has no"), name, others));
+    }
+    text(&json, "reason")?;
+    if *operation == "set_rights" {
+        check_rights(&mut json["set_rights"])?;
+    }
+    action_of(&json).ok_or_else(|| format!("{json} is nothing that an operator does"))
+}
+
+/// Checks the names and the values of rights. To Lua an empty list of sources is an empty table.
+fn check_rights(rights: &mut Json) -> BridgeResult<()> {
+    let Json::Object(rights) = rights else { return Err(format!("set_rights is a table, not {rights}")) };
+    for (name, value) in rights {
+        match (name.as_str(), &*value) {
+            ("publish", Json::Object(none)) if none.is_empty() => *value = json!([]),
+            ("publish", Json::Array(_)) | ("subscribe" | "message", Json::Bool(_)) => {}
+            ("publish" | "subscribe" | "message", Json::Null) => {}
+            ("publish", other) => return Err(format!("set_rights: publish is a list of sources, not {other}")),
+            ("subscribe" | "message", other) => {
+                return Err(format!("set_rights: {name} is true or false, not {other}"));
+            }
+            _ => return Err(unknown("set_rights has no right", name, RIGHTS)),
+        }
+    }
+    Ok(())
 }
 
 /// `{ status =, headers =, body = }`.

@@ -186,6 +186,25 @@ fn what_a_script_does_is_seen_by_its_test() {
              test.eq(a:last(), { 1, 'nil', true }) a:message(0) test.eq(a:last()[1], 6) b:message(0) test.eq(b:last()[1], 1)",
         ),
         (
+            "function on_client_disconnect(c) sfu.sleep(90000) sfu.webhook('bill', 1) end
+             function on_close(why) sfu.webhook('closing', why) sfu.sleep(20000) sfu.webhook('closed', why) end",
+            "room:connect():disconnect() room:advance(59999) test.eq(room.over, nil) room:advance(1) test.eq(room.over, 'empty')
+             room:advance(9999) test.eq(room:call(1), nil) room:advance(1) local _, why = room:call(1) test.eq(why, 'there is no such room')
+             room:advance(60000) test.eq(room.webhooks, {}, 'the room has waited for neither')
+             local c = room:connect() test.eq({ c.allowed, room.over }, { true, nil })",
+        ),
+        (
+            "function on_client_disconnect(c) sfu.sleep(50000) sfu.webhook('bill', 1) end function on_message() sfu.close() end
+             function on_close() sfu.sleep(59000) sfu.webhook('closed', 1) end",
+            "room:connect():message(1) test.eq(room.over, nil) room:advance(50000) test.eq({ #room.webhooks, room.over }, { 1, 'closed' })
+             room:advance(59000) test.eq(#room.webhooks, 2)",
+        ),
+        (
+            "function on_message(c, m) c:send(c:rights()) end",
+            "local c = room:connect() room:operator{ set_rights = { publish = {}, subscribe = false }, client = c.id, reason = 'x' }
+             test.eq({ c.rights.publish, c.rights.subscribe, c.rights.message }, { {}, false, true })",
+        ),
+        (
             "function on_admin(request) sfu.broadcast(request.say) if request.wrong then return print end return { #sfu.clients() } end",
             "local c = room:connect() test.eq(room:call{ say = 'hi' }, { 1 }) test.eq(c:last(), 'hi')
              local answer, why = room:call{ say = 'no', wrong = true } test.eq({ tostring(answer), why }, { 'nil', 'the script failed' })
@@ -272,6 +291,24 @@ fn what_the_harness_does_not_know_is_an_error_at_the_tests_line() {
         ),
         ("room.connect{}", "room:connect is called with a colon, as in room:connect(…)"),
         ("room:advance('x')", "room:advance: the time in milliseconds is a number, not \"x\""),
+        (
+            "room:operator{ kik = 'c1' }",
+            "room:operator: operators do no 'kik': did you mean 'kick'? (there is set_attributes, ",
+        ),
+        (
+            "room:operator{ kick = 'c1', reson = 'x' }",
+            "room:operator: kick has no 'reson': did you mean 'reason'? (there is reason)",
+        ),
+        ("room:connect() room:operator{ kick = 'c1', reason = 7 }", "reason is a text, not 7"),
+        (
+            "room:connect() room:operator{ set_rights = { subscibe = false }, client = 'c1' }",
+            "set_rights has no right 'subscibe': did you mean 'subscribe'? (there is publish, subscribe, message)",
+        ),
+        (
+            "room:connect() room:operator{ set_rights = { message = 'no' }, client = 'c1' }",
+            "set_rights: message is true or false, not \"no\"",
+        ),
+        ("room:operator(7)", "room:operator: operators do no 'nothing' (there is set_attributes, "),
         ("room:connect():subscribe(nil)", "client:subscribe: the track is a string, not nil"),
         ("room:speakers(7)", "room:speakers: who speaks is a table, not 7"),
         ("room:http(7)", "room:http: what answers is a function, not 7"),

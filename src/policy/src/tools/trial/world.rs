@@ -208,8 +208,8 @@ impl World {
     /// Goes to the next moment at which something is due. False at the end of the time that passes.
     pub(super) fn step(&mut self) -> bool {
         let arrives = self.replies.first().map(|(at, ..)| *at).filter(|at| *at <= self.until);
-        let kept = self.life.kept_until.filter(|until| *until > self.now);
-        let due = self.engine.poll_timeout().into_iter().chain(kept).min().filter(|due| *due <= self.until);
+        let of_life = [self.life.kept_until, self.life.end_by].into_iter().flatten().filter(|due| *due > self.now);
+        let due = self.engine.poll_timeout().into_iter().chain(of_life).min().filter(|due| *due <= self.until);
         if let Some(at) = arrives.filter(|at| due.is_none_or(|due| *at <= due)) {
             let (_, request, reply) = self.replies.remove(0);
             self.now = self.now.max(at);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value, json};
 
 use super::{MAX_OUTPUTS, World};
-use crate::client::ClientFacts;
+use crate::client::{ClientFacts, CloseReason};
 use crate::hook::{Action, HookCall, MAY_NOT_PUBLISH, MAY_NOT_SUBSCRIBE, Outcome, Presence, Verdict};
 use crate::output::StoreSpace;
 use crate::{PolicyOutput, PolicyReply, PolicyRequest, Ticket};
@@ -19,7 +19,6 @@ pub(super) enum Asked {
     Connect(Rc<ClientFacts>),
     Publish(Rc<ClientFacts>, TrackInfo),
     Subscribe(Rc<ClientFacts>, TrackInfo),
-    Close,
     Other,
 }
 
@@ -121,7 +120,6 @@ impl World {
                 self.submit(HookCall::TrackPublished { client, track });
             }
             Asked::Subscribe(client, track) if allowed => self.received.push((client.id.clone(), track.id)),
-            Asked::Close => self.life.has_closed = true,
             _ => {}
         }
         outcome.actions.into_iter().for_each(|action| self.act(action));
@@ -155,7 +153,7 @@ impl World {
                     let id = client.id.as_str();
                     self.happened.push(json!({ "op": "kick", "client": id, "reason": reason }));
                 }
-                self.life.is_closing = true;
+                self.life.end(self.now, CloseReason::Closed);
                 json!({ "op": "close", "reason": reason })
             }
             Action::SetAttributes { client, attributes } => {

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use super::acts::Asked;
 use super::{SEED, START, World};
 use crate::client::CloseReason;
 use crate::hook::{HookCall, Presence};
+use crate::settings::HOOKS_PATIENCE;
 use crate::tools::PATIENCE;
 use crate::{PolicyEngine, PolicyKey, PolicySettings, Script};
 use moonring_wire::id::RoomId;
@@ -21,14 +21,23 @@ pub(super) struct Life {
     pub(super) has_lived: bool,
     /// Until when the script keeps the room without clients.
     pub(super) kept_until: Option<Instant>,
-    /// `sfu.close` was called.
-    pub(super) is_closing: bool,
+    /// It ends, whoever comes.
+    pub(super) ending: Option<CloseReason>,
+    /// Until when its hooks are waited for, once nobody is in it.
+    pub(super) end_by: Option<Instant>,
     /// `on_close` is called.
-    is_asked: bool,
-    /// `on_close` has ended.
-    pub(super) has_closed: bool,
+    is_told: bool,
     /// The engine has no such room any more.
     pub(super) is_over: bool,
+}
+
+impl Life {
+    /// Decides that the room ends.
+    pub(super) fn end(&mut self, now: Instant, reason: CloseReason) {
+        if self.ending.is_none() {
+            (self.ending, self.end_by) = (Some(reason), Some(now + reason.patience()));
+        }
+    }
 }
 
 /// What a room is opened with.
@@ -67,29 +76,39 @@ impl Opening {
 }
 
 impl World {
-    /// Ends the room if nobody is in it and nothing keeps it. True when something was done to that end.
+    /// Ends the room if nobody is in it, nothing keeps it, and its hooks have ended or have had their time. True when something
+    /// was done to that end.
     pub(super) fn end_if_over(&mut self) -> bool {
-        let is_busy = !self.asked.is_empty() || self.clients.values().any(|c| c.presence.get() != Presence::Gone);
-        if is_busy || self.life.is_over || !(self.life.has_lived || self.life.is_closing) {
+        let is_empty = self.clients.values().all(|client| client.presence.get() == Presence::Gone);
+        if !is_empty || self.life.is_over || !self.life.has_lived && self.life.ending.is_none() {
             return false;
         }
-        if !self.life.is_closing && self.life.kept_until.is_none() {
-            self.life.kept_until = Some(self.now + self.engine.empty_timeout(self.key));
+        let life = &mut self.life;
+        if !self.asked.is_empty() {
+            if life.ending.is_none() && life.kept_until.is_none_or(|until| until <= self.now) {
+                life.end_by.get_or_insert(self.now + HOOKS_PATIENCE);
+            }
+            if life.end_by.is_none_or(|by| by > self.now) {
+                return false;
+            }
         }
-        if !self.life.is_closing && self.life.kept_until.is_some_and(|until| until > self.now) {
-            return false;
+        if life.ending.is_none() {
+            life.end_by = None;
+            let timeout = self.engine.empty_timeout(self.key);
+            if *life.kept_until.get_or_insert(self.now + timeout) > self.now {
+                return false;
+            }
+            life.end(self.now, CloseReason::Empty);
         }
-        if self.life.has_lived && !self.life.is_asked {
-            self.life.is_asked = true;
-            let reason = if self.life.is_closing { CloseReason::Closed } else { CloseReason::Empty };
+        if let Some(reason) = life.ending.filter(|_| life.has_lived && !life.is_told) {
+            (life.is_told, life.end_by) = (true, Some(self.now + reason.patience()));
             self.happened.push(json!({ "op": "over", "reason": reason.as_str() }));
-            self.submit_as(Asked::Close, HookCall::Close { reason });
+            self.submit(HookCall::Close { reason });
             return true;
         }
-        if self.life.has_closed || !self.life.has_lived {
-            self.life.is_over = true;
-            self.engine.close_room(self.now, self.key);
-        }
+        life.is_over = true;
+        self.asked.clear();
+        self.engine.close_room(self.now, self.key);
         false
     }
 
@@ -100,6 +119,9 @@ impl World {
             self.life = Life::default();
         }
         self.life.kept_until = None;
+        if self.life.ending.is_none() {
+            self.life.end_by = None;
+        }
         Ok(())
     }
 }
