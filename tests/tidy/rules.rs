@@ -110,7 +110,7 @@ const MODULES: &[(&str, &[Row])] = &[
         ("settings", &[]),
         ("state", &["api", "budget", "failure", "hook_table", "host", "pattern", "script", "settings"]),
         ("stats", &["failure"]),
-        ("tape", &["client", "hook", "host", "output", "reads", "script", "settings"]),
+        ("tape", &["client", "hook", "host", "output", "reads", "script", "settings", "tokens"]),
         ("timer_queue", &[]),
         ("timers", &["effects", "engine_context", "output", "timer_queue", "waits"]),
         ("tokens", &[]),

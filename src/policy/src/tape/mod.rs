@@ -4,6 +4,7 @@
 //! tells of what happens. A recording also tells of everything that a replay needs: where it starts from, the clock,
 //! where random numbers come from, what came from outside. Secrets are left out of both ([`secrets`]).
 
+mod alike;
 pub mod line;
 pub(crate) mod secrets;
 mod seen;

@@ -5,11 +5,14 @@
 //! values whose name sounds like it, in JSON, in headers and in queries, and the keys that scripts sign and check with.
 //! A token that stands in the script's own text is none: the text is in the recording.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
+
+use super::alike::Alike;
+use crate::tokens::{Kind, Token, content, tokens};
 
 /// What a placeholder begins with; a number and [`CLOSE`] follow.
 pub(crate) const OPEN: &str = "[secret ";
@@ -49,56 +52,21 @@ pub(super) struct Secrets {
     parts: HashMap<[u8; SHORTEST_PART], Alike>,
     bytes: usize,
     count: usize,
+    /// Those of them that were too many to be remembered.
+    forgotten: usize,
 }
 
-/// Secrets that begin with the same bytes. What a text begins with is found without a look at each of them: who sends what
-/// is recorded also chooses the secrets, and how many there are.
+/// The texts that stand in a script: none of them is a secret, as the script is in the recording.
 #[derive(Default)]
-struct Alike {
-    secrets: Vec<Secret>,
-    /// Places in `secrets`, in the order of their texts.
-    order: Vec<usize>,
-}
+pub(super) struct Literals(HashSet<String>);
 
-struct Secret {
-    text: String,
-    number: usize,
-    /// The place of the longest other one with which this one begins.
-    within: Option<usize>,
-}
-
-impl Alike {
-    /// Adds one that is not among them.
-    fn add(&mut self, text: &str, number: usize) {
-        let new = self.secrets.len();
-        let at = self.order.partition_point(|place| self.secrets[*place].text.as_str() < text);
-        let within = self.place_in(text.as_bytes());
-        // Those that begin with the new one come next.
-        for place in &self.order[at..] {
-            let longer = &self.secrets[*place];
-            if !longer.text.starts_with(text) {
-                break;
-            }
-            if longer.within == within {
-                self.secrets[*place].within = Some(new);
-            }
-        }
-        self.secrets.push(Secret { text: text.to_owned(), number, within });
-        self.order.insert(at, new);
-    }
-
-    /// The longest of them with which `rest` begins.
-    fn longest_in(&self, rest: &[u8]) -> Option<&Secret> {
-        self.place_in(rest).map(|place| &self.secrets[place])
-    }
-
-    /// Whatever `rest` begins with is also what the last one before it begins with, or is that one.
-    fn place_in(&self, rest: &[u8]) -> Option<usize> {
-        let after = self.order.partition_point(|place| self.secrets[*place].text.as_bytes() <= rest);
-        let last = self.order[..after].last().copied()?;
-        let common = self.secrets[last].text.bytes().zip(rest).take_while(|(a, b)| a == *b).count();
-        let mut chain = std::iter::successors(Some(last), |place| self.secrets[*place].within);
-        chain.find(|place| self.secrets[*place].text.len() <= common)
+impl Literals {
+    pub(super) fn of(script: &str) -> Self {
+        let text = |token: &Token<'_>| match token.kind {
+            Kind::Text(text) => content(text).map(ToOwned::to_owned),
+            _ => None,
+        };
+        Self(tokens(script).iter().filter_map(text).collect())
     }
 }
 
@@ -114,12 +82,12 @@ fn placeholder(number: usize) -> String {
 
 impl Secrets {
     /// A secret, from now on; what stands in its place.
-    pub(super) fn add(&mut self, text: &str, script: &str) -> String {
+    pub(super) fn add(&mut self, text: &str, literals: &Literals) -> String {
         if text.is_empty() {
             return String::new();
         }
         if let Some((signed, signature)) = jwt(text) {
-            return format!("{signed}.{}", self.add(signature, script));
+            return format!("{signed}.{}", self.add(signature, literals));
         }
         if text.starts_with(OPEN) {
             return text.to_owned();
@@ -127,7 +95,7 @@ impl Secrets {
         if let Some(number) = self.whole.get(text) {
             return placeholder(*number);
         }
-        if stands_in(script, text) {
+        if literals.0.contains(text) {
             return text.to_owned();
         }
         self.count += 1;
@@ -138,6 +106,8 @@ impl Secrets {
             if let Some(first) = text.as_bytes().first_chunk::<SHORTEST_PART>() {
                 self.parts.entry(*first).or_default().add(text, number);
             }
+        } else {
+            self.forgotten += 1;
         }
         placeholder(number)
     }
@@ -171,85 +141,92 @@ impl Secrets {
     }
 
     /// Takes the secrets out of a value, after learning of those that its names tell of.
-    pub(super) fn hide(&mut self, value: &mut Value, script: &str) {
-        self.learn(value, script);
+    pub(super) fn hide(&mut self, value: &mut Value, literals: &Literals) {
+        self.learn(value, literals);
         self.hide_known(value);
     }
 
-    fn learn(&mut self, value: &Value, script: &str) {
+    /// What a name tells of is left out where it stands, whether or not it is remembered.
+    fn learn(&mut self, value: &mut Value, literals: &Literals) {
         match value {
             Value::Object(fields) => {
-                for (name, field) in fields {
-                    match field {
-                        Value::String(text) if sounds_secret(name) => self.learn_text(text, script),
-                        Value::String(text) if name == "http" => self.learn_query(text, script),
-                        Value::String(text) if name == "body" => self.learn_body(text, script),
-                        Value::Array(pairs) if name == "headers" => self.learn_headers(pairs, script),
-                        field => self.learn(field, script),
-                    }
-                }
                 // Of the stores: the value under a key that sounds like it.
-                if let Some(Value::String(key)) = fields.get("key")
-                    && sounds_secret(key)
-                {
-                    for name in ["value", "expected"] {
-                        if let Some(Value::String(text)) = fields.get(name) {
-                            self.learn_text(text, script);
-                        }
+                let is_of_store = fields.get("key").and_then(Value::as_str).is_some_and(sounds_secret);
+                for (name, field) in fields {
+                    let is_stored = is_of_store && ["value", "expected"].contains(&name.as_str());
+                    match field {
+                        field if is_stored || sounds_secret(name) => self.learn_named(field, literals),
+                        Value::String(text) if name == "http" => self.learn_query(text, literals),
+                        Value::String(text) if name == "body" => self.learn_body(text, literals),
+                        Value::Array(pairs) if name == "headers" => self.learn_headers(pairs, literals),
+                        field => self.learn(field, literals),
                     }
                 }
             }
-            Value::Array(items) => items.iter().for_each(|item| self.learn(item, script)),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.learn(item, literals)),
             _ => {}
         }
     }
 
-    /// A secret, perhaps behind `Bearer `.
-    fn learn_text(&mut self, text: &str, script: &str) {
-        let text = text.split_once(' ').map_or(text, |(scheme, rest)| {
-            if ["bearer", "basic", "token"].contains(&scheme.to_ascii_lowercase().as_str()) { rest } else { text }
-        });
-        self.add(text, script);
+    /// What has a name that sounds secret: a text, or a list of them.
+    fn learn_named(&mut self, value: &mut Value, literals: &Literals) {
+        match value {
+            Value::String(text) => self.learn_text(text, literals),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.learn_named(item, literals)),
+            other => self.learn(other, literals),
+        }
     }
 
-    fn learn_headers(&mut self, headers: &[Value], script: &str) {
+    /// A secret, perhaps behind `Bearer `.
+    fn learn_text(&mut self, text: &mut String, literals: &Literals) {
+        let is_scheme = |word: &str| ["bearer", "basic", "token"].contains(&word.to_ascii_lowercase().as_str());
+        let at = text.split_once(' ').filter(|(word, _)| is_scheme(word)).map_or(0, |(word, _)| word.len() + 1);
+        let shown = self.add(&text[at..], literals);
+        text.replace_range(at.., &shown);
+    }
+
+    fn learn_headers(&mut self, headers: &mut [Value], literals: &Literals) {
         for header in headers {
-            if let (Some(name), Some(text)) = (header[0].as_str(), header[1].as_str())
+            if let Some([Value::String(name), Value::String(text)]) = header.as_array_mut().map(Vec::as_mut_slice)
                 && sounds_secret(name)
             {
-                self.learn_text(text, script);
+                self.learn_text(text, literals);
             }
         }
     }
 
     /// Of a URL: who asks, and the fields of its query.
-    fn learn_query(&mut self, url: &str, script: &str) {
-        let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
-        let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
-        if let Some((user, _)) = authority.rsplit_once('@') {
-            self.add(user, script);
+    fn learn_query(&mut self, url: &mut String, literals: &Literals) {
+        if let Some(at) = url.find('?') {
+            let form = self.learn_form(&url[at + 1..], literals);
+            url.replace_range(at + 1.., &form);
         }
-        if let Some((_, query)) = url.split_once('?') {
-            self.learn_form(query, script);
-        }
-    }
-
-    fn learn_form(&mut self, form: &str, script: &str) {
-        for (name, value) in form.split('&').filter_map(|pair| pair.split_once('=')) {
-            if sounds_secret(name) {
-                self.add(value, script);
-            }
+        let authority = url.find("://").map_or(0, |at| at + 3);
+        let end = url[authority..].find(['/', '?', '#']).map_or(url.len(), |length| authority + length);
+        if let Some(length) = url[authority..end].rfind('@') {
+            let shown = self.add(&url[authority..authority + length], literals);
+            url.replace_range(authority..authority + length, &shown);
         }
     }
 
-    fn learn_body(&mut self, body: &str, script: &str) {
-        match body.trim_start().as_bytes().first() {
-            Some(b'{' | b'[') => {
-                if let Ok(json) = serde_json::from_str::<Value>(body) {
-                    self.learn(&json, script);
-                }
+    fn learn_form(&mut self, form: &str, literals: &Literals) -> String {
+        let pairs = form.split('&').map(|pair| match pair.split_once('=') {
+            Some((name, value)) if sounds_secret(name) => format!("{name}={}", self.add(value, literals)),
+            _ => pair.to_owned(),
+        });
+        pairs.collect::<Vec<_>>().join("&")
+    }
+
+    fn learn_body(&mut self, body: &mut String, literals: &Literals) {
+        if !body.trim_start().starts_with(['{', '[']) {
+            *body = self.learn_form(body, literals);
+        } else if let Ok(mut json) = serde_json::from_str::<Value>(body) {
+            let remembered = self.forgotten;
+            self.learn(&mut json, literals);
+            // Those that are remembered are found in the text as it is.
+            if self.forgotten > remembered {
+                *body = json.to_string();
             }
-            _ => self.learn_form(body, script),
         }
     }
 
@@ -272,34 +249,27 @@ pub(crate) fn jwt(token: &str) -> Option<(&str, &str)> {
     (is_header && !signature.is_empty()).then_some((signed, signature))
 }
 
-/// Whether a text stands in a script as a string.
-fn stands_in(script: &str, text: &str) -> bool {
-    let is_quoted = |at: usize| {
-        let (before, after) = (script[..at].chars().next_back(), script[at + text.len()..].chars().next());
-        matches!((before, after), (Some('"'), Some('"')) | (Some('\''), Some('\'')))
-    };
-    script.match_indices(text).any(|(at, _)| is_quoted(at))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
-    const SCRIPT: &str = "return auth_token == 'open sesame'";
+    fn literals() -> Literals {
+        Literals::of("return auth_token == 'open sesame'")
+    }
 
     fn hidden(secrets: &mut Secrets, mut value: Value) -> Value {
-        secrets.hide(&mut value, SCRIPT);
+        secrets.hide(&mut value, &literals());
         value
     }
 
     #[test]
     fn a_secret_is_the_same_placeholder_wherever_it_stands() {
         let mut secrets = Secrets::default();
-        assert_eq!(secrets.add("hunter2-hunter2", SCRIPT), "[secret 1]");
-        assert_eq!(secrets.add("short", SCRIPT), "[secret 2]");
-        assert_eq!(secrets.add("hunter2-hunter2", SCRIPT), "[secret 1]");
+        assert_eq!(secrets.add("hunter2-hunter2", &literals()), "[secret 1]");
+        assert_eq!(secrets.add("short", &literals()), "[secret 2]");
+        assert_eq!(secrets.add("hunter2-hunter2", &literals()), "[secret 1]");
         for (given, expected) in [
             (json!("hunter2-hunter2"), json!("[secret 1]")),
             (json!(["say hunter2-hunter2!"]), json!(["say [secret 1]!"])),
@@ -328,7 +298,7 @@ mod tests {
         let mut known: Vec<(String, String)> = Vec::new();
         for _ in 0..2_000 {
             let given = text(9);
-            let shown = secrets.add(&given, SCRIPT);
+            let shown = secrets.add(&given, &literals());
             known.push((given, shown));
             let message = format!("{}{}", text(14), text(14));
             // Naively: at each place the longest that fits.
@@ -350,7 +320,7 @@ mod tests {
     fn the_time_that_many_secrets_that_begin_alike_take() {
         let mut secrets = Secrets::default();
         for n in 0..MAX_SECRETS {
-            secrets.add(&format!("aaaaaaaa{n:05}"), SCRIPT);
+            secrets.add(&format!("aaaaaaaa{n:05}"), &literals());
         }
         let mut message = "a".repeat(64 * 1024);
         let began = std::time::Instant::now();
@@ -370,10 +340,16 @@ mod tests {
             (json!({ "http": "https://x.example/", "body": "user=a&password=abcdefgh" }), "abcdefgh"),
             (json!({ "headers": [["set-cookie", "session=abcdefgh"]], "body": "" }), "abcdefgh"),
             (json!({ "store": "set", "of": { "key": "token:ada", "value": "abcdefgh" } }), "abcdefgh"),
+            (json!({ "tokens": ["abcdefgh", ["x"]] }), "abcdefgh"),
         ] {
-            let mut secrets = Secrets::default();
-            let told = hidden(&mut secrets, given.clone()).to_string();
-            assert!(given.to_string().contains(secret) && !told.contains(secret), "{told}");
+            // Also when as many are known as are remembered.
+            for others in [0, MAX_SECRETS] {
+                let mut secrets = Secrets::default();
+                (0..others).for_each(|n| drop(secrets.add(&format!("other {n}"), &Literals::default())));
+                let told = hidden(&mut secrets, given.clone()).to_string();
+                assert!(given.to_string().contains(secret) && !told.contains(secret), "{others}: {told}");
+                assert!(told.contains("[secret "), "{told}");
+            }
         }
     }
 
@@ -381,8 +357,8 @@ mod tests {
     fn of_a_json_web_token_the_signature_is_secret_and_what_the_script_says_is_not() {
         let mut secrets = Secrets::default();
         let signed = format!("{}.e30", URL_SAFE_NO_PAD.encode("{\"alg\":\"HS256\"}"));
-        assert_eq!(secrets.add(&format!("{signed}.c2lnbmF0dXJl"), SCRIPT), format!("{signed}.[secret 1]"));
-        assert_eq!(secrets.add("open sesame", SCRIPT), "open sesame");
-        assert_eq!(secrets.add("", SCRIPT), "");
+        assert_eq!(secrets.add(&format!("{signed}.c2lnbmF0dXJl"), &literals()), format!("{signed}.[secret 1]"));
+        assert_eq!(secrets.add("open sesame", &literals()), "open sesame");
+        assert_eq!(secrets.add("", &literals()), "");
     }
 }

@@ -9,7 +9,7 @@ use super::line::{
     Budgets, CallLine, ClientLine, EventLine, FORMAT, Line, Middle, Of, OutcomeLine, ScriptText, Seeds, SeenLine,
     Start, StepLine, VERSION,
 };
-use super::secrets::{Secrets, sounds_secret};
+use super::secrets::{Literals, Secrets, sounds_secret};
 use super::seen::{Seen, object_of};
 use super::{Delivery, Depth, Sink, nanoseconds, on_clock, words};
 use crate::hook::{Action, ClientFacts, HookCall, Outcome};
@@ -29,8 +29,8 @@ struct Tape {
     is_gone: bool,
     secrets: Secrets,
     seen: Seen,
-    /// The text of the script, for what is no secret.
-    script: String,
+    /// The texts of the script, for what is no secret.
+    literals: Literals,
 }
 
 /// All watchers of a room; mostly none.
@@ -90,7 +90,7 @@ impl Tapes {
     /// Adds a watcher, and writes its first line.
     pub(crate) fn add(&mut self, sink: Sink, depth: Depth, beginning: Beginning<'_>) {
         self.now = Some(beginning.now);
-        let script = String::from_utf8_lossy(beginning.script.source()).into_owned();
+        let literals = Literals::of(&String::from_utf8_lossy(beginning.script.source()));
         let mut tape = Tape {
             sink,
             depth,
@@ -99,7 +99,7 @@ impl Tapes {
             is_gone: false,
             secrets: Secrets::default(),
             seen: Seen::default(),
-            script,
+            literals,
         };
         let seeds = beginning.seeds.clone();
         let first = tape.beginning(beginning);
@@ -164,7 +164,7 @@ impl Tapes {
 
     pub(crate) fn reload(&mut self, script: &Script, drops_state: bool, (seed, unix): (u64, Duration)) {
         self.each(|tape, t| {
-            tape.script = String::from_utf8_lossy(script.source()).into_owned();
+            tape.literals = Literals::of(&String::from_utf8_lossy(script.source()));
             let script = (tape.depth == Depth::Recording).then(|| script_text(script));
             Some(Line::Reload { t, seed, unix: nanoseconds(unix), drops_state, script })
         });
@@ -224,7 +224,7 @@ impl Tape {
     }
 
     fn hidden(&mut self, mut value: Value) -> Value {
-        self.secrets.hide(&mut value, &self.script);
+        self.secrets.hide(&mut value, &self.literals);
         value
     }
 
@@ -252,7 +252,7 @@ impl Tape {
     }
 
     fn secret(&mut self, text: &str) -> String {
-        self.secrets.add(text, &self.script)
+        self.secrets.add(text, &self.literals)
     }
 
     fn beginning(&mut self, beginning: Beginning<'_>) -> Line {
@@ -289,12 +289,13 @@ impl Tape {
 
     /// Takes the secrets out of a state that crosses as a list: also values whose key, which is before them, sounds so.
     fn hide_list(&mut self, items: &mut [Value]) {
-        for pair in items.windows(2) {
-            if let (Some(name), Some(text)) = (pair[0]["s"].as_str(), pair[1]["s"].as_str())
-                && sounds_secret(name)
-            {
-                self.secrets.add(text, &self.script);
+        let mut is_named = false;
+        for item in items.iter_mut() {
+            let names_next = item["s"].as_str().is_some_and(sounds_secret);
+            if let Some(text) = item["s"].as_str().filter(|_| is_named) {
+                item["s"] = self.secrets.add(text, &self.literals).into();
             }
+            is_named = names_next;
         }
         for item in items {
             *item = self.hidden(item.take());
@@ -345,7 +346,7 @@ impl Tape {
 
     fn step(&mut self, t: u64, read: &Read, ran: &Ran<'_>) -> Line {
         for key in &read.secrets {
-            self.secrets.add(key, &self.script);
+            self.secrets.add(key, &self.literals);
         }
         let signatures = read.signatures.iter().map(|(signature, holds)| (self.secret(signature), *holds)).collect();
         Line::Step(StepLine {
