@@ -16,6 +16,7 @@
 local MODERATOR_TOKEN = sfu.config.moderator_token
 local SECRET = sfu.config.secret
 local MAX_BAN_MINUTES = 24 * 60
+local MAX_REASON_BYTES = 200
 
 STATE_VERSION = 1
 
@@ -103,8 +104,9 @@ function commands.mute(other, message)
   end
 end
 
+-- A reason of more than 1 KiB would be an error, and nobody be removed.
 local function words(reason)
-  return type(reason) == "string" and reason or "no reason given"
+  return type(reason) == "string" and #reason <= MAX_REASON_BYTES and reason or "no reason given"
 end
 
 function commands.kick(other, message)

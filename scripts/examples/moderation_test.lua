@@ -64,8 +64,8 @@ test.it("only moderators moderate, and not each other", function()
     mod:message(message)
     test.eq(mod:last(), { type = "error", text = text })
   end
-  mod:message({ type = "kick", client = "ann" })
-  test.eq(ann.kicked, "A moderator has removed you: no reason given")
+  mod:message({ type = "kick", client = "ann", reason = ("spam "):rep(300) })
+  test.eq(ann.kicked, "A moderator has removed you: no reason given", "a reason that is too long is none")
 end)
 
 test.it("everything survives a reload", function()

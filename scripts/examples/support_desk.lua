@@ -23,6 +23,11 @@ local agents = {} -- client id -> true
 local waiting = {} -- list of client ids, the first come first
 local served = {} -- client id of a customer -> client id of their agent
 
+-- A reason of more than 1 KiB would be an error, and nobody be disconnected.
+local function words(reason, otherwise)
+  return type(reason) == "string" and #reason <= 200 and reason or otherwise
+end
+
 local function as_list(list) return #list > 0 and list or sfu.json.empty_array end
 
 local function position(id)
@@ -121,12 +126,12 @@ function actions.hand(request) return put(request, function(id) return served[id
 actions["end"] = function(request)
   local customer = sfu.client(request.customer)
   if not customer or agents[request.customer] then return { error = "there is no such customer" } end
-  customer:kick(type(request.reason) == "string" and request.reason or "Thank you for calling")
+  customer:kick(words(request.reason, "Thank you for calling"))
   return { ok = true }
 end
 
 function actions.close(request)
-  sfu.close(type(request.reason) == "string" and request.reason or "The desk is closed")
+  sfu.close(words(request.reason, "The desk is closed"))
   return { ok = true }
 end
 

@@ -56,7 +56,7 @@ end)
 
 test.it("the program ends conversations and closes the desk", function()
   local room, eve, ann = desk()
-  room:call({ ["do"] = "end", customer = "ann" })
+  room:call({ ["do"] = "end", customer = "ann", reason = ("x"):rep(2000) })
   test.eq(ann.kicked, "Thank you for calling")
   room:call({ ["do"] = "close", reason = "Good night" })
   test.eq({ eve.kicked, room.closed }, { "Good night", "Good night" })
