@@ -10,6 +10,7 @@ const TOAST_MS = 7000;
 /** What others say may be as long as the server takes, and come as often: the page stays one that can be used. */
 const MOST_TOASTS = 4;
 const TOAST_CHARACTERS = 160;
+const MOST_NOTICES = 500;
 const NAME_CHARACTERS = 60;
 
 export const $ = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
@@ -50,6 +51,7 @@ export function write(node, text) {
 /** @param {string} text @param {'bad'|'note'} level */
 export function notify(text, level = 'bad') {
   page.notices.push(text);
+  if (page.notices.length > MOST_NOTICES) page.notices.shift();
   if (level === 'bad') status(text, level);
   const shown = cut(text, TOAST_CHARACTERS);
   const toasts = [...$('toasts').children];

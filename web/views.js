@@ -11,6 +11,8 @@
 const COLLECT_MS = 200;
 /** The server takes 20 messages a second from a client for long: this many milliseconds for each that is sent. */
 const MS_PER_MESSAGE = 60;
+/** And 200 at once, from which others have to come, too: what is beyond would be refused, and never told. */
+const MOST_AT_ONCE = 100;
 /** A hidden page still counts as watched for this long: people look into another tab and come back. */
 const HIDDEN_AFTER_MS = 3000;
 /** Smaller changes are not worth a message. */
@@ -109,6 +111,7 @@ export class Views {
     let sent = 0;
     for (const [track, size] of this.#sizes()) {
       const told = this.#told.get(track);
+      if (sent >= MOST_AT_ONCE) break; // the rest has its turn after a pause
       if (told && !isOther(told, size)) continue;
       if (!this.#tell(track, size)) continue;
       this.#told.set(track, size);
