@@ -57,6 +57,11 @@ impl Numberings {
         self.all[0].as_ref()
     }
 
+    /// The current one or, during a pause, the one before it; `None` when nothing is known any more of what it was of.
+    pub(super) fn latest(&self) -> Option<&Numbering> {
+        self.all.iter().flatten().next()
+    }
+
     /// Begins a new one.
     pub(super) fn begin(&mut self, numbering: Numbering) {
         self.pause();

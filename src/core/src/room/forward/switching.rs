@@ -139,24 +139,35 @@ impl Forward {
         (self.position.cursor, self.position.beginning) = (at, Beginning::Next(at));
     }
 
-    /// The time stamp that the first packet after a switch gets: by the publisher's sender reports where both layers
-    /// have one, else by the time that passed.
+    /// The time stamp that the first packet after a switch or a pause gets. A stream that goes on has the publisher's own, so that what
+    /// receivers were told of its time holds; from one layer to another the publisher's sender reports lead, where both have one.
+    /// Else it is the time that passed.
     fn timestamp_after(&self, now: Instant, track: &Track, packet: &Packet, last: u32, at: Instant) -> u32 {
         let new = &track.layers[usize::from(self.position.target)];
         let rate = self.codec.clock_rate();
-        let aligned = self.numberings.current().and_then(|old| {
-            let from = track.layers[usize::from(old.layer)].clock?;
-            let shift = from.shift_to(new.clock.as_ref()?, rate);
+        let aligned = self.numberings.latest().and_then(|old| {
+            let shift = if old.layer == self.position.target {
+                0
+            } else {
+                track.layers.get(usize::from(old.layer))?.clock?.shift_to(new.clock.as_ref()?, rate)
+            };
             Some(packet.timestamp.wrapping_sub(shift).wrapping_add(old.timestamp_offset))
         });
         let elapsed = now.saturating_duration_since(at).max(Duration::from_millis(1));
         let by_time = last.wrapping_add((elapsed.as_secs_f64() * f64::from(rate)) as u64 as u32);
         match aligned {
-            // Never backwards, and never far ahead: a report that lies is worth less than the clock.
-            Some(t) if t.wrapping_sub(last) > 0 && t.wrapping_sub(last) < rate * 10 => t,
+            // Never backwards, and never far off: a report that lies, and a clock that stood, are worth less than this one.
+            Some(t) if t.wrapping_sub(last) as i32 > 0 && is_near(t, by_time, rate) => t,
             _ => by_time,
         }
     }
+}
+
+/// Whether a publisher's time stamp may be right where by this server's clock it would be `by_time`, with `rate` ticks a second:
+/// packets may have waited longer or shorter than those before them, on their way here and here.
+fn is_near(timestamp: u32, by_time: u32, rate: u32) -> bool {
+    let ahead = i64::from(timestamp.wrapping_sub(by_time) as i32);
+    (-i64::from(rate)..10 * i64::from(rate)).contains(&ahead)
 }
 
 /// The first packet of the picture of H.264 of which packet `at` says that it is a key frame, by arrival numbers: its parameter
