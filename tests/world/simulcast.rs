@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use moonring_core::command::Command;
+use moonring_wire::drops::DropReason;
 use moonring_wire::id::{Mid, Ssrc, TrackId};
 use moonring_wire::media::CodecName::Vp8;
 use moonring_wire::media::Extension;
@@ -28,6 +29,8 @@ struct Encoder {
     who: usize,
     layers: [Layer; 3],
     active: [bool; 3],
+    /// So often each picture of the middle layer is sent again, as Chromium does to find out what its path carries.
+    again: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -50,7 +53,7 @@ impl Encoder {
             timestamp: 1_000_000_000 * n,
             frames: 0,
         };
-        Self { who, layers: [layer(0), layer(1), layer(2)], active: [true; 3] }
+        Self { who, layers: [layer(0), layer(1), layer(2)], active: [true; 3], again: 0 }
     }
 
     /// Makes and sends a frame of each active layer; a key frame where one was asked for.
@@ -74,6 +77,14 @@ impl Encoder {
             let fields = Fields { ssrc: layer.ssrc, pt: 96, index: layer.index, timestamp, marker: true, elements };
             let packet = world.raw(self.who).seal(&fields, &payload);
             world.raw(self.who).out.push(packet);
+            for again in 0..if n == 1 { self.again } else { 0 } {
+                let names: [(u8, &[u8]); 2] = [(MID_ID, b"0"), (REPAIRED_RID_ID, RIDS[n].as_bytes())];
+                let index = u64::from(layer.frames) * self.again + again;
+                let fields = Fields { ssrc: layer.ssrc + 100, pt: 97, index, elements: &names, ..fields };
+                let repeated = [&(layer.index as u16).to_be_bytes()[..], &payload].concat();
+                let packet = world.raw(self.who).seal(&fields, &repeated);
+                world.raw(self.who).out.push(packet);
+            }
             if layer.frames.is_multiple_of(30) {
                 let ntp = (1_000_u64 << 32) + (since.as_secs_f64() * 4_294_967_296.0) as u64;
                 let info =
@@ -194,6 +205,16 @@ fn assert_fitting_layers((mut world, mut encoder, bob, _): (World, Encoder, usiz
         assert_eq!(layer_of(world.members[bob].got.last().unwrap()), expected, "{bps} bit/s");
     }
     assert_continuous(&world.got(bob, 96));
+}
+
+#[test]
+fn what_a_publisher_sends_twice_counts_once_towards_the_rate_of_its_layer() {
+    let mut scene = scene(100);
+    scene.1.again = 3;
+    let before = scene.0.drops(DropReason::SrtpReplay);
+    scene.1.run(&mut scene.0, 30);
+    assert_eq!(scene.0.drops(DropReason::SrtpReplay) - before, 90);
+    assert_fitting_layers(scene);
 }
 
 #[test]

@@ -51,11 +51,13 @@ impl Shard {
         let layer = &mut track.layers[usize::from(incoming.layer)];
         let index = layer.stats.received(header.sequence, header.timestamp, now);
         let is_due_sooner = asks_again && layer.missing.received(index, now);
-        layer.count(now, bytes.len());
+        // What a publisher sends twice, as many do to find out what their path carries, is no part of the layer's rate.
+        let is_known = layer.history.find(index).is_some();
+        layer.count(now, if is_known { 0 } else { bytes.len() });
         if track.muted_by_client || track.muted_by_policy {
             return Err(DropReason::Muted);
         }
-        if layer.history.find(index).is_some() {
+        if is_known {
             return Err(DropReason::SrtpReplay);
         }
         if is_due_sooner {

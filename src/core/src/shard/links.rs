@@ -107,8 +107,9 @@ impl Shard {
         self.report.counters.relayed_in += 1;
         let (owner, held) = (track.owner, &mut track.layers[usize::from(layer)]);
         let is_due_sooner = held.missing.received(media.index, now);
-        held.count(now, media.payload.len());
-        if held.history.find(media.index).is_some() {
+        let is_known = held.history.find(media.index).is_some();
+        held.count(now, if is_known { 0 } else { media.payload.len() });
+        if is_known {
             return Ok(());
         }
         if is_due_sooner {
