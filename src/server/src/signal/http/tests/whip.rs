@@ -66,7 +66,7 @@ async fn whip_requests_that_cannot_be_met_say_why() {
         ("/whip/demo", Some("yes"), &hevc, 406, "sends video in no codec that this server takes: VP8, H264, VP9, AV1"),
         ("/whip/demo", Some("yes"), &hevc_alone, 406, "no audio or video section with a codec"),
         ("/whip/.demo", Some("yes"), OFFER, 400, "the room id has the character '.'"),
-        ("/whip/demo", Some("yes"), &"x".repeat(300_000), 413, "longer than 262144 bytes"),
+        ("/whip/demo", Some("yes"), &"x".repeat(600_000), 413, "longer than 524288 bytes"),
     ] {
         let response = world.whip(path, token, body).await;
         assert_eq!(response.status(), status, "{detail}");
