@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 
 use super::args::{Arg, arg, type_name};
 use super::json::{from_json, to_json};
-use super::jwt_key::{KeyKind, MAX_KEY, algorithms_of, is_public, kind_of, name_of};
+use super::jwt_key::{KeyKind, MAX_KEY, algorithms_of, is_public, kind_of, name_of, rsa_bits};
 use super::jwt_set::{is_set, key_of_set};
 use super::{Functions, HostResult, refused};
 use crate::host::Host;
@@ -23,6 +23,8 @@ use crate::host::Host;
 const MAX_TOKEN: usize = 16 * 1024;
 /// Bytes of an option.
 const MAX_OPTION: usize = 1024;
+/// Bits of an RSA key that signs: nothing can stop a signature on the way.
+const MAX_SIGNING_BITS: usize = 4096;
 /// Algorithms that one verification accepts.
 const MAX_ALGORITHMS: usize = 16;
 /// Seconds by which clocks may differ when the options don't say.
@@ -259,6 +261,14 @@ fn sign(host: &Host, claims: &Value, key: &Value, options: &Value) -> HostResult
     host.room.reads.secret(&bytes);
     if is_public(&bytes) {
         return Err(key.bad("not a private key in PEM"));
+    }
+    if kind == KeyKind::Rsa
+        && let Some(bits) = rsa_bits(&bytes).filter(|bits| *bits > MAX_SIGNING_BITS)
+    {
+        return Err(key.bad(format_args!(
+            "an RSA key of {bits} bits, with more than {MAX_SIGNING_BITS} a signature holds everything up: sign with a key \
+             of 2048 bits, or with ES256 or EdDSA"
+        )));
     }
     let mut header = Header::new(algorithms_of(kind)[0]);
     if let Some(table) = options_of(FUNCTION, options, SIGN_OPTIONS)? {

@@ -102,12 +102,26 @@ pub(super) fn is_public(key: &[u8]) -> bool {
     find(key, b"PUBLIC KEY-----").is_some()
 }
 
-fn pem_kind(pem: &[u8]) -> Option<KeyKind> {
+/// The label and the content of the first section of a PEM.
+fn section(pem: &[u8]) -> Option<(&str, Vec<u8>)> {
     let text = std::str::from_utf8(pem).ok()?;
-    let (label, rest) = text.strip_prefix("-----BEGIN ")?.split_once("-----")?;
+    let (label, rest) = text.split_once("-----BEGIN ")?.1.split_once("-----")?;
     let (body, _) = rest.split_once("-----END")?;
     let body: String = body.split_ascii_whitespace().collect();
-    let der = STANDARD.decode(body).ok()?;
+    Some((label, STANDARD.decode(body).ok()?))
+}
+
+/// Bits of an RSA key in PEM, as far as there are 1,024 or more: those of its modulus, the first number in it whose length takes
+/// two bytes.
+pub(super) fn rsa_bits(pem: &[u8]) -> Option<usize> {
+    let (_, der) = section(pem)?;
+    let [high, low] = *der.get(find(&der, &[0x02, 0x82])? + 2..)?.first_chunk::<2>()?;
+    // The first byte is a zero, before the highest bit.
+    Some((usize::from(high) << 8 | usize::from(low)).saturating_sub(1) * 8)
+}
+
+fn pem_kind(pem: &[u8]) -> Option<KeyKind> {
+    let (label, der) = section(pem)?;
     let has = |identifier: &[u8]| find(&der, identifier).is_some();
     // PKCS #1 has no identifier of the algorithm.
     if label.starts_with("RSA ") || has(RSA) {

@@ -32,13 +32,14 @@ pub(super) fn register(functions: &mut Functions) {
     // Everything but the unreserved characters of RFC 3986 section 2.3.
     functions.add("sfu.url_encode", |_, _, text: Value| {
         let bytes = arg("sfu.url_encode", "text", &text).bytes(MAX_INPUT)?;
+        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
         let mut out = String::with_capacity(bytes.len());
         for byte in bytes {
             if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
                 out.push(char::from(byte));
             } else {
-                out.push('%');
-                out.push_str(&hex(&[byte]).to_ascii_uppercase());
+                let digits = [byte >> 4, byte & 15].map(|half| char::from(DIGITS[usize::from(half)]));
+                out.extend(['%', digits[0], digits[1]]);
             }
         }
         Ok(out)

@@ -273,3 +273,33 @@ fn a_public_key_behind_a_byte_order_mark_is_not_a_secret() {
     let expected = "the key is PEM with other bytes before it (a byte order mark?): save it as plain text";
     assert_eq!(verified(&forged, &marked, "nil"), expected);
 }
+
+#[test]
+fn an_rsa_key_that_takes_too_long_to_sign_with_is_refused() {
+    use base64::Engine;
+    // The beginning of a PKCS #8 key, as far as its modulus, of which there are only the length and zeros.
+    let pem = |bits: u16| {
+        let algorithm = [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+        let [high, low] = (bits / 8 + 1).to_be_bytes();
+        let parts = [
+            &[0x30, 0x82, 0x12, 0x00, 0x02, 0x01, 0x00],
+            &algorithm[..],
+            &[0x04, 0x84, 0, 0, 0x11, 0, 0x30, 0x84, 0, 0],
+        ];
+        let modulus =
+            [&[0x11, 0x00, 0x02, 0x01, 0x00, 0x02, 0x82, high, low][..], &vec![0; usize::from(bits / 8) + 1]].concat();
+        let body = base64::engine::general_purpose::STANDARD.encode([parts.concat(), modulus].concat());
+        format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
+    };
+    for (bits, expected) in [
+        (
+            16_384,
+            "'key' to 'sfu.jwt_sign' (an RSA key of 16384 bits, with more than 4096 a signature holds everything up",
+        ),
+        (4_104, "an RSA key of 4104 bits"),
+        (4_096, "not a private key in PEM"),
+    ] {
+        let said = said("return sfu.jwt_sign({ a = 1 }, P)", &pem(bits), "");
+        assert!(said.contains(expected), "{bits}: {said}");
+    }
+}

@@ -252,3 +252,10 @@ fn an_insert_moves_what_is_behind_it_however_much_that_is() {
         assert_eq!(said, [Action::Send { client: c.id.clone(), value: expected }], "{n}");
     }
 }
+
+#[test]
+fn the_largest_text_for_a_url_is_encoded_within_a_step() {
+    let mut world = in_room("c:send(sfu.url_encode(('%'):rep(65536)) == ('%25'):rep(65536))");
+    let c = world.join("c1");
+    assert_eq!(world.eval(&c, "run"), json!(true));
+}
