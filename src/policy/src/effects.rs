@@ -77,7 +77,7 @@ pub(crate) struct Effects {
     held: Used,
     /// The same of those that this step has flushed.
     flushed: Used,
-    /// Bytes of the host that `actions` take.
+    /// Bytes of the host that `actions` and `timers` take.
     bytes: usize,
 }
 
@@ -90,28 +90,40 @@ struct Used {
 impl Effects {
     /// Adds an action whose value has `bytes` bytes as text. `left` is what the room may still hold.
     pub(crate) fn push(&mut self, action: Action, bytes: usize, left: usize) -> Result<(), String> {
-        let taken = ACTION_BYTES + bytes.max(value_of(&action).map_or(0, host_bytes_of));
+        let taken = ACTION_BYTES + text_of(&action).len() + bytes.max(value_of(&action).map_or(0, host_bytes_of));
         if self.held.actions + self.flushed.actions >= MAX_ACTIONS {
             return Err(format!("more than {MAX_ACTIONS} actions in one hook"));
         }
         if self.held.sent_bytes + self.flushed.sent_bytes + bytes > MAX_SENT_BYTES {
             return Err(format!("more than {MAX_SENT_BYTES} bytes sent in one hook"));
         }
-        if self.bytes + taken > left {
-            return Err("the room's hooks hold too much that is not sent yet: wait less before they end".to_owned());
-        }
+        self.hold(taken, left)?;
         self.held = Used { actions: self.held.actions + 1, sent_bytes: self.held.sent_bytes + bytes };
-        self.bytes += taken;
         self.actions.push(action);
         Ok(())
     }
 
-    /// Adds a change of the room's timers.
-    pub(crate) fn change_timers(&mut self, change: TimerChange) -> Result<(), String> {
+    /// Adds a change of the room's timers. `left` is what the room may still hold.
+    pub(crate) fn change_timers(&mut self, change: TimerChange, left: usize) -> Result<(), String> {
         if self.timers.len() >= MAX_TIMER_CHANGES {
             return Err(format!("more than {MAX_TIMER_CHANGES} timers set and cleared in one hook"));
         }
+        let name = match &change {
+            TimerChange::Set(timer) => timer.name.as_deref(),
+            TimerChange::ClearNamed(name) => Some(name.as_str()),
+            TimerChange::Clear(_) => None,
+        };
+        self.hold(size_of::<TimerChange>() + name.map_or(0, str::len), left)?;
         self.timers.push(change);
+        Ok(())
+    }
+
+    /// Counts bytes of the host, if the room may hold them.
+    fn hold(&mut self, bytes: usize, left: usize) -> Result<(), String> {
+        if self.bytes + bytes > left {
+            return Err("the room's hooks hold too much that is not sent yet: wait less before they end".to_owned());
+        }
+        self.bytes += bytes;
         Ok(())
     }
 
@@ -148,6 +160,19 @@ impl Effects {
     /// Bytes of the host that it takes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+/// The text of an action beside its value.
+fn text_of(action: &Action) -> &str {
+    match action {
+        Action::Kick { reason, .. }
+        | Action::SetRights { reason, .. }
+        | Action::Unpublish { reason, .. }
+        | Action::Unsubscribe { reason, .. }
+        | Action::CloseRoom { reason } => reason,
+        Action::Webhook { event, .. } => event,
+        _ => "",
     }
 }
 

@@ -24,10 +24,14 @@ pub(super) fn register(functions: &mut Functions) {
         let mut effects = host.effects.borrow_mut();
         if matches!(handle, Value::String(_)) {
             let name = arg("sfu.clear", "name", &handle).text(MAX_NAME)?;
-            return effects.change_timers(TimerChange::ClearNamed(name));
+            return effects.change_timers(TimerChange::ClearNamed(name), host.room.host_bytes_left.get());
         }
         let handle = arg("sfu.clear", "handle", &handle).whole(u32::MAX.into())? as u32;
-        if effects.take_back_timer(handle) { Ok(()) } else { effects.change_timers(TimerChange::Clear(handle)) }
+        if effects.take_back_timer(handle) {
+            Ok(())
+        } else {
+            effects.change_timers(TimerChange::Clear(handle), host.room.host_bytes_left.get())
+        }
     });
 }
 
@@ -64,6 +68,7 @@ fn set(
     }
     let function = lua.create_registry_value(function).map_err(refused)?;
     let handle = host.room.next_timer();
-    effects.change_timers(TimerChange::Set(NewTimer { handle, name, delay, repeat, function }))?;
+    let timer = NewTimer { handle, name, delay, repeat, function };
+    effects.change_timers(TimerChange::Set(timer), host.room.host_bytes_left.get())?;
     Ok(handle)
 }

@@ -171,6 +171,28 @@ fn what_the_host_holds_for_a_room_is_bounded() {
     assert!(world.engine.room_status(world.key).unwrap().host_bytes < 1000, "all is sent and heard");
 }
 
+#[test]
+fn reasons_and_timers_of_hooks_that_wait_are_held_by_the_host_within_the_same_bound() {
+    for asks in [
+        "for i = 1, 100 do c:kick(('x'):rep(1000)) end",
+        "for i = 1, 100 do c:unpublish('t', ('x'):rep(1000)) end",
+        "for i = 1, 100 do c:set_rights({}, ('x'):rep(1000)) end",
+        "for i = 1, 100 do sfu.close(('x'):rep(1000)) end",
+        "for i = 1, 1000 do sfu.clear(('x'):rep(60)) end",
+    ] {
+        let settings = PolicySettings { host_bytes: 1 << 20, ..generous() };
+        let script =
+            format!("function on_client_connect() return true end function on_message(c) {asks} sfu.sleep(60000) end");
+        let mut world = World::with(settings, &script);
+        for client in (0..100).map(|n| world.join(&format!("c{n}"))).collect::<Vec<_>>() {
+            world.submit(message(&client, json!(1)));
+        }
+        let status = world.engine.room_status(world.key).unwrap();
+        assert!((8..=12).contains(&status.waiting), "{asks}: {}, each of which holds some 100 kB", status.waiting);
+        assert!(status.host_bytes > 800_000, "{asks}: {}", status.host_bytes);
+    }
+}
+
 /// Timers need nobody's message, and many can be due at the same time.
 #[test]
 fn what_hooks_wait_for_is_held_by_the_host_within_the_same_bound() {
