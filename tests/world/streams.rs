@@ -113,6 +113,25 @@ fn a_stream_is_followed_however_its_ssrc_comes() {
 }
 
 #[test]
+fn what_is_sent_again_of_a_stream_that_is_over_disturbs_none_that_has_taken_its_place() {
+    let mut scene = Scene::new(56, &[(Ssrc(700), Some(Ssrc(701)))]);
+    for index in 10..14 {
+        scene.send(700, index, Some("0"));
+    }
+    scene.world.run_ms(200);
+    scene.send(800, 60_000, Some("0"));
+    // Packet 12 of the stream before, which was on its way.
+    let fields = Fields { ssrc: 701, pt: 97, index: 1, timestamp: 0, marker: true, elements: &[(MID_ID, b"0")] };
+    let packet = scene.world.raw(scene.alice).seal(&fields, &[0, 12, 0x90, 0x80, 0x80, 12, 1, 0, 0]);
+    scene.world.raw(scene.alice).out.push(packet);
+    for index in 60_001..60_020 {
+        scene.send(800, index, None);
+    }
+    assert_eq!(scene.received(), 24);
+    assert_unbroken(&scene.world.got(scene.bob, 96));
+}
+
+#[test]
 fn an_ssrc_that_a_later_offer_announces_is_followed_without_any_name() {
     let mut scene = Scene::new(53, &[(Ssrc(700), None)]);
     scene.send(700, 5, None);

@@ -49,7 +49,10 @@ impl Shard {
         }
         let asks_again = track.feedback.nack;
         let layer = &mut track.layers[usize::from(incoming.layer)];
-        let index = layer.stats.received(header.sequence, header.timestamp, now);
+        let index = match incoming.rtx {
+            true => layer.stats.repeated(header.sequence).ok_or(DropReason::SrtpTooOld)?,
+            false => layer.stats.received(header.sequence, header.timestamp, now),
+        };
         let is_due_sooner = asks_again && layer.missing.received(index, now);
         // What a publisher sends twice, as many do to find out what their path carries, is no part of the layer's rate.
         let is_known = layer.history.find(index).is_some();

@@ -11,6 +11,10 @@ use crate::id::Ssrc;
 /// A jump in transit time of this many seconds is a change of clock, not jitter.
 const MAX_JUMP_SECS: u32 = 5;
 
+/// How far a packet that is sent again may be behind the highest one, and ahead of it: nobody waits any more for what was sent before
+/// that, and of what comes later nothing was lost.
+const REPEATED: (u16, u16) = (3_000, 100);
+
 /// What was received of one stream.
 #[derive(Clone, Debug)]
 pub struct ReceiveStats {
@@ -105,6 +109,16 @@ impl ReceiveStats {
         }
         self.transit = transit;
         index
+    }
+
+    /// The index of a packet that came again in a stream of its own (RFC 4588). It counts nowhere: reports tell how packets came the
+    /// first time, as those of libwebrtc do. `None` for one that cannot be of this stream, as what was asked for of one before it in
+    /// the same place: its number would take the stream to where it is not.
+    pub fn repeated(&mut self, sequence: u16) -> Option<u64> {
+        let highest = self.sequences.highest()? as u16;
+        let (most_behind, most_ahead) = REPEATED;
+        let is_of_it = highest.wrapping_sub(sequence) <= most_behind || sequence.wrapping_sub(highest) <= most_ahead;
+        is_of_it.then(|| self.sequences.extend(sequence))
     }
 
     /// Takes note of a sender report's NTP time.
@@ -202,6 +216,31 @@ mod tests {
             assert_eq!((block.fraction_lost, block.cumulative_lost, block.highest_sequence), expected, "{sequences:?}");
         }
         assert_eq!((stats.packets(), stats.lost()), (12, 1000));
+    }
+
+    #[test]
+    fn a_packet_that_is_sent_again_counts_nowhere_and_is_of_the_stream_if_its_number_is_near() {
+        let start = Instant::now();
+        let mut stats = ReceiveStats::new(8_000);
+        assert_eq!(stats.repeated(7), None, "nothing was lost yet");
+        for (n, sequence) in [65_530_u16, 65_531, 65_533, 2].into_iter().enumerate() {
+            let ms = n as u32 * 20;
+            stats.received(sequence, ms * 8, start + Duration::from_millis(ms.into()));
+        }
+        let highest = stats.sequences.highest().unwrap();
+        for (sequence, expected) in [
+            (65_532, Some(highest - 6)),
+            (2, Some(highest)),
+            (2_u16.wrapping_sub(3_000), Some(highest - 3_000)),
+            (2_u16.wrapping_sub(3_001), None),
+            (103, None),
+            (20_000, None),
+            (40_000, None),
+            (102, Some(highest + 100)),
+        ] {
+            assert_eq!(stats.repeated(sequence), expected, "{sequence}");
+        }
+        assert_eq!((stats.packets(), stats.jitter(), stats.lost()), (4, 0, 105));
     }
 
     #[test]
