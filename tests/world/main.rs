@@ -6,6 +6,7 @@ mod addresses;
 mod anew;
 mod beginnings;
 mod call;
+mod climbing;
 mod codecs;
 mod door;
 mod encoder;

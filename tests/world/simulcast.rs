@@ -25,22 +25,22 @@ const BYTES: [usize; 3] = [100, 300, 1_100];
 const MARK: usize = 18;
 
 /// A publisher of three layers, each with numbers of its own.
-struct Encoder {
+pub(crate) struct Encoder {
     who: usize,
-    layers: [Layer; 3],
+    pub(crate) layers: [Layer; 3],
     active: [bool; 3],
     /// So often each picture of the middle layer is sent again, as Chromium does to find out what its path carries.
     again: u64,
 }
 
 #[derive(Clone, Copy)]
-struct Layer {
+pub(crate) struct Layer {
     ssrc: u32,
     index: u64,
     picture: u16,
     tl0: u8,
     timestamp: u32,
-    frames: u32,
+    pub(crate) frames: u32,
 }
 
 impl Encoder {
@@ -99,7 +99,7 @@ impl Encoder {
         }
     }
 
-    fn run(&mut self, world: &mut World, frames: usize) {
+    pub(crate) fn run(&mut self, world: &mut World, frames: usize) {
         for _ in 0..frames {
             self.frame(world);
             world.run(Duration::from_micros(33_333));
@@ -108,7 +108,7 @@ impl Encoder {
 }
 
 /// Alice's encoder, Bob, and the track.
-fn scene(seed: u64) -> (World, Encoder, usize, TrackId) {
+pub(crate) fn scene(seed: u64) -> (World, Encoder, usize, TrackId) {
     scene_with(seed, &[])
 }
 
@@ -136,7 +136,7 @@ fn scene_of(seed: u64, rids: &[&str], others: &[&str]) -> (World, Encoder, usize
     (world, encoder, bob, track.id)
 }
 
-fn layer_of(got: &Got) -> u8 {
+pub(crate) fn layer_of(got: &Got) -> u8 {
     got.head[MARK]
 }
 
@@ -148,7 +148,7 @@ fn layers(got: &[Got]) -> Vec<u8> {
 }
 
 /// Numbers go on, picture by picture, and each switch is at a key frame.
-fn assert_continuous(got: &[Got]) {
+pub(crate) fn assert_continuous(got: &[Got]) {
     assert_unbroken(got);
     for pair in got.windows(2) {
         let [a, b] = [&pair[0], &pair[1]];

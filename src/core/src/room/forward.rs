@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 mod allotted;
+mod catching_up;
 mod given_up;
 mod key_frame;
 mod numbering;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Outgoing;
+use super::catching_up::CatchingUp;
 use crate::room::form::Redundancy;
 use crate::room::history::{History, Packet};
 use crate::room::indexes::SentIndexes;
@@ -27,6 +28,8 @@ pub(super) struct Numbering {
     pub(super) index_offset: u64,
     /// Added (wrapping) to the publisher's time stamp.
     pub(super) timestamp_offset: u32,
+    /// Its first pictures are older than the last one before.
+    pub(super) catching_up: CatchingUp,
     /// Added to the payload's picture numbers, less the pictures that were left out before.
     pub(super) pictures: PictureShift,
 }
@@ -35,7 +38,7 @@ impl Numbering {
     fn leave(&self, packet: &Packet, leaves: Leaves) -> Outgoing {
         Outgoing {
             index: packet.index.wrapping_sub(leaves.packets_before).wrapping_add(self.index_offset),
-            timestamp: packet.timestamp.wrapping_add(self.timestamp_offset),
+            timestamp: self.catching_up.timestamp(packet.timestamp, self.timestamp_offset),
             pictures: self.pictures.without(leaves.pictures_before),
             marker: leaves.marker,
             redundancy: Redundancy::None,

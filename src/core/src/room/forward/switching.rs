@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::Forward;
+use super::catching_up::CatchingUp;
 use super::numbering::Numbering;
 use crate::room::history::{History, Packet};
 use crate::room::selection::waits_until;
@@ -124,9 +125,9 @@ impl Forward {
 
     fn switch(&mut self, now: Instant, track: &Track, at: u64, history: &History) {
         let Some(packet) = history.get(at) else { return };
-        let timestamp = match self.last {
-            None => packet.timestamp,
-            Some((timestamp, at)) => self.timestamp_after(now, track, packet, timestamp, at),
+        let (timestamp, catching_up) = match self.last {
+            None => (packet.timestamp, CatchingUp::default()),
+            Some((timestamp, at)) => self.timestamp_after(now, track, packet, (timestamp, at)),
         };
         let pictures = self.last_picture.shift_for(self.codec, history.payload(packet), packet.links);
         self.numberings.begin(Numbering {
@@ -134,6 +135,7 @@ impl Forward {
             first: packet.index,
             index_offset: self.indexes.next().wrapping_sub(packet.index),
             timestamp_offset: timestamp.wrapping_sub(packet.timestamp),
+            catching_up,
             pictures,
         });
         (self.position.cursor, self.position.beginning) = (at, Beginning::Next(at));
@@ -141,8 +143,14 @@ impl Forward {
 
     /// The time stamp that the first packet after a switch or a pause gets. A stream that goes on has the publisher's own, so that what
     /// receivers were told of its time holds; from one layer to another the publisher's sender reports lead, where both have one.
-    /// Else it is the time that passed.
-    fn timestamp_after(&self, now: Instant, track: &Track, packet: &Packet, last: u32, at: Instant) -> u32 {
+    /// Else it is the time that passed. What is older than the last packet, which left with time stamp `last` at `at`, catches up.
+    fn timestamp_after(
+        &self,
+        now: Instant,
+        track: &Track,
+        packet: &Packet,
+        (last, at): (u32, Instant),
+    ) -> (u32, CatchingUp) {
         let new = &track.layers[usize::from(self.position.target)];
         let rate = self.codec.clock_rate();
         let aligned = self.numberings.latest().and_then(|old| {
@@ -155,11 +163,14 @@ impl Forward {
         });
         let elapsed = now.saturating_duration_since(at).max(Duration::from_millis(1));
         let by_time = last.wrapping_add((elapsed.as_secs_f64() * f64::from(rate)) as u64 as u32);
-        match aligned {
-            // Never backwards, and never far off: a report that lies, and a clock that stood, are worth less than this one.
-            Some(t) if t.wrapping_sub(last) as i32 > 0 && is_near(t, by_time, rate) => t,
-            _ => by_time,
-        }
+        // Never far off: a report that lies, and a clock that stood, are worth less than this one.
+        let Some(time) = aligned.filter(|time| is_near(*time, by_time, rate)) else {
+            return (by_time, CatchingUp::default());
+        };
+        let is_older = time.wrapping_sub(last) as i32 <= 0;
+        let catching_up =
+            if is_older { CatchingUp::new(packet.timestamp, time, last, rate) } else { CatchingUp::default() };
+        (time, catching_up)
     }
 }
 
