@@ -1,7 +1,7 @@
 //! Key frames are asked for once, however many need one, and whoever comes late gets a picture soon.
 
 use moonring_core::command::Command;
-use moonring_wire::id::Mid;
+use moonring_wire::id::{Mid, Ssrc};
 use moonring_wire::media::CodecName::Vp8;
 use moonring_wire::negotiate::Direction;
 use moonring_wire::rtp::codec::inspect;
@@ -68,13 +68,35 @@ fn a_storm_of_requests_is_one_request_a_second() {
     for _ in 0..60 {
         for who in &storm {
             let media = world.raw(*who).stream(&mid).unwrap().ssrc;
-            let pli = world.raw(*who).control(|w| w.pli(moonring_wire::id::Ssrc(1), media).unwrap());
+            let pli = world.raw(*who).control(|w| w.pli(Ssrc(1), media).unwrap());
             world.raw(*who).out.push(pli);
         }
         world.run_ms(50);
     }
     let asked = world.members[alice].key_frames_asked();
     assert!((3..=4).contains(&asked), "{asked} requests in 3 s of 240 wishes");
+}
+
+#[test]
+fn who_asks_for_a_key_frame_of_what_is_paused_stops_nobodys_picture_for_it() {
+    let mut world = World::new(13);
+    let (alice, bob) = (world.join("alice"), world.join_raw("bob"));
+    let (track, mid) = (world.publish(alice, Vp8), Mid::parse("0").unwrap());
+    world.raw(bob).sections = vec![section("0", Vp8, Direction::RecvOnly)];
+    world.offer(bob, vec![], vec![wants(&mid, Some(&track))]);
+    world.run_ms(3_000);
+    for (size, asked) in [(0, 0), (360, 1)] {
+        let client = world.id(bob);
+        world.command(Command::SetView { client, track: track.clone(), width: size, height: size });
+        world.run_ms(1_500);
+        world.forget_received();
+        // Chromium asks for some seconds when nothing comes any more.
+        let media = world.raw(bob).stream(&mid).unwrap().ssrc;
+        let pli = world.raw(bob).control(|w| w.pli(Ssrc(1), media).unwrap());
+        world.raw(bob).out.push(pli);
+        world.run_ms(1_500);
+        assert_eq!(world.members[alice].key_frames_asked(), asked, "{size}");
+    }
 }
 
 #[test]

@@ -78,10 +78,12 @@ impl Shard {
     }
 
     /// Asks for a key frame of what a client is sent, unless one is under way: a browser that waits for its first picture asks
-    /// again five times a second. One that gives no feedback may ask only once. Whether one is asked for.
+    /// again five times a second. One that gives no feedback may ask only once. Of what is paused it would not be sent any. Whether
+    /// one is asked for.
     pub(super) fn need_key_frame(&mut self, now: Instant, (key, place): (ClientKey, u16), need: KeyFrameNeed) -> bool {
         let client = &self.world.clients[key];
-        let Some(forward) = client.outbound.forwards[usize::from(place)].as_ref() else { return false };
+        let forward = client.outbound.forwards[usize::from(place)].as_ref();
+        let Some(forward) = forward.filter(|forward| forward.allotted.paused.is_none()) else { return false };
         let Some(track) = self.world.tracks.get_mut(forward.track).filter(|track| track.is_video()) else {
             return false;
         };
