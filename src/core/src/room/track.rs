@@ -211,13 +211,6 @@ impl Track {
         is_active(layer) || is_lowest()
     }
 
-    /// Notes that a picture of a layer came; the other ones of which that shows that they are not sent any more, as bits.
-    pub fn layers_stopped_beside(&mut self, now: Instant, layer: u8) -> u8 {
-        let Some(gap) = self.layers.get(usize::from(layer)).map(Layer::gap) else { return 0 };
-        let others = self.layers.iter_mut().zip(0_u8..).filter(|(_, n)| *n != layer);
-        others.fold(0, |bits, (other, n)| bits | u8::from(other.other_goes_on(now, gap)) << n)
-    }
-
     /// The highest layer up to `limit` that packets come of; the lowest active one when there is none up to it.
     pub fn best_layer(&self, now: Instant, limit: u8) -> u8 {
         let active = |n: &u8| self.is_sent(now, *n);

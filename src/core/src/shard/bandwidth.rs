@@ -141,17 +141,6 @@ impl Shard {
         self.tell_wanted_layers(key);
     }
 
-    /// Layers of a track are not sent any more: whoever receives one of them goes on with another.
-    pub(super) fn layers_stopped(&mut self, now: Instant, key: TrackKey, stopped: u8) {
-        let subscribers = self.world.tracks.get(key).map(|track| track.subscribers.clone()).unwrap_or_default();
-        for (client, place) in subscribers {
-            let forward = self.world.clients.get(client).and_then(|c| c.outbound.forwards[usize::from(place)].as_ref());
-            if forward.is_some_and(|forward| stopped >> forward.target() & 1 == 1) {
-                self.choose_layers(now, client);
-            }
-        }
-    }
-
     /// Holds the single encodings of a publisher to what the best of their receivers' paths has room for; of one with spatial layers
     /// inside there is a smaller picture for each of them.
     pub(super) fn hold_publisher(&mut self, now: Instant, key: ClientKey) {

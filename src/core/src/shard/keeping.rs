@@ -98,14 +98,8 @@ impl Shard {
         packet.is_red = arrived.is_red;
         let has_grown = layer.look_inside(&mut packet, descriptor, payload.len());
         layer.history.push(packet, descriptor, payload);
-        // Of a far track the place that it comes from tells.
-        let is_looked_at = is_one_of_several && arrived.marker && track.far.is_none();
-        let stopped = if is_looked_at { track.layers_stopped_beside(now, place) } else { 0 };
         self.stage(Stage::Kept);
         self.mark_dirty(now, key);
-        if stopped != 0 {
-            self.layers_stopped(now, key, stopped);
-        }
         if has_grown {
             self.layers_seen(now, key);
         }

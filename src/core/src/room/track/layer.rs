@@ -14,12 +14,6 @@ use moonring_wire::rtp::receive::ReceiveStats;
 
 /// A layer that was silent for this long is not chosen.
 pub(super) const LAYER_SILENCE: Duration = Duration::from_secs(2);
-/// A layer of which nothing came for this long, and so many of its longest gaps, while another one went on, is not sent any more:
-/// publishers whose path carries less leave out the upper ones without a word. An encoder may drop pictures of it, and a screen
-/// has few.
-const STOPPED: (Duration, u32) = (Duration::from_millis(500), 4);
-/// Of this part of the time that passes the longest gap between packets is forgotten.
-const GAP_FADES_IN: u32 = 16;
 /// The layers of a publisher begin within this time: the first packets of some may have been lost, and their encoders pause then.
 const BEGINS_WITHIN: Duration = Duration::from_millis(1_500);
 /// Over how long a layer's bit rate is averaged.
@@ -59,10 +53,6 @@ pub struct Layer {
     /// Packets up to this arrival number have their padding.
     pub evened: u64,
     pub(super) last_packet: Option<Instant>,
-    /// The longest time between two of its packets lately.
-    gap: Duration,
-    /// Its publisher sends it no more, though it is not silent for [`LAYER_SILENCE`] yet.
-    has_stopped: bool,
     /// When packets came again after a silence, or first.
     began: Option<Instant>,
     rate_since: Option<Instant>,
@@ -93,8 +83,6 @@ impl Layer {
             restarts: 0,
             evened: 0,
             last_packet: None,
-            gap: Duration::ZERO,
-            has_stopped: false,
             began: None,
             rate_since: None,
             rate_bytes: 0,
@@ -141,29 +129,10 @@ impl Layer {
 
     /// Notes that packets come of it, here or elsewhere.
     pub(super) fn comes(&mut self, now: Instant) {
-        let passed = self.silence(now).unwrap_or_default();
         if !self.is_active(now) {
             self.began = Some(now);
-            self.gap = Duration::ZERO;
-        } else {
-            self.gap = passed.max(self.gap.saturating_sub(passed / GAP_FADES_IN));
         }
-        (self.last_packet, self.has_stopped) = (Some(now), false);
-    }
-
-    /// Notes that another layer goes on, whose packets have come `gap` after each other at most. True when this one is not sent any
-    /// more, which was not known.
-    pub(super) fn other_goes_on(&mut self, now: Instant, gap: Duration) -> bool {
-        let (least, gaps) = STOPPED;
-        let silence = self.silence(now).unwrap_or_default();
-        let stops = self.is_active(now) && silence >= least.max(self.gap * gaps) && silence >= gap * 2;
-        self.has_stopped |= stops;
-        stops
-    }
-
-    /// The longest time between two of its packets lately.
-    pub(super) fn gap(&self) -> Duration {
-        self.gap
+        self.last_packet = Some(now);
     }
 
     /// Counts a packet of `bytes` bytes towards the bit rate.
@@ -203,9 +172,9 @@ impl Layer {
         self.restarts = self.restarts.wrapping_add(1);
     }
 
-    /// True when packets came lately, and are expected.
+    /// True when packets came lately.
     pub fn is_active(&self, now: Instant) -> bool {
-        !self.has_stopped && self.last_packet.is_some_and(|at| now.saturating_duration_since(at) < LAYER_SILENCE)
+        self.last_packet.is_some_and(|at| now.saturating_duration_since(at) < LAYER_SILENCE)
     }
 
     /// True when packets were kept lately, and forwarded: of a muted track, or one that others are louder than, some come and
@@ -255,43 +224,12 @@ mod tests {
     use super::*;
     use moonring_wire::media::CodecName;
 
-    fn layer() -> Layer {
-        let codec = Codec { name: CodecName::Vp8, fmtp: String::new() };
-        Layer::new(None, (None, None), &codec, HistoryLimits { age: Duration::from_secs(1), bytes: 4_096 })
-    }
-
-    #[test]
-    fn a_layer_has_stopped_when_another_goes_on_for_much_longer_than_either_has_ever_paused() {
-        let t0 = Instant::now();
-        let ms = |ms: u64| t0 + Duration::from_millis(ms);
-        // (when its packets came, for how long it is silent then, the longest gap of the other, whether it has stopped)
-        for (came, silence, gap, expected) in [
-            (&[0, 33, 66][..], 499, 33, false),
-            (&[0, 33, 66], 500, 33, true),
-            (&[0, 33, 66], 500, 251, false),
-            (&[0, 33, 233, 266], 700, 33, false),
-            (&[0, 33, 233, 266], 800, 33, true),
-            (&[0, 1_000, 2_000], 1_999, 33, false),
-            (&[0, 1_000, 2_000], 2_000, 33, false),
-            (&[0, 5_000], 500, 33, true),
-            (&[], 500, 33, false),
-        ] {
-            let mut layer = layer();
-            came.iter().for_each(|at| layer.count(ms(*at), 100));
-            let now = ms(came.last().copied().unwrap_or(0) + silence);
-            let was_active = layer.is_active(now);
-            assert_eq!(layer.other_goes_on(now, Duration::from_millis(gap)), expected, "{came:?} {silence}");
-            assert_eq!(layer.is_active(now), was_active && !expected, "{came:?} {silence}");
-            assert!(!layer.other_goes_on(now, Duration::from_millis(gap)), "it is told once");
-            layer.count(now, 100);
-            assert!(layer.is_active(now), "{came:?} {silence}: it comes again");
-        }
-    }
-
     #[test]
     fn a_layers_rate_is_not_that_of_one_key_frame_nor_of_its_silence() {
         let t0 = Instant::now();
-        let mut layer = layer();
+        let codec = Codec { name: CodecName::Vp8, fmtp: String::new() };
+        let limits = HistoryLimits { age: Duration::from_secs(1), bytes: 4_096 };
+        let mut layer = Layer::new(None, (None, None), &codec, limits);
         // 10 kB every half a second: 160 kbit/s; then a key frame of 40 kB.
         for (ms, bytes) in [(0, 10_000), (500, 0), (501, 10_000), (1_001, 0), (1_002, 40_000), (1_503, 0)] {
             layer.count(t0 + Duration::from_millis(ms), bytes);
