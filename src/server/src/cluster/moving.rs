@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::engine::Serving;
 use super::find::ANSWER;
 use super::messages::{Answer, Ask, Node, NodeName, NodeState, node_subject, part_of, room_subject};
-use super::placement::{Candidate, choose};
+use super::placement::choose;
 use super::{Cluster, Host};
 use moonring_core::shard::STATE_VERSION;
 use moonring_wire::id::{ClientId, PlaceId, RoomId};
@@ -119,18 +119,18 @@ impl Cluster {
 
     /// The name of a shard's node.
     pub(crate) fn name_at(&self, place: PlaceId) -> Option<NodeName> {
-        self.node_at(place).map(|node| node.name)
+        self.mail().places.name_of(place)
     }
 
     /// The node for a client that leaves this one, of a room with this home: the home's, while that has time, or the one that has
     /// most.
     pub(crate) fn node_for(&self, home: Option<PlaceId>) -> Option<NodeName> {
-        let (home, now) = (home.and_then(|home| self.name_at(home)), Instant::now());
-        let mut state = self.state();
+        if let Some(home) = home.and_then(|home| self.home_with_time(home)) {
+            return Some(home);
+        }
+        let (now, mut state) = (Instant::now(), self.state());
         let others = state.peers.candidates(now);
-        let has_time = |other: &&Candidate| home.as_ref() == Some(&other.name) && other.has_time();
-        let node = others.iter().find(has_time).map(|home| home.name.clone());
-        let node = node.or_else(|| choose(0, true, &others))?;
+        let node = choose(0, true, &others)?;
         state.peers.placed(now, &node);
         Some(node)
     }

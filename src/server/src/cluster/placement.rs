@@ -82,7 +82,7 @@ pub(super) enum Seating {
 /// room and time; else the least busy near one. `own` is this node's score, and whether it has clients of the room.
 pub(super) fn seat(home: &NodeName, (score, has_wing): (u32, bool), others: &[Candidate]) -> Seating {
     let is_home = |other: &&Candidate| other.name == *home;
-    if others.iter().find(is_home).is_none_or(|home| home.is_near && home.score < BUSY && !home.is_draining) {
+    if others.iter().find(is_home).is_none_or(|home| home.is_near && home.has_time()) {
         return Seating::Home;
     }
     if has_wing && score < BUSY {
