@@ -35,3 +35,15 @@ fn a_process_that_takes_over_has_the_data_as_well() {
     assert_eq!(code, Some(1), "{log}");
     assert!(log.lines().last().unwrap().contains(&format!("is in use by process {} on ", after.id())), "{log}");
 }
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named_with_what_to_do() {
+    let setup = Setup::new();
+    // A file.
+    let folder = setup.path("scripts/default_room.lua").join("data");
+    let (code, log) = setup.fail(&["--data-dir", folder.to_str().unwrap()]);
+    let last = log.lines().last().unwrap();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(last.starts_with(&format!("moonring: data folder {}: cannot be ", folder.display())), "{last}");
+    assert!(last.contains("--data-dir"), "{last}");
+}

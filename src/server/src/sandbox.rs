@@ -19,8 +19,13 @@ mod calls;
 
 /// The newest access rights that are asked for; an older kernel enforces those that it knows.
 const LANDLOCK: ABI = ABI::V5;
-/// Files of the system that are read: libraries of name resolution, certificate authorities, time zones, the processors.
-const SYSTEM: &[&str] = &["/etc", "/usr", "/lib", "/lib64", "/proc", "/sys/devices/system", "/dev", "/run/systemd"];
+/// Files of the system that are read: libraries of name resolution, certificate authorities, time zones, the processors and
+/// the quota of them.
+const SYSTEM: &[&str] =
+    &["/etc", "/usr", "/lib", "/lib64", "/proc", "/sys/devices/system", "/sys/fs/cgroup", "/dev", "/run/systemd"];
+/// What says who resolves names: where it is a link, what it leads to is written anew with each network (resolvconf,
+/// NetworkManager).
+const RESOLVER: &str = "/etc/resolv.conf";
 /// What stays of the capabilities, where they were there: low ports, buffers and locked memory beyond the limits, and
 /// files of other users, of which only those above can be opened.
 const KEPT: &[Capability] = &[
@@ -74,10 +79,18 @@ fn drop_capabilities() {
 
 /// Lets this thread, and those that it starts, open nothing but what the server needs.
 fn confine_files(config: &Config) -> anyhow::Result<()> {
-    let (read, write) = paths(config);
+    confine(paths(config, Path::new(RESOLVER)), &config.take_over)
+}
+
+fn confine((read, write): (Vec<PathBuf>, Option<PathBuf>), take_over: &Path) -> anyhow::Result<()> {
     if let Some(folder) = &write {
         // It has to be there to be named in a rule.
-        std::fs::create_dir_all(folder).with_context(|| format!("data folder {}", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| {
+            let folder = folder.display();
+            format!(
+                "data folder {folder}: cannot be made; choose another with --data-dir, or --data-dir= to keep nothing"
+            )
+        })?;
     }
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -87,7 +100,7 @@ fn confine_files(config: &Config) -> anyhow::Result<()> {
         .add_rules(path_beneath_rules(["/dev/null", "/dev/shm"], AccessFs::from_all(LANDLOCK)))?
         .add_rules(path_beneath_rules(write, AccessFs::from_all(LANDLOCK) & !AccessFs::Execute))?
         // Its socket takes the place of the one before.
-        .add_rules(path_beneath_rules(folder_of(&config.take_over), AccessFs::MakeSock | AccessFs::RemoveFile))?;
+        .add_rules(path_beneath_rules(folder_of(take_over), AccessFs::MakeSock | AccessFs::RemoveFile))?;
     match ruleset.restrict_self()?.ruleset {
         RulesetStatus::FullyEnforced => tracing::debug!("sandbox: files are confined"),
         RulesetStatus::PartiallyEnforced => tracing::info!("sandbox: files are confined as far as this kernel can"),
@@ -105,7 +118,7 @@ fn folder_of(path: &Path) -> Option<PathBuf> {
 }
 
 /// What may be read, and what may be written as well.
-fn paths(config: &Config) -> (Vec<PathBuf>, Option<PathBuf>) {
+fn paths(config: &Config, resolver: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
     // A certificate that is renewed is often another file of the same folder, or behind a link into another one. A folder
     // of scripts that is replaced as a whole is found again in the folder above it, and where a link on the way to it leads
     // next, below the folder that the link is in.
@@ -118,6 +131,7 @@ fn paths(config: &Config) -> (Vec<PathBuf>, Option<PathBuf>) {
         read.extend([Some(path.clone()), folder_of(path), target.as_deref().and_then(folder_of)].into_iter().flatten());
     }
     read.extend(turns_on_the_way(&config.scripts_dir).into_iter().map(|(place, _)| place));
+    read.extend(std::fs::canonicalize(resolver).ok().as_deref().and_then(folder_of));
     let write = Some(&config.data_dir).filter(|path| !path.as_os_str().is_empty()).cloned();
     (read, write)
 }
@@ -144,7 +158,55 @@ mod tests {
         assert_eq!(std::thread::spawn(read).join().unwrap(), ("v1".to_owned(), "v2".to_owned()));
         // A name without a folder is one in the folder that the server was started in.
         let here = Config { scripts_dir: "scripts".into(), ..Config::default() };
-        assert!(paths(&here).0.contains(&".".into()));
+        assert!(paths(&here, Path::new(RESOLVER)).0.contains(&".".into()));
+    }
+
+    #[test]
+    fn the_resolver_is_found_where_a_link_leads_to_it_and_again_when_the_network_is_another() {
+        let (own, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = |name: &str| dir.path().join(name);
+        for folder in ["etc", "run/resolvconf"] {
+            std::fs::create_dir_all(path(folder)).unwrap();
+        }
+        let (link, target) = (path("etc/resolv.conf"), path("run/resolvconf/resolv.conf"));
+        std::fs::write(&target, "first").unwrap();
+        std::os::unix::fs::symlink("../run/resolvconf/resolv.conf", &link).unwrap();
+        let (scripts_dir, data_dir) = (own.path().join("all/scripts"), own.path().join("data"));
+        std::fs::create_dir_all(&scripts_dir).unwrap();
+        // As part of the system.
+        let (mut read, write) = paths(&Config { scripts_dir, data_dir, ..Config::default() }, &link);
+        read.push(path("etc"));
+        let (confined, is_confined) = std::sync::mpsc::sync_channel(0);
+        let (replaced, is_replaced) = std::sync::mpsc::sync_channel(0);
+        let reader = std::thread::spawn(move || {
+            confine((read, write), Path::new("")).unwrap();
+            let before = std::fs::read_to_string(&link).ok();
+            confined.send(()).unwrap();
+            is_replaced.recv().unwrap();
+            (before, std::fs::read_to_string(&link).ok())
+        });
+        is_confined.recv().unwrap();
+        std::fs::write(path("run/resolvconf/new"), "second").unwrap();
+        std::fs::rename(path("run/resolvconf/new"), &target).unwrap();
+        replaced.send(()).unwrap();
+        assert_eq!(reader.join().unwrap(), (Some("first".to_owned()), Some("second".to_owned())));
+    }
+
+    /// The number of shards goes by it, and is asked for before and behind the sandbox.
+    #[test]
+    fn the_quota_of_processor_time_can_still_be_read() {
+        let quota = || {
+            let files = ["cgroup.controllers", "cpu.max", "cpu/cpu.cfs_quota_us", "cpu,cpuacct/cpu.cfs_quota_us"];
+            let read = files.map(|file| std::fs::read(Path::new("/sys/fs/cgroup").join(file)).is_ok());
+            (read, std::fs::read_dir("/sys/fs/cgroup").is_ok())
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { scripts_dir: dir.path().into(), data_dir: dir.path().join("data"), ..Config::default() };
+        let confined = std::thread::spawn(move || {
+            confine_files(&config).unwrap();
+            quota()
+        });
+        assert_eq!(confined.join().unwrap(), quota());
     }
 
     /// Landlock holds for the thread that asks for it, so a thread of its own can try it.
