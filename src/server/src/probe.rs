@@ -4,7 +4,9 @@ use std::io;
 use std::num::NonZero;
 
 use io_uring::IoUring;
+use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Pid;
 
 /// glommio refuses to start below this limit, whoever asks.
 const MEMLOCK_LEAST_BYTES: u64 = 512 << 10;
@@ -97,6 +99,19 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
+/// The core that a shard is pinned to, of those that this process may run on (a container's cpuset, taskset(1)). The first one
+/// is left to the control plane; where there is none to leave, no shard is pinned.
+pub(crate) fn core_of(shard: usize, shards: usize) -> Option<usize> {
+    let set = sched_getaffinity(Pid::from_raw(0)).ok()?;
+    let allowed: Vec<usize> = (0..CpuSet::count()).filter(|core| set.is_set(*core) == Ok(true)).collect();
+    pinned(&allowed, cores(), (shard, shards))
+}
+
+fn pinned(allowed: &[usize], cores: usize, (shard, shards): (usize, usize)) -> Option<usize> {
+    let first = cores.checked_sub(shards).filter(|first| *first > 0)?;
+    allowed.get(first + shard).copied()
+}
+
 fn check_io_uring() -> Result<(), StartError> {
     // As the media ring is set up.
     let ring: io::Result<IoUring> = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(2);
@@ -171,6 +186,24 @@ mod tests {
             (0, 1, 0),
         ] {
             assert_eq!(connections_within(limit, shards), connections, "{limit} {shards}");
+        }
+    }
+
+    #[test]
+    fn shards_are_pinned_to_cores_that_the_process_may_run_on() {
+        for (allowed, cores, shards, expected) in [
+            (&[0, 1, 2, 3][..], 4, 3, &[Some(1), Some(2), Some(3)][..]),
+            (&[0, 1, 2, 3], 4, 1, &[Some(3)]),
+            (&[4, 5, 6, 7], 4, 3, &[Some(5), Some(6), Some(7)]),
+            (&[2, 9], 2, 1, &[Some(9)]),
+            // A quota of two cores, and all of the machine's to spend it on.
+            (&[0, 1, 2, 3], 2, 1, &[Some(1)]),
+            (&[0, 1], 2, 2, &[None, None]),
+            (&[5], 1, 1, &[None]),
+            (&[], 4, 3, &[None, None, None]),
+        ] {
+            let found: Vec<_> = (0..shards).map(|shard| pinned(allowed, cores, (shard, shards))).collect();
+            assert_eq!(found, expected, "{allowed:?} {cores}");
         }
     }
 

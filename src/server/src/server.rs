@@ -304,9 +304,7 @@ fn links(config: &Config, cluster: Option<&ClusterSettings>) -> impl Fn(usize) -
 }
 
 fn loop_settings(config: &Config, n: usize) -> LoopSettings {
-    let cores = probe::cores();
-    // The control plane keeps the first core, when there is more than one.
-    let cpu = (cores > config.shards()).then(|| cores - config.shards() + n);
+    let cpu = probe::core_of(n, config.shards());
     let udp = UdpSettings { io: config.io, ..UdpSettings::default() };
     LoopSettings { name: format!("shard-{n}"), cpu, udp, ..LoopSettings::default() }
 }
