@@ -20,6 +20,8 @@ mod logging;
 
 /// The exit code of a replay whose files cannot be read.
 const UNREADABLE: u8 = 2;
+/// How long the end of the process waits for threads that are held up.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
 /// How much nicer the control plane's threads are than the shards': a weight of 335 to their 1,024 (sched(7)).
 const CONTROL_PLANE_NICENESS: i32 = 5;
 
@@ -119,7 +121,15 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let server = Server::start(config)?;
     let runtime = control_plane().context("cannot start the control plane")?;
     sandbox::after_start(config);
-    runtime.block_on(server.run(told_to_stop()))
+    run_to_end(runtime, server.run(told_to_stop()))
+}
+
+/// Runs what there is to run, and does not wait for the runtime's threads that are held up: by a name that is being looked up
+/// for a script while nobody answers, or by a folder of scripts on a file system that hangs.
+fn run_to_end<T>(runtime: Runtime, what: impl Future<Output = T>) -> T {
+    let outcome = runtime.block_on(what);
+    runtime.shutdown_timeout(LAST_PATIENCE);
+    outcome
 }
 
 /// The runtime of all that is not media. Where one of its threads and a shard want the same core, the shard gets three
@@ -180,6 +190,10 @@ async fn told_to_stop() {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use tokio::sync::oneshot;
+
     use super::*;
 
     fn niceness() -> i32 {
@@ -194,5 +208,26 @@ mod tests {
         let of_a_worker = runtime.spawn(async { tokio::task::spawn_blocking(niceness).await });
         let for_what_blocks = runtime.block_on(of_a_worker).unwrap().unwrap();
         assert_eq!((worker, for_what_blocks, niceness()), (before + 5, before + 5, before));
+    }
+
+    #[test]
+    fn the_end_of_the_process_does_not_wait_for_a_thread_that_hangs() {
+        let ((ended, end), (hangs, goes_on)) = (mpsc::channel(), mpsc::channel::<()>());
+        let run = move || {
+            let (began, begins) = oneshot::channel();
+            let hang = move || {
+                began.send(()).unwrap();
+                // As a look-up does that nobody answers.
+                _ = goes_on.recv();
+            };
+            run_to_end(control_plane().unwrap(), async {
+                tokio::task::spawn_blocking(hang);
+                begins.await.unwrap();
+            });
+            ended.send(()).unwrap();
+        };
+        std::thread::spawn(run);
+        assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(()));
+        drop(hangs);
     }
 }
