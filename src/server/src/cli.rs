@@ -51,28 +51,30 @@ pub fn run(mut cli: Cli) -> ExitCode {
 fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
     match verb {
         Verb::Run => serve(&cli.load()?).map(|()| true),
-        Verb::Nodes { json } => ask(operator_nodes::nodes(&cli.load()?, json)).map(|()| true),
-        Verb::Drain { deadline_s, wait } => ask(operator_nodes::drain(&cli.load()?, deadline_s, wait)).map(|()| true),
-        Verb::Undrain => ask(operator_nodes::undrain(&cli.load()?)).map(|()| true),
-        Verb::Rooms { json } => ask(operator::rooms(&cli.load()?, json)).map(|()| true),
-        Verb::Clients { room, json } => ask(operator_clients::clients(&cli.load()?, &room, json)).map(|()| true),
+        Verb::Nodes { json } => ask(operator_nodes::nodes(&cli.load_to_ask()?, json)).map(|()| true),
+        Verb::Drain { deadline_s, wait } => {
+            ask(operator_nodes::drain(&cli.load_to_ask()?, deadline_s, wait)).map(|()| true)
+        }
+        Verb::Undrain => ask(operator_nodes::undrain(&cli.load_to_ask()?)).map(|()| true),
+        Verb::Rooms { json } => ask(operator::rooms(&cli.load_to_ask()?, json)).map(|()| true),
+        Verb::Clients { room, json } => ask(operator_clients::clients(&cli.load_to_ask()?, &room, json)).map(|()| true),
         Verb::Reload { drop_state: Some(room), .. } => order(cli, &room, "reload").map(|()| true),
         Verb::Reload { canary: Some(rooms), seconds, .. } => {
-            let config = cli.load()?;
+            let config = cli.load_to_ask()?;
             let seconds = seconds.unwrap_or(config.canary_s);
             ask(operator_canary::begin(&config, &rooms, seconds)).map(|()| true)
         }
-        Verb::Reload { .. } => ask(operator::reload(&cli.load()?)).map(|()| true),
+        Verb::Reload { .. } => ask(operator::reload(&cli.load_to_ask()?)).map(|()| true),
         Verb::Canary { order } => {
-            ask(operator_canary::order(&cli.load()?, order.unwrap_or(CanaryVerb::Status))).map(|()| true)
+            ask(operator_canary::order(&cli.load_to_ask()?, order.unwrap_or(CanaryVerb::Status))).map(|()| true)
         }
-        Verb::Scripts { order: ScriptsVerb::List } => ask(operator_scripts::list(&cli.load()?)).map(|()| true),
+        Verb::Scripts { order: ScriptsVerb::List } => ask(operator_scripts::list(&cli.load_to_ask()?)).map(|()| true),
         Verb::Scripts { order: ScriptsVerb::Push { path, name } } => {
             let (scripts, is_folder) = tools::to_upload(&path, name)?;
-            ask(operator_scripts::push(&cli.load()?, &scripts, is_folder)).map(|()| true)
+            ask(operator_scripts::push(&cli.load_to_ask()?, &scripts, is_folder)).map(|()| true)
         }
         Verb::Scripts { order: ScriptsVerb::Drop { names } } => {
-            ask(operator_scripts::drop_scripts(&cli.load()?, &names)).map(|()| true)
+            ask(operator_scripts::drop_scripts(&cli.load_to_ask()?, &names)).map(|()| true)
         }
         Verb::Resume { room } => order(cli, &room, "resume").map(|()| true),
         Verb::Call { room, request } => act(cli, &room, "call", &json_of("request", &request)?),
@@ -98,10 +100,10 @@ fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
             let message = json_of("message", &message)?;
             act(cli, &room, "message", &json!({ "message": message, "client": client }))
         }
-        Verb::Trace { room, json } => stream(operator_streams::trace(&cli.load()?, &room, json, &mut stdout())),
+        Verb::Trace { room, json } => stream(operator_streams::trace(&cli.load_to_ask()?, &room, json, &mut stdout())),
         Verb::Record { room, seconds } => {
             let seconds = seconds.map(Duration::from_secs);
-            stream(operator_streams::record(&cli.load()?, &room, seconds, &mut stdout()))
+            stream(operator_streams::record(&cli.load_to_ask()?, &room, seconds, &mut stdout()))
         }
         Verb::Replay { script, recording, as_test: true } => {
             tools::replay_as_test(&script, &recording, Instant::now(), &mut stdout()).map(|()| true)
@@ -147,12 +149,12 @@ fn control_plane() -> std::io::Result<Runtime> {
 
 /// Gives an order about the policy of one room.
 fn order(cli: Cli, room: &str, verb: &str) -> anyhow::Result<()> {
-    ask(operator::order(&cli.load()?, room, verb))
+    ask(operator::order(&cli.load_to_ask()?, room, verb))
 }
 
 /// Does something to one room.
 fn act(cli: Cli, room: &str, verb: &str, body: &Value) -> anyhow::Result<bool> {
-    ask(operator::act(&cli.load()?, room, verb, body)).map(|()| true)
+    ask(operator::act(&cli.load_to_ask()?, room, verb, body)).map(|()| true)
 }
 
 fn json_of(what: &str, text: &str) -> anyhow::Result<Value> {

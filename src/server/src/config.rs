@@ -4,6 +4,7 @@
 //! `moonring.example.toml` documents them all.
 
 mod help;
+mod together;
 mod values;
 mod verbs;
 
@@ -250,13 +251,17 @@ impl Cli {
 
     /// The settings in force: command line and environment, then file, then defaults.
     pub fn load(self) -> anyhow::Result<Config> {
+        let config = self.given()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn given(self) -> anyhow::Result<Config> {
         let file = match &self.config {
             Some(path) => read_file(path)?,
             None => Options::default(),
         };
-        let config = self.options.or(file).or_default();
-        config.check()?;
-        Ok(config)
+        Ok(self.options.or(file).or_default())
     }
 }
 
@@ -312,35 +317,16 @@ impl Config {
         if self.secret.0.is_empty() {
             bail!("secret is empty, which would let everybody in");
         }
-        if self.admin_token.0.is_empty() && !self.admin_listen.ip().to_canonical().is_loopback() {
-            let address = self.admin_listen;
-            bail!("admin_listen is {address}, beyond loopback, where everybody could close rooms: set admin_token");
-        }
+        self.check_admin()?;
         if self.webhook_url.is_empty() != self.webhook_secret.0.is_empty() {
             bail!("webhook_url and webhook_secret go together; only one of them is given");
         }
         if let Err(error) = Chosen::parse(&self.canary) {
             bail!("canary: {error}");
         }
-        if !self.take_over.as_os_str().is_empty() {
-            self.check_take_over()?;
-        }
+        self.check_take_over()?;
         if self.srtp_profiles.is_empty() {
             bail!("srtp_profiles is empty; at least one is needed to encrypt media");
-        }
-        Ok(())
-    }
-
-    /// Refuses what a take-over does not go with.
-    fn check_take_over(&self) -> anyhow::Result<()> {
-        if !self.cluster.is_empty() {
-            bail!("take_over and cluster do not go together yet: drain the node and start the new binary instead");
-        }
-        if self.room_spread != RoomSpread::Never && self.shards() > 1 {
-            bail!("take_over and room_spread do not go together yet: set room_spread to never, or leave take_over out");
-        }
-        if self.resume_s == 0 {
-            bail!("take_over needs resume_s above 0: clients go on with the tickets that they resume with");
         }
         Ok(())
     }

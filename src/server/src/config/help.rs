@@ -1,13 +1,34 @@
-//! Which settings the help of each verb lists.
+//! Which settings each verb reads, and its help lists.
 
+use anyhow::bail;
 use clap::{Command, CommandFactory};
 
-use super::{Cli, Options};
+use super::{Cli, Config, Options};
 
 /// What a verb that asks a running server reads of the settings.
 pub(super) const TO_ASK: &[&str] = &["config", "admin_listen", "admin_token"];
 /// What one that begins a canary reads.
 pub(super) const TO_RELOAD: &[&str] = &["config", "admin_listen", "admin_token", "canary_s"];
+
+impl Cli {
+    /// The settings for a verb that asks a running server. Those that it does not read may be anything: the server has some of
+    /// them from elsewhere, such as secrets from an environment of its own.
+    pub(crate) fn load_to_ask(self) -> anyhow::Result<Config> {
+        let config = self.given()?;
+        config.check_admin()?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    pub(super) fn check_admin(&self) -> anyhow::Result<()> {
+        if self.admin_token.0.is_empty() && !self.admin_listen.ip().to_canonical().is_loopback() {
+            let address = self.admin_listen;
+            bail!("admin_listen is {address}, beyond loopback, where everybody could close rooms: set admin_token");
+        }
+        Ok(())
+    }
+}
 
 /// The command line as clap has it. Each verb takes every setting, so that one command line or environment serves all, and
 /// its help lists those that it reads.

@@ -148,6 +148,24 @@ fn settings_that_make_no_sense_are_refused_by_name() {
 }
 
 #[test]
+fn a_verb_that_asks_a_running_server_goes_by_no_settings_but_those_that_it_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("moonring.toml");
+    let cli = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        Cli::try_parse_from(["moonring", "rooms", "--config", path.to_str().unwrap()]).unwrap()
+    };
+    // The secret is in the server's environment, and the machine has other cores than this one.
+    for text in ["webhook_url = \"https://a.example/\"", "shards = 300", "tls_cert = \"a.pem\""] {
+        let text = &format!("admin_listen = \"127.0.0.1:9\"\n{text}");
+        assert_eq!(cli(text).load_to_ask().unwrap().admin_listen.port(), 9);
+        assert!(cli(text).load().is_err(), "{text}");
+    }
+    let error = cli("admin_listen = \"192.0.2.1:8081\"").load_to_ask().unwrap_err().to_string();
+    assert!(error.starts_with("admin_listen is 192.0.2.1:8081, beyond loopback"), "{error}");
+}
+
+#[test]
 fn a_missing_scripts_folder_is_named_with_what_to_do() {
     let config = Config { scripts_dir: "/nowhere/scripts".into(), ..Config::default() };
     let error = config.check_scripts_dir().unwrap_err().to_string();
