@@ -325,6 +325,7 @@ impl Config {
             bail!("canary: {error}");
         }
         self.check_take_over()?;
+        self.check_watchdog()?;
         if self.srtp_profiles.is_empty() {
             bail!("srtp_profiles is empty; at least one is needed to encrypt media");
         }

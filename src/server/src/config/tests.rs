@@ -141,9 +141,14 @@ fn settings_that_make_no_sense_are_refused_by_name() {
             "the number of script_headers is 17, it has to be 0 to 16",
         ),
         ("srtp_profiles = []", "srtp_profiles is empty"),
+        ("load_budget_ms = 3332", "hold its shard for 10001 ms, which watchdog_s (10) takes for stuck"),
+        ("watchdog_s = 1\nstep_budget_ms = 940", "hold its shard for 1000 ms, which watchdog_s (1)"),
     ] {
         let error = parse_file(text).unwrap().or_default().check().unwrap_err().to_string();
         assert!(error.contains(words), "{text}: {error}");
+    }
+    for text in ["load_budget_ms = 3331", "load_budget_ms = 10000\nwatchdog_s = 0", "watchdog_s = 1"] {
+        parse_file(text).unwrap().or_default().check().unwrap();
     }
 }
 

@@ -21,4 +21,17 @@ impl Config {
         }
         Ok(())
     }
+
+    /// Refuses budgets within which a script may hold its shard for so long that the watchdog takes it for stuck.
+    pub(super) fn check_watchdog(&self) -> anyhow::Result<()> {
+        // A reload: on_unload, the main chunk, on_init and on_load.
+        let longest = self.step_budget_ms + 3 * self.load_budget_ms;
+        let watchdog_s = self.watchdog_s;
+        if watchdog_s > 0 && longest >= 1_000 * u64::from(watchdog_s) {
+            bail!(
+                "step_budget_ms and load_budget_ms let the reload of a script hold its shard for {longest} ms, which watchdog_s ({watchdog_s}) takes for stuck: lower them, or raise it"
+            );
+        }
+        Ok(())
+    }
 }
