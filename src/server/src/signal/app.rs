@@ -140,7 +140,9 @@ impl App {
     pub(super) fn client_ip(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         let forwarded = || {
             let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-            last.rsplit(',').next()?.trim().parse().ok()
+            let last = last.rsplit(',').next()?.trim();
+            // Some proxies name the port, too.
+            last.parse().or_else(|_| last.parse().map(|at: SocketAddr| at.ip())).ok()
         };
         let ip: Option<IpAddr> = if self.settings.trust_proxy { forwarded() } else { None };
         ip.unwrap_or(peer.ip()).to_canonical()

@@ -363,12 +363,20 @@ async fn pages_are_served_over_tls_and_admin_pages_on_their_own_listener() {
 
 #[tokio::test]
 async fn a_trusted_proxy_names_the_client() {
-    for (trust_proxy, expected) in [(true, "192.0.2.7"), (false, "127.0.0.1")] {
+    for (trust_proxy, forwarded, expected) in [
+        (true, "198.51.100.1, 192.0.2.7", "192.0.2.7"),
+        (false, "198.51.100.1, 192.0.2.7", "127.0.0.1"),
+        (true, "198.51.100.1,192.0.2.7:50814", "192.0.2.7"),
+        (true, "[2001:db8::7]:443", "2001:db8::7"),
+        (true, "2001:db8::7", "2001:db8::7"),
+        (true, "unknown", "127.0.0.1"),
+    ] {
         let mut world = start(&Config { trust_proxy, ..config() });
         let request = reqwest::Client::new().post(world.url("/whip/demo")).header("content-type", "application/sdp");
-        let request = request.header("x-forwarded-for", "198.51.100.1, 192.0.2.7").bearer_auth("yes");
+        let request = request.header("x-forwarded-for", forwarded).bearer_auth("yes");
         assert_eq!(request.body(OFFER).send().await.unwrap().status(), 201);
-        assert!(world.told().await.ends_with(expected));
+        let told = world.told().await;
+        assert!(told.ends_with(&format!(" {expected}")), "{forwarded}: {told}");
     }
 }
 
