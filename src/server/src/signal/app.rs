@@ -118,7 +118,7 @@ impl App {
                     shutdown_says: config.shutdown_says,
                 },
                 trust_proxy: config.trust_proxy,
-                admin_on_loopback: config.admin_listen.ip().is_loopback(),
+                admin_on_loopback: config.admin_listen.ip().to_canonical().is_loopback(),
             },
             resources: Resources::default(),
             counters: Counters::default(),

@@ -52,3 +52,16 @@ async fn an_encoders_request_is_seen_and_one_with_headers_that_are_too_long_is_r
         "{told}"
     );
 }
+
+#[tokio::test]
+async fn a_website_that_leads_to_loopback_is_refused_however_loopback_is_written() {
+    for admin_listen in ["127.0.0.1:0", "[::ffff:127.0.0.1]:0"] {
+        let world = start(&Config { admin_listen: admin_listen.parse().unwrap(), ..config() });
+        let get = |host: &str| {
+            let at = SocketAddr::from(([127, 0, 0, 1], world.admin.port()));
+            reqwest::Client::new().get(format!("http://{at}/healthz")).header("host", host).send()
+        };
+        let answers = [get("localhost").await.unwrap().status(), get("evil.example").await.unwrap().status()];
+        assert_eq!(answers, [200, 403], "{admin_listen}");
+    }
+}
