@@ -16,7 +16,7 @@ const REFUSALS_PER_S: f64 = 0.5;
 /// Joins of one address that may wait for their verdict.
 const MAX_JOINING: usize = 64;
 /// Addresses that are remembered. Those that hold something are as many as there are connections and clients; of those
-/// that only were refused lately, all are forgiven when there are more.
+/// that only were refused lately, all are forgiven when there are more, or as many as the others are.
 const MAX_ORIGINS: usize = 65_536;
 
 /// The most of each; 0 stands for no limit.
@@ -46,6 +46,10 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     origins: HashMap<Origin, Visitor>,
+    /// At so many addresses those that hold nothing are looked for: not at each newcomer, where nearly all hold something.
+    sweep_at: usize,
+    #[cfg(test)]
+    sweeps: u32,
     connections: usize,
 }
 
@@ -166,8 +170,13 @@ impl Door {
 
 impl State {
     fn visitor(&mut self, now: Instant, origin: Origin) -> &mut Visitor {
-        if self.origins.len() >= MAX_ORIGINS && !self.origins.contains_key(&origin) {
+        if self.origins.len() >= self.sweep_at.max(MAX_ORIGINS) && !self.origins.contains_key(&origin) {
             self.origins.retain(|_, visitor| visitor.holds_something());
+            self.sweep_at = 2 * self.origins.len();
+            #[cfg(test)]
+            {
+                self.sweeps += 1;
+            }
         }
         self.origins.entry(origin).or_insert_with(|| Visitor {
             held: [0; THINGS],
@@ -316,5 +325,13 @@ mod tests {
         }
         assert!(door.state().origins.len() <= MAX_ORIGINS);
         drop(holder);
+    }
+
+    #[test]
+    fn addresses_that_hold_something_are_not_all_looked_at_for_each_that_comes() {
+        let (door, now) = (Door::new(DoorLimits::default()), Instant::now());
+        let admit = |n: u32| door.admit(now, IpAddr::V4(Ipv4Addr::from(0x0A00_0000 + n)), Thing::Connection);
+        let held: Vec<_> = (0..MAX_ORIGINS as u32 + 1_000).map(|n| admit(n).unwrap()).collect();
+        assert_eq!((held.len(), door.state().sweeps), (MAX_ORIGINS + 1_000, 1));
     }
 }
