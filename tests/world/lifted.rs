@@ -19,6 +19,18 @@ fn a_link_that_recovers_gets_the_top_layer_back() {
     assert_eq!(layer_lately(&world, who, 3), Some(2));
 }
 
+/// A radio link loses a part of what is sent whatever that is. Each rehearsal of a higher layer was given up for it.
+#[test]
+fn a_link_that_loses_a_part_of_everything_gets_the_layer_that_it_carries_in_the_end() {
+    for (loss, bps, layer) in [(0.06, None, 2), (0.09, None, 2), (0.12, None, 2), (0.12, Some(900_000), 1)] {
+        let (mut world, mut encoder, subscribers, _) = scene(210, &[bps]);
+        let who = subscribers[0];
+        world.members[who].down.loss = loss;
+        encoder.run(&mut world, 40);
+        assert_eq!(layer_lately(&world, who, 8), Some(layer), "{loss} of all lost, {bps:?} bit/s");
+    }
+}
+
 /// From the lowest layer to the middle one, and five seconds later to the top: the two seconds that it takes to find out whether
 /// the link carries that are among the five.
 #[test]
