@@ -294,7 +294,8 @@ impl Estimator {
         } else if self.probes.has_planned() || (!self.started && self.wanted.bps > 0.0) {
             Some(0)
         } else {
-            (self.started && self.wanted.bps > self.rate.target()).then_some(self.next_probe_at)
+            let is_told = self.started && self.feedback_at.is_some();
+            (is_told && self.wanted.bps > self.rate.target()).then_some(self.next_probe_at)
         };
         let silence = self.silence.due(self.rtt_us());
         let at = probe.into_iter().chain(silence).min()?;

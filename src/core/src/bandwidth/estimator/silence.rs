@@ -6,6 +6,9 @@ use super::outage::Outages;
 /// The target is held for this long, or three round trips if they are longer, up to [`MAX_HOLD_US`].
 const HOLD_US: i64 = 500_000;
 const MAX_HOLD_US: i64 = 1_500_000;
+/// Or for so many times as long as feedback is waited for usually, up to [`MAX_RARE_HOLD_US`]: some receivers send it once a second.
+const HOLD_PER_USUAL: i64 = 2;
+const MAX_RARE_HOLD_US: i64 = 3_000_000;
 /// Between halvings.
 const STEP_US: i64 = 400_000;
 const STEP: f64 = 0.5;
@@ -47,21 +50,28 @@ pub(super) struct Silence {
     stepped_at: Option<i64>,
     /// Target before the first step, and when that was.
     before: Option<(f64, i64)>,
+    /// Until the next feedback nothing is waited for.
+    is_stopped: bool,
+    /// How long feedback was waited for lately, and was not late.
+    usual: i64,
 }
 
 impl Silence {
     #[inline]
     pub(super) fn on_sent(&mut self, now: i64) {
         self.sent_at = now;
-        if self.waiting_since.is_none() {
+        if self.waiting_since.is_none() && !self.is_stopped {
             self.waiting_since = Some(now);
         }
     }
 
     /// Feedback came. Returns how the path is after a silence for which the target was lowered.
     pub(super) fn on_feedback(&mut self, now: i64, lost_much: bool) -> Option<After> {
-        self.waiting_since = None;
-        self.stepped_at = None;
+        let waited = self.waiting_since.map_or(0, |since| now - since);
+        if waited <= MAX_RARE_HOLD_US {
+            self.usual += (waited - self.usual) / 4;
+        }
+        (self.waiting_since, self.stepped_at, self.is_stopped) = (None, None, false);
         let (bps, at) = self.before.take()?;
         let is_same = !lost_much && now - at < RESTORE_WITHIN_US;
         Some(if is_same { After::Same(bps * RESTORE) } else { After::Another })
@@ -79,14 +89,15 @@ impl Silence {
 
     /// When the next step is due, in microseconds; `None` while nothing is sent that feedback could tell of.
     pub(super) fn due(&self, rtt_us: i64) -> Option<i64> {
-        let hold = (3 * rtt_us).clamp(HOLD_US, MAX_HOLD_US);
+        let rare = (HOLD_PER_USUAL * self.usual).min(MAX_RARE_HOLD_US);
+        let hold = (3 * rtt_us).clamp(HOLD_US, MAX_HOLD_US).max(rare);
         let at = self.stepped_at.map_or(self.waiting_since? + hold, |at| at + STEP_US);
         (at <= self.sent_at + IDLE_US).then_some(at)
     }
 
-    /// Stops waiting.
+    /// Stops waiting until feedback comes: the receiver says otherwise how its path is.
     pub(super) fn stop(&mut self) {
-        *self = Self::default();
+        *self = Self { is_stopped: true, ..Self::default() };
     }
 
     pub(super) fn is_silent(&self) -> bool {

@@ -161,6 +161,18 @@ fn after_an_outage_the_target_is_back_at_once_and_after_losses_between_what_arri
 }
 
 #[test]
+fn feedback_that_comes_once_a_second_is_no_silence() {
+    let mut bench = Bench::new(4_500_000);
+    let mut second = || {
+        bench.run(999, false, |_| true);
+        bench.run(1, true, |_| true);
+        (bench.estimator.target_bps(), bench.estimator.is_silent())
+    };
+    let all: Vec<_> = (0..20).map(|_| second()).collect();
+    assert!(all[5..].iter().all(|(bps, is_silent)| *bps > 2_000_000 && !is_silent), "{all:?}");
+}
+
+#[test]
 fn what_is_lost_right_behind_an_outage_does_not_leave_the_target_at_the_minimum() {
     let mut bench = Bench::new(4_500_000);
     bench.run(5000, true, |_| true);
@@ -197,6 +209,22 @@ fn remb_is_the_target_until_there_is_better_feedback() {
     let now = bench.now();
     bench.estimator.on_remb(now, 50_000);
     assert!(bench.estimator.target_bps() > 1_000_000);
+}
+
+#[test]
+fn who_only_sends_remb_is_not_taken_for_silent_in_between_and_not_looked_at_for_probes() {
+    let mut bench = Bench::new(4_500_000);
+    for _ in 0..3 {
+        bench.estimator.on_remb(bench.now(), 1_000_000);
+        bench.run(1000, false, |_| true);
+        assert_eq!((bench.estimator.target_bps(), bench.estimator.is_silent()), (1_000_000, false));
+    }
+    assert_eq!(bench.estimator.poll_timeout(), None);
+    // From the first feedback on silence counts.
+    bench.sent.drain(..bench.sent.len() - 50);
+    bench.run(50, true, |_| true);
+    bench.run(2000, false, |_| true);
+    assert!(bench.estimator.is_silent());
 }
 
 #[test]
