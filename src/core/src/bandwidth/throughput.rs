@@ -7,14 +7,27 @@ const MIN_PACKETS: u32 = 10;
 const LONGEST_US: i64 = 1_000_000;
 /// Below this span nothing is said: a few packets of one burst are no rate.
 const SHORTEST_US: i64 = 20_000;
+/// Feedbacks are remembered as one while they tell of no longer than this together: all of them are half a second or more.
+const LEAST_SPAN_US: i64 = 64_000;
 
-/// What one feedback covered.
+const _: () = assert!(LEAST_SPAN_US * (REPORTS as i64) / 2 > 500_000);
+
+/// What one feedback covered, or several that follow each other closely.
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
     arrival_us: i64,
     sent_us: i64,
     bytes: u64,
     packets: u32,
+}
+
+impl Span {
+    fn add(&mut self, other: Self) {
+        self.arrival_us += other.arrival_us;
+        self.sent_us += other.sent_us;
+        self.bytes += other.bytes;
+        self.packets += other.packets;
+    }
 }
 
 /// A packet that arrived.
@@ -66,8 +79,17 @@ impl Throughput {
         let (Some(mut open), Some(start), Some(latest)) = (self.open.take(), self.start, self.latest) else { return };
         open.arrival_us = latest.arrived - start.arrived;
         open.sent_us = latest.sent - start.sent;
-        self.last = Some(latest);
+        // A feedback that another one has overtaken tells of time that counts already.
+        if self.last.is_none_or(|last| latest.arrived >= last.arrived) {
+            self.last = Some(latest);
+        }
         if open.arrival_us < 0 || open.sent_us < 0 || open.arrival_us > 2 * LONGEST_US {
+            return;
+        }
+        // Some receivers send feedback with every packet or frame: all that there is room for would be a moment.
+        let newest = &mut self.spans[self.newest];
+        if newest.arrival_us + open.arrival_us <= LEAST_SPAN_US {
+            newest.add(open);
             return;
         }
         self.newest = (self.newest + 1) % REPORTS;
@@ -96,10 +118,7 @@ impl Throughput {
             if sum.arrival_us + span.arrival_us > LONGEST_US && sum.packets > 0 {
                 break;
             }
-            sum.arrival_us += span.arrival_us;
-            sum.sent_us += span.sent_us;
-            sum.bytes += span.bytes;
-            sum.packets += span.packets;
+            sum.add(span);
             if sum.arrival_us >= window_us && sum.packets >= MIN_PACKETS {
                 break;
             }
@@ -117,6 +136,45 @@ impl Throughput {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A packet every 5 ms, 400 kbit/s, told of by feedbacks of `each` packets that come in this order.
+    fn told(each: i64, order: impl Iterator<Item = i64>) -> Throughput {
+        let mut throughput = Throughput::default();
+        let mut told = 0;
+        for feedback in order {
+            let first = feedback * each;
+            throughput.begin(first <= told);
+            for packet in first..first + each {
+                let at = packet * 5_000;
+                throughput.on_packet(Acked { sent: at, arrived: at + 9_000, bytes: 250 });
+            }
+            told = told.max(first + each);
+            throughput.end();
+        }
+        throughput
+    }
+
+    #[test]
+    fn a_rate_is_of_half_a_second_however_often_feedback_comes() {
+        for each in [1, 2, 3, 10, 50] {
+            let throughput = told(each, 0..300 / each);
+            for (bucket, expected) in [(0, 400_000.0), (8_000, 272_000.0)] {
+                let bps = throughput.bps_beyond(bucket, 500_000).unwrap_or_default();
+                assert!((expected * 0.9..expected * 1.1).contains(&bps), "{each} packets each: {bps} beyond {bucket}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_feedback_that_another_one_has_overtaken_makes_no_rate_smaller() {
+        for order in [[0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 5, 4, 6, 7], [0, 1, 2, 3, 4, 6, 7, 5]] {
+            let throughput = told(10, order.into_iter());
+            for window_us in [50_000, 150_000, 300_000] {
+                let bps = throughput.bps(window_us).unwrap_or_default();
+                assert!((380_000.0..420_000.0).contains(&bps), "{order:?}: {bps} over {window_us} us");
+            }
+        }
+    }
 
     #[test]
     fn what_a_bucket_may_have_let_pass_is_no_rate() {
