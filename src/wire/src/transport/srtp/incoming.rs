@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cipher::Cipher;
 use super::keys::{Labels, MasterKey, SessionKeys, SrtpProfile};
-use super::replay::ReplayWindow;
+use super::replay::{ReplayWindow, ShortWindow};
 use super::{MIN_RTP_HEADER, RTCP_CLEAR, RTCP_WORD, word};
 use crate::drops::DropReason;
 
@@ -34,7 +34,7 @@ pub struct SrtpInState {
 #[derive(Debug, Serialize, Deserialize)]
 struct StreamState {
     ssrc: u32,
-    window: ReplayWindow,
+    window: ShortWindow,
     is_retired: bool,
 }
 
@@ -44,30 +44,30 @@ pub struct SrtpIn {
     rtp: Cipher,
     rtcp: Cipher,
     rtp_streams: Streams,
-    rtcp_streams: Streams,
+    reporters: Reporters,
 }
 
 impl SrtpIn {
-    /// Derives the session keys from the other side's master key. At most `max_ssrcs` SSRCs are kept for RTP, and as
-    /// many for RTCP.
+    /// Derives the session keys from the other side's master key. At most `max_ssrcs` SSRCs are in use for RTP
+    /// at a time.
     pub fn new(profile: SrtpProfile, master: &MasterKey, max_ssrcs: usize) -> Self {
         Self {
             profile,
             rtp: Cipher::new(profile, &SessionKeys::derive(profile, master, Labels::RTP)),
             rtcp: Cipher::new(profile, &SessionKeys::derive(profile, master, Labels::RTCP)),
             rtp_streams: Streams::new(max_ssrcs),
-            rtcp_streams: Streams::new(max_ssrcs),
+            reporters: Reporters { ssrcs: Vec::new(), windows: Vec::new(), max: max_ssrcs + MAX_RETIRED },
         }
     }
 
     /// The streams so far.
     pub(in super::super) fn state(&self) -> SrtpInState {
-        SrtpInState { rtp: self.rtp_streams.state(), rtcp: self.rtcp_streams.state() }
+        SrtpInState { rtp: self.rtp_streams.state(), rtcp: self.reporters.state() }
     }
 
     /// Goes on with streams that were opened elsewhere; false when they cannot be those of a client.
     pub(in super::super) fn resume(&mut self, state: SrtpInState) -> bool {
-        self.rtp_streams.resume(state.rtp) && self.rtcp_streams.resume(state.rtcp)
+        self.rtp_streams.resume(state.rtp) && self.reporters.resume(state.rtcp)
     }
 
     /// Opens an RTP packet in place. `header_len`, `ssrc` and `seq` are what its header says. Returns the length
@@ -112,18 +112,18 @@ impl SrtpIn {
         }
         let index = flagged & !ENCRYPTED;
         let ssrc = word(packet, 4);
-        let full = self.rtcp_streams.is_full();
-        match self.rtcp_streams.find(ssrc) {
-            Some(stream) => stream.window.check(u64::from(index))?,
-            None if full => return Err(DropReason::RtpTooManySsrcs),
+        let known = self.reporters.find(ssrc);
+        match known {
+            Some(at) => self.reporters.windows[at].check(u64::from(index))?,
+            None if self.reporters.is_full() => return Err(DropReason::RtpTooManySsrcs),
             None => {}
         }
         if !self.rtcp.open_rtcp(packet, index) {
             return Err(DropReason::SrtcpBad);
         }
-        match self.rtcp_streams.find(ssrc) {
-            Some(stream) => stream.window.mark(u64::from(index)),
-            None => self.rtcp_streams.add(ssrc, u64::from(index)),
+        match known {
+            Some(at) => self.reporters.windows[at].mark(u64::from(index)),
+            None => self.reporters.add(ssrc, ShortWindow::starting_with(u64::from(index))),
         }
         Ok(packet.len() - overhead)
     }
@@ -133,7 +133,6 @@ impl SrtpIn {
     /// it is still a replay (RFC 3711 section 3.2.3).
     pub fn retire(&mut self, ssrc: u32) {
         self.rtp_streams.retire(ssrc);
-        self.rtcp_streams.retire(ssrc);
     }
 
     /// Reads what opening touches first.
@@ -164,13 +163,13 @@ struct Stream {
     failures: u8,
 }
 
-/// The streams of one client: few enough that looking through their SSRCs is quickest.
+/// The RTP streams of one client: few enough that looking through their SSRCs is quickest.
 struct Streams {
     ssrcs: Vec<u32>,
     streams: Vec<Stream>,
     max: usize,
     /// Those not in use, looked through only for an SSRC that is not in use either.
-    retired: Vec<(u32, Stream)>,
+    retired: Vec<(u32, ShortWindow)>,
 }
 
 impl Streams {
@@ -192,9 +191,9 @@ impl Streams {
             return None;
         }
         let at = self.retired.iter().position(|(known, _)| *known == ssrc)?;
-        let (ssrc, stream) = self.retired.swap_remove(at);
+        let (ssrc, window) = self.retired.swap_remove(at);
         self.ssrcs.push(ssrc);
-        self.streams.push(stream);
+        self.streams.push(Stream { window: (&window).into(), failures: 0 });
         Some(self.ssrcs.len() - 1)
     }
 
@@ -204,11 +203,10 @@ impl Streams {
     }
 
     fn state(&self) -> Vec<StreamState> {
-        let state = |ssrc: u32, stream: &Stream, is_retired| StreamState { ssrc, window: stream.window, is_retired };
         // Those out of use take no place of those in use when they come first.
-        let retired = self.retired.iter().map(|(ssrc, stream)| state(*ssrc, stream, true));
-        let used = self.ssrcs.iter().zip(&self.streams).map(|(ssrc, stream)| state(*ssrc, stream, false));
-        retired.chain(used).collect()
+        let retired = self.retired.iter().map(|(ssrc, window)| (*ssrc, *window, true));
+        let used = self.ssrcs.iter().zip(&self.streams).map(|(ssrc, stream)| (*ssrc, (&stream.window).into(), false));
+        retired.chain(used).map(|(ssrc, window, is_retired)| StreamState { ssrc, window, is_retired }).collect()
     }
 
     fn resume(&mut self, state: Vec<StreamState>) -> bool {
@@ -218,7 +216,7 @@ impl Streams {
                 return false;
             }
             self.ssrcs.push(ssrc);
-            self.streams.push(Stream { window, failures: 0 });
+            self.streams.push(Stream { window: (&window).into(), failures: 0 });
             if is_retired {
                 self.retire(ssrc);
             }
@@ -234,8 +232,48 @@ impl Streams {
     fn retire(&mut self, ssrc: u32) {
         if let Some(at) = self.ssrcs.iter().position(|known| *known == ssrc) {
             let stream = self.streams.swap_remove(at);
-            self.retired.push((self.ssrcs.swap_remove(at), stream));
+            self.retired.push((self.ssrcs.swap_remove(at), (&stream.window).into()));
         }
+    }
+}
+
+/// The SSRCs that RTCP came from. Goodbyes and reports come of streams that are out of use, too, so that none of them goes
+/// out of use here; few enough reports come that looking through all SSRCs is quick enough.
+struct Reporters {
+    ssrcs: Vec<u32>,
+    windows: Vec<ShortWindow>,
+    max: usize,
+}
+
+impl Reporters {
+    fn find(&self, ssrc: u32) -> Option<usize> {
+        self.ssrcs.iter().position(|known| *known == ssrc)
+    }
+
+    fn is_full(&self) -> bool {
+        self.ssrcs.len() >= self.max
+    }
+
+    fn add(&mut self, ssrc: u32, window: ShortWindow) {
+        self.ssrcs.push(ssrc);
+        self.windows.push(window);
+    }
+
+    fn state(&self) -> Vec<StreamState> {
+        // A server that has only some of them in use reads it as well.
+        let state =
+            |(ssrc, window): (&u32, &ShortWindow)| StreamState { ssrc: *ssrc, window: *window, is_retired: true };
+        self.ssrcs.iter().zip(&self.windows).map(state).collect()
+    }
+
+    fn resume(&mut self, state: Vec<StreamState>) -> bool {
+        for StreamState { ssrc, window, .. } in state {
+            if self.find(ssrc).is_some() || window.highest() > MAX_INDEX || self.is_full() {
+                return false;
+            }
+            self.add(ssrc, window);
+        }
+        true
     }
 }
 
