@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use moonring_core::command::Command;
+use moonring_core::command::{Command, Event};
 use moonring_wire::id::{Mid, Ssrc, TrackId};
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use moonring_wire::negotiate::Direction;
-use moonring_wire::rtp::rtcp::SenderInfo;
+use moonring_wire::rtp::rtcp::{ReportBlock, SenderInfo};
 
-use crate::sim::World;
 use crate::sim::flows::{sends, wants};
 use crate::sim::places::{self, on_one_shard};
 use crate::sim::raw::{Fields, section};
+use crate::sim::{World, room};
 
 /// (SSRC, payload type, ticks in a second, first time stamp, packets in a second)
 const STREAMS: [(u32, u8, u32, u32, u64); 2] = [(31, 111, 48_000, 4_000_000_000, 50), (32, 96, 90_000, 77, 25)];
@@ -105,6 +105,49 @@ fn what_was_reported_before_a_pause_holds_behind_it() {
         }
     }
     assert!(checked > 200, "{checked}");
+}
+
+#[test]
+fn what_a_publisher_says_of_its_clock_is_no_round_trip_of_who_receives_it() {
+    on_one_shard();
+    for speed in [1, 100] {
+        let (mut world, [alice, bob], ..) = scene(102);
+        let mut told = 0;
+        for ms in 0..6_000_u64 {
+            send(&mut world, alice, ms);
+            if ms % 10 == 0 {
+                let info = SenderInfo { ssrc: Ssrc(32), ntp: ntp(ms * speed), rtp_time: 0, packets: 0, octets: 0 };
+                let report = world.raw(alice).control(|w| w.sender_report(&info, &[]).unwrap());
+                world.raw(alice).out.push(report);
+            }
+            let known = world.raw(bob).clocks.len();
+            world.run(Duration::from_millis(1));
+            told += world.raw(bob).clocks.len() - known;
+            let news = world.raw(bob).clocks[known..].to_vec();
+            for (about, ntp, _) in news {
+                let block = ReportBlock {
+                    about,
+                    fraction_lost: 0,
+                    cumulative_lost: 0,
+                    highest_sequence: 0,
+                    jitter: 0,
+                    last_sr: (ntp >> 16) as u32,
+                    delay_since_last_sr: 0,
+                };
+                let report = world.raw(bob).control(|w| w.receiver_report(Ssrc(1), &[block]).unwrap());
+                world.raw(bob).out.push(report);
+            }
+        }
+        assert!(told >= 10, "{told}");
+        world.command(Command::Report { id: 1, rooms: vec![room("demo")] });
+        let paths = world.events.iter().rev().find_map(|event| match event {
+            Event::Report { rooms, .. } => Some(rooms[0].paths.clone()),
+            _ => None,
+        });
+        // Ten milliseconds each way.
+        let rtt = paths.unwrap()[0].figures.rtt.unwrap();
+        assert!((15..=30).contains(&rtt.as_millis()), "{rtt:?} with a clock {speed} times as fast");
+    }
 }
 
 /// Compares the newest packet of each stream with the newest report of it.

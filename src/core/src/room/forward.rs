@@ -7,6 +7,7 @@ mod catching_up;
 mod given_up;
 mod key_frame;
 mod numbering;
+mod reported;
 mod state;
 mod stream;
 mod switching;
@@ -16,6 +17,7 @@ use given_up::GivenUp;
 pub use given_up::{Cure, Means};
 use key_frame::SentKeyFrame;
 use numbering::Numberings;
+pub use reported::Reported;
 pub use state::ForwardState;
 pub use stream::{LayerLimits, Outgoing, OutgoingStream, Rtx, SentCounts, Terms};
 use switching::Position;
@@ -45,6 +47,8 @@ pub struct Forward {
     pub limits: LayerLimits,
     /// What was sent.
     pub sent: SentCounts,
+    /// When it was reported.
+    pub reported: Reported,
     /// The track's codec.
     pub codec: CodecName,
     /// What the allocation has decided.
@@ -79,6 +83,7 @@ impl Forward {
             stream,
             limits: LayerLimits::default(),
             sent: SentCounts::default(),
+            reported: Reported::default(),
             codec: track.info.codec,
             allotted: Allotted::default(),
             follows: false,

@@ -111,7 +111,7 @@ pub fn note_transport_sequence(now: Instant, client: &mut Client, sequence: u16)
 
 fn sender_reports(now: Instant, client: &mut Client, tracks: &SlotMap<TrackKey, Track>, out: &mut SendBatch) {
     for place in 0..client.outbound.forwards.len() {
-        let Some(forward) = &client.outbound.forwards[place] else { continue };
+        let Some(forward) = &mut client.outbound.forwards[place] else { continue };
         let Some(track) = tracks.get(forward.track) else { continue };
         let Some((ntp, rtp_time)) = forward.report_times(now, track) else { continue };
         let (packets, octets) = (forward.sent.packets, forward.sent.octets);
@@ -120,6 +120,7 @@ fn sender_reports(now: Instant, client: &mut Client, tracks: &SlotMap<TrackKey, 
         let mut writer = Writer::new(&mut compound);
         let cname = track.info.client.as_str();
         if writer.sender_report(&info, &[]).and_then(|()| writer.cname(info.ssrc, cname)).is_ok() {
+            forward.reported.note(now, ntp);
             send(client, writer, out);
         }
     }

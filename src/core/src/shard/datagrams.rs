@@ -1,6 +1,6 @@
 //! A datagram's way in: which client, then STUN, DTLS, RTP or RTCP.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Shard;
 use super::faults::Stage;
@@ -34,10 +34,11 @@ pub(super) enum Request {
     },
     KeyFrame(Ssrc),
     Resend(Ssrc, u16),
-    /// A report block: the middle 32 bits of the NTP time that its round trip began at.
+    /// A report block: the sender report that it names, and how long that was there, in 1/65,536 s.
     RoundTrip {
         ssrc: Ssrc,
-        since: u32,
+        last_sr: u32,
+        delay: u32,
     },
 }
 
@@ -295,15 +296,11 @@ impl Shard {
             }
             // Those of one loss are looked at together.
             Request::Resend(..) => {}
-            Request::RoundTrip { ssrc, since } => {
+            Request::RoundTrip { ssrc, last_sr, delay } => {
                 let forward = client.forward_with(ssrc).and_then(|p| client.outbound.forwards[usize::from(p)].as_ref());
-                let clock = forward.and_then(|f| f.report_times(now, self.world.tracks.get(f.track)?));
-                if let (Some((ntp, _)), Some(path)) = (clock, client.outbound.congestion.as_deref_mut()) {
-                    let elapsed = ((ntp >> 16) as u32).wrapping_sub(since);
-                    // Above some seconds it is a report block that lies, or a clock that was set.
-                    if elapsed < 10 << 16 {
-                        path.round_trip(Duration::from_secs_f64(f64::from(elapsed) / 65_536.0));
-                    }
+                let rtt = forward.and_then(|forward| forward.reported.round_trip(now, (last_sr, delay)));
+                if let (Some(rtt), Some(path)) = (rtt, client.outbound.congestion.as_deref_mut()) {
+                    path.round_trip(rtt);
                 }
             }
         }
@@ -323,7 +320,8 @@ fn note_request(message: RtcpMessage<'_>, requests: &mut Vec<Request>) {
         RtcpMessage::ReportBlock { block, .. } if block.last_sr != 0 => {
             requests.push(Request::RoundTrip {
                 ssrc: block.about,
-                since: block.last_sr.wrapping_add(block.delay_since_last_sr),
+                last_sr: block.last_sr,
+                delay: block.delay_since_last_sr,
             });
         }
         RtcpMessage::ReportBlock { .. }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::given_up::GivenUp;
 use super::numbering::Numberings;
-use super::{Allotted, Forward, LayerLimits, OutgoingStream, Position, SentCounts};
+use super::{Allotted, Forward, LayerLimits, OutgoingStream, Position, Reported, SentCounts};
 use crate::room::formats::Format;
 use crate::room::history::History;
 use crate::room::indexes::SentIndexes;
@@ -116,6 +116,7 @@ impl Forward {
             codec: state.codec,
             allotted: Allotted { paused: state.paused, view: state.view, ..Allotted::default() },
             follows: state.follows,
+            reported: Reported::default(),
             is_asked: false,
             formats: state.formats,
             kept: None,
