@@ -64,7 +64,7 @@ doc: tools-build ## The documentation of the source, in target/doc/moonring/
 .PHONY: test-rust
 test-rust: tools-build tools-nats ## Unit and integration tests
 	@$(SAY) "Unit and integration tests"
-	cargo test --locked --workspace
+	RUST_TEST_THREADS=8 cargo test --locked --workspace # many of them wait for sockets and processes
 	@$(SAY) "The simulated world again, with rooms that are spread over three shards"
 	MOONRING_WORLD_SPREAD=1 cargo test --locked --workspace --test world
 
