@@ -1,6 +1,6 @@
 //! What is kept on the disk belongs to one server at a time.
 
-use crate::process::Setup;
+use crate::process::{Server, Setup};
 
 #[test]
 fn a_second_server_on_the_same_data_does_not_start_and_names_the_first() {
@@ -34,6 +34,19 @@ fn a_process_that_takes_over_has_the_data_as_well() {
     let (code, log) = other.fail(&["--data-dir", setup.path("data").to_str().unwrap()]);
     assert_eq!(code, Some(1), "{log}");
     assert!(log.lines().last().unwrap().contains(&format!("is in use by process {} on ", after.id())), "{log}");
+}
+
+#[test]
+fn of_two_that_start_at_once_one_takes_over_from_the_other() {
+    let setup = Setup::new();
+    let socket = setup.path("take-over.sock");
+    let with_socket = ["--take-over", socket.to_str().unwrap()];
+    let mut both = [setup.spawn(&with_socket), setup.spawn(&with_socket)];
+    let (status, former) = Server::wait_for_one(&mut both);
+    assert_eq!(status.code(), Some(0), "{}", both[former].log());
+    let [a, b] = both;
+    let after = if former == 0 { b } else { a };
+    assert_eq!(after.join("room")["type"], "joined");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -70,18 +70,23 @@ impl Setup {
         command
     }
 
-    /// Starts it with a log that is read, and waits until it serves.
-    pub(crate) fn start(&self, more: &[&str]) -> Server {
+    /// Starts it with a log that is read.
+    pub(crate) fn spawn(&self, more: &[&str]) -> Server {
         let mut server = Server::spawn(self, self.command(more).stderr(Stdio::piped()));
         server.read_log();
+        server
+    }
+
+    /// Starts it with a log that is read, and waits until it serves.
+    pub(crate) fn start(&self, more: &[&str]) -> Server {
+        let mut server = self.spawn(more);
         server.wait_until_it_serves();
         server
     }
 
     /// Starts one that is to end by itself: its exit code and its log.
     pub(crate) fn fail(&self, more: &[&str]) -> (Option<i32>, String) {
-        let mut server = Server::spawn(self, self.command(more).stderr(Stdio::piped()));
-        server.read_log();
+        let mut server = self.spawn(more);
         let status = server.wait();
         (status.code(), server.log())
     }
@@ -111,15 +116,22 @@ impl Server {
         self.log = Some(thread::spawn(read));
     }
 
+    /// Waits until it answers a request: it listens before its shards run.
     pub(crate) fn wait_until_it_serves(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(self.listen).is_err() {
+        while !try_ask(self.listen, "/healthz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("{status}: {}", self.log());
             }
-            assert!(Instant::now() < deadline, "it does not serve");
+            assert!(Instant::now() < deadline, "it does not serve: {}", self.end());
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Ends it at once; all that it has logged.
+    fn end(&mut self) -> String {
+        let _ = self.child.kill();
+        self.log()
     }
 
     /// All that it has logged; waits for its end.
@@ -140,12 +152,23 @@ impl Server {
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
+        Self::wait_for_one(std::slice::from_mut(self)).0
+    }
+
+    /// Waits for the end of one of these: which one.
+    pub(crate) fn wait_for_one(servers: &mut [Self]) -> (ExitStatus, usize) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
+            for (n, server) in servers.iter_mut().enumerate() {
+                if let Some(status) = server.child.try_wait().unwrap() {
+                    return (status, n);
+                }
             }
-            assert!(Instant::now() < deadline, "it does not end");
+            assert!(
+                Instant::now() < deadline,
+                "none ends: {:?}",
+                servers.iter_mut().map(Self::end).collect::<Vec<_>>()
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -183,10 +206,14 @@ impl Drop for Server {
 }
 
 fn ask(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    try_ask(address, path).unwrap()
+}
+
+fn try_ask(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }

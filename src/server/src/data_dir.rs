@@ -6,16 +6,11 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 
 /// The file that a server locks (flock(2)); it says which one has.
 const LOCK: &str = "lock";
-/// How often, and how long, a server is waited for that is about to end.
-const LOCK_ATTEMPTS: u32 = 40;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
-
 /// Who may read a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Readers {
@@ -51,23 +46,18 @@ pub(crate) fn replace(path: &Path, readers: Readers, content: &[u8]) -> io::Resu
 pub(crate) struct Lock(#[expect(dead_code, reason = "it is held")] Option<Arc<File>>);
 
 impl Lock {
-    /// Takes a folder, which is made if there is none; an error says who has it. An empty one is nothing to take, nor is one
-    /// that cannot be written: what is to be kept there says so itself.
-    pub(crate) fn take(folder: &Path) -> anyhow::Result<Self> {
-        let Some(file) = open_lock(folder) else { return Ok(Self(None)) };
-        for attempt in 1.. {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS => thread::sleep(LOCK_PAUSE),
-                Err(TryLockError::WouldBlock) => bail!("{}", in_use(folder)),
-                Err(TryLockError::Error(error)) => {
-                    tracing::warn!(folder = %folder.display(), %error, "this file system has no locks: nothing keeps another server out of data_dir");
-                    break;
-                }
+    /// Takes a folder, which is made if there is none; `None` where another server has it: see [`in_use`]. An empty one is
+    /// nothing to take, nor is one that cannot be written: what is to be kept there says so itself.
+    pub(crate) fn try_take(folder: &Path) -> Option<Self> {
+        let Some(file) = open_lock(folder) else { return Some(Self(None)) };
+        match file.try_lock() {
+            Ok(()) => sign(&file),
+            Err(TryLockError::WouldBlock) => return None,
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!(folder = %folder.display(), %error, "this file system has no locks: nothing keeps another server out of data_dir");
             }
         }
-        sign(&file);
-        Ok(Self(Some(Arc::new(file))))
+        Some(Self(Some(Arc::new(file))))
     }
 
     /// Takes a folder once the process that has it has ended, which this one has taken over from.
@@ -100,14 +90,15 @@ fn sign(file: &File) {
     let _ = file.set_len(0).and_then(|()| file.write_all_at(signature.as_bytes(), 0));
 }
 
-fn in_use(folder: &Path) -> String {
+/// Who has a folder that cannot be taken, and what to do.
+pub(crate) fn in_use(folder: &Path) -> anyhow::Error {
     let signature = fs::read_to_string(folder.join(LOCK)).unwrap_or_default();
     let who = match signature.trim() {
         "" => "another process",
         signature => signature,
     };
     let folder = folder.display();
-    format!("data folder {folder} is in use by {who}: end that server, or give this one a --data-dir of its own")
+    anyhow!("data folder {folder} is in use by {who}: end that server, or give this one a --data-dir of its own")
 }
 
 #[cfg(test)]
@@ -118,10 +109,11 @@ mod tests {
     fn a_folder_is_one_servers_until_that_ends_and_then_the_next_ones() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("data");
-        let first = Lock::take(&folder).unwrap();
+        let first = Lock::try_take(&folder).unwrap();
         let second = open_lock(&folder).unwrap();
         assert!(matches!(second.try_lock(), Err(TryLockError::WouldBlock)));
-        let refusal = in_use(&folder);
+        assert!(Lock::try_take(&folder).is_none());
+        let refusal = in_use(&folder).to_string();
         assert!(refusal.contains(&format!("process {} on ", std::process::id())), "{refusal}");
         let next = Lock::take_after(&folder).unwrap();
         drop(first);
@@ -130,7 +122,7 @@ mod tests {
             thread::yield_now();
         }
         drop(next);
-        drop(Lock::take(&folder).unwrap());
+        drop(Lock::try_take(&folder).unwrap());
     }
 
     #[test]
@@ -146,8 +138,8 @@ mod tests {
 
     #[test]
     fn there_is_nothing_to_take_where_nothing_can_be_kept() {
-        Lock::take(Path::new("")).unwrap();
-        Lock::take(Path::new("/proc/data")).unwrap();
+        Lock::try_take(Path::new("")).unwrap();
+        Lock::try_take(Path::new("/proc/data")).unwrap();
         Lock::take_after(Path::new("/dev/null/data")).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::addresses;
@@ -34,6 +35,11 @@ use sd_notify::NotifyState;
 
 /// Events of one shard that may wait for the control plane: a room of 500 that ends tells 500 clients of 500.
 const EVENT_QUEUE: usize = 16_384;
+/// How long another process is waited for that has `data_dir`: one that ends, and one that starts and is to be taken over from.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+const START_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause before the next look at it.
+const FOLDER_PAUSE: Duration = Duration::from_millis(50);
 /// How often a shard tells of its counters.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -71,14 +77,7 @@ impl Server {
     pub fn start(config: &Config) -> anyhow::Result<Self> {
         config.check_scripts_dir()?;
         probe::check(config.shards())?;
-        let former = match config.take_over.as_os_str().is_empty() {
-            true => None,
-            false => Successor::connect(&config.take_over, &Hello::of(config))?,
-        };
-        let data_dir = match &former {
-            None => data_dir::Lock::take(&config.data_dir)?,
-            Some(_) => data_dir::Lock::take_after(&config.data_dir)?,
-        };
+        let (former, data_dir) = begin_after(config)?;
         let cluster = ClusterSettings::load(config)?;
         let prepared = Prepared::new(config)?;
         let rules = config.room_scripts.iter().map(|rule| ScriptRule::new(&rule.pattern, &rule.script));
@@ -159,6 +158,25 @@ impl Server {
             recordings.finish();
         }
         served
+    }
+}
+
+/// The process that this one takes over from, if one runs, and what is kept on the disk. One that starts or ends at this moment
+/// has the folder and no ear for a successor: it is waited for.
+fn begin_after(config: &Config) -> anyhow::Result<(Option<Successor>, data_dir::Lock)> {
+    let (hello, takes_over) = (Hello::of(config), !config.take_over.as_os_str().is_empty());
+    let deadline = Instant::now() + if takes_over { START_PATIENCE } else { END_PATIENCE };
+    loop {
+        if takes_over && let Some(former) = Successor::connect(&config.take_over, &hello)? {
+            return Ok((Some(former), data_dir::Lock::take_after(&config.data_dir)?));
+        }
+        if let Some(lock) = data_dir::Lock::try_take(&config.data_dir) {
+            return Ok((None, lock));
+        }
+        if Instant::now() > deadline {
+            return Err(data_dir::in_use(&config.data_dir));
+        }
+        thread::sleep(FOLDER_PAUSE);
     }
 }
 
