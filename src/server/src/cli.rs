@@ -9,7 +9,7 @@ use rustix::process::{getpriority_process, setpriority_process};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::{CanaryVerb, Cli, Config, ScriptsVerb, Verb};
+use crate::config::{CanaryVerb, Cli, Config, ScriptsVerb, Verb, unknown_variables};
 use crate::log_queue;
 use crate::sandbox;
 use crate::server::Server;
@@ -118,6 +118,9 @@ fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
 
 fn serve(config: &Config) -> anyhow::Result<()> {
     logging::start(config)?;
+    for name in unknown_variables(std::env::vars_os()) {
+        tracing::warn!("{name} in the environment is no setting: `moonring run --help` lists them");
+    }
     sandbox::before_start(config)?;
     log_queue::start().context("cannot start the thread of the log")?;
     let server = Server::start(config)?;

@@ -3,6 +3,7 @@
 //! A key has one name everywhere: `step_budget_ms` in the file, `--step-budget-ms`, `MOONRING_STEP_BUDGET_MS`.
 //! `moonring.example.toml` documents them all.
 
+mod environment;
 mod help;
 mod together;
 mod values;
@@ -23,6 +24,7 @@ use crate::io_mode::IoMode;
 use moonring_policy::canary::Chosen;
 use moonring_wire::transport::srtp::SrtpProfile;
 
+pub(crate) use environment::unknown_variables;
 pub use values::{
     ClusterStore, LogFormat, OnSave, OptionalSecret, PortRange, RequestHeader, RoomScript, RoomSpread, SandboxPart,
     ScriptSetting, Secret, ShutdownSays,

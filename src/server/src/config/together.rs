@@ -5,6 +5,15 @@ use anyhow::bail;
 use super::{Config, RoomSpread};
 
 impl Config {
+    /// Refuses operators' pages that everybody could reach.
+    pub(super) fn check_admin(&self) -> anyhow::Result<()> {
+        if self.admin_token.0.is_empty() && !self.admin_listen.ip().to_canonical().is_loopback() {
+            let address = self.admin_listen;
+            bail!("admin_listen is {address}, beyond loopback, where everybody could close rooms: set admin_token");
+        }
+        Ok(())
+    }
+
     /// Refuses what a take-over does not go with.
     pub(super) fn check_take_over(&self) -> anyhow::Result<()> {
         if self.take_over.as_os_str().is_empty() {

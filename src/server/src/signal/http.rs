@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use axum::Router;
@@ -187,8 +187,8 @@ impl Listeners {
         self.admin.local_addr()
     }
 
-    /// Serves until `shutdown`, then gives open connections `shutdown_grace_s`. Dropping a shard's events beforehand
-    /// is not needed: the dispatchers end with this.
+    /// Serves until `shutdown`, then gives open connections `shutdown_grace_s`, those of all kinds together. Dropping a shard's
+    /// events beforehand is not needed: the dispatchers end with this.
     pub(crate) async fn serve(
         mut self,
         shards: Vec<ShardEnd>,
@@ -278,13 +278,14 @@ impl Listeners {
                 public.graceful_shutdown(Some(Duration::ZERO));
                 return Ok(());
             }
+            let deadline = Instant::now() + grace;
             wait_for_websockets(&app, grace).await;
             app.directory.expire_all();
             if let Some(cluster) = &app.cluster {
                 cluster.leave().await;
             }
             app.services.note_untold();
-            public.graceful_shutdown(Some(grace));
+            public.graceful_shutdown(Some(deadline.saturating_duration_since(Instant::now())));
             operators.graceful_shutdown(Some(Duration::ZERO));
             Ok(())
         };
