@@ -100,11 +100,18 @@ pub fn replay(recording: &Recording, script: Arc<Script>, now: Instant) -> Repor
 /// A warning if a script that is run again does not do what it did.
 fn unlike_recorded((recorded, index): (&Account, &Index), again: &Account) -> Option<String> {
     let empty = Came::default();
+    // What never had its turn, as the room's share was used up to the end.
+    let never = recorded.tickets.iter().filter(|(ticket, _)| !index.tickets_with_end.contains(ticket));
+    let never = never.map(|(_, cause)| cause.line()).chain(index.dues_without_step.iter().copied()).min();
     let unlike = |cause: &&Cause| {
         let was = recorded.came.get(cause).unwrap_or(&empty);
         // What was still under way when the recording ended has come to nothing that could be compared.
-        let is_open = recorded.tickets.values().chain(recorded.waits.values()).any(|open| open == *cause)
-            || matches!(cause, Cause::Line(line) if index.dues_without_step.contains(line));
+        let is_open = match cause {
+            // It may come of what has its turn now.
+            Cause::Own(line, _) => never.is_some_and(|never| never <= *line),
+            Cause::Line(line) => index.dues_without_step.contains(line),
+        };
+        let is_open = is_open || recorded.tickets.values().chain(recorded.waits.values()).any(|open| open == *cause);
         !is_open && !again.came.get(cause).unwrap_or(&empty).is_same(was)
     };
     let lines: BTreeSet<_> =

@@ -192,6 +192,34 @@ fn what_a_recording_ends_before_keeps_nothing_from_running_as_it_did() {
 }
 
 #[test]
+fn what_had_no_turn_before_the_recording_ended_warns_of_nothing_that_comes_of_it_now() {
+    let script = r#"
+        function on_client_connect() return true end
+        function on_message(client, message)
+          if message == "busy" then local x = 0 for n = 1, 3000000 do x = x + n % 7 end end
+          if message == "timer" then sfu.set_timeout(1, function() sfu.broadcast("late") end) end
+          if message == "kick" then client:kick("Bye") end
+        end
+    "#;
+    let settings = PolicySettings { cpu_share: 0.0001, cpu_burst: Duration::from_micros(1), ..patient() };
+    on_a_shards_stack(move || {
+        let mut room = Recorded::open(script, settings.clone(), 90, true);
+        for _ in 0..3 {
+            room.join("good");
+        }
+        room.pass(Duration::from_secs(100));
+        for (client, message) in room.members().iter().zip(["busy", "timer", "kick"]) {
+            room.submit(HookCall::Message { client: client.clone(), message: json!(message) });
+        }
+        room.pass(Duration::from_secs(1));
+        room.close();
+        let text = room.text();
+        assert_eq!(text.matches("\"hook\":\"on_message\",\"cpu_ns\"").count(), 1, "two had no turn: {text}");
+        assert_same(&text, script);
+    });
+}
+
+#[test]
 fn a_recording_that_begins_in_the_middle_starts_from_the_state() {
     on_a_shards_stack(|| {
         for seed in 30..36 {
