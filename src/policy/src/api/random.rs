@@ -1,6 +1,7 @@
 //! `sfu.uuid`, `sfu.random_bytes`, `sfu.url_encode`, `sfu.equal`.
 
 use mlua::Value;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rand::RngCore;
 use subtle::ConstantTimeEq;
 
@@ -12,6 +13,8 @@ use super::{Functions, refused};
 const MAX_RANDOM: u64 = 4096;
 /// Bytes of a text to be encoded or compared.
 const MAX_INPUT: usize = 64 * 1024;
+/// Everything but the unreserved characters of RFC 3986 section 2.3.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 pub(super) fn register(functions: &mut Functions) {
     // Version 4 of RFC 9562 section 5.4.
@@ -29,20 +32,9 @@ pub(super) fn register(functions: &mut Functions) {
         host.room.random().borrow_mut().fill_bytes(&mut bytes);
         lua.create_string(bytes).map_err(refused)
     });
-    // Everything but the unreserved characters of RFC 3986 section 2.3.
     functions.add("sfu.url_encode", |_, _, text: Value| {
         let bytes = arg("sfu.url_encode", "text", &text).bytes(MAX_INPUT)?;
-        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-        let mut out = String::with_capacity(bytes.len());
-        for byte in bytes {
-            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-                out.push(char::from(byte));
-            } else {
-                let digits = [byte >> 4, byte & 15].map(|half| char::from(DIGITS[usize::from(half)]));
-                out.extend(['%', digits[0], digits[1]]);
-            }
-        }
-        Ok(out)
+        Ok(percent_encode(&bytes, RESERVED).to_string())
     });
     functions.add("sfu.equal", |_, _, (a, b): (Value, Value)| {
         let a = arg("sfu.equal", "a", &a).bytes(MAX_INPUT)?;
