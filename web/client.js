@@ -117,9 +117,10 @@ export class Client extends ClientEventTarget {
   join({ url, room, token = '', metadata = null, autoSubscribe = false, giveUpAfterS }) {
     if (this.state !== 'new') return Promise.reject(new ClientError('out_of_order', 'This client was used already'));
     this.#room.autoSubscribe = typeof autoSubscribe === 'function' ? autoSubscribe : () => autoSubscribe;
-    this.#setState('joining');
     return new Promise((resolve, reject) => {
       this.#joining = { resolve, reject };
+      this.#setState('joining');
+      if (this.state !== 'joining') return; // who heard of it has left
       this.#signal = new Signal(url, { type: 'join', room, token, metadata, protocol: PROTOCOL_VERSION }, {
         receive: (message) => this.#receive(message),
         reconnecting: (reason, moved) => this.#reconnecting(reason, moved),
@@ -292,6 +293,8 @@ export class Client extends ClientEventTarget {
     if (isChanged(before.attributes, this.attributes)) changes.fresh.push({ type: 'client_changed', client: this.id, attributes: this.attributes });
     if (isChanged(before.rights, this.rights)) changes.fresh.push({ type: 'rights', ...this.rights });
     if (!resumed) this.#beginMedia();
+    // What the page publishes or asks for from here on, while it is told, begins by itself.
+    const [publications, subscriptions] = [[...this.publications], this.#room.subscriptions];
     this.#views.repeat();
     for (const gone of changes.gone) {
       if (gone.type === 'track_unpublished') this.#views.forget(gone.track);
@@ -308,8 +311,8 @@ export class Client extends ClientEventTarget {
       this.#takeUp(joined.own);
       this.#room.resume(changes.fresh, this.id);
     } else {
-      this.#room.restart(this.rights.subscribe);
-      for (const publication of this.publications) publication.start();
+      this.#room.restart(this.rights.subscribe, subscriptions);
+      for (const publication of publications) if (this.publications.has(publication)) publication.start();
     }
     this.#moved = false;
   }

@@ -126,10 +126,18 @@ export class Room {
     for (const message of fresh) this.heard(message, me);
   }
 
-  /** The server does not know us: what was subscribed is subscribed again, and what `autoSubscribe` chooses. @param {boolean} mayReceive */
-  restart(mayReceive) {
+  /** What is subscribed now. @returns {[string, Subscription][]} */
+  get subscriptions() {
+    return [...this.#subscriptions];
+  }
+
+  /**
+   * The server does not know us: what was subscribed is subscribed again, and what `autoSubscribe` chooses.
+   * @param {boolean} mayReceive @param {[string, Subscription][]} before what was subscribed when the media began anew
+   */
+  restart(mayReceive, before) {
     this.#mayReceive = mayReceive;
-    for (const track of this.#subscriptions.keys()) this.#receive(track);
+    for (const [track, subscription] of before) if (this.#subscriptions.get(track) === subscription) this.#receive(track);
     for (const track of this.tracks.values()) this.#offerTo(track);
   }
 

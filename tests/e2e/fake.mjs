@@ -77,6 +77,29 @@ export async function withFakeIn(all, handle, { outside, ...query }, body, optio
   }
 }
 
+/** Of a page that stays in its lobby, for a client of the test's own. */
+export const outside = { outside: 1, autojoin: 0 };
+
+/** Puts into the page: `enter(options, before)`, a client of its own in a room, which `before` sees first, `picture()`,
+ * `sound()` and `end(promise)`. @param {import('./lib.mjs').Tab} tab */
+export async function embed(tab) {
+  await tab.evaluate(async () => {
+    const { Client } = await import(/** @type {any} */ ('/client.js'));
+    window.picture = () => document.createElement('canvas').captureStream().getVideoTracks()[0];
+    window.sound = () => new AudioContext().createMediaStreamDestination().stream.getAudioTracks()[0];
+    window.enter = async (/** @type {any} */ options, /** @type {any} */ before) => {
+      window.client = new Client();
+      before?.(window.client);
+      window.heard = [];
+      window.client.on('media', (/** @type {any} */ { track: { id } }) => window.heard.push(id));
+      window.client.on('browser_error', (/** @type {any} */ { error }) => window.heard.push(error.code));
+      await window.client.join({ url: `${location.origin.replace('http', 'ws')}/ws`, room: 'demo', ...options });
+    };
+    /** What becomes of a promise. */
+    window.end = (/** @type {Promise<any>} */ promise) => promise.then(() => 'done', (error) => error.code ?? error.name);
+  });
+}
+
 let tickets = 0;
 
 /** @param {string} room @param {any[]} [clients] @param {any[]} [tracks] @param {any[]} [own] */

@@ -2,7 +2,7 @@
 // What a page gets wrong, or a browser cannot do, ends with a word to the page, and nothing else ends with it.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { joined, track, withFakeIn } from './fake.mjs';
+import { embed, joined, outside, track, withFakeIn } from './fake.mjs';
 import { flows, shared, sleep, TOKEN, until } from './lib.mjs';
 
 /** @typedef {import('./fake.mjs').Handle} Handle */
@@ -10,25 +10,6 @@ import { flows, shared, sleep, TOKEN, until } from './lib.mjs';
 
 const all = shared({});
 const people = [{ client: 'other', metadata: { name: 'Grace' } }];
-const outside = { outside: 1, autojoin: 0 };
-
-/** Puts into the page: `enter(options)`, a client of its own in a room, `picture()` and `sound()`. @param {Tab} tab */
-async function embed(tab) {
-  await tab.evaluate(async () => {
-    const { Client } = await import(/** @type {any} */ ('/client.js'));
-    window.picture = () => document.createElement('canvas').captureStream().getVideoTracks()[0];
-    window.sound = () => new AudioContext().createMediaStreamDestination().stream.getAudioTracks()[0];
-    window.enter = async (/** @type {any} */ options) => {
-      window.client = new Client();
-      window.heard = [];
-      window.client.on('media', (/** @type {any} */ { track: { id } }) => window.heard.push(id));
-      window.client.on('browser_error', (/** @type {any} */ { error }) => window.heard.push(error.code));
-      await window.client.join({ url: `${location.origin.replace('http', 'ws')}/ws`, room: 'demo', ...options });
-    };
-    /** What becomes of a promise. */
-    window.end = (/** @type {Promise<any>} */ promise) => promise.then(() => 'done', (error) => error.code ?? error.name);
-  });
-}
 
 test('what the browser cannot publish fails alone, and nothing is sent of it', async () => {
   /** @type {Handle} */
