@@ -29,7 +29,8 @@ export function grade({ loss, frozen, rtt, limited }) {
 
 export class Quality {
   /** @type {Map<string, number>} */ grades = new Map();
-  /** @type {Map<string, Counts>} */ #counts = new Map();
+  /** Of the streams that the last look has seen. @type {Map<string, Counts>} */ #counts = new Map();
+  /** When the server's last report of each own stream came. @type {Map<string, number>} */ #reports = new Map();
   /** @type {Map<string, number>} */ #better = new Map();
   #emit;
 
@@ -47,28 +48,35 @@ export class Quality {
   read(report, { id, publisherOf, starved, connected }) {
     /** @type {Map<string, Figures>} */ const all = new Map([[id, { loss: 0, frozen: 0, rtt: 0, limited: false }]]);
     const own = /** @type {Figures} */ (all.get(id));
-    for (const stats of /** @type {Map<string, any>} */ (/** @type {unknown} */ (report)).values()) {
-      if (stats.type === 'candidate-pair' && stats.nominated) own.rtt = Math.max(own.rtt, stats.currentRoundTripTime ?? 0);
-      if (stats.type === 'remote-inbound-rtp') own.loss = Math.max(own.loss, stats.fractionLost ?? 0);
+    const list = [.../** @type {Map<string, any>} */ (/** @type {unknown} */ (report)).values()];
+    const isUsed = pairInUse(list);
+    const [counts, reports] = [this.#counts, this.#reports];
+    [this.#counts, this.#reports] = [new Map(), new Map()];
+    for (const stats of list) {
+      if (stats.type === 'candidate-pair' && isUsed(stats)) own.rtt = Math.max(own.rtt, stats.currentRoundTripTime ?? 0);
+      if (stats.type === 'remote-inbound-rtp') {
+        this.#reports.set(stats.id, stats.timestamp);
+        // Of a stream that is not sent any more browsers keep the last one.
+        if (reports.get(stats.id) !== stats.timestamp) own.loss = Math.max(own.loss, stats.fractionLost ?? 0);
+      }
       if (stats.type === 'outbound-rtp') own.limited ||= stats.qualityLimitationReason === 'bandwidth';
       if (stats.type !== 'inbound-rtp') continue;
       const publisher = publisherOf(stats.trackIdentifier);
       if (!publisher) continue;
       const figures = all.get(publisher) ?? { loss: 0, frozen: 0, rtt: 0, limited: starved.has(publisher) };
-      const { loss, frozen } = this.#since(stats);
+      const { loss, frozen } = this.#since(counts.get(stats.id), stats);
       figures.loss = Math.max(figures.loss, loss);
       figures.frozen = Math.max(figures.frozen, frozen);
       all.set(publisher, figures);
     }
-    for (const client of this.grades.keys()) if (!all.has(client)) this.grades.delete(client);
+    for (const known of [this.grades, this.#better]) for (const client of known.keys()) if (!all.has(client)) known.delete(client);
     for (const [client, figures] of all) this.#settle(client, connected ? grade(figures) : 1);
   }
 
-  /** Loss and freeze of a received stream since the last look, as shares. @param {any} stats */
-  #since({ id, packetsReceived = 0, packetsLost = 0, totalFreezesDuration = 0, timestamp }) {
-    const before = this.#counts.get(id);
+  /** Loss and freeze of a received stream since the last look, as shares. @param {Counts | undefined} before @param {any} stats */
+  #since(before, { id, packetsReceived = 0, packetsLost = 0, totalFreezesDuration = 0, timestamp }) {
     this.#counts.set(id, { packets: packetsReceived, lost: packetsLost, frozen: totalFreezesDuration, at: timestamp });
-    if (!before) return { loss: 0, frozen: 0 };
+    if (!before || packetsReceived < before.packets) return { loss: 0, frozen: 0 }; // it has begun anew
     const lost = Math.max(0, packetsLost - before.lost);
     const expected = lost + Math.max(0, packetsReceived - before.packets);
     const time = (timestamp - before.at) / 1000;
@@ -91,4 +99,14 @@ export class Quality {
     this.grades.set(client, quality);
     this.#emit(client, quality);
   }
+}
+
+/**
+ * Says of a pair whether media takes it. Browsers keep those that were taken before, as nominated as ever.
+ * @param {any[]} all @returns {(pair: any) => boolean}
+ */
+function pairInUse(all) {
+  const used = all.find(({ type, selectedCandidatePairId }) => type === 'transport' && selectedCandidatePairId);
+  if (used) return ({ id }) => id === used.selectedCandidatePairId;
+  return ({ selected, nominated }) => selected ?? nominated;
 }
