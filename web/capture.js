@@ -82,7 +82,7 @@ export async function captureScreen() {
   return (await unlessLate('screen', () => navigator.mediaDevices.getDisplayMedia(options)))?.[0];
 }
 
-/** A clock, a moving ball and a tone that comes and goes. */
+/** A clock, a moving ball and a tone that comes and goes, for as long as somebody has their tracks. */
 function testMedia() {
   const canvas = Object.assign(document.createElement('canvas'), { width: number('width', 640), height: number('height', 480) });
   const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext('2d'));
@@ -108,16 +108,32 @@ function testMedia() {
     pen.fillText(new Date().toISOString().slice(11, 23), width / 2, height / 2);
     pen.fillText(page.form.name, width / 2, height / 5);
   };
-  ticker(1000 / number('fps', 30), draw);
+  const [camera] = canvas.captureStream(number('fps', 30)).getVideoTracks();
+  ticker(1000 / number('fps', 30), () => {
+    if (camera.readyState === 'ended') return false;
+    draw();
+    return true;
+  });
+  return { camera, mic: testTone(220 + hue) };
+}
+
+/** @param {number} frequency */
+function testTone(frequency) {
   const audio = new AudioContext();
-  const tone = new OscillatorNode(audio, { frequency: 220 + hue });
+  const tone = new OscillatorNode(audio, { frequency });
   const gain = new GainNode(audio, { gain: 0 });
   const out = audio.createMediaStreamDestination();
   tone.connect(gain).connect(out);
   tone.start();
   audio.resume();
-  ticker(1000, () => gain.gain.setTargetAtTime(Math.random() < 0.6 ? 0.1 : 0, audio.currentTime, 0.05));
-  return { camera: canvas.captureStream(number('fps', 30)).getVideoTracks()[0], mic: out.stream.getAudioTracks()[0] };
+  const [mic] = out.stream.getAudioTracks();
+  ticker(1000, () => {
+    const isWanted = mic.readyState === 'live';
+    if (isWanted) gain.gain.setTargetAtTime(Math.random() < 0.6 ? 0.1 : 0, audio.currentTime, 0.05);
+    else audio.close().catch(() => {}); // it may be closed already
+    return isWanted;
+  });
+  return mic;
 }
 
 /** Random grey, twice as wide and high as the picture. @param {number} width @param {number} height */
@@ -130,14 +146,17 @@ function grain(width, height) {
   return canvas;
 }
 
-/** A timer in a worker, which hidden tabs do not slow down. @param {number} period @param {() => void} tick */
+/** A timer in a worker, which hidden tabs do not slow down, until `tick` is false. @param {number} period @param {() => boolean} tick */
 function ticker(period, tick) {
+  const slowly = () => {
+    const timer = setInterval(() => tick() || clearInterval(timer), period);
+  };
   try {
     const code = new Blob([`setInterval(() => postMessage(0), ${period})`], { type: 'text/javascript' });
     const worker = new Worker(URL.createObjectURL(code));
-    worker.onmessage = tick;
-    worker.onerror = () => setInterval(tick, period); // a content security policy may forbid workers
+    worker.onmessage = () => tick() || worker.terminate();
+    worker.onerror = slowly; // a content security policy may forbid workers
   } catch {
-    setInterval(tick, period);
+    slowly();
   }
 }

@@ -3,7 +3,7 @@
 // the call is over.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { answer, withFakeIn } from './fake.mjs';
+import { answer, outside, withFakeIn } from './fake.mjs';
 import { shared, sleep, until } from './lib.mjs';
 
 /** @typedef {import('./fake.mjs').Handle} Handle */
@@ -41,7 +41,6 @@ function hold() {
 
 /** @param {import('./lib.mjs').Query} query @param {(tab: Tab, fake: import('./fake.mjs').Fake) => Promise<unknown>} body @param {Handle} [handle] */
 const withHeld = (query, body, handle) => withFakeIn(all, handle, { media: 'camera', ...query }, body, { init: hold });
-const outside = { outside: 1, autojoin: 0 };
 const button = (/** @type {Tab} */ tab, /** @type {string} */ name) => tab.getByRole('button', { name, exact: true });
 const published = (/** @type {Tab} */ tab) => tab.waitForFunction(() => window.moonring.published.camera && window.moonring.published.mic);
 /** From now on captures wait, until there are `count` of them or more. @param {Tab} tab @param {() => Promise<unknown>} action */
@@ -258,4 +257,46 @@ test('a device that is unplugged is told, others see that nothing comes, and ano
     await until('others see it', () => mutes().at(-1)?.[1] === false);
     assert.deepEqual((await on(tab)).sort(), both);
   });
+});
+
+test('a test picture and its tone are made for as long as they are shown or sent', async () => {
+  const count = () => {
+    window.workers = new Set();
+    window.contexts = [];
+    const noted = (/** @type {any} */ made, /** @type {(one: any) => void} */ note) =>
+      new Proxy(made, {
+        construct(target, args) {
+          const one = new target(...args);
+          note(one);
+          return one;
+        },
+      });
+    const { prototype } = Worker;
+    const { terminate } = prototype;
+    prototype.terminate = function () {
+      window.workers.delete(this);
+      terminate.call(this);
+    };
+    window.Worker = noted(Worker, (worker) => window.workers.add(worker));
+    window.AudioContext = noted(AudioContext, (context) => window.contexts.push(context));
+  };
+  const running = (/** @type {Tab} */ tab) =>
+    tab.evaluate(() => [window.workers.size, window.contexts.filter((/** @type {AudioContext} */ { state }) => state !== 'closed').length]);
+  const are = (/** @type {Tab} */ tab, /** @type {number} */ workers, /** @type {number} */ contexts) =>
+    until(`${workers} timers and ${contexts} contexts run`, async () => String(await running(tab)) === String([workers, contexts]));
+  await withFakeIn(all, undefined, { ...outside, media: 'test' }, async (tab) => {
+    for (let n = 0; n < 3; n++) {
+      await button(tab, 'Preview').click();
+      await are(tab, 2, 2); // the second context shows how loud it is
+      await button(tab, 'Stop the preview').click();
+      await are(tab, 0, 0);
+    }
+    await button(tab, 'Preview').click();
+    await are(tab, 2, 2);
+    await button(tab, 'Join').click();
+    await published(tab);
+    await are(tab, 2, 1);
+    await button(tab, 'Leave').click();
+    await are(tab, 0, 0);
+  }, { init: count });
 });

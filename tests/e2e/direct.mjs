@@ -3,10 +3,13 @@
 
 /** @typedef {import('./lib.mjs').Tab} Tab */
 
-/** Leaves the room; copies of the camera and microphone stay, in `window.kept`. @param {Tab[]} tabs */
+/** Leaves the room; the camera and the microphone go on, in `window.kept`. @param {Tab[]} tabs */
 export async function leaveWithMedia(tabs) {
   for (const tab of tabs) {
-    await tab.evaluate(() => (window.kept = Object.values(/** @type {Record<string, MediaStreamTrack>} */ (window.moonring.media)).map((track) => track.clone())));
+    await tab.evaluate(() => {
+      window.kept = Object.values(window.moonring.media);
+      window.moonring.media = {}; // of which the page ends all when it leaves
+    });
     await tab.getByRole('button', { name: 'Leave' }).click();
   }
 }
