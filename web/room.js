@@ -117,7 +117,7 @@ export class Room {
 
   /** The server has kept us: it is told what it may have missed. @param {ServerMessage[]} fresh what is new in the room @param {string} me */
   resume(fresh, me) {
-    for (const [track, layer] of this.#layers) this.#host.tell({ type: 'layer', track, layer });
+    for (const track of this.#layers.keys()) this.#tellLayer(track);
     for (const [track, { codec }] of this.#subscriptions) {
       if (!codec || codec === this.tracks.get(track)?.codec) continue;
       this.#host.tell({ type: 'unsubscribe', track }); // that the server has ended it may have been lost
@@ -144,7 +144,13 @@ export class Room {
   /** The highest layer to receive; it is kept. @param {string} track @param {number | null} layer */
   setLayer(track, layer) {
     this.#layers.set(track, layer);
-    this.#host.tell({ type: 'layer', track, layer });
+    this.#tellLayer(track);
+  }
+
+  /** Of a track that is not received yet the server knows no layers: it is told once it is. @param {string} track */
+  #tellLayer(track) {
+    const layer = this.#layers.get(track);
+    if (layer !== undefined && this.#host.media()?.section('receive', track)) this.#host.tell({ type: 'layer', track, layer });
   }
 
   /** @param {string} track @returns {Promise<MediaStreamTrack>} */
@@ -224,8 +230,7 @@ export class Room {
       const isWanted = () => this.tracks.has(id) && this.#subscriptions.get(id) === subscription;
       const received = await media.receive({ kind: track.kind, track: id, isWanted });
       if (!isWanted()) return;
-      const layer = this.#layers.get(id);
-      if (layer !== undefined) this.#host.tell({ type: 'layer', track: id, layer });
+      this.#tellLayer(id);
       if (subscription.settled) subscription.promise = Promise.resolve(received);
       subscription.settled = true;
       subscription.resolve(received);

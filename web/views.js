@@ -21,6 +21,7 @@ const WORTH_TELLING = 0.1;
 export class Views {
   #tell;
   /** @type {Map<HTMLElement, Shown>} */ #elements = new Map();
+  /** Tracks that are shown, or were and are no more. @type {Set<string>} */ #watched = new Set();
   /** What the server was told last. @type {Map<string, Size>} */ #told = new Map();
   #timer = 0;
   #hiddenTimer = 0;
@@ -58,6 +59,7 @@ export class Views {
     const onresize = () => this.#soon();
     // Until the browser has looked it counts as visible, so that the picture does not begin with a pause.
     this.#elements.set(element, { track, visible: true, onresize });
+    this.#watched.add(track);
     element.addEventListener('resize', onresize); // of a video: its picture has another shape
     this.#resizes.observe(element);
     this.#sights.observe(element);
@@ -79,6 +81,7 @@ export class Views {
   /** A track has ended: nobody is to be told of it. @param {string} track */
   forget(track) {
     this.#told.delete(track);
+    this.#watched.delete(track);
     for (const [element, shown] of this.#elements) if (shown.track === track) this.unwatch(element);
   }
 
@@ -123,7 +126,7 @@ export class Views {
   /** The largest size of each track; 0 x 0 of those that were shown and are no more. */
   #sizes() {
     /** @type {Map<string, Size>} */
-    const sizes = new Map([...this.#told.keys()].map((track) => [track, { width: 0, height: 0 }]));
+    const sizes = new Map([...this.#watched].map((track) => [track, { width: 0, height: 0 }]));
     for (const [element, { track, visible }] of this.#elements) {
       const inWindow = document.pictureInPictureElement === element;
       const size = inWindow || (visible && !this.#pageHidden) ? pictureSize(element) : { width: 0, height: 0 };

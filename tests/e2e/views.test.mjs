@@ -53,3 +53,25 @@ test('the sizes of many tracks are told in portions that the server takes, each 
   }
   assert.deepEqual(told, tracks.map((track) => [track, 320]));
 });
+
+test('a track that was watched and is shown nowhere is paused again when the server has forgotten it', () => {
+  /** @type {string[]} */ const told = [];
+  let isReceived = true;
+  const views = new Views((/** @type {string} */ track, /** @type {{width: number}} */ { width }) => isReceived && Boolean(told.push(`${track} ${width}`)));
+  const [shown, left] = [element(320), element(320)];
+  views.watch('shown', shown);
+  views.watch('left', left);
+  views.watch('ended', element(320));
+  pass(10_000);
+  views.unwatch(left);
+  views.forget('ended');
+  pass(10_000);
+  assert.deepEqual(told.splice(0), ['shown 320', 'left 320', 'ended 320', 'left 0']);
+  isReceived = false; // joined anew: the tracks are being asked for
+  views.repeat();
+  pass(10_000);
+  isReceived = true;
+  views.refresh();
+  pass(10_000);
+  assert.deepEqual(told.splice(0).sort(), ['left 0', 'shown 320']);
+});
