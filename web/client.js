@@ -187,11 +187,9 @@ export class Client extends ClientEventTarget {
     this.#room.setLayer(track, layer);
   }
 
-  /** Sends a value to the room's policy (`on_message`); false if there is no connection. @param {any} value */
+  /** Sends a value to the room's policy (`on_message`); false if there is no connection, or too many wait to be sent. @param {any} value */
   send(value) {
-    const up = Boolean(this.#signal?.up);
-    this.#signal?.tell({ type: 'message', value });
-    return up;
+    return Boolean(this.#signal?.tell({ type: 'message', value }));
   }
 
   /** Says goodbye. The page's end (`pagehide`) does so by itself. */

@@ -12,6 +12,7 @@
  * @typedef {{receive: (message: ServerMessage) => void, reconnecting: (reason: string, moved: boolean) => void,
  *            ended: (code: import('./errors.js').ClientErrorCode, reason: string) => void}} Host
  */
+import { Pace } from './pace.js';
 import { Watchdog } from './watchdog.js';
 
 /** Time for a socket to open and for the server to answer the first message, on the way back. */
@@ -42,6 +43,7 @@ export class Signal {
   #host;
   #giveUpMs;
   /** @type {WebSocket | undefined} */ #socket;
+  /** Of the socket there is, once it is up. @type {Pace | undefined} */ #pace;
   /** @type {Watchdog | undefined} */ #watchdog;
   /** @type {string | undefined} */ #ticket;
   /** `joined`, until its last page has come. @type {Joined | undefined} */ #roster;
@@ -75,9 +77,9 @@ export class Signal {
     return this.#up && this.#isOpen();
   }
 
-  /** Sends, if the connection is up. @param {ClientMessage} message */
+  /** Says it, if the connection is up, at the server's pace; false if it is not, or too much is waiting. @param {ClientMessage} message */
   tell(message) {
-    if (this.up) this.#socket?.send(JSON.stringify(message));
+    return this.up && Boolean(this.#pace?.say(message));
   }
 
   /** The socket is not to be trusted any more: another one takes over. @param {string} why */
@@ -229,6 +231,7 @@ export class Signal {
     this.#hops = 0;
     this.#ticket = message.ticket;
     this.#up = true;
+    this.#pace = new Pace((text) => this.#socket?.send(text));
     this.#stays = true;
     this.#attempt = 0;
     this.#watchdog ??= new Watchdog((why) => this.renew(why));
@@ -285,6 +288,8 @@ export class Signal {
 
   #detach() {
     clearTimeout(this.#deadline);
+    this.#pace?.stop();
+    this.#pace = undefined;
     const socket = this.#socket;
     this.#socket = undefined;
     if (!socket) return;

@@ -150,8 +150,10 @@ test('a restart changes the ice-ufrag of the offer', async () => {
 });
 
 test('muting, layers, messages and goodbyes are the messages of the protocol', async () => {
-  await withFake(undefined, { media: 'test' }, async (tab, fake) => {
-    await tab.waitForFunction(() => window.moonring.published.mic);
+  /** @type {Handle} */
+  const handle = (message, send) => message.type === 'join' && (send(joined('demo', [{ client: 'other', metadata: {} }], [track('x', 'audio')])), true);
+  await withFake(handle, { media: 'test' }, async (tab, fake) => {
+    await tab.waitForFunction(() => window.moonring.published.mic && window.moonring.received.has('x'));
     const mic = await tab.evaluate(() => window.moonring.published.mic.id);
     await tab.getByRole('button', { name: 'Mute' }).click();
     await tab.getByRole('button', { name: 'Messages' }).click();

@@ -151,6 +151,29 @@ test('of more tracks than a client can receive the rest is refused, and it can s
   });
 });
 
+test('a layer that is chosen before its track is received is told when the server knows of it, also after a resume', async () => {
+  /** @type {import('ws').WebSocket} */ let wire;
+  /** @type {Handle} */
+  const handle = (message, send, socket) => {
+    wire = socket;
+    if (message.type === 'resume') return send({ ...joined('demo', people, [track('a'), track('b')]), resumed: true }), true;
+    return message.type === 'join' && (send(joined('demo', people, [track('a'), track('b')])), true);
+  };
+  await withFakeIn(all, handle, outside, async (tab, fake) => {
+    await embed(tab);
+    await tab.evaluate(async () => {
+      await window.enter({});
+      for (const id of ['a', 'b', 'nobody']) window.client.setLayer(id, 1);
+      await window.client.subscribe('a');
+    });
+    wire.terminate();
+    await until('it is back', () => fake.of('resume').length === 1);
+    await tab.evaluate(() => window.client.subscribe('b'));
+    const told = fake.log.map(({ type, track: id, subscribe }) => (type === 'layer' ? id : (subscribe?.map((/** @type {any} */ one) => one.track).join() ?? type)));
+    assert.deepEqual(told, ['join', 'a', 'a', 'resume', 'a', 'b', 'b']);
+  });
+});
+
 test('a publication that the real server cannot read is refused at once, and the call goes on', async () => {
   await all.withTabs('mistakes', ['Ada', 'Grace'], async ([ada, grace]) => {
     await flows(grace, { videos: 1, audios: 1 });
@@ -169,5 +192,34 @@ test('a publication that the real server cannot read is refused at once, and the
     await flows(grace, { videos: 2, audios: 1 });
     await sleep(200);
     assert.deepEqual(await ada.evaluate(() => window.states), []);
+  }, { token: TOKEN });
+});
+
+test('what a page says faster than the real server listens is heard later, and so is its goodbye', async () => {
+  await all.withTabs('talkative', ['Ada', 'Grace'], async ([ada, grace]) => {
+    await flows(grace, { videos: 1, audios: 1 });
+    await ada.evaluate(() => {
+      const { client } = window.moonring;
+      window.heard = [];
+      client.on('error', (/** @type {any} */ { code }) => window.heard.push(code));
+      client.on('state', (/** @type {any} */ { state }) => window.heard.push(state));
+      const [track] = client.tracks.keys();
+      for (let n = 0; n < 260; n++) {
+        client.send({ type: 'chat', text: String(n) });
+        client.setLayer(track, n % 3);
+      }
+    });
+    const texts = () => grace.evaluate(() => window.moonring.messages.map((/** @type {any} */ { text }) => text));
+    await until('all was heard', async () => (await texts()).length === 260);
+    assert.deepEqual(await texts(), [...Array(260)].map((_, n) => String(n)));
+    assert.deepEqual(await ada.evaluate(() => window.heard), []);
+    const others = () => grace.evaluate(() => window.moonring.client.clients.size);
+    assert.equal(await others(), 1);
+    await ada.evaluate(() => {
+      const { client } = window.moonring;
+      for (let n = 0; n < 260; n++) client.send({ type: 'chat', text: String(n) });
+      client.leave();
+    });
+    await until('she has left', async () => (await others()) === 0, 5000); // the ticket would keep her for 15 s
   }, { token: TOKEN });
 });

@@ -48,6 +48,7 @@ const ASSETS: &[Asset] = &[
     ("/layers.js", SCRIPT, include_bytes!("../../../../web/layers.js")),
     ("/lobby.js", SCRIPT, include_bytes!("../../../../web/lobby.js")),
     ("/media.js", SCRIPT, include_bytes!("../../../../web/media.js")),
+    ("/pace.js", SCRIPT, include_bytes!("../../../../web/pace.js")),
     ("/page.js", SCRIPT, include_bytes!("../../../../web/page.js")),
     ("/panels.js", SCRIPT, include_bytes!("../../../../web/panels.js")),
     ("/people.js", SCRIPT, include_bytes!("../../../../web/people.js")),

@@ -29,6 +29,8 @@ use moonring_wire::sdp;
 
 /// Longest text of an error message, in characters: it may quote the client's own words.
 const MAX_ERROR_CHARACTERS: usize = 400;
+/// Longest `leave` that is heard of somebody who has said too much.
+const MAX_GOODBYE_BYTES: usize = 64;
 /// Most publish or subscribe intents in one offer.
 const MAX_INTENTS: usize = moonring_wire::negotiate::MAX_SECTIONS;
 
@@ -164,6 +166,9 @@ impl Session {
 
     fn step(&mut self, now: Instant, text: &str) -> Result<Step, Refused> {
         if !self.bucket.take(now, text.len()) {
+            if is_goodbye(text) {
+                return Ok(Step::Leave);
+            }
             let most = self.settings.messages_per_s;
             return Err(refused(ErrorCode::Limit, format!("more than {most} messages per second")));
         }
@@ -293,6 +298,11 @@ fn number_of(text: &str) -> Option<u64> {
         request: u64,
     }
     serde_json::from_str::<Offer<'_>>(text).ok().filter(|offer| offer.kind == "offer").map(|offer| offer.request)
+}
+
+/// Whether somebody leaves, which is heard however much they have said: they would stay for as long as the ticket is good.
+fn is_goodbye(text: &str) -> bool {
+    text.len() <= MAX_GOODBYE_BYTES && matches!(serde_json::from_str(text), Ok(ClientMessage::Leave {}))
 }
 
 fn out_of_order(what: &str) -> Refused {

@@ -226,6 +226,18 @@ fn messages_beyond_the_rate_are_refused_until_time_has_passed() {
 }
 
 #[test]
+fn a_client_that_has_said_too_much_may_still_leave() {
+    let now = Instant::now();
+    let mut session = joined(now);
+    while session.read(now, r#"{"type":"leaf"}"#).unwrap_err().code != ErrorCode::Limit {}
+    let long = format!(r#"{{"type":"leave"{}}}"#, " ".repeat(MAX_GOODBYE_BYTES));
+    for text in [long.as_str(), r#"{"type":"leave","now":true}"#, r#"{"type":"message","value":1}"#] {
+        assert_eq!(session.read(now, text).unwrap_err().code, ErrorCode::Limit, "{text}");
+    }
+    assert!(matches!(session.read(now, r#"{"type": "leave"}"#), Ok(Step::Leave)));
+}
+
+#[test]
 fn a_long_error_is_shortened() {
     let message = refused(ErrorCode::BadMessage, "ä".repeat(1000)).into_message();
     let ServerMessage::Error { message, .. } = message else { panic!("an error") };
