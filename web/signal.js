@@ -26,6 +26,8 @@ const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 8000;
 /** A room whose home died is elsewhere after about a second: who has just missed that is to try again soon. */
 const PAUSE_GROWTH = 1.5;
+/** Connections that do not last this long are followed by pauses, too: a server that lets in and cuts off is not asked in a circle. */
+const STEADY_MS = 10_000;
 /** After `restarting` everybody comes back: spread over this long. */
 const RESTART_SPREAD_MS = 1000;
 /** From server to server without a pause, before it begins anew at the first address: whoever sends us on has to know better. */
@@ -51,6 +53,8 @@ export class Signal {
   /** `joined` has come at all: what is lost from now on is taken up again. */ #stays = false;
   #over = false;
   #attempt = 0;
+  /** Connections in a row that were short. */ #short = 0;
+  #upAt = 0;
   #lostAt = 0;
   #retry = 0;
   #deadline = 0;
@@ -233,7 +237,7 @@ export class Signal {
     this.#up = true;
     this.#pace = new Pace((text) => this.#socket?.send(text));
     this.#stays = true;
-    this.#attempt = 0;
+    this.#upAt = performance.now();
     this.#watchdog ??= new Watchdog((why) => this.renew(why));
   }
 
@@ -254,6 +258,8 @@ export class Signal {
     this.#up = false;
     if (wasUp) {
       this.#lostAt = performance.now();
+      if (this.#lostAt - this.#upAt >= STEADY_MS) this.#short = 0;
+      this.#attempt = this.#short++;
       this.#host.reconnecting(reason, moved);
     }
     if (this.#over) return; // the host has had enough

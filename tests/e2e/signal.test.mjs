@@ -98,6 +98,30 @@ test('a connection that closes takes no messages', async () => {
   client.close();
 });
 
+test('a server that lets in and cuts off again is not asked without a pause', async () => {
+  /** @type {number[]} */ const pauses = [];
+  const { setTimeout: former } = globalThis;
+  const client = connect('ws://a/ws');
+  try {
+    for (let n = 0; n < 8; n++) {
+      const socket = await client.socket(n);
+      socket.say(joined);
+      Object.assign(globalThis, { setTimeout: (/** @type {() => void} */ then, /** @type {number} */ time) => former(then, pauses.push(time) && 0) });
+      socket.cut();
+      Object.assign(globalThis, { setTimeout: former });
+    }
+    assert.equal(pauses[0], 0, 'the first time it is tried at once');
+    for (const [n, pause] of pauses.entries()) {
+      const most = n === 0 ? 0 : 250 * 1.5 ** (n - 1);
+      assert.ok(pause >= most / 2 && pause <= most, `${n}: ${pause} ms`);
+    }
+    assert.equal(client.states.length, 8);
+  } finally {
+    Object.assign(globalThis, { setTimeout: former });
+    client.close();
+  }
+});
+
 // ---- clusters ----
 
 const tryAgain = { type: 'error', code: 'try_again', message: 'its home does not answer' };
