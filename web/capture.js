@@ -60,14 +60,41 @@ export async function capture(media) {
   callOff();
   if (media === 'none') return {};
   if (media === 'test') return testMedia();
+  const audio = constraint('audioinput');
+  const video = media === 'camera' && cameraConstraints();
   try {
-    const audio = constraint('audioinput');
-    const tracks = await openDevices('all', { audio, video: media === 'camera' && cameraConstraints() });
-    return tracks && Object.fromEntries(tracks.map((track) => [track.kind === 'video' ? 'camera' : 'mic', track]));
+    return byUse(await openDevices('all', { audio, video }));
   } catch (error) {
-    notify(`No ${media === 'camera' ? 'camera or microphone' : 'microphone'}: ${words(error)}. You only watch.`);
-    return {};
+    const found = video && isMissing(error) ? await captureOne(audio, video) : {};
+    if (!found) return undefined;
+    const lacks = ['camera', 'mic'].filter((what) => !(what in found) && (video || what === 'mic'));
+    const names = lacks.map((what) => (what === 'mic' ? 'microphone' : what)).join(' or ');
+    notify(`No ${names}: ${words(error)}.${Object.keys(found).length > 0 ? '' : ' You only watch.'}`);
+    return found;
   }
+}
+
+/** The microphone, or else the camera, where there are not both; nothing if it is not wanted any more.
+ *  @param {MediaTrackConstraints} audio @param {MediaTrackConstraints} video @returns {Promise<Captured | undefined>} */
+async function captureOne(audio, video) {
+  for (const constraints of [{ audio }, { video }]) {
+    try {
+      return byUse(await openDevices('all', constraints));
+    } catch {
+      // the other one, then
+    }
+  }
+  return {};
+}
+
+/** Whether a device is not there, or somebody else has it, rather than not to be used by the user's will. @param {unknown} error */
+function isMissing(error) {
+  return error instanceof DOMException && ['NotFoundError', 'NotReadableError', 'OverconstrainedError'].includes(error.name);
+}
+
+/** @param {MediaStreamTrack[] | undefined} tracks @returns {Captured | undefined} */
+function byUse(tracks) {
+  return tracks && Object.fromEntries(tracks.map((track) => [track.kind === 'video' ? 'camera' : 'mic', track]));
 }
 
 /** The camera or the microphone that is chosen now; nothing if it is not wanted any more. @param {'camera'|'mic'} what */

@@ -63,9 +63,13 @@ function hidePreview() {
 
 /** Hands what was captured over to the call; captures it if there was no preview of the same. */
 export async function mediaForCall() {
-  const live = Object.values(page.media).some((track) => track.readyState === 'live');
+  const tracks = Object.values(page.media);
+  const isThere = tracks.length > 0 && tracks.every(({ readyState }) => readyState === 'live');
   hidePreview();
-  if (!live) page.media = (await capture(page.form.media)) ?? {};
+  if (!isThere) {
+    release(); // what is left of it, when a device was unplugged
+    page.media = (await capture(page.form.media)) ?? {};
+  }
   page.off = new Set();
   if ($('join-muted').checked) page.off.add('mic');
   if ($('join-dark').checked) page.off.add('camera');

@@ -300,3 +300,47 @@ test('a test picture and its tone are made for as long as they are shown or sent
     await are(tab, 0, 0);
   }, { init: count });
 });
+
+test('who has a microphone and no camera is heard, and who has a camera and no microphone is seen', async () => {
+  /** The browser has only the devices in `window.there`, and says so as Chromium does. */
+  const some = () => {
+    const devices = MediaDevices.prototype;
+    const { getUserMedia } = devices;
+    const there = new URLSearchParams(location.search).get('there') ?? '';
+    window.asked = [];
+    devices.getUserMedia = function (wanted = {}) {
+      const kinds = ['audio', 'video'].filter((kind) => wanted[/** @type {'audio'|'video'} */ (kind)]);
+      window.asked.push(kinds.join());
+      const [missing] = kinds.filter((kind) => !there.includes(kind));
+      if (there === 'refused') return Promise.reject(new DOMException('Permission denied', 'NotAllowedError'));
+      if (there === 'busy audio' && missing) return Promise.reject(new DOMException('Could not start video source', 'NotReadableError'));
+      return missing ? Promise.reject(new DOMException('Requested device not found', 'NotFoundError')) : getUserMedia.call(this, wanted);
+    };
+  };
+  for (const [there, captured, asked, notice] of /** @type {[string, string[], string[], string][]} */ ([
+    ['audio', ['mic'], ['audio,video', 'audio'], 'No camera: Requested device not found.'],
+    ['busy audio', ['mic'], ['audio,video', 'audio'], 'No camera: Could not start video source.'],
+    ['video', ['camera'], ['audio,video', 'audio', 'video'], 'No microphone: Requested device not found.'],
+    ['', [], ['audio,video', 'audio', 'video'], 'No camera or microphone: Requested device not found. You only watch.'],
+    ['refused', [], ['audio,video'], 'No camera or microphone: Permission denied. You only watch.'],
+  ])) {
+    await withFakeIn(all, undefined, { media: 'camera', there }, async (tab) => {
+      await tab.waitForFunction((wanted) => Object.keys(window.moonring.published).sort().join() === wanted, captured.join());
+      assert.deepEqual(await tab.evaluate(() => [Object.keys(window.moonring.media), window.asked]), [captured, asked], there);
+      assert.deepEqual(await tab.evaluate(() => window.moonring.notices), [notice], there);
+    }, { init: some });
+  }
+});
+
+test('who joins with a preview whose camera has gone sends another one, not the one that is gone', async () => {
+  await withHeld(outside, async (tab) => {
+    await button(tab, 'Preview').click();
+    await tab.waitForFunction(() => window.moonring.media.camera);
+    await tab.evaluate(() => window.moonring.media.camera.stop());
+    await button(tab, 'Join').click();
+    await published(tab);
+    const states = await tab.evaluate(() => [window.moonring.published.camera, window.moonring.published.mic].map((/** @type {any} */ { media }) => media.readyState));
+    assert.deepEqual(states, ['live', 'live']);
+    assert.equal(await tab.evaluate(() => window.captured.filter((/** @type {MediaStreamTrack} */ { readyState }) => readyState === 'live').length), 2);
+  });
+});
