@@ -19,7 +19,7 @@ export function hearMessage(value) {
   if (typeof text !== 'string') return;
   const from = value?.from;
   if (from !== undefined && from === page.client?.id) return; // our own, echoed
-  const who = from === undefined ? 'Room' : nameOf(String(from));
+  const who = from === undefined ? 'Room' : typeof from === 'string' ? nameOf(from) : 'Somebody';
   write(who, text, false);
   if (!$('chat').hidden) return;
   notify(`${who}: ${text}`, 'note');

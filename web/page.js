@@ -78,7 +78,8 @@ export function words(error) {
 export function nameOf(client) {
   if (client === page.client?.id) return page.form.name;
   const name = page.client?.clients.get(client)?.metadata?.name;
-  return cut(String(name ?? '').trim(), NAME_CHARACTERS) || client;
+  const text = typeof name === 'object' ? '' : String(name ?? ''); // not every object has a text
+  return cut(text.trim(), NAME_CHARACTERS) || client;
 }
 
 /** The beginning of a text that is longer. @param {string} text @param {number} most in characters */

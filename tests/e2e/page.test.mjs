@@ -274,6 +274,28 @@ test('the page keeps to its content security policy', async () => {
   }, { init: policy });
 });
 
+test('whatever others give as their name or send, everybody is shown', async () => {
+  /** @type {Send} */ let send = () => {};
+  /** @type {any[]} */ const odd = [{ toString: 1, valueOf: 1 }, { length: 1 }, ['x'], null, 7, true, ''];
+  const strangers = odd.map((name, n) => ({ client: `odd${n}`, metadata: { name } }));
+  /** @type {Handle} */
+  const handle = (message, say) => {
+    send = say;
+    return message.type === 'join' && (say(joined('demo', [...strangers, { client: 'none', metadata: null }, ...people])), true);
+  };
+  await withFakeIn(all, handle, {}, async (tab) => {
+    const names = () => tab.locator('.tile').evaluateAll((tiles) => tiles.map((tile) => tile.getAttribute('aria-label')));
+    const expected = ['Ada', 'odd0', 'odd1', 'odd2', 'odd3', '7', 'true', 'odd6', 'none', 'Grace', 'Linus'];
+    assert.deepEqual(await names(), expected);
+    assert.deepEqual(await tab.evaluate(() => window.moonring.notices), []);
+    for (const value of [{ text: 'a', from: { toString: 1, valueOf: 1 } }, { text: { length: 3 } }, { message: ['b'] }, [], null, 1, { text: 'c', from: 'grace' }]) send({ type: 'message', value });
+    await until('all came', () => tab.evaluate(() => window.moonring.messages.length === 7));
+    assert.deepEqual(await tab.locator('#messages li').allTextContents(), ['Somebody a', 'Grace c']);
+    send({ type: 'client_joined', client: 'late', metadata: { name: { toString: 1, valueOf: 1 } } });
+    await until('who came late is shown', async () => (await names()).length === expected.length + 1);
+  });
+});
+
 test('a server that is not there is said to be so in the lobby', async () => {
   await withFakeIn(all, undefined, { outside: 1, autojoin: 0, media: 'none' }, async (tab, fake) => {
     fake.letIn(false);
