@@ -94,6 +94,28 @@ fn a_section_in_use_is_not_given_to_another_track() {
 }
 
 #[test]
+fn what_an_offer_lets_go_it_may_ask_for_anew_in_another_section() {
+    // Whoever lets a track go without a connection, and takes it again, has not been able to say `unsubscribe` between.
+    let mut world = World::new(78);
+    let (alice, bob) = (world.join("alice"), world.join_raw("bob"));
+    let track = world.publish(alice, Vp8);
+    world.raw(bob).sections = vec![section("0", Vp8, Direction::RecvOnly)];
+    world.offer(bob, vec![], vec![wants(&mid("0"), Some(&track))]);
+    world.raw(bob).sections[0].direction = Direction::Inactive;
+    world.raw(bob).sections.push(section("1", Vp8, Direction::RecvOnly));
+    let anew = world.offer(bob, vec![], vec![wants(&mid("1"), Some(&track))]);
+    assert_eq!(anew[0].reason, None);
+    // As many as it may publish, one of which makes way for another one.
+    let sending = (2..6).map(|n| section(&n.to_string(), Opus, Direction::SendOnly));
+    world.raw(bob).sections.extend(sending);
+    world.offer(bob, ["2", "3", "4", "5"].map(sends).to_vec(), vec![]);
+    world.raw(bob).sections[2].direction = Direction::Inactive;
+    world.raw(bob).sections.push(section("6", Opus, Direction::SendOnly));
+    let other = world.offer(bob, vec![sends("6")], vec![]);
+    assert_eq!(other[0].reason, None);
+}
+
+#[test]
 fn who_publishes_where_it_receives_or_receives_where_it_publishes_is_told_what_to_do() {
     // addTrack reuses a transceiver that receives.
     let (_, mut world) =

@@ -35,6 +35,11 @@ impl Shard {
             let words = "a=fingerprint: the certificate of a client must stay the same; join again".to_owned();
             return self.refuse(id, Some(request), RefusalCode::BadOffer, words);
         }
+        // First, so that what it asks for anew, in another section, is not in its own way.
+        self.drop_ended_sections(now, key, &offer);
+        if !self.world.clients.contains_key(key) {
+            return; // nothing was left of its session
+        }
         let mut pending =
             PendingOffer { request, offer, questions: VecDeque::new(), asked: None, outcomes: Vec::new() };
         for intent in publish {
@@ -193,10 +198,6 @@ impl Shard {
     /// Answers the pending offer: everything in it has been decided on.
     fn answer(&mut self, now: Instant, key: ClientKey) {
         let Some(pending) = self.world.clients.get_mut(key).and_then(|c| c.negotiated.pending.take()) else { return };
-        self.drop_ended_sections(now, key, &pending.offer);
-        if !self.world.clients.contains_key(key) {
-            return; // nothing was left of its session
-        }
         self.set_up_transport(now, key, &pending.offer);
         for (mid, used) in self.world.clients[key].negotiated.sections.clone() {
             let section = pending.offer.sections.iter().find(|s| s.mid == mid && !s.stopped);
