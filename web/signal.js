@@ -245,6 +245,7 @@ export class Signal {
   #refusedAgain(error) {
     if (error.code === 'protocol') return this.#end(error.code, error.message);
     this.#patient = true;
+    if (error.code === 'try_again') this.#attempt = Math.max(1, this.#attempt);
     const expired = this.#ticket !== undefined;
     this.#ticket = undefined;
     this.#lose(error.message, expired ? 0 : undefined);

@@ -237,3 +237,16 @@ test('`try_again` is tried again at a single server, too', async () => {
   assert.deepEqual([last.url, client.ends], ['ws://a/ws', []]);
   client.close();
 });
+
+test('who is told to try again does so after a pause, at the first try, too', async () => {
+  const { setTimeout: former } = globalThis;
+  /** @type {number[]} */ const pauses = [];
+  const client = connect('ws://a/ws');
+  const socket = await client.socket(0);
+  Object.assign(globalThis, { setTimeout: (/** @type {() => void} */ then, /** @type {number} */ time) => former(then, pauses.push(time) && 0) });
+  socket.say(tryAgain);
+  Object.assign(globalThis, { setTimeout: former });
+  assert.ok(pauses.length === 1 && pauses[0] >= 125, String(pauses));
+  assert.deepEqual((await client.socket(1)).first, HOME);
+  client.close();
+});

@@ -79,7 +79,7 @@ fn what_both_sides_missed_they_are_told_and_nothing_else() {
         );
     }
     // Whoever waited for the policy does not know whether it has heard.
-    assert!(matches!(world.left(late[1]), Some(LeaveCause::Limit(words)) if words.contains("please try again")));
+    assert!(matches!(world.left(late[1]), Some(LeaveCause::Later(words)) if words.contains("please try again")));
     assert_eq!([alice, dan, erin, late[0]].map(|who| world.left(who).cloned()), [None, None, None, None]);
     world.run_ms(2_000);
     assert!(world.got(dan, 96).len() > 150);

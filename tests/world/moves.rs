@@ -226,7 +226,7 @@ fn a_client_whose_former_shard_is_silent_joins_anew() {
     world.begin_move(bob, 2).unwrap();
     world.run_ms(20_000);
     assert!(
-        matches!(world.left(bob), Some(LeaveCause::TransportFailed(words)) if words.contains("join again")),
+        matches!(world.left(bob), Some(LeaveCause::Later(words)) if words.contains("join again")),
         "{:?}",
         world.left(bob)
     );
@@ -298,7 +298,7 @@ fn a_client_whose_state_the_new_shard_cannot_read_joins_anew_and_everybody_is_to
     world.begin_move(alice, 1).unwrap();
     world.run_ms(500);
     let words = "the server could not move it: the state has version 4, this server reads version 6; please join again";
-    assert_eq!(world.left(alice), Some(&LeaveCause::TransportFailed(words.into())));
+    assert_eq!(world.left(alice), Some(&LeaveCause::Later(words.into())));
     for who in [bob, carol] {
         let told = world.take_words(who);
         assert_eq!(told.iter().filter(|words| words.starts_with("TrackUnpublished")).count(), 2, "{told:?}");

@@ -264,7 +264,7 @@ fn a_client_whose_state_is_lost_on_its_way_joins_anew_and_is_gone_for_the_others
     world.run_ms(20_000);
     let left = world.left(bob);
     assert!(
-        matches!(left, Some(LeaveCause::TransportFailed(words)) if words.contains("join again")),
+        matches!(left, Some(LeaveCause::Later(words)) if words.contains("join again")),
         "{left:?}, {:?}",
         world.members[bob].place
     );

@@ -232,7 +232,7 @@ fn while_messages_do_not_reach_the_home_media_goes_on_and_what_it_decides_is_to_
     }
     for who in &late[2..] {
         let words = "the room's home cannot be reached, please try again";
-        assert_eq!(world.left(*who), Some(&LeaveCause::Limit(words.to_owned())));
+        assert_eq!(world.left(*who), Some(&LeaveCause::Later(words.to_owned())));
     }
     world.mail.is_cut = false;
     world.command_to(2, Command::PlaceAway { place: id_at(2, 0), is_away: false });

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::hook::HookCall;
+use super::hook::{CROWDED, HookCall};
 use super::settings::{
     MAX_ATTRIBUTES_BYTES, MAX_MESSAGE_VALUES, MAX_METADATA_DEPTH, MAX_METADATA_VALUES, MAX_VALUE_DEPTH,
 };
@@ -20,7 +20,7 @@ const STRING: usize = 32;
 /// Why an event is refused. The text is for the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("too many people are joining this room at once, please try again")]
+    #[error("{CROWDED}")]
     TooManyJoins,
     #[error("too many events wait for the room's script, please try again")]
     TooManyEvents,

@@ -20,6 +20,8 @@ pub const SCRIPT_ERROR: &str = "Internal script error";
 pub const DENIED: &str = "Permission denied by script";
 /// The reason that a client is given when a reload has ended the hook that was deciding.
 pub const CUT_OFF: &str = "The room's rules have just changed, please try again";
+/// The reason that a client is given when as many wait for the verdict on their joins as may.
+pub const CROWDED: &str = "too many people are joining this room at once, please try again";
 /// The reason that a client is given when it has no right to publish a source.
 pub const MAY_NOT_PUBLISH: &str = "You may not publish this here";
 /// The reason that a client is given when it has no right to receive.
@@ -112,6 +114,11 @@ pub enum Verdict {
     Allow,
     /// Anything else, with the reason for the client.
     Reject(String),
+}
+
+/// Whether a join is refused for something that passes, and not by the script: whoever asks again may come in.
+pub fn passes(reason: &str) -> bool {
+    [CUT_OFF, CROWDED].contains(&reason)
 }
 
 /// The priority of tracks that the script has said nothing of.

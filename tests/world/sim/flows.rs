@@ -65,9 +65,10 @@ impl World {
     /// How many joins were refused with words that begin like this.
     pub(crate) fn refused_by(&self, words: &str) -> usize {
         let reason = |event: &Event| match event {
-            Event::Left { cause: LeaveCause::Limit(reason) | LeaveCause::Rejected(reason), .. } => {
-                reason.starts_with(words)
-            }
+            Event::Left {
+                cause: LeaveCause::Limit(reason) | LeaveCause::Later(reason) | LeaveCause::Rejected(reason),
+                ..
+            } => reason.starts_with(words),
             _ => false,
         };
         self.events.iter().filter(|event| reason(event)).count()

@@ -25,6 +25,8 @@ pub enum LeaveCause {
     TransportFailed(String),
     /// A bound of this server (clients per room, per shard), with words.
     Limit(String),
+    /// It could not come in, or stay, for something of the server's that passes, with words: it may join again.
+    Later(String),
     /// The server shuts down.
     Shutdown,
     /// Its room is on another node of the cluster, whose WebSockets are at this address. Shards never say it.

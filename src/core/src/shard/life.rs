@@ -25,7 +25,7 @@ impl Shard {
         let is_ending = |key: &RoomKey| self.world.rooms.get(*key).is_some_and(|room| room.life.ending.is_some());
         let Some(key) = key.filter(is_ending) else { return Some(request) };
         if self.work.late.len() >= self.settings.max_clients {
-            let cause = LeaveCause::Limit("too many wait for a room that is ending".to_owned());
+            let cause = LeaveCause::Later("too many wait for a room that is ending".to_owned());
             self.work.events.push(Event::Left { client: request.client, cause });
         } else {
             self.work.late.push((key, home, request));

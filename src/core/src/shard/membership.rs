@@ -16,7 +16,7 @@ use crate::room::sound::SoundHold;
 use crate::room::speakers::Speakers;
 use crate::room::{Announcing, Room, Seat};
 use moonring_policy::OpenError;
-use moonring_policy::hook::{ClientFacts, HookCall, Presence, Verdict};
+use moonring_policy::hook::{self, ClientFacts, HookCall, Presence, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
 use moonring_wire::packet::SendBatch;
 use moonring_wire::shared::SharedValue;
@@ -54,12 +54,13 @@ impl Shard {
     /// Takes a client into a room that waits for the verdict on it.
     pub(super) fn take_in(&mut self, now: Instant, room_key: RoomKey, request: JoinRequest) {
         let JoinRequest { client, token, metadata, connection, .. } = request;
-        let left = |words: String| Event::Left { client: client.clone(), cause: LeaveCause::Limit(words) };
+        let left = |cause| Event::Left { client: client.clone(), cause };
         if self.members() >= self.settings.max_clients {
-            return self.work.events.push(left(self.full_shard()));
+            return self.work.events.push(left(LeaveCause::Limit(self.full_shard())));
         }
         if self.index.joining >= MAX_JOINING {
-            return self.work.events.push(left("too many people are joining at once, please try again".to_owned()));
+            let words = "too many people are joining at once, please try again".to_owned();
+            return self.work.events.push(left(LeaveCause::Later(words)));
         }
         self.keep_no_longer(room_key);
         let facts = Rc::new(ClientFacts::new(client.clone(), *connection, metadata.into(), now));
@@ -184,7 +185,8 @@ impl Shard {
                 self.announce(key);
             }
             Verdict::Reject(reason) => {
-                self.remove_client(now, key, LeaveCause::Rejected(reason.clone()), &reason);
+                let cause = if hook::passes(&reason) { LeaveCause::Later } else { LeaveCause::Rejected };
+                self.remove_client(now, key, cause(reason.clone()), &reason);
             }
         }
     }
@@ -284,7 +286,11 @@ impl Shard {
         if presence == Presence::Joined {
             self.tell_webhook(room_key, "client_left", || json!({ "client": id, "reason": reason }));
         }
-        let was_rejected = matches!(cause, LeaveCause::Rejected(_));
+        // The script has said so, or has said nothing.
+        let was_rejected = match &cause {
+            LeaveCause::Later(words) => hook::passes(words),
+            cause => matches!(cause, LeaveCause::Rejected(_)),
+        };
         self.work.events.push(Event::Left { client: id.clone(), cause });
         if client.is_announced {
             self.tell_room(room_key, None, News::ClientLeft(id.clone()));

@@ -96,7 +96,7 @@ impl Shard {
     pub(super) fn end_unheard(&mut self, now: Instant) {
         while let Some(id) = self.work.events.unheard.pop_first() {
             if let Some(key) = self.index.clients.get(&id).copied() {
-                self.remove_client(now, key, LeaveCause::TransportFailed(UNHEARD.to_owned()), UNHEARD);
+                self.remove_client(now, key, LeaveCause::Later(UNHEARD.to_owned()), UNHEARD);
             }
         }
     }

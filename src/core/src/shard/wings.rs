@@ -183,7 +183,7 @@ impl Shard {
             }
             match asked {
                 PendingHook::Connect(client) => {
-                    self.remove_client(now, client, LeaveCause::Limit(words.to_owned()), words);
+                    self.remove_client(now, client, LeaveCause::Later(words.to_owned()), words);
                 }
                 PendingHook::Far(question) => {
                     let refused = (refusing(words.to_owned()), None, Some(words.to_owned()));

@@ -243,7 +243,7 @@ impl Directory {
         drop(state);
         self.close_evicted(evicted);
         if let Some((client, route)) = made_way {
-            self.turn_out(client, route, "too many people are joining at once, please try again");
+            self.turn_out(client, route, LeaveCause::Later(Refusal::Joins.to_string()));
         }
         Ok(Membership { client, events, goodbye: CONNECTION_LOST, generation: 0, directory: self.clone() })
     }
@@ -263,7 +263,9 @@ impl Directory {
         {
             let route = state.remove(&client);
             drop(state);
-            return route.into_iter().for_each(|route| self.turn_out(client.clone(), route, reason));
+            return route
+                .into_iter()
+                .for_each(|route| self.turn_out(client.clone(), route, LeaveCause::Limit(reason.into())));
         }
         let Some(route) = state.clients.get_mut(&client) else { return };
         if let Event::Left { cause, .. } = &event {
@@ -304,11 +306,11 @@ impl Directory {
     }
 
     /// Ends a client that has no place, once its route is taken out.
-    fn turn_out(&self, client: ClientId, route: Route, reason: &str) {
+    fn turn_out(&self, client: ClientId, route: Route, cause: LeaveCause) {
         if let Outlet::Attached(outbox) = &route.outlet {
-            let _ = outbox.push(Event::Left { client: client.clone(), cause: LeaveCause::Limit(reason.to_owned()) });
+            let _ = outbox.push(Event::Left { client: client.clone(), cause });
         }
-        self.say_goodbye(route.shard, client, reason);
+        self.say_goodbye(route.shard, client, "could not come in");
     }
 
     /// Sends a command to the shard of a client that is somebody else's.

@@ -195,7 +195,7 @@ impl Connection {
         };
         let member = match self.app.directory.enter(&join.room, self.visit.ip) {
             Ok(member) => member,
-            Err(Refusal::Replaced) => return self.refuse(try_again(Refusal::Replaced)).await,
+            Err(refusal @ (Refusal::Replaced | Refusal::Joins)) => return self.refuse(try_again(refusal)).await,
             Err(refusal) => return self.end(refusal.to_string()).await,
         };
         if hold.as_ref().is_some_and(|hold| !hold.is_good()) {

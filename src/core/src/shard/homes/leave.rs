@@ -158,7 +158,7 @@ impl Shard {
             match self.world.clients.get(client).is_some_and(|client| client.far.is_some()) {
                 true => self.remove_far_client(now, client),
                 // It has come just then, and nothing has been decided.
-                false => self.remove_client(now, client, LeaveCause::Limit(CHANGES.to_owned()), CHANGES),
+                false => self.remove_client(now, client, LeaveCause::Later(CHANGES.to_owned()), CHANGES),
             }
         }
         let Some(room) = self.take_out_room(key) else { return };

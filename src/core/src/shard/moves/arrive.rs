@@ -142,9 +142,7 @@ impl Shard {
         if expected.asked.is_some() {
             let words = "the shard that it was on did not let it move, please join again";
             tracing::info!(client = %id, reason = words, "client left");
-            self.work
-                .events
-                .push(Event::Left { client: id.clone(), cause: LeaveCause::TransportFailed(words.to_owned()) });
+            self.work.events.push(Event::Left { client: id.clone(), cause: LeaveCause::Later(words.to_owned()) });
         }
         if let Some(key) = self.index.rooms.get(&expected.room).copied() {
             self.close_room_if_empty(now, key);
@@ -194,6 +192,6 @@ impl Shard {
         tracing::error!(client = %id, "cannot go on at this shard: {words}");
         let reason = format!("the server could not move it: {words}; please join again");
         let client = self.adopt_bare(now, key, id);
-        self.remove_client(now, client, LeaveCause::TransportFailed(reason.clone()), &reason);
+        self.remove_client(now, client, LeaveCause::Later(reason.clone()), &reason);
     }
 }

@@ -118,7 +118,7 @@ fn a_client_that_cannot_be_told_of_something_ends_and_memory_stays_bounded() {
     assert!((LAST_EVENT_BYTES - 100_000..LAST_EVENT_BYTES + 100_000).contains(&bytes), "{bytes}");
     assert_eq!(world.shard.audit(), Vec::<String>::new());
     assert!(world.shard.report().counters.events_lost > 0);
-    let unheard = LeaveCause::TransportFailed(UNHEARD.to_owned());
+    let unheard = LeaveCause::Later(UNHEARD.to_owned());
     let ended = world.take_all().into_iter().filter(|e| matches!(e, Event::Left { cause, .. } if *cause == unheard));
     assert_eq!(ended.count(), 3);
     assert_eq!(world.shard.report().clients, 0);

@@ -199,6 +199,27 @@ fn an_order_to_reload_brings_a_suspended_script_back_and_a_change_of_another_scr
 }
 
 #[test]
+fn a_join_that_a_reload_cuts_off_may_be_tried_again_and_the_script_hears_of_nobody_who_left() {
+    let admits =
+        "function on_client_connect(client) if client:get_id() == 'waits' then sfu.sleep(60000) end return true end";
+    let mut world = World::new(library(&[("default_room.lua", admits)]));
+    assert!(matches!(world.join("a", "stays")[..], [Event::Joined { .. }]));
+    assert!(world.join("a", "waits").is_empty());
+    let counts = "function on_client_connect() return true end
+        function on_client_disconnect() sfu.count('left', 1) end";
+    world.change(&library(&[("default_room.lua", counts)]));
+    let cause = loop {
+        match world.shard.poll_event() {
+            Some(Event::Left { cause, .. }) => break cause,
+            Some(_) => {}
+            None => assert!(world.tick()),
+        }
+    };
+    assert_eq!(cause, LeaveCause::Later(moonring_policy::hook::CUT_OFF.to_owned()));
+    assert!(world.status("a").counters.is_empty());
+}
+
+#[test]
 fn a_room_that_could_not_be_opened_opens_once_its_script_compiles() {
     let mut world = World::new(library(&[("default_room.lua", "x = ")]));
     let events = world.join("a", "a");

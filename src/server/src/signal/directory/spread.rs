@@ -3,7 +3,7 @@
 use super::{Directory, Membership, Outlet, Placement, RoomEntry, Route, State};
 use crate::config::RoomSpread;
 use crate::shard_handle::Full;
-use moonring_core::command::{Command, MoveOrder};
+use moonring_core::command::{Command, LeaveCause, MoveOrder};
 use moonring_core::report::ShardReport;
 use moonring_wire::id::{ClientId, PlaceId, RoomId};
 use rand::seq::IteratorRandom;
@@ -104,7 +104,7 @@ impl Directory {
     pub(in crate::signal) fn lose(&self, client: &ClientId) {
         let reason = "the server lost the client while it moved, please join again";
         let route = self.state().remove(client);
-        route.into_iter().for_each(|route| self.turn_out(client.clone(), route, reason));
+        route.into_iter().for_each(|route| self.turn_out(client.clone(), route, LeaveCause::Later(reason.into())));
     }
 }
 

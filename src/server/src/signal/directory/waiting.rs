@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::State;
 use crate::signal::door::Origin;
 use moonring_core::command::LeaveCause;
-use moonring_policy::hook::SCRIPT_ERROR;
+use moonring_policy::hook::{CROWDED, SCRIPT_ERROR};
 use moonring_wire::id::{ClientId, RoomId};
 
 /// Joins that may wait on all shards together.
@@ -51,9 +51,13 @@ impl Waiting {
     }
 }
 
-/// Whether a join was refused for who asked. A script that fails says nothing of that.
+/// Whether a join was refused for who asked, or as one of too many. A script that fails says nothing of that.
 pub(super) fn is_refusal(cause: &LeaveCause) -> bool {
-    matches!(cause, LeaveCause::Rejected(words) if words != SCRIPT_ERROR)
+    match cause {
+        LeaveCause::Rejected(words) => words != SCRIPT_ERROR,
+        LeaveCause::Later(words) => words == CROWDED,
+        _ => false,
+    }
 }
 
 impl State {

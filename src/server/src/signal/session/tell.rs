@@ -1,7 +1,7 @@
 //! What a client is told of an event.
 
 use super::roster::{self, Page};
-use super::{Phase, Session, Told};
+use super::{Phase, Session, Told, refused};
 use moonring_core::command::{ClientInfo, Event, LeaveCause, News, RefusalCode};
 use moonring_wire::message::{ErrorCode, PROTOCOL_VERSION, Participant, SectionResult, ServerMessage};
 use moonring_wire::sdp;
@@ -102,6 +102,12 @@ impl Session {
         let reason = match cause {
             LeaveCause::Rejected(reason) => return Told::Last(ServerMessage::Rejected { reason }),
             LeaveCause::Left => return Told::Close,
+            LeaveCause::Later(reason) => {
+                return Told::Last(match self.phase {
+                    Phase::Joined { .. } | Phase::Resuming { .. } => ServerMessage::Restarting { reason },
+                    Phase::New | Phase::Joining { .. } => refused(ErrorCode::TryAgain, reason).into_message(),
+                });
+            }
             LeaveCause::GoesOn(url) => return Told::Last(ServerMessage::Resume { url: Some(url) }),
             LeaveCause::Moved(url) => return Told::Last(ServerMessage::Moved { url }),
             LeaveCause::Kicked(reason) | LeaveCause::TransportFailed(reason) | LeaveCause::Limit(reason) => reason,

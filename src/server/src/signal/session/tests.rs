@@ -184,6 +184,13 @@ fn how_a_client_ends_is_told_in_the_policys_words() {
     let now = Instant::now();
     let words = || "because".to_owned();
     let (rejected, kicked) = (Some(("rejected", "because")), Some(("kicked", "because")));
+    let later = || LeaveCause::Later(words());
+    let Told::Last(ServerMessage::Error { code, message, request: None }) =
+        tell(&mut new(now), Event::Left { client: client(), cause: later() })
+    else {
+        panic!("who could not come in yet is told to try again")
+    };
+    assert_eq!((code, message), (ErrorCode::TryAgain, words()));
     for (is_joined, cause, expected) in [
         (false, LeaveCause::Rejected(words()), rejected),
         (false, LeaveCause::Limit(words()), rejected),
@@ -191,6 +198,7 @@ fn how_a_client_ends_is_told_in_the_policys_words() {
         (true, LeaveCause::Kicked(words()), kicked),
         (true, LeaveCause::TransportFailed(words()), kicked),
         (true, LeaveCause::Shutdown, Some(("restarting", RESTARTING))),
+        (true, later(), Some(("restarting", "because"))),
         (true, LeaveCause::Left, None),
     ] {
         let mut session = if is_joined { joined(now) } else { new(now) };

@@ -160,7 +160,9 @@ impl Pending<'_> {
             LeaveCause::Rejected(reason) | LeaveCause::Kicked(reason) => {
                 Problem::new(if self.with_token { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED }, reason)
             }
-            LeaveCause::Limit(reason) | LeaveCause::TransportFailed(reason) => Problem::unavailable(reason),
+            LeaveCause::Limit(reason) | LeaveCause::Later(reason) | LeaveCause::TransportFailed(reason) => {
+                Problem::unavailable(reason)
+            }
             LeaveCause::Left => Problem::unavailable("the client left"),
             LeaveCause::Moved(_) | LeaveCause::GoesOn(_) => Problem::unavailable("the room has moved to another node"),
             LeaveCause::Shutdown => Problem::unavailable(SHUTDOWN),
