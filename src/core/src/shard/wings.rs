@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
+use super::anew::UNHEARD;
 use super::announce::client_info;
 use super::pending::FarQuestion;
 use super::{PendingHook, Shard};
-use crate::command::{FarCall, JoinRequest, LeaveCause, News, PlaceMessage, Roster, SeatGiven};
+use crate::command::{FarCall, JoinRequest, LeaveCause, News, PlaceMessage, ROOM_LOST, Roster, SeatGiven};
 use crate::room::Seat;
 use moonring_policy::client::{CloseReason, Presence};
 use moonring_policy::hook::{HookCall, Outcome, SCRIPT_ERROR, Verdict};
@@ -83,7 +84,9 @@ impl Shard {
                 }
                 match (&asked, full) {
                     (PendingHook::Connect(client), Some(words)) => {
-                        self.remove_client(now, *client, LeaveCause::Limit(words.clone()), &words);
+                        let passes = [AWAY, UNHEARD, ROOM_LOST].contains(&words.as_str());
+                        let cause = if passes { LeaveCause::Later } else { LeaveCause::Limit };
+                        self.remove_client(now, *client, cause(words.clone()), &words);
                     }
                     _ => self.apply_outcome(now, room, asked, *outcome),
                 }
