@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -81,14 +82,22 @@ struct Target {
     resource: Option<String>,
 }
 
+/// What a path names, unless that is no text.
+type Named = Result<Path<Target>, PathRejection>;
+
+fn named(target: Named) -> Result<Target, Problem> {
+    target.map(|Path(target)| target).map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))
+}
+
 fn create(protocol: Protocol) -> MethodRouter<App> {
     post(
         move |State(app): State<App>,
               ConnectInfo(peer): ConnectInfo<SocketAddr>,
-              Path(target): Path<Target>,
+              target: Named,
               uri: Uri,
               headers: HeaderMap,
               body: Body| async move {
+            let target = named(target)?;
             let limit = app.settings.join_timeout;
             let ip = app.client_ip(peer, &headers);
             let location = Location { protocol, path: uri.path().to_owned(), room: target.room.clone() };
@@ -132,7 +141,8 @@ fn respond(location: &Location, created: Created) -> Response {
 }
 
 fn delete(protocol: Protocol) -> MethodRouter<App> {
-    routing::delete(move |State(app): State<App>, Path(target): Path<Target>| async move {
+    routing::delete(move |State(app): State<App>, target: Named| async move {
+        let target = named(target)?;
         // The secret name is all the proof that is asked for.
         let name = target.resource.unwrap_or_default();
         match app.resources.delete(protocol, &target.room, &name) {

@@ -108,6 +108,9 @@ async fn requests_of_another_form_are_refused_as_http_has_it() {
         (reqwest::Method::POST, "/whip/demo/x", 405),
         (reqwest::Method::GET, "/whip/demo/x/y", 404),
         (reqwest::Method::DELETE, "/whep/demo/x", 404),
+        (reqwest::Method::POST, "/whip/%FF", 400),
+        (reqwest::Method::POST, "/whep/demo/%C3", 400),
+        (reqwest::Method::DELETE, "/whip/demo/%FF/", 400),
     ] {
         let refused = client.request(method, world.url(path)).send().await.unwrap();
         assert_eq!(refused.status(), status, "{path}");
