@@ -368,4 +368,4 @@ impl Selection {
 mod marker;
 mod serial;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 const WITHIN: u32 = 10;
 /// The first picture is shown this part of a second after the last one.
 const FIRST: u32 = 1_000;
+/// So many times the time that it takes after it is over, it counts no more: what left with it is not sent again by then.
+const LASTS: u32 = 100;
 
 /// See the module's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,14 @@ impl CatchingUp {
         let begins = last.wrapping_add(rate / FIRST);
         let takes = rate / WITHIN;
         Self { from, over: begins.wrapping_sub(time).wrapping_add(takes), begins, takes }
+    }
+
+    /// Ends it for good long after it is over: time stamps go round in hours, and would be pressed together again.
+    pub(super) fn end_behind(&mut self, timestamp: u32) {
+        let since_over = timestamp.wrapping_sub(self.from).wrapping_sub(self.over);
+        if self.over > 0 && (self.takes.saturating_mul(LASTS)..1 << 31).contains(&since_over) {
+            *self = Self::default();
+        }
     }
 
     /// What a packet leaves with that came with `timestamp`, to which `offset` is added afterwards.
@@ -61,5 +71,22 @@ mod tests {
         }
         assert!((0..800).all(|ms| leaves(ms) < leaves(ms + 1)), "time goes on");
         assert_eq!(CatchingUp::default().timestamp(7, 9), 16);
+    }
+
+    #[test]
+    fn what_has_caught_up_is_not_pressed_together_again_when_its_clock_has_gone_round() {
+        let (from, last, rate) = (1_000_u32, 50_000_u32, 90_000_u32);
+        let time = last - 45_000;
+        let offset = time.wrapping_sub(from);
+        let mut catching_up = CatchingUp::new(from, time, last, rate);
+        // A picture a second, for fourteen hours: the time stamps go round in 13 h 15 min.
+        for second in 0..14 * 3_600_u64 {
+            let timestamp = from.wrapping_add((second * u64::from(rate)) as u32);
+            catching_up.end_behind(timestamp);
+            let expected = if second == 0 { last + rate / FIRST } else { timestamp.wrapping_add(offset) };
+            assert_eq!(catching_up.timestamp(timestamp, offset), expected, "second {second}");
+            let is_sent_again = second < 11;
+            assert_eq!(catching_up != CatchingUp::default(), is_sent_again, "second {second}");
+        }
     }
 }

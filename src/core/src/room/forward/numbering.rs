@@ -136,7 +136,8 @@ impl Numberings {
 
     /// How the next packet leaves; `None` when it does not. `behind` says what is behind it, where that is asked.
     pub(super) fn number<'p>(&mut self, packet: &Packet, behind: impl FnOnce() -> Behind<'p>) -> Option<Outgoing> {
-        let numbering = self.all[0].as_ref().filter(|n| packet.index >= n.first)?;
+        let numbering = self.all[0].as_mut().filter(|n| packet.index >= n.first)?;
+        numbering.catching_up.end_behind(packet.timestamp);
         let leaves = match &mut self.selections[0] {
             None => Leaves::unchanged(packet),
             Some(selection) => selection.judge(packet, behind())?,

@@ -162,12 +162,15 @@ impl Forward {
             Some(packet.timestamp.wrapping_sub(shift).wrapping_add(old.timestamp_offset))
         });
         let elapsed = now.saturating_duration_since(at).max(Duration::from_millis(1));
-        let by_time = last.wrapping_add((elapsed.as_secs_f64() * f64::from(rate)) as u64 as u32);
+        let passed = (elapsed.as_secs_f64() * f64::from(rate)) as u64;
+        let by_time = last.wrapping_add(passed as u32);
         // Never far off: a report that lies, and a clock that stood, are worth less than this one.
         let Some(time) = aligned.filter(|time| is_near(*time, by_time, rate)) else {
             return (by_time, CatchingUp::default());
         };
-        let is_older = time.wrapping_sub(last) as i32 <= 0;
+        // Which is behind the other, the time that passed tells: behind a pause of hours time stamps have gone round half way.
+        let ahead = i64::from(time.wrapping_sub(by_time) as i32);
+        let is_older = i64::try_from(passed).is_ok_and(|passed| passed + ahead <= 0);
         let catching_up =
             if is_older { CatchingUp::new(packet.timestamp, time, last, rate) } else { CatchingUp::default() };
         (time, catching_up)
@@ -202,7 +205,77 @@ fn first_of_picture(at: u64, history: &History) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::room::forward::OutgoingStream;
     use crate::room::history::HistoryLimits;
+    use crate::room::selection::tests::track;
+    use moonring_wire::id::{Mid, Pt, Ssrc, TrackKey};
+    use moonring_wire::rtp::codec::inspect;
+
+    #[test]
+    fn a_picture_behind_a_pause_of_hours_has_its_time_and_is_not_one_of_the_past() {
+        let stream = OutgoingStream { ssrc: Ssrc(9), pt: Pt(96), rtx: None, numbered: false, nack: false, red: None };
+        for hours in [1, 6, 7, 13, 14, 30] {
+            let (t0, pause) = (Instant::now(), Duration::from_secs(hours * 3_600));
+            let mut track = track(CodecName::Vp8, 1);
+            let mut forward = Forward::new((TrackKey::default(), &track), Mid::parse("0").unwrap(), stream, 7);
+            let mut picture = |forward: &mut Forward, index: u64, at: Duration| {
+                let mut packet = Packet::new(t0 + at);
+                (packet.index, packet.timestamp) = (index, (at.as_millis() * 90) as u32);
+                (packet.info.key_frame, packet.info.frame_start) = (true, true);
+                track.layers[0].history.push(packet, &[], &[0x10, 0]);
+                let (_, _, outgoing) = forward.next((t0 + at, true), &track).expect("it leaves");
+                if index == 0 {
+                    forward.restart(&track);
+                }
+                (outgoing.index, outgoing.timestamp)
+            };
+            for (index, at) in [(0, 0), (1, 0), (2, 33), (3, 1_000)] {
+                let at = if index == 0 { Duration::ZERO } else { pause + Duration::from_millis(at) };
+                let expected = (7 + index, (at.as_millis() * 90) as u32);
+                assert_eq!(picture(&mut forward, index, at), expected, "{hours} h");
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_in_packets_of_their_own_are_a_beginning_with_what_is_in_front_of_them() {
+        let (aud, sei, recovery) = (&[0x09, 0xF0][..], &[0x06, 0x05, 1, 0, 0x80][..], &[0x06, 6, 1, 0xC4, 0x80][..]);
+        let (sps, pps, idr): (&[u8], &[u8], &[u8]) = (&[0x67, 0x42, 0xE0], &[0x68, 0xCE], &[0x65, 0x88]);
+        let stream = OutgoingStream { ssrc: Ssrc(9), pt: Pt(96), rtx: None, numbered: false, nack: false, red: None };
+        for (picture, first) in [
+            (&[aud, sps, pps, idr][..], 1),
+            (&[sei, sps, pps, idr], 1),
+            (&[aud, sei, sps, pps, idr], 2),
+            (&[aud, recovery, sps, pps, idr], 0),
+            (&[aud, sps, pps, sei, idr], 1),
+            (&[aud, pps, idr], 0),
+        ] {
+            // As they are, and with the first one overtaken by all others.
+            for is_overtaken in [false, true] {
+                let (t0, mut track) = (Instant::now(), track(CodecName::H264, 1));
+                let mut forward = Forward::new((TrackKey::default(), &track), Mid::parse("0").unwrap(), stream, 7);
+                let before: [&[u8]; 1] = [&[0x41, 0x9A]];
+                let mut packets: Vec<_> = before.iter().chain(picture).zip(0_u64..).collect();
+                if is_overtaken {
+                    packets[1..].rotate_left(1);
+                }
+                for (payload, index) in packets {
+                    let mut packet = Packet::new(t0);
+                    packet.index = index;
+                    packet.timestamp = if index == 0 { 0 } else { 3_000 };
+                    packet.info = inspect(CodecName::H264, payload, None);
+                    track.layers[0].history.push(packet, &[], payload);
+                }
+                let mut left = Vec::new();
+                while let Some((_, packet, outgoing)) = forward.next((t0, true), &track) {
+                    left.push((packet.index, outgoing.index));
+                }
+                left.sort_unstable();
+                let expected: Vec<_> = (1 + first..=picture.len() as u64).zip(7..).collect();
+                assert_eq!(left, expected, "{picture:?}, overtaken: {is_overtaken}");
+            }
+        }
+    }
 
     #[test]
     fn a_picture_begins_with_its_parameters_and_is_not_looked_through_for_them_without_end() {

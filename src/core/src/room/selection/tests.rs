@@ -36,7 +36,7 @@ const GOOD: Uplink = Uplink { late_one_in: 0, lost_one_in: 0 };
 const BAD: Uplink = Uplink { late_one_in: 20, lost_one_in: 0 };
 const LOSSY: Uplink = Uplink { late_one_in: 20, lost_one_in: 200 };
 
-fn track(codec: CodecName, encodings: usize) -> Track {
+pub(in crate::room) fn track(codec: CodecName, encodings: usize) -> Track {
     let info = TrackInfo {
         id: TrackId::parse("t").unwrap(),
         client: ClientId::parse("alice").unwrap(),
