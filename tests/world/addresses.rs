@@ -85,6 +85,24 @@ fn a_client_that_answers_at_its_new_address_is_sent_media_there_and_without_an_a
 }
 
 #[test]
+fn a_check_of_a_new_address_that_is_lost_is_sent_again_before_the_clients_next_request() {
+    for lost in 1..=2 {
+        let (mut world, _, _, mallory) = scene(706);
+        world.members[mallory].address = "192.168.7.7:7000".parse().unwrap();
+        let check = world.raw(mallory).check();
+        world.raw(mallory).out.push(check);
+        world.members[mallory].down.loss = 1.0;
+        // The first check leaves at once, the next half a second later.
+        world.run_ms(if lost == 1 { 200 } else { 800 });
+        world.members[mallory].down.loss = 0.0;
+        world.run_ms(1_000);
+        world.forget_received();
+        world.run_ms(500);
+        assert!(world.members[mallory].got.len() > 20, "{} after {lost} were lost", world.members[mallory].got.len());
+    }
+}
+
+#[test]
 fn an_address_goes_to_the_client_that_proves_to_be_there() {
     let (mut world, _, bob, mallory) = scene(703);
     // Bob's network has given his address to Mallory, and Bob is elsewhere.

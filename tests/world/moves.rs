@@ -3,10 +3,12 @@
 use moonring_core::command::{Command, LeaveCause, MoveMessage, PlaceMessage};
 use moonring_wire::id::TrackId;
 use moonring_wire::media::CodecName::{Opus, Vp8};
+use moonring_wire::negotiate::Direction;
 use serde_json::json;
 
-use crate::sim::flows::assert_unbroken;
+use crate::sim::flows::{assert_unbroken, sends};
 use crate::sim::places::over_three_shards;
+use crate::sim::raw::section;
 use crate::sim::{OPEN, World};
 use crate::spread::OBEDIENT;
 
@@ -347,4 +349,30 @@ fn what_was_lost_before_a_move_is_sent_again_after_it() {
     assert!(again > 0);
     assert_complete(&world, bob, &[96, 97]);
     assert_sealed_once(&world);
+}
+
+#[test]
+fn the_goodbye_of_a_client_that_has_moved_is_believed_once_nothing_more_comes_and_not_before() {
+    for is_gone in [true, false] {
+        over_three_shards();
+        let mut world = World::new(615);
+        let (_, bob) = (world.join("alice"), world.join_raw("bob"));
+        world.raw(bob).sections = vec![section("0", Vp8, Direction::SendOnly)];
+        world.offer(bob, vec![sends("0")], vec![]);
+        world.run_ms(500);
+        world.move_raw(bob, 2);
+        world.run_ms(8_000);
+        let now = world.now;
+        world.raw(bob).close(now);
+        for _ in 0..15 {
+            world.run_ms(1_000);
+            if !is_gone {
+                let lives = world.raw(bob).check();
+                world.raw(bob).out.push(lives);
+            }
+        }
+        let left = world.left(bob).map(|cause| format!("{cause:?}"));
+        let said = left.is_some_and(|cause| cause.contains("closed the connection"));
+        assert_eq!((world.left(bob).is_some(), said), (is_gone, is_gone), "{:?}", world.left(bob));
+    }
 }

@@ -112,7 +112,11 @@ impl Shard {
     ) -> Result<(), DropReason> {
         let key = self.client_at(from)?;
         let transport = self.world.clients[key].transport.as_mut().ok_or(DropReason::UnknownAddress)?;
-        let event = transport.handle_dtls(now, from, bytes, &mut self.work.dtls_scratch, out)?;
+        let handled = transport.handle_dtls(now, from, bytes, &mut self.work.dtls_scratch, out);
+        if handled.is_err() {
+            self.schedule(key);
+        }
+        let event = handled?;
         self.stage(Stage::Dtls);
         if let Some(event) = event {
             self.transport_event(now, key, event);

@@ -231,6 +231,7 @@ impl Shard {
             }
         }
         let wings = self.tell_traffic();
+        self.check_expected_again(now, out);
         self.sweep_moves(now);
         self.sweep_homes(now);
         if wings

@@ -80,6 +80,7 @@ impl Shard {
         if self.index.addresses.get(&from).is_some_and(|holder| *holder != key) {
             transport.handle_claim(now, from, &request)?;
             self.check_address(now, key, from, out);
+            self.schedule(key);
             return Err(DropReason::StunAddressTaken);
         }
         self.work.current = Some(key);
@@ -92,6 +93,7 @@ impl Shard {
         }
         self.check_address(now, key, from, out);
         self.note_addresses(key);
+        self.schedule(key);
         Ok(())
     }
 
@@ -105,6 +107,14 @@ impl Shard {
             if transport.check(now, address, transaction, out) {
                 self.index.checks.insert(transaction, key);
             }
+        }
+    }
+
+    /// Asks again what a client has not answered: its next request may be seconds away.
+    pub(super) fn check_addresses_again(&mut self, now: Instant, key: ClientKey, out: &mut SendBatch) {
+        let unanswered = |shard: &Self| shard.world.clients.get(key)?.transport.as_ref()?.check_again(now);
+        while let Some(address) = unanswered(self) {
+            self.check_address(now, key, address, out);
         }
     }
 

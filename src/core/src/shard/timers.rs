@@ -108,6 +108,7 @@ impl Shard {
         if let Some(event) = event {
             self.transport_event(now, key, event);
         }
+        self.check_addresses_again(now, key, out);
         let moment = self.moment(now);
         let Some(client) = self.world.clients.get_mut(key) else { return };
         let is_report_due = client.deadlines.report <= now;
@@ -177,7 +178,7 @@ impl Shard {
         let path = client.outbound.congestion.as_ref().filter(|_| report.is_some());
         let probe = path.and_then(|path| path.poll_timeout());
         let Deadlines { connect_by, pace, former, .. } = client.deadlines;
-        let deadlines = [transport.poll_timeout(), report, connect_by, pace, former, probe];
+        let deadlines = [transport.poll_timeout(), transport.check_timeout(), report, connect_by, pace, former, probe];
         let Some(at) = deadlines.into_iter().flatten().min() else { return };
         if client.deadlines.scheduled.is_none_or(|scheduled| at < scheduled) {
             client.deadlines.scheduled = Some(at);

@@ -246,7 +246,7 @@ impl IceLite {
         }
         if let Some(known) = self.validated.iter_mut().find(|known| known.address == from) {
             (known.heard, known.priority, known.generation) = (now, priority, generation);
-            known.asked.named = named;
+            known.asked.requested(named);
             if nominates {
                 known.nominated = Some(now);
             }

@@ -10,6 +10,7 @@ pub mod candidate;
 pub mod dtls;
 mod handshake;
 pub mod ice;
+mod silence;
 pub mod srtp;
 mod state;
 pub mod stun;
@@ -56,9 +57,6 @@ impl TransportConfig {
     }
 }
 
-/// By how much the silence that ends a handshake is longer than the one that ends a connection.
-const HANDSHAKE_FIRST: Duration = Duration::from_secs(5);
-
 /// What a STUN request changed.
 pub type StunOutcome = IceEvent;
 
@@ -87,6 +85,8 @@ pub struct Transport {
     idle_at: Instant,
     /// When authentic media came last: some clients send no further STUN requests once connected.
     heard_media: Instant,
+    /// When something came that may have been its goodbye.
+    farewell: Option<Instant>,
     handshake: Handshake,
     ended: bool,
 }
@@ -123,15 +123,10 @@ impl Transport {
             max_ssrcs: config.max_ssrcs,
             idle_at: now + config.idle_timeout,
             heard_media: now,
+            farewell: None,
             handshake: Handshake::default(),
             ended: false,
         }
-    }
-
-    /// This process stood still: silence counts from `now`, as nobody could be heard.
-    pub fn forgive_silence(&mut self, now: Instant) {
-        self.heard_media = now;
-        self.idle_at = now + self.idle_timeout;
     }
 
     /// The ICE side: credentials, restart, addresses.
@@ -258,7 +253,11 @@ impl Transport {
             return Err(DropReason::Overload);
         }
         self.handshake.bytes_in += bytes.len();
-        match self.dtls.as_mut().ok_or(DropReason::Dtls)?.handle_packet(now, bytes) {
+        let Some(dtls) = self.dtls.as_mut() else {
+            self.note_farewell(now);
+            return Err(DropReason::Dtls);
+        };
+        match dtls.handle_packet(now, bytes) {
             Ok(()) => Ok(self.drive_dtls(scratch, out)),
             // The packet that ends a handshake is counted by whoever hears of the end.
             Err(reason) => self.drive_dtls(scratch, out).map(Some).ok_or(reason),
@@ -320,7 +319,11 @@ impl Transport {
         }
         if now >= self.idle_at && self.is_silent(now) {
             let seconds = self.idle_timeout.as_secs_f32();
-            return Some(self.end(TransportEvent::Closed(format!("nothing came from the client for {seconds} s"))));
+            let words = match self.farewell {
+                Some(_) => "the client closed the connection".to_owned(),
+                None => format!("nothing came from the client for {seconds} s"),
+            };
+            return Some(self.end(TransportEvent::Closed(words)));
         }
         let may_send = self.ice.selected().is_some() && out.has_room(FLIGHT);
         let dtls = self.dtls.as_mut().filter(|dtls| may_send && dtls.poll_timeout().is_some_and(|at| at <= now));
@@ -372,14 +375,6 @@ impl Transport {
             });
         }
         last
-    }
-
-    /// Looks at silence, and says when to look again.
-    fn is_silent(&mut self, now: Instant) -> bool {
-        // A handshake has a bound of its own, and says more when it ends by it.
-        let timeout = self.idle_timeout + if self.srtp.is_some() { Duration::ZERO } else { HANDSHAKE_FIRST };
-        self.idle_at = self.ice.last_heard().max(self.heard_media) + timeout;
-        now >= self.idle_at
     }
 
     fn end(&mut self, event: TransportEvent) -> TransportEvent {

@@ -96,6 +96,15 @@ impl Shard {
         Ok(())
     }
 
+    /// Asks the clients on their way here again what they have not answered.
+    pub(in crate::shard) fn check_expected_again(&mut self, now: Instant, out: &mut SendBatch) {
+        for Expected { transport, .. } in self.moves.expected.values_mut() {
+            if let Some(address) = transport.check_again(now) {
+                transport.check(now, address, self.rng.random(), out);
+            }
+        }
+    }
+
     /// The answer to a check of such a client.
     pub(in crate::shard) fn moving_answers(
         &mut self,

@@ -14,8 +14,12 @@ pub(super) const MAX_CLAIMS: usize = 4;
 const UNPROVEN: u32 = 24;
 /// Seconds for one more.
 const UNPROVEN_EVERY_S: f64 = 10.0;
-/// Least time between two checks of one address: what is lost is asked again with the client's next request.
+/// Least time between two checks of one address.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// A check that is not answered is sent again after this time (RFC 8445 section 14.3), and then after twice as long.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// So often: after that, with the client's next request.
+const AGAIN: u32 = 2;
 /// Checks of one address that stay unanswered before it is given up.
 const MAX_CHECKS: u32 = 50;
 
@@ -31,6 +35,8 @@ pub(super) struct Budget {
 pub(super) struct Asked {
     last: Option<(Transaction, Instant)>,
     count: u32,
+    /// How often it was sent since the client's last request from there.
+    since_request: u32,
     /// What the client's last request from there was in.
     pub(super) named: Named,
 }
@@ -86,6 +92,18 @@ impl Asked {
         self.count < MAX_CHECKS && is_old
     }
 
+    /// The client has sent a request from there.
+    pub(super) fn requested(&mut self, named: Named) {
+        (self.named, self.since_request) = (named, 0);
+    }
+
+    /// When the check is to be sent again without a request.
+    fn again_at(&self) -> Option<Instant> {
+        let (_, at) = self.last?;
+        let is_due = self.count < MAX_CHECKS && (1..=AGAIN).contains(&self.since_request);
+        is_due.then(|| at + AGAIN_AFTER * (1 << (self.since_request - 1)))
+    }
+
     fn is_answered_by(&self, transaction: &Transaction) -> bool {
         self.last.is_some_and(|(asked, _)| asked == *transaction)
     }
@@ -122,7 +140,7 @@ impl IceLite {
         let named = self.named_by(request);
         if let Some(claim) = self.claims.iter_mut().find(|claim| claim.address == from) {
             (claim.nominated, claim.priority) = (claim.nominated || nominated, priority);
-            claim.asked.named = named;
+            claim.asked.requested(named);
             return Ok(());
         }
         if !self.budget.take(now) {
@@ -137,10 +155,19 @@ impl IceLite {
 
     /// Whether the client is to be asked now if it is at this address.
     pub fn needs_check(&self, now: Instant, address: AddressPair) -> bool {
+        self.unproven().any(|(of, asked)| of == address && asked.is_due(now))
+    }
+
+    /// When the next check is to be sent again that was not answered, and where to.
+    pub fn check_again(&self) -> Option<(Instant, AddressPair)> {
+        self.unproven().filter_map(|(of, asked)| Some((asked.again_at()?, of))).min_by_key(|(at, _)| *at)
+    }
+
+    /// The addresses where the client is not known to be.
+    fn unproven(&self) -> impl Iterator<Item = (AddressPair, &Asked)> {
         let unproven = self.validated.iter().filter(|known| self.settled && !known.proven);
         let known = unproven.map(|known| (known.address, &known.asked));
-        let claims = self.claims.iter().map(|claim| (claim.address, &claim.asked));
-        known.chain(claims).any(|(of, asked)| of == address && asked.is_due(now))
+        known.chain(self.claims.iter().map(|claim| (claim.address, &claim.asked)))
     }
 
     /// Writes the check of an address; its length, or `None` when there is nothing to check.
@@ -153,10 +180,14 @@ impl IceLite {
     ) -> Option<usize> {
         let known = self.validated.iter_mut().map(|known| (known.address, &mut known.asked));
         let claims = self.claims.iter_mut().map(|claim| (claim.address, &mut claim.asked));
-        let (_, asked) = known.chain(claims).find(|(of, _)| *of == address)?;
-        asked.last = Some((transaction, now));
-        asked.count += 1;
-        let named = asked.named;
+        let mut named = None;
+        // What was claimed may have come up as the client's own since.
+        for (_, asked) in known.chain(claims).filter(|(of, _)| *of == address) {
+            asked.last = Some((transaction, now));
+            (asked.count, asked.since_request) = (asked.count + 1, asked.since_request + 1);
+            named.get_or_insert(asked.named);
+        }
+        let named = named?;
         let (ours, theirs) = self.logins(named);
         check::write((&ours.local, &theirs.remote), &theirs.remote_key, &transaction, out)
     }
