@@ -5,10 +5,17 @@ use std::time::Duration;
 
 use moonring_core::shard::ShardSettings;
 use moonring_wire::drops::DropReason;
+use moonring_wire::id::Ssrc;
 use moonring_wire::media::CodecName::Opus;
+use moonring_wire::media::Extension;
+use moonring_wire::negotiate::Direction;
 
-use crate::sim::flows::assert_unbroken;
+use crate::sim::flows::{assert_unbroken, sends};
+use crate::sim::raw::{Fields, section};
 use crate::sim::{Got, OPEN, World, settings};
+
+/// The id that clients give the level of their sound.
+const LEVEL_ID: u8 = 5;
 
 /// How often somebody begins to be heard.
 fn begins(world: &World, who: usize) -> usize {
@@ -53,4 +60,37 @@ fn of_three_who_talk_two_are_heard_without_a_gap_and_a_script_can_let_all_be_hea
         let got: Vec<_> = world.got(listener, 111).into_iter().filter(|got| got.ssrc == ssrc).collect();
         assert_unbroken(&got);
     }
+}
+
+#[test]
+fn packets_of_sound_that_nobody_hears_are_not_asked_for_again() {
+    let mut world = World::with(72, ShardSettings { audio_last_n: Some(1), ..settings() }, OPEN);
+    let talkers = ["loud", "quiet"].map(|name| world.join_raw(name));
+    for who in talkers {
+        let mut sending = section("0", Opus, Direction::SendOnly);
+        sending.ssrcs = vec![(Ssrc(700), None)];
+        sending.extensions.push((LEVEL_ID, Extension::AudioLevel));
+        sending.codecs[0].feedback.nack = true;
+        world.raw(who).sections = vec![sending];
+        world.offer(who, vec![sends("0")], vec![]);
+    }
+    world.run_ms(300);
+    // Every tenth packet is lost.
+    for index in (100..200).filter(|index| index % 10 != 5) {
+        for (who, level) in talkers.into_iter().zip([10, 60]) {
+            let elements: [(u8, &[u8]); 1] = [(LEVEL_ID, &[0x80 | level])];
+            let timestamp = index as u32 * 960;
+            let fields = Fields { ssrc: 700, pt: 111, index, timestamp, marker: false, elements: &elements };
+            let packet = world.raw(who).seal(&fields, &[1, 2, 3]);
+            world.raw(who).out.push(packet);
+        }
+        if index == 150 {
+            // By now it is known who is louder.
+            talkers.into_iter().for_each(|who| world.raw(who).reports.clear());
+        }
+        world.run_ms(20);
+    }
+    let is_asked = |(_, words): &(_, String)| words.starts_with("Nack");
+    let asked = talkers.map(|who| world.raw(who).reports.iter().filter(|report| is_asked(report)).count());
+    assert!(asked[0] > 0 && asked[1] == 0, "{asked:?}");
 }

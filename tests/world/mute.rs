@@ -2,11 +2,14 @@
 
 use moonring_core::command::Command;
 use moonring_wire::drops::DropReason;
+use moonring_wire::id::Ssrc;
 use moonring_wire::media::CodecName::{Opus, Vp8};
+use moonring_wire::negotiate::Direction;
 use moonring_wire::rtp::codec::inspect;
 
 use crate::sim::World;
-use crate::sim::flows::assert_unbroken;
+use crate::sim::flows::{assert_unbroken, sends};
+use crate::sim::raw::{Fields, section};
 
 #[test]
 fn a_muted_track_is_silent_for_everybody_and_goes_on_without_a_gap() {
@@ -42,6 +45,41 @@ fn a_muted_track_is_silent_for_everybody_and_goes_on_without_a_gap() {
             .map(|w| w.contains("muted: true"))
             .collect();
         assert_eq!(changes, [true, false]);
+    }
+}
+
+#[test]
+fn nobody_asks_for_packets_of_a_track_that_is_muted() {
+    let mut world = World::new(32);
+    let alice = world.join_raw("alice");
+    let mut sending = section("0", Vp8, Direction::SendOnly);
+    sending.ssrcs = vec![(Ssrc(700), None)];
+    world.raw(alice).sections = vec![sending];
+    let track = world.offer(alice, vec![sends("0")], vec![])[0].track.clone().unwrap().id;
+    world.run_ms(300);
+    let send = |world: &mut World, indexes: &[u64]| {
+        for index in indexes {
+            let fields =
+                Fields { ssrc: 700, pt: 96, index: *index, timestamp: *index as u32 * 3_000, ..Fields::default() };
+            let packet = world.raw(alice).seal(&fields, &[0x10, 0x01, 0, 0]);
+            world.raw(alice).out.push(packet);
+            world.run_ms(5);
+        }
+        world.run_ms(200);
+        let reports = std::mem::take(&mut world.raw(alice).reports);
+        let mut nacks: Vec<_> =
+            reports.into_iter().map(|(_, words)| words).filter(|words| words.starts_with("Nack")).collect();
+        nacks.dedup();
+        nacks
+    };
+    assert_eq!(send(&mut world, &[100, 102, 103]), ["Nack 700 [101]"]);
+    for (muted, indexes, asked) in [
+        // What was missing before is of no use either.
+        (true, &[104, 106, 107][..], &[][..]),
+        (false, &[110, 112, 113], &["Nack 700 [111]"]),
+    ] {
+        world.command(Command::SetMuted { client: world.id(alice), track: track.clone(), muted });
+        assert_eq!(send(&mut world, indexes), asked, "muted: {muted}");
     }
 }
 

@@ -352,6 +352,7 @@ fn datagrams_that_no_shard_of_this_run_of_a_peer_has_sealed_are_counted_by_reaso
     let passed_on = Frame::Media(Media {
         stream: Stream { handle: 1, layer: 0 },
         restarts: 0,
+        goes_on: false,
         again: false,
         marker: false,
         hop: true,

@@ -213,6 +213,7 @@ fn datagrams_of_strangers_and_old_ones_are_counted_by_reason_and_change_nothing(
     let stray = Frame::Media(moonring_wire::link::Media {
         stream: Stream { handle: 1, layer: 0 },
         restarts: 0,
+        goes_on: false,
         again: false,
         marker: false,
         hop: true,

@@ -34,6 +34,7 @@ pub(super) fn link_seeds() -> Vec<Vec<u8>> {
     let media = Media {
         stream,
         restarts: 1,
+        goes_on: false,
         again: true,
         marker: true,
         hop: false,

@@ -20,6 +20,7 @@ pub fn media<'l>(
     Frame::Media(Media {
         stream: Stream { handle: handle(key), layer: n as u8 },
         restarts: layer.restarts,
+        goes_on: layer.goes_on,
         again,
         marker: packet.marker,
         hop,

@@ -56,6 +56,8 @@ impl Request {
 /// A packet that was authenticated and decrypted.
 pub(super) struct Opened<'a> {
     pub(super) header: Header,
+    /// Its SRTP index; of one that was sent again that of the stream of such packets.
+    pub(super) index: u64,
     pub(super) bytes: &'a [u8],
     pub(super) elements: HeaderExtensions,
 }
@@ -185,7 +187,7 @@ impl Shard {
         }
         let client = &mut self.world.clients[key];
         let transport = client.transport.as_mut().ok_or(DropReason::SrtpNotReady)?;
-        let (len, _) =
+        let (len, index) =
             transport.unprotect_rtp((now, from), bytes, header.header_len, header.ssrc.0, header.sequence)?;
         let bytes = &mut bytes[..len];
         self.report.counters.packets_in += 1;
@@ -224,7 +226,7 @@ impl Shard {
             bytes = &mut bytes[start..];
             header = Header::parse(bytes)?;
         }
-        self.keep(now, (key, incoming), &Opened { header, bytes, elements })
+        self.keep(now, (key, incoming), &Opened { header, index, bytes, elements })
     }
 
     /// Reports and requests. `selected` says of those that another shard has passed on whether they have come from the

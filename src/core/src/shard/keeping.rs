@@ -32,7 +32,7 @@ impl Shard {
         (key, incoming): (ClientKey, Incoming),
         opened: &Opened<'_>,
     ) -> Result<(), DropReason> {
-        let Opened { header, bytes, elements } = opened;
+        let Opened { header, index: sealed, bytes, elements } = opened;
         let payload = &bytes[header.payload_range(bytes)?];
         let track = self.world.tracks.get(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
         // Behind a cut there is a gap, which all receivers would ask about.
@@ -42,12 +42,17 @@ impl Shard {
         if !track.formats.is_media(header.payload_type) {
             self.follow_format(now, incoming.track, header.payload_type, (bytes, payload, elements))?;
         }
-        let track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+        let mut track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
         let is_red = track.formats.is_red(header.payload_type);
         if is_red && red::primary(payload).is_none() {
             return Err(DropReason::RtpMalformed);
         }
-        let asks_again = track.feedback.nack;
+        if !incoming.rtx && !track.layers[usize::from(incoming.layer)].stats.follows(header.sequence, *sealed) {
+            self.go_on_behind_gap(now, incoming);
+            track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
+        }
+        // Of what nobody is sent nothing is missing.
+        let asks_again = track.feedback.nack && !track.is_muted();
         let layer = &mut track.layers[usize::from(incoming.layer)];
         let index = match incoming.rtx {
             true => layer.stats.repeated(header.sequence).ok_or(DropReason::SrtpTooOld)?,
@@ -57,7 +62,7 @@ impl Shard {
         // What a publisher sends twice, as many do to find out what their path carries, is no part of the layer's rate.
         let is_known = layer.history.find(index).is_some();
         layer.count(now, if is_known { 0 } else { bytes.len() });
-        if track.muted_by_client || track.muted_by_policy {
+        if track.is_muted() {
             return Err(DropReason::Muted);
         }
         if is_known {
@@ -66,8 +71,13 @@ impl Shard {
         if is_due_sooner {
             self.schedule(key);
         }
-        if let Some(level) = elements.kept.audio_level.and_then(|byte| AudioLevel::parse(&[byte])) {
-            self.hear(now, key, incoming.track, level.level)?;
+        if let Some(level) = elements.kept.audio_level.and_then(|byte| AudioLevel::parse(&[byte]))
+            && let Err(reason) = self.hear(now, key, incoming.track, level.level)
+        {
+            if let Some(track) = self.world.tracks.get_mut(incoming.track) {
+                track.layers[usize::from(incoming.layer)].forget_missing();
+            }
+            return Err(reason);
         }
         let (timestamp, marker, kept) = (header.timestamp, header.marker, elements.kept);
         let descriptor = elements.descriptor(bytes);

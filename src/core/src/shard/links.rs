@@ -96,9 +96,15 @@ impl Shard {
         match known.map(|known| media.restarts.wrapping_sub(known) as i8) {
             // Of before the publisher began anew: overtaken on the way.
             Some(..0) => return Ok(()),
-            Some(1..) => {
+            Some(ahead @ 1..) => {
                 *known = Some(media.restarts);
-                self.restart_layer(now, Incoming { track: key, layer, rtx: false });
+                let incoming = Incoming { track: key, layer, rtx: false };
+                // Of another beginning before this one nothing has come here.
+                if media.goes_on && ahead == 1 {
+                    self.go_on_behind_gap(now, incoming);
+                } else {
+                    self.restart_layer(now, incoming);
+                }
             }
             Some(0) => {}
             None => *known = Some(media.restarts),

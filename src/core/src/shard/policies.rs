@@ -270,8 +270,11 @@ impl Shard {
         }
         track.info.muted = muted;
         let (info, room, owner) = (track.info.clone(), track.room, track.owner);
-        if !muted {
-            track.layers.iter_mut().for_each(Layer::begin_anew);
+        if muted {
+            // What is missing already would be asked for in vain.
+            track.layers.iter_mut().for_each(Layer::forget_missing);
+        } else {
+            track.layers.iter_mut().for_each(Layer::pass_gap);
             for (client, place) in track.subscribers.clone() {
                 let Some(client) = self.world.clients.get_mut(client) else { continue };
                 let Some(forward) = &mut client.outbound.forwards[usize::from(place)] else { continue };

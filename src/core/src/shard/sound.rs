@@ -34,7 +34,7 @@ impl Shard {
     fn begin_anew(&mut self, key: TrackKey) {
         let Some(track) = self.world.tracks.get_mut(key) else { return };
         // For other shards, whose histories are not this one.
-        track.layers.iter_mut().for_each(Layer::begin_anew);
+        track.layers.iter_mut().for_each(Layer::pass_gap);
         for (client, place) in &track.subscribers {
             let client = self.world.clients.get_mut(*client);
             if let Some(forward) = client.and_then(|c| c.outbound.forwards[usize::from(*place)].as_mut()) {

@@ -133,6 +133,22 @@ impl Shard {
         let Some(track) = self.world.tracks.get_mut(incoming.track) else { return };
         let clock_rate = track.codec.name.clock_rate();
         track.layers[usize::from(incoming.layer)].restart(clock_rate);
+        self.begin_behind(now, incoming, false);
+    }
+
+    /// The same stream goes on behind a gap that is no loss, or too long for one: what it was known by holds, and everybody who
+    /// receives it is sent what follows without the gap.
+    pub(super) fn go_on_behind_gap(&mut self, now: Instant, incoming: Incoming) {
+        let Some(track) = self.world.tracks.get_mut(incoming.track) else { return };
+        track.layers[usize::from(incoming.layer)].pass_gap();
+        let owner = track.owner;
+        self.begin_behind(now, incoming, true);
+        self.schedule(owner);
+    }
+
+    /// Lets everybody who receives a layer begin with what comes next: of the same stream or of another one.
+    fn begin_behind(&mut self, now: Instant, incoming: Incoming, is_same: bool) {
+        let Some(track) = self.world.tracks.get_mut(incoming.track) else { return };
         let is_video = track.is_video();
         for (client, place) in track.subscribers.clone() {
             let Some(client) = self.world.clients.get_mut(client) else { continue };
@@ -142,7 +158,9 @@ impl Shard {
                 if forward.layer().is_none_or(|layer| layer == incoming.layer) {
                     forward.restart(track);
                 }
-                forward.forget_layer(incoming.layer);
+                if !is_same {
+                    forward.forget_layer(incoming.layer);
+                }
                 if is_video {
                     track.layers[usize::from(incoming.layer)].want_key_frame(now, KeyFrameNeed::Anew);
                 }

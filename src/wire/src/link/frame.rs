@@ -36,6 +36,7 @@ const RED: u16 = 1 << 6;
 const LEVEL: u16 = 1 << 7;
 const ORIENTATION: u16 = 1 << 8;
 const DELAY: u16 = 1 << 9;
+const GOES_ON: u16 = 1 << 10;
 
 /// One encoding of a track, as both ends of a link know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +54,8 @@ pub struct Media<'a> {
     pub stream: Stream,
     /// How often the publisher has begun this encoding anew, modulo 256: its indexes count from there.
     pub restarts: u8,
+    /// The last time it was the same stream that went on, behind a gap in its indexes; what is not told of that has begun anew.
+    pub goes_on: bool,
     /// It was asked for again.
     pub again: bool,
     /// RTP's marker.
@@ -226,6 +229,7 @@ impl Writer<'_> {
         let bit = |is: bool, bit: u16| if is { bit } else { 0 };
         let kept = &media.kept;
         let flags = u16::from(media.stream.layer) & LAYER
+            | bit(media.goes_on, GOES_ON)
             | bit(media.again, AGAIN)
             | bit(media.marker, MARKER)
             | bit(media.hop, HOP)
@@ -377,6 +381,7 @@ impl<'a> Reader<'a> {
         Some(Media {
             stream: Stream { handle, layer: (flags & LAYER) as u8 },
             restarts,
+            goes_on: flags & GOES_ON != 0,
             again: flags & AGAIN != 0,
             marker: flags & MARKER != 0,
             hop: flags & HOP != 0,

@@ -13,6 +13,7 @@ fn media(payload: &[u8]) -> Media<'_> {
     Media {
         stream: STREAM,
         restarts: 3,
+        goes_on: false,
         again: true,
         marker: true,
         hop: false,

@@ -20,6 +20,8 @@ const REPEATED: (u16, u16) = (3_000, 100);
 pub struct ReceiveStats {
     clock_rate: u32,
     sequences: Extender,
+    /// What an index here is more (wrapping) than in SRTP, where packets have come here.
+    round: Option<u64>,
     /// The first packet's index.
     base: u64,
     received: u64,
@@ -80,6 +82,7 @@ impl ReceiveStats {
         Self {
             clock_rate,
             sequences: Extender::default(),
+            round: None,
             base: 0,
             received: 0,
             expected_prior: 0,
@@ -109,6 +112,17 @@ impl ReceiveStats {
         }
         self.transit = transit;
         index
+    }
+
+    /// Looks at a packet's SRTP index before [`Self::received`]: sequence numbers alone do not tell how many packets are missing
+    /// when it is half a round of them or more. False then, and what follows has the indexes that it would have without the gap.
+    pub fn follows(&mut self, sequence: u16, sealed: u64) -> bool {
+        let round = self.sequences.peek(sequence).wrapping_sub(sealed);
+        let known = *self.round.get_or_insert(round);
+        if known != round {
+            self.sequences.jump(sealed.wrapping_add(known));
+        }
+        known == round
     }
 
     /// The index of a packet that came again in a stream of its own (RFC 4588). It counts nowhere: reports tell how packets came the
@@ -195,6 +209,29 @@ mod tests {
     use super::*;
 
     const ABOUT: Ssrc = Ssrc(7);
+
+    #[test]
+    fn srtps_index_tells_how_long_a_gap_is_that_sequence_numbers_do_not() {
+        let now = Instant::now();
+        let mut stats = ReceiveStats::new(90_000);
+        let first = 3 << 16 | 0xFFF0;
+        for (ahead, follows) in [
+            (0, true),
+            (20, true),
+            (18, true),
+            (20 + 32_767, true),
+            (20 + 32_767 + 32_768, false),
+            (20 + 32_767 + 32_767, true),
+            (200_000, false),
+            (200_000 + 65_536, false),
+            (200_000 + 65_535, true),
+        ] {
+            let sealed: u64 = first + ahead;
+            assert_eq!(stats.follows(sealed as u16, sealed), follows, "{ahead}");
+            // The first one's is 65,536 and its sequence number.
+            assert_eq!(stats.received(sealed as u16, 0, now), 0x1_FFF0 + ahead, "{ahead}");
+        }
+    }
 
     #[test]
     fn a_report_counts_what_is_missing_since_the_last_one() {

@@ -38,6 +38,11 @@ impl Extender {
     pub fn highest(&self) -> Option<u64> {
         self.highest
     }
+
+    /// Goes on at `index`, further ahead than a sequence number can tell.
+    pub fn jump(&mut self, index: u64) {
+        self.highest = self.highest.max(Some(index));
+    }
 }
 
 /// Extends a stream's 32-bit time stamps, as [`Extender`] does sequence numbers.

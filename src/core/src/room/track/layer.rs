@@ -50,6 +50,8 @@ pub struct Layer {
     pub pixels: Option<u64>,
     /// How often the publisher has begun it anew, modulo 256.
     pub restarts: u8,
+    /// The last time it was the same stream that went on, behind a gap.
+    pub goes_on: bool,
     /// Packets up to this arrival number have their padding.
     pub evened: u64,
     pub(super) last_packet: Option<Instant>,
@@ -81,6 +83,7 @@ impl Layer {
             rebound: None,
             pixels: None,
             restarts: 0,
+            goes_on: false,
             evened: 0,
             last_packet: None,
             began: None,
@@ -92,7 +95,7 @@ impl Layer {
 
     /// Another stream of the publisher takes this place: its numbers and time stamps are its own.
     pub fn restart(&mut self, clock_rate: u32) {
-        self.begin_anew();
+        (self.restarts, self.goes_on) = (self.restarts.wrapping_add(1), false);
         self.history.restart();
         self.evened = self.history.end();
         self.stats = ReceiveStats::new(clock_rate);
@@ -107,6 +110,7 @@ impl Layer {
         std::mem::swap(self, other);
         std::mem::swap(&mut self.history, &mut other.history);
         std::mem::swap(&mut self.restarts, &mut other.restarts);
+        std::mem::swap(&mut self.goes_on, &mut other.goes_on);
         std::mem::swap(&mut self.evened, &mut other.evened);
     }
 
@@ -167,9 +171,11 @@ impl Layer {
         layering.count(now, packet, bytes)
     }
 
-    /// What comes next does not go on where the last packet was, and its numbers show a gap that is no loss.
-    pub fn begin_anew(&mut self) {
-        self.restarts = self.restarts.wrapping_add(1);
+    /// What comes next does not go on where the last packet was, and its numbers show a gap that nothing is asked for in. Other
+    /// shards are told by the next packet.
+    pub fn pass_gap(&mut self) {
+        (self.restarts, self.goes_on) = (self.restarts.wrapping_add(1), true);
+        self.forget_missing();
     }
 
     /// True when packets came lately.
