@@ -10,7 +10,7 @@ use moonring_wire::negotiate::{AnswerSection, Direction};
 use moonring_wire::rtp::codec::{vp8, vp9};
 
 use crate::sim::flows::{assert_unbroken, sends, wants};
-use crate::sim::places::over_three_shards;
+use crate::sim::places::{on_one_shard, over_three_shards};
 use crate::sim::raw::{Fields, MID_ID, section};
 use crate::sim::{Got, World};
 
@@ -84,7 +84,11 @@ impl Scene {
     }
 
     fn run(&mut self, seconds: u64) {
-        for _ in 0..seconds * RATE {
+        self.run_pictures(seconds * RATE);
+    }
+
+    fn run_pictures(&mut self, pictures: u64) {
+        for _ in 0..pictures {
             self.picture();
             self.world.run(Duration::from_micros(1_000_000 / RATE));
         }
@@ -154,6 +158,36 @@ fn a_picture_that_does_not_fit_loses_temporal_layers_before_it_is_paused() {
         assert_eq!(to.picture_id.unwrap().value, (from.picture_id.unwrap().value + 1) % 0x8000);
         let step = to.tl0_picture.unwrap().0.wrapping_sub(from.tl0_picture.unwrap().0);
         assert_eq!(step == 1, scene.layers_of(&pair[1]).1 == 0);
+    }
+}
+
+#[test]
+fn a_spatial_layer_that_is_wanted_again_is_asked_for_at_once_or_as_soon_as_it_may_be() {
+    on_one_shard();
+    let mut scene = Scene::new(316, Vp9);
+    scene.run(3);
+    let mut last = scene.world.start;
+    // Whenever the next report to the publisher is due.
+    for (seconds, pictures) in [(6, 0), (6, 8), (2, 8), (6, 4), (2, 0), (2, 15)] {
+        let (client, track) = (scene.world.id(scene.bob), scene.track.clone());
+        scene.world.command(Command::SetLayer { client: client.clone(), track: track.clone(), layer: Some(0) });
+        let lives = scene.world.raw(scene.bob).check();
+        scene.world.raw(scene.bob).out.push(lives);
+        scene.run_pictures(seconds * RATE + pictures);
+        let before = scene.world.now;
+        scene.world.command(Command::SetLayer { client, track, layer: None });
+        let asked = (0..6 * RATE).find_map(|_| {
+            scene.run_pictures(1);
+            let reports = scene.world.raw(scene.alice).reports.iter();
+            reports.filter(|(_, words)| words.starts_with("Pli")).map(|(at, _)| *at).next()
+        });
+        let asked = asked.expect("a request");
+        // A packet that has it looked at comes every 33 ms, and takes ten, as the request does.
+        let delay = asked.saturating_duration_since(before.max(last + Duration::from_secs(5)));
+        assert!(delay < Duration::from_millis(60), "{delay:?} behind {seconds} s and {pictures} pictures");
+        last = asked;
+        scene.run(1);
+        assert_eq!(scene.last_layers().last().map(|layers| layers.0), Some(2));
     }
 }
 

@@ -286,7 +286,7 @@ fn apply(
             // It is on its way while the client's transport comes up. From another place it comes once it is wanted there.
             forward.begin_or_ask(now, track);
         } else {
-            forward.ask_for_spatial_layer(now, track);
+            let _ = forward.ask_for_spatial_layer(now, track);
         }
     }
     was != paused

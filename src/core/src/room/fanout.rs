@@ -57,7 +57,7 @@ pub fn fan_out(moment: Moment, key: RoomKey, world: &mut World, out: &mut SendBa
     }
     while let Some(key) = room.touched.last().copied() {
         if let Some(client) = clients.get_mut(key) {
-            match send_waiting(moment, client, tracks, out, drops) {
+            match send_waiting(moment, (client, &mut room.asked), tracks, out, drops) {
                 Progress::Full => return false,
                 Progress::Paced(until) | Progress::Held(until) => room.waiting.push((key, until)),
                 Progress::Done => {}
@@ -116,10 +116,10 @@ enum Progress {
     Held(Instant),
 }
 
-/// Everything that waits for one client.
+/// Everything that waits for one client. `asked` gets the publishers of whom key frames are wanted by that.
 fn send_waiting(
     moment: Moment,
-    client: &mut Client,
+    (client, asked): (&mut Client, &mut Vec<ClientKey>),
     tracks: &mut SlotMap<TrackKey, Track>,
     out: &mut SendBatch,
     drops: &mut Drops,
@@ -138,8 +138,9 @@ fn send_waiting(
         if let Some((forward, track)) = forward.and_then(|f| tracks.get_mut(f.track).map(|t| (f, t))) {
             progress = sender.send_forward(forward, track, out);
             drops.add(DropReason::Overload, std::mem::take(&mut forward.sent.skipped));
-            if forward.allotted.paused.is_none() && !forward.awaits_return(sender.congestion.as_deref()) {
-                forward.ask_for_key_frame(moment.now, track);
+            let may_ask = forward.allotted.paused.is_none() && !forward.awaits_return(sender.congestion.as_deref());
+            if may_ask && forward.ask_for_key_frame(moment.now, track) {
+                asked.push(track.owner);
             }
         }
         match progress {

@@ -139,27 +139,25 @@ impl Forward {
         }
     }
 
-    /// Asks for a key frame where one is needed to go on, or to get to a wanted spatial layer.
-    pub fn ask_for_key_frame(&self, now: Instant, track: &mut Track) {
+    /// Asks for a key frame where one is needed to go on, or to get to a wanted spatial layer. True when nobody has asked for
+    /// it before.
+    pub fn ask_for_key_frame(&self, now: Instant, track: &mut Track) -> bool {
         if !self.waits_for_key_frame() {
-            self.ask_for_spatial_layer(now, track);
-            return;
+            return self.ask_for_spatial_layer(now, track);
         }
         let layer = &mut track.layers[usize::from(self.position.target)];
         // One that the pacer holds back is here.
-        if layer.history.key_frame().is_none_or(|at| at < self.position.target_cursor) {
-            let need = if self.layer().is_some() { KeyFrameNeed::Switch } else { KeyFrameNeed::Begin };
-            layer.want_key_frame(now, need);
-        }
+        let need = if self.layer().is_some() { KeyFrameNeed::Switch } else { KeyFrameNeed::Begin };
+        layer.history.key_frame().is_none_or(|at| at < self.position.target_cursor) && layer.want_key_frame(now, need)
     }
 
-    /// Asks for a key frame where one is needed to get to a wanted spatial layer.
-    pub fn ask_for_spatial_layer(&self, now: Instant, track: &mut Track) {
+    /// Asks for a key frame where one is needed to get to a wanted spatial layer. True when nobody has asked for it before.
+    pub fn ask_for_spatial_layer(&self, now: Instant, track: &mut Track) -> bool {
         let is_needed = !self.waits_for_key_frame() && self.waits_for_spatial_layer(track);
         let layer = &mut track.layers[usize::from(self.position.target)];
-        if is_needed && layer.layering.as_mut().is_some_and(|layering| layering.may_ask_for_upper(now)) {
-            layer.want_key_frame(now, KeyFrameNeed::Switch);
-        }
+        is_needed
+            && layer.layering.as_mut().is_some_and(|layering| layering.may_ask_for_upper(now))
+            && layer.want_key_frame(now, KeyFrameNeed::Switch)
     }
 
     /// True while a spatial layer is wanted that only a key frame brings.

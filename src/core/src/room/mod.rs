@@ -103,6 +103,8 @@ pub struct Room {
     pub touched: Vec<ClientKey>,
     /// Clients of which something waits, for their pacer or for what is behind it, and until when. The shard sets their timers.
     pub waiting: Vec<(ClientKey, Instant)>,
+    /// Publishers of whom a fan-out wants key frames that nobody wanted before. The shard sets their timers.
+    pub asked: Vec<ClientKey>,
     /// Hooks under way.
     pub hooks: u32,
     /// How it came about, and how it ends.

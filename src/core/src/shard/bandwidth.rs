@@ -170,14 +170,16 @@ impl Shard {
         }
     }
 
-    /// Sets the timers of the clients of which something waits for later.
+    /// Sets the timers of the clients of which something waits for later, or is wanted.
     pub(super) fn wake_later(&mut self, now: Instant, room: RoomKey) {
         let Some(room) = self.world.rooms.get_mut(room) else { return };
+        let asked = std::mem::take(&mut room.asked);
         for (key, until) in std::mem::take(&mut room.waiting) {
             let Some(client) = self.world.clients.get_mut(key) else { continue };
             client.deadlines.pace = Some(until.max(now));
             self.schedule(key);
         }
+        asked.into_iter().for_each(|publisher| self.schedule(publisher));
     }
 
     /// Has what waits for a client looked at again.

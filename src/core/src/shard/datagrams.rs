@@ -160,7 +160,7 @@ impl Shard {
             wanted.into_iter().for_each(|(track, layer)| self.want_far_layer(track, layer));
         }
         let Outbound { forwards, congestion, .. } = &mut self.world.clients[key].outbound;
-        let mut waiting = Vec::new();
+        let (mut waiting, mut asked) = (Vec::new(), Vec::new());
         let path = congestion.as_deref();
         let needs_one =
             |f: &&mut Forward| f.allotted.paused.is_none() && f.waits_for_key_frame() && !f.awaits_return(path);
@@ -169,10 +169,15 @@ impl Shard {
             forward.begin_or_ask(now, track);
             waiting.push((forward.track, track.owner));
         }
+        for forward in forwards.iter().flatten().filter(|f| f.allotted.paused.is_none()) {
+            let track = self.world.tracks.get(forward.track);
+            asked.extend(track.filter(|track| forward.waits_for_spatial_layer(track)).map(|track| track.owner));
+        }
         for (track, owner) in waiting {
             self.mark_dirty(now, track);
             self.schedule(owner);
         }
+        asked.into_iter().for_each(|owner| self.schedule(owner));
     }
 
     fn receive_rtp(

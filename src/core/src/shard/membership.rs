@@ -130,6 +130,7 @@ impl Shard {
             hopping: Vec::new(),
             touched: Vec::new(),
             waiting: Vec::new(),
+            asked: Vec::new(),
             hooks: 0,
             life: Life::default(),
             announcing: Announcing::default(),

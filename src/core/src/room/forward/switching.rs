@@ -74,7 +74,7 @@ impl Forward {
     /// Begins with the last key frame, or goes on in another layer with it, or asks for one.
     pub fn begin_or_ask(&mut self, now: Instant, track: &mut Track) {
         self.begin_with_last_key_frame(now, track);
-        self.ask_for_key_frame(now, track);
+        let _ = self.ask_for_key_frame(now, track);
     }
 
     /// Lets a forward that has sent nothing yet, or is to switch, begin with the last key frame, when everything since is

@@ -69,8 +69,11 @@ pub(super) struct KeyFrameRequests {
 }
 
 impl KeyFrameRequests {
-    pub(super) fn want(&mut self, now: Instant, need: KeyFrameNeed) {
+    /// True when none was needed before: a timer has to be set.
+    pub(super) fn want(&mut self, now: Instant, need: KeyFrameNeed) -> bool {
+        let is_new = self.wanted.is_none();
         self.wanted.get_or_insert((now, need));
+        is_new
     }
 
     pub(super) fn came(&mut self) {

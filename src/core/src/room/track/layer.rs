@@ -195,9 +195,10 @@ impl Layer {
         self.began.is_some_and(|at| now.saturating_duration_since(at) < BEGINS_WITHIN)
     }
 
-    /// Asks for a key frame; [`Self::take_key_frame_request`] says when the request is to be sent.
-    pub fn want_key_frame(&mut self, now: Instant, need: KeyFrameNeed) {
-        self.key_frames.want(now, need);
+    /// Asks for a key frame; [`Self::take_key_frame_request`] says when the request is to be sent. True when nobody has asked
+    /// before: whoever looks at timers has to be told.
+    pub fn want_key_frame(&mut self, now: Instant, need: KeyFrameNeed) -> bool {
+        self.key_frames.want(now, need)
     }
 
     /// Notes that one came.
