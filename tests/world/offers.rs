@@ -1,15 +1,17 @@
 //! What an offer may ask for, and what is said when it asks for something else.
 
 use moonring_core::command::{Event, PublishIntent, RefusalCode, SubscribeIntent};
+use moonring_core::shard::ShardSettings;
 use moonring_wire::id::{Mid, TrackId};
 use moonring_wire::media::CodecName::{H264, Opus, Vp8};
 use moonring_wire::media::Extension;
-use moonring_wire::negotiate::{AnswerSection, Direction, Fingerprint, OfferSection, SectionKind};
+use moonring_wire::negotiate::{AnswerSection, Direction, Fingerprint, IceCredentials, OfferSection, SectionKind};
 use moonring_wire::sdp;
 
 use crate::sim::flows::{sends, wants};
+use crate::sim::places::on_one_shard;
 use crate::sim::raw::{MID_ID, REPAIRED_RID_ID, RID_ID, section, simulcast};
-use crate::sim::{OPEN, World};
+use crate::sim::{OPEN, World, settings};
 
 fn mid(text: &str) -> Mid {
     Mid::parse(text).unwrap()
@@ -33,6 +35,34 @@ fn outcomes(
         (outcome.mid.to_string(), reason)
     };
     (outcomes.into_iter().map(words).collect(), world)
+}
+
+#[test]
+fn the_transport_is_that_of_the_first_section_that_the_server_does_not_refuse() {
+    on_one_shard();
+    let mut world = World::with(73, ShardSettings { codecs: vec![Opus, Vp8], ..settings() }, OPEN);
+    let (alice, bob) = (world.join("alice"), world.join_raw("bob"));
+    let track = world.publish(alice, Vp8);
+    world.raw(bob).sections = vec![section("0", H264, Direction::RecvOnly), section("1", Vp8, Direction::RecvOnly)];
+    let mut offer = world.raw(bob).offer();
+    offer.sections[1].ice = Some(offer.ice.clone());
+    offer.ice = IceCredentials { ufrag: "other".into(), pwd: "password-of-the-first-section".into() };
+    world.offer_with(bob, offer, vec![], vec![wants(&mid("1"), Some(&track))]);
+    world.run_ms(2_000);
+    assert!(world.got(bob, 96).len() > 20, "{}", world.got(bob, 96).len());
+    // It answers checks with that section's password.
+    world.members[bob].address = "192.168.7.7:7000".parse().unwrap();
+    let check = world.raw(bob).check();
+    world.raw(bob).out.push(check);
+    world.run_ms(1_000);
+    world.forget_received();
+    world.run_ms(1_000);
+    assert!(world.got(bob, 96).len() > 20, "{}", world.got(bob, 96).len());
+    // The next offer has stopped the first section, and is no ICE restart.
+    let before = world.raw(bob).answer.clone().unwrap().ice;
+    world.raw(bob).sections[0].stopped = true;
+    world.offer(bob, vec![], vec![]);
+    assert_eq!(world.raw(bob).answer.clone().unwrap().ice, before);
 }
 
 #[test]
@@ -192,7 +222,7 @@ fn a_client_that_leaves_while_its_offer_is_decided_on_is_gone_and_publishes_noth
 
 #[test]
 fn a_changed_certificate_is_refused_and_the_call_goes_on() {
-    let mut world = World::with(73, crate::sim::settings(), OPEN);
+    let mut world = World::with(73, settings(), OPEN);
     let who = world.join_raw("alice");
     world.raw(who).sections = vec![section("0", Opus, Direction::SendOnly)];
     world.offer(who, vec![sends("0")], vec![]);
@@ -365,7 +395,7 @@ fn h264_without_parameters_goes_to_a_receiver_of_mode_1_and_another_profile_need
         (&high, false, Some(refusal)),
         (&high, true, None),
     ] {
-        let settings = moonring_core::shard::ShardSettings { h264_any_profile: any_profile, ..crate::sim::settings() };
+        let settings = ShardSettings { h264_any_profile: any_profile, ..settings() };
         let mut world = World::with(77, settings, OPEN);
         let (encoder, bob) = (world.join_raw("encoder"), world.join_raw("bob"));
         world.raw(encoder).sections = sdp::parse_offer(text).unwrap().sections;

@@ -270,6 +270,7 @@ impl Section {
             kind: SectionKind::Media(codec.kind()),
             stopped: false,
             unbundled: false,
+            ice: None,
             direction,
             codecs: vec![OfferedCodec { pt, codec: Codec { name: codec, fmtp: fmtp.into() }, rtx, feedback }],
             extensions,

@@ -134,6 +134,8 @@ pub struct OfferSection {
     pub stopped: bool,
     /// It would need a transport of its own, beside the one that the offer's other sections share: refused.
     pub unbundled: bool,
+    /// The ICE credentials that it names.
+    pub ice: Option<IceCredentials>,
     /// As the client sees it.
     pub direction: Direction,
     /// Known codecs in the offer's order of preference; unknown ones and FEC are left out, RED is another
@@ -175,6 +177,16 @@ pub struct Offer {
     pub setup: Setup,
     /// In the offer's order.
     pub sections: Vec<OfferSection>,
+}
+
+impl Offer {
+    /// The client's ICE credentials when those sections are refused that are not `accepted`: the transport is that of the first
+    /// one that is left (RFC 8843 section 7.3.2).
+    pub fn ice_of(&self, accepted: impl Fn(&OfferSection) -> bool) -> &IceCredentials {
+        let left = || self.sections.iter().filter(|section| accepted(section));
+        let is_kept = left().any(|section| section.ice.as_ref() == Some(&self.ice));
+        left().find_map(|section| section.ice.as_ref()).filter(|_| !is_kept).unwrap_or(&self.ice)
+    }
 }
 
 /// What a section of an answer says of one codec.

@@ -270,6 +270,7 @@ pub(crate) fn section(mid: &str, codec: CodecName, direction: Direction) -> Offe
         kind: SectionKind::Media(codec.kind()),
         stopped: false,
         unbundled: false,
+        ice: None,
         direction,
         codecs: vec![OfferedCodec { pt, codec: Codec { name: codec, fmtp: String::new() }, rtx, feedback }],
         extensions: vec![(MID_ID, Extension::Mid)],

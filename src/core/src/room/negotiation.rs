@@ -153,25 +153,29 @@ pub fn receiving(
     }
 }
 
+/// Whether a section is not refused, whatever is done with it.
+pub fn is_usable(section: &OfferSection, allowed: &[CodecName]) -> bool {
+    let is_media = matches!(section.kind, SectionKind::Media(_));
+    is_media && !section.stopped && !section.unbundled && !receive_codecs(section, allowed).is_empty()
+}
+
 /// The answer to a section that nothing flows in: inactive where it can be used later, else refused with the offer's
 /// own words. It has all that the section may be used with later: libwebrtc takes an answer without layers, or without
 /// the extension that names them, as the end of simulcast in that sender for good, whatever the direction.
 pub fn idle(section: &OfferSection, allowed: &[CodecName]) -> AnswerSection {
     let codecs = receive_codecs(section, allowed);
     match section.kind {
-        SectionKind::Media(kind) if !section.stopped && !section.unbundled && !codecs.is_empty() => {
-            AnswerSection::Accepted {
-                mid: section.shown_mid(),
-                kind,
-                protocol: section.line.protocol.clone(),
-                direction: Direction::Inactive,
-                codecs,
-                extensions: section.extensions.clone(),
-                rids: layers(section),
-                stream: None,
-                max_bitrate_bps: None,
-            }
-        }
+        SectionKind::Media(kind) if is_usable(section, allowed) => AnswerSection::Accepted {
+            mid: section.shown_mid(),
+            kind,
+            protocol: section.line.protocol.clone(),
+            direction: Direction::Inactive,
+            codecs,
+            extensions: section.extensions.clone(),
+            rids: layers(section),
+            stream: None,
+            max_bitrate_bps: None,
+        },
         _ => AnswerSection::Refused { mid: section.shown_mid(), line: section.line.clone() },
     }
 }
@@ -195,6 +199,7 @@ mod tests {
             kind: SectionKind::Media(Kind::Video),
             stopped: false,
             unbundled: false,
+            ice: None,
             direction: Direction::SendRecv,
             codecs: list.iter().map(codec).collect(),
             extensions: vec![(3, Extension::TransportSequence), (2, Extension::AbsSendTime)],

@@ -253,17 +253,18 @@ impl Shard {
     }
 
     fn set_up_transport(&mut self, now: Instant, key: ClientKey, offer: &Offer) {
-        let restarts = self.world.clients[key].negotiated.remote_ice.as_ref().is_some_and(|ice| *ice != offer.ice);
+        let ice = offer.ice_of(|section| negotiation::is_usable(section, &self.settings.codecs));
+        let restarts = self.world.clients[key].negotiated.remote_ice.as_ref().is_some_and(|known| known != ice);
         let fresh = restarts.then(|| self.new_ice_credentials());
         let client = &mut self.world.clients[key];
-        client.negotiated.remote_ice = Some(offer.ice.clone());
+        client.negotiated.remote_ice = Some(ice.clone());
         let has_transport = client.transport.is_some();
         match (&mut client.transport, fresh) {
             (Some(transport), Some(fresh)) => {
                 client.negotiated.local_ice = fresh.clone();
                 self.index.ufrags.insert(fresh.ufrag.clone(), key);
                 client.reach.ufrags.push(fresh.ufrag.clone());
-                transport.restart_ice(fresh, offer.ice.clone());
+                transport.restart_ice(fresh, ice.clone());
                 // Requests with the credentials before the restart are answered until the new ones are used.
                 let (local, previous) = (&client.negotiated.local_ice.ufrag, transport.ice().previous_ufrag());
                 client.reach.ufrags.retain(|ufrag| {
@@ -280,14 +281,14 @@ impl Shard {
                 client.negotiated.fingerprint = Some(offer.fingerprint);
                 client.negotiated.shown = Some(self.settings.transport.certificate.fingerprint());
                 let role = if client.negotiated.setup == Setup::Active { DtlsRole::Client } else { DtlsRole::Server };
-                let (local, remote) = (client.negotiated.local_ice.clone(), offer.ice.clone());
+                let (local, remote) = (client.negotiated.local_ice.clone(), ice.clone());
                 let config = &self.settings.transport;
                 client.transport = Some(Transport::new(now, config, local, remote, offer.fingerprint, role));
                 client.deadlines.connect_by = Some(now + self.settings.connect_timeout);
             }
         }
         if restarts && has_transport {
-            self.announce_move(now, key, &offer.ice);
+            self.announce_move(now, key, ice);
         }
     }
 

@@ -47,8 +47,13 @@ pub fn parse_offer(text: &str) -> Result<Offer, SdpError> {
     // RFC 8843 section 7.3.1: the answerer takes the transport of the first section of the bundle that it accepts.
     // Firefox and aiortc give other sections of a first offer credentials of their own; they are void in the bundle.
     let tagged = &parts[tagged];
+    let ice = ice_credentials(&session, tagged)?;
+    // They count where the server can take the codecs of none of the sections before.
+    for (part, section) in parts.iter().zip(&mut sections).filter(|(_, section)| in_use(section)) {
+        section.ice = ice_credentials(&session, part).ok();
+    }
     Ok(Offer {
-        ice: ice_credentials(&session, tagged)?,
+        ice,
         fingerprint: common_fingerprint(&session, &parts, &sections, tagged)?,
         setup: setup(&session, tagged)?,
         sections,

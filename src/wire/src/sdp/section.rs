@@ -34,6 +34,7 @@ pub(super) fn parse(session: &Part, part: &Part, mid: (Mid, bool), listed: bool)
         kind,
         stopped: is_stopped(part, direction, listed),
         unbundled: false,
+        ice: None,
         direction,
         codecs: Vec::new(),
         extensions: Vec::new(),

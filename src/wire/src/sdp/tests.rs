@@ -242,7 +242,12 @@ fn what_other_sections_say_of_the_transport_does_not_matter_in_a_bundle() {
     for (text, ufrag) in
         [(text, "1f3b2a7c"), (&reordered, "77c0de21"), (&stopped, "77c0de21"), (&codecless, "77c0de21")]
     {
-        assert_eq!(parse_offer(text).unwrap().ice.ufrag, ufrag);
+        let offer = parse_offer(text).unwrap();
+        assert_eq!(offer.ice.ufrag, ufrag);
+        // Who can take nothing of some sections has the transport of the first one of the others.
+        for (refused, left) in [("", ufrag), ("0", "77c0de21"), ("2", ufrag)] {
+            assert_eq!(offer.ice_of(|section| section.mid.as_str() != refused).ufrag, left, "without {refused}");
+        }
     }
 }
 
