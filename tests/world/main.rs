@@ -5,6 +5,7 @@
 mod addresses;
 mod anew;
 mod beginnings;
+mod buckets;
 mod call;
 mod climbing;
 mod codecs;

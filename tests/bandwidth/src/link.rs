@@ -79,6 +79,12 @@ pub struct Path {
     pub jitter_us: i64,
     /// Whether jitter may change the order.
     pub reorders: bool,
+    /// Bytes that pass the bottleneck at any rate after a pause: a token bucket.
+    pub bucket: usize,
+    /// How much faster than ours the receiver's clock runs, in millionths.
+    pub drift_ppm: i64,
+    /// The receiver sends feedback this often; 0: as libwebrtc does.
+    pub feedback_us: i64,
 }
 
 /// The bottleneck's state.
@@ -111,7 +117,12 @@ impl Link {
 
     /// How long a packet that comes now waits.
     pub fn queue_us(&self, now: i64) -> i64 {
-        (self.free_at - now).max(0)
+        (self.free_at - self.bucket_us(now) - now).max(0)
+    }
+
+    /// A full bucket is time ahead: what it holds need not wait.
+    fn bucket_us(&self, now: i64) -> i64 {
+        (self.path.bucket as f64 * 8e6 / self.path.capacity.at(now)) as i64
     }
 
     /// Sends `bytes` through.
@@ -134,6 +145,7 @@ impl Link {
             return Fate::Lost;
         }
         let jitter = (random.unit() * self.path.jitter_us as f64) as i64;
-        Fate::Arrives(self.free_at + self.path.rtt_us / 2 + jitter)
+        let out = (self.free_at - self.bucket_us(now)).max(now);
+        Fate::Arrives(out + self.path.rtt_us / 2 + jitter)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::link::Path;
+
 /// Bytes of a typical feedback; it may take 5 % of what is received.
 const FEEDBACK_BITS: f64 = 68.0 * 8.0;
 /// Most packets told at once.
@@ -29,9 +31,16 @@ pub struct Receiver {
     next_at: i64,
     last_at: i64,
     count: u8,
+    drift_ppm: i64,
+    interval_us: i64,
 }
 
 impl Receiver {
+    /// The receiver at the end of `path`.
+    pub fn new(path: &Path) -> Self {
+        Self { drift_ppm: path.drift_ppm, interval_us: path.feedback_us, ..Self::default() }
+    }
+
     /// A packet has arrived.
     pub fn on_packet(&mut self, at: i64, sequence: u64, bytes: usize) {
         self.bytes += bytes;
@@ -59,7 +68,8 @@ impl Receiver {
         }
         let rate = self.bytes as f64 * 8e6 / (now - self.last_at).max(1) as f64;
         (self.bytes, self.last_at) = (0, now);
-        self.next_at = now + ((FEEDBACK_BITS / (0.05 * rate.max(1.0)) * 1e6) as i64).clamp(50_000, 250_000);
+        let usual = ((FEEDBACK_BITS / (0.05 * rate.max(1.0)) * 1e6) as i64).clamp(50_000, 250_000);
+        self.next_at = now + if self.interval_us > 0 { self.interval_us } else { usual };
         let mut all = Vec::new();
         let end = self.first + self.arrivals.len() as u64;
         while self.pending && self.base < end {
@@ -72,7 +82,7 @@ impl Receiver {
     }
 
     fn tell(&mut self, from: u64, until: u64) -> Option<Told> {
-        let ticks = |at: i64| at.div_euclid(TICK_US);
+        let ticks = |at: i64| (at + at / 1_000 * self.drift_ppm / 1_000).div_euclid(TICK_US);
         let statuses: Vec<_> = (from..until)
             .map(|sequence| (sequence, self.arrivals[(sequence - self.first) as usize].map(ticks)))
             .collect();

@@ -45,6 +45,9 @@ pub fn path(mbps: f64, rtt_ms: i64, loss: f64) -> Path {
         feedback_loss: 0.0,
         jitter_us: 0,
         reorders: false,
+        bucket: 0,
+        drift_ppm: 0,
+        feedback_us: 0,
     }
 }
 
@@ -93,6 +96,29 @@ pub fn bad() -> Vec<Scene> {
                 ("feedback lost, 20 %", Path { feedback_loss: 0.2, ..plain }),
                 ("feedback lost, 50 %", Path { feedback_loss: 0.5, ..plain }),
                 ("everything", Path { jitter_us: 15_000, reorders: true, loss: bursts, feedback_loss: 0.2, ..plain }),
+            ];
+            let which = if kind == Kind::Sfu { " sfu" } else { "" };
+            all.extend(paths.map(|(name, path)| scene(&format!("{name}{which}"), path, kind, Measure::Single)));
+        }
+    }
+    all
+}
+
+/// Token buckets, much loss, receivers' clocks that drift, feedback that comes once a second.
+pub fn odd() -> Vec<Scene> {
+    let mut all = Vec::new();
+    for (capacity, rtt) in [(0.5, 50), (2.0, 100), (8.0, 50)] {
+        for kind in [Kind::Continuous, Kind::Sfu] {
+            let plain = path(capacity, rtt, 0.0);
+            let paths = [
+                ("bucket of 16 kB", Path { bucket: 16_000, ..plain }),
+                ("bucket of 32 kB", Path { bucket: 32_000, ..plain }),
+                ("bucket of 64 kB", Path { bucket: 64_000, ..plain }),
+                ("loss 8 %", Path { loss: Loss::Random(0.08), ..plain }),
+                ("loss 12 %", Path { loss: Loss::Random(0.12), ..plain }),
+                ("clock 300 ppm fast", Path { drift_ppm: 300, ..plain }),
+                ("clock 300 ppm slow", Path { drift_ppm: -300, ..plain }),
+                ("feedback once a second", Path { feedback_us: 1_000_000, ..plain }),
             ];
             let which = if kind == Kind::Sfu { " sfu" } else { "" };
             all.extend(paths.map(|(name, path)| scene(&format!("{name}{which}"), path, kind, Measure::Single)));

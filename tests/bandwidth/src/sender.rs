@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::controller::{Controller, Train};
-use crate::link::{Fate, Link};
+use crate::link::{Fate, Link, Path};
 use crate::random::Random;
 use crate::receiver::{Receiver, Told};
 use crate::source::Source;
@@ -45,7 +45,7 @@ struct Running {
 
 impl Flow {
     /// A flow that starts at `from`.
-    pub fn new(controller: Box<dyn Controller>, source: Source, from: i64) -> Self {
+    pub fn new(controller: Box<dyn Controller>, source: Source, path: &Path, from: i64) -> Self {
         Self {
             controller,
             source,
@@ -54,7 +54,7 @@ impl Flow {
             queued: 0,
             sequence: 0,
             train: None,
-            receiver: Receiver::default(),
+            receiver: Receiver::new(path),
             under_way: VecDeque::new(),
             feedback: VecDeque::new(),
             delivered: 0,

@@ -47,7 +47,8 @@ impl World {
         };
         // Nobody starts in the very same millisecond.
         let starts = (0..count as i64).map(|n| (n, n * (apart + 7_000)));
-        let flows = starts.map(|(n, at)| Flow::new(which.make(at), Source::new(scene.kind, at, n), at)).collect();
+        let flows =
+            starts.map(|(n, at)| Flow::new(which.make(at), Source::new(scene.kind, at, n), &scene.path, at)).collect();
         let reno = (scene.measure == Measure::Reno).then(|| Reno::new(10 * SECOND, 40 * SECOND));
         Self { link: Link::new(scene.path), flows, reno, random: Random::new(seed), now: 0, trace }
     }

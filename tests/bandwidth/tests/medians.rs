@@ -1,7 +1,7 @@
 //! The goals of the estimator, as medians over a part of the table with a fixed seed.
 
 use moonring_bandwidth_sim::metrics::Outcome;
-use moonring_bandwidth_sim::scene::{Scene, bad, grid, sfu_grid, shares};
+use moonring_bandwidth_sim::scene::{Scene, bad, grid, odd, sfu_grid, shares};
 use moonring_bandwidth_sim::table::{run_all, summary};
 use moonring_bandwidth_sim::world::Which;
 
@@ -47,6 +47,18 @@ fn jitter_loss_and_lost_feedback_are_borne() {
     at_most(median.error, 0.15);
     at_least(median.used, 0.9);
     at_most(worst.queue_p95, 250.0);
+}
+
+/// Probes pass through a token bucket at any rate: the target followed each of them, and the queue behind it was full again and again.
+#[test]
+fn probes_through_a_token_bucket_are_believed_at_the_beginning_only() {
+    let scenes: Vec<_> = odd().into_iter().filter(|scene| !scene.name.contains("sfu")).collect();
+    let (median, worst) = of(scenes, &["bucket of"]);
+    at_most(median.error, 0.15);
+    at_least(median.used, 0.92);
+    at_most(median.queue_p95, 80.0);
+    at_most(worst.queue_p95, 250.0);
+    at_most(worst.recovery, 8.0);
 }
 
 #[test]

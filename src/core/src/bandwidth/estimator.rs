@@ -11,6 +11,7 @@ use super::sent::{Fate, SentRing};
 use super::throughput::{Acked, Throughput};
 use clock::ArrivalClock;
 use probing::{PROBE_INTERVAL_US, Wanted};
+use promises::Promises;
 use report::Report;
 use sending::SendRate;
 use silence::{After, Silence};
@@ -19,11 +20,13 @@ use unprobed::GROWTH_INTERVAL_US;
 mod clock;
 mod outage;
 mod probing;
+mod promises;
 mod report;
 mod sending;
 mod silence;
 mod unprobed;
 
+pub use promises::{BUCKET_BYTES, NARROW_BPS};
 pub use report::Acknowledged;
 
 /// A shorter queue than this, in microseconds, is none.
@@ -47,12 +50,6 @@ const FIRST_RTT_US: i64 = 200_000;
 /// Windows of the arrival rate.
 const RECENT_US: i64 = 150_000;
 const STEADY_US: i64 = 500_000;
-/// The part of a rate that is not to have come out of a token bucket.
-const STEADY_PART: f64 = 0.75;
-/// A link that carries no more bit/s is narrow: much of what arrives in half a second may come out of a token bucket.
-pub const NARROW_BPS: u64 = 450_000;
-/// What a token bucket on the way, as of a shaped access line, may let pass at any rate.
-pub const BUCKET_BYTES: u64 = 8_000;
 
 /// The range of the target, in bit/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,10 +87,9 @@ pub struct Estimator {
     max: f64,
     wanted: Wanted,
     probe_interval: i64,
-    /// Until then short probes are not believed.
-    misled_until: i64,
-    /// When the last of those probes got through.
-    promised_at: Option<i64>,
+    promises: Promises,
+    /// Bytes.
+    arrived: u64,
     /// Nothing can be sent but media; until when its target has grown unheard.
     unprobed: Option<i64>,
     next_probe_at: i64,
@@ -129,8 +125,8 @@ impl Estimator {
             max,
             wanted: Wanted::default(),
             probe_interval: PROBE_INTERVAL_US,
-            misled_until: 0,
-            promised_at: None,
+            promises: Promises::default(),
+            arrived: 0,
             unprobed: None,
             next_probe_at: PROBE_INTERVAL_US,
             credit: MAX_CREDIT,
@@ -198,6 +194,7 @@ impl Estimator {
             report.newest_sent = report.newest_sent.max(Some(packet.at));
             report.over |= self.delay.on_packet(packet.at, arrived);
             let (sent, bytes) = (packet.at, packet.bytes);
+            self.arrived += u64::from(bytes);
             self.throughput.on_packet(Acked { sent, arrived, bytes });
             if let Some(id) = packet.probe {
                 self.probes.on_packet(id, sent, arrived, bytes);
@@ -242,9 +239,13 @@ impl Estimator {
             too_much_lost,
             loss: self.loss.fraction(),
         };
-        if self.rate.on_report(&signals).accept_queue {
+        let wishes = self.rate.on_report(&signals);
+        if wishes.accept_queue {
             self.delay.accept_queue();
             self.loss.be_strict(now);
+        }
+        if wishes.decreased {
+            self.judge_promises(now, signals.recent_bps);
         }
         self.take_probes(now, &signals);
     }
@@ -284,7 +285,8 @@ impl Estimator {
         }
         let carried_bps = self.throughput.bps(STEADY_US).unwrap_or(f64::MAX);
         let (jitter_us, target_bps) = (self.delay.variation_us(), self.rate.target());
-        self.probes.take(now, Path { jitter_us, carried_bps, target_bps })
+        let probe = self.probes.take(now, Path { jitter_us, carried_bps, target_bps });
+        probe.inspect(|_| self.promises.probe_begins(now, self.arrived))
     }
 
     /// When `poll_probe` has something to do next; `None`: nothing has been sent or wanted.
@@ -363,14 +365,6 @@ impl Estimator {
 
     fn is_shorter_than(&self, queue_us: i64) -> bool {
         self.delay.standing_queue_us() < queue_us + self.delay.jitter_us()
-    }
-
-    /// Whether so many bit/s arrived over the last half a second, and over a narrow link most of it not at once, out of a token
-    /// bucket. Not, as far as is known, where the first feedback tells of a burst, which is no rate.
-    pub fn has_carried(&self, bps: u64) -> bool {
-        let carried = self.throughput.bps(STEADY_US).is_some_and(|arrived| arrived >= bps as f64);
-        let steadily = || self.throughput.bps_beyond(BUCKET_BYTES, STEADY_US);
-        carried && (bps > NARROW_BPS || steadily().is_some_and(|arrived| arrived >= STEADY_PART * bps as f64))
     }
 
     /// True when clearly less is sent than the target would allow.

@@ -94,6 +94,8 @@ pub(super) struct Signals {
 pub(super) struct Wishes {
     /// The standing queue is to be taken for the empty path.
     pub(super) accept_queue: bool,
+    /// The target has been lowered, as a queue of its own has grown.
+    pub(super) decreased: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -213,6 +215,7 @@ impl RateControl {
                 wishes.accept_queue = true;
             } else {
                 self.decrease(signals);
+                wishes.decreased = true;
             }
         } else if let Phase::Drain { until, resume_bps, .. } = self.phase {
             self.changed_at = signals.now;
@@ -307,13 +310,8 @@ impl RateControl {
         let calm = (signals.now - self.decreased_at - FASTER_AFTER_US).max(0) as f64 / 1e6;
         let faster = (1.0 + FASTER_PER_SECOND * calm).min(FASTEST);
         let room = 1.0 - signals.queue_us as f64 / self.tolerated_us(signals) as f64;
-        let step = faster
-            * room.max(LEAST_ROOM)
-            * if near {
-                (self.target / 1e6).sqrt() * NEAR_GROWTH_BPS * seconds
-            } else {
-                self.target * FAR_GROWTH * seconds
-            };
+        let per_second = if near { (self.target / 1e6).sqrt() * NEAR_GROWTH_BPS } else { self.target * FAR_GROWTH };
+        let step = faster * room.max(LEAST_ROOM) * per_second * seconds;
         let used = signals.steady_bps.map(|arrived| arrived / (1.0 - signals.loss.min(0.5)));
         let limit = used.map_or(self.target, |used| self.ahead * used + AHEAD_BPS);
         if self.target < limit {

@@ -31,6 +31,8 @@ const UNNOTICED_LOSS: f32 = 0.03;
 const RAMP: Duration = Duration::from_millis(1_500);
 /// How long layers may follow the first probes up one after the other.
 const CLIMB: Duration = Duration::from_secs(5);
+/// The least pace while more is rehearsed, relative to that.
+const ROOM: f64 = 1.5;
 /// How long a REMB counts: while pictures come, clients send one a second or more often.
 const REMB_LIFE: Duration = Duration::from_secs(5);
 
@@ -172,7 +174,7 @@ impl Congestion {
             let (queue, loss) = (self.estimator.queue(), self.estimator.loss());
             let seen = Seen { queue, loss, sent, is_draining: self.estimator.is_draining() };
             match self.rehearsals.observe(now, seen) {
-                Some(Verdict::Passed(bps)) => self.estimator.confirm(bps),
+                Some(Verdict::Passed(bps)) => self.estimator.confirm(now, bps),
                 Some(Verdict::Failed) => self.estimator.probes_mislead(now),
                 None => {}
             }
@@ -222,7 +224,9 @@ impl Congestion {
         // The lowest layers are not held up by a dip of the estimate: what is paused on the way is a freeze for sure.
         let ramping = self.began.is_none_or(|at| now.saturating_duration_since(at) < RAMP);
         let least = if ramping { self.floor_bps } else { (self.floor_bps as f64 / self.pacer.factor()) as u64 };
-        self.pacer.set_target(now, self.estimator.target_bps().max(least));
+        // Nor are pictures by what is added for a rehearsal: where packets were lost the pace is hardly more than the target.
+        let rehearsed = self.rehearsals.running_bps().map_or(0, |bps| (bps as f64 * ROOM / self.pacer.factor()) as u64);
+        self.pacer.set_target(now, self.estimator.target_bps().max(least).max(rehearsed));
         self.repairs.limit(self.estimator.target_bps());
     }
 

@@ -16,6 +16,8 @@ const BUCKETS_OF_STEP: (f64, f64) = (4.0, 3.0);
 /// The range of how long a rehearsal takes. In less time a queue that grows by a fifth of the time, as one does that others fill as
 /// well, is not seen to stand; and what others give way for is not there.
 const DURATION_S: (f64, f64) = (0.5, 1.5);
+/// The same where a larger bucket has shown.
+const LONGEST_S: f64 = 3.0;
 /// The next step, relative to what is known to pass, below [`NARROW_BPS`] and above: on a narrow link a moment of too
 /// much is a long queue.
 const STEP: (f64, f64) = (1.5, 2.0);
@@ -78,6 +80,8 @@ pub enum Verdict {
 struct Step {
     bps: u64,
     time: Duration,
+    /// It takes as long as a bucket does to get empty.
+    is_proof: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +91,7 @@ struct Running {
     queue: Duration,
     loss: f32,
     ends: Instant,
+    is_proof: bool,
     /// Bytes that are to leave in all.
     all: f64,
     /// Bytes that should have left by `at`, and bytes of everything that left.
@@ -102,6 +107,8 @@ struct Running {
 pub struct Rehearsals {
     running: Option<Running>,
     passed: Option<(Instant, u64)>,
+    /// Of that, what was rehearsed for as long as it takes to empty a bucket.
+    proven: u64,
     /// What failed, in bit/s, and until when nothing like it is tried again.
     failed: Option<(Instant, u64)>,
     pause: Duration,
@@ -110,12 +117,15 @@ pub struct Rehearsals {
     loss: f32,
     /// What begins next has to be sure: what it is for grows little by little, and no layer is there to go back to.
     pub is_thorough: bool,
+    /// What a token bucket on the way may hold, in bytes.
+    pub bucket: u64,
 }
 
 impl Default for Rehearsals {
     fn default() -> Self {
-        let (running, passed, failed) = (None, None, None);
-        Self { running, passed, failed, pause: PAUSE.0, queue: Duration::ZERO, loss: 0.0, is_thorough: false }
+        let (running, passed, proven, failed) = (None, None, 0, None);
+        let (queue, loss, bucket) = (Duration::ZERO, 0.0, BUCKET_BYTES);
+        Self { running, passed, proven, failed, pause: PAUSE.0, queue, loss, is_thorough: false, bucket }
     }
 }
 
@@ -124,16 +134,19 @@ impl Rehearsals {
     /// begins, unless one has failed lately or the path is not calm.
     pub fn may_send(&mut self, now: Instant, bps: u64, before: u64, is_calm: bool) -> bool {
         let passed = self.passed_bps(now).unwrap_or(0);
-        if bps as f64 <= passed as f64 * NEAR {
+        let proven = if self.bucket > BUCKET_BYTES { passed.min(self.proven) } else { passed };
+        if bps as f64 <= proven as f64 * NEAR {
             return true;
         }
         let step = self.step(before.max(passed), bps);
         let fails =
             self.failed.is_some_and(|(until, failed)| now < until && step.bps as f64 > failed as f64 * CLEARLY_LESS);
         if self.running.is_none() && !fails && is_calm {
-            let (bps, ends, all) = (step.bps, now + step.time, step.bps as f64 / 8.0 * step.time.as_secs_f64());
+            let Step { bps, time, is_proof } = step;
+            let (ends, all) = (now + time, bps as f64 / 8.0 * time.as_secs_f64());
             let Self { queue, loss, .. } = *self;
-            self.running = Some(Running { bps, queue, loss, ends, all, planned: 0.0, at: now, sent: 0, heard: now });
+            let (planned, at, sent, heard) = (0.0, now, 0, now);
+            self.running = Some(Running { bps, queue, loss, ends, is_proof, all, planned, at, sent, heard });
         }
         false
     }
@@ -157,15 +170,20 @@ impl Rehearsals {
             ..NARROW_BPS => STEP.0,
             _ => STEP.1,
         };
-        let step = (known as f64 * factor).min(bps as f64) as u64;
-        let buckets = match known {
-            _ if step >= bps || is_careful => BUCKETS,
-            ..NARROW_BPS => BUCKETS_OF_STEP.0,
-            _ => BUCKETS_OF_STEP.1,
+        let step = known as f64 * factor;
+        // What is near enough may be sent.
+        let step = if step * NEAR >= bps as f64 { bps } else { step as u64 };
+        let is_proof = step >= bps;
+        let bytes = match known {
+            _ if is_proof => BUCKETS * self.bucket as f64,
+            _ if is_careful => BUCKETS * BUCKET_BYTES as f64,
+            ..NARROW_BPS => BUCKETS_OF_STEP.0 * BUCKET_BYTES as f64,
+            _ => BUCKETS_OF_STEP.1 * BUCKET_BYTES as f64,
         };
-        let seconds = (buckets * BUCKET_BYTES as f64 * 8.0 / step.max(1) as f64).clamp(DURATION_S.0, DURATION_S.1);
+        let longest = if self.bucket > BUCKET_BYTES { LONGEST_S } else { DURATION_S.1 };
+        let seconds = (bytes * 8.0 / step.max(1) as f64).clamp(DURATION_S.0, longest);
         let seconds = if self.is_thorough { seconds * THOROUGH } else { seconds };
-        Step { bps: step, time: Duration::from_secs_f64(seconds) }
+        Step { bps: step, time: Duration::from_secs_f64(seconds), is_proof }
     }
 
     /// What one has shown of late that the path carries, in bit/s.
@@ -199,6 +217,11 @@ impl Rehearsals {
         Some((running.planned as u64).saturating_sub(running.sent) as usize)
     }
 
+    /// The rate that is rehearsed now, in bit/s.
+    pub fn running_bps(&self) -> Option<u64> {
+        self.running.map(|running| running.bps)
+    }
+
     /// True while one is under way.
     pub fn is_running(&self) -> bool {
         self.running.is_some()
@@ -212,7 +235,7 @@ impl Rehearsals {
             return None;
         };
         running.heard = now;
-        let Running { bps, ends, all, planned, sent, .. } = *running;
+        let Running { bps, ends, is_proof, all, planned, sent, .. } = *running;
         let longest = QUEUE.max(running.queue + MORE_QUEUE);
         let most = LOSS.max(running.loss + MORE_LOSS);
         if seen.queue > longest || seen.loss > most || seen.is_draining {
@@ -225,6 +248,8 @@ impl Rehearsals {
         }
         self.running = None;
         (planned.min(sent as f64) >= ENOUGH * all).then_some(())?;
+        let before = self.passed_bps(now).map_or(0, |_| self.proven);
+        self.proven = if is_proof { bps } else { before };
         self.passed = Some((now, bps));
         self.pause = PAUSE.0;
         Some(Verdict::Passed(bps))

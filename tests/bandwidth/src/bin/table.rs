@@ -3,17 +3,18 @@
 //! The parameters were tuned on seeds 1 to 4: look at others to judge them.
 #![allow(clippy::print_stdout)] // It is what the program is for.
 
-use moonring_bandwidth_sim::scene::{Scene, bad, grid, reno, sfu_grid, shares, waves};
+use moonring_bandwidth_sim::scene::{Scene, bad, grid, odd, reno, sfu_grid, shares, waves};
 use moonring_bandwidth_sim::table::{print, print_summary, run_all};
 use moonring_bandwidth_sim::world::{Which, run};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let group = arguments.first().map_or("", String::as_str);
-    let groups: [(&str, Vec<Scene>); 6] = [
+    let groups: [(&str, Vec<Scene>); 7] = [
         ("continuous", grid()),
         ("sfu", sfu_grid()),
         ("bad", bad()),
+        ("odd", odd()),
         ("waves", waves()),
         ("shares", shares()),
         ("reno", reno()),

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::Estimator;
+use super::{Estimator, LIMITED_BELOW};
 use crate::bandwidth::delay::Usage;
-use crate::bandwidth::probe::{ProbeResult, Purpose};
+use crate::bandwidth::probe::Purpose;
 use crate::bandwidth::rate::Signals;
 
 /// The first probes, relative to the rate it starts with.
@@ -28,13 +28,6 @@ const LEAST_STEP: (f64, f64) = (1.02, 1.1);
 const ABOVE_WANTED: f64 = 1.25;
 /// Between probes while something is paused because it does not fit.
 const STARVED_INTERVAL_US: i64 = 700_000;
-/// For so long short probes are not believed after one that promised what the path did not carry.
-const MISLED_US: i64 = 60_000_000;
-/// How long a promise holds.
-const PROMISE_US: i64 = 4_000_000;
-/// What a probe that is not believed raises the target to at most, relative to it.
-const DOUBTED_STEP: f64 = 1.08;
-
 /// What would be sent if it could.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wanted {
@@ -83,49 +76,21 @@ impl Estimator {
         self.wanted.is_starved
     }
 
-    /// More was sent for a while than the path carries, because a probe had got through: there is a token bucket on
-    /// the way, that lets probes pass at any rate. From now on they are not taken at their word; see
-    /// [`Self::promises_more`].
-    pub fn probes_mislead(&mut self, now: Instant) {
-        self.misled_until = self.micros(now) + MISLED_US;
-        self.promised_at = None;
-        self.probes.forget_planned();
-    }
-
-    /// True when a probe has got through of late that is not believed: only sending more for a while can tell.
-    pub fn promises_more(&self, now: Instant) -> bool {
-        let now = self.micros(now);
-        self.promised_at.is_some_and(|at| now - at < PROMISE_US)
-    }
-
-    /// The path has carried `bps` for a while, without a queue.
-    pub fn confirm(&mut self, bps: u64) {
-        if bps as f64 > self.rate.target() {
-            self.misled_until = 0;
-        }
-        self.rate.confirm(bps as f64);
-    }
-
     /// Takes in the probes of which a feedback has told.
     pub(super) fn take_probes(&mut self, now: i64, signals: &Signals) {
         while let Some(result) = self.probes.result(now, self.told) {
             let before = self.rate.target();
-            let result = self.doubt(now, result);
+            let is_used = signals.steady_bps.is_some_and(|bps| bps > LIMITED_BELOW * before);
+            let result = self.promises.doubt(now, result, (before, is_used));
             if let Some((bps, purpose)) = self.rate.on_probe(&result, signals) {
                 self.plan(bps, purpose);
             }
-            let found = self.rate.target() > before * 1.02;
+            let after = self.rate.target();
+            self.promises.probed(now, (before, after));
+            let found = after > before * 1.02;
             self.probe_interval =
                 if found { PROBE_INTERVAL_US } else { (self.probe_interval * 5 / 4).min(MAX_PROBE_INTERVAL_US) };
         }
-    }
-
-    fn doubt(&mut self, now: i64, result: ProbeResult) -> ProbeResult {
-        if now >= self.misled_until {
-            return result;
-        }
-        self.promised_at = (!result.congested && result.bps > self.rate.target()).then_some(now);
-        ProbeResult { bps: result.bps.min(self.rate.target() * DOUBTED_STEP), ..result }
     }
 
     fn plan(&mut self, bps: f64, purpose: Purpose) {

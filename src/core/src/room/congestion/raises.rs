@@ -16,11 +16,19 @@ impl Congestion {
         if !self.estimator.is_probed() {
             return self.estimator.is_calm();
         }
-        let carried = self.estimator.has_carried(bps);
+        // What a rehearsal adds counts when it is over.
+        let carried = self.estimator.has_carried(now, bps);
         // While a probe is under way the answer may be another in a moment.
         let is_calm = self.running.is_none() && self.estimator.is_calm() && !self.estimator.is_starved();
         let before = before.or_else(|| self.estimator.sent_bps());
-        (carried && is_calm) || before.is_some_and(|before| self.rehearsals.may_send(now, bps, before, is_calm))
+        self.rehearsals.bucket = self.estimator.bucket_bytes(now);
+        let was_running = self.rehearsals.is_running();
+        let may =
+            (carried && is_calm) || before.is_some_and(|before| self.rehearsals.may_send(now, bps, before, is_calm));
+        if !was_running && self.rehearsals.is_running() {
+            self.estimator.rehearsal_begins(now);
+        }
+        may
     }
 
     /// The same for a stream that its publisher makes larger, little by little.

@@ -166,3 +166,35 @@ fn a_probe_and_a_rehearsal_end_with_the_last_stream_that_they_can_be_sent_in() {
         assert!(path.poll_timeout().is_none_or(|due| due > at(100)), "it is due again and again: {rehearses}");
     }
 }
+
+/// Where packets were lost the pace is hardly more than the target. What was added for a rehearsal of more took all of it: pictures
+/// stood still for as long as it lasted.
+#[test]
+fn a_rehearsal_beyond_the_pace_leaves_the_pictures_their_part() {
+    let t0 = Instant::now();
+    let at = |ms: u64| t0 + Duration::from_millis(ms);
+    let mut path = Congestion::new(t0);
+    path.expect_feedback();
+    (path.control, path.has_feedback) = (Control::Estimated, true);
+    path.set_wanted(t0, 2_000_000, 0);
+    for n in 0..10 {
+        path.pacer.note_loss(at(600 * n), 0.1);
+    }
+    assert!(!path.rehearsals.may_send(at(6_000), 1_500_000, 900_000, true), "a rehearsal of 1.5 Mbit/s begins");
+    path.set_wanted(at(6_000), 2_000_000, 0);
+    // 40 bytes a millisecond of pictures, and what is missing to the rehearsed rate every 5 ms.
+    let (mut waiting, mut longest) = (0, 0);
+    for ms in 6_000..6_100 {
+        if ms % 5 == 0 {
+            let bytes = path.rehearsals.due(at(ms), ASSUMED_RTT).unwrap_or(0);
+            path.sent(at(ms), bytes, true, None);
+        }
+        waiting += 1;
+        if path.may_send(at(ms)) {
+            path.sent(at(ms), 40 * waiting, true, None);
+            waiting = 0;
+        }
+        longest = longest.max(waiting);
+    }
+    assert!(longest <= 20, "pictures wait for {longest} ms");
+}

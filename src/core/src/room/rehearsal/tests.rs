@@ -165,3 +165,40 @@ fn while_feedback_is_late_nothing_is_added() {
     rehearsals.observe(t0 + ms(300), good(t0 + ms(280)));
     assert_eq!(rehearsals.due(t0 + ms(310), RTT), Some(1_000));
 }
+
+/// The rates and milliseconds of the rehearsals before `bps` may be sent where `before` is.
+fn steps(mut rehearsals: Rehearsals, bps: u64, before: u64) -> Vec<(u64, u64)> {
+    let t0 = Instant::now();
+    let (mut at, mut steps) = (0, Vec::new());
+    while !rehearsals.may_send(t0 + ms(at), bps, before, true) {
+        let (began, rate) = (at, rehearsals.running_bps().unwrap());
+        while rehearsals.is_running() {
+            rehearse(&mut rehearsals, t0, at, at + 10);
+            at += 10;
+        }
+        steps.push((rate, at - began));
+        assert!(steps.len() < 9);
+    }
+    steps
+}
+
+#[test]
+fn the_last_one_takes_as_long_as_the_bucket_that_has_shown_takes_to_be_emptied() {
+    for (bucket, expected) in [(8_000, 660), (16_000, 1_310), (30_000, 2_410), (90_000, 3_010)] {
+        let rehearsals = Rehearsals { bucket, ..Rehearsals::default() };
+        assert_eq!(steps(rehearsals, 500_000, 400_000), [(500_000, expected)], "{bucket} bytes");
+    }
+}
+
+#[test]
+fn a_step_on_the_way_up_is_no_proof_for_a_layer_below_it_where_a_large_bucket_has_shown() {
+    let t0 = Instant::now();
+    for (bucket, expected) in [(8_000, true), (16_000, false)] {
+        let mut rehearsals = Rehearsals { bucket, ..Rehearsals::default() };
+        rehearsals.may_send(t0, 1_500_000, 500_000, true);
+        rehearse(&mut rehearsals, t0, 0, 600);
+        assert_eq!(rehearsals.passed_bps(t0 + ms(600)), Some(1_000_000));
+        assert_eq!(rehearsals.may_send(t0 + ms(600), 800_000, 500_000, true), expected, "{bucket} bytes");
+        assert_eq!(rehearsals.running_bps(), if expected { None } else { Some(800_000) });
+    }
+}
