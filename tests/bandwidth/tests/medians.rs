@@ -61,6 +61,15 @@ fn probes_through_a_token_bucket_are_believed_at_the_beginning_only() {
     at_most(worst.recovery, 8.0);
 }
 
+/// The first target was halved twice before the first feedback came, and the first probes were given up.
+#[test]
+fn feedback_once_a_second_is_enough_to_find_out_what_a_link_carries() {
+    let (median, worst) = of(odd(), &["feedback once a second"]);
+    at_most(median.error, 0.12);
+    at_most(worst.error, 0.15);
+    at_most(worst.recovery, 6.0);
+}
+
 #[test]
 fn flows_share_a_link_within_a_quarter_of_what_is_fair() {
     let (median, _) = of(shares(), &["  1 Mbit/s", "  2 Mbit/s"]);

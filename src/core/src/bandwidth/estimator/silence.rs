@@ -3,7 +3,7 @@
 
 use super::outage::Outages;
 
-/// The target is held for this long, or three round trips if they are longer, up to [`MAX_HOLD_US`].
+/// The target is held for this long, or three round trips if they are longer, up to [`MAX_HOLD_US`], and for that long before the first.
 const HOLD_US: i64 = 500_000;
 const MAX_HOLD_US: i64 = 1_500_000;
 /// Or for so many times as long as feedback is waited for usually, up to [`MAX_RARE_HOLD_US`]: some receivers send it once a second.
@@ -52,8 +52,8 @@ pub(super) struct Silence {
     before: Option<(f64, i64)>,
     /// Until the next feedback nothing is waited for.
     is_stopped: bool,
-    /// How long feedback was waited for lately, and was not late.
-    usual: i64,
+    /// How long feedback was waited for lately, and was not late; `None` before the first.
+    usual: Option<i64>,
 }
 
 impl Silence {
@@ -69,7 +69,7 @@ impl Silence {
     pub(super) fn on_feedback(&mut self, now: i64, lost_much: bool) -> Option<After> {
         let waited = self.waiting_since.map_or(0, |since| now - since);
         if waited <= MAX_RARE_HOLD_US {
-            self.usual += (waited - self.usual) / 4;
+            self.usual = Some(self.usual.map_or(waited, |usual| usual + (waited - usual) / 4));
         }
         (self.waiting_since, self.stepped_at, self.is_stopped) = (None, None, false);
         let (bps, at) = self.before.take()?;
@@ -89,7 +89,7 @@ impl Silence {
 
     /// When the next step is due, in microseconds; `None` while nothing is sent that feedback could tell of.
     pub(super) fn due(&self, rtt_us: i64) -> Option<i64> {
-        let rare = (HOLD_PER_USUAL * self.usual).min(MAX_RARE_HOLD_US);
+        let rare = self.usual.map_or(MAX_HOLD_US, |usual| (HOLD_PER_USUAL * usual).min(MAX_RARE_HOLD_US));
         let hold = (3 * rtt_us).clamp(HOLD_US, MAX_HOLD_US).max(rare);
         let at = self.stepped_at.map_or(self.waiting_since? + hold, |at| at + STEP_US);
         (at <= self.sent_at + IDLE_US).then_some(at)
@@ -102,5 +102,26 @@ impl Silence {
 
     pub(super) fn is_silent(&self) -> bool {
         self.stepped_at.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feedback once a second: the first target was halved twice before the first of it, and the first probes were given up.
+    #[test]
+    fn the_first_feedback_is_waited_for_longer_and_later_ones_for_twice_as_long_as_usual() {
+        let rtt = 50_000;
+        for (waited, expected) in [(None, 1_500_000), (Some(50_000), 500_000), (Some(1_000_000), 2_000_000)] {
+            let mut silence = Silence::default();
+            if let Some(waited) = waited {
+                silence.on_sent(0);
+                silence.on_feedback(waited, false);
+            }
+            silence.on_sent(5_000_000);
+            silence.sent_at = 10_000_000;
+            assert_eq!(silence.due(rtt).map(|at| at - 5_000_000), Some(expected), "{waited:?}");
+        }
     }
 }
