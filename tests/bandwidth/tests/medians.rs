@@ -51,7 +51,7 @@ fn jitter_loss_and_lost_feedback_are_borne() {
 
 /// Probes pass through a token bucket at any rate: the target followed each of them, and the queue behind it was full again and again.
 #[test]
-fn probes_through_a_token_bucket_are_believed_at_the_beginning_only() {
+fn probes_through_a_token_bucket_are_not_believed_for_long() {
     let scenes: Vec<_> = odd().into_iter().filter(|scene| !scene.name.contains("sfu")).collect();
     let (median, worst) = of(scenes, &["bucket of"]);
     at_most(median.error, 0.15);

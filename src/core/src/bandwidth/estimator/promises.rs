@@ -28,9 +28,8 @@ const BROKEN: f64 = 0.7;
 /// ... so soon after it: later the path may be another. What was rehearsed is sent a little later, when its key frame comes.
 const BROKEN_WITHIN_US: i64 = 3_000_000;
 const REHEARSED_BROKEN_WITHIN_US: i64 = 4_000_000;
-/// One probe may have met a gap that others left, two within this time did not. At the beginning there is one only.
+/// One probe may have met a gap that others left, two within this time did not.
 const AGAIN_WITHIN_US: i64 = 30_000_000;
-const BEGINNING_US: i64 = 3_000_000;
 /// Less is no bucket. And with more it is the path that carries less than it did.
 const LEAST_BYTES: f64 = 4_000.0;
 const MOST_BYTES: f64 = 100_000.0;
@@ -116,7 +115,7 @@ impl Promises {
         }
         self.bucket = Some((least.max(burst * FULLER).min(MOST_BYTES), now + MISLED_US));
         let before = if promise.is_rehearsed { None } else { self.broken_at.replace(now) };
-        promise.is_rehearsed || now < BEGINNING_US || before.is_some_and(|at| now - at < AGAIN_WITHIN_US)
+        promise.is_rehearsed || before.is_some_and(|at| now - at < AGAIN_WITHIN_US)
     }
 
     /// What is made of a probe: `is_used` says that about as much as the target is sent.
