@@ -46,6 +46,7 @@ mod priorities;
 mod redundancy;
 mod remb;
 mod replay;
+mod reported;
 mod resume;
 mod rights;
 mod runaways;

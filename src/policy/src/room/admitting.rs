@@ -25,7 +25,8 @@ impl Room {
             self.tapes.event(ticket, &call);
         }
         if let HookCall::ClientDisconnect { client, .. } = &call {
-            client.left.set(Some(now));
+            // Before: a recording that is run again has it from the beginning.
+            client.left.set(client.left.get().or(Some(now)));
             let had_joined = self.leave(context, &client.clone());
             if !had_joined {
                 // Its connect has not been allowed, so the script has never had it as a member.

@@ -178,6 +178,9 @@ pub struct ClientLine {
     pub hidden: bool,
     /// When it asked to join, on the clock of `t`.
     pub since: i64,
+    /// When it left; its last events may wait for the script still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tracks: Vec<TrackInfo>,
     #[serde(default)]

@@ -37,6 +37,7 @@ impl Seen {
             rights: client.rights.get(),
             hidden: client.is_hidden.get(),
             since: on_clock(start, client.since),
+            left: client.left.get().map(|at| on_clock(start, at)),
             tracks,
             traffic,
             path,

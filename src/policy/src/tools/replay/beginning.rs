@@ -45,6 +45,7 @@ pub(super) fn facts_of(start: Instant, line: &ClientLine, presence: Presence) ->
     let (id, connection) = (line.client.clone(), line.connection.clone());
     let client = ClientFacts::new(id, connection, line.metadata.clone().into(), moment(start, line.since));
     client.presence.set(presence);
+    client.left.set(line.left.map(|at| moment(start, at)));
     // It has none yet.
     let _ = line.identity.clone().map(|identity| client.identity.set(identity));
     client.attributes.replace(Value::Object(line.attributes.clone()).into());
