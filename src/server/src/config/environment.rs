@@ -15,8 +15,8 @@ pub(crate) fn unknown_variables(variables: impl IntoIterator<Item = (OsString, O
             let name = name.into_string().ok()?;
             let rest = name.strip_prefix(PREFIX)?;
             let setting = rest.to_lowercase();
-            let is_known = setting == "config" || Options::NAMES.contains(&setting.as_str());
-            let is_known = is_known && rest == setting.to_uppercase();
+            let is_known =
+                setting.to_uppercase() == rest && (setting == "config" || Options::NAMES.contains(&setting.as_str()));
             (!is_known && !tells_of_a_service(&setting, &value.to_string_lossy())).then_some(name)
         })
         .collect();

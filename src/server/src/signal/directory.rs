@@ -243,7 +243,7 @@ impl Directory {
         drop(state);
         self.close_evicted(evicted);
         if let Some((client, route)) = made_way {
-            self.turn_out(client, route, LeaveCause::Later(Refusal::Joins.to_string()));
+            self.turn_out(client, route, LeaveCause::Later, &Refusal::Joins.to_string());
         }
         Ok(Membership { client, events, goodbye: CONNECTION_LOST, generation: 0, directory: self.clone() })
     }
@@ -263,9 +263,7 @@ impl Directory {
         {
             let route = state.remove(&client);
             drop(state);
-            return route
-                .into_iter()
-                .for_each(|route| self.turn_out(client.clone(), route, LeaveCause::Limit(reason.into())));
+            return route.into_iter().for_each(|route| self.turn_out(client.clone(), route, LeaveCause::Limit, reason));
         }
         let Some(route) = state.clients.get_mut(&client) else { return };
         if let Event::Left { cause, .. } = &event {
@@ -306,11 +304,11 @@ impl Directory {
     }
 
     /// Ends a client that has no place, once its route is taken out.
-    fn turn_out(&self, client: ClientId, route: Route, cause: LeaveCause) {
+    fn turn_out(&self, client: ClientId, route: Route, cause: fn(String) -> LeaveCause, reason: &str) {
         if let Outlet::Attached(outbox) = &route.outlet {
-            let _ = outbox.push(Event::Left { client: client.clone(), cause });
+            let _ = outbox.push(Event::Left { client: client.clone(), cause: cause(reason.to_owned()) });
         }
-        self.say_goodbye(route.shard, client, "could not come in");
+        self.say_goodbye(route.shard, client, reason);
     }
 
     /// Sends a command to the shard of a client that is somebody else's.

@@ -152,7 +152,6 @@ fn an_interval_that_is_due_again_while_it_waits_for_its_share_is_one_step_in_bot
     });
 }
 
-/// What waits for its turn when the recording ends has come before it, and runs behind what has run.
 #[test]
 fn a_recording_that_begins_in_the_middle_starts_from_the_state() {
     on_a_shards_stack(|| {

@@ -104,7 +104,7 @@ impl Directory {
     pub(in crate::signal) fn lose(&self, client: &ClientId) {
         let reason = "the server lost the client while it moved, please join again";
         let route = self.state().remove(client);
-        route.into_iter().for_each(|route| self.turn_out(client.clone(), route, LeaveCause::Later(reason.into())));
+        route.into_iter().for_each(|route| self.turn_out(client.clone(), route, LeaveCause::Later, reason));
     }
 }
 

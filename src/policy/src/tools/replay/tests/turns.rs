@@ -26,6 +26,7 @@ const BUSY: &str = r#"
     end
 "#;
 
+/// What waits for its turn when the recording ends has come before it, and runs behind what has run.
 #[test]
 fn what_a_recording_ends_before_keeps_nothing_from_running_as_it_did() {
     let script = r#"
