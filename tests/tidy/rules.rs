@@ -80,7 +80,7 @@ const MODULES: &[(&str, &[Row])] = &[
         ("api", &["budget", "client", "effects", "hook", "hook_table", "host", "output", "plain", "script", "settings", "tape"]),
         ("bucket", &[]),
         ("budget", &[]),
-        ("calls", &["api", "budget", "client", "hook", "hook_table", "plain", "settings", "state"]),
+        ("calls", &["admission", "api", "budget", "client", "hook", "hook_table", "plain", "settings", "state"]),
         ("canary", &["stats"]),
         ("client", &["settings"]),
         ("deferred_free", &["budget", "settings", "state"]),

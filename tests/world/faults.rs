@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use moonring_core::command::Command;
+use moonring_core::command::{Command, LeaveCause};
 use moonring_core::shard::faults::Stage;
 use moonring_wire::id::Ssrc;
 use moonring_wire::media::CodecName::{Opus, Vp8};
@@ -105,6 +105,9 @@ fn a_panic_at_any_stage_ends_what_it_was_about_and_leaves_everything_whole() {
         assert_eq!(world.audit(), Vec::<String>::new(), "{stage:?}");
         if is_common {
             continue;
+        }
+        if let Some(cause) = world.left(mallory) {
+            assert!(matches!(cause, LeaveCause::Later(words) if words.contains("join again")), "{stage:?}: {cause:?}");
         }
         world.forget_received();
         world.run_ms(2_000);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use moonring_core::command::{Command, LeaveCause};
+use moonring_policy::hook::Undecided;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::TrackId;
 use moonring_wire::link::{Frame, HEAD, LinkPeer, MAX_LINK_DATAGRAM, Media, OVERHEAD, Place, Sealer, Stream};
@@ -232,7 +233,7 @@ fn while_messages_do_not_reach_the_home_media_goes_on_and_what_it_decides_is_to_
     }
     for who in &late[2..] {
         let words = "the room's home cannot be reached, please try again";
-        assert_eq!(world.left(*who), Some(&LeaveCause::Later(words.to_owned())));
+        assert_eq!(world.left(*who), Some(&LeaveCause::Undecided(Undecided::Unheard, words.to_owned())));
     }
     world.mail.is_cut = false;
     world.command_to(2, Command::PlaceAway { place: id_at(2, 0), is_away: false });
@@ -267,7 +268,7 @@ fn when_a_node_is_gone_its_clients_are_gone_for_the_others_and_those_of_its_room
     assert_eq!([carol, dan].map(|who| world.left(who).cloned()), [None, None]);
     world.run_ms(16_000);
     for who in [carol, dan] {
-        assert!(matches!(world.left(who), Some(LeaveCause::Kicked(reason)) if reason.contains("join again")));
+        assert!(matches!(world.left(who), Some(LeaveCause::Later(reason)) if reason.contains("join again")));
     }
     assert_eq!(world.audit(), Vec::<String>::new());
 }

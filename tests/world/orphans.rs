@@ -117,7 +117,7 @@ fn a_wing_that_finds_no_home_within_its_time_lets_its_clients_join_anew() {
     assert_eq!([bob, carol].map(|who| world.left(who).cloned()), [None, None]);
     world.run_ms(2_000);
     for who in [bob, carol] {
-        assert!(matches!(world.left(who), Some(LeaveCause::Kicked(words)) if words.contains("join again")));
+        assert!(matches!(world.left(who), Some(LeaveCause::Later(words)) if words.contains("join again")));
     }
     assert_eq!(world.audit(), Vec::<String>::new());
     // The home was only thought to be gone.

@@ -1,6 +1,7 @@
 //! What a room's script decides happens, whole or not at all.
 
 use moonring_core::command::{Command, Event, LeaveCause, News, RefusalCode};
+use moonring_policy::hook::Undecided;
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use serde_json::json;
 
@@ -138,7 +139,7 @@ fn a_policy_mutes_and_a_publisher_cannot_undo_it() {
 fn a_script_that_does_not_compile_rejects_newcomers_and_the_room_is_over() {
     let mut world = World::ruled(87, "function on_client_connect( return true end");
     let alice = world.join("alice");
-    assert!(matches!(world.left(alice), Some(LeaveCause::Rejected(_))), "{:?}", world.events);
+    assert!(matches!(world.left(alice), Some(LeaveCause::Undecided(Undecided::Failed, _))), "{:?}", world.events);
     assert!(world.events.iter().any(|event| matches!(event, Event::RoomClosed { .. })));
 }
 

@@ -29,7 +29,7 @@ pub use event::{Event, LeaveCause};
 pub use moved::{ExpectedClient, ForMoved, MoveOrder, MovedClient};
 pub use news::{ClientInfo, News};
 pub use place::{
-    FarCall, FarTrack, HomeMessage, Member, Members, MoveMessage, PlaceMessage, ROOM_LOST, Roster, SeatGiven,
+    FarCall, FarTrack, HomeMessage, Member, Members, MoveMessage, PlaceMessage, ROOM_LOST, RoomEnd, Roster, SeatGiven,
     TrafficFigures,
 };
 

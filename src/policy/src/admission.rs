@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::hook::{CROWDED, HookCall};
+use super::hook::{HookCall, Undecided};
 use super::settings::{
     MAX_ATTRIBUTES_BYTES, MAX_MESSAGE_VALUES, MAX_METADATA_DEPTH, MAX_METADATA_VALUES, MAX_VALUE_DEPTH,
 };
@@ -20,7 +20,7 @@ const STRING: usize = 32;
 /// Why an event is refused. The text is for the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("{CROWDED}")]
+    #[error("too many people are joining this room at once, please try again")]
     TooManyJoins,
     #[error("too many events wait for the room's script, please try again")]
     TooManyEvents,
@@ -32,6 +32,19 @@ pub(crate) enum Refusal {
     TooManyValues { what: &'static str, most: usize },
     #[error("the message does not fit into the memory of the room's script, please try again")]
     NoMemory,
+    #[error("The room's rules have just changed, please try again")]
+    CutOff,
+}
+
+impl Refusal {
+    /// Why the script has not decided; `None` when that is the event's own fault, which asking again does not change.
+    pub(crate) fn why_undecided(&self) -> Option<Undecided> {
+        match self {
+            Self::TooManyJoins | Self::TooManyEvents | Self::TooManyOfYours => Some(Undecided::Crowded),
+            Self::NoMemory | Self::CutOff => Some(Undecided::CutOff),
+            Self::TooDeep { .. } | Self::TooManyValues { .. } => None,
+        }
+    }
 }
 
 /// What an event needs.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use mlua::{IntoLuaMulti, Lua, Value};
 
+use super::admission::Refusal;
 use super::api::log::truncated;
 use super::api::value_from_json;
 use super::budget::Spent;
 use super::hook::{
-    Action, CUT_OFF, ClientFacts, DENIED, HookCall, NOT_DEFINED, Outcome, Presence, SCRIPT_ERROR, Verdict,
+    Action, ClientFacts, DENIED, HookCall, NOT_DEFINED, Outcome, Presence, SCRIPT_ERROR, Undecided, Verdict,
 };
 use super::hook_table::WhenMissing;
 use super::plain::{Limits, PlainError, to_json};
@@ -76,7 +77,8 @@ pub(crate) fn missing(call: &HookCall) -> Outcome {
 
 /// The outcome of a call whose hook failed, or could not run.
 pub(crate) fn failed(call: &HookCall) -> Outcome {
-    let verdict = if call.decides() { Verdict::Reject(SCRIPT_ERROR.to_owned()) } else { Verdict::Allow };
+    let verdict =
+        if call.decides() { Verdict::Undecided(Undecided::Failed, SCRIPT_ERROR.to_owned()) } else { Verdict::Allow };
     Outcome { verdict, actions: Vec::new(), failed: true, missing: false, refused: None, answer: None }
 }
 
@@ -93,21 +95,19 @@ pub(crate) fn overtaken(call: &HookCall) -> Outcome {
 }
 
 /// The outcome of a call that has not been brought before the script, or whose hook has been cut off.
-pub(crate) fn refused(call: &HookCall, reason: &str) -> Outcome {
-    let verdict = if call.decides() { Verdict::Reject(reason.to_owned()) } else { Verdict::Allow };
-    Outcome {
-        verdict,
-        actions: Vec::new(),
-        failed: false,
-        missing: false,
-        refused: Some(reason.to_owned()),
-        answer: None,
-    }
+pub(crate) fn refused(call: &HookCall, refusal: &Refusal) -> Outcome {
+    let reason = refusal.to_string();
+    let verdict = match refusal.why_undecided() {
+        _ if !call.decides() => Verdict::Allow,
+        Some(why) => Verdict::Undecided(why, reason.clone()),
+        None => Verdict::Reject(reason.clone()),
+    };
+    Outcome { verdict, actions: Vec::new(), failed: false, missing: false, refused: Some(reason), answer: None }
 }
 
 /// The outcome of a call whose hook a reload has ended.
 pub(crate) fn cut_off(call: &HookCall) -> Outcome {
-    refused(call, CUT_OFF)
+    refused(call, &Refusal::CutOff)
 }
 
 /// What `on_admin` has returned, as JSON.

@@ -18,10 +18,6 @@ pub const NOT_DEFINED: &str = "Policy not defined";
 pub const SCRIPT_ERROR: &str = "Internal script error";
 /// The reason that a client is given when the script rejects its request without one.
 pub const DENIED: &str = "Permission denied by script";
-/// The reason that a client is given when a reload has ended the hook that was deciding.
-pub const CUT_OFF: &str = "The room's rules have just changed, please try again";
-/// The reason that a client is given when as many wait for the verdict on their joins as may.
-pub const CROWDED: &str = "too many people are joining this room at once, please try again";
 /// The reason that a client is given when it has no right to publish a source.
 pub const MAY_NOT_PUBLISH: &str = "You may not publish this here";
 /// The reason that a client is given when it has no right to receive.
@@ -114,11 +110,31 @@ pub enum Verdict {
     Allow,
     /// Anything else, with the reason for the client.
     Reject(String),
+    /// The script has not decided: why, and the reason for the client.
+    Undecided(Undecided, String),
 }
 
-/// Whether a join is refused for something that passes, and not by the script: whoever asks again may come in.
-pub fn passes(reason: &str) -> bool {
-    [CUT_OFF, CROWDED].contains(&reason)
+impl Verdict {
+    /// The reason for the client, unless it is allowed.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Allow => None,
+            Self::Reject(reason) | Self::Undecided(_, reason) => Some(reason),
+        }
+    }
+}
+
+/// Why a script has not decided on what it was to decide on. Of all but the first, whoever asks again may be allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Undecided {
+    /// It fails, by an error, its CPU time or its memory.
+    Failed,
+    /// As many wait for it as may.
+    Crowded,
+    /// It had no memory left, or a reload has ended the hook.
+    CutOff,
+    /// It is at another place, which has not answered: it may have decided.
+    Unheard,
 }
 
 /// The priority of tracks that the script has said nothing of.

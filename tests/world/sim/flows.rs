@@ -66,7 +66,11 @@ impl World {
     pub(crate) fn refused_by(&self, words: &str) -> usize {
         let reason = |event: &Event| match event {
             Event::Left {
-                cause: LeaveCause::Limit(reason) | LeaveCause::Later(reason) | LeaveCause::Rejected(reason),
+                cause:
+                    LeaveCause::Limit(reason)
+                    | LeaveCause::Later(reason)
+                    | LeaveCause::Rejected(reason)
+                    | LeaveCause::Undecided(_, reason),
                 ..
             } => reason.starts_with(words),
             _ => false,

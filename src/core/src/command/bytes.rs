@@ -14,7 +14,7 @@ use moonring_wire::id::{PlaceId, RoomId};
 use moonring_wire::link::Place;
 
 /// Counts the changes of the encoding.
-pub const PLACE_VERSION: u8 = 3;
+pub const PLACE_VERSION: u8 = 4;
 /// Longest piece that is written or read: NATS takes 1 MiB unless it is told otherwise.
 pub const MAX_PLACE_BYTES: usize = 512 * 1024;
 /// Places that one piece may name.

@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::news::{ClientInfo, News};
-use super::{PlaceMessage, RefusalCode};
+use super::{PlaceMessage, RefusalCode, RoomEnd};
 use crate::report::{RoomReport, ShardReport};
+use moonring_policy::hook::Undecided;
 use moonring_policy::{PolicyRequest, PolicyRequestId};
 use moonring_wire::id::{ClientId, PlaceId, RoomId, TrackId};
 use moonring_wire::media::{PauseReason, TrackInfo};
@@ -17,6 +18,8 @@ use moonring_wire::shared::{Shared, SharedValue};
 pub enum LeaveCause {
     /// The policy rejected its join, with these words.
     Rejected(String),
+    /// The policy has not decided on its join, with words.
+    Undecided(Undecided, String),
     /// The policy kicked it or closed the room, with these words.
     Kicked(String),
     /// It said goodbye or its signalling ended.
@@ -33,6 +36,16 @@ pub enum LeaveCause {
     Moved(String),
     /// Its stay goes on at another node, whose WebSockets are at this address. Shards never say it.
     GoesOn(String),
+}
+
+/// Why the clients of a room that ends are no longer there.
+impl From<&RoomEnd> for LeaveCause {
+    fn from(end: &RoomEnd) -> Self {
+        match end {
+            RoomEnd::Closed(words) => Self::Kicked(words.clone()),
+            RoomEnd::Lost(words) => Self::Later(words.clone()),
+        }
+    }
 }
 
 /// From a shard to the control plane. `client` is who is to be told.

@@ -23,14 +23,14 @@ use zeroize::Zeroizing;
 use super::moved::{ExpectedClient, ForMoved, MovedClient};
 use super::news::{ClientInfo, News};
 use moonring_policy::client::{Announced, Connection, PathFigures, Traffic};
-use moonring_policy::hook::{Action, HookCall, Outcome};
+use moonring_policy::hook::{Action, HookCall, Outcome, Undecided, Verdict};
 use moonring_wire::id::{ClientId, PlaceId, TrackId};
 use moonring_wire::media::TrackInfo;
 use moonring_wire::negotiate::AnswerCodec;
 use moonring_wire::rights::Rights;
 use moonring_wire::shared::{Shared, SharedValue, as_text};
 
-/// What the clients of a wing are told whose home is lost, by [`PlaceMessage::Ended`].
+/// What the clients of a wing are told whose home is lost.
 pub const ROOM_LOST: &str = "the server lost the room, please join again";
 
 /// One message about one room.
@@ -76,8 +76,8 @@ pub enum PlaceMessage {
     Act(Vec<Action>),
     /// The tracks whose sound is forwarded; `None`: all.
     Loudest(Option<Vec<TrackId>>),
-    /// The room has ended at home, or could not begin: with the words for its clients.
-    Ended(String),
+    /// The room has ended at home, or could not begin.
+    Ended(RoomEnd),
     /// What everybody in the room is told; the receiver notes it and tells its clients.
     News(Shared<News>),
     /// A track that can be received, as it is now: new, changed, or at another place.
@@ -96,6 +96,31 @@ pub enum PlaceMessage {
     Move(MoveMessage),
     /// The home of the room moves.
     Home(HomeMessage),
+}
+
+/// How a room ends for those of its clients who are not at its home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RoomEnd {
+    /// Its policy has closed it, or does not start, with words.
+    Closed(String),
+    /// The server has lost it, or its home changes, with words: whoever joins again is let in as everybody is.
+    Lost(String),
+}
+
+impl RoomEnd {
+    /// The words for its clients.
+    pub fn words(&self) -> &str {
+        let (Self::Closed(words) | Self::Lost(words)) = self;
+        words
+    }
+
+    /// The verdict on those who wait for one.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Closed(words) => Verdict::Reject(words.clone()),
+            Self::Lost(words) => Verdict::Undecided(Undecided::Unheard, words.clone()),
+        }
+    }
 }
 
 /// What a home that moves to one of its wings and all its wings say to each other.

@@ -29,7 +29,7 @@ use moonring_wire::media::TrackInfo;
 use moonring_wire::shared::Shared;
 
 /// What a client is told that waits for a policy which may not have heard of it.
-pub(super) const UNHEARD: &str = "a message between the room's servers was lost, please try again";
+const UNHEARD: &str = "a message between the room's servers was lost, please try again";
 
 impl Shard {
     /// Messages of another place were lost.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Shard, Timer};
-use crate::command::{Command, Event, LeaveCause, PlaceMessage};
+use crate::command::{Command, Event, LeaveCause, PlaceMessage, RoomEnd};
 use crate::room::client::{Client, SectionUse};
 use crate::room::forward::Forward;
 use moonring_policy::client::CloseReason;
@@ -108,7 +108,7 @@ impl Shard {
     }
 
     fn end_client(&mut self, now: Instant, id: &ClientId) {
-        let cause = LeaveCause::TransportFailed(FAULT.to_owned());
+        let cause = LeaveCause::Later(FAULT.to_owned());
         match self.index.clients.get(id).copied().filter(|key| self.world.clients.contains_key(*key)) {
             Some(key) => self.remove_client(now, key, cause, FAULT),
             // It was not in yet, or half out: its connection must not wait for ever.
@@ -124,14 +124,14 @@ impl Shard {
 
     fn end_room(&mut self, now: Instant, key: RoomKey) {
         if self.is_wing(key) {
-            return self.end_wing(now, key, FAULT);
+            return self.end_wing(now, key, &RoomEnd::Lost(FAULT.to_owned()));
         }
         self.end_of_room(now, key, CloseReason::Closed);
         for wing in self.other_places(key, None) {
-            self.say(key, wing, PlaceMessage::Ended(FAULT.to_owned()));
+            self.say(key, wing, PlaceMessage::Ended(RoomEnd::Lost(FAULT.to_owned())));
             self.detach(now, key, wing);
         }
-        self.end_clients_here(now, key, &LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
+        self.end_clients_here(now, key, &LeaveCause::Later(FAULT.to_owned()), FAULT);
         self.close_room_if_empty(now, key);
     }
 
@@ -202,7 +202,7 @@ impl Shard {
         let at = self.index.addresses.get(&from).copied();
         // Where it was nobody's, nothing has changed.
         if let Some(key) = self.work.current.take().or(at) {
-            self.remove_client(now, key, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
+            self.remove_client(now, key, LeaveCause::Later(FAULT.to_owned()), FAULT);
             self.repair(now);
         }
     }
@@ -221,7 +221,7 @@ impl Shard {
         self.count_panic();
         match self.work.running_timer.take() {
             Some(Timer::Client(key)) => {
-                self.remove_client(now, key, LeaveCause::TransportFailed(FAULT.to_owned()), FAULT);
+                self.remove_client(now, key, LeaveCause::Later(FAULT.to_owned()), FAULT);
             }
             // The room that panicked is off the queue; the others go on.
             Some(Timer::Reloads) => self.schedule_reloads(now),

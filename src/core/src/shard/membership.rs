@@ -16,7 +16,7 @@ use crate::room::sound::SoundHold;
 use crate::room::speakers::Speakers;
 use crate::room::{Announcing, Room, Seat};
 use moonring_policy::OpenError;
-use moonring_policy::hook::{self, ClientFacts, HookCall, Presence, Verdict};
+use moonring_policy::hook::{ClientFacts, HookCall, Presence, Undecided, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
 use moonring_wire::packet::SendBatch;
 use moonring_wire::shared::SharedValue;
@@ -38,8 +38,8 @@ impl Shard {
             None => match self.open_room(now, &room, SharedValue::empty_object()) {
                 Ok(key) => key,
                 Err(error) => {
-                    let reason = error.reason();
-                    self.work.events.push(left(LeaveCause::Rejected(reason.to_owned())));
+                    let reason = error.reason().to_owned();
+                    self.work.events.push(left(LeaveCause::Undecided(Undecided::Failed, reason)));
                     return self.work.events.push(Event::RoomClosed(room));
                 }
             },
@@ -185,9 +185,9 @@ impl Shard {
                 self.snapshot(&id);
                 self.announce(key);
             }
-            Verdict::Reject(reason) => {
-                let cause = if hook::passes(&reason) { LeaveCause::Later } else { LeaveCause::Rejected };
-                self.remove_client(now, key, cause(reason.clone()), &reason);
+            Verdict::Reject(reason) => self.remove_client(now, key, LeaveCause::Rejected(reason.clone()), &reason),
+            Verdict::Undecided(why, reason) => {
+                self.remove_client(now, key, LeaveCause::Undecided(why, reason.clone()), &reason);
             }
         }
     }
@@ -289,7 +289,7 @@ impl Shard {
         }
         // The script has said so, or has said nothing.
         let was_rejected = match &cause {
-            LeaveCause::Later(words) => hook::passes(words),
+            LeaveCause::Undecided(why, _) => *why != Undecided::Unheard,
             cause => matches!(cause, LeaveCause::Rejected(_)),
         };
         self.work.events.push(Event::Left { client: id.clone(), cause });

@@ -93,9 +93,10 @@ impl Shard {
         };
         let verdict = no_right.map_or(verdict, |reason| Verdict::Reject(reason.to_owned()));
         let outcome = match (verdict, question) {
-            (Verdict::Reject(reason), PolicyQuestion::Publish { mid, .. } | PolicyQuestion::Subscribe { mid, .. }) => {
-                refused(mid, reason)
-            }
+            (
+                Verdict::Reject(reason) | Verdict::Undecided(_, reason),
+                PolicyQuestion::Publish { mid, .. } | PolicyQuestion::Subscribe { mid, .. },
+            ) => refused(mid, reason),
             (Verdict::Allow, PolicyQuestion::Publish { info, mid, codec }) => self.publish(now, key, info, mid, &codec),
             (Verdict::Allow, PolicyQuestion::Subscribe { track, mid, codec, follows }) => {
                 let outcome = self.subscribe(now, key, track, mid, &codec);

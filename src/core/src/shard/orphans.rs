@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Shard;
-use crate::command::{Event, Member, PlaceMessage, ROOM_LOST};
+use crate::command::{Event, Member, PlaceMessage, ROOM_LOST, RoomEnd};
 use crate::room::Seat;
 use moonring_policy::CarriedPolicy;
 use moonring_policy::client::ClientFacts;
@@ -83,7 +83,7 @@ impl Shard {
         let opened =
             self.policy.engine.open_carried(now, (id, SharedValue::empty_object(), roster), script, Some(&begun));
         let Ok(policy) = opened else {
-            self.end_wing(now, key, "the room's script does not start");
+            self.end_wing(now, key, &RoomEnd::Closed("the room's script does not start".to_owned()));
             return self.work.events.push(Event::RoomClosed(id.clone()));
         };
         let side = self.policy.scripts.side(id);
@@ -178,7 +178,7 @@ impl Shard {
                     self.sweep_doubts(now, (key, former));
                     self.close_room_if_empty(now, key);
                 }
-                None => self.end_wing(now, key, ROOM_LOST),
+                None => self.end_wing(now, key, &RoomEnd::Lost(ROOM_LOST.to_owned())),
             }
         }
         !self.policy.orphans.is_empty()

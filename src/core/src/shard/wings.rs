@@ -2,14 +2,13 @@
 
 use std::time::Instant;
 
-use super::anew::UNHEARD;
 use super::announce::client_info;
 use super::pending::FarQuestion;
 use super::{PendingHook, Shard};
-use crate::command::{FarCall, JoinRequest, LeaveCause, News, PlaceMessage, ROOM_LOST, Roster, SeatGiven};
+use crate::command::{FarCall, JoinRequest, LeaveCause, News, PlaceMessage, RoomEnd, Roster, SeatGiven};
 use crate::room::Seat;
 use moonring_policy::client::{CloseReason, Presence};
-use moonring_policy::hook::{HookCall, Outcome, SCRIPT_ERROR, Verdict};
+use moonring_policy::hook::{HookCall, Outcome, Undecided, Verdict};
 use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey};
 use moonring_wire::shared::Shared;
 
@@ -84,9 +83,7 @@ impl Shard {
                 }
                 match (&asked, full) {
                     (PendingHook::Connect(client), Some(words)) => {
-                        let passes = [AWAY, UNHEARD, ROOM_LOST].contains(&words.as_str());
-                        let cause = if passes { LeaveCause::Later } else { LeaveCause::Limit };
-                        self.remove_client(now, *client, cause(words.clone()), &words);
+                        self.remove_client(now, *client, LeaveCause::Limit(words.clone()), &words);
                     }
                     _ => self.apply_outcome(now, room, asked, *outcome),
                 }
@@ -103,7 +100,7 @@ impl Shard {
                 }
                 self.set_loudest(key, tracks);
             }
-            PlaceMessage::Ended(reason) => self.end_wing(now, key, &reason),
+            PlaceMessage::Ended(end) => self.end_wing(now, key, &end),
             PlaceMessage::Lost => {
                 self.refuse_asked(now, AWAY, |_, room| room == key);
                 if let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) {
@@ -184,16 +181,8 @@ impl Shard {
             if let Some(room) = self.world.rooms.get_mut(room) {
                 room.hooks -= 1;
             }
-            match asked {
-                PendingHook::Connect(client) => {
-                    self.remove_client(now, client, LeaveCause::Later(words.to_owned()), words);
-                }
-                PendingHook::Far(question) => {
-                    let refused = (refusing(words.to_owned()), None, Some(words.to_owned()));
-                    self.pass_decided(now, room, &question, refused);
-                }
-                asked => self.apply_outcome(now, room, asked, refusing(words.to_owned())),
-            }
+            let verdict = Verdict::Undecided(Undecided::Unheard, words.to_owned());
+            self.apply_outcome(now, room, asked, refusing(verdict));
             self.close_room_if_empty(now, room);
         }
     }
@@ -250,13 +239,13 @@ impl Shard {
     }
 
     /// A wing ends: its clients are told why, and nothing is waited for.
-    pub(super) fn end_wing(&mut self, now: Instant, key: RoomKey, reason: &str) {
+    pub(super) fn end_wing(&mut self, now: Instant, key: RoomKey, end: &RoomEnd) {
         let waiting: Vec<_> =
             self.policy.far.iter().filter(|(_, (room, _))| *room == key).map(|(ticket, _)| *ticket).collect();
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         room.life.ending = Some(CloseReason::Closed);
         for wing in room.wings().to_vec() {
-            self.say(key, wing, PlaceMessage::Ended(reason.to_owned()));
+            self.say(key, wing, PlaceMessage::Ended(end.clone()));
             self.detach(now, key, wing);
         }
         self.expect_nobody_in(now, key);
@@ -268,10 +257,9 @@ impl Shard {
             if let Some(room) = self.world.rooms.get_mut(key) {
                 room.hooks -= 1;
             }
-            let reason = if matches!(asked, PendingHook::Connect(_)) { reason } else { SCRIPT_ERROR };
-            self.apply_outcome(now, key, asked, refusing(reason.to_owned()));
+            self.apply_outcome(now, key, asked, refusing(end.verdict()));
         }
-        self.end_clients_here(now, key, &LeaveCause::Kicked(reason.to_owned()), reason);
+        self.end_clients_here(now, key, &end.into(), end.words());
         self.close_room_if_empty(now, key);
     }
 
@@ -308,13 +296,7 @@ impl Shard {
 }
 
 /// What stands for the answer of a home that is gone.
-fn refusing(reason: String) -> Outcome {
-    Outcome {
-        verdict: Verdict::Reject(reason.clone()),
-        actions: Vec::new(),
-        failed: false,
-        missing: false,
-        refused: Some(reason),
-        answer: None,
-    }
+fn refusing(verdict: Verdict) -> Outcome {
+    let refused = verdict.reason().map(str::to_owned);
+    Outcome { verdict, actions: Vec::new(), failed: false, missing: false, refused, answer: None }
 }

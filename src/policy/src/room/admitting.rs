@@ -70,7 +70,7 @@ impl Room {
     fn crowd_out(&mut self, context: &mut EngineContext, client: &ClientFacts) {
         self.count(context, |stats| stats.overflows += 1);
         for hook in self.waits.cancel_of(context, self.key, client) {
-            self.give_up(context, hook.work, |call| calls::refused(call, &Refusal::TooManyJoins.to_string()));
+            self.give_up(context, hook.work, |call| calls::refused(call, &Refusal::TooManyJoins));
         }
     }
 
@@ -134,7 +134,7 @@ impl Room {
         if is_overflow && self.facts.may_log() {
             tracing::warn!(room = %self.facts.id, hook = call.name(), "too many events wait for the script: one is refused");
         }
-        self.conclude(context, ticket, call, calls::refused(call, &refusal.to_string()));
+        self.conclude(context, ticket, call, calls::refused(call, refusal));
     }
 
     /// The reply, or an error in its place if the room has no memory for it.

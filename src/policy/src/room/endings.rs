@@ -79,7 +79,7 @@ impl Room {
         }
         self.state.clean_up(context.settings.memory_bytes);
         if let Work::Call { ticket, call, .. } = work {
-            self.conclude(context, ticket, &call, calls::refused(&call, &Refusal::NoMemory.to_string()));
+            self.conclude(context, ticket, &call, calls::refused(&call, &Refusal::NoMemory));
         }
     }
 

@@ -85,10 +85,7 @@ pub(crate) fn action_of(json: &Value) -> Option<Action> {
 pub(crate) fn outcome(outcome: &Outcome) -> OutcomeLine {
     OutcomeLine {
         allowed: outcome.verdict == Verdict::Allow,
-        reason: match &outcome.verdict {
-            Verdict::Allow => None,
-            Verdict::Reject(reason) => Some(reason.clone()),
-        },
+        reason: outcome.verdict.reason().map(str::to_owned),
         failed: outcome.failed,
         missing: outcome.missing,
         refused: outcome.refused.clone(),

@@ -63,7 +63,7 @@ fn a_crowd_of_joins_does_not_hold_up_the_members() {
     let refused = "too many people are joining this room at once, please try again";
     assert_eq!(
         world.outcomes(),
-        tickets[328..].iter().map(|t| (*t, Verdict::Reject(refused.into()))).collect::<Vec<_>>()
+        tickets[328..].iter().map(|t| (*t, undecided(Undecided::Crowded, refused))).collect::<Vec<_>>()
     );
     assert_eq!(
         world.message(&member, json!(1)).actions,
@@ -250,7 +250,7 @@ fn nobody_comes_in_while_too_many_goodbyes_wait_for_the_script() {
             world.submit(HookCall::ClientDisconnect { client, reason: "bye".into() });
         } else {
             let reason = "too many events wait for the room's script, please try again";
-            assert_eq!(outcome.verdict, Verdict::Reject(reason.into()));
+            assert_eq!(outcome.verdict, undecided(Undecided::Crowded, reason));
         }
     }
     let status = world.engine.room_status(world.key).unwrap();
@@ -311,7 +311,7 @@ fn a_join_from_elsewhere_is_decided_on_though_a_crowd_of_few_addresses_waits() {
         assert_eq!(knock(&mut world, n, [10, 0, 0, n % 4], "slow"), []);
     }
     let told = knock(&mut world, 0, [192, 0, 2, 1], "quick");
-    let crowded = Verdict::Reject("too many people are joining this room at once, please try again".into());
+    let crowded = undecided(Undecided::Crowded, "too many people are joining this room at once, please try again");
     assert_eq!(told.iter().map(|(_, verdict)| verdict.clone()).collect::<Vec<_>>(), [crowded.clone(), Verdict::Allow]);
     let status = world.engine.room_status(world.key).unwrap();
     assert_eq!((status.waiting, status.queued_joins), (128, 71), "the next of the crowd has begun");

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::client::CloseReason;
-use crate::hook::{DENIED, NOT_DEFINED, SCRIPT_ERROR};
+use crate::hook::{DENIED, NOT_DEFINED};
 
 /// Lets everybody in; a test adds the hook it is about.
 const OPEN: &str = "function on_client_connect() return true end\n";
@@ -50,7 +50,7 @@ fn a_failing_hook_rejects_or_is_only_counted() {
     for call in all_calls(&client) {
         let name = call.name();
         let expected = match name {
-            "on_client_connect" | "on_publish_request" | "on_subscribe_request" => Verdict::Reject(SCRIPT_ERROR.into()),
+            "on_client_connect" | "on_publish_request" | "on_subscribe_request" => failing(),
             _ => Verdict::Allow,
         };
         let outcome = world.call(call);
@@ -103,7 +103,7 @@ fn a_hook_cannot_yield_the_engines_words_but_a_coroutine_of_its_own_yields_what_
         let words = "false attempt to yield outside of a coroutine 10";
         assert_eq!(world.call(connect.clone()).verdict, Verdict::Reject(words.into()));
         let publish = HookCall::PublishRequest { client: client.clone(), track: track("t1", "c1", Kind::Video) };
-        assert_eq!(world.call(publish).verdict, Verdict::Reject(SCRIPT_ERROR.into()));
+        assert_eq!(world.call(publish).verdict, failing());
     }
 }
 
@@ -117,10 +117,7 @@ fn hooks_get_what_the_contract_says() {
          function on_subscribe_request(c, t) return false, t.id .. ' ' .. tostring(t.muted) end",
     );
     let client = client(world.now, "c1");
-    let mut words = |call| match world.call(call).verdict {
-        Verdict::Reject(words) => words,
-        Verdict::Allow => "allowed".into(),
-    };
+    let mut words = |call| world.call(call).verdict.reason().unwrap_or("allowed").to_owned();
     let track = track("t1", "c1", Kind::Video);
     let connect = HookCall::ClientConnect { client: client.clone(), auth_token: "tok".into() };
     assert_eq!(words(connect), "c1 192.0.2.7 tok");
@@ -243,7 +240,7 @@ fn a_script_that_fails_again_and_again_is_suspended() {
     assert!(status.is_suspended);
     let newcomer = client(world.now, "c9");
     let outcome = world.call(HookCall::ClientConnect { client: newcomer, auth_token: "".into() });
-    assert_eq!(outcome.verdict, Verdict::Reject(SCRIPT_ERROR.into()));
+    assert_eq!(outcome.verdict, failing());
     assert_eq!(member.presence.get(), Presence::Joined, "members stay");
     world.reload(OPEN).unwrap();
     world.join("c3");

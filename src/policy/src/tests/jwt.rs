@@ -44,10 +44,8 @@ fn verified(token: &str, key: &str, options: &str) -> String {
         ),
     );
     let c = client(world.now, "c1");
-    match world.call(HookCall::ClientConnect { client: c, auth_token: token.into() }).verdict {
-        Verdict::Reject(words) => words,
-        Verdict::Allow => "allowed".into(),
-    }
+    let verdict = world.call(HookCall::ClientConnect { client: c, auth_token: token.into() }).verdict;
+    verdict.reason().unwrap_or("allowed").to_owned()
 }
 
 #[test]
@@ -175,10 +173,8 @@ fn said(line: &str, private: &str, public: &str) -> String {
         ),
     );
     let c = client(world.now, "c1");
-    match world.call(HookCall::ClientConnect { client: c, auth_token: String::new() }).verdict {
-        Verdict::Reject(reason) => reason,
-        Verdict::Allow => "allowed".into(),
-    }
+    let verdict = world.call(HookCall::ClientConnect { client: c, auth_token: String::new() }).verdict;
+    verdict.reason().unwrap_or("allowed").to_owned()
 }
 
 #[test]

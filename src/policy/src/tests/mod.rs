@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::hook::{Action, ClientFacts, HookCall, Outcome, PathFigures, Presence, Verdict};
+use super::hook::{Action, ClientFacts, HookCall, Outcome, PathFigures, Presence, SCRIPT_ERROR, Undecided, Verdict};
 use super::{
     OpenError, PolicyEngine, PolicyKey, PolicyOutput, PolicyReply, PolicyRequest, PolicyRequestId, PolicySettings,
     Script, Ticket,
@@ -227,4 +227,13 @@ pub(crate) fn on_a_shards_stack(test: impl FnOnce() + Send + 'static) {
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// The verdict of a script that fails.
+fn failing() -> Verdict {
+    undecided(Undecided::Failed, SCRIPT_ERROR)
+}
+
+fn undecided(why: Undecided, words: &str) -> Verdict {
+    Verdict::Undecided(why, words.to_owned())
 }

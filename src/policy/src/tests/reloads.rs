@@ -174,7 +174,8 @@ fn a_hook_that_waits_too_long_for_a_reload_fails_only_when_the_new_version_is_go
         world.engine.reload(world.now, world.key, compiled(next));
         world.pass(Duration::from_millis(1001));
         let outcomes = world.outcomes();
-        let cut_off = (ticket, Verdict::Reject("The room's rules have just changed, please try again".into()));
+        let words = "The room's rules have just changed, please try again";
+        let cut_off = (ticket, undecided(Undecided::CutOff, words));
         assert_eq!(outcomes.contains(&cut_off), good, "{next}");
         world.pass(Duration::from_secs(60));
         assert_eq!(world.outcomes().iter().any(|(of, verdict)| *of == ticket && *verdict == Verdict::Allow), !good);

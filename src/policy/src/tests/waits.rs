@@ -1,7 +1,6 @@
 //! Hooks that wait: order per client, interleaving between clients, timers, requests.
 
 use super::*;
-use crate::hook::SCRIPT_ERROR;
 use crate::output::{HttpReply, HttpRequest, SharedRequest, SharedValue};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -134,8 +133,8 @@ fn a_wait_reaches_the_engine_from_anywhere() {
             "return tostring(setmetatable({}, { __tostring = function() sfu.sleep(1) return 'x' end })) == 'x'",
             Verdict::Allow,
         ),
-        ("coroutine.yield(1)", Verdict::Reject(SCRIPT_ERROR.into())),
-        ("coroutine.yield()", Verdict::Reject(SCRIPT_ERROR.into())),
+        ("coroutine.yield(1)", failing()),
+        ("coroutine.yield()", failing()),
     ] {
         let mut world = World::new(&format!("function on_client_connect() {body} end"));
         let ticket = world.submit(connect(&world, "c1"));
@@ -320,7 +319,7 @@ fn the_shared_store_fails_closed() {
     let ticket = world.submit(connect(&world, "c1"));
     let (id, _) = world.request();
     world.resume(id, PolicyReply::Shared(Err("the shared store is full: give entries a ttl".into())));
-    assert_eq!(world.outcomes(), [(ticket, Verdict::Reject(SCRIPT_ERROR.into()))]);
+    assert_eq!(world.outcomes(), [(ticket, failing())]);
 }
 
 #[test]
@@ -339,7 +338,7 @@ fn closing_a_room_leaves_nothing_behind() {
     world.pass(SECOND);
     assert_eq!(world.engine.poll_timeout(), None, "its big state has been freed by now");
     let call = connect(&world, "c2");
-    assert_eq!(world.call(call).verdict, Verdict::Reject(SCRIPT_ERROR.into()));
+    assert_eq!(world.call(call).verdict, failing());
 }
 
 #[test]

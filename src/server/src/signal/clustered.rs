@@ -5,7 +5,7 @@ use super::homes;
 use super::orphans;
 use super::rooms::{self, RoomsQuery};
 use crate::cluster::{Host, NodeName, Pending, RoomsTold, ShardLoad};
-use moonring_core::command::{Command, PlaceMessage, ROOM_LOST};
+use moonring_core::command::{Command, PlaceMessage, RoomEnd};
 use moonring_wire::id::{ClientId, PlaceId, RoomId};
 use moonring_wire::link::LinkPeer;
 
@@ -35,7 +35,11 @@ impl Host for App {
         let (shard, wings) = self.directory.take_far_wings(room);
         for from in wings {
             let Some(cluster) = &self.cluster else { return };
-            cluster.place_said(shard, from, vec![(room.clone(), PlaceMessage::Ended(homes::CHANGES.to_owned()))]);
+            cluster.place_said(
+                shard,
+                from,
+                vec![(room.clone(), PlaceMessage::Ended(RoomEnd::Lost(homes::CHANGES.to_owned())))],
+            );
             // As if the wing had left.
             let messages = vec![(room.clone(), PlaceMessage::Detach)];
             self.directory.tell_shard(shard, Command::FromPlace { from, messages });
@@ -64,16 +68,13 @@ impl Host for App {
                 PlaceMessage::Attach { .. } => {
                     let is_home = self.cluster.as_ref().is_some_and(|cluster| cluster.is_home(&room));
                     if !is_home || !self.directory.wing_comes(&room, shard, from) {
-                        refused.push((room, PlaceMessage::Ended(homes::CHANGES.to_owned())));
+                        refused.push((room, PlaceMessage::Ended(RoomEnd::Lost(homes::CHANGES.to_owned()))));
                         continue;
                     }
                 }
                 PlaceMessage::Detach => gone.push(room.clone()),
                 // Whoever is here in the room finds its home by joining anew.
-                PlaceMessage::Ended(words)
-                    if (words == homes::CHANGES || words == ROOM_LOST)
-                        && self.directory.far_home(&room) == Some(from) =>
-                {
+                PlaceMessage::Ended(RoomEnd::Lost(_)) if self.directory.far_home(&room) == Some(from) => {
                     self.join_anew(&room);
                 }
                 _ => {}

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::command::{
-    ClientInfo, Command, ExpectedClient, FarCall, ForMoved, HomeMessage, Member, MovedClient, News, SeatGiven,
+    ClientInfo, Command, ExpectedClient, FarCall, ForMoved, HomeMessage, Member, MovedClient, News, RoomEnd, SeatGiven,
     TrafficFigures,
 };
 use moonring_policy::client::{Announced, Connection, RightsChange};
@@ -98,7 +98,7 @@ pub(super) fn all() -> Vec<PlaceMessage> {
         PlaceMessage::Decided { ticket: 7, outcome: Box::new(outcome()), seat, full: None },
         PlaceMessage::Act(outcome().actions),
         PlaceMessage::Loudest(None),
-        PlaceMessage::Ended("closed".to_owned()),
+        PlaceMessage::Ended(RoomEnd::Closed("closed".to_owned())),
         PlaceMessage::News(Shared::new(News::ClientJoined(who("eve")))),
         PlaceMessage::News(Shared::new(News::Message(deep(100).into()))),
         PlaceMessage::Track(Box::new(track(1))),
@@ -236,18 +236,18 @@ fn what_is_no_piece_is_refused_with_the_reason() {
     other[0] = 9;
     let find = |place: Place| Some(PlaceId(place.shard));
     for (bytes, expected) in [
-        (vec![], "messages between shards have version 0, this node reads version 3"),
-        (other, "messages between shards have version 9, this node reads version 3"),
-        (vec![3], "messages between shards cannot be read: EOF"),
+        (vec![], "messages between shards have version 0, this node reads version 4"),
+        (other, "messages between shards have version 9, this node reads version 4"),
+        (vec![4], "messages between shards cannot be read: EOF"),
         (piece[..piece.len() - 1].to_vec(), "messages between shards cannot be read: EOF"),
-        (vec![3; MAX_PLACE_BYTES + 1], "messages between shards have 524289 bytes"),
+        (vec![4; MAX_PLACE_BYTES + 1], "messages between shards have 524289 bytes"),
         (
-            b"\x03{\"places\":[],\"messages\":[[\"demo\",{\"Attach\":{\"home\":3,\"anew\":false}}]]}".to_vec(),
+            b"\x04{\"places\":[],\"messages\":[[\"demo\",{\"Attach\":{\"home\":3,\"anew\":false}}]]}".to_vec(),
             "messages between shards name the place 3",
         ),
-        (b"\x03{\"places\":[],\"messages\":[[\"a b\",\"Detach\"]]}".to_vec(), "messages between shards cannot be read"),
+        (b"\x04{\"places\":[],\"messages\":[[\"a b\",\"Detach\"]]}".to_vec(), "messages between shards cannot be read"),
         (
-            b"\x03{\"places\":[],\"messages\":[[\"demo\",{\"Move\":{}}]]}".to_vec(),
+            b"\x04{\"places\":[],\"messages\":[[\"demo\",{\"Move\":{}}]]}".to_vec(),
             "messages between shards cannot be read",
         ),
     ] {

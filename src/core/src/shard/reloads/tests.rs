@@ -9,6 +9,7 @@ use super::*;
 use crate::command::{Command, Event, JoinRequest, LeaveCause};
 use crate::shard::for_tests;
 use moonring_policy::RoomStatus;
+use moonring_policy::hook::Undecided;
 use moonring_policy::library::ScriptRule;
 use moonring_wire::id::{ClientId, RoomId};
 use moonring_wire::packet::SendBatch;
@@ -215,8 +216,22 @@ fn a_join_that_a_reload_cuts_off_may_be_tried_again_and_the_script_hears_of_nobo
             None => assert!(world.tick()),
         }
     };
-    assert_eq!(cause, LeaveCause::Later(moonring_policy::hook::CUT_OFF.to_owned()));
+    let words = "The room's rules have just changed, please try again";
+    assert_eq!(cause, LeaveCause::Undecided(Undecided::CutOff, words.to_owned()));
     assert!(world.status("a").counters.is_empty());
+}
+
+#[test]
+fn a_script_that_rejects_in_the_servers_own_words_has_rejected() {
+    let words = "The room's rules have just changed, please try again";
+    let rejects = format!("function on_client_connect() return false, \"{words}\" end");
+    let mut world = World::new(library(&[("default_room.lua", &rejects)]));
+    let events = world.join("a", "a");
+    let cause = |event: &Event| match event {
+        Event::Left { cause, .. } => Some(cause.clone()),
+        _ => None,
+    };
+    assert_eq!(events.iter().find_map(cause), Some(LeaveCause::Rejected(words.to_owned())));
 }
 
 #[test]
@@ -224,7 +239,7 @@ fn a_room_that_could_not_be_opened_opens_once_its_script_compiles() {
     let mut world = World::new(library(&[("default_room.lua", "x = ")]));
     let events = world.join("a", "a");
     let words = |event: &Event| match event {
-        Event::Left { cause: LeaveCause::Rejected(words), .. } => Some(words.clone()),
+        Event::Left { cause: LeaveCause::Undecided(Undecided::Failed, words), .. } => Some(words.clone()),
         _ => None,
     };
     assert_eq!(events.iter().find_map(words), Some("Internal script error".to_owned()));

@@ -12,8 +12,11 @@ use crate::room::client::Client;
 use crate::shard::Shard;
 use crate::shard::carried_room::CarriedRoom;
 use crate::shard::moves::MAX_STATE;
-use moonring_policy::hook::{CUT_OFF, Presence};
+use moonring_policy::hook::Presence;
 use moonring_wire::id::{ClientId, ClientKey, RoomKey};
+
+/// What a client is told whose offer is being decided on.
+const REPLACED: &str = "the server is being replaced, please offer again";
 
 impl Shard {
     /// Whether nothing is under way that would be cut off: no join waits for its verdict, no offer for its answer, no handshake
@@ -125,7 +128,7 @@ impl Shard {
             }
         }
         for (client, request) in refused {
-            let message = CUT_OFF.to_owned();
+            let message = REPLACED.to_owned();
             self.work.events.push(Event::Refused { client, request: Some(request), code: RefusalCode::Busy, message });
         }
     }

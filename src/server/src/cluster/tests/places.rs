@@ -1,6 +1,7 @@
 //! Rooms over two nodes: who is told what, over the bus.
 
 use super::*;
+use moonring_core::command::RoomEnd;
 use moonring_core::report::LinkReport;
 
 /// Two nodes of two shards each, whose rooms may be on both, and that know each other's shards.
@@ -17,7 +18,7 @@ fn heard(peer: &Peer) -> Vec<String> {
 }
 
 fn message(words: &str) -> (RoomId, PlaceMessage) {
-    (room("demo"), PlaceMessage::Ended(words.to_owned()))
+    (room("demo"), PlaceMessage::Ended(RoomEnd::Closed(words.to_owned())))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,8 +47,8 @@ async fn who_joins_at_another_node_stays_there_and_the_shards_speak_to_each_othe
     ));
     assert!(a.cluster.place_said(1, PlaceId(2), vec![message("two")]));
     eventually(|| heard(&a).len() == 2 && heard(&b).len() == 1).await;
-    assert_eq!(heard(&a)[0], "1 hears 2: demo Ended(\"one\")");
-    assert_eq!(heard(&b), ["0 hears 3: demo Ended(\"two\")"]);
+    assert_eq!(heard(&a)[0], "1 hears 2: demo Ended(Closed(\"one\"))");
+    assert_eq!(heard(&b), ["0 hears 3: demo Ended(Closed(\"two\"))"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +63,7 @@ async fn what_is_said_while_the_bus_is_away_is_heard_afterwards_once_and_in_orde
     assert_eq!(heard(&a), Vec::<String>::new());
     world.bus.cut(b.who, false);
     eventually(|| heard(&b) == ["0 misses 2", "0 reaches 2"]).await;
-    let expected: Vec<_> = (0..20).map(|n| format!("0 hears 2: demo Ended(\"{n}\")")).collect();
+    let expected: Vec<_> = (0..20).map(|n| format!("0 hears 2: demo Ended(Closed(\"{n}\"))")).collect();
     eventually(|| heard(&a).len() >= 20).await;
     assert_eq!(heard(&a), expected);
     assert_eq!(a.server.peers.lock().unwrap().len(), 2, "silence alone ends no link");

@@ -8,6 +8,7 @@ use super::*;
 use crate::signal::door::REFUSALS;
 use moonring_core::command::{ClientInfo, LeaveCause};
 use moonring_core::report::ShardReport;
+use moonring_policy::hook::Undecided;
 use moonring_wire::id::PlaceId;
 
 mod nodes;
@@ -123,14 +124,20 @@ fn nobody_makes_way_for_a_join_that_is_refused_then() {
 
 #[test]
 fn a_script_that_fails_is_no_refusal_of_who_wanted_in() {
-    for (words, expected) in [("Ask Ada for the link", true), ("Internal script error", false)] {
+    let words = || "Internal script error".to_owned();
+    for (cause, expected) in [
+        (LeaveCause::Rejected(words()), true),
+        (LeaveCause::Undecided(Undecided::Crowded, words()), true),
+        (LeaveCause::Undecided(Undecided::Failed, words()), false),
+        (LeaveCause::Undecided(Undecided::CutOff, words()), false),
+        (LeaveCause::Later(words()), false),
+    ] {
         let (directory, _receivers) = directory(1, 99, BOUNDS);
         for _ in 0..REFUSALS {
             let member = directory.enter(&room("a"), address(7)).unwrap();
-            let cause = LeaveCause::Rejected(words.to_owned());
-            directory.route(0, Event::Left { client: member.client.clone(), cause });
+            directory.route(0, Event::Left { client: member.client.clone(), cause: cause.clone() });
         }
-        assert_eq!(directory.door().may_join(Instant::now(), address(7)).is_err(), expected, "{words}");
+        assert_eq!(directory.door().may_join(Instant::now(), address(7)).is_err(), expected, "{cause:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::State;
 use crate::signal::door::Origin;
 use moonring_core::command::LeaveCause;
-use moonring_policy::hook::{CROWDED, SCRIPT_ERROR};
+use moonring_policy::hook::Undecided;
 use moonring_wire::id::{ClientId, RoomId};
 
 /// Joins that may wait on all shards together.
@@ -53,11 +53,7 @@ impl Waiting {
 
 /// Whether a join was refused for who asked, or as one of too many. A script that fails says nothing of that.
 pub(super) fn is_refusal(cause: &LeaveCause) -> bool {
-    match cause {
-        LeaveCause::Rejected(words) => words != SCRIPT_ERROR,
-        LeaveCause::Later(words) => words == CROWDED,
-        _ => false,
-    }
+    matches!(cause, LeaveCause::Rejected(_) | LeaveCause::Undecided(Undecided::Crowded, _))
 }
 
 impl State {

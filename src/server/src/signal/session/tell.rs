@@ -3,6 +3,7 @@
 use super::roster::{self, Page};
 use super::{Phase, Session, Told, refused};
 use moonring_core::command::{ClientInfo, Event, LeaveCause, News, RefusalCode};
+use moonring_policy::hook::Undecided;
 use moonring_wire::message::{ErrorCode, PROTOCOL_VERSION, Participant, SectionResult, ServerMessage};
 use moonring_wire::sdp;
 
@@ -100,9 +101,11 @@ impl Session {
 
     fn left(&self, cause: LeaveCause) -> Told {
         let reason = match cause {
-            LeaveCause::Rejected(reason) => return Told::Last(ServerMessage::Rejected { reason }),
+            LeaveCause::Rejected(reason) | LeaveCause::Undecided(Undecided::Failed, reason) => {
+                return Told::Last(ServerMessage::Rejected { reason });
+            }
             LeaveCause::Left => return Told::Close,
-            LeaveCause::Later(reason) => {
+            LeaveCause::Later(reason) | LeaveCause::Undecided(_, reason) => {
                 return Told::Last(match self.phase {
                     Phase::Joined { .. } | Phase::Resuming { .. } => ServerMessage::Restarting { reason },
                     Phase::New | Phase::Joining { .. } => refused(ErrorCode::TryAgain, reason).into_message(),

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use moonring_core::command::{LeaveCause, News, OfferRequest, RefusalCode};
+use moonring_policy::hook::Undecided;
 use moonring_wire::shared::Shared;
 use serde_json::json;
 
@@ -185,14 +186,18 @@ fn how_a_client_ends_is_told_in_the_policys_words() {
     let words = || "because".to_owned();
     let (rejected, kicked) = (Some(("rejected", "because")), Some(("kicked", "because")));
     let later = || LeaveCause::Later(words());
-    let Told::Last(ServerMessage::Error { code, message, request: None }) =
-        tell(&mut new(now), Event::Left { client: client(), cause: later() })
-    else {
-        panic!("who could not come in yet is told to try again")
-    };
-    assert_eq!((code, message), (ErrorCode::TryAgain, words()));
+    let undecided = |why| LeaveCause::Undecided(why, words());
+    for cause in [later(), undecided(Undecided::Crowded), undecided(Undecided::CutOff), undecided(Undecided::Unheard)] {
+        let Told::Last(ServerMessage::Error { code, message, request: None }) =
+            tell(&mut new(now), Event::Left { client: client(), cause })
+        else {
+            panic!("who could not come in yet is told to try again")
+        };
+        assert_eq!((code, message), (ErrorCode::TryAgain, words()));
+    }
     for (is_joined, cause, expected) in [
         (false, LeaveCause::Rejected(words()), rejected),
+        (false, undecided(Undecided::Failed), rejected),
         (false, LeaveCause::Limit(words()), rejected),
         (false, LeaveCause::Shutdown, Some(("restarting", RESTARTING))),
         (true, LeaveCause::Kicked(words()), kicked),

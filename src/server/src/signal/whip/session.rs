@@ -19,6 +19,7 @@ use crate::signal::resources::{HeldSession, Protocol, Resource};
 use moonring_core::command::{
     Command, Event, JoinRequest, LeaveCause, News, OfferRequest, RefusalCode, SubscribeIntent,
 };
+use moonring_policy::hook::Undecided;
 use moonring_wire::id::{ClientId, TrackId};
 use moonring_wire::media::TrackInfo;
 use moonring_wire::negotiate::{Answer, SectionOutcome};
@@ -157,12 +158,15 @@ impl Pending<'_> {
 
     fn problem_of(&self, cause: LeaveCause) -> Problem {
         match cause {
-            LeaveCause::Rejected(reason) | LeaveCause::Kicked(reason) => {
+            LeaveCause::Rejected(reason)
+            | LeaveCause::Undecided(Undecided::Failed, reason)
+            | LeaveCause::Kicked(reason) => {
                 Problem::new(if self.with_token { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED }, reason)
             }
-            LeaveCause::Limit(reason) | LeaveCause::Later(reason) | LeaveCause::TransportFailed(reason) => {
-                Problem::unavailable(reason)
-            }
+            LeaveCause::Limit(reason)
+            | LeaveCause::Later(reason)
+            | LeaveCause::Undecided(_, reason)
+            | LeaveCause::TransportFailed(reason) => Problem::unavailable(reason),
             LeaveCause::Left => Problem::unavailable("the client left"),
             LeaveCause::Moved(_) | LeaveCause::GoesOn(_) => Problem::unavailable("the room has moved to another node"),
             LeaveCause::Shutdown => Problem::unavailable(SHUTDOWN),

@@ -103,10 +103,7 @@ impl World {
             }
             _ => {}
         }
-        let (allowed, reason) = match verdict {
-            Verdict::Allow => (true, String::new()),
-            Verdict::Reject(reason) => (false, reason),
-        };
+        let (allowed, reason) = (verdict == Verdict::Allow, verdict.reason().unwrap_or_default());
         self.happened.push(json!({ "op": "outcome", "ticket": ticket.0, "allowed": allowed, "reason": reason,
             "failed": outcome.failed, "missing": outcome.missing, "refused": outcome.refused, "answer": outcome.answer }));
         match asked {
