@@ -127,6 +127,7 @@ impl Congestion {
     }
 
     /// Notes a datagram of `bytes` bytes; `numbered` if it went out with [`Self::next_sequence`].
+    #[inline]
     pub fn sent(&mut self, now: Instant, bytes: usize, numbered: bool, probe: Option<ProbeId>) {
         let bytes = bytes + DATAGRAM_OVERHEAD;
         self.began.get_or_insert(now);

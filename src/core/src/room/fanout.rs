@@ -2,42 +2,23 @@
 //! new header, then the shared plaintext encrypted straight into the place it leaves from. Client by client, so that
 //! one client's packets lie back to back and leave as one send.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use slotmap::SlotMap;
 
 use super::client::{Client, Outbound};
 use super::congestion::Congestion;
-use super::form::{Form, Redundancy};
-use super::forward::{Forward, Outgoing, OutgoingStream};
-use super::history::{History, MAX_DESCRIPTOR, Packet};
+use super::form::Redundancy;
+use super::forward::{Forward, OutgoingStream};
 use super::kept_headers::Keeping;
+use super::read_ahead::{RECEIVERS, ReadAhead};
+use super::sealing::{Destination, Moment, OutgoingPacket, header, seal};
 use super::track::Track;
 use super::{Room, World, relay, sound};
 use crate::bandwidth::{MAX_QUEUE_TIME, ProbeId};
 use moonring_wire::drops::{DropReason, Drops};
-use moonring_wire::id::{ClientKey, Pt, RoomKey, Ssrc, TrackKey};
-use moonring_wire::media::{CodecName, Extension, ExtensionIds};
-use moonring_wire::packet::{AddressPair, MAX_DATAGRAM, SendBatch};
-use moonring_wire::rtp::extension::{abs_send_time, transport_sequence};
-use moonring_wire::rtp::header::{NewHeader, pad, write_header};
-use moonring_wire::rtp::red;
-use moonring_wire::rtp::rtx::OSN_LEN;
-use moonring_wire::transport::Transport;
-use moonring_wire::transport::srtp::SrtpOut;
-
-/// What the loop needs of the moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Moment {
-    /// Now.
-    pub now: Instant,
-    /// Time since the shard started: what `abs-send-time` counts.
-    pub since_start: Duration,
-    /// Nothing is kept back for later, as there is none here.
-    pub is_last: bool,
-    /// There is so little time that sends are saved at the expense of bytes.
-    pub is_pressed: bool,
-}
+use moonring_wire::id::{ClientKey, RoomKey, TrackKey};
+use moonring_wire::packet::SendBatch;
 
 /// Forwards what waits in `room` into `out`. False when `out` is full and there is more: flush, and call again.
 pub fn fan_out(moment: Moment, key: RoomKey, world: &mut World, out: &mut SendBatch, drops: &mut Drops) -> bool {
@@ -55,7 +36,13 @@ pub fn fan_out(moment: Moment, key: RoomKey, world: &mut World, out: &mut SendBa
     if !links.flush(out) {
         return false;
     }
+    let is_large = moment.reads_ahead && room.touched.len() > RECEIVERS;
+    let mut ahead = 0;
     while let Some(key) = room.touched.last().copied() {
+        if is_large && ahead == 0 {
+            ahead = ReadAhead::touched(clients, &room.touched);
+        }
+        ahead = ahead.saturating_sub(1);
         if let Some(client) = clients.get_mut(key) {
             match send_waiting(moment, (client, &mut room.asked), tracks, out, drops) {
                 Progress::Full => return false,
@@ -138,7 +125,10 @@ fn send_waiting(
         if let Some((forward, track)) = forward.and_then(|f| tracks.get_mut(f.track).map(|t| (f, t))) {
             progress = sender.send_forward(forward, track, out);
             drops.add(DropReason::Overload, std::mem::take(&mut forward.sent.skipped));
-            let may_ask = forward.allotted.paused.is_none() && !forward.awaits_return(sender.congestion.as_deref());
+            // Sound has none.
+            let may_ask = track.is_video()
+                && forward.allotted.paused.is_none()
+                && !forward.awaits_return(sender.congestion.as_deref());
             if may_ask && forward.ask_for_key_frame(moment.now, track) {
                 asked.push(track.owner);
             }
@@ -232,7 +222,7 @@ impl Sender<'_> {
     ) -> bool {
         let path = self.congestion.as_deref_mut().filter(|_| stream.is_numbered(self.to.ids));
         let number = path.map(|path| path.next_sequence());
-        let len = seal(self.moment, packet, (number, keeping), self.to, out);
+        let len = seal(&self.moment, packet, (number, keeping), &self.to, out);
         if len == 0 {
             return false;
         }
@@ -252,146 +242,4 @@ fn count(client: &Client, packets: u64, bytes: u64) {
     let traffic = &client.facts.traffic;
     traffic.packets_out.set(traffic.packets_out.get() + packets);
     traffic.bytes_out.set(traffic.bytes_out.get() + bytes);
-}
-
-/// Where a client's packets go, and what makes them its own.
-#[derive(Clone, Copy)]
-pub struct Destination<'a> {
-    /// Its selected address.
-    pub address: AddressPair,
-    /// Its keys.
-    pub srtp: &'a SrtpOut,
-    /// Its ids of header extensions.
-    pub ids: &'a ExtensionIds,
-}
-
-impl<'a> Destination<'a> {
-    /// Where packets for a client go; `None` before its transport is up.
-    pub fn of(transport: Option<&'a Transport>, ids: &'a ExtensionIds) -> Option<Self> {
-        let transport = transport?;
-        Some(Self { address: transport.selected()?, srtp: transport.srtp_out()?, ids })
-    }
-}
-
-/// One packet about to leave.
-pub(super) struct OutgoingPacket<'a> {
-    pub(super) header: NewHeader,
-    /// The SRTP index in the stream of `header.ssrc`.
-    pub(super) index: u64,
-    pub(super) codec: CodecName,
-    pub(super) history: &'a History,
-    pub(super) packet: &'a Packet,
-    pub(super) outgoing: Outgoing,
-    /// The sequence number a retransmission carries in front of its payload (RFC 4588 section 4).
-    pub(super) resend_of: Option<u16>,
-}
-
-/// What follows the header of a packet.
-pub(super) struct Body<'a> {
-    pub(super) payload: &'a [u8],
-    pub(super) form: Form,
-}
-
-impl Body<'_> {
-    /// Writes it into the packet `buf` from `at` on; its end. `None` when `overhead` bytes more do not fit.
-    pub(super) fn write(&self, buf: &mut [u8], at: usize, overhead: usize) -> Option<usize> {
-        let Form { padding, codec, pictures, redundancy } = self.form;
-        // What has no payload of its own was not kept.
-        let payload = match redundancy {
-            Redundancy::Removed => red::primary(self.payload).unwrap_or_default(),
-            _ => self.payload,
-        };
-        let payload_end = at + payload.len();
-        let end = payload_end + usize::from(padding);
-        if end + overhead > buf.len() {
-            return None;
-        }
-        buf[at..payload_end].copy_from_slice(payload);
-        pictures.apply(codec, &mut buf[at..payload_end]);
-        if let Redundancy::Kept { inner, .. } = redundancy {
-            red::renumber(&mut buf[at..payload_end], inner);
-        }
-        if padding > 0 {
-            pad(&mut buf[..end], padding);
-        }
-        Some(end)
-    }
-}
-
-/// Writes and encrypts one packet; its bytes, 0 when it cannot leave.
-fn seal(
-    moment: Moment,
-    sealed: &OutgoingPacket<'_>,
-    (number, keeping): (Option<u16>, Option<Keeping<'_>>),
-    to: Destination<'_>,
-    out: &mut SendBatch,
-) -> usize {
-    let Destination { address, srtp, ids } = to;
-    let Some(mut slot) = out.slot(address, MAX_DATAGRAM) else { return 0 };
-    let buf = slot.bytes();
-    let header_len = write_with_extensions(moment, sealed, number, ids, buf);
-    let mut at = header_len;
-    if let Some(sequence) = sealed.resend_of {
-        buf[at..at + OSN_LEN].copy_from_slice(&sequence.to_be_bytes());
-        at += OSN_LEN;
-    }
-    let (payload, padding) = match sealed.outgoing.is_filler {
-        true => (&[][..], 1),
-        false => (sealed.history.payload(sealed.packet), sealed.packet.padding),
-    };
-    let Outgoing { pictures, redundancy, .. } = sealed.outgoing;
-    let form = Form { padding, codec: sealed.codec, pictures, redundancy };
-    let body = Body { payload, form };
-    let Some(end) = body.write(buf, at, srtp.rtp_overhead()) else { return 0 };
-    if let Some(keeping) = keeping {
-        keeping.note(&buf[..header_len], sealed.index, form);
-    }
-    let len = srtp.protect_rtp(buf, header_len, end, sealed.index);
-    slot.commit(len);
-    len
-}
-
-/// Writes the header with the extensions that the client knows; its length.
-fn write_with_extensions(
-    moment: Moment,
-    sealed: &OutgoingPacket<'_>,
-    number: Option<u16>,
-    ids: &ExtensionIds,
-    buf: &mut [u8],
-) -> usize {
-    let kept = &sealed.packet.kept;
-    let sent_at = abs_send_time(moment.since_start);
-    let number = number.map(transport_sequence);
-    let (level, orientation) = (kept.audio_level.map(|b| [b]), kept.orientation.map(|b| [b]));
-    let mut copy;
-    let descriptor = match sealed.history.descriptor(sealed.packet) {
-        of if of.is_empty() || sealed.outgoing.is_filler => &[][..],
-        of => {
-            copy = [0; MAX_DESCRIPTOR];
-            copy[..of.len()].copy_from_slice(of);
-            sealed.outgoing.pictures.apply_to_descriptor(&mut copy);
-            &copy[..of.len()]
-        }
-    };
-    let values: [(Extension, Option<&[u8]>); 6] = [
-        (Extension::TransportSequence, number.as_ref().map(|v| &v[..])),
-        (Extension::AbsSendTime, Some(&sent_at)),
-        (Extension::AudioLevel, level.as_ref().map(|v| &v[..])),
-        (Extension::VideoOrientation, orientation.as_ref().map(|v| &v[..])),
-        (Extension::PlayoutDelay, kept.playout_delay.as_ref().map(|v| &v[..])),
-        (Extension::DependencyDescriptor, (!descriptor.is_empty()).then_some(descriptor)),
-    ];
-    let mut elements: [(u8, &[u8]); 6] = [(0, &[]); 6];
-    let mut count = 0;
-    for (extension, value) in values {
-        if let (Some(id), Some(value)) = (ids.get(extension), value) {
-            elements[count] = (id, value);
-            count += 1;
-        }
-    }
-    write_header(buf, &sealed.header, &elements[..count])
-}
-
-pub(super) fn header(payload_type: Pt, index: u64, outgoing: &Outgoing, ssrc: Ssrc) -> NewHeader {
-    NewHeader { marker: outgoing.marker, payload_type, sequence: index as u16, timestamp: outgoing.timestamp, ssrc }
 }

@@ -195,13 +195,16 @@ impl Forward {
 
     /// The next packet of `track` that goes to the client, and how. `None` when all that came is dealt with, or when it waits for
     /// what is behind it, if it may: see [`Self::held_until`].
+    #[inline]
     pub fn next<'t>(
         &mut self,
         (now, may_wait): (Instant, bool),
         track: &'t Track,
     ) -> Option<(&'t History, &'t Packet, Outgoing)> {
         loop {
-            self.look_for_switch((now, may_wait), track);
+            if self.layer() != Some(self.position.target) {
+                self.look_for_switch((now, may_wait), track);
+            }
             let layer = self.layer()?;
             let history = &track.layers[usize::from(layer)].history;
             if self.position.cursor < history.oldest() {
@@ -293,9 +296,11 @@ impl Forward {
         }
     }
 
+    #[inline]
     fn number(&mut self, now: Instant, packet: &Packet, history: &History) -> Option<Outgoing> {
-        let next = history.get(self.position.cursor);
-        let mut outgoing = self.numberings.number(packet, || Behind::of(now, packet, next, history))?;
+        let at = self.position.cursor;
+        let behind = || Behind::of(now, packet, history.get(at), history);
+        let mut outgoing = self.numberings.number(packet, behind)?;
         outgoing.redundancy = self.redundancy(packet);
         if !self.indexes.mark(outgoing.index) {
             return None;
@@ -308,7 +313,9 @@ impl Forward {
         }
         if outgoing.index + 1 == self.indexes.next() {
             self.last = Some((outgoing.timestamp, now));
-            self.last_picture.note(self.codec, history.payload(packet), (packet.links, outgoing.pictures));
+            if self.codec.kind() == Kind::Video {
+                self.last_picture.note(self.codec, history.payload(packet), (packet.links, outgoing.pictures));
+            }
         }
         self.sent.packets = self.sent.packets.wrapping_add(1);
         self.sent.octets = self.sent.octets.wrapping_add(packet.payload_len() as u32);
@@ -339,6 +346,7 @@ impl Forward {
     }
 
     /// Where the packet that [`Self::next`] just gave is noted; `None` where it is sent again by RTX, or not.
+    #[inline]
     pub fn keeping(&mut self) -> Option<Keeping<'_>> {
         let layer = self.layer().filter(|_| self.stream.nack && self.stream.rtx.is_none())?;
         let headers = self.kept.get_or_insert_default();

@@ -48,6 +48,7 @@ pub mod repairs;
 pub mod reports;
 pub mod resends;
 pub mod rungs;
+pub mod sealing;
 pub mod selection;
 pub mod sender_clock;
 pub mod sound;

@@ -4,9 +4,9 @@
 use slotmap::SlotMap;
 
 use super::client::{Client, Outbound};
-use super::fanout::{Destination, Moment};
 use super::forward::Forward;
 use super::resends;
+use super::sealing::{Destination, Moment};
 use super::track::Track;
 use crate::bandwidth::ProbeId;
 use moonring_wire::id::TrackKey;

@@ -7,15 +7,20 @@
 
 use std::hint::black_box;
 
+use slotmap::SlotMap;
+
 use super::World;
+use super::client::Client;
 use moonring_wire::id::{ClientKey, RoomKey, TrackKey};
 
 /// Clients that are read together.
 pub const CLIENTS: usize = 32;
 /// Rooms that are read together.
 pub const ROOMS: usize = 16;
-/// Receivers that are read together, at most.
-const RECEIVERS: usize = 64;
+/// Receivers that are read together, at most, those of several rooms.
+pub const RECEIVERS: usize = 64;
+/// The same of one large room.
+const TOUCHED: usize = 16;
 
 /// Memory to note what was found in one step for the next.
 #[derive(Debug, Default)]
@@ -68,30 +73,47 @@ impl ReadAhead {
             self.tracks.extend(room.dirty.first());
         }
         for track in self.tracks.iter().filter_map(|key| tracks.get(*key)) {
-            let left = RECEIVERS.saturating_sub(self.receivers.len());
-            self.receivers.extend(track.subscribers.iter().take(left));
-        }
-        let all = || self.receivers.iter().filter_map(|(key, place)| Some((clients.get(*key)?, usize::from(*place))));
-        let mut seen = 0;
-        for (client, _) in all() {
-            seen ^= client.transport.as_ref().map_or(0, |t| t.glance_out());
-            seen ^= client.outbound.forwards.len() as u64 ^ u64::from(client.negotiated.extensions.glance());
-            seen ^= client.outbound.todo.len() as u64 ^ u64::from(client.outbound.congestion.is_some());
-        }
-        for (client, place) in all() {
-            seen ^=
-                client.transport.as_ref().map_or(0, |t| t.glance_out_keys()) ^ client.facts.traffic.packets_out.get();
-            seen ^= client.outbound.todo.capacity() as u64 ^ u64::from(client.outbound.is_touched);
-            if let Some(Some(forward)) = client.outbound.forwards.get(place) {
-                seen ^= forward.glance();
-            }
-            if let Some(congestion) = &client.outbound.congestion {
-                seen ^= congestion.glance();
+            // Those of large rooms are read while they are sent to.
+            if track.subscribers.len() <= RECEIVERS - self.receivers.len() {
+                self.receivers.extend(track.subscribers.iter());
             }
         }
-        for congestion in all().filter_map(|(client, _)| client.outbound.congestion.as_deref()) {
-            seen ^= congestion.glance_sent();
-        }
-        black_box(seen);
+        let receivers = &self.receivers;
+        read_receivers(|| receivers.iter().filter_map(|(key, place)| Some((clients.get(*key)?, usize::from(*place)))));
     }
+
+    /// Reads what sending to the last of `touched`, clients with something waiting, touches; of how many.
+    pub fn touched(clients: &SlotMap<ClientKey, Client>, touched: &[ClientKey]) -> usize {
+        let next = &touched[touched.len().saturating_sub(TOUCHED)..];
+        let with_place = |client: &Client| client.outbound.todo.last().map(|place| usize::from(*place));
+        read_receivers(|| {
+            let all = next.iter().filter_map(|key| clients.get(*key));
+            all.filter_map(|client| Some((client, with_place(client)?)))
+        });
+        next.len()
+    }
+}
+
+/// Reads what sending touches, of clients and their forwards' places.
+fn read_receivers<'c, I: Iterator<Item = (&'c Client, usize)>>(all: impl Fn() -> I) {
+    let mut seen = 0;
+    for (client, _) in all() {
+        seen ^= client.transport.as_ref().map_or(0, |t| t.glance_out());
+        seen ^= client.outbound.forwards.len() as u64 ^ u64::from(client.negotiated.extensions.glance());
+        seen ^= client.outbound.todo.len() as u64 ^ u64::from(client.outbound.congestion.is_some());
+    }
+    for (client, place) in all() {
+        seen ^= client.transport.as_ref().map_or(0, |t| t.glance_out_keys()) ^ client.facts.traffic.packets_out.get();
+        seen ^= client.outbound.todo.capacity() as u64 ^ u64::from(client.outbound.is_touched);
+        if let Some(Some(forward)) = client.outbound.forwards.get(place) {
+            seen ^= forward.glance();
+        }
+        if let Some(congestion) = &client.outbound.congestion {
+            seen ^= congestion.glance();
+        }
+    }
+    for congestion in all().filter_map(|(client, _)| client.outbound.congestion.as_deref()) {
+        seen ^= congestion.glance_sent();
+    }
+    black_box(seen);
 }

@@ -9,7 +9,8 @@
 use slotmap::SlotMap;
 
 use super::client::Outbound;
-use super::fanout::{Body, Destination, Moment, OutgoingPacket, Sender, header};
+use super::fanout::Sender;
+use super::sealing::{Body, Destination, Moment, OutgoingPacket, header};
 use super::track::Track;
 use crate::bandwidth::ProbeId;
 use moonring_wire::id::TrackKey;

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::{Shard, faults};
-use crate::room::fanout::{self, Moment};
+use crate::room::fanout;
+use crate::room::sealing::Moment;
 use moonring_wire::packet::SendBatch;
 
 impl Shard {
@@ -46,6 +47,7 @@ impl Shard {
 
     pub(super) fn moment(&self, now: Instant) -> Moment {
         let since_start = now.saturating_duration_since(self.start);
-        Moment { now, since_start, is_last: false, is_pressed: self.work.load.is_pressed() }
+        let (is_pressed, reads_ahead) = (self.work.load.is_pressed(), self.reads_ahead());
+        Moment { now, since_start, is_last: false, is_pressed, reads_ahead }
     }
 }

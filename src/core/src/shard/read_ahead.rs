@@ -27,7 +27,7 @@ impl Shard {
         ROOMS
     }
 
-    fn reads_ahead(&self) -> bool {
+    pub(super) fn reads_ahead(&self) -> bool {
         self.world.clients.len() >= self.settings.read_ahead_from
     }
 }

@@ -181,37 +181,78 @@ pub struct NewHeader {
 
 /// Writes a header without CSRCs and padding, and an extension block of `elements` (id, value), if there are any.
 /// Returns its length. Elements that no form can carry (id 0, more than 255 bytes) are left out. `out` must have room
-/// for [`written_len`] bytes.
+/// for 16 bytes, two and its value for each element, and three more.
 pub fn write_header(out: &mut [u8], fields: &NewHeader, elements: &[(u8, &[u8])]) -> usize {
-    let form = form_of(elements);
-    let len = written_len(elements);
-    let out = &mut out[..len];
-    out[0] = 0x80 | if len > FIXED_LEN { 0x10 } else { 0 };
+    write_header_with(out, fields, |writer| elements.iter().for_each(|(id, value)| writer.add(*id, value)))
+}
+
+/// The same, of the elements that `add` gives the writer, each time that it is called: it is called again when one of them
+/// does not fit the one-byte form.
+#[inline]
+pub fn write_header_with(out: &mut [u8], fields: &NewHeader, mut add: impl FnMut(&mut ElementWriter<'_>)) -> usize {
+    out[0] = 0x80;
     out[1] = u8::from(fields.marker) << 7 | fields.payload_type.0 & 0x7F;
     out[2..4].copy_from_slice(&fields.sequence.to_be_bytes());
     out[4..8].copy_from_slice(&fields.timestamp.to_be_bytes());
     out[8..12].copy_from_slice(&fields.ssrc.0.to_be_bytes());
-    if len == FIXED_LEN {
-        return len;
-    }
-    let profile = if form == Form::OneByte { ONE_BYTE_PROFILE } else { TWO_BYTE_PROFILE };
-    out[12..14].copy_from_slice(&profile.to_be_bytes());
-    out[14..16].copy_from_slice(&(((len - 16) / 4) as u16).to_be_bytes());
-    let mut at = 16;
-    for (id, value) in elements.iter().filter(is_writable) {
-        if form == Form::OneByte {
-            out[at] = id << 4 | (value.len() - 1) as u8;
-            at += 1;
-        } else {
-            out[at] = *id;
-            out[at + 1] = value.len() as u8;
-            at += 2;
+    let mut writer = ElementWriter { out, at: FIXED_LEN + 4, form: Form::OneByte, fits: true };
+    loop {
+        add(&mut writer);
+        if writer.fits {
+            return writer.finish();
         }
-        out[at..at + value.len()].copy_from_slice(value);
-        at += value.len();
+        (writer.at, writer.form, writer.fits) = (FIXED_LEN + 4, Form::TwoByte, true);
     }
-    out[at..].fill(0);
-    len
+}
+
+/// Writes the elements of an extension block behind a header (RFC 8285): all in one form.
+pub struct ElementWriter<'a> {
+    out: &'a mut [u8],
+    at: usize,
+    form: Form,
+    fits: bool,
+}
+
+impl ElementWriter<'_> {
+    /// Writes one; what no form can carry is left out.
+    #[inline]
+    pub fn add(&mut self, id: u8, value: &[u8]) {
+        if id == 0 || value.len() > MAX_VALUE {
+            return;
+        }
+        let Self { out, at, .. } = self;
+        if self.form == Form::OneByte {
+            if !fits_one_byte(id, value) {
+                self.fits = false;
+                return;
+            }
+            out[*at] = id << 4 | (value.len() - 1) as u8;
+            *at += 1;
+        } else {
+            out[*at..*at + 2].copy_from_slice(&[id, value.len() as u8]);
+            *at += 2;
+        }
+        out[*at..*at + value.len()].copy_from_slice(value);
+        *at += value.len();
+    }
+
+    /// Writes what is in front of them, and the zeros behind; the header's length.
+    #[inline]
+    fn finish(self) -> usize {
+        let Self { out, mut at, form, .. } = self;
+        if at == FIXED_LEN + 4 {
+            return FIXED_LEN;
+        }
+        while !at.is_multiple_of(4) {
+            out[at] = 0;
+            at += 1;
+        }
+        out[0] |= 0x10;
+        let profile = if form == Form::OneByte { ONE_BYTE_PROFILE } else { TWO_BYTE_PROFILE };
+        out[12..14].copy_from_slice(&profile.to_be_bytes());
+        out[14..16].copy_from_slice(&(((at - FIXED_LEN - 4) / 4) as u16).to_be_bytes());
+        at
+    }
 }
 
 /// Makes the last `count` bytes of a packet, which come after its payload, padding (RFC 3550 section 5.1): so that
@@ -226,21 +267,9 @@ pub fn pad(packet: &mut [u8], count: u8) {
     packet[0] |= 0x20;
 }
 
-/// How many bytes [`write_header`] writes for `elements`.
-pub fn written_len(elements: &[(u8, &[u8])]) -> usize {
-    let prefix = if form_of(elements) == Form::OneByte { 1 } else { 2 };
-    let block: usize = elements.iter().filter(is_writable).map(|(_, value)| prefix + value.len()).sum();
-    if block == 0 { FIXED_LEN } else { FIXED_LEN + 4 + block.next_multiple_of(4) }
-}
-
-/// The one-byte form carries ids 1 to 14 with 1 to 16 bytes (RFC 8285 section 4.2); all elements share one form.
-fn form_of(elements: &[(u8, &[u8])]) -> Form {
-    let fits = |(id, value): &(u8, &[u8])| *id <= 14 && (1..=16).contains(&value.len());
-    if elements.iter().filter(is_writable).all(fits) { Form::OneByte } else { Form::TwoByte }
-}
-
-fn is_writable((id, value): &&(u8, &[u8])) -> bool {
-    *id != 0 && value.len() <= MAX_VALUE
+/// The one-byte form carries ids 1 to 14 with 1 to 16 bytes (RFC 8285 section 4.2).
+fn fits_one_byte(id: u8, value: &[u8]) -> bool {
+    id <= 14 && (1..=16).contains(&value.len())
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ pub struct IceLite {
     previous: Option<Login>,
     validated: Vec<Validated>,
     selected: Option<AddressPair>,
+    /// The client is known to be there: noted, as each packet asks.
+    is_selected_proven: bool,
     last_heard: Instant,
     /// Counts the restarts.
     generation: u32,
@@ -108,6 +110,7 @@ impl IceLite {
             previous: None,
             validated: Vec::with_capacity(MAX_VALIDATED),
             selected: None,
+            is_selected_proven: false,
             last_heard: now,
             generation: 0,
             settled: false,
@@ -142,7 +145,8 @@ impl IceLite {
     /// Where packets for the client go: the address nominated last, until then the first one validated. Once connected,
     /// only one where the client is known to be.
     pub fn selected(&self) -> Option<AddressPair> {
-        self.selected.filter(|address| !self.settled || self.is_proven(*address))
+        debug_assert_eq!(self.is_selected_proven, self.selected.is_some_and(|address| self.is_proven(address)));
+        self.selected.filter(|_| !self.settled || self.is_selected_proven)
     }
 
     /// Reads what a packet touches of this.
@@ -253,13 +257,23 @@ impl IceLite {
         }
         let usable = !self.settled || self.is_proven(from);
         if usable && self.selected != Some(from) && self.prefers(now, (nominates, priority), generation) {
-            self.selected = Some(from);
+            self.select(Some(from));
             IceEvent::Selected(from)
         } else if is_new {
             IceEvent::Validated(from)
         } else {
             IceEvent::Nothing
         }
+    }
+
+    fn select(&mut self, address: Option<AddressPair>) {
+        self.selected = address;
+        self.note_proof();
+    }
+
+    /// Notes whether the client is known to be at the selected address, after a change of either.
+    fn note_proof(&mut self) {
+        self.is_selected_proven = self.selected.is_some_and(|address| self.is_proven(address));
     }
 
     /// Whether an address that was just heard takes the place of the selected one.

@@ -35,6 +35,7 @@ pub(super) struct Numbering {
 }
 
 impl Numbering {
+    #[inline]
     fn leave(&self, packet: &Packet, leaves: Leaves) -> Outgoing {
         Outgoing {
             index: packet.index.wrapping_sub(leaves.packets_before).wrapping_add(self.index_offset),
@@ -135,6 +136,7 @@ impl Numberings {
     }
 
     /// How the next packet leaves; `None` when it does not. `behind` says what is behind it, where that is asked.
+    #[inline]
     pub(super) fn number<'p>(&mut self, packet: &Packet, behind: impl FnOnce() -> Behind<'p>) -> Option<Outgoing> {
         let numbering = self.all[0].as_mut().filter(|n| packet.index >= n.first)?;
         numbering.catching_up.end_behind(packet.timestamp);

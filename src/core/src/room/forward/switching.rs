@@ -52,13 +52,18 @@ impl Position {
     }
 
     /// Notes that `packet`, the one before the cursor, was given. Behind the first one, what has overtaken it is next.
+    #[inline]
     pub(super) fn gave(&mut self, packet: &Packet, history: &History) {
         self.given = self.cursor - 1;
         if self.beginning == Beginning::Next(self.given) {
-            let overtaken = history.first_to_overtake(self.given, packet);
-            self.beginning = overtaken.map_or(Beginning::Over, |_| Beginning::Left(self.given));
-            self.cursor = overtaken.unwrap_or(self.cursor);
+            self.look_for_overtaken(packet, history);
         }
+    }
+
+    fn look_for_overtaken(&mut self, packet: &Packet, history: &History) {
+        let overtaken = history.first_to_overtake(self.given, packet);
+        self.beginning = overtaken.map_or(Beginning::Over, |_| Beginning::Left(self.given));
+        self.cursor = overtaken.unwrap_or(self.cursor);
     }
 
     /// The packet after the cursor is looked at, unless it has left before what has overtaken it.
@@ -103,9 +108,6 @@ impl Forward {
     /// Takes the target layer's packets up to its first key frame, and switches there, unless that waits for a packet of it that
     /// was overtaken, if it may.
     pub(super) fn look_for_switch(&mut self, (now, may_wait): (Instant, bool), track: &Track) {
-        if self.layer() == Some(self.position.target) {
-            return;
-        }
         let history = &track.layers[usize::from(self.position.target)].history;
         self.position.target_cursor = self.position.target_cursor.max(history.oldest());
         while let Some(packet) = history.get(self.position.target_cursor) {

@@ -116,6 +116,7 @@ impl IceLite {
         if let Some(known) = self.validated.iter_mut().find(|known| Some(known.address) == proven) {
             known.proven = true;
             self.budget.refund();
+            self.note_proof();
         }
     }
 
@@ -253,7 +254,7 @@ impl IceLite {
     pub fn forget(&mut self, address: AddressPair) {
         self.validated.retain(|known| known.address != address);
         if self.selected == Some(address) {
-            self.selected = None;
+            self.select(None);
         }
     }
 
@@ -271,7 +272,7 @@ impl IceLite {
         let nominates = known.nominated.is_some_and(|at| selected_at.is_none_or(|selected| at >= selected));
         let (priority, generation) = (known.priority, known.generation);
         if self.selected == Some(from) || self.prefers(now, (nominates, priority), generation) {
-            self.selected = Some(from);
+            self.select(Some(from));
             return IceEvent::Selected(from);
         }
         IceEvent::Validated(from)

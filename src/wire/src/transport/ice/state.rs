@@ -70,16 +70,19 @@ impl IceLite {
             proven: place.is_proven,
             asked: Asked::default(),
         };
-        Some(Self {
+        let mut ice = Self {
             current: Login::new(local, remote),
             previous: state.previous.map(|(local, remote)| Login::new(local, remote)),
             validated: state.validated.into_iter().map(known).collect(),
             selected: state.selected.map(pair),
+            is_selected_proven: false,
             last_heard: at(state.last_heard),
             generation: state.generation,
             settled: true,
             claims: Vec::new(),
             budget: Budget::new(now),
-        })
+        };
+        ice.note_proof();
+        Some(ice)
     }
 }
