@@ -392,7 +392,7 @@ function sfu.sha256(data) end
 function sfu.hmac_sha256(key, data) end
 
 ---@param token string
----@param key string a secret (HS256), or a public key in PEM
+---@param key string a secret (HS256), a public key in PEM, or a set of keys as sfu.jwks returns it
 ---@param options? JwtOptions
 ---@return table? claims
 ---@return string? why_not
@@ -595,10 +595,15 @@ function test.room(script, config, options) end
 
 ---@class TestRoom
 ---@field broadcasts {value: Json, except: string?}[]
+---@field sends {value: Json, to: string}[] of client:send
 ---@field log {level: "debug"|"info"|"warn"|"error", text: string, hook: string}[]
 ---@field requests HttpRequest[]
 ---@field closed string? the reason of sfu.close
 ---@field webhooks {event: string, data: Json}[]
+---@field over "empty"|"closed"|"shutdown"|nil what on_close was told, from the end of the room to the next client
+---@field audio_last_n integer? of the last sfu.set_audio_last_n
+---@field announced "all"|"publishers"|"none" of the last sfu.announce
+---@field handler function? what was given to room:http last
 local TestRoom = {}
 
 ---`allowed` is nil while the hook waits.
@@ -636,6 +641,10 @@ function TestRoom:speakers(clients) end
 ---@return string? why_not
 function TestRoom:call(request) end
 
+---What an operator does past the script, in the words of a recording: { kick = id, reason = "…" } and so on.
+---@param action table
+function TestRoom:operator(action) end
+
 ---Hooks that have failed since the last call. A failure that is not asked for fails the test.
 ---@return {text: string, hook: string}[]
 function TestRoom:failures() end
@@ -655,6 +664,10 @@ function TestRoom:counter(name) end
 ---@field max_layers table<string, integer>
 ---@field priorities table<string, integer>
 ---@field muted table<string, true>
+---@field attributes table as the script has set them
+---@field rights Rights as the script has set them
+---@field hidden boolean
+---@field ended table<string, string> by track: why the script has ended the track, or what the client received of it
 local TestClient = {}
 
 ---@param track {kind: "audio"|"video", source?: string, quality?: string, simulcast?: integer, codec?: string, id?: string, muted?: boolean}
@@ -679,7 +692,7 @@ function TestClient:message(value) end
 ---@param reason? string
 function TestClient:disconnect(reason) end
 
----@param counts {bytes_in?: integer, bytes_out?: integer, packets_in?: integer, packets_out?: integer}
+---@param counts {bytes_in?: integer, bytes_out?: integer, packets_in?: integer, packets_out?: integer, path?: PathFigures}
 function TestClient:traffic(counts) end
 
 ---The last thing that the client was sent.

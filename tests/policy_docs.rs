@@ -94,6 +94,41 @@ fn every_option_that_a_test_may_give_is_in_the_reference() {
     }
 }
 
+/// The editor would call a field that the harness has undefined, and offer none that it does not know.
+#[test]
+fn the_editors_file_declares_what_the_reference_tells_of_tests() {
+    let (reference, editor) = (read("docs/policy.md"), read("docs/moonring.lua"));
+    let section = reference.split("\n# ").find(|section| section.starts_with("Testing a policy\n")).unwrap();
+    let class = |name: &str| {
+        let (_, rest) = editor.split_once(&format!("---@class {name}\n")).unwrap();
+        rest.split("\nlocal ").next().unwrap_or_default().to_owned()
+    };
+    let (of_room, of_client) = (class("TestRoom"), class("TestClient"));
+    let mut told = BTreeSet::new();
+    for row in section.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let cell = row.split(" | ").next().unwrap_or_default();
+        let words = cell.split(|c: char| !c.is_ascii_alphanumeric() && !"_.:".contains(c));
+        told.extend(words.filter(|word| ["room", "client", "test"].iter().any(|of| word.starts_with(of))));
+    }
+    assert!(told.len() > 35, "{told:?}");
+    for name in told {
+        let is_there = match name.split_once(['.', ':']) {
+            Some(("test", function)) => {
+                editor.contains(&format!("function test.{function}("))
+                    || editor.contains(&format!("---@field {function} "))
+            }
+            Some(("room", method)) if name.contains(':') => editor.contains(&format!("function TestRoom:{method}(")),
+            Some(("client", method)) if name.contains(':') => {
+                editor.contains(&format!("function TestClient:{method}("))
+            }
+            Some(("room", field)) => of_room.contains(&format!("---@field {field} ")),
+            Some(("client", field)) => of_client.contains(&format!("---@field {field} ")),
+            _ => true,
+        };
+        assert!(is_there, "{name} is not in docs/moonring.lua");
+    }
+}
+
 #[test]
 fn every_example_in_the_reference_is_without_a_mistake() {
     let names = Names::of_sandbox(Instant::now()).unwrap();

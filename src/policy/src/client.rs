@@ -11,6 +11,9 @@ use moonring_wire::rights::{Rights, Sources};
 use moonring_wire::shared::SharedValue;
 use serde::{Deserialize, Serialize};
 
+/// The reason that a client is given when it is hidden and asks to publish: whoever is heard is seen.
+pub const HIDDEN_MAY_NOT_PUBLISH: &str = "Who is hidden may not publish";
+
 /// The stage of a client's life, as scripts see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {

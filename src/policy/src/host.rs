@@ -120,6 +120,21 @@ pub(crate) enum WaitFor {
     Reply(PolicyRequest),
 }
 
+impl WaitFor {
+    /// Why a step that must not wait may not wait for this.
+    pub(crate) fn refusal(&self, step: &str) -> String {
+        let function = match self {
+            Self::Time(_) => "sfu.sleep",
+            Self::Reply(PolicyRequest::Http(_)) => "sfu.http",
+            Self::Reply(PolicyRequest::Shared(_)) => "sfu.shared",
+            Self::Reply(PolicyRequest::Store(..)) => "sfu.store",
+        };
+        format!(
+            "{step} cannot wait, and {function} does: call it from a timer (sfu.set_timeout), or from a hook that may wait"
+        )
+    }
+}
+
 /// One state's view.
 pub(crate) struct Host {
     pub(crate) room: Rc<RoomFacts>,

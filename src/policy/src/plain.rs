@@ -86,10 +86,10 @@ pub struct PlainError {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Problem {
     /// Something that is not plain.
-    #[error("{0} can't {1}")]
+    #[error("{0} can't {1}{advice}", advice = advice(.0))]
     NotPlain(&'static str, &'static str),
     /// A key that is not plain, or for JSON not a string.
-    #[error("{0} as a key can't {1}")]
+    #[error("{0} as a key can't {1}{advice}", advice = advice(.0))]
     Key(&'static str, &'static str),
     /// A table that contains itself.
     #[error("a table that contains itself can't {0}")]
@@ -158,6 +158,14 @@ impl From<PlainError> for mlua::Error {
     }
 }
 
+/// How an error calls what a script knows as a client: the only userdata that it can come by.
+const CLIENT: &str = "a client";
+
+/// What to do instead with something that is not plain.
+fn advice(kind: &str) -> &'static str {
+    if kind == CLIENT { ": take its id, client:get_id()" } else { "" }
+}
+
 /// How an error calls a value.
 fn kind_of(value: &Value) -> &'static str {
     match value {
@@ -168,6 +176,7 @@ fn kind_of(value: &Value) -> &'static str {
         Value::Table(_) => "a table",
         Value::Function(_) => "a function",
         Value::Thread(_) => "a coroutine",
+        Value::UserData(_) => CLIENT,
         _ => "a userdata",
     }
 }

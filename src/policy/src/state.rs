@@ -13,7 +13,7 @@ use mlua::{
     Function, IntoLua, IntoLuaMulti, LightUserData, Lua, LuaOptions, RegistryKey, StdLib, Table, Thread, Value,
 };
 
-use super::api::{self, log::PRELUDE_NAME, log::without_our_frames};
+use super::api::{self, log::PRELUDE_NAME, log::with_a_place, log::without_our_frames};
 use super::budget::{Spent, bounded, should_stop, standing};
 use super::failure::{HookFailure, OUT_OF_MEMORY};
 use super::hook_table::{HOOKS, Hook};
@@ -142,9 +142,9 @@ impl State {
         (end, spent): (End, Spent),
         budget: Duration,
     ) -> (Result<Option<Value>, HookFailure>, Spent) {
-        let message = format!("{name} cannot wait");
         let (end, spent) = match end {
-            End::Waiting(thread, _) => {
+            End::Waiting(thread, wait_for) => {
+                let message = wait_for.refusal(name);
                 let refusal = |lua: &Lua| (api::fail_mark(), message.as_str()).into_lua_multi(lua);
                 let (end, more) = self.resume(name, thread, refusal, budget);
                 (end, Spent { cpu: spent.cpu + more.cpu, killed: more.killed })
@@ -158,7 +158,7 @@ impl State {
             End::Allowed => Ok(Some(Value::Nil)),
             End::Failed(failure) => Err(failure),
             End::NoMemory => Err(HookFailure::Memory(OUT_OF_MEMORY.to_owned())),
-            End::Waiting(..) => Err(HookFailure::Error(message)),
+            End::Waiting(..) => Err(HookFailure::Error(format!("{name} cannot wait"))),
         };
         (result, spent)
     }
@@ -256,7 +256,9 @@ impl State {
                 _ => "nil".into(),
             }),
             FAILED => End::Failed(HookFailure::of_message(match self.take_returned() {
-                Value::String(traceback) => traceback.to_string_lossy(),
+                Value::String(traceback) => {
+                    with_a_place(traceback.to_string_lossy(), || self.global(self.host.hook.get()))
+                }
                 _ => "error without a message".into(),
             })),
             WAITS => match self.host.wait.take() {

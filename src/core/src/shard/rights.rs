@@ -4,20 +4,17 @@ use std::time::Instant;
 
 use super::Shard;
 use crate::command::{Event, LeaveCause};
-use moonring_policy::client::{Presence, RightsChange, Via};
+use moonring_policy::client::{HIDDEN_MAY_NOT_PUBLISH, Presence, RightsChange, Via};
 use moonring_policy::hook::{MAY_NOT_PUBLISH, MAY_NOT_SUBSCRIBE};
 use moonring_wire::id::{ClientKey, TrackKey};
 use moonring_wire::media::Source;
-
-/// Why somebody whom the others do not hear of may not publish.
-const HIDDEN: &str = "Who is hidden may not publish";
 
 impl Shard {
     /// Why a client may not publish something of `source`, whatever the policy's hook would say.
     pub(super) fn no_right_to_publish(&self, key: ClientKey, source: Source) -> Option<&'static str> {
         let facts = &self.world.clients.get(key)?.facts;
         match facts.rights.get().publish.has(source) {
-            _ if facts.is_hidden.get() => Some(HIDDEN),
+            _ if facts.is_hidden.get() => Some(HIDDEN_MAY_NOT_PUBLISH),
             true => None,
             false => Some(MAY_NOT_PUBLISH),
         }

@@ -105,7 +105,7 @@ impl Arg<'_> {
     pub(crate) fn whole(self, max: u64) -> HostResult<u64> {
         let number = self.number(0.0..=max as f64)?;
         if number.fract() != 0.0 {
-            return Err(self.bad(format_args!("{number} is not a whole number")));
+            return Err(self.bad(format_args!("{number} is not a whole number; math.floor makes one of it")));
         }
         Ok(number as u64)
     }
@@ -150,6 +150,8 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Integer(_) => "number",
         Value::LightUserData(_) | Value::Error(_) => "userdata",
+        // A script comes by no other userdata.
+        Value::UserData(_) => "client",
         other => other.type_name(),
     }
 }

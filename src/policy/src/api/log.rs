@@ -56,6 +56,22 @@ fn at_the_scripts_line(lua: &Lua, message: String) -> String {
     place.map_or_else(|| problem.to_owned(), |place| format!("{place}: {problem}"))
 }
 
+/// A traceback with some place of the script in it: of a call right behind `return` Lua keeps no line, and where that
+/// `return` is the hook's own, none is left.
+pub(crate) fn with_a_place(traceback: String, hook: impl FnOnce() -> Value) -> String {
+    let (_, frames) = traceback.split_once("\nstack traceback:").unwrap_or_default();
+    if frames.is_empty() || frames.lines().any(|line| !line.is_empty() && !line.trim_start().starts_with("[C]:")) {
+        return traceback;
+    }
+    let Value::Function(hook) = hook() else { return traceback };
+    let info = hook.info();
+    let Some((name, line)) = info.source.zip(info.line_defined) else { return traceback };
+    let name = name.trim_start_matches(['@', '=']);
+    format!(
+        "{traceback}\n\t{name}:{line}: in this function, by a call right behind 'return', of which Lua keeps no line"
+    )
+}
+
 /// The lines of a traceback that belong to the script.
 pub(crate) fn without_our_frames(traceback: &str) -> String {
     let ours = |line: &str| {

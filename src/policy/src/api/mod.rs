@@ -122,9 +122,16 @@ impl Functions {
         for (end, _) in path.match_indices('.') {
             self.found.entry(&path[..end]).or_insert((0, Kind::Table));
         }
-        let function: HostFunction = Box::new(move |lua, host, args| match function(lua, host, A::of(args)) {
-            Ok(values) => values.into_lua_multi(lua),
-            Err(message) => (fail_mark(), message).into_lua_multi(lua),
+        let function: HostFunction = Box::new(move |lua, host, args| {
+            let first = if let Value::Table(table) = &args[0] { table.to_pointer().addr() } else { 0 };
+            match function(lua, host, A::of(args)) {
+                Ok(values) => values.into_lua_multi(lua),
+                Err(message) if first != 0 && is_its_table(lua, path, first) => {
+                    let message = format!("{message}; it is called with '.', as in {path}(...)");
+                    (fail_mark(), message).into_lua_multi(lua)
+                }
+                Err(message) => (fail_mark(), message).into_lua_multi(lua),
+            }
         });
         self.entries.push(Entry { path, kind, function });
     }
@@ -170,6 +177,14 @@ impl Functions {
     pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
         Self::all().found.iter().filter(|(_, (_, kind))| *kind != Kind::Internal).map(|(path, _)| *path)
     }
+}
+
+/// Whether the table at this address is the one that holds the function of this path: as it is the first argument of a
+/// function that was called with ':'.
+fn is_its_table(lua: &Lua, path: &str, address: usize) -> bool {
+    let Some((tables, _)) = path.rsplit_once('.') else { return false };
+    let within = |table: mlua::Result<Table>, name: &str| table.and_then(|table| table.raw_get::<Table>(name));
+    tables.split('.').fold(Ok(lua.globals()), within).is_ok_and(|table| table.to_pointer().addr() == address)
 }
 
 /// The paths of methods of clients begin with this.

@@ -22,6 +22,8 @@ const MAX_HEADER: usize = 8192;
 const MAX_BODY: usize = 256 * 1024;
 /// What a request waits when it does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a request is made of.
+pub(crate) const REQUEST_FIELDS: &[&str] = &["url", "method", "headers", "body", "timeout"];
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 pub(super) fn register(functions: &mut Functions) {

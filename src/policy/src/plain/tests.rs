@@ -170,7 +170,7 @@ fn what_cannot_cross_a_reload_is_named() {
             "return {[3] = {[1.5] = {[true] = coroutine.create(print)}}}",
             "state[3][1.5][true]: a coroutine can't cross a reload",
         ),
-        ("return {x = newproxy()}", "state.x: a userdata can't cross a reload"),
+        ("return {x = newproxy()}", "state.x: a client can't cross a reload: take its id, client:get_id()"),
         ("return {x = {[print] = 1}}", "state.x: a function as a key can't cross a reload"),
         ("return {x = {[{y = print}] = 1}}", "state.x[a table].y: a function can't cross a reload"),
         ("local t = {} t.me = {t} return t", "state.me[1]: a table that contains itself can't cross a reload"),

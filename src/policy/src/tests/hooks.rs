@@ -261,3 +261,18 @@ fn a_room_that_used_its_share_waits_for_more() {
     assert_eq!(world.outcomes(), [(ticket, Verdict::Allow)]);
     assert_eq!(world.engine.stats().kills, 2);
 }
+
+#[test]
+fn what_cannot_wait_says_which_function_does_and_where_it_may_be_called() {
+    for (script, expected) in [
+        (
+            "local function get() local v = sfu.store.get('k') return v end function on_init() get() end",
+            "on_init: room.lua:1: on_init cannot wait, and sfu.store does: call it from a timer (sfu.set_timeout), or from a \
+             hook that may wait",
+        ),
+        ("sfu.sleep(1)", "main chunk: room.lua:1: main chunk cannot wait, and sfu.sleep does: call it from a timer"),
+    ] {
+        let error = World::try_with(generous(), script).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(expected), "{error}");
+    }
+}

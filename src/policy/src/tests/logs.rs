@@ -121,3 +121,14 @@ fn a_hook_that_decides_and_returns_nothing_to_decide_by_is_told_of_once() {
         assert_eq!(lines, Vec::<Value>::new(), "{returned}");
     }
 }
+
+#[test]
+fn a_failure_in_a_call_right_behind_return_names_the_function_in_which_it_was() {
+    let lines = errors(|| {
+        let mut world = World::new("\n\nfunction on_client_connect(client, token) return sfu.equal(token, nil) end");
+        connect(&mut world, "c1");
+    });
+    let text = lines[0]["message"].as_str().unwrap();
+    let place = "room.lua:3: in this function, by a call right behind 'return', of which Lua keeps no line";
+    assert!(text.contains("'b' to 'sfu.equal' (string expected, got nil)") && text.contains(place), "{text}");
+}

@@ -72,7 +72,7 @@ fn a_stopped_version_says_where_it_was() {
 fn a_state_that_cannot_cross_is_an_error_that_names_the_culprit() {
     for (returned, words) in [
         ("{ a = { b = print } }", "on_unload: state.a.b: a function can't cross a reload"),
-        ("{ sfu.client('c1') }", "on_unload: state[1]: a userdata can't cross a reload"),
+        ("{ sfu.client('c1') }", "on_unload: state[1]: a client can't cross a reload: take its id, client:get_id()"),
         ("print", "on_unload: state: a function can't cross a reload"),
         ("('x'):rep(300000)", "on_unload: state: larger than 262144 bytes"),
         ("(error('x'))", "on_unload of the old version: room.lua:5: x"),
@@ -194,7 +194,7 @@ fn a_failing_on_unload_does_not_lock_the_room_in() {
     let c = world.join("x");
     let next = "function on_message(c) c:send('new') end function on_load(s) assert(s == nil) end";
     let error = world.reload(next).unwrap_err();
-    assert!(error.starts_with("on_unload: state.x: a userdata can't cross a reload"), "{error}");
+    assert!(error.starts_with("on_unload: state.x: a client can't cross a reload"), "{error}");
     assert!(error.contains("moonring reload --drop-state"), "it names the way out: {error}");
     assert_eq!(world.eval(&c, ""), json!("old"));
     world.engine.reload_without_state(world.now, world.key, compiled(next));

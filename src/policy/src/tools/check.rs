@@ -12,8 +12,9 @@ use super::file_kind::{FileKind, kind_of};
 use super::maps::counted_maps;
 use super::methods::misspelt;
 use super::mistakes::mistakes;
+use super::misuse::{misuses, waits_in_main_chunk};
 use super::names::Names;
-use super::nearest::nearest;
+use super::nearest::{in_lua, nearest};
 use crate::hook_table::{HOOKS, Hook, WhenMissing, is_hook};
 use crate::settings::EMPTY_TIMEOUT;
 use crate::tokens::{Kind, tokens};
@@ -39,6 +40,9 @@ const LEFT_OUT: &[&str] = &[
     "package",
     "setfenv",
 ];
+
+/// What is said of a global function with a hook's kind of name.
+const NO_HOOK: &str = "is no hook, so it is never called";
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,7 +155,10 @@ pub fn check_compiled(name: &str, (script, source): (&Script, &[u8]), names: &Na
     for (line, name, meant) in misspelt(&tokens, &names.methods) {
         report.warn(line, format!("clients have no method '{name}': did you mean ':{meant}'?"));
     }
-    for (line, message) in mistakes(&tokens).into_iter().chain(unknown_fields(&tokens, &names.methods)) {
+    let of_tokens = [mistakes(&tokens), misuses(&tokens), unknown_fields(&tokens, &names.methods)];
+    // A module may be required where its main chunk may wait.
+    let waits = if role == Role::Script { waits_in_main_chunk(&tokens) } else { Vec::new() };
+    for (line, message) in of_tokens.into_iter().flatten().chain(waits) {
         report.warn(line, message);
     }
     for three in tokens.windows(3) {
@@ -208,6 +215,11 @@ fn globals(report: &mut Report, uses: &[Use], names: &Names) {
             report.warn(*line, message);
         }
     }
+    // Once, where no other word says which is meant.
+    if let Some(first) = report.findings.iter_mut().find(|finding| finding.message.ends_with(NO_HOOK)) {
+        let all: Vec<_> = HOOKS.iter().map(|spec| spec.name).collect();
+        first.message += &format!("; the hooks are {}", all.join(", "));
+    }
 }
 
 fn assignment(name: &str, names: &Names) -> Option<String> {
@@ -217,7 +229,7 @@ fn assignment(name: &str, names: &Names) -> Option<String> {
     let meant = meant_hook(name);
     if name.starts_with("on_") || meant.is_some() {
         let meant = meant.map_or_else(String::new, |hook| format!(": did you mean '{hook}'?"));
-        return Some(format!("'{name}' is no hook, so it is never called{meant}"));
+        return Some(format!("'{name}' {NO_HOOK}{meant}"));
     }
     if names.is_global(name) {
         return Some(format!("'{name}' of the sandbox is replaced"));
@@ -255,7 +267,7 @@ fn reading(name: &str, names: &Names) -> Option<String> {
     if LEFT_OUT.contains(&name) {
         return Some(format!("'{name}' is not in the sandbox"));
     }
-    let meant = nearest(name, names.globals());
+    let meant = in_lua(name).or_else(|| nearest(name, names.globals()));
     let meant = meant.map_or_else(String::new, |known| format!(": did you mean '{known}'?"));
     Some(format!("global '{name}' is nil: nothing here assigns it{meant}"))
 }
@@ -267,8 +279,9 @@ fn field(table: &str, name: &str, names: &Names, assigned: &BTreeSet<&str>) -> O
     if known.is_empty() || names.paths.contains(&path) || assigned.contains(path.as_str()) || table == "sfu.config" {
         return None;
     }
-    let meant = nearest(name, known);
-    let meant = meant.map_or_else(String::new, |known| format!(": did you mean '{table}.{known}'?"));
+    let meant =
+        in_lua(&path).map(str::to_owned).or_else(|| nearest(name, known).map(|known| format!("{table}.{known}")));
+    let meant = meant.map_or_else(String::new, |known| format!(": did you mean '{known}'?"));
     Some(format!("'{path}' is not in the sandbox{meant}"))
 }
 
@@ -297,12 +310,19 @@ mod tests {
 
     #[test]
     fn each_mistake_is_named_with_its_line() {
+        let no_hook = |name: &str| {
+            format!(
+                "1: warning: '{name}' is no hook, so it is never called; the hooks are on_init, on_client_connect, \
+                 on_client_disconnect, on_publish_request, on_track_published, on_track_unpublished, on_subscribe_request, \
+                 on_message, on_active_speakers, on_admin, on_close, on_unload, on_load"
+            )
+        };
         for (source, expected) in [
             (
                 "function on_mesage() end",
                 "1: warning: 'on_mesage' is no hook, so it is never called: did you mean 'on_message'?",
             ),
-            ("function on_tuesday() end", "1: warning: 'on_tuesday' is no hook, so it is never called"),
+            ("function on_tuesday() end", &no_hook("on_tuesday")),
             (
                 "function onClientDisconect() end",
                 "1: warning: 'onClientDisconect' is no hook, so it is never called: did you mean 'on_client_disconnect'?",
@@ -315,7 +335,17 @@ mod tests {
                 "function on_disconnect() end",
                 "1: warning: 'on_disconnect' is no hook, so it is never called: did you mean 'on_client_disconnect'?",
             ),
-            ("function on_track() end", "1: warning: 'on_track' is no hook, so it is never called"),
+            ("function on_track() end", &no_hook("on_track")),
+            ("return null", "1: warning: global 'null' is nil: nothing here assigns it: did you mean 'nil'?"),
+            ("return table.unpack({})", "1: warning: 'table.unpack' is not in the sandbox: did you mean 'unpack'?"),
+            (
+                "for c in sfu.clients() do end",
+                "1: warning: 'sfu.clients()' is a list: loop with 'for _, c in ipairs(sfu.clients()) do'",
+            ),
+            (
+                "local n = sfu.store.get('n')",
+                "1: warning: the main chunk cannot wait, so 'sfu.store.get' is an error here",
+            ),
             ("function online() end", "1: warning: global 'online' is assigned: say 'local online'"),
             (
                 "function on_message(c) print(c.id) end",

@@ -3,6 +3,7 @@
 use super::nearest::nearest;
 use crate::api::jwt::{SIGN_OPTIONS, VERIFY_OPTIONS};
 use crate::api::rights::RIGHTS;
+use crate::api::wait::REQUEST_FIELDS;
 use crate::hook_table::{HOOKS, HookSpec};
 use crate::tokens::{Kind, Token, content};
 use moonring_wire::media::Source;
@@ -24,8 +25,9 @@ pub(super) fn mistakes(tokens: &[Token<'_>]) -> Vec<(u32, String)> {
             waits(&definition, &mut found);
         }
     }
-    jwt_options(tokens, "jwt_verify", VERIFY_OPTIONS, &mut found);
-    jwt_options(tokens, "jwt_sign", SIGN_OPTIONS, &mut found);
+    options(tokens, "jwt_verify", VERIFY_OPTIONS, &mut found);
+    options(tokens, "jwt_sign", SIGN_OPTIONS, &mut found);
+    options(tokens, "http", REQUEST_FIELDS, &mut found);
     rights(tokens, &mut found);
     metadata(tokens, &mut found);
     found
@@ -87,15 +89,20 @@ fn waits(definition: &Definition<'_, '_>, found: &mut Vec<(u32, String)>) {
     }
 }
 
-fn jwt_options(tokens: &[Token<'_>], function: &str, known: &[&str], found: &mut Vec<(u32, String)>) {
+/// Names in the last argument of a function of `sfu`, when it is a table that is written out.
+fn options(tokens: &[Token<'_>], function: &str, known: &[&str], found: &mut Vec<(u32, String)>) {
     for at in 0..tokens.len() {
-        let [Kind::Name(name), Kind::Sign("(")] = kinds::<2>(tokens, at) else { continue };
-        if name != function {
+        let [Kind::Name("sfu"), Kind::Sign("."), Kind::Name(name), Kind::Sign("(" | "{")] = kinds::<4>(tokens, at)
+        else {
+            continue;
+        };
+        if name != function || is_field(tokens, at) {
             continue;
         }
-        // The last argument, when it is a table that is written out.
-        let (mut parens, mut braces) = (0_usize, 0_usize);
-        for at in at + 1..tokens.len() {
+        // Of `f{ … }` the parentheses are thought.
+        let is_bare = tokens[at + 3].kind == Kind::Sign("{");
+        let (mut parens, mut braces) = (usize::from(is_bare), 0_usize);
+        for at in at + 3..tokens.len() {
             match tokens[at].kind {
                 Kind::Sign("(") => parens += 1,
                 Kind::Sign(")") => parens -= 1,
@@ -103,11 +110,11 @@ fn jwt_options(tokens: &[Token<'_>], function: &str, known: &[&str], found: &mut
                 Kind::Sign("}") => braces = braces.saturating_sub(1),
                 _ => {}
             }
-            if parens == 0 {
+            if parens == 0 || is_bare && braces == 0 {
                 break;
             }
             if let (1, 1, Some(option)) = (parens, braces, key_at(tokens, at))
-                && is_option_of_last(tokens, at)
+                && (is_bare || is_option_of_last(tokens, at))
                 && !known.contains(&option)
             {
                 let meant = nearest(option, known.iter().copied());
@@ -222,6 +229,12 @@ mod tests {
             ("sfu.jwt_verify(t, k, { audience = 'x' })", 1, "'jwt_verify' has no option 'audience'"),
             ("sfu.jwt_verify(t, k, { ['isss'] = 'x' })", 1, "'jwt_verify' has no option 'isss': did you mean 'iss'?"),
             ("sfu.jwt_sign({ sub = 'x' }, k, { kdi = '1' })", 1, "'jwt_sign' has no option 'kdi': did you mean 'kid'?"),
+            (
+                "sfu.http({ url = u, headers = { timout = 1 }, timout = 1 })",
+                1,
+                "'http' has no option 'timout': did you mean 'timeout'?",
+            ),
+            ("sfu.http{ url = u,\ndata = f({ x = 1 }) }", 2, "'http' has no option 'data'"),
             ("c:set_rights{ publsh = false }", 1, "'set_rights' has no right 'publsh': did you mean 'publish'?"),
             ("c:set_rights({ hidden = true }, 'x')", 1, "'set_rights' has no right 'hidden'"),
             (
@@ -247,6 +260,7 @@ mod tests {
             "sfu.jwt_verify(t, k, { aud = f({ audience = 1 }), alg = 'HS256' })",
             "sfu.jwt_sign({ sub = 'x', anything = 1 }, k)",
             "c:set_rights({ publish = x and { 'camera' } or f('y'), subscribe = false }, 'reason') c:set_rights(r) z = { hidden = 1 }",
+            "sfu.http{ url = u, body = sfu.json.encode{ data = 1 } } my.sfu.http{ data = 1 } http{ data = 1 } sfu.http(u)",
             "x = c:get_metadata().role == 'host' y = c:get_metadata()",
         ] {
             assert_eq!(found(source), [], "{source}");

@@ -9,6 +9,7 @@ mod file_kind;
 mod maps;
 mod methods;
 mod mistakes;
+mod misuse;
 pub mod names;
 mod nearest;
 pub mod replay;

@@ -7,6 +7,19 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     distances.filter(|(distance, _)| *distance <= enough).min().map(|(_, other)| other)
 }
 
+/// How this Lua calls what other languages, and later versions of it, call otherwise.
+pub(super) fn in_lua(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "null" | "NULL" | "None" | "undefined" => "nil",
+        "True" | "TRUE" => "true",
+        "False" | "FALSE" => "false",
+        "table.unpack" => "unpack",
+        "math.round" => "math.floor(x + 0.5)",
+        "table.pack" => "{ ... }",
+        _ => return None,
+    })
+}
+
 /// Letters to add, take away, change or swap with the next one (optimal string alignment).
 fn distance(a: &[u8], b: &[u8]) -> usize {
     let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];

@@ -27,6 +27,8 @@ use moonring_wire::id::RoomId;
 
 /// What a test may pass to a script.
 const LIMITS: Limits = Limits { bytes: 16 << 20, depth: 64, values: 1 << 20 };
+/// Lines that a test may print; further ones are left out.
+const MAX_PRINTED: usize = 1_000;
 /// How many of the harness's frames may lie above a test's line.
 const MAX_LEVEL: usize = 32;
 
@@ -41,16 +43,22 @@ struct Session {
     store: Rc<RefCell<Store>>,
     rooms: RefCell<Vec<World>>,
     cases: RefCell<Vec<Case>>,
+    printed: RefCell<Vec<String>>,
 }
 
 impl Bridge {
     pub(super) fn new(load: Load, now: Instant, log: Collector) -> Self {
-        let (store, rooms, cases) = Default::default();
-        Self(Rc::new(Session { load, now, log, store, rooms, cases }))
+        let (store, rooms, cases, printed) = Default::default();
+        Self(Rc::new(Session { load, now, log, store, rooms, cases, printed }))
     }
 
     pub(super) fn take_cases(&self) -> Vec<Case> {
         self.0.cases.take()
+    }
+
+    /// What was printed since the last test.
+    pub(super) fn take_printed(&self) -> Vec<String> {
+        self.0.printed.take()
     }
 
     /// The functions, in a table for the harness.
@@ -69,10 +77,17 @@ impl Bridge {
             session.log.take();
             Ok(())
         })?;
-        self.add(lua, table, "result", |session, _, (name, ok, at, message, got, expected): Result6| {
+        self.add(lua, table, "result", |session, _, (name, ok, at, message, got, expected, log): Result7| {
             let values = got.zip(expected);
-            let failure = (!ok).then_some(Failing { at, message, values });
-            session.cases.borrow_mut().push(Case { name, failure });
+            let failure = (!ok).then_some(Failing { at, message, values, log });
+            session.cases.borrow_mut().push(Case { name, printed: session.printed.take(), failure });
+            Ok(())
+        })?;
+        self.add(lua, table, "print", |session, _, text: String| {
+            let mut printed = session.printed.borrow_mut();
+            if printed.len() < MAX_PRINTED {
+                printed.push(text);
+            }
             Ok(())
         })?;
         self.add(lua, table, "error_text", |_, _, error: Value| {
@@ -210,7 +225,7 @@ impl Bridge {
     }
 }
 
-type Result6 = (String, bool, String, String, Option<String>, Option<String>);
+type Result7 = (String, bool, String, String, Option<String>, Option<String>, Vec<String>);
 type Reply = (usize, u64, Option<Table>, String, f64);
 type Connect = (usize, String, Value, String, Value);
 type Open = (String, Value, Value, String, Value);

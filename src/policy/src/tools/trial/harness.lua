@@ -99,7 +99,7 @@ function test.jwt(claims, key) return call("jwt", claims, key) end
 test.json, test.null, test.start = json, null, H.START
 
 -- What happened in a room, as the host tells it, becomes visible in the room's and its clients' fields.
-local happen = {}
+local happen, logged = {}, {}
 local function client_of(room, event) return room.clients[event.client] end
 function happen.send(room, event)
   local client = client_of(room, event)
@@ -130,8 +130,10 @@ function happen.announce(room, event) room.announced = event.who end
 function happen.over(room, event) room.over = event.reason end
 function happen.reloaded(room, event) room._reloaded = event end
 function happen.log(room, event)
-  local lines = event.level == "failure" and room._failed or room.log
-  lines[#lines + 1] = { level = event.level, text = event.text, hook = event.hook }
+  local line, hook = { level = event.level, text = event.text, hook = event.hook }, event.hook ~= "" and event.hook .. ": " or ""
+  if event.level == "failure" then room._failed[#room._failed + 1] = line return end
+  if not event.of_engine then room.log[#room.log + 1] = line end
+  logged[#logged + 1] = ("%s %s%s"):format(event.level, hook, event.text)
 end
 function happen.outcome(room, event)
   local settle = room._settle[event.ticket]
@@ -324,9 +326,19 @@ local function first_failure()
   end
 end
 
+-- Of many lines those that stand right before the end.
+local MAX_LOGGED = 20
+local function last_of(lines)
+  if #lines <= MAX_LOGGED then return lines end
+  local last = { ("… %d lines before these"):format(#lines - MAX_LOGGED) }
+  for i = #lines - MAX_LOGGED + 1, #lines do last[#last + 1] = lines[i] end
+  return last
+end
+
 function test.it(name, body)
   need("test.it: the test", "function", body)
   call("begin")
+  logged = {}
   for _, room in ipairs(rooms) do room._failed = {} end
   local ok, problem = pcall(body)
   if type(problem) ~= "table" then problem = { message = call("error_text", problem) } end
@@ -338,7 +350,7 @@ function test.it(name, body)
     problem.message = (problem.message or "error value is a table") .. "\n" .. failure
   end
   call("result", tostring(name), ok, problem.at or "", problem.message or "error value is a table", problem.got,
-    problem.expected)
+    problem.expected, ok and {} or last_of(logged))
 end
 
 -- What goes wrong in the harness itself is told at the test's line; what a test does wrong there stands above.
@@ -364,6 +376,12 @@ end
 
 sfu = nil
 _G.test = test
+-- A test file has no room whose log this could be.
+function print(...)
+  local n, texts = select("#", ...), { ... }
+  for i = 1, n do texts[i] = type(texts[i]) == "table" and show(texts[i], 0) or tostring(texts[i]) end
+  call("print", table.concat(texts, "\t", 1, n))
+end
 
 -- Runs the test file; what goes wrong outside of its tests is the result.
 return function(file)

@@ -22,6 +22,8 @@ pub(super) struct Line {
     pub(super) message: String,
     /// The hook that wrote it, or that failed.
     pub(super) hook: String,
+    /// Not the script's own word, but a warning of the engine about it.
+    pub(super) of_engine: bool,
 }
 
 /// Collects lines. It is shared with tracing, which wants it to be `Sync`; one thread uses it.
@@ -47,9 +49,12 @@ impl Subscriber for Collector {
         let mut line = Line { level: word(*event.metadata().level()), ..Line::default() };
         event.record(&mut line);
         if let Some(message) = line.message.strip_prefix(FAILED) {
-            line = Line { level: "failure", message: message.to_owned(), hook: line.hook };
+            line = Line { level: "failure", message: message.to_owned(), ..line };
         } else if !event.metadata().target().ends_with(SCRIPTS) {
-            return;
+            if *event.metadata().level() > Level::WARN {
+                return;
+            }
+            line.of_engine = true;
         }
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }

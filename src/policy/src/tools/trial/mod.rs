@@ -48,6 +48,8 @@ pub type Load = Rc<dyn Fn(&str) -> Result<Vec<u8>, String>>;
 pub struct Case {
     /// What it says of itself.
     pub name: String,
+    /// What the test file has printed until its end.
+    pub printed: Vec<String>,
     /// `None` when it passed.
     pub failure: Option<Failing>,
 }
@@ -61,6 +63,8 @@ pub struct Failing {
     pub message: String,
     /// Both values, if two were compared: what came, and what should have come.
     pub values: Option<(String, String)>,
+    /// What the rooms' scripts have logged until then, and what the engine has said of them.
+    pub log: Vec<String>,
 }
 
 impl Failing {
@@ -72,6 +76,9 @@ impl Failing {
 impl Case {
     /// Writes it as number `n` in the TAP format, version 14.
     pub fn tap(&self, out: &mut dyn fmt::Write, n: usize) -> fmt::Result {
+        for line in self.printed.iter().flat_map(|text| text.split('\n')) {
+            writeln!(out, "# {line}")?;
+        }
         let name = self.name.replace(['\n', '#'], " ");
         let Some(failure) = &self.failure else { return writeln!(out, "ok {n} - {name}") };
         writeln!(out, "not ok {n} - {name}\n  ---")?;
@@ -81,6 +88,9 @@ impl Case {
         }
         if let Some((got, expected)) = &failure.values {
             writeln!(out, "  got: {}\n  expected: {}", indented(got), indented(expected))?;
+        }
+        if !failure.log.is_empty() {
+            writeln!(out, "  log: |\n    {}", failure.log.join("\n").replace('\n', "\n    "))?;
         }
         writeln!(out, "  ...")
     }
@@ -107,7 +117,11 @@ pub fn run(name: &str, source: &[u8], load: Load, now: Instant) -> Vec<Case> {
             ended => ended.err(),
         };
         if failure.is_some() {
-            cases.push(Case { name: name.to_owned(), failure });
+            cases.push(Case { name: name.to_owned(), failure, ..Case::default() });
+        }
+        // What was printed after the last test.
+        if let Some(last) = cases.last_mut() {
+            last.printed.extend(bridge.take_printed());
         }
         cases
     })

@@ -79,7 +79,9 @@ impl Store {
             }
             SharedRequest::Incr { key, by, ttl } => {
                 let ends = ttl.map(|ttl| now + ttl);
-                let message = format!("{key:?} holds no number");
+                // Without the place that stands before it.
+                let own = key.rsplit('\0').next().unwrap_or_default();
+                let message = format!("{own:?} holds no number");
                 let (value, _) = self.entries.entry(key).or_insert((SharedValue::Number(0.0), ends));
                 let SharedValue::Number(number) = value else { return Err(message) };
                 let sum = *number + by;

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod told;
+
 const OPEN: &str = "function on_client_connect() return true end function on_publish_request() return true end\n";
 
 /// Runs the body as one test of a room whose script is `script`.

@@ -16,7 +16,7 @@ use self::life::Life;
 pub(super) use self::life::Opening;
 use super::log::Collector;
 use super::store::Store;
-use crate::client::{ClientFacts, Connection};
+use crate::client::{ClientFacts, Connection, HIDDEN_MAY_NOT_PUBLISH};
 use crate::hook::{HookCall, MAY_NOT_MESSAGE, MAY_NOT_PUBLISH, MAY_NOT_SUBSCRIBE, PathFigures, Presence};
 use crate::output::HttpReply;
 use crate::{PolicyEngine, PolicyKey, PolicyReply, PolicyRequestId, Script, Ticket};
@@ -48,6 +48,8 @@ pub(super) struct World {
     refusals: u64,
     /// Who receives which track.
     received: Vec<(ClientId, TrackId)>,
+    /// How those that are not in the room any more have gone, by their ids.
+    farewells: HashMap<String, Farewell>,
     life: Life,
     happened: Vec<Value>,
     store: Rc<RefCell<Store>>,
@@ -76,6 +78,7 @@ impl World {
             asked: HashMap::new(),
             refusals: 0,
             received: Vec::new(),
+            farewells: HashMap::new(),
             life: Life::default(),
             happened: Vec::new(),
             store,
@@ -112,8 +115,8 @@ impl World {
     /// Somebody asks to publish.
     pub(super) fn publish(&mut self, id: &str, track: TrackInfo) -> Result<Ticket, String> {
         let client = self.member(id)?;
-        if !client.rights.get().publish.has(track.source) {
-            return Ok(self.refuse(MAY_NOT_PUBLISH));
+        if let Some(reason) = no_right_to_publish(&client, &track) {
+            return Ok(self.refuse(reason));
         }
         let call = HookCall::PublishRequest { client: client.clone(), track: track.clone() };
         Ok(self.submit_as(Asked::Publish(client, track), call))
@@ -247,13 +250,37 @@ impl World {
     /// A client that is there: in the room, or waiting to be let in.
     fn member(&self, id: &str) -> Result<Rc<ClientFacts>, String> {
         self.client(id).and_then(|client| match client.presence.get() {
-            Presence::Gone => Err(format!("client '{id}' has left")),
+            Presence::Gone => Err(self.gone(id)),
             _ => Ok(client),
         })
+    }
+
+    /// The same of one that has gone: how it has.
+    fn gone(&self, id: &str) -> String {
+        match self.farewells.get(id) {
+            Some(Farewell::TurnedAway(reason)) => format!("client '{id}' was not let in: {reason}"),
+            Some(Farewell::Left(reason)) => format!("client '{id}' has left: {reason}"),
+            None => format!("client '{id}' has left"),
+        }
     }
 
     fn track(&self, id: &str) -> Option<TrackInfo> {
         let tracks = |client: &Rc<ClientFacts>| client.tracks.borrow().iter().find(|t| t.id.as_str() == id).cloned();
         self.clients.values().find_map(tracks)
+    }
+}
+
+/// How a client has gone.
+enum Farewell {
+    TurnedAway(String),
+    Left(String),
+}
+
+/// Why a client may not publish a track, whatever the hook would say.
+fn no_right_to_publish(client: &ClientFacts, track: &TrackInfo) -> Option<&'static str> {
+    match client.rights.get().publish.has(track.source) {
+        _ if client.is_hidden.get() => Some(HIDDEN_MAY_NOT_PUBLISH),
+        true => None,
+        false => Some(MAY_NOT_PUBLISH),
     }
 }

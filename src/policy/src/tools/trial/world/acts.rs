@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value, json};
 
-use super::{MAX_OUTPUTS, World};
+use super::{Farewell, MAX_OUTPUTS, World, no_right_to_publish};
 use crate::client::{ClientFacts, CloseReason};
-use crate::hook::{Action, HookCall, MAY_NOT_PUBLISH, MAY_NOT_SUBSCRIBE, Outcome, Presence, Verdict};
+use crate::hook::{Action, HookCall, MAY_NOT_SUBSCRIBE, Outcome, Presence, Verdict};
 use crate::output::StoreSpace;
 use crate::{PolicyOutput, PolicyReply, PolicyRequest, Ticket};
 use moonring_wire::id::{ClientId, TrackId};
@@ -33,7 +33,8 @@ impl World {
             }
         }
         for line in self.log.take() {
-            self.happened.push(json!({ "op": "log", "level": line.level, "text": line.message, "hook": line.hook }));
+            self.happened.push(json!({ "op": "log", "level": line.level, "text": line.message, "hook": line.hook,
+                "of_engine": line.of_engine }));
         }
         std::mem::take(&mut self.happened)
     }
@@ -95,15 +96,18 @@ impl World {
         let mut verdict = outcome.verdict;
         // Rights may have been taken while the hook waited.
         match &asked {
-            Asked::Publish(client, track) if !client.rights.get().publish.has(track.source) => {
-                verdict = Verdict::Reject(MAY_NOT_PUBLISH.to_owned());
+            Asked::Publish(client, track) => {
+                if let Some(reason) = no_right_to_publish(client, track) {
+                    verdict = Verdict::Reject(reason.to_owned());
+                }
             }
             Asked::Subscribe(client, _) if !client.rights.get().subscribe => {
                 verdict = Verdict::Reject(MAY_NOT_SUBSCRIBE.to_owned());
             }
             _ => {}
         }
-        let (allowed, reason) = (verdict == Verdict::Allow, verdict.reason().unwrap_or_default());
+        let (allowed, reason) = (verdict == Verdict::Allow, verdict.reason().unwrap_or_default().to_owned());
+        let said = reason.clone();
         self.happened.push(json!({ "op": "outcome", "ticket": ticket.0, "allowed": allowed, "reason": reason,
             "failed": outcome.failed, "missing": outcome.missing, "refused": outcome.refused, "answer": outcome.answer }));
         match asked {
@@ -111,7 +115,10 @@ impl World {
                 client.presence.set(Presence::Joined);
                 self.life.has_lived = true;
             }
-            Asked::Connect(client) => client.presence.set(Presence::Gone),
+            Asked::Connect(client) => {
+                client.presence.set(Presence::Gone);
+                self.farewells.insert(client.id.as_str().to_owned(), Farewell::TurnedAway(said));
+            }
             Asked::Publish(client, track) if allowed => {
                 client.tracks.borrow_mut().push(track.clone());
                 self.submit(HookCall::TrackPublished { client, track });
@@ -250,6 +257,7 @@ impl World {
         self.received.retain(|(who, _)| *who != client.id);
         client.presence.set(Presence::Gone);
         self.happened.push(json!({ "op": "gone", "client": client.id.as_str() }));
+        self.farewells.insert(client.id.as_str().to_owned(), Farewell::Left(reason.clone()));
         self.submit(HookCall::ClientDisconnect { client: client.clone(), reason });
     }
 }
