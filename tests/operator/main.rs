@@ -5,3 +5,4 @@
 mod data_dir;
 mod log;
 mod process;
+mod settings;

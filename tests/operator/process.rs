@@ -146,7 +146,16 @@ impl Server {
 
     /// Asks it to end, as systemd does.
     pub(crate) fn terminate(&self) {
-        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        self.signal("-TERM");
+    }
+
+    /// Says that its terminal is gone, or that it is to read its files again.
+    pub(crate) fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    fn signal(&self, name: &str) {
+        let killed = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(killed.success());
     }
 
@@ -194,6 +203,17 @@ impl Server {
         socket.send(Message::text(join.to_string())).unwrap();
         let said = socket.read().unwrap();
         serde_json::from_str(said.to_text().unwrap()).unwrap()
+    }
+}
+
+impl Server {
+    /// Joins again and again until it is answered so.
+    pub(crate) fn join_until(&mut self, room: &str, answer: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.join(room)["type"] != answer {
+            assert!(Instant::now() < deadline, "nobody is {answer}: {}", self.end());
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -156,6 +156,14 @@ impl ScriptLibrary {
         name == DEFAULT_SCRIPT || self.rules.iter().any(|rule| rule.script == name)
     }
 
+    /// Scripts that rules name and that are not there.
+    pub fn missing(&self) -> Vec<&str> {
+        let mut missing: Vec<_> = self.rules.iter().map(|rule| rule.script.as_str()).collect();
+        missing.retain(|name| !self.contains(name));
+        missing.dedup();
+        missing
+    }
+
     /// Whether there is a script of that name, usable or not.
     pub fn contains(&self, name: &str) -> bool {
         self.scripts.contains_key(name)

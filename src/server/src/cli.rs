@@ -121,6 +121,10 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     for name in unknown_variables(std::env::vars_os()) {
         tracing::warn!("{name} in the environment is no setting: `moonring run --help` lists them");
     }
+    let unused = config.without_cluster();
+    if !unused.is_empty() {
+        tracing::warn!("without the setting cluster this server is alone, and {} without effect", unused.join(", "));
+    }
     sandbox::before_start(config)?;
     log_queue::start().context("cannot start the thread of the log")?;
     let server = Server::start(config)?;

@@ -298,6 +298,9 @@ impl Config {
             ("shards", self.shards as u64, 0, 1024),
             ("the number of script_headers", self.script_headers.len() as u64, 0, 16),
         ] {
+            if value < least && most == u64::MAX {
+                bail!("{name} is {value}, it has to be {least} or more");
+            }
             if value < least || value > most {
                 bail!("{name} is {value}, it has to be {least} to {most}");
             }
@@ -326,6 +329,7 @@ impl Config {
         if let Err(error) = Chosen::parse(&self.canary) {
             bail!("canary: {error}");
         }
+        self.check_lists()?;
         self.check_take_over()?;
         self.check_watchdog()?;
         if self.srtp_profiles.is_empty() {

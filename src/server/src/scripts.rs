@@ -84,6 +84,10 @@ impl ScriptFolder {
                 "there is no {DEFAULT_SCRIPT} in {path}: rooms without a script of their own reject everybody"
             );
         }
+        for missing in folder.library.missing() {
+            let path = folder.path.display();
+            tracing::error!("there is no {missing} in {path}, which room_scripts names: its rooms reject everybody");
+        }
         Ok(folder)
     }
 

@@ -43,6 +43,7 @@ const FOLDER_PAUSE: Duration = Duration::from_millis(50);
 /// How often a shard tells of its counters.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
+mod hangup;
 mod inherit;
 mod readdress;
 
@@ -129,6 +130,7 @@ impl Server {
         let settings = WatchSettings { on_save: self.on_save, ..WatchSettings::default() };
         let (watch, scripts) = Watch::new(self.scripts, handles, settings);
         let watch = tokio::spawn(watch.run());
+        let hangups = tokio::spawn(hangup::follow(scripts.clone()));
         Watchdog::new(self.pulses, self.watchdog_s).start(still_alive).context("the watchdog does not start")?;
         // Where there is no systemd, nobody is told. A process that has taken over is the service's main process from now on.
         if let Err(error) = sd_notify::notify(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]) {
@@ -148,6 +150,7 @@ impl Server {
         let listeners = self.listeners.with_scripts(scripts).with_cluster(cluster).with_successor(successor);
         let served = listeners.serve(self.ends, shutdown).await;
         watch.abort();
+        hangups.abort();
         if let Some(readdressing) = readdressing {
             readdressing.abort();
         }

@@ -53,7 +53,7 @@ fn check(text: &str) -> Result<(), IdError> {
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $label:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -71,9 +71,13 @@ macro_rules! text_id {
             }
         }
         impl TryFrom<String> for $name {
-            type Error = IdError;
-            fn try_from(text: String) -> Result<Self, IdError> {
-                check(&text).map(|()| Self(text.into_boxed_str()))
+            /// Where a message is read, nothing else says which of its fields is wrong.
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> {
+                match check(&text) {
+                    Ok(()) => Ok(Self(text.into_boxed_str())),
+                    Err(error) => Err(format!(concat!($label, " {}"), error)),
+                }
             }
         }
         impl From<$name> for String {
@@ -106,23 +110,23 @@ text_id!(
     ///     "has the character ' '; allowed are letters, digits, '-', '_' and, not in front, '.'");
     /// # Ok::<(), IdError>(())
     /// ```
-    RoomId
+    RoomId, "the room id"
 );
 text_id!(
     /// A client's name, chosen by the server.
-    ClientId
+    ClientId, "the client id"
 );
 text_id!(
     /// A track's name, chosen by the server.
-    TrackId
+    TrackId, "the track id"
 );
 text_id!(
     /// A media section's identification tag (RFC 8843, `a=mid`).
-    Mid
+    Mid, "the mid"
 );
 text_id!(
     /// A simulcast encoding's restriction id (RFC 8851, `a=rid`).
-    Rid
+    Rid, "the rid"
 );
 
 /// Synchronisation source of an RTP stream (RFC 3550 section 3).

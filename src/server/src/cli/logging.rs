@@ -5,7 +5,6 @@ use std::io::{IsTerminal, stderr};
 use std::panic::{self, PanicHookInfo};
 use std::thread;
 
-use anyhow::Context;
 use tracing::Level;
 
 use crate::config::{Config, LogFormat};
@@ -24,7 +23,8 @@ impl Drop for Finish {
 /// Lets the log begin. Its lines wait for [`log_queue::start`].
 pub(super) fn start(config: &Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter)
-        .with_context(|| format!("log_filter {:?}", config.log_filter))?;
+        // Its words have those of its source in them.
+        .map_err(|error| anyhow::anyhow!("log_filter {:?}: {error}", config.log_filter))?;
     // NATS' client tells of each attempt to connect; the cluster says what comes of them.
     let filter = match config.log_filter.contains("async_nats") {
         true => filter,

@@ -1,8 +1,10 @@
 //! Settings that have to go with each other.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use anyhow::bail;
 
-use super::{Config, RoomSpread};
+use super::{ClusterStore, Config, RoomSpread, SandboxPart};
 
 impl Config {
     /// Refuses operators' pages that everybody could reach.
@@ -12,6 +14,51 @@ impl Config {
             bail!("admin_listen is {address}, beyond loopback, where everybody could close rooms: set admin_token");
         }
         Ok(())
+    }
+
+    /// Refuses lists with entries that contradict each other, or mean nothing.
+    pub(super) fn check_lists(&self) -> anyhow::Result<()> {
+        let nowhere =
+            |ip: &&IpAddr| ip.is_unspecified() || ip.is_multicast() || **ip == IpAddr::from(Ipv4Addr::BROADCAST);
+        if let Some(ip) = self.announced_ip.iter().find(nowhere) {
+            bail!(
+                "announced_ip has {ip}, to which no client can send media: name the address that leads to this machine"
+            );
+        }
+        for (name, has_none, entries) in [
+            ("sandbox", self.sandbox.contains(&SandboxPart::None), self.sandbox.len()),
+            ("cluster_stores", self.cluster_stores.contains(&ClusterStore::None), self.cluster_stores.len()),
+        ] {
+            if has_none && entries > 1 {
+                bail!("{name} has none beside others: none stands alone");
+            }
+        }
+        for (at, setting) in self.script_config.iter().enumerate() {
+            if setting.name == "secret" {
+                bail!("script_config has secret, which scripts have from the setting of that name: set secret itself");
+            }
+            if self.script_config[..at].iter().any(|before| before.name == setting.name) {
+                bail!("script_config has {} twice", setting.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Settings of a node that are given although the server is alone: whoever has forgotten `cluster` would not notice.
+    pub(crate) fn without_cluster(&self) -> Vec<&'static str> {
+        if !self.cluster.is_empty() {
+            return Vec::new();
+        }
+        let given = [
+            ("cluster_secret_file", !self.cluster_secret_file.as_os_str().is_empty()),
+            ("cluster_login_file", !self.cluster_login_file.as_os_str().is_empty()),
+            ("cluster_ca", !self.cluster_ca.as_os_str().is_empty()),
+            ("node", !self.node.is_empty()),
+            ("advertised_url", !self.advertised_url.is_empty()),
+            ("cluster_spread", self.cluster_spread != RoomSpread::Never),
+            ("link_ip", !self.link_ip.is_empty()),
+        ];
+        given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
     }
 
     /// Refuses what a take-over does not go with.

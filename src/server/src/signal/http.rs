@@ -106,7 +106,7 @@ impl Prepared {
         };
         let http_allow = AllowList::parse(&config.http_allow)?;
         let http_ca = Authorities::load(&config.http_ca)?;
-        let webhook = WebhookTarget::of(config)?;
+        let webhook = WebhookTarget::of(config, &http_allow)?;
         Ok(Self { config: config.clone(), tls, followed, http_allow, http_ca, webhook })
     }
 

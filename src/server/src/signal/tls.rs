@@ -1,5 +1,7 @@
 //! The certificate of HTTPS: the operator's, or a self-signed one that is generated once and kept.
 
+pub(super) mod told;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
@@ -48,11 +50,13 @@ pub(super) fn load(config: &Config, now: SystemTime) -> anyhow::Result<(RustlsCo
         let words = || format!("the generated certificate in {data_dir}: delete it to get a new one");
         return Ok((server_config(&certificate, &key).map(shared).with_context(words)?, None));
     }
-    let mut files = Followed { certificate: config.tls_cert.clone(), key: config.tls_key.clone(), seen: None };
+    let (certificate, key) = (config.tls_cert.clone(), config.tls_key.clone());
+    let mut files = Followed { certificate, key, seen: None, is_told: false };
     let (certificate, key) = files.read()?;
     let words = || format!("certificate {} with key {}", config.tls_cert.display(), config.tls_key.display());
     let loaded = server_config(&certificate, &key).map(shared).with_context(words)?;
     files.seen = Some((certificate, key));
+    files.tell_of_validity(now);
     Ok((loaded, Some(files)))
 }
 
@@ -72,6 +76,7 @@ pub(super) async fn follow(mut files: Followed, tls: RustlsConfig) {
                 tracing::error!(certificate = %name, "the new version cannot be used, the one before stays: {error:#}")
             }
         }
+        files.tell_of_validity(SystemTime::now());
     }
 }
 
@@ -82,6 +87,8 @@ pub(super) struct Followed {
     key: PathBuf,
     /// `None` when they could not be read.
     seen: Option<(Vec<u8>, Vec<u8>)>,
+    /// Whether it was said of this version that clients refuse it.
+    is_told: bool,
 }
 
 impl Followed {
@@ -98,6 +105,7 @@ impl Followed {
         match self.read() {
             Ok(files) if self.seen.as_ref() == Some(&files) => None,
             Ok(files) => {
+                self.is_told = false;
                 let (certificate, key) = self.seen.insert(files);
                 Some(server_config(certificate, key))
             }
@@ -106,9 +114,22 @@ impl Followed {
     }
 }
 
+impl Followed {
+    /// Says once of each version that clients refuse it, when that is so from the start, and when it comes to be so. What it said.
+    fn tell_of_validity(&mut self, now: SystemTime) -> Option<String> {
+        let (certificate, _) = self.seen.as_ref().filter(|_| !self.is_told)?;
+        let certificate = CertificateDer::from_pem_slice(certificate).ok()?;
+        let words = told::of_validity(&certificate, now)?;
+        tracing::warn!(certificate = %self.certificate.display(), "{words}");
+        self.is_told = true;
+        Some(words)
+    }
+}
+
 pub(super) fn server_config(certificate: &[u8], key: &[u8]) -> anyhow::Result<ServerConfig> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate)
         .collect::<Result<_, _>>()
+        .map_err(told::of_pem)
         .context("the certificate is not in PEM form")?;
     if chain.is_empty() {
         bail!("the certificate file has no CERTIFICATE block");
@@ -116,11 +137,12 @@ pub(super) fn server_config(certificate: &[u8], key: &[u8]) -> anyhow::Result<Se
     if key.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) {
         bail!("the private key is encrypted: openssl pkey takes the password off");
     }
-    let key = PrivateKeyDer::from_pem_slice(key).context("the private key is not in PEM form")?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(told::of_pem).context("the private key is not in PEM form")?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_single_cert(chain.clone(), key.clone_key())
+        .map_err(|error| told::of_pair(error, &chain, key))?;
     // A WebSocket upgrade is HTTP/1.1's.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
@@ -250,7 +272,7 @@ mod tests {
         assert!(told.contains("key: cannot be read") && told.contains("No such file"), "{told}");
         assert_eq!(look(), None, "once");
         fs::write(path("key"), &third.1).unwrap();
-        assert!(look().unwrap().unwrap_err().contains("KeyMismatch"));
+        assert!(look().unwrap().unwrap_err().contains("the key is not that of the certificate"));
         write(&third);
         assert_eq!([look(), look()], [Some(Ok(())), None]);
     }
@@ -260,7 +282,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let (certificate, key) = generate(&["localhost".into()], SystemTime::now()).unwrap();
-        let other = generate(&["localhost".into()], SystemTime::now()).unwrap().1;
+        let (authority, other) = generate(&["localhost".into()], SystemTime::now()).unwrap();
+        fs::write(path("swapped.crt"), [&authority[..], &certificate[..]].concat()).unwrap();
+        fs::write(path("cut.crt"), &certificate[..certificate.len() / 2]).unwrap();
+        fs::write(path("short.key"), "-----BEGIN PRIVATE KEY-----\nMAAA\n-----END PRIVATE KEY-----\n").unwrap();
         fs::write(path("a.crt"), certificate).unwrap();
         fs::write(path("a.key"), key).unwrap();
         fs::write(path("other.key"), other).unwrap();
@@ -273,13 +298,41 @@ mod tests {
             ("a.crt", "absent", "absent: cannot be read"),
             ("garbage", "a.key", "has no CERTIFICATE block"),
             ("a.crt", "garbage", "the private key is not in PEM form"),
-            ("a.crt", "other.key", "KeyMismatch"),
+            ("a.crt", "other.key", "the key is not that of the certificate: they are from two different requests"),
+            (
+                "swapped.crt",
+                "a.key",
+                "the key is that of certificate 2 in the file: the server's own comes first, then",
+            ),
+            ("cut.crt", "a.key", "PEM form: it is cut off: there is no line -----END CERTIFICATE-----"),
+            ("a.crt", "short.key", "it has to be of P-256, P-384 or Ed25519, or RSA of at least 2,048 bits"),
             ("a.crt", "encrypted.key", "the private key is encrypted: openssl pkey takes the password off"),
         ] {
             let config = Config { tls_cert: path(certificate), tls_key: path(key), ..Config::default() };
             let error = load(&config, SystemTime::now()).err().map(|e| format!("{e:#}")).unwrap_or_default();
             assert!(error.contains(words) && error.is_empty() == words.is_empty(), "{certificate} {key}: {error}");
             assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_clients_refuse_for_its_time_is_told_of_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let (year, now) = (VALIDITY, SystemTime::now());
+        let (certificate, key) = generate(&["localhost".into()], now).unwrap();
+        fs::write(path("crt"), certificate).unwrap();
+        fs::write(path("key"), key).unwrap();
+        let config = Config { tls_cert: path("crt"), tls_key: path("key"), ..Config::default() };
+        for (at, words) in [
+            (now, ""),
+            (now + 2 * year, "the certificate has expired on "),
+            (now - year, "the certificate is valid from "),
+        ] {
+            let mut files = load(&config, now).unwrap().1.unwrap();
+            let told = files.tell_of_validity(at).unwrap_or_default();
+            assert!(told.starts_with(words) && told.is_empty() == words.is_empty(), "{told}");
+            assert_eq!(files.tell_of_validity(at), None, "once");
         }
     }
 }

@@ -9,6 +9,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::signal::tls::told::of_pem;
+
 /// The certificates of `http_ca`.
 #[derive(Clone, Debug, Default)]
 pub(in crate::signal) struct Authorities(Vec<Certificate>);
@@ -24,8 +26,10 @@ impl Authorities {
     }
 
     pub(super) fn of_pem(pem: &[u8]) -> anyhow::Result<Self> {
-        let chain: Vec<CertificateDer<'_>> =
-            CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().context("the file is no PEM")?;
+        let chain: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<_, _>>()
+            .map_err(of_pem)
+            .context("the file is no PEM")?;
         if chain.is_empty() {
             bail!("the file has no CERTIFICATE");
         }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::allow::AllowList;
 use super::http::HttpService;
 use crate::config::Config;
 use moonring_policy::output::HttpRequest;
@@ -52,13 +53,16 @@ pub(crate) struct WebhookTarget {
 }
 
 impl WebhookTarget {
-    /// What the configuration says; `None` without a URL.
-    pub(crate) fn of(config: &Config) -> anyhow::Result<Option<Self>> {
+    /// What the configuration says; `None` without a URL. One that may not be asked for would take no message at all.
+    pub(crate) fn of(config: &Config, allowed: &AllowList) -> anyhow::Result<Option<Self>> {
         if config.webhook_url.is_empty() {
             return Ok(None);
         }
-        let url = reqwest::Url::parse(&config.webhook_url).context("webhook_url")?;
+        let given = &config.webhook_url;
+        let url = reqwest::Url::parse(given)
+            .with_context(|| format!("webhook_url {given:?} is not a URL such as https://shop.example.com/rooms"))?;
         ensure!(matches!(url.scheme(), "http" | "https"), "webhook_url: {url} is neither http nor https");
+        allowed.check(&url).context("webhook_url")?;
         let key = key_of(&config.webhook_secret.0)?;
         Ok(Some(Self::new(url.into(), &key, (FIRST_PAUSE, PATIENCE))))
     }

@@ -36,9 +36,9 @@ async fn receiver(seen: Seen) -> String {
 fn app(host: &str) -> App {
     crate::signal::tls::install_crypto_provider();
     let config = Config { webhook_url: format!("http://{host}/hook"), ..Config::default() };
-    let target = WebhookTarget::of(&config).unwrap();
-    let authorities = Authorities::load(&PathBuf::new()).unwrap();
     let allowed = AllowList::parse(&[host.to_owned()]).unwrap();
+    let target = WebhookTarget::of(&config, &allowed).unwrap();
+    let authorities = Authorities::load(&PathBuf::new()).unwrap();
     let services = Services::new(allowed, &authorities, Stores::default(), target);
     App::new((&config, 0), vec![], services, (None, None), watch::channel(false).1)
 }
