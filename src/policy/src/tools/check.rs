@@ -13,7 +13,7 @@ use super::maps::counted_maps;
 use super::methods::misspelt;
 use super::mistakes::mistakes;
 use super::misuse::{misuses, waits_in_main_chunk};
-use super::names::Names;
+use super::names::{LEFT_OUT, Names};
 use super::nearest::{in_lua, nearest};
 use crate::hook_table::{HOOKS, Hook, WhenMissing, is_hook};
 use crate::settings::EMPTY_TIMEOUT;
@@ -22,24 +22,6 @@ use crate::{LoadModule, Script, module_file};
 
 /// The globals by which a script says something about itself.
 const DECLARED: &[&str] = &["STATE_VERSION", EMPTY_TIMEOUT];
-/// Globals of plain Lua that the sandbox leaves out.
-const LEFT_OUT: &[&str] = &[
-    "collectgarbage",
-    "debug",
-    "dofile",
-    "ffi",
-    "gcinfo",
-    "getfenv",
-    "io",
-    "jit",
-    "load",
-    "loadfile",
-    "loadstring",
-    "module",
-    "newproxy",
-    "package",
-    "setfenv",
-];
 
 /// What is said of a global function with a hook's kind of name.
 const NO_HOOK: &str = "is no hook, so it is never called";

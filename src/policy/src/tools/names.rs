@@ -19,6 +19,25 @@ use crate::state::State;
 use moonring_wire::id::RoomId;
 use moonring_wire::shared::SharedValue;
 
+/// Globals of plain Lua that the sandbox leaves out.
+pub(super) const LEFT_OUT: &[&str] = &[
+    "collectgarbage",
+    "debug",
+    "dofile",
+    "ffi",
+    "gcinfo",
+    "getfenv",
+    "io",
+    "jit",
+    "load",
+    "loadfile",
+    "loadstring",
+    "module",
+    "newproxy",
+    "package",
+    "setfenv",
+];
+
 /// The names of a sandbox.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
