@@ -1,8 +1,9 @@
 //! Settings that a server starts with although they will not do what is meant, and signals to it.
 
 use std::fs;
+use std::process::Stdio;
 
-use crate::process::Setup;
+use crate::process::{Server, Setup};
 
 #[test]
 fn settings_without_effect_and_scripts_that_are_not_there_are_told_of_at_the_start() {
@@ -58,4 +59,18 @@ fn a_hangup_reads_the_scripts_again_and_ends_nobody() {
     assert_eq!(server.wait().code(), Some(0));
     let log = server.log();
     assert!(log.contains("SIGHUP: the scripts folder is read again; settings are those of the start"), "{log}");
+}
+
+#[test]
+fn an_empty_variable_for_a_list_is_one_that_is_not_set() {
+    let setup = Setup::new();
+    let mut command = setup.command(&[]);
+    for name in
+        ["CONFIG", "ANNOUNCED_IP", "CLUSTER", "HTTP_ALLOW", "ROOM_SCRIPTS", "SCRIPT_CONFIG", "RECORD", "LINK_IP"]
+    {
+        command.env(format!("MOONRING_{name}"), "");
+    }
+    let mut server = Server::spawn(&setup, command.stderr(Stdio::null()));
+    server.wait_until_it_serves();
+    assert_eq!(server.join("room")["type"], "joined");
 }

@@ -30,7 +30,7 @@ pub use values::{
     ScriptSetting, Secret, ShutdownSays,
 };
 pub(crate) use values::{DEFAULT_SECRET, Dtls13};
-use values::{NO_IP, NO_SOCKET, ip_address, path, socket_address};
+use values::{NO_IP, NO_SOCKET, ScriptSettings, ip_address, path, socket_address};
 pub use verbs::{CanaryVerb, ScriptsVerb};
 pub(crate) use verbs::{DRAIN_S, Verb};
 
@@ -152,7 +152,7 @@ settings! {
     /// The shared secret that the default policy asks for as token
     secret ["MOONRING_SECRET", hide_env_values = true]: Secret = Secret(DEFAULT_SECRET.into());
     /// What scripts find in sfu.config: NAME=VALUE, the value in JSON's form, or as text when it is none
-    script_config ["MOONRING_SCRIPT_CONFIG", value_delimiter = ',', hide_env_values = true]: Vec<ScriptSetting> = vec![];
+    script_config ["MOONRING_SCRIPT_CONFIG", value_delimiter = ',', hide_env_values = true, value_parser = ScriptSettings]: Vec<ScriptSetting> = vec![];
     /// Request headers that scripts see in client:connection(), at most 16
     script_headers ["MOONRING_SCRIPT_HEADERS", value_delimiter = ',']: Vec<RequestHeader> = vec![];
     /// Processor time of one step of a hook
@@ -377,6 +377,10 @@ fn parse_file(text: &str) -> anyhow::Result<Options> {
         let message = message
             .replace("invalid socket address syntax", NO_SOCKET)
             .replace("invalid IP address syntax", NO_IP)
+            .replace("expected socket address", "expected an IP address with a port, in quotes")
+            .replace("expected usize", "expected a whole number")
+            .replace("expected u64", "expected a whole number")
+            .replace("expected u32", "expected a whole number")
             .replace("expected a sequence", "expected a list in [ ]");
         anyhow::anyhow!("line {line}: {message}")
     })

@@ -5,7 +5,8 @@ mod tables;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::time::Duration;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_nats::client::PublishErrorKind;
@@ -38,6 +39,8 @@ const PING: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause before something is tried again that goes on for ever.
 const RETRY: Duration = Duration::from_millis(500);
+/// Between two lines of the log that say why there is no connection.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Longest pause between two attempts to connect.
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -56,6 +59,7 @@ impl Nats {
     /// Connects, or goes on trying to. An error says what is wrong with the settings.
     pub(super) async fn connect(settings: &ClusterSettings) -> anyhow::Result<Self> {
         let (is_connected, connected) = watch::channel(false);
+        let told = std::sync::Mutex::new(None);
         let mut options = match &settings.login {
             Login::None => ConnectOptions::new(),
             Login::Token(token) => ConnectOptions::with_token(token.clone()),
@@ -73,7 +77,7 @@ impl Nats {
             .subscription_capacity(QUEUE)
             .reconnect_delay_callback(|attempts| RECONNECT.min(Duration::from_millis(50 << attempts.min(6))))
             .event_callback(move |event| {
-                note(&event, &is_connected);
+                note(&event, &is_connected, &told);
                 std::future::ready(())
             });
         let servers: Result<Vec<async_nats::ServerAddr>, _> = settings.servers.iter().map(|url| url.parse()).collect();
@@ -141,8 +145,8 @@ impl Nats {
     }
 }
 
-/// Logs what happens to the connection, and says whether it is there.
-fn note(event: &Event, is_connected: &watch::Sender<bool>) {
+/// Logs what happens to the connection, and says whether it is there. `told` is when it was last said why it is not.
+fn note(event: &Event, is_connected: &watch::Sender<bool>, told: &std::sync::Mutex<Option<Instant>>) {
     match event {
         Event::Connected => {
             tracing::info!("connected to the cluster's messages");
@@ -154,9 +158,24 @@ fn note(event: &Event, is_connected: &watch::Sender<bool>) {
         }
         Event::SlowConsumer(_) => tracing::debug!("messages of the cluster are lost, as they come too fast"),
         Event::ServerError(error) => tracing::warn!("NATS: {error}"),
-        Event::ClientError(error) => tracing::debug!("NATS: {error}"),
+        Event::ClientError(error) => {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_new = !*is_connected.borrow() && is_due(*told, Instant::now());
+            if is_new {
+                *told = Some(Instant::now());
+                let advice = "look at cluster, cluster_login_file and cluster_ca; until then only joins at rooms of this node are taken";
+                tracing::warn!("no connection to the cluster's messages: {error}; {advice}");
+            } else {
+                tracing::debug!("NATS: {error}");
+            }
+        }
         Event::LameDuckMode | Event::Draining => tracing::debug!("NATS: {event}"),
     }
+}
+
+/// Whether it is time to say again why there is no connection: attempts are made every second.
+fn is_due(told: Option<Instant>, now: Instant) -> bool {
+    told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY)
 }
 
 impl Engine for Nats {

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::messages::{MAX_REGION, MAX_URL, Node, NodeName, Run};
 use super::seal::{MIN_SECRET, Seal};
@@ -72,6 +74,9 @@ impl ClusterSettings {
             true => Login::None,
             false => login_of(&read(&config.cluster_login_file).context("cluster_login_file")?),
         };
+        if !config.cluster_ca.as_os_str().is_empty() {
+            check_authorities(&config.cluster_ca).context("cluster_ca")?;
+        }
         Ok(Some(Self {
             servers: config.cluster.clone(),
             login,
@@ -91,8 +96,22 @@ impl ClusterSettings {
     }
 }
 
+/// Refuses a file that NATS' client could not use: it would say so at each attempt to connect, and not what is wrong.
+fn check_authorities(path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    let pem = std::fs::read(path).with_context(|| shown.to_string())?;
+    let has_one = CertificateDer::pem_slice_iter(&pem).next().is_some_and(|certificate| certificate.is_ok());
+    ensure!(has_one, "{shown} has no certificate in PEM form");
+    Ok(())
+}
+
 /// Where the sockets of the shards are: at `link_ip`, or at the address that clients would be told on this machine.
 fn links(config: &Config) -> anyhow::Result<Vec<SocketAddr>> {
+    let given = config.link_ip.len();
+    ensure!(
+        given <= 1,
+        "link_ip has {given} addresses, it has to be one: that at which other nodes reach the media ports"
+    );
     let own = addresses::own().context("cannot list this machine's addresses")?;
     let ip =
         config.link_ip.first().copied().or_else(|| addresses::candidates(&config.media_ip, &[], &own).first().copied());
@@ -207,6 +226,15 @@ mod tests {
             (with(&|c| c.cluster_secret_file = short.clone()), "cluster_secret_file has 15 bytes, 16 are needed"),
             (with(&|c| c.cluster_secret_file = long.clone()), "has 5000 bytes, at most 4096 are read"),
             (with(&|c| c.cluster_login_file = "/nowhere".into()), "cluster_login_file: /nowhere"),
+            (with(&|c| c.cluster_ca = "/nowhere".into()), "cluster_ca: /nowhere: No such file"),
+            (with(&|c| c.cluster_ca = short.clone()), "short has no certificate in PEM form"),
+            (
+                with(&|c| {
+                    c.cluster_spread = RoomSpread::Load;
+                    c.link_ip = vec![[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
+                }),
+                "link_ip has 2 addresses, it has to be one",
+            ),
         ] {
             assert!(error.contains(words) && !error.contains('\n'), "{error}");
         }

@@ -1,6 +1,6 @@
 //! Which settings each verb reads, and its help lists.
 
-use clap::{Command, CommandFactory};
+use clap::{Arg, Command, CommandFactory};
 
 use super::{Cli, Config, Options};
 
@@ -22,7 +22,10 @@ impl Cli {
 /// The command line as clap has it. Each verb takes every setting, so that one command line or environment serves all, and
 /// its help lists those that it reads.
 pub(super) fn command_line() -> Command {
-    let mut command = Cli::command();
+    let mut command = Cli::command().mut_args(|arg| match is_empty_list(&arg) {
+        true => arg.env(None),
+        false => arg,
+    });
     // From here on the settings are options of the verbs, too.
     command.build();
     for verb in command.get_subcommands_mut() {
@@ -34,6 +37,13 @@ pub(super) fn command_line() -> Command {
         }
     }
     command
+}
+
+/// Whether the environment has an empty variable for a list, as a template makes it where nobody has chosen anything
+/// (`MOONRING_ANNOUNCED_IP=`): that counts as one that is not set. The same of the configuration file's name.
+fn is_empty_list(arg: &Arg) -> bool {
+    let is_one = arg.get_value_delimiter().is_some() || arg.get_id() == "config";
+    is_one && arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
 }
 
 /// Leaves the settings that are not among `read` out of a verb's help.

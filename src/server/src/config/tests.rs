@@ -84,6 +84,8 @@ fn an_error_in_the_file_names_the_file_the_line_and_the_key() {
         ("on_save = \"relod\"", "unknown variant `relod`, expected one of `reload`, `canary`, `nothing`"),
         ("listen = \":8080\"", "line 1: not an IP address with a port, such as 127.0.0.1:8080 or [::]:8080"),
         ("announced_ip = [\"sfu.example.com\"]", "line 1: not an IP address, such as 203.0.113.7 or 2001:db8::7"),
+        ("listen = 8080", "integer `8080`, expected an IP address with a port, in quotes"),
+        ("shards = \"2\"", "string \"2\", expected a whole number"),
         ("announced_ip = \"203.0.113.7\"", "string \"203.0.113.7\", expected a list in [ ]"),
     ] {
         std::fs::write(&path, text).unwrap();
@@ -197,4 +199,18 @@ fn a_secret_is_not_shown() {
     let config = Config { secret: Secret("hush".into()), ..Config::default() };
     assert!(!format!("{config:?}").contains("hush"));
     assert!(Config::default().secret.is_default() && !config.secret.is_default());
+}
+
+#[test]
+fn a_script_setting_that_cannot_be_read_is_not_repeated_and_told_where_commas_may_stand() {
+    for given in ["--script-config=key=abc,def", "--script-config=seats={\"a\": 1, \"b\": 2}"] {
+        let error = Cli::try_parse_from(["moonring", given]).unwrap_err().to_string();
+        assert!(
+            error.contains("a setting of script_config is not <name>=<value>; a comma ends a setting here"),
+            "{error}"
+        );
+        assert!(!error.contains("def") && !error.contains("\"b\""), "{error}");
+    }
+    let cli = Cli::try_parse_from(["moonring", "--script-config=a=1,b=x"]).unwrap();
+    assert_eq!(cli.options.script_config.unwrap().len(), 2);
 }

@@ -1,13 +1,15 @@
 //! The types of settings that have a form of their own.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use axum::http::HeaderName;
-use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, Command, ValueEnum};
 use globset::Glob;
 use serde::Deserialize;
 
@@ -116,6 +118,24 @@ pub struct ScriptSetting {
     pub name: String,
     /// What scripts find there.
     pub value: serde_json::Value,
+}
+
+/// Reads one on the command line or in the environment; clap's own error would repeat the value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ScriptSettings;
+
+impl TypedValueParser for ScriptSettings {
+    type Value = ScriptSetting;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<ScriptSetting, clap::Error> {
+        let read = value.to_str().ok_or_else(|| "it is not UTF-8".to_owned()).and_then(str::parse);
+        read.map_err(|why: String| {
+            let words = format!(
+                "{why}; a comma ends a setting here: tables, and texts with a comma, stand in the configuration file\n"
+            );
+            clap::Error::raw(ErrorKind::ValueValidation, words).with_cmd(command)
+        })
+    }
 }
 
 impl FromStr for ScriptSetting {

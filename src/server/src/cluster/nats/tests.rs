@@ -218,3 +218,39 @@ async fn a_value_goes_by_itself_when_its_time_is_over() {
     let found = nats.look(Table::Shared, "x.k").await.unwrap();
     assert!(nats.put(Table::Shared, "x.k", Some(bytes("b")), found.revision, None).await.unwrap() > first);
 }
+
+/// Lines of the log at WARN while `test` runs.
+fn warnings(test: impl FnOnce()) -> Vec<String> {
+    #[derive(Clone, Default)]
+    struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, test);
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    text.lines().filter(|line| line.contains("WARN")).map(str::to_owned).collect()
+}
+
+#[test]
+fn why_there_is_no_connection_is_said_at_once_and_once_a_minute() {
+    let now = Instant::now();
+    for (told, expected) in [(None, true), (Some(59), false), (Some(60), true)] {
+        let told = told.map(|ago| now - Duration::from_secs(ago));
+        assert_eq!(is_due(told, now), expected, "{told:?}");
+    }
+    let (is_connected, _) = watch::channel(false);
+    let told = std::sync::Mutex::new(None);
+    let failed = Event::ClientError(async_nats::ClientError::Other("IO error".into()));
+    let lines = warnings(|| [(); 3].iter().for_each(|()| note(&failed, &is_connected, &told)));
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    assert!(line.contains("no connection to the cluster's messages: ") && line.contains("IO error"), "{line}");
+    assert!(line.contains("; look at cluster, cluster_login_file and cluster_ca"), "{line}");
+}
