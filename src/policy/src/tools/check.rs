@@ -157,6 +157,10 @@ pub fn check_compiled(name: &str, (script, source): (&Script, &[u8]), names: &Na
             report.warn(0, format!("no {hook}: {effect} (\"Policy not defined\")"));
         }
     }
+    let line_of = |hook: &str| report.hooks.iter().find(|(name, _)| name == hook).map(|(_, line)| *line);
+    if let (Some(line), None, Role::Script) = (line_of("on_unload"), line_of("on_load"), role) {
+        report.warn(line, "on_unload without on_load: what it returns is dropped at a reload".into());
+    }
     report.findings.sort_by_key(|finding| finding.line);
     report
 }
@@ -318,6 +322,10 @@ mod tests {
                 "1: warning: 'on_disconnect' is no hook, so it is never called: did you mean 'on_client_disconnect'?",
             ),
             ("function on_track() end", &no_hook("on_track")),
+            (
+                "\nfunction on_unload() return 1 end",
+                "2: warning: on_unload without on_load: what it returns is dropped at a reload",
+            ),
             ("return null", "1: warning: global 'null' is nil: nothing here assigns it: did you mean 'nil'?"),
             ("return table.unpack({})", "1: warning: 'table.unpack' is not in the sandbox: did you mean 'unpack'?"),
             (
