@@ -12,6 +12,7 @@ mod verbs;
 #[cfg(test)]
 mod tests;
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -341,11 +342,12 @@ impl Config {
     /// Refuses a folder of scripts that is not there; for the start of the server.
     pub fn check_scripts_dir(&self) -> anyhow::Result<()> {
         let dir = self.scripts_dir.display();
-        let advice = "create it (its default_room.lua is the policy of every room) or name another with --scripts-dir";
-        match std::fs::read_dir(&self.scripts_dir) {
-            Ok(_) => Ok(()),
-            Err(error) => bail!("scripts folder {dir}: {error}; {advice}"),
-        }
+        let Err(error) = std::fs::read_dir(&self.scripts_dir) else { return Ok(()) };
+        let advice = match error.kind() {
+            ErrorKind::PermissionDenied => "let the user of this process read it and what is in it",
+            _ => "create it (its default_room.lua is the policy of every room)",
+        };
+        bail!("scripts folder {dir}: {error}; {advice}, or name another with --scripts-dir")
     }
 
     /// The number of shards, counted out when it was left to the server.

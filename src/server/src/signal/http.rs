@@ -348,7 +348,13 @@ fn bind(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
     // The library's own backlog is 128; listening once more sets another.
     let bound = bound.and_then(|listener| Ok(rustix::net::listen(&listener, BACKLOG).map(|()| listener)?));
     bound.map_err(|error| {
-        let advice = if error.kind() == io::ErrorKind::AddrInUse { "stop the program that has it, or " } else { "" };
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => "stop the program that has it, or ",
+            io::ErrorKind::PermissionDenied => {
+                "give the process CAP_NET_BIND_SERVICE, which ports below 1024 need, or "
+            }
+            _ => "",
+        };
         anyhow::anyhow!("cannot listen on {address}: {error}; {advice}choose another address with {option}")
     })
 }

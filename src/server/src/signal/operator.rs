@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Client, Response};
+use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 
 use super::reloads::Reloaded;
@@ -128,6 +128,10 @@ pub(super) async fn answered(admin: &Admin, sent: reqwest::Result<Response>) -> 
         format!("no server answers at {admin}; start one, or say with --admin-listen where its admin pages are")
     })?;
     let status = response.status();
+    if status == StatusCode::UNAUTHORIZED {
+        let given = if admin.token.0.is_empty() { "none is given" } else { "the one that is given is another" };
+        bail!("the server asks for its admin_token, and {given}: say it with --admin-token or MOONRING_ADMIN_TOKEN");
+    }
     if !status.is_success() {
         bail!("the server says {status}: {}", response.text().await?.trim());
     }
