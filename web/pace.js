@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * What is said to the server, at the pace that it takes: 20 messages a second for long and 200 at once, unless its operator
- * says otherwise (`messages_per_s`); 16 KiB of a message count as one more. What comes faster it refuses and does not look at,
+ * What is said to the server, at the pace that it takes: so many messages a second for long, and ten times as many at once, as
+ * it says in `joined` (`messages_per_s`); 16 KiB of a message count as one more. What comes faster it refuses and does not look at,
  * and fifty refusals end the connection. Half of what it takes at once is left for offers, which are not held back, as they
  * come one at a time, and for the goodbye.
  *
@@ -9,8 +9,12 @@
  * @typedef {{type: string, track?: string, text: string}} Waiting
  */
 
-const PER_S = 18;
-const AT_ONCE = 100;
+/** What servers take that do not say so. */
+const USUAL_PER_S = 20;
+/** Of what the server takes, so that clocks may differ. */
+const PART = 0.9;
+/** Seconds of that at once. */
+const AT_ONCE_S = 5;
 const CHARACTERS_PER_MESSAGE = 16 * 1024;
 /** So many messages may wait: what the page goes on saying faster than this is not taken. */
 const MOST_WAITING = 1000;
@@ -22,14 +26,18 @@ const POINTLESS = { unsubscribe: ['layer', 'view'], unpublish: ['mute'] };
 /** The messages of one connection. */
 export class Pace {
   #send;
-  #tokens = AT_ONCE;
+  #perS;
+  #atOnce;
+  #tokens;
   #at = performance.now();
   /** @type {Waiting[]} */ #waiting = [];
   #timer = 0;
 
-  /** @param {(text: string) => void} send */
-  constructor(send) {
+  /** @param {(text: string) => void} send @param {number} [perS] What the server takes. */
+  constructor(send, perS = USUAL_PER_S) {
     this.#send = send;
+    this.#perS = perS * PART;
+    this.#tokens = this.#atOnce = perS * AT_ONCE_S;
   }
 
   /** Says it, now or as soon as the server takes it; false if too much is waiting already. @param {ClientMessage} message */
@@ -76,7 +84,7 @@ export class Pace {
 
   #wait() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#flush(), Math.max(1, Math.ceil(((1 - this.#tokens) * 1000) / PER_S)));
+    this.#timer = setTimeout(() => this.#flush(), Math.max(1, Math.ceil(((1 - this.#tokens) * 1000) / this.#perS)));
   }
 
   #flush() {
@@ -90,7 +98,7 @@ export class Pace {
 
   #refill() {
     const now = performance.now();
-    this.#tokens = Math.min(AT_ONCE, this.#tokens + ((now - this.#at) * PER_S) / 1000);
+    this.#tokens = Math.min(this.#atOnce, this.#tokens + ((now - this.#at) * this.#perS) / 1000);
     this.#at = now;
   }
 }

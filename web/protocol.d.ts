@@ -199,6 +199,9 @@ export type ServerMessage =
       ticket: string;
       /** Seconds for which the stay is kept after the WebSocket is lost; 0: it ends with the WebSocket. */
       resume_s: number;
+      /** Messages a second that the server takes of the client, and ten times as many at once; 16 KiB of a message
+       * count as one more. */
+      messages_per_s?: number;
       /** True when this continues an earlier stay. */
       resumed: boolean;
       /** `PROTOCOL_VERSION`. */

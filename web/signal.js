@@ -235,7 +235,7 @@ export class Signal {
     this.#hops = 0;
     this.#ticket = message.ticket;
     this.#up = true;
-    this.#pace = new Pace((text) => this.#socket?.send(text));
+    this.#pace = new Pace((text) => this.#socket?.send(text), message.messages_per_s);
     this.#stays = true;
     this.#upAt = performance.now();
     this.#watchdog ??= new Watchdog((why) => this.renew(why));

@@ -32,23 +32,24 @@ function pass(time, late = 0) {
 }
 
 /** A connection to such a server; `refused` counts what it does not take. */
-function connect() {
-  const server = { tokens: 200, at: now, refused: 0, heard: /** @type {any[]} */ ([]) };
+function connect(perS = 20) {
+  const most = perS * 10;
+  const server = { tokens: most, at: now, refused: 0, heard: /** @type {any[]} */ ([]) };
   const pace = new Pace((/** @type {string} */ text) => {
-    server.tokens = Math.min(200, server.tokens + (now - server.at) / 50);
+    server.tokens = Math.min(most, server.tokens + ((now - server.at) * perS) / 1000);
     server.at = now;
     if (server.tokens < 1) return void server.refused++;
     server.tokens -= 1 + Math.floor(text.length / 16384);
     server.heard.push(JSON.parse(text));
-  });
+  }, perS);
   return { server, pace, of: (/** @type {string} */ type) => server.heard.filter((message) => message.type === type) };
 }
 
 const tracks = [...Array(240)].map((_, n) => `t${n}`);
 
 test('of a crowd of messages none is refused, and there is always room for a goodbye', () => {
-  for (const late of [0, 1000, 60_000]) {
-    const { server, pace, of } = connect();
+  for (const [late, perS] of [[0, 20], [1000, 20], [60_000, 20], [0, 2], [0, 100]]) {
+    const { server, pace, of } = connect(perS);
     for (const track of tracks) pace.say({ type: 'layer', track, layer: 0 });
     for (const track of tracks) pace.say({ type: 'unsubscribe', track });
     for (let n = 0; n < 240; n++) pace.say({ type: 'message', value: n });

@@ -201,6 +201,11 @@ pub enum ServerMessage {
         ticket: String,
         /// Seconds for which the stay is kept after the WebSocket is lost; 0: it ends with the WebSocket.
         resume_s: u64,
+        /// Messages a second that the server takes of the client, and ten times as many at once; 16 KiB of a message count as
+        /// one more.
+        #[serde(default = "usual_messages_per_s")]
+        #[cfg_attr(test, ts(optional, as = "Option<u32>"))]
+        messages_per_s: u32,
         /// True when this continues an earlier stay.
         resumed: bool,
         /// [`PROTOCOL_VERSION`].
@@ -367,4 +372,9 @@ pub enum ServerMessage {
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// What a server that does not say it takes.
+fn usual_messages_per_s() -> u32 {
+    20
 }

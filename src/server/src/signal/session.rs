@@ -229,10 +229,13 @@ impl Session {
         self.offers.release()
     }
 
-    /// Counts an error and says whether the connection has had enough of them.
-    pub(super) fn count_error(&mut self) -> bool {
+    /// Counts an error, and says why the connection ends if it does.
+    pub(super) fn count_error(&mut self) -> Option<&'static str> {
         self.errors += 1;
-        self.errors >= MAX_ERRORS || self.is_new()
+        match () {
+            () if self.is_new() => Some("the first message was refused"),
+            () => (self.errors >= MAX_ERRORS).then_some("too many errors"),
+        }
     }
 
     /// The last message of a server that shuts down, or that another process has replaced.

@@ -314,13 +314,11 @@ impl Connection {
     }
 
     async fn refuse(&mut self, refused: Refused) -> Result<(), Closed> {
-        let enough = self.session.count_error();
+        let end = self.session.count_error();
         self.tell_refusal(refused).await?;
-        if enough {
-            self.set_goodbye("too many errors");
-            return self.close(close_code::POLICY, "too many errors").await;
-        }
-        Ok(())
+        let Some(reason) = end else { return Ok(()) };
+        self.set_goodbye(reason);
+        self.close(close_code::POLICY, reason).await
     }
 
     /// Tells the client why its connection ends, and ends it.

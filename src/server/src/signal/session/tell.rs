@@ -1,7 +1,7 @@
 //! What a client is told of an event.
 
 use super::roster::{self, Page};
-use super::{Phase, Session, Told, refused};
+use super::{Phase, Session, SessionSettings, Told, refused};
 use moonring_core::command::{ClientInfo, Event, LeaveCause, News, RefusalCode};
 use moonring_policy::hook::Undecided;
 use moonring_wire::message::{ErrorCode, PROTOCOL_VERSION, Participant, SectionResult, ServerMessage};
@@ -31,7 +31,8 @@ impl Session {
                 let mut pages = roster::pages(clients.into_iter().map(participant).collect(), tracks).into_iter();
                 let Page { clients, tracks, more } = pages.next().unwrap_or_default();
                 self.pages = pages.collect();
-                let (ticket, resume_s) = (ticket(), self.settings.resume_s);
+                let SessionSettings { resume_s, messages_per_s, .. } = self.settings;
+                let ticket = ticket();
                 let protocol = PROTOCOL_VERSION;
                 ServerMessage::Joined {
                     client,
@@ -43,6 +44,7 @@ impl Session {
                     rights,
                     ticket,
                     resume_s,
+                    messages_per_s,
                     resumed,
                     protocol,
                     more,

@@ -220,10 +220,10 @@ fn how_a_client_ends_is_told_in_the_policys_words() {
 #[test]
 fn errors_end_a_connection_at_once_before_the_join_and_at_the_bound_after_it() {
     let now = Instant::now();
-    assert!(new(now).count_error());
+    assert_eq!(new(now).count_error(), Some("the first message was refused"));
     let mut session = joined(now);
-    let survived = (0..MAX_ERRORS).take_while(|_| !session.count_error()).count();
-    assert_eq!(survived, MAX_ERRORS as usize - 1);
+    let survived = (0..MAX_ERRORS).take_while(|_| session.count_error().is_none()).count();
+    assert_eq!((survived, session.count_error()), (MAX_ERRORS as usize - 1, Some("too many errors")));
 }
 
 #[test]
