@@ -277,6 +277,7 @@ fn a_resumed_connection_is_told_the_snapshot_first_and_then_what_it_missed() {
     let Told::Message(told) = tell(&mut session, snapshot()) else { panic!("the snapshot is told") };
     let told = serde_json::to_value(told).unwrap();
     assert_eq!((&told["resumed"], &told["ticket"], &told["resume_s"]), (&json!(true), &json!("ticket"), &json!(15)));
+    assert_eq!(told["messages_per_s"], json!(SETTINGS.messages_per_s));
     let missed: Vec<_> = session.take_early().into_iter().map(|event| tell(&mut session, event)).collect();
     let [Told::Text(first), Told::Text(second)] = &missed[..] else { panic!("{missed:?}") };
     assert_eq!(
