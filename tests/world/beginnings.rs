@@ -5,7 +5,7 @@ use crate::slow::{Encoder, FRAMES, MARK, scene_of, subscriber};
 
 /// The layers whose packets came, one after the other.
 fn layers_of(world: &World, who: usize) -> Vec<u8> {
-    let came = world.members[who].got.iter().filter(|got| !got.repaired && !got.head.is_empty());
+    let came = world.members[who].got.iter().filter(|got| !got.repaired && got.is_of_picture());
     let mut layers: Vec<u8> = came.map(|got| got.head[MARK]).collect();
     layers.dedup();
     layers

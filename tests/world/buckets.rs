@@ -9,7 +9,7 @@ fn seen(seed: u64, bps: u64, burst: usize, encoder: (Frames, usize)) -> (usize, 
     let (mut world, mut encoder, subscribers, _) = scene_of(seed, &[Some(bps)], (encoder.0, encoder.1, burst));
     let (who, start) = (subscribers[0], world.now);
     encoder.run(&mut world, 25);
-    let got = world.members[who].got.iter().filter(|got| !got.head.is_empty() && !got.repaired);
+    let got = world.members[who].got.iter().filter(|got| got.is_of_picture() && !got.repaired);
     let layers: Vec<u8> = got.map(|got| got.head[MARK]).collect();
     let changes = layers.windows(2).filter(|pair| pair[0] != pair[1]).count();
     (changes, freezes(&world, who, start).iter().map(|freeze| freeze.1).sum(), layer_lately(&world, who, 10))

@@ -107,7 +107,7 @@ impl Scene {
     fn fps(&self, who: usize, seconds: u64) -> f64 {
         let since = self.world.now - Duration::from_secs(seconds);
         let got = self.world.members[self.others[who]].got.iter();
-        let ends = got.filter(|got| got.at >= since && got.marker && !got.head.is_empty());
+        let ends = got.filter(|got| got.at >= since && got.marker && got.is_of_picture());
         ends.count() as f64 / seconds as f64
     }
 
@@ -115,7 +115,7 @@ impl Scene {
     fn longest_gap(&self, who: usize, seconds: u64) -> u128 {
         let since = self.world.now - Duration::from_secs(seconds);
         let got = self.world.members[self.others[who]].got.iter();
-        let ends: Vec<_> = got.filter(|g| g.at >= since && g.marker && !g.head.is_empty()).map(|g| g.at).collect();
+        let ends: Vec<_> = got.filter(|g| g.at >= since && g.marker && g.is_of_picture()).map(|g| g.at).collect();
         ends.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).max().unwrap_or(u128::MAX)
     }
 

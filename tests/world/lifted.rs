@@ -42,7 +42,7 @@ fn what_is_to_be_raised_next_is_rehearsed_while_raises_are_held_up() {
         world.members[who].down.rate_bps = None;
         let mut until = |layer: u8| {
             for _ in 0..20 * encoder.fps {
-                let newest = world.members[who].got.iter().rev().find(|got| !got.head.is_empty() && !got.repaired);
+                let newest = world.members[who].got.iter().rev().find(|got| got.is_of_picture() && !got.repaired);
                 if newest.is_some_and(|got| got.head[MARK] == layer) {
                     break;
                 }

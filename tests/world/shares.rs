@@ -90,7 +90,7 @@ fn behind_a_pause_a_slow_link_is_not_sent_the_largest_pictures_first() {
     let larger = world.members[who]
         .got
         .iter()
-        .filter(|got| got.at >= since && !got.head.is_empty() && got.head[crate::slow::MARK] > 0)
+        .filter(|got| got.at >= since && got.is_of_picture() && got.head[crate::slow::MARK] > 0)
         .count();
     let dropped = world.members[who].down.passed.1 - before;
     assert_eq!((larger, dropped), (0, 0));

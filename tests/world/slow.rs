@@ -60,7 +60,7 @@ pub(crate) fn subscriber(world: &mut World, name: &str, track: &TrackId, (bps, b
 pub(crate) fn layer_lately(world: &World, who: usize, seconds: u64) -> Option<u8> {
     let since = world.now - Duration::from_secs(seconds);
     let mut counts = [0_usize; 3];
-    let lately = world.members[who].got.iter().filter(|got| got.at >= since && !got.repaired && !got.head.is_empty());
+    let lately = world.members[who].got.iter().filter(|got| got.at >= since && !got.repaired && got.is_of_picture());
     lately.for_each(|got| counts[usize::from(got.head[MARK])] += 1);
     let most = (0..3).max_by_key(|n| counts[*n]).unwrap();
     (counts[most] > 0).then_some(most as u8)
@@ -69,7 +69,8 @@ pub(crate) fn layer_lately(world: &World, who: usize, seconds: u64) -> Option<u8
 /// Longest time between two pictures that came, from `seconds` ago on.
 pub(crate) fn longest_gap(world: &World, who: usize, seconds: u64) -> Duration {
     let since = world.now - Duration::from_secs(seconds);
-    let ends: Vec<_> = world.members[who].got.iter().filter(|g| g.marker && g.at >= since).map(|g| g.at).collect();
+    let ends = world.members[who].got.iter().filter(|g| g.marker && g.is_of_picture() && g.at >= since);
+    let ends: Vec<_> = ends.map(|g| g.at).collect();
     let gaps = ends.windows(2).map(|pair| pair[1] - pair[0]);
     gaps.chain(ends.last().map(|at| world.now - *at)).max().unwrap_or(Duration::from_secs(seconds))
 }
@@ -77,7 +78,7 @@ pub(crate) fn longest_gap(world: &World, who: usize, seconds: u64) -> Duration {
 /// Freezes as Chromium counts them, from `since` on: pictures that come 150 ms later than the mean, or three times. Their
 /// times in ms, from the start of the world, and lengths.
 pub(crate) fn freezes(world: &World, who: usize, since: Instant) -> Vec<(u128, u128)> {
-    let ends: Vec<_> = world.members[who].got.iter().filter(|g| g.marker && !g.head.is_empty()).map(|g| g.at).collect();
+    let ends: Vec<_> = world.members[who].got.iter().filter(|g| g.marker && g.is_of_picture()).map(|g| g.at).collect();
     let (mut mean, mut found) = (0.07, Vec::new());
     for pair in ends.windows(2).filter(|pair| pair[0] >= since) {
         let gap = (pair[1] - pair[0]).as_secs_f64();
@@ -90,7 +91,7 @@ pub(crate) fn freezes(world: &World, who: usize, since: Instant) -> Vec<(u128, u
 }
 
 fn first(got: &[Got]) -> Option<&Got> {
-    got.iter().find(|got| !got.head.is_empty())
+    got.iter().find(|got| got.is_of_picture())
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn who_moves_is_sent_pictures_at_once_and_not_held_to_the_silence_of_the_former_
         step(&mut world, &|world| world.net_bytes_to(address) > 0);
         let found = world.now;
         let pictures = |world: &World| {
-            let got = world.members[who].got.iter().filter(|got| got.at > found && got.marker && !got.head.is_empty());
+            let got = world.members[who].got.iter().filter(|got| got.at > found && got.marker && got.is_of_picture());
             got.count()
         };
         step(&mut world, &|world| pictures(world) >= 10);

@@ -22,7 +22,15 @@ pub(crate) struct Got {
     pub(crate) head: Vec<u8>,
 }
 
+/// The payload type of sound, in all offers of the world.
+const SOUND: u8 = 111;
+
 impl Got {
+    /// Whether it is of a picture: neither sound nor padding.
+    pub(crate) fn is_of_picture(&self) -> bool {
+        self.pt != SOUND && !self.head.is_empty()
+    }
+
     pub(crate) fn read(at: Instant, header: &Header, bytes: &[u8]) -> Self {
         let payload = &bytes[header.payload_range(bytes).expect("a payload")];
         Self {
