@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ivfFrame, ivfFrames, ivfHeader } from './lib/ivf.mjs';
 import { passes, table } from './lib/matrix.mjs';
+import { quiet } from './lib/measure.mjs';
 import { cells, measurements } from './lib/plan.mjs';
 import { packetizer } from './lib/rtp.mjs';
 
@@ -56,4 +57,11 @@ test('a long NAL unit goes as FU-A, a short one as it is, and a delimiter is lef
   );
   const types = packets.map((packet) => [packet[12] & 0x1f, packet.length - 12, packet[1] >> 7]);
   assert.deepEqual(types, [[7, 10, 0], [28, 1_102, 0], [28, 401, 1]]);
+});
+
+test('a still picture each second does not keep a client moving that reports every 300 ms', async () => {
+  const peer = { label: 'slow', reports: 0, counts: { video: 0 } };
+  const report = () => (peer.counts.video = Math.floor((peer.reports += 1) * 0.3));
+  const timer = setInterval(report, 300);
+  await quiet([peer], ['video']).finally(() => clearInterval(timer));
 });
