@@ -1,10 +1,10 @@
 //! Fuzz targets for whatever parses bytes from outside. `make fuzz` runs each for a while; every run of the tests runs
 //! the same functions over a fixed series of changed inputs (`tests/fuzzed/series.rs`), those of each crate in that crate's
-//! tests.
+//! tests: without cargo-fuzz, `FUZZED_SEED=7 FUZZED_TIMES=1000 cargo test --test fuzzed` makes that a longer one.
 //!
 //! ```text
 //! src/wire/        targets on moonring-wire alone, which builds in a fraction of the time: --no-default-features
-//! src/policy.rs    feature "policy": moonring-policy
+//! src/policy/      feature "policy": moonring-policy
 //! src/world/       feature "world": moonring-core
 //! src/server/      feature "config": the server
 //! fuzz_targets/    one program per target, for cargo-fuzz

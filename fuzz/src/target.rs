@@ -8,8 +8,6 @@ pub struct Target {
     pub run: fn(&[u8]),
     /// Well-formed inputs to begin with.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// The number of changed inputs in one run of the tests: what takes a second at most.
-    pub rounds: usize,
 }
 
 /// Takes an input apart: each part stands behind its length in two bytes, and the last may be shorter than that.

@@ -7,4 +7,17 @@ mod target;
 #[path = "../../fuzz/src/wire/mod.rs"]
 mod wire;
 
-series::test_each!(wire::TARGETS, rtp payload dependency rtcp stun srtp dtls link sdp signalling);
+series::test_each!(
+    wire::TARGETS,
+    rtp: 20_000,
+    payload: 20_000,
+    dependency: 20_000,
+    red: 20_000,
+    rtcp: 20_000,
+    stun: 10_000,
+    srtp: 5_000,
+    dtls: 150,
+    link: 20_000,
+    sdp: 2_000,
+    signalling: 10_000,
+);

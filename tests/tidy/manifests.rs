@@ -47,6 +47,39 @@ fn every_dependency_is_used() {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
+#[test]
+fn the_fuzzers_lock_file_knows_what_the_crates_depend_on() {
+    let lock = files::read("fuzz/Cargo.lock");
+    let mut packages: Vec<String> = crates().into_iter().map(|krate| krate.package).collect();
+    packages.dedup();
+    let mut found = Vec::new();
+    for package in packages {
+        let manifest = files::read(&format!("{package}/Cargo.toml"));
+        let Some(locked) = name_of(&manifest).and_then(|name| locked(&lock, name)) else { continue };
+        found.extend(unlocked(&manifest, &locked).into_iter().map(|name| format!("{package}: {name}")));
+    }
+    assert!(found.is_empty(), "run `cargo update --workspace` in fuzz, for\n{}\n", found.join("\n"));
+}
+
+fn name_of(manifest: &str) -> Option<&str> {
+    manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
+}
+
+/// The names of what a package depends on, as a lock file says.
+fn locked<'a>(lock: &'a str, package: &str) -> Option<Vec<&'a str>> {
+    let entry = lock.split("[[package]]\n").find(|entry| name_of(entry) == Some(package))?;
+    let lines = entry.lines().filter_map(|line| line.strip_prefix(" \""));
+    Some(lines.filter_map(|line| line.split(['"', ' ']).next()).collect())
+}
+
+/// What a manifest always needs beyond what is locked.
+fn unlocked<'a>(manifest: &'a str, locked: &[&str]) -> Vec<&'a str> {
+    let is_optional =
+        |name: &str| manifest.lines().any(|line| line.starts_with(name) && line.contains("optional = true"));
+    let needed = dependencies(manifest).into_iter().filter(|(section, _)| *section == "dependencies");
+    needed.map(|(_, name)| name).filter(|name| !locked.contains(name) && !is_optional(name)).collect()
+}
+
 /// The code of some crates, read by `read`.
 fn text<'a>(crates: impl Iterator<Item = &'a Crate>, read: fn(&str) -> String) -> String {
     crates.flat_map(|krate| &krate.modules).map(|module| read(&files::read(&module.file)) + "\n").collect()
@@ -128,4 +161,12 @@ fn a_dependency_that_no_source_names_is_found() {
     ] {
         assert_eq!(names(code, dependency), expected, "{code}");
     }
+}
+
+#[test]
+fn a_dependency_that_is_not_locked_is_found() {
+    let manifest = "[package]\nname = \"x\"\n[dependencies]\na-b.workspace = true\nbytes = \"1\"\nc = { version = \"1\", optional = true }\n[dev-dependencies]\nd = \"1\"\n";
+    let lock = "version = 4\n\n[[package]]\nname = \"w\"\n\n[[package]]\nname = \"x\"\nversion = \"0.1.0\"\ndependencies = [\n \"bytes 1.2.0\",\n \"e\",\n]\n";
+    let locked = locked(lock, "x").expect("it is there");
+    assert_eq!((&locked[..], unlocked(manifest, &locked)), (&["bytes", "e"][..], vec!["a-b"]));
 }

@@ -8,4 +8,15 @@ mod target;
 #[path = "../../fuzz/src/world/mod.rs"]
 mod world;
 
-series::test_each!(world::TARGETS, pictures offers messages shard crowd moved places records estimator);
+series::test_each!(
+    world::TARGETS,
+    pictures: 20_000,
+    offers: 300,
+    messages: 5_000,
+    shard: 150,
+    crowd: 60,
+    moved: 60,
+    places: 400,
+    records: 100,
+    estimator: 5_000,
+);

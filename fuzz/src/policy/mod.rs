@@ -1,4 +1,8 @@
-//! The targets that need moonring-policy: patterns over clients' text, plain data, and scripts themselves.
+//! The targets that need moonring-policy: patterns over clients' text, their tokens, plain data, scripts themselves, and
+//! recordings of rooms.
+
+mod recording;
+mod tokens;
 
 use std::time::Instant;
 
@@ -12,9 +16,11 @@ use super::target::{Parts, Target, joined};
 
 /// The targets.
 pub const TARGETS: &[Target] = &[
-    Target { name: "pattern", run: pattern, seeds: pattern_seeds, rounds: 5_000 },
-    Target { name: "plain", run: plain, seeds: plain_seeds, rounds: 5_000 },
-    Target { name: "script", run: script, seeds: script_seeds, rounds: 300 },
+    Target { name: "pattern", run: pattern, seeds: pattern_seeds },
+    Target { name: "plain", run: plain, seeds: plain_seeds },
+    Target { name: "script", run: script, seeds: script_seeds },
+    Target { name: "tokens", run: tokens::tokens, seeds: tokens::tokens_seeds },
+    Target { name: "recording", run: recording::recording, seeds: recording::recording_seeds },
 ];
 
 /// How often a match asks whether to go on, each time after a thousand steps or so, before it is told to stop.
@@ -139,6 +145,6 @@ function on_client_connect(client, auth_token)
   return auth_token:match(\"^%w+$\") ~= nil and not not sfu.jwt_verify
 end --[==[ a comment ]==]
 local function on_message() goto done ::done:: end";
-    let shipped = include_bytes!("../../scripts/default_room.lua");
+    let shipped = include_bytes!("../../../scripts/default_room.lua");
     vec![small.into(), shipped.to_vec(), b"return [[x]] .. 0x1p4 .. '\\z \\x41\\065'".to_vec()]
 }

@@ -9,7 +9,7 @@ use moonring_wire::rtp::dependency::{Frame, MAX_SPATIAL, MAX_TEMPORAL, shift_fra
 use moonring_wire::rtp::header::{Header, NewHeader, write_header};
 use moonring_wire::rtp::rtcp::{ReportBlock, RtcpMessage, SenderInfo, Writer, parse};
 use moonring_wire::rtp::twcc::ArrivalRecorder;
-use moonring_wire::rtp::{extension, protocol, rtx};
+use moonring_wire::rtp::{extension, protocol, red, rtx};
 
 use super::{Parts, joined};
 
@@ -107,6 +107,24 @@ pub(super) fn dependency_seeds() -> Vec<Vec<u8>> {
     ];
     let own: &[u8] = &[0xFF, 0, 7, 0x7F, 0x00, 0x90, 0x40, 0x80, 0, 0, 0];
     [flat, two].map(|first| joined([first, &[0xC0, 0, 2], own, &[0xBD, 0, 3], first])).to_vec()
+}
+
+/// Redundant sound: its own packet is its end, and is the same for a receiver with another payload type.
+pub(super) fn red(bytes: &[u8]) {
+    let own = red::primary(bytes);
+    assert!(own.is_none_or(|own| !own.is_empty() && bytes.ends_with(own)));
+    let mut renumbered = bytes.to_vec();
+    red::renumber(&mut renumbered, Pt(111));
+    assert_eq!((renumbered.len(), red::primary(&renumbered)), (bytes.len(), own));
+}
+
+pub(super) fn red_seeds() -> Vec<Vec<u8>> {
+    let payloads: [&[u8]; 3] = [
+        &[111, 7, 8],
+        &[0xEF, 0x0F, 0x00, 2, 111, 1, 2, 7, 8],
+        &[0xEF, 0x1E, 0x00, 1, 0xEF, 0x0F, 0x00, 2, 111, 1, 2, 3, 9],
+    ];
+    payloads.map(<[u8]>::to_vec).to_vec()
 }
 
 /// A compound packet, decrypted; and arrivals, whose feedback must be readable.

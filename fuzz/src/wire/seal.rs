@@ -8,13 +8,14 @@ use moonring_wire::negotiate::IceCredentials;
 use moonring_wire::rtp::header::Header;
 use moonring_wire::transport::ice::IceLite;
 use moonring_wire::transport::srtp::{MAX_RTCP_OVERHEAD, MasterKey, SrtpIn, SrtpOut, SrtpProfile};
-use moonring_wire::transport::stun::{self, MAX_RESPONSE, StunError, StunKey};
+use moonring_wire::transport::stun::{self, MAX_RESPONSE, StunError, StunKey, check};
 
 use super::{Parts, joined};
 
 const PASSWORD: &str = "password-of-the-server-";
 
-/// Requests to a lite agent, as they come from some addresses.
+/// Requests to a lite agent, as they come from some addresses; and answers to the checks that it makes itself, which nobody can
+/// give who has not the password.
 pub(super) fn stun(bytes: &[u8]) {
     let credentials = |ufrag: &str, pwd: &str| IceCredentials { ufrag: ufrag.into(), pwd: pwd.into() };
     let mut now = Instant::now();
@@ -23,6 +24,10 @@ pub(super) fn stun(bytes: &[u8]) {
     for (n, request) in Parts(bytes).enumerate() {
         let from = SocketAddr::from(([10, 0, 0, n as u8], 5_000));
         now += Duration::from_millis(10);
+        if let Ok(answer) = check::read(request) {
+            assert!(!answer.verify(&StunKey::new("password-of-the-client-")), "forged");
+            let _ = (answer.transaction(), check::is_answer(request));
+        }
         if let Ok(read) = stun::parse(request) {
             if let Ok((len, _)) = agent.handle_request(now, from.into(), &read, &mut out) {
                 assert!(len > 0 && len <= MAX_RESPONSE);

@@ -13,15 +13,15 @@ use super::target::{Parts, Target, joined};
 
 /// The targets.
 pub const TARGETS: &[Target] = &[
-    Target { name: "pictures", run: pictures::pictures, seeds: pictures::pictures_seeds, rounds: 20_000 },
-    Target { name: "offers", run: messages::offers, seeds: messages::offers_seeds, rounds: 300 },
-    Target { name: "messages", run: messages::messages, seeds: messages::messages_seeds, rounds: 5_000 },
-    Target { name: "shard", run: shard::shard, seeds: shard::shard_seeds, rounds: 150 },
-    Target { name: "crowd", run: crowd::crowd, seeds: crowd::crowd_seeds, rounds: 60 },
-    Target { name: "moved", run: moved::moved, seeds: moved::moved_seeds, rounds: 60 },
-    Target { name: "places", run: places::places, seeds: places::places_seeds, rounds: 400 },
-    Target { name: "records", run: records::records, seeds: records::records_seeds, rounds: 100 },
-    Target { name: "estimator", run: estimator::estimator, seeds: estimator::estimator_seeds, rounds: 5_000 },
+    Target { name: "pictures", run: pictures::pictures, seeds: pictures::pictures_seeds },
+    Target { name: "offers", run: messages::offers, seeds: messages::offers_seeds },
+    Target { name: "messages", run: messages::messages, seeds: messages::messages_seeds },
+    Target { name: "shard", run: shard::shard, seeds: shard::shard_seeds },
+    Target { name: "crowd", run: crowd::crowd, seeds: crowd::crowd_seeds },
+    Target { name: "moved", run: moved::moved, seeds: moved::moved_seeds },
+    Target { name: "places", run: places::places, seeds: places::places_seeds },
+    Target { name: "records", run: records::records, seeds: records::records_seeds },
+    Target { name: "estimator", run: estimator::estimator, seeds: estimator::estimator_seeds },
 ];
 
 /// Said when a panic was contained.

@@ -19,6 +19,7 @@ export function buildPion() {
 }
 
 export function buildStr0m() {
-  const args = ['build', '--locked', '--package', 'moonring-str0m-client'];
+  // By name and for the whole workspace: another selection of packages has other features, and so other dependencies to build.
+  const args = ['build', '--locked', '--workspace', '--bin', 'str0m-client'];
   execFileSync('cargo', args, { cwd: ROOT, stdio: 'inherit', timeout: COMPILE_MS });
 }
