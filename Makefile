@@ -81,12 +81,12 @@ test-browsers: tools-build tools-browser ## Real browsers against the server; pi
 	MOONRING_BIN="$(CURDIR)/$(BIN)" MOONRING_SPREAD="$(SPREAD)" npm --prefix tests/e2e test
 
 .PHONY: test-clients
-test-clients: tools-build tools-node ## Foreign clients against the server, frames counted: make test-clients ARGS="gstreamer firefox"
+test-clients: tools-build tools-node ## Foreign clients against the server, frames counted: make test-clients ARGS="gstreamer firefox" SPREAD=always
 	@$(SAY) "Building the server for the clients"
 	cargo build --locked --workspace --bin moonring
 	@$(SAY) "Clients in a namespace of their own (tests/clients)"
 	node --test tests/clients/driver.test.mjs
-	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" node tests/clients/run.mjs $(ARGS)
+	$(SUDO) env MOONRING_BIN="$(CURDIR)/$(BIN)" MOONRING_SPREAD="$(SPREAD)" node tests/clients/run.mjs $(ARGS)
 
 .PHONY: test-clients-fast
 test-clients-fast: ARGS = fast
