@@ -144,7 +144,11 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
     let Some(descriptor) = Descriptor::parse(payload) else { return PayloadInfo::default() };
     // A key picture's lowest layer refers to nothing: no earlier picture (P = 0), no lower layer (SID = 0).
     let lowest = descriptor.spatial.unwrap_or(0) == 0;
-    let key_frame = descriptor.frame_start && !descriptor.inter_predicted && lowest;
+    let refers_to_nothing = descriptor.frame_start && !descriptor.inter_predicted && lowest;
+    // Some senders never set P, as Pion's payloader. Without layers or their structure, which libwebrtc puts in front of each key
+    // picture, the frame itself tells.
+    let is_doubtful = descriptor.spatial.is_none() && descriptor.spatial_layers.is_none();
+    let key_frame = refers_to_nothing && !(is_doubtful && is_delta(&payload[descriptor.len..]));
     PayloadInfo {
         key_frame,
         frame_start: descriptor.frame_start,
@@ -158,6 +162,18 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
         intra_picture: !descriptor.inter_predicted,
         inter_layer: descriptor.inter_layer,
     }
+}
+
+/// Whether a frame says that it is none of its own: the beginning of the uncompressed header of VP9 (section 6.2 of its
+/// specification). False for what is no such header, as an encrypted frame.
+///
+/// ```text
+///     |1 0|profile|(reserved, profile 3)|show existing frame|frame type: 0 is a key frame| ...
+/// ```
+fn is_delta(frame: &[u8]) -> bool {
+    let Some(first) = frame.first().filter(|first| *first >> 6 == 0b10) else { return false };
+    let shows_existing = if first >> 4 & 0b11 == 0b11 { 2 } else { 3 };
+    first >> (shows_existing - 1) & 0b11 != 0
 }
 
 /// The size in the scalability structure: that of the lowest spatial layer.
@@ -241,6 +257,29 @@ mod tests {
             ("empty", &[], PayloadInfo::default()),
         ] {
             assert_eq!(inspect(payload), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn where_no_descriptor_tells_a_key_frame_from_others_the_frame_does() {
+        // Pion's descriptors: flexible, a picture id, no reference ever.
+        let (first, next) = ([0x98, 0x81, 0x02], [0x90, 0x81, 0x02]);
+        for (name, descriptor, frame, expected) in [
+            ("key", &first[..], 0x82, true),
+            ("delta", &first, 0x86, false),
+            ("an earlier frame is shown", &first, 0x88, false),
+            ("key of profile 3", &first, 0xB1, true),
+            ("delta of profile 3", &first, 0xB3, false),
+            ("a shown one of profile 3", &first, 0xB4, false),
+            ("encrypted", &first, 0x46, true),
+            ("second packet", &next, 0x82, false),
+            ("ffmpeg's, delta", &[0x08], 0x86, false),
+            ("with its structure", &[0x9A, 0x81, 0x02, 0x00], 0x86, true),
+            ("with layers", &[0xA8, 0x05, 0x00, 0x07], 0x86, true),
+        ] {
+            let payload = [descriptor, &[frame, 7, 7]].concat();
+            let info = inspect(&payload);
+            assert_eq!((info.key_frame, info.switching_point), (expected, expected), "{name}");
         }
     }
 
