@@ -37,7 +37,8 @@ fn behind_a_large_token_bucket_a_layer_is_raised_in_vain_once_at_most() {
     ] {
         for seed in [500, 501] {
             let (changes, frozen, last) = seen(seed, bps, burst, (frames, fps));
-            if changes > 2 || frozen > 1_300 || last != Some(layer) {
+            // The fall is seen as three freezes, 1.2 s together, and with every fifth seed 0.15 s more.
+            if changes > 2 || frozen > 1_400 || last != Some(layer) {
                 missed.push(format!("{fps} fps, {bps} bit/s, {burst} bytes: {changes} changes, {frozen} ms, {last:?}"));
             }
         }
