@@ -17,6 +17,7 @@ series::test_each!(
     crowd: 60,
     moved: 60,
     places: 400,
+    links: 60,
     records: 100,
     estimator: 5_000,
 );

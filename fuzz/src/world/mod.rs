@@ -2,6 +2,7 @@
 
 mod crowd;
 mod estimator;
+mod links;
 mod messages;
 mod moved;
 mod pictures;
@@ -20,6 +21,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "crowd", run: crowd::crowd, seeds: crowd::crowd_seeds },
     Target { name: "moved", run: moved::moved, seeds: moved::moved_seeds },
     Target { name: "places", run: places::places, seeds: places::places_seeds },
+    Target { name: "links", run: links::links, seeds: links::links_seeds },
     Target { name: "records", run: records::records, seeds: records::records_seeds },
     Target { name: "estimator", run: estimator::estimator, seeds: estimator::estimator_seeds },
 ];

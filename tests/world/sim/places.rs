@@ -10,7 +10,7 @@ use moonring_core::room::links::LinkSettings;
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientId, PlaceId, RoomId};
-use moonring_wire::link::{LinkPeer, Place};
+use moonring_wire::link::{LinkPeer, Place, Sealer};
 use moonring_wire::packet::SendBatch;
 
 use super::net::Link;
@@ -22,6 +22,8 @@ const PLACES: usize = 3;
 pub(super) const BETWEEN: Link = Link { delay: Duration::from_micros(50), ..Link::GOOD };
 /// Between nodes.
 pub(super) const BETWEEN_NODES: Link = Link { delay: Duration::from_millis(10), ..Link::GOOD };
+/// What the shards of one process have in common.
+const SECRET: [u8; 32] = [9; 32];
 /// Shards of a world that has the most.
 const MOST: usize = 6;
 
@@ -101,6 +103,11 @@ pub(crate) fn name_of(place: usize) -> Place {
     Place { run: 7 + node_of(place) as u128, shard: id_at(place, place).0 }
 }
 
+/// Seals as the shard `from` of a process does for `to`, with numbers that begin anew.
+pub(crate) fn sealer(from: usize, to: usize) -> Sealer {
+    Sealer::new(&SECRET, name_of(from), name_of(to))
+}
+
 /// Packets that a shard has got from others.
 pub(crate) fn relayed_to(world: &mut World, place: usize) -> u64 {
     world.shard_at(place).counters().relayed_in
@@ -128,7 +135,7 @@ pub(super) fn settings(place: usize, settings: &ShardSettings) -> ShardSettings 
     let links = LinkSettings {
         own: id_at(place, place),
         run: name_of(place).run,
-        secret: [9; 32],
+        secret: SECRET,
         nodes_secret: [10; 32],
         addresses: near.iter().map(|place| address(*place)).collect(),
         candidates: near.iter().map(|place| vec![address(*place)]).collect(),
@@ -172,6 +179,13 @@ impl World {
             (command, _) => command,
         };
         self.at(place, |shard, now, out| shard.handle_command(now, command, out));
+    }
+
+    /// A datagram from one shard to another, at once.
+    pub(crate) fn inject_over_link(&mut self, from: usize, to: usize, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        self.at(to, |shard, now, out| shard.handle_datagram(now, address(from), &mut bytes, out));
+        self.settle();
     }
 
     /// Gives a command to a shard, whoever it is for.
