@@ -12,7 +12,7 @@ import { createNamespace } from './lib/netns.mjs';
 import { ARTIFACTS, ROOT } from './lib/paths.mjs';
 import { Peer } from './lib/peer.mjs';
 import { startServer, TOKEN } from './lib/server.mjs';
-import { PICTURE } from './lib/sources.mjs';
+import { PICTURE, sources } from './lib/sources.mjs';
 
 const START_MS = 90_000;
 /** Pictures have to flow for so long before the encoder dies, and after it is back. */
@@ -62,9 +62,10 @@ async function main() {
   try {
     server = await startServer(options.bin, namespace.server);
     const env = { NODE_EXTRA_CA_CERTS: server.certificate, SSL_CERT_FILE: server.certificate, TMPDIR: scratch };
+    const source = encoder.raw ? await sources(video) : undefined; // without codecs it sends what is in files
     const start = (one, direction) => {
       const url = `${server.url}/${direction === 'publish' ? 'whip' : 'whep'}/restart`;
-      const settings = { token: TOKEN, video, audio: false, ...PICTURE, direction, url };
+      const settings = { token: TOKEN, video, audio: false, ...PICTURE, direction, url, source };
       const peer = new Peer(one.name, one.command, settings, { namespace: namespace.name, env });
       peers.push(peer);
       return peer;
@@ -74,7 +75,7 @@ async function main() {
     const watching = [];
     for (const viewer of viewers) {
       const peer = start(viewer, 'receive');
-      await peer.until('decodes its first pictures', () => peer.counts.video > 0, START_MS);
+      await peer.until('decodes its first pictures', () => running.check() ?? peer.counts.video > 0, START_MS);
       watching.push(peer);
     }
     const rows = [];
@@ -89,7 +90,8 @@ async function main() {
       const back = Date.now() - died;
       const counts = watching.map((peer) => peer.counts.video);
       for (const [at, peer] of watching.entries()) {
-        await peer.until('sees the encoder again', () => peer.counts.video > counts[at] + PICTURE.fps, PATIENCE_MS);
+        const sees = () => running.check() ?? peer.counts.video > counts[at] + PICTURE.fps;
+        await peer.until('sees the encoder again', sees, PATIENCE_MS);
       }
       watches.forEach(({ stop }) => stop());
       const gaps = watches.map(({ seen }) => seen.longest);
