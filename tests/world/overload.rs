@@ -146,7 +146,8 @@ fn a_short_receive_buffer_does_not_cut_all_videos_again_and_again() {
         world.run(Duration::from_secs(6));
         let (came, _) = received(&mut world, 10);
         let share = came as f64 / most(10, per_datagram);
-        assert!(share > 0.75, "{seed}, {part}: {share} of what there is time for");
+        // Of 30 other seeds the least was 0.72; all videos cut again and again left 0.42.
+        assert!(share > 0.7, "{seed}, {part}: {share} of what there is time for");
     }
 }
 
