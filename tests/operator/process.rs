@@ -77,6 +77,18 @@ impl Setup {
         server
     }
 
+    /// Starts it as somebody at a terminal does.
+    pub(crate) fn spawn_in_a_terminal(&self) -> Server {
+        let command = self.command(&[]);
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let line = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
+        let mut terminal = Command::new("script");
+        terminal.args(["--quiet", "--command", &format!("exec {line}"), "/dev/null"]);
+        // Its own input does not end: it would pass that on.
+        terminal.stdin(Stdio::piped()).stdout(Stdio::null()).current_dir(self.dir.path());
+        Server::spawn(self, &mut terminal)
+    }
+
     /// Starts it with a log that is read, and waits until it serves.
     pub(crate) fn start(&self, more: &[&str]) -> Server {
         let mut server = self.spawn(more);
@@ -152,6 +164,20 @@ impl Server {
     /// Says that its terminal is gone, or that it is to read its files again.
     pub(crate) fn hang_up(&self) {
         self.signal("-HUP");
+    }
+
+    /// Closes the terminal of one that was started in it.
+    pub(crate) fn close_terminal(&mut self) {
+        self.child.kill().unwrap();
+    }
+
+    /// Waits until it takes no connection.
+    pub(crate) fn wait_until_nobody_listens(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.listen).is_ok() {
+            assert!(Instant::now() < deadline, "it still takes connections");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn signal(&self, name: &str) {

@@ -62,6 +62,15 @@ fn a_hangup_reads_the_scripts_again_and_ends_nobody() {
 }
 
 #[test]
+fn a_server_whose_terminal_is_closed_shuts_down() {
+    let setup = Setup::new();
+    let mut server = setup.spawn_in_a_terminal();
+    server.wait_until_it_serves();
+    server.close_terminal();
+    server.wait_until_nobody_listens();
+}
+
+#[test]
 fn an_empty_variable_for_a_list_is_one_that_is_not_set() {
     let setup = Setup::new();
     let mut command = setup.command(&[]);

@@ -1,6 +1,7 @@
 //! The command line's verbs: the server itself, questions to a running one, and the tools for scripts.
 
-use std::io::{Write, stderr, stdout};
+use std::future::pending;
+use std::io::{IsTerminal, Write, stderr, stdin, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,8 @@ use anyhow::Context;
 use rustix::process::{getpriority_process, setpriority_process};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{CanaryVerb, Cli, Config, ScriptsVerb, Verb, unknown_variables};
 use crate::log_queue;
@@ -185,15 +188,26 @@ fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result
     }
 }
 
-/// Ready at Ctrl-C or SIGTERM.
+/// Ready at Ctrl-C or SIGTERM, and when the terminal is closed in which the process was started.
 async fn told_to_stop() {
-    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = ctrl_c().await;
         return;
     };
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
+        _ = ctrl_c() => {}
         _ = terminate.recv() => {}
+        () = terminal_closed() => {}
+    }
+}
+
+/// Ready when the standard input was a terminal that is gone. Other SIGHUPs come from operators: see `server::hangup`.
+async fn terminal_closed() {
+    let (true, Ok(mut hangups)) = (stdin().is_terminal(), signal(SignalKind::hangup())) else {
+        return pending().await;
+    };
+    while stdin().is_terminal() {
+        hangups.recv().await;
     }
 }
 

@@ -1,5 +1,5 @@
-//! SIGHUP, with which operators have servers read their files anew, and by which a terminal says that it is gone: the process
-//! goes on.
+//! SIGHUP, with which operators have servers read their files anew. By it a terminal says that it is gone, too, which ends the
+//! process in order: see `cli`.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
