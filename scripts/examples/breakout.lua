@@ -1,15 +1,16 @@
 -- Breakout groups: a host splits the room into groups that hear and see only each other, and has them back.
 --
--- It stays one room: nobody connects anew, and the host hears every group. A group is a rule about who may receive whom:
--- what does not fit any more ends at once (`client:unsubscribe`), what is asked for later is decided by the same rule.
+-- It stays one room: nobody connects anew, and the host hears every group. A group is a rule about who may receive
+-- whom: what does not fit any more ends at once (`client:unsubscribe`), what is asked for later is decided by the same
+-- rule.
 --
 --   the host   { type = "split", groups = <how many>, minutes = <how long> }     by turns, in the order of joining
 --              { type = "move", client = "<id>", group = <number> }
 --              { type = "back" }                                                 before the time is over
 --
 -- What everybody sees of everybody stands in their attributes: `role` ("host" or "guest") and, while the room is split,
--- `group`. All are told { type = "split", ends = <seconds since 1970> } and { type = "back" }: a page then asks again for
--- the tracks that it wants.
+-- `group`. All are told { type = "split", ends = <seconds since 1970> } and { type = "back" }: a page then asks again
+-- for the tracks that it wants.
 --
 -- Configuration, in `script_config`: `host_token`, `guest_token`, `max_groups` (by default 20).
 
@@ -32,8 +33,8 @@ local function may_receive(client, publisher)
   return client:attributes().group == publisher:attributes().group
 end
 
--- Ends what the rule does not allow any more. Groups that were just given hold when that hook has ended, so this is a timer's
--- work; and each client's turn is a step of its own, as a step has 5 ms and a hook 2,000 actions.
+-- Ends what the rule does not allow any more. Groups that were just given hold when that hook has ended, so this is a
+-- timer's work; and each client's turn is a step of its own, as a step has 5 ms and a hook 2,000 actions.
 local function part()
   for _, client in ipairs(sfu.clients()) do
     for _, publisher in ipairs(sfu.clients()) do

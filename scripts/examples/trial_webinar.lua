@@ -1,14 +1,14 @@
 -- A paid webinar with a trial: everybody may watch for some minutes, and pays in the middle of the call to go on.
 --
--- Viewers join with a token of the web application (`sub`, and `role = "host"` for who presents). Without having paid they
--- have `trial_minutes` in all: what they have used is kept by their `sub`, so that joining again gives nothing back. A
--- minute before the end they are told, at the end they are shown out. An upgrade does not touch the call:
+-- Viewers join with a token of the web application (`sub`, and `role = "host"` for who presents). Without having paid
+-- they have `trial_minutes` in all: what they have used is kept by their `sub`, so that joining again gives nothing
+-- back. A minute before the end they are told, at the end they are shown out. An upgrade does not touch the call:
 --
 --   * the page has taken the money and says { type = "upgrade" }: the shop is asked whether that is so;
 --   * or the shop says so itself: `moonring call ROOM '{ "paid": "<sub>" }'`, by HTTP `POST /rooms/{room}/call`.
 --
--- Viewers hear { type = "trial", seconds = <left> } when they join and a minute before the end, and { type = "upgraded" };
--- their attributes say `plan`: "trial" or "paid".
+-- Viewers hear { type = "trial", seconds = <left> } when they join and a minute before the end, and
+-- { type = "upgraded" }; their attributes say `plan`: "trial" or "paid".
 --
 -- Configuration, in `script_config`: `jwt_key` (HS256), `shop_url`, `trial_minutes` (by default 10).
 
@@ -19,7 +19,8 @@ local PAID_S = 24 * 3600
 
 STATE_VERSION = 2
 
--- client id -> { user =, before = seconds used in earlier stays, since = when this one began, warned = }; nobody else is on trial
+-- client id -> { user =, before = seconds used in earlier stays, since = when this one began, warned = };
+-- nobody else is on trial
 local trials = {}
 
 local function left_of(trial) return TRIAL_S - trial.before - (sfu.now() - trial.since) end
@@ -85,7 +86,8 @@ function on_client_disconnect(client, reason) keep(client) end
 
 function on_publish_request(client, track) return true end
 
--- Asks the shop. Waiting holds nobody up; afterwards the client may have left, or have been upgraded by the shop's own call.
+-- Asks the shop. Waiting holds nobody up; afterwards the client may have left, or have been upgraded by the shop's own
+-- call.
 local function ask_shop(client)
   local user = client:identity()
   local response, why_not = sfu.http({ url = SHOP_URL .. "/paid/" .. sfu.url_encode(user), timeout = 3000 })

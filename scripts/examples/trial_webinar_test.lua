@@ -53,7 +53,8 @@ test.it("an upgrade in the middle of the call, as the page says and the shop con
 end)
 
 test.it("who has not paid is told so, and so is who cannot be looked up", function()
-  for status, text in pairs({ [404] = "You have not paid yet", [503] = "We cannot see your payment yet, please try again" }) do
+  local told = { [404] = "You have not paid yet", [503] = "We cannot see your payment yet, please try again" }
+  for status, text in pairs(told) do
     local room = open(status)
     local ada = room:connect({ token = token("ada") })
     ada:message({ type = "upgrade" })
