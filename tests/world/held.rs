@@ -128,7 +128,7 @@ impl Scene {
 
 #[test]
 fn a_single_stream_that_fits_nobody_is_made_smaller_by_its_publisher_and_not_slower() {
-    for (seed, temporal_layers) in [(400, true), (401, false)] {
+    for (seed, temporal_layers) in [(400, true), (401, false), (6, false)] {
         let mut scene = Scene::new(seed, temporal_layers, &[Some(600_000)]);
         scene.run(10);
         let mut told = Vec::new();

@@ -56,7 +56,9 @@ fn room_for_more(
     (rate, others): (u64, u64),
     allotted: &mut Allotted,
 ) -> u64 {
-    let left = if path.promises_more(now) { before } else { left.min(before) };
+    let sure = left.min(before);
+    // More than that only after a rehearsal.
+    let left = if path.promises_more(now) { before } else { sure };
     let wish = (left as f64 * RELEASE).ceil() as u64;
     let wish = if left < before { left } else { wish };
     let known = (rate as f64 * MORE) as u64;
@@ -66,5 +68,5 @@ fn room_for_more(
         allotted.shown = passed.map(|bps| (now, (bps as f64 * FILLED * FILLED) as u64)).or(allotted.shown);
     }
     let shown = allotted.shown.filter(|(at, _)| now.saturating_duration_since(*at) < SHOWN);
-    shown.map_or(known, |(_, bps)| bps.max(known)).min(wish)
+    shown.map_or(known.min(sure), |(_, bps)| bps.max(known)).min(wish)
 }
