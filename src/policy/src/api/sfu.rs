@@ -88,10 +88,7 @@ pub(super) fn register(functions: &mut Functions) {
         let n = arg("sfu.set_audio_last_n", "n", &n);
         let n = match n.absent() {
             true => None,
-            false => match n.whole(MAX_LAST_N)? {
-                0 => return Err(n.bad(format!("0 is not within 1 and {MAX_LAST_N}"))),
-                n => Some(n as usize),
-            },
+            false => Some(n.number(1.0..=MAX_LAST_N as f64).and_then(|_| n.whole(MAX_LAST_N))? as usize),
         };
         host.act(Action::SetAudioLastN { n }, 0)
     });

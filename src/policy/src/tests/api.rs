@@ -124,7 +124,8 @@ fn wrong_arguments_are_named() {
         ("sfu.json.encode, sfu.json, {}", "; it is called with '.', as in sfu.json.encode(...)"),
         ("C.kick, C, C", "'reason' to 'client:kick' (string expected, got client)"),
         ("sfu.client, 7", "'id' to 'sfu.client' (string expected, got number)"),
-        ("sfu.set_audio_last_n, 0", "'n' to 'sfu.set_audio_last_n' (0 is not within"),
+        ("sfu.set_audio_last_n, 0", "'n' to 'sfu.set_audio_last_n' (0 is not within 1 and 1000)"),
+        ("sfu.set_audio_last_n, 1001", "'n' to 'sfu.set_audio_last_n' (1001 is not within 1 and 1000)"),
         (
             "sfu.set_audio_last_n, 1.5",
             "'n' to 'sfu.set_audio_last_n' (1.5 is not a whole number; math.floor makes one of it)",

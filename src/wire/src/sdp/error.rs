@@ -18,6 +18,9 @@ pub struct SdpError {
 /// What is wrong with an offer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
+    /// Something else, as far as its first lines tell.
+    #[error("no SDP: it has to begin with the lines v=0, o= and s=")]
+    NotSdp,
     /// Not a line of SDP.
     #[error("is not of the form <letter>=<value>")]
     NotALine,

@@ -127,8 +127,11 @@ pub(super) fn split(text: &str) -> Result<(Part, Vec<Part>), SdpError> {
 
 /// Hands the reduced text to the `sdp` crate and moves its attributes to the parts.
 fn fill(kept: &str, parts: &mut [Part]) -> Result<(), SdpError> {
-    let parsed = SessionDescription::unmarshal(&mut Cursor::new(kept.as_bytes()))
-        .map_err(|error| Problem::Syntax(shorten(&error.to_string())).at(None, None))?;
+    let parsed = SessionDescription::unmarshal(&mut Cursor::new(kept.as_bytes())).map_err(|error| {
+        let begins = kept.starts_with("v=0\r\no=") && kept.contains("\r\ns=");
+        let problem = if begins { Problem::Syntax(shorten(&error.to_string())) } else { Problem::NotSdp };
+        problem.at(None, None)
+    })?;
     let attributes =
         std::iter::once(parsed.attributes).chain(parsed.media_descriptions.into_iter().map(|m| m.attributes));
     let mut filled = 0;

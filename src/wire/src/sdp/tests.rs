@@ -194,7 +194,9 @@ fn what_is_wrong_with_an_offer_is_said_with_its_section_and_line() {
     let long = format!("a={}", "x".repeat(70_000));
     // The offer, the section, the beginning of the line, the words.
     for (text, section, blamed, words) in [
-        ("", None, "", "session part: "),
+        ("", None, "", "session part: no SDP: it has to begin with the lines v=0, o= and s="),
+        ("v=1", None, "", "no SDP"),
+        ("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\nt=0 0\r\n", None, "", "no SDP"),
         ("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n", None, "", "no media section"),
         ("hello", None, "hello", "is not of the form"),
         (&ffmpeg.replace("a=rtcp-mux\r\na=rtcp-rsize\r\n", ""), Some(1), "m=video", "no a=rtcp-mux"),
