@@ -209,7 +209,8 @@ fn a_token_bucket_does_not_make_a_link_look_faster_than_it_is() {
     for who in &subscribers {
         world.members[*who].down.rate_bps = None;
     }
-    encoder.run(&mut world, 14);
+    // The goal for the way back; most seeds take a second less.
+    encoder.run(&mut world, 15);
     let layers: Vec<_> = subscribers.iter().map(|who| layer_lately(&world, *who, 1)).collect();
     assert_eq!(layers, [Some(2), Some(2)]);
 }
