@@ -305,12 +305,14 @@ export class Signal {
   }
 
   /** Who leaves while the connection is lost does not stay in the room until the ticket expires. @param {string} ticket */
-  #leaveByTicket(ticket) {
-    const socket = new WebSocket(this.#at);
+  #leaveByTicket(ticket, url = this.#at, hops = MOST_HOPS) {
+    const socket = new WebSocket(url);
     const give = setTimeout(() => socket.close(), CONNECT_MS);
     socket.onopen = () => socket.send(JSON.stringify({ type: 'resume', ticket }));
-    socket.onmessage = () => {
-      socket.send(JSON.stringify({ type: 'leave' }));
+    socket.onmessage = ({ data }) => {
+      const answer = /** @type {ServerMessage} */ (JSON.parse(data));
+      if (answer.type !== 'moved' && answer.type !== 'resume') socket.send(JSON.stringify({ type: 'leave' }));
+      else if (hops > 0) this.#leaveByTicket(ticket, answer.url ?? url, hops - 1);
       socket.close();
     };
     socket.onclose = () => clearTimeout(give);

@@ -175,6 +175,20 @@ test('a join that is sent on goes to the other server as it is, and the ticket t
   client.close();
 });
 
+test('who leaves while the connection is lost says so where its stay is', async () => {
+  const client = connect('ws://a/ws');
+  const lost = await client.socket(0);
+  lost.say(joined);
+  lost.cut();
+  client.close();
+  for (const [n, [url, answer]] of [['a', { type: 'moved', url: 'ws://b/ws' }], ['b', { type: 'resume' }], ['b', joined]].entries()) {
+    const socket = await client.socket(n + 1);
+    assert.deepEqual([socket.url, socket.sent], [`ws://${url}/ws`, [{ type: 'resume', ticket: 'x' }]]);
+    socket.say(answer);
+    assert.deepEqual(socket.sent.slice(1), answer === joined ? [{ type: 'leave' }] : []);
+  }
+});
+
 test('a client whose room has another home joins there without its ticket', async () => {
   const client = connect('ws://a/ws');
   const here = await client.socket(0);
