@@ -108,6 +108,11 @@ pub enum RoomEnd {
 }
 
 impl RoomEnd {
+    /// Its home is lost.
+    pub fn lost() -> Self {
+        Self::Lost(ROOM_LOST.to_owned())
+    }
+
     /// The words for its clients.
     pub fn words(&self) -> &str {
         let (Self::Closed(words) | Self::Lost(words)) = self;

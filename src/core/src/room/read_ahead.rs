@@ -73,7 +73,7 @@ impl ReadAhead {
             self.tracks.extend(room.dirty.first());
         }
         for track in self.tracks.iter().filter_map(|key| tracks.get(*key)) {
-            // Those of large rooms are read while they are sent to.
+            // What does not fit in is left out; those of a room of more are read while they are sent to.
             if track.subscribers.len() <= RECEIVERS - self.receivers.len() {
                 self.receivers.extend(track.subscribers.iter());
             }

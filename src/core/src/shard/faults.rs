@@ -123,15 +123,16 @@ impl Shard {
     }
 
     fn end_room(&mut self, now: Instant, key: RoomKey) {
+        let end = RoomEnd::Lost(FAULT.to_owned());
         if self.is_wing(key) {
-            return self.end_wing(now, key, &RoomEnd::Lost(FAULT.to_owned()));
+            return self.end_wing(now, key, &end);
         }
         self.end_of_room(now, key, CloseReason::Closed);
         for wing in self.other_places(key, None) {
-            self.say(key, wing, PlaceMessage::Ended(RoomEnd::Lost(FAULT.to_owned())));
+            self.say(key, wing, PlaceMessage::Ended(end.clone()));
             self.detach(now, key, wing);
         }
-        self.end_clients_here(now, key, &LeaveCause::Later(FAULT.to_owned()), FAULT);
+        self.end_clients_here(now, key, &(&end).into(), FAULT);
         self.close_room_if_empty(now, key);
     }
 

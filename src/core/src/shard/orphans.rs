@@ -178,7 +178,7 @@ impl Shard {
                     self.sweep_doubts(now, (key, former));
                     self.close_room_if_empty(now, key);
                 }
-                None => self.end_wing(now, key, &RoomEnd::Lost(ROOM_LOST.to_owned())),
+                None => self.end_wing(now, key, &RoomEnd::lost()),
             }
         }
         !self.policy.orphans.is_empty()

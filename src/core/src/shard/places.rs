@@ -7,7 +7,7 @@ use super::Shard;
 use super::announce::{MAX_ANNOUNCED, client_info};
 use super::faults::Subject;
 use super::pending::{FarQuestion, PendingHook};
-use crate::command::{Event, FarCall, LeaveCause, News, PlaceMessage, ROOM_LOST, RoomEnd, Roster, SeatGiven};
+use crate::command::{Event, FarCall, LeaveCause, News, PlaceMessage, RoomEnd, Roster, SeatGiven};
 use crate::room::Seat;
 use moonring_policy::client::{ClientFacts, CloseReason, Presence};
 use moonring_policy::hook::{Action, HookCall, Outcome, Verdict};
@@ -73,7 +73,7 @@ impl Shard {
     fn tell_not_attached(&mut self, from: PlaceId, id: RoomId, message: &PlaceMessage) {
         match message {
             PlaceMessage::Asked { ticket: Some(_), .. } | PlaceMessage::Attach { .. } => {
-                self.say_of(id, from, PlaceMessage::Ended(lost()));
+                self.say_of(id, from, PlaceMessage::Ended(RoomEnd::lost()));
             }
             // The wing has ended, and that was among what was lost.
             PlaceMessage::Lost => self.say_of(id, from, PlaceMessage::Detach),
@@ -106,7 +106,7 @@ impl Shard {
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         if anew && room.lost.contains(&wing) {
             // They are let in as everybody is, or not.
-            return self.say(key, wing, PlaceMessage::Ended(lost()));
+            return self.say(key, wing, PlaceMessage::Ended(RoomEnd::lost()));
         }
         room.lost.retain(|lost| *lost != wing);
         room.wings_mut().push(wing);
@@ -297,7 +297,7 @@ impl Shard {
                 Seat::Wing { home, .. } if *home == place && !self.world.links.is_near(place) => {
                     self.orphan(now, key, place);
                 }
-                Seat::Wing { home, .. } if *home == place => self.end_wing(now, key, &lost()),
+                Seat::Wing { home, .. } if *home == place => self.end_wing(now, key, &RoomEnd::lost()),
                 Seat::Home { .. } | Seat::Wing { .. } => {
                     self.lose_wing(now, key, place);
                     if let Some(room) = self.world.rooms.get_mut(key) {
@@ -375,8 +375,4 @@ impl Shard {
             _ => {}
         }
     }
-}
-
-fn lost() -> RoomEnd {
-    RoomEnd::Lost(ROOM_LOST.to_owned())
 }

@@ -7,7 +7,7 @@ use crate::admission::{Needs, Refusal, needs_of};
 use crate::budget::stopwatch;
 use crate::calls;
 use crate::engine_context::EngineContext;
-use crate::hook::{ClientFacts, HookCall};
+use crate::hook::{ClientFacts, HookCall, Undecided};
 use crate::output::{PolicyReply, Ticket};
 use crate::settings::{MAX_PERSON_BYTES, MAX_PERSON_MESSAGES};
 use crate::work::{Lane, Work};
@@ -126,7 +126,7 @@ impl Room {
     }
 
     fn refuse(&mut self, context: &mut EngineContext, ticket: Ticket, call: &HookCall, refusal: &Refusal) {
-        let is_overflow = matches!(refusal, Refusal::TooManyJoins | Refusal::TooManyEvents | Refusal::TooManyOfYours);
+        let is_overflow = refusal.why_undecided() == Some(Undecided::Crowded);
         self.count(context, |stats| {
             stats.overflows += u64::from(is_overflow);
             stats.refused += u64::from(!is_overflow);

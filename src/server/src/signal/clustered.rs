@@ -21,6 +21,11 @@ impl App {
     }
 }
 
+/// What a wing is told whose home is not here, or not for long.
+fn home_changes() -> PlaceMessage {
+    PlaceMessage::Ended(RoomEnd::Lost(homes::CHANGES.to_owned()))
+}
+
 impl Host for App {
     fn has_room(&self, room: &RoomId) -> bool {
         self.directory.room(room).is_some()
@@ -35,11 +40,7 @@ impl Host for App {
         let (shard, wings) = self.directory.take_far_wings(room);
         for from in wings {
             let Some(cluster) = &self.cluster else { return };
-            cluster.place_said(
-                shard,
-                from,
-                vec![(room.clone(), PlaceMessage::Ended(RoomEnd::Lost(homes::CHANGES.to_owned())))],
-            );
+            cluster.place_said(shard, from, vec![(room.clone(), home_changes())]);
             // As if the wing had left.
             let messages = vec![(room.clone(), PlaceMessage::Detach)];
             self.directory.tell_shard(shard, Command::FromPlace { from, messages });
@@ -68,7 +69,7 @@ impl Host for App {
                 PlaceMessage::Attach { .. } => {
                     let is_home = self.cluster.as_ref().is_some_and(|cluster| cluster.is_home(&room));
                     if !is_home || !self.directory.wing_comes(&room, shard, from) {
-                        refused.push((room, PlaceMessage::Ended(RoomEnd::Lost(homes::CHANGES.to_owned()))));
+                        refused.push((room, home_changes()));
                         continue;
                     }
                 }

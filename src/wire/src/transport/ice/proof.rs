@@ -127,7 +127,7 @@ impl IceLite {
 
     /// The address that would be sent media if the client were known to be there.
     pub fn unproven_selection(&self) -> Option<AddressPair> {
-        self.selected.filter(|address| self.settled && !self.is_proven(*address))
+        self.selected.filter(|_| self.settled && !self.is_selected_proven)
     }
 
     /// Notes a request from an address that another client has. It changes nothing until the client has answered a check

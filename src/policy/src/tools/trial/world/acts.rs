@@ -107,7 +107,6 @@ impl World {
             _ => {}
         }
         let (allowed, reason) = (verdict == Verdict::Allow, verdict.reason().unwrap_or_default().to_owned());
-        let said = reason.clone();
         self.happened.push(json!({ "op": "outcome", "ticket": ticket.0, "allowed": allowed, "reason": reason,
             "failed": outcome.failed, "missing": outcome.missing, "refused": outcome.refused, "answer": outcome.answer }));
         match asked {
@@ -117,7 +116,7 @@ impl World {
             }
             Asked::Connect(client) => {
                 client.presence.set(Presence::Gone);
-                self.farewells.insert(client.id.as_str().to_owned(), Farewell::TurnedAway(said));
+                self.farewells.insert(client.id.as_str().to_owned(), Farewell::TurnedAway(reason));
             }
             Asked::Publish(client, track) if allowed => {
                 client.tracks.borrow_mut().push(track.clone());
