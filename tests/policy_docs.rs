@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use moonring_policy::Script;
 use moonring_policy::hook_table::HOOKS;
-use moonring_policy::tools::check::{Role, check_with};
+use moonring_policy::tools::check::{Role, check, check_with};
 use moonring_policy::tools::names::Names;
 use moonring_policy::tools::trial::OPTIONS;
 
@@ -146,4 +146,26 @@ fn every_example_in_the_reference_is_without_a_mistake() {
         assert!(found.is_none(), "example from line {line}: {found:?}");
     }
     assert!(examples >= 20, "{examples}");
+}
+
+#[test]
+fn the_scripts_of_the_tree_are_without_a_mistake() {
+    let names = Names::of_sandbox(Instant::now()).unwrap();
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folders = [
+        "scripts",
+        "scripts/examples",
+        "loadtest/scripts",
+        "loadtest/scripts/policies",
+        "tests/e2e/scripts",
+        "tests/attack/scripts",
+    ];
+    let paths = folders.iter().flat_map(|folder| fs::read_dir(root.join(folder)).unwrap());
+    let paths = paths.map(|entry| entry.unwrap().path().display().to_string());
+    let scripts: Vec<_> = paths.filter(|path| path.ends_with(".lua") && !path.ends_with("_test.lua")).collect();
+    assert!(scripts.len() >= 14, "{scripts:?}");
+    for script in scripts {
+        let report = check(&script, &fs::read(&script).unwrap(), &names);
+        assert_eq!(report.findings, [], "{script}");
+    }
 }

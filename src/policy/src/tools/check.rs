@@ -137,7 +137,7 @@ pub fn check_compiled(name: &str, (script, source): (&Script, &[u8]), names: &Na
     for (line, name, meant) in misspelt(&tokens, &names.methods) {
         report.warn(line, format!("clients have no method '{name}': did you mean ':{meant}'?"));
     }
-    let of_tokens = [mistakes(&tokens), misuses(&tokens), unknown_fields(&tokens, &names.methods)];
+    let of_tokens = [mistakes(&tokens), misuses(&tokens, &names.paths), unknown_fields(&tokens, &names.methods)];
     // A module may be required where its main chunk may wait.
     let waits = if role == Role::Script { waits_in_main_chunk(&tokens) } else { Vec::new() };
     for (line, message) in of_tokens.into_iter().flatten().chain(waits) {

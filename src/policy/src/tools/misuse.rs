@@ -1,6 +1,8 @@
 //! Calls that are written as one would guess them, and do something else: functions of `sfu` with a colon, lists in the place of
 //! iterators, results that may be nil and are looked into at once, waits in the main chunk.
 
+use std::collections::BTreeSet;
+
 use super::mistakes::{block_length, is_field, kinds};
 use crate::tokens::{Kind, Token};
 
@@ -19,12 +21,12 @@ const MAY_BE_NIL: &[&str] = &[
 /// Functions that wait, and tables of such.
 const WAITING: &[&str] = &["sfu.flush", "sfu.http", "sfu.jwks", "sfu.shared", "sfu.sleep", "sfu.store"];
 
-/// Line and message of each.
-pub(super) fn misuses(tokens: &[Token<'_>]) -> Vec<(u32, String)> {
+/// Line and message of each; `paths` are the names of the sandbox, as `sfu.store.get`.
+pub(super) fn misuses(tokens: &[Token<'_>], paths: &BTreeSet<String>) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for at in 0..tokens.len() {
         let message = match tokens[at].kind {
-            Kind::Name("sfu") if !is_field(tokens, at) => of_sfu(tokens, at),
+            Kind::Name("sfu") if !is_field(tokens, at) => of_sfu(tokens, at, paths),
             Kind::Name("for") if !is_field(tokens, at) => of_loop(tokens, at),
             _ => None,
         };
@@ -53,9 +55,13 @@ pub(super) fn waits_in_main_chunk(tokens: &[Token<'_>]) -> Vec<(u32, String)> {
     found
 }
 
-fn of_sfu(tokens: &[Token<'_>], at: usize) -> Option<String> {
+fn of_sfu(tokens: &[Token<'_>], at: usize, paths: &BTreeSet<String>) -> Option<String> {
     let (path, end) = path_at(tokens, at);
-    if let [Kind::Sign(":"), Kind::Name(name), Kind::Sign("(" | "{") | Kind::Text(_)] = kinds(tokens, end) {
+    // What is in `sfu` and not a table of it is a value with methods of its own: `sfu.room_id:sub(1, 4)`.
+    let is_function = |name: &str| path == "sfu" || paths.contains(&format!("{path}.{name}"));
+    if let [Kind::Sign(":"), Kind::Name(name), Kind::Sign("(" | "{") | Kind::Text(_)] = kinds(tokens, end)
+        && is_function(name)
+    {
         return Some(format!("'{path}:{name}(...)': functions of sfu are called with '.', '{path}.{name}(...)'"));
     }
     if !MAY_BE_NIL.contains(&path.as_str()) {
@@ -152,6 +158,12 @@ mod tests {
     use super::*;
     use crate::tokens::tokens;
 
+    fn paths() -> BTreeSet<String> {
+        ["sfu.room_id", "sfu.log_info", "sfu.store", "sfu.store.global", "sfu.store.global.set"]
+            .map(str::to_owned)
+            .into()
+    }
+
     #[test]
     fn what_is_written_as_one_would_guess_it_is_told_with_its_line_and_the_right_form() {
         let nil = |path: &str| format!("'{path}(...)' may be nil: keep it in a local, and look at it first");
@@ -186,7 +198,7 @@ mod tests {
                 "'c' is a position in the list here: loop with 'for _, c in ipairs(sfu.clients()) do'".to_owned(),
             ),
         ] {
-            assert_eq!(misuses(&tokens(source)), [(line, expected)], "{source}");
+            assert_eq!(misuses(&tokens(source), &paths()), [(line, expected)], "{source}");
         }
         let waits = |source| waits_in_main_chunk(&tokens(source));
         let said = |line, path: &str| vec![(line, format!("the main chunk cannot wait, so '{path}' is an error here"))];
@@ -201,10 +213,11 @@ mod tests {
             "for _, c in ipairs(sfu.clients()) do c:kick() end for i in ipairs(sfu.clients()) do print(i) end",
             "for i = 1, #sfu.clients() do end for id in pairs(people) do id:sub(1) end print(#sfu.clients())",
             "function f() return g(sfu.http(u)) end",
+            "local kind = sfu.room_id:match('^%a+') if sfu.room.region:sub(1, 2) == 'eu' then end",
             "local text = sfu.base64.encode(x):sub(1) local ok = sfu.json.decode(x) and y.z",
             "local sleep, get = sfu.sleep, sfu.store.get function f() sfu.sleep(1) end sfu.set_timeout(1, function() sfu.sleep(1) end)",
         ] {
-            assert_eq!(misuses(&tokens(source)), [], "{source}");
+            assert_eq!(misuses(&tokens(source), &paths()), [], "{source}");
             assert_eq!(waits_in_main_chunk(&tokens(source)), [], "{source}");
         }
     }
