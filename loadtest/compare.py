@@ -121,9 +121,11 @@ def one_run(asked, command, ready, url, load):
                 subprocess.run(run, stdout=subprocess.DEVNULL, check=False)
             finally:
                 process.terminate()
-        if not report.exists():
+        # The file is there before anything is measured.
+        text = report.read_text() if report.exists() else ""
+        if not text:
             sys.exit(f"no report of: {shlex.join(run)}")
-        return json.loads(report.read_text())
+        return json.loads(text)
 
 
 def in_namespaces():

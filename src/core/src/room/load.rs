@@ -28,6 +28,8 @@ const LONGEST: Duration = Duration::from_millis(20);
 const STEP: Duration = Duration::from_millis(1);
 /// The part of the time below which it does.
 const RELAXED: f64 = 0.75;
+/// A shard that uses less of its time sleeps between most of its ticks.
+const ASLEEP: f64 = 0.5;
 /// The part of the time that is to be used: what is free takes up the bursts.
 const AIM: (f64, f64) = (0.9, 0.97);
 /// What is left out besides when videos are cut short, and when they are again: how far it is beyond what can be done is not known then.
@@ -74,6 +76,8 @@ impl Backlog {
 pub struct Load {
     began: Instant,
     busy: Duration,
+    /// The part of the time that was used in the last interval; all of it before the first one has ended.
+    used: f64,
     behind_since: Option<Instant>,
     /// There has been too much in the queues since then, and never little.
     much_since: Option<Instant>,
@@ -96,12 +100,13 @@ pub struct Load {
 impl Load {
     /// Everything is kept.
     pub fn new(now: Instant) -> Self {
-        let (busy, coalescing, kept) = (Duration::ZERO, Duration::ZERO, 1.0);
+        let (busy, used, coalescing, kept) = (Duration::ZERO, 1.0, Duration::ZERO, 1.0);
         let (behind_since, much_since, cut_at, cautious, forgiven) = (None, None, None, None, None);
         let (cut, is_again, was_behind) = (0.0, false, false);
         Self {
             began: now,
             busy,
+            used,
             behind_since,
             much_since,
             cut,
@@ -124,8 +129,8 @@ impl Load {
     /// another part of the video is to be kept from now on; see [`Self::kept`].
     pub fn tick(&mut self, now: Instant, busy: Duration, backlog: Backlog) -> bool {
         if self.forgiven.is_some_and(|until| now < until) {
-            let Self { kept, coalescing, cautious, forgiven, .. } = *self;
-            *self = Self { kept, coalescing, cautious, forgiven, ..Self::new(now) };
+            let Self { used, kept, coalescing, cautious, forgiven, .. } = *self;
+            *self = Self { used, kept, coalescing, cautious, forgiven, ..Self::new(now) };
             return false;
         }
         self.busy += busy;
@@ -148,7 +153,7 @@ impl Load {
             return false;
         }
         let used = self.busy.as_secs_f64() / elapsed.as_secs_f64();
-        (self.began, self.busy) = (now, Duration::ZERO);
+        (self.began, self.busy, self.used) = (now, Duration::ZERO, used);
         let before = self.kept;
         self.adapt(now, used);
         self.kept != before
@@ -198,6 +203,11 @@ impl Load {
     /// Whether that is as long as it may be.
     pub fn is_pressed(&self) -> bool {
         self.coalescing == LONGEST
+    }
+
+    /// Whether the shard sleeps between most of its ticks: what they touch is not in the core's caches any more when they begin.
+    pub fn is_often_asleep(&self) -> bool {
+        self.used < ASLEEP
     }
 
     /// The part of the video that there is time for, 0 to 1.
@@ -253,6 +263,20 @@ mod tests {
         let mut load = Load::new(t0);
         assert_eq!([second(&mut load, t0, 0, 50, false), second(&mut load, t0, 1, 90, false)], [1.0, 1.0]);
         assert!(!load.is_short(t0 + ms(2_000)));
+    }
+
+    #[test]
+    fn a_shard_that_uses_less_than_half_of_its_time_is_often_asleep() {
+        let t0 = Instant::now();
+        let mut load = Load::new(t0);
+        assert!(!load.is_often_asleep(), "nothing is known yet");
+        for (at, busy, expected) in [(0, 49, true), (1, 51, false), (2, 3, true)] {
+            second(&mut load, t0, at, busy, false);
+            assert_eq!(load.is_often_asleep(), expected, "{busy} per cent");
+        }
+        load.forgive(t0 + ms(4_000));
+        second(&mut load, t0, 3, 100, false);
+        assert!(load.is_often_asleep(), "a standstill says nothing about it");
     }
 
     #[test]

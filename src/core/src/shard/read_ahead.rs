@@ -1,8 +1,13 @@
-//! Reads ahead on a shard with more clients than the caches hold.
+//! Reads ahead on a shard with more clients than the caches hold, and on one that sleeps most of the time: a core that sleeps
+//! loses what its caches hold.
 
 use super::Shard;
+use crate::room::load::Load;
 use crate::room::read_ahead::{CLIENTS, ROOMS, ReadAhead};
 use moonring_wire::packet::AddressPair;
+
+/// With fewer clients there is too little to read at once, asleep or not.
+const LEAST_CLIENTS: usize = 16;
 
 impl Shard {
     /// The next datagrams come from these addresses: what they touch on their way in is read ahead. May be left out.
@@ -28,6 +33,30 @@ impl Shard {
     }
 
     pub(super) fn reads_ahead(&self) -> bool {
-        self.world.clients.len() >= self.settings.read_ahead_from
+        is_worth_it(self.world.clients.len(), self.settings.read_ahead_from, &self.work.load)
+    }
+}
+
+fn is_worth_it(clients: usize, always_from: usize, load: &Load) -> bool {
+    clients >= always_from || (clients >= LEAST_CLIENTS && load.is_often_asleep())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::room::load::Backlog;
+
+    #[test]
+    fn a_shard_reads_ahead_with_many_clients_and_with_some_when_it_is_often_asleep() {
+        let t0 = Instant::now();
+        let (awake, mut asleep) = (Load::new(t0), Load::new(t0));
+        asleep.tick(t0 + Duration::from_secs(1), Duration::from_millis(30), Backlog::Little);
+        for (clients, load, expected) in
+            [(15, &asleep, false), (16, &asleep, true), (255, &awake, false), (256, &awake, true)]
+        {
+            assert_eq!(is_worth_it(clients, 256, load), expected, "{clients}");
+        }
     }
 }

@@ -47,7 +47,8 @@ pub struct ShardSettings {
     pub sound_hold: Duration,
     /// The other shards, over which rooms may be spread.
     pub links: Option<LinkSettings>,
-    /// With so many clients and more, what packets will touch is read ahead: with fewer it is in the caches anyway.
+    /// With so many clients and more, what packets will touch is always read ahead: with fewer it is in the caches, unless
+    /// the shard has slept.
     pub read_ahead_from: usize,
 }
 
