@@ -187,10 +187,13 @@ impl Links {
         self.links.get_mut(usize::from(place.0))?.as_mut()
     }
 
-    /// The tracks that come over links: where from, and which.
-    pub fn far_tracks(&self) -> impl Iterator<Item = (PlaceId, TrackKey)> + '_ {
+    /// The tracks that come over links: where from, and which, in their order: what is said of them goes out in it.
+    pub fn far_tracks(&self) -> Vec<(PlaceId, TrackKey)> {
         let links = self.links.iter().enumerate().filter_map(|(n, link)| Some((PlaceId(n as u16), link.as_ref()?)));
-        links.flat_map(|(place, link)| link.tracks.values().map(move |track| (place, *track)))
+        let tracks = links.flat_map(|(place, link)| link.tracks.values().map(move |track| (place, *track)));
+        let mut tracks: Vec<_> = tracks.collect();
+        tracks.sort_unstable();
+        tracks
     }
 
     /// Whose a datagram is, with its frames, opened in place.

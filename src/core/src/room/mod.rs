@@ -55,7 +55,7 @@ pub mod sound;
 pub mod speakers;
 pub mod track;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use client::Client;
@@ -124,15 +124,15 @@ pub struct Room {
     pub lost: Vec<PlaceId>,
 }
 
-/// What is known of a room by way of another place, and may be wrong.
+/// What is known of a room by way of another place, and may be wrong; in order, as it is told of when it is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Doubt {
     /// Which place.
     pub place: PlaceId,
     /// Clients.
-    pub clients: HashSet<ClientKey>,
+    pub clients: BTreeSet<ClientKey>,
     /// What they publish.
-    pub tracks: HashSet<TrackKey>,
+    pub tracks: BTreeSet<TrackKey>,
 }
 
 /// Where a room's policy is.

@@ -12,7 +12,7 @@
 //! the difference and nothing else. What a policy was asked and had not answered is refused, as nobody can tell whether it was
 //! heard.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -59,7 +59,7 @@ impl Shard {
             let far = self.world.clients.get(**client).and_then(|client| client.far);
             far.is_some_and(|far| if room.home() == Some(place) { !room.wings().contains(&far) } else { far == place })
         };
-        let clients: HashSet<ClientKey> = room.clients.iter().filter(is_through).copied().collect();
+        let clients: BTreeSet<ClientKey> = room.clients.iter().filter(is_through).copied().collect();
         let published = clients.iter().filter_map(|client| self.world.clients.get(*client));
         let tracks = published.flat_map(|client| client.inbound.published.iter().copied()).collect();
         if let Some(room) = self.world.rooms.get_mut(key) {

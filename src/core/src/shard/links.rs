@@ -217,8 +217,8 @@ impl Shard {
     /// Repeats what is wanted of far tracks, tells of this shard's own, and of the traffic of wings' clients.
     pub(super) fn places_timer(&mut self, now: Instant, out: &mut SendBatch) {
         self.work.places_set = false;
-        let far: Vec<_> = self.world.links.far_tracks().map(|(_, key)| key).collect();
-        for key in &far {
+        let far = self.world.links.far_tracks();
+        for (_, key) in &far {
             self.want_far_track(*key);
             if !self.work.wants.contains(key) {
                 self.work.wants.push(*key);

@@ -54,7 +54,7 @@ mod wants;
 mod wings;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -162,7 +162,7 @@ struct Index {
     far: usize,
 }
 
-/// The rooms' policies, and what they are asked.
+/// The rooms' policies, and what they are asked. In order, so that what ends together is told of in the same order each time.
 struct Policies {
     engine: PolicyEngine,
     scripts: ScriptLibrary,
@@ -170,16 +170,16 @@ struct Policies {
     rooms: SecondaryMap<PolicyKey, RoomKey>,
     reloads: reloads::Reloads,
     recorder: operators::Recorder,
-    pending: HashMap<Ticket, (RoomKey, PendingHook)>,
+    pending: BTreeMap<Ticket, (RoomKey, PendingHook)>,
     /// What homes were asked, by number.
-    far: HashMap<u64, (RoomKey, PendingHook)>,
+    far: BTreeMap<u64, (RoomKey, PendingHook)>,
     /// Homes of other nodes that messages do not reach now.
     away: BTreeSet<PlaceId>,
     /// Rooms whose home is gone.
-    orphans: HashMap<RoomKey, orphans::Orphan>,
+    orphans: BTreeMap<RoomKey, orphans::Orphan>,
     next_far: u64,
     /// Rooms whose scripts are still in the process before.
-    awaited: HashMap<RoomKey, take_over::Awaited>,
+    awaited: BTreeMap<RoomKey, take_over::Awaited>,
 }
 
 /// What waits to be done, and the memory to do it in.
@@ -253,12 +253,12 @@ impl Shard {
                 rooms: SecondaryMap::new(),
                 reloads: reloads::Reloads::default(),
                 recorder: operators::Recorder::default(),
-                pending: HashMap::new(),
-                far: HashMap::new(),
+                pending: BTreeMap::new(),
+                far: BTreeMap::new(),
                 away: BTreeSet::new(),
-                orphans: HashMap::new(),
+                orphans: BTreeMap::new(),
                 next_far: 0,
-                awaited: HashMap::new(),
+                awaited: BTreeMap::new(),
             },
             moves: moves::Moves::default(),
             homes: homes::Homes::default(),

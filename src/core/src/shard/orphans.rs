@@ -10,7 +10,7 @@
 //! ```
 //! Whoever no wing has named after a while was on the node that is gone.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -33,14 +33,14 @@ pub(super) struct Orphan {
     /// When it is waited for no longer.
     until: Instant,
     /// At the new home: clients that its policy does not know, and the place by way of which they were known.
-    strangers: Option<(HashSet<ClientKey>, PlaceId)>,
+    strangers: Option<(BTreeSet<ClientKey>, PlaceId)>,
     /// There, too: tracks that its policy has heard of and nobody else yet, as the news went to the former home.
-    published: HashSet<TrackId>,
+    published: BTreeSet<TrackId>,
 }
 
 impl Orphan {
-    fn new(until: Instant, strangers: Option<(HashSet<ClientKey>, PlaceId)>) -> Self {
-        Self { until, strangers, published: HashSet::new() }
+    fn new(until: Instant, strangers: Option<(BTreeSet<ClientKey>, PlaceId)>) -> Self {
+        Self { until, strangers, published: BTreeSet::new() }
     }
 }
 
@@ -111,7 +111,7 @@ impl Shard {
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         room.doubts.retain(|doubt| !doubt.clients.is_empty());
         if room.doubts.iter().any(|doubt| doubt.place == former) {
-            self.policy.orphans.insert(key, Orphan::new(now + ADOPTION, Some((HashSet::new(), former))));
+            self.policy.orphans.insert(key, Orphan::new(now + ADOPTION, Some((BTreeSet::new(), former))));
             self.schedule_links(now);
         }
     }

@@ -183,7 +183,7 @@ impl Shard {
 
     /// Says that homes have gone, once all their wings have heard where to, or do not hear it any more.
     pub(super) fn end_gone_homes(&mut self, now: Instant) {
-        let over: Vec<_> = self.homes.gone.extract_if(|_, gone| gone.is_over(now)).collect();
+        let over: Vec<_> = self.homes.gone.extract_if(.., |_, gone| gone.is_over(now)).collect();
         over.into_iter().for_each(|(_, gone)| self.called(gone.id, Ok(Value::Null)));
     }
 

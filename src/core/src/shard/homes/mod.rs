@@ -19,7 +19,7 @@
 mod arrive;
 mod leave;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -44,15 +44,15 @@ const CHANGES: &str = "the room's home changes, please try again";
 /// Hook calls of a room that wait for its script, as many as may wait for a hook.
 const MAX_CALLS: usize = 1_024;
 
-/// Homes on their way.
+/// Homes on their way, in order, so that they go on in the same order each time.
 #[derive(Default)]
 pub(super) struct Homes {
     /// From here.
-    leaving: HashMap<RoomKey, LeavingHome>,
+    leaving: BTreeMap<RoomKey, LeavingHome>,
     /// To here, or to another node of which the home has yet to say so.
-    coming: HashMap<RoomKey, ComingHome>,
+    coming: BTreeMap<RoomKey, ComingHome>,
     /// Those that have gone from here, until all who spoke to them know where to.
-    gone: HashMap<RoomId, GoneHome>,
+    gone: BTreeMap<RoomId, GoneHome>,
 }
 
 struct LeavingHome {

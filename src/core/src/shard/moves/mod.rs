@@ -31,7 +31,7 @@ mod state;
 mod strays;
 mod tracks;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -60,21 +60,22 @@ const MAX_HELD: usize = 256;
 /// Datagrams that wait for a client whose state is on its way.
 const MAX_WAITING: usize = 256;
 
-/// The clients that are on their way.
+/// The clients that are on their way. What is gone through is in order, so that it is said in the same order each time; what is
+/// only looked up need not be.
 #[derive(Default)]
 pub(super) struct Moves {
     /// Members of rooms that do not go along to the process that takes over.
     pub(super) left_behind: Vec<ClientKey>,
     /// Clients of this shard that were told to move.
-    leaving: HashMap<ClientId, Leaving>,
+    leaving: BTreeMap<ClientId, Leaving>,
     /// Those that are somewhere else now.
-    departed: HashMap<ClientId, Departed>,
+    departed: BTreeMap<ClientId, Departed>,
     /// Those that come here.
-    expected: HashMap<ClientId, Expected>,
+    expected: BTreeMap<ClientId, Expected>,
     /// Those that are here, while something may still come to where they were.
-    arriving: HashMap<ClientId, Arriving>,
+    arriving: BTreeMap<ClientId, Arriving>,
     /// Clients of rooms that have their home here, of whose move one side has told so far.
-    halves: HashMap<ClientId, Half>,
+    halves: BTreeMap<ClientId, Half>,
     /// Finds departed and expected clients by what arrives.
     ufrags: HashMap<String, ClientId>,
     addresses: HashMap<AddressPair, ClientId>,
