@@ -50,6 +50,7 @@ mod reported;
 mod resume;
 mod rights;
 mod runaways;
+mod seeds;
 mod shares;
 mod sim;
 mod simulcast;

@@ -9,6 +9,7 @@ use moonring_core::room::pauses::Pauses;
 use moonring_wire::drops::DropReason;
 
 use super::World;
+use super::link::weight;
 use super::net::Datagram;
 
 /// Datagrams that one tick takes in, as the event loop's.
@@ -40,11 +41,12 @@ impl Cpu {
     }
 
     fn receive(&mut self, datagram: Datagram) {
-        if self.bytes + datagram.bytes.len() > self.buffer {
+        let bytes = weight(&datagram.bytes);
+        if self.bytes + bytes > self.buffer {
             self.dropped += 1;
             return;
         }
-        self.bytes += datagram.bytes.len();
+        self.bytes += bytes;
         self.inbox.push_back(datagram);
     }
 
@@ -90,7 +92,7 @@ impl World {
             self.cpu.as_mut().filter(|cpu| taken < cpu.per_tick).and_then(|cpu| cpu.inbox.pop_front())
         {
             taken += 1;
-            self.cpu.iter_mut().for_each(|cpu| cpu.bytes -= datagram.bytes.len());
+            self.cpu.iter_mut().for_each(|cpu| cpu.bytes -= weight(&datagram.bytes));
             self.shard.handle_datagram(now, datagram.from, &mut datagram.bytes, &mut self.out);
         }
         let mut sent = self.forward(server);

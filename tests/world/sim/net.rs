@@ -5,67 +5,14 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use moonring_wire::rtp::sequence::Extender;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-/// One direction of one client's path.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Link {
-    /// Share of datagrams that get lost.
-    pub(crate) loss: f64,
-    /// Share of datagrams that come twice.
-    pub(crate) duplicates: f64,
-    /// The shortest way.
-    pub(crate) delay: Duration,
-    /// Added at random: datagrams overtake each other.
-    pub(crate) jitter: Duration,
-    /// The bottleneck, if any; what waits longer than `queue` is lost.
-    pub(crate) rate_bps: Option<u64>,
-    pub(crate) queue: Duration,
-    /// Bytes that pass the bottleneck at once after a pause, as through a token bucket.
-    pub(crate) burst: usize,
-    pub(crate) busy_until: Option<Instant>,
-    /// Datagrams that passed the bottleneck, and that it dropped.
-    pub(crate) passed: (u64, u64),
-}
-
-impl Link {
-    pub(crate) const GOOD: Self = Self {
-        loss: 0.0,
-        duplicates: 0.0,
-        delay: Duration::from_millis(10),
-        jitter: Duration::ZERO,
-        rate_bps: None,
-        queue: Duration::from_millis(200),
-        burst: 0,
-        busy_until: None,
-        passed: (0, 0),
-    };
-
-    pub(crate) fn lossy(loss: f64) -> Self {
-        Self { loss, ..Self::GOOD }
-    }
-
-    /// When a datagram that leaves now comes out of the bottleneck; `None` when it does not.
-    fn pass(&mut self, now: Instant, len: usize) -> Option<Instant> {
-        let Some(rate) = self.rate_bps else { return Some(now) };
-        let time = |bytes: usize| Duration::from_secs_f64(bytes as f64 * 8.0 / rate as f64);
-        // A full bucket is time ahead: what it holds need not wait.
-        let burst = time(self.burst);
-        let start = self.busy_until.map_or(now, |at| at.max(now));
-        if start.saturating_duration_since(now + burst) > self.queue {
-            self.passed.1 += 1;
-            return None;
-        }
-        self.passed.0 += 1;
-        let end = start + time(len);
-        self.busy_until = Some(end);
-        Some(end.checked_sub(burst).map_or(now, |at| at.max(now)))
-    }
-}
+pub(crate) use super::link::Link;
+use super::trace::Trace;
 
 /// A datagram under way.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,25 +29,31 @@ pub(crate) struct Net {
     rng: SmallRng,
     queue: BinaryHeap<Reverse<Datagram>>,
     sent: u64,
+    pub(super) trace: Trace,
 }
 
 impl Net {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { rng: SmallRng::seed_from_u64(seed), queue: BinaryHeap::new(), sent: 0 }
+    pub(crate) fn new(seed: u64, start: Instant) -> Self {
+        Self { rng: SmallRng::seed_from_u64(seed), queue: BinaryHeap::new(), sent: 0, trace: Trace::new(start) }
     }
 
     pub(crate) fn send(&mut self, now: Instant, link: &mut Link, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        if self.rng.random_bool(link.loss) {
-            return;
-        }
-        let Some(out) = link.pass(now, bytes.len()) else { return };
-        let copies = 1 + usize::from(self.rng.random_bool(link.duplicates));
-        for _ in 0..copies {
-            let jitter = link.jitter.mul_f64(self.rng.random_range(0.0..1.0));
+        let arrives = self.pass(now, link, bytes);
+        self.trace.sent(now, (from, to), bytes, &arrives);
+        for at in arrives {
             self.sent += 1;
-            let at = out + link.delay + jitter;
             self.queue.push(Reverse(Datagram { at, order: self.sent, from, to, bytes: bytes.to_vec() }));
         }
+    }
+
+    /// When a datagram comes out of a link: never, once or twice.
+    fn pass(&mut self, now: Instant, link: &mut Link, bytes: &[u8]) -> Vec<Instant> {
+        if self.rng.random_bool(link.loss) {
+            return Vec::new();
+        }
+        let Some(out) = link.pass(now, bytes) else { return Vec::new() };
+        let copies = 1 + usize::from(self.rng.random_bool(link.duplicates));
+        (0..copies).map(|_| out + link.delay + link.jitter.mul_f64(self.rng.random_range(0.0..1.0))).collect()
     }
 
     pub(crate) fn next_at(&self) -> Option<Instant> {

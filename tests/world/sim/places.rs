@@ -10,10 +10,10 @@ use moonring_core::room::links::LinkSettings;
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientId, PlaceId, RoomId};
-use moonring_wire::link::{LinkPeer, Place, Sealer};
+use moonring_wire::link::{LinkPeer, Opener, Place, Sealer};
 use moonring_wire::packet::SendBatch;
 
-use super::net::Link;
+use super::link::Link;
 use super::{Device, World};
 
 /// Shards of a spread world.
@@ -24,6 +24,8 @@ pub(super) const BETWEEN: Link = Link { delay: Duration::from_micros(50), ..Link
 pub(super) const BETWEEN_NODES: Link = Link { delay: Duration::from_millis(10), ..Link::GOOD };
 /// What the shards of one process have in common.
 const SECRET: [u8; 32] = [9; 32];
+/// What nodes have in common.
+const NODES_SECRET: [u8; 32] = [10; 32];
 /// Shards of a world that has the most.
 const MOST: usize = 6;
 
@@ -129,6 +131,15 @@ pub(super) fn place_at(address: SocketAddr) -> Option<usize> {
     (0..MOST).find(|place| self::address(*place) == address)
 }
 
+/// The frames of a datagram between two shards.
+pub(super) fn opened((from, to): (SocketAddr, SocketAddr), datagram: &[u8]) -> Option<Vec<u8>> {
+    let (from, to) = (place_at(from)?, place_at(to)?);
+    [SECRET, NODES_SECRET].iter().find_map(|secret| {
+        let mut datagram = datagram.to_vec();
+        Opener::new(secret, name_of(from), name_of(to)).open(&mut datagram).ok().map(<[u8]>::to_vec)
+    })
+}
+
 /// The settings of one shard of several, or of the only one.
 pub(super) fn settings(place: usize, settings: &ShardSettings) -> ShardSettings {
     let near: Vec<_> = (0..count()).filter(|other| node_of(*other) == node_of(place)).collect();
@@ -136,7 +147,7 @@ pub(super) fn settings(place: usize, settings: &ShardSettings) -> ShardSettings 
         own: id_at(place, place),
         run: name_of(place).run,
         secret: SECRET,
-        nodes_secret: [10; 32],
+        nodes_secret: NODES_SECRET,
         addresses: near.iter().map(|place| address(*place)).collect(),
         candidates: near.iter().map(|place| vec![address(*place)]).collect(),
     };
@@ -301,6 +312,10 @@ impl World {
     }
 
     fn take_event(&mut self, event: Event) {
+        // A report says how long scripts have taken.
+        if !matches!(event, Event::Report { .. }) {
+            self.net.trace.told(self.now, &event);
+        }
         if let Event::Answered { client, answer, sections, .. } = &event
             && let Some(member) = self.members.iter_mut().find(|m| m.id == *client)
         {
