@@ -72,7 +72,8 @@ async function prepare(section, wish, codecOf) {
 }
 
 /**
- * Chromium forgets the layers of a sender, for good, once an offer has said `inactive`: such a section is not used again.
+ * Chromium forgets the layers of a sender, for good, where an answer leaves them out, `inactive` or not: such a section is not
+ * used again. moonring's answers have them.
  * @param {Section} section @param {number} count
  */
 function hasLayers({ transceiver }, count) {

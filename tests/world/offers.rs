@@ -145,6 +145,37 @@ fn what_an_offer_lets_go_it_may_ask_for_anew_in_another_section() {
 }
 
 #[test]
+fn a_stopped_section_takes_another_one_in_its_place_under_another_mid() {
+    // RFC 8829 section 5.2.2: the next new section stands where a stopped one stood.
+    let mut world = World::new(79);
+    let (alice, bob) = (world.join("alice"), world.join_raw("bob"));
+    let track = world.publish(alice, Opus);
+    world.raw(bob).sections = vec![section("0", Opus, Direction::RecvOnly)];
+    world.offer(bob, vec![], vec![wants(&mid("0"), Some(&track))]);
+    let answered = |world: &mut World| {
+        let text = |section: &AnswerSection| match section {
+            AnswerSection::Accepted { mid, rids, .. } => format!("{} {}", mid.as_ref().unwrap(), rids.len()),
+            AnswerSection::Refused { mid, .. } => format!("{} refused", mid.as_ref().unwrap()),
+        };
+        world.raw(bob).answer.clone().unwrap().sections.iter().map(text).collect::<Vec<_>>()
+    };
+    for round in 1..=300 {
+        let name = round.to_string();
+        world.raw(bob).sections.truncate(1);
+        world.raw(bob).sections.push(simulcast(&name, &["q", "h", "f"]));
+        let outcome = world.offer(bob, vec![sends(&name)], vec![]).remove(0);
+        assert_eq!((outcome.mid.as_str(), outcome.reason), (name.as_str(), None));
+        assert_eq!(answered(&mut world), ["0 0".to_owned(), format!("{name} 3")]);
+        world.raw(bob).sections[1].stopped = true;
+        // Every other one is taken over without an offer that stops it alone.
+        if round % 2 == 0 {
+            world.offer(bob, vec![], vec![]);
+            assert_eq!(answered(&mut world), ["0 0".to_owned(), format!("{name} refused")]);
+        }
+    }
+}
+
+#[test]
 fn who_publishes_where_it_receives_or_receives_where_it_publishes_is_told_what_to_do() {
     // addTrack reuses a transceiver that receives.
     let (_, mut world) =
