@@ -35,7 +35,7 @@
  * @typedef {{url: string | string[], room: string, token?: string, metadata?: any,
  *            autoSubscribe?: boolean | ((track: TrackInfo) => boolean), giveUpAfterS?: number}} JoinOptions
  */
-import { ClientError } from './errors.js';
+import { ClientError, told } from './errors.js';
 import { ClientEventTarget } from './events.js';
 import { Media } from './media.js';
 import { Publication } from './publication.js';
@@ -114,14 +114,15 @@ export class Client extends ClientEventTarget {
    * @param {JoinOptions} options
    * @returns {Promise<Joined>}
    */
-  join({ url, room, token = '', metadata = null, autoSubscribe = false, giveUpAfterS }) {
-    if (this.state !== 'new') return Promise.reject(new ClientError('out_of_order', 'This client was used already'));
+  async join({ url, room, token = '', metadata = null, autoSubscribe = false, giveUpAfterS }) {
+    if (this.state !== 'new') throw new ClientError('out_of_order', 'This client was used already');
+    const said = { room: told('room', room), token: told('token', token), metadata: told('metadata', metadata) };
     this.#room.autoSubscribe = typeof autoSubscribe === 'function' ? autoSubscribe : () => autoSubscribe;
     return new Promise((resolve, reject) => {
       this.#joining = { resolve, reject };
       this.#setState('joining');
       if (this.state !== 'joining') return; // who heard of it has left
-      this.#signal = new Signal(url, { type: 'join', room, token, metadata, protocol: PROTOCOL_VERSION }, {
+      this.#signal = new Signal(url, { type: 'join', ...said, protocol: PROTOCOL_VERSION }, {
         receive: (message) => this.#receive(message),
         reconnecting: (reason, moved) => this.#reconnecting(reason, moved),
         ended: (code, reason) => this.#close(code, reason),
@@ -184,12 +185,12 @@ export class Client extends ClientEventTarget {
 
   /** The highest layer to receive, 0 the lowest; null for no limit. @param {string} track @param {number | null} layer */
   setLayer(track, layer) {
-    this.#room.setLayer(track, layer);
+    this.#room.setLayer(track, told('layer', layer));
   }
 
   /** Sends a value to the room's policy (`on_message`); false if there is no connection, or too many wait to be sent. @param {any} value */
   send(value) {
-    return Boolean(this.#signal?.tell({ type: 'message', value }));
+    return Boolean(this.#signal?.tell({ type: 'message', value: told('value', value) }));
   }
 
   /** Says goodbye. The page's end (`pagehide`) does so by itself. */

@@ -13,7 +13,8 @@
  *   because the media path could not be repaired;
  * - `lost`: the server could not be reached, or not again;
  * - `out_of_order`: a call at the wrong time, for example a second `join`;
- * - `browser`: the browser could not make or use a session description.
+ * - `browser`: the browser could not make or use a session description;
+ * - `bad_message`: what the page has given cannot be told as JSON, which the server says of what it cannot read, too.
  *
  * Every other code is an error code of the server, see `ErrorCode` in protocol.d.ts.
  */
@@ -31,4 +32,17 @@ export class ClientError extends Error {
 export function clientError(error) {
   if (error instanceof ClientError) return error;
   return new ClientError('browser', error instanceof Error ? error.message : String(error));
+}
+
+/** A value of the page's as it is now, as it will be told. @template T @param {string} name What it is called. @param {T} value @returns {T} */
+export function told(name, value) {
+  /** @type {string | undefined} */ let text;
+  let why = `it is ${value === undefined ? 'undefined' : `a ${typeof value}`}`;
+  try {
+    text = JSON.stringify(value);
+  } catch (error) {
+    why = error instanceof Error ? error.message : String(error);
+  }
+  if (text === undefined) throw new ClientError('bad_message', `${name} cannot be told as JSON: ${why}`);
+  return JSON.parse(text);
 }

@@ -16,7 +16,7 @@
  *            ended: (publication: Publication, reason: string) => void,
  *            forget: (publication: Publication) => void}} Host
  */
-import { ClientError } from './errors.js';
+import { ClientError, told } from './errors.js';
 import { tune } from './section.js';
 
 /** The server only says that a track is muted, not by whom: this long it may still be the echo of our own wish. */
@@ -63,11 +63,11 @@ export class Publication {
 
   /** Mutes or unmutes it, here and in everybody's picture of us. @param {boolean} muted */
   setMuted(muted) {
-    this.muted = muted;
+    this.muted = Boolean(muted);
     this.media.enabled = !muted;
     this.#wishedAt = performance.now();
     if (!this.id) return; // said when it is published
-    this.#host.tell({ type: 'mute', track: this.id, muted });
+    this.#host.tell({ type: 'mute', track: this.id, muted: this.muted });
     this.#judge();
   }
 
@@ -107,6 +107,7 @@ export class Publication {
     const media = this.#host.media();
     try {
       if (!media) throw new ClientError('closed', 'Not in a room');
+      told('source', this.options.source ?? 'other'); // else the others of its offer would fail with it
       const track = await media.send({ kind: this.kind, media: this.media, options: this.options });
       if (!this.#live) {
         this.#host.tell({ type: 'unpublish', track: track.id });

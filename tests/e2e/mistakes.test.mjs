@@ -98,6 +98,50 @@ test('muting is about what is sent, also after a track that cannot take its plac
   });
 });
 
+test('what cannot be told as JSON is refused at once, by its name, and nothing else is', async () => {
+  await withFakeIn(all, undefined, outside, async (tab, fake) => {
+    await embed(tab);
+    const result = await tab.evaluate(async () => {
+      const words = (/** @type {any} */ promise) => promise.then(() => 'done', (/** @type {any} */ error) => `${error.code}: ${error.message.slice(0, 80)}`);
+      const said = (/** @type {() => any} */ what) => words(new Promise((done) => done(what())));
+      /** @type {any} */ const circle = { name: 'Ada' };
+      circle.self = circle;
+      const seen = [];
+      for (const wrong of [{ metadata: { age: 36n } }, { metadata: circle }, { metadata: () => 1 }, { token: 5n }]) seen.push(await words(window.enter(wrong)));
+      seen.push(window.client.state);
+      const metadata = { name: 'Ada' };
+      await window.enter({ metadata });
+      /** @type {any} */ (metadata).self = metadata; // it was told as it was
+      const { client } = window;
+      client.subscribe('v1').catch(() => {});
+      const other = client.publish(window.sound());
+      seen.push(await words(client.publish(window.picture(), { source: 5n })), await words(other));
+      for (const value of [5n, circle, undefined]) seen.push(await said(() => client.send(value)));
+      seen.push(await said(() => client.setLayer('v1', 1n)));
+      client.reconnect();
+      await new Promise((done) => client.on('joined', done));
+      return [...seen, client.state];
+    });
+    const [circle, again] = [result[1], result[8]];
+    assert.match(circle, /^bad_message: metadata cannot be told as JSON: .*circular/i);
+    assert.match(again, /^bad_message: value cannot be told as JSON: .*circular/i);
+    assert.deepEqual(result.filter((/** @type {string} */ one) => one !== circle && one !== again), [
+      'bad_message: metadata cannot be told as JSON: Do not know how to serialize a BigInt',
+      'bad_message: metadata cannot be told as JSON: it is a function',
+      'bad_message: token cannot be told as JSON: Do not know how to serialize a BigInt',
+      'new',
+      'bad_message: source cannot be told as JSON: Do not know how to serialize a BigInt',
+      'done',
+      'bad_message: value cannot be told as JSON: Do not know how to serialize a BigInt',
+      'bad_message: value cannot be told as JSON: it is undefined',
+      'bad_message: layer cannot be told as JSON: Do not know how to serialize a BigInt',
+      'joined',
+    ]);
+    assert.deepEqual(fake.of('join').map(({ metadata }) => metadata), [{ name: 'Ada' }]);
+    assert.deepEqual(fake.of('message'), []);
+  });
+});
+
 test('an offer that meets a limit of the server is made again', async () => {
   let limits = 2;
   /** @type {Handle} */
