@@ -74,6 +74,9 @@ export class Publication {
   /** Sends other media instead, without an offer; as muted as it was. @param {MediaStreamTrack} media */
   async replace(media) {
     const before = this.media;
+    if (media.kind !== this.kind) { // the browser would find out, but of what is pending only when its answer has come
+      throw new TypeError(`A track of ${this.kind} cannot be replaced by one of ${media.kind}: publish that by itself`);
+    }
     media.enabled = !this.muted;
     this.media = media;
     const section = this.#section;

@@ -98,6 +98,24 @@ test('muting is about what is sent, also after a track that cannot take its plac
   });
 });
 
+test('a publication that is pending is not given a track of the other kind, and goes on', async () => {
+  await withFakeIn(all, undefined, outside, async (tab, fake) => {
+    await embed(tab);
+    const result = await tab.evaluate(async () => {
+      await window.enter({});
+      const camera = window.picture();
+      const published = window.client.publish(camera, { muted: true });
+      const [publication] = window.client.publications;
+      const sound = window.sound();
+      const words = await publication.replace(sound).then(() => 'done', String);
+      const end = await window.end(published);
+      return [words, sound.enabled, end, publication.sender?.track === camera, publication.kind];
+    });
+    assert.deepEqual(result, ['TypeError: A track of video cannot be replaced by one of audio: publish that by itself', true, 'done', true, 'video']);
+    assert.equal(fake.of('unpublish').length, 0);
+  });
+});
+
 test('what cannot be told as JSON is refused at once, by its name, and nothing else is', async () => {
   await withFakeIn(all, undefined, outside, async (tab, fake) => {
     await embed(tab);
