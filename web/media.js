@@ -25,7 +25,7 @@
  */
 import { ClientError, clientError } from './errors.js';
 import { Exchange } from './exchange.js';
-import { free, place, retire, tune } from './section.js';
+import { free, giveBack, place, retire, tune } from './section.js';
 import { askForLostSound } from './sound.js';
 import { PathWatch } from './watchdog.js';
 
@@ -206,7 +206,9 @@ export class Media {
     this.#negotiating = true;
     await null; // intents of one task share an offer
     while (!this.#over && !this.#suspended && (this.#intents.length > 0 || this.#stale)) {
-      const batch = await this.#place(this.#intents.splice(0).filter((intent) => this.#isWanted(intent)));
+      const wanted = this.#intents.splice(0).filter((intent) => this.#isWanted(intent));
+      if (giveBack(this.#sections, wanted.map(({ wish }) => wish))) await this.#offerOnce([]);
+      const batch = await this.#place(wanted);
       if (this.#over || (batch.length === 0 && !this.#stale)) continue;
       this.#stale = false;
       await this.#offerOnce(batch);
@@ -245,11 +247,13 @@ export class Media {
     const pc = this.#pc;
     try {
       const retired = this.#sections.filter((s) => s.state === 'retiring');
+      const stopped = this.#sections.filter((s) => s.state === 'stopped');
       await pc.setLocalDescription();
       const sdp = askForLostSound(pc.localDescription?.sdp ?? '');
       const answer = await this.#ask(sdp, batch);
       await pc.setRemoteDescription({ type: 'answer', sdp: answer.sdp });
       for (const section of retired) section.state = 'free';
+      this.#sections = this.#sections.filter((s) => !stopped.includes(s));
       for (const intent of batch) this.#settle(intent, answer.sections);
       for (const section of this.#sections) tune(section); // an answer may have switched layers on
     } catch (error) {

@@ -2,12 +2,13 @@
 /**
  * Media sections: a transceiver each, and what it is used for.
  *
- * `fresh`: no answer has confirmed it. `used`. `retiring`: stopped, the next offer says `inactive`. `free`: an answer has
- * confirmed that, so it can be used again. `shape`: what was fixed when the transceiver was made.
+ * `fresh`: no answer has confirmed it. `used`. `retiring`: the next offer says `inactive`. `free`: an answer has
+ * confirmed that, so it can be used again. `stopped`: its place is given back by the next answer. `shape`: what was fixed when
+ * the transceiver was made.
  * `wanted`: the layers that somebody receives, null when the server has not said. `told`: how many layers the server has
  * seen, 0 when it has not said.
  * @typedef {{transceiver: RTCRtpTransceiver, role: 'send'|'receive', kind: 'audio'|'video', shape: string,
- *            state: 'fresh'|'used'|'retiring'|'free', track?: string, options: import('./publication.js').PublishOptions,
+ *            state: 'fresh'|'used'|'retiring'|'free'|'stopped', track?: string, options: import('./publication.js').PublishOptions,
  *            wanted: number[] | null, told: number}} Section
  * @typedef {import('./media.js').Wish} Wish
  * @typedef {import('./media.js').Sending} Sending
@@ -17,8 +18,7 @@ import { ClientError } from './errors.js';
 import { negotiateExtensions } from './extensions.js';
 import { adapt, encodings, narrowCodecs, preferCodec, sizeOf } from './layers.js';
 
-/** The server takes so many sections in one offer, and a section is never taken out again: of an offer with one more nothing
- *  would come, nor of those after it. */
+/** The server takes so many sections in one offer: of an offer with one more nothing would come, nor of those after it. */
 const MOST_SECTIONS = 256;
 /** So many of them are left for what is sent. */
 const SENDING_SECTIONS = 16;
@@ -31,10 +31,8 @@ const SENDING_SECTIONS = 16;
 export async function place(pc, sections, wish, codecOf) {
   const { role, kind } = wish;
   const direction = role === 'send' ? 'sendonly' : 'recvonly';
-  const sendEncodings = role === 'send' && kind === 'video' ? encodings(wish.options, sizeOf(wish.media)) : [{}];
-  const shape = shapeOf(wish, sendEncodings);
-  const fits = (/** @type {Section} */ s) => s.role === role && s.kind === kind && s.shape === shape;
-  let section = sections.find((s) => s.state === 'free' && fits(s) && hasLayers(s, sendEncodings.length));
+  const sendEncodings = encodingsOf(wish);
+  let section = sections.find(fitting(wish, sendEncodings));
   if (section) {
     section.transceiver.direction = direction;
     section.state = 'fresh';
@@ -42,7 +40,7 @@ export async function place(pc, sections, wish, codecOf) {
     checkRoom(sections, role);
     const init = role === 'send' ? { direction, sendEncodings } : { direction };
     const transceiver = pc.addTransceiver(kind, /** @type {RTCRtpTransceiverInit} */ (init));
-    section = { transceiver, role, kind, shape, state: 'fresh', options: {}, wanted: null, told: 0 };
+    section = { transceiver, role, kind, shape: shapeOf(wish, sendEncodings), state: 'fresh', options: {}, wanted: null, told: 0 };
     sections.push(section);
     negotiateExtensions(transceiver);
   }
@@ -53,6 +51,39 @@ export async function place(pc, sections, wish, codecOf) {
     throw error;
   }
   return section;
+}
+
+/**
+ * Stops sections that are free and fit none of the wishes, as many as there is no room for new ones: the next offer has them with
+ * port 0, and new ones take their places (RFC 8829, section 5.2.2). The first one stays, as Chromium would end the transport with
+ * it. True if there are some.
+ * @param {Section[]} sections @param {Wish[]} wishes
+ */
+export function giveBack(sections, wishes) {
+  const rest = new Set(sections);
+  const fresh = wishes.filter((wish) => {
+    const section = [...rest].find(fitting(wish, encodingsOf(wish)));
+    return !section || !rest.delete(section);
+  });
+  const ofRole = (/** @type {{role: string}[]} */ all) => all.filter(({ role }) => role === 'receive').length;
+  const lacking = Math.max(sections.length + fresh.length - MOST_SECTIONS, ofRole(sections) + ofRole(fresh) - MOST_SECTIONS + SENDING_SECTIONS, 0);
+  const isIdle = (/** @type {Section} */ s) => s.state === 'free' && s !== sections[0] && s.transceiver.currentDirection;
+  const idle = [...rest].filter(isIdle).sort((a, b) => Number(a.role === 'send') - Number(b.role === 'send'));
+  for (const section of idle.slice(0, lacking)) {
+    section.transceiver.stop();
+    section.state = 'stopped';
+  }
+  return lacking > 0 && idle.length > 0;
+}
+
+/** @param {Wish} wish */
+const encodingsOf = (wish) => (wish.role === 'send' && wish.kind === 'video' ? encodings(wish.options, sizeOf(wish.media)) : [{}]);
+
+/** Whether a section is free for a wish. @param {Wish} wish @param {import('./layers.js').Encoding[]} layers */
+function fitting(wish, layers) {
+  const { role, kind } = wish;
+  const shape = shapeOf(wish, layers);
+  return (/** @type {Section} */ s) => s.state === 'free' && s.role === role && s.kind === kind && s.shape === shape && hasLayers(s, layers.length);
 }
 
 /** @param {Section[]} sections @param {Wish['role']} role */

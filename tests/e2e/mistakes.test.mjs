@@ -213,6 +213,31 @@ test('of more tracks than a client can receive the rest is refused, and it can s
   });
 });
 
+test('sections of sound that are free make room for pictures where there is none', async () => {
+  const tracks = [...Array(240)].map((_, n) => track(`a${n}`, 'audio')).concat([...Array(30)].map((_, n) => track(`v${n}`)));
+  /** @type {Handle} */
+  const handle = (message, send) => message.type === 'join' && (send(joined('demo', people, tracks)), true);
+  await withFakeIn(all, handle, outside, async (tab, fake) => {
+    await embed(tab);
+    const ends = await tab.evaluate(async () => {
+      await window.enter({});
+      const { client } = window;
+      const sounds = [...Array(240)].map((_, n) => `a${n}`);
+      await Promise.all(sounds.map((id) => client.subscribe(id)));
+      for (const id of sounds.slice(1)) client.unsubscribe(id);
+      const isUsed = (/** @type {any} */ t) => t.currentDirection !== 'inactive';
+      while (client.peerConnection.getTransceivers().filter(isUsed).length > 1) await new Promise((done) => setTimeout(done, 50));
+      await new Promise((done) => setTimeout(done, 200));
+      return Promise.all([...Array(30)].map((_, n) => window.end(client.subscribe(`v${n}`))));
+    });
+    assert.deepEqual(ends, Array(30).fill('done'));
+    const counts = fake.of('offer').map(({ sdp }) => sdp.match(/^m=/gm).length);
+    assert.equal(Math.max(...counts), 240);
+    const live = await tab.evaluate(() => [window.client.receiver('a0'), window.client.receiver('v29')].map(({ track: { kind, readyState } }) => `${kind} ${readyState}`));
+    assert.deepEqual(live, ['audio live', 'video live']);
+  });
+});
+
 test('a layer that is chosen before its track is received is told when the server knows of it, also after a resume', async () => {
   /** @type {import('ws').WebSocket} */ let wire;
   /** @type {Handle} */
