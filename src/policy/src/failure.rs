@@ -18,21 +18,22 @@ pub enum HookFailure {
     /// Stopped after its CPU time, with where it was.
     #[error("stopped: it used more than its CPU time of {0:?}\n{1}")]
     Time(Duration, String),
-    /// An error at the memory cap.
-    #[error("more memory than the room's script may use: {0}")]
-    Memory(String),
+    /// An error at the memory cap, of so many bytes. Lua keeps no line of it: it calls no message handler then.
+    #[error("more memory than the {kib} KiB of a room's script (memory_kib): {1}", kib = .0 / 1024)]
+    Memory(usize, String),
     /// The host panicked; contained.
     #[error("internal error of the host: {0}")]
     Panic(String),
 }
 
 impl HookFailure {
-    pub(crate) fn of_message(message: String) -> Self {
-        if message.contains(OUT_OF_MEMORY) { Self::Memory(message) } else { Self::Error(message) }
+    /// The failure of a script that may use `cap` bytes.
+    pub(crate) fn of_message(message: String, cap: usize) -> Self {
+        if message.contains(OUT_OF_MEMORY) { Self::Memory(cap, message) } else { Self::Error(message) }
     }
 
-    pub(crate) fn of_error(error: &mlua::Error) -> Self {
-        Self::of_message(message_of(error))
+    pub(crate) fn of_error(error: &mlua::Error, cap: usize) -> Self {
+        Self::of_message(message_of(error), cap)
     }
 }
 

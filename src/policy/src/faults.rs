@@ -145,7 +145,7 @@ fn place_of(failure: &HookFailure) -> String {
     match failure {
         HookFailure::Error(message) => message.splitn(3, ':').take(2).collect::<Vec<_>>().join(":"),
         HookFailure::Time(..) => "time".to_owned(),
-        HookFailure::Memory(_) => "memory".to_owned(),
+        HookFailure::Memory(..) => "memory".to_owned(),
         HookFailure::Panic(_) => "panic".to_owned(),
     }
 }

@@ -278,7 +278,9 @@ impl Room {
                 }
                 match self.state.lua.registry_value::<Function>(&function) {
                     Ok(function) => self.state.start(work.name(), function, no_args, budget),
-                    Err(error) => (End::Failed(HookFailure::of_error(&error)), Spent::default()),
+                    Err(error) => {
+                        (End::Failed(HookFailure::of_error(&error, context.settings.memory_bytes)), Spent::default())
+                    }
                 }
             }
         };

@@ -72,6 +72,7 @@ pub(crate) struct State {
     /// The table in which the prelude leaves what a hook returned.
     returned: Table,
     relaxed: Cell<bool>,
+    memory_cap: usize,
     /// Hooks that were told of for returning nothing to decide by.
     undecided: RefCell<Vec<&'static str>>,
     pub(crate) host: Rc<Host>,
@@ -81,7 +82,8 @@ pub(crate) struct State {
 impl State {
     /// A state with the sandbox in place, and nothing of the script's run yet.
     pub(crate) fn new(settings: &PolicySettings, seed: u64, host: Rc<Host>) -> Result<Self, HookFailure> {
-        let create = || Self::create(settings, seed, host).map_err(|error| HookFailure::of_error(&error));
+        let create =
+            || Self::create(settings, seed, host).map_err(|error| HookFailure::of_error(&error, settings.memory_bytes));
         catch_unwind(AssertUnwindSafe(create)).unwrap_or_else(|panic| Err(HookFailure::Panic(panic_message(&*panic))))
     }
 
@@ -108,11 +110,12 @@ impl State {
             prelude.call((call, functions, wait, api::fail_mark(), hooks(&lua)?, config, plain_find))?;
         host.clients.borrow_mut().set_objects(objects);
         let runner = lua.create_registry_value(runner)?;
-        lua.set_memory_limit(settings.memory_bytes)?;
+        let memory_cap = settings.memory_bytes;
+        lua.set_memory_limit(memory_cap)?;
         lua.gc_restart();
         set_pause(&lua, GC_PAUSE_TIGHT);
-        let (idle, undecided) = (RefCell::default(), RefCell::default());
-        Ok(Self { idle, runner, randomseed, returned, relaxed: Cell::new(false), undecided, host, lua })
+        let (idle, undecided, relaxed) = Default::default();
+        Ok(Self { idle, runner, randomseed, returned, relaxed, memory_cap, undecided, host, lua })
     }
 
     /// Runs the script's main chunk.
@@ -121,7 +124,7 @@ impl State {
         let chunk = self.lua.load(self.host.script.bytecode()).set_mode(ChunkMode::Binary).into_function();
         match chunk {
             Ok(chunk) => self.without_waiting(NAME, self.start(NAME, chunk, no_args, budget), budget),
-            Err(error) => (Err(HookFailure::of_error(&error)), Spent::default()),
+            Err(error) => (Err(HookFailure::of_error(&error, self.memory_cap)), Spent::default()),
         }
     }
 
@@ -154,10 +157,9 @@ impl State {
         let result = match end {
             End::Missing => Ok(None),
             End::Returned(value) => Ok(Some(value)),
-            End::Undecided(_) => Ok(Some(Value::Nil)),
-            End::Allowed => Ok(Some(Value::Nil)),
+            End::Undecided(_) | End::Allowed => Ok(Some(Value::Nil)),
             End::Failed(failure) => Err(failure),
-            End::NoMemory => Err(HookFailure::Memory(OUT_OF_MEMORY.to_owned())),
+            End::NoMemory => Err(HookFailure::Memory(self.memory_cap, OUT_OF_MEMORY.to_owned())),
             End::Waiting(..) => Err(HookFailure::Error(format!("{name} cannot wait"))),
         };
         (result, spent)
@@ -206,12 +208,12 @@ impl State {
     /// Makes values for Lua without the memory cap, and holds them against it afterwards: as long as an allocation can
     /// fail, mlua makes every string and every table in a protected call, which takes longer than a small hook.
     fn uncapped<R>(&self, make: impl FnOnce(&Lua) -> mlua::Result<R>) -> Result<R, HookFailure> {
-        let cap = self.lua.set_memory_limit(0).map_err(|error| HookFailure::of_error(&error))?;
+        let cap = self.lua.set_memory_limit(0).map_err(|error| HookFailure::of_error(&error, self.memory_cap))?;
         let made = catch_unwind(AssertUnwindSafe(|| make(&self.lua)));
-        self.lua.set_memory_limit(cap).map_err(|error| HookFailure::of_error(&error))?;
+        self.lua.set_memory_limit(cap).map_err(|error| HookFailure::of_error(&error, self.memory_cap))?;
         match made {
-            Ok(Ok(_)) if self.memory() > cap => Err(HookFailure::Memory(OUT_OF_MEMORY.to_owned())),
-            Ok(made) => made.map_err(|error| HookFailure::of_error(&error)),
+            Ok(Ok(_)) if self.memory() > cap => Err(HookFailure::Memory(cap, OUT_OF_MEMORY.to_owned())),
+            Ok(made) => made.map_err(|error| HookFailure::of_error(&error, self.memory_cap)),
             Err(panic) => Err(HookFailure::Panic(panic_message(&*panic))),
         }
     }
@@ -238,9 +240,9 @@ impl State {
         }
         let end = match result {
             Ok(Ok(Ok(code))) => self.ended(thread, code),
-            Ok(Ok(Err(error))) => End::Failed(HookFailure::of_error(&error)),
+            Ok(Ok(Err(error))) => End::Failed(HookFailure::of_error(&error, self.memory_cap)),
             Ok(Err(panic)) => End::Failed(HookFailure::Panic(panic_message(&*panic))),
-            Err(HookFailure::Memory(_)) => End::NoMemory,
+            Err(HookFailure::Memory(..)) => End::NoMemory,
             Err(failure) => End::Failed(failure),
         };
         (end, spent)
@@ -255,12 +257,12 @@ impl State {
                 Value::String(kind) => kind.to_string_lossy(),
                 _ => "nil".into(),
             }),
-            FAILED => End::Failed(HookFailure::of_message(match self.take_returned() {
-                Value::String(traceback) => {
-                    with_a_place(traceback.to_string_lossy(), || self.global(self.host.hook.get()))
-                }
-                _ => "error without a message".into(),
-            })),
+            FAILED => {
+                let traceback = self.take_returned().as_string().map(|text| text.to_string_lossy());
+                let traceback = traceback.unwrap_or_else(|| "error without a message".into());
+                let traceback = with_a_place(traceback, || self.global(self.host.hook.get()));
+                End::Failed(HookFailure::of_message(traceback, self.memory_cap))
+            }
             WAITS => match self.host.wait.take() {
                 Some(wait) => return End::Waiting(thread, wait),
                 None => return failed("the hook waits for nothing"),

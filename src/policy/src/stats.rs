@@ -119,7 +119,7 @@ impl PolicyStats {
         match failure {
             HookFailure::Error(_) => self.errors += 1,
             HookFailure::Time(..) => self.kills += 1,
-            HookFailure::Memory(_) => self.memory += 1,
+            HookFailure::Memory(..) => self.memory += 1,
             HookFailure::Panic(_) => self.panics += 1,
         }
     }

@@ -75,7 +75,7 @@ impl Room {
     fn no_memory(&mut self, context: &mut EngineContext, work: Work) {
         self.count(context, |stats| stats.refused += 1);
         if self.facts.may_log() {
-            self.log_failure(&work, &HookFailure::Memory(NOT_CALLED.to_owned()));
+            self.log_failure(&work, &HookFailure::Memory(context.settings.memory_bytes, NOT_CALLED.to_owned()));
         }
         self.state.clean_up(context.settings.memory_bytes);
         if let Work::Call { ticket, call, .. } = work {

@@ -43,7 +43,11 @@ fn whatever_fails_leaves_the_old_version_in_charge() {
         ("local n = 0", "while true do end", "main chunk: stopped"),
         ("local n = 0", "function on_init() error('boom') end", "on_init: room.lua:2: boom\nstack traceback:\n"),
         ("local n = 0", "function on_init() while true do end end", "on_init: stopped: it used more than its CPU time"),
-        ("local n = 0", "local t = {} for i = 1, 1e9 do t[i] = i end", "main chunk: more memory"),
+        (
+            "local n = 0",
+            "local t = {} for i = 1, 1e9 do t[i] = i end",
+            "main chunk: more memory than the 2048 KiB of a room's script (memory_kib): not enough memory",
+        ),
         ("n = s.n", "error('cannot migrate')", "on_load: room.lua:6: cannot migrate"),
         ("n = s.n", "sfu.sleep(1)", "on_load: room.lua:6: on_load cannot wait"),
         ("n = s.n", "while true do pcall(function() while true do end end) end", "on_load: stopped"),
