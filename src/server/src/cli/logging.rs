@@ -6,6 +6,7 @@ use std::panic::{self, PanicHookInfo};
 use std::thread;
 
 use tracing::Level;
+use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 use crate::log_lines::LogLines;
@@ -22,14 +23,7 @@ impl Drop for Finish {
 
 /// Lets the log begin. Its lines wait for [`log_queue::start`].
 pub(super) fn start(config: &Config) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log_filter)
-        // Its words have those of its source in them.
-        .map_err(|error| anyhow::anyhow!("log_filter {:?}: {error}", config.log_filter))?;
-    // NATS' client tells of each attempt to connect; the cluster says what comes of them.
-    let filter = match config.log_filter.contains("async_nats") {
-        true => filter,
-        false => filter.add_directive("async_nats=error".parse()?),
-    };
+    let filter = filter_of(&config.log_filter)?;
     let lines = LogLines(log_queue::queue_of_the_log);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
     // Colours are for eyes: a file or the journal has the plain text.
@@ -40,6 +34,18 @@ pub(super) fn start(config: &Config) -> anyhow::Result<()> {
     }
     panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+fn filter_of(text: &str) -> anyhow::Result<EnvFilter> {
+    let filter = EnvFilter::try_new(text)
+        // Its words have those of its source in them.
+        .map_err(|error| anyhow::anyhow!("log_filter {text:?}: {error}"))?;
+    // NATS' client tells of each attempt to connect, which is made every second, and of what comes of it; the cluster says that,
+    // with what to do, and once.
+    Ok(match text.contains("async_nats") {
+        true => filter,
+        false => filter.add_directive("async_nats=off".parse()?),
+    })
 }
 
 /// The usual hook writes to the standard error output itself, and would wait there for who reads it.
@@ -57,4 +63,23 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         log_queue::queue_of_the_log().say(line.into_bytes());
     }
     log_queue::finish_line_of_panic();
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[test]
+    fn what_the_client_of_nats_says_of_each_attempt_is_shown_to_who_asks_for_it() {
+        for (text, expected) in [("info", false), ("debug", false), ("info,async_nats=error", true)] {
+            let subscriber = tracing_subscriber::registry().with(filter_of(text).unwrap());
+            tracing::subscriber::with_default(subscriber, || {
+                let is_shown = tracing::enabled!(target: "async_nats::connector", Level::ERROR);
+                let is_own = tracing::enabled!(target: "moonring::cluster", Level::WARN);
+                assert_eq!((is_shown, is_own), (expected, true), "{text}");
+            });
+        }
+    }
 }

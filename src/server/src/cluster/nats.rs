@@ -1,11 +1,11 @@
 //! The engine on NATS, server 2.11 or newer: messages and requests on core NATS, claims in one bucket of JetStream's
 //! key-value store.
 
+mod said;
 mod tables;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -19,6 +19,7 @@ use futures_util::StreamExt;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use self::said::Said;
 use super::engine::{
     Change, Engine, Entry, IsGood, MAX_BYTES, MAX_PLACE_MESSAGE, Message, Offline, Pending, QUEUE, Reply, Serving,
     Unanswered, Unwritten, Watched,
@@ -39,8 +40,6 @@ const PING: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause before something is tried again that goes on for ever.
 const RETRY: Duration = Duration::from_millis(500);
-/// Between two lines of the log that say why there is no connection.
-const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Longest pause between two attempts to connect.
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -53,13 +52,15 @@ pub(super) struct Nats {
     /// The streams of the other tables, once they were found or made.
     tables: Mutex<BTreeMap<Table, Stream>>,
     connected: watch::Receiver<bool>,
+    /// What the log has said of what fails again and again.
+    said: Said,
 }
 
 impl Nats {
     /// Connects, or goes on trying to. An error says what is wrong with the settings.
     pub(super) async fn connect(settings: &ClusterSettings) -> anyhow::Result<Self> {
         let (is_connected, connected) = watch::channel(false);
-        let told = std::sync::Mutex::new(None);
+        let said = Said::default();
         let mut options = match &settings.login {
             Login::None => ConnectOptions::new(),
             Login::Token(token) => ConnectOptions::with_token(token.clone()),
@@ -77,14 +78,15 @@ impl Nats {
             .subscription_capacity(QUEUE)
             .reconnect_delay_callback(|attempts| RECONNECT.min(Duration::from_millis(50 << attempts.min(6))))
             .event_callback(move |event| {
-                note(&event, &is_connected, &told);
+                note(&event, &is_connected, &said);
                 std::future::ready(())
             });
         let servers: Result<Vec<async_nats::ServerAddr>, _> = settings.servers.iter().map(|url| url.parse()).collect();
         let client = options.connect(servers.context("cluster")?).await.context("cluster")?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(PATIENCE);
-        Ok(Self { client, jetstream, store: Mutex::new(None), tables: Mutex::default(), connected })
+        let (store, tables, said) = (Mutex::new(None), Mutex::default(), Said::default());
+        Ok(Self { client, jetstream, store, tables, connected, said })
     }
 
     /// Does something with the bucket, within a bound of time. After a failure the bucket is looked for anew.
@@ -112,7 +114,12 @@ impl Nats {
         if store.is_none() {
             match self.bucket().await {
                 Ok(bucket) => *store = Some(bucket),
-                Err(error) => tracing::error!("the cluster has no table of rooms: {error:#}"),
+                Err(error) => {
+                    let words = format!("the cluster has no table of rooms: {error:#}");
+                    if self.said.is_due(&words, Instant::now()) {
+                        tracing::error!("{words}");
+                    }
+                }
             }
         }
         store.clone()
@@ -145,8 +152,8 @@ impl Nats {
     }
 }
 
-/// Logs what happens to the connection, and says whether it is there. `told` is when it was last said why it is not.
-fn note(event: &Event, is_connected: &watch::Sender<bool>, told: &std::sync::Mutex<Option<Instant>>) {
+/// Logs what happens to the connection, and says whether it is there.
+fn note(event: &Event, is_connected: &watch::Sender<bool>, said: &Said) {
     match event {
         Event::Connected => {
             tracing::info!("connected to the cluster's messages");
@@ -157,12 +164,11 @@ fn note(event: &Event, is_connected: &watch::Sender<bool>, told: &std::sync::Mut
             is_connected.send_replace(false);
         }
         Event::SlowConsumer(_) => tracing::debug!("messages of the cluster are lost, as they come too fast"),
-        Event::ServerError(error) => tracing::warn!("NATS: {error}"),
+        // What it does not permit, for example, is done again with each beat.
+        Event::ServerError(error) if said.is_due(&error.to_string(), Instant::now()) => tracing::warn!("NATS: {error}"),
+        Event::ServerError(error) => tracing::debug!("NATS: {error}"),
         Event::ClientError(error) => {
-            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_new = !*is_connected.borrow() && is_due(*told, Instant::now());
-            if is_new {
-                *told = Some(Instant::now());
+            if !*is_connected.borrow() && said.is_due(&error.to_string(), Instant::now()) {
                 let advice = "look at cluster, cluster_login_file and cluster_ca; until then only joins at rooms of this node are taken";
                 tracing::warn!("no connection to the cluster's messages: {error}; {advice}");
             } else {
@@ -171,11 +177,6 @@ fn note(event: &Event, is_connected: &watch::Sender<bool>, told: &std::sync::Mut
         }
         Event::LameDuckMode | Event::Draining => tracing::debug!("NATS: {event}"),
     }
-}
-
-/// Whether it is time to say again why there is no connection: attempts are made every second.
-fn is_due(told: Option<Instant>, now: Instant) -> bool {
-    told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY)
 }
 
 impl Engine for Nats {

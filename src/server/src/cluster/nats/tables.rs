@@ -3,7 +3,7 @@
 //! Values are read from the leader of a bucket, not from a copy that may lag behind: what one node was told is written, the next
 //! one finds.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
@@ -59,7 +59,10 @@ impl Nats {
                 GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND && make => {
                     let made = self.make_table(table, bucket).await;
                     made.map_err(|error| {
-                        tracing::error!("the cluster has no table of {}: {error:#}", table.name());
+                        let words = format!("the cluster has no table of {}: {error:#}", table.name());
+                        if self.said.is_due(&words, Instant::now()) {
+                            tracing::error!("{words}");
+                        }
                         Offline
                     })?
                 }

@@ -241,16 +241,13 @@ fn warnings(test: impl FnOnce()) -> Vec<String> {
 
 #[test]
 fn why_there_is_no_connection_is_said_at_once_and_once_a_minute() {
-    let now = Instant::now();
-    for (told, expected) in [(None, true), (Some(59), false), (Some(60), true)] {
-        let told = told.map(|ago| now - Duration::from_secs(ago));
-        assert_eq!(is_due(told, now), expected, "{told:?}");
-    }
-    let (is_connected, _) = watch::channel(false);
-    let told = std::sync::Mutex::new(None);
-    let failed = Event::ClientError(async_nats::ClientError::Other("IO error".into()));
-    let lines = warnings(|| [(); 3].iter().for_each(|()| note(&failed, &is_connected, &told)));
-    let [line] = &lines[..] else { panic!("{lines:?}") };
+    let ((is_connected, _), said) = (watch::channel(false), Said::default());
+    let failed = |why: &str| Event::ClientError(async_nats::ClientError::Other(why.into()));
+    let refused = || Event::ServerError(async_nats::ServerError::Other("Permissions Violation".into()));
+    let events = [failed("IO error"), failed("IO error"), failed("no login"), failed("IO error"), refused(), refused()];
+    let lines = warnings(|| events.iter().for_each(|event| note(event, &is_connected, &said)));
+    let [line, other, not_permitted] = &lines[..] else { panic!("{lines:?}") };
+    assert!(other.contains("no login") && not_permitted.contains("Permissions Violation"), "{lines:?}");
     assert!(line.contains("no connection to the cluster's messages: ") && line.contains("IO error"), "{line}");
     assert!(line.contains("; look at cluster, cluster_login_file and cluster_ca"), "{line}");
 }
