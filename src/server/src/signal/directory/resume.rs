@@ -201,19 +201,21 @@ impl Directory {
     pub(crate) fn resume(&self, ticket: &str) -> Resumed {
         let Some((client, ticket)) = Ticket::parse(ticket) else { return Resumed::Unknown };
         let mut state = self.state();
-        if state.is_frozen {
-            return Resumed::Later;
-        }
+        let is_frozen = state.is_frozen;
         let State { rooms: placements, clients, .. } = &mut *state;
         let Some(route) = clients.get_mut(&client) else {
             let gone = state.gone_to(&client, &ticket);
             return gone.map_or_else(|| state.take_kick(&client, &ticket), Resumed::Elsewhere);
         };
+        // Its ticket comes with its state, or nothing does and the place goes.
         if matches!(route.outlet, Outlet::Expected(_)) {
             return Resumed::Later;
         }
         if !route.ticket.as_ref().is_some_and(|own| own.matches(&ticket)) {
             return Resumed::Unknown;
+        }
+        if is_frozen {
+            return Resumed::Later;
         }
         route.ticket = None;
         route.generation += 1;

@@ -20,6 +20,9 @@ async fn a_ticket_is_good_in_the_process_that_takes_over() {
     let goes: HashSet<ClientId> = [a.client.clone(), waits.client.clone()].into();
     let stays = crossed(&old.freeze(&goes));
     assert!(matches!(old.resume(&ticket), Resumed::Later), "nobody can say yet");
+    for stranger in [format!("{}.{:032x}", a.client, 7), format!("nobody.{:032x}", 7), "x".to_owned()] {
+        assert!(matches!(old.resume(&stranger), Resumed::Unknown), "{stranger} is good nowhere");
+    }
     assert_eq!(b.new_ticket(), "", "it would not be known there");
     assert!(stays.fits(2) && !stays.fits(1), "rooms are on both shards");
     let (new, receivers) = directory(2, 9, BOUNDS);
