@@ -128,6 +128,9 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     if !unused.is_empty() {
         tracing::warn!("without the setting cluster this server is alone, and {} without effect", unused.join(", "));
     }
+    if let Some(words) = config.beyond_all_recordings() {
+        tracing::warn!("{words}");
+    }
     sandbox::before_start(config)?;
     log_queue::start().context("cannot start the thread of the log")?;
     let server = Server::start(config)?;

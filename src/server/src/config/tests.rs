@@ -214,3 +214,19 @@ fn a_script_setting_that_cannot_be_read_is_not_repeated_and_told_where_commas_ma
     let cli = Cli::try_parse_from(["moonring", "--script-config=a=1,b=x"]).unwrap();
     assert_eq!(cli.options.script_config.unwrap().len(), 2);
 }
+
+#[test]
+fn a_recording_that_may_be_larger_than_all_together_is_told_at_the_start() {
+    for (record, room_kib, all_mib, expected) in
+        [("demo-*", 1024, 1, false), ("demo-*", 1025, 1, true), ("demo-*", 16_384, 8, true), ("", 16_384, 8, false)]
+    {
+        let record: Vec<String> =
+            Some(record).filter(|pattern| !pattern.is_empty()).map(str::to_owned).into_iter().collect();
+        let config = Config { record, record_room_kib: room_kib, record_all_mib: all_mib, ..Config::default() };
+        config.check().unwrap();
+        let words = config.beyond_all_recordings();
+        assert_eq!(words.is_some(), expected, "{room_kib} {all_mib}");
+        let given = format!("record_room_kib ({room_kib}) is more than record_all_mib ({all_mib}) lets");
+        assert!(words.is_none_or(|words| words.starts_with(&given)), "{given}");
+    }
+}

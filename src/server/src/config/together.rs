@@ -61,6 +61,16 @@ impl Config {
         given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
     }
 
+    /// Says that the bound of a recording is none, where all together may have less.
+    pub(crate) fn beyond_all_recordings(&self) -> Option<String> {
+        let (room, all) = (self.record_room_kib, self.record_all_mib);
+        (!self.record.is_empty() && room > all.saturating_mul(1024)).then(|| {
+            format!(
+                "record_room_kib ({room}) is more than record_all_mib ({all}) lets all recordings have together: that of one room takes the place of all others, and ends there; raise record_all_mib, or lower record_room_kib"
+            )
+        })
+    }
+
     /// Refuses what a take-over does not go with.
     pub(super) fn check_take_over(&self) -> anyhow::Result<()> {
         if self.take_over.as_os_str().is_empty() {
