@@ -83,10 +83,21 @@ impl Setup {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let line = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
         let mut terminal = Command::new("script");
-        terminal.args(["--quiet", "--command", &format!("exec {line}"), "/dev/null"]);
+        let log = self.path("log");
+        terminal.args(["--quiet", "--command", &format!("exec {line} 2>'{}'", log.display()), "/dev/null"]);
         // Its own input does not end: it would pass that on.
         terminal.stdin(Stdio::piped()).stdout(Stdio::null()).current_dir(self.dir.path());
         Server::spawn(self, &mut terminal)
+    }
+
+    /// A client that has a WebSocket and says nothing: the server's end waits for it.
+    pub(crate) fn silent_client(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.listen).unwrap();
+        let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13";
+        let head = format!("GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{key}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.read_exact(&mut [0; 12]).unwrap();
+        stream
     }
 
     /// Starts it with a log that is read, and waits until it serves.

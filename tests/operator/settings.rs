@@ -66,8 +66,12 @@ fn a_server_whose_terminal_is_closed_shuts_down() {
     let setup = Setup::new();
     let mut server = setup.spawn_in_a_terminal();
     server.wait_until_it_serves();
+    let _goes_late = setup.silent_client();
     server.close_terminal();
     server.wait_until_nobody_listens();
+    let log = fs::read_to_string(setup.path("log")).unwrap();
+    assert!(log.contains("shutting down"), "{log}");
+    assert!(!log.contains("SIGHUP"), "it ends, and reads nothing again: {log}");
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The command line's verbs: the server itself, questions to a running one, and the tools for scripts.
 
-use std::future::pending;
-use std::io::{IsTerminal, Write, stderr, stdin, stdout};
+use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -191,7 +190,7 @@ fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result
     }
 }
 
-/// Ready at Ctrl-C or SIGTERM, and when the terminal is closed in which the process was started.
+/// Ready at Ctrl-C or SIGTERM. Of SIGHUP the server knows.
 async fn told_to_stop() {
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         let _ = ctrl_c().await;
@@ -200,17 +199,6 @@ async fn told_to_stop() {
     tokio::select! {
         _ = ctrl_c() => {}
         _ = terminate.recv() => {}
-        () = terminal_closed() => {}
-    }
-}
-
-/// Ready when the standard input was a terminal that is gone. Other SIGHUPs come from operators: see `server::hangup`.
-async fn terminal_closed() {
-    let (true, Ok(mut hangups)) = (stdin().is_terminal(), signal(SignalKind::hangup())) else {
-        return pending().await;
-    };
-    while stdin().is_terminal() {
-        hangups.recv().await;
     }
 }
 

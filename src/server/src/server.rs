@@ -124,13 +124,14 @@ impl Server {
         self.listeners.address()
     }
 
-    /// Serves until `shutdown` is ready; then everybody is told that the server ends.
+    /// Serves until `shutdown` is ready, or the terminal is closed in which the process was started; then everybody is told that
+    /// the server ends.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
         let handles = self.ends.iter().map(|end| end.handle.clone()).collect();
         let settings = WatchSettings { on_save: self.on_save, ..WatchSettings::default() };
         let (watch, scripts) = Watch::new(self.scripts, handles, settings);
         let watch = tokio::spawn(watch.run());
-        let hangups = tokio::spawn(hangup::follow(scripts.clone()));
+        let terminal_closed = hangup::until_terminal_closes(scripts.clone());
         Watchdog::new(self.pulses, self.watchdog_s).start(still_alive).context("the watchdog does not start")?;
         // Where there is no systemd, nobody is told. A process that has taken over is the service's main process from now on.
         if let Err(error) = sd_notify::notify(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]) {
@@ -148,9 +149,14 @@ impl Server {
         let shards = self.shards.iter().map(ShardThread::hand_over_handle).collect();
         let successor = self.endpoint.map(|endpoint| AwaitedSuccessor { endpoint, hello: self.hello, shards });
         let listeners = self.listeners.with_scripts(scripts).with_cluster(cluster).with_successor(successor);
+        let shutdown = async {
+            tokio::select! {
+                () = shutdown => {}
+                () = terminal_closed => {}
+            }
+        };
         let served = listeners.serve(self.ends, shutdown).await;
         watch.abort();
-        hangups.abort();
         if let Some(readdressing) = readdressing {
             readdressing.abort();
         }
