@@ -185,10 +185,10 @@ export class Media {
   /** @param {Section | undefined} section */
   #retire(section) {
     if (!section || this.#over) return;
-    retire(section);
+    retire(section, this.#sections);
     clearTimeout(this.#retireTimer);
     this.#retireTimer = setTimeout(() => {
-      this.#stale ||= this.#sections.some((s) => s.state === 'retiring'); // unless an offer went out meanwhile
+      this.#stale ||= this.#sections.some((s) => s.state === 'retiring' || s.state === 'stopped'); // unless an offer went out meanwhile
       this.#negotiate();
     }, RETIRE_DELAY_MS);
   }

@@ -20,6 +20,8 @@ import { adapt, encodings, narrowCodecs, preferCodec, sizeOf } from './layers.js
 
 /** The server takes so many sections in one offer: of an offer with one more nothing would come, nor of those after it. */
 const MOST_SECTIONS = 256;
+/** The shape of a section that fits nothing any more. */
+const SPENT = 'spent';
 /** So many of them are left for what is sent. */
 const SENDING_SECTIONS = 16;
 
@@ -167,10 +169,21 @@ async function setParameters({ transceiver, role, kind, state, wanted, told, opt
   await sender.setParameters(parameters).catch(() => {});
 }
 
-/** The next offer says that it is not used any more. @param {Section} section */
-export function retire(section) {
+/**
+ * The next offer says that it is not used any more. A section that has sent several layers is not used again but given back:
+ * Chromium names the layers in its packets, which nothing else tells apart, until the first report of them has come, and never
+ * again in the same section. The first of all sections stays where it is: Chromium would end the transport with it.
+ * @param {Section} section @param {Section[]} sections
+ */
+export function retire(section, sections) {
+  const isSpent = section.track && (section.transceiver.sender.getParameters().encodings?.length ?? 1) > 1;
   free(section);
   section.state = 'retiring';
+  if (section.role !== 'send' || !isSpent) return;
+  section.shape = SPENT;
+  if (section === sections[0]) return;
+  section.transceiver.stop();
+  section.state = 'stopped';
 }
 
 /** Another wish may have it. @param {Section} section */
