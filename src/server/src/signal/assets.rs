@@ -28,6 +28,9 @@ const POLICY_OF_NODES: &str = policy!("'self' ws: wss:");
 #[cfg(test)]
 const NOT_SERVED: [&str; 3] = ["/package.json", "/types", "/admin"];
 
+/// Other sites may use the client, and read what is wrong.
+const EVERYWHERE: [(HeaderName, &str); 1] = [(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
+
 /// Path, content type, content.
 type Asset = (&'static str, &'static str, &'static [u8]);
 
@@ -79,11 +82,15 @@ const ADMIN: &[Asset] = &[
 /// The asset of a path, else 404.
 pub(super) async fn serve(State(app): State<App>, uri: Uri) -> Response {
     let Some(asset) = ASSETS.iter().find(|(path, ..)| *path == uri.path()) else {
-        return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
+        return (StatusCode::NOT_FOUND, EVERYWHERE, "there is no such page\n").into_response();
     };
-    // Other sites may use the client.
     let policy = if app.cluster.is_some() { POLICY_OF_NODES } else { POLICY };
-    ([(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], response(asset, policy)).into_response()
+    (EVERYWHERE, response(asset, policy)).into_response()
+}
+
+/// What another method than GET is answered.
+pub(super) async fn only_read() -> Response {
+    (StatusCode::METHOD_NOT_ALLOWED, EVERYWHERE, "this page is read: GET or HEAD\n").into_response()
 }
 
 /// The operators' asset of a path that [`admin_paths`] names, else 404.

@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
-use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use axum::{Router, middleware};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 use tokio::sync::watch;
@@ -320,12 +320,13 @@ fn bounded(listener: TcpListener, handle: &Handle<SocketAddr>) -> io::Result<Ser
 
 /// What clients see.
 pub(super) fn router(app: App) -> Router {
-    let mut router =
-        Router::new().route("/healthz", get(healthz)).route("/ws", any(websocket::upgrade)).merge(whip::router());
+    let mut router = Router::new().route("/healthz", get(healthz)).route("/ws", any(websocket::upgrade));
     for path in assets::paths() {
         router = router.route(path, get(assets::serve));
     }
-    router.fallback(assets::serve).with_state(app)
+    let router = router.fallback(assets::serve).method_not_allowed_fallback(assets::only_read);
+    let router = router.merge(whip::router()).with_state(app);
+    Router::new().fallback_service(router).layer(middleware::from_fn(whip::allow_options))
 }
 
 /// Says that the process lives, and in a cluster, which run of which node it is.

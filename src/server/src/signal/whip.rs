@@ -19,8 +19,9 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{self, MethodRouter, post};
+use axum::routing::{self, MethodRouter, any, post};
 use serde::Deserialize;
 use tower_http::cors::{Any, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -45,7 +46,34 @@ pub(super) fn router() -> Router<App> {
     let whip = with_and_without_slash(whip, "/{room}/{resource}", delete(Protocol::Whip));
     let whep = with_and_without_slash(Router::new(), "/{room}", create(Protocol::Whep));
     let whep = with_and_without_slash(whep, "/{room}/{resource}", create(Protocol::Whep).merge(delete(Protocol::Whep)));
-    Router::new().nest("/whip", with_layers(whip)).nest("/whep", with_layers(whep))
+    // A nested router does not see its own path with a slash behind it.
+    let nowhere = ["/whip/", "/whep/"].into_iter().fold(Router::new(), |all, path| all.route(path, any(no_endpoint)));
+    Router::new().nest("/whip", answered(whip)).nest("/whep", answered(whep)).merge(with_layers(nowhere))
+}
+
+fn answered(router: Router<App>) -> Router<App> {
+    let not_allowed = || async {
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "POST an offer to the endpoint, DELETE the session's resource")
+    };
+    with_layers(router.fallback(no_endpoint).method_not_allowed_fallback(not_allowed))
+}
+
+/// Names `OPTIONS` in `Allow` (RFC 9110 section 10.2.1) where the layer for pages of other origins answers it, of which the router
+/// does not know. Around all routers, as `Allow` is set outside of their layers.
+pub(super) async fn allow_options(request: axum::extract::Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_endpoint = path.starts_with("/whip/") || path.starts_with("/whep/");
+    let mut response = next.run(request).await;
+    let allowed =
+        response.headers().get(header::ALLOW).filter(|_| is_endpoint).and_then(|allowed| allowed.to_str().ok());
+    if let Some(Ok(allowed)) = allowed.map(|allowed| HeaderValue::try_from(format!("{allowed},OPTIONS"))) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
+}
+
+async fn no_endpoint() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "the endpoints are /whip/<room> and /whep/<room>")
 }
 
 fn with_and_without_slash(router: Router<App>, path: &str, methods: MethodRouter<App>) -> Router<App> {
@@ -64,13 +92,7 @@ fn with_layers(router: Router<App>) -> Router<App> {
     // RFC 9725 section 4.6: what the endpoint takes.
     let accept =
         SetResponseHeaderLayer::if_not_present(HeaderName::from_static("accept-post"), HeaderValue::from_static(SDP));
-    router
-        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "the endpoints are /whip/<room> and /whep/<room>") })
-        .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "POST an offer to the endpoint, DELETE the session's resource")
-        })
-        .layer(cors)
-        .layer(accept)
+    router.layer(cors).layer(accept)
 }
 
 /// What a path below an endpoint names.

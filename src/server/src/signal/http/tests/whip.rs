@@ -120,6 +120,47 @@ async fn requests_of_another_form_are_refused_as_http_has_it() {
 }
 
 #[tokio::test]
+async fn pages_of_other_origins_are_told_what_is_wrong_whatever_they_ask() {
+    let world = start(&config());
+    let client = reqwest::Client::new();
+    let ask = |method: &str, path: &str| {
+        let request = client.request(method.parse().unwrap(), world.url(path)).header("origin", "https://a.example");
+        async move { request.send().await.unwrap() }
+    };
+    for (method, path, status, words) in [
+        ("POST", "/whip", 404, "the endpoints are /whip/<room> and /whep/<room>"),
+        ("POST", "/whip/", 404, "the endpoints are /whip/<room> and /whep/<room>"),
+        ("GET", "/whep/", 404, "the endpoints are /whip/<room> and /whep/<room>"),
+        ("GET", "/whep/demo/x/y", 404, "the endpoints are /whip/<room> and /whep/<room>"),
+        ("PUT", "/whip/demo", 405, "POST an offer to the endpoint, DELETE the session's resource"),
+        ("GET", "/clients.js", 404, "there is no such page"),
+        ("GET", "/client.js/", 404, "there is no such page"),
+        ("POST", "/client.js", 405, "this page is read: GET or HEAD"),
+    ] {
+        let refused = ask(method, path).await;
+        assert_eq!(refused.status(), status, "{method} {path}");
+        assert_eq!(refused.headers()["access-control-allow-origin"], "*", "{method} {path}");
+        let text = refused.text().await.unwrap();
+        assert!(text.contains(words), "{method} {path}: {text}");
+    }
+    for path in ["/whip/", "/whep/", "/whip/demo", "/whip/demo/x", "/whep/demo/x/"] {
+        let preflight = ask("OPTIONS", path).await;
+        assert_eq!((preflight.status().as_u16(), path), (200, path));
+        assert_eq!(preflight.headers()["access-control-allow-methods"], "POST,PATCH,DELETE,OPTIONS");
+    }
+    for (method, path, allowed) in [
+        ("OPTIONS", "/whip/demo", "POST,OPTIONS"),
+        ("OPTIONS", "/whip/demo/x", "DELETE,OPTIONS"),
+        ("OPTIONS", "/whep/demo/x", "POST,DELETE,OPTIONS"),
+        ("GET", "/whep/demo", "POST,OPTIONS"),
+        ("PATCH", "/whip/demo/x/", "DELETE,OPTIONS"),
+        ("POST", "/healthz", "GET,HEAD"),
+    ] {
+        assert_eq!(ask(method, path).await.headers()["allow"], allowed, "{method} {path}");
+    }
+}
+
+#[tokio::test]
 async fn an_encoder_that_comes_back_replaces_its_dead_predecessor_but_not_one_that_lives() {
     for (token, status) in [("dead", 201), ("live", 403)] {
         let mut world = start(&config());
