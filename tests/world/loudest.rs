@@ -66,13 +66,15 @@ fn of_three_who_talk_two_are_heard_without_a_gap_and_a_script_can_let_all_be_hea
 fn packets_of_sound_that_nobody_hears_are_not_asked_for_again() {
     let mut world = World::with(72, ShardSettings { audio_last_n: Some(1), ..settings() }, OPEN);
     let talkers = ["loud", "quiet"].map(|name| world.join_raw(name));
+    let listener = world.join("listener");
     for who in talkers {
         let mut sending = section("0", Opus, Direction::SendOnly);
         sending.ssrcs = vec![(Ssrc(700), None)];
         sending.extensions.push((LEVEL_ID, Extension::AudioLevel));
         sending.codecs[0].feedback.nack = true;
         world.raw(who).sections = vec![sending];
-        world.offer(who, vec![sends("0")], vec![]);
+        let track = world.offer(who, vec![sends("0")], vec![])[0].track.clone().unwrap().id;
+        world.subscribe(listener, &track, Opus);
     }
     world.run_ms(300);
     // Every tenth packet is lost.

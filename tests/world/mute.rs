@@ -56,6 +56,8 @@ fn nobody_asks_for_packets_of_a_track_that_is_muted() {
     sending.ssrcs = vec![(Ssrc(700), None)];
     world.raw(alice).sections = vec![sending];
     let track = world.offer(alice, vec![sends("0")], vec![])[0].track.clone().unwrap().id;
+    let bob = world.join("bob");
+    world.subscribe(bob, &track, Vp8);
     world.run_ms(300);
     let send = |world: &mut World, indexes: &[u64]| {
         for index in indexes {

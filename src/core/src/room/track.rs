@@ -218,6 +218,17 @@ impl Track {
         (0..=limit.min(top)).rev().find(active).or_else(|| (0..=top).find(active)).unwrap_or(limit.min(top))
     }
 
+    /// Whether somebody receives a layer, here or on another shard, or may at any moment: else nobody minds what is missing in it.
+    pub fn is_received(&self, layer: u8) -> bool {
+        match &self.wanted_layers {
+            Some(wanted) if self.layers.len() > 1 => wanted.contains(&layer),
+            // Of the only encoding they are those inside.
+            Some(wanted) => !wanted.is_empty(),
+            // Of sound no layers are told, nor of video before somebody asks for it.
+            None => !self.subscribers.is_empty() || self.hops.iter().any(|hop| hop.wanted != 0),
+        }
+    }
+
     /// True when its packets are dropped.
     pub fn is_muted(&self) -> bool {
         self.muted_by_client || self.muted_by_policy

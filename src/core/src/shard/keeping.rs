@@ -53,12 +53,17 @@ impl Shard {
         }
         // Of what nobody is sent nothing is missing.
         let asks_again = track.feedback.nack && !track.is_muted();
+        let is_received = track.is_received(incoming.layer);
         let layer = &mut track.layers[usize::from(incoming.layer)];
         let index = match incoming.rtx {
             true => layer.stats.repeated(header.sequence).ok_or(DropReason::SrtpTooOld)?,
             false => layer.stats.received(header.sequence, header.timestamp, now),
         };
-        let is_due_sooner = asks_again && layer.missing.received(index, now);
+        let is_due_sooner = asks_again && is_received && layer.missing.received(index, now);
+        // What is not asked for makes the last key frame no beginning for who comes later.
+        if asks_again && !is_received && layer.missing.pass(index) {
+            layer.history.forget_key_frame();
+        }
         // What a publisher sends twice, as many do to find out what their path carries, is no part of the layer's rate.
         let is_known = layer.history.find(index).is_some();
         layer.count(now, if is_known { 0 } else { bytes.len() });

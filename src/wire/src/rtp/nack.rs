@@ -128,6 +128,14 @@ impl NackGenerator {
         std::mem::take(&mut self.given_up)
     }
 
+    /// Takes note of the packet with `index`, of which nobody minds what is missing; true when something is, right before it.
+    pub fn pass(&mut self, index: u64) -> bool {
+        self.forget_missing();
+        let has_gap = self.highest.is_some_and(|highest| index > highest + 1);
+        self.reach(index);
+        has_gap
+    }
+
     /// When [`NackGenerator::due`] may have something to do: after it was called, later than that.
     pub fn next_due(&self) -> Option<Instant> {
         self.next
