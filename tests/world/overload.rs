@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use moonring_core::command::Event;
+use moonring_core::room::load::Backlog;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::Ssrc;
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use moonring_wire::media::PauseReason;
+use moonring_wire::negotiate::Direction;
 
 use crate::sim::cpu::Cpu;
-use crate::sim::flows::unwrapped;
+use crate::sim::flows::{sends, unwrapped};
+use crate::sim::raw::{Fields, section};
 use crate::sim::{Got, Member, World};
 
 const ROOMS: usize = 3;
@@ -175,4 +178,53 @@ fn after_a_standstill_the_videos_go_on_one_after_the_other() {
         .collect();
     assert!(steps.iter().all(|asked| *asked <= 3), "{steps:?}");
     assert!(steps.iter().sum::<usize>() >= ROOMS * PER_ROOM / 2, "{steps:?}");
+}
+
+#[test]
+fn what_was_left_out_is_not_reported_to_its_publisher_as_lost() {
+    crate::sim::places::on_one_shard();
+    let mut world = World::new(65);
+    let alice = world.join_raw("alice");
+    let mut sending = section("0", Vp8, Direction::SendOnly);
+    sending.ssrcs = vec![(Ssrc(500), None)];
+    world.raw(alice).sections = vec![sending];
+    world.offer(alice, vec![sends("0")], vec![]);
+    world.run_ms(300);
+    let send = |world: &mut World, indexes: std::ops::Range<u64>| {
+        for index in indexes {
+            let fields = Fields { ssrc: 500, pt: 96, index, ..Fields::default() };
+            let packet = world.raw(alice).seal(&fields, &[0x10, 0, 0, 0, 0x9D, 0x01, 0x2A]);
+            world.raw(alice).out.push(packet);
+            world.run_ms(1);
+        }
+        world.run_ms(50); // until it has come
+    };
+    // What is lost, the share of it in 1/256 at most, and the highest number.
+    let reported = |world: &mut World| {
+        world.run_ms(1_100);
+        let reports = std::mem::take(&mut world.raw(alice).reports);
+        let of = |name: &str, words: &str| words.split_once(name)?.1.split([',', ' ']).next()?.parse::<i64>().ok();
+        let blocks = reports.iter().map(|(_, words)| words).filter(|words| words.starts_with("ReportBlock"));
+        let told = blocks.filter_map(|words| {
+            let highest = of("highest_sequence: ", words)?;
+            Some((of("cumulative_lost: ", words)?, of("fraction_lost: ", words)?, highest & 0xFFFF))
+        });
+        told.reduce(|before, now| (now.0, before.1.max(now.1), now.2))
+    };
+    let tick = |world: &mut World, ms: u64, backlog: Backlog| {
+        world.shard.note_tick(world.now + Duration::from_millis(ms), Duration::ZERO, backlog);
+    };
+    send(&mut world, 1..50);
+    send(&mut world, 51..101);
+    assert_eq!(reported(&mut world), Some((1, 2, 100)));
+    // A long queue cuts all videos short, a short one lets them go on.
+    (0..3).for_each(|n| tick(&mut world, 200 * n, Backlog::Much));
+    let before = world.drops(DropReason::Shed);
+    send(&mut world, 101..351);
+    assert_eq!(world.drops(DropReason::Shed) - before, 250);
+    (2..60).for_each(|n| tick(&mut world, 1_000 + 20 * n, Backlog::Little));
+    send(&mut world, 351..451);
+    assert_eq!(reported(&mut world), Some((1, 0, 450)));
+    send(&mut world, 452..502);
+    assert_eq!(reported(&mut world), Some((2, 5, 501)), "lost by itself again");
 }

@@ -121,6 +121,7 @@ impl Shard {
         track.is_cut = false;
         for layer in &mut track.layers {
             layer.forget_missing();
+            layer.stats.pass_over();
             layer.history.forget_key_frame();
         }
         let owner = track.owner;
@@ -163,10 +164,13 @@ impl Shard {
         let mut tracks = Vec::new();
         for (key, track) in self.world.tracks.iter_mut().filter(|(_, t)| t.is_video()) {
             let layers = kept.get(&key).copied().unwrap_or(0);
-            if std::mem::replace(&mut track.kept_layers, layers) == layers {
+            let before = std::mem::replace(&mut track.kept_layers, layers);
+            if before == layers {
                 continue;
             }
             track.layers.iter_mut().for_each(|layer| layer.forget_missing());
+            // Nor are those that are let in again reported to their publisher as lost so far.
+            track.layers.iter_mut().skip(before.into()).for_each(|layer| layer.stats.pass_over());
             concerned.extend(track.subscribers.iter().map(|(client, _)| *client));
             tracks.push(key);
         }

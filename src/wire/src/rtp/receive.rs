@@ -35,6 +35,8 @@ pub struct ReceiveStats {
     jitter: u32,
     /// The middle bits of the last sender report's NTP time, and when it came.
     last_sr: Option<(u32, Instant)>,
+    /// What comes next goes on behind this index: see [`Self::pass_over`].
+    passed_over: Option<u64>,
 }
 
 /// The counts of a stream, to go on elsewhere: what its clock has to do with arrival times is found out anew there.
@@ -91,7 +93,13 @@ impl ReceiveStats {
             transit: 0,
             jitter: 0,
             last_sr: None,
+            passed_over: None,
         }
+    }
+
+    /// What is missing before the next packet was not looked at here: it counts neither as lost nor as expected.
+    pub fn pass_over(&mut self) {
+        self.passed_over = self.sequences.highest();
     }
 
     /// Counts a packet. Returns its index: the sequence number without wraps.
@@ -111,6 +119,12 @@ impl ReceiveStats {
             }
         }
         self.transit = transit;
+        // The first packet that comes at all, behind those that came again, begins at its own index anyhow.
+        if let Some(before) = self.passed_over.take_if(|before| index > *before)
+            && self.received > 1
+        {
+            self.base += index - before - 1;
+        }
         index
     }
 
@@ -332,5 +346,23 @@ mod tests {
         assert_eq!(round_trip(&block, now), Some(Duration::from_millis(6_125)));
         assert_eq!(round_trip(&block, 0x0000_B705_3000_0000), None);
         assert_eq!(round_trip(&ReportBlock { last_sr: 0, ..block }, now), None);
+    }
+
+    #[test]
+    fn what_was_passed_over_is_neither_lost_nor_expected() {
+        let t0 = Instant::now();
+        let mut stats = ReceiveStats::new(90_000);
+        let mut told = |sequences: &[u16], is_passed_over: bool| {
+            if is_passed_over {
+                stats.pass_over();
+            }
+            sequences.iter().for_each(|sequence| _ = stats.received(*sequence, 0, t0));
+            let block = stats.report(Ssrc(1), t0).unwrap();
+            (block.cumulative_lost, block.fraction_lost, block.highest_sequence)
+        };
+        assert_eq!(told(&[0, 1, 2, 4], false), (1, 51, 4), "one of five");
+        assert_eq!(told(&[104, 105], true), (1, 0, 105), "99 were passed over");
+        assert_eq!(told(&[107], false), (2, 128, 107), "and one of two is lost");
+        assert_eq!(told(&[106, 208], true), (1, 0, 208), "what comes late does not end it");
     }
 }
