@@ -12,6 +12,7 @@ use moonring_wire::negotiate::Direction;
 use crate::sim::World;
 use crate::sim::flows::{assert_unbroken, sends, wants};
 use crate::sim::raw::{Fields, MID_ID, section};
+use crate::simulcast::{assert_continuous, layer_of, scene};
 
 /// Alice with two video sections of one payload type, Bob who receives the first.
 struct Scene {
@@ -206,4 +207,27 @@ fn packets_that_name_other_sections_or_nothing_known_go_nowhere_and_disturb_noth
     let got: Vec<_> = scene.world.got(scene.bob, 96);
     assert_eq!(got.len(), 2);
     assert_unbroken(&got);
+}
+
+#[test]
+fn layers_of_a_section_that_is_used_again_are_known_by_the_ssrcs_that_they_had_there() {
+    // Chromium names the layers in its packets until the first report has come, and never again in the section.
+    let (mut world, mut encoder, bob, track) = scene(98);
+    let alice = 0;
+    let mid = Mid::parse("0").unwrap();
+    let mut own = track;
+    for round in 0..3 {
+        world.command(Command::Unpublish { client: world.id(alice), track: own });
+        world.raw(alice).sections[0].direction = Direction::Inactive;
+        world.offer(alice, vec![], vec![]);
+        world.run_ms(1_000);
+        world.raw(alice).sections[0].direction = Direction::SendOnly;
+        own = world.offer(alice, vec![sends("0")], vec![])[0].track.clone().unwrap().id;
+        world.offer(bob, vec![], vec![wants(&mid, Some(&own))]);
+        world.forget_received();
+        encoder.run(&mut world, 60);
+        let got = world.got(bob, 96);
+        assert_continuous(&got);
+        assert_eq!((got.len() > 40, layer_of(got.last().unwrap())), (true, 2), "{round}");
+    }
 }

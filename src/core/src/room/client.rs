@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::congestion::Congestion;
+use super::former::FormerStreams;
 use super::forward::{Forward, Terms};
 use moonring_policy::hook::ClientFacts;
 use moonring_wire::drops::DropReason;
@@ -169,6 +170,8 @@ pub struct Inbound {
     pub sequences: Vec<u16>,
     /// Reasons for which packets of it were dropped that the log has told of.
     pub explained: Vec<DropReason>,
+    /// Streams of layers that have ended with their tracks.
+    pub former: FormerStreams,
 }
 
 /// What goes to a client.
@@ -304,6 +307,7 @@ impl Client {
                 report_ssrc,
                 sequences: Vec::new(),
                 explained: Vec::new(),
+                former: FormerStreams::default(),
             },
             outbound: Outbound { ssrcs: FreshSsrcs::from(report_ssrc), ..Outbound::default() },
             deadlines: Deadlines {

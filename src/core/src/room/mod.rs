@@ -27,6 +27,7 @@ mod fading;
 pub mod fanout;
 pub mod form;
 pub mod formats;
+pub mod former;
 pub mod forward;
 pub mod history;
 pub mod hop;

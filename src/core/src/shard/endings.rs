@@ -7,7 +7,8 @@ use serde_json::json;
 use super::faults::Stage;
 use super::{Shard, follow};
 use crate::command::News;
-use crate::room::client::SectionUse;
+use crate::room::client::{Incoming, SectionUse};
+use crate::room::former::FormerStream;
 use crate::room::track::Track;
 use moonring_policy::hook::HookCall;
 use moonring_wire::id::{ClientId, ClientKey, TrackId, TrackKey};
@@ -68,9 +69,12 @@ impl Shard {
         owner.inbound.published.retain(|k| *k != key);
         owner.negotiated.sections.retain(|(_, used)| *used != SectionUse::Publish(key));
         let ended: Vec<_> =
-            owner.inbound.streams.iter().filter(|(_, i)| i.track == key).map(|(ssrc, _)| *ssrc).collect();
-        for ssrc in ended {
+            owner.inbound.streams.iter().filter(|(_, i)| i.track == key).map(|(ssrc, i)| (*ssrc, *i)).collect();
+        for (ssrc, Incoming { layer, rtx, .. }) in ended {
             owner.inbound.streams.remove(&ssrc);
+            if let Some(rid) = track.layers[usize::from(layer)].rid.clone() {
+                owner.inbound.former.note(FormerStream { ssrc, mid: track.mid.clone(), rid, rtx });
+            }
             if let Some(transport) = &mut owner.transport {
                 transport.retire_ssrc(ssrc.0);
             }

@@ -151,6 +151,7 @@ impl Shard {
                 }
             }
         }
+        self.bind_former(now, key, track_key);
         let client = &mut self.world.clients[key];
         client.inbound.published.push(track_key);
         client.negotiated.sections.push((mid.clone(), SectionUse::Publish(track_key)));

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::Shard;
 use super::header_extensions::{HeaderExtensions, Names};
-use crate::room::client::{Incoming, MAX_SSRCS};
+use crate::room::client::{Inbound, Incoming, MAX_SSRCS};
+use crate::room::former::FormerStream;
 use crate::room::forward::Forward;
 use crate::room::track::{KeyFrameNeed, Layer, Track};
 use moonring_wire::drops::DropReason;
@@ -127,6 +128,20 @@ impl Shard {
         if !incoming.rtx {
             self.restart_layer(now, incoming);
         }
+    }
+
+    /// The layers of a track whose section had others of these names before go on under their SSRCs, until they come under others:
+    /// see [`crate::room::former`].
+    pub(super) fn bind_former(&mut self, now: Instant, key: ClientKey, track_key: TrackKey) {
+        let Some(track) = self.world.tracks.get(track_key) else { return };
+        let Inbound { former, streams, .. } = &self.world.clients[key].inbound;
+        let of_it = former.of(&track.mid).filter(|former| !streams.contains_key(&former.ssrc));
+        let bind = |former: &FormerStream| {
+            let layer = track.layers.iter().position(|layer| layer.rid.as_ref() == Some(&former.rid))?;
+            Some((former.ssrc, Incoming { track: track_key, layer: layer as u8, rtx: former.rtx }))
+        };
+        let known: Vec<_> = of_it.filter_map(bind).collect();
+        known.into_iter().for_each(|(ssrc, incoming)| self.bind_ssrc(now, key, ssrc, incoming));
     }
 
     pub(super) fn restart_layer(&mut self, now: Instant, incoming: Incoming) {
