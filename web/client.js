@@ -114,11 +114,12 @@ export class Client extends ClientEventTarget {
    * @param {JoinOptions} options
    * @returns {Promise<Joined>}
    */
-  async join({ url, room, token = '', metadata = null, autoSubscribe = false, giveUpAfterS }) {
-    if (this.state !== 'new') throw new ClientError('out_of_order', 'This client was used already');
-    const said = { room: told('room', room), token: told('token', token), metadata: told('metadata', metadata) };
+  join({ url, room, token = '', metadata = null, autoSubscribe = false, giveUpAfterS }) {
+    if (this.state !== 'new') return Promise.reject(new ClientError('out_of_order', 'This client was used already'));
     this.#room.autoSubscribe = typeof autoSubscribe === 'function' ? autoSubscribe : () => autoSubscribe;
+    // Not async: what a page publishes when it is in shares the offer of what it receives.
     return new Promise((resolve, reject) => {
+      const said = { room: told('room', room), token: told('token', token), metadata: told('metadata', metadata) };
       this.#joining = { resolve, reject };
       this.#setState('joining');
       if (this.state !== 'joining') return; // who heard of it has left
