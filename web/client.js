@@ -184,8 +184,8 @@ export class Client extends ClientEventTarget {
     this.#views.unwatch(element);
   }
 
-  /** The highest layer to receive, 0 the lowest; null for no limit. @param {string} track @param {number | null} layer */
-  setLayer(track, layer) {
+  /** The highest layer to receive, 0 the lowest; null for no limit. @param {string} track @param {number | null} [layer] */
+  setLayer(track, layer = null) {
     this.#room.setLayer(track, told('layer', layer));
   }
 

@@ -77,6 +77,12 @@ pub(crate) fn stopwatch() -> impl Fn() -> Duration {
     move || Duration::from_nanos(monotonic() - began)
 }
 
+/// Tells how much processor time this thread has used since it was made: a system call each time, as [`stopwatch`] is none.
+pub(crate) fn cpu_stopwatch() -> impl Fn() -> Duration {
+    let began = read_clock(libc::CLOCK_THREAD_CPUTIME_ID);
+    move || Duration::from_nanos(read_clock(libc::CLOCK_THREAD_CPUTIME_ID) - began)
+}
+
 thread_local! {
     /// This thread's watch, for the signal handler: no destructor, no lazy initialisation, so reading it is one load.
     static CURRENT: AtomicPtr<Watch> = const { AtomicPtr::new(ptr::null_mut()) };

@@ -275,8 +275,7 @@ mod tests {
             assert_eq!(load.is_often_asleep(), expected, "{busy} per cent");
         }
         load.forgive(t0 + ms(4_000));
-        second(&mut load, t0, 3, 100, false);
-        assert!(load.is_often_asleep(), "a standstill says nothing about it");
+        assert_eq!((second(&mut load, t0, 3, 100, false), load.is_often_asleep()), (1.0, true), "a standstill");
     }
 
     #[test]

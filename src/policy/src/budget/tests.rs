@@ -37,6 +37,16 @@ fn a_thread_that_only_waits_uses_no_budget() {
     assert!(!spent.killed, "{spent:?}");
 }
 
+#[test]
+fn the_clock_of_clean_ups_stands_still_while_the_thread_does() {
+    let (spent, elapsed) = (cpu_stopwatch(), stopwatch());
+    thread::sleep(Duration::from_millis(20));
+    let (slept, used) = (elapsed(), spent());
+    assert!(used < slept / 2, "{used:?} of {slept:?}");
+    let work: u64 = (0..1_000_000).map(std::hint::black_box).sum();
+    assert!(spent() > used, "{work}");
+}
+
 /// A thread that something else takes the processor from looks to its clocks as one that waits.
 #[test]
 fn a_step_that_is_preempted_is_not_charged_for_what_its_thread_did_before() {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Room;
 use crate::admission::{Needs, Refusal, needs_of};
-use crate::budget::stopwatch;
+use crate::budget::cpu_stopwatch;
 use crate::calls;
 use crate::engine_context::EngineContext;
 use crate::hook::{ClientFacts, HookCall, Undecided};
@@ -119,7 +119,7 @@ impl Room {
         if self.state.memory() + wanted <= cap {
             return true;
         }
-        let elapsed = stopwatch();
+        let elapsed = cpu_stopwatch();
         self.state.clean_up(0);
         self.pay(context, elapsed());
         self.state.memory() + wanted <= cap

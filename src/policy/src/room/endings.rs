@@ -6,7 +6,7 @@ use mlua::Value;
 
 use super::{Room, charge_of};
 use crate::admission::Refusal;
-use crate::budget::{Spent, stopwatch};
+use crate::budget::{Spent, cpu_stopwatch};
 use crate::calls;
 use crate::canary::Side;
 use crate::effects::{Effects, TimerChange, count, too_many_timers};
@@ -141,7 +141,7 @@ impl Room {
         if self.facts.may_log() {
             self.log_failure(&work, failure);
         }
-        let elapsed = stopwatch();
+        let elapsed = cpu_stopwatch();
         self.state.clean_up(context.settings.memory_bytes);
         self.pay(context, elapsed());
         let client = work.client().map(|client| client.id.clone());

@@ -42,6 +42,9 @@ pub enum Problem {
     /// No section is usable, so that there is nothing to connect for.
     #[error("no audio or video section with a codec that the server forwards (opus, VP8, VP9, H264, AV1)")]
     NothingUsable,
+    /// The client has given up all of its sections, and the transport with them.
+    #[error("every media section is stopped (port 0): keep one of them, inactive, or leave")]
+    AllStopped,
     /// The `sdp` crate's words.
     #[error("{0}")]
     Syntax(String),

@@ -40,7 +40,10 @@ pub fn parse_offer(text: &str) -> Result<Offer, SdpError> {
         return Err(session.error(None, Problem::NoSections));
     }
     let mut sections = sections(&session, &parts)?;
-    let tagged = tagged(&session, &sections).ok_or_else(|| session.error(None, Problem::NothingUsable))?;
+    let tagged = tagged(&session, &sections).ok_or_else(|| {
+        let all_stopped = sections.iter().all(|section| section.stopped);
+        session.error(None, if all_stopped { Problem::AllStopped } else { Problem::NothingUsable })
+    })?;
     mark_unbundled(&session, &mut sections, tagged);
     check_sections(&session, &parts, &sections)?;
     drop_contradicting_extensions(&mut sections);

@@ -192,6 +192,8 @@ fn what_is_wrong_with_an_offer_is_said_with_its_section_and_line() {
     let ffmpeg = fixture("ffmpeg_whip");
     let many = format!("{}{}", ffmpeg, "m=video 0 UDP/TLS/RTP/SAVPF 96\r\na=mid:x\r\n".repeat(MAX_SECTIONS));
     let long = format!("a={}", "x".repeat(70_000));
+    let stopped =
+        ffmpeg.replace("BUNDLE 0 1", "BUNDLE").replace("m=audio 9", "m=audio 0").replace("m=video 9", "m=video 0");
     // The offer, the section, the beginning of the line, the words.
     for (text, section, blamed, words) in [
         ("", None, "", "session part: no SDP: it has to begin with the lines v=0, o= and s="),
@@ -216,6 +218,7 @@ fn what_is_wrong_with_an_offer_is_said_with_its_section_and_line() {
         (&ffmpeg.replace("a=mid:1", "a=mid:0"), Some(1), "a=mid:0", "the mid \"0\" is used twice"),
         (&ffmpeg.replace("a=mid:1\r\n", ""), Some(1), "m=video", "no a=mid"),
         (&ffmpeg.replace("opus", "ilbc").replace("H264", "H263"), None, "", "no audio or video section"),
+        (&stopped, None, "", "every media section is stopped (port 0): keep one of them, inactive, or leave"),
         (&ffmpeg.replace("9 UDP/TLS/RTP/SAVPF", "9 RTP/AVP"), Some(0), "m=audio", "the protocol \"RTP/AVP\""),
         (&ffmpeg.replace("a=ssrc:1455627816 c", "a=ssrc:-1 c"), Some(1), "a=ssrc:-1", "a=ssrc has a malformed value"),
         (&ffmpeg.replace("FID 1455627816", "FID"), Some(1), "a=ssrc-group:FID", "a=ssrc-group has a malformed value"),

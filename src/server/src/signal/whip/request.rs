@@ -58,7 +58,9 @@ impl Request {
         let bytes = body.read().await?;
         let text = std::str::from_utf8(&bytes).map_err(|error| bad(error.to_string()))?;
         let offer = sdp::parse_offer(text).map_err(|error| match error.problem {
-            sdp::Problem::NothingUsable => Problem::new(StatusCode::NOT_ACCEPTABLE, error.to_string()),
+            sdp::Problem::NothingUsable | sdp::Problem::AllStopped => {
+                Problem::new(StatusCode::NOT_ACCEPTABLE, error.to_string())
+            }
             _ => bad(error.to_string()),
         })?;
         let (bundled, selector) = (sdp::has_bundle(text), target.resource.clone());
