@@ -1,15 +1,20 @@
 //! Clients of rooms whose home lives while the links to it, or to a further node of the room, do not: they go on at the home,
-//! as slowly as when a node drains.
+//! as slowly as when a node drains. Those that cannot (WHIP and WHEP) join anew there, a while later.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::app::App;
 use super::drain::{CLIENTS, SOON, STEP};
+use super::homes;
 use crate::cluster::Cluster;
+use moonring_wire::id::ClientId;
+
+/// For so long whoever cannot move waits for the link: not every encoder comes again when it is sent away.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends clients to their rooms' homes while links are dead, for as long as the server runs.
 pub(super) async fn send_home(app: App, cluster: Cluster) {
@@ -36,6 +41,30 @@ pub(super) async fn send_home(app: App, cluster: Cluster) {
             }
         }
         asked.extend(join_all(next.into_iter().map(|moves| app.ask_to_go(moves))).await);
+    }
+}
+
+/// The same with those that cannot move, once links have been dead for `patience`: they are to join anew.
+pub(super) async fn send_fixed_home(app: App, cluster: Cluster, patience: Duration) {
+    // Who stands still, and since when.
+    let mut known: HashMap<ClientId, Instant> = HashMap::new();
+    let mut steps = interval(STEP);
+    steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        steps.tick().await;
+        let (now, severed) = (Instant::now(), cluster.severed());
+        if severed.is_empty() {
+            known.clear();
+            continue;
+        }
+        let found = app.directory.fixed(|room, home| severed.concerns(room, home));
+        known = found.iter().map(|(client, _)| (client.clone(), *known.get(client).unwrap_or(&now))).collect();
+        let long = found.into_iter().filter(|(client, _)| now.saturating_duration_since(known[client]) >= patience);
+        for (client, home) in long.take(CLIENTS) {
+            if let Some(url) = cluster.home_with_time(home).and_then(|_| cluster.url_at(home)) {
+                app.directory.send_fixed(client, &homes::websocket_url(&url));
+            }
+        }
     }
 }
 

@@ -12,9 +12,10 @@ use super::*;
 use crate::cluster::Place;
 use crate::cluster::memory::linked_nodes;
 use crate::shard_handle::ShardHandle;
+use crate::signal::directory::Membership;
 use crate::signal::drain::tests::{app_of, demo, eventually, somebody_in};
 use crate::signal::homes::{self, Elsewhere, Stay};
-use moonring_core::command::Command;
+use moonring_core::command::{Command, Event, LeaveCause};
 use moonring_core::report::LinkReport;
 use moonring_wire::id::{ClientId, PlaceId};
 
@@ -34,22 +35,34 @@ fn link(is_silent: bool) -> LinkReport {
     LinkReport { place: OTHER, sent, received, lost, layers_down, is_silent, rooms: vec![], rtt: Duration::ZERO }
 }
 
-/// Who is asked to go to the other node.
-async fn asked_to_go(commands: &Receiver<Command>) -> ClientId {
-    let mut asked = None;
+/// Who is asked to go to the other node, and who is made to leave, one of each.
+async fn sent(commands: &Receiver<Command>) -> (ClientId, ClientId) {
+    let (mut asked, mut left) = (None, None);
     eventually(|| {
-        asked = commands.try_iter().find_map(|command| match command {
-            Command::Move { order, .. } if order.to == OTHER => Some(order.client),
-            _ => None,
-        });
-        asked.is_some()
+        for command in commands.try_iter() {
+            match command {
+                Command::Move { order, .. } if order.to == OTHER => asked = Some(order.client),
+                Command::Leave { client, .. } => left = Some(client),
+                _ => {}
+            }
+        }
+        asked.is_some() && left.is_some()
     })
     .await;
-    asked.unwrap()
+    (asked.unwrap(), left.unwrap())
+}
+
+/// Where a client is told to join anew.
+async fn moved_to(member: &mut Membership) -> String {
+    loop {
+        if let Some(Event::Left { cause: LeaveCause::Moved(url), .. }) = member.events.recv().await {
+            return url;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_in_a_room_whose_home_cannot_be_heard_or_does_not_hear_is_asked_to_go_there_and_nobody_comes() {
+async fn who_is_in_a_room_whose_home_cannot_be_heard_or_does_not_hear_is_asked_or_made_to_go_there_and_nobody_comes() {
     for hears_nothing in ["the wing", "the home"] {
         let (_bus, clusters) = linked_nodes(&["wing", "home"]);
         let [cluster, other] = <[Cluster; 2]>::try_from(clusters).unwrap();
@@ -61,8 +74,10 @@ async fn who_is_in_a_room_whose_home_cannot_be_heard_or_does_not_hear_is_asked_t
         let stay = homes::here(&app, &demo(), Ipv4Addr::LOCALHOST.into()).await;
         assert!(matches!(stay, Ok(Some(Stay::Wing(_)))), "{stay:?}");
         let member = somebody_in(&app);
-        assert!(!member.new_ticket().is_empty(), "who cannot resume stays");
+        assert!(!member.new_ticket().is_empty());
+        let mut fixed = somebody_in(&app);
         tokio::spawn(send_home(app.clone(), cluster.clone()));
+        tokio::spawn(send_fixed_home(app.clone(), cluster.clone(), Duration::from_millis(100)));
         let deaf = if hears_nothing == "the wing" { cluster.clone() } else { other.clone() };
         let telling = tokio::spawn(async move {
             loop {
@@ -70,7 +85,9 @@ async fn who_is_in_a_room_whose_home_cannot_be_heard_or_does_not_hear_is_asked_t
                 sleep(Duration::from_millis(200)).await;
             }
         });
-        assert_eq!(asked_to_go(&commands).await, member.client, "{hears_nothing}");
+        let expected = (member.client.clone(), fixed.client.clone());
+        assert_eq!(sent(&commands).await, expected, "{hears_nothing}");
+        assert_eq!(moved_to(&mut fixed).await, "ws://home/ws", "{hears_nothing}");
         telling.abort();
         let newcomer = homes::here(&app, &demo(), Ipv4Addr::LOCALHOST.into()).await;
         assert!(matches!(&newcomer, Err(Elsewhere::Moved(url)) if url == "http://home/"), "{newcomer:?}");

@@ -1,8 +1,8 @@
 //! A room that another node is the home of: its clients are sent there.
 
-use super::{Directory, Outlet};
+use super::{Directory, Outlet, Route};
 use moonring_core::command::{Command, Event, LeaveCause};
-use moonring_wire::id::RoomId;
+use moonring_wire::id::{ClientId, PlaceId, RoomId};
 
 /// What the log and policies are told as the reason.
 const MOVED: &str = "the room has its home on another node";
@@ -16,17 +16,43 @@ impl Directory {
         let routes: Vec<_> = clients.into_iter().filter_map(|client| Some((state.remove(&client)?, client))).collect();
         let shard = state.rooms.get(room).map(|placement| placement.shard);
         drop(state);
-        for (route, client) in routes {
-            tracing::info!(%room, %client, url, "is sent to another node");
-            if let Outlet::Attached(outbox) = &route.outlet {
-                // A connection that does not keep up, or is gone, finds its way by joining anew.
-                let _ = outbox.push(Event::Left { client: client.clone(), cause: LeaveCause::Moved(url.to_owned()) });
-            }
-            self.say_goodbye(route.shard, client, MOVED);
-        }
+        routes.into_iter().for_each(|(route, client)| self.send_away(&route, client, url));
         if let Some(handle) = shard.and_then(|shard| self.0.shards.get(shard)) {
             // A room that its script keeps ends, too; a full queue leaves it to its time.
             let _ = handle.send(Command::CloseIfEmpty { room: room.clone(), gives_way: true });
         }
+    }
+
+    /// Clients that are in a room and cannot move (WHIP and WHEP, and who cannot resume), with the room's home where that is another
+    /// node and `is_wanted`.
+    pub(in crate::signal) fn fixed(&self, is_wanted: impl Fn(&RoomId, PlaceId) -> bool) -> Vec<(ClientId, PlaceId)> {
+        let state = self.state();
+        let fixed = |(client, route): (&ClientId, &Route)| {
+            let is_fixed = route.ticket.is_none() && route.joining.is_none();
+            let placement = state.rooms.get(&route.room).filter(|_| is_fixed)?;
+            let home = placement.far_home.filter(|home| is_wanted(&route.room, *home))?;
+            Some((client.clone(), home))
+        };
+        state.clients.iter().filter_map(fixed).collect()
+    }
+
+    /// Sends a client that cannot move to `url`, where it joins anew; not one that has become movable meanwhile.
+    pub(in crate::signal) fn send_fixed(&self, client: ClientId, url: &str) {
+        let mut state = self.state();
+        if state.clients.get(&client).is_none_or(|route| route.ticket.is_some()) {
+            return;
+        }
+        let route = state.remove(&client);
+        drop(state);
+        route.iter().for_each(|route| self.send_away(route, client.clone(), url));
+    }
+
+    fn send_away(&self, route: &Route, client: ClientId, url: &str) {
+        tracing::info!(room = %route.room, %client, url, "is sent to another node");
+        if let Outlet::Attached(outbox) = &route.outlet {
+            // A connection that does not keep up, or is gone, finds its way by joining anew.
+            let _ = outbox.push(Event::Left { client: client.clone(), cause: LeaveCause::Moved(url.to_owned()) });
+        }
+        self.say_goodbye(route.shard, client, MOVED);
     }
 }
