@@ -346,23 +346,36 @@ const SCENARIOS = {
     };
     const load = webinar({ urls: URLS, room: 'apart', viewers: VIEWERS, seconds: 20 });
     await until('all are in', async () => (await clientsOf(servers)) >= VIEWERS + 1);
-    await sleep(4000);
     const there = await clientsOf(servers, ['n3']);
     check(there >= VIEWERS / NODES.length, `${there} are at n3`);
+    // Who cannot move: a publisher by WHIP and a viewer by WHEP, in a room of n1's.
+    const [holder, fixed] = [new Person('fixed', [socketOf('n1')]), 2];
+    await until('the room is there', () => holder.isIn);
+    const whep = webinar({ urls: [whepOf('n3')], room: 'fixed', viewers: 1, seconds: 30 });
+    await until('they are in', async () => (await clientsOf(servers, ['n3'])) === there + fixed);
+    await sleep(4000);
     const since = performance.now();
     cut(true);
-    await until('nobody is on it', async () => (await clientsOf(servers, ['n3'])) === 0);
+    await until('who can move is not on it', async () => (await clientsOf(servers, ['n3'])) === fixed);
     const took = Math.round(performance.now() - since);
+    await until('nobody is on it', async () => (await clientsOf(servers, ['n3'])) === 0);
+    const left = Math.round(performance.now() - since);
     const report = await load.report;
+    const { connected } = await whep.report;
+    check(connected === 0, `${connected} of those who cannot move have stayed`);
     cut(false);
+    leaveAll([holder]);
     check(report.connected === VIEWERS + 1 && report.resume.count === there, `${report.connected} are connected at the end, ${report.resume.count} of ${there} have resumed`);
     const gap = Math.round(report.longest_gap_ms);
-    row('link between two nodes dead', [], `${there} clients at the home after ${took} ms; longest gap ${gap} ms; left out ${report.left_out}, lost ${report.lost} of ${report.packets_out}`);
+    row('link between two nodes dead', [], `${there} clients at the home after ${took} ms; longest gap ${gap} ms; left out ${report.left_out}, lost ${report.lost} of ${report.packets_out}; WHIP and WHEP sent away after ${left} ms`);
   },
 
   ...ROLLING,
   ...STORES,
 };
+
+/** A node's endpoints of WHIP and WHEP, for the load. */
+const whepOf = (node) => socketOf(node).replace(/^ws/, 'whip+http').replace(/\/ws$/, '/{kind}/{room}');
 
 /** Clients of all nodes. */
 async function clientsOf(servers, nodes = NODES) {
