@@ -1,5 +1,6 @@
 //! Why something of a script failed: a step of a hook, or a step of a reload.
 
+use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
@@ -34,6 +35,11 @@ impl HookFailure {
 
     pub(crate) fn of_error(error: &mlua::Error, cap: usize) -> Self {
         Self::of_message(message_of(error), cap)
+    }
+
+    pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Self::Panic(text.unwrap_or("panic").to_owned())
     }
 }
 

@@ -22,7 +22,6 @@ use super::calls;
 use super::canary::Side;
 use super::effects::TimerHandle;
 use super::engine_context::{Deadline, EngineContext};
-use super::failure::HookFailure;
 use super::faults::Faults;
 use super::hook::{ClientFacts, Presence};
 use super::host::RoomFacts;
@@ -278,9 +277,7 @@ impl Room {
                 }
                 match self.state.lua.registry_value::<Function>(&function) {
                     Ok(function) => self.state.start(work.name(), function, no_args, budget),
-                    Err(error) => {
-                        (End::Failed(HookFailure::of_error(&error, context.settings.memory_bytes)), Spent::default())
-                    }
+                    Err(error) => (End::Failed(self.state.failure(&error)), Spent::default()),
                 }
             }
         };

@@ -84,7 +84,7 @@ impl State {
     pub(crate) fn new(settings: &PolicySettings, seed: u64, host: Rc<Host>) -> Result<Self, HookFailure> {
         let create =
             || Self::create(settings, seed, host).map_err(|error| HookFailure::of_error(&error, settings.memory_bytes));
-        catch_unwind(AssertUnwindSafe(create)).unwrap_or_else(|panic| Err(HookFailure::Panic(panic_message(&*panic))))
+        catch_unwind(AssertUnwindSafe(create)).unwrap_or_else(|panic| Err(HookFailure::of_panic(&*panic)))
     }
 
     fn create(settings: &PolicySettings, seed: u64, host: Rc<Host>) -> mlua::Result<Self> {
@@ -124,7 +124,7 @@ impl State {
         let chunk = self.lua.load(self.host.script.bytecode()).set_mode(ChunkMode::Binary).into_function();
         match chunk {
             Ok(chunk) => self.without_waiting(NAME, self.start(NAME, chunk, no_args, budget), budget),
-            Err(error) => (Err(HookFailure::of_error(&error, self.memory_cap)), Spent::default()),
+            Err(error) => (Err(self.failure(&error)), Spent::default()),
         }
     }
 
@@ -205,16 +205,22 @@ impl State {
         self.step(name, thread, answer, budget)
     }
 
+    pub(crate) fn failure(&self, error: &mlua::Error) -> HookFailure {
+        HookFailure::of_error(error, self.memory_cap)
+    }
+
     /// Makes values for Lua without the memory cap, and holds them against it afterwards: as long as an allocation can
     /// fail, mlua makes every string and every table in a protected call, which takes longer than a small hook.
     fn uncapped<R>(&self, make: impl FnOnce(&Lua) -> mlua::Result<R>) -> Result<R, HookFailure> {
-        let cap = self.lua.set_memory_limit(0).map_err(|error| HookFailure::of_error(&error, self.memory_cap))?;
+        self.lua.set_memory_limit(0).map_err(|error| self.failure(&error))?;
         let made = catch_unwind(AssertUnwindSafe(|| make(&self.lua)));
-        self.lua.set_memory_limit(cap).map_err(|error| HookFailure::of_error(&error, self.memory_cap))?;
+        self.lua.set_memory_limit(self.memory_cap).map_err(|error| self.failure(&error))?;
         match made {
-            Ok(Ok(_)) if self.memory() > cap => Err(HookFailure::Memory(cap, OUT_OF_MEMORY.to_owned())),
-            Ok(made) => made.map_err(|error| HookFailure::of_error(&error, self.memory_cap)),
-            Err(panic) => Err(HookFailure::Panic(panic_message(&*panic))),
+            Ok(Ok(_)) if self.memory() > self.memory_cap => {
+                Err(HookFailure::Memory(self.memory_cap, OUT_OF_MEMORY.to_owned()))
+            }
+            Ok(made) => made.map_err(|error| self.failure(&error)),
+            Err(panic) => Err(HookFailure::of_panic(&*panic)),
         }
     }
 
@@ -240,8 +246,8 @@ impl State {
         }
         let end = match result {
             Ok(Ok(Ok(code))) => self.ended(thread, code),
-            Ok(Ok(Err(error))) => End::Failed(HookFailure::of_error(&error, self.memory_cap)),
-            Ok(Err(panic)) => End::Failed(HookFailure::Panic(panic_message(&*panic))),
+            Ok(Ok(Err(error))) => End::Failed(self.failure(&error)),
+            Ok(Err(panic)) => End::Failed(HookFailure::of_panic(&*panic)),
             Err(HookFailure::Memory(..)) => End::NoMemory,
             Err(failure) => End::Failed(failure),
         };
@@ -295,8 +301,8 @@ impl State {
     }
 
     /// Between two hooks: collects early only when the memory cap is near.
-    pub(crate) fn adapt_collector(&self, memory_cap: usize) {
-        let relaxed = self.memory() < memory_cap / RELAXED_PART;
+    pub(crate) fn adapt_collector(&self) {
+        let relaxed = self.memory() < self.memory_cap / RELAXED_PART;
         if self.relaxed.replace(relaxed) != relaxed {
             set_pause(&self.lua, if relaxed { GC_PAUSE_RELAXED } else { GC_PAUSE_TIGHT });
             if !relaxed && self.lua.gc_step().is_err() {
@@ -391,9 +397,4 @@ fn prelude() -> mlua::Result<&'static [u8]> {
         BYTECODE.get_or_init(|| compiled);
     }
     Ok(BYTECODE.get().map_or(&[], |bytecode| &**bytecode))
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("panic").to_owned()
 }

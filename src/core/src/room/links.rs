@@ -187,13 +187,17 @@ impl Links {
         self.links.get_mut(usize::from(place.0))?.as_mut()
     }
 
-    /// The tracks that come over links: where from, and which, in their order: what is said of them goes out in it.
-    pub fn far_tracks(&self) -> Vec<(PlaceId, TrackKey)> {
-        let links = self.links.iter().enumerate().filter_map(|(n, link)| Some((PlaceId(n as u16), link.as_ref()?)));
-        let tracks = links.flat_map(|(place, link)| link.tracks.values().map(move |track| (place, *track)));
-        let mut tracks: Vec<_> = tracks.collect();
+    /// The tracks that come over the link to `place`, in their order: what is said of them goes out in it.
+    pub fn tracks_from(&self, place: PlaceId) -> Vec<TrackKey> {
+        let link = self.links.get(usize::from(place.0)).and_then(Option::as_ref);
+        let mut tracks: Vec<_> = link.into_iter().flat_map(|link| link.tracks.values().copied()).collect();
         tracks.sort_unstable();
         tracks
+    }
+
+    /// Those of all links, one link after the other.
+    pub fn far_tracks(&self) -> Vec<TrackKey> {
+        (0..self.links.len()).flat_map(|n| self.tracks_from(PlaceId(n as u16))).collect()
     }
 
     /// Whose a datagram is, with its frames, opened in place.

@@ -218,7 +218,7 @@ impl Shard {
     pub(super) fn places_timer(&mut self, now: Instant, out: &mut SendBatch) {
         self.work.places_set = false;
         let far = self.world.links.far_tracks();
-        for (_, key) in &far {
+        for key in &far {
             self.want_far_track(*key);
             if !self.work.wants.contains(key) {
                 self.work.wants.push(*key);

@@ -119,8 +119,7 @@ impl Shard {
                     layers_down = down,
                     "what is wanted over a link changes with its loss"
                 );
-                let tracks = self.world.links.far_tracks();
-                for (_, key) in tracks.into_iter().filter(|(from, _)| *from == place) {
+                for key in self.world.links.tracks_from(place) {
                     self.hold_layers_down(now, key, down);
                     self.want_far_track(key);
                 }
@@ -157,8 +156,8 @@ impl Shard {
 
     /// The rooms with tracks of a place.
     fn rooms_from(&self, place: PlaceId) -> Vec<RoomId> {
-        let tracks = self.world.links.far_tracks().into_iter().filter(|(from, _)| *from == place);
-        let keys = tracks.filter_map(|(_, key)| Some(self.world.tracks.get(key)?.room));
+        let tracks = self.world.links.tracks_from(place).into_iter();
+        let keys = tracks.filter_map(|key| Some(self.world.tracks.get(key)?.room));
         let rooms: BTreeSet<_> = keys.filter_map(|key| Some(&self.world.rooms.get(key)?.id)).collect();
         rooms.into_iter().cloned().collect()
     }

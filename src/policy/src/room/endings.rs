@@ -36,7 +36,7 @@ impl Room {
         self.note_step(context, now, of, &work, (&end, spent));
         self.pay(context, charge_of(spent));
         self.count(context, |stats| stats.step(spent.cpu));
-        self.state.adapt_collector(context.settings.memory_bytes);
+        self.state.adapt_collector();
         self.commit_flushed(context, now);
         let mut effects = self.state.host.effects.take();
         match end {
