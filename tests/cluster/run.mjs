@@ -391,4 +391,6 @@ async function ofAll(servers, name) {
 if (!existsSync(new URL('../e2e/node_modules/ws', import.meta.url))) throw new Error('the npm packages of tests/e2e are not installed: make tools-browser');
 /** Those of webinars have media, and their rooms are over all nodes and shards. */
 const hasMedia = (name) => name.startsWith('spread') || name.startsWith('drain');
-process.exit(await run({ scenarios: SCENARIOS, settingsOf: (name) => (hasMedia(name) ? SPREAD : ONE_SHARD), placesOf: (name) => (hasMedia(name) ? 2 : 1) }));
+const settingsOf = (name) => (hasMedia(name) ? SPREAD : ONE_SHARD);
+const placesOf = (name) => (hasMedia(name) ? 2 : 1);
+process.exit(await run({ scenarios: SCENARIOS, settingsOf, placesOf, longest: ['drain_rolling', 'nats', 'spread_dead_link'] }));

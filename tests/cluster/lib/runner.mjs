@@ -6,14 +6,14 @@ import { NODES, createNet } from './net.mjs';
 import { Servers } from './servers.mjs';
 
 const RUN = fileURLToPath(new URL('../run.mjs', import.meta.url));
-/** Scenarios that run at the same time, those with media counting as two: more of them only wait for two cores. */
-const PLACES = 3;
+/** Scenarios that run at the same time, those with media counting as two: they mostly wait, for what is noticed late. */
+const PLACES = 4;
 const IN_TURN = '--in-turn';
 const INSIDE = '--inside';
 
 /**
  * Does what the command line asks for; the exit code. `scenarios` are functions of the servers and their net's id by name, `settingsOf`
- * says with which settings the nodes of one start, `placesOf` how many of the places it takes.
+ * says with which settings the nodes of one start, `placesOf` how many of the places it takes; the `longest` begin first.
  */
 export async function run(all) {
   const args = process.argv.slice(2);
@@ -33,9 +33,9 @@ export async function run(all) {
 }
 
 /** Runs them, and those that have failed beside others once more alone: what fails then has failed. */
-async function outside({ placesOf }, names, places) {
+async function outside({ placesOf, longest }, names, places) {
   const running = new Map();
-  const all = { placesOf, running, ended: false, number: 0 };
+  const all = { placesOf, longest, running, ended: false, number: 0 };
   for (const signal of ['SIGINT', 'SIGTERM']) {
     process.on(signal, () => {
       all.ended = true;
@@ -56,11 +56,12 @@ async function outside({ placesOf }, names, places) {
   return failed.length > 0 || all.ended ? 1 : 0;
 }
 
-/** Runs scenarios as places become free, those that take most first; what came of each. */
+/** Runs scenarios as places become free, the longest first, then those that take most places; what came of each. */
 async function runAll(all, names, places) {
-  const { placesOf, running } = all;
+  const { placesOf, longest, running } = all;
   const costOf = (name) => Math.min(placesOf(name), places);
-  const waiting = names.toSorted((a, b) => costOf(b) - costOf(a));
+  const isLong = (name) => Number(longest.includes(name));
+  const waiting = names.toSorted((a, b) => isLong(b) - isLong(a) || costOf(b) - costOf(a));
   const results = [];
   while (!all.ended && (waiting.length > 0 || running.size > 0)) {
     const free = places - [...running.keys()].reduce((sum, name) => sum + costOf(name), 0);
