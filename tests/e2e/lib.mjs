@@ -158,13 +158,13 @@ export async function startProxy(port) {
   };
 }
 
-/** The first of a hundred ports for media that no other test file takes at the same time: who listens at the first has them. */
+/** The first of 99 ports for media that no other test file takes at the same time: who listens at the one before has them. */
 async function ownPorts() {
   for (let n = 0; n < 100; n++) {
     const first = 21_000 + ((process.pid + n) % 100) * 100;
     const holder = createServer().unref();
     const isOwn = await new Promise((done) => holder.once('error', () => done(false)).listen(first, '127.0.0.1', () => done(true)));
-    if (isOwn) return first;
+    if (isOwn) return first + 1;
   }
   throw new Error('all ports for media are taken: are other tests running?');
 }
@@ -251,6 +251,15 @@ export async function openTab(browser, server, query = {}, { wait = true, init, 
   await tab.goto(`${server.url}/?${new URLSearchParams(parameters.map(([name, value]) => [name, String(value)]))}`);
   if (wait) await inCall(tab);
   return tab;
+}
+
+/** In the page: what a network without UDP comes to is an answer without the candidates for it. */
+export function withoutUdp() {
+  const { setRemoteDescription } = RTCPeerConnection.prototype;
+  RTCPeerConnection.prototype.setRemoteDescription = async function (/** @type {any} */ description) {
+    const sdp = description.sdp.replaceAll(/^a=candidate:\S+ \d+ udp .*\r\n/gm, '');
+    await Reflect.apply(setRemoteDescription, this, [{ type: description.type, sdp }]);
+  };
 }
 
 /** The page from a folder instead of the binary, so that it can be changed without another build.

@@ -17,7 +17,7 @@ series::test_each!(
     stun: 10_000,
     srtp: 5_000,
     dtls: 150,
-    link: 20_000,
+    framing: 20_000, link: 20_000,
     sdp: 2_000,
     signalling: 10_000,
 );

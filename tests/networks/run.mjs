@@ -31,6 +31,8 @@ const SCENES = {
   3000: (net, server) => throughServer(net, server, { name: 'alone 3000', kbps: [3000], times }),
   600: (net, server) => throughServer(net, server, { name: 'alone 600', kbps: [600], times }),
   200: (net, server) => throughServer(net, server, { name: 'alone 200', kbps: [200], times }),
+  'tcp-3000': (net, server) => throughServer(net, server, { name: 'tcp 3000', kbps: [3000], times, overTcp: true }),
+  'tcp-600': (net, server) => throughServer(net, server, { name: 'tcp 600', kbps: [600], times, overTcp: true }),
   'direct-3000': (net, server) => directly(net, server, { name: 'direct 3000', kbps: 3000, times }),
   'direct-600': (net, server) => directly(net, server, { name: 'direct 600', kbps: 600, times }),
   'direct-200': (net, server) => directly(net, server, { name: 'direct 200', kbps: 200, times }),
@@ -68,7 +70,7 @@ if (unknown.length > 0) throw new Error(`unknown: ${unknown.join()}; there are: 
 for (const name of chosen) {
   const net = createNet();
   try {
-    const server = await startServer(net.hub);
+    const server = await startServer(net.hub, name.startsWith('tcp') ? ['--media-tcp'] : []);
     try {
       if (OTHERS[name]) await OTHERS[name](net, server);
       else rows.push(...(await SCENES[name](net, server)));

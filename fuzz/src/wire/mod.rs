@@ -1,6 +1,7 @@
 //! The targets that need moonring-wire alone: what parses a stranger's bytes.
 
 mod dtls;
+mod framing;
 mod link;
 mod media;
 mod seal;
@@ -18,6 +19,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "stun", run: seal::stun, seeds: seal::stun_seeds },
     Target { name: "srtp", run: seal::srtp, seeds: seal::srtp_seeds },
     Target { name: "dtls", run: dtls::dtls, seeds: dtls::dtls_seeds },
+    Target { name: "framing", run: framing::framing, seeds: framing::framing_seeds },
     Target { name: "link", run: link::link, seeds: link::link_seeds },
     Target { name: "sdp", run: text::sdp, seeds: text::sdp_seeds },
     Target { name: "signalling", run: text::signalling, seeds: text::signalling_seeds },

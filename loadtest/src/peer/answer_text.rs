@@ -50,6 +50,8 @@ pub fn parse(text: &str) -> Result<Answer, AnswerError> {
         fingerprint: fingerprint.ok_or_else(|| malformed("no fingerprint of a known hash function"))?,
         setup,
         candidates,
+        // Loads go over UDP.
+        over_tcp: false,
         sections: sections.iter().map(|lines| section(*lines)).collect::<Result<_, _>>()?,
     })
 }

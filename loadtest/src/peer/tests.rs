@@ -79,6 +79,7 @@ fn answer(offer: &Offer, ice: IceCredentials, config: &TransportConfig, setup: S
         fingerprint: config.certificate.fingerprint(),
         setup,
         candidates: vec![SERVER.parse().unwrap()],
+        over_tcp: false,
         sections: offer.sections.iter().enumerate().map(section).collect(),
     }
 }

@@ -178,4 +178,29 @@ pub struct IoStats {
     pub enters: u64,
     /// Submissions that the ring refused.
     pub submit_errors: u64,
+    /// What goes over connections in the place of datagrams, and is in none of the figures above.
+    pub tcp: TcpStats,
+}
+
+/// What a shard counted of media over TCP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpStats {
+    /// Connections that there are.
+    pub open: u64,
+    /// Connections that were let in.
+    pub accepted: u64,
+    /// Connections that were not, as there were too many.
+    pub refused: u64,
+    /// Connections that ended before a client had proven to have them.
+    pub strangers: u64,
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Datagrams sent.
+    pub datagrams_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+    /// Datagrams that were left out because too much waited, or the connection had ended.
+    pub left_out: u64,
 }

@@ -125,6 +125,8 @@ settings! {
     room_spread ["MOONRING_ROOM_SPREAD"]: RoomSpread = RoomSpread::Never;
     /// UDP ports of the shards, one each: the firewall's rule
     media_ports ["MOONRING_MEDIA_PORTS"]: PortRange = PortRange { first: 40_000, last: 40_100 };
+    /// Media over TCP as well, on the same port numbers, for clients whose network lets no UDP through; the firewall has to let it in
+    media_tcp ["MOONRING_MEDIA_TCP", num_args = 0..=1, require_equals = true, default_missing_value = "true"]: bool = false;
     /// Addresses to receive media on, at most one IPv4 and one IPv6; an unspecified IPv6 one is skipped where there is no IPv6
     media_ip ["MOONRING_MEDIA_IP", value_delimiter = ',', value_parser = ip_address]: Vec<IpAddr> = vec![[0, 0, 0, 0].into(), [0_u16; 8].into()];
     /// Addresses that clients are told to send media to (behind NAT: the outer ones); none: the machine's own

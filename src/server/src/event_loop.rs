@@ -15,6 +15,7 @@ mod tests;
 
 use std::io;
 use std::net::UdpSocket;
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use crate::event_queue::{CommandQueue, Commands, EventSender, command_queue};
 use crate::log_queue;
 use crate::probe::{self, StartError};
+use crate::tcp::Tcp;
 use crate::udp::{Udp, UdpSettings, WakeFd};
 use glommio::{LocalExecutorBuilder, Placement};
 pub(crate) use hand_over::{HandOverHandle, Parted, Unloaded};
@@ -74,6 +76,10 @@ pub trait Core {
     /// True while so much waits for [`Core::poll_event`] that no further command is to be brought.
     fn is_backed_up(&self) -> bool {
         false
+    }
+    /// Whether a client has shown to be at the other end: others do not keep a connection for long.
+    fn is_known(&self, _from: AddressPair) -> bool {
+        true
     }
     /// True when nothing is under way that a hand-over would cut off.
     fn is_at_rest(&self) -> bool {
@@ -133,6 +139,8 @@ pub struct LoopSettings {
     pub cpu: Option<usize>,
     /// The sockets' settings.
     pub udp: UdpSettings,
+    /// Media over TCP too, in at most so many connections.
+    pub connections: Option<usize>,
     /// Commands that may wait; more are refused, and beyond `COMMAND_BYTES` of `event_queue`.
     pub command_capacity: usize,
     /// Most commands handled in one tick.
@@ -161,6 +169,7 @@ impl Default for LoopSettings {
             name: "shard".into(),
             cpu: None,
             udp: UdpSettings::default(),
+            connections: None,
             command_capacity: 4_096,
             commands_per_tick: 32,
             datagrams_per_tick: 2_048,
@@ -327,6 +336,20 @@ fn run_or_exit<C: Core>(ticker: Ticker<C>) {
     }
 }
 
+/// The shard's ways to the network: its sockets, and where it is wanted a listener at each of their addresses.
+fn open(
+    settings: &LoopSettings,
+    sockets: Vec<UdpSocket>,
+    with: &UdpSettings,
+) -> Result<(Udp, Option<Tcp>), StartError> {
+    let at: io::Result<Vec<_>> = sockets.iter().map(UdpSocket::local_addr).collect();
+    let mut udp = Udp::new(sockets, with).map_err(probe::ring_error)?;
+    let Some(most) = settings.connections else { return Ok((udp, None)) };
+    let tcp = Tcp::listen(at.map_err(StartError::Thread)?, most)?;
+    udp.poll_also(tcp.as_fd()).map_err(StartError::Thread)?;
+    Ok((udp, Some(tcp)))
+}
+
 /// The thread: all of it but the start runs inside glommio's executor.
 fn run_shard<C, B>(parts: Parts<B>, started: &SyncSender<Result<(), StartError>>)
 where
@@ -350,17 +373,15 @@ where
         };
         let is_inherited = gate.is_some();
         let udp = if is_inherited { settings.udp.with_much_room() } else { settings.udp.clone() };
-        match Udp::new(sockets, &udp) {
-            Ok(udp) => {
-                let ticker = Ticker::new((settings, is_inherited), udp, core, control);
+        match open(&settings, sockets, &udp) {
+            Ok(network) => {
+                let ticker = Ticker::new((settings, is_inherited), network, core, control);
                 let _ = started.send(Ok(()));
                 if gate.is_none_or(|gate| gate.recv().is_ok()) {
                     run_or_exit(ticker);
                 }
             }
-            Err(error) => {
-                let _ = started.send(Err(probe::ring_error(error)));
-            }
+            Err(error) => drop(started.send(Err(error))),
         }
     });
 }

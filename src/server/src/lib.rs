@@ -32,6 +32,7 @@ mod server;
 mod shard_handle;
 mod signal;
 mod take_over;
+mod tcp;
 mod tools;
 mod udp;
 mod watch;

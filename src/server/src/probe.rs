@@ -8,6 +8,8 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
+use crate::tcp::ListenError;
+
 /// glommio refuses to start below this limit, whoever asks.
 const MEMLOCK_LEAST_BYTES: u64 = 512 << 10;
 /// What a shard locks: three times 64 KiB of glommio's, a few pages for rings.
@@ -41,6 +43,9 @@ pub enum StartError {
         /// What they may.
         limit: u64,
     },
+    /// The port of a shard cannot be listened at.
+    #[error(transparent)]
+    Tcp(#[from] ListenError),
     /// glommio's executor does not start.
     #[error("the shard's executor does not start: {0}")]
     Executor(String),
@@ -67,13 +72,20 @@ fn raise_descriptors() -> Option<u64> {
     Some(if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft })
 }
 
-/// Says how many connections there may be beside so many shards; warns when those are fewer than the clients that the
-/// settings allow.
-pub(crate) fn connections(clients_max: usize, shards: usize) -> usize {
+/// How many connections for media each of so many shards may have: as many in all as there may be of signalling.
+pub(crate) fn media_connections(shards: usize) -> usize {
+    let limit = raise_descriptors().unwrap_or(OTHER_DESCRIPTORS);
+    connections_within(limit, shards) / 2 / shards.max(1)
+}
+
+/// Says how many connections of signalling there may be beside so many shards, and beside as many for media where a client
+/// may have one; warns when those are fewer than the clients that the settings allow.
+pub(crate) fn connections(clients_max: usize, shards: usize, media_tcp: bool) -> usize {
     let Some(limit) = raise_descriptors() else { return clients_max };
-    let connections = connections_within(limit, shards);
+    let each = 1 + usize::from(media_tcp);
+    let connections = connections_within(limit, shards) / each;
     if connections < clients_max {
-        let wanted = (clients_max as u64).saturating_add(others(shards));
+        let wanted = (clients_max.saturating_mul(each) as u64).saturating_add(others(shards));
         tracing::warn!(
             clients_max,
             connections,

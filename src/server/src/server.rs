@@ -93,7 +93,7 @@ impl Server {
             Some(former) => inherit::start(config, prepared, (&certificate, policies), former)?,
             None => start(config, (prepared, cluster.as_ref()), &certificate, &policies)?,
         };
-        let connections = probe::connections(config.clients_max, config.shards());
+        let connections = probe::connections(config.clients_max, config.shards(), config.media_tcp);
         let listeners = listeners.with_connections(connections).with_give_back(heap::give_back);
         let endpoint = match config.take_over.as_os_str().is_empty() {
             true => None,
@@ -333,7 +333,8 @@ fn links(config: &Config, cluster: Option<&ClusterSettings>) -> impl Fn(usize) -
 fn loop_settings(config: &Config, n: usize) -> LoopSettings {
     let cpu = probe::core_of(n, config.shards());
     let udp = UdpSettings { io: config.io, ..UdpSettings::default() };
-    LoopSettings { name: format!("shard-{n}"), cpu, udp, ..LoopSettings::default() }
+    let connections = config.media_tcp.then(|| probe::media_connections(config.shards()));
+    LoopSettings { name: format!("shard-{n}"), cpu, udp, connections, ..LoopSettings::default() }
 }
 
 fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certificate) -> ShardSettings {
@@ -352,6 +353,7 @@ fn shard_settings(config: &Config, port: u16, ips: &[IpAddr], certificate: Certi
             ..base.transport
         },
         candidates: ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect(),
+        over_tcp: config.media_tcp,
         video_history: HistoryLimits { age, bytes: config.resend_kib * 1024 },
         audio_history: HistoryLimits { age, ..base.audio_history },
         connect_timeout: Duration::from_secs(config.handshake_timeout_s),

@@ -23,7 +23,7 @@ mod wake;
 
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::io_mode::IoMode;
@@ -35,7 +35,7 @@ use ring::Uring;
 use sockets::Sockets;
 
 pub use socket::bind;
-pub(crate) use socket::bind_all;
+pub(crate) use socket::{bind_all, limit_unsent};
 pub(crate) use wake::WakeFd;
 
 /// The longest payload of a UDP datagram, and of what the kernel coalesces (over IPv6 a little more than IPv4's 65,507).
@@ -154,7 +154,7 @@ impl Flush<'_> {
 
     fn finish(self) -> SendReport {
         self.stats.datagrams_out += self.report.sent as u64;
-        self.stats.bytes_out += self.batch.bytes().len().saturating_sub(self.report.unsent_bytes) as u64;
+        self.stats.bytes_out += self.batch.len_bytes().saturating_sub(self.report.unsent_bytes) as u64;
         self.stats.send_failed += self.report.failed as u64;
         self.stats.would_block += self.report.would_block as u64;
         self.stats.without_gso += self.report.without_gso as u64;
@@ -233,6 +233,13 @@ impl Udp {
         let mut flush = begin(batch, &mut self.sockets, &mut self.stats);
         either!(&mut self.calls, io => io.flush_and_wait(&mut flush, timeout));
         flush.finish()
+    }
+
+    /// Lets what becomes readable at `also` end each [`Udp::wait`].
+    pub(crate) fn poll_also(&mut self, also: BorrowedFd<'_>) -> io::Result<()> {
+        let also = also.try_clone_to_owned()?;
+        either!(&mut self.calls, io => io.poll_also(also));
+        Ok(())
     }
 
     /// Lets `wake` end each [`Udp::wait`].

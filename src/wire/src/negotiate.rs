@@ -271,6 +271,8 @@ pub struct Answer {
     pub setup: Setup,
     /// The shard's addresses, as announced.
     pub candidates: Vec<SocketAddr>,
+    /// Clients may connect to these by TCP, too (RFC 6544).
+    pub over_tcp: bool,
     /// As many as the offer has, in its order.
     pub sections: Vec<AnswerSection>,
 }

@@ -15,19 +15,39 @@ pub const MAX_DATAGRAM: usize = 1_500;
 pub struct AddressPair {
     /// The client's address.
     pub remote: SocketAddr,
-    /// The address of this server; `None` leaves it to the socket, which is bound to one, and to the kernel.
-    pub local: Option<IpAddr>,
+    /// This server's end.
+    pub local: Local,
+}
+
+/// This server's end of a datagram's way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Local {
+    /// Whatever the socket is bound to and the kernel takes.
+    #[default]
+    Any,
+    /// One of several addresses.
+    Address(IpAddr),
+    /// A TCP connection from the client (RFC 6544), by its number, which no other one of this process has.
+    Connection(u32),
+}
+
+impl AddressPair {
+    /// Whether this is a TCP connection. It ends with its process, and leads from no other shard.
+    pub fn is_connection(&self) -> bool {
+        matches!(self.local, Local::Connection(_))
+    }
 }
 
 impl From<SocketAddr> for AddressPair {
     fn from(remote: SocketAddr) -> Self {
-        Self { remote, local: None }
+        Self { remote, local: Local::Any }
     }
 }
 
 impl std::fmt::Display for AddressPair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.remote.fmt(f)
+        self.remote.fmt(f)?;
+        if self.is_connection() { f.write_str(" over TCP") } else { Ok(()) }
     }
 }
 
@@ -78,6 +98,8 @@ pub struct SendBatch {
     runs: Vec<Run>,
     max_runs: usize,
     datagrams: usize,
+    /// Bytes of runs that were taken out.
+    taken: usize,
 }
 
 /// Room for one datagram at the end of the batch. Nothing is sent unless [`Slot::commit`] is called.
@@ -90,7 +112,14 @@ pub struct Slot<'a> {
 impl SendBatch {
     /// An arena of `bytes` bytes for at most `runs` sends.
     pub fn new(bytes: usize, runs: usize) -> Self {
-        Self { bytes: vec![0; bytes].into(), used: 0, runs: Vec::with_capacity(runs), max_runs: runs, datagrams: 0 }
+        Self {
+            bytes: vec![0; bytes].into(),
+            used: 0,
+            runs: Vec::with_capacity(runs),
+            max_runs: runs,
+            datagrams: 0,
+            taken: 0,
+        }
     }
 
     /// Room for a datagram of up to `capacity` bytes to `to`; `None` when the batch must be flushed first.
@@ -123,6 +152,24 @@ impl SendBatch {
         &self.runs
     }
 
+    /// Bytes of all runs.
+    pub fn len_bytes(&self) -> usize {
+        self.used - self.taken
+    }
+
+    /// Hands the datagrams that go over TCP connections to `each`, with the connection's number, and takes their runs out.
+    pub fn take_connections(&mut self, mut each: impl FnMut(u32, &[u8])) {
+        let (bytes, taken, datagrams) = (&self.bytes, &mut self.taken, &mut self.datagrams);
+        self.runs.retain(|run| {
+            let Local::Connection(connection) = run.to.local else { return true };
+            let of_run = &bytes[run.start as usize..(run.start + run.len) as usize];
+            of_run.chunks(usize::from(run.segment)).for_each(|datagram| each(connection, datagram));
+            *taken += of_run.len();
+            *datagrams -= usize::from(run.datagrams);
+            false
+        });
+    }
+
     /// Number of datagrams in all runs.
     pub fn datagrams(&self) -> usize {
         self.datagrams
@@ -140,7 +187,7 @@ impl SendBatch {
 
     /// Forgets all datagrams, keeps the memory.
     pub fn clear(&mut self) {
-        self.used = 0;
+        (self.used, self.taken) = (0, 0);
         self.runs.clear();
         self.datagrams = 0;
     }
@@ -218,7 +265,8 @@ mod tests {
     #[test]
     fn the_same_client_asked_at_another_of_our_addresses_starts_another_run() {
         let mut batch = SendBatch::new(1 << 10, 8);
-        let locals = [None, Some(IpAddr::from([10, 0, 0, 1])), Some(IpAddr::from([10, 0, 0, 2]))];
+        let [one, two] = [1, 2].map(|last| Local::Address([10, 0, 0, last].into()));
+        let locals = [Local::Any, one, two];
         for local in [0, 1, 1, 2].map(|n: usize| locals[n]) {
             assert!(batch.push(AddressPair { remote: addr(1), local }, &[7; 10]));
         }
@@ -240,6 +288,29 @@ mod tests {
         assert!(!batch.push(addr(1), &[0; 100]));
         batch.clear();
         assert!(batch.is_empty() && batch.push(addr(1), &[0; 100]));
+    }
+
+    #[test]
+    fn what_goes_over_connections_is_taken_out_and_the_rest_stays_in_its_order() {
+        let mut batch = SendBatch::new(1 << 10, 8);
+        let over = |connection| AddressPair { remote: addr(1), local: Local::Connection(connection) };
+        let ways = [addr(1).into(), over(7), over(7), over(8), addr(2).into()];
+        (0..).zip(ways).for_each(|(n, to): (u8, AddressPair)| assert!(batch.push(to, &[n; 10])));
+        let mut taken = Vec::new();
+        batch.take_connections(|connection, datagram| taken.push((connection, datagram.to_vec())));
+        assert_eq!(taken, [(7, vec![1; 10]), (7, vec![2; 10]), (8, vec![3; 10])]);
+        let left: Vec<_> = batch.iter().collect();
+        assert_eq!(left, [(addr(1), &[0; 10][..]), (addr(2), &[4; 10])]);
+        assert_eq!((batch.len_bytes(), batch.datagrams(), batch.runs().len()), (20, 2, 2));
+        batch.clear();
+        assert_eq!(batch.len_bytes(), 0);
+    }
+
+    #[test]
+    fn a_connection_is_another_way_than_datagrams_from_the_same_address() {
+        let over = AddressPair { remote: addr(1), local: Local::Connection(1) };
+        assert_ne!(over, AddressPair::from(addr(1)));
+        assert_eq!((over.to_string(), over.is_connection()), ("127.0.0.1:1 over TCP".into(), true));
     }
 
     #[test]

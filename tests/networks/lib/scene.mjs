@@ -2,7 +2,7 @@
 // A publisher of a picture that is hard to compress, subscribers behind links of their own, and what they get of it.
 import { join } from 'node:path';
 import { connectDirectly, leaveWithMedia } from '../../e2e/direct.mjs';
-import { openTab, ROOT, sleep, until } from '../../e2e/lib.mjs';
+import { openTab, ROOT, sleep, until, withoutUdp } from '../../e2e/lib.mjs';
 import { browserIn } from './browser.mjs';
 import { FPS, HEIGHT, WIDTH, writePicture } from './picture.mjs';
 import { figures, samplesOf, startSampling, watchPaths, watchSending } from './sample.mjs';
@@ -46,10 +46,11 @@ function withBrowsers(scratch, places, body, open = []) {
 
 /** Subscribers on links of `kbps` each (null: no limit) in one room; the limits are lifted after a while.
  *  @param {import('./net.mjs').Net} net @param {import('./server.mjs').Server} server
- *  `sending`: what the publisher sends instead of simulcast, as the page's query; `heights`: what is to come of it on each link.
- *  @param {{name: string, kbps: (number | null)[], times: Times, sending?: Record<string, string | number>, heights?: Record<string, number>}} scene
+ *  `sending`: what the publisher sends instead of simulcast, as the page's query; `heights`: what is to come of it on each link;
+ *  `overTcp`: subscribers have no UDP.
+ *  @param {{name: string, kbps: (number | null)[], times: Times, sending?: Record<string, string | number>, heights?: Record<string, number>, overTcp?: boolean}} scene
  *  @returns {Promise<Row[]>} */
-export async function throughServer(net, server, { name, kbps, times, sending = {}, heights = HEIGHTS }) {
+export async function throughServer(net, server, { name, kbps, times, sending = {}, heights = HEIGHTS, overTcp = false }) {
   /** @type {Row[]} */ const rows = [];
   const places = [await net.place()];
   for (const _ of kbps) places.push(await net.place());
@@ -64,7 +65,7 @@ export async function throughServer(net, server, { name, kbps, times, sending = 
     for (const [n, limit] of kbps.entries()) {
       const place = places[n + 1];
       place.limit(limit);
-      const tab = await openTab(browsers[n], server, { room, name: `behind ${limit ?? 'nothing'}`, media: 'none' });
+      const tab = await openTab(browsers[n], server, { room, name: `behind ${limit ?? 'nothing'}`, media: 'none' }, { init: overTcp ? withoutUdp : undefined });
       await showLarge(tab);
       await startSampling(tab);
       receivers.push({ kbps: limit, place, tab });

@@ -15,12 +15,12 @@ const run = promisify(execFile);
 /** @typedef {Awaited<ReturnType<typeof startServer>>} Server */
 /** @typedef {{client: string, estimate: number | null, target: number | null, paused: number, rtt: number | null, loss: number, resends: number}} Path */
 
-/** @param {string} hub the namespace */
-export async function startServer(hub) {
+/** @param {string} hub the namespace @param {string[]} [flags] */
+export async function startServer(hub, flags = []) {
   const data = mkdtempSync(join(tmpdir(), 'net-server-'));
   const args = ['--listen', `${SERVER_ADDRESS}:${PORT}`, '--admin-listen', `127.0.0.1:${ADMIN}`, '--media-ip', SERVER_ADDRESS];
   if (process.env.NETWORKS_LOG) args.push('--log-filter', 'info,moonring_core=debug');
-  args.push('--media-ports', '18310-18319', '--scripts-dir', join(E2E, 'scripts'), '--data-dir', data, '--shards', '1');
+  args.push('--media-ports', '18310-18319', '--scripts-dir', join(E2E, 'scripts'), '--data-dir', data, '--shards', '1', ...flags);
   const child = spawn('ip', ['netns', 'exec', hub, 'nice', '-n', process.env.NETWORKS_NICE ?? '0', BINARY, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (log += text));

@@ -217,6 +217,7 @@ impl Shard {
             fingerprint: client.negotiated.shown.unwrap_or_else(|| self.settings.transport.certificate.fingerprint()),
             setup: client.negotiated.setup,
             candidates,
+            over_tcp: self.settings.over_tcp,
             sections,
         };
         self.work.events.push(Event::Answered {

@@ -59,6 +59,11 @@ impl Selection {
 }
 
 impl Shard {
+    /// Whether a client of this shard has shown, by an authenticated check, to be there.
+    pub fn is_known(&self, address: AddressPair) -> bool {
+        self.index.addresses.contains_key(&address)
+    }
+
     pub(super) fn receive_stun(
         &mut self,
         now: Instant,

@@ -17,6 +17,8 @@ pub struct ShardSettings {
     pub transport: TransportConfig,
     /// Addresses for the answers' candidates: this shard's port under every announced address.
     pub candidates: Vec<SocketAddr>,
+    /// There is somebody who takes TCP connections at these, too.
+    pub over_tcp: bool,
     /// Codecs that publishers may use.
     pub codecs: Vec<CodecName>,
     /// H.264 goes to receivers that offer another profile of it, too: most decoders know more than they say.
@@ -68,6 +70,7 @@ impl ShardSettings {
         Self {
             transport: TransportConfig { max_ssrcs: client::MAX_SSRCS, ..TransportConfig::new(certificate) },
             candidates: Vec::new(),
+            over_tcp: false,
             codecs: CodecName::ALL.to_vec(),
             h264_any_profile: false,
             video_history: HistoryLimits { age, bytes: 1024 * 1024 },

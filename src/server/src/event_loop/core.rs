@@ -54,6 +54,10 @@ impl Core for Shard {
         Self::is_backed_up(self)
     }
 
+    fn is_known(&self, from: AddressPair) -> bool {
+        Self::is_known(self, from)
+    }
+
     fn is_at_rest(&self) -> bool {
         self.is_at_rest_for_hand_over()
     }

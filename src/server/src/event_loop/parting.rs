@@ -8,6 +8,7 @@ use super::hand_over::{Parted, Request, Verdict};
 use super::pulse::Doing;
 use super::tick::Ticker;
 use super::{Core, Phase};
+use crate::tcp::Tcp;
 
 /// Flushes of a core that lets everything leave.
 const LAST_FLUSHES: usize = 256;
@@ -45,6 +46,10 @@ impl<C: Core> Ticker<C> {
         self.settings.pulse.begin_hand_over();
         // What comes from here on waits in the kernel for whoever goes on.
         self.udp.enlarge_receive_buffers();
+        if let Some(tcp) = &mut self.tcp {
+            // The other process listens already; connections end with this one, and their clients come again.
+            tcp.stop_listening();
+        }
         while self.udp.holds_received() {
             self.take_one(now);
         }
@@ -80,6 +85,9 @@ impl<C: Core> Ticker<C> {
                 // smaller than they were, if it is not allowed as much as this one.
                 self.udp.enlarge_receive_buffers();
                 self.expect_much(now);
+                if let Some(Err(error)) = self.tcp.as_mut().map(Tcp::listen_again) {
+                    tracing::error!(%error, "nobody new comes over TCP");
+                }
                 false
             }
         }

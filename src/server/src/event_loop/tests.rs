@@ -1,5 +1,6 @@
 //! The loop over loopback with a core that echoes, in both io modes.
 
+mod connections;
 mod pauses;
 mod queues;
 

@@ -10,8 +10,10 @@ use super::pulse::Doing;
 use super::usage::Usage;
 use super::{BROKEN, ControlEnds, Core, LoopSettings, Phase};
 use crate::log_queue;
-use crate::udp::{Receiver, Udp};
+use crate::tcp::Tcp;
+use crate::udp::{Received, Receiver, Udp};
 use moonring_core::command::Event;
+use moonring_core::report::IoStats;
 use moonring_core::room::load::Backlog;
 use moonring_core::room::pauses::Pauses;
 use moonring_wire::packet::{AddressPair, SendBatch};
@@ -25,6 +27,7 @@ const GOODBYE_FLUSHES: usize = 64;
 pub(super) struct Ticker<C> {
     pub(super) settings: LoopSettings,
     pub(super) udp: Udp,
+    pub(super) tcp: Option<Tcp>,
     pub(super) core: C,
     pub(super) out: SendBatch,
     pub(super) control: ControlEnds,
@@ -45,7 +48,7 @@ impl<C: Core> Ticker<C> {
     /// `has_much_room`: the sockets' receive buffers are those of a hand-over, and get their usual size after a second.
     pub(super) fn new(
         (settings, has_much_room): (LoopSettings, bool),
-        mut udp: Udp,
+        (mut udp, tcp): (Udp, Option<Tcp>),
         core: C,
         control: ControlEnds,
     ) -> Self {
@@ -54,6 +57,7 @@ impl<C: Core> Ticker<C> {
             out: SendBatch::new(settings.send_bytes, settings.send_runs),
             settings,
             udp,
+            tcp,
             core,
             control,
             held: None,
@@ -117,12 +121,15 @@ impl<C: Core> Ticker<C> {
         if now >= self.next_drops {
             self.next_drops = now + DROPS_EVERY;
             self.udp.poll_kernel_drops();
+            if let Some(tcp) = &mut self.tcp {
+                tcp.look_after(now, |from| self.core.is_known(from));
+            }
             // Not while what has waited fills them: a smaller buffer takes nothing more until it is empty.
             if !self.is_behind && std::mem::take(&mut self.has_much_room) {
                 self.udp.restore_receive_buffers(&self.settings.udp);
             }
         }
-        self.core.record_io(&self.udp.stats());
+        self.core.record_io(&self.stats());
         commands || datagrams || forwards || timeouts
     }
 
@@ -167,16 +174,31 @@ impl<C: Core> Ticker<C> {
     }
 
     fn handle_datagrams(&mut self, now: Instant) -> bool {
-        let settings = &self.settings;
-        let part = settings.datagrams_beside_forwards;
-        let mut left = if self.is_forwarding { part } else { settings.datagrams_per_tick };
+        let (all, part) = (self.settings.datagrams_per_tick, self.settings.datagrams_beside_forwards);
+        let left = if self.is_forwarding { part } else { all };
+        let over_udp = self.take_in(now, left, |udp, _, limit, intake| udp.receive_into(limit, intake));
+        self.tcp.is_some()
+            && self.take_in(now, part, |_, tcp, limit, intake| match tcp {
+                Some(tcp) => tcp.receive_into(now, limit, intake),
+                None => Received::default(),
+            })
+            || over_udp
+    }
+
+    /// Lets the core have up to `left` datagrams that `receive` brings, as far as the tick's time allows; true when there is more.
+    fn take_in(
+        &mut self,
+        now: Instant,
+        mut left: usize,
+        receive: impl Fn(&mut Udp, Option<&mut Tcp>, usize, &mut Intake<'_, C>) -> Received,
+    ) -> bool {
+        let (part, replies) = (self.settings.datagrams_beside_forwards, self.settings.reply_datagrams);
         while left > 0 {
             self.make_room();
-            let (udp, core, out) = (&mut self.udp, &mut self.core, &mut self.out);
-            let mut intake =
-                Intake { now, core, out, replies: self.settings.reply_datagrams, handled: 0, current: None };
+            let (udp, tcp, core, out) = (&mut self.udp, self.tcp.as_mut(), &mut self.core, &mut self.out);
+            let mut intake = Intake { now, core, out, replies, handled: 0, current: None };
             // One guard around the whole call: the receive goes on behind the datagram that panicked.
-            let received = catch_unwind(AssertUnwindSafe(|| udp.receive_into(left.min(part), &mut intake)));
+            let received = catch_unwind(AssertUnwindSafe(|| receive(udp, tcp, left.min(part), &mut intake)));
             left -= intake.handled.min(left);
             match (received, intake.current) {
                 (Ok(received), _) if !received.more => return false,
@@ -251,8 +273,20 @@ impl<C: Core> Ticker<C> {
     }
 
     pub(super) fn flush(&mut self) {
+        self.flush_connections();
         self.udp.flush(&self.out);
         self.out.clear();
+    }
+
+    /// Writes what goes over TCP; the rest stays in the batch.
+    fn flush_connections(&mut self) {
+        if let Some(tcp) = &mut self.tcp {
+            tcp.flush(&mut self.out);
+        }
+    }
+
+    fn stats(&self) -> IoStats {
+        IoStats { tcp: self.tcp.as_ref().map(Tcp::stats).unwrap_or_default(), ..self.udp.stats() }
     }
 
     /// Calls the core; a panic ends what caused it and nothing else.
@@ -287,10 +321,10 @@ impl<C: Core> Ticker<C> {
 
     /// Sends what is left of the tick and blocks the thread until a datagram is there, a command comes or a timer is
     /// due: one system call, on the media sockets' own ring. (Sleeping in glommio's reactor instead, woken through the eventfd,
-    /// cost three times the CPU time per wake-up. Sockets that come later, such as ICE over TCP, can be polled on the
-    /// same ring.)
+    /// cost three times the CPU time per wake-up.)
     fn flush_and_sleep(&mut self, now: Instant) {
         self.settings.pulse.begin(Doing::Sleep);
+        self.flush_connections();
         let longest = now + self.settings.longest_sleep;
         let until = self.core.poll_timeout().map_or(longest, |due| due.min(longest));
         self.udp.flush_and_wait(&self.out, until.saturating_duration_since(now));
@@ -316,7 +350,7 @@ impl<C: Core> Ticker<C> {
             }
         }
         self.send_events(now);
-        self.core.record_io(&self.udp.stats());
+        self.core.record_io(&self.stats());
     }
 }
 

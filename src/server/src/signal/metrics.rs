@@ -40,6 +40,17 @@ const READINGS: &[Reading] = &[
     ("send_failures", Counter, "Datagrams that the kernel refused", |s| s.io.send_failed),
     ("send_would_block", Counter, "Datagrams dropped over a full send buffer", |s| s.io.would_block),
     ("sends_without_gso", Counter, "Datagrams sent singly because GSO was refused", |s| s.io.without_gso),
+    ("tcp_connections", Gauge, "Connections for media", |s| s.io.tcp.open),
+    ("tcp_accepted", Counter, "Connections for media that were let in", |s| s.io.tcp.accepted),
+    ("tcp_refused", Counter, "Connections for media beyond the most that there may be", |s| s.io.tcp.refused),
+    ("tcp_strangers", Counter, "Connections that ended before a client had proven to have them", |s| {
+        s.io.tcp.strangers
+    }),
+    ("tcp_datagrams_received", Counter, "Datagrams received over TCP", |s| s.io.tcp.datagrams_in),
+    ("tcp_bytes_received", Counter, "Bytes of datagrams received over TCP", |s| s.io.tcp.bytes_in),
+    ("tcp_datagrams_sent", Counter, "Datagrams sent over TCP", |s| s.io.tcp.datagrams_out),
+    ("tcp_bytes_sent", Counter, "Bytes of datagrams sent over TCP", |s| s.io.tcp.bytes_out),
+    ("tcp_left_out", Counter, "Datagrams left out as too much waited for TCP", |s| s.io.tcp.left_out),
     ("io_calls", Counter, "System calls of the media sockets", |s| s.io.enters),
     ("packets_in", Counter, "RTP packets received from publishers", |s| s.counters.packets_in),
     ("packet_bytes_in", Counter, "Bytes of RTP packets from publishers", |s| s.counters.bytes_in),

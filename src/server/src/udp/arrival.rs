@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{cmsg, sockaddr};
-use moonring_wire::packet::AddressPair;
+use moonring_wire::packet::{AddressPair, Local};
 
 /// A filled receive buffer being split, in place, into datagrams.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,8 @@ impl Arrival {
     /// `payload` is where the bytes lie in the buffer. `None` when the address is of no family we know.
     pub(super) fn new(name: &[u8], control: &[u8], payload: Range<usize>, truncated: bool) -> Option<Self> {
         let said = cmsg::read(control);
-        let from = AddressPair { remote: sockaddr::decode(name)?, local: said.local };
+        let local = said.local.map_or(Local::Any, Local::Address);
+        let from = AddressPair { remote: sockaddr::decode(name)?, local };
         let segment = said.segment.unwrap_or(payload.len()).max(1);
         // A datagram of no bytes is a datagram too.
         let left = payload.len().div_ceil(segment).max(1);

@@ -1,7 +1,7 @@
 //! Sends by `sendmmsg`: for runs, for comparison, and for kernels that refuse what the ring's sends need.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::time::Duration;
 
 use super::Flush;
@@ -26,6 +26,10 @@ pub(super) struct Sends {
 impl Mmsg {
     pub(super) fn new(sockets: &Sockets) -> io::Result<Self> {
         Ok(Self { sleep: SleepRing::new(&sockets.fds(), 0)?, sends: Sends::new(sockets) })
+    }
+
+    pub(super) fn poll_also(&mut self, also: OwnedFd) {
+        self.sleep.poll_also(also);
     }
 
     pub(super) fn watch(&mut self, wake: &WakeFd) {

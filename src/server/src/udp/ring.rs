@@ -11,7 +11,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use io_uring::types::{Fd, Fixed};
@@ -26,7 +26,7 @@ use super::sockets::Sockets;
 use super::table::{SendTable, TABLE_SENDS};
 use super::wake::WakeFd;
 use moonring_core::report::IoStats;
-use moonring_wire::packet::Run;
+use moonring_wire::packet::{Local, Run};
 
 /// Tries to hand a batch to the kernel before it is given up.
 const SUBMIT_ATTEMPTS: u32 = 16;
@@ -90,6 +90,10 @@ impl Uring {
             failures: Vec::with_capacity(TABLE_SENDS),
             filling: 0,
         })
+    }
+
+    pub(super) fn poll_also(&mut self, also: OwnedFd) {
+        self.sleep.poll_also(also);
     }
 
     pub(super) fn watch(&mut self, wake: &WakeFd) {
@@ -158,7 +162,7 @@ impl Uring {
     fn add(&mut self, bytes: &[u8], piece: Run, route: Route) {
         let index = self.table.pieces().len();
         let socket = Fixed(route.socket as u32);
-        let entry = if piece.datagrams == 1 && piece.to.local.is_none() {
+        let entry = if piece.datagrams == 1 && piece.to.local == Local::Any {
             let single = self.table.push_single(bytes, piece, route);
             opcode::Send::new(socket, single.bytes, piece.len)
                 .flags(libc::MSG_DONTWAIT)

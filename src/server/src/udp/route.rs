@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::cmsg::Control;
 use super::sockaddr::RawAddress;
-use moonring_wire::packet::Run;
+use moonring_wire::packet::{Local, Run};
 
 /// The socket that leads to a family of addresses.
 #[derive(Clone, Copy)]
@@ -26,8 +26,8 @@ impl Route {
         let control = Control::EMPTY;
         let control = if piece.datagrams > 1 { control.segment(piece.segment) } else { control };
         match piece.to.local {
-            Some(local) => control.local(local, self.mapped),
-            None => control,
+            Local::Address(local) => control.local(local, self.mapped),
+            Local::Any | Local::Connection(_) => control,
         }
     }
 }

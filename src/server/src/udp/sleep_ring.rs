@@ -4,10 +4,10 @@
 //! runs the wait queue of a watched socket for each datagram that leaves it (measured: 2 to 3 percent of a send).
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fixed, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Fixed, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 
 use super::wake::{WakeFd, WakeRead, block};
@@ -17,6 +17,8 @@ const GETEVENTS: u32 = 1;
 const CANCEL_WITHIN: Duration = Duration::from_secs(1);
 /// Completions with this bit are of polls; the rest of their number is the socket's index.
 const POLL: u64 = 1 << 34;
+/// The number of the poll of what is not a socket.
+const POLL_ALSO: u64 = 1 << 35;
 /// Entries beside those of the owner: polls and the wake-up's read.
 const OWN_ENTRIES: u32 = 8;
 
@@ -24,23 +26,30 @@ const OWN_ENTRIES: u32 = 8;
 pub(super) struct SleepRing {
     pub(super) ring: IoUring,
     polled: Vec<bool>,
+    /// What is polled beside the sockets, and whether it is now.
+    also: Option<(OwnedFd, bool)>,
     watch: WakeRead,
 }
 
 impl SleepRing {
     /// A ring that polls `sockets`, registered in this order, with room for `entries` of the owner's.
     pub(super) fn new(sockets: &[RawFd], entries: u32) -> io::Result<Self> {
-        let entries = entries + OWN_ENTRIES.max(sockets.len() as u32 + 1);
+        let entries = entries + OWN_ENTRIES.max(sockets.len() as u32 + 2);
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all();
         let ring = builder.build(entries)?;
         ring.submitter().register_files(sockets)?;
-        Ok(Self { ring, polled: vec![false; sockets.len()], watch: WakeRead::nothing() })
+        Ok(Self { ring, polled: vec![false; sockets.len()], also: None, watch: WakeRead::nothing() })
     }
 
     /// A write to `wake` ends a sleep.
     pub(super) fn watch(&mut self, wake: &WakeFd) {
         self.watch.set(wake);
+    }
+
+    /// What becomes readable at `also` ends a sleep, too.
+    pub(super) fn poll_also(&mut self, also: OwnedFd) {
+        self.also = Some((also, false));
     }
 
     /// Submits what is queued and blocks until a socket has something, the eventfd is written, an entry of the owner's
@@ -56,6 +65,11 @@ impl SleepRing {
                 self.polled[socket] = pushed.is_ok();
             }
         }
+        if let Some((also, is_polled)) = self.also.as_mut().filter(|(_, is_polled)| !is_polled) {
+            let entry = opcode::PollAdd::new(Fd(also.as_raw_fd()), libc::POLLIN as u32).build();
+            // SAFETY: a poll points at no memory, and the descriptor is dropped behind the ring.
+            *is_polled = unsafe { self.ring.submission().push(&entry.user_data(POLL_ALSO)) }.is_ok();
+        }
         let own = self.ring.submission().len() - queued;
         block(&self.ring, timeout);
         own
@@ -66,6 +80,8 @@ impl SleepRing {
         for entry in self.ring.completion() {
             if entry.user_data() == WakeRead::USER_DATA {
                 self.watch.done();
+            } else if entry.user_data() == POLL_ALSO {
+                self.also = self.also.take().map(|(also, _)| (also, false));
             } else if entry.user_data() & POLL != 0 {
                 if let Some(polled) = self.polled.get_mut((entry.user_data() & !POLL) as usize) {
                     *polled = false;

@@ -1,8 +1,8 @@
 //! The sockets themselves: bound, given large buffers, asked how much they dropped.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd, RawFd};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
@@ -160,11 +160,19 @@ pub(super) fn set_fragments(socket: &UdpSocket, fragments: Fragments) -> io::Res
         Fragments::Never => libc::IP_PMTUDISC_PROBE,
         Fragments::IfNeeded => libc::IP_PMTUDISC_WANT,
     };
-    let len = size_of_val(&mode) as libc::socklen_t;
-    // SAFETY: the pointer and the length are those of `mode`.
-    let set = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, (&raw const mode).cast(), len)
-    };
+    set_option(socket.as_fd(), (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER), mode)
+}
+
+/// Lets the kernel take no more for a connection while it holds so many bytes that it has not sent (`TCP_NOTSENT_LOWAT`, tcp(7)).
+pub(crate) fn limit_unsent(connection: &TcpStream, bytes: u32) -> io::Result<()> {
+    set_option(connection.as_fd(), (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT), bytes as i32)
+}
+
+/// Sets a socket option that nix does not know.
+fn set_option(socket: BorrowedFd<'_>, (level, option): (i32, i32), value: i32) -> io::Result<()> {
+    let len = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `value`.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), len) };
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -9,7 +9,7 @@ use super::refusals::Refusals;
 use super::route::Route;
 use super::socket::{self, Buffer, Fragments};
 use super::{SendReport, UdpSettings};
-use moonring_wire::packet::{Run, SendBatch};
+use moonring_wire::packet::{Local, Run, SendBatch};
 
 /// Sends tried a second time in one flush after the socket's buffer was full; the rest is dropped, so that a full
 /// socket cannot hold up a tick.
@@ -100,7 +100,7 @@ impl Sockets {
 
     /// Whether the sends of `run` carry a control message: how long the datagrams of a run are, or where they leave from.
     pub(super) fn needs_header(&self, run: &Run) -> bool {
-        (self.gso && run.datagrams > 1) || run.to.local.is_some()
+        (self.gso && run.datagrams > 1) || run.to.local != Local::Any
     }
 
     pub(super) fn begin_flush(&mut self) {

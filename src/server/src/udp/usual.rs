@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use moonring_wire::packet::AddressPair;
+use moonring_wire::packet::{AddressPair, Local};
 
 /// What is known of this machine's addresses from when its sockets were bound.
 #[derive(Clone, Copy, Debug)]
@@ -28,12 +28,12 @@ impl UsualSources {
     /// The pair without its local address where the kernel would take that one anyway.
     pub(super) fn without(self, pair: AddressPair) -> AddressPair {
         let is_usual = match pair.local {
-            Some(IpAddr::V4(Ipv4Addr::LOCALHOST)) => pair.remote.ip().is_loopback(),
-            Some(IpAddr::V4(local)) => Some(local) == self.only_v4 && !pair.remote.ip().is_loopback(),
-            Some(IpAddr::V6(local)) => local.is_loopback(),
-            None => true,
+            Local::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)) => pair.remote.ip().is_loopback(),
+            Local::Address(IpAddr::V4(local)) => Some(local) == self.only_v4 && !pair.remote.ip().is_loopback(),
+            Local::Address(IpAddr::V6(local)) => local.is_loopback(),
+            Local::Any | Local::Connection(_) => return pair,
         };
-        AddressPair { local: pair.local.filter(|_| !is_usual), ..pair }
+        if is_usual { pair.remote.into() } else { pair }
     }
 }
 
@@ -59,9 +59,10 @@ mod tests {
             (&one, "[::1]:1", "::1", false),
         ] {
             let usual = UsualSources::of(addresses.iter().map(|ip| ip.parse().unwrap()));
-            let pair = AddressPair { remote: remote.parse().unwrap(), local: Some(local.parse().unwrap()) };
-            let expected = AddressPair { local: pair.local.filter(|_| named), ..pair };
-            assert_eq!(usual.without(pair), expected, "{addresses:?} {remote} {local}");
+            let local = Local::Address(local.parse().unwrap());
+            let pair = AddressPair { remote: remote.parse().unwrap(), local };
+            let expected = if named { pair } else { pair.remote.into() };
+            assert_eq!(usual.without(pair), expected, "{addresses:?} {pair:?}");
         }
     }
 }

@@ -8,6 +8,7 @@ use sdp::description::session::{Origin, SessionDescription, TimeDescription};
 use webrtc_ice::candidate::candidate_base::CandidateBaseConfig;
 use webrtc_ice::candidate::candidate_host::CandidateHostConfig;
 use webrtc_ice::candidate::{Candidate, candidate_base::CandidateBase};
+use webrtc_ice::tcp_type::TcpType;
 
 use crate::id::{Mid, Pt, Ssrc};
 use crate::media::{CodecName, Extension};
@@ -19,6 +20,8 @@ const DISCARD_PORT: isize = 9;
 const COMPONENT: u16 = 1;
 /// Priority of a host candidate with the highest local preference (RFC 8445 section 5.1.2.1).
 const HOST_PRIORITY: u32 = (126 << 24) | (65_535 << 8) | (256 - COMPONENT as u32);
+/// The same over TCP: less than any over UDP, of a passive end (RFC 6544 section 4.2).
+const TCP_PRIORITY: u32 = (90 << 24) | ((4 << 13 | 8_191) << 8) | (256 - COMPONENT as u32);
 /// `o=` wants a number that is unique for the author; the shard tells sessions apart by ICE and DTLS, so any will do.
 const SESSION_ID: u64 = 1;
 
@@ -91,7 +94,10 @@ fn media_description(answer: &Answer, section: &AnswerSection, with_candidates: 
         } => {
             let mut a = Vec::new();
             if with_candidates {
-                answer.candidates.iter().zip(0..).for_each(|(address, at)| candidate(&mut a, *address, at));
+                // Those over UDP first: some clients look at the first one alone.
+                for transport in if answer.over_tcp { &[Over::Udp, Over::Tcp][..] } else { &[Over::Udp] } {
+                    answer.candidates.iter().zip(0..).for_each(|(to, at)| candidate(&mut a, *transport, *to, at));
+                }
                 flag(&mut a, "end-of-candidates");
             }
             transport(&mut a, answer);
@@ -146,19 +152,31 @@ fn media_line(media: &str, port: isize, protocol: &str, formats: Vec<String>, a:
     }
 }
 
+/// What a candidate's packets go over.
+#[derive(Clone, Copy)]
+enum Over {
+    Udp,
+    Tcp,
+}
+
 /// A host candidate; earlier ones are preferred, since local preferences have to differ (RFC 8445 section 5.1.2.1).
-fn candidate(a: &mut Vec<Attribute>, address: SocketAddr, at: u32) {
+fn candidate(a: &mut Vec<Attribute>, over: Over, address: SocketAddr, at: u32) {
+    let (network, highest, foundation, tcp_type) = match over {
+        Over::Udp => ("udp", HOST_PRIORITY, "", TcpType::Unspecified),
+        // The client connects.
+        Over::Tcp => ("tcp", TCP_PRIORITY, "t", TcpType::Passive),
+    };
     let config = CandidateHostConfig {
         base_config: CandidateBaseConfig {
-            network: "udp".into(),
+            network: network.into(),
             address: address.ip().to_string(),
             port: address.port(),
             component: COMPONENT,
-            priority: HOST_PRIORITY - (at.min(1024) << 8),
-            foundation: (at + 1).to_string(),
+            priority: highest - (at.min(1024) << 8),
+            foundation: format!("{foundation}{}", at + 1),
             ..CandidateBaseConfig::default()
         },
-        ..CandidateHostConfig::default()
+        tcp_type,
     };
     // An address that is one always makes a candidate.
     if let Ok(candidate) = config.new_candidate_host() {

@@ -206,6 +206,10 @@ fn an_answer_repeats_what_is_refused_and_shows_only_the_offers_mids() {
 }
 
 fn answer_refusing_all_but_the_first(offer: &Offer) -> String {
+    render_answer(&answer_to_the_first(offer))
+}
+
+fn answer_to_the_first(offer: &Offer) -> Answer {
     let sections = offer.sections.iter().enumerate().map(|(at, s)| match (at, s.kind) {
         (0, crate::negotiate::SectionKind::Media(kind)) => AnswerSection::Accepted {
             mid: s.shown_mid(),
@@ -220,14 +224,34 @@ fn answer_refusing_all_but_the_first(offer: &Offer) -> String {
         },
         _ => AnswerSection::Refused { mid: s.shown_mid(), line: s.line.clone() },
     });
-    render_answer(&Answer {
+    Answer {
         version: 1,
         ice: offer.ice.clone(),
         fingerprint: offer.fingerprint,
         setup: Setup::Passive,
         candidates: vec!["192.0.2.1:40000".parse().unwrap()],
+        over_tcp: false,
         sections: sections.collect(),
-    })
+    }
+}
+
+#[test]
+fn candidates_over_tcp_stand_behind_all_over_udp_and_are_preferred_less() {
+    let candidates = ["192.0.2.1:40000", "[2001:db8::1]:40000"].map(|address| address.parse().unwrap()).to_vec();
+    let answer = Answer { candidates, over_tcp: true, ..answer_to_the_first(&parse_offer(TEXT).unwrap()) };
+    let text = render_answer(&answer);
+    let lines: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("a=candidate:")).collect();
+    assert_eq!(
+        lines,
+        [
+            "1 1 udp 2130706431 192.0.2.1 40000 typ host",
+            "2 1 udp 2130706175 2001:db8::1 40000 typ host",
+            "t1 1 tcp 1520435199 192.0.2.1 40000 typ host tcptype passive",
+            "t2 1 tcp 1520434943 2001:db8::1 40000 typ host tcptype passive",
+        ]
+    );
+    let text = render_answer(&Answer { over_tcp: false, ..answer });
+    assert!(text.contains("udp") && !text.contains("tcp "), "{text}");
 }
 
 #[test]

@@ -303,6 +303,7 @@ fn answer() -> Answer {
         fingerprint: Fingerprint::Sha256([0xa5; 32]),
         setup: Setup::Passive,
         candidates: vec!["192.0.2.1:40000".parse().unwrap(), "[2001:db8::1]:40000".parse().unwrap()],
+        over_tcp: false,
         sections: vec![
             AnswerSection::Refused {
                 mid: mid("0"),

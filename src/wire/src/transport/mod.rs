@@ -8,6 +8,7 @@ use crate::packet::{AddressPair, SendBatch};
 
 pub mod candidate;
 pub mod dtls;
+pub mod framing;
 mod handshake;
 pub mod ice;
 mod silence;

@@ -146,6 +146,7 @@ fn answer(offer: &Offer) -> Answer {
         fingerprint: Fingerprint::Sha256([1; 32]),
         setup: Setup::Active,
         candidates: vec!["127.0.0.1:40000".parse().unwrap()],
+        over_tcp: false,
         sections: offer.sections.iter().map(section).collect(),
     }
 }

@@ -1,4 +1,4 @@
-//! Where a client is, for another process that goes on with the same socket.
+//! Where a client is, for another process that goes on with the same socket. TCP connections end with this one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::proof::{Asked, Budget};
 use super::{IceLite, Login, MAX_VALIDATED, Validated};
 use crate::negotiate::IceCredentials;
-use crate::packet::AddressPair;
+use crate::packet::{AddressPair, Local};
 
 /// What goes on of a client's ICE beside its current credentials. Times are ages in microseconds.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,19 +36,25 @@ impl IceLite {
     /// What goes on elsewhere. Checks and claims that are under way are made anew there.
     pub fn state(&self, now: Instant) -> IceState {
         let age = |at: Instant| u64::try_from(now.saturating_duration_since(at).as_micros()).unwrap_or(u64::MAX);
-        let pair = |pair: AddressPair| (pair.remote, pair.local);
-        let place = |known: &Validated| Place {
-            address: pair(known.address),
-            heard: age(known.heard),
-            nominated: known.nominated.map(age),
-            priority: known.priority,
-            generation: known.generation,
-            is_proven: known.proven,
+        let pair = |pair: AddressPair| match pair.local {
+            Local::Any => Some((pair.remote, None)),
+            Local::Address(ip) => Some((pair.remote, Some(ip))),
+            Local::Connection(_) => None,
+        };
+        let place = |known: &Validated| {
+            Some(Place {
+                address: pair(known.address)?,
+                heard: age(known.heard),
+                nominated: known.nominated.map(age),
+                priority: known.priority,
+                generation: known.generation,
+                is_proven: known.proven,
+            })
         };
         IceState {
             previous: self.previous.as_ref().map(|login| (login.local.clone(), login.remote.clone())),
-            validated: self.validated.iter().map(place).collect(),
-            selected: self.selected.map(pair),
+            validated: self.validated.iter().filter_map(place).collect(),
+            selected: self.selected.and_then(pair),
             last_heard: age(self.last_heard),
             generation: self.generation,
         }
@@ -60,7 +66,10 @@ impl IceLite {
             return None;
         }
         let at = |age: u64| now.checked_sub(Duration::from_micros(age)).unwrap_or(now);
-        let pair = |(remote, local): (SocketAddr, Option<IpAddr>)| AddressPair { remote, local };
+        let pair = |(remote, local): (SocketAddr, Option<IpAddr>)| AddressPair {
+            remote,
+            local: local.map_or(Local::Any, Local::Address),
+        };
         let known = |place: Place| Validated {
             address: pair(place.address),
             heard: at(place.heard),

@@ -13,6 +13,7 @@ use webrtc_ice::priority::PriorityAttr;
 use webrtc_ice::use_candidate::UseCandidateAttr;
 
 use super::*;
+use crate::packet::Local;
 use crate::transport::stun;
 use crate::transport::stun::check as stun_check;
 
@@ -49,7 +50,11 @@ fn ice(now: Instant) -> IceLite {
 }
 
 fn handle(ice: &mut IceLite, now: Instant, port: u16, bytes: &[u8]) -> Result<IceEvent, DropReason> {
-    ice.handle_request(now, address(port), &stun::parse(bytes)?, &mut [0; MAX_RESPONSE]).map(|(len, event)| {
+    handle_from(ice, now, address(port), bytes)
+}
+
+fn handle_from(ice: &mut IceLite, now: Instant, from: AddressPair, bytes: &[u8]) -> Result<IceEvent, DropReason> {
+    ice.handle_request(now, from, &stun::parse(bytes)?, &mut [0; MAX_RESPONSE]).map(|(len, event)| {
         assert!(len > 20);
         event
     })
@@ -253,4 +258,23 @@ fn an_address_is_proven_in_the_credentials_that_the_client_names_after_a_restart
         assert_eq!(ice.handle_answer(at(120), address(2), &answer), Ok(IceEvent::Selected(address(2))), "{named}");
         assert_eq!(ice.selected(), Some(address(2)), "{named}");
     }
+}
+
+#[test]
+fn a_connection_does_not_go_on_in_another_process_and_addresses_do() {
+    let now = Instant::now();
+    let connection = AddressPair { local: Local::Connection(7), ..address(1) };
+    let moved = |nominated: AddressPair| {
+        let mut ice = ice(now);
+        for from in [connection, address(2)] {
+            handle_from(&mut ice, now, from, &plain_check("here:there", &credentials("here").pwd)).unwrap();
+        }
+        ice.settle(Some(nominated));
+        handle_from(&mut ice, now, nominated, &nomination("here:there", &credentials("here").pwd)).unwrap();
+        assert_eq!(ice.selected(), Some(nominated));
+        IceLite::take_over(now, (credentials("here"), credentials("there")), ice.state(now)).unwrap()
+    };
+    let ice = moved(connection);
+    assert_eq!((ice.selected(), ice.validated().collect::<Vec<_>>()), (None, vec![address(2)]));
+    assert_eq!(moved(address(2)).selected(), Some(address(2)));
 }

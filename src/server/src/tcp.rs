@@ -1,0 +1,362 @@
+//! Media over TCP, for clients whose network lets no UDP through (ICE over TCP, RFC 6544): a shard listens on the number of
+//! its UDP port, clients connect, and what would be a datagram is a frame of the stream (RFC 4571). To the core such a
+//! connection is one more way to a client.
+//!
+//! A connection that no client of a room has proven to have is a stranger's: there are few, and not for long.
+
+mod connection;
+mod outbox;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+use crate::udp::{Received, Receiver};
+use connection::{Closed, Connection, READ_BYTES, Taken};
+use moonring_core::report::TcpStats;
+use moonring_wire::packet::{AddressPair, SendBatch};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 256;
+/// How long a stranger may stay: a client sends its first check at once, and is heard again after a lost segment or two.
+const STRANGER_FOR: Duration = Duration::from_secs(10);
+/// Most strangers of one network (IPv4 address, IPv6 /64), but loopback, and of all; the one that came first makes room.
+const STRANGERS_PER_NETWORK: usize = 32;
+const STRANGERS: usize = 256;
+/// So long nobody is let in after the process had no descriptor left.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What is looked at in one call: the rest has its turn in the next.
+const EVENTS: usize = 64;
+/// An event's number with this bit is a listener's; below it stands which.
+const LISTENER: u64 = 1 << 32;
+
+/// Numbers of the process's connections, so that those of two shards are never taken for one another.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// An address that cannot be listened at.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "TCP {address} cannot be listened at, as media_tcp wants it: {error}; stop the program that has it, choose other media_ports, or leave media_tcp out"
+)]
+pub struct ListenError {
+    address: SocketAddr,
+    error: io::Error,
+}
+
+/// The connections of one shard. Made and used on one thread.
+#[derive(Debug)]
+pub(crate) struct Tcp {
+    epoll: Epoll,
+    at: Vec<SocketAddr>,
+    listeners: Vec<TcpListener>,
+    connections: HashMap<u32, Connection>,
+    /// Most of them.
+    most: usize,
+    /// The one that has something which was read and not handed over.
+    open: Option<u32>,
+    /// Those that something was queued for since the last write.
+    queued: Vec<u32>,
+    /// Until then the listeners are not looked at.
+    paused_until: Option<Instant>,
+    scratch: Box<[u8]>,
+    stats: TcpStats,
+}
+
+impl Tcp {
+    /// Listens at these addresses, for up to `most` connections.
+    pub(crate) fn listen(at: Vec<SocketAddr>, most: usize) -> Result<Self, ListenError> {
+        let of = |error| ListenError { address: at.first().copied().unwrap_or(([0; 4], 0).into()), error };
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|errno| of(errno.into()))?;
+        let mut tcp = Self {
+            epoll,
+            at,
+            listeners: Vec::new(),
+            connections: HashMap::new(),
+            most,
+            open: None,
+            queued: Vec::new(),
+            paused_until: None,
+            scratch: vec![0; READ_BYTES].into(),
+            stats: TcpStats::default(),
+        };
+        tcp.listen_again()?;
+        Ok(tcp)
+    }
+
+    /// Lets nobody in from here on; those who are in stay.
+    pub(crate) fn stop_listening(&mut self) {
+        self.listeners.clear();
+    }
+
+    /// Lets clients in once more.
+    pub(crate) fn listen_again(&mut self) -> Result<(), ListenError> {
+        self.listeners.clear();
+        for (n, address) in (0..).zip(&self.at) {
+            let listener = listen(*address, self.at.len() > 1)
+                .and_then(|listener| {
+                    self.epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER | n))?;
+                    Ok(listener)
+                })
+                .map_err(|error| ListenError { address: *address, error })?;
+            self.listeners.push(listener);
+        }
+        Ok(())
+    }
+
+    /// Lets clients in, writes what waits, and hands up to `limit` datagrams to `to`; stops after one for which it returns
+    /// false. Never waits.
+    pub(crate) fn receive_into(&mut self, now: Instant, limit: usize, to: &mut impl Receiver) -> Received {
+        let mut received = Received::default();
+        if let Some(number) = self.open.take() {
+            self.serve(number, limit, &mut received, |connection, _, limit| connection.hand_over(limit, to));
+        }
+        if self.open.is_none() && received.datagrams < limit {
+            let mut events = [EpollEvent::empty(); EVENTS];
+            // It is interrupted, or there is nothing: neither is an error here.
+            let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+            for event in &events[..count] {
+                self.handle(now, *event, limit, (&mut received, to));
+            }
+            received.more = count == EVENTS;
+        }
+        received.more |= self.open.is_some() || received.datagrams >= limit;
+        received
+    }
+
+    fn handle(
+        &mut self,
+        now: Instant,
+        event: EpollEvent,
+        limit: usize,
+        (received, to): (&mut Received, &mut impl Receiver),
+    ) {
+        if event.data() & LISTENER != 0 {
+            return self.accept(now, (event.data() & !LISTENER) as usize);
+        }
+        let number = event.data() as u32;
+        if event.events().contains(EpollFlags::EPOLLOUT) {
+            self.write(number);
+        }
+        // Another one is cut short, or there is no time left: this one is still readable in the next call.
+        if event.events().intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
+            && self.open.is_none()
+            && received.datagrams < limit
+        {
+            self.serve(number, limit, received, |connection, scratch, limit| connection.read(scratch, limit, to));
+        }
+    }
+
+    /// Lets one connection hand over what it has. It is out of the table meanwhile: after a panic it is gone, as its stream
+    /// could not be followed any more.
+    fn serve(
+        &mut self,
+        number: u32,
+        limit: usize,
+        received: &mut Received,
+        take: impl FnOnce(&mut Connection, &mut [u8], usize) -> Result<Taken, Closed>,
+    ) {
+        let Some(mut connection) = self.connections.remove(&number) else { return };
+        self.stats.open = self.connections.len() as u64;
+        match take(&mut connection, &mut self.scratch, limit - received.datagrams) {
+            Ok(taken) => {
+                received.datagrams += taken.datagrams;
+                self.stats.datagrams_in += taken.datagrams as u64;
+                self.stats.bytes_in += taken.bytes as u64;
+                self.open = taken.is_cut_short.then_some(number);
+                self.connections.insert(number, connection);
+                self.stats.open = self.connections.len() as u64;
+            }
+            Err(why) => self.note_end(&connection, &why),
+        }
+    }
+
+    fn accept(&mut self, now: Instant, listener: usize) {
+        for _ in 0..EVENTS {
+            let Some(listener) = self.listeners.get(listener) else { return };
+            match listener.accept() {
+                Ok((stream, remote)) => self.admit(now, stream, remote),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error)
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
+                    ) =>
+                {
+                    tracing::warn!(%error, "no connection for media is let in for a second");
+                    self.paused_until = Some(now + PAUSE);
+                    return self.stop_listening();
+                }
+                // Of one that was given up before it was let in.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn admit(&mut self, now: Instant, stream: TcpStream, remote: SocketAddr) {
+        self.make_room(remote.ip().to_canonical());
+        if self.connections.len() >= self.most {
+            self.stats.refused += 1;
+            return;
+        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let admitted = Connection::new(now, stream, remote, number).and_then(|connection| {
+            self.epoll.add(&connection, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(number)))?;
+            Ok(connection)
+        });
+        match admitted {
+            Ok(connection) => {
+                self.stats.accepted += 1;
+                self.connections.insert(number, connection);
+                self.stats.open = self.connections.len() as u64;
+            }
+            Err(error) => tracing::debug!(%error, %remote, "a connection for media is not let in"),
+        }
+    }
+
+    /// One more stranger comes from `ip`: where there are too many, the one that came first goes.
+    fn make_room(&mut self, ip: IpAddr) {
+        let strangers = self.connections.iter().filter(|(_, connection)| !connection.is_known);
+        let strangers = strangers.map(|(number, connection)| (*number, connection.from.remote.ip()));
+        if let Some(number) = who_makes_room(strangers, ip) {
+            self.close(number, &Closed::TooManyStrangers);
+        }
+    }
+
+    /// Once a second: closes the connections of strangers that have had their time, and those of clients that are gone.
+    /// `is_known` says whether a client has proven to be there.
+    pub(crate) fn look_after(&mut self, now: Instant, is_known: impl Fn(AddressPair) -> bool) {
+        let mut strangers = Vec::new();
+        for (number, connection) in &mut self.connections {
+            let was_known = std::mem::replace(&mut connection.is_known, is_known(connection.from));
+            let is_late = now.saturating_duration_since(connection.since) >= STRANGER_FOR;
+            if !connection.is_known && (was_known || is_late) {
+                strangers.push(*number);
+            }
+        }
+        for number in strangers {
+            self.close(number, &Closed::Stranger);
+        }
+        if self.paused_until.is_some_and(|until| now >= until) {
+            self.paused_until = None;
+            if let Err(error) = self.listen_again() {
+                tracing::error!(%error, "media over TCP has ended");
+            }
+        }
+    }
+
+    /// Takes what goes over connections out of `batch`, and writes it. Never waits: what finds no room is left out and counted.
+    pub(crate) fn flush(&mut self, batch: &mut SendBatch) {
+        let (connections, queued, stats) = (&mut self.connections, &mut self.queued, &mut self.stats);
+        batch.take_connections(|number, datagram| {
+            // It may have been closed since.
+            let Some(connection) = connections.get_mut(&number) else {
+                stats.left_out += 1;
+                return;
+            };
+            if !connection.outbox.push(datagram) {
+                stats.left_out += 1;
+                return;
+            }
+            stats.datagrams_out += 1;
+            stats.bytes_out += datagram.len() as u64;
+            if queued.last() != Some(&number) {
+                queued.push(number);
+            }
+        });
+        let mut queued = std::mem::take(&mut self.queued);
+        for number in queued.drain(..) {
+            // The kernel says when it takes more.
+            if self.connections.get(&number).is_some_and(|connection| !connection.is_full) {
+                self.write(number);
+            }
+        }
+        self.queued = queued;
+    }
+
+    fn write(&mut self, number: u32) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let was_full = connection.is_full;
+        let written = connection.write();
+        if let Err(why) = written.and_then(|()| self.watch(number, was_full).map_err(Closed::Broken)) {
+            self.close(number, &why);
+        }
+    }
+
+    /// Asks to be told when the kernel takes more of a connection that it has taken enough of.
+    fn watch(&self, number: u32, was_full: bool) -> io::Result<()> {
+        let Some(connection) = self.connections.get(&number).filter(|of| of.is_full != was_full) else { return Ok(()) };
+        let out = if connection.is_full { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+        let mut event = EpollEvent::new(EpollFlags::EPOLLIN | out, u64::from(number));
+        Ok(self.epoll.modify(connection, &mut event)?)
+    }
+
+    fn close(&mut self, number: u32, why: &Closed) {
+        if let Some(connection) = self.connections.remove(&number) {
+            self.note_end(&connection, why);
+        }
+    }
+
+    fn note_end(&mut self, connection: &Connection, why: &Closed) {
+        self.stats.open = self.connections.len() as u64;
+        self.stats.strangers += u64::from(!connection.is_known);
+        tracing::debug!(from = %connection.from, %why, "a connection for media has ended");
+    }
+
+    /// The counters.
+    pub(crate) fn stats(&self) -> TcpStats {
+        self.stats
+    }
+}
+
+impl AsFd for Tcp {
+    /// What becomes readable when there is something to do.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
+    }
+}
+
+/// Listens for connections. `SO_REUSEPORT` lets a process that takes over listen before this one stops; two shards or servers
+/// share no port all the same, as the UDP port of the same number is bound without it.
+fn listen(address: SocketAddr, is_one_of_two: bool) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    if address.is_ipv6() && is_one_of_two {
+        set_ipv6_v6only(&socket, true)?;
+    }
+    set_socket_reuseaddr(&socket, true)?;
+    set_socket_reuseport(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Which of these strangers, by their numbers, has to go for one more from `ip`: the lower number came first.
+fn who_makes_room(strangers: impl Iterator<Item = (u32, IpAddr)>, ip: IpAddr) -> Option<u32> {
+    let (mut all, mut neighbours) = (Vec::new(), Vec::new());
+    for (number, other) in strangers {
+        all.push(number);
+        if is_same_network(other, ip) && !ip.is_loopback() {
+            neighbours.push(number);
+        }
+    }
+    let first = |of: Vec<u32>, most| of.iter().min().copied().filter(|_| of.len() >= most);
+    first(neighbours, STRANGERS_PER_NETWORK).or_else(|| first(all, STRANGERS))
+}
+
+/// Whether two addresses are of one customer of a provider.
+fn is_same_network(one: IpAddr, other: IpAddr) -> bool {
+    match (one, other) {
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.segments()[..4] == other.segments()[..4],
+        _ => one == other,
+    }
+}
