@@ -25,12 +25,14 @@ const { values: options, positionals } = parseArgs({
     partner: { type: 'string', default: PARTNER },
     retries: { type: 'string', default: '1' },
     picture: { type: 'string' },
+    'over-tcp': { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
   },
 });
 
 async function main() {
   if (options.list) return list();
+  if (options['over-tcp']) process.env.CLIENTS_OVER_TCP = '1';
   const runs = measurements(cells(positionals), options.partner);
   if (runs.length === 0) throw new Error(`${options.partner} has none of these codecs`);
   install(needed(runs));
@@ -47,7 +49,7 @@ async function main() {
   let results = [];
   const started = Date.now();
   try {
-    server = await startServer(options.bin, namespace.server);
+    server = await startServer(options.bin, namespace.server, options['over-tcp'] ? ['--media-tcp'] : []);
     const where = { server, namespace: namespace.name, scratch };
     progress(`${runs.length} measurements of ${options.seconds} s, ${options.jobs} at a time`);
     const queue = runs.map((run, index) => ({ ...run, room: `clients-${index}` }));

@@ -15,7 +15,8 @@ console.error('the browser has started');
 await page.goto(new URL('/healthz', options.url).href);
 console.error('the page is there');
 await page.evaluate(install);
-await page.evaluate((o) => window.peer[o.direction](o), options).catch(fail);
+const overTcp = process.env.CLIENTS_OVER_TCP !== undefined;
+await page.evaluate((o) => window.peer[o.direction](o), { ...options, overTcp }).catch(fail);
 if (process.env.CLIENTS_SDP) console.error(await page.evaluate(() => window.peer.sdp()));
 say({ state: 'connected' });
 obey({

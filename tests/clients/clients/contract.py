@@ -77,6 +77,9 @@ class Contract:
             fail(f"POST {self.url}: {error.code} {error.read().decode().strip()}")
         if os.environ.get("CLIENTS_SDP"):
             print(f"{offer}\n----\n{answer}", file=sys.stderr)
+        if os.environ.get("CLIENTS_OVER_TCP"):
+            lines = answer.splitlines(keepends=True)
+            answer = "".join(line for line in lines if not (line.startswith("a=candidate:") and " udp " in line))
         return answer
 
     def leave(self):

@@ -51,14 +51,15 @@ export function install() {
     transceiver.setCodecPreferences([...codecs, ...rest]);
   }
 
-  async function connect({ url, token }) {
+  async function connect({ url, token, overTcp }) {
     await pc.setLocalDescription();
     const headers = { 'Content-Type': 'application/sdp', Authorization: `Bearer ${token}` };
     const response = await fetch(url, { method: 'POST', headers, body: pc.localDescription.sdp });
     const text = await response.text();
     if (response.status !== 201) throw new Error(`POST ${url}: ${response.status} ${text.trim()}`);
     resource = new URL(response.headers.get('location'), url);
-    await pc.setRemoteDescription({ type: 'answer', sdp: text });
+    const sdp = overTcp ? text.replaceAll(/^a=candidate:\S+ \d+ udp .*\r\n/gm, '') : text;
+    await pc.setRemoteDescription({ type: 'answer', sdp });
     await new Promise((done, failed) => {
       const look = () => {
         console.log(`connection ${pc.connectionState}, ICE ${pc.iceConnectionState}`);

@@ -13,14 +13,14 @@ const STOP_MS = 8_000;
 /** `room_spread` of the server, over two shards; empty: one shard. */
 const SPREAD = process.env.MOONRING_SPREAD ?? '';
 
-/** Starts `binary` on `address`. `certificate` is the PEM file that clients have to trust. */
-export async function startServer(binary, address) {
+/** Starts `binary` on `address`, with more `flags`. `certificate` is the PEM file that clients have to trust. */
+export async function startServer(binary, address, flags = []) {
   if (!existsSync(binary)) throw new Error(`${binary} is missing: run "cargo build --bin moonring", or give --bin`);
   const data = mkdtempSync(join(tmpdir(), 'moonring-clients-'));
   const args = ['--listen', `${address}:${PORT}`, '--admin-listen', `127.0.0.1:${PORT + 1}`, '--media-ip', address];
   args.push('--announced-ip', address, '--media-ports', `${PORT + 10}-${PORT + 19}`, '--data-dir', data);
   args.push(...(SPREAD ? ['--shards', '2', '--room-spread', SPREAD] : ['--shards', '1']));
-  args.push('--scripts-dir', join(ROOT, 'scripts'), '--secret', TOKEN, '--log-filter', process.env.CLIENTS_LOG ?? 'info');
+  args.push('--scripts-dir', join(ROOT, 'scripts'), '--secret', TOKEN, '--log-filter', process.env.CLIENTS_LOG ?? 'info', ...flags);
   const env = { ...process.env, NO_COLOR: '1' };
   const child = spawn(binary, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, env });
   let log = '';
