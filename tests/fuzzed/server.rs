@@ -7,4 +7,4 @@ mod server;
 #[path = "../../fuzz/src/target.rs"]
 mod target;
 
-series::test_each!(server::TARGETS, config: 1_000, http: 500, websocket: 500, tickets: 150);
+series::test_each!(server::TARGETS, config: 1_000, http: 500, websocket: 500, tickets: 150, nodes: 2_000, stays: 400);

@@ -16,6 +16,8 @@ series::test_each!(
     shard: 150,
     crowd: 60,
     moved: 60,
+    homes: 60,
+    predecessor: 400,
     places: 400,
     links: 60,
     records: 100,

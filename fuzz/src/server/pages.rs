@@ -18,10 +18,15 @@ const TEXT: u8 = 0x81;
 const JOIN: &str = r#"{"type":"join","room":"demo","token":"t","metadata":{"name":"Ada"}}"#;
 
 thread_local! {
-    static SERVER: RefCell<InMemory> = RefCell::new(InMemory::new(POLICY).expect("a server in memory"));
+    static SERVER: RefCell<InMemory> = RefCell::new(server());
 }
 
-fn with_server<T>(work: impl FnOnce(&mut InMemory) -> T) -> T {
+pub(super) fn server() -> InMemory {
+    InMemory::new(POLICY).expect("a server in memory")
+}
+
+/// Works with the one server of this thread, and looks that nothing of it is left afterwards.
+pub(super) fn with_server<T>(work: impl FnOnce(&mut InMemory) -> T) -> T {
     SERVER.with_borrow_mut(|server| {
         let result = work(server);
         assert_eq!(server.settle(), 0, "somebody is left behind");
@@ -54,8 +59,7 @@ pub(super) fn websocket(bytes: &[u8]) {
 /// stay, and only once.
 pub(super) fn tickets(bytes: &[u8]) {
     with_server(|server| {
-        let joined = server.talk(&[UPGRADE, &frame(TEXT, JOIN.as_bytes())]);
-        let ticket = ticket_of(&joined).expect("a ticket");
+        let ticket = joined_with(server);
         for change in Parts(bytes).take(MOST) {
             let changed: Vec<u8> = match change.split_first() {
                 // In its place rather than over it.
@@ -73,6 +77,18 @@ pub(super) fn tickets(bytes: &[u8]) {
         assert!(is_resumed(server, &ticket), "what others try does not spend a ticket");
         assert!(!is_resumed(server, &ticket), "it is spent");
     });
+}
+
+/// Somebody joins, and loses the connection; the ticket.
+fn joined_with(server: &mut InMemory) -> String {
+    let said = server.talk(&[UPGRADE, &frame(TEXT, JOIN.as_bytes())]);
+    ticket_of(&said).expect("a ticket")
+}
+
+/// The same; the id.
+pub(super) fn join(server: &mut InMemory) -> String {
+    let ticket = joined_with(server);
+    ticket.split('.').next().expect("a client").to_owned()
 }
 
 fn is_resumed(server: &mut InMemory, ticket: &str) -> bool {

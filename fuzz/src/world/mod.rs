@@ -2,11 +2,13 @@
 
 mod crowd;
 mod estimator;
+mod homes;
 mod links;
 mod messages;
 mod moved;
 mod pictures;
 mod places;
+mod predecessor;
 mod records;
 mod shard;
 
@@ -20,6 +22,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "shard", run: shard::shard, seeds: shard::shard_seeds },
     Target { name: "crowd", run: crowd::crowd, seeds: crowd::crowd_seeds },
     Target { name: "moved", run: moved::moved, seeds: moved::moved_seeds },
+    Target { name: "homes", run: homes::homes, seeds: homes::homes_seeds },
+    Target { name: "predecessor", run: predecessor::predecessor, seeds: predecessor::predecessor_seeds },
     Target { name: "places", run: places::places, seeds: places::places_seeds },
     Target { name: "links", run: links::links, seeds: links::links_seeds },
     Target { name: "records", run: records::records, seeds: records::records_seeds },

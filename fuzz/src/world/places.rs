@@ -6,8 +6,8 @@ use moonring_wire::media::CodecName::{Opus, Vp8};
 use serde_json::json;
 
 use super::{PANICS, POLICY};
-use crate::sim::World;
 use crate::sim::places::{id_at, over_two_nodes};
+use crate::sim::{World, room};
 
 /// Ada publishes at the home, Carol at the other node; all receive both.
 fn scene() -> World {
@@ -38,6 +38,13 @@ pub(super) fn places_seeds() -> Vec<Vec<u8>> {
     world.command(Command::Message { client: world.id(3), value: json!({ "say": [1, 2] }) });
     world.run_ms(600);
     world.leave(2);
+    world.run_ms(200);
+    // Bob and then the home itself go to the other node.
+    world.begin_move(1, 3).expect("he may move");
+    world.run_ms(300);
+    world.leave(0);
+    world.run_ms(7_000);
+    world.command_to(0, Command::MoveHome { id: 1, room: room("demo"), to: id_at(0, 2) });
     world.run_ms(200);
     let pieces = std::mem::take(&mut world.mail.pieces);
     pieces.into_iter().enumerate().map(|(n, piece)| [&[n as u8][..], &piece].concat()).collect()

@@ -19,6 +19,7 @@ mod courier;
 mod dead_links;
 mod engine;
 mod find;
+mod hearsay;
 mod lookup;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -54,6 +55,7 @@ pub(crate) use self::counts::{CLUSTER_COUNTERS, ClusterCounts};
 use self::engine::{Engine, Message, QUEUE, Serving};
 pub(crate) use self::engine::{Pending, Unwritten};
 use self::find::Found;
+pub use self::hearsay::Hearsay;
 use self::lookup::OFFLINE;
 pub(crate) use self::messages::NodeName;
 pub(crate) use self::messages::ShardLoad;

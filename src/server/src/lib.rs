@@ -49,6 +49,7 @@ pub use server::Server;
 /// What the fuzzer drives without sockets.
 pub mod fuzz {
     pub use crate::signal::in_memory::InMemory;
+    pub use crate::cluster::Hearsay;
 }
 
 /// What the benchmarks measure without a server around it.

@@ -57,7 +57,7 @@ impl Places {
     }
 
     /// Takes in where a node's shards are; whether that is news.
-    fn hear(&mut self, beat: &Beat) -> bool {
+    pub(super) fn hear(&mut self, beat: &Beat) -> bool {
         let mut is_news = false;
         for (shard, address) in (0_u16..).zip(&beat.links) {
             let far = Far { node: beat.node.clone(), shard, address: *address };
@@ -96,7 +96,7 @@ impl Places {
     }
 
     /// Takes out the shards of the nodes that are gone: which, and whether they may come back.
-    fn take_gone(&mut self, standing: impl Fn(&Node) -> Standing) -> Vec<(PlaceId, bool)> {
+    pub(super) fn take_gone(&mut self, standing: impl Fn(&Node) -> Standing) -> Vec<(PlaceId, bool)> {
         let gone = self.far.iter().filter_map(|(id, far)| match standing(&far.node) {
             Standing::Dead => Some((*id, true)),
             Standing::Replaced => Some((*id, false)),

@@ -19,14 +19,17 @@ use tokio::sync::watch;
 use super::app::App;
 use super::dispatch::dispatch;
 use super::http1::Http1;
-use super::services::{AllowList, Authorities, Services, Stores};
-use super::{connections, http};
+use super::services::{AllowList, Authorities, Services, Stores, value_again};
+use super::take_over::{ControlState, Leaving};
+use super::{connections, http, take_over};
 use crate::config::Config;
 use crate::event_queue::{Commands, EventSender, command_queue, event_queue};
 use crate::shard_handle::ShardHandle;
+use crate::take_over::ControlPlane;
 use moonring_core::command::Event;
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
+use moonring_wire::id::{ClientId, PlaceId, RoomId};
 use moonring_wire::packet::SendBatch;
 use moonring_wire::transport::dtls::Certificate;
 
@@ -121,6 +124,48 @@ impl InMemory {
             }
             panic!("the connection goes on without its other end");
         })
+    }
+
+    /// What goes along when a client goes on at another node, by its id; it is not here any more.
+    pub fn give_stay(&mut self, client: &str) -> Option<Vec<u8>> {
+        let client = ClientId::parse(client).ok()?;
+        Some(self.app.directory.give_stay(&client, "wss://there/ws")?.to_vec())
+    }
+
+    /// The same at the other node: a client comes with any bytes.
+    pub fn take_stay(&mut self, stay: &[u8]) {
+        let Self { runtime, app, .. } = self;
+        let named = RoomId::parse("elsewhere").ok().zip(ClientId::parse("comes").ok());
+        let Some((room, client)) = named else { return };
+        runtime.block_on(async {
+            // Its home is another node.
+            if app.directory.expect_stay((&room, 0), &client, PlaceId(9)).is_ok() {
+                app.directory.take_stay((&room, 0), &client, stay);
+            }
+        });
+    }
+
+    /// What the control plane hands over to the process that takes over, of clients by their ids; it goes on all the same.
+    pub fn hand_over(&mut self, clients: &[&str]) -> Option<Vec<u8>> {
+        let (leaving, clients) = (Leaving(self.app.clone()), clients.iter().map(|id| ClientId::parse(id)));
+        let state = leaving.hand_over(&clients.collect::<Result<_, _>>().ok()?);
+        leaving.go_on();
+        state.ok()
+    }
+
+    /// The same in the process that takes over: any bytes; false when they are refused.
+    pub fn inherit(&mut self, state: &[u8]) -> bool {
+        let Self { runtime, app, .. } = self;
+        match ControlState::read(state, 1) {
+            Ok(state) => runtime.block_on(async { take_over::inherit(app, state) }),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    /// A value of `sfu.store` as a table of the cluster or a file has it: as it would be written again, if it can be read.
+    pub fn value_again(value: &[u8]) -> Option<Vec<u8>> {
+        value_again(value)
     }
 
     /// Lets every stay expire and media paths that never came up time out. Returns how many clients and sessions are left,

@@ -33,6 +33,7 @@ use webhooks::Webhooks;
 pub(super) use allow::AllowList;
 pub(super) use authorities::Authorities;
 pub(super) use shared::SharedEntry;
+pub(super) use store::value_again;
 pub(super) use webhooks::{WaitingMessage, WebhookTarget};
 
 /// HTTP requests of all rooms that are under way or wait for their turn.

@@ -26,6 +26,7 @@ use crate::cluster::{Cluster, Table};
 use everywhere::EverywhereStore;
 use moonring_policy::output::{SharedRequest, SharedValue, StoreSpace};
 use moonring_wire::id::RoomId;
+use stored::Stored;
 
 /// The file in `data_dir`.
 const FILE: &str = "store.redb";
@@ -35,6 +36,11 @@ const MAX_QUEUED: usize = 4_096;
 const MAX_BATCH: usize = 512;
 /// Pause before an engine that failed is opened again.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// A value that is kept: as it would be written again, if it can be read.
+pub(in crate::signal) fn value_again(bytes: &[u8]) -> Option<Vec<u8>> {
+    Stored::decode(bytes).map(|stored| stored.encode())
+}
 
 /// The answer to one operation; the error is for the script's author.
 type Answer = Result<Option<SharedValue>, String>;

@@ -1,0 +1,5 @@
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(init: moonring_fuzz::write_seeds("stays"), |bytes: &[u8]| moonring_fuzz::run("stays", bytes));
