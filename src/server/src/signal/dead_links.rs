@@ -1,5 +1,6 @@
 //! Clients of rooms whose home lives while the links to it, or to a further node of the room, do not: they go on at the home,
-//! as slowly as when a node drains. Those that cannot (WHIP and WHEP) join anew there, a while later.
+//! as slowly as when a node drains. Those that cannot (WHIP and WHEP), and those that do not although they were told to, join anew
+//! there, a while later.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -8,26 +9,42 @@ use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::app::App;
-use super::drain::{CLIENTS, SOON, STEP};
+use super::drain::{Asked, CLIENTS, SOON, STEP};
 use super::homes;
 use crate::cluster::Cluster;
-use moonring_wire::id::ClientId;
+use moonring_wire::id::{ClientId, PlaceId};
 
 /// For so long whoever cannot move waits for the link: not every encoder comes again when it is sent away.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sends clients to their rooms' homes while links are dead, for as long as the server runs.
-pub(super) async fn send_home(app: App, cluster: Cluster) {
+/// For so long more whoever can move has to do so, once it was told to: its shard waits for 15 s of it, and asks again after 20.
+pub(super) const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// Sends clients to their rooms' homes while links are dead, for as long as the server runs. Those that are still here so long
+/// after they were told to move are to join anew.
+pub(super) async fn send_home(app: App, cluster: Cluster, patience: Duration) {
     // Who was asked, and when they are asked again.
     let mut asked = HashMap::new();
+    // Who was told to move, and when first.
+    let mut told: HashMap<ClientId, Instant> = HashMap::new();
     let mut steps = interval(STEP);
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         steps.tick().await;
         let (now, severed) = (Instant::now(), cluster.severed());
         asked.retain(|_, again| now < *again);
+        told.retain(|client, _| {
+            app.directory.home_of(client).is_some_and(|(room, home)| severed.concerns(&room, home))
+        });
         if severed.is_empty() {
             continue;
+        }
+        let long = told.iter().filter(|(_, since)| now.saturating_duration_since(**since) >= patience);
+        for client in long.map(|(client, _)| client.clone()).take(CLIENTS).collect::<Vec<_>>() {
+            let home = app.directory.home_of(&client).map(|(_, home)| home);
+            if let Some(url) = home.and_then(|home| url_with_time(&cluster, home)) {
+                app.directory.send_home(client, &url);
+            }
         }
         let movable = app.directory.movable(CLIENTS, |client, room, home| {
             home.is_some_and(|home| severed.concerns(room, home)) && !asked.contains_key(client)
@@ -40,8 +57,19 @@ pub(super) async fn send_home(app: App, cluster: Cluster) {
                 None => drop(asked.insert(movable.client, now + SOON)),
             }
         }
-        asked.extend(join_all(next.into_iter().map(|moves| app.ask_to_go(moves))).await);
+        for Asked { client, is_told, again } in join_all(next.into_iter().map(|moves| app.ask_to_go(moves))).await {
+            if is_told {
+                told.entry(client.clone()).or_insert_with(Instant::now);
+            }
+            asked.insert(client, again);
+        }
     }
+}
+
+/// Where the WebSockets of a room's home are, if that has time for one more client.
+fn url_with_time(cluster: &Cluster, home: PlaceId) -> Option<String> {
+    cluster.home_with_time(home)?;
+    cluster.url_at(home).map(|url| homes::websocket_url(&url))
 }
 
 /// The same with those that cannot move, once links have been dead for `patience`: they are to join anew.
@@ -61,8 +89,8 @@ pub(super) async fn send_fixed_home(app: App, cluster: Cluster, patience: Durati
         known = found.iter().map(|(client, _)| (client.clone(), *known.get(client).unwrap_or(&now))).collect();
         let long = found.into_iter().filter(|(client, _)| now.saturating_duration_since(known[client]) >= patience);
         for (client, home) in long.take(CLIENTS) {
-            if let Some(url) = cluster.home_with_time(home).and_then(|_| cluster.url_at(home)) {
-                app.directory.send_fixed(client, &homes::websocket_url(&url));
+            if let Some(url) = url_with_time(&cluster, home) {
+                app.directory.send_fixed(client, &url);
             }
         }
     }

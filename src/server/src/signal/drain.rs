@@ -56,6 +56,15 @@ pub(super) struct DrainLine {
     pub(super) clients: usize,
 }
 
+/// What came of asking a client to go on at another node.
+pub(super) struct Asked {
+    pub(super) client: ClientId,
+    /// It is told to restart ICE.
+    pub(super) is_told: bool,
+    /// When it is asked again, if it is still here.
+    pub(super) again: Instant,
+}
+
 /// What a draining has done.
 #[derive(Default)]
 struct Done {
@@ -94,16 +103,14 @@ impl App {
         DrainLine { state, rooms, clients: self.directory.client_count() }
     }
 
-    /// One client is asked to go on where its room is, or where there is time; who, and when it is asked again.
-    pub(super) async fn ask_to_go(&self, (room, client, node): (RoomId, ClientId, NodeName)) -> (ClientId, Instant) {
-        let again = match self.move_here(&room, client.clone(), (Some(&node), None)).await {
-            Ok(()) => LATER,
-            Err(why) => {
-                tracing::debug!(%room, %client, %node, "does not go on elsewhere now: {why}");
-                SOON
-            }
-        };
-        (client, Instant::now() + again)
+    /// One client is asked to go on where its room is, or where there is time.
+    pub(super) async fn ask_to_go(&self, (room, client, node): (RoomId, ClientId, NodeName)) -> Asked {
+        let moves = self.move_here(&room, client.clone(), (Some(&node), None)).await;
+        let is_told = moves.is_ok();
+        if let Err(why) = moves {
+            tracing::debug!(%room, %client, %node, "does not go on elsewhere now: {why}");
+        }
+        Asked { client, is_told, again: Instant::now() + if is_told { LATER } else { SOON } }
     }
 
     /// A room without clients here has its home where they are.
@@ -186,7 +193,8 @@ async fn drained(app: &App, cluster: &Cluster, deadline: Duration) {
         done.homes.retain(|_, again| now < *again);
         let next = app.directory.movable(CLIENTS, |client, _, _| !done.clients.contains_key(client));
         let next: Vec<_> = next.into_iter().filter_map(|movable| done.node_of(cluster, movable)).collect();
-        done.clients.extend(join_all(next.into_iter().map(|moves| app.ask_to_go(moves))).await);
+        let asked = join_all(next.into_iter().map(|moves| app.ask_to_go(moves))).await;
+        done.clients.extend(asked.into_iter().map(|asked| (asked.client, asked.again)));
         let homes = app.directory.movable_homes(HOMES, |room| !done.homes.contains_key(room));
         done.homes.extend(homes.iter().map(|room| (room.clone(), now + SOON)));
         join_all(homes.into_iter().map(|room| app.send_home(cluster, room))).await;

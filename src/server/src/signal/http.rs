@@ -221,7 +221,8 @@ impl Listeners {
             dispatchers.spawn(dispatch(app.clone(), shard, events));
         }
         if let Some(cluster) = self.cluster.clone().filter(|cluster| cluster.spread() != RoomSpread::Never) {
-            dispatchers.spawn(dead_links::send_home(app.clone(), cluster.clone()));
+            let patience = dead_links::PATIENCE + dead_links::ATTEMPT;
+            dispatchers.spawn(dead_links::send_home(app.clone(), cluster.clone(), patience));
             dispatchers.spawn(dead_links::send_fixed_home(app.clone(), cluster, dead_links::PATIENCE));
         }
         if let Some(give_back) = self.give_back {

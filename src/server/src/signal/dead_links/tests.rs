@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::*;
@@ -18,6 +19,7 @@ use crate::signal::homes::{self, Elsewhere, Stay};
 use moonring_core::command::{Command, Event, LeaveCause};
 use moonring_core::report::LinkReport;
 use moonring_wire::id::{ClientId, PlaceId};
+use serde_json::Value;
 
 /// The other node's shard, as each of them knows it.
 const OTHER: PlaceId = PlaceId(1);
@@ -33,6 +35,17 @@ fn node(cluster: &Cluster, down: &watch::Receiver<bool>) -> (App, Receiver<Comma
 fn link(is_silent: bool) -> LinkReport {
     let (sent, received, lost, layers_down) = (0, 0, 0, 0);
     LinkReport { place: OTHER, sent, received, lost, layers_down, is_silent, rooms: vec![], rtt: Duration::ZERO }
+}
+
+/// A node hears nothing of the other one's shard until this is aborted.
+fn hears_nothing_of_the_other(deaf: &Cluster) -> JoinHandle<()> {
+    let deaf = deaf.clone();
+    tokio::spawn(async move {
+        loop {
+            deaf.links_told(0, &[link(true)]);
+            sleep(Duration::from_millis(200)).await;
+        }
+    })
 }
 
 /// Who is asked to go to the other node, and who is made to leave, one of each.
@@ -76,15 +89,9 @@ async fn who_is_in_a_room_whose_home_cannot_be_heard_or_does_not_hear_is_asked_o
         let member = somebody_in(&app);
         assert!(!member.new_ticket().is_empty());
         let mut fixed = somebody_in(&app);
-        tokio::spawn(send_home(app.clone(), cluster.clone()));
+        tokio::spawn(send_home(app.clone(), cluster.clone(), PATIENCE));
         tokio::spawn(send_fixed_home(app.clone(), cluster.clone(), Duration::from_millis(100)));
-        let deaf = if hears_nothing == "the wing" { cluster.clone() } else { other.clone() };
-        let telling = tokio::spawn(async move {
-            loop {
-                deaf.links_told(0, &[link(true)]);
-                sleep(Duration::from_millis(200)).await;
-            }
-        });
+        let telling = hears_nothing_of_the_other(if hears_nothing == "the wing" { &cluster } else { &other });
         let expected = (member.client.clone(), fixed.client.clone());
         assert_eq!(sent(&commands).await, expected, "{hears_nothing}");
         assert_eq!(moved_to(&mut fixed).await, "ws://home/ws", "{hears_nothing}");
@@ -92,4 +99,54 @@ async fn who_is_in_a_room_whose_home_cannot_be_heard_or_does_not_hear_is_asked_o
         let newcomer = homes::here(&app, &demo(), Ipv4Addr::LOCALHOST.into()).await;
         assert!(matches!(&newcomer, Err(Elsewhere::Moved(url)) if url == "http://home/"), "{newcomer:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_told_to_go_home_over_a_dead_link_and_does_not_is_made_to_and_who_goes_is_left_alone() {
+    let (_bus, clusters) = linked_nodes(&["wing", "home"]);
+    let [cluster, other] = <[Cluster; 2]>::try_from(clusters).unwrap();
+    let (_down, is_down) = watch::channel(false);
+    let ((app, commands), (home, _kept)) = (node(&cluster, &is_down), node(&other, &is_down));
+    eventually(|| cluster.name_at(OTHER).is_some() && other.name_at(OTHER).is_some()).await;
+    let Place::Here(_hold) = other.place(&demo()).await else { panic!("it begins there") };
+    let _there = somebody_in(&home);
+    let stay = homes::here(&app, &demo(), Ipv4Addr::LOCALHOST.into()).await;
+    assert!(matches!(stay, Ok(Some(Stay::Wing(_)))), "{stay:?}");
+    let [mut stays, mut goes, mut cannot] = [(); 3].map(|()| somebody_in(&app));
+    for member in [&stays, &goes, &cannot] {
+        assert!(!member.new_ticket().is_empty());
+    }
+    tokio::spawn(send_home(app.clone(), cluster.clone(), Duration::from_millis(400)));
+    let telling = hears_nothing_of_the_other(&cluster);
+    // The shard tells two of them to restart ICE, of whom one does so and is at the other node at once; the third one has no media.
+    let mut left = None;
+    eventually(|| {
+        for command in commands.try_iter() {
+            match command {
+                Command::Move { id, order } => {
+                    let told = order.client != cannot.client;
+                    app.calls.answer(id, if told { Ok(Value::Null) } else { Err("it is not up".to_owned()) });
+                    if order.client == goes.client {
+                        app.directory.give_stay(&goes.client, "ws://home/ws").unwrap();
+                    }
+                }
+                Command::Leave { client, reason } => left = Some((client, reason)),
+                _ => {}
+            }
+        }
+        left.is_some()
+    })
+    .await;
+    let reason = "the link to the room's home, or to its other nodes, is dead".to_owned();
+    assert_eq!(left, Some((stays.client.clone(), reason)));
+    assert_eq!(moved_to(&mut stays).await, "ws://home/ws");
+    sleep(Duration::from_millis(600)).await;
+    telling.abort();
+    let last = |member: &mut Membership| match std::iter::from_fn(|| member.events.try_recv().ok()).last() {
+        Some(Event::Left { cause, .. }) => Some(cause),
+        _ => None,
+    };
+    assert_eq!(last(&mut goes), Some(LeaveCause::GoesOn("ws://home/ws".to_owned())));
+    assert_eq!(last(&mut cannot), None, "it has nothing that stands still");
+    assert!(commands.try_iter().all(|command| !matches!(command, Command::Leave { .. })));
 }
