@@ -111,7 +111,10 @@ impl Cluster {
                     let term = cluster.state().rooms.term(&room).unwrap_or_default();
                     Answer::Home { node: cluster.0.own.clone(), term }
                 }
-                Some(Found::There(node)) => Answer::Home { node, term: 0 },
+                Some(Found::There(node)) => {
+                    let term = cluster.state().rooms.far_term(&room);
+                    Answer::Home { node, term }
+                }
                 Some(Found::TryAgain(why)) => no(why),
                 None => no("it is not known"),
             });

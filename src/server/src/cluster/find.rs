@@ -76,7 +76,7 @@ impl Cluster {
             let why = if self.is_connected() { "this node is not yet part of the cluster" } else { OFFLINE };
             return Found::TryAgain(why);
         }
-        let mut lookup = Lookup::new(by == By::Client);
+        let mut lookup = Lookup::new(by == By::Client, self.state().rooms.far_term(room));
         loop {
             let heard = match lookup.step() {
                 Step::Done(outcome) => return self.found(room, by, outcome),
@@ -89,9 +89,9 @@ impl Cluster {
     fn found(&self, room: &RoomId, by: By, outcome: &Outcome) -> Found {
         let now = Instant::now();
         match outcome {
-            Outcome::There(node) if node.run == self.0.own.run => Found::TryAgain("the room begins just now"),
-            Outcome::There(node) => {
-                self.state().rooms.know(now, room, node.clone());
+            Outcome::There(node, _) if node.run == self.0.own.run => Found::TryAgain("the room begins just now"),
+            Outcome::There(node, term) => {
+                self.state().rooms.know(now, room, (node.clone(), *term));
                 Found::There(node.clone())
             }
             Outcome::Here(term, is_taken_over) => {
@@ -139,7 +139,7 @@ impl Cluster {
 
     async fn heard(&self, subject: &str, ask: Ask, patience: Duration) -> Heard {
         match self.ask(subject, ask, patience).await {
-            Ok(Answer::Home { node, .. }) => Heard::Home(node),
+            Ok(Answer::Home { node, term }) => Heard::Home(node, term),
             Ok(Answer::Me { .. }) => Heard::Somebody,
             Ok(_) => Heard::Refused,
             Err(error) => Heard::No(error),
@@ -214,7 +214,7 @@ impl Cluster {
     async fn offer(&self, room: &RoomId, name: &NodeName) -> Heard {
         let seen = self.state().peers.seq(name);
         let heard = self.heard(&node_subject(name), Ask::Take { room: room.clone(), seen }, OFFER).await;
-        if matches!(heard, Heard::Home(_)) {
+        if matches!(heard, Heard::Home(..)) {
             self.state().peers.placed(Instant::now(), name);
         }
         heard

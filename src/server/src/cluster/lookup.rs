@@ -9,6 +9,8 @@
 //!                                                      ▼
 //!              its HTTP port, or the link: answers ──▶ try again     does not (the second) ──▶ claim over its revision
 //! ```
+//! A home that answers with a lower term than one that was heard before has not learnt yet that it is none any more: the key says
+//! which node is.
 
 use std::time::Duration;
 
@@ -48,8 +50,8 @@ pub(super) enum Step {
 pub(super) enum Outcome {
     /// Here, with this term; true when it was another's before.
     Here(u64, bool),
-    /// At this node.
-    There(Node),
+    /// At this node, with this term.
+    There(Node, u64),
     /// It cannot be said now: why.
     TryAgain(&'static str),
 }
@@ -57,8 +59,8 @@ pub(super) enum Outcome {
 /// What came of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// Of `AskRoom` and `Offer`: the home.
-    Home(Node),
+    /// Of `AskRoom` and `Offer`: the home, with its term.
+    Home(Node, u64),
     /// Of `AskNode`: somebody has the name.
     Somebody,
     /// Of an offer: it is not taken.
@@ -97,6 +99,10 @@ pub(super) struct Lookup {
     attempts: u32,
     /// May be given to another node.
     may_offer: bool,
+    /// The highest term that was heard of a home: one with a lower term has yet to learn that it is none any more.
+    known: u64,
+    /// Such a one has answered: the claim says who is.
+    contested: Option<(Node, u64)>,
     /// The node that has the claim, while its witnesses are heard.
     holder: Option<(Node, u64)>,
     takes_over: bool,
@@ -104,9 +110,10 @@ pub(super) struct Lookup {
 }
 
 impl Lookup {
-    /// `may_offer` is false for a node that was chosen by another.
-    pub(super) fn new(may_offer: bool) -> Self {
-        Self { attempts: 1, may_offer, holder: None, takes_over: false, step: Step::AskRoom { is_first: true } }
+    /// `may_offer` is false for a node that was chosen by another; `known` is the highest term that was heard of a home.
+    pub(super) fn new(may_offer: bool, known: u64) -> Self {
+        let step = Step::AskRoom { is_first: true };
+        Self { attempts: 1, may_offer, known, contested: None, holder: None, takes_over: false, step }
     }
 
     /// What is to be done.
@@ -124,11 +131,18 @@ impl Lookup {
             (_, Heard::Offline | Heard::No(Unanswered::Offline) | Heard::NotWon(Unwritten::Offline)) => {
                 try_again(OFFLINE)
             }
-            (Step::AskRoom { .. } | Step::Offer(_), Heard::Home(node)) => Step::Done(Outcome::There(node)),
-            (Step::AskRoom { .. }, Heard::No(_) | Heard::Refused) => Step::ReadClaim,
+            (Step::AskRoom { .. } | Step::Offer(_), Heard::Home(node, term)) => self.answered(node, term),
+            (Step::AskRoom { .. }, Heard::No(_) | Heard::Refused) => {
+                self.contested = None;
+                Step::ReadClaim
+            }
             (Step::Offer(_), Heard::No(_) | Heard::Refused) => Step::Claim(None),
-            (Step::ReadClaim, Heard::Unclaimed) if self.may_offer => Step::Place,
-            (Step::ReadClaim, Heard::Unclaimed) => Step::Claim(None),
+            (Step::ReadClaim, Heard::Unclaimed) => match self.contested.take() {
+                // The table has lost it, and the home is about to write it again.
+                Some((node, term)) => Step::Done(Outcome::There(node, term)),
+                None if self.may_offer => Step::Place,
+                None => Step::Claim(None),
+            },
             (Step::ReadClaim, Heard::Unreadable) => try_again(UNREADABLE),
             (Step::ReadClaim, Heard::Claimed(node, standing, revision)) => self.claimed(node, standing, revision),
             (Step::AskNode(_), Heard::No(_)) => self.look(),
@@ -145,7 +159,18 @@ impl Lookup {
         }
     }
 
+    fn answered(&mut self, node: Node, term: u64) -> Step {
+        if term >= self.known {
+            return Step::Done(Outcome::There(node, term));
+        }
+        self.contested = Some((node, term));
+        Step::ReadClaim
+    }
+
     fn claimed(&mut self, node: Node, standing: Standing, revision: u64) -> Step {
+        if self.contested.is_some() && standing == Standing::Beats {
+            return Step::Done(Outcome::There(node, revision));
+        }
         let name = node.name.clone();
         self.holder = Some((node, revision));
         match standing {

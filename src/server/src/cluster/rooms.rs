@@ -19,7 +19,15 @@ const FAR_FRESH: Duration = Duration::from_secs(5);
 pub(super) struct Rooms<S> {
     own: Node,
     owned: HashMap<RoomId, Owned<S>>,
-    far: HashMap<RoomId, (Node, Instant)>,
+    far: HashMap<RoomId, Far>,
+}
+
+/// The home of a room of another node.
+#[derive(Debug)]
+struct Far {
+    node: Node,
+    term: u64,
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -118,7 +126,7 @@ impl<S> Rooms<S> {
     pub(super) fn changed(&mut self, now: Instant, room: &RoomId, revision: u64, claim: Option<Claim>) -> Effect<S> {
         let Some(term) = self.term(room) else {
             match claim {
-                Some(claim) if self.far.contains_key(room) => self.know(now, room, claim.node),
+                Some(claim) if self.far.contains_key(room) => self.know(now, room, (claim.node, revision)),
                 Some(_) => {}
                 None => drop(self.far.remove(room)),
             }
@@ -151,25 +159,30 @@ impl<S> Rooms<S> {
             return Effect::None;
         }
         let gone = self.owned.remove(room);
-        self.know(now, room, claim.node.clone());
+        self.know(now, room, (claim.node.clone(), revision));
         gone.map_or(Effect::None, |owned| Effect::GiveWay(claim.node, owned.serving))
     }
 
-    /// Another node is a room's home.
-    pub(super) fn know(&mut self, now: Instant, room: &RoomId, node: Node) {
+    /// Another node is a room's home, with this term.
+    pub(super) fn know(&mut self, now: Instant, room: &RoomId, (node, term): (Node, u64)) {
         if self.far.len() >= MAX_FAR && !self.far.contains_key(room) {
-            self.far.retain(|_, (_, at)| now.saturating_duration_since(*at) < FAR_FRESH);
+            self.far.retain(|_, far| now.saturating_duration_since(far.at) < FAR_FRESH);
             if self.far.len() >= MAX_FAR {
                 self.far.clear();
             }
         }
-        self.far.insert(room.clone(), (node, now));
+        self.far.insert(room.clone(), Far { node, term, at: now });
     }
 
     /// The home of a room, if another node was lately.
     pub(super) fn far(&self, now: Instant, room: &RoomId) -> Option<&Node> {
-        let (node, at) = self.far.get(room)?;
+        let Far { node, at, .. } = self.far.get(room)?;
         (now.saturating_duration_since(*at) < FAR_FRESH).then_some(node)
+    }
+
+    /// The highest term that was heard of another home of a room, however long ago; 0: none.
+    pub(super) fn far_term(&self, room: &RoomId) -> u64 {
+        self.far.get(room).map_or(0, |far| far.term)
     }
 
     /// What is remembered of other homes may be wrong.

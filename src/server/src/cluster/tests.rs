@@ -19,6 +19,7 @@ mod places;
 mod scripts;
 mod strangers;
 mod watch;
+mod terms;
 
 /// What a node's server would do.
 #[derive(Default)]

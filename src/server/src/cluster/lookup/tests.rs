@@ -7,7 +7,7 @@ fn node(name: &str) -> Node {
 
 /// Goes through a search with these answers; the steps that they were given to, and the last.
 fn search(may_offer: bool, heard: &[Heard]) -> Vec<Step> {
-    let mut lookup = Lookup::new(may_offer);
+    let mut lookup = Lookup::new(may_offer, 0);
     let mut steps = vec![lookup.step().clone()];
     for heard in heard {
         lookup.hear(heard.clone());
@@ -30,7 +30,27 @@ fn claimed(standing: Standing) -> Heard {
 
 #[test]
 fn a_room_that_is_somewhere_is_found_by_asking_it() {
-    assert_eq!(search(true, &[Heard::Home(node("b"))]), [FIRST, Step::Done(Outcome::There(node("b")))]);
+    assert_eq!(search(true, &[Heard::Home(node("b"), 7)]), [FIRST, Step::Done(Outcome::There(node("b"), 7))]);
+}
+
+#[test]
+fn a_home_with_a_lower_term_than_one_that_was_heard_before_is_none_unless_the_claim_says_so() {
+    let former = || Heard::Home(node("a"), 3);
+    for (known, heard, expected) in [
+        (3, vec![former()], Step::Done(Outcome::There(node("a"), 3))),
+        (7, vec![former()], Step::ReadClaim),
+        (7, vec![former(), claimed(Standing::Beats)], Step::Done(Outcome::There(node("b"), 7))),
+        // A table that has begun anew has lower terms.
+        (9, vec![former(), claimed(Standing::Beats)], Step::Done(Outcome::There(node("b"), 7))),
+        (7, vec![former(), claimed(Standing::Silent)], Step::Look(node("b"))),
+        (7, vec![former(), claimed(Standing::Dead)], Step::Claim(Some(7))),
+        (7, vec![former(), Heard::Offline], try_again(OFFLINE)),
+        (7, vec![former(), Heard::Unclaimed], Step::Done(Outcome::There(node("a"), 3))),
+    ] {
+        let mut lookup = Lookup::new(true, known);
+        heard.iter().for_each(|heard| lookup.hear(heard.clone()));
+        assert_eq!(*lookup.step(), expected, "{known} {heard:?}");
+    }
 }
 
 #[test]
@@ -43,8 +63,8 @@ fn a_room_that_is_nowhere_is_placed_and_claimed() {
     );
     let offer = |heard: Heard| [&place[..], &[Heard::Placed(Some(node("b").name)), heard]].concat();
     assert_eq!(
-        search(true, &offer(Heard::Home(node("b"))))[3..],
-        [Step::Offer(node("b").name), Step::Done(Outcome::There(node("b")))]
+        search(true, &offer(Heard::Home(node("b"), 7)))[3..],
+        [Step::Offer(node("b").name), Step::Done(Outcome::There(node("b"), 7))]
     );
     for refusal in [Heard::Refused, NOBODY, SILENCE] {
         assert_eq!(outcome(&offer(refusal)), Step::Claim(None), "then it is begun here");
@@ -79,7 +99,7 @@ fn a_room_whose_home_died_needs_two_witnesses() {
 
 #[test]
 fn a_home_that_answers_late_is_asked_again_a_few_times() {
-    let mut lookup = Lookup::new(true);
+    let mut lookup = Lookup::new(true, 0);
     let mut rounds = 0;
     while !matches!(lookup.step(), Step::Done(_)) {
         for heard in [SILENCE, claimed(Standing::Beats), Heard::Somebody, Heard::Waited] {
@@ -96,8 +116,8 @@ fn a_home_that_answers_late_is_asked_again_a_few_times() {
 fn who_loses_the_race_for_a_claim_asks_who_has_won() {
     let lost = [NOBODY, Heard::Unclaimed, Heard::Placed(None), Heard::NotWon(Unwritten::Taken)];
     assert_eq!(outcome(&lost), Step::Wait(AGAIN));
-    let found = [&lost[..], &[Heard::Waited, Heard::Home(node("b"))]].concat();
-    assert_eq!(outcome(&found), Step::Done(Outcome::There(node("b"))));
+    let found = [&lost[..], &[Heard::Waited, Heard::Home(node("b"), 7)]].concat();
+    assert_eq!(outcome(&found), Step::Done(Outcome::There(node("b"), 7)));
 }
 
 #[test]

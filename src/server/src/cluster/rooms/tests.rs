@@ -1,6 +1,13 @@
 use super::super::messages::{NodeName, Run};
 use super::*;
 
+impl<S> Rooms<S> {
+    /// What is known of other homes has been known for too long to be believed.
+    pub(in crate::cluster) fn let_all_grow_old(&mut self) {
+        self.far.values_mut().for_each(|far| far.at -= FAR_FRESH);
+    }
+}
+
 fn node(name: &str, run: u64) -> Node {
     Node { name: NodeName::parse(name).unwrap(), run: Run(run), url: format!("https://{name}/") }
 }
@@ -78,15 +85,15 @@ fn a_room_that_somebody_is_on_the_way_into_is_not_given_up() {
 fn other_homes_are_remembered_for_a_while_and_within_a_bound() {
     let now = Instant::now();
     let mut rooms = Rooms::<()>::new(node("a", 1));
-    rooms.know(now, &room("demo"), node("b", 2));
-    assert_eq!(rooms.far(now, &room("demo")), Some(&node("b", 2)));
+    rooms.know(now, &room("demo"), (node("b", 2), 7));
+    assert_eq!((rooms.far(now, &room("demo")), rooms.far_term(&room("demo"))), (Some(&node("b", 2)), 7));
     assert_eq!(rooms.far(now + FAR_FRESH, &room("demo")), None);
     assert_eq!(rooms.changed(now, &room("demo"), 9, claim("c", 3)), Effect::None);
-    assert_eq!(rooms.far(now, &room("demo")), Some(&node("c", 3)));
+    assert_eq!((rooms.far(now, &room("demo")), rooms.far_term(&room("demo"))), (Some(&node("c", 3)), 9));
     assert_eq!(rooms.changed(now, &room("demo"), 10, None), Effect::None);
     assert_eq!(rooms.far(now, &room("demo")), None);
     for n in 0..MAX_FAR + 10 {
-        rooms.know(now, &room(&format!("r{n}")), node("b", 2));
+        rooms.know(now, &room(&format!("r{n}")), (node("b", 2), 7));
     }
     assert!(rooms.far.len() <= MAX_FAR);
     assert!(rooms.far(now, &room(&format!("r{}", MAX_FAR + 9))).is_some());
