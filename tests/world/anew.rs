@@ -248,3 +248,20 @@ fn whoever_a_home_has_told_to_be_gone_comes_in_anew_and_its_policy_hears_of_it()
     assert_eq!(world.left(dana), None);
     assert_eq!(world.audit(), Vec::<String>::new());
 }
+
+#[test]
+fn a_shard_that_is_asked_how_its_links_are_says_at_once_what_has_come_over_them() {
+    let (mut world, [alice, _, carol, _]) = four(1_120, OPEN);
+    let track = world.publish(alice, Vp8);
+    world.subscribe(carol, &track, Vp8);
+    let received = |world: &mut World| {
+        world.events.retain(|event| !matches!(event, Event::Links(_)));
+        world.command_to(2, Command::TellLinks);
+        let links =
+            world.events.iter().find_map(|event| if let Event::Links(links) = event { Some(links) } else { None });
+        links.expect("an answer").iter().map(|link| link.received).sum::<u64>()
+    };
+    let before = received(&mut world);
+    world.run_ms(300);
+    assert!(received(&mut world) > before + 5);
+}

@@ -141,6 +141,9 @@ pub enum Command {
         /// Where.
         home: PlaceId,
     },
+    /// How the links to other nodes are, at once. Answered by [`Event::Links`].
+    #[serde(skip)]
+    TellLinks,
     /// Messages of another shard were lost: both say anew what is in the rooms that are spread over them.
     #[serde(skip)]
     PlaceLost {

@@ -96,6 +96,8 @@ pub(crate) trait Host: ScriptHost + Send + Sync + 'static {
     fn shard_of(&self, room: &RoomId) -> Option<u16>;
     /// These are the shards of the other nodes.
     fn peers(&self, peers: Vec<LinkPeer>);
+    /// The shards are to tell at once how their links are, by [`Cluster::links_told`].
+    fn ask_of_links(&self);
     /// A shard of another node says something to one of this node; false when that takes nothing now.
     fn place_heard(&self, shard: usize, from: PlaceId, messages: Vec<(RoomId, PlaceMessage)>) -> bool;
     /// Messages of a shard of another node were lost.
@@ -138,6 +140,8 @@ struct Inner {
     mail: Mutex<Mail>,
     /// A shard has said something.
     said: Notify,
+    /// Somebody wants to know how the links are.
+    links_wanted: Notify,
     /// Uploaded scripts change, or are about to.
     scripts: tokio::sync::Mutex<()>,
     /// Messages to what is served.
@@ -251,6 +255,7 @@ impl Cluster {
             mail: Mutex::new(Mail::new(linked)),
             linked,
             said: Notify::new(),
+            links_wanted: Notify::new(),
             scripts: tokio::sync::Mutex::default(),
             inbox,
             ended,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::news::{ClientInfo, News};
 use super::{PlaceMessage, RefusalCode, RoomEnd};
-use crate::report::{RoomReport, ShardReport};
+use crate::report::{LinkReport, RoomReport, ShardReport};
 use moonring_policy::hook::Undecided;
 use moonring_policy::{PolicyRequest, PolicyRequestId};
 use moonring_wire::id::{ClientId, PlaceId, RoomId, TrackId};
@@ -220,6 +220,8 @@ pub enum Event {
     },
     /// The shard's counters, once a second.
     Counters(Box<ShardReport>),
+    /// The answer to [`super::Command::TellLinks`].
+    Links(Vec<LinkReport>),
     /// A room is gone: its id may be placed anew.
     RoomClosed(RoomId),
 }

@@ -21,6 +21,7 @@ impl Command {
             | Self::Leave { client, .. } => Some(client),
             Self::FromPlace { .. }
             | Self::PlaceLost { .. }
+            | Self::TellLinks
             | Self::Peers(_)
             | Self::PlaceAway { .. }
             | Self::BecomeHome { .. }
@@ -84,6 +85,7 @@ impl Event {
             | Self::Webhook { .. }
             | Self::Report { .. }
             | Self::Counters(_)
+            | Self::Links(_)
             | Self::RoomClosed(_) => None,
         }
     }

@@ -330,6 +330,7 @@ impl Shard {
             Command::Peers(peers) => self.set_peers(now, &peers),
             Command::FromPlace { from, messages } => self.hear_place(now, from, messages),
             Command::PlaceLost { from } => self.place_lost(now, from),
+            Command::TellLinks => self.work.events.push(Event::Links(self.link_reports())),
             Command::BecomeHome { room } => self.become_home(now, &room),
             Command::HomeIs { room, home } => self.home_is(now, &room, home),
             Command::Move { id, order } => self.begin_move(now, id, order),

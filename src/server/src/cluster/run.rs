@@ -63,6 +63,7 @@ impl Cluster {
                     true => self.hear_beat(&host, &message.body),
                     false => self.answer(&host, message),
                 },
+                () = self.0.links_wanted.notified() => host.ask_of_links(),
                 Some(room) = ends.ended.recv() => self.end_room(&host, &room),
                 Some(watched) = changes.recv() => match watched {
                     Watched::Opened => self.check_all_claims(&host),

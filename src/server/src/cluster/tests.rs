@@ -1,6 +1,7 @@
 //! Nodes in one process, on a bus in memory.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,8 +19,8 @@ use super::*;
 mod places;
 mod scripts;
 mod strangers;
-mod watch;
 mod terms;
+mod watch;
 
 /// What a node's server would do.
 #[derive(Default)]
@@ -50,6 +51,7 @@ impl Host for Server {
     fn peers(&self, peers: Vec<LinkPeer>) {
         *self.peers.lock().unwrap() = peers;
     }
+    fn ask_of_links(&self) {}
     fn place_heard(&self, shard: usize, from: PlaceId, messages: Vec<(RoomId, PlaceMessage)>) -> bool {
         let words = messages.iter().map(|(room, message)| format!("{shard} hears {}: {room} {message:?}", from.0));
         self.heard.lock().unwrap().extend(words);
@@ -76,14 +78,15 @@ impl Host for Server {
     }
 }
 
-/// Which nodes answer over HTTP.
+/// Which nodes answer over HTTP, and whether the ports of the others refuse.
 #[derive(Clone, Default)]
-struct Ports(Arc<Mutex<HashSet<Run>>>);
+struct Ports(Arc<Mutex<HashSet<Run>>>, Arc<AtomicBool>);
 
 impl Witness for Ports {
     fn look(&self, node: Node) -> Pending<'_, Port> {
         let answers = self.0.lock().unwrap().contains(&node.run);
-        Box::pin(std::future::ready(if answers { Port::Answers } else { Port::Silent }))
+        let none = if self.1.load(Ordering::Relaxed) { Port::Refuses } else { Port::Silent };
+        Box::pin(std::future::ready(if answers { Port::Answers } else { none }))
     }
 }
 

@@ -1,11 +1,13 @@
-//! The second witness of a node's death: its HTTP port, and, where that is merely silent, the links to its shards. A node whose
-//! cores have no time neither beats nor answers HTTP in time, and its media goes on.
+//! The second witness of a node's death: its HTTP port, and the links to its shards. A node whose cores have no time neither
+//! beats nor answers HTTP in time, and its media goes on. A port that refuses is that of a process that has ended, or of a firewall
+//! or a proxy in front of one that lives: which of them, its links say in half a second.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use reqwest::Client;
+use tokio::time::sleep;
 
 use super::Cluster;
 use super::engine::Pending;
@@ -18,6 +20,12 @@ pub(crate) const RUN_HEADER: &str = "moonring-run";
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Shards tell once a second what has come over their links; a node of which something had come then is heard for this long.
 const HEARD: Duration = Duration::from_millis(1500);
+/// Shards that are asked have told of their links by then.
+const TOLD: Duration = Duration::from_millis(50);
+/// What a process that has ended had sent has come after so long, and is received.
+const STRAYS: Duration = Duration::from_millis(100);
+/// In this time something comes over a link that is in use: both ends speak every 200 ms, and mostly much more often.
+const NEXT: Duration = Duration::from_millis(300);
 
 /// What comes of a look at a node's HTTP port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +34,8 @@ pub(super) enum Port {
     Answers,
     /// It does not, or another process does.
     Silent,
-    /// Nobody has the port: the process has ended, however busy it was.
+    /// Nobody has the port, or somebody on the way there refuses: the process has ended, however busy it was, if nothing comes over
+    /// its links either.
     Refuses,
 }
 
@@ -61,6 +70,11 @@ impl LinksHeard {
         heard.is_some_and(|heard| now.saturating_duration_since(heard) < HEARD)
     }
 
+    /// Datagrams that have come from `place`, as far as was told.
+    fn received(&self, place: PlaceId) -> u64 {
+        self.0.get(&place).map_or(0, |link| link.received.values().sum())
+    }
+
     /// The links to a shard have ended.
     pub(super) fn forget(&mut self, place: PlaceId) {
         self.0.remove(&place);
@@ -72,12 +86,31 @@ impl Cluster {
     pub(super) async fn is_there(&self, node: &Node) -> bool {
         match self.0.witness.look(node.clone()).await {
             Port::Answers => true,
-            Port::Refuses => false,
-            Port::Silent => {
-                let (now, mail) = (Instant::now(), self.mail());
-                mail.places.of(node).any(|place| mail.heard.is_heard(now, place))
-            }
+            Port::Refuses => self.was_heard(node) && self.is_still_heard(node).await,
+            Port::Silent => self.was_heard(node),
         }
+    }
+
+    /// Whether something has come over a link from the node lately.
+    fn was_heard(&self, node: &Node) -> bool {
+        let (now, mail) = (Instant::now(), self.mail());
+        mail.places.of(node).any(|place| mail.heard.is_heard(now, place))
+    }
+
+    /// Whether anything still comes over a link from the node.
+    async fn is_still_heard(&self, node: &Node) -> bool {
+        sleep(STRAYS).await;
+        let before = self.received_from(node).await;
+        sleep(NEXT).await;
+        self.received_from(node).await > before
+    }
+
+    /// Datagrams that have come over links from the node, as the shards tell when they are asked.
+    async fn received_from(&self, node: &Node) -> u64 {
+        self.0.links_wanted.notify_one();
+        sleep(TOLD).await;
+        let mail = self.mail();
+        mail.places.of(node).map(|place| mail.heard.received(place)).sum()
     }
 }
 

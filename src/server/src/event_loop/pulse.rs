@@ -60,6 +60,7 @@ const DOING: &[&str] = &[
     "a list of clients",
     "the hand-over to another process",
     "new addresses for clients",
+    "a look at its links",
 ];
 
 /// Places in [`DOING`].
@@ -152,6 +153,7 @@ fn place_of(command: &Command) -> u8 {
         Command::HomeIs { .. } => 39,
         Command::ListClients { .. } => 40,
         Command::Candidates { .. } => 42,
+        Command::TellLinks => 43,
     }
 }
 

@@ -55,6 +55,10 @@ impl Host for App {
         self.directory.tell_all_shards(|| Command::Peers(peers.clone()));
     }
 
+    fn ask_of_links(&self) {
+        self.directory.tell_all_shards(|| Command::TellLinks);
+    }
+
     fn place_heard(&self, shard: usize, from: PlaceId, messages: Vec<(RoomId, PlaceMessage)>) -> bool {
         let (mut passed, mut refused) = (Vec::with_capacity(messages.len()), Vec::new());
         let mut gone = Vec::new();

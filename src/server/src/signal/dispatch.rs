@@ -55,6 +55,7 @@ pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) 
                 app.directory.note_load(shard, &report);
                 app.reports.counters(shard, *report);
             }
+            Event::Links(links) => app.cluster.iter().for_each(|cluster| cluster.links_told(shard, &links)),
             Event::RoomClosed(room) => {
                 app.directory.route(shard, Event::RoomClosed(room.clone()));
                 if let Some(cluster) = &app.cluster {

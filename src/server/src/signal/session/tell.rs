@@ -84,6 +84,7 @@ impl Session {
             | Event::Webhook { .. }
             | Event::Report { .. }
             | Event::Counters(_)
+            | Event::Links(_)
             | Event::RoomClosed(_) => {
                 return Told::Close;
             }
