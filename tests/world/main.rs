@@ -30,6 +30,7 @@ mod loss;
 mod loudest;
 mod means;
 mod moves;
+mod moves_lost;
 mod moves_nodes;
 mod moves_random;
 mod mute;

@@ -47,6 +47,11 @@ impl Mail {
         self.waiting.clear();
     }
 
+    /// The same of what one shard has said to another; whether there was something.
+    fn lose_what(&mut self, from: usize, to: usize) -> bool {
+        self.waiting.remove(&(from, to)).is_some_and(|queue| !queue.is_empty())
+    }
+
     pub(super) fn next_at(&self) -> Option<Instant> {
         let first = |queue: &Queue| queue.front().map(|(at, _)| *at);
         if self.is_cut { None } else { self.waiting.values().filter_map(first).min() }
@@ -76,6 +81,17 @@ impl World {
             let before = queue.back().map_or(self.now, |(at, _)| *at);
             queue.push_back(((self.now + delay).max(before), piece));
         }
+    }
+
+    /// What is under way between two shards is lost in the directions that are named, and both are told, if there was something.
+    pub(crate) fn lose_words(&mut self, (one, other): (usize, usize), [there, back]: [bool; 2]) -> bool {
+        let is_lost = [there && self.mail.lose_what(one, other), back && self.mail.lose_what(other, one)];
+        if is_lost.contains(&true) {
+            for (at, of) in [(one, other), (other, one)] {
+                self.command_to(at, Command::PlaceLost { from: id_at(at, of) });
+            }
+        }
+        is_lost.contains(&true)
     }
 
     /// Takes what has arrived.

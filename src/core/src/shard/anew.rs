@@ -151,9 +151,12 @@ impl Shard {
             None if self.index.clients.contains_key(&id) => return,
             None => self.add_member(now, (key, wing), &member),
         };
+        let has_left = self.has_arrived(key, &id);
         if let Some(client) = self.world.clients.get_mut(client) {
-            // It may have been known by way of the former home.
-            client.far = Some(wing);
+            // It may have been known by way of the former home; one that has moved on since this was said is where it has arrived.
+            if !has_left {
+                client.far = Some(wing);
+            }
             if let Some(identity) = &member.identity {
                 // It is said once.
                 let _ = client.facts.identity.set(identity.clone());

@@ -169,6 +169,8 @@ impl Shard {
                     return;
                 }
                 let unable = self.change_far_track(now, key, told);
+                // By whichever way it was known.
+                self.named(room, None, Some(key));
                 if is_news {
                     self.tell_here(room, None, &Shared::new(News::TrackChanged(info)));
                 }

@@ -95,10 +95,12 @@ impl Shard {
             None if self.is_wing(room) => Some(self.add_led_client(now, room, wing, client)),
             None => None,
         };
-        let Some(known) = key.and_then(|key| self.world.clients.get_mut(key)) else { return };
+        let Some((key, known)) = key.and_then(|key| Some((key, self.world.clients.get_mut(key)?))) else { return };
         if known.far.is_some() {
             known.far = Some(wing);
         }
+        // Where it was has lost words, perhaps, and does not name it any more: it is here all the same.
+        self.named(room, Some(key), None);
         self.tell_arrived(now, room, client);
     }
 
@@ -110,6 +112,12 @@ impl Shard {
         if half.is_some_and(|half| matches!(half.word, Word::Departed { .. })) {
             self.half(now, (room, client), Word::Arrived);
         }
+    }
+
+    /// At home: whether a client has arrived where it has moved to, while its former place has yet to say that it is gone.
+    pub(in crate::shard) fn has_arrived(&self, room: RoomKey, client: &ClientId) -> bool {
+        let half = self.moves.halves.get(client).filter(|half| half.room == room && !self.is_wing(room));
+        half.is_some_and(|half| matches!(half.word, Word::Arrived))
     }
 
     fn add_led_client(&mut self, now: Instant, room: RoomKey, wing: PlaceId, client: &ClientId) -> ClientKey {
