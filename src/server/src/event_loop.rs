@@ -23,8 +23,8 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::ending;
 use crate::event_queue::{CommandQueue, Commands, EventSender, command_queue};
-use crate::log_queue;
 use crate::probe::{self, StartError};
 use crate::tcp::Tcp;
 use crate::udp::{Udp, UdpSettings, WakeFd};
@@ -332,7 +332,7 @@ where
 fn run_or_exit<C: Core>(ticker: Ticker<C>) {
     if catch_unwind(AssertUnwindSafe(|| ticker.run())).is_err() {
         tracing::error!("a panic in the shard's loop: the process ends");
-        log_queue::end_process(BROKEN);
+        ending::end_process(BROKEN);
     }
 }
 

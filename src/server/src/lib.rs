@@ -17,6 +17,7 @@ mod cluster;
 mod config;
 mod data_dir;
 mod dtls_certificate;
+mod ending;
 mod event_loop;
 mod event_queue;
 mod io_mode;
@@ -48,8 +49,8 @@ pub use server::Server;
 
 /// What the fuzzer drives without sockets.
 pub mod fuzz {
-    pub use crate::signal::in_memory::InMemory;
     pub use crate::cluster::Hearsay;
+    pub use crate::signal::in_memory::InMemory;
 }
 
 /// What the benchmarks measure without a server around it.

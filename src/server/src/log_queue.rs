@@ -5,7 +5,6 @@
 //! queue has been written, so that the log has few gaps, each with a line behind it that says how long it is.
 
 use std::io::{self, Write};
-use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -99,13 +98,6 @@ pub(crate) fn finish() {
 /// [`finish`] for a line after which the process may be gone.
 pub(crate) fn finish_line_of_panic() {
     wait_until_written(PANIC_PATIENCE);
-}
-
-/// Ends the process from any thread, with the last lines written.
-#[expect(clippy::disallowed_methods, reason = "where a shard cannot go on, nobody unwinds to main")]
-pub(crate) fn end_process(code: i32) -> ! {
-    finish();
-    process::exit(code)
 }
 
 fn wait_until_written(patience: Duration) {

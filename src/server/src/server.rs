@@ -10,6 +10,7 @@ use crate::cluster::{Cluster, ClusterSettings};
 use crate::config::{Config, Dtls13, OnSave, RoomSpread};
 use crate::data_dir;
 use crate::dtls_certificate;
+use crate::ending;
 use crate::event_loop::{CommandSender, LoopSettings, Pulse, ShardThread, spawn_shard};
 use crate::event_queue::event_queue;
 use crate::probe;
@@ -86,6 +87,7 @@ impl Server {
             .with_context(|| format!("scripts folder {}", config.scripts_dir.display()))?;
         let certificate = dtls_certificate::load(&config.data_dir)?;
         let recordings = Recordings::start(config)?;
+        recordings.clone().into_iter().for_each(|recordings| ending::before_the_end(move || recordings.finish()));
         let kept = Kept { recordings: recordings.clone(), _data_dir: data_dir };
         let (on_save, watchdog_s) = (on_save(config)?, config.watchdog_s);
         let policies = (scripts.library().clone(), recordings);

@@ -4,8 +4,8 @@
 use std::thread;
 use std::time::Duration;
 
+use crate::ending;
 use crate::event_loop::{BROKEN, Pulse};
-use crate::log_queue;
 
 /// How often is looked. Looks are counted instead of time passed, so that a process that stood still as a whole (SIGSTOP,
 /// a suspended machine) is not taken for one that hangs.
@@ -44,7 +44,7 @@ impl Watchdog {
                     None => alive(),
                     Some(words) => {
                         tracing::error!("{words}: the process ends");
-                        log_queue::end_process(BROKEN);
+                        ending::end_process(BROKEN);
                     }
                 }
             }

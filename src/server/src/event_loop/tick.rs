@@ -9,7 +9,7 @@ use super::hand_over::Parting;
 use super::pulse::Doing;
 use super::usage::Usage;
 use super::{BROKEN, ControlEnds, Core, LoopSettings, Phase};
-use crate::log_queue;
+use crate::ending;
 use crate::tcp::Tcp;
 use crate::udp::{Received, Receiver, Udp};
 use moonring_core::command::Event;
@@ -314,7 +314,7 @@ impl<C: Core> Ticker<C> {
             tracing::error!(?phase, "and another one while ending it");
             if catch_unwind(AssertUnwindSafe(|| self.core.handle_second_panic(now))).is_err() {
                 tracing::error!(?phase, "the shard cannot be put right again: the process ends");
-                log_queue::end_process(BROKEN);
+                ending::end_process(BROKEN);
             }
         }
     }
