@@ -50,6 +50,8 @@ use rand::distr::Alphanumeric;
 const ID_CHARACTERS: usize = 16;
 /// What policies are told of a client whose connection ended without a goodbye.
 const CONNECTION_LOST: &str = "connection lost";
+/// The same of one whose connection this process has ended, as it ends itself; as the shards say it.
+pub(super) const SHUTS_DOWN: &str = "the server shuts down";
 
 /// Bounds of the whole server.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
 
 use super::app::App;
-use super::directory::{Membership, PendingOffer, Refusal, Resumed};
+use super::directory::{Membership, PendingOffer, Refusal, Resumed, SHUTS_DOWN};
 use super::door::Thing;
 use super::homes::{self, Elsewhere};
 use super::problem::Problem;
@@ -252,6 +252,7 @@ impl Connection {
             // The ticket is spent, so an overloaded shard gets more than one chance.
             tokio::time::sleep(SNAPSHOT_RETRY).await;
         }
+        self.set_goodbye("the server is overloaded");
         self.end("The server is overloaded".into()).await
     }
 
@@ -317,7 +318,6 @@ impl Connection {
         let end = self.session.count_error();
         self.tell_refusal(refused).await?;
         let Some(reason) = end else { return Ok(()) };
-        self.set_goodbye(reason);
         self.close(close_code::POLICY, reason).await
     }
 
@@ -333,6 +333,7 @@ impl Connection {
     }
 
     async fn shutdown(&mut self) -> Result<(), Closed> {
+        self.set_goodbye(SHUTS_DOWN);
         let message = self.session.shutdown(self.app.is_replaced());
         self.tell(&message).await?;
         let is_restart = matches!(message, ServerMessage::Restarting { .. } | ServerMessage::Resume { .. });
@@ -344,6 +345,9 @@ impl Connection {
     }
 
     async fn close(&mut self, code: u16, reason: &'static str) -> Result<(), Closed> {
+        if !reason.is_empty() {
+            self.set_goodbye(reason);
+        }
         self.write(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await?;
         Err(Closed::Done)
     }

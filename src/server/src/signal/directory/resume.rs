@@ -20,7 +20,7 @@ use subtle::ConstantTimeEq;
 use tokio::task::AbortHandle;
 
 use super::inbox::{CLIENT_QUEUE, CLIENT_QUEUE_BYTES, inbox};
-use super::{CONNECTION_LOST, Directory, Membership, Outlet, PendingOffer, Route, State};
+use super::{CONNECTION_LOST, Directory, Membership, Outlet, PendingOffer, Route, SHUTS_DOWN, State};
 use moonring_core::command::{Event, LeaveCause, News};
 use moonring_wire::id::{ClientId, RoomId};
 
@@ -233,6 +233,11 @@ impl Directory {
 
     /// Ends a stay that nobody has resumed since its connection was lost.
     pub(super) fn expire(&self, client: &ClientId, generation: u32) {
+        self.end_detached(client, generation, CONNECTION_LOST);
+    }
+
+    /// The same, for this reason.
+    fn end_detached(&self, client: &ClientId, generation: u32, reason: &str) {
         let mut state = self.state();
         let is_over = |route: &Route| route.generation == generation && matches!(route.outlet, Outlet::Detached { .. });
         match state.clients.get(client) {
@@ -244,7 +249,7 @@ impl Directory {
                 let route = state.remove(client);
                 drop(state);
                 if let Some(route) = route {
-                    self.say_goodbye(route.shard, client.clone(), CONNECTION_LOST);
+                    self.say_goodbye(route.shard, client.clone(), reason);
                 }
             }
             Some(_) => {}
@@ -260,7 +265,7 @@ impl Directory {
         let detached: Vec<_> = detached.map(|(client, route)| (client.clone(), route.generation)).collect();
         drop(state);
         for (client, generation) in detached {
-            self.expire(&client, generation);
+            self.end_detached(&client, generation, SHUTS_DOWN);
         }
     }
 

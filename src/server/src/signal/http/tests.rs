@@ -21,6 +21,7 @@ use moonring_wire::rights::Rights;
 use moonring_wire::shared::SharedValue;
 
 mod cluster;
+mod goodbyes;
 mod resume;
 mod visits;
 mod whip;
@@ -329,7 +330,8 @@ async fn a_shutdown_tells_everybody_and_ends() {
     while let Some(note) = world.told.recv().await {
         told.push(note);
     }
-    assert_eq!(told.iter().filter(|note| note.starts_with("leave")).count(), 2, "{told:?}");
+    let leaves: Vec<_> = told.iter().filter(|note| note.starts_with("leave")).collect();
+    assert_eq!(leaves, ["leave the server shuts down"; 2], "{told:?}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::request::{Request, nothing_to_do};
 use crate::signal::app::App;
-use crate::signal::directory::Membership;
+use crate::signal::directory::{Membership, SHUTS_DOWN};
 use crate::signal::problem::Problem;
 use crate::signal::resources::{HeldSession, Protocol, Resource};
 use moonring_core::command::{
@@ -229,7 +229,10 @@ async fn hold(app: App, name: String, mut member: Membership, deleted: Arc<Notif
                 member.goodbye = "nothing left to watch";
                 break;
             }
-            () = app.shut_down() => break,
+            () = app.shut_down() => {
+                member.goodbye = SHUTS_DOWN;
+                break;
+            }
         }
     }
     app.resources.forget(&name);

@@ -245,5 +245,5 @@ fn a_shutdown_says_goodbye_for_those_who_are_away() {
     let (_there, _) = member(&directory);
     away.detach();
     directory.expire_all();
-    assert_eq!((directory.client_count(), goodbyes(&receivers[0])), (1, vec![CONNECTION_LOST.to_owned()]));
+    assert_eq!((directory.client_count(), goodbyes(&receivers[0])), (1, vec![SHUTS_DOWN.to_owned()]));
 }

@@ -90,11 +90,11 @@ async fn a_shutdown_for_good_says_so_and_goodbye_for_who_is_away() {
     assert_eq!(there.next().await, json!({"type": "closing", "reason": "The server is shutting down"}));
     assert_eq!(there.next().await, json!({"closed": 1001}));
     world.served.await.unwrap().unwrap();
-    let mut leaves = 0;
+    let mut leaves = Vec::new();
     while let Some(note) = world.told.recv().await {
-        leaves += usize::from(note.starts_with("leave"));
+        leaves.extend(note.strip_prefix("leave ").map(str::to_owned));
     }
-    assert_eq!(leaves, 2);
+    assert_eq!(leaves, ["the server shuts down"; 2]);
 }
 
 #[tokio::test]
