@@ -118,6 +118,8 @@ pub(crate) enum WaitFor {
     Time(Duration),
     /// Something from outside.
     Reply(PolicyRequest),
+    /// The same, together with all hooks of the room that wait for it.
+    Shared(PolicyRequest),
 }
 
 impl WaitFor {
@@ -125,6 +127,7 @@ impl WaitFor {
     pub(crate) fn refusal(&self, step: &str) -> String {
         let function = match self {
             Self::Time(_) => "sfu.sleep",
+            Self::Shared(_) => "sfu.jwks",
             Self::Reply(PolicyRequest::Http(_)) => "sfu.http",
             Self::Reply(PolicyRequest::Shared(_)) => "sfu.shared",
             Self::Reply(PolicyRequest::Store(..)) => "sfu.store",
@@ -203,7 +206,7 @@ impl Host {
     pub(crate) fn wait_for(&self, wait_for: WaitFor) -> Result<(), String> {
         let bytes = match &wait_for {
             WaitFor::Time(_) => 0,
-            WaitFor::Reply(request) => request.bytes(),
+            WaitFor::Reply(request) | WaitFor::Shared(request) => request.bytes(),
         };
         if bytes > 0 && self.effects.borrow().bytes() + bytes > self.room.host_bytes_left.get() {
             return Err("the room's hooks wait for too much at the same time: its requests do not fit".to_owned());

@@ -304,7 +304,7 @@ MAKERS = {
     end
   end,
   function(_, path) return lazy(path .. ".") end,
-  function(number) return call(number)(type, error, made("sfu.", "now"), made("sfu.", "http"), call, H.no_set) end,
+  function(number) return call(number)(type, error, made("sfu.", "now"), waiting(H.fetch), call, H.no_set) end,
 }
 G.utf8, G.os, G.sfu = lazy("utf8."), lazy("os."), lazy("sfu.")
 G.sfu.config = config

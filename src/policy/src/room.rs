@@ -308,24 +308,6 @@ impl Room {
         self.after_step(context, now, (Of::Wait(id.0), hook.work), ended);
     }
 
-    /// A wait of a hook ends: with the reply, or because its time is over.
-    pub(crate) fn end_wait(
-        &mut self,
-        context: &mut EngineContext,
-        now: Instant,
-        id: PolicyRequestId,
-        reply: Option<PolicyReply>,
-    ) {
-        self.tapes.at(now);
-        if let Some(reply) = &reply {
-            self.tapes.reply(id, reply);
-        }
-        let reply = reply.map(|reply| self.fitting(context, reply));
-        if self.waits.end(context, self.key, id, reply) {
-            self.pump(context, now);
-        }
-    }
-
     /// Takes the room apart; no outcome follows.
     pub(crate) fn close(mut self, context: &mut EngineContext) {
         self.tapes.end("the room has closed");

@@ -41,6 +41,8 @@ enum Stage {
     /// The request waits for its turn.
     Unsent(PolicyRequest),
     Sent,
+    /// Another hook waits for the same, which was asked for once.
+    Along(PolicyRequest),
     /// The hook can go on.
     Ready(Option<PolicyReply>),
 }
@@ -50,6 +52,8 @@ struct Wait {
     id: PolicyRequestId,
     hook: WaitingHook,
     stage: Stage,
+    /// What is asked for, if others may wait for it along with this one.
+    shared: Option<PolicyRequest>,
     deadline: TimerId,
     /// The reply that the hook gets when none comes in time; `None` for a sleep.
     if_late: Option<PolicyReply>,
@@ -144,23 +148,33 @@ impl Waits {
         wait_for: WaitFor,
     ) {
         let id = context.request_id();
+        // In a replay each gets the reply that it got.
+        let may_share = matches!(wait_for, WaitFor::Shared(_)) && context.replay.is_none();
         let (after, stage, if_late, bytes) = match wait_for {
             WaitFor::Time(time) => (time.max(MIN_WAIT), Stage::Asleep, None, 0),
-            WaitFor::Reply(request) => {
+            WaitFor::Reply(request) | WaitFor::Shared(request) => {
                 let patience = match &request {
                     PolicyRequest::Http(http) => http.timeout.min(MAX_REQUEST_TIME),
                     PolicyRequest::Shared(_) | PolicyRequest::Store(..) => MAX_REQUEST_TIME,
                 };
                 let (if_late, bytes) = (request.refused("timed out"), request.bytes());
-                self.unsent.push_back(id);
-                (patience + REQUEST_GRACE, Stage::Unsent(request), Some(if_late), bytes)
+                let is_along = may_share && self.is_asked_for(&request);
+                let stage = if is_along { Stage::Along(request) } else { Stage::Unsent(request) };
+                (patience + REQUEST_GRACE, stage, Some(if_late), bytes)
             }
+        };
+        let shared = match &stage {
+            Stage::Unsent(request) => {
+                self.unsent.push_back(id);
+                may_share.then(|| request.clone())
+            }
+            _ => None,
         };
         let deadline = context.deadlines.add(now + after, Deadline::Wait(room, id));
         let bytes = WAIT_BYTES + hook.work.held_bytes() + hook.effects.bytes() + bytes;
         self.bytes += bytes;
         self.joins += usize::from(hook.work.is_join());
-        self.waits.push(Wait { id, hook, stage, deadline, if_late, bytes });
+        self.waits.push(Wait { id, hook, stage, shared, deadline, if_late, bytes });
         self.send_next(context, room);
     }
 
@@ -182,6 +196,41 @@ impl Waits {
         }
     }
 
+    /// Whether a hook waits for this that others may wait along with.
+    fn is_asked_for(&self, request: &PolicyRequest) -> bool {
+        let is_under_way = |wait: &Wait| matches!(wait.stage, Stage::Unsent(_) | Stage::Sent);
+        self.waits.iter().any(|wait| wait.shared.as_ref() == Some(request) && is_under_way(wait))
+    }
+
+    /// The waits for what this one has asked for, in their order.
+    pub(crate) fn along(&self, id: PolicyRequestId) -> Vec<PolicyRequestId> {
+        let asked = self.waits.iter().find(|wait| wait.id == id).and_then(|wait| wait.shared.as_ref());
+        let Some(asked) = asked else { return Vec::new() };
+        let is_along = |wait: &&Wait| matches!(&wait.stage, Stage::Along(request) if request == asked);
+        let mut along: Vec<_> = self.waits.iter().filter(is_along).map(|wait| wait.id).collect();
+        along.sort_unstable();
+        along
+    }
+
+    /// What others have waited for along with a hook that has no reply is asked for by the first of them.
+    fn ask_for_those_along(&mut self) {
+        while let Some(at) = self.first_without_asker() {
+            let wait = &mut self.waits[at];
+            let Stage::Along(request) = &wait.stage else { return };
+            let request = request.clone();
+            (wait.shared, wait.stage) = (Some(request.clone()), Stage::Unsent(request));
+            self.unsent.push_back(wait.id);
+        }
+    }
+
+    fn first_without_asker(&self) -> Option<usize> {
+        let along = self.waits.iter().enumerate().filter(|(_, wait)| match &wait.stage {
+            Stage::Along(request) => !self.is_asked_for(request),
+            _ => false,
+        });
+        along.min_by_key(|(_, wait)| wait.id).map(|(at, _)| at)
+    }
+
     /// The reply or the deadline of a wait has come: its hook can go on. False when there is no such wait any more.
     pub(crate) fn end(
         &mut self,
@@ -196,16 +245,19 @@ impl Waits {
         }
         context.deadlines.remove(wait.deadline);
         context.requests.remove(&id);
-        let bytes = reply.as_ref().map_or(0, PolicyReply::bytes);
+        let (bytes, is_late) = (reply.as_ref().map_or(0, PolicyReply::bytes), reply.is_none());
         wait.bytes += bytes;
         self.bytes += bytes;
         let reply = reply.or_else(|| wait.if_late.take());
         let before = std::mem::replace(&mut wait.stage, Stage::Ready(reply));
         self.ready.push_back(id);
+        if is_late {
+            self.ask_for_those_along();
+        }
         if matches!(before, Stage::Sent) {
             self.sent -= 1;
-            self.send_next(context, room);
         }
+        self.send_next(context, room);
         true
     }
 
@@ -264,6 +316,7 @@ impl Waits {
             self.sent -= usize::from(matches!(wait.stage, Stage::Sent));
             self.ready.retain(|id| *id != wait.id);
         }
+        self.ask_for_those_along();
         self.send_next(context, room);
         waits.into_iter().map(|wait| wait.hook).collect()
     }

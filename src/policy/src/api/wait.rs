@@ -32,6 +32,10 @@ pub(super) fn register(functions: &mut Functions) {
     functions.add_as(Kind::Waits, "sfu.http", |_, host, request: Value| {
         host.wait_for(WaitFor::Reply(PolicyRequest::Http(http_request(&request)?)))
     });
+    // What `sfu.jwks` fetches: once for all that wait for it.
+    functions.add_as(Kind::Internal, "fetch", |_, host, url: Value| {
+        host.wait_for(WaitFor::Shared(PolicyRequest::Http(http_request(&url)?)))
+    });
 }
 
 /// The values that the wait of a hook returns; none for a sleep.

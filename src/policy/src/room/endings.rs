@@ -14,7 +14,7 @@ use crate::engine_context::EngineContext;
 use crate::failure::HookFailure;
 use crate::faults::Consequence;
 use crate::hook::{Action, FAILS_TOO_OFTEN, HookCall, Outcome, Presence, Verdict};
-use crate::output::{PolicyOutput, Ticket};
+use crate::output::{PolicyOutput, PolicyReply, PolicyRequestId, Ticket};
 use crate::state::End;
 use crate::stats::PolicyStats;
 use crate::tape::line::Of;
@@ -60,6 +60,27 @@ impl Room {
         }
         if matches!(of, Of::Timer(_)) {
             self.state.forget_functions();
+        }
+    }
+
+    /// A wait of a hook ends: with the reply, or because its time is over. Those that wait for the same end with the same reply.
+    pub(crate) fn end_wait(
+        &mut self,
+        context: &mut EngineContext,
+        now: Instant,
+        id: PolicyRequestId,
+        reply: Option<PolicyReply>,
+    ) {
+        let along = if reply.is_some() { self.waits.along(id) } else { Vec::new() };
+        for id in [id].into_iter().chain(along) {
+            self.tapes.at(now);
+            if let Some(reply) = &reply {
+                self.tapes.reply(id, reply);
+            }
+            let reply = reply.clone().map(|reply| self.fitting(context, reply));
+            if self.waits.end(context, self.key, id, reply) {
+                self.pump(context, now);
+            }
         }
     }
 

@@ -98,7 +98,7 @@ pub(crate) fn outcome(outcome: &Outcome) -> OutcomeLine {
 pub(crate) fn wait(wait: &WaitFor) -> Value {
     match wait {
         WaitFor::Time(time) => json!({ "sleep": time.as_secs_f64() * 1000.0 }),
-        WaitFor::Reply(asked) => request(asked),
+        WaitFor::Reply(asked) | WaitFor::Shared(asked) => request(asked),
     }
 }
 

@@ -8,6 +8,7 @@ mod cases;
 mod fairness;
 mod faults;
 mod hooks;
+mod jwks;
 mod jwt;
 mod library;
 mod life;
