@@ -128,6 +128,7 @@ function happen.hidden(room, event) client_of(room, event).hidden = event.hidden
 function happen.ended(room, event) client_of(room, event).ended[event.track] = event.reason end
 function happen.announce(room, event) room.announced = event.who end
 function happen.over(room, event) room.over = event.reason end
+function happen.opened(room) room.over = nil end
 function happen.reloaded(room, event) room._reloaded = event end
 function happen.log(room, event)
   local line, hook = { level = event.level, text = event.text, hook = event.hook }, event.hook ~= "" and event.hook .. ": " or ""
@@ -195,7 +196,6 @@ function Room:connect(options)
     attributes = {}, hidden = false, ended = {},
     rights = { publish = { "camera", "microphone", "screen", "screen_audio", "other" }, subscribe = true, message = true },
   }, Client)
-  self.over = nil
   self.clients[id] = client
   self._settle[ticket] = function(outcome)
     client.allowed, client.joined = outcome.allowed, outcome.allowed

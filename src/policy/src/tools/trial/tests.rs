@@ -202,6 +202,13 @@ fn what_a_script_does_is_seen_by_its_test() {
              room:advance(59000) test.eq(#room.webhooks, 2)",
         ),
         (
+            "local n = 0 function on_client_connect(c) n = n + 1 c:send(n) return true end
+             function on_message() sfu.close() end function on_close() sfu.sleep(5000) end",
+            "room:connect():message(1) local b, allowed = room:connect() local c = room:connect() c:disconnect()
+             test.eq({ allowed, b.joined, #b.sent, room.over }, { nil, false, 0, 'closed' }) room:advance(4999) test.eq(b.allowed, nil)
+             room:advance(1) test.eq({ b.allowed, b:last(), b.joined, c.allowed, room.over }, { true, 1, true, nil, nil })",
+        ),
+        (
             "function on_message(c, m) c:send(c:rights()) end",
             "local c = room:connect() room:operator{ set_rights = { publish = {}, subscribe = false }, client = c.id, reason = 'x' }
              test.eq({ c.rights.publish, c.rights.subscribe, c.rights.message }, { {}, false, true })",

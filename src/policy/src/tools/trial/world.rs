@@ -1,6 +1,7 @@
 //! One room of a test: the real engine, and around it the little that a shard would do.
 
 mod acts;
+mod late;
 mod life;
 
 use std::cell::RefCell;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use self::acts::Asked;
+use self::late::{Join, Late};
 use self::life::Life;
 pub(super) use self::life::Opening;
 use super::log::Collector;
@@ -44,13 +46,14 @@ pub(super) struct World {
     replies: Vec<(Instant, u64, Result<HttpReply, String>)>,
     /// What the engine is asked.
     asked: HashMap<Ticket, Asked>,
-    /// Requests that were refused before any hook.
-    refusals: u64,
+    /// Tickets of requests that the engine has not been asked: refused before any hook, or yet to be asked.
+    own_tickets: u64,
     /// Who receives which track.
     received: Vec<(ClientId, TrackId)>,
     /// How those that are not in the room any more have gone, by their ids.
     farewells: HashMap<String, Farewell>,
     life: Life,
+    late: Late,
     happened: Vec<Value>,
     store: Rc<RefCell<Store>>,
     log: Collector,
@@ -76,10 +79,11 @@ impl World {
             clients: HashMap::new(),
             replies: Vec::new(),
             asked: HashMap::new(),
-            refusals: 0,
+            own_tickets: 0,
             received: Vec::new(),
             farewells: HashMap::new(),
             life: Life::default(),
+            late: Late::default(),
             happened: Vec::new(),
             store,
             log,
@@ -95,18 +99,24 @@ impl World {
         metadata: Value,
     ) -> Result<Ticket, String> {
         let id = ClientId::parse(id).map_err(|error| format!("the client id {error}"))?;
-        if self.clients.get(&id).is_some_and(|client| client.presence.get() != Presence::Gone) {
+        let is_there = self.clients.get(&id).is_some_and(|client| client.presence.get() != Presence::Gone);
+        if is_there || self.late.waits(id.as_str()) {
             return Err(format!("there is a client '{id}' already"));
         }
-        self.open_again()?;
-        let client = Rc::new(ClientFacts::new(id.clone(), connection, metadata.into(), self.now));
-        self.clients.insert(id, client.clone());
-        let call = HookCall::ClientConnect { client: client.clone(), auth_token: token };
-        Ok(self.submit_as(Asked::Connect(client), call))
+        let join = Join { id, connection, token, metadata };
+        if self.life.ending.is_some() && !self.life.is_over {
+            return Ok(self.wait_for_end(join));
+        }
+        self.join(join)
     }
 
     /// Somebody leaves.
     pub(super) fn disconnect(&mut self, id: &str, reason: String) -> Result<(), String> {
+        if self.late.give_up(id) {
+            self.happened.push(json!({ "op": "gone", "client": id }));
+            self.farewells.insert(id.to_owned(), Farewell::Left(reason));
+            return Ok(());
+        }
         let client = self.client(id)?;
         self.remove(&client, reason);
         Ok(())
@@ -243,6 +253,9 @@ impl World {
     }
 
     fn client(&self, id: &str) -> Result<Rc<ClientFacts>, String> {
+        if self.late.waits(id) {
+            return Err(format!("client '{id}' waits until the room, which is ending, is gone"));
+        }
         let client = self.clients.iter().find(|(known, _)| known.as_str() == id);
         client.map(|(_, client)| client.clone()).ok_or_else(|| format!("there is no client '{id}'"))
     }

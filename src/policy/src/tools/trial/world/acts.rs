@@ -51,12 +51,17 @@ impl World {
 
     /// Answers a request that the client has no right to make, before any hook.
     pub(super) fn refuse(&mut self, reason: &str) -> Ticket {
-        self.refusals += 1;
-        // The engine counts from 1, and no test gets that far.
-        let ticket = Ticket((1 << 40) + self.refusals);
+        let ticket = self.own_ticket();
         self.happened.push(json!({ "op": "outcome", "ticket": ticket.0, "allowed": false, "reason": reason,
             "failed": false, "missing": false, "refused": reason, "answer": null }));
         ticket
+    }
+
+    /// A ticket that the engine does not give.
+    pub(super) fn own_ticket(&mut self) -> Ticket {
+        self.own_tickets += 1;
+        // The engine counts from 1, and no test gets that far.
+        Ticket((1 << 40) + self.own_tickets)
     }
 
     fn happen(&mut self, output: PolicyOutput) {
@@ -92,7 +97,7 @@ impl World {
     }
 
     fn decided(&mut self, ticket: Ticket, outcome: Outcome) {
-        let asked = self.asked.remove(&ticket).unwrap_or(Asked::Other);
+        let (asked, ticket) = (self.asked.remove(&ticket).unwrap_or(Asked::Other), self.late.told(ticket));
         let mut verdict = outcome.verdict;
         // Rights may have been taken while the hook waited.
         match &asked {

@@ -1,5 +1,5 @@
 //! How long the room of a test lives: as a shard's, it ends with its last client, or later when its script says so, and
-//! the next client finds a fresh one.
+//! the next client finds a fresh one. Who comes while it ends waits for that ([`super::late`]).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -109,7 +109,7 @@ impl World {
         life.is_over = true;
         self.asked.clear();
         self.engine.close_room(self.now, self.key);
-        false
+        self.join_late()
     }
 
     /// Somebody comes: a room that is over begins afresh.
@@ -117,6 +117,7 @@ impl World {
         if self.life.is_over {
             self.key = self.opening.open(&mut self.engine, self.now)?;
             self.life = Life::default();
+            self.happened.push(json!({ "op": "opened" }));
         }
         self.life.kept_until = None;
         if self.life.ending.is_none() {
