@@ -243,6 +243,19 @@ fn an_upload_that_a_crash_has_cut_off_leaves_the_set_of_before() {
 }
 
 #[test]
+fn uploaded_scripts_which_may_have_keys_in_them_are_read_by_the_server_alone() {
+    let world = World::new(&[("scripts/default_room.lua", "x = 1")]);
+    let folder = || ScriptFolder::open(&world.path("scripts"), vec![], Uploads::of(&world.path("data"))).unwrap();
+    let mode = || fs::metadata(world.path("data/scripts")).unwrap().mode() & 0o777;
+    folder().upload(&set(&[("rooms/a.lua", "KEY = 'of the shop'")])).unwrap();
+    assert_eq!(mode(), 0o700);
+    // As an earlier version has made it.
+    fs::set_permissions(world.path("data/scripts"), fs::Permissions::from_mode(0o755)).unwrap();
+    folder().upload(&set(&[("rooms/a.lua", "KEY = 'of another shop'")])).unwrap();
+    assert_eq!(mode(), 0o700);
+}
+
+#[test]
 fn a_set_that_is_uploaded_again_stays_in_its_place() {
     let world = World::new(&[("scripts/default_room.lua", "x = 1")]);
     let folder = ScriptFolder::open(&world.path("scripts"), vec![], Uploads::of(&world.path("data"))).unwrap();

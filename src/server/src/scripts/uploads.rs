@@ -8,9 +8,9 @@
 //! in the middle finds the set of before.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::script_files::{self, Wanted};
@@ -22,6 +22,8 @@ const FOLDER: &str = "scripts";
 const CURRENT: &str = "current";
 /// The link that is about to take its place.
 const NEXT: &str = "next";
+/// Scripts may have keys in them: the folder is the server's user's alone.
+const MODE: u32 = 0o700;
 
 /// The folder of uploaded scripts.
 #[derive(Clone, Debug)]
@@ -59,7 +61,9 @@ impl Uploads {
 
     /// Puts another set in its place.
     pub(super) fn write(&self, set: &ScriptSet) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
+        DirBuilder::new().recursive(true).mode(MODE).create(&self.folder)?;
+        // An earlier version has made it for everybody to read.
+        fs::set_permissions(&self.folder, Permissions::from_mode(MODE))?;
         let (current, next) = (self.current(), self.folder.join(NEXT));
         if set.is_empty() {
             remove(&current)?;
