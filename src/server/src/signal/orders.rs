@@ -281,9 +281,12 @@ pub(super) fn room_of(app: &App, room: &str, headers: &HeaderMap) -> Result<Room
     entry.ok_or_else(|| Box::new(if app.cluster.is_some() { elsewhere() } else { unknown() }))
 }
 
-/// What a browser gets: a page of some website that a browser on this machine shows cannot order anything.
+/// What a browser gets: a page of some website that a browser on this machine shows cannot order anything. A picture of a page is
+/// asked for without `Origin`; where the page is from, browsers then say by Fetch Metadata.
 pub(super) fn of_a_browser(headers: &HeaderMap) -> Option<Response> {
-    headers.contains_key(header::ORIGIN).then(|| (StatusCode::FORBIDDEN, "not from a browser\n").into_response())
+    let is_foreign = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site");
+    let is_refused = is_foreign || headers.contains_key(header::ORIGIN);
+    is_refused.then(|| (StatusCode::FORBIDDEN, "not from a browser\n").into_response())
 }
 
 fn refused(why: String) -> Response {

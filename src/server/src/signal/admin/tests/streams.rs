@@ -114,7 +114,16 @@ async fn nobody_watches_without_the_token_from_a_browser_or_a_room_that_is_not_t
     ] {
         assert_eq!(get(path, name, value).await, expected, "{path} {value}");
     }
-    let request = reqwest::Client::new().get(format!("http://{}/rooms/demo/trace", world.admin));
-    let browser = request.header("authorization", "Bearer s3cret").header("origin", "https://evil.example");
-    assert_eq!(browser.send().await.unwrap().status(), 403);
+    // A picture or a script of a foreign page is asked for without Origin.
+    for (name, value, expected) in [
+        ("origin", "https://evil.example", 403),
+        ("sec-fetch-site", "cross-site", 403),
+        ("sec-fetch-site", "same-site", 403),
+        ("sec-fetch-site", "none", 404),
+        ("sec-fetch-site", "same-origin", 404),
+    ] {
+        let request = reqwest::Client::new().get(format!("http://{}/rooms/demo/trace", world.admin));
+        let browser = request.header("authorization", "Bearer s3cret").header(name, value);
+        assert_eq!(browser.send().await.unwrap().status(), expected, "{name}: {value}");
+    }
 }
