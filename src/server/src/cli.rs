@@ -19,6 +19,9 @@ use crate::signal::{operator, operator_canary, operator_clients, operator_nodes,
 use crate::tools;
 
 mod logging;
+mod shown;
+
+use shown::Shown;
 
 /// The exit code of a replay whose files cannot be read.
 const UNREADABLE: u8 = 2;
@@ -42,7 +45,7 @@ pub fn run(mut cli: Cli) -> ExitCode {
                 log_queue::queue_of_the_log().say(line);
             } else {
                 // Nobody may read what went wrong.
-                let _ = stderr().write_all(&line);
+                let _ = Shown(stderr()).write_all(&line);
             }
             failed
         }
@@ -102,19 +105,21 @@ fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
             let message = json_of("message", &message)?;
             act(cli, &room, "message", &json!({ "message": message, "client": client }))
         }
-        Verb::Trace { room, json } => stream(operator_streams::trace(&cli.load_to_ask()?, &room, json, &mut stdout())),
+        Verb::Trace { room, json } => {
+            stream(operator_streams::trace(&cli.load_to_ask()?, &room, json, &mut Shown(stdout())))
+        }
         Verb::Record { room, seconds } => {
             let seconds = seconds.map(Duration::from_secs);
-            stream(operator_streams::record(&cli.load_to_ask()?, &room, seconds, &mut stdout()))
+            stream(operator_streams::record(&cli.load_to_ask()?, &room, seconds, &mut Shown(stdout())))
         }
         Verb::Replay { script, recording, as_test: true } => {
             tools::replay_as_test(&script, &recording, Instant::now(), &mut stdout()).map(|()| true)
         }
         Verb::Replay { script, recording, as_test: false } => {
-            tools::replay(&script, &recording, Instant::now(), &mut stdout(), &mut stderr())
+            tools::replay(&script, &recording, Instant::now(), &mut Shown(stdout()), &mut Shown(stderr()))
         }
-        Verb::Check { scripts, strict } => tools::check(&scripts, strict, Instant::now(), &mut stdout()),
-        Verb::Test { tests } => tools::test(&tests, Instant::now(), &mut stdout()),
+        Verb::Check { scripts, strict } => tools::check(&scripts, strict, Instant::now(), &mut Shown(stdout())),
+        Verb::Test { tests } => tools::test(&tests, Instant::now(), &mut Shown(stdout())),
     }
 }
 
@@ -183,7 +188,7 @@ fn stream(told: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<bool
 fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(question)?;
-    match stdout().write_all(answer.as_bytes()) {
+    match Shown(stdout()).write_all(answer.as_bytes()) {
         // Whoever reads has enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write the answer"),
