@@ -12,8 +12,8 @@ pub(crate) const CLIENT_QUEUE: usize = 512;
 /// Bytes of events that may wait for one connection, beside one: `joined` of a room of 500 has 8 MB of metadata. Twice
 /// what one hook of a script may send.
 pub(crate) const CLIENT_QUEUE_BYTES: usize = 2 * 1024 * 1024;
-/// Bytes that may wait for all connections of a room, where what is broadcast counts once. Beyond it, whoever has more
-/// than [`FAIR_BYTES`] waiting is ended.
+/// Bytes that may wait for all clients of a room, where what is broadcast counts once. Beyond it, whoever has more
+/// than [`FAIR_BYTES`] waiting is ended; who is away loses the oldest of it.
 pub(crate) const ROOM_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 /// See [`ROOM_QUEUE_BYTES`].
 pub(crate) const FAIR_BYTES: usize = 128 * 1024;
@@ -24,20 +24,26 @@ pub(super) struct Backlog(Arc<AtomicUsize>);
 
 /// An event with what it counts for.
 #[derive(Debug)]
-struct Queued {
-    event: Event,
+pub(super) struct Queued {
+    pub(super) event: Event,
     _held: Held,
 }
 
 #[derive(Debug)]
 struct Held([(Backlog, usize); 2]);
 
+/// What waits for one client, with a connection or without, among all that waits in its room.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Meter {
+    own: Backlog,
+    room: Backlog,
+}
+
 /// Where a client's events go in.
 #[derive(Clone, Debug)]
 pub(super) struct Outbox {
     sender: mpsc::Sender<Queued>,
-    own: Backlog,
-    room: Backlog,
+    meter: Meter,
 }
 
 /// Where a connection takes its events from.
@@ -47,22 +53,37 @@ pub(crate) struct Inbox(mpsc::Receiver<Queued>);
 /// A queue for one connection in a room with this backlog.
 pub(super) fn inbox(room: &Backlog) -> (Outbox, Inbox) {
     let (sender, receiver) = mpsc::channel(CLIENT_QUEUE);
-    (Outbox { sender, own: Backlog::default(), room: room.clone() }, Inbox(receiver))
+    (Outbox { sender, meter: Meter::of(room) }, Inbox(receiver))
+}
+
+impl Meter {
+    /// Of a client of the room with this backlog.
+    pub(super) fn of(room: &Backlog) -> Self {
+        Self { own: Backlog::default(), room: room.clone() }
+    }
+
+    /// Whether an event may wait, too. Alone, one of any size may.
+    pub(super) fn has_room_for(&self, event: &Event) -> bool {
+        let waiting = self.own.bytes();
+        let too_much = waiting > 0 && waiting + event.bytes() > CLIENT_QUEUE_BYTES;
+        let unfair = waiting > FAIR_BYTES && self.room.bytes() + event.share() > ROOM_QUEUE_BYTES;
+        !too_much && !unfair
+    }
+
+    /// It waits from here on, until it is dropped.
+    pub(super) fn hold(&self, event: Event) -> Queued {
+        let held = Held::new([(self.own.clone(), event.bytes()), (self.room.clone(), event.share())]);
+        Queued { event, _held: held }
+    }
 }
 
 impl Outbox {
     /// False when the connection does not keep up; an event for one that is gone is dropped.
     pub(super) fn push(&self, event: Event) -> bool {
-        let (bytes, share) = (event.bytes(), event.share());
-        let waiting = self.own.bytes();
-        // Alone, an event of any size goes.
-        let too_much = waiting > 0 && waiting + bytes > CLIENT_QUEUE_BYTES;
-        let unfair = waiting > FAIR_BYTES && self.room.bytes() + share > ROOM_QUEUE_BYTES;
-        if too_much || unfair {
+        if !self.meter.has_room_for(&event) {
             return false;
         }
-        let held = Held::new([(self.own.clone(), bytes), (self.room.clone(), share)]);
-        !matches!(self.sender.try_send(Queued { event, _held: held }), Err(mpsc::error::TrySendError::Full(_)))
+        !matches!(self.sender.try_send(self.meter.hold(event)), Err(mpsc::error::TrySendError::Full(_)))
     }
 }
 

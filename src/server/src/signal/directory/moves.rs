@@ -163,12 +163,12 @@ impl Directory {
             drop(route);
             return self.say_goodbye(shard, client.clone(), "it was lost on its way to another node");
         };
-        let mut kept = Kept::default();
+        let permit = self.0.door.readmit(Instant::now(), ip, Thing::Client);
+        let mut state = self.state();
+        let mut kept = Kept::of(&state.rooms.get(room).map(|placement| placement.backlog.clone()).unwrap_or_default());
         for news in waiting {
             kept.push(Event::News { client: client.clone(), news });
         }
-        let permit = self.0.door.readmit(Instant::now(), ip, Thing::Client);
-        let mut state = self.state();
         state.gone_on.remove(client);
         let generation = match state.clients.get(client) {
             Some(Route { outlet: Outlet::Expected(_), generation, .. }) => generation + 1,

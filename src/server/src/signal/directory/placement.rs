@@ -167,4 +167,10 @@ impl State {
     pub(super) fn current(&mut self, member: &Membership) -> Option<&mut Route> {
         self.clients.get_mut(&member.client).filter(|route| route.generation == member.generation)
     }
+
+    /// What waits in a client's room.
+    pub(super) fn backlog_of(&self, client: &ClientId) -> Backlog {
+        let placement = self.clients.get(client).and_then(|route| self.rooms.get(&route.room));
+        placement.map(|placement| placement.backlog.clone()).unwrap_or_default()
+    }
 }

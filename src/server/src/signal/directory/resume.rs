@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tokio::task::AbortHandle;
 
-use super::inbox::{CLIENT_QUEUE, CLIENT_QUEUE_BYTES, inbox};
+use super::inbox::{Backlog, CLIENT_QUEUE, Meter, Queued, inbox};
 use super::{CONNECTION_LOST, Directory, Membership, Outlet, PendingOffer, Route, SHUTS_DOWN, State};
 use moonring_core::command::{Event, LeaveCause, News};
 use moonring_wire::id::{ClientId, RoomId};
@@ -34,8 +34,8 @@ pub(super) struct Ticket([u8; 16]);
 /// Events that a detached client's next connection has to know beside the room's snapshot.
 #[derive(Debug, Default)]
 pub(in crate::signal) struct Kept {
-    events: VecDeque<Event>,
-    bytes: usize,
+    events: VecDeque<Queued>,
+    meter: Meter,
 }
 
 /// The end of a detached stay, when its time is over; dropping this calls it off.
@@ -116,6 +116,11 @@ impl fmt::Debug for Ticket {
 }
 
 impl Kept {
+    /// Nothing yet, for a client of the room with this backlog.
+    pub(super) fn of(room: &Backlog) -> Self {
+        Self { events: VecDeque::new(), meter: Meter::of(room) }
+    }
+
     /// Keeps what the snapshot does not say, at most what may wait for a connection: the oldest message makes way first.
     pub(in crate::signal) fn push(&mut self, event: Event) {
         match &event {
@@ -128,24 +133,16 @@ impl Kept {
             Event::News { news, .. } if !matches!(**news, News::Message(_)) => return,
             _ => {}
         }
-        let bytes = event.bytes();
-        while self.events.len() >= CLIENT_QUEUE || (self.bytes + bytes > CLIENT_QUEUE_BYTES && !self.events.is_empty())
-        {
-            let is_decision = |kept: &Event| matches!(kept, Event::Answered { .. } | Event::Refused { .. });
-            self.remove(self.events.iter().position(|kept| !is_decision(kept)).unwrap_or(0));
+        // What is left of it in the end has room for any.
+        while !self.events.is_empty() && (self.events.len() >= CLIENT_QUEUE || !self.meter.has_room_for(&event)) {
+            let is_decision = |kept: &Queued| matches!(kept.event, Event::Answered { .. } | Event::Refused { .. });
+            self.events.remove(self.events.iter().position(|kept| !is_decision(kept)).unwrap_or(0));
         }
-        self.bytes += bytes;
-        self.events.push_back(event);
-    }
-
-    fn remove(&mut self, at: usize) {
-        if let Some(event) = self.events.remove(at) {
-            self.bytes = self.bytes.saturating_sub(event.bytes());
-        }
+        self.events.push_back(self.meter.hold(event));
     }
 
     pub(in crate::signal) fn into_events(self) -> Vec<Event> {
-        self.events.into()
+        self.events.into_iter().map(|kept| kept.event).collect()
     }
 }
 
@@ -178,12 +175,13 @@ impl Membership {
     pub(crate) fn detach(mut self) {
         let directory = self.directory.clone();
         let mut state = directory.state();
+        let backlog = state.backlog_of(&self.client);
         let Some(route) = state.current(&self).filter(|route| route.ticket.is_some()) else {
             // Dropping the membership says goodbye, which needs the lock.
             drop(state);
             return;
         };
-        let mut kept = Kept::default();
+        let mut kept = Kept::of(&backlog);
         while let Ok(event) = self.events.try_recv() {
             kept.push(event);
         }
@@ -202,7 +200,8 @@ impl Directory {
         let Some((client, ticket)) = Ticket::parse(ticket) else { return Resumed::Unknown };
         let mut state = self.state();
         let is_frozen = state.is_frozen;
-        let State { rooms: placements, clients, .. } = &mut *state;
+        let backlog = state.backlog_of(&client);
+        let State { clients, .. } = &mut *state;
         let Some(route) = clients.get_mut(&client) else {
             let gone = state.gone_to(&client, &ticket);
             return gone.map_or_else(|| state.take_kick(&client, &ticket), Resumed::Elsewhere);
@@ -219,10 +218,9 @@ impl Directory {
         }
         route.ticket = None;
         route.generation += 1;
-        let backlog = placements.get(&route.room).map(|placement| placement.backlog.clone()).unwrap_or_default();
         let (outbox, events) = inbox(&backlog);
         let kept = match std::mem::replace(&mut route.outlet, Outlet::Attached(outbox)) {
-            Outlet::Attached(_) | Outlet::Expected(_) => Kept::default(),
+            Outlet::Attached(_) | Outlet::Expected(_) => Kept::of(&backlog),
             Outlet::Detached { kept, .. } => kept,
         };
         let (room, generation, offer) = (route.room.clone(), route.generation, route.offer);

@@ -109,7 +109,8 @@ impl Directory {
             let Some(placement) = state.rooms.get_mut(&room) else { continue };
             placement.clients += 1;
             let permit: Permit = door.readmit(now, ip, Thing::Client);
-            let outlet = Outlet::Detached { kept: Kept::default(), _expiry: self.expire_later(client.clone(), 0) };
+            let kept = Kept::of(&placement.backlog);
+            let outlet = Outlet::Detached { kept, _expiry: self.expire_later(client.clone(), 0) };
             let route = Route { shard, room, outlet, generation: 0, ticket, offer: None, permit, joining: None };
             state.clients.insert(client, route);
         }
@@ -118,8 +119,7 @@ impl Directory {
     /// Connects a stay without a ticket: one that is held over HTTP.
     pub(in crate::signal) fn attach(&self, client: &ClientId) -> Option<Membership> {
         let mut state = self.state();
-        let room = state.clients.get(client)?.room.clone();
-        let backlog = state.rooms.get(&room).map(|placement| placement.backlog.clone()).unwrap_or_default();
+        let backlog = state.backlog_of(client);
         let route = state.clients.get_mut(client)?;
         let (outbox, events) = inbox(&backlog);
         route.generation += 1;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::signal::directory::inbox::CLIENT_QUEUE;
+use crate::signal::directory::inbox::{CLIENT_QUEUE, FAIR_BYTES, ROOM_QUEUE_BYTES};
 use crate::signal::directory::resume::Stay;
 use moonring_core::command::News;
 use moonring_wire::shared::Shared;
@@ -226,6 +226,28 @@ fn events_of_a_client_that_is_away_are_bounded_and_its_answer_is_among_them() {
             .all(|event| matches!((event, event.news()), (Event::Refused { .. }, _) | (_, Some(News::Message(_))))),
         "{kept:?}"
     );
+}
+
+#[test]
+fn what_is_kept_for_all_who_are_away_is_bounded_for_their_room_and_the_newest_of_it_stays() {
+    let (directory, _receivers) = directory(1, 99, Bounds { clients_max: 99, ..BOUNDS });
+    let away = || {
+        let (member, ticket) = member(&directory);
+        let client = member.client.clone();
+        member.detach();
+        (client, ticket)
+    };
+    let away: Vec<_> = (0..30).map(|_| away()).collect();
+    for n in 0..30 {
+        for (client, _) in &away {
+            directory.route(0, message(client, json!([n, "x".repeat(60 * 1024)])));
+        }
+    }
+    let kept: Vec<_> = away.iter().map(|(_, ticket)| stay(&directory, ticket).kept.into_events()).collect();
+    let bytes: usize = kept.iter().flatten().map(Event::bytes).sum();
+    assert!(bytes <= ROOM_QUEUE_BYTES + away.len() * FAIR_BYTES, "{bytes}");
+    let newest = |events: &Vec<Event>| matches!(events.last().and_then(Event::news), Some(News::Message(value)) if value[0] == json!(29));
+    assert!(kept.iter().all(newest));
 }
 
 #[test]
