@@ -18,8 +18,10 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, sleep_until};
+use tower_http::add_extension::AddExtension;
 
 use super::door::{Door, Permit, Thing};
+use super::intake::Intake;
 
 /// Bytes per second that are read from a connection for long; what comes faster waits in the kernel's buffers and slows
 /// its sender down. An offer of the greatest size takes a quarter of a second.
@@ -54,6 +56,7 @@ pub(super) struct Guarded {
     filled: Instant,
     waits: Option<Pin<Box<Sleep>>>,
     stalled: Option<Pin<Box<Sleep>>>,
+    intake: Intake,
     _permit: Permit,
 }
 
@@ -62,23 +65,25 @@ impl Acceptor {
         Self { door, behind_proxy }
     }
 
-    fn guard(&self, stream: TcpStream) -> io::Result<Guarded> {
+    fn guard(&self, stream: TcpStream, intake: Intake) -> io::Result<Guarded> {
         let ip = if self.behind_proxy { [127, 0, 0, 1].into() } else { stream.peer_addr()?.ip() };
         let now = Instant::now();
         let permit = self.door.admit(now, ip, Thing::Connection);
         let permit = permit.ok_or_else(|| io::Error::new(io::ErrorKind::QuotaExceeded, "too many connections"))?;
         let allowance = f64::from(READ_BURST);
-        Ok(Guarded { stream, allowance, filled: now, waits: None, stalled: None, _permit: permit })
+        Ok(Guarded { stream, allowance, filled: now, waits: None, stalled: None, intake, _permit: permit })
     }
 }
 
 impl<S> Accept<TcpStream, S> for Acceptor {
     type Stream = Guarded;
-    type Service = S;
-    type Future = Ready<io::Result<(Guarded, S)>>;
+    type Service = AddExtension<S, Intake>;
+    type Future = Ready<io::Result<(Guarded, Self::Service)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        ready(self.guard(stream).map(|stream| (stream, service)))
+        let intake = Intake::default();
+        let service = AddExtension::new(service, intake.clone());
+        ready(self.guard(stream, intake).map(|stream| (stream, service)))
     }
 }
 
@@ -90,9 +95,13 @@ impl AsyncRead for Guarded {
         }
         let before = buffer.filled().len();
         poll_ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let read = buffer.filled().len() - before;
+        if !self.intake.add(read) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a message that is too long")));
+        }
         let now = Instant::now();
         let refill = now.saturating_duration_since(self.filled).as_secs_f64() * f64::from(READ_BYTES_PER_S);
-        self.allowance = (self.allowance + refill).min(f64::from(READ_BURST)) - (buffer.filled().len() - before) as f64;
+        self.allowance = (self.allowance + refill).min(f64::from(READ_BURST)) - read as f64;
         self.filled = now;
         if self.allowance < 0.0 {
             let wait = Duration::from_secs_f64(-self.allowance / f64::from(READ_BYTES_PER_S));

@@ -21,6 +21,7 @@ mod homes;
 pub(crate) mod http;
 mod http1;
 pub(crate) mod in_memory;
+mod intake;
 mod metrics;
 mod moves;
 pub(crate) mod operator;

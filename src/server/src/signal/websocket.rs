@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{ConnectInfo, State};
 use axum::http::HeaderMap;
@@ -14,6 +15,7 @@ use super::app::App;
 use super::directory::{Membership, PendingOffer, Refusal, Resumed, SHUTS_DOWN};
 use super::door::Thing;
 use super::homes::{self, Elsewhere};
+use super::intake::Intake;
 use super::problem::Problem;
 use super::session::{self, Join, Refused, Session, Step, Told, refused};
 use super::visit;
@@ -23,6 +25,11 @@ use moonring_wire::message::{ErrorCode, MAX_MESSAGE_BYTES, ServerMessage};
 
 /// Longest message that is read at all: what is too long by less is answered, what is longer closes the socket.
 const READ_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
+/// What may have come of a message that is not whole, of who has not joined: the longest `join` is a quarter shorter, with every
+/// character of token and metadata escaped. An address has many connections, and strangers show nothing for them.
+const STRANGERS_BYTES: usize = 256 * 1024;
+/// The same of who has joined: [`READ_BYTES`] with what is around them.
+const MEMBERS_BYTES: usize = READ_BYTES + READ_BYTES / 8;
 /// Each client's buffers for reading and writing; they grow for longer messages. 128 KiB each if it were not said.
 const BUFFER_BYTES: usize = 4 * 1024;
 /// Bytes that may wait to be written: the longest message is a `joined` of a room of 500, whose metadata is 8 MB. Pongs,
@@ -42,6 +49,7 @@ const MISSED_PINGS: u32 = 3;
 pub(super) async fn upgrade(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(intake): Extension<Intake>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -64,7 +72,8 @@ pub(super) async fn upgrade(
     let upgrade = upgrade.max_write_buffer_size(WRITE_BYTES);
     upgrade.max_message_size(READ_BYTES).max_frame_size(READ_BYTES).on_upgrade(move |socket| async move {
         app.counters.websockets.fetch_add(1, Ordering::Relaxed);
-        let mut connection = Connection::new(socket, app, visit);
+        intake.bound(STRANGERS_BYTES);
+        let mut connection = Connection::new((socket, intake), app, visit);
         let closed = connection.run().await;
         connection.part(closed);
         connection.app.counters.websockets.fetch_sub(1, Ordering::Relaxed);
@@ -74,6 +83,8 @@ pub(super) async fn upgrade(
 
 struct Connection {
     socket: WebSocket,
+    /// What has come of a message that is not whole.
+    intake: Intake,
     app: App,
     /// The request that it has begun with.
     visit: policy::Connection,
@@ -101,9 +112,9 @@ enum Input {
 }
 
 impl Connection {
-    fn new(socket: WebSocket, app: App, visit: policy::Connection) -> Self {
+    fn new((socket, intake): (WebSocket, Intake), app: App, visit: policy::Connection) -> Self {
         let session = Session::new(Instant::now(), app.settings.session);
-        Self { socket, app, visit, session, member: None }
+        Self { socket, intake, app, visit, session, member: None }
     }
 
     async fn run(&mut self) -> Closed {
@@ -158,6 +169,10 @@ impl Connection {
     }
 
     async fn frame(&mut self, frame: Message) -> Result<(), Closed> {
+        match &frame {
+            Message::Ping(payload) | Message::Pong(payload) => self.intake.passed(payload.len()),
+            _ => self.intake.taken(),
+        }
         let step = match frame {
             Message::Text(text) => self.session.read(Instant::now(), text.as_str()),
             Message::Binary(bytes) if !self.session.take_control(Instant::now(), bytes.len()) => {
@@ -296,7 +311,12 @@ impl Connection {
     async fn pass_on(&mut self, event: Event) -> Result<(), Closed> {
         let Some(member) = &self.member else { return Ok(()) };
         match self.session.tell(event, || homes::ticket(&self.app, member.new_ticket())) {
-            Told::Message(message) => self.tell(&message).await,
+            Told::Message(message) => {
+                if matches!(message, ServerMessage::Joined { .. }) {
+                    self.intake.bound(MEMBERS_BYTES);
+                }
+                self.tell(&message).await
+            }
             // What comes from a `String` is text.
             Told::Text(text) => match Utf8Bytes::try_from(text) {
                 Ok(text) => self.write(Message::Text(text)).await,

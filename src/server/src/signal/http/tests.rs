@@ -23,6 +23,7 @@ use moonring_wire::shared::SharedValue;
 mod cluster;
 mod goodbyes;
 mod resume;
+mod unfinished;
 mod visits;
 mod whip;
 
