@@ -33,10 +33,10 @@ function protocol(tab) {
   });
 }
 
-/** @param {import('./lib.mjs').Server} server @param {string} name */
+/** Of all shards. @param {import('./lib.mjs').Server} server @param {string} name */
 async function metric(server, name) {
-  const line = (await server.metrics()).match(new RegExp(`^moonring_${name}(?:_total)?\\{[^}]*\\} (\\d+)$`, 'm'));
-  return Number(line?.[1]);
+  const lines = (await server.metrics()).matchAll(new RegExp(`^moonring_${name}(?:_total)?\\{[^}]*\\} (\\d+)$`, 'gm'));
+  return [...lines].reduce((sum, [, value]) => sum + Number(value), 0);
 }
 
 test('two who have no UDP and one who has see and hear each other', async () => {
@@ -59,11 +59,33 @@ test('two who have no UDP and one who has see and hear each other', async () => 
   }
 });
 
+test('a tab over TCP that is moved to another shard and back goes on there', async () => {
+  const server = await startServer({ flags: [...TCP, '--shards', '2', '--room-spread', 'always'] });
+  try {
+    const people = [{ name: 'Ada', blocked: true }, { name: 'Grace', blocked: true }];
+    await inRoom(server, people, async ([ada, grace]) => {
+      for (const tab of [ada, grace]) await flows(tab, { videos: 1, audios: 1 });
+      const client = await ada.evaluate(() => window.moonring.client.id);
+      for (const [n, shard] of [1, 0].entries()) {
+        const headers = { 'content-type': 'application/json' };
+        const order = await fetch(`${server.admin}/rooms/tcp/move`, { method: 'POST', headers, body: JSON.stringify({ client, shard }) });
+        assert.equal(order.status, 200);
+        await until('it has moved', async () => (await metric(server, 'clients_moved')) === n + 1);
+        for (const tab of [ada, grace]) await flows(tab, { videos: 1, audios: 1 });
+      }
+      assert.deepEqual([await protocol(ada), await ada.evaluate(() => window.moonring.client.id)], ['tcp', client]);
+    });
+  } finally {
+    await server.stop();
+  }
+});
+
 test('without media_tcp there are no candidates for it', async () => {
   const server = await startServer();
   try {
     await inRoom(server, [{ name: 'Ada', blocked: false }], async ([ada]) => {
-      const sdp = await ada.evaluate(() => window.moonring.client.peerConnection.remoteDescription.sdp);
+      const answer = () => ada.evaluate(() => window.moonring.client.peerConnection.remoteDescription?.sdp);
+      const sdp = await until('there is an answer', answer);
       assert.deepEqual(sdp.match(/^a=candidate:\S+ \d+ tcp .*$/gm), null);
     });
   } finally {
