@@ -53,7 +53,7 @@ struct Wait {
     hook: WaitingHook,
     stage: Stage,
     /// What is asked for, if others may wait for it along with this one.
-    shared: Option<PolicyRequest>,
+    shared: Option<Box<PolicyRequest>>,
     deadline: TimerId,
     /// The reply that the hook gets when none comes in time; `None` for a sleep.
     if_late: Option<PolicyReply>,
@@ -166,7 +166,7 @@ impl Waits {
         let shared = match &stage {
             Stage::Unsent(request) => {
                 self.unsent.push_back(id);
-                may_share.then(|| request.clone())
+                may_share.then(|| Box::new(request.clone()))
             }
             _ => None,
         };
@@ -199,12 +199,12 @@ impl Waits {
     /// Whether a hook waits for this that others may wait along with.
     fn is_asked_for(&self, request: &PolicyRequest) -> bool {
         let is_under_way = |wait: &Wait| matches!(wait.stage, Stage::Unsent(_) | Stage::Sent);
-        self.waits.iter().any(|wait| wait.shared.as_ref() == Some(request) && is_under_way(wait))
+        self.waits.iter().any(|wait| wait.shared.as_deref() == Some(request) && is_under_way(wait))
     }
 
     /// The waits for what this one has asked for, in their order.
     pub(crate) fn along(&self, id: PolicyRequestId) -> Vec<PolicyRequestId> {
-        let asked = self.waits.iter().find(|wait| wait.id == id).and_then(|wait| wait.shared.as_ref());
+        let asked = self.waits.iter().find(|wait| wait.id == id).and_then(|wait| wait.shared.as_deref());
         let Some(asked) = asked else { return Vec::new() };
         let is_along = |wait: &&Wait| matches!(&wait.stage, Stage::Along(request) if request == asked);
         let mut along: Vec<_> = self.waits.iter().filter(is_along).map(|wait| wait.id).collect();
@@ -218,7 +218,7 @@ impl Waits {
             let wait = &mut self.waits[at];
             let Stage::Along(request) = &wait.stage else { return };
             let request = request.clone();
-            (wait.shared, wait.stage) = (Some(request.clone()), Stage::Unsent(request));
+            (wait.shared, wait.stage) = (Some(Box::new(request.clone())), Stage::Unsent(request));
             self.unsent.push_back(wait.id);
         }
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use axum::Extension;
 use axum::extract::connect_info::MockConnectInfo;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use super::app::App;
 use super::dispatch::dispatch;
 use super::http1::Http1;
+use super::intake::Intake;
 use super::services::{AllowList, Authorities, Services, Stores, value_again};
 use super::take_over::{ControlState, Leaving};
 use super::{connections, http, take_over};
@@ -97,6 +99,7 @@ impl InMemory {
         runtime.block_on(async {
             let (mut near, far) = tokio::io::duplex(PIPE);
             let pages = http::router(app.clone()).layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 7))));
+            let pages = pages.layer(Extension(Intake::default()));
             let builder = connections::http();
             let served = builder.serve_connection_with_upgrades(
                 TokioIo::new(Http1::new(far)),
