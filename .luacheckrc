@@ -12,7 +12,7 @@ read_globals = {
   "setmetatable", "tonumber", "tostring", "type", "unpack", "xpcall",
 }
 globals = {
-  "STATE_VERSION", "EMPTY_TIMEOUT_S", "on_init", "on_client_connect", "on_client_disconnect", "on_publish_request", "on_track_published",
+  "STATE_VERSION", "EMPTY_TIMEOUT_S", "CHECKPOINT_SECONDS", "on_init", "on_client_connect", "on_client_disconnect", "on_publish_request", "on_track_published",
   "on_track_unpublished", "on_subscribe_request", "on_message", "on_active_speakers", "on_admin", "on_close", "on_unload", "on_load",
 }
 files["**/*_test.lua"] = { read_globals = { "test" } }

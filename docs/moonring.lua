@@ -9,7 +9,7 @@
 --     "runtime.version": "LuaJIT",
 --     "workspace.library": ["/path/to/moonring/docs/moonring.lua"],
 --     "runtime.builtin": { "io": "disable", "debug": "disable", "package": "disable", "ffi": "disable", "jit": "disable" },
---     "diagnostics.globals": ["STATE_VERSION", "EMPTY_TIMEOUT_S"]
+--     "diagnostics.globals": ["STATE_VERSION", "EMPTY_TIMEOUT_S", "CHECKPOINT_SECONDS"]
 --   }
 
 -------------------------------------------------------------------------------------------------------------------------
@@ -86,6 +86,10 @@ STATE_VERSION = nil
 ---For how many seconds the room outlives its last client: 0 to 86400.
 ---@type number|nil
 EMPTY_TIMEOUT_S = nil
+
+---After how many seconds what `on_unload` returns is kept anew, for when the server is lost: 1 to 300.
+---@type number|nil
+CHECKPOINT_SECONDS = nil
 
 -------------------------------------------------------------------------------------------------------------------------
 -- Types

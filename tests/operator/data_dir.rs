@@ -49,6 +49,34 @@ fn of_two_that_start_at_once_one_takes_over_from_the_other() {
     assert_eq!(after.join("room")["type"], "joined");
 }
 
+/// Counts who comes, and tells them.
+const COUNTS: &str = "CHECKPOINT_SECONDS = 1
+    local n = 0
+    function on_unload() return n end
+    function on_load(state) n = state end
+    function on_client_connect(client) n = n + 1 client:set_attributes({ n = n }) return true end";
+
+#[test]
+fn a_room_goes_on_with_its_checkpoint_after_its_process_was_killed_and_begins_anew_after_its_end() {
+    let setup = Setup::new();
+    setup.policy(COUNTS);
+    let join = |server: &Server| server.join("room")["attributes"]["n"].as_u64();
+    let mut server = setup.start(&[]);
+    assert_eq!(join(&server), Some(1));
+    for n in [2, 3] {
+        server.metric_reaches("moonring_checkpoints_total{outcome=\"kept\"}", 1.0);
+        // It is killed.
+        drop(server);
+        server = setup.start(&[]);
+        assert_eq!(join(&server), Some(n));
+        assert_eq!(server.metric("moonring_checkpoints_found_total"), 1.0);
+    }
+    server.metric_reaches("moonring_checkpoints_total{outcome=\"kept\"}", 1.0);
+    server.terminate();
+    server.wait();
+    assert_eq!(join(&setup.start(&[])), Some(1));
+}
+
 #[test]
 fn a_folder_that_cannot_be_made_is_named_with_what_to_do() {
     let setup = Setup::new();

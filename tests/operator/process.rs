@@ -224,11 +224,20 @@ impl Server {
         ask(self.listen, path)
     }
 
-    /// A counter without labels.
+    /// A counter, with its labels if it has any.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let page = ask(self.admin, "/metrics");
         let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in {page}")).trim().parse().unwrap()
+    }
+
+    /// Waits until a counter is as high as this.
+    pub(crate) fn metric_reaches(&mut self, name: &str, least: f64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.metric(name) < least {
+            assert!(Instant::now() < deadline, "{name} does not reach {least}: {}", self.end());
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Joins a room and leaves it; what the server has said to the join.

@@ -7,6 +7,7 @@ mod anew;
 mod beginnings;
 mod buckets;
 mod call;
+mod checkpoints;
 mod climbing;
 mod codecs;
 mod door;

@@ -17,7 +17,7 @@ use serde_json::Value;
 use moonring_policy::client::Connection;
 use moonring_policy::hook::Action;
 use moonring_policy::tape::{Depth, Sink};
-use moonring_policy::{CarriedPolicy, PolicyReply, PolicyRequestId, ScriptLibrary};
+use moonring_policy::{CarriedPolicy, Checkpoint, PolicyReply, PolicyRequestId, ScriptLibrary};
 use moonring_wire::id::{ClientId, Mid, PlaceId, RoomId, TrackId};
 use moonring_wire::link::LinkPeer;
 use moonring_wire::media::Source;
@@ -25,7 +25,7 @@ use moonring_wire::negotiate::{Offer, RequestId};
 use moonring_wire::shared::as_text;
 
 pub use bytes::{BytesError, MAX_PLACE_BYTES, PLACE_VERSION, empty_piece, read_places, write_places};
-pub use event::{Event, LeaveCause};
+pub use event::{CheckpointOrder, Event, LeaveCause};
 pub use moved::{ExpectedClient, ForMoved, MoveOrder, MovedClient};
 pub use news::{ClientInfo, News};
 pub use place::{
@@ -261,6 +261,14 @@ pub enum Command {
         room: RoomId,
         /// What it has handed over.
         carried: Option<Box<CarriedPolicy>>,
+    },
+    /// The answer to [`CheckpointOrder::Find`].
+    #[serde(skip)]
+    CheckpointFound {
+        /// Whose policy.
+        room: RoomId,
+        /// What is kept of it.
+        found: Option<Box<Checkpoint>>,
     },
     /// The scripts there are now: new rooms use them, rooms that run an older version are reloaded.
     #[serde(skip)]

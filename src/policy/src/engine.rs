@@ -201,6 +201,7 @@ impl PolicyEngine {
                 room.end_wait(context, now, id, None);
             }),
             Deadline::Pump(key) => self.with(key, |room, context| room.wake(context, now)),
+            Deadline::Checkpoint(key) => self.with(key, |room, context| room.checkpoint_due(context, now)),
             Deadline::Reload(key) => self.with(key, |room, context| room.reload_now(context, now)),
             Deadline::Resume(key) => self.with(key, |room, context| {
                 room.note_due(now, at, None, None);

@@ -31,6 +31,8 @@ pub(crate) enum Deadline {
     Reload(PolicyKey),
     /// Ends the pause of a suspended script.
     Resume(PolicyKey),
+    /// Makes a checkpoint of a room.
+    Checkpoint(PolicyKey),
     /// Frees the next slice of closed states.
     Free,
 }

@@ -11,6 +11,7 @@ mod bucket;
 mod budget;
 mod calls;
 pub mod canary;
+mod checkpoint;
 pub mod client;
 mod deferred_free;
 mod effects;
@@ -44,6 +45,7 @@ mod waits;
 mod work;
 
 pub use admission::check_object;
+pub use checkpoint::Checkpoint;
 pub use engine::{OpenError, PolicyEngine};
 pub use failure::{HookFailure, ReloadError, Step};
 pub use library::{ResolveError, ScriptLibrary};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::checkpoint::Checkpoint;
 use super::failure::ReloadError;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,8 @@ pub enum PolicyOutput {
     Actions { key: PolicyKey, actions: Vec<Action> },
     /// A script waits for something from outside; answered with `PolicyEngine::resume`.
     Request { id: PolicyRequestId, key: PolicyKey, request: PolicyRequest },
+    /// What a room begins with whose server is lost.
+    Checkpoint { key: PolicyKey, checkpoint: Box<Checkpoint> },
     /// A reload has come to its end.
     Reloaded {
         key: PolicyKey,

@@ -5,6 +5,7 @@
 //! and by its place in line among the rooms ([`super::turns`]).
 
 mod admitting;
+mod checkpoints;
 mod endings;
 mod reloading;
 mod replaying;
@@ -39,6 +40,7 @@ use super::timers::Timers;
 use super::turns::Turn;
 use super::waits::{WaitingHook, Waits};
 use super::work::{Lane, Work};
+use checkpoints::Checkpoints;
 use moonring_wire::shared::SharedValue;
 
 /// The room's claim on CPU time.
@@ -85,6 +87,7 @@ pub(crate) struct Room {
     health: Health,
     stats: PolicyStats,
     tapes: Tapes,
+    checkpoints: Checkpoints,
     /// Its side of the canary.
     pub(crate) side: Option<Side>,
     /// Something of it has failed on that side.
@@ -115,6 +118,7 @@ impl Room {
             health,
             stats: PolicyStats::default(),
             tapes: Tapes::default(),
+            checkpoints: Checkpoints::default(),
             side: None,
             has_failed: false,
         }
@@ -125,6 +129,7 @@ impl Room {
         let effects = self.state.host.effects.take();
         let actions = self.commit(context, now, effects);
         self.act(context, actions);
+        self.begin_checkpoints(context, now);
     }
 
     /// Takes a client out that is gone. False when it was not in the room; then whatever was still to be decided about
@@ -314,7 +319,7 @@ impl Room {
         self.timers.clear_all(context);
         self.waits.cancel_all(context, self.key);
         self.reload.cancel(context);
-        for deadline in [self.cpu.wake, self.health.resume].into_iter().flatten() {
+        for deadline in [self.cpu.wake, self.health.resume, self.checkpoints.next].into_iter().flatten() {
             context.deadlines.remove(deadline);
         }
         if let Some(turn) = self.cpu.turn {

@@ -6,7 +6,7 @@ use mlua::chunk::ChunkMode;
 use mlua::{Lua, LuaOptions, StdLib};
 use sha2::{Digest, Sha256};
 
-use super::settings::MAX_SOURCE_BYTES;
+use super::settings::{CHECKPOINT, MAX_SOURCE_BYTES};
 use super::tokens;
 
 /// The first byte of LuaJIT's bytecode, which no text starts with.
@@ -29,6 +29,7 @@ pub struct Script {
     source: Box<[u8]>,
     bytecode: Box<[u8]>,
     modules: Vec<Module>,
+    keeps_checkpoints: bool,
 }
 
 /// A compiled module.
@@ -82,7 +83,16 @@ impl Script {
             wanted.extend(required(&file, &text)?);
             modules.push(Module { name: module, source: text.into(), bytecode });
         }
-        Ok(Self { name: name.to_owned(), version: version_of(hash), source: source.into(), bytecode, modules })
+        let texts = modules.iter().map(|module| &*module.source).chain([source]);
+        let keeps_checkpoints = texts.into_iter().any(names_checkpoints);
+        let (name, version) = (name.to_owned(), version_of(hash));
+        Ok(Self { name, version, source: source.into(), bytecode, modules, keeps_checkpoints })
+    }
+
+    /// Whether its rooms may have checkpoints, as its text, or that of a module, names `CHECKPOINT_SECONDS`: what that is,
+    /// is known when it runs, and a room's checkpoint is looked for before.
+    pub fn keeps_checkpoints(&self) -> bool {
+        self.keeps_checkpoints
     }
 
     /// The bytecode of a module that the script requires.
@@ -130,6 +140,10 @@ impl fmt::Debug for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Script({} {:016x}, {} bytes)", self.name, self.version, self.bytecode.len())
     }
+}
+
+fn names_checkpoints(text: &[u8]) -> bool {
+    text.windows(CHECKPOINT.len()).any(|window| window == CHECKPOINT.as_bytes())
 }
 
 /// Compiles trusted text: ours, or what [`Script::compile`] has checked.

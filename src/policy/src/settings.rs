@@ -70,6 +70,16 @@ pub const MAX_EMPTY_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 pub const HOOKS_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a room waits for its hooks that ends for want of clients or at a shutdown, `on_close` among them.
 pub(crate) const END_PATIENCE: Duration = Duration::from_secs(10);
+/// The global by which a script says after how many seconds its room's state is kept anew.
+pub(crate) const CHECKPOINT: &str = "CHECKPOINT_SECONDS";
+/// The least and the most that it can say.
+pub(crate) const CHECKPOINT_S: (f64, f64) = (1.0, 300.0);
+/// Bytes of a checkpoint, about.
+pub const MAX_CHECKPOINT_BYTES: usize = 64 * 1024;
+/// How long a checkpoint lasts: a room that is opened later is another one of the same name.
+pub const CHECKPOINT_LIFE: Duration = Duration::from_secs(15 * 60);
+/// How long a checkpoint waits for CPU time of the room, or of the shard's scripts, before it is looked at again.
+pub(crate) const CHECKPOINT_RETRY: Duration = Duration::from_millis(20);
 /// Values in a client's message, keys aside.
 pub(crate) const MAX_MESSAGE_VALUES: usize = 10_000;
 /// Messages of one person that wait for their hook: a quarter of what may wait in a room.

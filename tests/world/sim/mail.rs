@@ -1,9 +1,10 @@
 //! Messages between the shards of two nodes: as bytes, in the order of each pair of shards, and late.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use moonring_core::command::{Command, MoveMessage, PlaceMessage, read_places, write_places};
+use moonring_core::command::{CheckpointOrder, Command, MoveMessage, PlaceMessage, read_places, write_places};
+use moonring_policy::Checkpoint;
 use moonring_wire::id::RoomId;
 use moonring_wire::link::Place;
 use rand::rngs::SmallRng;
@@ -23,6 +24,10 @@ pub(crate) struct Mail {
     pub(crate) is_cut: bool,
     /// While set, no room that comes from another node can be claimed.
     pub(crate) claims_fail: bool,
+    /// The rooms' checkpoints.
+    pub(crate) kept: BTreeMap<RoomId, Checkpoint>,
+    /// While set, nobody says which of them there are.
+    pub(crate) keeps_silent: bool,
     /// Up to so long is a piece on its way, at random: those of two pairs of shards overtake each other.
     pub(crate) delay: Duration,
     waiting: HashMap<(usize, usize), Queue>,
@@ -36,6 +41,8 @@ impl Mail {
             pieces: Vec::new(),
             is_cut: false,
             claims_fail: false,
+            kept: BTreeMap::new(),
+            keeps_silent: false,
             delay: Duration::ZERO,
             waiting: HashMap::new(),
             rng,
@@ -92,6 +99,21 @@ impl World {
             }
         }
         is_lost.contains(&true)
+    }
+
+    /// What all nodes' control planes keep together.
+    pub(super) fn checkpoint(&mut self, at: usize, room: RoomId, order: CheckpointOrder) {
+        match order {
+            CheckpointOrder::Keep(checkpoint) => drop(self.mail.kept.insert(room, *checkpoint)),
+            CheckpointOrder::Drop => drop(self.mail.kept.remove(&room)),
+            CheckpointOrder::Find if self.mail.keeps_silent => {}
+            CheckpointOrder::Find => self.say_what_is_kept(at, room),
+        }
+    }
+
+    pub(crate) fn say_what_is_kept(&mut self, at: usize, room: RoomId) {
+        let found = self.mail.kept.get(&room).cloned().map(Box::new);
+        self.at(at, |shard, now, out| shard.handle_command(now, Command::CheckpointFound { room, found }, out));
     }
 
     /// Takes what has arrived.

@@ -249,6 +249,10 @@ impl World {
                             let claimed = Command::HomeClaimed { room, is_ours: !self.mail.claims_fail };
                             self.at(place, |shard, now, out| shard.handle_command(now, claimed, out));
                         }
+                        Event::Checkpoint { room, order } => {
+                            more = true;
+                            self.checkpoint(place, room, order);
+                        }
                         Event::Moved { client, to } => {
                             more = true;
                             self.route_moved(place, client, to);

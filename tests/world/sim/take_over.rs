@@ -46,6 +46,13 @@ impl World {
         }
     }
 
+    /// The process is gone, and another one begins with nothing.
+    pub(crate) fn lose_process(&mut self) {
+        self.shard = (self.fresh)(self.now);
+        self.members.clear();
+        self.settle();
+    }
+
     /// Another process goes on with everything.
     pub(crate) fn take_over(&mut self) {
         let carried = self.take_over_media();

@@ -6,7 +6,7 @@ use super::news::{ClientInfo, News};
 use super::{PlaceMessage, RefusalCode, RoomEnd};
 use crate::report::{LinkReport, RoomReport, ShardReport};
 use moonring_policy::hook::Undecided;
-use moonring_policy::{PolicyRequest, PolicyRequestId};
+use moonring_policy::{Checkpoint, PolicyRequest, PolicyRequestId};
 use moonring_wire::id::{ClientId, PlaceId, RoomId, TrackId};
 use moonring_wire::media::{PauseReason, TrackInfo};
 use moonring_wire::negotiate::{Answer, RequestId, SectionOutcome};
@@ -46,6 +46,17 @@ impl From<&RoomEnd> for LeaveCause {
             RoomEnd::Lost(words) => Self::Later(words.clone()),
         }
     }
+}
+
+/// What is to be done with a room's checkpoint, which the control plane keeps.
+#[derive(Debug)]
+pub enum CheckpointOrder {
+    /// It is this one from here on.
+    Keep(Box<Checkpoint>),
+    /// The room has ended: there is none.
+    Drop,
+    /// The room begins, and wants to know. Answered by [`super::Command::CheckpointFound`].
+    Find,
 }
 
 /// From a shard to the control plane. `client` is who is to be told.
@@ -165,6 +176,13 @@ pub enum Event {
         room: RoomId,
         /// What it asks for.
         request: PolicyRequest,
+    },
+    /// Something is to be done with the checkpoint of a room.
+    Checkpoint {
+        /// Whose policy.
+        room: RoomId,
+        /// What.
+        order: CheckpointOrder,
     },
     /// The answer to [`super::Command::Call`], [`super::Command::Act`] and [`super::Command::Open`].
     Called {

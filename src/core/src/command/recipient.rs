@@ -32,6 +32,7 @@ impl Command {
             | Self::HomeClaimed { .. }
             | Self::PolicyReply { .. }
             | Self::PolicyCarried { .. }
+            | Self::CheckpointFound { .. }
             | Self::Scripts(_)
             | Self::Report { .. }
             | Self::ListClients { .. }
@@ -81,6 +82,7 @@ impl Event {
             | Self::ClaimHome(_)
             | Self::HomeMoved { .. }
             | Self::PolicyRequest { .. }
+            | Self::Checkpoint { .. }
             | Self::Called { .. }
             | Self::Webhook { .. }
             | Self::Report { .. }

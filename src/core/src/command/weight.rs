@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::{ClientInfo, Command, Event, FarCall, ForMoved, HomeMessage, MoveMessage, News, PlaceMessage};
+use super::{
+    CheckpointOrder, ClientInfo, Command, Event, FarCall, ForMoved, HomeMessage, MoveMessage, News, PlaceMessage,
+};
 use moonring_wire::id::RoomId;
 use moonring_wire::link::LinkPeer;
 use moonring_wire::shared::SharedValue;
@@ -33,6 +35,7 @@ impl Command {
             Self::Call { request: value, .. } | Self::Open { metadata: value, .. } => ID + value_bytes(value),
             Self::PolicyReply { reply, .. } => reply.bytes(),
             Self::PolicyCarried { carried, .. } => carried.as_ref().map_or(ID, |carried| ID + carried.bytes()),
+            Self::CheckpointFound { found, .. } => found.as_ref().map_or(ID, |found| ID + found.bytes()),
             Self::Report { rooms, .. } => ID * rooms.len(),
             Self::Peers(peers) => size_of::<LinkPeer>() * peers.len(),
             _ => ID,
@@ -64,6 +67,7 @@ impl Event {
             Self::Answered { answer, sections, .. } => SECTION * answer.sections.len() + TRACK * sections.len(),
             Self::Refused { message, .. } => message.len(),
             Self::PolicyRequest { request, .. } => ID + request.bytes(),
+            Self::Checkpoint { order: CheckpointOrder::Keep(checkpoint), .. } => ID + checkpoint.bytes(),
             Self::ToPlace { messages, .. } => all_bytes(messages),
             Self::Webhook { data, .. } => ID + value_bytes(data),
             Self::Called { answer: Ok(answer), .. } => value_bytes(answer),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Shard, Timer};
-use crate::command::{Command, Event, LeaveCause, PlaceMessage, RoomEnd};
+use crate::command::{Command, Event, LeaveCause, RoomEnd};
 use crate::room::client::{Client, SectionUse};
 use crate::room::forward::Forward;
 use moonring_policy::client::CloseReason;
@@ -128,10 +128,7 @@ impl Shard {
             return self.end_wing(now, key, &end);
         }
         self.end_of_room(now, key, CloseReason::Closed);
-        for wing in self.other_places(key, None) {
-            self.say(key, wing, PlaceMessage::Ended(end.clone()));
-            self.detach(now, key, wing);
-        }
+        self.end_at_wings(now, key, &end);
         self.end_clients_here(now, key, &(&end).into(), FAULT);
         self.close_room_if_empty(now, key);
     }

@@ -52,9 +52,7 @@ impl Shard {
         match self.open_room(now, room, SharedValue::from(metadata)) {
             Ok(key) => {
                 self.room_lives(key);
-                let policy = self.world.rooms[key].policy();
-                let timeout = policy.map(|policy| self.policy.engine.empty_timeout(policy)).unwrap_or_default();
-                self.keep_until(now, key, now + timeout.max(OPENED_TIMEOUT));
+                self.keep_opened(now, key);
                 self.called(id, Ok(Value::Null));
             }
             Err(error) => {
@@ -62,6 +60,14 @@ impl Shard {
                 self.work.events.push(Event::RoomClosed(room.clone()));
             }
         }
+    }
+
+    /// A room that was opened before anybody came waits for its first client.
+    pub(super) fn keep_opened(&mut self, now: Instant, key: RoomKey) {
+        let Some(policy) = self.world.rooms.get(key).and_then(Room::policy) else { return };
+        let timeout = self.policy.engine.empty_timeout(policy);
+        self.keep_no_longer(key);
+        self.keep_until(now, key, now + timeout.max(OPENED_TIMEOUT));
     }
 
     /// A room that nobody is in has to make way for another; one that gives way ends as soon as nobody is in it.
@@ -176,6 +182,9 @@ impl Shard {
         }
         let Some(room) = self.take_out_room(key) else { return };
         self.policy.awaited.remove(&key);
+        if is_lived {
+            self.drop_checkpoint(&room);
+        }
         if room.hooks > 0 {
             self.forget_hooks(key);
         }

@@ -15,8 +15,8 @@ use crate::room::life::Life;
 use crate::room::sound::SoundHold;
 use crate::room::speakers::Speakers;
 use crate::room::{Announcing, Room, Seat};
-use moonring_policy::OpenError;
 use moonring_policy::hook::{ClientFacts, HookCall, Presence, Undecided, Verdict};
+use moonring_policy::{OpenError, PolicyKey};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
 use moonring_wire::packet::SendBatch;
 use moonring_wire::shared::SharedValue;
@@ -104,16 +104,32 @@ impl Shard {
     }
 
     pub(super) fn open_room(&mut self, now: Instant, id: &RoomId, metadata: SharedValue) -> Result<RoomKey, OpenError> {
+        let key = if self.policy.scripts.resolve(id).is_ok_and(|script| script.keeps_checkpoints()) {
+            self.open_awaiting(now, id, metadata)
+        } else {
+            let policy = self.begin_policy(now, id, metadata)?;
+            let key = self.add_room(id.clone(), Seat::Home { policy, wings: Vec::new() });
+            self.policy.rooms.insert(policy, key);
+            key
+        };
+        // An operator hears of it once somebody was admitted: strangers make rooms as fast as they can ask.
+        tracing::debug!(room = %id, "room opened for whoever asks to join");
+        Ok(key)
+    }
+
+    /// The policy of a room that begins.
+    pub(super) fn begin_policy(
+        &mut self,
+        now: Instant,
+        id: &RoomId,
+        metadata: SharedValue,
+    ) -> Result<PolicyKey, OpenError> {
         let (sink, side) = (self.policy.recorder.sink_for(id), self.policy.scripts.side(id));
         let script = self.policy.scripts.resolve(id);
         let opened = self.policy.engine.open_recorded_room(now, (id, metadata), script, sink);
         let policy = opened.inspect_err(|_| self.policy.engine.count_unopened(side))?;
         self.policy.engine.set_side(policy, side);
-        let key = self.add_room(id.clone(), Seat::Home { policy, wings: Vec::new() });
-        self.policy.rooms.insert(policy, key);
-        // An operator hears of it once somebody was admitted: strangers make rooms as fast as they can ask.
-        tracing::debug!(room = %id, "room opened for whoever asks to join");
-        Ok(key)
+        Ok(policy)
     }
 
     /// An empty room.
@@ -225,12 +241,12 @@ impl Shard {
     pub(super) fn leave_if_silent(
         &mut self,
         now: Instant,
-        (id, silence): (&ClientId, Duration),
+        (id, silence): (ClientId, Duration),
         reason: String,
         out: &mut SendBatch,
     ) {
-        if self.publishes_nothing(now, id, silence) {
-            self.leave(now, id, reason, out);
+        if self.publishes_nothing(now, &id, silence) {
+            self.leave(now, &id, reason, out);
         }
     }
 

@@ -11,6 +11,7 @@ mod asked;
 mod audit;
 mod bandwidth;
 mod carried_room;
+mod checkpoints;
 mod datagrams;
 mod endings;
 mod far;
@@ -178,7 +179,7 @@ struct Policies {
     /// Rooms whose home is gone.
     orphans: BTreeMap<RoomKey, orphans::Orphan>,
     next_far: u64,
-    /// Rooms whose scripts are still in the process before.
+    /// Rooms whose scripts' state is on its way.
     awaited: BTreeMap<RoomKey, take_over::Awaited>,
 }
 
@@ -355,10 +356,11 @@ impl Shard {
             Command::Watch { id, room, sink, depth } => self.watch_room(now, id, &room, (sink, depth)),
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
             Command::ListClients { id, room, after } => self.list_clients(id, &room, after.as_ref()),
+            Command::CheckpointFound { room, found } => self.checkpoint_found(now, &room, found),
             Command::PolicyCarried { room, carried } => self.policy_arrives(now, &room, carried.as_deref()),
             Command::Candidates { own, all } => self.settings.tell_candidates(own, all),
             Command::LeaveIfSilent { client, silence, reason } => {
-                self.leave_if_silent(now, (&client, silence), reason, out);
+                self.leave_if_silent(now, (client, silence), reason, out)
             }
             Command::Leave { client, reason } => self.leave(now, &client, reason, out),
         }

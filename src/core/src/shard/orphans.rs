@@ -15,10 +15,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Shard;
+use super::take_over::{NO_START, Origin};
 use crate::command::{Event, Member, PlaceMessage, ROOM_LOST, RoomEnd};
 use crate::room::Seat;
-use moonring_policy::CarriedPolicy;
 use moonring_policy::client::ClientFacts;
+use moonring_policy::{CarriedPolicy, PolicyKey};
 use moonring_wire::id::{ClientKey, PlaceId, RoomId, RoomKey, TrackId};
 use moonring_wire::shared::SharedValue;
 
@@ -74,22 +75,21 @@ impl Shard {
         self.refuse_asked(now, ROOM_LOST, |_, room| room == key);
         let strangers = self.world.rooms[key].doubts.iter().find(|doubt| doubt.place == former);
         let strangers = strangers.map(|doubt| doubt.clients.clone()).unwrap_or_default();
-        let is_known = |facts: &Rc<ClientFacts>| {
-            self.index.clients.get(&facts.id).is_some_and(|client| !strangers.contains(client))
+        self.policy.orphans.insert(key, Orphan::new(now + ADOPTION, Some((strangers, former))));
+        let awaits = self.policy.scripts.resolve(id).is_ok_and(|script| script.keeps_checkpoints());
+        let begun = match awaits {
+            true => Ok(PolicyKey::default()),
+            false => self.carry_policy(now, (key, id), SharedValue::empty_object(), Some(&CarriedPolicy::default())),
         };
-        let roster = self.roster_of(key).into_iter().filter(is_known).collect();
-        let script = self.policy.scripts.resolve(id);
-        let begun = CarriedPolicy::default();
-        let opened =
-            self.policy.engine.open_carried(now, (id, SharedValue::empty_object(), roster), script, Some(&begun));
-        let Ok(policy) = opened else {
-            self.end_wing(now, key, &RoomEnd::Closed("the room's script does not start".to_owned()));
+        let Ok(policy) = begun else {
+            self.end_wing(now, key, &RoomEnd::Closed(NO_START.to_owned()));
             return self.work.events.push(Event::RoomClosed(id.clone()));
         };
-        let side = self.policy.scripts.side(id);
-        self.policy.engine.set_side(policy, side);
-        self.policy.rooms.insert(policy, key);
-        self.record_carried(now, id, policy);
+        if awaits {
+            self.await_checkpoint(now, key, (SharedValue::empty_object(), Origin::Orphan));
+        } else {
+            self.policy.rooms.insert(policy, key);
+        }
         let joined = self.roster_of(key).len();
         if let Some(room) = self.world.rooms.get_mut(key) {
             room.seat = Seat::Home { policy, wings: wings.clone() };
@@ -98,11 +98,20 @@ impl Shard {
         for wing in wings {
             self.say(key, wing, PlaceMessage::HomeIs(None));
         }
-        let strangers = Some((strangers, former));
-        self.policy.orphans.insert(key, Orphan::new(now + ADOPTION, strangers));
         self.schedule_links(now);
-        tracing::info!(room = %id, clients = joined, "is the room's home now; its script begins anew");
+        let begins = if awaits { "begins with its checkpoint, if there is one" } else { "begins anew" };
+        tracing::info!(room = %id, clients = joined, "is the room's home now; its script {begins}");
         self.close_room_if_empty(now, key);
+    }
+
+    /// Who is in a room, in the order of coming, for its policy; those whom a wing has still to name are not.
+    pub(super) fn known_roster(&self, key: RoomKey) -> Vec<Rc<ClientFacts>> {
+        let strangers = self.policy.orphans.get(&key).and_then(|orphan| orphan.strangers.as_ref());
+        let is_known = |facts: &Rc<ClientFacts>| {
+            let client = self.index.clients.get(&facts.id);
+            client.is_some_and(|client| strangers.is_none_or(|(strangers, _)| !strangers.contains(client)))
+        };
+        self.roster_of(key).into_iter().filter(is_known).collect()
     }
 
     /// This shard becomes the home in the place of `former`, which has told of clients of other wings: these name them, or they are gone.

@@ -60,6 +60,7 @@ impl Shard {
                     }
                 }
                 PolicyOutput::Request { id, key, request } => self.policy_request(now, id, key, request),
+                PolicyOutput::Checkpoint { key, checkpoint } => self.keep_checkpoint(key, checkpoint),
                 PolicyOutput::Reloaded { key, result } => self.policy_reloaded(key, &result),
             }
         }

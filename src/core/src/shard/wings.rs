@@ -244,10 +244,7 @@ impl Shard {
             self.policy.far.iter().filter(|(_, (room, _))| *room == key).map(|(ticket, _)| *ticket).collect();
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         room.life.ending = Some(CloseReason::Closed);
-        for wing in room.wings().to_vec() {
-            self.say(key, wing, PlaceMessage::Ended(end.clone()));
-            self.detach(now, key, wing);
-        }
+        self.end_at_wings(now, key, end);
         self.expect_nobody_in(now, key);
         if let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) {
             self.home_says_no_more(now, &id);
@@ -261,6 +258,14 @@ impl Shard {
         }
         self.end_clients_here(now, key, &end.into(), end.words());
         self.close_room_if_empty(now, key);
+    }
+
+    /// Ends a room for those wings that have come to it by way of this place.
+    pub(super) fn end_at_wings(&mut self, now: Instant, key: RoomKey, end: &RoomEnd) {
+        for wing in self.world.rooms.get(key).map(|room| room.wings().to_vec()).unwrap_or_default() {
+            self.say(key, wing, PlaceMessage::Ended(end.clone()));
+            self.detach(now, key, wing);
+        }
     }
 
     /// Ends the clients of a room that are on this shard.

@@ -99,6 +99,7 @@ impl Room {
         actions.extend(self.commit(context, now, asked));
         self.timers.inherit(context, now, self.key, &named);
         self.act(context, actions);
+        self.begin_checkpoints(context, now);
     }
 
     /// What the room hands to another process. Nothing changes here, as `on_unload` changes nothing; what it asks for is not done.

@@ -5,6 +5,7 @@ mod api;
 mod bounds;
 mod carried;
 mod cases;
+mod checkpoints;
 mod fairness;
 mod faults;
 mod hooks;

@@ -16,12 +16,12 @@ use super::misuse::{misuses, waits_in_main_chunk};
 use super::names::{LEFT_OUT, Names};
 use super::nearest::{in_lua, nearest};
 use crate::hook_table::{HOOKS, Hook, WhenMissing, is_hook};
-use crate::settings::EMPTY_TIMEOUT;
+use crate::settings::{CHECKPOINT, EMPTY_TIMEOUT};
 use crate::tokens::{Kind, tokens};
 use crate::{LoadModule, Script, module_file};
 
 /// The globals by which a script says something about itself.
-const DECLARED: &[&str] = &["STATE_VERSION", EMPTY_TIMEOUT];
+const DECLARED: &[&str] = &["STATE_VERSION", EMPTY_TIMEOUT, CHECKPOINT];
 
 /// What is said of a global function with a hook's kind of name.
 const NO_HOOK: &str = "is no hook, so it is never called";
@@ -158,8 +158,13 @@ pub fn check_compiled(name: &str, (script, source): (&Script, &[u8]), names: &Na
         }
     }
     let line_of = |hook: &str| report.hooks.iter().find(|(name, _)| name == hook).map(|(_, line)| *line);
-    if let (Some(line), None, Role::Script) = (line_of("on_unload"), line_of("on_load"), role) {
+    let (unload, load) = (line_of("on_unload"), line_of("on_load"));
+    if let (Some(line), None, Role::Script) = (unload, load, role) {
         report.warn(line, "on_unload without on_load: what it returns is dropped at a reload".into());
+    }
+    let says_checkpoint = tokens.iter().find(|token| token.kind == Kind::Name(CHECKPOINT));
+    if let (Some(token), None, Role::Script) = (says_checkpoint, unload, role) {
+        report.warn(token.line, format!("{CHECKPOINT} without on_unload: no state is kept"));
     }
     report.findings.sort_by_key(|finding| finding.line);
     report
@@ -326,6 +331,7 @@ mod tests {
                 "\nfunction on_unload() return 1 end",
                 "2: warning: on_unload without on_load: what it returns is dropped at a reload",
             ),
+            ("local n\nCHECKPOINT_SECONDS = 10", "2: warning: CHECKPOINT_SECONDS without on_unload: no state is kept"),
             ("return null", "1: warning: global 'null' is nil: nothing here assigns it: did you mean 'nil'?"),
             ("return table.unpack({})", "1: warning: 'table.unpack' is not in the sandbox: did you mean 'unpack'?"),
             (

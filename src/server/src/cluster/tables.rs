@@ -1,4 +1,4 @@
-//! Tables of values that nodes share beside the claims of rooms: scripts, and what policies keep.
+//! Tables of values that nodes share beside the claims of rooms: scripts, what policies keep, and rooms' checkpoints.
 //!
 //! Each write names the revision that it goes over, so that of two writers one learns that the other was first. Revisions of a
 //! table only grow, and one that was taken out leaves its revision behind for a while.
@@ -48,6 +48,8 @@ pub(crate) enum Table {
     Store,
     /// `sfu.shared`, in its memory.
     Shared,
+    /// Rooms' checkpoints, on its disks.
+    State,
 }
 
 impl Table {
@@ -57,6 +59,7 @@ impl Table {
             Self::Scripts => "scripts",
             Self::Store => "store",
             Self::Shared => "shared",
+            Self::State => "state",
         }
     }
 }

@@ -61,6 +61,7 @@ const DOING: &[&str] = &[
     "the hand-over to another process",
     "new addresses for clients",
     "a look at its links",
+    "a checkpoint of a room",
 ];
 
 /// Places in [`DOING`].
@@ -154,6 +155,7 @@ fn place_of(command: &Command) -> u8 {
         Command::ListClients { .. } => 40,
         Command::Candidates { .. } => 42,
         Command::TellLinks => 43,
+        Command::CheckpointFound { .. } => 44,
     }
 }
 
@@ -179,6 +181,6 @@ mod tests {
         let leave = Command::Leave { client: ClientId::parse("c").unwrap(), reason: String::new() };
         pulse.begin_command(&leave);
         assert_eq!(pulse.clone().doing(), "a leave");
-        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 23, "what came later stands behind");
+        assert_eq!(DOING[usize::from(place_of(&leave))..].len(), 24, "what came later stands behind");
     }
 }

@@ -42,6 +42,11 @@ pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) 
                     app.services.serve(handle.clone(), id, room, request);
                 }
             }
+            Event::Checkpoint { room, order } => {
+                if let Some(handle) = app.directory.shard(shard) {
+                    app.services.checkpoint(handle.clone(), room, order);
+                }
+            }
             Event::Webhook { room, event, data } => app.services.tell(room, event, data),
             Event::Called { id, answer } => app.calls.answer(id, answer),
             Event::Report { id, rooms } => app.reports.answer(id, rooms),
@@ -57,6 +62,7 @@ pub(super) async fn dispatch(app: App, shard: usize, mut events: EventReceiver) 
             }
             Event::Links(links) => app.cluster.iter().for_each(|cluster| cluster.links_told(shard, &links)),
             Event::RoomClosed(room) => {
+                app.services.room_closed(&room);
                 app.directory.route(shard, Event::RoomClosed(room.clone()));
                 if let Some(cluster) = &app.cluster {
                     cluster.room_ended(&room);

@@ -199,6 +199,7 @@ impl Listeners {
             data_dir: self.config.data_dir.clone(),
             store: kept(ClusterStore::Store),
             shared: kept(ClusterStore::Shared),
+            checkpoints: self.cluster.clone(),
         };
         let services = Services::new(self.http_allow.clone(), &self.http_ca, stores, self.webhook.clone());
         let (down, is_down) = watch::channel(false);
@@ -283,6 +284,7 @@ impl Listeners {
             let deadline = Instant::now() + grace;
             wait_for_websockets(&app, grace).await;
             app.directory.expire_all();
+            app.services.end_checkpoints().await;
             if let Some(cluster) = &app.cluster {
                 cluster.leave().await;
             }

@@ -294,6 +294,12 @@ impl Page<'_> {
         self.one("policy_http_under_way", Gauge, "HTTP requests of scripts under way", counts.http_under_way)?;
         self.one("webhooks_delivered", Counter, "Messages that the webhook has taken", counts.webhooks_delivered)?;
         self.one("webhooks_failed", Counter, "Messages to the webhook that were given up", counts.webhooks_failed)?;
+        let kept = counts.checkpoints;
+        let mut family = self.family("checkpoints", "Checkpoints of rooms", Counter)?;
+        for (outcome, n) in [("kept", kept.kept), ("failed", kept.failed), ("left_out", kept.left_out)] {
+            sample(&mut family, Counter, &[("outcome", outcome)], n)?;
+        }
+        self.one("checkpoints_found", Counter, "Rooms that began with a checkpoint", kept.found)?;
         self.one("shared_operations", Counter, "Operations on the shared store", counts.shared_operations)?;
         self.one("shared_entries", Gauge, "Entries of the shared store", counts.shared_entries)?;
         self.one("shared_bytes", Gauge, "Bytes of the shared store", counts.shared_bytes)?;

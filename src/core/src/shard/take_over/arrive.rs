@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::state::{Head, RoomState, TakeOverError, VERSION};
-use super::{Awaited, CATCH_UP, Piece};
+use super::{Awaited, CATCH_UP, Origin, Piece};
 use crate::room::Seat;
 use crate::shard::Shard;
 use crate::shard::moves::{ClientState, Newcomer, Receiving, StateError};
@@ -55,7 +55,7 @@ impl Shard {
         let seat = Seat::Home { policy: PolicyKey::default(), wings: Vec::new() };
         let key = self.add_room(state.id.clone(), seat);
         let metadata: Value = serde_json::from_str(&state.metadata).unwrap_or_default();
-        self.policy.awaited.insert(key, Awaited::new(SharedValue::from(metadata)));
+        self.policy.awaited.insert(key, Awaited::new(now, SharedValue::from(metadata), Origin::Predecessor));
         let mut receiving = Vec::with_capacity(state.clients.len());
         for id in &state.clients {
             let piece = pieces.next().ok_or(TakeOverError::Pieces("fewer clients than it says"))?;

@@ -1,14 +1,15 @@
-//! The scripts of rooms follow their media: `on_unload` in the old process, `on_init` and `on_load` in the new one.
+//! The scripts of rooms follow their media: `on_unload` in the old process, `on_init` and `on_load` in the new one. Rooms that
+//! look for a checkpoint wait for it in the same way.
 
 use std::time::{Duration, Instant};
 
-use crate::command::LeaveCause;
+use crate::command::{LeaveCause, RoomEnd};
 use crate::room::Seat;
 use crate::shard::{PendingHook, Shard, Timer};
-use moonring_policy::client::CloseReason;
-use moonring_policy::hook::HookCall;
+use moonring_policy::client::{CloseReason, Presence};
+use moonring_policy::hook::{HookCall, SCRIPT_ERROR, Undecided};
 use moonring_policy::tape::Depth;
-use moonring_policy::{CarriedPolicy, PolicyKey};
+use moonring_policy::{CarriedPolicy, OpenError, PolicyKey};
 use moonring_wire::id::{RoomId, RoomKey};
 use moonring_wire::packet::SendBatch;
 use moonring_wire::shared::SharedValue;
@@ -20,20 +21,36 @@ const MAX_CALLS: usize = 1_024;
 
 /// Slices of scripts that run at the end, at most.
 const LAST_SLICES: usize = 256;
+/// What clients are told whose room's script fails.
+pub(in crate::shard) const NO_START: &str = "the room's script does not start";
 /// What scripts and the log are told of members that do not go along.
 const LEFT_BEHIND: &str = "its media transport was not up when another process took over";
+
+/// Where what a room's script begins with comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum Origin {
+    /// The process that this one takes over from.
+    Predecessor,
+    /// A checkpoint, if there is one. The room is new here.
+    New,
+    /// The same, of a room that has lost its home.
+    Orphan,
+}
 
 /// A room whose script is on its way.
 pub(in crate::shard) struct Awaited {
     /// What was said of the room when it was opened.
-    pub(super) metadata: SharedValue,
+    pub(in crate::shard) metadata: SharedValue,
+    pub(in crate::shard) origin: Origin,
+    /// When it is waited for no longer.
+    until: Instant,
     /// What would call its hooks, in its order.
     calls: Vec<(PendingHook, HookCall)>,
 }
 
 impl Awaited {
-    pub(super) fn new(metadata: SharedValue) -> Self {
-        Self { metadata, calls: Vec::new() }
+    pub(in crate::shard) fn new(now: Instant, metadata: SharedValue, origin: Origin) -> Self {
+        Self { metadata, origin, until: now + PATIENCE, calls: Vec::new() }
     }
 }
 
@@ -90,18 +107,23 @@ impl Shard {
     pub(in crate::shard) fn policy_arrives(&mut self, now: Instant, id: &RoomId, carried: Option<&CarriedPolicy>) {
         let Some(key) = self.index.rooms.get(id).copied() else { return };
         let Some(awaited) = self.policy.awaited.remove(&key) else { return };
-        let script = self.policy.scripts.resolve(id);
-        let roster = self.roster_of(key);
-        let opened = self.policy.engine.open_carried(now, (id, awaited.metadata, roster), script, carried);
+        let opened = match (carried, awaited.origin) {
+            (None, Origin::New) => self.begin_policy(now, id, awaited.metadata),
+            (None, Origin::Orphan) => {
+                self.carry_policy(now, (key, id), awaited.metadata, Some(&CarriedPolicy::default()))
+            }
+            (carried, _) => self.carry_policy(now, (key, id), awaited.metadata, carried),
+        };
         let policy = opened.as_ref().map_or_else(|_| PolicyKey::default(), |policy| *policy);
         if let Some(Seat::Home { policy: seat, .. }) = self.world.rooms.get_mut(key).map(|room| &mut room.seat) {
             *seat = policy;
         }
         if opened.is_ok() {
             self.policy.rooms.insert(policy, key);
-            let side = self.policy.scripts.side(id);
-            self.policy.engine.set_side(policy, side);
-            self.record_carried(now, id, policy);
+            // It was opened by an operator's program, and its script may want it kept for longer.
+            if awaited.origin == Origin::New && self.world.rooms[key].life.kept_until.is_some() {
+                self.keep_opened(now, key);
+            }
         }
         // Without a script they fail.
         for (asked, call) in awaited.calls {
@@ -114,14 +136,40 @@ impl Shard {
         }
     }
 
+    /// A policy that goes on where it was, with those whom it knows.
+    pub(in crate::shard) fn carry_policy(
+        &mut self,
+        now: Instant,
+        (key, id): (RoomKey, &RoomId),
+        metadata: SharedValue,
+        carried: Option<&CarriedPolicy>,
+    ) -> Result<PolicyKey, OpenError> {
+        let script = self.policy.scripts.resolve(id);
+        let roster = self.known_roster(key);
+        let policy = self.policy.engine.open_carried(now, (id, metadata, roster), script, carried)?;
+        let side = self.policy.scripts.side(id);
+        self.policy.engine.set_side(policy, side);
+        self.record_carried(now, id, policy);
+        Ok(policy)
+    }
+
     /// A room cannot go on without a script that starts: it ends as if its operator had closed it.
     fn end_without_script(&mut self, now: Instant, key: RoomKey) {
-        let clients = self.world.rooms.get(key).map(|room| room.clients.clone()).unwrap_or_default();
         self.end_of_room(now, key, CloseReason::Closed);
-        for client in clients {
-            let reason = "the room's script does not start";
-            let cause = LeaveCause::Kicked(reason.to_owned());
-            self.remove_client(now, client, cause, reason);
+        self.end_at_wings(now, key, &RoomEnd::Closed(NO_START.to_owned()));
+        let clients = self.world.rooms.get(key).map(|room| room.clients.clone()).unwrap_or_default();
+        for key in clients {
+            match self.world.clients.get(key) {
+                Some(client) if client.far.is_some() => self.remove_far_client(now, key),
+                Some(client) => {
+                    let cause = match client.facts.presence.get() {
+                        Presence::Joined => LeaveCause::Kicked(NO_START.to_owned()),
+                        _ => LeaveCause::Undecided(Undecided::Failed, SCRIPT_ERROR.to_owned()),
+                    };
+                    self.remove_client(now, key, cause, NO_START);
+                }
+                None => {}
+            }
         }
         self.close_room_if_empty(now, key);
     }
@@ -137,11 +185,19 @@ impl Shard {
 
     /// Scripts that have not come begin anew.
     pub(in crate::shard) fn await_no_longer(&mut self, now: Instant) {
-        let rooms: Vec<RoomKey> = self.policy.awaited.keys().copied().collect();
-        for key in rooms {
+        let late = self.policy.awaited.iter().filter(|(_, awaited)| awaited.until <= now);
+        let rooms: Vec<(RoomKey, Origin)> = late.map(|(key, awaited)| (*key, awaited.origin)).collect();
+        for (key, origin) in rooms {
             let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) else { continue };
-            tracing::error!(room = %id, "the script begins anew: the state that it had in the process before has not come");
+            let why = match origin {
+                Origin::Predecessor => "the state that it had in the process before has not come",
+                Origin::New | Origin::Orphan => "nobody says whether there is a checkpoint",
+            };
+            tracing::error!(room = %id, "the script begins anew: {why}");
             self.policy_arrives(now, &id, None);
+        }
+        if let Some(next) = self.policy.awaited.values().map(|awaited| awaited.until).min() {
+            self.set_timer(next, Timer::Awaited);
         }
     }
 }

@@ -20,7 +20,7 @@ impl Run<'_> {
                 PolicyOutput::Outcome { ticket, outcome, .. } => self.decided(ticket, outcome),
                 PolicyOutput::Actions { actions, .. } => self.act(&actions),
                 PolicyOutput::Request { id, request, .. } => self.requested(id, request),
-                PolicyOutput::Reloaded { .. } => {}
+                PolicyOutput::Reloaded { .. } | PolicyOutput::Checkpoint { .. } => {}
             }
         }
     }

@@ -36,7 +36,7 @@ fn bytes_of(table: Table) -> i64 {
     const MIB: i64 = 1024 * 1024;
     match table {
         Table::Scripts => 32 * MIB,
-        Table::Store => 256 * MIB,
+        Table::Store | Table::State => 256 * MIB,
         Table::Shared => 64 * MIB,
     }
 }

@@ -2,6 +2,7 @@
 //! lasts.
 mod allow;
 mod authorities;
+mod checkpoints;
 mod http;
 mod shared;
 mod store;
@@ -20,14 +21,15 @@ use tokio::sync::Semaphore;
 
 use crate::cluster::{Cluster, Table};
 use crate::shard_handle::{Full, ShardHandle};
+use checkpoints::{CheckpointCounts, Checkpoints};
 use http::HttpService;
-use moonring_core::command::Command;
+use moonring_core::command::{CheckpointOrder, Command};
 use moonring_policy::output::StoreSpace;
 use moonring_policy::{PolicyReply, PolicyRequest, PolicyRequestId};
 use moonring_wire::id::RoomId;
 use serde_json::Value;
 use shared::SharedStore;
-use store::{LastingStore, Operation};
+use store::{LastingStore, Operation, Space};
 use webhooks::Webhooks;
 
 pub(super) use allow::AllowList;
@@ -53,6 +55,7 @@ struct Inner {
     /// In a cluster: the one of all nodes, in the place of `shared`.
     shared_everywhere: Option<LastingStore>,
     store: LastingStore,
+    checkpoints: Checkpoints,
     http: HttpService,
     webhooks: Webhooks,
     /// Apart from that of scripts: a receiver that is slow holds no script up.
@@ -70,6 +73,8 @@ pub(super) struct Stores {
     pub(super) store: Option<Cluster>,
     /// The cluster that keeps `sfu.shared`; without, it is this process' own.
     pub(super) shared: Option<Cluster>,
+    /// The cluster that keeps rooms' checkpoints; without, they are in the folder.
+    pub(super) checkpoints: Option<Cluster>,
 }
 
 /// What was asked for since the start.
@@ -90,6 +95,8 @@ pub(super) struct ServiceCounts {
     pub(super) http_failed: u64,
     /// HTTP requests under way or waiting.
     pub(super) http_under_way: u64,
+    /// Of checkpoints.
+    pub(super) checkpoints: CheckpointCounts,
     /// Operations on the shared store.
     pub(super) shared_operations: u64,
     /// Entries of the shared store.
@@ -116,8 +123,9 @@ impl Services {
         stores: Stores,
         webhook: Option<WebhookTarget>,
     ) -> Self {
-        let Stores { data_dir, store, shared } = stores;
+        let Stores { data_dir, store, shared, checkpoints } = stores;
         Self(Arc::new(Inner {
+            checkpoints: Checkpoints::new(checkpoints.as_ref(), !data_dir.as_os_str().is_empty()),
             shared: SharedStore::default(),
             shared_everywhere: shared.map(|cluster| LastingStore::in_cluster(&cluster, Table::Shared)),
             store: store.map_or_else(
@@ -143,13 +151,15 @@ impl Services {
                 inner.counts.shared.fetch_add(1, Ordering::Relaxed);
                 match &inner.shared_everywhere {
                     // Whose script it is does not matter there.
-                    Some(store) => submit(store, shard, id, Operation { room, space: StoreSpace::Global, request }),
+                    Some(store) => {
+                        submit(store, shard, id, Operation { room, space: Space::Scripts(StoreSpace::Global), request })
+                    }
                     None => reply(&shard, id, PolicyReply::Shared(inner.shared.serve(Instant::now(), &room, request))),
                 }
             }
             PolicyRequest::Store(space, request) => {
                 inner.counts.store.fetch_add(1, Ordering::Relaxed);
-                submit(&inner.store, shard, id, Operation { room, space, request });
+                submit(&inner.store, shard, id, Operation { room, space: Space::Scripts(space), request });
             }
             PolicyRequest::Http(request) => {
                 let Ok(place) = inner.places.clone().try_acquire_owned() else {
@@ -166,6 +176,22 @@ impl Services {
                 });
             }
         }
+    }
+
+    /// Does something with the checkpoint of a room; what is found goes to the shard that asked. Never waits. Must be called inside a
+    /// tokio runtime.
+    pub(super) fn checkpoint(&self, shard: ShardHandle, room: RoomId, order: CheckpointOrder) {
+        self.0.checkpoints.serve(&self.0.store, shard, room, order);
+    }
+
+    /// A room is not here any more.
+    pub(super) fn room_closed(&self, room: &RoomId) {
+        self.0.checkpoints.room_closed(room);
+    }
+
+    /// All rooms end with this process: none has a checkpoint. Waits for the store, but not for long.
+    pub(super) async fn end_checkpoints(&self) {
+        self.0.checkpoints.end(&self.0.store).await;
     }
 
     /// Tells the operator's webhook of something. Never waits. Must be called inside a tokio runtime.
@@ -232,6 +258,7 @@ impl Services {
             http_answered: load(&inner.counts.answered),
             http_failed: load(&inner.counts.failed),
             http_under_way: (MAX_REQUESTS - inner.places.available_permits()) as u64,
+            checkpoints: inner.checkpoints.counts(),
             shared_operations: load(&inner.counts.shared),
             shared_entries: entries as u64,
             shared_bytes: bytes as u64,
@@ -255,9 +282,13 @@ fn submit(store: &LastingStore, shard: ShardHandle, id: PolicyRequestId, operati
     store.submit(operation, Box::new(answered));
 }
 
-/// Hands a reply to the shard, again and again while its queue is full.
 fn reply(shard: &ShardHandle, id: PolicyRequestId, reply: PolicyReply) {
-    let Err(Full(command)) = shard.send(Command::PolicyReply { id, reply }) else { return };
+    offer(shard, Command::PolicyReply { id, reply });
+}
+
+/// Hands a command to the shard, again and again while its queue is full.
+fn offer(shard: &ShardHandle, command: Command) {
+    let Err(Full(command)) = shard.send(command) else { return };
     let (shard, mut command) = (shard.clone(), command);
     tokio::spawn(async move {
         for _ in 0..MAX_OFFERS {

@@ -45,11 +45,20 @@ pub(in crate::signal) fn value_again(bytes: &[u8]) -> Option<Vec<u8>> {
 /// The answer to one operation; the error is for the script's author.
 type Answer = Result<Option<SharedValue>, String>;
 
+/// Whose an entry is.
+#[derive(Clone, Debug)]
+pub(super) enum Space {
+    /// Of scripts.
+    Scripts(StoreSpace),
+    /// The room's checkpoint.
+    Checkpoint,
+}
+
 /// An operation of a room.
 #[derive(Debug)]
 pub(super) struct Operation {
     pub(super) room: RoomId,
-    pub(super) space: StoreSpace,
+    pub(super) space: Space,
     pub(super) request: SharedRequest,
 }
 

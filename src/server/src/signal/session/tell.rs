@@ -80,6 +80,7 @@ impl Session {
             | Event::ClaimHome(_)
             | Event::HomeMoved { .. }
             | Event::PolicyRequest { .. }
+            | Event::Checkpoint { .. }
             | Event::Called { .. }
             | Event::Webhook { .. }
             | Event::Report { .. }

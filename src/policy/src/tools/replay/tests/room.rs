@@ -292,7 +292,7 @@ impl Recorded {
                     let after = Duration::from_micros(self.random.random_range(0..2_000));
                     self.replies.push((self.now + after, id, PolicyReply::Shared(answer)));
                 }
-                PolicyOutput::Reloaded { .. } => {}
+                PolicyOutput::Reloaded { .. } | PolicyOutput::Checkpoint { .. } => {}
             }
         }
     }

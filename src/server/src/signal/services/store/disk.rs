@@ -11,7 +11,7 @@ use redb::{Builder, Database, DatabaseError, Error, ReadableDatabase, ReadableTa
 
 use super::super::taken::Taken;
 use super::stored::{Change, NEVER, Stored, step};
-use super::{Answer, Engine, Operation};
+use super::{Answer, Engine, Operation, Space};
 use moonring_policy::output::{SharedRequest, StoreSpace};
 
 /// Space and key to the moment of expiry and the value.
@@ -253,11 +253,13 @@ impl Usage {
 /// The space of `sfu.store.global`.
 const GLOBAL: &[u8] = b"\0\0";
 
-/// `script \0 room \0 key`; neither a script's path nor a room's id has a zero byte, and neither is empty.
+/// `script \0 room \0 key`, and without a script for a checkpoint; neither a script's path nor a room's id has a zero byte, and
+/// neither is empty.
 fn key_of(operation: &Operation) -> Vec<u8> {
     let mut key = match &operation.space {
-        StoreSpace::Room { script } => format!("{script}\0{}\0", operation.room).into_bytes(),
-        StoreSpace::Global => GLOBAL.to_owned(),
+        Space::Scripts(StoreSpace::Room { script }) => format!("{script}\0{}\0", operation.room).into_bytes(),
+        Space::Scripts(StoreSpace::Global) => GLOBAL.to_owned(),
+        Space::Checkpoint => format!("\0{}\0", operation.room).into_bytes(),
     };
     key.extend(operation.request.key().as_bytes());
     key

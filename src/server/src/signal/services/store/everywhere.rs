@@ -27,7 +27,7 @@ use self::known::Known;
 use self::taken::{Owner, TakenBy};
 use super::super::taken::Taken;
 use super::stored::{Change, NEVER, Stored, step};
-use super::{Answer, Engine, Operation};
+use super::{Answer, Engine, Operation, Space};
 use crate::cluster::{Cluster, Kept, Table, Unread, Unwritten};
 use moonring_policy::output::{SharedRequest, StoreSpace};
 
@@ -278,17 +278,24 @@ impl EverywhereStore {
     fn key_of(&self, operation: &Operation) -> String {
         let space = match (self.table, &operation.space) {
             (Table::Shared, _) => "shared".to_owned(),
-            (_, StoreSpace::Global) => "global".to_owned(),
-            (_, StoreSpace::Room { script }) => hash(&[script.as_bytes(), b"\0", operation.room.as_str().as_bytes()]),
+            (_, Space::Scripts(StoreSpace::Global)) => "global".to_owned(),
+            (_, Space::Checkpoint) => "checkpoint".to_owned(),
+            (_, Space::Scripts(StoreSpace::Room { script })) => {
+                hash(&[script.as_bytes(), b"\0", operation.room.as_str().as_bytes()])
+            }
         };
-        format!("{space}.{}", hash(&[operation.request.key().as_bytes()]))
+        let key = match &operation.space {
+            Space::Checkpoint => operation.room.as_str(),
+            Space::Scripts(_) => operation.request.key(),
+        };
+        format!("{space}.{}", hash(&[key.as_bytes()]))
     }
 
     fn owner_of(&self, operation: &Operation) -> Option<Owner> {
         match (self.table, &operation.space) {
             (Table::Shared, _) => Some(Owner::of(&[operation.room.as_str().as_bytes()])),
-            (_, StoreSpace::Global) => None,
-            (_, StoreSpace::Room { script }) => {
+            (_, Space::Scripts(StoreSpace::Global) | Space::Checkpoint) => None,
+            (_, Space::Scripts(StoreSpace::Room { script })) => {
                 Some(Owner::of(&[script.as_bytes(), b"\0", operation.room.as_str().as_bytes()]))
             }
         }

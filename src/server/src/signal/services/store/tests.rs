@@ -14,12 +14,12 @@ use super::*;
 const CHILD: &str = "MOONRING_STORE_OF_CHILD";
 
 pub(super) fn operation(room: &str, request: SharedRequest) -> Operation {
-    let space = StoreSpace::Room { script: "a.lua".into() };
+    let space = Space::Scripts(StoreSpace::Room { script: "a.lua".into() });
     Operation { room: RoomId::parse(room).unwrap(), space, request }
 }
 
 pub(super) fn global(request: SharedRequest) -> Operation {
-    Operation { space: StoreSpace::Global, ..operation("any", request) }
+    Operation { space: Space::Scripts(StoreSpace::Global), ..operation("any", request) }
 }
 
 pub(super) fn get(key: &str) -> SharedRequest {
