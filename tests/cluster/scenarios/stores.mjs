@@ -12,7 +12,12 @@ const refusing = (word) => `function on_client_connect() return false, "${word}"
 
 /** A policy that counts who comes, and tells operators. */
 const COUNTS = `
+CHECKPOINT_SECONDS = 1
+local ever = 0
+function on_unload() return ever end
+function on_load(state) ever = state or 0 end
 function on_client_connect(client, token)
+  ever = ever + 1
   sfu.store.incr("visits")
   sfu.shared.incr("all")
   return token == "moonring", "Wrong token"
@@ -22,7 +27,7 @@ function on_admin(request)
     local done, why = pcall(sfu.store.set, "word", request.word)
     return { done = done, why = tostring(why) }
   end
-  return { visits = sfu.store.get("visits"), word = sfu.store.get("word"), all = sfu.shared.get("all") }
+  return { visits = sfu.store.get("visits"), word = sfu.store.get("word"), all = sfu.shared.get("all"), ever = ever }
 end
 `;
 /** Rooms that begin on each node at once. */
@@ -44,12 +49,14 @@ export const STORES = {
     const person = new Person('store', NODES.map(socketOf));
     await until('somebody is in', () => person.isIn);
     check((await call('n1', 'store', { word: 'kept' })).done === true, 'a value is stored');
+    await until('a checkpoint is kept', async () => (await servers.metric('n1', 'moonring_checkpoints_total{outcome="kept"}')) > 0);
     const since = performance.now();
     await servers.signal('n1', 'SIGKILL');
     await until('they are back elsewhere', () => person.isIn && person.joinedAt > since);
     const at = async () => Promise.all(['n2', 'n3'].map((node) => call(node, 'store')));
     const [found] = (await at()).filter(({ failed }) => failed === undefined);
     check(found?.word === 'kept' && found.visits === 2, `the room finds its store after kill -9 of its home: ${JSON.stringify(found)}`);
+    check(found.ever === 2, `and goes on with what its script had in Lua: ${JSON.stringify(found)}`);
 
     const began = performance.now();
     const joins = ['n2', 'n3'].flatMap((node) => Array.from({ length: ROOMS }, (_, n) => ask(socketOf(node), `count-${node}-${n}`)));
@@ -72,7 +79,7 @@ export const STORES = {
     await servers.start('nats');
     await until('values are stored again', async () => (await call(node, 'store', { word: 'again' })).done === true);
     check((await call(node, 'store')).word === 'again', 'and read');
-    row('stores of all nodes', [], `a room taken over finds its values; ${answers.length} joins in ${took} ms on two nodes are ${answers.length} counts; NATS gone for ${GONE_MS / 1000} s: values are read, and stored again afterwards`);
+    row('stores of all nodes', [], `a room taken over finds its values, and its checkpoint; ${answers.length} joins in ${took} ms on two nodes are ${answers.length} counts; NATS gone for ${GONE_MS / 1000} s: values are read, and stored again afterwards`);
     person.leave();
   },
 
