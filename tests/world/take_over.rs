@@ -1,6 +1,6 @@
 //! Another process goes on with a shard's socket: nobody notices, nothing is lost and nothing is sealed twice.
 
-use moonring_core::command::Command;
+use moonring_core::command::{Command, Event};
 use moonring_core::shard::take_over::{HandedOver, VERSION};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::TrackId;
@@ -150,6 +150,28 @@ fn a_script_that_does_not_come_or_fails_on_its_state_begins_anew() {
         world.run_ms(100);
         let told = world.take_words(alice).join("\n");
         assert!(told.contains("\"message\": Number(1)") && told.contains("\"connect\": Number(0)"), "{told}");
+        assert_eq!(world.audit(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_room_whose_time_without_clients_is_over_while_its_script_is_on_its_way_ends_when_that_is_here() {
+    let kept = "EMPTY_TIMEOUT_S = 2 function on_client_connect() return true end";
+    for (waits, comes) in [(300, true), (1_000, true), (6_000, false)] {
+        on_one_shard();
+        let mut world = World::ruled(1_413, kept);
+        let alice = world.join("alice");
+        world.leave(alice);
+        world.run_ms(1_500);
+        let carried = world.take_over_media();
+        let is_gone = |world: &World| world.events.iter().any(|event| matches!(event, Event::RoomClosed(_)));
+        world.run_ms(waits);
+        if comes {
+            assert!(!is_gone(&world), "its script is on its way");
+            world.bring(carried);
+        }
+        world.run_ms(1_000);
+        assert!(is_gone(&world), "after {waits} ms");
         assert_eq!(world.audit(), Vec::<String>::new());
     }
 }

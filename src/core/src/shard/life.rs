@@ -150,7 +150,7 @@ impl Shard {
         if room.life.ending.is_none() {
             room.life.end_by = None;
             match room.life.kept_until {
-                Some(until) if until > now => return,
+                Some(until) if until > now => return self.attend(key),
                 Some(_) => {}
                 None if room.life.lived => {
                     let timeout = self.policy.engine.empty_timeout(policy);
@@ -245,18 +245,21 @@ impl Shard {
 
     /// Looks after a room when something is due there.
     pub(super) fn attend(&mut self, key: RoomKey) {
-        if let Some(due) = self.world.rooms.get(key).and_then(|room| self.due(room)) {
+        if let Some(due) = self.due(key) {
             self.work.attended.insert(key);
             self.schedule_rooms(due);
         }
     }
 
-    fn due(&self, room: &Room) -> Option<Instant> {
+    fn due(&self, key: RoomKey) -> Option<Instant> {
+        let room = self.world.rooms.get(key)?;
         let announcing = room.announcing.changed.filter(|_| room.announcing.is_pending);
         let announced = announcing.map(|at| at + announce::SLICE_INTERVAL);
         let end_by = room.life.end_by.filter(|_| room.is_empty());
         let kept_until = room.life.kept_until.filter(|_| end_by.is_none());
-        [kept_until, end_by, announced].into_iter().flatten().min()
+        // One whose script is on its way is asked again once that is here: before, it would be due for ever.
+        let ends = kept_until.or(end_by).filter(|_| !self.policy.awaited.contains_key(&key));
+        [ends, announced].into_iter().flatten().min()
     }
 
     fn schedule_rooms(&mut self, at: Instant) {
@@ -271,7 +274,7 @@ impl Shard {
         self.work.rooms_at = None;
         for key in self.work.attended.clone() {
             self.work.subject = Some(Subject::Room(key));
-            if self.world.rooms.get(key).and_then(|room| self.due(room)).is_some_and(|due| due <= now) {
+            if self.due(key).is_some_and(|due| due <= now) {
                 self.look_after(now, key);
             }
         }
