@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 
 use super::args::{Arg, arg, type_name};
 use super::json::{from_json, to_json};
-use super::jwt_key::{KeyKind, MAX_KEY, algorithms_of, is_public, kind_of, name_of, rsa_bits};
+use super::jwt_key::{KeyKind, MAX_KEY, RsaSize, algorithms_of, is_public, kind_of, name_of};
 use super::jwt_set::{is_set, key_of_set};
 use super::{Functions, HostResult, refused};
 use crate::host::Host;
@@ -139,6 +139,11 @@ fn verify(host: &Host, token: &[u8], key: &[u8], expected: &Expected) -> HostRes
         return verify_with(host, token, (kind, &decoding), expected);
     }
     let kind = kind_of(key)?;
+    if kind == KeyKind::Rsa
+        && let Some(why) = RsaSize::of_pem(key).and_then(RsaSize::why_not_verified)
+    {
+        return Err(format!("the key in PEM {why}"));
+    }
     let decoding = match kind {
         KeyKind::Secret => Ok(DecodingKey::from_secret(key)),
         KeyKind::Rsa => DecodingKey::from_rsa_pem(key),
@@ -263,7 +268,7 @@ fn sign(host: &Host, claims: &Value, key: &Value, options: &Value) -> HostResult
         return Err(key.bad("not a private key in PEM"));
     }
     if kind == KeyKind::Rsa
-        && let Some(bits) = rsa_bits(&bytes).filter(|bits| *bits > MAX_SIGNING_BITS)
+        && let Some(bits) = RsaSize::of_pem(&bytes).map(|size| size.modulus).filter(|bits| *bits > MAX_SIGNING_BITS)
     {
         return Err(key.bad(format_args!(
             "an RSA key of {bits} bits, with more than {MAX_SIGNING_BITS} a signature holds everything up: sign with a key \

@@ -1,5 +1,7 @@
 //! The kinds of keys of JSON Web Tokens, told from the key's own bytes.
 
+use std::ops::RangeInclusive;
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
@@ -8,6 +10,9 @@ use crate::tape::secrets;
 
 /// Bytes of a key, or of a set of keys.
 pub(super) const MAX_KEY: usize = 64 * 1024;
+/// Bits of an RSA key that verifies, and of its exponent: what aws-lc takes, whose longest takes a tenth of a step.
+const VERIFYING_BITS: RangeInclusive<usize> = 2048..=8192;
+const MAX_EXPONENT_BITS: usize = 33;
 /// The beginning of every PEM section (RFC 7468).
 const PEM: &[u8] = b"-----BEGIN";
 /// Byte order marks of UTF-8 and UTF-16.
@@ -111,13 +116,83 @@ fn section(pem: &[u8]) -> Option<(&str, Vec<u8>)> {
     Some((label, STANDARD.decode(body).ok()?))
 }
 
-/// Bits of an RSA key in PEM, as far as there are 1,024 or more: those of its modulus, the first number in it whose length takes
-/// two bytes.
-pub(super) fn rsa_bits(pem: &[u8]) -> Option<usize> {
-    let (_, der) = section(pem)?;
-    let [high, low] = *der.get(find(&der, &[0x02, 0x82])? + 2..)?.first_chunk::<2>()?;
-    // The first byte is a zero, before the highest bit.
-    Some((usize::from(high) << 8 | usize::from(low)).saturating_sub(1) * 8)
+/// The sizes of an RSA key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RsaSize {
+    /// Bits of its modulus (n), in whole bytes.
+    pub(super) modulus: usize,
+    /// Bits of its public exponent (e).
+    exponent: usize,
+}
+
+impl RsaSize {
+    /// From both numbers, in big-endian bytes.
+    fn of(modulus: &[u8], exponent: &[u8]) -> Self {
+        let zeros = exponent.iter().take_while(|byte| **byte == 0).count();
+        let exponent = &exponent[zeros..];
+        let spare = exponent.first().map_or(0, |byte| byte.leading_zeros() as usize);
+        Self { modulus: modulus.strip_prefix(&[0]).unwrap_or(modulus).len() * 8, exponent: exponent.len() * 8 - spare }
+    }
+
+    /// The same of a key in a set (RFC 7518 section 6.3.1).
+    pub(super) fn of_jwk(modulus: &str, exponent: &str) -> Option<Self> {
+        let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
+        Some(Self::of(&bytes(modulus)?, &bytes(exponent)?))
+    }
+
+    /// The same of a key in PEM, as far as it can be found.
+    pub(super) fn of_pem(pem: &[u8]) -> Option<Self> {
+        let (_, der) = section(pem)?;
+        // The number before them is the version of a private key.
+        let mut numbers = integers(&der).skip_while(|number| number.len() <= 1);
+        Some(Self::of(numbers.next()?, numbers.next().unwrap_or_default()))
+    }
+
+    /// Why no signature is checked with such a key; the library would only say that none holds.
+    pub(super) fn why_not_verified(self) -> Option<String> {
+        let Self { modulus, exponent } = self;
+        match () {
+            () if !VERIFYING_BITS.contains(&modulus) => {
+                let (least, most) = (VERIFYING_BITS.start(), VERIFYING_BITS.end());
+                Some(format!("is an RSA key of {modulus} bits: signatures are checked with keys of {least} to {most}"))
+            }
+            () if exponent > MAX_EXPONENT_BITS => Some(format!(
+                "is an RSA key whose exponent (e) has {exponent} bits: signatures are checked with {MAX_EXPONENT_BITS} at most"
+            )),
+            () => None,
+        }
+    }
+}
+
+/// The whole numbers in DER, in their order, whatever sequences and strings they are in, up to what is none of these.
+fn integers(mut der: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        loop {
+            let [tag, first, rest @ ..] = der else { return None };
+            let (length, content) = match first {
+                0x81..=0x84 => {
+                    let (length, content) = rest.split_at_checked(usize::from(first & 0x7f))?;
+                    (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), content)
+                }
+                _ => (usize::from(*first), rest),
+            };
+            match tag {
+                // SEQUENCE and OCTET STRING: on within it.
+                0x30 | 0x04 => der = content,
+                // BIT STRING: behind the number of its unused bits.
+                0x03 => der = content.get(1..)?,
+                // INTEGER
+                0x02 => {
+                    let (number, behind) = content.split_at_checked(length)?;
+                    der = behind;
+                    return Some(number);
+                }
+                // NULL and OBJECT IDENTIFIER
+                0x05 | 0x06 => der = content.get(length..)?,
+                _ => return None,
+            }
+        }
+    })
 }
 
 fn pem_kind(pem: &[u8]) -> Option<KeyKind> {

@@ -5,7 +5,7 @@ use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use serde_json::Value as Json;
 
-use super::jwt_key::{KeyKind, MAX_KEY};
+use super::jwt_key::{KeyKind, MAX_KEY, RsaSize};
 
 /// Keys of one set that are looked at.
 const MAX_KEYS: usize = 64;
@@ -48,6 +48,12 @@ pub(super) fn key_of_set(set: &[u8], kid: Option<&str>) -> Result<(KeyKind, Deco
     let Some((kind, key)) = usable.first() else {
         return Err(kid.map_or("the set has no key".to_owned(), |kid| format!("the set has no key {kid:?}")));
     };
+    if let AlgorithmParameters::RSA(rsa) = &key.algorithm
+        && let Some(why) = RsaSize::of_jwk(&rsa.n, &rsa.e).and_then(RsaSize::why_not_verified)
+    {
+        let name = key.common.key_id.as_ref().map_or_else(String::new, |kid| format!(" {kid:?}"));
+        return Err(format!("the key{name} of the set {why}"));
+    }
     let decoding = DecodingKey::from_jwk(key).map_err(|_| "the key of the set is malformed".to_owned())?;
     Ok((*kind, decoding))
 }

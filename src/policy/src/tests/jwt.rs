@@ -299,3 +299,63 @@ fn an_rsa_key_that_takes_too_long_to_sign_with_is_refused() {
         assert!(said.contains(expected), "{bits}: {said}");
     }
 }
+
+/// An RSA key in PEM of a certain form, with numbers of so many bits, and the same as the only key of a set.
+fn rsa_key(form: &str, modulus: usize, exponent: usize) -> String {
+    use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    let number = |bits: usize| {
+        let mut bytes = vec![0xff; bits.div_ceil(8)];
+        bytes[0] >>= (8 - bits % 8) % 8;
+        bytes
+    };
+    let der = |tag: u8, content: &[u8]| {
+        let length = (content.len() as u32).to_be_bytes();
+        [&[tag, 0x83], &length[1..], content].concat()
+    };
+    let integer = |bits| der(0x02, &[&[0][..], &number(bits)].concat());
+    let key = der(0x30, &[integer(modulus), integer(exponent)].concat());
+    let (label, body) = match form {
+        "PKCS #1" => ("RSA PUBLIC KEY", key),
+        "SPKI" => {
+            let algorithm = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+            let bits = der(0x03, &[&[0][..], &key].concat());
+            ("PUBLIC KEY", der(0x30, &[der(0x30, &algorithm), bits].concat()))
+        }
+        _ => {
+            let [n, e] = [modulus, exponent].map(|bits| URL_SAFE_NO_PAD.encode(number(bits)));
+            return json!({ "keys": [{ "kty": "RSA", "kid": "main", "n": n, "e": e }] }).to_string();
+        }
+    };
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(body))
+}
+
+#[test]
+fn an_rsa_key_that_checks_no_signature_is_said_to_be_too_short_or_too_long_and_which_it_is() {
+    use base64::Engine;
+    let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","kid":"main"}"#);
+    let token = format!("{header}.{}", RS256_TOKEN.trim().split_once('.').unwrap().1);
+    for (form, which) in
+        [("SPKI", "the key in PEM"), ("PKCS #1", "the key in PEM"), ("JWKS", "the key \"main\" of the set")]
+    {
+        let size = |bits: usize| {
+            format!("{which} is an RSA key of {bits} bits: signatures are checked with keys of 2048 to 8192")
+        };
+        let exponent = |bits: usize| {
+            format!("{which} is an RSA key whose exponent (e) has {bits} bits: signatures are checked with 33 at most")
+        };
+        let is_tried = "the token's signature does not hold".to_owned();
+        for (modulus, e, expected) in [
+            (1_024, 17, size(1_024)),
+            (2_048, 17, is_tried.clone()),
+            (8_192, 33, is_tried.clone()),
+            (8_200, 17, size(8_200)),
+            (16_384, 17, size(16_384)),
+            (300_000, 17, size(300_000)),
+            (4_096, 34, exponent(34)),
+            (4_096, 4_096, exponent(4_096)),
+        ] {
+            assert_eq!(verified(&token, &rsa_key(form, modulus, e), "nil"), expected, "{form} {modulus} {e}");
+        }
+    }
+}
