@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
@@ -88,7 +89,7 @@ impl Tcp {
             scratch: vec![0; READ_BYTES].into(),
             stats: TcpStats::default(),
         };
-        tcp.listen_again()?;
+        tcp.let_in()?;
         Ok(tcp)
     }
 
@@ -97,19 +98,38 @@ impl Tcp {
         self.listeners.clear();
     }
 
-    /// Lets clients in once more.
-    pub(crate) fn listen_again(&mut self) -> Result<(), ListenError> {
-        self.listeners.clear();
-        for (n, address) in (0..).zip(&self.at) {
-            let listener = listen(*address, self.at.len() > 1)
-                .and_then(|listener| {
-                    self.epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER | n))?;
-                    Ok(listener)
-                })
-                .map_err(|error| ListenError { address: *address, error })?;
-            self.listeners.push(listener);
+    /// Lets clients in once more, and as soon as that is possible.
+    pub(crate) fn listen_again(&mut self, now: Instant) {
+        self.paused_until = None;
+        if let Err(error) = self.let_in() {
+            tracing::error!(%error, "nobody new comes over TCP for a second");
+            self.paused_until = Some(now + PAUSE);
+        }
+    }
+
+    /// Listens where nobody does, and looks at the listeners.
+    fn let_in(&mut self) -> Result<(), ListenError> {
+        for (n, address) in self.at.iter().enumerate() {
+            let of = |error| ListenError { address: *address, error };
+            if n == self.listeners.len() {
+                self.listeners.push(listen(*address, self.at.len() > 1).map_err(of)?);
+            }
+            match self.epoll.add(&self.listeners[n], EpollEvent::new(EpollFlags::EPOLLIN, LISTENER | n as u64)) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(of(errno.into())),
+            }
         }
         Ok(())
+    }
+
+    /// Looks at the listeners no more for a while. They stay, or others would have their descriptors; who waits, waits.
+    fn pause(&mut self, now: Instant) {
+        for listener in &self.listeners {
+            if let Err(errno) = self.epoll.delete(listener) {
+                tracing::debug!(%errno, "a listener is looked at still");
+            }
+        }
+        self.paused_until = Some(now + PAUSE);
     }
 
     /// Lets clients in, writes what waits, and hands up to `limit` datagrams to `to`; stops after one for which it returns
@@ -192,8 +212,7 @@ impl Tcp {
                     ) =>
                 {
                     tracing::warn!(%error, "no connection for media is let in for a second");
-                    self.paused_until = Some(now + PAUSE);
-                    return self.stop_listening();
+                    return self.pause(now);
                 }
                 // Of one that was given up before it was let in.
                 Err(_) => {}
@@ -246,10 +265,7 @@ impl Tcp {
             self.close(number, &Closed::Stranger);
         }
         if self.paused_until.is_some_and(|until| now >= until) {
-            self.paused_until = None;
-            if let Err(error) = self.listen_again() {
-                tracing::error!(%error, "media over TCP has ended");
-            }
+            self.listen_again(now);
         }
     }
 

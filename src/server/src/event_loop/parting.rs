@@ -8,7 +8,6 @@ use super::hand_over::{Parted, Request, Verdict};
 use super::pulse::Doing;
 use super::tick::Ticker;
 use super::{Core, Phase};
-use crate::tcp::Tcp;
 
 /// Flushes of a core that lets everything leave.
 const LAST_FLUSHES: usize = 256;
@@ -85,8 +84,8 @@ impl<C: Core> Ticker<C> {
                 // smaller than they were, if it is not allowed as much as this one.
                 self.udp.enlarge_receive_buffers();
                 self.expect_much(now);
-                if let Some(Err(error)) = self.tcp.as_mut().map(Tcp::listen_again) {
-                    tracing::error!(%error, "nobody new comes over TCP");
+                if let Some(tcp) = &mut self.tcp {
+                    tcp.listen_again(now);
                 }
                 false
             }
