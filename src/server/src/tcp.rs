@@ -9,7 +9,7 @@ mod outbox;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -60,7 +60,9 @@ pub(crate) struct Tcp {
     at: Vec<SocketAddr>,
     listeners: Vec<TcpListener>,
     connections: HashMap<u32, Connection>,
-    /// Most of them.
+    /// Those that no client had proven to have when that was last looked at, in the order of their coming.
+    strangers: BTreeMap<u32, IpAddr>,
+    /// Most connections.
     most: usize,
     /// The one that has something which was read and not handed over.
     open: Option<u32>,
@@ -82,6 +84,7 @@ impl Tcp {
             at,
             listeners: Vec::new(),
             connections: HashMap::new(),
+            strangers: BTreeMap::new(),
             most,
             open: None,
             queued: Vec::new(),
@@ -160,7 +163,7 @@ impl Tcp {
         (received, to): (&mut Received, &mut impl Receiver),
     ) {
         if event.data() & LISTENER != 0 {
-            return self.accept(now, (event.data() & !LISTENER) as usize);
+            return self.accept(now, (event.data() & !LISTENER) as usize, to);
         }
         let number = event.data() as u32;
         if event.events().contains(EpollFlags::EPOLLOUT) {
@@ -195,15 +198,18 @@ impl Tcp {
                 self.connections.insert(number, connection);
                 self.stats.open = self.connections.len() as u64;
             }
-            Err(why) => self.note_end(&connection, &why),
+            Err(why) => self.note_end(number, &connection, &why),
         }
     }
 
-    fn accept(&mut self, now: Instant, listener: usize) {
+    fn accept(&mut self, now: Instant, listener: usize, to: &impl Receiver) {
         for _ in 0..EVENTS {
             let Some(listener) = self.listeners.get(listener) else { return };
             match listener.accept() {
-                Ok((stream, remote)) => self.admit(now, stream, remote),
+                Ok((stream, remote)) => {
+                    self.make_room(remote.ip().to_canonical(), |of| to.is_known(of));
+                    self.admit(now, stream, remote);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error)
                     if matches!(
@@ -221,7 +227,6 @@ impl Tcp {
     }
 
     fn admit(&mut self, now: Instant, stream: TcpStream, remote: SocketAddr) {
-        self.make_room(remote.ip().to_canonical());
         if self.connections.len() >= self.most {
             self.stats.refused += 1;
             return;
@@ -234,6 +239,7 @@ impl Tcp {
         match admitted {
             Ok(connection) => {
                 self.stats.accepted += 1;
+                self.strangers.insert(number, connection.from.remote.ip());
                 self.connections.insert(number, connection);
                 self.stats.open = self.connections.len() as u64;
             }
@@ -241,12 +247,23 @@ impl Tcp {
         }
     }
 
-    /// One more stranger comes from `ip`: where there are too many, the one that came first goes.
-    fn make_room(&mut self, ip: IpAddr) {
-        let strangers = self.connections.iter().filter(|(_, connection)| !connection.is_known);
-        let strangers = strangers.map(|(number, connection)| (*number, connection.from.remote.ip()));
-        if let Some(number) = who_makes_room(strangers, ip) {
-            self.close(number, &Closed::TooManyStrangers);
+    /// One more stranger comes from `ip`: where there are too many, or no room is left at all, the one that came first goes. A
+    /// client that has proven to be there since the last look does not.
+    fn make_room(&mut self, ip: IpAddr, is_known: impl Fn(AddressPair) -> bool) {
+        loop {
+            let strangers = self.strangers.iter().map(|(number, ip)| (*number, *ip));
+            let is_full = self.connections.len() >= self.most;
+            let first = self.strangers.keys().next().copied().filter(|_| is_full);
+            let Some(number) = who_makes_room(strangers, ip).or(first) else { return };
+            match self.connections.get_mut(&number) {
+                Some(connection) if !is_known(connection.from) => {
+                    return self.close(number, &Closed::TooManyStrangers);
+                }
+                connection => {
+                    connection.into_iter().for_each(|connection| connection.is_known = true);
+                    self.strangers.remove(&number);
+                }
+            }
         }
     }
 
@@ -264,6 +281,7 @@ impl Tcp {
         for number in strangers {
             self.close(number, &Closed::Stranger);
         }
+        self.strangers.retain(|number, _| self.connections.get(number).is_some_and(|of| !of.is_known));
         if self.paused_until.is_some_and(|until| now >= until) {
             self.listen_again(now);
         }
@@ -317,11 +335,12 @@ impl Tcp {
 
     fn close(&mut self, number: u32, why: &Closed) {
         if let Some(connection) = self.connections.remove(&number) {
-            self.note_end(&connection, why);
+            self.note_end(number, &connection, why);
         }
     }
 
-    fn note_end(&mut self, connection: &Connection, why: &Closed) {
+    fn note_end(&mut self, number: u32, connection: &Connection, why: &Closed) {
+        self.strangers.remove(&number);
         self.stats.open = self.connections.len() as u64;
         self.stats.strangers += u64::from(!connection.is_known);
         tracing::debug!(from = %connection.from, %why, "a connection for media has ended");

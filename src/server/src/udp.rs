@@ -177,6 +177,10 @@ pub trait Receiver {
     fn expect(&mut self, from: impl Iterator<Item = AddressPair>);
     /// One datagram; false: no other for now.
     fn take(&mut self, from: AddressPair, bytes: &mut [u8]) -> bool;
+    /// Whether a client has proven to be at the other end.
+    fn is_known(&self, _from: AddressPair) -> bool {
+        false
+    }
 }
 
 /// A function that is [`Receiver::take`].

@@ -376,4 +376,8 @@ impl<C: Core> Receiver for Intake<'_, C> {
         self.core.handle_datagram(self.now, from, bytes, self.out);
         self.out.has_room(self.replies)
     }
+
+    fn is_known(&self, from: AddressPair) -> bool {
+        self.core.is_known(from)
+    }
 }

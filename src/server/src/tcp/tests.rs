@@ -16,6 +16,8 @@ const WAIT: Duration = Duration::from_secs(5);
 struct Keep {
     taken: Vec<(AddressPair, Vec<u8>)>,
     at_a_time: usize,
+    /// Whoever has sent something has proven to be a client.
+    knows: bool,
 }
 
 impl Receiver for Keep {
@@ -25,6 +27,10 @@ impl Receiver for Keep {
         assert_ne!(bytes, b"panic", "a test's panic");
         self.taken.push((from, bytes.to_vec()));
         !self.taken.len().is_multiple_of(self.at_a_time)
+    }
+
+    fn is_known(&self, from: AddressPair) -> bool {
+        self.knows && self.taken.iter().any(|(of, _)| *of == from)
     }
 }
 
@@ -49,15 +55,20 @@ fn framed(datagrams: &[&[u8]]) -> Vec<u8> {
 
 /// Receives until `is_enough`.
 fn receive(tcp: &mut Tcp, now: Instant, at_a_time: usize, is_enough: impl Fn(&Tcp, &Keep) -> bool) -> Keep {
-    let mut keep = Keep { taken: Vec::new(), at_a_time };
+    let mut keep = Keep { at_a_time, ..Keep::default() };
+    receive_more(tcp, now, &mut keep, is_enough);
+    keep
+}
+
+/// The same, beside what has come before.
+fn receive_more(tcp: &mut Tcp, now: Instant, keep: &mut Keep, is_enough: impl Fn(&Tcp, &Keep) -> bool) {
     let until = Instant::now() + WAIT;
-    while !is_enough(tcp, &keep) && Instant::now() < until {
-        if !tcp.receive_into(now, 1_000, &mut keep).more {
+    while !is_enough(tcp, keep) && Instant::now() < until {
+        if !tcp.receive_into(now, 1_000, keep).more {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-    assert!(is_enough(tcp, &keep), "{} datagrams, {:?}", keep.taken.len(), tcp.stats());
-    keep
+    assert!(is_enough(tcp, keep), "{} datagrams, {:?}", keep.taken.len(), tcp.stats());
 }
 
 /// The first datagram that comes, and from where.
@@ -156,7 +167,7 @@ fn after_a_panic_the_connection_is_gone_and_the_others_are_served() {
     let (mut ada, mut eve) = (connect(address), connect(address));
     receive(&mut tcp, now, 1, |tcp, _| tcp.stats().open == 2);
     eve.write_all(&framed(&[b"panic"])).unwrap();
-    let mut keep = Keep { taken: Vec::new(), at_a_time: 1 };
+    let mut keep = Keep { at_a_time: 1, ..Keep::default() };
     let until = Instant::now() + WAIT;
     let quietly = std::panic::AssertUnwindSafe(|| {
         while Instant::now() < until {
@@ -203,7 +214,7 @@ fn who_reads_slowly_misses_what_finds_no_room_and_gets_the_rest_whole_and_in_ord
     });
     while !reader.is_finished() {
         receive(&mut tcp, now, 1, |_, _| true);
-        tcp.receive_into(now, 1_000, &mut Keep { taken: Vec::new(), at_a_time: 1 });
+        tcp.receive_into(now, 1_000, &mut Keep { at_a_time: 1, ..Keep::default() });
         std::thread::sleep(Duration::from_millis(1));
     }
     let (numbers, last) = reader.join().unwrap();
@@ -236,7 +247,13 @@ fn the_stranger_that_came_first_makes_room_in_its_network_or_among_all() {
 #[test]
 fn there_are_as_many_connections_as_are_allowed_and_an_ended_one_makes_room() {
     let ((mut tcp, address), now) = (listening(2), Instant::now());
-    let (ada, _bob, mut eve) = (connect(address), connect(address), connect(address));
+    let (mut ada, mut bob) = (connect(address), connect(address));
+    for client in [&mut ada, &mut bob] {
+        client.write_all(&framed(&[b"a check"])).unwrap();
+        first(&mut tcp, now);
+    }
+    tcp.look_after(now, |_| true);
+    let mut eve = connect(address);
     receive(&mut tcp, now, 1, |tcp, _| tcp.stats().refused == 1);
     assert!(is_closed(&mut eve));
     drop(ada);
