@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use moonring_core::command::{Command, Event, HomeMessage, PlaceMessage};
+use moonring_policy::hook::Action;
 use moonring_wire::id::TrackId;
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use serde_json::json;
@@ -239,4 +240,35 @@ fn its_last_client_may_leave_at_any_moment_and_the_script_hears_of_that_and_of_t
         }
         assert_eq!(world.audit(), Vec::<String>::new());
     }
+}
+
+#[test]
+fn what_an_operator_does_at_any_moment_is_done_or_refused_and_whoever_has_ordered_the_move_is_answered() {
+    let mut refused = 0;
+    for n in 0..24 {
+        let (mut world, [alice, ..], _) = gathered(1_560 + n, LEAVES);
+        world.events.clear();
+        move_home(&mut world, 1);
+        world.run_ms(2 * n);
+        let action = Action::CloseRoom { reason: "Over".into() };
+        world.command(Command::Act { id: 2, room: room("demo"), action });
+        world.run_ms(30_000);
+        let what = format!("after {} ms", 2 * n);
+        assert!(world.events.iter().any(|event| matches!(event, Event::Called { id: 1, .. })), "{what}: no answer");
+        let is_done = match world.called(2) {
+            Ok(_) => true,
+            Err(words) if words == "there is no such room" => false,
+            Err(words) => {
+                assert_eq!(words, "the room's home changes, please try again");
+                refused += 1;
+                false
+            }
+        };
+        assert_eq!(world.left(alice).is_some(), is_done, "{what}");
+        let reports = [0, 1, 2, 3].map(|place| world.shard_at(place).report());
+        let expected = if is_done { [(0, 0); 4] } else { [(0, 0), (0, 0), (1, 2), (1, 2)] };
+        assert_eq!(reports.map(|report| (report.rooms, report.clients)), expected, "{what}");
+        assert_eq!(world.audit(), Vec::<String>::new(), "{what}");
+    }
+    assert!(refused > 0);
 }

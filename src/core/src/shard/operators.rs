@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use super::homes::CHANGES;
 use super::{PendingHook, Shard};
 use crate::command::Event;
 use crate::room::Room;
@@ -77,6 +78,9 @@ impl Shard {
         };
         if self.is_wing(key) {
             return self.called(id, Err(ELSEWHERE.to_owned()));
+        }
+        if self.homes.is_given(key) {
+            return self.called(id, Err(CHANGES.to_owned()));
         }
         let is_there = match &action {
             Action::CloseRoom { .. }

@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest state of a room, with the facts of its clients. It travels in parts ([`HomeMessage::Part`]).
 const MAX_HOME: usize = 8 << 20;
 /// What somebody is told who comes in the moment in which the home goes.
-const CHANGES: &str = "the room's home changes, please try again";
+pub(super) const CHANGES: &str = "the room's home changes, please try again";
 /// Hook calls of a room that wait for its script, as many as may wait for a hook.
 const MAX_CALLS: usize = 1_024;
 
@@ -127,6 +127,11 @@ impl Homes {
     /// Whether what the home has known of a room is here: nobody that it names is forgotten before it is clear whose it is.
     pub(super) fn knows_all_of(&self, room: RoomKey) -> bool {
         self.coming.get(&room).is_some_and(|coming| coming.policy.is_some())
+    }
+
+    /// Whether another node is about to be the home of a room, or is it already: what is done here may not reach its clients.
+    pub(super) fn is_given(&self, room: RoomKey) -> bool {
+        self.leaving.get(&room).is_some_and(|leaving| leaving.step == Step::Given)
     }
 
     /// The rooms whose homes are on their way.
