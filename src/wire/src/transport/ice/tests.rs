@@ -278,3 +278,33 @@ fn a_connection_does_not_go_on_in_another_process_and_addresses_do() {
     assert_eq!((ice.selected(), ice.validated().collect::<Vec<_>>()), (None, vec![address(2)]));
     assert_eq!(moved(address(2)).selected(), Some(address(2)));
 }
+
+#[test]
+fn a_client_goes_from_datagrams_to_a_connection_to_another_one_and_back_as_it_nominates() {
+    let t0 = Instant::now();
+    let mut ice = ice(t0);
+    let (udp, one, two) = (address(1), Local::Connection(7), Local::Connection(8));
+    // From the very same address and port: the connection makes it another way.
+    let (one, two) = (AddressPair { local: one, ..udp }, AddressPair { local: two, ..udp });
+    let password = credentials("here").pwd;
+    let (plain, nominated) = (plain_check("here:there", &password), nomination("here:there", &password));
+    for (seconds, from, bytes, expected) in [
+        (0, udp, &nominated, udp),
+        // Kept in reserve, as browsers do.
+        (1, one, &plain, udp),
+        (5, one, &nominated, one),
+        (6, udp, &plain, one),
+        (10, two, &nominated, two),
+        // The first connection has ended, and its number names nothing any more.
+        (20, udp, &nominated, udp),
+        (21, two, &plain, udp),
+        // And again without a word where datagrams are lost for a while.
+        (24, two, &plain, two),
+    ] {
+        let at = t0 + Duration::from_secs(seconds);
+        ice.heard_media(at, from);
+        handle_from(&mut ice, at, from, bytes).unwrap();
+        assert_eq!(ice.selected(), Some(expected), "after {seconds} s");
+    }
+    assert_eq!(ice.validated().collect::<Vec<_>>(), [udp, one, two]);
+}
