@@ -294,3 +294,24 @@ fn a_state_that_is_not_whole_or_of_another_version_is_refused_and_says_why() {
         }
     }
 }
+
+#[test]
+fn a_state_with_a_track_of_two_clients_or_a_room_without_anybody_is_refused() {
+    let (mut world, _, tracks) = call(1_409, OPEN);
+    let handed = world.hand_over();
+    let words = |change: &dyn Fn(&mut HandedOver)| {
+        let mut copy = HandedOver { pieces: handed.pieces.clone(), clients: vec![] };
+        change(&mut copy);
+        world.reader_of(&copy).map(drop).unwrap_err().to_string()
+    };
+    // The head, the room, Alice, Bob and Carol.
+    assert_eq!(words(&|copy| copy.pieces[3] = copy.pieces[2].clone()), format!("track {} is there twice", tracks[0]));
+    let nobody = |copy: &mut HandedOver| {
+        copy.pieces.truncate(2);
+        // Its name, its metadata, and that it is not kept; then how many are in it.
+        let clients = "demo".len() + "{}".len() + 3;
+        copy.pieces[1].truncate(clients);
+        copy.pieces[1].extend([0, 0, 0, 0, 0, 0, 0]);
+    };
+    assert_eq!(words(&nobody), "the shard's state has a room that nobody is in and that is not kept");
+}

@@ -1,5 +1,6 @@
 //! What goes on of a room, beside its clients, its tracks and its policy, where another process or another node has it from then on.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -42,7 +43,7 @@ impl Shard {
         let announced: Vec<_> = clients.filter(is_announced).collect();
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         // In the order that newcomers are told in, which is that of coming.
-        if announced.len() == room.announced.len() {
+        if are_the_same(&announced, &room.announced) {
             room.announced = announced;
         }
         room.life.lived = true;
@@ -54,4 +55,10 @@ impl Shard {
             self.attend(key);
         }
     }
+}
+
+/// Whether two lists have the same in any order, and nothing twice.
+pub(super) fn are_the_same<T: Ord>(some: &[T], others: &[T]) -> bool {
+    let [some_set, others_set] = [some, others].map(|list| list.iter().collect::<BTreeSet<_>>());
+    some.len() == some_set.len() && some.len() == others.len() && some_set == others_set
 }

@@ -1,5 +1,6 @@
 //! A client's state becomes a client of this shard.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::state::ClientState;
@@ -11,7 +12,7 @@ use crate::room::forward::{Forward, ForwardState};
 use crate::room::track::{Publication, Track, TrackState};
 use crate::shard::Shard;
 use moonring_policy::client::{ClientFacts, Connection, Presence};
-use moonring_wire::id::{ClientId, ClientKey, Mid, RoomKey, Ssrc, TrackKey};
+use moonring_wire::id::{ClientId, ClientKey, Mid, RoomKey, Ssrc, TrackId, TrackKey};
 use moonring_wire::media::Kind;
 use moonring_wire::negotiate::{AnswerCodec, IceCredentials};
 use moonring_wire::shared::Shared;
@@ -59,6 +60,9 @@ impl Shard {
         if self.members() >= self.settings.max_clients {
             return Err(self.full_shard());
         }
+        if let Some(track) = self.foreign_track(&moved.client, &state) {
+            return Err(format!("it has the track {track}, which is another's"));
+        }
         let facts = state.facts.facts(now, moved.client.clone()).map_err(|error| error.to_string())?;
         transport.thaw(now, frozen).map_err(|error| error.to_string())?;
         let newcomer = Newcomer { id: &moved.client, facts, transport: Some(transport) };
@@ -67,6 +71,17 @@ impl Shard {
         self.adopt_receiver(now, key, receiving);
         self.tell_arrived(now, room, &moved.client);
         Ok(key)
+    }
+
+    /// A track of a client's state that is there already and is not its own, or that is there twice.
+    pub(in crate::shard) fn foreign_track<'a>(&self, id: &ClientId, state: &'a ClientState) -> Option<&'a TrackId> {
+        let mut seen = BTreeSet::new();
+        let is_own = |track: &TrackKey| {
+            let owner = self.world.tracks.get(*track).and_then(|track| self.world.clients.get(track.owner));
+            owner.is_some_and(|owner| owner.id == *id)
+        };
+        let mut ids = state.tracks.iter().map(|track| &track.info.id);
+        ids.find(|id| !seen.insert(*id) || self.index.tracks.get(*id).is_some_and(|track| !is_own(track)))
     }
 
     /// Makes a client with all that it publishes. What it receives may be of others that come after it.

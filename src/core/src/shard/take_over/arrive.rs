@@ -7,6 +7,7 @@ use super::state::{Head, RoomState, TakeOverError, VERSION};
 use super::{Awaited, CATCH_UP, Origin, Piece};
 use crate::room::Seat;
 use crate::shard::Shard;
+use crate::shard::carried_room::are_the_same;
 use crate::shard::moves::{ClientState, Newcomer, Receiving, StateError};
 use crate::shard::outgoing::Outgoing;
 use moonring_policy::PolicyKey;
@@ -51,6 +52,9 @@ impl Shard {
         if self.index.rooms.contains_key(&state.id) {
             return Err(TakeOverError::Twice(format!("room {}", state.id)));
         }
+        if state.clients.is_empty() && state.kept_for.is_none() {
+            return Err(TakeOverError::Pieces("a room that nobody is in and that is not kept"));
+        }
         // Its policy is on its way.
         let seat = Seat::Home { policy: PolicyKey::default(), wings: Vec::new() };
         let key = self.add_room(state.id.clone(), seat);
@@ -83,6 +87,9 @@ impl Shard {
         let client = id.clone();
         let unread = |error: StateError| TakeOverError::Client { client: id.clone(), error };
         let (state, whole) = ClientState::read_whole(piece).map_err(unread)?;
+        if let Some(track) = self.foreign_track(id, &state) {
+            return Err(TakeOverError::Twice(format!("track {track}")));
+        }
         let facts = state.facts.facts(now, id.clone()).map_err(unread)?;
         let transport = whole.map(|whole| Transport::take_over(now, &self.settings.transport, whole)).transpose();
         let transport = transport.map_err(|error| TakeOverError::Transport { client, error })?;
@@ -99,7 +106,7 @@ impl Shard {
         let tracks: Vec<_> = state.tracks.iter().filter_map(|id| self.index.tracks.get(id).copied()).collect();
         let Some(room) = self.world.rooms.get_mut(key) else { return };
         // In the order that newcomers are told in, which is that of publishing.
-        if tracks.len() == room.tracks.len() {
+        if are_the_same(&tracks, &room.tracks) {
             room.tracks = tracks;
         }
         if let Some(us) = state.kept_for {
