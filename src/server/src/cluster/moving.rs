@@ -154,6 +154,12 @@ impl Cluster {
         known.min_by_key(|(score, _)| *score).map(|(_, node)| node.clone())
     }
 
+    /// Whether a node is there and does not drain.
+    pub(crate) fn takes_clients(&self, node: &NodeName) -> bool {
+        let others = self.state().peers.candidates(Instant::now());
+        others.iter().any(|other| other.name == *node && !other.is_draining)
+    }
+
     /// Where whoever cannot stay here joins anew.
     pub(crate) fn elsewhere(&self) -> Option<String> {
         let now = Instant::now();

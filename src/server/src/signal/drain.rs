@@ -166,8 +166,9 @@ impl Done {
         let there = || cluster.node_among(&wings).map(|(node, _)| node);
         let node = match home {
             Some(home) => cluster.node_for(Some(home)),
-            None => match self.nodes.get(&room) {
+            None => match self.nodes.get(&room).filter(|node| cluster.takes_clients(node)) {
                 Some(node) => Some(node.clone()),
+                // None yet, or one that has begun to drain or has died meanwhile.
                 None => there().or_else(|| cluster.node_for(None)).inspect(|node| {
                     self.nodes.insert(room.clone(), node.clone());
                 }),

@@ -44,7 +44,8 @@ impl World {
         let own = app_of(&cluster, vec![ShardHandle::new(move |command| sender.try_send(command))], is_down.clone());
         tokio::spawn(cluster.clone().run(Arc::new(own.clone())));
         for further in [&other, &third] {
-            tokio::spawn(further.clone().run(Arc::new(app_of(further, vec![], is_down.clone()))));
+            let shard = ShardHandle::new(|_| Ok(()));
+            tokio::spawn(further.clone().run(Arc::new(app_of(further, vec![shard], is_down.clone()))));
         }
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let admin = listener.local_addr().unwrap();
@@ -76,6 +77,28 @@ impl World {
         assert!(self.app.directory.is_used());
     }
 
+    /// The shard is asked to have a client go on at another node: the number of the order, and where.
+    async fn asked_to_go(&self) -> (u64, PlaceId) {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Move { id, order }) => return (id, order.to),
+                Ok(_) => {}
+                Err(_) => sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    /// Another node drains, and this one knows.
+    async fn drains(&self, name: &str) {
+        let drains = if name == "b" { &self.other } else { &self.third };
+        drains.drain(true);
+        let is_known = || {
+            let nodes = serde_json::to_value(self.cluster.nodes()).unwrap();
+            nodes.as_array().unwrap().iter().any(|node| node["node"] == name && node["verdict"] == "draining")
+        };
+        eventually(is_known).await;
+    }
+
     /// The shard is asked to move the home of the room: the number of the order, and where to.
     async fn asked_to_move(&self) -> (u64, PlaceId) {
         loop {
@@ -102,7 +125,12 @@ pub(in crate::signal) fn app_of(cluster: &Cluster, shards: Vec<ShardHandle>, dow
 
 /// One more client in the room, at the node's first shard.
 pub(in crate::signal) fn somebody_in(app: &App) -> Membership {
-    let member = app.directory.enter(&demo(), Ipv4Addr::LOCALHOST.into()).unwrap();
+    somebody_in_room(app, &demo())
+}
+
+/// The same in any room.
+pub(in crate::signal) fn somebody_in_room(app: &App, room: &RoomId) -> Membership {
+    let member = app.directory.enter(room, Ipv4Addr::LOCALHOST.into()).unwrap();
     let (client, attributes, rights) = (member.client.clone(), json!({}).into(), Rights::default());
     let (clients, tracks, own) = (vec![], vec![], vec![]);
     app.directory.route(0, Event::Joined { client, clients, tracks, own, attributes, rights });
@@ -142,19 +170,29 @@ async fn a_home_goes_to_the_one_of_its_further_nodes_that_does_not_drain() {
     for (draining, takes) in [("b", "c"), ("c", "b")] {
         let world = World::new().await;
         drop(world.opened(|| ["b", "c"].iter().for_each(|name| world.attach(name))).await);
-        let drains = if draining == "b" { &world.other } else { &world.third };
-        drains.drain(true);
-        let is_known = || {
-            let nodes = serde_json::to_value(world.cluster.nodes()).unwrap();
-            nodes.as_array().unwrap().iter().any(|node| node["node"] == draining && node["verdict"] == "draining")
-        };
-        eventually(is_known).await;
+        world.drains(draining).await;
         let waits = world.drain();
         let (id, to) = world.asked_to_move().await;
         assert_eq!(to, world.shard_of(takes));
         world.app.calls.answer(id, Ok(Value::Null));
         assert!(waits.await.unwrap().is_ok());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_go_on_at_another_node_when_the_one_that_they_were_to_go_to_begins_to_drain_too() {
+    let world = World::new().await;
+    let first = world.opened(|| {}).await;
+    assert!(!first.new_ticket().is_empty());
+    let _waits = world.drain();
+    let (id, to) = world.asked_to_go().await;
+    world.app.calls.answer(id, Ok(Value::Null));
+    let (draining, takes) = if to == world.shard_of("b") { ("b", "c") } else { ("c", "b") };
+    world.drains(draining).await;
+    let second = somebody_in(&world.app);
+    assert!(!second.new_ticket().is_empty());
+    let (_, to) = timeout(Duration::from_secs(15), world.asked_to_go()).await.expect("the second is asked, too");
+    assert_eq!(to, world.shard_of(takes));
 }
 
 #[tokio::test(flavor = "multi_thread")]
