@@ -1,5 +1,6 @@
 //! Clients that go on at another node: whether that takes them, and where they reach it.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -143,6 +144,13 @@ impl Cluster {
         others.iter().find(|other| other.name == home && other.has_time())?;
         state.peers.placed(now, &home);
         Some(home)
+    }
+
+    /// The shards of nodes that have time for more clients.
+    pub(crate) fn places_with_time(&self) -> HashSet<PlaceId> {
+        let others = self.state().peers.candidates(Instant::now());
+        let (mail, with_time) = (self.mail(), others.iter().filter(|other| other.has_time()));
+        with_time.flat_map(|other| mail.places.of_name(&other.name)).collect()
     }
 
     /// Of the nodes of these shards the one for a room's home, and its shard: the least busy that does not drain.

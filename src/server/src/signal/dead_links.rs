@@ -39,15 +39,18 @@ pub(super) async fn send_home(app: App, cluster: Cluster, patience: Duration) {
         if severed.is_empty() {
             continue;
         }
+        // Those of a busy home wait, and keep nobody from going to another one.
+        let with_time = cluster.places_with_time();
         let long = told.iter().filter(|(_, since)| now.saturating_duration_since(**since) >= patience);
-        for client in long.map(|(client, _)| client.clone()).take(CLIENTS).collect::<Vec<_>>() {
-            let home = app.directory.home_of(&client).map(|(_, home)| home);
-            if let Some(url) = home.and_then(|home| url_with_time(&cluster, home)) {
+        let long = long.filter_map(|(client, _)| Some((client.clone(), app.directory.home_of(client)?.1)));
+        for (client, home) in long.filter(|(_, home)| with_time.contains(home)).take(CLIENTS) {
+            if let Some(url) = url_with_time(&cluster, home) {
                 app.directory.send_home(client, &url);
             }
         }
         let movable = app.directory.movable(CLIENTS, |client, room, home| {
-            home.is_some_and(|home| severed.concerns(room, home)) && !asked.contains_key(client)
+            let goes = |home| severed.concerns(room, home) && with_time.contains(&home);
+            home.is_some_and(goes) && !asked.contains_key(client)
         });
         let mut next = Vec::new();
         for movable in movable {
@@ -87,8 +90,9 @@ pub(super) async fn send_fixed_home(app: App, cluster: Cluster, patience: Durati
         }
         let found = app.directory.fixed(|room, home| severed.concerns(room, home));
         known = found.iter().map(|(client, _)| (client.clone(), *known.get(client).unwrap_or(&now))).collect();
+        let with_time = cluster.places_with_time();
         let long = found.into_iter().filter(|(client, _)| now.saturating_duration_since(known[client]) >= patience);
-        for (client, home) in long.take(CLIENTS) {
+        for (client, home) in long.filter(|(_, home)| with_time.contains(home)).take(CLIENTS) {
             if let Some(url) = url_with_time(&cluster, home) {
                 app.directory.send_fixed(client, &url);
             }

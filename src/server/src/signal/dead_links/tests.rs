@@ -14,11 +14,11 @@ use crate::cluster::Place;
 use crate::cluster::memory::linked_nodes;
 use crate::shard_handle::ShardHandle;
 use crate::signal::directory::Membership;
-use crate::signal::drain::tests::{app_of, demo, eventually, somebody_in};
+use crate::signal::drain::tests::{app_of, demo, eventually, somebody_in, somebody_in_room};
 use crate::signal::homes::{self, Elsewhere, Stay};
 use moonring_core::command::{Command, Event, LeaveCause};
 use moonring_core::report::LinkReport;
-use moonring_wire::id::{ClientId, PlaceId};
+use moonring_wire::id::{ClientId, PlaceId, RoomId};
 use serde_json::Value;
 
 /// The other node's shard, as each of them knows it.
@@ -35,6 +35,15 @@ fn node(cluster: &Cluster, down: &watch::Receiver<bool>) -> (App, Receiver<Comma
 fn link(is_silent: bool) -> LinkReport {
     let (sent, received, lost, layers_down) = (0, 0, 0, 0);
     LinkReport { place: OTHER, sent, received, lost, layers_down, is_silent, rooms: vec![], rtt: Duration::ZERO }
+}
+
+/// Somebody is in a room at its home, and the node has a wing of it.
+async fn spread_over(app: &App, room: &RoomId, (home, cluster): (&App, &Cluster)) -> (Membership, Option<Stay>) {
+    let Place::Here(_hold) = cluster.place(room).await else { panic!("it begins there") };
+    let there = somebody_in_room(home, room);
+    let stay = homes::here(app, room, Ipv4Addr::LOCALHOST.into()).await;
+    assert!(matches!(stay, Ok(Some(Stay::Wing(_)))), "{stay:?}");
+    (there, stay.unwrap())
 }
 
 /// A node hears nothing of the other one's shard until this is aborted.
@@ -149,4 +158,57 @@ async fn who_is_told_to_go_home_over_a_dead_link_and_does_not_is_made_to_and_who
     assert_eq!(last(&mut goes), Some(LeaveCause::GoesOn("ws://home/ws".to_owned())));
     assert_eq!(last(&mut cannot), None, "it has nothing that stands still");
     assert!(commands.try_iter().all(|command| !matches!(command, Command::Leave { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_whose_home_is_busy_keep_nobody_from_going_to_another_one() {
+    let (_bus, clusters) = linked_nodes(&["wing", "busy", "free"]);
+    let [cluster, busy, free] = <[Cluster; 3]>::try_from(clusters).unwrap();
+    let (_down, is_down) = watch::channel(false);
+    let ((app, commands), (busy_app, _kept), (free_app, _kept_too)) =
+        (node(&cluster, &is_down), node(&busy, &is_down), node(&free, &is_down));
+    let places = [1, 2].map(PlaceId);
+    let all_see = |cluster: &Cluster| places.iter().all(|place| cluster.name_at(*place).is_some());
+    eventually(|| [&cluster, &busy, &free].into_iter().all(all_see)).await;
+    let other = RoomId::parse("other").unwrap();
+    let _theirs = spread_over(&app, &demo(), (&busy_app, &busy)).await;
+    let _ours = spread_over(&app, &other, (&free_app, &free)).await;
+    let mut waiting: Vec<_> = (0..400).map(|_| somebody_in(&app)).collect();
+    waiting[..300].iter().for_each(|member| assert!(!member.new_ticket().is_empty()));
+    let [goes, is_sent] = [(); 2].map(|()| somebody_in_room(&app, &other));
+    assert!(!goes.new_ticket().is_empty());
+    // As many as make it busy have been sent there.
+    let of = |name: &str| {
+        places.into_iter().find(|place| cluster.name_at(*place).is_some_and(|node| node.to_string() == name))
+    };
+    let fills = of("busy").unwrap();
+    while cluster.home_with_time(fills).is_some() {}
+    tokio::spawn(send_home(app.clone(), cluster.clone(), PATIENCE));
+    tokio::spawn(send_fixed_home(app.clone(), cluster.clone(), Duration::from_millis(100)));
+    let deaf = cluster.clone();
+    let telling = tokio::spawn(async move {
+        loop {
+            deaf.links_told(0, &places.map(|place| LinkReport { place, ..link(true) }));
+            sleep(Duration::from_millis(200)).await;
+        }
+    });
+    let (mut asked, mut left) = (None, None);
+    eventually(|| {
+        for command in commands.try_iter() {
+            match command {
+                Command::Move { order, .. } => asked = Some(order.client),
+                Command::Leave { client, .. } => left = Some(client),
+                _ => {}
+            }
+        }
+        asked.is_some() && left.is_some()
+    })
+    .await;
+    telling.abort();
+    assert_eq!((asked, left), (Some(goes.client.clone()), Some(is_sent.client.clone())));
+    assert!(
+        waiting
+            .iter_mut()
+            .all(|member| member.events.try_recv().is_ok_and(|event| matches!(event, Event::Joined { .. })))
+    );
 }

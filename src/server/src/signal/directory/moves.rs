@@ -9,6 +9,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use rand::seq::IteratorRandom;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -190,36 +191,39 @@ impl Directory {
         !state.clients.is_empty() || state.rooms.values().any(|placement| !placement.far_wings.is_empty())
     }
 
-    /// Some rooms that have their home here, and all their clients at other nodes.
+    /// Some rooms that have their home here, and all their clients at other nodes: any of them, so that those that cannot move,
+    /// and are asked again and again, keep nobody else's from being asked.
     pub(in crate::signal) fn movable_homes(&self, most: usize, is_wanted: impl Fn(&RoomId) -> bool) -> Vec<RoomId> {
         let state = self.state();
         let can = |placement: &Placement| {
             placement.far_home.is_none() && placement.clients == 0 && !placement.far_wings.is_empty()
         };
         let rooms = state.rooms.iter().filter(|(room, placement)| can(placement) && is_wanted(room));
-        rooms.map(|(room, _)| room.clone()).take(most).collect()
+        let some = rooms.choose_multiple(&mut rand::rng(), most);
+        some.into_iter().map(|(room, _)| room.clone()).collect()
     }
 
-    /// Some clients that could go on elsewhere; `is_wanted` is asked of each with its room, and the room's home where that is another
-    /// node.
+    /// Some clients that could go on elsewhere, any of them likewise; `is_wanted` is asked of each with its room, and the room's home
+    /// where that is another node.
     pub(in crate::signal) fn movable(
         &self,
         most: usize,
         is_wanted: impl Fn(&ClientId, &RoomId, Option<PlaceId>) -> bool,
     ) -> Vec<Movable> {
         let state = self.state();
-        let movable = |(client, route): (&ClientId, &Route)| {
+        let movable = state.clients.iter().filter_map(|(client, route)| {
             let can = matches!(route.outlet, Outlet::Attached(_)) && route.ticket.is_some();
             let placement = state.rooms.get(&route.room).filter(|_| can)?;
-            let home = placement.far_home;
-            is_wanted(client, &route.room, home).then(|| Movable {
-                room: route.room.clone(),
-                client: client.clone(),
-                home,
-                wings: placement.far_wings.clone(),
-            })
-        };
-        state.clients.iter().filter_map(movable).take(most).collect()
+            is_wanted(client, &route.room, placement.far_home).then_some((client, &route.room, placement))
+        });
+        let some = movable.choose_multiple(&mut rand::rng(), most).into_iter();
+        let movable = some.map(|(client, room, placement)| Movable {
+            room: room.clone(),
+            client: client.clone(),
+            home: placement.far_home,
+            wings: placement.far_wings.clone(),
+        });
+        movable.collect()
     }
 
     /// Whether a stay is here, or is about to be.

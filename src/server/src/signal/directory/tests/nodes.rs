@@ -1,5 +1,7 @@
 //! Rooms over several nodes: whom joins go to, and how long a room stays known.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 const HOME: PlaceId = PlaceId(7);
@@ -69,4 +71,18 @@ fn a_room_with_wings_elsewhere_stays_when_its_last_client_here_leaves() {
     assert!(directory.wing_comes(&room("a"), 0, HOME));
     assert_eq!(directory.take_far_wings(&room("a")), (0, vec![HOME]));
     assert_eq!(directory.take_far_wings(&room("a")), (0, vec![]));
+}
+
+#[test]
+fn each_of_many_clients_and_homes_that_may_go_elsewhere_is_asked_however_many_cannot() {
+    let (directory, _receivers) = directory(1, 999, Bounds { rooms_max: 99, clients_max: 99, ..BOUNDS });
+    let members: Vec<_> = (0..60).map(|n| directory.enter(&room(&format!("r{n}")), LOOPBACK).unwrap()).collect();
+    members.iter().for_each(|member| assert!(!member.new_ticket().is_empty()));
+    let asked = (0..1_000).flat_map(|_| directory.movable(3, |_, _, _| true)).map(|movable| movable.client);
+    assert_eq!(asked.collect::<BTreeSet<_>>().len(), 60);
+    (0..60).for_each(|n| assert!(directory.wing_comes(&room(&format!("r{n}")), 0, HOME)));
+    drop(members);
+    let homes = (0..1_000).flat_map(|_| directory.movable_homes(3, |_| true));
+    assert_eq!(homes.collect::<BTreeSet<_>>().len(), 60);
+    assert_eq!(directory.movable_homes(99, |_| true).len(), 60);
 }
