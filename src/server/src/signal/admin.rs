@@ -35,6 +35,8 @@ use crate::log_queue;
 const MAX_BODY: usize = 64 * 1024;
 /// Longest deadline of a draining, in seconds.
 const MAX_DRAIN_S: u64 = 24 * 3600;
+/// What is answered where there is nothing, as in a version that does not know what is asked for.
+pub(super) const NO_SUCH_PAGE: &str = "there is no such page\n";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The admin pages.
@@ -66,7 +68,7 @@ pub(super) fn router(app: App) -> Router {
         .route("/rooms/{room}/close", post(orders::close))
         .route("/rooms/{room}/trace", get(streams::trace))
         .route("/rooms/{room}/record", get(streams::record))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "there is no such page\n") })
+        .fallback(|| async { (StatusCode::NOT_FOUND, NO_SUCH_PAGE) })
         .method_not_allowed_fallback(|method: Method| async move {
             let line = format!("this page does not take {method}: docs/policy.md has the requests\n");
             (StatusCode::METHOD_NOT_ALLOWED, line)

@@ -24,7 +24,8 @@ impl App {
                 MoveOrder { client, to: destination.place, candidates: destination.candidates }
             }
             (None, _) if node.is_some() => return Err("the server is alone: there is no other node".to_owned()),
-            (_, None) => return Err("say which shard, or which node".to_owned()),
+            (Some(_), None) => return Err("the client is at this node already: say which of its shards".to_owned()),
+            (None, None) => return Err("say which shard, or which node".to_owned()),
             (_, Some(shard)) => {
                 let shards = self.directory.shards();
                 if usize::from(shard) >= shards {

@@ -7,8 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::admin::NO_SUCH_PAGE;
 use super::reloads::Reloaded;
 use super::rooms::{PathLine, PolicyLine, ReloadLine, RoomLine, RoomsPage};
 use super::tls;
@@ -46,7 +48,7 @@ pub(crate) async fn rooms(admin: impl Into<Admin>, json: bool) -> anyhow::Result
         // A room's id has no character that means something in a URL.
         let after = next.map_or(String::new(), |after| format!("&after={after}"));
         let path = format!("rooms?everywhere=true{after}");
-        let page: RoomsPage = answered(&admin, client.get(url(&admin, &path)).send().await).await?.json().await?;
+        let page: RoomsPage = read(&admin, client.get(url(&admin, &path)).send().await).await?;
         rooms.extend(page.rooms);
         match page.next {
             Some(after) => next = Some(after),
@@ -61,7 +63,7 @@ pub(crate) async fn rooms(admin: impl Into<Admin>, json: bool) -> anyhow::Result
 pub(crate) async fn reload(admin: impl Into<Admin>) -> anyhow::Result<String> {
     let admin = admin.into();
     let sent = client(&admin)?.post(url(&admin, "reload")).send().await;
-    let report: Reloaded = answered(&admin, sent).await?.json().await?;
+    let report: Reloaded = read(&admin, sent).await?;
     if let Some(error) = report.folder.error {
         bail!("the scripts folder cannot be read: {error}; the scripts stay as they were");
     }
@@ -74,7 +76,7 @@ pub(crate) async fn order(admin: impl Into<Admin>, room: &str, verb: &str) -> an
     let admin = admin.into();
     let room = RoomId::parse(room).map_err(|error| anyhow::anyhow!("the room id {error}"))?;
     let sent = client(&admin)?.post(url(&admin, &format!("rooms/{room}/{verb}"))).send().await;
-    let policy: PolicyLine = answered(&admin, sent).await?.json().await?;
+    let policy: PolicyLine = read(&admin, sent).await?;
     if verb == "reload"
         && let Some(ReloadLine::Failed(message)) = &policy.last_reload
     {
@@ -90,7 +92,7 @@ pub(crate) async fn act(admin: impl Into<Admin>, room: &str, verb: &str, body: &
     let admin = admin.into();
     let room = RoomId::parse(room).map_err(|error| anyhow::anyhow!("the room id {error}"))?;
     let sent = client(&admin)?.post(url(&admin, &format!("rooms/{room}/{verb}"))).json(body).send().await;
-    let answer: Value = answered(&admin, sent).await?.json().await?;
+    let answer: Value = read(&admin, sent).await?;
     Ok(if answer.is_null() { String::new() } else { format!("{answer}\n") })
 }
 
@@ -122,10 +124,24 @@ pub(super) fn url(admin: &Admin, path: &str) -> String {
     format!("http://{address}/{path}")
 }
 
+/// What the server answers, as this program knows it.
+pub(super) async fn read<T: DeserializeOwned>(admin: &Admin, sent: reqwest::Result<Response>) -> anyhow::Result<T> {
+    answered(admin, sent).await?.json().await.map_err(|error| match error.is_decode() {
+        true => anyhow::Error::new(error).context(of_another_kind(admin)),
+        false => anyhow::Error::new(error).context("the server ended while it was answering"),
+    })
+}
+
 pub(super) async fn answered(admin: &Admin, sent: reqwest::Result<Response>) -> anyhow::Result<Response> {
-    let response = sent.with_context(|| {
-        let admin = admin.address;
-        format!("no server answers at {admin}; start one, or say with --admin-listen where its admin pages are")
+    let response = sent.map_err(|error| {
+        let (admin, is_late) = (admin.address, error.is_timeout());
+        let words = match is_late {
+            true => format!("the server at {admin} does not answer in time: its log says why, if anything does"),
+            false => {
+                format!("no server answers at {admin}; start one, or say with --admin-listen where its admin pages are")
+            }
+        };
+        anyhow::Error::new(error).context(words)
     })?;
     let status = response.status();
     if status == StatusCode::UNAUTHORIZED {
@@ -133,9 +149,22 @@ pub(super) async fn answered(admin: &Admin, sent: reqwest::Result<Response>) -> 
         bail!("the server asks for its admin_token, and {given}: say it with --admin-token or MOONRING_ADMIN_TOKEN");
     }
     if !status.is_success() {
-        bail!("the server says {status}: {}", response.text().await?.trim());
+        let text = response.text().await?;
+        if status == StatusCode::NOT_FOUND && (text.is_empty() || text == NO_SUCH_PAGE) {
+            bail!(of_another_kind(admin));
+        }
+        bail!("the server says {status}: {}", text.trim());
     }
     Ok(response)
+}
+
+/// For what answers otherwise than a server of this version.
+fn of_another_kind(admin: &Admin) -> String {
+    let (at, version) = (admin.address, env!("CARGO_PKG_VERSION"));
+    format!(
+        "what answers at {at} is no moonring {version}, as this program is: ask with the program of the server's own version, or \
+         say with --admin-listen where its admin pages are"
+    )
 }
 
 fn lines(rooms: &[RoomLine]) -> anyhow::Result<String> {
@@ -205,4 +234,40 @@ fn policy_columns(policy: &PolicyLine) -> String {
         let _ = write!(text, "  RELOAD FAILED: {first}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::StatusCode;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What operators read who ask a server that answers everything so.
+    async fn told_of(status: StatusCode, body: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(move || async move { (status, body) });
+        tokio::spawn(axum::serve(listener, router).into_future());
+        let words = rooms(address, false).await.unwrap_err().to_string();
+        words.replace(&address.to_string(), "HERE")
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_a_server_of_another_version_or_another_program_is_told_what_to_do() {
+        let another =
+            format!("what answers at HERE is no moonring {}, as this program is: ", env!("CARGO_PKG_VERSION"));
+        for (status, body) in [
+            (StatusCode::OK, "<html>"),
+            (StatusCode::OK, "{\"other\":1}"),
+            (StatusCode::NOT_FOUND, ""),
+            (StatusCode::NOT_FOUND, NO_SUCH_PAGE),
+        ] {
+            let words = told_of(status, body).await;
+            assert!(words.starts_with(&another) && words.contains("--admin-listen"), "{status} {body}: {words}");
+        }
+        let words = told_of(StatusCode::NOT_FOUND, "there is no such room\n").await;
+        assert_eq!(words, "the server says 404 Not Found: there is no such room");
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::operator::{Admin, answered, client_with, url};
+use super::operator::{Admin, client_with, read, url};
 use crate::config::CanaryVerb;
 use crate::watch::{CanaryReport, SideReport};
 
@@ -14,7 +14,7 @@ pub(crate) async fn begin(admin: impl Into<Admin>, rooms: &str, seconds: u64) ->
     let body = json!({ "rooms": rooms, "seconds": seconds });
     let sent =
         client_with(&admin, Some(super::operator::TIMEOUT))?.post(url(&admin, "canary")).json(&body).send().await;
-    Ok(told(&answered(&admin, sent).await?.json().await?))
+    Ok(told(&read(&admin, sent).await?))
 }
 
 /// Shows the canary, promotes it or takes it back.
@@ -26,7 +26,7 @@ pub(crate) async fn order(admin: impl Into<Admin>, verb: CanaryVerb) -> anyhow::
         CanaryVerb::Promote => client.post(url(&admin, "canary/promote")),
         CanaryVerb::Abort => client.post(url(&admin, "canary/abort")),
     };
-    Ok(told(&answered(&admin, request.send().await).await?.json().await?))
+    Ok(told(&read(&admin, request.send().await).await?))
 }
 
 fn told(report: &CanaryReport) -> String {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::operator::{Admin, answered, client, url};
+use super::operator::{Admin, client, read, url};
 use moonring_wire::id::{ClientId, RoomId};
 
 #[derive(Debug, Deserialize)]
@@ -54,7 +54,7 @@ pub(crate) async fn clients(admin: impl Into<Admin>, room: &str, json: bool) -> 
         // Ids have no character that means something in a URL.
         let after = next.map_or(String::new(), |after: ClientId| format!("?after={after}"));
         let sent = asker.get(url(&admin, &format!("rooms/{room}/clients{after}"))).send().await;
-        let page: Page = answered(&admin, sent).await?.json().await?;
+        let page: Page = read(&admin, sent).await?;
         count += page.clients.len();
         for line in page.clients {
             if json {

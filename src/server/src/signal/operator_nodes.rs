@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::drain::{DrainLine, DrainState};
-use super::operator::{Admin, answered, client, url};
+use super::operator::{Admin, client, read, url};
 use crate::cluster::NodeLine;
 
 /// Between two looks at a node that drains.
@@ -16,7 +16,7 @@ pub(super) const LOOK: Duration = Duration::from_secs(1);
 pub(crate) async fn nodes(admin: impl Into<Admin>, json: bool) -> anyhow::Result<String> {
     let admin = admin.into();
     let sent = client(&admin)?.get(url(&admin, "nodes")).send().await;
-    let nodes: Vec<NodeLine> = answered(&admin, sent).await?.json().await?;
+    let nodes: Vec<NodeLine> = read(&admin, sent).await?;
     let mut text = String::new();
     if json {
         for node in &nodes {
@@ -34,10 +34,10 @@ pub(crate) async fn drain(admin: impl Into<Admin>, deadline_s: u64, waits: bool)
     let admin = admin.into();
     let body = serde_json::json!({ "deadline_s": deadline_s });
     let sent = client(&admin)?.post(url(&admin, "drain")).json(&body).send().await;
-    let NodeLine { node, .. } = answered(&admin, sent).await?.json().await?;
+    let NodeLine { node, .. } = read(&admin, sent).await?;
     loop {
         let sent = client(&admin)?.get(url(&admin, "drain")).send().await;
-        let DrainLine { state, rooms, clients } = answered(&admin, sent).await?.json().await?;
+        let DrainLine { state, rooms, clients } = read(&admin, sent).await?;
         match state {
             DrainState::GoesOn if waits => tokio::time::sleep(LOOK).await,
             DrainState::No if waits => bail!("the draining of node {node} was called off"),
@@ -50,7 +50,7 @@ pub(crate) async fn drain(admin: impl Into<Admin>, deadline_s: u64, waits: bool)
 pub(crate) async fn undrain(admin: impl Into<Admin>) -> anyhow::Result<String> {
     let admin = admin.into();
     let sent = client(&admin)?.post(url(&admin, "undrain")).send().await;
-    let NodeLine { node, rooms, .. } = answered(&admin, sent).await?.json().await?;
+    let NodeLine { node, rooms, .. } = read(&admin, sent).await?;
     Ok(format!("node {node} takes new rooms; it has {rooms}\n"))
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
-use super::operator::{Admin, answered, client, url};
+use super::operator::{Admin, client, read, url};
 use super::scripts::Uploaded;
 use crate::cluster::{NodeTold, Pushed};
 use crate::script_set::ScriptChange;
@@ -19,7 +19,7 @@ const SHOWN: usize = 8;
 pub(crate) async fn list(admin: impl Into<Admin>) -> anyhow::Result<String> {
     let admin = admin.into();
     let sent = client(&admin)?.get(url(&admin, "scripts")).send().await;
-    let Uploaded { scripts, nodes } = answered(&admin, sent).await?.json().await?;
+    let Uploaded { scripts, nodes } = read(&admin, sent).await?;
     let mut text = format!("{} uploaded scripts\n", scripts.0.len());
     for (name, hash) in &scripts.0 {
         let _ = writeln!(text, "{} {name}", hash.get(..SHOWN).unwrap_or(hash));
@@ -56,7 +56,7 @@ pub(crate) async fn drop_scripts(admin: impl Into<Admin>, names: &[String]) -> a
 async fn change(admin: impl Into<Admin>, change: &ScriptChange) -> anyhow::Result<String> {
     let admin = admin.into();
     let sent = client(&admin)?.post(url(&admin, "scripts")).json(change).send().await;
-    let pushed: Pushed = answered(&admin, sent).await?.json().await?;
+    let pushed: Pushed = read(&admin, sent).await?;
     let text = told(&pushed);
     let is_in_use = pushed.taken && pushed.nodes.iter().all(|node| node.told.is_good());
     if !is_in_use {

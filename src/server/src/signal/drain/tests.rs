@@ -196,6 +196,19 @@ async fn clients_go_on_at_another_node_when_the_one_that_they_were_to_go_to_begi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_told_to_go_where_he_is_stays_and_the_operator_is_told_why() {
+    let world = World::new().await;
+    let member = world.opened(|| {}).await;
+    let own = NodeName::parse("a").unwrap();
+    for (to, words) in [
+        (Some(&own), "the client is at this node already: say which of its shards"),
+        (None, "say which shard, or which node"),
+    ] {
+        assert_eq!(world.app.move_here(&demo(), member.client.clone(), (to, None)).await, Err(words.to_owned()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_room_that_is_being_sent_away_when_the_draining_is_called_off_goes_as_a_whole() {
     for again in [None, Some(Duration::from_secs(600))] {
         let world = World::new().await;
