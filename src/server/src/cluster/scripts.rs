@@ -33,10 +33,10 @@ const CURRENT: &str = "current";
 const AT_ONCE: usize = 16;
 /// Time for a node to compile all scripts, or to take them.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Time that another upload to the same node is waited for.
+/// Time that another upload to the same node, or its look at the set in use, is waited for.
 const TURN: Duration = Duration::from_secs(2);
 /// Why an upload comes to nothing.
-const BUSY: &str = "another upload is under way; nothing was changed";
+const BUSY: &str = "another upload is under way, or NATS does not answer; nothing was changed";
 const CONTESTED: &str = "somebody else has uploaded scripts meanwhile: nothing was changed, try again";
 const UNREADABLE: &str = "the bucket mr_scripts holds what a node with another cluster_secret_file or version has written: give all nodes \
                           the same, or delete the bucket if that is gone";
@@ -79,7 +79,8 @@ pub(crate) struct NodeTold {
 impl Cluster {
     /// Changes the uploaded scripts of all nodes, or of none. An error says why nothing was done.
     pub(crate) async fn push_scripts(&self, host: &dyn Host, change: ScriptChange) -> Result<Pushed, String> {
-        let _one = self.0.scripts.try_lock().map_err(|_| BUSY)?;
+        // This node may be looking just then whether others are in use.
+        let _one = timeout(TURN, self.0.scripts.lock()).await.map_err(|_| BUSY)?;
         if !self.is_connected() || !self.state().is_accepted {
             return Err(format!("{OFFLINE}; nothing was changed"));
         }

@@ -117,6 +117,21 @@ async fn a_node_that_was_away_or_is_new_takes_the_scripts_in_use() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_waits_until_its_node_has_looked_for_others_or_says_that_it_cannot() {
+    let mut world = World::default();
+    let (a, _b) = world.pair().await;
+    let look = a.cluster.0.scripts.lock().await;
+    let (pushed, ()) = tokio::join!(a.push(files(&[("x.lua", "1")])), async {
+        sleep(Duration::from_millis(100)).await;
+        drop(look);
+    });
+    assert_eq!(pushed.unwrap(), "true of 1: a: 0 failed, b: 0 failed");
+    let _look = a.cluster.0.scripts.lock().await;
+    let refused = a.push(files(&[("x.lua", "2")])).await.unwrap_err();
+    assert_eq!(refused, "another upload is under way, or NATS does not answer; nothing was changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_uploads_at_once_one_counts_and_strangers_upload_nothing() {
     let mut world = World::default();
     let (a, b) = world.pair().await;
