@@ -11,7 +11,7 @@
 -- and `hand`, the time at which it was raised, or false.
 --
 -- Who had the floor and is back within `keep_s` seconds (by default 60) has it again, also when the room was empty in
--- between: pupils are known by the `name` in their metadata.
+-- between, or its server was lost: pupils are known by the `name` in their metadata.
 --
 -- Configuration, in `script_config`: `teacher_token`, `pupil_token`, `max_floor` (at once, by default 3), `keep_s`.
 
@@ -20,6 +20,7 @@ local PUPILS = { publish = { "camera", "microphone" } }
 
 STATE_VERSION = 2
 EMPTY_TIMEOUT_S = KEEP_S
+CHECKPOINT_SECONDS = 5
 
 local kept = {} -- identity -> until when the floor is kept
 
@@ -104,8 +105,21 @@ function on_message(client, message)
   action(client, message)
 end
 
-function on_unload() return kept end
+function on_unload()
+  local all = {}
+  for name, ends in pairs(kept) do all[name] = ends end
+  -- When the server is lost, they come back without having left.
+  for _, client in ipairs(sfu.clients()) do
+    if client:attributes().floor then all[client:identity()] = sfu.now() + KEEP_S end
+  end
+  return all
+end
 
 function on_load(state, old_version)
-  if old_version == STATE_VERSION then kept = state end
+  if old_version ~= STATE_VERSION then return end
+  kept = state
+  -- After a reload everybody is still here.
+  for _, client in ipairs(sfu.clients()) do
+    if client:identity() then kept[client:identity()] = nil end
+  end
 end

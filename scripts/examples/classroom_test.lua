@@ -91,3 +91,33 @@ test.it("a reload changes nothing", function()
   test.ok(room:reload("classroom.lua"))
   test.eq(pupil("ann").attributes.floor, true)
 end)
+
+test.it("a reload gives the floor to nobody twice", function()
+  local room, miss = class({ max_floor = 2 })
+  miss:message({ type = "floor", client = "ann", on = true })
+  test.ok(room:reload("classroom.lua"))
+  local again = room:connect({ id = "ann-2", token = "p", metadata = { name = "ann" } })
+  test.eq(again.attributes.floor, false)
+end)
+
+test.it("what is kept of the room names who has the floor, too", function()
+  local room, miss = class({ keep_s = 60 })
+  miss:message({ type = "floor", client = "ann", on = true })
+  local source = "function on_load(kept) sfu.log_info(kept.ann - sfu.now()) end"
+  test.ok(room:reload({ name = "classroom.lua", source = source }))
+  test.eq(room.log[#room.log].text, "60")
+end)
+
+test.it("who had the floor when the server was lost has it again", function()
+  -- What is kept of a room, in the place of a room that was lost.
+  local room = test.room({ name = "classroom.lua", source = [[
+    STATE_VERSION = 2
+    function on_client_connect() return true end
+    function on_unload() return { ann = sfu.now() + 60 } end
+  ]] }, { teacher_token = "t", pupil_token = "p" })
+  room:connect()
+  test.ok(room:reload("classroom.lua"))
+  for name, floor in pairs({ ann = true, bob = false }) do
+    test.eq(room:connect({ token = "p", metadata = { name = name } }).attributes.floor, floor, name)
+  end
+end)
