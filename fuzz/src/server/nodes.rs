@@ -25,10 +25,11 @@ pub(super) fn nodes_seeds() -> Vec<Vec<u8>> {
     alone.chain([all]).collect()
 }
 
-/// A stay from another node, all that the control plane of the process before knows, or a value of a store, by the first byte.
+/// A stay from another node, all that the control plane of the process before knows, a value of a store, or a room's checkpoint, by
+/// the first byte.
 pub(super) fn stays(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
-    match kind % 3 {
+    match kind % 4 {
         0 => with_server(|server| server.take_stay(bytes)),
         1 => {
             // Of clients that no shard of this one knows something is left.
@@ -37,9 +38,18 @@ pub(super) fn stays(bytes: &[u8]) {
                 join(&mut server);
             }
         }
-        _ => {
+        2 => {
             if let Some(again) = InMemory::value_again(bytes) {
                 assert_eq!(again, bytes, "it is another value when it is written again");
+            }
+        }
+        _ => {
+            if let Some(again) = InMemory::begin_with_checkpoint(bytes) {
+                assert_eq!(
+                    InMemory::begin_with_checkpoint(&again),
+                    Some(again),
+                    "it is another one when it is written again"
+                );
             }
         }
     }
@@ -59,5 +69,9 @@ pub(super) fn stays_seeds() -> Vec<Vec<u8>> {
         &[0, 0, 0, 0, 0, 0, 0, 0, 0],
     ];
     let of = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
-    [of(0, &stay), of(1, &state)].into_iter().chain(values.iter().map(|value| of(2, value))).collect()
+    let checkpoint = InMemory::checkpoint().expect("a checkpoint");
+    [of(0, &stay), of(1, &state), of(3, &checkpoint)]
+        .into_iter()
+        .chain(values.iter().map(|value| of(2, value)))
+        .collect()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::checkpoint::Checkpoint;
+use super::carried::Checkpoint;
 use super::failure::ReloadError;
 use serde::{Deserialize, Serialize};
 

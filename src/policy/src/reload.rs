@@ -10,13 +10,11 @@
 //! The hooks of the old version that wait are given [`RELOAD_PATIENCE`] to end before the transaction begins; meanwhile
 //! the events of the room queue. Media does not depend on any of this.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mlua::{IntoLuaMulti, Value};
-use serde::{Deserialize, Serialize};
 
 use super::engine_context::{Deadline, EngineContext};
 use super::failure::{ReloadError, Step};
@@ -40,37 +38,6 @@ pub(crate) struct Request {
     pub(crate) script: Arc<Script>,
     /// True when the new version starts without the old one's state, so that `on_unload` cannot prevent it.
     pub(crate) drops_state: bool,
-}
-
-/// What a room's script hands to the same room in another process, as a reload hands it to the next version.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct CarriedPolicy {
-    /// What `on_unload` has returned, in the format of [`plain`].
-    pub(crate) state: Option<Vec<u8>>,
-    /// `STATE_VERSION`, likewise.
-    pub(crate) version: Option<Vec<u8>>,
-    /// Named timers, and the microseconds until each is due.
-    pub(crate) timers: Vec<(String, u64)>,
-    /// What the script has counted with `sfu.count`.
-    pub(crate) counters: Vec<(String, f64)>,
-    /// Microseconds since the room was opened.
-    pub(crate) age: u64,
-}
-
-impl CarriedPolicy {
-    /// Bytes, about, that it takes.
-    pub fn bytes(&self) -> usize {
-        let part = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        let timers: usize = self.timers.iter().map(|(name, _)| name.len() + 32).sum();
-        let counters: usize = self.counters.iter().map(|(name, _)| name.len() + 32).sum();
-        part(&self.state) + part(&self.version) + timers + counters
-    }
-
-    /// When the named timers are due.
-    pub(crate) fn due(&self, now: Instant) -> HashMap<String, Instant> {
-        let at = |after: u64| now.checked_add(Duration::from_micros(after)).unwrap_or(now);
-        self.timers.iter().map(|(name, after)| (name.clone(), at(*after))).collect()
-    }
 }
 
 /// A reload that waits for hooks of the old version to end.

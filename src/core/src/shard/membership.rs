@@ -238,7 +238,7 @@ impl Shard {
     }
 
     /// See [`Command::LeaveIfSilent`](crate::command::Command::LeaveIfSilent).
-    pub(super) fn leave_if_silent(
+    pub(super) fn end_silent(
         &mut self,
         now: Instant,
         (id, silence): (ClientId, Duration),

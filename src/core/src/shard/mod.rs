@@ -359,9 +359,7 @@ impl Shard {
             Command::CheckpointFound { room, found } => self.checkpoint_found(now, &room, found),
             Command::PolicyCarried { room, carried } => self.policy_arrives(now, &room, carried.as_deref()),
             Command::Candidates { own, all } => self.settings.tell_candidates(own, all),
-            Command::LeaveIfSilent { client, silence, reason } => {
-                self.leave_if_silent(now, (client, silence), reason, out)
-            }
+            Command::LeaveIfSilent { client, silence, reason } => self.end_silent(now, (client, silence), reason, out),
             Command::Leave { client, reason } => self.leave(now, &client, reason, out),
         }
     }

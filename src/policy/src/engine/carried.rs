@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{OpenError, PolicyEngine};
+use crate::carried::{CarriedPolicy, Checkpoint};
 use crate::client::ClientFacts;
 use crate::failure::ReloadError;
 use crate::host::{Host, RoomFacts};
 use crate::library::ResolveError;
 use crate::output::PolicyKey;
-use crate::reload::{CarriedPolicy, load, new_state};
+use crate::reload::{load, new_state};
 use crate::room::Room;
 use crate::script::Script;
 use crate::state::State;
@@ -59,6 +60,11 @@ impl PolicyEngine {
         let begun = self.begin_carried(now, (room, metadata, roster), &script, Some(carried));
         let begun = begun.map_err(|error| format!("the script does not begin here: {error}"))?;
         Ok(self.add_carried(now, begun, Some(carried)))
+    }
+
+    /// What a room begins with that has this checkpoint: what its script is given, and what was said of the room.
+    pub fn revive(&mut self, now: Instant, checkpoint: Checkpoint) -> (CarriedPolicy, SharedValue) {
+        checkpoint.at(self.context.unix(now))
     }
 
     /// Has a room's timers wait, or go on.

@@ -1,4 +1,4 @@
-//! Checkpoints of a room ([`crate::checkpoint`]): every so many seconds, as its script says, what `on_unload` returns.
+//! Checkpoints of a room ([`crate::carried`]): every so many seconds, as its script says, what `on_unload` returns.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use mlua::Value;
 
 use super::Room;
 use crate::budget::cpu_stopwatch;
-use crate::checkpoint::Checkpoint;
+use crate::carried::Checkpoint;
 use crate::engine_context::{Deadline, EngineContext};
 use crate::output::PolicyOutput;
 use crate::settings::{CHECKPOINT, CHECKPOINT_RETRY, CHECKPOINT_S, MAX_CHECKPOINT_BYTES};

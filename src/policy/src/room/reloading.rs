@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use super::Room;
 use crate::calls;
+use crate::carried::CarriedPolicy;
 use crate::client::ClientFacts;
 use crate::effects::{Effects, count};
 use crate::engine_context::{Deadline, EngineContext};
 use crate::failure::ReloadError;
 use crate::faults::Faults;
 use crate::output::PolicyOutput;
-use crate::reload::{CarriedPolicy, OldVersion, Request, transaction};
+use crate::reload::{OldVersion, Request, transaction};
 use crate::script::Script;
 use crate::settings::{FIRST_SUSPENSION, LONGEST_SUSPENSION};
 use crate::state::State;

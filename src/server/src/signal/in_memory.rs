@@ -21,7 +21,7 @@ use super::app::App;
 use super::dispatch::dispatch;
 use super::http1::Http1;
 use super::intake::Intake;
-use super::services::{AllowList, Authorities, Services, Stores, value_again};
+use super::services::{AllowList, Authorities, Services, Stores, bytes_of_checkpoint, checkpoint_of, value_again};
 use super::take_over::{ControlState, Leaving};
 use super::{connections, http, take_over};
 use crate::config::Config;
@@ -30,7 +30,7 @@ use crate::shard_handle::ShardHandle;
 use crate::take_over::ControlPlane;
 use moonring_core::command::Event;
 use moonring_core::shard::{Shard, ShardSettings};
-use moonring_policy::{PolicyEngine, PolicySettings, Script, ScriptLibrary};
+use moonring_policy::{PolicyEngine, PolicyOutput, PolicySettings, Script, ScriptLibrary};
 use moonring_wire::id::{ClientId, PlaceId, RoomId};
 use moonring_wire::packet::SendBatch;
 use moonring_wire::transport::dtls::Certificate;
@@ -171,6 +171,29 @@ impl InMemory {
         value_again(value)
     }
 
+    /// A room begins with bytes that a table or a file has as its checkpoint: as they would be written again, if they can be read.
+    pub fn begin_with_checkpoint(bytes: &[u8]) -> Option<Vec<u8>> {
+        let checkpoint = checkpoint_of(bytes)?;
+        let again = bytes_of_checkpoint(&checkpoint);
+        let (mut engine, now) = (PolicyEngine::new(PolicySettings::unhurried(), 1), Instant::now());
+        let (carried, metadata) = engine.revive(now, checkpoint);
+        let room = RoomId::parse("demo").ok()?;
+        // A script that fails on what it is given begins without.
+        engine.open_carried(now, (&room, metadata, Vec::new()), Ok(checkpointed()?), Some(&carried)).ok()?;
+        Some(again)
+    }
+
+    /// The checkpoint of a room.
+    pub fn checkpoint() -> Option<Vec<u8>> {
+        let (mut engine, now) = (PolicyEngine::new(PolicySettings::unhurried(), 1), Instant::now());
+        engine.open_room(now, &RoomId::parse("demo").ok()?, Ok(checkpointed()?)).ok()?;
+        engine.handle_timeout(now + Duration::from_secs(1));
+        std::iter::from_fn(|| engine.poll_output()).find_map(|output| match output {
+            PolicyOutput::Checkpoint { checkpoint, .. } => Some(bytes_of_checkpoint(&checkpoint)),
+            _ => None,
+        })
+    }
+
     /// Lets every stay expire and media paths that never came up time out. Returns how many clients and sessions are left,
     /// which should be none.
     pub fn settle(&mut self) -> usize {
@@ -217,4 +240,14 @@ impl Back {
             }
         }
     }
+}
+
+/// A script with state of all kinds, a timer and a counter.
+fn checkpointed() -> Option<Arc<Script>> {
+    let script = "CHECKPOINT_SECONDS = 1 STATE_VERSION = 'x'
+        local state = { n = 1.5, text = 'a', [7] = { true, {} } }
+        function on_init() sfu.count('n', 2) sfu.set_interval('tick', 10000, function() end) end
+        function on_unload() return state end
+        function on_load(s) state = s end";
+    Script::compile("checkpointed.lua", script.as_bytes()).ok().map(Arc::new)
 }

@@ -292,12 +292,14 @@ impl Book {
     }
 }
 
-fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
+/// A checkpoint as it is written.
+pub(in crate::signal) fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
     // It is plain data, which has a form.
     postcard::to_extend(checkpoint, vec![VERSION]).unwrap_or_default()
 }
 
-fn decode(bytes: &[u8]) -> Option<Checkpoint> {
+/// `None`: it was written in another form.
+pub(in crate::signal) fn decode(bytes: &[u8]) -> Option<Checkpoint> {
     let rest = bytes.strip_prefix(&[VERSION])?;
     postcard::from_bytes(rest).ok()
 }

@@ -34,6 +34,7 @@ use webhooks::Webhooks;
 
 pub(super) use allow::AllowList;
 pub(super) use authorities::Authorities;
+pub(super) use checkpoints::{decode as checkpoint_of, encode as bytes_of_checkpoint};
 pub(super) use shared::SharedEntry;
 pub(super) use store::value_again;
 pub(super) use webhooks::{WaitingMessage, WebhookTarget};
