@@ -1,6 +1,7 @@
 //! Connections over loopback, with the clock as an argument.
 
 mod crowds;
+mod endings;
 
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
