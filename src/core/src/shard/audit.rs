@@ -65,6 +65,8 @@ impl Shard {
             check(is_kept == self.work.kept.contains(&key), &|| format!("room {} is kept, or it is not", room.id));
             let is_used = if is_home { !room.is_empty() } else { room.here > 0 || !room.wings().is_empty() };
             let is_used = is_used || self.moves.hold(&room.id) || self.homes.comes_to(key);
+            // Whether it ends is looked at once its script is here.
+            let is_used = is_used || self.policy.awaited.contains_key(&key);
             check(is_used || room.hooks > 0 || is_kept, &|| format!("room {} is empty and stays", room.id));
             let tracks = room.tracks.iter().all(|track| world.tracks.get(*track).is_some_and(|t| t.room == key));
             check(tracks, &|| format!("room {} has a track that is gone or not its own", room.id));
