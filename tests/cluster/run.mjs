@@ -8,6 +8,7 @@ import { Person, ask } from './lib/people.mjs';
 import { check, row } from './lib/found.mjs';
 import { run } from './lib/runner.mjs';
 import { ONE_SHARD, socketOf, until } from './lib/servers.mjs';
+import { FURTHER } from './scenarios/further.mjs';
 import { ROLLING } from './scenarios/rolling.mjs';
 import { STORES } from './scenarios/stores.mjs';
 
@@ -370,6 +371,7 @@ const SCENARIOS = {
     row('link between two nodes dead', [], `${there} clients at the home after ${took} ms; longest gap ${gap} ms; left out ${report.left_out}, lost ${report.lost} of ${report.packets_out}; WHIP and WHEP sent away after ${left} ms`);
   },
 
+  ...FURTHER,
   ...ROLLING,
   ...STORES,
 };
