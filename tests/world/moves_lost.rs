@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use moonring_core::command::{Command, Event, MoveOrder};
+use moonring_core::command::{Command, Event, MoveMessage, MoveOrder, News, PlaceMessage};
+use moonring_core::shard::ShardSettings;
 use moonring_wire::id::TrackId;
 use moonring_wire::media::CodecName::Opus;
 use rand::rngs::SmallRng;
@@ -12,8 +13,8 @@ use serde_json::json;
 
 use crate::home_moves::answers;
 use crate::moves::assert_sealed_once;
-use crate::sim::World;
 use crate::sim::places::{id_at, node_of, over_three_nodes_of_two};
+use crate::sim::{World, settings};
 
 /// Says who is there, as the script sees it.
 const WHO: &str = "
@@ -26,13 +27,15 @@ function on_message(client)
   client:send(table.concat(names, ' '))
 end";
 const PLACES: usize = 6;
+/// How long is waited for something to lose.
+const UNDER_WAY_MS: u32 = 40;
 /// The number of a call that nobody else has.
 const CALL: u64 = 77;
 
 /// One at each shard of three nodes, the home's first. The one at the second node's lead publishes, all others receive.
 fn six(seed: u64) -> (World, [usize; PLACES], TrackId) {
     over_three_nodes_of_two();
-    let mut world = World::ruled(seed, WHO);
+    let mut world = World::with(seed, ShardSettings { webhooks: true, ..settings() }, WHO);
     let members = ["ada", "bob", "carol", "dan", "erin", "fay"].map(|name| world.join(name));
     let track = world.publish(members[2], Opus);
     world.run_ms(200);
@@ -80,18 +83,51 @@ fn assert_script_knows(world: &mut World, seats: &[(usize, usize)], words: &str)
     }
 }
 
-/// Somebody of a wing goes to another node, and after `ms` what two shards say to each other is lost.
+/// Who comes and goes, and what begins and ends, of all that somebody was told; in order.
+fn told(world: &World, who: usize) -> Vec<String> {
+    let of_it = world.events.iter().filter_map(|event| match event {
+        Event::News { client, news } if *client == world.id(who) => Some(&**news),
+        _ => None,
+    });
+    let words = of_it.filter_map(|news| match news {
+        News::ClientJoined(info) => Some(format!("+{}", info.client)),
+        News::ClientLeft(id) => Some(format!("-{id}")),
+        News::TrackPublished(info) => Some(format!("+{}", info.id)),
+        News::TrackUnpublished(id) => Some(format!("-{id}")),
+        _ => None,
+    });
+    words.collect()
+}
+
+/// Somebody of a wing goes to another node, and after `ms`, or when there is something in the next [`UNDER_WAY_MS`], what two
+/// shards say to each other is lost.
 fn move_and_lose(seed: u64, (who, to, ms): (usize, usize, u64), pair: (usize, usize), ways: [bool; 2]) -> bool {
-    let (mut world, members, _) = six(seed);
+    let (mut world, members, track) = six(seed);
     world.mail.delay = Duration::from_millis(40);
+    world.events.clear();
     world.begin_move(members[who], to).unwrap();
     world.run_ms(ms);
-    let is_lost = world.lose_words(pair, ways);
+    let is_lost = (0..UNDER_WAY_MS).any(|_| {
+        let is_lost = world.lose_words(pair, ways);
+        if !is_lost {
+            world.run_ms(1);
+        }
+        is_lost
+    });
     world.members[members[2]].paused = true;
     let words = format!("{who} to {to}, {pair:?} {ways:?} lost after {ms} ms, WORLD_SEED={}", world.seed);
     world.run_ms(75_000);
     let seats = seats(&mut world, &members);
     assert!(seats.len() >= PLACES - 1, "{words}: {seats:?}");
+    let gone = match (seats.len(), who) {
+        (PLACES, _) => Vec::new(),
+        (_, 2) => vec![format!("-{track}"), format!("-{}", world.id(members[who]))],
+        _ => vec![format!("-{}", world.id(members[who]))],
+    };
+    // What is told in the moment of its move the one that moves may miss.
+    for (other, _) in seats.iter().filter(|(other, _)| *other != members[who]) {
+        assert_eq!(told(&world, *other), gone, "{words}: told to {}", world.id(*other));
+    }
     assert_script_knows(&mut world, &seats, &words);
     assert_sealed_once(&world);
     assert_eq!(world.audit(), Vec::<String>::new(), "{words}");
@@ -148,4 +184,54 @@ fn clients_that_move_at_random_while_words_are_lost_are_each_one_client_or_join_
         assert_sealed_once(&world);
         assert_eq!(world.audit(), Vec::<String>::new(), "{words}");
     }
+}
+
+#[test]
+fn who_comes_nowhere_is_gone_for_the_script_the_others_and_the_webhook() {
+    let (mut world, members, track) = six(1_850);
+    world.events.clear();
+    world.lose = Some(|message| matches!(message, PlaceMessage::Move(MoveMessage::Moved(_))));
+    world.begin_move(members[2], 4).unwrap();
+    world.run_ms(45_000);
+    let others: Vec<_> = members.into_iter().filter(|who| *who != members[2]).collect();
+    for who in &others {
+        assert_eq!(told(&world, *who), [format!("-{track}"), "-carol".to_owned()]);
+    }
+    let hook = |event: &Event| match event {
+        Event::Webhook { event, data, .. } => Some((event.clone(), data["client"].clone())),
+        _ => None,
+    };
+    let hooks: Vec<_> = world.events.iter().filter_map(hook).collect();
+    let expected = ["track_unpublished", "client_left"].map(|event| (event.to_owned(), json!("carol")));
+    assert_eq!(hooks, expected);
+    let seats = seats(&mut world, &others);
+    assert_script_knows(&mut world, &seats, "without carol");
+    assert_eq!(world.audit(), Vec::<String>::new());
+}
+
+#[test]
+fn who_was_taken_for_gone_and_is_there_is_known_again_when_its_place_speaks_of_it() {
+    let (mut world, members, track) = six(1_851);
+    world.events.clear();
+    // As if they waited, as the other node cannot be reached.
+    world.lose = Some(|message| matches!(message, PlaceMessage::Move(MoveMessage::Arrived(_))));
+    let away = |world: &mut World, is_away| world.command_to(0, Command::PlaceAway { place: id_at(0, 4), is_away });
+    away(&mut world, true);
+    world.begin_move(members[2], 4).unwrap();
+    world.run_ms(45_000);
+    assert_eq!(told(&world, members[0]), Vec::<String>::new(), "while words wait nobody is taken for gone");
+    away(&mut world, false);
+    world.run_ms(5_000);
+    let gone = [format!("-{track}"), "-carol".to_owned()];
+    assert_eq!(told(&world, members[0]), gone);
+    world.lose = None;
+    world.command(Command::SetMuted { client: world.id(members[2]), track: track.clone(), muted: true });
+    world.run_ms(1_000);
+    let again = ["+carol".to_owned(), format!("+{track}")];
+    for who in [0, 1, 3] {
+        assert_eq!(told(&world, members[who]), [gone.clone(), again.clone()].concat());
+    }
+    let seats = seats(&mut world, &members);
+    assert_script_knows(&mut world, &seats, "with carol");
+    assert_eq!(world.audit(), Vec::<String>::new());
 }

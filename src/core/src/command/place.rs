@@ -163,7 +163,8 @@ pub enum MoveMessage {
     /// The sender does not seal for the client any more.
     Moved(Box<MovedClient>),
     /// To the home, by way of the sender's lead: a client is not at the place `from` any more, which has nothing more to say of
-    /// it. Answered by [`Self::Noted`], once [`Self::Arrived`] has come as well.
+    /// it. Answered by [`Self::Noted`], once [`Self::Arrived`] has come as well. Said again where messages were lost: it is on its
+    /// way, and not gone because nobody names it.
     Departed {
         /// Who.
         client: ClientId,

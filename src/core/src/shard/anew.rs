@@ -1,9 +1,9 @@
 //! Messages between two places of a room were lost for good: both say anew what is there, and what neither has named is gone.
 //!
 //! ```text
-//! wing <--Lost----------------------- home          whichever side has noticed it
-//! wing --Attach, Members..., Whole--> home
-//! wing <--Roster..., Whole----------- home
+//! wing <--Lost------------------------------------ home     whichever side has noticed it
+//! wing --Attach, Departed..., Members..., Whole--> home     `Departed`: who has moved from there lately
+//! wing <--Roster..., Whole------------------------ home
 //! ```
 //! Who has no wing any more answers `Lost` with `Detach`.
 //!
@@ -24,7 +24,7 @@ use crate::command::{FarTrack, Member, Members, News, PlaceMessage, ROOM_LOST};
 use crate::room::{Doubt, Room, Seat};
 use moonring_policy::client::{ClientFacts, Presence, RightsChange};
 use moonring_policy::hook::{Action, HookCall};
-use moonring_wire::id::{ClientKey, PlaceId, RoomKey, TrackId, TrackKey};
+use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomKey, TrackId, TrackKey};
 use moonring_wire::media::TrackInfo;
 use moonring_wire::shared::Shared;
 
@@ -40,16 +40,33 @@ impl Shard {
         );
         for key in self.world.rooms.keys().collect::<Vec<_>>() {
             let Some(room) = self.world.rooms.get(key).filter(|room| room.is_joined_to(place)) else { continue };
-            let is_home = room.home() == Some(place);
-            self.doubt(key, place);
-            if is_home {
+            if room.home() == Some(place) {
                 self.attach_anew(now, key);
             } else {
+                self.doubt(key, place);
                 self.say(key, place, PlaceMessage::Lost);
             }
         }
         self.moves_without(now, place);
         self.homes_without(now, place);
+    }
+
+    /// At home: a wing speaks of a client that was taken for gone, and says anew who is there.
+    fn ask_who_is_there(&mut self, key: RoomKey, wing: PlaceId) {
+        // Unless it is about to.
+        if self.world.rooms.get(key).is_some_and(|room| room.doubts.iter().all(|doubt| doubt.place != wing)) {
+            self.doubt(key, wing);
+            self.say(key, wing, PlaceMessage::Lost);
+        }
+    }
+
+    /// Whether a client of which a wing speaks is known here. A home asks for who is not: its policy knows everybody.
+    pub(super) fn knows_or_asks(&mut self, (key, wing): (RoomKey, PlaceId), id: &ClientId) -> bool {
+        let is_known = self.is_wing(key) || self.member(key, id).is_some();
+        if !is_known {
+            self.ask_who_is_there(key, wing);
+        }
+        is_known
     }
 
     /// What is known by way of a place may be wrong from here on.
@@ -71,13 +88,12 @@ impl Shard {
     /// At a wing: tells the home who is here, and is told who else there is.
     pub(super) fn attach_anew(&mut self, now: Instant, key: RoomKey) {
         self.refuse_asked(now, UNHEARD, |_, room| room == key);
-        if let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) {
-            self.home_says_no_more(now, &id);
-        }
         let Some(Seat::Wing { home, beyond, .. }) = self.world.rooms.get(key).map(|room| room.seat.clone()) else {
             return;
         };
         self.say(key, home, PlaceMessage::Attach { home: beyond, anew: true });
+        self.say_departed(now, key, home);
+        self.doubt(key, home);
         // What has waited for a home on its way goes first: of what is told in it, the members have no word any more.
         self.home_comes_not(now, key);
         self.say_members(key, home);
@@ -276,7 +292,7 @@ impl Shard {
         let facts = self.world.clients.get(owner).map(|owner| owner.facts.clone());
         self.news_comes(now, (key, place), &Shared::new(News::TrackUnpublished(info.id.clone())));
         if let Some(client) = facts.filter(|_| !self.is_told_of_by_home(key, place)) {
-            self.far_track_lost(now, (key, place), client, info);
+            self.far_track_lost(now, (key, Some(place)), client, info);
         }
     }
 
@@ -290,27 +306,33 @@ impl Shard {
         if self.is_told_of_by_home(key, place) {
             return self.remove_far_client(now, client);
         }
-        self.far_client_lost(now, (key, place), facts.clone());
+        self.far_client_lost(now, (key, Some(place)), facts.clone());
         self.remove_far_client(now, client);
         self.tell_gone(key, facts.id.clone());
     }
 
-    /// A track of another place has ended, which that has not said: the policy is told, and the webhook if it cannot be told there.
+    /// A track of another place has ended, which that has not said: the policy is told, and the webhook if it cannot be told there,
+    /// or the track is of no place.
     pub(super) fn far_track_lost(
         &mut self,
         now: Instant,
-        (key, place): (RoomKey, PlaceId),
+        (key, place): (RoomKey, Option<PlaceId>),
         client: Rc<ClientFacts>,
         track: TrackInfo,
     ) {
-        if !self.world.links.is_linked(place) {
+        if !place.is_some_and(|place| self.world.links.is_linked(place)) {
             self.tell_webhook(key, "track_unpublished", || json!(track));
         }
         self.notify_policy(now, key, HookCall::TrackUnpublished { client, track });
     }
 
     /// The same of a client.
-    pub(super) fn far_client_lost(&mut self, now: Instant, (key, place): (RoomKey, PlaceId), client: Rc<ClientFacts>) {
+    pub(super) fn far_client_lost(
+        &mut self,
+        now: Instant,
+        (key, place): (RoomKey, Option<PlaceId>),
+        client: Rc<ClientFacts>,
+    ) {
         if client.presence.replace(Presence::Gone) != Presence::Joined {
             return;
         }
@@ -318,7 +340,7 @@ impl Shard {
             room.members -= 1;
         }
         let reason = ROOM_LOST.to_owned();
-        if !self.world.links.is_linked(place) {
+        if !place.is_some_and(|place| self.world.links.is_linked(place)) {
             self.tell_webhook(key, "client_left", || json!({ "client": client.id, "reason": reason }));
         }
         self.notify_policy(now, key, HookCall::ClientDisconnect { client, reason });

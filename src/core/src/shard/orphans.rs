@@ -134,7 +134,6 @@ impl Shard {
         (*home, *beyond) = (new, None);
         let wings = wings.clone();
         self.policy.orphans.remove(&key);
-        self.doubt(key, new);
         for wing in wings {
             self.say(key, wing, PlaceMessage::HomeIs(Some(new)));
         }

@@ -315,22 +315,32 @@ impl Shard {
         let lost = |client: &ClientKey| self.world.clients.get(*client).is_some_and(|client| client.far == Some(wing));
         let clients = self.world.rooms.get(key).map(|room| room.clients.clone()).unwrap_or_default();
         let lost: Vec<_> = clients.into_iter().filter(lost).collect();
-        for client in lost {
-            let Some(far) = self.world.clients.get(client) else { continue };
-            let (facts, is_announced) = (far.facts.clone(), far.is_announced);
-            let tracks = far.inbound.published.iter().filter_map(|track| self.world.tracks.get(*track));
-            for info in tracks.map(|track| track.info.clone()).collect::<Vec<_>>() {
-                if let Some(key) = self.index.tracks.get(&info.id).copied() {
-                    self.remove_far_track(now, key);
-                }
-                self.tell_room(key, None, News::TrackUnpublished(info.id.clone()));
-                self.far_track_lost(now, (key, wing), facts.clone(), info);
+        lost.into_iter().for_each(|client| self.tell_of_lost_client(now, (key, Some(wing)), client));
+    }
+
+    /// A far client is gone, and its place does not say so: the others and the policy are told; see [`Self::far_client_lost`].
+    fn tell_of_lost_client(&mut self, now: Instant, (key, place): (RoomKey, Option<PlaceId>), client: ClientKey) {
+        let Some(far) = self.world.clients.get(client) else { return };
+        let (facts, is_announced) = (far.facts.clone(), far.is_announced);
+        let tracks = far.inbound.published.iter().filter_map(|track| self.world.tracks.get(*track));
+        for info in tracks.map(|track| track.info.clone()).collect::<Vec<_>>() {
+            if let Some(key) = self.index.tracks.get(&info.id).copied() {
+                self.remove_far_track(now, key);
             }
-            if is_announced {
-                self.tell_room(key, None, News::ClientLeft(facts.id.clone()));
-            }
-            self.far_client_lost(now, (key, wing), facts);
+            self.tell_room(key, None, News::TrackUnpublished(info.id.clone()));
+            self.far_track_lost(now, (key, place), facts.clone(), info);
         }
+        if is_announced {
+            self.tell_room(key, None, News::ClientLeft(facts.id.clone()));
+        }
+        self.far_client_lost(now, (key, place), facts);
+    }
+
+    /// At home: a client that has moved has come nowhere.
+    pub(super) fn moved_client_is_gone(&mut self, now: Instant, key: RoomKey, client: ClientKey) {
+        self.tell_of_lost_client(now, (key, None), client);
+        self.remove_far_client(now, client);
+        self.close_room_if_empty(now, key);
     }
 
     /// Tells wings which sound is forwarded, when that has changed.

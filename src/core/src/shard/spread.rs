@@ -39,12 +39,20 @@ impl Shard {
 
     /// Another place of the room says something that the whole room is told: here, and at the places that it does not speak to.
     pub(super) fn news_comes(&mut self, now: Instant, (room, from): (RoomKey, PlaceId), news: &Shared<News>) {
+        if let News::ClientJoined(info) = &**news
+            && !self.knows_or_asks((room, from), &info.client)
+        {
+            return;
+        }
         self.far_news(now, (room, from), news);
         self.spread(room, Some(from), news);
     }
 
     /// The same of a track.
     pub(super) fn track_comes(&mut self, now: Instant, (room, from): (RoomKey, PlaceId), track: &FarTrack) {
+        if !self.knows_or_asks((room, from), &track.info.client) {
+            return;
+        }
         self.far_track_told(now, room, track);
         self.spread_track(room, Some(from), track);
     }

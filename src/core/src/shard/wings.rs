@@ -103,9 +103,7 @@ impl Shard {
             PlaceMessage::Ended(end) => self.end_wing(now, key, &end),
             PlaceMessage::Lost => {
                 self.refuse_asked(now, AWAY, |_, room| room == key);
-                if let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) {
-                    self.home_says_no_more(now, &id);
-                }
+                self.say_departed(now, key, home);
                 self.say_members(key, home);
             }
             PlaceMessage::Whole => self.all_is_told(now, (key, home)),

@@ -13,14 +13,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::command::{MoveMessage, PlaceMessage};
-use crate::room::Seat;
+use crate::room::{Room, Seat};
 use crate::shard::Shard;
 use moonring_policy::client::{ClientFacts, Connection, Presence};
 use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomId, RoomKey};
 use serde_json::Value;
 
-/// How long the home waits for the other side's word.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the home waits for the other side's word: as long as the new place waits for the client, and as long again for the words.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Clients of whose move one side has told.
 const MAX_HALVES: usize = 4_096;
 
@@ -75,27 +75,68 @@ impl Shard {
         let home = known.and_then(|room| self.world.rooms.get(room)).map(|room| room.home());
         match (known, home) {
             (Some(room), Some(Some(home))) => {
+                if self.far_of(room, &client) == Some(wing) {
+                    self.name_departed(room, &client);
+                }
                 self.await_note(now, (room, &client), Word::Departed { wing, from });
                 self.say(room, home, PlaceMessage::Move(MoveMessage::Departed { client, from }));
             }
-            (Some(room), Some(None)) if self.member(room, &client).is_some() => {
+            (Some(room), Some(None)) if self.is_known_at(room, wing, &client) || self.has_arrived(room, &client) => {
+                self.name_departed(room, &client);
                 self.half(now, (room, &client), Word::Departed { wing, from });
             }
-            // It is gone, and so nothing comes for it.
+            // It is gone, and so nothing comes for it; or it has arrived, and this was said before.
             _ => self.say_noted(id.clone(), wing, client, from),
+        }
+    }
+
+    /// A client is on its way: until it is named elsewhere, it is not gone.
+    fn name_departed(&mut self, room: RoomKey, id: &ClientId) {
+        let Some(client) = self.member(room, id).and_then(|key| self.world.clients.get(key)) else { return };
+        let (key, tracks) = (client.key, client.inbound.published.clone());
+        self.named(room, Some(key), None);
+        tracks.into_iter().for_each(|track| self.named(room, None, Some(track)));
+    }
+
+    fn far_of(&self, room: RoomKey, id: &ClientId) -> Option<PlaceId> {
+        self.member(room, id).and_then(|key| self.world.clients.get(key)).and_then(|client| client.far)
+    }
+
+    /// At home: whether a client was at a wing when it was last heard of, or at a place that has told this home nothing.
+    fn is_known_at(&self, room: RoomKey, wing: PlaceId, id: &ClientId) -> bool {
+        let wings = self.world.rooms.get(room).map(|room| room.wings()).unwrap_or_default();
+        self.far_of(room, id).is_some_and(|far| far == wing || !wings.contains(&far))
+    }
+
+    /// At a wing whose words were lost, or the home's: those who have left from here lately are on their way, not gone. What the home
+    /// has to say of it is not waited for.
+    pub(in crate::shard) fn say_departed(&mut self, now: Instant, key: RoomKey, home: PlaceId) {
+        let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) else { return };
+        let own = self.world.links.own;
+        let departed = self.moves.departed.iter().filter(|(_, departed)| departed.room == id);
+        let mut departed: Vec<_> = departed.map(|(client, _)| (client.clone(), own)).collect();
+        departed.extend(self.moves.halves.iter().filter_map(|(client, half)| match half.word {
+            Word::Departed { from, .. } if half.room == key => Some((client.clone(), from)),
+            _ => None,
+        }));
+        self.home_says_no_more(now, &id);
+        for (client, from) in departed {
+            self.say(key, home, PlaceMessage::Move(MoveMessage::Departed { client, from }));
         }
     }
 
     /// A wing says that a client has moved there, or to where the wing leads.
     pub(super) fn client_arrived(&mut self, now: Instant, (wing, id): (PlaceId, &RoomId), client: &ClientId) {
         let Some(room) = self.index.rooms.get(id).copied() else { return };
+        if !self.knows_or_asks((room, wing), client) {
+            return;
+        }
         let key = match self.member(room, client) {
-            Some(key) => Some(key),
+            Some(key) => key,
             // A lead has to know where the home's words for it go.
-            None if self.is_wing(room) => Some(self.add_led_client(now, room, wing, client)),
-            None => None,
+            None => self.add_led_client(now, room, wing, client),
         };
-        let Some((key, known)) = key.and_then(|key| Some((key, self.world.clients.get_mut(key)?))) else { return };
+        let Some(known) = self.world.clients.get_mut(key) else { return };
         if known.far.is_some() {
             known.far = Some(wing);
         }
@@ -221,10 +262,25 @@ impl Shard {
         }
     }
 
-    /// Words that the other side has not answered for too long are answered all the same. Leads wait for the home.
+    /// Words that the other side has not answered for too long are answered all the same, and who has come nowhere is gone: what
+    /// its former place has told of it was lost. Leads wait for the home, and all for words that do not get through now.
     pub(super) fn sweep_halves(&mut self, now: Instant) {
-        let is_over = |half: &Half| half.until <= now && !self.is_wing(half.room);
-        let over = self.moves.halves.iter().filter(|(_, half)| is_over(half)).map(|(client, _)| client.clone());
-        over.collect::<Vec<_>>().iter().for_each(|client| self.forget_half(now, client));
+        let is_reached =
+            |room: &Room| room.home().is_none() && !room.wings().iter().any(|w| self.policy.away.contains(w));
+        let is_over = |half: &Half| half.until <= now && self.world.rooms.get(half.room).is_none_or(is_reached);
+        let over = self.moves.halves.iter().filter(|(_, half)| is_over(half));
+        for (client, half) in over.map(|(client, half)| (client.clone(), *half)).collect::<Vec<_>>() {
+            let is_nowhere = match half.word {
+                Word::Departed { wing, .. } if wing == self.world.links.own => {
+                    self.far_of(half.room, &client).is_some()
+                }
+                Word::Departed { wing, .. } => self.is_known_at(half.room, wing, &client),
+                Word::Arrived => false,
+            };
+            self.forget_half(now, &client);
+            if let Some(key) = self.member(half.room, &client).filter(|_| is_nowhere) {
+                self.moved_client_is_gone(now, half.room, key);
+            }
+        }
     }
 }
