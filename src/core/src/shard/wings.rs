@@ -230,7 +230,7 @@ impl Shard {
     }
 
     /// Whether a client is here, or at another shard of this node that speaks to the home by way of this one.
-    fn is_ours(&self, key: RoomKey, id: &ClientId) -> bool {
+    pub(super) fn is_ours(&self, key: RoomKey, id: &ClientId) -> bool {
         let client = self.member(key, id).and_then(|client| self.world.clients.get(client));
         let wings = self.world.rooms.get(key).map(|room| room.wings()).unwrap_or_default();
         client.is_some_and(|client| client.far.is_none_or(|far| wings.contains(&far)))

@@ -113,13 +113,15 @@ impl Shard {
     pub(in crate::shard) fn say_departed(&mut self, now: Instant, key: RoomKey, home: PlaceId) {
         let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) else { return };
         let own = self.world.links.own;
-        let departed = self.moves.departed.iter().filter(|(_, departed)| departed.room == id);
+        let departed = self.moves.departed.iter().filter(|(_, departed)| departed.room == id && !departed.is_answered);
         let mut departed: Vec<_> = departed.map(|(client, _)| (client.clone(), own)).collect();
         departed.extend(self.moves.halves.iter().filter_map(|(client, half)| match half.word {
             Word::Departed { from, .. } if half.room == key => Some((client.clone(), from)),
             _ => None,
         }));
         self.home_says_no_more(now, &id);
+        // Whoever is at another shard of this node is named.
+        departed.retain(|(client, _)| !self.is_ours(key, client));
         for (client, from) in departed {
             self.say(key, home, PlaceMessage::Move(MoveMessage::Departed { client, from }));
         }
@@ -246,7 +248,7 @@ impl Shard {
 
     fn departed_is_noted(&mut self, client: &ClientId) {
         if let Some(departed) = self.moves.departed.get_mut(client) {
-            departed.is_noted = true;
+            (departed.is_noted, departed.is_answered) = (true, true);
         }
         self.tell_complete(client);
     }

@@ -147,7 +147,8 @@ impl Shard {
         let moved = MovedClient { client: id.clone(), receivers, state, stay: Zeroizing::default() };
         self.say(room_key, from, PlaceMessage::Move(MoveMessage::Moved(Box::new(moved))));
         let until = now + STRAY_TIME;
-        let departed = Departed { to: from, room, transport, until, is_routed: false, is_noted: false };
+        let departed =
+            Departed { to: from, room, transport, until, is_routed: false, is_noted: false, is_answered: false };
         self.moves.departed.insert(id.clone(), departed);
         self.moves.note(id);
         self.flush_said();

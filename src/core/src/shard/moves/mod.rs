@@ -108,8 +108,10 @@ struct Departed {
     until: Instant,
     /// The control plane has sent everything that it had for this shard.
     is_routed: bool,
-    /// So has the room's home.
+    /// So has the room's home, or what it has is not waited for.
     is_noted: bool,
+    /// It has said so.
+    is_answered: bool,
 }
 
 #[derive(Debug)]
