@@ -395,4 +395,4 @@ if (!existsSync(new URL('../e2e/node_modules/ws', import.meta.url))) throw new E
 const hasMedia = (name) => name.startsWith('spread') || name.startsWith('drain');
 const settingsOf = (name) => (hasMedia(name) ? SPREAD : ONE_SHARD);
 const placesOf = (name) => (hasMedia(name) ? 2 : 1);
-process.exit(await run({ scenarios: SCENARIOS, settingsOf, placesOf, longest: ['drain_rolling', 'nats', 'spread_dead_link'] }));
+process.exit(await run({ scenarios: SCENARIOS, settingsOf, placesOf, longest: ['drain_rolling', 'nats', 'spread_dead_link'], byName: Object.keys(FURTHER) }));

@@ -13,7 +13,8 @@ const INSIDE = '--inside';
 
 /**
  * Does what the command line asks for; the exit code. `scenarios` are functions of the servers and their net's id by name, `settingsOf`
- * says with which settings the nodes of one start, `placesOf` how many of the places it takes; the `longest` begin first.
+ * says with which settings the nodes of one start, `placesOf` how many of the places it takes; the `longest` begin first, and those `byName`
+ * only run when they are named.
  */
 export async function run(all) {
   const args = process.argv.slice(2);
@@ -29,7 +30,8 @@ export async function run(all) {
     console.log('NOT TESTED: three nodes in network namespaces need root: run this as root or with sudo');
     return 0;
   }
-  return outside(all, wanted.length > 0 ? wanted : Object.keys(all.scenarios), places);
+  const usual = Object.keys(all.scenarios).filter((name) => !all.byName.includes(name));
+  return outside(all, wanted.length > 0 ? wanted : usual, places);
 }
 
 /** Runs them, and those that have failed beside others once more alone: what fails then has failed. */
