@@ -16,7 +16,7 @@ const SAME_TIMER_MS: u64 = 1_000;
 /// What a room's script hands to the same room in another process, as a reload hands it to the next version.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CarriedPolicy {
-    /// What `on_unload` has returned, in the format of [`plain`].
+    /// What `on_unload` has returned, in the format of [`super::plain`].
     pub(crate) state: Option<Vec<u8>>,
     /// `STATE_VERSION`, likewise.
     pub(crate) version: Option<Vec<u8>>,
