@@ -330,12 +330,7 @@ impl Room {
 
     /// How long the room is to be kept without clients.
     pub(crate) fn empty_timeout(&self) -> Duration {
-        let seconds = match self.state.global(EMPTY_TIMEOUT) {
-            Value::Nil => return Duration::ZERO,
-            Value::Integer(seconds) => seconds as f64,
-            Value::Number(seconds) => seconds,
-            _ => f64::NAN,
-        };
+        let Some(seconds) = self.declared_seconds(EMPTY_TIMEOUT) else { return Duration::ZERO };
         let most = MAX_EMPTY_TIMEOUT.as_secs_f64();
         if !(0.0..=most).contains(&seconds) && self.facts.may_log() {
             let (room, script) = (&self.facts.id, self.script().name());
@@ -343,6 +338,16 @@ impl Room {
         }
         // Of what is no number nothing is left.
         Duration::from_secs_f64(seconds.max(0.0).min(most))
+    }
+
+    /// What the script says by one of its globals, in seconds: `None` for nothing, and no number for what is none.
+    fn declared_seconds(&self, name: &str) -> Option<f64> {
+        match self.state.global(name) {
+            Value::Nil => None,
+            Value::Integer(seconds) => Some(seconds as f64),
+            Value::Number(seconds) => Some(seconds),
+            _ => Some(f64::NAN),
+        }
     }
 
     /// What was said of it when it was opened.

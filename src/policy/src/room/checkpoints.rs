@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use mlua::Value;
-
 use super::Room;
 use crate::budget::cpu_stopwatch;
 use crate::carried::Checkpoint;
@@ -45,12 +43,7 @@ impl Room {
         if !self.script().keeps_checkpoints() {
             return None;
         }
-        let seconds = match self.state.global(CHECKPOINT) {
-            Value::Nil => return None,
-            Value::Integer(seconds) => seconds as f64,
-            Value::Number(seconds) => seconds,
-            _ => f64::NAN,
-        };
+        let seconds = self.declared_seconds(CHECKPOINT)?;
         let (least, most) = CHECKPOINT_S;
         if (least..=most).contains(&seconds) {
             return Some(Duration::from_secs_f64(seconds));

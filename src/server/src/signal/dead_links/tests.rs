@@ -91,10 +91,7 @@ async fn who_is_in_a_room_whose_home_cannot_be_heard_or_does_not_hear_is_asked_o
         let (_down, is_down) = watch::channel(false);
         let ((app, commands), (home, _kept)) = (node(&cluster, &is_down), node(&other, &is_down));
         eventually(|| cluster.name_at(OTHER).is_some() && other.name_at(OTHER).is_some()).await;
-        let Place::Here(_hold) = other.place(&demo()).await else { panic!("it begins there") };
-        let _there = somebody_in(&home);
-        let stay = homes::here(&app, &demo(), Ipv4Addr::LOCALHOST.into()).await;
-        assert!(matches!(stay, Ok(Some(Stay::Wing(_)))), "{stay:?}");
+        let _theirs = spread_over(&app, &demo(), (&home, &other)).await;
         let member = somebody_in(&app);
         assert!(!member.new_ticket().is_empty());
         let mut fixed = somebody_in(&app);
@@ -117,10 +114,7 @@ async fn who_is_told_to_go_home_over_a_dead_link_and_does_not_is_made_to_and_who
     let (_down, is_down) = watch::channel(false);
     let ((app, commands), (home, _kept)) = (node(&cluster, &is_down), node(&other, &is_down));
     eventually(|| cluster.name_at(OTHER).is_some() && other.name_at(OTHER).is_some()).await;
-    let Place::Here(_hold) = other.place(&demo()).await else { panic!("it begins there") };
-    let _there = somebody_in(&home);
-    let stay = homes::here(&app, &demo(), Ipv4Addr::LOCALHOST.into()).await;
-    assert!(matches!(stay, Ok(Some(Stay::Wing(_)))), "{stay:?}");
+    let _theirs = spread_over(&app, &demo(), (&home, &other)).await;
     let [mut stays, mut goes, mut cannot] = [(); 3].map(|()| somebody_in(&app));
     for member in [&stays, &goes, &cannot] {
         assert!(!member.new_ticket().is_empty());
