@@ -253,9 +253,12 @@ test('a layer that is chosen before its track is received is told when the serve
       for (const id of ['a', 'b', 'nobody']) window.client.setLayer(id, 1);
       await window.client.subscribe('a');
     });
+    // What a page has said is on its way when a call of its has ended.
+    await until('the layer of a is told', () => fake.of('layer').length === 1);
     wire.terminate();
-    await until('it is back', () => fake.of('resume').length === 1);
+    await until('it is back, and told again', () => fake.of('resume').length === 1 && fake.of('layer').length === 2);
     await tab.evaluate(() => window.client.subscribe('b'));
+    await until('the layer of b is told', () => fake.of('layer').length === 3);
     const told = fake.log.map(({ type, track: id, subscribe }) => (type === 'layer' ? id : (subscribe?.map((/** @type {any} */ one) => one.track).join() ?? type)));
     assert.deepEqual(told, ['join', 'a', 'a', 'resume', 'a', 'b', 'b']);
   });
