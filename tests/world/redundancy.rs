@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use moonring_wire::drops::DropReason;
 use moonring_wire::id::{Mid, Pt, Ssrc};
 use moonring_wire::media::Codec;
 use moonring_wire::media::CodecName::Opus;
@@ -96,6 +97,28 @@ fn who_takes_redundancy_gets_it_and_who_does_not_gets_the_packet_without() {
         let steps: Vec<u32> = got.windows(2).map(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp)).collect();
         assert_eq!(steps, [960, 24_000]);
     }
+}
+
+#[test]
+fn padding_under_the_payload_type_of_redundancy_leaves_no_gap() {
+    let mut scene = Scene::new(325);
+    let red = |own: u8| [0xEF, 0x0F, 0x00, 1, 111, 8, own];
+    scene.send(63, 10, 960, &red(1));
+    // libwebrtc finds out what its path carries with packets of padding alone, under the payload type that it sent last.
+    let mut padding = vec![0xA0, 63, 0, 11, 0, 0, 3, 0xC0, 0, 0, 0, 31];
+    padding.resize(12 + 200, 0);
+    padding[211] = 200;
+    let sealed = scene.world.raw(scene.alice).seal_any(&padding).unwrap();
+    scene.world.raw(scene.alice).out.push(sealed);
+    scene.world.run_ms(20);
+    scene.send(63, 12, 1_920, &red(2));
+    scene.world.run_ms(200);
+    let relabelled = |own: u8| vec![0xE5, 0x0F, 0x00, 1, 101, 8, own];
+    assert_eq!(scene.got(scene.bob), [(100, relabelled(1)), (101, vec![]), (100, relabelled(2))]);
+    assert_eq!(scene.got(scene.carol), [(101, vec![1]), (101, vec![]), (101, vec![2])]);
+    [scene.bob, scene.carol].into_iter().for_each(|who| assert_unbroken(&scene.world.members[who].got));
+    let asked = scene.world.raw(scene.alice).reports.iter().filter(|(_, words)| words.starts_with("Nack")).count();
+    assert_eq!((asked, scene.world.drops(DropReason::RtpMalformed)), (0, 0));
 }
 
 #[test]

@@ -43,7 +43,8 @@ impl Shard {
             self.follow_format(now, incoming.track, header.payload_type, (bytes, payload, elements))?;
         }
         let mut track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
-        let is_red = track.formats.is_red(header.payload_type);
+        // Padding alone is no sound with sound of the past in it, whatever payload type it has.
+        let is_red = !payload.is_empty() && track.formats.is_red(header.payload_type);
         if is_red && red::primary(payload).is_none() {
             return Err(DropReason::RtpMalformed);
         }
