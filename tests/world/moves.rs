@@ -88,6 +88,23 @@ fn a_subscriber_that_moves_gets_every_packet_once_under_the_same_numbers() {
 }
 
 #[test]
+fn what_a_shard_has_forwarded_grows_by_no_move_and_never_falls() {
+    let (mut world, [_, bob, _], _) = call(1_230);
+    world.run_ms(5_000);
+    let forwarded = |world: &mut World| [0, 1, 2].map(|place| world.shard_at(place).report().counters.forwarded);
+    for to in [2, 0, 1, 0] {
+        let before = forwarded(&mut world);
+        world.move_to(bob, to);
+        world.run_ms(200);
+        let after = forwarded(&mut world);
+        let grown: Vec<_> = before.iter().zip(&after).map(|(before, after)| after.checked_sub(*before)).collect();
+        // In that time two are sent a picture and a voice; what Bob was sent before is 1,000 packets and more.
+        let is_grown_by_little = grown.iter().all(|packets| packets.is_some_and(|packets| packets < 500));
+        assert!(is_grown_by_little, "{before:?} to {after:?}");
+    }
+}
+
+#[test]
 fn a_publisher_is_not_told_to_stop_while_its_only_receiver_moves() {
     let (mut world, [alice, bob, _]) = three(1_210, OPEN);
     let track = world.publish(alice, Vp8);

@@ -275,8 +275,7 @@ impl Shard {
             self.index.joining = self.index.joining.saturating_sub(1);
         }
         self.stage(Stage::Removing);
-        self.report.counters.forwarded += facts.traffic.packets_out.get();
-        self.report.counters.forwarded_bytes += facts.traffic.bytes_out.get();
+        self.report.keep_sent(&facts.traffic);
         self.index.clients.remove(&id);
         self.moves.forget_client(&id);
         self.forget_half(now, &id);

@@ -8,6 +8,7 @@ use crate::report::{
     IoStats, MAX_PATHS_PER_ROOM, MAX_ROOMS_PER_REPORT, PathReport, RoomReport, ShardCounters, ShardReport,
 };
 use crate::room::client::Client;
+use moonring_policy::client::Traffic;
 use moonring_policy::hook::PathFigures;
 use moonring_wire::id::RoomId;
 
@@ -19,6 +20,24 @@ pub(super) struct Reporting {
     pub(super) interval: Option<Duration>,
     /// What has been used of the core's time since the last report.
     pub(super) busy: Duration,
+}
+
+/// What clients that are here were sent is in their own figures, and those go along to the next shard.
+impl Reporting {
+    /// A client is here no more: what it was sent still counts.
+    pub(super) fn keep_sent(&mut self, traffic: &Traffic) {
+        let ShardCounters { forwarded, forwarded_bytes, .. } = &mut self.counters;
+        *forwarded = forwarded.wrapping_add(traffic.packets_out.get());
+        *forwarded_bytes = forwarded_bytes.wrapping_add(traffic.bytes_out.get());
+    }
+
+    /// A client is here from now on: what it was sent elsewhere has been counted there. Its figures are more than all that is
+    /// left here, at first.
+    pub(super) fn leave_out_sent(&mut self, traffic: &Traffic) {
+        let ShardCounters { forwarded, forwarded_bytes, .. } = &mut self.counters;
+        *forwarded = forwarded.wrapping_sub(traffic.packets_out.get());
+        *forwarded_bytes = forwarded_bytes.wrapping_sub(traffic.bytes_out.get());
+    }
 }
 
 impl Shard {
@@ -45,8 +64,9 @@ impl Shard {
         counters.events_lost = self.work.events.lost();
         counters.relayed_out = self.world.links.relayed;
         for client in self.world.clients.values().filter(|client| client.far.is_none()) {
-            counters.forwarded += client.facts.traffic.packets_out.get();
-            counters.forwarded_bytes += client.facts.traffic.bytes_out.get();
+            let traffic = &client.facts.traffic;
+            counters.forwarded = counters.forwarded.wrapping_add(traffic.packets_out.get());
+            counters.forwarded_bytes = counters.forwarded_bytes.wrapping_add(traffic.bytes_out.get());
         }
         ShardReport {
             busy_permille: 0,

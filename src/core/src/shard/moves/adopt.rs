@@ -103,10 +103,12 @@ impl Shard {
         let previous = transport.as_ref().and_then(|transport| transport.ice().previous_ufrag());
         let ufrags: Vec<_> = [Some(local_ice.ufrag.clone()), previous.map(str::to_owned)].into();
         let client = &mut self.world.clients[key];
+        self.report.keep_sent(&client.facts.traffic);
         match is_known {
             true => state.facts.traffic.note(&client.facts.traffic),
             false => client.facts = facts,
         }
+        self.report.leave_out_sent(&client.facts.traffic);
         client.came_early = state.came_early;
         client.reach = Reach { ufrags: ufrags.into_iter().flatten().collect(), addresses: Vec::new() };
         client.negotiated = Negotiated {
@@ -166,6 +168,7 @@ impl Shard {
             }
         };
         let client = &mut self.world.clients[key];
+        self.report.leave_out_sent(&client.facts.traffic);
         client.far = None;
         client.reach.ufrags.clear();
         if let Some(room) = self.world.rooms.get_mut(room_key) {

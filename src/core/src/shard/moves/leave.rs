@@ -200,6 +200,7 @@ impl Shard {
     fn become_far(&mut self, now: Instant, key: ClientKey, to: PlaceId) {
         self.remove_forwards(key);
         let Some(client) = self.world.clients.get_mut(key) else { return };
+        self.report.keep_sent(&client.facts.traffic);
         client.far = Some(to);
         for ufrag in client.reach.ufrags.drain(..) {
             self.index.ufrags.remove(&ufrag);
