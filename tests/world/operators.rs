@@ -4,7 +4,7 @@ use moonring_core::command::{Command, Event, LeaveCause};
 use moonring_core::shard::ShardSettings;
 use moonring_policy::hook::Action;
 use moonring_wire::id::{ClientId, RoomId};
-use moonring_wire::media::CodecName::Opus;
+use moonring_wire::media::CodecName::{Opus, Vp8};
 use serde_json::{Value, json};
 
 use crate::sim::places::count;
@@ -77,6 +77,24 @@ fn an_operator_sees_who_is_in_a_room_page_by_page_and_what_each_publishes_and_re
         assert_eq!((&bob["receives"][0]["client"], &bob["connected"]), (&json!("alice"), &json!(true)));
     }
     assert_eq!(list(&mut world, "none", None), Err("there is no such room".into()));
+}
+
+#[test]
+fn an_operator_is_told_no_bit_rate_of_what_has_stopped() {
+    let mut world = World::ruled(105, OPEN);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let track = world.publish(alice, Vp8);
+    world.subscribe(bob, &track, Vp8);
+    let bps = |world: &mut World| {
+        world.command(Command::ListClients { id: 7, room: room("demo"), after: None });
+        let page = answers(world).pop().unwrap().1.unwrap();
+        page["clients"][0]["publishes"][0]["bps"][0].as_u64().unwrap()
+    };
+    world.run_ms(3_000);
+    assert!(bps(&mut world) > 100_000);
+    world.members[alice].up.loss = 1.0;
+    world.run_ms(3_000);
+    assert_eq!(bps(&mut world), 0);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Who is in a room, for operators: what each client publishes and receives.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use super::Shard;
 use crate::room::client::Client;
 use crate::room::forward::Forward;
-use crate::room::track::Track;
+use crate::room::track::{Layer, Track};
 use moonring_policy::hook::Presence;
 use moonring_wire::id::{ClientId, RoomId};
 
@@ -15,7 +17,7 @@ const PAGE: usize = 32;
 impl Shard {
     /// Answers with the clients of a room behind `after`, in the order of their ids: `{ "clients", "next" }`. Of one that is on
     /// another shard the home knows what it publishes, not what it receives.
-    pub(super) fn list_clients(&mut self, id: u64, room: &RoomId, after: Option<&ClientId>) {
+    pub(super) fn list_clients(&mut self, now: Instant, id: u64, (room, after): (&RoomId, Option<&ClientId>)) {
         let room = self.index.rooms.get(room).and_then(|key| self.world.rooms.get(*key));
         let answer = room.ok_or_else(|| super::operators::NO_ROOM.to_owned()).map(|room| {
             let all = room.clients.iter().filter_map(|key| self.world.clients.get(*key));
@@ -23,12 +25,12 @@ impl Shard {
             clients.sort_unstable_by(|a, b| a.id.cmp(&b.id));
             let next = (clients.len() > PAGE).then(|| clients[PAGE - 1].id.clone());
             clients.truncate(PAGE);
-            json!({ "clients": clients.iter().map(|client| self.line_of(client)).collect::<Vec<_>>(), "next": next })
+            json!({ "clients": clients.iter().map(|client| self.line_of(now, client)).collect::<Vec<_>>(), "next": next })
         });
         self.called(id, answer);
     }
 
-    fn line_of(&self, client: &Client) -> Value {
+    fn line_of(&self, now: Instant, client: &Client) -> Value {
         let facts = &client.facts;
         let published = client.inbound.published.iter().filter_map(|key| self.world.tracks.get(*key));
         let forwards = client.outbound.forwards.iter().flatten();
@@ -40,13 +42,15 @@ impl Shard {
             "joined": facts.presence.get() == Presence::Joined,
             "connected": client.transport.as_ref().map(|transport| transport.is_connected()),
             "here": client.far.is_none(),
-            "publishes": published.map(published_line).collect::<Vec<_>>(),
+            "publishes": published.map(|track| published_line(now, track)).collect::<Vec<_>>(),
             "receives": received.map(|(forward, track)| received_line(forward, track)).collect::<Vec<_>>(),
         })
     }
 }
 
-fn published_line(track: &Track) -> Value {
+fn published_line(now: Instant, track: &Track) -> Value {
+    // Of what has stopped, the layer knows how much it was.
+    let bps = |layer: &Layer| if layer.is_active(now) { layer.bitrate_bps } else { 0 };
     let info = &track.info;
     json!({
         "track": info.id,
@@ -55,7 +59,7 @@ fn published_line(track: &Track) -> Value {
         "codec": info.codec,
         "muted": track.is_muted(),
         // From the lowest encoding to the highest.
-        "bps": track.layers.iter().map(|layer| layer.bitrate_bps).collect::<Vec<_>>(),
+        "bps": track.layers.iter().map(bps).collect::<Vec<_>>(),
     })
 }
 

@@ -355,7 +355,7 @@ impl Shard {
             Command::CloseIfEmpty { room, gives_way } => self.close_if_empty(now, &room, gives_way),
             Command::Watch { id, room, sink, depth } => self.watch_room(now, id, &room, (sink, depth)),
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
-            Command::ListClients { id, room, after } => self.list_clients(id, &room, after.as_ref()),
+            Command::ListClients { id, room, after } => self.list_clients(now, id, (&room, after.as_ref())),
             Command::CheckpointFound { room, found } => self.checkpoint_found(now, &room, found),
             Command::PolicyCarried { room, carried } => self.policy_arrives(now, &room, carried.as_deref()),
             Command::Candidates { own, all } => self.settings.tell_candidates(own, all),
