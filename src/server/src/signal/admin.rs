@@ -174,10 +174,11 @@ async fn metrics_page(State(app): State<App>) -> Response {
 fn register_control_plane(registry: &mut Registry, app: &App) {
     let rooms = Family::<Vec<(&'static str, String)>, Gauge>::default();
     let clients = Family::<Vec<(&'static str, String)>, Gauge>::default();
-    for entry in app.directory.rooms() {
-        let shard = vec![("shard", entry.shard.to_string())];
-        rooms.get_or_create(&shard).inc();
-        clients.get_or_create(&shard).inc_by(i64::try_from(entry.clients).unwrap_or(i64::MAX));
+    // Those of a shard without any, too: a gauge whose line is gone is not zero to who watches it, but unknown.
+    for (shard, (rooms_placed, clients_placed)) in app.directory.placed().into_iter().enumerate() {
+        let shard = vec![("shard", shard.to_string())];
+        rooms.get_or_create(&shard).set(i64::try_from(rooms_placed).unwrap_or(i64::MAX));
+        clients.get_or_create(&shard).set(i64::try_from(clients_placed).unwrap_or(i64::MAX));
     }
     registry.register("rooms", "Rooms placed on a shard", rooms);
     registry.register("clients", "Clients placed on a shard", clients);

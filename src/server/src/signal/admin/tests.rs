@@ -323,6 +323,22 @@ async fn a_room_that_on_unload_locks_in_takes_the_newest_version_when_its_state_
 }
 
 #[tokio::test]
+async fn the_rooms_and_clients_of_a_shard_are_zero_before_anybody_comes_and_when_all_have_left() {
+    let world = World::new().await;
+    let url = format!("http://{}/yes", world.service);
+    let says = async |rooms: u32, clients: u32| {
+        let gauge = |name: &str, value: u32| format!("\nmoonring_{name}{{shard=\"0\"}} {value}\n");
+        world.says("metrics", &gauge("rooms", rooms)).await;
+        world.says("metrics", &gauge("clients", clients)).await;
+    };
+    says(0, 0).await;
+    let (_, _ada) = world.join("demo", &url).await;
+    says(1, 1).await;
+    operator::act(world.admin, "demo", "close", &json!({ "reason": "Over" })).await.unwrap();
+    says(0, 0).await;
+}
+
+#[tokio::test]
 async fn a_page_that_is_not_there_and_a_wrong_method_are_answered_with_a_line_that_says_so() {
     let world = World::new().await;
     let client = reqwest::Client::new();

@@ -51,6 +51,19 @@ impl Directory {
         rooms
     }
 
+    /// How many rooms have each shard as their home, and how many clients are on it.
+    pub(in crate::signal) fn placed(&self) -> Vec<(usize, usize)> {
+        let state = self.state();
+        let mut placed = vec![(0, 0); self.0.shards.len()];
+        for placement in state.rooms.values() {
+            placed[placement.shard].0 += 1;
+        }
+        for route in state.clients.values() {
+            placed[route.shard].1 += 1;
+        }
+        placed
+    }
+
     /// One room, if it is there.
     pub(in crate::signal) fn room(&self, room: &RoomId) -> Option<RoomEntry> {
         self.state().rooms.get_key_value(room).map(entry)

@@ -298,3 +298,15 @@ fn what_is_for_a_client_that_has_moved_goes_to_its_new_shard_and_so_does_its_goo
         [Command::Snapshot { .. }, Command::Leave { .. }]
     ));
 }
+
+#[test]
+fn a_client_is_counted_on_the_shard_that_it_is_on_and_its_room_on_its_home() {
+    let (directory, _receivers) = directory(3, 99, Bounds { spread: RoomSpread::Always, ..BOUNDS });
+    assert_eq!(directory.placed(), [(0, 0), (0, 0), (0, 0)]);
+    let members: Vec<_> = (0..2).map(|_| directory.enter(&room("a"), LOOPBACK).unwrap()).collect();
+    assert_eq!(directory.placed(), [(1, 1), (0, 1), (0, 0)]);
+    directory.client_moved(1, &members[1].client, PlaceId(2));
+    assert_eq!(directory.placed(), [(1, 1), (0, 0), (0, 1)]);
+    drop(members);
+    assert!(directory.placed().iter().all(|(_, clients)| *clients == 0));
+}
