@@ -67,6 +67,21 @@ fn a_log_with_a_gap_says_how_many_lines_it_lacks() {
 }
 
 #[test]
+fn the_log_says_who_has_come_and_who_has_left() {
+    let setup = Setup::new();
+    setup.policy("function on_client_connect() return true end");
+    let mut server = setup.start(&[]);
+    let told = server.join("demo");
+    let name = told["client"].as_str().unwrap();
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0));
+    let log = server.log();
+    let at = |words: &str| log.find(words).unwrap_or_else(|| panic!("{words:?} is not in {log}"));
+    let came = at(&format!("client joined room=\"demo\" client={name}\n"));
+    assert!(came < at(&format!("client left room=\"demo\" client={name} reason=")));
+}
+
+#[test]
 fn why_it_did_not_start_is_said_and_kept_for_nobody_who_does_not_read() {
     let setup = Setup::new();
     let (code, log) = setup.fail(&["--log-filter", "moonring=debug", "--scripts-dir", "/nowhere"]);

@@ -192,6 +192,8 @@ impl Shard {
                 self.index.joining = self.index.joining.saturating_sub(1);
                 self.seat(key, room_key);
                 self.room_lives(room_key);
+                let room = self.world.rooms.get(room_key).map_or("", |room| room.id.as_str());
+                tracing::info!(room, client = %id, "client joined");
                 self.tell_webhook(
                     room_key,
                     "client_joined",
