@@ -636,6 +636,9 @@ function TestRoom:http(handler, options) end
 ---@return string? why_not
 function TestRoom:reload(script, options) end
 
+---The room's server is lost, and its clients with it: the next one to connect finds the room as of its last checkpoint.
+function TestRoom:lose_server() end
+
 ---@param clients TestClient[]
 function TestRoom:speakers(clients) end
 

@@ -100,24 +100,19 @@ test.it("a reload gives the floor to nobody twice", function()
   test.eq(again.attributes.floor, false)
 end)
 
-test.it("what is kept of the room names who has the floor, too", function()
-  local room, miss = class({ keep_s = 60 })
-  miss:message({ type = "floor", client = "ann", on = true })
-  local source = "function on_load(kept) sfu.log_info(kept.ann - sfu.now()) end"
-  test.ok(room:reload({ name = "classroom.lua", source = source }))
-  test.eq(room.log[#room.log].text, "60")
-end)
-
-test.it("who had the floor when the server was lost has it again", function()
-  -- What is kept of a room, in the place of a room that was lost.
-  local room = test.room({ name = "classroom.lua", source = [[
-    STATE_VERSION = 2
-    function on_client_connect() return true end
-    function on_unload() return { ann = sfu.now() + 60 } end
-  ]] }, { teacher_token = "t", pupil_token = "p" })
-  room:connect()
-  test.ok(room:reload("classroom.lua"))
-  for name, floor in pairs({ ann = true, bob = false }) do
-    test.eq(room:connect({ token = "p", metadata = { name = name } }).attributes.floor, floor, name)
+test.it("who had the floor when the server was lost has it again, unless that is too long ago", function()
+  for after_s, has_floor in pairs({ [30] = true, [90] = false }) do
+    local room, miss, ann, pupil = class({ keep_s = 60, max_floor = 3 })
+    pupil("bob")
+    miss:message({ type = "floor", client = "ann", on = true })
+    room:advance(5000)
+    -- Since the last checkpoint.
+    miss:message({ type = "floor", client = "bob", on = true })
+    room:lose_server()
+    room:advance(after_s * 1000)
+    for name, floor in pairs({ ann = has_floor, bob = false }) do
+      local again = room:connect({ token = "p", metadata = { name = name } })
+      test.eq(again.attributes.floor, floor, name .. " after " .. after_s .. " s")
+    end
   end
 end)

@@ -115,7 +115,7 @@ const MODULES: &[(&str, &[Row])] = &[
         ("timer_queue", &[]),
         ("timers", &["effects", "engine_context", "output", "timer_queue", "waits"]),
         ("tokens", &[]),
-        ("tools", &["api", "budget", "client", "engine", "engine_context", "hook", "hook_table", "host", "output",
+        ("tools", &["api", "budget", "carried", "client", "engine", "engine_context", "hook", "hook_table", "host", "output",
             "plain", "reload", "script", "settings", "state", "tape", "tokens"]),
         ("turns", &["bucket", "output", "settings"]),
         ("waits", &["client", "effects", "engine_context", "host", "output", "person", "settings", "timer_queue", "work"]),

@@ -86,6 +86,16 @@ pub enum ReloadError {
     State(PlainError),
 }
 
+impl ReloadError {
+    /// What is wrong with `on_unload` where nothing is reloaded.
+    pub(crate) fn of_unload(&self) -> String {
+        match self {
+            Self::Failed { failure, .. } => format!("on_unload: {failure}"),
+            Self::State(error) => format!("on_unload: {error}"),
+        }
+    }
+}
+
 /// What to do when the version that runs is in the way.
 fn advice(step: &Step) -> &'static str {
     match step {

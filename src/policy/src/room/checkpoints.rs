@@ -89,7 +89,7 @@ impl Room {
                     format!("its state takes {bytes} bytes, of {MAX_CHECKPOINT_BYTES} that a checkpoint may have");
                 self.has_no_checkpoints(&words);
             }
-            Err(error) => self.has_no_checkpoints(&error.to_string()),
+            Err(error) => self.has_no_checkpoints(&error.of_unload()),
         }
     }
 

@@ -135,6 +135,7 @@ impl Bridge {
                 Err(message) => Ok(Some(message)),
             }
         })?;
+        self.add(lua, table, "lose_server", |session, _, room: usize| session.with(room, |world| world.lose_server()))?;
         self.add(lua, table, "drain", |session, lua, room: usize| {
             let happened = session.with(room, |world| world.drain())?;
             value_from_json(lua, &Json::Array(happened)).map_err(refused)

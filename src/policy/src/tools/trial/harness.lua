@@ -129,6 +129,7 @@ function happen.ended(room, event) client_of(room, event).ended[event.track] = e
 function happen.announce(room, event) room.announced = event.who end
 function happen.over(room, event) room.over = event.reason end
 function happen.opened(room) room.over = nil end
+function happen.revived(room) room._revived = true end
 function happen.reloaded(room, event) room._reloaded = event end
 function happen.log(room, event)
   local line, hook = { level = event.level, text = event.text, hook = event.hook }, event.hook ~= "" and event.hook .. ": " or ""
@@ -145,7 +146,10 @@ function happen.http(room, event)
   room.requests[#room.requests + 1] = event.request
   local reply, message = nil, "no route to the host: the test has no room:http(function)"
   if room.handler then
+    local server = room._server
     reply, message = room.handler(event.request)
+    -- It may have lost it.
+    if room._server ~= server then return end
     message = message or "no route to the host: the test's room:http(function) returned nothing"
   end
   if reply ~= nil then
@@ -178,7 +182,7 @@ function test.room(script, config, options)
   local id = options.id or "test"
   local number = call("open", name, source, config, id, options.metadata)
   local room = setmetatable({ id = id, clients = {}, broadcasts = {}, sends = {}, log = {}, requests = {}, webhooks = {},
-    announced = "all", _number = number, _failed = {}, _settle = {}, _joined = 0, _tracks = 0, _http_delay = 0 }, Room)
+    announced = "all", _number = number, _failed = {}, _settle = {}, _joined = 0, _tracks = 0, _http_delay = 0, _server = 0 }, Room)
   rooms[#rooms + 1] = room
   pump(room)
   return room
@@ -202,6 +206,8 @@ function Room:connect(options)
     client.reason = not outcome.allowed and outcome.reason or nil
   end
   pump(self)
+  -- Timers that were due while there was no server.
+  if self._revived then self._revived = nil self:advance(0) end
   return client, client.allowed, client.reason
 end
 
@@ -229,6 +235,13 @@ function Room:reload(script, options)
   pump(self)
   if not self._reloaded then return nil, "the reload waits for hooks that wait" end
   return self._reloaded.ok, not self._reloaded.ok and self._reloaded.text or nil
+end
+
+-- Nothing is left but the last checkpoint that was due, and what the next client joins is a room of another server.
+function Room:lose_server()
+  call("lose_server", self._number)
+  self._settle, self._server = {}, self._server + 1
+  pump(self)
 end
 
 function Room:speakers(clients)
@@ -322,7 +335,7 @@ function Client:last() return self.sent[#self.sent] end
 local function first_failure()
   for _, room in ipairs(rooms) do
     local first = room._failed[1]
-    if first then return first.hook .. " failed: " .. first.text end
+    if first then return (first.hook ~= "" and first.hook .. " failed: " or "") .. first.text end
   end
 end
 

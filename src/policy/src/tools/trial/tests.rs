@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod lost;
 mod told;
 
 const OPEN: &str = "function on_client_connect() return true end function on_publish_request() return true end\n";

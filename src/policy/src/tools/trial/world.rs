@@ -3,6 +3,7 @@
 mod acts;
 mod late;
 mod life;
+mod lost;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use self::acts::Asked;
 use self::late::{Join, Late};
 use self::life::Life;
 pub(super) use self::life::Opening;
+use self::lost::Kept;
 use super::log::Collector;
 use super::store::Store;
 use crate::client::{ClientFacts, Connection, HIDDEN_MAY_NOT_PUBLISH};
@@ -54,6 +56,7 @@ pub(super) struct World {
     farewells: HashMap<String, Farewell>,
     life: Life,
     late: Late,
+    kept: Kept,
     happened: Vec<Value>,
     store: Rc<RefCell<Store>>,
     log: Collector,
@@ -67,7 +70,7 @@ impl World {
         store: Rc<RefCell<Store>>,
         log: Collector,
     ) -> Result<Self, String> {
-        let mut engine = opening.engine(now);
+        let mut engine = opening.engine(now, START, 0);
         let key = opening.open(&mut engine, now)?;
         Ok(Self {
             engine,
@@ -84,6 +87,7 @@ impl World {
             farewells: HashMap::new(),
             life: Life::default(),
             late: Late::default(),
+            kept: Kept::default(),
             happened: Vec::new(),
             store,
             log,
@@ -99,6 +103,7 @@ impl World {
         metadata: Value,
     ) -> Result<Ticket, String> {
         let id = ClientId::parse(id).map_err(|error| format!("the client id {error}"))?;
+        self.check_not_lost(id.as_str())?;
         let is_there = self.clients.get(&id).is_some_and(|client| client.presence.get() != Presence::Gone);
         if is_there || self.late.waits(id.as_str()) {
             return Err(format!("there is a client '{id}' already"));
@@ -244,7 +249,7 @@ impl World {
 
     /// The time of day.
     pub(super) fn unix(&self) -> f64 {
-        (START + self.now.saturating_duration_since(self.started)).as_secs_f64()
+        (START + self.passed()).as_secs_f64()
     }
 
     /// The script's own counters.
@@ -256,6 +261,7 @@ impl World {
         if self.late.waits(id) {
             return Err(format!("client '{id}' waits until the room, which is ending, is gone"));
         }
+        self.check_not_lost(id)?;
         let client = self.clients.iter().find(|(known, _)| known.as_str() == id);
         client.map(|(_, client)| client.clone()).ok_or_else(|| format!("there is no client '{id}'"))
     }
@@ -268,12 +274,22 @@ impl World {
         })
     }
 
+    /// Who was lost with a server is not known to the next one, and comes back under another id.
+    fn check_not_lost(&self, id: &str) -> Result<(), String> {
+        match self.farewells.get(id) {
+            Some(Farewell::Lost) => Err(format!(
+                "client '{id}' was lost with the room's server: who comes back joins anew, with room:connect, and has another id"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The same of one that has gone: how it has.
     fn gone(&self, id: &str) -> String {
         match self.farewells.get(id) {
             Some(Farewell::TurnedAway(reason)) => format!("client '{id}' was not let in: {reason}"),
             Some(Farewell::Left(reason)) => format!("client '{id}' has left: {reason}"),
-            None => format!("client '{id}' has left"),
+            Some(Farewell::Lost) | None => format!("client '{id}' has left"),
         }
     }
 
@@ -287,6 +303,8 @@ impl World {
 enum Farewell {
     TurnedAway(String),
     Left(String),
+    /// With the room's server.
+    Lost,
 }
 
 /// Why a client may not publish a track, whatever the hook would say.

@@ -88,8 +88,7 @@ impl World {
                     "method": http.method, "url": http.url, "headers": headers,
                     "body": String::from_utf8_lossy(&http.body), "timeout": http.timeout.as_millis() as u64 } }));
             }
-            // Nothing is lost in a test.
-            PolicyOutput::Checkpoint { .. } => {}
+            PolicyOutput::Checkpoint { checkpoint, .. } => self.keep_checkpoint(*checkpoint),
             PolicyOutput::Reloaded { result, .. } => {
                 let error = result.err().map(|error| error.to_string());
                 self.happened

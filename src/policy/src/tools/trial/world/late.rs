@@ -40,6 +40,11 @@ impl Late {
         self.joins.len() < before
     }
 
+    /// All of them wait no longer.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = ClientId> {
+        std::mem::take(self).joins.into_iter().map(|(_, join)| join.id)
+    }
+
     /// What the harness knows a call by.
     pub(super) fn told(&mut self, ticket: Ticket) -> Ticket {
         self.told.remove(&ticket).unwrap_or(ticket)

@@ -2,11 +2,11 @@
 //! the next client finds a fresh one. Who comes while it ends waits for that ([`super::late`]).
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::{SEED, START, World};
+use super::{SEED, World};
 use crate::client::CloseReason;
 use crate::hook::{HookCall, Presence};
 use crate::settings::HOOKS_PATIENCE;
@@ -32,6 +32,11 @@ pub(super) struct Life {
 }
 
 impl Life {
+    /// Of a room that is not there any more.
+    pub(super) fn over() -> Self {
+        Self { is_over: true, ..Self::default() }
+    }
+
     /// Decides that the room ends.
     pub(super) fn end(&mut self, now: Instant, reason: CloseReason) {
         if self.ending.is_none() {
@@ -51,8 +56,8 @@ pub(in super::super) struct Opening {
 }
 
 impl Opening {
-    /// A shard's engine for it.
-    pub(super) fn engine(&self, now: Instant) -> PolicyEngine {
+    /// The engine of the shard that has the room, the n-th: at this time of day.
+    pub(super) fn engine(&self, now: Instant, unix: Duration, n: u64) -> PolicyEngine {
         // The time of a test stands still; a script is never suspended.
         let usual = PolicySettings::default();
         let settings = PolicySettings {
@@ -63,12 +68,12 @@ impl Opening {
             config: self.config.clone(),
             ..PolicySettings::unhurried()
         };
-        let mut engine = PolicyEngine::new(settings, SEED);
-        engine.set_clock(now, START);
+        let mut engine = PolicyEngine::new(settings, SEED + n);
+        engine.set_clock(now, unix);
         engine
     }
 
-    /// Opens the room.
+    /// Opens the room, afresh.
     pub(super) fn open(&self, engine: &mut PolicyEngine, now: Instant) -> Result<PolicyKey, String> {
         let opened = engine.open_room_with(now, &self.room, Ok(self.script.clone()), self.metadata.clone().into());
         opened.map_err(|error| error.to_string())
@@ -106,7 +111,10 @@ impl World {
             self.submit(HookCall::Close { reason });
             return true;
         }
-        life.is_over = true;
+        if life.has_lived {
+            self.drop_checkpoint();
+        }
+        self.life.is_over = true;
         self.asked.clear();
         self.engine.close_room(self.now, self.key);
         self.join_late()
@@ -115,7 +123,7 @@ impl World {
     /// Somebody comes: a room that is over begins afresh.
     pub(super) fn open_again(&mut self) -> Result<(), String> {
         if self.life.is_over {
-            self.key = self.opening.open(&mut self.engine, self.now)?;
+            self.key = self.open_room()?;
             self.life = Life::default();
             self.happened.push(json!({ "op": "opened" }));
         }
