@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::settings::CHECKPOINT_LIFE;
+use super::settings::CHECKPOINT_KEPT;
 use moonring_wire::shared::SharedValue;
 
 /// Timers that are due this close to where they were are the same.
@@ -83,7 +83,7 @@ impl Checkpoint {
         let Self { mut carried, metadata, made } = self;
         // Clocks of two machines differ.
         let passed = milliseconds(unix).saturating_sub(made);
-        let passed = Duration::from_millis(passed).min(CHECKPOINT_LIFE).as_micros() as u64;
+        let passed = Duration::from_millis(passed).min(CHECKPOINT_KEPT).as_micros() as u64;
         carried.age = carried.age.saturating_add(passed);
         for (_, us) in &mut carried.timers {
             *us = us.saturating_sub(passed);

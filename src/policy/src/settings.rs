@@ -78,6 +78,10 @@ pub(crate) const CHECKPOINT_S: (f64, f64) = (1.0, 300.0);
 pub const MAX_CHECKPOINT_BYTES: usize = 64 * 1024;
 /// How long a checkpoint lasts: a room that is opened later is another one of the same name.
 pub const CHECKPOINT_LIFE: Duration = Duration::from_secs(15 * 60);
+/// One that is as it was is not written again for so long.
+pub const CHECKPOINT_REFRESH: Duration = Duration::from_secs(5 * 60);
+/// How long one is kept that is written: where it has been as it was for a while, its room was there until later.
+pub const CHECKPOINT_KEPT: Duration = CHECKPOINT_LIFE.saturating_add(CHECKPOINT_REFRESH);
 /// How long a checkpoint waits for CPU time of the room, or of the shard's scripts, before it is looked at again.
 pub(crate) const CHECKPOINT_RETRY: Duration = Duration::from_millis(20);
 /// Values in a client's message, keys aside.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Checkpoint;
-use crate::settings::{CHECKPOINT_LIFE, MAX_CHECKPOINT_BYTES};
+use crate::settings::{CHECKPOINT_KEPT, MAX_CHECKPOINT_BYTES};
 
 const COUNTS: &str = "CHECKPOINT_SECONDS = 10 STATE_VERSION = 3
     local n = 0
@@ -89,7 +89,7 @@ fn a_clock_that_is_behind_or_far_ahead_moves_timers_by_no_more_than_a_checkpoint
     };
     let left = Duration::from_secs(7_190);
     assert_eq!(due(0), left);
-    assert_eq!(due(3_000_000_000), left - CHECKPOINT_LIFE);
+    assert_eq!(due(3_000_000_000), left - CHECKPOINT_KEPT);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::shard_handle::ShardHandle;
 use moonring_core::command::{CheckpointOrder, Command};
 use moonring_policy::Checkpoint;
 use moonring_policy::output::{SharedRequest, SharedValue};
-use moonring_policy::settings::CHECKPOINT_LIFE;
+use moonring_policy::settings::{CHECKPOINT_KEPT, CHECKPOINT_REFRESH};
 use moonring_wire::id::RoomId;
 
 /// The form of what is written; what has another one is none.
@@ -26,8 +26,6 @@ const VERSION: u8 = 1;
 const SHARE: (f64, f64) = (1024.0 * 1024.0, 8.0 * 1024.0 * 1024.0);
 /// Bytes of all that a process keeps.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// One that is as it was is written again before its time is over.
-const REFRESH: Duration = CHECKPOINT_LIFE.checked_div(3).unwrap();
 /// How long the end of the process waits for what is under way.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
@@ -151,7 +149,7 @@ impl Checkpoints {
             Taken::New => {}
         }
         let value = SharedValue::Text(bytes);
-        let request = SharedRequest::Set { key: String::new(), value, ttl: Some(CHECKPOINT_LIFE) };
+        let request = SharedRequest::Set { key: String::new(), value, ttl: Some(CHECKPOINT_KEPT) };
         let this = self.clone();
         let of = room.clone();
         self.submit(store, room, request, move |answer| match answer {
@@ -265,7 +263,7 @@ impl Book {
             return Taken::Known;
         }
         let before = self.rooms.get(room).copied();
-        if before.is_some_and(|kept| kept.digest == new.digest && new.at - kept.at < REFRESH) {
+        if before.is_some_and(|kept| kept.digest == new.digest && new.at - kept.at < CHECKPOINT_REFRESH) {
             return Taken::Known;
         }
         let (level, since) = self.level;

@@ -1,6 +1,7 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::*;
+use moonring_policy::settings::CHECKPOINT_LIFE;
 use moonring_policy::{PolicyEngine, PolicyOutput, PolicySettings, Script};
 
 fn room(id: &str) -> RoomId {
@@ -137,6 +138,18 @@ fn a_process_writes_its_share_and_keeps_no_more_than_its_bound() {
     book.forget(&room("r0"));
     assert_eq!(book.take_in(&room("new"), kept(1, 5_000)), Taken::New);
     assert_eq!(book.bytes, MAX_BYTES);
+}
+
+#[test]
+fn a_checkpoint_is_there_for_its_time_after_its_room_although_it_was_as_it_is_for_a_while() {
+    let now = Instant::now();
+    let mut book = Book::new(now);
+    let mut take =
+        |s: u64| book.take_in(&room("r"), Kept { digest: 1, at: now + Duration::from_secs(s), bytes: 1 }) == Taken::New;
+    assert!(take(0));
+    // The process is lost right before it would be written again.
+    let unwritten = (1..).take_while(|s| !take(*s)).last().unwrap();
+    assert!(CHECKPOINT_KEPT - Duration::from_secs(unwritten) >= CHECKPOINT_LIFE);
 }
 
 #[test]
