@@ -7,6 +7,7 @@ use moonring_policy::hook::{SCRIPT_ERROR, Undecided};
 use serde_json::{Value, json};
 
 use crate::sim::places::{id_at, on_one_shard, over_three_nodes};
+use crate::sim::take_over::Carried;
 use crate::sim::{World, library, room};
 
 /// Says how often it was asked in all, who is there, and what was said of the room.
@@ -173,4 +174,69 @@ fn a_new_home_whose_script_does_not_start_ends_the_room_for_all_its_wings() {
     assert_eq!([bob, carol].map(|who| world.left(who).cloned()), [ended.clone(), ended]);
     assert_eq!(world.mail.kept.len(), 1, "it is there for a script that starts");
     assert_eq!(world.audit(), Vec::<String>::new());
+}
+
+/// A room that an operator opens has a checkpoint, of which nobody says anything yet when another process takes over.
+fn taken_over_while_it_waits(seed: u64) -> (World, Vec<Carried>) {
+    on_one_shard();
+    let mut world = World::ruled(seed, COUNTS);
+    let alice = world.join("alice");
+    assert_eq!(ask(&mut world, alice), "1 alice nil");
+    world.run_ms(2_000);
+    world.lose_process();
+    world.mail.keeps_silent = true;
+    open(&mut world, 1, json!({ "plan": "gold" })).unwrap();
+    assert!(!world.shard.is_at_rest_for_hand_over(), "it is waited for, for a while");
+    let carried = world.take_over_media();
+    (world, carried)
+}
+
+#[test]
+fn a_room_that_waits_for_its_checkpoint_when_another_process_takes_over_goes_on_with_it_there() {
+    let (mut world, carried) = taken_over_while_it_waits(2_107);
+    let bob = world.join("bob");
+    world.run_ms(3_000);
+    world.mail.keeps_silent = false;
+    assert!(world.take_words(bob).is_empty());
+    world.bring(carried);
+    assert_eq!([ask(&mut world, bob), ask(&mut world, bob)], ["2 bob gold", "3 bob gold"]);
+    assert!(world.shard.is_at_rest_for_hand_over());
+    // A process before that has ended says nothing more.
+    let (mut world, _) = taken_over_while_it_waits(2_108);
+    let bob = world.join("bob");
+    world.mail.keeps_silent = false;
+    world.run_ms(4_900);
+    assert!(world.take_words(bob).is_empty());
+    world.run_ms(200);
+    assert_eq!(ask(&mut world, bob), "2 bob gold");
+    // Nor is it waited for without an end where nobody knows of a checkpoint.
+    let (mut world, carried) = taken_over_while_it_waits(2_109);
+    world.bring(carried.clone());
+    let bob = world.join("bob");
+    world.run_ms(3_000);
+    world.bring(carried);
+    world.run_ms(1_900);
+    assert!(world.take_words(bob).is_empty());
+    world.run_ms(200);
+    assert_eq!(ask(&mut world, bob), "1 bob gold");
+    assert_eq!(world.audit(), Vec::<String>::new());
+}
+
+#[test]
+fn a_room_whose_state_has_not_come_from_the_process_before_goes_on_with_its_checkpoint() {
+    on_one_shard();
+    let mut world = World::ruled(2_110, COUNTS);
+    let alice = world.join("alice");
+    ask(&mut world, alice);
+    world.run_ms(2_000);
+    assert_eq!(ask(&mut world, alice), "2 alice nil");
+    // The second one begins before the first has had the state.
+    drop(world.take_over_media());
+    assert!(!world.shard.is_at_rest_for_hand_over());
+    let carried = world.take_over_media();
+    world.bring(carried);
+    assert_eq!(ask(&mut world, alice), "2 alice nil", "what was decided since the checkpoint is lost");
+    world.take_over();
+    assert_eq!(ask(&mut world, alice), "3 alice nil");
+    assert_eq!((world.left(alice), world.audit()), (None, vec![]));
 }

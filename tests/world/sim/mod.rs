@@ -10,7 +10,7 @@ pub(crate) mod net;
 pub(crate) mod places;
 pub(crate) mod raw;
 pub(crate) mod stun;
-mod take_over;
+pub(crate) mod take_over;
 pub(crate) mod trace;
 
 use std::collections::HashMap;

@@ -1,7 +1,8 @@
 //! Checkpoints of rooms: what their scripts would hand over, kept by the control plane for when this process is lost.
 //!
 //! ```text
-//! a room is opened, or its home's node is gone ──▶ Find; hooks wait ──▶ CheckpointFound ──▶ on_init, on_load
+//! a room is opened, its home's node is gone, or
+//! the process before hands over nothing of it  ──▶ Find; hooks wait ──▶ CheckpointFound ──▶ on_init, on_load
 //! every CHECKPOINT_SECONDS of its script       ──▶ Keep
 //! the room has ended                           ──▶ Drop
 //! ```
@@ -9,7 +10,7 @@
 use std::time::Instant;
 
 use super::Shard;
-use super::take_over::{Awaited, Origin};
+use super::take_over::{Awaited, Origin, PATIENCE};
 use crate::command::{CheckpointOrder, Event};
 use crate::room::{Room, Seat};
 use moonring_policy::{Checkpoint, PolicyKey};
@@ -30,6 +31,20 @@ impl Shard {
         self.policy.awaited.insert(key, Awaited::new(now, metadata, origin));
         self.await_policies(now);
         self.work.events.push(Event::Checkpoint { room, order: CheckpointOrder::Find });
+    }
+
+    /// Whether a room's script keeps checkpoints.
+    pub(super) fn may_have_checkpoint(&self, id: &RoomId) -> bool {
+        self.policy.scripts.resolve(id).is_ok_and(|script| script.keeps_checkpoints())
+    }
+
+    /// A room for whose script the process before has had nothing goes on waiting: for its checkpoint.
+    pub(super) fn find_checkpoint(&mut self, now: Instant, key: RoomKey, id: &RoomId) {
+        if let Some(awaited) = self.policy.awaited.get_mut(&key) {
+            (awaited.origin, awaited.until) = (Origin::Left, now + PATIENCE);
+            self.await_policies(now);
+            self.work.events.push(Event::Checkpoint { room: id.clone(), order: CheckpointOrder::Find });
+        }
     }
 
     /// What is kept of a room that waits for it.

@@ -104,7 +104,7 @@ impl Shard {
     }
 
     pub(super) fn open_room(&mut self, now: Instant, id: &RoomId, metadata: SharedValue) -> Result<RoomKey, OpenError> {
-        let key = if self.policy.scripts.resolve(id).is_ok_and(|script| script.keeps_checkpoints()) {
+        let key = if self.may_have_checkpoint(id) {
             self.open_awaiting(now, id, metadata)
         } else {
             let policy = self.begin_policy(now, id, metadata)?;

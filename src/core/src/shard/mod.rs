@@ -357,7 +357,7 @@ impl Shard {
             Command::Report { id, rooms } => self.report_rooms(id, rooms),
             Command::ListClients { id, room, after } => self.list_clients(now, id, (&room, after.as_ref())),
             Command::CheckpointFound { room, found } => self.checkpoint_found(now, &room, found),
-            Command::PolicyCarried { room, carried } => self.policy_arrives(now, &room, carried.as_deref()),
+            Command::PolicyCarried { room, carried } => self.policy_handed_over(now, &room, carried.as_deref()),
             Command::Candidates { own, all } => self.settings.tell_candidates(own, all),
             Command::LeaveIfSilent { client, silence, reason } => self.end_silent(now, (client, silence), reason, out),
             Command::Leave { client, reason } => self.leave(now, &client, reason, out),

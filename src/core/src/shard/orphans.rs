@@ -76,7 +76,7 @@ impl Shard {
         let strangers = self.world.rooms[key].doubts.iter().find(|doubt| doubt.place == former);
         let strangers = strangers.map(|doubt| doubt.clients.clone()).unwrap_or_default();
         self.policy.orphans.insert(key, Orphan::new(now + ADOPTION, Some((strangers, former))));
-        let awaits = self.policy.scripts.resolve(id).is_ok_and(|script| script.keeps_checkpoints());
+        let awaits = self.may_have_checkpoint(id);
         let begun = match awaits {
             true => Ok(PolicyKey::default()),
             false => self.carry_policy(now, (key, id), SharedValue::empty_object(), Some(&CarriedPolicy::default())),

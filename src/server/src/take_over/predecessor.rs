@@ -181,10 +181,10 @@ fn shard_body(n: usize, shard: &Parted) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     Ok(body)
 }
 
-/// False when a room's script begins anew.
+/// False when a room's script does not reach the other process.
 fn send_policy(channel: &mut Channel, shard: usize, (room, carried): &Unloaded) -> bool {
     if let Err(error) = carried {
-        tracing::error!(%room, "the script begins anew in the new process: {error}");
+        tracing::error!(%room, "the script's state does not go along to the new process: {error}");
     }
     let policy = (shard as u16, room, carried.as_ref().ok());
     let body = postcard::to_extend(&policy, Vec::new());

@@ -20,13 +20,15 @@ const REPLACED: &str = "the server is being replaced, please offer again";
 
 impl Shard {
     /// Whether nothing is under way that would be cut off: no join waits for its verdict, no offer for its answer, no handshake
-    /// for its end.
+    /// for its end, no room for what its script begins with.
     pub fn is_at_rest_for_hand_over(&self) -> bool {
         let is_under_way = |client: &Client| {
             let handshakes = client.transport.as_ref().is_some_and(|transport| !transport.is_connected());
             client.facts.presence.get() != Presence::Joined || client.negotiated.pending.is_some() || handshakes
         };
-        self.policy.pending.is_empty() && !self.world.clients.values().any(is_under_way)
+        self.policy.pending.is_empty()
+            && self.policy.awaited.is_empty()
+            && !self.world.clients.values().any(is_under_way)
     }
 
     /// A copy of everything that another process needs to go on with this shard's sockets. **Nothing may be sealed here

@@ -7,7 +7,7 @@
 //!   (seals nothing; goes on if the other side fails)                (seals nothing)
 //!        <------------------------------------------------------    all of it is good
 //!   ends, or goes on: not both ---------------------------------->  goes on, or is thrown away
-//!   hand_over_policies: `on_unload` of each room ---------------->  policy_arrives: `on_init`, `on_load`
+//!   hand_over_policies: `on_unload` of each room ---------------->  policy_handed_over: `on_init`, `on_load`
 //! ```
 //! **A key, an SSRC and an index never seal two packets**: at most one of the two goes on from the moment of the copy.
 //! Histories stay behind: what was sent before can't be sent again, and who lost it asks for a key frame. Everybody goes on
@@ -25,7 +25,7 @@ use std::time::Duration;
 use moonring_wire::id::ClientId;
 use zeroize::Zeroizing;
 
-pub(super) use policies::{Awaited, NO_START, Origin};
+pub(super) use policies::{Awaited, NO_START, Origin, PATIENCE};
 pub use state::{TakeOverError, VERSION};
 
 /// How long a shard may catch up with what has waited meanwhile, before it leaves anything out for lack of time.

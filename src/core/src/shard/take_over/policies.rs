@@ -15,7 +15,7 @@ use moonring_wire::packet::SendBatch;
 use moonring_wire::shared::SharedValue;
 
 /// How long a room waits for its script's state; then it begins without.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(in crate::shard) const PATIENCE: Duration = Duration::from_secs(5);
 /// Hook calls of one room that wait for its script, as many as may wait for a hook.
 const MAX_CALLS: usize = 1_024;
 
@@ -23,6 +23,10 @@ const MAX_CALLS: usize = 1_024;
 const LAST_SLICES: usize = 256;
 /// What clients are told whose room's script fails.
 pub(in crate::shard) const NO_START: &str = "the room's script does not start";
+/// Why a room begins anew, or with its checkpoint.
+const NOT_COME: &str = "the state that it had in the process before has not come";
+/// Why a process has nothing to hand over of a room.
+const UNKNOWN_YET: &str = "it is not known yet what it begins with";
 /// What scripts and the log are told of members that do not go along.
 const LEFT_BEHIND: &str = "its media transport was not up when another process took over";
 
@@ -35,6 +39,8 @@ pub(in crate::shard) enum Origin {
     New,
     /// The same, of a room that has lost its home.
     Orphan,
+    /// The same, of a room of the process before, which has handed over nothing.
+    Left,
 }
 
 /// A room whose script is on its way.
@@ -43,7 +49,7 @@ pub(in crate::shard) struct Awaited {
     pub(in crate::shard) metadata: SharedValue,
     pub(in crate::shard) origin: Origin,
     /// When it is waited for no longer.
-    until: Instant,
+    pub(in crate::shard) until: Instant,
     /// What would call its hooks, in its order.
     calls: Vec<(PendingHook, HookCall)>,
 }
@@ -63,6 +69,9 @@ impl Shard {
         for key in rooms {
             let Some(room) = self.world.rooms.get(key).filter(|room| room.life.ending.is_none()) else { continue };
             let Some(policy) = room.policy() else { continue };
+            if self.policy.awaited.contains_key(&key) {
+                each(&room.id, Err(UNKNOWN_YET.to_owned()));
+            }
             if let Some(carried) = self.policy.engine.hand_over(now, policy) {
                 each(&room.id, carried.map_err(|error| error.to_string()));
             }
@@ -103,6 +112,17 @@ impl Shard {
         }
     }
 
+    /// What the process before hands over of a room's script. Where that is nothing, a checkpoint may tell of it.
+    pub(in crate::shard) fn policy_handed_over(&mut self, now: Instant, id: &RoomId, carried: Option<&CarriedPolicy>) {
+        let Some(key) = self.index.rooms.get(id).copied() else { return };
+        let origin = self.policy.awaited.get(&key).map(|awaited| awaited.origin);
+        match (carried, origin) {
+            (None, Some(Origin::Predecessor)) if self.may_have_checkpoint(id) => self.find_checkpoint(now, key, id),
+            (None, Some(Origin::Left)) => {}
+            (carried, _) => self.policy_arrives(now, id, carried),
+        }
+    }
+
     /// A room's script is here, with what it has handed over, and goes on where it was.
     pub(in crate::shard) fn policy_arrives(&mut self, now: Instant, id: &RoomId, carried: Option<&CarriedPolicy>) {
         let Some(key) = self.index.rooms.get(id).copied() else { return };
@@ -121,7 +141,8 @@ impl Shard {
         if opened.is_ok() {
             self.policy.rooms.insert(policy, key);
             // It was opened by an operator's program, and its script may want it kept for longer.
-            if awaited.origin == Origin::New && self.world.rooms[key].life.kept_until.is_some() {
+            let is_new = matches!(awaited.origin, Origin::New | Origin::Left);
+            if is_new && self.world.rooms[key].life.kept_until.is_some() {
                 self.keep_opened(now, key);
             }
         }
@@ -190,8 +211,13 @@ impl Shard {
         for (key, origin) in rooms {
             let Some(id) = self.world.rooms.get(key).map(|room| room.id.clone()) else { continue };
             let why = match origin {
-                Origin::Predecessor => "the state that it had in the process before has not come",
-                Origin::New | Origin::Orphan => "nobody says whether there is a checkpoint",
+                Origin::Predecessor if self.may_have_checkpoint(&id) => {
+                    tracing::error!(room = %id, "{NOT_COME}: its checkpoint is looked for");
+                    self.find_checkpoint(now, key, &id);
+                    continue;
+                }
+                Origin::Predecessor => NOT_COME,
+                Origin::New | Origin::Orphan | Origin::Left => "nobody says whether there is a checkpoint",
             };
             tracing::error!(room = %id, "the script begins anew: {why}");
             self.policy_arrives(now, &id, None);
