@@ -15,7 +15,7 @@ use moonring_loadtest::media::{AudioSettings, VideoSettings};
 use moonring_loadtest::moving::Moves;
 use moonring_loadtest::report::{self, Report, Second};
 use moonring_loadtest::run::{self, Settings};
-use moonring_loadtest::scenario::{Scenario, Size};
+use moonring_loadtest::scenario::{Scenario, Size, sessions};
 use moonring_loadtest::signalling::{Target, TlsTrust};
 use moonring_wire::id::RoomId;
 
@@ -327,7 +327,7 @@ impl Run {
         let believe_anybody = self.insecure || on_loopback && !self.verify;
         Ok(Settings {
             name: format!("{:?}", self.scenario),
-            plans: self.scenario.plan(size).map_err(|error| anyhow!("{error}"))?,
+            plans: sessions(&target, self.scenario.plan(size).map_err(|error| anyhow!("{error}"))?),
             target,
             url: self.url.clone(),
             rejoin: self.rejoin,

@@ -84,7 +84,6 @@ pub struct Settings {
 impl Settings {
     /// Names settings that do not go together.
     fn check(&self) -> anyhow::Result<()> {
-        self.target.check(&self.plans).map_err(anyhow::Error::msg)?;
         let limits = &self.limits;
         if limits.kbps.is_empty() {
             return Ok(());
@@ -96,7 +95,8 @@ impl Settings {
             bail!("subscribers that share a link are on one thread, not on {}", self.threads);
         }
         if let Some(lift) = limits.lift_after.filter(|lift| *lift >= self.duration) {
-            bail!("limits cannot be lifted {} s into a measurement of {} s", lift.as_secs(), self.duration.as_secs());
+            let (lift, end) = (lift.as_secs(), self.duration.as_secs());
+            bail!("limits cannot be lifted {lift} s into a measurement of {end} s");
         }
         Ok(())
     }

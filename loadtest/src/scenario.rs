@@ -1,14 +1,15 @@
 //! The loads: who joins which room, publishes and receives what, and when.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use moonring_wire::id::RoomId;
 use moonring_wire::media::CodecName;
 
-use crate::signalling::{ClientPlan, Receive};
+use crate::signalling::{ClientPlan, Receive, Target};
 
-/// Between the last publisher and the first subscriber of a webinar.
+/// Between the last publisher and the first subscriber of a webinar, or of a room over WHIP and WHEP.
 const AUDIENCE_WAITS: Duration = Duration::from_millis(500);
 
 /// A kind of load.
@@ -87,6 +88,27 @@ impl Scenario {
             Self::Rooms | Self::Move => Size { rooms: load, ..size.clone() },
         }
     }
+}
+
+/// The sessions that `plans` are at `target`: with WHIP and WHEP whoever publishes and receives is two. WHEP knows nobody's own
+/// tracks, so the second one receives all of the room, and comes when all have come, as it is not told of others.
+pub fn sessions(target: &Target, plans: Vec<ClientPlan>) -> Vec<ClientPlan> {
+    if matches!(target, Target::WebSocket(_)) {
+        return plans;
+    }
+    let mut published: HashMap<_, Vec<CodecName>> = HashMap::new();
+    let publishers = || plans.iter().filter(|plan| !plan.publish.is_empty());
+    publishers().for_each(|plan| published.entry(plan.room.clone()).or_default().extend(&plan.publish));
+    let all_there = publishers().map(|plan| plan.starts).max().unwrap_or_default() + AUDIENCE_WAITS;
+    let split = |plan: ClientPlan| {
+        if plan.publish.is_empty() || plan.receive == Receive::Nothing {
+            return [Some(plan), None];
+        }
+        let expects = published.get(&plan.room).cloned().unwrap_or_default();
+        let listener = ClientPlan { publish: Vec::new(), expects, starts: all_there + plan.starts, ..plan.clone() };
+        [Some(ClientPlan { receive: Receive::Nothing, ..plan }), Some(listener)]
+    };
+    plans.into_iter().flat_map(split).flatten().collect()
 }
 
 fn webinar(size: &Size, joins_per_s: f64, stay: Option<Duration>) -> Result<Vec<ClientPlan>, String> {
@@ -187,6 +209,24 @@ pub(crate) mod tests {
             assert_eq!((plans.len(), names.len(), published), (clients, rooms, tracks), "{scenario:?}");
             assert_eq!(starts, Duration::from_millis(last), "{scenario:?}");
         }
+    }
+
+    #[test]
+    fn who_publishes_and_receives_is_two_sessions_for_whip_and_whep() {
+        let [http, websocket] =
+            ["whip+https://a", "wss://a/ws"].map(|target| |plans| sessions(&Target::parse(target).unwrap(), plans));
+        let rooms = || Scenario::Rooms.plan(&Size { rooms: 2, with_audio: true, ..size() }).unwrap();
+        assert_eq!(websocket(rooms()).len(), 6);
+        let there = http(rooms());
+        let (publishers, listeners): (Vec<_>, Vec<_>) = there.iter().partition(|plan| !plan.publish.is_empty());
+        assert_eq!((publishers.len(), listeners.len()), (6, 6));
+        assert!(publishers.iter().all(|plan| plan.receive == Receive::Nothing && plan.publish.len() == 2));
+        for listener in listeners {
+            assert_eq!((listener.receive, listener.expects.len()), (Receive::Everything, 6), "all of the room");
+            assert!(publishers.iter().all(|plan| plan.starts < listener.starts));
+        }
+        let webinar = http(Scenario::Webinar.plan(&size()).unwrap());
+        assert_eq!(webinar.len(), 51, "each of them does one of the two");
     }
 
     #[test]

@@ -7,8 +7,7 @@ use reqwest::header::{CONTENT_TYPE, LOCATION};
 
 use super::{ClientPlan, Context, Receive, told_to_leave};
 
-/// Joins, and leaves when told to. A client that publishes and receives is two sessions for such a server; here it
-/// only publishes.
+/// Joins, and leaves when told to. A client of WHIP only publishes, one of WHEP only receives: see [`crate::scenario::sessions`].
 pub(super) async fn live(context: &Context, url: &str, client: usize, plan: &ClientPlan) -> anyhow::Result<()> {
     let publishes = !plan.publish.is_empty();
     if !publishes && plan.receive == Receive::Nothing {

@@ -44,18 +44,6 @@ impl Target {
         }
     }
 
-    /// Names what clients cannot do there: one of WHIP only publishes, and one of WHEP only receives.
-    pub(crate) fn check(&self, plans: &[ClientPlan]) -> Result<(), &'static str> {
-        let does_both = |plan: &ClientPlan| !plan.publish.is_empty() && plan.receive != Receive::Nothing;
-        match self {
-            Self::Http(_) if plans.iter().any(does_both) => Err(
-                "clients of WHIP cannot receive, nor those of WHEP publish, and here each does both: a webinar goes over \
-                     whip+https, all others over wss",
-            ),
-            _ => Ok(()),
-        }
-    }
-
     /// The host that is joined first, without port.
     pub fn host(&self) -> Option<&str> {
         let url = match self {
@@ -265,7 +253,6 @@ fn codec_for(kind: Kind, codec: CodecName) -> CodecName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{self, Scenario};
 
     #[test]
     fn a_target_is_a_websocket_or_whip() {
@@ -282,23 +269,6 @@ mod tests {
         }
         for text in ["http://a", "whip+ws://a", ""] {
             assert!(Target::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_load_whose_clients_publish_and_receive_is_none_for_whip() {
-        let (http, websocket) = (Target::parse("whip+https://a").unwrap(), Target::parse("wss://a/ws").unwrap());
-        for (scenario, expected) in [
-            (Scenario::Webinar, true),
-            (Scenario::JoinStorm, true),
-            (Scenario::Churn, true),
-            (Scenario::Meeting, false),
-            (Scenario::AudioRoom, false),
-            (Scenario::Rooms, false),
-        ] {
-            let plans = scenario.plan(&scenario::tests::size()).unwrap();
-            assert_eq!(http.check(&plans).is_ok(), expected, "{scenario:?}");
-            assert!(websocket.check(&plans).is_ok(), "{scenario:?}");
         }
     }
 }
