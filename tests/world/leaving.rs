@@ -1,11 +1,15 @@
 //! What ends is gone: no events for the dead, no addresses of theirs, no room without anybody.
 
 use moonring_core::command::{Command, Event, LeaveCause};
+use moonring_loadtest::peer::PeerEvent;
+use moonring_policy::client::Via;
+use moonring_policy::hook::Action;
 use moonring_wire::drops::DropReason;
+use moonring_wire::id::RoomId;
 use moonring_wire::media::CodecName::{Opus, Vp8};
 
-use crate::sim::World;
-use crate::sim::flows::assert_unbroken;
+use crate::sim::flows::{assert_unbroken, wants};
+use crate::sim::{OPEN, World};
 
 #[test]
 fn after_unsubscribing_nothing_comes_and_subscribing_again_begins_anew() {
@@ -82,7 +86,7 @@ fn whoever_left_is_told_nothing_more_and_its_address_is_nobodys() {
     let track = world.publish(alice, Vp8);
     let mid = moonring_wire::id::Mid::parse("0").unwrap();
     world.raw(bob).sections = vec![crate::sim::raw::section("0", Vp8, moonring_wire::negotiate::Direction::RecvOnly)];
-    world.offer(bob, vec![], vec![crate::sim::flows::wants(&mid, Some(&track))]);
+    world.offer(bob, vec![], vec![wants(&mid, Some(&track))]);
     world.run_ms(1_000);
     assert!(world.members[bob].got.len() > 30);
     world.leave(bob);
@@ -154,4 +158,33 @@ fn a_client_whose_transport_ends_takes_its_tracks_with_it() {
     let starts: Vec<&str> = told.iter().map(|words| words.split(' ').next().unwrap()).collect();
     assert_eq!(starts[..2], ["TrackUnpublished", "ClientLeft"], "{told:?}");
     assert!(matches!(world.left(alice), Some(LeaveCause::TransportFailed(_))));
+}
+
+#[test]
+fn an_encoder_and_a_player_over_http_are_told_on_their_media_path_however_they_end() {
+    for way in ["deleted", "kicked", "closed"] {
+        let mut world = World::ruled(45, OPEN);
+        let encoder = world.join_via("encoder", Via::Whip);
+        world.publish(encoder, Opus);
+        let player = world.join_via("player", Via::Whep);
+        let mid = world.peer(player).receive(Opus);
+        world.offer(player, vec![], vec![wants(&mid, None)]);
+        world.run_ms(500);
+        let act = |world: &mut World, action| {
+            world.command(Command::Act { id: 1, room: RoomId::parse("demo").unwrap(), action });
+        };
+        for who in [encoder, player] {
+            let client = world.id(who);
+            match way {
+                "deleted" => world.leave(who),
+                "kicked" => act(&mut world, Action::Kick { client, reason: "Enough".into() }),
+                _ => act(&mut world, Action::CloseRoom { reason: "Over".into() }),
+            }
+        }
+        world.run_ms(100);
+        for who in [encoder, player] {
+            let told: Vec<_> = world.members[who].told.iter().filter(|e| matches!(e, PeerEvent::Closed(_))).collect();
+            assert_eq!(told, [&PeerEvent::Closed("the server closed the connection".into())], "{way}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ use moonring_wire::packet::SendBatch;
 
 /// Forwards what waits in `room` into `out`. False when `out` is full and there is more: flush, and call again.
 pub fn fan_out(moment: Moment, key: RoomKey, world: &mut World, out: &mut SendBatch, drops: &mut Drops) -> bool {
-    let World { rooms, clients, tracks, links } = world;
+    let World { rooms, clients, tracks, links, .. } = world;
     let Some(room) = rooms.get_mut(key) else { return true };
     touch(moment, room, clients, tracks);
     while let Some(key) = room.hopping.last().copied() {

@@ -66,6 +66,7 @@ use slotmap::SlotMap;
 use track::Track;
 
 use moonring_wire::id::{ClientKey, PlaceId, RoomId, RoomKey, TrackId, TrackKey};
+use moonring_wire::transport::Transport;
 
 /// Everything that a shard owns, by dense keys.
 #[derive(Default)]
@@ -78,6 +79,8 @@ pub struct World {
     pub tracks: SlotMap<TrackKey, Track>,
     /// The ways to other shards.
     pub links: links::Links,
+    /// Of clients that are gone and have not been told so on their media path.
+    pub parted: Vec<Transport>,
 }
 
 /// A set of clients and tracks with one policy.

@@ -15,6 +15,7 @@ use crate::room::life::Life;
 use crate::room::sound::SoundHold;
 use crate::room::speakers::Speakers;
 use crate::room::{Announcing, Room, Seat};
+use moonring_policy::client::Via;
 use moonring_policy::hook::{ClientFacts, HookCall, Presence, Undecided, Verdict};
 use moonring_policy::{OpenError, PolicyKey};
 use moonring_wire::id::{ClientId, ClientKey, RoomId, RoomKey};
@@ -239,6 +240,13 @@ impl Shard {
         }
     }
 
+    /// The same to encoders and players over HTTP that are gone, whatever has ended them. Others hear it by their WebSockets.
+    pub(super) fn tell_parted(&mut self, now: Instant, out: &mut SendBatch) {
+        while let Some(mut transport) = self.world.parted.pop() {
+            transport.close(now, &mut self.work.dtls_scratch, out);
+        }
+    }
+
     /// See [`Command::LeaveIfSilent`](crate::command::Command::LeaveIfSilent).
     pub(super) fn end_silent(
         &mut self,
@@ -272,7 +280,10 @@ impl Shard {
         }
         facts.presence.set(Presence::Gone);
         self.remove_forwards(key);
-        let Some(client) = self.world.clients.remove(key) else { return };
+        let Some(mut client) = self.world.clients.remove(key) else { return };
+        if facts.connection.via != Via::WebSocket {
+            self.world.parted.extend(client.transport.take());
+        }
         if presence != Presence::Joined {
             self.index.joining = self.index.joining.saturating_sub(1);
         }

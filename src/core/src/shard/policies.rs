@@ -39,7 +39,7 @@ impl Shard {
     }
 
     /// Applies everything that policies have come to say.
-    pub(super) fn drain_policy(&mut self, now: Instant, _out: &mut SendBatch) {
+    pub(super) fn drain_policy(&mut self, now: Instant, out: &mut SendBatch) {
         while let Some(output) = self.policy.engine.poll_output() {
             match output {
                 PolicyOutput::Outcome { ticket, outcome, .. } => {
@@ -64,6 +64,7 @@ impl Shard {
                 PolicyOutput::Reloaded { key, result } => self.policy_reloaded(key, &result),
             }
         }
+        self.tell_parted(now, out);
     }
 
     fn policy_request(&mut self, now: Instant, id: PolicyRequestId, key: PolicyKey, request: PolicyRequest) {
