@@ -295,3 +295,15 @@ fn names_that_were_not_negotiated_bring_nothing() {
     assert_eq!(world.drops(DropReason::RtpUnknownSsrc), 5);
     assert_eq!(world.members[bob].got.len(), 0);
 }
+
+#[test]
+fn a_player_that_leaves_the_choice_to_the_server_is_told_which_codec_it_does_not_offer() {
+    let mut world = World::new(77);
+    let (alice, player) = (world.join("alice"), world.join_via("player", Via::Whep));
+    let mid = world.peer(player).receive(Vp8);
+    let reason = |world: &mut World| world.offer(player, vec![], vec![wants(&mid, None)]).remove(0).reason.unwrap();
+    world.publish(alice, Opus);
+    assert_eq!(reason(&mut world), format!("nothing is published that section {mid} could receive"));
+    world.publish(alice, H264);
+    assert_eq!(reason(&mut world), format!("section {mid} does not offer H264"));
+}

@@ -71,7 +71,7 @@ impl Shard {
         let Some(track_key) = track_key else {
             return Err(match &intent.track {
                 Some(id) => format!("there is no track {id}"),
-                None => format!("nothing is published that section {} could receive", intent.mid),
+                None => self.nothing_for(now, key, pending, (&intent.mid, kind, section)),
             });
         };
         let track = &self.world.tracks[track_key];
@@ -100,6 +100,26 @@ impl Shard {
             codec,
             follows: intent.track.is_none(),
         })
+    }
+
+    /// Why there is no track for a section that leaves the choice to the server.
+    fn nothing_for(
+        &self,
+        now: Instant,
+        key: ClientKey,
+        pending: &PendingOffer,
+        (mid, kind, section): (&Mid, Kind, &OfferSection),
+    ) -> String {
+        let client = &self.world.clients[key];
+        let taken =
+            |k: TrackKey, t: &Track| t.owner == key || client.forward_of(k).is_some() || is_asked_for(pending, k);
+        match self.best_track(now, client.room, (kind, None), taken) {
+            Some(other) => {
+                let codecs = negotiation::receive_codecs(section, &self.settings.codecs);
+                negotiation::mismatch(mid, &codecs, &self.world.tracks[other].codec)
+            }
+            None => format!("nothing is published that section {mid} could receive"),
+        }
     }
 
     /// The track that serves the client best of those it neither publishes nor receives; preferably of the publisher
