@@ -68,8 +68,11 @@ impl Request {
         if request.used_sections().next().is_none() {
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, nothing_to_do(protocol)));
         }
-        match request.kind_without_codec() {
-            Some(kind) => Err(Problem::new(StatusCode::NOT_ACCEPTABLE, no_codec(kind))),
+        if let Some(kind) = request.kind_without_codec() {
+            return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, no_codec(kind)));
+        }
+        match request.section_without_transport() {
+            Some(section) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, unbundled(section))),
             None => Ok(request),
         }
     }
@@ -82,6 +85,13 @@ impl Request {
             of_kind.peek().is_some() && of_kind.all(|(section, _)| !is_taken(section))
         };
         [Kind::Audio, Kind::Video].into_iter().filter(|_| self.protocol == Protocol::Whip).find(lacks)
+    }
+
+    /// WHIP: what an encoder sends in a section that would need a transport of its own. RFC 9725 section 4.4.3: no such section
+    /// is refused by itself, as the encoder would go on without it.
+    fn section_without_transport(&self) -> Option<&OfferSection> {
+        let mut used = self.used_sections().filter(|_| self.protocol == Protocol::Whip);
+        used.find_map(|(section, _)| section.unbundled.then_some(section))
     }
 
     /// The right that the request shows, to be compared with others'.
@@ -159,6 +169,13 @@ impl Body {
 fn no_codec(kind: Kind) -> String {
     let taken: Vec<_> = CodecName::ALL.iter().filter(|name| name.kind() == kind).map(|name| name.as_sdp()).collect();
     format!("the offer sends {} in no codec that this server takes: {}", kind.as_str(), taken.join(", "))
+}
+
+fn unbundled(section: &OfferSection) -> String {
+    format!(
+        "the {} section is not in a=group:BUNDLE with the others: set the bundle policy max-bundle",
+        section.line.media
+    )
 }
 
 /// Why a session without any section in use is refused.

@@ -52,6 +52,7 @@ async fn whip_requests_that_cannot_be_met_say_why() {
     assert!(!response.text().await.unwrap().contains("BUNDLE"));
     let hevc = OFFER.replace("H264/90000", "H265/90000");
     let hevc_alone = hevc.replace("opus/48000/2", "ilbc/8000");
+    let without_group = OFFER.replace("a=group:BUNDLE 0 1\r\n", "");
     let receiving = receiving();
     let receiving_audio = receiving[..receiving.find("m=video").unwrap()].replace("BUNDLE 0 1", "BUNDLE 0");
     for (path, token, body, status, detail) in [
@@ -65,6 +66,7 @@ async fn whip_requests_that_cannot_be_met_say_why() {
         ("/whep/demo/t0", Some("yes"), &receiving_audio, 409, "nothing of the kind"),
         ("/whip/demo", Some("yes"), &hevc, 406, "sends video in no codec that this server takes: VP8, H264, VP9, AV1"),
         ("/whip/demo", Some("yes"), &hevc_alone, 406, "no audio or video section with a codec"),
+        ("/whip/demo", Some("yes"), &without_group, 422, "the video section is not in a=group:BUNDLE with the others"),
         ("/whip/.demo", Some("yes"), OFFER, 400, "the room id has the character '.'"),
         ("/whip/demo", Some("yes"), &"x".repeat(600_000), 413, "longer than 524288 bytes"),
     ] {
