@@ -61,6 +61,12 @@ pub(super) struct Resource {
     pub(super) deleted: Arc<Notify>,
 }
 
+impl Resource {
+    fn is_of(&self, protocol: Protocol, room: &str) -> bool {
+        self.protocol == protocol && self.room.as_str() == room
+    }
+}
+
 /// A session, for a process that takes over.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct HeldSession {
@@ -102,11 +108,16 @@ impl Resources {
         held.map(session).collect()
     }
 
+    /// Whether there is a session of that name in that room.
+    pub(super) fn has(&self, protocol: Protocol, room: &str, name: &str) -> bool {
+        self.entries().get(name).is_some_and(|resource| resource.is_of(protocol, room))
+    }
+
     /// Ends a session at its client's request; false when there is none of that name in that room.
     pub(super) fn delete(&self, protocol: Protocol, room: &str, name: &str) -> bool {
         let mut entries = self.entries();
-        let is_it = |resource: &Resource| resource.protocol == protocol && resource.room.as_str() == room;
-        match entries.get(name).is_some_and(is_it).then(|| entries.remove(name)).flatten() {
+        let is_it = entries.get(name).is_some_and(|resource| resource.is_of(protocol, room));
+        match is_it.then(|| entries.remove(name)).flatten() {
             Some(resource) => {
                 resource.deleted.notify_one();
                 true

@@ -42,10 +42,11 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// The endpoints and their resources; each path may end with a slash.
 pub(super) fn router() -> Router<App> {
-    let whip = with_and_without_slash(Router::new(), "/{room}", create(Protocol::Whip));
-    let whip = with_and_without_slash(whip, "/{room}/{resource}", delete(Protocol::Whip));
-    let whep = with_and_without_slash(Router::new(), "/{room}", create(Protocol::Whep));
-    let whep = with_and_without_slash(whep, "/{room}/{resource}", create(Protocol::Whep).merge(delete(Protocol::Whep)));
+    let whip = with_and_without_slash(Router::new(), "/{room}", create(Protocol::Whip).get(nothing));
+    let whip = with_and_without_slash(whip, "/{room}/{resource}", delete(Protocol::Whip).get(is_there));
+    let whep = with_and_without_slash(Router::new(), "/{room}", create(Protocol::Whep).get(nothing));
+    let player = create(Protocol::Whep).merge(delete(Protocol::Whep)).get(nothing);
+    let whep = with_and_without_slash(whep, "/{room}/{resource}", player);
     // A nested router does not see its own path with a slash behind it.
     let nowhere = ["/whip/", "/whep/"].into_iter().fold(Router::new(), |all, path| all.route(path, any(no_endpoint)));
     Router::new().nest("/whip", answered(whip)).nest("/whep", answered(whep)).merge(with_layers(nowhere))
@@ -111,6 +112,25 @@ fn named(target: Named) -> Result<Target, Problem> {
     target.map(|Path(target)| target).map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))
 }
 
+/// What is read of an endpoint: RFC 9725 section 4.1 has it that it has no representation, and that this is no error.
+async fn nothing() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
+/// The same of an encoder's session, as long as there is one.
+async fn is_there(State(app): State<App>, target: Named) -> Result<StatusCode, Problem> {
+    let target = named(target)?;
+    let name = target.resource.unwrap_or_default();
+    match app.resources.has(Protocol::Whip, &target.room, &name) {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(no_session()),
+    }
+}
+
+fn no_session() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is no such session in this room")
+}
+
 fn create(protocol: Protocol) -> MethodRouter<App> {
     post(
         move |State(app): State<App>,
@@ -169,7 +189,7 @@ fn delete(protocol: Protocol) -> MethodRouter<App> {
         let name = target.resource.unwrap_or_default();
         match app.resources.delete(protocol, &target.room, &name) {
             true => Ok(StatusCode::OK),
-            false => Err(Problem::new(StatusCode::NOT_FOUND, "there is no such session in this room")),
+            false => Err(no_session()),
         }
     })
 }

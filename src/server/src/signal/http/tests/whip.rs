@@ -105,7 +105,7 @@ async fn requests_of_another_form_are_refused_as_http_has_it() {
         assert_eq!(preflight.headers()[name], value);
     }
     for (method, path, status) in [
-        (reqwest::Method::GET, "/whip/demo", 405),
+        (reqwest::Method::PUT, "/whip/demo", 405),
         (reqwest::Method::PATCH, "/whip/demo/x", 405),
         (reqwest::Method::POST, "/whip/demo/x", 405),
         (reqwest::Method::GET, "/whip/demo/x/y", 404),
@@ -151,15 +151,39 @@ async fn pages_of_other_origins_are_told_what_is_wrong_whatever_they_ask() {
         assert_eq!(preflight.headers()["access-control-allow-methods"], "POST,PATCH,DELETE,OPTIONS");
     }
     for (method, path, allowed) in [
-        ("OPTIONS", "/whip/demo", "POST,OPTIONS"),
-        ("OPTIONS", "/whip/demo/x", "DELETE,OPTIONS"),
-        ("OPTIONS", "/whep/demo/x", "POST,DELETE,OPTIONS"),
-        ("GET", "/whep/demo", "POST,OPTIONS"),
-        ("PATCH", "/whip/demo/x/", "DELETE,OPTIONS"),
+        ("OPTIONS", "/whip/demo", "POST,GET,HEAD,OPTIONS"),
+        ("OPTIONS", "/whip/demo/x", "DELETE,GET,HEAD,OPTIONS"),
+        ("OPTIONS", "/whep/demo/x", "POST,DELETE,GET,HEAD,OPTIONS"),
+        ("PUT", "/whep/demo", "POST,GET,HEAD,OPTIONS"),
+        ("PATCH", "/whip/demo/x/", "DELETE,GET,HEAD,OPTIONS"),
         ("POST", "/healthz", "GET,HEAD"),
     ] {
         assert_eq!(ask(method, path).await.headers()["allow"], allowed, "{method} {path}");
     }
+}
+
+#[tokio::test]
+async fn who_reads_an_endpoint_or_a_session_gets_nothing_and_no_error() {
+    let world = start(&config());
+    let created = world.whip("/whip/demo", Some("yes"), OFFER).await;
+    let session = created.url().join(created.headers()["location"].to_str().unwrap()).unwrap();
+    let client = reqwest::Client::new();
+    for (path, status) in [
+        (session.path(), 204),
+        ("/whip/demo", 204),
+        ("/whip/demo/", 204),
+        ("/whep/demo", 204),
+        ("/whep/demo/t0", 204),
+        ("/whip/demo/x", 404),
+    ] {
+        for method in [reqwest::Method::GET, reqwest::Method::HEAD] {
+            let read = client.request(method, world.url(path)).send().await.unwrap();
+            assert_eq!(read.status(), status, "{path}");
+            assert_eq!(read.headers()["access-control-allow-origin"], "*", "{path}");
+        }
+    }
+    client.delete(session.clone()).send().await.unwrap();
+    assert_eq!(client.get(session).send().await.unwrap().status(), 404, "it has ended");
 }
 
 #[tokio::test]
