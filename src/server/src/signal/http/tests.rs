@@ -13,9 +13,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::*;
 use crate::event_queue::{EventSender, event_queue};
 use moonring_core::command::{ClientInfo, Command, Event, JoinRequest, LeaveCause, OfferRequest, RefusalCode};
-use moonring_wire::id::{ClientId, TrackId};
+use moonring_wire::id::{ClientId, Mid, TrackId};
 use moonring_wire::media::{CodecName, Kind, Source, TrackInfo};
-use moonring_wire::negotiate::SectionOutcome;
 use moonring_wire::negotiate::*;
 use moonring_wire::rights::Rights;
 use moonring_wire::shared::SharedValue;
@@ -39,12 +38,11 @@ struct World {
 }
 
 /// What a shard would do, by token: "no" is rejected, "full" meets a bound, "hang" is never answered, "dead" and
-/// "live" are encoders in a room with one seat.
+/// "live" are encoders in a room with one seat, "camera" a dead one in a room with one camera.
 fn fake_shard(commands: Receiver<Command>, events: EventSender, told: mpsc::UnboundedSender<String>) {
     let send = |event| events.try_send(event);
     // Who has the only seat, and whether it is a dead encoder; how often that was asked.
-    let mut seat = None;
-    let mut asked = 0;
+    let (mut seat, mut asked, mut one_camera) = (None, 0, false);
     while let Ok(command) = commands.recv() {
         let _ = told.send(note(&command));
         let sent = match command {
@@ -56,7 +54,9 @@ fn fake_shard(commands: Receiver<Command>, events: EventSender, told: mpsc::Unbo
                     send(Event::Left { client, cause: LeaveCause::Rejected("The seat is taken".into()) })
                 }
                 token => {
-                    seat = if token == "yes" { seat } else { Some((client.clone(), token == "dead")) };
+                    one_camera = token == "camera";
+                    let keeps = token == "yes" || one_camera && seat.is_some();
+                    seat = if keeps { seat } else { Some((client.clone(), token != "live")) };
                     let (ada, metadata) = (ClientId::parse("ada").unwrap(), json!({"name": "Ada"}).into());
                     let attributes = json!({"role": "host"}).into();
                     let ada = ClientInfo { client: ada, metadata, attributes };
@@ -65,7 +65,12 @@ fn fake_shard(commands: Receiver<Command>, events: EventSender, told: mpsc::Unbo
             },
             Command::Offer(OfferRequest { client, request, offer, publish, subscribe }) => {
                 let mids = publish.into_iter().map(|p| p.mid).chain(subscribe.into_iter().map(|s| s.mid));
-                let sections = mids.map(|mid| SectionOutcome { mid, track: Some(track("t1")), reason: None }).collect();
+                let is_taken = one_camera && seat.as_ref().is_some_and(|(owner, _)| *owner != client);
+                let section = |mid: Mid| {
+                    let track = (!is_taken || mid.as_str() != "1").then(|| track("t1"));
+                    SectionOutcome { mid, reason: track.is_none().then(|| "One camera".into()), track }
+                };
+                let sections = mids.map(section).collect();
                 send(Event::Answered { client, request, answer: Box::new(answer(&offer)), sections })
             }
             Command::Snapshot { client } => send(joined(client, vec![], vec![], vec![track("t1")])),

@@ -3,8 +3,9 @@
 //! An encoder that crashed, or changed its network, leaves a session behind that ends only after half a minute of
 //! silence; until then a policy that allows one publisher would refuse the encoder itself. So a session of WHIP that
 //! was opened in the same room with the same token, and from which no media came for [`SILENCE`], ends before the
-//! policy is asked. When the policy refuses although such a session exists, that one may have been silent for less: it
-//! gets the rest of the time, and the policy is asked once more if it is dead. One that sends is never touched.
+//! policy is asked. When the policy refuses although such a session exists, the encoder or one of its tracks, that one may
+//! have been silent for less: it gets the rest of the time, and the policy is asked once more if it is dead. One that sends
+//! is never touched.
 
 use std::time::Duration;
 
@@ -29,14 +30,31 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Problem> {
     let before = predecessors(app, request);
     end_silent(app, &before);
-    match session::open(app, request).await {
-        Err(problem) if problem.status == StatusCode::FORBIDDEN && !before.is_empty() => {
-            sleep(SILENCE).await;
-            end_silent(app, &before);
-            if any_ended(app, request, &before).await { session::open(app, request).await } else { Err(problem) }
-        }
-        outcome => outcome,
+    let outcome = session::open(app, request).await;
+    let is_refused = match &outcome {
+        Ok(created) => created.is_partial,
+        Err(problem) => problem.status == StatusCode::FORBIDDEN,
+    };
+    if before.is_empty() || !is_refused {
+        return outcome;
     }
+    sleep(SILENCE).await;
+    end_silent(app, &before);
+    if !any_ended(app, request, &before).await {
+        return outcome;
+    }
+    if let Ok(partial) = outcome {
+        end(app, request, partial);
+    }
+    session::open(app, request).await
+}
+
+/// Ends a session that nobody knows of yet, before the join that follows.
+fn end(app: &App, request: &Request, Created { name, client, .. }: Created) {
+    let reason = "asks for all of its tracks again".to_owned();
+    // Where the queue is full, the session's task says it.
+    let _ = app.directory.send(&client, Command::Leave { client: client.clone(), reason });
+    app.resources.delete(request.protocol, request.room.as_str(), &name);
 }
 
 fn predecessors(app: &App, request: &Request) -> Vec<ClientId> {

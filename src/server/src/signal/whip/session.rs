@@ -40,6 +40,8 @@ pub(super) struct Created {
     pub(super) name: String,
     pub(super) client: ClientId,
     pub(super) answer: String,
+    /// A section was refused, and the others are in use.
+    pub(super) is_partial: bool,
 }
 
 /// A client between its request and its response.
@@ -85,6 +87,7 @@ pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Proble
         subscribe,
     }))?;
     let (answer, sections) = pending.answered(&mut chosen).await?;
+    let is_partial = sections.iter().any(|section| section.track.is_none());
     if sections.iter().all(|section| section.track.is_none()) {
         let nothing = || nothing_to_do(request.protocol).into();
         let reason = sections.into_iter().find_map(|s| s.reason).unwrap_or_else(nothing);
@@ -101,7 +104,7 @@ pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Proble
     });
     tokio::spawn(hold(app.clone(), name.clone(), pending.member, deleted, chosen));
     let answer = if request.bundled { sdp::render_answer(&answer) } else { sdp::render_unbundled_answer(&answer) };
-    Ok(Created { name, client, answer })
+    Ok(Created { name, client, answer, is_partial })
 }
 
 impl Pending<'_> {

@@ -202,6 +202,23 @@ async fn an_encoder_that_comes_back_replaces_its_dead_predecessor_but_not_one_th
 }
 
 #[tokio::test]
+async fn an_encoder_whose_camera_its_dead_predecessor_holds_gets_it() {
+    let mut world = start(&config());
+    assert_eq!(world.whip("/whip/demo", Some("camera"), OFFER).await.status(), 201);
+    assert_eq!(world.whip("/whip/demo", Some("camera"), OFFER).await.status(), 201);
+    let mut told = vec![];
+    while let Ok(note) = world.told.try_recv() {
+        told.push(note);
+    }
+    let said = |n: usize| told[n].split(' ').next().unwrap();
+    assert_eq!([0, 1, 2, 3, 4, 5].map(said), ["join", "offer", "leaveifsilent", "join", "offer", "leaveifsilent"]);
+    let last: Vec<_> = told[6..].iter().map(String::as_str).collect();
+    let join = r#"join demo camera {"via":"whip"} 127.0.0.1"#;
+    assert_eq!(last[..2], ["leave asks for all of its tracks again", join], "{last:?}");
+    assert!(last.contains(&"offer 2 0"), "{last:?}");
+}
+
+#[tokio::test]
 async fn an_encoder_of_another_room_or_token_or_a_player_is_nobodys_predecessor() {
     let mut world = start(&config());
     let receiving = receiving();
