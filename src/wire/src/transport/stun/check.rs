@@ -21,8 +21,8 @@ const MAX_UFRAG: usize = 256;
 pub const MAX_CHECK: usize = HEADER + 4 + MAX_UFRAG + 1 + 32 + 3 + 8 + 12 + 4 + INTEGRITY_LEN + 4 + FINGERPRINT_LEN;
 /// RFC 8445 section 5.1.2.1: of a host candidate.
 const PRIORITY: u32 = 126 << 24 | 0xFFFF << 8 | 255;
-/// A lite agent never controls, so nobody compares it.
-const TIE_BREAKER: u64 = 0;
+/// A lite agent never controls, so nobody compares it. Not 0: libjuice answers that with 400, as if the attribute was missing.
+const TIE_BREAKER: u64 = 1;
 
 /// Writes a check from `local` to `remote`, whose password is in `key`; its length, or `None` when a ufrag is longer than
 /// they may be.
@@ -123,6 +123,16 @@ mod tests {
             assert!(!believed, "byte {at}");
             assert!(!read(&response[..at]).is_ok_and(|answer| answer.verify(&key)), "{at} bytes");
         }
+    }
+
+    /// libjuice, which is in OBS, refuses one of 0 as if there was none, with 400.
+    #[test]
+    fn the_tie_breaker_of_a_check_is_not_zero() {
+        let (mut out, key) = ([0; MAX_CHECK], StunKey::new("password"));
+        let len = write((&credentials("here"), &credentials("there")), &key, &[7; 12], &mut out).unwrap();
+        let [high, low] = attribute::ICE_CONTROLLED.to_be_bytes();
+        let at = out[..len].windows(4).position(|bytes| bytes == [high, low, 0, 8]).unwrap() + 4;
+        assert_ne!(out[at..at + 8], [0; 8]);
     }
 
     #[test]
