@@ -63,3 +63,4 @@ mod storm;
 mod streams;
 mod take_over;
 mod timers;
+mod two_secrets;

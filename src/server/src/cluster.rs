@@ -12,6 +12,7 @@
 //! takes no new ones, and gives way when it comes back and finds a higher term ([`rooms`]). That a home is dead takes two
 //! witnesses ([`peers`], [`witness`]); its rooms are taken over when somebody asks for them ([`lookup`]).
 
+mod anew;
 mod answer;
 mod beating;
 mod counts;
@@ -33,6 +34,7 @@ mod rooms;
 mod run;
 mod scripts;
 mod seal;
+mod secrets;
 mod settings;
 mod tables;
 #[cfg(test)]
@@ -42,7 +44,7 @@ mod values;
 mod wings;
 mod witness;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -173,6 +175,8 @@ struct State {
     begun: Ramp,
     /// Nodes that are asked whether they are there.
     proving: HashSet<NodeName>,
+    /// Nodes that seal with a further secret, and when each was heard last.
+    others_seal: BTreeMap<NodeName, Instant>,
     /// What was logged, and when last, so that it is not all the time.
     warned: HashMap<String, Instant>,
 }
@@ -241,15 +245,17 @@ impl Cluster {
             is_accepted: false,
             begun: Ramp::default(),
             proving: HashSet::new(),
+            others_seal: BTreeMap::new(),
             warned: HashMap::new(),
         };
+        let counts = Counts { further_needed: settings.seal.has_further().into(), ..Counts::default() };
         Self(Arc::new(Inner {
             own,
             seal: settings.seal,
             engine,
             witness,
             started: Instant::now(),
-            counts: Counts::default(),
+            counts,
             state: Mutex::new(state),
             spread: settings.spread,
             mail: Mutex::new(Mail::new(linked)),

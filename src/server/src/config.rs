@@ -98,7 +98,7 @@ settings! {
 
     /// NATS servers of the cluster that this server is a node of, nats://host:4222 or tls://host:4222; none: it is alone
     cluster ["MOONRING_CLUSTER", value_delimiter = ',']: Vec<String> = vec![];
-    /// File with the secret that all nodes of the cluster share, at least 16 bytes
+    /// File with the secret that all nodes of the cluster share, at least 16 bytes; the secrets of further lines are believed, too
     cluster_secret_file ["MOONRING_CLUSTER_SECRET_FILE", value_parser = path()]: PathBuf = PathBuf::new();
     /// File with what NATS asks for: a token, or user:password; empty: nothing
     cluster_login_file ["MOONRING_CLUSTER_LOGIN_FILE", value_parser = path()]: PathBuf = PathBuf::new();

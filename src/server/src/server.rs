@@ -323,12 +323,13 @@ fn links(config: &Config, cluster: Option<&ClusterSettings>) -> impl Fn(usize) -
         ip => *ip,
     });
     let addresses: Vec<_> = config.media_ports.iter().take(shards).map(|port| SocketAddr::new(ip, port)).collect();
-    let (run, nodes_secret) = nodes.unwrap_or_else(|| (rand::random(), rand::random()));
+    let (run, nodes_secrets) = nodes.unwrap_or_else(|| (rand::random(), vec![rand::random()]));
     let secret = rand::random();
     move |shard| {
         let own = PlaceId(u16::try_from(shard).ok()?);
         let candidates = Vec::new();
-        is_spread.then(|| LinkSettings { own, run, secret, nodes_secret, addresses: addresses.clone(), candidates })
+        let nodes_secrets = nodes_secrets.clone();
+        is_spread.then(|| LinkSettings { own, run, secret, nodes_secrets, addresses: addresses.clone(), candidates })
     }
 }
 

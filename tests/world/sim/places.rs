@@ -26,6 +26,8 @@ pub(super) const BETWEEN_NODES: Link = Link { delay: Duration::from_millis(10), 
 const SECRET: [u8; 32] = [9; 32];
 /// What nodes have in common.
 const NODES_SECRET: [u8; 32] = [10; 32];
+/// What takes its place.
+const NEXT_SECRET: [u8; 32] = [11; 32];
 /// Shards of a world that has the most.
 const MOST: usize = 6;
 
@@ -33,6 +35,8 @@ thread_local! {
     static SHARDS: Cell<Option<usize>> = const { Cell::new(None) };
     /// Shards of one node; the others are of further ones.
     static PER_NODE: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// Whether all nodes but the first have the next secret before the one of now.
+    static ROTATES: Cell<bool> = const { Cell::new(false) };
     /// A node that says and hears nothing any more.
     static GONE: Cell<Option<usize>> = const { Cell::new(None) };
 }
@@ -67,6 +71,12 @@ pub(crate) fn over_three_nodes() {
 pub(crate) fn over_three_nodes_of_two() {
     SHARDS.set(Some(MOST));
     PER_NODE.set(2);
+}
+
+/// The secret that nodes of this test's worlds have in common is about to be another one: all believe both, and the first node
+/// does not seal with the next one yet.
+pub(crate) fn with_two_secrets() {
+    ROTATES.set(true);
 }
 
 /// Whether a shard's node says and hears nothing any more.
@@ -134,7 +144,7 @@ pub(super) fn place_at(address: SocketAddr) -> Option<usize> {
 /// The frames of a datagram between two shards.
 pub(super) fn opened((from, to): (SocketAddr, SocketAddr), datagram: &[u8]) -> Option<Vec<u8>> {
     let (from, to) = (place_at(from)?, place_at(to)?);
-    [SECRET, NODES_SECRET].iter().find_map(|secret| {
+    [SECRET, NODES_SECRET, NEXT_SECRET].iter().find_map(|secret| {
         let mut datagram = datagram.to_vec();
         Opener::new(secret, name_of(from), name_of(to)).open(&mut datagram).ok().map(<[u8]>::to_vec)
     })
@@ -143,11 +153,16 @@ pub(super) fn opened((from, to): (SocketAddr, SocketAddr), datagram: &[u8]) -> O
 /// The settings of one shard of several, or of the only one.
 pub(super) fn settings(place: usize, settings: &ShardSettings) -> ShardSettings {
     let near: Vec<_> = (0..count()).filter(|other| node_of(*other) == node_of(place)).collect();
+    let nodes_secrets = match (ROTATES.get(), node_of(place)) {
+        (false, _) => vec![NODES_SECRET],
+        (true, 0) => vec![NODES_SECRET, NEXT_SECRET],
+        (true, _) => vec![NEXT_SECRET, NODES_SECRET],
+    };
     let links = LinkSettings {
         own: id_at(place, place),
         run: name_of(place).run,
         secret: SECRET,
-        nodes_secret: NODES_SECRET,
+        nodes_secrets,
         addresses: near.iter().map(|place| address(*place)).collect(),
         candidates: near.iter().map(|place| vec![address(*place)]).collect(),
     };

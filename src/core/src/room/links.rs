@@ -31,8 +31,8 @@ pub struct LinkSettings {
     pub run: u128,
     /// What the keys between the shards of the process are derived from.
     pub secret: [u8; 32],
-    /// What the keys between nodes are derived from, the same at all of them.
-    pub nodes_secret: [u8; 32],
+    /// What the keys between nodes are derived from: this one seals with that of the first, others may with that of any of them.
+    pub nodes_secrets: Vec<[u8; 32]>,
     /// The addresses of all shards by their numbers, its own among them.
     pub addresses: Vec<SocketAddr>,
     /// Those that clients of each shard send media to.
@@ -62,7 +62,7 @@ pub struct Links {
     /// The shard's own number.
     pub own: PlaceId,
     own_place: Option<Place>,
-    nodes_secret: [u8; 32],
+    nodes_secrets: Vec<[u8; 32]>,
     /// Shards of the own node, this one counted; the links behind so many lead to other nodes.
     near: usize,
     links: Vec<Option<Link>>,
@@ -95,14 +95,14 @@ impl Links {
         let own = place(usize::from(settings.own.0));
         let link = |(shard, address): (usize, &SocketAddr)| {
             let other = place(shard);
-            (other != own).then(|| Link::new(&settings.secret, (own, other), *address))
+            (other != own).then(|| Link::new((&settings.secret, &[]), (own, other), *address))
         };
         let links: Vec<_> = settings.addresses.iter().enumerate().map(link).collect();
         let known = links.iter().enumerate().filter_map(|(n, link)| Some((link.as_ref()?.address, PlaceId(n as u16))));
         Self {
             own: settings.own,
             own_place: Some(own),
-            nodes_secret: settings.nodes_secret,
+            nodes_secrets: settings.nodes_secrets.clone(),
             near: links.len(),
             addresses: known.collect(),
             links,
@@ -113,6 +113,7 @@ impl Links {
     /// The links to other nodes are these from now on. Those that stay keep their keys and counters. The places that are gone.
     pub fn set_peers(&mut self, now: Instant, peers: &[LinkPeer]) -> Vec<PlaceId> {
         let Some(own) = self.own_place else { return Vec::new() };
+        let Some((secret, further)) = self.nodes_secrets.split_first() else { return Vec::new() };
         let mut gone = Vec::new();
         for (n, link) in self.links.iter_mut().enumerate().skip(self.near) {
             let id = PlaceId(n as u16);
@@ -131,11 +132,11 @@ impl Links {
             if self.links.len() <= n {
                 self.links.resize_with(n + 1, || None);
             }
-            let (ended, secret) = (&mut self.ended, &self.nodes_secret);
+            let (ended, secrets) = (&mut self.ended, (secret, further));
             let link = self.links[n].get_or_insert_with(|| {
                 let before = ended.iter().position(|link| link.place == peer.place);
                 let before = before.and_then(|at| ended.remove(at));
-                let link = before.unwrap_or_else(|| Link::new(secret, (own, peer.place), peer.address));
+                let link = before.unwrap_or_else(|| Link::new(secrets, (own, peer.place), peer.address));
                 let health = Some(Box::new(Health::new(now)));
                 Link { health, tracks: HashMap::new(), end: HEAD, was_used: false, ..link }
             });
@@ -278,14 +279,15 @@ impl Links {
 }
 
 impl Link {
-    fn new(secret: &[u8; 32], (own, other): (Place, Place), address: SocketAddr) -> Self {
+    /// This end seals with the first secret; the other one may with any of the further ones.
+    fn new((secret, further): (&[u8; 32], &[[u8; 32]]), (own, other): (Place, Place), address: SocketAddr) -> Self {
         Self {
             place: other,
             address,
             health: None,
             was_used: false,
             sealer: Sealer::new(secret, own, other),
-            opener: Opener::new(secret, other, own),
+            opener: Opener::believing(secret, further, other, own),
             gathered: vec![0; GATHERED + OVERHEAD].into(),
             end: HEAD,
             tracks: HashMap::new(),

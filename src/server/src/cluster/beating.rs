@@ -38,13 +38,16 @@ impl Cluster {
 
     /// Takes in a beat of another node.
     pub(super) fn hear_beat(&self, host: &Arc<dyn Host>, body: &[u8]) {
-        let beat: Beat = match self.0.seal.open(BEATS, body) {
-            Ok(beat) => beat,
+        let (beat, by): (Beat, _) = match self.0.seal.open_by(BEATS, body) {
+            Ok(opened) => opened,
             Err(error) => return self.refuse_message(BEATS, &error),
         };
         let name = beat.node.name.clone();
         let mut state = self.state();
-        match state.peers.hear(Instant::now(), beat.clone()) {
+        let now = Instant::now();
+        let heard = state.peers.hear(now, beat.clone());
+        state.heard_by(now, &heard, &name, by);
+        match heard {
             Heard::GoesOn(comes_back) => {
                 drop(state);
                 self.hear_links(host, &beat);

@@ -1,7 +1,7 @@
 //! What the cluster counts.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::{Cluster, Verdict};
@@ -17,6 +17,9 @@ pub(super) struct Counts {
     pub(super) gave_way: AtomicU64,
     pub(super) deaths: AtomicU64,
     pub(super) links_ended: AtomicU64,
+    pub(super) sealed_anew: AtomicU64,
+    /// Something may be sealed with a further secret.
+    pub(super) further_needed: AtomicBool,
 }
 
 /// The counts at the time of a scrape.
@@ -26,6 +29,8 @@ pub(crate) struct ClusterCounts {
     pub connected: bool,
     /// Rooms that this node is the home of.
     pub rooms: usize,
+    /// Whether something may be sealed with a further secret of the file.
+    pub further_needed: bool,
     /// How many nodes are how.
     pub nodes: Vec<(Verdict, u64)>,
     /// What the shards of other nodes are called: node and number.
@@ -38,6 +43,7 @@ pub(crate) struct ClusterCounts {
     gave_way: u64,
     deaths: u64,
     links_ended: u64,
+    sealed_anew: u64,
 }
 
 /// A counter: name, help, and how it is read.
@@ -53,6 +59,9 @@ pub(crate) const CLUSTER_COUNTERS: &[Reading] = &[
     ("cluster_rooms_given_up", "Rooms of this node that gave way to a higher term", |c| c.gave_way),
     ("cluster_deaths", "Nodes that were found dead by two witnesses", |c| c.deaths),
     ("cluster_links_ended", "Links to shards of nodes that are gone", |c| c.links_ended),
+    ("cluster_sealed_anew", "Entries of NATS that were sealed with the first secret in place of a further one", |c| {
+        c.sealed_anew
+    }),
 ];
 
 impl Cluster {
@@ -69,6 +78,7 @@ impl Cluster {
         ClusterCounts {
             connected: self.is_connected(),
             rooms: state.rooms.len(),
+            further_needed: counts.further_needed.load(Ordering::Relaxed),
             nodes: Verdict::ALL.iter().map(|verdict| (*verdict, count(*verdict))).collect(),
             places: self.place_names(),
             beats: read(&counts.beats),
@@ -79,6 +89,7 @@ impl Cluster {
             gave_way: read(&counts.gave_way),
             deaths: read(&counts.deaths),
             links_ended: read(&counts.links_ended),
+            sealed_anew: read(&counts.sealed_anew),
         }
     }
 }

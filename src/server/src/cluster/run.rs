@@ -31,6 +31,8 @@ impl Cluster {
         let Some(mut ends) = ends else { return };
         let carrying = tokio::spawn(self.clone().carry(host.clone()));
         let _carrying = Serving(carrying.abort_handle());
+        let sealing = tokio::spawn(self.clone().seal_all_anew());
+        let _sealing = Serving(sealing.abort_handle());
         let engine = &self.0.engine;
         let _beats = engine.serve(BEATS, self.0.inbox.clone());
         let _own = engine.serve(&node_subject(&self.0.own.name), self.0.inbox.clone());

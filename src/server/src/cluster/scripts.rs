@@ -286,6 +286,6 @@ fn key_of(id: &str) -> String {
 }
 
 /// What the proof of a value is about.
-fn topic(key: &str) -> String {
+pub(super) fn topic(key: &str) -> String {
     format!("scripts {key}")
 }

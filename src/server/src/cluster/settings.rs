@@ -8,7 +8,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::messages::{MAX_REGION, MAX_URL, Node, NodeName, Run};
-use super::seal::{MIN_SECRET, Seal};
+use super::seal::Seal;
+use super::secrets;
 use crate::addresses;
 use crate::config::{Config, RoomSpread};
 
@@ -68,8 +69,7 @@ impl ClusterSettings {
             !config.cluster_secret_file.as_os_str().is_empty(),
             "cluster needs cluster_secret_file, the same for all nodes"
         );
-        let secret = read(&config.cluster_secret_file).context("cluster_secret_file")?;
-        ensure!(secret.len() >= MIN_SECRET, "cluster_secret_file has {} bytes, {MIN_SECRET} are needed", secret.len());
+        let seal = secrets::seal_of(&config.cluster_secret_file).context("cluster_secret_file")?;
         let login = match config.cluster_login_file.as_os_str().is_empty() {
             true => Login::None,
             false => login_of(&read(&config.cluster_login_file).context("cluster_login_file")?),
@@ -81,7 +81,7 @@ impl ClusterSettings {
             servers: config.cluster.clone(),
             login,
             ca: (!config.cluster_ca.as_os_str().is_empty()).then(|| config.cluster_ca.clone()),
-            seal: Seal::new(secret.as_bytes()),
+            seal,
             node: Node { name, run: Run(rand::random()), url },
             region: region.clone(),
             spread: config.cluster_spread,
@@ -90,9 +90,10 @@ impl ClusterSettings {
         }))
     }
 
-    /// What the shards' links to other nodes are made of: this run's number, and the secret; `None` where rooms are on one node.
-    pub(crate) fn links(&self) -> Option<(u128, [u8; 32])> {
-        (!self.links.is_empty()).then(|| (self.node.run.0.into(), self.seal.key_for("links between shards")))
+    /// What the shards' links to other nodes are made of: this run's number, and the secrets, of which the first one seals; `None`
+    /// where rooms are on one node.
+    pub(crate) fn links(&self) -> Option<(u128, Vec<[u8; 32]>)> {
+        (!self.links.is_empty()).then(|| (self.node.run.0.into(), self.seal.keys_for("links between shards")))
     }
 }
 
@@ -162,7 +163,7 @@ fn login_of(text: &str) -> Login {
 }
 
 /// A short text, without the white space around it.
-fn read(path: &Path) -> anyhow::Result<String> {
+pub(super) fn read(path: &Path) -> anyhow::Result<String> {
     let shown = path.display();
     let bytes = std::fs::metadata(path).with_context(|| shown.to_string())?.len();
     ensure!(bytes <= MAX_FILE, "{shown} has {bytes} bytes, at most {MAX_FILE} are read");
@@ -223,7 +224,10 @@ mod tests {
             (with(&|c| c.region = "x".repeat(65)), "region is longer than 64 bytes"),
             (with(&|c| c.cluster_secret_file = PathBuf::new()), "cluster needs cluster_secret_file"),
             (with(&|c| c.cluster_secret_file = "/nowhere".into()), "cluster_secret_file: /nowhere: No such file"),
-            (with(&|c| c.cluster_secret_file = short.clone()), "cluster_secret_file has 15 bytes, 16 are needed"),
+            (
+                with(&|c| c.cluster_secret_file = short.clone()),
+                "short: line 1: a secret has 16 bytes or more, this one has 15",
+            ),
             (with(&|c| c.cluster_secret_file = long.clone()), "has 5000 bytes, at most 4096 are read"),
             (with(&|c| c.cluster_login_file = "/nowhere".into()), "cluster_login_file: /nowhere"),
             (with(&|c| c.cluster_ca = "/nowhere".into()), "cluster_ca: /nowhere: No such file"),

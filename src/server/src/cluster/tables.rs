@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 /// Longest value of a table.
 pub(super) const MAX_VALUE: usize = 512 * 1024;
@@ -85,6 +86,17 @@ impl Kept {
     pub(super) const NOTHING: Self = Self { value: None, revision: 0, written: SystemTime::UNIX_EPOCH };
 }
 
+/// An entry that a scan has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Scanned {
+    pub key: String,
+    pub value: Bytes,
+    /// The revision that a write has to go over.
+    pub revision: u64,
+    /// The time that it was given when it was written.
+    pub ttl: Option<Duration>,
+}
+
 /// The tables; a part of the engine.
 pub(super) trait Tables: Send + Sync + 'static {
     /// What was written last under a key. The table is made with the first write.
@@ -101,4 +113,7 @@ pub(super) trait Tables: Send + Sync + 'static {
     ) -> Pending<'_, Result<u64, Unwritten>>;
     /// All that stands under keys which begin so, up to a dot.
     fn all(&self, table: Table, prefix: &str) -> Pending<'_, Result<Vec<(String, Kept)>, Offline>>;
+    /// Tells of all that stands in a table, or of all claims of rooms, one after the other and no faster than they are taken. What is written
+    /// meanwhile may be left out, or told twice.
+    fn scan(&self, table: Option<Table>, into: mpsc::Sender<Scanned>) -> Pending<'_, Result<(), Offline>>;
 }

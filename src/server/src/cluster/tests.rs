@@ -17,6 +17,7 @@ use super::witness::Port;
 use super::*;
 
 mod places;
+mod rotation;
 mod scripts;
 mod strangers;
 mod terms;
@@ -116,14 +117,16 @@ struct World {
 
 impl World {
     fn start(&mut self, name: &str) -> Peer {
-        self.start_with(name, 1)
+        self.start_with(name, &[1])
     }
 
-    fn start_with(&mut self, name: &str, secret: u8) -> Peer {
+    /// The first secret seals.
+    fn start_with(&mut self, name: &str, secrets: &[u8]) -> Peer {
         let (who, run) = (self.nodes, Run(100 + self.nodes as u64));
         self.nodes += 1;
         let node = Node { name: NodeName::parse(name).unwrap(), run, url: format!("https://{name}/") };
-        let seal = Seal::new(&[secret; MIN_SECRET]);
+        let secrets: Vec<_> = secrets.iter().map(|secret| [*secret; MIN_SECRET]).collect();
+        let seal = Seal::of(&secrets[0], secrets[1..].iter().map(<[u8; MIN_SECRET]>::as_slice));
         let (servers, login, ca, region) = (vec![], Login::None, None, String::new());
         let links: Vec<_> = (0..self.links).map(|n| ([10, 0, 0, who as u8], 40_000 + n).into()).collect();
         let candidates = links.iter().map(|link| vec![*link]).collect();

@@ -60,6 +60,6 @@ impl Cluster {
 }
 
 /// What the proof of a value is about.
-fn topic(table: Table, key: &str) -> String {
+pub(super) fn topic(table: Table, key: &str) -> String {
     format!("value {} {key}", table.name())
 }

@@ -228,6 +228,8 @@ impl Page<'_> {
     fn cluster(&mut self, counts: &ClusterCounts) -> fmt::Result {
         self.one("cluster_connected", Gauge, "Whether the cluster's messages can be reached", counts.connected.into())?;
         self.one("cluster_rooms", Gauge, "Rooms that this node is the home of", counts.rooms as u64)?;
+        let help = "Whether a node or an entry of NATS may be sealed with a further secret of cluster_secret_file";
+        self.one("cluster_further_secrets_needed", Gauge, help, counts.further_needed.into())?;
         let mut nodes = self.family("cluster_nodes", "Nodes of the cluster, by how they are", Gauge)?;
         for (verdict, count) in &counts.nodes {
             sample(&mut nodes, Gauge, &[("verdict", verdict.label())], *count)?;

@@ -68,6 +68,11 @@ impl Key {
         Self { key: LessSafeKey::new(key), salt }
     }
 
+    /// Opens what is behind a head in place; what does not open is lost.
+    fn opens(&self, counter: u64, head: &[u8], sealed: &mut [u8]) -> bool {
+        self.key.open_in_place(self.nonce(counter), Aad::from(head), sealed).is_ok()
+    }
+
     fn nonce(&self, counter: u64) -> Nonce {
         let mut nonce = self.salt;
         nonce[SALT - 8..].iter_mut().zip(counter.to_be_bytes()).for_each(|(byte, own)| *byte ^= own);
@@ -109,14 +114,25 @@ impl Sealer {
 
 /// Opens what one shard gets from another.
 pub struct Opener {
+    /// That of the first secret, or the one that has opened a datagram last.
     key: Key,
+    /// Those of further secrets: the other end may seal with any of them.
+    further: Vec<Key>,
     window: Window,
+    /// A datagram as it came, while more than one key is tried.
+    came: Vec<u8>,
 }
 
 impl Opener {
     /// For `to`, which gets it from `from`.
     pub fn new(secret: &[u8; 32], from: Place, to: Place) -> Self {
-        Self { key: Key::derive(secret, from, to), window: Window::default() }
+        Self::believing(secret, &[], from, to)
+    }
+
+    /// The same where `from` may seal with another secret.
+    pub fn believing(secret: &[u8; 32], further: &[[u8; 32]], from: Place, to: Place) -> Self {
+        let further = further.iter().map(|secret| Key::derive(secret, from, to)).collect();
+        Self { key: Key::derive(secret, from, to), further, window: Window::default(), came: Vec::new() }
     }
 
     /// The frames of a datagram, opened in place. Nothing is noted of one that does not open.
@@ -130,9 +146,20 @@ impl Opener {
         let (head, rest) = datagram.split_at_mut(HEAD);
         let counter = head[4..].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         self.window.check(counter)?;
-        let nonce = self.key.nonce(counter);
-        let frames = self.key.key.open_in_place(nonce, Aad::from(&*head), rest).map_err(|_| DropReason::LinkBadTag)?;
+        if !self.further.is_empty() {
+            // A key that is not the datagram's leaves nothing of it.
+            self.came.clear();
+            self.came.extend_from_slice(rest);
+        }
+        if !self.key.opens(counter, head, rest) {
+            let opens = |key: &Key| {
+                rest.copy_from_slice(&self.came);
+                key.opens(counter, head, rest)
+            };
+            let other = self.further.iter().position(opens).ok_or(DropReason::LinkBadTag)?;
+            std::mem::swap(&mut self.key, &mut self.further[other]);
+        }
         self.window.mark(counter);
-        Ok(frames)
+        Ok(&rest[..rest.len() - TAG])
     }
 }

@@ -137,3 +137,33 @@ fn a_datagram_with_another_key_run_direction_or_byte_does_not_open_and_leaves_no
     }
     assert!(opener.open(&mut good.clone()).is_ok());
 }
+
+#[test]
+fn a_link_opens_what_either_of_two_secrets_has_sealed_and_each_datagram_once() {
+    let (old, new) = ([1; 32], [2; 32]);
+    // How many of three datagrams, of a secret that is known and of a strange one in turn, open; and again.
+    let opens = |secret: &[u8; 32], further: &[[u8; 32]], sealed_with: &[u8; 32]| {
+        let (mut sealer, mut stranger) = (Sealer::new(sealed_with, A, B), Sealer::new(&[3; 32], A, B));
+        let mut opener = Opener::believing(secret, further, A, B);
+        let datagrams = [0; 3].map(|_| [sealed(&mut stranger, &frames()), sealed(&mut sealer, &frames())]);
+        let mut open = |datagram: &Vec<u8>| {
+            let mut datagram = datagram.clone();
+            opener.open(&mut datagram).is_ok_and(|opened| Frames(opened).filter(Result::is_ok).count() == 9)
+        };
+        let mut all = || datagrams.iter().flatten().filter(|datagram| open(datagram)).count();
+        (all(), all())
+    };
+    for (secret, further, sealed_with, expected) in [
+        (&old, &[][..], &old, 3),
+        (&old, &[new][..], &old, 3),
+        (&old, &[new][..], &new, 3),
+        (&new, &[old][..], &old, 3),
+        (&new, &[old][..], &new, 3),
+        (&new, &[][..], &new, 3),
+        (&new, &[][..], &old, 0),
+        (&old, &[][..], &new, 0),
+    ] {
+        let said = (secret[0], further.len(), sealed_with[0]);
+        assert_eq!(opens(secret, further, sealed_with), (expected, 0), "{said:?}");
+    }
+}

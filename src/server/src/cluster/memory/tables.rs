@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use super::super::engine::{Offline, Pending, Unwritten};
-use super::super::tables::{Kept, Table, Tables};
+use super::super::tables::{Kept, Scanned, Table, Tables};
 use super::{Bus, Memory};
 
 impl Bus {
@@ -100,5 +101,28 @@ impl Tables for Memory {
         let of = state.tables.iter().filter(|((of, key), _)| *of == table && key.starts_with(prefix));
         let all = of.map(|((_, key), (found, _))| (key.clone(), found.clone())).collect();
         Box::pin(std::future::ready(if is_online { Ok(all) } else { Err(Offline) }))
+    }
+
+    fn scan(&self, table: Option<Table>, into: mpsc::Sender<Scanned>) -> Pending<'_, Result<(), Offline>> {
+        let is_online = self.is_online();
+        let state = self.bus.state();
+        let of =
+            state.tables.iter().filter(|((of, _), _)| Some(*of) == table).filter_map(|((_, key), (found, until))| {
+                let ttl = until.and_then(|until| until.duration_since(found.written).ok());
+                Some(Scanned { key: key.clone(), value: found.value.clone()?, revision: found.revision, ttl })
+            });
+        let claims = state.table.iter().filter(|_| table.is_none()).map(|(key, entry)| Scanned {
+            key: key.clone(),
+            value: entry.value.clone(),
+            revision: entry.revision,
+            ttl: None,
+        });
+        let all: Vec<_> = claims.chain(of).collect();
+        Box::pin(async move {
+            for entry in all {
+                into.send(entry).await.map_err(|_| Offline)?;
+            }
+            if is_online { Ok(()) } else { Err(Offline) }
+        })
     }
 }

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
-use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
-use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy, push};
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_TTL};
+use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy, pull, push};
 use async_nats::jetstream::context::{GetStreamErrorKind, PublishError};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, StorageType, Stream};
@@ -15,11 +15,12 @@ use async_nats::jetstream::{self, ErrorCode, kv};
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::super::engine::{Offline, Pending, Unwritten};
-use super::super::tables::{Kept, MAX_VALUE, Table, Tables, bucket_of};
-use super::{MARKERS, Nats, PATIENCE};
+use super::super::tables::{Kept, MAX_VALUE, Scanned, Table, Tables, bucket_of};
+use super::{BUCKET, MARKERS, Nats, PATIENCE};
 
 /// The header that says what a write is, and its value for one that takes out.
 const OPERATION: &str = "KV-Operation";
@@ -179,6 +180,47 @@ impl Nats {
         }
         Ok(all)
     }
+
+    async fn scan_all(&self, bucket: &str, into: mpsc::Sender<Scanned>) -> Result<(), Offline> {
+        let stream = match self.jetstream.get_stream(format!("KV_{bucket}")).await {
+            Ok(stream) => stream,
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                    return Ok(());
+                }
+                _ => return Err(Offline),
+            },
+        };
+        // What is written from now on is not waited for: there would be no end of it.
+        let last = stream.cached_info().state.last_sequence;
+        // Each key has but its last message.
+        let consumer = stream.create_consumer(pull::OrderedConfig {
+            replay_policy: ReplayPolicy::Instant,
+            deliver_policy: DeliverPolicy::All,
+            ..pull::OrderedConfig::default()
+        });
+        let consumer = consumer.await.map_err(|_| Offline)?;
+        let mut waiting = consumer.cached_info().num_pending;
+        let mut messages = consumer.messages().await.map_err(|_| Offline)?;
+        let begin = format!("$KV.{bucket}.");
+        while waiting > 0 {
+            let message = timeout(ALL, messages.next()).await.map_err(|_| Offline)?;
+            let message = message.ok_or(Offline)?.map_err(|_| Offline)?;
+            let info = message.info().map_err(|_| Offline)?;
+            let (revision, written) = (info.stream_sequence, SystemTime::from(info.published));
+            waiting = if revision >= last { 0 } else { info.pending };
+            let headers = message.headers.clone().unwrap_or_default();
+            let (Some(key), Some(value)) = (
+                message.subject.strip_prefix(&begin).map(str::to_owned),
+                found(&headers, message.payload.clone(), revision, written).value,
+            ) else {
+                continue;
+            };
+            let ttl = headers.get(NATS_MESSAGE_TTL).and_then(|ttl| ttl.as_str().parse().ok()).map(Duration::from_secs);
+            into.send(Scanned { key, value, revision, ttl }).await.map_err(|_| Offline)?;
+        }
+        Ok(())
+    }
 }
 
 impl Tables for Nats {
@@ -205,6 +247,11 @@ impl Tables for Nats {
     fn all(&self, table: Table, prefix: &str) -> Pending<'_, Result<Vec<(String, Kept)>, Offline>> {
         let prefix = prefix.to_owned();
         Box::pin(async move { self.within(table, ALL, Offline, self.list(table, &prefix)).await })
+    }
+
+    fn scan(&self, table: Option<Table>, into: mpsc::Sender<Scanned>) -> Pending<'_, Result<(), Offline>> {
+        let bucket = table.map_or_else(|| BUCKET.to_owned(), bucket_of);
+        Box::pin(async move { self.scan_all(&bucket, into).await })
     }
 }
 

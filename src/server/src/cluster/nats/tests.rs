@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::super::messages::{Node, NodeName, Run};
 use super::super::seal::Seal;
-use super::super::tables::{Kept, Table, Tables};
+use super::super::tables::{Kept, Scanned, Table, Tables};
 use super::*;
 
 /// A NATS server of the test's own.
@@ -217,6 +217,47 @@ async fn a_value_goes_by_itself_when_its_time_is_over() {
     }
     let found = nats.look(Table::Shared, "x.k").await.unwrap();
     assert!(nats.put(Table::Shared, "x.k", Some(bytes("b")), found.revision, None).await.unwrap() > first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_tells_of_all_that_stands_in_a_table_or_of_all_claims_with_the_time_that_each_was_given() {
+    let Some(server) = Server::start() else { return };
+    let nats = server.connect().await;
+    let scanned = async |table| {
+        let (into, mut entries) = mpsc::channel(2);
+        let told = async {
+            let mut told = Vec::new();
+            while let Some(Scanned { key, value, revision, ttl }) = entries.recv().await {
+                told.push((key, value, revision, ttl));
+            }
+            told
+        };
+        let (scan, told) = tokio::join!(nats.scan(table, into), told);
+        assert_eq!(scan, Ok(()));
+        told
+    };
+    assert_eq!((scanned(None).await, scanned(Some(Table::Store)).await), (vec![], vec![]), "there are no buckets yet");
+    let (table, minute) = (Table::Store, Duration::from_secs(60));
+    let over = nats.put(table, "x.over", Some(bytes("a")), 0, None).await.unwrap();
+    let gone = nats.put(table, "x.gone", Some(bytes("b")), 0, None).await.unwrap();
+    let timed = nats.put(table, "y.timed", Some(bytes("c")), 0, Some(minute)).await.unwrap();
+    let over = nats.put(table, "x.over", Some(bytes("d")), over, None).await.unwrap();
+    nats.put(table, "x.gone", None, gone, None).await.unwrap();
+    let expected =
+        [("y.timed".to_owned(), bytes("c"), timed, Some(minute)), ("x.over".to_owned(), bytes("d"), over, None)];
+    assert_eq!(scanned(Some(table)).await, expected);
+    // More than are read ahead or asked for at once.
+    for n in 0..600 {
+        nats.put(table, &format!("z.{n}"), Some(vec![7; 2000].into()), 0, None).await.unwrap();
+    }
+    let mut keys: Vec<_> = scanned(Some(table)).await.into_iter().map(|(key, ..)| key).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 602);
+    let claim = nats.claim("demo", bytes("e"), None).await.unwrap();
+    let left = nats.claim("left", bytes("f"), None).await.unwrap();
+    nats.release("left", left).await.unwrap();
+    assert_eq!(scanned(None).await, [("demo".to_owned(), bytes("e"), claim, None)]);
 }
 
 /// Lines of the log at WARN while `test` runs.

@@ -47,14 +47,14 @@ impl ScriptHost for Server {
     }
 }
 
-fn files(files: &[(&str, &str)]) -> ScriptChange {
+pub(super) fn files(files: &[(&str, &str)]) -> ScriptChange {
     let files: BTreeMap<_, _> = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
     ScriptChange { files, ..ScriptChange::default() }
 }
 
 impl Peer {
     /// Uploads; whether it was taken, and what the nodes say.
-    async fn push(&self, change: ScriptChange) -> Result<String, String> {
+    pub(super) async fn push(&self, change: ScriptChange) -> Result<String, String> {
         let pushed = self.cluster.push_scripts(&*self.server, change).await?;
         let line = |node: &NodeTold| match (&node.told.error, node.away) {
             (Some(error), _) => format!("{}: {error}", node.node),
@@ -65,7 +65,7 @@ impl Peer {
         Ok(format!("{} of {}: {}", pushed.taken, pushed.scripts, lines.join(", ")))
     }
 
-    fn has(&self) -> String {
+    pub(super) fn has(&self) -> String {
         let scripts = self.server.scripts.lock().unwrap();
         scripts.set.scripts().map(|(name, text)| format!("{name} {text}")).collect::<Vec<_>>().join(", ")
     }

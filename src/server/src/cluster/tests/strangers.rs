@@ -9,7 +9,7 @@ async fn strangers_change_nothing() {
     let demo = room("demo");
     assert_eq!(a.join(&demo).await, "here");
     // A node with another secret is nobody's peer, and finds nobody. What it reads is somebody's, and so is what it writes.
-    let stranger = world.start_with("c", 2);
+    let stranger = world.start_with("c", &[2]);
     eventually(|| stranger.cluster.state().is_accepted).await;
     let claimed = world.bus.revision("demo");
     assert_eq!(stranger.join(&demo).await, "try again");
