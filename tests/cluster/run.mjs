@@ -10,6 +10,7 @@ import { run } from './lib/runner.mjs';
 import { ONE_SHARD, socketOf, until } from './lib/servers.mjs';
 import { FURTHER } from './scenarios/further.mjs';
 import { ROLLING } from './scenarios/rolling.mjs';
+import { ROTATION } from './scenarios/rotation.mjs';
 import { STORES } from './scenarios/stores.mjs';
 
 /** Rooms, and the people in each. */
@@ -373,6 +374,7 @@ const SCENARIOS = {
 
   ...FURTHER,
   ...ROLLING,
+  ...ROTATION,
   ...STORES,
 };
 
@@ -395,4 +397,4 @@ if (!existsSync(new URL('../e2e/node_modules/ws', import.meta.url))) throw new E
 const hasMedia = (name) => name.startsWith('spread') || name.startsWith('drain');
 const settingsOf = (name) => (hasMedia(name) ? SPREAD : ONE_SHARD);
 const placesOf = (name) => (hasMedia(name) ? 2 : 1);
-process.exit(await run({ scenarios: SCENARIOS, settingsOf, placesOf, longest: ['drain_rolling', 'nats', 'spread_dead_link'], byName: Object.keys(FURTHER) }));
+process.exit(await run({ scenarios: SCENARIOS, settingsOf, placesOf, longest: ['drain_rolling', 'nats', 'spread_dead_link'], byName: Object.keys({ ...FURTHER, ...ROTATION }) }));

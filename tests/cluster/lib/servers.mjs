@@ -12,6 +12,8 @@ const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const NATS = join(ROOT, 'target/nats/bin/nats-server');
 const BINARY = process.env.MOONRING_BIN ?? join(ROOT, 'target/debug/moonring');
 const START_MS = 30_000;
+/** The cluster's secret, unless a scenario changes it. */
+export const SECRET = 'the secret of the test cluster';
 export const ONE_SHARD = ['--shards', '1'];
 const run = promisify(execFile);
 
@@ -29,7 +31,7 @@ export class Servers {
   constructor(id, extra) {
     this.#id = id;
     this.#extra = extra;
-    writeFileSync(join(this.#folder, 'secret'), 'the secret of the test cluster');
+    this.setSecrets([SECRET]);
   }
 
   async start(place) {
@@ -40,6 +42,11 @@ export class Servers {
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => this.logs.set(place, (this.logs.get(place) ?? '') + text));
     child.exited = new Promise((done) => child.on('exit', done));
     if (place !== 'nats') await until(`${place} takes part`, () => this.nodes(place).then((nodes) => nodes.length > 0));
+  }
+
+  /** The secrets of nodes that are started from now on, of which the first one seals. */
+  setSecrets(secrets) {
+    writeFileSync(join(this.#folder, 'secret'), secrets.map((secret) => `${secret}\n`).join(''));
   }
 
   /** Sends a signal; after SIGKILL the process is gone. */
