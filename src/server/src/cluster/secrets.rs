@@ -1,24 +1,16 @@
 //! The file with the cluster's secrets: one on each line, of which the first one seals.
 
-use std::path::Path;
-
 use anyhow::{Context, ensure};
 
 use super::seal::{MIN_SECRET, Seal};
-use super::settings::read;
 
 /// Most secrets: the one of now, the next one, and one to spare.
 const MOST: usize = 3;
 /// What a line may be that is not a secret, and what to do.
 const BROKEN: &str = "each line is a secret of its own; one that was broken over several lines has to be joined to one line, by which it is another one";
 
-/// The seal that a file makes; an error names the file and the line, and no secret.
-pub(super) fn seal_of(path: &Path) -> anyhow::Result<Seal> {
-    let text = read(path)?;
-    sealed_by(&text).with_context(|| path.display().to_string())
-}
-
-fn sealed_by(text: &str) -> anyhow::Result<Seal> {
+/// The seal that the text of the file makes; an error names the line, and no secret.
+pub(super) fn seal_of(text: &str) -> anyhow::Result<Seal> {
     let lines = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty());
     let lines: Vec<(usize, &str)> = lines.collect();
     for (n, (number, line)) in lines.iter().enumerate() {
@@ -66,7 +58,7 @@ mod tests {
             // White space within a line is part of it.
             (format!("{OLD} {NEW}"), "0123456789abcdef fedcba9876543210", [false, false, true]),
         ] {
-            let seal = sealed_by(&text).unwrap();
+            let seal = seal_of(&text).unwrap();
             assert_eq!(alone(seals).open("beat", &seal.close("beat", &7_u8)), Ok(7), "{text:?}");
             let opens = |secret: &str| seal.open("beat", &alone(secret).close("beat", &7_u8)) == Ok(7);
             assert_eq!([OLD, NEW, &text].map(opens), believes, "{text:?}");
@@ -83,10 +75,10 @@ mod tests {
             (format!("{NEW}\n{OLD}\n{NEW}"), "line 3: it is the same secret as that of line 1"),
             (format!("{NEW}\n{OLD}\n{third}\n{third}4"), "line 4: there are 3 secrets before it, which is the most"),
         ] {
-            let error = format!("{:#}", sealed_by(&text).unwrap_err());
+            let error = format!("{:#}", seal_of(&text).unwrap_err());
             assert!(error.starts_with(words), "{error}");
             assert!(![OLD, NEW, third, "short"].iter().any(|secret| error.contains(secret)), "{error}");
         }
-        assert!(sealed_by(&format!("{NEW}\n{OLD}\n{third}")).is_ok());
+        assert!(seal_of(&format!("{NEW}\n{OLD}\n{third}")).is_ok());
     }
 }

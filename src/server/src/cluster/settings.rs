@@ -69,7 +69,9 @@ impl ClusterSettings {
             !config.cluster_secret_file.as_os_str().is_empty(),
             "cluster needs cluster_secret_file, the same for all nodes"
         );
-        let seal = secrets::seal_of(&config.cluster_secret_file).context("cluster_secret_file")?;
+        let path = &config.cluster_secret_file;
+        let seal = read(path).and_then(|text| secrets::seal_of(&text).with_context(|| path.display().to_string()));
+        let seal = seal.context("cluster_secret_file")?;
         let login = match config.cluster_login_file.as_os_str().is_empty() {
             true => Login::None,
             false => login_of(&read(&config.cluster_login_file).context("cluster_login_file")?),
@@ -163,7 +165,7 @@ fn login_of(text: &str) -> Login {
 }
 
 /// A short text, without the white space around it.
-pub(super) fn read(path: &Path) -> anyhow::Result<String> {
+fn read(path: &Path) -> anyhow::Result<String> {
     let shown = path.display();
     let bytes = std::fs::metadata(path).with_context(|| shown.to_string())?.len();
     ensure!(bytes <= MAX_FILE, "{shown} has {bytes} bytes, at most {MAX_FILE} are read");
