@@ -76,7 +76,7 @@ pub(crate) const CHECKPOINT: &str = "CHECKPOINT_SECONDS";
 pub(crate) const CHECKPOINT_S: (f64, f64) = (1.0, 300.0);
 /// Bytes of a checkpoint, about.
 pub const MAX_CHECKPOINT_BYTES: usize = 64 * 1024;
-/// How long a checkpoint lasts: a room that is opened later is another one of the same name.
+/// How long a checkpoint lasts, at least, when its server is lost: a room that is opened much later is another one of the same name.
 pub const CHECKPOINT_LIFE: Duration = Duration::from_secs(15 * 60);
 /// One that is as it was is not written again for so long.
 pub const CHECKPOINT_REFRESH: Duration = Duration::from_secs(5 * 60);
