@@ -96,3 +96,39 @@ fn packets_of_sound_that_nobody_hears_are_not_asked_for_again() {
     let asked = talkers.map(|who| world.raw(who).reports.iter().filter(|report| is_asked(report)).count());
     assert!(asked[0] > 0 && asked[1] == 0, "{asked:?}");
 }
+
+#[test]
+fn padding_of_who_is_not_heard_is_not_forwarded_either() {
+    let mut world = World::with(73, ShardSettings { audio_last_n: Some(1), ..settings() }, OPEN);
+    // Who comes first is heard until the other one is known to be louder.
+    let [quiet, loud] = ["quiet", "loud"].map(|name| world.join_raw(name));
+    let listener = world.join("listener");
+    for who in [quiet, loud] {
+        let mut sending = section("0", Opus, Direction::SendOnly);
+        sending.ssrcs = vec![(Ssrc(700), None)];
+        sending.extensions.push((LEVEL_ID, Extension::AudioLevel));
+        world.raw(who).sections = vec![sending];
+        let track = world.offer(who, vec![sends("0")], vec![])[0].track.clone().unwrap().id;
+        world.subscribe(listener, &track, Opus);
+    }
+    world.run_ms(300);
+    for index in 100..200 {
+        if index == 150 {
+            // By now it is known who is louder.
+            world.forget_received();
+        }
+        for (who, level) in [(quiet, 60), (loud, 10)] {
+            let elements: [(u8, &[u8]); 1] = [(LEVEL_ID, &[0x80 | level])];
+            // libwebrtc pads without a level.
+            let is_padding = who == quiet && index % 10 == 9;
+            let (elements, payload): (&[_], &[u8]) = if is_padding { (&[], &[]) } else { (&elements, &[1, 2, 3]) };
+            let fields = Fields { ssrc: 700, pt: 111, index, timestamp: index as u32 * 960, marker: false, elements };
+            let packet = world.raw(who).seal(&fields, payload);
+            world.raw(who).out.push(packet);
+        }
+        world.run_ms(20);
+    }
+    let got = &world.members[listener].got;
+    assert!(got.len() >= 49, "{}", got.len());
+    assert_unbroken(got);
+}

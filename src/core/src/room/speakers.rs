@@ -74,6 +74,11 @@ impl Speakers {
         self.last_n.is_none() || self.loudest.contains(&track)
     }
 
+    /// Whether others are louder than `track`, of which levels have come.
+    pub fn is_left_out(&self, track: TrackKey) -> bool {
+        !self.is_heard(track) && self.voices.iter().any(|voice| voice.track == track)
+    }
+
     /// Lets so many be heard at once from now on.
     pub fn set_last_n(&mut self, last_n: Option<usize>) {
         self.last_n = last_n;

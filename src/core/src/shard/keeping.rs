@@ -53,7 +53,7 @@ impl Shard {
             track = self.world.tracks.get_mut(incoming.track).ok_or(DropReason::RtpUnknownSsrc)?;
         }
         // Of what nobody is sent nothing is missing.
-        let asks_again = track.feedback.nack && !track.is_muted();
+        let (asks_again, is_video) = (track.feedback.nack && !track.is_muted(), track.is_video());
         let is_received = track.is_received(incoming.layer);
         let layer = &mut track.layers[usize::from(incoming.layer)];
         let index = match incoming.rtx {
@@ -77,9 +77,8 @@ impl Shard {
         if is_due_sooner {
             self.schedule(key);
         }
-        if let Some(level) = elements.kept.audio_level.and_then(|byte| AudioLevel::parse(&[byte]))
-            && let Err(reason) = self.hear(now, key, incoming.track, level.level)
-        {
+        let level = elements.kept.audio_level.and_then(|byte| AudioLevel::parse(&[byte]));
+        if !is_video && let Err(reason) = self.hear(now, key, incoming.track, level) {
             if let Some(track) = self.world.tracks.get_mut(incoming.track) {
                 track.layers[usize::from(incoming.layer)].forget_missing();
             }

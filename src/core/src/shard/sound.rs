@@ -7,14 +7,25 @@ use crate::room::speakers::Heard;
 use crate::room::track::Layer;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, RoomKey, TrackId, TrackKey};
+use moonring_wire::rtp::extension::AudioLevel;
 
 impl Shard {
     /// Takes the level (RFC 6464) of a packet of sound. An error: others are louder, and it is not forwarded. Who is heard
-    /// again goes on without a gap in the numbers, as nothing is missing that anybody should ask for.
-    pub(super) fn hear(&mut self, now: Instant, client: ClientKey, key: TrackKey, level: u8) -> Result<(), DropReason> {
+    /// again goes on without a gap in the numbers, as nothing is missing that anybody should ask for. What has no level, as
+    /// padding, goes the way of the track's other packets.
+    pub(super) fn hear(
+        &mut self,
+        now: Instant,
+        client: ClientKey,
+        key: TrackKey,
+        level: Option<AudioLevel>,
+    ) -> Result<(), DropReason> {
         let track = self.world.tracks.get(key).ok_or(DropReason::RtpUnknownSsrc)?;
         let room_key = track.room;
         let Some(room) = self.world.rooms.get_mut(room_key) else { return Ok(()) };
+        let Some(AudioLevel { level, .. }) = level else {
+            return if room.speakers.is_left_out(key) { Err(DropReason::NotLoudest) } else { Ok(()) };
+        };
         let was_quiet = room.speakers.deadline().is_none();
         let heard = room.speakers.hear(now, key, client, level);
         if was_quiet && let Some(at) = room.speakers.deadline() {
