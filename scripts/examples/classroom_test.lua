@@ -102,7 +102,7 @@ end)
 
 test.it("who had the floor when the server was lost has it again, unless that is too long ago", function()
   for after_s, has_floor in pairs({ [30] = true, [90] = false }) do
-    local room, miss, ann, pupil = class({ keep_s = 60, max_floor = 3 })
+    local room, miss, _, pupil = class({ keep_s = 60, max_floor = 3 })
     pupil("bob")
     miss:message({ type = "floor", client = "ann", on = true })
     room:advance(5000)
