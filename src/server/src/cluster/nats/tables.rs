@@ -171,12 +171,10 @@ impl Nats {
         let (mut all, begin) = (Vec::new(), subject_of(table, ""));
         while waiting > 0 {
             let message = messages.next().await.ok_or(Offline)?.map_err(|_| Offline)?;
-            let info = message.info().map_err(|_| Offline)?;
-            let (sequence, written) = (info.stream_sequence, SystemTime::from(info.published));
-            waiting = info.pending;
-            let Some(key) = message.subject.strip_prefix(&begin).map(str::to_owned) else { continue };
-            let headers = message.headers.clone().unwrap_or_default();
-            all.push((key, found(&headers, message.payload.clone(), sequence, written)));
+            let (kept, pending) = read(&message)?;
+            waiting = pending;
+            let Some(key) = message.subject.strip_prefix(&begin) else { continue };
+            all.push((key.to_owned(), kept));
         }
         Ok(all)
     }
@@ -206,18 +204,12 @@ impl Nats {
         while waiting > 0 {
             let message = timeout(ALL, messages.next()).await.map_err(|_| Offline)?;
             let message = message.ok_or(Offline)?.map_err(|_| Offline)?;
-            let info = message.info().map_err(|_| Offline)?;
-            let (revision, written) = (info.stream_sequence, SystemTime::from(info.published));
-            waiting = if revision >= last { 0 } else { info.pending };
-            let headers = message.headers.clone().unwrap_or_default();
-            let (Some(key), Some(value)) = (
-                message.subject.strip_prefix(&begin).map(str::to_owned),
-                found(&headers, message.payload.clone(), revision, written).value,
-            ) else {
-                continue;
-            };
-            let ttl = headers.get(NATS_MESSAGE_TTL).and_then(|ttl| ttl.as_str().parse().ok()).map(Duration::from_secs);
-            into.send(Scanned { key, value, revision, ttl }).await.map_err(|_| Offline)?;
+            let (Kept { value, revision, .. }, pending) = read(&message)?;
+            waiting = if revision >= last { 0 } else { pending };
+            let (Some(key), Some(value)) = (message.subject.strip_prefix(&begin), value) else { continue };
+            let ttl = message.headers.as_ref().and_then(|headers| headers.get(NATS_MESSAGE_TTL));
+            let ttl = ttl.and_then(|ttl| ttl.as_str().parse().ok()).map(Duration::from_secs);
+            into.send(Scanned { key: key.to_owned(), value, revision, ttl }).await.map_err(|_| Offline)?;
         }
         Ok(())
     }
@@ -259,6 +251,14 @@ impl Tables for Nats {
 fn code_of(error: &PublishError) -> Option<ErrorCode> {
     let source = std::error::Error::source(error)?.downcast_ref::<jetstream::Error>()?;
     Some(source.error_code())
+}
+
+/// What a message of a table's stream says, and how many wait behind it.
+fn read(message: &jetstream::Message) -> Result<(Kept, u64), Offline> {
+    let info = message.info().map_err(|_| Offline)?;
+    let headers = message.headers.clone().unwrap_or_default();
+    let kept = found(&headers, message.payload.clone(), info.stream_sequence, info.published.into());
+    Ok((kept, info.pending))
 }
 
 fn found(headers: &HeaderMap, value: Bytes, revision: u64, written: SystemTime) -> Kept {
