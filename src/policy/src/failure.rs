@@ -9,6 +9,11 @@ use super::script::message_of;
 
 /// LuaJIT's error message at the memory cap.
 pub(crate) const OUT_OF_MEMORY: &str = "not enough memory";
+/// How the log begins what it says of a hook that has failed, ...
+pub(crate) const FAILED: &str = "the script failed: ";
+/// ... and of one that has where nothing was asked of the room: for a checkpoint, and with what it was handed.
+pub(crate) const NO_CHECKPOINT: &str = "there is no checkpoint of the room: ";
+pub(crate) const BEGINS_ANEW: &str = "the script begins anew, without the state it had: ";
 
 /// Why a hook failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

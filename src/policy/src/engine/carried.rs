@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{OpenError, PolicyEngine};
 use crate::carried::{CarriedPolicy, Checkpoint};
 use crate::client::ClientFacts;
-use crate::failure::ReloadError;
+use crate::failure::{BEGINS_ANEW, ReloadError};
 use crate::host::{Host, RoomFacts};
 use crate::library::ResolveError;
 use crate::output::PolicyKey;
@@ -38,10 +38,11 @@ impl PolicyEngine {
     ) -> Result<PolicyKey, OpenError> {
         let script = script.inspect_err(|error| tracing::error!(%room, "the room has no script any more: {error}"))?;
         let (name, version) = (script.name(), format!("{:016x}", script.version()));
-        let begun = self.begin_carried(now, (room, metadata.clone(), roster.clone()), &script, carried).or_else(|error| {
-            tracing::error!(%room, script = name, version, "the script begins anew, without the state it had: {error}");
-            self.begin_carried(now, (room, metadata, roster), &script, None)
-        });
+        let begun =
+            self.begin_carried(now, (room, metadata.clone(), roster.clone()), &script, carried).or_else(|error| {
+                tracing::error!(%room, script = name, version, "{BEGINS_ANEW}{error}");
+                self.begin_carried(now, (room, metadata, roster), &script, None)
+            });
         let begun =
             begun.inspect_err(|error| tracing::error!(%room, script = name, version, "the script fails: {error}"))?;
         Ok(self.add_carried(now, begun, carried))

@@ -6,6 +6,7 @@ use super::Room;
 use crate::budget::cpu_stopwatch;
 use crate::carried::Checkpoint;
 use crate::engine_context::{Deadline, EngineContext};
+use crate::failure::NO_CHECKPOINT;
 use crate::output::PolicyOutput;
 use crate::settings::{CHECKPOINT, CHECKPOINT_RETRY, CHECKPOINT_S, MAX_CHECKPOINT_BYTES};
 use crate::timer_queue::TimerId;
@@ -96,7 +97,7 @@ impl Room {
     fn has_no_checkpoints(&mut self, why: &str) {
         if !std::mem::replace(&mut self.checkpoints.is_told, true) {
             let script = self.script().name();
-            tracing::warn!(room = %self.facts.id, script, "there is no checkpoint of the room: {why}");
+            tracing::warn!(room = %self.facts.id, script, "{NO_CHECKPOINT}{why}");
         }
     }
 }

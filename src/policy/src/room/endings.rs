@@ -11,7 +11,7 @@ use crate::calls;
 use crate::canary::Side;
 use crate::effects::{Effects, TimerChange, count, too_many_timers};
 use crate::engine_context::EngineContext;
-use crate::failure::HookFailure;
+use crate::failure::{FAILED, HookFailure};
 use crate::faults::Consequence;
 use crate::hook::{Action, FAILS_TOO_OFTEN, HookCall, Outcome, Presence, Verdict};
 use crate::output::{PolicyOutput, PolicyReply, PolicyRequestId, Ticket};
@@ -186,7 +186,7 @@ impl Room {
         let (script, hook) = (&self.state.host.script, work.name());
         let client = work.client().map_or("", |client| client.id.as_str());
         let version = format_args!("{:016x}", script.version());
-        tracing::error!(room = %self.facts.id, script = script.name(), %version, hook, client, "the script failed: {failure}");
+        tracing::error!(room = %self.facts.id, script = script.name(), %version, hook, client, "{FAILED}{failure}");
     }
 
     /// Whoever forgets to return is told once, not for each client that is turned away by it.

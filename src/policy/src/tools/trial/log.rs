@@ -7,15 +7,12 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::failure::{BEGINS_ANEW, FAILED, NO_CHECKPOINT};
+
 /// The module of `sfu.log_*`.
 const SCRIPTS: &str = "api::log";
 /// The crate that is listened to.
 const ENGINE: &str = env!("CARGO_CRATE_NAME");
-/// How the engine begins what it says of a failed hook.
-const FAILED: &str = "the script failed: ";
-/// How it begins what it says of a hook that has failed while nothing was asked of the room.
-const FAILED_UNASKED: [&str; 2] =
-    ["there is no checkpoint of the room: ", "the script begins anew, without the state it had: "];
 
 /// A line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +50,7 @@ impl Subscriber for Collector {
         event.record(&mut line);
         if let Some(message) = line.message.strip_prefix(FAILED) {
             line = Line { level: "failure", message: message.to_owned(), ..line };
-        } else if FAILED_UNASKED.iter().any(|begins| line.message.starts_with(begins)) {
+        } else if [NO_CHECKPOINT, BEGINS_ANEW].iter().any(|begins| line.message.starts_with(begins)) {
             line.level = "failure";
         } else if !event.metadata().target().ends_with(SCRIPTS) {
             if *event.metadata().level() > Level::WARN {
