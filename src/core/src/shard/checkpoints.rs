@@ -10,7 +10,7 @@
 use std::time::Instant;
 
 use super::Shard;
-use super::take_over::{Awaited, Origin, PATIENCE};
+use super::take_over::{Awaited, Origin};
 use crate::command::{CheckpointOrder, Event};
 use crate::room::{Room, Seat};
 use moonring_policy::{Checkpoint, PolicyKey};
@@ -29,6 +29,10 @@ impl Shard {
     pub(super) fn await_checkpoint(&mut self, now: Instant, key: RoomKey, (metadata, origin): (SharedValue, Origin)) {
         let Some(room) = self.world.rooms.get(key).map(|room| room.id.clone()) else { return };
         self.policy.awaited.insert(key, Awaited::new(now, metadata, origin));
+        self.ask_for_checkpoint(now, room);
+    }
+
+    fn ask_for_checkpoint(&mut self, now: Instant, room: RoomId) {
         self.await_policies(now);
         self.work.events.push(Event::Checkpoint { room, order: CheckpointOrder::Find });
     }
@@ -41,9 +45,8 @@ impl Shard {
     /// A room for whose script the process before has had nothing goes on waiting: for its checkpoint.
     pub(super) fn find_checkpoint(&mut self, now: Instant, key: RoomKey, id: &RoomId) {
         if let Some(awaited) = self.policy.awaited.get_mut(&key) {
-            (awaited.origin, awaited.until) = (Origin::Left, now + PATIENCE);
-            self.await_policies(now);
-            self.work.events.push(Event::Checkpoint { room: id.clone(), order: CheckpointOrder::Find });
+            awaited.wait_for_checkpoint(now);
+            self.ask_for_checkpoint(now, id.clone());
         }
     }
 

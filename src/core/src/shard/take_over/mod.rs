@@ -25,7 +25,7 @@ use std::time::Duration;
 use moonring_wire::id::ClientId;
 use zeroize::Zeroizing;
 
-pub(super) use policies::{Awaited, NO_START, Origin, PATIENCE};
+pub(super) use policies::{Awaited, NO_START, Origin};
 pub use state::{TakeOverError, VERSION};
 
 /// How long a shard may catch up with what has waited meanwhile, before it leaves anything out for lack of time.

@@ -15,7 +15,7 @@ use moonring_wire::packet::SendBatch;
 use moonring_wire::shared::SharedValue;
 
 /// How long a room waits for its script's state; then it begins without.
-pub(in crate::shard) const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Hook calls of one room that wait for its script, as many as may wait for a hook.
 const MAX_CALLS: usize = 1_024;
 
@@ -49,7 +49,7 @@ pub(in crate::shard) struct Awaited {
     pub(in crate::shard) metadata: SharedValue,
     pub(in crate::shard) origin: Origin,
     /// When it is waited for no longer.
-    pub(in crate::shard) until: Instant,
+    until: Instant,
     /// What would call its hooks, in its order.
     calls: Vec<(PendingHook, HookCall)>,
 }
@@ -57,6 +57,11 @@ pub(in crate::shard) struct Awaited {
 impl Awaited {
     pub(in crate::shard) fn new(now: Instant, metadata: SharedValue, origin: Origin) -> Self {
         Self { metadata, origin, until: now + PATIENCE, calls: Vec::new() }
+    }
+
+    /// The process before hands over nothing: from now on it waits for its checkpoint.
+    pub(in crate::shard) fn wait_for_checkpoint(&mut self, now: Instant) {
+        (self.origin, self.until) = (Origin::Left, now + PATIENCE);
     }
 }
 
