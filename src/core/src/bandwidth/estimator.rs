@@ -208,6 +208,7 @@ impl Estimator {
         self.throughput.end();
         self.sent.grow_if_needed();
         self.feedback_at = Some(now);
+        self.promises.mark(now, self.arrived);
         self.loss.on_report(now, report.said.received, report.lost_otherwise(), report.recovered);
         if let Some(sent) = report.newest_sent {
             let sample = (now - sent).max(0);

@@ -40,6 +40,12 @@ const CHAIN_US: i64 = 1_000_000;
 /// A bucket is taken for larger by this factor than it has shown: it was not full.
 const FULLER: f64 = 1.25;
 
+/// Moments that are remembered, and the least time between them: all of [`BROKEN_WITHIN_US`] and more.
+const MARKS: usize = 16;
+const MARK_US: i64 = 200_000;
+
+const _: () = assert!(MARK_US * (MARKS as i64) > BROKEN_WITHIN_US);
+
 /// A moment, and the bytes that had arrived by then.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -72,11 +78,30 @@ pub(super) struct Promises {
     broken_at: Option<i64>,
     /// What the next probe that is not believed raises the target by at most, relative to it.
     step: f64,
+    /// The last moments at which feedback came, in a ring.
+    marks: [Option<Mark>; MARKS],
+    newest: usize,
     /// The largest bucket that has shown, in bytes, and until when it is remembered.
     bucket: Option<(f64, i64)>,
 }
 
 impl Promises {
+    /// Feedback has come, and so much has arrived by now.
+    pub(super) fn mark(&mut self, now: i64, arrived: u64) {
+        if self.marks[self.newest].is_none_or(|mark| now - mark.at >= MARK_US) {
+            self.newest = (self.newest + 1) % MARKS;
+            self.marks[self.newest] = Some(Mark { at: now, arrived });
+        }
+    }
+
+    /// The most that arrived beyond `bps` since any moment from `first` on: who shares the path, or begins to send more later, has not
+    /// had all of it before.
+    fn burst_since(&self, first: Mark, (now, bps, arrived): (i64, f64, u64)) -> f64 {
+        let beyond = |mark: Mark| arrived.saturating_sub(mark.arrived) as f64 - bps / 8e6 * (now - mark.at) as f64;
+        let later = self.marks.iter().flatten().filter(|mark| mark.at > first.at);
+        later.copied().map(beyond).fold(beyond(first), f64::max)
+    }
+
     /// A probe begins; `arrived` bytes have arrived so far.
     pub(super) fn probe_begins(&mut self, now: i64, arrived: u64) {
         if self.probe.is_none_or(|first| now - first.at > CHAIN_US) {
@@ -101,8 +126,7 @@ impl Promises {
     fn are_broken(&mut self, now: i64, bps: f64, arrived: u64) -> bool {
         self.step = DOUBTED_STEP;
         let Some(promise) = self.believed.take() else { return false };
-        let passed = (now - promise.since.at) as f64;
-        let burst = arrived.saturating_sub(promise.since.arrived) as f64 - bps / 8e6 * passed;
+        let burst = self.burst_since(promise.since, (now, bps, arrived));
         let part = if promise.is_rehearsed { 1.0 } else { BROKEN };
         if now > promise.until || bps > part * promise.bps || burst > MOST_BYTES {
             return false;
@@ -236,6 +260,22 @@ mod tests {
             promises.are_broken(now, bps, bytes + 500);
             assert_eq!(promises.bucket_bytes(now), bucket, "{is_rehearsed} {ms} ms {bps} bit/s {bytes} bytes");
             assert_eq!(promises.bucket_bytes(now + MISLED_US), BUCKET_BYTES, "it is forgotten");
+        }
+    }
+
+    #[test]
+    fn a_bucket_shows_too_where_more_is_sent_a_while_after_the_probe_or_others_have_had_a_part_of_the_path() {
+        for (more_at_ms, bucket) in [(None, BUCKET_BYTES), (Some(420), 23_437), (Some(1_200), BUCKET_BYTES)] {
+            let mut promises = promised(false);
+            // 200 kbit/s at first, then 500 kbit/s and 20,000 bytes that come at once: 18,750 of them in the time since the mark before.
+            let mut arrived = 500;
+            for ms in (0..1_000).step_by(20) {
+                let is_more = more_at_ms.is_some_and(|at| ms >= at);
+                arrived += if is_more { 1_250 } else { 500 } + if Some(ms) == more_at_ms { 20_000 } else { 0 };
+                promises.mark(AT + ms * 1_000, arrived);
+            }
+            promises.are_broken(AT + 1_000_000, 500_000.0, arrived);
+            assert_eq!(promises.bucket_bytes(AT + 1_000_000), bucket, "{more_at_ms:?}");
         }
     }
 
