@@ -20,6 +20,7 @@ mod handshake;
 mod held;
 mod home_moves;
 mod home_moves_further;
+mod homes;
 mod ice;
 mod keyframes;
 mod layers;

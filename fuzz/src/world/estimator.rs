@@ -1,7 +1,9 @@
 //! What a receiver reports of its path, into the estimate that its layers and its pacer follow.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use moonring_core::bandwidth::sharing::Flows;
 use moonring_core::room::congestion::Congestion;
 use moonring_wire::id::Ssrc;
 use moonring_wire::rtp::rtcp::Writer;
@@ -25,6 +27,7 @@ pub(super) fn estimator(bytes: &[u8]) {
     let mut now = Instant::now();
     let mut path = Congestion::new(now);
     path.expect_feedback();
+    let mut flows = Flows::default();
     for part in Parts(bytes).take(MOST) {
         let Some((kind, rest)) = part.split_first() else { continue };
         let number = rest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
@@ -35,8 +38,13 @@ pub(super) fn estimator(bytes: &[u8]) {
             160..190 => _ = path.feedback(now, &about_the_last(&path, rest)),
             190..205 => path.remb(now, number, kind.is_multiple_of(2)),
             205..215 => path.round_trip(Duration::from_micros(number % LONGEST_RTT_US)),
-            215..230 => path.set_wanted(now, number % MOST_WANTED_BPS, rest.first().copied().unwrap_or(0).into()),
+            215..230 => {
+                let floor_bps = rest.first().copied().unwrap_or(0).into();
+                path.set_wanted(now, (number % 1_000_000, number % MOST_WANTED_BPS), floor_bps);
+            }
             230..235 => path.set_starved(now, kind.is_multiple_of(2)),
+            // By two names at one address or the other it is told of itself.
+            235..245 => path.meet(now, &mut flows, (kind % 2, IpAddr::from([10, 0, 0, (number % 2) as u8]))),
             _ => {
                 for _ in 0..300 {
                     let Some(slice) = path.poll_probe(now) else { break };

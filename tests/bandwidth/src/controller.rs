@@ -1,12 +1,14 @@
 //! The estimators that are compared.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use goog_cc::network_control::*;
 use goog_cc::transport::*;
 use goog_cc::units::*;
 use goog_cc::*;
+use moonring_core::bandwidth::sharing::Flows;
 use moonring_core::bandwidth::{Estimator, Pacer, ProbeId, Settings};
 
 use crate::receiver::Told;
@@ -40,7 +42,14 @@ pub trait Controller {
     fn target(&self) -> f64;
     /// What the layers may take.
     fn budget(&self) -> f64;
+    /// It is the flow `key` of those to one address, and of no use with less than `least`: it may be told of the others.
+    fn meet(&mut self, _now: i64, _key: usize, _least: f64, _flows: &mut Flows<usize>) {}
 }
+
+/// The part of the stable rate that layers may take.
+const SENT_OF_STABLE: f64 = 0.95;
+/// Where all flows of a home go.
+const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// Ours.
 pub struct Ours {
@@ -51,9 +60,8 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// Starts at `now`.
-    pub fn new(now: i64) -> Self {
-        let start = Instant::now();
+    /// Starts at `now`, which is so long after `start`.
+    pub fn new(start: Instant, now: i64) -> Self {
         let at = start + Duration::from_micros(now as u64);
         let settings = Settings { max_bps: 30_000_000, ..Settings::default() };
         Self { start, estimator: Estimator::new(at, settings), pacer: Pacer::new(at), wanted: 0.0 }
@@ -103,7 +111,13 @@ impl Controller for Ours {
     }
 
     fn budget(&self) -> f64 {
-        self.estimator.stable_bps() as f64 * 0.95
+        self.estimator.stable_bps() as f64 * SENT_OF_STABLE
+    }
+
+    fn meet(&mut self, now: i64, key: usize, least: f64, flows: &mut Flows<usize>) {
+        self.estimator.set_least((least / SENT_OF_STABLE) as u64);
+        let share = flows.hear(self.at(now), HOME, key, self.estimator.view());
+        self.estimator.set_share(share);
     }
 }
 

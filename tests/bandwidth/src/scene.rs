@@ -3,6 +3,10 @@
 use crate::link::{Capacity, Loss, Path};
 use crate::source::Kind;
 
+mod homes;
+
+pub use homes::{homes, homes_on_bad_paths, own_links, sfu_homes};
+
 /// What is measured of a scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
@@ -32,6 +36,10 @@ pub struct Scene {
     pub kind: Kind,
     /// What is measured.
     pub measure: Measure,
+    /// The links behind the bottleneck that flows have for themselves, in Mbit/s; none: no such links.
+    pub own: Vec<f64>,
+    /// All flows go to one address, and may be told of each other.
+    pub is_home: bool,
 }
 
 /// A path without anything special, of `mbps` Mbit/s.
@@ -54,7 +62,7 @@ pub fn path(mbps: f64, rtt_ms: i64, loss: f64) -> Path {
 fn scene(name: &str, path: Path, kind: Kind, measure: Measure) -> Scene {
     let bps = path.capacity.at(0) / 1e6;
     let rtt = path.rtt_us / 1000;
-    Scene { name: format!("{name:24} {bps:4} Mbit/s {rtt:3} ms"), path, kind, measure }
+    Scene { name: format!("{name:24} {bps:4} Mbit/s {rtt:3} ms"), path, kind, measure, own: Vec::new(), is_home: false }
 }
 
 /// The grid of FACTS.md section 7: continuous source.

@@ -16,6 +16,8 @@ pub struct Flow {
     pub source: Source,
     /// It sends from this time on.
     pub from: i64,
+    /// The link behind the bottleneck that it has for itself, if there is one.
+    pub own: Option<Link>,
     queue: VecDeque<usize>,
     queued: usize,
     sequence: u64,
@@ -50,6 +52,7 @@ impl Flow {
             controller,
             source,
             from,
+            own: None,
             queue: VecDeque::new(),
             queued: 0,
             sequence: 0,
@@ -65,14 +68,16 @@ impl Flow {
         }
     }
 
-    /// One step of time.
-    pub fn tick(&mut self, now: i64, link: &mut Link, random: &mut Random) {
+    /// One step of time. True when feedback came.
+    pub fn tick(&mut self, now: i64, link: &mut Link, random: &mut Random) -> bool {
+        let mut is_told = false;
         if now < self.from {
-            return;
+            return is_told;
         }
         while self.feedback.front().is_some_and(|told| told.0 <= now) {
             let Some((_, told)) = self.feedback.pop_front() else { break };
             self.controller.on_feedback(now, &told);
+            is_told = true;
         }
         self.receive(now, link, random);
         self.controller.tick(now, self.source.wanted(), self.queued);
@@ -86,6 +91,7 @@ impl Flow {
             self.queued -= self.queue.pop_front().unwrap_or(self.queued);
         }
         self.send(now, link, random);
+        is_told
     }
 
     fn receive(&mut self, now: i64, link: &Link, random: &mut Random) {
@@ -145,8 +151,14 @@ impl Flow {
         self.sequence += 1;
         self.sent += 1;
         self.controller.on_sent(now, sequence, bytes, train);
-        self.delays.push(link.queue_us(now).min(i64::from(u32::MAX)) as u32);
-        let Fate::Arrives(mut at) = link.send(now, bytes, random) else {
+        let mut queue_us = link.queue_us(now);
+        let mut fate = link.send(now, bytes, random);
+        if let (Fate::Arrives(at), Some(own)) = (fate, &mut self.own) {
+            queue_us += own.queue_us(at);
+            fate = own.send(at, bytes, random);
+        }
+        self.delays.push(queue_us.min(i64::from(u32::MAX)) as u32);
+        let Fate::Arrives(mut at) = fate else {
             self.lost += 1;
             return;
         };

@@ -51,6 +51,14 @@ impl Source {
         }
     }
 
+    /// The least that it can send of pictures, with its sound.
+    pub fn least(&self) -> f64 {
+        match self.kind {
+            Kind::Continuous => 0.0,
+            Kind::Sfu => LAYERS[1] + SOUND as f64 * 8e6 / SOUND_US as f64,
+        }
+    }
+
     /// The packets of the frames due at `now`, for `target` (continuous) and `budget` (layers).
     pub fn packets(&mut self, now: i64, target: f64, budget: f64, random: &mut Random) -> Vec<usize> {
         let mut packets = Vec::new();

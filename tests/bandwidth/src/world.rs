@@ -1,16 +1,22 @@
 //! Runs a scene.
 
+use std::time::Instant;
+
+use moonring_core::bandwidth::sharing::Flows;
+
 use crate::controller::{Controller, Google, Ours};
-use crate::link::{Capacity, Link};
+use crate::link::{Capacity, Link, Path};
 use crate::metrics::{Outcome, quantile};
 use crate::random::Random;
 use crate::reno::Reno;
-use crate::scene::{Measure, Scene};
+use crate::scene::{Measure, Scene, path};
 use crate::sender::Flow;
 use crate::source::{Kind, Source, allocated};
 
 const STEP_US: i64 = 1000;
 const SECOND: i64 = 1_000_000;
+/// What a link carries of what it could.
+const WELL_USED: f64 = 0.93;
 
 /// Which estimator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +28,9 @@ pub enum Which {
 }
 
 impl Which {
-    fn make(self, now: i64) -> Box<dyn Controller> {
+    fn make(self, start: Instant, now: i64) -> Box<dyn Controller> {
         match self {
-            Self::Ours => Box::new(Ours::new(now)),
+            Self::Ours => Box::new(Ours::new(start, now)),
             Self::Google => Box::new(Google::new(now)),
         }
     }
@@ -33,6 +39,8 @@ impl Which {
 struct World {
     link: Link,
     flows: Vec<Flow>,
+    /// Of a home.
+    met: Option<Flows<usize>>,
     reno: Option<Reno>,
     random: Random,
     now: i64,
@@ -45,12 +53,19 @@ impl World {
             Measure::Shares { flows, apart_us } => (flows, apart_us),
             _ => (1, 0),
         };
+        let start = Instant::now();
         // Nobody starts in the very same millisecond.
-        let starts = (0..count as i64).map(|n| (n, n * (apart + 7_000)));
-        let flows =
-            starts.map(|(n, at)| Flow::new(which.make(at), Source::new(scene.kind, at, n), &scene.path, at)).collect();
+        let starts = (0..count).map(|n| (n, n as i64 * (apart + 7_000)));
+        let flows = starts.map(|(n, at)| {
+            let source = Source::new(scene.kind, at, n as i64);
+            let own = scene.own.get(n).map(|mbps| Link::new(own_path(*mbps)));
+            let mut flow = Flow::new(which.make(start, at), source, &scene.path, at);
+            flow.own = own;
+            flow
+        });
+        let (flows, met) = (flows.collect(), scene.is_home.then(Flows::default));
         let reno = (scene.measure == Measure::Reno).then(|| Reno::new(10 * SECOND, 40 * SECOND));
-        Self { link: Link::new(scene.path), flows, reno, random: Random::new(seed), now: 0, trace }
+        Self { link: Link::new(scene.path), flows, met, reno, random: Random::new(seed), now: 0, trace }
     }
 
     /// Runs until `until` and shows each step to `look`.
@@ -60,7 +75,12 @@ impl World {
             let count = self.flows.len();
             let first = (self.random.bits() % count as u64) as usize;
             for n in 0..count {
-                self.flows[(first + n) % count].tick(now, &mut self.link, &mut self.random);
+                let n = (first + n) % count;
+                let is_told = self.flows[n].tick(now, &mut self.link, &mut self.random);
+                if let Some(met) = self.met.as_mut().filter(|_| is_told) {
+                    let flow = &mut self.flows[n];
+                    flow.controller.meet(now, n, flow.source.least(), met);
+                }
             }
             if let Some(reno) = &mut self.reno {
                 reno.tick(now, &mut self.link, &mut self.random);
@@ -101,6 +121,11 @@ impl World {
         outcome.lost = lost as f64 / sent.max(1) as f64;
         outcome.padding = padding as f64 / (padding + self.delivered()).max(1) as f64;
     }
+}
+
+/// A link of `mbps` Mbit/s that adds nothing to the time.
+fn own_path(mbps: f64) -> Path {
+    Path { capacity: Capacity::Constant(mbps * 1e6), ..path(0.0, 0, 0.0) }
 }
 
 /// Runs a scene with an estimator.
@@ -198,11 +223,31 @@ fn shares(world: &mut World, flows: usize, apart_us: i64) -> Outcome {
     let Capacity::Constant(capacity) = world.link.path.capacity else { return outcome };
     let got = world.flows.iter().zip(&before).map(|(flow, before)| (flow.delivered - before) as f64 * 8.0 / 20.0);
     let got: Vec<f64> = got.collect();
-    let fair = got.iter().sum::<f64>() / flows as f64;
-    outcome.unfair = got.iter().map(|bps| (bps / fair - 1.0).abs()).max_by(f64::total_cmp);
-    outcome.used = Some(got.iter().sum::<f64>() / capacity);
+    let total = got.iter().sum::<f64>();
+    let own = |n: usize| world.flows[n].own.as_ref().map_or(capacity, |own| own.path.capacity.at(0));
+    let limits: Vec<f64> = (0..flows).map(own).collect();
+    outcome.used = Some(total / limits.iter().sum::<f64>().min(capacity));
+    // Nobody can have more than a link of his own carries when it is well used.
+    let fair = fair_shares(total, limits.iter().map(|bps| bps * WELL_USED).collect());
+    outcome.unfair = got.iter().zip(&fair).map(|(got, fair)| (got / fair - 1.0).abs()).max_by(f64::total_cmp);
     outcome.queue_p95 = world.queue_p95();
     outcome
+}
+
+/// The shares of `total` that are as equal as limits allow.
+fn fair_shares(total: f64, mut limits: Vec<f64>) -> Vec<f64> {
+    let mut ordered = limits.clone();
+    ordered.sort_by(f64::total_cmp);
+    let (mut level, mut left) = (0.0, total);
+    for (n, limit) in ordered.iter().enumerate() {
+        level = left / (ordered.len() - n) as f64;
+        if level <= *limit {
+            break;
+        }
+        left -= limit;
+    }
+    limits.iter_mut().for_each(|limit| *limit = limit.min(level));
+    limits
 }
 
 fn against_reno(world: &mut World) -> Outcome {

@@ -1,7 +1,7 @@
 //! The goals of the estimator, as medians over a part of the table with a fixed seed.
 
 use moonring_bandwidth_sim::metrics::Outcome;
-use moonring_bandwidth_sim::scene::{Scene, bad, grid, odd, sfu_grid, shares};
+use moonring_bandwidth_sim::scene::{Scene, bad, grid, homes, odd, own_links, sfu_grid, sfu_homes, shares};
 use moonring_bandwidth_sim::table::{run_all, summary};
 use moonring_bandwidth_sim::world::Which;
 
@@ -75,4 +75,33 @@ fn flows_share_a_link_within_a_quarter_of_what_is_fair() {
     let (median, _) = of(shares(), &["  1 Mbit/s", "  2 Mbit/s"]);
     at_most(median.unfair, 0.25);
     at_least(median.used, 0.9);
+}
+
+/// Flows to different addresses are within a quarter at the median only, and have a queue of 75 ms.
+#[test]
+fn flows_to_one_address_share_a_link_within_a_quarter_of_what_is_fair_in_every_run() {
+    let (median, worst) = of(homes(), &["flows"]);
+    at_most(median.unfair, 0.1);
+    at_most(worst.unfair, 0.25);
+    at_least(median.used, 0.92);
+    at_most(median.queue_p95, 65.0);
+}
+
+#[test]
+fn layers_to_one_address_share_a_link_as_fairly_as_they_can_and_use_it_no_less() {
+    let (median, _) = of(sfu_homes(true), &["flows"]);
+    let (apart, _) = of(sfu_homes(false), &["flows"]);
+    at_most(median.unfair, 0.1);
+    at_least(median.used, apart.used.unwrap_or_default() - 0.02);
+    at_most(median.queue_p95, apart.queue_p95.unwrap_or_default());
+}
+
+/// Strangers behind one relay, and members of a household with slow links of their own.
+#[test]
+fn flows_to_one_address_with_links_of_their_own_are_not_slowed_down_by_others() {
+    let (median, worst) = of(own_links(true), &["own"]);
+    let (apart, worst_apart) = of(own_links(false), &["own"]);
+    at_least(median.used, apart.used.unwrap_or_default() - 0.02);
+    at_least(worst.used, worst_apart.used.unwrap_or_default() - 0.02);
+    at_most(median.unfair, apart.unfair.unwrap_or_default() + 0.02);
 }

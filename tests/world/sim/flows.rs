@@ -86,7 +86,8 @@ impl World {
     fn add(&mut self, name: &str, to: &str, device: Device) -> usize {
         let n = self.members.len();
         let id = ClientId::parse(name).unwrap();
-        let address = SocketAddr::from(([10, 0, 1, n as u8 + 1], 5_000));
+        let (host, port) = if self.net.is_home { (1, 5_000 + n as u16) } else { (n as u8 + 1, 5_000) };
+        let address = SocketAddr::from(([10, 0, 1, host], port));
         self.members.push(Member {
             id: id.clone(),
             address,

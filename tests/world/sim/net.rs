@@ -30,11 +30,19 @@ pub(crate) struct Net {
     queue: BinaryHeap<Reverse<Datagram>>,
     sent: u64,
     pub(super) trace: Trace,
+    /// Members that come have one address, that of a home.
+    pub(crate) is_home: bool,
 }
 
 impl Net {
     pub(crate) fn new(seed: u64, start: Instant) -> Self {
-        Self { rng: SmallRng::seed_from_u64(seed), queue: BinaryHeap::new(), sent: 0, trace: Trace::new(start) }
+        Self {
+            rng: SmallRng::seed_from_u64(seed),
+            queue: BinaryHeap::new(),
+            sent: 0,
+            trace: Trace::new(start),
+            is_home: false,
+        }
     }
 
     pub(crate) fn send(&mut self, now: Instant, link: &mut Link, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {

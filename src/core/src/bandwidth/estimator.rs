@@ -23,6 +23,7 @@ mod probing;
 mod promises;
 mod report;
 mod sending;
+mod sharing;
 mod silence;
 mod unprobed;
 

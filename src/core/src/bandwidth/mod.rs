@@ -10,6 +10,8 @@
 //! - [`loss`]: is more lost than this path loses anyway?
 //! - [`probe`]: what did the last probe get through, and when is the next one due?
 //!
+//! Receivers behind one access line are told of each other: [`sharing`].
+//!
 //! [`rate`] makes one number of what they say. Nothing the receiver reports can harm anybody but itself: every count
 //! is bounded, every time is clamped, and a rate is never taken for higher than what was really sent.
 
@@ -21,6 +23,7 @@ mod pacer;
 mod probe;
 mod rate;
 mod sent;
+pub mod sharing;
 mod throughput;
 
 pub use estimator::{Acknowledged, BUCKET_BYTES, Estimator, NARROW_BPS, Settings};

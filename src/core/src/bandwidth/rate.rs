@@ -3,6 +3,12 @@
 
 use super::delay::Usage;
 use super::probe::{ProbeResult, Purpose};
+use super::sharing::Share;
+
+mod sharing;
+mod signals;
+
+pub(super) use signals::Signals;
 
 /// Decrease: the target while the queue drains, as a part of what arrived. A longer queue drains faster.
 const DRAIN: (f64, f64) = (0.55, 0.88);
@@ -70,25 +76,6 @@ const AHEAD: f64 = 1.2;
 const AHEAD_UNPROBED: f64 = 5.0;
 const AHEAD_BPS: f64 = 10_000.0;
 
-/// What the observers say after a feedback. Times in microseconds, rates in bit/s.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Signals {
-    pub(super) now: i64,
-    /// The worst that any group of this feedback showed.
-    pub(super) usage: Usage,
-    pub(super) queue_us: i64,
-    pub(super) jitter_us: i64,
-    pub(super) rtt_us: i64,
-    /// Arrived in the last 150 ms.
-    pub(super) recent_bps: Option<f64>,
-    /// Arrived in the last 500 ms.
-    pub(super) steady_bps: Option<f64>,
-    /// The part that is lost, if that is too much.
-    pub(super) too_much_lost: Option<f64>,
-    /// The part that is lost.
-    pub(super) loss: f64,
-}
-
 /// What the rate control wants its caller to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Wishes {
@@ -109,11 +96,6 @@ enum Phase {
         /// It was a probe that left the queue.
         probe: bool,
     },
-}
-
-/// What is added to the tolerated queue for the noise of its measurement.
-fn slack_us(signals: &Signals) -> i64 {
-    signals.jitter_us * 2 / 3
 }
 
 fn drain_until(signals: &Signals) -> i64 {
@@ -141,6 +123,8 @@ pub(super) struct RateControl {
     standing_since: Option<i64>,
     /// Since when decreases have not brought the queue down, and the target before them.
     in_vain: Option<(i64, f64)>,
+    /// Of flows through the same bottleneck.
+    share: Option<Share>,
 }
 
 impl RateControl {
@@ -159,6 +143,7 @@ impl RateControl {
             hold_until: now,
             standing_since: None,
             in_vain: None,
+            share: None,
         }
     }
 
@@ -219,15 +204,13 @@ impl RateControl {
             }
         } else if let Phase::Drain { until, resume_bps, .. } = self.phase {
             self.changed_at = signals.now;
-            let drained = signals.queue_us <= tolerated / DRAINED + slack_us(signals);
+            let drained = signals.queue_us <= tolerated / DRAINED + signals.slack_us();
             if drained || signals.now > until {
                 self.phase = Phase::Grow;
                 self.set(self.target.max(resume_bps));
             }
-        } else if signals.queue_us < tolerated {
-            self.grow(signals);
         } else {
-            self.changed_at = signals.now;
+            self.grow(signals);
         }
         // What a queue that is being drained has lost is answered already, by what arrived.
         if let Some(lost) = signals.too_much_lost.filter(|_| self.is_growing()) {
@@ -251,7 +234,7 @@ impl RateControl {
 
     /// The queue that is tolerated at this rate, in microseconds.
     fn tolerated_us(&self, signals: &Signals) -> i64 {
-        self.tolerated_queue_us() as i64 + slack_us(signals)
+        self.tolerated_queue_us() as i64 + signals.slack_us()
     }
 
     /// The same without what the noise of its measurement adds.
@@ -300,7 +283,8 @@ impl RateControl {
     fn grow(&mut self, signals: &Signals) {
         let seconds = ((signals.now - self.changed_at) as f64 / 1e6).clamp(0.0, 1.0);
         self.changed_at = signals.now;
-        if signals.now < self.hold_until {
+        self.exchange(seconds);
+        if signals.now < self.hold_until || signals.queue_us >= self.tolerated_us(signals) {
             return;
         }
         if self.link.zip(signals.steady_bps).is_some_and(|(link, arrived)| arrived > (1.0 + LINK_RANGE) * link) {

@@ -72,7 +72,8 @@ pub fn choose(
     let floor = choices.iter().filter(may_be_sent).filter_map(|c| c.start().map(|rung| c.rate(rung))).sum::<u64>();
     // A little more than the lowest layers' mean rates: key frames are larger.
     let wanted = if choices.is_empty() { 0 } else { ((wanted + sound) as f64 * WANTED_ABOVE) as u64 };
-    path.set_wanted(now, wanted, (floor + sound) * 3 / 2);
+    let least = choices.iter().filter_map(|c| c.start().map(|rung| c.rate(rung))).min().unwrap_or(0) + sound;
+    path.set_wanted(now, ((least as f64 / RAISE_INTO) as u64, wanted), (floor + sound) * 3 / 2);
     let (keep, raise) = match path.stable_bps() {
         None => (u64::MAX, u64::MAX),
         Some(bps) => {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 mod probes;
 mod raises;
+mod sharing;
 mod state;
 mod told;
 
@@ -205,13 +206,14 @@ impl Congestion {
     }
 
     /// Says what would be sent if it could; probes go no further. `floor_bps` is what must pass: the lowest layers, with
-    /// room for their key frames.
-    pub fn set_wanted(&mut self, now: Instant, wanted_bps: u64, floor_bps: u64) {
+    /// room for their key frames. `least_bps` is what any picture at all takes.
+    pub fn set_wanted(&mut self, now: Instant, (least_bps, wanted_bps): (u64, u64), floor_bps: u64) {
         // Who is sent no pictures says nothing new of them: what is paused by an old estimate would be so for ever.
         if self.remb.is_some_and(|remb| now.saturating_duration_since(remb.at) >= REMB_LIFE) {
             (self.remb, self.control) = (None, Control::None);
         }
         self.estimator.set_wanted(now, wanted_bps);
+        self.estimator.set_least(least_bps);
         self.floor_bps = floor_bps;
         self.pace(now);
     }

@@ -65,6 +65,7 @@ use moonring_policy::client::Announced;
 use slotmap::SlotMap;
 use track::Track;
 
+use crate::bandwidth::sharing::Flows;
 use moonring_wire::id::{ClientKey, PlaceId, RoomId, RoomKey, TrackId, TrackKey};
 use moonring_wire::transport::Transport;
 
@@ -79,6 +80,8 @@ pub struct World {
     pub tracks: SlotMap<TrackKey, Track>,
     /// The ways to other shards.
     pub links: links::Links,
+    /// What clients' paths share.
+    pub flows: Flows<ClientKey>,
     /// Of clients that are gone and have not been told so on their media path.
     pub parted: Vec<Transport>,
 }

@@ -11,6 +11,7 @@ use crate::room::forward::Forward;
 use crate::room::layering::MAX_SPATIAL;
 use crate::room::track::Track;
 use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomKey, TrackId, TrackKey};
+use moonring_wire::transport::Transport;
 use slotmap::SlotMap;
 
 /// Least time between two choices of layers that feedback causes.
@@ -25,7 +26,10 @@ const LINGER: u8 = 2;
 impl Shard {
     /// Transport-wide feedback told of something: the client's layers follow, at most every [`CHOICE_INTERVAL`].
     pub(super) fn feedback_came(&mut self, now: Instant, key: ClientKey) {
-        let outbound = &mut self.world.clients[key].outbound;
+        let Client { outbound, transport, .. } = &mut self.world.clients[key];
+        if let (Some(path), Some(to)) = (&mut outbound.congestion, transport.as_ref().and_then(Transport::selected)) {
+            path.meet(now, &mut self.world.flows, (key, to.remote.ip()));
+        }
         if outbound.chosen.is_none_or(|at| now.saturating_duration_since(at) >= CHOICE_INTERVAL) {
             self.choose_layers(now, key);
         }

@@ -3,20 +3,32 @@
 //! The parameters were tuned on seeds 1 to 4: look at others to judge them.
 #![allow(clippy::print_stdout)] // It is what the program is for.
 
-use moonring_bandwidth_sim::scene::{Scene, bad, grid, odd, reno, sfu_grid, shares, waves};
+use moonring_bandwidth_sim::scene::{
+    Scene, bad, grid, homes, homes_on_bad_paths, odd, own_links, reno, sfu_grid, sfu_homes, shares, waves,
+};
 use moonring_bandwidth_sim::table::{print, print_summary, run_all};
 use moonring_bandwidth_sim::world::{Which, run};
+
+/// These are printed when they are asked for, and in the summary.
+const BY_NAME: [&str; 4] = ["bad-shares", "bad-homes", "own-shares", "own-homes"];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let group = arguments.first().map_or("", String::as_str);
-    let groups: [(&str, Vec<Scene>); 7] = [
+    let groups: [(&str, Vec<Scene>); 14] = [
         ("continuous", grid()),
         ("sfu", sfu_grid()),
         ("bad", bad()),
         ("odd", odd()),
         ("waves", waves()),
         ("shares", shares()),
+        ("homes", homes()),
+        ("sfu-shares", sfu_homes(false)),
+        ("sfu-homes", sfu_homes(true)),
+        ("bad-shares", homes_on_bad_paths(false)),
+        ("bad-homes", homes_on_bad_paths(true)),
+        ("own-shares", own_links(false)),
+        ("own-homes", own_links(true)),
         ("reno", reno()),
     ];
     if group == "trace" {
@@ -40,7 +52,9 @@ fn main() {
     let ours_only = arguments.get(2).is_some();
     let (whiches, names) = ([Which::Ours, Which::Google], ["ours", "goog_cc"]);
     let count = if ours_only { 1 } else { 2 };
-    for (name, scenes) in groups.iter().filter(|(name, _)| group.is_empty() || group == "all" || group == *name) {
+    for (name, scenes) in
+        groups.iter().filter(|(name, _)| group == *name || (group.is_empty() && !BY_NAME.contains(name)))
+    {
         let rows = run_all(scenes, &whiches[..count], seed);
         println!("{}", print(name, &rows, &names[..count]));
     }

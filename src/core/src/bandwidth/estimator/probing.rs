@@ -25,7 +25,7 @@ const PROBE_STEP: (f64, f64) = (1.5, 2.0);
 /// A probe for less than this factor of the target is not worth it: to verify, and to search.
 const LEAST_STEP: (f64, f64) = (1.02, 1.1);
 /// The highest probe relative to what is wanted, so that there is a gap above what is sent.
-const ABOVE_WANTED: f64 = 1.25;
+pub(super) const ABOVE_WANTED: f64 = 1.25;
 /// Between probes while something is paused because it does not fit.
 const STARVED_INTERVAL_US: i64 = 700_000;
 /// What would be sent if it could.
@@ -34,6 +34,8 @@ pub(super) struct Wanted {
     pub(super) bps: f64,
     /// The same without its small changes: the rates of layers vary all the time.
     wish: f64,
+    /// With less nothing of it can be sent.
+    pub(super) least_bps: f64,
     /// Something is paused, as it does not fit.
     pub(super) is_starved: bool,
 }
@@ -59,6 +61,11 @@ impl Estimator {
         if more && self.started && self.wanted.bps > self.rate.target() {
             self.next_probe_at = self.next_probe_at.min(last + WISH_INTERVAL_US);
         }
+    }
+
+    /// Sets what the least of it takes, in bit/s: with less there is nothing to send.
+    pub fn set_least(&mut self, bps: u64) {
+        self.wanted.least_bps = bps as f64;
     }
 
     /// Says whether something is paused because it does not fit: probes follow each other faster then.
@@ -111,6 +118,10 @@ impl Estimator {
             return;
         }
         if now < self.next_probe_at || self.probes.is_busy() {
+            return;
+        }
+        if let Some(until) = self.others_probe_until().filter(|until| now < *until) {
+            self.next_probe_at = until;
             return;
         }
         let calm = !self.silence.is_silent()

@@ -156,9 +156,19 @@ impl Promises {
     }
 
     fn mislead(&mut self, now: i64) {
-        self.misled_until = now + MISLED_US;
-        self.step = DOUBTED_STEP;
-        self.promised_at = None;
+        (self.misled_until, self.step, self.promised_at) = (now + MISLED_US, DOUBTED_STEP, None);
+    }
+
+    /// Others have been misled on the same way.
+    pub(super) fn mislead_until(&mut self, until: i64) {
+        if until > self.misled_until {
+            self.mislead(until - MISLED_US);
+        }
+    }
+
+    /// Until when short probes are not believed, if they ever were not.
+    pub(super) fn misled_until(&self) -> Option<i64> {
+        (self.misled_until > 0).then_some(self.misled_until)
     }
 
     fn bucket_bytes(&self, now: i64) -> u64 {

@@ -1,6 +1,7 @@
 #![allow(clippy::disallowed_methods)] // A test needs some instant to start from.
 
 use super::*;
+use crate::bandwidth::sharing::Share;
 
 /// A path of constant delay that drops what `keep` says no to, and feedback every 50 ms.
 struct Bench {
@@ -287,4 +288,62 @@ fn whatever_is_reported_the_target_stays_in_its_range() {
         assert!(bench.estimator.stable_bps() <= 20_000_000);
         bench.sent.clear();
     }
+}
+
+/// What a flow is told that shares a bottleneck with another one.
+fn share(bench: &Bench, change_bps: f64, probed_ago_ms: u64) -> Share {
+    let probed = bench.now() - Duration::from_millis(probed_ago_ms);
+    Share { flows: 2, change_bps, probed: Some(probed), misled_until: None }
+}
+
+/// It has found 2 Mbit/s, and wants more by now.
+fn found_two() -> Bench {
+    let mut bench = Bench::new(2_000_000);
+    bench.run(2_000, true, |_| true);
+    bench.estimator.set_wanted(bench.now(), 20_000_000);
+    bench
+}
+
+#[test]
+fn a_probe_waits_for_those_of_flows_through_the_same_bottleneck() {
+    let mut bench = found_two();
+    let mut probes = 0;
+    for _ in 0..50 {
+        bench.estimator.set_share(Some(share(&bench, 0.0, 0)));
+        probes += bench.run(100, true, |_| true);
+    }
+    assert_eq!(probes, 0, "another one probes all the time");
+    bench.estimator.set_share(Some(share(&bench, 0.0, 0)));
+    assert_eq!(bench.run(1_900, true, |_| true), 0);
+    assert!(bench.run(500, true, |_| true) > 0, "it has not done so for two seconds");
+}
+
+#[test]
+fn a_flow_takes_from_others_and_gives_to_them_what_it_is_told() {
+    let after_a_second = |change_bps| {
+        let mut bench = found_two();
+        for _ in 0..10 {
+            bench.estimator.set_share(Some(share(&bench, change_bps, 0)));
+            bench.run(100, true, |_| true);
+        }
+        bench.estimator.target_bps() as f64
+    };
+    let (given, kept, taken) = (after_a_second(-1e6), after_a_second(0.0), after_a_second(1e6));
+    assert!((0.8e6..1.4e6).contains(&(kept - given)), "{kept} and {given}");
+    assert!((0.8e6..1.4e6).contains(&(taken - kept)), "{kept} and {taken}");
+}
+
+#[test]
+fn what_has_misled_one_flow_is_not_believed_by_another_one() {
+    let found = |misled_for_s: Option<u64>| {
+        let mut bench = found_two();
+        assert_eq!(bench.estimator.view().misled_until, None);
+        let misled_until = misled_for_s.map(|seconds| bench.now() + Duration::from_secs(seconds));
+        bench.estimator.set_share(Some(Share { misled_until, ..share(&bench, 0.0, 9_000) }));
+        assert_eq!(bench.estimator.view().misled_until, misled_until);
+        assert!(bench.run(800, true, |_| true) > 0);
+        bench.estimator.target_bps()
+    };
+    let (misled, not_misled) = (found(Some(30)), found(None));
+    assert!(misled * 2 < not_misled, "{misled} and {not_misled}");
 }

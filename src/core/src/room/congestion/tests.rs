@@ -25,7 +25,7 @@ fn without_transport_wide_numbers_nothing_limits_until_a_remb_does() {
     path.remb(t0, 500_000, true);
     assert_eq!(path.target_bps(), Some(500_000));
     for (ms, expected) in [(4_900, Some(500_000)), (5_000, None)] {
-        path.set_wanted(t0 + Duration::from_millis(ms), 1_000_000, 100_000);
+        path.set_wanted(t0 + Duration::from_millis(ms), (0, 1_000_000), 100_000);
         assert_eq!(path.target_bps(), expected, "{ms} ms after the only REMB");
     }
 }
@@ -148,7 +148,7 @@ fn a_probe_and_a_rehearsal_end_with_the_last_stream_that_they_can_be_sent_in() {
     for rehearses in [false, true] {
         let mut path = Congestion::new(t0);
         path.expect_feedback();
-        path.set_wanted(t0, 5_000_000, 100_000);
+        path.set_wanted(t0, (0, 5_000_000), 100_000);
         path.sent(t0, 1_000, true, None);
         if rehearses {
             let (mut recorder, mut bytes) = (ArrivalRecorder::default(), [0; 100]);
@@ -176,12 +176,12 @@ fn a_rehearsal_beyond_the_pace_leaves_the_pictures_their_part() {
     let mut path = Congestion::new(t0);
     path.expect_feedback();
     (path.control, path.has_feedback) = (Control::Estimated, true);
-    path.set_wanted(t0, 2_000_000, 0);
+    path.set_wanted(t0, (0, 2_000_000), 0);
     for n in 0..10 {
         path.pacer.note_loss(at(600 * n), 0.1);
     }
     assert!(!path.rehearsals.may_send(at(6_000), 1_500_000, 900_000, true), "a rehearsal of 1.5 Mbit/s begins");
-    path.set_wanted(at(6_000), 2_000_000, 0);
+    path.set_wanted(at(6_000), (0, 2_000_000), 0);
     // 40 bytes a millisecond of pictures, and what is missing to the rehearsed rate every 5 ms.
     let (mut waiting, mut longest) = (0, 0);
     for ms in 6_000..6_100 {
