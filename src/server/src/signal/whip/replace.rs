@@ -31,11 +31,9 @@ pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Proble
     let before = predecessors(app, request);
     end_silent(app, &before);
     let outcome = session::open(app, request).await;
-    let is_refused = match &outcome {
-        Ok(created) => created.is_partial,
-        Err(problem) => problem.status == StatusCode::FORBIDDEN,
-    };
-    if before.is_empty() || !is_refused {
+    let is_refused =
+        |problem: &Problem| matches!(problem.status, StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY);
+    if before.is_empty() || !outcome.as_ref().is_err_and(is_refused) {
         return outcome;
     }
     sleep(SILENCE).await;
@@ -43,18 +41,7 @@ pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Proble
     if !any_ended(app, request, &before).await {
         return outcome;
     }
-    if let Ok(partial) = outcome {
-        end(app, request, partial);
-    }
     session::open(app, request).await
-}
-
-/// Ends a session that nobody knows of yet, before the join that follows.
-fn end(app: &App, request: &Request, Created { name, client, .. }: Created) {
-    let reason = "asks for all of its tracks again".to_owned();
-    // Where the queue is full, the session's task says it.
-    let _ = app.directory.send(&client, Command::Leave { client: client.clone(), reason });
-    app.resources.delete(request.protocol, request.room.as_str(), &name);
 }
 
 fn predecessors(app: &App, request: &Request) -> Vec<ClientId> {

@@ -40,8 +40,6 @@ pub(super) struct Created {
     pub(super) name: String,
     pub(super) client: ClientId,
     pub(super) answer: String,
-    /// A section was refused, and the others are in use.
-    pub(super) is_partial: bool,
 }
 
 /// A client between its request and its response.
@@ -87,12 +85,8 @@ pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Proble
         subscribe,
     }))?;
     let (answer, sections) = pending.answered(&mut chosen).await?;
-    let is_partial = sections.iter().any(|section| section.track.is_none());
-    if sections.iter().all(|section| section.track.is_none()) {
-        let nothing = || nothing_to_do(request.protocol).into();
-        let reason = sections.into_iter().find_map(|s| s.reason).unwrap_or_else(nothing);
-        let is_whip = request.protocol == Protocol::Whip;
-        return Err(Problem::new(if is_whip { StatusCode::FORBIDDEN } else { StatusCode::CONFLICT }, reason));
+    if let Some(problem) = refusal(request, &sections) {
+        return Err(problem);
     }
     let deleted = Arc::new(Notify::new());
     let name = app.resources.insert(Resource {
@@ -104,7 +98,23 @@ pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Proble
     });
     tokio::spawn(hold(app.clone(), name.clone(), pending.member, deleted, chosen));
     let answer = if request.bundled { sdp::render_answer(&answer) } else { sdp::render_unbundled_answer(&answer) };
-    Ok(Created { name, client, answer, is_partial })
+    Ok(Created { name, client, answer })
+}
+
+/// Why there is no session, given how its sections came out. A player is content with less than it can show. Of what an encoder sends
+/// all is published or nothing (RFC 9725 section 4.4.3): nobody would tell its user that a part is missing.
+fn refusal(request: &Request, sections: &[SectionOutcome]) -> Option<Problem> {
+    let refused: Vec<_> = sections.iter().filter(|section| section.track.is_none()).collect();
+    let is_whip = request.protocol == Protocol::Whip;
+    let reason = || refused.iter().find_map(|section| section.reason.clone());
+    if refused.len() == sections.len() {
+        let reason = reason().unwrap_or_else(|| nothing_to_do(request.protocol).into());
+        return Some(Problem::new(if is_whip { StatusCode::FORBIDDEN } else { StatusCode::CONFLICT }, reason));
+    }
+    let (one, _) = request.used_sections().find(|(s, _)| refused.iter().any(|refused| refused.mid == s.mid))?;
+    let detail = format!("{} is refused, so that nothing is published", one.line.media);
+    let detail = reason().map_or_else(|| detail.clone(), |reason| format!("{detail}: {reason}"));
+    is_whip.then(|| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
 }
 
 impl Pending<'_> {
