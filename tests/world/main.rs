@@ -12,6 +12,7 @@ mod climbing;
 mod codecs;
 mod door;
 mod encoder;
+mod extension_ids;
 mod faults;
 mod follow;
 mod forgery;

@@ -316,7 +316,7 @@ fn a_client_whose_state_the_new_shard_cannot_read_joins_anew_and_everybody_is_to
     world.spoils_states = true;
     world.begin_move(alice, 1).unwrap();
     world.run_ms(500);
-    let words = "the server could not move it: the state has version 4, this server reads version 6; please join again";
+    let words = "the server could not move it: the state has version 5, this server reads version 7; please join again";
     assert_eq!(world.left(alice), Some(&LeaveCause::Later(words.into())));
     for who in [bob, carol] {
         let told = world.take_words(who);

@@ -194,21 +194,17 @@ impl Extension {
     }
 }
 
-/// The ids that one client gave to the header extensions; 0 where it has none. Ids are 1..=14 (one-byte form) or up
-/// to 255 (two-byte form); one client uses one id per URI in all its sections (RFC 8843 section 9.2 in a bundle).
+/// The ids that a client gave to the header extensions in one section; 0 where it has none. Ids are 1..=14 (one-byte form) or up
+/// to 255 (two-byte form). In another section of its bundle an extension may have another id (RFC 8843 section 12: only an id
+/// has to be the same extension everywhere, which some do not keep to either).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtensionIds([u8; Extension::ALL.len()]);
 
 impl ExtensionIds {
-    /// The id of `extension`, if the client negotiated it.
+    /// The id of `extension`, if it was negotiated.
     pub fn get(&self, extension: Extension) -> Option<u8> {
         let id = self.0[extension as usize];
         (id != 0).then_some(id)
-    }
-
-    /// Reads it: see `read_ahead` in moonring-core.
-    pub fn glance(&self) -> u8 {
-        self.0[0]
     }
 
     /// Gives `extension` the id `id`.

@@ -10,7 +10,7 @@ use super::forward::{Forward, Terms};
 use moonring_policy::hook::ClientFacts;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientId, ClientKey, Mid, PlaceId, RoomKey, Ssrc, TrackId, TrackKey};
-use moonring_wire::media::{ExtensionIds, TrackInfo};
+use moonring_wire::media::TrackInfo;
 use moonring_wire::negotiate::{AnswerCodec, Fingerprint, IceCredentials, Offer, Setup};
 use moonring_wire::negotiate::{RequestId, SectionOutcome};
 use moonring_wire::packet::AddressPair;
@@ -139,8 +139,6 @@ pub struct Negotiated {
     pub shown: Option<Fingerprint>,
     /// The server's DTLS role towards it.
     pub setup: Setup,
-    /// Its ids of header extensions.
-    pub extensions: ExtensionIds,
     /// What its media sections are used for.
     pub sections: Vec<(Mid, SectionUse)>,
     /// The offer being decided on.
@@ -292,7 +290,6 @@ impl Client {
                 fingerprint: None,
                 shown: None,
                 setup: Setup::Passive,
-                extensions: ExtensionIds::default(),
                 sections: Vec::new(),
                 pending: None,
                 answers: 0,

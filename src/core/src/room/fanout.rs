@@ -112,7 +112,7 @@ fn send_waiting(
     drops: &mut Drops,
 ) -> Progress {
     let Outbound { forwards, todo, congestion, .. } = &mut client.outbound;
-    let Some(to) = Destination::of(client.transport.as_ref(), &client.negotiated.extensions) else {
+    let Some(to) = Destination::of(client.transport.as_ref()) else {
         todo.clear();
         return Progress::Done;
     };
@@ -220,9 +220,9 @@ impl Sender<'_> {
         (probe, keeping): (Option<ProbeId>, Option<Keeping<'_>>),
         out: &mut SendBatch,
     ) -> bool {
-        let path = self.congestion.as_deref_mut().filter(|_| stream.is_numbered(self.to.ids));
+        let path = self.congestion.as_deref_mut().filter(|_| stream.is_numbered());
         let number = path.map(|path| path.next_sequence());
-        let len = seal(&self.moment, packet, (number, keeping), &self.to, out);
+        let len = seal(&self.moment, packet, (number, keeping), (&self.to, &stream.ids), out);
         if len == 0 {
             return false;
         }

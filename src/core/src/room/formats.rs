@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use moonring_wire::id::Pt;
-use moonring_wire::media::{Codec, CodecName};
+use moonring_wire::media::{Codec, CodecName, ExtensionIds};
 use moonring_wire::negotiate::AnswerCodec;
 
 /// What decides on whether a decoder that was set up for one format decodes another.
@@ -145,7 +145,7 @@ pub fn format_for(formats: &[Format], sent: &Codec, any_h264_profile: bool) -> O
     best(profiles, Profile::of(sent), any_h264_profile).map(|at| formats[at])
 }
 
-/// The payload types that were answered for a section that a client publishes in.
+/// The payload types that were answered for a section that a client publishes in, and its ids of header extensions.
 ///
 /// Every codec that both sides know is answered, so a publisher may send with any of these payload types, and change
 /// from one to another without a word (RFC 3264 section 6.1). Those whose packets the receivers of the track's codec
@@ -153,6 +153,8 @@ pub fn format_for(formats: &[Format], sent: &Codec, any_h264_profile: bool) -> O
 /// `Shard::follow_format`.
 #[derive(Clone, Debug)]
 pub struct PublishedFormats {
+    /// The publisher's ids of header extensions in its section.
+    pub ids: ExtensionIds,
     answered: Vec<AnswerCodec>,
     /// A bit for each payload type of media that is taken as it comes.
     media: u128,
@@ -163,9 +165,9 @@ pub struct PublishedFormats {
 }
 
 impl PublishedFormats {
-    /// The formats of a track that is sent in `current`, which is one of `answered`.
+    /// The formats of a track that is sent in `current`, which is one of `answered`, without header extensions.
     pub fn new(answered: Vec<AnswerCodec>, current: &Codec) -> Self {
-        let mut formats = Self { answered, media: 0, rtx: 0, red: 0 };
+        let mut formats = Self { ids: ExtensionIds::default(), answered, media: 0, rtx: 0, red: 0 };
         formats.set_current(current);
         formats
     }

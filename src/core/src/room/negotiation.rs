@@ -97,13 +97,25 @@ pub fn nothing_taken(mid: &Mid) -> String {
     format!("section {mid} offers no codec that this server takes")
 }
 
-/// The extensions of a section that both sides use; `ids` learns the client's numbers.
-fn extensions(section: &OfferSection, wanted: &[Extension], ids: &mut ExtensionIds) -> Vec<(u8, Extension)> {
-    let agreed: Vec<_> = section.extensions.iter().copied().filter(|(_, e)| wanted.contains(e)).collect();
-    for (id, extension) in &agreed {
-        ids.set(*extension, *id);
-    }
-    agreed
+/// The extensions of a section that both sides use.
+fn extensions(section: &OfferSection, wanted: &[Extension]) -> Vec<(u8, Extension)> {
+    section.extensions.iter().copied().filter(|(_, extension)| wanted.contains(extension)).collect()
+}
+
+fn ids(agreed: Vec<(u8, Extension)>) -> ExtensionIds {
+    let mut ids = ExtensionIds::default();
+    agreed.into_iter().for_each(|(id, extension)| ids.set(extension, id));
+    ids
+}
+
+/// The ids that a publisher's packets in this section have.
+pub fn ids_from_publisher(section: &OfferSection) -> ExtensionIds {
+    ids(extensions(section, &FROM_PUBLISHERS))
+}
+
+/// The ids that packets to a subscriber in this section have.
+pub fn ids_to_subscriber(section: &OfferSection) -> ExtensionIds {
+    ids(extensions(section, &TO_SUBSCRIBERS))
 }
 
 /// The layers of a section that are taken.
@@ -117,7 +129,6 @@ pub fn publishing(
     kind: Kind,
     codecs: Vec<AnswerCodec>,
     max_bitrate_bps: Option<u64>,
-    ids: &mut ExtensionIds,
 ) -> AnswerSection {
     AnswerSection::Accepted {
         mid: section.shown_mid(),
@@ -125,7 +136,7 @@ pub fn publishing(
         protocol: section.line.protocol.clone(),
         direction: Direction::RecvOnly,
         codecs,
-        extensions: extensions(section, &FROM_PUBLISHERS, ids),
+        extensions: extensions(section, &FROM_PUBLISHERS),
         rids: layers(section),
         stream: None,
         max_bitrate_bps,
@@ -133,20 +144,14 @@ pub fn publishing(
 }
 
 /// The answer to a section that a client receives in.
-pub fn receiving(
-    section: &OfferSection,
-    kind: Kind,
-    codecs: Vec<AnswerCodec>,
-    stream: AnswerStream,
-    ids: &mut ExtensionIds,
-) -> AnswerSection {
+pub fn receiving(section: &OfferSection, kind: Kind, codecs: Vec<AnswerCodec>, stream: AnswerStream) -> AnswerSection {
     AnswerSection::Accepted {
         mid: section.shown_mid(),
         kind,
         protocol: section.line.protocol.clone(),
         direction: Direction::SendOnly,
         codecs,
-        extensions: extensions(section, &TO_SUBSCRIBERS, ids),
+        extensions: extensions(section, &TO_SUBSCRIBERS),
         rids: Vec::new(),
         stream: Some(stream),
         max_bitrate_bps: None,
@@ -286,12 +291,15 @@ mod tests {
 
     #[test]
     fn feedback_is_answered_as_offered_where_the_server_does_it() {
-        let (mut ids, section) = (ExtensionIds::default(), offered(&[(96, CodecName::Vp8, "")]));
-        let agreed = |wanted: &[Extension], ids: &mut ExtensionIds| extensions(&section, wanted, ids);
+        let section = offered(&[(96, CodecName::Vp8, "")]);
         let (numbers, send_time) = ((3, Extension::TransportSequence), (2, Extension::AbsSendTime));
-        assert_eq!(agreed(&FROM_PUBLISHERS, &mut ids), [numbers]);
-        assert_eq!(agreed(&TO_SUBSCRIBERS, &mut ids), [numbers, send_time]);
-        assert_eq!((ids.get(Extension::TransportSequence), ids.get(Extension::AbsSendTime)), (Some(3), Some(2)));
+        assert_eq!(extensions(&section, &FROM_PUBLISHERS), [numbers]);
+        assert_eq!(extensions(&section, &TO_SUBSCRIBERS), [numbers, send_time]);
+        for (ids, expected) in
+            [(ids_from_publisher(&section), (Some(3), None)), (ids_to_subscriber(&section), (Some(3), Some(2)))]
+        {
+            assert_eq!((ids.get(Extension::TransportSequence), ids.get(Extension::AbsSendTime)), expected);
+        }
         let all = section.codecs[0].feedback;
         assert_eq!(publish_codecs(&section, &CodecName::ALL)[0].feedback, all);
         assert_eq!(receive_codecs(&section, &CodecName::ALL)[0].feedback, all);

@@ -28,14 +28,13 @@ const MAX_PACKETS: usize = 64;
 pub fn send_due(moment: Moment, client: &mut Client, tracks: &SlotMap<TrackKey, Track>, out: &mut SendBatch) {
     let outbound = &mut client.outbound;
     let Some(path) = outbound.congestion.as_deref_mut() else { return };
-    let ids = &client.negotiated.extensions;
     let is_padded = |f: &Forward| {
-        f.stream.is_numbered(ids) && f.stream.rtx.is_some() && tracks.get(f.track).is_some_and(Track::is_video)
+        f.stream.is_numbered() && f.stream.rtx.is_some() && tracks.get(f.track).is_some_and(Track::is_video)
     };
     let place = outbound.forwards.iter().position(|f| f.as_ref().is_some_and(is_padded));
     path.set_probed(moment.now, place.is_some());
     let Some(due) = path.poll_probe(moment.now) else { return };
-    let Some(to) = Destination::of(client.transport.as_ref(), ids) else { return };
+    let Some(to) = Destination::of(client.transport.as_ref()) else { return };
     let Some(place) = place else { return };
     let mut sent = 0;
     for n in 0..MAX_PACKETS {
@@ -62,14 +61,14 @@ fn send_padding(
     out: &mut SendBatch,
 ) -> usize {
     let Some(forward) = outbound.forwards[place].as_mut() else { return 0 };
-    let timestamp = forward.last_timestamp().unwrap_or(0);
+    let (timestamp, ids) = (forward.last_timestamp().unwrap_or(0), forward.stream.ids);
     let (Some(rtx), Some(path)) = (&mut forward.stream.rtx, outbound.congestion.as_deref_mut()) else { return 0 };
     let Some(mut slot) = out.slot(to.address, MAX_DATAGRAM) else { return 0 };
     let (number, sent_at) = (transport_sequence(path.next_sequence()), abs_send_time(moment.since_start));
     let values = [(Extension::TransportSequence, &number[..]), (Extension::AbsSendTime, &sent_at[..])];
     let mut elements: [(u8, &[u8]); 2] = [(0, &[]); 2];
     let mut count = 0;
-    for (id, value) in values.into_iter().filter_map(|(extension, value)| Some((to.ids.get(extension)?, value))) {
+    for (id, value) in values.into_iter().filter_map(|(extension, value)| Some((ids.get(extension)?, value))) {
         elements[count] = (id, value);
         count += 1;
     }

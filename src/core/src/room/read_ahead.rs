@@ -37,7 +37,7 @@ impl ReadAhead {
         let mut seen = 0;
         for client in all() {
             seen ^= client.transport.as_ref().map_or(0, |t| t.glance_in());
-            seen ^= client.inbound.published.len() as u64 ^ u64::from(client.negotiated.extensions.glance());
+            seen ^= client.inbound.published.len() as u64;
         }
         for client in all() {
             seen ^= client.transport.as_ref().map_or(0, |t| t.glance_in_keys()) ^ client.facts.traffic.packets_in.get();
@@ -99,7 +99,7 @@ fn read_receivers<'c, I: Iterator<Item = (&'c Client, usize)>>(all: impl Fn() ->
     let mut seen = 0;
     for (client, _) in all() {
         seen ^= client.transport.as_ref().map_or(0, |t| t.glance_out());
-        seen ^= client.outbound.forwards.len() as u64 ^ u64::from(client.negotiated.extensions.glance());
+        seen ^= client.outbound.forwards.len() as u64;
         seen ^= client.outbound.todo.len() as u64 ^ u64::from(client.outbound.congestion.is_some());
     }
     for (client, place) in all() {

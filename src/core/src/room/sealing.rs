@@ -31,22 +31,20 @@ pub struct Moment {
     pub reads_ahead: bool,
 }
 
-/// Where a client's packets go, and what makes them its own.
+/// Where a client's packets go, and what they are sealed with.
 #[derive(Clone, Copy)]
 pub struct Destination<'a> {
     /// Its selected address.
     pub address: AddressPair,
     /// Its keys.
     pub srtp: &'a SrtpOut,
-    /// Its ids of header extensions.
-    pub ids: &'a ExtensionIds,
 }
 
 impl<'a> Destination<'a> {
     /// Where packets for a client go; `None` before its transport is up.
-    pub fn of(transport: Option<&'a Transport>, ids: &'a ExtensionIds) -> Option<Self> {
+    pub fn of(transport: Option<&'a Transport>) -> Option<Self> {
         let transport = transport?;
-        Some(Self { address: transport.selected()?, srtp: transport.srtp_out()?, ids })
+        Some(Self { address: transport.selected()?, srtp: transport.srtp_out()? })
     }
 }
 
@@ -96,16 +94,16 @@ impl Body<'_> {
     }
 }
 
-/// Writes and encrypts one packet; its bytes, 0 when it cannot leave.
+/// Writes and encrypts one packet, with the header extensions that have `ids`; its bytes, 0 when it cannot leave.
 #[inline]
 pub(super) fn seal(
     moment: &Moment,
     sealed: &OutgoingPacket<'_>,
     (number, keeping): (Option<u16>, Option<Keeping<'_>>),
-    to: &Destination<'_>,
+    (to, ids): (&Destination<'_>, &ExtensionIds),
     out: &mut SendBatch,
 ) -> usize {
-    let Destination { address, srtp, ids } = *to;
+    let Destination { address, srtp } = *to;
     let Some(mut slot) = out.slot(address, MAX_DATAGRAM) else { return 0 };
     let buf = slot.bytes();
     let header_len = write_with_extensions(moment, sealed, number, ids, buf);

@@ -43,8 +43,8 @@ impl Shard {
         let takes_estimates = codecs.iter().any(|codec| codec.feedback.remb);
         let limit = client.inbound.max_bitrate_bps.or(self.settings.max_bitrate_bps);
         let limit = limit.filter(|_| track.is_video() && !takes_estimates);
-        let ids = &mut client.negotiated.extensions;
-        Some(negotiation::publishing(section, track.info.kind, codecs, limit, ids))
+        track.formats.ids = negotiation::ids_from_publisher(section);
+        Some(negotiation::publishing(section, track.info.kind, codecs, limit))
     }
 
     fn answer_receiver(&mut self, key: ClientKey, section: &OfferSection, place: u16) -> Option<AnswerSection> {
@@ -63,8 +63,8 @@ impl Shard {
             track_id: track.info.id.to_string(),
             cname: track.info.client.to_string(),
         };
-        let ids = &mut client.negotiated.extensions;
-        Some(negotiation::receiving(section, track.info.kind, codecs, stream, ids))
+        forward.stream.ids = negotiation::ids_to_subscriber(section);
+        Some(negotiation::receiving(section, track.info.kind, codecs, stream))
     }
 
     /// Why a client cannot go on publishing in `section`.

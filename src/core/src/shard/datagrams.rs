@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Shard;
 use super::faults::Stage;
 use super::header_extensions::HeaderExtensions;
+use super::streams;
 use crate::command::Event;
 use crate::room::client::Outbound;
 use crate::room::congestion::Told;
@@ -200,7 +201,9 @@ impl Shard {
         let traffic = &client.facts.traffic;
         traffic.packets_in.set(traffic.packets_in.get() + 1);
         traffic.bytes_in.set(traffic.bytes_in.get() + len as u64);
-        let elements = HeaderExtensions::read(&header, bytes, &client.negotiated.extensions);
+        let known = client.inbound.streams.get(&header.ssrc).copied();
+        let ids = streams::ids_of(known, &client.inbound.published, &self.world.tracks, (&header, bytes));
+        let elements = HeaderExtensions::read(&header, bytes, &ids);
         if let Some(sequence) = elements.transport_sequence {
             let waits = client.deadlines.feedback.is_some();
             reports::note_transport_sequence(now, client, sequence);
@@ -209,7 +212,7 @@ impl Shard {
             }
         }
         self.stage(Stage::Rtp);
-        let incoming = match self.stream_of(now, key, &header, bytes, &elements) {
+        let incoming = match self.stream_of(now, (key, known), &header, bytes, &elements) {
             Ok(incoming) => incoming,
             Err(reason) => {
                 // It takes none of the places of those that are known.

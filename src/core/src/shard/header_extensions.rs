@@ -14,6 +14,8 @@ pub(super) struct HeaderExtensions {
     pub(super) transport_sequence: Option<u16>,
     /// What is passed on.
     pub(super) kept: KeptExtensions,
+    /// The ids of the section that it was read as a packet of.
+    pub(super) ids: ExtensionIds,
     descriptor: Range<usize>,
     mid: Range<usize>,
 }
@@ -21,7 +23,7 @@ pub(super) struct HeaderExtensions {
 impl HeaderExtensions {
     /// Reads the elements of an authenticated packet.
     pub(super) fn read(header: &Header, packet: &[u8], ids: &ExtensionIds) -> Self {
-        let mut elements = Self::default();
+        let mut elements = Self { ids: *ids, ..Self::default() };
         for (id, value) in header.extensions(packet) {
             let kept = &mut elements.kept;
             match ids.find(id) {

@@ -181,7 +181,7 @@ impl Shard {
         };
         let numbered = codec.feedback.transport_cc;
         let rtx = codec.rtx.map(|pt| Rtx { ssrc: rtx_ssrc, pt, next_index: first });
-        let stream = OutgoingStream { ssrc, pt: codec.pt, rtx, numbered, nack: codec.feedback.nack, red: None };
+        let stream = OutgoingStream { rtx, numbered, nack: codec.feedback.nack, ..OutgoingStream::new(ssrc, codec.pt) };
         let mut forward = Forward::new((track_key, track), mid.clone(), stream, first);
         let info = track.info.clone();
         let outbound = &mut self.world.clients[key].outbound;

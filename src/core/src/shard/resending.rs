@@ -39,7 +39,7 @@ impl Shard {
         }
         let moment = self.moment(now);
         let client = &mut self.world.clients[key];
-        let Some(to) = Destination::of(client.transport.as_ref(), &client.negotiated.extensions) else { return };
+        let Some(to) = Destination::of(client.transport.as_ref()) else { return };
         let (outbound, tracks) = (&mut client.outbound, &self.world.tracks);
         if is_sound_too_late(outbound, place) {
             return;

@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use slotmap::SlotMap;
+
 use super::Shard;
 use super::header_extensions::{HeaderExtensions, Names};
 use crate::room::client::{Inbound, Incoming, MAX_SSRCS};
@@ -12,12 +14,16 @@ use crate::room::forward::Forward;
 use crate::room::track::{KeyFrameNeed, Layer, Track};
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, Ssrc, TrackKey};
+use moonring_wire::media::{Extension, ExtensionIds};
 use moonring_wire::negotiate::OfferSection;
 use moonring_wire::rtp::header::Header;
 
 /// A payload type alone gives a stream another SSRC only when nothing has come of the one before for this long: two
 /// that alternate are not one stream.
 const SILENCE: Duration = Duration::from_millis(100);
+
+/// Of so many header extensions one may be the MID of a stream that is not known: nobody writes more.
+const MAX_NAMING: usize = 16;
 
 /// Layers that were put into order keep it for this long at least.
 const ORDERED_FOR: Duration = Duration::from_secs(10);
@@ -41,26 +47,27 @@ impl Shard {
         client.outbound.ssrcs.next(client.inbound.report_ssrc)
     }
 
-    /// Which stream an authenticated packet is of. A stream that comes with another SSRC than before is bound to it.
+    /// Which stream an authenticated packet is of; `known` is the one that its SSRC has. A stream that comes with another SSRC than
+    /// before is bound to it.
     pub(super) fn stream_of(
         &mut self,
         now: Instant,
-        key: ClientKey,
+        (key, known): (ClientKey, Option<Incoming>),
         header: &Header,
         bytes: &[u8],
         elements: &HeaderExtensions,
     ) -> Result<Incoming, DropReason> {
         let client = &self.world.clients[key];
         let mid = elements.mid(bytes);
-        if let Some(incoming) = client.inbound.streams.get(&header.ssrc)
+        if let Some(incoming) = known
             && mid.is_none_or(|mid| self.world.tracks.get(incoming.track).is_some_and(|t| t.mid.as_str() == mid))
         {
-            return Ok(*incoming);
+            return Ok(incoming);
         }
         if client.inbound.streams.len() >= MAX_SSRCS {
             return Err(DropReason::RtpTooManySsrcs);
         }
-        let names = Names::read(header, bytes, &client.negotiated.extensions);
+        let names = Names::read(header, bytes, &elements.ids);
         let place = match mid {
             Some(mid) => self.place_by_mid(key, mid, header, names),
             None => self.place_by_payload_type(now, key, header, names),
@@ -239,6 +246,27 @@ impl Shard {
             tracing::info!(client = %client.id, reason = reason.label(), "media is dropped: {words}");
         }
     }
+}
+
+/// The ids that a packet's header extensions have: those of the section of its stream. Of a stream that is not known, those of the
+/// section whose own id for MID holds its own MID; else of the first one with its payload type.
+pub(super) fn ids_of(
+    known: Option<Incoming>,
+    published: &[TrackKey],
+    tracks: &SlotMap<TrackKey, Track>,
+    (header, bytes): (&Header, &[u8]),
+) -> ExtensionIds {
+    if let Some(track) = known.and_then(|incoming| tracks.get(incoming.track)) {
+        return track.formats.ids;
+    }
+    let all = || published.iter().filter_map(|key| tracks.get(*key));
+    let is_of = |track: &&Track, (id, value): (u8, &[u8])| {
+        track.formats.ids.get(Extension::Mid) == Some(id) && track.mid.as_str().as_bytes() == value
+    };
+    let mut elements = header.extensions(bytes).take(MAX_NAMING);
+    let named = elements.find_map(|element| all().find(|track| is_of(track, element)));
+    let fitting = || all().find(|track| rtx_or_media(track, header).is_some());
+    named.or_else(fitting).or_else(|| all().next()).map(|track| track.formats.ids).unwrap_or_default()
 }
 
 fn slot(layer: &mut Layer, rtx: bool) -> &mut Option<Ssrc> {

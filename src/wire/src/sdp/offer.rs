@@ -4,7 +4,6 @@ use super::error::{Problem, SdpError};
 use super::lines::{self, Part};
 use super::section;
 use crate::id::Mid;
-use crate::media::Extension;
 use crate::negotiate::{Fingerprint, IceCredentials, MAX_SECTIONS, Offer, OfferSection, SectionKind, Setup};
 
 /// Reads what a client offers. Candidates are passed over: an ICE-lite server needs none.
@@ -46,7 +45,6 @@ pub fn parse_offer(text: &str) -> Result<Offer, SdpError> {
     })?;
     mark_unbundled(&session, &mut sections, tagged);
     check_sections(&session, &parts, &sections)?;
-    drop_contradicting_extensions(&mut sections);
     // RFC 8843 section 7.3.1: the answerer takes the transport of the first section of the bundle that it accepts.
     // Firefox and aiortc give other sections of a first offer credentials of their own; they are void in the bundle.
     let tagged = &parts[tagged];
@@ -139,21 +137,6 @@ fn check_sections(session: &Part, parts: &[Part], sections: &[OfferSection]) -> 
         }
     }
     Ok(())
-}
-
-/// RFC 8285 section 5 and RFC 8843 section 9.2: in a bundle one id stands for one extension. What contradicts an
-/// earlier section is left out, which the answer tells the client.
-fn drop_contradicting_extensions(sections: &mut [OfferSection]) {
-    let mut known: Vec<(u8, Extension)> = Vec::new();
-    for section in sections.iter_mut().filter(|section| in_use(section)) {
-        section.extensions.retain(|pair| {
-            let contradicts = known.iter().any(|k| k != pair && (k.0 == pair.0 || k.1 == pair.1));
-            if !contradicts && !known.contains(pair) {
-                known.push(*pair);
-            }
-            !contradicts
-        });
-    }
 }
 
 /// An attribute of a section or, when it has none, of the session.

@@ -277,11 +277,13 @@ fn oddities_that_clients_may_send_are_taken() {
 }
 
 #[test]
-fn an_extension_id_that_contradicts_an_earlier_section_is_left_out() {
-    let text = fixture("aiortc").replace("a=extmap:3 http", "a=extmap:2 http");
+fn each_section_has_its_own_extension_ids() {
+    // An id that is another extension in the next section (aiortc had that), and MID with another id there (baresip, webrtc-rs).
+    let (sound, pictures) = ("a=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=extmap:2", "a=extmap:3 http");
+    let text = fixture("aiortc").replace(sound, &sound.replace(":1 ", ":4 ")).replace(pictures, "a=extmap:2 http");
     let offer = parse_offer(&text).unwrap();
-    assert_eq!(offer.sections[0].extensions, [(1, Extension::Mid), (2, Extension::AudioLevel)]);
-    assert_eq!(offer.sections[1].extensions, [(1, Extension::Mid)]);
+    assert_eq!(offer.sections[0].extensions, [(4, Extension::Mid), (2, Extension::AudioLevel)]);
+    assert_eq!(offer.sections[1].extensions, [(1, Extension::Mid), (2, Extension::AbsSendTime)]);
 }
 
 fn answer() -> Answer {

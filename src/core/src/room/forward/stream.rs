@@ -76,9 +76,11 @@ pub struct OutgoingStream {
     pub ssrc: Ssrc,
     /// The client's payload type.
     pub pt: Pt,
+    /// The client's ids of header extensions in its section.
+    pub ids: ExtensionIds,
     /// Retransmissions, when negotiated.
     pub rtx: Option<Rtx>,
-    /// Whether its packets carry transport-wide sequence numbers.
+    /// Whether the client takes feedback by transport-wide sequence numbers.
     pub numbered: bool,
     /// Whether the client was answered that it may ask for packets again (NACK).
     pub nack: bool,
@@ -87,9 +89,14 @@ pub struct OutgoingStream {
 }
 
 impl OutgoingStream {
-    /// Whether its packets carry transport-wide sequence numbers to a client with these header extensions.
-    pub fn is_numbered(&self, ids: &ExtensionIds) -> bool {
-        self.numbered && ids.get(Extension::TransportSequence).is_some()
+    /// A stream without anything that may be negotiated.
+    pub fn new(ssrc: Ssrc, pt: Pt) -> Self {
+        Self { ssrc, pt, ids: ExtensionIds::default(), rtx: None, numbered: false, nack: false, red: None }
+    }
+
+    /// Whether its packets carry transport-wide sequence numbers.
+    pub fn is_numbered(&self) -> bool {
+        self.numbered && self.ids.get(Extension::TransportSequence).is_some()
     }
 }
 

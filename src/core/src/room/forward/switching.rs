@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_picture_behind_a_pause_of_hours_has_its_time_and_is_not_one_of_the_past() {
-        let stream = OutgoingStream { ssrc: Ssrc(9), pt: Pt(96), rtx: None, numbered: false, nack: false, red: None };
+        let stream = OutgoingStream::new(Ssrc(9), Pt(96));
         for hours in [1, 6, 7, 13, 14, 30] {
             let (t0, pause) = (Instant::now(), Duration::from_secs(hours * 3_600));
             let mut track = track(CodecName::Vp8, 1);
@@ -243,7 +243,7 @@ mod tests {
     fn parameters_in_packets_of_their_own_are_a_beginning_with_what_is_in_front_of_them() {
         let (aud, sei, recovery) = (&[0x09, 0xF0][..], &[0x06, 0x05, 1, 0, 0x80][..], &[0x06, 6, 1, 0xC4, 0x80][..]);
         let (sps, pps, idr): (&[u8], &[u8], &[u8]) = (&[0x67, 0x42, 0xE0], &[0x68, 0xCE], &[0x65, 0x88]);
-        let stream = OutgoingStream { ssrc: Ssrc(9), pt: Pt(96), rtx: None, numbered: false, nack: false, red: None };
+        let stream = OutgoingStream::new(Ssrc(9), Pt(96));
         for (picture, first) in [
             (&[aud, sps, pps, idr][..], 1),
             (&[sei, sps, pps, idr], 1),

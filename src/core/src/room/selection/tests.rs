@@ -90,7 +90,7 @@ impl Scene {
     fn new(mode: Mode, uplink: Uplink, seed: u64) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
         let track = track(mode.codec, mode.encodings);
-        let stream = OutgoingStream { ssrc: Ssrc(9), pt: Pt(96), rtx: None, numbered: false, nack: false, red: None };
+        let stream = OutgoingStream::new(Ssrc(9), Pt(96));
         let first = u64::from(random.random_range(0..1_u16 << 15));
         let forward = Forward::new((TrackKey::default(), &track), Mid::parse("0").unwrap(), stream, first);
         let encoders = (0..mode.encodings).map(|n| Encoder::new(mode, n, &mut random)).collect();

@@ -11,7 +11,7 @@ use crate::room::fading::most_lately;
 use crate::room::formats::PublishedFormats;
 use crate::room::layering::{Layering, LayeringState};
 use moonring_wire::id::{Mid, Pt, Rid, Ssrc};
-use moonring_wire::media::{Codec, TrackInfo};
+use moonring_wire::media::{Codec, ExtensionIds, TrackInfo};
 use moonring_wire::negotiate::{AnswerCodec, Feedback};
 use moonring_wire::rtp::nack::MAX_MISSING;
 use moonring_wire::rtp::receive::{ReceiveCounts, ReceiveStats};
@@ -28,6 +28,7 @@ pub struct TrackState {
     pub mid: Mid,
     /// Every codec that was answered.
     pub answered: Vec<AnswerCodec>,
+    ids: ExtensionIds,
     /// The codec that it is sent in.
     pub codec: Codec,
     /// Its encodings, the lowest first.
@@ -102,6 +103,7 @@ impl Track {
             info: self.info.clone(),
             mid: self.mid.clone(),
             answered: self.formats.answered().to_vec(),
+            ids: self.formats.ids,
             codec: self.codec.clone(),
             layers: layers.collect(),
             pt: self.pt,
@@ -119,6 +121,7 @@ impl Track {
         (self.mid, self.moves) = (state.mid.clone(), state.moves);
         (self.pt, self.feedback, self.codec) = (state.pt, state.feedback, state.codec.clone());
         self.formats = PublishedFormats::new(state.answered.clone(), &self.codec);
+        self.formats.ids = state.ids;
         self.info = state.info.clone();
         self.wanted_layers.clone_from(&state.wanted_layers);
         // Who receives it is looked at anew.

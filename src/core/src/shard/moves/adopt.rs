@@ -117,7 +117,6 @@ impl Shard {
             fingerprint: state.fingerprint(),
             shown: state.shown(),
             setup: state.setup,
-            extensions: state.extensions,
             sections: Vec::new(),
             pending: None,
             answers: state.answers,

@@ -22,13 +22,12 @@ use crate::room::negotiation::MAX_LAYERS;
 use crate::room::track::TrackState;
 use moonring_policy::client::{ClientFacts, Connection, Presence};
 use moonring_wire::id::{ClientId, Mid, Ssrc, TrackId};
-use moonring_wire::media::ExtensionIds;
 use moonring_wire::negotiate::{Fingerprint, Setup};
 use moonring_wire::rights::Rights;
 use moonring_wire::transport::{TransportState, WholeTransport};
 
 /// Counts the changes of the encoding.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;
 /// Bytes of a version.
 const HEAD: usize = 2;
 /// Longest state: of 256 forwards with layers inside each, which nobody has.
@@ -66,7 +65,6 @@ pub struct ClientState {
     /// The certificate that the client made its handshake with: its answers name that one for ever.
     shown: Option<String>,
     pub(super) setup: Setup,
-    pub(super) extensions: ExtensionIds,
     pub(super) answers: u64,
     pub(super) max_bitrate_bps: Option<u64>,
     pub(super) was_held: bool,
@@ -150,7 +148,6 @@ impl ClientState {
             fingerprint: client.negotiated.fingerprint.map(|fingerprint| fingerprint.to_string()),
             shown: client.negotiated.shown.map(|fingerprint| fingerprint.to_string()),
             setup: client.negotiated.setup,
-            extensions: client.negotiated.extensions,
             answers: client.negotiated.answers,
             max_bitrate_bps: client.inbound.max_bitrate_bps,
             was_held: client.inbound.was_held,
@@ -269,9 +266,9 @@ mod tests {
         for (bytes, expected) in [
             (vec![], "the state cannot be read"),
             (vec![0], "the state cannot be read"),
-            (vec![0, 5, 1, 2, 3], "the state has version 5, this server reads version 6"),
-            (vec![0, 6], "the state cannot be read"),
-            (vec![0, 6, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], "the state cannot be read"),
+            (vec![0, 5, 1, 2, 3], "the state has version 5, this server reads version 7"),
+            (vec![0, 7], "the state cannot be read"),
+            (vec![0, 7, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], "the state cannot be read"),
             (vec![0; MAX_STATE + 1], "the state has 1048577 bytes, more than 1048576"),
         ] {
             let words = ClientState::read(&bytes).map(drop).unwrap_err().to_string();
