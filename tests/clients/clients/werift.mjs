@@ -1,23 +1,30 @@
 // werift publishes or receives: node werift.mjs OPTIONS. It has no codecs, so frames come from and go to files.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { MediaStreamTrack, RTCPeerConnection, useH264, useOPUS, useVP8, useVP9 } from 'werift';
+import * as werift from 'werift';
 import { assembler } from '../lib/assemble.mjs';
 import { leave, obey, options, play, post, record, say } from '../lib/contract.mjs';
 import { HERE } from '../lib/paths.mjs';
 import { packetizer } from '../lib/rtp.mjs';
 
 const { version } = JSON.parse(readFileSync(join(HERE, 'node_modules/werift/package.json'), 'utf8'));
-const VIDEO = { vp8: useVP8, vp9: useVP9, h264: useH264 };
+const { useAbsSendTime, useAudioLevelIndication, useNACK, usePLI, useREMB, useSdesMid, useTWCC, useTransportWideCC } = werift;
+const VIDEO = { vp8: werift.useVP8, vp9: werift.useVP9, h264: werift.useH264 };
 const publishes = options.direction === 'publish';
-const codecs = { audio: [useOPUS()], video: options.video ? [VIDEO[options.video]()] : [] };
-const pc = new RTCPeerConnection({ codecs, bundlePolicy: 'max-bundle', iceServers: [] });
+const rtcpFeedback = [useNACK(), usePLI(), useREMB(), useTWCC()];
+const codecs = { audio: [werift.useOPUS()], video: options.video ? [VIDEO[options.video]({ rtcpFeedback })] : [] };
+// It numbers them through: MID is 1 in the section of sound and 3 in that of pictures.
+const headerExtensions = {
+  audio: [useSdesMid(), useAudioLevelIndication()],
+  video: [useSdesMid(), useTransportWideCC(), useAbsSendTime()],
+};
+const pc = new werift.RTCPeerConnection({ codecs, headerExtensions, bundlePolicy: 'max-bundle', iceServers: [] });
 const kinds = [options.audio && 'audio', options.video && 'video'].filter(Boolean);
 const tracks = {};
 const recorder = publishes ? undefined : record();
 for (const kind of kinds) {
   if (publishes) {
-    tracks[kind] = new MediaStreamTrack({ kind });
+    tracks[kind] = new werift.MediaStreamTrack({ kind });
     pc.addTransceiver(tracks[kind], { direction: 'sendonly' });
     continue;
   }
