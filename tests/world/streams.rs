@@ -7,6 +7,7 @@ use moonring_core::command::Command;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{Mid, Pt, Ssrc, TrackId};
 use moonring_wire::media::CodecName::Vp8;
+use moonring_wire::media::Extension;
 use moonring_wire::negotiate::Direction;
 
 use crate::sim::World;
@@ -230,4 +231,24 @@ fn layers_of_a_section_that_is_used_again_are_known_by_the_ssrcs_that_they_had_t
         assert_continuous(&got);
         assert_eq!((got.len() > 40, layer_of(got.last().unwrap())), (true, 2), "{round}");
     }
+}
+
+#[test]
+fn packets_longer_than_any_that_are_sent_are_dropped_with_the_reason() {
+    let mut scene = Scene::new(59, &[(Ssrc(700), None)]);
+    let mut browser = section("0", Vp8, Direction::RecvOnly);
+    browser.extensions = vec![(3, Extension::TransportSequence), (2, Extension::AbsSendTime)];
+    browser.codecs[0].feedback.transport_cc = true;
+    scene.world.raw(scene.bob).sections = vec![browser];
+    scene.world.offer(scene.bob, vec![], vec![]);
+    let address = scene.world.members[scene.alice].address;
+    for (index, len, expected) in [(10, 1_460, None), (11, 1_461, Some(DropReason::TooLong)), (12, 1_460, None)] {
+        let mut payload = vec![0x90, 0x80, 0x80, index, 0, 0, 0, 0x9D, 0x01, 0x2A, 0x80, 0x02, 0xE0, 0x01, 0, 0];
+        payload.resize(len, 7);
+        let fields = Fields { ssrc: 700, pt: 96, index: index.into(), marker: true, ..Fields::default() };
+        let packet = scene.world.raw(scene.alice).seal(&fields, &payload);
+        assert_eq!(scene.world.inject(address, &packet), expected, "{len} bytes");
+        scene.world.run_ms(33);
+    }
+    assert_eq!(scene.received(), 2);
 }

@@ -19,7 +19,7 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// A datagram of no bytes.
     Empty = "empty",
-    /// A datagram longer than the receive buffer.
+    /// A datagram longer than the receive buffer, or media in packets longer than any that are sent.
     TooLong = "too_long",
     /// The first byte is of no protocol that RFC 7983 lists.
     UnknownProtocol = "unknown_protocol",

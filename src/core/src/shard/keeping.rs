@@ -9,9 +9,14 @@ use crate::room::client::Incoming;
 use crate::room::history::Packet;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientKey, TrackKey};
+use moonring_wire::packet::MAX_DATAGRAM;
 use moonring_wire::rtp::codec;
 use moonring_wire::rtp::extension::{AudioLevel, KeptExtensions};
 use moonring_wire::rtp::red;
+
+/// Longest payload that is forwarded: what fits into a datagram behind a header with a transport-wide number and a send time, which
+/// all browsers have, and in front of an SRTP tag. It would leave for hardly anybody, and nobody would learn why.
+const MAX_PAYLOAD: usize = MAX_DATAGRAM - 40;
 
 /// A packet that is to be kept.
 pub(super) struct Arrived<'a> {
@@ -73,6 +78,9 @@ impl Shard {
         }
         if is_known {
             return Err(DropReason::SrtpReplay);
+        }
+        if payload.len() > MAX_PAYLOAD {
+            return Err(DropReason::TooLong);
         }
         if is_due_sooner {
             self.schedule(key);

@@ -237,6 +237,7 @@ impl Shard {
         let words = match reason {
             DropReason::RtpUnknownSsrc => "no MID, SSRC or payload type says which published section it belongs to",
             DropReason::RtpUnknownPayloadType => "its payload type is not the one that was answered for its section",
+            DropReason::TooLong => "its packets are longer than any that are sent: give the encoder an MTU of 1,200",
             DropReason::RtpTooManySsrcs => "the client has used too many SSRCs",
             _ => return,
         };
