@@ -55,7 +55,7 @@ impl Room {
         sink: Sink,
         depth: Depth,
     ) -> Result<(), String> {
-        if self.tapes.len() >= MAX_TAPES {
+        if self.tapes.watched() >= MAX_TAPES {
             return Err(TOO_MANY.to_owned());
         }
         self.facts.unix.set(context.unix(now));

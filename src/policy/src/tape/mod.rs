@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 pub(crate) use write::{Beginning, Ran, Tapes};
 
 /// Who takes the lines of one watcher. It is called on the shard and never waits.
-pub struct Sink(Box<dyn FnMut(Vec<u8>) -> Delivery + Send>);
+pub struct Sink {
+    take: Box<dyn FnMut(Vec<u8>) -> Delivery + Send>,
+    is_gone: Box<dyn Fn() -> bool + Send>,
+}
 
 /// What became of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +48,23 @@ pub const MAX_TAPES: usize = 4;
 impl Sink {
     /// A sink of lines, each with its line feed.
     pub fn new(take: impl FnMut(Vec<u8>) -> Delivery + Send + 'static) -> Self {
-        Self(Box::new(take))
+        Self { take: Box::new(take), is_gone: Box::new(|| false) }
+    }
+
+    /// The same, of a watcher that may go while there is nothing to hand over: in a quiet room no line would find that out.
+    #[must_use]
+    pub fn until(self, is_gone: impl Fn() -> bool + Send + 'static) -> Self {
+        Self { is_gone: Box::new(is_gone), ..self }
+    }
+
+    /// Whether nobody watches any more, as far as is known without a line.
+    pub(crate) fn is_gone(&self) -> bool {
+        (self.is_gone)()
     }
 
     /// Hands a line over.
     pub fn put(&mut self, line: Vec<u8>) -> Delivery {
-        (self.0)(line)
+        (self.take)(line)
     }
 }
 

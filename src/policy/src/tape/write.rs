@@ -71,7 +71,9 @@ impl Tapes {
         self.tapes.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many there are, without those that nobody watches any more.
+    pub(crate) fn watched(&mut self) -> usize {
+        self.tapes.retain(|tape| !tape.sink.is_gone());
         self.tapes.len()
     }
 
@@ -90,7 +92,6 @@ impl Tapes {
     /// Adds a watcher, and writes its first line.
     pub(crate) fn add(&mut self, sink: Sink, depth: Depth, beginning: Beginning<'_>) {
         self.now = Some(beginning.now);
-        let literals = Literals::of(&String::from_utf8_lossy(beginning.script.source()));
         let mut tape = Tape {
             sink,
             depth,
@@ -99,7 +100,7 @@ impl Tapes {
             is_gone: false,
             secrets: Secrets::default(),
             seen: Seen::default(),
-            literals,
+            literals: Literals::of(&String::from_utf8_lossy(beginning.script.source())),
         };
         let seeds = beginning.seeds.clone();
         let first = tape.beginning(beginning);

@@ -83,7 +83,12 @@ pub(super) fn queue(depth: Depth, recording_bytes: usize, place: Place) -> (Sink
         shared.ended.store(why, Ordering::Release);
         Delivery::Gone
     };
+    let asked = sender.clone();
     let sink = Sink::new(move |line| {
+        // What waits for who has gone is waited for no more, however much it is.
+        if sender.is_closed() {
+            return Delivery::Gone;
+        }
         let bytes = line.len();
         if bytes > left {
             return ends(&shared, TOO_LARGE);
@@ -104,7 +109,7 @@ pub(super) fn queue(depth: Depth, recording_bytes: usize, place: Place) -> (Sink
             }
         }
     });
-    (sink, reader)
+    (sink.until(move || asked.is_closed()), reader)
 }
 
 impl Reader {
@@ -163,6 +168,15 @@ mod tests {
         let long = vec![b'x'; TRACE_BYTES / 2];
         let put: Vec<_> = (0..3).map(|_| sink.put(long.clone())).collect();
         assert_eq!(put, [Delivery::Taken, Delivery::Taken, Delivery::Full]);
+    }
+
+    #[tokio::test]
+    async fn who_goes_with_all_that_may_wait_unread_is_gone() {
+        let (mut sink, reader) = ends(Depth::Trace, 0);
+        assert_eq!(sink.put(vec![b'x'; TRACE_BYTES]), Delivery::Taken);
+        assert_eq!(sink.put(b"1\n".to_vec()), Delivery::Full);
+        drop(reader);
+        assert_eq!(sink.put(b"1\n".to_vec()), Delivery::Gone);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use moonring_policy::tape::MAX_TAPES;
 use moonring_policy::tools::replay::Recording;
 
 use super::*;
@@ -125,5 +126,26 @@ async fn nobody_watches_without_the_token_from_a_browser_or_a_room_that_is_not_t
         let request = reqwest::Client::new().get(format!("http://{}/rooms/demo/trace", world.admin));
         let browser = request.header("authorization", "Bearer s3cret").header(name, value);
         assert_eq!(browser.send().await.unwrap().status(), expected, "{name}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_stopped_watching_a_quiet_room_takes_no_place_of_who_comes() {
+    let world = World::new().await;
+    world.write(POLICY);
+    operator::reload(world.admin).await.unwrap();
+    let (_, _ada) = world.join("demo", "let me in please").await;
+    let watch = async || reqwest::get(format!("http://{}/rooms/demo/trace", world.admin)).await.unwrap();
+    for n in 0..2 * MAX_TAPES {
+        // Until the server has noticed that the one before has gone.
+        let mut watched = watch().await.status();
+        for _ in 0..400 {
+            if watched.is_success() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            watched = watch().await.status();
+        }
+        assert_eq!(watched, 200, "watcher {n}");
     }
 }
