@@ -35,6 +35,8 @@ use crate::watch::WatchHandle;
 
 /// Connections to the admin pages.
 const ADMIN_CONNECTIONS: usize = 64;
+/// Of these, those of one address: where others than this machine reach the pages, one of them leaves places for the rest.
+const ADMIN_CONNECTIONS_PER_ADDRESS: usize = ADMIN_CONNECTIONS / 2;
 /// Connections that may wait to be accepted, as far as `net.core.somaxconn` allows: all clients of a process come again at once
 /// when another one takes over from it, and one that finds no place is late by a second.
 const BACKLOG: i32 = 4_096;
@@ -43,6 +45,15 @@ const BACKLOG: i32 = 4_096;
 const REPLACED_GRACE: Duration = Duration::from_secs(5);
 /// Within this time after it was told to, a listener accepts nobody any more.
 const STOPS_ACCEPTING: Duration = Duration::from_millis(50);
+
+/// What the admin pages are asked through.
+fn admin_door() -> Door {
+    Door::new(DoorLimits {
+        connections: ADMIN_CONNECTIONS,
+        connections_per_address: ADMIN_CONNECTIONS_PER_ADDRESS,
+        ..DoorLimits::default()
+    })
+}
 
 /// One shard as the control plane knows it.
 #[derive(Debug)]
@@ -235,7 +246,7 @@ impl Listeners {
         let grace = Duration::from_secs(self.config.shutdown_grace_s);
         let pages = router(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
         // Operators' connections have the same bounds, and places of their own.
-        let admin_door = Door::new(DoorLimits { connections: ADMIN_CONNECTIONS, ..DoorLimits::default() });
+        let admin_door = admin_door();
         let admin_server = bounded(self.admin, &operators).context("admin listener")?;
         let admin_server = admin_server.acceptor(Http1Only(Acceptor::new(admin_door, false)));
         let serve_admin = admin_server.serve(admin::router(app.clone()).into_make_service());

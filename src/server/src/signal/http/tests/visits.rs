@@ -3,6 +3,7 @@
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::*;
+use crate::signal::door::Thing;
 
 /// Two headers are chosen.
 fn choosing() -> Config {
@@ -64,4 +65,21 @@ async fn a_website_that_leads_to_loopback_is_refused_however_loopback_is_written
         let answers = [get("localhost").await.unwrap().status(), get("evil.example").await.unwrap().status()];
         assert_eq!(answers, [200, 403], "{admin_listen}");
     }
+}
+
+#[test]
+fn who_holds_all_connections_to_the_admin_pages_that_an_address_may_leaves_some_for_others() {
+    let (door, now) = (admin_door(), Instant::now());
+    let mut connections = Vec::new();
+    let mut from = |ip: &str, times: usize| {
+        let admitted = (0..times).filter_map(|_| door.admit(now, ip.parse().unwrap(), Thing::Connection));
+        let before = connections.len();
+        connections.extend(admitted);
+        connections.len() - before
+    };
+    assert_eq!(from("192.0.2.1", 1_000), ADMIN_CONNECTIONS_PER_ADDRESS);
+    assert_eq!(
+        (from("192.0.2.2", 10), from("127.0.0.1", 1_000)),
+        (10, ADMIN_CONNECTIONS - ADMIN_CONNECTIONS_PER_ADDRESS - 10)
+    );
 }
