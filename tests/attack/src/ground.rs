@@ -50,6 +50,7 @@ impl Ground {
         let child = Command::new(&binary)
             .args(["--listen", &format!("{SERVER}:{HTTP_PORT}"), "--insecure-http", "--admin-listen", ADMIN])
             .args(["--media-ip", &SERVER.to_string(), "--media-ports", &MEDIA_PORT.to_string(), "--shards", "1"])
+            .arg("--media-tcp")
             .args(["--secret", SECRET, "--watchdog-s", "3", "--join-timeout-s", "5", "--handshake-timeout-s", "5"])
             .arg("--scripts-dir")
             .arg(&scripts)

@@ -114,12 +114,7 @@ impl Insider {
 
     /// Joins, receives the first picture there is, and connects.
     pub(crate) async fn receiver(n: u8, room: &str) -> anyhow::Result<Self> {
-        let mut insider = Self::join(n, room).await?;
-        let ServerMessage::Joined { tracks, .. } = &insider.joined else { bail!("not joined") };
-        let track =
-            tracks.iter().find(|track| track.codec == CodecName::Vp8).context("nobody shows anything")?.id.clone();
-        insider.raw.sections = vec![section("0", CodecName::Vp8, Direction::RecvOnly)];
-        insider.offer(vec![], vec![Subscribe { mid: Mid::parse("0")?, track }]).await?;
+        let mut insider = Self::answered(n, room).await?;
         insider.connect().await?;
         Ok(insider)
     }
@@ -142,6 +137,17 @@ impl Insider {
                 _ => {}
             }
         }
+    }
+
+    /// Joins, and has an offer answered that receives the first picture there is; nothing is sent to the media port.
+    pub(crate) async fn answered(n: u8, room: &str) -> anyhow::Result<Self> {
+        let mut insider = Self::join(n, room).await?;
+        let ServerMessage::Joined { tracks, .. } = &insider.joined else { bail!("not joined") };
+        let track =
+            tracks.iter().find(|track| track.codec == CodecName::Vp8).context("nobody shows anything")?.id.clone();
+        insider.raw.sections = vec![section("0", CodecName::Vp8, Direction::RecvOnly)];
+        insider.offer(vec![], vec![Subscribe { mid: Mid::parse("0")?, track }]).await?;
+        Ok(insider)
     }
 
     /// Drives ICE and DTLS until the media transport is up.

@@ -1,6 +1,7 @@
 //! The attacks, by what they go for.
 
 mod datagrams;
+mod encoders;
 mod faults;
 mod insiders;
 mod orders;
@@ -9,6 +10,7 @@ mod requests;
 mod resources;
 mod sockets;
 mod strangers;
+mod streams;
 #[cfg(target_arch = "x86_64")]
 mod traced;
 
@@ -53,9 +55,18 @@ where
 
 /// All of them, in their order; what ends the server comes last.
 pub(crate) fn all() -> Vec<Attack> {
-    let strangers = [datagrams::all(), strangers::all(), sockets::all(), requests::all(), resources::all()];
+    let strangers = [
+        datagrams::all(),
+        streams::strangers(),
+        strangers::all(),
+        sockets::all(),
+        requests::all(),
+        resources::all(),
+        encoders::all(),
+    ];
     let members = [
         insiders::all(),
+        streams::members(),
         orders::all(),
         policies::all(),
         faults::all(),

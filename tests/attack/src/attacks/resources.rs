@@ -12,7 +12,7 @@ use super::{Attack, Outcome, attack};
 use crate::ground::{Ground, SECRET};
 use crate::insider::{Insider, connect, join, receive, websocket};
 
-const OFFER: &str = include_str!("../../../../src/wire/src/sdp/fixtures/ffmpeg_whip.sdp");
+pub(super) const OFFER: &str = include_str!("../../../../src/wire/src/sdp/fixtures/ffmpeg_whip.sdp");
 const PATIENCE: Duration = Duration::from_secs(10);
 const ADMIN: &str = "127.0.0.1:8081";
 
@@ -32,7 +32,7 @@ pub(super) fn all() -> Vec<Attack> {
 }
 
 /// Sends one request and reads until the end.
-async fn exchange(mut stream: TcpStream, request: &str) -> anyhow::Result<String> {
+pub(super) async fn exchange(mut stream: TcpStream, request: &str) -> anyhow::Result<String> {
     let (mut reader, mut writer) = stream.split();
     let mut answer = Vec::new();
     let write = async { drop(writer.write_all(request.as_bytes()).await) };
@@ -42,7 +42,7 @@ async fn exchange(mut stream: TcpStream, request: &str) -> anyhow::Result<String
 }
 
 /// A request from an attacker's address, with a body.
-async fn request(n: u8, method: &str, path: &str, token: &str, body: &str) -> anyhow::Result<String> {
+pub(super) async fn request(n: u8, method: &str, path: &str, token: &str, body: &str) -> anyhow::Result<String> {
     let length = body.len();
     let text = format!(
         "{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
@@ -51,16 +51,16 @@ async fn request(n: u8, method: &str, path: &str, token: &str, body: &str) -> an
     exchange(connect(n).await?, &text).await
 }
 
-fn status(answer: &str) -> &str {
+pub(super) fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or_default()
 }
 
-fn location(answer: &str) -> Option<&str> {
+pub(super) fn location(answer: &str) -> Option<&str> {
     answer.lines().find_map(|line| line.strip_prefix("location: "))
 }
 
 /// How often each status came.
-fn counted(statuses: &[String]) -> String {
+pub(super) fn counted(statuses: &[String]) -> String {
     let mut counts = std::collections::BTreeMap::<&str, usize>::new();
     statuses.iter().for_each(|status| *counts.entry(status).or_default() += 1);
     counts.iter().map(|(status, n)| format!("{n} × {status}")).collect::<Vec<_>>().join(", ")
