@@ -26,6 +26,7 @@ pub(super) struct Seen {
 impl Seen {
     /// Everything about a client.
     pub(super) fn whole(&mut self, start: Instant, client: &ClientFacts) -> ClientLine {
+        self.make_room();
         let (tracks, traffic, path) = (client.tracks.borrow().clone(), traffic_of(client), client.traffic.path.get());
         self.told.insert(client.id.clone(), (tracks.clone(), traffic, path));
         ClientLine {
@@ -47,9 +48,7 @@ impl Seen {
     /// What has changed about a client.
     pub(super) fn change(&mut self, client: &Rc<ClientFacts>) -> Option<SeenLine> {
         let traffic = traffic_of(client);
-        if self.told.len() >= MAX_TOLD {
-            self.told.clear();
-        }
+        self.make_room();
         let (told_tracks, told_traffic, told_path) = self.told.entry(client.id.clone()).or_default();
         let tracks = client.tracks.borrow();
         let tracks = (*tracks != *told_tracks).then(|| tracks.clone());
@@ -63,6 +62,13 @@ impl Seen {
         let has_changed = tracks.is_some() || is_new || path.is_some();
         has_changed.then(|| SeenLine { client: client.id.clone(), tracks, traffic, path })
     }
+
+    /// For one more.
+    fn make_room(&mut self) {
+        if self.told.len() >= MAX_TOLD {
+            self.told.clear();
+        }
+    }
 }
 
 /// The fields of an object; none of anything else.
@@ -73,4 +79,23 @@ pub(super) fn object_of(value: &Value) -> Map<String, Value> {
 fn traffic_of(client: &ClientFacts) -> [u64; 4] {
     let traffic = &client.traffic;
     [&traffic.packets_in, &traffic.bytes_in, &traffic.packets_out, &traffic.bytes_out].map(std::cell::Cell::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_comes_and_is_told_of_once_takes_no_more_room_than_there_is() {
+        let (mut seen, now) = (Seen::default(), Instant::now());
+        for n in 0..2 * MAX_TOLD {
+            let id = ClientId::parse(&format!("c{n}")).unwrap();
+            seen.whole(now, &ClientFacts::new(id, IpAddr::from([192, 0, 2, 1]).into(), json!({}).into(), now));
+            assert!(seen.told.len() <= MAX_TOLD, "{n}");
+        }
+    }
 }
