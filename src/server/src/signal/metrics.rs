@@ -302,6 +302,8 @@ impl Page<'_> {
             sample(&mut family, Counter, &[("outcome", outcome)], n)?;
         }
         self.one("checkpoints_found", Counter, "Rooms that began with a checkpoint", kept.found)?;
+        let unknown = "Rooms that began without, as the store did not say whether there is one";
+        self.one("checkpoints_unknown", Counter, unknown, kept.unknown)?;
         self.one("shared_operations", Counter, "Operations on the shared store", counts.shared_operations)?;
         self.one("shared_entries", Gauge, "Entries of the shared store", counts.shared_entries)?;
         self.one("shared_bytes", Gauge, "Bytes of the shared store", counts.shared_bytes)?;

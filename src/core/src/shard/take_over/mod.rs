@@ -25,6 +25,7 @@ use std::time::Duration;
 use moonring_wire::id::ClientId;
 use zeroize::Zeroizing;
 
+pub use policies::STATE_PATIENCE;
 pub(super) use policies::{Awaited, NO_START, Origin};
 pub use state::{TakeOverError, VERSION};
 

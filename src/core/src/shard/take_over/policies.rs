@@ -15,7 +15,7 @@ use moonring_wire::packet::SendBatch;
 use moonring_wire::shared::SharedValue;
 
 /// How long a room waits for its script's state; then it begins without.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const STATE_PATIENCE: Duration = Duration::from_secs(5);
 /// Hook calls of one room that wait for its script, as many as may wait for a hook.
 const MAX_CALLS: usize = 1_024;
 
@@ -56,12 +56,12 @@ pub(in crate::shard) struct Awaited {
 
 impl Awaited {
     pub(in crate::shard) fn new(now: Instant, metadata: SharedValue, origin: Origin) -> Self {
-        Self { metadata, origin, until: now + PATIENCE, calls: Vec::new() }
+        Self { metadata, origin, until: now + STATE_PATIENCE, calls: Vec::new() }
     }
 
     /// The process before hands over nothing: from now on it waits for its checkpoint.
     pub(in crate::shard) fn wait_for_checkpoint(&mut self, now: Instant) {
-        (self.origin, self.until) = (Origin::Left, now + PATIENCE);
+        (self.origin, self.until) = (Origin::Left, now + STATE_PATIENCE);
     }
 }
 
@@ -97,7 +97,7 @@ impl Shard {
 
     /// Rooms whose scripts are awaited wait from now on.
     pub(in crate::shard) fn await_policies(&mut self, now: Instant) {
-        self.set_timer(now + PATIENCE, Timer::Awaited);
+        self.set_timer(now + STATE_PATIENCE, Timer::Awaited);
     }
 
     /// A hook that can be called now; that of a room whose script is on its way waits for it.

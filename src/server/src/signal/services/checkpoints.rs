@@ -2,7 +2,9 @@
 //! `sfu.store`.
 //!
 //! What is as it was is not written again, and a process writes no more than [`SHARE`] allows: what is beyond it, or could not be
-//! kept, comes again with the room's next checkpoint.
+//! kept, comes again with the room's next checkpoint. An error of the store is not taken for a room that has none: [`search`].
+
+mod search;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::time::sleep;
 
-use super::store::{LastingStore, Operation, Space};
+use self::search::{Failed, PAUSE, Question, Search};
+use super::store::{LastingStore, Operation, Space, is_unreadable};
 use crate::cluster::{Cluster, Table};
 use crate::shard_handle::ShardHandle;
 use moonring_core::command::{CheckpointOrder, Command};
@@ -40,6 +44,7 @@ pub(super) struct Checkpoints(Arc<Inner>);
 struct Inner {
     place: Place,
     book: Mutex<Book>,
+    search: Mutex<Search<ShardHandle>>,
     counts: Counts,
 }
 
@@ -76,6 +81,7 @@ struct Counts {
     failed: AtomicU64,
     left_out: AtomicU64,
     found: AtomicU64,
+    unknown: AtomicU64,
     under_way: AtomicU64,
 }
 
@@ -90,6 +96,8 @@ pub(in crate::signal) struct CheckpointCounts {
     pub(in crate::signal) left_out: u64,
     /// Rooms that began with one.
     pub(in crate::signal) found: u64,
+    /// Rooms that began without, as the store did not say whether there is one.
+    pub(in crate::signal) unknown: u64,
 }
 
 impl Checkpoints {
@@ -101,7 +109,7 @@ impl Checkpoints {
             None => Place::Nowhere,
         };
         let book = Book::new(Instant::now());
-        Self(Arc::new(Inner { place, book: Mutex::new(book), counts: Counts::default() }))
+        Self(Arc::new(Inner { place, book: Mutex::new(book), search: Mutex::default(), counts: Counts::default() }))
     }
 
     /// Does what a shard wants done; `disk` is the store of `sfu.store`. Never waits. Must be called inside a tokio runtime.
@@ -176,20 +184,90 @@ impl Checkpoints {
     }
 
     fn find(&self, store: &LastingStore, shard: ShardHandle, room: RoomId) {
-        let (this, runtime, of) = (self.clone(), Handle::current(), room.clone());
-        self.submit(store, room, SharedRequest::Get { key: String::new() }, move |answer| {
-            let found = match answer {
-                Ok(Some(SharedValue::Text(bytes))) => decode(&bytes),
-                Ok(_) => None,
-                Err(why) => {
-                    tracing::error!(room = %of, "whether there is a checkpoint of the room cannot be said: {why}");
-                    None
-                }
-            };
-            this.0.counts.found.fetch_add(u64::from(found.is_some()), Ordering::Relaxed);
-            let _entered = runtime.enter();
-            super::offer(&shard, Command::CheckpointFound { room: of, found: found.map(Box::new) });
+        let (number, patience, question) = self.search().begin(Instant::now(), room, shard);
+        self.ask(store, question);
+        let this = self.clone();
+        tokio::spawn(async move {
+            sleep(patience).await;
+            this.give_up(number);
         });
+    }
+
+    fn ask(&self, store: &LastingStore, questions: impl IntoIterator<Item = Question>) {
+        for (number, room) in questions {
+            let (this, runtime, asked) = (self.clone(), Handle::current(), store.clone());
+            self.submit(store, room, SharedRequest::Get { key: String::new() }, move |answer| {
+                let _entered = runtime.enter();
+                this.answered(&asked, number, answer);
+            });
+        }
+    }
+
+    fn answered(&self, store: &LastingStore, number: u64, answer: Result<Option<SharedValue>, String>) {
+        let found = match answer {
+            Ok(Some(SharedValue::Text(bytes))) => decode(&bytes),
+            Ok(_) => None,
+            Err(why) if is_unreadable(&why) => {
+                tracing::error!("whether there is a checkpoint of a room cannot be said: {why}");
+                None
+            }
+            Err(why) => return self.failed(store, number, &why),
+        };
+        self.works(store);
+        let waiting = self.search().answered(number);
+        if let Some(waiting) = waiting {
+            self.0.counts.found.fetch_add(u64::from(found.is_some()), Ordering::Relaxed);
+            tell_shard(&waiting.who, waiting.room, found);
+        }
+    }
+
+    /// The store does what it is asked for: whoever waits for it is asked about.
+    fn works(&self, store: &LastingStore) {
+        let (questions, without) = self.search().works();
+        if let Some(rooms) = without {
+            tracing::info!(rooms, "checkpoints of rooms are found again; so many rooms have begun without theirs");
+        }
+        self.ask(store, questions);
+    }
+
+    fn failed(&self, store: &LastingStore, number: u64, why: &str) {
+        let Failed { is_new, pauses } = self.search().fails(Instant::now(), number);
+        if is_new {
+            self.tell_of_outage(why);
+        }
+        if pauses {
+            let (this, store) = (self.clone(), store.clone());
+            tokio::spawn(async move {
+                sleep(PAUSE).await;
+                let question = this.search().again();
+                this.ask(&store, question);
+            });
+        }
+    }
+
+    fn give_up(&self, number: u64) {
+        let Some((waiting, is_new)) = self.search().late(number) else { return };
+        if is_new {
+            self.tell_of_outage("the store does not answer");
+        }
+        self.0.counts.unknown.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(room = %waiting.room, "begins without its checkpoint, if it has one: the store does not say");
+        tell_shard(&waiting.who, waiting.room, None);
+    }
+
+    /// Once for all rooms.
+    fn tell_of_outage(&self, why: &str) {
+        let look = match self.0.place {
+            Place::Cluster(_) => {
+                "look whether NATS can be reached and its bucket mr_state has a leader (`nats stream info KV_mr_state`)"
+            }
+            Place::Disk | Place::Nowhere => "look at store.redb in data_dir and at the disk",
+        };
+        let (first, later) = (search::FIRST.as_secs(), search::LATER.as_secs());
+        tracing::warn!(
+            "checkpoints of rooms cannot be looked for: {why}. It is tried again; rooms that begin wait for it, for up to {first} s, and after \
+             that {later} s each, and then begin without what their scripts have kept: {look}"
+        );
     }
 
     fn submit(
@@ -225,8 +303,14 @@ impl Checkpoints {
 
     pub(super) fn counts(&self) -> CheckpointCounts {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counts { kept, failed, left_out, found, under_way: _ } = &self.0.counts;
-        CheckpointCounts { kept: load(kept), failed: load(failed), left_out: load(left_out), found: load(found) }
+        let Counts { kept, failed, left_out, found, unknown, under_way: _ } = &self.0.counts;
+        CheckpointCounts {
+            kept: load(kept),
+            failed: load(failed),
+            left_out: load(left_out),
+            found: load(found),
+            unknown: load(unknown),
+        }
     }
 
     /// Says why there are none, now and then.
@@ -239,9 +323,17 @@ impl Checkpoints {
         }
     }
 
+    fn search(&self) -> MutexGuard<'_, Search<ShardHandle>> {
+        self.0.search.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn tell_shard(shard: &ShardHandle, room: RoomId, found: Option<Checkpoint>) {
+    super::offer(shard, Command::CheckpointFound { room, found: found.map(Box::new) });
 }
 
 /// What a new checkpoint is.

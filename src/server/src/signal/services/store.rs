@@ -42,6 +42,11 @@ pub(in crate::signal) fn value_again(bytes: &[u8]) -> Option<Vec<u8>> {
     Stored::decode(bytes).map(|stored| stored.encode())
 }
 
+/// Whether an entry cannot be read although the store works: asking again does not help.
+pub(super) fn is_unreadable(why: &str) -> bool {
+    why == everywhere::UNREADABLE
+}
+
 /// The answer to one operation; the error is for the script's author.
 type Answer = Result<Option<SharedValue>, String>;
 
@@ -85,7 +90,8 @@ enum Job {
     Close(SyncSender<()>),
 }
 
-/// The store; its thread ends with it.
+/// The store; its thread ends with it. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct LastingStore {
     jobs: SyncSender<Job>,
     counts: Arc<Counts>,

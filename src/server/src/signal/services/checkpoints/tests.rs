@@ -1,6 +1,7 @@
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use super::*;
+use crate::cluster::memory::nodes;
 use moonring_policy::settings::CHECKPOINT_LIFE;
 use moonring_policy::{PolicyEngine, PolicyOutput, PolicySettings, Script};
 
@@ -42,6 +43,11 @@ impl Process {
         }
     }
 
+    fn of(cluster: &Cluster) -> Self {
+        let checkpoints = Checkpoints::new(Some(cluster), true);
+        Self { checkpoints, ..Self::over(std::path::Path::new("")) }
+    }
+
     async fn order(&self, id: &str, order: CheckpointOrder) {
         self.checkpoints.serve(&self.disk, self.shard.clone(), room(id), order);
         self.checkpoints.rest().await;
@@ -49,14 +55,22 @@ impl Process {
 
     async fn find(&self, id: &str) -> Option<Box<Checkpoint>> {
         self.order(id, CheckpointOrder::Find).await;
-        match self.told.try_recv() {
-            Ok(Command::CheckpointFound { room: of, found }) if of == room(id) => found,
-            other => panic!("{other:?}"),
+        self.found(id).await
+    }
+
+    /// What the shard is told of a room that it has asked about.
+    async fn found(&self, id: &str) -> Option<Box<Checkpoint>> {
+        loop {
+            match self.told.try_recv() {
+                Ok(Command::CheckpointFound { room: of, found }) if of == room(id) => return found,
+                Err(TryRecvError::Empty) => sleep(LOOK).await,
+                other => panic!("{other:?}"),
+            }
         }
     }
 
     fn counts(&self) -> [u64; 4] {
-        let CheckpointCounts { kept, failed, left_out, found } = self.checkpoints.counts();
+        let CheckpointCounts { kept, failed, left_out, found, unknown: _ } = self.checkpoints.counts();
         [kept, failed, left_out, found]
     }
 }
@@ -115,10 +129,34 @@ async fn what_could_not_be_kept_is_tried_again_and_without_a_folder_nothing_is()
         process.order("a", CheckpointOrder::Keep(checkpoint(10))).await;
     }
     assert_eq!(process.find("a").await, None);
-    assert_eq!(process.counts(), [0, 2, 0, 0]);
+    assert_eq!((process.counts(), process.checkpoints.counts().unknown), ([0, 2, 0, 0], 1));
     let process = Process::over(std::path::Path::new(""));
     process.order("a", CheckpointOrder::Keep(checkpoint(10))).await;
     assert_eq!((process.find("a").await, process.counts()), (None, [0; 4]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_that_begin_while_the_store_is_away_have_their_checkpoints_when_it_is_back() {
+    let (bus, clusters) = nodes(&["a", "b"]);
+    let [here, there] = [0, 1].map(|n| Process::of(&clusters[n]));
+    let kept = checkpoint(10);
+    there.order("a", CheckpointOrder::Keep(kept.clone())).await;
+    assert_eq!([here.find("a").await, here.find("new").await], [Some(kept.clone()), None]);
+    let newer = checkpoint(20);
+    for id in ["a", "new"] {
+        there.order(id, CheckpointOrder::Keep(newer.clone())).await;
+    }
+    bus.cut(0, true);
+    for id in ["a", "new", "none"] {
+        here.order(id, CheckpointOrder::Find).await;
+        assert!(here.told.try_recv().is_err(), "it is not known yet");
+    }
+    bus.cut(0, false);
+    assert_eq!(
+        [here.found("a").await, here.found("new").await, here.found("none").await],
+        [Some(newer.clone()), Some(newer), None]
+    );
+    assert_eq!((here.counts(), here.checkpoints.counts().unknown), ([0, 0, 0, 3], 0));
 }
 
 #[test]

@@ -48,7 +48,7 @@ const HASH: usize = 16;
 const AWAY: &str = "the store cannot be reached: the cluster's messages are away";
 const UNKNOWN: &str = "the store does not answer: whether this was kept is not known";
 const CONTESTED: &str = "other nodes write this key all the time";
-const UNREADABLE: &str =
+pub(super) const UNREADABLE: &str =
     "a node with another cluster_secret_file or version has written this key: it stays as it is, see the server's log";
 const FULL: &str = "the store is full: delete entries, or give them a ttl";
 
@@ -212,7 +212,8 @@ impl EverywhereStore {
     fn without_engine(&self, group: &Group<'_>) -> Vec<Answer> {
         let (known, now) = (self.known.borrow(), self.now());
         let answer = |(_, operation): &(usize, &Operation)| match (&operation.request, known.find(&group.key)) {
-            (SharedRequest::Get { .. }, Some(stored)) => {
+            // A room that has been elsewhere since would begin with what it was, or without anything.
+            (SharedRequest::Get { .. }, Some(stored)) if !matches!(operation.space, Space::Checkpoint) => {
                 Ok(stored.as_ref().filter(|stored| stored.lives(now)).map(|stored| stored.value.clone()))
             }
             _ => Err(AWAY.to_owned()),

@@ -174,6 +174,19 @@ fn without_the_engine_what_was_seen_is_read_and_all_else_is_an_error() {
 }
 
 #[test]
+fn without_the_engine_a_checkpoint_is_not_what_was_seen_of_it_before_its_room_was_elsewhere() {
+    let world = World::new();
+    let (mut a, mut b) = (world.store(0, Table::State), world.store(1, Table::State));
+    let of_room = |request| Operation { space: Space::Checkpoint, ..operation("r", request) };
+    assert_eq!(ask(&mut a, of_room(get(""))), Ok(None));
+    assert_eq!(ask(&mut b, of_room(set("", Number(1.0), None))), Ok(None));
+    world.bus.cut(0, true);
+    assert_eq!(ask(&mut a, of_room(get(""))), Err(AWAY.to_owned()));
+    world.bus.cut(0, false);
+    assert_eq!(ask(&mut a, of_room(get(""))), Ok(Some(Number(1.0))));
+}
+
+#[test]
 fn a_room_that_moves_takes_its_share_with_it_and_what_others_delete_makes_room() {
     let world = World::new();
     let small = |node, table| {
