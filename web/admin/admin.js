@@ -70,7 +70,7 @@ async function nodesNow() {
   return reply.ok ? reply.json() : [];
 }
 
-/** @returns {Promise<{rooms: Room[], next: string | null} | undefined>} */
+/** @returns {Promise<{rooms: Room[], next: string | null, missing?: string[]} | undefined>} */
 async function rooms() {
   const reply = await ask(`/rooms?everywhere=true&limit=${limit}&named=${encodeURIComponent($('filter').value)}`);
   $('login').hidden = reply.status !== 401;
@@ -84,13 +84,15 @@ async function rooms() {
   return reply.json();
 }
 
-/** @param {{rooms: Room[], next: string | null}} page */
-function show({ rooms, next }) {
+/** @param {{rooms: Room[], next: string | null, missing?: string[]}} page */
+function show({ rooms, next, missing = [] }) {
   note(rooms);
   const clients = rooms.reduce((sum, { clients }) => sum + clients, 0);
   const bad = rooms.filter(({ policy }) => policy && (policy.suspended || 'failed' in (policy.last_reload ?? {}))).length;
   const rest = next === null ? '' : limit < MOST ? ' and more' : ' and more (name the ones to see)';
-  totals(`${count(rooms.length, 'room')}${rest}, ${count(clients, 'client')}${bad ? `, ${bad} with a script in trouble` : ''}`, bad > 0);
+  const trouble = bad ? `, ${bad} with a script in trouble` : '';
+  const silent = missing.length > 0 ? `; nodes that do not answer: ${missing.join(', ')}` : '';
+  totals(`${count(rooms.length, 'room')}${rest}, ${count(clients, 'client')}${trouble}${silent}`, bad > 0 || missing.length > 0);
   const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.dataset.room;
   body.replaceChildren(...rooms.flatMap(rows));
   if (focused !== undefined) [...body.querySelectorAll('button')].find((button) => button.dataset.room === focused)?.focus();

@@ -15,6 +15,7 @@ use crate::config::{CanaryVerb, Cli, Config, ScriptsVerb, Verb, unknown_variable
 use crate::log_queue;
 use crate::sandbox;
 use crate::server::Server;
+use crate::signal::operator::Listed;
 use crate::signal::{operator, operator_canary, operator_clients, operator_nodes, operator_scripts, operator_streams};
 use crate::tools;
 
@@ -52,7 +53,7 @@ pub fn run(mut cli: Cli) -> ExitCode {
     }
 }
 
-/// False when a check, a test or a replay has found something, and has said so.
+/// False when a check, a test or a replay has found something, or a list is not whole, and that is said.
 fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
     match verb {
         Verb::Run => serve(&cli.load()?).map(|()| true),
@@ -61,7 +62,7 @@ fn done(cli: Cli, verb: Verb) -> anyhow::Result<bool> {
             ask(operator_nodes::drain(&cli.load_to_ask()?, deadline_s, wait)).map(|()| true)
         }
         Verb::Undrain => ask(operator_nodes::undrain(&cli.load_to_ask()?)).map(|()| true),
-        Verb::Rooms { json } => ask(operator::rooms(&cli.load_to_ask()?, json)).map(|()| true),
+        Verb::Rooms { json } => ask_for_all(operator::rooms(&cli.load_to_ask()?, json)),
         Verb::Clients { room, json } => ask(operator_clients::clients(&cli.load_to_ask()?, &room, json)).map(|()| true),
         Verb::Reload { drop_state: Some(room), .. } => order(cli, &room, "reload").map(|()| true),
         Verb::Reload { canary: Some(rooms), seconds, .. } => {
@@ -187,7 +188,22 @@ fn stream(told: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<bool
 /// Asks a running server and shows what it says.
 fn ask(question: impl Future<Output = anyhow::Result<String>>) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(question)?;
+    show(&runtime.block_on(question)?)
+}
+
+/// The same of a list; false when something is missing in it, which is said.
+fn ask_for_all(question: impl Future<Output = anyhow::Result<Listed>>) -> anyhow::Result<bool> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let Listed { text, missing } = runtime.block_on(question)?;
+    show(&text)?;
+    if let Some(words) = &missing {
+        // Nobody may read it; the exit code says it, too.
+        let _ = Shown(stderr()).write_all(format!("moonring: {words}\n").as_bytes());
+    }
+    Ok(missing.is_none())
+}
+
+fn show(answer: &str) -> anyhow::Result<()> {
     match Shown(stdout()).write_all(answer.as_bytes()) {
         // Whoever reads has enough.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -168,23 +168,29 @@ impl Cluster {
         matches!(answer, Ok(Answer::Me { node: found, .. }) if found.run == node.run).then_some(node.url)
     }
 
-    /// Some rooms of each node that answers, and what to ask it next.
+    /// Some rooms of each other node, and what to ask it next; `None` of one that does not answer. The dead are left out: their
+    /// rooms are not theirs any more.
     pub(crate) async fn rooms_of_others(
         &self,
         after: Option<RoomId>,
         named: Option<String>,
-    ) -> Vec<(Vec<serde_json::Value>, Option<RoomId>)> {
-        let nodes = self.state().peers.all_alive(Instant::now());
-        let asked = nodes.iter().map(|node| {
+    ) -> Vec<(NodeName, Option<(Vec<serde_json::Value>, Option<RoomId>)>)> {
+        let (nodes, silent) = {
+            let (state, now) = (self.state(), Instant::now());
+            (state.peers.all_alive(now), state.peers.all_silent(now))
+        };
+        let asked = nodes.into_iter().map(|Node { name, .. }| {
             let ask = Ask::Rooms { after: after.clone(), named: named.clone() };
-            async move { self.ask(&node_subject(&node.name), ask, ROOMS).await }
+            async move {
+                let rooms = match self.ask(&node_subject(&name), ask, ROOMS).await {
+                    Ok(Answer::Rooms { rooms, next }) => Some((rooms, next)),
+                    _ => None,
+                };
+                (name, rooms)
+            }
         });
         let answers = futures_util::future::join_all(asked).await;
-        let rooms = |answer| match answer {
-            Ok(Answer::Rooms { rooms, next }) => Some((rooms, next)),
-            _ => None,
-        };
-        answers.into_iter().filter_map(rooms).collect()
+        answers.into_iter().chain(silent.into_iter().map(|name| (name, None))).collect()
     }
 
     async fn read_claim(&self, room: &RoomId) -> Heard {

@@ -216,6 +216,12 @@ impl Peers {
         self.peers.keys().filter_map(|name| self.alive(now, name)).cloned().collect()
     }
 
+    /// All others that do not beat, and may be there all the same.
+    pub(super) fn all_silent(&self, now: Instant) -> Vec<NodeName> {
+        let is_silent = |name: &&NodeName| self.standing(now, name, None) == Standing::Silent;
+        self.peers.keys().filter(is_silent).cloned().collect()
+    }
+
     /// The last beat that was heard of a node.
     pub(super) fn seq(&self, name: &NodeName) -> u64 {
         self.peers.get(name).map_or(0, |peer| peer.beat.seq)

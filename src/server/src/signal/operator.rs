@@ -1,5 +1,6 @@
 //! The operator's side of the admin pages: `moonring rooms`, `reload`, `resume`, `call`, `kick` and so on.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -39,23 +40,45 @@ impl From<&Config> for Admin {
     }
 }
 
-/// The rooms of the server whose admin pages are at `admin`: a table, or one JSON object per line.
-pub(crate) async fn rooms(admin: impl Into<Admin>, json: bool) -> anyhow::Result<String> {
+/// What there is to show, and what is missing in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) text: String,
+    /// Why that is not all.
+    pub(crate) missing: Option<String>,
+}
+
+/// The rooms of the server whose admin pages are at `admin`, and of its cluster: a table, or one JSON object per line, the last one
+/// for nodes that do not answer.
+pub(crate) async fn rooms(admin: impl Into<Admin>, json: bool) -> anyhow::Result<Listed> {
     let admin = admin.into();
     let client = client(&admin)?;
-    let (mut rooms, mut next) = (Vec::new(), None);
+    let (mut rooms, mut next, mut missing) = (Vec::new(), None, BTreeSet::new());
     loop {
         // A room's id has no character that means something in a URL.
         let after = next.map_or(String::new(), |after| format!("&after={after}"));
         let path = format!("rooms?everywhere=true{after}");
         let page: RoomsPage = read(&admin, client.get(url(&admin, &path)).send().await).await?;
         rooms.extend(page.rooms);
+        missing.extend(page.missing);
         match page.next {
             Some(after) => next = Some(after),
             None => break,
         }
     }
-    if json { lines(&rooms) } else { Ok(table(&rooms)) }
+    let mut text = if json { lines(&rooms)? } else { table(&rooms) };
+    if missing.is_empty() {
+        return Ok(Listed { text, missing: None });
+    }
+    if json {
+        let _ = writeln!(text, "{}", serde_json::json!({ "missing": missing }));
+    }
+    let nodes: Vec<&str> = missing.iter().map(String::as_str).collect();
+    let words = format!(
+        "rooms are missing, as these nodes do not answer: {}; `moonring nodes` shows how they are, their logs say more",
+        nodes.join(", ")
+    );
+    Ok(Listed { text, missing: Some(words) })
 }
 
 /// Lets the server read its scripts now; what it found. An error when a script, or a room's, is not in use in its newest

@@ -43,6 +43,9 @@ pub(crate) struct RoomsPage {
     pub rooms: Vec<RoomLine>,
     /// What to give as `after` for the next page.
     pub next: Option<RoomId>,
+    /// The nodes of the cluster whose rooms are not among these, as they do not answer, or not as this version knows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// One room.
@@ -159,25 +162,35 @@ pub(super) async fn page(app: &App, query: &RoomsQuery) -> RoomsPage {
         let node = app.cluster.as_ref().map(|cluster| cluster.name().to_owned());
         RoomLine { room: entry.room, node, shard: entry.shard, clients, tracks, policy, paths }
     };
-    RoomsPage { rooms: rooms.into_iter().map(line).collect(), next }
+    RoomsPage { rooms: rooms.into_iter().map(line).collect(), next, missing: Vec::new() }
 }
 
-/// The same of all nodes: those that do not answer are left out.
+/// The same of all nodes; it names those that do not answer.
 pub(super) async fn page_of_all(app: &App, query: &RoomsQuery) -> RoomsPage {
     let Some(cluster) = &app.cluster else { return page(app, query).await };
     let after = query.after.as_deref().and_then(|after| RoomId::parse(after).ok());
     let (own, others) = tokio::join!(page(app, query), cluster.rooms_of_others(after, query.named.clone()));
-    let lines = |rooms: Vec<serde_json::Value>| rooms.into_iter().filter_map(|room| serde_json::from_value(room).ok());
-    let others = others.into_iter().map(|(rooms, next)| RoomsPage { rooms: lines(rooms).collect(), next });
+    let others = others.into_iter().map(|(node, rooms)| page_of(node.as_str(), rooms));
     merged(
         [own].into_iter().chain(others).collect(),
         query.limit.unwrap_or(ROOMS_PER_PAGE).clamp(1, MAX_ROOMS_PER_PAGE),
     )
 }
 
+/// What another node has told.
+fn page_of(node: &str, told: Option<(Vec<serde_json::Value>, Option<RoomId>)>) -> RoomsPage {
+    let is_told = told.is_some();
+    let (rooms, next) = told.unwrap_or_default();
+    let count = rooms.len();
+    let rooms: Vec<_> = rooms.into_iter().filter_map(|room| serde_json::from_value(room).ok()).collect();
+    let is_whole = is_told && rooms.len() == count;
+    RoomsPage { rooms, next, missing: if is_whole { Vec::new() } else { vec![node.to_owned()] } }
+}
+
 /// Pages of several nodes as one: up to where all of them are known.
 fn merged(pages: Vec<RoomsPage>, limit: usize) -> RoomsPage {
     let mut next = pages.iter().filter_map(|page| page.next.clone()).min();
+    let missing = pages.iter().flat_map(|page| page.missing.clone()).collect();
     let mut rooms: Vec<RoomLine> = pages.into_iter().flat_map(|page| page.rooms).collect();
     rooms.sort_by(|a, b| (&a.room, &a.node).cmp(&(&b.room, &b.node)));
     if let Some(next) = &next {
@@ -187,7 +200,7 @@ fn merged(pages: Vec<RoomsPage>, limit: usize) -> RoomsPage {
         rooms.truncate(limit);
         next = rooms.last().map(|line| line.room.clone());
     }
-    RoomsPage { rooms, next }
+    RoomsPage { rooms, next, missing }
 }
 
 impl From<PathReport> for PathLine {
@@ -242,7 +255,25 @@ mod tests {
             policy: None,
             paths: vec![],
         };
-        RoomsPage { rooms: rooms.iter().map(line).collect(), next: next.map(|next| RoomId::parse(next).unwrap()) }
+        let next = next.map(|next| RoomId::parse(next).unwrap());
+        RoomsPage { rooms: rooms.iter().map(line).collect(), next, missing: vec![] }
+    }
+
+    #[test]
+    fn a_node_is_named_that_does_not_answer_or_tells_of_a_room_what_nobody_understands() {
+        let room = serde_json::to_value(page("b", &["a"], None).rooms.remove(0)).unwrap();
+        for (told, rooms, missing) in [
+            (None, 0, &["b"][..]),
+            (Some((vec![room.clone()], None)), 1, &[]),
+            (Some((vec![room, serde_json::json!({ "room": 1 })], None)), 1, &["b"]),
+            (Some((vec![], None)), 0, &[]),
+        ] {
+            let found = merged(vec![page("a", &["c"], None), page_of("b", told)], 9);
+            assert_eq!(
+                (found.rooms.len(), found.missing),
+                (1 + rooms, missing.iter().map(|n| (*n).to_owned()).collect())
+            );
+        }
     }
 
     #[test]

@@ -210,7 +210,7 @@ async fn operators_see_rooms_scripts_reloads_and_what_policies_do() {
     ] {
         world.says("metrics", &format!("\n{line}\n")).await;
     }
-    let table = operator::rooms(world.admin, false).await.unwrap();
+    let table = operator::rooms(world.admin, false).await.unwrap().text;
     assert!(
         table.contains("demo") && table.contains("RELOAD FAILED: on_init") && table.ends_with("1 rooms\n"),
         "{table}"
@@ -245,7 +245,7 @@ async fn rooms_come_in_pages_and_the_command_reads_them_all() {
         let page = world.rooms(query).await;
         assert_eq!((json!(names(&page)), &page["next"]), (rooms, &next), "{query}");
     }
-    let lines = operator::rooms(world.admin, true).await.unwrap();
+    let lines = operator::rooms(world.admin, true).await.unwrap().text;
     assert_eq!(lines.lines().count(), 5);
     let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     assert_eq!((&first["room"], &first["policy"]["script"]), (&json!("r0"), &json!("default_room.lua")));

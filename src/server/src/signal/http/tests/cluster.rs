@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::memory::{Bus, nodes};
-use crate::signal::operator_nodes;
+use crate::signal::{operator, operator_nodes};
 
 /// The nodes a and b, which know each other.
 async fn pair() -> (Bus, World, World) {
@@ -140,6 +140,22 @@ async fn operators_see_all_nodes_and_all_rooms_at_any_of_them() {
     assert!(error.contains("without --cluster"), "{error}");
     let error = operator_nodes::drain(alone.admin, 600, false).await.unwrap_err().to_string();
     assert!(error.contains("409") && error.contains("the server is alone"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_rooms_names_the_nodes_that_do_not_answer() {
+    let (bus, a, b) = pair().await;
+    let (_one, _) = first(&a, join("one")).await;
+    let (_two, _) = first(&b, join("two")).await;
+    let listed = operator::rooms(a.admin, true).await.unwrap();
+    assert_eq!((listed.text.lines().count(), listed.missing), (2, None));
+    bus.cut(0, true);
+    let listed = operator::rooms(a.admin, true).await.unwrap();
+    let lines: Vec<Value> = listed.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["room"], &lines[1]), (&json!("one"), &json!({ "missing": ["b"] })));
+    assert!(listed.missing.unwrap().contains("do not answer: b;"));
+    let table = operator::rooms(a.admin, false).await.unwrap();
+    assert!(table.text.ends_with("1 rooms\n") && table.missing.is_some(), "{table:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
