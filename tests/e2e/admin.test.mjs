@@ -43,6 +43,8 @@ test('an operator sees rooms, their scripts, the canary and the path to each cli
 
     await row.locator('button').click();
     await until('the paths are drawn', async () => (await page.locator('.inner tbody tr').count()) === 2);
+    const ways = await page.locator('.inner tbody tr td:nth-child(2)').allTextContents();
+    assert.deepEqual(ways, ['websocket/udp', 'websocket/udp']);
     await until('an estimate is known', async () => /bit\/s/.test(await page.locator('.inner tbody tr').first().innerText()));
     await until('there is a curve', async () => ((await page.locator('.estimate').first().getAttribute('points')) ?? '').split(' ').length > 2);
     await keepScreenshot(page, 'admin');

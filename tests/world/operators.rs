@@ -66,6 +66,12 @@ fn an_operator_sees_who_is_in_a_room_page_by_page_and_what_each_publishes_and_re
     assert_eq!((ids(&first).len(), first["next"].as_str()), (32, Some("guest29")));
     let (alice, bob) = (&first["clients"][0], &first["clients"][1]);
     assert_eq!([&alice["client"], &bob["client"]], ["alice", "bob"]);
+    assert_eq!([&alice["via"], &bob["via"]], ["websocket", "websocket"]);
+    // Where somebody is who is elsewhere, the home knows; the way of the media knows that shard alone.
+    for client in [alice, bob] {
+        let expected = if client["here"] == true { (json!("udp"), false) } else { (Value::Null, true) };
+        assert_eq!((client["transport"].clone(), client["place"].is_u64()), expected, "{client}");
+    }
     let published = &alice["publishes"][0];
     assert_eq!((&published["track"], &published["source"]), (&json!(track), &json!("microphone")));
     assert_eq!((&published["muted"], &alice["joined"]), (&json!(false), &json!(true)));

@@ -75,12 +75,13 @@ export function tableOf(headings) {
 
 /** @param {Path[]} list @param {(client: string) => Look[]} seen */
 function paths(list, seen) {
-  const headings = ['Client', 'Estimate', 'Target', 'Paused', 'Round trip', 'Loss', 'Resent', 'Last five minutes'];
+  const headings = ['Client', 'Came by', 'Estimate', 'Target', 'Paused', 'Round trip', 'Loss', 'Resent', 'Last five minutes'];
   const table = tableOf(headings);
   const body = table.createTBody();
   for (const path of list) {
     const row = body.insertRow();
-    for (const text of [path.client, rate(path.estimate), rate(path.target)]) row.insertCell().textContent = text;
+    const way = [path.via, path.transport].filter(Boolean).join('/');
+    for (const text of [path.client, way, rate(path.estimate), rate(path.target)]) row.insertCell().textContent = text;
     const paused = row.insertCell();
     paused.textContent = String(path.paused);
     paused.classList.toggle('bad', path.paused > 0);

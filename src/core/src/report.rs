@@ -4,6 +4,7 @@ use std::time::Duration;
 
 pub use crate::room::track::{KeyFrameCounts, KeyFrameNeed};
 use moonring_policy::canary::CanaryCounts;
+use moonring_policy::client::Via;
 use moonring_policy::hook::PathFigures;
 use moonring_policy::{PolicyStats, RoomStatus};
 use moonring_wire::drops::Drops;
@@ -34,7 +35,11 @@ pub struct RoomReport {
 pub struct PathReport {
     /// Which client.
     pub client: ClientId,
-    /// How it is.
+    /// How the client has come.
+    pub via: Via,
+    /// What its media goes over: `"udp"` or `"tcp"`; `None` before it is sent to.
+    pub transport: Option<&'static str>,
+    /// How the path is.
     pub figures: PathFigures,
 }
 

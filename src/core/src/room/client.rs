@@ -318,6 +318,12 @@ impl Client {
         }
     }
 
+    /// What its media goes over, for operators: `"udp"` or `"tcp"`; `None` before it is sent to, and elsewhere.
+    pub fn transport_name(&self) -> Option<&'static str> {
+        let address = self.transport.as_ref()?.selected()?;
+        Some(if address.is_connection() { "tcp" } else { "udp" })
+    }
+
     /// What the section `mid` is used for.
     pub fn section(&self, mid: &Mid) -> Option<SectionUse> {
         self.negotiated.sections.iter().find(|(m, _)| m == mid).map(|(_, used)| *used)

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::Shard;
+use crate::room::Seat;
 use crate::room::client::Client;
 use crate::room::forward::Forward;
 use crate::room::track::{Layer, Track};
@@ -21,16 +22,17 @@ impl Shard {
         let room = self.index.rooms.get(room).and_then(|key| self.world.rooms.get(*key));
         let answer = room.ok_or_else(|| super::operators::NO_ROOM.to_owned()).map(|room| {
             let all = room.clients.iter().filter_map(|key| self.world.clients.get(*key));
+            let is_home = matches!(room.seat, Seat::Home { .. });
             let mut clients: Vec<&Client> = all.filter(|client| after.is_none_or(|after| client.id > *after)).collect();
             clients.sort_unstable_by(|a, b| a.id.cmp(&b.id));
             let next = (clients.len() > PAGE).then(|| clients[PAGE - 1].id.clone());
             clients.truncate(PAGE);
-            json!({ "clients": clients.iter().map(|client| self.line_of(now, client)).collect::<Vec<_>>(), "next": next })
+            json!({ "clients": clients.iter().map(|client| self.line_of(now, client, is_home)).collect::<Vec<_>>(), "next": next })
         });
         self.called(id, answer);
     }
 
-    fn line_of(&self, now: Instant, client: &Client) -> Value {
+    fn line_of(&self, now: Instant, client: &Client, is_home: bool) -> Value {
         let facts = &client.facts;
         let published = client.inbound.published.iter().filter_map(|key| self.world.tracks.get(*key));
         let forwards = client.outbound.forwards.iter().flatten();
@@ -39,6 +41,10 @@ impl Shard {
             "client": client.id,
             "identity": facts.identity(),
             "ip": facts.connection.ip,
+            "via": facts.connection.via.as_str(),
+            "transport": client.transport_name(),
+            // A wing hears of all others from its home, wherever they are.
+            "place": client.far.filter(|_| is_home),
             "joined": facts.presence.get() == Presence::Joined,
             "connected": client.transport.as_ref().map(|transport| transport.is_connected()),
             "here": client.far.is_none(),

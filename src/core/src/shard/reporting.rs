@@ -102,7 +102,8 @@ impl Shard {
 }
 
 fn path(client: &Client) -> Option<PathReport> {
-    Some(PathReport { client: client.id.clone(), figures: path_figures(client)? })
+    let (via, transport) = (client.facts.connection.via, client.transport_name());
+    Some(PathReport { client: client.id.clone(), via, transport, figures: path_figures(client)? })
 }
 
 /// How the path to a client is; `None` while nothing is forwarded to it.

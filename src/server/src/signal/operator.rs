@@ -230,14 +230,20 @@ fn table(rooms: &[RoomLine]) -> String {
 }
 
 fn path_line(path: &PathLine) -> String {
-    let PathLine { client, estimate, target, paused, rtt, loss, resends } = path;
+    let PathLine { client, via, transport, estimate, target, paused, rtt, loss, resends } = path;
     let kbps = |bps: &Option<u64>| bps.map_or("no limit".to_owned(), |bps| format!("{} kbit/s", bps / 1000));
     let (estimate, target, loss) = (kbps(estimate), kbps(target), loss * 100.0);
     let rtt = rtt.map_or("?".to_owned(), |rtt| format!("{rtt:.0}"));
     format!(
-        "  {}: estimate {estimate}, target {target}, {paused} paused, rtt {rtt} ms, loss {loss:.1} %, {resends} resent\n",
-        client.as_str()
+        "  {} ({}): estimate {estimate}, target {target}, {paused} paused, rtt {rtt} ms, loss {loss:.1} %, {resends} resent\n",
+        client.as_str(),
+        way(via, transport.as_deref())
     )
+}
+
+/// How a client has come, and what its media goes over, as far as that is known: `whip/tcp`.
+pub(super) fn way(via: &str, transport: Option<&str>) -> String {
+    transport.map_or_else(|| via.to_owned(), |transport| format!("{via}/{transport}"))
 }
 
 fn policy_columns(policy: &PolicyLine) -> String {

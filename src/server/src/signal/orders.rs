@@ -15,12 +15,12 @@ use super::app::App;
 use super::directory::RoomEntry;
 use super::homes;
 use super::rooms::PolicyLine;
-use crate::cluster::{NOT_HERE, NodeName};
+use crate::cluster::{Cluster, NOT_HERE, NodeName};
 use moonring_core::command::{Command, PolicyOrder};
 use moonring_policy::check_object;
 use moonring_policy::client::RightsChange;
 use moonring_policy::hook::Action;
-use moonring_wire::id::{ClientId, RoomId, TrackId};
+use moonring_wire::id::{ClientId, PlaceId, RoomId, TrackId};
 use moonring_wire::rights::Sources;
 
 /// What clients are told when the operator gives no reason.
@@ -113,14 +113,48 @@ pub(super) struct ClientsQuery {
     after: Option<ClientId>,
 }
 
-/// `GET /rooms/{room}/clients`: who is in a room, what each publishes and receives.
+/// `GET /rooms/{room}/clients`: who is in a room, how each has come, what each publishes and receives.
 pub(super) async fn clients(
     State(app): State<App>,
     Path(room): Path<String>,
     Query(ClientsQuery { after }): Query<ClientsQuery>,
     headers: HeaderMap,
 ) -> Response {
-    ask(&app, &room, &headers, |id, room| Command::ListClients { id, room, after }).await
+    let entry = match room_of(&app, &room, &headers) {
+        Ok(entry) => entry,
+        Err(response) => return *response,
+    };
+    let Some(shard) = app.directory.shard(entry.shard) else { return unknown() };
+    match app.calls.answer_of(shard, |id| Command::ListClients { id, room: entry.room, after }).await {
+        Ok(mut page) => {
+            let cluster = app.cluster.as_ref();
+            let here = (cluster.map(Cluster::name), entry.shard, app.directory.shards());
+            let name_at = |place| Some(cluster?.name_at(place)?.as_str().to_owned());
+            let lines = page["clients"].as_array_mut();
+            lines.into_iter().flatten().for_each(|line| name_place(line, here, name_at));
+            Json(page).into_response()
+        }
+        Err(response) => *response,
+    }
+}
+
+/// Says in an operator's words where a client is. Of a client at another node its home does not know the shard.
+fn name_place(
+    line: &mut Value,
+    (own, shard, shards): (Option<&str>, usize, usize),
+    name_at: impl Fn(PlaceId) -> Option<String>,
+) {
+    let Some(line) = line.as_object_mut() else { return };
+    let place = line.remove("place").and_then(|place| u16::try_from(place.as_u64()?).ok());
+    let own = || own.map(str::to_owned);
+    let (node, shard) = match place {
+        _ if line.get("here") == Some(&Value::Bool(true)) => (own(), Some(shard)),
+        Some(place) if usize::from(place) < shards => (own(), Some(usize::from(place))),
+        Some(place) => (name_at(PlaceId(place)), None),
+        None => (None, None),
+    };
+    line.insert("node".to_owned(), node.into());
+    line.insert("shard".to_owned(), shard.into());
 }
 
 pub(super) async fn resume(State(app): State<App>, Path(room): Path<String>, headers: HeaderMap) -> Response {
@@ -324,5 +358,29 @@ async fn order(app: &App, room: &str, headers: &HeaderMap, order: PolicyOrder) -
     match report.and_then(|report| report.policy) {
         Some(policy) => Json(PolicyLine::from(policy)).into_response(),
         None => unknown(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_operator_is_told_the_node_and_the_shard_of_a_client_as_far_as_its_home_knows_them() {
+        let name_at = |place| (place == PlaceId(5)).then(|| "n2".to_owned());
+        for (here, place, own, expected) in [
+            (true, json!(null), Some("n1"), json!(["n1", 1])),
+            (true, json!(null), None, json!([null, 1])),
+            (false, json!(0), None, json!([null, 0])),
+            (false, json!(0), Some("n1"), json!(["n1", 0])),
+            (false, json!(5), Some("n1"), json!(["n2", null])),
+            (false, json!(6), Some("n1"), json!([null, null])),
+            (false, json!(null), Some("n1"), json!([null, null])),
+        ] {
+            let mut line = json!({ "here": here, "place": place });
+            name_place(&mut line, (own, 1, 2), name_at);
+            assert_eq!(line, json!({ "here": here, "node": expected[0], "shard": expected[1] }));
+        }
     }
 }

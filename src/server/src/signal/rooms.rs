@@ -74,6 +74,12 @@ pub(crate) struct RoomLine {
 pub(crate) struct PathLine {
     /// Which client.
     pub client: ClientId,
+    /// How it has come: `websocket`, `whip` or `whep`. Nodes of an earlier version do not say.
+    #[serde(default)]
+    pub via: String,
+    /// What its media goes over: `udp` or `tcp`; `None` before it is sent to.
+    #[serde(default)]
+    pub transport: Option<String>,
     /// What layers are chosen for, in bit/s; `None` when nothing limits them.
     pub estimate: Option<u64>,
     /// The most to send right now, in bit/s.
@@ -205,10 +211,11 @@ fn merged(pages: Vec<RoomsPage>, limit: usize) -> RoomsPage {
 
 impl From<PathReport> for PathLine {
     fn from(report: PathReport) -> Self {
-        let PathReport { client, figures } = report;
+        let PathReport { client, via, transport, figures } = report;
         let PathFigures { estimate_bps, target_bps, paused, rtt, loss, resends } = figures;
         let rtt = rtt.map(|rtt| rtt.as_secs_f64() * 1000.0);
-        Self { client, estimate: estimate_bps, target: target_bps, paused, rtt, loss, resends }
+        let (via, transport) = (via.as_str().to_owned(), transport.map(str::to_owned));
+        Self { client, via, transport, estimate: estimate_bps, target: target_bps, paused, rtt, loss, resends }
     }
 }
 

@@ -216,10 +216,16 @@ async fn operators_see_rooms_scripts_reloads_and_what_policies_do() {
         "{table}"
     );
     let listed = operator_clients::clients(world.admin, "demo", false).await.unwrap();
-    assert!(listed.contains(", 127.0.0.1, has not offered any media\n") && listed.ends_with("1 clients\n"), "{listed}");
+    assert!(
+        listed.contains(", 127.0.0.1, websocket, shard 0, has not offered any media\n")
+            && listed.ends_with("1 clients\n"),
+        "{listed}"
+    );
     let lines = operator_clients::clients(world.admin, "demo", true).await.unwrap();
     let line: Value = serde_json::from_str(&lines).unwrap();
     assert_eq!((&line["joined"], &line["publishes"]), (&json!(true), &json!([])));
+    assert_eq!((&line["via"], &line["node"], &line["shard"]), (&json!("websocket"), &Value::Null, &json!(0)));
+    assert!(line["transport"].is_null() && line.get("place").is_none(), "{line}");
     assert!(operator_clients::clients(world.admin, "none", true).await.unwrap_err().to_string().contains("404"));
 }
 
