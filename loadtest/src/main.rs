@@ -17,6 +17,7 @@ use moonring_loadtest::report::{self, Report, Second};
 use moonring_loadtest::run::{self, Settings};
 use moonring_loadtest::scenario::{Scenario, Size, sessions};
 use moonring_loadtest::signalling::{Target, TlsTrust};
+use moonring_wire::causes::causes;
 use moonring_wire::id::RoomId;
 
 /// What `--ramp` calls a good load.
@@ -185,7 +186,7 @@ fn main() -> ExitCode {
             code
         }
         Err(error) => {
-            eprintln!("moonring-loadtest: {error:#}");
+            eprintln!("moonring-loadtest: {}", causes(error.as_ref()));
             ExitCode::FAILURE
         }
     }

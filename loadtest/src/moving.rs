@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use moonring_wire::causes::causes;
 use moonring_wire::id::{ClientId, RoomId};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -45,7 +46,7 @@ pub(crate) async fn run(context: Arc<Context>, moves: Moves) {
     let places = match places(&context, &moves).await {
         Ok(places) if places.len() > 1 => Ok(places),
         Ok(_) => Err(NOWHERE.to_owned()),
-        Err(error) => Err(format!("{error:#}")),
+        Err(error) => Err(causes(error.as_ref())),
     };
     let places = match places {
         Ok(places) => places,
@@ -56,7 +57,7 @@ pub(crate) async fn run(context: Arc<Context>, moves: Moves) {
     };
     tokio::select! {
         outcome = wander(&context, &moves, &places) => if let Err(error) = outcome {
-            let _ = context.failures.send(format!("moves: {error:#}"));
+            let _ = context.failures.send(format!("moves: {}", causes(error.as_ref())));
         },
         _ = stop.wait_for(|stop| *stop) => {}
     }

@@ -153,6 +153,7 @@ const MODULES: &[(&str, &[Row])] = &[
         ("watchdog", &["ending", "event_loop"]),
     ]),
     ("src/wire", &[
+        ("causes", &[]),
         ("drops", &[]),
         ("id", &[]),
         ("link", &["drops", "id", "packet", "rtp"]),

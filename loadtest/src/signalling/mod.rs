@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use moonring_wire::causes::causes;
 use moonring_wire::id::{ClientId, Mid, RoomId};
 use moonring_wire::media::{CodecName, Kind};
 use tokio::sync::{oneshot, watch};
@@ -220,7 +221,7 @@ pub async fn run(context: Arc<Context>, plan: ClientPlan) {
         context.close(client);
         if let Err(error) = outcome {
             // The run counts them; when it is gone nobody wants to know.
-            let _ = context.failures.send(format!("{error:#}"));
+            let _ = context.failures.send(causes(error.as_ref()));
         }
         let comes_again = plan.stays.is_some() || (is_lost && context.rejoin);
         if !comes_again || *stop.borrow_and_update() {

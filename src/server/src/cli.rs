@@ -22,6 +22,7 @@ use crate::tools;
 mod logging;
 mod shown;
 
+use moonring_wire::causes::causes;
 use shown::Shown;
 
 /// The exit code of a replay whose files cannot be read.
@@ -41,7 +42,7 @@ pub fn run(mut cli: Cli) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            let line = format!("moonring: {error:#}\n").into_bytes();
+            let line = format!("moonring: {}\n", causes(error.as_ref())).into_bytes();
             if is_server {
                 log_queue::queue_of_the_log().say(line);
             } else {

@@ -14,6 +14,7 @@ use landlock::{
 
 use crate::config::{Config, SandboxPart};
 use crate::script_files::turns_on_the_way;
+use moonring_wire::causes::causes;
 
 mod calls;
 
@@ -57,7 +58,10 @@ pub(crate) fn after_start(config: &Config) {
     if config.sandbox.contains(&SandboxPart::Calls)
         && let Err(error) = calls::confine()
     {
-        tracing::warn!("sandbox: system calls are not refused, this kernel has no seccomp filters: {error:#}");
+        tracing::warn!(
+            "sandbox: system calls are not refused, this kernel has no seccomp filters: {}",
+            causes(error.as_ref())
+        );
     }
 }
 

@@ -28,6 +28,7 @@ use moonring_core::room::links::LinkSettings;
 use moonring_core::shard::{Shard, ShardSettings};
 use moonring_policy::library::{ScriptLibrary, ScriptRule};
 use moonring_policy::{PolicyEngine, PolicySettings};
+use moonring_wire::causes::causes;
 use moonring_wire::id::PlaceId;
 use moonring_wire::transport::TransportConfig;
 use moonring_wire::transport::dtls::{Certificate, DtlsVersions};
@@ -253,7 +254,7 @@ fn start(
 fn listen_for_successor(path: &Path, has_taken_over: bool) -> anyhow::Result<Option<Endpoint>> {
     match Endpoint::bind(path) {
         Err(error) if has_taken_over => {
-            tracing::error!("no process can take over from this one: {error:#}");
+            tracing::error!("no process can take over from this one: {}", causes(error.as_ref()));
             Ok(None)
         }
         endpoint => endpoint.map(Some),

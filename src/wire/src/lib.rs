@@ -4,6 +4,7 @@
 //! The load client, the fuzzers of the parsers and the tests against foreign peers stand on this crate alone.
 #![forbid(unsafe_code)]
 
+pub mod causes;
 pub mod drops;
 pub mod id;
 pub mod link;

@@ -27,6 +27,7 @@ use super::engine::{
 use super::messages::PLACES;
 use super::settings::{ClusterSettings, Login};
 use super::tables::Table;
+use moonring_wire::causes::causes;
 
 /// The bucket of the claims.
 pub(super) const BUCKET: &str = "mr_rooms";
@@ -115,7 +116,7 @@ impl Nats {
             match self.bucket().await {
                 Ok(bucket) => *store = Some(bucket),
                 Err(error) => {
-                    let words = format!("the cluster has no table of rooms: {error:#}");
+                    let words = format!("the cluster has no table of rooms: {}", causes(error.as_ref()));
                     if self.said.is_due(&words, Instant::now()) {
                         tracing::error!("{words}");
                     }

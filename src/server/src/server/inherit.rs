@@ -16,6 +16,7 @@ use crate::signal::take_over::ControlState;
 use crate::take_over::{InheritedShard, Successor};
 use moonring_core::command::Command;
 use moonring_core::shard::Shard;
+use moonring_wire::causes::causes;
 use moonring_wire::transport::dtls::Certificate;
 
 /// Pause before a script's state is offered again to a shard whose queue is full.
@@ -62,7 +63,7 @@ fn take_over(
         let (config, certificate, policies) = (config.clone(), given.0.clone(), given.1.clone());
         let begin = move || {
             let began = begin(&config, port, (&certificate, &policies), (&inherited, opened));
-            began.map_err(|error| format!("{error:#}"))
+            began.map_err(|error| causes(error.as_ref()))
         };
         let (events, receiver) = event_queue(EVENT_QUEUE);
         let starting = prepare_shard(settings, begin, events)?;
@@ -140,7 +141,7 @@ pub(super) fn receive_policies(former: Successor, shards: Vec<ShardHandle>) -> a
         });
         match received {
             Ok(()) => tracing::info!("has taken over; the process before has ended"),
-            Err(error) => tracing::error!("not all scripts' states have come: {error:#}"),
+            Err(error) => tracing::error!("not all scripts' states have come: {}", causes(error.as_ref())),
         }
     };
     std::thread::Builder::new().name("take-over".into()).spawn(receive).map(drop).context("take_over")

@@ -21,6 +21,7 @@ use x509_parser::pem::parse_x509_pem;
 
 use crate::config::Config;
 use crate::data_dir::{self, Readers};
+use moonring_wire::causes::causes;
 
 const CERTIFICATE_FILE: &str = "self-signed.crt";
 const KEY_FILE: &str = "self-signed.key";
@@ -73,7 +74,7 @@ pub(super) async fn follow(mut files: Followed, tls: RustlsConfig) {
                 tracing::info!(certificate = %name, "took the certificate's new version");
             }
             Some(Err(error)) => {
-                tracing::error!(certificate = %name, "the new version cannot be used, the one before stays: {error:#}")
+                tracing::error!(certificate = %name, "the new version cannot be used, the one before stays: {}", causes(error.as_ref()))
             }
         }
         files.tell_of_validity(SystemTime::now());

@@ -16,6 +16,7 @@ use super::endpoint::Endpoint;
 use super::hello::Hello;
 use super::{PATIENCE, READY_PATIENCE, REST};
 use crate::event_loop::{HandOverHandle, Parted, Unloaded};
+use moonring_wire::causes::causes;
 use moonring_wire::id::ClientId;
 use zeroize::Zeroizing;
 
@@ -67,15 +68,15 @@ impl Predecessor {
                     Ok(mut channel) => match self.serve(&mut channel) {
                         Ok(()) => return,
                         Err(error) => {
-                            tracing::warn!("no take-over, this process goes on: {error:#}");
+                            tracing::warn!("no take-over, this process goes on: {}", causes(error.as_ref()));
                             // It may be gone.
-                            let _ = channel.send(Kind::Refused, format!("{error:#}").as_bytes(), &[]);
+                            let _ = channel.send(Kind::Refused, causes(error.as_ref()).as_bytes(), &[]);
                         }
                     },
                     Err(error) => tracing::warn!(%error, "a take-over cannot begin"),
                 },
                 Err(error) => {
-                    tracing::warn!("nobody is let take over: {error:#}");
+                    tracing::warn!("nobody is let take over: {}", causes(error.as_ref()));
                     std::thread::sleep(PAUSE);
                 }
             }

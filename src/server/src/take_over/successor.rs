@@ -12,6 +12,7 @@ use super::hello::Hello;
 use super::{PATIENCE, REST};
 use moonring_core::shard::take_over::Piece;
 use moonring_policy::CarriedPolicy;
+use moonring_wire::causes::causes;
 use moonring_wire::id::RoomId;
 use zeroize::Zeroizing;
 
@@ -80,7 +81,7 @@ impl Successor {
     /// Says why there is no take-over.
     pub(crate) fn refuse(&mut self, error: &anyhow::Error) {
         // The other process may be gone, and goes on otherwise.
-        let _ = self.channel.send(Kind::Refused, format!("{error:#}").as_bytes(), &[]);
+        let _ = self.channel.send(Kind::Refused, causes(error.as_ref()).as_bytes(), &[]);
     }
 
     /// Receives what the rooms' scripts hand over, up to the end; an error says why that did not come.

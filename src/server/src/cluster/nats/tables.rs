@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::super::engine::{Offline, Pending, Unwritten};
 use super::super::tables::{Kept, MAX_VALUE, Scanned, Table, Tables, bucket_of};
 use super::{BUCKET, MARKERS, Nats, PATIENCE};
+use moonring_wire::causes::causes;
 
 /// The header that says what a write is, and its value for one that takes out.
 const OPERATION: &str = "KV-Operation";
@@ -60,7 +61,7 @@ impl Nats {
                 GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND && make => {
                     let made = self.make_table(table, bucket).await;
                     made.map_err(|error| {
-                        let words = format!("the cluster has no table of {}: {error:#}", table.name());
+                        let words = format!("the cluster has no table of {}: {}", table.name(), causes(error.as_ref()));
                         if self.said.is_due(&words, Instant::now()) {
                             tracing::error!("{words}");
                         }
