@@ -25,7 +25,8 @@ COPY --from=build /out/bin/moonring /usr/local/bin/moonring
 COPY scripts /opt/moonring/scripts
 # Mount the folder, not a single file: a file that is renamed over is not seen through a bind mount of itself.
 VOLUME ["/opt/moonring/scripts", "/var/lib/moonring"]
-EXPOSE 8080/tcp 40000-40100/udp
+# TCP beside UDP: with --media-tcp.
+EXPOSE 8080/tcp 40000-40100/udp 40000-40100/tcp
 USER moonring
 WORKDIR /var/lib/moonring
 ENTRYPOINT ["/usr/local/bin/moonring", "--scripts-dir=/opt/moonring/scripts", "--data-dir=/var/lib/moonring"]

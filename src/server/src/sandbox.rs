@@ -59,7 +59,8 @@ pub(crate) fn after_start(config: &Config) {
         && let Err(error) = calls::confine()
     {
         tracing::warn!(
-            "sandbox: system calls are not refused, this kernel has no seccomp filters: {}",
+            "sandbox: system calls are not refused: this kernel has no seccomp filters, or a container's seccomp profile refuses \
+             them (docker/seccomp.json allows them): {}",
             causes(error.as_ref())
         );
     }
@@ -109,7 +110,10 @@ fn confine((read, write): (Vec<PathBuf>, Option<PathBuf>), take_over: &Path) -> 
         RulesetStatus::FullyEnforced => tracing::debug!("sandbox: files are confined"),
         RulesetStatus::PartiallyEnforced => tracing::info!("sandbox: files are confined as far as this kernel can"),
         RulesetStatus::NotEnforced => {
-            tracing::warn!("sandbox: files are not confined: this kernel has no Landlock (Linux 5.13), or it is off");
+            tracing::warn!(
+                "sandbox: files are not confined: this kernel has no Landlock (Linux 5.13), it is off, or a container's seccomp \
+                 profile refuses it (docker/seccomp.json allows it)"
+            );
         }
     }
     Ok(())

@@ -92,6 +92,25 @@ mod tests {
     use super::*;
     use seccompiler::apply_filter;
 
+    #[test]
+    fn the_profile_for_containers_lets_the_server_confine_itself() {
+        let profile = include_str!("../../../../docker/seccomp.json");
+        let profile: serde_json::Value = serde_json::from_str(profile).unwrap();
+        let allowed: Vec<&str> = profile["syscalls"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|rule| rule["action"] == "SCMP_ACT_ALLOW" && rule.get("args").is_none())
+            .flat_map(|rule| rule["names"].as_array().unwrap())
+            .filter_map(|name| name.as_str())
+            .collect();
+        for call in
+            ["landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp", "prctl", "capset"]
+        {
+            assert!(allowed.contains(&call), "{call}");
+        }
+    }
+
     /// A filter holds for the thread that takes it on, so a thread of its own can try it.
     #[test]
     fn programs_cannot_be_started_and_threads_can() {

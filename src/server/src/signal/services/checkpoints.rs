@@ -293,7 +293,7 @@ impl Checkpoints {
     async fn rest(&self) {
         let all_done = async {
             while self.0.counts.under_way.load(Ordering::Relaxed) > 0 {
-                tokio::time::sleep(LOOK).await;
+                sleep(LOOK).await;
             }
         };
         if tokio::time::timeout(PATIENCE, all_done).await.is_err() {
