@@ -59,6 +59,7 @@ const OTHERS = {
   outage: (net, server) => outages(net, server, { isDirect: false, length: cut }),
   'direct-outage': (net, server) => outages(net, server, { isDirect: true, length: cut }),
   loss: (net, server) => behindHarm(net, server, { name: 'loss', harm: { delayMs: 10, lossPercent: 5 }, goal: { frames: 0.99, concealed: 0.02, frozen: 0.01 }, seconds: call }),
+  'tcp-loss': (net, server) => behindHarm(net, server, { name: 'tcp-loss', harm: { delayMs: 50, lossPercent: 3 }, goal: { frames: 0.6, concealed: 0.02, frozen: 0.1 }, seconds: call, overTcp: true }),
   jitter: (net, server) => behindHarm(net, server, { name: 'jitter', harm: { delayMs: 50, jitterMs: 30 }, goal: { frames: 0.99, concealed: 0.02, frozen: 0 }, seconds: call }),
 };
 const all = [...Object.keys(SCENES), ...Object.keys(OTHERS)];

@@ -45,6 +45,11 @@ export function createNet() {
     hub,
     /** A folder that goes with it. */
     scratch: scripts,
+    /** Bytes that wait in the kernel for one connection of the server's media ports, where most do. */
+    unsent() {
+      const lines = run('ip', ['netns', 'exec', hub, 'ss', '-Htn', 'state', 'established', 'sport', '>=', ':18310', 'sport', '<=', ':18319']).split('\n');
+      return Math.max(0, ...lines.filter(Boolean).map((line) => Number(line.trim().split(/\s+/)[1])));
+    },
     /** A place for a browser, behind a link of its own; with `harm` a link that delays and loses packets.
      *  @param {Harm} [harm] */
     async place(harm) {
@@ -61,6 +66,15 @@ export function createNet() {
       ip('-n', name, 'route', 'add', 'default', 'via', `10.183.${n}.1`);
       let subnet = n;
       return {
+        /** How the connections of the server to the place find out how fast to send, and the other way: `cubic`, as on most servers.
+         *  @param {string} control */
+        control(control) {
+          for (const namespace of [hub, name]) {
+            const routes = ip('-n', namespace, '-4', 'route').split('\n').filter((route) => route.includes(link) || namespace === name);
+            // A namespace has no say in what the kernel does by default.
+            for (const route of routes.filter(Boolean)) ip('-n', namespace, 'route', 'replace', ...route.trim().split(/\s+/), 'congctl', control);
+          }
+        },
         wrap: (/** @type {string} */ program) => wrapper(scripts, name, program),
         ...createLink(hub, `${link}h`),
         /** Loses everything for a while, on a link that has a harm. @param {number} ms */
