@@ -36,6 +36,7 @@ const SCENES = {
   'direct-3000': (net, server) => directly(net, server, { name: 'direct 3000', kbps: 3000, times }),
   'direct-600': (net, server) => directly(net, server, { name: 'direct 600', kbps: 600, times }),
   'direct-200': (net, server) => directly(net, server, { name: 'direct 200', kbps: 200, times }),
+  home: (net, server) => throughServer(net, server, { name: 'at home', kbps: [1400, 1400], times, heights: { 1400: 270 }, isHome: true }),
   call: (net, server) => twoParty(net, server, call),
   // Chromium makes two spatial layers of 960x540. Of those without, all have the whole height, and fewer pictures.
   'svc-vp9': (net, server) => withLayersInside(net, server, 'L3T3_KEY', 'vp9', { heights: { 600: 270 } }),

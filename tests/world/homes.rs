@@ -2,19 +2,28 @@
 
 use std::time::Duration;
 
-use crate::sim::{World, places};
+use moonring_core::command::{Command, Event};
+
+use crate::encoder::Encoder;
+use crate::sim::{World, places, room};
 use crate::slow::{FRAMES, layer_lately, scene_in};
 
-/// The layer that each of `count` subscribers behind one link of `bps` had in each third of a minute, from the 15th second on.
-fn layers(seed: u64, (count, bps): (usize, u64)) -> Vec<Vec<Option<u8>>> {
+/// `count` subscribers behind one link of `bps`, after 15 s.
+fn home(seed: u64, (count, bps): (usize, u64), is_home: bool) -> (World, Encoder, Vec<usize>) {
     let mut world = World::new(seed);
-    world.net.is_home = true;
+    world.net.is_home = is_home;
     let (mut world, mut encoder, subscribers, _) = scene_in(world, &vec![None; count], (FRAMES, 30, 0));
     subscribers[1..].iter().for_each(|who| world.members[*who].behind = Some(subscribers[0]));
     let link = &mut world.members[subscribers[0]].down;
     (link.rate_bps, link.queue) = (Some(bps), Duration::from_millis(400));
     encoder.run(&mut world, 15);
-    let mut had = vec![Vec::new(); count];
+    (world, encoder, subscribers)
+}
+
+/// The layer that each of them had in each third of the minute from then on.
+fn layers(seed: u64, scene: (usize, u64)) -> Vec<Vec<Option<u8>>> {
+    let (mut world, mut encoder, subscribers) = home(seed, scene, true);
+    let mut had = vec![Vec::new(); subscribers.len()];
     for _ in 0..20 {
         encoder.run(&mut world, 3);
         subscribers.iter().zip(&mut had).for_each(|(who, had)| had.push(layer_lately(&world, *who, 3)));
@@ -59,4 +68,21 @@ fn where_not_all_can_have_a_picture_those_that_can_have_it_and_the_others_come_b
     let had: Vec<_> = (300..304).flat_map(|seed| layers(seed, (4, 500_000))).collect();
     let none = had.iter().flatten().filter(|had| had.is_none()).count();
     assert!(none <= 24, "{none} of 320 times: {had:?}");
+}
+
+#[test]
+fn operators_see_who_shares_a_line() {
+    for is_home in [true, false] {
+        let (mut world, mut encoder, subscribers) = home(300, (4, 500_000), is_home);
+        encoder.run(&mut world, 10);
+        world.command(Command::Report { id: 1, rooms: vec![room("demo")] });
+        let paths = world.events.iter().rev().find_map(|event| match event {
+            Event::Report { rooms, .. } => Some(rooms[0].paths.clone()),
+            _ => None,
+        });
+        let ids: Vec<_> = subscribers.iter().map(|who| world.id(*who)).collect();
+        let paths = paths.into_iter().flatten().filter(|path| ids.contains(&path.client));
+        let sharing: Vec<_> = paths.map(|path| path.sharing).collect();
+        assert_eq!(sharing, if is_home && !are_apart() { vec![3; 4] } else { vec![0; sharing.len()] });
+    }
 }

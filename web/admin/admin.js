@@ -13,7 +13,7 @@ const MOST = 2000;
 const KEPT = 150;
 
 /**
- * @typedef {{client: string, via: string, transport: string | null, estimate: number | null, target: number | null, paused: number, rtt: number | null,
+ * @typedef {{client: string, via: string, transport: string | null, sharing: number, estimate: number | null, target: number | null, paused: number, rtt: number | null,
  *            loss: number, resends: number}} Path
  * @typedef {{script: string, version: string, last_reload: null | {ok: string} | {failed: string}, suspended: boolean,
  *            hooks: number, failures: number, hook_p99_us: number, memory_bytes: number, host_bytes: number, queued: number,

@@ -81,7 +81,8 @@ function paths(list, seen) {
   for (const path of list) {
     const row = body.insertRow();
     const way = [path.via, path.transport].filter(Boolean).join('/');
-    for (const text of [path.client, way, rate(path.estimate), rate(path.target)]) row.insertCell().textContent = text;
+    const shared = path.sharing > 0 ? ` (with ${path.sharing} on the same line)` : '';
+    for (const text of [path.client, way, rate(path.estimate) + shared, rate(path.target)]) row.insertCell().textContent = text;
     const paused = row.insertCell();
     paused.textContent = String(path.paused);
     paused.classList.toggle('bad', path.paused > 0);

@@ -39,6 +39,8 @@ pub struct PathReport {
     pub via: Via,
     /// What its media goes over: `"udp"` or `"tcp"`; `None` before it is sent to.
     pub transport: Option<&'static str>,
+    /// How many other clients of this shard it is known to share a bottleneck with.
+    pub sharing: usize,
     /// How the path is.
     pub figures: PathFigures,
 }

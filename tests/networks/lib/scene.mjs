@@ -47,13 +47,14 @@ function withBrowsers(scratch, places, body, open = []) {
 /** Subscribers on links of `kbps` each (null: no limit) in one room; the limits are lifted after a while.
  *  @param {import('./net.mjs').Net} net @param {import('./server.mjs').Server} server
  *  `sending`: what the publisher sends instead of simulcast, as the page's query; `heights`: what is to come of it on each link;
- *  `overTcp`: subscribers have no UDP.
- *  @param {{name: string, kbps: (number | null)[], times: Times, sending?: Record<string, string | number>, heights?: Record<string, number>, overTcp?: boolean}} scene
+ *  `overTcp`: subscribers have no UDP; `isHome`: they have one address, and one link of so many kbit/s.
+ *  @param {{name: string, kbps: (number | null)[], times: Times, sending?: Record<string, string | number>, heights?: Record<string, number>, overTcp?: boolean,
+ *    isHome?: boolean}} scene
  *  @returns {Promise<Row[]>} */
-export async function throughServer(net, server, { name, kbps, times, sending = {}, heights = HEIGHTS, overTcp = false }) {
+export async function throughServer(net, server, { name, kbps, times, sending = {}, heights = HEIGHTS, overTcp = false, isHome = false }) {
   /** @type {Row[]} */ const rows = [];
   const places = [await net.place()];
-  for (const _ of kbps) places.push(await net.place());
+  for (const [n] of kbps.entries()) places.push(isHome && n > 0 ? places[1] : await net.place());
   await withBrowsers(net.scratch, places, async ([publisher, ...browsers]) => {
     const room = name.replaceAll(' ', '-');
     const from = await openTab(publisher, server, { room, name: 'publisher', media: 'camera', ...PICTURE, ...sending });
@@ -136,7 +137,8 @@ async function measure(scene, receivers, { times, heights }, rows) {
   const passed = receivers.map(({ place }) => place.passed());
   receivers.forEach(({ place }) => place.limit(null));
   await sleep(times.lifted * 1000);
-  const names = receivers.map(({ kbps }) => (kbps ? `${kbps} kbit/s` : 'no limit'));
+  const isShared = (/** @type {Receiver} */ one) => receivers.filter(({ place }) => place === one.place).length > 1;
+  const names = receivers.map((one, n) => (one.kbps ? `${one.kbps} kbit/s` : 'no limit') + (isShared(one) ? `, ${n + 1}` : ''));
   for (const [n, { kbps, tab }] of receivers.entries()) {
     const samples = await samplesOf(tab);
     const { packets, drops } = passed[n];

@@ -8,6 +8,7 @@ use crate::report::{
     IoStats, MAX_PATHS_PER_ROOM, MAX_ROOMS_PER_REPORT, PathReport, RoomReport, ShardCounters, ShardReport,
 };
 use crate::room::client::Client;
+use crate::room::congestion::Congestion;
 use moonring_policy::client::Traffic;
 use moonring_policy::hook::PathFigures;
 use moonring_wire::id::RoomId;
@@ -103,7 +104,8 @@ impl Shard {
 
 fn path(client: &Client) -> Option<PathReport> {
     let (via, transport) = (client.facts.connection.via, client.transport_name());
-    Some(PathReport { client: client.id.clone(), via, transport, figures: path_figures(client)? })
+    let sharing = client.outbound.congestion.as_deref().map_or(0, Congestion::shares_with);
+    Some(PathReport { client: client.id.clone(), via, transport, sharing, figures: path_figures(client)? })
 }
 
 /// How the path to a client is; `None` while nothing is forwarded to it.

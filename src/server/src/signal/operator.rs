@@ -230,12 +230,13 @@ fn table(rooms: &[RoomLine]) -> String {
 }
 
 fn path_line(path: &PathLine) -> String {
-    let PathLine { client, via, transport, estimate, target, paused, rtt, loss, resends } = path;
+    let PathLine { client, via, transport, sharing, estimate, target, paused, rtt, loss, resends } = path;
+    let shared = if *sharing > 0 { format!(" (shares its line with {sharing})") } else { String::new() };
     let kbps = |bps: &Option<u64>| bps.map_or("no limit".to_owned(), |bps| format!("{} kbit/s", bps / 1000));
     let (estimate, target, loss) = (kbps(estimate), kbps(target), loss * 100.0);
     let rtt = rtt.map_or("?".to_owned(), |rtt| format!("{rtt:.0}"));
     format!(
-        "  {} ({}): estimate {estimate}, target {target}, {paused} paused, rtt {rtt} ms, loss {loss:.1} %, {resends} resent\n",
+        "  {} ({}): estimate {estimate}{shared}, target {target}, {paused} paused, rtt {rtt} ms, loss {loss:.1} %, {resends} resent\n",
         client.as_str(),
         way(via, transport.as_deref())
     )

@@ -80,6 +80,9 @@ pub(crate) struct PathLine {
     /// What its media goes over: `udp` or `tcp`; `None` before it is sent to.
     #[serde(default)]
     pub transport: Option<String>,
+    /// How many others it shares a bottleneck with, as far as is known.
+    #[serde(default)]
+    pub sharing: usize,
     /// What layers are chosen for, in bit/s; `None` when nothing limits them.
     pub estimate: Option<u64>,
     /// The most to send right now, in bit/s.
@@ -211,11 +214,12 @@ fn merged(pages: Vec<RoomsPage>, limit: usize) -> RoomsPage {
 
 impl From<PathReport> for PathLine {
     fn from(report: PathReport) -> Self {
-        let PathReport { client, via, transport, figures } = report;
+        let PathReport { client, via, transport, sharing, figures } = report;
         let PathFigures { estimate_bps, target_bps, paused, rtt, loss, resends } = figures;
         let rtt = rtt.map(|rtt| rtt.as_secs_f64() * 1000.0);
         let (via, transport) = (via.as_str().to_owned(), transport.map(str::to_owned));
-        Self { client, via, transport, estimate: estimate_bps, target: target_bps, paused, rtt, loss, resends }
+        let (estimate, target) = (estimate_bps, target_bps);
+        Self { client, via, transport, sharing, estimate, target, paused, rtt, loss, resends }
     }
 }
 

@@ -32,12 +32,17 @@ impl Estimator {
         }
     }
 
+    /// What is known of those.
+    pub fn share(&self) -> Option<&Share> {
+        self.rate.share()
+    }
+
     /// Until when a probe has to wait for those of others; not where something is paused, which comes back no later than alone.
     pub(super) fn others_probe_until(&self) -> Option<i64> {
         if self.wanted.is_starved {
             return None;
         }
-        let probed = self.rate.share().and_then(|share| share.probed)?;
+        let probed = self.share().and_then(|share| share.probed)?;
         Some(self.micros(probed + PROBES_APART))
     }
 }

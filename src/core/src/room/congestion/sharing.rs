@@ -13,4 +13,9 @@ impl Congestion {
         self.estimator.set_share(share);
         self.pace(now);
     }
+
+    /// How many other paths it is known to share a bottleneck with.
+    pub fn shares_with(&self) -> usize {
+        self.estimator.share().map_or(0, |share| share.flows - 1)
+    }
 }
