@@ -160,6 +160,7 @@ const MODULES: &[(&str, &[Row])] = &[
         ("media", &["id"]),
         ("message", &["id", "media", "rights", "shared"]),
         ("negotiate", &["id", "media"]),
+        ("network", &[]),
         ("packet", &[]),
         ("rights", &["media"]),
         ("rtp", &["drops", "id", "media"]),

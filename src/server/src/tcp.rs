@@ -24,6 +24,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use crate::udp::{Received, Receiver};
 use connection::{Closed, Connection, READ_BYTES, Taken};
 use moonring_core::report::TcpStats;
+use moonring_wire::network::network_of;
 use moonring_wire::packet::{AddressPair, SendBatch};
 
 /// Connections that wait to be accepted.
@@ -380,18 +381,10 @@ fn who_makes_room(strangers: impl Iterator<Item = (u32, IpAddr)>, ip: IpAddr) ->
     let (mut all, mut neighbours) = (Vec::new(), Vec::new());
     for (number, other) in strangers {
         all.push(number);
-        if is_same_network(other, ip) && !ip.is_loopback() {
+        if network_of(other) == network_of(ip) && !ip.is_loopback() {
             neighbours.push(number);
         }
     }
     let first = |of: Vec<u32>, most| of.iter().min().copied().filter(|_| of.len() >= most);
     first(neighbours, STRANGERS_PER_NETWORK).or_else(|| first(all, STRANGERS))
-}
-
-/// Whether two addresses are of one customer of a provider.
-fn is_same_network(one: IpAddr, other: IpAddr) -> bool {
-    match (one, other) {
-        (IpAddr::V6(one), IpAddr::V6(other)) => one.segments()[..4] == other.segments()[..4],
-        _ => one == other,
-    }
 }

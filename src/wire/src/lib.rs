@@ -11,6 +11,7 @@ pub mod link;
 pub mod media;
 pub mod message;
 pub mod negotiate;
+pub mod network;
 pub mod packet;
 pub mod rights;
 pub mod rtp;

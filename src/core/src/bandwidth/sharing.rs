@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use moonring_wire::network::network_of;
 use neighbourhood::Neighbourhood;
 
 mod evidence;
@@ -84,17 +85,6 @@ impl<K: Copy + Eq> Flows<K> {
             return None;
         }
         self.networks.entry(network).or_default().hear(at, key, view)
-    }
-}
-
-/// The network that a household has: an IPv4 address, or the first 64 bits of an IPv6 address.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-        address => address,
     }
 }
 

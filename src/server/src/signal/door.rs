@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use moonring_wire::network::network_of;
+
 /// Refused joins that one address may have at once.
 pub(super) const REFUSALS: u32 = 20;
 /// Refused joins that one address may have per second for long.
@@ -57,9 +59,8 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Origin {
     Loopback,
-    V4(Ipv4Addr),
-    /// A /64.
-    V6([u16; 4]),
+    /// One of [`network_of`].
+    Network(IpAddr),
 }
 
 /// What an address can hold.
@@ -233,11 +234,7 @@ impl Origin {
     pub(super) fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             ip if ip.is_loopback() => Self::Loopback,
-            IpAddr::V4(ip) => Self::V4(ip),
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.segments();
-                Self::V6([a, b, c, d])
-            }
+            ip => Self::Network(network_of(ip)),
         }
     }
 
@@ -245,8 +242,7 @@ impl Origin {
     pub(super) fn ip(self) -> IpAddr {
         match self {
             Self::Loopback => Ipv4Addr::LOCALHOST.into(),
-            Self::V4(ip) => ip.into(),
-            Self::V6([a, b, c, d]) => [a, b, c, d, 0, 0, 0, 0].into(),
+            Self::Network(ip) => ip,
         }
     }
 }
