@@ -62,9 +62,9 @@ impl Sink {
         (self.is_gone)()
     }
 
-    /// Hands a line over.
+    /// Hands a line over, unless nobody watches any more.
     pub fn put(&mut self, line: Vec<u8>) -> Delivery {
-        (self.take)(line)
+        if self.is_gone() { Delivery::Gone } else { (self.take)(line) }
     }
 }
 

@@ -85,10 +85,6 @@ pub(super) fn queue(depth: Depth, recording_bytes: usize, place: Place) -> (Sink
     };
     let asked = sender.clone();
     let sink = Sink::new(move |line| {
-        // What waits for who has gone is waited for no more, however much it is.
-        if sender.is_closed() {
-            return Delivery::Gone;
-        }
         let bytes = line.len();
         if bytes > left {
             return ends(&shared, TOO_LARGE);
