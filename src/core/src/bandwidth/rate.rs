@@ -284,7 +284,8 @@ impl RateControl {
         let seconds = ((signals.now - self.changed_at) as f64 / 1e6).clamp(0.0, 1.0);
         self.changed_at = signals.now;
         self.exchange(seconds);
-        if signals.now < self.hold_until || signals.queue_us >= self.tolerated_us(signals) {
+        let tolerated = self.tolerated_us(signals);
+        if signals.now < self.hold_until || signals.queue_us >= tolerated {
             return;
         }
         if self.link.zip(signals.steady_bps).is_some_and(|(link, arrived)| arrived > (1.0 + LINK_RANGE) * link) {
@@ -293,7 +294,7 @@ impl RateControl {
         let near = self.link.is_some_and(|link| self.target > (1.0 - LINK_RANGE) * link);
         let calm = (signals.now - self.decreased_at - FASTER_AFTER_US).max(0) as f64 / 1e6;
         let faster = (1.0 + FASTER_PER_SECOND * calm).min(FASTEST);
-        let room = 1.0 - signals.queue_us as f64 / self.tolerated_us(signals) as f64;
+        let room = 1.0 - signals.queue_us as f64 / tolerated as f64;
         let per_second = if near { (self.target / 1e6).sqrt() * NEAR_GROWTH_BPS } else { self.target * FAR_GROWTH };
         let step = faster * room.max(LEAST_ROOM) * per_second * seconds;
         let used = signals.steady_bps.map(|arrived| arrived / (1.0 - signals.loss.min(0.5)));

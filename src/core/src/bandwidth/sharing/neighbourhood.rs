@@ -98,8 +98,9 @@ impl<K: Copy + Eq> Neighbourhood<K> {
         for place in 1..self.flows.len() {
             let (before, flow) = self.flows.split_at_mut(place);
             let flow = &mut flow[0];
+            let is_there = flow.is_heard_of(at, SILENT);
             for (other, bond) in before.iter().zip(&mut flow.bonds) {
-                if flow.heard.min(other.heard) + SILENT > at {
+                if is_there && other.is_heard_of(at, SILENT) {
                     bond.see(flow.trace.compare(&other.trace));
                 }
             }
