@@ -161,6 +161,11 @@ impl Peer {
         nodes.iter().find(|line| line.node.as_str() == name).map(|line| line.verdict)
     }
 
+    /// Whether it knows another node as the room's home, which changes when it is told, a little after the table has.
+    fn remembers(&self, room: &RoomId) -> bool {
+        self.cluster.state().rooms.far(Instant::now(), room).is_some()
+    }
+
     /// Somebody joins the room, and stays if it is here; where it is.
     async fn join(&self, room: &RoomId) -> String {
         match self.cluster.place(room).await {
@@ -211,6 +216,7 @@ async fn whoever_joins_anywhere_lands_on_the_rooms_home_and_its_end_frees_it() {
     a.server.rooms.lock().unwrap().clear();
     a.cluster.room_ended(&one);
     eventually(|| world.bus.keys() == ["x=y"]).await;
+    eventually(|| !b.remembers(&one)).await;
     assert_eq!(b.join(&one).await, "here");
     assert_eq!(a.join(&one).await, "https://b/");
 }
