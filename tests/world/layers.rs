@@ -292,9 +292,9 @@ fn pictures_of_a_receiver_of_some_temporal_layers_that_moves_are_numbered_withou
     let mut scene = Scene::new(315, Vp8);
     scene.run(3);
     for to in [2, 0, 1] {
-        scene.estimate(80_000, 9);
+        scene.estimate(70_000, 9);
         scene.world.move_raw(scene.bob, to);
-        scene.estimate(80_000, 9);
+        scene.estimate(70_000, 9);
         assert_eq!(scene.last_layers(), [(0, 0)]);
     }
     let got = scene.world.got(scene.bob, 96);

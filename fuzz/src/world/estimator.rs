@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use moonring_core::bandwidth::sharing::Flows;
-use moonring_core::room::congestion::Congestion;
+use moonring_core::room::congestion::{Congestion, Demand, Estimate, Served};
 use moonring_wire::id::Ssrc;
 use moonring_wire::rtp::rtcp::Writer;
 use moonring_wire::rtp::twcc::ArrivalRecorder;
@@ -36,13 +36,17 @@ pub(super) fn estimator(bytes: &[u8]) {
             80..120 => now += Duration::from_millis(u64::from(kind - 80).pow(2)),
             120..160 => _ = path.feedback(now, rest),
             160..190 => _ = path.feedback(now, &about_the_last(&path, rest)),
-            190..205 => path.remb(now, number, kind.is_multiple_of(2)),
+            190..205 => remb(&mut path, now, number, rest),
             205..215 => path.round_trip(Duration::from_micros(number % LONGEST_RTT_US)),
             215..230 => {
                 let floor_bps = rest.first().copied().unwrap_or(0).into();
-                path.set_wanted(now, (number % 1_000_000, number % MOST_WANTED_BPS), floor_bps);
+                let (least_bps, wanted_bps) = (number % 1_000_000, number % MOST_WANTED_BPS);
+                path.set_wanted(now, Demand { least_bps, wanted_bps, floor_bps, sound_bps: number % 10_000_000 });
             }
-            230..235 => path.set_starved(now, kind.is_multiple_of(2)),
+            230..235 => {
+                let served = [Served::Whole, Served::Less, Served::Nothing][usize::from(*kind) % 3];
+                path.set_starved(now, kind.is_multiple_of(2), served);
+            }
             // By two names at one address or the other it is told of itself.
             235..245 => path.meet(now, &mut flows, (kind % 2, IpAddr::from([10, 0, 0, (number % 2) as u8]))),
             _ => {
@@ -66,6 +70,14 @@ fn send(path: &mut Congestion, now: Instant, sizes: &[u8], spread: usize) {
     for size in sizes.iter().take(256) {
         path.sent(now, 100 + usize::from(*size) * (1 + spread % 5), true, None);
     }
+}
+
+/// An estimate of the receiver's own, of the streams that its bytes name.
+fn remb(path: &mut Congestion, now: Instant, bps: u64, bytes: &[u8]) {
+    let streams: Vec<_> = bytes.iter().skip(8).take(8).map(|byte| Ssrc(u32::from(*byte))).collect();
+    path.set_probed(now, !bps.is_multiple_of(3));
+    let covers_sound = streams.is_empty() || bps.is_multiple_of(2);
+    path.remb(now, Estimate { sender: Ssrc(bps as u32 % 5), bps, streams, covers_sound });
 }
 
 /// The feedback with the number of a packet that was sent lately in the place of the one it names.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 mod aside;
 mod choice;
+mod fitting;
 mod keeping;
 mod priority;
 mod raises;
@@ -19,6 +20,7 @@ mod swap;
 
 use aside::{put_away, unsendable};
 use choice::Choice;
+use fitting::{allocate, allocate_beside, allocate_to};
 use keeping::keep_on;
 use priority::{Priority, weight};
 use raises::Decision;
@@ -29,7 +31,7 @@ use swap::{give_way, swap};
 use slotmap::SlotMap;
 
 use super::client::{Client, Outbound};
-use super::congestion::Congestion;
+use super::congestion::{Congestion, Demand, Served};
 use super::forward::Forward;
 use super::layering::Point;
 use super::rungs::{Rung, rungs};
@@ -60,9 +62,9 @@ pub fn choose(
 ) -> Vec<u16> {
     let outbound = &mut client.outbound;
     let choices = choices(now, outbound, tracks, speakers);
-    let sound = sound_bps(now, outbound, tracks, speakers.and_then(Speakers::last_n));
+    let heard = sound_bps(now, outbound, tracks, speakers.and_then(Speakers::last_n));
     let Some(path) = outbound.congestion.as_deref_mut() else { return Vec::new() };
-    let sound = if path.leaves_out_sound() { 0 } else { sound };
+    let sound = if path.leaves_out_sound() { 0 } else { heard };
     let top = |choice: &Choice| {
         (0..=choice.limit).map(|n| choice.rate(n)).chain(choice.before_bps).max().unwrap_or(0).max(UNKNOWN_BPS)
     };
@@ -73,7 +75,9 @@ pub fn choose(
     // A little more than the lowest layers' mean rates: key frames are larger.
     let wanted = if choices.is_empty() { 0 } else { ((wanted + sound) as f64 * WANTED_ABOVE) as u64 };
     let least = choices.iter().filter_map(|c| c.start().map(|rung| c.rate(rung))).min().unwrap_or(0) + sound;
-    path.set_wanted(now, ((least as f64 / RAISE_INTO) as u64, wanted), (floor + sound) * 3 / 2);
+    let least_bps = (least as f64 / RAISE_INTO) as u64;
+    let floor_bps = (floor + sound) * 3 / 2;
+    path.set_wanted(now, Demand { least_bps, wanted_bps: wanted, floor_bps, sound_bps: heard });
     let (keep, raise) = match path.stable_bps() {
         None => (u64::MAX, u64::MAX),
         Some(bps) => {
@@ -86,8 +90,11 @@ pub fn choose(
     let price = if climbing { Choice::raised_rate } else { Choice::price };
     let mut kept = allocate_to(keep, &choices, Choice::rate, |n| choices[n].sent());
     keep_on(now, path, (keep, sound), &choices, &mut kept, &mut outbound.forwards);
-    let raised =
-        if starts_low { choices.iter().map(Choice::start).collect() } else { allocate(raise, &choices, price) };
+    let raised = if starts_low {
+        choices.iter().map(Choice::start).collect()
+    } else {
+        allocate_beside(raise, &choices, price, &kept)
+    };
     let decision = Decision {
         choices: &choices,
         forwards: &outbound.forwards,
@@ -105,6 +112,7 @@ pub fn choose(
         layers
     });
     note_rooms((now, raise, sound), path, &choices, &layers, &mut outbound.forwards);
+    let served = served(&choices, &layers);
     let mut changed = put_away(outbound, tracks);
     for (choice, layer) in choices.iter().zip(layers) {
         let Some(forward) = &mut outbound.forwards[choice.place] else { continue };
@@ -118,9 +126,21 @@ pub fn choose(
     let is_starved = |f: &Forward| f.allotted.paused == Some(PauseReason::Bandwidth);
     let is_starved = outbound.forwards.iter().flatten().any(is_starved);
     if let Some(path) = outbound.congestion.as_deref_mut() {
-        path.set_starved(now, is_starved);
+        path.set_starved(now, is_starved, served);
     }
     changed
+}
+
+/// What of the choices is sent with these layers.
+fn served(choices: &[Choice], layers: &[Option<u8>]) -> Served {
+    let all = || choices.iter().zip(layers);
+    if all().all(|(choice, layer)| *layer >= choice.highest()) {
+        Served::Whole
+    } else if all().all(|(_, layer)| layer.is_none()) {
+        Served::Nothing
+    } else {
+        Served::Less
+    }
 }
 
 /// The video forwards of which something may be sent, most important first.
@@ -187,41 +207,6 @@ fn current(rungs: &[Rung], forward: &Forward) -> u8 {
     let passes = |rung: &Rung| rung.layer == layer && rung.point.spatial <= spatial && rung.point.temporal <= temporal;
     let lowest = || rungs.iter().position(|rung| rung.layer == layer);
     rungs.iter().rposition(passes).or_else(lowest).unwrap_or(0) as u8
-}
-
-/// The highest layer of each choice so that all together, at what `price` says of each, fit `budget_bps`: everybody's lowest first, then a layer more
-/// in turn, most important first. `None`: not even its lowest fits.
-fn allocate(budget_bps: u64, choices: &[Choice], price: Price) -> Vec<Option<u8>> {
-    allocate_to(budget_bps, choices, price, |n| choices[n].limit)
-}
-
-/// The same up to the step that `limit` says for each choice, by its place among them.
-fn allocate_to(budget_bps: u64, choices: &[Choice], price: Price, limit: impl Fn(usize) -> u8) -> Vec<Option<u8>> {
-    let mut used = 0;
-    let mut layers: Vec<Option<u8>> = Vec::with_capacity(choices.len());
-    for choice in choices {
-        // Of a track that is silent nothing is sent, whatever its layer.
-        let lowest = choice.active(0).unwrap_or(choice.awaited);
-        let fits = used + price(choice, lowest) <= budget_bps;
-        used += if fits { price(choice, lowest) } else { 0 };
-        layers.push(fits.then_some(lowest));
-    }
-    loop {
-        let mut raised = false;
-        for (n, (choice, layer)) in choices.iter().zip(&mut layers).enumerate() {
-            let Some(current) = *layer else { continue };
-            let Some(next) = choice.active(current + 1).filter(|next| *next <= limit(n)) else { continue };
-            let more = price(choice, next).saturating_sub(price(choice, current));
-            if used + more <= budget_bps {
-                used += more;
-                *layer = Some(next);
-                raised = true;
-            }
-        }
-        if !raised {
-            return layers;
-        }
-    }
 }
 
 /// The layer between what may be kept and what may be raised to; `None` to pause. `climbing`: nothing is held up yet.
@@ -358,6 +343,19 @@ mod tests {
             (5, vec![], vec![]),
         ] {
             assert_eq!(allocate(budget, &choices, Choice::price), expected, "{budget} {choices:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_gets_the_room_of_what_stays_although_it_does_not_fit() {
+        let sent = |bps: u64| Choice { current: Some(0), ..choice(&[bps], 0) };
+        let choices = [sent(300), sent(310), choice(&[290], 0)];
+        for (budget, kept, expected) in [
+            (600, [Some(0), Some(0), None], [Some(0), Some(0), None]),
+            (600, [Some(0), None, None], [Some(0), None, Some(0)]),
+            (900, [Some(0), Some(0), None], [Some(0), Some(0), Some(0)]),
+        ] {
+            assert_eq!(allocate_beside(budget, &choices, Choice::rate, &kept), expected, "{budget} {kept:?}");
         }
     }
 }

@@ -7,12 +7,15 @@
 
 use std::time::{Duration, Instant};
 
+mod own;
 mod probes;
 mod raises;
 mod sharing;
 mod state;
 mod told;
 
+use own::OwnEstimates;
+pub use own::{Estimate, Served};
 pub use probes::ProbeSlice;
 use probes::RunningProbe;
 pub use state::PathState;
@@ -34,8 +37,6 @@ const RAMP: Duration = Duration::from_millis(1_500);
 const CLIMB: Duration = Duration::from_secs(5);
 /// The least pace while more is rehearsed, relative to that.
 const ROOM: f64 = 1.5;
-/// How long a REMB counts: while pictures come, clients send one a second or more often.
-const REMB_LIFE: Duration = Duration::from_secs(5);
 
 /// What is known of how a client's path is controlled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +49,17 @@ enum Control {
     Estimated,
 }
 
-/// An estimate of the receiver's own.
-#[derive(Clone, Copy, Debug)]
-struct Remb {
-    at: Instant,
-    /// It is of sound and pictures together, not of pictures alone.
-    covers_sound: bool,
+/// What would be sent to a client if it could, in bit/s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// What any picture at all takes.
+    pub least_bps: u64,
+    /// All.
+    pub wanted_bps: u64,
+    /// What must pass: the lowest layers, with room for their key frames.
+    pub floor_bps: u64,
+    /// What sound takes.
+    pub sound_bps: u64,
 }
 
 /// One client's path.
@@ -73,8 +79,8 @@ pub struct Congestion {
     has_feedback: bool,
     /// The same of this path or of one before it.
     gives_feedback: bool,
-    /// The last REMB, while it counts.
-    remb: Option<Remb>,
+    /// What REMBs tell, while they count.
+    own: Option<Box<OwnEstimates>>,
     rehearsals: Rehearsals,
     /// What may be resent.
     pub repairs: RepairBudget,
@@ -95,7 +101,7 @@ impl Congestion {
             floor_bps: 0,
             has_feedback: false,
             gives_feedback: false,
-            remb: None,
+            own: None,
             rehearsals: Rehearsals::default(),
             repairs: RepairBudget::new(now),
         }
@@ -134,6 +140,9 @@ impl Congestion {
         self.began.get_or_insert(now);
         self.last_sent = Some(now);
         self.rehearsals.sent(bytes);
+        if let Some(own) = &mut self.own {
+            own.sent(bytes);
+        }
         if numbered {
             self.estimator.on_sent(now, self.next_sequence, bytes, probe);
             self.next_sequence = self.next_sequence.wrapping_add(1);
@@ -169,7 +178,7 @@ impl Congestion {
         let told = Told::of(said, was_silent);
         if told != Told::Nothing {
             self.control = Control::Estimated;
-            (self.has_feedback, self.gives_feedback, self.remb) = (true, true, None);
+            (self.has_feedback, self.gives_feedback, self.own) = (true, true, None);
             self.pacer.note_loss(now, self.estimator.loss());
             self.pace(now);
             let sent = self.estimator.acknowledged_until();
@@ -184,20 +193,22 @@ impl Congestion {
         told
     }
 
-    /// Takes in a REMB. It counts while no transport-wide feedback comes, and for [`REMB_LIFE`]. `covers_sound`: it is an
-    /// estimate for sound and pictures together, not for pictures alone.
-    pub fn remb(&mut self, now: Instant, bps: u64, covers_sound: bool) {
-        self.estimator.on_remb(now, bps);
+    /// Takes in a REMB. It counts while no transport-wide feedback comes, and for some seconds.
+    pub fn remb(&mut self, now: Instant, estimate: Estimate) {
+        let mut bps = estimate.bps;
         if !self.has_feedback {
-            self.remb = Some(Remb { at: now, covers_sound });
+            let own = self.own.get_or_insert_with(|| Box::new(OwnEstimates::new(now)));
+            own.take_in(now, estimate);
+            bps = own.bps();
         }
+        self.estimator.on_remb(now, bps);
         self.control = Control::Estimated;
         self.pace(now);
     }
 
     /// Whether sound is beside what the estimate is for.
     pub fn leaves_out_sound(&self) -> bool {
-        self.remb.is_some_and(|remb| !remb.covers_sound)
+        self.own.as_ref().is_some_and(|own| !own.covers_sound())
     }
 
     /// Takes in a round trip from a receiver report.
@@ -205,12 +216,15 @@ impl Congestion {
         self.estimator.on_rtt(rtt);
     }
 
-    /// Says what would be sent if it could; probes go no further. `floor_bps` is what must pass: the lowest layers, with
-    /// room for their key frames. `least_bps` is what any picture at all takes.
-    pub fn set_wanted(&mut self, now: Instant, (least_bps, wanted_bps): (u64, u64), floor_bps: u64) {
-        // Who is sent no pictures says nothing new of them: what is paused by an old estimate would be so for ever.
-        if self.remb.is_some_and(|remb| now.saturating_duration_since(remb.at) >= REMB_LIFE) {
-            (self.remb, self.control) = (None, Control::None);
+    /// Says what would be sent if it could; probes go no further.
+    pub fn set_wanted(&mut self, now: Instant, demand: Demand) {
+        let Demand { least_bps, wanted_bps, floor_bps, sound_bps } = demand;
+        if let Some(own) = &mut self.own {
+            own.set_wanted(wanted_bps, sound_bps);
+            match own.expire(now, least_bps) {
+                true => self.estimator.on_remb(now, own.bps()),
+                false => (self.own, self.control) = (None, Control::None),
+            }
         }
         self.estimator.set_wanted(now, wanted_bps);
         self.estimator.set_least(least_bps);
@@ -218,9 +232,12 @@ impl Congestion {
         self.pace(now);
     }
 
-    /// Says whether something is paused because it does not fit: the path is kept measured then.
-    pub fn set_starved(&mut self, now: Instant, is_starved: bool) {
+    /// Says whether something is paused because it does not fit: the path is kept measured then. And what is sent of all.
+    pub fn set_starved(&mut self, now: Instant, is_starved: bool, served: Served) {
         self.estimator.set_starved(now, is_starved);
+        if let Some(own) = &mut self.own {
+            own.set_served(now, served);
+        }
     }
 
     fn pace(&mut self, now: Instant) {

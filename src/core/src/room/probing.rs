@@ -28,10 +28,14 @@ const MAX_PACKETS: usize = 64;
 pub fn send_due(moment: Moment, client: &mut Client, tracks: &SlotMap<TrackKey, Track>, out: &mut SendBatch) {
     let outbound = &mut client.outbound;
     let Some(path) = outbound.congestion.as_deref_mut() else { return };
+    let needs_number = !path.goes_by_own_estimates();
     let is_padded = |f: &Forward| {
-        f.stream.is_numbered() && f.stream.rtx.is_some() && tracks.get(f.track).is_some_and(Track::is_video)
+        let is_heard = f.stream.is_numbered() || !needs_number;
+        is_heard && f.stream.rtx.is_some() && tracks.get(f.track).is_some_and(Track::is_video)
     };
-    let place = outbound.forwards.iter().position(|f| f.as_ref().is_some_and(is_padded));
+    let is_sent = |f: &Forward| is_padded(f) && f.allotted.paused.is_none();
+    let find = |is_it: &dyn Fn(&Forward) -> bool| outbound.forwards.iter().position(|f| f.as_ref().is_some_and(is_it));
+    let place = find(&is_sent).or_else(|| find(&is_padded));
     path.set_probed(moment.now, place.is_some());
     let Some(due) = path.poll_probe(moment.now) else { return };
     let Some(to) = Destination::of(client.transport.as_ref()) else { return };
@@ -62,6 +66,7 @@ fn send_padding(
 ) -> usize {
     let Some(forward) = outbound.forwards[place].as_mut() else { return 0 };
     let (timestamp, ids) = (forward.last_timestamp().unwrap_or(0), forward.stream.ids);
+    let is_numbered = forward.stream.is_numbered();
     let (Some(rtx), Some(path)) = (&mut forward.stream.rtx, outbound.congestion.as_deref_mut()) else { return 0 };
     let Some(mut slot) = out.slot(to.address, MAX_DATAGRAM) else { return 0 };
     let (number, sent_at) = (transport_sequence(path.next_sequence()), abs_send_time(moment.since_start));
@@ -82,6 +87,6 @@ fn send_padding(
     let len = to.srtp.protect_rtp(buf, header_len, end, rtx.next_index);
     rtx.next_index += 1;
     slot.commit(len);
-    path.sent(moment.now, len, true, probe);
+    path.sent(moment.now, len, is_numbered, probe);
     len
 }

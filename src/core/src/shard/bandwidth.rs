@@ -36,14 +36,13 @@ impl Shard {
         self.schedule(key);
     }
 
-    /// The client has sent an estimate of its own, in bit/s, and said whether sound is part of it.
-    pub(super) fn remb_came(&mut self, now: Instant, key: ClientKey, (bps, covers_sound): (u64, bool)) {
-        let outbound = &mut self.world.clients[key].outbound;
-        let Some(path) = outbound.congestion.as_deref_mut() else { return };
-        path.remb(now, bps, covers_sound);
-        let counts = path.told_rtt().is_none();
+    /// The client has sent estimates of its own.
+    pub(super) fn remb_came(&mut self, now: Instant, key: ClientKey) {
+        let outbound = &self.world.clients[key].outbound;
+        let counts = outbound.congestion.as_deref().is_some_and(|path| path.told_rtt().is_none());
         if counts && outbound.chosen.is_none_or(|at| now.saturating_duration_since(at) >= REMB_INTERVAL) {
             self.choose_layers(now, key);
+            self.schedule(key);
         }
     }
 

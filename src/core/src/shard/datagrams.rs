@@ -8,8 +8,8 @@ use super::header_extensions::HeaderExtensions;
 use super::streams;
 use crate::command::Event;
 use crate::room::client::Outbound;
-use crate::room::congestion::Told;
-use crate::room::forward::Forward;
+use crate::room::congestion::{Estimate, Told};
+use crate::room::forward::{Forward, OutgoingStream};
 use crate::room::reports;
 use crate::room::track::{KeyFrameNeed, SenderClock};
 use moonring_wire::drops::DropReason;
@@ -252,7 +252,7 @@ impl Shard {
         // What makes the server or others send counts from the address that is sent to, and from no other.
         let is_selected = selected.unwrap_or(transport.selected() == Some(from));
         let Outbound { forwards, congestion: path, .. } = &mut client.outbound;
-        let (mut told, mut estimate) = (Told::Nothing, None);
+        let (mut told, mut is_estimated) = (Told::Nothing, false);
         let mut requests = std::mem::take(&mut self.work.requests);
         let parsed = rtcp::parse(&bytes[..len], &mut |message| match message {
             RtcpMessage::SenderReport { .. } => note_request(message, &mut requests),
@@ -260,12 +260,12 @@ impl Shard {
             RtcpMessage::TransportFeedback { packet } => {
                 told = told.max(path.as_deref_mut().map_or(Told::Nothing, |path| path.feedback(now, packet)));
             }
-            RtcpMessage::Remb { bitrate_bps, ssrcs } => {
-                // Some estimate what their pictures may take and leave sound out (aiortc).
-                let all: Vec<_> = ssrcs.collect();
-                let mut sound = forwards.iter().flatten().filter(|f| f.codec.kind() == Kind::Audio);
-                let covers_sound = all.is_empty() || sound.all(|forward| all.contains(&forward.stream.ssrc));
-                estimate = Some((bitrate_bps, covers_sound));
+            RtcpMessage::Remb { bitrate_bps, ssrcs, sender } => {
+                let estimate = estimate_of((sender, bitrate_bps), ssrcs, forwards);
+                if let Some(path) = path.as_deref_mut() {
+                    path.remb(now, estimate);
+                    is_estimated = true;
+                }
             }
             message => note_request(message, &mut requests),
         });
@@ -273,8 +273,8 @@ impl Shard {
         if told != Told::Nothing {
             self.feedback_came(now, key);
         }
-        if let Some(estimate) = estimate {
-            self.remb_came(now, key, estimate);
+        if is_estimated {
+            self.remb_came(now, key);
         }
         if told == Told::Outage {
             self.begin_after_outage(now, key);
@@ -320,6 +320,25 @@ impl Shard {
         }
     }
 }
+
+/// What a REMB of these streams tells of what `forwards` send: one that names none of them is of all.
+fn estimate_of(
+    (sender, bps): (Ssrc, u64),
+    ssrcs: impl Iterator<Item = Ssrc>,
+    forwards: &[Option<Forward>],
+) -> Estimate {
+    let listed: Vec<_> = ssrcs.collect();
+    let is_listed = |stream: &OutgoingStream| {
+        listed.contains(&stream.ssrc) || stream.rtx.as_ref().is_some_and(|rtx| listed.contains(&rtx.ssrc))
+    };
+    let named = forwards.iter().flatten().filter(|f| is_listed(&f.stream));
+    let streams: Vec<_> = named.map(|f| f.stream.ssrc).collect();
+    // Some estimate what their pictures may take and leave sound out (aiortc).
+    let mut sound = forwards.iter().flatten().filter(|f| f.codec.kind() == Kind::Audio);
+    let covers_sound = listed.is_empty() || sound.all(|forward| listed.contains(&forward.stream.ssrc));
+    Estimate { sender, bps, streams, covers_sound }
+}
+
 /// Takes down what a message asks for; reports, goodbyes and the rest change nothing here.
 fn note_request(message: RtcpMessage<'_>, requests: &mut Vec<Request>) {
     match message {

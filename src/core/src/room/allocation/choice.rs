@@ -62,6 +62,11 @@ impl Choice {
         (from..=self.limit).find(|rung| self.rate(*rung) > 0)
     }
 
+    /// The highest step, up to the limit, that packets come of.
+    pub(super) fn highest(&self) -> Option<u8> {
+        (0..=self.limit).rev().find(|rung| self.rate(*rung) > 0)
+    }
+
     /// The highest step that is not more than what is sent now, or than what it begins with while it is paused. All of them,
     /// of what has fallen silent.
     pub(super) fn sent(&self) -> u8 {

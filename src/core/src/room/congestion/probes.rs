@@ -30,7 +30,8 @@ pub(super) struct RunningProbe {
 /// What is to leave now beyond the media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeSlice {
-    /// The probe it belongs to; none for a trickle, that only keeps the feedback coming.
+    /// The probe it belongs to; none for a trickle, that only keeps the feedback coming, and what fills up to a receiver's own
+    /// estimate.
     pub probe: Option<ProbeId>,
     /// How much.
     pub bytes: usize,
@@ -46,6 +47,14 @@ impl Congestion {
             self.rehearsals.give_up();
         }
         self.estimator.set_probed(now, is_probed);
+        if let Some(own) = &mut self.own {
+            own.set_padded(is_probed);
+        }
+    }
+
+    /// Whether it goes by the receiver's own estimates: what pads needs no transport-wide numbers.
+    pub fn goes_by_own_estimates(&self) -> bool {
+        self.own.is_some()
     }
 
     /// Lets time pass. What of a probe is to leave now; the rest later.
@@ -59,6 +68,14 @@ impl Congestion {
         }
         if !self.is_controlled() {
             return None;
+        }
+        if let Some(own) = &mut self.own {
+            let before = own.bps();
+            let bytes = own.poll(now);
+            if own.bps() != before {
+                self.estimator.on_remb(now, own.bps());
+            }
+            return (bytes > 0).then_some(ProbeSlice { probe: None, bytes, packet_bytes: 0 });
         }
         if !self.estimator.is_probed() {
             return self.estimator.poll_probe(now).and(None);
@@ -107,6 +124,9 @@ impl Congestion {
     pub fn poll_timeout(&self) -> Option<Instant> {
         if !self.is_controlled() {
             return None;
+        }
+        if let Some(own) = &self.own {
+            return own.poll_timeout();
         }
         if self.rehearsals.is_running() {
             return Some(self.polled + REHEARSAL_SLICE);

@@ -4,6 +4,10 @@ use moonring_wire::rtp::twcc::ArrivalRecorder;
 
 use super::*;
 
+fn of_all(bps: u64) -> Estimate {
+    Estimate { sender: Ssrc(1), bps, streams: Vec::new(), covers_sound: true }
+}
+
 #[test]
 fn a_client_that_gives_no_feedback_is_held_back_for_two_seconds_at_most() {
     let t0 = Instant::now();
@@ -22,10 +26,13 @@ fn without_transport_wide_numbers_nothing_limits_until_a_remb_does() {
     let mut path = Congestion::new(t0);
     assert_eq!(path.stable_bps(), None);
     assert!(path.may_send(t0));
-    path.remb(t0, 500_000, true);
+    path.remb(t0, of_all(500_000));
     assert_eq!(path.target_bps(), Some(500_000));
     for (ms, expected) in [(4_900, Some(500_000)), (5_000, None)] {
-        path.set_wanted(t0 + Duration::from_millis(ms), (0, 1_000_000), 100_000);
+        path.set_wanted(
+            t0 + Duration::from_millis(ms),
+            Demand { wanted_bps: 1_000_000, floor_bps: 100_000, ..Demand::default() },
+        );
         assert_eq!(path.target_bps(), expected, "{ms} ms after the only REMB");
     }
 }
@@ -47,7 +54,7 @@ fn a_client_that_is_elsewhere_is_not_held_to_the_silence_of_its_former_path() {
     assert_eq!(path.target_bps(), Some(start));
     // A receiver's own estimate is of the former path, too; the next one says whether there is a limit.
     let mut other = Congestion::new(t0);
-    other.remb(t0, 50_000, true);
+    other.remb(t0, of_all(50_000));
     other.restart(t0);
     assert!(!other.is_controlled());
 }
@@ -77,7 +84,7 @@ fn who_has_given_feedback_and_gives_none_elsewhere_is_not_sent_everything() {
 fn what_was_sent_beyond_the_pace_waits() {
     let t0 = Instant::now();
     let mut path = Congestion::new(t0);
-    path.remb(t0, 800_000, true);
+    path.remb(t0, of_all(800_000));
     let mut sent = 0;
     while path.may_send(t0) {
         path.sent(t0, 1_172, false, None);
@@ -110,7 +117,7 @@ fn a_first_feedback_that_tells_of_a_burst_is_no_reason_to_raise_a_layer_without_
         assert!(!path.may_raise_to(at(45), 350_000, Some(150_000)), "{name}");
     }
     let mut without = Congestion::new(t0);
-    without.remb(t0, 1_000_000, true);
+    without.remb(t0, of_all(1_000_000));
     assert!(without.may_raise_to(t0, 350_000, Some(150_000)), "a REMB tells nothing of a rehearsal");
 }
 
@@ -148,7 +155,7 @@ fn a_probe_and_a_rehearsal_end_with_the_last_stream_that_they_can_be_sent_in() {
     for rehearses in [false, true] {
         let mut path = Congestion::new(t0);
         path.expect_feedback();
-        path.set_wanted(t0, (0, 5_000_000), 100_000);
+        path.set_wanted(t0, Demand { wanted_bps: 5_000_000, floor_bps: 100_000, ..Demand::default() });
         path.sent(t0, 1_000, true, None);
         if rehearses {
             let (mut recorder, mut bytes) = (ArrivalRecorder::default(), [0; 100]);
@@ -176,12 +183,12 @@ fn a_rehearsal_beyond_the_pace_leaves_the_pictures_their_part() {
     let mut path = Congestion::new(t0);
     path.expect_feedback();
     (path.control, path.has_feedback) = (Control::Estimated, true);
-    path.set_wanted(t0, (0, 2_000_000), 0);
+    path.set_wanted(t0, Demand { wanted_bps: 2_000_000, floor_bps: 0, ..Demand::default() });
     for n in 0..10 {
         path.pacer.note_loss(at(600 * n), 0.1);
     }
     assert!(!path.rehearsals.may_send(at(6_000), 1_500_000, 900_000, true), "a rehearsal of 1.5 Mbit/s begins");
-    path.set_wanted(at(6_000), (0, 2_000_000), 0);
+    path.set_wanted(at(6_000), Demand { wanted_bps: 2_000_000, floor_bps: 0, ..Demand::default() });
     // 40 bytes a millisecond of pictures, and what is missing to the rehearsed rate every 5 ms.
     let (mut waiting, mut longest) = (0, 0);
     for ms in 6_000..6_100 {

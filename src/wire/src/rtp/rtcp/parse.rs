@@ -58,6 +58,8 @@ pub enum RtcpMessage<'a> {
         bitrate_bps: u64,
         /// The streams that share it.
         ssrcs: Ssrcs<'a>,
+        /// Who sends it: a receiver may have several estimators.
+        sender: Ssrc,
     },
     /// Transport-wide feedback: the packet whole, with its header.
     TransportFeedback {
@@ -223,7 +225,9 @@ fn payload_feedback(body: &[u8], fmt: u8, sink: &mut impl FnMut(RtcpMessage<'_>)
                 sink(RtcpMessage::Fir { media: Ssrc(u32_at(entry, 0)?), command_number: entry[4] });
             }
         }
-        format::APPLICATION if information.starts_with(b"REMB") => remb(&information[4..], sink)?,
+        format::APPLICATION if information.starts_with(b"REMB") => {
+            remb(Ssrc(u32_at(body, 0)?), &information[4..], sink)?;
+        }
         _ => {}
     }
     Some(())
@@ -233,13 +237,13 @@ fn payload_feedback(body: &[u8], fmt: u8, sink: &mut impl FnMut(RtcpMessage<'_>)
 /// |  Num SSRC     | BR Exp (6) |  BR Mantissa (18)             |
 /// |   SSRCs ...
 /// ```
-fn remb(bytes: &[u8], sink: &mut impl FnMut(RtcpMessage<'_>)) -> Option<()> {
+fn remb(sender: Ssrc, bytes: &[u8], sink: &mut impl FnMut(RtcpMessage<'_>)) -> Option<()> {
     let count = usize::from(*bytes.first()?);
     let exponent = u32::from(*bytes.get(1)? >> 2);
     let mantissa = u64::from(bytes[1] & 0x03) << 16 | u64::from(u16_at(bytes, 2)?);
     let ssrcs = Ssrcs(bytes.get(4..4 + count * 4)?);
     // More than 64 bits is no bandwidth.
     let bitrate_bps = if mantissa.leading_zeros() < exponent { u64::MAX } else { mantissa << exponent };
-    sink(RtcpMessage::Remb { bitrate_bps, ssrcs });
+    sink(RtcpMessage::Remb { bitrate_bps, ssrcs, sender });
     Some(())
 }

@@ -35,7 +35,7 @@ fn messages(bytes: &[u8]) -> (Vec<String>, Result<(), DropReason>) {
             RtcpMessage::Pli { media } => format!("pli {}", media.0),
             RtcpMessage::Fir { media, command_number } => format!("fir {} {command_number}", media.0),
             RtcpMessage::Nack { media, sequences } => format!("nack {} {:?}", media.0, sequences.collect::<Vec<_>>()),
-            RtcpMessage::Remb { bitrate_bps, ssrcs } => {
+            RtcpMessage::Remb { bitrate_bps, ssrcs, .. } => {
                 format!("remb {bitrate_bps} {:?}", ssrcs.map(|s| s.0).collect::<Vec<_>>())
             }
             RtcpMessage::TransportFeedback { packet } => format!("twcc {}", packet.len()),
