@@ -17,7 +17,7 @@ mod told;
 use own::OwnEstimates;
 pub use own::{Estimate, Served};
 pub use probes::ProbeSlice;
-use probes::RunningProbe;
+use probes::{FEEDBACK_PATIENCE, RunningProbe};
 pub use state::PathState;
 pub use told::Told;
 
@@ -193,8 +193,12 @@ impl Congestion {
         told
     }
 
-    /// Takes in a REMB. It counts while no transport-wide feedback comes, and for some seconds.
+    /// Takes in a REMB. It counts while no transport-wide feedback comes or is waited for, and for some seconds.
     pub fn remb(&mut self, now: Instant, estimate: Estimate) {
+        // Who is about to give better feedback is probed at the start: an estimate of what comes says nothing of what could.
+        if matches!(self.control, Control::Expected(Some(since)) if now < since + FEEDBACK_PATIENCE) {
+            return;
+        }
         let mut bps = estimate.bps;
         if !self.has_feedback {
             let own = self.own.get_or_insert_with(|| Box::new(OwnEstimates::new(now)));

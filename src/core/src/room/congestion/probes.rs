@@ -15,7 +15,7 @@ const PROBE_SLICE: Duration = Duration::from_millis(1);
 /// Between two slices of a rehearsal.
 const REHEARSAL_SLICE: Duration = Duration::from_millis(5);
 /// How long feedback is waited for after the first numbered packet, before a client is taken for one that gives none.
-const FEEDBACK_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const FEEDBACK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A probe that is being sent.
 #[derive(Clone, Copy, Debug)]

@@ -81,6 +81,20 @@ fn who_has_given_feedback_and_gives_none_elsewhere_is_not_sent_everything() {
 }
 
 #[test]
+fn a_remb_of_who_is_about_to_give_feedback_counts_only_when_none_comes() {
+    let t0 = Instant::now();
+    let at = |ms: u64| t0 + Duration::from_millis(ms);
+    let mut path = Congestion::new(t0);
+    path.expect_feedback();
+    path.sent(t0, 1_000, true, None);
+    let start = Settings::default().start_bps;
+    for (ms, expected) in [(100, start), (1_900, start), (2_000, 50_000)] {
+        path.remb(at(ms), of_all(50_000));
+        assert_eq!(path.target_bps(), Some(expected), "{ms} ms");
+    }
+}
+
+#[test]
 fn what_was_sent_beyond_the_pace_waits() {
     let t0 = Instant::now();
     let mut path = Congestion::new(t0);
