@@ -21,6 +21,7 @@ use anyhow::{Context, bail};
 use clap::{Args, FromArgMatches, Parser};
 use serde::Deserialize;
 
+use crate::advice;
 use crate::io_mode::IoMode;
 use moonring_policy::canary::Chosen;
 use moonring_wire::transport::srtp::SrtpProfile;
@@ -363,8 +364,8 @@ impl Config {
 
 /// Reads a configuration file.
 pub(crate) fn read_file(path: &Path) -> anyhow::Result<Options> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("configuration file {}", path.display()))?;
-    parse_file(&text).with_context(|| format!("configuration file {}", path.display()))
+    let text = std::fs::read_to_string(path).map_err(advice::on_reading);
+    text.and_then(|text| parse_file(&text)).with_context(|| format!("configuration file {}", path.display()))
 }
 
 fn parse_file(text: &str) -> anyhow::Result<Options> {

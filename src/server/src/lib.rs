@@ -12,6 +12,7 @@
 //! The modules are private, so that the compiler finds what nobody uses; what tests and benchmarks drive is re-exported.
 
 mod addresses;
+mod advice;
 mod cli;
 mod cluster;
 mod config;

@@ -11,6 +11,7 @@ use super::messages::{MAX_REGION, MAX_URL, Node, NodeName, Run};
 use super::seal::Seal;
 use super::secrets;
 use crate::addresses;
+use crate::advice;
 use crate::config::{Config, RoomSpread};
 
 /// Longest file with a secret.
@@ -102,7 +103,7 @@ impl ClusterSettings {
 /// Refuses a file that NATS' client could not use: it would say so at each attempt to connect, and not what is wrong.
 fn check_authorities(path: &Path) -> anyhow::Result<()> {
     let shown = path.display();
-    let pem = std::fs::read(path).with_context(|| shown.to_string())?;
+    let pem = std::fs::read(path).map_err(advice::on_reading).with_context(|| shown.to_string())?;
     let has_one = CertificateDer::pem_slice_iter(&pem).next().is_some_and(|certificate| certificate.is_ok());
     ensure!(has_one, "{shown} has no certificate in PEM form");
     Ok(())
@@ -167,9 +168,9 @@ fn login_of(text: &str) -> Login {
 /// A short text, without the white space around it.
 fn read(path: &Path) -> anyhow::Result<String> {
     let shown = path.display();
-    let bytes = std::fs::metadata(path).with_context(|| shown.to_string())?.len();
+    let bytes = std::fs::metadata(path).map_err(advice::on_reading).with_context(|| shown.to_string())?.len();
     ensure!(bytes <= MAX_FILE, "{shown} has {bytes} bytes, at most {MAX_FILE} are read");
-    let text = std::fs::read_to_string(path).with_context(|| shown.to_string())?;
+    let text = std::fs::read_to_string(path).map_err(advice::on_reading).with_context(|| shown.to_string())?;
     Ok(text.trim().to_owned())
 }
 

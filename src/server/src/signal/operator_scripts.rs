@@ -9,6 +9,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::operator::{Admin, client, read, url};
 use super::scripts::Uploaded;
+use crate::advice;
 use crate::cluster::{NodeTold, Pushed};
 use crate::script_set::ScriptChange;
 
@@ -40,7 +41,7 @@ pub(crate) async fn push(
     let mut files = BTreeMap::new();
     for (name, path) in scripts {
         let path = path.as_ref();
-        let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+        let bytes = fs::read(path).map_err(advice::on_reading).with_context(|| path.display().to_string())?;
         let text = String::from_utf8(bytes);
         files.insert(name.clone(), text.with_context(|| format!("{} is not UTF-8", path.display()))?);
     }

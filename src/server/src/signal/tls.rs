@@ -19,6 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 
+use crate::advice;
 use crate::config::Config;
 use crate::data_dir::{self, Readers};
 use moonring_wire::causes::causes;
@@ -95,8 +96,8 @@ pub(super) struct Followed {
 impl Followed {
     fn read(&self) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
         let read = |what: &str, path: &Path| {
-            let advice = || format!("{what} {}: cannot be read; check --tls-cert and --tls-key", path.display());
-            fs::read(path).with_context(advice)
+            let why = || format!("{what} {}: cannot be read; check --tls-cert and --tls-key", path.display());
+            fs::read(path).map_err(advice::on_reading).with_context(why)
         };
         Ok((read("certificate", &self.certificate)?, read("private key", &self.key)?))
     }

@@ -9,6 +9,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::advice;
 use crate::signal::tls::told::of_pem;
 
 /// The certificates of `http_ca`.
@@ -21,7 +22,9 @@ impl Authorities {
         if path.as_os_str().is_empty() {
             return Ok(Self::default());
         }
-        let pem = fs::read(path).with_context(|| format!("http_ca {}: cannot be read", path.display()))?;
+        let pem = fs::read(path)
+            .map_err(advice::on_reading)
+            .with_context(|| format!("http_ca {}: cannot be read", path.display()))?;
         Self::of_pem(&pem).with_context(|| format!("http_ca {}", path.display()))
     }
 
