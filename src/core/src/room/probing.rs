@@ -28,10 +28,9 @@ const MAX_PACKETS: usize = 64;
 pub fn send_due(moment: Moment, client: &mut Client, tracks: &SlotMap<TrackKey, Track>, out: &mut SendBatch) {
     let outbound = &mut client.outbound;
     let Some(path) = outbound.congestion.as_deref_mut() else { return };
-    let needs_number = !path.goes_by_own_estimates();
+    let by_own = path.goes_by_own_estimates();
     let is_padded = |f: &Forward| {
-        let is_heard = f.stream.is_numbered() || !needs_number;
-        is_heard && f.stream.rtx.is_some() && tracks.get(f.track).is_some_and(Track::is_video)
+        (by_own || f.stream.is_numbered()) && f.stream.rtx.is_some() && tracks.get(f.track).is_some_and(Track::is_video)
     };
     let is_sent = |f: &Forward| is_padded(f) && f.allotted.paused.is_none();
     let find = |is_it: &dyn Fn(&Forward) -> bool| outbound.forwards.iter().position(|f| f.as_ref().is_some_and(is_it));

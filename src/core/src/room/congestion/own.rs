@@ -1,10 +1,11 @@
 //! What a receiver estimates itself (REMB) that gives no transport-wide feedback.
 //!
 //! An estimate is of the streams that it lists (draft-alvestrand-rmcat-remb, section 2.2): who estimates each stream for itself
-//! (aiortc) sends one for each, under the name of each, and the path carries all of them together. No such estimate goes beyond one and a half times
-//! what comes, so that who is sent less than it wants would never be told of more. While something is left out for want of
-//! room, padding fills up what is sent to what is told; where there is nothing to pad with, more than that is sent for a
-//! moment. Both end where the estimates do not follow, and rest for longer each time.
+//! (aiortc) sends one for each, under the name of each, and the path carries all of them together. No such estimate goes
+//! beyond one and a half times what comes, so that who is sent less than it wants would never be told of more. While
+//! something is left out for want of room, padding fills up what is sent to what is told; where there is nothing to pad
+//! with, or that is not counted, more is sent for a moment. Both end where the estimates do not follow, and what fails rests
+//! for longer each time.
 
 use std::time::{Duration, Instant};
 
