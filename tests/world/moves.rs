@@ -1,6 +1,7 @@
 //! A client goes on at another shard: nothing is lost, doubled or sealed twice, and nobody notices.
 
 use moonring_core::command::{Command, LeaveCause, MoveMessage, PlaceMessage};
+use moonring_core::shard::STATE_VERSION;
 use moonring_wire::id::TrackId;
 use moonring_wire::media::CodecName::{Opus, Vp8};
 use moonring_wire::negotiate::Direction;
@@ -316,7 +317,8 @@ fn a_client_whose_state_the_new_shard_cannot_read_joins_anew_and_everybody_is_to
     world.spoils_states = true;
     world.begin_move(alice, 1).unwrap();
     world.run_ms(500);
-    let words = "the server could not move it: the state has version 5, this server reads version 7; please join again";
+    let versions = format!("the state has version {}, this server reads version {STATE_VERSION}", STATE_VERSION ^ 2);
+    let words = format!("the server could not move it: {versions}; please join again");
     assert_eq!(world.left(alice), Some(&LeaveCause::Later(words.into())));
     for who in [bob, carol] {
         let told = world.take_words(who);

@@ -11,8 +11,10 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::sim::flows::wants;
+use crate::sim::places::over_three_shards;
 use crate::sim::raw::section;
 use crate::sim::{Feed, World};
+use crate::simulcast::{layer_of, scene};
 
 /// What the pictures take, and an estimate that they fit into by themselves but not together with the sound.
 const PICTURE_BPS: u64 = 150_000;
@@ -98,6 +100,23 @@ fn of_several_estimates_in_one_datagram_the_last_counts() {
     let told = scene.world.events.iter();
     let told: Vec<_> = told.filter(|e| matches!(e, Event::TrackPaused { .. } | Event::TrackResumed { .. })).collect();
     assert!(told.is_empty(), "{told:?}");
+}
+
+#[test]
+fn what_a_receiver_has_estimated_counts_on_when_it_moves_to_its_publishers_shard() {
+    over_three_shards();
+    let (mut world, mut encoder, bob, _) = scene(102);
+    for _ in 0..6 {
+        let remb = world.raw(bob).control(|w| w.remb(Ssrc(1), 35_000, &[]).unwrap());
+        world.raw(bob).out.push(remb);
+        encoder.run(&mut world, 30);
+    }
+    let (before, to) = (world.members[bob].got.len(), world.members[0].place);
+    assert_ne!(world.members[bob].place, to);
+    world.move_raw(bob, to);
+    encoder.run(&mut world, 60);
+    let after = &world.members[bob].got[before..];
+    assert!(after.len() > 50 && after.iter().all(|got| layer_of(got) == 0), "{} packets", after.len());
 }
 
 /// Receivers of three cameras, each of [`CAMERA_BPS`], that estimate what comes as aiortc and libwebrtc do.

@@ -4,18 +4,21 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::own::{OwnEstimates, OwnState};
 use super::{Congestion, Control};
 use crate::bandwidth::{Estimator, Settings};
 
 /// What goes on of a path. The numbers of packets do, so that the receiver sees no loss; what is still told of packets that
 /// left elsewhere counts for nothing.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PathState {
     next_sequence: u16,
     /// The client gives transport-wide feedback, or is expected to.
     is_expected: bool,
     /// What the path carried, in bit/s, as feedback has told.
     estimate_bps: Option<u64>,
+    /// What REMBs have told of it, while they count.
+    own: Option<OwnState>,
 }
 
 impl Congestion {
@@ -30,24 +33,33 @@ impl Congestion {
     }
 
     /// What goes on elsewhere.
-    pub fn state(&self) -> PathState {
+    pub fn state(&self, now: Instant) -> PathState {
         let is_expected = self.gives_feedback || self.starts_low();
         let estimate_bps = self.has_feedback.then(|| self.estimator.stable_bps());
-        PathState { next_sequence: self.next_sequence, is_expected, estimate_bps }
+        let own = self.own.as_ref().map(|own| own.state(now));
+        PathState { next_sequence: self.next_sequence, is_expected, estimate_bps, own }
     }
 
     /// The path to a client that was sent to from elsewhere until now: another port of this server's, and all else as it was.
     pub fn resumed(now: Instant, state: PathState) -> Self {
         let fresh = Self { next_sequence: state.next_sequence, ..Self::new(now) };
         let limits = Settings::default();
-        match state.estimate_bps {
-            Some(bps) => {
-                let start_bps = bps.clamp(limits.min_bps, limits.max_bps);
-                let estimator = Estimator::new(now, Settings { start_bps, ..limits });
-                Self { estimator, control: Control::Estimated, has_feedback: true, gives_feedback: true, ..fresh }
-            }
-            None if state.is_expected => Self { control: Control::Expected(None), ..fresh },
-            None => fresh,
+        if let Some(bps) = state.estimate_bps {
+            let start_bps = bps.clamp(limits.min_bps, limits.max_bps);
+            let estimator = Estimator::new(now, Settings { start_bps, ..limits });
+            return Self { estimator, control: Control::Estimated, has_feedback: true, gives_feedback: true, ..fresh };
         }
+        if let Some(own) = state.own {
+            return fresh.with_own(now, OwnEstimates::resumed(now, own));
+        }
+        let control = if state.is_expected { Control::Expected(None) } else { Control::None };
+        Self { control, ..fresh }
+    }
+
+    fn with_own(mut self, now: Instant, own: OwnEstimates) -> Self {
+        self.estimator.on_remb(now, own.bps());
+        (self.own, self.control) = (Some(Box::new(own)), Control::Estimated);
+        self.pace(now);
+        self
     }
 }

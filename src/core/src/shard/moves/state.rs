@@ -27,7 +27,7 @@ use moonring_wire::rights::Rights;
 use moonring_wire::transport::{TransportState, WholeTransport};
 
 /// Counts the changes of the encoding.
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 8;
 /// Bytes of a version.
 const HEAD: usize = 2;
 /// Longest state: of 256 forwards with layers inside each, which nobody has.
@@ -154,7 +154,7 @@ impl ClientState {
             report_ssrc: client.inbound.report_ssrc,
             last_ssrc: client.outbound.ssrcs.last(),
             terms: client.outbound.terms.clone(),
-            path: client.outbound.congestion.as_ref().map(|path| path.state()),
+            path: client.outbound.congestion.as_ref().map(|path| path.state(now)),
             tracks: Vec::new(),
             forwards: Vec::new(),
             sections: Vec::new(),
@@ -266,9 +266,9 @@ mod tests {
         for (bytes, expected) in [
             (vec![], "the state cannot be read"),
             (vec![0], "the state cannot be read"),
-            (vec![0, 5, 1, 2, 3], "the state has version 5, this server reads version 7"),
-            (vec![0, 7], "the state cannot be read"),
-            (vec![0, 7, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], "the state cannot be read"),
+            (vec![0, 5, 1, 2, 3], "the state has version 5, this server reads version 8"),
+            (vec![0, 8], "the state cannot be read"),
+            (vec![0, 8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], "the state cannot be read"),
             (vec![0; MAX_STATE + 1], "the state has 1048577 bytes, more than 1048576"),
         ] {
             let words = ClientState::read(&bytes).map(drop).unwrap_err().to_string();

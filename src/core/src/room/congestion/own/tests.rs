@@ -45,10 +45,10 @@ fn each_estimate_counts_for_its_own_five_seconds_and_a_bounded_number_is_kept() 
     own.take_in(t0, estimate(1, 500, &NAMES[..1]));
     own.take_in(at(2_000), estimate(2, 300, &NAMES[1..2]));
     for (ms, expected) in [(4_900, (true, 800)), (5_000, (true, 300)), (7_000, (false, 0))] {
-        assert_eq!((own.expire(at(ms), 100), own.told_bps()), expected, "{ms} ms");
+        assert_eq!((own.expire(at(ms), 100), own.listed.bps()), expected, "{ms} ms");
     }
     (0..10_000).for_each(|n| own.take_in(t0, estimate(n, 1, &NAMES)));
-    assert_eq!(own.told.len(), MAX_ESTIMATES);
+    assert_eq!(own.listed.estimates().count(), listed::MAX_ESTIMATES);
 }
 
 #[test]
@@ -107,10 +107,10 @@ fn estimates_that_fall_in_a_search_end_it_and_what_has_failed_is_not_believed_wh
     own.take_in(at(500), estimate(1, 700_000, &NAMES));
     own.set_served(at(500), Served::Less);
     own.poll(at(500));
-    assert!(own.is_running());
+    assert!(own.search.is_running());
     own.sent(700_000 / 16 + HEADERS);
     own.take_in(at(1_000), estimate(1, 600_000, &NAMES));
-    assert!(!own.is_running());
+    assert!(!own.search.is_running());
     own.sent(600_000 / 16 + HEADERS);
     own.take_in(at(1_500), estimate(1, 690_000, &NAMES));
     assert_eq!(own.bps(), 665_000);
@@ -151,4 +151,45 @@ fn who_is_sent_nothing_is_tried_with_the_least_after_a_while_that_grows() {
         }
     }
     assert_eq!(tried, [5, 15, 35, 55, 75, 95]);
+}
+
+#[test]
+fn at_another_place_as_much_is_believed_and_what_has_failed_rests_on() {
+    let t0 = Instant::now();
+    let at = |ms| t0 + Duration::from_millis(ms);
+    let mut own = sent(t0, 600_000);
+    own.take_in(at(500), estimate(1, 900_000, &NAMES[..2]));
+    own.set_served(at(500), Served::Less);
+    own.poll(at(500));
+    own.sent(600_000 / 16 + HEADERS);
+    own.take_in(at(1_000), estimate(1, 600_000, &NAMES[..2]));
+    own.take_in(at(1_000), estimate(2, 90_000, &NAMES[2..]));
+    assert_eq!(own.bps(), 570_000);
+
+    let mut there = OwnEstimates::resumed(at(4_000), own.state(at(4_000)));
+    there.set_wanted(10_000_000, 0);
+    there.set_served(at(4_000), Served::Less);
+    let mut believed = Vec::new();
+    for ms in (4_000..12_000).step_by(500) {
+        there.expire(at(ms), 0);
+        there.sent(600_000 / 16 + HEADERS);
+        there.take_in(at(ms), estimate(1, 600_000, &NAMES[..2]));
+        there.take_in(at(ms), estimate(2, 90_000, &NAMES[2..]));
+        there.poll(at(ms));
+        if believed.last().is_none_or(|(_, bps)| *bps != there.bps()) {
+            believed.push((ms, there.bps()));
+        }
+    }
+    assert_eq!(believed, [(4_000, 570_000), (11_000, 690_000)]);
+}
+
+#[test]
+fn of_more_estimates_than_a_state_has_room_for_the_newest_go_on() {
+    let t0 = Instant::now();
+    let mut own = OwnEstimates::new(t0);
+    for n in 0..10 {
+        let streams: Vec<_> = (0..255).map(|of| Ssrc(1_000 * n + of)).collect();
+        own.take_in(t0, estimate(n, 1 << n, &streams));
+    }
+    assert_eq!(OwnEstimates::resumed(t0, own.state(t0)).bps(), 0b11_1100_0000);
 }
