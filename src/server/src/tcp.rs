@@ -168,7 +168,7 @@ impl Tcp {
         }
         let number = event.data() as u32;
         if event.events().contains(EpollFlags::EPOLLOUT) {
-            self.write(number);
+            self.write(now, number);
         }
         // Another one is cut short, or there is no time left: this one is still readable in the next call.
         if event.events().intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
@@ -199,7 +199,7 @@ impl Tcp {
                 self.connections.insert(number, connection);
                 self.stats.open = self.connections.len() as u64;
             }
-            Err(why) => self.note_end(number, &connection, &why),
+            Err(why) => self.note_end(number, connection, &why),
         }
     }
 
@@ -289,7 +289,7 @@ impl Tcp {
     }
 
     /// Takes what goes over connections out of `batch`, and writes it. Never waits: what finds no room is left out and counted.
-    pub(crate) fn flush(&mut self, batch: &mut SendBatch) {
+    pub(crate) fn flush(&mut self, now: Instant, batch: &mut SendBatch) {
         let (connections, queued, stats) = (&mut self.connections, &mut self.queued, &mut self.stats);
         batch.take_connections(|number, datagram| {
             // It may have been closed since.
@@ -297,30 +297,27 @@ impl Tcp {
                 stats.left_out += 1;
                 return;
             };
-            if !connection.outbox.push(datagram) {
-                stats.left_out += 1;
-                return;
-            }
-            stats.datagrams_out += 1;
-            stats.bytes_out += datagram.len() as u64;
+            connection.outbox.push(now, datagram);
             if queued.last() != Some(&number) {
                 queued.push(number);
             }
         });
         let mut queued = std::mem::take(&mut self.queued);
         for number in queued.drain(..) {
-            // The kernel says when it takes more.
-            if self.connections.get(&number).is_some_and(|connection| !connection.is_full) {
-                self.write(number);
+            match self.connections.get_mut(&number) {
+                // The kernel says when it takes more.
+                Some(connection) if connection.is_full => connection.outbox.take_passed(false).count(&mut self.stats),
+                _ => self.write(now, number),
             }
         }
         self.queued = queued;
     }
 
-    fn write(&mut self, number: u32) {
+    fn write(&mut self, now: Instant, number: u32) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let was_full = connection.is_full;
-        let written = connection.write();
+        let written = connection.write(now);
+        connection.outbox.take_passed(false).count(&mut self.stats);
         if let Err(why) = written.and_then(|()| self.watch(number, was_full).map_err(Closed::Broken)) {
             self.close(number, &why);
         }
@@ -336,11 +333,12 @@ impl Tcp {
 
     fn close(&mut self, number: u32, why: &Closed) {
         if let Some(connection) = self.connections.remove(&number) {
-            self.note_end(number, &connection, why);
+            self.note_end(number, connection, why);
         }
     }
 
-    fn note_end(&mut self, number: u32, connection: &Connection, why: &Closed) {
+    fn note_end(&mut self, number: u32, mut connection: Connection, why: &Closed) {
+        connection.outbox.take_passed(true).count(&mut self.stats);
         self.strangers.remove(&number);
         self.stats.open = self.connections.len() as u64;
         self.stats.strangers += u64::from(!connection.is_known);

@@ -35,7 +35,7 @@ use ring::Uring;
 use sockets::Sockets;
 
 pub use socket::bind;
-pub(crate) use socket::{bind_all, limit_unsent};
+pub(crate) use socket::{bind_all, limit_retries, limit_unsent};
 pub(crate) use wake::WakeFd;
 
 /// The longest payload of a UDP datagram, and of what the kernel coalesces (over IPv6 a little more than IPv4's 65,507).

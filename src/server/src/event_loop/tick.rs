@@ -281,7 +281,7 @@ impl<C: Core> Ticker<C> {
     /// Writes what goes over TCP; the rest stays in the batch.
     fn flush_connections(&mut self) {
         if let Some(tcp) = &mut self.tcp {
-            tcp.flush(&mut self.out);
+            tcp.flush(Instant::now(), &mut self.out);
         }
     }
 

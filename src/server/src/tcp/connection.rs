@@ -3,10 +3,10 @@
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::outbox::Outbox;
-use crate::udp::{Receiver, limit_unsent};
+use crate::udp::{Receiver, limit_retries, limit_unsent};
 use moonring_wire::packet::{AddressPair, Local, MAX_DATAGRAM};
 use moonring_wire::rtp::protocol::LINK;
 use moonring_wire::transport::framing::{LENGTH_BYTES, TooLong, frame_at};
@@ -17,6 +17,9 @@ pub(super) const READ_BYTES: usize = 16 << 10;
 const LONGEST_FRAME: usize = MAX_DATAGRAM + 548;
 /// Bytes that the kernel may hold which it has not sent yet: what waits, waits where it can be left out.
 const UNSENT_BYTES: u32 = 16 << 10;
+/// So often the kernel sends again what is not acknowledged. Without a bound it waits twice as long each time: after an outage
+/// of four seconds, for up to three more.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Why a connection is closed.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,9 @@ impl Connection {
         stream.set_nodelay(true)?;
         if let Err(error) = limit_unsent(&stream, UNSENT_BYTES) {
             tracing::debug!(%error, "TCP_NOTSENT_LOWAT is refused: more waits in the kernel");
+        }
+        if let Err(error) = limit_retries(&stream, RETRY) {
+            tracing::debug!(%error, "TCP_RTO_MAX_MS is refused: after an outage it takes longer until something comes");
         }
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         Ok(Self {
@@ -117,8 +123,8 @@ impl Connection {
     }
 
     /// Writes what is queued, as far as the kernel takes it.
-    pub(super) fn write(&mut self) -> Result<(), Closed> {
-        self.outbox.write_to(&self.stream)?;
+    pub(super) fn write(&mut self, now: Instant) -> Result<(), Closed> {
+        self.outbox.write_to(now, &self.stream)?;
         self.is_full = self.outbox.len() > 0;
         Ok(())
     }

@@ -104,7 +104,7 @@ fn frames_come_in_as_datagrams_and_what_is_sent_goes_out_as_frames() {
     let mut batch = SendBatch::new(1 << 16, 16);
     assert!(batch.push(of(b"one"), b"to Ada") && batch.push(of(b"three"), b"to Bob"));
     assert!(batch.push(of(b"one").remote, b"by UDP"));
-    tcp.flush(&mut batch);
+    tcp.flush(now, &mut batch);
     assert_eq!((read_frame(&mut ada), read_frame(&mut bob)), (b"to Ada".to_vec(), b"to Bob".to_vec()));
     assert_eq!(batch.iter().map(|(_, bytes)| bytes).collect::<Vec<_>>(), [b"by UDP"]);
     let stats = tcp.stats();
@@ -195,14 +195,13 @@ fn who_reads_slowly_misses_what_finds_no_room_and_gets_the_rest_whole_and_in_ord
         let mut packet = vec![128; 1_200];
         packet[4..8].copy_from_slice(&number.to_be_bytes());
         assert!(batch.push(from, &packet));
-        tcp.flush(&mut batch);
+        tcp.flush(now, &mut batch);
         batch.clear();
         (number, ()) = (number + 1, assert!(number < 100_000, "{:?}", tcp.stats()));
     }
     // A check gets through where video does not.
     assert!(batch.push(from, b"\0the check"));
-    tcp.flush(&mut batch);
-    let expected = tcp.stats().datagrams_out;
+    tcp.flush(now, &mut batch);
     let reader = std::thread::spawn(move || {
         let mut numbers = Vec::new();
         loop {
@@ -220,7 +219,7 @@ fn who_reads_slowly_misses_what_finds_no_room_and_gets_the_rest_whole_and_in_ord
     }
     let (numbers, last) = reader.join().unwrap();
     assert_eq!(last, b"\0the check");
-    assert_eq!(numbers.len() as u64 + 1, expected);
+    assert_eq!(numbers.len() as u64 + 1, tcp.stats().datagrams_out);
     assert!(numbers.is_sorted());
 }
 

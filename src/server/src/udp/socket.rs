@@ -19,6 +19,8 @@ const MEMINFO_RECEIVE_BUFFER: usize = 1;
 const MEMINFO_WORDS: usize = 9;
 /// `SO_MEMINFO` of asm-generic/socket.h.
 const SO_MEMINFO: i32 = 55;
+/// As in linux/tcp.h; libc does not have it.
+const TCP_RTO_MAX_MS: i32 = 44;
 
 /// A UDP address that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -166,6 +168,12 @@ pub(super) fn set_fragments(socket: &UdpSocket, fragments: Fragments) -> io::Res
 /// Lets the kernel take no more for a connection while it holds so many bytes that it has not sent (`TCP_NOTSENT_LOWAT`, tcp(7)).
 pub(crate) fn limit_unsent(connection: &TcpStream, bytes: u32) -> io::Result<()> {
     set_option(connection.as_fd(), (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT), bytes as i32)
+}
+
+/// Has the kernel wait no longer than so before it sends again what is not acknowledged, one second at least (`TCP_RTO_MAX_MS`,
+/// Linux 6.15; its default is two minutes).
+pub(crate) fn limit_retries(connection: &TcpStream, longest: Duration) -> io::Result<()> {
+    set_option(connection.as_fd(), (libc::IPPROTO_TCP, TCP_RTO_MAX_MS), longest.as_millis() as i32)
 }
 
 /// Sets a socket option that nix does not know.

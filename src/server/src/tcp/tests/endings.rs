@@ -59,7 +59,7 @@ fn a_connection_that_is_reset_is_gone_also_with_something_to_be_written() {
         let mut batch = SendBatch::new(1 << 20, 1_024);
         for _ in 0..packets {
             assert!(batch.push(from, &[128; 1_200]));
-            tcp.flush(&mut batch);
+            tcp.flush(now, &mut batch);
             batch.clear();
         }
         reset(ada);
@@ -68,7 +68,7 @@ fn a_connection_that_is_reset_is_gone_also_with_something_to_be_written() {
         // The core sends on, as it does to an address where nobody is.
         let before = tcp.stats().left_out;
         assert!(batch.push(from, &[128; 1_200]));
-        tcp.flush(&mut batch);
+        tcp.flush(now, &mut batch);
         assert_eq!(tcp.stats().left_out, before + 1, "{packets}");
     }
 }
@@ -82,7 +82,7 @@ fn who_reads_nothing_for_ever_holds_what_is_bounded_and_is_no_work() {
     let mut batch = SendBatch::new(1 << 20, 1_024);
     while tcp.stats().left_out < 1_000 {
         assert!(batch.push(from, &[128; 1_200]));
-        tcp.flush(&mut batch);
+        tcp.flush(now, &mut batch);
         batch.clear();
         assert!(tcp.stats().datagrams_out < 100_000);
     }
