@@ -55,6 +55,26 @@ fn what_is_to_be_raised_next_is_rehearsed_while_raises_are_held_up() {
     }
 }
 
+/// The largest pictures take hardly less than the link carries, and their key frames fill its queue: they were tried again every ten
+/// seconds or so, and froze each time.
+#[test]
+fn pictures_of_a_size_that_did_not_stay_come_again_where_there_is_more_room() {
+    for seed in 300..304 {
+        let (mut world, mut encoder, subscribers, _) = scene_of(seed, &[Some(1_500_000)], (CHROMIUM, 15, 8_000));
+        let who = subscribers[0];
+        encoder.is_hard = true;
+        encoder.run(&mut world, 60);
+        let pictures = world.members[who].got.iter().filter(|got| got.is_of_picture() && !got.repaired);
+        let mut sizes: Vec<_> = pictures.map(|got| got.head[MARK]).collect();
+        sizes.dedup();
+        let tries = sizes.iter().filter(|size| **size == 2).count();
+        assert_eq!(tries, 1, "seed {seed}");
+        world.members[who].down.rate_bps = Some(4_000_000);
+        encoder.run(&mut world, 15);
+        assert_eq!(layer_lately(&world, who, 3), Some(2), "seed {seed}");
+    }
+}
+
 /// The lowest layers' key frame and the first probes come through the bucket at any rate: for half a second more arrives than the
 /// middle layer takes, of which the link carries half. Chromium behind 200 kbit/s had its picture frozen for three seconds.
 #[test]

@@ -66,7 +66,7 @@ pub fn choose(
     let Some(path) = outbound.congestion.as_deref_mut() else { return Vec::new() };
     let sound = if path.leaves_out_sound() { 0 } else { heard };
     let top = |choice: &Choice| {
-        (0..=choice.limit).map(|n| choice.rate(n)).chain(choice.before_bps).max().unwrap_or(0).max(UNKNOWN_BPS)
+        (0..=choice.limit).map(|n| choice.sought_rate(n)).chain(choice.before_bps).max().unwrap_or(0).max(UNKNOWN_BPS)
     };
     let wanted: u64 = choices.iter().map(top).sum();
     // What is paused needs no room in front of the bottleneck.
@@ -187,7 +187,8 @@ fn choice(
         None => 0,
     };
     let before_bps = track.cap.before_bps();
-    Choice { place, rungs, base: base.min(limit), limit, priority, current, awaited, before_bps }
+    let in_vain = forward.allotted.size_in_vain(now);
+    Choice { place, rungs, base: base.min(limit), limit, priority, current, awaited, before_bps, in_vain }
 }
 
 /// The highest step of layers up to `told`; where none of these come, the lowest that does, as it is sent in their place: see
@@ -242,6 +243,11 @@ fn apply(
     let paused = if layer.is_none() { Some(PauseReason::Bandwidth) } else { None };
     let was = std::mem::replace(&mut forward.allotted.paused, paused);
     let rung = layer.and_then(|rung| choice.rungs.get(usize::from(rung)));
+    // What somebody has forbidden is not in vain.
+    let sent = choice.current.filter(|current| *current <= choice.limit);
+    if let Some(sent) = sent.and_then(|rung| choice.rungs.get(usize::from(rung))) {
+        forward.allotted.note_size(now, sent.size(), rung.map(Rung::size));
+    }
     if let Some(rung) = rung.filter(|_| paused.is_none()) {
         let target = track.best_layer(now, rung.layer);
         if was.is_some() {
@@ -293,6 +299,7 @@ mod tests {
             current: None,
             awaited: limit,
             before_bps: None,
+            in_vain: None,
         }
     }
 
@@ -320,6 +327,20 @@ mod tests {
         for (to, expected) in [((0, 0, 1), 220_000), ((0, 1, 0), 275_000), ((1, 0, 0), 275_000), ((2, 0, 0), 395_000)] {
             let choice = Choice { rungs: vec![rung((0, 0, 0)), rung(to)], current: Some(0), ..choice(&[], 1) };
             assert_eq!(choice.price(1), expected, "{to:?}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_was_in_vain_takes_a_quarter_more_to_who_would_raise_to_it() {
+        let size = |layer| Some((layer, Point::ALL.spatial));
+        for (in_vain, prices, sought) in [
+            (None, [400_000, 1_075_000], [325_000, 1_000_000]),
+            (size(1), [500_000, 1_343_750], [500_000, 1_343_750]),
+            (size(2), [400_000, 1_343_750], [325_000, 1_343_750]),
+        ] {
+            let choice = Choice { current: Some(0), in_vain, ..choice(&[100_000, 325_000, 1_000_000], 2) };
+            assert_eq!([choice.price(1), choice.price(2)], prices, "{in_vain:?}");
+            assert_eq!([choice.sought_rate(1), choice.sought_rate(2)], sought, "{in_vain:?}");
         }
     }
 

@@ -24,10 +24,18 @@ pub struct Rung {
     pub most_bps: u64,
 }
 
+/// How large pictures are: the encoding, and the spatial layer inside it.
+pub type Size = (u8, u8);
+
 /// What a step is noted with of which packets come, but which has not been measured yet, in bit/s.
 pub const UNMEASURED_BPS: u64 = 1;
 
 impl Rung {
+    /// How large its pictures are.
+    pub fn size(&self) -> Size {
+        (self.layer, self.point.spatial)
+    }
+
     /// True when packets come of it, and it is not known yet how much.
     pub fn is_unmeasured(&self) -> bool {
         self.bps == UNMEASURED_BPS

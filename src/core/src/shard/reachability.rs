@@ -152,9 +152,11 @@ impl Shard {
     /// What was sent to an address that fell silent has not arrived: what the path carries is found out anew, and the
     /// pictures go on with key frames, which a client would ask for seconds later.
     fn begin_path(&mut self, now: Instant, key: ClientKey) {
-        if let Some(path) = &mut self.world.clients[key].outbound.congestion {
+        let outbound = &mut self.world.clients[key].outbound;
+        if let Some(path) = &mut outbound.congestion {
             path.restart(now);
         }
+        outbound.forwards.iter_mut().flatten().for_each(|forward| forward.allotted.forget_sizes());
         self.choose_layers(now, key);
         let mut owners = Vec::new();
         for forward in self.world.clients[key].outbound.forwards.iter_mut().flatten() {

@@ -1,12 +1,14 @@
 //! One of the choices to make, and what its steps take.
 
 use super::priority::Priority;
-use crate::room::rungs::Rung;
+use crate::room::rungs::{Rung, Size};
 
 /// What the key frame of a larger picture is reckoned at: this part of its rate, or of this many bit/s if that is less. On a narrow
 /// link a key frame takes long, and a raise that fails takes two.
 const KEY_FRAME_PART: u64 = 4;
 const KEY_FRAME_OF_BPS: u64 = 300_000;
+/// What did not stay is tried again where there is so many times the room.
+const AFTER_VAIN: f64 = 1.25;
 /// What a higher step is reckoned at that packets come of, but of which it is not known yet how much: more than any path
 /// that is known carries.
 pub(super) const UNMEASURED_BPS: u64 = 1 << 40;
@@ -31,6 +33,8 @@ pub(super) struct Choice {
     pub(super) awaited: u8,
     /// What it would take, in bit/s, if its publisher was not held.
     pub(super) before_bps: Option<u64>,
+    /// Pictures of this size did not stay when they were tried last, and none that are as large.
+    pub(super) in_vain: Option<Size>,
 }
 
 impl Choice {
@@ -49,12 +53,23 @@ impl Choice {
         let at = |rung: u8| self.rungs.get(usize::from(rung));
         match (self.current, at(rung)) {
             (Some(current), Some(higher)) if rung > current && higher.bps > 0 && !higher.is_unmeasured() => {
-                let size = |rung: &Rung| (rung.layer, rung.point.spatial);
-                let is_other = at(current).is_some_and(|current| size(current) != size(higher));
-                higher.most_bps + if is_other { higher.most_bps.min(KEY_FRAME_OF_BPS) / KEY_FRAME_PART } else { 0 }
+                let is_other = at(current).is_some_and(|current| current.size() != higher.size());
+                let bps =
+                    higher.most_bps + if is_other { higher.most_bps.min(KEY_FRAME_OF_BPS) / KEY_FRAME_PART } else { 0 };
+                if self.was_in_vain(higher) { (bps as f64 * AFTER_VAIN) as u64 } else { bps }
             }
             _ => self.raised_rate(rung),
         }
+    }
+
+    fn was_in_vain(&self, rung: &Rung) -> bool {
+        self.in_vain.is_some_and(|size| rung.size() >= size)
+    }
+
+    /// What a path is to be measured for, in bit/s, that a step may be raised to over it.
+    pub(super) fn sought_rate(&self, rung: u8) -> u64 {
+        let is_in_vain = self.rungs.get(usize::from(rung)).is_some_and(|rung| self.was_in_vain(rung));
+        if is_in_vain && self.rate(rung) > 0 { self.price(rung) } else { self.rate(rung) }
     }
 
     /// The lowest step from `from` on, up to the limit, that packets come of.

@@ -29,7 +29,7 @@ impl Decision<'_> {
         let current = current_bps(self.choices).map(|bps| bps + sound);
         let mut layers = after(Duration::ZERO);
         if let Some(bps) = self.raised_bps(&layers) {
-            if !path.may_raise_to(now, bps + sound, current) {
+            if !self.may_raise(now, path, &layers, (bps + sound, current)) {
                 put_off(self.choices, &mut layers);
             }
             return layers;
@@ -39,11 +39,28 @@ impl Decision<'_> {
         }
         if let Some(all) = self.raised_bps(&after(RAISE_INTERVAL)) {
             let lead = path.rehearsal_time(now, all + sound, current);
-            if let Some(bps) = self.raised_bps(&after(lead)) {
-                path.may_raise_to(now, bps + sound, current);
+            let next = after(lead);
+            if let Some(bps) = self.raised_bps(&next) {
+                self.may_raise(now, path, &next, (bps + sound, current));
             }
         }
         layers
+    }
+
+    /// Whether `layers`, that take `bps` together, may be sent instead of those that take `current`. What did not stay when it was tried
+    /// last is rehearsed for longer.
+    fn may_raise(
+        &self,
+        now: Instant,
+        path: &mut Congestion,
+        layers: &[Option<u8>],
+        (bps, current): (u64, Option<u64>),
+    ) -> bool {
+        let is_again = |(choice, layer): (&Choice, &Option<u8>)| *layer > choice.current && choice.in_vain.is_some();
+        match self.choices.iter().zip(layers).any(is_again) {
+            true => path.may_grow_to(now, bps, current),
+            false => path.may_raise_to(now, bps, current),
+        }
     }
 
     /// True while a picture has changed so lately that it is not raised: later something else may be decided than now.

@@ -31,7 +31,7 @@ impl Congestion {
         may
     }
 
-    /// The same for a stream that its publisher makes larger, little by little.
+    /// The same for a stream that its publisher makes larger, little by little, and for what did not stay when it was tried last.
     pub fn may_grow_to(&mut self, now: Instant, bps: u64, before: Option<u64>) -> bool {
         self.rehearsals.is_thorough = true;
         let may = self.may_raise_to(now, bps, before);

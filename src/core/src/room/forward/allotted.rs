@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::room::cap::Room;
+use crate::room::rungs::Size;
 use moonring_wire::media::PauseReason;
 
 /// What the allocation has decided on a forward.
@@ -22,11 +23,69 @@ pub struct Allotted {
     pub room: Option<Room>,
     /// What of it the path has shown in a rehearsal to carry, in bit/s, and when.
     pub shown: Option<(Instant, u64)>,
+    /// When its pictures became larger last.
+    pub raised: Option<Instant>,
+    /// When pictures of this size did not stay, and the size.
+    pub in_vain: Option<(Instant, Size)>,
 }
 
+/// Pictures that became larger stay so for longer than this, or it was in vain.
+const STAYS: Duration = Duration::from_secs(8);
+/// How long what was in vain is remembered.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
 impl Allotted {
+    /// Notes that pictures get another size, as the path carries more, or not so much.
+    pub fn note_size(&mut self, now: Instant, before: Size, size: Option<Size>) {
+        if size > Some(before) {
+            self.raised = Some(now);
+        } else if size < Some(before)
+            && let Some(at) = self.raised.take()
+            && now.saturating_duration_since(at) < STAYS
+        {
+            self.in_vain = Some((now, before));
+        }
+    }
+
+    /// Forgets what has become of sizes: that was on another path.
+    pub fn forget_sizes(&mut self) {
+        (self.raised, self.in_vain) = (None, None);
+    }
+
+    /// The size that pictures have had of late in vain.
+    pub fn size_in_vain(&self, now: Instant) -> Option<Size> {
+        let (at, size) = self.in_vain?;
+        (now.saturating_duration_since(at) < REMEMBERED).then_some(size)
+    }
+
     /// Whether its layer has not changed for so long, or its limits have changed since.
     pub fn has_rested(&self, now: Instant, interval: Duration) -> bool {
         self.changed.is_none_or(|at| now.saturating_duration_since(at) >= interval)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // A test needs some instant to start from.
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_that_is_gone_within_eight_seconds_was_in_vain_for_a_minute() {
+        let (small, large) = ((0, 0), (1, 0));
+        for (changes, at, expected) in [
+            (&[(0, small, Some(large)), (7_900, large, Some(small))][..], 8_000, Some(large)),
+            (&[(0, small, Some(large)), (7_900, large, None)], 8_000, Some(large)),
+            (&[(0, small, Some(large)), (7_900, large, Some(small))], 67_900, None),
+            (&[(0, small, Some(large)), (8_000, large, Some(small))], 8_000, None),
+            (&[(0, large, Some(small)), (100, small, Some(small)), (200, small, None)], 300, None),
+            // One step down after another: the first was in vain.
+            (&[(0, small, Some((2, 0))), (500, (2, 0), Some(large)), (600, large, Some(small))], 700, Some((2, 0))),
+        ] {
+            let t0 = Instant::now();
+            let ms = |ms| t0 + Duration::from_millis(ms);
+            let mut allotted = Allotted::default();
+            changes.iter().for_each(|(at, before, size)| allotted.note_size(ms(*at), *before, *size));
+            assert_eq!(allotted.size_in_vain(ms(at)), expected, "{changes:?}");
+        }
     }
 }
