@@ -112,10 +112,16 @@ impl Recordings {
         let number = self.ends.next.fetch_add(1, Ordering::Relaxed);
         self.ends.sender.send(Message::Open(number, room.clone())).ok()?;
         let (closing, mut left) = (Closing(number, self.ends.clone()), self.room_bytes);
+        let (room, mut is_told) = (room.clone(), false);
         Some(Sink::new(move |line| {
             let Closing(number, ends) = &closing;
             let bytes = line.len();
-            if bytes > left || ends.waiting.load(Ordering::Relaxed) + bytes > MAX_WAITING {
+            let is_late = ends.waiting.load(Ordering::Relaxed) + bytes > MAX_WAITING;
+            if bytes > left || is_late {
+                let why = if is_late { "the disk does not keep up" } else { "it has what record_room_kib allows" };
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(%room, "the recording of the room ends here: {why}");
+                }
                 return Delivery::Gone;
             }
             left -= bytes;
@@ -158,9 +164,9 @@ impl Writer {
                         ends.waiting.fetch_sub(line.len(), Ordering::Relaxed);
                     }
                     if let Err(error) = self.write(number, &line) {
-                        let folder = self.folder.display();
-                        tracing::error!(%folder, %error, "a recording cannot be written: it ends here");
-                        self.files.remove(&number);
+                        let (folder, ended) = (self.folder.display(), self.files.remove(&number));
+                        let room = ended.map(|recording| tracing::field::display(recording.room));
+                        tracing::error!(room, %folder, %error, "a recording cannot be written: it ends here");
                     }
                 }
                 Message::Close(number) => drop(self.files.remove(&number)),
@@ -300,6 +306,31 @@ mod tests {
         let files = files(folder.path());
         assert_eq!(files.len(), 1);
         assert!(files[0].starts_with(&connect) && files[0].len() > 60 * 1024);
+    }
+
+    #[test]
+    fn the_log_says_once_which_room_is_not_recorded_any_more_and_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let recordings = Recordings::start(&config(folder.path(), 1)).unwrap().unwrap();
+        let mut sink = recordings.sink_for(&RoomId::parse("demo-1").unwrap()).unwrap();
+        let mut lines = lines_of(|| (0..5).for_each(|_| _ = sink.put(vec![b'x'; 30 * 1024])));
+        // Nothing waits any more that would be taken off.
+        recordings.finish();
+        recordings.ends.waiting.store(MAX_WAITING, Ordering::Relaxed);
+        let mut late = recordings.sink_for(&RoomId::parse("demo-2").unwrap()).unwrap();
+        lines += &lines_of(|| (0..2).for_each(|_| _ = late.put(vec![b'x'])));
+        let expected = " WARN moonring::recordings: the recording of the room ends here: it has what record_room_kib allows room=demo-1\n \
+                        WARN moonring::recordings: the recording of the room ends here: the disk does not keep up room=demo-2\n";
+        assert_eq!(lines, expected);
+    }
+
+    /// What is logged meanwhile.
+    fn lines_of(test: impl FnOnce()) -> String {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let writer = log.reopen().unwrap();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(Arc::new(writer));
+        tracing::subscriber::with_default(subscriber.finish(), test);
+        fs::read_to_string(log.path()).unwrap()
     }
 
     #[test]
