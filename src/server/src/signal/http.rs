@@ -113,7 +113,7 @@ impl Prepared {
         tls::install_crypto_provider();
         let (tls, followed) = match config.insecure_http {
             true => (None, None),
-            false => tls::load(config, SystemTime::now()).map(|(tls, followed)| (Some(tls), followed))?,
+            false => tls::load(config, SystemTime::now()).map(|(tls, followed)| (Some(tls), Some(followed)))?,
         };
         let http_allow = AllowList::parse(&config.http_allow)?;
         let http_ca = Authorities::load(&config.http_ca)?;

@@ -1,5 +1,6 @@
 //! The certificate of HTTPS: the operator's, or a self-signed one that is generated once and kept.
 
+mod generated;
 pub(super) mod told;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use x509_parser::pem::parse_x509_pem;
 use crate::advice;
 use crate::config::Config;
 use crate::data_dir::{self, Readers};
+use generated::Generated;
 use moonring_wire::causes::causes;
 
 const CERTIFICATE_FILE: &str = "self-signed.crt";
@@ -30,9 +32,9 @@ const KEY_FILE: &str = "self-signed.key";
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 /// How long a generated certificate is valid: what Apple's clients accept at most is 825 days.
 const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
-/// A certificate with less time left is replaced at start.
+/// A generated certificate with less time left is replaced.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How often the files of the operator's certificate are looked at.
+/// How often the certificate is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Allowance for clocks that are behind ours.
 const BACKDATE: Duration = Duration::from_secs(24 * 3600);
@@ -43,31 +45,40 @@ pub fn install_crypto_provider() {
     let _ = ring::default_provider().install_default();
 }
 
-/// The TLS settings of the listener, and the operator's files that they are of.
-pub(super) fn load(config: &Config, now: SystemTime) -> anyhow::Result<(RustlsConfig, Option<Followed>)> {
+/// The TLS settings of the listener, and what they are of.
+pub(super) fn load(config: &Config, now: SystemTime) -> anyhow::Result<(RustlsConfig, Followed)> {
     let shared = |new| RustlsConfig::from_config(Arc::new(new));
     if config.tls_cert.as_os_str().is_empty() {
-        let (certificate, key) = self_signed(&config.data_dir, &names(&config.announced_ip), now)?;
+        let names = names(&config.announced_ip);
+        let (certificate, key) = self_signed(&config.data_dir, &names, now)?;
         let data_dir = config.data_dir.display();
         let words = || format!("the generated certificate in {data_dir}: delete it to get a new one");
-        return Ok((server_config(&certificate, &key).map(shared).with_context(words)?, None));
+        let loaded = server_config(&certificate, &key).map(shared).with_context(words)?;
+        let generated = Generated { data_dir: config.data_dir.clone(), names, certificate };
+        return Ok((loaded, Followed::Generated(generated)));
     }
     let (certificate, key) = (config.tls_cert.clone(), config.tls_key.clone());
-    let mut files = Followed { certificate, key, seen: None, is_told: false };
+    let mut files = Files { certificate, key, seen: None, is_told: false };
     let (certificate, key) = files.read()?;
     let words = || format!("certificate {} with key {}", config.tls_cert.display(), config.tls_key.display());
     let loaded = server_config(&certificate, &key).map(shared).with_context(words)?;
     files.seen = Some((certificate, key));
     files.tell_of_validity(now);
-    Ok((loaded, Some(files)))
+    Ok((loaded, Followed::Files(files)))
 }
 
-/// Takes the operator's certificate anew whenever its files change; what cannot be used is logged, and the one before
-/// stays. Ends with the server.
-pub(super) async fn follow(mut files: Followed, tls: RustlsConfig) {
+/// Takes the operator's certificate anew whenever its files change, and replaces a generated one before it expires; what cannot
+/// be used is logged, and the one before stays. Ends with the server.
+pub(super) async fn follow(mut followed: Followed, tls: RustlsConfig) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let (look, name) = (files.look(), files.certificate.display());
+        let (look, name) = match &mut followed {
+            Followed::Files(files) => (files.look(), files.certificate.clone()),
+            Followed::Generated(generated) => {
+                (generated.renewed(SystemTime::now()), generated.data_dir.join(CERTIFICATE_FILE))
+            }
+        };
+        let name = name.display();
         match look {
             None => {}
             Some(Ok(new)) => {
@@ -78,13 +89,24 @@ pub(super) async fn follow(mut files: Followed, tls: RustlsConfig) {
                 tracing::error!(certificate = %name, "the new version cannot be used, the one before stays: {}", causes(error.as_ref()))
             }
         }
-        files.tell_of_validity(SystemTime::now());
+        if let Followed::Files(files) = &mut followed {
+            files.tell_of_validity(SystemTime::now());
+        }
     }
+}
+
+/// What the certificate in use is of.
+#[derive(Debug)]
+pub(super) enum Followed {
+    /// The operator's files.
+    Files(Files),
+    /// Nobody has given one.
+    Generated(Generated),
 }
 
 /// The files of the operator's certificate, as they were when they were last looked at.
 #[derive(Debug)]
-pub(super) struct Followed {
+pub(super) struct Files {
     certificate: PathBuf,
     key: PathBuf,
     /// `None` when they could not be read.
@@ -93,7 +115,7 @@ pub(super) struct Followed {
     is_told: bool,
 }
 
-impl Followed {
+impl Files {
     fn read(&self) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
         let read = |what: &str, path: &Path| {
             let why = || format!("{what} {}: cannot be read; check --tls-cert and --tls-key", path.display());
@@ -116,7 +138,7 @@ impl Followed {
     }
 }
 
-impl Followed {
+impl Files {
     /// Says once of each version that clients refuse it, when that is so from the start, and when it comes to be so. What it said.
     fn tell_of_validity(&mut self, now: SystemTime) -> Option<String> {
         let (certificate, _) = self.seen.as_ref().filter(|_| !self.is_told)?;
@@ -186,15 +208,16 @@ fn self_signed(dir: &Path, names: &[String], now: SystemTime) -> anyhow::Result<
     Ok((certificate, key))
 }
 
-/// Whether the certificate is for these names and has more than [`RENEW_BEFORE`] left.
+/// Whether the certificate is for these names, valid by now, and has more than [`RENEW_BEFORE`] left.
 fn is_current(certificate: &[u8], names: &[String], now: SystemTime) -> bool {
     let Ok((_, pem)) = parse_x509_pem(certificate) else { return false };
     let Ok(certificate) = pem.parse_x509() else { return false };
-    let until = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
-    let left = (UNIX_EPOCH + Duration::from_secs(until)).duration_since(now);
+    let at = |timestamp: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(timestamp).unwrap_or(0));
+    let validity = certificate.validity();
+    let (from, left) = (at(validity.not_before.timestamp()), at(validity.not_after.timestamp()).duration_since(now));
     let Ok(Some(listed)) = certificate.subject_alternative_name() else { return false };
     let listed: BTreeSet<String> = listed.value.general_names.iter().filter_map(name_text).collect();
-    left.is_ok_and(|left| left > RENEW_BEFORE) && listed == names.iter().cloned().collect()
+    from <= now && left.is_ok_and(|left| left > RENEW_BEFORE) && listed == names.iter().cloned().collect()
 }
 
 /// A name as [`names`] has it.
@@ -263,8 +286,7 @@ mod tests {
         let [first, second, third] = [(); 3].map(|()| generate(&names, SystemTime::now()).unwrap());
         let config = Config { tls_cert: path("crt"), tls_key: path("key"), ..Config::default() };
         write(&first);
-        let (_, files) = load(&config, SystemTime::now()).unwrap();
-        let mut files = files.unwrap();
+        let Followed::Files(mut files) = load(&config, SystemTime::now()).unwrap().1 else { panic!("of files") };
         // Before anybody looks for the first time.
         write(&second);
         let mut look = || files.look().map(|new| new.map(drop).map_err(|error| format!("{error:#}")));
@@ -331,7 +353,7 @@ mod tests {
             (now + 2 * year, "the certificate has expired on "),
             (now - year, "the certificate is valid from "),
         ] {
-            let mut files = load(&config, now).unwrap().1.unwrap();
+            let Followed::Files(mut files) = load(&config, now).unwrap().1 else { panic!("of files") };
             let told = files.tell_of_validity(at).unwrap_or_default();
             assert!(told.starts_with(words) && told.is_empty() == words.is_empty(), "{told}");
             assert_eq!(files.tell_of_validity(at), None, "once");
