@@ -191,11 +191,7 @@ fn register_control_plane(registry: &mut Registry, app: &App) {
     single("websockets", "Open WebSocket connections", load(&app.counters.websockets));
     single("whip_sessions", "Clients of WHIP and WHEP", load(&app.counters.whip_sessions));
     single("signal_errors", "Error messages sent to clients since the start", load(&app.counters.errors_sent));
-    single(
-        "turned_away",
-        "Connections and joins since the start that met a limit of their address",
-        app.directory.door().turned_away(),
-    );
+    single("turned_away", "Connections and joins since the start that met a limit", app.directory.door().turned_away());
     single(
         "slow_clients",
         "Clients disconnected since the start because they took no messages",

@@ -38,7 +38,7 @@ use self::resume::{Expiry, Kick, Ticket};
 use self::spread::Load;
 pub(super) use self::take_over::Stays;
 use self::waiting::{Waiting, is_refusal};
-use super::door::{Door, DoorLimits, Permit, Thing};
+use super::door::{Door, DoorLimits, Limit, Permit, Thing};
 use crate::config::RoomSpread;
 use crate::shard_handle::{Full, ShardHandle};
 use moonring_core::command::{Command, Event, LeaveCause};
@@ -216,11 +216,12 @@ impl Directory {
             return Err(Refusal::Replaced);
         }
         if state.members() >= self.0.bounds.clients_max {
-            return Err(Refusal::Clients);
+            return Err(self.met(Refusal::Clients));
         }
-        let gives_way = state.gives_way(room, origin).map_err(|()| Refusal::Joins)?;
+        let gives_way = state.gives_way(room, origin).map_err(|()| self.met(Refusal::Joins))?;
         let open = || door.admit(now, ip, Thing::Room).map(Some).ok_or(Refusal::Address("rooms"));
-        let Placed { backlog, evicted, .. } = state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, open)?;
+        let placed = state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, open);
+        let Placed { backlog, evicted, .. } = placed.map_err(|refusal| self.met(refusal))?;
         // Not before the newcomer has its place: it may still be refused.
         let made_way = gives_way.and_then(|client| state.remove(&client).map(|route| (client, route)));
         let shard = state.seat(room, self.0.bounds.spread, self.0.shards.len());
@@ -245,7 +246,7 @@ impl Directory {
         drop(state);
         self.close_evicted(evicted);
         if let Some((client, route)) = made_way {
-            self.turn_out(client, route, LeaveCause::Later, &Refusal::Joins.to_string());
+            self.turn_out(client, route, LeaveCause::Later, &self.met(Refusal::Joins).to_string());
         }
         Ok(Membership { client, events, goodbye: CONNECTION_LOST, generation: 0, directory: self.clone() })
     }
@@ -261,11 +262,14 @@ impl Directory {
         let Some(route) = state.clients.get_mut(&client) else { return };
         route.offer_decided(&event);
         if matches!(event, Event::Joined { .. })
-            && let Err(reason) = state.admitted(&client, &self.0.bounds)
+            && let Err(refusal) = state.admitted(&client, &self.0.bounds)
         {
             let route = state.remove(&client);
             drop(state);
-            return route.into_iter().for_each(|route| self.turn_out(client.clone(), route, LeaveCause::Limit, reason));
+            let reason = self.met(refusal).to_string();
+            return route
+                .into_iter()
+                .for_each(|route| self.turn_out(client.clone(), route, LeaveCause::Limit, &reason));
         }
         let Some(route) = state.clients.get_mut(&client) else { return };
         if let Event::Left { cause, .. } = &event {
@@ -273,6 +277,9 @@ impl Directory {
             if let Some(route) = state.remove(&client) {
                 if route.joining.is_some() && is_refusal(&cause) {
                     route.permit.refused(Instant::now());
+                }
+                if route.joining.is_some() && matches!(cause, LeaveCause::Limit(_)) {
+                    self.door().turn_away(Instant::now(), Limit::Room, None);
                 }
                 if let Outlet::Attached(outbox) = &route.outlet {
                     // A connection that does not keep up, or is gone, misses its goodbye too.
@@ -303,14 +310,6 @@ impl Directory {
             tracing::warn!(%client, "does not take its messages and is disconnected");
             self.say_goodbye(shard, client, "too slow");
         }
-    }
-
-    /// Ends a client that has no place, once its route is taken out.
-    fn turn_out(&self, client: ClientId, route: Route, cause: fn(String) -> LeaveCause, reason: &str) {
-        if let Outlet::Attached(outbox) = &route.outlet {
-            let _ = outbox.push(Event::Left { client: client.clone(), cause: cause(reason.to_owned()) });
-        }
-        self.say_goodbye(route.shard, client, reason);
     }
 
     /// Sends a command to the shard of a client that is somebody else's.

@@ -3,13 +3,17 @@
 //! An address is an IPv4 address or an IPv6 /64, as providers give one to each customer. Loopback has no limits: it is
 //! a proxy on this machine (`trust_proxy` knows the real addresses behind it), or a load test.
 
+mod turned_away;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use moonring_wire::network::network_of;
+
+pub(super) use self::turned_away::Limit;
+use self::turned_away::TurnedAway;
 
 /// Refused joins that one address may have at once.
 pub(super) const REFUSALS: u32 = 20;
@@ -42,7 +46,7 @@ pub(crate) struct Door(Arc<Inner>);
 struct Inner {
     limits: DoorLimits,
     state: Mutex<State>,
-    turned_away: AtomicU64,
+    turned_away: TurnedAway,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +68,7 @@ pub(super) enum Origin {
 }
 
 /// What an address can hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Thing {
     /// A TCP connection.
     Connection,
@@ -96,7 +100,12 @@ pub(crate) struct Permit {
 
 impl Door {
     pub(crate) fn new(limits: DoorLimits) -> Self {
-        Self(Arc::new(Inner { limits, state: Mutex::default(), turned_away: AtomicU64::new(0) }))
+        Self(Arc::new(Inner { limits, state: Mutex::default(), turned_away: TurnedAway::default() }))
+    }
+
+    /// That of the admin pages, whose limits are no settings.
+    pub(super) fn of_admin_pages(limits: DoorLimits) -> Self {
+        Self(Arc::new(Inner { limits, state: Mutex::default(), turned_away: TurnedAway::of_admin_pages() }))
     }
 
     /// Lets an address hold one more; `None` when it holds as many as it may.
@@ -114,7 +123,8 @@ impl Door {
         let held = state.origins.get(&origin).map_or(0, |visitor| visitor.held[thing as usize]);
         if is_full || (origin != Origin::Loopback && most > 0 && held >= most) {
             drop(state);
-            self.turn_away();
+            let limit = if is_full { Limit::Connections } else { Limit::Address(thing) };
+            self.turn_away(now, limit, Some(ip));
             return None;
         }
         state.visitor(now, origin).held[thing as usize] += 1;
@@ -142,7 +152,7 @@ impl Door {
         }
         let seconds = ((1.0 - visitor.tokens) / REFUSALS_PER_S).ceil() as u64;
         drop(state);
-        self.turn_away();
+        self.turn_away(now, Limit::Refusals, Some(ip));
         Err(seconds.max(1))
     }
 
@@ -154,13 +164,14 @@ impl Door {
         if may_resume { Ok(()) } else { self.may_join(now, ip) }
     }
 
-    /// Connections and joins that met a limit of their address, or of the server.
+    /// Connections and joins that met a limit of the server, a room or their address.
     pub(crate) fn turned_away(&self) -> u64 {
-        self.0.turned_away.load(Ordering::Relaxed)
+        self.0.turned_away.count()
     }
 
-    fn turn_away(&self) {
-        self.0.turned_away.fetch_add(1, Ordering::Relaxed);
+    /// Counts and tells of somebody who has met a limit, and comes from this address.
+    pub(super) fn turn_away(&self, now: Instant, limit: Limit, ip: Option<IpAddr>) {
+        self.0.turned_away.add(now, limit, ip);
     }
 
     /// Counts are whole after each line, so that a panic elsewhere does no harm.

@@ -48,7 +48,7 @@ const STOPS_ACCEPTING: Duration = Duration::from_millis(50);
 
 /// What the admin pages are asked through.
 fn admin_door() -> Door {
-    Door::new(DoorLimits {
+    Door::of_admin_pages(DoorLimits {
         connections: ADMIN_CONNECTIONS,
         connections_per_address: ADMIN_CONNECTIONS_PER_ADDRESS,
         ..DoorLimits::default()

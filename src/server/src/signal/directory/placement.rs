@@ -131,17 +131,17 @@ impl State {
     }
 
     /// A join has been allowed: it takes its seat, unless others have taken the last ones meanwhile.
-    pub(super) fn admitted(&mut self, client: &ClientId, bounds: &Bounds) -> Result<(), &'static str> {
+    pub(super) fn admitted(&mut self, client: &ClientId, bounds: &Bounds) -> Result<(), Refusal> {
         let members = self.members();
         let Some(route) = self.clients.get_mut(client) else { return Ok(()) };
         let Some(placement) = self.rooms.get_mut(&route.room) else { return Ok(()) };
         // A client that has its seat may ask for a snapshot.
         let Some(joining) = route.joining.as_ref() else { return Ok(()) };
         if members >= bounds.clients_max {
-            return Err("the server has no place left for another client");
+            return Err(Refusal::Clients);
         }
         if !placement.lived && self.rooms_lived >= bounds.rooms_max {
-            return Err("the server has no room left for another room");
+            return Err(Refusal::Rooms);
         }
         self.rooms_lived += usize::from(!std::mem::replace(&mut placement.lived, true));
         placement.waiting.remove(joining.origin(), client);

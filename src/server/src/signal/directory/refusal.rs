@@ -1,5 +1,13 @@
 //! Why nobody is let in, before any policy is asked.
 
+use std::time::Instant;
+
+use moonring_core::command::{Event, LeaveCause};
+use moonring_wire::id::ClientId;
+
+use super::super::door::Limit;
+use super::{Directory, Outlet, Route};
+
 /// What an address with too many clients is told to wait, in seconds.
 const ADDRESS_RETRY_S: u64 = 10;
 
@@ -35,5 +43,27 @@ impl Refusal {
             Self::Replaced => Some(1),
             Self::Rooms | Self::Clients | Self::Joins => None,
         }
+    }
+}
+
+impl Directory {
+    /// Ends a client that has no place, once its route is taken out.
+    pub(super) fn turn_out(&self, client: ClientId, route: Route, cause: fn(String) -> LeaveCause, reason: &str) {
+        if let Outlet::Attached(outbox) = &route.outlet {
+            let _ = outbox.push(Event::Left { client: client.clone(), cause: cause(reason.to_owned()) });
+        }
+        self.say_goodbye(route.shard, client, reason);
+    }
+
+    /// Tells the operator of a limit of the server that somebody has met: of those of an address, the door has told.
+    pub(super) fn met(&self, refusal: Refusal) -> Refusal {
+        let limit = match refusal {
+            Refusal::Rooms => Limit::Rooms,
+            Refusal::Clients => Limit::Clients,
+            Refusal::Joins => Limit::Joins,
+            Refusal::Address(_) | Refusal::Replaced | Refusal::Later(_) => return refusal,
+        };
+        self.door().turn_away(Instant::now(), limit, None);
+        refusal
     }
 }

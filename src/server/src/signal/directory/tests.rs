@@ -11,6 +11,7 @@ use moonring_core::report::ShardReport;
 use moonring_policy::hook::Undecided;
 use moonring_wire::id::PlaceId;
 
+mod limits;
 mod nodes;
 mod resume;
 mod take_over;
