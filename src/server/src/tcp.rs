@@ -9,7 +9,7 @@ mod outbox;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -38,6 +38,10 @@ const STRANGERS: usize = 256;
 const PAUSE: Duration = Duration::from_secs(1);
 /// What is looked at in one call: the rest has its turn in the next.
 const EVENTS: usize = 64;
+/// Datagrams of one connection in a row, while others wait: who sends without end takes nobody else's turn.
+const TURN: usize = 32;
+/// The same of a stranger, who begins with a check or two.
+const STRANGERS_TURN: usize = 4;
 /// An event's number with this bit is a listener's; below it stands which.
 const LISTENER: u64 = 1 << 32;
 
@@ -65,8 +69,8 @@ pub(crate) struct Tcp {
     strangers: BTreeMap<u32, IpAddr>,
     /// Most connections.
     most: usize,
-    /// The one that has something which was read and not handed over.
-    open: Option<u32>,
+    /// Those that have something to hand over, in the order of their turns.
+    waiting: VecDeque<u32>,
     /// Those that something was queued for since the last write.
     queued: Vec<u32>,
     /// Until then the listeners are not looked at.
@@ -87,7 +91,7 @@ impl Tcp {
             connections: HashMap::new(),
             strangers: BTreeMap::new(),
             most,
-            open: None,
+            waiting: VecDeque::new(),
             queued: Vec::new(),
             paused_until: None,
             scratch: vec![0; READ_BYTES].into(),
@@ -139,30 +143,26 @@ impl Tcp {
     /// Lets clients in, writes what waits, and hands up to `limit` datagrams to `to`; stops after one for which it returns
     /// false. Never waits.
     pub(crate) fn receive_into(&mut self, now: Instant, limit: usize, to: &mut impl Receiver) -> Received {
-        let mut received = Received::default();
-        if let Some(number) = self.open.take() {
-            self.serve(number, limit, &mut received, |connection, _, limit| connection.hand_over(limit, to));
+        let mut events = [EpollEvent::empty(); EVENTS];
+        // It is interrupted, or there is nothing: neither is an error here.
+        let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+        for event in &events[..count] {
+            self.handle(now, *event, to);
         }
-        if self.open.is_none() && received.datagrams < limit {
-            let mut events = [EpollEvent::empty(); EVENTS];
-            // It is interrupted, or there is nothing: neither is an error here.
-            let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
-            for event in &events[..count] {
-                self.handle(now, *event, limit, (&mut received, to));
+        let mut datagrams = 0;
+        while datagrams < limit
+            && let Some(number) = self.waiting.pop_front()
+        {
+            let taken = self.serve(number, limit - datagrams, to);
+            datagrams += taken.datagrams;
+            if taken.is_stopped {
+                break;
             }
-            received.more = count == EVENTS;
         }
-        received.more |= self.open.is_some() || received.datagrams >= limit;
-        received
+        Received { datagrams, more: count == EVENTS || !self.waiting.is_empty() || datagrams >= limit }
     }
 
-    fn handle(
-        &mut self,
-        now: Instant,
-        event: EpollEvent,
-        limit: usize,
-        (received, to): (&mut Received, &mut impl Receiver),
-    ) {
+    fn handle(&mut self, now: Instant, event: EpollEvent, to: &impl Receiver) {
         if event.data() & LISTENER != 0 {
             return self.accept(now, (event.data() & !LISTENER) as usize, to);
         }
@@ -170,36 +170,37 @@ impl Tcp {
         if event.events().contains(EpollFlags::EPOLLOUT) {
             self.write(now, number);
         }
-        // Another one is cut short, or there is no time left: this one is still readable in the next call.
+        // The kernel tells of it in each call, and in the same order: who is served at once would be served first for ever.
         if event.events().intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
-            && self.open.is_none()
-            && received.datagrams < limit
+            && let Some(connection) = self.connections.get_mut(&number)
+            && !std::mem::replace(&mut connection.is_waiting, true)
         {
-            self.serve(number, limit, received, |connection, scratch, limit| connection.read(scratch, limit, to));
+            self.waiting.push_back(number);
         }
     }
 
-    /// Lets one connection hand over what it has. It is out of the table meanwhile: after a panic it is gone, as its stream
-    /// could not be followed any more.
-    fn serve(
-        &mut self,
-        number: u32,
-        limit: usize,
-        received: &mut Received,
-        take: impl FnOnce(&mut Connection, &mut [u8], usize) -> Result<Taken, Closed>,
-    ) {
-        let Some(mut connection) = self.connections.remove(&number) else { return };
+    /// One turn of a connection, of `left` datagrams at most. It is out of the table meanwhile: after a panic it is gone, as
+    /// its stream could not be followed any more.
+    fn serve(&mut self, number: u32, left: usize, to: &mut impl Receiver) -> Taken {
+        let Some(mut connection) = self.connections.remove(&number) else { return Taken::default() };
         self.stats.open = self.connections.len() as u64;
-        match take(&mut connection, &mut self.scratch, limit - received.datagrams) {
+        let turn = if connection.is_known { TURN } else { STRANGERS_TURN };
+        match connection.take_turn(&mut self.scratch, turn.min(left), to) {
             Ok(taken) => {
-                received.datagrams += taken.datagrams;
                 self.stats.datagrams_in += taken.datagrams as u64;
                 self.stats.bytes_in += taken.bytes as u64;
-                self.open = taken.is_cut_short.then_some(number);
+                connection.is_waiting = taken.is_cut_short;
+                if taken.is_cut_short {
+                    self.waiting.push_back(number);
+                }
                 self.connections.insert(number, connection);
                 self.stats.open = self.connections.len() as u64;
+                taken
             }
-            Err(why) => self.note_end(number, connection, &why),
+            Err(why) => {
+                self.note_end(number, connection, &why);
+                Taken::default()
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::outbox::Outbox;
 use crate::udp::{Receiver, limit_retries, limit_unsent};
 use moonring_wire::packet::{AddressPair, Local, MAX_DATAGRAM};
 use moonring_wire::rtp::protocol::LINK;
-use moonring_wire::transport::framing::{LENGTH_BYTES, TooLong, frame_at};
+use moonring_wire::transport::framing::{TooLong, frame_at};
 
 /// Bytes of one read.
 pub(super) const READ_BYTES: usize = 16 << 10;
@@ -36,14 +36,16 @@ pub(super) enum Closed {
     TooManyStrangers,
 }
 
-/// What one look at a connection brought.
+/// What one turn of a connection brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Taken {
     /// Datagrams that were handed over, and their bytes.
     pub(super) datagrams: usize,
     pub(super) bytes: usize,
-    /// It was stopped before all that has come was handed over.
+    /// More has come whole than was handed over.
     pub(super) is_cut_short: bool,
+    /// The receiver takes no more.
+    pub(super) is_stopped: bool,
 }
 
 /// A connection and what has come in part.
@@ -57,8 +59,11 @@ pub(super) struct Connection {
     pub(super) outbox: Outbox,
     /// Its writes wait for the kernel.
     pub(super) is_full: bool,
-    /// Read and not handed over.
+    /// It waits for its turn to hand over what has come.
+    pub(super) is_waiting: bool,
+    /// What was read; of a turn that was cut short the first bytes are handed over already.
     inbox: Vec<u8>,
+    handed_over: usize,
 }
 
 impl Connection {
@@ -79,12 +84,22 @@ impl Connection {
             is_known: false,
             outbox: Outbox::default(),
             is_full: false,
+            is_waiting: false,
             inbox: Vec::new(),
+            handed_over: 0,
         })
     }
 
-    /// Reads once into `scratch`, and hands over the datagrams that are complete then, up to `limit`.
-    pub(super) fn read(&mut self, scratch: &mut [u8], limit: usize, to: &mut impl Receiver) -> Result<Taken, Closed> {
+    /// Hands over up to `limit` datagrams: what is left of the turn before, or what one read into `scratch` makes complete.
+    pub(super) fn take_turn(
+        &mut self,
+        scratch: &mut [u8],
+        limit: usize,
+        to: &mut impl Receiver,
+    ) -> Result<Taken, Closed> {
+        if self.handed_over > 0 {
+            return self.hand_over(limit, to);
+        }
         match self.stream.read(scratch) {
             Ok(0) => Err(Closed::ByClient),
             Ok(len) => {
@@ -98,13 +113,13 @@ impl Connection {
         }
     }
 
-    /// Hands over the datagrams that have come whole, up to `limit`.
-    pub(super) fn hand_over(&mut self, limit: usize, to: &mut impl Receiver) -> Result<Taken, Closed> {
-        let (mut taken, mut at) = (Taken::default(), 0);
+    fn hand_over(&mut self, limit: usize, to: &mut impl Receiver) -> Result<Taken, Closed> {
+        let (mut taken, mut at) = (Taken::default(), self.handed_over);
         while let Some(frame) = frame_at(&self.inbox, at, LONGEST_FRAME)? {
-            if taken.datagrams == limit || taken.is_cut_short {
-                taken.is_cut_short = true;
-                break;
+            if taken.datagrams == limit || taken.is_stopped {
+                // What is left is not moved to the front for each turn.
+                (taken.is_cut_short, self.handed_over) = (true, at);
+                return Ok(taken);
             }
             at = frame.end;
             // Shards speak to each other by UDP alone.
@@ -112,10 +127,10 @@ impl Connection {
                 continue;
             }
             (taken.datagrams, taken.bytes) = (taken.datagrams + 1, taken.bytes + frame.len());
-            taken.is_cut_short = !to.take(self.from, &mut self.inbox[frame]);
+            taken.is_stopped = !to.take(self.from, &mut self.inbox[frame]);
         }
         self.inbox.drain(..at);
-        taken.is_cut_short &= self.inbox.len() >= LENGTH_BYTES;
+        self.handed_over = 0;
         if self.inbox.is_empty() {
             self.inbox.shrink_to(READ_BYTES);
         }

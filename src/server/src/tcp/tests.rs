@@ -2,6 +2,7 @@
 
 mod crowds;
 mod endings;
+mod turns;
 
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
