@@ -32,9 +32,10 @@ impl Listed {
     /// Takes in an estimate, in the place of what the same estimator has told of one of its streams. True when less is told now.
     pub(super) fn take_in(&mut self, now: Instant, estimate: Estimate) -> bool {
         let is_of_all = |of: &Estimate| of.streams.is_empty();
+        let is_of_others = |of: &Estimate| !of.streams.iter().any(|stream| estimate.streams.contains(stream));
+        // Of one sender no stream is kept twice, so that all that are compared are no more than the client's.
         let stays = |of: &Estimate| {
-            let is_of_others = !of.streams.iter().any(|stream| estimate.streams.contains(stream));
-            !is_of_all(&estimate) && !is_of_all(of) && (of.sender != estimate.sender || is_of_others)
+            !is_of_all(&estimate) && !is_of_all(of) && (of.sender != estimate.sender || is_of_others(of))
         };
         let before = self.told.len();
         self.told.retain(|(_, of)| stays(of));
