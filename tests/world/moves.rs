@@ -319,7 +319,7 @@ fn a_client_whose_state_the_new_shard_cannot_read_joins_anew_and_everybody_is_to
     world.run_ms(500);
     let versions = format!("the state has version {}, this server reads version {STATE_VERSION}", STATE_VERSION ^ 2);
     let words = format!("the server could not move it: {versions}; please join again");
-    assert_eq!(world.left(alice), Some(&LeaveCause::Later(words.into())));
+    assert_eq!(world.left(alice), Some(&LeaveCause::Later(words)));
     for who in [bob, carol] {
         let told = world.take_words(who);
         assert_eq!(told.iter().filter(|words| words.starts_with("TrackUnpublished")).count(), 2, "{told:?}");

@@ -4,7 +4,8 @@
 //! one, in the order of priority: what the policy says, then what the client shows large before what it shows small, where a
 //! shared screen and the pictures of who speaks count for larger than they are. Of what does not fit the upper
 //! temporal layers are left out; what does not fit without them is paused, and comes back. Layers are raised into nine tenths of the stable estimate and lowered only when they no longer fit
-//! into all of it, and not raised twice within [`RAISE_INTERVAL`], so that a picture does not flip.
+//! into all of it, and not raised twice within [`RAISE_INTERVAL`], so that a picture does not flip. A size that did not stay is tried again
+//! where there is more room.
 
 use std::time::{Duration, Instant};
 
