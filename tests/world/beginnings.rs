@@ -1,7 +1,7 @@
 //! What a subscriber is sent when a publisher begins.
 
 use crate::sim::World;
-use crate::slow::{Encoder, FRAMES, MARK, scene_of, subscriber};
+use crate::slow::{CHROMIUM, Encoder, FRAMES, MARK, scene_of, subscriber};
 
 /// The layers whose packets came, one after the other.
 fn layers_of(world: &World, who: usize) -> Vec<u8> {
@@ -43,4 +43,23 @@ fn a_lowest_layer_that_does_not_come_is_not_waited_for_for_ever() {
     encoder.frames = [(0, 0), (0, 0), FRAMES[2]];
     encoder.run(&mut world, 3);
     assert_eq!(layers_of(&world, subscribers[0]), [2]);
+}
+
+/// The first probes went no further than what was known of a publisher that was just told to begin: nothing. Chromium behind 3 Mbit/s
+/// had the middle layer after four seconds and the top after nine, each with a key frame of all layers.
+#[test]
+fn who_comes_before_the_publishers_layers_goes_to_the_top_in_one_step() {
+    let link = (Some(3_000_000), 8_000);
+    let (mut world, mut encoder, _, track) = scene_of(1_239, &[], (CHROMIUM, 15, 0));
+    world.run_ms(4_000);
+    let bob = subscriber(&mut world, "bob", &track, link);
+    encoder.begin_anew();
+    encoder.run(&mut world, 8);
+    assert_eq!((layers_of(&world, bob), encoder.asked), (vec![0, 2], 1), "what they took before is known");
+
+    let (mut world, mut encoder, _, track) = scene_of(1_240, &[], ([(0, 0); 3], 15, 0));
+    let bob = subscriber(&mut world, "bob", &track, link);
+    encoder.frames = CHROMIUM;
+    encoder.run(&mut world, 8);
+    assert_eq!((layers_of(&world, bob), encoder.asked), (vec![0, 2], 2), "nothing is known; the first key frame is asked for");
 }

@@ -48,8 +48,10 @@ const WANTED_ABOVE: f64 = 1.25;
 /// Least time between two raises of one track.
 const RAISE_INTERVAL: Duration = Duration::from_secs(5);
 const HELD_RAISE_INTERVAL: Duration = Duration::from_secs(1);
-/// Most that a track of unknown rate is taken for, in bit/s, when what the path carries is being probed for.
-const UNKNOWN_BPS: u64 = 100_000;
+/// Least that a track is taken for, in bit/s, when what the path carries is being probed for.
+const LEAST_BPS: u64 = 100_000;
+/// Least that is probed for, in bit/s, while nothing is known of what layers take that may come: as much as the first probes can find.
+const UNKNOWN_BPS: u64 = 1_200_000;
 /// What a step of a choice takes, in bit/s.
 type Price = fn(&Choice, u8) -> u64;
 
@@ -66,10 +68,14 @@ pub fn choose(
     let heard = sound_bps(now, outbound, tracks, speakers.and_then(Speakers::last_n));
     let Some(path) = outbound.congestion.as_deref_mut() else { return Vec::new() };
     let sound = if path.leaves_out_sound() { 0 } else { heard };
+    let is_new = path.is_new(now);
+    let expected = |choice: &Choice| choice.expected_bps.filter(|_| is_new || choice.is_coming());
     let top = |choice: &Choice| {
-        (0..=choice.limit).map(|n| choice.sought_rate(n)).chain(choice.before_bps).max().unwrap_or(0).max(UNKNOWN_BPS)
+        let known = (0..=choice.limit).map(|n| choice.sought_rate(n));
+        known.chain(choice.before_bps).chain(expected(choice)).max().unwrap_or(0).max(LEAST_BPS)
     };
-    let wanted: u64 = choices.iter().map(top).sum();
+    let is_unknown = choices.iter().any(|choice| expected(choice) == Some(0));
+    let wanted = choices.iter().map(top).sum::<u64>().max(if is_unknown { UNKNOWN_BPS } else { 0 });
     // What is paused needs no room in front of the bottleneck.
     let may_be_sent = |choice: &&Choice| choice.current.is_some() || path.is_ramping(now);
     let floor = choices.iter().filter(may_be_sent).filter_map(|c| c.start().map(|rung| c.rate(rung))).sum::<u64>();
@@ -86,7 +92,7 @@ pub fn choose(
             (keep, ((bps as f64 * RAISE_INTO) as u64).saturating_sub(sound))
         }
     };
-    let (ramping, starts_low, climbing) = (path.is_ramping(now), path.starts_low(), path.is_new(now));
+    let (ramping, starts_low, climbing) = (path.is_ramping(now), path.starts_low(), is_new);
     // The way up at the start is short, and its key frames are on their way anyhow.
     let price = if climbing { Choice::raised_rate } else { Choice::price };
     let mut kept = allocate_to(keep, &choices, Choice::rate, |n| choices[n].sent());
@@ -189,7 +195,17 @@ fn choice(
     };
     let before_bps = track.cap.before_bps();
     let in_vain = forward.allotted.size_in_vain(now);
-    Choice { place, rungs, base: base.min(limit), limit, priority, current, awaited, before_bps, in_vain }
+    let expected_bps = expected_bps(&rungs[..=usize::from(limit)], track);
+    Choice { place, rungs, base: base.min(limit), limit, priority, current, awaited, before_bps, expected_bps, in_vain }
+}
+
+/// What the steps of which it is not known may turn out to take, in bit/s: what they did when packets came of them last, or 0.
+fn expected_bps(rungs: &[Rung], track: &Track) -> Option<u64> {
+    if track.is_muted() {
+        return None;
+    }
+    let is_unknown = |rung: &&Rung| rung.bps == 0 || rung.is_unmeasured();
+    rungs.iter().filter(is_unknown).map(|rung| track.layers[usize::from(rung.layer)].bitrate_bps).max()
 }
 
 /// The highest step of layers up to `told`; where none of these come, the lowest that does, as it is sent in their place: see
@@ -300,6 +316,7 @@ mod tests {
             current: None,
             awaited: limit,
             before_bps: None,
+            expected_bps: None,
             in_vain: None,
         }
     }

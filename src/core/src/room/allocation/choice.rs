@@ -33,6 +33,8 @@ pub(super) struct Choice {
     pub(super) awaited: u8,
     /// What it would take, in bit/s, if its publisher was not held.
     pub(super) before_bps: Option<u64>,
+    /// What its steps of which it is not known may turn out to take, in bit/s: what they did last, 0 while that is not known either.
+    pub(super) expected_bps: Option<u64>,
     /// Pictures of this size did not stay when they were tried last, and none that are as large.
     pub(super) in_vain: Option<Size>,
 }
@@ -70,6 +72,11 @@ impl Choice {
     pub(super) fn sought_rate(&self, rung: u8) -> u64 {
         let is_in_vain = self.rungs.get(usize::from(rung)).is_some_and(|rung| self.was_in_vain(rung));
         if is_in_vain && self.rate(rung) > 0 { self.price(rung) } else { self.rate(rung) }
+    }
+
+    /// True when packets come of a step of which it is not known yet what it takes.
+    pub(super) fn is_coming(&self) -> bool {
+        self.rungs.iter().take(usize::from(self.limit) + 1).any(Rung::is_unmeasured)
     }
 
     /// The lowest step from `from` on, up to the limit, that packets come of.

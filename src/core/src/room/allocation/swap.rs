@@ -61,6 +61,7 @@ mod tests {
             current: Some(current),
             awaited: 0,
             before_bps: None,
+            expected_bps: None,
             in_vain: None,
         }
     }
