@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::congestion::Congestion;
 use super::former::FormerStreams;
-use super::forward::{Forward, Terms};
+use super::forward::{Forward, OutgoingSsrcs, Terms};
 use moonring_policy::hook::ClientFacts;
 use moonring_wire::drops::DropReason;
 use moonring_wire::id::{ClientId, ClientKey, Mid, PlaceId, RoomKey, Ssrc, TrackId, TrackKey};
@@ -177,6 +177,8 @@ pub struct Inbound {
 pub struct Outbound {
     /// What it receives; a free place is `None`.
     pub forwards: Vec<Option<Forward>>,
+    /// What they are known by.
+    pub known_by: OutgoingSsrcs,
     /// Places in `forwards` with packets waiting.
     pub todo: Vec<u16>,
     /// SSRCs given out under its keys: none is given out twice, as its indexes would seal twice.
@@ -340,6 +342,7 @@ impl Client {
         };
         self.negotiated.sections.retain(|(mid, _)| *mid != forward.mid);
         self.negotiated.sections.push((forward.mid.clone(), SectionUse::Receive(place as u16)));
+        self.outbound.known_by.set(place as u16, Some(&forward.stream));
         self.outbound.forwards[place] = Some(forward);
         place as u16
     }
@@ -348,6 +351,7 @@ impl Client {
     pub fn remove_forward(&mut self, place: u16) -> Option<Forward> {
         self.negotiated.sections.retain(|(_, used)| *used != SectionUse::Receive(place));
         self.outbound.todo.retain(|p| *p != place);
+        self.outbound.known_by.set(place, None);
         self.outbound.forwards.get_mut(usize::from(place))?.take()
     }
 
@@ -359,10 +363,7 @@ impl Client {
 
     /// The place of the forward whose SSRC, or whose retransmissions' SSRC, is `ssrc`.
     pub fn forward_with(&self, ssrc: Ssrc) -> Option<u16> {
-        let is_it = |f: &Option<Forward>| {
-            f.as_ref().is_some_and(|f| f.stream.ssrc == ssrc || f.stream.rtx.is_some_and(|rtx| rtx.ssrc == ssrc))
-        };
-        self.outbound.forwards.iter().position(is_it).map(|place| place as u16)
+        self.outbound.known_by.place_of(ssrc)
     }
 }
 

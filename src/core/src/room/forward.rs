@@ -19,7 +19,7 @@ use key_frame::SentKeyFrame;
 use numbering::Numberings;
 pub use reported::Reported;
 pub use state::ForwardState;
-pub use stream::{LayerLimits, Outgoing, OutgoingStream, Rtx, SentCounts, Terms};
+pub use stream::{LayerLimits, Outgoing, OutgoingSsrcs, OutgoingStream, Rtx, SentCounts, Terms};
 use switching::Position;
 
 use super::form::Redundancy;

@@ -1,5 +1,6 @@
 //! A datagram's way in: which client, then STUN, DTLS, RTP or RTCP.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::Shard;
@@ -9,7 +10,7 @@ use super::streams;
 use crate::command::Event;
 use crate::room::client::Outbound;
 use crate::room::congestion::{Estimate, Told};
-use crate::room::forward::{Forward, OutgoingStream};
+use crate::room::forward::{Forward, OutgoingSsrcs};
 use crate::room::reports;
 use crate::room::track::{KeyFrameNeed, SenderClock};
 use moonring_wire::drops::DropReason;
@@ -251,7 +252,7 @@ impl Shard {
         let len = transport.unprotect_rtcp((now, from), bytes)?;
         // What makes the server or others send counts from the address that is sent to, and from no other.
         let is_selected = selected.unwrap_or(transport.selected() == Some(from));
-        let Outbound { forwards, congestion: path, .. } = &mut client.outbound;
+        let Outbound { forwards, known_by, congestion: path, .. } = &mut client.outbound;
         let (mut told, mut is_estimated) = (Told::Nothing, false);
         let mut requests = std::mem::take(&mut self.work.requests);
         let parsed = rtcp::parse(&bytes[..len], &mut |message| match message {
@@ -261,7 +262,7 @@ impl Shard {
                 told = told.max(path.as_deref_mut().map_or(Told::Nothing, |path| path.feedback(now, packet)));
             }
             RtcpMessage::Remb { bitrate_bps, ssrcs, sender } => {
-                let estimate = estimate_of((sender, bitrate_bps), ssrcs, forwards);
+                let estimate = estimate_of((sender, bitrate_bps), ssrcs, (forwards, known_by));
                 if let Some(path) = path.as_deref_mut() {
                     path.remb(now, estimate);
                     is_estimated = true;
@@ -325,17 +326,17 @@ impl Shard {
 fn estimate_of(
     (sender, bps): (Ssrc, u64),
     ssrcs: impl Iterator<Item = Ssrc>,
-    forwards: &[Option<Forward>],
+    (forwards, known_by): (&[Option<Forward>], &OutgoingSsrcs),
 ) -> Estimate {
-    let listed: Vec<_> = ssrcs.collect();
-    let is_listed = |stream: &OutgoingStream| {
-        listed.contains(&stream.ssrc) || stream.rtx.as_ref().is_some_and(|rtx| listed.contains(&rtx.ssrc))
-    };
-    let named = forwards.iter().flatten().filter(|f| is_listed(&f.stream));
-    let streams: Vec<_> = named.map(|f| f.stream.ssrc).collect();
+    let mut is_of_all = true;
+    let ssrcs = ssrcs.inspect(|_| is_of_all = false);
+    let listed: BTreeSet<u16> = ssrcs.filter_map(|ssrc| known_by.place_of(ssrc)).collect();
+    let named = listed.iter().filter_map(|place| forwards.get(usize::from(*place))?.as_ref());
+    let streams = named.map(|forward| forward.stream.ssrc).collect();
     // Some estimate what their pictures may take and leave sound out (aiortc).
-    let mut sound = forwards.iter().flatten().filter(|f| f.codec.kind() == Kind::Audio);
-    let covers_sound = listed.is_empty() || sound.all(|forward| listed.contains(&forward.stream.ssrc));
+    let is_sound = |f: &Option<Forward>| f.as_ref().is_some_and(|f| f.codec.kind() == Kind::Audio);
+    let mut sound = (0..).zip(forwards).filter(|(_, forward)| is_sound(forward));
+    let covers_sound = is_of_all || sound.all(|(place, _)| listed.contains(&place));
     Estimate { sender, bps, streams, covers_sound }
 }
 

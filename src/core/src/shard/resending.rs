@@ -93,9 +93,14 @@ impl Shard {
         }
         let layer = forward.layer().unwrap_or(forward.target());
         tracing::debug!(client = %client.id, track = %track.info.id, layer, need = need.label(), "needs a key frame");
-        track.layers[usize::from(layer)].want_key_frame(now, need);
-        let owner = track.owner;
-        self.schedule(owner);
+        let (owner, layer) = (track.owner, &mut track.layers[usize::from(layer)]);
+        layer.want_key_frame(now, need);
+        // A datagram may ask a hundred times.
+        let scheduled = self.world.clients.get(owner).and_then(|owner| owner.deadlines.scheduled);
+        let is_scheduled = layer.key_frame_deadline().zip(scheduled).is_some_and(|(due, at)| at <= due);
+        if !is_scheduled {
+            self.schedule(owner);
+        }
         true
     }
 }

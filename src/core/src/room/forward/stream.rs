@@ -100,6 +100,32 @@ impl OutgoingStream {
     }
 }
 
+/// Which of a client's forwards an SSRC is of. Reports, NACKs and estimates name dozens of streams, and to look for each in all
+/// forwards would read all of these, which are long.
+#[derive(Debug, Default)]
+pub struct OutgoingSsrcs {
+    /// Of each forward by its place, media and retransmissions; 0, which nobody is given, for none.
+    by_place: Vec<[Ssrc; 2]>,
+}
+
+impl OutgoingSsrcs {
+    /// The forward at `place` is known by those of `stream` from now on; `None`: there is none.
+    pub fn set(&mut self, place: u16, stream: Option<&OutgoingStream>) {
+        let place = usize::from(place);
+        if self.by_place.len() <= place {
+            self.by_place.resize(place + 1, [Ssrc(0); 2]);
+        }
+        let rtx = stream.and_then(|stream| stream.rtx).map_or(Ssrc(0), |rtx| rtx.ssrc);
+        self.by_place[place] = [stream.map_or(Ssrc(0), |stream| stream.ssrc), rtx];
+    }
+
+    /// The place of the forward whose SSRC, or whose retransmissions' SSRC, is `ssrc`.
+    pub fn place_of(&self, ssrc: Ssrc) -> Option<u16> {
+        let is_it = |ssrcs: &[Ssrc; 2]| ssrcs.contains(&ssrc) && ssrc != Ssrc(0);
+        self.by_place.iter().position(is_it).map(|place| place as u16)
+    }
+}
+
 /// What a forward has sent, for sender reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentCounts {
@@ -109,4 +135,24 @@ pub struct SentCounts {
     pub octets: u32,
     /// Packets that were overwritten before they could be forwarded: overload.
     pub skipped: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forward_is_found_by_either_of_its_ssrcs_while_it_is_there() {
+        let stream = |ssrc: u32, rtx: Option<u32>| OutgoingStream {
+            rtx: rtx.map(|ssrc| Rtx { ssrc: Ssrc(ssrc), pt: Pt(97), next_index: 0 }),
+            ..OutgoingStream::new(Ssrc(ssrc), Pt(96))
+        };
+        let mut ssrcs = OutgoingSsrcs::default();
+        ssrcs.set(2, Some(&stream(10, Some(11))));
+        ssrcs.set(0, Some(&stream(20, None)));
+        let places = |ssrcs: &OutgoingSsrcs| [0, 10, 11, 20, 21].map(|ssrc| ssrcs.place_of(Ssrc(ssrc)));
+        assert_eq!(places(&ssrcs), [None, Some(2), Some(2), Some(0), None]);
+        ssrcs.set(2, None);
+        assert_eq!(places(&ssrcs), [None, None, None, Some(0), None]);
+    }
 }

@@ -276,6 +276,7 @@ impl Shard {
                 forwards.resize_with(usize::from(place) + 1, || None);
             }
             let track = forward.track;
+            client.outbound.known_by.set(place, Some(&forward.stream));
             forwards[usize::from(place)] = Some(forward);
             let track = &mut self.world.tracks[track];
             track.subscribers.push((key, place));
