@@ -59,6 +59,15 @@ struct Cell {
     silent: u8,
 }
 
+/// What packets have brought to light of the layers inside an encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Insight {
+    /// There are more than were known.
+    More,
+    /// They are described otherwise than before, as an encoder may do with each picture.
+    Other,
+}
+
 /// What is known of an encoding's layers, as far as another place needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayeringState {
@@ -154,15 +163,15 @@ impl Layering {
         }
     }
 
-    /// Counts a packet of `bytes` bytes; true when the number of layers seen has grown, or when another structure came since.
-    pub fn count(&mut self, now: Instant, packet: &Packet, bytes: usize) -> bool {
+    /// Counts a packet of `bytes` bytes; what that has brought to light.
+    pub fn count(&mut self, now: Instant, packet: &Packet, bytes: usize) -> Option<Insight> {
         let (spatial, temporal) = packet.layers();
         if let Some(cell) = self.cells.get_mut(spatial).and_then(|row| row.get_mut(temporal)) {
             cell.bytes += bytes as u64;
         }
         let elapsed = now.saturating_duration_since(self.since);
         if elapsed < INTERVAL {
-            return false;
+            return None;
         }
         self.since = now;
         // Silence is no rate.
@@ -183,7 +192,9 @@ impl Layering {
         let (spatial, temporal) = self.measured();
         self.sent = (spatial, temporal);
         let seen = (self.seen.0.max(spatial), self.seen.1.max(temporal));
-        std::mem::replace(&mut self.seen, seen) != seen || std::mem::take(&mut self.has_changed)
+        let is_other = std::mem::take(&mut self.has_changed);
+        let has_grown = std::mem::replace(&mut self.seen, seen) != seen;
+        if has_grown { Some(Insight::More) } else { is_other.then_some(Insight::Other) }
     }
 
     /// Whether a key frame may be asked for that brings an upper spatial layer. An encoder that has no bits for the layer leaves it
@@ -265,7 +276,7 @@ mod tests {
         let mut send = |layering: &mut Layering, ms: u64, temporal: u8, bytes: usize| {
             let mut packet = Packet::new(t0);
             (packet.info.temporal, packet.info.spatial) = (Some(temporal), Some(0));
-            if layering.count(t0 + Duration::from_millis(ms), &packet, bytes) {
+            if layering.count(t0 + Duration::from_millis(ms), &packet, bytes) == Some(Insight::More) {
                 grown.push(ms);
             }
         };

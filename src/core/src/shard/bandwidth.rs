@@ -8,7 +8,7 @@ use crate::room::allocation;
 use crate::room::cap::Room;
 use crate::room::client::Client;
 use crate::room::forward::Forward;
-use crate::room::layering::MAX_SPATIAL;
+use crate::room::layering::{Insight, MAX_SPATIAL};
 use crate::room::track::Track;
 use moonring_wire::id::{ClientId, ClientKey, PlaceId, RoomKey, TrackId, TrackKey};
 use moonring_wire::transport::Transport;
@@ -121,8 +121,8 @@ impl Shard {
     }
 
     /// More layers inside the encodings of a track have been seen, or other ones: of more everybody is told, and its receivers'
-    /// layers are chosen anew.
-    pub(super) fn layers_seen(&mut self, now: Instant, key: TrackKey) {
+    /// layers are chosen anew where that may change them.
+    pub(super) fn layers_seen(&mut self, now: Instant, key: TrackKey, insight: Insight) {
         let Some(track) = self.world.tracks.get_mut(key) else { return };
         // Of a far track its own shard tells.
         let is_far = track.far.is_some();
@@ -136,10 +136,11 @@ impl Shard {
             let Some(track) = self.world.tracks.get(key) else { return };
             let forward = self.world.clients.get_mut(client);
             let forward = forward.and_then(|c| c.outbound.forwards[usize::from(place)].as_mut());
-            if let Some(forward) = forward {
-                forward.limits.view = forward.allotted.view.map(|(_, height)| track.useful_layer(height));
+            let Some(forward) = forward else { continue };
+            let view = forward.allotted.view.map(|(_, height)| track.useful_layer(height));
+            if std::mem::replace(&mut forward.limits.view, view) != view || insight == Insight::More {
+                self.choose_layers(now, client);
             }
-            self.choose_layers(now, client);
         }
         self.tell_wanted_layers(key);
     }

@@ -119,12 +119,12 @@ impl Shard {
         (packet.index, packet.timestamp, packet.marker) = (arrived.index, arrived.timestamp, arrived.marker);
         (packet.info, packet.kept) = (info, arrived.kept);
         packet.is_red = arrived.is_red;
-        let has_grown = layer.look_inside(&mut packet, descriptor, payload.len());
+        let insight = layer.look_inside(&mut packet, descriptor, payload.len());
         layer.history.push(packet, descriptor, payload);
         self.stage(Stage::Kept);
         self.mark_dirty(now, key);
-        if has_grown {
-            self.layers_seen(now, key);
+        if let Some(insight) = insight {
+            self.layers_seen(now, key, insight);
         }
         if let Some(size) = size {
             self.size_came(now, (key, place), size.pixels());

@@ -6,7 +6,7 @@ use super::SenderClock;
 use super::key_frames::{KeyFrameNeed, KeyFrameRequests};
 use crate::room::fading::most_lately;
 use crate::room::history::{History, HistoryLimits, Packet};
-use crate::room::layering::Layering;
+use crate::room::layering::{Insight, Layering};
 use moonring_wire::id::{Rid, Ssrc};
 use moonring_wire::media::{Codec, Kind};
 use moonring_wire::rtp::nack::{NackGenerator, PICTURE_PATIENCE, SOUND_PATIENCE};
@@ -158,10 +158,10 @@ impl Layer {
     }
 
     /// Takes in what a packet of `bytes` bytes says of the layers inside the encoding, and adds what its dependency descriptor
-    /// says of its frame. True when there are more layers than were known.
-    pub fn look_inside(&mut self, packet: &mut Packet, descriptor: &[u8], bytes: usize) -> bool {
+    /// says of its frame. What that has brought to light.
+    pub fn look_inside(&mut self, packet: &mut Packet, descriptor: &[u8], bytes: usize) -> Option<Insight> {
         if self.layering.is_none() && descriptor.is_empty() && packet.layers() == (0, 0) {
-            return false;
+            return None;
         }
         let now = packet.arrival;
         let layering = self.layering.get_or_insert_with(|| Box::new(Layering::new(now)));
