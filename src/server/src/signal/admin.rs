@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -190,13 +191,14 @@ fn register_control_plane(registry: &mut Registry, app: &App) {
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     single("websockets", "Open WebSocket connections", load(&app.counters.websockets));
     single("whip_sessions", "Clients of WHIP and WHEP", load(&app.counters.whip_sessions));
-    single("signal_errors", "Error messages sent to clients since the start", load(&app.counters.errors_sent));
-    single("turned_away", "Connections and joins since the start that met a limit", app.directory.door().turned_away());
-    single(
-        "slow_clients",
-        "Clients disconnected since the start because they took no messages",
-        app.directory.slow_clients(),
-    );
+    let mut counted = |name: &str, help: &str, value: u64| {
+        let counter: Counter = Counter::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    };
+    counted("signal_errors", "Error messages sent to clients", load(&app.counters.errors_sent));
+    counted("turned_away", "Connections and joins that met a limit", app.directory.door().turned_away());
+    counted("slow_clients", "Clients disconnected because they took no messages", app.directory.slow_clients());
 }
 
 #[cfg(test)]

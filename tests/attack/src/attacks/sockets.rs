@@ -228,7 +228,7 @@ async fn thousands(ground: &Ground) -> anyhow::Result<Outcome> {
         }
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let turned_away = ground.metric("moonring_turned_away").await;
+    let turned_away = ground.metric("moonring_turned_away_total").await;
     let others = Insider::join(93, "another").await.is_ok();
     let did = format!("turned away what is above 500; another address still joins: {others}");
     Ok(Outcome::new("2000 connections of one address", did, turned_away >= 1_500.0 && others))
