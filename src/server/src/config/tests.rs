@@ -1,3 +1,5 @@
+mod documents;
+
 use super::help::{TO_ASK, TO_RELOAD, command_line};
 use super::*;
 
