@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod data_dir;
+mod limits;
 mod log;
 mod process;
 mod settings;

@@ -2,16 +2,17 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
 /// How long anything is waited for before the test fails; nothing depends on how long it takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -120,21 +121,33 @@ pub(crate) struct Server {
     child: Child,
     listen: SocketAddr,
     admin: SocketAddr,
-    log: Option<JoinHandle<String>>,
+    log: Option<JoinHandle<()>>,
+    /// What it has logged so far.
+    so_far: Arc<Mutex<String>>,
 }
 
 impl Server {
     /// Starts the process and does not wait for anything.
     pub(crate) fn spawn(setup: &Setup, command: &mut Command) -> Self {
-        Self { child: command.spawn().unwrap(), listen: setup.listen, admin: setup.admin, log: None }
+        Self {
+            child: command.spawn().unwrap(),
+            listen: setup.listen,
+            admin: setup.admin,
+            log: None,
+            so_far: Arc::default(),
+        }
     }
 
-    fn read_log(&mut self) {
-        let mut pipe = self.child.stderr.take().unwrap();
+    /// Reads its log from here on.
+    pub(crate) fn read_log(&mut self) {
+        let mut pipe = BufReader::new(self.child.stderr.take().unwrap());
+        let so_far = self.so_far.clone();
         let read = move || {
-            let mut text = Vec::new();
-            pipe.read_to_end(&mut text).unwrap();
-            String::from_utf8_lossy(&text).into_owned()
+            let mut line = Vec::new();
+            while pipe.read_until(b'\n', &mut line).unwrap() > 0 {
+                so_far.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
         };
         self.log = Some(thread::spawn(read));
     }
@@ -159,7 +172,9 @@ impl Server {
 
     /// All that it has logged; waits for its end.
     pub(crate) fn log(&mut self) -> String {
-        self.log.take().map_or_else(|| "(the log is not read)".into(), |log| log.join().unwrap())
+        let Some(log) = self.log.take() else { return "(the log is not read)".into() };
+        log.join().unwrap();
+        self.so_far.lock().unwrap().clone()
     }
 
     /// The number of its process.
@@ -242,13 +257,42 @@ impl Server {
 
     /// Joins a room and leaves it; what the server has said to the join.
     pub(crate) fn join(&self, room: &str) -> Value {
+        self.enter(room, "").1
+    }
+
+    /// Joins a room; the connection, and what the server has said to the join.
+    pub(crate) fn enter(&self, room: &str, token: &str) -> (WebSocket<TcpStream>, Value) {
         let stream = TcpStream::connect(self.listen).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let (mut socket, _) = tungstenite::client(format!("ws://{}/ws", self.listen), stream).unwrap();
-        let join = json!({ "type": "join", "room": room, "token": "", "metadata": null, "protocol": 1 });
+        let join = json!({ "type": "join", "room": room, "token": token, "metadata": null, "protocol": 1 });
         socket.send(Message::text(join.to_string())).unwrap();
         let said = socket.read().unwrap();
-        serde_json::from_str(said.to_text().unwrap()).unwrap()
+        let said = serde_json::from_str(said.to_text().unwrap()).unwrap();
+        (socket, said)
+    }
+
+    /// Posts an offer, as an encoder does; the head of the answer.
+    pub(crate) fn post_offer(&self, path: &str, offer: &str) -> String {
+        let mut stream = TcpStream::connect(self.listen).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!("content-type: application/sdp\r\ncontent-length: {}\r\nconnection: close", offer.len());
+        write!(stream, "POST {path} HTTP/1.1\r\nhost: localhost\r\n{head}\r\n\r\n{offer}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Waits until its log has this in a line; that line.
+    pub(crate) fn logs(&mut self, words: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(line) = self.so_far.lock().unwrap().lines().find(|line| line.contains(words)) {
+                return line.to_owned();
+            }
+            assert!(Instant::now() < deadline, "{words:?} is not in {}", self.end());
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -323,7 +323,7 @@ where
         .name(name)
         .stack_size(STACK_BYTES)
         .spawn(move || run_shard(parts, &started))
-        .map_err(StartError::Thread)?;
+        .map_err(probe::thread_error)?;
     let sender = CommandSender { commands: sender, wake };
     Ok(Starting { shard: ShardThread { sender, requests, stop, thread: Some(thread) }, outcome })
 }

@@ -20,6 +20,10 @@ const OTHER_DESCRIPTORS: u64 = 256;
 /// Those of a shard: its rings and glommio's, what wakes them, its sockets. Nine were counted.
 const DESCRIPTORS_PER_SHARD: u64 = 10;
 
+/// What the control plane and the process itself have open before the first client comes, beside the shards: its runtime,
+/// sockets, the watch on scripts, the store. A server of one shard started with 24 descriptors, and with no fewer.
+const LEAST_DESCRIPTORS: u64 = 32;
+
 /// Why no shard can run here.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -43,6 +47,27 @@ pub enum StartError {
         /// What they may.
         limit: u64,
     },
+    /// The kernel has no memory for a shard's rings.
+    #[error(
+        "the kernel gives a shard's rings no memory ({0}): they are locked memory, of which all processes of one user have one share; \
+         raise ulimit -l, LimitMEMLOCK or --ulimit memlock, or end what else this user runs"
+    )]
+    RingMemory(io::Error),
+    /// Too few files may be open.
+    #[error(
+        "{shards} shards and the control plane open {least} files before anybody comes, {limit} are allowed: ulimit -n {wanted}, \
+         LimitNOFILE={wanted} or --ulimit nofile={wanted}"
+    )]
+    Descriptors {
+        /// For how many.
+        shards: usize,
+        /// What they need.
+        least: u64,
+        /// What they may.
+        limit: u64,
+        /// What they and as many clients as the settings allow need.
+        wanted: u64,
+    },
     /// The port of a shard cannot be listened at.
     #[error(transparent)]
     Tcp(#[from] ListenError),
@@ -52,15 +77,42 @@ pub enum StartError {
     /// What another process has handed over is not taken.
     #[error("the shard cannot go on where the other process has stopped: {0}")]
     NotTaken(String),
+    /// No further thread may run.
+    #[error("no thread for the shard ({0}): as many run as may; raise ulimit -u, TasksMax or --pids-limit")]
+    Threads(io::Error),
     /// The thread or its wake-up cannot be made.
     #[error("the shard's thread does not start: {0}")]
     Thread(io::Error),
 }
 
-/// Checks that `shards` shards can run here, and lets them have as many descriptors as are allowed. To be called before the
+/// What there is to be, beside the machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planned {
+    /// Shards.
+    pub(crate) shards: usize,
+    /// Clients at most.
+    pub(crate) clients_max: usize,
+    /// Whether a client may have a connection for media, too.
+    pub(crate) media_tcp: bool,
+}
+
+impl Planned {
+    /// Connections of a client.
+    fn each(self) -> usize {
+        1 + usize::from(self.media_tcp)
+    }
+
+    /// The descriptors that all of it needs.
+    fn descriptors(self) -> u64 {
+        (self.clients_max.saturating_mul(self.each()) as u64).saturating_add(others(self.shards))
+    }
+}
+
+/// Checks that the shards can run here, and lets them have as many descriptors as are allowed. To be called before the
 /// first one is started.
-pub(crate) fn check(shards: usize) -> Result<(), StartError> {
-    raise_descriptors();
+pub(crate) fn check(planned: Planned) -> Result<(), StartError> {
+    let shards = planned.shards;
+    check_descriptors(planned, raise_descriptors().unwrap_or(u64::MAX))?;
     check_io_uring()?;
     let limit = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(u64::MAX, |(soft, _)| soft);
     check_memlock(shards, limit)
@@ -80,12 +132,12 @@ pub(crate) fn media_connections(shards: usize) -> usize {
 
 /// Says how many connections of signalling there may be beside so many shards, and beside as many for media where a client
 /// may have one; warns when those are fewer than the clients that the settings allow.
-pub(crate) fn connections(clients_max: usize, shards: usize, media_tcp: bool) -> usize {
+pub(crate) fn connections(planned: Planned) -> usize {
+    let Planned { shards, clients_max, .. } = planned;
     let Some(limit) = raise_descriptors() else { return clients_max };
-    let each = 1 + usize::from(media_tcp);
-    let connections = connections_within(limit, shards) / each;
+    let connections = connections_within(limit, shards) / planned.each();
     if connections < clients_max {
-        let wanted = (clients_max.saturating_mul(each) as u64).saturating_add(others(shards));
+        let wanted = planned.descriptors();
         tracing::warn!(
             clients_max,
             connections,
@@ -130,6 +182,15 @@ fn check_io_uring() -> Result<(), StartError> {
     ring.map(drop).map_err(ring_error)
 }
 
+fn check_descriptors(planned: Planned, limit: u64) -> Result<(), StartError> {
+    let Planned { shards, .. } = planned;
+    let least = LEAST_DESCRIPTORS + DESCRIPTORS_PER_SHARD * shards as u64;
+    if limit >= least {
+        return Ok(());
+    }
+    Err(StartError::Descriptors { shards, least, limit, wanted: planned.descriptors() })
+}
+
 fn check_memlock(shards: usize, limit: u64) -> Result<(), StartError> {
     let wanted = MEMLOCK_LEAST_BYTES.max(MEMLOCK_BYTES_PER_SHARD * shards as u64);
     if limit >= wanted { Ok(()) } else { Err(StartError::Memlock { shards, wanted, limit }) }
@@ -140,18 +201,33 @@ pub(super) fn ring_error(error: io::Error) -> StartError {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => StartError::NoIoUring(error),
         Some(libc::EINVAL | libc::EOPNOTSUPP) => StartError::OldIoUring(error),
+        Some(libc::ENOMEM) => StartError::RingMemory(error),
+        _ => StartError::Thread(error),
+    }
+}
+
+/// Why a thread could not be made.
+pub(super) fn thread_error(error: io::Error) -> StartError {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN) => StartError::Threads(error),
         _ => StartError::Thread(error),
     }
 }
 
 /// Why glommio did not start; its error is a text of several lines.
 pub(super) fn executor_error(text: &str) -> StartError {
+    let no_memory = io::Error::from_raw_os_error(libc::ENOMEM);
+    if text.contains(&no_memory.to_string()) {
+        return StartError::RingMemory(no_memory);
+    }
     StartError::Executor(text.lines().collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ONE_SHARD: Planned = Planned { shards: 1, clients_max: 100, media_tcp: false };
 
     #[test]
     fn a_refused_io_uring_says_how_to_allow_it() {
@@ -178,11 +254,39 @@ mod tests {
     }
 
     #[test]
+    fn too_few_descriptors_to_start_with_say_how_many_are_needed_and_where() {
+        for (shards, limit, enough) in [(1, 42, true), (1, 41, false), (3, 62, true), (3, 61, false)] {
+            let planned = Planned { shards, ..ONE_SHARD };
+            assert_eq!(check_descriptors(planned, limit).is_ok(), enough, "{shards} shards, {limit} descriptors");
+        }
+        let planned = Planned { shards: 2, clients_max: 1_000, media_tcp: true };
+        assert_eq!(
+            check_descriptors(planned, 20).unwrap_err().to_string(),
+            "2 shards and the control plane open 52 files before anybody comes, 20 are allowed: ulimit -n 2276, LimitNOFILE=2276 or \
+             --ulimit nofile=2276"
+        );
+    }
+
+    #[test]
+    fn rings_without_memory_and_threads_beyond_the_most_say_which_limit_it_is() {
+        let of_executor = "Enhanced glommio error:\nIO error occurred: Cannot allocate memory (os error 12)";
+        for error in [ring_error(io::Error::from_raw_os_error(libc::ENOMEM)), executor_error(of_executor)] {
+            let line = error.to_string();
+            assert!(
+                line.contains("ulimit -l, LimitMEMLOCK or --ulimit memlock") && line.lines().count() == 1,
+                "{line}"
+            );
+        }
+        let line = thread_error(io::Error::from_raw_os_error(libc::EAGAIN)).to_string();
+        assert!(line.ends_with("raise ulimit -u, TasksMax or --pids-limit"), "{line}");
+    }
+
+    #[test]
     fn shards_start_with_as_many_descriptors_as_are_allowed() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         // One less does no harm to other tests.
         setrlimit(Resource::RLIMIT_NOFILE, hard - 1, hard).unwrap();
-        check(1).unwrap();
+        check(ONE_SHARD).unwrap();
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
     }
 
@@ -226,7 +330,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_what_a_shard_needs() {
-        check(1).unwrap();
+        check(ONE_SHARD).unwrap();
         assert!(cores() >= 1);
     }
 }

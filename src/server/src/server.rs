@@ -13,7 +13,7 @@ use crate::dtls_certificate;
 use crate::ending;
 use crate::event_loop::{CommandSender, LoopSettings, Pulse, ShardThread, spawn_shard};
 use crate::event_queue::event_queue;
-use crate::probe;
+use crate::probe::{self, Planned};
 use crate::recordings::Recordings;
 use crate::scripts::{ScriptFolder, Uploads};
 use crate::shard_handle::ShardHandle;
@@ -79,7 +79,8 @@ impl Server {
     /// one line that says what and what to do.
     pub fn start(config: &Config) -> anyhow::Result<Self> {
         config.check_scripts_dir()?;
-        probe::check(config.shards())?;
+        let planned = planned(config);
+        probe::check(planned)?;
         let (former, data_dir) = begin_after(config)?;
         let cluster = ClusterSettings::load(config)?;
         let prepared = Prepared::new(config)?;
@@ -96,7 +97,7 @@ impl Server {
             Some(former) => inherit::start(config, prepared, (&certificate, policies), former)?,
             None => start(config, (prepared, cluster.as_ref()), &certificate, &policies)?,
         };
-        let connections = probe::connections(config.clients_max, config.shards(), config.media_tcp);
+        let connections = probe::connections(planned);
         let listeners = listeners.with_connections(connections).with_give_back(heap::give_back);
         let endpoint = match config.take_over.as_os_str().is_empty() {
             true => None,
@@ -190,6 +191,10 @@ fn begin_after(config: &Config) -> anyhow::Result<(Option<Successor>, data_dir::
         }
         thread::sleep(FOLDER_PAUSE);
     }
+}
+
+fn planned(config: &Config) -> Planned {
+    Planned { shards: config.shards(), clients_max: config.clients_max, media_tcp: config.media_tcp }
 }
 
 /// What becomes of scripts that are saved.
