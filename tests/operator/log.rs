@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, PipeWriter, Read, Write, pipe};
 
+use tokio_tungstenite::tungstenite::Message;
+
 use crate::process::{Server, Setup};
 
 /// Lets everybody in, with so many lines of 1,000 characters in the log.
@@ -91,4 +93,65 @@ fn why_it_did_not_start_is_said_and_kept_for_nobody_who_does_not_read() {
     fill(&mut stderr);
     let mut server = Server::spawn(&setup, setup.command(&["--scripts-dir", "/nowhere"]).stderr(stderr));
     assert_eq!(server.wait().code(), Some(1), "the process ends, with the pipe full from its start");
+}
+
+/// Lines of the log with these words.
+fn count(log: &str, words: &str) -> usize {
+    log.lines().filter(|line| line.contains(words)).count()
+}
+
+#[test]
+fn the_log_says_why_joins_are_refused_and_of_a_flood_how_many_there_were() {
+    let setup = Setup::new();
+    setup.policy(
+        "function on_client_connect(_, token) if token == 'x' then error('boom') end return false, 'Ask Ada' end",
+    );
+    let mut server = setup.start(&[]);
+    for (token, told, reason) in [("", "Ask Ada", "Ask Ada"), ("x", "Internal script error", "Internal script error")] {
+        assert_eq!(server.enter("demo", token).1["reason"], told);
+        let line = server.logs(&format!("reason=\"{reason}\""));
+        assert!(line.contains("INFO") && line.contains("a join is refused room=demo client="), "{line}");
+        assert!(line.ends_with(&format!("address=127.0.0.1 reason=\"{reason}\"")), "{line}");
+    }
+    (0..50).for_each(|_| assert_eq!(server.join("demo")["type"], "rejected"));
+    assert_eq!(server.join("other")["type"], "rejected");
+    assert!(server.logs("room=other").ends_with("reason=\"Ask Ada\" unsaid=42"));
+    server.terminate();
+    server.wait();
+    assert_eq!(count(&server.log(), "a join is refused"), 11);
+}
+
+#[test]
+fn the_log_says_what_has_ended_a_websocket() {
+    let setup = Setup::new();
+    let mut server = setup.start(&["--ping-interval-s", "1"]);
+    let (mut long, _) = server.enter("long", "");
+    // Nobody reads its end.
+    let _ = long.send(Message::text("x".repeat(3 << 20)));
+    let line = server.logs("room=long client=");
+    assert!(line.contains("INFO") && line.contains("the client's WebSocket is lost"), "{line}");
+    assert!(line.contains("too long"), "{line}");
+    let (mut left, _) = server.enter("left", "");
+    left.close(None).unwrap();
+    assert!(server.logs("room=left client=").contains("the client's side closed it without leave"));
+    let (cut, _) = server.enter("cut", "");
+    drop(cut);
+    server.logs("room=cut client=");
+    let (_silent, _) = server.enter("silent", "");
+    assert!(server.logs("room=silent client=").contains("reason=\"nothing came for 3 pings\""));
+}
+
+#[test]
+fn a_transport_that_fails_has_one_line_with_its_room() {
+    let setup = Setup::new();
+    setup.policy("function on_client_connect() return true end function on_publish_request() return true end");
+    let mut server = setup.start(&["--handshake-timeout-s", "1"]);
+    let answer = server.post_offer("/whip/demo", include_str!("../../src/wire/src/sdp/fixtures/ffmpeg_whip.sdp"));
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let words = "the media transport did not come up in time";
+    let line = server.logs("client left");
+    assert!(line.contains("room=\"demo\" client=") && line.ends_with(&format!("reason=\"{words}\"")), "{line}");
+    server.terminate();
+    server.wait();
+    assert_eq!(count(&server.log(), words), 1);
 }

@@ -217,8 +217,6 @@ impl Shard {
     }
 
     pub(super) fn transport_failed(&mut self, now: Instant, key: ClientKey, reason: &str) {
-        let Some(client) = self.world.clients.get(key) else { return };
-        tracing::info!(client = %client.id, reason, "media transport ended");
         self.remove_client(now, key, LeaveCause::TransportFailed(reason.to_owned()), reason);
     }
 }

@@ -37,8 +37,8 @@ pub(crate) use self::resume::Resumed;
 use self::resume::{Expiry, Kick, Ticket};
 use self::spread::Load;
 pub(super) use self::take_over::Stays;
-use self::waiting::{Waiting, is_refusal};
-use super::door::{Door, DoorLimits, Limit, Permit, Thing};
+use self::waiting::Waiting;
+use super::door::{Door, DoorLimits, Permit, Thing};
 use crate::config::RoomSpread;
 use crate::shard_handle::{Full, ShardHandle};
 use moonring_core::command::{Command, Event, LeaveCause};
@@ -216,12 +216,12 @@ impl Directory {
             return Err(Refusal::Replaced);
         }
         if state.members() >= self.0.bounds.clients_max {
-            return Err(self.met(Refusal::Clients));
+            return Err(self.met(Refusal::Clients, room));
         }
-        let gives_way = state.gives_way(room, origin).map_err(|()| self.met(Refusal::Joins))?;
+        let gives_way = state.gives_way(room, origin).map_err(|()| self.met(Refusal::Joins, room))?;
         let open = || door.admit(now, ip, Thing::Room).map(Some).ok_or(Refusal::Address("rooms"));
         let placed = state.place(room, self.0.shards.len(), self.0.bounds.rooms_max, open);
-        let Placed { backlog, evicted, .. } = placed.map_err(|refusal| self.met(refusal))?;
+        let Placed { backlog, evicted, .. } = placed.map_err(|refusal| self.met(refusal, room))?;
         // Not before the newcomer has its place: it may still be refused.
         let made_way = gives_way.and_then(|client| state.remove(&client).map(|route| (client, route)));
         let shard = state.seat(room, self.0.bounds.spread, self.0.shards.len());
@@ -246,7 +246,7 @@ impl Directory {
         drop(state);
         self.close_evicted(evicted);
         if let Some((client, route)) = made_way {
-            self.turn_out(client, route, LeaveCause::Later, &self.met(Refusal::Joins).to_string());
+            self.turn_out(client, route, LeaveCause::Later, &self.met(Refusal::Joins, room).to_string());
         }
         Ok(Membership { client, events, goodbye: CONNECTION_LOST, generation: 0, directory: self.clone() })
     }
@@ -264,22 +264,17 @@ impl Directory {
         if matches!(event, Event::Joined { .. })
             && let Err(refusal) = state.admitted(&client, &self.0.bounds)
         {
-            let route = state.remove(&client);
+            let Some(route) = state.remove(&client) else { return };
             drop(state);
-            let reason = self.met(refusal).to_string();
-            return route
-                .into_iter()
-                .for_each(|route| self.turn_out(client.clone(), route, LeaveCause::Limit, &reason));
+            let reason = self.met(refusal, &route.room).to_string();
+            return self.turn_out(client, route, LeaveCause::Limit, &reason);
         }
         let Some(route) = state.clients.get_mut(&client) else { return };
         if let Event::Left { cause, .. } = &event {
             let cause = cause.clone();
             if let Some(route) = state.remove(&client) {
-                if route.joining.is_some() && is_refusal(&cause) {
-                    route.permit.refused(Instant::now());
-                }
-                if route.joining.is_some() && matches!(cause, LeaveCause::Limit(_)) {
-                    self.door().turn_away(Instant::now(), Limit::Room, None);
+                if route.joining.is_some() {
+                    self.join_ended(&client, &route, &cause);
                 }
                 if let Outlet::Attached(outbox) = &route.outlet {
                     // A connection that does not keep up, or is gone, misses its goodbye too.

@@ -3,6 +3,7 @@
 //! An address is an IPv4 address or an IPv6 /64, as providers give one to each customer. Loopback has no limits: it is
 //! a proxy on this machine (`trust_proxy` knows the real addresses behind it), or a load test.
 
+mod lines;
 mod turned_away;
 
 use std::collections::HashMap;
@@ -10,10 +11,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use moonring_wire::id::{ClientId, RoomId};
 use moonring_wire::network::network_of;
 
-pub(super) use self::turned_away::Limit;
+use self::lines::Lines;
 use self::turned_away::TurnedAway;
+pub(super) use self::turned_away::{Limit, Met};
 
 /// Refused joins that one address may have at once.
 pub(super) const REFUSALS: u32 = 20;
@@ -47,6 +50,10 @@ struct Inner {
     limits: DoorLimits,
     state: Mutex<State>,
     turned_away: TurnedAway,
+    /// Joins that were refused.
+    refused: Lines,
+    /// Connections of clients that were lost.
+    lost: Lines,
 }
 
 #[derive(Debug, Default)]
@@ -100,12 +107,17 @@ pub(crate) struct Permit {
 
 impl Door {
     pub(crate) fn new(limits: DoorLimits) -> Self {
-        Self(Arc::new(Inner { limits, state: Mutex::default(), turned_away: TurnedAway::default() }))
+        Self::with(limits, TurnedAway::default())
     }
 
     /// That of the admin pages, whose limits are no settings.
     pub(super) fn of_admin_pages(limits: DoorLimits) -> Self {
-        Self(Arc::new(Inner { limits, state: Mutex::default(), turned_away: TurnedAway::of_admin_pages() }))
+        Self::with(limits, TurnedAway::of_admin_pages())
+    }
+
+    fn with(limits: DoorLimits, turned_away: TurnedAway) -> Self {
+        let (refused, lost) = (Lines::default(), Lines::default());
+        Self(Arc::new(Inner { limits, state: Mutex::default(), turned_away, refused, lost }))
     }
 
     /// Lets an address hold one more; `None` when it holds as many as it may.
@@ -124,7 +136,7 @@ impl Door {
         if is_full || (origin != Origin::Loopback && most > 0 && held >= most) {
             drop(state);
             let limit = if is_full { Limit::Connections } else { Limit::Address(thing) };
-            self.turn_away(now, limit, Some(ip));
+            self.turn_away(now, limit, Met::at(ip));
             return None;
         }
         state.visitor(now, origin).held[thing as usize] += 1;
@@ -152,7 +164,7 @@ impl Door {
         }
         let seconds = ((1.0 - visitor.tokens) / REFUSALS_PER_S).ceil() as u64;
         drop(state);
-        self.turn_away(now, Limit::Refusals, Some(ip));
+        self.turn_away(now, Limit::Refusals, Met::at(ip));
         Err(seconds.max(1))
     }
 
@@ -169,9 +181,29 @@ impl Door {
         self.0.turned_away.count()
     }
 
-    /// Counts and tells of somebody who has met a limit, and comes from this address.
-    pub(super) fn turn_away(&self, now: Instant, limit: Limit, ip: Option<IpAddr>) {
-        self.0.turned_away.add(now, limit, ip);
+    /// Counts and tells of somebody who has met a limit.
+    pub(super) fn turn_away(&self, now: Instant, limit: Limit, met: Met<'_>) {
+        self.0.turned_away.add(now, limit, met);
+    }
+
+    /// Tells of a join that comes to nothing, with what its client is told.
+    pub(super) fn join_refused(
+        &self,
+        now: Instant,
+        room: &RoomId,
+        (client, origin): (&ClientId, Origin),
+        reason: &str,
+    ) {
+        let Some(unsaid) = self.0.refused.due(now, room) else { return };
+        let (address, unsaid) = (origin.ip(), (unsaid > 0).then_some(unsaid));
+        tracing::info!(%room, %client, %address, reason, unsaid, "a join is refused");
+    }
+
+    /// Tells of a client whose connection was lost, with what has ended it.
+    pub(super) fn connection_lost(&self, now: Instant, room: &RoomId, client: &ClientId, why: &str) {
+        let Some(unsaid) = self.0.lost.due(now, room) else { return };
+        let unsaid = (unsaid > 0).then_some(unsaid);
+        tracing::info!(%room, %client, reason = why, unsaid, "the client's WebSocket is lost");
     }
 
     /// Counts are whole after each line, so that a panic elsewhere does no harm.

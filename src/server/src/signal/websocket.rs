@@ -1,5 +1,7 @@
 //! One task per WebSocket: moves messages between the socket and the client's shard.
 
+mod closed;
+
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
 
+use self::closed::Closed;
 use super::app::App;
 use super::directory::{Membership, PendingOffer, Refusal, Resumed, SHUTS_DOWN};
 use super::door::Thing;
@@ -93,15 +96,6 @@ struct Connection {
     member: Option<Membership>,
 }
 
-/// The connection has ended.
-#[derive(Debug, PartialEq, Eq)]
-enum Closed {
-    /// By the network, or without a goodbye: the client may resume.
-    Lost,
-    /// By a goodbye of either side.
-    Done,
-}
-
 /// What woke the task.
 enum Input {
     Frame(Option<Result<Message, axum::Error>>),
@@ -140,13 +134,13 @@ impl Connection {
                     unanswered = 0;
                     self.frame(frame).await
                 }
-                Input::Frame(_) => Err(Closed::Lost),
+                Input::Frame(unread) => Err(Closed::unreadable(unread.and_then(Result::err))),
                 Input::Event(Some(event)) => self.event(event).await,
                 Input::Event(None) if self.member.as_ref().is_some_and(Membership::is_replaced) => {
                     self.close(close_code::NORMAL, "resumed by another connection").await
                 }
                 Input::Event(None) => self.end("You do not take your messages fast enough".into()).await,
-                Input::Tick if unanswered >= MISSED_PINGS => Err(Closed::Lost),
+                Input::Tick if unanswered >= MISSED_PINGS => Err(Closed::silent()),
                 Input::Tick => {
                     unanswered += 1;
                     self.write(Message::Ping(Default::default())).await
@@ -162,9 +156,12 @@ impl Connection {
 
     /// Keeps the place of a client whose connection was lost; else the place is given up.
     fn part(&mut self, closed: Closed) {
-        match self.member.take() {
-            Some(member) if closed == Closed::Lost && !self.app.is_shutting_down() => member.detach(),
-            member => drop(member),
+        match (self.member.take(), closed) {
+            (Some(member), Closed::Lost(why)) if !self.app.is_shutting_down() => {
+                member.tell_of_loss(&why);
+                member.detach();
+            }
+            (member, _) => drop(member),
         }
     }
 
@@ -185,7 +182,7 @@ impl Connection {
                     false => self.close(close_code::POLICY, "too many control frames").await,
                 };
             }
-            Message::Close(_) => return Err(Closed::Lost),
+            Message::Close(frame) => return Err(Closed::by_client(frame.as_ref())),
         };
         match step {
             // Whoever comes now would be sent away at once.
@@ -375,7 +372,8 @@ impl Connection {
     async fn write(&mut self, message: Message) -> Result<(), Closed> {
         match timeout(SEND_TIMEOUT, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Closed::Lost),
+            Ok(Err(error)) => Err(Closed::unwritable(Some(error))),
+            Err(_) => Err(Closed::unwritable(None)),
         }
     }
 

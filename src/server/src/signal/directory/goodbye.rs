@@ -1,14 +1,26 @@
 //! What a shard has to hear, however full its queue is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::Directory;
+use super::{Directory, Membership};
 use crate::shard_handle::Full;
 use moonring_core::command::Command;
 use moonring_wire::id::ClientId;
 
 /// Pause before a command is offered again to a shard whose queue is full.
 const GOODBYE_RETRY: Duration = Duration::from_millis(20);
+
+impl Membership {
+    /// Tells the operator what has ended the connection of a client that had joined. It may come back: what follows is said later.
+    pub(in crate::signal) fn tell_of_loss(&self, why: &str) {
+        let mut state = self.directory.state();
+        let route = state.current(self).filter(|route| route.joining.is_none());
+        let Some(room) = route.map(|route| route.room.clone()) else { return };
+        drop(state);
+        self.directory.door().connection_lost(Instant::now(), &room, &self.client, why);
+    }
+}
+
 impl Directory {
     /// Sends a goodbye that must not get lost: tries again while the shard's queue is full.
     pub(super) fn say_goodbye(&self, shard: usize, client: ClientId, reason: &str) {

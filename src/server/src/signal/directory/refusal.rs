@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use moonring_core::command::{Event, LeaveCause};
-use moonring_wire::id::ClientId;
+use moonring_wire::id::{ClientId, RoomId};
 
-use super::super::door::Limit;
+use super::super::door::{Limit, Met};
+use super::waiting::is_refusal;
 use super::{Directory, Outlet, Route};
 
 /// What an address with too many clients is told to wait, in seconds.
@@ -55,15 +56,38 @@ impl Directory {
         self.say_goodbye(route.shard, client, reason);
     }
 
-    /// Tells the operator of a limit of the server that somebody has met: of those of an address, the door has told.
-    pub(super) fn met(&self, refusal: Refusal) -> Refusal {
-        let limit = match refusal {
-            Refusal::Rooms => Limit::Rooms,
-            Refusal::Clients => Limit::Clients,
-            Refusal::Joins => Limit::Joins,
+    /// Tells the operator of a limit of the server that somebody has met who asked for this room: of those of an address, the
+    /// door has told.
+    pub(super) fn met(&self, refusal: Refusal, room: &RoomId) -> Refusal {
+        let (limit, met) = match refusal {
+            Refusal::Rooms => (Limit::Rooms, Met::default()),
+            Refusal::Clients => (Limit::Clients, Met::default()),
+            Refusal::Joins => (Limit::Joins, Met::on_the_way_to(room)),
             Refusal::Address(_) | Refusal::Replaced | Refusal::Later(_) => return refusal,
         };
-        self.door().turn_away(Instant::now(), limit, None);
+        self.door().turn_away(Instant::now(), limit, met);
         refusal
+    }
+
+    /// Counts a join that its shard has ended, and tells the operator why.
+    pub(super) fn join_ended(&self, client: &ClientId, route: &Route, cause: &LeaveCause) {
+        let now = Instant::now();
+        if is_refusal(cause) {
+            route.permit.refused(now);
+        }
+        if matches!(cause, LeaveCause::Limit(_)) {
+            self.door().turn_away(now, Limit::Room, Met::on_the_way_to(&route.room));
+        }
+        let reason = match cause {
+            LeaveCause::Rejected(words)
+            | LeaveCause::Undecided(_, words)
+            | LeaveCause::Kicked(words)
+            | LeaveCause::TransportFailed(words)
+            | LeaveCause::Limit(words)
+            | LeaveCause::Later(words) => words,
+            // It goes by itself, or goes on elsewhere.
+            LeaveCause::Left | LeaveCause::Shutdown | LeaveCause::Moved(_) | LeaveCause::GoesOn(_) => return,
+        };
+        self.door().join_refused(now, &route.room, (client, route.permit.origin()), reason);
     }
 }

@@ -189,8 +189,6 @@ impl Membership {
         // Called off when it is resumed: who loses its connection again and again leaves no tasks behind.
         let expiry = directory.expire_later(self.client.clone(), route.generation);
         route.outlet = Outlet::Detached { kept, _expiry: expiry };
-        drop(state);
-        tracing::debug!(client = %self.client, "connection lost, may resume");
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use moonring_wire::id::RoomId;
+
 use super::Thing;
 
 /// Between two lines of the log about one limit.
@@ -52,6 +54,25 @@ impl fmt::Display for Limit {
     }
 }
 
+/// Where somebody has met a limit, as far as that is part of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::signal) struct Met<'a> {
+    address: Option<IpAddr>,
+    room: Option<&'a RoomId>,
+}
+
+impl<'a> Met<'a> {
+    /// The address has it.
+    pub(in crate::signal) fn at(address: IpAddr) -> Self {
+        Self { address: Some(address), room: None }
+    }
+
+    /// On the way into this room.
+    pub(in crate::signal) fn on_the_way_to(room: &'a RoomId) -> Self {
+        Self { address: None, room: Some(room) }
+    }
+}
+
 /// Who was turned away.
 #[derive(Debug, Default)]
 pub(super) struct TurnedAway {
@@ -79,16 +100,16 @@ impl TurnedAway {
     }
 
     /// Counts one, and says so in the log: the first time, and once a minute for as long as it goes on.
-    pub(super) fn add(&self, now: Instant, limit: Limit, address: Option<IpAddr>) {
+    pub(super) fn add(&self, now: Instant, limit: Limit, met: Met<'_>) {
         self.count.fetch_add(1, Ordering::Relaxed);
         let Some(turned_away) = self.due(now, limit) else { return };
-        let address = address.map(tracing::field::display);
+        let (address, room) = (met.address.map(tracing::field::display), met.room.map(tracing::field::display));
         match self.is_of_admin_pages {
             true => {
                 let words = "as many connections to them are open as may be, in all or of one address: end some";
                 tracing::warn!(turned_away, address, "who asks the admin pages is turned away: {words}");
             }
-            false => tracing::warn!(turned_away, address, "newcomers are turned away: {limit}"),
+            false => tracing::warn!(turned_away, address, room, "newcomers are turned away: {limit}"),
         }
     }
 

@@ -20,10 +20,11 @@ fn whoever_meets_a_limit_is_counted_and_the_log_says_at_once_which_one() {
     let turned_away = |enter: &mut dyn FnMut()| (lines_of(enter), directory.door().turned_away());
     let mut held = Vec::new();
     let rooms = turned_away(&mut || (0..2).for_each(|_| _ = directory.enter(&room("d"), LOOPBACK).unwrap_err()));
+    let mut late_client = None;
     let full = turned_away(&mut || {
         let late = directory.enter(&room("a"), LOOPBACK).unwrap();
         let cause = LeaveCause::Limit("the room is full".into());
-        directory.route(0, Event::Left { client: late.client.clone(), cause });
+        directory.route(0, Event::Left { client: late_client.insert(late.client.clone()).clone(), cause });
     });
     let address = turned_away(&mut || held.extend([(); 2].map(|()| directory.enter(&room("a"), address(1)).ok())));
     let _fifth = admitted(&directory, "a");
@@ -35,14 +36,15 @@ fn whoever_meets_a_limit_is_counted_and_the_log_says_at_once_which_one() {
         assert!(permits[0].is_some() && permits[1].is_none());
     });
     let words = |line: &str| vec![format!("WARN newcomers are turned away: {line}")];
+    let full_room = vec![
+        "WARN newcomers are turned away: a room has as many clients as clients_per_room allows, or its shard as many as it takes \
+         turned_away=1 room=a"
+            .to_owned(),
+        format!("INFO a join is refused room=a client={} address=127.0.0.1 reason=\"the room is full\"", late_client.unwrap()),
+    ];
     let expected = [
         (words("as many rooms are open as rooms_max allows turned_away=1"), 2),
-        (
-            words(
-                "a room has as many clients as clients_per_room allows, or its shard as many as it takes turned_away=1",
-            ),
-            3,
-        ),
+        (full_room, 3),
         (
             words(
                 "an address has as many clients as clients_per_address allows (behind a proxy, trust_proxy tells addresses apart) \
