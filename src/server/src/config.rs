@@ -5,6 +5,7 @@
 
 mod environment;
 mod help;
+mod mistakes;
 mod together;
 mod values;
 mod verbs;
@@ -32,7 +33,7 @@ pub use values::{
     ScriptSetting, Secret, ShutdownSays,
 };
 pub(crate) use values::{DEFAULT_SECRET, Dtls13};
-use values::{NO_IP, NO_SOCKET, ScriptSettings, ip_address, path, socket_address};
+use values::{ScriptSettings, ip_address, path, socket_address};
 pub use verbs::{CanaryVerb, ScriptsVerb};
 pub(crate) use verbs::{DRAIN_S, Verb};
 
@@ -369,24 +370,5 @@ pub(crate) fn read_file(path: &Path) -> anyhow::Result<Options> {
 }
 
 fn parse_file(text: &str) -> anyhow::Result<Options> {
-    toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        // serde lists all known keys after an unknown one, which buries it.
-        let message = error.message();
-        let message = if message.starts_with("unknown field") {
-            message.split(", expected one of").next().unwrap_or_default()
-        } else {
-            message
-        };
-        // The words of Rust's parsers, in those of whoever writes the file.
-        let message = message
-            .replace("invalid socket address syntax", NO_SOCKET)
-            .replace("invalid IP address syntax", NO_IP)
-            .replace("expected socket address", "expected an IP address with a port, in quotes")
-            .replace("expected usize", "expected a whole number")
-            .replace("expected u64", "expected a whole number")
-            .replace("expected u32", "expected a whole number")
-            .replace("expected a sequence", "expected a list in [ ]");
-        anyhow::anyhow!("line {line}: {message}")
-    })
+    toml::from_str(text).map_err(|error| anyhow::anyhow!(mistakes::words(&error, text)))
 }

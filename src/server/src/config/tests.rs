@@ -75,7 +75,14 @@ fn an_error_in_the_file_names_the_file_the_line_and_the_key() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("moonring.toml");
     for (text, words) in [
-        ("shards = 1\nshoe = 2", "moonring.toml: line 2: unknown field `shoe`"),
+        (
+            "shards = 1\nxyzzy = 2",
+            "line 2: unknown field `xyzzy`; moonring.example.toml has all settings, none of them in a [table]",
+        ),
+        ("[server]\nshards = 1", "line 1: unknown field `server`; moonring.example.toml has all"),
+        ("announced_ips = []", "line 1: unknown field `announced_ips`; announced_ip is a setting"),
+        ("tls-cert = \"a\"", "line 1: unknown field `tls-cert`; tls_cert is a setting"),
+        ("shards = 1\nshards = 2", "line 2: duplicate key `shards`: a setting stands once"),
         ("media_ports = \"9-1\"", "moonring.toml: line 1: \"9-1\" is not a range of ports"),
         ("script_config = [\"max\"]", "a setting of script_config is not <name>=<value>"),
         ("script_config = [\"a b=1\"]", "is not of letters, digits and '_'"),
