@@ -26,6 +26,7 @@ use super::canaries;
 use super::metrics::Counts;
 use super::orders;
 use super::reloads;
+use super::resident;
 use super::rooms::{self, RoomsPage, RoomsQuery};
 use super::{scripts, streams};
 use crate::cluster::{Cluster, NodeLine};
@@ -164,7 +165,8 @@ async fn metrics_page(State(app): State<App>) -> Response {
     let scripts = app.scripts.as_ref().map(|scripts| scripts.counts());
     let cluster = app.cluster.as_ref().map(Cluster::counts).unwrap_or_default();
     let (shards, services) = (app.reports.shards(), app.services.counts());
-    let counts = Counts { shards, services, scripts, cluster, log_lost: log_queue::lost() };
+    let (log_lost, resident) = (log_queue::lost(), resident::resident());
+    let counts = Counts { shards, services, scripts, cluster, log_lost, resident };
     registry.register_collector(Box::new(counts));
     let mut page = String::new();
     // Writing to a String does not fail.

@@ -129,6 +129,8 @@ pub(super) struct Counts {
     pub(super) cluster: ClusterCounts,
     /// Lines.
     pub(super) log_lost: u64,
+    /// Bytes.
+    pub(super) resident: u64,
 }
 
 impl Collector for Counts {
@@ -158,6 +160,7 @@ impl Collector for Counts {
             "Lines of the log that the standard error output did not take",
             self.log_lost,
         )?;
+        page.one("resident_bytes", Gauge, "Memory that the process has, as the kernel counts it", self.resident)?;
         page.services(self.services)?;
         self.scripts.as_ref().map_or(Ok(()), |scripts| page.scripts(scripts))
     }

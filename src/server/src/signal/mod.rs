@@ -36,6 +36,7 @@ mod peak;
 mod problem;
 mod reloads;
 mod reports;
+mod resident;
 mod resources;
 pub(crate) mod rooms;
 mod scripts;
