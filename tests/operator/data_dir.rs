@@ -1,5 +1,7 @@
 //! What is kept on the disk belongs to one server at a time.
 
+use std::fs;
+
 use crate::process::{Server, Setup};
 
 #[test]
@@ -34,6 +36,31 @@ fn a_process_that_takes_over_has_the_data_as_well() {
     let (code, log) = other.fail(&["--data-dir", setup.path("data").to_str().unwrap()]);
     assert_eq!(code, Some(1), "{log}");
     assert!(log.lines().last().unwrap().contains(&format!("is in use by process {} on ", after.id())), "{log}");
+}
+
+#[test]
+fn the_recording_of_a_room_goes_on_in_a_new_file_of_the_process_that_takes_over() {
+    let setup = Setup::new();
+    let socket = setup.path("take-over.sock");
+    let recorded = ["--take-over", socket.to_str().unwrap(), "--record", "demo"];
+    let files = || -> Vec<String> {
+        let mut paths: Vec<_> =
+            fs::read_dir(setup.path("data/recordings")).unwrap().map(|f| f.unwrap().path()).collect();
+        paths.sort();
+        paths.into_iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+    };
+    let mut before = setup.start(&recorded);
+    let (_ada, told) = before.enter("demo", "");
+    let name = told["client"].as_str().unwrap();
+    let mut after = setup.start(&recorded);
+    assert_eq!(before.wait().code(), Some(0), "{}", before.log());
+    after.terminate();
+    assert_eq!(after.wait().code(), Some(0));
+    let files = files();
+    assert_eq!(files.len(), 2, "{files:?}");
+    assert!(files[0].contains("on_client_connect"), "{}", files[0]);
+    let end = files[1].lines().find(|line| line.contains("on_client_disconnect"));
+    assert!(end.is_some_and(|line| line.contains(name) && line.contains("the server shuts down")), "{}", files[1]);
 }
 
 #[test]

@@ -34,6 +34,9 @@ const LAST_PATIENCE: Duration = Duration::from_secs(5);
 /// What stands in a recording once somebody is let in.
 const ADMITTED: &[u8] = b"\"allowed\":true";
 const CONNECT: &[u8] = b"\"hook\":\"on_client_connect\"";
+/// What stands in the first line of one that begins in the middle of a room's life, which has come from another process or node:
+/// who is there was let in long ago. Within a text of the line the quotes are escaped.
+const MIDDLE: &[u8] = b"\"middle\":{";
 
 /// Makes the sinks of rooms; cheap to clone.
 #[derive(Clone, Debug)]
@@ -181,9 +184,11 @@ impl Writer {
         if recording.file.is_some() {
             return self.append(number, line);
         }
+        // In lines behind the first one it may be a stranger's word.
+        let is_of_middle = recording.held.is_empty() && contains(line, MIDDLE);
         recording.held.extend_from_slice(line);
         recording.has_connect |= contains(line, CONNECT);
-        if recording.has_connect && contains(line, ADMITTED) {
+        if is_of_middle || (recording.has_connect && contains(line, ADMITTED)) {
             let held = std::mem::take(&mut recording.held);
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let path = self.folder.join(format!("{}.{}.jsonl", since.as_millis(), recording.room));
@@ -306,6 +311,26 @@ mod tests {
         let files = files(folder.path());
         assert_eq!(files.len(), 1);
         assert!(files[0].starts_with(&connect) && files[0].len() > 60 * 1024);
+    }
+
+    #[test]
+    fn a_recording_that_begins_in_the_middle_of_a_rooms_life_is_kept_at_once_and_nobody_can_pretend_that_it_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let recordings = Recordings::start(&config(folder.path(), 1)).unwrap().unwrap();
+        let starts = [
+            "{\"line\":\"start\",\"middle\":{\"state\":null}}\n",
+            "{\"line\":\"start\",\"text\":\"\\\"middle\\\":{\"}\n",
+        ];
+        let mut sinks: Vec<_> =
+            (0..2).map(|n| recordings.sink_for(&RoomId::parse(&format!("demo-{n}")).unwrap()).unwrap()).collect();
+        for (sink, start) in sinks.iter_mut().zip(starts) {
+            sink.put(start.into());
+            sink.put(b"{\"hook\":\"on_client_connect\",\"metadata\":{\"middle\":{}}}\n".to_vec());
+        }
+        ended(recordings, sinks);
+        let files = files(folder.path());
+        assert_eq!(files.len(), 1);
+        assert!(files[0].starts_with(starts[0].as_bytes()));
     }
 
     #[test]
