@@ -155,3 +155,26 @@ fn a_transport_that_fails_has_one_line_with_its_room() {
     server.wait();
     assert_eq!(count(&server.log(), words), 1);
 }
+
+#[test]
+fn an_encoder_or_player_whose_request_is_refused_leaves_for_that_reason() {
+    let setup = Setup::new();
+    setup.policy(
+        "function on_client_connect() return true end function on_publish_request() return false, 'No cameras today' end",
+    );
+    let mut server = setup.start(&[]);
+    let offer = include_str!("../../src/wire/src/sdp/fixtures/ffmpeg_whip.sdp");
+    for (path, offer, status, reason) in [
+        ("/whip/demo", offer.to_owned(), "403", "No cameras today"),
+        (
+            "/whep/demo/ada",
+            offer.replace("sendonly", "recvonly"),
+            "404",
+            "room demo has no track, and no client with a track",
+        ),
+    ] {
+        let answer = server.post_offer(path, &offer);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        server.logs(&format!("reason=\"its request is refused: {reason}"));
+    }
+}

@@ -21,6 +21,7 @@ mod take_over;
 mod tests;
 mod waiting;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -187,7 +188,7 @@ pub(crate) struct Membership {
     /// What its shard tells it; closed when it was too slow, or when another connection took over.
     pub events: Inbox,
     /// What the policy is told as the reason of the goodbye.
-    pub goodbye: &'static str,
+    pub goodbye: Cow<'static, str>,
     generation: u32,
     directory: Directory,
 }
@@ -248,7 +249,7 @@ impl Directory {
         if let Some((client, route)) = made_way {
             self.turn_out(client, route, LeaveCause::Later, &self.met(Refusal::Joins, room).to_string());
         }
-        Ok(Membership { client, events, goodbye: CONNECTION_LOST, generation: 0, directory: self.clone() })
+        Ok(Membership { client, events, goodbye: CONNECTION_LOST.into(), generation: 0, directory: self.clone() })
     }
 
     /// Hands an event of `shard` to the connection it is for. A connection that does not keep up is ended.
@@ -374,7 +375,7 @@ impl Drop for Membership {
             if state.current(self).is_some() { state.remove(&self.client) } else { None }
         };
         if let Some(route) = route {
-            self.directory.say_goodbye(route.shard, self.client.clone(), self.goodbye);
+            self.directory.say_goodbye(route.shard, self.client.clone(), &self.goodbye);
         }
     }
 }

@@ -379,7 +379,7 @@ impl Connection {
 
     fn set_goodbye(&mut self, reason: &'static str) {
         if let Some(member) = &mut self.member {
-            member.goodbye = reason;
+            member.goodbye = reason.into();
         }
     }
 }

@@ -223,7 +223,8 @@ impl Directory {
         };
         let (room, generation, offer) = (route.room.clone(), route.generation, route.offer);
         drop(state);
-        let member = Membership { client, events, goodbye: CONNECTION_LOST, generation, directory: self.clone() };
+        let member =
+            Membership { client, events, goodbye: CONNECTION_LOST.into(), generation, directory: self.clone() };
         Resumed::Stay(Box::new(Stay { room, member, kept, offer }))
     }
 

@@ -125,6 +125,6 @@ impl Directory {
         route.generation += 1;
         route.outlet = Outlet::Attached(outbox);
         let (client, generation) = (client.clone(), route.generation);
-        Some(Membership { client, events, goodbye: CONNECTION_LOST, generation, directory: self.clone() })
+        Some(Membership { client, events, goodbye: CONNECTION_LOST.into(), generation, directory: self.clone() })
     }
 }

@@ -67,27 +67,11 @@ pub(super) async fn open(app: &App, request: &Request) -> Result<Created, Proble
     let with_token = request.token.is_some();
     let mut pending = Pending { app, member, with_token };
     let client = pending.member.client.clone();
-    pending.send(Command::Join(JoinRequest {
-        room: request.room.clone(),
-        client: client.clone(),
-        token: request.token.clone().unwrap_or_default(),
-        metadata: json!({ "via": request.protocol.name() }),
-        connection: Box::new(request.visit.clone()),
-    }))?;
-    let tracks = pending.joined().await?;
-    let subscribe = request.subscribe(&tracks)?;
-    let mut chosen = request.selector.is_some().then(|| Chosen::new(&subscribe));
-    pending.send(Command::Offer(OfferRequest {
-        client: client.clone(),
-        request: REQUEST,
-        offer: Box::new(request.offer.clone()),
-        publish: request.publish(),
-        subscribe,
-    }))?;
-    let (answer, sections) = pending.answered(&mut chosen).await?;
-    if let Some(problem) = refusal(request, &sections) {
-        return Err(problem);
-    }
+    let negotiated = pending.negotiate(request).await;
+    let (answer, chosen) = negotiated.inspect_err(|problem| {
+        // It may have joined, and leaves then.
+        pending.member.goodbye = format!("its request is refused: {}", problem.detail).into();
+    })?;
     let deleted = Arc::new(Notify::new());
     let name = app.resources.insert(Resource {
         protocol: request.protocol,
@@ -118,6 +102,32 @@ fn refusal(request: &Request, sections: &[SectionOutcome]) -> Option<Problem> {
 }
 
 impl Pending<'_> {
+    /// Joins, and has the offer answered; with what a player chose.
+    async fn negotiate(&mut self, request: &Request) -> Result<(Box<Answer>, Option<Chosen>), Problem> {
+        self.send(Command::Join(JoinRequest {
+            room: request.room.clone(),
+            client: self.member.client.clone(),
+            token: request.token.clone().unwrap_or_default(),
+            metadata: json!({ "via": request.protocol.name() }),
+            connection: Box::new(request.visit.clone()),
+        }))?;
+        let tracks = self.joined().await?;
+        let subscribe = request.subscribe(&tracks)?;
+        let mut chosen = request.selector.is_some().then(|| Chosen::new(&subscribe));
+        self.send(Command::Offer(OfferRequest {
+            client: self.member.client.clone(),
+            request: REQUEST,
+            offer: Box::new(request.offer.clone()),
+            publish: request.publish(),
+            subscribe,
+        }))?;
+        let (answer, sections) = self.answered(&mut chosen).await?;
+        match refusal(request, &sections) {
+            Some(problem) => Err(problem),
+            None => Ok((answer, chosen)),
+        }
+    }
+
     fn send(&self, command: Command) -> Result<(), Problem> {
         self.member.send(command).map_err(|full| Problem::unavailable(full.to_string()))
     }
@@ -235,15 +245,15 @@ async fn hold(app: App, name: String, mut member: Membership, deleted: Arc<Notif
                 }
             },
             () = deleted.notified() => {
-                member.goodbye = "left";
+                member.goodbye = "left".into();
                 break;
             }
             () = Chosen::over(chosen.as_ref()) => {
-                member.goodbye = "nothing left to watch";
+                member.goodbye = "nothing left to watch".into();
                 break;
             }
             () = app.shut_down() => {
-                member.goodbye = SHUTS_DOWN;
+                member.goodbye = SHUTS_DOWN.into();
                 break;
             }
         }
