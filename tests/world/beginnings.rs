@@ -61,5 +61,9 @@ fn who_comes_before_the_publishers_layers_goes_to_the_top_in_one_step() {
     let bob = subscriber(&mut world, "bob", &track, link);
     encoder.frames = CHROMIUM;
     encoder.run(&mut world, 8);
-    assert_eq!((layers_of(&world, bob), encoder.asked), (vec![0, 2], 2), "nothing is known; the first key frame is asked for");
+    assert_eq!(
+        (layers_of(&world, bob), encoder.asked),
+        (vec![0, 2], 2),
+        "nothing is known; the first key frame is asked for"
+    );
 }
