@@ -9,6 +9,8 @@ use super::script::message_of;
 
 /// LuaJIT's error message at the memory cap.
 pub(crate) const OUT_OF_MEMORY: &str = "not enough memory";
+/// Its message where what makes one of an error, with a traceback, has failed itself.
+const IN_HANDLER: &str = "error in error handling";
 /// How the log begins what it says of a hook that has failed, ...
 pub(crate) const FAILED: &str = "the script failed: ";
 /// ... and of one that has where nothing was asked of the room: for a checkpoint, and with what it was handed.
@@ -35,7 +37,12 @@ pub enum HookFailure {
 impl HookFailure {
     /// The failure of a script that may use `cap` bytes.
     pub(crate) fn of_message(message: String, cap: usize) -> Self {
-        if message.contains(OUT_OF_MEMORY) { Self::Memory(cap, message) } else { Self::Error(message) }
+        match message.as_str() {
+            // There is not even memory for what Lua would say of an error.
+            IN_HANDLER => Self::Memory(cap, "there is none left to say which error it was".to_owned()),
+            text if text.contains(OUT_OF_MEMORY) => Self::Memory(cap, message),
+            _ => Self::Error(message),
+        }
     }
 
     pub(crate) fn of_error(error: &mlua::Error, cap: usize) -> Self {

@@ -132,3 +132,26 @@ fn a_failure_in_a_call_right_behind_return_names_the_function_in_which_it_was() 
     let place = "room.lua:3: in this function, by a call right behind 'return', of which Lua keeps no line";
     assert!(text.contains("'b' to 'sfu.equal' (string expected, got nil)") && text.contains(place), "{text}");
 }
+
+/// The script's memory was full of what it keeps, and each further error said "error in error handling" alone.
+#[test]
+fn an_error_that_no_memory_is_left_to_tell_of_names_the_limit() {
+    let lines = errors(|| {
+        let mut world = World::new(
+            "local kept = {}
+             function on_client_connect() return true end
+             function on_message(client, message)
+               if message == 'fill' then for i = 1, 1e9 do kept[i] = ('x'):rep(100) .. i end end
+               client:kick(12)
+             end",
+        );
+        let c = world.join("c1");
+        world.message(&c, json!("fill"));
+        world.message(&c, json!("x"));
+    });
+    let told: Vec<_> = lines.iter().filter_map(|line| line["message"].as_str()).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    let limit = "the script failed: more memory than the 2048 KiB of a room's script (memory_kib): ";
+    assert!(told.iter().all(|line| line.starts_with(limit)), "{told:?}");
+    assert!(told[1].ends_with("there is none left to say which error it was"), "{told:?}");
+}
