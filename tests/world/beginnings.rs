@@ -67,3 +67,20 @@ fn who_comes_before_the_publishers_layers_goes_to_the_top_in_one_step() {
         "nothing is known; the first key frame is asked for"
     );
 }
+
+/// Where the top does not fit, the way there was rehearsed from the lowest layer up, by half as much again each time.
+#[test]
+fn who_comes_before_the_publishers_layers_soon_has_the_one_that_fits() {
+    for (bps, burst) in [(500_000, 0), (500_000, 8_000), (600_000, 8_000), (700_000, 8_000), (900_000, 20_000)] {
+        let (mut world, mut encoder, _, track) = scene_of(1_300, &[], (CHROMIUM, 15, 0));
+        world.run_ms(4_000);
+        let (since, bob) = (world.now, subscriber(&mut world, "bob", &track, (Some(bps), burst)));
+        encoder.begin_anew();
+        encoder.run(&mut world, 9);
+        let came = world.members[bob].got.iter().filter(|got| !got.repaired && got.is_of_picture());
+        let raised = came.map(|got| (got.head[MARK], got.at - since)).find(|(layer, _)| *layer > 0);
+        let (layer, after) = raised.expect("larger pictures");
+        assert!(layer == 1 && after.as_millis() < 4_000, "{bps} bit/s: layer {layer} after {after:?}");
+        assert_eq!(layers_of(&world, bob), [0, 1], "{bps} bit/s");
+    }
+}

@@ -20,7 +20,7 @@ mod sound;
 mod swap;
 
 use aside::{put_away, unsendable};
-use choice::Choice;
+use choice::{Choice, rungs_of};
 use fitting::{allocate, allocate_beside, allocate_to};
 use keeping::keep_on;
 use priority::{Priority, weight};
@@ -35,7 +35,7 @@ use super::client::{Client, Outbound};
 use super::congestion::{Congestion, Demand, Served};
 use super::forward::Forward;
 use super::layering::Point;
-use super::rungs::{Rung, rungs};
+use super::rungs::Rung;
 use super::speakers::Speakers;
 use super::track::Track;
 use moonring_wire::id::TrackKey;
@@ -178,7 +178,7 @@ fn choice(
     (track, speaks): (&Track, bool),
 ) -> Choice {
     let told = forward.limits.highest();
-    let rungs = rungs(now, track);
+    let rungs = rungs_of(now, forward, track);
     let limit = limit(&rungs, track, told);
     let lowest = rungs.first().map_or(0, |rung| rung.told);
     let base = rungs.iter().rposition(|rung| rung.told == lowest).unwrap_or(0) as u8;
@@ -263,7 +263,7 @@ fn apply(
     // What somebody has forbidden is not in vain.
     let sent = choice.current.filter(|current| *current <= choice.limit);
     if let Some(sent) = sent.and_then(|rung| choice.rungs.get(usize::from(rung))) {
-        forward.allotted.note_size(now, sent.size(), rung.map(Rung::size));
+        forward.allotted.note_size(now, (sent.size(), rung));
     }
     if let Some(rung) = rung.filter(|_| paused.is_none()) {
         let target = track.best_layer(now, rung.layer);

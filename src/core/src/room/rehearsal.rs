@@ -23,6 +23,8 @@ const LONGEST_S: f64 = 3.0;
 const STEP: (f64, f64) = (1.5, 2.0);
 /// The same where more has failed before: what is beyond the link by little leaves a short queue.
 const CAREFUL_STEP: f64 = 1.4;
+/// And on a path that is new, however narrow it is: its first probes have shown more than is rehearsed, and time counts.
+const FIRST_STEP: f64 = 2.0;
 /// A queue longer than this ends it: the link carries less.
 const QUEUE: Duration = Duration::from_millis(30);
 /// And one that is longer by this than it was before, where others fill a longer one.
@@ -117,6 +119,8 @@ pub struct Rehearsals {
     loss: f32,
     /// What begins next has to be sure: what it is for grows little by little, and no layer is there to go back to.
     pub is_thorough: bool,
+    /// The path is new.
+    pub is_new: bool,
     /// What a token bucket on the way may hold, in bytes.
     pub bucket: u64,
 }
@@ -125,7 +129,8 @@ impl Default for Rehearsals {
     fn default() -> Self {
         let (running, passed, proven, failed) = (None, None, 0, None);
         let (queue, loss, bucket) = (Duration::ZERO, 0.0, BUCKET_BYTES);
-        Self { running, passed, proven, failed, pause: PAUSE.0, queue, loss, is_thorough: false, bucket }
+        let (is_thorough, is_new) = (false, false);
+        Self { running, passed, proven, failed, pause: PAUSE.0, queue, loss, is_thorough, is_new, bucket }
     }
 }
 
@@ -167,6 +172,7 @@ impl Rehearsals {
         let is_careful = self.failed.is_some_and(|(_, failed)| known < failed);
         let factor = match known {
             _ if is_careful => CAREFUL_STEP,
+            _ if self.is_new => FIRST_STEP,
             ..NARROW_BPS => STEP.0,
             _ => STEP.1,
         };

@@ -1,7 +1,11 @@
 //! One of the choices to make, and what its steps take.
 
+use std::time::Instant;
+
 use super::priority::Priority;
-use crate::room::rungs::{Rung, Size};
+use crate::room::forward::Forward;
+use crate::room::rungs::{Rung, Size, rungs};
+use crate::room::track::Track;
 
 /// What the key frame of a larger picture is reckoned at: this part of its rate, or of this many bit/s if that is less. On a narrow
 /// link a key frame takes long, and a raise that fails takes two.
@@ -14,6 +18,16 @@ const AFTER_VAIN: f64 = 1.25;
 pub(super) const UNMEASURED_BPS: u64 = 1 << 40;
 /// What a path is taken to carry at the start, in bit/s.
 const START_BPS: u64 = 300_000;
+
+/// The steps of a track as who receives it has them: what has just become larger takes no more than before its key frame.
+pub(super) fn rungs_of(now: Instant, forward: &Forward, track: &Track) -> Vec<Rung> {
+    let mut rungs = rungs(now, track);
+    if let Some(most_bps) = forward.allotted.most_bps(now) {
+        let sent = rungs.iter_mut().filter(|rung| rung.layer == forward.target());
+        sent.for_each(|rung| rung.bps = rung.bps.min(most_bps));
+    }
+    rungs
+}
 
 /// One choice to make: a video track of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]

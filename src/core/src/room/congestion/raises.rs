@@ -22,6 +22,7 @@ impl Congestion {
         let is_calm = self.running.is_none() && self.estimator.is_calm() && !self.estimator.is_starved();
         let before = before.or_else(|| self.estimator.sent_bps());
         self.rehearsals.bucket = self.estimator.bucket_bytes(now);
+        self.rehearsals.is_new = self.is_new(now);
         let was_running = self.rehearsals.is_running();
         let may =
             (carried && is_calm) || before.is_some_and(|before| self.rehearsals.may_send(now, bps, before, is_calm));

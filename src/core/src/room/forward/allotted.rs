@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::room::cap::Room;
-use crate::room::rungs::Size;
+use crate::room::rungs::{Rung, Size, UNMEASURED_BPS};
 use moonring_wire::media::PauseReason;
 
 /// What the allocation has decided on a forward.
@@ -25,26 +25,38 @@ pub struct Allotted {
     pub shown: Option<(Instant, u64)>,
     /// When its pictures became larger last.
     pub raised: Option<Instant>,
+    /// What these took then, in bit/s.
+    pub raised_bps: u64,
     /// When pictures of this size did not stay, and the size.
     pub in_vain: Option<(Instant, Size)>,
 }
 
 /// Pictures that became larger stay so for longer than this, or it was in vain.
 const STAYS: Duration = Duration::from_secs(8);
+/// For so long the key frame that larger pictures begin with counts towards what they take.
+const BEGINS: Duration = Duration::from_secs(2);
 /// How long what was in vain is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 impl Allotted {
     /// Notes that pictures get another size, as the path carries more, or not so much.
-    pub fn note_size(&mut self, now: Instant, before: Size, size: Option<Size>) {
+    pub fn note_size(&mut self, now: Instant, (before, to): (Size, Option<&Rung>)) {
+        let size = to.map(Rung::size);
         if size > Some(before) {
-            self.raised = Some(now);
+            (self.raised, self.raised_bps) = (Some(now), to.map_or(0, |rung| rung.bps));
         } else if size < Some(before)
             && let Some(at) = self.raised.take()
             && now.saturating_duration_since(at) < STAYS
         {
             self.in_vain = Some((now, before));
         }
+    }
+
+    /// The most that what is sent takes, in bit/s, as far as that is known: larger pictures that have just begun do not take what
+    /// their key frame makes of them.
+    pub fn most_bps(&self, now: Instant) -> Option<u64> {
+        let is_new = self.raised.is_some_and(|at| now.saturating_duration_since(at) < BEGINS);
+        Some(self.raised_bps).filter(|bps| is_new && *bps > UNMEASURED_BPS)
     }
 
     /// Forgets what has become of sizes: that was on another path.
@@ -68,6 +80,26 @@ impl Allotted {
 #[allow(clippy::disallowed_methods)] // A test needs some instant to start from.
 mod tests {
     use super::*;
+    use crate::room::layering::Point;
+
+    /// A step of this size.
+    fn rung((layer, spatial): Size) -> Rung {
+        let point = Point { spatial, temporal: 0 };
+        Rung { layer, point, told: layer, bps: 1_000_000, most_bps: 1_200_000 }
+    }
+
+    #[test]
+    fn larger_pictures_take_what_they_took_before_their_key_frame_for_two_seconds() {
+        let t0 = Instant::now();
+        let ms = |ms| t0 + Duration::from_millis(ms);
+        let mut allotted = Allotted::default();
+        allotted.note_size(t0, ((1, 0), Some(&rung((0, 0)))));
+        assert_eq!(allotted.most_bps(t0), None, "they have become smaller");
+        allotted.note_size(t0, ((0, 0), Some(&rung((1, 0)))));
+        assert_eq!([0, 1_999, 2_000].map(|at| allotted.most_bps(ms(at))), [Some(1_000_000), Some(1_000_000), None]);
+        allotted.note_size(t0, ((0, 0), Some(&Rung { bps: UNMEASURED_BPS, ..rung((1, 0)) })));
+        assert_eq!(allotted.most_bps(t0), None, "what they take is not known");
+    }
 
     #[test]
     fn a_size_that_is_gone_within_eight_seconds_was_in_vain_for_a_minute() {
@@ -84,7 +116,9 @@ mod tests {
             let t0 = Instant::now();
             let ms = |ms| t0 + Duration::from_millis(ms);
             let mut allotted = Allotted::default();
-            changes.iter().for_each(|(at, before, size)| allotted.note_size(ms(*at), *before, *size));
+            for (at, before, size) in changes {
+                allotted.note_size(ms(*at), (*before, size.map(rung).as_ref()));
+            }
             assert_eq!(allotted.size_in_vain(ms(at)), expected, "{changes:?}");
         }
     }
