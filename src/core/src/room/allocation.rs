@@ -68,8 +68,8 @@ pub fn choose(
     let heard = sound_bps(now, outbound, tracks, speakers.and_then(Speakers::last_n));
     let Some(path) = outbound.congestion.as_deref_mut() else { return Vec::new() };
     let sound = if path.leaves_out_sound() { 0 } else { heard };
-    let is_new = path.is_new(now);
-    let expected = |choice: &Choice| choice.expected_bps.filter(|_| is_new || choice.is_coming());
+    let climbing = path.is_new(now);
+    let expected = |choice: &Choice| choice.expected_bps.filter(|_| climbing || choice.is_coming());
     let top = |choice: &Choice| {
         let known = (0..=choice.limit).map(|n| choice.sought_rate(n));
         known.chain(choice.before_bps).chain(expected(choice)).max().unwrap_or(0).max(LEAST_BPS)
@@ -92,7 +92,7 @@ pub fn choose(
             (keep, ((bps as f64 * RAISE_INTO) as u64).saturating_sub(sound))
         }
     };
-    let (ramping, starts_low, climbing) = (path.is_ramping(now), path.starts_low(), is_new);
+    let (ramping, starts_low) = (path.is_ramping(now), path.starts_low());
     // The way up at the start is short, and its key frames are on their way anyhow.
     let price = if climbing { Choice::raised_rate } else { Choice::price };
     let mut kept = allocate_to(keep, &choices, Choice::rate, |n| choices[n].sent());
@@ -204,8 +204,8 @@ fn expected_bps(rungs: &[Rung], track: &Track) -> Option<u64> {
     if track.is_muted() {
         return None;
     }
-    let is_unknown = |rung: &&Rung| rung.bps == 0 || rung.is_unmeasured();
-    rungs.iter().filter(is_unknown).map(|rung| track.layers[usize::from(rung.layer)].bitrate_bps).max()
+    let unknown = rungs.iter().filter(|rung| !rung.is_known());
+    unknown.map(|rung| track.layers[usize::from(rung.layer)].bitrate_bps).max()
 }
 
 /// The highest step of layers up to `told`; where none of these come, the lowest that does, as it is sent in their place: see

@@ -196,6 +196,16 @@ pub struct Outbound {
 }
 
 impl Outbound {
+    /// Puts a forward into this place.
+    pub fn put_forward(&mut self, place: u16, forward: Forward) {
+        self.known_by.set(place, Some(&forward.stream));
+        let place = usize::from(place);
+        if self.forwards.len() <= place {
+            self.forwards.resize_with(place + 1, || None);
+        }
+        self.forwards[place] = Some(forward);
+    }
+
     /// What the policy says of a track, which may be received or not.
     pub fn terms_of(&self, track: &TrackId) -> Terms {
         self.terms.get(track).copied().unwrap_or_default()
@@ -333,18 +343,12 @@ impl Client {
 
     /// Puts a forward into a free place; its place.
     pub fn add_forward(&mut self, forward: Forward) -> u16 {
-        let place = match self.outbound.forwards.iter().position(Option::is_none) {
-            Some(place) => place,
-            None => {
-                self.outbound.forwards.push(None);
-                self.outbound.forwards.len() - 1
-            }
-        };
+        let forwards = &self.outbound.forwards;
+        let place = forwards.iter().position(Option::is_none).unwrap_or(forwards.len()) as u16;
         self.negotiated.sections.retain(|(mid, _)| *mid != forward.mid);
-        self.negotiated.sections.push((forward.mid.clone(), SectionUse::Receive(place as u16)));
-        self.outbound.known_by.set(place as u16, Some(&forward.stream));
-        self.outbound.forwards[place] = Some(forward);
-        place as u16
+        self.negotiated.sections.push((forward.mid.clone(), SectionUse::Receive(place)));
+        self.outbound.put_forward(place, forward);
+        place
     }
 
     /// Takes the forward at `place` out.

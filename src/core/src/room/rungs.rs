@@ -36,6 +36,11 @@ impl Rung {
         (self.layer, self.point.spatial)
     }
 
+    /// True when packets come of it, and how much that is.
+    pub fn is_known(&self) -> bool {
+        self.bps > UNMEASURED_BPS
+    }
+
     /// True when packets come of it, and it is not known yet how much.
     pub fn is_unmeasured(&self) -> bool {
         self.bps == UNMEASURED_BPS

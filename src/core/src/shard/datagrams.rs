@@ -328,8 +328,8 @@ fn estimate_of(
     ssrcs: impl Iterator<Item = Ssrc>,
     (forwards, known_by): (&[Option<Forward>], &OutgoingSsrcs),
 ) -> Estimate {
-    let mut is_of_all = true;
-    let ssrcs = ssrcs.inspect(|_| is_of_all = false);
+    let mut ssrcs = ssrcs.peekable();
+    let is_of_all = ssrcs.peek().is_none();
     let listed: BTreeSet<u16> = ssrcs.filter_map(|ssrc| known_by.place_of(ssrc)).collect();
     let named = listed.iter().filter_map(|place| forwards.get(usize::from(*place))?.as_ref());
     let streams = named.map(|forward| forward.stream.ssrc).collect();

@@ -68,7 +68,7 @@ impl Choice {
     pub(super) fn price(&self, rung: u8) -> u64 {
         let at = |rung: u8| self.rungs.get(usize::from(rung));
         match (self.current, at(rung)) {
-            (Some(current), Some(higher)) if rung > current && higher.bps > 0 && !higher.is_unmeasured() => {
+            (Some(current), Some(higher)) if rung > current && higher.is_known() => {
                 let is_other = at(current).is_some_and(|current| current.size() != higher.size());
                 let bps =
                     higher.most_bps + if is_other { higher.most_bps.min(KEY_FRAME_OF_BPS) / KEY_FRAME_PART } else { 0 };

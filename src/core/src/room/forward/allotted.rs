@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::room::cap::Room;
-use crate::room::rungs::{Rung, Size, UNMEASURED_BPS};
+use crate::room::rungs::{Rung, Size};
 use moonring_wire::media::PauseReason;
 
 /// What the allocation has decided on a forward.
@@ -23,10 +23,8 @@ pub struct Allotted {
     pub room: Option<Room>,
     /// What of it the path has shown in a rehearsal to carry, in bit/s, and when.
     pub shown: Option<(Instant, u64)>,
-    /// When its pictures became larger last.
-    pub raised: Option<Instant>,
-    /// What these took then, in bit/s.
-    pub raised_bps: u64,
+    /// When its pictures became larger last, and what these took then, in bit/s, if that was known.
+    pub raised: Option<(Instant, Option<u64>)>,
     /// When pictures of this size did not stay, and the size.
     pub in_vain: Option<(Instant, Size)>,
 }
@@ -43,9 +41,9 @@ impl Allotted {
     pub fn note_size(&mut self, now: Instant, (before, to): (Size, Option<&Rung>)) {
         let size = to.map(Rung::size);
         if size > Some(before) {
-            (self.raised, self.raised_bps) = (Some(now), to.map_or(0, |rung| rung.bps));
+            self.raised = Some((now, to.filter(|rung| rung.is_known()).map(|rung| rung.bps)));
         } else if size < Some(before)
-            && let Some(at) = self.raised.take()
+            && let Some((at, _)) = self.raised.take()
             && now.saturating_duration_since(at) < STAYS
         {
             self.in_vain = Some((now, before));
@@ -55,8 +53,7 @@ impl Allotted {
     /// The most that what is sent takes, in bit/s, as far as that is known: larger pictures that have just begun do not take what
     /// their key frame makes of them.
     pub fn most_bps(&self, now: Instant) -> Option<u64> {
-        let is_new = self.raised.is_some_and(|at| now.saturating_duration_since(at) < BEGINS);
-        Some(self.raised_bps).filter(|bps| is_new && *bps > UNMEASURED_BPS)
+        self.raised.filter(|(at, _)| now.saturating_duration_since(*at) < BEGINS).and_then(|(_, bps)| bps)
     }
 
     /// Forgets what has become of sizes: that was on another path.
@@ -81,6 +78,7 @@ impl Allotted {
 mod tests {
     use super::*;
     use crate::room::layering::Point;
+    use crate::room::rungs::UNMEASURED_BPS;
 
     /// A step of this size.
     fn rung((layer, spatial): Size) -> Rung {

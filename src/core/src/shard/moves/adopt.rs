@@ -271,13 +271,8 @@ impl Shard {
                 self.work.events.push(Event::News { client: client.id.clone(), news });
                 continue;
             };
-            let forwards = &mut client.outbound.forwards;
-            if forwards.len() <= usize::from(place) {
-                forwards.resize_with(usize::from(place) + 1, || None);
-            }
             let track = forward.track;
-            client.outbound.known_by.set(place, Some(&forward.stream));
-            forwards[usize::from(place)] = Some(forward);
+            client.outbound.put_forward(place, forward);
             let track = &mut self.world.tracks[track];
             track.subscribers.push((key, place));
             let (owner, has_former) = (track.owner, track.former.is_some());
