@@ -249,7 +249,7 @@ impl Directory {
         if let Some((client, route)) = made_way {
             self.turn_out(client, route, LeaveCause::Later, &self.met(Refusal::Joins, room).to_string());
         }
-        Ok(Membership { client, events, goodbye: CONNECTION_LOST.into(), generation: 0, directory: self.clone() })
+        Ok(Membership::new(self, client, events, 0))
     }
 
     /// Hands an event of `shard` to the connection it is for. A connection that does not keep up is ended.
@@ -352,6 +352,11 @@ impl Route {
 }
 
 impl Membership {
+    /// The place of a client at the connection that reads these events.
+    fn new(directory: &Directory, client: ClientId, events: Inbox, generation: u32) -> Self {
+        Self { client, events, goodbye: CONNECTION_LOST.into(), generation, directory: directory.clone() }
+    }
+
     /// Sends an offer, whose answer may be for the connection after this one.
     pub(super) fn send_offer(&self, command: Command, offer: PendingOffer) -> Result<(), Full> {
         // Before it is sent, as the answer may come at once.

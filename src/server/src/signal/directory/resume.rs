@@ -223,8 +223,7 @@ impl Directory {
         };
         let (room, generation, offer) = (route.room.clone(), route.generation, route.offer);
         drop(state);
-        let member =
-            Membership { client, events, goodbye: CONNECTION_LOST.into(), generation, directory: self.clone() };
+        let member = Membership::new(self, client, events, generation);
         Resumed::Stay(Box::new(Stay { room, member, kept, offer }))
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::inbox::{Backlog, inbox};
 use super::resume::Ticket;
 use super::waiting::Waiting;
-use super::{CONNECTION_LOST, Directory, Kept, Membership, Outlet, Permit, Placement, Route};
+use super::{Directory, Kept, Membership, Outlet, Permit, Placement, Route};
 use crate::signal::door::Thing;
 use moonring_wire::id::{ClientId, RoomId};
 
@@ -125,6 +125,6 @@ impl Directory {
         route.generation += 1;
         route.outlet = Outlet::Attached(outbox);
         let (client, generation) = (client.clone(), route.generation);
-        Some(Membership { client, events, goodbye: CONNECTION_LOST.into(), generation, directory: self.clone() })
+        Some(Membership::new(self, client, events, generation))
     }
 }
