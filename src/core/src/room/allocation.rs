@@ -125,13 +125,13 @@ pub fn choose(
         let Some(forward) = &mut outbound.forwards[choice.place] else { continue };
         let Some(track) = tracks.get_mut(forward.track) else { continue };
         // A key frame that nobody gets would stop everybody's pictures for a moment.
-        let may_ask = !forward.awaits_return(outbound.congestion.as_deref());
-        if apply((now, may_ask), forward, track, choice, layer) {
+        let path = outbound.congestion.as_deref();
+        let may_ask = !forward.awaits_return(path);
+        if apply((now, may_ask, path.and_then(Congestion::target_bps)), forward, track, choice, layer) {
             changed.push(choice.place as u16);
         }
     }
-    let is_starved = |f: &Forward| f.allotted.paused == Some(PauseReason::Bandwidth);
-    let is_starved = outbound.forwards.iter().flatten().any(is_starved);
+    let is_starved = outbound.forwards.iter().flatten().any(|f| f.allotted.paused == Some(PauseReason::Bandwidth));
     if let Some(path) = outbound.congestion.as_deref_mut() {
         path.set_starved(now, is_starved, served);
     }
@@ -251,7 +251,7 @@ fn decide(
 
 /// Sets a forward's layer or pauses it; `may_ask` for a key frame of it. True when it was paused or resumed.
 fn apply(
-    (now, may_ask): (Instant, bool),
+    (now, may_ask, path_bps): (Instant, bool, Option<u64>),
     forward: &mut Forward,
     track: &mut Track,
     choice: &Choice,
@@ -293,7 +293,7 @@ fn apply(
             // It is asked for when the path is back.
         } else if track.far.is_none() {
             // It is on its way while the client's transport comes up. From another place it comes once it is wanted there.
-            forward.begin_or_ask(now, track);
+            forward.begin_or_ask((now, path_bps), track);
         } else {
             let _ = forward.ask_for_spatial_layer(now, track);
         }

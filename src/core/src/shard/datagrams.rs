@@ -9,7 +9,7 @@ use super::header_extensions::HeaderExtensions;
 use super::streams;
 use crate::command::Event;
 use crate::room::client::Outbound;
-use crate::room::congestion::{Estimate, Told};
+use crate::room::congestion::{Congestion, Estimate, Told};
 use crate::room::forward::{Forward, OutgoingSsrcs};
 use crate::room::reports;
 use crate::room::track::{KeyFrameNeed, SenderClock};
@@ -168,7 +168,7 @@ impl Shard {
             |f: &&mut Forward| f.allotted.paused.is_none() && f.waits_for_key_frame() && !f.awaits_return(path);
         for forward in forwards.iter_mut().flatten().filter(needs_one) {
             let Some(track) = self.world.tracks.get_mut(forward.track) else { continue };
-            forward.begin_or_ask(now, track);
+            forward.begin_or_ask((now, path.and_then(Congestion::target_bps)), track);
             waiting.push((forward.track, track.owner));
         }
         for forward in forwards.iter().flatten().filter(|f| f.allotted.paused.is_none()) {

@@ -18,6 +18,10 @@ use moonring_wire::rtp::codec::h264;
 /// catches up in a moment, and many who join one after the other do not have the encoder begin anew each second.
 const CAUGHT_UP: (Duration, usize) = (Duration::from_secs(1), 32_000);
 
+/// So may who goes over to another layer, when the path carries that in so much time: a new one costs everybody a moment of
+/// picture, and comes no sooner.
+const CARRIED_IN: Duration = Duration::from_millis(500);
+
 /// Packets that may be in front of a picture's first slice: parameter sets, and what else is told of it.
 const MAX_PARAMETERS: u64 = 16;
 
@@ -76,25 +80,28 @@ impl Position {
 }
 
 impl Forward {
-    /// Begins with the last key frame, or goes on in another layer with it, or asks for one.
-    pub fn begin_or_ask(&mut self, now: Instant, track: &mut Track) {
-        self.begin_with_last_key_frame(now, track);
+    /// Begins with the last key frame, or goes on in another layer with it, or asks for one. `path_bps`: what the path is known to
+    /// carry, in bit/s.
+    pub fn begin_or_ask(&mut self, (now, path_bps): (Instant, Option<u64>), track: &mut Track) {
+        self.begin_with_last_key_frame((now, path_bps), track);
         let _ = self.ask_for_key_frame(now, track);
     }
 
     /// Lets a forward that has sent nothing yet, or is to switch, begin with the last key frame, when everything since is
     /// still here and it is so young that no other would be asked for: a late joiner sees a picture at once, and who
-    /// climbs costs nobody another key frame. From an older one it would start behind the others, unless that is little.
-    fn begin_with_last_key_frame(&mut self, now: Instant, track: &Track) {
+    /// climbs costs nobody another key frame. From an older one it would start behind the others, unless that is little; for who
+    /// climbs, little over its path.
+    fn begin_with_last_key_frame(&mut self, (now, path_bps): (Instant, Option<u64>), track: &Track) {
         let has_begun = self.has_begun();
         let is_paused = self.layer().is_none() && has_begun;
         if !self.waits_for_key_frame() || is_paused {
             return;
         }
         let history = &track.layers[usize::from(self.position.target)].history;
+        let carried = path_bps.map_or(0, |bps| (bps as f64 / 8.0 * CARRIED_IN.as_secs_f64()) as usize);
         let is_young = |n: &u64| {
             let age = history.get(*n).map(|packet| now.saturating_duration_since(packet.arrival));
-            let is_little = || !has_begun && history.bytes_since(*n) <= CAUGHT_UP.1;
+            let is_little = || history.bytes_since(*n) <= if has_begun { carried } else { CAUGHT_UP.1 };
             age.is_some_and(|age| age < KEY_FRAME_INTERVAL || (age < CAUGHT_UP.0 && is_little()))
         };
         match history.key_frame().filter(is_young) {
@@ -236,6 +243,46 @@ mod tests {
                 let expected = (7 + index, (at.as_millis() * 90) as u32);
                 assert_eq!(picture(&mut forward, index, at), expected, "{hours} h");
             }
+        }
+    }
+
+    #[test]
+    fn who_goes_over_begins_with_a_key_frame_of_the_last_second_where_the_path_carries_all_since() {
+        let ms = Duration::from_millis;
+        for (has_begun, age, packets, path_bps, begins) in [
+            (true, 499, 100, None, true),
+            (true, 501, 30, None, false),
+            // 30 kB in half a second.
+            (true, 501, 30, Some(480_000), true),
+            (true, 501, 31, Some(480_000), false),
+            (true, 501, 100, Some(1_600_000), true),
+            (true, 999, 30, Some(480_000), true),
+            (true, 1_000, 1, Some(1_600_000), false),
+            (false, 999, 32, None, true),
+            (false, 999, 33, Some(1_600_000), false),
+        ] {
+            let (t0, mut track) = (Instant::now(), track(CodecName::Vp8, 2));
+            let stream = OutgoingStream::new(Ssrc(9), Pt(96));
+            let mut forward = Forward::new((TrackKey::default(), &track), Mid::parse("0").unwrap(), stream, 7);
+            track.layers.iter_mut().for_each(|layer| layer.ssrc = Some(Ssrc(1)));
+            let push = |track: &mut Track, layer: usize, at: Instant, index: u64| {
+                let mut packet = Packet::new(at);
+                packet.index = index;
+                (packet.info.key_frame, packet.info.frame_start) = (index == 0, index == 0);
+                track.layers[layer].history.push(packet, &[], &[0x10; 1_000]);
+            };
+            if has_begun {
+                forward.set_target(&track, 0);
+                push(&mut track, 0, t0, 0);
+                assert!(forward.next((t0, true), &track).is_some() && forward.has_begun());
+            }
+            (0..packets).for_each(|index| push(&mut track, 1, t0, index));
+            forward.set_target(&track, 1);
+            forward.begin_or_ask((t0 + ms(age), path_bps), &mut track);
+            let has_asked = track.layers[1].key_frame_deadline().is_some();
+            let first = forward.next((t0 + ms(age), true), &track).map(|(_, packet, _)| packet.index);
+            let found = (first == Some(0), has_asked);
+            assert_eq!(found, (begins, !begins), "{has_begun} {age} ms, {packets} kB, {path_bps:?}");
         }
     }
 
