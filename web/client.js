@@ -245,6 +245,9 @@ export class Client extends ClientEventTarget {
       case 'wanted_layers':
         this.#tellOwn(message.track, (own) => own.want(message.layers));
         break;
+      case 'key_frame':
+        this.#tellOwn(message.track, (own) => own.beginAnew());
+        break;
       case 'track_unpublished':
         this.#views.forget(message.track);
         this.#tellOwn(message.track, (own) => own.refused(new ClientError('refused', message.reason ?? 'The room has ended it')));
@@ -326,6 +329,7 @@ export class Client extends ClientEventTarget {
       end: (reason) => this.#close('media', reason),
       silent: () => this.#signal?.renew('Nothing comes from the server'),
       codecOf: (track) => this.tracks.get(track)?.codec,
+      tellsOfKeyFrames: () => Boolean(this.#signal?.tellsOfKeyFrames),
     });
     clearInterval(this.#qualityTimer);
     this.#qualityTimer = setInterval(() => this.#look(), PERIOD_MS);
@@ -366,12 +370,9 @@ export class Client extends ClientEventTarget {
     const report = await media.peerConnection.getStats();
     if (media !== this.#media) return;
     const publishers = new Map(media.sections.map((s) => [s.transceiver.receiver.track.id, this.tracks.get(s.track ?? '')?.client]));
-    this.#quality.read(report, {
-      id: this.id,
-      publisherOf: (id) => publishers.get(id),
-      starved: this.#room.starved(),
-      connected: media.peerConnection.connectionState === 'connected' || media.sections.length === 0,
-    });
+    const publisherOf = (/** @type {string} */ id) => publishers.get(id);
+    const connected = media.peerConnection.connectionState === 'connected' || media.sections.length === 0;
+    this.#quality.read(report, { id: this.id, publisherOf, starved: this.#room.starved(), connected });
   }
 
   /** @param {import('./errors.js').ClientErrorCode} code @param {string} reason */

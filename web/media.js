@@ -14,7 +14,7 @@
  * comes from it any more.
  * @typedef {{tell: (message: ClientMessage) => void, connectionState: (state: RTCPeerConnectionState) => void,
  *            problem: (error: ClientError) => void, end: (reason: string) => void, silent: () => void,
- *            codecOf: (track: string) => import('./protocol.js').CodecName | undefined}} Host
+ *            codecOf: (track: string) => import('./protocol.js').CodecName | undefined, tellsOfKeyFrames: () => boolean}} Host
  *
  * What is to be sent or received with the next offer. `isWanted`: the page may let it go, and ask for the same anew.
  * @typedef {{role: 'send', kind: 'audio'|'video', media: MediaStreamTrack,
@@ -25,7 +25,7 @@
  */
 import { ClientError, clientError } from './errors.js';
 import { Exchange } from './exchange.js';
-import { free, giveBack, place, retire, tune } from './section.js';
+import { free, giveBack, hasSeveralLayers, place, retire, tune } from './section.js';
 import { askForLostSound } from './sound.js';
 import { PathWatch } from './watchdog.js';
 
@@ -267,7 +267,8 @@ export class Media {
     /** @type {import('./protocol.js').Subscribe[]} */ const subscribe = [];
     for (const { wish, section } of batch) {
       const mid = section?.transceiver.mid ?? '';
-      if (wish.role === 'send') publish.push({ mid, source: wish.options.source ?? 'other' });
+      const keyFrames = this.#host.tellsOfKeyFrames() && section && hasSeveralLayers(section) ? { key_frames: true } : {};
+      if (wish.role === 'send') publish.push({ mid, source: wish.options.source ?? 'other', ...keyFrames });
       else subscribe.push({ mid, track: wish.track });
     }
     const exchange = new Exchange({ sdp, publish, subscribe }, {

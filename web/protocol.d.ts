@@ -74,6 +74,9 @@ export type Publish = {
   mid: Mid;
   /** What it shows. */
   source: Source;
+  /** Of several encodings in VP8: the client is told `key_frame` when key frames of them are needed, and asked
+   * for them by RTCP only where none comes then. For servers whose `joined` says that they know of it. */
+  key_frames?: boolean;
 };
 
 /** A section of an offer that newly receives. */
@@ -202,6 +205,8 @@ export type ServerMessage =
       /** Messages a second that the server takes of the client, and ten times as many at once; 16 KiB of a message
        * count as one more. */
       messages_per_s?: number;
+      /** The server knows `Publish.key_frames`. */
+      key_frames?: boolean;
       /** True when this continues an earlier stay. */
       resumed: boolean;
       /** `PROTOCOL_VERSION`. */
@@ -306,6 +311,11 @@ export type ServerMessage =
       track: TrackId;
       /** The layers, 0 the lowest; empty: nobody receives the track. */
       layers: number[];
+    }
+  | {
+      type: 'key_frame';
+      /** The track. */
+      track: TrackId;
     }
   | {
       type: 'active_speakers';

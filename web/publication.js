@@ -17,7 +17,7 @@
  *            forget: (publication: Publication) => void}} Host
  */
 import { ClientError, told } from './errors.js';
-import { tune } from './section.js';
+import { beginAnew, tune } from './section.js';
 
 /** The server only says that a track is muted, not by whom: this long it may still be the echo of our own wish. */
 const ECHO_MS = 1500;
@@ -156,6 +156,12 @@ export class Publication {
     if (!section) return;
     section.wanted = layers;
     tune(section);
+  }
+
+  /** Key frames of all its layers are needed. */
+  beginAnew() {
+    const section = this.#section;
+    if (section) beginAnew(section);
   }
 
   /** The room does not take it, or no more. @param {Error} error */

@@ -113,6 +113,11 @@ function hasLayers({ transceiver }, count) {
   return count === 1 || transceiver.sender.getParameters().encodings?.length === count;
 }
 
+/** Whether it sends several encodings of a picture. @param {Section} section */
+export function hasSeveralLayers({ role, transceiver }) {
+  return role === 'send' && (transceiver.sender.getParameters().encodings?.length ?? 0) > 1;
+}
+
 /** What of a wish cannot be changed in a section later. @param {Wish} wish @param {import('./layers.js').Encoding[]} layers */
 function shapeOf(wish, layers) {
   if (wish.role === 'receive') return '';
@@ -134,7 +139,7 @@ async function attach(section, { media, options }) {
   await sender.setParameters(parameters);
 }
 
-/** Sections whose parameters are being set, and whether they have to be set again. @type {Map<Section, boolean>} */
+/** Sections whose parameters are being set, and what is to be done then: set them again, or begin anew. @type {Map<Section, ''|'tune'|'anew'>} */
 const underWay = new Map();
 
 /**
@@ -145,16 +150,43 @@ const underWay = new Map();
  * they are.
  * @param {Section} section
  */
-export async function tune(section) {
-  if (underWay.has(section)) return void underWay.set(section, true);
+export function tune(section) {
+  return change(section, 'tune');
+}
+
+/**
+ * Has all layers that are sent begin anew, with key frames. An encoder that is asked for these in the middle makes them several
+ * times as large as pictures may be on the average, and then none of any layer for up to a second; one that begins makes small
+ * ones, and goes on at once. So they are switched off and on again.
+ * @param {Section} section
+ */
+export function beginAnew(section) {
+  return change(section, 'anew');
+}
+
+/** @param {Section} section @param {'tune'|'anew'} what */
+async function change(section, what) {
+  if (underWay.has(section)) return void (underWay.get(section) !== 'anew' && underWay.set(section, what));
+  /** @type {''|'tune'|'anew'|undefined} */ let next = what;
   try {
-    do {
-      underWay.set(section, false);
+    while (next) {
+      underWay.set(section, '');
+      if (next === 'anew') await switchOff(section);
       await setParameters(section);
-    } while (underWay.get(section));
+      next = underWay.get(section);
+    }
   } finally {
     underWay.delete(section);
   }
+}
+
+/** Switches off what is sent of several layers; `setParameters` switches on again what is wanted of them. @param {Section} section */
+async function switchOff(section) {
+  if (section.state !== 'used' || !hasSeveralLayers(section)) return;
+  const { sender } = section.transceiver;
+  const parameters = sender.getParameters();
+  for (const layer of parameters.encodings) layer.active = false;
+  await sender.setParameters(parameters).catch(() => {}); // as in `setParameters`
 }
 
 /** @param {Section} section */
@@ -176,7 +208,7 @@ async function setParameters({ transceiver, role, kind, state, wanted, told, opt
  * @param {Section} section @param {Section[]} sections
  */
 export function retire(section, sections) {
-  const isSpent = section.track && (section.transceiver.sender.getParameters().encodings?.length ?? 1) > 1;
+  const isSpent = section.track && hasSeveralLayers(section);
   free(section);
   section.state = 'retiring';
   if (section.role !== 'send' || !isSpent) return;

@@ -51,6 +51,7 @@ export class Signal {
   /** `joined`, until its last page has come. @type {Joined | undefined} */ #roster;
   /** `joined` has come on the socket there is. */ #up = false;
   /** `joined` has come at all: what is lost from now on is taken up again. */ #stays = false;
+  /** The server tells of key frames that it needs, whose publisher says that it makes them. */ tellsOfKeyFrames = false;
   #over = false;
   #attempt = 0;
   /** Connections in a row that were short. */ #short = 0;
@@ -236,6 +237,7 @@ export class Signal {
     this.#ticket = message.ticket;
     this.#up = true;
     this.#pace = new Pace((text) => this.#socket?.send(text), message.messages_per_s);
+    this.tellsOfKeyFrames = Boolean(message.key_frames);
     this.#stays = true;
     this.#upAt = performance.now();
     this.#watchdog ??= new Watchdog((why) => this.renew(why));

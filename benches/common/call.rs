@@ -128,7 +128,7 @@ impl Call {
     /// Client `n` publishes one more track.
     pub fn publish(&mut self, n: usize, codec: CodecName) {
         let mid = self.peers[n].publish(codec);
-        self.offer(n, &[PublishIntent { mid: mid.clone(), source: Source::Other }], &[]);
+        self.offer(n, &[PublishIntent { mid: mid.clone(), source: Source::Other, makes_key_frames: false }], &[]);
         self.publishers.push((n, mid));
     }
 

@@ -94,7 +94,7 @@ const cells = (/** @type {Row} */ r) => [
   r.fps.toFixed(1), String(r.freezes), percent(r.frozen), encoderSkipped(r), percent(r.dropped), percent(r.resent), r.kbps.toFixed(0), keyFrames(r), missed(r).join(', ') || 'ok',
 ];
 
-/** How many key frames the publisher made in the whole scene, after the first, as each stops all of its layers for a moment; and what
+/** How many key frames the publisher made in the whole scene, after the first; and what
  *  the server has asked it for them for. @param {Row} row */
 function keyFrames({ sending = [], asked = {} }) {
   const made = (/** @type {any} */ sent) => Math.max(0, ...(sent?.layers ?? []).map((/** @type {any} */ layer) => layer.keyFramesEncoded ?? 0));

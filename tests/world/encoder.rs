@@ -101,15 +101,19 @@ impl Encoder {
 }
 
 /// Joins and publishes three layers.
-pub(crate) fn publisher(
+pub(crate) fn publisher(world: &mut World, name: &str, source: Source, frames: (Frames, usize)) -> (Encoder, TrackId) {
+    publisher_with(world, name, PublishIntent { source, ..sends("0") }, frames)
+}
+
+/// The same, as its offer says.
+pub(crate) fn publisher_with(
     world: &mut World,
     name: &str,
-    source: Source,
+    intent: PublishIntent,
     (frames, fps): (Frames, usize),
 ) -> (Encoder, TrackId) {
     let who = world.join_raw(name);
     world.raw(who).sections = vec![simulcast("0", &RIDS)];
-    let intent = PublishIntent { source, ..sends("0") };
     let track = world.offer(who, vec![intent], vec![])[0].track.clone().unwrap();
     world.run_ms(300);
     (Encoder::new(who, frames, fps), track.id)

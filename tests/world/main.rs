@@ -4,6 +4,7 @@
 
 mod addresses;
 mod anew;
+mod begin_anew;
 mod beginnings;
 mod buckets;
 mod call;

@@ -54,7 +54,11 @@ fn a_verdict_and_its_actions_come_in_one_step() {
     let told = world.take_words(alice);
     assert!(told.iter().any(|words| words.contains("published")), "{told:?}");
     let mid = world.peer(alice).publish(Vp8);
-    let intent = moonring_core::command::PublishIntent { mid, source: moonring_wire::media::Source::Camera };
+    let intent = moonring_core::command::PublishIntent {
+        mid,
+        source: moonring_wire::media::Source::Camera,
+        makes_key_frames: false,
+    };
     let outcomes = world.offer(alice, vec![intent], vec![]);
     assert_eq!(outcomes[0].reason.as_deref(), Some("No pictures here"));
     let told = world.take_words(alice);

@@ -66,7 +66,7 @@ fn a_meeting_replayed_with_its_own_script_shows_no_difference_and_with_another_o
     world.subscribe(bob, &track, Opus);
     world.run_ms(700);
     let mid = world.peer(carol).publish(Vp8);
-    let intent = PublishIntent { mid, source: Source::Camera };
+    let intent = PublishIntent { mid, source: Source::Camera, makes_key_frames: false };
     world.offer(carol, vec![intent], vec![]);
     say(&mut world, bob, "hush");
     world.run_ms(300);
@@ -145,7 +145,7 @@ fn lesson(world: &mut World) {
         if n % 5 == 0 {
             let who = (n / 5) % MEMBERS;
             let mid = world.peer(who).publish(Vp8);
-            world.offer(who, vec![PublishIntent { mid, source: Source::Camera }], vec![]);
+            world.offer(who, vec![PublishIntent { mid, source: Source::Camera, makes_key_frames: false }], vec![]);
         }
         world.run_ms(20);
     }

@@ -79,7 +79,7 @@ fn told(world: &mut World, who: usize) -> Vec<String> {
 /// Why the section that asks to publish is refused.
 fn refused(world: &mut World, who: usize, source: Source) -> Option<String> {
     let mid = world.peer(who).publish(Vp8);
-    world.offer(who, vec![PublishIntent { mid, source }], vec![]).remove(0).reason
+    world.offer(who, vec![PublishIntent { mid, source, makes_key_frames: false }], vec![]).remove(0).reason
 }
 
 /// Alice and bob, who publishes sound and pictures that alice receives.
@@ -134,7 +134,7 @@ fn a_right_that_is_taken_while_the_script_decides_is_not_there_afterwards() {
     let mut world = World::ruled(902, SCRIPT);
     let (alice, slow) = (world.join("alice"), world.join("slow"));
     let mid = world.peer(slow).publish(Vp8);
-    world.offer(slow, vec![PublishIntent { mid, source: Source::Camera }], vec![]);
+    world.offer(slow, vec![PublishIntent { mid, source: Source::Camera, makes_key_frames: false }], vec![]);
     say(&mut world, alice, json!({ "who": "slow", "rights": { "publish": false } }));
     world.run_ms(1_500);
     let outcome = world.members[slow].outcomes.last().unwrap();

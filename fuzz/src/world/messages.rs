@@ -51,7 +51,9 @@ fn intents(offer: &Offer) -> (Vec<PublishIntent>, Vec<SubscribeIntent>) {
     let sends = offer.sections.iter().filter(|section| section.direction.sends());
     let receives = offer.sections.iter().filter(|section| !section.direction.sends() && section.direction.receives());
     (
-        sends.map(|section| PublishIntent { mid: section.mid.clone(), source: Source::Camera }).collect(),
+        sends
+            .map(|section| PublishIntent { mid: section.mid.clone(), source: Source::Camera, makes_key_frames: true })
+            .collect(),
         receives.map(|section| SubscribeIntent { mid: section.mid.clone(), track: None }).collect(),
     )
 }
@@ -82,7 +84,10 @@ fn command(client: ClientId, message: ClientMessage) -> Option<Command> {
             client,
             request,
             offer: Box::new(sdp::parse_offer(&sdp).ok()?),
-            publish: publish.into_iter().map(|p| PublishIntent { mid: p.mid, source: p.source }).collect(),
+            publish: publish
+                .into_iter()
+                .map(|p| PublishIntent { mid: p.mid, source: p.source, makes_key_frames: p.key_frames })
+                .collect(),
             subscribe: subscribe.into_iter().map(|s| SubscribeIntent { mid: s.mid, track: Some(s.track) }).collect(),
         }),
         ClientMessage::Unpublish { track } => Command::Unpublish { client, track },

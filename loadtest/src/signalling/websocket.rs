@@ -211,7 +211,8 @@ impl<'a> Session<'a> {
         self.busy = true;
         self.published.extend(description.published.iter().map(|mid| (mid.clone(), None)));
         let publish = description.published.into_iter().zip(publish);
-        let publish = publish.map(|(mid, codec)| Publish { mid, source: source_of(*codec) }).collect();
+        let publish =
+            publish.map(|(mid, codec)| Publish { mid, source: source_of(*codec), key_frames: false }).collect();
         let subscribe = description.received.into_iter().zip(wanted);
         let subscribe = subscribe.map(|(mid, track)| Subscribe { mid, track: track.id }).collect();
         self.send(&ClientMessage::Offer { request: self.offers, sdp: description.sdp, publish, subscribe }).await

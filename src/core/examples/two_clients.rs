@@ -127,7 +127,7 @@ impl World {
             request: 1,
             offer: Box::new(client.peer.offer()),
             publish: publish
-                .map(|mid| PublishIntent { mid: mid.clone(), source: Source::Camera })
+                .map(|mid| PublishIntent { mid: mid.clone(), source: Source::Camera, makes_key_frames: false })
                 .into_iter()
                 .collect(),
             subscribe: subscribe

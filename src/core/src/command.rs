@@ -40,6 +40,8 @@ pub struct PublishIntent {
     pub mid: Mid,
     /// What it shows.
     pub source: Source,
+    /// The client makes key frames when it is told to ([`Event::KeyFrame`]), where it has several encodings.
+    pub makes_key_frames: bool,
 }
 
 /// A track a client wants to receive in a section of its offer.

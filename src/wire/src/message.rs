@@ -206,6 +206,10 @@ pub enum ServerMessage {
         #[serde(default = "usual_messages_per_s")]
         #[cfg_attr(test, ts(optional, as = "Option<u32>"))]
         messages_per_s: u32,
+        /// The server knows [`Publish::key_frames`].
+        #[serde(default, skip_serializing_if = "is_false")]
+        #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
+        key_frames: bool,
         /// True when this continues an earlier stay.
         resumed: bool,
         /// [`PROTOCOL_VERSION`].
@@ -315,6 +319,12 @@ pub enum ServerMessage {
         track: TrackId,
         /// The layers, 0 the lowest; empty: nobody receives the track.
         layers: Vec<u8>,
+    },
+    /// Key frames of the client's own track are needed, of all encodings that it sends: of a track that was published with
+    /// [`Publish::key_frames`]. Where none comes within a second, it is asked for by RTCP.
+    KeyFrame {
+        /// The track.
+        track: TrackId,
     },
     /// Who speaks, loudest first; sent when it changes.
     ActiveSpeakers {

@@ -107,7 +107,9 @@ impl Insider {
         let mut sound = section("0", CodecName::Opus, Direction::SendOnly);
         sound.ssrcs = vec![(Ssrc(900), None)];
         insider.raw.sections = vec![sound];
-        insider.offer(vec![Publish { mid: Mid::parse("0")?, source: Source::Microphone }], vec![]).await?;
+        insider
+            .offer(vec![Publish { mid: Mid::parse("0")?, source: Source::Microphone, key_frames: false }], vec![])
+            .await?;
         insider.connect().await?;
         Ok(insider)
     }

@@ -176,7 +176,11 @@ impl World {
     /// The same where the answer comes later.
     pub(crate) fn ask_to_publish(&mut self, who: usize, codec: CodecName) -> Vec<SectionOutcome> {
         let mid = self.peer(who).publish(codec);
-        let outcomes = self.offer(who, vec![PublishIntent { mid: mid.clone(), source: source_of(codec) }], vec![]);
+        let outcomes = self.offer(
+            who,
+            vec![PublishIntent { mid: mid.clone(), source: source_of(codec), makes_key_frames: false }],
+            vec![],
+        );
         let rng = SmallRng::seed_from_u64(self.seed ^ (who as u64 + 77));
         let feed = match codec {
             CodecName::Opus => Feed::Audio(AudioSource::new(AudioSettings::default(), self.now, rng)),
@@ -294,7 +298,7 @@ fn source_of(codec: CodecName) -> Source {
 }
 
 pub(crate) fn sends(mid: &str) -> PublishIntent {
-    PublishIntent { mid: Mid::parse(mid).unwrap(), source: Source::Camera }
+    PublishIntent { mid: Mid::parse(mid).unwrap(), source: Source::Camera, makes_key_frames: false }
 }
 
 pub(crate) fn wants(mid: &Mid, track: Option<&TrackId>) -> SubscribeIntent {

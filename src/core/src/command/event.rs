@@ -168,6 +168,13 @@ pub enum Event {
         /// From the lowest to the highest; none when nobody receives it.
         layers: Vec<u8>,
     },
+    /// Of an own track: key frames of all its encodings are needed.
+    KeyFrame {
+        /// Who is told.
+        client: ClientId,
+        /// Which.
+        track: TrackId,
+    },
     /// A policy waits for something from outside the shard; answered by [`super::Command::PolicyReply`].
     PolicyRequest {
         /// Its number on this shard.

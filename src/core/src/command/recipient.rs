@@ -76,6 +76,7 @@ impl Event {
             | Self::TrackPaused { client, .. }
             | Self::TrackResumed { client, .. }
             | Self::WantedLayers { client, .. }
+            | Self::KeyFrame { client, .. }
             | Self::Restart { client } => Some(client),
             Self::ToPlace { .. }
             | Self::Moved { .. }

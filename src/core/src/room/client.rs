@@ -57,6 +57,8 @@ pub enum PolicyQuestion {
         mid: Mid,
         /// What it would be sent in.
         codec: AnswerCodec,
+        /// See [`Track::ask_by_message`](super::track::Track::ask_by_message).
+        makes_key_frames: bool,
     },
     /// May this be received?
     Subscribe {

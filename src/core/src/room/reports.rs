@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use slotmap::SlotMap;
 
 use super::client::{Client, FEEDBACK_INTERVAL, REPORT_INTERVAL};
-use super::track::{KeyFrameCounts, KeyFrameNeed, Layer, Track};
-use moonring_wire::id::{Ssrc, TrackKey};
+use super::track::{Asking, KeyFrameCounts, KeyFrameNeed, Layer, Track};
+use moonring_wire::id::{Ssrc, TrackId, TrackKey};
+use moonring_wire::media::CodecName;
 use moonring_wire::packet::{MAX_DATAGRAM, SendBatch};
 use moonring_wire::rtp::rtcp::{ReportBlock, SenderInfo, Writer};
 
@@ -30,6 +31,15 @@ const KEY_FRAMES_INTERVAL: Duration = Duration::from_secs(1);
 /// Round-trip time assumed for repeating a NACK.
 const ASSUMED_RTT: Duration = Duration::from_millis(80);
 
+/// The key frames that publishers were asked for.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// How many, and what for.
+    pub counts: &'a mut KeyFrameCounts,
+    /// The tracks whose publisher is to be told by a message.
+    pub told: Vec<TrackId>,
+}
+
 /// A compound packet being written.
 type Compound = [u8; MAX_COMPOUND];
 
@@ -48,13 +58,12 @@ fn send(client: &mut Client, writer: Writer<'_>, out: &mut SendBatch) {
     }
 }
 
-/// Sends what is due to `client` at `now`; [`deadline`] says when the next is. Requests for key frames are counted in
-/// `asked`.
+/// Sends what is due to `client` at `now`; [`deadline`] says when the next is. Requests for key frames are noted in `asked`.
 pub fn send_due(
     now: Instant,
     client: &mut Client,
     tracks: &mut SlotMap<TrackKey, Track>,
-    asked: &mut KeyFrameCounts,
+    asked: &mut Asked<'_>,
     out: &mut SendBatch,
 ) {
     if client.transport.as_ref().is_none_or(|t| t.srtp_out().is_none()) {
@@ -179,12 +188,12 @@ fn report(client: &mut Client, blocks: &[ReportBlock], remb: Option<(u64, &[Ssrc
     }
 }
 
-/// Key frames, which are counted in `asked`, and missing packets.
+/// Key frames, which are noted in `asked`, and missing packets.
 fn requests(
     now: Instant,
     client: &mut Client,
     tracks: &mut SlotMap<TrackKey, Track>,
-    asked: &mut KeyFrameCounts,
+    asked: &mut Asked<'_>,
     out: &mut SendBatch,
 ) {
     let from = client.inbound.report_ssrc;
@@ -193,6 +202,8 @@ fn requests(
         let Some(track) = tracks.get_mut(client.inbound.published[n]) else { continue };
         let (feedback, is_video) = (track.feedback, track.is_video());
         let asks_for_pictures = may_ask && track.asks_for_pictures();
+        // Other encoders' key frames are not the smaller for it.
+        let (may_tell, mut is_told) = (track.info.codec == CodecName::Vp8, false);
         for layer in &mut track.layers {
             let Some(ssrc) = layer.ssrc else { continue };
             let mut compound: Compound = [0; MAX_COMPOUND];
@@ -208,14 +219,25 @@ fn requests(
                     let _ = writer.nack(from, ssrc, &client.inbound.sequences);
                 }
             }
-            if asks_for_pictures && let Some((ssrc, number, need)) = layer.take_key_frame_request(now) {
-                tracing::debug!(client = %client.id, ssrc = ssrc.0, need = need.label(), "asked for a key frame");
-                asked.count(need);
-                client.inbound.key_frames_from = Some(now + KEY_FRAMES_INTERVAL);
-                let by_pli = feedback.pli || !feedback.fir;
-                let _ = if by_pli { writer.pli(from, ssrc) } else { writer.fir(from, ssrc, number) };
+            if asks_for_pictures && let Some((ssrc, request)) = layer.take_key_frame_request(now) {
+                let by = if may_tell { request.by } else { Asking::Rtcp };
+                // One message is for all layers.
+                if by == Asking::Rtcp || !std::mem::replace(&mut is_told, true) {
+                    let need = request.need.label();
+                    tracing::debug!(client = %client.id, ssrc = ssrc.0, need, ?by, "asked for a key frame");
+                    asked.counts.count(request.need);
+                    client.inbound.key_frames_from = Some(now + KEY_FRAMES_INTERVAL);
+                }
+                let _ = match by {
+                    Asking::Message => Ok(()),
+                    Asking::Rtcp if feedback.pli || !feedback.fir => writer.pli(from, ssrc),
+                    Asking::Rtcp => writer.fir(from, ssrc, request.number),
+                };
             }
             send(client, writer, out);
+        }
+        if is_told {
+            asked.told.push(track.info.id.clone());
         }
     }
 }

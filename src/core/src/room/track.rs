@@ -18,7 +18,7 @@ use moonring_wire::media::{Codec, Kind, TrackInfo};
 use moonring_wire::negotiate::{AnswerCodec, Feedback, SimulcastLayer};
 
 pub use super::sender_clock::SenderClock;
-pub use key_frames::{KEY_FRAME_INTERVAL, KeyFrameCounts, KeyFrameNeed};
+pub use key_frames::{Asking, KEY_FRAME_INTERVAL, KeyFrameCounts, KeyFrameNeed, KeyFrameRequest};
 pub use layer::Layer;
 pub use state::TrackState;
 
@@ -237,6 +237,15 @@ impl Track {
     /// True when key frames of it may be asked for: those of a muted one would be dropped, and asked for again and again.
     pub fn asks_for_pictures(&self) -> bool {
         self.is_video() && !self.is_muted()
+    }
+
+    /// From now on its publisher is told by a message that key frames are needed, while it is several encodings of VP8. Chromium's
+    /// encoder makes these of any size when it is asked by RTCP, and no other pictures for up to a second, of no layer; where it
+    /// begins anew they are an eighth of that, and it goes on at once.
+    pub fn ask_by_message(&mut self) {
+        if self.is_video() && self.layers.len() > 1 {
+            self.layers.iter_mut().for_each(|layer| layer.key_frames.ask_by_message());
+        }
     }
 
     /// True for pictures.

@@ -97,7 +97,9 @@ impl Shard {
                 Verdict::Reject(reason) | Verdict::Undecided(_, reason),
                 PolicyQuestion::Publish { mid, .. } | PolicyQuestion::Subscribe { mid, .. },
             ) => refused(mid, reason),
-            (Verdict::Allow, PolicyQuestion::Publish { info, mid, codec }) => self.publish(now, key, info, mid, &codec),
+            (Verdict::Allow, PolicyQuestion::Publish { info, mid, codec, makes_key_frames }) => {
+                self.publish(now, key, info, mid, (&codec, makes_key_frames))
+            }
             (Verdict::Allow, PolicyQuestion::Subscribe { track, mid, codec, follows }) => {
                 let outcome = self.subscribe(now, key, track, mid, &codec);
                 self.set_follows(key, track, follows);
@@ -116,7 +118,7 @@ impl Shard {
         key: ClientKey,
         info: TrackInfo,
         mid: Mid,
-        codec: &AnswerCodec,
+        (codec, makes_key_frames): (&AnswerCodec, bool),
     ) -> SectionOutcome {
         let client = &self.world.clients[key];
         let section = client.negotiated.pending.as_ref().and_then(|p| p.offer.sections.iter().find(|s| s.mid == mid));
@@ -137,7 +139,10 @@ impl Shard {
             rids: &section.rids,
             ssrcs: &section.ssrcs,
         };
-        let track = Track::new(publication, limits);
+        let mut track = Track::new(publication, limits);
+        if makes_key_frames {
+            track.ask_by_message();
+        }
         let (room_key, facts) = (client.room, client.facts.clone());
         let streams: Vec<_> = track.layers.iter().map(|l| (l.ssrc, l.rtx_ssrc)).collect();
         let track_key = self.world.tracks.insert(track);

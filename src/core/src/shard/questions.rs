@@ -45,7 +45,8 @@ impl Shard {
             temporal_layers: 1,
             muted: false,
         };
-        Ok(PolicyQuestion::Publish { info, mid: intent.mid.clone(), codec })
+        let makes_key_frames = intent.makes_key_frames;
+        Ok(PolicyQuestion::Publish { info, mid: intent.mid.clone(), codec, makes_key_frames })
     }
 
     pub(super) fn subscribe_question(

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::faults::Stage;
 use super::{Shard, Timer, reporting};
-use crate::command::{LeaveCause, News, PlaceMessage};
+use crate::command::{Event, LeaveCause, News, PlaceMessage};
 use crate::room::client::Deadlines;
+use crate::room::reports::Asked;
 use crate::room::{Seat, probing, reports};
 use moonring_policy::hook::HookCall;
 use moonring_wire::id::{ClientKey, RoomKey};
@@ -117,7 +118,11 @@ impl Shard {
             self.release_layers(key);
         }
         let Some(client) = self.world.clients.get_mut(key) else { return };
-        reports::send_due(now, client, &mut self.world.tracks, &mut self.report.counters.key_frames, out);
+        let mut asked = Asked { counts: &mut self.report.counters.key_frames, told: Vec::new() };
+        reports::send_due(now, client, &mut self.world.tracks, &mut asked, out);
+        for track in asked.told {
+            self.work.events.push(Event::KeyFrame { client: client.id.clone(), track });
+        }
         probing::send_due(moment, client, &self.world.tracks, out);
         if client.deadlines.pace.take_if(|at| *at <= now).is_some() {
             self.touch(key);

@@ -210,7 +210,7 @@ impl Session {
             client,
             request,
             offer: Box::new(offer),
-            publish: publish.into_iter().map(|p| PublishIntent { mid: p.mid, source: p.source }).collect(),
+            publish: publish.into_iter().map(publish_intent).collect(),
             subscribe: subscribe.into_iter().map(|s| SubscribeIntent { mid: s.mid, track: Some(s.track) }).collect(),
         });
         Ok(match self.offers.take(command, PendingOffer { request, bundled: sdp::has_bundle(sdp) }) {
@@ -257,6 +257,10 @@ pub(super) const CLOSING: &str = "The server is shutting down";
 struct Intents {
     publish: Vec<Publish>,
     subscribe: Vec<Subscribe>,
+}
+
+fn publish_intent(publish: Publish) -> PublishIntent {
+    PublishIntent { mid: publish.mid, source: publish.source, makes_key_frames: publish.key_frames }
 }
 
 /// The command of a joined client's message.

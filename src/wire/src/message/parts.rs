@@ -16,6 +16,11 @@ pub struct Publish {
     /// What it shows.
     #[serde(default)]
     pub source: Source,
+    /// Of several encodings in VP8: the client is told `key_frame` when key frames of them are needed, and asked for them by RTCP
+    /// only where none comes then. For servers whose `joined` says that they know of it.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    #[cfg_attr(test, ts(optional, as = "Option<bool>"))]
+    pub key_frames: bool,
 }
 
 /// A section of an offer that newly receives.

@@ -234,7 +234,7 @@ async fn offers(_: &Ground) -> anyhow::Result<Outcome> {
     for n in 0..100 {
         let mid = format!("m{n}");
         mallory.raw.sections = vec![section(&mid, CodecName::Opus, Direction::SendOnly)];
-        let publish = vec![Publish { mid: Mid::parse(&mid)?, source: Source::Microphone }];
+        let publish = vec![Publish { mid: Mid::parse(&mid)?, source: Source::Microphone, key_frames: false }];
         match mallory.offer(publish, vec![]).await {
             Ok(_) => answered += 1,
             Err(_) => break,
@@ -247,7 +247,8 @@ async fn tracks(_: &Ground) -> anyhow::Result<Outcome> {
     let mut mallory = Insider::join(9, "tracks").await?;
     let mids: Vec<String> = (0..100).map(|n| format!("{n}")).collect();
     mallory.raw.sections = mids.iter().map(|mid| section(mid, CodecName::Opus, Direction::SendOnly)).collect();
-    let publish = mids.iter().map(|mid| Ok(Publish { mid: Mid::parse(mid)?, source: Source::Microphone }));
+    let publish =
+        mids.iter().map(|mid| Ok(Publish { mid: Mid::parse(mid)?, source: Source::Microphone, key_frames: false }));
     let publish = publish.collect::<anyhow::Result<Vec<_>>>()?;
     let answer = mallory.offer(publish, vec![]).await?;
     let sections = answer["sections"].as_array().map_or(0, |s| s.iter().filter(|s| !s["track"].is_null()).count());

@@ -191,8 +191,11 @@ async fn publishes(_: &Ground) -> anyhow::Result<Outcome> {
     for n in 0..80 {
         let mid = format!("p{n}");
         mallory.raw.sections.push(section(&mid, CodecName::Opus, Direction::SendOnly));
-        let publish =
-            vec![Publish { mid: moonring_wire::id::Mid::parse(&mid)?, source: moonring_wire::media::Source::Camera }];
+        let publish = vec![Publish {
+            mid: moonring_wire::id::Mid::parse(&mid)?,
+            source: moonring_wire::media::Source::Camera,
+            key_frames: false,
+        }];
         let Ok(answer) = mallory.offer(publish, vec![]).await else { break };
         let track = answer["sections"][0]["track"]["id"].clone();
         published += u32::from(!track.is_null());

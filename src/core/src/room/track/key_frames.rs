@@ -59,6 +59,27 @@ impl KeyFrameCounts {
     }
 }
 
+/// How a publisher is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asking {
+    /// PLI or FIR.
+    #[default]
+    Rtcp,
+    /// A message of the signalling protocol, for all layers of the track.
+    Message,
+}
+
+/// A request that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyFrameRequest {
+    /// Which of the layer it is, from one on: FIR's number (RFC 5104 section 4.3.1.1).
+    pub number: u8,
+    /// What it is for.
+    pub need: KeyFrameNeed,
+    /// How it is made.
+    pub by: Asking,
+}
+
 /// The requests for key frames of one layer: those of all who need one are one.
 #[derive(Debug, Default)]
 pub(super) struct KeyFrameRequests {
@@ -66,6 +87,9 @@ pub(super) struct KeyFrameRequests {
     wanted: Option<(Instant, KeyFrameNeed)>,
     asked: Option<Instant>,
     count: u8,
+    /// How the publisher is asked, while it has not been for what is needed now.
+    by: Asking,
+    is_asked: bool,
 }
 
 impl KeyFrameRequests {
@@ -77,7 +101,16 @@ impl KeyFrameRequests {
     }
 
     pub(super) fn came(&mut self) {
-        self.wanted = None;
+        (self.wanted, self.is_asked) = (None, false);
+    }
+
+    /// From now on the publisher is told by a message first, and asked by RTCP where no key frame comes then.
+    pub(super) fn ask_by_message(&mut self) {
+        self.by = Asking::Message;
+    }
+
+    pub(super) fn are_by_message(&self) -> bool {
+        self.by == Asking::Message
     }
 
     /// When a request may be sent that somebody waits for.
@@ -86,22 +119,27 @@ impl KeyFrameRequests {
         Some(self.asked.map_or(wanted, |at| wanted.max(at + KEY_FRAME_INTERVAL)))
     }
 
-    /// The number and the need of the request that is due now, if one is. Of a layer that is not sent any more none can come:
-    /// looked at again when another could be asked for.
-    pub(super) fn take(&mut self, now: Instant, is_sent: bool) -> Option<(u8, KeyFrameNeed)> {
+    /// The request that is due now, if one is. Of a layer that is not sent any more none can come: looked at again when another
+    /// could be asked for.
+    pub(super) fn take(&mut self, now: Instant, is_sent: bool) -> Option<KeyFrameRequest> {
         let (_, need) = self.wanted.filter(|_| self.deadline().is_some_and(|at| at <= now))?;
         self.asked = Some(now);
         if !is_sent {
             return None;
         }
         self.count = self.count.wrapping_add(1);
-        Some((self.count, need))
+        let by = if std::mem::replace(&mut self.is_asked, true) { Asking::Rtcp } else { self.by };
+        Some(KeyFrameRequest { number: self.count, need, by })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn by_rtcp(number: u8, need: KeyFrameNeed) -> Option<KeyFrameRequest> {
+        Some(KeyFrameRequest { number, need, by: Asking::Rtcp })
+    }
 
     #[test]
     fn the_requests_of_all_who_need_a_key_frame_are_one_and_counted_for_the_first_need() {
@@ -111,10 +149,10 @@ mod tests {
         requests.want(at(10), KeyFrameNeed::Switch);
         requests.want(at(20), KeyFrameNeed::Asked);
         assert_eq!(requests.take(at(9), true), None);
-        assert_eq!(requests.take(at(20), true), Some((1, KeyFrameNeed::Switch)));
+        assert_eq!(requests.take(at(20), true), by_rtcp(1, KeyFrameNeed::Switch));
         // Not before half a second has passed, and then again until one has come.
         assert_eq!(requests.take(at(519), true), None);
-        assert_eq!(requests.take(at(520), true), Some((2, KeyFrameNeed::Switch)));
+        assert_eq!(requests.take(at(520), true), by_rtcp(2, KeyFrameNeed::Switch));
         requests.came();
         assert_eq!(requests.take(at(2_000), true), None);
     }
@@ -125,7 +163,24 @@ mod tests {
         requests.want(t0, KeyFrameNeed::Begin);
         assert_eq!(requests.take(t0, false), None);
         assert_eq!(requests.deadline(), Some(t0 + KEY_FRAME_INTERVAL));
-        assert_eq!(requests.take(t0 + KEY_FRAME_INTERVAL, true), Some((1, KeyFrameNeed::Begin)));
+        assert_eq!(requests.take(t0 + KEY_FRAME_INTERVAL, true), by_rtcp(1, KeyFrameNeed::Begin));
+    }
+
+    #[test]
+    fn who_makes_key_frames_when_told_is_told_once_for_each_need_and_asked_by_rtcp_where_none_comes() {
+        let (mut requests, t0) = (KeyFrameRequests::default(), Instant::now());
+        requests.ask_by_message();
+        let mut number = 0;
+        for second in [0_u64, 10] {
+            let at = |ms| t0 + Duration::from_millis(second * 1_000 + ms);
+            requests.want(at(0), KeyFrameNeed::Switch);
+            for (ms, by) in [(0, Asking::Message), (500, Asking::Rtcp), (1_000, Asking::Rtcp)] {
+                number += 1;
+                let expected = KeyFrameRequest { number, need: KeyFrameNeed::Switch, by };
+                assert_eq!(requests.take(at(ms), true), Some(expected), "{second} s {ms} ms");
+            }
+            requests.came();
+        }
     }
 
     #[test]

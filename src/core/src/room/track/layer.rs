@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::SenderClock;
-use super::key_frames::{KeyFrameNeed, KeyFrameRequests};
+use super::key_frames::{KeyFrameNeed, KeyFrameRequest, KeyFrameRequests};
 use crate::room::fading::most_lately;
 use crate::room::history::{History, HistoryLimits, Packet};
 use crate::room::layering::{Insight, Layering};
@@ -59,7 +59,7 @@ pub struct Layer {
     began: Option<Instant>,
     rate_since: Option<Instant>,
     rate_bytes: u64,
-    key_frames: KeyFrameRequests,
+    pub(super) key_frames: KeyFrameRequests,
 }
 
 impl Layer {
@@ -206,12 +206,11 @@ impl Layer {
         self.key_frames.came();
     }
 
-    /// The SSRC to ask for a key frame, the number of the request and what it is for, if one is due now.
-    pub fn take_key_frame_request(&mut self, now: Instant) -> Option<(Ssrc, u8, KeyFrameNeed)> {
+    /// The SSRC to ask for a key frame, and the request, if one is due now.
+    pub fn take_key_frame_request(&mut self, now: Instant) -> Option<(Ssrc, KeyFrameRequest)> {
         let ssrc = self.ssrc?;
         let is_sent = self.last_packet.is_none() || self.is_active(now);
-        let (number, need) = self.key_frames.take(now, is_sent)?;
-        Some((ssrc, number, need))
+        Some((ssrc, self.key_frames.take(now, is_sent)?))
     }
 
     /// When a request may be sent that somebody waits for.

@@ -36,6 +36,7 @@ pub struct TrackState {
     pt: Pt,
     feedback: Feedback,
     wanted_layers: Option<Vec<u8>>,
+    makes_key_frames: bool,
     is_muted_by_client: bool,
     is_muted_by_policy: bool,
     /// How often its publisher has moved, this time counted.
@@ -109,6 +110,7 @@ impl Track {
             pt: self.pt,
             feedback: self.feedback,
             wanted_layers: self.wanted_layers.clone(),
+            makes_key_frames: self.layers.iter().any(|layer| layer.key_frames.are_by_message()),
             is_muted_by_client: self.muted_by_client,
             is_muted_by_policy: self.muted_by_policy,
             moves: self.moves.wrapping_add(1),
@@ -124,6 +126,9 @@ impl Track {
         self.formats.ids = state.ids;
         self.info = state.info.clone();
         self.wanted_layers.clone_from(&state.wanted_layers);
+        if state.makes_key_frames {
+            self.ask_by_message();
+        }
         // Who receives it is looked at anew.
         self.unwanted_for = 1;
         (self.muted_by_client, self.muted_by_policy) = (state.is_muted_by_client, state.is_muted_by_policy);

@@ -27,7 +27,7 @@ use moonring_wire::rights::Rights;
 use moonring_wire::transport::{TransportState, WholeTransport};
 
 /// Counts the changes of the encoding.
-pub const VERSION: u16 = 8;
+pub const VERSION: u16 = 9;
 /// Bytes of a version.
 const HEAD: usize = 2;
 /// Longest state: of 256 forwards with layers inside each, which nobody has.
@@ -266,9 +266,9 @@ mod tests {
         for (bytes, expected) in [
             (vec![], "the state cannot be read"),
             (vec![0], "the state cannot be read"),
-            (vec![0, 5, 1, 2, 3], "the state has version 5, this server reads version 8"),
-            (vec![0, 8], "the state cannot be read"),
-            (vec![0, 8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], "the state cannot be read"),
+            (vec![0, 5, 1, 2, 3], "the state has version 5, this server reads version 9"),
+            (vec![0, 9], "the state cannot be read"),
+            (vec![0, 9, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1], "the state cannot be read"),
             (vec![0; MAX_STATE + 1], "the state has 1048577 bytes, more than 1048576"),
         ] {
             let words = ClientState::read(&bytes).map(drop).unwrap_err().to_string();

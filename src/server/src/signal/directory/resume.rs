@@ -129,7 +129,8 @@ impl Kept {
             | Event::TrackEnded { .. }
             | Event::TrackPaused { .. }
             | Event::TrackResumed { .. }
-            | Event::WantedLayers { .. } => return,
+            | Event::WantedLayers { .. }
+            | Event::KeyFrame { .. } => return,
             Event::News { news, .. } if !matches!(**news, News::Message(_)) => return,
             _ => {}
         }

@@ -45,6 +45,7 @@ impl Session {
                     ticket,
                     resume_s,
                     messages_per_s,
+                    key_frames: true,
                     resumed,
                     protocol,
                     more,
@@ -75,6 +76,7 @@ impl Session {
             Event::TrackPaused { track, reason, .. } => ServerMessage::TrackPaused { track, reason },
             Event::TrackResumed { track, .. } => ServerMessage::TrackResumed { track },
             Event::WantedLayers { track, layers, .. } => ServerMessage::WantedLayers { track, layers },
+            Event::KeyFrame { track, .. } => ServerMessage::KeyFrame { track },
             Event::ToPlace { .. }
             | Event::Moved { .. }
             | Event::ClaimHome(_)

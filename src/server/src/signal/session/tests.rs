@@ -145,7 +145,10 @@ fn one_offer_waits_for_its_answer_at_a_time() {
         panic!("the first offer is taken");
     };
     assert_eq!(pending, PendingOffer { request: 1, bundled: true });
-    assert_eq!(publish, [PublishIntent { mid: Mid::parse("0").unwrap(), source: Source::Microphone }]);
+    assert_eq!(
+        publish,
+        [PublishIntent { mid: Mid::parse("0").unwrap(), source: Source::Microphone, makes_key_frames: false }]
+    );
     assert_eq!(parsed.sections.len(), 2);
     let refused = session.read(now, &offer(2)).unwrap_err();
     assert_eq!((refused.code, refused.request), (ErrorCode::Busy, Some(2)));

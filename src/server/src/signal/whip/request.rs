@@ -118,7 +118,9 @@ impl Request {
             return Vec::new();
         }
         let source = |kind| if kind == Kind::Video { Source::Camera } else { Source::Microphone };
-        self.used_sections().map(|(s, kind)| PublishIntent { mid: s.mid.clone(), source: source(kind) }).collect()
+        self.used_sections()
+            .map(|(s, kind)| PublishIntent { mid: s.mid.clone(), source: source(kind), makes_key_frames: false })
+            .collect()
     }
 
     /// WHEP: every receiving section takes a track of its kind; of those that the request selects the newest first.
