@@ -157,7 +157,7 @@ export function tune(section) {
 /**
  * Has all layers that are sent begin anew, with key frames. An encoder that is asked for these in the middle makes them several
  * times as large as pictures may be on the average, and then none of any layer for up to a second; one that begins makes small
- * ones, and goes on at once. So they are switched off and on again.
+ * ones, and goes on at once. So one layer is switched off and on again.
  * @param {Section} section
  */
 export function beginAnew(section) {
@@ -180,12 +180,20 @@ async function change(section, what) {
   }
 }
 
-/** Switches off what is sent of several layers; `setParameters` switches on again what is wanted of them. @param {Section} section */
+/**
+ * Switches off the lowest of several layers that are sent: an encoder with fewer or more layers is another one for Chromium, and all
+ * begin anew. What they may take together stays as it is, or Chromium would look for it with probes once it grows again, and fill a
+ * narrow uplink. `setParameters` sets it all right.
+ * @param {Section} section
+ */
 async function switchOff(section) {
   if (section.state !== 'used' || !hasSeveralLayers(section)) return;
   const { sender } = section.transceiver;
   const parameters = sender.getParameters();
-  for (const layer of parameters.encodings) layer.active = false;
+  const [lowest, next] = parameters.encodings.filter(({ active }) => active);
+  if (!lowest) return;
+  lowest.active = false;
+  if (next) next.maxBitrate = (next.maxBitrate ?? 0) + (lowest.maxBitrate ?? 0);
   await sender.setParameters(parameters).catch(() => {}); // as in `setParameters`
 }
 

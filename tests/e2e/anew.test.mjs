@@ -11,13 +11,17 @@ import { report, shared, sleep, until } from './lib.mjs';
 const all = shared({});
 const CAMERA = { media: 'test', width: 640, height: 480, simulcast: 1 }; // 640 wide: two layers
 
-/** Notes from now on which layers each call switches on. @param {Tab} tab */
+/** Notes from now on which layers each call switches on, and that what they may take together is another, if it is. @param {Tab} tab */
 const watchParameters = (tab) =>
   tab.evaluate(() => {
     window.heard = [];
     const { setParameters } = RTCRtpSender.prototype;
+    const of = (/** @type {RTCRtpSendParameters} */ { encodings }) => encodings.filter((layer) => layer.active).reduce((sum, layer) => sum + (layer.maxBitrate ?? 0), 0);
+    let total = of(window.moonring.published.camera.sender.getParameters());
     RTCRtpSender.prototype.setParameters = function (/** @type {RTCRtpSendParameters} */ parameters) {
-      window.heard.push(parameters.encodings.map((layer) => (layer.active ? 1 : 0)).join(''));
+      const [before, now] = [total, of(parameters)];
+      total = now;
+      window.heard.push(parameters.encodings.map((layer) => (layer.active ? 1 : 0)).join('') + (now === before ? '' : '!'));
       return setParameters.call(this, parameters);
     };
   });
@@ -36,7 +40,7 @@ test('who publishes several layers says that it makes key frames, to a server th
   }
 });
 
-test('all layers that are wanted are switched off and on again, once for all that is told meanwhile', async () => {
+test('the lowest layer that is wanted is switched off and on again, once for all that is told meanwhile', async () => {
   /** @type {(message: object) => void} */ let tell = () => {};
   /** @type {Handle} */
   const handle = (message, send) => {
@@ -48,12 +52,12 @@ test('all layers that are wanted are switched off and on again, once for all tha
     const own = await tab.evaluate(() => window.moonring.published.camera.id);
     await watchParameters(tab);
     for (const [messages, expected] of /** @type {[object[], string][]} */ ([
-      [[{ type: 'key_frame' }], '00 11'],
-      [[{ type: 'wanted_layers', layers: [0] }], '10'],
-      [[{ type: 'key_frame' }], '00 10'],
-      [[{ type: 'key_frame' }, { type: 'wanted_layers', layers: [0, 1] }, { type: 'key_frame' }, { type: 'key_frame' }], '00 11 00 11'],
-      [[{ type: 'wanted_layers', layers: [] }], '00'],
-      [[{ type: 'key_frame' }], '00'],
+      [[{ type: 'key_frame' }], '01 11'],
+      [[{ type: 'wanted_layers', layers: [0] }], '10!'],
+      [[{ type: 'key_frame' }], '00! 10!'],
+      [[{ type: 'key_frame' }, { type: 'wanted_layers', layers: [0, 1] }, { type: 'key_frame' }, { type: 'key_frame' }], '00! 11! 01 11'],
+      [[{ type: 'wanted_layers', layers: [] }], '00!'],
+      [[{ type: 'key_frame' }], ''],
     ])) {
       for (const message of messages) tell({ ...message, track: own });
       await sleep(500);
@@ -83,7 +87,7 @@ test('a receiver that goes over to another layer has it from a key frame that it
     await choose(1);
     await until('the large one comes', async () => (await height()) === 480);
     const said = await heard(from);
-    assert.match(said, /^00 11/, said);
+    assert.match(said, /^01 11/, said);
     const made = await from.evaluate(async () => {
       const all = [...(await window.moonring.published.camera.sender.getStats()).values()];
       return all.filter(({ type }) => type === 'outbound-rtp').map((one) => [one.rid, one.keyFramesEncoded, one.pliCount]);
