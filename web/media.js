@@ -267,8 +267,7 @@ export class Media {
     /** @type {import('./protocol.js').Subscribe[]} */ const subscribe = [];
     for (const { wish, section } of batch) {
       const mid = section?.transceiver.mid ?? '';
-      const keyFrames = this.#host.tellsOfKeyFrames() && section && hasSeveralLayers(section) ? { key_frames: true } : {};
-      if (wish.role === 'send') publish.push({ mid, source: wish.options.source ?? 'other', ...keyFrames });
+      if (wish.role === 'send') publish.push({ mid, source: wish.options.source ?? 'other', ...(section && this.#keyFramesOf(section)) });
       else subscribe.push({ mid, track: wish.track });
     }
     const exchange = new Exchange({ sdp, publish, subscribe }, {
@@ -285,6 +284,12 @@ export class Media {
       exchange.suspend();
       this.#exchange = undefined;
     }
+  }
+
+  /** Whether its encoder begins anew where key frames are needed: text on a screen would be blurred for a moment. @param {Section} section */
+  #keyFramesOf(section) {
+    const begins = this.#host.tellsOfKeyFrames() && hasSeveralLayers(section) && section.options.source !== 'screen';
+    return begins ? { key_frames: true } : {};
   }
 
   /** @param {Intent} intent @param {SectionResult[]} results */

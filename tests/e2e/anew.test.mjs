@@ -27,15 +27,20 @@ const watchParameters = (tab) =>
   });
 const heard = (/** @type {Tab} */ tab) => tab.evaluate(() => window.heard.splice(0).join(' '));
 
-test('who publishes several layers says that it makes key frames, to a server that knows of it', async () => {
-  for (const [knows, simulcast, expected] of /** @type {[boolean, number, boolean | undefined][]} */ ([[true, 1, true], [true, 0, undefined], [false, 1, undefined]])) {
+test('who publishes several layers of a camera says that it makes key frames, to a server that knows of it', async () => {
+  for (const [knows, simulcast, expected] of /** @type {[boolean, number, (boolean | undefined)[]][]} */ ([
+    [true, 1, [true, undefined]],
+    [true, 0, [undefined, undefined]],
+    [false, 1, [undefined, undefined]],
+  ])) {
     /** @type {Handle} */
     const handle = (message, send) => message.type === 'join' && (send({ ...joined('demo'), ...(knows ? { key_frames: true } : {}) }), true);
     await withFakeIn(all, handle, { ...CAMERA, simulcast }, async (tab, fake) => {
       await tab.waitForFunction(() => window.moonring.published.camera);
+      await tab.evaluate(() => window.moonring.client.publish(window.moonring.media.camera.clone(), { source: 'screen', simulcast: true }));
       const published = fake.of('offer').flatMap(({ publish }) => publish);
-      const flags = published.map((/** @type {any} */ one) => one.key_frames);
-      assert.deepEqual(flags.filter(Boolean), expected ? [true] : [], JSON.stringify(published));
+      const flags = ['camera', 'screen'].map((source) => published.find((one) => one.source === source)?.key_frames);
+      assert.deepEqual(flags, expected, JSON.stringify(published));
     });
   }
 });
