@@ -131,6 +131,24 @@ fn an_offer_that_is_refused_unread_is_told_by_its_number_and_nothing_else_is() {
     assert_eq!((refused.code, refused.request), (ErrorCode::Limit, Some(7)));
 }
 
+#[test]
+fn a_section_publishes_what_its_offer_says() {
+    for (said, source, makes_key_frames) in [
+        (json!({"mid": "0"}), Source::Other, false),
+        (json!({"mid": "0", "source": "camera"}), Source::Camera, false),
+        (json!({"mid": "0", "source": "camera", "key_frames": true}), Source::Camera, true),
+    ] {
+        let mut session = joined(Instant::now());
+        let offer = json!({"type": "offer", "request": 1, "sdp": OFFER, "publish": [said]}).to_string();
+        let Ok(Step::Offer(Command::Offer(OfferRequest { publish, .. }), _)) = session.read(Instant::now(), &offer)
+        else {
+            panic!("the offer is taken");
+        };
+        let mid = Mid::parse("0").unwrap();
+        assert_eq!(publish, [PublishIntent { mid, source, makes_key_frames }], "{said}");
+    }
+}
+
 fn offer_refused(request: Option<u64>) -> Event {
     Event::Refused { client: client(), request, code: RefusalCode::BadOffer, message: "no common codec".into() }
 }
@@ -281,6 +299,7 @@ fn a_resumed_connection_is_told_the_snapshot_first_and_then_what_it_missed() {
     let told = serde_json::to_value(told).unwrap();
     assert_eq!((&told["resumed"], &told["ticket"], &told["resume_s"]), (&json!(true), &json!("ticket"), &json!(15)));
     assert_eq!(told["messages_per_s"], json!(SETTINGS.messages_per_s));
+    assert_eq!(told["key_frames"], json!(true));
     let missed: Vec<_> = session.take_early().into_iter().map(|event| tell(&mut session, event)).collect();
     let [Told::Text(first), Told::Text(second)] = &missed[..] else { panic!("{missed:?}") };
     assert_eq!(
